@@ -1,0 +1,112 @@
+//! IP addresses, 128 bits wide for both families, as rules and frames are compared by them.
+//!
+//! An IPv4 address is held in its IPv4-mapped form (RFC 4291, 2.5.5.2), so that one comparison
+//! and one hash serve both families. This file must not know sockets.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// The upper 96 bits of every IPv4-mapped address.
+const V4_MAPPED: u128 = 0xffff << 32;
+
+/// An IPv4 or IPv6 address in 128 bits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Addr(u128);
+
+impl Addr {
+    /// The IPv4 address with these bytes, in network order.
+    #[inline]
+    #[must_use]
+    pub const fn v4(bytes: [u8; 4]) -> Self {
+        Self(V4_MAPPED | u32::from_be_bytes(bytes) as u128)
+    }
+
+    /// The IPv6 address with these bytes, in network order.
+    #[inline]
+    #[must_use]
+    pub const fn v6(bytes: [u8; 16]) -> Self {
+        Self(u128::from_be_bytes(bytes))
+    }
+
+    /// The address as a number: what tables hash and compare.
+    #[inline]
+    #[must_use]
+    pub const fn bits(self) -> u128 {
+        self.0
+    }
+
+    /// The address with these bits, as [`Addr::bits`] gave them.
+    #[inline]
+    #[must_use]
+    pub const fn from_bits(bits: u128) -> Self {
+        Self(bits)
+    }
+
+    /// Whether this is an IPv4 address.
+    #[inline]
+    #[must_use]
+    pub const fn is_v4(self) -> bool {
+        self.0 >> 32 == 0xffff
+    }
+
+    /// Whether this is a multicast group of either family.
+    #[must_use]
+    pub fn is_multicast(self) -> bool {
+        self.ip().is_multicast()
+    }
+
+    /// The address as the standard library writes it.
+    #[must_use]
+    pub fn ip(self) -> IpAddr {
+        Ipv6Addr::from(self.0).to_canonical()
+    }
+}
+
+impl From<Ipv4Addr> for Addr {
+    fn from(address: Ipv4Addr) -> Self {
+        Self::v4(address.octets())
+    }
+}
+
+impl From<Ipv6Addr> for Addr {
+    fn from(address: Ipv6Addr) -> Self {
+        Self::v6(address.octets())
+    }
+}
+
+impl From<IpAddr> for Addr {
+    fn from(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(address) => address.into(),
+            IpAddr::V6(address) => address.into(),
+        }
+    }
+}
+
+impl fmt::Display for Addr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.ip().fmt(f)
+    }
+}
+
+impl fmt::Debug for Addr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.ip().fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_families_survive_the_round_trip() {
+        for text in ["239.1.1.1", "0.0.0.0", "255.255.255.255", "ff3e::2", "::", "2001:db8::7"] {
+            let ip: IpAddr = text.parse().unwrap();
+            let addr = Addr::from(ip);
+            assert_eq!(addr.ip(), ip);
+            assert_eq!(addr.is_v4(), ip.is_ipv4());
+            assert_eq!(Addr::from_bits(addr.bits()), addr);
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! The native core of mcr, a multicast relay. This file is a map and holds no code.
+//!
+//! Dependencies point to the right and downwards only:
+//!
+//! ```text
+//! python -> relay -> engine -> ingress, egress -> pool, sys
+//!                 -> open   -> sys
+//!           relay, engine   -> rules, packet, stats -> addr
+//!           traffic         -> sys
+//! ```
+//!
+//! `packet`, `rules`, `stats` and `addr` are pure: they know neither sockets nor clocks.
+//! `sys` is the only place with `unsafe`; `python` the only one that knows PyO3.
+
+pub mod addr;
+pub mod error;
+pub mod packet;
+pub mod rules;
+pub mod sys;

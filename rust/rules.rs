@@ -1,0 +1,1 @@
+//! The compiled rule table: which rules take a datagram.

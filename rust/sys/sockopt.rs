@@ -1,0 +1,98 @@
+//! Socket options by number, for those that no library wraps.
+//! It must not know what any option means.
+
+use std::io;
+use std::mem::size_of;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use libc::{c_int, c_void, socklen_t};
+
+/// Types that are plain bytes for the kernel: any bit pattern is valid and there is no padding
+/// that matters.
+///
+/// # Safety
+/// An implementor has no pointers and every bit pattern of its size is a valid value.
+pub unsafe trait Plain: Copy {}
+
+macro_rules! plain {
+    ($($type:ty),+ $(,)?) => {$(
+        // SAFETY: a C structure or integer of numbers only, valid for any bits.
+        unsafe impl Plain for $type {}
+    )+};
+}
+plain!(
+    c_int,
+    u32,
+    libc::ip_mreqn,
+    libc::ipv6_mreq,
+    libc::packet_mreq,
+    libc::group_req,
+    libc::group_source_req,
+    libc::timeval,
+);
+
+/// Sets the option `name` at `level` to `value`.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn set<T: Plain>(fd: BorrowedFd<'_>, level: c_int, name: c_int, value: T) -> io::Result<()> {
+    set_raw(fd, level, name, (&raw const value).cast(), size_of::<T>())
+}
+
+/// Sets the option `name` at `level` to a text, as SO_BINDTODEVICE wants it.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn set_bytes(fd: BorrowedFd<'_>, level: c_int, name: c_int, value: &[u8]) -> io::Result<()> {
+    set_raw(fd, level, name, value.as_ptr().cast(), value.len())
+}
+
+fn set_raw(
+    fd: BorrowedFd<'_>,
+    level: c_int,
+    name: c_int,
+    value: *const c_void,
+    len: usize,
+) -> io::Result<()> {
+    let len = socklen_t::try_from(len).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: both callers pass a pointer to `len` bytes that outlive the call; the kernel only
+    // reads them.
+    let rc = unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, value, len) };
+    if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Reads the option `name` at `level` into `value`, and says how many bytes the kernel wrote.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn get<T: Plain>(
+    fd: BorrowedFd<'_>,
+    level: c_int,
+    name: c_int,
+    value: &mut T,
+) -> io::Result<usize> {
+    let mut len =
+        socklen_t::try_from(size_of::<T>()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: `value` is `len` writable bytes, and any bytes make a valid `T` (trait `Plain`).
+    let rc = unsafe {
+        libc::getsockopt(fd.as_raw_fd(), level, name, std::ptr::from_mut(value).cast(), &raw mut len)
+    };
+    if rc == 0 { Ok(len as usize) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Attaches a classic BPF program; the kernel swaps it for an older one atomically.
+///
+/// # Errors
+/// EINVAL for a malformed program or one over 4096 instructions, ENOMEM beyond
+/// net.core.optmem_max, EPERM after SO_LOCK_FILTER.
+pub fn attach_filter(fd: BorrowedFd<'_>, program: &[libc::sock_filter]) -> io::Result<()> {
+    let len = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let program = libc::sock_fprog { len, filter: program.as_ptr().cast_mut() };
+    set_raw(
+        fd,
+        libc::SOL_SOCKET,
+        libc::SO_ATTACH_FILTER,
+        (&raw const program).cast(),
+        size_of::<libc::sock_fprog>(),
+    )
+}
