@@ -13,7 +13,12 @@
 //! `sys` is the only place with `unsafe`; `python` the only one that knows PyO3.
 
 pub mod addr;
+mod egress;
+pub mod engine;
 pub mod error;
+pub mod ingress;
 pub mod packet;
+pub mod pool;
 pub mod rules;
+pub mod stats;
 pub mod sys;

@@ -153,9 +153,8 @@ impl Ring {
         };
         let user_data = RECEIVE | u64::from(pool.0) << 48 | u64::from(token);
         let fd = types::Fd(fd.as_raw_fd());
-        let entry = opcode::RecvMsgMulti::new(fd, header, u16::from(pool.0))
-            .build()
-            .user_data(user_data);
+        let entry =
+            opcode::RecvMsgMulti::new(fd, header, u16::from(pool.0)).build().user_data(user_data);
         self.armed += 1;
         self.push(&entry)
     }
@@ -383,7 +382,11 @@ fn low_half(user_data: u64) -> u32 {
 fn uninterrupted(result: io::Result<usize>) -> io::Result<()> {
     match result {
         Ok(_) => Ok(()),
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)) => Ok(()),
+        Err(error)
+            if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)) =>
+        {
+            Ok(())
+        }
         Err(error) => Err(error),
     }
 }
