@@ -14,6 +14,8 @@
 
 pub mod addr;
 pub mod error;
+pub mod interfaces;
+pub mod open;
 pub mod packet;
 pub mod rules;
 pub mod sys;

@@ -2,4 +2,6 @@
 //! in functions that are safe to call with any arguments.
 #![allow(unsafe_code, reason = "the only door to the kernel; every block says why it holds")]
 
+pub mod netdev;
+pub mod sockaddr;
 pub mod sockopt;
