@@ -17,6 +17,8 @@ mod egress;
 pub mod engine;
 pub mod error;
 pub mod ingress;
+pub mod interfaces;
+pub mod open;
 pub mod packet;
 pub mod pool;
 pub mod rules;

@@ -5,5 +5,7 @@
 pub mod buffers;
 pub mod memory;
 pub mod messages;
+pub mod netdev;
 pub mod ring;
+pub mod sockaddr;
 pub mod sockopt;
