@@ -8,6 +8,8 @@ mod discard;
 mod ethernet;
 mod ipv4;
 mod ipv6;
+#[cfg(test)]
+mod tests;
 mod udp;
 
 pub use discard::Discard;
