@@ -21,6 +21,7 @@ pub mod interfaces;
 pub mod open;
 pub mod packet;
 pub mod pool;
+pub mod relay;
 pub mod rules;
 pub mod stats;
 pub mod sys;
