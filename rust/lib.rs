@@ -15,5 +15,8 @@
 pub mod addr;
 pub mod error;
 pub mod packet;
+#[cfg(feature = "python")]
+pub mod python;
 pub mod rules;
 pub mod sys;
+pub mod traffic;

@@ -2,4 +2,5 @@
 //! in functions that are safe to call with any arguments.
 #![allow(unsafe_code, reason = "the only door to the kernel; every block says why it holds")]
 
+pub mod recv;
 pub mod sockopt;

@@ -1,0 +1,79 @@
+//! Even spacing: each datagram has a deadline that does not depend on when the last one left, so
+//! that lateness never adds up. This file must not know sockets.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The last stretch before a deadline is waited out on the CPU: a sleep ends this late at times.
+const SPIN: Duration = Duration::from_micros(60);
+
+/// A sleeping sender looks this often whether it shall stop.
+pub(super) const SLICE: Duration = Duration::from_millis(50);
+
+/// Deadlines at a fixed rate.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    start: Instant,
+    rate_pps: f64,
+}
+
+impl Pace {
+    pub(super) fn new(start: Instant, rate_pps: f64) -> Self {
+        Self { start, rate_pps }
+    }
+
+    /// When datagram `number` is due; none if that is beyond any clock.
+    pub(super) fn deadline(&self, number: u64) -> Option<Instant> {
+        let after = Duration::try_from_secs_f64(number as f64 / self.rate_pps).ok()?;
+        self.start.checked_add(after)
+    }
+}
+
+/// Asks the kernel to end this thread's sleeps when they are over and not up to 50 us later,
+/// which is the default. Without it the pace is less even, and nothing worse happens.
+pub(super) fn sleep_exactly() {
+    let _ = nix::sys::prctl::set_timerslack(1);
+}
+
+/// Waits until `deadline` (none: for ever); false if `stop` came first.
+pub(super) fn wait_until(deadline: Option<Instant>, stop: &AtomicBool) -> bool {
+    while !stop.load(Ordering::Relaxed) {
+        let left = deadline.map_or(Duration::MAX, |deadline| {
+            deadline.saturating_duration_since(Instant::now())
+        });
+        if left.is_zero() {
+            return true;
+        }
+        match left.checked_sub(SPIN) {
+            Some(nap) if !nap.is_zero() => thread::sleep(nap.min(SLICE)),
+            _ => std::hint::spin_loop(),
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deadlines_do_not_drift() {
+        let start = Instant::now();
+        let pace = Pace::new(start, 3.0);
+        let after = |number| pace.deadline(number).unwrap() - start;
+        assert_eq!(after(0), Duration::ZERO);
+        assert_eq!(after(3_000_000), Duration::from_secs(1_000_000));
+        assert_eq!(Pace::new(start, 1e-300).deadline(1), None);
+    }
+
+    #[test]
+    fn a_wait_ends_at_its_deadline_or_when_stopped() {
+        let stop = AtomicBool::new(false);
+        let deadline = Instant::now() + Duration::from_millis(2);
+        assert!(wait_until(Some(deadline), &stop));
+        assert!(Instant::now() >= deadline);
+        stop.store(true, Ordering::Relaxed);
+        assert!(!wait_until(None, &stop));
+    }
+}
