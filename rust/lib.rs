@@ -14,6 +14,8 @@
 
 pub mod addr;
 pub mod error;
+pub mod interfaces;
+pub mod open;
 pub mod packet;
 #[cfg(feature = "python")]
 pub mod python;

@@ -72,11 +72,16 @@ pub fn get<T: Plain>(
     name: c_int,
     value: &mut T,
 ) -> io::Result<usize> {
-    let mut len =
-        socklen_t::try_from(size_of::<T>()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let mut len = socklen_t::try_from(size_of::<T>()).map_err(|_| io::ErrorKind::InvalidInput)?;
     // SAFETY: `value` is `len` writable bytes, and any bytes make a valid `T` (trait `Plain`).
     let rc = unsafe {
-        libc::getsockopt(fd.as_raw_fd(), level, name, std::ptr::from_mut(value).cast(), &raw mut len)
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            level,
+            name,
+            std::ptr::from_mut(value).cast(),
+            &raw mut len,
+        )
     };
     if rc == 0 { Ok(len as usize) } else { Err(io::Error::last_os_error()) }
 }

@@ -1,0 +1,26 @@
+//! Opens every socket that the relay uses; the engine opens none. This file is a map.
+//!
+//! ```text
+//! packet      AF_PACKET of the packet ingress      filter     its BPF program
+//! joins       the memberships                      gro_helper makes the kernel form super-frames
+//! udp_input   the udp ingress                      output     where copies leave
+//! socket      what they share: creation, buffer sizes, addresses, the words for refusals
+//! ```
+//!
+//! All of it acts in the calling thread's network namespace and with its rights, and knows
+//! neither rules nor the engine.
+
+pub mod filter;
+pub mod joins;
+pub mod output;
+pub mod packet;
+pub(crate) mod socket;
+
+/// A network interface, as the caller found it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InterfaceRef<'a> {
+    /// Its index, which the kernel knows it by.
+    pub index: u32,
+    /// Its name, for messages.
+    pub name: &'a str,
+}
