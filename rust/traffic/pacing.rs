@@ -1,15 +1,19 @@
 //! Even spacing: each datagram has a deadline that does not depend on when the last one left, so
-//! that lateness never adds up. This file must not know sockets.
+//! that lateness never adds up. And waiting, in slices, so that a stop is noticed. This file must
+//! not know what is sent.
 
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
 /// The last stretch before a deadline is waited out on the CPU: a sleep ends this late at times.
 const SPIN: Duration = Duration::from_micros(60);
 
-/// A sleeping sender looks this often whether it shall stop.
-pub(super) const SLICE: Duration = Duration::from_millis(50);
+/// Who waits looks this often whether it shall stop.
+const SLICE: Duration = Duration::from_millis(50);
 
 /// Deadlines at a fixed rate.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +55,15 @@ pub(super) fn wait_until(deadline: Option<Instant>, stop: &AtomicBool) -> bool {
         }
     }
     false
+}
+
+/// Waits until the socket is ready, `end` has come, or a slice is over, whichever is first.
+pub(super) fn wait_ready(fd: BorrowedFd<'_>, events: PollFlags, end: Option<Instant>) {
+    let left = end.map_or(SLICE, |end| end.saturating_duration_since(Instant::now()).min(SLICE));
+    // Up to a millisecond too long rather than a busy loop for what is left of one.
+    let ms = u16::try_from(left.as_millis()).unwrap_or(0) + 1;
+    // Whatever poll says, the caller tries again and looks at the clock.
+    let _ = poll(&mut [PollFd::new(fd, events)], PollTimeout::from(ms));
 }
 
 #[cfg(test)]
