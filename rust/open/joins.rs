@@ -7,12 +7,12 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
+use super::membership::{is_full, join_group, join_source, leave_group, refusal};
 use super::socket;
 use crate::addr::Addr;
 use crate::error::{Error, Result};
-use crate::sys::{sockaddr, sockopt};
 
 /// The memberships of a process.
 #[derive(Debug, Default)]
@@ -197,70 +197,4 @@ impl Holder {
         self.groups.remove(&(ifindex, group));
         self.full = false;
     }
-}
-
-/// Becomes a member for any source.
-pub(super) fn join_group(fd: BorrowedFd<'_>, ifindex: u32, group: Addr) -> io::Result<()> {
-    group_request(fd, libc::MCAST_JOIN_GROUP, ifindex, group)
-}
-
-/// Ends the membership, whatever sources it has.
-pub(super) fn leave_group(fd: BorrowedFd<'_>, ifindex: u32, group: Addr) -> io::Result<()> {
-    group_request(fd, libc::MCAST_LEAVE_GROUP, ifindex, group)
-}
-
-/// Becomes a member for one more source.
-pub(super) fn join_source(
-    fd: BorrowedFd<'_>,
-    ifindex: u32,
-    group: Addr,
-    source: Addr,
-) -> io::Result<()> {
-    source_request(fd, libc::MCAST_JOIN_SOURCE_GROUP, ifindex, group, source)
-}
-
-/// What the kernel says when a join did not succeed, in the user's words.
-pub(super) fn refusal(group: Addr, target: &str, error: io::Error) -> Error {
-    let limits = if group.is_v4() {
-        "net.ipv4.igmp_max_memberships, net.ipv4.igmp_max_msf"
-    } else {
-        "net.ipv6.mld_max_msf"
-    };
-    let error = if is_full(&error) {
-        io::Error::other(format!("{error}; raise {limits} or net.core.optmem_max"))
-    } else {
-        error
-    };
-    socket::refused("joining the group", target, error)
-}
-
-fn group_request(fd: BorrowedFd<'_>, call: i32, ifindex: u32, group: Addr) -> io::Result<()> {
-    let request = libc::group_req {
-        gr_interface: ifindex,
-        gr_group: sockaddr::storage(socket::endpoint(group, 0, 0)),
-    };
-    sockopt::set(fd, level(group), call, request)
-}
-
-fn source_request(
-    fd: BorrowedFd<'_>,
-    call: i32,
-    ifindex: u32,
-    group: Addr,
-    source: Addr,
-) -> io::Result<()> {
-    let request = libc::group_source_req {
-        gsr_interface: ifindex,
-        gsr_group: sockaddr::storage(socket::endpoint(group, 0, 0)),
-        gsr_source: sockaddr::storage(socket::endpoint(source, 0, 0)),
-    };
-    sockopt::set(fd, level(group), call, request)
-}
-
-fn level(group: Addr) -> i32 {
-    if group.is_v4() { libc::IPPROTO_IP } else { libc::IPPROTO_IPV6 }
-}
-
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::ENOMEM))
 }

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! packet      AF_PACKET of the packet ingress      filter     its BPF program
-//! joins       the memberships                      gro_helper makes the kernel form super-frames
+//! joins       the memberships                      gro_helper sockets that only stand there
 //! udp_input   the udp ingress                      output     where copies leave
+//! membership  the requests that joins and udp_input make
 //! socket      what they share: creation, buffer sizes, addresses, the words for refusals
 //! ```
 //!
@@ -11,10 +12,13 @@
 //! neither rules nor the engine.
 
 pub mod filter;
+pub mod gro_helper;
 pub mod joins;
+mod membership;
 pub mod output;
 pub mod packet;
 pub(crate) mod socket;
+pub mod udp_input;
 
 /// A network interface, as the caller found it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -94,6 +94,17 @@ pub(crate) fn bind(fd: BorrowedFd<'_>, address: SocketAddr, target: &str) -> Res
     })
 }
 
+/// Lets several sockets have one group and port, and hear only what each is a member of.
+pub(crate) fn share_group(fd: BorrowedFd<'_>, group: Addr, target: &str) -> Result<()> {
+    set(fd, (libc::SOL_SOCKET, libc::SO_REUSEADDR), 1, "sharing the group", target)?;
+    let all = if group.is_v4() {
+        (libc::IPPROTO_IP, libc::IP_MULTICAST_ALL)
+    } else {
+        (libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_ALL)
+    };
+    set(fd, all, 0, "hearing only what is joined", target)
+}
+
 /// Makes the receive buffer this large, by force where permitted, and returns the size that it
 /// has now, in the same unit. The kernel books twice as much, for its own headers.
 pub(crate) fn receive_buffer(fd: BorrowedFd<'_>, bytes: usize, target: &str) -> Result<usize> {

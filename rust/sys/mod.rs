@@ -2,6 +2,7 @@
 //! in functions that are safe to call with any arguments.
 #![allow(unsafe_code, reason = "the only door to the kernel; every block says why it holds")]
 
+pub mod group_filter;
 pub mod netdev;
 pub mod recv;
 pub mod sockaddr;

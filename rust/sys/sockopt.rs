@@ -26,6 +26,7 @@ plain!(
     libc::ip_mreqn,
     libc::ipv6_mreq,
     libc::packet_mreq,
+    super::group_filter::GroupFilter,
     libc::group_req,
     libc::group_source_req,
     libc::timeval,
