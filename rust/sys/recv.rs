@@ -9,7 +9,8 @@ use std::ptr;
 use libc::{c_int, c_uint, iovec, mmsghdr, timespec};
 
 /// Buffers in one call. Each can hold the longest merged datagram.
-const SLOTS: usize = 16;
+const BATCH: c_uint = 16;
+const SLOTS: usize = BATCH as usize;
 const SLOT_BYTES: usize = 65536;
 /// Room for a timestamp (32 bytes) and a segment size (24).
 const CONTROL_BYTES: usize = 64;
@@ -64,19 +65,19 @@ impl Inbox {
             header.msg_hdr.msg_iov = vector;
             header.msg_hdr.msg_iovlen = 1;
             header.msg_hdr.msg_control = control.0.as_mut_ptr().cast();
-            header.msg_hdr.msg_controllen = CONTROL_BYTES as _;
+            header.msg_hdr.msg_controllen = CONTROL_BYTES;
         }
-        let (list, count) = (headers.as_mut_ptr(), SLOTS as c_uint);
+        let list = headers.as_mut_ptr();
         // SAFETY: every header points to one vector, one data slot and one control slot, all
         // distinct, of the lengths given, and alive until the call returns.
         let rc = unsafe {
-            libc::recvmmsg(fd.as_raw_fd(), list, count, libc::MSG_DONTWAIT as _, ptr::null_mut())
+            libc::recvmmsg(fd.as_raw_fd(), list, BATCH, libc::MSG_DONTWAIT, ptr::null_mut())
         };
         let filled = usize::try_from(rc).map_err(|_| io::Error::last_os_error())?;
         let received = headers.iter().zip(self.control.iter()).enumerate().take(filled);
         self.messages.extend(received.map(|(slot, (header, control))| {
             let len = (header.msg_len as usize).min(SLOT_BYTES);
-            let control_len = (header.msg_hdr.msg_controllen as usize).min(CONTROL_BYTES);
+            let control_len = header.msg_hdr.msg_controllen.min(CONTROL_BYTES);
             Message::new(slot, len, &control.0[..control_len])
         }));
         Ok(())
@@ -104,7 +105,9 @@ impl Message {
                     let bytes = value.first_chunk().map_or(0, |bytes| c_int::from_ne_bytes(*bytes));
                     message.segment_bytes = usize::try_from(bytes).unwrap_or(0);
                 }
-                (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => message.arrived_ns = nanoseconds(value),
+                (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => {
+                    message.arrived_ns = nanoseconds(value)
+                }
                 _ => {}
             }
         }

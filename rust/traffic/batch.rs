@@ -53,17 +53,17 @@ impl Batch {
     }
 
     /// Numbers and stamps the first `count` datagrams, or as many as a call may send; gives
-    /// their bytes.
-    pub(super) fn stamp(&mut self, first: u64, count: usize) -> &[u8] {
-        let used = count.min(self.segments) * self.size_bytes;
-        let bytes = &mut self.buffer[..used];
+    /// how many they are, and their bytes.
+    pub(super) fn stamp(&mut self, first: u64, count: usize) -> (u64, &[u8]) {
+        let count = count.min(self.segments);
+        let bytes = &mut self.buffer[..count * self.size_bytes];
         let sent_ns = realtime_ns();
         for (datagram, step) in bytes.chunks_exact_mut(self.size_bytes).zip(0..) {
             let sequence = first.wrapping_add(step);
             let header = Header { stream: self.stream, sequence, sent_ns };
             datagram[..HEADER_BYTES].copy_from_slice(&header.to_bytes());
         }
-        bytes
+        (count as u64, bytes)
     }
 }
 
@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn every_datagram_is_numbered_and_numbers_wrap() {
         let mut batch = Batch::new(9, 100, true).unwrap();
-        let numbers = |bytes: &[u8]| -> Vec<u64> {
+        let numbers = |(_, bytes): (u64, &[u8])| -> Vec<u64> {
             bytes.chunks(100).map(|bytes| Header::read(bytes).unwrap().sequence).collect()
         };
         assert_eq!(numbers(batch.stamp(u64::MAX, 3)), [u64::MAX, 0, 1]);

@@ -43,9 +43,8 @@ pub(super) fn sleep_exactly() {
 /// Waits until `deadline` (none: for ever); false if `stop` came first.
 pub(super) fn wait_until(deadline: Option<Instant>, stop: &AtomicBool) -> bool {
     while !stop.load(Ordering::Relaxed) {
-        let left = deadline.map_or(Duration::MAX, |deadline| {
-            deadline.saturating_duration_since(Instant::now())
-        });
+        let left = deadline
+            .map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
         if left.is_zero() {
             return true;
         }

@@ -141,7 +141,11 @@ impl Desk {
         (self.next, self.done_bytes) = (0, 0);
         match self.inbox.fill(fd.as_fd()) {
             Ok(()) => Ok(true),
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(false),
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
+            {
+                Ok(false)
+            }
             Err(error) => Err(Error::os("receiving", "the socket", error)),
         }
     }

@@ -118,8 +118,7 @@ impl Sender {
     fn send(&mut self, run: &mut Run<'_>, count: usize) {
         let mut answered = false;
         while run.goes_on() {
-            let bytes = self.batch.stamp(self.next, count);
-            let numbers = (bytes.len() / self.batch.size_bytes()) as u64;
+            let (numbers, bytes) = self.batch.stamp(self.next, count);
             let Err(error) = SockRef::from(&self.fd).send(bytes) else {
                 run.sent += numbers;
                 return self.advance(run, numbers);

@@ -54,7 +54,7 @@ pub struct Latency {
 
 /// The running account behind a [`ReceiveReport`].
 #[derive(Debug)]
-pub struct Tally {
+pub(super) struct Tally {
     received: u64,
     bytes: u64,
     foreign: u64,
@@ -67,8 +67,7 @@ pub struct Tally {
 
 impl Tally {
     /// An empty account.
-    #[must_use]
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             received: 0,
             bytes: 0,
@@ -81,7 +80,7 @@ impl Tally {
     }
 
     /// Takes a datagram into account that the kernel received at `arrived_ns` (CLOCK_REALTIME).
-    pub fn add(&mut self, datagram: &[u8], arrived_ns: u64) {
+    pub(super) fn add(&mut self, datagram: &[u8], arrived_ns: u64) {
         self.received += 1;
         self.bytes += datagram.len() as u64;
         self.span_ns = Some((self.span_ns.map_or(arrived_ns, |(first, _)| first), arrived_ns));
@@ -98,8 +97,7 @@ impl Tally {
     }
 
     /// The account so far, with what the kernel says it dropped before us.
-    #[must_use]
-    pub fn report(&self, kernel_dropped: u64) -> ReceiveReport {
+    pub(super) fn report(&self, kernel_dropped: u64) -> ReceiveReport {
         let counts = self.streams.counts();
         let span_ns = self.span_ns.map_or(0, |(first, last)| last.saturating_sub(first));
         let seconds = span_ns as f64 / 1e9;
@@ -140,7 +138,8 @@ impl Default for Tally {
 /// Times up to an hour, to three digits, in 400 KiB whatever comes.
 pub(super) fn histogram_ns() -> Histogram<u64> {
     const HOUR_NS: u64 = 3_600_000_000_000;
-    Histogram::new_with_bounds(1, HOUR_NS, 3).unwrap_or_else(|_| unreachable!("the bounds are fixed"))
+    Histogram::new_with_bounds(1, HOUR_NS, 3)
+        .unwrap_or_else(|_| unreachable!("the bounds are fixed"))
 }
 
 /// The value at a quantile in microseconds, none of an empty histogram.
