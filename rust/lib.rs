@@ -17,6 +17,8 @@ pub mod error;
 pub mod interfaces;
 pub mod open;
 pub mod packet;
+#[cfg(feature = "python")]
+pub mod python;
 pub mod rules;
 pub mod sys;
 pub mod traffic;

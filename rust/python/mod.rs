@@ -1,0 +1,14 @@
+//! The Python module `mcr._native`: what the core offers, in Python's terms. The only module
+//! that knows PyO3.
+
+mod errors;
+mod resolved;
+mod traffic;
+mod wait;
+
+/// The native core; `mcr` re-exports what is public of it.
+#[pyo3::pymodule]
+mod _native {
+    #[pymodule_export]
+    use super::traffic::{ReceiverCore, SenderCore};
+}

@@ -1,0 +1,52 @@
+//! The values that `mcr.config` hands down: rules checked against this host. It must not know
+//! what is done with them.
+
+use std::net::IpAddr;
+
+use pyo3::prelude::*;
+
+use crate::addr::Addr;
+use crate::open::output::OutputSpec;
+
+/// `mcr.config.ResolvedOutput`.
+#[derive(FromPyObject)]
+pub(super) struct ResolvedOutput {
+    address: IpAddr,
+    port: u16,
+    interface: String,
+    ifindex: u32,
+    ttl: u8,
+    dscp: u8,
+    source: Option<IpAddr>,
+    source_port: Option<u16>,
+    #[pyo3(attribute("loop"))]
+    multicast_loop: bool,
+    priority: Option<u8>,
+}
+
+/// `mcr.config.ResolvedInput`.
+#[derive(FromPyObject)]
+pub(super) struct ResolvedInput {
+    pub(super) group: IpAddr,
+    pub(super) port: u16,
+    pub(super) interface: String,
+    pub(super) ifindex: u32,
+    pub(super) sources: Vec<IpAddr>,
+}
+
+impl From<ResolvedOutput> for OutputSpec {
+    fn from(output: ResolvedOutput) -> Self {
+        Self {
+            address: output.address.into(),
+            port: output.port,
+            ifindex: output.ifindex,
+            interface: output.interface,
+            ttl: output.ttl,
+            dscp: output.dscp,
+            source: output.source.map(Addr::from),
+            source_port: output.source_port,
+            multicast_loop: output.multicast_loop,
+            priority: output.priority,
+        }
+    }
+}
