@@ -2,6 +2,7 @@
 //! that knows PyO3.
 
 mod errors;
+mod interfaces;
 mod resolved;
 mod traffic;
 mod wait;
@@ -9,6 +10,8 @@ mod wait;
 /// The native core; `mcr` re-exports what is public of it.
 #[pyo3::pymodule]
 mod _native {
+    #[pymodule_export]
+    use super::interfaces::{Interface, list};
     #[pymodule_export]
     use super::traffic::{ReceiverCore, SenderCore};
 }
