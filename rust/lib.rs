@@ -6,7 +6,7 @@
 //! python -> relay -> engine -> ingress, egress -> pool, sys
 //!                 -> open   -> sys
 //!           relay, engine   -> rules, packet, stats -> addr
-//!           traffic         -> sys
+//!           traffic         -> open, sys
 //! ```
 //!
 //! `packet`, `rules`, `stats` and `addr` are pure: they know neither sockets nor clocks.
@@ -21,7 +21,10 @@ pub mod interfaces;
 pub mod open;
 pub mod packet;
 pub mod pool;
+#[cfg(feature = "python")]
+pub mod python;
 pub mod relay;
 pub mod rules;
 pub mod stats;
 pub mod sys;
+pub mod traffic;

@@ -7,6 +7,7 @@ pub mod group_filter;
 pub mod memory;
 pub mod messages;
 pub mod netdev;
+pub mod recv;
 pub mod ring;
 pub mod sockaddr;
 pub mod sockopt;

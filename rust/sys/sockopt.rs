@@ -23,7 +23,6 @@ macro_rules! plain {
 plain!(
     c_int,
     u32,
-    [u32; 9],
     libc::ip_mreqn,
     libc::ipv6_mreq,
     libc::packet_mreq,
@@ -31,6 +30,7 @@ plain!(
     libc::group_req,
     libc::group_source_req,
     libc::timeval,
+    [u32; 9],
 );
 
 /// Sets the option `name` at `level` to `value`.
