@@ -1,0 +1,1 @@
+"""A multicast relay for Linux that can say where a lost datagram went."""

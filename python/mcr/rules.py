@@ -1,0 +1,255 @@
+"""Rules as frozen values: an `Input`, the `Output`s it is copied to, and the `Rule` of both.
+
+Construction parses: a value that exists is right in itself, and all that is wrong is reported at
+once. Whether it fits this host is the business of `config`; how it is written that of `rule_text`.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from . import fields, rule_text
+from .errors import Problem, RuleError
+from .fields import Address, Checks
+
+DEFAULT_TTL_MULTICAST = 1  # what the kernel does too (RFC 1112, 6.1): a copy stays on its link
+DEFAULT_TTL_UNICAST = 64  # RFC 1700, "Time to live"
+_ID_HEX_DIGITS = 12
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Input:
+    """What a rule takes: datagrams to one address and port, seen on one interface."""
+
+    group: Address
+    """A multicast group, or an address of this host."""
+    port: int
+    """1 to 65535."""
+    interface: str | None
+    """Needed for a group; for an address of this host, None means the interface that has it."""
+    sources: tuple[Address, ...]
+    """Senders that are let through, ascending; empty lets everybody through."""
+    vlan: int | None
+    """The VLAN id frames must carry, 1 to 4094; None takes untagged frames."""
+
+    def __init__(
+        self,
+        group: Address | str,
+        port: int,
+        *,
+        interface: str | None = None,
+        sources: Iterable[Address | str] = (),
+        vlan: int | None = None,
+    ) -> None:
+        """Parses every field.
+
+        Raises:
+            RuleError: with a problem for each field that cannot hold its value.
+        """
+        check = Checks()
+        values = {
+            "group": check.field("group", fields.group, group),
+            "port": check.field("port", fields.port, port),
+            "interface": check.optional("interface", fields.interface, interface),
+            "sources": check.field("sources", fields.sources, sources) or (),
+            "vlan": check.optional("vlan", fields.vlan, vlan),
+        }
+        check.same_family("sources", values["sources"], values["group"])
+        check.done()
+        _fill(self, values)
+
+    @classmethod
+    def parse(cls, text: str) -> "Input":
+        """The input written as ``10.0.0.5@232.1.1.1%eth0:5001,vlan=7``.
+
+        Raises:
+            RuleError: if the text is no input.
+        """
+        return cls(**rule_text.parse_input(text))
+
+    def __str__(self) -> str:
+        """The canonical text."""
+        return _input_text(self, None)
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Output:
+    """Where each datagram of a rule is sent to, and how."""
+
+    address: Address | str
+    """A group, a host's address, or a host name, which is looked up when the rule is added."""
+    port: int
+    """1 to 65535."""
+    interface: str | None
+    """Needed for a group; for a host, None leaves the choice to the routing table."""
+    ttl: int | None
+    """1 to 255; None means `effective_ttl`."""
+    dscp: int
+    """0 to 63."""
+    source: Address | None
+    """An address of this host to send from; None lets the kernel choose."""
+    source_port: int | None
+    """1 to 65535; None takes an ephemeral one, stable for the output's life."""
+    loop: bool
+    """Whether receivers on this host get the copies to a group too (IP_MULTICAST_LOOP)."""
+    priority: int | None
+    """SO_PRIORITY, 0 to 6; None leaves it to the kernel."""
+
+    def __init__(
+        self,
+        address: Address | str,
+        port: int,
+        *,
+        interface: str | None = None,
+        ttl: int | None = None,
+        dscp: int = 0,
+        source: Address | str | None = None,
+        source_port: int | None = None,
+        loop: bool = True,
+        priority: int | None = None,
+    ) -> None:
+        """Parses every field.
+
+        Raises:
+            RuleError: with a problem for each field that cannot hold its value.
+        """
+        check = Checks()
+        values = {
+            "address": check.field("address", fields.destination, address),
+            "port": check.field("port", fields.port, port),
+            "interface": check.optional("interface", fields.interface, interface),
+            "ttl": check.optional("ttl", fields.ttl, ttl),
+            "dscp": check.field("dscp", fields.dscp, dscp),
+            "source": check.optional("source", fields.source, source),
+            "source_port": check.optional("source_port", fields.port, source_port),
+            "loop": check.field("loop", fields.loop, loop),
+            "priority": check.optional("priority", fields.priority, priority),
+        }
+        check.same_family("source", values["source"], values["address"])
+        check.done()
+        _fill(self, values)
+
+    @classmethod
+    def parse(cls, text: str) -> "Output":
+        """The output written as ``239.2.0.1%eth1:6001,ttl=8``.
+
+        Raises:
+            RuleError: if the text is no output.
+        """
+        return cls(**rule_text.parse_output(text))
+
+    @property
+    def effective_ttl(self) -> int:
+        """The TTL that copies leave with; a host name counts as unicast until it is looked up."""
+        return self.ttl if self.ttl is not None else default_ttl(self.address)
+
+    def __str__(self) -> str:
+        """The canonical text."""
+        options = [
+            ("ttl", self.ttl),
+            ("dscp", self.dscp or None),
+            ("source", self.source),
+            ("sport", self.source_port),
+            ("loop", None if self.loop else "off"),
+            ("priority", self.priority),
+        ]
+        return rule_text.format_endpoint(self.address, self.interface, self.port, options=options)
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Rule:
+    """One input and the outputs that get a copy of each of its datagrams."""
+
+    input: Input
+    outputs: tuple[Output, ...]
+    """At least one, in the order in which statistics list them."""
+    name: str | None
+    """1 to 64 printable characters without space and comma; not part of the identity."""
+
+    def __init__(self, input: Input, outputs: Iterable[Output], *, name: str | None = None) -> None:
+        """Puts the parts together.
+
+        Raises:
+            RuleError: if there is no output, the name cannot be one, or a part is something else.
+        """
+        check = Checks()
+        if not isinstance(input, Input):
+            check.note("input", f"{input!r} is not an mcr.Input")
+        if isinstance(outputs, Output | str) or not isinstance(outputs, Iterable):
+            check.note("outputs", f"{outputs!r} is not a sequence of mcr.Output")
+            outputs = ()
+        listed = tuple(outputs)
+        if not listed and not check.problems:
+            check.note("outputs", "a rule needs at least one output")
+        for number, output in enumerate(listed, 1):
+            if not isinstance(output, Output):
+                check.note(f"output {number}", f"{output!r} is not an mcr.Output")
+        checked_name = check.optional("name", fields.rule_name, name)
+        check.done()
+        _fill(self, {"input": input, "outputs": listed, "name": checked_name})
+
+    @classmethod
+    def parse(cls, text: str) -> "Rule":
+        """The rule written as ``239.1.1.1%eth0:5001 to 239.2.0.1%eth1:6001``.
+
+        Raises:
+            RuleError: with everything that is wrong with the text.
+        """
+        parts = rule_text.parse_rule(text)
+        outputs = [Output(**output) for output in parts.outputs]
+        return cls(Input(**parts.input), outputs, name=parts.name)
+
+    @property
+    def id(self) -> str:
+        """12 hex digits, the same for the same rule everywhere; the name does not count."""
+        return hashlib.sha256(self._text(None).encode()).hexdigest()[:_ID_HEX_DIGITS]
+
+    def __str__(self) -> str:
+        """The canonical text, which `parse` reads back.
+
+        Only an interface name with a character of the grammar in it cannot be read back.
+        """
+        return self._text(self.name)
+
+    def _text(self, name: str | None) -> str:
+        return f"{_input_text(self.input, name)} to {' '.join(str(out) for out in self.outputs)}"
+
+
+def parse_rules(rules: Iterable[Rule | str]) -> tuple[Rule, ...]:
+    """Rules given as values or as text, as values.
+
+    Raises:
+        RuleError: with the problems of all of them, each under ``rule N``, counted from 1.
+    """
+    parsed: list[Rule] = []
+    problems: list[Problem] = []
+    for number, rule in enumerate(rules, 1):
+        try:
+            parsed.append(rule if isinstance(rule, Rule) else Rule.parse(rule))
+        except RuleError as error:
+            problems += [problem.under(f"rule {number}") for problem in error.problems]
+    if problems:
+        raise RuleError(problems)
+    return tuple(parsed)
+
+
+def default_ttl(address: Address | str) -> int:
+    """The TTL of an output to this address that names none."""
+    multicast = not isinstance(address, str) and address.is_multicast
+    return DEFAULT_TTL_MULTICAST if multicast else DEFAULT_TTL_UNICAST
+
+
+def _input_text(input: Input, name: str | None) -> str:
+    return rule_text.format_endpoint(
+        input.group,
+        input.interface,
+        input.port,
+        sources=input.sources,
+        options=[("name", name), ("vlan", input.vlan)],
+    )
+
+
+def _fill(value: object, slots: Mapping[str, object]) -> None:
+    """Sets the fields of a frozen value while it is being made."""
+    for name, field in slots.items():
+        object.__setattr__(value, name, field)
