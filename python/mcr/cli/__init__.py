@@ -12,11 +12,10 @@ from typing import Annotated
 
 import typer
 
-from ..errors import InterfaceError, McrError, RuleError
-from .arguments import shield_arrows
+from ..errors import InterfaceError, McrError, Problem, RuleError
 from .privileges import PrivilegeError
 from .relay import relay
-from .usage import Problem, UsageError
+from .usage import UsageError
 
 FAILED = 1
 WRONG_USAGE = 2
@@ -37,21 +36,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: the arguments without the program's name; those of the process unless given.
     """
-    arguments = shield_arrows(sys.argv[1:] if argv is None else argv)
+    given = sys.argv[1:] if argv is None else argv
+    # An argument "->" would be taken for an option; the rule text reads both alike.
+    arguments = ["to" if argument == "->" else argument for argument in given]
     try:
         code = app(args=arguments, prog_name="mcr", standalone_mode=False)
     except typer.TyperException as error:
-        return _refuse([("", error.format_message())], WRONG_USAGE)
+        return _refuse([error.format_message()], WRONG_USAGE)
     except (UsageError, RuleError) as error:
         return _refuse(error.problems, WRONG_USAGE)
     except InterfaceError as error:
-        return _refuse([("", _sentence(error))], WRONG_USAGE)
+        return _refuse([_sentence(error)], WRONG_USAGE)
     except BrokenPipeError:
         # Nobody reads any more; without this the interpreter complains once more when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except (McrError, PrivilegeError, OSError) as error:
-        return _refuse([("", _sentence(error))], FAILED)
+        return _refuse([_sentence(error)], FAILED)
     except KeyboardInterrupt:
         return 130
     return code if isinstance(code, int) else 0
@@ -73,9 +74,9 @@ def _options(
     pass
 
 
-def _refuse(problems: Sequence[Problem], code: int) -> int:
-    for field, text in problems:
-        print(f"mcr: {field}: {text}" if field else f"mcr: {text}", file=sys.stderr)
+def _refuse(problems: Sequence[Problem | str], code: int) -> int:
+    for problem in problems:
+        print(f"mcr: {problem}", file=sys.stderr)
     return code
 
 

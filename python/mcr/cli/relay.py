@@ -11,8 +11,8 @@ from typing import Annotated
 import typer
 
 from ..relay import Ingress, Relay
+from ..rule_text import join_arguments
 from ..stats import Stats
-from .arguments import rule_texts
 from .privileges import Account, drop, target_account
 from .table import INTERVAL_S, open_view, report
 from .usage import Problems
@@ -59,7 +59,7 @@ def relay(
     seconds = problems.seconds("--duration", duration)
     account = problems.collect("--user", lambda: target_account(user))
     made = problems.collect(
-        "rule", lambda: Relay(*rule_texts(rules), ingress=chosen or "auto", workers=threads or 1)
+        "rule", lambda: Relay(*join_arguments(rules), ingress=chosen or "auto", workers=threads or 1)
     )
     problems.raise_if_any()
     assert made is not None  # else there was a problem

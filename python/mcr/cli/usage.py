@@ -8,26 +8,27 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
-from ..errors import RuleError
+from ..errors import Problem, RuleError
 
 Choice = TypeVar("Choice", bound=str)
 Made = TypeVar("Made")
-
-Problem = tuple[str, str]
-"""What is wrong: the field or option, and one sentence."""
 
 
 class UsageError(Exception):
     """The command line is wrong; `problems` names each field and what is wrong with it."""
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
+    def __init__(self, problems: Iterable[tuple[str, str]]) -> None:
         """Hold the problems in the order in which they were found."""
-        self.problems = list(problems)
-        super().__init__("; ".join(f"{field}: {text}" for field, text in self.problems))
+        self.problems = [Problem(*problem) for problem in problems]
+        super().__init__("\n".join(map(str, self.problems)))
 
 
-class Problems(list[Problem]):
-    """The problems found so far; readers add to it and return None where the value is bad."""
+class Problems:
+    """The problems found so far; a reader notes one and returns None where a value is bad."""
+
+    def __init__(self) -> None:
+        """Start without a problem."""
+        self.found: list[Problem] = []
 
     def seconds(self, option: str, text: str | None) -> float | None:
         """Read a time span in seconds, more than 0, finite."""
@@ -41,7 +42,7 @@ class Problems(list[Problem]):
         if number is None:
             return None
         if not number.is_integer():
-            self.append((option, f"{text!r} is not a whole number"))
+            self._note(option, f"{text!r} is not a whole number")
             return None
         return int(number)
 
@@ -50,7 +51,7 @@ class Problems(list[Problem]):
         for choice in choices:
             if choice == text:
                 return choice
-        self.append((option, f"{text!r} is none of {', '.join(choices)}"))
+        self._note(option, f"{text!r} is none of {', '.join(choices)}")
         return None
 
     def collect(self, field: str, make: Callable[[], Made]) -> Made | None:
@@ -58,9 +59,9 @@ class Problems(list[Problem]):
         try:
             return make()
         except (UsageError, RuleError) as error:
-            self.extend(error.problems)
+            self.found.extend(error.problems)
         except ValueError as error:
-            self.append((field, str(error)))
+            self._note(field, str(error))
         return None
 
     def raise_if_any(self) -> None:
@@ -69,8 +70,8 @@ class Problems(list[Problem]):
         Raises:
             UsageError: something was wrong.
         """
-        if self:
-            raise UsageError(self)
+        if self.found:
+            raise UsageError(self.found)
 
     def _positive(self, option: str, text: str) -> float | None:
         try:
@@ -78,9 +79,12 @@ class Problems(list[Problem]):
         except ValueError:
             number = math.nan
         if not math.isfinite(number):
-            self.append((option, f"{text!r} is not a number"))
+            self._note(option, f"{text!r} is not a number")
         elif number <= 0:
-            self.append((option, f"{text} is not more than 0"))
+            self._note(option, f"{text} is not more than 0")
         else:
             return number
         return None
+
+    def _note(self, field: str, message: str) -> None:
+        self.found.append(Problem(field, message))
