@@ -81,8 +81,8 @@ def play(stage: Stage, seconds: float, rate_pps: float, console: Console) -> boo
             generator = mcr.Sender(stage.feed, rate_pps=rate_pps, size_bytes=SIZE_BYTES)
             sender = stack.enter_context(generator)
         threads = stack.enter_context(ThreadPoolExecutor())
-        hearing = [threads.submit(receiver.run, idle_s=IDLE_S) for receiver in receivers]
-        sending = threads.submit(sender.run, duration_s=seconds)
+        hearing = [threads.submit(receiver.receive, idle_s=IDLE_S) for receiver in receivers]
+        sending = threads.submit(sender.send, duration_s=seconds)
         watch(relay, sending, console)
         heard = [future.result() for future in hearing]
         stats = relay.stats()

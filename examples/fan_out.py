@@ -28,7 +28,7 @@ def main() -> None:
         mcr.Sender(f"{GROUP}%lo:{PORT}", rate_pps=RATE_PPS) as sender,
         ThreadPoolExecutor() as threads,
     ):
-        sending = threads.submit(sender.run, duration_s=3 * phase_s)
+        sending = threads.submit(sender.send, duration_s=3 * phase_s)
 
         relay.wait(timeout_s=phase_s)
         show("one output", relay.stats())

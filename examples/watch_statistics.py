@@ -25,7 +25,7 @@ def main() -> None:
         mcr.Sender("239.78.1.1%lo:5079", rate_pps=RATE_PPS) as stray,
         ThreadPoolExecutor() as threads,
     ):
-        sending = [threads.submit(sender.run, duration_s=seconds) for sender in (wanted, stray)]
+        sending = [threads.submit(sender.send, duration_s=seconds) for sender in (wanted, stray)]
         before = relay.stats()
         while not all(future.done() for future in sending):
             relay.wait(timeout_s=min(INTERVAL_S, seconds))
