@@ -10,7 +10,7 @@ from .relays import relaying
 from .traffic import payloads
 
 QDISC_FULL = ("tbf", "rate", "20mbit", "burst", "5000", "limit", "20000")
-BUFFER_FULL = ("tbf", "rate", "200mbit", "burst", "20000", "limit", "100000000")
+BUFFER_FULL = ("tbf", "rate", "100mbit", "burst", "20000", "limit", "100000000")
 
 
 def settle_sent_by(relay: mcr.Relay, output: int, count: int) -> None:
@@ -19,7 +19,7 @@ def settle_sent_by(relay: mcr.Relay, output: int, count: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "count"), [(QDISC_FULL, 1000), (BUFFER_FULL, 6000)], ids=["qdisc", "send-buffer"]
+    ("shape", "count"), [(QDISC_FULL, 1000), (BUFFER_FULL, 8000)], ids=["qdisc", "send-buffer"]
 )
 def test_slow_output_beside_a_fast_one(
     lab: Lab, ingress: str, gro: bool, shape: tuple[str, ...], count: int
