@@ -46,7 +46,7 @@ def compare(
     """Run references and subjects in turn until each ratio has *pairs* values.
 
     A subject's run lies between two runs of each reference and is divided by their mean. Where
-    those two differ by more than 20 % the pair is repeated, up to twice as many rounds as pairs in all.
+    those two differ by more than 20 % the pair is repeated, in at most twice as many rounds.
     """
     samples: dict[str, list[Sample]] = {name: [] for name in [*references, *subjects]}
     values: dict[tuple[str, str], list[float]] = {(s, r): [] for s in subjects for r in references}
