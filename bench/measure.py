@@ -178,29 +178,35 @@ def _lossless(
     A rate that fails gets a second try.
     """
     del relays
-    reached = FIRST_RATE_PPS
+    reached = 0.0
     limited = False
 
     def passes(rate_pps: float) -> bool:
         nonlocal reached, limited
         for _ in range(2):
-            before = topology.count()
-            options = ["-r", str(rate_pps), "-b", str(PACED_BATCH), "-t", str(bench.window_s)]
-            sent = json.loads(_generator(bench, scenario, topology, *options).communicate()[0])
-            after = _settled(topology, time.monotonic() + READY_LIMIT_S)
-            got = after.datagrams(scenario.size_bytes) - before.datagrams(scenario.size_bytes)
-            achieved = sent["sent"] / sent["seconds"]
-            if got >= sent["sent"] * (1 - LOSS_LIMIT):
-                reached = max(reached, achieved)
-                if achieved >= REACHED * rate_pps:
-                    return True
-                limited = True
-                return False
-        limited = False
+            achieved, lost = _paced(bench, scenario, topology, rate_pps)
+            whole = lost < LOSS_LIMIT
+            if whole and achieved >= REACHED * rate_pps:
+                return True
+            reached = max(reached, achieved if whole else 0.0)
+            limited = whole
         return False
 
     found = highest_passing(passes, FIRST_RATE_PPS, HIGHEST_RATE_PPS, RATE_PRECISION)
-    return Sample(max(found, reached) if found else 0.0, {"generator_limited": float(limited)})
+    # Where the last rate that failed lost nothing, the generator did not reach it.
+    return Sample(max(found, reached), {"generator_limited": float(limited)})
+
+
+def _paced(
+    bench: Bench, scenario: Scenario, topology: Topology, rate_pps: float
+) -> tuple[float, float]:
+    """Generate at a rate; give the rate that the generator reached, and the share lost."""
+    before = topology.count()
+    options = ["-r", str(rate_pps), "-b", str(PACED_BATCH), "-t", str(bench.window_s)]
+    sent = json.loads(_generator(bench, scenario, topology, *options).communicate()[0])
+    after = _settled(topology, time.monotonic() + READY_LIMIT_S)
+    got = after.datagrams(scenario.size_bytes) - before.datagrams(scenario.size_bytes)
+    return sent["sent"] / sent["seconds"], 1 - got / sent["sent"]
 
 
 def _latency(
