@@ -112,3 +112,42 @@ fn ip(address: &SockaddrStorage) -> Option<IpAddr> {
     }
     address.as_sockaddr_in6().map(|v6| v6.ip().into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::open::testnet::{FAR, NEAR, in_namespace, ip, with_cable};
+
+    fn find(name: &str) -> Interface {
+        list().unwrap().into_iter().find(|interface| interface.name == name).unwrap()
+    }
+
+    #[test]
+    fn a_cable_is_described_as_it_was_laid() {
+        with_cable(|| {
+            ip(&format!("link set {NEAR} mtu 1400"));
+            ip(&format!("address add 10.9.1.1/24 dev {NEAR} label {NEAR}:a"));
+            ip(&format!("address add 2001:db8::1/64 dev {NEAR} nodad"));
+            let near = find(NEAR);
+            assert_eq!(near.index, nix::net::if_::if_nametoindex(NEAR).unwrap());
+            assert_eq!(near.mtu, 1400);
+            assert!(near.up && near.multicast && near.carrier && !near.loopback);
+            let known = ["10.9.0.1", "10.9.1.1", "2001:db8::1"].map(|ip| ip.parse().unwrap());
+            assert!(known.iter().all(|ip| near.addresses.contains(ip)), "{:?}", near.addresses);
+
+            ip(&format!("link set {FAR} down"));
+            assert!(!find(NEAR).carrier);
+            assert!(find(NEAR).up && !find(FAR).up);
+        });
+    }
+
+    #[test]
+    fn another_namespace_has_its_loopback_only() {
+        in_namespace(|| {
+            let all = list().unwrap();
+            assert_eq!(all.len(), 1);
+            assert!(all[0].loopback && all[0].mtu == 65536);
+            assert_eq!(all[0].addresses.len(), 2);
+        });
+    }
+}
