@@ -28,7 +28,8 @@ pub struct Interface {
     pub multicast: bool,
     /// Whether it is the loopback.
     pub loopback: bool,
-    /// Whether the link is there (`IFF_LOWER_UP`).
+    /// Whether the link is there and in use (`IFF_LOWER_UP`, `IFF_RUNNING`): in the moment
+    /// between the two, what is sent is lost and success reported.
     pub carrier: bool,
     /// Its MTU in bytes, the IP header included.
     pub mtu: u32,
@@ -95,7 +96,7 @@ fn describe(
         up: has(InterfaceFlags::IFF_UP),
         multicast: has(InterfaceFlags::IFF_MULTICAST),
         loopback: has(InterfaceFlags::IFF_LOOPBACK),
-        carrier: has(InterfaceFlags::IFF_LOWER_UP),
+        carrier: has(InterfaceFlags::IFF_LOWER_UP) && has(InterfaceFlags::IFF_RUNNING),
         mtu,
         gro: netdev::gro(socket, name).unwrap_or(false),
         addresses: Vec::new(),

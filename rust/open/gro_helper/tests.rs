@@ -3,7 +3,7 @@
 use std::net::UdpSocket;
 
 use super::*;
-use crate::open::testnet::{NEAR, in_namespace, interface, with_cable};
+use crate::open::testnet::{NEAR, in_namespace, interface, settle, with_cable};
 
 const LOOPBACK: Addr = Addr::v4([127, 0, 0, 1]);
 
@@ -12,6 +12,7 @@ fn is_refused() -> bool {
     let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
     sender.connect("127.0.0.1:5001").unwrap();
     sender.send(b"first").unwrap();
+    settle();
     sender.send(b"second").is_err()
 }
 

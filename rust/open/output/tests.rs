@@ -3,7 +3,7 @@
 use socket2::SockRef;
 
 use super::*;
-use crate::open::testnet::{NEAR, in_namespace, interface, ip, with_cable};
+use crate::open::testnet::{NEAR, in_namespace, interface, ip, settle, with_cable};
 
 fn addr(text: &str) -> Addr {
     text.parse::<std::net::IpAddr>().unwrap().into()
@@ -119,6 +119,7 @@ fn what_the_other_side_answers_is_not_kept() {
         let output = open(&spec("127.0.0.1", "")).unwrap();
         let local = SockRef::from(&output.fd).local_addr().unwrap().as_socket().unwrap();
         host.send_to(b"answer", local).unwrap();
+        settle();
         let error = SockRef::from(&output.fd).recv(&mut []).unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
     });

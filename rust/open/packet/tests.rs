@@ -13,7 +13,7 @@ use super::*;
 use crate::addr::Addr;
 use crate::open::filter::destinations;
 use crate::open::output::{self, OutputSpec};
-use crate::open::testnet::{FAR, NEAR, interface, ip, wait_until, with_cable};
+use crate::open::testnet::{FAR, NEAR, interface, ip, roam, wait_until, with_cable};
 
 /// The relay's socket for datagrams to 239.1.1.1 on the far end.
 fn far(fanout: Fanout) -> PacketSocket {
@@ -158,12 +158,13 @@ fn nothing_of_the_moment_before_is_queued() {
         let until = Arc::clone(&stop);
         // The thread has the namespace of the one that makes it.
         let traffic = thread::spawn(move || {
+            roam();
             while !until.load(Ordering::Relaxed) {
                 SockRef::from(&leaving.fd).send(b"leaving").ok();
                 SockRef::from(&arriving.fd).send(&[7; 3000]).ok();
             }
         });
-        for _ in 0..100 {
+        for _ in 0..300 {
             let far = far(Fanout::New);
             wait_until("a frame is there", || {
                 let Some(frame) = next(&far) else { return false };
