@@ -113,3 +113,6 @@ fn enter(fd: BorrowedFd<'_>, fanout: Fanout, target: &str) -> Result<()> {
     sockopt::set(fd, libc::SOL_PACKET, libc::PACKET_FANOUT, value)
         .map_err(|error| socket::refused("entering a fan-out group", target, error))
 }
+
+#[cfg(test)]
+mod tests;
