@@ -28,7 +28,8 @@ pub struct Interface {
     pub multicast: bool,
     /// Whether it is the loopback.
     pub loopback: bool,
-    /// Whether the link is there (`IFF_LOWER_UP`).
+    /// Whether the link is there and in use (`IFF_LOWER_UP`, `IFF_RUNNING`): in the moment
+    /// between the two, what is sent is lost and success reported.
     pub carrier: bool,
     /// Its MTU in bytes, the IP header included.
     pub mtu: u32,
@@ -95,7 +96,7 @@ fn describe(
         up: has(InterfaceFlags::IFF_UP),
         multicast: has(InterfaceFlags::IFF_MULTICAST),
         loopback: has(InterfaceFlags::IFF_LOOPBACK),
-        carrier: has(InterfaceFlags::IFF_LOWER_UP),
+        carrier: has(InterfaceFlags::IFF_LOWER_UP) && has(InterfaceFlags::IFF_RUNNING),
         mtu,
         gro: netdev::gro(socket, name).unwrap_or(false),
         addresses: Vec::new(),
@@ -111,4 +112,43 @@ fn ip(address: &SockaddrStorage) -> Option<IpAddr> {
         return Some(v4.ip().into());
     }
     address.as_sockaddr_in6().map(|v6| v6.ip().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::open::testnet::{FAR, NEAR, in_namespace, ip, with_cable};
+
+    fn find(name: &str) -> Interface {
+        list().unwrap().into_iter().find(|interface| interface.name == name).unwrap()
+    }
+
+    #[test]
+    fn a_cable_is_described_as_it_was_laid() {
+        with_cable(|| {
+            ip(&format!("link set {NEAR} mtu 1400"));
+            ip(&format!("address add 10.9.1.1/24 dev {NEAR} label {NEAR}:a"));
+            ip(&format!("address add 2001:db8::1/64 dev {NEAR} nodad"));
+            let near = find(NEAR);
+            assert_eq!(near.index, nix::net::if_::if_nametoindex(NEAR).unwrap());
+            assert_eq!(near.mtu, 1400);
+            assert!(near.up && near.multicast && near.carrier && !near.loopback);
+            let known = ["10.9.0.1", "10.9.1.1", "2001:db8::1"].map(|ip| ip.parse().unwrap());
+            assert!(known.iter().all(|ip| near.addresses.contains(ip)), "{:?}", near.addresses);
+
+            ip(&format!("link set {FAR} down"));
+            assert!(!find(NEAR).carrier);
+            assert!(find(NEAR).up && !find(FAR).up);
+        });
+    }
+
+    #[test]
+    fn another_namespace_has_its_loopback_only() {
+        in_namespace(|| {
+            let all = list().unwrap();
+            assert_eq!(all.len(), 1);
+            assert!(all[0].loopback && all[0].mtu == 65536);
+            assert_eq!(all[0].addresses.len(), 2);
+        });
+    }
 }

@@ -23,6 +23,7 @@ pub mod packet;
 pub mod pool;
 #[cfg(feature = "python")]
 pub mod python;
+pub mod relay;
 pub mod rules;
 pub mod stats;
 pub mod sys;

@@ -1,1 +1,31 @@
-"""A multicast relay for Linux that can say where a lost datagram went."""
+"""A multicast relay for Linux that is a Python library.
+
+Datagrams of a group go on to any number of outputs: other groups, ports, interfaces and unicast
+hosts. `Relay` runs rules; `Stats` says where every datagram went; every error is an `McrError`.
+"""
+
+from ._native import Datagram, Discard, parse_frame
+from .errors import EngineError, InterfaceError, McrError, Problem, RightsError, RuleError
+from .relay import Relay
+from .rules import Input, Output, Rule
+from .stats import InterfaceStats, OutputStats, RuleStats, Stats
+
+__all__ = [
+    "Datagram",
+    "Discard",
+    "EngineError",
+    "Input",
+    "InterfaceError",
+    "InterfaceStats",
+    "McrError",
+    "Output",
+    "OutputStats",
+    "Problem",
+    "Relay",
+    "RightsError",
+    "Rule",
+    "RuleError",
+    "RuleStats",
+    "Stats",
+    "parse_frame",
+]

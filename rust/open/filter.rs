@@ -28,8 +28,10 @@ const ABOVE: u32 = libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K;
 const AT_LEAST: u32 = libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K;
 const ALWAYS: u32 = libc::BPF_JMP | libc::BPF_JA;
 
-const PASS: sock_filter = statement(libc::BPF_RET | libc::BPF_K, u32::MAX);
-const DROP: sock_filter = statement(libc::BPF_RET | libc::BPF_K, 0);
+const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
+
+const PASS: sock_filter = statement(RETURN, u32::MAX);
+const DROP: sock_filter = statement(RETURN, 0);
 
 const IPV4: u32 = 0x0800;
 const IPV6: u32 = 0x86dd;
@@ -251,3 +253,6 @@ const fn jump(code: u32, k: u32, jt: u8, jf: u8) -> sock_filter {
     let [code, ..] = code.to_le_bytes();
     sock_filter { code: code as u16, jt, jf, k }
 }
+
+#[cfg(test)]
+mod tests;

@@ -62,3 +62,6 @@ fn prepare(fd: BorrowedFd<'_>, ifindex: u32, target: &str) -> Result<()> {
     socket::receive_buffer(fd, RECEIVE_BUFFER_BYTES, target)?;
     if ifindex == 0 { Ok(()) } else { socket::bind_to_interface(fd, ifindex, target) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -198,3 +198,6 @@ impl Holder {
         self.full = false;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,6 +18,8 @@ mod membership;
 pub mod output;
 pub mod packet;
 pub(crate) mod socket;
+#[cfg(test)]
+pub(crate) mod testnet;
 pub mod udp_input;
 
 /// A network interface, as the caller found it.

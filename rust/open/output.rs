@@ -193,3 +193,6 @@ fn max_segment(fd: BorrowedFd<'_>, options: &Options, target: &str) -> Result<u1
     let payload = mtu.saturating_sub(options.headers);
     Ok(u16::try_from(payload).unwrap_or(MAX_PAYLOAD).min(MAX_PAYLOAD))
 }
+
+#[cfg(test)]
+mod tests;

@@ -65,6 +65,12 @@ pub fn open(
     Ok(PacketSocket { fd: owned, receive_buffer_bytes, vnet_hdr })
 }
 
+/// Whether this thread may open AF_PACKET sockets.
+#[must_use]
+pub fn is_permitted() -> bool {
+    socket::open(libc::AF_PACKET, libc::SOCK_RAW, "the packet ingress").is_ok()
+}
+
 /// The id of the fan-out group that the socket is in.
 ///
 /// # Errors
@@ -107,3 +113,6 @@ fn enter(fd: BorrowedFd<'_>, fanout: Fanout, target: &str) -> Result<()> {
     sockopt::set(fd, libc::SOL_PACKET, libc::PACKET_FANOUT, value)
         .map_err(|error| socket::refused("entering a fan-out group", target, error))
 }
+
+#[cfg(test)]
+mod tests;

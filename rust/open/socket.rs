@@ -162,3 +162,6 @@ fn descriptors_used_up() -> io::Error {
          raise it (ulimit -n, or LimitNOFILE= of the service)"
     ))
 }
+
+#[cfg(test)]
+mod tests;

@@ -119,3 +119,6 @@ fn name(ifindex: u32) -> String {
         .and_then(|name| name.into_string().ok())
         .unwrap_or_else(|| format!("interface {ifindex}"))
 }
+
+#[cfg(test)]
+mod tests;

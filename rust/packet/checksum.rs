@@ -8,7 +8,7 @@ use super::UDP;
 /// Whether bytes that include their own checksum add up.
 #[inline]
 pub(super) fn holds(bytes: &[u8]) -> bool {
-    fold(sum(bytes)) == u16::MAX
+    is_all_ones(sum(bytes))
 }
 
 /// Whether a UDP header and payload add up with their pseudo header. `addresses` are the source
@@ -16,7 +16,7 @@ pub(super) fn holds(bytes: &[u8]) -> bool {
 pub(super) fn udp_holds(addresses: &[u8], datagram: &[u8]) -> bool {
     let length = u32::try_from(datagram.len()).unwrap_or(u32::MAX);
     let constants = u64::from(u32::from(UDP).to_be()) + u64::from(length.to_be());
-    fold(sum(addresses) + sum(datagram) + constants) == u16::MAX
+    is_all_ones(sum(addresses) + sum(datagram) + constants)
 }
 
 /// Adds up 32-bit halves in 64 bits: no carry is lost below 16 GiB, and the loop becomes
@@ -38,13 +38,12 @@ fn sum(bytes: &[u8]) -> u64 {
     low + high + (last & 0xffff_ffff) + (last >> 32)
 }
 
-/// Brings a sum down to 16 bits, adding every carry back in.
+/// Whether a sum is all ones once it is brought down to 16 bits with every carry added back in.
+///
+/// Multiplying by 2^n + 1 adds the lower n bits onto the upper ones; what stands there then is
+/// the sum of both halves and of the carry between them.
 #[inline]
-const fn fold(sum: u64) -> u16 {
-    let sum = (sum & 0xffff_ffff) + (sum >> 32);
-    let sum = (sum & 0xffff) + ((sum >> 16) & 0xffff) + (sum >> 32);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    let [low, high, ..] = sum.to_le_bytes();
-    u16::from_le_bytes([low, high])
+const fn is_all_ones(sum: u64) -> bool {
+    let sum = sum.wrapping_mul(0x1_0000_0001) >> 32;
+    (sum * 0x1_0001) >> 16 & 0xffff == 0xffff
 }

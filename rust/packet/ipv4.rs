@@ -18,14 +18,13 @@ pub(super) fn read(bytes: &[u8]) -> Result<Network<'_>, Discard> {
     if fixed[0] >> 4 != 4 || header_len < MIN_LEN {
         return Err(Discard::BadHeader);
     }
-    // The constant length makes the usual case a handful of additions.
-    let sound = if header_len == MIN_LEN {
-        checksum::holds(fixed)
+    if header_len == MIN_LEN {
+        // The constant length makes this a handful of additions.
+        if !checksum::holds(fixed) {
+            return Err(Discard::BadHeader);
+        }
     } else {
-        checksum::holds(bytes.get(..header_len).ok_or(Discard::Truncated)?)
-    };
-    if !sound {
-        return Err(Discard::BadHeader);
+        check_options(bytes, header_len)?;
     }
     let total_len = usize::from(u16::from_be_bytes([fixed[2], fixed[3]]));
     if total_len < header_len {
@@ -38,11 +37,10 @@ pub(super) fn read(bytes: &[u8]) -> Result<Network<'_>, Discard> {
     if u16::from_be_bytes([fixed[6], fixed[7]]) & FRAGMENT_MASK != 0 {
         return Err(Discard::Fragment);
     }
-    let [source, group] =
-        [12, 16].map(|at| [fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]]);
+    let [.., a, b, c, d, e, f, g, h] = *fixed;
     Ok(Network {
-        source: Addr::v4(source),
-        group: Addr::v4(group),
+        source: Addr::v4([a, b, c, d]),
+        group: Addr::v4([e, f, g, h]),
         ttl: fixed[8],
         dscp: fixed[1] >> 2,
         addresses: &fixed[12..20],
@@ -50,4 +48,11 @@ pub(super) fn read(bytes: &[u8]) -> Result<Network<'_>, Discard> {
         header_len,
         payload,
     })
+}
+
+/// Verifies a header with options.
+#[cold]
+fn check_options(bytes: &[u8], header_len: usize) -> Result<(), Discard> {
+    let header = bytes.get(..header_len).ok_or(Discard::Truncated)?;
+    if checksum::holds(header) { Ok(()) } else { Err(Discard::BadHeader) }
 }

@@ -15,6 +15,7 @@ mod udp;
 pub use discard::Discard;
 
 use crate::addr::Addr;
+use ethernet::Link;
 
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
@@ -92,14 +93,35 @@ pub struct Datagram {
 #[inline]
 pub fn parse(frame: &[u8], meta: FrameMeta) -> Result<Datagram, Discard> {
     let link = ethernet::read(frame, meta.vlan)?;
-    let bytes = frame.get(link.network..).ok_or(Discard::Truncated)?;
-    let network = match link.ethertype {
-        ETHERTYPE_IPV4 => ipv4::read(bytes)?,
-        ETHERTYPE_IPV6 => ipv6::read(bytes)?,
-        _ => return Err(Discard::NotIp),
-    };
-    let udp = udp::read(&network, meta.checksum)?;
-    let start = link.network + network.header_len + udp::HEADER_LEN;
+    if ethernet::is_tag(link.ethertype) {
+        parse_tagged(frame, meta)
+    } else {
+        read_network(frame, meta, link)
+    }
+}
+
+/// Finds the datagram behind tags. It stands apart so that offsets are constants in [`parse`].
+#[cold]
+#[inline(never)]
+fn parse_tagged(frame: &[u8], meta: FrameMeta) -> Result<Datagram, Discard> {
+    let outer = ethernet::read(frame, meta.vlan)?;
+    read_network(frame, meta, ethernet::read_tags(frame, outer)?)
+}
+
+#[inline(always)]
+fn read_network(frame: &[u8], meta: FrameMeta, link: Link) -> Result<Datagram, Discard> {
+    let bytes = frame.get(link.len..).ok_or(Discard::Truncated)?;
+    match link.ethertype {
+        ETHERTYPE_IPV4 => read_udp(meta, link, &ipv4::read(bytes)?),
+        ETHERTYPE_IPV6 => read_udp(meta, link, &ipv6::read(bytes)?),
+        _ => Err(Discard::NotIp),
+    }
+}
+
+#[inline(always)]
+fn read_udp(meta: FrameMeta, link: Link, network: &Network<'_>) -> Result<Datagram, Discard> {
+    let udp = udp::read(network, meta.checksum)?;
+    let start = link.len + network.header_len + udp::HEADER_LEN;
     Ok(Datagram {
         source: network.source,
         group: network.group,
@@ -139,10 +161,4 @@ fn segments(payload_len: u16, segment_size: u16) -> u32 {
         return 1;
     }
     u32::from(payload_len.div_ceil(segment_size).max(1))
-}
-
-/// The big-endian field at an offset.
-#[inline]
-fn be16(bytes: &[u8], at: usize) -> Option<u16> {
-    bytes.get(at..)?.first_chunk().copied().map(u16::from_be_bytes)
 }

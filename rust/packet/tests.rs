@@ -77,7 +77,7 @@ fn v6_extended(next: u8, extensions: &[u8], payload: &[u8]) -> Vec<u8> {
 /// A frame with bytes replaced; where they lie in an IPv4 header, its checksum is mended.
 fn patched(mut frame: Vec<u8>, at: usize, bytes: &[u8]) -> Vec<u8> {
     frame[at..at + bytes.len()].copy_from_slice(bytes);
-    if be16(&frame, 12) == Some(ETHERTYPE_IPV4) {
+    if frame[12..14] == ETHERTYPE_IPV4.to_be_bytes() {
         frame[IP + 10..IP + 12].fill(0);
         let field = plain_checksum(&[&frame[IP..V4_UDP]]);
         frame[IP + 10..IP + 12].copy_from_slice(&field);

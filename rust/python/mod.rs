@@ -3,6 +3,8 @@
 
 mod errors;
 mod interfaces;
+mod parse;
+mod relay;
 mod resolved;
 mod traffic;
 mod wait;
@@ -12,6 +14,10 @@ mod wait;
 mod _native {
     #[pymodule_export]
     use super::interfaces::{Interface, list};
+    #[pymodule_export]
+    use super::parse::{Datagram, Discard, parse_frame};
+    #[pymodule_export]
+    use super::relay::RelayCore;
     #[pymodule_export]
     use super::traffic::{ReceiverCore, SenderCore};
 }

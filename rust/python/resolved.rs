@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 
 use crate::addr::Addr;
 use crate::open::output::OutputSpec;
+use crate::relay::{InputSpec, RuleSpec};
 
 /// `mcr.config.ResolvedOutput`.
 #[derive(FromPyObject)]
@@ -32,6 +33,14 @@ pub(super) struct ResolvedInput {
     pub(super) interface: String,
     pub(super) ifindex: u32,
     pub(super) sources: Vec<IpAddr>,
+    pub(super) vlan: u16,
+}
+
+/// `mcr.config.ResolvedRule`.
+#[derive(FromPyObject)]
+pub(super) struct ResolvedRule {
+    input: ResolvedInput,
+    outputs: Vec<ResolvedOutput>,
 }
 
 impl From<ResolvedOutput> for OutputSpec {
@@ -48,5 +57,25 @@ impl From<ResolvedOutput> for OutputSpec {
             multicast_loop: output.multicast_loop,
             priority: output.priority,
         }
+    }
+}
+
+impl From<ResolvedInput> for InputSpec {
+    fn from(input: ResolvedInput) -> Self {
+        Self {
+            group: input.group.into(),
+            port: input.port,
+            interface: input.interface,
+            ifindex: input.ifindex,
+            sources: input.sources.into_iter().map(Addr::from).collect(),
+            vlan: input.vlan,
+        }
+    }
+}
+
+impl From<ResolvedRule> for RuleSpec {
+    fn from(rule: ResolvedRule) -> Self {
+        let outputs = rule.outputs.into_iter().map(OutputSpec::from).collect();
+        Self { input: rule.input.into(), outputs }
     }
 }

@@ -7,7 +7,7 @@ mod report;
 mod slots;
 mod worker;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -163,8 +163,8 @@ impl Relay {
         let keys: Vec<u32> = (state.next_key..).take(opened.rules.len()).collect();
         state.next_key += u32::try_from(keys.len()).unwrap_or(0);
         state.rules.extend(keys.iter().copied().zip(opened.rules));
+        state.forget_groups(&mut freed);
         state.settle_inputs();
-        state.settle_groups(&mut resets, &mut freed)?;
         resets.extend(state.inputs.take_new_slots());
         let plans = state.compile(self.settings.workers, &resets);
         self.workers.adopt(plans)?;
@@ -211,7 +211,7 @@ impl Relay {
     /// The counters.
     #[must_use]
     pub fn report(&self) -> Report {
-        report::read(&mut self.state(), &self.workers.pages())
+        report::read(&self.state(), &self.workers.pages())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -236,11 +236,12 @@ impl State {
     fn open(&mut self, add: &[RuleSpec]) -> Result<Opened> {
         let mut opened = Opened { rules: Vec::with_capacity(add.len()), slots: Vec::new() };
         let result = add.iter().try_for_each(|spec| self.open_rule(spec, &mut opened));
-        let result = result.and_then(|()| self.inputs.settle(&mut self.slots));
+        let result = result.and_then(|()| self.inputs.settle());
         if let Err(error) = result {
             for rule in &opened.rules {
                 self.inputs.remove(&rule.input);
             }
+            self.groups.retain(|_, slot| !opened.slots.contains(slot));
             for slot in opened.slots {
                 self.slots.free(slot);
             }
@@ -255,17 +256,24 @@ impl State {
         for output in &spec.outputs {
             let socket = output::open(output)?;
             if socket.send_buffer_bytes < output::SEND_BUFFER_BYTES {
-                warn_once(&mut self.warnings, format!(
-                    "the send buffer is {} KiB instead of {}: raise net.core.wmem_max or start as root",
-                    socket.send_buffer_bytes / 1024,
-                    output::SEND_BUFFER_BYTES / 1024,
-                ));
+                warn_once(
+                    &mut self.warnings,
+                    format!(
+                        "the send buffer is {} KiB instead of {}: raise net.core.wmem_max or start as root",
+                        socket.send_buffer_bytes / 1024,
+                        output::SEND_BUFFER_BYTES / 1024,
+                    ),
+                );
             }
             let slot = self.take_slot(opened)?;
             let fd = Arc::new(socket.fd);
             outputs.push(LiveOutput { fd, slot, max_segment: socket.max_segment });
         }
         let slot = self.take_slot(opened)?;
+        if !self.groups.contains_key(&group_of(&spec.input)) {
+            let slot = self.take_slot(opened)?;
+            self.groups.insert(group_of(&spec.input), slot);
+        }
         self.inputs.add(&spec.input, &mut self.slots)?;
         opened.rules.push(LiveRule { input: spec.input.clone(), slot, outputs });
         Ok(())
@@ -280,23 +288,17 @@ impl State {
     /// Narrows filters and closes what no rule needs any more. A refusal leaves a filter wider
     /// than it need be, which costs time but loses nothing.
     fn settle_inputs(&mut self) {
-        if let Err(error) = self.inputs.settle(&mut self.slots) {
+        if let Err(error) = self.inputs.settle() {
             warn_once(&mut self.warnings, error.to_string());
         }
     }
 
-    /// Gives every (interface, group) that a rule names its counters, and no other.
-    fn settle_groups(&mut self, resets: &mut Vec<Slot>, freed: &mut Vec<Slot>) -> Result<()> {
-        let wanted: std::collections::BTreeSet<_> =
-            self.rules.values().map(|rule| (rule.input.ifindex, rule.input.group)).collect();
+    /// Gives up the counters of groups that no rule names any more.
+    fn forget_groups(&mut self, freed: &mut Vec<Slot>) {
+        let rules = self.rules.values();
+        let wanted: HashSet<_> = rules.map(|rule| group_of(&rule.input)).collect();
         let gone = self.groups.extract_if(.., |group, _| !wanted.contains(group));
         freed.extend(gone.map(|(_, slot)| slot));
-        for group in wanted {
-            if let std::collections::btree_map::Entry::Vacant(place) = self.groups.entry(group) {
-                resets.push(*place.insert(self.slots.take()?));
-            }
-        }
-        Ok(())
     }
 
     /// One plan for each worker.
@@ -311,8 +313,7 @@ impl State {
         let mut rules = Vec::with_capacity(self.rules.len());
         let mut outputs = Vec::new();
         for (number, rule) in (0..).zip(self.rules.values()) {
-            let group = (rule.input.ifindex, rule.input.group);
-            if let Some(slot) = self.groups.get(&group) {
+            if let Some(slot) = self.groups.get(&group_of(&rule.input)) {
                 groups[table.group_of(number) as usize] = slot.index;
             }
             let first = outputs.len();
@@ -342,6 +343,11 @@ impl LiveOutput {
     fn plan(&self) -> PlanOutput {
         PlanOutput { fd: self.fd.clone(), slot: self.slot, max_segment: self.max_segment }
     }
+}
+
+/// The interface and group that a rule's input names.
+fn group_of(input: &InputSpec) -> (u32, Addr) {
+    (input.ifindex, input.group)
 }
 
 /// Keeps a warning, unless it has been given already.

@@ -53,11 +53,17 @@ struct Ends {
 
 impl Workers {
     pub(super) fn new(settings: Settings) -> Result<Self> {
-        let page = |_| stats::create_page().map_err(|e| Error::os("making a page", "the counters", e));
+        let page =
+            |_| stats::create_page().map_err(|e| Error::os("making a page", "the counters", e));
         let pages = (0..settings.workers).map(page).collect::<Result<_>>()?;
         let empty = (0..settings.workers).map(|_| Box::new(Plan::empty())).collect();
         let ends = Ends { state: Mutex::new((0, None)), changed: Condvar::new() };
-        Ok(Self { settings, pages, phase: Mutex::new(Phase::Prepared(empty)), ends: Arc::new(ends) })
+        Ok(Self {
+            settings,
+            pages,
+            phase: Mutex::new(Phase::Prepared(empty)),
+            ends: Arc::new(ends),
+        })
     }
 
     pub(super) fn pages(&self) -> Vec<Arc<SharedWords>> {
@@ -117,7 +123,8 @@ impl Workers {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
         let mut state = self.ends.state();
         while state.0 > 0 && state.1.is_none() {
-            let left = deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
+            let left =
+                deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
             if left.is_zero() {
                 return Ok(false);
             }
@@ -138,7 +145,8 @@ impl Workers {
         let (commands, orders) = mpsc::channel();
         let (retirer, retired) = mpsc::channel();
         let flags = EfdFlags::EFD_CLOEXEC;
-        let wake = EventFd::from_value_and_flags(0, flags).map_err(|e| Error::os("eventfd", "the engine", e))?;
+        let wake = EventFd::from_value_and_flags(0, flags)
+            .map_err(|e| Error::os("eventfd", "the engine", e))?;
         let wake: Arc<OwnedFd> = Arc::new(wake.into());
         let links = Links {
             commands: orders,
@@ -151,7 +159,7 @@ impl Workers {
         ends.state().0 += 1;
         let run = move || {
             // Signals are for the threads of the program that this library is part of.
-            drop(SigSet::all().thread_block());
+            SigSet::all().thread_block().ok();
             let result = catch_unwind(AssertUnwindSafe(|| engine::run(plan, links)));
             ends.ended(result);
         };
@@ -185,7 +193,7 @@ impl Worker {
     fn tell(&self, command: Command) {
         // An engine that is gone has said why; whoever waits for it finds out.
         drop(self.commands.send(command));
-        drop(nix::unistd::write(&self.wake, &1_u64.to_ne_bytes()));
+        nix::unistd::write(&self.wake, &1_u64.to_ne_bytes()).ok();
     }
 }
 

@@ -1,0 +1,93 @@
+"""The native core; `mcr` re-exports what is public of it."""
+
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any, Literal, final
+
+from .config import ResolvedRule
+
+__all__ = ["Datagram", "Discard", "Interface", "RelayCore", "interfaces", "parse_frame"]
+
+@final
+class Interface:
+    """One network interface of this network namespace, as the kernel lists it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def index(self) -> int: ...
+    @property
+    def up(self) -> bool: ...
+    @property
+    def multicast(self) -> bool: ...
+    @property
+    def loopback(self) -> bool: ...
+    @property
+    def carrier(self) -> bool: ...
+    @property
+    def mtu(self) -> int: ...
+    @property
+    def addresses(self) -> list[IPv4Address | IPv6Address]: ...
+
+def interfaces() -> list[Interface]:
+    """Return the interfaces of the calling thread's network namespace."""
+
+@final
+class Datagram:
+    """The UDP datagram that a frame carries."""
+
+    @property
+    def source(self) -> IPv4Address | IPv6Address: ...
+    @property
+    def group(self) -> IPv4Address | IPv6Address: ...
+    @property
+    def source_port(self) -> int: ...
+    @property
+    def port(self) -> int: ...
+    @property
+    def ttl(self) -> int: ...
+    @property
+    def dscp(self) -> int: ...
+    @property
+    def vlan(self) -> int: ...
+    @property
+    def payload(self) -> bytes: ...
+
+@final
+class Discard:
+    """Why a frame carries no datagram that can be relayed."""
+
+    @property
+    def reason(self) -> str: ...
+
+def parse_frame(frame: bytes) -> Datagram | Discard:
+    """Parse an Ethernet frame as the packet ingress does."""
+
+@final
+class RelayCore:
+    """The relay: sockets are opened by `change`, threads begin with `start`."""
+
+    def __new__(
+        cls, ingress: Literal["auto", "packet", "udp"], workers: int, buffer_bytes: int
+    ) -> RelayCore: ...
+    @property
+    def ingress(self) -> Literal["packet", "udp"]: ...
+    @property
+    def error(self) -> str | None: ...
+    def change(self, remove: Sequence[int], add: Sequence[ResolvedRule]) -> list[int]:
+        """Remove and add rules, all or nothing; return the keys of the added."""
+
+    def start(self) -> None:
+        """Start the engine threads."""
+
+    def stop(self) -> None:
+        """Stop the engine; twice is once."""
+
+    def wait(self, timeout_s: float | None) -> bool:
+        """Return True when the engine stopped, False after the time."""
+
+    def warnings(self) -> list[str]:
+        """Return what the user should know, one sentence each."""
+
+    def stats(self) -> dict[str, Any]:
+        """Return the counters."""

@@ -1,0 +1,84 @@
+"""The command `mcr`: reads the command line, runs one command, answers with an exit code.
+
+0 is success, 1 failed at run time, 2 wrong usage. Whatever is wrong is said on standard error,
+one line for each thing, without a traceback; a traceback is a defect of mcr.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from ..errors import InterfaceError, McrError, Problem, RuleError
+from .privileges import PrivilegeError
+from .relay import relay
+from .usage import UsageError
+
+FAILED = 1
+WRONG_USAGE = 2
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Relay multicast streams: datagrams of a group go on to any number of outputs.",
+)
+app.command()(relay)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code.
+
+    Args:
+        argv: the arguments without the program's name; those of the process unless given.
+    """
+    given = sys.argv[1:] if argv is None else argv
+    # An argument "->" would be taken for an option; the rule text reads both alike.
+    arguments = ["to" if argument == "->" else argument for argument in given]
+    try:
+        code = app(args=arguments, prog_name="mcr", standalone_mode=False)
+    except typer.TyperException as error:
+        return _refuse([error.format_message()], WRONG_USAGE)
+    except (UsageError, RuleError) as error:
+        return _refuse(error.problems, WRONG_USAGE)
+    except InterfaceError as error:
+        return _refuse([_sentence(error)], WRONG_USAGE)
+    except BrokenPipeError:
+        # Nobody reads any more; without this the interpreter complains once more when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except (McrError, PrivilegeError, OSError) as error:
+        return _refuse([_sentence(error)], FAILED)
+    except KeyboardInterrupt:
+        return 130
+    return code if isinstance(code, int) else 0
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"mcr {version('mcr-relay')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    pass
+
+
+def _refuse(problems: Sequence[Problem | str], code: int) -> int:
+    for problem in problems:
+        print(f"mcr: {problem}", file=sys.stderr)
+    return code
+
+
+def _sentence(error: Exception) -> str:
+    return str(error) or type(error).__name__

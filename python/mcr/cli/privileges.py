@@ -1,0 +1,96 @@
+"""Giving up root between opening the sockets and reading the first frame.
+
+A process keeps nothing that it could take back: other user and groups, no capabilities, and no
+gain by running a set-user-ID program (PR_SET_NO_NEW_PRIVS, prctl(2)). Knows no sockets.
+"""
+
+import ctypes
+import os
+import pwd
+from dataclasses import dataclass
+from pathlib import Path
+
+DEFAULT_USER = "nobody"
+_PR_SET_NO_NEW_PRIVS = 38
+
+
+class PrivilegeError(Exception):
+    """Root could not be given up; the text is one sentence for the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """The user and group that the process becomes."""
+
+    name: str
+    uid: int
+    gid: int
+
+
+def target_account(user: str | None) -> Account | None:
+    """Return the account to become, or None for a process that is not root.
+
+    Args:
+        user: a user name, or None for `nobody`. The name of root itself means to stay root.
+
+    Raises:
+        ValueError: no such user, or the process is not root and so cannot become another user.
+    """
+    if os.geteuid() != 0:
+        if user is None:
+            return None
+        raise ValueError("only root can become another user; leave it out, or use sudo")
+    name = DEFAULT_USER if user is None else user
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError:
+        raise ValueError(f"no user named {name!r} on this host") from None
+    return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
+
+
+def drop(account: Account) -> None:
+    """Become the account for good; call it while the process has one thread only.
+
+    Linux keeps the no-new-privileges flag per thread and new threads inherit it: hence before
+    the engine starts its threads.
+
+    Raises:
+        PrivilegeError: the kernel refused, or a right is left afterwards.
+    """
+    if len(os.listdir("/proc/self/task")) != 1:
+        raise PrivilegeError("root cannot be given up once threads run")
+    try:
+        if account.uid != 0:
+            os.setgroups([])
+            os.setresgid(account.gid, account.gid, account.gid)
+            os.setresuid(account.uid, account.uid, account.uid)
+    except OSError as error:
+        raise PrivilegeError(
+            f"cannot become {account.name} (uid {account.uid}): {error.strerror}; "
+            "in a user namespace that lacks this uid, --user root stays as it is"
+        ) from error
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        raise PrivilegeError(f"prctl(PR_SET_NO_NEW_PRIVS): {os.strerror(ctypes.get_errno())}")
+    _verify(account)
+
+
+def _verify(account: Account) -> None:
+    status = dict(
+        line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines()
+    )
+    left = [
+        name
+        for name, wanted, found in (
+            ("user", (account.uid,) * 3, os.getresuid()),
+            ("group", (account.gid,) * 3, os.getresgid()),
+            ("no_new_privs", "1", status["NoNewPrivs"]),
+        )
+        if wanted != found
+    ]
+    if account.uid != 0:
+        capabilities = ("CapEff", "CapPrm", "CapInh", "CapAmb")
+        left += [name for name in capabilities if int(status[name], 16)]
+        left += ["groups"] if os.getgroups() else []
+    if left:
+        raise PrivilegeError(f"rights of root are left after the change: {', '.join(left)}")

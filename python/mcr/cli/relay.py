@@ -1,0 +1,120 @@
+"""The command `mcr relay`: a relay in the foreground, from its command line to its last report."""
+
+import json
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from ..relay import Ingress, Relay
+from ..rule_text import join_arguments
+from ..stats import Stats
+from .privileges import Account, drop, target_account
+from .table import INTERVAL_S, open_view, report
+from .usage import Problems
+
+_INGRESSES: tuple[Ingress, ...] = ("auto", "packet", "udp")
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def relay(
+    rules: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RULE...",
+            help="Where from and where to, as: 239.1.1.1%eth0:5001 to 239.2.0.1%eth1:6001 "
+            "192.0.2.7:7000. One rule needs no quotes; quote each of several.",
+        ),
+    ],
+    ingress: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|packet|udp",
+            help="How datagrams are received: packet needs CAP_NET_RAW, udp needs no rights.",
+        ),
+    ] = "auto",
+    workers: Annotated[str, typer.Option(metavar="N", help="Engine threads.")] = "1",
+    user: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Started as root: the user to become (nobody unless given; root to stay root).",
+        ),
+    ] = None,
+    duration: Annotated[
+        str | None, typer.Option(metavar="SECONDS", help="End after this time.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the final report as one JSON object.")
+    ] = False,
+) -> int:
+    """Relay in the foreground until Ctrl-C, SIGTERM or the end of the duration."""
+    problems = Problems()
+    chosen = problems.choice("--ingress", ingress, _INGRESSES)
+    threads = problems.count("--workers", workers)
+    seconds = problems.seconds("--duration", duration)
+    account = problems.collect("--user", lambda: target_account(user))
+    made = problems.collect(
+        "rule", lambda: Relay(*join_arguments(rules), ingress=chosen or "auto", workers=threads or 1)
+    )
+    problems.raise_if_any()
+    assert made is not None  # else there was a problem
+    return _run(made, account, seconds, as_json)
+
+
+def _run(made: Relay, account: Account | None, seconds: float | None, as_json: bool) -> int:
+    try:
+        made.open()
+        if account is not None:
+            drop(account)
+        with _stop_signals_held():
+            made.start()
+            _announce(made)
+            began_s = time.monotonic()
+            _watch(made, None if seconds is None else began_s + seconds)
+        made.stop()
+        _report(made.stats(), time.monotonic() - began_s, as_json)
+        made.wait(0)
+    finally:
+        made.close()
+    return 0
+
+
+@contextmanager
+def _stop_signals_held() -> Iterator[None]:
+    """Keep the stop signals pending, for `_watch` to take; threads started meanwhile inherit it.
+
+    So a signal ends the waiting at once and never interrupts a change or a report.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _announce(made: Relay) -> None:
+    for warning in made.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    for rule in made.rules:
+        print(f"rule {rule.id}: {rule}", file=sys.stderr)
+    count = len(made.rules)
+    noun = "rule" if count == 1 else "rules"
+    print(f"ready: {count} {noun}, ingress {made.ingress}", file=sys.stderr, flush=True)
+
+
+def _watch(made: Relay, deadline_s: float | None) -> None:
+    with open_view() as view:
+        while made.error is None:
+            left_s = INTERVAL_S if deadline_s is None else deadline_s - time.monotonic()
+            if left_s <= 0 or signal.sigtimedwait(_STOP_SIGNALS, min(left_s, INTERVAL_S)):
+                return
+            view.show(made.stats())
+
+
+def _report(stats: Stats, seconds: float, as_json: bool) -> None:
+    print(json.dumps(stats.as_dict()) if as_json else report(stats, seconds), flush=True)

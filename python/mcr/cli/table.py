@@ -1,0 +1,143 @@
+"""What a running relay shows on standard error: a live table on a terminal, else plain lines.
+
+Owns the looks of the numbers; computes none. Rule text never passes through rich's markup, which
+would delete `[...]` from an IPv6 address: cells are `Text` objects.
+"""
+
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Protocol, TextIO
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from ..stats import InterfaceStats, RuleRate, RuleStats, Stats
+
+INTERVAL_S = 1.0
+"""How often the numbers are shown."""
+
+
+class View(Protocol):
+    """Shows one reading after the other."""
+
+    def show(self, stats: Stats) -> None:
+        """Show a reading and its rates since the one before."""
+
+
+@contextmanager
+def open_view(stream: TextIO | None = None) -> Iterator[View]:
+    """Give the view that suits the stream (standard error unless given), and close it."""
+    target = sys.stderr if stream is None else stream
+    if not target.isatty():
+        yield _Lines(target)
+        return
+    console = Console(file=target)
+    with Live(console=console, auto_refresh=False, redirect_stdout=False) as live:
+        yield _LiveTable(live)
+
+
+def label(rule: RuleStats) -> str:
+    """Return the short name of a rule: its name, else its input."""
+    return rule.name or rule.rule.split(" to ", 1)[0]
+
+
+def report(stats: Stats, seconds: float) -> str:
+    """Return the final report: what arrived, what each rule relayed, and every loss by reason."""
+    lines = [f"ran {seconds:.1f} s", *map(_interface_line, stats.interfaces)]
+    for rule in stats.rules:
+        name = f" ({rule.name})" if rule.name else ""
+        lines.append(f"rule {rule.id}{name}: {rule.rule}")
+        lines.append(f"  {rule.state}; matched {rule.matched} ({bytes_text(rule.matched_bytes)})")
+        for output in rule.outputs:
+            losses = _reasons({**output.dropped, "pending": output.pending})
+            lines.append(
+                f"  {output.output}: sent {output.sent} of {output.wanted} "
+                f"({bytes_text(output.sent_bytes)}), lost {output.lost}{losses}"
+            )
+    lines += [f"balance broken, please report this: {text}" for text in stats.imbalances()]
+    return "\n".join(lines)
+
+
+def bits_text(bits_per_s: float) -> str:
+    """Return a bit rate with a unit that keeps it short."""
+    return _scaled(bits_per_s, "bit/s")
+
+
+def bytes_text(count: int) -> str:
+    """Return a number of bytes with a unit that keeps it short."""
+    return _scaled(count, "B")
+
+
+class _LiveTable:
+    def __init__(self, live: Live) -> None:
+        self._live = live
+        self._before: Stats | None = None
+
+    def show(self, stats: Stats) -> None:
+        self._live.update(_table(stats, stats.rates_since(self._before)), refresh=True)
+        self._before = stats
+
+
+class _Lines:
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._before: Stats | None = None
+
+    def show(self, stats: Stats) -> None:
+        rates = stats.rates_since(self._before)
+        rules = " | ".join(_rule_line(rule, rates[rule.id]) for rule in stats.rules)
+        print(time.strftime("%H:%M:%S"), rules, file=self._stream, flush=True)
+        self._before = stats
+
+
+def _rule_line(rule: RuleStats, rate: RuleRate) -> str:
+    speed = f"{rate.matched_pps:.0f}/s {bits_text(rate.matched_bits_per_s)}"
+    return f"{label(rule)}: {rule.state}, {speed}, matched {rule.matched}, lost {rule.lost}"
+
+
+def _table(stats: Stats, rates: dict[str, RuleRate]) -> Table:
+    table = Table(expand=True)
+    table.add_column("rule", overflow="fold")
+    table.add_column("state", overflow="fold", ratio=1)
+    for heading in ("in/s", "rate", "lost/s", "matched", "lost"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for rule in stats.rules:
+        rate = rates[rule.id]
+        cells = (
+            label(rule),
+            rule.state,
+            f"{rate.matched_pps:.0f}",
+            bits_text(rate.matched_bits_per_s),
+            f"{rate.lost_pps:.0f}",
+            str(rule.matched),
+            str(rule.lost),
+        )
+        table.add_row(*map(Text, cells), style="red" if rate.lost_pps else "")
+    table.caption = Text("\n".join(map(_interface_line, stats.interfaces)))
+    return table
+
+
+def _interface_line(interface: InterfaceStats) -> str:
+    losses = _reasons(interface.dropped)
+    kernel = interface.kernel_dropped_frames
+    return (
+        f"{interface.name} ({interface.ingress}): received {interface.received}, "
+        f"matched {interface.matched}, kernel dropped {kernel} frames{losses}"
+    )
+
+
+def _reasons(counts: Mapping[str, int]) -> str:
+    found = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
+    return f" [{found}]" if found else ""
+
+
+def _scaled(value: float, unit: str) -> str:
+    for prefix in ("", "k", "M", "G"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if not prefix else f"{value:.1f} {prefix}{unit}"
+        value /= 1000
+    return f"{value:.1f} T{unit}"

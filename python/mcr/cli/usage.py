@@ -1,0 +1,90 @@
+"""What was wrong with a command line: collected, so that the user reads all of it at once.
+
+Owns the reading of numbers given as options and the exceptions that carry an exit code to
+`main()`. Knows no command.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+from ..errors import Problem, RuleError
+
+Choice = TypeVar("Choice", bound=str)
+Made = TypeVar("Made")
+
+
+class UsageError(Exception):
+    """The command line is wrong; `problems` names each field and what is wrong with it."""
+
+    def __init__(self, problems: Iterable[tuple[str, str]]) -> None:
+        """Hold the problems in the order in which they were found."""
+        self.problems = [Problem(*problem) for problem in problems]
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+class Problems:
+    """The problems found so far; a reader notes one and returns None where a value is bad."""
+
+    def __init__(self) -> None:
+        """Start without a problem."""
+        self.found: list[Problem] = []
+
+    def seconds(self, option: str, text: str | None) -> float | None:
+        """Read a time span in seconds, more than 0, finite."""
+        return None if text is None else self._positive(option, text)
+
+    def count(self, option: str, text: str | None) -> int | None:
+        """Read a whole number, more than 0."""
+        if text is None:
+            return None
+        number = self._positive(option, text)
+        if number is None:
+            return None
+        if not number.is_integer():
+            self._note(option, f"{text!r} is not a whole number")
+            return None
+        return int(number)
+
+    def choice(self, option: str, text: str, choices: Sequence[Choice]) -> Choice | None:
+        """Read one of a few words."""
+        for choice in choices:
+            if choice == text:
+                return choice
+        self._note(option, f"{text!r} is none of {', '.join(choices)}")
+        return None
+
+    def collect(self, field: str, make: Callable[[], Made]) -> Made | None:
+        """Return what `make` gives, or note the ValueError or the problems that it raises."""
+        try:
+            return make()
+        except (UsageError, RuleError) as error:
+            self.found.extend(error.problems)
+        except ValueError as error:
+            self._note(field, str(error))
+        return None
+
+    def raise_if_any(self) -> None:
+        """End the reading of the command line.
+
+        Raises:
+            UsageError: something was wrong.
+        """
+        if self.found:
+            raise UsageError(self.found)
+
+    def _positive(self, option: str, text: str) -> float | None:
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            self._note(option, f"{text!r} is not a number")
+        elif number <= 0:
+            self._note(option, f"{text} is not more than 0")
+        else:
+            return number
+        return None
+
+    def _note(self, field: str, message: str) -> None:
+        self.found.append(Problem(field, message))

@@ -1,0 +1,72 @@
+"""From the engine's counters, which know keys and numbers, to `Stats`, which name rules.
+
+Pure: the shape of the engine's dictionaries is known here and nowhere else.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from .config import ResolvedRule
+from .rules import Output, Rule
+from .stats import InterfaceStats, OutputStats, RuleSight, RuleStats, Stats, rule_state
+
+Counters = Mapping[str, Any]
+
+
+class Running(NamedTuple):
+    """A rule, what it became on this host, and the engine's key for it."""
+
+    key: int
+    rule: Rule
+    resolved: ResolvedRule
+
+
+def stats_of(counters: Counters, running: Iterable[Running]) -> Stats:
+    """Return the reading, with the rules in the order of `running`."""
+    by_key = {counted["key"]: counted for counted in counters["rules"]}
+    return Stats(
+        interfaces=tuple(InterfaceStats(**interface) for interface in counters["interfaces"]),
+        rules=tuple(_rule(each.rule, each.resolved, by_key[each.key]) for each in running),
+    )
+
+
+def _rule(rule: Rule, resolved: ResolvedRule, counted: Counters) -> RuleStats:
+    outputs = tuple(
+        _output(output, numbers)
+        for output, numbers in zip(rule.outputs, counted["outputs"], strict=True)
+    )
+    return RuleStats(
+        id=rule.id,
+        name=rule.name,
+        rule=str(rule),
+        state=rule_state(_sight(resolved, counted), outputs),
+        matched=counted["matched"],
+        matched_bytes=counted["matched_bytes"],
+        outputs=outputs,
+    )
+
+
+def _output(output: Output, numbers: Counters) -> OutputStats:
+    return OutputStats(output=str(output), **numbers)
+
+
+def _sight(resolved: ResolvedRule, counted: Counters) -> RuleSight:
+    source = resolved.input
+    return RuleSight(
+        interface=source.interface,
+        group=str(source.group),
+        port=source.port,
+        joined=source.group.is_multicast,
+        sources=[str(address) for address in source.sources],
+        vlan=source.vlan,
+        matched=counted["matched"],
+        last_source=_text(counted["last_source"]),
+        last_seen_age_ms=counted["last_seen_age_ms"],
+        group_seen=counted["group_seen"],
+        other_port=counted["other_port"],
+        other_source=_text(counted["other_source"]),
+    )
+
+
+def _text(address: object) -> str | None:
+    return None if address is None else str(address)

@@ -1,0 +1,251 @@
+"""What a relay counted, as frozen values, and the sentence that says how a rule is doing.
+
+Owns the shape of the numbers and the words of `RuleStats.state`; knows neither the engine that
+counts nor the rules themselves: rules, outputs and addresses are text here. All counts are
+datagrams since the rule, output or interface was added, unless the name has another unit.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+SILENT_AFTER_MS = 2_000
+"""A rule whose last datagram is older than this is called silent, not flowing."""
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceStats:
+    """What arrived on one interface: `received = matched + sum(dropped)`.
+
+    `received` counts the datagrams that the kernel handed over (a super-frame counts its
+    segments, a frame that is not UDP counts one); `kernel_dropped_frames` counts the frames that
+    it could not hand over because the receive buffer was full (PACKET_STATISTICS, SO_RXQ_OVFL);
+    `buffer_waits` how often receiving paused because every buffer was in use.
+    """
+
+    name: str
+    ingress: str
+    received: int
+    matched: int
+    kernel_dropped_frames: int
+    buffer_waits: int
+    dropped: Mapping[str, int]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the numbers as JSON holds them."""
+        return {
+            "name": self.name,
+            "ingress": self.ingress,
+            "received": self.received,
+            "matched": self.matched,
+            "kernel_dropped_frames": self.kernel_dropped_frames,
+            "buffer_waits": self.buffer_waits,
+            "dropped": dict(self.dropped),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class OutputStats:
+    """What one output was asked to send: `wanted = sent + sum(dropped) + pending`.
+
+    `output` is the output as rule text. `refused` counts answers "port unreachable" of a unicast
+    receiver; they cost no datagram. `errors` splits `dropped["send_error"]` by errno name.
+    """
+
+    output: str
+    wanted: int
+    sent: int
+    sent_bytes: int
+    pending: int
+    refused: int
+    dropped: Mapping[str, int]
+    errors: Mapping[str, int]
+
+    @property
+    def lost(self) -> int:
+        """The datagrams that this output was asked to send and did not."""
+        return sum(self.dropped.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the numbers as JSON holds them."""
+        return {
+            "output": self.output,
+            "wanted": self.wanted,
+            "sent": self.sent,
+            "sent_bytes": self.sent_bytes,
+            "pending": self.pending,
+            "refused": self.refused,
+            "dropped": dict(self.dropped),
+            "errors": dict(self.errors),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RuleStats:
+    """What one rule relayed; `state` is one sentence that says how it is doing."""
+
+    id: str
+    name: str | None
+    rule: str
+    state: str
+    matched: int
+    matched_bytes: int
+    outputs: tuple[OutputStats, ...]
+
+    @property
+    def lost(self) -> int:
+        """The copies that were not sent, over all outputs."""
+        return sum(output.lost for output in self.outputs)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the numbers as JSON holds them."""
+        return {
+            "id": self.id,
+            "name": self.name,
+            "rule": self.rule,
+            "state": self.state,
+            "matched": self.matched,
+            "matched_bytes": self.matched_bytes,
+            "outputs": [output.as_dict() for output in self.outputs],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RuleRate:
+    """How fast a rule runs, in datagrams, payload bits and lost copies a second."""
+
+    matched_pps: float
+    matched_bits_per_s: float
+    lost_pps: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """One consistent reading of all counters of a relay.
+
+    `taken_at_s` is `time.monotonic()` when they were read. Two readings are equal when their
+    counts are.
+    """
+
+    interfaces: tuple[InterfaceStats, ...]
+    rules: tuple[RuleStats, ...]
+    taken_at_s: float = field(default_factory=time.monotonic, compare=False, kw_only=True)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the object that `mcr relay --json` prints."""
+        return {
+            "interfaces": [interface.as_dict() for interface in self.interfaces],
+            "rules": [rule.as_dict() for rule in self.rules],
+        }
+
+    def rates_since(self, before: "Stats | None") -> dict[str, RuleRate]:
+        """Return the rate of each rule, by its id, between an earlier reading and this one.
+
+        A rule that the earlier reading does not have started from zero in between. Without an
+        earlier reading, or without time between the two, every rate is 0.
+        """
+        seconds = 0.0 if before is None else self.taken_at_s - before.taken_at_s
+        earlier = {} if before is None else {rule.id: rule for rule in before.rules}
+        return {rule.id: _rate(earlier.get(rule.id), rule, seconds) for rule in self.rules}
+
+    def imbalances(self) -> tuple[str, ...]:
+        """Return one sentence for each balance that does not hold; empty in a correct relay."""
+        return tuple(_imbalances(self))
+
+
+def _rate(before: RuleStats | None, after: RuleStats, seconds: float) -> RuleRate:
+    if seconds <= 0:
+        return RuleRate(0.0, 0.0, 0.0)
+    matched, matched_bytes, lost = (
+        (0, 0, 0) if before is None else (before.matched, before.matched_bytes, before.lost)
+    )
+    return RuleRate(
+        matched_pps=(after.matched - matched) / seconds,
+        matched_bits_per_s=8 * (after.matched_bytes - matched_bytes) / seconds,
+        lost_pps=(after.lost - lost) / seconds,
+    )
+
+
+def _imbalances(stats: Stats) -> Iterator[str]:
+    for interface in stats.interfaces:
+        accounted = interface.matched + sum(interface.dropped.values())
+        if interface.received != accounted:
+            yield f"{interface.name}: received {interface.received}, accounted for {accounted}"
+    for rule in stats.rules:
+        for output in rule.outputs:
+            accounted = output.sent + output.lost + output.pending
+            if output.wanted != accounted:
+                yield f"{output.output}: wanted {output.wanted}, accounted for {accounted}"
+            errors, failed = sum(output.errors.values()), output.dropped.get("send_error", 0)
+            if errors != failed:
+                yield f"{output.output}: {failed} send errors, {errors} by errno"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleSight:
+    """What is known about a rule's input when its state is put into words.
+
+    `group_seen` counts the datagrams for the rule's address on its interface that no rule took;
+    `other_port` and `other_source` are the last port without a rule and the last source that
+    source lists refused among them. `last_seen_age_ms` is the age of the last match.
+    """
+
+    interface: str
+    group: str
+    port: int
+    joined: bool
+    sources: Sequence[str] = ()
+    vlan: int = 0
+    matched: int = 0
+    last_source: str | None = None
+    last_seen_age_ms: int | None = None
+    group_seen: int = 0
+    other_port: int | None = None
+    other_source: str | None = None
+
+
+def rule_state(sight: RuleSight, outputs: Sequence[OutputStats] = ()) -> str:
+    """Return the sentence that answers "where did my datagram go" for one rule.
+
+    First what arrives (or the nearest thing to it that does), then what each output lost.
+    """
+    arrival = _flow(sight) if sight.matched else _absence(sight)
+    troubles = (_trouble(number, output) for number, output in enumerate(outputs, start=1))
+    return "; ".join([arrival, *(trouble for trouble in troubles if trouble)])
+
+
+def _flow(sight: RuleSight) -> str:
+    age_ms = sight.last_seen_age_ms or 0
+    if age_ms < SILENT_AFTER_MS:
+        return f"flowing from {sight.last_source}" if sight.last_source else "flowing"
+    last = f", last from {sight.last_source}" if sight.last_source else ""
+    return f"silent for {age_ms // 1000} s{last}"
+
+
+def _absence(sight: RuleSight) -> str:
+    if sight.sources and sight.other_source is not None:
+        wanted = " or ".join(sight.sources)
+        return f"frames for {sight.group} seen, none from {wanted} (last from {sight.other_source})"
+    if sight.other_port is not None:
+        arrives = f"{sight.group} arrives for port {sight.other_port}"
+        return f"frames seen, none for port {sight.port} ({arrives})"
+    if sight.group_seen:
+        tag = f"with VLAN tag {sight.vlan}" if sight.vlan else "without a VLAN tag"
+        return f"frames for {sight.group} seen, none {tag}"
+    return f"{'joined' if sight.joined else 'bound'}, no frame seen on {sight.interface}"
+
+
+def _trouble(number: int, output: OutputStats) -> str:
+    reasons = [_reason(name, output) for name, count in output.dropped.items() if count]
+    if reasons:
+        return f"output {number} lost {output.lost}: {', '.join(reasons)}"
+    if output.refused:
+        return f"output {number} was refused: nobody listens there"
+    return ""
+
+
+def _reason(name: str, output: OutputStats) -> str:
+    if name == "send_error" and output.errors:
+        return f"send_error ({', '.join(output.errors)})"
+    return name

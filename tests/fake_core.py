@@ -1,0 +1,103 @@
+"""An engine that moves no datagram: what `Relay` asks of it is recorded, failures are ordered."""
+
+import threading
+from collections.abc import Sequence
+from typing import Any, Self
+
+from mcr.config import ResolvedRule
+from mcr.errors import EngineError
+
+
+class FakeCore:
+    """Has the methods of `mcr._native.RelayCore`; `made` holds every one, newest last."""
+
+    made: list[Self] = []
+    refuse_change: Exception | None = None
+
+    def __init__(self, ingress: str, workers: int, buffer_bytes: int) -> None:
+        self.ingress = "udp" if ingress == "auto" else ingress
+        self.workers = workers
+        self.buffer_bytes = buffer_bytes
+        self.rules: dict[int, ResolvedRule] = {}
+        self.changes: list[tuple[list[int], int]] = []
+        self.started = False
+        self.stopped = threading.Event()
+        self.error: str | None = None
+        self.counters: dict[str, Any] = {}
+        self._next_key = 7
+        type(self).made.append(self)
+
+    def change(self, remove: Sequence[int], add: Sequence[ResolvedRule]) -> list[int]:
+        """All or nothing, as the real one."""
+        if self.refuse_change is not None:
+            raise self.refuse_change
+        for key in remove:
+            del self.rules[key]
+        keys = list(range(self._next_key, self._next_key + len(add)))
+        self._next_key += len(add)
+        self.rules.update(zip(keys, add, strict=True))
+        self.changes.append((list(remove), len(add)))
+        return keys
+
+    def start(self) -> None:
+        """Nothing runs."""
+        self.started = True
+
+    def stop(self) -> None:
+        """Let waiters go."""
+        self.stopped.set()
+
+    def fail(self, text: str) -> None:
+        """End as a real engine does that lost its ring."""
+        self.error = text
+        self.stopped.set()
+
+    def wait(self, timeout_s: float | None) -> bool:
+        """As the real one."""
+        stopped = self.stopped.wait(timeout_s)
+        if self.error is not None:
+            raise EngineError(self.error)
+        return stopped
+
+    def warnings(self) -> list[str]:
+        """One, to be seen."""
+        return ["the receive buffer is small"]
+
+    def stats(self) -> dict[str, Any]:
+        """Zeros, but for what a test has put into `counters` for every rule."""
+        return {
+            "interfaces": [
+                {
+                    "name": "lo",
+                    "ingress": self.ingress,
+                    "received": 0,
+                    "matched": 0,
+                    "kernel_dropped_frames": 0,
+                    "buffer_waits": 0,
+                    "dropped": {"no_rule": 0},
+                }
+            ],
+            "rules": [self._rule(key, rule) for key, rule in self.rules.items()],
+        }
+
+    def _rule(self, key: int, rule: ResolvedRule) -> dict[str, Any]:
+        output: dict[str, Any] = {
+            "wanted": 0,
+            "sent": 0,
+            "sent_bytes": 0,
+            "pending": 0,
+            "refused": 0,
+            "dropped": {"output_full": 0},
+            "errors": {},
+        }
+        return {
+            "key": key,
+            "matched": 0,
+            "matched_bytes": 0,
+            "last_source": None,
+            "last_seen_age_ms": None,
+            "group_seen": 0,
+            "other_port": None,
+            "other_source": None,
+            "outputs": [dict(output) for _ in rule.outputs],
+        } | self.counters

@@ -1,0 +1,278 @@
+"""The life cycle of a `Relay`, its changes, and how it refuses; the engine is a fake."""
+
+import gc
+import os
+import threading
+from collections.abc import Iterator
+from ipaddress import ip_address
+
+import pytest
+from tests.fake_core import FakeCore
+
+import mcr
+
+A = "239.1.1.1%lo:5001,name=a to 127.0.0.1:7001"
+B = "239.1.1.2%lo:5001,name=b to 127.0.0.1:7002 127.0.0.1:7003"
+C = "239.1.1.3%lo:5001 to 127.0.0.1:7004"
+
+
+@pytest.fixture(autouse=True)
+def fake_core(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeCore]]:
+    """Put the fake where the engine is."""
+    monkeypatch.setattr("mcr.relay.RelayCore", FakeCore)
+    monkeypatch.setattr(FakeCore, "made", [])
+    yield FakeCore
+    for core in FakeCore.made:
+        assert core.stopped.is_set(), "a test left a relay open"
+
+
+def test_with_opens_starts_and_closes() -> None:
+    """The block runs on a started engine; afterwards nothing is left."""
+    with mcr.Relay(A, B) as relay:
+        (core,) = FakeCore.made
+        assert core.started
+        assert core.changes == [([], 2)]
+        assert [rule.name for rule in relay.rules] == ["a", "b"]
+    assert core.stopped.is_set()
+
+
+def test_open_comes_before_start() -> None:
+    """Between the two a program may give up its rights."""
+    relay = mcr.Relay(A)
+    relay.open()
+    (core,) = FakeCore.made
+    assert (len(core.rules), core.started) == (1, False)
+    relay.start()
+    assert core.started
+    relay.close()
+
+
+def test_the_engine_is_made_as_asked() -> None:
+    """Options reach the engine; what it decided is shown."""
+    relay = mcr.Relay(A, ingress="auto", workers=3, buffer_bytes=4096)
+    assert relay.ingress == "auto"
+    with relay:
+        assert relay.ingress == "udp"
+        assert (FakeCore.made[0].workers, FakeCore.made[0].buffer_bytes) == (3, 4096)
+        assert "the receive buffer is small" in relay.warnings
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"ingress": "pcap"}, "ingress: 'pcap' is none of auto, packet, udp"),
+        ({"workers": 0}, "workers: 0 is less than 1"),
+        ({"buffer_bytes": 0}, "buffer_bytes: 0 is less than 1"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(options: dict[str, object], message: str) -> None:
+    """The message names the option."""
+    with pytest.raises(ValueError, match=message):
+        mcr.Relay(A, **options)  # type: ignore[arg-type]
+
+
+def test_all_rules_that_cannot_be_read_are_named() -> None:
+    """A constructor reports everything at once and opens nothing."""
+    with pytest.raises(mcr.RuleError) as caught:
+        mcr.Relay("nonsense", A, "239.1.1.1%lo:0 to 127.0.0.1:1")
+    assert [problem.field.split(",")[0] for problem in caught.value.problems] == [
+        "rule 1",
+        "rule 3",
+    ]
+    assert FakeCore.made == []
+
+
+def test_rules_come_and_go() -> None:
+    """A rule leaves by value, by id or by name; the others keep their place in the engine."""
+    with mcr.Relay(A) as relay:
+        b, c = relay.add_rule(B), relay.add_rule(mcr.Rule.parse(C))
+        relay.remove_rule("a")
+        relay.remove_rule(b.id)
+        assert relay.rules == (c,)
+        relay.remove_rule(c)
+        assert relay.rules == ()
+        assert FakeCore.made[0].changes[1:] == [([], 1), ([], 1), ([7], 0), ([8], 0), ([9], 0)]
+
+
+def test_rules_may_change_before_opening() -> None:
+    """The same calls work on a relay that is not open yet."""
+    relay = mcr.Relay(A)
+    relay.add_rule(B)
+    relay.remove_rule("a")
+    assert [rule.name for rule in relay.rules] == ["b"]
+    with relay:
+        assert FakeCore.made[0].changes == [([], 1)]
+
+
+def test_a_rule_that_is_not_there_cannot_leave() -> None:
+    """The message repeats what was looked for."""
+    with mcr.Relay(A) as relay, pytest.raises(mcr.RuleError, match="id or name 'x'"):
+        relay.remove_rule("x")
+
+
+def test_replacing_keeps_what_stays() -> None:
+    """A rule in both sets is not touched, so that it loses neither datagrams nor counters."""
+    with mcr.Relay(A, B) as relay:
+        relay.replace_rules([C, B])
+        assert FakeCore.made[0].changes[-1] == ([7], 1)
+        assert [str(rule) for rule in relay.rules] == [C, B]
+        assert [rule.rule for rule in relay.stats().rules] == [C, B]
+
+
+def test_replacing_renames_without_touching_the_engine() -> None:
+    """A name is no part of what a rule does."""
+    with mcr.Relay(A) as relay:
+        relay.replace_rules([A.replace("name=a", "name=z")])
+        assert FakeCore.made[0].changes[-1] == ([], 0)
+        assert relay.stats().rules[0].name == "z"
+
+
+@pytest.mark.parametrize("wrong", ["nonsense", "239.1.1.9%nowhere:1 to 127.0.0.1:2"])
+def test_a_refused_replacement_changes_nothing(wrong: str) -> None:
+    """All or nothing: one bad rule keeps the good ones out too."""
+    with mcr.Relay(A, B) as relay:
+        before = relay.rules
+        with pytest.raises(mcr.RuleError):
+            relay.replace_rules([C, wrong])
+        assert relay.rules == before
+        assert FakeCore.made[0].changes == [([], 2)]
+
+
+def test_what_the_kernel_refuses_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The set of rules is what the engine has, also after a failure in the middle."""
+    with mcr.Relay(A) as relay:
+        monkeypatch.setattr(FakeCore, "refuse_change", mcr.InterfaceError("lo: went away"))
+        with pytest.raises(mcr.InterfaceError):
+            relay.add_rule(B)
+        monkeypatch.undo()
+        assert [rule.name for rule in relay.rules] == ["a"]
+
+
+def test_a_refused_opening_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine is stopped; the relay can be opened once the reason is gone."""
+    monkeypatch.setattr(FakeCore, "refuse_change", mcr.RightsError("CAP_NET_RAW is missing"))
+    relay = mcr.Relay(A)
+    with pytest.raises(PermissionError, match="CAP_NET_RAW"):
+        relay.open()
+    assert FakeCore.made[0].stopped.is_set()
+    monkeypatch.setattr(FakeCore, "refuse_change", None)
+    relay.open()
+    relay.close()
+
+
+def test_stats_name_rules_and_outputs() -> None:
+    """Engine keys become rule text, in the order of the rules."""
+    with mcr.Relay(A, B) as relay:
+        FakeCore.made[0].counters = {
+            "matched": 5,
+            "matched_bytes": 500,
+            "last_source": ip_address("10.0.0.5"),
+            "last_seen_age_ms": 3,
+        }
+        stats = relay.stats()
+        assert [rule.name for rule in stats.rules] == ["a", "b"]
+        assert [output.output for output in stats.rules[1].outputs] == [
+            "127.0.0.1:7002",
+            "127.0.0.1:7003",
+        ]
+        assert stats.rules[0].state == "flowing from 10.0.0.5"
+        assert stats.interfaces[0].name == "lo"
+        assert stats.imbalances() == ()
+
+
+def test_counters_outlive_stop_but_not_close() -> None:
+    """A final report reads a stopped engine, in which nothing is pending."""
+    relay = mcr.Relay(A)
+    relay.start()
+    relay.stop()
+    relay.stop()
+    assert len(relay.stats().rules) == 1
+    relay.close()
+    with pytest.raises(mcr.McrError, match="closed"):
+        relay.stats()
+
+
+def test_stats_need_an_open_relay() -> None:
+    """The message says what to do."""
+    with pytest.raises(mcr.McrError, match="not open"):
+        mcr.Relay(A).stats()
+
+
+def test_wait_ends_after_its_time_or_when_stopped() -> None:
+    """False says that the relay still runs, True that somebody stopped it."""
+    with mcr.Relay(A) as relay:
+        assert relay.wait(0.01) is False
+        stopper = threading.Thread(target=relay.stop)
+        stopper.start()
+        assert relay.wait(10) is True
+        stopper.join()
+
+
+def test_wait_raises_what_stopped_the_engine() -> None:
+    """An engine that ended by itself is not taken for one that was stopped."""
+    with mcr.Relay(A) as relay:
+        assert relay.error is None
+        FakeCore.made[0].fail("the ring is gone")
+        assert relay.error == "the ring is gone"
+        with pytest.raises(mcr.EngineError, match="the ring is gone"):
+            relay.wait()
+
+
+def test_close_twice_is_once_and_final() -> None:
+    """Nothing but close works on a closed relay."""
+    relay = mcr.Relay(A)
+    relay.start()
+    relay.close()
+    relay.close()
+    for use in (relay.start, relay.open, relay.stats, relay.wait, relay.stop):
+        with pytest.raises(mcr.McrError, match="closed"):
+            use()
+    with pytest.raises(mcr.McrError, match="closed"):
+        relay.add_rule(B)
+
+
+def test_a_forgotten_relay_warns() -> None:
+    """As a file does; the engine is stopped all the same."""
+    relay = mcr.Relay(A)
+    relay.open()
+    with pytest.warns(ResourceWarning, match="not closed"):
+        del relay
+        gc.collect()
+
+
+def test_a_relay_that_never_opened_needs_no_close() -> None:
+    """There is nothing to give back."""
+    mcr.Relay(A)
+    gc.collect()
+
+
+def test_a_forked_child_cannot_use_the_relay() -> None:
+    """Its threads and sockets are the parent's; the child gets an error instead of a hang."""
+    with mcr.Relay(A) as relay:
+        child = os.fork()
+        if child == 0:
+            refused = 0
+            for use in (relay.stats, relay.close, lambda: relay.rules):
+                try:
+                    use()
+                except mcr.McrError:
+                    refused += 1
+            os._exit(refused)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+        assert not FakeCore.made[0].stopped.is_set()
+
+
+def test_threads_change_rules_at_the_same_time() -> None:
+    """Changes come one after the other; none is lost."""
+
+    def add(first: int) -> None:
+        for port in range(first, first + 20):
+            relay.add_rule(f"239.1.1.1%lo:{port} to 127.0.0.1:{port}")
+
+    with mcr.Relay() as relay:
+        threads = [threading.Thread(target=add, args=(port,)) for port in (5000, 6000, 7000)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(relay.rules) == len(FakeCore.made[0].rules) == 60
