@@ -9,14 +9,15 @@ import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 from . import fields
-from .errors import Problem
+from .errors import Problem, RuleError
 from .fields import Address, Checks, Invalid
 from .rules import Input, Output, Rule, default_ttl
 
 Ingress = Literal["packet", "udp"]
+End = TypeVar("End")
 
 _LIST_LIMIT = 12  # names or addresses in one message: beyond it nobody reads
 _LINK_LOCAL_CONTROL = IPv4Network("224.0.0.0/24")  # RFC 5771, 4
@@ -121,6 +122,24 @@ class Host:
             return None, []
         resolved = ResolvedRule(taken, tuple(output for output in outputs if output is not None))
         return resolved, list(_warnings(resolved))
+
+    def resolve_input(self, taken: Input) -> ResolvedInput:
+        """A lone input, as a receiver takes it.
+
+        Raises:
+            RuleError: with everything that is wrong, under the fields of `Input`.
+        """
+        check = Checks()
+        return _alone(self._input(taken, check), check, "input, ")
+
+    def resolve_output(self, output: Output) -> ResolvedOutput:
+        """A lone output, as a sender takes it.
+
+        Raises:
+            RuleError: with everything that is wrong, under the fields of `Output`.
+        """
+        check = Checks()
+        return _alone(self._output(output, check, "output"), check, "output, ")
 
     def owners(self, address: Address) -> list[Interface]:
         """The interfaces that have this address; all of 127.0.0.0/8 is the loopback's."""
@@ -269,6 +288,14 @@ class Host:
         if isinstance(answer, Invalid):
             raise answer
         return answer
+
+
+def _alone(resolved: End | None, check: Checks, path: str) -> End:
+    """What was resolved outside a rule; its problems lose the path that led to it."""
+    if resolved is None or check.problems:
+        problems = [(field.removeprefix(path), message) for field, message in check.problems]
+        raise RuleError(problems)
+    return resolved
 
 
 def _first_address(host: str, version: int) -> Address:
