@@ -6,14 +6,25 @@
 //! python -> relay -> engine -> ingress, egress -> pool, sys
 //!                 -> open   -> sys
 //!           relay, engine   -> rules, packet, stats -> addr
-//!           traffic         -> sys
+//!           traffic         -> open, sys
 //! ```
 //!
 //! `packet`, `rules`, `stats` and `addr` are pure: they know neither sockets nor clocks.
 //! `sys` is the only place with `unsafe`; `python` the only one that knows PyO3.
 
 pub mod addr;
+mod egress;
+pub mod engine;
 pub mod error;
+pub mod ingress;
+pub mod interfaces;
+pub mod open;
 pub mod packet;
+pub mod pool;
+#[cfg(feature = "python")]
+pub mod python;
+pub mod relay;
 pub mod rules;
+pub mod stats;
 pub mod sys;
+pub mod traffic;

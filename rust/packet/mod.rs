@@ -1,1 +1,164 @@
-//! Frames to datagrams: Ethernet, VLAN tags, IPv4, IPv6 and UDP, without a copy.
+//! From the bytes of a frame to the datagram in it, or to the reason why there is none.
+//!
+//! Owns Ethernet, VLAN tags, IPv4, IPv6 and UDP. Any bytes are input: nothing here panics,
+//! allocates or copies a payload. Must not know sockets, buffers or rules.
+
+mod checksum;
+mod discard;
+mod ethernet;
+mod ipv4;
+mod ipv6;
+#[cfg(test)]
+mod tests;
+mod udp;
+
+pub use discard::Discard;
+
+use crate::addr::Addr;
+use ethernet::Link;
+
+const ETHERTYPE_IPV4: u16 = 0x0800;
+const ETHERTYPE_IPV6: u16 = 0x86dd;
+/// The protocol number of UDP in both IP versions.
+const UDP: u8 = 17;
+
+/// What the kernel tells about a frame beside its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameMeta {
+    /// The outer VLAN tag, which the kernel takes out of the frame.
+    pub vlan: Option<VlanTag>,
+    /// Whether somebody has looked at the UDP checksum already.
+    pub checksum: ChecksumState,
+    /// Payload bytes of each datagram in a super-frame (the last may be shorter); 0 when the
+    /// frame is not one.
+    pub segment_size: u16,
+}
+
+/// A VLAN tag (IEEE 802.1Q).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VlanTag {
+    /// The tag protocol identifier, 0x8100 for a customer tag.
+    pub tpid: u16,
+    /// The tag control information: priority and VLAN identifier.
+    pub tci: u16,
+}
+
+/// What is known about the UDP checksum of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChecksumState {
+    /// Nobody verified it: [`parse`] does.
+    Unverified,
+    /// The kernel or the device vouches for it, or it is still to be computed.
+    Trusted,
+}
+
+/// Where a datagram's bytes stand in the frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Bytes from the start of the frame.
+    pub start: u32,
+    /// Bytes.
+    pub len: u32,
+}
+
+/// A datagram, or the equal-sized datagrams of one super-frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Datagram {
+    /// The sender's address.
+    pub source: Addr,
+    /// The destination address: a group, or an address of this host.
+    pub group: Addr,
+    /// The sender's port.
+    pub source_port: u16,
+    /// The destination port.
+    pub port: u16,
+    /// Time to live, or the hop limit of IPv6.
+    pub ttl: u8,
+    /// The differentiated services code point, 0 to 63.
+    pub dscp: u8,
+    /// The VLAN identifier; 0 for an untagged frame and for a priority tag.
+    pub vlan: u16,
+    /// The UDP payload.
+    pub payload: Span,
+    /// How many datagrams it is: 1, or more in a super-frame. An empty datagram is one.
+    pub segments: u32,
+}
+
+/// Finds the datagram in a frame.
+///
+/// # Errors
+///
+/// The reason why the frame holds no datagram that may be relayed. The first one that shows
+/// counts: link, then network, then transport.
+#[inline]
+pub fn parse(frame: &[u8], meta: FrameMeta) -> Result<Datagram, Discard> {
+    let link = ethernet::read(frame, meta.vlan)?;
+    if ethernet::is_tag(link.ethertype) {
+        parse_tagged(frame, meta)
+    } else {
+        read_network(frame, meta, link)
+    }
+}
+
+/// Finds the datagram behind tags. It stands apart so that offsets are constants in [`parse`].
+#[cold]
+#[inline(never)]
+fn parse_tagged(frame: &[u8], meta: FrameMeta) -> Result<Datagram, Discard> {
+    let outer = ethernet::read(frame, meta.vlan)?;
+    read_network(frame, meta, ethernet::read_tags(frame, outer)?)
+}
+
+#[inline(always)]
+fn read_network(frame: &[u8], meta: FrameMeta, link: Link) -> Result<Datagram, Discard> {
+    let bytes = frame.get(link.len..).ok_or(Discard::Truncated)?;
+    match link.ethertype {
+        ETHERTYPE_IPV4 => read_udp(meta, link, &ipv4::read(bytes)?),
+        ETHERTYPE_IPV6 => read_udp(meta, link, &ipv6::read(bytes)?),
+        _ => Err(Discard::NotIp),
+    }
+}
+
+#[inline(always)]
+fn read_udp(meta: FrameMeta, link: Link, network: &Network<'_>) -> Result<Datagram, Discard> {
+    let udp = udp::read(network, meta.checksum)?;
+    let start = link.len + network.header_len + udp::HEADER_LEN;
+    Ok(Datagram {
+        source: network.source,
+        group: network.group,
+        source_port: udp.source_port,
+        port: udp.port,
+        ttl: network.ttl,
+        dscp: network.dscp,
+        vlan: link.vlan,
+        payload: Span {
+            start: u32::try_from(start).map_err(|_| Discard::BadLength)?,
+            len: u32::from(udp.payload_len),
+        },
+        segments: segments(udp.payload_len, meta.segment_size),
+    })
+}
+
+/// What the network layer says, for either IP version.
+struct Network<'a> {
+    source: Addr,
+    group: Addr,
+    ttl: u8,
+    dscp: u8,
+    /// Source and destination as they stand in the header: the UDP checksum covers them.
+    addresses: &'a [u8],
+    /// Whether a sender may leave the UDP checksum out.
+    checksum_optional: bool,
+    /// All headers up to UDP.
+    header_len: usize,
+    /// From the UDP header to the end that the IP header states.
+    payload: &'a [u8],
+}
+
+/// How many datagrams a payload is; `segment_size` is 0 outside super-frames.
+#[inline]
+fn segments(payload_len: u16, segment_size: u16) -> u32 {
+    if segment_size == 0 {
+        return 1;
+    }
+    u32::from(payload_len.div_ceil(segment_size).max(1))
+}

@@ -2,4 +2,12 @@
 //! in functions that are safe to call with any arguments.
 #![allow(unsafe_code, reason = "the only door to the kernel; every block says why it holds")]
 
+pub mod buffers;
+pub mod group_filter;
+pub mod memory;
+pub mod messages;
+pub mod netdev;
+pub mod recv;
+pub mod ring;
+pub mod sockaddr;
 pub mod sockopt;

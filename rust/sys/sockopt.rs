@@ -26,9 +26,11 @@ plain!(
     libc::ip_mreqn,
     libc::ipv6_mreq,
     libc::packet_mreq,
+    super::group_filter::GroupFilter,
     libc::group_req,
     libc::group_source_req,
     libc::timeval,
+    [u32; 9],
 );
 
 /// Sets the option `name` at `level` to `value`.
@@ -71,11 +73,16 @@ pub fn get<T: Plain>(
     name: c_int,
     value: &mut T,
 ) -> io::Result<usize> {
-    let mut len =
-        socklen_t::try_from(size_of::<T>()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let mut len = socklen_t::try_from(size_of::<T>()).map_err(|_| io::ErrorKind::InvalidInput)?;
     // SAFETY: `value` is `len` writable bytes, and any bytes make a valid `T` (trait `Plain`).
     let rc = unsafe {
-        libc::getsockopt(fd.as_raw_fd(), level, name, std::ptr::from_mut(value).cast(), &raw mut len)
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            level,
+            name,
+            std::ptr::from_mut(value).cast(),
+            &raw mut len,
+        )
     };
     if rc == 0 { Ok(len as usize) } else { Err(io::Error::last_os_error()) }
 }

@@ -1,0 +1,73 @@
+# Everything a developer or CI does. `make help` lists the targets; all Python tools live in .venv,
+# and what is tested is the built and installed wheel, never the source tree.
+
+PYTHON ?= python3
+BIN := .venv/bin
+TOOLS := .venv/.tools-stamp
+WHEEL := .venv/.wheel-stamp
+SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md $(shell find rust python -type f -not -name '*.pyc')
+CARGO_DENY_VERSION := 0.20.2
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test lint format bench coverage audit build stubs clean help .preflight
+.DEFAULT_GOAL := help
+
+demo: $(WHEEL) ## relay live traffic over loopback (as root also across network namespaces)
+	$(BIN)/python examples/demo.py
+
+test: $(WHEEL) ## all tests: the crate's own, then those of the installed wheel
+	cargo test --locked --quiet
+	$(BIN)/python -m pytest
+
+lint: $(WHEEL) ## every check that needs no traffic; warnings are errors
+	cargo fmt --check
+	cargo clippy --locked --quiet --all-targets -- -D warnings
+	cargo clippy --locked --quiet --all-targets --features python -- -D warnings
+	$(BIN)/ruff check --quiet
+	$(BIN)/ruff format --check --quiet
+	$(BIN)/mypy
+	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/stubs check
+	$(BIN)/python -m pytest --quiet tests/test_layers.py
+
+format: $(TOOLS) ## rewrite the sources in the one accepted layout
+	cargo fmt
+	$(BIN)/ruff check --quiet --fix
+	$(BIN)/ruff format --quiet
+
+bench: $(WHEEL) ## mcr beside its peers in network namespaces (root; takes minutes; options: ARGS=...)
+	$(BIN)/python -m bench $(ARGS)
+
+coverage: $(WHEEL) ## Python lines and branches that the tests reach (Rust's LLVM tools are no part of stable)
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage report
+
+audit: .preflight ## licences, bans and sources of every crate (no advisories: that list needs the network)
+	cargo deny --version >/dev/null 2>&1 || cargo install cargo-deny --locked --version $(CARGO_DENY_VERSION)
+	cargo deny --all-features --locked check licenses bans sources
+
+build: $(WHEEL) ## the wheel, in dist/ and installed into .venv
+
+stubs: $(TOOLS) ## write python/mcr/_native.pyi anew from the Rust sources
+	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/stubs write
+
+clean: ## remove what make has made
+	rm -rf .venv dist target .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# First of all, so that one line names everything that is missing for what was asked.
+.preflight:
+	@PYTHON="$(PYTHON)" scripts/preflight $(MAKECMDGOALS)
+
+$(TOOLS): requirements-dev.txt | .preflight
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --no-deps --requirement requirements-dev.txt
+	@touch $@
+
+$(WHEEL): $(SOURCES) $(TOOLS) | .preflight
+	rm -rf dist
+	$(BIN)/maturin build --quiet --release --locked --interpreter $(BIN)/python --out dist
+	$(BIN)/pip install --quiet --no-deps --no-index --force-reinstall dist/*.whl
+	@touch $@

@@ -1,0 +1,262 @@
+"""One run of one peer in one scenario; each function gives a sample."""
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import Popen
+from tempfile import TemporaryFile
+
+from .failure import BenchError
+from .native import Programs
+from .peers import Peer
+from .sampling import Sample, highest_passing
+from .scenarios import Kind, Scenario
+from .topology import Count, Topology
+
+READY_LIMIT_S = 20.0
+PROBE_DATAGRAMS = 5
+LOSS_LIMIT = 1e-4
+PACED_BATCH = 16  # datagrams in one send of the paced generator
+FIRST_RATE_PPS = 100_000.0
+HIGHEST_RATE_PPS = 4_000_000.0
+RATE_PRECISION = 0.04
+REACHED = 0.97  # of what was asked of the generator or what it offered
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """How runs are made: programs, cores and times.
+
+    Attributes:
+        generator_core: generates, and reads the sink.
+        relay_core: runs the relay.
+        warm_s: traffic before the measured window.
+        window_s: the measured window.
+    """
+
+    programs: Programs
+    generator_core: int
+    relay_core: int
+    warm_s: float
+    window_s: float
+
+
+def run_peer(bench: Bench, scenario: Scenario, topology: Topology, peer: Peer) -> Sample:
+    """Run one peer once.
+
+    Raises:
+        BenchError: the peer ended or never relayed anything; with the end of what it printed.
+    """
+    measure = {Kind.THROUGHPUT: _throughput, Kind.LOSSLESS: _lossless, Kind.LATENCY: _latency}
+    with _started(bench, scenario, topology, peer) as relays:
+        return measure[scenario.kind](bench, scenario, topology, relays)
+
+
+def try_peer(bench: Bench, scenario: Scenario, topology: Topology, peer: Peer) -> None:
+    """Start a peer, see a few datagrams come through, and end it.
+
+    Raises:
+        BenchError: as `run_peer`.
+    """
+    with _started(bench, scenario, topology, peer):
+        pass
+
+
+@contextmanager
+def _started(
+    bench: Bench, scenario: Scenario, topology: Topology, peer: Peer
+) -> Iterator[list[Popen[str]]]:
+    """Run the peer in every relay namespace; ready means that a few datagrams came through."""
+    with TemporaryFile("w+", prefix="mcr-bench-") as log:
+        relays = [
+            topology.spawn(
+                namespace,
+                bench.relay_core,
+                peer.command(scenario.shape.flows_at(hop), scenario.size_bytes),
+                log,
+            )
+            for hop, namespace in enumerate(topology.relays)
+        ]
+        try:
+            if peer.sends:
+                _wait_until_sending(topology, relays)
+            else:
+                _wait_until_ready(bench, scenario, topology, relays)
+            yield [] if peer.sends else relays
+            _check_alive(relays)
+        except BenchError as error:
+            log.seek(0)
+            last = " | ".join(log.read().strip().splitlines()[-3:])
+            raise BenchError(f"{peer.name}: {error}: {last or 'it printed nothing'}") from error
+        finally:
+            for relay in relays:
+                topology.end(relay)
+
+
+def _wait_until_ready(
+    bench: Bench, scenario: Scenario, topology: Topology, relays: list[Popen[str]]
+) -> None:
+    """Send a few datagrams at a time until at least as many copies of one round arrive."""
+    before, deadline_s = topology.count(), time.monotonic() + READY_LIMIT_S
+    wanted = scenario.shape.outputs * scenario.shape.flows
+    while time.monotonic() < deadline_s:
+        _check_alive(relays)
+        probe = _generator(
+            bench, scenario, topology, "-n", str(PROBE_DATAGRAMS * scenario.shape.flows), "-b", "1"
+        )
+        probe.wait()
+        settled = _settled(topology, deadline_s)
+        if settled.datagrams(scenario.size_bytes) - before.datagrams(scenario.size_bytes) >= wanted:
+            return
+    raise BenchError(f"nothing relayed within {READY_LIMIT_S:.0f} s")
+
+
+def _wait_until_sending(topology: Topology, senders: list[Popen[str]]) -> None:
+    before, deadline_s = topology.count(), time.monotonic() + READY_LIMIT_S
+    while topology.count().frames <= before.frames + PROBE_DATAGRAMS:
+        _check_alive(senders)
+        if time.monotonic() > deadline_s:
+            raise BenchError(f"nothing sent within {READY_LIMIT_S:.0f} s")
+        time.sleep(0.03)
+
+
+def _check_alive(relays: list[Popen[str]]) -> None:
+    for relay in relays:
+        if relay.poll() is not None:
+            raise BenchError(f"ended with code {relay.returncode}")
+
+
+def _generator(bench: Bench, scenario: Scenario, topology: Topology, *options: str) -> Popen[str]:
+    inputs = [flow.input for flow in scenario.shape.flows_at(0)]
+    command = [bench.programs.sender, "-s", str(scenario.size_bytes), *options, "tx0", *inputs]
+    return topology.spawn(topology.src, bench.generator_core, command)
+
+
+def _throughput(
+    bench: Bench, scenario: Scenario, topology: Topology, relays: list[Popen[str]]
+) -> Sample:
+    """Count copies in a window under the most that the generator can send.
+
+    Several flows are interleaved one datagram at a time, so that nothing before the relay
+    batches for it.
+    """
+    before_kib = _resident_kib(relays)
+    options = ["-b", "1"] if scenario.shape.flows > 1 else []
+    generator = _generator(bench, scenario, topology, *options) if relays else None
+    time.sleep(bench.warm_s)
+    first = topology.count()
+    time.sleep(bench.window_s)
+    last = topology.count()
+    copies = last.datagrams(scenario.size_bytes) - first.datagrams(scenario.size_bytes)
+    rate = copies / (last.at_s - first.at_s)
+    if generator is None:
+        return Sample(rate)
+    generator.terminate()
+    sent = json.loads(generator.communicate()[0])
+    offered = sent["sent"] / sent["seconds"]
+    _check_alive(relays)
+    return Sample(
+        rate,
+        {
+            "offered_pps": offered,
+            "generator_limited": float(rate / scenario.shape.outputs >= REACHED * offered),
+            "resident_before_kib": before_kib,
+            "resident_after_kib": _resident_kib(relays),
+        },
+    )
+
+
+def _lossless(
+    bench: Bench, scenario: Scenario, topology: Topology, relays: list[Popen[str]]
+) -> Sample:
+    """Search the highest paced rate with less than 0.01 % lost.
+
+    A rate that fails gets a second try.
+    """
+    del relays
+    reached = 0.0
+    limited = False
+
+    def passes(rate_pps: float) -> bool:
+        nonlocal reached, limited
+        for _ in range(2):
+            achieved, lost = _paced(bench, scenario, topology, rate_pps)
+            whole = lost < LOSS_LIMIT
+            if whole and achieved >= REACHED * rate_pps:
+                return True
+            reached = max(reached, achieved if whole else 0.0)
+            limited = whole
+        return False
+
+    found = highest_passing(passes, FIRST_RATE_PPS, HIGHEST_RATE_PPS, RATE_PRECISION)
+    # Where the last rate that failed lost nothing, the generator did not reach it.
+    return Sample(max(found, reached), {"generator_limited": float(limited)})
+
+
+def _paced(
+    bench: Bench, scenario: Scenario, topology: Topology, rate_pps: float
+) -> tuple[float, float]:
+    """Generate at a rate; give the rate that the generator reached, and the share lost."""
+    before = topology.count()
+    options = ["-r", str(rate_pps), "-b", str(PACED_BATCH), "-t", str(bench.window_s)]
+    sent = json.loads(_generator(bench, scenario, topology, *options).communicate()[0])
+    after = _settled(topology, time.monotonic() + READY_LIMIT_S)
+    got = after.datagrams(scenario.size_bytes) - before.datagrams(scenario.size_bytes)
+    return sent["sent"] / sent["seconds"], 1 - got / sent["sent"]
+
+
+def _latency(
+    bench: Bench, scenario: Scenario, topology: Topology, relays: list[Popen[str]]
+) -> Sample:
+    """Time datagrams from the sender's clock to the kernel's receive timestamp."""
+    del relays
+    count = max(2000, int(scenario.rate_pps * bench.window_s))
+    flow, core = scenario.shape.flows_at(0)[0], bench.generator_core
+    topology.open_sink()
+    try:
+        receive = [
+            bench.programs.latency_receive,
+            "rx0",
+            flow.outputs[0],
+            str(count),
+            str(count // 10),
+        ]
+        receiver = topology.spawn(topology.dst, core, receive)
+        if receiver.stdout is None or receiver.stdout.readline() != "ready\n":
+            raise BenchError("the latency receiver did not start")
+        send = [bench.programs.latency_send, "tx0", flow.input]
+        send += [str(scenario.size_bytes), str(scenario.rate_pps), str(count)]
+        topology.spawn(topology.src, core, send).communicate()
+        found = json.loads(receiver.communicate("")[0])
+    finally:
+        topology.close_sink()
+    lost = 1 - found["received"] / count
+    return Sample(
+        found["p50_us"], {"p99_us": found["p99_us"], "max_us": found["max_us"], "lost": lost}
+    )
+
+
+def _settled(topology: Topology, deadline_s: float) -> Count:
+    """Wait until the sink counts nothing more."""
+    before = topology.count()
+    while time.monotonic() < deadline_s:
+        time.sleep(0.03)
+        now = topology.count()
+        if now.frames == before.frames:
+            return now
+        before = now
+    return before
+
+
+def _resident_kib(relays: list[Popen[str]]) -> float:
+    """Sum VmRSS of the relays in KiB."""
+    total = 0
+    for relay in relays:
+        status = Path(f"/proc/{relay.pid}/status").read_text()
+        found = re.search(r"VmRSS:\s+(\d+)", status)
+        total += int(found[1]) if found else 0
+    return float(total)

@@ -1,0 +1,182 @@
+"""The programs that are compared, each behind one small adapter: a command line for some flows."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from shlex import split
+from shutil import which
+from typing import TypeAlias
+
+from .native import Programs
+
+RUN_LIMIT_S = 900  # a relay that outlives the bench ends by itself, where it can
+
+Command: TypeAlias = Callable[[Sequence["Flow"], int], list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """One input and where its copies go, each as GROUP:PORT."""
+
+    input: str
+    outputs: tuple[str, ...]
+
+    def rule(self) -> str:
+        """Give the flow as rule text of mcr."""
+        outputs = " ".join(_on(to, "tx0") for to in self.outputs)
+        return f"{_on(self.input, 'rx0')} to {outputs}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """A relay, or a program that only sends to the outputs.
+
+    Attributes:
+        command: makes the command line from the flows and the size of a datagram in bytes.
+        missing: why it cannot run here; empty where it can.
+        single: it knows one input and one output only.
+        sends: it sends by itself and needs no generator in front.
+    """
+
+    name: str
+    command: Command
+    missing: str = ""
+    single: bool = False
+    sends: bool = False
+
+
+def known_peers(programs: Programs, mcr: str, folder: Path) -> dict[str, Peer]:
+    """List every peer the bench has an adapter for, present or not."""
+    peers = [
+        Peer(name="mcr", command=_mcr_relay(mcr), missing=_absent(mcr, "pip install .")),
+        Peer(
+            name="mcr_send",
+            command=_mcr_send(mcr),
+            missing=_absent(mcr, "pip install ."),
+            single=True,
+            sends=True,
+        ),
+        Peer(name="one_by_one", command=_one_by_one(programs)),
+        Peer(name="bare_sender", command=_bare_sender(programs), sends=True),
+        Peer(
+            name="socat",
+            command=_socat,
+            missing=_absent("socat", "apt-get install socat"),
+            single=True,
+        ),
+        Peer(
+            name="kernel",
+            command=_kernel(folder),
+            missing=_absent("smcrouted", "apt-get install smcroute"),
+            single=True,
+        ),
+    ]
+    return {peer.name: peer for peer in peers}
+
+
+def template_peer(text: str) -> Peer:
+    """Make a peer from NAME=COMMAND with fields in braces.
+
+    {rules} is every flow as rule text, each one argument; {outputs} is GROUP:PORT of every output
+    of the first flow, each one argument; {group}, {port}, {in_if}, {out_if} are its parts.
+    """
+    name, _, template = text.partition("=")
+
+    def command(flows: Sequence[Flow], size_bytes: int) -> list[str]:
+        del size_bytes
+        group, port = flows[0].input.split(":")
+        lists = {"{rules}": [flow.rule() for flow in flows], "{outputs}": list(flows[0].outputs)}
+        words = {"{group}": group, "{port}": port, "{in_if}": "rx0", "{out_if}": "tx0"}
+        filled: list[str] = []
+        for part in split(template):
+            word = part
+            for field, value in words.items():
+                word = word.replace(field, value)
+            filled += lists.get(word, [word])
+        return filled
+
+    return Peer(name=name, command=command, missing=_absent(split(template)[0], "give its path"))
+
+
+def _absent(program: str, remedy: str) -> str:
+    return "" if which(program) else f"no {program} here: {remedy}"
+
+
+def _on(endpoint: str, interface: str) -> str:
+    host, port = endpoint.split(":")
+    return f"{host}%{interface}:{port}"
+
+
+def _mcr_relay(mcr: str) -> Command:
+    def command(flows: Sequence[Flow], size_bytes: int) -> list[str]:
+        del size_bytes
+        rules = [flow.rule() for flow in flows]
+        return [
+            mcr,
+            "relay",
+            *rules,
+            "--ingress",
+            "packet",
+            "--json",
+            "--duration",
+            str(RUN_LIMIT_S),
+        ]
+
+    return command
+
+
+def _mcr_send(mcr: str) -> Command:
+    def command(flows: Sequence[Flow], size_bytes: int) -> list[str]:
+        to = _on(flows[0].outputs[0], "tx0")
+        return [mcr, "send", to, "--size", str(size_bytes), "--duration", str(RUN_LIMIT_S)]
+
+    return command
+
+
+def _one_by_one(programs: Programs) -> Command:
+    def command(flows: Sequence[Flow], size_bytes: int) -> list[str]:
+        del size_bytes
+        rules = [f"{flow.input}={','.join(flow.outputs)}" for flow in flows]
+        return [programs.one_by_one, "rx0", "tx0", *rules]
+
+    return command
+
+
+def _bare_sender(programs: Programs) -> Command:
+    def command(flows: Sequence[Flow], size_bytes: int) -> list[str]:
+        outputs = [to for flow in flows for to in flow.outputs]
+        return [programs.sender, "-s", str(size_bytes), "tx0", *outputs]
+
+    return command
+
+
+def _socat(flows: Sequence[Flow], size_bytes: int) -> list[str]:
+    del size_bytes
+    group, port = flows[0].input.split(":")
+    receive = f"UDP4-RECV:{port},bind={group},ip-add-membership={group}:rx0,reuseaddr"
+    # socat takes the interface of a multicast output by address only: the relay's tx0.
+    return [
+        "socat",
+        "-u",
+        receive,
+        f"UDP4-DATAGRAM:{flows[0].outputs[0]},ip-multicast-if=10.77.1.1",
+    ]
+
+
+def _kernel(folder: Path) -> Command:
+    def command(flows: Sequence[Flow], size_bytes: int) -> list[str]:
+        del size_bytes
+        group = flows[0].input.split(":")[0]
+        config = folder / "smcroute.conf"
+        config.write_text(f"mgroup from rx0 group {group}\nmroute from rx0 group {group} to tx0\n")
+        files = [
+            "-f",
+            str(config),
+            "-P",
+            str(folder / "smcroute.pid"),
+            "-u",
+            str(folder / "smcroute.sock"),
+        ]
+        return ["smcrouted", "-n", *files]
+
+    return command

@@ -1,0 +1,93 @@
+/*
+ * Sends constant datagrams to groups in turn, with UDP_SEGMENT batches: the traffic generator in front of a relay, and
+ * beside it the bare sender that shows what sending alone costs.
+ *
+ * usage: sender [-s SIZE] [-b BATCH] [-r RATE] [-t SECONDS] [-n COUNT] INTERFACE GROUP:PORT...
+ *
+ * BATCH datagrams go in one send (1: plain sends; default: as many as a send takes, at most 64); RATE is in datagrams
+ * a second over all groups (0: unpaced). Ends after SECONDS or COUNT or SIGTERM and prints {"sent":..., "seconds":...}.
+ */
+#include "common.h"
+#include <signal.h>
+
+#define MAX_SEND_BYTES 65507
+#define MAX_SEGMENTS 64
+
+static volatile sig_atomic_t stopped;
+static char buffer[1 << 16];
+
+static void stop(int signal_number)
+{
+	(void)signal_number;
+	stopped = 1;
+}
+
+struct plan {
+	int size, batch;
+	double rate, seconds;
+	int64_t count;
+};
+
+static struct plan read_options(int argc, char **argv)
+{
+	struct plan plan = {.size = 1400, .seconds = 1e9};
+	for (int option; (option = getopt(argc, argv, "s:b:r:t:n:")) != -1;) {
+		switch (option) {
+		case 's': plan.size = atoi(optarg); break;
+		case 'b': plan.batch = atoi(optarg); break;
+		case 'r': plan.rate = atof(optarg); break;
+		case 't': plan.seconds = atof(optarg); break;
+		case 'n': plan.count = atoll(optarg); break;
+		default: exit(2);
+		}
+	}
+	if (plan.size < 1 || plan.size > MAX_SEND_BYTES || argc - optind < 2) {
+		fprintf(stderr, "usage: sender [options] INTERFACE GROUP:PORT...\n");
+		exit(2);
+	}
+	int most = MAX_SEND_BYTES / plan.size;
+	if (most > MAX_SEGMENTS)
+		most = MAX_SEGMENTS;
+	if (plan.batch < 1 || plan.batch > most)
+		plan.batch = most;
+	if (plan.count > 0 && plan.count < plan.batch)
+		plan.batch = (int)plan.count;
+	return plan;
+}
+
+static int64_t run(const struct plan *plan, const int *outputs, int count)
+{
+	size_t bytes = (size_t)plan->size * (size_t)plan->batch;
+	int64_t start = now_ns(CLOCK_MONOTONIC), end = start + (int64_t)(plan->seconds * 1e9), sent = 0;
+	double due = (double)start, step = plan->rate > 0 ? 1e9 * plan->batch / plan->rate : 0;
+	for (int i = 0; !stopped && (plan->count == 0 || sent < plan->count); i = (i + 1) % count) {
+		if (step > 0) {
+			int64_t planned = (int64_t)due, reached = wait_until(planned);
+			due += step + (double)(reached - planned);
+		}
+		if (now_ns(CLOCK_MONOTONIC) >= end)
+			break;
+		if (send(outputs[i], buffer, bytes, 0) == (ssize_t)bytes)
+			sent += plan->batch;
+	}
+	return sent;
+}
+
+int main(int argc, char **argv)
+{
+	struct plan plan = read_options(argc, argv);
+	int count = argc - optind - 1, ifindex = interface_index(argv[optind]);
+	int *outputs = calloc((size_t)count, sizeof *outputs);
+	if (!outputs)
+		die("calloc");
+	for (int i = 0; i < count; i++) {
+		outputs[i] = open_output(ifindex, argv[optind + 1 + i]);
+		if (plan.batch > 1)
+			check(setsockopt(outputs[i], IPPROTO_UDP, UDP_SEGMENT, &plan.size, sizeof plan.size), "UDP_SEGMENT");
+	}
+	signal(SIGTERM, stop);
+	signal(SIGINT, stop);
+	int64_t start = now_ns(CLOCK_MONOTONIC), sent = run(&plan, outputs, count);
+	printf("{\"sent\": %lld, \"seconds\": %.6f}\n", (long long)sent, (double)(now_ns(CLOCK_MONOTONIC) - start) / 1e9);
+	return 0;
+}

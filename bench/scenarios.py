@@ -1,0 +1,128 @@
+"""What is measured: shapes of relaying, sizes and modes, and who is compared with whom."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from fnmatch import fnmatchcase
+
+from .peers import Flow
+from .topology import Mode
+
+IN_PORT = 5001
+OUT_PORT = 6001
+
+
+class Kind(Enum):
+    """The number that a scenario compares."""
+
+    THROUGHPUT = "copies/s"
+    LOSSLESS = "datagrams/s without loss"
+    LATENCY = "p50 us"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How many inputs, how many outputs each, through how many relays in a row."""
+
+    name: str
+    flows: int = 1
+    outputs: int = 1
+    hops: int = 1
+
+    @property
+    def single(self) -> bool:
+        """One input, one output, one relay: what every peer can do."""
+        return (self.flows, self.outputs, self.hops) == (1, 1, 1)
+
+    def flows_at(self, hop: int) -> list[Flow]:
+        """List the flows of one relay; the first output of a hop is the input of the next."""
+        return [
+            Flow(
+                f"239.{hop + 1}.0.{flow + 1}:{IN_PORT if hop == 0 else OUT_PORT}",
+                tuple(
+                    f"239.{hop + 2}.{output}.{flow + 1}:{OUT_PORT}"
+                    for output in range(self.outputs)
+                ),
+            )
+            for flow in range(self.flows)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One row of the table."""
+
+    kind: Kind
+    shape: Shape
+    size_bytes: int
+    mode: Mode
+    rate_pps: int = 0  # latency only
+
+    @property
+    def name(self) -> str:
+        """What selects it on the command line, as `1:8/1400/offload`."""
+        head = {
+            Kind.THROUGHPUT: self.shape.name,
+            Kind.LOSSLESS: "lossless",
+            Kind.LATENCY: f"latency-{self.rate_pps // 1000}k",
+        }[self.kind]
+        return f"{head}/{self.size_bytes}/{self.mode.value}"
+
+    @property
+    def references(self) -> list[str]:
+        """The peers that the others are divided by."""
+        bare = self.kind is Kind.THROUGHPUT and self.shape.flows == 1 and self.shape.hops == 1
+        return ["one_by_one", "bare_sender"] if bare else ["one_by_one"]
+
+    def subjects(self, custom: Iterable[str]) -> list[str]:
+        """List the peers that are compared, with those given on the command line."""
+        one_to_one = self.kind is Kind.THROUGHPUT and self.shape.single and self.size_bytes == LARGE
+        extra = ["mcr_send", "socat", "kernel"] if one_to_one else []
+        if self.kind is Kind.LATENCY:
+            extra = ["socat"]
+        return ["mcr", *extra, *custom]
+
+
+LARGE = 1400
+SMALL = 200
+ONE = Shape("1:1")
+EIGHT = Shape("1:8", outputs=8)
+SHAPES = (
+    ONE,
+    EIGHT,
+    Shape("1:20", outputs=20),
+    Shape("100x1:4", flows=100, outputs=4),
+    Shape("chain3", hops=3),
+)
+
+
+def all_scenarios() -> list[Scenario]:
+    """List every scenario in the order of the table."""
+    large = [Scenario(Kind.THROUGHPUT, shape, LARGE, mode) for mode in Mode for shape in SHAPES]
+    small = [
+        Scenario(Kind.THROUGHPUT, shape, SMALL, mode) for mode in Mode for shape in (ONE, EIGHT)
+    ]
+    live = (Mode.SOFTWARE, Mode.GRO)
+    lossless = [Scenario(Kind.LOSSLESS, ONE, LARGE, mode) for mode in live]
+    latency = [
+        Scenario(Kind.LATENCY, ONE, LARGE, mode, rate) for mode in live for rate in (1_000, 50_000)
+    ]
+    return [*large, *small, *lossless, *latency]
+
+
+def quick_scenarios() -> list[Scenario]:
+    """List 1:1 and 1:8 with 1400 bytes in every mode."""
+    return [
+        Scenario(Kind.THROUGHPUT, shape, LARGE, mode) for mode in Mode for shape in (ONE, EIGHT)
+    ]
+
+
+def select(scenarios: Iterable[Scenario], patterns: list[str]) -> list[Scenario]:
+    """Keep the scenarios whose name, or its first part, matches a pattern; no pattern: all."""
+    if not patterns:
+        return list(scenarios)
+    return [s for s in scenarios if any(_matches(s.name, pattern) for pattern in patterns)]
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}/*")

@@ -1,0 +1,67 @@
+"""Runs scenarios with the peers that can take part, and says why others could not."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from .failure import BenchError
+from .measure import Bench, run_peer, try_peer
+from .peers import Peer
+from .sampling import Comparison, Sample, compare
+from .scenarios import Scenario
+from .topology import Topology
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A scenario's runs and ratios; *skipped* gives the reason of peers that took no part."""
+
+    scenario: Scenario
+    comparison: Comparison
+    skipped: Mapping[str, str] = field(default_factory=dict)
+
+
+def run_scenario(
+    bench: Bench, scenario: Scenario, peers: Mapping[str, Peer], custom: Sequence[str], pairs: int
+) -> Result:
+    """Run one scenario in namespaces of its own.
+
+    A peer that does not start is left out and named; one that fails later ends the bench, since
+    then the numbers would not compare.
+    """
+    skipped = {
+        name: why for name in _names(scenario, custom) if (why := _obstacle(scenario, peers[name]))
+    }
+    with Topology(scenario.shape.hops, scenario.mode) as topology:
+
+        def run(name: str) -> Sample:
+            return run_peer(bench, scenario, topology, peers[name])
+
+        candidates = [name for name in _names(scenario, custom) if name not in skipped]
+        skipped |= _failing(
+            candidates, lambda name: try_peer(bench, scenario, topology, peers[name])
+        )
+        usable = [name for name in candidates if name not in skipped]
+        references = [name for name in scenario.references if name in usable]
+        subjects = [name for name in usable if name not in references]
+        return Result(scenario, compare(references, subjects, run, pairs), skipped)
+
+
+def _names(scenario: Scenario, custom: Sequence[str]) -> list[str]:
+    return [*scenario.references, *scenario.subjects(custom)]
+
+
+def _obstacle(scenario: Scenario, peer: Peer) -> str:
+    if peer.single and not scenario.shape.single:
+        return "relays one input to one output only"
+    return peer.missing
+
+
+def _failing(names: Sequence[str], attempt: Callable[[str], None]) -> dict[str, str]:
+    """Start every peer once and give the reasons of those that fail."""
+    reasons: dict[str, str] = {}
+    for name in names:
+        try:
+            attempt(name)
+        except BenchError as error:
+            reasons[name] = str(error)
+    return reasons

@@ -1,0 +1,148 @@
+//! Batches: datagrams of one rule in a row that one UDP_SEGMENT send can carry.
+//!
+//! All datagrams of a batch have one size, only the last may be shorter, and none is empty
+//! unless it is alone: that is what the kernel can cut (udp(7), UDP_SEGMENT).
+
+use super::limits::{Limits, MAX_SEGMENTS, MAX_SEND_BYTES};
+use crate::engine::window::{Entry, Window};
+use crate::sys::messages::{MessageId, Piece};
+use crate::sys::ring::Ring;
+
+struct Batch {
+    /// The entries, as a part of `Batches::members`.
+    first: u32,
+    end: u32,
+    segment: u32,
+    datagrams: u32,
+    /// The message of the whole batch in the wave under way, shared by its outputs.
+    whole: Option<MessageId>,
+}
+
+/// The batches of one wave.
+pub(super) struct Batches {
+    batches: Vec<Batch>,
+    /// Numbers of window entries.
+    members: Vec<u16>,
+    /// The pieces of the message that is being made: window entry, start and length.
+    pieces: Vec<(u16, u32, u32)>,
+}
+
+impl Batches {
+    pub(super) fn new() -> Self {
+        let pieces = Vec::with_capacity(usize::from(MAX_SEGMENTS));
+        Self { batches: Vec::new(), members: Vec::with_capacity(8192), pieces }
+    }
+
+    pub(super) fn reserve(&mut self, rules: usize) {
+        self.batches.reserve(rules);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.batches.clear();
+        self.members.clear();
+    }
+
+    pub(super) fn forget_messages(&mut self) {
+        for batch in &mut self.batches {
+            batch.whole = None;
+        }
+    }
+
+    pub(super) fn datagrams(&self, batch: u32) -> u32 {
+        self.batches[batch as usize].datagrams
+    }
+
+    pub(super) fn segment(&self, batch: u32) -> u32 {
+        self.batches[batch as usize].segment
+    }
+
+    /// Takes the longest batch off the head of a rule's list.
+    pub(super) fn take(&mut self, window: &mut Window, rule: u32) -> Option<u32> {
+        let number = u32::try_from(self.batches.len()).ok()?;
+        let first = u32::try_from(self.members.len()).ok()?;
+        let (member, entry) = window.peek(rule)?;
+        let (segment, mut bytes, mut datagrams) = (entry.segment, entry.len, entry.count);
+        let mut open = is_open(entry);
+        self.members.push(member);
+        window.advance(rule);
+        while open && let Some((member, entry)) = window.peek(rule) {
+            let fits = bytes + entry.len <= MAX_SEND_BYTES
+                && datagrams + entry.count <= u32::from(MAX_SEGMENTS)
+                && continues(entry, segment);
+            if !fits {
+                break;
+            }
+            open = is_open(entry) && entry.segment == segment;
+            bytes += entry.len;
+            datagrams += entry.count;
+            self.members.push(member);
+            window.advance(rule);
+        }
+        let end = u32::try_from(self.members.len()).ok()?;
+        self.batches.push(Batch { first, end, segment, datagrams, whole: None });
+        Some(number)
+    }
+
+    /// Makes the message of the next send of a batch of which `done` datagrams are done with,
+    /// as long as `limits` allow, and says how many datagrams it holds. `None` when the wave is full.
+    pub(super) fn message(
+        &mut self,
+        ring: &mut Ring,
+        window: &Window,
+        number: u32,
+        done: u32,
+        limits: Limits,
+    ) -> Option<(MessageId, u32)> {
+        let batch = &mut self.batches[number as usize];
+        let chunk = limits.chunk(batch.segment, batch.datagrams - done);
+        let is_whole = chunk == batch.datagrams;
+        if let Some(message) = batch.whole.filter(|_| is_whole) {
+            return Some((message, chunk));
+        }
+        let members = &self.members[batch.first as usize..batch.end as usize];
+        self.pieces.clear();
+        cut(members, window, done, chunk, &mut self.pieces);
+        let pieces = self.pieces.iter().map(|&(entry, start, len)| Piece {
+            buffer: &window.entry(entry).buffer,
+            start,
+            len,
+        });
+        let segment = if chunk == 1 { 0 } else { u16::try_from(batch.segment).ok()? };
+        let message = ring.message(pieces, segment)?;
+        if is_whole {
+            batch.whole = Some(message);
+        }
+        Some((message, chunk))
+    }
+}
+
+/// Whether more datagrams may follow: every one so far has the full size.
+fn is_open(entry: &Entry) -> bool {
+    entry.len != 0 && entry.len == entry.segment * entry.count
+}
+
+/// Whether an entry may follow datagrams of `segment` bytes.
+fn continues(entry: &Entry, segment: u32) -> bool {
+    entry.len != 0 && (entry.segment == segment || (entry.count == 1 && entry.len < segment))
+}
+
+/// The pieces of the datagrams `done..done + chunk` of a batch.
+fn cut(members: &[u16], window: &Window, done: u32, chunk: u32, pieces: &mut Vec<(u16, u32, u32)>) {
+    let (mut skip, mut left) = (done, chunk);
+    for &member in members {
+        let entry = window.entry(member);
+        if skip >= entry.count {
+            skip -= entry.count;
+            continue;
+        }
+        let datagrams = left.min(entry.count - skip);
+        let offset = skip * entry.segment;
+        let len = (datagrams * entry.segment).min(entry.len - offset);
+        pieces.push((member, entry.start + offset, len));
+        left -= datagrams;
+        skip = 0;
+        if left == 0 {
+            break;
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! What an output's link takes in one send: learnt from what it refuses, never guessed.
+
+use crate::sys::messages::MAX_PIECES;
+
+/// Most bytes in one send: the largest payload of an IPv4 datagram (RFC 768, RFC 791).
+pub(super) const MAX_SEND_BYTES: u32 = 65_507;
+/// Most segments in one send (UDP_MAX_SEGMENTS; half of that before Linux 6.9).
+pub(super) const MAX_SEGMENTS: u16 = 128;
+const _: () = assert!((MAX_SEGMENTS as usize) < MAX_PIECES);
+
+/// How much one send to an output may hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// Bytes of the largest datagram that may be one of several; 0 before the start.
+    max_segment: u16,
+    /// Most datagrams in one send.
+    max_segments: u16,
+}
+
+impl Limits {
+    /// Begins with what the interface's MTU says, unless something has been learnt already.
+    pub(super) fn start(&mut self, max_segment: u16) {
+        if self.max_segments == 0 {
+            *self = Self { max_segment, max_segments: MAX_SEGMENTS };
+        }
+    }
+
+    /// How many of `left` datagrams of `segment` bytes go into the next send.
+    #[inline]
+    pub(super) fn chunk(self, segment: u32, left: u32) -> u32 {
+        if segment > u32::from(self.max_segment) || segment == 0 {
+            return 1;
+        }
+        let by_bytes = MAX_SEND_BYTES / segment;
+        left.min(u32::from(self.max_segments)).min(by_bytes).max(1)
+    }
+
+    /// The link does not carry datagrams of this size in one piece: they go out alone.
+    pub(super) fn refuse_size(&mut self, segment: u32) {
+        let below = u16::try_from(segment.saturating_sub(1)).unwrap_or(u16::MAX);
+        self.max_segment = self.max_segment.min(below);
+    }
+
+    /// The kernel does not take this many at once.
+    pub(super) fn refuse_count(&mut self, datagrams: u32) {
+        let half = u16::try_from(datagrams / 2).unwrap_or(u16::MAX).max(1);
+        self.max_segments = self.max_segments.min(half);
+    }
+
+    /// The device cannot segment at all.
+    pub(super) fn refuse_segments(&mut self) {
+        self.max_segments = 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chunk_respects_what_was_learnt() {
+        let mut limits = Limits::default();
+        limits.start(1472);
+        assert_eq!(limits.chunk(1400, 100), 46);
+        assert_eq!(limits.chunk(200, 500), 128);
+        assert_eq!(limits.chunk(1473, 100), 1);
+        assert_eq!(limits.chunk(0, 1), 1);
+        limits.refuse_count(46);
+        assert_eq!(limits.chunk(200, 500), 23);
+        limits.refuse_size(1400);
+        assert_eq!(limits.chunk(1400, 100), 1);
+        assert_eq!(limits.chunk(1399, 100), 23);
+        limits.refuse_segments();
+        assert_eq!(limits.chunk(100, 100), 1);
+        limits.start(9000);
+        assert_eq!(limits.chunk(100, 100), 1);
+    }
+}

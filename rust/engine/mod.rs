@@ -1,0 +1,197 @@
+//! The hot thread: one io_uring, one turn after the other.
+//!
+//! A turn reaps everything that has arrived, then sends it, counts, and gives the buffers back.
+//! Batches form by themselves under load, and a lone datagram leaves at once: there is no timer.
+//! The engine is handed open sockets and a compiled table; it opens nothing, and nothing on the
+//! path of a datagram allocates, locks, logs or calls Python.
+
+pub mod plan;
+mod receiver;
+pub(crate) mod window;
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender};
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+
+use crate::egress::Egress;
+use crate::stats::{MAX_SLOTS, Writer};
+use crate::sys::buffers::Buffer;
+use crate::sys::memory::SharedWords;
+use crate::sys::ring::{Event, Ring};
+use plan::Plan;
+use receiver::Intake;
+use window::{Entry, Window};
+
+/// What the cold side tells an engine.
+pub enum Command {
+    /// Follow this plan from now on; answered by the plan that it replaces.
+    Adopt(Box<Plan>),
+    /// Send what has been received, then end.
+    Stop,
+}
+
+/// What an engine needs from its creator.
+pub struct Links {
+    /// The orders.
+    pub commands: Receiver<Command>,
+    /// The plans that are out of use, to be freed elsewhere: one for each [`Command::Adopt`].
+    pub retired: Sender<Box<Plan>>,
+    /// Written to after each command.
+    pub wake: Arc<OwnedFd>,
+    /// The page of the counters, for this engine alone to write.
+    pub page: Arc<SharedWords>,
+    /// Bytes for all receive buffers together.
+    pub buffer_bytes: usize,
+}
+
+/// Datagrams that one look at the ring must bring to make another look worth a system call.
+const BUSY: usize = 16;
+
+/// Runs an engine in the calling thread until it is told to stop.
+///
+/// # Errors
+/// io_uring refused, or no memory; later only what makes going on impossible.
+pub fn run(plan: Box<Plan>, links: Links) -> io::Result<()> {
+    let mut engine = Engine::new(plan, links)?;
+    while engine.turn()? {}
+    engine.finish()
+}
+
+struct Engine {
+    ring: Ring,
+    plan: Box<Plan>,
+    intake: Intake,
+    window: Window,
+    egress: Egress,
+    counters: Writer,
+    links: Links,
+}
+
+impl Engine {
+    fn new(mut plan: Box<Plan>, links: Links) -> io::Result<Self> {
+        let mut ring = Ring::new()?;
+        ring.watch(links.wake.as_fd())?;
+        let counters = Writer::new(links.page.clone());
+        let intake = Intake::new(links.buffer_bytes);
+        let egress = Egress::new(MAX_SLOTS as usize);
+        let first = std::mem::replace(&mut plan, Box::new(Plan::empty()));
+        let mut engine =
+            Self { ring, plan, intake, window: Window::new(), egress, counters, links };
+        engine.adopt(first)?;
+        Ok(engine)
+    }
+
+    /// One turn; false when it was the last.
+    fn turn(&mut self) -> io::Result<bool> {
+        self.ring.wait()?;
+        let woken = self.reap()?;
+        self.relay()?;
+        if woken { self.obey() } else { Ok(true) }
+    }
+
+    /// Takes in everything that has arrived; true when a command waits.
+    fn reap(&mut self) -> io::Result<bool> {
+        let now_ms = coarse_clock_ms();
+        let mut woken = false;
+        loop {
+            let before = self.window.len();
+            while let Some(event) = self.ring.next() {
+                match event {
+                    Event::Woken => woken = true,
+                    Event::Ended { token, errno } => {
+                        self.intake.ended(token, errno, &mut self.counters);
+                    }
+                    Event::Received { token, buffer, armed } => {
+                        self.received(token, buffer, armed, now_ms)?;
+                    }
+                }
+            }
+            if self.window.len() - before < BUSY {
+                return Ok(woken);
+            }
+            self.ring.poll()?;
+        }
+    }
+
+    #[inline]
+    fn received(&mut self, token: u32, buffer: Buffer, armed: bool, now_ms: u64) -> io::Result<()> {
+        let Self { ring, plan, intake, window, egress, counters, .. } = self;
+        if !armed {
+            intake.disarmed(token);
+        }
+        let Some((arrival, rules)) = intake.read(token, ring.bytes(&buffer), plan, counters) else {
+            ring.give_back(buffer);
+            return Ok(());
+        };
+        let payload = arrival.datagram.payload;
+        let segment = if arrival.segment == 0 { payload.len } else { u32::from(arrival.segment) };
+        let count = arrival.datagram.segments;
+        let entry = Entry { buffer, start: payload.start, len: payload.len, segment, count };
+        let entry = window.push(entry);
+        for &rule in rules {
+            receiver::count_match(counters, plan.rules[rule as usize].slot, &arrival, now_ms);
+            if !window.link(rule, entry) {
+                egress.send_window(ring, window, plan, counters)?;
+                let linked = window.link(rule, entry);
+                debug_assert!(linked, "an empty window has room");
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends what was taken in, gives the buffers back, listens again, and publishes the counters.
+    fn relay(&mut self) -> io::Result<()> {
+        let Self { ring, window, plan, egress, counters, .. } = self;
+        egress.send_window(ring, window, plan, counters)?;
+        for buffer in window.drain() {
+            ring.give_back(buffer);
+        }
+        ring.offer_buffers();
+        self.intake.listen(ring)?;
+        counters.publish();
+        Ok(())
+    }
+
+    /// Follows the commands that wait; false when one of them is to stop.
+    fn obey(&mut self) -> io::Result<bool> {
+        self.ring.watch(self.links.wake.as_fd())?;
+        while let Ok(command) = self.links.commands.try_recv() {
+            match command {
+                Command::Stop => return Ok(false),
+                Command::Adopt(plan) => {
+                    let old = self.adopt(plan)?;
+                    // The other side is gone only when nobody waits for the answer any more.
+                    drop(self.links.retired.send(old));
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn adopt(&mut self, plan: Box<Plan>) -> io::Result<Box<Plan>> {
+        for reset in &plan.resets {
+            self.counters.reset(*reset);
+        }
+        self.intake.adopt(&plan.sources, &mut self.ring)?;
+        self.window.resize(self.intake.buffers(), plan.rules.len());
+        self.egress.adopt(&plan);
+        self.counters.publish();
+        Ok(std::mem::replace(&mut self.plan, plan))
+    }
+
+    /// Relays what had arrived before the end.
+    fn finish(mut self) -> io::Result<()> {
+        self.reap()?;
+        self.relay()
+    }
+}
+
+/// CLOCK_MONOTONIC_COARSE in milliseconds: cheap, and good to a few of them.
+fn coarse_clock_ms() -> u64 {
+    let Ok(now) = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE) else { return 0 };
+    u64::try_from(Duration::from(now).as_millis()).unwrap_or(0)
+}

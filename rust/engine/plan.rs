@@ -1,0 +1,85 @@
+//! What one worker is told to do: sockets, table and counters, compiled by the cold side.
+//! A plan never changes; the engine swaps it for the next one between two turns.
+
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use crate::ingress::Kind;
+use crate::pool::SizeClass;
+use crate::rules::Table;
+use crate::stats::Slot;
+
+/// A worker's sockets and rules.
+pub struct Plan {
+    /// The sockets to receive from.
+    pub sources: Box<[Source]>,
+    /// Which rules take a datagram.
+    pub table: Arc<Table>,
+    /// The rules, by their numbers in the table.
+    pub rules: Box<[PlanRule]>,
+    /// The outputs that the rules' ranges point into.
+    pub outputs: Box<[PlanOutput]>,
+    /// The counters of each group number of the table.
+    pub groups: Box<[u32]>,
+    /// Slots that have a new owner since the plan before.
+    pub resets: Vec<Slot>,
+}
+
+/// A socket to receive from.
+#[derive(Clone)]
+pub struct Source {
+    /// The same in every plan that has this socket.
+    pub id: u64,
+    /// The socket.
+    pub fd: Arc<OwnedFd>,
+    /// How it delivers.
+    pub kind: Kind,
+    /// The size of its buffers.
+    pub class: SizeClass,
+    /// The kernel's index of its interface.
+    pub interface: u32,
+    /// The interface's counters.
+    pub slot: u32,
+}
+
+/// A rule's counters and outputs.
+pub struct PlanRule {
+    /// The rule's counters.
+    pub slot: u32,
+    /// Its outputs.
+    pub outputs: Range<usize>,
+}
+
+/// A connected socket to send to.
+pub struct PlanOutput {
+    /// The socket.
+    pub fd: Arc<OwnedFd>,
+    /// The output's counters.
+    pub slot: Slot,
+    /// The largest datagram that its link carries in one piece, bytes.
+    pub max_segment: u16,
+}
+
+impl Plan {
+    /// Nothing to do.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self {
+            sources: Box::default(),
+            table: Arc::new(Table::compile(&[])),
+            rules: Box::default(),
+            outputs: Box::default(),
+            groups: Box::default(),
+            resets: Vec::new(),
+        }
+    }
+}
+
+impl Source {
+    /// What two sources have in common exactly when they are the same socket, received from in
+    /// the same way.
+    pub(super) fn identity(&self) -> (u64, SizeClass, u32) {
+        (self.id, self.class, self.slot)
+    }
+}

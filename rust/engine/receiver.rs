@@ -1,0 +1,238 @@
+//! The receiving side of an engine: which sockets are listened to, and what each datagram counts as.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use hashbrown::HashSet;
+
+use crate::addr::Addr;
+use crate::engine::plan::{Plan, Source};
+use crate::ingress::Arrival;
+use crate::packet::{Datagram, Discard};
+use crate::pool::SizeClass;
+use crate::rules::Verdict;
+use crate::stats::{Writer, group, interface, rule};
+use crate::sys::ring::{PoolId, Ring};
+
+/// Failures in a row after which a socket is not listened to any more.
+const MAX_FAILURES: u8 = 8;
+
+/// One socket that is listened to, or was until a moment ago.
+struct Listener {
+    source: Source,
+    pool: PoolId,
+    state: State,
+    failures: u8,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// The kernel delivers.
+    Armed,
+    /// To be armed at the end of the turn.
+    Ended,
+    /// No longer in the plan; the kernel still holds it.
+    Closing,
+    /// It failed again and again.
+    Failed,
+}
+
+/// The sockets of an engine, by their tokens in the ring.
+pub(super) struct Intake {
+    listeners: Vec<Option<Listener>>,
+    pools: [Option<PoolId>; SizeClass::ALL.len()],
+    buffers: usize,
+    buffer_bytes: usize,
+    /// Whether some listener is to be armed.
+    some_ended: bool,
+}
+
+impl Intake {
+    pub(super) fn new(buffer_bytes: usize) -> Self {
+        Self {
+            listeners: Vec::new(),
+            pools: [None; 3],
+            buffers: 0,
+            buffer_bytes,
+            some_ended: false,
+        }
+    }
+
+    /// How many buffers there are: no turn can bring more datagrams.
+    pub(super) fn buffers(&self) -> usize {
+        self.buffers
+    }
+
+    /// Starts and ends listening as a new plan says.
+    pub(super) fn adopt(&mut self, sources: &[Source], ring: &mut Ring) -> io::Result<()> {
+        let wanted: HashSet<_> = sources.iter().map(Source::identity).collect();
+        let mut known = HashSet::new();
+        for (token, place) in (0..).zip(&mut self.listeners) {
+            let Some(listener) = place else { continue };
+            let identity = listener.source.identity();
+            match listener.state {
+                State::Closing => {}
+                _ if wanted.contains(&identity) => drop(known.insert(identity)),
+                State::Armed => {
+                    listener.state = State::Closing;
+                    ring.cancel(listener.pool, token)?;
+                }
+                State::Ended | State::Failed => *place = None,
+            }
+        }
+        for source in sources {
+            if !known.contains(&source.identity()) {
+                self.add(source.clone(), ring)?;
+            }
+        }
+        self.listen(ring)
+    }
+
+    fn add(&mut self, source: Source, ring: &mut Ring) -> io::Result<()> {
+        let pool = self.pool(source.class, ring)?;
+        let listener = Listener { source, pool, state: State::Ended, failures: 0 };
+        self.some_ended = true;
+        match self.listeners.iter_mut().find(|place| place.is_none()) {
+            Some(place) => *place = Some(listener),
+            None => self.listeners.push(Some(listener)),
+        }
+        Ok(())
+    }
+
+    /// The buffers of a class, made when the first socket needs them.
+    fn pool(&mut self, class: SizeClass, ring: &mut Ring) -> io::Result<PoolId> {
+        if let Some(pool) = self.pools[class as usize] {
+            return Ok(pool);
+        }
+        let buffers = class.buffers(self.buffer_bytes)?;
+        self.buffers += usize::from(buffers.count());
+        let pool = ring.add_pool(buffers)?;
+        self.pools[class as usize] = Some(pool);
+        Ok(pool)
+    }
+
+    /// Reads a filled buffer and counts it; the rules that take it, if any do.
+    #[inline]
+    pub(super) fn read<'a>(
+        &mut self,
+        token: u32,
+        buffer: &[u8],
+        plan: &'a Plan,
+        counters: &mut Writer,
+    ) -> Option<(Arrival, &'a [u32])> {
+        let listener = self.listeners.get_mut(token as usize)?.as_mut()?;
+        listener.failures = 0;
+        let source = &listener.source;
+        let words = counters.slot(source.slot);
+        let arrival = match source.kind.read(buffer) {
+            Ok(arrival) => arrival,
+            Err(reason) => {
+                words[interface::RECEIVED] += 1;
+                words[interface::DROPPED + reason as usize] += 1;
+                return None;
+            }
+        };
+        let datagrams = u64::from(arrival.datagram.segments);
+        words[interface::RECEIVED] += datagrams;
+        match plan.table.find(source.interface, &arrival.datagram) {
+            Verdict::Rules(rules) => {
+                words[interface::MATCHED] += datagrams;
+                Some((arrival, rules))
+            }
+            Verdict::Discard(reason, number) => {
+                words[interface::DROPPED + reason as usize] += datagrams;
+                if let Some(&slot) = number.and_then(|number| plan.groups.get(number as usize)) {
+                    count_unmatched(counters, slot, &arrival.datagram, reason);
+                }
+                None
+            }
+        }
+    }
+
+    /// The kernel has ended a receive that brought data.
+    pub(super) fn disarmed(&mut self, token: u32) {
+        let Some(place) = self.listeners.get_mut(token as usize) else { return };
+        if let Some(listener) = place {
+            if listener.state == State::Closing {
+                *place = None;
+            } else {
+                listener.state = State::Ended;
+                self.some_ended = true;
+            }
+        }
+    }
+
+    /// The kernel has ended a receive without data.
+    pub(super) fn ended(&mut self, token: u32, errno: i32, counters: &mut Writer) {
+        self.disarmed(token);
+        let Some(Some(listener)) = self.listeners.get_mut(token as usize) else { return };
+        let words = counters.slot(listener.source.slot);
+        match errno {
+            // Nothing is lost: what finds no buffer waits in the socket.
+            libc::ENOBUFS => words[interface::BUFFER_WAITS] += 1,
+            // The link went down; listening again waits until it is up.
+            0 | libc::ENETDOWN => {}
+            _ => {
+                listener.failures += 1;
+                if listener.failures >= MAX_FAILURES {
+                    listener.state = State::Failed;
+                    words[interface::ERROR] = u64::from(errno.unsigned_abs());
+                }
+            }
+        }
+    }
+
+    /// Listens again to every socket whose receive has ended. The buffers are back by now.
+    #[inline]
+    pub(super) fn listen(&mut self, ring: &mut Ring) -> io::Result<()> {
+        if !std::mem::take(&mut self.some_ended) {
+            return Ok(());
+        }
+        for (token, place) in (0..).zip(&mut self.listeners) {
+            if let Some(listener) = place
+                && listener.state == State::Ended
+            {
+                let source = &listener.source;
+                ring.receive(source.fd.as_fd(), listener.pool, source.kind.layout(), token)?;
+                listener.state = State::Armed;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Counts a datagram that a rule took.
+#[inline]
+pub(super) fn count_match(counters: &mut Writer, slot: u32, arrival: &Arrival, now_ms: u64) {
+    let datagram = &arrival.datagram;
+    let words = counters.slot(slot);
+    words[rule::MATCHED] += u64::from(datagram.segments);
+    words[rule::MATCHED_BYTES] += u64::from(datagram.payload.len);
+    words[rule::LAST_SEEN_MS] = now_ms;
+    store_address(&mut words[rule::LAST_SOURCE..], datagram.source);
+}
+
+/// Keeps what tells the user why nothing flows: the group is there, but not as a rule wants it.
+fn count_unmatched(counters: &mut Writer, slot: u32, datagram: &Datagram, reason: Discard) {
+    let words = counters.slot(slot);
+    words[group::UNMATCHED] += u64::from(datagram.segments);
+    match reason {
+        Discard::Source => store_address(&mut words[group::OTHER_SOURCE..], datagram.source),
+        Discard::NoRule => words[group::OTHER_PORT] = u64::from(datagram.port) + 1,
+        _ => {}
+    }
+}
+
+#[inline]
+fn store_address(words: &mut [u64], address: Addr) {
+    let [upper, lower] = split(address.bits());
+    words[0] = upper;
+    words[1] = lower;
+}
+
+/// The upper and lower half of an address.
+#[inline]
+fn split(bits: u128) -> [u64; 2] {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = bits.to_be_bytes();
+    [u64::from_be_bytes([a, b, c, d, e, f, g, h]), u64::from_be_bytes([i, j, k, l, m, n, o, p])]
+}

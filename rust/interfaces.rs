@@ -1,0 +1,154 @@
+//! The network interfaces of the calling thread's namespace. It asks by getifaddrs and ioctl
+//! and never reads /sys, which shows the namespace that it was mounted in.
+//! It must not know which interface is good for what.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::ifaddrs::{InterfaceAddress, getifaddrs};
+use nix::net::if_::InterfaceFlags;
+use nix::sys::socket::SockaddrStorage;
+
+use crate::error::{Error, Result};
+use crate::open::socket;
+use crate::sys::netdev;
+
+/// A network interface as it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// Its index: what the kernel knows it by, stable over renaming.
+    pub index: u32,
+    /// Whether it is set up by the administrator.
+    pub up: bool,
+    /// Whether it takes multicast.
+    pub multicast: bool,
+    /// Whether it is the loopback.
+    pub loopback: bool,
+    /// Whether the link is there and in use (`IFF_LOWER_UP`, `IFF_RUNNING`): in the moment
+    /// between the two, what is sent is lost and success reported.
+    pub carrier: bool,
+    /// Its MTU in bytes, the IP header included.
+    pub mtu: u32,
+    /// Whether generic receive offload is on; false when the device does not say.
+    pub gro: bool,
+    /// Its addresses, IPv4 first, each family in the kernel's order.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Every interface of the calling thread's network namespace, in the order of the indices.
+///
+/// # Errors
+/// [`Error::Os`] when the kernel does not list them.
+pub fn list() -> Result<Vec<Interface>> {
+    let entries = getifaddrs()
+        .map_err(|errno| Error::os("listing the interfaces", "this host", errno))?
+        .collect::<Vec<_>>();
+    let socket = socket::open(libc::AF_INET, libc::SOCK_DGRAM, "the list of interfaces")?;
+    let mut interfaces = BTreeMap::new();
+    for entry in &entries {
+        if let Some(index) = link_index(entry)
+            && let Some(interface) = describe(socket.as_fd(), entry, index)?
+        {
+            interfaces.insert(index, interface);
+        }
+    }
+    let mut interfaces = interfaces.into_values().collect::<Vec<_>>();
+    for entry in &entries {
+        let Some(ip) = entry.address.as_ref().and_then(ip) else { continue };
+        // An IPv4 label may differ from the name ("eth0:1"); what stands before the colon is it.
+        let name = entry.interface_name.split(':').next().unwrap_or_default();
+        if let Some(of) = interfaces.iter_mut().find(|of| of.name == name) {
+            of.addresses.push(ip);
+        }
+    }
+    for interface in &mut interfaces {
+        interface.addresses.sort_by_key(IpAddr::is_ipv6);
+    }
+    Ok(interfaces)
+}
+
+/// The index, if this is the entry that every interface has once: its link-layer address.
+fn link_index(entry: &InterfaceAddress) -> Option<u32> {
+    let link = entry.address.as_ref()?.as_link_addr()?;
+    u32::try_from(link.ifindex()).ok()
+}
+
+/// The interface without its addresses; `None` if it went away meanwhile.
+fn describe(
+    socket: BorrowedFd<'_>,
+    entry: &InterfaceAddress,
+    index: u32,
+) -> Result<Option<Interface>> {
+    let name = entry.interface_name.as_str();
+    let mtu = match netdev::mtu(socket, name) {
+        Ok(mtu) => mtu,
+        Err(error) if gone(&error) => return Ok(None),
+        Err(error) => return Err(Error::os("reading the MTU", name, error)),
+    };
+    let has = |flag| entry.flags.contains(flag);
+    Ok(Some(Interface {
+        name: name.to_owned(),
+        index,
+        up: has(InterfaceFlags::IFF_UP),
+        multicast: has(InterfaceFlags::IFF_MULTICAST),
+        loopback: has(InterfaceFlags::IFF_LOOPBACK),
+        carrier: has(InterfaceFlags::IFF_LOWER_UP) && has(InterfaceFlags::IFF_RUNNING),
+        mtu,
+        gro: netdev::gro(socket, name).unwrap_or(false),
+        addresses: Vec::new(),
+    }))
+}
+
+fn gone(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ENODEV)
+}
+
+fn ip(address: &SockaddrStorage) -> Option<IpAddr> {
+    if let Some(v4) = address.as_sockaddr_in() {
+        return Some(v4.ip().into());
+    }
+    address.as_sockaddr_in6().map(|v6| v6.ip().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::open::testnet::{FAR, NEAR, in_namespace, ip, with_cable};
+
+    fn find(name: &str) -> Interface {
+        list().unwrap().into_iter().find(|interface| interface.name == name).unwrap()
+    }
+
+    #[test]
+    fn a_cable_is_described_as_it_was_laid() {
+        with_cable(|| {
+            ip(&format!("link set {NEAR} mtu 1400"));
+            ip(&format!("address add 10.9.1.1/24 dev {NEAR} label {NEAR}:a"));
+            ip(&format!("address add 2001:db8::1/64 dev {NEAR} nodad"));
+            let near = find(NEAR);
+            assert_eq!(near.index, nix::net::if_::if_nametoindex(NEAR).unwrap());
+            assert_eq!(near.mtu, 1400);
+            assert!(near.up && near.multicast && near.carrier && !near.loopback);
+            let known = ["10.9.0.1", "10.9.1.1", "2001:db8::1"].map(|ip| ip.parse().unwrap());
+            assert!(known.iter().all(|ip| near.addresses.contains(ip)), "{:?}", near.addresses);
+
+            ip(&format!("link set {FAR} down"));
+            assert!(!find(NEAR).carrier);
+            assert!(find(NEAR).up && !find(FAR).up);
+        });
+    }
+
+    #[test]
+    fn another_namespace_has_its_loopback_only() {
+        in_namespace(|| {
+            let all = list().unwrap();
+            assert_eq!(all.len(), 1);
+            assert!(all[0].loopback && all[0].mtu == 65536);
+            assert_eq!(all[0].addresses.len(), 2);
+        });
+    }
+}

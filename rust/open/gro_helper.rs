@@ -1,0 +1,67 @@
+//! Sockets beside the packet ingress that receive nothing: one makes the kernel form
+//! super-frames, one keeps the host from answering for a port that nobody has open.
+//! It must not know what the frames are for.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use super::InterfaceRef;
+use super::socket::{self, set};
+use crate::addr::Addr;
+use crate::error::{Error, Result};
+
+/// The kernel raises it to the least that it gives.
+const RECEIVE_BUFFER_BYTES: usize = 1;
+
+/// Opens a socket on group and port that is a member of nothing and receives nothing. While it
+/// is open, frames of this flow are merged into super-frames where the device's GRO is on.
+///
+/// It is bound to the interface, which puts it before sockets of applications when the kernel
+/// asks one socket whether it wants merging.
+///
+/// # Errors
+/// [`Error::Permission`] for a port that needs a right; [`Error::Os`] when an application has
+/// group and port to itself, which is no harm but for speed.
+pub fn open(group: Addr, port: u16, interface: &InterfaceRef<'_>) -> Result<OwnedFd> {
+    let target = format!("{} for {group}", interface.name);
+    let owned = socket::open(socket::family(group), libc::SOCK_DGRAM, &target)?;
+    let fd = owned.as_fd();
+    socket::share_group(fd, group, &target)?;
+    prepare(fd, interface.index, &target)?;
+    socket::bind(fd, socket::endpoint(group, port, interface.index), &target)?;
+    Ok(owned)
+}
+
+/// Holds a local address and port, so that the host does not answer "port unreachable" to what
+/// the packet ingress relays. `None` when an application holds it, or when the address is not
+/// this host's: then the host does not answer.
+///
+/// It does not share: with SO_REUSEADDR it would take an application's datagrams away.
+/// `ifindex` is the interface that they arrive on; 0 for any.
+///
+/// # Errors
+/// [`Error::Permission`] for a port that needs a right.
+pub fn holder(address: Addr, port: u16, ifindex: u32) -> Result<Option<OwnedFd>> {
+    let target = address.to_string();
+    let owned = socket::open(socket::family(address), libc::SOCK_DGRAM, &target)?;
+    let fd = owned.as_fd();
+    prepare(fd, ifindex, &target)?;
+    socket::drop_all(fd, &target)?;
+    match socket::bind(fd, socket::endpoint(address, port, ifindex), &target) {
+        Ok(()) => Ok(Some(owned)),
+        Err(Error::Os { source, .. })
+            if matches!(source.raw_os_error(), Some(libc::EADDRINUSE | libc::EADDRNOTAVAIL)) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn prepare(fd: BorrowedFd<'_>, ifindex: u32, target: &str) -> Result<()> {
+    set(fd, (libc::SOL_UDP, libc::UDP_GRO), 1, "turning UDP_GRO on", target)?;
+    socket::receive_buffer(fd, RECEIVE_BUFFER_BYTES, target)?;
+    if ifindex == 0 { Ok(()) } else { socket::bind_to_interface(fd, ifindex, target) }
+}
+
+#[cfg(test)]
+mod tests;

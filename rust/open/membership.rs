@@ -1,0 +1,109 @@
+//! The kernel's requests about multicast memberships (RFC 3678, the same for both families).
+//! It must not know why a group is joined.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use libc::c_int;
+
+use super::socket;
+use crate::addr::Addr;
+use crate::error::Error;
+use crate::sys::group_filter::GroupFilter;
+use crate::sys::{sockaddr, sockopt};
+
+/// Becomes a member for any source. EADDRINUSE: the socket is a member already, in some way.
+pub(super) fn join_group(fd: BorrowedFd<'_>, ifindex: u32, group: Addr) -> io::Result<()> {
+    group_request(fd, libc::MCAST_JOIN_GROUP, ifindex, group)
+}
+
+/// Ends the membership, whatever sources it has.
+pub(super) fn leave_group(fd: BorrowedFd<'_>, ifindex: u32, group: Addr) -> io::Result<()> {
+    group_request(fd, libc::MCAST_LEAVE_GROUP, ifindex, group)
+}
+
+/// Becomes a member for one more source. EADDRNOTAVAIL: it is one for this source already.
+pub(super) fn join_source(
+    fd: BorrowedFd<'_>,
+    ifindex: u32,
+    group: Addr,
+    source: Addr,
+) -> io::Result<()> {
+    source_request(fd, libc::MCAST_JOIN_SOURCE_GROUP, ifindex, group, source)
+}
+
+/// Ends the membership for one source, and with the last one the membership.
+pub(super) fn leave_source(
+    fd: BorrowedFd<'_>,
+    ifindex: u32,
+    group: Addr,
+    source: Addr,
+) -> io::Result<()> {
+    source_request(fd, libc::MCAST_LEAVE_SOURCE_GROUP, ifindex, group, source)
+}
+
+/// Turns a membership for some sources into one for any, without a gap.
+pub(super) fn widen(fd: BorrowedFd<'_>, ifindex: u32, group: Addr) -> io::Result<()> {
+    let exclude_none = filter(ifindex, group, libc::MCAST_EXCLUDE.unsigned_abs());
+    sockopt::set(fd, level(group), libc::MCAST_MSFILTER, exclude_none)
+}
+
+/// Whether the socket is a member for any source. A source that is joined then would narrow the
+/// membership to that source.
+pub(super) fn takes_any(fd: BorrowedFd<'_>, ifindex: u32, group: Addr) -> bool {
+    let mut now = filter(ifindex, group, libc::MCAST_INCLUDE.unsigned_abs());
+    sockopt::get(fd, level(group), libc::MCAST_MSFILTER, &mut now).is_ok()
+        && now.mode == libc::MCAST_EXCLUDE.unsigned_abs()
+}
+
+/// Whether a limit of the kernel was met.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::ENOMEM))
+}
+
+/// What the kernel says when a join did not succeed, with the sysctl that would help.
+pub(super) fn refusal(group: Addr, target: &str, error: io::Error) -> Error {
+    let limits = if group.is_v4() {
+        "net.ipv4.igmp_max_memberships, net.ipv4.igmp_max_msf"
+    } else {
+        "net.ipv6.mld_max_msf"
+    };
+    let error = if is_full(&error) {
+        io::Error::other(format!("{error}; raise {limits} or net.core.optmem_max"))
+    } else {
+        error
+    };
+    socket::refused("joining the group", target, error)
+}
+
+fn group_request(fd: BorrowedFd<'_>, call: c_int, ifindex: u32, group: Addr) -> io::Result<()> {
+    let request = libc::group_req {
+        gr_interface: ifindex,
+        gr_group: sockaddr::storage(socket::endpoint(group, 0, 0)),
+    };
+    sockopt::set(fd, level(group), call, request)
+}
+
+fn source_request(
+    fd: BorrowedFd<'_>,
+    call: c_int,
+    ifindex: u32,
+    group: Addr,
+    source: Addr,
+) -> io::Result<()> {
+    let request = libc::group_source_req {
+        gsr_interface: ifindex,
+        gsr_group: sockaddr::storage(socket::endpoint(group, 0, 0)),
+        gsr_source: sockaddr::storage(socket::endpoint(source, 0, 0)),
+    };
+    sockopt::set(fd, level(group), call, request)
+}
+
+fn filter(ifindex: u32, group: Addr, mode: u32) -> GroupFilter {
+    let group = sockaddr::storage(socket::endpoint(group, 0, 0));
+    GroupFilter { interface: ifindex, group, mode, sources: 0, list: group }
+}
+
+fn level(group: Addr) -> c_int {
+    if group.is_v4() { libc::IPPROTO_IP } else { libc::IPPROTO_IPV6 }
+}

@@ -1,0 +1,32 @@
+//! Opens every socket that the relay uses; the engine opens none. This file is a map.
+//!
+//! ```text
+//! packet      AF_PACKET of the packet ingress      filter     its BPF program
+//! joins       the memberships                      gro_helper sockets that only stand there
+//! udp_input   the udp ingress                      output     where copies leave
+//! membership  the requests that joins and udp_input make
+//! socket      what they share: creation, buffer sizes, addresses, the words for refusals
+//! ```
+//!
+//! All of it acts in the calling thread's network namespace and with its rights, and knows
+//! neither rules nor the engine.
+
+pub mod filter;
+pub mod gro_helper;
+pub mod joins;
+mod membership;
+pub mod output;
+pub mod packet;
+pub(crate) mod socket;
+#[cfg(test)]
+pub(crate) mod testnet;
+pub mod udp_input;
+
+/// A network interface, as the caller found it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InterfaceRef<'a> {
+    /// Its index, which the kernel knows it by.
+    pub index: u32,
+    /// Its name, for messages.
+    pub name: &'a str,
+}

@@ -1,0 +1,126 @@
+//! What the kernel says of a socket afterwards, and what leaves by it.
+
+use socket2::SockRef;
+
+use super::*;
+use crate::open::testnet::{NEAR, in_namespace, interface, ip, settle, with_cable};
+
+fn addr(text: &str) -> Addr {
+    text.parse::<std::net::IpAddr>().unwrap().into()
+}
+
+fn spec(address: &str, interface_name: &str) -> OutputSpec {
+    let by_routing = interface_name.is_empty();
+    OutputSpec {
+        address: addr(address),
+        port: 6001,
+        ifindex: if by_routing { 0 } else { interface(interface_name).index },
+        interface: interface_name.to_owned(),
+        ttl: 9,
+        dscp: 46,
+        source: None,
+        source_port: None,
+        multicast_loop: true,
+        priority: None,
+    }
+}
+
+fn option(output: &OutputSocket, level: c_int, name: c_int) -> c_int {
+    let mut value = 0;
+    sockopt::get(output.fd.as_fd(), level, name, &mut value).unwrap();
+    value
+}
+
+#[test]
+fn a_group_is_sent_to_as_asked_without_a_route() {
+    with_cable(|| {
+        let asked =
+            OutputSpec { priority: Some(6), multicast_loop: false, ..spec("239.1.1.1", NEAR) };
+        let output = open(&asked).unwrap();
+        let ip = libc::IPPROTO_IP;
+        assert_eq!(option(&output, ip, libc::IP_MULTICAST_TTL), 9);
+        assert_eq!(option(&output, ip, libc::IP_MULTICAST_LOOP), 0);
+        assert_eq!(option(&output, ip, libc::IP_TOS), 46 << 2);
+        assert_eq!(option(&output, ip, libc::IP_RECVERR), 1);
+        assert_eq!(option(&output, ip, libc::IP_MTU_DISCOVER), libc::IP_PMTUDISC_DONT);
+        assert_eq!(option(&output, libc::SOL_SOCKET, libc::SO_PRIORITY), 6);
+        assert_eq!(output.send_buffer_bytes, SEND_BUFFER_BYTES);
+        assert_eq!(output.max_segment, 1472);
+        let from = SockRef::from(&output.fd).local_addr().unwrap().as_socket().unwrap();
+        assert_eq!(from.ip().to_string(), "10.9.0.1");
+        // Over the MTU it leaves in fragments.
+        assert_eq!(SockRef::from(&output.fd).send(&[0; 9000]).unwrap(), 9000);
+    });
+}
+
+#[test]
+fn an_ipv6_group_of_the_link_is_reached_by_its_interface() {
+    with_cable(|| {
+        ip(&format!("address add 2001:db8::1/64 dev {NEAR} nodad"));
+        for group in ["ff02::77", "ff3e::2"] {
+            let output = open(&spec(group, NEAR)).unwrap();
+            let ip = libc::IPPROTO_IPV6;
+            assert_eq!(option(&output, ip, libc::IPV6_MULTICAST_HOPS), 9);
+            assert_eq!(option(&output, ip, libc::IPV6_TCLASS), 46 << 2);
+            assert_eq!(option(&output, ip, libc::IPV6_RECVERR), 1);
+            assert_eq!(output.max_segment, 1452);
+        }
+    });
+}
+
+#[test]
+fn a_host_is_reached_by_routing_or_by_an_interface() {
+    with_cable(|| {
+        let output = open(&spec("127.0.0.1", "")).unwrap();
+        assert_eq!(option(&output, libc::IPPROTO_IP, libc::IP_TTL), 9);
+        assert_eq!(output.max_segment, 65507);
+
+        ip(&format!("link set {NEAR} mtu 1300"));
+        let output = open(&spec("10.9.0.7", NEAR)).unwrap();
+        assert_eq!(output.max_segment, 1300 - 28);
+        let bound = option(&output, libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX);
+        assert_eq!(u32::try_from(bound).unwrap(), interface(NEAR).index);
+
+        let error = open(&spec("192.0.2.1", "")).unwrap_err().to_string();
+        assert!(error.contains("192.0.2.1:6001: Network is unreachable"), "{error}");
+    });
+}
+
+#[test]
+fn outputs_may_share_a_source_port() {
+    in_namespace(|| {
+        let from = |address| OutputSpec { source_port: Some(7000), ..spec(address, "lo") };
+        let outputs = ["239.1.1.1", "239.1.1.2", "127.0.0.1"].map(|to| open(&from(to)).unwrap());
+        for output in &outputs {
+            let local = SockRef::from(&output.fd).local_addr().unwrap().as_socket().unwrap();
+            assert_eq!(local.port(), 7000);
+        }
+    });
+}
+
+#[test]
+fn a_source_address_must_be_this_hosts() {
+    in_namespace(|| {
+        let own = OutputSpec { source: Some(addr("127.0.0.3")), ..spec("239.1.1.1", "lo") };
+        let output = open(&own).unwrap();
+        let local = SockRef::from(&output.fd).local_addr().unwrap().as_socket().unwrap();
+        assert_eq!(local.ip().to_string(), "127.0.0.3");
+
+        let foreign = OutputSpec { source: Some(addr("192.0.2.9")), ..own };
+        let error = open(&foreign).unwrap_err().to_string();
+        assert!(error.contains("239.1.1.1%lo:6001: Cannot assign"), "{error}");
+    });
+}
+
+#[test]
+fn what_the_other_side_answers_is_not_kept() {
+    in_namespace(|| {
+        let host = std::net::UdpSocket::bind("127.0.0.1:6001").unwrap();
+        let output = open(&spec("127.0.0.1", "")).unwrap();
+        let local = SockRef::from(&output.fd).local_addr().unwrap().as_socket().unwrap();
+        host.send_to(b"answer", local).unwrap();
+        settle();
+        let error = SockRef::from(&output.fd).recv(&mut []).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+    });
+}

@@ -1,0 +1,118 @@
+//! The AF_PACKET socket of one worker on one interface, from creation to the moment where it
+//! queues the first frame. It must not know rules: the filter comes ready made.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use libc::{c_int, sock_filter};
+
+use super::{InterfaceRef, socket};
+use crate::error::{Error, Result};
+use crate::sys::{sockaddr, sockopt};
+
+/// The receive buffer that is asked for, in bytes.
+pub const RECEIVE_BUFFER_BYTES: usize = 16 << 20;
+
+/// Kept whole by reassembly, spread by flow, blind for what the host itself sends. The socket
+/// option PACKET_IGNORE_OUTGOING has no effect in a group; the group has a flag of its own.
+const FANOUT_FLAGS: u32 = libc::PACKET_FANOUT_HASH
+    | libc::PACKET_FANOUT_FLAG_DEFRAG
+    | libc::PACKET_FANOUT_FLAG_IGNORE_OUTGOING;
+
+/// An open AF_PACKET socket that queues the frames its filter passes.
+#[derive(Debug)]
+pub struct PacketSocket {
+    /// The descriptor, nonblocking.
+    pub fd: OwnedFd,
+    /// The receive buffer that it got, in the unit of [`RECEIVE_BUFFER_BYTES`].
+    pub receive_buffer_bytes: usize,
+    /// Whether every frame has a `virtio_net_hdr` in front, and super-frames come whole.
+    pub vnet_hdr: bool,
+}
+
+/// The fan-out group that a socket enters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fanout {
+    /// A group of its own, under an id that the kernel chooses.
+    New,
+    /// The group with this id, as [`fanout_id`] told it: the same interface, another worker.
+    Join(u16),
+}
+
+/// Opens a socket for all frames of an interface that `filter` passes.
+///
+/// Nothing that arrives or leaves before the group is entered gets into the queue: a filter
+/// that drops everything stands until then, because only the group hides outgoing frames and
+/// puts fragments together.
+///
+/// # Errors
+/// [`Error::Permission`] without CAP_NET_RAW, [`Error::Os`] for an interface that is gone or a
+/// filter that the kernel refuses.
+pub fn open(
+    interface: &InterfaceRef<'_>,
+    filter: &[sock_filter],
+    fanout: Fanout,
+) -> Result<PacketSocket> {
+    let target = interface.name;
+    let owned = socket::open(libc::AF_PACKET, libc::SOCK_RAW, target)?;
+    let fd = owned.as_fd();
+    let vnet_hdr = sockopt::set(fd, libc::SOL_PACKET, libc::PACKET_VNET_HDR, 1_i32).is_ok();
+    socket::set(fd, (libc::SOL_PACKET, libc::PACKET_AUXDATA), 1, "PACKET_AUXDATA", target)?;
+    let receive_buffer_bytes = socket::receive_buffer(fd, RECEIVE_BUFFER_BYTES, target)?;
+    socket::drop_all(fd, target)?;
+    bind(fd, interface)?;
+    enter(fd, fanout, target)?;
+    replace_filter(fd, filter)?;
+    Ok(PacketSocket { fd: owned, receive_buffer_bytes, vnet_hdr })
+}
+
+/// Whether this thread may open AF_PACKET sockets.
+#[must_use]
+pub fn is_permitted() -> bool {
+    socket::open(libc::AF_PACKET, libc::SOCK_RAW, "the packet ingress").is_ok()
+}
+
+/// The id of the fan-out group that the socket is in.
+///
+/// # Errors
+/// [`Error::Os`] when `fd` is no AF_PACKET socket.
+pub fn fanout_id(fd: BorrowedFd<'_>) -> Result<u16> {
+    let mut value = 0_u32;
+    sockopt::get(fd, libc::SOL_PACKET, libc::PACKET_FANOUT, &mut value)
+        .map_err(|error| Error::os("reading the fan-out group", "a packet socket", error))?;
+    // packet(7): the id in the lower half, type and flags in the upper one.
+    let [low, high, ..] = value.to_le_bytes();
+    Ok(u16::from_le_bytes([low, high]))
+}
+
+/// Puts another filter in place, atomically: no frame is lost or let through by the change.
+///
+/// # Errors
+/// [`Error::Os`], naming net.core.optmem_max where the program is too large for it.
+pub fn replace_filter(fd: BorrowedFd<'_>, filter: &[sock_filter]) -> Result<()> {
+    sockopt::attach_filter(fd, filter).map_err(|error| match error.raw_os_error() {
+        Some(libc::ENOMEM) => {
+            Error::os("attaching a filter", "a packet socket (raise net.core.optmem_max)", error)
+        }
+        _ => socket::refused("attaching a filter", "a packet socket", error),
+    })
+}
+
+fn bind(fd: BorrowedFd<'_>, interface: &InterfaceRef<'_>) -> Result<()> {
+    let index = c_int::try_from(interface.index)
+        .map_err(|_| Error::Invalid(format!("no interface has the index {}", interface.index)))?;
+    sockaddr::bind_link_layer(fd, index)
+        .map_err(|error| socket::refused("binding a packet socket", interface.name, error))
+}
+
+fn enter(fd: BorrowedFd<'_>, fanout: Fanout, target: &str) -> Result<()> {
+    // UNIQUEID counts only for the first socket: the kernel does not remember it in the group.
+    let value = match fanout {
+        Fanout::New => (FANOUT_FLAGS | libc::PACKET_FANOUT_FLAG_UNIQUEID) << 16,
+        Fanout::Join(id) => (FANOUT_FLAGS << 16) | u32::from(id),
+    };
+    sockopt::set(fd, libc::SOL_PACKET, libc::PACKET_FANOUT, value)
+        .map_err(|error| socket::refused("entering a fan-out group", target, error))
+}
+
+#[cfg(test)]
+mod tests;

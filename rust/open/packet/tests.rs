@@ -1,0 +1,201 @@
+//! Packet sockets at the far end of a cable.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use etherparse::{IpNumber, Ipv4Header, UdpHeader};
+use nix::errno::Errno;
+use nix::unistd::read;
+use socket2::SockRef;
+
+use super::*;
+use crate::addr::Addr;
+use crate::open::filter::destinations;
+use crate::open::output::{self, OutputSpec};
+use crate::open::testnet::{FAR, NEAR, interface, ip, roam, wait_until, with_cable};
+
+/// The relay's socket for datagrams to 239.1.1.1 on the far end.
+fn far(fanout: Fanout) -> PacketSocket {
+    open(&interface(FAR), &destinations(&[GROUP]), fanout).unwrap()
+}
+
+const GROUP: Addr = Addr::v4([239, 1, 1, 1]);
+const VNET_HDR_BYTES: usize = 10;
+
+/// The next frame, if there is one.
+fn next(socket: &PacketSocket) -> Option<Vec<u8>> {
+    let mut buffer = vec![0; 70_000];
+    match read(&socket.fd, &mut buffer) {
+        Ok(len) => {
+            let headers = if socket.vnet_hdr { VNET_HDR_BYTES } else { 0 };
+            Some(buffer[headers..len].to_vec())
+        }
+        // A link that goes down is told once.
+        Err(Errno::EAGAIN | Errno::ENETDOWN) => None,
+        Err(errno) => panic!("{errno}"),
+    }
+}
+
+/// What puts frames on the near end as they are.
+fn injector() -> OwnedFd {
+    let fd = socket::open(libc::AF_PACKET, libc::SOCK_RAW, "injector").unwrap();
+    socket::drop_all(fd.as_fd(), "injector").unwrap();
+    sockaddr::bind_link_layer(fd.as_fd(), c_int::try_from(interface(NEAR).index).unwrap()).unwrap();
+    fd
+}
+
+fn inject(injector: &OwnedFd, frame: &[u8]) {
+    assert_eq!(SockRef::from(injector).send(frame).unwrap(), frame.len());
+}
+
+fn udp(group: [u8; 4], source_port: u16, payload: &[u8]) -> Vec<u8> {
+    let payload_bytes = u16::try_from(payload.len()).unwrap();
+    let ip = Ipv4Header::new(8 + payload_bytes, 8, IpNumber::UDP, [10, 9, 0, 1], group).unwrap();
+    let udp =
+        UdpHeader { source_port, destination_port: 5001, length: 8 + payload_bytes, checksum: 0 };
+    let mut frame = vec![1, 0, 0x5e, 1, 1, 1, 2, 0, 0, 0, 0, 1, 0x08, 0x00];
+    frame.extend(ip.to_bytes());
+    frame.extend(udp.to_bytes());
+    frame.extend(payload);
+    frame
+}
+
+fn spec(from: &str) -> OutputSpec {
+    OutputSpec {
+        address: GROUP,
+        port: 5001,
+        ifindex: interface(from).index,
+        interface: from.to_owned(),
+        ttl: 1,
+        dscp: 0,
+        source: None,
+        source_port: None,
+        multicast_loop: false,
+        priority: None,
+    }
+}
+
+#[test]
+fn a_second_socket_joins_by_id_and_takes_its_share() {
+    with_cable(|| {
+        let first = far(Fanout::New);
+        let id = fanout_id(first.fd.as_fd()).unwrap();
+        let second = far(Fanout::Join(id));
+        assert_eq!(fanout_id(second.fd.as_fd()).unwrap(), id);
+
+        let injector = injector();
+        let mut sent =
+            (0..64).map(|flow| udp([239, 1, 1, 1], 6000 + flow, b"in")).collect::<Vec<_>>();
+        for frame in &sent {
+            inject(&injector, frame);
+        }
+        let (mut by_first, mut by_second) = (Vec::new(), Vec::new());
+        wait_until("all frames are there", || {
+            by_first.extend(next(&first));
+            by_second.extend(next(&second));
+            by_first.len() + by_second.len() >= sent.len()
+        });
+        assert!(!by_first.is_empty() && !by_second.is_empty());
+        let mut seen = [by_first, by_second].concat();
+        seen.sort();
+        sent.sort();
+        assert_eq!(seen, sent);
+    });
+}
+
+#[test]
+fn each_new_group_is_another_one() {
+    with_cable(|| {
+        let (first, second) = (far(Fanout::New), far(Fanout::New));
+        let ids = [&first, &second].map(|socket| fanout_id(socket.fd.as_fd()).unwrap());
+        assert_ne!(ids[0], ids[1]);
+        let near = open(&interface(NEAR), &destinations(&[]), Fanout::Join(ids[0]));
+        assert!(near.is_err(), "a group belongs to one interface");
+    });
+}
+
+#[test]
+fn only_named_destinations_reach_the_queue() {
+    with_cable(|| {
+        let far = far(Fanout::New);
+        let injector = injector();
+        let wanted = udp([239, 1, 1, 1], 1, b"wanted");
+        let mut tagged_twice = wanted[..12].to_vec();
+        tagged_twice.extend([0x88, 0xa8, 0, 5, 0x81, 0, 0, 6]);
+        tagged_twice.extend(&wanted[12..]);
+        let mut tcp = wanted.clone();
+        tcp[23] = 6;
+        for frame in [&udp([239, 1, 1, 2], 1, b"other"), &tcp, &tagged_twice, &wanted] {
+            inject(&injector, frame);
+        }
+        let mut seen = Vec::new();
+        wait_until("both wanted frames are there", || {
+            seen.extend(next(&far));
+            seen.len() == 2
+        });
+        // The outer tag is out of the frame, the inner one is not.
+        assert_eq!(seen[0][12..], tagged_twice[16..]);
+        assert_eq!(seen[1], wanted);
+
+        replace_filter(far.fd.as_fd(), &destinations(&[Addr::v4([239, 1, 1, 2])])).unwrap();
+        inject(&injector, &wanted);
+        inject(&injector, &udp([239, 1, 1, 2], 1, b"other"));
+        wait_until("the other frame is there", || {
+            let frame = next(&far);
+            assert_ne!(frame.as_ref(), Some(&wanted));
+            frame.is_some()
+        });
+    });
+}
+
+#[test]
+fn nothing_of_the_moment_before_is_queued() {
+    with_cable(|| {
+        let stop = Arc::new(AtomicBool::new(false));
+        let leaving = output::open(&spec(FAR)).unwrap();
+        let arriving = output::open(&spec(NEAR)).unwrap();
+        let until = Arc::clone(&stop);
+        // The thread has the namespace of the one that makes it.
+        let traffic = thread::spawn(move || {
+            roam();
+            while !until.load(Ordering::Relaxed) {
+                SockRef::from(&leaving.fd).send(b"leaving").ok();
+                SockRef::from(&arriving.fd).send(&[7; 3000]).ok();
+            }
+        });
+        for _ in 0..300 {
+            let far = far(Fanout::New);
+            wait_until("a frame is there", || {
+                let Some(frame) = next(&far) else { return false };
+                assert_eq!(frame.len(), 14 + 20 + 8 + 3000, "own frame or fragment");
+                true
+            });
+        }
+        stop.store(true, Ordering::Relaxed);
+        traffic.join().unwrap();
+    });
+}
+
+#[test]
+fn an_interface_that_is_down_is_heard_when_it_comes_up() {
+    with_cable(|| {
+        ip(&format!("link set {FAR} down"));
+        let far = far(Fanout::New);
+        ip(&format!("link set {FAR} up"));
+        let injector = injector();
+        wait_until("a frame is there", || {
+            SockRef::from(&injector).send(&udp([239, 1, 1, 1], 1, b"in")).ok();
+            next(&far).is_some()
+        });
+    });
+}
+
+#[test]
+fn an_interface_that_is_not_there_is_named() {
+    with_cable(|| {
+        let gone = InterfaceRef { index: 99, name: "eth9" };
+        let error = open(&gone, &destinations(&[]), Fanout::New).unwrap_err().to_string();
+        assert!(error.contains("eth9: No such device"), "{error}");
+    });
+}

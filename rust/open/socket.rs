@@ -1,0 +1,167 @@
+//! What all sockets share: creation with room for descriptors made, forced buffer sizes,
+//! addresses with a scope, and the sentences for what the kernel refuses.
+//! It must not know what a socket is for.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use libc::c_int;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use socket2::{SockRef, Socket, Type};
+
+use crate::addr::Addr;
+use crate::error::{Error, Result};
+use crate::sys::sockopt;
+
+/// Opens a socket, nonblocking and closed on exec, with the protocol 0. `target` says in
+/// messages what it is for.
+///
+/// # Errors
+/// [`Error::Permission`] naming CAP_NET_RAW for AF_PACKET; [`Error::Os`] otherwise.
+pub(crate) fn open(family: c_int, kind: c_int, target: &str) -> Result<OwnedFd> {
+    let open = || Socket::new_raw(family.into(), Type::from(kind).nonblocking().cloexec(), None);
+    let socket = match open() {
+        Err(error) if error.raw_os_error() == Some(libc::EMFILE) && raise_limit() => open(),
+        other => other,
+    };
+    socket.map(OwnedFd::from).map_err(|error| match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) if family == libc::AF_PACKET => Error::Permission(
+            "CAP_NET_RAW is missing: run as root, or use --ingress udp".to_owned(),
+        ),
+        Some(libc::EMFILE) => Error::os("opening a socket", target, descriptors_used_up()),
+        Some(libc::ENFILE) => Error::os(
+            "opening a socket",
+            target,
+            io::Error::other("the host has no file left to open; raise fs.file-max"),
+        ),
+        _ => Error::os("opening a socket", target, error),
+    })
+}
+
+/// The address family of an address.
+pub(crate) fn family(address: Addr) -> c_int {
+    if address.is_v4() { libc::AF_INET } else { libc::AF_INET6 }
+}
+
+/// The address with a port and, for the IPv6 scopes that mean nothing without one, the
+/// interface (RFC 4007).
+pub(crate) fn endpoint(address: Addr, port: u16, ifindex: u32) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) => SocketAddrV4::new(ip, port).into(),
+        IpAddr::V6(ip) => {
+            // Link-local unicast, and multicast of the scopes interface and link.
+            let [a, b, ..] = ip.octets();
+            let scoped = ip.is_unicast_link_local() || (a == 0xff && matches!(b & 0x0f, 1 | 2));
+            SocketAddrV6::new(ip, port, 0, if scoped { ifindex } else { 0 }).into()
+        }
+    }
+}
+
+/// Sets an integer option; `call` names it in the message.
+pub(crate) fn set(
+    fd: BorrowedFd<'_>,
+    (level, name): (c_int, c_int),
+    value: c_int,
+    call: &'static str,
+    target: &str,
+) -> Result<()> {
+    sockopt::set(fd, level, name, value).map_err(|error| refused(call, target, error))
+}
+
+/// Ties the socket to one interface.
+///
+/// # Errors
+/// ENODEV when the interface is gone.
+pub(crate) fn bind_to_interface(fd: BorrowedFd<'_>, ifindex: u32, target: &str) -> Result<()> {
+    sockopt::set(fd, libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX, ifindex)
+        .map_err(|error| refused("binding to the interface", target, error))
+}
+
+/// Binds to an address and port.
+///
+/// # Errors
+/// [`Error::Permission`] naming CAP_NET_BIND_SERVICE for a port below 1024.
+pub(crate) fn bind(fd: BorrowedFd<'_>, address: SocketAddr, target: &str) -> Result<()> {
+    SockRef::from(&fd).bind(&address.into()).map_err(|error| {
+        if error.raw_os_error() == Some(libc::EACCES) {
+            return Error::Permission(format!(
+                "CAP_NET_BIND_SERVICE is missing: port {} needs it (net.ipv4.ip_unprivileged_port_start)",
+                address.port()
+            ));
+        }
+        refused("binding", target, error)
+    })
+}
+
+/// Lets several sockets have one group and port, and hear only what each is a member of.
+pub(crate) fn share_group(fd: BorrowedFd<'_>, group: Addr, target: &str) -> Result<()> {
+    set(fd, (libc::SOL_SOCKET, libc::SO_REUSEADDR), 1, "sharing the group", target)?;
+    let all = if group.is_v4() {
+        (libc::IPPROTO_IP, libc::IP_MULTICAST_ALL)
+    } else {
+        (libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_ALL)
+    };
+    set(fd, all, 0, "hearing only what is joined", target)
+}
+
+/// Makes the receive buffer this large, by force where permitted, and returns the size that it
+/// has now, in the same unit. The kernel books twice as much, for its own headers.
+pub(crate) fn receive_buffer(fd: BorrowedFd<'_>, bytes: usize, target: &str) -> Result<usize> {
+    buffer(fd, [libc::SO_RCVBUFFORCE, libc::SO_RCVBUF], bytes, target)
+}
+
+/// As [`receive_buffer`], for what waits to be sent.
+pub(crate) fn send_buffer(fd: BorrowedFd<'_>, bytes: usize, target: &str) -> Result<usize> {
+    buffer(fd, [libc::SO_SNDBUFFORCE, libc::SO_SNDBUF], bytes, target)
+}
+
+/// A filter that lets nothing pass.
+pub(crate) fn drop_all(fd: BorrowedFd<'_>, target: &str) -> Result<()> {
+    sockopt::attach_filter(fd, &super::filter::nothing())
+        .map_err(|error| refused("attaching a filter", target, error))
+}
+
+/// The kernel's refusal in the user's words.
+pub(crate) fn refused(call: &'static str, target: &str, error: io::Error) -> Error {
+    match error.raw_os_error() {
+        Some(libc::EPERM) => Error::Permission(format!(
+            "CAP_NET_ADMIN or CAP_NET_RAW is missing: {call} on {target} is not permitted"
+        )),
+        _ => Error::os(call, target, error),
+    }
+}
+
+fn buffer(
+    fd: BorrowedFd<'_>,
+    [force, plain]: [c_int; 2],
+    bytes: usize,
+    target: &str,
+) -> Result<usize> {
+    let asked = c_int::try_from(bytes).unwrap_or(c_int::MAX / 2);
+    if sockopt::set(fd, libc::SOL_SOCKET, force, asked).is_err() {
+        set(fd, (libc::SOL_SOCKET, plain), asked, "setting the buffer size", target)?;
+    }
+    let mut booked: c_int = 0;
+    sockopt::get(fd, libc::SOL_SOCKET, plain, &mut booked)
+        .map_err(|error| Error::os("reading the buffer size", target, error))?;
+    Ok(usize::try_from(booked).unwrap_or(0) / 2)
+}
+
+/// Raises the soft limit of open files to the hard one; false when it is there already.
+fn raise_limit() -> bool {
+    getrlimit(Resource::RLIMIT_NOFILE).is_ok_and(|(soft, hard)| {
+        soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok()
+    })
+}
+
+fn descriptors_used_up() -> io::Error {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or_default();
+    io::Error::other(format!(
+        "all {soft} descriptors of this process are used, and its hard limit is {hard}; \
+         raise it (ulimit -n, or LimitNOFILE= of the service)"
+    ))
+}
+
+#[cfg(test)]
+mod tests;

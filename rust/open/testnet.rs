@@ -1,0 +1,96 @@
+//! Network namespaces for tests: each test thread gets its own, which ends with it.
+
+use std::io::{Write, stderr};
+use std::net::UdpSocket;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sched::{CloneFlags, CpuSet, sched_getcpu, sched_setaffinity, unshare};
+use nix::unistd::Pid;
+
+use super::InterfaceRef;
+
+/// Both ends of the cable that [`with_cable`] lays.
+pub(crate) const NEAR: &str = "near0";
+pub(crate) const FAR: &str = "far0";
+
+/// Runs the test in a namespace of its own, whose loopback is up; says so where it may not.
+/// The test stays on one CPU, which delivers on the loopback in the order of sending.
+pub(crate) fn in_namespace(test: impl FnOnce() + Send + 'static) {
+    let body = || {
+        if let Err(errno) = unshare(CloneFlags::CLONE_NEWNET) {
+            writeln!(stderr(), "skipped: no network namespace may be made here ({errno})").unwrap();
+            return;
+        }
+        stay_on_this_cpu();
+        ip("link set lo up");
+        test();
+    };
+    if let Err(panic) = thread::spawn(body).join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// The same with a cable between two interfaces of the namespace, 10.9.0.1 and 10.9.0.2.
+pub(crate) fn with_cable(test: impl FnOnce() + Send + 'static) {
+    in_namespace(|| {
+        ip(&format!("link add {NEAR} type veth peer name {FAR}"));
+        for (name, address) in [(NEAR, "10.9.0.1/24"), (FAR, "10.9.0.2/24")] {
+            ip(&format!("address add {address} dev {name}"));
+            ip(&format!("link set {name} up"));
+        }
+        // Until the kernel has seen the carrier, what is sent is lost and success reported.
+        for name in [NEAR, FAR] {
+            wait_until("the cable is up", || {
+                ip(&format!("-o link show {name}")).contains("state UP")
+            });
+        }
+        test();
+    });
+}
+
+/// Waits until all that was sent on the loopback, and what was answered to it, is delivered.
+pub(crate) fn settle() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for _ in 0..2 {
+        socket.send_to(b"settled", socket.local_addr().unwrap()).unwrap();
+        socket.recv(&mut [0; 16]).unwrap();
+    }
+}
+
+/// Runs the `ip` command in the namespace of the thread, and returns what it prints.
+pub(crate) fn ip(arguments: &str) -> String {
+    let output = Command::new("ip").args(arguments.split(' ')).output().unwrap();
+    assert!(output.status.success(), "ip {arguments}: {output:?}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// The interface of this name.
+pub(crate) fn interface(name: &str) -> InterfaceRef<'_> {
+    InterfaceRef { index: nix::net::if_::if_nametoindex(name).unwrap(), name }
+}
+
+/// Waits until the condition holds, for a few seconds at most.
+pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while !holds() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        thread::yield_now();
+    }
+}
+
+/// Lets the thread run anywhere: for traffic beside the test.
+pub(crate) fn roam() {
+    let mut cpus = CpuSet::new();
+    for cpu in 0..CpuSet::count() {
+        cpus.set(cpu).unwrap();
+    }
+    sched_setaffinity(Pid::from_raw(0), &cpus).unwrap();
+}
+
+fn stay_on_this_cpu() {
+    let mut cpus = CpuSet::new();
+    cpus.set(sched_getcpu().unwrap()).unwrap();
+    sched_setaffinity(Pid::from_raw(0), &cpus).unwrap();
+}

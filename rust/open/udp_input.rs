@@ -1,0 +1,124 @@
+//! The socket of the `udp` ingress: one for each (interface, group, port), or local address
+//! instead of the group. It needs no privilege. It must not know rules.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::net::if_::if_indextoname;
+
+use super::socket::{self, set};
+use super::{InterfaceRef, membership};
+use crate::addr::Addr;
+use crate::error::Result;
+
+/// The receive buffer that is asked for, in bytes.
+pub const RECEIVE_BUFFER_BYTES: usize = 16 << 20;
+
+/// An open socket, not yet a member of anything.
+#[derive(Debug)]
+pub struct UdpInput {
+    /// The descriptor, nonblocking, with UDP_GRO on.
+    pub fd: OwnedFd,
+    /// The receive buffer that it got, in the unit of [`RECEIVE_BUFFER_BYTES`].
+    pub receive_buffer_bytes: usize,
+}
+
+/// Opens a socket for datagrams to `group`, or to this local address, and `port` that arrive on
+/// the interface.
+///
+/// It is bound to the interface too: IPv6 does not look at the interface of a membership, so
+/// that two sockets of one group would hear both interfaces.
+///
+/// # Errors
+/// [`crate::error::Error::Permission`] for a port that needs a right;
+/// [`crate::error::Error::Os`] with EADDRINUSE when an application has the unicast address and
+/// port, or EADDRNOTAVAIL when it is not this host's.
+pub fn open(interface: &InterfaceRef<'_>, group: Addr, port: u16) -> Result<UdpInput> {
+    let target = describe(interface.name, group);
+    let owned = socket::open(socket::family(group), libc::SOCK_DGRAM, &target)?;
+    let fd = owned.as_fd();
+    if group.is_multicast() {
+        socket::share_group(fd, group, &target)?;
+    }
+    set(fd, (libc::SOL_UDP, libc::UDP_GRO), 1, "turning UDP_GRO on", &target)?;
+    let receive_buffer_bytes = socket::receive_buffer(fd, RECEIVE_BUFFER_BYTES, &target)?;
+    socket::bind_to_interface(fd, interface.index, &target)?;
+    socket::bind(fd, socket::endpoint(group, port, interface.index), &target)?;
+    Ok(UdpInput { fd: owned, receive_buffer_bytes })
+}
+
+/// Makes the socket a member of `group` for `sources` beside those it has, or for any source if
+/// there are none. Any source wins over a list, whichever comes first; the change from a list
+/// to any source loses nothing.
+///
+/// # Errors
+/// [`crate::error::Error::Os`], naming the sysctl where a limit is met. Of the sources none is
+/// added then.
+pub fn join(fd: BorrowedFd<'_>, ifindex: u32, group: Addr, sources: &[Addr]) -> Result<()> {
+    let joined = if sources.is_empty() {
+        join_any(fd, ifindex, group)
+    } else if membership::takes_any(fd, ifindex, group) {
+        Ok(())
+    } else {
+        join_sources(fd, ifindex, group, sources)
+    };
+    joined.map_err(|error| membership::refusal(group, &describe(&name(ifindex), group), error))
+}
+
+/// Ends the membership for `sources`, or, if there are none, for any source and with it all
+/// that the socket has of this group: sources that are still wanted are joined anew. Leaving
+/// sources changes nothing while the socket is a member for any.
+///
+/// It also works when the interface is gone, and what was never joined is left already.
+pub fn leave(fd: BorrowedFd<'_>, ifindex: u32, group: Addr, sources: &[Addr]) {
+    if sources.is_empty() {
+        membership::leave_group(fd, ifindex, group).ok();
+    } else if !membership::takes_any(fd, ifindex, group) {
+        leave_sources(fd, ifindex, group, sources);
+    }
+}
+
+fn join_any(fd: BorrowedFd<'_>, ifindex: u32, group: Addr) -> io::Result<()> {
+    match membership::join_group(fd, ifindex, group) {
+        Err(error) if error.raw_os_error() == Some(libc::EADDRINUSE) => {
+            membership::widen(fd, ifindex, group)
+        }
+        other => other,
+    }
+}
+
+fn join_sources(fd: BorrowedFd<'_>, ifindex: u32, group: Addr, sources: &[Addr]) -> io::Result<()> {
+    let mut added = Vec::with_capacity(sources.len());
+    for source in sources {
+        match membership::join_source(fd, ifindex, group, *source) {
+            Ok(()) => added.push(*source),
+            Err(error) if error.raw_os_error() == Some(libc::EADDRNOTAVAIL) => {}
+            Err(error) => {
+                leave_sources(fd, ifindex, group, &added);
+                return Err(error);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A source that is not there is what was wanted.
+fn leave_sources(fd: BorrowedFd<'_>, ifindex: u32, group: Addr, sources: &[Addr]) {
+    for source in sources {
+        membership::leave_source(fd, ifindex, group, *source).ok();
+    }
+}
+
+fn describe(interface: &str, group: Addr) -> String {
+    format!("{interface} for {group}")
+}
+
+fn name(ifindex: u32) -> String {
+    if_indextoname(ifindex)
+        .ok()
+        .and_then(|name| name.into_string().ok())
+        .unwrap_or_else(|| format!("interface {ifindex}"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,97 @@
+//! The closed list of reasons for which a frame or datagram is not relayed.
+//!
+//! Owns the reasons and their names in reports; must not know who counts them.
+
+/// Why a datagram reached no rule. The number is its place in counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Discard {
+    /// The frame ends before its headers say that it ends.
+    Truncated,
+    /// Neither IPv4 nor IPv6.
+    NotIp,
+    /// IP, but no UDP header was found behind it.
+    NotUdp,
+    /// A part of a datagram that nobody put together.
+    Fragment,
+    /// A length field contradicts another one.
+    BadLength,
+    /// An IP header with a wrong version, length or checksum.
+    BadHeader,
+    /// The UDP checksum is wrong, or absent where IPv6 demands one.
+    BadChecksum,
+    /// On another VLAN than the rules of this input, or under several tags.
+    Vlan,
+    /// No rule takes this group and port on this interface.
+    NoRule,
+    /// Rules take this input, but none from this source.
+    Source,
+    /// No receive buffer was free.
+    NoBuffer,
+    /// The frame was larger than the receive buffer.
+    TruncatedByUs,
+    /// The relay was paused.
+    Paused,
+}
+
+impl Discard {
+    /// Every reason, in the order of their numbers.
+    pub const ALL: [Self; 13] = [
+        Self::Truncated,
+        Self::NotIp,
+        Self::NotUdp,
+        Self::Fragment,
+        Self::BadLength,
+        Self::BadHeader,
+        Self::BadChecksum,
+        Self::Vlan,
+        Self::NoRule,
+        Self::Source,
+        Self::NoBuffer,
+        Self::TruncatedByUs,
+        Self::Paused,
+    ];
+
+    /// How many reasons there are: the length of an array of counters.
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// The name in reports and statistics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Truncated => "truncated",
+            Self::NotIp => "not_ip",
+            Self::NotUdp => "not_udp",
+            Self::Fragment => "fragment",
+            Self::BadLength => "bad_length",
+            Self::BadHeader => "bad_header",
+            Self::BadChecksum => "bad_checksum",
+            Self::Vlan => "vlan",
+            Self::NoRule => "no_rule",
+            Self::Source => "source",
+            Self::NoBuffer => "no_buffer",
+            Self::TruncatedByUs => "truncated_by_us",
+            Self::Paused => "paused",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_places_in_the_list() {
+        for (place, reason) in Discard::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, place);
+        }
+    }
+
+    #[test]
+    fn names_are_the_published_ones() {
+        let names: Vec<_> = Discard::ALL.into_iter().map(Discard::name).collect();
+        let published = "truncated not_ip not_udp fragment bad_length bad_header bad_checksum \
+                         vlan no_rule source no_buffer truncated_by_us paused";
+        assert_eq!(names.join(" "), published);
+    }
+}

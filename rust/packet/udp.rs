@@ -1,0 +1,35 @@
+//! The UDP header (RFC 768).
+//!
+//! Must not know the IP header beyond what its checksum needs.
+
+use super::{ChecksumState, Discard, Network, checksum};
+
+/// Ports, length and checksum.
+pub(super) const HEADER_LEN: usize = 8;
+
+/// What the header says.
+pub(super) struct Header {
+    pub(super) source_port: u16,
+    pub(super) port: u16,
+    pub(super) payload_len: u16,
+}
+
+/// Reads the header at the start of the network payload. UDP's own length wins over a longer
+/// IP payload.
+#[inline]
+pub(super) fn read(network: &Network<'_>, state: ChecksumState) -> Result<Header, Discard> {
+    let header: &[u8; HEADER_LEN] = network.payload.first_chunk().ok_or(Discard::BadLength)?;
+    let field = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
+    let length = field(4);
+    let payload_len = length.checked_sub(8).ok_or(Discard::BadLength)?;
+    let datagram = network.payload.get(..usize::from(length)).ok_or(Discard::BadLength)?;
+    let sound = match (state, field(6)) {
+        (ChecksumState::Trusted, _) => true,
+        (ChecksumState::Unverified, 0) => network.checksum_optional,
+        (ChecksumState::Unverified, _) => checksum::udp_holds(network.addresses, datagram),
+    };
+    if !sound {
+        return Err(Discard::BadChecksum);
+    }
+    Ok(Header { source_port: field(0), port: field(2), payload_len })
+}

@@ -1,0 +1,44 @@
+//! The host's interfaces for Python.
+
+use std::net::IpAddr;
+
+use pyo3::prelude::*;
+
+use crate::interfaces;
+
+/// One network interface of this network namespace, as the kernel lists it.
+#[pyclass(frozen, get_all, module = "mcr._native")]
+pub(super) struct Interface {
+    name: String,
+    index: u32,
+    up: bool,
+    multicast: bool,
+    loopback: bool,
+    carrier: bool,
+    mtu: u32,
+    gro: bool,
+    addresses: Vec<IpAddr>,
+}
+
+/// Return the interfaces of the calling thread's network namespace.
+#[pyfunction(name = "interfaces")]
+pub(super) fn list() -> PyResult<Vec<Interface>> {
+    Ok(interfaces::list()?.into_iter().map(Interface::from).collect())
+}
+
+impl From<interfaces::Interface> for Interface {
+    fn from(found: interfaces::Interface) -> Self {
+        let interfaces::Interface {
+            name,
+            index,
+            up,
+            multicast,
+            loopback,
+            carrier,
+            mtu,
+            gro,
+            addresses,
+        } = found;
+        Self { name, index, up, multicast, loopback, carrier, mtu, gro, addresses }
+    }
+}

@@ -1,0 +1,23 @@
+//! The Python module `mcr._native`: what the core offers, in Python's terms. The only module
+//! that knows PyO3.
+
+mod errors;
+mod interfaces;
+mod parse;
+mod relay;
+mod resolved;
+mod traffic;
+mod wait;
+
+/// The native core; `mcr` re-exports what is public of it.
+#[pyo3::pymodule]
+mod _native {
+    #[pymodule_export]
+    use super::interfaces::{Interface, list};
+    #[pymodule_export]
+    use super::parse::{Datagram, Discard, parse_frame};
+    #[pymodule_export]
+    use super::relay::RelayCore;
+    #[pymodule_export]
+    use super::traffic::{ReceiverCore, SenderCore};
+}

@@ -1,0 +1,86 @@
+//! The frame parser for Python.
+
+use std::net::IpAddr;
+
+use pyo3::prelude::*;
+
+use crate::packet::{self, ChecksumState, FrameMeta};
+
+/// The UDP datagram that a frame carries.
+#[pyclass(frozen, get_all, eq, module = "mcr._native")]
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Datagram {
+    /// The sender's address.
+    source: IpAddr,
+    /// The destination address.
+    group: IpAddr,
+    /// The sender's port.
+    source_port: u16,
+    /// The destination port.
+    port: u16,
+    /// Time to live, or the hop limit of IPv6.
+    ttl: u8,
+    /// The differentiated services code point, 0 to 63.
+    dscp: u8,
+    /// The VLAN identifier; 0 for an untagged frame and for a priority tag.
+    vlan: u16,
+    /// The UDP payload.
+    payload: Vec<u8>,
+}
+
+/// Why a frame carries no datagram that can be relayed.
+#[pyclass(frozen, get_all, eq, module = "mcr._native")]
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Discard {
+    /// The reason, as the statistics name it.
+    reason: &'static str,
+}
+
+/// What a frame turns out to be.
+#[derive(IntoPyObject)]
+pub(super) enum Parsed {
+    Datagram(Datagram),
+    Discard(Discard),
+}
+
+#[pymethods]
+impl Datagram {
+    fn __repr__(&self) -> String {
+        let Self { source, source_port, group, port, payload, .. } = self;
+        format!(
+            "Datagram({source} port {source_port} to {group} port {port}, {} bytes)",
+            payload.len()
+        )
+    }
+}
+
+#[pymethods]
+impl Discard {
+    fn __repr__(&self) -> String {
+        format!("Discard({})", self.reason)
+    }
+}
+
+/// Parse an Ethernet frame as the packet ingress does: checksums are verified, VLAN tags stand in
+/// the frame.
+#[pyfunction]
+pub(super) fn parse_frame(frame: &[u8]) -> Parsed {
+    let meta = FrameMeta { vlan: None, checksum: ChecksumState::Unverified, segment_size: 0 };
+    match packet::parse(frame, meta) {
+        Err(reason) => Parsed::Discard(Discard { reason: reason.name() }),
+        Ok(datagram) => {
+            let start = datagram.payload.start as usize;
+            let payload = frame.get(start..start + datagram.payload.len as usize);
+            Parsed::Datagram(Datagram {
+                source: datagram.source.ip(),
+                group: datagram.group.ip(),
+                source_port: datagram.source_port,
+                port: datagram.port,
+                ttl: datagram.ttl,
+                dscp: datagram.dscp,
+                vlan: datagram.vlan,
+                payload: payload.unwrap_or_default().to_vec(),
+            })
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! The relay for Python: rules come resolved, counters leave as dictionaries.
+//! `mcr.relay` makes it pleasant.
+
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::resolved::ResolvedRule;
+use crate::error::Error;
+use crate::relay::{
+    Ingress, InterfaceReport, OutputReport, Relay, Report, RuleReport, RuleSpec, Settings,
+};
+
+/// How long Ctrl-C may go unnoticed in a wait.
+const SLICE: Duration = Duration::from_millis(50);
+/// The least bytes of receive buffers that make sense: a few super-frames.
+const MIN_BUFFER_BYTES: usize = 1 << 20;
+
+/// A relay in this process: sockets are opened by `change`, threads begin with `start`.
+#[pyclass(frozen, module = "mcr._native")]
+pub(super) struct RelayCore {
+    relay: Relay,
+}
+
+#[pymethods]
+impl RelayCore {
+    #[new]
+    fn new(ingress: &str, workers: u16, buffer_bytes: usize) -> PyResult<Self> {
+        let ingress = match ingress {
+            "auto" => Ingress::permitted(),
+            "packet" => Ingress::Packet,
+            "udp" => Ingress::Udp,
+            other => {
+                let text = format!("ingress: {other:?} is none of auto, packet, udp");
+                return Err(Error::Invalid(text).into());
+            }
+        };
+        if workers == 0 {
+            return Err(Error::Invalid("workers: at least 1".to_owned()).into());
+        }
+        if buffer_bytes < MIN_BUFFER_BYTES {
+            let text = format!("buffer_bytes: {buffer_bytes} is less than {MIN_BUFFER_BYTES}");
+            return Err(Error::Invalid(text).into());
+        }
+        Ok(Self { relay: Relay::new(Settings { ingress, workers, buffer_bytes })? })
+    }
+
+    /// `packet` or `udp`, decided when the relay was made.
+    #[getter]
+    fn ingress(&self) -> &'static str {
+        self.relay.ingress().name()
+    }
+
+    /// What ended the engine, unless it was `stop`.
+    #[getter]
+    fn error(&self) -> Option<String> {
+        self.relay.error()
+    }
+
+    /// Remove and add rules, all or nothing; return the keys of the added.
+    fn change(
+        &self,
+        py: Python<'_>,
+        remove: Vec<u32>,
+        add: Vec<ResolvedRule>,
+    ) -> PyResult<Vec<u32>> {
+        let add: Vec<RuleSpec> = add.into_iter().map(RuleSpec::from).collect();
+        Ok(py.detach(|| self.relay.change(&remove, &add))?)
+    }
+
+    /// Start the engine threads.
+    fn start(&self, py: Python<'_>) -> PyResult<()> {
+        Ok(py.detach(|| self.relay.start())?)
+    }
+
+    /// End the engine threads: what they have received is sent first. Twice is once.
+    fn stop(&self, py: Python<'_>) {
+        py.detach(|| self.relay.stop());
+    }
+
+    /// Return True when the engine has ended, False when the time was over before.
+    fn wait(&self, py: Python<'_>, timeout_s: Option<f64>) -> PyResult<bool> {
+        let timeout = timeout_s.map(Duration::try_from_secs_f64).transpose();
+        let timeout = timeout.map_err(|error| Error::Invalid(format!("timeout_s: {error}")))?;
+        let start = Instant::now();
+        loop {
+            let left = timeout.map_or(SLICE, |timeout| timeout.saturating_sub(start.elapsed()));
+            if py.detach(|| self.relay.wait(Some(left.min(SLICE))))? {
+                return Ok(true);
+            }
+            if timeout.is_some_and(|timeout| start.elapsed() >= timeout) {
+                return Ok(false);
+            }
+            py.check_signals()?;
+        }
+    }
+
+    /// Return what the user should know of the set-up, one sentence each.
+    fn warnings(&self) -> Vec<String> {
+        self.relay.warnings()
+    }
+
+    /// Return the counters.
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let report = py.detach(|| self.relay.report());
+        statistics(py, &report, self.ingress())
+    }
+}
+
+fn statistics<'py>(
+    py: Python<'py>,
+    report: &Report,
+    ingress: &'static str,
+) -> PyResult<Bound<'py, PyDict>> {
+    let interfaces = report.interfaces.iter().map(|one| interface(py, one, ingress));
+    let rules = report.rules.iter().map(|one| rule(py, one));
+    let all = PyDict::new(py);
+    all.set_item("interfaces", interfaces.collect::<PyResult<Vec<_>>>()?)?;
+    all.set_item("rules", rules.collect::<PyResult<Vec<_>>>()?)?;
+    Ok(all)
+}
+
+fn interface<'py>(
+    py: Python<'py>,
+    report: &InterfaceReport,
+    ingress: &'static str,
+) -> PyResult<Bound<'py, PyDict>> {
+    let fields = PyDict::new(py);
+    fields.set_item("name", &report.name)?;
+    fields.set_item("ingress", ingress)?;
+    fields.set_item("received", report.received)?;
+    fields.set_item("matched", report.matched)?;
+    fields.set_item("kernel_dropped_frames", report.kernel_dropped_frames)?;
+    fields.set_item("buffer_waits", report.buffer_waits)?;
+    fields.set_item("error", (report.error != 0).then(|| errno_name(report.error)))?;
+    fields.set_item("dropped", counts(py, report.dropped.map(|(why, n)| (why.name(), n)))?)?;
+    Ok(fields)
+}
+
+fn rule<'py>(py: Python<'py>, report: &RuleReport) -> PyResult<Bound<'py, PyDict>> {
+    let outputs = report.outputs.iter().map(|one| output(py, one));
+    let fields = PyDict::new(py);
+    fields.set_item("key", report.key)?;
+    fields.set_item("matched", report.matched)?;
+    fields.set_item("matched_bytes", report.matched_bytes)?;
+    fields.set_item("last_source", report.last_source)?;
+    fields.set_item("last_seen_age_ms", report.last_seen_age_ms)?;
+    fields.set_item("group_seen", report.group_seen)?;
+    fields.set_item("other_port", report.other_port)?;
+    fields.set_item("other_source", report.other_source)?;
+    fields.set_item("outputs", outputs.collect::<PyResult<Vec<_>>>()?)?;
+    Ok(fields)
+}
+
+fn output<'py>(py: Python<'py>, report: &OutputReport) -> PyResult<Bound<'py, PyDict>> {
+    let fields = PyDict::new(py);
+    fields.set_item("wanted", report.wanted)?;
+    fields.set_item("sent", report.sent)?;
+    fields.set_item("sent_bytes", report.sent_bytes)?;
+    fields.set_item("pending", report.pending)?;
+    fields.set_item("refused", report.refused)?;
+    fields.set_item("dropped", counts(py, report.dropped.map(|(why, n)| (why.name(), n)))?)?;
+    let errors = report.errors.iter().map(|(&errno, &copies)| (errno_name(errno), copies));
+    fields.set_item("errors", counts(py, errors)?)?;
+    Ok(fields)
+}
+
+fn counts<'py, 'a, K: IntoPyObject<'py> + 'a>(
+    py: Python<'py>,
+    pairs: impl IntoIterator<Item = (K, u64)>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let fields = PyDict::new(py);
+    for (name, count) in pairs {
+        fields.set_item(name, count)?;
+    }
+    Ok(fields)
+}
+
+/// `ENETUNREACH` for 101; `other` where the number was not kept.
+fn errno_name(errno: u64) -> String {
+    match i32::try_from(errno) {
+        Ok(errno) if errno != 0 => format!("{:?}", Errno::from_raw(errno)),
+        _ => "other".to_owned(),
+    }
+}

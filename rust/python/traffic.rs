@@ -1,0 +1,152 @@
+//! The traffic tools for Python. Endpoints come resolved, reports leave as dictionaries;
+//! `mcr.traffic` makes them pleasant.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, TryLockError};
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::resolved::{ResolvedInput, ResolvedOutput};
+use super::wait::aside;
+use crate::addr::Addr;
+use crate::error::Error;
+use crate::traffic::{InputSpec, Limits, ReceiveReport, Receiver, SendReport, Sender};
+
+/// A sender of numbered, time-stamped datagrams.
+#[pyclass(frozen, module = "mcr._native")]
+pub(super) struct SenderCore {
+    sender: Mutex<Sender>,
+    stop: AtomicBool,
+}
+
+#[pymethods]
+impl SenderCore {
+    #[new]
+    fn new(output: ResolvedOutput, size_bytes: usize, rate_pps: Option<f64>) -> PyResult<Self> {
+        let sender = Sender::open(&output.into(), size_bytes, rate_pps)?;
+        Ok(Self { sender: Mutex::new(sender), stop: AtomicBool::new(false) })
+    }
+
+    /// Send until a limit is reached or `stop` was called; return the report of this run.
+    fn send<'py>(
+        &self,
+        py: Python<'py>,
+        count: Option<u64>,
+        duration_s: Option<f64>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let limits = limits(count, duration_s, None)?;
+        let report = aside(py, &self.stop, || match self.sender.try_lock() {
+            Ok(mut sender) => Ok(sender.run(limits, &self.stop)),
+            Err(TryLockError::WouldBlock) => {
+                Err(Error::Invalid("this sender is sending already".to_owned()))
+            }
+            Err(TryLockError::Poisoned(_)) => Err(Error::Engine("an earlier run panicked".into())),
+        })??;
+        sent(py, report)
+    }
+
+    /// End the run in progress, and any later one at once.
+    fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A receiver of numbered, time-stamped datagrams, and of any others.
+#[pyclass(frozen, module = "mcr._native")]
+pub(super) struct ReceiverCore {
+    receiver: Receiver,
+    stop: AtomicBool,
+}
+
+#[pymethods]
+impl ReceiverCore {
+    #[new]
+    fn new(input: ResolvedInput, gro: bool) -> PyResult<Self> {
+        let receiver = Receiver::open(&InputSpec {
+            address: input.group.into(),
+            port: input.port,
+            ifindex: input.ifindex,
+            interface: input.interface,
+            sources: input.sources.into_iter().map(Addr::from).collect(),
+            gro,
+        })?;
+        Ok(Self { receiver, stop: AtomicBool::new(false) })
+    }
+
+    /// Receive until a limit is reached or `stop` was called; return the report so far.
+    fn receive<'py>(
+        &self,
+        py: Python<'py>,
+        count: Option<u64>,
+        duration_s: Option<f64>,
+        idle_s: Option<f64>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let limits = limits(count, duration_s, idle_s)?;
+        aside(py, &self.stop, || self.receiver.run(limits, &self.stop))??;
+        self.report(py)
+    }
+
+    /// Return the report so far; any thread may ask.
+    fn report<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let report = py.detach(|| self.receiver.report())?;
+        received(py, report)
+    }
+
+    /// End the run in progress, and any later one at once.
+    fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+fn limits(count: Option<u64>, duration_s: Option<f64>, idle_s: Option<f64>) -> PyResult<Limits> {
+    let time = |name: &str, seconds: Option<f64>| {
+        let time = seconds.map(Duration::try_from_secs_f64).transpose();
+        time.map_err(|error| Error::Invalid(format!("{name}: {error}")))
+    };
+    let (duration, idle) = (time("duration_s", duration_s)?, time("idle_s", idle_s)?);
+    Ok(Limits { count, duration, idle })
+}
+
+fn sent(py: Python<'_>, report: SendReport) -> PyResult<Bound<'_, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("sent", report.sent)?;
+    dict.set_item("sent_bytes", report.sent_bytes)?;
+    dict.set_item("seconds", report.seconds)?;
+    dict.set_item("rate_pps", report.rate_pps)?;
+    dict.set_item("errors", report.errors)?;
+    dict.set_item("refused", report.refused)?;
+    dict.set_item("gap_p50_us", report.spacing.map(|spacing| spacing.gap_p50_us))?;
+    dict.set_item("gap_p99_us", report.spacing.map(|spacing| spacing.gap_p99_us))?;
+    dict.set_item("late_p99_us", report.spacing.map(|spacing| spacing.late_p99_us))?;
+    Ok(dict)
+}
+
+fn received(py: Python<'_>, report: ReceiveReport) -> PyResult<Bound<'_, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("received", report.received)?;
+    dict.set_item("received_bytes", report.received_bytes)?;
+    dict.set_item("lost", report.lost)?;
+    dict.set_item("duplicated", report.duplicated)?;
+    dict.set_item("reordered", report.reordered)?;
+    dict.set_item("foreign", report.foreign)?;
+    dict.set_item("streams", report.streams)?;
+    dict.set_item("kernel_dropped", report.kernel_dropped)?;
+    dict.set_item("seconds", report.seconds)?;
+    dict.set_item("rate_pps", report.rate_pps)?;
+    let latency = match report.latency {
+        None => None,
+        Some(latency) => {
+            let dict = PyDict::new(py);
+            dict.set_item("p50_us", latency.p50_us)?;
+            dict.set_item("p99_us", latency.p99_us)?;
+            dict.set_item("p999_us", latency.p999_us)?;
+            dict.set_item("max_us", latency.max_us)?;
+            dict.set_item("negative", latency.negative)?;
+            Some(dict)
+        }
+    };
+    dict.set_item("latency", latency)?;
+    Ok(dict)
+}

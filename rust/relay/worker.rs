@@ -1,0 +1,243 @@
+//! The engines' threads: starting, handing plans over, ending, and what became of them.
+
+use std::any::Any;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::signal::SigSet;
+
+use super::Settings;
+use crate::engine::plan::Plan;
+use crate::engine::{self, Command, Links};
+use crate::error::{Error, Result};
+use crate::stats;
+use crate::sys::memory::SharedWords;
+
+/// How long an engine may take to follow a command. A turn takes well under a millisecond; a
+/// host that is this late is not relaying either.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
+
+/// The engines of a relay.
+pub(super) struct Workers {
+    settings: Settings,
+    pages: Vec<Arc<SharedWords>>,
+    phase: Mutex<Phase>,
+    ends: Arc<Ends>,
+}
+
+enum Phase {
+    /// Not started: the plans to start with.
+    Prepared(Vec<Box<Plan>>),
+    Running(Vec<Worker>),
+    Stopped,
+}
+
+struct Worker {
+    commands: Sender<Command>,
+    retired: Receiver<Box<Plan>>,
+    wake: Arc<OwnedFd>,
+    thread: JoinHandle<()>,
+}
+
+/// How many engines run, and what ended the first that failed.
+struct Ends {
+    state: Mutex<(usize, Option<String>)>,
+    changed: Condvar,
+}
+
+impl Workers {
+    pub(super) fn new(settings: Settings) -> Result<Self> {
+        let page =
+            |_| stats::create_page().map_err(|e| Error::os("making a page", "the counters", e));
+        let pages = (0..settings.workers).map(page).collect::<Result<_>>()?;
+        let empty = (0..settings.workers).map(|_| Box::new(Plan::empty())).collect();
+        let ends = Ends { state: Mutex::new((0, None)), changed: Condvar::new() };
+        Ok(Self {
+            settings,
+            pages,
+            phase: Mutex::new(Phase::Prepared(empty)),
+            ends: Arc::new(ends),
+        })
+    }
+
+    pub(super) fn pages(&self) -> Vec<Arc<SharedWords>> {
+        self.pages.clone()
+    }
+
+    /// Hands each engine its plan, and returns when all follow it.
+    pub(super) fn adopt(&self, plans: Vec<Box<Plan>>) -> Result<()> {
+        match &mut *self.phase() {
+            Phase::Prepared(prepared) => {
+                for (old, mut new) in prepared.iter_mut().zip(plans) {
+                    // The slots that the plan before would have reset are still to be reset.
+                    new.resets.splice(0..0, old.resets.drain(..));
+                    *old = new;
+                }
+                Ok(())
+            }
+            Phase::Stopped => Err(Error::Invalid("the relay is closed".to_owned())),
+            Phase::Running(workers) => {
+                for (worker, plan) in workers.iter().zip(plans) {
+                    worker.tell(Command::Adopt(plan));
+                }
+                workers.iter().try_for_each(|worker| self.await_answer(worker))
+            }
+        }
+    }
+
+    pub(super) fn start(&self) -> Result<()> {
+        let mut phase = self.phase();
+        let Phase::Prepared(plans) = &mut *phase else {
+            return Err(Error::Invalid("the relay was started before".to_owned()));
+        };
+        let plans = std::mem::take(plans);
+        let mut workers = Vec::with_capacity(plans.len());
+        for (plan, page) in plans.into_iter().zip(&self.pages) {
+            workers.push(self.spawn(workers.len(), plan, page.clone())?);
+        }
+        let running = workers.iter().try_for_each(|worker| self.await_answer(worker));
+        *phase = Phase::Running(workers);
+        running
+    }
+
+    /// Ends all engines and waits for their threads.
+    pub(super) fn stop(&self) {
+        let workers = std::mem::replace(&mut *self.phase(), Phase::Stopped);
+        let Phase::Running(workers) = workers else { return };
+        for worker in &workers {
+            worker.tell(Command::Stop);
+        }
+        for worker in workers {
+            // A panic was caught inside and kept as the error.
+            drop(worker.thread.join());
+        }
+    }
+
+    pub(super) fn wait(&self, timeout: Option<Duration>) -> Result<bool> {
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        let mut state = self.ends.state();
+        while state.0 > 0 && state.1.is_none() {
+            let left =
+                deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
+            if left.is_zero() {
+                return Ok(false);
+            }
+            let woken = self.ends.changed.wait_timeout(state, left);
+            state = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        match &state.1 {
+            Some(error) => Err(Error::Engine(error.clone())),
+            None => Ok(true),
+        }
+    }
+
+    pub(super) fn error(&self) -> Option<String> {
+        self.ends.state().1.clone()
+    }
+
+    fn spawn(&self, number: usize, plan: Box<Plan>, page: Arc<SharedWords>) -> Result<Worker> {
+        let (commands, orders) = mpsc::channel();
+        let (retirer, retired) = mpsc::channel();
+        let flags = EfdFlags::EFD_CLOEXEC;
+        let wake = EventFd::from_value_and_flags(0, flags)
+            .map_err(|e| Error::os("eventfd", "the engine", e))?;
+        let wake: Arc<OwnedFd> = Arc::new(wake.into());
+        let links = Links {
+            commands: orders,
+            retired: retirer,
+            wake: wake.clone(),
+            page,
+            buffer_bytes: self.settings.buffer_bytes,
+        };
+        let ends = self.ends.clone();
+        ends.state().0 += 1;
+        let run = move || {
+            // Signals are for the threads of the program that this library is part of.
+            SigSet::all().thread_block().ok();
+            let result = catch_unwind(AssertUnwindSafe(|| engine::run(plan, links)));
+            ends.ended(result);
+        };
+        let thread = thread::Builder::new().name(format!("mcr-engine-{number}")).spawn(run);
+        let thread = thread.map_err(|error| {
+            self.ends.state().0 -= 1;
+            Error::os("starting a thread", "the engine", error)
+        })?;
+        Ok(Worker { commands, retired, wake, thread })
+    }
+
+    fn await_answer(&self, worker: &Worker) -> Result<()> {
+        match worker.retired.recv_timeout(ANSWER_TIME) {
+            // The plan that is out of use is freed here, off the hot thread.
+            Ok(_plan) => Ok(()),
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                Err(Error::Engine("it does not answer for 10 seconds".to_owned()))
+            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                Err(refused(self.error().unwrap_or_else(|| "it was stopped".to_owned())))
+            }
+        }
+    }
+
+    fn phase(&self) -> MutexGuard<'_, Phase> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Worker {
+    fn tell(&self, command: Command) {
+        // An engine that is gone has said why; whoever waits for it finds out.
+        drop(self.commands.send(command));
+        nix::unistd::write(&self.wake, &1_u64.to_ne_bytes()).ok();
+    }
+}
+
+impl Ends {
+    fn state(&self) -> MutexGuard<'_, (usize, Option<String>)> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ended(&self, result: std::result::Result<io::Result<()>, Box<dyn Any + Send>>) {
+        let mut state = self.state();
+        state.0 -= 1;
+        let error = match result {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(describe(&error)),
+            Err(panic) => Some(format!("panic: {}", panic_text(panic.as_ref()))),
+        };
+        if state.1.is_none() {
+            state.1 = error;
+        }
+        self.changed.notify_all();
+    }
+}
+
+/// The words that mark a refusal of io_uring among the ends of an engine.
+const IO_URING_REFUSED: &str = "io_uring is refused";
+
+fn describe(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::EPERM | libc::ENOSYS | libc::EACCES) => format!(
+            "{IO_URING_REFUSED} ({error}): set the sysctl kernel.io_uring_disabled to 0, and in a \
+             container allow io_uring in its seccomp profile"
+        ),
+        Some(libc::ENOMEM) => format!(
+            "{error}: lower the buffers' bytes or raise the limit of locked memory (ulimit -l)"
+        ),
+        _ => error.to_string(),
+    }
+}
+
+fn refused(text: String) -> Error {
+    if text.starts_with(IO_URING_REFUSED) { Error::Permission(text) } else { Error::Engine(text) }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("of unknown cause")
+}

@@ -1,0 +1,324 @@
+//! The counters: their layout in a shared page, the writer that the engine owns, and the reader.
+//!
+//! A page is a header and slots of equal size. A slot belongs to one interface, group, rule or
+//! output, and to one generation of it, so that a reader notices when it was given to another.
+//! The writer keeps its own copy and publishes what changed once a turn, under a sequence number
+//! (a seqlock), so that a reader sees numbers that balance without ever stopping the writer.
+//! This file must not know sockets.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use crate::packet::Discard;
+use crate::sys::memory::SharedWords;
+
+/// Numbers in a slot, and in the header.
+pub const SLOT_WORDS: usize = 32;
+/// Slots in a page: 10 000 rules with five outputs each. Only those in use cost memory.
+pub const MAX_SLOTS: u32 = 65_536;
+/// Changes whenever the layout does; a reader refuses another one.
+pub const LAYOUT: u64 = 0x6d63_725f_7631_0001;
+
+/// The words of the header.
+mod header {
+    pub(super) const LAYOUT: usize = 0;
+    pub(super) const SEQUENCE: usize = 1;
+    pub(super) const SLOTS: usize = 2;
+}
+
+/// The word of every slot that says whose it is.
+const GENERATION: usize = 0;
+
+/// The words of an interface's slot.
+pub mod interface {
+    use super::{Discard, SLOT_WORDS};
+    /// Datagrams that arrived, relayed or not.
+    pub const RECEIVED: usize = 1;
+    /// Datagrams that some rule took.
+    pub const MATCHED: usize = 2;
+    /// How often all buffers were in use, so that frames waited in the kernel.
+    pub const BUFFER_WAITS: usize = 3;
+    /// The errno that ended the reception, 0 while it goes on.
+    pub const ERROR: usize = 4;
+    /// Datagrams discarded, one word for each [`Discard`].
+    pub const DROPPED: usize = 8;
+    const _: () = assert!(DROPPED + Discard::COUNT <= SLOT_WORDS);
+}
+
+/// The words of a group's slot: what was seen of a group that no rule took.
+pub mod group {
+    /// Datagrams of the group that no rule took.
+    pub const UNMATCHED: usize = 1;
+    /// The last port that no rule names, plus one; 0 for none.
+    pub const OTHER_PORT: usize = 2;
+    /// The last source that no rule lists, upper and lower half; 0 for none.
+    pub const OTHER_SOURCE: usize = 3;
+}
+
+/// The words of a rule's slot.
+pub mod rule {
+    /// Datagrams that the rule took.
+    pub const MATCHED: usize = 1;
+    /// Bytes of their payloads.
+    pub const MATCHED_BYTES: usize = 2;
+    /// CLOCK_MONOTONIC_COARSE of the last one, in milliseconds; 0 for none.
+    pub const LAST_SEEN_MS: usize = 3;
+    /// Its source, upper and lower half.
+    pub const LAST_SOURCE: usize = 4;
+}
+
+/// The words of an output's slot.
+pub mod output {
+    use super::{Loss, SLOT_WORDS};
+    /// Copies that should have been sent.
+    pub const WANTED: usize = 1;
+    /// Copies that the kernel took.
+    pub const SENT: usize = 2;
+    /// Bytes of their payloads.
+    pub const SENT_BYTES: usize = 3;
+    /// Sends that an ICMP error answered and that were repeated.
+    pub const REFUSED: usize = 4;
+    /// Copies lost, one word for each [`Loss`].
+    pub const DROPPED: usize = 5;
+    /// Pairs of errno and count for the copies lost as `send_error`; the last pair, with errno 0,
+    /// collects whatever finds no pair of its own.
+    pub const ERRORS: usize = 12;
+    /// How many such pairs there are.
+    pub const ERROR_PAIRS: usize = 9;
+    const _: () = assert!(DROPPED + Loss::COUNT <= ERRORS);
+    const _: () = assert!(ERRORS + 2 * ERROR_PAIRS <= SLOT_WORDS);
+}
+
+/// Why a copy was not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Loss {
+    /// The kernel refused it; the errno is counted beside.
+    SendError,
+    /// The output's send buffer or queueing discipline was full.
+    OutputFull,
+    /// It fits neither the link nor, fragmented, the protocol.
+    TooBig,
+    /// The output's interface had no carrier.
+    NoCarrier,
+    /// The output's own rate was used up.
+    RateLimited,
+    /// The output was paused.
+    Paused,
+}
+
+impl Loss {
+    /// All of them, in the order of their words.
+    pub const ALL: [Self; 6] = [
+        Self::SendError,
+        Self::OutputFull,
+        Self::TooBig,
+        Self::NoCarrier,
+        Self::RateLimited,
+        Self::Paused,
+    ];
+    /// How many there are.
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// The name in reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SendError => "send_error",
+            Self::OutputFull => "output_full",
+            Self::TooBig => "too_big",
+            Self::NoCarrier => "no_carrier",
+            Self::RateLimited => "rate_limited",
+            Self::Paused => "paused",
+        }
+    }
+}
+
+/// A slot to be handed out: its number and the generation that its new owner has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Slot {
+    /// The number in the page.
+    pub index: u32,
+    /// Never 0; a slot's generation rises each time it is handed out.
+    pub generation: u32,
+}
+
+/// One copy of a slot's words.
+pub type SlotWords = [u64; SLOT_WORDS];
+
+/// Makes a page with room for [`MAX_SLOTS`].
+///
+/// # Errors
+/// The kernel's answer: no memory, no free descriptor.
+pub fn create_page() -> std::io::Result<Arc<SharedWords>> {
+    let page = SharedWords::create((MAX_SLOTS as usize + 1) * SLOT_WORDS)?;
+    page.words()[header::SLOTS].store(u64::from(MAX_SLOTS), Ordering::Relaxed);
+    page.words()[header::LAYOUT].store(LAYOUT, Ordering::Release);
+    Ok(Arc::new(page))
+}
+
+/// The engine's side: plain numbers, published once a turn.
+pub struct Writer {
+    page: Arc<SharedWords>,
+    slots: Box<[SlotWords]>,
+    changed: Vec<u32>,
+    is_changed: Box<[bool]>,
+    sequence: u64,
+}
+
+impl Writer {
+    /// The only writer of `page`.
+    #[must_use]
+    pub fn new(page: Arc<SharedWords>) -> Self {
+        let slots = (page.words().len() / SLOT_WORDS).saturating_sub(1);
+        Self {
+            page,
+            slots: vec![[0; SLOT_WORDS]; slots].into(),
+            changed: Vec::with_capacity(slots),
+            is_changed: vec![false; slots].into(),
+            sequence: 0,
+        }
+    }
+
+    /// A slot's words, to count in; they are published with the next [`Writer::publish`].
+    #[inline]
+    pub fn slot(&mut self, index: u32) -> &mut SlotWords {
+        let at = index as usize;
+        if !self.is_changed[at] {
+            self.is_changed[at] = true;
+            self.changed.push(index);
+        }
+        &mut self.slots[at]
+    }
+
+    /// Gives a slot to its new owner, all counters at zero.
+    pub fn reset(&mut self, slot: Slot) {
+        let words = self.slot(slot.index);
+        *words = [0; SLOT_WORDS];
+        words[GENERATION] = u64::from(slot.generation);
+    }
+
+    /// Shows the readers everything counted since the last time.
+    pub fn publish(&mut self) {
+        if self.changed.is_empty() {
+            return;
+        }
+        let cells = self.page.words();
+        cells[header::SEQUENCE].store(self.sequence + 1, Ordering::Relaxed);
+        fence(Ordering::Release);
+        for index in self.changed.drain(..) {
+            let at = index as usize;
+            self.is_changed[at] = false;
+            let start = (at + 1) * SLOT_WORDS;
+            for (cell, word) in cells[start..start + SLOT_WORDS].iter().zip(&self.slots[at]) {
+                cell.store(*word, Ordering::Relaxed);
+            }
+        }
+        self.sequence += 2;
+        cells[header::SEQUENCE].store(self.sequence, Ordering::Release);
+    }
+}
+
+/// Reads a slot so that its numbers belong together. `None` while it is another generation's,
+/// or when the page is not one of ours.
+#[must_use]
+pub fn read(page: &SharedWords, slot: Slot) -> Option<SlotWords> {
+    /// A writer that died in the middle of publishing must not hold a reader up for ever.
+    const ATTEMPTS: u32 = 100_000;
+    let cells = page.words();
+    if cells.get(header::LAYOUT)?.load(Ordering::Acquire) != LAYOUT {
+        return None;
+    }
+    let start = (slot.index as usize + 1) * SLOT_WORDS;
+    let slot_cells = cells.get(start..start + SLOT_WORDS)?;
+    let mut words = [0; SLOT_WORDS];
+    for _ in 0..ATTEMPTS {
+        let before = cells[header::SEQUENCE].load(Ordering::Acquire);
+        if before % 2 == 0 {
+            copy(slot_cells, &mut words);
+            fence(Ordering::Acquire);
+            if cells[header::SEQUENCE].load(Ordering::Relaxed) == before {
+                break;
+            }
+        }
+        std::hint::spin_loop();
+    }
+    (words[GENERATION] == u64::from(slot.generation)).then_some(words)
+}
+
+fn copy(cells: &[AtomicU64], words: &mut SlotWords) {
+    for (cell, word) in cells.iter().zip(words) {
+        *word = cell.load(Ordering::Relaxed);
+    }
+}
+
+/// Counts `copies` lost to the errno in an output's slot.
+pub fn count_send_error(words: &mut SlotWords, errno: u64, copies: u64) {
+    words[output::DROPPED + Loss::SendError as usize] += copies;
+    let pairs = words[output::ERRORS..].chunks_exact_mut(2).take(output::ERROR_PAIRS);
+    let last = output::ERROR_PAIRS - 1;
+    for (number, pair) in pairs.enumerate() {
+        let free = pair[1] == 0 && number != last;
+        if free {
+            pair[0] = errno;
+        }
+        if free || pair[0] == errno || number == last {
+            pair[1] += copies;
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SLOT: Slot = Slot { index: 3, generation: 7 };
+
+    #[test]
+    fn a_reader_sees_what_was_published_and_only_of_its_generation() {
+        let page = create_page().unwrap();
+        let mut writer = Writer::new(page.clone());
+        writer.reset(SLOT);
+        writer.slot(3)[rule::MATCHED] = 5;
+        assert_eq!(read(&page, SLOT), None);
+        writer.publish();
+        assert_eq!(read(&page, SLOT).unwrap()[rule::MATCHED], 5);
+        assert_eq!(read(&page, Slot { generation: 8, ..SLOT }), None);
+        assert_eq!(read(&page, Slot { index: u32::MAX, generation: 1 }), None);
+    }
+
+    #[test]
+    fn numbers_that_balance_are_read_balanced_while_they_change() {
+        let page = create_page().unwrap();
+        let reader = page.clone();
+        let mut writer = Writer::new(page);
+        writer.reset(SLOT);
+        writer.publish();
+        let thread = std::thread::spawn(move || {
+            for _ in 0..200_000 {
+                let words = writer.slot(SLOT.index);
+                words[output::WANTED] += 2;
+                words[output::SENT] += 1;
+                words[output::DROPPED] += 1;
+                writer.publish();
+            }
+        });
+        while !thread.is_finished() {
+            let words = read(&reader, SLOT).unwrap();
+            assert_eq!(words[output::WANTED], words[output::SENT] + words[output::DROPPED]);
+        }
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn more_errnos_than_pairs_still_add_up() {
+        let mut words = [0; SLOT_WORDS];
+        for errno in 1..=20 {
+            count_send_error(&mut words, errno, 3);
+        }
+        let pairs = words[output::ERRORS..].chunks_exact(2).take(output::ERROR_PAIRS);
+        assert_eq!(pairs.map(|pair| pair[1]).sum::<u64>(), 60);
+        assert_eq!(words[output::DROPPED + Loss::SendError as usize], 60);
+    }
+}

@@ -1,0 +1,128 @@
+//! Provided buffers: memory that the kernel picks from when a frame arrives.
+//!
+//! A buffer belongs to the kernel from the moment it is offered until a completion names it;
+//! from then on a [`Buffer`] stands for it, and giving that back offers it again.
+//! It must not know what frames are.
+
+use std::io;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use io_uring::types::BufRingEntry;
+
+use super::memory::Anonymous;
+
+/// A buffer that the kernel has filled and that is ours until it is given back.
+#[derive(Debug)]
+pub struct Buffer {
+    pub(super) pool: u8,
+    pub(super) id: u16,
+    pub(super) len: u32,
+}
+
+/// Equal buffers and the ring through which the kernel takes them.
+pub struct Buffers {
+    memory: Anonymous,
+    ring: Anonymous,
+    buffer_bytes: u32,
+    count: u16,
+    ring_mask: u16,
+    tail: u16,
+}
+
+impl Buffers {
+    /// `count` buffers of `buffer_bytes` each, all of them on offer.
+    ///
+    /// # Errors
+    /// No memory; InvalidInput for sizes that make no ring (1 to 32768 buffers).
+    pub fn new(buffer_bytes: u32, count: u16) -> io::Result<Self> {
+        let entries = count.checked_next_power_of_two().filter(|n| (1..=1 << 15).contains(n));
+        let entries = entries.ok_or(io::ErrorKind::InvalidInput)?;
+        let mut buffers = Self {
+            memory: Anonymous::new(buffer_bytes as usize * usize::from(count))?,
+            ring: Anonymous::new(size_of::<BufRingEntry>() * usize::from(entries))?,
+            buffer_bytes,
+            count,
+            ring_mask: entries - 1,
+            tail: 0,
+        };
+        for id in 0..count {
+            buffers.offer(id);
+        }
+        buffers.publish();
+        Ok(buffers)
+    }
+
+    /// How many buffers there are.
+    #[must_use]
+    pub fn count(&self) -> u16 {
+        self.count
+    }
+
+    /// Takes the buffer `id`, of which the kernel has filled `len` bytes.
+    #[inline]
+    pub(super) fn take(&self, pool: u8, id: u16, len: u32) -> Buffer {
+        Buffer { pool, id, len: len.min(self.buffer_bytes) }
+    }
+
+    /// What the kernel wrote.
+    #[inline]
+    #[must_use]
+    pub(super) fn bytes(&self, buffer: &Buffer) -> &[u8] {
+        let start = self.address(buffer.id);
+        // SAFETY: `address` and `take` keep the range inside the mapping, and the kernel does not
+        // write to a buffer between naming it in a completion and being offered it again.
+        unsafe { std::slice::from_raw_parts(start.as_ptr(), buffer.len as usize) }
+    }
+
+    /// Offers a buffer to the kernel again, once [`Buffers::publish`] tells it.
+    #[inline]
+    pub(super) fn give_back(&mut self, buffer: Buffer) {
+        self.offer(buffer.id);
+    }
+
+    /// Tells the kernel of every buffer offered since the last time.
+    #[inline]
+    pub(super) fn publish(&self) {
+        // SAFETY: the ring's memory is page-aligned and at least one entry long.
+        let tail = unsafe { BufRingEntry::tail(self.ring.base().as_ptr().cast()) };
+        // SAFETY: the tail lies inside the ring's mapping, is aligned, and is shared with the
+        // kernel as an atomic.
+        let tail = unsafe { AtomicU16::from_ptr(tail.cast_mut()) };
+        tail.store(self.tail, Ordering::Release);
+    }
+
+    pub(super) fn ring_address(&self) -> u64 {
+        self.ring.base().as_ptr() as u64
+    }
+
+    pub(super) fn ring_entries(&self) -> u16 {
+        self.ring_mask + 1
+    }
+
+    /// Where the buffer `id` starts; an id that never was is answered with the first one.
+    #[inline]
+    fn address(&self, id: u16) -> NonNull<u8> {
+        let id = if id < self.count { id } else { 0 };
+        let offset = self.buffer_bytes as usize * usize::from(id);
+        // SAFETY: `id` is below `count`, so the offset is inside the mapping.
+        unsafe { self.memory.base().add(offset) }
+    }
+
+    #[inline]
+    fn offer(&mut self, id: u16) {
+        let address = self.address(id).as_ptr() as u64;
+        let slot = usize::from(self.tail & self.ring_mask);
+        let first: NonNull<BufRingEntry> = self.ring.base().cast();
+        // SAFETY: `slot` is masked to the ring's entries.
+        let mut entry = unsafe { first.add(slot) };
+        // SAFETY: the entry lies inside the ring's mapping, and the kernel does not read it
+        // before the tail is published. The tail shares the first entry's spare field, which
+        // none of the setters below touches.
+        let entry = unsafe { entry.as_mut() };
+        entry.set_addr(address);
+        entry.set_len(self.buffer_bytes);
+        entry.set_bid(id);
+        self.tail = self.tail.wrapping_add(1);
+    }
+}

@@ -1,0 +1,124 @@
+//! The message headers of one wave of sends: pieces of received buffers, gathered without a copy.
+//! It must not know to whom they go.
+
+use std::ptr;
+
+use libc::{c_void, iovec, msghdr};
+
+use super::buffers::Buffer;
+
+/// Most pieces in one wave; each is one `iovec`.
+pub const MAX_PIECES: usize = 8192;
+/// Most messages in one wave.
+pub const MAX_MESSAGES: usize = 1024;
+
+/// A control message that holds UDP_SEGMENT, laid out as `CMSG_FIRSTHDR` would (udp(7)).
+#[repr(C, align(8))]
+#[derive(Clone, Copy)]
+struct SegmentControl {
+    len: usize,
+    level: i32,
+    kind: i32,
+    size: u16,
+    padding: [u16; 3],
+}
+
+/// Bytes of the control message without its trailing padding: `CMSG_LEN(2)`.
+const CONTROL_LEN: usize = 18;
+
+/// A part of a received buffer.
+#[derive(Clone, Copy, Debug)]
+pub struct Piece<'a> {
+    /// The buffer.
+    pub buffer: &'a Buffer,
+    /// Where the part starts, in bytes from the start of the buffer.
+    pub start: u32,
+    /// How long it is, in bytes; 0 makes an empty datagram.
+    pub len: u32,
+}
+
+/// The number of a message in this wave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MessageId(pub(super) u16);
+
+/// Arrays of fixed size that the kernel reads while a wave is under way; nothing in them moves.
+pub(super) struct Messages {
+    pieces: Box<[iovec]>,
+    controls: Box<[SegmentControl]>,
+    headers: Box<[msghdr]>,
+    pieces_used: usize,
+    headers_used: usize,
+}
+
+impl Messages {
+    pub(super) fn new() -> Self {
+        let control = SegmentControl {
+            len: CONTROL_LEN,
+            level: libc::SOL_UDP,
+            kind: libc::UDP_SEGMENT,
+            size: 0,
+            padding: [0; 3],
+        };
+        let piece = iovec { iov_base: ptr::null_mut(), iov_len: 0 };
+        Self {
+            pieces: vec![piece; MAX_PIECES].into(),
+            controls: vec![control; MAX_MESSAGES].into(),
+            headers: vec![empty_header(); MAX_MESSAGES].into(),
+            pieces_used: 0,
+            headers_used: 0,
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.pieces_used = 0;
+        self.headers_used = 0;
+    }
+
+    /// Whether a message of `pieces` still fits.
+    pub(super) fn fits(&self, pieces: usize) -> bool {
+        self.headers_used < MAX_MESSAGES && self.pieces_used + pieces <= MAX_PIECES
+    }
+
+    /// Adds one piece to the message that [`Messages::close`] will make.
+    pub(super) fn piece(&mut self, base: *const u8, len: usize) {
+        if let Some(slot) = self.pieces.get_mut(self.pieces_used) {
+            *slot = iovec { iov_base: base.cast_mut().cast(), iov_len: len };
+            self.pieces_used += 1;
+        }
+    }
+
+    /// Makes a message of the pieces added since `first`, cut into datagrams of `segment` bytes
+    /// (0: one datagram).
+    pub(super) fn close(&mut self, first: usize, segment: u16) -> Option<MessageId> {
+        let number = self.headers_used;
+        let header = self.headers.get_mut(number)?;
+        header.msg_iov = self.pieces.get_mut(first..)?.as_mut_ptr();
+        header.msg_iovlen = self.pieces_used - first;
+        let control = self.controls.get_mut(number)?;
+        control.size = segment;
+        if segment == 0 {
+            header.msg_control = ptr::null_mut();
+            header.msg_controllen = 0;
+        } else {
+            header.msg_control = ptr::from_mut(control).cast::<c_void>();
+            header.msg_controllen = size_of::<SegmentControl>();
+        }
+        self.headers_used += 1;
+        u16::try_from(number).ok().map(MessageId)
+    }
+
+    pub(super) fn pieces_used(&self) -> usize {
+        self.pieces_used
+    }
+
+    /// The header of a message of this wave.
+    pub(super) fn header(&self, message: MessageId) -> Option<*const msghdr> {
+        self.headers[..self.headers_used].get(usize::from(message.0)).map(ptr::from_ref)
+    }
+}
+
+/// A header without address, data or control.
+pub(super) fn empty_header() -> msghdr {
+    // SAFETY: all-zero bytes are a valid `msghdr`: null pointers, zero lengths.
+    unsafe { std::mem::zeroed() }
+}

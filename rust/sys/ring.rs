@@ -1,0 +1,392 @@
+//! One io_uring: multishot receives into provided buffers, waves of sends out of them.
+//!
+//! The ring owns all memory that the kernel may touch, so that no order of calls can make the
+//! kernel write where it should not: buffers come out as [`Buffer`] tokens and can be given back
+//! only between waves. It must not know frames, rules or outputs.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use io_uring::{IoUring, cqueue, opcode, squeue, types};
+use libc::msghdr;
+
+use super::buffers::{Buffer, Buffers};
+use super::messages::{MessageId, Messages, Piece, empty_header};
+
+/// Entries of the submission queue.
+const SUBMISSIONS: u32 = 1024;
+/// Entries of the completion queue: more than all buffers and one full wave together.
+const COMPLETIONS: u32 = 8192;
+
+const RECEIVE: u64 = 1 << 56;
+const SEND: u64 = 2 << 56;
+const WAKE: u64 = 3 << 56;
+const CANCEL: u64 = 4 << 56;
+const KIND_MASK: u64 = 0xff << 56;
+
+/// The number of a pool of buffers in its ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolId(u8);
+
+/// The sizes of the areas before the data in each received buffer (io_uring_prep_recvmsg_multishot(3)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReceiveLayout {
+    /// AF_PACKET: no address, 40 bytes of control messages.
+    Frame,
+    /// UDP: 32 bytes of address, 24 bytes of control messages.
+    Datagram,
+}
+
+impl ReceiveLayout {
+    /// Bytes of the address area.
+    #[must_use]
+    pub const fn name_bytes(self) -> usize {
+        match self {
+            Self::Frame => 0,
+            Self::Datagram => 32,
+        }
+    }
+
+    /// Bytes of the area for control messages.
+    #[must_use]
+    pub const fn control_bytes(self) -> usize {
+        match self {
+            Self::Frame => 40,
+            Self::Datagram => 24,
+        }
+    }
+}
+
+/// What the ring reports.
+#[derive(Debug)]
+pub enum Event {
+    /// A receive filled a buffer.
+    Received {
+        /// As given to [`Ring::receive`].
+        token: u32,
+        /// The buffer, ours until given back.
+        buffer: Buffer,
+        /// Whether the receive goes on by itself.
+        armed: bool,
+    },
+    /// A receive ended without data.
+    Ended {
+        /// As given to [`Ring::receive`].
+        token: u32,
+        /// The errno, 0 for none.
+        errno: i32,
+    },
+    /// The eventfd of [`Ring::watch`] was written to; it is no longer watched.
+    Woken,
+}
+
+/// An io_uring with its buffers.
+pub struct Ring {
+    uring: IoUring,
+    pools: Vec<Buffers>,
+    messages: Messages,
+    /// Completions of receives that came up while a wave was awaited.
+    stash: Vec<cqueue::Entry>,
+    stash_read: usize,
+    frame_header: Box<msghdr>,
+    datagram_header: Box<msghdr>,
+    wake_value: Box<u64>,
+    /// Receives and reads that the kernel still holds.
+    armed: u32,
+    sends_in_flight: u32,
+}
+
+impl Ring {
+    /// A ring for the calling thread, which alone may use it.
+    ///
+    /// # Errors
+    /// EPERM or ENOSYS where io_uring is refused (kernel.io_uring_disabled, a seccomp profile).
+    pub fn new() -> io::Result<Self> {
+        let uring = IoUring::builder()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_submit_all()
+            .setup_cqsize(COMPLETIONS)
+            .build(SUBMISSIONS)?;
+        Ok(Self {
+            uring,
+            pools: Vec::new(),
+            messages: Messages::new(),
+            stash: Vec::with_capacity(COMPLETIONS as usize),
+            stash_read: 0,
+            frame_header: Box::new(receive_header(ReceiveLayout::Frame)),
+            datagram_header: Box::new(receive_header(ReceiveLayout::Datagram)),
+            wake_value: Box::new(0),
+            armed: 0,
+            sends_in_flight: 0,
+        })
+    }
+
+    /// Gives a pool of buffers to the ring.
+    ///
+    /// # Errors
+    /// The kernel's answer; EINVAL for more than 255 pools.
+    pub fn add_pool(&mut self, buffers: Buffers) -> io::Result<PoolId> {
+        let id = u8::try_from(self.pools.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let (address, entries) = (buffers.ring_address(), buffers.ring_entries());
+        let submitter = self.uring.submitter();
+        // SAFETY: the ring's memory lives in `pools` until `drop` has closed the io_uring.
+        unsafe { submitter.register_buf_ring_with_flags(address, entries, u16::from(id), 0) }?;
+        self.pools.push(buffers);
+        Ok(PoolId(id))
+    }
+
+    /// Receives from `fd` into buffers of `pool`, again and again until it ends.
+    ///
+    /// # Errors
+    /// The kernel's answer to submitting what was queued before.
+    pub fn receive(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        pool: PoolId,
+        layout: ReceiveLayout,
+        token: u32,
+    ) -> io::Result<()> {
+        let header: *const msghdr = match layout {
+            ReceiveLayout::Frame => &raw const *self.frame_header,
+            ReceiveLayout::Datagram => &raw const *self.datagram_header,
+        };
+        let user_data = RECEIVE | u64::from(pool.0) << 48 | u64::from(token);
+        let fd = types::Fd(fd.as_raw_fd());
+        let entry =
+            opcode::RecvMsgMulti::new(fd, header, u16::from(pool.0)).build().user_data(user_data);
+        self.armed += 1;
+        self.push(&entry)
+    }
+
+    /// Ends the receive that was started with `pool` and `token`; it reports [`Event::Ended`].
+    ///
+    /// # Errors
+    /// The kernel's answer to submitting what was queued before.
+    pub fn cancel(&mut self, pool: PoolId, token: u32) -> io::Result<()> {
+        let target = RECEIVE | u64::from(pool.0) << 48 | u64::from(token);
+        self.push(&opcode::AsyncCancel::new(target).build().user_data(CANCEL))
+    }
+
+    /// Reports [`Event::Woken`] once somebody writes to the eventfd.
+    ///
+    /// # Errors
+    /// The kernel's answer to submitting what was queued before.
+    pub fn watch(&mut self, eventfd: BorrowedFd<'_>) -> io::Result<()> {
+        let value = std::ptr::from_mut(&mut *self.wake_value).cast();
+        let fd = types::Fd(eventfd.as_raw_fd());
+        self.armed += 1;
+        self.push(&opcode::Read::new(fd, value, 8).build().user_data(WAKE))
+    }
+
+    /// Submits what is queued and sleeps until something has happened.
+    ///
+    /// # Errors
+    /// The kernel's answer; an interrupting signal is none.
+    pub fn wait(&mut self) -> io::Result<()> {
+        if self.stash_read < self.stash.len() {
+            return Ok(());
+        }
+        uninterrupted(self.uring.submit_and_wait(1))
+    }
+
+    /// Collects what has happened meanwhile, without sleeping.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn poll(&mut self) -> io::Result<()> {
+        /// IORING_ENTER_GETEVENTS: run deferred work, wait for nothing.
+        const GET_EVENTS: u32 = 1;
+        let queued = u32::try_from(self.uring.submission().len()).unwrap_or(0);
+        let submitter = self.uring.submitter();
+        // SAFETY: no argument structure is passed, and every queued entry was made by `push`.
+        uninterrupted(unsafe { submitter.enter::<libc::sigset_t>(queued, 0, GET_EVENTS, None) })
+    }
+
+    /// The next thing that has happened, of those collected.
+    pub fn next(&mut self) -> Option<Event> {
+        loop {
+            let entry = self.next_entry()?;
+            if let Some(event) = self.event(&entry) {
+                return Some(event);
+            }
+        }
+    }
+
+    /// What the kernel wrote into a buffer, the areas of its [`ReceiveLayout`] included.
+    #[inline]
+    #[must_use]
+    pub fn bytes(&self, buffer: &Buffer) -> &[u8] {
+        self.pools[usize::from(buffer.pool)].bytes(buffer)
+    }
+
+    /// Gives a buffer back; the kernel may use it after [`Ring::offer_buffers`].
+    #[inline]
+    pub fn give_back(&mut self, buffer: Buffer) {
+        assert!(self.sends_in_flight == 0, "a buffer was given back inside a wave");
+        self.pools[usize::from(buffer.pool)].give_back(buffer);
+    }
+
+    /// Tells the kernel of all buffers given back.
+    #[inline]
+    pub fn offer_buffers(&self) {
+        for pool in &self.pools {
+            pool.publish();
+        }
+    }
+
+    /// Makes a message of one wave: `pieces` in a row, cut into datagrams of `segment` bytes
+    /// (0: one datagram). Several sends may share it. `None` when the wave is full.
+    pub fn message<'a>(
+        &mut self,
+        pieces: impl ExactSizeIterator<Item = Piece<'a>>,
+        segment: u16,
+    ) -> Option<MessageId> {
+        if !self.messages.fits(pieces.len()) {
+            return None;
+        }
+        let first = self.messages.pieces_used();
+        for piece in pieces {
+            let bytes = self.pools[usize::from(piece.buffer.pool)].bytes(piece.buffer);
+            let part = bytes.get(piece.start as usize..)?.get(..piece.len as usize)?;
+            self.messages.piece(part.as_ptr(), part.len());
+        }
+        self.messages.close(first, segment)
+    }
+
+    /// Queues one send of this wave on a connected socket. A full socket buffer is an error at
+    /// once (MSG_DONTWAIT): otherwise io_uring would wait and reorder.
+    ///
+    /// # Errors
+    /// The kernel's answer to submitting what was queued before.
+    pub fn send(&mut self, fd: BorrowedFd<'_>, message: MessageId, token: u32) -> io::Result<()> {
+        let header = self.messages.header(message).ok_or(io::ErrorKind::InvalidInput)?;
+        let fd = types::Fd(fd.as_raw_fd());
+        let flags = libc::MSG_DONTWAIT.cast_unsigned();
+        let entry = opcode::SendMsg::new(fd, header).flags(flags).build();
+        self.sends_in_flight += 1;
+        self.push(&entry.user_data(SEND | u64::from(token)))
+    }
+
+    /// Submits the wave, and calls `done` with the token and result (bytes, or minus the errno) of
+    /// each send. Afterwards the buffers are free of the kernel and the messages are gone.
+    ///
+    /// # Errors
+    /// The kernel's answer to submitting.
+    pub fn finish_wave(&mut self, mut done: impl FnMut(u32, i32)) -> io::Result<()> {
+        uninterrupted(self.uring.submit())?;
+        loop {
+            while let Some(entry) = self.uring.completion().next() {
+                if entry.user_data() & KIND_MASK == SEND {
+                    self.sends_in_flight -= 1;
+                    done(low_half(entry.user_data()), entry.result());
+                } else {
+                    self.stash.push(entry);
+                }
+            }
+            if self.sends_in_flight == 0 {
+                break;
+            }
+            uninterrupted(self.uring.submit_and_wait(1))?;
+        }
+        self.messages.clear();
+        Ok(())
+    }
+
+    #[inline]
+    fn next_entry(&mut self) -> Option<cqueue::Entry> {
+        if let Some(entry) = self.stash.get(self.stash_read) {
+            self.stash_read += 1;
+            return Some(entry.clone());
+        }
+        self.stash.clear();
+        self.stash_read = 0;
+        self.uring.completion().next()
+    }
+
+    fn event(&mut self, entry: &cqueue::Entry) -> Option<Event> {
+        let user_data = entry.user_data();
+        match user_data & KIND_MASK {
+            RECEIVE => {
+                let armed = cqueue::more(entry.flags());
+                self.armed -= u32::from(!armed);
+                Some(self.received(entry, armed))
+            }
+            WAKE => {
+                self.armed -= 1;
+                Some(Event::Woken)
+            }
+            _ => None,
+        }
+    }
+
+    #[inline]
+    fn received(&self, entry: &cqueue::Entry, armed: bool) -> Event {
+        let token = low_half(entry.user_data());
+        let [_, pool, ..] = entry.user_data().to_be_bytes();
+        match (cqueue::buffer_select(entry.flags()), u32::try_from(entry.result())) {
+            (Some(id), Ok(len)) => {
+                let buffer = self.pools[usize::from(pool)].take(pool, id, len);
+                Event::Received { token, buffer, armed }
+            }
+            (_, Ok(_)) => Event::Ended { token, errno: 0 },
+            (_, Err(_)) => Event::Ended { token, errno: -entry.result() },
+        }
+    }
+
+    fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
+        if self.uring.submission().is_full() {
+            uninterrupted(self.uring.submit())?;
+        }
+        // SAFETY: every pointer in an entry leads to memory that the ring owns on the heap
+        // (headers, messages, pools, the wake value) and frees only in `drop`, after the kernel
+        // has let go of it.
+        let pushed = unsafe { self.uring.submission().push(entry) };
+        pushed.map_err(|_| io::ErrorKind::WouldBlock.into())
+    }
+}
+
+impl Drop for Ring {
+    /// Cancels and drains, so that the kernel holds none of the memory that goes away next.
+    fn drop(&mut self) {
+        let everything = types::CancelBuilder::any();
+        let entry = opcode::AsyncCancel2::new(everything).build().user_data(CANCEL);
+        let mut attempts = 100;
+        if self.push(&entry).is_err() {
+            attempts = 0;
+        }
+        while self.armed > 0 && attempts > 0 {
+            attempts -= 1;
+            if uninterrupted(self.uring.submit_and_wait(1)).is_err() {
+                break;
+            }
+            while self.next().is_some() {}
+        }
+    }
+}
+
+fn receive_header(layout: ReceiveLayout) -> msghdr {
+    let mut header = empty_header();
+    header.msg_namelen = u32::try_from(layout.name_bytes()).unwrap_or(0);
+    header.msg_controllen = layout.control_bytes();
+    header
+}
+
+#[inline]
+fn low_half(user_data: u64) -> u32 {
+    let [.., a, b, c, d] = user_data.to_be_bytes();
+    u32::from_be_bytes([a, b, c, d])
+}
+
+/// An interrupted wait is a wait that ended early; a full completion queue is emptied next.
+fn uninterrupted(result: io::Result<usize>) -> io::Result<()> {
+    match result {
+        Ok(_) => Ok(()),
+        Err(error)
+            if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)) =>
+        {
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}

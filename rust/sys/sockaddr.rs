@@ -1,0 +1,48 @@
+//! Socket addresses in the kernel's form. It must not know what they are used for.
+
+use std::io;
+use std::mem::zeroed;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
+
+use libc::{c_int, sa_family_t, sockaddr_storage, socklen_t};
+
+/// These three are constants of libc in the width of the fields and arguments that take them.
+const AF_PACKET: sa_family_t = 17;
+const ETH_P_ALL: u16 = 0x0003;
+const SOCKADDR_LL_BYTES: socklen_t = 20;
+
+/// The address in the form that RFC 3678 requests carry.
+#[must_use]
+pub fn storage(address: SocketAddr) -> sockaddr_storage {
+    let address = socket2::SockAddr::from(address);
+    // SAFETY: `sockaddr_storage` is numbers only; all zero is AF_UNSPEC.
+    let mut storage: sockaddr_storage = unsafe { zeroed() };
+    // SAFETY: socket2 holds `len()` initialised bytes at `as_ptr()`, never more than a
+    // `sockaddr_storage` has, and `storage` is a local of its own.
+    unsafe {
+        ptr::copy_nonoverlapping(
+            address.as_ptr().cast::<u8>(),
+            (&raw mut storage).cast::<u8>(),
+            address.len() as usize,
+        );
+    }
+    storage
+}
+
+/// Binds an AF_PACKET socket to every protocol of one interface: `ETH_P_ALL`.
+///
+/// # Errors
+/// ENODEV when the interface is gone.
+pub fn bind_link_layer(fd: BorrowedFd<'_>, ifindex: c_int) -> io::Result<()> {
+    // SAFETY: `sockaddr_ll` is numbers only; the fields that count are set below.
+    let mut address: libc::sockaddr_ll = unsafe { zeroed() };
+    address.sll_family = AF_PACKET;
+    address.sll_protocol = ETH_P_ALL.to_be();
+    address.sll_ifindex = ifindex;
+    let address = &raw const address;
+    // SAFETY: the kernel reads one `sockaddr_ll`, which outlives the call.
+    let rc = unsafe { libc::bind(fd.as_raw_fd(), address.cast(), SOCKADDR_LL_BYTES) };
+    if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

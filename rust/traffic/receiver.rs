@@ -1,0 +1,180 @@
+//! A receiver of test traffic: a group of one interface, from any source or listed ones, or an
+//! address of this host. It must not know how datagrams are judged; `tally` does.
+
+use std::io::ErrorKind;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use nix::poll::PollFlags;
+
+use super::tally::{ReceiveReport, Tally};
+use super::{Limits, pacing, realtime_ns};
+use crate::addr::Addr;
+use crate::error::{Error, Result};
+use crate::open::{InterfaceRef, udp_input};
+use crate::sys::recv::{Inbox, Message};
+use crate::sys::sockopt;
+
+/// What a receiver listens to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InputSpec {
+    /// The group, or an address of this host.
+    pub address: Addr,
+    /// The UDP port.
+    pub port: u16,
+    /// The interface's index; 0 for an address on whichever interface datagrams come.
+    pub ifindex: u32,
+    /// The interface's name, for messages.
+    pub interface: String,
+    /// The senders to hear, by their addresses; empty for any. Only for a group.
+    pub sources: Vec<Addr>,
+    /// Whether the kernel may hand over several datagrams at once (UDP_GRO).
+    pub gro: bool,
+}
+
+/// A socket, joined from the start, and the account of what it heard.
+///
+/// Any thread may ask for a report; one at a time receives.
+#[derive(Debug)]
+pub struct Receiver {
+    fd: OwnedFd,
+    tally: Mutex<Tally>,
+    desk: Mutex<Desk>,
+}
+
+impl Receiver {
+    /// Opens the socket and joins.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for sources of an address that is not a group; and what opening the
+    /// socket and joining meets.
+    pub fn open(input: &InputSpec) -> Result<Self> {
+        let is_group = input.address.is_multicast();
+        if !is_group && !input.sources.is_empty() {
+            let reason = format!("sources: {} is not a group, and has none", input.address);
+            return Err(Error::Invalid(reason));
+        }
+        let name = if input.ifindex == 0 { "any interface" } else { &input.interface };
+        let interface = InterfaceRef { index: input.ifindex, name };
+        let fd = udp_input::open(&interface, input.address, input.port)?.fd;
+        let set = |level, name, value: libc::c_int, call| {
+            sockopt::set(fd.as_fd(), level, name, value)
+                .map_err(|error| Error::os(call, input.address.to_string(), error))
+        };
+        set(libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1, "asking for timestamps")?;
+        set(libc::SOL_UDP, libc::UDP_GRO, input.gro.into(), "setting UDP_GRO")?;
+        if is_group {
+            udp_input::join(fd.as_fd(), input.ifindex, input.address, &input.sources)?;
+        }
+        Ok(Self { fd, tally: Mutex::default(), desk: Mutex::default() })
+    }
+
+    /// Receives until a limit is reached or `stop` is set. Datagrams beyond `limits.count` stay
+    /// for the next run.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] while another thread receives; [`Error::Os`] if the kernel refuses.
+    pub fn run(&self, limits: Limits, stop: &AtomicBool) -> Result<()> {
+        let Ok(mut desk) = self.desk.try_lock() else {
+            return Err(Error::Invalid("this receiver is receiving already".to_owned()));
+        };
+        let start = Instant::now();
+        let end = limits.end(start);
+        let (mut left, mut heard) = (limits.count.unwrap_or(u64::MAX), start);
+        while left > 0 && !stop.load(Ordering::Relaxed) {
+            let count = desk.settle(&mut self.tally(), left);
+            left -= count;
+            let now = Instant::now();
+            if count > 0 {
+                heard = now;
+            }
+            let idle_end = limits.idle.and_then(|idle| heard.checked_add(idle));
+            let until = [end, idle_end].into_iter().flatten().min();
+            if until.is_some_and(|until| until <= now) {
+                break;
+            }
+            if desk.is_empty() && !desk.refill(&self.fd)? {
+                pacing::wait_ready(self.fd.as_fd(), PollFlags::POLLIN, until);
+            }
+        }
+        Ok(())
+    }
+
+    /// What was heard so far.
+    ///
+    /// # Errors
+    /// [`Error::Os`] if the kernel does not tell its drops.
+    pub fn report(&self) -> Result<ReceiveReport> {
+        // SO_MEMINFO gives nine words (linux/sock_diag.h, SK_MEMINFO_VARS), the last one drops.
+        const SO_MEMINFO: libc::c_int = 55;
+        let mut words = [0_u32; 9];
+        sockopt::get(self.fd.as_fd(), libc::SOL_SOCKET, SO_MEMINFO, &mut words)
+            .map_err(|error| Error::os("reading the drops", "the receiver", error))?;
+        let [.., dropped] = words;
+        Ok(self.tally().report(dropped.into()))
+    }
+
+    fn tally(&self) -> MutexGuard<'_, Tally> {
+        // Counters are whole between any two statements; a panic elsewhere leaves them usable.
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The datagrams of the last call that are not accounted for yet.
+#[derive(Debug, Default)]
+struct Desk {
+    inbox: Inbox,
+    next: usize,
+    /// Bytes of message `next` that are done.
+    done_bytes: usize,
+}
+
+impl Desk {
+    fn is_empty(&self) -> bool {
+        self.next == self.inbox.messages().len()
+    }
+
+    /// Asks the kernel for more; false if it has none.
+    fn refill(&mut self, fd: &OwnedFd) -> Result<bool> {
+        (self.next, self.done_bytes) = (0, 0);
+        match self.inbox.fill(fd.as_fd()) {
+            Ok(()) => Ok(true),
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(Error::os("receiving", "the socket", error)),
+        }
+    }
+
+    /// Accounts for up to `limit` datagrams; says for how many.
+    fn settle(&mut self, tally: &mut Tally, limit: u64) -> u64 {
+        let mut count = 0;
+        while let Some(&message) = self.inbox.messages().get(self.next) {
+            let arrived_ns = message.arrived_ns.unwrap_or_else(realtime_ns);
+            loop {
+                if count == limit {
+                    return count;
+                }
+                let rest = &self.inbox.bytes(message)[self.done_bytes..];
+                let datagram = &rest[..datagram_bytes(message, rest.len())];
+                tally.add(datagram, arrived_ns);
+                count += 1;
+                if datagram.len() == rest.len() {
+                    break;
+                }
+                self.done_bytes += datagram.len();
+            }
+            self.next += 1;
+            self.done_bytes = 0;
+        }
+        count
+    }
+}
+
+fn datagram_bytes(message: Message, rest: usize) -> usize {
+    if message.segment_bytes == 0 { rest } else { message.segment_bytes.min(rest) }
+}

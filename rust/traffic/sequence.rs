@@ -1,0 +1,334 @@
+//! Which datagrams of a stream are missing, came twice, or came late, from their numbers alone.
+//!
+//! A stream begins with the first datagram seen, so a receiver that joins late reports nothing
+//! as lost. "Reordered" is what RFC 4737 calls so: a number below one that came before it.
+//! Memory is bounded whatever arrives. This file must not know sockets, clocks or headers.
+
+/// How far back a stream remembers single datagrams. Behind it a datagram counts as late if
+/// something that old is missing, and as a duplicate if nothing is.
+pub(super) const WINDOW: u64 = 4096;
+
+/// Numbers farther apart than this, in either direction, are not of one sender: the datagram is
+/// counted as foreign. At a million a second it is twelve days.
+const MAX_STEP: u64 = 1 << 40;
+
+/// Streams followed at a time. One more takes the place of that heard least recently, whose
+/// counts are kept.
+pub(super) const MAX_STREAMS: usize = 64;
+
+/// What became of the datagrams of one stream or of all. A missing datagram that still comes is
+/// no longer lost, but reordered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// Missing between the lowest and the highest number seen.
+    pub(super) lost: u64,
+    /// Seen before.
+    pub(super) duplicated: u64,
+    /// Came after a datagram with a higher number; a duplicate is not counted again here.
+    pub(super) reordered: u64,
+}
+
+impl Counts {
+    fn plus(self, other: Self) -> Self {
+        Self {
+            lost: self.lost.saturating_add(other.lost),
+            duplicated: self.duplicated.saturating_add(other.duplicated),
+            reordered: self.reordered.saturating_add(other.reordered),
+        }
+    }
+}
+
+/// All the streams that a receiver hears.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    live: Vec<(u32, Stream)>,
+    last: usize,
+    clock: u64,
+    opened: u64,
+    closed: Counts,
+}
+
+impl Streams {
+    /// Takes note of datagram `sequence` of `stream`; false if it cannot belong to that stream.
+    pub(super) fn note(&mut self, stream: u32, sequence: u64) -> bool {
+        self.clock += 1;
+        let clock = self.clock;
+        match self.find(stream) {
+            Some(known) => {
+                known.heard = clock;
+                known.note(sequence)
+            }
+            None => {
+                self.open(stream, Stream::new(sequence, clock));
+                true
+            }
+        }
+    }
+
+    /// The counts of all streams, also of those no longer followed.
+    pub(super) fn counts(&self) -> Counts {
+        self.live.iter().fold(self.closed, |sum, (_, stream)| sum.plus(stream.counts))
+    }
+
+    /// How many streams were heard: one for each sender and each of its restarts.
+    pub(super) fn opened(&self) -> u64 {
+        self.opened
+    }
+
+    fn find(&mut self, id: u32) -> Option<&mut Stream> {
+        // Runs of one stream are the rule, so the last one is tried first.
+        if self.live.get(self.last).is_none_or(|(live, _)| *live != id) {
+            self.last = self.live.iter().position(|(live, _)| *live == id)?;
+        }
+        self.live.get_mut(self.last).map(|(_, stream)| stream)
+    }
+
+    fn open(&mut self, id: u32, stream: Stream) {
+        self.opened += 1;
+        if self.live.len() == MAX_STREAMS
+            && let Some(oldest) = (0..MAX_STREAMS).min_by_key(|&at| self.live[at].1.heard)
+        {
+            let (_, gone) = self.live.swap_remove(oldest);
+            self.closed = self.closed.plus(gone.counts);
+        }
+        self.last = self.live.len();
+        self.live.push((id, stream));
+    }
+}
+
+/// One stream: its highest number, and a bit for each of the `WINDOW` numbers up to it.
+#[derive(Debug)]
+struct Stream {
+    highest: u64,
+    /// How far below `highest` the lowest number seen lies.
+    span: u64,
+    seen: Box<[u64; WORDS]>,
+    counts: Counts,
+    heard: u64,
+}
+
+const WORDS: usize = 64;
+const _: () = assert!(WINDOW == 64 * WORDS as u64);
+
+impl Stream {
+    fn new(sequence: u64, heard: u64) -> Self {
+        let seen = Box::new([0; WORDS]);
+        let mut stream =
+            Self { highest: sequence, span: 0, seen, counts: Counts::default(), heard };
+        stream.mark(sequence);
+        stream
+    }
+
+    fn note(&mut self, sequence: u64) -> bool {
+        let ahead = sequence.wrapping_sub(self.highest);
+        let behind = self.highest.wrapping_sub(sequence);
+        if ahead.min(behind) > MAX_STEP {
+            return false;
+        }
+        if ahead != 0 && ahead <= MAX_STEP {
+            self.advance(ahead);
+        } else if behind < WINDOW {
+            self.fill(sequence, behind);
+        } else {
+            self.late(behind);
+        }
+        true
+    }
+
+    /// A number above all before: what it skipped is missing for now.
+    fn advance(&mut self, ahead: u64) {
+        if ahead >= WINDOW {
+            self.seen.fill(0);
+        } else {
+            (1..=ahead).for_each(|step| self.clear(self.highest.wrapping_add(step)));
+        }
+        self.highest = self.highest.wrapping_add(ahead);
+        self.span = self.span.saturating_add(ahead);
+        self.counts.lost = self.counts.lost.saturating_add(ahead - 1);
+        self.mark(self.highest);
+    }
+
+    /// A number inside the window: the bit says whether it is new.
+    fn fill(&mut self, sequence: u64, behind: u64) {
+        if self.is_marked(sequence) {
+            self.counts.duplicated += 1;
+            return;
+        }
+        self.mark(sequence);
+        self.counts.reordered += 1;
+        if behind > self.span {
+            // Sent before the first one seen: the stream begins there, with what lies between.
+            self.counts.lost = self.counts.lost.saturating_add(behind - self.span - 1);
+            self.span = behind;
+        } else {
+            self.counts.lost = self.counts.lost.saturating_sub(1);
+        }
+    }
+
+    /// A number below the window, of which no bit is left.
+    fn late(&mut self, behind: u64) {
+        if behind > self.span {
+            self.counts.reordered += 1;
+        } else if self.counts.lost > self.missing_in_window() {
+            self.counts.lost -= 1;
+            self.counts.reordered += 1;
+        } else {
+            self.counts.duplicated += 1;
+        }
+    }
+
+    fn missing_in_window(&self) -> u64 {
+        let held: u64 = self.seen.iter().map(|word| u64::from(word.count_ones())).sum();
+        (self.span.saturating_add(1)).min(WINDOW) - held
+    }
+
+    fn mark(&mut self, sequence: u64) {
+        self.seen[word(sequence)] |= bit(sequence);
+    }
+
+    fn clear(&mut self, sequence: u64) {
+        self.seen[word(sequence)] &= !bit(sequence);
+    }
+
+    fn is_marked(&self, sequence: u64) -> bool {
+        self.seen[word(sequence)] & bit(sequence) != 0
+    }
+}
+
+fn word(sequence: u64) -> usize {
+    usize::from((sequence / 64 % 64).to_le_bytes()[0])
+}
+
+fn bit(sequence: u64) -> u64 {
+    1 << (sequence % 64)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn counts_of(numbers: impl IntoIterator<Item = u64>) -> Counts {
+        let mut streams = Streams::default();
+        numbers.into_iter().for_each(|number| assert!(streams.note(7, number)));
+        streams.counts()
+    }
+
+    fn counts(lost: u64, duplicated: u64, reordered: u64) -> Counts {
+        Counts { lost, duplicated, reordered }
+    }
+
+    #[test]
+    fn a_whole_stream_has_nothing_to_report() {
+        assert_eq!(counts_of(0..10_000), counts(0, 0, 0));
+        assert_eq!(counts_of(500..10_000), counts(0, 0, 0));
+    }
+
+    #[test]
+    fn gaps_are_lost_and_late_ones_are_reordered_instead() {
+        assert_eq!(counts_of([0, 1, 4]), counts(2, 0, 0));
+        assert_eq!(counts_of([0, 1, 4, 2]), counts(1, 0, 1));
+        assert_eq!(counts_of([0, 1, 4, 2, 3, 5]), counts(0, 0, 2));
+    }
+
+    #[test]
+    fn a_second_copy_is_a_duplicate_wherever_it_comes() {
+        assert_eq!(counts_of([0, 0, 1, 2, 1, 2]), counts(0, 3, 0));
+        assert_eq!(counts_of((0..10_000).chain([3])), counts(0, 1, 0));
+    }
+
+    #[test]
+    fn behind_the_window_a_missing_one_is_late_and_no_other() {
+        let stream = || (0..10_000).filter(|number| *number != 3);
+        assert_eq!(counts_of(stream().chain([3])), counts(0, 0, 1));
+        assert_eq!(counts_of(stream().chain([3, 3])), counts(0, 1, 1));
+    }
+
+    #[test]
+    fn a_stream_may_begin_out_of_order() {
+        assert_eq!(counts_of([5, 3, 4, 6]), counts(0, 0, 2));
+        assert_eq!(counts_of([5, 2]), counts(2, 0, 1));
+        assert_eq!(counts_of([100_000, 2, 100_001]), counts(0, 0, 1));
+    }
+
+    #[test]
+    fn numbers_wrap() {
+        let start = u64::MAX - 2;
+        assert_eq!(counts_of((0..10).map(|step| start.wrapping_add(step))), counts(0, 0, 0));
+        assert_eq!(counts_of([u64::MAX, 2, 1]), counts(1, 0, 1));
+        assert_eq!(counts_of([1, u64::MAX]), counts(1, 0, 1));
+    }
+
+    #[test]
+    fn a_gap_wider_than_the_window_is_counted_whole() {
+        assert_eq!(counts_of([0, 1_000_000]), counts(999_999, 0, 0));
+        assert_eq!(counts_of([0, WINDOW, 1]), counts(WINDOW - 2, 0, 1));
+        assert_eq!(counts_of([0, WINDOW, 0]), counts(WINDOW - 1, 1, 0));
+        assert_eq!(counts_of([0, 2 * WINDOW, 5]), counts(2 * WINDOW - 2, 0, 1));
+    }
+
+    #[test]
+    fn a_restarted_sender_is_another_stream() {
+        let mut streams = Streams::default();
+        (0..100).for_each(|number| assert!(streams.note(1, number)));
+        (0..50).for_each(|number| assert!(streams.note(2, number)));
+        assert_eq!((streams.counts(), streams.opened()), (counts(0, 0, 0), 2));
+    }
+
+    #[test]
+    fn an_impossible_number_is_refused_and_changes_nothing() {
+        let mut streams = Streams::default();
+        assert!(streams.note(1, 1 << 50));
+        assert!(!streams.note(1, 0));
+        assert!(!streams.note(1, 1 << 60));
+        assert!(streams.note(1, (1 << 50) + 1));
+        assert_eq!(streams.counts(), counts(0, 0, 0));
+    }
+
+    #[test]
+    fn streams_beyond_the_bound_replace_the_quietest_and_keep_its_counts() {
+        let mut streams = Streams::default();
+        assert!(streams.note(0, 0));
+        assert!(streams.note(0, 3));
+        for id in 1..=10_000 {
+            assert!(streams.note(id, 0));
+            assert!(streams.note(id, 2));
+        }
+        assert_eq!(streams.live.len(), MAX_STREAMS);
+        assert_eq!((streams.counts().lost, streams.opened()), (10_002, 10_001));
+    }
+
+    proptest! {
+        #[test]
+        fn within_the_window_it_agrees_with_a_set(
+            base: u64,
+            steps in prop::collection::vec(0..WINDOW, 1..300),
+        ) {
+            let numbers: Vec<u64> = steps.iter().map(|step| base.wrapping_add(*step)).collect();
+            let (mut seen, mut expected, mut highest) = (HashSet::new(), counts(0, 0, 0), 0);
+            for step in &steps {
+                if !seen.insert(*step) {
+                    expected.duplicated += 1;
+                } else if *step < highest {
+                    expected.reordered += 1;
+                }
+                highest = highest.max(*step);
+            }
+            let lowest = steps.iter().min().copied().unwrap_or(0);
+            expected.lost = highest - lowest + 1 - seen.len() as u64;
+            prop_assert_eq!(counts_of(numbers), expected);
+        }
+
+        #[test]
+        fn any_numbers_are_taken_without_a_panic(notes: Vec<(u32, u64)>) {
+            let mut streams = Streams::default();
+            for (stream, sequence) in notes {
+                streams.note(stream % 3, sequence);
+            }
+            prop_assert!(streams.opened() <= 3);
+        }
+    }
+}

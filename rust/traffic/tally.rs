@@ -1,0 +1,202 @@
+//! What a receiver makes of the datagrams it was given: counts, and how long they took.
+//! This file must not know sockets.
+
+use hdrhistogram::Histogram;
+
+use super::header::Header;
+use super::sequence::Streams;
+
+/// What one receiver saw since it joined.
+///
+/// `received = foreign + duplicated + (datagrams of a stream, each once)`.
+#[derive(Clone, Debug, Default)]
+pub struct ReceiveReport {
+    /// All datagrams, ours and foreign, duplicates included.
+    pub received: u64,
+    /// Their payload bytes.
+    pub received_bytes: u64,
+    /// Datagrams that no `mcr send` made: counted, but without a number or a time.
+    pub foreign: u64,
+    /// Missing between the lowest and the highest number of each stream.
+    pub lost: u64,
+    /// Datagrams that had come before.
+    pub duplicated: u64,
+    /// Datagrams that came after one with a higher number (RFC 4737).
+    pub reordered: u64,
+    /// Senders heard; a restarted one counts again.
+    pub streams: u64,
+    /// What the kernel dropped because this receiver's own buffer was full (SO_MEMINFO). It
+    /// counts buffers, and where the kernel merged datagrams one buffer holds several.
+    pub kernel_dropped: u64,
+    /// From the first datagram to the last, by the kernel's receive timestamps.
+    pub seconds: f64,
+    /// Datagrams per second over that time; 0 with fewer than two.
+    pub rate_pps: f64,
+    /// How long datagrams took, once there is one with a time.
+    pub latency: Option<Latency>,
+}
+
+/// From the sender's CLOCK_REALTIME before its send call to the receiving kernel's timestamp, in
+/// microseconds. Across two hosts it is as true as their clocks agree.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Latency {
+    /// The median.
+    pub p50_us: f64,
+    /// 99 of 100 took at most this.
+    pub p99_us: f64,
+    /// 999 of 1000 took at most this.
+    pub p999_us: f64,
+    /// The longest.
+    pub max_us: f64,
+    /// Datagrams that arrived before they were sent: the clocks disagree. They count as 0 us.
+    pub negative: u64,
+}
+
+/// The running account behind a [`ReceiveReport`].
+#[derive(Debug)]
+pub(super) struct Tally {
+    received: u64,
+    bytes: u64,
+    foreign: u64,
+    negative: u64,
+    streams: Streams,
+    latency_ns: Histogram<u64>,
+    /// Receive timestamps of the first and the last datagram.
+    span_ns: Option<(u64, u64)>,
+}
+
+impl Tally {
+    /// An empty account.
+    pub(super) fn new() -> Self {
+        Self {
+            received: 0,
+            bytes: 0,
+            foreign: 0,
+            negative: 0,
+            streams: Streams::default(),
+            latency_ns: histogram_ns(),
+            span_ns: None,
+        }
+    }
+
+    /// Takes a datagram into account that the kernel received at `arrived_ns` (CLOCK_REALTIME).
+    pub(super) fn add(&mut self, datagram: &[u8], arrived_ns: u64) {
+        self.received += 1;
+        self.bytes += datagram.len() as u64;
+        self.span_ns = Some((self.span_ns.map_or(arrived_ns, |(first, _)| first), arrived_ns));
+        let header = Header::read(datagram)
+            .filter(|header| self.streams.note(header.stream, header.sequence));
+        let Some(header) = header else {
+            self.foreign += 1;
+            return;
+        };
+        if header.sent_ns > arrived_ns {
+            self.negative += 1;
+        }
+        self.latency_ns.saturating_record(arrived_ns.saturating_sub(header.sent_ns));
+    }
+
+    /// The account so far, with what the kernel says it dropped before us.
+    pub(super) fn report(&self, kernel_dropped: u64) -> ReceiveReport {
+        let counts = self.streams.counts();
+        let span_ns = self.span_ns.map_or(0, |(first, last)| last.saturating_sub(first));
+        let seconds = span_ns as f64 / 1e9;
+        let gaps = self.received.saturating_sub(1) as f64;
+        ReceiveReport {
+            received: self.received,
+            received_bytes: self.bytes,
+            foreign: self.foreign,
+            lost: counts.lost,
+            duplicated: counts.duplicated,
+            reordered: counts.reordered,
+            streams: self.streams.opened(),
+            kernel_dropped,
+            seconds,
+            rate_pps: if span_ns == 0 { 0.0 } else { gaps / seconds },
+            latency: self.latency(),
+        }
+    }
+
+    fn latency(&self) -> Option<Latency> {
+        let at = |quantile| quantile_us(&self.latency_ns, quantile);
+        Some(Latency {
+            p50_us: at(0.5)?,
+            p99_us: at(0.99)?,
+            p999_us: at(0.999)?,
+            max_us: at(1.0)?,
+            negative: self.negative,
+        })
+    }
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Times up to an hour, to three digits, in 400 KiB whatever comes.
+pub(super) fn histogram_ns() -> Histogram<u64> {
+    const HOUR_NS: u64 = 3_600_000_000_000;
+    Histogram::new_with_bounds(1, HOUR_NS, 3)
+        .unwrap_or_else(|_| unreachable!("the bounds are fixed"))
+}
+
+/// The value at a quantile in microseconds, none of an empty histogram.
+pub(super) fn quantile_us(histogram: &Histogram<u64>, quantile: f64) -> Option<f64> {
+    (!histogram.is_empty()).then(|| histogram.value_at_quantile(quantile) as f64 / 1e3)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn datagram(sequence: u64, sent_ns: u64) -> [u8; 24] {
+        Header { stream: 1, sequence, sent_ns }.to_bytes()
+    }
+
+    #[test]
+    fn latency_is_arrival_minus_departure() {
+        let mut tally = Tally::new();
+        for sequence in 0..1000 {
+            tally.add(&datagram(sequence, 1_000_000), 1_050_000 + sequence);
+        }
+        let latency = tally.report(0).latency.unwrap();
+        assert!((latency.p50_us - 50.5).abs() < 0.2, "{latency:?}");
+        assert!((latency.max_us - 51.0).abs() < 0.2, "{latency:?}");
+        assert_eq!(latency.negative, 0);
+    }
+
+    #[test]
+    fn clocks_that_disagree_are_told_and_not_hidden() {
+        let mut tally = Tally::new();
+        tally.add(&datagram(0, 2000), 1000);
+        assert_eq!(tally.report(0).latency.unwrap().negative, 1);
+    }
+
+    #[test]
+    fn the_rate_is_taken_between_first_and_last() {
+        let mut tally = Tally::new();
+        assert_eq!(tally.report(0).rate_pps, 0.0);
+        for sequence in 0..11 {
+            tally.add(&datagram(sequence, 0), sequence * 1_000_000);
+        }
+        assert!((tally.report(0).rate_pps - 1000.0).abs() < 1e-6);
+    }
+
+    proptest! {
+        #[test]
+        fn the_balance_holds_for_any_bytes(datagrams: Vec<(Vec<u8>, u64)>, ours: Vec<(u8, u64)>) {
+            let mut tally = Tally::new();
+            datagrams.iter().for_each(|(bytes, at)| tally.add(bytes, *at));
+            ours.iter().for_each(|(number, at)| tally.add(&datagram(u64::from(*number), 5), *at));
+            let report = tally.report(3);
+            prop_assert_eq!(report.received, (datagrams.len() + ours.len()) as u64);
+            let unique: std::collections::HashSet<_> = ours.iter().map(|(number, _)| number).collect();
+            prop_assert_eq!(report.received, report.foreign + report.duplicated + unique.len() as u64);
+            prop_assert_eq!(report.kernel_dropped, 3);
+        }
+    }
+}

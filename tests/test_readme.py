@@ -1,0 +1,91 @@
+"""What the README shows works as it stands there."""
+
+import contextlib
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import mcr
+
+ROOT = Path(__file__).parents[1]
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S)
+MCR = Path(sys.executable).with_name("mcr")
+TIMEOUT_S = 30
+
+
+def blocks(language: str) -> list[str]:
+    """The code blocks of one language."""
+    found = [text for name, text in BLOCKS if name == language]
+    assert found, f"no {language} block left in the README"
+    return found
+
+
+def commands(program: str) -> list[list[str]]:
+    """The command lines of one program, split as a shell would."""
+    lines = (shlex.split(line) for text in blocks("sh") for line in text.splitlines())
+    return [words[1:] for words in lines if words[0] == program]
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_python_blocks_run(code: str) -> None:
+    """The Python example relays on loopback without rights."""
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert "feed-b joined, no frame seen on lo" in run.stdout
+
+
+@pytest.mark.parametrize("text", [line for text in blocks("text") for line in text.splitlines()])
+def test_rules_are_read(text: str) -> None:
+    """Each rule of the README is a rule, and means the same when it is written again."""
+    rule = mcr.Rule.parse(text)
+    assert mcr.Rule.parse(str(rule)) == rule
+
+
+def test_make_targets_exist() -> None:
+    """The commands of the quick start are there."""
+    targets = re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), re.M)
+    assert commands("make") == [["demo"], ["test"]]
+    assert {"demo", "test"} <= set(targets)
+
+
+def test_three_terminals() -> None:
+    """What is sent arrives at the receiver through the relay, as the command lines say."""
+    lines = {words[0]: words for words in commands("mcr")}
+    assert set(lines) == {"receive", "relay", "send"}
+    with (
+        started([*lines["relay"], "--ingress", "udp"], ready="ready") as relay,
+        started([*lines["receive"], "--duration", "60"], ready="receiving") as receive,
+    ):
+        seconds = lines["send"].index("--duration") + 1
+        send = [*lines["send"][:seconds], "0.2", *lines["send"][seconds + 1 :]]
+        subprocess.run([MCR, *send], check=True, capture_output=True, timeout=TIMEOUT_S)
+        receive.terminate()
+        report, _ = receive.communicate(timeout=TIMEOUT_S)
+        assert "200" in report
+        relay.terminate()
+        relay.communicate(timeout=TIMEOUT_S)
+        assert relay.returncode == 0
+
+
+@contextlib.contextmanager
+def started(command: list[str], ready: str) -> Iterator[subprocess.Popen[str]]:
+    """Run `mcr` with these arguments; the block begins when it has said that it is ready."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen([MCR, *command], stdout=pipe, stderr=pipe, text=True) as process:
+        try:
+            assert process.stderr is not None
+            assert any(ready in line for line in process.stderr), f"{command} ended early"
+            yield process
+        finally:
+            process.kill()

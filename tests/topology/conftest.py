@@ -1,0 +1,65 @@
+"""Fixtures: the rights, the networks, and the ways in which the same test runs."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .lab import Lab
+from .namespaces import Net, remove_leftovers
+from .rights import missing
+
+_HERE = Path(__file__).parent
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker of these tests."""
+    config.addinivalue_line("markers", "topology: needs root and makes network namespaces")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark everything in this directory."""
+    for item in items:
+        if _HERE in item.path.parents:
+            item.add_marker(pytest.mark.topology)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _rights() -> None:
+    """Skip, with the reason, where rights are missing; in CI that is a failure."""
+    reason = missing()
+    if reason is None:
+        remove_leftovers()
+    elif os.environ.get("CI"):
+        pytest.fail(f"CI must run the topology tests: {reason}")
+    else:
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="module")
+def net(_rights: None) -> Iterator[Net]:
+    """Namespaces and links that go away with the module's tests."""
+    with Net() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def lab(net: Net) -> Lab:
+    """One source, one relay host, one receiver."""
+    return Lab.build(net)
+
+
+@pytest.fixture(params=["packet", "udp"])
+def ingress(request: pytest.FixtureRequest) -> str:
+    """The same test with both ways of receiving."""
+    kind: str = request.param
+    return kind
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "gro"])
+def gro(request: pytest.FixtureRequest, lab: Lab) -> bool:
+    """The same test with every datagram a frame, and with super-frames and GRO."""
+    on: bool = request.param
+    lab.set_offload(on=on)
+    return on

@@ -1,0 +1,95 @@
+"""Raw Ethernet frames, built by hand, and an AF_PACKET socket that injects them."""
+
+import socket
+import struct
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import Self
+
+from .namespaces import Namespace
+
+ETHERTYPE_IPV4 = 0x0800
+TPID_8021Q = 0x8100
+TPID_8021AD = 0x88A8
+
+
+def internet_checksum(data: bytes) -> int:
+    """The one's complement sum of RFC 1071."""
+    if len(data) % 2:
+        data += b"\0"
+    total = sum(struct.unpack(f">{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def group_mac(group: IPv4Address) -> bytes:
+    """The Ethernet address of an IPv4 group (RFC 1112, section 6.4)."""
+    return b"\x01\x00\x5e" + (int(group) & 0x7FFFFF).to_bytes(3, "big")
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Where injected datagrams come from and go to."""
+
+    source: str
+    group: str
+    port: int
+    source_port: int = 4000
+
+
+def udp_frame(
+    flow: Flow,
+    payload: bytes,
+    *,
+    tags: tuple[tuple[int, int], ...] = (),
+    checksum: int | None = None,
+) -> bytes:
+    """An Ethernet/IPv4/UDP frame.
+
+    Args:
+        flow: addresses and ports.
+        payload: the UDP payload.
+        tags: VLAN tags from the outside inwards, as (tpid, tci).
+        checksum: what to write into the UDP checksum field; None computes the right one.
+    """
+    source, group = IPv4Address(flow.source), IPv4Address(flow.group)
+    length = 8 + len(payload)
+    ports = struct.pack(">HHH", flow.source_port, flow.port, length)
+    if checksum is None:
+        pseudo = source.packed + group.packed + struct.pack(">HH", socket.IPPROTO_UDP, length)
+        checksum = internet_checksum(pseudo + ports + b"\0\0" + payload) or 0xFFFF
+    header = struct.pack(
+        ">BBHHHBBH4s4s",
+        *(0x45, 0, 20 + length, 0, 0, 8, socket.IPPROTO_UDP, 0),
+        *(source.packed, group.packed),
+    )
+    header = header[:10] + struct.pack(">H", internet_checksum(header)) + header[12:]
+    ethernet = group_mac(group) + bytes.fromhex("020000000001")
+    for tpid, tci in tags:
+        ethernet += struct.pack(">HH", tpid, tci)
+    ethernet += struct.pack(">H", ETHERTYPE_IPV4)
+    return ethernet + header + ports + struct.pack(">H", checksum) + payload
+
+
+class Injector:
+    """Puts frames on the wire of one interface as they are."""
+
+    def __init__(self, namespace: Namespace, interface: str) -> None:
+        """Open and bind an AF_PACKET socket."""
+        with namespace:
+            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+            self._socket.bind((interface, 0))
+
+    def send(self, *frames: bytes) -> None:
+        """Send the frames in order."""
+        for frame in frames:
+            self._socket.send(frame)
+
+    def __enter__(self) -> Self:
+        """Give itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the socket."""
+        self._socket.close()

@@ -1,0 +1,219 @@
+"""Network namespaces, links between them, and entering one from the calling thread.
+
+Owns names, creation and removal. Knows nothing of mcr and nothing of traffic.
+"""
+
+import atexit
+import contextlib
+import ctypes
+import itertools
+import json
+import os
+import re
+import socket
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+CLONE_NEWNET = 0x40000000
+NETNS_DIRECTORY = Path("/run/netns")
+_NAME = re.compile(r"mcrt(\d+)x\d+")
+_counter = itertools.count()
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def run(*command: str) -> str:
+    """Run a command, return its output; a failure shows what the command said."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout
+
+
+def setns(descriptor: int) -> None:
+    """Move the calling thread into a network namespace (Python 3.11 has no os.setns)."""
+    if _libc.setns(descriptor, CLONE_NEWNET) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"setns: {os.strerror(number)}")
+
+
+def remove_leftovers() -> None:
+    """Remove the namespaces of test processes that died without doing so."""
+    if not NETNS_DIRECTORY.is_dir():
+        return
+    for entry in NETNS_DIRECTORY.iterdir():
+        match = _NAME.fullmatch(entry.name)
+        if match and not Path(f"/proc/{match[1]}").exists():
+            with contextlib.suppress(RuntimeError):
+                run("ip", "netns", "del", entry.name)
+
+
+@dataclass
+class Namespace:
+    """One network namespace; ``with namespace:`` puts the calling thread into it."""
+
+    name: str
+    _outer: list[int] = field(default_factory=list)
+
+    @classmethod
+    def create(cls) -> Self:
+        """Make a namespace with a name of its own, loopback up, nothing that delays traffic."""
+        namespace = cls(f"mcrt{os.getpid()}x{next(_counter)}")
+        run("ip", "netns", "add", namespace.name)
+        run("ip", "-n", namespace.name, "link", "set", "lo", "up")
+        for key in ("all", "default"):
+            namespace.sysctl(f"net.ipv4.conf.{key}.rp_filter", 0)
+            namespace.sysctl(f"net.ipv6.conf.{key}.accept_dad", 0)
+        return namespace
+
+    def remove(self) -> None:
+        """Remove it; its interfaces go with it."""
+        with contextlib.suppress(RuntimeError):
+            run("ip", "netns", "del", self.name)
+
+    def __enter__(self) -> Self:
+        """Enter the namespace; nesting is allowed."""
+        self._outer.append(os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC))
+        inner = os.open(NETNS_DIRECTORY / self.name, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            setns(inner)
+        finally:
+            os.close(inner)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Go back to where the calling thread was."""
+        outer = self._outer.pop()
+        try:
+            setns(outer)
+        finally:
+            os.close(outer)
+
+    def run(self, *command: str) -> str:
+        """Run a command inside."""
+        return run("ip", "netns", "exec", self.name, *command)
+
+    def command(self, *command: str) -> list[str]:
+        """The same as an argument list for subprocess; the process keeps the given pid."""
+        return ["ip", "netns", "exec", self.name, *command]
+
+    def ip(self, *arguments: str) -> str:
+        """Run ``ip`` on this namespace."""
+        return run("ip", "-n", self.name, *arguments)
+
+    def ifindex(self, interface: str) -> int:
+        """The index of an interface."""
+        with self:
+            return socket.if_nametoindex(interface)
+
+    def mac(self, interface: str) -> bytes:
+        """The hardware address of an interface."""
+        link = json.loads(self.ip("-j", "link", "show", "dev", interface))[0]
+        return bytes.fromhex(link["address"].replace(":", ""))
+
+    def sysctl(self, name: str, value: int) -> None:
+        """Set a network sysctl of this namespace (/proc/sys follows the calling thread)."""
+        with self:
+            Path("/proc/sys", *name.split(".")).write_text(f"{value}\n")
+
+    def proc_net(self, name: str) -> str:
+        """The text of /proc/net/NAME as a process inside sees it."""
+        with self:
+            return Path("/proc/thread-self/net", name).read_text()
+
+    def address(self, interface: str, *addresses: str) -> None:
+        """Assign addresses with prefix lengths; IPv6 ones are usable at once."""
+        for address in addresses:
+            nodad = ["nodad"] if ":" in address else []
+            self.ip("addr", "add", address, "dev", interface, *nodad)
+
+    def offload(self, interface: str, **features: bool) -> None:
+        """Switch device features, e.g. ``gro=True, tx_udp_segmentation=False``."""
+        words = [
+            word
+            for name, on in features.items()
+            for word in (name.replace("_", "-"), "on" if on else "off")
+        ]
+        self.run("ethtool", "-K", interface, *words)
+
+    def set_up(self, interface: str, *, up: bool) -> None:
+        """Bring an interface up or down."""
+        self.ip("link", "set", interface, "up" if up else "down")
+
+    def qdisc(self, interface: str) -> dict[str, Any]:
+        """Statistics of the root queueing discipline: drops, backlog, bytes, packets."""
+        found = run("tc", "-n", self.name, "-s", "-j", "qdisc", "show", "dev", interface, "root")
+        first: dict[str, Any] = json.loads(found)[0]
+        return first
+
+    def queue(self, interface: str) -> None:
+        """Give an interface a plain queue.
+
+        A veth with GRO has a ring of 256 frames and loses what a burst puts on top, unless a
+        queueing discipline holds the sender back.
+        """
+        run(
+            *("tc", "-n", self.name, "qdisc", "replace", "dev", interface, "root"),
+            *("pfifo", "limit", "20000"),
+        )
+
+    @contextlib.contextmanager
+    def shaped(self, interface: str, *arguments: str) -> Iterator[None]:
+        """Put a queueing discipline in front of an interface for the time of the block."""
+        run("tc", "-n", self.name, "qdisc", "replace", "dev", interface, "root", *arguments)
+        try:
+            yield
+        finally:
+            self.queue(interface)
+
+
+class Net:
+    """A set of namespaces and links that removes itself, also when the process ends badly."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._namespaces: list[Namespace] = []
+        self._owner = os.getpid()
+        atexit.register(self.close)
+
+    def namespace(self) -> Namespace:
+        """Add a namespace."""
+        namespace = Namespace.create()
+        self._namespaces.append(namespace)
+        return namespace
+
+    def link(
+        self, near: Namespace, near_name: str, far: Namespace, far_name: str, *, mtu: int = 1500
+    ) -> None:
+        """Join two namespaces by a veth pair, both ends queued and up."""
+        run(
+            *("ip", "link", "add", near_name, "mtu", str(mtu), "netns", near.name, "type", "veth"),
+            *("peer", "name", far_name, "mtu", str(mtu), "netns", far.name),
+        )
+        for namespace, name in ((near, near_name), (far, far_name)):
+            namespace.queue(name)
+            namespace.set_up(name, up=True)
+
+    def close(self) -> None:
+        """Remove everything; a forked child leaves its parent's namespaces alone."""
+        if os.getpid() != self._owner:
+            return
+        atexit.unregister(self.close)
+        while self._namespaces:
+            self._namespaces.pop().remove()
+
+    def __enter__(self) -> Self:
+        """Give itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Remove everything."""
+        self.close()

@@ -1,0 +1,25 @@
+"""Relays of the product, opened inside a namespace."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import mcr
+
+from .checks import assert_balanced
+from .namespaces import Namespace
+
+
+@contextlib.contextmanager
+def relaying(
+    namespace: Namespace, *rules: mcr.Rule | str, **options: str | int
+) -> Iterator[mcr.Relay]:
+    """Run a relay whose sockets are in the namespace; after its stop nothing may be pending."""
+    with contextlib.ExitStack() as stack:
+        with namespace:
+            relay = stack.enter_context(mcr.Relay(*rules, **options))
+        yield relay
+        relay.close()
+        stats = relay.stats()
+        assert_balanced(stats)
+        assert all(output.pending == 0 for rule in stats.rules for output in rule.outputs)

@@ -1,0 +1,145 @@
+"""`mcr relay` as a process inside a namespace: ready line, report, rights, signals."""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .checks import DEADLINE_S, assert_balanced
+from .lab import Lab
+from .traffic import payloads
+
+MCR = str(Path(sys.executable).parent / "mcr")
+RULE = "239.1.80.1%in0:5001 to 239.2.80.1%out0:6001 239.2.80.2%out1:6001"
+NOBODY = 65534
+NO_SUCH_RIGHTS = 0
+
+
+class Process:
+    """A running `mcr relay`, its output and its end."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        """Follow a started process."""
+        self.process = process
+        self.log = ""
+
+    def wait_ready(self) -> None:
+        """Wait for the line that says that the rules are live."""
+        assert self.process.stderr is not None
+        descriptor = self.process.stderr.fileno()
+        deadline = time.monotonic() + DEADLINE_S
+        while not any("ready" in line for line in self.log.splitlines()):
+            left = deadline - time.monotonic()
+            readable, _, _ = select.select([descriptor], [], [], max(left, 0))
+            assert readable, f"no ready line: {self.log}"
+            text = os.read(descriptor, 65536).decode()
+            assert text, f"ended before it was ready: {self.log}"
+            self.log += text
+
+    def report(self) -> dict[str, Any]:
+        """The final report, after the process has ended well."""
+        out, log = self.process.communicate(timeout=DEADLINE_S)
+        assert self.process.returncode == 0, self.log + log
+        (line,) = out.strip().splitlines()
+        numbers: dict[str, Any] = json.loads(line)
+        return numbers
+
+    def threads(self) -> list[dict[str, str]]:
+        """The status of every thread, from /proc/PID/task/*/status."""
+        return [
+            dict(line.split(":\t", 1) for line in path.read_text().splitlines() if ":\t" in line)
+            for path in Path(f"/proc/{self.process.pid}/task").glob("*/status")
+        ]
+
+
+@contextmanager
+def command(lab: Lab, *arguments: str) -> Iterator[Process]:
+    """Run `mcr relay` inside the relay namespace; it is killed if the test fails."""
+    process = subprocess.Popen(
+        lab.relay.command(MCR, "relay", *arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield Process(process)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def check_report(report: dict[str, Any], count: int, ingress: str) -> None:
+    """The shape of the JSON, its balances, and the numbers of one rule with two outputs."""
+    assert_balanced(report)
+    (interface,), (rule,) = report["interfaces"], report["rules"]
+    assert interface["name"] == "in0"
+    assert interface["ingress"] == ingress
+    assert interface["received"] == interface["matched"] == count
+    assert interface["kernel_dropped_frames"] == 0
+    assert rule["rule"] == RULE
+    assert {"id", "name", "state", "matched_bytes"} <= rule.keys()
+    assert rule["matched"] == count
+    for output in rule["outputs"]:
+        assert output["wanted"] == output["sent"] == count
+        assert output["sent_bytes"] == 1400 * count
+        assert output["pending"] == 0
+    assert len(rule["outputs"]) == 2
+
+
+@pytest.mark.parametrize("end", ["duration", signal.SIGTERM, signal.SIGINT])
+def test_relay_command(lab: Lab, ingress: str, end: str | signal.Signals) -> None:
+    """It says when it is ready, relays, ends by time or signal, and reports one JSON object."""
+    sent = payloads(300)
+    limit = ["--duration", "1.5"] if end == "duration" else []
+    with (
+        lab.receive("239.2.80.1", 6001) as first,
+        lab.receive("239.2.80.2", 6001, "d1") as second,
+        lab.sender("239.1.80.1", 5001) as sender,
+        command(lab, RULE, "--ingress", ingress, "--json", *limit) as relay,
+    ):
+        relay.wait_ready()
+        sender.send(sent)
+        first.expect(sent)
+        second.expect(sent)
+        if isinstance(end, signal.Signals):
+            relay.process.send_signal(end)
+        check_report(relay.report(), len(sent), ingress)
+
+
+def test_rule_without_quotes(lab: Lab) -> None:
+    """A rule may be several arguments: the word `to` needs no quoting."""
+    with command(lab, *RULE.split(), "--json", "--duration", "0.2") as relay:
+        check_report(relay.report(), 0, "packet")
+
+
+def test_root_becomes_nobody_before_the_first_frame(lab: Lab, ingress: str) -> None:
+    """Once it is ready no thread has root's identity or any capability."""
+    with command(lab, RULE, "--ingress", ingress, "--json") as relay:
+        relay.wait_ready()
+        threads = relay.threads()
+        assert threads
+        for status in threads:
+            assert set(status["Uid"].split()) == {str(NOBODY)}
+            assert str(0) not in status["Gid"].split()
+            for kind in ("CapEff", "CapPrm", "CapInh", "CapAmb"):
+                assert int(status[kind], 16) == NO_SUCH_RIGHTS, kind
+        relay.process.send_signal(signal.SIGTERM)
+        relay.report()
+
+
+def test_refused_rule_leaves_nothing(lab: Lab) -> None:
+    """A rule on an interface that does not exist is refused with its name and code 2."""
+    with command(lab, RULE.replace("in0", "nosuch0"), "--json") as relay:
+        out, log = relay.process.communicate(timeout=DEADLINE_S)
+        assert relay.process.returncode == 2
+        assert "nosuch0" in log
+        assert out == ""

@@ -1,0 +1,124 @@
+"""Joins, sockets and their end, as the kernel's own tables show them."""
+
+import sys
+from ipaddress import IPv4Address, IPv6Address
+
+from .checks import wait_until
+from .lab import Lab
+from .namespaces import Namespace
+from .relays import relaying
+
+
+def igmp(namespace: Namespace) -> set[tuple[str, str]]:
+    """The IPv4 groups joined, as (interface, group), from /proc/net/igmp."""
+    joined, device = set(), ""
+    for line in namespace.run("cat", "/proc/net/igmp").splitlines()[1:]:
+        words = line.split()
+        if not line[0].isspace():
+            device = words[1]
+        else:
+            number = int(words[0], 16).to_bytes(4, sys.byteorder)
+            joined.add((device, str(IPv4Address(number))))
+    return joined
+
+
+def igmp6(namespace: Namespace) -> set[tuple[str, str]]:
+    """The IPv6 groups joined, as (interface, group), from /proc/net/igmp6."""
+    lines = [line.split() for line in namespace.run("cat", "/proc/net/igmp6").splitlines()]
+    return {(words[1], str(IPv6Address(bytes.fromhex(words[2])))) for words in lines}
+
+
+def source_joins(namespace: Namespace) -> set[tuple[str, str, str]]:
+    """Source-specific joins, as (interface, group, source), from /proc/net/mcfilter and 6."""
+    found = set()
+    for line in namespace.run("cat", "/proc/net/mcfilter").splitlines()[1:]:
+        _, device, group, source, included, _ = line.split()
+        if int(included):
+            addresses = (str(IPv4Address(int(word, 16))) for word in (group, source))
+            found.add((device, *addresses))
+    for line in namespace.run("cat", "/proc/net/mcfilter6").splitlines()[1:]:
+        _, device, group, source, included, _ = line.split()
+        if int(included):
+            addresses = (str(IPv6Address(bytes.fromhex(word))) for word in (group, source))
+            found.add((device, *addresses))
+    return found
+
+
+def packet_sockets(namespace: Namespace) -> int:
+    """How many AF_PACKET sockets are open in the namespace, from /proc/net/packet."""
+    return len(namespace.run("cat", "/proc/net/packet").splitlines()) - 1
+
+
+def udp_sockets(namespace: Namespace) -> int:
+    """How many UDP sockets are bound in the namespace."""
+    tables = (namespace.run("cat", f"/proc/net/{name}") for name in ("udp", "udp6"))
+    return sum(len(table.splitlines()) - 1 for table in tables)
+
+
+def test_joins_are_visible_and_end(lab: Lab, ingress: str) -> None:
+    """Joins stand in the kernel's tables while a rule needs them, and go with the last rule."""
+    rules = [
+        "239.1.50.1%in0:5001 to 239.2.50.1%out0:6001",
+        "239.1.50.1%in0:5002 to 239.2.50.2%out0:6001",
+        "239.1.50.2%bare:5001 to 239.2.50.3%out0:6001",
+        "ff15::50:1%big:5001 to 239.2.50.4%out0:6001",
+    ]
+    before = igmp(lab.relay) | igmp6(lab.relay)
+    four, six = {("in0", "239.1.50.1"), ("bare", "239.1.50.2")}, {("big", "ff15::50:1")}
+    assert packet_sockets(lab.relay) == 0
+    bound = udp_sockets(lab.relay)
+    with relaying(lab.relay, *rules, ingress=ingress) as relay:
+        assert igmp(lab.relay) | igmp6(lab.relay) == before | four | six
+        assert packet_sockets(lab.relay) == (3 if ingress == "packet" else 0)
+        first, second, *others = relay.rules
+        relay.remove_rule(first)
+        assert four < igmp(lab.relay)
+        relay.remove_rule(second)
+        wait_until(lambda: ("in0", "239.1.50.1") not in igmp(lab.relay))
+        assert packet_sockets(lab.relay) == (2 if ingress == "packet" else 0)
+        for rule in others:
+            relay.remove_rule(rule)
+        wait_until(lambda: igmp(lab.relay) | igmp6(lab.relay) == before)
+        wait_until(lambda: packet_sockets(lab.relay) == 0)
+        wait_until(lambda: udp_sockets(lab.relay) == bound)
+
+
+def test_source_specific_joins(lab: Lab, ingress: str) -> None:
+    """A rule with sources joins for these sources only, IPv4 and IPv6."""
+    with relaying(
+        lab.relay,
+        "10.1.0.2+10.1.0.3@232.1.51.1%in0:5001 to 239.2.51.1%out0:6001",
+        "fd01::2@ff35::51:1%in0:5001 to 239.2.51.2%out0:6001",
+        ingress=ingress,
+    ):
+        assert source_joins(lab.relay) == {
+            ("in0", "232.1.51.1", "10.1.0.2"),
+            ("in0", "232.1.51.1", "10.1.0.3"),
+            ("in0", "ff35::51:1", "fd01::2"),
+        }
+    wait_until(lambda: source_joins(lab.relay) == set())
+
+
+def test_closing_leaves_nothing(lab: Lab, ingress: str) -> None:
+    """When the relay is closed its sockets and memberships are gone."""
+
+    def tables() -> tuple[object, ...]:
+        return igmp(lab.relay), igmp6(lab.relay), udp_sockets(lab.relay), packet_sockets(lab.relay)
+
+    before = tables()
+    with relaying(
+        lab.relay,
+        "239.1.52.1%in0:5001 to 239.2.52.1%out0:6001 10.2.0.2:7000",
+        "ff15::52:1%big:5001 to ff15::52:2%out1:6001",
+        ingress=ingress,
+    ):
+        assert tables() != before
+    wait_until(lambda: tables() == before)
+
+
+def test_many_groups_are_joined(lab: Lab, ingress: str) -> None:
+    """Sixty groups are more than one socket may join; all of them are joined."""
+    groups = [f"239.1.53.{number}" for number in range(60)]
+    rules = [f"{group}%in0:5001 to 239.2.53.1%out0:6001" for group in groups]
+    with relaying(lab.relay, *rules, ingress=ingress):
+        assert {("in0", group) for group in groups} <= igmp(lab.relay)

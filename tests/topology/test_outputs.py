@@ -1,0 +1,129 @@
+"""An output in trouble: it alone loses, never reorders, and its numbers say what was lost."""
+
+import pytest
+
+import mcr
+
+from .checks import sent_counts, settle, settle_sent, wait_until
+from .lab import Lab
+from .relays import relaying
+from .traffic import payloads
+
+QDISC_FULL = ("tbf", "rate", "20mbit", "burst", "5000", "limit", "20000")
+BUFFER_FULL = ("tbf", "rate", "100mbit", "burst", "20000", "limit", "100000000")
+
+
+def settle_sent_by(relay: mcr.Relay, output: int, count: int) -> None:
+    """Wait until one output of the first rule has sent so many."""
+    settle(relay, lambda stats: sent_counts(stats)[output] == count)
+
+
+@pytest.mark.parametrize(
+    ("shape", "count"), [(QDISC_FULL, 1000), (BUFFER_FULL, 8000)], ids=["qdisc", "send-buffer"]
+)
+def test_slow_output_beside_a_fast_one(
+    lab: Lab, ingress: str, gro: bool, shape: tuple[str, ...], count: int
+) -> None:
+    """The fast output loses and reorders nothing; the slow one loses, in order, and says so."""
+    sent = payloads(count)
+    with (
+        lab.relay.shaped("out1", *shape),
+        lab.receive("239.2.30.1", 6001) as fast,
+        lab.receive("239.2.30.2", 6001, "d1") as slow,
+        relaying(
+            lab.relay,
+            "239.1.30.1%in0:5001 to 239.2.30.2%out1:6001 239.2.30.1%out0:6001",
+            ingress=ingress,
+        ) as relay,
+        lab.sender("239.1.30.1", 5001) as sender,
+    ):
+        (sender.send_super if gro else sender.send)(sent)
+        fast.expect(sent)
+        stats = settle(relay, lambda stats: stats.rules[0].outputs[0].wanted == count)
+        slow_output, fast_output = stats.rules[0].outputs
+        assert fast_output.sent == count
+        wait_until(lambda: lab.relay.qdisc("out1")["backlog"] == 0)
+        slow.drain()
+        positions = [sent.index(datagram) for datagram in slow.collected]
+        assert positions == sorted(set(positions)), "the slow output reordered or repeated"
+        lost = count - len(slow.collected)
+        counted = sum(slow_output.dropped.values())
+        assert lost > 0
+        assert counted <= lost <= counted + lab.relay.qdisc("out1")["drops"]
+
+
+def test_unicast_receiver_comes_late_and_again(lab: Lab, ingress: str) -> None:
+    """A closed port costs the other outputs nothing, and a host gets all from its start on."""
+    parts = [payloads(100, seed=seed) for seed in range(4)]
+    with (
+        lab.receive("239.2.31.1", 6001) as group,
+        relaying(
+            lab.relay,
+            "239.1.31.1%in0:5001 to 10.2.0.2:7000 239.2.31.1%out0:6001",
+            ingress=ingress,
+        ) as relay,
+        lab.sender("239.1.31.1", 5001) as sender,
+    ):
+        expected: list[bytes] = []
+        for number, part in enumerate(parts):
+            expected += part
+            if number % 2 == 0:
+                sender.send(part)
+                group.expect(expected)
+                settle_sent_by(relay, 1, len(expected))
+                continue
+            with lab.receive("10.2.0.2", 7000) as host:
+                sender.send(part)
+                host.expect(part)
+                group.expect(expected)
+        stats = settle_sent(relay, len(expected), len(expected))
+        assert stats.rules[0].outputs[0].refused > 0
+        assert stats.rules[0].outputs[1].refused == 0
+
+
+def test_link_without_carrier(lab: Lab, ingress: str) -> None:
+    """While the far end is down copies are counted as `no_carrier`; afterwards they flow again."""
+    before, during, after = (payloads(50, seed=seed) for seed in range(3))
+    with (
+        lab.receive("239.2.32.1", 6001) as healthy,
+        lab.receive("239.2.32.2", 6001, "d1") as unplugged,
+        relaying(
+            lab.relay,
+            "239.1.32.1%in0:5001 to 239.2.32.2%out1:6001 239.2.32.1%out0:6001",
+            ingress=ingress,
+        ) as relay,
+        lab.sender("239.1.32.1", 5001) as sender,
+    ):
+        sender.send(before)
+        unplugged.expect(before)
+        lab.receiver.set_up("d1", up=False)
+        probes = 0
+
+        def parked() -> bool:
+            nonlocal probes
+            probes += 1
+            sender.send([b"probe"])
+            healthy.wait_for(len(before) + probes)
+            return relay.stats().rules[0].outputs[0].dropped["no_carrier"] > 0
+
+        wait_until(parked)
+        known = relay.stats().rules[0].outputs[0].dropped["no_carrier"]
+        sender.send(during)
+        healthy.wait_for(len(before) + probes + len(during))
+        settle(
+            relay,
+            lambda stats: stats.rules[0].outputs[0].dropped["no_carrier"] == known + len(during),
+        )
+        lab.receiver.set_up("d1", up=True)
+        unplugged.forget()
+
+        def flows() -> bool:
+            sender.send([b"probe"])
+            return b"probe" in unplugged.drain()
+
+        wait_until(flows)
+        sender.send(after)
+        unplugged.wait_for_payload(after[-1])
+        assert [one for one in unplugged.collected if one != b"probe"] == after
+        stats = settle(relay, lambda stats: sent_counts(stats)[0] < sent_counts(stats)[1])
+        assert stats.rules[0].outputs[1].dropped["no_carrier"] == 0
