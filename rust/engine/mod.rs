@@ -38,7 +38,8 @@ pub enum Command {
 pub struct Links {
     /// The orders.
     pub commands: Receiver<Command>,
-    /// The plans that are out of use, to be freed elsewhere: one for each [`Command::Adopt`].
+    /// The plans that are out of use, to be freed elsewhere: one once the engine runs, then one
+    /// for each [`Command::Adopt`].
     pub retired: Sender<Box<Plan>>,
     /// Written to after each command.
     pub wake: Arc<OwnedFd>,
@@ -72,16 +73,16 @@ struct Engine {
 }
 
 impl Engine {
-    fn new(mut plan: Box<Plan>, links: Links) -> io::Result<Self> {
+    fn new(first: Box<Plan>, links: Links) -> io::Result<Self> {
         let mut ring = Ring::new()?;
         ring.watch(links.wake.as_fd())?;
         let counters = Writer::new(links.page.clone());
         let intake = Intake::new(links.buffer_bytes);
         let egress = Egress::new(MAX_SLOTS as usize);
-        let first = std::mem::replace(&mut plan, Box::new(Plan::empty()));
+        let plan = Box::new(Plan::empty());
         let mut engine =
             Self { ring, plan, intake, window: Window::new(), egress, counters, links };
-        engine.adopt(first)?;
+        engine.follow(first)?;
         Ok(engine)
     }
 
@@ -162,17 +163,14 @@ impl Engine {
         while let Ok(command) = self.links.commands.try_recv() {
             match command {
                 Command::Stop => return Ok(false),
-                Command::Adopt(plan) => {
-                    let old = self.adopt(plan)?;
-                    // The other side is gone only when nobody waits for the answer any more.
-                    drop(self.links.retired.send(old));
-                }
+                Command::Adopt(plan) => self.follow(plan)?,
             }
         }
         Ok(true)
     }
 
-    fn adopt(&mut self, plan: Box<Plan>) -> io::Result<Box<Plan>> {
+    /// Swaps the plan, and hands the one before back to be freed off this thread.
+    fn follow(&mut self, plan: Box<Plan>) -> io::Result<()> {
         for reset in &plan.resets {
             self.counters.reset(*reset);
         }
@@ -180,7 +178,10 @@ impl Engine {
         self.window.resize(self.intake.buffers(), plan.rules.len());
         self.egress.adopt(&plan);
         self.counters.publish();
-        Ok(std::mem::replace(&mut self.plan, plan))
+        let old = std::mem::replace(&mut self.plan, plan);
+        // The other side is gone only when nobody waits for the answer any more.
+        self.links.retired.send(old).ok();
+        Ok(())
     }
 
     /// Relays what had arrived before the end.

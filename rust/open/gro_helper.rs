@@ -16,7 +16,8 @@ const RECEIVE_BUFFER_BYTES: usize = 1;
 /// is open, frames of this flow are merged into super-frames where the device's GRO is on.
 ///
 /// It is bound to the interface, which puts it before sockets of applications when the kernel
-/// asks one socket whether it wants merging.
+/// asks one socket whether it wants merging: an application without UDP_GRO on the same group
+/// and port ends the merging otherwise. It still gets its datagrams one by one.
 ///
 /// # Errors
 /// [`Error::Permission`] for a port that needs a right; [`Error::Os`] when an application has
