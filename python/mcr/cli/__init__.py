@@ -14,7 +14,7 @@ import typer
 
 from ..errors import InterfaceError, McrError, Problem, RuleError
 from .privileges import PrivilegeError
-from .relay import relay
+from .relay import relay as relay_command
 from .usage import UsageError
 
 FAILED = 1
@@ -27,7 +27,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Relay multicast streams: datagrams of a group go on to any number of outputs.",
 )
-app.command()(relay)
+app.command("relay")(relay_command)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
