@@ -270,9 +270,9 @@ def _split_endpoint(text: str) -> tuple[str, str | None, str]:
         host = inside + host
     else:
         host, colon, port = text.rpartition(":")
-        if ":" in host and "%" not in host:
+        if ":" in host and "%" not in text:
             raise Invalid(f"{text!r}: write an IPv6 address without an interface as [address]:port")
-    if not colon or ("%" in port):
+    if not colon or "%" in port:
         raise Invalid(f"{text!r} has no port; write address%interface:port")
     address, zone, interface = host.partition("%")
     return address, interface if zone else None, port

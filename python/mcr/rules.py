@@ -195,6 +195,8 @@ class Rule:
         Raises:
             RuleError: with everything that is wrong with the text.
         """
+        if not isinstance(text, str):
+            raise TypeError(f"a rule is an mcr.Rule or text, not {type(text).__name__}")
         parts = rule_text.parse_rule(text)
         outputs = [Output(**output) for output in parts.outputs]
         return cls(Input(**parts.input), outputs, name=parts.name)
