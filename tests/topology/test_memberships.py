@@ -31,17 +31,20 @@ def igmp6(namespace: Namespace) -> set[tuple[str, str]]:
 def source_joins(namespace: Namespace) -> set[tuple[str, str, str]]:
     """Source-specific joins, as (interface, group, source), from /proc/net/mcfilter and 6."""
     found = set()
-    for line in namespace.run("cat", "/proc/net/mcfilter").splitlines()[1:]:
-        _, device, group, source, included, _ = line.split()
-        if int(included):
-            addresses = (str(IPv4Address(int(word, 16))) for word in (group, source))
-            found.add((device, *addresses))
-    for line in namespace.run("cat", "/proc/net/mcfilter6").splitlines()[1:]:
-        _, device, group, source, included, _ = line.split()
-        if int(included):
-            addresses = (str(IPv6Address(bytes.fromhex(word))) for word in (group, source))
-            found.add((device, *addresses))
+    for name, read in (("mcfilter", _hex4), ("mcfilter6", _hex6)):
+        for line in namespace.run("cat", f"/proc/net/{name}").splitlines()[1:]:
+            _, device, group, source, included, _ = line.split()
+            if int(included):
+                found.add((device, read(group), read(source)))
     return found
+
+
+def _hex4(word: str) -> str:
+    return str(IPv4Address(int(word, 16)))
+
+
+def _hex6(word: str) -> str:
+    return str(IPv6Address(bytes.fromhex(word)))
 
 
 def packet_sockets(namespace: Namespace) -> int:
