@@ -78,7 +78,8 @@ def template_peer(text: str) -> Peer:
     """Make a peer from NAME=COMMAND with fields in braces.
 
     {rules} is every flow as rule text, each one argument; {outputs} is GROUP:PORT of every output
-    of the first flow, each one argument, or with commas inside an argument; {group}, {port}, {in_if}, {out_if} are its parts.
+    of the first flow, each one argument, or with commas inside an argument; {group}, {port},
+    {in_if}, {out_if} are its parts.
     """
     name, _, template = text.partition("=")
 

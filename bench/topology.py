@@ -90,7 +90,7 @@ class Topology:
         With a log it has no input and prints there; otherwise its input and output are pipes.
         """
         child = subprocess.Popen(
-            [*TIED, "ip", "netns", "exec", namespace, "taskset", "-c", str(core), *command],
+            ["ip", "netns", "exec", namespace, *TIED, "taskset", "-c", str(core), *command],
             stdin=subprocess.DEVNULL if log else subprocess.PIPE,
             stdout=log or subprocess.PIPE,
             stderr=log,
