@@ -9,6 +9,7 @@ from .errors import EngineError, InterfaceError, McrError, Problem, RightsError,
 from .relay import Relay
 from .rules import Input, Output, Rule
 from .stats import InterfaceStats, OutputStats, RuleStats, Stats
+from .traffic import Latency, Receiver, ReceiveReport, Sender, SendReport
 
 __all__ = [
     "Datagram",
@@ -17,15 +18,20 @@ __all__ = [
     "Input",
     "InterfaceError",
     "InterfaceStats",
+    "Latency",
     "McrError",
     "Output",
     "OutputStats",
     "Problem",
+    "ReceiveReport",
+    "Receiver",
     "Relay",
     "RightsError",
     "Rule",
     "RuleError",
     "RuleStats",
+    "SendReport",
+    "Sender",
     "Stats",
     "parse_frame",
 ]

@@ -14,7 +14,9 @@ import typer
 
 from ..errors import InterfaceError, McrError, Problem, RuleError
 from .privileges import PrivilegeError
+from .receive import receive
 from .relay import relay
+from .send import send
 from .usage import UsageError
 
 FAILED = 1
@@ -27,7 +29,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Relay multicast streams: datagrams of a group go on to any number of outputs.",
 )
-app.command()(relay)
+for _command in (relay, send, receive):
+    app.command()(_command)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
