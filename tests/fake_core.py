@@ -74,6 +74,7 @@ class FakeCore:
                     "matched": 0,
                     "kernel_dropped_frames": 0,
                     "buffer_waits": 0,
+                    "error": None,
                     "dropped": {"no_rule": 0},
                 }
             ],

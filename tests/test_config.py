@@ -522,7 +522,7 @@ def test_a_change_costs_work_for_itself_only() -> None:
             rule_set.commit(rule_set.plan(HOST, remove=[last.id], add=[PLAIN]))
 
         costs.append(calls_of(change))
-    assert costs[1] == costs[0]
+    assert costs[1] < 1.1 * costs[0]  # a hash may collide
 
 
 def test_many_rules_around_one_group_stay_cheap() -> None:

@@ -158,7 +158,7 @@ def test_an_output_names_the_field_it_refuses(
         ((TAKEN, OUTPUT), {}, "outputs", "is not a sequence of mcr.Output"),
         ((TAKEN, "h:1"), {}, "outputs", "is not a sequence of mcr.Output"),
         ((TAKEN, []), {}, "outputs", "at least one output"),
-        ((TAKEN, [OUTPUT, "h:1"]), {}, "output 2", "is not an mcr.Output"),
+        ((TAKEN, [OUTPUT, "h:1"]), {}, "outputs", "'h:1' is not an mcr.Output"),
         ((TAKEN, [OUTPUT]), {"name": ""}, "name", "1 to 64 characters"),
         ((TAKEN, [OUTPUT]), {"name": "a" * 65}, "name", "1 to 64 characters"),
         ((TAKEN, [OUTPUT]), {"name": "a b"}, "name", "a comma, a space"),

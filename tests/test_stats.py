@@ -32,6 +32,7 @@ INTERFACE = InterfaceStats(
     matched=10,
     kernel_dropped_frames=0,
     buffer_waits=0,
+    error=None,
     dropped={"no_rule": 2},
 )
 STATS = Stats(interfaces=(INTERFACE,), rules=(RULE,), taken_at_s=100.0)
@@ -51,6 +52,7 @@ def test_json_has_the_keys_that_are_promised() -> None:
                 "matched": 10,
                 "kernel_dropped_frames": 0,
                 "buffer_waits": 0,
+                "error": None,
                 "dropped": {"no_rule": 2},
             }
         ],

@@ -4,12 +4,17 @@ Datagrams of a group go on to any number of outputs: other groups, ports, interf
 hosts. `Relay` runs rules; `Stats` says where every datagram went; every error is an `McrError`.
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from ._native import Datagram, Discard, parse_frame
 from .errors import EngineError, InterfaceError, McrError, Problem, RightsError, RuleError
-from .relay import Relay
 from .rules import Input, Output, Rule
-from .stats import InterfaceStats, OutputStats, RuleStats, Stats
-from .traffic import Latency, Receiver, ReceiveReport, Sender, SendReport
+
+if TYPE_CHECKING:
+    from .relay import Relay
+    from .stats import InterfaceStats, OutputStats, RuleStats, Stats
+    from .traffic import Latency, Receiver, ReceiveReport, Sender, SendReport
 
 __all__ = [
     "Datagram",
@@ -35,3 +40,31 @@ __all__ = [
     "Stats",
     "parse_frame",
 ]
+
+# What only a program with a relay or traffic needs is loaded at first use: a third of the import's time.
+_LATER = {
+    "InterfaceStats": ".stats",
+    "Latency": ".traffic",
+    "OutputStats": ".stats",
+    "ReceiveReport": ".traffic",
+    "Receiver": ".traffic",
+    "Relay": ".relay",
+    "RuleStats": ".stats",
+    "SendReport": ".traffic",
+    "Sender": ".traffic",
+    "Stats": ".stats",
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 -- a module's attribute may be anything
+    """Load a public name at its first use (PEP 562)."""
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_LATER[name], __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, also those not loaded yet."""
+    return sorted({*globals(), *__all__})

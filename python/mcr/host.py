@@ -8,7 +8,7 @@ import difflib
 import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Literal, Protocol, TypeVar
 
 from . import fields
@@ -22,6 +22,7 @@ End = TypeVar("End")
 _LIST_LIMIT = 12  # names or addresses in one message: beyond it nobody reads
 _LINK_LOCAL_CONTROL = IPv4Network("224.0.0.0/24")  # RFC 5771, 4
 _SSM_V4 = IPv4Network("232.0.0.0/8")  # RFC 4607, 1
+_SSM_V6 = IPv6Network("ff30::/12")  # RFC 4607, 1: ff3x::/32, so with 16 bits of zero after it
 _PTP = frozenset(  # IEEE 1588: the primary domains, and peer delay
     IPv4Address(group)
     for group in ("224.0.1.129", "224.0.1.130", "224.0.1.131", "224.0.1.132", "224.0.0.107")
@@ -351,8 +352,6 @@ def _special_group(field: str, address: Address) -> Iterable[Problem]:
 
 
 def _is_source_specific(address: Address) -> bool:
-    """232.0.0.0/8, or ff3x::/32 (RFC 4607, 1)."""
     if isinstance(address, IPv4Address):
         return address in _SSM_V4
-    first, second, third, fourth = address.packed[:4]
-    return first == 0xFF and second >> 4 == 3 and third == 0 and fourth == 0
+    return address in _SSM_V6 and address.packed[2:4] == bytes(2)

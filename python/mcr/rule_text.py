@@ -44,8 +44,9 @@ def parse_rule(text: str) -> RuleParts:
 
     Raises:
         RuleError: with every problem, under paths such as ``output 1, ttl``.
+        TypeError: if it is no text.
     """
-    head, tail = _halves(text.split())
+    head, tail = _halves(_text(text).split())
     check = Checks()
     source = _read(head, _INPUT, check, "input, ")
     name = source.pop("name", None)
@@ -163,6 +164,12 @@ _OUTPUT = _Side(
         "priority": _Option("priority", _number(fields.priority)),
     },
 )
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"a rule is an mcr.Rule or text, not {type(value).__name__}")
+    return value
 
 
 def _halves(tokens: list[str]) -> tuple[list[str], list[str]]:

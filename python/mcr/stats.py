@@ -21,7 +21,8 @@ class InterfaceStats:
     `received` counts the datagrams that the kernel handed over (a super-frame counts its
     segments, a frame that is not UDP counts one); `kernel_dropped_frames` counts the frames that
     it could not hand over because the receive buffer was full (PACKET_STATISTICS, SO_RXQ_OVFL);
-    `buffer_waits` how often receiving paused because every buffer was in use.
+    `buffer_waits` how often receiving paused because every buffer was in use. `error` is the
+    errno name of what receiving ended with, such as ENETDOWN; None while all is well.
     """
 
     name: str
@@ -30,6 +31,7 @@ class InterfaceStats:
     matched: int
     kernel_dropped_frames: int
     buffer_waits: int
+    error: str | None
     dropped: Mapping[str, int]
 
     def as_dict(self) -> dict[str, Any]:
@@ -41,6 +43,7 @@ class InterfaceStats:
             "matched": self.matched,
             "kernel_dropped_frames": self.kernel_dropped_frames,
             "buffer_waits": self.buffer_waits,
+            "error": self.error,
             "dropped": dict(self.dropped),
         }
 

@@ -14,9 +14,9 @@ import typer
 
 from ..errors import InterfaceError, McrError, Problem, RuleError
 from .privileges import PrivilegeError
-from .receive import receive
-from .relay import relay
-from .send import send
+from .receive import receive as receive_command
+from .relay import relay as relay_command
+from .send import send as send_command
 from .usage import UsageError
 
 FAILED = 1
@@ -29,8 +29,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Relay multicast streams: datagrams of a group go on to any number of outputs.",
 )
-for _command in (relay, send, receive):
-    app.command()(_command)
+app.command("relay")(relay_command)
+app.command("send")(send_command)
+app.command("receive")(receive_command)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

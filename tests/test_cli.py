@@ -1,0 +1,255 @@
+"""The command line: what it takes, and one clear sentence for everything that it does not."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from tests.fake_core import FakeCore
+
+from mcr.cli import main, privileges
+
+GOOD = "239.1.1.1%lo:5001 to 127.0.0.1:7001"
+
+
+@pytest.fixture(autouse=True)
+def fake_core(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No test here opens a socket or gives up the test run's rights."""
+    monkeypatch.setattr("mcr.relay.RelayCore", FakeCore)
+    monkeypatch.setattr(FakeCore, "made", [])
+    monkeypatch.setattr("mcr.cli.relay.drop", lambda account: None)
+    yield
+    for core in FakeCore.made:
+        assert core.stopped.is_set(), "a command left a relay open"
+
+
+def _relay(*arguments: str) -> int:
+    return main(["relay", "--duration", "0.05", *arguments])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        # The rule text.
+        (["nonsense"], "input"),
+        (["239.1.1.1%lo:0 to 127.0.0.1:7001"], "port"),
+        (["239.1.1.1%lo:70000 to 127.0.0.1:7001"], "70000"),
+        (["239.1.1.1%lo:5001 to 127.0.0.1:70000"], "output 1, port"),
+        (["239.1.1.1%lo:5001"], "the shell took '>' as a redirect; write 'to'"),
+        (["239.1.1.1%lo:5001", "-"], "the shell took '>' as a redirect; write 'to'"),
+        (["239.1.1.1%lo:5001-"], "the shell took '>' as a redirect; write 'to'"),
+        ([f"{GOOD},ttl=256"], "output 1, ttl"),
+        ([f"{GOOD},ttl=0"], "output 1, ttl"),
+        ([f"{GOOD},dscp=64"], "output 1, dscp"),
+        ([f"{GOOD},tll=3"], "did you mean 'ttl'?"),
+        (["ff01::1%lo:5001 to 127.0.0.1:7001"], "ff01::"),
+        # The host.
+        (["239.1.1.1%nowhere0:5001 to 127.0.0.1:7001"], "nowhere0"),
+        (["239.1.1.1:5001 to 127.0.0.1:7001"], "interface"),
+        (["192.0.2.77:5001 to 127.0.0.1:7001"], "192.0.2.77"),
+        ([f"{GOOD},source=192.0.2.77"], "output 1, source"),
+        (["239.1.1.1%lo:5001 to no-such-host.invalid:7001"], "no-such-host.invalid"),
+        # Rules against each other.
+        ([GOOD, GOOD], "rule 2"),
+        ([f"{GOOD} 127.0.0.1:7001"], "output 2"),
+        (["239.1.1.1%lo:5001 to 239.1.1.1%lo:5001"], "output 1"),
+        (
+            ["239.1.1.1%lo:5001 to 239.1.1.2%lo:5001", "239.1.1.2%lo:5001 to 239.1.1.1%lo:5001"],
+            "loop",
+        ),
+        (["239.1.1.1%lo:5001", "to", "127.0.0.1:1", "239.1.1.1%lo:5002", "to", "127.0.0.1:2"], "to"),
+        # The options.
+        ([GOOD, "--ingress", "pcap"], "--ingress: 'pcap' is none of auto, packet, udp"),
+        ([GOOD, "--workers", "0"], "--workers: 0 is not more than 0"),
+        ([GOOD, "--workers", "1.5"], "--workers: '1.5' is not a whole number"),
+        ([GOOD, "--workers", "two"], "--workers: 'two' is not a number"),
+        ([GOOD, "--user", "no-such-user"], "--user"),
+        ([GOOD, "--jsn"], "--json"),
+        ([GOOD, "--user"], "--user"),
+        ([], "RULE"),
+    ],
+)
+def test_wrong_usage_is_named_in_one_line(
+    arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 2, one line on standard error that names the field, nothing on standard output."""
+    assert _relay(*arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert expected in err
+    assert err.startswith("mcr: ")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "x", "nan", "inf", ""])
+def test_a_duration_is_a_number_above_zero(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Zero, negative, and what is no number."""
+    assert main(["relay", GOOD, "--duration", text]) == 2
+    assert capsys.readouterr().err.startswith("mcr: --duration: ")
+
+
+def test_all_problems_are_named_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """The user mends the whole line in one go: options and both rules."""
+    bad = ["239.1.1.1%lo:0 to 127.0.0.1:7001,ttl=999", "239.1.1.1%lo:1 to 127.0.0.1:70000"]
+    assert main(["relay", *bad, "--duration", "-1", "--workers", "x"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[1].strip() for line in lines] == [
+        "--workers",
+        "--duration",
+        "rule 1, input, port",
+        "rule 1, output 1, ttl",
+        "rule 2, output 1, port",
+    ]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [GOOD],
+        GOOD.split(),
+        ["239.1.1.1%lo:5001", "->", "127.0.0.1:7001"],
+        ["239.1.1.1%lo:5001 -> 127.0.0.1:7001"],
+        ["239.1.1.1%lo:5001->127.0.0.1:7001"],
+    ],
+)
+def test_a_rule_needs_no_quotes(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One rule may be spread over the arguments, with either arrow."""
+    assert _relay(*arguments, "--json") == 0
+    (rule,) = json.loads(capsys.readouterr().out)["rules"]
+    assert rule["rule"] == GOOD
+
+
+def test_each_quoted_argument_is_a_rule(capsys: pytest.CaptureFixture[str]) -> None:
+    """Several rules; `--json` prints one object, everything else goes to standard error."""
+    other = "239.1.1.2%lo:5001,name=b to 127.0.0.1:7002 127.0.0.1:7003"
+    assert _relay(GOOD, other, "--json", "--ingress", "udp", "--workers", "2") == 0
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    assert [rule["name"] for rule in found["rules"]] == [None, "b"]
+    assert found["interfaces"][0]["ingress"] == "udp"
+    assert "ready: 2 rules, ingress udp" in err
+    assert "warning: the receive buffer is small" in err
+    assert FakeCore.made[0].workers == 2
+
+
+def test_the_report_for_people_names_every_output(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without `--json` the report is text on standard output."""
+    assert _relay(GOOD) == 0
+    out = capsys.readouterr().out
+    assert "127.0.0.1:7001: sent 0 of 0" in out
+    assert "joined, no frame seen on lo" in out
+    assert "balance broken" not in out
+
+
+def test_an_engine_that_dies_is_a_failure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The report still comes; the reason follows, and the exit code is 1."""
+    monkeypatch.setattr(FakeCore, "start", lambda core: core.fail("the ring is gone"))
+    assert main(["relay", GOOD]) == 1
+    out, err = capsys.readouterr()
+    assert "sent 0 of 0" in out
+    assert err.endswith("mcr: the ring is gone\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_it_with_a_report(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both are a wish to end, not a failure."""
+    monkeypatch.setattr(FakeCore, "start", lambda core: os.kill(os.getpid(), number))
+    assert main(["relay", GOOD, "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["rules"]) == 1
+
+
+def test_rights_are_dropped_between_opening_and_starting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The sockets exist by then, and no frame has been read."""
+    seen: list[tuple[str, int, bool]] = []
+    account = privileges.Account("nobody", 65534, 65534)
+    monkeypatch.setattr("mcr.cli.relay.target_account", lambda user: account)
+    monkeypatch.setattr(
+        "mcr.cli.relay.drop",
+        lambda who: seen.append((who.name, len(FakeCore.made[0].rules), FakeCore.made[0].started)),
+    )
+    assert _relay(GOOD) == 0
+    assert seen == [("nobody", 1, False)]
+
+
+def test_rights_that_cannot_be_dropped_stop_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It never goes on as root."""
+
+    def refuse(account: privileges.Account) -> None:
+        raise privileges.PrivilegeError("cannot become nobody")
+
+    monkeypatch.setattr(
+        "mcr.cli.relay.target_account", lambda user: privileges.Account("nobody", 1, 1)
+    )
+    monkeypatch.setattr("mcr.cli.relay.drop", refuse)
+    assert _relay(GOOD) == 1
+    assert capsys.readouterr().err.endswith("mcr: cannot become nobody\n")
+    assert not FakeCore.made[0].started
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up root")
+def test_nothing_is_left_of_root() -> None:
+    """Other user and group, no capability, and no way back."""
+    code = (
+        "import os\n"
+        "from mcr.cli.privileges import drop, target_account\n"
+        "drop(target_account(None))\n"
+        "assert os.getresuid() == (65534,) * 3 and os.getgroups() == []\n"
+        "try:\n"
+        "    os.setuid(0)\n"
+        "except PermissionError:\n"
+        "    print('gone')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30
+    )
+    assert done.stdout == "gone\n"
+
+
+def test_threads_forbid_dropping(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that runs already would keep its own flags."""
+    monkeypatch.setattr("os.listdir", lambda path: ["1", "2"])
+    with pytest.raises(privileges.PrivilegeError, match="threads"):
+        privileges.drop(privileges.Account("nobody", 65534, 65534))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["rely"], "Did you mean 'relay'?"),
+        (["--verison"], "--version"),
+        ([], "Missing command"),
+    ],
+)
+def test_a_mistyped_word_gets_a_suggestion(
+    arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Commands and options alike."""
+    assert main(arguments) == 2
+    assert expected in capsys.readouterr().err
+
+
+def test_version_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    """The name and a number."""
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("mcr 0.")
+
+
+def test_help_shows_a_whole_rule(capsys: pytest.CaptureFixture[str]) -> None:
+    """The quickest way to learn the rule text is to read one."""
+    assert main(["relay", "--help"]) == 0
+    assert "239.1.1.1%eth0:5001 to 239.2.0.1%eth1:6001" in " ".join(
+        capsys.readouterr().out.split()
+    )
