@@ -27,7 +27,7 @@ lint: $(WHEEL) ## every check that needs no traffic; warnings are errors
 	$(BIN)/ruff check --quiet
 	$(BIN)/ruff format --check --quiet
 	$(BIN)/mypy
-	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/stubs check
+	$(BIN)/stubtest --concise mcr._native
 	$(BIN)/python -m pytest --quiet tests/test_layers.py
 
 format: $(TOOLS) ## rewrite the sources in the one accepted layout
@@ -48,8 +48,9 @@ audit: .preflight ## licences, bans and sources of every crate (no advisories: t
 
 build: $(WHEEL) ## the wheel, in dist/ and installed into .venv
 
-stubs: $(TOOLS) ## write python/mcr/_native.pyi anew from the Rust sources
-	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/stubs write
+stubs: $(TOOLS) ## print generated stubs of the native module, to compare python/mcr/_native.pyi with
+	$(BIN)/maturin generate-stubs --quiet --locked --out .venv/stubs
+	cat .venv/stubs/mcr/_native.pyi
 
 clean: ## remove what make has made
 	rm -rf .venv dist target .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis

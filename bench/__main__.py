@@ -27,6 +27,7 @@ TOOLS = {
     "nft": "nftables",
     "ethtool": "ethtool",
     "taskset": "util-linux",
+    "setpriv": "util-linux",
     "sysctl": "procps",
 }
 CORES_NEEDED = 2
@@ -114,7 +115,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def _check_machine() -> None:
     if os.geteuid() != 0:
         raise BenchError("network namespaces need root: sudo make bench")
-    missing = [package for tool, package in TOOLS.items() if which(tool) is None]
+    missing = sorted({package for tool, package in TOOLS.items() if which(tool) is None})
     if missing:
         raise BenchError(f"missing programs: apt-get install {' '.join(missing)}")
     if len(os.sched_getaffinity(0)) < CORES_NEEDED:

@@ -78,7 +78,8 @@ def template_peer(text: str) -> Peer:
     """Make a peer from NAME=COMMAND with fields in braces.
 
     {rules} is every flow as rule text, each one argument; {outputs} is GROUP:PORT of every output
-    of the first flow, each one argument; {group}, {port}, {in_if}, {out_if} are its parts.
+    of the first flow, each one argument, or with commas inside an argument; {group}, {port},
+    {in_if}, {out_if} are its parts.
     """
     name, _, template = text.partition("=")
 
@@ -86,13 +87,14 @@ def template_peer(text: str) -> Peer:
         del size_bytes
         group, port = flows[0].input.split(":")
         lists = {"{rules}": [flow.rule() for flow in flows], "{outputs}": list(flows[0].outputs)}
+        outputs = ",".join(flows[0].outputs)
         words = {"{group}": group, "{port}": port, "{in_if}": "rx0", "{out_if}": "tx0"}
         filled: list[str] = []
         for part in split(template):
             word = part
             for field, value in words.items():
                 word = word.replace(field, value)
-            filled += lists.get(word, [word])
+            filled += lists.get(word, [word.replace("{outputs}", outputs)])
         return filled
 
     return Peer(name=name, command=command, missing=_absent(split(template)[0], "give its path"))

@@ -19,6 +19,8 @@ from .failure import BenchError
 
 PREFIX = "mcr-bench"
 HEADERS_BYTES = 28  # IPv4 and UDP, once in every frame and once in every super-frame
+# A child ends with the bench, also where that was killed.
+TIED = ("setpriv", "--pdeathsig", "KILL")
 DROP = "ip protocol udp counter name copies drop"
 SINK = (
     "table netdev bench",
@@ -88,7 +90,7 @@ class Topology:
         With a log it has no input and prints there; otherwise its input and output are pipes.
         """
         child = subprocess.Popen(
-            ["ip", "netns", "exec", namespace, "taskset", "-c", str(core), *command],
+            ["ip", "netns", "exec", namespace, *TIED, "taskset", "-c", str(core), *command],
             stdin=subprocess.DEVNULL if log else subprocess.PIPE,
             stdout=log or subprocess.PIPE,
             stderr=log,

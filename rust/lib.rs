@@ -3,7 +3,7 @@
 //! Dependencies point to the right and downwards only:
 //!
 //! ```text
-//! python -> relay -> engine -> ingress, egress -> pool, sys
+//! python -> relay -> engine -> egress -> window, plan -> ingress, pool -> sys
 //!                 -> open   -> sys
 //!           relay, engine   -> rules, packet, stats -> addr
 //!           traffic         -> open, sys
@@ -20,6 +20,7 @@ pub mod ingress;
 pub mod interfaces;
 pub mod open;
 pub mod packet;
+pub mod plan;
 pub mod pool;
 #[cfg(feature = "python")]
 pub mod python;
@@ -28,3 +29,4 @@ pub mod rules;
 pub mod stats;
 pub mod sys;
 pub mod traffic;
+pub(crate) mod window;

@@ -39,6 +39,8 @@ RUST_LAYERS = [
     "open",
     "interfaces",
     "ingress",
+    "plan",
+    "window",
     "egress",
     "engine",
     "relay",

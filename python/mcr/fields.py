@@ -7,6 +7,7 @@ text nor this host. Every function raises `Invalid` with one sentence that names
 import re
 from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from itertools import pairwise
 from typing import TypeVar
 
 from .errors import Problem, RuleError
@@ -90,10 +91,11 @@ def sources(value: object) -> tuple[Address, ...]:
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
         raise Invalid(f"{value!r} is not a sequence of addresses")
     parsed = [source(item) for item in value]
-    for address in parsed:
-        if parsed.count(address) > 1:
-            raise Invalid(f"{address} is given twice")
-    return tuple(sorted(parsed, key=lambda address: (address.version, int(address))))
+    ascending = sorted(parsed, key=lambda address: (address.version, int(address)))
+    for one, next_one in pairwise(ascending):
+        if one == next_one:
+            raise Invalid(f"{one} is given twice")
+    return tuple(ascending)
 
 
 def port(value: object) -> int:

@@ -44,8 +44,9 @@ def parse_rule(text: str) -> RuleParts:
 
     Raises:
         RuleError: with every problem, under paths such as ``output 1, ttl``.
+        TypeError: if it is no text.
     """
-    head, tail = _halves(text.split())
+    head, tail = _halves(_text(text).split())
     check = Checks()
     source = _read(head, _INPUT, check, "input, ")
     name = source.pop("name", None)
@@ -165,6 +166,12 @@ _OUTPUT = _Side(
 )
 
 
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"a rule is an mcr.Rule or text, not {type(value).__name__}")
+    return value
+
+
 def _halves(tokens: list[str]) -> tuple[list[str], list[str]]:
     """The input's comma-separated pieces, and the tokens of the outputs."""
     at = next((at for at, token in enumerate(tokens) if token in SEPARATORS), None)
@@ -270,9 +277,9 @@ def _split_endpoint(text: str) -> tuple[str, str | None, str]:
         host = inside + host
     else:
         host, colon, port = text.rpartition(":")
-        if ":" in host and "%" not in host:
+        if ":" in host and "%" not in text:
             raise Invalid(f"{text!r}: write an IPv6 address without an interface as [address]:port")
-    if not colon or ("%" in port):
+    if not colon or "%" in port:
         raise Invalid(f"{text!r} has no port; write address%interface:port")
     address, zone, interface = host.partition("%")
     return address, interface if zone else None, port

@@ -6,11 +6,11 @@ once. Whether it fits this host is the business of `config`; how it is written t
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from . import fields, rule_text
 from .errors import Problem, RuleError
-from .fields import Address, Checks
+from .fields import Address, Checks, Invalid
 
 DEFAULT_TTL_MULTICAST = 1  # what the kernel does too (RFC 1112, 6.1): a copy stays on its link
 DEFAULT_TTL_UNICAST = 64  # RFC 1700, "Time to live"
@@ -165,6 +165,7 @@ class Rule:
     """At least one, in the order in which statistics list them."""
     name: str | None
     """1 to 64 printable characters without space and comma; not part of the identity."""
+    _id: str | None = field(init=False, repr=False, compare=False)
 
     def __init__(self, input: Input, outputs: Iterable[Output], *, name: str | None = None) -> None:
         """Puts the parts together.
@@ -173,20 +174,13 @@ class Rule:
             RuleError: if there is no output, the name cannot be one, or a part is something else.
         """
         check = Checks()
-        if not isinstance(input, Input):
-            check.note("input", f"{input!r} is not an mcr.Input")
-        if isinstance(outputs, Output | str) or not isinstance(outputs, Iterable):
-            check.note("outputs", f"{outputs!r} is not a sequence of mcr.Output")
-            outputs = ()
-        listed = tuple(outputs)
-        if not listed and not check.problems:
-            check.note("outputs", "a rule needs at least one output")
-        for number, output in enumerate(listed, 1):
-            if not isinstance(output, Output):
-                check.note(f"output {number}", f"{output!r} is not an mcr.Output")
-        checked_name = check.optional("name", fields.rule_name, name)
+        values = {
+            "input": check.field("input", _input, input),
+            "outputs": check.field("outputs", _outputs, outputs),
+            "name": check.optional("name", fields.rule_name, name),
+        }
         check.done()
-        _fill(self, {"input": input, "outputs": listed, "name": checked_name})
+        _fill(self, values | {"_id": None})
 
     @classmethod
     def parse(cls, text: str) -> "Rule":
@@ -194,6 +188,7 @@ class Rule:
 
         Raises:
             RuleError: with everything that is wrong with the text.
+            TypeError: if it is no text.
         """
         parts = rule_text.parse_rule(text)
         outputs = [Output(**output) for output in parts.outputs]
@@ -202,7 +197,10 @@ class Rule:
     @property
     def id(self) -> str:
         """12 hex digits, the same for the same rule everywhere; the name does not count."""
-        return hashlib.sha256(self._text(None).encode()).hexdigest()[:_ID_HEX_DIGITS]
+        if self._id is None:  # made once: statistics of 10 000 rules ask for it at every reading
+            digest = hashlib.sha256(self._text(None).encode()).hexdigest()
+            object.__setattr__(self, "_id", digest[:_ID_HEX_DIGITS])
+        return str(self._id)
 
     def __str__(self) -> str:
         """The canonical text, which `parse` reads back.
@@ -239,6 +237,24 @@ def default_ttl(address: Address | str) -> int:
     return DEFAULT_TTL_MULTICAST if multicast else DEFAULT_TTL_UNICAST
 
 
+def _input(value: object) -> Input:
+    if not isinstance(value, Input):
+        raise Invalid(f"{value!r} is not an mcr.Input")
+    return value
+
+
+def _outputs(value: object) -> tuple[Output, ...]:
+    if isinstance(value, Output | str) or not isinstance(value, Iterable):
+        raise Invalid(f"{value!r} is not a sequence of mcr.Output")
+    outputs = tuple(value)
+    if not outputs:
+        raise Invalid("a rule needs at least one output")
+    for output in outputs:
+        if not isinstance(output, Output):
+            raise Invalid(f"{output!r} is not an mcr.Output")
+    return outputs
+
+
 def _input_text(input: Input, name: str | None) -> str:
     return rule_text.format_endpoint(
         input.group,
@@ -251,5 +267,5 @@ def _input_text(input: Input, name: str | None) -> str:
 
 def _fill(value: object, slots: Mapping[str, object]) -> None:
     """Sets the fields of a frozen value while it is being made."""
-    for name, field in slots.items():
-        object.__setattr__(value, name, field)
+    for name, slot in slots.items():
+        object.__setattr__(value, name, slot)

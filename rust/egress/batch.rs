@@ -4,9 +4,9 @@
 //! unless it is alone: that is what the kernel can cut (udp(7), UDP_SEGMENT).
 
 use super::limits::{Limits, MAX_SEGMENTS, MAX_SEND_BYTES};
-use crate::engine::window::{Entry, Window};
 use crate::sys::messages::{MessageId, Piece};
 use crate::sys::ring::Ring;
+use crate::window::{Entry, Window};
 
 struct Batch {
     /// The entries, as a part of `Batches::members`.

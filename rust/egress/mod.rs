@@ -15,11 +15,11 @@ use batch::Batches;
 pub(crate) use limits::Limits;
 use outcome::Outcome;
 
-use crate::engine::plan::{Plan, PlanOutput};
-use crate::engine::window::Window;
+use crate::plan::{Plan, PlanOutput};
 use crate::stats::{self, Writer, output};
 use crate::sys::messages::MAX_MESSAGES;
 use crate::sys::ring::Ring;
+use crate::window::Window;
 
 /// One batch on its way to one output.
 #[derive(Clone, Copy)]

@@ -5,9 +5,7 @@
 //! The engine is handed open sockets and a compiled table; it opens nothing, and nothing on the
 //! path of a datagram allocates, locks, logs or calls Python.
 
-pub mod plan;
 mod receiver;
-pub(crate) mod window;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -18,13 +16,13 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_gettime};
 
 use crate::egress::Egress;
+use crate::plan::Plan;
 use crate::stats::{MAX_SLOTS, Writer};
 use crate::sys::buffers::Buffer;
 use crate::sys::memory::SharedWords;
 use crate::sys::ring::{Event, Ring};
-use plan::Plan;
+use crate::window::{Entry, Window};
 use receiver::Intake;
-use window::{Entry, Window};
 
 /// What the cold side tells an engine.
 pub enum Command {

@@ -6,9 +6,9 @@ use std::os::fd::AsFd;
 use hashbrown::HashSet;
 
 use crate::addr::Addr;
-use crate::engine::plan::{Plan, Source};
 use crate::ingress::Arrival;
 use crate::packet::{Datagram, Discard};
+use crate::plan::{Plan, Source};
 use crate::pool::SizeClass;
 use crate::rules::Verdict;
 use crate::stats::{Writer, group, interface, rule};

@@ -13,10 +13,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::addr::Addr;
-use crate::engine::plan::{Plan, PlanOutput, PlanRule};
 use crate::error::{Error, Result};
 use crate::open::output::{self, OutputSpec};
 use crate::open::packet;
+use crate::plan::{Plan, PlanOutput, PlanRule};
 use crate::rules::{InputKey, Table, TableRule};
 use crate::stats::Slot;
 use inputs::Inputs;

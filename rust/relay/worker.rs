@@ -13,9 +13,9 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::SigSet;
 
 use super::Settings;
-use crate::engine::plan::Plan;
 use crate::engine::{self, Command, Links};
 use crate::error::{Error, Result};
+use crate::plan::Plan;
 use crate::stats;
 use crate::sys::memory::SharedWords;
 

@@ -9,5 +9,6 @@ pub mod messages;
 pub mod netdev;
 pub mod recv;
 pub mod ring;
+pub mod sched;
 pub mod sockaddr;
 pub mod sockopt;

@@ -30,7 +30,6 @@ plain!(
     libc::group_req,
     libc::group_source_req,
     libc::timeval,
-    [u32; 9],
 );
 
 /// Sets the option `name` at `level` to `value`.

@@ -79,6 +79,7 @@ impl Sender {
     }
 
     /// Sends until a limit is reached or `stop` is set. Numbers go on where the last run ended.
+    /// A paced run raises the priority of the calling thread, which is best one of its own.
     pub fn run(&mut self, limits: Limits, stop: &AtomicBool) -> SendReport {
         let mut run = Run::new(limits, stop);
         match self.rate_pps {
@@ -96,7 +97,7 @@ impl Sender {
     }
 
     fn run_paced(&mut self, run: &mut Run<'_>, rate_pps: f64) {
-        pacing::sleep_exactly();
+        pacing::be_prompt(rate_pps);
         let pace = Pace::new(run.start, rate_pps);
         while run.goes_on() {
             let deadline = pace.deadline(run.used);

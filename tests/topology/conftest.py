@@ -8,14 +8,10 @@ import pytest
 
 from .lab import Lab
 from .namespaces import Net, remove_leftovers
+from .relays import Ingress
 from .rights import missing
 
 _HERE = Path(__file__).parent
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker of these tests."""
-    config.addinivalue_line("markers", "topology: needs root and makes network namespaces")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -51,9 +47,9 @@ def lab(net: Net) -> Lab:
 
 
 @pytest.fixture(params=["packet", "udp"])
-def ingress(request: pytest.FixtureRequest) -> str:
+def ingress(request: pytest.FixtureRequest) -> Ingress:
     """The same test with both ways of receiving."""
-    kind: str = request.param
+    kind: Ingress = request.param
     return kind
 
 

@@ -2,24 +2,33 @@
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Literal, TypedDict, Unpack
 
 import mcr
 
 from .checks import assert_balanced
 from .namespaces import Namespace
 
+Ingress = Literal["auto", "packet", "udp"]
+
+
+class Options(TypedDict, total=False):
+    """How a relay is made."""
+
+    ingress: Ingress
+    workers: int
+
 
 @contextlib.contextmanager
 def relaying(
-    namespace: Namespace, *rules: mcr.Rule | str, **options: str | int
+    namespace: Namespace, *rules: mcr.Rule | str, **options: Unpack[Options]
 ) -> Iterator[mcr.Relay]:
     """Run a relay whose sockets are in the namespace; after its stop nothing may be pending."""
     with contextlib.ExitStack() as stack:
         with namespace:
             relay = stack.enter_context(mcr.Relay(*rules, **options))
         yield relay
-        relay.close()
+        relay.stop()
         stats = relay.stats()
         assert_balanced(stats)
         assert all(output.pending == 0 for rule in stats.rules for output in rule.outputs)

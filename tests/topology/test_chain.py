@@ -7,7 +7,7 @@ import pytest
 
 from .checks import settle_sent
 from .namespaces import Namespace, Net
-from .relays import relaying
+from .relays import Ingress, relaying
 from .traffic import Receiver, Sender, payloads
 
 HOPS = 3
@@ -39,7 +39,7 @@ def ring(net: Net) -> Ring:
 
 
 @pytest.mark.parametrize("gro", [False, True], ids=["plain", "gro"])
-def test_chain_of_three_relays(ring: Ring, ingress: str, gro: bool) -> None:
+def test_chain_of_three_relays(ring: Ring, ingress: Ingress, gro: bool) -> None:
     """Everything comes round, in order, and every relay's numbers are the same."""
     ring.set_offload(on=gro)
     home = ring.namespaces[0]

@@ -4,14 +4,14 @@ import os
 
 from .checks import settle_sent
 from .lab import Lab
-from .relays import relaying
+from .relays import Ingress, relaying
 from .traffic import PacedFlow, payloads
 
 RATE_PPS = 6000
 LEAST_PPS = 5000
 
 
-def test_changing_another_rule_loses_nothing(lab: Lab, ingress: str, gro: bool) -> None:
+def test_changing_another_rule_loses_nothing(lab: Lab, ingress: Ingress, gro: bool) -> None:
     """A hundred times another rule is added and removed, and a steady flow loses nothing."""
     others = [
         "239.1.40.2%in0:5001 to 239.2.40.2%out0:6001",
@@ -38,7 +38,7 @@ def test_changing_another_rule_loses_nothing(lab: Lab, ingress: str, gro: bool) 
         assert flow.achieved_pps() > LEAST_PPS
 
 
-def test_second_rule_on_a_flowing_input(lab: Lab, ingress: str) -> None:
+def test_second_rule_on_a_flowing_input(lab: Lab, ingress: Ingress) -> None:
     """A rule added mid-stream gets an unbroken part of the flow, the first rule all of it."""
     with (
         lab.receive("239.2.41.1", 6001) as first,
@@ -62,7 +62,7 @@ def test_second_rule_on_a_flowing_input(lab: Lab, ingress: str) -> None:
         settle_sent(relay, len(flow.sent))
 
 
-def test_replacing_all_rules(lab: Lab, ingress: str) -> None:
+def test_replacing_all_rules(lab: Lab, ingress: Ingress) -> None:
     """After a replacement only the new rules flow, and a kept rule keeps its numbers."""
     kept = "239.1.42.1%in0:5001 to 239.2.42.1%out0:6001"
     sent = payloads(50)
@@ -97,7 +97,7 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-def test_removing_rules_closes_what_they_opened(lab: Lab, ingress: str) -> None:
+def test_removing_rules_closes_what_they_opened(lab: Lab, ingress: Ingress) -> None:
     """After adding and removing rules the process has as many descriptors as before."""
     rules = [
         "239.1.43.2%in0:5001 to 239.2.43.2%out0:6001 10.2.0.2:7000",

@@ -16,6 +16,7 @@ import pytest
 
 from .checks import DEADLINE_S, assert_balanced
 from .lab import Lab
+from .relays import Ingress
 from .traffic import payloads
 
 MCR = str(Path(sys.executable).parent / "mcr")
@@ -37,7 +38,7 @@ class Process:
         assert self.process.stderr is not None
         descriptor = self.process.stderr.fileno()
         deadline = time.monotonic() + DEADLINE_S
-        while not any("ready" in line for line in self.log.splitlines()):
+        while not any(line.startswith("ready") for line in self.log.splitlines()):
             left = deadline - time.monotonic()
             readable, _, _ = select.select([descriptor], [], [], max(left, 0))
             assert readable, f"no ready line: {self.log}"
@@ -77,7 +78,7 @@ def command(lab: Lab, *arguments: str) -> Iterator[Process]:
         process.communicate()
 
 
-def check_report(report: dict[str, Any], count: int, ingress: str) -> None:
+def check_report(report: dict[str, Any], count: int, ingress: Ingress) -> None:
     """The shape of the JSON, its balances, and the numbers of one rule with two outputs."""
     assert_balanced(report)
     (interface,), (rule,) = report["interfaces"], report["rules"]
@@ -96,7 +97,7 @@ def check_report(report: dict[str, Any], count: int, ingress: str) -> None:
 
 
 @pytest.mark.parametrize("end", ["duration", signal.SIGTERM, signal.SIGINT])
-def test_relay_command(lab: Lab, ingress: str, end: str | signal.Signals) -> None:
+def test_relay_command(lab: Lab, ingress: Ingress, end: str | signal.Signals) -> None:
     """It says when it is ready, relays, ends by time or signal, and reports one JSON object."""
     sent = payloads(300)
     limit = ["--duration", "1.5"] if end == "duration" else []
@@ -121,7 +122,7 @@ def test_rule_without_quotes(lab: Lab) -> None:
         check_report(relay.report(), 0, "packet")
 
 
-def test_root_becomes_nobody_before_the_first_frame(lab: Lab, ingress: str) -> None:
+def test_root_becomes_nobody_before_the_first_frame(lab: Lab, ingress: Ingress) -> None:
     """Once it is ready no thread has root's identity or any capability."""
     with command(lab, RULE, "--ingress", ingress, "--json") as relay:
         relay.wait_ready()

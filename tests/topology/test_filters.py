@@ -3,13 +3,13 @@
 from .checks import dropped, settle_sent
 from .frames import TPID_8021AD, TPID_8021Q, Flow, Injector, udp_frame
 from .lab import Lab
-from .relays import relaying
+from .relays import Ingress, relaying
 from .traffic import payloads
 
 PRIORITY_5 = 5 << 13
 
 
-def test_source_filter(lab: Lab, ingress: str, gro: bool) -> None:
+def test_source_filter(lab: Lab, ingress: Ingress, gro: bool) -> None:
     """Only the listed source is relayed; what another sends is counted as `source`.
 
     An unprivileged socket leaves that to the kernel, so the udp ingress never sees it.
@@ -34,7 +34,7 @@ def test_source_filter(lab: Lab, ingress: str, gro: bool) -> None:
         assert stats.interfaces[0].received == len(wanted) + refused
 
 
-def test_several_sources(lab: Lab, ingress: str) -> None:
+def test_several_sources(lab: Lab, ingress: Ingress) -> None:
     """A rule that lists several sources gets all of them, one that lists none gets the rest."""
     first, second, third = (payloads(50, seed=seed) for seed in range(3))
     with (

@@ -15,7 +15,7 @@ import mcr
 
 from .checks import settle, settle_sent, wait_until
 from .lab import Lab
-from .relays import relaying
+from .relays import Ingress, relaying
 from .traffic import PacedFlow, payloads
 
 STOP_S = 1.0
@@ -40,8 +40,8 @@ def wake_ups(which: set[str]) -> int:
 
 
 @pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
-def test_stop_is_prompt(lab: Lab, ingress: str, busy: bool) -> None:
-    """Closing takes less than a second, with and without traffic, and a second close nothing."""
+def test_stop_is_prompt(lab: Lab, ingress: Ingress, busy: bool) -> None:
+    """Ending takes less than a second, with and without traffic, and may be asked for twice."""
     with lab.sender("239.1.60.1", 5001) as sender, contextlib.ExitStack() as traffic:
         with lab.relay:
             relay = mcr.Relay("239.1.60.1%in0:5001 to 239.2.60.1%out0:6001", ingress=ingress)
@@ -51,11 +51,12 @@ def test_stop_is_prompt(lab: Lab, ingress: str, busy: bool) -> None:
             traffic.enter_context(PacedFlow(sender, 20000))
             settle_running(relay, least=1000)
         start = time.monotonic()
+        relay.stop()
+        assert relay.wait(0)
+        assert relay.error is None
         relay.close()
         assert time.monotonic() - start < STOP_S
         relay.close()
-        assert relay.wait(0)
-        assert relay.error is None
 
 
 def settle_running(relay: mcr.Relay, least: int) -> None:
@@ -63,7 +64,7 @@ def settle_running(relay: mcr.Relay, least: int) -> None:
     wait_until(lambda: relay.stats().rules[0].outputs[0].sent >= least)
 
 
-def test_idle_relay_sleeps(lab: Lab, ingress: str) -> None:
+def test_idle_relay_sleeps(lab: Lab, ingress: Ingress) -> None:
     """With a hundred idle rules the engine wakes up at most ten times a second in all."""
     rules = [f"239.1.61.{n}%in0:5001 to 239.2.61.{n}%out0:6001" for n in range(100)]
     before = threads()
@@ -76,7 +77,7 @@ def test_idle_relay_sleeps(lab: Lab, ingress: str) -> None:
         assert (wake_ups(engine) - woken) / elapsed <= IDLE_WAKE_UPS_PER_S
 
 
-def test_two_workers(lab: Lab, ingress: str, gro: bool) -> None:
+def test_two_workers(lab: Lab, ingress: Ingress, gro: bool) -> None:
     """With two workers everything arrives, and each flow keeps its order."""
     flows = [[bytes([flow]) + body for body in payloads(100)] for flow in range(16)]
     with contextlib.ExitStack() as stack:
@@ -123,7 +124,7 @@ def test_two_relays_in_one_process(lab: Lab) -> None:
         assert second.drain() == sent
 
 
-def test_calls_from_other_threads(lab: Lab, ingress: str) -> None:
+def test_calls_from_other_threads(lab: Lab, ingress: Ingress) -> None:
     """Several threads change rules and read statistics at once; the flow loses nothing."""
     problems: list[BaseException] = []
 
@@ -158,21 +159,21 @@ def test_calls_from_other_threads(lab: Lab, ingress: str) -> None:
         settle(relay, lambda stats: [rule.matched for rule in stats.rules] == [len(flow.sent)])
 
 
-def test_close_from_another_thread_ends_wait(lab: Lab) -> None:
-    """A thread that waits for the end of a relay returns when another closes it."""
+def test_wait_ends_when_another_thread_stops(lab: Lab) -> None:
+    """A thread that waits for the end of a relay returns when another stops it."""
     ended: list[bool] = []
     rule = "239.1.65.1%in0:5001 to 239.2.65.1%out0:6001"
     with relaying(lab.relay, rule, ingress="packet") as relay:
         assert not relay.wait(0)
         waiting = threading.Thread(target=lambda: ended.append(relay.wait(STOP_S * 5)))
         waiting.start()
-        relay.close()
+        relay.stop()
         waiting.join()
     assert ended == [True]
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_fork_is_an_error_in_the_child(lab: Lab, ingress: str) -> None:
+def test_fork_is_an_error_in_the_child(lab: Lab, ingress: Ingress) -> None:
     """A forked child cannot use the relay, and the parent's goes on."""
     sent = payloads(50)
     with (
@@ -231,7 +232,7 @@ def no_leftover_relay() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("no_leftover_relay")
-def test_forgotten_relay_warns(lab: Lab, ingress: str) -> None:
+def test_forgotten_relay_warns(lab: Lab, ingress: Ingress) -> None:
     """A relay that is dropped without being closed says so and leaves no socket behind."""
     with lab.relay:
         relay = mcr.Relay("239.1.67.1%in0:5001 to 239.2.67.1%out0:6001", ingress=ingress)

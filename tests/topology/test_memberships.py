@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv6Address
 from .checks import wait_until
 from .lab import Lab
 from .namespaces import Namespace
-from .relays import relaying
+from .relays import Ingress, relaying
 
 
 def igmp(namespace: Namespace) -> set[tuple[str, str]]:
@@ -31,17 +31,20 @@ def igmp6(namespace: Namespace) -> set[tuple[str, str]]:
 def source_joins(namespace: Namespace) -> set[tuple[str, str, str]]:
     """Source-specific joins, as (interface, group, source), from /proc/net/mcfilter and 6."""
     found = set()
-    for line in namespace.run("cat", "/proc/net/mcfilter").splitlines()[1:]:
-        _, device, group, source, included, _ = line.split()
-        if int(included):
-            addresses = (str(IPv4Address(int(word, 16))) for word in (group, source))
-            found.add((device, *addresses))
-    for line in namespace.run("cat", "/proc/net/mcfilter6").splitlines()[1:]:
-        _, device, group, source, included, _ = line.split()
-        if int(included):
-            addresses = (str(IPv6Address(bytes.fromhex(word))) for word in (group, source))
-            found.add((device, *addresses))
+    for name, read in (("mcfilter", _hex4), ("mcfilter6", _hex6)):
+        for line in namespace.run("cat", f"/proc/net/{name}").splitlines()[1:]:
+            _, device, group, source, included, _ = line.split()
+            if int(included):
+                found.add((device, read(group), read(source)))
     return found
+
+
+def _hex4(word: str) -> str:
+    return str(IPv4Address(int(word, 16)))
+
+
+def _hex6(word: str) -> str:
+    return str(IPv6Address(bytes.fromhex(word)))
 
 
 def packet_sockets(namespace: Namespace) -> int:
@@ -55,7 +58,7 @@ def udp_sockets(namespace: Namespace) -> int:
     return sum(len(table.splitlines()) - 1 for table in tables)
 
 
-def test_joins_are_visible_and_end(lab: Lab, ingress: str) -> None:
+def test_joins_are_visible_and_end(lab: Lab, ingress: Ingress) -> None:
     """Joins stand in the kernel's tables while a rule needs them, and go with the last rule."""
     rules = [
         "239.1.50.1%in0:5001 to 239.2.50.1%out0:6001",
@@ -83,7 +86,7 @@ def test_joins_are_visible_and_end(lab: Lab, ingress: str) -> None:
         wait_until(lambda: udp_sockets(lab.relay) == bound)
 
 
-def test_source_specific_joins(lab: Lab, ingress: str) -> None:
+def test_source_specific_joins(lab: Lab, ingress: Ingress) -> None:
     """A rule with sources joins for these sources only, IPv4 and IPv6."""
     with relaying(
         lab.relay,
@@ -99,7 +102,7 @@ def test_source_specific_joins(lab: Lab, ingress: str) -> None:
     wait_until(lambda: source_joins(lab.relay) == set())
 
 
-def test_closing_leaves_nothing(lab: Lab, ingress: str) -> None:
+def test_closing_leaves_nothing(lab: Lab, ingress: Ingress) -> None:
     """When the relay is closed its sockets and memberships are gone."""
 
     def tables() -> tuple[object, ...]:
@@ -116,7 +119,7 @@ def test_closing_leaves_nothing(lab: Lab, ingress: str) -> None:
     wait_until(lambda: tables() == before)
 
 
-def test_many_groups_are_joined(lab: Lab, ingress: str) -> None:
+def test_many_groups_are_joined(lab: Lab, ingress: Ingress) -> None:
     """Sixty groups are more than one socket may join; all of them are joined."""
     groups = [f"239.1.53.{number}" for number in range(60)]
     rules = [f"{group}%in0:5001 to 239.2.53.1%out0:6001" for group in groups]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from .checks import settle_sent
 from .lab import Lab
 from .model import PlainDatagram, PlainRule, relayed
-from .relays import relaying
+from .relays import Ingress, relaying
 from .traffic import Receiver, Sender, payloads
 
 GROUPS = ("239.1.70.1", "239.1.70.2", "ff15::70:1")
@@ -100,7 +100,7 @@ def check(receiver: Receiver, expected: list[bytes]) -> None:
 def test_engine_does_what_the_model_says(
     lab: Lab,
     senders: list[Sender],
-    ingress: str,
+    ingress: Ingress,
     gro: bool,
     rules: list[PlainRule],
     traffic: list[tuple[int, int, int]],

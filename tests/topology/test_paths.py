@@ -4,12 +4,12 @@ import pytest
 
 from .checks import dropped, settle_sent
 from .lab import Lab
-from .relays import relaying
+from .relays import Ingress, relaying
 from .traffic import Receiver, Sender, payloads
 
 
 @pytest.mark.parametrize("size", [1400, 200])
-def test_one_to_one(lab: Lab, ingress: str, gro: bool, size: int) -> None:
+def test_one_to_one(lab: Lab, ingress: Ingress, gro: bool, size: int) -> None:
     """One group becomes another, byte for byte, in order, and every number adds up."""
     sent = payloads(400, (size,))
     with (
@@ -35,7 +35,7 @@ def test_one_to_one(lab: Lab, ingress: str, gro: bool, size: int) -> None:
     [("ff15::1:1", "ff15::2:1"), ("ff15::1:2", "239.2.0.2"), ("239.1.0.2", "ff15::2:2")],
     ids=["v6-v6", "v6-v4", "v4-v6"],
 )
-def test_address_families(lab: Lab, ingress: str, gro: bool, group: str, output: str) -> None:
+def test_address_families(lab: Lab, ingress: Ingress, gro: bool, group: str, output: str) -> None:
     """IPv6 is relayed like IPv4, and each into the other."""
     sent = payloads(300)
     with (
@@ -48,7 +48,7 @@ def test_address_families(lab: Lab, ingress: str, gro: bool, group: str, output:
         settle_sent(relay, len(sent))
 
 
-def test_tree_of_eight_outputs(lab: Lab, ingress: str, gro: bool) -> None:
+def test_tree_of_eight_outputs(lab: Lab, ingress: Ingress, gro: bool) -> None:
     """Four groups on one interface, three on another and a host all get everything."""
     places = [(f"239.2.1.{n}", 6000 + n, "d0", "%out0") for n in range(1, 5)]
     places += [(f"239.2.1.{n}", 6000 + n, "d1", "%out1") for n in range(5, 8)]
@@ -68,7 +68,7 @@ def test_tree_of_eight_outputs(lab: Lab, ingress: str, gro: bool) -> None:
         receiver.close()
 
 
-def test_unicast_to_multicast_and_back(lab: Lab, ingress: str, gro: bool) -> None:
+def test_unicast_to_multicast_and_back(lab: Lab, ingress: Ingress, gro: bool) -> None:
     """A stream to the relay's own address becomes a group, the answer's group a host again."""
     there, back = payloads(200, seed=1), payloads(200, seed=2)
     with (
@@ -91,7 +91,7 @@ def test_unicast_to_multicast_and_back(lab: Lab, ingress: str, gro: bool) -> Non
         assert asking.refusal() == 0, "the relay host answered 'port unreachable'"
 
 
-def test_two_rules_on_one_input(lab: Lab, ingress: str, gro: bool) -> None:
+def test_two_rules_on_one_input(lab: Lab, ingress: Ingress, gro: bool) -> None:
     """Two rules that take the same input both get everything, and it counts once as received."""
     sent = payloads(200)
     with (
@@ -112,7 +112,7 @@ def test_two_rules_on_one_input(lab: Lab, ingress: str, gro: bool) -> None:
         assert stats.interfaces[0].received == len(sent)
 
 
-def test_several_interfaces_do_not_mix(lab: Lab, ingress: str) -> None:
+def test_several_interfaces_do_not_mix(lab: Lab, ingress: Ingress) -> None:
     """The same group and port on two interfaces are two inputs."""
     here, there = payloads(100, seed=1), payloads(100, seed=2)
     with (
@@ -135,7 +135,7 @@ def test_several_interfaces_do_not_mix(lab: Lab, ingress: str) -> None:
         assert {entry.name for entry in stats.interfaces} == {"in0", "big"}
 
 
-def test_input_interface_without_any_address(lab: Lab, ingress: str) -> None:
+def test_input_interface_without_any_address(lab: Lab, ingress: Ingress) -> None:
     """An input needs no address on its interface."""
     sent = payloads(100)
     with (

@@ -5,7 +5,7 @@ import pytest
 from .checks import dropped, settle_sent
 from .lab import Lab
 from .namespaces import Namespace
-from .relays import relaying
+from .relays import Ingress, relaying
 from .traffic import payloads
 
 FRAGMENTS_OF_3000 = 3
@@ -20,7 +20,7 @@ def fragments_created(namespace: Namespace) -> int:
 
 
 @pytest.mark.parametrize("size", [3000, 60000])
-def test_ipv4_fragments(lab: Lab, ingress: str, gro: bool, size: int) -> None:
+def test_ipv4_fragments(lab: Lab, ingress: Ingress, gro: bool, size: int) -> None:
     """Datagrams that arrive in fragments are relayed whole, and leave in fragments again."""
     sent = payloads(40, (size,))
     with (
@@ -67,7 +67,7 @@ def test_ipv6_fragments_with_udp(lab: Lab, gro: bool) -> None:
         settle_sent(relay, len(sent))
 
 
-def test_oversize_out(lab: Lab, ingress: str) -> None:
+def test_oversize_out(lab: Lab, ingress: Ingress) -> None:
     """What a jumbo link brings and a smaller one cannot carry is fragmented, in order."""
     sent = payloads(200, (8000, 8000, 8000, 1400, 1472, 1473))
     with (
@@ -86,7 +86,7 @@ def test_oversize_out(lab: Lab, ingress: str) -> None:
         settle_sent(relay, len(sent), len(sent))
 
 
-def test_oversize_super_frames(lab: Lab, ingress: str) -> None:
+def test_oversize_super_frames(lab: Lab, ingress: Ingress) -> None:
     """Super-frames whose segments do not fit the output are sent one by one, in order."""
     sent = payloads(200, (8000,))
     with (
@@ -105,7 +105,7 @@ def test_oversize_super_frames(lab: Lab, ingress: str) -> None:
         settle_sent(relay, len(sent), len(sent))
 
 
-def test_jumbo(lab: Lab, ingress: str) -> None:
+def test_jumbo(lab: Lab, ingress: Ingress) -> None:
     """With an MTU of 9000 on both sides the largest frame goes through unfragmented."""
     sent = payloads(200, (8972, 8000, 20))
     with (
@@ -123,7 +123,7 @@ def test_jumbo(lab: Lab, ingress: str) -> None:
 
 
 @pytest.mark.parametrize("group", ["239.1.26.1", "ff15::26:1"])
-def test_empty_datagrams_among_others(lab: Lab, ingress: str, gro: bool, group: str) -> None:
+def test_empty_datagrams_among_others(lab: Lab, ingress: Ingress, gro: bool, group: str) -> None:
     """Empty datagrams keep their place between others."""
     sent = payloads(400, (1400, 0, 0, 1400, 1400, 1400, 8, 0, 200))
     with (
@@ -136,7 +136,7 @@ def test_empty_datagrams_among_others(lab: Lab, ingress: str, gro: bool, group: 
         settle_sent(relay, len(sent))
 
 
-def test_stream_of_empty_datagrams(lab: Lab, ingress: str, gro: bool) -> None:
+def test_stream_of_empty_datagrams(lab: Lab, ingress: Ingress, gro: bool) -> None:
     """Thousands of empty datagrams all arrive, and another flow beside them loses nothing."""
     empty, other = [b""] * 2000, payloads(200)
     with (
@@ -165,7 +165,7 @@ def test_stream_of_empty_datagrams(lab: Lab, ingress: str, gro: bool) -> None:
     ids=["alternating", "runs", "short-last", "growing"],
 )
 def test_size_changes_keep_the_order(
-    lab: Lab, ingress: str, gro: bool, sizes: tuple[int, ...]
+    lab: Lab, ingress: Ingress, gro: bool, sizes: tuple[int, ...]
 ) -> None:
     """One flow whose datagrams change size leaves every output in arrival order."""
     sent = payloads(400, sizes)

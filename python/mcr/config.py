@@ -1,0 +1,339 @@
+"""Rules checked against this host and against each other: the last step before sockets open.
+
+Owns what rules do to each other: duplicates, names, loops. What one rule needs of the host is the
+business of `host`. Opens nothing, and changes nothing but its own indexes.
+"""
+
+from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from .errors import Problem, RuleError
+from .fields import Address, Checks
+from .host import (
+    Host,
+    Ingress,
+    Interface,
+    ResolvedInput,
+    ResolvedOutput,
+    ResolvedRule,
+)
+from .loops import cycles
+from .rules import Rule
+
+__all__ = [
+    "Ingress",
+    "Interface",
+    "Plan",
+    "Resolution",
+    "ResolvedInput",
+    "ResolvedOutput",
+    "ResolvedRule",
+    "RuleSet",
+    "resolve",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """Rules that fit this host, as the native core takes them."""
+
+    rules: tuple[ResolvedRule, ...]
+    """In the order given."""
+    warnings: tuple[str, ...]
+
+
+def resolve(
+    rules: Iterable[Rule | str], interfaces: Iterable[Interface], *, ingress: Ingress
+) -> Resolution:
+    """Checks a whole set of rules against this host and against each other.
+
+    Raises:
+        RuleError: with everything that is wrong, under paths such as ``rule 2, output 1, ttl``.
+    """
+    plan = RuleSet(ingress).plan(interfaces, add=rules)
+    return Resolution(plan.resolved, plan.warnings)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A change that `RuleSet.plan` found right and `RuleSet.commit` makes real."""
+
+    removed: tuple[str, ...]
+    """Ids of the rules that go."""
+    added: tuple[Rule, ...]
+    """The rules that come, in the order given."""
+    resolved: tuple[ResolvedRule, ...]
+    """The same for the native core, in the same order."""
+    warnings: tuple[str, ...]
+    _entries: tuple["_Entry", ...] = field(repr=False)
+    _revision: int = field(repr=False)
+
+
+class RuleSet:
+    """The running rules with indexes, so that a change costs time for itself, not for all rules.
+
+    Only the search for loops looks further: along the rules that the added ones feed. Not
+    thread-safe: whoever shares it locks from `plan` to `commit`.
+    """
+
+    def __init__(self, ingress: Ingress) -> None:
+        """Starts without rules."""
+        self._ingress: Ingress = ingress
+        self._entries: dict[str, _Entry] = {}
+        self._claims: dict[Hashable, str] = {}
+        self._listeners: dict[Lane, dict[str, None]] = {}
+        self._revision = 0
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """The running rules, oldest first."""
+        return tuple(entry.rule for entry in self._entries.values())
+
+    def __len__(self) -> int:
+        """How many rules run."""
+        return len(self._entries)
+
+    def __contains__(self, rule_id: object) -> bool:
+        """Whether a rule of this id runs."""
+        return rule_id in self._entries
+
+    def plan(
+        self,
+        interfaces: Iterable[Interface],
+        *,
+        remove: Iterable[str] = (),
+        add: Iterable[Rule | str] = (),
+    ) -> Plan:
+        """Checks a change without making it; removed rules are gone when the added are judged.
+
+        Args:
+            interfaces: of this host, as they are now.
+            remove: ids of running rules.
+            add: rules as values or as text.
+
+        Raises:
+            RuleError: with everything that is wrong; ``rule N`` counts the added ones from 1.
+        """
+        draft = _Draft(self, Host(interfaces, self._ingress))
+        for rule_id in remove:
+            draft.remove(rule_id)
+        for rule in add:
+            draft.add(rule)
+        draft.find_loops()
+        draft.check.done()
+        entries = tuple(draft.entries.values())
+        return Plan(
+            removed=tuple(draft.removed),
+            added=tuple(entry.rule for entry in entries),
+            resolved=tuple(entry.resolved for entry in entries),
+            warnings=tuple(str(warning) for warning in draft.warnings),
+            _entries=entries,
+            _revision=self._revision,
+        )
+
+    def commit(self, plan: Plan) -> None:
+        """Makes a planned change real.
+
+        Raises:
+            ValueError: if the rules have changed since the plan was made.
+        """
+        if plan._revision != self._revision:
+            raise ValueError("the rules have changed since this plan was made; plan anew")
+        self._revision += 1
+        for rule_id in plan.removed:
+            self._drop(rule_id)
+        for entry in plan._entries:
+            self._entries[entry.id] = entry
+            self._claims.update(dict.fromkeys(entry.claims, entry.id))
+            for lane in entry.lanes:
+                self._listeners.setdefault(lane, {})[entry.id] = None
+
+    def _drop(self, rule_id: str) -> None:
+        entry = self._entries.pop(rule_id)
+        for claim in entry.claims:
+            del self._claims[claim]
+        for lane in entry.lanes:
+            del self._listeners[lane][rule_id]
+            if not self._listeners[lane]:
+                del self._listeners[lane]
+
+
+class Lane(NamedTuple):
+    """Where copies of one sender can meet an input: the edges of the graph of rules."""
+
+    address: Address
+    port: int
+    interface: str
+    """Empty for an address of this host: a copy to it comes home on any way."""
+    source: Address | None
+    """None is met by every sender, and listened to by inputs that let everybody through."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A rule with the keys under which the indexes hold it."""
+
+    id: str
+    rule: Rule
+    resolved: ResolvedRule
+    claims: tuple[Hashable, ...]
+    """What no other rule may have: the name, and each (input, source, destination)."""
+    lanes: tuple[Lane, ...]
+    """Where its input listens."""
+
+
+class _Draft:
+    """A change in the making, laid over a `RuleSet` that it only reads."""
+
+    def __init__(self, base: RuleSet, host: Host) -> None:
+        self.check = Checks()
+        self.warnings: list[Problem] = []
+        self.removed: dict[str, None] = {}
+        self.entries: dict[str, _Entry] = {}
+        self._base = base
+        self._host = host
+        self._claims: dict[Hashable, str] = {}
+        self._listeners: dict[Lane, list[str]] = {}
+        self._paths: dict[str, str] = {}
+        self._given = 0
+
+    def remove(self, rule_id: str) -> None:
+        """Takes a running rule out."""
+        if rule_id not in self._base:
+            self.check.note("remove", f"no rule with the id {rule_id!r} is running")
+        else:
+            self.removed[rule_id] = None
+
+    def add(self, rule: Rule | str) -> None:
+        """Puts a rule in if it fits the host and the other rules."""
+        self._given += 1
+        path = f"rule {self._given}"
+        check = Checks()
+        try:
+            parsed = rule if isinstance(rule, Rule) else Rule.parse(rule)
+        except RuleError as error:
+            check.problems += error.problems
+        else:
+            self._add(parsed, check, path)
+        self.check.problems += [problem.under(path) for problem in check.problems]
+
+    def _add(self, rule: Rule, check: Checks, path: str) -> None:
+        resolved, warnings = self._host.resolve(rule, check)
+        self.warnings += [warning.under(path) for warning in warnings]
+        rule_id = rule.id
+        if self._entry(rule_id) is not None:
+            check.note("", f"is the same as {self._label(rule_id)}; leave one out")
+            return
+        self._paths[rule_id] = path
+        claims: list[Hashable] = []
+        if rule.name is not None:
+            self._claim(rule.name, rule_id, check, "name", claims)
+        lanes: tuple[Lane, ...] = ()
+        if resolved is not None:
+            self._claim_copies(resolved, rule_id, check, claims)
+            lanes = tuple(_listened_lanes(resolved.input))
+            self.entries[rule_id] = _Entry(rule_id, rule, resolved, tuple(claims), lanes)
+        for lane in lanes:
+            self._listeners.setdefault(lane, []).append(rule_id)
+
+    def _claim_copies(
+        self, rule: ResolvedRule, rule_id: str, check: Checks, claims: list[Hashable]
+    ) -> None:
+        """Claims every copy, so that none is sent twice, and refuses those to the own input."""
+        taken = rule.input
+        origin = (taken.group, taken.port, taken.interface, taken.vlan)
+        for number, output in enumerate(rule.outputs, 1):
+            path = f"output {number}"
+            destination = (output.address, output.port, output.interface)
+            if taken.vlan == 0 and _lane(output) == _lane(taken):
+                check.note(path, "is the rule's own input: its copies would come back for ever")
+            for source in taken.sources or (None,):
+                if not self._claim((*origin, source, *destination), rule_id, check, path, claims):
+                    break
+
+    def _claim(
+        self, claim: Hashable, rule_id: str, check: Checks, path: str, claims: list[Hashable]
+    ) -> bool:
+        """Notes a claim, or the problem that it is held already."""
+        holder = self._holder(claim)
+        if holder is None:
+            self._claims[claim] = rule_id
+            claims.append(claim)
+            return True
+        if path == "name":
+            check.note(path, f"{claim!r} is the name of {self._label(holder)}; choose another")
+        elif holder == rule_id:
+            check.note(path, "goes to the same place as an output before it; leave one out")
+        else:
+            check.note(
+                path,
+                f"{self._label(holder)} already sends the same input there, so every datagram"
+                " would arrive twice; leave one out",
+            )
+        return False
+
+    def _holder(self, claim: Hashable) -> str | None:
+        holder = self._base._claims.get(claim)
+        return self._claims.get(claim) if holder is None or holder in self.removed else holder
+
+    def _entry(self, rule_id: str) -> "_Entry | None":
+        running = self._base._entries.get(rule_id) if rule_id not in self.removed else None
+        return self.entries.get(rule_id, running)
+
+    def _label(self, rule_id: str) -> str:
+        """How messages call a rule: by its number in this change, else by name or text."""
+        if rule_id in self._paths:
+            return self._paths[rule_id]
+        rule = self._base._entries[rule_id].rule
+        return f"the running rule {rule.name or str(rule)!r}"
+
+    def find_loops(self) -> None:
+        """Notes a problem for each loop that an added rule closes."""
+        starts: list[str | Lane] = list(self.entries)
+        for cycle in cycles(starts, self._successors):
+            ids = [node for node in cycle if isinstance(node, str)]
+            first = next((at for at, rule_id in enumerate(ids) if rule_id in self.entries), None)
+            if first is None or len(ids) == 1:  # no rule of this change; its own input: noted
+                continue
+            ids = ids[first:] + ids[:first]
+            number = self._output_towards(ids[0], {n for n in cycle if isinstance(n, Lane)})
+            way = ", ".join(self._label(rule_id) for rule_id in ids[1:])
+            self.check.note(
+                f"{self._paths[ids[0]]}, output {number}",
+                f"makes a loop: its copies come back by way of {way}; leave one of these out",
+            )
+
+    def _successors(self, node: "str | Lane") -> "Iterable[str | Lane]":
+        """From a rule to the lanes of its copies; from a lane to the rules that listen there."""
+        if isinstance(node, Lane):
+            running = self._base._listeners.get(node, {})
+            yield from (rule_id for rule_id in running if rule_id not in self.removed)
+            yield from self._listeners.get(node, [])
+        elif (entry := self._entry(node)) is not None:
+            for output in entry.resolved.outputs:
+                yield from self._lanes(output)
+
+    def _lanes(self, output: ResolvedOutput) -> Iterator[Lane]:
+        """Where copies of an output can meet an input; nowhere if they leave for another host."""
+        lane = _lane(output)
+        if output.address.is_multicast or self._host.owners(output.address):
+            yield lane
+            for sender in self._host.senders(output):
+                yield lane._replace(source=sender)
+
+    def _output_towards(self, rule_id: str, lanes: set[Lane]) -> int:
+        entry = self.entries[rule_id]
+        outputs = enumerate(entry.resolved.outputs, 1)
+        return next(n for n, output in outputs if not lanes.isdisjoint(self._lanes(output)))
+
+
+def _lane(end: ResolvedInput | ResolvedOutput) -> Lane:
+    address = end.group if isinstance(end, ResolvedInput) else end.address
+    return Lane(address, end.port, end.interface if address.is_multicast else "", None)
+
+
+def _listened_lanes(taken: ResolvedInput) -> Iterator[Lane]:
+    """The lanes of an input; none for a VLAN, as copies leave without a tag."""
+    if taken.vlan == 0:
+        yield from (_lane(taken)._replace(source=source) for source in taken.sources or (None,))

@@ -1,0 +1,14 @@
+//! The calling thread's place in the kernel's scheduling. It must not know what the thread does.
+
+use std::io;
+
+/// Puts the calling thread before all ordinary ones: SCHED_FIFO, the lowest of its priorities.
+///
+/// # Errors
+/// EPERM without CAP_SYS_NICE and without RLIMIT_RTPRIO.
+pub fn go_first() -> io::Result<()> {
+    let priority = libc::sched_param { sched_priority: 1 };
+    // SAFETY: 0 is the calling thread; the kernel reads one `sched_param`, which outlives the call.
+    let rc = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const priority) };
+    if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

@@ -1,0 +1,343 @@
+"""The rule text: what is read, what is written, and what each mistake is answered with."""
+
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from mcr import rule_text
+from mcr.errors import Problem, RuleError
+from mcr.fields import Address
+from mcr.rules import Input, Output, Rule, parse_rules
+
+PLAIN = "239.1.1.1%eth0:5001 to 239.2.0.1%eth1:6001"
+
+
+def usable(address: Address) -> bool:
+    """Whether a field takes this address at all."""
+    try:
+        Output(address, 1)
+    except RuleError:
+        return False
+    return True
+
+
+ADDRESSES = st.ip_addresses().filter(usable)
+GROUPS = st.one_of(
+    st.ip_addresses(network="224.0.0.0/4"), st.ip_addresses(network="ff3e::/16")
+).filter(usable)
+HOSTS = st.from_regex(r"[a-z]([a-z0-9-]{0,8}[a-z0-9])?(\.[a-z]{2,5}){0,2}", fullmatch=True)
+PORTS = st.integers(1, 65535)
+NAMES = st.text(st.characters(exclude_categories=["Z", "C"], exclude_characters=","), min_size=1)
+INTERFACES = st.from_regex(r"[a-z][a-z0-9._-]{0,14}", fullmatch=True)
+KERNEL_INTERFACES = st.text(
+    st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="/:"),
+    min_size=1,
+    max_size=15,
+).filter(lambda name: name not in {".", ".."})
+
+
+@st.composite
+def sources_of(draw: st.DrawFn, group: Address) -> list[Address]:
+    """Some senders of the group's family."""
+    senders = st.ip_addresses(v=4 if group.version == 4 else 6)
+    unicast = senders.filter(lambda address: usable(address) and not address.is_multicast)
+    return draw(st.lists(unicast, max_size=3, unique=True))
+
+
+@st.composite
+def inputs(draw: st.DrawFn, interfaces: st.SearchStrategy[str] = INTERFACES) -> Input:
+    """Any input."""
+    group = draw(st.one_of(GROUPS, ADDRESSES))
+    return Input(
+        group,
+        draw(PORTS),
+        interface=draw(st.one_of(st.none(), interfaces)),
+        sources=draw(sources_of(group)),
+        vlan=draw(st.one_of(st.none(), st.integers(1, 4094))),
+    )
+
+
+@st.composite
+def outputs(draw: st.DrawFn, interfaces: st.SearchStrategy[str] = INTERFACES) -> Output:
+    """Any output, with any of the options."""
+    address = draw(st.one_of(GROUPS, ADDRESSES, HOSTS))
+    source = draw(sources_of(ip_address("192.0.2.1") if isinstance(address, str) else address))
+    return Output(
+        address,
+        draw(PORTS),
+        interface=draw(st.one_of(st.none(), interfaces)),
+        ttl=draw(st.one_of(st.none(), st.integers(1, 255))),
+        dscp=draw(st.integers(0, 63)),
+        source=source[0] if source else None,
+        source_port=draw(st.one_of(st.none(), PORTS)),
+        loop=draw(st.booleans()),
+        priority=draw(st.one_of(st.none(), st.integers(0, 6))),
+    )
+
+
+def rules(interfaces: st.SearchStrategy[str] = INTERFACES) -> st.SearchStrategy[Rule]:
+    """Any rule."""
+    names = st.one_of(st.none(), NAMES.filter(lambda name: len(name) <= 64))
+    several = st.lists(outputs(interfaces), min_size=1, max_size=4)
+    return st.builds(Rule, inputs(interfaces), several, name=names)
+
+
+def problems(text: str) -> dict[str, str]:
+    """The problems of a text that is no rule, by field."""
+    with pytest.raises(RuleError) as caught:
+        Rule.parse(text)
+    return dict(caught.value.problems)
+
+
+def problems_if_any(text: str) -> tuple[Problem, ...]:
+    """The problems of a text; of one that is refused there is at least one."""
+    try:
+        Rule.parse(text)
+    except RuleError as error:
+        return error.problems or (Problem("", "refused without a reason"),)
+    return ()
+
+
+@given(rules())
+def test_every_rule_survives_its_own_text(rule: Rule) -> None:
+    """A rule written and read back is the same rule, with the same id and name."""
+    again = Rule.parse(str(rule))
+    assert again == rule
+    assert again.id == rule.id
+    assert str(again) == str(rule)
+
+
+@given(inputs(), outputs())
+def test_every_endpoint_survives_its_own_text(taken: Input, output: Output) -> None:
+    """Inputs and outputs alone are read back too."""
+    assert Input.parse(str(taken)) == taken
+    assert Output.parse(str(output)) == output
+
+
+@given(rules(KERNEL_INTERFACES))
+def test_strange_interface_names_are_never_misread(rule: Rule) -> None:
+    """Text with an interface name that the grammar cannot hold is refused, not misunderstood."""
+    try:
+        again = Rule.parse(str(rule))
+    except RuleError:
+        names = [rule.input.interface, *(output.interface for output in rule.outputs)]
+        assert any(set(name or "") & set(rule_text.GRAMMAR_CHARACTERS) for name in names)
+    else:
+        assert again == rule
+
+
+@given(st.one_of(st.text(), st.text("to->-+,=@%:[]/. \t0123456789afeth", max_size=60)))
+@example("]%:to[")
+@example("[::]:1->[")
+@example("to to to")
+@example("1.2.3.4:" + "9" * 5000 + " to h:1")
+def test_any_text_parses_or_is_refused(text: str) -> None:
+    """No text raises anything but RuleError, and that always says something."""
+    found = problems_if_any(text)
+    assert all(problem.field and problem.message for problem in found)
+
+
+@given(rules(), st.data())
+def test_damaged_rules_parse_or_are_refused(rule: Rule, data: st.DataObject) -> None:
+    """A rule with a piece cut out or doubled parses or raises RuleError."""
+    text = str(rule)
+    begin = data.draw(st.integers(0, len(text)))
+    end = data.draw(st.integers(begin, len(text)))
+    for damaged in (text[:begin] + text[end:], text[:end] + text[begin:]):
+        assert all(problem.field for problem in problems_if_any(damaged))
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        (PLAIN, PLAIN),
+        ("239.1.1.1%eth0:5001 -> 239.2.0.1%eth1:6001", PLAIN),
+        ("239.1.1.1%eth0:5001->239.2.0.1%eth1:6001", PLAIN),
+        ("  239.1.1.1%eth0:5001\tto\n239.2.0.1%eth1:6001 ", PLAIN),
+        (PLAIN + ", 192.0.2.7:7000", PLAIN + " 192.0.2.7:7000"),
+        (PLAIN + ",192.0.2.7:7000,ttl=8", PLAIN + " 192.0.2.7:7000,ttl=8"),
+        (PLAIN + " , 192.0.2.7:7000", PLAIN + " 192.0.2.7:7000"),
+        (PLAIN + " [ff3e::2]%eth1:6001", PLAIN + " ff3e::2%eth1:6001"),
+        (PLAIN + " [ff3e::2%eth1]:6001", PLAIN + " ff3e::2%eth1:6001"),
+        (PLAIN + " ff3e::0:2%eth1:6001", PLAIN + " ff3e::2%eth1:6001"),
+        (PLAIN + " [2001:DB8::7]:7000", PLAIN + " [2001:db8::7]:7000"),
+        (PLAIN + " Studio.Example:7000", PLAIN + " studio.example:7000"),
+        (PLAIN + ",dscp=0,loop=on", PLAIN),
+        (PLAIN + ",dscp=046,loop=off,ttl=8", PLAIN + ",ttl=8,dscp=46,loop=off"),
+        (
+            "10.0.0.6+10.0.0.5@" + PLAIN.replace(":5001", ":5001,vlan=7,name=a"),
+            "10.0.0.5+10.0.0.6@239.1.1.1%eth0:5001,name=a,vlan=7 to 239.2.0.1%eth1:6001",
+        ),
+        (
+            "[2001:db8::1]+2001:db8::2@[ff3e::1]%eth0:1 to a.b:2,source=192.0.2.1,sport=9",
+            "2001:db8::1+2001:db8::2@ff3e::1%eth0:1 to a.b:2,source=192.0.2.1,sport=9",
+        ),
+    ],
+)
+def test_accepted_spellings_have_one_canonical_form(text: str, canonical: str) -> None:
+    """Whatever spelling is read, one is written."""
+    assert str(Rule.parse(text)) == canonical
+
+
+def test_all_fields_arrive() -> None:
+    """Every field of the text stands in the value under its name."""
+    rule = Rule.parse(
+        "2001:db8::5@ff3e::1%eth0:5001,name=feed-a,vlan=7"
+        " to 239.2.0.1%eth1:6001,ttl=8,dscp=46,source=192.0.2.1,sport=99,loop=off,priority=3"
+    )
+    assert rule.name == "feed-a"
+    assert rule.input == Input(
+        IPv6Address("ff3e::1"), 5001, interface="eth0", sources=["2001:db8::5"], vlan=7
+    )
+    assert rule.outputs == (
+        Output(
+            IPv4Address("239.2.0.1"),
+            6001,
+            interface="eth1",
+            ttl=8,
+            dscp=46,
+            source="192.0.2.1",
+            source_port=99,
+            loop=False,
+            priority=3,
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "message"),
+    [
+        ("", "rule", "is empty"),
+        ("239.1.1.1%eth0:5001", "outputs", "the shell took '>' as a redirect; write 'to'"),
+        ("239.1.1.1%eth0:5001 -", "outputs", "the shell took '>' as a redirect; write 'to'"),
+        ("239.1.1.1%eth0:5001-", "outputs", "the shell took '>' as a redirect; write 'to'"),
+        ("239.1.1.1%eth0:5001 > h:1", "outputs", "write 'to' between input and outputs"),
+        ("239.1.1.1%eth0:5001 h:1", "outputs", "no 'to' between input and outputs"),
+        ("239.1.1.1%eth0:5001 to", "outputs", "there is none after 'to'"),
+        ("to h:1", "input", "there is none before 'to'"),
+        (PLAIN + " to h:1", "outputs", "a second 'to'"),
+        ("239.1.1.1%eth0:5001, vlan=7 to h:1", "input", "has a space"),
+        ("239.1.1.1%e:1 + 239.1.1.2%e:1 to h:1", "input", "several inputs are not supported"),
+        ("239.1.1.1%e:1+239.1.1.2%e:1 to h:1", "input", "several inputs are not supported"),
+        ("239.1.1.1%e:1,merge=rtp to h:1", "input, merge", "not supported in this version"),
+        ("239.1.1.1%e:1,expect=2s to h:1", "input, expect", "not supported in this version"),
+        ("239.1.1.1%e:1,join=none to h:1", "input, join", "not supported in this version"),
+        (PLAIN + ",rate=5", "output 1, rate", "not supported in this version"),
+        ("239.1.0.0/16%e:1 to h:1", "input, group", "prefixes are not supported"),
+        ("ff3e::/32%e:1 to h:1", "input, group", "prefixes are not supported"),
+        ("239.1.1.1%e:1 to 239.2.0.0/16%e:1", "output 1, address", "prefixes are not supported"),
+        ("239.1.1.1%e:5000-5099 to h:1", "input, port", "port ranges are not supported"),
+        ("239.1.1.1%e:0 to h:1", "input, port", "0 is out of range; a port is 1 to 65535"),
+        ("239.1.1.1%e:1 to h:70000", "output 1, port", "70000 is out of range"),
+        ("239.1.1.1%e:http to h:1", "input, port", "'http' is not a whole number"),
+        ("239.1.1.1%e: to h:1", "input, port", "'' is not a whole number"),
+        ("239.1.1.1%e to h:1", "input, group", "has no port"),
+        ("ff3e::1%e to h:1", "input, group", "has no port"),
+        ("239.1.1.1%e:1 to h", "output 1, address", "has no port"),
+        ("ff3e::1:5001 to h:1", "input, group", "as [address]:port"),
+        ("239.1.1.1%e:1 to [::1:2", "output 1, address", "lacks its ']'"),
+        ("239.1.1.1%e:1 to [192.0.2.1]:2", "output 1, address", "brackets are for IPv6"),
+        ("239.1.1.1%e:1 to [::1]x:2", "output 1, address", "after ']' comes"),
+        ("239.1.1.300%e:1 to h:1", "input, group", "'239.1.1.300' is not an IP address"),
+        ("studio.example%e:1 to h:1", "input, group", "an input takes no host names"),
+        ("239.1.1.1%e:1 to 239.2.0.300%e:1", "output 1, address", "is not an IP address"),
+        ("239.1.1.1%e:1 to a_b..c:1", "output 1, address", "neither an IP address nor a host"),
+        ("ff01::1%e:1 to h:1", "input, group", "interface-local scope"),
+        ("239.1.1.1%:1 to h:1", "input, interface", "is empty"),
+        ("239.1.1.1%e=0:1 to h:1", "input, interface", "can only be named in Python"),
+        ("239.1.1.1%averyveryverylongname:1 to h:1", "input, interface", "longer than 15"),
+        ("10.0.0.1@239.1.1.1%e:1 to 10.0.0.2@h:1", "output 1, source", "',source=ADDRESS'"),
+        ("h@239.1.1.1%e:1 to h:1", "input, sources", "'h' is not an IP address"),
+        ("239.0.0.1@239.1.1.1%e:1 to h:1", "input, sources", "is a multicast group"),
+        ("10.0.0.1+10.0.0.1@239.1.1.1%e:1 to h:1", "input, sources", "given twice"),
+        ("::1@239.1.1.1%e:1 to h:1", "input, sources", "::1 is IPv6, 239.1.1.1 IPv4"),
+        ("239.1.1.1%e:1,vlan=0 to h:1", "input, vlan", "a VLAN id is 1 to 4094"),
+        ("239.1.1.1%e:1,vlan=x to h:1", "input, vlan", "'x' is not a whole number"),
+        ("239.1.1.1%e:1,name= to h:1", "input, name", "needs a value"),
+        ("239.1.1.1%e:1,ttl=3 to h:1", "input, ttl", "is an option of the output"),
+        (PLAIN + ",name=a", "output 1, name", "is an option of the input"),
+        (PLAIN + ",tll=3", "output 1, tll", "did you mean 'ttl'?"),
+        (PLAIN + ",prioritty=3", "output 1, prioritty", "did you mean 'priority'?"),
+        ("239.1.1.1%e:1,vlam=3 to h:1", "input, vlam", "did you mean 'vlan'?"),
+        ("239.1.1.1%e:1, to h:1", "input", "an option is empty"),
+        (PLAIN + ",ttl", "output 1, ttl", "needs a value; write ttl=VALUE"),
+        (PLAIN + ",ttl=1,ttl=2", "output 1, ttl", "given twice"),
+        (PLAIN + " ttl=2", "output 2, address", "stands alone"),
+        (PLAIN + ",ttl=0", "output 1, ttl", "0 is out of range; a TTL is 1 to 255"),
+        (PLAIN + ",ttl=256", "output 1, ttl", "256 is out of range"),
+        (PLAIN + ",ttl=-1", "output 1, ttl", "-1 is out of range"),
+        (PLAIN + ",dscp=64", "output 1, dscp", "a DSCP is 0 to 63"),
+        (PLAIN + ",dscp=ef", "output 1, dscp", "'ef' is not a whole number"),
+        (PLAIN + ",priority=7", "output 1, priority", "a priority is 0 to 6"),
+        (PLAIN + ",sport=0", "output 1, sport", "a port is 1 to 65535"),
+        (PLAIN + ",loop=yes", "output 1, loop", "neither 'on' nor 'off'"),
+        (PLAIN + ",source=h", "output 1, source", "'h' is not an IP address"),
+        (PLAIN + ",source=::1", "output 1, source", "::1 is IPv6, 239.2.0.1 IPv4"),
+        (PLAIN + ",source=fe80::1%eth0", "output 1, source", "carries a zone"),
+    ],
+)
+def test_each_mistake_names_its_field_and_the_way_out(text: str, field: str, message: str) -> None:
+    """A mistake is answered under the field that it is in, with what to write instead."""
+    found = problems(text)
+    assert list(found) == [field]
+    assert message in found[field]
+
+
+def test_all_mistakes_come_at_once() -> None:
+    """One attempt shows everything that is wrong with a rule, in the order of its text."""
+    found = problems("239.1.1%e:0,vlan=9999 to h:70000,ttl=0 [::1]:1,tll=1,dscp=99")
+    assert list(found) == [
+        "input, group",
+        "input, port",
+        "input, vlan",
+        "output 1, port",
+        "output 1, ttl",
+        "output 2, tll",
+        "output 2, dscp",
+    ]
+
+
+def test_a_lone_endpoint_takes_no_rule_name() -> None:
+    """The name belongs to the rule, so an input read alone refuses it."""
+    with pytest.raises(RuleError, match="name: belongs to a rule"):
+        Input.parse("239.1.1.1%eth0:5001,name=a")
+
+
+def test_a_lone_endpoint_names_its_fields_without_a_path() -> None:
+    """Problems of an endpoint that stands alone need no more than the field."""
+    with pytest.raises(RuleError) as caught:
+        Output.parse("239.2.0.1%eth1:0,ttl=0")
+    assert [problem.field for problem in caught.value.problems] == ["port", "ttl"]
+
+
+@pytest.mark.parametrize("text", ["", "  ", ",", "to"])
+def test_an_empty_endpoint_is_refused(text: str) -> None:
+    """Nothing is no endpoint."""
+    with pytest.raises(RuleError):
+        Output.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rules"),
+    [
+        ([PLAIN, PLAIN], [PLAIN, PLAIN]),
+        (PLAIN.split(), [PLAIN]),
+        ([*PLAIN.split(), "h:1"], [PLAIN + " h:1"]),
+        (["239.1.1.1%eth0:5001", "-"], ["239.1.1.1%eth0:5001 -"]),
+        (["239.1.1.1%eth0:5001"], ["239.1.1.1%eth0:5001"]),
+        ([], []),
+    ],
+)
+def test_command_line_arguments_become_rules(arguments: list[str], rules: list[str]) -> None:
+    """Rules need no quotes where there is only one."""
+    assert rule_text.join_arguments(arguments) == rules
+
+
+def test_several_rules_are_numbered_in_their_problems() -> None:
+    """Problems of several rules come together, each under the number of its rule."""
+    with pytest.raises(RuleError) as caught:
+        parse_rules([PLAIN + ",ttl=0", Rule.parse(PLAIN), PLAIN + ",ttl=8,dscp=99"])
+    fields = [problem.field for problem in caught.value.problems]
+    assert fields == ["rule 1, output 1, ttl", "rule 3, output 1, dscp"]

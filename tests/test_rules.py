@@ -1,0 +1,209 @@
+"""Rules as values: what the constructors take, refuse and derive."""
+
+import copy
+import dataclasses
+import pickle
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any
+
+import pytest
+
+from mcr.errors import (
+    EngineError,
+    InterfaceError,
+    McrError,
+    Problem,
+    RightsError,
+    RuleError,
+)
+from mcr.rules import Input, Output, Rule
+
+TAKEN = Input("239.1.1.1", 5001, interface="eth0")
+OUTPUT = Output("239.2.0.1", 6001, interface="eth1")
+
+
+def problems(make: Any, *args: Any, **named: Any) -> dict[str, str]:  # noqa: ANN401 - any value is tried
+    """The problems of a value that cannot be made, by field."""
+    with pytest.raises(RuleError) as caught:
+        make(*args, **named)
+    return dict(caught.value.problems)
+
+
+def test_text_becomes_typed_addresses() -> None:
+    """Addresses are ipaddress objects however they were given."""
+    assert TAKEN.group == IPv4Address("239.1.1.1")
+    assert Output(IPv6Address("ff3e::2"), 1, interface="e").address == IPv6Address("ff3e::2")
+    assert Output("Studio.Example", 1).address == "studio.example"
+
+
+def test_values_are_frozen() -> None:
+    """No field of a value can be changed."""
+    for value, field in ((TAKEN, "port"), (OUTPUT, "ttl"), (Rule(TAKEN, [OUTPUT]), "name")):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(value, field, 1)
+
+
+def test_values_are_copied_pickled_and_replaced() -> None:
+    """A rule goes through copy, pickle and dataclasses.replace, and can be a key."""
+    rule = Rule(TAKEN, [OUTPUT], name="a")
+    assert copy.deepcopy(rule) == rule
+    assert pickle.loads(pickle.dumps(rule)) == rule
+    assert dataclasses.replace(rule, name="b").name == "b"
+    assert problems(dataclasses.replace, OUTPUT, ttl=0).keys() == {"ttl"}
+    assert {rule: 1}[Rule(TAKEN, (OUTPUT,), name="a")] == 1
+
+
+def test_the_order_of_sources_does_not_matter() -> None:
+    """Sources are a set: the same ones make the same input."""
+    one = Input("232.1.1.1", 1, interface="e", sources=["10.0.0.2", "10.0.0.10"])
+    other = Input("232.1.1.1", 1, interface="e", sources=["10.0.0.10", IPv4Address("10.0.0.2")])
+    assert one == other
+
+
+def test_the_id_is_the_rule_without_its_name() -> None:
+    """The id is 12 hex digits, and follows everything but the name."""
+    rule = Rule(TAKEN, [OUTPUT], name="a")
+    assert len(rule.id) == 12
+    int(rule.id, 16)
+    assert rule.id == Rule(TAKEN, [OUTPUT]).id
+    assert rule.id != Rule(TAKEN, [dataclasses.replace(OUTPUT, ttl=8)]).id
+    assert rule.id != Rule(dataclasses.replace(TAKEN, vlan=7), [OUTPUT]).id
+
+
+def test_the_id_is_stable_across_versions() -> None:
+    """Ids are written down by users, so they must not change."""
+    assert Rule(TAKEN, [OUTPUT]).id == "33f03e3d5628"
+
+
+def test_default_ttl_depends_on_the_address() -> None:
+    """A TTL that is not given is 1 for multicast and 64 for unicast, and can be seen."""
+    assert OUTPUT.ttl is None
+    assert OUTPUT.effective_ttl == 1
+    assert Output("192.0.2.7", 7000).effective_ttl == 64
+    assert Output("studio.example", 7000).effective_ttl == 64
+    assert Output("192.0.2.7", 7000, ttl=8).effective_ttl == 8
+
+
+@pytest.mark.parametrize(
+    ("named", "field", "message"),
+    [
+        ({"group": "studio.example"}, "group", "takes no host names"),
+        ({"group": 5}, "group", "is not an IP address"),
+        ({"group": "239.1.1.1/24"}, "group", "prefixes are not supported"),
+        ({"group": "0.0.0.0"}, "group", "stands for any address"),
+        ({"group": "::"}, "group", "stands for any address"),
+        ({"group": "::ffff:239.1.1.1"}, "group", "write 239.1.1.1"),
+        ({"group": "fe80::1%eth0"}, "group", "carries a zone"),
+        ({"group": "ff01::1"}, "group", "interface-local"),
+        ({"group": "ff11::1"}, "group", "interface-local"),
+        ({"port": "5001"}, "port", "'5001' is not a whole number"),
+        ({"port": True}, "port", "True is not a whole number"),
+        ({"port": 0}, "port", "0 is out of range"),
+        ({"port": 65536}, "port", "65536 is out of range"),
+        ({"interface": ""}, "interface", "is empty"),
+        ({"interface": 2}, "interface", "is not an interface name"),
+        ({"interface": "a/b"}, "interface", "is not a name an interface can have"),
+        ({"interface": "é" * 8}, "interface", "longer than 15 bytes"),
+        ({"sources": "10.0.0.1"}, "sources", "is not a sequence"),
+        ({"sources": 7}, "sources", "is not a sequence"),
+        ({"sources": ["239.0.0.1"]}, "sources", "is a multicast group"),
+        ({"sources": ["2001:db8::1"]}, "sources", "2001:db8::1 is IPv6, 239.1.1.1 IPv4"),
+        ({"vlan": 4095}, "vlan", "4095 is out of range"),
+    ],
+)
+def test_an_input_names_the_field_it_refuses(
+    named: dict[str, object], field: str, message: str
+) -> None:
+    """Each field of an input is judged by itself."""
+    found = problems(Input, **{"group": "239.1.1.1", "port": 1} | named)
+    assert list(found) == [field]
+    assert message in found[field]
+
+
+@pytest.mark.parametrize(
+    ("named", "field", "message"),
+    [
+        ({"address": "255.255.255.255"}, "address", "is a broadcast address"),
+        ({"address": "300.1.1.1"}, "address", "is not an IP address"),
+        ({"address": "1"}, "address", "is not an IP address"),
+        ({"address": "a b"}, "address", "nor a host name"),
+        ({"address": "-a"}, "address", "nor a host name"),
+        ({"address": "a" * 64}, "address", "nor a host name"),
+        ({"address": "a.1"}, "address", "nor a host name"),
+        ({"address": ""}, "address", "nor a host name"),
+        ({"ttl": 0}, "ttl", "a TTL is 1 to 255"),
+        ({"ttl": 1.5}, "ttl", "is not a whole number"),
+        ({"dscp": None}, "dscp", "is not a whole number"),
+        ({"dscp": 64}, "dscp", "a DSCP is 0 to 63"),
+        ({"source": "127.0.0.1", "address": "::1"}, "source", "127.0.0.1 is IPv4"),
+        ({"source": "0.0.0.0"}, "source", "stands for any address"),
+        ({"source_port": -1}, "source_port", "-1 is out of range"),
+        ({"loop": 1}, "loop", "neither True nor False"),
+        ({"priority": 7}, "priority", "a priority is 0 to 6"),
+    ],
+)
+def test_an_output_names_the_field_it_refuses(
+    named: dict[str, object], field: str, message: str
+) -> None:
+    """Each field of an output is judged by itself."""
+    found = problems(Output, **{"address": "239.2.0.1", "port": 1} | named)
+    assert list(found) == [field]
+    assert message in found[field]
+
+
+@pytest.mark.parametrize(
+    ("args", "named", "field", "message"),
+    [
+        (("239.1.1.1", [OUTPUT]), {}, "input", "is not an mcr.Input"),
+        ((TAKEN, OUTPUT), {}, "outputs", "is not a sequence of mcr.Output"),
+        ((TAKEN, "h:1"), {}, "outputs", "is not a sequence of mcr.Output"),
+        ((TAKEN, []), {}, "outputs", "at least one output"),
+        ((TAKEN, [OUTPUT, "h:1"]), {}, "outputs", "'h:1' is not an mcr.Output"),
+        ((TAKEN, [OUTPUT]), {"name": ""}, "name", "1 to 64 characters"),
+        ((TAKEN, [OUTPUT]), {"name": "a" * 65}, "name", "1 to 64 characters"),
+        ((TAKEN, [OUTPUT]), {"name": "a b"}, "name", "a comma, a space"),
+        ((TAKEN, [OUTPUT]), {"name": "a,b"}, "name", "a comma, a space"),
+        ((TAKEN, [OUTPUT]), {"name": "\x1b[2J"}, "name", "unprintable"),
+        ((TAKEN, [OUTPUT]), {"name": 5}, "name", "is not a name"),
+    ],
+)
+def test_a_rule_names_the_part_it_refuses(
+    args: tuple[object, ...], named: dict[str, object], field: str, message: str
+) -> None:
+    """A rule takes an input, outputs and a fitting name, and nothing else."""
+    found = problems(Rule, *args, **named)
+    assert list(found) == [field]
+    assert message in found[field]
+
+
+def test_a_constructor_reports_all_fields_at_once() -> None:
+    """Several wrong fields make one error."""
+    found = problems(Output, "::", 0, ttl=0, dscp=99)
+    assert list(found) == ["address", "port", "ttl", "dscp"]
+
+
+def test_only_text_is_parsed() -> None:
+    """Something that is neither a rule nor text is a mistake of the program."""
+    with pytest.raises(TypeError, match=r"an mcr\.Rule or text, not int"):
+        Rule.parse(5)  # type: ignore[arg-type]
+
+
+def test_every_error_is_an_mcr_error_and_a_builtin_one() -> None:
+    """Programs can catch all errors of mcr by one class, or by the builtin they know."""
+    pairs = (
+        (RuleError, ValueError),
+        (InterfaceError, OSError),
+        (RightsError, PermissionError),
+        (EngineError, RuntimeError),
+    )
+    for error, builtin in pairs:
+        assert issubclass(error, McrError)
+        assert issubclass(error, builtin)
+        assert str(error("one sentence")) == "one sentence"
+
+
+def test_a_rule_error_keeps_its_problems_through_pickle() -> None:
+    """The problems cross a process boundary."""
+    error = pickle.loads(pickle.dumps(RuleError([("ttl", "is wrong"), ("port", "too")])))
+    assert error.problems == (Problem("ttl", "is wrong"), Problem("port", "too"))
+    assert str(error) == "ttl: is wrong\nport: too"
