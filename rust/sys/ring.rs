@@ -204,7 +204,7 @@ impl Ring {
     }
 
     /// The next thing that has happened, of those collected.
-    pub fn next(&mut self) -> Option<Event> {
+    pub fn next_event(&mut self) -> Option<Event> {
         loop {
             let entry = self.next_entry()?;
             if let Some(event) = self.event(&entry) {
@@ -349,7 +349,7 @@ impl Ring {
 impl Drop for Ring {
     /// Cancels and drains, so that the kernel holds none of the memory that goes away next.
     fn drop(&mut self) {
-        let everything = types::CancelBuilder::any();
+        let everything = types::CancelBuilder::any().all();
         let entry = opcode::AsyncCancel2::new(everything).build().user_data(CANCEL);
         let mut attempts = 100;
         if self.push(&entry).is_err() {
@@ -360,7 +360,7 @@ impl Drop for Ring {
             if uninterrupted(self.uring.submit_and_wait(1)).is_err() {
                 break;
             }
-            while self.next().is_some() {}
+            while self.next_event().is_some() {}
         }
     }
 }
