@@ -59,7 +59,8 @@ def relay(
     seconds = problems.seconds("--duration", duration)
     account = problems.collect("--user", lambda: target_account(user))
     made = problems.collect(
-        "rule", lambda: Relay(*join_arguments(rules), ingress=chosen or "auto", workers=threads or 1)
+        "rule",
+        lambda: Relay(*join_arguments(rules), ingress=chosen or "auto", workers=threads or 1),
     )
     problems.raise_if_any()
     assert made is not None  # else there was a problem
@@ -108,7 +109,7 @@ def _announce(made: Relay) -> None:
 
 
 def _watch(made: Relay, deadline_s: float | None) -> None:
-    with open_view() as view:
+    with open_view(made.stats()) as view:
         while made.error is None:
             left_s = INTERVAL_S if deadline_s is None else deadline_s - time.monotonic()
             if left_s <= 0 or signal.sigtimedwait(_STOP_SIGNALS, min(left_s, INTERVAL_S)):

@@ -19,6 +19,7 @@ from ..stats import InterfaceStats, RuleRate, RuleStats, Stats
 
 INTERVAL_S = 1.0
 """How often the numbers are shown."""
+_KILO = 1000
 
 
 class View(Protocol):
@@ -29,15 +30,18 @@ class View(Protocol):
 
 
 @contextmanager
-def open_view(stream: TextIO | None = None) -> Iterator[View]:
-    """Give the view that suits the stream (standard error unless given), and close it."""
+def open_view(before: Stats, stream: TextIO | None = None) -> Iterator[View]:
+    """Give the view that suits the stream (standard error unless given), and close it.
+
+    Rates begin at the reading `before`.
+    """
     target = sys.stderr if stream is None else stream
     if not target.isatty():
-        yield _Lines(target)
+        yield _Lines(target, before)
         return
     console = Console(file=target)
     with Live(console=console, auto_refresh=False, redirect_stdout=False) as live:
-        yield _LiveTable(live)
+        yield _LiveTable(live, before)
 
 
 def label(rule: RuleStats) -> str:
@@ -73,9 +77,9 @@ def bytes_text(count: int) -> str:
 
 
 class _LiveTable:
-    def __init__(self, live: Live) -> None:
+    def __init__(self, live: Live, before: Stats) -> None:
         self._live = live
-        self._before: Stats | None = None
+        self._before = before
 
     def show(self, stats: Stats) -> None:
         self._live.update(_table(stats, stats.rates_since(self._before)), refresh=True)
@@ -83,9 +87,9 @@ class _LiveTable:
 
 
 class _Lines:
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, before: Stats) -> None:
         self._stream = stream
-        self._before: Stats | None = None
+        self._before = before
 
     def show(self, stats: Stats) -> None:
         rates = stats.rates_since(self._before)
@@ -137,7 +141,7 @@ def _reasons(counts: Mapping[str, int]) -> str:
 
 def _scaled(value: float, unit: str) -> str:
     for prefix in ("", "k", "M", "G"):
-        if value < 1000:
+        if value < _KILO:
             return f"{value:.0f} {unit}" if not prefix else f"{value:.1f} {prefix}{unit}"
-        value /= 1000
+        value /= _KILO
     return f"{value:.1f} T{unit}"
