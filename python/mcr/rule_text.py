@@ -199,7 +199,7 @@ def _halves(tokens: list[str]) -> tuple[list[str], list[str]]:
 def _no_separator(tokens: list[str]) -> tuple[str, str]:
     """Why there is no ``to``: what the shell leaves of an unquoted ``->`` comes first."""
     if not tokens:
-        return "rule", "is empty; write 'input to output'"
+        return "", "the rule is empty; write 'input to output'"
     if any(token.endswith("-") for token in tokens):
         return "outputs", f"missing after '-': {_REDIRECT}"
     if any(">" in token or token == "=" for token in tokens):
@@ -260,11 +260,15 @@ def _read_endpoint(text: str, side: _Side, check: Checks, path: str, arguments: 
     add(side.address, side.read_address, address)
     if interface is not None:
         add("interface", _read_interface, interface)
-    add("port", _read_port, port)
+    if port is None:
+        check.note(f"{path}port", f"{rest!r} has none; write address%interface:port")
+    else:
+        add("port", _read_port, port)
 
 
-def _split_endpoint(text: str) -> tuple[str, str | None, str]:
+def _split_endpoint(text: str) -> tuple[str, str | None, str | None]:
     """Address, interface and port of ``[v6]%if:port``, ``[v6%if]:port`` or ``address%if:port``."""
+    inside, rest = "", text
     if text.startswith("["):
         inside, closed, rest = text[1:].partition("]")
         if not closed:
@@ -273,16 +277,12 @@ def _split_endpoint(text: str) -> tuple[str, str | None, str]:
             raise Invalid(f"{text!r}: brackets are for IPv6 addresses only")
         if rest and rest[0] not in "%:":
             raise Invalid(f"{text!r}: after ']' comes %interface or :port")
-        host, colon, port = rest.rpartition(":")
-        host = inside + host
-    else:
-        host, colon, port = text.rpartition(":")
-        if ":" in host and "%" not in text:
-            raise Invalid(f"{text!r}: write an IPv6 address without an interface as [address]:port")
-    if not colon or "%" in port:
-        raise Invalid(f"{text!r} has no port; write address%interface:port")
-    address, zone, interface = host.partition("%")
-    return address, interface if zone else None, port
+    elif "%" not in text and text.count(":") > 1:
+        raise Invalid(f"{text!r}: write an IPv6 address without an interface as [address]:port")
+    host, colon, port = rest.rpartition(":")
+    ported = colon and "%" not in port
+    address, zone, interface = (inside + (host if ported else rest)).partition("%")
+    return address, interface if zone else None, port if ported else None
 
 
 def _bare(address: str) -> str:
