@@ -23,6 +23,7 @@ macro_rules! plain {
 plain!(
     c_int,
     u32,
+    [u32; 9],
     libc::ip_mreqn,
     libc::ipv6_mreq,
     libc::packet_mreq,
