@@ -6,8 +6,6 @@ use _native::rules::{InputKey, Table, TableRule, Verdict};
 use proptest::prelude::*;
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
-
     #[test]
     fn the_table_says_what_the_model_says(
         rules in prop::collection::vec(rule(), 0..40),
