@@ -108,9 +108,8 @@ impl Receiver {
     /// [`Error::Os`] if the kernel does not tell its drops.
     pub fn report(&self) -> Result<ReceiveReport> {
         // SO_MEMINFO gives nine words (linux/sock_diag.h, SK_MEMINFO_VARS), the last one drops.
-        const SO_MEMINFO: libc::c_int = 55;
         let mut words = [0_u32; 9];
-        sockopt::get(self.fd.as_fd(), libc::SOL_SOCKET, SO_MEMINFO, &mut words)
+        sockopt::get(self.fd.as_fd(), libc::SOL_SOCKET, libc::SO_MEMINFO, &mut words)
             .map_err(|error| Error::os("reading the drops", "the receiver", error))?;
         let [.., dropped] = words;
         Ok(self.tally().report(dropped.into()))

@@ -14,7 +14,9 @@ import typer
 
 from ..errors import InterfaceError, McrError, Problem, RuleError
 from .privileges import PrivilegeError
+from .receive import receive as receive_command
 from .relay import relay as relay_command
+from .send import send as send_command
 from .usage import UsageError
 
 FAILED = 1
@@ -28,6 +30,8 @@ app = typer.Typer(
     help="Relay multicast streams: datagrams of a group go on to any number of outputs.",
 )
 app.command("relay")(relay_command)
+app.command("send")(send_command)
+app.command("receive")(receive_command)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

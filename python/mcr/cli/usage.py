@@ -5,7 +5,7 @@ Owns the reading of numbers given as options and the exceptions that carry an ex
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from ..errors import Problem, RuleError
@@ -34,6 +34,10 @@ class Problems:
         """Read a time span in seconds, more than 0, finite."""
         return None if text is None else self._positive(option, text)
 
+    def rate(self, option: str, text: str | None) -> float | None:
+        """Read so many a second, more than 0, finite."""
+        return None if text is None else self._positive(option, text)
+
     def count(self, option: str, text: str | None, most: int | None = None) -> int | None:
         """Read a whole number, more than 0 and at most `most`."""
         if text is None:
@@ -57,12 +61,19 @@ class Problems:
         self._note(option, f"{text!r} is none of {', '.join(choices)}")
         return None
 
-    def collect(self, field: str, make: Callable[[], Made]) -> Made | None:
-        """Return what `make` gives, or note the ValueError or the problems that it raises."""
+    def collect(
+        self, field: str, make: Callable[[], Made], options: Mapping[str, str] | None = None
+    ) -> Made | None:
+        """Return what `make` gives, or note the ValueError or the problems that it raises.
+
+        `options` gives problems of these fields the names that the command line has for them.
+        """
+        names = options or {}
         try:
             return make()
         except (UsageError, RuleError) as error:
-            self.found.extend(error.problems)
+            for name, message in error.problems:
+                self._note(names.get(name, name), message)
         except ValueError as error:
             self._note(field, str(error))
         return None

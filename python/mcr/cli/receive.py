@@ -1,0 +1,69 @@
+"""The command `mcr receive`: what arrives of a stream, and how late."""
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+
+from ..traffic import Receiver, ReceiveReport
+from .signals import stopping
+from .usage import Problems
+
+
+def receive(
+    endpoint: Annotated[
+        str,
+        typer.Argument(
+            metavar="ENDPOINT",
+            help="What to hear, as an input of a rule: 239.1.1.1%eth0:5001,"
+            " 10.0.0.5@232.1.1.1%eth0:5001, or an address of this host.",
+        ),
+    ],
+    count: Annotated[
+        str | None, typer.Option(metavar="N", help="End after so many datagrams.")
+    ] = None,
+    duration: Annotated[
+        str | None, typer.Option(metavar="SECONDS", help="End after this time.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the report as one JSON object.")
+    ] = False,
+) -> int:
+    """Receive until Ctrl-C or a limit; report loss, order and latency of what `mcr send` sent."""
+    problems = Problems()
+    datagrams = problems.count("--count", count)
+    seconds = problems.seconds("--duration", duration)
+    receiver = problems.collect("endpoint", lambda: Receiver(endpoint))
+    problems.raise_if_any()
+    assert receiver is not None  # else there was a problem
+    with receiver, stopping(receiver.stop):
+        print(f"ready: receiving {endpoint}", file=sys.stderr, flush=True)
+        report = receiver.receive(datagrams, seconds)
+    print(json.dumps(report.as_dict()) if as_json else _text(report), flush=True)
+    return 0
+
+
+def _text(report: ReceiveReport) -> str:
+    lines = [
+        f"received {report.received:,} datagrams ({report.received_bytes:,} bytes)"
+        f" in {report.seconds:.3f} s: {report.rate_pps:,.0f} a second",
+        f"lost {report.lost:,}, duplicated {report.duplicated:,}, reordered {report.reordered:,},"
+        f" foreign {report.foreign:,}; streams {report.streams:,}",
+    ]
+    if report.kernel_dropped:
+        lines.append(
+            f"dropped here, as this receiver was too slow: {report.kernel_dropped:,} buffers"
+            " (their datagrams count as lost)"
+        )
+    if (latency := report.latency) is not None:
+        lines.append(
+            f"latency p50 {latency.p50_us:.1f} us, p99 {latency.p99_us:.1f} us,"
+            f" p99.9 {latency.p999_us:.1f} us, max {latency.max_us:.1f} us"
+        )
+        if latency.negative:
+            lines.append(
+                f"came before they were sent: {latency.negative:,}; the clocks of the two hosts"
+                " disagree"
+            )
+    return "\n".join(lines)
