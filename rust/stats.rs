@@ -234,7 +234,7 @@ pub fn read(page: &SharedWords, slot: Slot) -> Option<SlotWords> {
     let mut words = [0; SLOT_WORDS];
     for _ in 0..ATTEMPTS {
         let before = cells[header::SEQUENCE].load(Ordering::Acquire);
-        if before % 2 == 0 {
+        if before.is_multiple_of(2) {
             copy(slot_cells, &mut words);
             fence(Ordering::Acquire);
             if cells[header::SEQUENCE].load(Ordering::Relaxed) == before {

@@ -67,7 +67,7 @@ fn datagram(number: u32) -> Datagram {
 
 fn input(number: u32) -> InputKey {
     let [_, _, high, low] = number.to_be_bytes();
-    let group = if number % 2 == 0 {
+    let group = if number.is_multiple_of(2) {
         Addr::v4([239, 1, high, low])
     } else {
         Addr::v6([0xff, 0x3e, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, high, low])

@@ -41,7 +41,7 @@ __all__ = [
     "parse_frame",
 ]
 
-# What only a program with a relay or traffic needs is loaded at first use: a third of the import's time.
+# What a program needs not for rules alone is loaded at first use: a third of the import's time.
 _LATER = {
     "InterfaceStats": ".stats",
     "Latency": ".traffic",

@@ -4,9 +4,18 @@ from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Literal, final
 
-from .config import ResolvedRule
+from .config import ResolvedInput, ResolvedOutput, ResolvedRule
 
-__all__ = ["Datagram", "Discard", "Interface", "RelayCore", "interfaces", "parse_frame"]
+__all__ = [
+    "Datagram",
+    "Discard",
+    "Interface",
+    "ReceiverCore",
+    "RelayCore",
+    "SenderCore",
+    "interfaces",
+    "parse_frame",
+]
 
 @final
 class Interface:
@@ -91,3 +100,32 @@ class RelayCore:
 
     def stats(self) -> dict[str, Any]:
         """Return the counters."""
+
+@final
+class SenderCore:
+    """A sender of numbered, time-stamped datagrams."""
+
+    def __new__(
+        cls, output: ResolvedOutput, size_bytes: int, rate_pps: float | None
+    ) -> SenderCore: ...
+    def send(self, count: int | None, duration_s: float | None) -> dict[str, Any]:
+        """Send until a limit is reached or `stop` was called; return the report of this run."""
+
+    def stop(self) -> None:
+        """End the run in progress, and any later one at once."""
+
+@final
+class ReceiverCore:
+    """A receiver of numbered, time-stamped datagrams, and of any others."""
+
+    def __new__(cls, input: ResolvedInput, gro: bool) -> ReceiverCore: ...
+    def receive(
+        self, count: int | None, duration_s: float | None, idle_s: float | None
+    ) -> dict[str, Any]:
+        """Receive until a limit is reached or `stop` was called; return the report so far."""
+
+    def report(self) -> dict[str, Any]:
+        """Return the report so far; any thread may ask."""
+
+    def stop(self) -> None:
+        """End the run in progress, and any later one at once."""

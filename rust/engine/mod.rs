@@ -98,7 +98,7 @@ impl Engine {
         let mut woken = false;
         loop {
             let before = self.window.len();
-            while let Some(event) = self.ring.next() {
+            while let Some(event) = self.ring.next_event() {
                 match event {
                     Event::Woken => woken = true,
                     Event::Ended { token, errno } => {

@@ -297,15 +297,20 @@ impl State {
     fn forget_groups(&mut self, freed: &mut Vec<Slot>) {
         let rules = self.rules.values();
         let wanted: HashSet<_> = rules.map(|rule| group_of(&rule.input)).collect();
-        let gone = self.groups.extract_if(.., |group, _| !wanted.contains(group));
-        freed.extend(gone.map(|(_, slot)| slot));
+        self.groups.retain(|group, slot| {
+            let is_wanted = wanted.contains(group);
+            if !is_wanted {
+                freed.push(*slot);
+            }
+            is_wanted
+        });
     }
 
     /// One plan for each worker.
-    fn compile(&self, workers: u16, resets: &[Slot]) -> Vec<Box<Plan>> {
+    fn compile(&self, workers: u16, resets: &[Slot]) -> Vec<Plan> {
         let rules: Vec<TableRule> = self.rules.values().map(LiveRule::table_rule).collect();
         let table = Arc::new(Table::compile(&rules));
-        (0..workers).map(|worker| Box::new(self.plan(worker, &table, resets))).collect()
+        (0..workers).map(|worker| self.plan(worker, &table, resets)).collect()
     }
 
     fn plan(&self, worker: u16, table: &Arc<Table>, resets: &[Slot]) -> Plan {

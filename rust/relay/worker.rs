@@ -33,7 +33,7 @@ pub(super) struct Workers {
 
 enum Phase {
     /// Not started: the plans to start with.
-    Prepared(Vec<Box<Plan>>),
+    Prepared(Vec<Plan>),
     Running(Vec<Worker>),
     Stopped,
 }
@@ -56,7 +56,7 @@ impl Workers {
         let page =
             |_| stats::create_page().map_err(|e| Error::os("making a page", "the counters", e));
         let pages = (0..settings.workers).map(page).collect::<Result<_>>()?;
-        let empty = (0..settings.workers).map(|_| Box::new(Plan::empty())).collect();
+        let empty = (0..settings.workers).map(|_| Plan::empty()).collect();
         let ends = Ends { state: Mutex::new((0, None)), changed: Condvar::new() };
         Ok(Self {
             settings,
@@ -71,7 +71,7 @@ impl Workers {
     }
 
     /// Hands each engine its plan, and returns when all follow it.
-    pub(super) fn adopt(&self, plans: Vec<Box<Plan>>) -> Result<()> {
+    pub(super) fn adopt(&self, plans: Vec<Plan>) -> Result<()> {
         match &mut *self.phase() {
             Phase::Prepared(prepared) => {
                 for (old, mut new) in prepared.iter_mut().zip(plans) {
@@ -84,7 +84,7 @@ impl Workers {
             Phase::Stopped => Err(Error::Invalid("the relay is closed".to_owned())),
             Phase::Running(workers) => {
                 for (worker, plan) in workers.iter().zip(plans) {
-                    worker.tell(Command::Adopt(plan));
+                    worker.tell(Command::Adopt(Box::new(plan)));
                 }
                 workers.iter().try_for_each(|worker| self.await_answer(worker))
             }
@@ -141,7 +141,7 @@ impl Workers {
         self.ends.state().1.clone()
     }
 
-    fn spawn(&self, number: usize, plan: Box<Plan>, page: Arc<SharedWords>) -> Result<Worker> {
+    fn spawn(&self, number: usize, plan: Plan, page: Arc<SharedWords>) -> Result<Worker> {
         let (commands, orders) = mpsc::channel();
         let (retirer, retired) = mpsc::channel();
         let flags = EfdFlags::EFD_CLOEXEC;
@@ -160,7 +160,7 @@ impl Workers {
         let run = move || {
             // Signals are for the threads of the program that this library is part of.
             SigSet::all().thread_block().ok();
-            let result = catch_unwind(AssertUnwindSafe(|| engine::run(plan, links)));
+            let result = catch_unwind(AssertUnwindSafe(|| engine::run(Box::new(plan), links)));
             ends.ended(result);
         };
         let thread = thread::Builder::new().name(format!("mcr-engine-{number}")).spawn(run);

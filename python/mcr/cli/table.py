@@ -4,6 +4,7 @@ Owns the looks of the numbers; computes none. Rule text never passes through ric
 would delete `[...]` from an IPv6 address: cells are `Text` objects.
 """
 
+import io
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -42,6 +43,14 @@ def open_view(before: Stats, stream: TextIO | None = None) -> Iterator[View]:
     console = Console(file=target)
     with Live(console=console, auto_refresh=False, redirect_stdout=False) as live:
         yield _LiveTable(live, before)
+
+
+def rehearse(stats: Stats) -> None:
+    """Draw a table that nobody sees: rich loads parts of itself when it first draws.
+
+    A process that has become another user may no longer be able to read those files.
+    """
+    Console(file=io.StringIO(), force_terminal=True).print(_table(stats, stats.rates_since(stats)))
 
 
 def label(rule: RuleStats) -> str:
@@ -105,10 +114,10 @@ def _rule_line(rule: RuleStats, rate: RuleRate) -> str:
 
 def _table(stats: Stats, rates: dict[str, RuleRate]) -> Table:
     table = Table(expand=True)
-    table.add_column("rule", overflow="fold")
-    table.add_column("state", overflow="fold", ratio=1)
+    table.add_column(Text("rule"), overflow="fold")
+    table.add_column(Text("state"), overflow="fold", ratio=1)
     for heading in ("in/s", "rate", "lost/s", "matched", "lost"):
-        table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column(Text(heading), justify="right", no_wrap=True)
     for rule in stats.rules:
         rate = rates[rule.id]
         cells = (
