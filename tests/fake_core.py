@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, ClassVar
 
 from mcr.config import ResolvedRule
 from mcr.errors import EngineError
@@ -11,8 +11,8 @@ from mcr.errors import EngineError
 class FakeCore:
     """Has the methods of `mcr._native.RelayCore`; `made` holds every one, newest last."""
 
-    made: list[Self] = []
-    refuse_change: Exception | None = None
+    made: ClassVar[list["FakeCore"]] = []
+    refuse_change: ClassVar[Exception | None] = None
 
     def __init__(self, ingress: str, workers: int, buffer_bytes: int) -> None:
         self.ingress = "udp" if ingress == "auto" else ingress
@@ -25,7 +25,7 @@ class FakeCore:
         self.error: str | None = None
         self.counters: dict[str, Any] = {}
         self._next_key = 7
-        type(self).made.append(self)
+        self.made.append(self)
 
     def change(self, remove: Sequence[int], add: Sequence[ResolvedRule]) -> list[int]:
         """All or nothing, as the real one."""

@@ -60,7 +60,10 @@ def _relay(*arguments: str) -> int:
             ["239.1.1.1%lo:5001 to 239.1.1.2%lo:5001", "239.1.1.2%lo:5001 to 239.1.1.1%lo:5001"],
             "loop",
         ),
-        (["239.1.1.1%lo:5001", "to", "127.0.0.1:1", "239.1.1.1%lo:5002", "to", "127.0.0.1:2"], "to"),
+        (
+            ["239.1.1.1%lo:5001", "to", "127.0.0.1:1", "239.1.1.1%lo:5002", "to", "127.0.0.1:2"],
+            "to",
+        ),
         # The options.
         ([GOOD, "--ingress", "pcap"], "--ingress: 'pcap' is none of auto, packet, udp"),
         ([GOOD, "--workers", "0"], "--workers: 0 is not more than 0"),
@@ -115,9 +118,7 @@ def test_all_problems_are_named_at_once(capsys: pytest.CaptureFixture[str]) -> N
         ["239.1.1.1%lo:5001->127.0.0.1:7001"],
     ],
 )
-def test_a_rule_needs_no_quotes(
-    arguments: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_rule_needs_no_quotes(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """One rule may be spread over the arguments, with either arrow."""
     assert _relay(*arguments, "--json") == 0
     (rule,) = json.loads(capsys.readouterr().out)["rules"]
@@ -250,6 +251,4 @@ def test_version_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_shows_a_whole_rule(capsys: pytest.CaptureFixture[str]) -> None:
     """The quickest way to learn the rule text is to read one."""
     assert main(["relay", "--help"]) == 0
-    assert "239.1.1.1%eth0:5001 to 239.2.0.1%eth1:6001" in " ".join(
-        capsys.readouterr().out.split()
-    )
+    assert "239.1.1.1%eth0:5001 to 239.2.0.1%eth1:6001" in " ".join(capsys.readouterr().out.split())

@@ -120,9 +120,8 @@ def test_a_rule_added_in_between_started_from_zero() -> None:
     assert STATS.rates_since(before)[RULE.id].matched_pps == 2
 
 
-def test_no_rate_without_an_earlier_reading() -> None:
-    """The first reading of a watch divides by nothing."""
-    assert STATS.rates_since(None)[RULE.id].matched_pps == 0
+def test_no_rate_without_time_in_between() -> None:
+    """Two readings at once divide by nothing."""
     assert STATS.rates_since(STATS)[RULE.id].matched_pps == 0
 
 
@@ -174,5 +173,5 @@ def test_the_state_names_each_output_that_loses() -> None:
     flowing = replace(SIGHT, matched=9, last_source="10.0.0.5", last_seen_age_ms=0)
     assert rule_state(flowing, [QUIET, full, refused]) == (
         "flowing from 10.0.0.5; output 2 lost 3: output_full, send_error (EPERM); "
-        "output 3 was refused: nobody listens there"
+        "output 3 was refused 4 times: nobody listened there"
     )

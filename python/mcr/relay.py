@@ -252,7 +252,10 @@ class Relay:
 
     def _apply(self, core: RelayCore, rule_set: RuleSet, plan: Plan) -> None:
         """Make a plan real: rules that go and come back the same stay untouched in the engine."""
-        coming = {rule.id: Running(0, rule, resolved) for rule, resolved in zip(plan.added, plan.resolved, strict=True)}
+        coming = {
+            rule.id: Running(0, rule, resolved)
+            for rule, resolved in zip(plan.added, plan.resolved, strict=True)
+        }
         kept = {
             rule_id: new._replace(key=old.key)
             for rule_id, new in coming.items()

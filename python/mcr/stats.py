@@ -142,14 +142,14 @@ class Stats:
             "rules": [rule.as_dict() for rule in self.rules],
         }
 
-    def rates_since(self, before: "Stats | None") -> dict[str, RuleRate]:
+    def rates_since(self, before: "Stats") -> dict[str, RuleRate]:
         """Return the rate of each rule, by its id, between an earlier reading and this one.
 
-        A rule that the earlier reading does not have started from zero in between. Without an
-        earlier reading, or without time between the two, every rate is 0.
+        A rule that the earlier reading does not have started from zero in between. Without time
+        between the two every rate is 0.
         """
-        seconds = 0.0 if before is None else self.taken_at_s - before.taken_at_s
-        earlier = {} if before is None else {rule.id: rule for rule in before.rules}
+        seconds = self.taken_at_s - before.taken_at_s
+        earlier = {rule.id: rule for rule in before.rules}
         return {rule.id: _rate(earlier.get(rule.id), rule, seconds) for rule in self.rules}
 
     def imbalances(self) -> tuple[str, ...]:
@@ -244,7 +244,7 @@ def _trouble(number: int, output: OutputStats) -> str:
     if reasons:
         return f"output {number} lost {output.lost}: {', '.join(reasons)}"
     if output.refused:
-        return f"output {number} was refused: nobody listens there"
+        return f"output {number} was refused {output.refused} times: nobody listened there"
     return ""
 
 

@@ -1,6 +1,7 @@
 """The command `mcr relay`: a relay in the foreground, from its command line to its last report."""
 
 import json
+import math
 import signal
 import sys
 import time
@@ -14,7 +15,7 @@ from ..relay import Ingress, Relay
 from ..rule_text import join_arguments
 from ..stats import Stats
 from .privileges import Account, drop, target_account
-from .table import INTERVAL_S, open_view, report
+from .table import INTERVAL_S, open_view, rehearse, report
 from .usage import Problems
 
 _INGRESSES: tuple[Ingress, ...] = ("auto", "packet", "udp")
@@ -59,7 +60,8 @@ def relay(
     seconds = problems.seconds("--duration", duration)
     account = problems.collect("--user", lambda: target_account(user))
     made = problems.collect(
-        "rule", lambda: Relay(*join_arguments(rules), ingress=chosen or "auto", workers=threads or 1)
+        "rule",
+        lambda: Relay(*join_arguments(rules), ingress=chosen or "auto", workers=threads or 1),
     )
     problems.raise_if_any()
     assert made is not None  # else there was a problem
@@ -69,6 +71,7 @@ def relay(
 def _run(made: Relay, account: Account | None, seconds: float | None, as_json: bool) -> int:
     try:
         made.open()
+        rehearse(made.stats())
         if account is not None:
             drop(account)
         with _stop_signals_held():
@@ -101,17 +104,19 @@ def _announce(made: Relay) -> None:
     for warning in made.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     for rule in made.rules:
-        print(f"rule {rule.id}: {rule}", file=sys.stderr)
+        hops = ", ".join(str(output.effective_ttl) for output in rule.outputs)
+        print(f"rule {rule.id}: {rule} (ttl {hops})", file=sys.stderr)
     count = len(made.rules)
     noun = "rule" if count == 1 else "rules"
     print(f"ready: {count} {noun}, ingress {made.ingress}", file=sys.stderr, flush=True)
 
 
 def _watch(made: Relay, deadline_s: float | None) -> None:
-    with open_view() as view:
+    with open_view(made.stats()) as view:
         while made.error is None:
-            left_s = INTERVAL_S if deadline_s is None else deadline_s - time.monotonic()
-            if left_s <= 0 or signal.sigtimedwait(_STOP_SIGNALS, min(left_s, INTERVAL_S)):
+            left_s = math.inf if deadline_s is None else deadline_s - time.monotonic()
+            wait_s = max(0, min(left_s, INTERVAL_S))
+            if signal.sigtimedwait(_STOP_SIGNALS, wait_s) or left_s <= INTERVAL_S:
                 return
             view.show(made.stats())
 

@@ -4,6 +4,7 @@ Owns the looks of the numbers; computes none. Rule text never passes through ric
 would delete `[...]` from an IPv6 address: cells are `Text` objects.
 """
 
+import io
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,7 @@ from ..stats import InterfaceStats, RuleRate, RuleStats, Stats
 
 INTERVAL_S = 1.0
 """How often the numbers are shown."""
+_KILO = 1000
 
 
 class View(Protocol):
@@ -29,15 +31,26 @@ class View(Protocol):
 
 
 @contextmanager
-def open_view(stream: TextIO | None = None) -> Iterator[View]:
-    """Give the view that suits the stream (standard error unless given), and close it."""
+def open_view(before: Stats, stream: TextIO | None = None) -> Iterator[View]:
+    """Give the view that suits the stream (standard error unless given), and close it.
+
+    Rates begin at the reading `before`.
+    """
     target = sys.stderr if stream is None else stream
     if not target.isatty():
-        yield _Lines(target)
+        yield _Lines(target, before)
         return
     console = Console(file=target)
     with Live(console=console, auto_refresh=False, redirect_stdout=False) as live:
-        yield _LiveTable(live)
+        yield _LiveTable(live, before)
+
+
+def rehearse(stats: Stats) -> None:
+    """Draw a table that nobody sees: rich loads parts of itself when it first draws.
+
+    A process that has become another user may no longer be able to read those files.
+    """
+    Console(file=io.StringIO(), force_terminal=True).print(_table(stats, stats.rates_since(stats)))
 
 
 def label(rule: RuleStats) -> str:
@@ -73,9 +86,9 @@ def bytes_text(count: int) -> str:
 
 
 class _LiveTable:
-    def __init__(self, live: Live) -> None:
+    def __init__(self, live: Live, before: Stats) -> None:
         self._live = live
-        self._before: Stats | None = None
+        self._before = before
 
     def show(self, stats: Stats) -> None:
         self._live.update(_table(stats, stats.rates_since(self._before)), refresh=True)
@@ -83,9 +96,9 @@ class _LiveTable:
 
 
 class _Lines:
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, before: Stats) -> None:
         self._stream = stream
-        self._before: Stats | None = None
+        self._before = before
 
     def show(self, stats: Stats) -> None:
         rates = stats.rates_since(self._before)
@@ -101,10 +114,10 @@ def _rule_line(rule: RuleStats, rate: RuleRate) -> str:
 
 def _table(stats: Stats, rates: dict[str, RuleRate]) -> Table:
     table = Table(expand=True)
-    table.add_column("rule", overflow="fold")
-    table.add_column("state", overflow="fold", ratio=1)
+    table.add_column(Text("rule"), overflow="fold")
+    table.add_column(Text("state"), overflow="fold", ratio=1)
     for heading in ("in/s", "rate", "lost/s", "matched", "lost"):
-        table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column(Text(heading), justify="right", no_wrap=True)
     for rule in stats.rules:
         rate = rates[rule.id]
         cells = (
@@ -137,7 +150,7 @@ def _reasons(counts: Mapping[str, int]) -> str:
 
 def _scaled(value: float, unit: str) -> str:
     for prefix in ("", "k", "M", "G"):
-        if value < 1000:
+        if value < _KILO:
             return f"{value:.0f} {unit}" if not prefix else f"{value:.1f} {prefix}{unit}"
-        value /= 1000
+        value /= _KILO
     return f"{value:.1f} T{unit}"
