@@ -40,7 +40,9 @@ class FakeCore:
         return keys
 
     def start(self) -> None:
-        """Nothing runs."""
+        """Nothing runs; twice is refused, as the real one does."""
+        if self.started:
+            raise EngineError("the relay was started before")
         self.started = True
 
     def stop(self) -> None:

@@ -44,7 +44,8 @@ def test_open_comes_before_start() -> None:
     assert (len(core.rules), core.started) == (1, False)
     relay.start()
     assert core.started
-    relay.close()
+    with relay:
+        assert FakeCore.made == [core]
 
 
 def test_the_engine_is_made_as_asked() -> None:
@@ -189,6 +190,9 @@ def test_counters_outlive_stop_but_not_close() -> None:
     relay.stop()
     relay.stop()
     assert len(relay.stats().rules) == 1
+    for use in (relay.start, lambda: relay.add_rule(B)):
+        with pytest.raises(mcr.McrError, match="was stopped"):
+            use()
     relay.close()
     with pytest.raises(mcr.McrError, match="closed"):
         relay.stats()
@@ -198,6 +202,15 @@ def test_stats_need_an_open_relay() -> None:
     """The message says what to do."""
     with pytest.raises(mcr.McrError, match="not open"):
         mcr.Relay(A).stats()
+
+
+def test_nothing_is_waited_for_before_the_start() -> None:
+    """An open relay that nobody started would be waited for without end, or not at all."""
+    relay = mcr.Relay(A)
+    relay.open()
+    with pytest.raises(mcr.McrError, match="not started"):
+        relay.wait(0)
+    relay.close()
 
 
 def test_wait_ends_after_its_time_or_when_stopped() -> None:

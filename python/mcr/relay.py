@@ -76,7 +76,7 @@ class Relay:
         self._set: RuleSet | None = None
         self._running: dict[str, Running] = {}
         self._warnings: tuple[str, ...] = ()
-        self._closed = False
+        self._started = self._stopped = self._closed = False
         self._lock = threading.RLock()
 
     def open(self) -> None:
@@ -104,18 +104,25 @@ class Relay:
             self._core, self._set = core, rule_set
 
     def start(self) -> None:
-        """Start to relay; opens first where that was not done.
+        """Start to relay; opens first where that was not done. Twice is once.
 
         Raises:
-            EngineError: the kernel refused what the engine needs, such as io_uring.
+            RightsError: the kernel refuses io_uring; the text names the sysctl.
+            EngineError: the engine did not come up; the text says why.
+            McrError: the relay was stopped; it cannot start again.
         """
         with self._guard():
+            if self._stopped:
+                raise McrError("the relay was stopped; make a new one")
             self.open()
-            self._opened()[0].start()
+            if not self._started:
+                self._started = True
+                self._opened()[0].start()
 
     def stop(self) -> None:
         """Stop to relay; the counters stay readable until `close`. Twice is once."""
         with self._guard():
+            self._stopped = True
             if self._core is not None:
                 self._core.stop()
 
@@ -142,12 +149,15 @@ class Relay:
 
         Raises:
             EngineError: the engine stopped by itself; the text says why.
+            McrError: the relay was not started.
             ValueError: a time below 0, or none.
         """
         if timeout_s is not None and not timeout_s >= 0:
             raise ValueError(f"timeout_s: {timeout_s} is not 0 or more")
         with self._guard():
             core = self._opened()[0]
+            if not self._started:
+                raise McrError("the relay was not started; there is nothing to wait for")
         return core.wait(None if timeout_s is None else min(timeout_s, threading.TIMEOUT_MAX))
 
     @property
@@ -251,6 +261,8 @@ class Relay:
         return f"<mcr.Relay {state}, {count} rules>"
 
     def _change(self, *, remove: list[str], add: Iterable[Rule]) -> None:
+        if self._stopped:
+            raise McrError("the relay was stopped; its rules change no more")
         if self._core is None or self._set is None:
             self._waiting = (*(rule for rule in self._waiting if rule.id not in remove), *add)
             return

@@ -31,6 +31,8 @@ pub(super) struct Workers {
     pages: Vec<Arc<SharedWords>>,
     phase: Mutex<Phase>,
     ends: Arc<Ends>,
+    /// The process that the threads belong to; a fork copies this value, but no thread.
+    process: u32,
 }
 
 enum Phase {
@@ -65,6 +67,7 @@ impl Workers {
             pages,
             phase: Mutex::new(Phase::Prepared(empty)),
             ends: Arc::new(ends),
+            process: std::process::id(),
         })
     }
 
@@ -108,8 +111,16 @@ impl Workers {
         running
     }
 
-    /// Ends all engines and waits for their threads.
+    /// Ends all engines and waits for their threads. In a forked child it only forgets them: they
+    /// are the parent's, and so is what would wake them.
     pub(super) fn stop(&self) {
+        if std::process::id() != self.process {
+            // Another thread of the parent may have held the lock during the fork.
+            if let Ok(mut phase) = self.phase.try_lock() {
+                std::mem::forget(std::mem::replace(&mut *phase, Phase::Stopped));
+            }
+            return;
+        }
         let workers = std::mem::replace(&mut *self.phase(), Phase::Stopped);
         let Phase::Running(workers) = workers else { return };
         for worker in &workers {
