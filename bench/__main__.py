@@ -48,14 +48,13 @@ def main() -> int:
         signal.signal(number, _interrupt)
     try:
         _check_machine()
-        _run(options, scenarios)
+        return _run(options, scenarios)
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("bench: interrupted", file=sys.stderr)
         return 1
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -122,7 +121,7 @@ def _check_machine() -> None:
         raise BenchError("two cores are needed: one generates, the other relays")
 
 
-def _run(options: argparse.Namespace, scenarios: list[Scenario]) -> None:
+def _run(options: argparse.Namespace, scenarios: list[Scenario]) -> int:
     generator_core, relay_core = sorted(os.sched_getaffinity(0))[:CORES_NEEDED]
     # The bench itself stays off the relay's core.
     os.sched_setaffinity(0, {generator_core})
@@ -143,6 +142,7 @@ def _run(options: argparse.Namespace, scenarios: list[Scenario]) -> None:
             results.append(run_scenario(bench, scenario, peers, custom, pairs))
             print(result_lines(results[-1]), flush=True)
     _report(options, machine, results)
+    return 1 if any(result.failure for result in results) else 0
 
 
 def _peers(

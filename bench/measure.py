@@ -18,6 +18,7 @@ from .scenarios import Kind, Scenario
 from .topology import Count, Topology
 
 READY_LIMIT_S = 20.0
+LOG_LINES = 8  # of what a failed peer printed
 PROBE_DATAGRAMS = 5
 LOSS_LIMIT = 1e-4
 PACED_BATCH = 16  # datagrams in one send of the paced generator
@@ -90,7 +91,7 @@ def _started(
             _check_alive(relays)
         except BenchError as error:
             log.seek(0)
-            last = " | ".join(log.read().strip().splitlines()[-3:])
+            last = " | ".join(log.read().strip().splitlines()[-LOG_LINES:])
             raise BenchError(f"{peer.name}: {error}: {last or 'it printed nothing'}") from error
         finally:
             for relay in relays:

@@ -39,6 +39,11 @@ def tables(
             [row for result in results for row in _memory_rows(result)],
         ),
         Table(
+            "Failed",
+            ("scenario", "reason"),
+            [(result.scenario.name, result.failure) for result in results if result.failure],
+        ),
+        Table(
             "Not run",
             ("scenario", "peer", "reason"),
             [(r.scenario.name, name, why) for r in results for name, why in r.skipped.items()],
@@ -99,6 +104,8 @@ def as_json(
 
 def result_lines(result: Result) -> str:
     """Give one scenario's rows, for a look while the bench still runs."""
+    if result.failure:
+        return f"{result.scenario.name}  failed: {result.failure}"
     return "\n".join("  ".join(cell for cell in row if cell) for row in _result_rows(result))
 
 
@@ -181,4 +188,5 @@ def _result_object(result: Result) -> dict[str, object]:
             for ratio in result.comparison.ratios
         ],
         "skipped": dict(result.skipped),
+        "failure": result.failure,
     }

@@ -13,11 +13,17 @@ from .topology import Topology
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A scenario's runs and ratios; *skipped* gives the reason of peers that took no part."""
+    """A scenario's runs and ratios.
+
+    Attributes:
+        skipped: why peers took no part.
+        failure: what ended the scenario; its runs would not compare and are left out.
+    """
 
     scenario: Scenario
     comparison: Comparison
     skipped: Mapping[str, str] = field(default_factory=dict)
+    failure: str = ""
 
 
 def run_scenario(
@@ -25,8 +31,7 @@ def run_scenario(
 ) -> Result:
     """Run one scenario in namespaces of its own.
 
-    A peer that does not start is left out and named; one that fails later ends the bench, since
-    then the numbers would not compare.
+    A peer that does not start is left out and named; one that fails later ends the scenario.
     """
     skipped = {
         name: why for name in _names(scenario, custom) if (why := _obstacle(scenario, peers[name]))
@@ -43,7 +48,10 @@ def run_scenario(
         usable = [name for name in candidates if name not in skipped]
         references = [name for name in scenario.references if name in usable]
         subjects = [name for name in usable if name not in references]
-        return Result(scenario, compare(references, subjects, run, pairs), skipped)
+        try:
+            return Result(scenario, compare(references, subjects, run, pairs), skipped)
+        except BenchError as error:
+            return Result(scenario, Comparison({}, ()), skipped, str(error))
 
 
 def _names(scenario: Scenario, custom: Sequence[str]) -> list[str]:
