@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::time::Duration;
 
 use crate::packet::Discard;
 use crate::sys::memory::SharedWords;
@@ -220,37 +221,43 @@ impl Writer {
 }
 
 /// Reads a slot so that its numbers belong together. `None` while it is another generation's,
-/// or when the page is not one of ours.
+/// when the page is not one of ours, or when its writer died while it published.
 #[must_use]
 pub fn read(page: &SharedWords, slot: Slot) -> Option<SlotWords> {
-    /// A writer that died in the middle of publishing must not hold a reader up for ever; one
-    /// that has lost its processor gets it back within some of these.
-    const ATTEMPTS: u32 = 20_000;
-    /// Publishing takes less than these.
-    const SPINS: u32 = 1000;
+    /// Longer than publishing takes; a writer that takes longer has lost its processor.
+    const SPINS: u32 = 1_000;
+    const REST: Duration = Duration::from_micros(50);
+    /// About half a second of rests. A writer that died must not hold a reader up for ever.
+    const ATTEMPTS: u32 = SPINS + 10_000;
     let cells = page.words();
     if cells.get(header::LAYOUT)?.load(Ordering::Acquire) != LAYOUT {
         return None;
     }
     let start = (slot.index as usize + 1) * SLOT_WORDS;
     let slot_cells = cells.get(start..start + SLOT_WORDS)?;
-    let mut words = [0; SLOT_WORDS];
     for attempt in 0..ATTEMPTS {
-        let before = cells[header::SEQUENCE].load(Ordering::Acquire);
-        if before.is_multiple_of(2) {
-            copy(slot_cells, &mut words);
-            fence(Ordering::Acquire);
-            if cells[header::SEQUENCE].load(Ordering::Relaxed) == before {
-                break;
-            }
+        if let Some(words) = read_undisturbed(&cells[header::SEQUENCE], slot_cells) {
+            return (words[GENERATION] == u64::from(slot.generation)).then_some(words);
         }
         if attempt < SPINS {
             std::hint::spin_loop();
         } else {
-            std::thread::yield_now();
+            std::thread::sleep(REST);
         }
     }
-    (words[GENERATION] == u64::from(slot.generation)).then_some(words)
+    None
+}
+
+/// The slot, unless the writer published meanwhile.
+fn read_undisturbed(sequence: &AtomicU64, slot_cells: &[AtomicU64]) -> Option<SlotWords> {
+    let before = sequence.load(Ordering::Acquire);
+    if !before.is_multiple_of(2) {
+        return None;
+    }
+    let mut words = [0; SLOT_WORDS];
+    copy(slot_cells, &mut words);
+    fence(Ordering::Acquire);
+    (sequence.load(Ordering::Relaxed) == before).then_some(words)
 }
 
 fn copy(cells: &[AtomicU64], words: &mut SlotWords) {
