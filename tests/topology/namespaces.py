@@ -208,13 +208,17 @@ class Net:
     def link(
         self, near: Namespace, near_name: str, far: Namespace, far_name: str, *, mtu: int = 1500
     ) -> None:
-        """Join two namespaces by a veth pair, both ends queued and up."""
+        """Join two namespaces by a veth pair, both ends queued and up.
+
+        A veth passes UDP through the GRO of its peer only when it cannot segment TCP itself.
+        """
         run(
             *("ip", "link", "add", near_name, "mtu", str(mtu), "netns", near.name, "type", "veth"),
             *("peer", "name", far_name, "mtu", str(mtu), "netns", far.name),
         )
         for namespace, name in ((near, near_name), (far, far_name)):
             namespace.queue(name)
+            namespace.offload(name, tso=False)
             namespace.set_up(name, up=True)
 
     def close(self) -> None:

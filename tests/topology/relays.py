@@ -27,7 +27,11 @@ def relaying(
     with contextlib.ExitStack() as stack:
         with namespace:
             relay = stack.enter_context(mcr.Relay(*rules, **options))
-        yield relay
+        try:
+            yield relay
+        except AssertionError as error:
+            error.add_note(f"the relay counted: {relay.stats().as_dict()}")
+            raise
         relay.stop()
         stats = relay.stats()
         assert_balanced(stats)

@@ -58,6 +58,21 @@ def udp_sockets(namespace: Namespace) -> int:
     return sum(len(table.splitlines()) - 1 for table in tables)
 
 
+def joins(namespace: Namespace) -> set[tuple[str, str]]:
+    """All groups joined that the kernel did not join by itself."""
+    own = ("224.0.0.1", "ff01::1", "ff02::1")
+    return {
+        (device, group)
+        for device, group in igmp(namespace) | igmp6(namespace)
+        if group not in own and not group.startswith("ff02::1:ff")
+    }
+
+
+def nothing_left(namespace: Namespace) -> bool:
+    """Whether nothing of a relay is left; only relays open sockets in this namespace."""
+    return not joins(namespace) and packet_sockets(namespace) + udp_sockets(namespace) == 0
+
+
 def test_joins_are_visible_and_end(lab: Lab, ingress: Ingress) -> None:
     """Joins stand in the kernel's tables while a rule needs them, and go with the last rule."""
     rules = [
@@ -66,24 +81,20 @@ def test_joins_are_visible_and_end(lab: Lab, ingress: Ingress) -> None:
         "239.1.50.2%bare:5001 to 239.2.50.3%out0:6001",
         "ff15::50:1%big:5001 to 239.2.50.4%out0:6001",
     ]
-    before = igmp(lab.relay) | igmp6(lab.relay)
-    four, six = {("in0", "239.1.50.1"), ("bare", "239.1.50.2")}, {("big", "ff15::50:1")}
-    assert packet_sockets(lab.relay) == 0
-    bound = udp_sockets(lab.relay)
+    shared, others = ("in0", "239.1.50.1"), {("bare", "239.1.50.2"), ("big", "ff15::50:1")}
+    wait_until(lambda: nothing_left(lab.relay))
     with relaying(lab.relay, *rules, ingress=ingress) as relay:
-        assert igmp(lab.relay) | igmp6(lab.relay) == before | four | six
+        assert joins(lab.relay) == {shared} | others
         assert packet_sockets(lab.relay) == (3 if ingress == "packet" else 0)
-        first, second, *others = relay.rules
+        first, second, *rest = relay.rules
         relay.remove_rule(first)
-        assert four < igmp(lab.relay)
+        assert joins(lab.relay) == {shared} | others
         relay.remove_rule(second)
-        wait_until(lambda: ("in0", "239.1.50.1") not in igmp(lab.relay))
-        assert packet_sockets(lab.relay) == (2 if ingress == "packet" else 0)
-        for rule in others:
+        wait_until(lambda: joins(lab.relay) == others)
+        wait_until(lambda: packet_sockets(lab.relay) == (2 if ingress == "packet" else 0))
+        for rule in rest:
             relay.remove_rule(rule)
-        wait_until(lambda: igmp(lab.relay) | igmp6(lab.relay) == before)
-        wait_until(lambda: packet_sockets(lab.relay) == 0)
-        wait_until(lambda: udp_sockets(lab.relay) == bound)
+        wait_until(lambda: nothing_left(lab.relay))
 
 
 def test_source_specific_joins(lab: Lab, ingress: Ingress) -> None:
@@ -104,19 +115,14 @@ def test_source_specific_joins(lab: Lab, ingress: Ingress) -> None:
 
 def test_closing_leaves_nothing(lab: Lab, ingress: Ingress) -> None:
     """When the relay is closed its sockets and memberships are gone."""
-
-    def tables() -> tuple[object, ...]:
-        return igmp(lab.relay), igmp6(lab.relay), udp_sockets(lab.relay), packet_sockets(lab.relay)
-
-    before = tables()
     with relaying(
         lab.relay,
         "239.1.52.1%in0:5001 to 239.2.52.1%out0:6001 10.2.0.2:7000",
         "ff15::52:1%big:5001 to ff15::52:2%out1:6001",
         ingress=ingress,
     ):
-        assert tables() != before
-    wait_until(lambda: tables() == before)
+        assert not nothing_left(lab.relay)
+    wait_until(lambda: nothing_left(lab.relay))
 
 
 def test_many_groups_are_joined(lab: Lab, ingress: Ingress) -> None:

@@ -237,7 +237,7 @@ class PacedFlow:
             due = int((time.monotonic() - start) * self.rate_pps) + 1
             while len(self.sent) < due:
                 datagram = len(self.sent).to_bytes(8, "little") + tail
+                self.sent.append(datagram)  # First, lest it arrive before it is known.
                 self._sender.socket.send(datagram)
-                self.sent.append(datagram)
             self._stop.wait(0.001)
         self._elapsed_s = time.monotonic() - start
