@@ -223,8 +223,11 @@ impl Writer {
 /// or when the page is not one of ours.
 #[must_use]
 pub fn read(page: &SharedWords, slot: Slot) -> Option<SlotWords> {
-    /// A writer that died in the middle of publishing must not hold a reader up for ever.
-    const ATTEMPTS: u32 = 100_000;
+    /// A writer that died in the middle of publishing must not hold a reader up for ever; one
+    /// that has lost its processor gets it back within some of these.
+    const ATTEMPTS: u32 = 20_000;
+    /// Publishing takes less than these.
+    const SPINS: u32 = 1000;
     let cells = page.words();
     if cells.get(header::LAYOUT)?.load(Ordering::Acquire) != LAYOUT {
         return None;
@@ -232,7 +235,7 @@ pub fn read(page: &SharedWords, slot: Slot) -> Option<SlotWords> {
     let start = (slot.index as usize + 1) * SLOT_WORDS;
     let slot_cells = cells.get(start..start + SLOT_WORDS)?;
     let mut words = [0; SLOT_WORDS];
-    for _ in 0..ATTEMPTS {
+    for attempt in 0..ATTEMPTS {
         let before = cells[header::SEQUENCE].load(Ordering::Acquire);
         if before.is_multiple_of(2) {
             copy(slot_cells, &mut words);
@@ -241,7 +244,11 @@ pub fn read(page: &SharedWords, slot: Slot) -> Option<SlotWords> {
                 break;
             }
         }
-        std::hint::spin_loop();
+        if attempt < SPINS {
+            std::hint::spin_loop();
+        } else {
+            std::thread::yield_now();
+        }
     }
     (words[GENERATION] == u64::from(slot.generation)).then_some(words)
 }

@@ -67,6 +67,7 @@ def _relay(*arguments: str) -> int:
         # The options.
         ([GOOD, "--ingress", "pcap"], "--ingress: 'pcap' is none of auto, packet, udp"),
         ([GOOD, "--workers", "0"], "--workers: 0 is not more than 0"),
+        ([GOOD, "--workers", "99999"], "--workers: 99999 is more than 256"),
         ([GOOD, "--workers", "1.5"], "--workers: '1.5' is not a whole number"),
         ([GOOD, "--workers", "two"], "--workers: 'two' is not a number"),
         ([GOOD, "--user", "no-such-user"], "--user"),

@@ -41,7 +41,7 @@ def test_fan_out() -> None:
 def test_watch_statistics() -> None:
     """The numbers move, and they add up."""
     printed = run("watch_statistics.py", "--seconds", "1.2")
-    assert "flowing from 127.0.0.1" in printed
+    assert "flowing from " in printed
     assert printed.splitlines()[-1] == "every datagram is accounted for"
 
 

@@ -49,12 +49,12 @@ def test_open_comes_before_start() -> None:
 
 def test_the_engine_is_made_as_asked() -> None:
     """Options reach the engine; what it decided is shown."""
-    relay = mcr.Relay(A, ingress="auto", workers=3, buffer_bytes=4096)
+    relay = mcr.Relay(A, ingress="auto", workers=3, buffer_bytes=2**21)
     asked = relay.ingress
     assert asked == "auto"
     with relay:
         assert relay.ingress == "udp"
-        assert (FakeCore.made[0].workers, FakeCore.made[0].buffer_bytes) == (3, 4096)
+        assert (FakeCore.made[0].workers, FakeCore.made[0].buffer_bytes) == (3, 2**21)
         assert "the receive buffer is small" in relay.warnings
 
 
@@ -62,8 +62,9 @@ def test_the_engine_is_made_as_asked() -> None:
     ("options", "message"),
     [
         ({"ingress": "pcap"}, "ingress: 'pcap' is none of auto, packet, udp"),
-        ({"workers": 0}, "workers: 0 is less than 1"),
-        ({"buffer_bytes": 0}, "buffer_bytes: 0 is less than 1"),
+        ({"workers": 0}, "workers: 0 is not in 1 to 256"),
+        ({"workers": 99_999}, "workers: 99999 is not in 1 to 256"),
+        ({"buffer_bytes": 4096}, "buffer_bytes: 4096 is not in 1 MiB to 1 TiB"),
     ],
 )
 def test_options_that_cannot_be_are_refused(options: dict[str, object], message: str) -> None:
@@ -207,6 +208,13 @@ def test_wait_ends_after_its_time_or_when_stopped() -> None:
         stopper.start()
         assert relay.wait(10) is True
         stopper.join()
+
+
+@pytest.mark.parametrize("timeout_s", [-1, float("nan")])
+def test_wait_takes_no_time_that_is_none(timeout_s: float) -> None:
+    """The message names the argument."""
+    with mcr.Relay(A) as relay, pytest.raises(ValueError, match="timeout_s"):
+        relay.wait(timeout_s)
 
 
 def test_wait_raises_what_stopped_the_engine() -> None:

@@ -23,6 +23,10 @@ from .stats import Stats
 Ingress = Literal["auto", "packet", "udp"]
 BUFFER_BYTES = 32 * 2**20
 """Receive buffers per worker unless asked otherwise; memory is touched only when used."""
+WORKERS_LIMIT = 256
+"""More threads than that serve nobody: it is the limit of a fan-out group (packet(7)) too."""
+_BUFFER_LEAST_BYTES = 2**20  # a few super-frames
+_BUFFER_LIMIT_BYTES = 2**40
 
 
 class Relay:
@@ -50,8 +54,8 @@ class Relay:
             rules: what to relay; more may come and go later.
             ingress: `packet` (AF_PACKET, needs CAP_NET_RAW), `udp` (joined sockets, no rights),
                 or `auto`: packet where it is permitted.
-            workers: engine threads, at least 1.
-            buffer_bytes: receive buffers of each worker, in bytes.
+            workers: engine threads, 1 to 256.
+            buffer_bytes: receive buffers of each worker, 1 MiB to 1 TiB.
 
         Raises:
             RuleError: rule text that cannot be read; its `problems` names all of them.
@@ -61,10 +65,10 @@ class Relay:
         self._pid = os.getpid()
         if ingress not in ("auto", "packet", "udp"):
             raise ValueError(f"ingress: {ingress!r} is none of auto, packet, udp")
-        if workers < 1:
-            raise ValueError(f"workers: {workers} is less than 1")
-        if buffer_bytes < 1:
-            raise ValueError(f"buffer_bytes: {buffer_bytes} is less than 1")
+        if not 1 <= workers <= WORKERS_LIMIT:
+            raise ValueError(f"workers: {workers} is not in 1 to {WORKERS_LIMIT}")
+        if not _BUFFER_LEAST_BYTES <= buffer_bytes <= _BUFFER_LIMIT_BYTES:
+            raise ValueError(f"buffer_bytes: {buffer_bytes} is not in 1 MiB to 1 TiB")
         self._ingress: Ingress = ingress
         self._workers = workers
         self._buffer_bytes = buffer_bytes
@@ -131,17 +135,20 @@ class Relay:
         """Wait until the relay stops; Ctrl-C interrupts the waiting.
 
         Args:
-            timeout_s: the longest time to wait, in seconds; None waits for ever.
+            timeout_s: the longest time to wait, in seconds from 0; None waits for ever.
 
         Returns:
             True when the relay stopped because somebody stopped it, False after the time.
 
         Raises:
             EngineError: the engine stopped by itself; the text says why.
+            ValueError: a time below 0, or none.
         """
+        if timeout_s is not None and not timeout_s >= 0:
+            raise ValueError(f"timeout_s: {timeout_s} is not 0 or more")
         with self._guard():
             core = self._opened()[0]
-        return core.wait(timeout_s)
+        return core.wait(None if timeout_s is None else min(timeout_s, threading.TIMEOUT_MAX))
 
     @property
     def rules(self) -> tuple[Rule, ...]:

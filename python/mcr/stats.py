@@ -233,10 +233,13 @@ def _absence(sight: RuleSight) -> str:
     if sight.other_port is not None:
         arrives = f"{sight.group} arrives for port {sight.other_port}"
         return f"frames seen, none for port {sight.port} ({arrives})"
+    if sight.group_seen and sight.vlan:
+        return f"frames for {sight.group} seen, none with VLAN tag {sight.vlan}"
     if sight.group_seen:
-        tag = f"with VLAN tag {sight.vlan}" if sight.vlan else "without a VLAN tag"
-        return f"frames for {sight.group} seen, none {tag}"
-    return f"{'joined' if sight.joined else 'bound'}, no frame seen on {sight.interface}"
+        return f"frames for {sight.group} seen, none without a VLAN tag"
+    if not sight.joined:
+        return f"bound, no frame seen on {sight.interface}"
+    return f"joined, no frame seen on {sight.interface}"
 
 
 def _trouble(number: int, output: OutputStats) -> str:

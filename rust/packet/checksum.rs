@@ -38,12 +38,43 @@ fn sum(bytes: &[u8]) -> u64 {
     low + high + (last & 0xffff_ffff) + (last >> 32)
 }
 
-/// Whether a sum is all ones once it is brought down to 16 bits with every carry added back in.
-///
-/// Multiplying by 2^n + 1 adds the lower n bits onto the upper ones; what stands there then is
-/// the sum of both halves and of the carry between them.
+/// Whether a sum is all ones once every carry is added back in at the bottom: 16 bits with that
+/// carry count modulo 65535, in which all ones are zero; a true zero needs nothing but zeros.
 #[inline]
 const fn is_all_ones(sum: u64) -> bool {
-    let sum = sum.wrapping_mul(0x1_0000_0001) >> 32;
-    (sum * 0x1_0001) >> 16 & 0xffff == 0xffff
+    sum != 0 && sum.is_multiple_of(0xffff)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The sum by the book: 16 bits at a time, each carry added back in at once.
+    fn plain_sum(words: &[u16]) -> u16 {
+        words.iter().fold(0, |sum: u16, word| {
+            let (sum, carry) = sum.overflowing_add(*word);
+            sum + u16::from(carry)
+        })
+    }
+
+    #[test]
+    fn sums_agree_with_the_book_at_the_edges_of_carries() {
+        let edges = [0, 1, 0x7fff, 0x8000, 0xfffe, 0xffff];
+        let mut words = [0_u16; 6];
+        for case in 0..edges.len().pow(6) {
+            for (place, word) in words.iter_mut().enumerate() {
+                *word = edges[case / edges.len().pow(u32::try_from(place).unwrap()) % edges.len()];
+            }
+            let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes()).collect();
+            assert_eq!(holds(&bytes), plain_sum(&words) == u16::MAX, "{words:x?}");
+        }
+    }
+
+    #[test]
+    fn long_runs_of_ones_lose_no_carry() {
+        for words in [1, 2, 3, 4, 5, 700, 32_767] {
+            assert!(holds(&vec![0xff; words * 2]), "{words} words");
+            assert!(!holds(&vec![0; words * 2]), "{words} words");
+        }
+    }
 }

@@ -16,16 +16,15 @@ const VID_MASK: u16 = 0x0fff;
 /// What the link layer says.
 #[derive(Clone, Copy)]
 pub(super) struct Link {
-    /// What follows: an IP header, or a tag where [`is_tag`] says so.
     pub(super) ethertype: u16,
     /// 0 for an untagged frame and for a priority tag.
     pub(super) vlan: u16,
-    /// The bytes read so far.
+    /// The header and the tags.
     pub(super) len: usize,
 }
 
 /// Reads the header; `outer` is the tag that the kernel took out of the frame.
-#[inline]
+#[inline(always)]
 pub(super) fn read(frame: &[u8], outer: Option<VlanTag>) -> Result<Link, Discard> {
     let header: &[u8; HEADER_LEN] = frame.first_chunk().ok_or(Discard::Truncated)?;
     Ok(Link {
@@ -35,29 +34,30 @@ pub(super) fn read(frame: &[u8], outer: Option<VlanTag>) -> Result<Link, Discard
     })
 }
 
-/// Walks the tags that stand in the frame behind what has been read.
-pub(super) fn read_tags(frame: &[u8], mut link: Link) -> Result<Link, Discard> {
-    for _ in 0..MAX_TAGS {
-        let rest = frame.get(link.len..).ok_or(Discard::Truncated)?;
-        let tag: &[u8; TAG_LEN] = rest.first_chunk().ok_or(Discard::Truncated)?;
-        let vid = u16::from_be_bytes([tag[0], tag[1]]) & VID_MASK;
-        if vid != 0 && link.vlan != 0 {
+/// Walks the tags that stand in the frame, behind what [`read`] found.
+#[cold]
+#[inline(never)]
+pub(super) fn skip_tags(frame: &[u8], mut ethertype: u16, mut vlan: u16) -> Result<Link, Discard> {
+    let mut len = HEADER_LEN;
+    while is_tag(ethertype) {
+        if len == HEADER_LEN + MAX_TAGS * TAG_LEN {
             return Err(Discard::Vlan);
         }
-        link = Link {
-            ethertype: u16::from_be_bytes([tag[2], tag[3]]),
-            vlan: link.vlan | vid,
-            len: link.len + TAG_LEN,
-        };
-        if !is_tag(link.ethertype) {
-            return Ok(link);
+        let rest = frame.get(len..).ok_or(Discard::Truncated)?;
+        let tag: &[u8; TAG_LEN] = rest.first_chunk().ok_or(Discard::Truncated)?;
+        let vid = u16::from_be_bytes([tag[0], tag[1]]) & VID_MASK;
+        if vid != 0 && vlan != 0 {
+            return Err(Discard::Vlan);
         }
+        vlan |= vid;
+        ethertype = u16::from_be_bytes([tag[2], tag[3]]);
+        len += TAG_LEN;
     }
-    Err(Discard::Vlan)
+    Ok(Link { ethertype, vlan, len })
 }
 
 /// Whether a type field announces a tag: 802.1Q, 802.1ad, or its forerunner.
 #[inline]
-pub(super) const fn is_tag(ethertype: u16) -> bool {
+const fn is_tag(ethertype: u16) -> bool {
     matches!(ethertype, 0x8100 | 0x88a8 | 0x9100)
 }

@@ -2,57 +2,88 @@
 //!
 //! Must not know what stands in front of it, nor UDP's own header.
 
-use super::{Discard, Network, UDP, checksum};
+use super::{Discard, IpHeader, Network, UDP, checksum};
 use crate::addr::Addr;
 
 /// A header without options.
 const MIN_LEN: usize = 20;
+/// The first byte of a header without options: version 4, five words.
+const PLAIN: u8 = 0x45;
 /// The "more fragments" flag and the fragment offset.
 const FRAGMENT_MASK: u16 = 0x3fff;
 
+/// A header, its options left aside.
+pub(super) struct Header<'a>(&'a [u8; MIN_LEN]);
+
 /// Reads the header at the start of `bytes`; what stands behind the total length is padding.
-#[inline]
-pub(super) fn read(bytes: &[u8]) -> Result<Network<'_>, Discard> {
-    let fixed: &[u8; MIN_LEN] = bytes.first_chunk().ok_or(Discard::Truncated)?;
-    let header_len = usize::from(fixed[0] & 0x0f) * 4;
-    if fixed[0] >> 4 != 4 || header_len < MIN_LEN {
+#[inline(always)]
+pub(super) fn read(bytes: &[u8]) -> Result<Network<'_, Header<'_>>, Discard> {
+    let header: &[u8; MIN_LEN] = bytes.first_chunk().ok_or(Discard::Truncated)?;
+    let header_len = if header[0] == PLAIN { MIN_LEN } else { long_header_len(bytes)? };
+    // The constant length makes this a handful of additions.
+    if header_len == MIN_LEN && !checksum::holds(header) {
         return Err(Discard::BadHeader);
     }
-    if header_len == MIN_LEN {
-        // The constant length makes this a handful of additions.
-        if !checksum::holds(fixed) {
-            return Err(Discard::BadHeader);
-        }
-    } else {
-        check_options(bytes, header_len)?;
-    }
-    let total_len = usize::from(u16::from_be_bytes([fixed[2], fixed[3]]));
+    let total_len = usize::from(u16::from_be_bytes([header[2], header[3]]));
     if total_len < header_len {
         return Err(Discard::BadLength);
     }
     let payload = bytes.get(header_len..total_len).ok_or(Discard::Truncated)?;
-    if fixed[9] != UDP {
+    if header[9] != UDP {
         return Err(Discard::NotUdp);
     }
-    if u16::from_be_bytes([fixed[6], fixed[7]]) & FRAGMENT_MASK != 0 {
+    if u16::from_be_bytes([header[6], header[7]]) & FRAGMENT_MASK != 0 {
         return Err(Discard::Fragment);
     }
-    let [.., a, b, c, d, e, f, g, h] = *fixed;
-    Ok(Network {
-        source: Addr::v4([a, b, c, d]),
-        group: Addr::v4([e, f, g, h]),
-        ttl: fixed[8],
-        dscp: fixed[1] >> 2,
-        addresses: &fixed[12..20],
-        checksum_optional: true,
-        header_len,
-        payload,
-    })
+    Ok(Network { header: Header(header), header_len, payload })
 }
 
-/// Verifies a header with options.
+/// The length of a header that is not a plain one, verified.
 #[cold]
-fn check_options(bytes: &[u8], header_len: usize) -> Result<(), Discard> {
-    let header = bytes.get(..header_len).ok_or(Discard::Truncated)?;
-    if checksum::holds(header) { Ok(()) } else { Err(Discard::BadHeader) }
+#[inline(never)]
+fn long_header_len(bytes: &[u8]) -> Result<usize, Discard> {
+    let first = bytes.first().copied().unwrap_or_default();
+    let len = usize::from(first & 0x0f) * 4;
+    if first >> 4 != 4 || len < MIN_LEN {
+        return Err(Discard::BadHeader);
+    }
+    let header = bytes.get(..len).ok_or(Discard::Truncated)?;
+    if checksum::holds(header) { Ok(len) } else { Err(Discard::BadHeader) }
+}
+
+impl Header<'_> {
+    #[inline(always)]
+    fn word(&self, at: usize) -> [u8; 4] {
+        let bytes = self.0;
+        [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]
+    }
+}
+
+impl IpHeader for Header<'_> {
+    const CHECKSUM_OPTIONAL: bool = true;
+
+    #[inline(always)]
+    fn addresses(&self) -> &[u8] {
+        &self.0[12..20]
+    }
+
+    #[inline(always)]
+    fn source(&self) -> Addr {
+        Addr::v4(self.word(12))
+    }
+
+    #[inline(always)]
+    fn group(&self) -> Addr {
+        Addr::v4(self.word(16))
+    }
+
+    #[inline(always)]
+    fn ttl(&self) -> u8 {
+        self.0[8]
+    }
+
+    #[inline(always)]
+    fn dscp(&self) -> u8 {
+        self.0[1] >> 2
+    }
 }

@@ -2,10 +2,10 @@
 //!
 //! Must not know what stands in front of it, nor UDP's own header.
 
-use super::{Discard, Network, UDP};
+use super::{Discard, IpHeader, Network, UDP};
 use crate::addr::Addr;
 
-/// The fixed header.
+/// The header that every datagram has.
 const FIXED_LEN: usize = 40;
 /// More extension headers than an honest sender uses.
 const MAX_EXTENSIONS: usize = 8;
@@ -20,34 +20,27 @@ const DESTINATION: u8 = 60;
 /// The fragment offset and the "more fragments" flag.
 const FRAGMENT_MASK: u16 = 0xfff9;
 
+/// The fixed header.
+pub(super) struct Header<'a>(&'a [u8; FIXED_LEN]);
+
 /// Reads the header at the start of `bytes`; what stands behind the payload length is padding.
-#[inline]
-pub(super) fn read(bytes: &[u8]) -> Result<Network<'_>, Discard> {
-    let (fixed, rest) = bytes.split_first_chunk::<FIXED_LEN>().ok_or(Discard::Truncated)?;
-    if fixed[0] >> 4 != 6 {
+#[inline(always)]
+pub(super) fn read(bytes: &[u8]) -> Result<Network<'_, Header<'_>>, Discard> {
+    let (header, rest) = bytes.split_first_chunk::<FIXED_LEN>().ok_or(Discard::Truncated)?;
+    if header[0] >> 4 != 6 {
         return Err(Discard::BadHeader);
     }
-    let payload_len = usize::from(u16::from_be_bytes([fixed[4], fixed[5]]));
+    let payload_len = usize::from(u16::from_be_bytes([header[4], header[5]]));
     let payload = rest.get(..payload_len).ok_or(Discard::Truncated)?;
-    let extensions_len = if fixed[6] == UDP { 0 } else { skip_extensions(fixed[6], payload)? };
-    let (mut source, mut group) = ([0; 16], [0; 16]);
-    source.copy_from_slice(&fixed[8..24]);
-    group.copy_from_slice(&fixed[24..40]);
-    Ok(Network {
-        source: Addr::v6(source),
-        group: Addr::v6(group),
-        ttl: fixed[7],
-        // The traffic class lies across the first two bytes; DSCP is its upper six bits.
-        dscp: (fixed[0] & 0x0f) << 2 | fixed[1] >> 6,
-        addresses: &fixed[8..40],
-        checksum_optional: false,
-        header_len: FIXED_LEN + extensions_len,
-        payload: payload.get(extensions_len..).ok_or(Discard::BadLength)?,
-    })
+    let next = header[6];
+    let extensions_len = if next == UDP { 0 } else { skip_extensions(next, payload)? };
+    let payload = payload.get(extensions_len..).ok_or(Discard::BadLength)?;
+    Ok(Network { header: Header(header), header_len: FIXED_LEN + extensions_len, payload })
 }
 
 /// The length of the extension headers between the fixed header and UDP.
 #[cold]
+#[inline(never)]
 fn skip_extensions(mut next: u8, payload: &[u8]) -> Result<usize, Discard> {
     let mut at = 0;
     for _ in 0..MAX_EXTENSIONS {
@@ -68,4 +61,43 @@ fn skip_extensions(mut next: u8, payload: &[u8]) -> Result<usize, Discard> {
         next = header[0];
     }
     if next == UDP { Ok(at) } else { Err(Discard::NotUdp) }
+}
+
+impl Header<'_> {
+    #[inline(always)]
+    fn address(&self, at: usize) -> Addr {
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&self.0[at..at + 16]);
+        Addr::v6(bytes)
+    }
+}
+
+impl IpHeader for Header<'_> {
+    const CHECKSUM_OPTIONAL: bool = false;
+
+    #[inline(always)]
+    fn addresses(&self) -> &[u8] {
+        &self.0[8..40]
+    }
+
+    #[inline(always)]
+    fn source(&self) -> Addr {
+        self.address(8)
+    }
+
+    #[inline(always)]
+    fn group(&self) -> Addr {
+        self.address(24)
+    }
+
+    #[inline(always)]
+    fn ttl(&self) -> u8 {
+        self.0[7]
+    }
+
+    /// The traffic class lies across the first two bytes; DSCP is its upper six bits.
+    #[inline(always)]
+    fn dscp(&self) -> u8 {
+        (self.0[0] & 0x0f) << 2 | self.0[1] >> 6
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! Must not know the IP header beyond what its checksum needs.
 
-use super::{ChecksumState, Discard, Network, checksum};
+use super::{ChecksumState, Discard, IpHeader, Network, checksum};
 
 /// Ports, length and checksum.
 pub(super) const HEADER_LEN: usize = 8;
@@ -16,8 +16,11 @@ pub(super) struct Header {
 
 /// Reads the header at the start of the network payload. UDP's own length wins over a longer
 /// IP payload.
-#[inline]
-pub(super) fn read(network: &Network<'_>, state: ChecksumState) -> Result<Header, Discard> {
+#[inline(always)]
+pub(super) fn read<H: IpHeader>(
+    network: &Network<'_, H>,
+    state: ChecksumState,
+) -> Result<Header, Discard> {
     let header: &[u8; HEADER_LEN] = network.payload.first_chunk().ok_or(Discard::BadLength)?;
     let field = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
     let length = field(4);
@@ -25,8 +28,8 @@ pub(super) fn read(network: &Network<'_>, state: ChecksumState) -> Result<Header
     let datagram = network.payload.get(..usize::from(length)).ok_or(Discard::BadLength)?;
     let sound = match (state, field(6)) {
         (ChecksumState::Trusted, _) => true,
-        (ChecksumState::Unverified, 0) => network.checksum_optional,
-        (ChecksumState::Unverified, _) => checksum::udp_holds(network.addresses, datagram),
+        (ChecksumState::Unverified, 0) => H::CHECKSUM_OPTIONAL,
+        (ChecksumState::Unverified, _) => checksum::udp_holds(network.header.addresses(), datagram),
     };
     if !sound {
         return Err(Discard::BadChecksum);

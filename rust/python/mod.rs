@@ -12,6 +12,14 @@ mod wait;
 /// The native core; `mcr` re-exports what is public of it.
 #[pyo3::pymodule]
 mod _native {
+    use pyo3::prelude::*;
+
+    /// Without the exceptions nothing else could be refused properly later.
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.py().import("mcr.errors").map(drop)
+    }
+
     #[pymodule_export]
     use super::interfaces::{Interface, list};
     #[pymodule_export]

@@ -9,8 +9,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::SigSet;
+use nix::unistd::Pid;
 
 use super::Settings;
 use crate::engine::{self, Command, Links};
@@ -157,9 +159,13 @@ impl Workers {
         };
         let ends = self.ends.clone();
         ends.state().0 += 1;
+        let is_alone = self.settings.workers == 1;
         let run = move || {
             // Signals are for the threads of the program that this library is part of.
             SigSet::all().thread_block().ok();
+            if !is_alone {
+                stay_on_one_cpu(number);
+            }
             let result = catch_unwind(AssertUnwindSafe(|| engine::run(Box::new(plan), links)));
             ends.ended(result);
         };
@@ -214,6 +220,23 @@ impl Ends {
             state.1 = error;
         }
         self.changed.notify_all();
+    }
+}
+
+/// Keeps one of several engines on a processor of its own, of those that the program may use.
+/// A thread that moves in the middle of a flow overtakes itself: the kernel queues what it sent
+/// before and after on two processors.
+fn stay_on_one_cpu(number: usize) {
+    let this_thread = Pid::from_raw(0);
+    let Ok(allowed) = sched_getaffinity(this_thread) else { return };
+    let cpus: Vec<usize> =
+        (0..CpuSet::count()).filter(|&cpu| allowed.is_set(cpu) == Ok(true)).collect();
+    let mut own = CpuSet::new();
+    if let Some(&cpu) = cpus.get(number % cpus.len().max(1))
+        && own.set(cpu).is_ok()
+    {
+        // Where it is refused the engine runs all the same.
+        sched_setaffinity(this_thread, &own).ok();
     }
 }
 

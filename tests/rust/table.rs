@@ -1,2 +1,127 @@
-//! x
-fn main() {}
+//! The compiled rule table against the plainest model: a walk through all rules.
+
+use _native::addr::Addr;
+use _native::packet::{Datagram, Discard, Span};
+use _native::rules::{InputKey, Table, TableRule, Verdict};
+use proptest::prelude::*;
+
+proptest! {
+    #[test]
+    fn the_table_says_what_the_model_says(
+        rules in prop::collection::vec(rule(), 0..40),
+        datagrams in prop::collection::vec((interface(), datagram()), 1..60),
+    ) {
+        let table = Table::compile(&rules);
+        for (interface, datagram) in &datagrams {
+            let verdict = table.find(*interface, datagram);
+            let (expected, known) = model(&rules, *interface, datagram);
+            match (verdict, &expected) {
+                (Verdict::Rules(found), Ok(numbers)) => prop_assert_eq!(found, numbers),
+                (Verdict::Discard(reason, group), Err(expected)) => {
+                    prop_assert_eq!(reason, *expected);
+                    prop_assert_eq!(group, known.map(|rule| table.group_of(rule)));
+                }
+                _ => prop_assert!(false, "{verdict:?} is not {expected:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn rules_share_a_group_number_when_they_share_interface_and_group(
+        rules in prop::collection::vec(rule(), 1..40),
+    ) {
+        let table = Table::compile(&rules);
+        let place = |rule: &TableRule| (rule.input.interface, rule.input.group);
+        let mut seen = vec![None; table.groups()];
+        for (number, rule) in (0..).zip(&rules) {
+            let entry = &mut seen[table.group_of(number) as usize];
+            prop_assert_eq!(*entry.get_or_insert(place(rule)), place(rule));
+        }
+        prop_assert!(seen.iter().all(Option::is_some), "every number is in use");
+        let places: std::collections::HashSet<_> = rules.iter().map(place).collect();
+        prop_assert_eq!(places.len(), table.groups());
+    }
+}
+
+/// The rules that take a datagram, or why none does; and some rule that names its group.
+fn model(
+    rules: &[TableRule],
+    interface: u32,
+    datagram: &Datagram,
+) -> (Result<Vec<u32>, Discard>, Option<u32>) {
+    let of_group: Vec<(u32, &TableRule)> = (0..)
+        .zip(rules)
+        .filter(|(_, rule)| (rule.input.interface, rule.input.group) == (interface, datagram.group))
+        .collect();
+    let mut of_port = of_group.clone();
+    of_port.retain(|(_, rule)| rule.input.port == datagram.port);
+    let mut of_input = of_port.clone();
+    of_input.retain(|(_, rule)| rule.input.vlan == datagram.vlan);
+    let (mut named, mut any) = (of_input.clone(), of_input.clone());
+    named.retain(|(_, rule)| rule.sources.contains(&datagram.source));
+    any.retain(|(_, rule)| rule.sources.is_empty());
+    let taken = if named.is_empty() { any } else { named };
+    let verdict = if of_port.is_empty() {
+        Err(Discard::NoRule)
+    } else if of_input.is_empty() {
+        Err(Discard::Vlan)
+    } else if taken.is_empty() {
+        Err(Discard::Source)
+    } else {
+        Ok(taken.into_iter().map(|(number, _)| number).collect())
+    };
+    (verdict, of_group.first().map(|(number, _)| *number))
+}
+
+// Few values each, so that rules and datagrams meet.
+
+fn interface() -> impl Strategy<Value = u32> {
+    prop_oneof![Just(1), Just(2), Just(u32::MAX)]
+}
+
+fn vlan() -> impl Strategy<Value = u16> {
+    prop_oneof![4 => Just(0), 1 => Just(7), 1 => Just(4095)]
+}
+
+fn port() -> impl Strategy<Value = u16> {
+    prop_oneof![Just(5001), Just(5002), Just(u16::MAX)]
+}
+
+fn group() -> impl Strategy<Value = Addr> {
+    prop_oneof![
+        Just(Addr::v4([239, 1, 1, 1])),
+        Just(Addr::v4([239, 1, 1, 2])),
+        Just(Addr::v6([0xff, 0x3e, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2])),
+    ]
+}
+
+fn source() -> impl Strategy<Value = Addr> {
+    (0..5_u8).prop_map(|last| Addr::v4([10, 0, 0, last]))
+}
+
+fn rule() -> impl Strategy<Value = TableRule> {
+    let sources = prop_oneof![
+        1 => Just(Vec::new()),
+        1 => prop::collection::vec(source(), 1..4),
+    ];
+    (interface(), vlan(), group(), port(), sources).prop_map(
+        |(interface, vlan, group, port, sources)| TableRule {
+            input: InputKey { interface, vlan, group, port },
+            sources: sources.into(),
+        },
+    )
+}
+
+fn datagram() -> impl Strategy<Value = Datagram> {
+    (source(), group(), port(), vlan()).prop_map(|(source, group, port, vlan)| Datagram {
+        source,
+        group,
+        source_port: 40_000,
+        port,
+        ttl: 1,
+        dscp: 0,
+        vlan,
+        payload: Span { start: 42, len: 5 },
+        segments: 1,
+    })
+}

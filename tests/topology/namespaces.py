@@ -67,6 +67,7 @@ class Namespace:
         for key in ("all", "default"):
             namespace.sysctl(f"net.ipv4.conf.{key}.rp_filter", 0)
             namespace.sysctl(f"net.ipv6.conf.{key}.accept_dad", 0)
+        namespace.sysctl("net.ipv4.icmp_ratelimit", 0)  # Else only the first refusal is told.
         return namespace
 
     def remove(self) -> None:
@@ -147,6 +148,20 @@ class Namespace:
     def set_up(self, interface: str, *, up: bool) -> None:
         """Bring an interface up or down."""
         self.ip("link", "set", interface, "up" if up else "down")
+
+    @contextlib.contextmanager
+    def down(self, interface: str) -> Iterator[None]:
+        """Keep an interface down for the time of the block: its peer loses the carrier."""
+        self.set_up(interface, up=False)
+        try:
+            yield
+        finally:
+            self.set_up(interface, up=True)
+
+    def frames(self, interface: str) -> tuple[int, int]:
+        """How many frames an interface has received and sent; a super-frame is one."""
+        link = json.loads(self.ip("-j", "-s", "link", "show", "dev", interface))[0]
+        return link["stats64"]["rx"]["packets"], link["stats64"]["tx"]["packets"]
 
     def qdisc(self, interface: str) -> dict[str, Any]:
         """Statistics of the root queueing discipline: drops, backlog, bytes, packets."""

@@ -63,10 +63,10 @@ class Process:
 
 
 @contextmanager
-def command(lab: Lab, *arguments: str) -> Iterator[Process]:
+def command(lab: Lab, *arguments: str, before: tuple[str, ...] = ()) -> Iterator[Process]:
     """Run `mcr relay` inside the relay namespace; it is killed if the test fails."""
     process = subprocess.Popen(
-        lab.relay.command(MCR, "relay", *arguments),
+        lab.relay.command(*before, MCR, "relay", *arguments),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -135,6 +135,34 @@ def test_root_becomes_nobody_before_the_first_frame(lab: Lab, ingress: Ingress) 
                 assert int(status[kind], 16) == NO_SUCH_RIGHTS, kind
         relay.process.send_signal(signal.SIGTERM)
         relay.report()
+
+
+NO_CAPABILITIES = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
+
+
+def test_without_capabilities(lab: Lab) -> None:
+    """Without any right `auto` relays by the udp ingress, and says so."""
+    sent = payloads(100)
+    with (
+        lab.receive("239.2.80.1", 6001) as receiver,
+        lab.sender("239.1.80.1", 5001) as sender,
+        command(lab, RULE, "--json", "--user", "root", before=NO_CAPABILITIES) as relay,
+    ):
+        relay.wait_ready()
+        sender.send(sent)
+        receiver.expect(sent)
+        relay.process.send_signal(signal.SIGTERM)
+        check_report(relay.report(), len(sent), "udp")
+
+
+def test_packet_ingress_without_capabilities(lab: Lab) -> None:
+    """The missing capability is named, and the way that works without it."""
+    arguments = (RULE, "--ingress", "packet", "--user", "root")
+    with command(lab, *arguments, before=NO_CAPABILITIES) as relay:
+        _, log = relay.process.communicate(timeout=DEADLINE_S)
+        assert relay.process.returncode == 1
+        assert "CAP_NET_RAW" in log
+        assert "--ingress udp" in log
 
 
 def test_refused_rule_leaves_nothing(lab: Lab) -> None:

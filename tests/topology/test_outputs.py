@@ -94,36 +94,36 @@ def test_link_without_carrier(lab: Lab, ingress: Ingress) -> None:
         ) as relay,
         lab.sender("239.1.32.1", 5001) as sender,
     ):
-        sender.send(before)
-        unplugged.expect(before)
-        lab.receiver.set_up("d1", up=False)
-        probes = 0
 
-        def parked() -> bool:
-            nonlocal probes
-            probes += 1
+        def probe() -> None:
             sender.send([b"probe"])
-            healthy.wait_for(len(before) + probes)
-            return bool(relay.stats().rules[0].outputs[0].dropped["no_carrier"])
+            healthy.wait_for(len(healthy.collected) + 1)
 
-        wait_until(parked)
-        known = relay.stats().rules[0].outputs[0].dropped["no_carrier"]
-        sender.send(during)
-        healthy.wait_for(len(before) + probes + len(during))
-        settle(
-            relay,
-            lambda stats: stats.rules[0].outputs[0].dropped["no_carrier"] == known + len(during),
-        )
-        lab.receiver.set_up("d1", up=True)
-        unplugged.forget()
+        def parked() -> int:
+            probe()
+            return without_carrier(relay)
 
         def flows() -> bool:
-            sender.send([b"probe"])
+            probe()
             return b"probe" in unplugged.drain()
 
+        sender.send(before)
+        unplugged.expect(before)
+        with lab.receiver.down("d1"):
+            wait_until(parked, what="copies counted as no_carrier")
+            known = without_carrier(relay)
+            sender.send(during)
+            healthy.wait_for_payload(during[-1])
+            settle(relay, lambda _: without_carrier(relay) == known + len(during))
+        unplugged.forget()
         wait_until(flows)
         sender.send(after)
         unplugged.wait_for_payload(after[-1])
         assert [one for one in unplugged.collected if one != b"probe"] == after
-        stats = settle(relay, lambda stats: sent_counts(stats)[0] < sent_counts(stats)[1])
-        assert stats.rules[0].outputs[1].dropped["no_carrier"] == 0
+        stats = settle(relay, lambda stats: stats.rules[0].matched == len(healthy.drain()))
+        assert stats.rules[0].outputs[1].sent == stats.rules[0].matched
+
+
+def without_carrier(relay: mcr.Relay) -> int:
+    """What the first output dropped for want of a carrier."""
+    return int(relay.stats().rules[0].outputs[0].dropped["no_carrier"])

@@ -12,6 +12,7 @@ from .traffic import Receiver, Sender, payloads
 def test_one_to_one(lab: Lab, ingress: Ingress, gro: bool, size: int) -> None:
     """One group becomes another, byte for byte, in order, and every number adds up."""
     sent = payloads(400, (size,))
+    frames_in, frames_out = lab.relay.frames("in0")[0], lab.relay.frames("out0")[1]
     with (
         lab.receive("239.2.0.1", 6001) as receiver,
         relaying(lab.relay, "239.1.0.1%in0:5001 to 239.2.0.1%out0:6001", ingress=ingress) as relay,
@@ -28,6 +29,15 @@ def test_one_to_one(lab: Lab, ingress: Ingress, gro: bool, size: int) -> None:
         assert interface.received == interface.matched == rule.matched == len(sent)
         assert interface.kernel_dropped_frames == 0
         assert rule.matched_bytes == rule.outputs[0].sent_bytes == size * len(sent)
+    frames_in, frames_out = (
+        lab.relay.frames("in0")[0] - frames_in,
+        lab.relay.frames("out0")[1] - frames_out,
+    )
+    if gro:
+        assert frames_in < len(sent) / 4, "the test did not send super-frames"
+        assert frames_out < len(sent) / 4, "super-frames did not leave as super-frames"
+    else:
+        assert min(frames_in, frames_out) >= len(sent), "the test sent super-frames"
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code = app(args=arguments, prog_name="mcr", standalone_mode=False)
     except typer.TyperException as error:
-        return _refuse([error.format_message()], WRONG_USAGE)
+        return _refuse([f"{error.format_message().rstrip('.')}; see mcr --help"], WRONG_USAGE)
     except (UsageError, RuleError) as error:
         return _refuse(error.problems, WRONG_USAGE)
     except InterfaceError as error:

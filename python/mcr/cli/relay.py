@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from ..relay import Ingress, Relay
+from ..relay import WORKERS_LIMIT, Ingress, Relay
 from ..rule_text import join_arguments
 from ..stats import Stats
 from .privileges import Account, drop, target_account
@@ -26,7 +26,7 @@ def relay(
     rules: Annotated[
         list[str],
         typer.Argument(
-            metavar="RULE...",
+            metavar="RULE",
             help="Where from and where to, as: 239.1.1.1%eth0:5001 to 239.2.0.1%eth1:6001 "
             "192.0.2.7:7000. One rule needs no quotes; quote each of several.",
         ),
@@ -56,7 +56,7 @@ def relay(
     """Relay in the foreground until Ctrl-C, SIGTERM or the end of the duration."""
     problems = Problems()
     chosen = problems.choice("--ingress", ingress, _INGRESSES)
-    threads = problems.count("--workers", workers)
+    threads = problems.count("--workers", workers, WORKERS_LIMIT)
     seconds = problems.seconds("--duration", duration)
     account = problems.collect("--user", lambda: target_account(user))
     made = problems.collect(

@@ -38,8 +38,8 @@ class Problems:
         """Read so many a second, more than 0, finite."""
         return None if text is None else self._positive(option, text)
 
-    def count(self, option: str, text: str | None) -> int | None:
-        """Read a whole number, more than 0."""
+    def count(self, option: str, text: str | None, most: int | None = None) -> int | None:
+        """Read a whole number, more than 0 and at most `most`."""
         if text is None:
             return None
         number = self._positive(option, text)
@@ -47,6 +47,9 @@ class Problems:
             return None
         if not number.is_integer():
             self._note(option, f"{text!r} is not a whole number")
+            return None
+        if most is not None and number > most:
+            self._note(option, f"{text} is more than {most}")
             return None
         return int(number)
 

@@ -1,0 +1,118 @@
+//! Each verdict, and the precedence between rules on one input.
+
+use super::*;
+use crate::packet::Span;
+
+const GROUP: Addr = Addr::v4([239, 1, 1, 1]);
+const OTHER_GROUP: Addr = Addr::v6([0xff, 0x3e, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]);
+const SOURCES: [Addr; 3] =
+    [Addr::v4([10, 0, 0, 7]), Addr::v4([10, 0, 0, 5]), Addr::v4([10, 0, 0, 6])];
+const INPUT: InputKey = InputKey { interface: 3, vlan: 0, group: GROUP, port: 5001 };
+
+fn rule(input: InputKey, sources: &[Addr]) -> TableRule {
+    TableRule { input, sources: sources.into() }
+}
+
+fn datagram(input: InputKey, source: Addr) -> Datagram {
+    Datagram {
+        source,
+        group: input.group,
+        source_port: 40_000,
+        port: input.port,
+        ttl: 1,
+        dscp: 0,
+        vlan: input.vlan,
+        payload: Span { start: 42, len: 5 },
+        segments: 1,
+    }
+}
+
+/// What the table says about a datagram for `input` from `source`.
+fn find(table: &Table, input: InputKey, source: Addr) -> Verdict<'_> {
+    table.find(input.interface, &datagram(input, source))
+}
+
+#[test]
+fn a_rule_takes_what_fits_it_and_nothing_else() {
+    let table = Table::compile(&[rule(INPUT, &[])]);
+    let no_rule = |group| Verdict::Discard(Discard::NoRule, group);
+    for (input, verdict) in [
+        (INPUT, Verdict::Rules(&[0])),
+        (InputKey { interface: 4, ..INPUT }, no_rule(None)),
+        (InputKey { group: OTHER_GROUP, ..INPUT }, no_rule(None)),
+        (InputKey { port: 5002, ..INPUT }, no_rule(Some(0))),
+        (InputKey { port: 5002, vlan: 7, ..INPUT }, no_rule(Some(0))),
+        (InputKey { vlan: 7, ..INPUT }, Verdict::Discard(Discard::Vlan, Some(0))),
+    ] {
+        assert_eq!(find(&table, input, SOURCES[0]), verdict, "{input:?}");
+    }
+}
+
+#[test]
+fn an_empty_table_takes_nothing() {
+    let table = Table::compile(&[]);
+    assert_eq!(table.groups(), 0);
+    assert_eq!(find(&table, INPUT, SOURCES[0]), Verdict::Discard(Discard::NoRule, None));
+}
+
+#[test]
+fn a_rule_for_a_vlan_does_not_take_untagged_datagrams() {
+    let tagged = InputKey { vlan: 7, ..INPUT };
+    let table = Table::compile(&[rule(tagged, &[])]);
+    assert_eq!(find(&table, tagged, SOURCES[0]), Verdict::Rules(&[0]));
+    let refused = Verdict::Discard(Discard::Vlan, Some(0));
+    assert_eq!(find(&table, INPUT, SOURCES[0]), refused);
+    assert_eq!(find(&table, InputKey { vlan: 8, ..INPUT }, SOURCES[0]), refused);
+}
+
+#[test]
+fn rules_on_one_input_all_take_it_in_their_order() {
+    let other = InputKey { port: 5002, ..INPUT };
+    let rules = [rule(INPUT, &[]), rule(other, &[]), rule(INPUT, &[]), rule(INPUT, &[])];
+    let table = Table::compile(&rules);
+    assert_eq!(find(&table, INPUT, SOURCES[0]), Verdict::Rules(&[0, 2, 3]));
+    assert_eq!(find(&table, other, SOURCES[0]), Verdict::Rules(&[1]));
+}
+
+#[test]
+fn a_source_that_no_rule_lists_is_refused() {
+    let table = Table::compile(&[rule(INPUT, &SOURCES[..2])]);
+    assert_eq!(find(&table, INPUT, SOURCES[0]), Verdict::Rules(&[0]));
+    assert_eq!(find(&table, INPUT, SOURCES[1]), Verdict::Rules(&[0]));
+    let refused = Verdict::Discard(Discard::Source, Some(0));
+    assert_eq!(find(&table, INPUT, SOURCES[2]), refused);
+}
+
+#[test]
+fn rules_that_list_the_source_come_before_rules_for_any() {
+    let table = Table::compile(&[
+        rule(INPUT, &[]),
+        rule(INPUT, &SOURCES[..2]),
+        rule(INPUT, &SOURCES[1..2]),
+        rule(INPUT, &[]),
+    ]);
+    assert_eq!(find(&table, INPUT, SOURCES[0]), Verdict::Rules(&[1]));
+    assert_eq!(find(&table, INPUT, SOURCES[1]), Verdict::Rules(&[1, 2]));
+    assert_eq!(find(&table, INPUT, SOURCES[2]), Verdict::Rules(&[0, 3]));
+}
+
+#[test]
+fn a_source_that_is_listed_twice_counts_once() {
+    let table = Table::compile(&[rule(INPUT, &[SOURCES[0], SOURCES[1], SOURCES[0]])]);
+    assert_eq!(find(&table, INPUT, SOURCES[0]), Verdict::Rules(&[0]));
+}
+
+#[test]
+fn groups_are_numbered_densely_per_interface() {
+    let table = Table::compile(&[
+        rule(INPUT, &[]),
+        rule(InputKey { port: 5002, vlan: 7, ..INPUT }, &SOURCES),
+        rule(InputKey { interface: 4, ..INPUT }, &[]),
+        rule(InputKey { group: OTHER_GROUP, ..INPUT }, &[]),
+    ]);
+    assert_eq!(table.groups(), 3);
+    assert_eq!([0, 1, 2, 3].map(|rule| table.group_of(rule)), [0, 0, 1, 2]);
+    let unknown_port = InputKey { interface: 4, port: 9, ..INPUT };
+    let verdict = find(&table, unknown_port, SOURCES[0]);
+    assert_eq!(verdict, Verdict::Discard(Discard::NoRule, Some(1)));
+}
