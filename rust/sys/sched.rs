@@ -12,3 +12,14 @@ pub fn go_first() -> io::Result<()> {
     let rc = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const priority) };
     if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
+
+/// Gives the calling thread the greatest share of the processor that an ordinary one can have,
+/// and leaves the others something: nice -20.
+///
+/// # Errors
+/// EACCES without CAP_SYS_NICE and without RLIMIT_NICE.
+pub fn go_often() -> io::Result<()> {
+    // SAFETY: the call takes numbers only; 0 is the calling thread (setpriority(2), NOTES).
+    let rc = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) };
+    if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

@@ -37,14 +37,14 @@ impl Pace {
 }
 
 /// Asks the kernel to wake the calling thread in time: its sleeps end when they are over and not
-/// up to 50 us later, and before any ordinary thread goes on. The latter needs CAP_SYS_NICE, and
-/// is left out where waiting on the CPU would take over a quarter of it from everybody else.
+/// up to 50 us later, and other threads yield to it. They yield at once while it waits on the CPU
+/// for at most a quarter of the time, and beyond that as to an ordinary thread of top priority,
+/// so that it does not shut them out. Yielding needs CAP_SYS_NICE.
 /// What is refused makes the pace less even on a busy host, and nothing worse.
 pub(super) fn be_prompt(rate_pps: f64) {
     let _ = nix::sys::prctl::set_timerslack(1);
-    if SPIN.as_secs_f64() * rate_pps <= 0.25 {
-        let _ = sched::go_first();
-    }
+    let rests = SPIN.as_secs_f64() * rate_pps <= 0.25;
+    let _ = if rests { sched::go_first() } else { sched::go_often() };
 }
 
 /// Waits until `deadline` (none: for ever); false if `stop` came first.

@@ -122,16 +122,14 @@ impl Sender {
             let (numbers, bytes) = self.batch.stamp(self.next, count);
             let Err(error) = SockRef::from(&self.fd).send(bytes) else {
                 run.sent += numbers;
+                run.refused += u64::from(answered);
                 return self.advance(run, numbers);
             };
             match Errno::from_raw(error.raw_os_error().unwrap_or_default()) {
                 Errno::EAGAIN => pacing::wait_ready(self.fd.as_fd(), PollFlags::POLLOUT, run.end),
                 Errno::EINTR => {}
-                // It tells of an earlier datagram, and took the place of this one.
-                errno if !answered && is_answer(errno) => {
-                    answered = true;
-                    run.refused += 1;
-                }
+                // Perhaps it tells of an earlier datagram, and took the place of this one.
+                errno if !answered && is_answer(errno) => answered = true,
                 errno if self.shrinks(errno) => {}
                 errno => {
                     *run.errors.entry(format!("{errno:?}")).or_default() += numbers;
