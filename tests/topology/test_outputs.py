@@ -1,5 +1,7 @@
 """An output in trouble: it alone loses, never reorders, and its numbers say what was lost."""
 
+import contextlib
+
 import pytest
 
 import mcr
@@ -149,9 +151,8 @@ def test_cable_pulled_while_traffic_flows(lab: Lab, ingress: Ingress) -> None:
         with PacedFlow(sender, 5000) as flow:
             for _ in range(2):
                 unplugged.wait_for(len(unplugged.drain()) + 500)
-                lab.receiver.set_up("d1", up=False)
-                settle_no_carrier(relay, least=without_carrier(relay) + 500)
-                lab.receiver.set_up("d1", up=True)
+                with lab.receiver.down("d1"):
+                    settle_no_carrier(relay, least=without_carrier(relay) + 500)
             unplugged.wait_for(len(unplugged.drain()) + 500)
         healthy.expect(flow.sent)
         stats = settle(relay, lambda stats: sent_counts(stats)[1] == len(flow.sent))
@@ -176,23 +177,25 @@ def test_output_without_carrier_from_the_start(lab: Lab, ingress: Ingress) -> No
 
     An output by routing that leads to the same place is not watched.
     """
-    lab.receiver.set_up("d1", up=False)
     with (
         lab.receive("239.2.34.1", 6001, "d1") as unplugged,
-        relaying(
-            lab.relay,
-            "239.1.34.1%in0:5001 to 239.2.34.1%out1:6001 10.3.0.2:6001",
-            ingress=ingress,
-        ) as relay,
+        contextlib.ExitStack() as relay_side,
         lab.sender("239.1.34.1", 5001) as sender,
     ):
-        assert any(text.startswith("out1 has no carrier") for text in relay.warnings)
-        sender.send(payloads(50))
-        stats = settle(relay, lambda stats: stats.rules[0].outputs[0].wanted == 50)
-        parked, routed = stats.rules[0].outputs
-        assert (parked.sent, parked.dropped["no_carrier"]) == (0, 50)
-        assert routed.dropped["no_carrier"] == 0
-        lab.receiver.set_up("d1", up=True)
+        with lab.receiver.down("d1"):
+            relay = relay_side.enter_context(
+                relaying(
+                    lab.relay,
+                    "239.1.34.1%in0:5001 to 239.2.34.1%out1:6001 10.3.0.2:6001",
+                    ingress=ingress,
+                )
+            )
+            assert any(text.startswith("out1 has no carrier") for text in relay.warnings)
+            sender.send(payloads(50))
+            stats = settle(relay, lambda stats: stats.rules[0].outputs[0].wanted == 50)
+            parked, routed = stats.rules[0].outputs
+            assert (parked.sent, parked.dropped["no_carrier"]) == (0, 50)
+            assert routed.dropped["no_carrier"] == 0
 
         def flows() -> bool:
             sender.send([b"probe"])
