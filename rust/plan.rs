@@ -4,6 +4,7 @@
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::ingress::Kind;
 use crate::pool::SizeClass;
@@ -59,6 +60,8 @@ pub struct PlanOutput {
     pub slot: Slot,
     /// The largest datagram that its link carries in one piece, bytes.
     pub max_segment: u16,
+    /// Whether its interface has a carrier, kept true by the cold side; `None` by routing.
+    pub carrier: Option<Arc<AtomicBool>>,
 }
 
 impl Plan {
@@ -73,6 +76,14 @@ impl Plan {
             groups: Box::default(),
             resets: Vec::new(),
         }
+    }
+}
+
+impl PlanOutput {
+    /// Whether what is sent leaves, as far as is known.
+    #[inline]
+    pub(super) fn has_carrier(&self) -> bool {
+        self.carrier.as_ref().is_none_or(|carrier| carrier.load(Ordering::Relaxed))
     }
 }
 

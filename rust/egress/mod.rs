@@ -16,7 +16,7 @@ pub(crate) use limits::Limits;
 use outcome::Outcome;
 
 use crate::plan::{Plan, PlanOutput};
-use crate::stats::{self, Writer, output};
+use crate::stats::{self, Loss, Writer, output};
 use crate::sys::messages::MAX_MESSAGES;
 use crate::sys::ring::Ring;
 use crate::window::Window;
@@ -84,7 +84,8 @@ impl Egress {
         Ok(())
     }
 
-    /// Takes the next batch of every rule, for each of its outputs.
+    /// Takes the next batch of every rule, for each of its outputs that has a carrier: without
+    /// one the kernel would lose the copies and report success.
     fn gather(&mut self, window: &mut Window, plan: &Plan, counters: &mut Writer) {
         for position in 0..window.active().len() {
             let rule = window.active()[position];
@@ -92,7 +93,12 @@ impl Egress {
             let datagrams = self.batches.datagrams(batch);
             let outputs = plan.rules[rule as usize].outputs.clone();
             for (index, target) in (outputs.start..).zip(&plan.outputs[outputs.clone()]) {
-                counters.slot(target.slot.index)[output::WANTED] += u64::from(datagrams);
+                let words = counters.slot(target.slot.index);
+                words[output::WANTED] += u64::from(datagrams);
+                if !target.has_carrier() {
+                    words[output::DROPPED + Loss::NoCarrier as usize] += u64::from(datagrams);
+                    continue;
+                }
                 let cursor = Cursor { output: index, batch, done: 0, chunk: 0, repeated: false };
                 self.cursors.push(cursor);
             }

@@ -5,6 +5,7 @@
 //! joins       the memberships                      gro_helper sockets that only stand there
 //! udp_input   the udp ingress                      output     where copies leave
 //! membership  the requests that joins and udp_input make
+//! links       what the kernel tells about carriers
 //! socket      what they share: creation, buffer sizes, addresses, the words for refusals
 //! ```
 //!
@@ -14,6 +15,7 @@
 pub mod filter;
 pub mod gro_helper;
 pub mod joins;
+pub mod links;
 mod membership;
 pub mod output;
 pub mod packet;

@@ -3,12 +3,14 @@
 //! network namespace; the engines' threads only use what they are handed.
 
 mod inputs;
+mod links;
 mod report;
 mod slots;
 mod worker;
 
 use std::collections::{BTreeMap, HashSet};
 use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,6 +22,7 @@ use crate::plan::{Plan, PlanOutput, PlanRule};
 use crate::rules::{InputKey, Table, TableRule};
 use crate::stats::Slot;
 use inputs::Inputs;
+use links::{Carrier, Links};
 pub use report::{InterfaceReport, OutputReport, Report, RuleReport};
 use slots::Slots;
 use worker::Workers;
@@ -91,6 +94,7 @@ pub struct Settings {
 pub struct Relay {
     settings: Settings,
     state: Mutex<State>,
+    links: Links,
     workers: Workers,
 }
 
@@ -114,6 +118,7 @@ struct LiveOutput {
     fd: Arc<OwnedFd>,
     slot: Slot,
     max_segment: u16,
+    carrier: Option<Carrier>,
 }
 
 impl Relay {
@@ -131,7 +136,7 @@ impl Relay {
             warnings: Vec::new(),
         };
         let workers = Workers::new(settings)?;
-        Ok(Self { settings, state: Mutex::new(state), workers })
+        Ok(Self { settings, state: Mutex::new(state), links: Links::new(), workers })
     }
 
     /// Where this relay takes datagrams from.
@@ -150,7 +155,7 @@ impl Relay {
         if let Some(key) = remove.iter().find(|key| !state.rules.contains_key(key)) {
             return Err(Error::Invalid(format!("there is no rule with the key {key}")));
         }
-        let opened = state.open(add)?;
+        let opened = state.open(add, &self.links)?;
         let mut freed = Vec::new();
         for key in remove {
             if let Some(rule) = state.rules.remove(key) {
@@ -179,12 +184,14 @@ impl Relay {
     /// # Errors
     /// [`Error::Permission`] where io_uring is refused.
     pub fn start(&self) -> Result<()> {
-        self.workers.start()
+        self.workers.start()?;
+        self.links.start()
     }
 
     /// Ends the engines: what they have received is sent first. Does nothing the second time.
     pub fn stop(&self) {
         self.workers.stop();
+        self.links.stop();
     }
 
     /// Waits until the engines have ended; false when `timeout` was over before.
@@ -205,7 +212,8 @@ impl Relay {
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let state = self.state();
-        state.inputs.warnings().iter().chain(&state.warnings).cloned().collect()
+        let set_up = state.inputs.warnings().iter().chain(&state.warnings).cloned();
+        set_up.chain(self.links.failure()).collect()
     }
 
     /// The counters.
@@ -233,9 +241,9 @@ struct Opened {
 
 impl State {
     /// Opens all that new rules need. On an error everything is as before.
-    fn open(&mut self, add: &[RuleSpec]) -> Result<Opened> {
+    fn open(&mut self, add: &[RuleSpec], links: &Links) -> Result<Opened> {
         let mut opened = Opened { rules: Vec::with_capacity(add.len()), slots: Vec::new() };
-        let result = add.iter().try_for_each(|spec| self.open_rule(spec, &mut opened));
+        let result = add.iter().try_for_each(|spec| self.open_rule(spec, links, &mut opened));
         let result = result.and_then(|()| self.inputs.settle());
         if let Err(error) = result {
             for rule in &opened.rules {
@@ -251,23 +259,10 @@ impl State {
         Ok(opened)
     }
 
-    fn open_rule(&mut self, spec: &RuleSpec, opened: &mut Opened) -> Result<()> {
+    fn open_rule(&mut self, spec: &RuleSpec, links: &Links, opened: &mut Opened) -> Result<()> {
         let mut outputs = Vec::with_capacity(spec.outputs.len());
         for output in &spec.outputs {
-            let socket = output::open(output)?;
-            if socket.send_buffer_bytes < output::SEND_BUFFER_BYTES {
-                warn_once(
-                    &mut self.warnings,
-                    format!(
-                        "the send buffer is {} KiB instead of {}: raise net.core.wmem_max or start as root",
-                        socket.send_buffer_bytes / 1024,
-                        output::SEND_BUFFER_BYTES / 1024,
-                    ),
-                );
-            }
-            let slot = self.take_slot(opened)?;
-            let fd = Arc::new(socket.fd);
-            outputs.push(LiveOutput { fd, slot, max_segment: socket.max_segment });
+            outputs.push(self.open_output(output, links, opened)?);
         }
         let slot = self.take_slot(opened)?;
         if !self.groups.contains_key(&group_of(&spec.input)) {
@@ -277,6 +272,33 @@ impl State {
         self.inputs.add(&spec.input, &mut self.slots)?;
         opened.rules.push(LiveRule { input: spec.input.clone(), slot, outputs });
         Ok(())
+    }
+
+    fn open_output(
+        &mut self,
+        spec: &OutputSpec,
+        links: &Links,
+        opened: &mut Opened,
+    ) -> Result<LiveOutput> {
+        let socket = output::open(spec)?;
+        if socket.send_buffer_bytes < output::SEND_BUFFER_BYTES {
+            warn_once(
+                &mut self.warnings,
+                format!(
+                    "the send buffer is {} KiB instead of {}: raise net.core.wmem_max or start as root",
+                    socket.send_buffer_bytes / 1024,
+                    output::SEND_BUFFER_BYTES / 1024,
+                ),
+            );
+        }
+        // Where routing leads may change; only an interface of the output's own is watched.
+        let carrier = if spec.ifindex == 0 { None } else { links.carrier(spec.ifindex)? };
+        if carrier.as_ref().is_some_and(|carrier| !carrier.load(Ordering::Relaxed)) {
+            let text = "has no carrier: until it has, copies to it are dropped as no_carrier";
+            warn_once(&mut self.warnings, format!("{} {text}", spec.interface));
+        }
+        let slot = self.take_slot(opened)?;
+        Ok(LiveOutput { fd: Arc::new(socket.fd), slot, max_segment: socket.max_segment, carrier })
     }
 
     fn take_slot(&mut self, opened: &mut Opened) -> Result<Slot> {
@@ -346,7 +368,12 @@ impl LiveRule {
 
 impl LiveOutput {
     fn plan(&self) -> PlanOutput {
-        PlanOutput { fd: self.fd.clone(), slot: self.slot, max_segment: self.max_segment }
+        PlanOutput {
+            fd: self.fd.clone(),
+            slot: self.slot,
+            max_segment: self.max_segment,
+            carrier: self.carrier.clone(),
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 """An output in trouble: it alone loses, never reorders, and its numbers say what was lost."""
 
+import contextlib
+
 import pytest
 
 import mcr
@@ -7,7 +9,7 @@ import mcr
 from .checks import sent_counts, settle, settle_sent, wait_until
 from .lab import Lab
 from .relays import Ingress, relaying
-from .traffic import payloads
+from .traffic import PacedFlow, payloads
 
 QDISC_FULL = ("tbf", "rate", "20mbit", "burst", "5000", "limit", "20000")
 BUFFER_FULL = ("tbf", "rate", "100mbit", "burst", "20000", "limit", "100000000")
@@ -127,3 +129,76 @@ def test_link_without_carrier(lab: Lab, ingress: Ingress) -> None:
 def without_carrier(relay: mcr.Relay) -> int:
     """What the first output dropped for want of a carrier."""
     return int(relay.stats().rules[0].outputs[0].dropped["no_carrier"])
+
+
+def settle_no_carrier(relay: mcr.Relay, least: int) -> None:
+    """Wait until at least so many copies are counted."""
+    wait_until(lambda: without_carrier(relay) >= least)
+
+
+def test_cable_pulled_while_traffic_flows(lab: Lab, ingress: Ingress) -> None:
+    """Twice unplugged and plugged in under load: every copy is counted, the neighbour has all."""
+    with (
+        lab.receive("239.2.33.1", 6001) as healthy,
+        lab.receive("239.2.33.2", 6001, "d1") as unplugged,
+        relaying(
+            lab.relay,
+            "239.1.33.1%in0:5001 to 239.2.33.2%out1:6001 239.2.33.1%out0:6001",
+            ingress=ingress,
+        ) as relay,
+        lab.sender("239.1.33.1", 5001) as sender,
+    ):
+        with PacedFlow(sender, 5000) as flow:
+            for _ in range(2):
+                unplugged.wait_for(len(unplugged.drain()) + 500)
+                with lab.receiver.down("d1"):
+                    settle_no_carrier(relay, least=without_carrier(relay) + 500)
+            unplugged.wait_for(len(unplugged.drain()) + 500)
+        healthy.expect(flow.sent)
+        stats = settle(relay, lambda stats: sent_counts(stats)[1] == len(flow.sent))
+        output, neighbour = stats.rules[0].outputs
+        assert output.wanted == neighbour.wanted == len(flow.sent)
+        assert output.dropped["no_carrier"] >= 1000
+        assert output.sent == output.wanted - output.dropped["no_carrier"]
+        assert not any(neighbour.dropped.values())
+        unplugged.wait_for_payload(flow.sent[-1])
+        assert unplugged.collected == sorted(set(unplugged.collected), key=number_of)
+        # What was on its way when the cable was pulled is lost, and only that.
+        assert output.sent - len(unplugged.collected) < 500
+
+
+def number_of(datagram: bytes) -> int:
+    """The number that a paced flow puts first."""
+    return int.from_bytes(datagram[:8], "little")
+
+
+def test_output_without_carrier_from_the_start(lab: Lab, ingress: Ingress) -> None:
+    """A rule on an unplugged interface is taken, with a warning, and works once plugged in.
+
+    An output by routing that leads to the same place is not watched.
+    """
+    with (
+        lab.receive("239.2.34.1", 6001, "d1") as unplugged,
+        contextlib.ExitStack() as relay_side,
+        lab.sender("239.1.34.1", 5001) as sender,
+    ):
+        with lab.receiver.down("d1"):
+            relay = relay_side.enter_context(
+                relaying(
+                    lab.relay,
+                    "239.1.34.1%in0:5001 to 239.2.34.1%out1:6001 10.3.0.2:6001",
+                    ingress=ingress,
+                )
+            )
+            assert any(text.startswith("out1 has no carrier") for text in relay.warnings)
+            sender.send(payloads(50))
+            stats = settle(relay, lambda stats: stats.rules[0].outputs[0].wanted == 50)
+            parked, routed = stats.rules[0].outputs
+            assert (parked.sent, parked.dropped["no_carrier"]) == (0, 50)
+            assert routed.dropped["no_carrier"] == 0
+
+        def flows() -> bool:
+            sender.send([b"probe"])
+            return b"probe" in unplugged.drain()
+
+        wait_until(flows)
