@@ -40,6 +40,7 @@ bench: $(WHEEL) ## mcr beside its peers in network namespaces (root; takes minut
 
 coverage: $(WHEEL) ## Python lines and branches that the tests reach (Rust's LLVM tools are no part of stable)
 	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
 audit: .preflight ## licences, bans and sources of every crate (no advisories: that list needs the network)
