@@ -102,13 +102,13 @@ impl Workers {
             return Err(Error::Invalid("the relay was started before".to_owned()));
         };
         let plans = std::mem::take(plans);
-        let mut workers = Vec::with_capacity(plans.len());
+        *phase = Phase::Running(Vec::with_capacity(plans.len()));
+        let Phase::Running(workers) = &mut *phase else { return Ok(()) };
+        // Whatever fails below, `stop` finds the threads that run.
         for (plan, page) in plans.into_iter().zip(&self.pages) {
             workers.push(self.spawn(workers.len(), plan, page.clone())?);
         }
-        let running = workers.iter().try_for_each(|worker| self.await_answer(worker));
-        *phase = Phase::Running(workers);
-        running
+        workers.iter().try_for_each(|worker| self.await_answer(worker))
     }
 
     /// Ends all engines and waits for their threads. In a forked child it only forgets them: they
