@@ -1,8 +1,6 @@
 """A relay as a thing with a life: threads, workers, stopping, idling, forking, forgetting."""
 
 import contextlib
-import os
-from collections.abc import Iterator
 import gc
 import os
 import signal
