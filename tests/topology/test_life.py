@@ -77,25 +77,10 @@ def test_idle_relay_sleeps(lab: Lab, ingress: Ingress) -> None:
         assert (wake_ups(engine) - woken) / elapsed <= IDLE_WAKE_UPS_PER_S
 
 
-@contextlib.contextmanager
-def on_one_cpu() -> Iterator[None]:
-    """Keep this thread, and those it starts, on one processor.
-
-    What two processors send over veth at once arrives reordered, whoever sends it.
-    """
-    allowed = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(allowed)})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, allowed)
-
-
 def test_two_workers(lab: Lab, ingress: Ingress, gro: bool) -> None:
     """With two workers everything arrives, and each flow keeps its order."""
     flows = [[bytes([flow]) + body for body in payloads(100)] for flow in range(16)]
     with contextlib.ExitStack() as stack:
-        stack.enter_context(on_one_cpu())
         receiver = stack.enter_context(lab.receive("239.2.62.1", 6001))
         relay = stack.enter_context(
             relaying(

@@ -169,7 +169,8 @@ class Receiver(_Socket):
         try:
             self.wait_for(len(datagrams))
         except AssertionError as error:
-            raise AssertionError(f"{error}; {self._difference(datagrams)}") from None
+            text = f"{error}; {self._difference(datagrams)}; this socket lost {self.lost()}"
+            raise AssertionError(text) from None
         assert self.collected == list(datagrams), self._difference(datagrams)
         assert self.lost() == 0, "the test's own receiver lost datagrams"
 
