@@ -149,6 +149,10 @@ class Namespace:
         """Bring an interface up or down."""
         self.ip("link", "set", interface, "up" if up else "down")
 
+    def reshape(self, interface: str, *arguments: str) -> None:
+        """Change the parameters of a queueing discipline; what it holds stays in it."""
+        run("tc", "-n", self.name, "qdisc", "change", "dev", interface, "root", *arguments)
+
     @contextlib.contextmanager
     def down(self, interface: str) -> Iterator[None]:
         """Keep an interface down for the time of the block: its peer loses the carrier."""

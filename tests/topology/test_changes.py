@@ -7,7 +7,7 @@ from .lab import Lab
 from .relays import Ingress, relaying
 from .traffic import PacedFlow, payloads
 
-RATE_PPS = 6000
+RATE_PPS = 8000
 LEAST_PPS = 5000
 
 

@@ -11,8 +11,13 @@ from .lab import Lab
 from .relays import Ingress, relaying
 from .traffic import PacedFlow, payloads
 
-QDISC_FULL = ("tbf", "rate", "20mbit", "burst", "5000", "limit", "20000")
-BUFFER_FULL = ("tbf", "rate", "100mbit", "burst", "20000", "limit", "100000000")
+QUEUE_BYTES = 20_000
+ENDLESS_BYTES = 100_000_000
+
+
+def tbf(rate: str, queue_bytes: int) -> tuple[str, ...]:
+    """A token bucket filter with a queue of this size."""
+    return ("tbf", "rate", rate, "burst", "20000", "limit", str(queue_bytes))
 
 
 def settle_sent_by(relay: mcr.Relay, output: int, count: int) -> None:
@@ -21,15 +26,17 @@ def settle_sent_by(relay: mcr.Relay, output: int, count: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "count"), [(QDISC_FULL, 1000), (BUFFER_FULL, 8000)], ids=["qdisc", "send-buffer"]
+    ("queue_bytes", "count"),
+    [(QUEUE_BYTES, 1000), (ENDLESS_BYTES, 8000)],
+    ids=["qdisc", "send-buffer"],
 )
 def test_slow_output_beside_a_fast_one(
-    lab: Lab, ingress: Ingress, gro: bool, shape: tuple[str, ...], count: int
+    lab: Lab, ingress: Ingress, gro: bool, queue_bytes: int, count: int
 ) -> None:
     """The fast output loses and reorders nothing; the slow one loses, in order, and says so."""
     sent = payloads(count)
     with (
-        lab.relay.shaped("out1", *shape),
+        lab.relay.shaped("out1", *tbf("1mbit", queue_bytes)),
         lab.receive("239.2.30.1", 6001) as fast,
         lab.receive("239.2.30.2", 6001, "d1") as slow,
         relaying(
@@ -44,6 +51,7 @@ def test_slow_output_beside_a_fast_one(
         stats = settle(relay, lambda stats: stats.rules[0].outputs[0].wanted == count)
         slow_output, fast_output = stats.rules[0].outputs
         assert fast_output.sent == count
+        lab.relay.reshape("out1", *tbf("10gbit", queue_bytes))
         wait_until(lambda: lab.relay.qdisc("out1")["backlog"] == 0)
         slow.drain()
         positions = [sent.index(datagram) for datagram in slow.collected]
@@ -51,6 +59,8 @@ def test_slow_output_beside_a_fast_one(
         lost = count - len(slow.collected)
         counted = sum(slow_output.dropped.values())
         assert lost > 0
+        if queue_bytes == ENDLESS_BYTES:
+            assert slow_output.dropped["output_full"] == lost
         assert counted <= lost <= counted + lab.relay.qdisc("out1")["drops"]
 
 
