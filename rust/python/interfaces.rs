@@ -22,8 +22,9 @@ pub(super) struct Interface {
 
 /// Return the interfaces of the calling thread's network namespace.
 #[pyfunction(name = "interfaces")]
-pub(super) fn list() -> PyResult<Vec<Interface>> {
-    Ok(interfaces::list()?.into_iter().map(Interface::from).collect())
+pub(super) fn list(py: Python<'_>) -> PyResult<Vec<Interface>> {
+    // Asking a device waits for the kernel's lock on all devices; other threads need not.
+    Ok(py.detach(interfaces::list)?.into_iter().map(Interface::from).collect())
 }
 
 impl From<interfaces::Interface> for Interface {
