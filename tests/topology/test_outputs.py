@@ -123,6 +123,7 @@ def test_link_without_carrier(lab: Lab, ingress: Ingress) -> None:
         unplugged.expect(before)
         with lab.receiver.down("d1"):
             wait_until(parked, what="copies counted as no_carrier")
+            settle(relay, lambda stats: stats.rules[0].matched == len(healthy.collected))
             known = without_carrier(relay)
             sender.send(during)
             healthy.wait_for_payload(during[-1])

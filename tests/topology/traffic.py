@@ -3,13 +3,15 @@
 Sockets stay in the namespace in which they were opened, so they may be used from anywhere.
 """
 
+import contextlib
+import os
 import random
 import select
 import socket
 import struct
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from types import TracebackType
 from typing import Self
@@ -36,6 +38,21 @@ def payloads(count: int, sizes: Sequence[int] = (1400,), *, seed: int = 1) -> li
         (number.to_bytes(8, "little") + noise)[: sizes[number % len(sizes)]]
         for number in range(count)
     ]
+
+
+@contextlib.contextmanager
+def on_one_processor() -> Iterator[None]:
+    """Keep the calling thread on one processor, always the same.
+
+    A veth without GRO hands over on the processor that sends, so a sender that moves while one
+    of them is behind would reorder its own traffic.
+    """
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 class _Socket:
@@ -92,16 +109,18 @@ class Sender(_Socket):
 
     def send(self, datagrams: Iterable[bytes]) -> None:
         """Send them one by one."""
-        for datagram in datagrams:
-            self.socket.send(datagram)
+        with on_one_processor():
+            for datagram in datagrams:
+                self.socket.send(datagram)
 
     def send_super(self, datagrams: Sequence[bytes], batch: int = 20) -> None:
         """Send datagrams of one size as super-frames of ``batch`` segments each."""
         size = len(datagrams[0])
         assert all(len(datagram) == size for datagram in datagrams)
         control = [(socket.IPPROTO_UDP, UDP_SEGMENT, struct.pack("=H", size))]
-        for start in range(0, len(datagrams), batch):
-            self.socket.sendmsg(datagrams[start : start + batch], control)
+        with on_one_processor():
+            for start in range(0, len(datagrams), batch):
+                self.socket.sendmsg(datagrams[start : start + batch], control)
 
     def refusal(self) -> int:
         """The pending error of the socket: what the network answered to the sender, or 0."""
@@ -232,6 +251,10 @@ class PacedFlow:
             time.sleep(1 / self.rate_pps)
 
     def _run(self) -> None:
+        with on_one_processor():
+            self._send_until_stopped()
+
+    def _send_until_stopped(self) -> None:
         start = time.monotonic()
         tail = bytes(self._size - 8)
         while not self._stop.is_set():
