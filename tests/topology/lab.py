@@ -47,20 +47,19 @@ class Lab:
             net.link(relay, near, receiver, far, mtu=mtu)
             relay.address(near, *_host(number, 1))
             receiver.address(far, *_host(number, 2))
-            # One queue for all that arrives: without it a veth hands over on the processor
-            # that sent, so what two engines send into one interface would lose its order.
-            receiver.offload(far, gro=True)
+            # So what two engines send into one interface keeps its order.
+            net.set_gro(relay, near, receiver, far, on=True)
         return lab
 
     def set_offload(self, *, on: bool) -> None:
         """Super-frames on the wire and GRO at the ingress, or every datagram a frame."""
+        Net.set_gro(self.source, "s0", self.relay, "in0", on=on)
         for namespace, interface in (
             (self.source, "s0"),
-            (self.relay, "in0"),
             (self.relay, "out0"),
             (self.relay, "out1"),
         ):
-            namespace.offload(interface, gro=on, gso=on, tx_udp_segmentation=on)
+            namespace.offload(interface, gso=on, tx_udp_segmentation=on)
 
     def sender(
         self,

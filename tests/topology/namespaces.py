@@ -173,15 +173,12 @@ class Namespace:
         first: dict[str, Any] = json.loads(found)[0]
         return first
 
-    def queue(self, interface: str) -> None:
-        """Give an interface a plain queue.
-
-        A veth with GRO has a ring of 256 frames and loses what a burst puts on top, unless a
-        queueing discipline holds the sender back.
-        """
+    def queue(self, interface: str, *, on: bool = True) -> None:
+        """Give an interface a plain queue, or take it away."""
+        discipline = ("pfifo", "limit", "20000") if on else ("noqueue",)
         run(
             *("tc", "-n", self.name, "qdisc", "replace", "dev", interface, "root"),
-            *("pfifo", "limit", "20000"),
+            *discipline,
         )
 
     @contextlib.contextmanager
@@ -212,18 +209,28 @@ class Net:
     def link(
         self, near: Namespace, near_name: str, far: Namespace, far_name: str, *, mtu: int = 1500
     ) -> None:
-        """Join two namespaces by a veth pair, both ends queued and up.
-
-        A veth passes UDP through the GRO of its peer only when it cannot segment TCP itself.
-        """
+        """Join two namespaces by a veth pair, both ends up, with neither GRO nor queues."""
         run(
             *("ip", "link", "add", near_name, "mtu", str(mtu), "netns", near.name, "type", "veth"),
             *("peer", "name", far_name, "mtu", str(mtu), "netns", far.name),
         )
         for namespace, name in ((near, near_name), (far, far_name)):
-            namespace.queue(name)
-            namespace.offload(name, tso=False)
+            namespace.offload(name, tso=False, gro=False)
             namespace.set_up(name, up=True)
+
+    @staticmethod
+    def set_gro(
+        sender: Namespace, sender_name: str, receiver: Namespace, receiver_name: str, *, on: bool
+    ) -> None:
+        """Switch GRO for one direction of a link, in a way that loses and reorders nothing.
+
+        Without GRO a veth hands over on the processor that sends, and a queue would let one
+        processor send for another: no queue. With GRO (and no TCP segmentation at the sender,
+        else UDP passes it by) all goes through one ring of 256 frames, which keeps the order but
+        loses what a burst puts on top, unless a queue holds the sender back.
+        """
+        receiver.offload(receiver_name, gro=on)
+        sender.queue(sender_name, on=on)
 
     def close(self) -> None:
         """Remove everything; a forked child leaves its parent's namespaces alone."""

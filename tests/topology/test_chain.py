@@ -26,7 +26,6 @@ class Ring:
         processor.
         """
         for namespace in self.namespaces:
-            namespace.offload("in", gro=True)
             namespace.offload("out", gso=on, tx_udp_segmentation=on)
 
 
@@ -39,6 +38,7 @@ def ring(net: Net) -> Ring:
         net.link(near, "out", far, "in")
         near.address("out", f"10.{20 + number}.0.1/24")
         far.address("in", f"10.{20 + number}.0.2/24")
+        net.set_gro(near, "out", far, "in", on=True)
     return Ring(namespaces)
 
 

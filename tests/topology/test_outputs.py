@@ -120,6 +120,7 @@ def test_link_without_carrier(lab: Lab, ingress: Ingress) -> None:
             return b"probe" in unplugged.drain()
 
         sender.send(before)
+        healthy.expect(before)
         unplugged.expect(before)
         with lab.receiver.down("d1"):
             wait_until(parked, what="copies counted as no_carrier")
