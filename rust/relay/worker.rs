@@ -171,6 +171,8 @@ impl Workers {
         let ends = self.ends.clone();
         ends.state().0 += 1;
         let is_alone = self.settings.workers == 1;
+        // Whoever waits for an answer learns that none will come only once the reason is known.
+        let answers = links.retired.clone();
         let run = move || {
             // Signals are for the threads of the program that this library is part of.
             SigSet::all().thread_block().ok();
@@ -179,6 +181,7 @@ impl Workers {
             }
             let result = catch_unwind(AssertUnwindSafe(|| engine::run(Box::new(plan), links)));
             ends.ended(result);
+            drop(answers);
         };
         let thread = thread::Builder::new().name(format!("mcr-engine-{number}")).spawn(run);
         let thread = thread.map_err(|error| {
@@ -274,4 +277,49 @@ fn refused(text: String) -> Error {
 fn panic_text(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("of unknown cause")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::relay::Ingress;
+    use crate::stats::{MAX_SLOTS, Slot};
+
+    const PATIENCE: Option<Duration> = Some(Duration::from_secs(10));
+
+    fn workers() -> Workers {
+        let settings = Settings { ingress: Ingress::Udp, workers: 1, buffer_bytes: 1 << 20 };
+        Workers::new(settings).unwrap()
+    }
+
+    /// A plan that the cold side never makes: it resets a slot that the page does not have.
+    fn impossible() -> Plan {
+        Plan { resets: vec![Slot { index: MAX_SLOTS, generation: 1 }], ..Plan::empty() }
+    }
+
+    fn assert_panicked(workers: &Workers, told: &Error) {
+        let Error::Engine(text) = told else { panic!("{told:?}") };
+        assert!(text.contains("panic: index out of bounds"), "{text}");
+        assert_eq!(workers.error().as_ref(), Some(text));
+        assert_eq!(workers.wait(PATIENCE).unwrap_err().to_string(), told.to_string());
+        workers.stop();
+    }
+
+    #[test]
+    fn a_panic_at_the_start_is_an_error_of_the_start() {
+        let workers = workers();
+        workers.adopt(vec![impossible()]).unwrap();
+        let told = workers.start().unwrap_err();
+        assert_panicked(&workers, &told);
+    }
+
+    #[test]
+    fn a_panic_while_it_runs_is_told_to_whoever_waits() {
+        let workers = workers();
+        workers.start().unwrap();
+        assert!(!workers.wait(Some(Duration::ZERO)).unwrap());
+        let told = workers.adopt(vec![impossible()]).unwrap_err();
+        assert_panicked(&workers, &told);
+        assert!(matches!(workers.adopt(vec![Plan::empty()]), Err(Error::Invalid(_))));
+    }
 }
