@@ -17,8 +17,8 @@ use crate::sys::memory::SharedWords;
 pub const SLOT_WORDS: usize = 32;
 /// Slots in a page: 10 000 rules with five outputs each. Only those in use cost memory.
 pub const MAX_SLOTS: u32 = 65_536;
-/// Changes whenever the layout does; a reader refuses another one.
-pub const LAYOUT: u64 = 0x6d63_725f_7631_0001;
+/// Changes by itself whenever the layout does; a reader refuses another one.
+pub const LAYOUT: u64 = layout();
 
 /// The words of the header.
 mod header {
@@ -146,6 +146,61 @@ pub struct Slot {
 
 /// One copy of a slot's words.
 pub type SlotWords = [u64; SLOT_WORDS];
+
+/// A hash (FNV-1a) of where each word stands and of what the words of the reasons mean.
+const fn layout() -> u64 {
+    const PLACES: [usize; 24] = [
+        SLOT_WORDS,
+        header::LAYOUT,
+        header::SEQUENCE,
+        header::SLOTS,
+        GENERATION,
+        interface::RECEIVED,
+        interface::MATCHED,
+        interface::BUFFER_WAITS,
+        interface::ERROR,
+        interface::DROPPED,
+        group::UNMATCHED,
+        group::OTHER_PORT,
+        group::OTHER_SOURCE,
+        rule::MATCHED,
+        rule::MATCHED_BYTES,
+        rule::LAST_SEEN_MS,
+        rule::LAST_SOURCE,
+        output::WANTED,
+        output::SENT,
+        output::SENT_BYTES,
+        output::REFUSED,
+        output::DROPPED,
+        output::ERRORS,
+        output::ERROR_PAIRS,
+    ];
+    let (mut hash, mut at) = (0xcbf2_9ce4_8422_2325, 0);
+    while at < PLACES.len() {
+        hash = hashed(hash, &PLACES[at].to_le_bytes());
+        at += 1;
+    }
+    at = 0;
+    while at < Discard::COUNT {
+        hash = hashed(hash, Discard::ALL[at].name().as_bytes());
+        at += 1;
+    }
+    at = 0;
+    while at < Loss::COUNT {
+        hash = hashed(hash, Loss::ALL[at].name().as_bytes());
+        at += 1;
+    }
+    hash
+}
+
+const fn hashed(mut hash: u64, bytes: &[u8]) -> u64 {
+    let mut at = 0;
+    while at < bytes.len() {
+        hash = (hash ^ bytes[at] as u64).wrapping_mul(0x0100_0000_01b3);
+        at += 1;
+    }
+    hash
+}
 
 /// Makes a page with room for [`MAX_SLOTS`].
 ///
@@ -300,6 +355,30 @@ mod tests {
         assert_eq!(read(&page, SLOT).unwrap()[rule::MATCHED], 5);
         assert_eq!(read(&page, Slot { generation: 8, ..SLOT }), None);
         assert_eq!(read(&page, Slot { index: u32::MAX, generation: 1 }), None);
+    }
+
+    #[test]
+    fn a_page_of_another_layout_is_not_read() {
+        let page = create_page().unwrap();
+        let mut writer = Writer::new(page.clone());
+        writer.reset(SLOT);
+        writer.publish();
+        assert!(read(&page, SLOT).is_some());
+        page.words()[header::LAYOUT].store(LAYOUT + 1, Ordering::Relaxed);
+        assert_eq!(read(&page, SLOT), None);
+    }
+
+    #[test]
+    fn a_slot_that_was_given_to_another_is_not_read_for_the_first() {
+        let page = create_page().unwrap();
+        let mut writer = Writer::new(page.clone());
+        writer.reset(SLOT);
+        writer.slot(3)[rule::MATCHED] = 5;
+        let next = Slot { generation: SLOT.generation + 1, ..SLOT };
+        writer.reset(next);
+        writer.publish();
+        assert_eq!(read(&page, SLOT), None);
+        assert_eq!(read(&page, next).unwrap()[rule::MATCHED], 0);
     }
 
     #[test]
