@@ -118,3 +118,37 @@ impl Drop for SharedWords {
 unsafe impl Send for SharedWords {}
 // SAFETY: a shared reference gives out atomics only.
 unsafe impl Sync for SharedWords {}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+
+    #[test]
+    fn nobody_can_change_the_size_of_the_page() {
+        let page = SharedWords::create(8).unwrap();
+        let file = File::from(page.fd().try_clone_to_owned().unwrap());
+        for bytes in [0, 8, 4096] {
+            assert_eq!(file.set_len(bytes).unwrap_err().raw_os_error(), Some(libc::EPERM));
+        }
+        let refused = fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_WRITE));
+        assert_eq!(refused.unwrap_err(), nix::errno::Errno::EPERM);
+    }
+
+    #[test]
+    fn a_reader_with_the_descriptor_sees_what_is_written() {
+        let page = SharedWords::create(8).unwrap();
+        let reader = SharedWords::open(page.fd().try_clone_to_owned().unwrap()).unwrap();
+        page.words()[7].store(41, Ordering::Relaxed);
+        assert_eq!(reader.words().len(), 8);
+        assert_eq!(reader.words()[7].load(Ordering::Relaxed), 41);
+    }
+
+    #[test]
+    fn a_file_that_could_shrink_under_a_reader_is_refused() {
+        let file = memfd_create(c"loose", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING);
+        let refused = SharedWords::open(file.unwrap()).map(drop).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::InvalidData);
+    }
+}
