@@ -17,6 +17,7 @@ class Options(TypedDict, total=False):
 
     ingress: Ingress
     workers: int
+    buffer_bytes: int
 
 
 @contextlib.contextmanager
