@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.topology.checks import assert_balanced
+
 COUNT = 50
 
 
@@ -65,6 +67,7 @@ def test_the_command_relays_until_a_signal(number: signal.Signals, ports: tuple[
         process.send_signal(number)
         report = json.loads(process.communicate(timeout=20)[0])
         assert process.returncode == 0
+    assert_balanced(report)
     (found,) = report["rules"]
     assert found["matched"] == found["outputs"][0]["sent"] == COUNT
     assert found["state"].startswith("flowing from ")

@@ -3,6 +3,8 @@
 
 mod frame;
 mod socket;
+#[cfg(test)]
+mod tests;
 
 use crate::addr::Addr;
 use crate::packet::{Datagram, Discard};

@@ -1,0 +1,185 @@
+//! Buffers as the kernel fills them, made by hand.
+
+use etherparse::PacketBuilder;
+use proptest::prelude::*;
+
+use super::*;
+use crate::packet::Span;
+
+const FRAME: Kind = Kind::Frame { vnet_hdr: true };
+const BARE_FRAME: Kind = Kind::Frame { vnet_hdr: false };
+const GROUP: Addr = Addr::v4([239, 1, 1, 1]);
+const DATAGRAM: Kind = Kind::Datagram { group: GROUP, port: 5001 };
+const NEEDS_CSUM: u8 = 1;
+const VLAN_VALID: u32 = 0x10;
+const TPID_VALID: u32 = 0x40;
+const CHECKSUM_VALID: u32 = 0x80;
+
+/// Puts the areas of a buffer one behind the other, each filled up to its length in the layout.
+fn buffer(kind: Kind, flags: i32, name: &[u8], control: &[u8], data: &[u8]) -> Vec<u8> {
+    let layout = kind.layout();
+    let lengths = [name.len(), control.len(), data.len()].map(|len| u32::try_from(len).unwrap());
+    let header = [lengths[0], lengths[1], lengths[2], flags.cast_unsigned()];
+    let mut bytes: Vec<u8> = header.into_iter().flat_map(u32::to_ne_bytes).collect();
+    for (area, len) in [(name, layout.name_bytes()), (control, layout.control_bytes())] {
+        bytes.extend(area);
+        bytes.resize(bytes.len() + len - area.len(), 0);
+    }
+    bytes.extend(data);
+    bytes
+}
+
+fn message(level: i32, kind: i32, data: &[u8]) -> Vec<u8> {
+    let mut bytes = (16 + data.len()).to_ne_bytes().to_vec();
+    bytes.extend(level.to_ne_bytes());
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend(data);
+    bytes
+}
+
+/// `struct tpacket_auxdata`.
+fn auxiliary(status: u32, tci: u16, tpid: u16) -> Vec<u8> {
+    let mut data = status.to_ne_bytes().to_vec();
+    data.extend([0; 12]);
+    data.extend(tci.to_ne_bytes());
+    data.extend(tpid.to_ne_bytes());
+    message(libc::SOL_PACKET, libc::PACKET_AUXDATA, &data)
+}
+
+/// `struct virtio_net_hdr`.
+fn virtio(flags: u8, gso_type: u8, gso_size: u16) -> Vec<u8> {
+    let [low, high] = gso_size.to_ne_bytes();
+    vec![flags, gso_type, 0, 0, low, high, 0, 0, 0, 0]
+}
+
+fn frame(payload: &[u8]) -> Vec<u8> {
+    let builder = PacketBuilder::ethernet2([2; 6], [1, 0, 0x5e, 1, 1, 1])
+        .ipv4([10, 0, 0, 5], [239, 1, 1, 1], 9)
+        .udp(4000, 5001);
+    let mut bytes = vec![0; builder.size(payload.len())];
+    builder.write_to_slice(&mut bytes, payload).unwrap();
+    bytes
+}
+
+fn with_header(header: Vec<u8>, frame: &[u8]) -> Vec<u8> {
+    [&header, frame].concat()
+}
+
+fn sockaddr_v4() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes[..2].copy_from_slice(&u16::try_from(libc::AF_INET).unwrap().to_ne_bytes());
+    bytes[2..8].copy_from_slice(&[0x0f, 0xa0, 10, 0, 0, 5]);
+    bytes
+}
+
+fn payload(bytes: &[u8], span: Span) -> &[u8] {
+    &bytes[span.start as usize..][..span.len as usize]
+}
+
+#[test]
+fn what_was_cut_is_never_relayed_short() {
+    let whole = frame(b"payload");
+    let cases = [
+        (FRAME, with_header(virtio(0, 0, 0), &whole)),
+        (BARE_FRAME, whole),
+        (DATAGRAM, b"payload".to_vec()),
+    ];
+    for (kind, data) in cases {
+        let name: &[u8] = if kind == DATAGRAM { &sockaddr_v4() } else { &[] };
+        let good = buffer(kind, 0, name, &[], &data);
+        let arrival = kind.read(&good).unwrap();
+        assert_eq!(payload(&good, arrival.datagram.payload), b"payload");
+        let cut = buffer(kind, libc::MSG_TRUNC, name, &[], &data);
+        assert_eq!(kind.read(&cut), Err(Discard::TruncatedByUs));
+    }
+}
+
+#[test]
+fn the_tag_that_the_kernel_took_out_counts() {
+    let data = with_header(virtio(0, 0, 0), &frame(b"payload"));
+    let read = |control: &[u8]| FRAME.read(&buffer(FRAME, 0, &[], control, &data));
+    let vlan = |control: &[u8]| read(control).map(|arrival| arrival.datagram.vlan);
+    assert_eq!(vlan(&[]), Ok(0));
+    assert_eq!(vlan(&auxiliary(0, 7, 0x8100)), Ok(0));
+    assert_eq!(vlan(&auxiliary(VLAN_VALID, 7, 0)), Ok(7));
+    assert_eq!(vlan(&auxiliary(VLAN_VALID | TPID_VALID, 0xa007, 0x88a8)), Ok(7));
+}
+
+#[test]
+fn a_checksum_is_verified_unless_the_kernel_vouches() {
+    let mut damaged = frame(b"payload");
+    *damaged.last_mut().unwrap() ^= 1;
+    let read = |flags| {
+        let data = with_header(virtio(flags, 0, 0), &damaged);
+        FRAME.read(&buffer(FRAME, 0, &[], &[], &data)).map(drop)
+    };
+    assert_eq!(read(0), Err(Discard::BadChecksum));
+    assert_eq!(read(NEEDS_CSUM), Ok(()));
+    // Without the virtio header the auxiliary data tell.
+    let bare = |status| {
+        let control = auxiliary(status, 0, 0);
+        BARE_FRAME.read(&buffer(BARE_FRAME, 0, &[], &control, &damaged)).map(drop)
+    };
+    assert_eq!(bare(0), Err(Discard::BadChecksum));
+    assert_eq!(bare(CHECKSUM_VALID), Ok(()));
+}
+
+#[test]
+fn a_super_frame_says_its_segments() {
+    for (gso_type, size, expected) in
+        [(5, 3, (3, 3)), (5 | 0x80, 3, (3, 3)), (5, 7, (1, 0)), (5, 0, (1, 0)), (1, 3, (1, 0))]
+    {
+        let data = with_header(virtio(NEEDS_CSUM, gso_type, size), &frame(b"payload"));
+        let arrival = FRAME.read(&buffer(FRAME, 0, &[], &[], &data)).unwrap();
+        assert_eq!((arrival.datagram.segments, arrival.segment), expected);
+    }
+}
+
+#[test]
+fn merged_datagrams_of_a_socket_say_their_size() {
+    let read = |control: &[u8]| {
+        let bytes = buffer(DATAGRAM, 0, &sockaddr_v4(), control, b"payload");
+        let Arrival { datagram, segment } = DATAGRAM.read(&bytes).unwrap();
+        assert_eq!((datagram.source, datagram.source_port), (Addr::v4([10, 0, 0, 5]), 4000));
+        assert_eq!((datagram.group, datagram.port), (GROUP, 5001));
+        (datagram.segments, segment)
+    };
+    let gro = |size: i32| message(libc::SOL_UDP, libc::UDP_GRO, &size.to_ne_bytes());
+    assert_eq!(read(&[]), (1, 0));
+    assert_eq!(read(&gro(3)), (3, 3));
+    assert_eq!(read(&gro(7)), (1, 0));
+    assert_eq!(read(&gro(0)), (1, 0));
+}
+
+#[test]
+fn a_sender_of_an_unknown_family_is_refused() {
+    assert_eq!(DATAGRAM.read(&buffer(DATAGRAM, 0, &[0xff; 16], &[], b"")), Err(Discard::BadHeader));
+}
+
+proptest! {
+    #[test]
+    fn any_buffer_is_a_datagram_within_it_or_a_reason(
+        mut bytes in prop::collection::vec(any::<u8>(), 0..300),
+        is_cut: bool,
+        kind in prop::sample::select(vec![FRAME, BARE_FRAME, DATAGRAM]),
+    ) {
+        if let Some(flags) = bytes.get_mut(12..16) {
+            flags.fill(if is_cut { 0xff } else { 0 });
+        }
+        if let Ok(arrival) = kind.read(&bytes) {
+            let Span { start, len } = arrival.datagram.payload;
+            prop_assert!(bytes.get(start as usize..).and_then(|rest| rest.get(..len as usize)).is_some());
+            prop_assert!(!is_cut);
+        }
+    }
+
+    #[test]
+    fn any_control_message_is_read_without_a_panic(
+        control in prop::collection::vec(any::<u8>(), 0..40),
+        header in prop::collection::vec(any::<u8>(), 10),
+    ) {
+        let data = with_header(header, &frame(b"payload"));
+        FRAME.read(&buffer(FRAME, 0, &[], &control, &data)).ok();
+        DATAGRAM.read(&buffer(DATAGRAM, 0, &sockaddr_v4(), &control[..control.len().min(24)], b"payload")).ok();
+    }
+}
