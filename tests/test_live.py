@@ -11,7 +11,6 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-
 from tests.topology.checks import assert_balanced
 
 COUNT = 50

@@ -1,0 +1,69 @@
+"""Wrong command lines of `mcr send` and `mcr receive`: code 2, a line for each field, no output."""
+
+import pytest
+
+from mcr.cli import main
+
+GROUP = "239.1.1.1%lo:5001"
+NUMBERS = ["0", "-1", "x", "nan", "inf", ""]
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        ("send", "--rate"),
+        ("send", "--size"),
+        ("send", "--count"),
+        ("send", "--duration"),
+        ("send", "--ttl"),
+        ("receive", "--count"),
+        ("receive", "--duration"),
+    ],
+)
+@pytest.mark.parametrize("text", NUMBERS)
+def test_a_number_is_above_zero(
+    command: str, option: str, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Zero, negative, and what is no number."""
+    assert main([command, GROUP, f"{option}={text}"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"mcr: {option}: ")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["send", "239.1.1.1%nowhere0:5001"], "interface: there is no interface 'nowhere0'"),
+        (["send", "239.1.1.1:5001"], "interface: multicast needs one"),
+        (["send", "no-such-host.invalid:5001"], "address: the host 'no-such-host.invalid'"),
+        (["send", "239.1.1.1%lo:0"], "port: 0 is out of range"),
+        (["send", f"{GROUP},tll=3"], "did you mean 'ttl'?"),
+        (["send", GROUP, "--size", "23"], "--size: "),
+        (["send", GROUP, "--ttl", "256"], "--ttl: "),
+        (["send"], "ENDPOINT"),
+        (["receive", "239.1.1.1%nowhere0:5001"], "interface: there is no interface 'nowhere0'"),
+        (["receive", "192.0.2.77:5001"], "192.0.2.77 is neither multicast nor an address"),
+        (["receive", "ff01::1%lo:5001"], "interface-local scope"),
+        (["receive", "239.1.1.1%lo:70000"], "port: 70000 is out of range"),
+        (["receive"], "ENDPOINT"),
+    ],
+)
+def test_an_endpoint_that_cannot_be_is_named(
+    arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The field and the way out, in one line."""
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert expected in err
+    assert err.count("\n") == 1
+
+
+def test_all_problems_of_a_receiver_come_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """The whole line can be mended in one go."""
+    wrong = ["--count", "0", "--duration", "x"]
+    assert main(["receive", "239.1.1.1%lo:70000", *wrong]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(": ")[1] for line in lines] == ["--count", "--duration", "port"]

@@ -1,0 +1,79 @@
+"""The sentence of a rule on real traffic, and what a relay without rights warns of."""
+
+from pathlib import Path
+
+import pytest
+
+from .checks import wait_until
+from .frames import TPID_8021Q, Flow, Injector, udp_frame
+from .lab import Lab
+from .relays import Ingress, relaying
+from .test_command import NO_CAPABILITIES, RULE, command
+
+RECEIVE_BUFFER_BYTES = 16 * 2**20
+SEND_BUFFER_BYTES = 4 * 2**20
+
+
+def test_the_state_follows_what_arrives(lab: Lab) -> None:
+    """Nothing, a wrong port, a wrong source, a wrong VLAN, then the stream: each is told."""
+    group, output = "239.1.97.1", "239.2.97.1%out0:6001"
+    with (
+        relaying(
+            lab.relay,
+            f"{group}%in0:5001 to {output}",
+            f"10.1.0.2@239.1.97.2%in0:5001 to {output}",
+            ingress="packet",
+        ) as relay,
+        lab.sender(group, 5002) as astray,
+        lab.sender("239.1.97.2", 5001, source=("10.1.0.3", 0)) as stranger,
+        lab.sender(group, 5001) as right,
+        Injector(lab.source, "s0") as wire,
+    ):
+
+        def awaited(number: int, state: str) -> None:
+            wait_until(lambda: relay.stats().rules[number].state == state, what=state)
+
+        awaited(0, "joined, no frame seen on in0")
+        wire.send(udp_frame(Flow("10.1.0.2", group, 5001), b"seven", tags=((TPID_8021Q, 7),)))
+        awaited(0, f"frames for {group} seen, none without a VLAN tag")
+        astray.send([b"astray"])
+        awaited(0, f"frames seen, none for port 5001 ({group} arrives for port 5002)")
+        stranger.send([b"strange"])
+        awaited(1, "frames for 239.1.97.2 seen, none from 10.1.0.2 (last from 10.1.0.3)")
+        right.send([b"right"])
+        awaited(0, "flowing from 10.1.0.2")
+
+
+def test_the_state_of_a_socket(lab: Lab) -> None:
+    """With the udp ingress the kernel keeps the wrong port away: nothing is seen until it flows."""
+    with (
+        relaying(lab.relay, "239.1.98.1%in0:5001 to 239.2.98.1%out0:6001", ingress="udp") as relay,
+        lab.sender("239.1.98.1", 5002) as astray,
+        lab.sender("239.1.98.1", 5001) as right,
+    ):
+        astray.send([b"astray"])
+        assert relay.stats().rules[0].state == "joined, no frame seen on in0"
+        right.send([b"right"])
+        wait_until(lambda: relay.stats().rules[0].state == "flowing from 10.1.0.2")
+
+
+@pytest.mark.parametrize(
+    ("sysctl", "wanted_bytes"),
+    [("rmem_max", RECEIVE_BUFFER_BYTES), ("wmem_max", SEND_BUFFER_BYTES)],
+)
+def test_small_buffers_are_warned_of(lab: Lab, sysctl: str, wanted_bytes: int) -> None:
+    """Who may not force the buffers is told which sysctl is too small, if it is."""
+    arguments = (RULE, "--user", "root", "--json", "--duration", "0.1")
+    with command(lab, *arguments, before=NO_CAPABILITIES) as relay:
+        relay.wait_ready()
+        relay.report()
+    limit = int(Path("/proc/sys/net/core", sysctl).read_text())
+    assert (f"net.core.{sysctl}" in relay.log) == (limit < wanted_bytes), relay.log
+
+
+def test_root_needs_no_warning(lab: Lab, ingress: Ingress) -> None:
+    """Where the buffers can be forced, whatever the sysctls say, there is nothing to warn of."""
+    with relaying(
+        lab.relay, "239.1.99.1%in0:5001 to 239.2.99.1%out0:6001", ingress=ingress
+    ) as relay:
+        assert not [warning for warning in relay.warnings if "mem_max" in warning]
