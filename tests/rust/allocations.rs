@@ -1,0 +1,115 @@
+//! Nothing on the path of a datagram allocates: a whole relay on loopback, its memory watched.
+//!
+//! The only test of this program, because the allocator is the program's.
+
+#![allow(unsafe_code, reason = "an allocator is unsafe by its trait; this one only counts")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::net::UdpSocket;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use _native::addr::Addr;
+use _native::interfaces::{self, Interface};
+use _native::open::output::OutputSpec;
+use _native::relay::{Ingress, InputSpec, Relay, RuleSpec, Settings};
+
+const HOST: Addr = Addr::v4([127, 0, 0, 1]);
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[global_allocator]
+static MEMORY: Counting = Counting;
+/// Allocations of all threads but those of the test.
+static BY_ENGINES: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    static IS_OURS: Cell<bool> = const { Cell::new(false) };
+}
+
+struct Counting;
+
+// SAFETY: every call goes on to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if !IS_OURS.get() {
+            BY_ENGINES.fetch_add(1, Ordering::Relaxed);
+        }
+        // SAFETY: the caller keeps the trait's contract.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the trait's contract.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[test]
+fn an_engine_allocates_nothing_for_datagrams() {
+    IS_OURS.set(true);
+    let outputs = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
+    let ports = outputs.each_ref().map(|socket| socket.local_addr().unwrap().port());
+    // Free again with the end of the statement.
+    let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut all = interfaces::list().unwrap().into_iter();
+    let loopback = all.find(|interface| interface.loopback).unwrap();
+    let settings = Settings { ingress: Ingress::Udp, workers: 1, buffer_bytes: 1 << 20 };
+    let relay = Relay::new(settings).unwrap();
+    relay.change(&[], &[rule(port, loopback, &ports)]).unwrap();
+    relay.start().unwrap();
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    sender.connect(("127.0.0.1", port)).unwrap();
+
+    let before = BY_ENGINES.load(Ordering::Relaxed);
+    assert!(before > 0, "the engine's preparations are not seen");
+    let mut sent = 0;
+    for round in 0..100_u16 {
+        for number in 0..100_u16 {
+            // Sizes that change, empty datagrams among them, so that batches are of all kinds.
+            let size = usize::from((round * 7 + number / 5 * 31) % 1400);
+            sender.send(&[0x5a; 1400][..size]).unwrap();
+        }
+        sent += 100;
+        await_sent(&relay, sent);
+    }
+    assert_eq!(BY_ENGINES.load(Ordering::Relaxed) - before, 0);
+    relay.stop();
+    for output in &relay.report().rules[0].outputs {
+        let lost: u64 = output.dropped.iter().map(|(_, copies)| copies).sum();
+        assert_eq!((output.wanted, output.sent + lost, output.pending), (sent, sent, 0));
+    }
+}
+
+fn rule(port: u16, loopback: Interface, outputs: &[u16]) -> RuleSpec {
+    let input = InputSpec {
+        group: HOST,
+        port,
+        interface: loopback.name,
+        ifindex: loopback.index,
+        sources: Box::default(),
+        vlan: 0,
+    };
+    let output = |&port: &u16| OutputSpec {
+        address: HOST,
+        port,
+        interface: String::new(),
+        ifindex: 0,
+        ttl: 1,
+        dscp: 0,
+        source: None,
+        source_port: None,
+        multicast_loop: true,
+        priority: None,
+    };
+    RuleSpec { input, outputs: outputs.iter().map(output).collect() }
+}
+
+/// Waits until every output is done with so many copies.
+fn await_sent(relay: &Relay, copies: u64) {
+    let deadline = Instant::now() + PATIENCE;
+    while relay.report().rules[0].outputs.iter().any(|output| output.wanted < copies) {
+        assert!(Instant::now() < deadline, "the relay does not get there");
+        std::thread::yield_now();
+    }
+}
