@@ -1,0 +1,76 @@
+//! A writer and readers of one page.
+
+use super::*;
+
+const SLOT: Slot = Slot { index: 3, generation: 7 };
+
+#[test]
+fn a_reader_sees_what_was_published_and_only_of_its_generation() {
+    let page = create_page().unwrap();
+    let mut writer = Writer::new(page.clone());
+    writer.reset(SLOT);
+    writer.slot(3)[rule::MATCHED] = 5;
+    assert_eq!(read(&page, SLOT), None);
+    writer.publish();
+    assert_eq!(read(&page, SLOT).unwrap()[rule::MATCHED], 5);
+    assert_eq!(read(&page, Slot { generation: 8, ..SLOT }), None);
+    assert_eq!(read(&page, Slot { index: u32::MAX, generation: 1 }), None);
+}
+
+#[test]
+fn a_page_of_another_layout_is_not_read() {
+    let page = create_page().unwrap();
+    let mut writer = Writer::new(page.clone());
+    writer.reset(SLOT);
+    writer.publish();
+    assert!(read(&page, SLOT).is_some());
+    page.words()[header::LAYOUT].store(LAYOUT + 1, Ordering::Relaxed);
+    assert_eq!(read(&page, SLOT), None);
+}
+
+#[test]
+fn a_slot_that_was_given_to_another_is_not_read_for_the_first() {
+    let page = create_page().unwrap();
+    let mut writer = Writer::new(page.clone());
+    writer.reset(SLOT);
+    writer.slot(3)[rule::MATCHED] = 5;
+    let next = Slot { generation: SLOT.generation + 1, ..SLOT };
+    writer.reset(next);
+    writer.publish();
+    assert_eq!(read(&page, SLOT), None);
+    assert_eq!(read(&page, next).unwrap()[rule::MATCHED], 0);
+}
+
+#[test]
+fn numbers_that_balance_are_read_balanced_while_they_change() {
+    let page = create_page().unwrap();
+    let reader = page.clone();
+    let mut writer = Writer::new(page);
+    writer.reset(SLOT);
+    writer.publish();
+    let thread = std::thread::spawn(move || {
+        for _ in 0..200_000 {
+            let words = writer.slot(SLOT.index);
+            words[output::WANTED] += 2;
+            words[output::SENT] += 1;
+            words[output::DROPPED] += 1;
+            writer.publish();
+        }
+    });
+    while !thread.is_finished() {
+        let words = read(&reader, SLOT).unwrap();
+        assert_eq!(words[output::WANTED], words[output::SENT] + words[output::DROPPED]);
+    }
+    thread.join().unwrap();
+}
+
+#[test]
+fn more_errnos_than_pairs_still_add_up() {
+    let mut words = [0; SLOT_WORDS];
+    for errno in 1..=20 {
+        count_send_error(&mut words, errno, 3);
+    }
+    let pairs = words[output::ERRORS..].chunks_exact(2).take(output::ERROR_PAIRS);
+    assert_eq!(pairs.map(|pair| pair[1]).sum::<u64>(), 60);
+    assert_eq!(words[output::DROPPED + Loss::SendError as usize], 60);
+}
