@@ -1,7 +1,21 @@
-"""Settings for all tests."""
+"""Settings for all tests, and the rule that in CI none may be left out."""
 
+import os
+from collections.abc import Generator
+
+import pytest
 from hypothesis import settings
 
 # How long an example takes says nothing on a machine that does other things beside the tests.
 settings.register_profile("mcr", deadline=None)
 settings.load_profile("mcr")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let a skipped test fail in CI, with what it lacks."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("CI"):
+        report.outcome = "failed"
+        report.longrepr = f"in CI nothing may be skipped: {report.longrepr}"
+    return report
