@@ -39,6 +39,8 @@ def _relay(*arguments: str) -> int:
         (["239.1.1.1%lo:70000 to 127.0.0.1:7001"], "70000"),
         (["239.1.1.1%lo:5001 to 127.0.0.1:70000"], "output 1, port"),
         (["239.1.1.1%lo:5001"], "the shell took '>' as a redirect; write 'to'"),
+        (["239.1.1.1%lo:5001", "127.0.0.1:1"], "no 'to' between input and outputs"),
+        (["239.1.1.1%lo:5001", "TO", "127.0.0.1:1"], "no 'to' between input and outputs"),
         (["239.1.1.1%lo:5001", "-"], "the shell took '>' as a redirect; write 'to'"),
         (["239.1.1.1%lo:5001-"], "the shell took '>' as a redirect; write 'to'"),
         ([f"{GOOD},ttl=256"], "output 1, ttl"),
