@@ -132,7 +132,8 @@ class _Lines:
     def show(self, stats: Stats) -> None:
         rates = stats.rates_since(self._before)
         rules = " | ".join(_rule_line(rule, rates[rule.id]) for rule in stats.rules)
-        print(time.strftime("%H:%M:%S"), rules, file=self._stream, flush=True)
+        losses = "".join(f" | {text}" for each in stats.interfaces if (text := _unseen(each)))
+        print(time.strftime("%H:%M:%S"), rules + losses, file=self._stream, flush=True)
         self._before = stats
 
 
@@ -144,10 +145,19 @@ def _rule_line(rule: RuleStats, rate: RuleRate) -> str:
 def _interface_line(interface: InterfaceStats) -> str:
     losses = _reasons(interface.dropped)
     kernel = interface.kernel_dropped_frames
+    ended = f", receiving ended with {interface.error}" if interface.error else ""
     return (
         f"{interface.name} ({interface.ingress}): received {interface.received}, "
-        f"matched {interface.matched}, kernel dropped {kernel} frames{losses}"
+        f"matched {interface.matched}, kernel dropped {kernel} frames{losses}{ended}"
     )
+
+
+def _unseen(interface: InterfaceStats) -> str:
+    """What no rule's line can tell: frames lost before mcr saw them, and a receiver's end."""
+    kernel = interface.kernel_dropped_frames
+    facts = [f"kernel dropped {kernel} frames"] if kernel else []
+    facts += [f"receiving ended with {interface.error}"] if interface.error else []
+    return f"{interface.name}: {', '.join(facts)}" if facts else ""
 
 
 def _reasons(counts: Mapping[str, int]) -> str:
