@@ -8,6 +8,7 @@ to do. Ctrl-C ends it.
 
 import argparse
 import contextlib
+import sys
 
 import mcr
 
@@ -33,4 +34,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except mcr.McrError as error:  # a wrong rule, a missing right: the text is for the user
+        sys.exit(f"one_stream: {error}")

@@ -39,6 +39,8 @@ def _relay(*arguments: str) -> int:
         (["239.1.1.1%lo:70000 to 127.0.0.1:7001"], "70000"),
         (["239.1.1.1%lo:5001 to 127.0.0.1:70000"], "output 1, port"),
         (["239.1.1.1%lo:5001"], "the shell took '>' as a redirect; write 'to'"),
+        (["239.1.1.1%lo:5001", "127.0.0.1:1"], "no 'to' between input and outputs"),
+        (["239.1.1.1%lo:5001", "TO", "127.0.0.1:1"], "no 'to' between input and outputs"),
         (["239.1.1.1%lo:5001", "-"], "the shell took '>' as a redirect; write 'to'"),
         (["239.1.1.1%lo:5001-"], "the shell took '>' as a redirect; write 'to'"),
         ([f"{GOOD},ttl=256"], "output 1, ttl"),
@@ -70,6 +72,7 @@ def _relay(*arguments: str) -> int:
         ([GOOD, "--workers", "99999"], "--workers: 99999 is more than 256"),
         ([GOOD, "--workers", "1.5"], "--workers: '1.5' is not a whole number"),
         ([GOOD, "--workers", "two"], "--workers: 'two' is not a number"),
+        ([GOOD, "--duration", "5s"], "--duration: '5s' is not a number of seconds; write digits"),
         ([GOOD, "--user", "no-such-user"], "--user"),
         ([GOOD, "--jsn"], "--json"),
         ([GOOD, "--user"], "--user"),
@@ -247,6 +250,15 @@ def test_version_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     """The name and a number."""
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("mcr 0.")
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help_names_each_command_in_full(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """No description is cut off."""
+    assert main([option]) == 0
+    out = capsys.readouterr().out
+    assert "receive  " in out
+    assert "..." not in out.partition("Commands:")[2]
 
 
 def test_help_shows_a_whole_rule(capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,6 +23,14 @@ def test_one_stream() -> None:
     assert "0 sent, 0 lost" in printed
 
 
+def test_one_stream_refuses_a_wrong_rule() -> None:
+    """A sentence, no traceback."""
+    command = [sys.executable, str(EXAMPLES / "one_stream.py"), "239.1.1.1%lo:5001"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("one_stream: rule 1, outputs: missing")
+
+
 def test_fan_out() -> None:
     """The lasting output gets everything, the guest something, and nothing is lost."""
     lines = run("fan_out.py", "--seconds", "1.5").splitlines()

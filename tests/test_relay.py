@@ -64,6 +64,8 @@ def test_the_engine_is_made_as_asked() -> None:
     [
         ({"ingress": "pcap"}, "ingress: 'pcap' is none of auto, packet, udp"),
         ({"workers": 0}, "workers: 0 is not in 1 to 256"),
+        ({"workers": "2"}, "workers: '2' is not in 1 to 256"),
+        ({"buffer_bytes": 2.5e6}, "buffer_bytes: 2500000.0 is not in"),
         ({"workers": 99_999}, "workers: 99999 is not in 1 to 256"),
         ({"buffer_bytes": 4096}, "buffer_bytes: 4096 is not in 1 MiB to 1 TiB"),
     ],

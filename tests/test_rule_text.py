@@ -252,6 +252,7 @@ def test_all_fields_arrive() -> None:
         ("h@239.1.1.1%e:1 to h:1", "input, sources", "'h' is not an IP address"),
         ("239.0.0.1@239.1.1.1%e:1 to h:1", "input, sources", "is a multicast group"),
         ("10.0.0.1+10.0.0.1@239.1.1.1%e:1 to h:1", "input, sources", "given twice"),
+        ("10.0.0.1,10.0.0.2@239.1.1.1%e:1 to h:1", "input, sources", "joined by '+'"),
         ("::1@239.1.1.1%e:1 to h:1", "input, sources", "::1 is IPv6, 239.1.1.1 IPv4"),
         ("239.1.1.1%e:1,vlan=0 to h:1", "input, vlan", "a VLAN id is 1 to 4094"),
         ("239.1.1.1%e:1,vlan=x to h:1", "input, vlan", "'x' is not a whole number"),
@@ -327,6 +328,8 @@ def test_an_empty_endpoint_is_refused(text: str) -> None:
         ([*PLAIN.split(), "h:1"], [PLAIN + " h:1"]),
         (["239.1.1.1%eth0:5001", "-"], ["239.1.1.1%eth0:5001 -"]),
         (["239.1.1.1%eth0:5001"], ["239.1.1.1%eth0:5001"]),
+        (["239.1.1.1%eth0:5001", "h:1"], ["239.1.1.1%eth0:5001 h:1"]),
+        (["239.1.1.1%eth0:5001->h:1"] * 2, ["239.1.1.1%eth0:5001->h:1"] * 2),
         ([], []),
     ],
 )

@@ -16,7 +16,7 @@ from mcr.errors import (
     RightsError,
     RuleError,
 )
-from mcr.rules import Input, Output, Rule
+from mcr.rules import Input, Output, Rule, parse_rules
 
 TAKEN = Input("239.1.1.1", 5001, interface="eth0")
 OUTPUT = Output("239.2.0.1", 6001, interface="eth1")
@@ -68,6 +68,12 @@ def test_the_id_is_the_rule_without_its_name() -> None:
     assert rule.id == Rule(TAKEN, [OUTPUT]).id
     assert rule.id != Rule(TAKEN, [dataclasses.replace(OUTPUT, ttl=8)]).id
     assert rule.id != Rule(dataclasses.replace(TAKEN, vlan=7), [OUTPUT]).id
+
+
+def test_a_lone_text_is_no_sequence_of_rules() -> None:
+    """Else each of its characters would be called a bad rule."""
+    with pytest.raises(TypeError, match="a sequence"):
+        parse_rules("239.1.1.1%lo:1 to 127.0.0.1:2")
 
 
 def test_the_id_is_stable_across_versions() -> None:

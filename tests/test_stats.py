@@ -173,5 +173,5 @@ def test_the_state_names_each_output_that_loses() -> None:
     flowing = replace(SIGHT, matched=9, last_source="10.0.0.5", last_seen_age_ms=0)
     assert rule_state(flowing, [QUIET, full, refused]) == (
         "flowing from 10.0.0.5; output 2 lost 3: output_full, send_error (EPERM); "
-        "output 3 was refused 4 times: nobody listened there"
+        "output 3 was refused 4 times: nobody listened there, or no such host"
     )

@@ -65,10 +65,13 @@ class Relay:
         self._pid = os.getpid()
         if ingress not in ("auto", "packet", "udp"):
             raise ValueError(f"ingress: {ingress!r} is none of auto, packet, udp")
-        if not 1 <= workers <= WORKERS_LIMIT:
-            raise ValueError(f"workers: {workers} is not in 1 to {WORKERS_LIMIT}")
-        if not _BUFFER_LEAST_BYTES <= buffer_bytes <= _BUFFER_LIMIT_BYTES:
-            raise ValueError(f"buffer_bytes: {buffer_bytes} is not in 1 MiB to 1 TiB")
+        if not isinstance(workers, int) or not 1 <= workers <= WORKERS_LIMIT:
+            raise ValueError(f"workers: {workers!r} is not in 1 to {WORKERS_LIMIT}")
+        if not (
+            isinstance(buffer_bytes, int)
+            and _BUFFER_LEAST_BYTES <= buffer_bytes <= _BUFFER_LIMIT_BYTES
+        ):
+            raise ValueError(f"buffer_bytes: {buffer_bytes!r} is not in 1 MiB to 1 TiB")
         self._ingress: Ingress = ingress
         self._workers = workers
         self._buffer_bytes = buffer_bytes

@@ -89,9 +89,11 @@ def parse_output(text: str) -> Arguments:
 def join_arguments(arguments: Sequence[str]) -> list[str]:
     """Rules as a command line brings them: one an argument, or one spread over all of them.
 
-    ``["A to B", "C to D"]`` stays; ``["A", "to", "B"]``, whose quotes were left out, is one rule.
+    ``["A to B", "C to D"]`` stays; ``["A", "to", "B"]``, whose quotes were left out, is one rule,
+    and so is ``["A", "B"]``, where no argument could be a rule by itself.
     """
-    if any(argument in (*SEPARATORS, "-", ">") for argument in arguments):
+    loose = any(argument in (*SEPARATORS, "-", ">") for argument in arguments)
+    if loose or (arguments and not any(re.search(r"\s|->", argument) for argument in arguments)):
         return [" ".join(arguments)]
     return list(arguments)
 
@@ -205,7 +207,10 @@ def _no_separator(tokens: list[str]) -> tuple[str, str]:
     if any(">" in token or token == "=" for token in tokens):
         return "outputs", "missing: write 'to' between input and outputs"
     if len(tokens) > 1:
-        return "outputs", "missing: there is no 'to' between input and outputs"
+        return "outputs", (
+            "missing: there is no 'to' between input and outputs; write 'input to output' (a '>'"
+            " would be lost to the shell)"
+        )
     return "outputs", f"missing: the rule ends after its input; if it had a '>', {_REDIRECT}"
 
 
@@ -228,6 +233,9 @@ def _read(pieces: list[str], side: _Side, check: Checks, path: str) -> Arguments
     """The arguments of one endpoint, as far as they can be read; `check` gets the rest."""
     arguments: Arguments = {}
     endpoint, *options = pieces
+    if side is _INPUT and any("@" in option.partition("=")[0] for option in options):
+        check.note(f"{path}sources", "are joined by '+', not by a comma; write SOURCE+SOURCE@GROUP")
+        return arguments
     if "=" in endpoint and ":" not in endpoint:
         check.note(f"{path}{side.address}", f"{endpoint!r} stands alone; options follow a comma")
     else:
@@ -278,7 +286,10 @@ def _split_endpoint(text: str) -> tuple[str, str | None, str | None]:
         if rest and rest[0] not in "%:":
             raise Invalid(f"{text!r}: after ']' comes %interface or :port")
     elif "%" not in text and text.count(":") > 1:
-        raise Invalid(f"{text!r}: write an IPv6 address without an interface as [address]:port")
+        raise Invalid(
+            f"{text!r}: write an IPv6 address as address%interface:port, without an interface"
+            " as [address]:port"
+        )
     host, colon, port = rest.rpartition(":")
     ported = colon and "%" not in port
     address, zone, interface = (inside + (host if ported else rest)).partition("%")

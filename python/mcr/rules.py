@@ -218,7 +218,10 @@ def parse_rules(rules: Iterable[Rule | str]) -> tuple[Rule, ...]:
 
     Raises:
         RuleError: with the problems of all of them, each under ``rule N``, counted from 1.
+        TypeError: a lone rule, where a sequence of them belongs.
     """
+    if isinstance(rules, Rule | str):
+        raise TypeError("rules are a sequence; write [rule] for a single one")
     parsed: list[Rule] = []
     problems: list[Problem] = []
     for number, rule in enumerate(rules, 1):

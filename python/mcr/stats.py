@@ -53,8 +53,9 @@ class InterfaceStats:
 class OutputStats:
     """What one output was asked to send: `wanted = sent + sum(dropped) + pending`.
 
-    `output` is the output as rule text. `refused` counts answers "port unreachable" of a unicast
-    receiver; they cost no datagram. `errors` splits `dropped["send_error"]` by errno name.
+    `output` is the output as rule text. `refused` counts the answers that a unicast receiver's
+    port or host is unreachable; they cost no datagram. `errors` splits `dropped["send_error"]` by
+    errno name.
     """
 
     output: str
@@ -248,7 +249,8 @@ def _trouble(number: int, output: OutputStats) -> str:
     if reasons:
         return f"output {number} lost {output.lost}: {', '.join(reasons)}"
     if output.refused:
-        return f"output {number} was refused {output.refused} times: nobody listened there"
+        often = "once" if output.refused == 1 else f"{output.refused} times"
+        return f"output {number} was refused {often}: nobody listened there, or no such host"
     return ""
 
 

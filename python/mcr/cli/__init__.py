@@ -27,11 +27,12 @@ app = typer.Typer(
     no_args_is_help=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Relay multicast streams: datagrams of a group go on to any number of outputs.",
 )
-app.command("relay")(relay_command)
-app.command("send")(send_command)
-app.command("receive")(receive_command)
+app.command("relay", short_help="Relay in the foreground.")(relay_command)
+app.command("send", short_help="Send a numbered test stream.")(send_command)
+app.command("receive", short_help="Receive it: loss, order, latency.")(receive_command)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -21,6 +21,10 @@ from ..stats import InterfaceStats, RuleRate, RuleStats, Stats
 INTERVAL_S = 1.0
 """How often the numbers are shown."""
 _KILO = 1000
+_HEADINGS = ("in/s", "rate", "lost/s", "matched", "lost")
+_HEADINGS_NARROW = ("in/s", "lost")
+_WIDE_COLUMNS = 96
+"""From this width on all numbers leave room for a sentence beside them."""
 
 
 class View(Protocol):
@@ -50,7 +54,31 @@ def rehearse(stats: Stats) -> None:
 
     A process that has become another user may no longer be able to read those files.
     """
-    Console(file=io.StringIO(), force_terminal=True).print(_table(stats, stats.rates_since(stats)))
+    console = Console(file=io.StringIO(), force_terminal=True)
+    console.print(live_table(stats, stats.rates_since(stats), console.width))
+
+
+def live_table(stats: Stats, rates: dict[str, RuleRate], width: int) -> Table:
+    """Return the table for a terminal of so many columns; a narrow one shows fewer numbers."""
+    headings = _HEADINGS if width >= _WIDE_COLUMNS else _HEADINGS_NARROW
+    table = Table(expand=True)
+    table.add_column(Text("rule"), overflow="fold", max_width=width // 3)
+    table.add_column(Text("state"), overflow="fold", ratio=1)
+    for heading in headings:
+        table.add_column(Text(heading), justify="right", no_wrap=True)
+    for rule in stats.rules:
+        rate = rates[rule.id]
+        numbers = {
+            "in/s": f"{rate.matched_pps:.0f}",
+            "rate": bits_text(rate.matched_bits_per_s),
+            "lost/s": f"{rate.lost_pps:.0f}",
+            "matched": str(rule.matched),
+            "lost": str(rule.lost),
+        }
+        cells = (label(rule), rule.state, *(numbers[heading] for heading in headings))
+        table.add_row(*map(Text, cells), style="red" if rate.lost_pps else "")
+    table.caption = Text("\n".join(map(_interface_line, stats.interfaces)))
+    return table
 
 
 def label(rule: RuleStats) -> str:
@@ -91,7 +119,8 @@ class _LiveTable:
         self._before = before
 
     def show(self, stats: Stats) -> None:
-        self._live.update(_table(stats, stats.rates_since(self._before)), refresh=True)
+        width = self._live.console.width
+        self._live.update(live_table(stats, stats.rates_since(self._before), width), refresh=True)
         self._before = stats
 
 
@@ -103,7 +132,8 @@ class _Lines:
     def show(self, stats: Stats) -> None:
         rates = stats.rates_since(self._before)
         rules = " | ".join(_rule_line(rule, rates[rule.id]) for rule in stats.rules)
-        print(time.strftime("%H:%M:%S"), rules, file=self._stream, flush=True)
+        losses = "".join(f" | {text}" for each in stats.interfaces if (text := _unseen(each)))
+        print(time.strftime("%H:%M:%S"), rules + losses, file=self._stream, flush=True)
         self._before = stats
 
 
@@ -112,35 +142,22 @@ def _rule_line(rule: RuleStats, rate: RuleRate) -> str:
     return f"{label(rule)}: {rule.state}, {speed}, matched {rule.matched}, lost {rule.lost}"
 
 
-def _table(stats: Stats, rates: dict[str, RuleRate]) -> Table:
-    table = Table(expand=True)
-    table.add_column(Text("rule"), overflow="fold")
-    table.add_column(Text("state"), overflow="fold", ratio=1)
-    for heading in ("in/s", "rate", "lost/s", "matched", "lost"):
-        table.add_column(Text(heading), justify="right", no_wrap=True)
-    for rule in stats.rules:
-        rate = rates[rule.id]
-        cells = (
-            label(rule),
-            rule.state,
-            f"{rate.matched_pps:.0f}",
-            bits_text(rate.matched_bits_per_s),
-            f"{rate.lost_pps:.0f}",
-            str(rule.matched),
-            str(rule.lost),
-        )
-        table.add_row(*map(Text, cells), style="red" if rate.lost_pps else "")
-    table.caption = Text("\n".join(map(_interface_line, stats.interfaces)))
-    return table
-
-
 def _interface_line(interface: InterfaceStats) -> str:
     losses = _reasons(interface.dropped)
     kernel = interface.kernel_dropped_frames
+    ended = f", receiving ended with {interface.error}" if interface.error else ""
     return (
         f"{interface.name} ({interface.ingress}): received {interface.received}, "
-        f"matched {interface.matched}, kernel dropped {kernel} frames{losses}"
+        f"matched {interface.matched}, kernel dropped {kernel} frames{losses}{ended}"
     )
+
+
+def _unseen(interface: InterfaceStats) -> str:
+    """What no rule's line can tell: frames lost before mcr saw them, and a receiver's end."""
+    kernel = interface.kernel_dropped_frames
+    facts = [f"kernel dropped {kernel} frames"] if kernel else []
+    facts += [f"receiving ended with {interface.error}"] if interface.error else []
+    return f"{interface.name}: {', '.join(facts)}" if facts else ""
 
 
 def _reasons(counts: Mapping[str, int]) -> str:

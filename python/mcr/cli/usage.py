@@ -32,7 +32,7 @@ class Problems:
 
     def seconds(self, option: str, text: str | None) -> float | None:
         """Read a time span in seconds, more than 0, finite."""
-        return None if text is None else self._positive(option, text)
+        return None if text is None else self._positive(option, text, " of seconds")
 
     def rate(self, option: str, text: str | None) -> float | None:
         """Read so many a second, more than 0, finite."""
@@ -87,13 +87,13 @@ class Problems:
         if self.found:
             raise UsageError(self.found)
 
-    def _positive(self, option: str, text: str) -> float | None:
+    def _positive(self, option: str, text: str, unit: str = "") -> float | None:
         try:
             number = float(text)
         except ValueError:
             number = math.nan
         if not math.isfinite(number):
-            self._note(option, f"{text!r} is not a number")
+            self._note(option, f"{text!r} is not a number{unit}; write digits without a unit")
         elif number <= 0:
             self._note(option, f"{text} is not more than 0")
         else:
