@@ -33,7 +33,8 @@ impl SizeClass {
     /// deliver more than the MTU at once.
     #[must_use]
     pub fn for_frames(mtu: u32, merged: bool) -> Self {
-        let fits = |class: &Self| mtu + HEADROOM + LINK_HEADER <= class.buffer_bytes();
+        let fits =
+            |class: &Self| mtu.saturating_add(HEADROOM + LINK_HEADER) <= class.buffer_bytes();
         let class = Self::ALL.into_iter().find(fits).unwrap_or(Self::Super);
         if merged { Self::Super } else { class }
     }

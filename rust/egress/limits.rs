@@ -1,4 +1,5 @@
-//! What an output's link takes in one send: learnt from what it refuses, never guessed.
+//! What an output's link takes in one send: learnt from what it refuses, never guessed, and not
+//! for ever: links change, and an ICMP answer can look like a refusal.
 
 use crate::sys::messages::MAX_PIECES;
 
@@ -6,6 +7,8 @@ use crate::sys::messages::MAX_PIECES;
 pub(super) const MAX_SEND_BYTES: u32 = 65_507;
 /// Most segments in one send (UDP_MAX_SEGMENTS; half of that before Linux 6.9).
 pub(super) const MAX_SEGMENTS: u16 = 128;
+/// After so many sends a refusal is forgotten. To meet it again costs one send, and no datagram.
+const MEMORY: u16 = 10_000;
 const _: () = assert!((MAX_SEGMENTS as usize) < MAX_PIECES);
 
 /// How much one send to an output may hold.
@@ -15,14 +18,22 @@ pub(crate) struct Limits {
     max_segment: u16,
     /// Most datagrams in one send.
     max_segments: u16,
+    /// What `max_segment` was at the start.
+    first_segment: u16,
+    /// Sends until the last refusal is forgotten; 0 when there is none.
+    memory: u16,
 }
 
 impl Limits {
     /// Begins with what the interface's MTU says, unless something has been learnt already.
     pub(super) fn start(&mut self, max_segment: u16) {
         if self.max_segments == 0 {
-            *self = Self { max_segment, max_segments: MAX_SEGMENTS };
+            *self = Self::unlearnt(max_segment);
         }
+    }
+
+    fn unlearnt(first_segment: u16) -> Self {
+        Self { max_segment: first_segment, max_segments: MAX_SEGMENTS, first_segment, memory: 0 }
     }
 
     /// How many of `left` datagrams of `segment` bytes go into the next send.
@@ -35,21 +46,35 @@ impl Limits {
         left.min(u32::from(self.max_segments)).min(by_bytes).max(1)
     }
 
+    /// A send was taken.
+    #[inline]
+    pub(super) fn accept(&mut self) {
+        if self.memory > 0 {
+            self.memory -= 1;
+            if self.memory == 0 {
+                *self = Self::unlearnt(self.first_segment);
+            }
+        }
+    }
+
     /// The link does not carry datagrams of this size in one piece: they go out alone.
     pub(super) fn refuse_size(&mut self, segment: u32) {
         let below = u16::try_from(segment.saturating_sub(1)).unwrap_or(u16::MAX);
         self.max_segment = self.max_segment.min(below);
+        self.memory = MEMORY;
     }
 
     /// The kernel does not take this many at once.
     pub(super) fn refuse_count(&mut self, datagrams: u32) {
         let half = u16::try_from(datagrams / 2).unwrap_or(u16::MAX).max(1);
         self.max_segments = self.max_segments.min(half);
+        self.memory = MEMORY;
     }
 
     /// The device cannot segment at all.
     pub(super) fn refuse_segments(&mut self) {
         self.max_segments = 1;
+        self.memory = MEMORY;
     }
 }
 
@@ -74,5 +99,21 @@ mod tests {
         assert_eq!(limits.chunk(100, 100), 1);
         limits.start(9000);
         assert_eq!(limits.chunk(100, 100), 1);
+    }
+
+    #[test]
+    fn a_refusal_is_forgotten_after_many_sends() {
+        let mut limits = Limits::default();
+        limits.start(1472);
+        limits.refuse_size(1400);
+        limits.refuse_count(20);
+        for _ in 1..MEMORY {
+            limits.accept();
+        }
+        assert_eq!(limits.chunk(1400, 40), 1);
+        limits.accept();
+        assert_eq!(limits.chunk(1400, 40), 40);
+        limits.refuse_segments();
+        assert_eq!(limits.chunk(1400, 40), 1);
     }
 }

@@ -27,6 +27,7 @@ pub(super) fn judge(
     limits: &mut Limits,
 ) -> Outcome {
     if let Ok(bytes) = u32::try_from(result) {
+        limits.accept();
         return Outcome::Sent { bytes };
     }
     let errno = -result;

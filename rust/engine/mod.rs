@@ -36,8 +36,8 @@ pub enum Command {
 pub struct Links {
     /// The orders.
     pub commands: Receiver<Command>,
-    /// The plans that are out of use, to be freed elsewhere: one once the engine runs, then one
-    /// for each [`Command::Adopt`].
+    /// The plans that are out of use, to be freed elsewhere, and with them the sockets that no
+    /// later plan has: one once the engine runs, then one for each [`Command::Adopt`].
     pub retired: Sender<Box<Plan>>,
     /// Written to after each command.
     pub wake: Arc<OwnedFd>,
@@ -63,6 +63,8 @@ pub fn run(plan: Box<Plan>, links: Links) -> io::Result<()> {
 struct Engine {
     ring: Ring,
     plan: Box<Plan>,
+    /// The plan before, for as long as the kernel has not let go of its sockets.
+    replaced: Option<Box<Plan>>,
     intake: Intake,
     window: Window,
     egress: Egress,
@@ -78,8 +80,16 @@ impl Engine {
         let intake = Intake::new(links.buffer_bytes);
         let egress = Egress::new(MAX_SLOTS as usize);
         let plan = Box::new(Plan::empty());
-        let mut engine =
-            Self { ring, plan, intake, window: Window::new(), egress, counters, links };
+        let mut engine = Self {
+            ring,
+            plan,
+            replaced: None,
+            intake,
+            window: Window::new(),
+            egress,
+            counters,
+            links,
+        };
         engine.follow(first)?;
         Ok(engine)
     }
@@ -89,6 +99,7 @@ impl Engine {
         self.ring.wait()?;
         let woken = self.reap()?;
         self.relay()?;
+        self.retire();
         if woken { self.obey() } else { Ok(true) }
     }
 
@@ -119,10 +130,11 @@ impl Engine {
     #[inline]
     fn received(&mut self, token: u32, buffer: Buffer, armed: bool, now_ms: u64) -> io::Result<()> {
         let Self { ring, plan, intake, window, egress, counters, .. } = self;
+        let read = intake.read(token, ring.bytes(&buffer), plan, counters);
         if !armed {
             intake.disarmed(token);
         }
-        let Some((arrival, rules)) = intake.read(token, ring.bytes(&buffer), plan, counters) else {
+        let Some((arrival, rules)) = read else {
             ring.give_back(buffer);
             return Ok(());
         };
@@ -176,10 +188,26 @@ impl Engine {
         self.window.resize(self.intake.buffers(), plan.rules.len());
         self.egress.adopt(&plan);
         self.counters.publish();
-        let old = std::mem::replace(&mut self.plan, plan);
-        // The other side is gone only when nobody waits for the answer any more.
-        self.links.retired.send(old).ok();
+        self.retire_at_once();
+        self.replaced = Some(std::mem::replace(&mut self.plan, plan));
+        self.retire();
         Ok(())
+    }
+
+    /// Hands the plan before back once nothing of it is in use. Not sooner: whoever lets go of a
+    /// socket last closes it, and for AF_PACKET the kernel waits many milliseconds then, until no
+    /// processor looks at the socket any more.
+    fn retire(&mut self) {
+        if !self.intake.is_closing() {
+            self.retire_at_once();
+        }
+    }
+
+    fn retire_at_once(&mut self) {
+        if let Some(plan) = self.replaced.take() {
+            // The other side is gone only when nobody waits for the answer any more.
+            self.links.retired.send(plan).ok();
+        }
     }
 
     /// Relays what had arrived before the end.
@@ -194,3 +222,6 @@ fn coarse_clock_ms() -> u64 {
     let Ok(now) = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE) else { return 0 };
     u64::try_from(Duration::from(now).as_millis()).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests;

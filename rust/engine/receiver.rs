@@ -45,6 +45,8 @@ pub(super) struct Intake {
     buffer_bytes: usize,
     /// Whether some listener is to be armed.
     some_ended: bool,
+    /// How many listeners the kernel still holds though no plan has them.
+    closing: usize,
 }
 
 impl Intake {
@@ -55,12 +57,18 @@ impl Intake {
             buffers: 0,
             buffer_bytes,
             some_ended: false,
+            closing: 0,
         }
     }
 
     /// How many buffers there are: no turn can bring more datagrams.
     pub(super) fn buffers(&self) -> usize {
         self.buffers
+    }
+
+    /// Whether the kernel still holds a socket that no plan has.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing > 0
     }
 
     /// Starts and ends listening as a new plan says.
@@ -75,28 +83,37 @@ impl Intake {
                 _ if wanted.contains(&identity) => drop(known.insert(identity)),
                 State::Armed => {
                     listener.state = State::Closing;
+                    self.closing += 1;
                     ring.cancel(listener.pool, token)?;
                 }
                 State::Ended | State::Failed => *place = None,
             }
         }
+        // Places below are taken: to search them for each source anew would take the square of
+        // their number, while datagrams wait.
+        let mut free = 0;
         for source in sources {
             if !known.contains(&source.identity()) {
-                self.add(source.clone(), ring)?;
+                free = self.add(source.clone(), free, ring)? + 1;
             }
         }
         self.listen(ring)
     }
 
-    fn add(&mut self, source: Source, ring: &mut Ring) -> io::Result<()> {
+    /// Puts a socket into the first free place from `free` on, and says which that was.
+    fn add(&mut self, source: Source, free: usize, ring: &mut Ring) -> io::Result<usize> {
         let pool = self.pool(source.class, ring)?;
         let listener = Listener { source, pool, state: State::Ended, failures: 0 };
         self.some_ended = true;
-        match self.listeners.iter_mut().find(|place| place.is_none()) {
-            Some(place) => *place = Some(listener),
-            None => self.listeners.push(Some(listener)),
+        let places = self.listeners.iter_mut().enumerate().skip(free);
+        for (at, place) in places {
+            if place.is_none() {
+                *place = Some(listener);
+                return Ok(at);
+            }
         }
-        Ok(())
+        self.listeners.push(Some(listener));
+        Ok(self.listeners.len() - 1)
     }
 
     /// The buffers of a class, made when the first socket needs them.
@@ -154,6 +171,7 @@ impl Intake {
         let Some(place) = self.listeners.get_mut(token as usize) else { return };
         if let Some(listener) = place {
             if listener.state == State::Closing {
+                self.closing -= 1;
                 *place = None;
             } else {
                 listener.state = State::Ended;

@@ -4,13 +4,15 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 
-use libc::c_int;
+use libc::{c_int, sockaddr_storage};
 
 use super::socket;
 use crate::addr::Addr;
 use crate::error::Error;
-use crate::sys::group_filter::GroupFilter;
-use crate::sys::{sockaddr, sockopt};
+use crate::sys::{group_filter, sockaddr, sockopt};
+
+/// The mode of a membership for any source.
+const EXCLUDE: u32 = libc::MCAST_EXCLUDE.unsigned_abs();
 
 /// Becomes a member for any source. EADDRINUSE: the socket is a member already, in some way.
 pub(super) fn join_group(fd: BorrowedFd<'_>, ifindex: u32, group: Addr) -> io::Result<()> {
@@ -44,16 +46,13 @@ pub(super) fn leave_source(
 
 /// Turns a membership for some sources into one for any, without a gap.
 pub(super) fn widen(fd: BorrowedFd<'_>, ifindex: u32, group: Addr) -> io::Result<()> {
-    let exclude_none = filter(ifindex, group, libc::MCAST_EXCLUDE.unsigned_abs());
-    sockopt::set(fd, level(group), libc::MCAST_MSFILTER, exclude_none)
+    group_filter::set_mode(fd, level(group), ifindex, storage(group), EXCLUDE)
 }
 
 /// Whether the socket is a member for any source. A source that is joined then would narrow the
 /// membership to that source.
 pub(super) fn takes_any(fd: BorrowedFd<'_>, ifindex: u32, group: Addr) -> bool {
-    let mut now = filter(ifindex, group, libc::MCAST_INCLUDE.unsigned_abs());
-    sockopt::get(fd, level(group), libc::MCAST_MSFILTER, &mut now).is_ok()
-        && now.mode == libc::MCAST_EXCLUDE.unsigned_abs()
+    group_filter::mode(fd, level(group), ifindex, storage(group)).is_ok_and(|mode| mode == EXCLUDE)
 }
 
 /// Whether a limit of the kernel was met.
@@ -77,10 +76,7 @@ pub(super) fn refusal(group: Addr, target: &str, error: io::Error) -> Error {
 }
 
 fn group_request(fd: BorrowedFd<'_>, call: c_int, ifindex: u32, group: Addr) -> io::Result<()> {
-    let request = libc::group_req {
-        gr_interface: ifindex,
-        gr_group: sockaddr::storage(socket::endpoint(group, 0, 0)),
-    };
+    let request = libc::group_req { gr_interface: ifindex, gr_group: storage(group) };
     sockopt::set(fd, level(group), call, request)
 }
 
@@ -93,15 +89,14 @@ fn source_request(
 ) -> io::Result<()> {
     let request = libc::group_source_req {
         gsr_interface: ifindex,
-        gsr_group: sockaddr::storage(socket::endpoint(group, 0, 0)),
-        gsr_source: sockaddr::storage(socket::endpoint(source, 0, 0)),
+        gsr_group: storage(group),
+        gsr_source: storage(source),
     };
     sockopt::set(fd, level(group), call, request)
 }
 
-fn filter(ifindex: u32, group: Addr, mode: u32) -> GroupFilter {
-    let group = sockaddr::storage(socket::endpoint(group, 0, 0));
-    GroupFilter { interface: ifindex, group, mode, sources: 0, list: group }
+fn storage(address: Addr) -> sockaddr_storage {
+    sockaddr::storage(socket::endpoint(address, 0, 0))
 }
 
 fn level(group: Addr) -> c_int {

@@ -157,6 +157,14 @@ impl Inputs {
         sources.into()
     }
 
+    /// Forgets the interfaces that are new since the last time and no rule listens on, after a
+    /// change that was refused; says their slots.
+    pub(super) fn forget_new(&mut self) -> Vec<Slot> {
+        let new = std::mem::take(&mut self.new_slots);
+        self.interfaces.retain(|_, interface| !new.contains(&interface.slot));
+        new
+    }
+
     /// The slots of interfaces that are new since the last time.
     pub(super) fn take_new_slots(&mut self) -> Vec<Slot> {
         std::mem::take(&mut self.new_slots)

@@ -31,6 +31,8 @@ const UNANSWERED: usize = 8;
 pub(super) struct Links {
     /// The thread never locks it: so a process that is forked meanwhile can drop the relay.
     life: Mutex<Life>,
+    /// The process that the thread belongs to; a fork copies this value, but no thread.
+    process: u32,
 }
 
 #[derive(Default)]
@@ -59,7 +61,7 @@ struct Thread {
 
 impl Links {
     pub(super) fn new() -> Self {
-        Self { life: Mutex::default() }
+        Self { life: Mutex::default(), process: std::process::id() }
     }
 
     /// The flag of an interface, true to this moment, and from the start on kept so. `None` when
@@ -87,8 +89,15 @@ impl Links {
         life.spawn_when_due()
     }
 
-    /// Ends the thread and waits for it.
+    /// Ends the thread and waits for it. In a forked child it only forgets it: it is the parent's.
     pub(super) fn stop(&self) {
+        if std::process::id() != self.process {
+            // Another thread of the parent may have held the lock during the fork.
+            if let Ok(mut life) = self.life.try_lock() {
+                std::mem::forget(life.thread.take());
+            }
+            return;
+        }
         let mut life = self.life();
         life.phase = Phase::Stopped;
         life.watch = None;

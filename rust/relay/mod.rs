@@ -155,15 +155,10 @@ impl Relay {
         if let Some(key) = remove.iter().find(|key| !state.rules.contains_key(key)) {
             return Err(Error::Invalid(format!("there is no rule with the key {key}")));
         }
+        self.workers.can_adopt()?;
         let opened = state.open(add, &self.links)?;
         let mut freed = Vec::new();
-        for key in remove {
-            if let Some(rule) = state.rules.remove(key) {
-                state.inputs.remove(&rule.input);
-                freed.push(rule.slot);
-                freed.extend(rule.outputs.iter().map(|output| output.slot));
-            }
-        }
+        let removed = state.take_out(remove, &mut freed);
         let mut resets = opened.slots;
         let keys: Vec<u32> = (state.next_key..).take(opened.rules.len()).collect();
         state.next_key += u32::try_from(keys.len()).unwrap_or(0);
@@ -172,7 +167,12 @@ impl Relay {
         state.settle_inputs();
         resets.extend(state.inputs.take_new_slots());
         let plans = state.compile(self.settings.workers, &resets);
-        self.workers.adopt(plans)?;
+        if let Err(error) = self.workers.adopt(plans) {
+            // An engine has ended, and all it counted is kept for who reads it.
+            state.rules.retain(|key, _| !keys.contains(key));
+            state.rules.extend(removed);
+            return Err(error);
+        }
         for slot in freed {
             state.slots.free(slot);
         }
@@ -249,11 +249,11 @@ impl State {
             for rule in &opened.rules {
                 self.inputs.remove(&rule.input);
             }
+            self.settle_inputs();
             self.groups.retain(|_, slot| !opened.slots.contains(slot));
-            for slot in opened.slots {
+            for slot in opened.slots.into_iter().chain(self.inputs.forget_new()) {
                 self.slots.free(slot);
             }
-            self.settle_inputs();
             return Err(error);
         }
         Ok(opened)
@@ -305,6 +305,20 @@ impl State {
         let slot = self.slots.take()?;
         opened.slots.push(slot);
         Ok(slot)
+    }
+
+    /// Takes rules out and gives up their inputs; their slots are free once no plan has them.
+    fn take_out(&mut self, keys: &[u32], freed: &mut Vec<Slot>) -> Vec<(u32, LiveRule)> {
+        let mut removed = Vec::with_capacity(keys.len());
+        for key in keys {
+            if let Some(rule) = self.rules.remove(key) {
+                self.inputs.remove(&rule.input);
+                freed.push(rule.slot);
+                freed.extend(rule.outputs.iter().map(|output| output.slot));
+                removed.push((*key, rule));
+            }
+        }
+        removed
     }
 
     /// Narrows filters and closes what no rule needs any more. A refusal leaves a filter wider
@@ -388,3 +402,6 @@ fn warn_once(warnings: &mut Vec<String>, warning: String) {
         warnings.push(warning);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -75,6 +75,14 @@ impl Workers {
         self.pages.clone()
     }
 
+    /// Whether plans can be handed over, before anything is opened for one.
+    pub(super) fn can_adopt(&self) -> Result<()> {
+        if matches!(*self.phase(), Phase::Stopped) {
+            return Err(Error::Invalid("the relay is closed".to_owned()));
+        }
+        self.error().map_or(Ok(()), |error| Err(Error::Engine(error)))
+    }
+
     /// Hands each engine its plan, and returns when all follow it.
     pub(super) fn adopt(&self, plans: Vec<Plan>) -> Result<()> {
         match &mut *self.phase() {

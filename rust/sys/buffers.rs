@@ -70,9 +70,11 @@ impl Buffers {
     #[must_use]
     pub(super) fn bytes(&self, buffer: &Buffer) -> &[u8] {
         let start = self.address(buffer.id);
-        // SAFETY: `address` and `take` keep the range inside the mapping, and the kernel does not
+        // The token may be of another ring, whose buffers are longer.
+        let len = buffer.len.min(self.buffer_bytes) as usize;
+        // SAFETY: `address` and `len` keep the range inside the mapping, and the kernel does not
         // write to a buffer between naming it in a completion and being offered it again.
-        unsafe { std::slice::from_raw_parts(start.as_ptr(), buffer.len as usize) }
+        unsafe { std::slice::from_raw_parts(start.as_ptr(), len) }
     }
 
     /// Offers a buffer to the kernel again, once [`Buffers::publish`] tells it.

@@ -1,19 +1,54 @@
 //! `struct group_filter` of RFC 3678 without sources. It must not know who is a member of what.
+//!
+//! The kernel writes as many sources behind the structure as the number in it allows; so nobody
+//! outside gets hold of that number.
 
-use libc::sockaddr_storage;
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use libc::{c_int, sockaddr_storage};
+
+use super::sockopt;
 
 /// The source filter of one membership, its list of sources left out.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct GroupFilter {
-    /// The index of the interface.
-    pub interface: u32,
-    /// The group.
-    pub group: sockaddr_storage,
-    /// `MCAST_INCLUDE` or `MCAST_EXCLUDE`.
-    pub mode: u32,
-    /// How many sources the list has room for, or has.
-    pub sources: u32,
+pub(super) struct GroupFilter {
+    interface: u32,
+    group: sockaddr_storage,
+    mode: u32,
+    sources: u32,
     /// Where the list would begin: the kernel wants the structure in full.
-    pub list: sockaddr_storage,
+    list: sockaddr_storage,
+}
+
+/// The mode of the membership of `group` on the interface with this index: `MCAST_INCLUDE` or
+/// `MCAST_EXCLUDE`.
+///
+/// # Errors
+/// EADDRNOTAVAIL when the socket is no member.
+pub fn mode(
+    fd: BorrowedFd<'_>,
+    level: c_int,
+    interface: u32,
+    group: sockaddr_storage,
+) -> io::Result<u32> {
+    let mut now = GroupFilter { interface, group, mode: 0, sources: 0, list: group };
+    sockopt::get(fd, level, libc::MCAST_MSFILTER, &mut now)?;
+    Ok(now.mode)
+}
+
+/// Gives the membership another mode and an empty list of sources.
+///
+/// # Errors
+/// The kernel's answer, EINVAL when the socket is no member.
+pub fn set_mode(
+    fd: BorrowedFd<'_>,
+    level: c_int,
+    interface: u32,
+    group: sockaddr_storage,
+    mode: u32,
+) -> io::Result<()> {
+    let filter = GroupFilter { interface, group, mode, sources: 0, list: group };
+    sockopt::set(fd, level, libc::MCAST_MSFILTER, filter)
 }

@@ -66,13 +66,17 @@ fn set_raw(
 /// Reads the option `name` at `level` into `value`, and says how many bytes the kernel wrote.
 ///
 /// # Errors
-/// The kernel's answer.
+/// The kernel's answer; InvalidInput for options whose answer is not written to `value` alone:
+/// SO_GET_FILTER counts in instructions, and TCP has one with addresses in its value.
 pub fn get<T: Plain>(
     fd: BorrowedFd<'_>,
     level: c_int,
     name: c_int,
     value: &mut T,
 ) -> io::Result<usize> {
+    if level == libc::IPPROTO_TCP || (level, name) == (libc::SOL_SOCKET, libc::SO_GET_FILTER) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
     let mut len = socklen_t::try_from(size_of::<T>()).map_err(|_| io::ErrorKind::InvalidInput)?;
     // SAFETY: `value` is `len` writable bytes, and any bytes make a valid `T` (trait `Plain`).
     let rc = unsafe {
@@ -102,4 +106,22 @@ pub fn attach_filter(fd: BorrowedFd<'_>, program: &[libc::sock_filter]) -> io::R
         (&raw const program).cast(),
         size_of::<libc::sock_fprog>(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn no_answer_is_longer_than_its_place() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        attach_filter(socket.as_fd(), &[libc::sock_filter { code: 6, jt: 0, jf: 0, k: 0 }; 9])
+            .unwrap();
+        let mut place = [[0_u32; 9]; 3];
+        get(socket.as_fd(), libc::SOL_SOCKET, libc::SO_GET_FILTER, &mut place[1]).unwrap_err();
+        assert_eq!(place, [[0; 9]; 3]);
+    }
 }

@@ -194,6 +194,23 @@ def test_fork_is_an_error_in_the_child(lab: Lab, ingress: Ingress) -> None:
         settle_sent(relay, len(sent))
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_can_forget_the_relay(
+    lab: Lab, ingress: Ingress, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A child that drops the parent's relay neither fails nor waits for the parent's threads."""
+    sent = payloads(50)
+    with lab.relay:
+        relays = [mcr.Relay("239.1.68.1%in0:5001 to 239.2.68.1%out0:6001", ingress=ingress)]
+        relays[0].start()
+    with lab.receive("239.2.68.1", 6001) as receiver, lab.sender("239.1.68.1", 5001) as sender:
+        assert in_child(relays.pop) == "fine"
+        assert not capfd.readouterr().err
+        sender.send(sent)
+        receiver.expect(sent)
+    relays[0].close()
+
+
 def in_child(call: Callable[[], object]) -> str:
     """What the call does in a forked child: "fine", "McrError", or another error's name."""
     results = ("fine", "McrError", "another error")
