@@ -76,6 +76,7 @@ def test_lines_where_nobody_watches() -> None:
     first, second = (line.split(" ", 1)[1] for line in stream.getvalue().splitlines())
     assert first == (
         "[ff3e::1%eth0]:5001: flowing from 2001:db8::5, 10/s 112.0 kbit/s, matched 10, lost 3"
+        " | eth0: kernel dropped 4 frames"
     )
     assert ", 0/s 0 bit/s," in second
 

@@ -134,6 +134,7 @@ impl Inputs {
                     &mut self.warnings,
                 )?;
             } else {
+                (interface.mtu, interface.gro) = mtu_and_gro(index)?;
                 interface.refresh_filter()?;
             }
             interface.filter_is_stale = false;
@@ -183,14 +184,10 @@ impl Inputs {
         if self.interfaces.contains_key(&input.ifindex) {
             return Ok(());
         }
-        let all = interfaces::list()?;
-        let device = all.into_iter().find(|interface| interface.index == input.ifindex);
-        if let Some(device) = device.as_ref().filter(|device| !device.gro && !device.loopback)
-            && self.ingress == Ingress::Packet
-        {
-            warn_once(&mut self.warnings, merging_is_off(&device.name));
+        let (mtu, gro) = mtu_and_gro(input.ifindex)?;
+        if self.ingress == Ingress::Packet && !gro && input.interface != "lo" {
+            warn_once(&mut self.warnings, merging_is_off(&input.interface));
         }
-        let (mtu, gro) = device.map_or((u32::MAX, true), |device| (device.mtu, device.gro));
         let slot = slots.take()?;
         self.new_slots.push(slot);
         let interface = Interface {
@@ -376,6 +373,13 @@ impl Interface {
             self.endpoints.remove(&key);
         }
     }
+}
+
+/// What decides how large the frames of an interface are; of one that is gone, the worst.
+fn mtu_and_gro(index: u32) -> Result<(u32, bool)> {
+    let all = interfaces::list()?;
+    let device = all.into_iter().find(|interface| interface.index == index);
+    Ok(device.map_or((u32::MAX, true), |device| (device.mtu, device.gro)))
 }
 
 /// Ends what only this input wanted of a socket's membership.
