@@ -3,6 +3,7 @@
 //! network namespace; the engines' threads only use what they are handed.
 
 mod inputs;
+mod interface;
 mod links;
 mod report;
 mod slots;

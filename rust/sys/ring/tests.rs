@@ -1,0 +1,115 @@
+//! The ring against real sockets on loopback.
+
+use std::net::UdpSocket;
+use std::os::fd::AsFd;
+
+use super::*;
+
+const DATA: usize =
+    16 + ReceiveLayout::Datagram.name_bytes() + ReceiveLayout::Datagram.control_bytes();
+
+/// A ring with `count` buffers that receives what the other socket sends.
+fn listening(count: u16) -> (Ring, UdpSocket, UdpSocket) {
+    let near = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let far = UdpSocket::bind("127.0.0.1:0").unwrap();
+    far.connect(near.local_addr().unwrap()).unwrap();
+    near.connect(far.local_addr().unwrap()).unwrap();
+    let mut ring = Ring::new().unwrap();
+    let pool = ring.add_pool(Buffers::new(2048, count).unwrap()).unwrap();
+    ring.receive(near.as_fd(), pool, ReceiveLayout::Datagram, 7).unwrap();
+    (ring, near, far)
+}
+
+/// Takes in payloads until `count` are there, listening again whenever the kernel stopped.
+fn collect(ring: &mut Ring, near: &UdpSocket, count: usize) -> (Vec<Vec<u8>>, usize) {
+    let (mut payloads, mut exhausted) = (Vec::new(), 0);
+    while payloads.len() < count {
+        ring.wait().unwrap();
+        let mut again = false;
+        while let Some(event) = ring.next_event() {
+            match event {
+                Event::Received { token, buffer, armed } => {
+                    assert_eq!(token, 7);
+                    payloads.push(ring.bytes(&buffer)[DATA..].to_vec());
+                    ring.give_back(buffer);
+                    again |= !armed;
+                }
+                Event::Ended { errno, .. } => {
+                    exhausted += usize::from(errno == libc::ENOBUFS);
+                    again = true;
+                }
+                Event::Woken => panic!("nothing is watched"),
+            }
+        }
+        ring.offer_buffers();
+        if again {
+            ring.receive(near.as_fd(), PoolId(0), ReceiveLayout::Datagram, 7).unwrap();
+        }
+    }
+    (payloads, exhausted)
+}
+
+#[test]
+fn nothing_is_lost_when_all_buffers_are_in_use() {
+    let (mut ring, near, far) = listening(2);
+    let sent: Vec<Vec<u8>> = (0..9_u8).map(|n| vec![n; usize::from(n)]).collect();
+    for payload in &sent {
+        far.send(payload).unwrap();
+    }
+    let (received, exhausted) = collect(&mut ring, &near, sent.len());
+    assert_eq!(received, sent);
+    assert!(exhausted > 0);
+}
+
+#[test]
+fn empty_datagrams_end_a_receive_and_cost_nothing() {
+    let (mut ring, near, far) = listening(8);
+    for _ in 0..50 {
+        far.send(&[]).unwrap();
+    }
+    assert_eq!(collect(&mut ring, &near, 50).0, vec![Vec::<u8>::new(); 50]);
+}
+
+#[test]
+fn a_message_is_sent_in_segments_to_every_output() {
+    let (mut ring, near, far) = listening(8);
+    far.send(b"onetwothr4").unwrap();
+    ring.wait().unwrap();
+    let Some(Event::Received { buffer, .. }) = ring.next_event() else { panic!("no datagram") };
+    let start = u32::try_from(DATA).unwrap();
+    let piece = Piece { buffer: &buffer, start, len: 10 };
+    let message = ring.message([piece].into_iter(), 3).unwrap();
+    ring.send(near.as_fd(), message, 1).unwrap();
+    ring.send(near.as_fd(), message, 2).unwrap();
+    let mut results = Vec::new();
+    ring.finish_wave(|token, result| results.push((token, result))).unwrap();
+    assert_eq!(results, [(1, 10), (2, 10)]);
+    let mut bytes = [0; 64];
+    for expected in ["one", "two", "thr", "4", "one", "two", "thr", "4"] {
+        let len = far.recv(&mut bytes).unwrap();
+        assert_eq!(&bytes[..len], expected.as_bytes());
+    }
+    ring.give_back(buffer);
+}
+
+#[test]
+fn a_piece_outside_its_buffer_makes_no_message() {
+    let (mut ring, _near, far) = listening(8);
+    far.send(b"abc").unwrap();
+    ring.wait().unwrap();
+    let Some(Event::Received { buffer, .. }) = ring.next_event() else { panic!("no datagram") };
+    for (start, len) in [(u32::MAX, 1), (0, u32::MAX), (76, 0)] {
+        assert_eq!(ring.message([Piece { buffer: &buffer, start, len }].into_iter(), 0), None);
+    }
+    ring.give_back(buffer);
+}
+
+#[test]
+fn a_ring_that_still_listens_is_dropped_at_once() {
+    let (mut ring, near, _far) = listening(8);
+    ring.receive(near.as_fd(), PoolId(0), ReceiveLayout::Datagram, 8).unwrap();
+    ring.poll().unwrap();
+    let start = std::time::Instant::now();
+    drop(ring);
+    assert!(start.elapsed().as_millis() < 500);
+}
