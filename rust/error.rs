@@ -14,7 +14,7 @@ pub enum Error {
     #[error("{0}")]
     Permission(String),
     /// The kernel refused a call on `target`.
-    #[error("{call} on {target}: {source}")]
+    #[error("{call} on {target}: {}", answer(source))]
     Os {
         /// What was tried, in the user's words or the kernel's.
         call: &'static str,
@@ -35,5 +35,38 @@ impl Error {
     }
 }
 
+/// The kernel's answer in words; with the way out where there is a common one.
+fn answer(source: &io::Error) -> String {
+    match source.raw_os_error() {
+        Some(libc::EADDRINUSE) => {
+            "another program has this port; end it (`ss -ulpn` names it), or choose another".into()
+        }
+        Some(libc::ENETUNREACH | libc::EHOSTUNREACH) => {
+            "there is no route to it; add one (`ip route`)".into()
+        }
+        Some(number) => nix::errno::Errno::from_raw(number).desc().into(),
+        None => source.to_string(),
+    }
+}
+
 /// The result of a set-up step.
 pub type Result<T> = std::result::Result<T, Error>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answer_names_the_way_out_and_no_number() {
+        let refused = |number| {
+            let source = io::Error::from_raw_os_error(number);
+            Error::os("connecting", "192.0.2.1:7000", source).to_string()
+        };
+        assert_eq!(
+            refused(libc::ENETUNREACH),
+            "connecting on 192.0.2.1:7000: there is no route to it; add one (`ip route`)"
+        );
+        assert!(refused(libc::EADDRINUSE).contains("`ss -ulpn`"));
+        assert_eq!(refused(libc::ENODEV), "connecting on 192.0.2.1:7000: No such device");
+    }
+}

@@ -90,7 +90,10 @@ pub(crate) fn bind(fd: BorrowedFd<'_>, address: SocketAddr, target: &str) -> Res
                 address.port()
             ));
         }
-        refused("binding", target, error)
+        match address.port() {
+            0 => refused("binding", target, error),
+            port => refused("binding", &format!("{target}, port {port}"), error),
+        }
     })
 }
 

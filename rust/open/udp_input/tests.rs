@@ -151,6 +151,6 @@ fn a_local_address_belongs_to_one_socket() {
         SockRef::from(&sender.fd).send(b"to the host").unwrap();
         assert_eq!(heard(&input), ["to the host"]);
         let error = open(&lo, addr("127.0.0.1"), 5001).unwrap_err().to_string();
-        assert!(error.contains("lo for 127.0.0.1: Address already in use"), "{error}");
+        assert!(error.contains("lo for 127.0.0.1, port"), "{error}");
     });
 }
