@@ -265,3 +265,10 @@ def test_help_shows_a_whole_rule(capsys: pytest.CaptureFixture[str]) -> None:
     """The quickest way to learn the rule text is to read one."""
     assert main(["relay", "--help"]) == 0
     assert "239.1.1.1%eth0:5001 to 239.2.0.1%eth1:6001" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_module_is_the_command() -> None:
+    """`python -m mcr` does what `mcr` does."""
+    call = [sys.executable, "-m", "mcr", "--version"]
+    answer = subprocess.run(call, capture_output=True, text=True, check=True)
+    assert answer.stdout.startswith("mcr ")
