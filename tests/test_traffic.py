@@ -6,6 +6,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -102,7 +103,7 @@ def test_latency_is_measured_by_the_kernel_and_not_by_when_it_is_read(port: int)
     """A receiver that comes late to read does not make datagrams late."""
     with mcr.Receiver(f"{GROUP}:{port}") as receiver, mcr.Sender(f"{GROUP}:{port}") as sender:
         sender.send(count=10)
-        time.sleep(0.3)
+        threading.Event().wait(0.3)  # The lateness that must not be measured.
         latency = receiver.receive(count=10, idle_s=IDLE_S).latency
     assert latency is not None
     assert 0 < latency.p50_us <= latency.p99_us <= latency.p999_us <= latency.max_us < 200_000

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from ._native import ReceiverCore, SenderCore, interfaces
 from .errors import McrError, RuleError
@@ -106,7 +106,49 @@ class ReceiveReport:
         return asdict(self)
 
 
-class Sender:
+class _Native(Protocol):
+    """What both native tools can do."""
+
+    def stop(self) -> None:
+        """End the call in progress, and any later one at once."""
+
+
+Core = TypeVar("Core", bound=_Native)
+
+
+class _Tool(Generic[Core]):
+    """The life of a native tool: in use, stopped, closed."""
+
+    _core: Core | None
+
+    def stop(self) -> None:
+        """Ends the call in progress, and later ones at once. From any thread."""
+        if (core := self._core) is not None:
+            core.stop()
+
+    def close(self) -> None:
+        """Stops, and gives the socket and its membership back. Twice is once."""
+        self.stop()
+        self._core = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _opened(self) -> Core:
+        if (core := self._core) is None:
+            raise McrError(f"this {type(self).__name__.lower()} is closed")
+        return core
+
+
+class Sender(_Tool[SenderCore]):
     """Sends numbered, time-stamped datagrams to a group or a host.
 
     A full send buffer makes it wait: it drops nothing itself. Use it as a context manager, or
@@ -148,7 +190,7 @@ class Sender:
         assert target is not None  # else there was a problem
         self.target = target
         """Where to, checked against this host."""
-        self._core: SenderCore | None = SenderCore(target, size_bytes, rate_pps)
+        self._core = SenderCore(target, size_bytes, rate_pps)
 
     def send(self, count: int | None = None, duration_s: float | None = None) -> SendReport:
         """Sends until a limit is reached or `stop` was called.
@@ -166,34 +208,8 @@ class Sender:
         _check_limits(count=count, duration_s=duration_s)
         return SendReport(**self._opened().send(count, duration_s))
 
-    def stop(self) -> None:
-        """Ends the call of `send` in progress, and later ones at once. From any thread."""
-        if (core := self._core) is not None:
-            core.stop()
 
-    def close(self) -> None:
-        """Stops, and gives the socket back. Twice is once."""
-        self.stop()
-        self._core = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def _opened(self) -> SenderCore:
-        if (core := self._core) is None:
-            raise McrError("this sender is closed")
-        return core
-
-
-class Receiver:
+class Receiver(_Tool[ReceiverCore]):
     """Receives datagrams of a group or to an address of this host, and judges `Sender`'s.
 
     It has joined when it is made: what is sent afterwards waits for `receive`. Use it as a
@@ -220,7 +236,7 @@ class Receiver:
         """
         self.source = _source(endpoint)
         """What it hears, checked against this host."""
-        self._core: ReceiverCore | None = ReceiverCore(self.source, gro)
+        self._core = ReceiverCore(self.source, gro)
 
     def receive(
         self,
@@ -249,32 +265,6 @@ class Receiver:
             McrError: the receiver is closed.
         """
         return _received(self._opened().report())
-
-    def stop(self) -> None:
-        """Ends the call of `receive` in progress, and later ones at once. From any thread."""
-        if (core := self._core) is not None:
-            core.stop()
-
-    def close(self) -> None:
-        """Stops, leaves the group and gives the socket back. Twice is once."""
-        self.stop()
-        self._core = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def _opened(self) -> ReceiverCore:
-        if (core := self._core) is None:
-            raise McrError("this receiver is closed")
-        return core
 
 
 def _target(endpoint: str | Output, ttl: int | None, check: Checks) -> ResolvedOutput | None:
