@@ -119,6 +119,18 @@ pub(crate) fn send_buffer(fd: BorrowedFd<'_>, bytes: usize, target: &str) -> Res
     buffer(fd, [libc::SO_SNDBUFFORCE, libc::SO_SNDBUF], bytes, target)
 }
 
+/// What the kernel dropped because nobody read the socket in time: it never falls.
+///
+/// # Errors
+/// The kernel's answer.
+pub(crate) fn drops(fd: BorrowedFd<'_>) -> io::Result<u64> {
+    // SO_MEMINFO gives nine words (linux/sock_diag.h, SK_MEMINFO_VARS), the last one drops.
+    let mut words = [0_u32; 9];
+    sockopt::get(fd, libc::SOL_SOCKET, libc::SO_MEMINFO, &mut words)?;
+    let [.., dropped] = words;
+    Ok(dropped.into())
+}
+
 /// A filter that lets nothing pass.
 pub(crate) fn drop_all(fd: BorrowedFd<'_>, target: &str) -> Result<()> {
     sockopt::attach_filter(fd, &super::filter::nothing())

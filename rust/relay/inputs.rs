@@ -155,17 +155,7 @@ impl Inputs {
         }
         let slot = slots.take()?;
         self.new_slots.push(slot);
-        let interface = Interface {
-            name: input.interface.clone(),
-            slot,
-            mtu,
-            gro,
-            addresses: BTreeMap::new(),
-            filter_is_stale: false,
-            frames: Vec::new(),
-            endpoints: BTreeMap::new(),
-            closed_drops: 0,
-        };
+        let interface = Interface::new(input.interface.clone(), slot, mtu, gro);
         self.interfaces.insert(input.ifindex, interface);
         Ok(())
     }

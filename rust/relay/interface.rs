@@ -10,11 +10,10 @@ use crate::addr::Addr;
 use crate::error::Result;
 use crate::ingress::Kind;
 use crate::open::packet::{self, Fanout};
-use crate::open::{InterfaceRef, filter, gro_helper, udp_input};
+use crate::open::{InterfaceRef, filter, gro_helper, socket, udp_input};
 use crate::plan::Source;
 use crate::pool::SizeClass;
 use crate::stats::Slot;
-use crate::sys::sockopt;
 
 /// An interface that some rule listens on, or did: its counters stay.
 pub(super) struct Interface {
@@ -29,7 +28,7 @@ pub(super) struct Interface {
     pub(super) frames: Vec<Source>,
     pub(super) endpoints: BTreeMap<(Addr, u16), Endpoint>,
     /// What sockets that are closed by now had lost in the kernel.
-    pub(super) closed_drops: u64,
+    closed_drops: u64,
 }
 
 /// An address and port of an interface.
@@ -47,6 +46,21 @@ pub(super) enum EndpointSocket {
 }
 
 impl Interface {
+    /// Nothing is open on it yet.
+    pub(super) fn new(name: String, slot: Slot, mtu: u32, gro: bool) -> Self {
+        Self {
+            name,
+            slot,
+            mtu,
+            gro,
+            addresses: BTreeMap::new(),
+            filter_is_stale: false,
+            frames: Vec::new(),
+            endpoints: BTreeMap::new(),
+            closed_drops: 0,
+        }
+    }
+
     /// Frames (or for `udp` datagrams) that the kernel lost because we were late.
     pub(super) fn kernel_drops(&self) -> u64 {
         let datagrams = self.endpoints.values().filter_map(|endpoint| match &endpoint.socket {
@@ -110,13 +124,13 @@ impl Interface {
         self.frames.clear();
     }
 
-    pub(super) fn program(&self) -> Vec<libc::sock_filter> {
+    fn program(&self) -> Vec<libc::sock_filter> {
         let addresses: Vec<Addr> = self.addresses.keys().copied().collect();
         filter::destinations(&addresses)
     }
 
     /// Reassembly delivers whole IPv4 datagrams of up to 64 KiB, GRO super-frames.
-    pub(super) fn class(&self) -> SizeClass {
+    fn class(&self) -> SizeClass {
         let reassembled = self.addresses.keys().any(|address| address.is_v4());
         SizeClass::for_frames(self.mtu, self.gro || reassembled)
     }
@@ -197,11 +211,9 @@ fn leave_sources(socket: &Source, input: &InputSpec, left: &[Box<[Addr]>]) {
     }
 }
 
-/// The socket's drop counter, which never falls (SO_MEMINFO, word 8).
+/// A counter that cannot be read must not keep the others from the user.
 fn socket_drops(fd: &OwnedFd) -> u64 {
-    let mut words = [0_u32; 9];
-    let read = sockopt::get(fd.as_fd(), libc::SOL_SOCKET, libc::SO_MEMINFO, &mut words);
-    read.map_or(0, |_| u64::from(words[8]))
+    socket::drops(fd.as_fd()).unwrap_or(0)
 }
 
 fn check_buffer(got: usize, wanted: usize, warnings: &mut Vec<String>) {

@@ -13,7 +13,7 @@ use super::tally::{ReceiveReport, Tally};
 use super::{Limits, pacing, realtime_ns};
 use crate::addr::Addr;
 use crate::error::{Error, Result};
-use crate::open::{InterfaceRef, udp_input};
+use crate::open::{InterfaceRef, socket, udp_input};
 use crate::sys::recv::{Inbox, Message};
 use crate::sys::sockopt;
 
@@ -107,12 +107,9 @@ impl Receiver {
     /// # Errors
     /// [`Error::Os`] if the kernel does not tell its drops.
     pub fn report(&self) -> Result<ReceiveReport> {
-        // SO_MEMINFO gives nine words (linux/sock_diag.h, SK_MEMINFO_VARS), the last one drops.
-        let mut words = [0_u32; 9];
-        sockopt::get(self.fd.as_fd(), libc::SOL_SOCKET, libc::SO_MEMINFO, &mut words)
+        let dropped = socket::drops(self.fd.as_fd())
             .map_err(|error| Error::os("reading the drops", "the receiver", error))?;
-        let [.., dropped] = words;
-        Ok(self.tally().report(dropped.into()))
+        Ok(self.tally().report(dropped))
     }
 
     fn tally(&self) -> MutexGuard<'_, Tally> {
