@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ..traffic import Receiver, ReceiveReport
+from .options import AsJson, Count, Duration
 from .signals import stopping
 from .usage import Problems
 
@@ -20,15 +21,9 @@ def receive(
             " 10.0.0.5@232.1.1.1%eth0:5001, or an address of this host.",
         ),
     ],
-    count: Annotated[
-        str | None, typer.Option(metavar="N", help="End after so many datagrams.")
-    ] = None,
-    duration: Annotated[
-        str | None, typer.Option(metavar="SECONDS", help="End after this time.")
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the report as one JSON object.")
-    ] = False,
+    count: Count = None,
+    duration: Duration = None,
+    as_json: AsJson = False,
 ) -> int:
     """Receive until Ctrl-C or a limit; report loss, order and latency of what `mcr send` sent."""
     problems = Problems()

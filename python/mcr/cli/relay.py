@@ -14,6 +14,7 @@ import typer
 from ..relay import WORKERS_LIMIT, Ingress, Relay
 from ..rule_text import join_arguments
 from ..stats import Stats
+from .options import Duration
 from .privileges import Account, drop, target_account
 from .table import INTERVAL_S, open_view, rehearse, report
 from .usage import Problems
@@ -46,9 +47,7 @@ def relay(
             help="Started as root: the user to become (nobody unless given; root to stay root).",
         ),
     ] = None,
-    duration: Annotated[
-        str | None, typer.Option(metavar="SECONDS", help="End after this time.")
-    ] = None,
+    duration: Duration = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the final report as one JSON object.")
     ] = False,

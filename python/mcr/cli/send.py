@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ..traffic import DEFAULT_SIZE_BYTES, Sender, SendReport
+from .options import AsJson, Count, Duration
 from .signals import stopping
 from .usage import Problems
 
@@ -28,19 +29,13 @@ def send(
     size: Annotated[
         str, typer.Option(metavar="BYTES", help="Payload of each datagram, at least 24.")
     ] = str(DEFAULT_SIZE_BYTES),
-    count: Annotated[
-        str | None, typer.Option(metavar="N", help="End after so many datagrams.")
-    ] = None,
-    duration: Annotated[
-        str | None, typer.Option(metavar="SECONDS", help="End after this time.")
-    ] = None,
+    count: Count = None,
+    duration: Duration = None,
     ttl: Annotated[
         str | None,
         typer.Option(metavar="N", help="1 to 255; without, 1 for a group and 64 for a host."),
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the report as one JSON object.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> int:
     """Send datagrams that `mcr receive` can account for, until Ctrl-C or a limit."""
     problems = Problems()
