@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::net::if_::InterfaceFlags;
@@ -37,6 +37,33 @@ pub struct Interface {
     pub gro: bool,
     /// Its addresses, IPv4 first, each family in the kernel's order.
     pub addresses: Vec<IpAddr>,
+}
+
+/// Asks single devices: of the network namespace in which it was opened, from any thread.
+#[derive(Debug)]
+pub struct Devices {
+    socket: OwnedFd,
+}
+
+impl Devices {
+    /// Of the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// [`Error::Os`] without a descriptor.
+    pub fn open() -> Result<Self> {
+        let socket = socket::open(libc::AF_INET, libc::SOCK_DGRAM, "the interfaces")?;
+        Ok(Self { socket })
+    }
+
+    /// The MTU in bytes, and whether generic receive offload is on, what decides how large frames
+    /// are; of a device that is gone, the worst.
+    #[must_use]
+    pub fn mtu_and_gro(&self, name: &str) -> (u32, bool) {
+        match netdev::mtu(self.socket.as_fd(), name) {
+            Ok(mtu) => (mtu, netdev::gro(self.socket.as_fd(), name).unwrap_or(false)),
+            Err(_) => (u32::MAX, true),
+        }
+    }
 }
 
 /// Every interface of the calling thread's network namespace, in the order of the indices.

@@ -25,9 +25,10 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// Begins with what the interface's MTU says, unless something has been learnt already.
+    /// Begins with what the interface's MTU says, unless something has been learnt under the
+    /// same one already.
     pub(super) fn start(&mut self, max_segment: u16) {
-        if self.max_segments == 0 {
+        if self.max_segments == 0 || self.first_segment != max_segment {
             *self = Self::unlearnt(max_segment);
         }
     }
@@ -97,8 +98,10 @@ mod tests {
         assert_eq!(limits.chunk(1399, 100), 23);
         limits.refuse_segments();
         assert_eq!(limits.chunk(100, 100), 1);
-        limits.start(9000);
+        limits.start(1472);
         assert_eq!(limits.chunk(100, 100), 1);
+        limits.start(8972);
+        assert_eq!(limits.chunk(5000, 100), 13);
     }
 
     #[test]

@@ -1,18 +1,24 @@
-//! What the kernel tells about links (rtnetlink(7)): a socket that hears of every change, the
-//! question how one link is now, and the reader of both. The only file that knows the netlink
-//! crates. It must not know what a carrier is good for.
+//! What the kernel tells about links and addresses (rtnetlink(7)): a socket that hears of every
+//! change, the question for all there are now, and the reader of both. The only file that knows
+//! the netlink crates. It must not know what an interface is good for.
 //!
-//! Only headers are read: an attribute that a later kernel adds cannot make a message unreadable.
+//! Of the attributes only those that are needed are read, and what cannot be read is passed over:
+//! an attribute that a later kernel adds cannot make a message unreadable.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use netlink_packet_core::{NLM_F_REQUEST, NLMSG_ERROR, NetlinkBuffer, NetlinkMessage, parse_i32};
+use netlink_packet_core::{
+    NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer,
+    NetlinkMessage, parse_i32, parse_u32,
+};
+use netlink_packet_route::address::{AddressHeader, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{LinkFlags, LinkHeader, LinkMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::sys::socket::{MsgFlags, NetlinkAddr, bind, recvmsg, send};
 
 use super::socket;
+use crate::addr::Addr;
 use crate::error::{Error, Result};
 
 /// Room for one message of the kernel: it makes none of more than 32 KiB.
@@ -21,17 +27,53 @@ pub const MESSAGE_BYTES: usize = 32 * 1024;
 /// What the socket is for, in messages.
 const TARGET: &str = "the state of the links";
 
+/// `struct ifinfomsg` and `struct ifaddrmsg`: the attributes come after.
+const LINK_HEADER_BYTES: usize = 16;
+const ADDRESS_HEADER_BYTES: usize = 8;
+
 /// A link as the kernel says it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
     /// The kernel's index of the interface.
     pub index: u32,
-    /// Whether what is sent there leaves (`IFF_LOWER_UP` and `IFF_RUNNING`); not of one that is
-    /// down or deleted.
+    /// Its name.
+    pub name: String,
+    /// Whether it is switched on (IFF_UP).
+    pub up: bool,
+    /// Whether what is sent there leaves (`IFF_LOWER_UP` and `IFF_RUNNING`).
     pub carrier: bool,
+    /// Its MTU in bytes, the IP header included.
+    pub mtu: u32,
 }
 
-/// A socket that hears of every link of the network namespace in which it was opened.
+/// One thing that the kernel has told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// There is this link, new or changed.
+    Link(Link),
+    /// The link with this index is gone.
+    LinkGone(u32),
+    /// The interface with this index has this address, and it can be sent from.
+    Address(u32, Addr),
+    /// The interface has this address no more, or cannot send from it.
+    AddressGone(u32, Addr),
+    /// A list is complete, unless things changed while it was made.
+    Listed {
+        /// They did.
+        interrupted: bool,
+    },
+}
+
+/// What can be listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum List {
+    /// All links.
+    Links,
+    /// All addresses.
+    Addresses,
+}
+
+/// A socket that hears of every link and address of the network namespace in which it was opened.
 #[derive(Debug)]
 pub struct LinkSocket {
     fd: OwnedFd,
@@ -43,25 +85,26 @@ impl LinkSocket {
     /// # Errors
     /// No descriptor, or no netlink (a sandbox without AF_NETLINK).
     pub fn open() -> Result<Self> {
+        const GROUPS: i32 = libc::RTMGRP_LINK | libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR;
         // Protocol 0, which `socket::open` asks for, is NETLINK_ROUTE.
         let fd = socket::open(libc::AF_NETLINK, libc::SOCK_RAW, TARGET)?;
-        let groups = NetlinkAddr::new(0, libc::RTMGRP_LINK.unsigned_abs());
-        bind(fd.as_raw_fd(), &groups)
+        bind(fd.as_raw_fd(), &NetlinkAddr::new(0, GROUPS.unsigned_abs()))
             .map_err(|errno| Error::os("subscribing to", TARGET, errno))?;
         Ok(Self { fd })
     }
 
-    /// Asks how a link is; the answer can be heard as soon as this returns.
+    /// Asks for all that there is; the kernel makes the list while it is heard. One list at a
+    /// time: the next may be asked for after [`Told::Listed`].
     ///
     /// # Errors
     /// The kernel's, no memory for one.
-    pub fn ask(&self, index: u32) -> io::Result<()> {
-        let mut link = LinkMessage::default();
-        link.header.index = index;
-        let mut question = NetlinkMessage::from(RouteNetlinkMessage::GetLink(link));
-        question.header.flags = NLM_F_REQUEST;
-        // A refusal carries the number of its question and nothing else that tells the link.
-        question.header.sequence_number = index;
+    pub fn ask(&self, list: List) -> io::Result<()> {
+        let question = match list {
+            List::Links => RouteNetlinkMessage::GetLink(LinkMessage::default()),
+            List::Addresses => RouteNetlinkMessage::GetAddress(AddressMessage::default()),
+        };
+        let mut question = NetlinkMessage::from(question);
+        question.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
         question.finalize();
         let mut bytes = vec![0; question.buffer_len()];
         question.serialize(&mut bytes);
@@ -93,15 +136,15 @@ impl AsFd for LinkSocket {
     }
 }
 
-/// Tells every link that a piece of the kernel's messages speaks of. What cannot be read is
-/// passed over.
+/// Tells everything that a piece of the kernel's messages says. What cannot be read is passed
+/// over.
 ///
 /// # Errors
-/// The kernel refused a question, for another reason than that there is no such link.
-pub fn read(mut bytes: &[u8], mut tell: impl FnMut(Link)) -> io::Result<()> {
+/// The kernel refused a question.
+pub fn read(mut bytes: &[u8], mut tell: impl FnMut(Told)) -> io::Result<()> {
     while let Ok(message) = NetlinkBuffer::new_checked(bytes) {
-        if let Some(link) = link_of(&message)? {
-            tell(link);
+        if let Some(told) = told_by(&message)? {
+            tell(told);
         }
         // Checked to lie between the header's length and that of the bytes.
         let next = (message.length() as usize).next_multiple_of(4);
@@ -110,32 +153,82 @@ pub fn read(mut bytes: &[u8], mut tell: impl FnMut(Link)) -> io::Result<()> {
     Ok(())
 }
 
-fn link_of(message: &NetlinkBuffer<&[u8]>) -> io::Result<Option<Link>> {
-    let kind = message.message_type();
-    let link = match kind {
-        libc::RTM_NEWLINK | libc::RTM_DELLINK => {
-            let header = LinkHeader::parse(message.payload()).ok();
-            // A bridge speaks of its ports in the same words, but of another family: a port that
-            // leaves its bridge is not deleted.
-            let header = header.filter(|link| link.interface_family == AddressFamily::Unspec);
-            header.map(|link| Link {
-                index: link.index,
-                carrier: kind == libc::RTM_NEWLINK && has_carrier(link.flags),
-            })
+fn told_by(message: &NetlinkBuffer<&[u8]>) -> io::Result<Option<Told>> {
+    let payload = message.payload();
+    Ok(match message.message_type() {
+        libc::RTM_NEWLINK => link(payload).map(Told::Link),
+        libc::RTM_DELLINK => link_header(payload).map(|header| Told::LinkGone(header.index)),
+        libc::RTM_NEWADDR => address(payload).map(|(index, address, usable)| {
+            if usable { Told::Address(index, address) } else { Told::AddressGone(index, address) }
+        }),
+        libc::RTM_DELADDR => {
+            address(payload).map(|(index, address, _)| Told::AddressGone(index, address))
         }
-        NLMSG_ERROR => match refusal(message.payload()) {
+        NLMSG_DONE => Some(Told::Listed { interrupted: message.flags() & NLM_F_DUMP_INTR != 0 }),
+        NLMSG_ERROR => match refusal(payload) {
             0 => None,
-            libc::ENODEV => Some(Link { index: message.sequence_number(), carrier: false }),
             errno => return Err(io::Error::from_raw_os_error(errno)),
         },
         _ => None,
-    };
-    Ok(link)
+    })
 }
 
-/// In the moment between the two flags what is sent is lost, and success reported.
-fn has_carrier(flags: LinkFlags) -> bool {
-    flags.contains(LinkFlags::LowerUp | LinkFlags::Running)
+/// A bridge speaks of its ports in the same words, but of another family: a port that leaves its
+/// bridge is not deleted.
+fn link_header(payload: &[u8]) -> Option<LinkHeader> {
+    let header = LinkHeader::parse(payload).ok();
+    header.filter(|link| link.interface_family == AddressFamily::Unspec)
+}
+
+fn link(payload: &[u8]) -> Option<Link> {
+    let header = link_header(payload)?;
+    let [name, mtu] = attributes(payload, LINK_HEADER_BYTES, [libc::IFLA_IFNAME, libc::IFLA_MTU]);
+    let name = name?.strip_suffix(b"\0")?;
+    Some(Link {
+        index: header.index,
+        name: String::from_utf8_lossy(name).into_owned(),
+        up: header.flags.contains(LinkFlags::Up),
+        // In the moment between the two flags what is sent is lost, and success reported.
+        carrier: header.flags.contains(LinkFlags::LowerUp | LinkFlags::Running),
+        mtu: parse_u32(mtu?).ok()?,
+    })
+}
+
+/// The interface, its address, and whether it can be sent from: not while the kernel still looks
+/// for another host that has it (RFC 4862, 5.4), nor when it has found one.
+fn address(payload: &[u8]) -> Option<(u32, Addr, bool)> {
+    const UNUSABLE: AddressHeaderFlags =
+        AddressHeaderFlags::Tentative.union(AddressHeaderFlags::Dadfailed);
+    let header = AddressHeader::parse(payload).ok()?;
+    let known = attributes(payload, ADDRESS_HEADER_BYTES, [libc::IFA_LOCAL, libc::IFA_ADDRESS]);
+    // On a link between two, IFA_ADDRESS is the other's.
+    let [local, other] = known;
+    let bytes = local.or(other)?;
+    let address = match <[u8; 4]>::try_from(bytes) {
+        Ok(v4) => Addr::v4(v4),
+        Err(_) => Addr::v6(bytes.try_into().ok()?),
+    };
+    let optimistic = header.flags.contains(AddressHeaderFlags::Optimistic);
+    Some((header.index, address, optimistic || !header.flags.intersects(UNUSABLE)))
+}
+
+/// The values of some attributes behind a header (`struct rtattr`: length, kind, value).
+fn attributes<const N: usize>(
+    payload: &[u8],
+    header: usize,
+    kinds: [u16; N],
+) -> [Option<&[u8]>; N] {
+    let mut found = [None; N];
+    let mut bytes = payload.get(header..).unwrap_or_default();
+    while let &[a, b, c, d, ..] = bytes {
+        let len = usize::from(u16::from_ne_bytes([a, b]));
+        let Some(value) = bytes.get(4..len) else { break };
+        if let Some(at) = kinds.iter().position(|&kind| kind == u16::from_ne_bytes([c, d])) {
+            found[at] = Some(value);
+        }
+        bytes = bytes.get(len.next_multiple_of(4)..).unwrap_or_default();
+    }
+    found
 }
 
 /// The errno that an NLMSG_ERROR begins with, negated; 0 says that all is well.

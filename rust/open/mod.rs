@@ -5,13 +5,15 @@
 //! joins       the memberships                      gro_helper sockets that only stand there
 //! udp_input   the udp ingress                      output     where copies leave
 //! membership  the requests that joins and udp_input make
-//! links       what the kernel tells about carriers
+//! links       what the kernel tells about links and addresses
+//! descriptors the limit of open files
 //! socket      what they share: creation, buffer sizes, addresses, the words for refusals
 //! ```
 //!
 //! All of it acts in the calling thread's network namespace and with its rights, and knows
 //! neither rules nor the engine.
 
+pub(crate) mod descriptors;
 pub mod filter;
 pub mod gro_helper;
 pub mod joins;

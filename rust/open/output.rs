@@ -1,6 +1,7 @@
 //! The sockets that copies leave by: connected, so that a send names no address, and set up
 //! once for the life of the output. It must not know what is sent.
 
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use libc::c_int;
@@ -9,7 +10,7 @@ use socket2::SockRef;
 use super::socket::{self, set};
 use crate::addr::Addr;
 use crate::error::{Error, Result};
-use crate::sys::sockopt;
+use crate::sys::{sockaddr, sockopt};
 
 /// The send buffer that is asked for, in bytes: an output's only queue.
 pub const SEND_BUFFER_BYTES: usize = 4 << 20;
@@ -62,19 +63,50 @@ pub fn open(spec: &OutputSpec) -> Result<OutputSocket> {
     let target = spec.to_string();
     let owned = socket::open(socket::family(spec.address), libc::SOCK_DGRAM, &target)?;
     let fd = owned.as_fd();
-    let options = if spec.address.is_v4() { &V4 } else { &V6 };
+    let options = options(spec);
     choose_interface(fd, spec, options, &target)?;
     mark(fd, spec, options, &target)?;
     let send_buffer_bytes = socket::send_buffer(fd, SEND_BUFFER_BYTES, &target)?;
     // What the other side sends back is nobody's; without this it would fill a buffer.
     socket::drop_all(fd, &target)?;
     bind(fd, spec, &target)?;
-    let peer = socket::endpoint(spec.address, spec.port, spec.ifindex);
-    SockRef::from(&fd)
-        .connect(&peer.into())
-        .map_err(|error| socket::refused("connecting", &target, error))?;
-    let max_segment = max_segment(fd, options, &target)?;
+    let max_segment = connect(fd, spec, options, &target)?;
     Ok(OutputSocket { fd: owned, send_buffer_bytes, max_segment })
+}
+
+/// Follows the interface and its addresses: chooses interface and source address anew. The socket
+/// keeps its buffers and its source port, which may have taken rights that are gone by now; for
+/// a moment it is connected to nobody. Says the largest payload, as [`open`] does.
+///
+/// # Errors
+/// As [`open`]; then the socket is connected to nobody.
+pub fn reconnect(fd: BorrowedFd<'_>, spec: &OutputSpec) -> Result<u16> {
+    let target = spec.to_string();
+    let options = options(spec);
+    let port = local(fd).map_or(0, |local| local.port());
+    // This takes the binding to an interface and a port of the kernel's choice back too.
+    sockaddr::disconnect(fd).map_err(|error| Error::os("disconnecting", &target, error))?;
+    choose_interface(fd, spec, options, &target)?;
+    if local(fd).is_none_or(|local| local.port() == 0) {
+        let kept = OutputSpec { source_port: Some(port), ..spec.clone() };
+        // Who has taken the port meanwhile keeps it.
+        bind_to(fd, &kept, &target).or_else(|_| bind(fd, spec, &target))?;
+    }
+    connect(fd, spec, options, &target)
+}
+
+/// The largest payload that the path takes now.
+///
+/// # Errors
+/// The kernel's, ENOTCONN for one.
+pub fn path_segment(fd: BorrowedFd<'_>, spec: &OutputSpec) -> Result<u16> {
+    max_segment(fd, options(spec), &spec.to_string())
+}
+
+/// The address that the copies of a connected socket carry as their source.
+#[must_use]
+pub fn source(fd: BorrowedFd<'_>) -> Option<Addr> {
+    local(fd).map(|local| local.ip().into())
 }
 
 impl std::fmt::Display for OutputSpec {
@@ -118,6 +150,10 @@ const V6: Options = Options {
     mtu: (libc::IPPROTO_IPV6, libc::IPV6_MTU),
     headers: 48,
 };
+
+fn options(spec: &OutputSpec) -> &'static Options {
+    if spec.address.is_v4() { &V4 } else { &V6 }
+}
 
 /// Pins the interface, by index: no route and no address is needed for multicast.
 fn choose_interface(
@@ -177,10 +213,27 @@ fn bind(fd: BorrowedFd<'_>, spec: &OutputSpec, target: &str) -> Result<()> {
         let name = (libc::SOL_SOCKET, libc::SO_REUSEADDR);
         set(fd, name, 1, "sharing the source port", target)?;
     }
+    bind_to(fd, spec, target)
+}
+
+fn bind_to(fd: BorrowedFd<'_>, spec: &OutputSpec, target: &str) -> Result<()> {
     let any = if spec.address.is_v4() { Addr::v4([0; 4]) } else { Addr::v6([0; 16]) };
     let source = spec.source.unwrap_or(any);
     let from = socket::endpoint(source, spec.source_port.unwrap_or(0), spec.ifindex);
     socket::bind(fd, from, target)
+}
+
+/// Says the largest payload.
+fn connect(fd: BorrowedFd<'_>, spec: &OutputSpec, options: &Options, target: &str) -> Result<u16> {
+    let peer = socket::endpoint(spec.address, spec.port, spec.ifindex);
+    SockRef::from(&fd)
+        .connect(&peer.into())
+        .map_err(|error| socket::refused("connecting", target, error))?;
+    max_segment(fd, options, target)
+}
+
+fn local(fd: BorrowedFd<'_>) -> Option<SocketAddr> {
+    SockRef::from(&fd).local_addr().ok()?.as_socket()
 }
 
 /// What the route's MTU leaves for the payload. It is the number that the kernel compares the

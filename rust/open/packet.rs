@@ -51,18 +51,63 @@ pub fn open(
     interface: &InterfaceRef<'_>,
     filter: &[sock_filter],
     fanout: Fanout,
+    spares: &mut Spares,
 ) -> Result<PacketSocket> {
-    let target = interface.name;
+    let (socket, is_spare) = match unbound(interface.name) {
+        Err(Error::Permission(text)) => (spares.take(text)?, true),
+        other => (other?, false),
+    };
+    let fd = socket.fd.as_fd();
+    if let Err(error) = bind(fd, interface) {
+        // An interface that has gone again must not cost one of the few.
+        spares.sockets.extend(is_spare.then_some(socket));
+        return Err(error);
+    }
+    enter(fd, fanout, interface.name)?;
+    replace_filter(fd, filter)?;
+    Ok(socket)
+}
+
+/// A socket that is set up, but for its interface, and queues nothing.
+fn unbound(target: &str) -> Result<PacketSocket> {
     let owned = socket::open(libc::AF_PACKET, libc::SOCK_RAW, target)?;
     let fd = owned.as_fd();
     let vnet_hdr = sockopt::set(fd, libc::SOL_PACKET, libc::PACKET_VNET_HDR, 1_i32).is_ok();
     socket::set(fd, (libc::SOL_PACKET, libc::PACKET_AUXDATA), 1, "PACKET_AUXDATA", target)?;
     let receive_buffer_bytes = socket::receive_buffer(fd, RECEIVE_BUFFER_BYTES, target)?;
     socket::drop_all(fd, target)?;
-    bind(fd, interface)?;
-    enter(fd, fanout, target)?;
-    replace_filter(fd, filter)?;
     Ok(PacketSocket { fd: owned, receive_buffer_bytes, vnet_hdr })
+}
+
+/// Sockets that were opened while it was permitted, for interfaces that come later: to bind one
+/// takes no right.
+#[derive(Debug, Default)]
+pub struct Spares {
+    sockets: Vec<PacketSocket>,
+    /// Whether there ever were some.
+    kept: bool,
+}
+
+impl Spares {
+    /// Opens this many more.
+    ///
+    /// # Errors
+    /// [`Error::Permission`] without CAP_NET_RAW.
+    pub fn fill(&mut self, count: usize) -> Result<()> {
+        self.kept = true;
+        for _ in 0..count {
+            self.sockets.push(unbound("a spare packet socket")?);
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, refusal: String) -> Result<PacketSocket> {
+        let used_up = "the packet sockets that were kept for new interfaces are used up: \
+                       restart mcr";
+        self.sockets
+            .pop()
+            .ok_or_else(|| Error::Permission(if self.kept { used_up.to_owned() } else { refusal }))
+    }
 }
 
 /// Whether this thread may open AF_PACKET sockets.

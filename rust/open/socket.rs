@@ -1,4 +1,4 @@
-//! What all sockets share: creation with room for descriptors made, forced buffer sizes,
+//! What all sockets share: creation, forced buffer sizes,
 //! addresses with a scope, and the sentences for what the kernel refuses.
 //! It must not know what a socket is for.
 
@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use libc::c_int;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::resource::{Resource, getrlimit};
 use socket2::{SockRef, Socket, Type};
 
 use crate::addr::Addr;
@@ -20,11 +20,7 @@ use crate::sys::sockopt;
 /// # Errors
 /// [`Error::Permission`] naming CAP_NET_RAW for AF_PACKET; [`Error::Os`] otherwise.
 pub(crate) fn open(family: c_int, kind: c_int, target: &str) -> Result<OwnedFd> {
-    let open = || Socket::new_raw(family.into(), Type::from(kind).nonblocking().cloexec(), None);
-    let socket = match open() {
-        Err(error) if error.raw_os_error() == Some(libc::EMFILE) && raise_limit() => open(),
-        other => other,
-    };
+    let socket = Socket::new_raw(family.into(), Type::from(kind).nonblocking().cloexec(), None);
     socket.map(OwnedFd::from).map_err(|error| match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) if family == libc::AF_PACKET => Error::Permission(
             "CAP_NET_RAW is missing: run as root, or use --ingress udp".to_owned(),
@@ -161,13 +157,6 @@ fn buffer(
     sockopt::get(fd, libc::SOL_SOCKET, plain, &mut booked)
         .map_err(|error| Error::os("reading the buffer size", target, error))?;
     Ok(usize::try_from(booked).unwrap_or(0) / 2)
-}
-
-/// Raises the soft limit of open files to the hard one; false when it is there already.
-fn raise_limit() -> bool {
-    getrlimit(Resource::RLIMIT_NOFILE).is_ok_and(|(soft, hard)| {
-        soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok()
-    })
 }
 
 fn descriptors_used_up() -> io::Error {

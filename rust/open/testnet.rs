@@ -1,5 +1,6 @@
 //! Network namespaces for tests: each test thread gets its own, which ends with it.
 
+use std::env;
 use std::io::{Write, stderr};
 use std::net::UdpSocket;
 use std::process::Command;
@@ -21,7 +22,7 @@ pub(crate) const FAR: &str = "far0";
 pub(crate) fn in_namespace(test: impl FnOnce() + Send + 'static) {
     let body = || {
         if let Err(errno) = unshare(CloneFlags::CLONE_NEWNET) {
-            assert!(std::env::var_os("CI").is_none(), "CI must allow network namespaces: {errno}");
+            assert!(env::var_os("CI").is_none(), "CI must allow network namespaces: {errno}");
             writeln!(stderr(), "skipped: no network namespace may be made here ({errno})").unwrap();
             return;
         }
@@ -50,6 +51,16 @@ pub(crate) fn with_cable(test: impl FnOnce() + Send + 'static) {
         }
         test();
     });
+}
+
+/// Runs an ignored test again, as a process of its own that is prepared by `prepare`.
+pub(crate) fn again(test: &str, prepare: impl FnOnce(&mut Command)) {
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.args(["--ignored", "--exact", test]);
+    prepare(&mut command);
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
 }
 
 /// Waits until all that was sent on the loopback, and what was answered to it, is delivered.

@@ -70,6 +70,11 @@ impl RelayCore {
         Ok(py.detach(|| self.relay.change(&remove, &add))?)
     }
 
+    /// Open sockets beforehand, for a process that gives up its rights before `start`.
+    fn open_spares(&self, py: Python<'_>) -> PyResult<()> {
+        Ok(py.detach(|| self.relay.open_spares())?)
+    }
+
     /// Start the engine threads.
     fn start(&self, py: Python<'_>) -> PyResult<()> {
         Ok(py.detach(|| self.relay.start())?)
@@ -143,6 +148,7 @@ fn rule<'py>(py: Python<'py>, report: &RuleReport) -> PyResult<Bound<'py, PyDict
     let outputs = report.outputs.iter().map(|one| output(py, one));
     let fields = PyDict::new(py);
     fields.set_item("key", report.key)?;
+    fields.set_item("trouble", report.trouble.as_deref())?;
     fields.set_item("matched", report.matched)?;
     fields.set_item("matched_bytes", report.matched_bytes)?;
     fields.set_item("last_source", report.last_source)?;
@@ -156,6 +162,7 @@ fn rule<'py>(py: Python<'py>, report: &RuleReport) -> PyResult<Bound<'py, PyDict
 
 fn output<'py>(py: Python<'py>, report: &OutputReport) -> PyResult<Bound<'py, PyDict>> {
     let fields = PyDict::new(py);
+    fields.set_item("parked", report.parked.as_deref())?;
     fields.set_item("wanted", report.wanted)?;
     fields.set_item("sent", report.sent)?;
     fields.set_item("sent_bytes", report.sent_bytes)?;

@@ -10,18 +10,25 @@ use std::os::fd::AsFd;
 use super::interface::{Endpoint, EndpointSocket, Interface};
 use super::slots::Slots;
 use super::{Ingress, InputSpec, warn_once};
-use crate::error::Result;
-use crate::interfaces;
+use crate::error::{Error, Result};
+use crate::interfaces::Devices;
 use crate::open::joins::Joins;
+use crate::open::packet::Spares;
 use crate::open::udp_input;
 use crate::plan::Source;
 use crate::stats::Slot;
+
+/// How often an interface may come, for each worker, once AF_PACKET sockets are not permitted.
+const SPARES: usize = 8;
 
 /// The inputs of a relay.
 pub(super) struct Inputs {
     ingress: Ingress,
     workers: u16,
-    interfaces: BTreeMap<u32, Interface>,
+    /// By name: a device that is made anew goes on under its old entry.
+    interfaces: BTreeMap<String, Interface>,
+    devices: Devices,
+    spares: Spares,
     joins: Joins,
     new_slots: Vec<Slot>,
     next_id: u64,
@@ -29,15 +36,32 @@ pub(super) struct Inputs {
 }
 
 impl Inputs {
-    pub(super) fn new(ingress: Ingress, workers: u16) -> Self {
-        Self {
+    /// In the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// No descriptor.
+    pub(super) fn new(ingress: Ingress, workers: u16) -> Result<Self> {
+        Ok(Self {
             ingress,
             workers,
             interfaces: BTreeMap::new(),
+            devices: Devices::open()?,
+            spares: Spares::default(),
             joins: Joins::new(),
             new_slots: Vec::new(),
             next_id: 0,
             warnings: Vec::new(),
+        })
+    }
+
+    /// Opens sockets beforehand for interfaces that come when it is not permitted any more.
+    ///
+    /// # Errors
+    /// A missing right.
+    pub(super) fn open_spares(&mut self) -> Result<()> {
+        match self.ingress {
+            Ingress::Packet => self.spares.fill(SPARES * usize::from(self.workers)),
+            Ingress::Udp => Ok(()),
         }
     }
 
@@ -55,7 +79,7 @@ impl Inputs {
             self.leave(input);
             return added;
         }
-        if let Some(interface) = self.interfaces.get_mut(&input.ifindex) {
+        if let Some(interface) = self.interfaces.get_mut(&input.interface) {
             let rules = interface.addresses.entry(input.group).or_insert(0);
             *rules += 1;
             interface.filter_is_stale |= *rules == 1;
@@ -66,7 +90,7 @@ impl Inputs {
     /// Takes one [`Inputs::add`] back.
     pub(super) fn remove(&mut self, input: &InputSpec) {
         self.leave(input);
-        let Some(interface) = self.interfaces.get_mut(&input.ifindex) else { return };
+        let Some(interface) = self.interfaces.get_mut(&input.interface) else { return };
         if let Some(rules) = interface.addresses.get_mut(&input.group) {
             *rules -= 1;
             if *rules == 0 {
@@ -82,29 +106,58 @@ impl Inputs {
     /// # Errors
     /// What the kernel refuses, a missing right among it; the sockets that were there stay.
     pub(super) fn settle(&mut self) -> Result<()> {
+        self.settle_each().into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
+    }
+
+    /// The same, and says on which interfaces it was refused.
+    pub(super) fn settle_each(&mut self) -> Vec<(String, Error)> {
+        let mut refused = Vec::new();
         if self.ingress == Ingress::Udp {
-            return Ok(());
+            return refused;
         }
-        for (&index, interface) in &mut self.interfaces {
+        let Self { interfaces, workers, next_id, spares, warnings, .. } = self;
+        for (name, interface) in interfaces {
             if !interface.filter_is_stale {
                 continue;
             }
-            if interface.addresses.is_empty() {
+            let settled = if interface.addresses.is_empty() {
                 interface.close_frames();
+                Ok(())
             } else if interface.frames.is_empty() {
-                interface.open_frames(
-                    index,
-                    self.workers,
-                    &mut self.next_id,
-                    &mut self.warnings,
-                )?;
+                interface.open_frames(*workers, next_id, spares, warnings)
             } else {
-                (interface.mtu, interface.gro) = mtu_and_gro(index)?;
-                interface.refresh_filter()?;
+                interface.refresh_filter()
+            };
+            match settled {
+                Ok(()) => interface.filter_is_stale = false,
+                Err(error) => refused.push((name.clone(), error)),
             }
-            interface.filter_is_stale = false;
         }
-        Ok(())
+        refused
+    }
+
+    /// Whether frames of the interface are received; with `udp` they never are.
+    pub(super) fn has_frames(&self, name: &str) -> bool {
+        self.interfaces.get(name).is_some_and(|interface| !interface.frames.is_empty())
+    }
+
+    /// Follows the MTU and the offloads of interfaces; whether there is something to settle.
+    pub(super) fn resize(&mut self, is_touched: impl Fn(u32) -> bool) -> bool {
+        let mut has_changed = false;
+        if self.ingress == Ingress::Udp {
+            return has_changed;
+        }
+        for interface in self.interfaces.values_mut() {
+            if !is_touched(interface.index) || interface.addresses.is_empty() {
+                continue;
+            }
+            let now = self.devices.mtu_and_gro(&interface.name);
+            if now != (interface.mtu, interface.gro) {
+                interface.resize(now, &mut self.warnings);
+                has_changed = true;
+            }
+        }
+        has_changed
     }
 
     /// The sockets that a worker receives from.
@@ -144,25 +197,29 @@ impl Inputs {
         &self.warnings
     }
 
-    /// Makes the interface's entry when it is the first time.
+    /// Makes the interface's entry when it is the first time, and brings it to where it is now.
     fn interface(&mut self, input: &InputSpec, slots: &mut Slots) -> Result<()> {
-        if self.interfaces.contains_key(&input.ifindex) {
+        if let Some(known) = self.interfaces.get_mut(&input.interface) {
+            if known.index != input.ifindex {
+                known.move_to(input.ifindex, self.devices.mtu_and_gro(&input.interface));
+            }
             return Ok(());
         }
-        let (mtu, gro) = mtu_and_gro(input.ifindex)?;
+        let (mtu, gro) = self.devices.mtu_and_gro(&input.interface);
         if self.ingress == Ingress::Packet && !gro && input.interface != "lo" {
             warn_once(&mut self.warnings, merging_is_off(&input.interface));
         }
         let slot = slots.take()?;
         self.new_slots.push(slot);
-        let interface = Interface::new(input.interface.clone(), slot, mtu, gro);
-        self.interfaces.insert(input.ifindex, interface);
+        let name = input.interface.clone();
+        let interface = Interface::new(name.clone(), input.ifindex, slot, (mtu, gro));
+        self.interfaces.insert(name, interface);
         Ok(())
     }
 
     /// Opens the socket of the input's address and port for its first rule, and joins.
     fn add_endpoint(&mut self, input: &InputSpec) -> Result<()> {
-        let Some(interface) = self.interfaces.get_mut(&input.ifindex) else { return Ok(()) };
+        let Some(interface) = self.interfaces.get_mut(&input.interface) else { return Ok(()) };
         let key = (input.group, input.port);
         if !interface.endpoints.contains_key(&key) {
             let socket = match self.ingress {
@@ -196,13 +253,6 @@ impl Inputs {
             self.joins.leave(input.ifindex, input.group, &input.sources).ok();
         }
     }
-}
-
-/// What decides how large the frames of an interface are; of one that is gone, the worst.
-fn mtu_and_gro(index: u32) -> Result<(u32, bool)> {
-    let all = interfaces::list()?;
-    let device = all.into_iter().find(|interface| interface.index == index);
-    Ok(device.map_or((u32::MAX, true), |device| (device.mtu, device.gro)))
 }
 
 /// Measured on one core: super-frames nearly double what one stream can reach.

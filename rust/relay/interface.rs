@@ -9,7 +9,7 @@ use super::{InputSpec, warn_once};
 use crate::addr::Addr;
 use crate::error::Result;
 use crate::ingress::Kind;
-use crate::open::packet::{self, Fanout};
+use crate::open::packet::{self, Fanout, Spares};
 use crate::open::{InterfaceRef, filter, gro_helper, socket, udp_input};
 use crate::plan::Source;
 use crate::pool::SizeClass;
@@ -18,6 +18,8 @@ use crate::stats::Slot;
 /// An interface that some rule listens on, or did: its counters stay.
 pub(super) struct Interface {
     pub(super) name: String,
+    /// The index under which its sockets are open; one that is made anew gets another.
+    pub(super) index: u32,
     pub(super) slot: Slot,
     pub(super) mtu: u32,
     pub(super) gro: bool,
@@ -40,16 +42,17 @@ pub(super) struct Endpoint {
 
 pub(super) enum EndpointSocket {
     /// `packet`: what makes the kernel merge, or keeps it from answering; nothing is received.
-    Helper { _held: Option<OwnedFd> },
+    Helper { held: Option<OwnedFd> },
     /// `udp`: what the engine receives from.
     Datagrams { source: Source, worker: u16 },
 }
 
 impl Interface {
     /// Nothing is open on it yet.
-    pub(super) fn new(name: String, slot: Slot, mtu: u32, gro: bool) -> Self {
+    pub(super) fn new(name: String, index: u32, slot: Slot, (mtu, gro): (u32, bool)) -> Self {
         Self {
             name,
+            index,
             slot,
             mtu,
             gro,
@@ -71,22 +74,46 @@ impl Interface {
         self.closed_drops + open.map(|source| socket_drops(&source.fd)).sum::<u64>()
     }
 
+    /// Follows the device to another index; no rule listens on it now.
+    pub(super) fn move_to(&mut self, index: u32, (mtu, gro): (u32, bool)) {
+        self.close_frames();
+        (self.index, self.mtu, self.gro) = (index, mtu, gro);
+    }
+
+    /// Follows another MTU, or GRO that was turned on or off.
+    pub(super) fn resize(&mut self, (mtu, gro): (u32, bool), warnings: &mut Vec<String>) {
+        let is_turned_on = gro && !self.gro;
+        (self.mtu, self.gro) = (mtu, gro);
+        self.filter_is_stale |= !self.addresses.is_empty();
+        if !is_turned_on {
+            return;
+        }
+        let target = InterfaceRef { index: self.index, name: &self.name };
+        for (&(group, port), endpoint) in &mut self.endpoints {
+            if let EndpointSocket::Helper { held: held @ None } = &mut endpoint.socket
+                && group.is_multicast()
+            {
+                *held = hold(group, port, gro_helper::open(group, port, &target), warnings);
+            }
+        }
+    }
+
     pub(super) fn open_frames(
         &mut self,
-        index: u32,
         workers: u16,
         next_id: &mut u64,
+        spares: &mut Spares,
         warnings: &mut Vec<String>,
     ) -> Result<()> {
         let program = self.program();
-        let target = InterfaceRef { index, name: &self.name };
+        let target = InterfaceRef { index: self.index, name: &self.name };
         let mut frames: Vec<Source> = Vec::with_capacity(usize::from(workers));
         for _ in 0..workers {
             let fanout = match frames.first() {
                 None => Fanout::New,
                 Some(first) => Fanout::Join(packet::fanout_id(first.fd.as_fd())?),
             };
-            let socket = packet::open(&target, &program, fanout)?;
+            let socket = packet::open(&target, &program, fanout, spares)?;
             if !socket.vnet_hdr {
                 warn_once(
                     warnings,
@@ -102,7 +129,7 @@ impl Interface {
                 fd: Arc::new(socket.fd),
                 kind: Kind::Frame { vnet_hdr: socket.vnet_hdr },
                 class: self.class(),
-                interface: index,
+                interface: self.index,
                 slot: self.slot.index,
             });
         }
@@ -138,18 +165,16 @@ impl Interface {
     /// `packet`: without the helper all works, only slower, or with ICMP answers.
     pub(super) fn helper(&self, input: &InputSpec, warnings: &mut Vec<String>) -> EndpointSocket {
         let target = InterfaceRef { index: input.ifindex, name: &input.interface };
-        let held = if !input.group.is_multicast() {
-            gro_helper::holder(input.group, input.port, input.ifindex)
+        let (group, port) = (input.group, input.port);
+        let held = if !group.is_multicast() {
+            let opened = gro_helper::holder(group, port, input.ifindex);
+            hold(group, port, opened, warnings).flatten()
         } else if self.gro {
-            gro_helper::open(input.group, input.port, &target).map(Some)
+            hold(group, port, gro_helper::open(group, port, &target), warnings)
         } else {
-            Ok(None)
-        };
-        let held = held.unwrap_or_else(|error| {
-            warn_once(warnings, format!("no helper for {}:{}: {error}", input.group, input.port));
             None
-        });
-        EndpointSocket::Helper { _held: held }
+        };
+        EndpointSocket::Helper { held }
     }
 
     pub(super) fn datagrams(
@@ -190,6 +215,13 @@ impl Interface {
             self.endpoints.remove(&key);
         }
     }
+}
+
+/// The helper, or `None` with a warning.
+fn hold<T>(group: Addr, port: u16, opened: Result<T>, warnings: &mut Vec<String>) -> Option<T> {
+    opened
+        .inspect_err(|error| warn_once(warnings, format!("no helper for {group}:{port}: {error}")))
+        .ok()
 }
 
 /// Ends what only this input wanted of a socket's membership.

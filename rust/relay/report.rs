@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
-use super::{LiveOutput, LiveRule, State};
+use super::live::{LiveOutput, LiveRule};
+use super::present::Present;
+use super::state::State;
 use crate::addr::Addr;
 use crate::packet::Discard;
 use crate::stats::{self, Loss, Slot, SlotWords, group, interface, output, rule};
@@ -43,6 +45,8 @@ pub struct InterfaceReport {
 pub struct RuleReport {
     /// As `Relay::change` gave it.
     pub key: u32,
+    /// Why its input waits or nothing can come, in a sentence; `None` while all is well.
+    pub trouble: Option<String>,
     /// Datagrams.
     pub matched: u64,
     /// Bytes of their payloads.
@@ -63,6 +67,8 @@ pub struct RuleReport {
 
 /// `wanted = sent + sum(dropped) + pending`, in copies.
 pub struct OutputReport {
+    /// Why nothing is sent now, in a sentence; `None` while all is well.
+    pub parked: Option<String>,
     /// Copies that should have been sent since the output was added.
     pub wanted: u64,
     /// Copies that the kernel took.
@@ -79,7 +85,7 @@ pub struct OutputReport {
     pub errors: BTreeMap<u64, u64>,
 }
 
-pub(super) fn read(state: &State, pages: &[Arc<SharedWords>]) -> Report {
+pub(super) fn read(state: &State, present: &Present, pages: &[Arc<SharedWords>]) -> Report {
     let interfaces = state.inputs.interfaces().map(|interface| InterfaceReport {
         name: interface.name.clone(),
         kernel_dropped_frames: interface.kernel_drops(),
@@ -88,10 +94,8 @@ pub(super) fn read(state: &State, pages: &[Arc<SharedWords>]) -> Report {
     let interfaces = interfaces.collect();
     let now_ms = now_ms();
     let rules = state.rules.iter().map(|(&key, live)| {
-        let group = state.groups.get(&super::group_of(&live.input));
-        let group =
-            group.map_or([0; stats::SLOT_WORDS], |slot| newest(pages, *slot, group::OTHER_PORT));
-        rule_report(key, live, &group, pages, now_ms)
+        let trouble = live.trouble(present);
+        RuleReport { key, trouble, ..rule_report(live, pages, now_ms) }
     });
     Report { interfaces, rules: rules.collect() }
 }
@@ -108,18 +112,14 @@ fn interface_report(words: &SlotWords) -> InterfaceReport {
     }
 }
 
-fn rule_report(
-    key: u32,
-    live: &LiveRule,
-    group: &SlotWords,
-    pages: &[Arc<SharedWords>],
-    now_ms: u64,
-) -> RuleReport {
+fn rule_report(live: &LiveRule, pages: &[Arc<SharedWords>], now_ms: u64) -> RuleReport {
+    let group = newest(pages, live.group, group::OTHER_PORT);
     let counted = sum(pages, live.slot);
     let newest = newest(pages, live.slot, rule::LAST_SEEN_MS);
     let seen = newest[rule::LAST_SEEN_MS];
     RuleReport {
-        key,
+        key: 0,
+        trouble: None,
         matched: counted[rule::MATCHED],
         matched_bytes: counted[rule::MATCHED_BYTES],
         last_source: address(&newest[rule::LAST_SOURCE..]),
@@ -146,6 +146,7 @@ fn output_report(live: &LiveOutput, pages: &[Arc<SharedWords>]) -> OutputReport 
     let dropped = Loss::ALL.map(|why| (why, words[output::DROPPED + why as usize]));
     let settled = words[output::SENT] + dropped.iter().map(|(_, copies)| copies).sum::<u64>();
     OutputReport {
+        parked: live.trouble(),
         wanted: words[output::WANTED],
         sent: words[output::SENT],
         sent_bytes: words[output::SENT_BYTES],

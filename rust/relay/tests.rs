@@ -1,9 +1,10 @@
-//! What is left of a change that is refused: nothing.
+//! What is left of a change that is refused: nothing. What becomes of one that has to wait.
 
 use std::fs;
+use std::net::UdpSocket;
 
 use super::*;
-use crate::open::testnet::{in_namespace, interface};
+use crate::open::testnet::{NEAR, in_namespace, interface, ip, wait_until, with_cable};
 
 fn rule(group: [u8; 4], name: &str, source: Option<[u8; 4]>) -> RuleSpec {
     let input = InputSpec {
@@ -43,8 +44,9 @@ fn an_interface_of_a_refused_rule_is_not_reported() {
     in_namespace(|| {
         let relay = relay();
         let before = memberships();
+        let _taken = UdpSocket::bind("127.0.0.1:5001").unwrap();
         let good = rule([239, 1, 1, 1], "lo", None);
-        let bad = rule([239, 1, 1, 2], "lo", Some([192, 0, 2, 1]));
+        let bad = rule([127, 0, 0, 1], "lo", None);
         relay.change(&[], &[good.clone(), bad.clone()]).unwrap_err();
         assert!(relay.report().interfaces.is_empty());
         assert_eq!(memberships(), before);
@@ -68,5 +70,63 @@ fn a_change_after_the_end_changes_nothing() {
         assert_eq!(memberships(), before);
         let left: Vec<u32> = relay.report().rules.iter().map(|rule| rule.key).collect();
         assert_eq!(left, keys);
+    });
+}
+
+/// The sentences of the first rule: for its input and for its output.
+fn troubles(relay: &Relay) -> (Option<String>, Option<String>) {
+    let rules = relay.report().rules;
+    (rules[0].trouble.clone(), rules[0].outputs[0].parked.clone())
+}
+
+#[test]
+fn what_is_missing_is_waited_for_and_what_is_there_is_not_touched() {
+    with_cable(|| {
+        let relay = relay();
+        let mut waits = rule([239, 1, 1, 1], NEAR, Some([10, 9, 7, 1]));
+        waits.input.interface = "later0".to_owned();
+        relay.change(&[], &[waits, rule([239, 1, 1, 2], "lo", None)]).unwrap();
+        relay.start().unwrap();
+        let waiting = "unresolved: there is no interface later0".to_owned();
+        let parked = "10.9.7.1 is no address of this host".to_owned();
+        assert_eq!(troubles(&relay), (Some(waiting), Some(parked)));
+        assert_eq!(relay.report().interfaces.len(), 1);
+        ip(&format!("address add 10.9.7.1/24 dev {NEAR}"));
+        wait_until("the output is there", || troubles(&relay).1.is_none());
+        ip("link add later0 type veth peer name far1");
+        ip("link set far1 up");
+        let down = Some("paused: later0 is down".to_owned());
+        wait_until("the link is there", || troubles(&relay).0 == down);
+        assert!(!memberships().contains("later0"));
+        ip("link set later0 up");
+        wait_until("the input is there", || troubles(&relay).0.is_none());
+        assert!(memberships().contains("later0"));
+        ip("link set later0 name renamed0");
+        wait_until("the name is followed", || troubles(&relay).0.is_some());
+        wait_until("the group is left", || !memberships().contains("010101EF"));
+        assert_eq!(relay.report().rules[1].trouble, None);
+        relay.stop();
+    });
+}
+
+#[test]
+fn what_fails_for_a_reason_that_nobody_tells_is_tried_again() {
+    with_cable(|| {
+        let relay = relay();
+        let mut spec = rule([10, 9, 0, 1], NEAR, None);
+        spec.input.interface = "later0".to_owned();
+        relay.change(&[], &[spec]).unwrap();
+        relay.start().unwrap();
+        let taken = UdpSocket::bind("10.9.0.1:5001").unwrap();
+        ip("link add later0 type veth peer name far1");
+        ip("link set far1 up");
+        ip("link set later0 up");
+        wait_until("it is refused", || {
+            let (trouble, _) = troubles(&relay);
+            trouble.is_some_and(|text| text.contains("another program has this port"))
+        });
+        drop(taken);
+        wait_until("it is open", || troubles(&relay).0.is_none());
+        relay.stop();
     });
 }

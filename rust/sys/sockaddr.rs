@@ -8,9 +8,11 @@ use std::ptr;
 
 use libc::{c_int, sa_family_t, sockaddr_storage, socklen_t};
 
-/// These three are constants of libc in the width of the fields and arguments that take them.
+/// These are constants of libc in the width of the fields and arguments that take them.
+const AF_UNSPEC: sa_family_t = 0;
 const AF_PACKET: sa_family_t = 17;
 const ETH_P_ALL: u16 = 0x0003;
+const SOCKADDR_BYTES: socklen_t = 16;
 const SOCKADDR_LL_BYTES: socklen_t = 20;
 
 /// The address in the form that RFC 3678 requests carry.
@@ -44,5 +46,16 @@ pub fn bind_link_layer(fd: BorrowedFd<'_>, ifindex: c_int) -> io::Result<()> {
     let address = &raw const address;
     // SAFETY: the kernel reads one `sockaddr_ll`, which outlives the call.
     let rc = unsafe { libc::bind(fd.as_raw_fd(), address.cast(), SOCKADDR_LL_BYTES) };
+    if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Takes back the address that a datagram socket is connected to.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn disconnect(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let nobody = libc::sockaddr { sa_family: AF_UNSPEC, sa_data: [0; 14] };
+    // SAFETY: the kernel reads one `sockaddr`, which outlives the call.
+    let rc = unsafe { libc::connect(fd.as_raw_fd(), &raw const nobody, SOCKADDR_BYTES) };
     if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

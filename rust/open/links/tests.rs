@@ -9,6 +9,9 @@ const UP: u32 = libc::IFF_UP.unsigned_abs();
 const RUNNING: u32 = libc::IFF_RUNNING.unsigned_abs();
 const LOWER_UP: u32 = libc::IFF_LOWER_UP.unsigned_abs();
 const BRIDGE: u8 = 7; // AF_BRIDGE of <linux/socket.h>
+const TENTATIVE: u8 = 0x40; // IFA_F_* of <linux/if_addr.h>
+const DADFAILED: u8 = 0x08;
+const OPTIMISTIC: u8 = 0x04;
 
 /// `struct nlmsghdr`, then the payload, then padding to four bytes.
 fn message(kind: u16, sequence: u32, payload: &[u8]) -> Vec<u8> {
@@ -23,30 +26,56 @@ fn message(kind: u16, sequence: u32, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// `struct ifinfomsg` and an attribute of an unknown kind.
+/// `struct rtattr` and its value.
+fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    let len = u16::try_from(4 + value.len()).unwrap();
+    let mut bytes = [len.to_ne_bytes(), kind.to_ne_bytes()].concat();
+    bytes.extend(value);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}
+
+/// `struct ifinfomsg`, an attribute of an unknown kind, and those that are read.
 fn link(kind: u16, family: u8, index: u32, flags: u32) -> Vec<u8> {
     let mut payload = vec![family, 0, 1, 0];
     payload.extend(index.to_ne_bytes());
     payload.extend(flags.to_ne_bytes());
     payload.extend([0; 4]);
-    payload.extend([5, 0, 0xff, 0x3f, 9]);
+    payload.extend(attribute(0x3fff, &[9]));
+    payload.extend(attribute(libc::IFLA_IFNAME, format!("name{index}\0").as_bytes()));
+    payload.extend(attribute(libc::IFLA_MTU, &1400_u32.to_ne_bytes()));
     message(kind, 0, &payload)
 }
 
-fn heard(bytes: &[u8]) -> Vec<(u32, bool)> {
-    let mut links = Vec::new();
-    read(bytes, |link| links.push((link.index, link.carrier))).unwrap();
-    links
+/// `struct ifaddrmsg` and its attributes.
+fn address(kind: u16, flags: u8, attributes: &[(u16, &[u8])]) -> Vec<u8> {
+    let mut payload = vec![0, 24, flags, 0];
+    payload.extend(7_u32.to_ne_bytes());
+    for (kind, value) in attributes {
+        payload.extend(attribute(*kind, value));
+    }
+    message(kind, 0, &payload)
+}
+
+fn heard(bytes: &[u8]) -> Vec<Told> {
+    let mut all = Vec::new();
+    read(bytes, |told| all.push(told)).unwrap();
+    all
+}
+
+fn told(index: u32, up: bool, carrier: bool) -> Told {
+    Told::Link(Link { index, name: format!("name{index}"), up, carrier, mtu: 1400 })
 }
 
 #[test]
 fn a_carrier_takes_both_flags() {
-    let told = |flags| heard(&link(libc::RTM_NEWLINK, 0, 7, flags));
-    assert_eq!(told(UP | RUNNING | LOWER_UP), [(7, true)]);
-    for flags in [0, UP, UP | RUNNING, UP | LOWER_UP] {
-        assert_eq!(told(flags), [(7, false)]);
+    let heard_with = |flags| heard(&link(libc::RTM_NEWLINK, 0, 7, flags));
+    assert_eq!(heard_with(UP | RUNNING | LOWER_UP), [told(7, true, true)]);
+    assert_eq!(heard_with(0), [told(7, false, false)]);
+    for flags in [UP, UP | RUNNING, UP | LOWER_UP] {
+        assert_eq!(heard_with(flags), [told(7, true, false)]);
     }
-    assert_eq!(heard(&link(libc::RTM_DELLINK, 0, 7, UP | RUNNING | LOWER_UP)), [(7, false)]);
+    assert_eq!(heard(&link(libc::RTM_DELLINK, 0, 7, UP)), [Told::LinkGone(7)]);
 }
 
 #[test]
@@ -57,30 +86,48 @@ fn what_a_bridge_says_of_its_ports_is_no_deletion() {
 }
 
 #[test]
-fn one_piece_may_hold_several_messages() {
-    let mut bytes = link(libc::RTM_NEWLINK, 0, 3, LOWER_UP | RUNNING);
-    bytes.extend(message(libc::RTM_NEWADDR, 0, &[0; 9]));
-    bytes.extend(link(libc::RTM_NEWLINK, 0, 4, 0));
-    assert_eq!(heard(&bytes), [(3, true), (4, false)]);
+fn an_address_is_the_interfaces_own_and_usable() {
+    let (own, other) = ([10, 0, 0, 1], [10, 0, 0, 2]);
+    let both: [(u16, &[u8]); 2] = [(libc::IFA_ADDRESS, &other), (libc::IFA_LOCAL, &own)];
+    let v4 = Addr::v4(own);
+    assert_eq!(heard(&address(libc::RTM_NEWADDR, 0, &both)), [Told::Address(7, v4)]);
+    assert_eq!(heard(&address(libc::RTM_DELADDR, 0, &both)), [Told::AddressGone(7, v4)]);
+    let v6: [(u16, &[u8]); 1] = [(libc::IFA_ADDRESS, &[0xfd; 16])];
+    let of = |flags| heard(&address(libc::RTM_NEWADDR, flags, &v6));
+    let v6 = Addr::v6([0xfd; 16]);
+    assert_eq!(of(0), [Told::Address(7, v6)]);
+    assert_eq!(of(TENTATIVE), [Told::AddressGone(7, v6)]);
+    assert_eq!(of(TENTATIVE | OPTIMISTIC), [Told::Address(7, v6)]);
+    assert_eq!(of(DADFAILED), [Told::AddressGone(7, v6)]);
+    assert_eq!(heard(&address(libc::RTM_NEWADDR, 0, &[(libc::IFA_ADDRESS, &[1; 5])])), []);
 }
 
 #[test]
-fn a_refusal_says_that_the_link_is_gone_or_is_an_error() {
+fn one_piece_may_hold_several_messages() {
+    let mut bytes = link(libc::RTM_NEWLINK, 0, 3, UP | LOWER_UP | RUNNING);
+    bytes.extend(message(libc::RTM_NEWADDR, 0, &[0; 9]));
+    bytes.extend(link(libc::RTM_NEWLINK, 0, 4, 0));
+    bytes.extend(message(NLMSG_DONE, 0, &[0; 4]));
+    let done = Told::Listed { interrupted: false };
+    assert_eq!(heard(&bytes), [told(3, true, true), told(4, false, false), done]);
+}
+
+#[test]
+fn a_refusal_is_an_error() {
     let answer = |errno: i32| message(NLMSG_ERROR, 9, &(-errno).to_ne_bytes());
     assert_eq!(heard(&answer(0)), []);
-    assert_eq!(heard(&answer(libc::ENODEV)), [(9, false)]);
-    let error = read(&answer(libc::EPERM), |_| panic!("no link is told")).unwrap_err();
+    let error = read(&answer(libc::EPERM), |_| panic!("nothing is told")).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::EPERM));
     assert_eq!(heard(&message(NLMSG_ERROR, 9, &i32::MIN.to_ne_bytes()[..3])), []);
 }
 
 #[test]
 fn messages_cut_anywhere_are_passed_over() {
-    let whole = link(libc::RTM_NEWLINK, 0, 3, LOWER_UP | RUNNING);
-    for end in 0..whole.len() - 3 {
+    let whole = link(libc::RTM_NEWLINK, 0, 3, UP | LOWER_UP | RUNNING);
+    for end in 0..whole.len() {
         assert_eq!(heard(&whole[..end]), []);
     }
-    for len in [0_u32, 1, 15, 16, 20, 31, u32::MAX] {
+    for len in [0_u32, 1, 15, 16, 20, 31, 50, u32::MAX] {
         let mut bytes = whole.clone();
         bytes[..4].copy_from_slice(&len.to_ne_bytes());
         assert_eq!(heard(&bytes), []);
@@ -95,7 +142,9 @@ proptest! {
 
     #[test]
     fn no_damage_makes_a_panic(
-        kind in prop_oneof![Just(libc::RTM_NEWLINK), Just(libc::RTM_DELLINK), Just(NLMSG_ERROR)],
+        kind in prop_oneof![
+            Just(libc::RTM_NEWLINK), Just(libc::RTM_DELLINK), Just(libc::RTM_NEWADDR), Just(NLMSG_ERROR)
+        ],
         damage in prop::collection::vec((0_usize..100, any::<u8>()), 0..6),
     ) {
         let mut bytes = [link(kind, 0, 3, UP), link(kind, 0, 4, LOWER_UP | RUNNING)].concat();
@@ -108,27 +157,36 @@ proptest! {
 }
 
 #[test]
-fn a_link_is_heard_of_when_it_changes_and_when_asked_for() {
+fn a_link_is_heard_of_when_it_changes_and_when_all_are_asked_for() {
     with_cable(|| {
         let near = interface(NEAR).index;
         let socket = LinkSocket::open().unwrap();
         let mut bytes = vec![0; MESSAGE_BYTES];
-        let mut next = || {
-            let mut last = None;
+        let mut all = move |socket: &LinkSocket| {
+            let mut all = Vec::new();
             while let Ok(piece) = socket.hear(&mut bytes) {
-                let note = |link: Link| last = if link.index == near { Some(link) } else { last };
-                read(piece, note).unwrap();
+                read(piece, |told| all.push(told)).unwrap();
             }
-            last.map(|link| link.carrier)
+            all
         };
-        assert_eq!(next(), None);
-        socket.ask(near).unwrap();
-        assert_eq!(next(), Some(true));
+        let carrier = |told: &[Told]| {
+            told.iter().rev().find_map(|told| match told {
+                Told::Link(link) if link.index == near => Some(link.carrier),
+                _ => None,
+            })
+        };
+        assert_eq!(all(&socket), []);
+        socket.ask(List::Links).unwrap();
+        let list = all(&socket);
+        assert_eq!(carrier(&list), Some(true));
+        assert_eq!(list.last(), Some(&Told::Listed { interrupted: false }));
+        socket.ask(List::Addresses).unwrap();
+        assert!(all(&socket).contains(&Told::Address(near, Addr::v4([10, 9, 0, 1]))));
         ip(&format!("link set {FAR} down"));
-        wait_until("the change is told", || next() == Some(false));
+        wait_until("the change is told", || carrier(&all(&socket)) == Some(false));
+        ip(&format!("address del 10.9.0.1/24 dev {NEAR}"));
+        assert!(all(&socket).contains(&Told::AddressGone(near, Addr::v4([10, 9, 0, 1]))));
         ip(&format!("link delete {NEAR}"));
-        assert_eq!(next(), Some(false));
-        socket.ask(near).unwrap();
-        assert_eq!(next(), Some(false));
+        assert!(all(&socket).contains(&Told::LinkGone(near)));
     });
 }

@@ -18,7 +18,7 @@ use crate::open::testnet::{FAR, NEAR, interface, ip, roam, wait_until, with_cabl
 
 /// The relay's socket for datagrams to 239.1.1.1 on the far end.
 fn far(fanout: Fanout) -> PacketSocket {
-    open(&interface(FAR), &destinations(&[GROUP]), fanout).unwrap()
+    open(&interface(FAR), &destinations(&[GROUP]), fanout, &mut Spares::default()).unwrap()
 }
 
 const GROUP: Addr = Addr::v4([239, 1, 1, 1]);
@@ -111,7 +111,12 @@ fn each_new_group_is_another_one() {
         let (first, second) = (far(Fanout::New), far(Fanout::New));
         let ids = [&first, &second].map(|socket| fanout_id(socket.fd.as_fd()).unwrap());
         assert_ne!(ids[0], ids[1]);
-        let near = open(&interface(NEAR), &destinations(&[]), Fanout::Join(ids[0]));
+        let near = open(
+            &interface(NEAR),
+            &destinations(&[]),
+            Fanout::Join(ids[0]),
+            &mut Spares::default(),
+        );
         assert!(near.is_err(), "a group belongs to one interface");
     });
 }
@@ -197,7 +202,9 @@ fn an_interface_that_is_down_is_heard_when_it_comes_up() {
 fn an_interface_that_is_not_there_is_named() {
     with_cable(|| {
         let gone = InterfaceRef { index: 99, name: "eth9" };
-        let error = open(&gone, &destinations(&[]), Fanout::New).unwrap_err().to_string();
+        let error = open(&gone, &destinations(&[]), Fanout::New, &mut Spares::default())
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("eth9: No such device"), "{error}");
     });
 }

@@ -1,122 +1,66 @@
-//! What becomes of a flag: by what is told, what is missed, and links that come and go.
+//! When the thread lets the relay follow, and how it ends.
 
-use std::time::{Duration, Instant};
+use std::sync::atomic::AtomicUsize;
 
 use super::*;
-use crate::open::socket;
-use crate::open::testnet::{FAR, NEAR, in_namespace, interface, ip, wait_until, with_cable};
-use crate::sys::sockopt;
+use crate::open::testnet::{in_namespace, interface, ip, wait_until};
 
-fn is_up(carrier: &Carrier) -> bool {
-    carrier.load(Ordering::Relaxed)
-}
-
-fn flag(links: &Links, index: u32) -> Carrier {
-    links.carrier(index).unwrap().unwrap()
-}
-
-#[test]
-fn only_flags_that_somebody_holds_are_kept_and_followed() {
-    let mut known = Known::default();
-    let held = known.carrier(1);
-    drop(known.carrier(2));
-    assert!(!is_up(&held), "nobody has said that there is a carrier");
-    known.take(Link { index: 1, carrier: true });
-    known.take(Link { index: 3, carrier: true });
-    assert!(is_up(&held));
-    assert!(Arc::ptr_eq(&held, &known.carrier(1)));
-    assert_eq!(known.unsure, [2].into());
-    known.forget_unused();
-    assert_eq!(known.carriers.keys().collect::<Vec<_>>(), [&1]);
-    assert!(known.unsure.is_empty());
-    known.doubt_all();
-    assert_eq!(known.unsure, [1].into());
+/// Links whose thread counts how often the relay had to follow.
+fn counted(next: Next) -> (Links, Arc<AtomicUsize>) {
+    let links = Links::new().unwrap();
+    let count = Arc::new(AtomicUsize::new(0));
+    let counter = count.clone();
+    let watch = links.watch.clone();
+    let follow = move || {
+        watch.take_news();
+        counter.fetch_add(1, Ordering::Relaxed);
+        next
+    };
+    links.start(follow).unwrap();
+    (links, count)
 }
 
 #[test]
-fn what_cannot_be_watched_is_not_kept_back() {
-    let mut known = Known::default();
-    let held = known.carrier(1);
-    known.give_up(&ErrorKind::TimedOut.into());
-    assert!(is_up(&held));
-    assert!(known.failure.unwrap().starts_with("the links cannot be watched any more (timed out)"));
-}
-
-#[test]
-fn a_flag_follows_its_link_to_the_end() {
-    with_cable(|| {
-        let links = Links::new();
-        let near = flag(&links, interface(NEAR).index);
-        let loopback = flag(&links, interface("lo").index);
-        let missing = flag(&links, 4711);
-        assert!(is_up(&near) && is_up(&loopback) && !is_up(&missing));
-        links.start().unwrap();
-        ip(&format!("link set {FAR} down"));
-        wait_until("down is followed", || !is_up(&near));
-        ip(&format!("link set {FAR} up"));
-        wait_until("up is followed", || is_up(&near));
-        ip("link add bridge0 type bridge");
-        ip(&format!("link set {NEAR} master bridge0"));
-        ip(&format!("link set {NEAR} nomaster"));
-        // Another interface later: by then the bridge has been heard of.
-        flag(&links, interface("bridge0").index);
-        assert!(is_up(&near), "leaving a bridge is no deletion");
-        ip(&format!("link delete {NEAR}"));
-        wait_until("deletion is followed", || !is_up(&near));
-        assert!(is_up(&loopback));
-        ip("link add again0 index 4711 type veth peer name again1");
-        ip("link set again0 up");
-        ip("link set again1 up");
-        wait_until("an interface that comes is followed", || is_up(&missing));
-        assert_eq!(links.failure(), None);
+fn it_follows_at_the_start_and_once_for_many_changes() {
+    in_namespace(|| {
+        let (links, count) = counted(Next::Wait);
+        wait_until("the start is followed", || count.load(Ordering::Relaxed) == 1);
+        let carrier = links.watch().carrier(interface("lo").index);
+        for number in 0..20 {
+            ip(&format!("link add name{number} type bridge"));
+        }
+        ip("link set lo down");
+        wait_until("the end is followed", || {
+            !carrier.load(Ordering::Relaxed) && !links.watch().has_news()
+        });
+        let times = count.load(Ordering::Relaxed);
+        assert!(times > 1 && times < 20, "{times}");
         links.stop();
     });
 }
 
 #[test]
-fn what_was_told_before_the_start_is_not_missed() {
-    with_cable(|| {
-        let links = Links::new();
-        let near = flag(&links, interface(NEAR).index);
-        ip(&format!("link set {FAR} down"));
-        assert!(is_up(&near), "there is no thread yet");
-        links.start().unwrap();
-        wait_until("it is read at the start", || !is_up(&near));
-    });
-}
-
-#[test]
-fn after_an_overrun_the_kernel_is_asked() {
-    with_cable(|| {
-        let watch = Watch::open().unwrap();
-        let near = watch.carrier(interface(NEAR).index).unwrap().unwrap();
-        assert!(is_up(&near));
-        // The least that there is: one message and it is full.
-        let fd = watch.socket.as_fd();
-        sockopt::set(fd, libc::SOL_SOCKET, libc::SO_RCVBUF, 1).unwrap();
-        ip("link set lo alias one");
-        ip(&format!("link set {NEAR} down"));
-        assert!(socket::drops(fd).unwrap() > 0, "nothing was lost");
-        watch.catch_up(&mut watch.known()).unwrap();
-        assert!(!is_up(&near));
+fn it_tries_again_what_nobody_tells_of() {
+    in_namespace(|| {
+        let (links, count) = counted(Next::Retry);
+        let start = Instant::now();
+        wait_until("it tries again", || count.load(Ordering::Relaxed) >= 2);
+        assert!(start.elapsed() >= RETRY / 2);
+        links.stop();
     });
 }
 
 #[test]
 fn the_end_is_prompt_whoever_writes_to_the_wake_up() {
     in_namespace(|| {
-        let links = Links::new();
-        links.start().unwrap();
-        let loopback = flag(&links, interface("lo").index);
-        let wake = links.life().thread.as_ref().unwrap().wake.clone();
-        wake.write(1).unwrap();
+        let (links, _) = counted(Next::Wait);
+        let carrier = links.watch().carrier(interface("lo").index);
+        links.wake();
         ip("link set lo down");
-        wait_until("the thread goes on", || !is_up(&loopback));
+        wait_until("the thread goes on", || !carrier.load(Ordering::Relaxed));
         let start = Instant::now();
         links.stop();
         links.stop();
-        assert!(start.elapsed() < Duration::from_secs(1));
-        links.carrier(interface("lo").index).unwrap();
-        assert!(links.life().thread.is_none(), "what is stopped stays so");
+        assert!(start.elapsed() < RETRY);
     });
 }

@@ -1,0 +1,51 @@
+//! The counters of what was seen of each group on each interface that no rule took: one slot, as
+//! long as some rule names the group there. It must not know what is counted.
+
+use std::collections::HashMap;
+
+use super::InputSpec;
+use super::slots::Slots;
+use crate::addr::Addr;
+use crate::error::Result;
+use crate::stats::Slot;
+
+/// The slots of the groups, by the interface's name, which outlives its index.
+#[derive(Default)]
+pub(super) struct Groups {
+    held: HashMap<(String, Addr), Held>,
+}
+
+struct Held {
+    slot: Slot,
+    rules: usize,
+}
+
+impl Groups {
+    /// The slot for one more rule, and whether it is new.
+    ///
+    /// # Errors
+    /// All slots are in use.
+    pub(super) fn add(&mut self, input: &InputSpec, slots: &mut Slots) -> Result<(Slot, bool)> {
+        if let Some(held) = self.held.get_mut(&key(input)) {
+            held.rules += 1;
+            return Ok((held.slot, false));
+        }
+        let slot = slots.take()?;
+        self.held.insert(key(input), Held { slot, rules: 1 });
+        Ok((slot, true))
+    }
+
+    /// Takes one [`Groups::add`] back; says the slot with the last one.
+    pub(super) fn remove(&mut self, input: &InputSpec) -> Option<Slot> {
+        let held = self.held.get_mut(&key(input))?;
+        held.rules -= 1;
+        if held.rules > 0 {
+            return None;
+        }
+        self.held.remove(&key(input)).map(|held| held.slot)
+    }
+}
+
+fn key(input: &InputSpec) -> (String, Addr) {
+    (input.interface.clone(), input.group)
+}

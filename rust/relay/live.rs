@@ -1,0 +1,202 @@
+//! A rule and its outputs as they are now: what is open, and what waits for an interface. Their
+//! counters stay whatever becomes of the sockets. It must not know other rules, or plans in use.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::InputSpec;
+use super::obstacle::{self, Obstacle};
+use super::present::Present;
+use super::watch::{Carrier, Watch};
+use crate::addr::Addr;
+use crate::error::Result;
+use crate::open::output::{self, OutputSpec};
+use crate::plan::PlanOutput;
+use crate::rules::{InputKey, TableRule};
+use crate::stats::Slot;
+
+/// What there is to open sockets on, and for whom.
+pub(super) struct Around<'a> {
+    pub(super) present: &'a Present,
+    pub(super) watch: &'a Watch,
+    pub(super) workers: u16,
+}
+
+/// A rule of the relay.
+pub(super) struct LiveRule {
+    /// As wanted; its index is that of the interface it is open on, 0 while it waits.
+    pub(super) input: InputSpec,
+    /// Why the input is not open.
+    pub(super) waiting: Option<Obstacle>,
+    pub(super) slot: Slot,
+    /// The counters of what was seen of its group that no rule took.
+    pub(super) group: Slot,
+    pub(super) outputs: Vec<LiveOutput>,
+}
+
+impl LiveRule {
+    /// What the user should know of the input, if datagrams cannot come.
+    pub(super) fn trouble(&self, present: &Present) -> Option<String> {
+        let waiting = self.waiting.as_ref().map(|obstacle| obstacle.text.clone());
+        waiting.or_else(|| obstacle::pause(&self.input, present))
+    }
+
+    /// Whether something of it is to be tried again, since the kernel will not tell when.
+    pub(super) fn is_to_retry(&self) -> bool {
+        let outputs = self.outputs.iter().filter_map(|output| output.parked.as_ref());
+        self.waiting.iter().chain(outputs).any(|obstacle| !obstacle.is_told)
+    }
+
+    pub(super) fn table_rule(&self) -> TableRule {
+        let InputSpec { group, port, ifindex, sources, vlan, .. } = &self.input;
+        let input = InputKey { interface: *ifindex, vlan: *vlan, group: *group, port: *port };
+        TableRule { input, sources: sources.clone() }
+    }
+}
+
+/// An output of a rule.
+pub(super) struct LiveOutput {
+    /// As wanted; its index is that of the interface the sockets are set up for.
+    spec: OutputSpec,
+    pub(super) slot: Slot,
+    /// One for each worker, or none yet.
+    sockets: Box<[Arc<OwnedFd>]>,
+    /// The smallest that a socket got.
+    pub(super) send_buffer_bytes: usize,
+    /// The address that copies carry.
+    source: Option<Addr>,
+    /// The interface's, when `max_segment` was read.
+    mtu: u32,
+    max_segment: u16,
+    carrier: Option<Carrier>,
+    /// Why nothing is sent.
+    pub(super) parked: Option<Obstacle>,
+}
+
+impl LiveOutput {
+    /// Opens the sockets, or parks the output until its interface and address are there.
+    ///
+    /// # Errors
+    /// What the kernel refuses for another reason.
+    pub(super) fn open(spec: &OutputSpec, slot: Slot, around: &Around<'_>) -> Result<Self> {
+        let mut output = Self {
+            spec: spec.clone(),
+            slot,
+            sockets: Box::default(),
+            send_buffer_bytes: output::SEND_BUFFER_BYTES,
+            source: None,
+            mtu: 0,
+            max_segment: 0,
+            carrier: None,
+            parked: None,
+        };
+        match output.try_follow(around, |_| false) {
+            Err(error) if obstacle::is_passing(&error) => {
+                output.park(Obstacle::refused(&error));
+            }
+            Err(error) => return Err(error),
+            Ok(_) => {}
+        }
+        Ok(output)
+    }
+
+    /// Follows the interface and its addresses; whether plans have to. `is_gone` knows the
+    /// indices that an interface lost, though it may have got them back.
+    pub(super) fn follow(&mut self, around: &Around<'_>, is_gone: impl Fn(u32) -> bool) -> bool {
+        match self.try_follow(around, is_gone) {
+            Ok(has_changed) => has_changed,
+            Err(error) => self.park(Obstacle::refused(&error)),
+        }
+    }
+
+    /// Why copies do not leave, as far as is known.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let has_none = |carrier: &Carrier| !carrier.load(Ordering::Relaxed);
+        match &self.parked {
+            Some(obstacle) => Some(obstacle.text.clone()),
+            None if self.carrier.as_ref().is_some_and(has_none) => {
+                Some(format!("{} has no carrier", self.spec.interface))
+            }
+            None => None,
+        }
+    }
+
+    /// What a worker sends by. A parked output has the flag that never rises, and so its
+    /// descriptor, which may be the one that stands in for none, is never sent to.
+    pub(super) fn plan(&self, worker: u16, stand_in: &StandIn) -> PlanOutput {
+        let fd = self.sockets.get(usize::from(worker)).unwrap_or(&stand_in.fd).clone();
+        let carrier =
+            if self.parked.is_some() { Some(stand_in.never.clone()) } else { self.carrier.clone() };
+        PlanOutput { fd, slot: self.slot, max_segment: self.max_segment, carrier }
+    }
+
+    fn try_follow(&mut self, around: &Around<'_>, is_gone: impl Fn(u32) -> bool) -> Result<bool> {
+        let index = match obstacle::way_out(&self.spec, around.present) {
+            Ok(index) => index,
+            Err(obstacle) => return Ok(self.park(obstacle)),
+        };
+        let is_set_up = !self.sockets.is_empty() && self.parked.is_none();
+        let is_same = index == self.spec.ifindex && !is_gone(index);
+        // A connected socket keeps its source address, also one that is taken away.
+        let has_source = self.source.is_none_or(|source| around.present.is_local(source));
+        if is_set_up && is_same && has_source {
+            return self.follow_mtu(around);
+        }
+        self.spec.ifindex = index;
+        if self.sockets.is_empty() {
+            self.open_sockets(around.workers)?;
+        } else {
+            for socket in &self.sockets {
+                self.max_segment = output::reconnect(socket.as_fd(), &self.spec)?;
+            }
+        }
+        self.source = self.sockets.first().and_then(|socket| output::source(socket.as_fd()));
+        self.mtu = around.present.find(&self.spec.interface).map_or(0, |link| link.mtu);
+        self.carrier = (index != 0).then(|| around.watch.carrier(index));
+        self.parked = None;
+        Ok(true)
+    }
+
+    fn open_sockets(&mut self, workers: u16) -> Result<()> {
+        let mut sockets = Vec::with_capacity(usize::from(workers));
+        for _ in 0..workers {
+            let socket = output::open(&self.spec)?;
+            self.send_buffer_bytes = self.send_buffer_bytes.min(socket.send_buffer_bytes);
+            self.max_segment = socket.max_segment;
+            sockets.push(Arc::new(socket.fd));
+        }
+        self.sockets = sockets.into();
+        Ok(())
+    }
+
+    fn follow_mtu(&mut self, around: &Around<'_>) -> Result<bool> {
+        let Some(link) = around.present.find(&self.spec.interface) else { return Ok(false) };
+        if link.mtu == self.mtu {
+            return Ok(false);
+        }
+        self.mtu = link.mtu;
+        let Some(socket) = self.sockets.first() else { return Ok(false) };
+        let before = self.max_segment;
+        self.max_segment = output::path_segment(socket.as_fd(), &self.spec)?;
+        Ok(self.max_segment != before)
+    }
+
+    /// Whether that is news for the engines.
+    fn park(&mut self, obstacle: Obstacle) -> bool {
+        self.parked.replace(obstacle).is_none()
+    }
+}
+
+/// What a plan holds in the place of an output that is parked.
+pub(super) struct StandIn {
+    fd: Arc<OwnedFd>,
+    never: Carrier,
+}
+
+impl StandIn {
+    /// `fd` may be any descriptor.
+    pub(super) fn new(fd: OwnedFd) -> Self {
+        Self { fd: Arc::new(fd), never: Carrier::default() }
+    }
+}

@@ -1,0 +1,96 @@
+//! What keeps a rule's input or an output from being open, in the user's words, and whether the
+//! kernel will tell when it is gone. It must not know sockets.
+
+use super::InputSpec;
+use super::present::Present;
+use crate::error::Error;
+use crate::open::links::Link;
+use crate::open::output::OutputSpec;
+
+/// Why something waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Obstacle {
+    /// One sentence for the user.
+    pub(super) text: String,
+    /// Whether a change of links or addresses ends it. If not, it is to be tried again.
+    pub(super) is_told: bool,
+}
+
+impl Obstacle {
+    fn told(text: String) -> Self {
+        Self { text, is_told: true }
+    }
+
+    /// The interface was made anew, and nothing has been tried yet.
+    pub(super) fn renewed() -> Self {
+        Self::told("unresolved: its interface has just changed".to_owned())
+    }
+
+    /// The kernel's refusal, for whatever reason.
+    pub(super) fn refused(error: &Error) -> Self {
+        Self { text: error.to_string(), is_told: false }
+    }
+
+    /// The same under the name that a rule has in this state.
+    pub(super) fn named(self, state: &str) -> Self {
+        Self { text: format!("{state}: {}", self.text), ..self }
+    }
+}
+
+/// Whether the refusal may be owed to an interface or address that comes or goes just now.
+pub(super) fn is_passing(error: &Error) -> bool {
+    const PASSING: [i32; 4] = [libc::ENODEV, libc::ENXIO, libc::ENETDOWN, libc::EADDRNOTAVAIL];
+    matches!(error, Error::Os { source, .. }
+        if source.raw_os_error().is_some_and(|errno| PASSING.contains(&errno)))
+}
+
+/// The index of the interface that an input is to be opened on.
+pub(super) fn way_in(input: &InputSpec, present: &Present) -> Result<u32, Obstacle> {
+    match present.find(&input.interface) {
+        None => Err(missing(&input.interface).named("unresolved")),
+        Some(link) if !link.up => Err(down(link).named("paused")),
+        Some(link) => Ok(link.index),
+    }
+}
+
+/// What keeps datagrams from an input that is open.
+pub(super) fn pause(input: &InputSpec, present: &Present) -> Option<String> {
+    match way_in(input, present) {
+        Err(obstacle) => Some(obstacle.text),
+        Ok(index) if !present.has_carrier(index) => {
+            Some(format!("paused: {} has no carrier", input.interface))
+        }
+        Ok(_) => None,
+    }
+}
+
+/// The index of the interface that an output's copies leave by; 0 by routing.
+pub(super) fn way_out(output: &OutputSpec, present: &Present) -> Result<u32, Obstacle> {
+    if let Some(source) = output.source
+        && !present.is_local(source)
+    {
+        return Err(Obstacle::told(format!("{source} is no address of this host")));
+    }
+    if output.interface.is_empty() {
+        return Ok(0);
+    }
+    let is_v4 = output.address.is_v4();
+    match present.find(&output.interface) {
+        None => Err(missing(&output.interface)),
+        Some(link) if !link.up => Err(down(link)),
+        // The kernel would send with the address of another interface.
+        Some(link) if output.source.is_none() && !present.has_family(link.index, is_v4) => {
+            let family = if is_v4 { "IPv4" } else { "IPv6" };
+            Err(Obstacle::told(format!("{} has no {family} address", link.name)))
+        }
+        Some(link) => Ok(link.index),
+    }
+}
+
+fn missing(name: &str) -> Obstacle {
+    Obstacle::told(format!("there is no interface {name}"))
+}
+
+fn down(link: &Link) -> Obstacle {
+    Obstacle::told(format!("{} is down", link.name))
+}

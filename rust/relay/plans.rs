@@ -1,0 +1,44 @@
+//! From what is open to what the engines work by: one plan for each worker. It must not know why
+//! something is not open.
+
+use std::sync::Arc;
+
+use super::live::LiveRule;
+use super::state::State;
+use crate::plan::{Plan, PlanRule};
+use crate::rules::{Table, TableRule};
+use crate::stats::Slot;
+
+/// A plan for each worker; rules whose input waits are in none.
+pub(super) fn compile(state: &State, workers: u16, resets: &[Slot]) -> Vec<Plan> {
+    let live: Vec<&LiveRule> = state.rules.values().filter(|rule| rule.waiting.is_none()).collect();
+    let rules: Vec<TableRule> = live.iter().map(|rule| rule.table_rule()).collect();
+    let table = Arc::new(Table::compile(&rules));
+    (0..workers).map(|worker| plan(state, &live, worker, &table, resets)).collect()
+}
+
+fn plan(
+    state: &State,
+    live: &[&LiveRule],
+    worker: u16,
+    table: &Arc<Table>,
+    resets: &[Slot],
+) -> Plan {
+    let mut groups = vec![0; table.groups()];
+    let mut rules = Vec::with_capacity(live.len());
+    let mut outputs = Vec::new();
+    for (number, rule) in (0..).zip(live) {
+        groups[table.group_of(number) as usize] = rule.group.index;
+        let first = outputs.len();
+        outputs.extend(rule.outputs.iter().map(|output| output.plan(worker, &state.stand_in)));
+        rules.push(PlanRule { slot: rule.slot.index, outputs: first..outputs.len() });
+    }
+    Plan {
+        sources: state.inputs.sources(worker),
+        table: table.clone(),
+        rules: rules.into(),
+        outputs: outputs.into(),
+        groups: groups.into(),
+        resets: resets.to_vec(),
+    }
+}

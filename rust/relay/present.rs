@@ -1,0 +1,104 @@
+//! Which interfaces and addresses there are, as the kernel has told so far: a table that follows
+//! every message, and begins anew after an overrun. It must not know sockets, threads or rules.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::addr::Addr;
+use crate::open::links::{Link, Told};
+
+/// The links and addresses of a network namespace at one moment.
+#[derive(Clone, Default)]
+pub(super) struct Present {
+    links: BTreeMap<u32, Link>,
+    names: HashMap<String, u32>,
+    addresses: BTreeSet<(u32, Addr)>,
+}
+
+impl Present {
+    /// The interface of this name.
+    pub(super) fn find(&self, name: &str) -> Option<&Link> {
+        self.names.get(name).and_then(|index| self.links.get(index))
+    }
+
+    /// Whether there is a carrier on the link with this index.
+    pub(super) fn has_carrier(&self, index: u32) -> bool {
+        self.links.get(&index).is_some_and(|link| link.up && link.carrier)
+    }
+
+    /// Whether the interface has an address of this family.
+    pub(super) fn has_family(&self, index: u32, is_v4: bool) -> bool {
+        let all = (index, Addr::from_bits(0))..=(index, Addr::from_bits(u128::MAX));
+        self.addresses.range(all).any(|(_, address)| address.is_v4() == is_v4)
+    }
+
+    /// Whether copies can carry this address as their source.
+    pub(super) fn is_local(&self, address: Addr) -> bool {
+        address.ip().is_loopback() || self.addresses.iter().any(|(_, local)| *local == address)
+    }
+
+    /// Follows what the kernel has told.
+    pub(super) fn take(&mut self, told: Told) {
+        match told {
+            Told::Link(link) => {
+                self.forget_name(link.index);
+                self.names.insert(link.name.clone(), link.index);
+                self.links.insert(link.index, link);
+            }
+            Told::LinkGone(index) => {
+                self.forget_name(index);
+                self.links.remove(&index);
+                self.addresses.retain(|(of, _)| *of != index);
+            }
+            Told::Address(index, address) => drop(self.addresses.insert((index, address))),
+            Told::AddressGone(index, address) => drop(self.addresses.remove(&(index, address))),
+            Told::Listed { .. } => {}
+        }
+    }
+
+    /// The name may have become another link's meanwhile.
+    fn forget_name(&mut self, index: u32) {
+        if let Some(old) = self.links.get(&index)
+            && self.names.get(&old.name) == Some(&index)
+        {
+            self.names.remove(&old.name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(index: u32, name: &str) -> Told {
+        Told::Link(Link { index, name: name.to_owned(), up: true, carrier: true, mtu: 1500 })
+    }
+
+    #[test]
+    fn names_follow_the_links_also_when_two_change_them() {
+        let mut present = Present::default();
+        for told in [link(1, "a"), link(2, "b"), link(1, "x"), link(2, "a"), link(1, "b")] {
+            present.take(told);
+        }
+        let index = |name| present.find(name).map(|link| link.index);
+        assert_eq!((index("a"), index("b"), index("x")), (Some(2), Some(1), None));
+        present.take(link(3, "a"));
+        present.take(Told::LinkGone(2));
+        assert_eq!(present.find("a").map(|link| link.index), Some(3));
+        assert!(present.has_carrier(3) && !present.has_carrier(2));
+    }
+
+    #[test]
+    fn addresses_go_with_their_link() {
+        let mut present = Present::default();
+        let (v4, v6) = (Addr::v4([10, 0, 0, 1]), Addr::v6([0xfd; 16]));
+        for told in [link(1, "a"), Told::Address(1, v4), Told::Address(2, v6)] {
+            present.take(told);
+        }
+        assert!(present.has_family(1, true) && !present.has_family(1, false));
+        assert!(present.has_family(2, false) && !present.has_family(2, true));
+        assert!(present.is_local(v4) && present.is_local(Addr::v4([127, 3, 2, 1])));
+        present.take(Told::AddressGone(2, v6));
+        present.take(Told::LinkGone(1));
+        assert!(!present.is_local(v4) && !present.is_local(v6));
+    }
+}

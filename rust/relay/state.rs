@@ -1,0 +1,215 @@
+//! The rules of a relay with all that is open for them, and how a change opens and closes it.
+//! It must not know the engines.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+
+use super::groups::Groups;
+use super::inputs::Inputs;
+use super::live::{Around, LiveOutput, LiveRule, StandIn};
+use super::obstacle::{self, Obstacle};
+use super::present::Present;
+use super::slots::Slots;
+use super::{RuleSpec, Settings, needs, warn_once};
+use crate::error::{Error, Result};
+use crate::open::descriptors::Descriptors;
+use crate::open::output::{self, OutputSpec};
+use crate::stats::Slot;
+
+/// What a relay has.
+pub(super) struct State {
+    pub(super) rules: BTreeMap<u32, LiveRule>,
+    pub(super) inputs: Inputs,
+    pub(super) slots: Slots,
+    pub(super) warnings: Vec<String>,
+    pub(super) stand_in: StandIn,
+    /// Whether something was closed that plans still name.
+    pub(super) is_behind: bool,
+    settings: Settings,
+    groups: Groups,
+    descriptors: Descriptors,
+    next_key: u32,
+}
+
+/// What a change has opened; nothing of it is in use yet.
+pub(super) struct Opened {
+    pub(super) rules: Vec<LiveRule>,
+    pub(super) slots: Vec<Slot>,
+}
+
+impl State {
+    /// Nothing is open yet; `any` stands in plans where there is no socket.
+    ///
+    /// # Errors
+    /// No descriptor.
+    pub(super) fn new(settings: Settings, any: OwnedFd) -> Result<Self> {
+        Ok(Self {
+            rules: BTreeMap::new(),
+            inputs: Inputs::new(settings.ingress, settings.workers)?,
+            slots: Slots::new(),
+            warnings: Vec::new(),
+            stand_in: StandIn::new(any),
+            is_behind: false,
+            settings,
+            groups: Groups::default(),
+            descriptors: Descriptors::default(),
+            next_key: 1,
+        })
+    }
+
+    /// Whether there may be as many descriptors as new rules need.
+    pub(super) fn reserve(&mut self, add: &[RuleSpec]) -> Result<()> {
+        match add {
+            [] => Ok(()),
+            _ => self.descriptors.reserve(needs::descriptors(add, self.settings)),
+        }
+    }
+
+    /// Opens sockets beforehand for inputs that come when it is not permitted any more.
+    pub(super) fn open_spares(&mut self) -> Result<()> {
+        self.inputs.open_spares()
+    }
+
+    /// Opens all that new rules need. On an error everything is as before.
+    pub(super) fn open(&mut self, add: &[RuleSpec], around: &Around<'_>) -> Result<Opened> {
+        let mut opened = Opened { rules: Vec::with_capacity(add.len()), slots: Vec::new() };
+        let result = add.iter().try_for_each(|spec| self.open_rule(spec, around, &mut opened));
+        let result = result.and_then(|()| self.inputs.settle());
+        if let Err(error) = result {
+            for rule in &opened.rules {
+                self.give_up(rule);
+            }
+            self.settle_inputs();
+            for slot in opened.slots.into_iter().chain(self.inputs.forget_new()) {
+                self.slots.free(slot);
+            }
+            return Err(error);
+        }
+        Ok(opened)
+    }
+
+    /// Takes opened rules in, and says their keys.
+    pub(super) fn take_in(&mut self, rules: Vec<LiveRule>) -> Vec<u32> {
+        let keys: Vec<u32> = (self.next_key..).take(rules.len()).collect();
+        self.next_key += u32::try_from(keys.len()).unwrap_or(0);
+        self.rules.extend(keys.iter().copied().zip(rules));
+        keys
+    }
+
+    /// Takes rules out and gives up their inputs; their slots are free once no plan has them.
+    pub(super) fn take_out(&mut self, keys: &[u32], freed: &mut Vec<Slot>) -> Vec<(u32, LiveRule)> {
+        let mut removed = Vec::with_capacity(keys.len());
+        for key in keys {
+            if let Some(rule) = self.rules.remove(key) {
+                freed.extend(self.give_up(&rule));
+                freed.push(rule.slot);
+                freed.extend(rule.outputs.iter().map(|output| output.slot));
+                removed.push((*key, rule));
+            }
+        }
+        removed
+    }
+
+    /// Narrows filters and closes what no rule needs any more. A refusal leaves a filter wider
+    /// than it need be, which costs time but loses nothing.
+    pub(super) fn settle_inputs(&mut self) {
+        if let Err(error) = self.inputs.settle() {
+            warn_once(&mut self.warnings, error.to_string());
+        }
+    }
+
+    fn open_rule(
+        &mut self,
+        spec: &RuleSpec,
+        around: &Around<'_>,
+        opened: &mut Opened,
+    ) -> Result<()> {
+        let mut outputs = Vec::with_capacity(spec.outputs.len());
+        for output in &spec.outputs {
+            outputs.push(self.open_output(output, around, opened)?);
+        }
+        let slot = self.take_slot(opened)?;
+        let (group, is_new) = self.groups.add(&spec.input, &mut self.slots)?;
+        let mut rule = LiveRule { input: spec.input.clone(), waiting: None, slot, group, outputs };
+        if is_new {
+            opened.slots.push(group);
+        }
+        if let Err(error) = self.attach(&mut rule, around.present) {
+            if !obstacle::is_passing(&error) {
+                self.groups.remove(&spec.input);
+                return Err(error);
+            }
+            rule.waiting = Some(Obstacle::refused(&error).named("unresolved"));
+        }
+        opened.rules.push(rule);
+        Ok(())
+    }
+
+    /// Opens a rule's input, or says why it waits.
+    ///
+    /// # Errors
+    /// What the kernel refuses; the input is not open then.
+    pub(super) fn attach(&mut self, rule: &mut LiveRule, present: &Present) -> Result<()> {
+        rule.input.ifindex = 0;
+        rule.waiting = None;
+        match obstacle::way_in(&rule.input, present) {
+            Err(obstacle) => rule.waiting = Some(obstacle),
+            Ok(index) => {
+                rule.input.ifindex = index;
+                self.inputs.add(&rule.input, &mut self.slots)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn open_output(
+        &mut self,
+        spec: &OutputSpec,
+        around: &Around<'_>,
+        opened: &mut Opened,
+    ) -> Result<LiveOutput> {
+        let slot = self.take_slot(opened)?;
+        let output = LiveOutput::open(spec, slot, around)?;
+        self.check_buffer(output.send_buffer_bytes);
+        if output.parked.is_none() && output.trouble().is_some() {
+            let text = "has no carrier: until it has, copies to it are dropped as no_carrier";
+            warn_once(&mut self.warnings, format!("{} {text}", spec.interface));
+        }
+        Ok(output)
+    }
+
+    pub(super) fn check_buffer(&mut self, bytes: usize) {
+        if bytes < output::SEND_BUFFER_BYTES {
+            warn_once(
+                &mut self.warnings,
+                format!(
+                    "the send buffer is {} KiB instead of {}: raise net.core.wmem_max or start as root",
+                    bytes / 1024,
+                    output::SEND_BUFFER_BYTES / 1024,
+                ),
+            );
+        }
+    }
+
+    fn take_slot(&mut self, opened: &mut Opened) -> Result<Slot> {
+        let slot = self.slots.take()?;
+        opened.slots.push(slot);
+        Ok(slot)
+    }
+
+    /// Closes a rule's input; says the slot of its group if no other rule names that.
+    fn give_up(&mut self, rule: &LiveRule) -> Option<Slot> {
+        if rule.waiting.is_none() {
+            self.inputs.remove(&rule.input);
+        }
+        self.groups.remove(&rule.input)
+    }
+
+    /// Says that there is no rule with one of these keys, if so.
+    pub(super) fn check_keys(&self, keys: &[u32]) -> Result<()> {
+        match keys.iter().find(|key| !self.rules.contains_key(key)) {
+            Some(key) => Err(Error::Invalid(format!("there is no rule with the key {key}"))),
+            None => Ok(()),
+        }
+    }
+}

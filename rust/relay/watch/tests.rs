@@ -1,0 +1,177 @@
+//! What becomes of table and flags: by what is told, what is missed, and links that come and go.
+
+use super::*;
+use crate::addr::Addr;
+use crate::open::links::Link;
+use crate::open::socket;
+use crate::open::testnet::{FAR, NEAR, interface, ip, with_cable};
+use crate::sys::sockopt;
+
+fn is_up(carrier: &Carrier) -> bool {
+    carrier.load(Ordering::Relaxed)
+}
+
+fn index_of(watch: &Watch, name: &str) -> Option<u32> {
+    watch.now().unwrap().find(name).map(|link| link.index)
+}
+
+#[test]
+fn the_table_is_that_of_the_kernel() {
+    with_cable(|| {
+        let watch = Watch::open().unwrap();
+        let present = watch.latest();
+        let near = present.find(NEAR).unwrap();
+        let known = Link { carrier: true, mtu: 1500, up: true, ..near.clone() };
+        assert_eq!((near, near.index), (&known, interface(NEAR).index));
+        assert!(present.is_local(Addr::v4([10, 9, 0, 1])) && present.has_family(near.index, true));
+        assert!(present.find("lo").is_some() && present.find("nowhere0").is_none());
+        watch.take_news();
+        ip(&format!("address replace 10.9.7.1/24 dev {NEAR}"));
+        ip(&format!("link set {NEAR} mtu 1400"));
+        let present = watch.now().unwrap();
+        assert!(watch.has_news() && watch.take_news().touched.contains(&interface(NEAR).index));
+        assert!(present.is_local(Addr::v4([10, 9, 7, 1])));
+        assert_eq!(present.find(NEAR).unwrap().mtu, 1400);
+        assert!(!watch.has_news());
+    });
+}
+
+#[test]
+fn an_address_that_is_not_known_to_be_free_is_none() {
+    with_cable(|| {
+        let watch = Watch::open().unwrap();
+        let address = "2001:db8::77".parse::<std::net::IpAddr>().unwrap().into();
+        // Nobody answers for it while there is no carrier: the kernel does not get to ask.
+        ip(&format!("link set {FAR} down"));
+        ip(&format!("address add 2001:db8::77/64 dev {NEAR}"));
+        assert!(!watch.now().unwrap().is_local(address));
+        ip(&format!("address del 2001:db8::77/64 dev {NEAR}"));
+        ip(&format!("address add 2001:db8::77/64 dev {NEAR} nodad"));
+        assert!(watch.now().unwrap().is_local(address));
+    });
+}
+
+#[test]
+fn a_flag_follows_its_link_to_the_end() {
+    with_cable(|| {
+        let watch = Watch::open().unwrap();
+        let near = watch.carrier(interface(NEAR).index);
+        let loopback = watch.carrier(interface("lo").index);
+        let missing = watch.carrier(4711);
+        assert!(is_up(&near) && is_up(&loopback) && !is_up(&missing));
+        ip(&format!("link set {FAR} down"));
+        assert!(watch.follow() && !is_up(&near));
+        ip(&format!("link set {FAR} up"));
+        crate::open::testnet::wait_until("up is followed", || watch.follow() && is_up(&near));
+        ip("link add bridge0 type bridge");
+        ip(&format!("link set {NEAR} master bridge0"));
+        ip(&format!("link set {NEAR} nomaster"));
+        assert!(watch.follow() && is_up(&near), "leaving a bridge is no deletion");
+        let index = interface(NEAR).index;
+        ip(&format!("link delete {NEAR}"));
+        assert!(watch.follow() && !is_up(&near) && is_up(&loopback));
+        assert_eq!(watch.take_news().gone.into_iter().collect::<Vec<_>>(), [index - 1, index]);
+        ip("link add again0 index 4711 type veth peer name again1");
+        ip("link set again0 up");
+        ip("link set again1 up");
+        crate::open::testnet::wait_until("it comes", || watch.follow() && is_up(&missing));
+        assert_eq!(watch.failure(), None);
+    });
+}
+
+#[test]
+fn after_an_overrun_everything_is_read_anew() {
+    with_cable(|| {
+        let watch = Watch::open().unwrap();
+        let near = watch.carrier(interface(NEAR).index);
+        assert!(is_up(&near));
+        // The least that there is: one message and it is full.
+        let fd = watch.as_fd();
+        sockopt::set(fd, libc::SOL_SOCKET, libc::SO_RCVBUF, 1).unwrap();
+        for number in 0..20 {
+            ip(&format!("link add more{number} type veth peer name much{number}"));
+        }
+        ip("link delete more3");
+        ip(&format!("link set {NEAR} down"));
+        ip(&format!("link set {NEAR} name other0"));
+        ip("address add 10.9.8.1/24 dev more4");
+        assert!(socket::drops(fd).unwrap() > 0, "nothing was lost");
+        assert_eq!(index_of(&watch, NEAR), None);
+        assert_eq!(index_of(&watch, "other0"), Some(interface("other0").index));
+        assert_eq!(index_of(&watch, "more3"), None);
+        for number in (0..20).filter(|number| *number != 3) {
+            let name = format!("more{number}");
+            assert_eq!(index_of(&watch, &name), Some(interface(&name).index));
+        }
+        assert!(watch.latest().is_local(Addr::v4([10, 9, 8, 1])));
+        assert!(!is_up(&near) && watch.has_news());
+    });
+}
+
+#[test]
+fn a_list_that_is_doubted_is_made_again() {
+    let mut known = Known {
+        present: Arc::default(),
+        carriers: BTreeMap::new(),
+        news: News::default(),
+        is_news: false,
+        listing: Some(Listing::new()),
+        failure: None,
+    };
+    let done = Told::Listed { interrupted: false };
+    let of = |known: &Known| known.listing.as_ref().map(|listing| listing.of);
+    known.doubt();
+    known.take(done.clone());
+    assert_eq!(of(&known), Some(List::Links), "something was lost while it was made");
+    known.take(Told::Listed { interrupted: true });
+    assert_eq!(of(&known), Some(List::Links), "it has changed while it was made");
+    known.take(Told::Link(Link {
+        index: 3,
+        name: "a".to_owned(),
+        up: true,
+        carrier: true,
+        mtu: 1500,
+    }));
+    known.take(done.clone());
+    assert_eq!(of(&known), Some(List::Addresses));
+    assert!(known.present.find("a").is_none() && !known.is_news);
+    known.take(done);
+    assert_eq!(of(&known), None);
+    assert!(known.present.find("a").is_some() && known.is_news);
+    // Whatever changes all the time is believed in the end.
+    known.listing = Some(Listing::new());
+    let mut lists = 0;
+    while known.listing.is_some() {
+        known.take(Told::Listed { interrupted: true });
+        lists += 1;
+        assert!(lists < 100, "there is no end");
+    }
+}
+
+#[test]
+fn what_cannot_be_watched_is_not_kept_back() {
+    with_cable(|| {
+        let watch = Watch::open().unwrap();
+        ip(&format!("link set {FAR} down"));
+        watch.follow();
+        let near = watch.carrier(interface(NEAR).index);
+        assert!(!is_up(&near));
+        watch.known().give_up(&ErrorKind::TimedOut.into());
+        assert!(is_up(&near) && !watch.follow());
+        let text = watch.failure().unwrap();
+        assert!(text.starts_with("the links cannot be watched any more (timed out)"));
+        assert!(is_up(&watch.carrier(4711)));
+        watch.now().unwrap();
+    });
+}
+
+#[test]
+fn only_flags_that_somebody_holds_are_kept() {
+    with_cable(|| {
+        let watch = Watch::open().unwrap();
+        let held = watch.carrier(1);
+        drop(watch.carrier(2));
+        assert!(Arc::ptr_eq(&held, &watch.carrier(1)));
+        assert_eq!(watch.known().carriers.keys().collect::<Vec<_>>(), [&1]);
+    });
+}
