@@ -21,6 +21,7 @@ class FakeCore:
         self.rules: dict[int, ResolvedRule] = {}
         self.changes: list[tuple[list[int], int]] = []
         self.started = False
+        self.has_spares = False
         self.stopped = threading.Event()
         self.error: str | None = None
         self.counters: dict[str, Any] = {}
@@ -38,6 +39,10 @@ class FakeCore:
         self.rules.update(zip(keys, add, strict=True))
         self.changes.append((list(remove), len(add)))
         return keys
+
+    def open_spares(self) -> None:
+        """Remember that it was asked for."""
+        self.has_spares = True
 
     def start(self) -> None:
         """Nothing runs; twice is refused, as the real one does."""
@@ -85,6 +90,7 @@ class FakeCore:
 
     def _rule(self, key: int, rule: ResolvedRule) -> dict[str, Any]:
         output: dict[str, Any] = {
+            "parked": None,
             "wanted": 0,
             "sent": 0,
             "sent_bytes": 0,
@@ -95,6 +101,7 @@ class FakeCore:
         }
         return {
             "key": key,
+            "trouble": None,
             "matched": 0,
             "matched_bytes": 0,
             "last_source": None,

@@ -49,10 +49,8 @@ def _relay(*arguments: str) -> int:
         ([f"{GOOD},tll=3"], "did you mean 'ttl'?"),
         (["ff01::1%lo:5001 to 127.0.0.1:7001"], "ff01::"),
         # The host.
-        (["239.1.1.1%nowhere0:5001 to 127.0.0.1:7001"], "nowhere0"),
         (["239.1.1.1:5001 to 127.0.0.1:7001"], "interface"),
         (["192.0.2.77:5001 to 127.0.0.1:7001"], "192.0.2.77"),
-        ([f"{GOOD},source=192.0.2.77"], "output 1, source"),
         (["239.1.1.1%lo:5001 to no-such-host.invalid:7001"], "no-such-host.invalid"),
         # Rules against each other.
         ([GOOD, GOOD], "rule 2"),

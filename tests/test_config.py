@@ -540,3 +540,50 @@ def test_ipv6_goes_through() -> None:
     (rule,) = check("2001:db8::5@ff3e::1%eth0:1 to ff3e::2%eth1:1 [2001:db8::7]:7").rules
     assert rule.input.group == IPv6Address("ff3e::1")
     assert [output.ttl for output in rule.outputs] == [1, 64]
+
+
+@pytest.mark.parametrize(
+    ("rule", "field", "message"),
+    [
+        ("239.1.1.1%ehto0:1 to h:1", "input, interface", "did you mean 'eth0'"),
+        ("239.1.1.1%down:1 to h:1", "input, interface", "down is down"),
+        ("10.0.3.9%wlan:1 to h:1", "input, interface", "there is no interface 'wlan'"),
+        ("239.1.1.1%eth0:1 to 239.2.0.1%wlan:1", "output 1, interface", "no interface 'wlan'"),
+        ("239.1.1.1%eth0:1 to 239.2.0.1%bare:1", "output 1, interface", "has no IPv4 address"),
+        ("239.1.1.1%eth0:1 to h:1,source=10.9.9.9", "output 1, source", "is not an address"),
+    ],
+)
+def test_rules_that_follow_wait_for_what_is_missing(rule: str, field: str, message: str) -> None:
+    """For a relay that is a warning; the rule goes down by the interface's name."""
+    rules = RuleSet("packet")
+    plan = rules.plan(HOST, add=[rule.replace("to h:", "to 192.0.2.7:")])
+    (warning,) = plan.warnings
+    assert warning.startswith(f"rule 1, {field}: ")
+    assert message in warning
+    assert warning.endswith("; mcr waits for it")
+    ends = [plan.resolved[0].input, *plan.resolved[0].outputs]
+    assert {end.ifindex for end in ends if end.interface in ("ehto0", "wlan")} <= {0}
+    rules.commit(plan)
+    assert rules.plan(HOST, add=[PLAIN]).warnings == ()
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "239.1.1.1:1 to 192.0.2.7:1",
+        "239.1.1.1%tun0:1 to 192.0.2.7:1",
+        "10.9.9.9:1 to 192.0.2.7:1",
+        "10.9.9.9%eth0:1 to 192.0.2.7:1",
+    ],
+)
+def test_plain_mistakes_are_not_waited_for(rule: str) -> None:
+    """What no interface that comes could mend is refused, also where rules wait."""
+    with pytest.raises(RuleError):
+        RuleSet("packet").plan(HOST, add=[rule])
+
+
+def test_the_same_rule_on_a_new_index_is_the_same() -> None:
+    """An interface that was made anew changes no rule: replacing rules keeps its counters."""
+    before = check(PLAIN).rules
+    anew = [replace(each, index=each.index + 100) for each in HOST]
+    assert resolve([PLAIN], anew, ingress="packet").rules == before

@@ -74,6 +74,7 @@ def test_json_has_the_keys_that_are_promised() -> None:
                         "refused": 0,
                         "dropped": {"output_full": 1, "send_error": 1},
                         "errors": {"ENETUNREACH": 1},
+                        "parked": None,
                     }
                 ],
             }
@@ -148,6 +149,8 @@ def test_no_rate_without_time_in_between() -> None:
             "frames seen, none for port 5001 (239.1.1.1 arrives for port 5002)",
         ),
         (replace(SIGHT, group_seen=3), "frames for 239.1.1.1 seen, none without a VLAN tag"),
+        # What the engine knows of the interface goes before what was seen until then.
+        (replace(SIGHT, trouble="paused: eth0 is down", matched=7), "paused: eth0 is down"),
         (replace(SIGHT, group_seen=3, vlan=7), "frames for 239.1.1.1 seen, none with VLAN tag 7"),
         (
             replace(SIGHT, matched=1, last_source="10.0.0.5", last_seen_age_ms=1999),
@@ -175,3 +178,9 @@ def test_the_state_names_each_output_that_loses() -> None:
         "flowing from 10.0.0.5; output 2 lost 3: output_full, send_error (EPERM); "
         "output 3 was refused 4 times: nobody listened there, or no such host"
     )
+
+
+def test_the_state_names_each_output_that_is_parked() -> None:
+    """While nothing is sent the reason goes before what was lost by it."""
+    parked = replace(OUTPUT, parked="eth1 is down")
+    assert rule_state(SIGHT, [QUIET, parked]).endswith("; output 2 parked: eth1 is down")

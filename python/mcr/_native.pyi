@@ -88,6 +88,9 @@ class RelayCore:
     def change(self, remove: Sequence[int], add: Sequence[ResolvedRule]) -> list[int]:
         """Remove and add rules, all or nothing; return the keys of the added."""
 
+    def open_spares(self) -> None:
+        """Open sockets beforehand, for a process that gives up its rights before `start`."""
+
     def start(self) -> None:
         """Start the engine threads."""
 

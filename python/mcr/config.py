@@ -46,12 +46,12 @@ class Resolution:
 def resolve(
     rules: Iterable[Rule | str], interfaces: Iterable[Interface], *, ingress: Ingress
 ) -> Resolution:
-    """Checks a whole set of rules against this host and against each other.
+    """Checks a whole set of rules against this host, as it is now, and against each other.
 
     Raises:
         RuleError: with everything that is wrong, under paths such as ``rule 2, output 1, ttl``.
     """
-    plan = RuleSet(ingress).plan(interfaces, add=rules)
+    plan = RuleSet(ingress).plan(interfaces, add=rules, follows=False)
     return Resolution(plan.resolved, plan.warnings)
 
 
@@ -104,6 +104,7 @@ class RuleSet:
         *,
         remove: Iterable[str] = (),
         add: Iterable[Rule | str] = (),
+        follows: bool = True,
     ) -> Plan:
         """Checks a change without making it; removed rules are gone when the added are judged.
 
@@ -111,11 +112,12 @@ class RuleSet:
             interfaces: of this host, as they are now.
             remove: ids of running rules.
             add: rules as values or as text.
+            follows: whether rules wait for interfaces and addresses that are not there now.
 
         Raises:
             RuleError: with everything that is wrong; ``rule N`` counts the added ones from 1.
         """
-        draft = _Draft(self, Host(interfaces, self._ingress))
+        draft = _Draft(self, Host(interfaces, self._ingress, follows=follows))
         for rule_id in remove:
             draft.remove(rule_id)
         for rule in add:

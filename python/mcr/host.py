@@ -7,7 +7,7 @@ rule beside the one in hand; what rules do to each other is the business of `con
 import difflib
 import socket
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Literal, Protocol, TypeVar
 
@@ -64,7 +64,8 @@ class ResolvedInput:
     group: Address
     port: int
     interface: str
-    ifindex: int
+    ifindex: int = field(compare=False)
+    """As it is now; 0 while there is no such interface. A relay follows the name instead."""
     sources: tuple[Address, ...]
     vlan: int
     """0 takes untagged frames."""
@@ -78,8 +79,8 @@ class ResolvedOutput:
     port: int
     interface: str
     """Empty leaves the choice to the routing table."""
-    ifindex: int
-    """0 leaves the choice to the routing table."""
+    ifindex: int = field(compare=False)
+    """As it is now; 0 while there is no such interface, or to leave it to the routing table."""
     ttl: int
     dscp: int
     source: Address | None
@@ -99,9 +100,20 @@ class ResolvedRule:
 class Host:
     """The interfaces of this host at one moment, and the host names looked up meanwhile."""
 
-    def __init__(self, interfaces: Iterable[Interface], ingress: Ingress) -> None:
-        """Indexes the interfaces; asks the system nothing yet."""
+    def __init__(
+        self, interfaces: Iterable[Interface], ingress: Ingress, *, follows: bool = False
+    ) -> None:
+        """Indexes the interfaces; asks the system nothing yet.
+
+        Args:
+            interfaces: of this host, as they are now.
+            ingress: how datagrams are received.
+            follows: whether rules wait for interfaces and addresses that are not there, which is
+                a warning then; else it is a problem.
+        """
         self.ingress = ingress
+        self._follows = follows
+        self._awaited: list[Problem] = []
         self.interfaces = {interface.name: interface for interface in interfaces}
         self._owners: dict[Address, list[Interface]] = {}
         for interface in self.interfaces.values():
@@ -113,6 +125,7 @@ class Host:
     def resolve(self, rule: Rule, check: Checks) -> tuple[ResolvedRule | None, list[Problem]]:
         """The rule for the native core, and warnings; None if `check` got a problem."""
         before = len(check.problems)
+        self._awaited.clear()
         taken = self._input(rule.input, check)
         outputs = [
             self._output(output, check, f"output {number}")
@@ -121,7 +134,7 @@ class Host:
         if taken is None or len(check.problems) > before:
             return None, []
         resolved = ResolvedRule(taken, tuple(output for output in outputs if output is not None))
-        return resolved, list(_warnings(resolved))
+        return resolved, [*self._awaited, *_warnings(resolved)]
 
     def resolve_input(self, taken: Input) -> ResolvedInput:
         """A lone input, as a receiver takes it.
@@ -164,24 +177,25 @@ class Host:
                 " VLAN's own interface as the input",
             )
         if taken.group.is_multicast:
-            interface = self._named(taken.interface, taken.group, check, "input, interface")
+            name = self._named(taken.interface, taken.group, check, "input, interface")
         else:
-            interface = self._local_input(taken, check)
-        if interface is None:
+            name = self._local_input(taken, check)
+        if name is None:
             return None
         return ResolvedInput(
             group=taken.group,
             port=taken.port,
-            interface=interface.name,
-            ifindex=interface.index,
+            interface=name,
+            ifindex=self._index(name),
             sources=taken.sources,
             vlan=taken.vlan or 0,
         )
 
-    def _local_input(self, taken: Input, check: Checks) -> Interface | None:
+    def _local_input(self, taken: Input, check: Checks) -> str | None:
         """The interface of an input that is no group: the one named, or the address's own."""
         owners = self.owners(taken.group)
-        if not owners:
+        comes_later = self._follows and taken.interface not in (None, *self.interfaces)
+        if not owners and not comes_later:
             check.note(
                 "input, group",
                 f"{taken.group} is neither multicast nor an address of this host; this host has"
@@ -205,9 +219,10 @@ class Host:
             if looked_up is None:
                 return None
             address = looked_up
-        interface = self._output_interface(output, address, check, path)
+        name = self._output_interface(output, address, check, path) or ""
         if output.source is not None and not self.owners(output.source):
-            check.note(
+            self._await(
+                check,
                 f"{path}, source",
                 f"{output.source} is not an address of this host, which has"
                 f" {_listed(self._owners)}",
@@ -215,8 +230,8 @@ class Host:
         return ResolvedOutput(
             address=address,
             port=output.port,
-            interface=interface.name if interface else "",
-            ifindex=interface.index if interface else 0,
+            interface=name,
+            ifindex=self._index(name),
             ttl=output.ttl if output.ttl is not None else default_ttl(address),
             dscp=output.dscp,
             source=output.source,
@@ -227,46 +242,57 @@ class Host:
 
     def _output_interface(
         self, output: Output, address: Address, check: Checks, path: str
-    ) -> Interface | None:
+    ) -> str | None:
         """The interface named; None also where the routing table shall choose."""
         on_link = isinstance(address, IPv6Address) and address.is_link_local
         if output.interface is None and not address.is_multicast and not on_link:
             return None
-        field = f"{path}, interface"
-        interface = self._named(output.interface, address, check, field)
+        where = f"{path}, interface"
+        name = self._named(output.interface, address, check, where)
+        interface = self.interfaces.get(name or "")
         if interface is None or output.source is not None:
-            return interface
+            return name
         if all(own.version != address.version for own in interface.addresses):
             family = f"IPv{address.version}"
-            check.note(
-                field,
+            self._await(
+                check,
+                where,
                 f"{interface.name} has no {family} address, so the kernel would send from a wrong"
                 f" one; add one, or choose one of this host's with source=",
             )
-        return interface
+        return name
 
-    def _named(
-        self, name: str | None, address: Address, check: Checks, field: str
-    ) -> Interface | None:
-        """The interface of this name, if it is up and, for a group, can do multicast."""
+    def _named(self, name: str | None, address: Address, check: Checks, where: str) -> str | None:
+        """The name, if one is given; what the interface of this name lacks is noted."""
         if name is None:
             noun = "multicast" if address.is_multicast else "a link-local address"
-            check.note(field, f"{noun} needs one; write {address}%INTERFACE with {self._usable()}")
+            check.note(where, f"{noun} needs one; write {address}%INTERFACE with {self._usable()}")
             return None
         interface = self.interfaces.get(name)
         if interface is None:
             close = difflib.get_close_matches(name, self.interfaces, n=1)
             hint = f"did you mean {close[0]!r}? " if close else ""
             known = _listed(self.interfaces)
-            check.note(field, f"there is no interface {name!r}; {hint}this host has {known}")
+            self._await(check, where, f"there is no interface {name!r}; {hint}this host has {known}")
         elif not interface.up:
-            check.note(field, f"{name} is down; 'ip link set {name} up' brings it up")
+            self._await(check, where, f"{name} is down; 'ip link set {name} up' brings it up")
         elif address.is_multicast and not _can_multicast(interface):
             check.note(
-                field,
+                where,
                 f"{name} does no multicast; 'ip link set {name} multicast on' switches it on",
             )
-        return interface
+        return name
+
+    def _await(self, check: Checks, where: str, message: str) -> None:
+        """Notes what may come later: as a warning, if rules wait for it."""
+        if self._follows:
+            self._awaited.append(Problem(where, f"{message}; mcr waits for it"))
+        else:
+            check.note(where, message)
+
+    def _index(self, name: str) -> int:
+        interface = self.interfaces.get(name)
+        return interface.index if interface else 0
 
     def _usable(self) -> str:
         """The interfaces that could be named for a group, as a list for the user."""

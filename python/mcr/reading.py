@@ -53,6 +53,7 @@ def _output(output: Output, numbers: Counters) -> OutputStats:
 def _sight(resolved: ResolvedRule, counted: Counters) -> RuleSight:
     source = resolved.input
     return RuleSight(
+        trouble=counted["trouble"],
         interface=source.interface,
         group=str(source.group),
         port=source.port,

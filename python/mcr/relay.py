@@ -82,11 +82,16 @@ class Relay:
         self._started = self._stopped = self._closed = False
         self._lock = threading.RLock()
 
-    def open(self) -> None:
+    def open(self, *, rights_end: bool = False) -> None:
         """Check the rules against this host and open their sockets, with the caller's rights.
 
         Nothing is received before `start`, so that a program may give up rights in between.
-        Twice is once.
+        Rules whose interface is missing or down wait for it; `warnings` names them. Twice is
+        once.
+
+        Args:
+            rights_end: whether rights are given up before `start`. The `packet` ingress then
+                opens a few spare sockets, for interfaces that come, or come again, afterwards.
 
         Raises:
             RuleError: rules that this host cannot serve; `problems` names everything.
@@ -101,6 +106,8 @@ class Relay:
             try:
                 plan = rule_set.plan(interfaces(), add=self._waiting)
                 self._apply(core, rule_set, plan)
+                if rights_end:
+                    core.open_spares()
             except BaseException:
                 core.stop()
                 raise
@@ -108,6 +115,9 @@ class Relay:
 
     def start(self) -> None:
         """Start to relay; opens first where that was not done. Twice is once.
+
+        From here on the relay follows its interfaces, in a thread that begins with the caller's
+        rights and network namespace.
 
         Raises:
             RightsError: the kernel refuses io_uring; the text names the sysctl.

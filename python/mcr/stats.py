@@ -53,7 +53,8 @@ class InterfaceStats:
 class OutputStats:
     """What one output was asked to send: `wanted = sent + sum(dropped) + pending`.
 
-    `output` is the output as rule text. `refused` counts the answers that a unicast receiver's
+    `output` is the output as rule text. `parked` says why nothing is sent now, such as "eth1 is
+    down"; None while all is well. `refused` counts the answers that a unicast receiver's
     port or host is unreachable; they cost no datagram. `errors` splits `dropped["send_error"]` by
     errno name.
     """
@@ -66,6 +67,7 @@ class OutputStats:
     refused: int
     dropped: Mapping[str, int]
     errors: Mapping[str, int]
+    parked: str | None = None
 
     @property
     def lost(self) -> int:
@@ -83,6 +85,7 @@ class OutputStats:
             "refused": self.refused,
             "dropped": dict(self.dropped),
             "errors": dict(self.errors),
+            "parked": self.parked,
         }
 
 
@@ -193,7 +196,8 @@ class RuleSight:
 
     `group_seen` counts the datagrams for the rule's address on its interface that no rule took;
     `other_port` and `other_source` are the last port without a rule and the last source that
-    source lists refused among them. `last_seen_age_ms` is the age of the last match.
+    source lists refused among them. `last_seen_age_ms` is the age of the last match. `trouble` is
+    the engine's word on an input that waits for its interface.
     """
 
     interface: str
@@ -208,6 +212,7 @@ class RuleSight:
     group_seen: int = 0
     other_port: int | None = None
     other_source: str | None = None
+    trouble: str | None = None
 
 
 def rule_state(sight: RuleSight, outputs: Sequence[OutputStats] = ()) -> str:
@@ -215,7 +220,7 @@ def rule_state(sight: RuleSight, outputs: Sequence[OutputStats] = ()) -> str:
 
     First what arrives (or the nearest thing to it that does), then what each output lost.
     """
-    arrival = _flow(sight) if sight.matched else _absence(sight)
+    arrival = sight.trouble or (_flow(sight) if sight.matched else _absence(sight))
     troubles = (_trouble(number, output) for number, output in enumerate(outputs, start=1))
     return "; ".join([arrival, *(trouble for trouble in troubles if trouble)])
 
@@ -245,6 +250,8 @@ def _absence(sight: RuleSight) -> str:
 
 
 def _trouble(number: int, output: OutputStats) -> str:
+    if output.parked:
+        return f"output {number} parked: {output.parked}"
     reasons = [_reason(name, output) for name, count in output.dropped.items() if count]
     if reasons:
         return f"output {number} lost {output.lost}: {', '.join(reasons)}"

@@ -1,7 +1,7 @@
 //! The limit of open files: raised beforehand to what is needed, so that a change is refused as a
 //! whole and not in its middle. It must not know what the files are for.
 
-use std::fs;
+use std::{fs, io};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -21,7 +21,7 @@ impl Descriptors {
     /// is needed, never further than to the next power of two.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with what is needed and what there is, when the hard limit is lower.
+    /// [`Error::Os`] with what is needed and what there is, when the hard limit is lower.
     pub(crate) fn reserve(&mut self, count: usize) -> Result<()> {
         let count = u64::try_from(count).unwrap_or(u64::MAX);
         if let Some(left) = self.left.checked_sub(count) {
@@ -34,10 +34,11 @@ impl Descriptors {
         let in_use = u64::try_from(open.count()).unwrap_or(u64::MAX);
         let needed = in_use.saturating_add(count);
         if needed > hard {
-            return Err(Error::Invalid(format!(
-                "the rules need {needed} descriptors, and the hard limit of this process is \
-                 {hard}; raise it (ulimit -Hn, or LimitNOFILE= of the service)"
-            )));
+            let refusal = io::Error::other(format!(
+                "the rules need {needed} descriptors, and its hard limit is {hard}; raise it \
+                 (ulimit -Hn, or LimitNOFILE= of the service)"
+            ));
+            return Err(Error::os("opening sockets", "this process", refusal));
         }
         let wanted = needed.saturating_add(MARGIN);
         let granted = if wanted <= soft {
@@ -77,7 +78,8 @@ mod tests {
         descriptors.reserve(850).unwrap();
         assert_eq!(limits(), (1000, 1000));
         let refused = descriptors.reserve(1000).unwrap_err().to_string();
-        assert!(refused.starts_with("the rules need 10"), "{refused}");
-        assert!(refused.contains("the hard limit of this process is 1000; raise it"), "{refused}");
+        let text = "opening sockets on this process: the rules need 10";
+        assert!(refused.starts_with(text), "{refused}");
+        assert!(refused.contains("and its hard limit is 1000; raise it"), "{refused}");
     }
 }

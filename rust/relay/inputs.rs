@@ -54,15 +54,20 @@ impl Inputs {
         })
     }
 
+    /// How many sockets [`Inputs::open_spares`] opens.
+    pub(super) fn spares(&self) -> usize {
+        match self.ingress {
+            Ingress::Packet => SPARES * usize::from(self.workers),
+            Ingress::Udp => 0,
+        }
+    }
+
     /// Opens sockets beforehand for interfaces that come when it is not permitted any more.
     ///
     /// # Errors
     /// A missing right.
     pub(super) fn open_spares(&mut self) -> Result<()> {
-        match self.ingress {
-            Ingress::Packet => self.spares.fill(SPARES * usize::from(self.workers)),
-            Ingress::Udp => Ok(()),
-        }
+        self.spares.fill(self.spares())
     }
 
     /// Opens what an input needs, except for what [`Inputs::settle`] does for all of them.

@@ -67,6 +67,7 @@ impl State {
 
     /// Opens sockets beforehand for inputs that come when it is not permitted any more.
     pub(super) fn open_spares(&mut self) -> Result<()> {
+        self.descriptors.reserve(self.inputs.spares())?;
         self.inputs.open_spares()
     }
 

@@ -3,7 +3,7 @@
 use socket2::SockRef;
 
 use super::*;
-use crate::open::testnet::{NEAR, in_namespace, interface, ip, settle, with_cable};
+use crate::open::testnet::{FAR, NEAR, in_namespace, interface, ip, settle, with_cable};
 
 fn addr(text: &str) -> Addr {
     text.parse::<std::net::IpAddr>().unwrap().into()
@@ -122,5 +122,59 @@ fn what_the_other_side_answers_is_not_kept() {
         settle();
         let error = SockRef::from(&output.fd).recv(&mut []).unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+    });
+}
+
+#[test]
+fn a_socket_follows_its_interface_and_keeps_its_port_and_buffer() {
+    with_cable(|| {
+        for address in ["239.1.1.1", "10.9.0.9", "ff02::77", "2001:db8::9"] {
+            ip(&format!("address add 2001:db8::1/64 dev {NEAR} nodad"));
+            let asked = spec(address, NEAR);
+            let output = open(&asked).unwrap();
+            let fd = output.fd.as_fd();
+            let local = || SockRef::from(&fd).local_addr().unwrap().as_socket().unwrap();
+            let before = local();
+            ip(&format!("link delete {NEAR}"));
+            ip(&format!("link add {NEAR} type veth peer name {FAR}"));
+            ip(&format!("address add 10.9.0.7/24 dev {NEAR}"));
+            ip(&format!("address add 2001:db8::7/64 dev {NEAR} nodad"));
+            ip(&format!("link set {FAR} up"));
+            ip(&format!("link set {NEAR} up mtu 1400"));
+            SockRef::from(&fd).send(b"lost").unwrap_err();
+            let anew = OutputSpec { ifindex: interface(NEAR).index, ..asked };
+            let headers = if addr(address).is_v4() { 28 } else { 48 };
+            for _ in 0..2 {
+                assert_eq!(reconnect(fd, &anew).unwrap(), 1400 - headers);
+                assert_eq!(local().port(), before.port());
+                assert_ne!(local().ip(), before.ip());
+            }
+            assert_eq!(source(fd), Some(local().ip().into()));
+            assert_eq!(path_segment(fd, &anew).unwrap(), 1400 - headers);
+            SockRef::from(&fd).send(b"sent").unwrap();
+            let mut booked = 0;
+            sockopt::get(fd, libc::SOL_SOCKET, libc::SO_SNDBUF, &mut booked).unwrap();
+            assert_eq!(usize::try_from(booked).unwrap() / 2, output.send_buffer_bytes);
+            ip(&format!("address del 2001:db8::7/64 dev {NEAR}"));
+            ip(&format!("address replace 10.9.0.1/24 dev {NEAR}"));
+        }
+    });
+}
+
+#[test]
+fn a_source_that_is_asked_for_stays_when_it_is_reconnected() {
+    with_cable(|| {
+        let own = Some(addr("10.9.0.1"));
+        for source_port in [None, Some(7777)] {
+            let asked = OutputSpec { source: own, source_port, ..spec("239.1.1.1", NEAR) };
+            let output = open(&asked).unwrap();
+            let fd = output.fd.as_fd();
+            let local = || SockRef::from(&fd).local_addr().unwrap().as_socket().unwrap();
+            let before = local();
+            for _ in 0..2 {
+                reconnect(fd, &asked).unwrap();
+                assert_eq!(local(), before);
+            }
+        }
     });
 }

@@ -1,0 +1,121 @@
+"""`mcr relay` and the interfaces it waits for, without root; descriptors; sockets per worker."""
+
+import contextlib
+import signal
+from pathlib import Path
+
+from .checks import assert_balanced, settle_sent, wait_until
+from .lab import Lab
+from .relays import Ingress, relaying
+from .test_command import MCR, Process, command
+from .test_interfaces import (
+    GROUP,
+    OUT_0,
+    OUT_1,
+    RESUME_S,
+    RULE,
+    cut,
+    lab,
+    lay,
+    reaches,
+)
+from .traffic import payloads
+
+__all__ = ["lab"]  # The fixture: a network that may be taken apart.
+SPARE_SOCKETS = 8
+MANY_OUTPUTS = 60
+
+
+def test_the_command_follows_as_nobody(lab: Lab, ingress: Ingress) -> None:
+    """It has given up root and opens what it must anew, until its spare sockets are used up."""
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(lab.receive(OUT_0, 6001))
+        process = stack.enter_context(command(lab, RULE, "--ingress", ingress, "--json"))
+        process.wait_ready()
+        for _ in range(SPARE_SOCKETS):
+            cut(lab, "in0")
+            lay(lab, "in0")
+            with lab.sender(GROUP, 5001) as sender:
+                wait_until(lambda: reaches(sender, first), 2 * RESUME_S)  # noqa: B023
+        cut(lab, "out1")
+        lay(lab, "out1")
+        second = stack.enter_context(lab.receive(OUT_1, 6001, "d1"))
+        with lab.sender(GROUP, 5001) as sender:
+            wait_until(lambda: reaches(sender, second), 2 * RESUME_S)
+        cut(lab, "in0")
+        lay(lab, "in0")
+        if ingress == "udp":
+            with lab.sender(GROUP, 5001) as sender:
+                wait_until(lambda: reaches(sender, first), 2 * RESUME_S)
+        else:
+            process.wait_for("are used up: restart mcr")
+        process.process.send_signal(signal.SIGTERM)
+        assert_balanced(process.report())
+
+
+def test_the_command_starts_without_its_interface(lab: Lab, ingress: Ingress) -> None:
+    """It warns once, is ready, says what it waits for, and relays when the interface is there."""
+    cut(lab, "in0")
+    with (
+        lab.receive(OUT_0, 6001) as receiver,
+        command(lab, RULE, "--ingress", ingress, "--json") as process,
+    ):
+        process.wait_ready()
+        process.wait_for("unresolved: there is no interface in0")
+        lines = process.log.splitlines()
+        warnings = [line for line in lines if line.startswith("warning: rule 1, input, interface")]
+        assert len(warnings) == 1
+        assert warnings[0].endswith("; mcr waits for it")
+        lay(lab, "in0")
+        with lab.sender(GROUP, 5001) as sender:
+            wait_until(lambda: reaches(sender, receiver), 2 * RESUME_S)
+        process.process.send_signal(signal.SIGTERM)
+        assert_balanced(process.report())
+
+
+def limited(lab: Lab, soft: int, hard: int) -> contextlib.AbstractContextManager[Process]:
+    """The command with many outputs and a limit of descriptors."""
+    outputs = " ".join(f"239.2.101.{number}%out0:6001" for number in range(MANY_OUTPUTS))
+    limits = ("prlimit", f"--nofile={soft}:{hard}")
+    return command(lab, f"{GROUP}%in0:5001 to {outputs}", "--workers", "2", before=limits)
+
+
+def test_descriptors_are_raised_to_what_is_needed(lab: Lab) -> None:
+    """The soft limit grows as far as the rules need, not to whatever the hard one allows."""
+    with limited(lab, 64, 4096) as process:
+        process.wait_ready()
+        limits = Path(f"/proc/{process.process.pid}/limits").read_text().splitlines()
+        (line,) = (line for line in limits if line.startswith("Max open files"))
+        soft, hard = map(int, line.split()[3:5])
+        assert 2 * MANY_OUTPUTS < soft < hard == 4096
+
+
+def test_too_few_descriptors_are_refused_beforehand(lab: Lab) -> None:
+    """One sentence has both numbers, and nothing has been opened."""
+    with limited(lab, 64, 100) as process:
+        _, log = process.process.communicate(timeout=8)
+        assert process.process.returncode == 1
+        assert "the rules need 1" in log
+        assert "and its hard limit is 100; raise it" in log
+
+
+def test_each_worker_sends_by_itself(lab: Lab, ingress: Ingress) -> None:
+    """Two workers have a source port each, or share the one that is asked for."""
+    rule = f"{GROUP}%in0:5001 to {OUT_0}%out0:6001,sport=7777 {OUT_1}%out1:6001"
+    sent = payloads(10)
+    with (
+        lab.receive(OUT_0, 6001) as chosen,
+        lab.receive(OUT_1, 6001, "d1") as free,
+        relaying(lab.relay, rule, ingress=ingress, workers=2) as relay,
+        contextlib.ExitStack() as stack,
+    ):
+        senders = [stack.enter_context(lab.sender(GROUP, 5001)) for _ in range(16)]
+        for sender in senders:
+            sender.send(sent)
+        total = len(senders) * len(sent)
+        chosen.wait_for(total)
+        free.wait_for(total)
+        assert set(chosen.sources) == {("10.2.0.1", 7777)}
+        # Frames are spread over the workers; one socket of `udp` belongs to one of them.
+        assert len(set(free.sources)) == (2 if ingress == "packet" else 1)
+        settle_sent(relay, total, total)

@@ -1,0 +1,344 @@
+"""Interfaces that go, come and change under traffic: rules follow, and others do not notice.
+
+Links are laid and cut here as the tests go, so each test has a network of its own.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import mcr
+
+from .checks import DEADLINE_S, dropped, settle, wait_until
+from .lab import Lab
+from .namespaces import Net
+from .relays import Ingress, relaying
+from .test_memberships import joins, packet_sockets
+from .traffic import PacedFlow, Receiver, Sender, payloads
+
+GROUP, OUT_0, OUT_1 = "239.1.100.1", "239.2.100.1", "239.2.100.2"
+GROUP_6, OUT_6 = "ff15::100:1", ("ff15::100:2", "ff12::100:3")
+RULE = f"{GROUP}%in0:5001 to {OUT_0}%out0:6001 {OUT_1}%out1:6001"
+NEIGHBOUR = "239.1.100.9%big:5001 to 239.2.100.9%bigout:6001"
+RESUME_S = 1.0
+RATE_PPS = 2000
+PAIRS = 250
+CABLES = {"in0": (1, "s0"), "out1": (3, "d1")}
+
+
+@pytest.fixture
+def lab(_rights: None) -> Iterator[Lab]:
+    """A network that may be taken apart."""
+    with Net() as net:
+        yield Lab.build(net)
+
+
+def cut(lab: Lab, name: str) -> None:
+    """Delete an interface of the relay, and with it the other end."""
+    lab.relay.ip("link", "del", name)
+
+
+def lay(lab: Lab, name: str) -> None:
+    """Make the link of an interface anew: with a new index and its old addresses."""
+    number, far = CABLES[name]
+    other = lab.source if far.startswith("s") else lab.receiver
+    with Net() as net:
+        net.link(other, far, lab.relay, name)
+    other.address(far, f"10.{number}.0.2/24", f"fd{number:02x}::2/64")
+    lab.relay.address(name, f"10.{number}.0.1/24", f"fd{number:02x}::1/64")
+
+
+def reaches(sender: Sender, receiver: Receiver) -> bool:
+    """Whether a datagram that is sent now arrives."""
+    receiver.forget()
+    sender.send([b"probe"])
+    with contextlib.suppress(AssertionError):
+        receiver.wait_for(1, seconds=0.02)
+    return bool(receiver.drain())
+
+
+@dataclass
+class Probe:
+    """One stream through a rule: what is sent, and the receivers of its two outputs."""
+
+    lab: Lab
+    relay: mcr.Relay
+    sender: Sender
+    first: Receiver
+    second: Receiver
+
+    def reaches(self, receiver: Receiver) -> bool:
+        """Whether a datagram that is sent now arrives."""
+        return reaches(self.sender, receiver)
+
+    def resumes(self, *receivers: Receiver) -> None:
+        """Both outputs, or these, get something within a second, and then everything."""
+        for receiver in receivers or (self.first, self.second):
+            wait_until(lambda: self.reaches(receiver), RESUME_S, "the rule resumes")
+        wait_until(lambda: self.state().startswith("flowing"), what=self.state())
+        sent = payloads(50)
+        for receiver in receivers or (self.first, self.second):
+            receiver.forget()
+        self.sender.send(sent)
+        for receiver in receivers or (self.first, self.second):
+            receiver.expect(sent)
+
+    def state(self) -> str:
+        """The sentence of the rule."""
+        return self.relay.stats().rules[0].state
+
+    def awaits(self, state: str, seconds: float = RESUME_S) -> None:
+        """Wait until the sentence is this one."""
+        wait_until(lambda: self.state() == state, seconds, f"{state!r}, not {self.state()!r}")
+
+    def renew(self, stack: contextlib.ExitStack, name: str) -> None:
+        """Open the own sockets anew after a link was laid anew."""
+        if name == "in0":
+            self.sender = stack.enter_context(self.lab.sender(GROUP, 5001))
+        else:
+            self.second = stack.enter_context(self.lab.receive(OUT_1, 6001, "d1"))
+
+
+@contextlib.contextmanager
+def probing(
+    lab: Lab, ingress: Ingress, rule: str = RULE, *, workers: int = 1
+) -> Iterator[Probe]:
+    """The rule beside one that is never touched: that one loses nothing, whatever happens."""
+    with (
+        lab.receive("239.2.100.9", 6001, "d2") as untouched,
+        lab.receive(OUT_0, 6001) as first,
+        lab.receive(OUT_1, 6001, "d1") as second,
+        relaying(lab.relay, rule, NEIGHBOUR, ingress=ingress, workers=workers) as relay,
+        lab.sender("239.1.100.9", 5001, interface="s1") as steady,
+        lab.sender(GROUP, 5001) as sender,
+    ):
+        with PacedFlow(steady, RATE_PPS) as flow:
+            flow.advance(20)
+            yield Probe(lab, relay, sender, first, second)
+            flow.advance(20)
+        untouched.expect(flow.sent)
+        stats = settle(relay, lambda stats: stats.rules[1].matched == len(flow.sent))
+        assert stats.rules[1].outputs[0].sent == len(flow.sent)
+        assert len({interface.name for interface in stats.interfaces}) == len(stats.interfaces)
+
+
+def test_an_input_that_is_down_or_unplugged(lab: Lab, ingress: Ingress) -> None:
+    """The state says so at once, and it goes on by itself."""
+    with probing(lab, ingress) as probe:
+        probe.resumes()
+        before = probe.relay.stats().rules[0].matched
+        with lab.relay.down("in0"):
+            probe.awaits("paused: in0 is down")
+        probe.resumes()
+        with lab.source.down("s0"):
+            # The kernel itself tells of a carrier at most once a second.
+            probe.awaits("paused: in0 has no carrier", DEADLINE_S)
+        probe.resumes()
+        assert probe.relay.stats().rules[0].matched > before
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_input_that_is_deleted_and_made_anew(lab: Lab, ingress: Ingress, workers: int) -> None:
+    """Sockets and joins are made afresh under the new index; the counters go on."""
+    with probing(lab, ingress, workers=workers) as probe, contextlib.ExitStack() as stack:
+        probe.resumes()
+        for _ in range(2):
+            before = settle(probe.relay, lambda _: True)
+            index = lab.relay.ifindex("in0")
+            cut(lab, "in0")
+            probe.awaits("unresolved: there is no interface in0")
+            wait_until(lambda: packet_sockets(lab.relay) == workers * (ingress == "packet"))
+            lay(lab, "in0")
+            assert lab.relay.ifindex("in0") != index
+            probe.renew(stack, "in0")
+            probe.resumes()
+            assert ("in0", GROUP) in joins(lab.relay)
+            after = probe.relay.stats()
+            assert after.rules[0].matched > before.rules[0].matched
+            assert after.rules[0].outputs[0].sent > before.rules[0].outputs[0].sent
+
+
+def test_an_input_that_is_renamed(lab: Lab, ingress: Ingress) -> None:
+    """Rules go by names: the rule waits until an interface has its name, whichever it is."""
+    with probing(lab, ingress) as probe, contextlib.ExitStack() as stack:
+        probe.resumes()
+        lab.relay.ip("link", "set", "in0", "name", "other0")
+        probe.awaits("unresolved: there is no interface in0")
+        wait_until(lambda: ("other0", GROUP) not in joins(lab.relay))
+        lab.relay.ip("link", "set", "other0", "name", "in0")
+        probe.resumes()
+        lab.relay.ip("link", "set", "in0", "name", "other0")
+        lab.relay.ip("link", "set", "bare", "name", "in0")
+        probe.sender = stack.enter_context(lab.sender(GROUP, 5001, interface="s2"))
+        probe.resumes()
+
+
+def test_an_output_that_is_deleted_and_made_anew(lab: Lab, ingress: Ingress) -> None:
+    """It alone is parked; made anew it sends on from the same port, and the numbers go on."""
+    with probing(lab, ingress) as probe, contextlib.ExitStack() as stack:
+        probe.resumes()
+        port = probe.second.sources[-1][1]
+        cut(lab, "out1")
+        parked = "; output 2 parked: there is no interface out1"
+        wait_until(lambda: probe.state().endswith(parked), RESUME_S, probe.state())
+        before = settle(probe.relay, lambda _: True).rules[0]
+        sent = payloads(50)
+        probe.first.forget()
+        probe.sender.send(sent)
+        probe.first.expect(sent)
+        after = settle(probe.relay, lambda stats: stats.rules[0].matched == before.matched + 50)
+        lost = [rule.outputs[1].dropped["no_carrier"] for rule in (before, after.rules[0])]
+        assert lost[1] - lost[0] == len(sent)
+        lay(lab, "out1")
+        probe.renew(stack, "out1")
+        probe.resumes()
+        assert probe.second.sources[-1] == ("10.3.0.1", port)
+
+
+def test_both_ends_of_an_ipv6_rule(lab: Lab, ingress: Ingress) -> None:
+    """Deleted and made anew, also with groups that have a meaning on their link only."""
+    rule = f"{GROUP_6}%in0:5001 to {OUT_6[0]}%out0:6001 {OUT_6[1]}%out1:6001"
+    with probing(lab, ingress, rule) as probe, contextlib.ExitStack() as stack:
+        probe.first = stack.enter_context(lab.receive(OUT_6[0], 6001))
+        for _ in range(2):
+            probe.sender = stack.enter_context(lab.sender(GROUP_6, 5001))
+            probe.second = stack.enter_context(lab.receive(OUT_6[1], 6001, "d1"))
+            probe.resumes()
+            for name in ("in0", "out1"):
+                cut(lab, name)
+                lay(lab, name)
+
+
+def test_an_output_that_is_down(lab: Lab, ingress: Ingress) -> None:
+    """It is parked with the reason while it is down, and sends on when it is up."""
+    with probing(lab, ingress) as probe:
+        with lab.relay.down("out1"):
+            parked = "; output 2 parked: out1 is down"
+            wait_until(lambda: probe.state().endswith(parked), RESUME_S, probe.state())
+            probe.resumes(probe.first)
+        probe.resumes()
+
+
+@pytest.mark.parametrize(
+    "output",
+    [f"{OUT_1}%out1:6001", "10.3.0.2:6001", "10.3.0.2%out1:6001"],
+    ids=["group", "routed", "host"],
+)
+def test_an_output_whose_address_is_replaced(lab: Lab, ingress: Ingress, output: str) -> None:
+    """Copies leave from the new address and the old port; without one none leaves."""
+    with contextlib.ExitStack() as stack:
+        to_host = output.startswith("10.")
+        host = stack.enter_context(lab.receive("10.3.0.2", 6001, "d1")) if to_host else None
+        rule = f"{GROUP}%in0:5001 to {OUT_0}%out0:6001 {output}"
+        probe = stack.enter_context(probing(lab, ingress, rule))
+        probe.second = host or probe.second
+        probe.resumes()
+        source, port = probe.second.sources[-1]
+        assert source == "10.3.0.1"
+        lab.relay.ip("addr", "del", "10.3.0.1/24", "dev", "out1")
+        wait_until(lambda: "output 2 parked" in probe.state(), RESUME_S, probe.state())
+        if "%out1" in output:
+            assert probe.state().endswith("out1 has no IPv4 address")
+        probe.resumes(probe.first)
+        lab.relay.address("out1", "10.3.0.77/24")
+        probe.resumes()
+        assert probe.second.sources[-1] == ("10.3.0.77", port)
+
+
+def test_what_is_missing_at_the_start(lab: Lab, ingress: Ingress) -> None:
+    """Rules on interfaces that come later are taken, with a warning, and go live with them."""
+    cut(lab, "in0")
+    cut(lab, "out1")
+    with contextlib.ExitStack() as stack:
+        untouched = stack.enter_context(lab.receive("239.2.100.9", 6001, "d2"))
+        relay = stack.enter_context(relaying(lab.relay, RULE, NEIGHBOUR, ingress=ingress))
+        first, second = (warning for warning in relay.warnings if "waits for it" in warning)
+        assert first.startswith("rule 1, input, interface: there is no interface 'in0'")
+        assert second.startswith("rule 1, output 2, interface: there is no interface 'out1'")
+        state = relay.stats().rules[0].state
+        assert state == (
+            "unresolved: there is no interface in0; output 2 parked: there is no interface out1"
+        )
+        with lab.sender("239.1.100.9", 5001, interface="s1") as steady:
+            with PacedFlow(steady, RATE_PPS) as flow:
+                flow.advance(20)
+                lay(lab, "in0")
+                lay(lab, "out1")
+                receivers = [
+                    stack.enter_context(lab.receive(OUT_0, 6001)),
+                    stack.enter_context(lab.receive(OUT_1, 6001, "d1")),
+                ]
+                sender = stack.enter_context(lab.sender(GROUP, 5001))
+                Probe(lab, relay, sender, *receivers).resumes()
+            untouched.expect(flow.sent)
+
+
+def test_a_source_address_that_comes_later(lab: Lab) -> None:
+    """An output that is to send from an address waits until the host has it."""
+    rule = f"{GROUP}%in0:5001 to {OUT_0}%out0:6001 {OUT_1}%out1:6001,source=10.3.0.50"
+    with probing(lab, "packet", rule) as probe:
+        assert probe.state().endswith("output 2 parked: 10.3.0.50 is no address of this host")
+        lab.relay.address("out1", "10.3.0.50/24")
+        probe.resumes()
+        assert probe.second.sources[-1][0] == "10.3.0.50"
+
+
+def test_rules_that_change_while_interfaces_do(lab: Lab, ingress: Ingress) -> None:
+    """A rule that is added in the very moment, or stays in a replacement, is as good as any."""
+    with probing(lab, ingress) as probe, contextlib.ExitStack() as stack:
+        probe.resumes()
+        matched = probe.relay.stats().rules[0].matched
+        other = stack.enter_context(lab.receive("239.2.100.5", 6001))
+        cut(lab, "in0")
+        lay(lab, "in0")
+        with lab.relay:
+            probe.relay.add_rule(f"{GROUP}%in0:5001 to 239.2.100.5%out0:6001")
+            probe.relay.replace_rules(probe.relay.rules)
+        probe.renew(stack, "in0")
+        wait_until(lambda: probe.reaches(other), RESUME_S)
+        probe.resumes()
+        assert probe.relay.stats().rules[0].matched > matched
+
+
+def test_gro_that_is_turned_on_is_followed(lab: Lab) -> None:
+    """Super-frames find buffers that fit as soon as the device merges, with no change of rules."""
+    lab.set_offload(on=False)
+    rule = "ff15::100:1%in0:5001 to ff15::100:2%out0:6001"
+    with (
+        probing(lab, "packet", rule) as probe,
+        lab.receive("ff15::100:2", 6001) as receiver,
+        lab.sender("ff15::100:1", 5001) as sender,
+    ):
+        sent = payloads(40)
+        sender.send(sent)
+        receiver.expect(sent)
+        lab.set_offload(on=True)
+
+        def passes_whole() -> bool:
+            receiver.forget()
+            before = dropped(probe.relay.stats(), "in0", "truncated_by_us")
+            sender.send_super(sent)
+            with contextlib.suppress(AssertionError):
+                receiver.wait_for(len(sent), seconds=0.1)
+            missed = dropped(probe.relay.stats(), "in0", "truncated_by_us") - before
+            return receiver.drain() == sent and missed == 0
+
+        wait_until(passes_whole, RESUME_S)
+
+
+def test_a_flood_of_links(lab: Lab, ingress: Ingress, tmp_path: Path) -> None:
+    """Hundreds of links come and go; afterwards everything is as it is."""
+    links = tmp_path / "links"
+    names = (f"add fl{n} group 77 type veth peer name fm{n}" for n in range(PAIRS))
+    links.write_text("".join(f"link {name}\n" for name in names))
+    with probing(lab, ingress) as probe, contextlib.ExitStack() as stack:
+        probe.resumes()
+        lab.relay.ip("-batch", str(links))
+        cut(lab, "in0")
+        lab.relay.ip("link", "del", "group", "77")
+        lay(lab, "in0")
+        probe.renew(stack, "in0")
+        probe.resumes()
