@@ -273,7 +273,9 @@ class Host:
             close = difflib.get_close_matches(name, self.interfaces, n=1)
             hint = f"did you mean {close[0]!r}? " if close else ""
             known = _listed(self.interfaces)
-            self._await(check, where, f"there is no interface {name!r}; {hint}this host has {known}")
+            self._await(
+                check, where, f"there is no interface {name!r}; {hint}this host has {known}"
+            )
         elif not interface.up:
             self._await(check, where, f"{name} is down; 'ip link set {name} up' brings it up")
         elif address.is_multicast and not _can_multicast(interface):

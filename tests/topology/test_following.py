@@ -2,12 +2,13 @@
 
 import contextlib
 import signal
+from functools import partial
 from pathlib import Path
 
 from .checks import assert_balanced, settle_sent, wait_until
 from .lab import Lab
 from .relays import Ingress, relaying
-from .test_command import MCR, Process, command
+from .test_command import Process, command
 from .test_interfaces import (
     GROUP,
     OUT_0,
@@ -36,17 +37,17 @@ def test_the_command_follows_as_nobody(lab: Lab, ingress: Ingress) -> None:
             cut(lab, "in0")
             lay(lab, "in0")
             with lab.sender(GROUP, 5001) as sender:
-                wait_until(lambda: reaches(sender, first), 2 * RESUME_S)  # noqa: B023
+                wait_until(partial(reaches, sender, first), 2 * RESUME_S)
         cut(lab, "out1")
         lay(lab, "out1")
         second = stack.enter_context(lab.receive(OUT_1, 6001, "d1"))
         with lab.sender(GROUP, 5001) as sender:
-            wait_until(lambda: reaches(sender, second), 2 * RESUME_S)
+            wait_until(partial(reaches, sender, second), 2 * RESUME_S)
         cut(lab, "in0")
         lay(lab, "in0")
         if ingress == "udp":
             with lab.sender(GROUP, 5001) as sender:
-                wait_until(lambda: reaches(sender, first), 2 * RESUME_S)
+                wait_until(partial(reaches, sender, first), 2 * RESUME_S)
         else:
             process.wait_for("are used up: restart mcr")
         process.process.send_signal(signal.SIGTERM)
@@ -68,7 +69,7 @@ def test_the_command_starts_without_its_interface(lab: Lab, ingress: Ingress) ->
         assert warnings[0].endswith("; mcr waits for it")
         lay(lab, "in0")
         with lab.sender(GROUP, 5001) as sender:
-            wait_until(lambda: reaches(sender, receiver), 2 * RESUME_S)
+            wait_until(partial(reaches, sender, receiver), 2 * RESUME_S)
         process.process.send_signal(signal.SIGTERM)
         assert_balanced(process.report())
 
@@ -94,7 +95,7 @@ def test_too_few_descriptors_are_refused_beforehand(lab: Lab) -> None:
     """One sentence has both numbers, and nothing has been opened."""
     with limited(lab, 64, 100) as process:
         _, log = process.process.communicate(timeout=8)
-        assert process.process.returncode == 1
+        assert process.process.returncode == 2
         assert "the rules need 1" in log
         assert "and its hard limit is 100; raise it" in log
 

@@ -6,6 +6,7 @@ Links are laid and cut here as the tests go, so each test has a network of its o
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -70,14 +71,10 @@ class Probe:
     first: Receiver
     second: Receiver
 
-    def reaches(self, receiver: Receiver) -> bool:
-        """Whether a datagram that is sent now arrives."""
-        return reaches(self.sender, receiver)
-
     def resumes(self, *receivers: Receiver) -> None:
         """Both outputs, or these, get something within a second, and then everything."""
         for receiver in receivers or (self.first, self.second):
-            wait_until(lambda: self.reaches(receiver), RESUME_S, "the rule resumes")
+            wait_until(partial(reaches, self.sender, receiver), RESUME_S, "the rule resumes")
         wait_until(lambda: self.state().startswith("flowing"), what=self.state())
         sent = payloads(50)
         for receiver in receivers or (self.first, self.second):
@@ -103,9 +100,7 @@ class Probe:
 
 
 @contextlib.contextmanager
-def probing(
-    lab: Lab, ingress: Ingress, rule: str = RULE, *, workers: int = 1
-) -> Iterator[Probe]:
+def probing(lab: Lab, ingress: Ingress, rule: str = RULE, *, workers: int = 1) -> Iterator[Probe]:
     """The rule beside one that is never touched: that one loses nothing, whatever happens."""
     with (
         lab.receive("239.2.100.9", 6001, "d2") as untouched,
@@ -298,7 +293,7 @@ def test_rules_that_change_while_interfaces_do(lab: Lab, ingress: Ingress) -> No
             probe.relay.add_rule(f"{GROUP}%in0:5001 to 239.2.100.5%out0:6001")
             probe.relay.replace_rules(probe.relay.rules)
         probe.renew(stack, "in0")
-        wait_until(lambda: probe.reaches(other), RESUME_S)
+        wait_until(partial(reaches, probe.sender, other), RESUME_S)
         probe.resumes()
         assert probe.relay.stats().rules[0].matched > matched
 
