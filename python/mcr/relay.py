@@ -105,9 +105,9 @@ class Relay:
             rule_set = RuleSet(core.ingress)
             try:
                 plan = rule_set.plan(interfaces(), add=self._waiting)
-                self._apply(core, rule_set, plan)
                 if rights_end:
                     core.open_spares()
+                self._apply(core, rule_set, plan)
             except BaseException:
                 core.stop()
                 raise

@@ -207,6 +207,9 @@ impl Interface {
         if let EndpointSocket::Datagrams { source, .. } = &endpoint.socket {
             if endpoint.wishes.is_empty() {
                 self.closed_drops += socket_drops(&source.fd);
+                // An engine closes it later. Where the interface was made anew under the same
+                // index, that would end the membership of the socket that is opened next.
+                udp_input::leave(source.fd.as_fd(), input.ifindex, input.group, &[]);
             } else if input.group.is_multicast() {
                 leave_sources(source, input, &endpoint.wishes);
             }

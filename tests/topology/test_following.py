@@ -1,6 +1,7 @@
 """`mcr relay` and the interfaces it waits for, without root; descriptors; sockets per worker."""
 
 import contextlib
+import re
 import signal
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,7 @@ from .traffic import payloads
 
 __all__ = ["lab"]  # The fixture: a network that may be taken apart.
 SPARE_SOCKETS = 8
-MANY_OUTPUTS = 60
+MANY_OUTPUTS, MANY_INPUTS = 60, 45
 
 
 def test_the_command_follows_as_nobody(lab: Lab, ingress: Ingress) -> None:
@@ -75,10 +76,13 @@ def test_the_command_starts_without_its_interface(lab: Lab, ingress: Ingress) ->
 
 
 def limited(lab: Lab, soft: int, hard: int) -> contextlib.AbstractContextManager[Process]:
-    """The command with many outputs and a limit of descriptors."""
+    """The command with many inputs and outputs, and a limit of descriptors."""
     outputs = " ".join(f"239.2.101.{number}%out0:6001" for number in range(MANY_OUTPUTS))
+    rules = [f"{GROUP}%in0:5001 to {outputs}"]
+    rules += [f"239.1.101.{n}%big:5001 to 239.2.102.{n}%out0:6001" for n in range(MANY_INPUTS)]
+    rules += [f"10.1.0.{n}@232.1.101.1%big:5001 to 239.2.103.{n}%out1:6001" for n in range(5)]
     limits = ("prlimit", f"--nofile={soft}:{hard}")
-    return command(lab, f"{GROUP}%in0:5001 to {outputs}", "--workers", "2", before=limits)
+    return command(lab, *rules, "--workers", "2", before=limits)
 
 
 def test_descriptors_are_raised_to_what_is_needed(lab: Lab) -> None:
@@ -92,12 +96,14 @@ def test_descriptors_are_raised_to_what_is_needed(lab: Lab) -> None:
 
 
 def test_too_few_descriptors_are_refused_beforehand(lab: Lab) -> None:
-    """One sentence has both numbers, and nothing has been opened."""
+    """One sentence has both numbers, and the one that is asked for is enough."""
     with limited(lab, 64, 100) as process:
         _, log = process.process.communicate(timeout=8)
         assert process.process.returncode == 2
-        assert "the rules need 1" in log
         assert "and its hard limit is 100; raise it" in log
+        (needed,) = re.findall(r"the rules need (\d+) descriptors", log)
+    with limited(lab, 64, int(needed)) as process:
+        process.wait_ready()
 
 
 def test_each_worker_sends_by_itself(lab: Lab, ingress: Ingress) -> None:

@@ -243,6 +243,58 @@ def test_an_output_whose_address_is_replaced(lab: Lab, ingress: Ingress, output:
         assert probe.second.sources[-1] == ("10.3.0.77", port)
 
 
+def test_interfaces_that_come_back_under_their_old_index(
+    lab: Lab, ingress: Ingress, tmp_path: Path
+) -> None:
+    """Also when there is nothing to see of it but the messages in between."""
+    with probing(lab, ingress) as probe, contextlib.ExitStack() as stack:
+        probe.resumes()
+        indices = {name: lab.relay.ifindex(name) for name in CABLES}
+        lines = []
+        for name, (number, far) in CABLES.items():
+            other = lab.source if far.startswith("s") else lab.receiver
+            peer = f"peer name {far} netns {other.name}"
+            lines += [
+                f"link del {name}",
+                f"link add {name} index {indices[name]} type veth {peer}",
+                f"link set {name} up",
+                f"addr add 10.{number}.0.1/24 dev {name}",
+            ]
+        batch = tmp_path / "batch"
+        batch.write_text("\n".join(lines))
+        lab.relay.ip("-batch", str(batch))
+        assert indices == {name: lab.relay.ifindex(name) for name in CABLES}
+        for number, far in CABLES.values():
+            other = lab.source if far.startswith("s") else lab.receiver
+            other.address(far, f"10.{number}.0.2/24")
+            other.set_up(far, up=True)
+        for name in CABLES:
+            probe.renew(stack, name)
+        probe.resumes()
+
+
+def test_batches_follow_the_mtu_of_an_output(lab: Lab) -> None:
+    """What did not fit into a smaller MTU goes in batches again once it fits."""
+    lab.set_offload(on=True)
+    with probing(lab, "packet") as probe:
+        sent = payloads(40)
+
+        def frames() -> int:
+            before = lab.relay.frames("out0")[1]
+            probe.first.forget()
+            probe.sender.send_super(sent)
+            probe.first.expect(sent)
+            return lab.relay.frames("out0")[1] - before
+
+        assert frames() < len(sent)
+        for namespace, name in ((lab.receiver, "d0"), (lab.relay, "out0")):
+            namespace.ip("link", "set", name, "mtu", "1000")
+        assert frames() >= 2 * len(sent)
+        for namespace, name in ((lab.receiver, "d0"), (lab.relay, "out0")):
+            namespace.ip("link", "set", name, "mtu", "1500")
+        wait_until(lambda: frames() < len(sent), RESUME_S)
+
+
 def test_what_is_missing_at_the_start(lab: Lab, ingress: Ingress) -> None:
     """Rules on interfaces that come later are taken, with a warning, and go live with them."""
     cut(lab, "in0")
