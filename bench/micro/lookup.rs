@@ -29,7 +29,10 @@ fn main() {
 
 fn measure(criterion: &mut Criterion, name: &str, rules: u32, sources: &[Addr]) {
     let order = shuffled(rules);
-    let rule = |number: &u32| TableRule { input: input(*number), sources: sources.into() };
+    let rule = |number: &u32| {
+        let input = input(*number);
+        TableRule { input, group_bits: 0, last_port: input.port, sources: sources.into() }
+    };
     let table = Table::compile(&order.iter().rev().map(rule).collect::<Vec<_>>());
     let mut group = criterion.benchmark_group("find");
     group.throughput(Throughput::Elements(1));

@@ -5,6 +5,7 @@
 mod inputs;
 mod interface;
 mod links;
+mod merging;
 mod report;
 mod slots;
 mod worker;
@@ -54,13 +55,28 @@ impl Ingress {
     }
 }
 
+/// How the network is asked for an input's groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Join {
+    /// By a membership of each group.
+    Each,
+    /// Not at all: the interface takes all multicast that comes along.
+    None,
+}
+
 /// Where a rule listens, resolved for this host.
 #[derive(Clone, Debug)]
 pub struct InputSpec {
-    /// The group, or an address of this host.
+    /// The group, or an address of this host; of a block of groups the first.
     pub group: Addr,
-    /// The destination port.
+    /// How many low bits of the group vary; 0 for one group.
+    pub group_bits: u8,
+    /// The destination port; of several the first.
     pub port: u16,
+    /// The last port; the same as the first for one.
+    pub last_port: u16,
+    /// How its groups are asked for.
+    pub join: Join,
     /// The interface's name.
     pub interface: String,
     /// The interface's index.
@@ -104,8 +120,8 @@ struct State {
     next_key: u32,
     inputs: Inputs,
     slots: Slots,
-    /// The counters of what was seen of each (interface, group) that no rule took.
-    groups: BTreeMap<(u32, Addr), Slot>,
+    /// The counters of what was seen of each group, or block of groups, that no rule took.
+    groups: BTreeMap<(u32, Addr, u8), Slot>,
     warnings: Vec<String>,
 }
 
@@ -377,7 +393,8 @@ impl LiveRule {
     fn table_rule(&self) -> TableRule {
         let InputSpec { group, port, ifindex, sources, vlan, .. } = &self.input;
         let input = InputKey { interface: *ifindex, vlan: *vlan, group: *group, port: *port };
-        TableRule { input, sources: sources.clone() }
+        let InputSpec { group_bits, last_port, .. } = self.input;
+        TableRule { input, group_bits, last_port, sources: sources.clone() }
     }
 }
 
@@ -392,9 +409,9 @@ impl LiveOutput {
     }
 }
 
-/// The interface and group that a rule's input names.
-fn group_of(input: &InputSpec) -> (u32, Addr) {
-    (input.ifindex, input.group)
+/// The interface and the block of groups that a rule's input names.
+fn group_of(input: &InputSpec) -> (u32, Addr, u8) {
+    (input.ifindex, input.group, input.group_bits)
 }
 
 /// Keeps a warning, unless it has been given already.

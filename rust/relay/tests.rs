@@ -8,7 +8,10 @@ use crate::open::testnet::{in_namespace, interface};
 fn rule(group: [u8; 4], name: &str, source: Option<[u8; 4]>) -> RuleSpec {
     let input = InputSpec {
         group: Addr::v4(group),
+        group_bits: 0,
         port: 5001,
+        last_port: 5001,
+        join: Join::Each,
         interface: name.to_owned(),
         ifindex: interface(name).index,
         sources: Box::default(),
