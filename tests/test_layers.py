@@ -21,6 +21,8 @@ PYTHON_LAYERS = [
     "rule_text",
     "rules",
     "loops",
+    "resolved",
+    "lanes",
     "host",
     "config",
     "reading",
