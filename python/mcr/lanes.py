@@ -71,6 +71,7 @@ class Listeners:
         """Starts with nobody."""
         self._rules: dict[Lane, dict[str, None]] = {}
         self._ordered: dict[Place, dict[Size, list[tuple[int, int, Lane]]]] = {}
+        self._wide = 0
 
     def __len__(self) -> int:
         """On how many lanes somebody listens."""
@@ -81,10 +82,10 @@ class Listeners:
         for lane in lanes:
             if lane not in self._rules:
                 self._rules[lane] = {}
-                insort(
-                    self._ordered.setdefault(_place(lane), {}).setdefault(_size(lane), []),
-                    _entry(lane),
-                )
+                size = _size(lane)
+                self._wide += size != _SINGLE
+                ordered = self._ordered.setdefault(_place(lane), {}).setdefault(size, [])
+                insort(ordered, _entry(lane))
             self._rules[lane][rule_id] = None
 
     def remove(self, lanes: Iterable[Lane], rule_id: str) -> None:
@@ -93,26 +94,32 @@ class Listeners:
             del self._rules[lane][rule_id]
             if not self._rules[lane]:
                 del self._rules[lane]
-                sizes = self._ordered[_place(lane)]
-                ordered = sizes[_size(lane)]
-                del ordered[bisect_left(ordered, _entry(lane))]
-                if not ordered:
-                    del sizes[_size(lane)]
-                if not sizes:
-                    del self._ordered[_place(lane)]
+                self._forget(lane)
 
-    def at(self, lane: Lane) -> Iterator[str]:
+    def _forget(self, lane: Lane) -> None:
+        """Takes a lane out of the order."""
+        place, size = _place(lane), _size(lane)
+        sizes = self._ordered[place]
+        self._wide -= size != _SINGLE
+        del sizes[size][bisect_left(sizes[size], _entry(lane))]
+        if not sizes[size]:
+            del sizes[size]
+        if not sizes:
+            del self._ordered[place]
+
+    def at(self, lane: Lane) -> Iterable[str]:
         """The rules that listen where something of a lane can come along."""
-        sizes = self._ordered.get(_place(lane), {})
-        if sizes.keys() <= _SINGLE and _size(lane) in _SINGLE:
-            yield from self._rules.get(lane, {})
-            return
-        for size, ordered in sizes.items():
+        if self._wide == 0 and _size(lane) == _SINGLE:
+            return self._rules.get(lane, ())
+        return self._search(lane)
+
+    def _search(self, lane: Lane) -> Iterator[str]:
+        for size, ordered in self._ordered.get(_place(lane), {}).items():
             for listened in _meeting(lane, size, ordered):
                 yield from self._rules[listened]
 
 
-_SINGLE = {(0, 1)}
+_SINGLE = (0, 1)
 
 
 def _place(lane: Lane) -> Place:
