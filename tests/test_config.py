@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from mcr.config import Ingress, Resolution, RuleSet, resolve
 from mcr.errors import Problem, RuleError
 from mcr.fields import Address
+from mcr.host import Host
 from mcr.lanes import Lane, Listeners
 from mcr.rules import Input, Output, Rule
 
@@ -534,6 +535,19 @@ def test_the_udp_ingress_has_a_socket_for_each(taken: str, field: str, message: 
     assert message in problem.message
     assert check(f"{taken} to 192.0.2.7:1").rules
     assert check("239.1.0.0/24%eth0:1-4 to 192.0.2.7:1", ingress="udp").rules
+
+
+def test_receivers_and_senders_have_one_address_and_one_port() -> None:
+    """Blocks and ranges are for rules."""
+    host = Host(HOST, "udp")
+    with pytest.raises(RuleError) as caught:
+        host.resolve_input(Input("239.1.0.0/24", range(1, 5), interface="eth0"))
+    assert caught.value.problems == (
+        Problem("group", "239.1.0.0/24 is a block, which only rules take; write one address"),
+        Problem("port", "1-4 are several, which only rules take; write one"),
+    )
+    with pytest.raises(RuleError, match=r"address: 239\.2\.0\.0/24 is a block"):
+        host.resolve_output(Output("239.2.0.0/24", 1, interface="eth1"))
 
 
 def test_more_ports_of_this_host_than_are_kept_open_are_warned_of() -> None:
