@@ -22,6 +22,7 @@ PYTHON_LAYERS = [
     "rules",
     "loops",
     "resolved",
+    "advice",
     "lanes",
     "host",
     "config",

@@ -67,7 +67,7 @@ impl Inputs {
         }
         let takes_all = self.takes_all(input);
         if let Some(interface) = self.interfaces.get_mut(&input.ifindex) {
-            interface.name(input, takes_all);
+            interface.add_block(input, takes_all);
         }
         Ok(())
     }
@@ -80,7 +80,7 @@ impl Inputs {
         }
         let (takes_all, endpoints) = (self.takes_all(input), self.endpoints(input));
         let Some(interface) = self.interfaces.get_mut(&input.ifindex) else { return };
-        interface.forget(input, takes_all);
+        interface.remove_block(input, takes_all);
         for endpoint in &endpoints {
             interface.remove_wish(endpoint);
         }

@@ -68,15 +68,15 @@ impl Interface {
     }
 
     /// Takes in the addresses that a rule names; `takes_all` where nobody joins them.
-    pub(super) fn name(&mut self, input: &InputSpec, takes_all: bool) {
+    pub(super) fn add_block(&mut self, input: &InputSpec, takes_all: bool) {
         let rules = self.addresses.entry((input.group, input.group_bits)).or_insert(0);
         *rules += 1;
         self.unjoined += usize::from(takes_all);
         self.filter_is_stale |= *rules == 1 || takes_all && self.unjoined == 1;
     }
 
-    /// Takes one [`Interface::name`] back.
-    pub(super) fn forget(&mut self, input: &InputSpec, takes_all: bool) {
+    /// Takes one [`Interface::add_block`] back.
+    pub(super) fn remove_block(&mut self, input: &InputSpec, takes_all: bool) {
         let key = (input.group, input.group_bits);
         self.unjoined -= usize::from(takes_all);
         self.filter_is_stale |= takes_all && self.unjoined == 0;
