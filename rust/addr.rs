@@ -55,6 +55,21 @@ impl Addr {
         self.ip().is_multicast()
     }
 
+    /// The first address of the block in which the `bits` low bits vary.
+    #[inline]
+    #[must_use]
+    pub fn block(self, bits: u8) -> Self {
+        Self(self.0 & u128::MAX.checked_shl(bits.into()).unwrap_or(0))
+    }
+
+    /// The addresses of the block in which the `bits` low bits vary, in order, as long as they
+    /// can be counted in 32 bits.
+    pub fn each_of(self, bits: u8) -> impl Iterator<Item = Self> {
+        let first = self.block(bits).0;
+        let last = u32::MAX.checked_shl(bits.into()).map_or(u32::MAX, |high| !high);
+        (0..=last).map(move |low| Self(first | u128::from(low)))
+    }
+
     /// The address as the standard library writes it.
     #[must_use]
     pub fn ip(self) -> IpAddr {
@@ -108,5 +123,16 @@ mod tests {
             assert_eq!(addr.is_v4(), ip.is_ipv4());
             assert_eq!(Addr::from_bits(addr.bits()), addr);
         }
+    }
+
+    #[test]
+    fn a_block_begins_where_its_low_bits_are_zero() {
+        let address = Addr::v4([239, 1, 2, 7]);
+        assert_eq!(address.block(0), address);
+        assert_eq!(address.block(8), Addr::v4([239, 1, 2, 0]));
+        assert_eq!(address.block(128), Addr::from_bits(0));
+        let all: Vec<Addr> = address.each_of(2).collect();
+        assert_eq!(all, [4, 5, 6, 7].map(|last| Addr::v4([239, 1, 2, last])));
+        assert_eq!(address.each_of(0).collect::<Vec<_>>(), [address]);
     }
 }

@@ -1,6 +1,6 @@
 """The rule text: what is read, what is written, and what each mistake is answered with."""
 
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address, ip_network
 
 import pytest
 from hypothesis import example, given
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mcr import rule_text
 from mcr.errors import Problem, RuleError
-from mcr.fields import Address
+from mcr.fields import Address, Network
 from mcr.rules import Input, Output, Rule, parse_rules
 
 PLAIN = "239.1.1.1%eth0:5001 to 239.2.0.1%eth1:6001"
@@ -39,7 +39,21 @@ KERNEL_INTERFACES = st.text(
 
 
 @st.composite
-def sources_of(draw: st.DrawFn, group: Address) -> list[Address]:
+def blocks(draw: st.DrawFn, bits: int) -> Network:
+    """Any block of groups in which so many bits vary."""
+    first = draw(GROUPS)
+    return ip_network((first, first.max_prefixlen - bits), strict=False)
+
+
+@st.composite
+def port_ranges(draw: st.DrawFn, count: int) -> range:
+    """So many ports in a row."""
+    first = draw(st.integers(1, 65536 - count))
+    return range(first, first + count)
+
+
+@st.composite
+def sources_of(draw: st.DrawFn, group: Address | Network) -> list[Address]:
     """Some senders of the group's family."""
     senders = st.ip_addresses(v=4 if group.version == 4 else 6)
     unicast = senders.filter(lambda address: usable(address) and not address.is_multicast)
@@ -47,26 +61,38 @@ def sources_of(draw: st.DrawFn, group: Address) -> list[Address]:
 
 
 @st.composite
-def inputs(draw: st.DrawFn, interfaces: st.SearchStrategy[str] = INTERFACES) -> Input:
-    """Any input."""
-    group = draw(st.one_of(GROUPS, ADDRESSES))
+def inputs(
+    draw: st.DrawFn,
+    interfaces: st.SearchStrategy[str] = INTERFACES,
+    bits: int = 0,
+    ports: int = 1,
+) -> Input:
+    """Any input with so many bits that vary in its group, and so many ports."""
+    group = draw(blocks(bits) if bits else st.one_of(GROUPS, ADDRESSES))
+    joins = [None, "none"] if bits > 12 else [None, "none", "each"]
     return Input(
         group,
-        draw(PORTS),
+        draw(port_ranges(ports)),
         interface=draw(st.one_of(st.none(), interfaces)),
         sources=draw(sources_of(group)),
         vlan=draw(st.one_of(st.none(), st.integers(1, 4094))),
+        join=draw(st.sampled_from(joins)) if group.is_multicast else None,
     )
 
 
 @st.composite
-def outputs(draw: st.DrawFn, interfaces: st.SearchStrategy[str] = INTERFACES) -> Output:
-    """Any output, with any of the options."""
-    address = draw(st.one_of(GROUPS, ADDRESSES, HOSTS))
+def outputs(
+    draw: st.DrawFn,
+    interfaces: st.SearchStrategy[str] = INTERFACES,
+    bits: int = 0,
+    ports: int = 1,
+) -> Output:
+    """Any output, with any of the options, that fits such an input."""
+    address = draw(st.one_of(GROUPS, ADDRESSES, HOSTS, *([blocks(bits)] if bits else [])))
     source = draw(sources_of(ip_address("192.0.2.1") if isinstance(address, str) else address))
     return Output(
         address,
-        draw(PORTS),
+        draw(st.one_of(PORTS, port_ranges(ports))),
         interface=draw(st.one_of(st.none(), interfaces)),
         ttl=draw(st.one_of(st.none(), st.integers(1, 255))),
         dscp=draw(st.integers(0, 63)),
@@ -77,11 +103,14 @@ def outputs(draw: st.DrawFn, interfaces: st.SearchStrategy[str] = INTERFACES) ->
     )
 
 
-def rules(interfaces: st.SearchStrategy[str] = INTERFACES) -> st.SearchStrategy[Rule]:
+@st.composite
+def rules(draw: st.DrawFn, interfaces: st.SearchStrategy[str] = INTERFACES) -> Rule:
     """Any rule."""
+    bits = draw(st.one_of(st.just(0), st.integers(0, 28)))
+    ports = draw(st.one_of(st.just(1), st.integers(1, 5000)))
+    several = st.lists(outputs(interfaces, bits, ports), min_size=1, max_size=4)
     names = st.one_of(st.none(), NAMES.filter(lambda name: len(name) <= 64))
-    several = st.lists(outputs(interfaces), min_size=1, max_size=4)
-    return st.builds(Rule, inputs(interfaces), several, name=names)
+    return Rule(draw(inputs(interfaces, bits, ports)), draw(several), name=draw(names))
 
 
 def problems(text: str) -> dict[str, str]:
@@ -174,6 +203,19 @@ def test_damaged_rules_parse_or_are_refused(rule: Rule, data: st.DataObject) -> 
             "[2001:db8::1]+2001:db8::2@[ff3e::1]%eth0:1 to a.b:2,source=192.0.2.1,sport=9",
             "2001:db8::1+2001:db8::2@ff3e::1%eth0:1 to a.b:2,source=192.0.2.1,sport=9",
         ),
+        (
+            "239.1.0.0/16%eth0:5000-5099,join=none,vlan=7 -> 239.2.0.0/16%eth1:6000-6099",
+            "239.1.0.0/16%eth0:5000-5099,vlan=7,join=none to 239.2.0.0/16%eth1:6000-6099",
+        ),
+        ("239.1.1.1/32%eth0:5001-5001 to 239.2.0.1/32%eth1:6001-6001", PLAIN),
+        ("239.0.0.0/8%eth0:5001 to 239.0.0.0/8%eth1:5001 h:1",) * 2,
+        (
+            "[FF3E::]/32%eth0:5001 to [ff3e:1::/32]%eth1:5001",
+            "ff3e::/32%eth0:5001 to ff3e:1::/32%eth1:5001",
+        ),
+        ("[ff3e::]/32:5001 to [ff3e:1::/32]:5001", "[ff3e::/32]:5001 to [ff3e:1::/32]:5001"),
+        ("239.1.0.0/16%eth0:1-9 to ff3e::7:0/112%eth1:1-9 h:1-9",) * 2,
+        ("192.0.2.1:5000-5099 to h:6000-6099 192.0.2.7:7000",) * 2,
     ],
 )
 def test_accepted_spellings_have_one_canonical_form(text: str, canonical: str) -> None:
@@ -206,6 +248,18 @@ def test_all_fields_arrive() -> None:
     )
 
 
+def test_blocks_and_ranges_arrive() -> None:
+    """A block is a network and several ports are a range, as Python writes them."""
+    rule = Rule.parse("239.1.0.0/16%eth0:5000-5099,join=none to 239.2.0.0/16%eth1:6000-6099 h:7")
+    block = IPv4Network("239.1.0.0/16")
+    assert rule.input == Input(block, range(5000, 5100), interface="eth0", join="none")
+    assert rule.outputs == (
+        Output("239.2.0.0/16", range(6000, 6100), interface="eth1"),
+        Output("h", 7),
+    )
+    assert rule.outputs[0].effective_ttl == 1
+
+
 @pytest.mark.parametrize(
     ("text", "field", "message"),
     [
@@ -223,12 +277,47 @@ def test_all_fields_arrive() -> None:
         ("239.1.1.1%e:1+239.1.1.2%e:1 to h:1", "input", "several inputs are not supported"),
         ("239.1.1.1%e:1,merge=rtp to h:1", "input, merge", "not supported in this version"),
         ("239.1.1.1%e:1,expect=2s to h:1", "input, expect", "not supported in this version"),
-        ("239.1.1.1%e:1,join=none to h:1", "input, join", "not supported in this version"),
+        ("239.1.1.1%e:1,join=all to h:1", "input, join", "neither 'each' nor 'none'"),
+        ("192.0.2.1:1,join=none to h:1", "input, join", "192.0.2.1 is the address of a host"),
+        (
+            "239.0.0.0/8%e:1,join=each to h:1",
+            "input, join",
+            "239.0.0.0/8 has 16777216 groups, and a rule joins at most 4096; write join=none, or",
+        ),
+        (PLAIN + ",join=none", "output 1, join", "is an option of the input"),
         (PLAIN + ",rate=5", "output 1, rate", "not supported in this version"),
-        ("239.1.0.0/16%e:1 to h:1", "input, group", "prefixes are not supported"),
-        ("ff3e::/32%e:1 to h:1", "input, group", "prefixes are not supported"),
-        ("239.1.1.1%e:1 to 239.2.0.0/16%e:1", "output 1, address", "prefixes are not supported"),
-        ("239.1.1.1%e:5000-5099 to h:1", "input, port", "port ranges are not supported"),
+        ("239.1.0.1/16%e:1 to h:1", "input, group", "behind its length; write 239.1.0.0/16"),
+        ("ff3e::1/32%e:1 to h:1", "input, group", "behind its length; write ff3e::/32"),
+        ("239.1.0.0/33%e:1 to h:1", "input, group", "after '/' stands a length of 0 to 32"),
+        ("239.1.0.0/%e:1 to h:1", "input, group", "after '/' stands a length of 0 to 32"),
+        ("ff3e::/255%e:1 to h:1", "input, group", "after '/' stands a length of 0 to 128"),
+        ("239.1.0.0/255.255.0.0%e:1 to h:1", "input, group", "after '/' stands a length"),
+        ("192.0.2.0/24%e:1 to h:1", "input, group", "192.0.2.0/24 is no block of multicast groups"),
+        ("224.0.0.0/3%e:1 to h:1", "input, group", "is no block of multicast groups"),
+        ("ff01::/32%e:1 to h:1", "input, group", "interface-local scope"),
+        ("239.1.0.0/16%e:1 to 10.0.0.0/16:1", "output 1, address", "no block of multicast groups"),
+        ("10.0.0.0/8@239.1.1.1%e:1 to h:1", "input, sources", "a block of addresses; write one"),
+        (PLAIN + ",source=10.0.0.0/8", "output 1, source", "a block of addresses; write one"),
+        (
+            "239.1.1.1%e:1 to 239.2.0.0/16%e:1",
+            "output 1, address",
+            "239.2.0.0/16 has 65536 addresses, but the input 239.1.1.1 1; one maps to one, so",
+        ),
+        (
+            "239.1.0.0/16%e:1 to h:1 239.2.0.0/24%e:1",
+            "output 2, address",
+            "239.2.0.0/24 has 256 addresses, but the input 239.1.0.0/16 65536; one maps to one",
+        ),
+        (
+            "239.1.1.1%e:5000-5099 to h:6000-6100",
+            "output 1, port",
+            "6000-6100 has 101 ports, but the input 5000-5099 100; one maps to one, so give",
+        ),
+        ("239.1.1.1%e:5099-5000 to h:1", "input, port", "runs backwards; write 5000-5099"),
+        ("239.1.1.1%e:0-5 to h:1", "input, port", "0 is out of range; a port is 1 to 65535"),
+        ("239.1.1.1%e:1 to h:1-65536", "output 1, port", "65536 is out of range"),
+        ("239.1.1.1%e:5000- to h:1", "input, port", "'5000-' is not a whole number"),
+        ("239.1.1.1%e:1 to h:1,sport=1-2", "output 1, sport", "'1-2' is not a whole number"),
         ("239.1.1.1%e:0 to h:1", "input, port", "0 is out of range; a port is 1 to 65535"),
         ("239.1.1.1%e:1 to h:70000", "output 1, port", "70000 is out of range"),
         ("239.1.1.1%e:http to h:1", "input, port", "'http' is not a whole number"),

@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 import pickle
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from typing import Any
 
 import pytest
@@ -95,7 +95,9 @@ def test_default_ttl_depends_on_the_address() -> None:
     [
         ({"group": "studio.example"}, "group", "takes no host names"),
         ({"group": 5}, "group", "is not an IP address"),
-        ({"group": "239.1.1.1/24"}, "group", "prefixes are not supported"),
+        ({"group": "239.1.1.1/24"}, "group", "has bits set behind its length"),
+        ({"group": "ff02::%eth0/120"}, "group", "carries a zone"),
+        ({"group": IPv4Network("10.0.0.0/8")}, "group", "is no block of multicast groups"),
         ({"group": "0.0.0.0"}, "group", "stands for any address"),
         ({"group": "::"}, "group", "stands for any address"),
         ({"group": "::ffff:239.1.1.1"}, "group", "write 239.1.1.1"),
@@ -106,6 +108,12 @@ def test_default_ttl_depends_on_the_address() -> None:
         ({"port": True}, "port", "True is not a whole number"),
         ({"port": 0}, "port", "0 is out of range"),
         ({"port": 65536}, "port", "65536 is out of range"),
+        ({"port": range(5, 5)}, "port", "range(5, 5) is no range of ports"),
+        ({"port": range(1, 9, 2)}, "port", "range(1, 9, 2) is no range of ports"),
+        ({"port": range(9, 1, -1)}, "port", "is no range of ports"),
+        ({"port": range(65000, 65537)}, "port", "65536 is out of range"),
+        ({"join": "all"}, "join", "'all' is neither 'each' nor 'none'"),
+        ({"group": "239.0.0.0/8", "join": "each"}, "join", "joins at most 4096"),
         ({"interface": ""}, "interface", "is empty"),
         ({"interface": 2}, "interface", "is not an interface name"),
         ({"interface": "a/b"}, "interface", "is not a name an interface can have"),

@@ -36,7 +36,7 @@ INTERFACE = InterfaceStats(
     dropped={"no_rule": 2},
 )
 STATS = Stats(interfaces=(INTERFACE,), rules=(RULE,), taken_at_s=100.0)
-SIGHT = RuleSight(interface="eth0", group="239.1.1.1", port=5001, joined=True)
+SIGHT = RuleSight(interface="eth0", group="239.1.1.1", ports="5001", joined=True)
 QUIET = replace(OUTPUT, dropped={"output_full": 0}, errors={})
 
 

@@ -21,15 +21,21 @@ const PREFIXES: [Addr; 2] =
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     for rules in [10, 10_000] {
-        measure(&mut criterion, "any source", rules, &[]);
-        measure(&mut criterion, "listed source", rules, &[SOURCE]);
+        measure(&mut criterion, "any source", rules, 0, &[]);
+        measure(&mut criterion, "listed source", rules, 0, &[SOURCE]);
+        measure(&mut criterion, "two ports", rules, 1, &[]);
     }
     criterion.final_summary();
 }
 
-fn measure(criterion: &mut Criterion, name: &str, rules: u32, sources: &[Addr]) {
+/// With `more_ports` the rules are patterns: each names so many ports behind its first.
+fn measure(criterion: &mut Criterion, name: &str, rules: u32, more_ports: u16, sources: &[Addr]) {
     let order = shuffled(rules);
-    let rule = |number: &u32| TableRule { input: input(*number), sources: sources.into() };
+    let rule = |number: &u32| {
+        let input = input(*number);
+        let last_port = input.port + more_ports;
+        TableRule { input, group_bits: 0, last_port, sources: sources.into() }
+    };
     let table = Table::compile(&order.iter().rev().map(rule).collect::<Vec<_>>());
     let mut group = criterion.benchmark_group("find");
     group.throughput(Throughput::Elements(1));

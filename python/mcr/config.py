@@ -10,15 +10,10 @@ from typing import NamedTuple
 
 from .errors import Problem, RuleError
 from .fields import Address, Checks
-from .host import (
-    Host,
-    Ingress,
-    Interface,
-    ResolvedInput,
-    ResolvedOutput,
-    ResolvedRule,
-)
+from .host import Host, Ingress, Interface
+from .lanes import Lane, Listeners, input_lane, listened_lanes, meet, output_lane
 from .loops import cycles
+from .resolved import ResolvedInput, ResolvedOutput, ResolvedRule
 from .rules import Rule
 
 __all__ = [
@@ -82,7 +77,7 @@ class RuleSet:
         self._ingress: Ingress = ingress
         self._entries: dict[str, _Entry] = {}
         self._claims: dict[Hashable, str] = {}
-        self._listeners: dict[Lane, dict[str, None]] = {}
+        self._listeners = Listeners()
         self._revision = 0
 
     @property
@@ -148,28 +143,49 @@ class RuleSet:
         for entry in plan._entries:
             self._entries[entry.id] = entry
             self._claims.update(dict.fromkeys(entry.claims, entry.id))
-            for lane in entry.lanes:
-                self._listeners.setdefault(lane, {})[entry.id] = None
+            self._listeners.add(entry.lanes, entry.id)
 
     def _drop(self, rule_id: str) -> None:
         entry = self._entries.pop(rule_id)
         for claim in entry.claims:
             del self._claims[claim]
-        for lane in entry.lanes:
-            del self._listeners[lane][rule_id]
-            if not self._listeners[lane]:
-                del self._listeners[lane]
+        self._listeners.remove(entry.lanes, rule_id)
 
 
-class Lane(NamedTuple):
-    """Where copies of one sender can meet an input: the edges of the graph of rules."""
+class _Copies(NamedTuple):
+    """What one sender's datagrams to one input become at one destination.
 
-    address: Address
-    port: int
+    Equally specific rules both take what they have in common, so that the same copies of two are
+    refused; with ranges as wide as each other that need not begin at the same port, `stride` is
+    the same only if they overlap, and is a neighbour's if they may.
+    """
+
+    block: tuple[Address, int]
     interface: str
-    """Empty for an address of this host: a copy to it comes home on any way."""
+    vlan: int
     source: Address | None
-    """None is met by every sender, and listened to by inputs that let everybody through."""
+    width: int
+    stride: int
+    destination: tuple[Address, int, str]
+    to_port: int
+    """How far it is from the input's port, if it follows that."""
+    follows: bool
+
+
+def _copies(taken: ResolvedInput, source: Address | None, output: ResolvedOutput) -> _Copies:
+    width = taken.last_port - taken.port + 1
+    follows = output.last_port > output.port
+    return _Copies(
+        block=(taken.group, taken.group_bits),
+        interface=taken.interface,
+        vlan=taken.vlan,
+        source=source,
+        width=width,
+        stride=taken.port // width,
+        destination=(output.address, output.address_bits, output.interface),
+        to_port=output.port - taken.port if follows else output.port,
+        follows=follows,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +212,7 @@ class _Draft:
         self._base = base
         self._host = host
         self._claims: dict[Hashable, str] = {}
-        self._listeners: dict[Lane, list[str]] = {}
+        self._listeners = Listeners()
         self._paths: dict[str, str] = {}
         self._given = 0
 
@@ -229,39 +245,38 @@ class _Draft:
             return
         self._paths[rule_id] = path
         claims: list[Hashable] = []
-        if rule.name is not None:
-            self._claim(rule.name, rule_id, check, "name", claims)
+        name, holder = rule.name, self._holder(rule.name)
+        if name is not None and self._claim(name, holder, rule_id, check, "name"):
+            claims.append(name)
         lanes: tuple[Lane, ...] = ()
         if resolved is not None:
             self._claim_copies(resolved, rule_id, check, claims)
-            lanes = tuple(_listened_lanes(resolved.input))
+            lanes = tuple(listened_lanes(resolved.input))
             self.entries[rule_id] = _Entry(rule_id, rule, resolved, tuple(claims), lanes)
-        for lane in lanes:
-            self._listeners.setdefault(lane, []).append(rule_id)
+        self._listeners.add(lanes, rule_id)
 
     def _claim_copies(
         self, rule: ResolvedRule, rule_id: str, check: Checks, claims: list[Hashable]
     ) -> None:
         """Claims every copy, so that none is sent twice, and refuses those to the own input."""
         taken = rule.input
-        origin = (taken.group, taken.port, taken.interface, taken.vlan)
         for number, output in enumerate(rule.outputs, 1):
             path = f"output {number}"
-            destination = (output.address, output.port, output.interface)
-            if taken.vlan == 0 and _lane(output) == _lane(taken):
+            if taken.vlan == 0 and meet(output_lane(output), input_lane(taken)):
                 check.note(path, "is the rule's own input: its copies would come back for ever")
             for source in taken.sources or (None,):
-                if not self._claim((*origin, source, *destination), rule_id, check, path, claims):
+                claim = _copies(taken, source, output)
+                holder = self._holder(claim) or self._overlapping(claim, taken.port)
+                if not self._claim(claim, holder, rule_id, check, path):
                     break
+                claims.append(claim)
 
     def _claim(
-        self, claim: Hashable, rule_id: str, check: Checks, path: str, claims: list[Hashable]
+        self, claim: Hashable, holder: str | None, rule_id: str, check: Checks, path: str
     ) -> bool:
-        """Notes a claim, or the problem that it is held already."""
-        holder = self._holder(claim)
+        """Notes a claim, or the problem that somebody holds it already."""
         if holder is None:
             self._claims[claim] = rule_id
-            claims.append(claim)
             return True
         if path == "name":
             check.note(path, f"{claim!r} is the name of {self._label(holder)}; choose another")
@@ -278,6 +293,15 @@ class _Draft:
     def _holder(self, claim: Hashable) -> str | None:
         holder = self._base._claims.get(claim)
         return self._claims.get(claim) if holder is None or holder in self.removed else holder
+
+    def _overlapping(self, claim: "_Copies", port: int) -> str | None:
+        """Whoever claims some of the ports by a range that is as wide, but begins elsewhere."""
+        for stride in (claim.stride - 1, claim.stride + 1) if claim.width > 1 else ():
+            holder = self._holder(claim._replace(stride=stride))
+            entry = self._entry(holder) if holder is not None else None
+            if entry is not None and abs(entry.resolved.input.port - port) < claim.width:
+                return holder
+        return None
 
     def _entry(self, rule_id: str) -> "_Entry | None":
         running = self._base._entries.get(rule_id) if rule_id not in self.removed else None
@@ -309,16 +333,16 @@ class _Draft:
     def _successors(self, node: "str | Lane") -> "Iterable[str | Lane]":
         """From a rule to the lanes of its copies; from a lane to the rules that listen there."""
         if isinstance(node, Lane):
-            running = self._base._listeners.get(node, {})
+            running = self._base._listeners.at(node)
             yield from (rule_id for rule_id in running if rule_id not in self.removed)
-            yield from self._listeners.get(node, [])
+            yield from self._listeners.at(node)
         elif (entry := self._entry(node)) is not None:
             for output in entry.resolved.outputs:
                 yield from self._lanes(output)
 
     def _lanes(self, output: ResolvedOutput) -> Iterator[Lane]:
         """Where copies of an output can meet an input; nowhere if they leave for another host."""
-        lane = _lane(output)
+        lane = output_lane(output)
         if output.address.is_multicast or self._host.owners(output.address):
             yield lane
             for sender in self._host.senders(output):
@@ -328,14 +352,3 @@ class _Draft:
         entry = self.entries[rule_id]
         outputs = enumerate(entry.resolved.outputs, 1)
         return next(n for n, output in outputs if not lanes.isdisjoint(self._lanes(output)))
-
-
-def _lane(end: ResolvedInput | ResolvedOutput) -> Lane:
-    address = end.group if isinstance(end, ResolvedInput) else end.address
-    return Lane(address, end.port, end.interface if address.is_multicast else "", None)
-
-
-def _listened_lanes(taken: ResolvedInput) -> Iterator[Lane]:
-    """The lanes of an input; none for a VLAN, as copies leave without a tag."""
-    if taken.vlan == 0:
-        yield from (_lane(taken)._replace(source=source) for source in taken.sources or (None,))

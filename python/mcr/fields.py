@@ -6,20 +6,26 @@ text nor this host. Every function raises `Invalid` with one sentence that names
 
 import re
 from collections.abc import Callable, Iterable
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from itertools import pairwise
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from .errors import Problem, RuleError
 
 Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+Join = Literal["each", "none"]
 T = TypeVar("T")
 V = TypeVar("V")
 
 NAME_LIMIT_CHARS = 64
+JOIN_LIMIT_GROUPS = 4096
+"""A rule joins so many groups at most: the kernel keeps and reports each of them."""
 INTERFACE_LIMIT_BYTES = 15  # IFNAMSIZ - 1
 _HOST_LIMIT_CHARS = 253  # RFC 1035, 2.3.4, without the root's dot
 _HOST_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
+_SCOPE_END_BITS = 16  # RFC 4291, 2.7: ff, flags, scope
+_LENGTH = re.compile(r"[0-9]{1,3}", re.ASCII)
 _IPV4_LIKE = re.compile(r"[0-9./]+")
 
 
@@ -52,11 +58,25 @@ class Checks:
 
     def same_family(self, field: str, sources: object, address: object) -> None:
         """Notes each source of the other IP version than `address`; skips what is no address."""
-        if not isinstance(address, Address):
+        if not isinstance(address, Address | Network):
             return
         for source in sources if isinstance(sources, tuple) else (sources,):
             if isinstance(source, Address) and source.version != address.version:
                 self.note(field, f"{source} is IPv{source.version}, {address} IPv{address.version}")
+
+    def joinable(self, field: str, join: object, group: object) -> None:
+        """Notes a join of what cannot be joined; skips what is no address."""
+        if join is None or not isinstance(group, Address | Network):
+            return
+        groups = 2 ** block_bits(group)
+        if not group.is_multicast:
+            self.note(field, f"is for groups only; {group} is the address of a host")
+        elif join == "each" and groups > JOIN_LIMIT_GROUPS:
+            self.note(
+                field,
+                f"{group} has {groups} groups, and a rule joins at most {JOIN_LIMIT_GROUPS}; write"
+                " join=none, or a smaller block",
+            )
 
     def done(self) -> None:
         """Raises `RuleError` with everything noted, if anything was."""
@@ -64,18 +84,28 @@ class Checks:
             raise RuleError(self.problems)
 
 
-def group(value: object) -> Address:
-    """The address a rule listens on: a group, or an address of this host."""
+def address(value: object) -> Address:
+    """One address that datagrams can go to."""
+    return _usable(_address(value))
+
+
+def group(value: object) -> Address | Network:
+    """What a rule listens on: a group, a block of groups, or an address of this host."""
     if isinstance(value, str) and not _reads_as_address(value):
         raise Invalid(f"{value!r} is not an IP address; an input takes no host names")
-    return _usable(_address(value))
+    return _block(value)
 
 
-def destination(value: object) -> Address | str:
-    """Where an output sends to: an address, or a host name in lower case (RFC 1123, 2.1)."""
+def destination(value: object) -> Address | Network | str:
+    """Where an output sends to: as an input's group, or a host name in lower case (RFC 1123)."""
     if isinstance(value, str) and not _reads_as_address(value):
         return _host(value)
-    return _usable(_address(value))
+    return _block(value)
+
+
+def block_bits(block: object) -> int:
+    """How many low bits vary in a block of addresses; none in a single address or host name."""
+    return block.max_prefixlen - block.prefixlen if isinstance(block, Network) else 0
 
 
 def source(value: object) -> Address:
@@ -101,6 +131,30 @@ def sources(value: object) -> tuple[Address, ...]:
 def port(value: object) -> int:
     """A UDP port that datagrams can go to."""
     return _whole(value, "port", 1, 65535)
+
+
+def ports(value: object) -> int | range:
+    """One port or several; a range of one is that port, so that it has one spelling."""
+    if not isinstance(value, range):
+        return port(value)
+    if not value or value.step != 1:
+        raise Invalid(f"{value!r} is no range of ports: it needs one at least, and the step 1")
+    first, last = port(value[0]), port(value[-1])
+    return first if first == last else value
+
+
+def port_count(value: int | range) -> int:
+    """How many ports these are."""
+    return len(value) if isinstance(value, range) else 1
+
+
+def join(value: object) -> Join:
+    """Whether a rule's groups are joined, each of them, or none."""
+    if value == "each":
+        return "each"
+    if value == "none":
+        return "none"
+    raise Invalid(f"{value!r} is neither 'each' nor 'none'")
 
 
 def ttl(value: object) -> int:
@@ -174,11 +228,40 @@ def _address(value: object) -> Address:
     if not isinstance(value, str):
         raise Invalid(f"{value!r} is not an IP address")
     if "/" in value:
-        raise Invalid("address prefixes are not supported in this version; write one address")
+        raise Invalid(f"{value!r} is a block of addresses; write one address")
     try:
         return ip_address(value)
     except ValueError:
         raise Invalid(f"{value!r} is not an IP address") from None
+
+
+def _block(value: object) -> Address | Network:
+    """An address, or a block of groups; a block of one address is that address."""
+    if isinstance(value, str) and "/" in value:
+        value = _network(value)
+    if not isinstance(value, Network):
+        return _usable(_address(value))
+    first = value.network_address
+    if block_bits(value) == 0:
+        return _usable(first)
+    if not value.is_multicast:
+        raise Invalid(f"{value} is no block of multicast groups, and only these can be a block")
+    if value.prefixlen >= _SCOPE_END_BITS:  # all of it has the scope of its first address
+        _usable(first)
+    return value
+
+
+def _network(text: str) -> Network:
+    start, _, length = text.partition("/")
+    first = _address(start)
+    if "%" in start:
+        raise Invalid(f"{text} carries a zone; give the interface in its own field")
+    if not _LENGTH.fullmatch(length) or int(length) > first.max_prefixlen:
+        raise Invalid(f"{text!r}: after '/' stands a length of 0 to {first.max_prefixlen}")
+    block = ip_network((first, int(length)), strict=False)
+    if block.network_address != first:
+        raise Invalid(f"{text} has bits set behind its length; write {block}")
+    return block
 
 
 def _usable(address: Address) -> Address:

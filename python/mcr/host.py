@@ -7,26 +7,22 @@ rule beside the one in hand; what rules do to each other is the business of `con
 import difflib
 import socket
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv6Address
 from typing import Literal, Protocol, TypeVar
 
-from . import fields
+from . import advice, fields
 from .errors import Problem, RuleError
-from .fields import Address, Checks, Invalid
+from .fields import Address, Checks, Invalid, Network
+from .resolved import ResolvedInput, ResolvedOutput, ResolvedRule
+from .rule_text import format_ports
 from .rules import Input, Output, Rule, default_ttl
 
 Ingress = Literal["packet", "udp"]
 End = TypeVar("End")
 
+SOCKET_LIMIT = 1024
+"""A rule has so many sockets for its groups and ports at most."""
 _LIST_LIMIT = 12  # names or addresses in one message: beyond it nobody reads
-_LINK_LOCAL_CONTROL = IPv4Network("224.0.0.0/24")  # RFC 5771, 4
-_SSM_V4 = IPv4Network("232.0.0.0/8")  # RFC 4607, 1
-_SSM_V6 = IPv6Network("ff30::/12")  # RFC 4607, 1: ff3x::/32, so with 16 bits of zero after it
-_PTP = frozenset(  # IEEE 1588: the primary domains, and peer delay
-    IPv4Address(group)
-    for group in ("224.0.1.129", "224.0.1.130", "224.0.1.131", "224.0.1.132", "224.0.0.107")
-)
 
 
 class Interface(Protocol):
@@ -55,46 +51,6 @@ class Interface(Protocol):
     @property
     def addresses(self) -> Sequence[Address]:
         """Its addresses of both families, without zones."""
-
-
-@dataclass(frozen=True, slots=True)
-class ResolvedInput:
-    """An input as the native core takes it."""
-
-    group: Address
-    port: int
-    interface: str
-    ifindex: int = field(compare=False)
-    """As it is now; 0 while there is no such interface. A relay follows the name instead."""
-    sources: tuple[Address, ...]
-    vlan: int
-    """0 takes untagged frames."""
-
-
-@dataclass(frozen=True, slots=True)
-class ResolvedOutput:
-    """An output as the native core takes it."""
-
-    address: Address
-    port: int
-    interface: str
-    """Empty leaves the choice to the routing table."""
-    ifindex: int = field(compare=False)
-    """As it is now; 0 while there is no such interface, or to leave it to the routing table."""
-    ttl: int
-    dscp: int
-    source: Address | None
-    source_port: int | None
-    loop: bool
-    priority: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class ResolvedRule:
-    """A rule as the native core takes it."""
-
-    input: ResolvedInput
-    outputs: tuple[ResolvedOutput, ...]
 
 
 class Host:
@@ -134,7 +90,8 @@ class Host:
         if taken is None or len(check.problems) > before:
             return None, []
         resolved = ResolvedRule(taken, tuple(output for output in outputs if output is not None))
-        return resolved, [*self._awaited, *_warnings(resolved)]
+        held_ports = SOCKET_LIMIT if self.ingress == "packet" else None
+        return resolved, [*self._awaited, *advice.warnings(resolved, held_ports=held_ports)]
 
     def resolve_input(self, taken: Input) -> ResolvedInput:
         """A lone input, as a receiver takes it.
@@ -143,6 +100,7 @@ class Host:
             RuleError: with everything that is wrong, under the fields of `Input`.
         """
         check = Checks()
+        _check_single("group", taken.group, taken.port, check)
         return _alone(self._input(taken, check), check, "input, ")
 
     def resolve_output(self, output: Output) -> ResolvedOutput:
@@ -152,6 +110,7 @@ class Host:
             RuleError: with everything that is wrong, under the fields of `Output`.
         """
         check = Checks()
+        _check_single("address", output.address, output.port, check)
         return _alone(self._output(output, check, "output"), check, "output, ")
 
     def owners(self, address: Address) -> list[Interface]:
@@ -176,38 +135,46 @@ class Host:
                 "the ingress 'udp' cannot see VLAN tags; use the ingress 'packet', or name the"
                 " VLAN's own interface as the input",
             )
-        if taken.group.is_multicast:
-            name = self._named(taken.interface, taken.group, check, "input, interface")
+        if self.ingress == "udp":
+            _check_sockets(taken, check)
+        group = taken.group
+        if isinstance(group, Network) or group.is_multicast:
+            name = self._named(taken.interface, group, check, "input, interface")
         else:
-            name = self._local_input(taken, check)
+            name = self._local_input(taken, group, check)
         if name is None:
             return None
+        bits = fields.block_bits(group)
+        port, last_port = _first_and_last(taken.port)
         return ResolvedInput(
-            group=taken.group,
-            port=taken.port,
+            group=group.network_address if isinstance(group, Network) else group,
+            group_bits=bits,
+            port=port,
+            last_port=last_port,
             interface=name,
             ifindex=self._index(name),
             sources=taken.sources,
             vlan=taken.vlan or 0,
+            join=taken.join or ("each" if 2**bits <= fields.JOIN_LIMIT_GROUPS else "none"),
         )
 
-    def _local_input(self, taken: Input, check: Checks) -> str | None:
+    def _local_input(self, taken: Input, group: Address, check: Checks) -> str | None:
         """The interface of an input that is no group: the one named, or the address's own."""
-        owners = self.owners(taken.group)
+        owners = self.owners(group)
         comes_later = self._follows and taken.interface not in (None, *self.interfaces)
         if not owners and not comes_later:
             check.note(
                 "input, group",
-                f"{taken.group} is neither multicast nor an address of this host; this host has"
+                f"{group} is neither multicast nor an address of this host; this host has"
                 f" {_listed(self._owners)}",
             )
         if taken.interface is not None:
-            return self._named(taken.interface, taken.group, check, "input, interface")
+            return self._named(taken.interface, group, check, "input, interface")
         if len(owners) > 1:
             names = _listed(owner.name for owner in owners)
-            check.note("input, interface", f"several interfaces have {taken.group}; name {names}")
+            check.note("input, interface", f"several interfaces have {group}; name {names}")
             return None
-        return self._named(owners[0].name, taken.group, check, "input, group") if owners else None
+        return self._named(owners[0].name, group, check, "input, group") if owners else None
 
     def _output(self, output: Output, check: Checks, path: str) -> ResolvedOutput | None:
         address = output.address
@@ -219,6 +186,7 @@ class Host:
             if looked_up is None:
                 return None
             address = looked_up
+        port, last_port = _first_and_last(output.port)
         name = self._output_interface(output, address, check, path) or ""
         if output.source is not None and not self.owners(output.source):
             self._await(
@@ -228,8 +196,10 @@ class Host:
                 f" {_listed(self._owners)}",
             )
         return ResolvedOutput(
-            address=address,
-            port=output.port,
+            address=address.network_address if isinstance(address, Network) else address,
+            address_bits=fields.block_bits(address),
+            port=port,
+            last_port=last_port,
             interface=name,
             ifindex=self._index(name),
             ttl=output.ttl if output.ttl is not None else default_ttl(address),
@@ -241,7 +211,7 @@ class Host:
         )
 
     def _output_interface(
-        self, output: Output, address: Address, check: Checks, path: str
+        self, output: Output, address: Address | Network, check: Checks, path: str
     ) -> str | None:
         """The interface named; None also where the routing table shall choose."""
         on_link = isinstance(address, IPv6Address) and address.is_link_local
@@ -262,7 +232,9 @@ class Host:
             )
         return name
 
-    def _named(self, name: str | None, address: Address, check: Checks, where: str) -> str | None:
+    def _named(
+        self, name: str | None, address: Address | Network, check: Checks, where: str
+    ) -> str | None:
         """The name, if one is given; what the interface of this name lacks is noted."""
         if name is None:
             noun = "multicast" if address.is_multicast else "a link-local address"
@@ -326,6 +298,37 @@ def _alone(resolved: End | None, check: Checks, path: str) -> End:
     return resolved
 
 
+def _first_and_last(port: int | range) -> tuple[int, int]:
+    return (port[0], port[-1]) if isinstance(port, range) else (port, port)
+
+
+def _check_single(
+    field: str, address: Address | Network | str, port: int | range, check: Checks
+) -> None:
+    """Notes several addresses or ports where only a rule can have them."""
+    if isinstance(address, Network):
+        check.note(field, f"{address} is a block, which only rules take; write one address")
+    if isinstance(port, range):
+        check.note("port", f"{format_ports(port)} are several, which only rules take; write one")
+
+
+def _check_sockets(taken: Input, check: Checks) -> None:
+    """Notes what the ingress 'udp' cannot do, as it has a joined socket for each group and port."""
+    if taken.join == "none":
+        check.note(
+            "input, join",
+            "the ingress 'udp' hears only what is joined; use the ingress 'packet', or leave"
+            " join=none out",
+        )
+    sockets = 2 ** fields.block_bits(taken.group) * fields.port_count(taken.port)
+    if sockets > SOCKET_LIMIT:
+        check.note(
+            "input",
+            f"{taken.group} and port {format_ports(taken.port)} need {sockets} sockets on the"
+            f" ingress 'udp', and a rule has at most {SOCKET_LIMIT}; use the ingress 'packet'",
+        )
+
+
 def _first_address(host: str, version: int) -> Address:
     family = {0: socket.AF_UNSPEC, 4: socket.AF_INET, 6: socket.AF_INET6}[version]
     try:
@@ -334,7 +337,7 @@ def _first_address(host: str, version: int) -> Address:
         wanted = f" to an IPv{version} address, as its source is one" if version else ""
         why = error.strerror or str(error)
         raise Invalid(f"the host {host!r} does not resolve{wanted}: {why}") from None
-    return fields.group(answers[0][4][0])
+    return fields.address(answers[0][4][0])
 
 
 def _can_multicast(interface: Interface) -> bool:
@@ -349,37 +352,3 @@ def _listed(items: Iterable[object], empty: str = "none", *, last: str = ", ") -
     if not texts:
         return empty
     return last.join(filter(None, [", ".join(texts[:-1]), texts[-1]]))
-
-
-def _warnings(rule: ResolvedRule) -> Iterable[Problem]:
-    """What is allowed, but seldom meant."""
-    taken = rule.input
-    if not taken.sources and _is_source_specific(taken.group):
-        yield Problem(
-            "input, group",
-            f"{taken.group} is source-specific (RFC 4607), but no source is given; routers"
-            f" forward it only for a join with one: write SOURCE@{taken.group}",
-        )
-    yield from _special_group("input, group", taken.group)
-    for number, output in enumerate(rule.outputs, 1):
-        yield from _special_group(f"output {number}, address", output.address)
-
-
-def _special_group(field: str, address: Address) -> Iterable[Problem]:
-    if address in _PTP:
-        yield Problem(
-            field,
-            f"{address} is PTP (IEEE 1588), whose time stamps do not survive a relay",
-        )
-    elif address in _LINK_LOCAL_CONTROL:
-        yield Problem(
-            field,
-            f"{address} is link-local control traffic (224.0.0.0/24), which belongs to one link;"
-            " switches flood it",
-        )
-
-
-def _is_source_specific(address: Address) -> bool:
-    if isinstance(address, IPv4Address):
-        return address in _SSM_V4
-    return address in _SSM_V6 and address.packed[2:4] == bytes(2)

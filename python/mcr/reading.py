@@ -55,9 +55,9 @@ def _sight(resolved: ResolvedRule, counted: Counters) -> RuleSight:
     return RuleSight(
         trouble=counted["trouble"],
         interface=source.interface,
-        group=str(source.group),
-        port=source.port,
-        joined=source.group.is_multicast,
+        group=str(source.block),
+        ports=source.ports,
+        joined=source.group.is_multicast and source.join == "each",
         sources=[str(address) for address in source.sources],
         vlan=source.vlan,
         matched=counted["matched"],

@@ -1,7 +1,8 @@
 """The rule text, the only place that knows it: text to constructor arguments, and back.
 
     rule     = input ("to" | "->") output *(SP output)
-    endpoint = [source *("+" source) "@"] address ["%" interface] ":" port *("," key "=" value)
+    endpoint = [source *("+" source) "@"] address ["/" length] ["%" interface] ":" port ["-" port]
+               *("," key "=" value)
 
 Canonical: ``to``, one space, options in the order of the tables below, brackets around IPv6 only
 where no interface ends it. Also read: ``->``, commas between outputs, ``[v6]%if:port`` and
@@ -25,8 +26,9 @@ SEPARATORS = ("to", "->")
 GRAMMAR_CHARACTERS = ",+=@%:[]"
 """What an interface name cannot hold in text: such interfaces are named in structured form."""
 
-_RESERVED_OPTIONS = ("expect", "join", "merge", "rate")
+_RESERVED_OPTIONS = ("expect", "merge", "rate")
 _WHOLE = re.compile(r"-?[0-9]{1,18}", re.ASCII)
+_PORTS = re.compile(r"([0-9]{1,9})-([0-9]{1,9})", re.ASCII)
 _REDIRECT = "the shell took '>' as a redirect; write 'to' between input and outputs"
 
 
@@ -101,7 +103,7 @@ def join_arguments(arguments: Sequence[str]) -> list[str]:
 def format_endpoint(
     address: object,
     interface: str | None,
-    port: int,
+    port: int | range,
     *,
     sources: Iterable[object] = (),
     options: Iterable[tuple[str, object]] = (),
@@ -114,7 +116,12 @@ def format_endpoint(
     elif ":" in host:
         host = f"[{host}]"
     given = "".join(f",{key}={value}" for key, value in options if value is not None)
-    return f"{prefix}{'@' if prefix else ''}{host}:{port}{given}"
+    return f"{prefix}{'@' if prefix else ''}{host}:{format_ports(port)}{given}"
+
+
+def format_ports(port: int | range) -> str:
+    """One port as a number, several as first and last."""
+    return f"{port[0]}-{port[-1]}" if isinstance(port, range) else str(port)
 
 
 class _Option(NamedTuple):
@@ -151,6 +158,7 @@ _INPUT = _Side(
     {
         "name": _Option("name", fields.rule_name),
         "vlan": _Option("vlan", _number(fields.vlan)),
+        "join": _Option("join", fields.join),
     },
 )
 _OUTPUT = _Side(
@@ -244,6 +252,7 @@ def _read(pieces: list[str], side: _Side, check: Checks, path: str) -> Arguments
         _read_option(option, side, check, path, arguments)
     own = "sources" if side is _INPUT else "source"
     check.same_family(f"{path}{own}", arguments.get(own), arguments.get(side.address))
+    check.joinable(f"{path}join", arguments.get("join"), arguments.get(side.address))
     return arguments
 
 
@@ -283,7 +292,7 @@ def _split_endpoint(text: str) -> tuple[str, str | None, str | None]:
             raise Invalid(f"{text!r} lacks its ']'")
         if ":" not in inside:
             raise Invalid(f"{text!r}: brackets are for IPv6 addresses only")
-        if rest and rest[0] not in "%:":
+        if rest and rest[0] not in "/%:":
             raise Invalid(f"{text!r}: after ']' comes %interface or :port")
     elif "%" not in text and text.count(":") > 1:
         raise Invalid(
@@ -313,10 +322,14 @@ def _read_interface(text: str) -> str:
     return fields.interface(text)
 
 
-def _read_port(text: str) -> int:
-    if re.fullmatch(r"[0-9]+-[0-9]+", text):
-        raise Invalid("port ranges are not supported in this version; write one port")
-    return _number(fields.port)(text)
+def _read_port(text: str) -> int | range:
+    several = _PORTS.fullmatch(text)
+    if several is None:
+        return _number(fields.port)(text)
+    first, last = int(several[1]), int(several[2])
+    if first > last:
+        raise Invalid(f"{text!r} runs backwards; write {last}-{first}")
+    return fields.ports(range(first, last + 1))
 
 
 def _read_option(text: str, side: _Side, check: Checks, path: str, arguments: Arguments) -> None:

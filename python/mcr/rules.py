@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from . import fields, rule_text
 from .errors import Problem, RuleError
-from .fields import Address, Checks, Invalid
+from .fields import Address, Checks, Invalid, Join, Network
 
 DEFAULT_TTL_MULTICAST = 1  # what the kernel does too (RFC 1112, 6.1): a copy stays on its link
 DEFAULT_TTL_UNICAST = 64  # RFC 1700, "Time to live"
@@ -19,27 +19,30 @@ _ID_HEX_DIGITS = 12
 
 @dataclass(frozen=True, slots=True, init=False)
 class Input:
-    """What a rule takes: datagrams to one address and port, seen on one interface."""
+    """What a rule takes: datagrams to an address and port, or to many, seen on one interface."""
 
-    group: Address
-    """A multicast group, or an address of this host."""
-    port: int
-    """1 to 65535."""
+    group: Address | Network
+    """A multicast group, a block of groups, or an address of this host."""
+    port: int | range
+    """1 to 65535, or several in a row; a range ends behind its last port, as ranges do."""
     interface: str | None
     """Needed for a group; for an address of this host, None means the interface that has it."""
     sources: tuple[Address, ...]
     """Senders that are let through, ascending; empty lets everybody through."""
     vlan: int | None
     """The VLAN id frames must carry, 1 to 4094; None takes untagged frames."""
+    join: Join | None
+    """Whether ``each`` group is joined or ``none``; None joins each up to 4096, else none."""
 
     def __init__(
         self,
-        group: Address | str,
-        port: int,
+        group: Address | Network | str,
+        port: int | range,
         *,
         interface: str | None = None,
         sources: Iterable[Address | str] = (),
         vlan: int | None = None,
+        join: Join | None = None,
     ) -> None:
         """Parses every field.
 
@@ -49,12 +52,14 @@ class Input:
         check = Checks()
         values = {
             "group": check.field("group", fields.group, group),
-            "port": check.field("port", fields.port, port),
+            "port": check.field("port", fields.ports, port),
             "interface": check.optional("interface", fields.interface, interface),
             "sources": check.field("sources", fields.sources, sources) or (),
             "vlan": check.optional("vlan", fields.vlan, vlan),
+            "join": check.optional("join", fields.join, join),
         }
         check.same_family("sources", values["sources"], values["group"])
+        check.joinable("join", values["join"], values["group"])
         check.done()
         _fill(self, values)
 
@@ -76,10 +81,11 @@ class Input:
 class Output:
     """Where each datagram of a rule is sent to, and how."""
 
-    address: Address | str
-    """A group, a host's address, or a host name, which is looked up when the rule is added."""
-    port: int
-    """1 to 65535."""
+    address: Address | Network | str
+    """A group, a block of groups, a host's address, or a host name, which is looked up when the
+    rule is added. To a block each datagram goes to the group that has its own group's place."""
+    port: int | range
+    """1 to 65535, or as many as the input has: then each goes to the one in its place."""
     interface: str | None
     """Needed for a group; for a host, None leaves the choice to the routing table."""
     ttl: int | None
@@ -97,8 +103,8 @@ class Output:
 
     def __init__(
         self,
-        address: Address | str,
-        port: int,
+        address: Address | Network | str,
+        port: int | range,
         *,
         interface: str | None = None,
         ttl: int | None = None,
@@ -116,7 +122,7 @@ class Output:
         check = Checks()
         values = {
             "address": check.field("address", fields.destination, address),
-            "port": check.field("port", fields.port, port),
+            "port": check.field("port", fields.ports, port),
             "interface": check.optional("interface", fields.interface, interface),
             "ttl": check.optional("ttl", fields.ttl, ttl),
             "dscp": check.field("dscp", fields.dscp, dscp),
@@ -171,7 +177,8 @@ class Rule:
         """Puts the parts together.
 
         Raises:
-            RuleError: if there is no output, the name cannot be one, or a part is something else.
+            RuleError: if there is no output, the name cannot be one, a part is something else, or
+                an output has several addresses or ports, but not as many as the input.
         """
         check = Checks()
         values = {
@@ -181,6 +188,8 @@ class Rule:
         }
         check.done()
         _fill(self, values | {"_id": None})
+        _check_sizes(self, check)
+        check.done()
 
     @classmethod
     def parse(cls, text: str) -> "Rule":
@@ -234,7 +243,7 @@ def parse_rules(rules: Iterable[Rule | str]) -> tuple[Rule, ...]:
     return tuple(parsed)
 
 
-def default_ttl(address: Address | str) -> int:
+def default_ttl(address: Address | Network | str) -> int:
     """The TTL of an output to this address that names none."""
     multicast = not isinstance(address, str) and address.is_multicast
     return DEFAULT_TTL_MULTICAST if multicast else DEFAULT_TTL_UNICAST
@@ -258,13 +267,34 @@ def _outputs(value: object) -> tuple[Output, ...]:
     return outputs
 
 
+def _check_sizes(rule: Rule, check: Checks) -> None:
+    """Notes outputs that have several addresses or ports, but not as many as the input."""
+    advice = "one maps to one, so give both as many, or the output a single one"
+    input = rule.input
+    groups, ports = fields.block_bits(input.group), fields.port_count(input.port)
+    for number, output in enumerate(rule.outputs, 1):
+        addresses, targets = fields.block_bits(output.address), fields.port_count(output.port)
+        if addresses not in (0, groups):
+            check.note(
+                f"output {number}, address",
+                f"{output.address} has {2**addresses} addresses, but the input {input.group}"
+                f" {2**groups}; {advice}",
+            )
+        if targets not in (1, ports):
+            check.note(
+                f"output {number}, port",
+                f"{rule_text.format_ports(output.port)} has {targets} ports, but the input"
+                f" {rule_text.format_ports(input.port)} {ports}; {advice}",
+            )
+
+
 def _input_text(input: Input, name: str | None) -> str:
     return rule_text.format_endpoint(
         input.group,
         input.interface,
         input.port,
         sources=input.sources,
-        options=[("name", name), ("vlan", input.vlan)],
+        options=[("name", name), ("vlan", input.vlan), ("join", input.join)],
     )
 
 

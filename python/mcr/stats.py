@@ -194,15 +194,16 @@ def _imbalances(stats: Stats) -> Iterator[str]:
 class RuleSight:
     """What is known about a rule's input when its state is put into words.
 
-    `group_seen` counts the datagrams for the rule's address on its interface that no rule took;
-    `other_port` and `other_source` are the last port without a rule and the last source that
-    source lists refused among them. `last_seen_age_ms` is the age of the last match. `trouble` is
-    the engine's word on an input that waits for its interface.
+    `group` may be a block of groups and `ports` a range, as rules write them. `group_seen` counts
+    the datagrams for the rule's address on its interface that no rule took; `other_port` and
+    `other_source` are the last port without a rule and the last source that source lists refused
+    among them. `last_seen_age_ms` is the age of the last match. `trouble` is the engine's word on
+    an input that waits for its interface.
     """
 
     interface: str
     group: str
-    port: int
+    ports: str
     joined: bool
     sources: Sequence[str] = ()
     vlan: int = 0
@@ -239,7 +240,7 @@ def _absence(sight: RuleSight) -> str:
         return f"frames for {sight.group} seen, none from {wanted} (last from {sight.other_source})"
     if sight.other_port is not None:
         arrives = f"{sight.group} arrives for port {sight.other_port}"
-        return f"frames seen, none for port {sight.port} ({arrives})"
+        return f"frames seen, none for port {sight.ports} ({arrives})"
     if sight.group_seen and sight.vlan:
         return f"frames for {sight.group} seen, none with VLAN tag {sight.vlan}"
     if sight.group_seen:

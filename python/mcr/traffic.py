@@ -14,7 +14,8 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 from ._native import ReceiverCore, SenderCore, interfaces
 from .errors import McrError, RuleError
 from .fields import Checks, Invalid
-from .host import Host, ResolvedInput, ResolvedOutput
+from .host import Host
+from .resolved import ResolvedInput, ResolvedOutput
 from .rules import Input, Output
 
 HEADER_BYTES = 24

@@ -43,31 +43,40 @@ const HEAD: usize = 15;
 /// Bytes of a VLAN tag that stands inside the frame.
 const TAG: u32 = 4;
 
-/// An address as words from the left; IPv4 has only the first.
-type Key = [u32; 4];
+/// A block of addresses as words from the left; IPv4 has only the first.
+#[derive(Clone, Copy, Debug)]
+struct Key {
+    /// The first address.
+    words: [u32; 4],
+    /// How many words tell the block apart; those behind them may be anything.
+    len: u32,
+    /// The highest value of the last of them.
+    upper: u32,
+}
 
 /// The first words of the multicast addresses.
 const V4_MULTICAST: RangeInclusive<u32> = 0xe000_0000..=0xefff_ffff;
 const V6_MULTICAST: RangeInclusive<u32> = 0xff00_0000..=0xffff_ffff;
 
-/// A program that passes Ethernet frames with UDP to one of `addresses`, or with an IPv6
-/// extension header in front of whatever follows. One VLAN tag that is still inside the frame
-/// is looked through, so that doubly tagged frames are counted.
+/// A program that passes Ethernet frames with UDP to one of `blocks` of addresses, each of them
+/// given by its first and how many low bits vary, or with an IPv6 extension header in front of
+/// whatever follows. One VLAN tag that is still inside the frame is looked through, so that
+/// doubly tagged frames are counted.
 ///
-/// Where the addresses of a family do not fit, it passes any multicast UDP of that family and
+/// Where the blocks of a family do not fit, it passes any multicast UDP of that family and
 /// exactly the unicast addresses; where these do not fit either, any UDP of the family.
 #[must_use]
-pub fn destinations(addresses: &[Addr]) -> Vec<sock_filter> {
-    let (v4, v6): (Vec<Addr>, Vec<Addr>) = addresses.iter().partition(|address| address.is_v4());
+pub fn destinations(blocks: &[(Addr, u8)]) -> Vec<sock_filter> {
+    let (v4, v6): (Vec<_>, Vec<_>) = blocks.iter().partition(|(first, _)| first.is_v4());
     let v4_tagged = v4_entry(TAG);
     let v6_tagged = v6_entry(TAG);
     let parts = [
         before(v4_entry(0), &v4_tagged),
         v4_tagged,
-        search_or_more(keys(&v4, 3), 1, &V4_MULTICAST),
+        search_or_more(keys(&v4, 3), &V4_MULTICAST),
         before(v6_entry(0), &v6_tagged),
         v6_tagged,
-        search_or_more(keys(&v6, 0), 4, &V6_MULTICAST),
+        search_or_more(keys(&v6, 0), &V6_MULTICAST),
     ];
     let mut end = HEAD;
     let [v4, v4_tagged, _, v6, v6_tagged, _] = parts.each_ref().map(|part| {
@@ -142,96 +151,109 @@ fn before(mut entry: Vec<sock_filter>, skipped: &[sock_filter]) -> Vec<sock_filt
     entry
 }
 
-/// The addresses as words from the left, from the word `first` on, in order and once each.
-fn keys(addresses: &[Addr], first: usize) -> Vec<Key> {
-    let mut keys = Vec::with_capacity(addresses.len());
-    for address in addresses {
-        let mut key = Key::default();
+/// The blocks as words from the left, from the word `first` on, in order and none inside
+/// another.
+fn keys(blocks: &[(Addr, u8)], first: usize) -> Vec<Key> {
+    let mut blocks: Vec<(Addr, u8)> =
+        blocks.iter().map(|(address, bits)| (address.block(*bits), *bits)).collect();
+    blocks.sort_unstable_by_key(|(address, bits)| (*address, std::cmp::Reverse(*bits)));
+    // Of two blocks that meet one holds the other, and so comes before all that is in it.
+    blocks.dedup_by(|(inner, _), (outer, bits)| inner.block(*bits) == *outer);
+    blocks.into_iter().map(|(address, bits)| Key::new(address, bits, first)).collect()
+}
+
+impl Key {
+    fn new(address: Addr, bits: u8, first: usize) -> Self {
+        let mut words = [0; 4];
         let bytes = address.bits().to_be_bytes();
-        for (word, bytes) in key.iter_mut().zip(bytes.chunks_exact(4).skip(first)) {
+        for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(4).skip(first)) {
             *word = bytes.iter().fold(0, |word, byte| word << 8 | u32::from(*byte));
         }
-        keys.push(key);
+        let bits = u32::from(bits);
+        let count = u32::try_from(words.len() - first).unwrap_or(0);
+        let len = count.saturating_sub(bits / 32).max(1);
+        let mut key = Self { words, len, upper: 0 };
+        let varying = if bits / 32 < count { !(u32::MAX << (bits % 32)) } else { u32::MAX };
+        key.upper = key.word(len - 1) | varying;
+        key
     }
-    keys.sort_unstable();
-    keys.dedup();
-    keys
+
+    fn word(&self, word: u32) -> u32 {
+        self.words.get(word as usize).copied().unwrap_or(0)
+    }
+
+    /// Whether this word, which is in the accumulator, decides about the block.
+    fn ends_with(&self, word: u32) -> bool {
+        self.len == word + 1
+    }
+
+    /// The highest value of this word.
+    fn highest(&self, word: u32) -> u32 {
+        if self.ends_with(word) { self.upper } else { self.word(word) }
+    }
 }
 
 /// The search for `keys`, or the nearest wider one that keeps to the budget.
-fn search_or_more(
-    mut keys: Vec<Key>,
-    words: u32,
-    multicast: &RangeInclusive<u32>,
-) -> Vec<sock_filter> {
-    let exact = search(&keys, 0, words);
+fn search_or_more(mut keys: Vec<Key>, multicast: &RangeInclusive<u32>) -> Vec<sock_filter> {
+    let exact = search(&keys, 0);
     if exact.len() <= FAMILY_BUDGET {
         return exact;
     }
-    keys.retain(|[first, ..]| !multicast.contains(first));
+    keys.retain(|key| !multicast.contains(&key.word(0)));
     let mut wider =
         vec![jump(AT_LEAST, *multicast.start(), 0, 2), jump(ABOVE, *multicast.end(), 1, 0), PASS];
-    wider.extend(search(&keys, 0, words));
+    wider.extend(search(&keys, 0));
     if wider.len() <= FAMILY_BUDGET { wider } else { vec![PASS] }
 }
 
-/// Passes what is one of `keys`, which agree in the words before `word`; that word of the
+/// Passes what is in one of `keys`, which agree in the words before `word`; that word of the
 /// destination is in the accumulator.
-fn search(keys: &[Key], word: u32, words: u32) -> Vec<sock_filter> {
+fn search(keys: &[Key], word: u32) -> Vec<sock_filter> {
     if keys.is_empty() {
         return vec![DROP];
     }
-    if word == words {
-        return vec![PASS];
-    }
-    let groups = keys.chunk_by(|a, b| value(a, word) == value(b, word)).collect::<Vec<_>>();
-    halve(&groups, word, words)
+    let groups = keys.chunk_by(|a, b| a.word(word) == b.word(word)).collect::<Vec<_>>();
+    halve(&groups, word)
 }
 
 /// A balanced search over groups of keys that agree in `word`.
-fn halve(groups: &[&[Key]], word: u32, words: u32) -> Vec<sock_filter> {
-    if word + 1 == words && groups.len() <= LEAF {
-        return leaf(
-            &groups
-                .iter()
-                .flat_map(|group| group.first())
-                .map(|key| value(key, word))
-                .collect::<Vec<_>>(),
-        );
+fn halve(groups: &[&[Key]], word: u32) -> Vec<sock_filter> {
+    let firsts: Vec<Key> = groups.iter().filter_map(|group| group.first().copied()).collect();
+    if groups.len() <= LEAF && firsts.iter().all(|key| key.ends_with(word)) {
+        return leaf(&firsts, word);
     }
-    if let [[first, ..]] = groups {
-        let keys = groups.concat();
-        let mut code =
-            vec![jump(EQUAL, value(first, word), 1, 0), DROP, statement(RECALL, word + 1)];
-        code.extend(search(&keys, word + 1, words));
+    if let ([keys], [first]) = (groups, firsts.as_slice()) {
+        let mut code = vec![jump(EQUAL, first.word(word), 1, 0), DROP, statement(RECALL, word + 1)];
+        code.extend(search(keys, word + 1));
         return code;
     }
     let (lower, upper) = groups.split_at(groups.len() / 2);
-    let highest = lower.last().and_then(|group| group.first()).map_or(0, |key| value(key, word));
-    let lower = halve(lower, word, words);
+    let highest = firsts.get(lower.len().saturating_sub(1)).map_or(0, |key| key.highest(word));
+    let lower = halve(lower, word);
     let mut code = match u8::try_from(lower.len()) {
         Ok(distance) => vec![jump(ABOVE, highest, distance, 0)],
         Err(_) => vec![jump(ABOVE, highest, 0, 1), always(lower.len())],
     };
     code.extend(lower);
-    code.extend(halve(upper, word, words));
+    code.extend(halve(upper, word));
     code
 }
 
-/// Passes the values and nothing else.
-fn leaf(values: &[u32]) -> Vec<sock_filter> {
-    let count = values.len();
+/// Passes the last words of the keys and nothing else.
+fn leaf(keys: &[Key], word: u32) -> Vec<sock_filter> {
+    let is_single = |key: &Key| key.word(word) == key.upper;
+    let count: usize = keys.iter().map(|key| if is_single(key) { 1 } else { 2 }).sum();
     let mut code = Vec::with_capacity(count + 2);
-    for (at, value) in values.iter().enumerate() {
-        let last = at + 1 == count;
-        code.push(jump(EQUAL, *value, near(count - 1 - at), u8::from(last)));
+    for key in keys {
+        if is_single(key) {
+            code.push(jump(EQUAL, key.upper, near(count - code.len()), 0));
+        } else {
+            code.push(jump(AT_LEAST, key.word(word), 0, 1));
+            code.push(jump(ABOVE, key.upper, 0, near(count - code.len())));
+        }
     }
-    code.extend([PASS, DROP]);
+    code.extend([DROP, PASS]);
     code
-}
-
-fn value(key: &Key, word: u32) -> u32 {
-    key.get(word as usize).copied().unwrap_or(0)
 }
 
 /// A distance inside one of the short lists above.

@@ -32,6 +32,33 @@ pub fn open(group: Addr, port: u16, interface: &InterfaceRef<'_>) -> Result<Owne
     Ok(owned)
 }
 
+/// Opens a socket on a port of any address, which is what [`open`] is for many groups at once.
+/// `None` when an application has the port, as it may be meant for unicast too.
+///
+/// It begins to share only when it has the port, so that it comes in front of nobody, and is
+/// bound to no interface: an application that takes the port later and shares it too goes first.
+///
+/// # Errors
+/// [`Error::Permission`] for a port that needs a right.
+pub fn open_for_any(v4: bool, port: u16) -> Result<Option<OwnedFd>> {
+    let any = if v4 { Addr::v4([0; 4]) } else { Addr::v6([0; 16]) };
+    let target = format!("any group, port {port}");
+    let owned = socket::open(socket::family(any), libc::SOCK_DGRAM, &target)?;
+    let fd = owned.as_fd();
+    if !v4 {
+        set(fd, (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY), 1, "leaving IPv4 out", &target)?;
+    }
+    prepare(fd, 0, &target)?;
+    socket::drop_all(fd, &target)?;
+    match socket::bind(fd, socket::endpoint(any, port, 0), &target) {
+        Ok(()) => socket::share_group(fd, any, &target).map(|()| Some(owned)),
+        Err(Error::Os { source, .. }) if source.raw_os_error() == Some(libc::EADDRINUSE) => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// Holds a local address and port, so that the host does not answer "port unreachable" to what
 /// the packet ingress relays. `None` when an application holds it, or when the address is not
 /// this host's: then the host does not answer.

@@ -142,11 +142,36 @@ pub fn replace_filter(fd: BorrowedFd<'_>, filter: &[sock_filter]) -> Result<()> 
     })
 }
 
+/// Makes the interface take all multicast for as long as the socket is open, or no longer. The
+/// kernel counts who asks for it.
+///
+/// # Errors
+/// [`Error::Os`] for an interface that is gone.
+pub fn take_all_multicast(
+    fd: BorrowedFd<'_>,
+    interface: &InterfaceRef<'_>,
+    on: bool,
+) -> Result<()> {
+    let call = if on { libc::PACKET_ADD_MEMBERSHIP } else { libc::PACKET_DROP_MEMBERSHIP };
+    let request = libc::packet_mreq {
+        mr_ifindex: link_index(interface)?,
+        mr_type: u16::try_from(libc::PACKET_MR_ALLMULTI).unwrap_or_default(),
+        mr_alen: 0,
+        mr_address: [0; 8],
+    };
+    sockopt::set(fd, libc::SOL_PACKET, call, request)
+        .map_err(|error| socket::refused("taking all multicast", interface.name, error))
+}
+
 fn bind(fd: BorrowedFd<'_>, interface: &InterfaceRef<'_>) -> Result<()> {
-    let index = c_int::try_from(interface.index)
-        .map_err(|_| Error::Invalid(format!("no interface has the index {}", interface.index)))?;
-    sockaddr::bind_link_layer(fd, index)
+    sockaddr::bind_link_layer(fd, link_index(interface)?)
         .map_err(|error| socket::refused("binding a packet socket", interface.name, error))
+}
+
+/// The interface's index as the kernel's link-layer calls want it.
+fn link_index(interface: &InterfaceRef<'_>) -> Result<c_int> {
+    c_int::try_from(interface.index)
+        .map_err(|_| Error::Invalid(format!("no interface has the index {}", interface.index)))
 }
 
 fn enter(fd: BorrowedFd<'_>, fanout: Fanout, target: &str) -> Result<()> {

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 
 use crate::addr::Addr;
 use crate::open::output::OutputSpec;
-use crate::relay::{InputSpec, RuleSpec};
+use crate::relay::{InputSpec, Join, RuleSpec};
 
 /// `mcr.config.ResolvedOutput`.
 #[derive(FromPyObject)]
@@ -29,7 +29,10 @@ pub(super) struct ResolvedOutput {
 #[derive(FromPyObject)]
 pub(super) struct ResolvedInput {
     pub(super) group: IpAddr,
+    group_bits: u8,
     pub(super) port: u16,
+    last_port: u16,
+    join: String,
     pub(super) interface: String,
     pub(super) ifindex: u32,
     pub(super) sources: Vec<IpAddr>,
@@ -64,7 +67,10 @@ impl From<ResolvedInput> for InputSpec {
     fn from(input: ResolvedInput) -> Self {
         Self {
             group: input.group.into(),
+            group_bits: input.group_bits,
             port: input.port,
+            last_port: input.last_port,
+            join: if input.join == "none" { Join::None } else { Join::Each },
             interface: input.interface,
             ifindex: input.ifindex,
             sources: input.sources.into_iter().map(Addr::from).collect(),

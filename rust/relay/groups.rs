@@ -1,5 +1,5 @@
-//! The counters of what was seen of each group on each interface that no rule took: one slot, as
-//! long as some rule names the group there. It must not know what is counted.
+//! The counters of what was seen of each group, or block of groups, on each interface that no rule
+//! took: one slot, as long as some rule names it there. It must not know what is counted.
 
 use std::collections::HashMap;
 
@@ -12,7 +12,7 @@ use crate::stats::Slot;
 /// The slots of the groups, by the interface's name, which outlives its index.
 #[derive(Default)]
 pub(super) struct Groups {
-    held: HashMap<(String, Addr), Held>,
+    held: HashMap<(String, Addr, u8), Held>,
 }
 
 struct Held {
@@ -46,6 +46,6 @@ impl Groups {
     }
 }
 
-fn key(input: &InputSpec) -> (String, Addr) {
-    (input.interface.clone(), input.group)
+fn key(input: &InputSpec) -> (String, Addr, u8) {
+    (input.interface.clone(), input.group, input.group_bits)
 }

@@ -8,8 +8,10 @@ use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 
 use super::interface::{Endpoint, EndpointSocket, Interface};
+use super::merging::Merging;
 use super::slots::Slots;
-use super::{Ingress, InputSpec, warn_once};
+use super::{Ingress, InputSpec, Join, warn_once};
+use crate::addr::Addr;
 use crate::error::{Error, Result};
 use crate::interfaces::Devices;
 use crate::open::joins::Joins;
@@ -20,6 +22,10 @@ use crate::stats::Slot;
 
 /// How often an interface may come, for each worker, once AF_PACKET sockets are not permitted.
 const SPARES: usize = 8;
+/// Ports of one group that the kernel is asked to merge for: a socket each.
+const MERGED_PORTS: usize = 256;
+/// Ports of one local address that are held: a socket each.
+const HELD_PORTS: usize = 1024;
 
 /// The inputs of a relay.
 pub(super) struct Inputs {
@@ -30,6 +36,7 @@ pub(super) struct Inputs {
     devices: Devices,
     spares: Spares,
     joins: Joins,
+    merging: Merging,
     new_slots: Vec<Slot>,
     next_id: u64,
     warnings: Vec<String>,
@@ -48,6 +55,7 @@ impl Inputs {
             devices: Devices::open()?,
             spares: Spares::default(),
             joins: Joins::new(),
+            merging: Merging::new(),
             new_slots: Vec::new(),
             next_id: 0,
             warnings: Vec::new(),
@@ -76,34 +84,34 @@ impl Inputs {
     /// What the kernel refuses; nothing has changed then.
     pub(super) fn add(&mut self, input: &InputSpec, slots: &mut Slots) -> Result<()> {
         self.interface(input, slots)?;
-        if self.ingress == Ingress::Packet && input.group.is_multicast() {
-            self.joins.join(input.ifindex, &input.interface, input.group, &input.sources)?;
-        }
-        let added = self.add_endpoint(input);
+        self.join(input)?;
+        let added = self.add_endpoints(input);
         if added.is_err() {
-            self.leave(input);
+            self.leave(input, input.groups());
             return added;
         }
+        if self.merges_by_port(input) {
+            self.merging.add(input, &mut self.warnings);
+        }
+        let takes_all = self.takes_all(input);
         if let Some(interface) = self.interfaces.get_mut(&input.interface) {
-            let rules = interface.addresses.entry(input.group).or_insert(0);
-            *rules += 1;
-            interface.filter_is_stale |= *rules == 1;
+            interface.add_block(input, takes_all);
         }
         Ok(())
     }
 
     /// Takes one [`Inputs::add`] back.
     pub(super) fn remove(&mut self, input: &InputSpec) {
-        self.leave(input);
-        let Some(interface) = self.interfaces.get_mut(&input.interface) else { return };
-        if let Some(rules) = interface.addresses.get_mut(&input.group) {
-            *rules -= 1;
-            if *rules == 0 {
-                interface.addresses.remove(&input.group);
-                interface.filter_is_stale = true;
-            }
+        self.leave(input, input.groups());
+        if self.merges_by_port(input) {
+            self.merging.remove(input);
         }
-        interface.remove_wish(input);
+        let (takes_all, endpoints) = (self.takes_all(input), self.endpoints(input));
+        let Some(interface) = self.interfaces.get_mut(&input.interface) else { return };
+        interface.remove_block(input, takes_all);
+        for endpoint in &endpoints {
+            interface.remove_wish(endpoint);
+        }
     }
 
     /// Makes the AF_PACKET sockets and their filters follow what was added and removed.
@@ -133,7 +141,7 @@ impl Inputs {
             } else {
                 interface.refresh_filter()
             };
-            match settled {
+            match settled.and_then(|()| interface.settle_all_multicast()) {
                 Ok(()) => interface.filter_is_stale = false,
                 Err(error) => refused.push((name.clone(), error)),
             }
@@ -222,7 +230,7 @@ impl Inputs {
         Ok(())
     }
 
-    /// Opens the socket of the input's address and port for its first rule, and joins.
+    /// Opens the socket of a single address and port for its first rule, and joins.
     fn add_endpoint(&mut self, input: &InputSpec) -> Result<()> {
         let Some(interface) = self.interfaces.get_mut(&input.interface) else { return Ok(()) };
         let key = (input.group, input.port);
@@ -252,11 +260,100 @@ impl Inputs {
         Ok(())
     }
 
-    fn leave(&mut self, input: &InputSpec) {
-        if self.ingress == Ingress::Packet && input.group.is_multicast() {
-            // It was joined in the same way, so there is nothing to refuse.
-            self.joins.leave(input.ifindex, input.group, &input.sources).ok();
+    /// Opens the sockets of all of an input's endpoints, or none.
+    fn add_endpoints(&mut self, input: &InputSpec) -> Result<()> {
+        let endpoints = self.endpoints(input);
+        let warnings = self.warnings.len();
+        for (added, endpoint) in endpoints.iter().enumerate() {
+            if let Err(error) = self.add_endpoint(endpoint) {
+                if let Some(interface) = self.interfaces.get_mut(&input.interface) {
+                    endpoints[..added].iter().for_each(|done| interface.remove_wish(done));
+                }
+                return Err(error);
+            }
         }
+        // What is said of one port holds for the others too.
+        self.warnings.truncate(warnings + 1);
+        Ok(())
+    }
+
+    /// The single groups and ports of an input that have a socket each.
+    fn endpoints(&self, input: &InputSpec) -> Vec<InputSpec> {
+        let ports = usize::from(input.last_port - input.port) + 1;
+        let most = match self.ingress {
+            Ingress::Udp => usize::MAX,
+            Ingress::Packet if input.group_bits > 0 => 0,
+            Ingress::Packet if input.group.is_multicast() => MERGED_PORTS,
+            Ingress::Packet => HELD_PORTS,
+        };
+        if ports > most {
+            return Vec::new();
+        }
+        let ports = input.port..=input.last_port;
+        let ends = input.groups().flat_map(|group| ports.clone().map(move |port| (group, port)));
+        ends.map(|(group, port)| input.at(group, port)).collect()
+    }
+
+    /// Whether the kernel merges for an input by ports alone: its groups are too many.
+    fn merges_by_port(&self, input: &InputSpec) -> bool {
+        self.ingress == Ingress::Packet
+            && input.group_bits > 0
+            && usize::from(input.last_port - input.port) < MERGED_PORTS
+    }
+
+    /// Whether an input needs all multicast of its interface.
+    fn takes_all(&self, input: &InputSpec) -> bool {
+        self.ingress == Ingress::Packet && input.group.is_multicast() && input.join == Join::None
+    }
+
+    /// Becomes a member of all of an input's groups, or of none.
+    fn join(&mut self, input: &InputSpec) -> Result<()> {
+        if !self.joins_groups(input) {
+            return Ok(());
+        }
+        for (joined, group) in input.groups().enumerate() {
+            let InputSpec { ifindex, interface, sources, .. } = input;
+            if let Err(error) = self.joins.join(*ifindex, interface, group, sources) {
+                self.leave(input, input.groups().take(joined));
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn leave(&mut self, input: &InputSpec, groups: impl Iterator<Item = Addr>) {
+        if self.joins_groups(input) {
+            for group in groups {
+                // It was joined in the same way, so there is nothing to refuse.
+                self.joins.leave(input.ifindex, group, &input.sources).ok();
+            }
+        }
+    }
+
+    /// Whether memberships apart from the sockets that receive are needed.
+    fn joins_groups(&self, input: &InputSpec) -> bool {
+        self.ingress == Ingress::Packet && input.group.is_multicast() && input.join == Join::Each
+    }
+}
+
+impl InputSpec {
+    /// How many sockets it takes at most, but for AF_PACKET and memberships.
+    pub(super) fn sockets(&self, ingress: Ingress) -> usize {
+        let ports = usize::from(self.last_port - self.port) + 1;
+        match ingress {
+            Ingress::Udp => ports << self.group_bits.min(32),
+            Ingress::Packet => ports.min(HELD_PORTS),
+        }
+    }
+
+    /// The groups, which are a handful wherever each of them counts.
+    fn groups(&self) -> impl Iterator<Item = Addr> + use<> {
+        self.group.each_of(self.group_bits)
+    }
+
+    /// The same input for one of its groups and ports.
+    fn at(&self, group: Addr, port: u16) -> Self {
+        Self { group, group_bits: 0, port, last_port: port, ..self.clone() }
     }
 }
 

@@ -23,12 +23,16 @@ pub(super) struct Interface {
     pub(super) slot: Slot,
     pub(super) mtu: u32,
     pub(super) gro: bool,
-    /// How many rules name each address; AF_PACKET filters pass these.
-    pub(super) addresses: BTreeMap<Addr, usize>,
+    /// How many rules name each address, or block of groups; AF_PACKET filters pass these.
+    pub(super) addresses: BTreeMap<(Addr, u8), usize>,
     pub(super) filter_is_stale: bool,
     /// One AF_PACKET socket for each worker.
     pub(super) frames: Vec<Source>,
     pub(super) endpoints: BTreeMap<(Addr, u16), Endpoint>,
+    /// How many rules take groups that nobody joins.
+    unjoined: usize,
+    /// The AF_PACKET socket that makes the device take all multicast, while it is needed.
+    all_multicast: Option<u64>,
     /// What sockets that are closed by now had lost in the kernel.
     closed_drops: u64,
 }
@@ -60,8 +64,43 @@ impl Interface {
             filter_is_stale: false,
             frames: Vec::new(),
             endpoints: BTreeMap::new(),
+            unjoined: 0,
+            all_multicast: None,
             closed_drops: 0,
         }
+    }
+
+    /// Takes in the addresses that a rule names; `takes_all` where nobody joins them.
+    pub(super) fn add_block(&mut self, input: &InputSpec, takes_all: bool) {
+        let rules = self.addresses.entry((input.group, input.group_bits)).or_insert(0);
+        *rules += 1;
+        self.unjoined += usize::from(takes_all);
+        self.filter_is_stale |= *rules == 1 || takes_all && self.unjoined == 1;
+    }
+
+    /// Takes one [`Interface::add_block`] back.
+    pub(super) fn remove_block(&mut self, input: &InputSpec, takes_all: bool) {
+        let key = (input.group, input.group_bits);
+        self.unjoined -= usize::from(takes_all);
+        self.filter_is_stale |= takes_all && self.unjoined == 0;
+        let Some(rules) = self.addresses.get_mut(&key) else { return };
+        *rules -= 1;
+        if *rules == 0 {
+            self.addresses.remove(&key);
+            self.filter_is_stale = true;
+        }
+    }
+
+    /// Makes the device take all multicast while a rule needs it; closing the socket ends it too.
+    pub(super) fn settle_all_multicast(&mut self) -> Result<()> {
+        let Some(first) = self.frames.first() else { return Ok(()) };
+        let is_on = self.all_multicast == Some(first.id);
+        if is_on != (self.unjoined > 0) {
+            let target = InterfaceRef { index: self.index, name: &self.name };
+            packet::take_all_multicast(first.fd.as_fd(), &target, !is_on)?;
+            self.all_multicast = (!is_on).then_some(first.id);
+        }
+        Ok(())
     }
 
     /// Frames (or for `udp` datagrams) that the kernel lost because we were late.
@@ -152,13 +191,13 @@ impl Interface {
     }
 
     fn program(&self) -> Vec<libc::sock_filter> {
-        let addresses: Vec<Addr> = self.addresses.keys().copied().collect();
-        filter::destinations(&addresses)
+        let blocks: Vec<(Addr, u8)> = self.addresses.keys().copied().collect();
+        filter::destinations(&blocks)
     }
 
     /// Reassembly delivers whole IPv4 datagrams of up to 64 KiB, GRO super-frames.
     fn class(&self) -> SizeClass {
-        let reassembled = self.addresses.keys().any(|address| address.is_v4());
+        let reassembled = self.addresses.keys().any(|(address, _)| address.is_v4());
         SizeClass::for_frames(self.mtu, self.gro || reassembled)
     }
 

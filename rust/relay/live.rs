@@ -51,7 +51,8 @@ impl LiveRule {
     pub(super) fn table_rule(&self) -> TableRule {
         let InputSpec { group, port, ifindex, sources, vlan, .. } = &self.input;
         let input = InputKey { interface: *ifindex, vlan: *vlan, group: *group, port: *port };
-        TableRule { input, sources: sources.clone() }
+        let InputSpec { group_bits, last_port, .. } = self.input;
+        TableRule { input, group_bits, last_port, sources: sources.clone() }
     }
 }
 

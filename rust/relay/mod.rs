@@ -15,6 +15,7 @@ mod inputs;
 mod interface;
 mod links;
 mod live;
+mod merging;
 mod needs;
 mod obstacle;
 mod plans;
@@ -67,13 +68,28 @@ impl Ingress {
     }
 }
 
+/// How the network is asked for an input's groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Join {
+    /// By a membership of each group.
+    Each,
+    /// Not at all: the interface takes all multicast that comes along.
+    None,
+}
+
 /// Where a rule listens, resolved for this host.
 #[derive(Clone, Debug)]
 pub struct InputSpec {
-    /// The group, or an address of this host.
+    /// The group, or an address of this host; of a block of groups the first.
     pub group: Addr,
-    /// The destination port.
+    /// How many low bits of the group vary; 0 for one group.
+    pub group_bits: u8,
+    /// The destination port; of several the first.
     pub port: u16,
+    /// The last port; the same as the first for one.
+    pub last_port: u16,
+    /// How its groups are asked for.
+    pub join: Join,
     /// The interface's name.
     pub interface: String,
     /// The interface's index. A relay looks it up by the name, now and whenever it changes.

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use super::{Ingress, RuleSpec, Settings};
+use super::{Ingress, InputSpec, Join, RuleSpec, Settings};
 
 /// IPv4 memberships that one socket holds (net.ipv4.igmp_max_memberships), unless set otherwise.
 const JOINS_PER_SOCKET: usize = 20;
@@ -16,8 +16,7 @@ const PER_WORKER: usize = 2;
 pub(super) fn descriptors(add: &[RuleSpec], settings: Settings) -> usize {
     let workers = usize::from(settings.workers);
     let outputs = add.iter().map(|rule| rule.outputs.len()).sum::<usize>() * workers;
-    // Each input has a socket that it is received by, or that stands beside AF_PACKET.
-    let inputs = add.len();
+    let inputs = add.iter().map(|rule| rule.input.sockets(settings.ingress)).sum::<usize>();
     let beside = if settings.ingress == Ingress::Packet {
         let interfaces: HashSet<_> = add.iter().map(|rule| &rule.input.interface).collect();
         interfaces.len() * workers + holders(add)
@@ -29,11 +28,17 @@ pub(super) fn descriptors(add: &[RuleSpec], settings: Settings) -> usize {
 
 /// The sockets that hold memberships.
 fn holders(add: &[RuleSpec]) -> usize {
+    let joined = |input: &&InputSpec| input.group.is_multicast() && input.join == Join::Each;
     let (any, listed): (Vec<_>, Vec<_>) = add
         .iter()
-        .filter(|rule| rule.input.group.is_multicast())
-        .partition(|rule| rule.input.sources.is_empty());
-    let lists = listed.iter().map(|rule| rule.input.sources.len().div_ceil(SOURCES_PER_SOCKET));
+        .map(|rule| &rule.input)
+        .filter(joined)
+        .partition(|input| input.sources.is_empty());
+    let groups = any.iter().map(|input| 1 << input.group_bits).sum::<usize>();
+    let lists = listed.iter().map(|input| {
+        let groups = 1_usize << input.group_bits;
+        groups.div_ceil(JOINS_PER_SOCKET) * input.sources.len().div_ceil(SOURCES_PER_SOCKET)
+    });
     // One more for each family.
-    any.len().div_ceil(JOINS_PER_SOCKET) + 2 + lists.sum::<usize>()
+    groups.div_ceil(JOINS_PER_SOCKET) + 2 + lists.sum::<usize>()
 }

@@ -9,7 +9,10 @@ use crate::open::testnet::{NEAR, in_namespace, interface, ip, wait_until, with_c
 fn rule(group: [u8; 4], name: &str, source: Option<[u8; 4]>) -> RuleSpec {
     let input = InputSpec {
         group: Addr::v4(group),
+        group_bits: 0,
         port: 5001,
+        last_port: 5001,
+        join: Join::Each,
         interface: name.to_owned(),
         ifindex: interface(name).index,
         sources: Box::default(),
@@ -128,5 +131,50 @@ fn what_fails_for_a_reason_that_nobody_tells_is_tried_again() {
         drop(taken);
         wait_until("it is open", || troubles(&relay).0.is_none());
         relay.stop();
+    });
+}
+
+/// How many UDP sockets over IPv4 are bound in this network namespace.
+fn bound_sockets() -> usize {
+    fs::read_to_string("/proc/thread-self/net/udp").unwrap().lines().count() - 1
+}
+
+#[test]
+fn a_refused_port_of_a_range_takes_the_others_with_it() {
+    in_namespace(|| {
+        let _program = UdpSocket::bind("127.0.0.1:5003").unwrap();
+        let relay = relay();
+        let mut range = rule([127, 0, 0, 1], "lo", None);
+        range.input.last_port = 5005;
+        let error = relay.change(&[], &[range.clone()]).unwrap_err().to_string();
+        assert!(error.contains("5003"), "{error}");
+        assert_eq!(bound_sockets(), 1);
+        range.input.last_port = 5002;
+        let keys = relay.change(&[], &[range]).unwrap();
+        // One for each port, and the output's.
+        assert_eq!(bound_sockets(), 1 + 2 + 1);
+        relay.change(&keys, &[]).unwrap();
+        assert_eq!(bound_sockets(), 1);
+    });
+}
+
+#[test]
+fn the_groups_of_a_refused_block_are_left() {
+    in_namespace(|| {
+        let before = memberships();
+        for ingress in [Ingress::Packet, Ingress::Udp] {
+            let settings = Settings { ingress, workers: 1, buffer_bytes: 1 << 20 };
+            let relay = Relay::new(settings).unwrap();
+            let mut block = rule([239, 1, 1, 0], "lo", None);
+            block.input.group_bits = 6;
+            let mut bad = rule([239, 1, 2, 1], "lo", None);
+            bad.outputs[0].address = Addr::v4([192, 0, 2, 1]);
+            relay.change(&[], &[block.clone(), bad]).unwrap_err();
+            assert_eq!(memberships(), before);
+            let keys = relay.change(&[], &[block]).unwrap();
+            assert_eq!(memberships().lines().count(), before.lines().count() + 64);
+            relay.change(&keys, &[]).unwrap();
+            assert_eq!(memberships(), before);
+        }
     });
 }

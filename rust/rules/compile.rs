@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
+use super::names::NamesDraft;
+use super::patterns::PatternsDraft;
 use super::{Entry, InputKey, Key, Run, Table, TableRule};
 use crate::addr::Addr;
 
@@ -14,42 +16,39 @@ pub(super) fn compile(rules: &[TableRule]) -> Table {
     for (rule, number) in rules.iter().zip(0..) {
         draft.add(number, rule);
     }
-    draft.finish()
+    draft.finish(rules)
 }
 
 /// What has been read of the rules.
 #[derive(Default)]
 struct Draft {
     inputs: HashMap<InputKey, Takers>,
-    groups: HashMap<(u32, Addr), u32>,
+    patterns: PatternsDraft,
+    names: NamesDraft,
     group_of: Vec<u32>,
 }
 
-/// The rules of one input.
+/// Rules that are equally specific.
 #[derive(Default)]
-struct Takers {
+pub(super) struct Takers {
     any: Vec<u32>,
     by_source: BTreeMap<Addr, Vec<u32>>,
 }
 
 impl Draft {
     fn add(&mut self, number: u32, rule: &TableRule) {
-        let next = count(self.groups.len());
-        let InputKey { interface, group, .. } = rule.input;
-        self.group_of.push(*self.groups.entry((interface, group)).or_insert(next));
-        let takers = self.inputs.entry(rule.input).or_default();
-        if rule.sources.is_empty() {
-            takers.any.push(number);
-        }
-        for source in &rule.sources {
-            let named = takers.by_source.entry(*source).or_default();
-            if named.last() != Some(&number) {
-                named.push(number);
-            }
+        let InputKey { interface, group, port, .. } = rule.input;
+        let name = (interface, rule.group_bits, group.block(rule.group_bits));
+        let block = self.names.add(name, port, rule.last_port);
+        self.group_of.push(block);
+        if rule.group_bits == 0 && rule.last_port == port {
+            self.inputs.entry(rule.input).or_default().add(number, rule);
+        } else {
+            self.patterns.add(number, block, rule);
         }
     }
 
-    fn finish(self) -> Table {
+    fn finish(self, rules: &[TableRule]) -> Table {
         let hasher = DefaultHashBuilder::default();
         let mut inputs = HashTable::with_capacity(self.inputs.len());
         let mut runs = Runs::default();
@@ -58,28 +57,50 @@ impl Draft {
             let entry = Entry { key, run: runs.of_input(takers) };
             inputs.insert_unique(key.hash(&hasher), entry, |entry| entry.key.hash(&hasher));
         }
-        let ports = self.inputs.keys().map(|input| (input.interface, input.group, input.port));
         Table {
-            ports: ports.collect(),
+            patterns: self.patterns.finish(rules, &mut runs),
             hasher,
             inputs,
             sources: runs.sources.into(),
             numbers: runs.numbers.into(),
-            groups: self.groups,
+            names: self.names.finish(),
             group_of: self.group_of.into(),
+        }
+    }
+}
+
+impl Takers {
+    /// The rules of these numbers, which ascend.
+    pub(super) fn of(rules: &[TableRule], numbers: &[u32]) -> Self {
+        let mut takers = Self::default();
+        for number in numbers {
+            takers.add(*number, &rules[*number as usize]);
+        }
+        takers
+    }
+
+    fn add(&mut self, number: u32, rule: &TableRule) {
+        if rule.sources.is_empty() {
+            self.any.push(number);
+        }
+        for source in &rule.sources {
+            let named = self.by_source.entry(*source).or_default();
+            if named.last() != Some(&number) {
+                named.push(number);
+            }
         }
     }
 }
 
 /// The lists that runs point into.
 #[derive(Default)]
-struct Runs {
+pub(super) struct Runs {
     sources: Vec<(Addr, Run)>,
     numbers: Vec<u32>,
 }
 
 impl Runs {
-    fn of_input(&mut self, takers: &Takers) -> Run {
+    pub(super) fn of_input(&mut self, takers: &Takers) -> Run {
         let others = self.of_rules(&takers.any);
         if takers.by_source.is_empty() {
             return others;
@@ -105,6 +126,6 @@ impl Runs {
 
 /// A length as tables hold it. The saturated value is never met: 2^31 rules do not fit into
 /// memory.
-fn count(len: usize) -> u32 {
+pub(super) fn count(len: usize) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)
 }

@@ -2,18 +2,26 @@
 //!
 //! Owns the matching of interface, VLAN, group, port and source. A table never changes: a new
 //! one replaces it. Must not know what a rule does with a datagram, nor who counts.
+//!
+//! The most specific rules win: first those for the very group and port, then those for smaller
+//! blocks of groups before those for larger, and of one block those for fewer ports before those
+//! for more. Rules that list sources take these only, and leave the rest to the next.
 
 mod compile;
+mod names;
+mod patterns;
 #[cfg(test)]
 mod tests;
 
 use std::hash::BuildHasher;
 use std::slice;
 
-use hashbrown::{DefaultHashBuilder, HashMap, HashSet, HashTable};
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 use crate::addr::Addr;
 use crate::packet::{Datagram, Discard};
+use names::Names;
+use patterns::Patterns;
 
 /// Where a rule listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,8 +39,12 @@ pub struct InputKey {
 /// A rule as the table sees it; its number is its index in the slice that is compiled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableRule {
-    /// Where it listens.
+    /// Where it listens; of several groups or ports the first.
     pub input: InputKey,
+    /// How many low bits of the group vary; 0 for one group.
+    pub group_bits: u8,
+    /// The last port; the same as the first for one.
+    pub last_port: u16,
     /// The senders that it takes datagrams from; empty = any.
     pub sources: Box<[Addr]>,
 }
@@ -42,8 +54,8 @@ pub struct TableRule {
 pub enum Verdict<'a> {
     /// The numbers of the rules that take it, ascending; never empty.
     Rules(&'a [u32]),
-    /// No rule takes it. The number is that of its group on this interface, where some rule
-    /// names the group.
+    /// No rule takes it. The number is that of its group, or of the smallest block that holds
+    /// it, among those that rules name on this interface.
     Discard(Discard, Option<u32>),
 }
 
@@ -57,9 +69,8 @@ pub struct Table {
     sources: Box<[(Addr, Run)]>,
     /// What runs of several rules point into.
     numbers: Box<[u32]>,
-    /// Every (interface, group, port), to tell a wrong VLAN from a wrong port.
-    ports: HashSet<(u32, Addr, u16)>,
-    groups: HashMap<(u32, Addr), u32>,
+    patterns: Patterns,
+    names: Names,
     group_of: Box<[u32]>,
 }
 
@@ -79,17 +90,17 @@ impl Table {
         match self.inputs.find(key.hash(&self.hasher), |entry| entry.key == key) {
             Some(entry) if !entry.run.is_by_source() => Verdict::Rules(self.rules(&entry.run)),
             Some(entry) => self.find_source(&entry.run, interface, datagram),
-            None => self.explain(interface, datagram),
+            None => self.find_pattern(interface, datagram, None),
         }
     }
 
-    /// How many groups the rules name, each counted once an interface.
+    /// How many groups and blocks of groups the rules name, each counted once an interface.
     #[must_use]
     pub fn groups(&self) -> usize {
-        self.groups.len()
+        self.names.len()
     }
 
-    /// The number of a rule's group on its interface, below [`Table::groups`].
+    /// The number of a rule's group or block on its interface, below [`Table::groups`].
     ///
     /// # Panics
     ///
@@ -102,31 +113,50 @@ impl Table {
 
     /// Lets the source decide, on an input where some rule names one.
     #[inline]
-    fn find_source(&self, run: &Run, interface: u32, datagram: &Datagram) -> Verdict<'_> {
-        let place = run.first as usize;
-        let named = &self.sources[place + 1..][..run.len()];
-        let run = match named.binary_search_by_key(&datagram.source, |(source, _)| *source) {
-            Ok(found) => &named[found].1,
-            Err(_) => &self.sources[place].1,
-        };
-        if run.len() == 0 {
-            return Verdict::Discard(Discard::Source, self.group(interface, datagram.group));
+    fn find_source<'a>(&'a self, run: &'a Run, interface: u32, datagram: &Datagram) -> Verdict<'a> {
+        if let Some(rules) = self.takers(run, datagram.source) {
+            return Verdict::Rules(rules);
         }
-        Verdict::Rules(self.rules(run))
+        self.find_pattern(interface, datagram, self.names.group(interface, datagram.group, 0))
     }
 
-    /// Says why no input fits.
+    /// Asks the rules for several groups or ports, the most specific first. `refused` is the
+    /// number of the group where rules name group and port, but not the source.
     #[inline(never)]
-    fn explain(&self, interface: u32, datagram: &Datagram) -> Verdict<'_> {
-        let Some(group) = self.group(interface, datagram.group) else {
-            return Verdict::Discard(Discard::NoRule, None);
-        };
-        let known = self.ports.contains(&(interface, datagram.group, datagram.port));
-        Verdict::Discard(if known { Discard::Vlan } else { Discard::NoRule }, Some(group))
+    fn find_pattern(
+        &self,
+        interface: u32,
+        datagram: &Datagram,
+        mut refused: Option<u32>,
+    ) -> Verdict<'_> {
+        for (group, runs) in self.patterns.meeting(interface, datagram) {
+            for run in runs {
+                if let Some(rules) = self.takers(run, datagram.source) {
+                    return Verdict::Rules(rules);
+                }
+            }
+            refused = refused.or(Some(group));
+        }
+        if refused.is_some() {
+            return Verdict::Discard(Discard::Source, refused);
+        }
+        let (reason, group) = self.names.explain(interface, datagram);
+        Verdict::Discard(reason, group)
     }
 
-    fn group(&self, interface: u32, group: Addr) -> Option<u32> {
-        self.groups.get(&(interface, group)).copied()
+    /// The rules of a run that take datagrams of this source, if there are any.
+    #[inline]
+    fn takers<'a>(&'a self, run: &'a Run, source: Addr) -> Option<&'a [u32]> {
+        let mut run = run;
+        if run.is_by_source() {
+            let place = run.first as usize;
+            let named = &self.sources[place + 1..][..run.len()];
+            run = match named.binary_search_by_key(&source, |(source, _)| *source) {
+                Ok(found) => &named[found].1,
+                Err(_) => &self.sources[place].1,
+            };
+        }
+        if run.len() == 0 { None } else { Some(self.rules(run)) }
     }
 
     #[inline]

@@ -10,7 +10,12 @@ const SOURCES: [Addr; 3] =
 const INPUT: InputKey = InputKey { interface: 3, vlan: 0, group: GROUP, port: 5001 };
 
 fn rule(input: InputKey, sources: &[Addr]) -> TableRule {
-    TableRule { input, sources: sources.into() }
+    TableRule { input, group_bits: 0, last_port: input.port, sources: sources.into() }
+}
+
+/// A rule for a block of groups, or a range of ports, that begins with `input`.
+fn pattern(input: InputKey, group_bits: u8, last_port: u16, sources: &[Addr]) -> TableRule {
+    TableRule { group_bits, last_port, ..rule(input, sources) }
 }
 
 fn datagram(input: InputKey, source: Addr) -> Datagram {
@@ -115,4 +120,78 @@ fn groups_are_numbered_densely_per_interface() {
     let unknown_port = InputKey { interface: 4, port: 9, ..INPUT };
     let verdict = find(&table, unknown_port, SOURCES[0]);
     assert_eq!(verdict, Verdict::Discard(Discard::NoRule, Some(1)));
+}
+
+/// Where a rule for 239.1.0.0 with so many varying bits, and ports from 5000 on, begins.
+const BLOCK: InputKey =
+    InputKey { interface: 3, vlan: 0, group: Addr::v4([239, 1, 0, 0]), port: 5000 };
+
+#[test]
+fn the_smaller_block_wins_and_then_the_narrower_range() {
+    let ports = |first| InputKey { port: first, ..BLOCK };
+    let table = Table::compile(&[
+        pattern(BLOCK, 16, 5999, &[]),
+        pattern(BLOCK, 16, 5099, &[]),
+        pattern(ports(5001), 16, 5001, &[]),
+        pattern(BLOCK, 9, 5999, &[]),
+        rule(INPUT, &[]),
+        pattern(InputKey { port: 5000, ..INPUT }, 0, 5002, &[]),
+    ]);
+    for (group, port, taken) in [
+        ([239, 1, 1, 1], 5001, 4),
+        ([239, 1, 1, 1], 5002, 5),
+        ([239, 1, 1, 1], 5003, 3),
+        ([239, 1, 1, 2], 5001, 3),
+        ([239, 1, 2, 0], 5001, 2),
+        ([239, 1, 2, 0], 5099, 1),
+        ([239, 1, 255, 255], 5100, 0),
+    ] {
+        let key = InputKey { group: Addr::v4(group), port, ..BLOCK };
+        assert_eq!(find(&table, key, SOURCES[0]), Verdict::Rules(&[taken]), "{key:?}");
+    }
+    let beyond = InputKey { port: 6000, ..BLOCK };
+    let verdict = Verdict::Discard(Discard::NoRule, Some(table.group_of(3)));
+    assert_eq!(find(&table, beyond, SOURCES[0]), verdict);
+    let outside = InputKey { group: Addr::v4([239, 2, 0, 0]), ..BLOCK };
+    assert_eq!(find(&table, outside, SOURCES[0]), Verdict::Discard(Discard::NoRule, None));
+}
+
+#[test]
+fn ranges_of_one_width_that_overlap_both_take_what_lies_in_both() {
+    let later = InputKey { port: 5050, ..BLOCK };
+    let table = Table::compile(&[pattern(BLOCK, 8, 5099, &[]), pattern(later, 8, 5149, &[])]);
+    for (port, taken) in
+        [(5000, &[0][..]), (5049, &[0]), (5050, &[0, 1]), (5099, &[0, 1]), (5100, &[1])]
+    {
+        let key = InputKey { port, ..BLOCK };
+        assert_eq!(find(&table, key, SOURCES[0]), Verdict::Rules(taken), "{port}");
+    }
+}
+
+#[test]
+fn what_the_specific_rule_does_not_list_is_left_to_the_next() {
+    let rules = [
+        rule(INPUT, &SOURCES[..1]),
+        pattern(BLOCK, 16, 5099, &SOURCES[1..2]),
+        pattern(BLOCK, 20, 5099, &[]),
+    ];
+    let table = Table::compile(&rules);
+    for (source, taken) in SOURCES.into_iter().zip([0, 1, 2]) {
+        assert_eq!(find(&table, INPUT, source), Verdict::Rules(&[taken]));
+    }
+    let table = Table::compile(&rules[..2]);
+    let refused = Verdict::Discard(Discard::Source, Some(0));
+    assert_eq!(find(&table, INPUT, SOURCES[2]), refused);
+    let refused = Verdict::Discard(Discard::Source, Some(1));
+    assert_eq!(find(&table, BLOCK, SOURCES[2]), refused);
+}
+
+#[test]
+fn a_block_for_a_vlan_takes_no_untagged_datagrams() {
+    let tagged = InputKey { vlan: 7, ..BLOCK };
+    let table = Table::compile(&[pattern(tagged, 16, 5099, &[])]);
+    assert_eq!(find(&table, tagged, SOURCES[0]), Verdict::Rules(&[0]));
+    assert_eq!(find(&table, BLOCK, SOURCES[0]), Verdict::Discard(Discard::Vlan, Some(0)));
+    let other_port = InputKey { port: 5100, ..BLOCK };
+    assert_eq!(find(&table, other_port, SOURCES[0]), Verdict::Discard(Discard::NoRule, Some(0)));
 }

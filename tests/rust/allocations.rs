@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use _native::addr::Addr;
 use _native::interfaces::{self, Interface};
 use _native::open::output::OutputSpec;
-use _native::relay::{Ingress, InputSpec, Relay, RuleSpec, Settings};
+use _native::relay::{Ingress, InputSpec, Join, Relay, RuleSpec, Settings};
 
 const HOST: Addr = Addr::v4([127, 0, 0, 1]);
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -84,7 +84,10 @@ fn an_engine_allocates_nothing_for_datagrams() {
 fn rule(port: u16, loopback: Interface, outputs: &[u16]) -> RuleSpec {
     let input = InputSpec {
         group: HOST,
+        group_bits: 0,
         port,
+        last_port: port,
+        join: Join::Each,
         interface: loopback.name,
         ifindex: loopback.index,
         sources: Box::default(),

@@ -27,11 +27,12 @@ proptest! {
     }
 
     #[test]
-    fn rules_share_a_group_number_when_they_share_interface_and_group(
+    fn rules_share_a_group_number_when_they_share_interface_and_block(
         rules in prop::collection::vec(rule(), 1..40),
     ) {
         let table = Table::compile(&rules);
-        let place = |rule: &TableRule| (rule.input.interface, rule.input.group);
+        let place =
+            |rule: &TableRule| (rule.input.interface, rule.group_bits, low(rule), high(rule));
         let mut seen = vec![None; table.groups()];
         for (number, rule) in (0..).zip(&rules) {
             let entry = &mut seen[table.group_of(number) as usize];
@@ -43,34 +44,53 @@ proptest! {
     }
 }
 
-/// The rules that take a datagram, or why none does; and some rule that names its group.
+/// The first and the last address of a rule's block.
+fn low(rule: &TableRule) -> u128 {
+    rule.input.group.bits() >> rule.group_bits << rule.group_bits
+}
+
+fn high(rule: &TableRule) -> u128 {
+    low(rule) + (1 << rule.group_bits) - 1
+}
+
+/// How specific a rule is: the fewer groups, then the fewer ports, the more.
+fn breadth(rule: &TableRule) -> (u8, u16) {
+    (rule.group_bits, rule.last_port - rule.input.port)
+}
+
+/// The rules that take a datagram, or why none does; and some rule whose block this is about.
 fn model(
     rules: &[TableRule],
     interface: u32,
     datagram: &Datagram,
 ) -> (Result<Vec<u32>, Discard>, Option<u32>) {
-    let of_group: Vec<(u32, &TableRule)> = (0..)
+    let mut of_group: Vec<(u32, &TableRule)> = (0..)
         .zip(rules)
-        .filter(|(_, rule)| (rule.input.interface, rule.input.group) == (interface, datagram.group))
+        .filter(|(_, rule)| rule.input.interface == interface)
+        .filter(|(_, rule)| (low(rule)..=high(rule)).contains(&datagram.group.bits()))
         .collect();
+    of_group.sort_by_key(|(number, rule)| (breadth(rule), *number));
     let mut of_port = of_group.clone();
-    of_port.retain(|(_, rule)| rule.input.port == datagram.port);
+    of_port.retain(|(_, rule)| (rule.input.port..=rule.last_port).contains(&datagram.port));
     let mut of_input = of_port.clone();
     of_input.retain(|(_, rule)| rule.input.vlan == datagram.vlan);
-    let (mut named, mut any) = (of_input.clone(), of_input.clone());
-    named.retain(|(_, rule)| rule.sources.contains(&datagram.source));
-    any.retain(|(_, rule)| rule.sources.is_empty());
-    let taken = if named.is_empty() { any } else { named };
-    let verdict = if of_port.is_empty() {
-        Err(Discard::NoRule)
+    for level in of_input.chunk_by(|(_, one), (_, next)| breadth(one) == breadth(next)) {
+        let (mut named, mut any) = (level.to_vec(), level.to_vec());
+        named.retain(|(_, rule)| rule.sources.contains(&datagram.source));
+        any.retain(|(_, rule)| rule.sources.is_empty());
+        let taken = if named.is_empty() { any } else { named };
+        if !taken.is_empty() {
+            return (Ok(taken.into_iter().map(|(number, _)| number).collect()), None);
+        }
+    }
+    let first = |rules: &[(u32, &TableRule)]| rules.first().map(|(number, _)| *number);
+    if of_port.is_empty() {
+        (Err(Discard::NoRule), first(&of_group))
     } else if of_input.is_empty() {
-        Err(Discard::Vlan)
-    } else if taken.is_empty() {
-        Err(Discard::Source)
+        (Err(Discard::Vlan), first(&of_port))
     } else {
-        Ok(taken.into_iter().map(|(number, _)| number).collect())
-    };
-    (verdict, of_group.first().map(|(number, _)| *number))
+        (Err(Discard::Source), first(&of_input))
+    }
 }
 
 // Few values each, so that rules and datagrams meet.
@@ -85,6 +105,20 @@ fn vlan() -> impl Strategy<Value = u16> {
 
 fn port() -> impl Strategy<Value = u16> {
     prop_oneof![Just(5001), Just(5002), Just(u16::MAX)]
+}
+
+fn bits() -> impl Strategy<Value = u8> {
+    prop_oneof![3 => Just(0), 2 => 1..4_u8, 1 => Just(16), 1 => Just(96)]
+}
+
+/// The first and the last port of a rule.
+fn ports() -> impl Strategy<Value = (u16, u16)> {
+    let range = (5000..5004_u16, 0..4_u16).prop_map(|(first, more)| (first, first + more));
+    prop_oneof![
+        2 => port().prop_map(|port| (port, port)),
+        2 => range,
+        1 => Just((1, u16::MAX)),
+    ]
 }
 
 fn group() -> impl Strategy<Value = Addr> {
@@ -104,9 +138,11 @@ fn rule() -> impl Strategy<Value = TableRule> {
         1 => Just(Vec::new()),
         1 => prop::collection::vec(source(), 1..4),
     ];
-    (interface(), vlan(), group(), port(), sources).prop_map(
-        |(interface, vlan, group, port, sources)| TableRule {
+    (interface(), vlan(), group(), bits(), ports(), sources).prop_map(
+        |(interface, vlan, group, group_bits, (port, last_port), sources)| TableRule {
             input: InputKey { interface, vlan, group, port },
+            group_bits,
+            last_port,
             sources: sources.into(),
         },
     )

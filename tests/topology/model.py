@@ -5,19 +5,10 @@ Pure: it decides, it does not send. It shares no code with the product.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
+from itertools import groupby
 
 LARGEST_UNFRAGMENTED_IPV6 = 1500 - 40 - 8
-
-
-@dataclass(frozen=True, slots=True)
-class PlainRule:
-    """One input and the number of its outputs; no sources means any source."""
-
-    group: str
-    port: int
-    sources: frozenset[str]
-    outputs: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +21,41 @@ class PlainDatagram:
     payload: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class PlainRule:
+    """One input and the number of its outputs; no sources means any source."""
+
+    group: str
+    """One group, or a block of them."""
+    ports: range
+    sources: frozenset[str]
+    outputs: int
+
+    def names(self, datagram: PlainDatagram) -> bool:
+        """Whether the datagram is for one of the rule's groups and ports."""
+        return datagram.port in self.ports and ip_address(datagram.group) in ip_network(self.group)
+
+    @property
+    def breadth(self) -> tuple[int, int]:
+        """How much it names: first the groups count, then the ports."""
+        return ip_network(self.group).num_addresses, len(self.ports)
+
+
 def deciding(rules: Sequence[PlainRule], datagram: PlainDatagram) -> list[int]:
     """The numbers of the rules that take a datagram.
 
-    Rules on its group and port that list its source win over rules that list none.
+    Of the rules that name its group and port those that name the least come first. Among equals
+    those that list its source win over those that list none; whom they leave out, the next take.
     """
-    there = [
-        number
-        for number, rule in enumerate(rules)
-        if (rule.group, rule.port) == (datagram.group, datagram.port)
-    ]
-    listed = [number for number in there if datagram.source in rules[number].sources]
-    return listed or [number for number in there if not rules[number].sources]
+    there = [number for number, rule in enumerate(rules) if rule.names(datagram)]
+    there.sort(key=lambda number: rules[number].breadth)
+    for _, equals in groupby(there, key=lambda number: rules[number].breadth):
+        numbers = list(equals)
+        listed = [number for number in numbers if datagram.source in rules[number].sources]
+        takers = listed or [number for number in numbers if not rules[number].sources]
+        if takers:
+            return takers
+    return []
 
 
 def relayed(

@@ -15,7 +15,9 @@ from .relays import Ingress, relaying
 from .traffic import Receiver, Sender, payloads
 
 GROUPS = ("239.1.70.1", "239.1.70.2", "ff15::70:1")
+BLOCKS = ("239.1.70.0/31", "239.1.70.0/30", "ff15::70:0/126")
 PORTS = (5001, 5002)
+PORT_RANGES = (range(5001, 5002), range(5002, 5003), range(5001, 5003), range(5000, 5003))
 SOURCES = {4: ("10.1.0.2", "10.1.0.3"), 6: ("fd01::2", "fd01::3")}
 FLOWS = [
     (source, group, port)
@@ -31,11 +33,11 @@ MARKED = 2  # Payloads of at least so many bytes tell their flow and, modulo 256
 @st.composite
 def plain_rules(draw: st.DrawFn) -> PlainRule:
     """One rule on one of the few inputs, so that rules meet."""
-    group = draw(st.sampled_from(GROUPS))
+    group = draw(st.sampled_from(GROUPS + BLOCKS))
     possible = SOURCES[6 if ":" in group else 4]
     return PlainRule(
         group=group,
-        port=draw(st.sampled_from(PORTS)),
+        ports=draw(st.sampled_from(PORT_RANGES)),
         sources=draw(st.frozensets(st.sampled_from(possible))),
         outputs=draw(st.integers(1, 3)),
     )
@@ -62,7 +64,8 @@ def rule_text(number: int, rule: PlainRule) -> str:
     outputs = " ".join(
         f"239.2.70.{number}%out{output % 2}:{6000 + output}" for output in range(rule.outputs)
     )
-    return f"{sources}{'@' if sources else ''}{rule.group}%in0:{rule.port} to {outputs}"
+    ports = f"{rule.ports[0]}-{rule.ports[-1]}"
+    return f"{sources}{'@' if sources else ''}{rule.group}%in0:{ports} to {outputs}"
 
 
 def expand(traffic: list[tuple[int, int, int]]) -> list[tuple[int, PlainDatagram]]:

@@ -18,7 +18,7 @@ use crate::open::testnet::{FAR, NEAR, interface, ip, roam, wait_until, with_cabl
 
 /// The relay's socket for datagrams to 239.1.1.1 on the far end.
 fn far(fanout: Fanout) -> PacketSocket {
-    open(&interface(FAR), &destinations(&[GROUP]), fanout, &mut Spares::default()).unwrap()
+    open(&interface(FAR), &destinations(&[(GROUP, 0)]), fanout, &mut Spares::default()).unwrap()
 }
 
 const GROUP: Addr = Addr::v4([239, 1, 1, 1]);
@@ -144,7 +144,7 @@ fn only_named_destinations_reach_the_queue() {
         assert_eq!(seen[0][12..], tagged_twice[16..]);
         assert_eq!(seen[1], wanted);
 
-        replace_filter(far.fd.as_fd(), &destinations(&[Addr::v4([239, 1, 1, 2])])).unwrap();
+        replace_filter(far.fd.as_fd(), &destinations(&[(Addr::v4([239, 1, 1, 2]), 0)])).unwrap();
         inject(&injector, &wanted);
         inject(&injector, &udp([239, 1, 1, 2], 1, b"other"));
         wait_until("the other frame is there", || {

@@ -1,0 +1,79 @@
+"""A rule as the native core takes it: every name looked up, every default filled in.
+
+Owns the shape only, which `mcr._native` reads by attribute; how a rule becomes one is the business
+of `host`.
+"""
+
+from dataclasses import dataclass, field
+from ipaddress import ip_network
+
+from . import fields
+from .fields import Address, Join, Network
+from .rule_text import format_ports
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedInput:
+    """An input as the native core takes it."""
+
+    group: Address
+    """Of a block the first."""
+    group_bits: int
+    """How many low bits of the group vary; 0 for one group."""
+    port: int
+    last_port: int
+    """The same as the first for one port."""
+    interface: str
+    ifindex: int = field(compare=False)
+    """As it is now; 0 while there is no such interface. A relay follows the name instead."""
+    sources: tuple[Address, ...]
+    vlan: int
+    """0 takes untagged frames."""
+    join: Join
+    """Counts for groups only."""
+
+    @property
+    def block(self) -> Address | Network:
+        """The group, or the block of groups, as it is written."""
+        return block_of(self.group, self.group_bits)
+
+    @property
+    def ports(self) -> str:
+        """The port or ports as they are written."""
+        return format_ports(fields.ports(range(self.port, self.last_port + 1)))
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedOutput:
+    """An output as the native core takes it."""
+
+    address: Address
+    """Of a block the first."""
+    address_bits: int
+    """How many low bits of the address follow the input's group; 0 for one address."""
+    port: int
+    last_port: int
+    """The same as the first for one port; else the port follows the input's."""
+    interface: str
+    """Empty leaves the choice to the routing table."""
+    ifindex: int = field(compare=False)
+    """As it is now; 0 while there is no such interface, or to leave it to the routing table."""
+    ttl: int
+    dscp: int
+    source: Address | None
+    source_port: int | None
+    loop: bool
+    priority: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedRule:
+    """A rule as the native core takes it."""
+
+    input: ResolvedInput
+    outputs: tuple[ResolvedOutput, ...]
+
+
+def block_of(first: Address, bits: int) -> Address | Network:
+    """The address, or the block in which so many low bits vary."""
+    return ip_network((first, first.max_prefixlen - bits)) if bits else first
