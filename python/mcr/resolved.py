@@ -7,7 +7,6 @@ of `host`.
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 
-from . import fields
 from .fields import Address, Join, Network
 from .rule_text import format_ports
 
@@ -40,7 +39,9 @@ class ResolvedInput:
     @property
     def ports(self) -> str:
         """The port or ports as they are written."""
-        return format_ports(fields.ports(range(self.port, self.last_port + 1)))
+        if self.port == self.last_port:
+            return str(self.port)
+        return format_ports(range(self.port, self.last_port + 1))
 
 
 @dataclass(frozen=True, slots=True)

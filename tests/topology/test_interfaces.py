@@ -290,6 +290,9 @@ def test_batches_follow_the_mtu_of_an_output(lab: Lab) -> None:
         for namespace, name in ((lab.receiver, "d0"), (lab.relay, "out0")):
             namespace.ip("link", "set", name, "mtu", "1000")
         assert frames() >= 2 * len(sent)
+        # What is told later is followed later: then the smaller MTU is known too.
+        with lab.relay.down("out1"):
+            wait_until(lambda: "out1 is down" in probe.state(), RESUME_S)
         for namespace, name in ((lab.receiver, "d0"), (lab.relay, "out0")):
             namespace.ip("link", "set", name, "mtu", "1500")
         wait_until(lambda: frames() < len(sent), RESUME_S)
