@@ -13,7 +13,7 @@ from typing import Literal, Protocol, TypeVar
 
 from . import fields
 from .errors import Problem, RuleError
-from .fields import Address, Checks, Invalid
+from .fields import Address, Checks, Invalid, Keep, Ttl
 from .rules import Input, Output, Rule, default_ttl
 
 Ingress = Literal["packet", "udp"]
@@ -75,15 +75,19 @@ class ResolvedOutput:
     """An output as the native core takes it."""
 
     address: Address
+    address_bits: int
+    """How many low bits of the address follow the datagram's group; 0 is one address."""
     port: int
+    last_port: int
+    """Equal to `port` for one port; above it, the port follows the datagram's."""
     interface: str
     """Empty leaves the choice to the routing table."""
     ifindex: int
     """0 leaves the choice to the routing table."""
-    ttl: int
-    dscp: int
-    source: Address | None
-    source_port: int | None
+    ttl: Ttl
+    dscp: int | Keep
+    source: Address | Keep | None
+    source_port: int | Keep | None
     loop: bool
     priority: int | None
 
@@ -115,7 +119,7 @@ class Host:
         before = len(check.problems)
         taken = self._input(rule.input, check)
         outputs = [
-            self._output(output, check, f"output {number}")
+            self._output(output, check, f"output {number}", rule.input)
             for number, output in enumerate(rule.outputs, 1)
         ]
         if taken is None or len(check.problems) > before:
@@ -139,7 +143,7 @@ class Host:
             RuleError: with everything that is wrong, under the fields of `Output`.
         """
         check = Checks()
-        return _alone(self._output(output, check, "output"), check, "output, ")
+        return _alone(self._output(output, check, "output", None), check, "output, ")
 
     def owners(self, address: Address) -> list[Interface]:
         """The interfaces that have this address; all of 127.0.0.0/8 is the loopback's."""
@@ -147,8 +151,8 @@ class Host:
         return owners if owners or not address.is_loopback else self._loopbacks
 
     def senders(self, output: ResolvedOutput) -> list[Address]:
-        """The addresses that copies of this output may carry as their source."""
-        if output.source is not None:
+        """The addresses of this host that copies of this output may carry as their source."""
+        if isinstance(output.source, Address):
             return [output.source]
         addresses: Iterable[Address] = self._owners
         if output.interface:
@@ -195,10 +199,12 @@ class Host:
             return None
         return self._named(owners[0].name, taken.group, check, "input, group") if owners else None
 
-    def _output(self, output: Output, check: Checks, path: str) -> ResolvedOutput | None:
+    def _output(
+        self, output: Output, check: Checks, path: str, taken: Input | None
+    ) -> ResolvedOutput | None:
         address = output.address
         if isinstance(address, str):
-            version = output.source.version if output.source is not None else 0
+            version = _source_version(output, taken)
             looked_up = check.field(
                 f"{path}, address", lambda host: self._look_up(host, version), address
             )
@@ -206,15 +212,27 @@ class Host:
                 return None
             address = looked_up
         interface = self._output_interface(output, address, check, path)
-        if output.source is not None and not self.owners(output.source):
+        if isinstance(output.source, Address) and not self.owners(output.source):
             check.note(
                 f"{path}, source",
                 f"{output.source} is not an address of this host, which has"
                 f" {_listed(self._owners)}",
             )
+        if (
+            output.dscp == "keep"
+            and output.priority is not None
+            and isinstance(address, IPv4Address)
+        ):
+            check.note(
+                f"{path}, priority",
+                "cannot be chosen with dscp=keep in IPv4, where the kernel derives it from each"
+                " copy's DSCP; leave one out",
+            )
         return ResolvedOutput(
             address=address,
+            address_bits=0,
             port=output.port,
+            last_port=output.port,
             interface=interface.name if interface else "",
             ifindex=interface.index if interface else 0,
             ttl=output.ttl if output.ttl is not None else default_ttl(address),
@@ -296,6 +314,13 @@ def _alone(resolved: End | None, check: Checks, path: str) -> End:
         problems = [(field.removeprefix(path), message) for field, message in check.problems]
         raise RuleError(problems)
     return resolved
+
+
+def _source_version(output: Output, taken: Input | None) -> int:
+    """The IP version that the copies' source asks for; 0 for either."""
+    if output.source == "keep":
+        return taken.group.version if taken is not None else 0
+    return output.source.version if output.source is not None else 0
 
 
 def _first_address(host: str, version: int) -> Address:

@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::open::output::{self, OutputSpec};
 use crate::open::packet;
 use crate::plan::{Plan, PlanOutput, PlanRule};
+use crate::rewrite::{Kept, Rewrite};
 use crate::rules::{InputKey, Table, TableRule};
 use crate::stats::Slot;
 use inputs::Inputs;
@@ -120,6 +121,7 @@ struct LiveOutput {
     slot: Slot,
     max_segment: u16,
     carrier: Option<Carrier>,
+    rewrite: Option<Arc<Rewrite>>,
 }
 
 impl Relay {
@@ -263,7 +265,7 @@ impl State {
     fn open_rule(&mut self, spec: &RuleSpec, links: &Links, opened: &mut Opened) -> Result<()> {
         let mut outputs = Vec::with_capacity(spec.outputs.len());
         for output in &spec.outputs {
-            outputs.push(self.open_output(output, links, opened)?);
+            outputs.push(self.open_output(output, &spec.input, links, opened)?);
         }
         let slot = self.take_slot(opened)?;
         if !self.groups.contains_key(&group_of(&spec.input)) {
@@ -278,6 +280,7 @@ impl State {
     fn open_output(
         &mut self,
         spec: &OutputSpec,
+        input: &InputSpec,
         links: &Links,
         opened: &mut Opened,
     ) -> Result<LiveOutput> {
@@ -299,7 +302,9 @@ impl State {
             warn_once(&mut self.warnings, format!("{} {text}", spec.interface));
         }
         let slot = self.take_slot(opened)?;
-        Ok(LiveOutput { fd: Arc::new(socket.fd), slot, max_segment: socket.max_segment, carrier })
+        let rewrite = Rewrite::of(spec, socket.source, input.group, input.port).map(Arc::new);
+        let (fd, max_segment) = (Arc::new(socket.fd), socket.max_segment);
+        Ok(LiveOutput { fd, slot, max_segment, carrier, rewrite })
     }
 
     fn take_slot(&mut self, opened: &mut Opened) -> Result<Slot> {
@@ -360,7 +365,8 @@ impl State {
             }
             let first = outputs.len();
             outputs.extend(rule.outputs.iter().map(LiveOutput::plan));
-            rules.push(PlanRule { slot: rule.slot.index, outputs: first..outputs.len() });
+            let kept = Kept::by(rule.outputs.iter().filter_map(|output| output.rewrite.as_deref()));
+            rules.push(PlanRule { slot: rule.slot.index, outputs: first..outputs.len(), kept });
         }
         Plan {
             sources: self.inputs.sources(worker),
@@ -388,6 +394,7 @@ impl LiveOutput {
             slot: self.slot,
             max_segment: self.max_segment,
             carrier: self.carrier.clone(),
+            rewrite: self.rewrite.clone(),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::*;
+use crate::open::output::{Choice, Ttl};
 use crate::open::testnet::{in_namespace, interface};
 
 fn rule(group: [u8; 4], name: &str, source: Option<[u8; 4]>) -> RuleSpec {
@@ -16,13 +17,15 @@ fn rule(group: [u8; 4], name: &str, source: Option<[u8; 4]>) -> RuleSpec {
     };
     let output = OutputSpec {
         address: Addr::v4([127, 0, 0, 1]),
+        address_bits: 0,
         port: 6001,
+        last_port: 6001,
         ifindex: 0,
         interface: String::new(),
-        ttl: 1,
-        dscp: 0,
-        source: source.map(Addr::v4),
-        source_port: None,
+        ttl: Ttl::Set(1),
+        dscp: Some(0),
+        source: source.map_or(Choice::Kernel, |source| Choice::Chosen(Addr::v4(source))),
+        source_port: Choice::Kernel,
         multicast_loop: true,
         priority: None,
     };
