@@ -270,8 +270,14 @@ def _check_kept_sources(rule: Rule, check: Checks) -> None:
     group = rule.input.group
     for number, output in enumerate(rule.outputs, 1):
         address = output.address
-        if output.source == "keep" and not isinstance(address, str):
-            check.same_family(f"output {number}, source", group, address)
+        if output.source != "keep" or isinstance(address, str):
+            continue
+        if address.version != group.version:
+            check.note(
+                f"output {number}, source",
+                f"the sender's address cannot be kept: {group} is IPv{group.version},"
+                f" {address} IPv{address.version}",
+            )
 
 
 def _input_text(input: Input, name: str | None) -> str:

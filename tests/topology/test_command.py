@@ -165,6 +165,20 @@ def test_packet_ingress_without_capabilities(lab: Lab) -> None:
         assert "--ingress udp" in log
 
 
+@pytest.mark.parametrize(
+    ("option", "capability"),
+    [("source=keep", "CAP_NET_ADMIN or CAP_NET_RAW"), ("sport=keep", "CAP_NET_RAW")],
+)
+def test_keeping_the_sender_without_capabilities(lab: Lab, option: str, capability: str) -> None:
+    """The missing capability is named, with the option that needs it."""
+    arguments = (f"{RULE},{option}", "--user", "root")
+    with command(lab, *arguments, before=NO_CAPABILITIES) as relay:
+        _, log = relay.process.communicate(timeout=DEADLINE_S)
+        assert relay.process.returncode == 1
+        assert f"{capability} is missing" in log
+        assert option in log
+
+
 def test_refused_rule_leaves_nothing(lab: Lab) -> None:
     """A rule on an interface that does not exist is refused with its name and code 2."""
     with command(lab, RULE.replace("in0", "nosuch0"), "--json") as relay:
