@@ -105,6 +105,13 @@ impl Batches {
         Some(number)
     }
 
+    /// The window entries of each batch.
+    #[cfg(test)]
+    pub(super) fn all(&self) -> impl Iterator<Item = &[u16]> {
+        let batches = self.batches.iter();
+        batches.map(|batch| &self.members[batch.first as usize..batch.end as usize])
+    }
+
     /// Makes the message of the next send of a batch of which `done` datagrams are done with,
     /// of at most `most`, and says how many datagrams it holds. `None` when the wave is full.
     pub(super) fn message(

@@ -276,3 +276,6 @@ fn account(
     cursor.repeated = false;
     cursor.refused = 0;
 }
+
+#[cfg(test)]
+mod tests;
