@@ -38,6 +38,7 @@ RUST_LAYERS = [
     "pool",
     "open",
     "interfaces",
+    "rewrite",
     "ingress",
     "plan",
     "window",

@@ -1,5 +1,5 @@
-//! The sockets that copies leave by: connected, so that a send names no address, and set up
-//! once for the life of the output. It must not know what is sent.
+//! The sockets that copies leave by: connected, so that a send need not name an address, and set
+//! up once for the life of the output. It must not know what is sent.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
