@@ -131,9 +131,9 @@ impl Rewrite {
         if self.hops(origin) == 0 {
             return Some(libc::ETIME);
         }
-        let source = self.source(origin);
-        let is_a_host = !source.is_multicast() && !source.ip().is_unspecified();
-        (!is_a_host).then_some(libc::EADDRNOTAVAIL)
+        let source = origin.source;
+        let is_no_host = source.is_multicast() || source.ip().is_unspecified();
+        (self.kept.source && is_no_host).then_some(libc::EADDRNOTAVAIL)
     }
 
     /// Whether each copy is sent alone, behind headers that are ours to write.
@@ -322,6 +322,9 @@ mod tests {
             assert_eq!(errno, Some(libc::EADDRNOTAVAIL));
         }
         assert_eq!(keeping.refusal(&origin()), None);
+        // A flow's origin holds only what is kept.
+        let unnamed = Origin { source: Addr::from_bits(0), ..origin() };
+        assert_eq!(rewrite(&OutputSpec { dscp: None, ..spec() }).refusal(&unnamed), None);
     }
 
     #[test]

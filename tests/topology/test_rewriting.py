@@ -3,6 +3,7 @@
 import socket
 from contextlib import ExitStack
 from dataclasses import replace
+from ipaddress import IPv4Address
 
 import pytest
 
@@ -236,6 +237,53 @@ def test_a_sender_that_no_copy_can_name(lab: Lab) -> None:
         assert dropped(stats, "in0", "source") == 0
 
 
+def test_thousands_of_senders_at_once(lab: Lab) -> None:
+    """More flows than a window has lanes for: each copy still comes from its own sender."""
+    lab.set_offload(on=False)
+    first = int(IPv4Address("10.1.16.0"))
+    names = [str(IPv4Address(first + number)) for number in range(3000)]
+    with (
+        lab.receive("239.2.134.1", 6001) as receiver,
+        relaying(
+            lab.relay,
+            "239.1.134.1%in0:5001 to 239.2.134.1%out0:6001,source=keep",
+            ingress="packet",
+        ) as relay,
+        Injector(lab.source, "s0") as injector,
+    ):
+        injector.send(
+            *(udp_frame(Flow(name, "239.1.134.1", 5001), name.encode()) for name in names)
+        )
+        receiver.wait_for(len(names))
+        settle_sent(relay, len(names))
+        heard = [name.encode() for name, _ in receiver.sources]
+        assert heard == receiver.collected
+        assert sorted(heard) == sorted(name.encode() for name in names)
+
+
+def test_more_than_the_link_takes_at_once(lab: Lab, ingress: Ingress) -> None:
+    """Jumbo datagrams leave in fragments with what they keep; another rule's copies are plain."""
+    sent = payloads(120, (8000, 8000, 1400, 1472, 1473, 60000))
+    with (
+        MarkedReceiver(lab.receiver, "d0", "239.2.135.1", 6001) as receiver,
+        lab.receive("239.2.135.2", 6001) as plain,
+        relaying(
+            lab.relay,
+            "239.1.135.1%big:5001 to 239.2.135.1%out0:6001,ttl=decrement,dscp=keep,source=keep",
+            "239.1.135.1%big:5001 to 239.2.135.2%out0:6001",
+            ingress=ingress,
+        ) as relay,
+        lab.sender("239.1.135.1", 5001, interface="s1", source=("10.4.0.2", 0)) as sender,
+    ):
+        mark(sender, 20, EXPEDITED)
+        sender.send(sent)
+        receiver.expect(sent)
+        plain.expect(sent)
+        assert set(receiver.marks) == {Marks(19, EXPEDITED)}
+        assert {source for source, _ in receiver.sources} == {"10.4.0.2"}
+        settle_sent(relay, len(sent), len(sent))
+
+
 def test_reverse_path_filter_of_the_receiving_host(lab: Lab, ingress: Ingress) -> None:
     """A strict filter there drops senders that it would not answer that way; `mcr` cannot know."""
     sent = payloads(30)
@@ -274,7 +322,7 @@ def test_a_range_begins_with_its_first_place(
         (rule,) = resolve(
             [f"{group}%in0:5001 to {pattern.format(1)}%out0:6001{options}"],
             mcr._native.interfaces(),
-            ingress=ingress,
+            ingress="packet",
         ).rules
         ranged = replace(rule.outputs[0], address_bits=8, last_port=6099)
         core = RelayCore(ingress, 1, BUFFER_BYTES)
