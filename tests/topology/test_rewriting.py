@@ -21,6 +21,7 @@ EXPEDITED = 46
 ALL_ECN = 3
 GROUPS = {4: ("239.1.130.1", "239.2.130.{}"), 6: ("ff15::130:1", "ff15::230:{}")}
 SENDERS = 20
+BURST = 30
 BUFFER_BYTES = 1 << 22
 WAYS = [(4, 4), (6, 6), (4, 6), (6, 4)]
 
@@ -225,15 +226,18 @@ def test_a_sender_that_no_copy_can_name(lab: Lab) -> None:
         Injector(lab.source, "s0") as injector,
         lab.sender("239.1.132.1", 5001) as sender,
     ):
-        for number, datagram in enumerate(good):
+        for datagram in good:
             for source in ("127.0.0.1", "0.0.0.0"):
-                injector.send(udp_frame(Flow(source, "239.1.132.1", 5001), b"%d" % number))
+                frame = udp_frame(Flow(source, "239.1.132.1", 5001), b"burst")
+                injector.send(*[frame] * BURST)
             sender.send([datagram])
         receiver.expect(good)
-        stats = settle(relay, lambda stats: stats.rules[0].outputs[0].wanted == 3 * len(good))
+        wanted = (2 * BURST + 1) * len(good)
+        stats = settle(relay, lambda stats: stats.rules[0].outputs[0].wanted == wanted)
         output = stats.rules[0].outputs[0]
         assert output.sent == len(good)
-        assert dict(output.errors) == {"EINVAL": len(good), "EADDRNOTAVAIL": len(good)}
+        refused = BURST * len(good)
+        assert dict(output.errors) == {"EINVAL": refused, "EADDRNOTAVAIL": refused}
         assert dropped(stats, "in0", "source") == 0
 
 
