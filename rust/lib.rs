@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! python -> relay -> engine -> egress -> window, plan -> ingress, pool -> sys
+//!                                     -> rewrite -> open, packet -> sys
 //!                 -> open   -> sys
 //!           relay, engine   -> rules, packet, stats -> addr
 //!           traffic         -> open, sys
@@ -25,6 +26,7 @@ pub mod pool;
 #[cfg(feature = "python")]
 pub mod python;
 pub mod relay;
+pub mod rewrite;
 pub mod rules;
 pub mod stats;
 pub mod sys;

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::ingress::Kind;
 use crate::pool::SizeClass;
+use crate::rewrite::{Kept, Rewrite};
 use crate::rules::Table;
 use crate::stats::Slot;
 
@@ -50,6 +51,8 @@ pub struct PlanRule {
     pub slot: u32,
     /// Its outputs.
     pub outputs: Range<usize>,
+    /// What they take over of a datagram, if any of them does.
+    pub kept: Option<Kept>,
 }
 
 /// A connected socket to send to.
@@ -62,6 +65,8 @@ pub struct PlanOutput {
     pub max_segment: u16,
     /// Whether its interface has a carrier, kept true by the cold side; `None` by routing.
     pub carrier: Option<Arc<AtomicBool>>,
+    /// What it takes over of each datagram, if anything.
+    pub rewrite: Option<Arc<Rewrite>>,
 }
 
 impl Plan {

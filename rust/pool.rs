@@ -8,8 +8,8 @@ use std::io;
 use crate::sys::buffers::Buffers;
 
 /// Bytes before the frame in a buffer: io_uring's header (16), control messages (40),
-/// the virtio header (10); for a UDP socket the address and its control messages (72).
-const HEADROOM: u32 = 72;
+/// the virtio header (10); for a UDP socket the address (32) and its control messages (72).
+const HEADROOM: u32 = 120;
 /// Ethernet header and one VLAN tag that stayed in the frame.
 const LINK_HEADER: u32 = 18;
 

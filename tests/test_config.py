@@ -93,6 +93,28 @@ def test_a_rule_is_resolved_with_every_default_filled_in() -> None:
     assert host.priority is None
 
 
+def test_what_is_kept_reaches_the_core_as_it_was_said() -> None:
+    """The words go down beside values, and a plain output covers one address and port."""
+    (rule,) = check(PLAIN + ",ttl=decrement,dscp=keep,source=keep,sport=keep").rules
+    (output,) = rule.outputs
+    assert (output.ttl, output.dscp) == ("decrement", "keep")
+    assert (output.source, output.source_port) == ("keep", "keep")
+    assert (output.address_bits, output.port, output.last_port) == (0, 6001, 6001)
+
+
+def test_a_name_is_looked_up_for_the_kept_source() -> None:
+    """A copy that keeps its sender's address goes to a host of the same IP version."""
+    (rule,) = check("239.1.1.1%eth0:1 to studio.example:1,source=keep").rules
+    assert rule.outputs[0].address == IPv4Address("192.0.2.7")
+    (problem,) = problems("239.1.1.1%eth0:1 to six.example:1,source=keep")
+    assert "does not resolve to an IPv4 address, as its source is one" in problem.message
+
+
+def test_a_kept_dscp_leaves_ipv6_its_priority() -> None:
+    """Only IPv4 derives the priority of a copy from its DSCP."""
+    assert check("239.1.1.1%eth0:1 to ff3e::2%eth1:1,dscp=keep,priority=3").rules
+
+
 def test_rules_are_resolved_in_the_order_given() -> None:
     """Values and text can be mixed, and the order stays."""
     other = Rule(Input("239.1.1.2", 5001, interface="eth0"), [Output("192.0.2.7", 7000)])
@@ -199,6 +221,11 @@ def test_host_names_are_looked_up_once_and_get_the_ttl_of_their_address() -> Non
             "239.1.1.1%eth0:1 to h:1,source=10.9.9.9",
             "output 1, source",
             "is not an address of this",
+        ),
+        (
+            "239.1.1.1%eth0:1 to h:1,dscp=keep,priority=3",
+            "output 1, priority",
+            "cannot be chosen with dscp=keep in IPv4",
         ),
         ("239.1.1.1%eth0:1 to nohost:1", "output 1, address", "the host 'nohost' does not resolve"),
         (
@@ -321,6 +348,16 @@ def test_the_udp_ingress_refuses_vlan_rules() -> None:
             "rule 1, output 1",
             "makes a loop",
         ),
+        (
+            ("10.9.9.1@" + PLAIN + ",source=keep", "10.9.9.1@" + BACK + ",source=keep"),
+            "rule 1, output 1",
+            "makes a loop",
+        ),
+        (
+            (PLAIN + ",source=keep", "10.9.9.1@" + BACK + ",source=keep"),
+            "rule 1, output 1",
+            "makes a loop",
+        ),
     ],
 )
 def test_rules_that_disturb_each_other_are_refused(
@@ -343,6 +380,7 @@ def test_rules_that_disturb_each_other_are_refused(
         (PLAIN, "239.2.0.1%eth1:6002 to 239.1.1.1%eth0:5001"),
         ("10.9.9.1@" + PLAIN, "10.9.9.2@" + BACK),
         ("10.0.0.1@" + PLAIN + ",source=10.0.0.1", "10.0.1.1@" + BACK),
+        ("10.9.9.1@" + PLAIN + ",source=keep", "10.0.1.1@" + BACK),
         (PLAIN, "239.2.0.1%eth1:6001,vlan=7 to 239.1.1.1%eth0:5001"),
         ("239.1.1.1%eth0:1,vlan=7 to 239.1.1.1%eth0:1",),
         ("239.1.1.1%eth0:1 to 192.0.2.7:1", "239.1.1.2%eth0:1 to 192.0.2.7:1"),

@@ -41,6 +41,7 @@ RUST_LAYERS = [
     "pool",
     "open",
     "interfaces",
+    "rewrite",
     "ingress",
     "plan",
     "window",

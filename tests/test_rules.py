@@ -88,6 +88,7 @@ def test_default_ttl_depends_on_the_address() -> None:
     assert Output("192.0.2.7", 7000).effective_ttl == 64
     assert Output("studio.example", 7000).effective_ttl == 64
     assert Output("192.0.2.7", 7000, ttl=8).effective_ttl == 8
+    assert Output("192.0.2.7", 7000, ttl="decrement").effective_ttl == "decrement"
 
 
 @pytest.mark.parametrize(
@@ -151,6 +152,9 @@ def test_an_input_names_the_field_it_refuses(
         ({"dscp": 64}, "dscp", "a DSCP is 0 to 63"),
         ({"source": "127.0.0.1", "address": "::1"}, "source", "127.0.0.1 is IPv4"),
         ({"source": "0.0.0.0"}, "source", "stands for any address"),
+        ({"ttl": "kept"}, "ttl", "a TTL is 1 to 255 (or 'keep' or 'decrement')"),
+        ({"dscp": "decrement"}, "dscp", "a DSCP is 0 to 63 (or 'keep')"),
+        ({"source_port": "any"}, "source_port", "a port is 1 to 65535 (or 'keep')"),
         ({"source_port": -1}, "source_port", "-1 is out of range"),
         ({"loop": 1}, "loop", "neither True nor False"),
         ({"priority": 7}, "priority", "a priority is 0 to 6"),
@@ -188,6 +192,18 @@ def test_a_rule_names_the_part_it_refuses(
     found = problems(Rule, *args, **named)
     assert list(found) == [field]
     assert message in found[field]
+
+
+def test_a_sender_is_kept_within_one_ip_version() -> None:
+    """A copy of the other version cannot carry the address; a name is looked up to fit."""
+    keeping = [
+        Output("192.0.2.7", 1),
+        Output("::1", 1, source="keep"),
+        Output("h", 1, source="keep"),
+    ]
+    found = problems(Rule, TAKEN, keeping)
+    assert list(found) == ["output 2, source"]
+    assert "cannot be kept: 239.1.1.1 is IPv4, ::1 IPv6" in found["output 2, source"]
 
 
 def test_a_constructor_reports_all_fields_at_once() -> None:

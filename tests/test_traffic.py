@@ -262,6 +262,10 @@ def test_closed_means_closed(port: int) -> None:
         (lambda: mcr.Sender("239.1.1.1%lo:5", rate_pps=float("inf")), ["rate_pps"]),
         (lambda: mcr.Sender("239.1.1.1%lo:5,ttl=3", ttl=4), ["ttl"]),
         (lambda: mcr.Sender("239.1.1.1%lo:5", ttl=256), ["ttl"]),
+        (
+            lambda: mcr.Sender("239.1.1.1%lo:5,ttl=decrement,dscp=keep,source=keep,sport=keep"),
+            ["ttl", "dscp", "source", "source_port"],
+        ),
         (lambda: mcr.Sender("239.1.1.1:5"), ["interface"]),
         (lambda: mcr.Sender("host.invalid:5"), ["address"]),
         (

@@ -215,6 +215,7 @@ class _Draft:
         self._listeners = Listeners()
         self._paths: dict[str, str] = {}
         self._given = 0
+        self._named_sources: set[Address] | None = None
 
     def remove(self, rule_id: str) -> None:
         """Takes a running rule out."""
@@ -338,17 +339,29 @@ class _Draft:
             yield from self._listeners.at(node)
         elif (entry := self._entry(node)) is not None:
             for output in entry.resolved.outputs:
-                yield from self._lanes(output)
+                yield from self._lanes(entry.resolved.input, output)
 
-    def _lanes(self, output: ResolvedOutput) -> Iterator[Lane]:
+    def _lanes(self, taken: ResolvedInput, output: ResolvedOutput) -> Iterator[Lane]:
         """Where copies of an output can meet an input; nowhere if they leave for another host."""
         lane = output_lane(output)
         if output.address.is_multicast or self._host.owners(output.address):
             yield lane
-            for sender in self._host.senders(output):
+            for sender in self._senders(taken, output):
                 yield lane._replace(source=sender)
+
+    def _senders(self, taken: ResolvedInput, output: ResolvedOutput) -> Iterable[Address]:
+        """The addresses that copies may carry as their source, of those that rules name."""
+        if output.source != "keep":
+            return self._host.senders(output)
+        if taken.sources:
+            return taken.sources
+        if self._named_sources is None:  # asked for once all rules are in
+            lanes = (*self._base._listeners, *self._listeners)
+            self._named_sources = {lane.source for lane in lanes if lane.source is not None}
+        return self._named_sources
 
     def _output_towards(self, rule_id: str, lanes: set[Lane]) -> int:
         entry = self.entries[rule_id]
         outputs = enumerate(entry.resolved.outputs, 1)
-        return next(n for n, output in outputs if not lanes.isdisjoint(self._lanes(output)))
+        taken = entry.resolved.input
+        return next(n for n, output in outputs if not lanes.isdisjoint(self._lanes(taken, output)))

@@ -15,6 +15,8 @@ from .errors import Problem, RuleError
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 Join = Literal["each", "none"]
+Keep = Literal["keep"]
+Ttl = int | Literal["keep", "decrement"]
 T = TypeVar("T")
 V = TypeVar("V")
 
@@ -167,6 +169,28 @@ def dscp(value: object) -> int:
     return _whole(value, "DSCP", 0, 63)
 
 
+def output_ttl(value: object) -> Ttl:
+    """The TTL of the copies: a number, the datagram's own, or one less."""
+    if value in ("keep", "decrement") and isinstance(value, str):
+        return "keep" if value == "keep" else "decrement"
+    return _or_word(ttl, value, "'keep' or 'decrement'")
+
+
+def output_dscp(value: object) -> int | Keep:
+    """The DSCP of the copies: a number, or the datagram's own."""
+    return "keep" if _is_keep(value) else _or_word(dscp, value, "'keep'")
+
+
+def output_source(value: object) -> Address | Keep:
+    """Where copies come from: an address of this host, or the original sender's."""
+    return "keep" if _is_keep(value) else _or_word(source, value, "'keep'")
+
+
+def output_source_port(value: object) -> int | Keep:
+    """The port that copies come from: a number, or the original sender's."""
+    return "keep" if _is_keep(value) else _or_word(port, value, "'keep'")
+
+
 def vlan(value: object) -> int:
     """A VLAN id that frames can carry (IEEE 802.1Q: 0 means untagged, 4095 is reserved)."""
     return _whole(value, "VLAN id", 1, 4094)
@@ -206,6 +230,20 @@ def rule_name(value: object) -> str:
     if "," in value or not value.isprintable() or re.search(r"\s", value):
         raise Invalid(f"{value!r} has a comma, a space or an unprintable character; leave it out")
     return value
+
+
+def _is_keep(value: object) -> bool:
+    return isinstance(value, str) and value == "keep"
+
+
+def _or_word(parse: Callable[[object], T], value: object, words: str) -> T:
+    """As `parse`; what is no value of its kind may have been meant as one of the words."""
+    try:
+        return parse(value)
+    except Invalid as error:
+        if isinstance(value, str):
+            raise Invalid(f"{error} (or {words})") from None
+        raise
 
 
 def _whole(value: object, noun: str, low: int, high: int) -> int:

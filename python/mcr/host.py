@@ -7,7 +7,7 @@ rule beside the one in hand; what rules do to each other is the business of `con
 import difflib
 import socket
 from collections.abc import Iterable, Sequence
-from ipaddress import IPv6Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Literal, Protocol, TypeVar
 
 from . import advice, fields
@@ -84,7 +84,7 @@ class Host:
         self._awaited.clear()
         taken = self._input(rule.input, check)
         outputs = [
-            self._output(output, check, f"output {number}")
+            self._output(output, check, f"output {number}", rule.input)
             for number, output in enumerate(rule.outputs, 1)
         ]
         if taken is None or len(check.problems) > before:
@@ -111,7 +111,7 @@ class Host:
         """
         check = Checks()
         _check_single("address", output.address, output.port, check)
-        return _alone(self._output(output, check, "output"), check, "output, ")
+        return _alone(self._output(output, check, "output", None), check, "output, ")
 
     def owners(self, address: Address) -> list[Interface]:
         """The interfaces that have this address; all of 127.0.0.0/8 is the loopback's."""
@@ -119,8 +119,8 @@ class Host:
         return owners if owners or not address.is_loopback else self._loopbacks
 
     def senders(self, output: ResolvedOutput) -> list[Address]:
-        """The addresses that copies of this output may carry as their source."""
-        if output.source is not None:
+        """The addresses of this host that copies of this output may carry as their source."""
+        if isinstance(output.source, Address):
             return [output.source]
         addresses: Iterable[Address] = self._owners
         if output.interface:
@@ -176,10 +176,12 @@ class Host:
             return None
         return self._named(owners[0].name, group, check, "input, group") if owners else None
 
-    def _output(self, output: Output, check: Checks, path: str) -> ResolvedOutput | None:
+    def _output(
+        self, output: Output, check: Checks, path: str, taken: Input | None
+    ) -> ResolvedOutput | None:
         address = output.address
         if isinstance(address, str):
-            version = output.source.version if output.source is not None else 0
+            version = _source_version(output, taken)
             looked_up = check.field(
                 f"{path}, address", lambda host: self._look_up(host, version), address
             )
@@ -188,12 +190,22 @@ class Host:
             address = looked_up
         port, last_port = _first_and_last(output.port)
         name = self._output_interface(output, address, check, path) or ""
-        if output.source is not None and not self.owners(output.source):
+        if isinstance(output.source, Address) and not self.owners(output.source):
             self._await(
                 check,
                 f"{path}, source",
                 f"{output.source} is not an address of this host, which has"
                 f" {_listed(self._owners)}",
+            )
+        if (
+            output.dscp == "keep"
+            and output.priority is not None
+            and isinstance(address, IPv4Address)
+        ):
+            check.note(
+                f"{path}, priority",
+                "cannot be chosen with dscp=keep in IPv4, where the kernel derives it from each"
+                " copy's DSCP; leave one out",
             )
         return ResolvedOutput(
             address=address.network_address if isinstance(address, Network) else address,
@@ -327,6 +339,13 @@ def _check_sockets(taken: Input, check: Checks) -> None:
             f"{taken.group} and port {format_ports(taken.port)} need {sockets} sockets on the"
             f" ingress 'udp', and a rule has at most {SOCKET_LIMIT}; use the ingress 'packet'",
         )
+
+
+def _source_version(output: Output, taken: Input | None) -> int:
+    """The IP version that the copies' source asks for; 0 for either."""
+    if output.source == "keep":
+        return taken.group.version if taken is not None else 0
+    return output.source.version if output.source is not None else 0
 
 
 def _first_address(host: str, version: int) -> Address:

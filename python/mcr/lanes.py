@@ -77,6 +77,10 @@ class Listeners:
         """On how many lanes somebody listens."""
         return len(self._rules)
 
+    def __iter__(self) -> Iterator[Lane]:
+        """The lanes on which somebody listens."""
+        return iter(self._rules)
+
     def add(self, lanes: Iterable[Lane], rule_id: str) -> None:
         """Lets a rule listen on lanes."""
         for lane in lanes:

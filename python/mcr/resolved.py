@@ -7,7 +7,7 @@ of `host`.
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 
-from .fields import Address, Join, Network
+from .fields import Address, Join, Keep, Network, Ttl
 from .rule_text import format_ports
 
 
@@ -59,10 +59,10 @@ class ResolvedOutput:
     """Empty leaves the choice to the routing table."""
     ifindex: int = field(compare=False)
     """As it is now; 0 while there is no such interface, or to leave it to the routing table."""
-    ttl: int
-    dscp: int
-    source: Address | None
-    source_port: int | None
+    ttl: Ttl
+    dscp: int | Keep
+    source: Address | Keep | None
+    source_port: int | Keep | None
     loop: bool
     priority: int | None
 

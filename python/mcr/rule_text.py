@@ -13,12 +13,13 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from . import fields
 from .errors import RuleError
 from .fields import Checks, Invalid
 
+T = TypeVar("T")
 Arguments = dict[str, Any]
 """Keyword arguments of `Input` or `Output`."""
 
@@ -140,7 +141,7 @@ class _Side(NamedTuple):
     options: dict[str, _Option]
 
 
-def _number(parse: Callable[[object], int]) -> Callable[[str], int]:
+def _number(parse: Callable[[object], T]) -> Callable[[str], T]:
     """Text to a whole number that `parse` judges; other text goes to it as it is, to be refused."""
     return lambda text: parse(int(text) if _WHOLE.fullmatch(text) else text)
 
@@ -166,10 +167,10 @@ _OUTPUT = _Side(
     "address",
     fields.destination,
     {
-        "ttl": _Option("ttl", _number(fields.ttl)),
-        "dscp": _Option("dscp", _number(fields.dscp)),
-        "source": _Option("source", fields.source),
-        "sport": _Option("source_port", _number(fields.port)),
+        "ttl": _Option("ttl", _number(fields.output_ttl)),
+        "dscp": _Option("dscp", _number(fields.output_dscp)),
+        "source": _Option("source", fields.output_source),
+        "sport": _Option("source_port", _number(fields.output_source_port)),
         "loop": _Option("loop", _switch),
         "priority": _Option("priority", _number(fields.priority)),
     },

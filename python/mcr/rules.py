@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from . import fields, rule_text
 from .errors import Problem, RuleError
-from .fields import Address, Checks, Invalid, Join, Network
+from .fields import Address, Checks, Invalid, Join, Keep, Network, Ttl
 
 DEFAULT_TTL_MULTICAST = 1  # what the kernel does too (RFC 1112, 6.1): a copy stays on its link
 DEFAULT_TTL_UNICAST = 64  # RFC 1700, "Time to live"
@@ -88,14 +88,16 @@ class Output:
     """1 to 65535, or as many as the input has: then each goes to the one in its place."""
     interface: str | None
     """Needed for a group; for a host, None leaves the choice to the routing table."""
-    ttl: int | None
-    """1 to 255; None means `effective_ttl`."""
-    dscp: int
-    """0 to 63."""
-    source: Address | None
-    """An address of this host to send from; None lets the kernel choose."""
-    source_port: int | None
-    """1 to 65535; None takes an ephemeral one, stable for the output's life."""
+    ttl: Ttl | None
+    """1 to 255, "keep" or "decrement" (one less than the datagram's); None: `effective_ttl`."""
+    dscp: int | Keep
+    """0 to 63, or "keep"; the ECN bits of a copy are 0."""
+    source: Address | Keep | None
+    """An address of this host to send from, or "keep" for the original sender's (CAP_NET_RAW or
+    CAP_NET_ADMIN); None lets the kernel choose."""
+    source_port: int | Keep | None
+    """1 to 65535, or "keep" for the original sender's (CAP_NET_RAW; each copy is sent alone);
+    None takes an ephemeral one, stable for the output's life."""
     loop: bool
     """Whether receivers on this host get the copies to a group too (IP_MULTICAST_LOOP)."""
     priority: int | None
@@ -107,10 +109,10 @@ class Output:
         port: int | range,
         *,
         interface: str | None = None,
-        ttl: int | None = None,
-        dscp: int = 0,
+        ttl: Ttl | None = None,
+        dscp: int | Keep = 0,
         source: Address | str | None = None,
-        source_port: int | None = None,
+        source_port: int | Keep | None = None,
         loop: bool = True,
         priority: int | None = None,
     ) -> None:
@@ -124,10 +126,10 @@ class Output:
             "address": check.field("address", fields.destination, address),
             "port": check.field("port", fields.ports, port),
             "interface": check.optional("interface", fields.interface, interface),
-            "ttl": check.optional("ttl", fields.ttl, ttl),
-            "dscp": check.field("dscp", fields.dscp, dscp),
-            "source": check.optional("source", fields.source, source),
-            "source_port": check.optional("source_port", fields.port, source_port),
+            "ttl": check.optional("ttl", fields.output_ttl, ttl),
+            "dscp": check.field("dscp", fields.output_dscp, dscp),
+            "source": check.optional("source", fields.output_source, source),
+            "source_port": check.optional("source_port", fields.output_source_port, source_port),
             "loop": check.field("loop", fields.loop, loop),
             "priority": check.optional("priority", fields.priority, priority),
         }
@@ -145,8 +147,11 @@ class Output:
         return cls(**rule_text.parse_output(text))
 
     @property
-    def effective_ttl(self) -> int:
-        """The TTL that copies leave with; a host name counts as unicast until it is looked up."""
+    def effective_ttl(self) -> Ttl:
+        """The TTL that copies leave with; a host name counts as unicast until it is looked up.
+
+        "keep" and "decrement" are answered as they are: each datagram decides.
+        """
         return self.ttl if self.ttl is not None else default_ttl(self.address)
 
     def __str__(self) -> str:
@@ -189,6 +194,7 @@ class Rule:
         check.done()
         _fill(self, values | {"_id": None})
         _check_sizes(self, check)
+        _check_kept_sources(self, check)
         check.done()
 
     @classmethod
@@ -285,6 +291,21 @@ def _check_sizes(rule: Rule, check: Checks) -> None:
                 f"output {number}, port",
                 f"{rule_text.format_ports(output.port)} has {targets} ports, but the input"
                 f" {rule_text.format_ports(input.port)} {ports}; {advice}",
+            )
+
+
+def _check_kept_sources(rule: Rule, check: Checks) -> None:
+    """Notes each output that cannot carry the sender's address, as it is of the other version."""
+    group = rule.input.group
+    for number, output in enumerate(rule.outputs, 1):
+        address = output.address
+        if output.source != "keep" or isinstance(address, str):
+            continue
+        if address.version != group.version:
+            check.note(
+                f"output {number}, source",
+                f"the sender's address cannot be kept: {group} is IPv{group.version},"
+                f" {address} IPv{address.version}",
             )
 
 

@@ -275,10 +275,25 @@ def _target(endpoint: str | Output, ttl: int | None, check: Checks) -> ResolvedO
             if output.ttl not in (None, ttl):
                 raise RuleError([("ttl", f"is {ttl} here and {output.ttl} in the endpoint")])
             output = replace(output, ttl=ttl)
+        _refuse_kept(output)
         return _host().resolve_output(output)
     except RuleError as error:
         check.problems += error.problems
         return None
+
+
+def _refuse_kept(output: Output) -> None:
+    """Refuses what only a relay can do."""
+    given = {
+        "ttl": output.ttl,
+        "dscp": output.dscp,
+        "source": output.source,
+        "source_port": output.source_port,
+    }
+    kept = [(field, value) for field, value in given.items() if value in ("keep", "decrement")]
+    if kept:
+        why = "is for a relay's outputs: a sender has no datagram to take it from; write a value"
+        raise RuleError([(field, f"{value!r} {why}") for field, value in kept])
 
 
 def _source(endpoint: str | Input) -> ResolvedInput:

@@ -1,14 +1,18 @@
-//! Batches: datagrams of one rule in a row that one UDP_SEGMENT send can carry.
+//! Batches: datagrams of one lane in a row that one UDP_SEGMENT send can carry.
 //!
 //! All datagrams of a batch have one size, only the last may be shorter, and none is empty
-//! unless it is alone: that is what the kernel can cut (udp(7), UDP_SEGMENT).
+//! unless it is alone: that is what the kernel can cut (udp(7), UDP_SEGMENT). What outputs take
+//! over of them is the same for all of them.
 
-use super::limits::{Limits, MAX_SEGMENTS, MAX_SEND_BYTES};
+use super::limits::{MAX_SEGMENTS, MAX_SEND_BYTES};
+use crate::packet::Headers;
+use crate::rewrite::{Kept, Origin};
 use crate::sys::messages::{MessageId, Piece};
 use crate::sys::ring::Ring;
 use crate::window::{Entry, Window};
 
 struct Batch {
+    lane: u32,
     /// The entries, as a part of `Batches::members`.
     first: u32,
     end: u32,
@@ -33,8 +37,8 @@ impl Batches {
         Self { batches: Vec::new(), members: Vec::with_capacity(8192), pieces }
     }
 
-    pub(super) fn reserve(&mut self, rules: usize) {
-        self.batches.reserve(rules);
+    pub(super) fn reserve(&mut self, lanes: usize) {
+        self.batches.reserve(lanes);
     }
 
     pub(super) fn clear(&mut self) {
@@ -56,19 +60,37 @@ impl Batches {
         self.batches[batch as usize].segment
     }
 
-    /// Takes the longest batch off the head of a rule's list.
-    pub(super) fn take(&mut self, window: &mut Window, rule: u32) -> Option<u32> {
+    /// How many datagrams of a batch are left when `done` are done with.
+    pub(super) fn left(&self, batch: u32, done: u32) -> u32 {
+        self.datagrams(batch) - done
+    }
+
+    /// Where the datagrams of a batch came from, as far as it is taken over.
+    pub(super) fn origin(&self, window: &Window, batch: u32) -> Option<Origin> {
+        let Batch { lane, first, .. } = self.batches[batch as usize];
+        window.origin(lane, self.members[first as usize])
+    }
+
+    /// Takes the longest batch off the head of a lane, whose rule's outputs take over `kept`.
+    pub(super) fn take(
+        &mut self,
+        window: &mut Window,
+        lane: u32,
+        kept: Option<Kept>,
+    ) -> Option<u32> {
         let number = u32::try_from(self.batches.len()).ok()?;
         let first = u32::try_from(self.members.len()).ok()?;
-        let (member, entry) = window.peek(rule)?;
+        let (member, entry) = window.peek(lane)?;
         let (segment, mut bytes, mut datagrams) = (entry.segment, entry.len, entry.count);
+        let marks = (entry.ttl, entry.dscp);
         let mut open = is_open(entry);
         self.members.push(member);
-        window.advance(rule);
-        while open && let Some((member, entry)) = window.peek(rule) {
+        window.advance(lane);
+        while open && let Some((member, entry)) = window.peek(lane) {
             let fits = bytes + entry.len <= MAX_SEND_BYTES
                 && datagrams + entry.count <= u32::from(MAX_SEGMENTS)
-                && continues(entry, segment);
+                && continues(entry, segment)
+                && kept.is_none_or(|kept| kept.joins(marks, (entry.ttl, entry.dscp)));
             if !fits {
                 break;
             }
@@ -76,25 +98,32 @@ impl Batches {
             bytes += entry.len;
             datagrams += entry.count;
             self.members.push(member);
-            window.advance(rule);
+            window.advance(lane);
         }
         let end = u32::try_from(self.members.len()).ok()?;
-        self.batches.push(Batch { first, end, segment, datagrams, whole: None });
+        self.batches.push(Batch { lane, first, end, segment, datagrams, whole: None });
         Some(number)
     }
 
+    /// The window entries of each batch.
+    #[cfg(test)]
+    pub(super) fn all(&self) -> impl Iterator<Item = &[u16]> {
+        let batches = self.batches.iter();
+        batches.map(|batch| &self.members[batch.first as usize..batch.end as usize])
+    }
+
     /// Makes the message of the next send of a batch of which `done` datagrams are done with,
-    /// as long as `limits` allow, and says how many datagrams it holds. `None` when the wave is full.
+    /// of at most `most`, and says how many datagrams it holds. `None` when the wave is full.
     pub(super) fn message(
         &mut self,
         ring: &mut Ring,
         window: &Window,
         number: u32,
         done: u32,
-        limits: Limits,
+        most: u32,
     ) -> Option<(MessageId, u32)> {
         let batch = &mut self.batches[number as usize];
-        let chunk = limits.chunk(batch.segment, batch.datagrams - done);
+        let chunk = most.min(batch.datagrams - done);
         let is_whole = chunk == batch.datagrams;
         if let Some(message) = batch.whole.filter(|_| is_whole) {
             return Some((message, chunk));
@@ -113,6 +142,25 @@ impl Batches {
             batch.whole = Some(message);
         }
         Some((message, chunk))
+    }
+
+    /// Makes the message of one datagram of a batch behind headers of its own. `None` when the
+    /// wave is full.
+    pub(super) fn headed(
+        &mut self,
+        ring: &mut Ring,
+        window: &Window,
+        number: u32,
+        datagram: u32,
+        headers: &Headers,
+    ) -> Option<MessageId> {
+        let batch = &self.batches[number as usize];
+        let members = &self.members[batch.first as usize..batch.end as usize];
+        self.pieces.clear();
+        cut(members, window, datagram, 1, &mut self.pieces);
+        let &(entry, start, len) = self.pieces.first()?;
+        let piece = Piece { buffer: &window.entry(entry).buffer, start, len };
+        ring.headed(piece, |payload, place| headers.write(payload, place))
     }
 }
 

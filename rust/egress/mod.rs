@@ -1,7 +1,9 @@
 //! Sending: batches of a rule's datagrams to each of its outputs, in waves.
 //!
-//! One wave holds at most one batch of each rule, and is over before the next begins, so that a
+//! One wave holds at most one batch of each lane, and is over before the next begins, so that a
 //! batch that the kernel refuses can be split and repeated without anything overtaking it.
+//! Outputs that take something over from the datagrams send in envelopes, or, where a UDP socket
+//! cannot say it, one by one behind headers of their own.
 //! This module must not know where datagrams come from or who counts for whom.
 
 mod batch;
@@ -13,13 +15,14 @@ use std::os::fd::AsFd;
 
 use batch::Batches;
 pub(crate) use limits::Limits;
-use outcome::Outcome;
+use outcome::{Attempt, Outcome};
 
-use crate::plan::{Plan, PlanOutput};
+use crate::plan::{Plan, PlanOutput, PlanRule};
+use crate::rewrite::Rewrite;
 use crate::stats::{self, Loss, Writer, output};
 use crate::sys::messages::MAX_MESSAGES;
 use crate::sys::ring::Ring;
-use crate::window::Window;
+use crate::window::{MAX_FLOWS, Window};
 
 /// One batch on its way to one output.
 #[derive(Clone, Copy)]
@@ -33,6 +36,9 @@ struct Cursor {
     chunk: u32,
     /// Whether the send before answered for an earlier one, and this is its repetition.
     repeated: bool,
+    /// How many datagrams a send in an envelope had that was refused, until one alone shows
+    /// whether it was their number; else 0.
+    refused: u32,
 }
 
 /// The sending side of an engine.
@@ -52,8 +58,8 @@ impl Egress {
     /// Makes room, so that nothing is allocated while datagrams flow, and forgets what was
     /// learnt of outputs that are new.
     pub(crate) fn adopt(&mut self, plan: &Plan) {
-        self.batches.reserve(plan.rules.len());
-        self.cursors.reserve(plan.outputs.len());
+        self.batches.reserve(plan.rules.len() + MAX_FLOWS);
+        self.cursors.reserve(plan.outputs.len().max(MAX_MESSAGES));
         for reset in &plan.resets {
             self.limits[reset.index as usize] = Limits::default();
         }
@@ -81,17 +87,23 @@ impl Egress {
             }
             self.batches.clear();
         }
+        window.forget_flows();
         Ok(())
     }
 
-    /// Takes the next batch of every rule, for each of its outputs that has a carrier: without
-    /// one the kernel would lose the copies and report success.
+    /// Takes the next batch of every lane, as long as there is room, for each output of its rule
+    /// that has a carrier: without one the kernel would lose the copies and report success.
     fn gather(&mut self, window: &mut Window, plan: &Plan, counters: &mut Writer) {
         for position in 0..window.active().len() {
-            let rule = window.active()[position];
-            let Some(batch) = self.batches.take(window, rule) else { continue };
+            let lane = window.active()[position];
+            let PlanRule { outputs, kept, .. } = &plan.rules[window.rule(lane) as usize];
+            // Only lanes of flows are more than the outputs that the room is made for.
+            if self.cursors.len() + outputs.len() > self.cursors.capacity() {
+                break;
+            }
+            let Some(batch) = self.batches.take(window, lane, *kept) else { continue };
             let datagrams = self.batches.datagrams(batch);
-            let outputs = plan.rules[rule as usize].outputs.clone();
+            let origin = kept.and_then(|_| self.batches.origin(window, batch));
             for (index, target) in (outputs.start..).zip(&plan.outputs[outputs.clone()]) {
                 let words = counters.slot(target.slot.index);
                 words[output::WANTED] += u64::from(datagrams);
@@ -99,8 +111,13 @@ impl Egress {
                     words[output::DROPPED + Loss::NoCarrier as usize] += u64::from(datagrams);
                     continue;
                 }
-                let cursor = Cursor { output: index, batch, done: 0, chunk: 0, repeated: false };
-                self.cursors.push(cursor);
+                let rewrite = target.rewrite.as_deref().zip(origin.as_ref());
+                if let Some(errno) = rewrite.and_then(|(rewrite, origin)| rewrite.refusal(origin)) {
+                    let errno = u64::from(errno.unsigned_abs());
+                    stats::count_send_error(words, errno, u64::from(datagrams));
+                    continue;
+                }
+                self.cursors.push(Cursor::new(index, batch));
             }
         }
         window.retire_finished();
@@ -108,14 +125,20 @@ impl Egress {
 
     /// Queues the next send of as many cursors as the ring has room for.
     fn queue(&mut self, ring: &mut Ring, window: &Window, plan: &Plan) -> io::Result<()> {
-        self.batches.forget_messages();
-        for (token, cursor) in (0..).zip(self.cursors.iter_mut().take(MAX_MESSAGES)) {
+        let Self { batches, cursors, limits } = self;
+        batches.forget_messages();
+        for (token, cursor) in (0..).zip(cursors.iter_mut().take(MAX_MESSAGES)) {
             let target = &plan.outputs[cursor.output];
-            let limits = self.limits[target.slot.index as usize];
-            let made = self.batches.message(ring, window, cursor.batch, cursor.done, limits);
-            let Some((message, chunk)) = made else { break };
-            cursor.chunk = chunk;
-            ring.send(target.fd.as_fd(), message, token)?;
+            let limits = limits[target.slot.index as usize];
+            let mut post = Post { ring, window, batches, target, token };
+            let is_queued = match target.rewrite.as_deref() {
+                None => post.plain(cursor, limits)?,
+                Some(rewrite) if rewrite.has_headers() => post.headed(cursor, rewrite)?,
+                Some(rewrite) => post.enveloped(cursor, rewrite, limits)?,
+            };
+            if !is_queued {
+                break;
+            }
         }
         Ok(())
     }
@@ -126,19 +149,106 @@ impl Egress {
         ring.finish_wave(|token, result| {
             let cursor = &mut cursors[token as usize];
             let target = &plan.outputs[cursor.output];
-            let segment = batches.segment(cursor.batch);
+            let headers = target.rewrite.as_ref().map_or(0, |rewrite| rewrite.header_bytes());
+            let attempt = Attempt {
+                // Several single sends of a cursor may be under way.
+                datagrams: if headers > 0 { 1 } else { cursor.chunk },
+                segment: batches.segment(cursor.batch),
+                // A raw socket hears of no answers to earlier datagrams.
+                repeated: cursor.repeated || headers > 0,
+                headers,
+                enveloped: target.rewrite.is_some(),
+                refused: cursor.refused,
+            };
             let learnt = &mut limits[target.slot.index as usize];
-            let outcome = outcome::judge(result, cursor.chunk, segment, cursor.repeated, learnt);
-            account(cursor, target, outcome, counters);
+            match outcome::judge(result, attempt, learnt) {
+                Outcome::FailedLikeAll { errno } => {
+                    let left = batches.left(cursor.batch, cursor.done);
+                    account(cursor, target, left, Outcome::Failed { errno }, counters);
+                }
+                outcome => account(cursor, target, attempt.datagrams, outcome, counters),
+            }
         })?;
         cursors.retain(|cursor| cursor.done < batches.datagrams(cursor.batch));
         Ok(())
     }
 }
 
+impl Cursor {
+    fn new(output: usize, batch: u32) -> Self {
+        Self { output, batch, done: 0, chunk: 0, repeated: false, refused: 0 }
+    }
+}
+
+/// What the next send to one output is made with.
+struct Post<'a> {
+    ring: &'a mut Ring,
+    window: &'a Window,
+    batches: &'a mut Batches,
+    target: &'a PlanOutput,
+    token: u32,
+}
+
+/// Each queues what is next of a cursor, and says whether the wave had room for it.
+impl Post<'_> {
+    fn plain(&mut self, cursor: &mut Cursor, limits: Limits) -> io::Result<bool> {
+        let Self { ring, window, batches, target, token } = self;
+        let most = limits.chunk(batches.segment(cursor.batch), batches.datagrams(cursor.batch));
+        let made = batches.message(ring, window, cursor.batch, cursor.done, most);
+        let Some((message, chunk)) = made else { return Ok(false) };
+        cursor.chunk = chunk;
+        ring.send(target.fd.as_fd(), message, *token)?;
+        Ok(true)
+    }
+
+    fn enveloped(
+        &mut self,
+        cursor: &mut Cursor,
+        rewrite: &Rewrite,
+        limits: Limits,
+    ) -> io::Result<bool> {
+        let Self { ring, window, batches, target, token } = self;
+        let all = if cursor.refused == 0 { batches.datagrams(cursor.batch) } else { 1 };
+        let most = limits.chunk(batches.segment(cursor.batch), all);
+        let made = batches.message(ring, window, cursor.batch, cursor.done, most);
+        let envelope =
+            batches.origin(window, cursor.batch).and_then(|origin| rewrite.envelope(&origin));
+        let enclosed = made.zip(envelope).and_then(|((message, chunk), envelope)| {
+            Some((ring.enclose(message, &envelope)?, chunk))
+        });
+        let Some((message, chunk)) = enclosed else { return Ok(false) };
+        cursor.chunk = chunk;
+        ring.send(target.fd.as_fd(), message, *token)?;
+        Ok(true)
+    }
+
+    /// Nothing is ever split or sent again here, so that one wave takes the whole batch.
+    fn headed(&mut self, cursor: &mut Cursor, rewrite: &Rewrite) -> io::Result<bool> {
+        let Self { ring, window, batches, target, token } = self;
+        let Some(origin) = batches.origin(window, cursor.batch) else { return Ok(false) };
+        let (headers, envelope) = (rewrite.headers(&origin), rewrite.envelope(&origin));
+        for datagram in cursor.done..batches.datagrams(cursor.batch) {
+            let made = batches.headed(ring, window, cursor.batch, datagram, &headers);
+            let message = match (made, &envelope) {
+                (Some(message), Some(envelope)) => ring.enclose(message, envelope),
+                (made, _) => made,
+            };
+            let Some(message) = message else { return Ok(false) };
+            ring.send(target.fd.as_fd(), message, *token)?;
+        }
+        Ok(true)
+    }
+}
+
 /// Counts what became of a cursor's chunk, and moves on unless it is to be sent again.
-fn account(cursor: &mut Cursor, target: &PlanOutput, outcome: Outcome, counters: &mut Writer) {
-    let copies = u64::from(cursor.chunk);
+fn account(
+    cursor: &mut Cursor,
+    target: &PlanOutput,
+    datagrams: u32,
+    outcome: Outcome,
+    counters: &mut Writer,
+) {
+    let copies = u64::from(datagrams);
     let words = counters.slot(target.slot.index);
     match outcome {
         Outcome::Sent { bytes } => {
@@ -151,10 +261,21 @@ fn account(cursor: &mut Cursor, target: &PlanOutput, outcome: Outcome, counters:
             cursor.chunk = 0;
             return;
         }
+        Outcome::Alone => {
+            cursor.refused = datagrams;
+            cursor.chunk = 0;
+            return;
+        }
         Outcome::Lost(loss) => words[output::DROPPED + loss as usize] += copies,
-        Outcome::Failed { errno } => stats::count_send_error(words, u64::from(errno), copies),
+        Outcome::Failed { errno } | Outcome::FailedLikeAll { errno } => {
+            stats::count_send_error(words, u64::from(errno), copies);
+        }
     }
-    cursor.done += cursor.chunk;
+    cursor.done += datagrams;
     cursor.chunk = 0;
     cursor.repeated = false;
+    cursor.refused = 0;
 }
+
+#[cfg(test)]
+mod tests;

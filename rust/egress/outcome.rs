@@ -13,22 +13,40 @@ pub(super) enum Outcome {
     Again { repeated: bool },
     /// Lost for a reason of its own.
     Lost(Loss),
+    /// To be sent again one by one: either their number is refused, or what the envelope says.
+    Alone,
     /// Lost as `send_error`.
     Failed { errno: u32 },
+    /// Lost as `send_error`, and so will be the rest of the batch, whose envelope is the same.
+    FailedLikeAll { errno: u32 },
 }
 
-/// Judges the result of sending `datagrams` of `segment` bytes, and learns from it.
-/// `repeated` says that this was the second attempt after an error of an earlier datagram.
-pub(super) fn judge(
-    result: i32,
-    datagrams: u32,
-    segment: u32,
-    repeated: bool,
-    limits: &mut Limits,
-) -> Outcome {
+/// One send, as it was tried.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Attempt {
+    pub(super) datagrams: u32,
+    /// Bytes of each.
+    pub(super) segment: u32,
+    /// Whether it was the second attempt after an error of an earlier datagram.
+    pub(super) repeated: bool,
+    /// Bytes of the headers in front, which the result counts too.
+    pub(super) headers: u32,
+    /// Whether it said more than its socket does.
+    pub(super) enveloped: bool,
+    /// How many datagrams the attempt before had, which ended in [`Outcome::Alone`]; else 0.
+    pub(super) refused: u32,
+}
+
+/// Judges the result of a send, and learns from it.
+pub(super) fn judge(result: i32, attempt: Attempt, limits: &mut Limits) -> Outcome {
+    let Attempt { datagrams, segment, repeated, headers, enveloped, refused } = attempt;
     if let Ok(bytes) = u32::try_from(result) {
-        limits.accept();
-        return Outcome::Sent { bytes };
+        if refused == 0 {
+            limits.accept();
+        } else {
+            limits.refuse_count(refused);
+        }
+        return Outcome::Sent { bytes: bytes - headers };
     }
     let errno = -result;
     match errno {
@@ -38,6 +56,9 @@ pub(super) fn judge(
             limits.refuse_size(segment);
             Outcome::Again { repeated }
         }
+        // A sender chooses what some envelopes say: what is wrong with them must teach nothing.
+        libc::EINVAL if datagrams > 1 && enveloped => Outcome::Alone,
+        libc::EINVAL if refused > 0 => Outcome::FailedLikeAll { errno: errno.unsigned_abs() },
         libc::EINVAL if datagrams > 1 => {
             limits.refuse_count(datagrams);
             Outcome::Again { repeated }
@@ -75,10 +96,20 @@ fn is_answer_to_an_earlier_datagram(errno: i32) -> bool {
 mod tests {
     use super::*;
 
+    const PLAIN: Attempt = Attempt {
+        datagrams: 1,
+        segment: 1400,
+        repeated: false,
+        headers: 0,
+        enveloped: false,
+        refused: 0,
+    };
+
     fn judge_fresh(result: i32, datagrams: u32, repeated: bool) -> (Outcome, Limits) {
         let mut limits = Limits::default();
         limits.start(1472);
-        (judge(result, datagrams, 1400, repeated, &mut limits), limits)
+        let attempt = Attempt { datagrams, repeated, ..PLAIN };
+        (judge(result, attempt, &mut limits), limits)
     }
 
     #[test]
@@ -104,5 +135,20 @@ mod tests {
         assert_eq!(judge_fresh(-libc::ENOBUFS, 3, false).0, Outcome::Lost(Loss::OutputFull));
         assert_eq!(judge_fresh(-libc::EMSGSIZE, 1, true).0, Outcome::Lost(Loss::TooBig));
         assert_eq!(judge_fresh(-libc::EPERM, 1, false).0, Outcome::Failed { errno: 1 });
+    }
+    /// What a sender wrote into its headers must not slow down the copies of others.
+    #[test]
+    fn a_refused_envelope_teaches_nothing_and_a_refused_number_does() {
+        let mut limits = Limits::default();
+        limits.start(1472);
+        let batch = Attempt { datagrams: 40, enveloped: true, ..PLAIN };
+        assert_eq!(judge(-libc::EINVAL, batch, &mut limits), Outcome::Alone);
+        assert_eq!(limits.chunk(1400, 40), 40);
+        let single = Attempt { enveloped: true, refused: 40, ..PLAIN };
+        let outcome = judge(-libc::EINVAL, single, &mut limits);
+        assert_eq!(outcome, Outcome::FailedLikeAll { errno: 22 });
+        assert_eq!(limits.chunk(1400, 40), 40);
+        assert_eq!(judge(1400, single, &mut limits), Outcome::Sent { bytes: 1400 });
+        assert_eq!(limits.chunk(1400, 40), 20);
     }
 }

@@ -16,7 +16,8 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_gettime};
 
 use crate::egress::Egress;
-use crate::plan::Plan;
+use crate::packet::{Datagram, Span};
+use crate::plan::{Plan, PlanRule};
 use crate::stats::{MAX_SLOTS, Writer};
 use crate::sys::buffers::Buffer;
 use crate::sys::memory::SharedWords;
@@ -141,13 +142,15 @@ impl Engine {
         let payload = arrival.datagram.payload;
         let segment = if arrival.segment == 0 { payload.len } else { u32::from(arrival.segment) };
         let count = arrival.datagram.segments;
-        let entry = Entry { buffer, start: payload.start, len: payload.len, segment, count };
-        let entry = window.push(entry);
+        let (Span { start, len }, Datagram { ttl, dscp, .. }) = (payload, arrival.datagram);
+        let entry = window.push(Entry { buffer, start, len, segment, count, ttl, dscp });
         for &rule in rules {
-            receiver::count_match(counters, plan.rules[rule as usize].slot, &arrival, now_ms);
-            if !window.link(rule, entry) {
+            let PlanRule { slot, kept, .. } = plan.rules[rule as usize];
+            receiver::count_match(counters, slot, &arrival, now_ms);
+            let flow = kept.map(|kept| kept.flow(&arrival.datagram));
+            if !window.link(rule, flow, entry) {
                 egress.send_window(ring, window, plan, counters)?;
-                let linked = window.link(rule, entry);
+                let linked = window.link(rule, flow, entry);
                 debug_assert!(linked, "an empty window has room");
             }
         }

@@ -1,9 +1,11 @@
-//! A buffer from a joined UDP socket: sender, segment size and payload (udp(7), UDP_GRO).
-//! The kernel has checked headers and checksum already.
+//! A buffer from a joined UDP socket: sender, payload, and what control messages tell of them
+//! (udp(7), UDP_GRO; ip(7), IP_RECVTTL, IP_RECVTOS). The kernel has checked headers and checksum
+//! already.
 
-use super::{Arrival, OUT_HEADER, control_len, control_message, is_cut};
+use super::{Arrival, OUT_HEADER, control_len, is_cut};
 use crate::addr::Addr;
 use crate::packet::{Datagram, Discard, Span};
+use crate::sys::recv::ControlMessages;
 use crate::sys::ring::ReceiveLayout;
 
 const LAYOUT: ReceiveLayout = ReceiveLayout::Datagram;
@@ -17,15 +19,16 @@ pub(super) fn read(buffer: &[u8], group: Addr, port: u16) -> Result<Arrival, Dis
     let payload = buffer.get(PAYLOAD..).ok_or(Discard::Truncated)?;
     let (source, source_port) = sender(buffer).ok_or(Discard::BadHeader)?;
     let len = u32::try_from(payload.len()).map_err(|_| Discard::BadLength)?;
-    let segment = segment_size(buffer).filter(|&size| size != 0 && u32::from(size) < len);
+    let Told { segment, ttl, dscp } = told(buffer);
+    let segment = segment.filter(|&size| size != 0 && u32::from(size) < len);
     let start = u32::try_from(PAYLOAD).map_err(|_| Discard::BadLength)?;
     let datagram = Datagram {
         source,
         group,
         source_port,
         port,
-        ttl: 0,
-        dscp: 0,
+        ttl,
+        dscp,
         vlan: 0,
         payload: Span { start, len },
         segments: segment.map_or(1, |size| len.div_ceil(u32::from(size))),
@@ -47,13 +50,40 @@ fn sender(buffer: &[u8]) -> Option<(Addr, u16)> {
     Some((address, port))
 }
 
+/// What the control messages tell.
+#[derive(Default)]
+struct Told {
+    /// Bytes of each merged datagram.
+    segment: Option<u16>,
+    ttl: u8,
+    dscp: u8,
+}
+
 #[inline]
-fn segment_size(buffer: &[u8]) -> Option<u16> {
-    let area = buffer.get(OUT_HEADER + LAYOUT.name_bytes()..)?;
-    let area = area.get(..control_len(buffer)?.min(LAYOUT.control_bytes()))?;
-    let (level, kind, data) = control_message(area)?;
-    if (level, kind) != (libc::SOL_UDP, libc::UDP_GRO) {
-        return None;
+fn told(buffer: &[u8]) -> Told {
+    let mut told = Told::default();
+    let area = buffer.get(OUT_HEADER + LAYOUT.name_bytes()..).unwrap_or(&[]);
+    let len = control_len(buffer).unwrap_or(0).min(LAYOUT.control_bytes());
+    for (level, kind, value) in ControlMessages(area.get(..len).unwrap_or(&[])) {
+        match (level, kind) {
+            (libc::SOL_UDP, libc::UDP_GRO) => {
+                told.segment = number(value).and_then(|size| u16::try_from(size).ok());
+            }
+            (libc::IPPROTO_IP, libc::IP_TTL) | (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT) => {
+                told.ttl = number(value).and_then(|hops| u8::try_from(hops).ok()).unwrap_or(0);
+            }
+            // One byte in IPv4, and an integer in IPv6: the traffic class, ECN included.
+            (libc::IPPROTO_IP, libc::IP_TOS) => told.dscp = value.first().map_or(0, |tos| tos >> 2),
+            (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => {
+                let class = number(value).and_then(|class| u8::try_from(class).ok());
+                told.dscp = class.unwrap_or(0) >> 2;
+            }
+            _ => {}
+        }
     }
-    u16::try_from(i32::from_ne_bytes(*data.first_chunk()?)).ok()
+    told
+}
+
+fn number(value: &[u8]) -> Option<i32> {
+    value.first_chunk().map(|bytes| i32::from_ne_bytes(*bytes))
 }

@@ -1,5 +1,5 @@
-//! The sockets that copies leave by: connected, so that a send names no address, and set up
-//! once for the life of the output. It must not know what is sent.
+//! The sockets that copies leave by: connected, so that a send need not name an address, and set
+//! up once for the life of the output. It must not know what is sent.
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -18,25 +18,51 @@ pub const SEND_BUFFER_BYTES: usize = 4 << 20;
 /// The largest UDP payload in an IPv4 datagram; mcr uses it for both families.
 const MAX_PAYLOAD: u16 = 65507;
 
+/// The TTL, or hop limit, of the copies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Ttl {
+    /// 1 to 255.
+    Set(u8),
+    /// The datagram's.
+    Keep,
+    /// One less than the datagram's, as a router does.
+    Decrement,
+}
+
+/// One side of where the copies come from: the address or the port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Choice<T> {
+    /// As the kernel chooses, once for the output's life.
+    Kernel,
+    /// As the user chooses.
+    Chosen(T),
+    /// As the datagram came.
+    Keep,
+}
+
 /// Where copies go, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct OutputSpec {
-    /// The group or host.
+    /// The group or host, or the first of them.
     pub address: Addr,
-    /// The UDP port.
+    /// How many low bits of the address follow the datagram's; 0 for one address.
+    pub address_bits: u8,
+    /// The UDP port, or the first of them.
     pub port: u16,
+    /// The last port; above the first, the port follows the datagram's.
+    pub last_port: u16,
     /// The interface's index; 0 for a host that is reached by routing.
     pub ifindex: u32,
     /// The interface's name, for messages; empty by routing.
     pub interface: String,
-    /// TTL or hop limit, 1 to 255.
-    pub ttl: u8,
-    /// The DiffServ code point (RFC 2474), 0 to 63.
-    pub dscp: u8,
-    /// The source address, one of this host's; the kernel chooses without.
-    pub source: Option<Addr>,
-    /// The source port; the kernel chooses without, once for the output's life.
-    pub source_port: Option<u16>,
+    /// TTL or hop limit.
+    pub ttl: Ttl,
+    /// The DiffServ code point (RFC 2474), 0 to 63; without, the datagram's.
+    pub dscp: Option<u8>,
+    /// The source address; a chosen one is this host's.
+    pub source: Choice<Addr>,
+    /// The source port.
+    pub source_port: Choice<u16>,
     /// Whether members on this host get the copies too.
     pub multicast_loop: bool,
     /// The kernel's priority for queueing, 0 to 6.
@@ -46,7 +72,9 @@ pub struct OutputSpec {
 /// An open output.
 #[derive(Debug)]
 pub struct OutputSocket {
-    /// The descriptor, nonblocking and connected.
+    /// The descriptor, nonblocking and connected, to the first address and port where the
+    /// datagram decides. It is a raw socket that takes whole headers where the source port is
+    /// kept: a UDP socket has one port.
     pub fd: OwnedFd,
     /// The send buffer that it got, in the unit of [`SEND_BUFFER_BYTES`].
     pub send_buffer_bytes: usize,
@@ -57,11 +85,17 @@ pub struct OutputSocket {
 /// Opens the socket of an output.
 ///
 /// # Errors
-/// [`Error::Permission`] for a source port that needs a right; [`Error::Os`] for an interface
-/// or source address that is not there, or a host without a route.
+/// [`Error::Permission`] for a source port that needs a right, or a source that is kept without
+/// one; [`Error::Os`] for an interface or source address that is not there, or a host without a
+/// route.
 pub fn open(spec: &OutputSpec) -> Result<OutputSocket> {
     let target = spec.to_string();
-    let owned = socket::open(socket::family(spec.address), libc::SOCK_DGRAM, &target)?;
+    let family = socket::family(spec.address);
+    let owned = if spec.has_own_headers() {
+        socket::open_raw(family, &target)?
+    } else {
+        socket::open(family, libc::SOCK_DGRAM, &target)?
+    };
     let fd = owned.as_fd();
     let options = options(spec);
     choose_interface(fd, spec, options, &target)?;
@@ -69,9 +103,17 @@ pub fn open(spec: &OutputSpec) -> Result<OutputSocket> {
     let send_buffer_bytes = socket::send_buffer(fd, SEND_BUFFER_BYTES, &target)?;
     // What the other side sends back is nobody's; without this it would fill a buffer.
     socket::drop_all(fd, &target)?;
-    bind(fd, spec, &target)?;
+    bind(fd, spec, options, &target)?;
     let max_segment = connect(fd, spec, options, &target)?;
     Ok(OutputSocket { fd: owned, send_buffer_bytes, max_segment })
+}
+
+impl OutputSpec {
+    /// Whether the headers of the copies are ours to write.
+    #[must_use]
+    pub fn has_own_headers(&self) -> bool {
+        self.source_port == Choice::Keep
+    }
 }
 
 /// Follows the interface and its addresses: chooses interface and source address anew. The socket
@@ -87,10 +129,12 @@ pub fn reconnect(fd: BorrowedFd<'_>, spec: &OutputSpec) -> Result<u16> {
     // This takes the binding to an interface and a port of the kernel's choice back too.
     sockaddr::disconnect(fd).map_err(|error| Error::os("disconnecting", &target, error))?;
     choose_interface(fd, spec, options, &target)?;
-    if local(fd).is_none_or(|local| local.port() == 0) {
-        let kept = OutputSpec { source_port: Some(port), ..spec.clone() };
+    if spec.has_own_headers() {
+        bind_to(fd, spec, &target)?;
+    } else if local(fd).is_none_or(|local| local.port() == 0) {
+        let kept = OutputSpec { source_port: Choice::Chosen(port), ..spec.clone() };
         // Who has taken the port meanwhile keeps it.
-        bind_to(fd, &kept, &target).or_else(|_| bind(fd, spec, &target))?;
+        bind_to(fd, &kept, &target).or_else(|_| bind_to(fd, spec, &target))?;
     }
     connect(fd, spec, options, &target)
 }
@@ -127,6 +171,8 @@ struct Options {
     traffic_class: (c_int, c_int),
     errors: (c_int, c_int),
     mtu: (c_int, c_int),
+    /// Lets each message name any source address.
+    any_source: (c_int, c_int),
     /// Bytes of the IP and UDP headers.
     headers: u32,
 }
@@ -138,6 +184,7 @@ const V4: Options = Options {
     traffic_class: (libc::IPPROTO_IP, libc::IP_TOS),
     errors: (libc::IPPROTO_IP, libc::IP_RECVERR),
     mtu: (libc::IPPROTO_IP, libc::IP_MTU),
+    any_source: (libc::IPPROTO_IP, libc::IP_TRANSPARENT),
     headers: 28,
 };
 
@@ -148,6 +195,7 @@ const V6: Options = Options {
     traffic_class: (libc::IPPROTO_IPV6, libc::IPV6_TCLASS),
     errors: (libc::IPPROTO_IPV6, libc::IPV6_RECVERR),
     mtu: (libc::IPPROTO_IPV6, libc::IPV6_MTU),
+    any_source: (libc::IPPROTO_IPV6, libc::IPV6_TRANSPARENT),
     headers: 48,
 };
 
@@ -163,7 +211,7 @@ fn choose_interface(
     target: &str,
 ) -> Result<()> {
     if !spec.address.is_multicast() {
-        set(fd, options.unicast_ttl, spec.ttl.into(), "setting the TTL", target)?;
+        set_ttl(fd, options.unicast_ttl, spec.ttl, target)?;
         if spec.ifindex != 0 {
             socket::bind_to_interface(fd, spec.ifindex, target)?;
         }
@@ -179,14 +227,21 @@ fn choose_interface(
         sockopt::set(fd, libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_IF, index)
     };
     chosen.map_err(|error| socket::refused("choosing the interface", target, error))?;
-    set(fd, options.multicast_ttl, spec.ttl.into(), "setting the TTL", target)?;
+    set_ttl(fd, options.multicast_ttl, spec.ttl, target)?;
     set(fd, options.multicast_loop, spec.multicast_loop.into(), "setting the loop", target)
+}
+
+fn set_ttl(fd: BorrowedFd<'_>, option: (c_int, c_int), ttl: Ttl, target: &str) -> Result<()> {
+    match ttl {
+        Ttl::Set(hops) => set(fd, option, hops.into(), "setting the TTL", target),
+        Ttl::Keep | Ttl::Decrement => Ok(()),
+    }
 }
 
 /// Sets what every copy carries, and how its losses are told.
 fn mark(fd: BorrowedFd<'_>, spec: &OutputSpec, options: &Options, target: &str) -> Result<()> {
     // The lower two bits of the traffic class are ECN, which is not the relay's to set.
-    let class = c_int::from(spec.dscp) << 2;
+    let class = c_int::from(spec.dscp.unwrap_or(0)) << 2;
     set(fd, options.traffic_class, class, "setting the DSCP", target)?;
     // Without it a full queueing discipline loses datagrams and the send reports success.
     set(fd, options.errors, 1, "asking for errors", target)?;
@@ -205,11 +260,11 @@ fn mark(fd: BorrowedFd<'_>, spec: &OutputSpec, options: &Options, target: &str) 
 
 /// Binds where a source is asked for. Outputs to different places may share a source port: they
 /// are told apart by where they are connected to.
-fn bind(fd: BorrowedFd<'_>, spec: &OutputSpec, target: &str) -> Result<()> {
-    if spec.source.is_none() && spec.source_port.is_none() {
-        return Ok(());
+fn bind(fd: BorrowedFd<'_>, spec: &OutputSpec, options: &Options, target: &str) -> Result<()> {
+    if spec.source == Choice::Keep && !spec.has_own_headers() {
+        set(fd, options.any_source, 1, "keeping the sender's address (source=keep)", target)?;
     }
-    if spec.source_port.is_some() {
+    if let Choice::Chosen(_) = spec.source_port {
         let name = (libc::SOL_SOCKET, libc::SO_REUSEADDR);
         set(fd, name, 1, "sharing the source port", target)?;
     }
@@ -218,9 +273,12 @@ fn bind(fd: BorrowedFd<'_>, spec: &OutputSpec, target: &str) -> Result<()> {
 
 fn bind_to(fd: BorrowedFd<'_>, spec: &OutputSpec, target: &str) -> Result<()> {
     let any = if spec.address.is_v4() { Addr::v4([0; 4]) } else { Addr::v6([0; 16]) };
-    let source = spec.source.unwrap_or(any);
-    let from = socket::endpoint(source, spec.source_port.unwrap_or(0), spec.ifindex);
-    socket::bind(fd, from, target)
+    let source = if let Choice::Chosen(source) = spec.source { source } else { any };
+    let port = if let Choice::Chosen(port) = spec.source_port { port } else { 0 };
+    if source == any && port == 0 {
+        return Ok(());
+    }
+    socket::bind(fd, socket::endpoint(source, port, spec.ifindex), target)
 }
 
 /// Says the largest payload.

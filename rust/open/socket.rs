@@ -8,7 +8,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use libc::c_int;
 use nix::sys::resource::{Resource, getrlimit};
-use socket2::{SockRef, Socket, Type};
+use socket2::{Protocol, SockRef, Socket, Type};
 
 use crate::addr::Addr;
 use crate::error::{Error, Result};
@@ -20,11 +20,31 @@ use crate::sys::sockopt;
 /// # Errors
 /// [`Error::Permission`] naming CAP_NET_RAW for AF_PACKET; [`Error::Os`] otherwise.
 pub(crate) fn open(family: c_int, kind: c_int, target: &str) -> Result<OwnedFd> {
-    let socket = Socket::new_raw(family.into(), Type::from(kind).nonblocking().cloexec(), None);
+    open_protocol(family, kind, None, target)
+}
+
+/// Opens a socket that sends whole IP packets, headers included, and receives nothing.
+///
+/// # Errors
+/// [`Error::Permission`] naming CAP_NET_RAW; [`Error::Os`] otherwise.
+pub(crate) fn open_raw(family: c_int, target: &str) -> Result<OwnedFd> {
+    open_protocol(family, libc::SOCK_RAW, Some(libc::IPPROTO_RAW.into()), target)
+}
+
+fn open_protocol(
+    family: c_int,
+    kind: c_int,
+    protocol: Option<Protocol>,
+    target: &str,
+) -> Result<OwnedFd> {
+    let socket = Socket::new_raw(family.into(), Type::from(kind).nonblocking().cloexec(), protocol);
     socket.map(OwnedFd::from).map_err(|error| match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) if family == libc::AF_PACKET => Error::Permission(
             "CAP_NET_RAW is missing: run as root, or use --ingress udp".to_owned(),
         ),
+        Some(libc::EPERM | libc::EACCES) if protocol.is_some() => Error::Permission(format!(
+            "CAP_NET_RAW is missing: keeping the sender's port (sport=keep) on {target} needs it"
+        )),
         Some(libc::EMFILE) => Error::os("opening a socket", target, descriptors_used_up()),
         Some(libc::ENFILE) => Error::os(
             "opening a socket",

@@ -47,6 +47,21 @@ pub fn open(interface: &InterfaceRef<'_>, group: Addr, port: u16) -> Result<UdpI
     Ok(UdpInput { fd: owned, receive_buffer_bytes })
 }
 
+/// Has the TTL and the traffic class of each datagram told, for outputs that keep them.
+///
+/// # Errors
+/// [`crate::error::Error::Os`], if the kernel cannot.
+pub fn tell_marks(fd: BorrowedFd<'_>, interface: &InterfaceRef<'_>, group: Addr) -> Result<()> {
+    let names = if group.is_v4() {
+        [(libc::IPPROTO_IP, libc::IP_RECVTTL), (libc::IPPROTO_IP, libc::IP_RECVTOS)]
+    } else {
+        let level = libc::IPPROTO_IPV6;
+        [(level, libc::IPV6_RECVHOPLIMIT), (level, libc::IPV6_RECVTCLASS)]
+    };
+    let target = describe(interface.name, group);
+    names.into_iter().try_for_each(|name| set(fd, name, 1, "asking for the TTL and DSCP", &target))
+}
+
 /// Makes the socket a member of `group` for `sources` beside those it has, or for any source if
 /// there are none. Any source wins over a list, whichever comes first; the change from a list
 /// to any source loses nothing.

@@ -14,9 +14,30 @@ pub(super) fn holds(bytes: &[u8]) -> bool {
 /// Whether a UDP header and payload add up with their pseudo header. `addresses` are the source
 /// and destination as they stand in the IP header, `datagram` has the length that UDP states.
 pub(super) fn udp_holds(addresses: &[u8], datagram: &[u8]) -> bool {
-    let length = u32::try_from(datagram.len()).unwrap_or(u32::MAX);
-    let constants = u64::from(u32::from(UDP).to_be()) + u64::from(length.to_be());
-    is_all_ones(sum(addresses) + sum(datagram) + constants)
+    is_all_ones(sum(addresses) + sum(datagram) + pseudo_header(datagram.len()))
+}
+
+/// The checksum field for a UDP header in which it is still zero, and its payload.
+#[inline]
+pub(super) fn of_udp(addresses: [&[u8]; 2], header: &[u8; 8], payload: &[u8]) -> [u8; 2] {
+    let parts = addresses.map(sum).iter().sum::<u64>() + sum(header) + sum(payload);
+    let mut total = parts + pseudo_header(header.len() + payload.len());
+    while total > 0xffff {
+        total = (total & 0xffff) + (total >> 16);
+    }
+    // A field of zero would say that there is no checksum (RFC 768).
+    let [low, high, ..] = total.to_le_bytes();
+    match !u16::from_le_bytes([low, high]) {
+        0 => [0xff; 2],
+        field => field.to_ne_bytes(),
+    }
+}
+
+/// What the pseudo header adds beside the addresses: the protocol and the length.
+#[inline]
+fn pseudo_header(length: usize) -> u64 {
+    let length = u32::try_from(length).unwrap_or(u32::MAX);
+    u64::from(u32::from(UDP).to_be()) + u64::from(length.to_be())
 }
 
 /// Adds up 32-bit halves in 64 bits: no carry is lost below 16 GiB, and the loop becomes

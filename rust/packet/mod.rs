@@ -1,9 +1,11 @@
-//! From the bytes of a frame to the datagram in it, or to the reason why there is none.
+//! From the bytes of a frame to the datagram in it, or to the reason why there is none; and to
+//! the headers of a copy.
 //!
 //! Owns Ethernet, VLAN tags, IPv4, IPv6 and UDP. Any bytes are input: nothing here panics,
 //! allocates or copies a payload. Must not know sockets, buffers or rules.
 
 mod checksum;
+mod compose;
 mod discard;
 mod ethernet;
 mod ipv4;
@@ -12,6 +14,7 @@ mod ipv6;
 mod tests;
 mod udp;
 
+pub use compose::{Headers, MAX_HEADERS};
 pub use discard::Discard;
 
 use crate::addr::Addr;

@@ -6,20 +6,29 @@ use std::net::IpAddr;
 use pyo3::prelude::*;
 
 use crate::addr::Addr;
-use crate::open::output::OutputSpec;
+use crate::open::output::{Choice, OutputSpec, Ttl};
 use crate::relay::{InputSpec, Join, RuleSpec};
+
+/// A value, or the word for what is done with the datagram's own: "keep" or "decrement".
+#[derive(FromPyObject)]
+enum Kept<T> {
+    Word(String),
+    Value(T),
+}
 
 /// `mcr.config.ResolvedOutput`.
 #[derive(FromPyObject)]
 pub(super) struct ResolvedOutput {
     address: IpAddr,
+    address_bits: u8,
     port: u16,
+    last_port: u16,
     interface: String,
     ifindex: u32,
-    ttl: u8,
-    dscp: u8,
-    source: Option<IpAddr>,
-    source_port: Option<u16>,
+    ttl: Kept<u8>,
+    dscp: Kept<u8>,
+    source: Option<Kept<IpAddr>>,
+    source_port: Option<Kept<u16>>,
     #[pyo3(attribute("loop"))]
     multicast_loop: bool,
     priority: Option<u8>,
@@ -50,16 +59,33 @@ impl From<ResolvedOutput> for OutputSpec {
     fn from(output: ResolvedOutput) -> Self {
         Self {
             address: output.address.into(),
+            address_bits: output.address_bits,
             port: output.port,
+            last_port: output.last_port,
             ifindex: output.ifindex,
             interface: output.interface,
-            ttl: output.ttl,
-            dscp: output.dscp,
-            source: output.source.map(Addr::from),
-            source_port: output.source_port,
+            ttl: match output.ttl {
+                Kept::Value(hops) => Ttl::Set(hops),
+                Kept::Word(word) if word == "decrement" => Ttl::Decrement,
+                Kept::Word(_) => Ttl::Keep,
+            },
+            dscp: match output.dscp {
+                Kept::Value(dscp) => Some(dscp),
+                Kept::Word(_) => None,
+            },
+            source: choice(output.source),
+            source_port: choice(output.source_port),
             multicast_loop: output.multicast_loop,
             priority: output.priority,
         }
+    }
+}
+
+fn choice<T, U: From<T>>(given: Option<Kept<T>>) -> Choice<U> {
+    match given {
+        None => Choice::Kernel,
+        Some(Kept::Value(value)) => Choice::Chosen(value.into()),
+        Some(Kept::Word(_)) => Choice::Keep,
     }
 }
 

@@ -225,6 +225,7 @@ impl Interface {
     ) -> Result<EndpointSocket> {
         let target = InterfaceRef { index: input.ifindex, name: &input.interface };
         let socket = udp_input::open(&target, input.group, input.port)?;
+        udp_input::tell_marks(socket.fd.as_fd(), &target, input.group)?;
         check_buffer(socket.receive_buffer_bytes, packet::RECEIVE_BUFFER_BYTES, warnings);
         let source = Source {
             id,

@@ -13,6 +13,7 @@ use crate::addr::Addr;
 use crate::error::Result;
 use crate::open::output::{self, OutputSpec};
 use crate::plan::PlanOutput;
+use crate::rewrite::Rewrite;
 use crate::rules::{InputKey, TableRule};
 use crate::stats::Slot;
 
@@ -60,6 +61,8 @@ impl LiveRule {
 pub(super) struct LiveOutput {
     /// As wanted; its index is that of the interface the sockets are set up for.
     spec: OutputSpec,
+    /// The first group and port of the rule's input.
+    origin: (Addr, u16),
     pub(super) slot: Slot,
     /// One for each worker, or none yet.
     sockets: Box<[Arc<OwnedFd>]>,
@@ -71,6 +74,8 @@ pub(super) struct LiveOutput {
     mtu: u32,
     max_segment: u16,
     carrier: Option<Carrier>,
+    /// What copies take over of each datagram, if anything.
+    pub(super) rewrite: Option<Arc<Rewrite>>,
     /// Why nothing is sent.
     pub(super) parked: Option<Obstacle>,
 }
@@ -80,9 +85,15 @@ impl LiveOutput {
     ///
     /// # Errors
     /// What the kernel refuses for another reason.
-    pub(super) fn open(spec: &OutputSpec, slot: Slot, around: &Around<'_>) -> Result<Self> {
+    pub(super) fn open(
+        spec: &OutputSpec,
+        input: &InputSpec,
+        slot: Slot,
+        around: &Around<'_>,
+    ) -> Result<Self> {
         let mut output = Self {
             spec: spec.clone(),
+            origin: (input.group, input.port),
             slot,
             sockets: Box::default(),
             send_buffer_bytes: output::SEND_BUFFER_BYTES,
@@ -90,6 +101,7 @@ impl LiveOutput {
             mtu: 0,
             max_segment: 0,
             carrier: None,
+            rewrite: None,
             parked: None,
         };
         match output.try_follow(around, |_| false) {
@@ -129,7 +141,8 @@ impl LiveOutput {
         let fd = self.sockets.get(usize::from(worker)).unwrap_or(&stand_in.fd).clone();
         let carrier =
             if self.parked.is_some() { Some(stand_in.never.clone()) } else { self.carrier.clone() };
-        PlanOutput { fd, slot: self.slot, max_segment: self.max_segment, carrier }
+        let rewrite = self.rewrite.clone();
+        PlanOutput { fd, slot: self.slot, max_segment: self.max_segment, carrier, rewrite }
     }
 
     fn try_follow(&mut self, around: &Around<'_>, is_gone: impl Fn(u32) -> bool) -> Result<bool> {
@@ -155,6 +168,9 @@ impl LiveOutput {
         self.source = self.sockets.first().and_then(|socket| output::source(socket.as_fd()));
         self.mtu = around.present.find(&self.spec.interface).map_or(0, |link| link.mtu);
         self.carrier = (index != 0).then(|| around.watch.carrier(index));
+        let (group, port) = self.origin;
+        let own = self.source.unwrap_or(self.spec.address);
+        self.rewrite = Rewrite::of(&self.spec, own, group, port).map(Arc::new);
         self.parked = None;
         Ok(true)
     }

@@ -5,7 +5,7 @@ use super::InputSpec;
 use super::present::Present;
 use crate::error::Error;
 use crate::open::links::Link;
-use crate::open::output::OutputSpec;
+use crate::open::output::{Choice, OutputSpec};
 
 /// Why something waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +66,7 @@ pub(super) fn pause(input: &InputSpec, present: &Present) -> Option<String> {
 
 /// The index of the interface that an output's copies leave by; 0 by routing.
 pub(super) fn way_out(output: &OutputSpec, present: &Present) -> Result<u32, Obstacle> {
-    if let Some(source) = output.source
+    if let Choice::Chosen(source) = output.source
         && !present.is_local(source)
     {
         return Err(Obstacle::told(format!("{source} is no address of this host")));
@@ -79,7 +79,7 @@ pub(super) fn way_out(output: &OutputSpec, present: &Present) -> Result<u32, Obs
         None => Err(missing(&output.interface)),
         Some(link) if !link.up => Err(down(link)),
         // The kernel would send with the address of another interface.
-        Some(link) if output.source.is_none() && !present.has_family(link.index, is_v4) => {
+        Some(link) if output.source == Choice::Kernel && !present.has_family(link.index, is_v4) => {
             let family = if is_v4 { "IPv4" } else { "IPv6" };
             Err(Obstacle::told(format!("{} has no {family} address", link.name)))
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::live::LiveRule;
 use super::state::State;
 use crate::plan::{Plan, PlanRule};
+use crate::rewrite::Kept;
 use crate::rules::{Table, TableRule};
 use crate::stats::Slot;
 
@@ -31,7 +32,8 @@ fn plan(
         groups[table.group_of(number) as usize] = rule.group.index;
         let first = outputs.len();
         outputs.extend(rule.outputs.iter().map(|output| output.plan(worker, &state.stand_in)));
-        rules.push(PlanRule { slot: rule.slot.index, outputs: first..outputs.len() });
+        let kept = Kept::by(rule.outputs.iter().filter_map(|output| output.rewrite.as_deref()));
+        rules.push(PlanRule { slot: rule.slot.index, outputs: first..outputs.len(), kept });
     }
     Plan {
         sources: state.inputs.sources(worker),

@@ -10,7 +10,7 @@ use super::live::{Around, LiveOutput, LiveRule, StandIn};
 use super::obstacle::{self, Obstacle};
 use super::present::Present;
 use super::slots::Slots;
-use super::{RuleSpec, Settings, needs, warn_once};
+use super::{InputSpec, RuleSpec, Settings, needs, warn_once};
 use crate::error::{Error, Result};
 use crate::open::descriptors::Descriptors;
 use crate::open::output::{self, OutputSpec};
@@ -127,7 +127,7 @@ impl State {
     ) -> Result<()> {
         let mut outputs = Vec::with_capacity(spec.outputs.len());
         for output in &spec.outputs {
-            outputs.push(self.open_output(output, around, opened)?);
+            outputs.push(self.open_output(output, &spec.input, around, opened)?);
         }
         let slot = self.take_slot(opened)?;
         let (group, is_new) = self.groups.add(&spec.input, &mut self.slots)?;
@@ -166,11 +166,12 @@ impl State {
     fn open_output(
         &mut self,
         spec: &OutputSpec,
+        input: &InputSpec,
         around: &Around<'_>,
         opened: &mut Opened,
     ) -> Result<LiveOutput> {
         let slot = self.take_slot(opened)?;
-        let output = LiveOutput::open(spec, slot, around)?;
+        let output = LiveOutput::open(spec, input, slot, around)?;
         self.check_buffer(output.send_buffer_bytes);
         if output.parked.is_none() && output.trouble().is_some() {
             let text = "has no carrier: until it has, copies to it are dropped as no_carrier";

@@ -4,6 +4,7 @@ use std::fs;
 use std::net::UdpSocket;
 
 use super::*;
+use crate::open::output::{Choice, Ttl};
 use crate::open::testnet::{NEAR, in_namespace, interface, ip, wait_until, with_cable};
 
 fn rule(group: [u8; 4], name: &str, source: Option<[u8; 4]>) -> RuleSpec {
@@ -20,13 +21,15 @@ fn rule(group: [u8; 4], name: &str, source: Option<[u8; 4]>) -> RuleSpec {
     };
     let output = OutputSpec {
         address: Addr::v4([127, 0, 0, 1]),
+        address_bits: 0,
         port: 6001,
+        last_port: 6001,
         ifindex: 0,
         interface: String::new(),
-        ttl: 1,
-        dscp: 0,
-        source: source.map(Addr::v4),
-        source_port: None,
+        ttl: Ttl::Set(1),
+        dscp: Some(0),
+        source: source.map_or(Choice::Kernel, |source| Choice::Chosen(Addr::v4(source))),
+        source_port: Choice::Kernel,
         multicast_loop: true,
         priority: None,
     };

@@ -1,11 +1,12 @@
-//! The message headers of one wave of sends: pieces of received buffers, gathered without a copy.
-//! It must not know to whom they go.
+//! The message headers of one wave of sends: pieces of received buffers, gathered without a copy,
+//! in envelopes where the socket does not say all. It must not know to whom they go.
 
 use std::ptr;
 
 use libc::{c_void, iovec, msghdr};
 
 use super::buffers::Buffer;
+use super::envelope::{CONTROL_BYTES, Envelope, NAME_BYTES};
 
 /// Most pieces in one wave; each is one `iovec`.
 pub const MAX_PIECES: usize = 8192;
@@ -26,6 +27,25 @@ struct SegmentControl {
 /// Bytes of the control message without its trailing padding: `CMSG_LEN(2)`.
 const CONTROL_LEN: usize = 18;
 
+/// The control messages of one message: those of an envelope follow the size of the segments.
+#[repr(C, align(8))]
+#[derive(Clone, Copy)]
+struct Control {
+    segment: SegmentControl,
+    envelope: [u8; CONTROL_BYTES],
+}
+
+/// A socket address.
+#[repr(C, align(8))]
+#[derive(Clone, Copy)]
+struct Name([u8; NAME_BYTES]);
+
+/// Room for the headers that are sent in front of one datagram.
+pub type Head = [u8; HEAD_BYTES];
+
+/// Bytes of the longest headers that are ours to write: IPv6 and UDP.
+pub const HEAD_BYTES: usize = 48;
+
 /// A part of a received buffer.
 #[derive(Clone, Copy, Debug)]
 pub struct Piece<'a> {
@@ -44,7 +64,9 @@ pub struct MessageId(pub(super) u16);
 /// Arrays of fixed size that the kernel reads while a wave is under way; nothing in them moves.
 pub(super) struct Messages {
     pieces: Box<[iovec]>,
-    controls: Box<[SegmentControl]>,
+    controls: Box<[Control]>,
+    names: Box<[Name]>,
+    heads: Box<[Head]>,
     headers: Box<[msghdr]>,
     pieces_used: usize,
     headers_used: usize,
@@ -52,17 +74,20 @@ pub(super) struct Messages {
 
 impl Messages {
     pub(super) fn new() -> Self {
-        let control = SegmentControl {
+        let segment = SegmentControl {
             len: CONTROL_LEN,
             level: libc::SOL_UDP,
             kind: libc::UDP_SEGMENT,
             size: 0,
             padding: [0; 3],
         };
+        let control = Control { segment, envelope: [0; CONTROL_BYTES] };
         let piece = iovec { iov_base: ptr::null_mut(), iov_len: 0 };
         Self {
             pieces: vec![piece; MAX_PIECES].into(),
             controls: vec![control; MAX_MESSAGES].into(),
+            names: vec![Name([0; NAME_BYTES]); MAX_MESSAGES].into(),
+            heads: vec![[0; HEAD_BYTES]; MAX_MESSAGES].into(),
             headers: vec![empty_header(); MAX_MESSAGES].into(),
             pieces_used: 0,
             headers_used: 0,
@@ -87,6 +112,15 @@ impl Messages {
         }
     }
 
+    /// Adds a piece that `write` fills; it says how many bytes they are.
+    pub(super) fn head(&mut self, write: impl FnOnce(&mut Head) -> usize) {
+        if let Some(head) = self.heads.get_mut(self.headers_used) {
+            let len = write(head).min(HEAD_BYTES);
+            let base = head.as_ptr();
+            self.piece(base, len);
+        }
+    }
+
     /// Makes a message of the pieces added since `first`, cut into datagrams of `segment` bytes
     /// (0: one datagram).
     pub(super) fn close(&mut self, first: usize, segment: u16) -> Option<MessageId> {
@@ -94,14 +128,42 @@ impl Messages {
         let header = self.headers.get_mut(number)?;
         header.msg_iov = self.pieces.get_mut(first..)?.as_mut_ptr();
         header.msg_iovlen = self.pieces_used - first;
+        header.msg_name = ptr::null_mut();
+        header.msg_namelen = 0;
         let control = self.controls.get_mut(number)?;
-        control.size = segment;
+        control.segment.size = segment;
         if segment == 0 {
             header.msg_control = ptr::null_mut();
             header.msg_controllen = 0;
         } else {
             header.msg_control = ptr::from_mut(control).cast::<c_void>();
             header.msg_controllen = size_of::<SegmentControl>();
+        }
+        self.headers_used += 1;
+        u16::try_from(number).ok().map(MessageId)
+    }
+
+    /// Makes another message with the pieces of one of this wave, in an envelope of its own.
+    pub(super) fn enclose(&mut self, message: MessageId, envelope: &Envelope) -> Option<MessageId> {
+        let number = self.headers_used;
+        let like = *self.headers[..number].get(usize::from(message.0))?;
+        let segment = self.controls.get(usize::from(message.0))?.segment;
+        let header = self.headers.get_mut(number)?;
+        *header = like;
+        let control = self.controls.get_mut(number)?;
+        control.segment = segment;
+        let len = envelope.write_control(&mut control.envelope);
+        // Without segments there is nothing in front of the envelope's own.
+        header.msg_control = if like.msg_controllen == 0 {
+            control.envelope.as_mut_ptr().cast()
+        } else {
+            ptr::from_mut(control).cast()
+        };
+        header.msg_controllen = like.msg_controllen + len;
+        let name = self.names.get_mut(number)?;
+        header.msg_namelen = envelope.write_name(&mut name.0);
+        if header.msg_namelen != 0 {
+            header.msg_name = name.0.as_mut_ptr().cast();
         }
         self.headers_used += 1;
         u16::try_from(number).ok().map(MessageId)

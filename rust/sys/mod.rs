@@ -3,6 +3,7 @@
 #![allow(unsafe_code, reason = "the only door to the kernel; every block says why it holds")]
 
 pub mod buffers;
+pub mod envelope;
 pub mod group_filter;
 pub mod memory;
 pub mod messages;

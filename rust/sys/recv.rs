@@ -126,7 +126,8 @@ fn nanoseconds(value: &[u8]) -> Option<u64> {
 
 /// Control messages as (level, type, value): what the macros CMSG_FIRSTHDR and CMSG_NXTHDR do,
 /// without pointers.
-struct ControlMessages<'a>(&'a [u8]);
+#[derive(Debug)]
+pub struct ControlMessages<'a>(pub &'a [u8]);
 
 impl<'a> Iterator for ControlMessages<'a> {
     type Item = (c_int, c_int, &'a [u8]);

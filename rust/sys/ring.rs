@@ -33,7 +33,7 @@ pub struct PoolId(u8);
 pub enum ReceiveLayout {
     /// AF_PACKET: no address, 40 bytes of control messages.
     Frame,
-    /// UDP: 32 bytes of address, 24 bytes of control messages.
+    /// UDP: 32 bytes of address, 72 bytes of control messages.
     Datagram,
 }
 
@@ -52,7 +52,7 @@ impl ReceiveLayout {
     pub const fn control_bytes(self) -> usize {
         match self {
             Self::Frame => 40,
-            Self::Datagram => 24,
+            Self::Datagram => 72,
         }
     }
 }
@@ -391,5 +391,6 @@ fn uninterrupted(result: io::Result<usize>) -> io::Result<()> {
     }
 }
 
+mod enclosed;
 #[cfg(test)]
 mod tests;

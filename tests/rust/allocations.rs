@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use _native::addr::Addr;
 use _native::interfaces::{self, Interface};
-use _native::open::output::OutputSpec;
+use _native::open::output::{Choice, OutputSpec, Ttl};
 use _native::relay::{Ingress, InputSpec, Join, Relay, RuleSpec, Settings};
 
 const HOST: Addr = Addr::v4([127, 0, 0, 1]);
@@ -93,15 +93,18 @@ fn rule(port: u16, loopback: Interface, outputs: &[u16]) -> RuleSpec {
         sources: Box::default(),
         vlan: 0,
     };
+    // The last one takes the TTL over, and so has lanes and envelopes.
     let output = |&port: &u16| OutputSpec {
         address: HOST,
+        address_bits: 0,
         port,
+        last_port: port,
         interface: String::new(),
         ifindex: 0,
-        ttl: 1,
-        dscp: 0,
-        source: None,
-        source_port: None,
+        ttl: if Some(&port) == outputs.last() { Ttl::Keep } else { Ttl::Set(1) },
+        dscp: Some(0),
+        source: Choice::Kernel,
+        source_port: Choice::Kernel,
         multicast_loop: true,
         priority: None,
     };

@@ -169,6 +169,44 @@ def test_packet_ingress_without_capabilities(lab: Lab) -> None:
         assert "--ingress udp" in log
 
 
+def test_senders_are_kept_by_nobody(lab: Lab) -> None:
+    """Sockets that were opened as root keep addresses and ports after the rights are given up."""
+    sent = payloads(100)
+    options = "ttl=keep,source=keep"
+    rule = f"239.1.80.1%in0:5001 to 239.2.80.1%out0:6001,{options}"
+    with (
+        lab.receive("239.2.80.1", 6001) as udp,
+        lab.receive("239.2.80.2", 6001, "d1") as raw,
+        lab.sender("239.1.80.1", 5001) as sender,
+        command(lab, f"{rule} 239.2.80.2%out1:6001,{options},sport=keep", "--json") as relay,
+    ):
+        relay.wait_ready()
+        assert "(ttl keep, keep)" in relay.log
+        assert {task["Uid"].split()[0] for task in relay.threads()} == {str(NOBODY)}
+        sender.send(sent)
+        udp.expect(sent)
+        raw.expect(sent)
+        address, port = sender.socket.getsockname()
+        assert {source for source, _ in udp.sources} == {address}
+        assert set(raw.sources) == {(address, port)}
+        relay.process.send_signal(signal.SIGTERM)
+        assert_balanced(relay.report())
+
+
+@pytest.mark.parametrize(
+    ("option", "capability"),
+    [("source=keep", "CAP_NET_ADMIN or CAP_NET_RAW"), ("sport=keep", "CAP_NET_RAW")],
+)
+def test_keeping_the_sender_without_capabilities(lab: Lab, option: str, capability: str) -> None:
+    """The missing capability is named, with the option that needs it."""
+    arguments = (f"{RULE},{option}", "--user", "root")
+    with command(lab, *arguments, before=NO_CAPABILITIES) as relay:
+        _, log = relay.process.communicate(timeout=DEADLINE_S)
+        assert relay.process.returncode == 1
+        assert f"{capability} is missing" in log
+        assert option in log
+
+
 def test_refused_rule_leaves_nothing(lab: Lab) -> None:
     """A group without an interface is refused with the candidates and code 2."""
     with command(lab, RULE.replace("%in0", ""), "--json") as relay:

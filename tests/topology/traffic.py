@@ -9,9 +9,11 @@ import random
 import select
 import socket
 import struct
+import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from types import TracebackType
 from typing import Self
@@ -21,6 +23,9 @@ from .namespaces import Namespace
 
 BUFFER_BYTES = 256 * 2**20
 MAX_DATAGRAM = 65535
+CONTROL_BYTES = 128
+IPV4 = 4
+IP_RECVTTL = 12
 IP_MULTICAST_ALL = 49
 IPV6_MULTICAST_ALL = 29
 SO_SNDBUFFORCE = 32
@@ -213,6 +218,43 @@ class Receiver(_Socket):
                     f"{got[:8].hex()}, expected {len(want)} bytes {want[:8].hex()}"
                 )
         return f"got {len(self.collected)}, expected {len(expected)}, equal as far as both go"
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What stands in the IP header of a datagram beside the addresses."""
+
+    ttl: int
+    dscp: int
+    ecn: int = 0
+
+
+class MarkedReceiver(Receiver):
+    """A receiver that also reads what stands in the headers."""
+
+    def __init__(self, namespace: Namespace, interface: str, address: str, port: int) -> None:
+        """Have the kernel tell the headers with each datagram."""
+        super().__init__(namespace, interface, address, port)
+        self.marks: list[Marks] = []
+        if self.address.version == IPV4:
+            names = [(socket.IPPROTO_IP, IP_RECVTTL), (socket.IPPROTO_IP, socket.IP_RECVTOS)]
+        else:
+            level = socket.IPPROTO_IPV6
+            names = [(level, socket.IPV6_RECVHOPLIMIT), (level, socket.IPV6_RECVTCLASS)]
+        for level, name in names:
+            self.socket.setsockopt(level, name, 1)
+
+    def drain(self) -> list[bytes]:
+        """Take what has arrived, without waiting; return everything collected so far."""
+        while True:
+            try:
+                datagram, control, _, source = self.socket.recvmsg(MAX_DATAGRAM, CONTROL_BYTES)
+            except BlockingIOError:
+                return self.collected
+            ttl, traffic_class = (int.from_bytes(value, sys.byteorder) for *_, value in control)
+            self.collected.append(datagram)
+            self.sources.append(source[:2])
+            self.marks.append(Marks(ttl, traffic_class >> 2, traffic_class & 3))
 
 
 class PacedFlow:

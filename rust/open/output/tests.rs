@@ -13,13 +13,15 @@ fn spec(address: &str, interface_name: &str) -> OutputSpec {
     let by_routing = interface_name.is_empty();
     OutputSpec {
         address: addr(address),
+        address_bits: 0,
         port: 6001,
+        last_port: 6001,
         ifindex: if by_routing { 0 } else { interface(interface_name).index },
         interface: interface_name.to_owned(),
-        ttl: 9,
-        dscp: 46,
-        source: None,
-        source_port: None,
+        ttl: Ttl::Set(9),
+        dscp: Some(46),
+        source: Choice::Kernel,
+        source_port: Choice::Kernel,
         multicast_loop: true,
         priority: None,
     }
@@ -89,7 +91,8 @@ fn a_host_is_reached_by_routing_or_by_an_interface() {
 #[test]
 fn outputs_may_share_a_source_port() {
     in_namespace(|| {
-        let from = |address| OutputSpec { source_port: Some(7000), ..spec(address, "lo") };
+        let from =
+            |address| OutputSpec { source_port: Choice::Chosen(7000), ..spec(address, "lo") };
         let outputs = ["239.1.1.1", "239.1.1.2", "127.0.0.1"].map(|to| open(&from(to)).unwrap());
         for output in &outputs {
             let local = SockRef::from(&output.fd).local_addr().unwrap().as_socket().unwrap();
@@ -101,12 +104,13 @@ fn outputs_may_share_a_source_port() {
 #[test]
 fn a_source_address_must_be_this_hosts() {
     in_namespace(|| {
-        let own = OutputSpec { source: Some(addr("127.0.0.3")), ..spec("239.1.1.1", "lo") };
+        let own =
+            OutputSpec { source: Choice::Chosen(addr("127.0.0.3")), ..spec("239.1.1.1", "lo") };
         let output = open(&own).unwrap();
         let local = SockRef::from(&output.fd).local_addr().unwrap().as_socket().unwrap();
         assert_eq!(local.ip().to_string(), "127.0.0.3");
 
-        let foreign = OutputSpec { source: Some(addr("192.0.2.9")), ..own };
+        let foreign = OutputSpec { source: Choice::Chosen(addr("192.0.2.9")), ..own };
         let error = open(&foreign).unwrap_err().to_string();
         assert!(error.contains("239.1.1.1%lo:6001: Cannot assign"), "{error}");
     });
@@ -162,8 +166,8 @@ fn a_socket_follows_its_interface_and_keeps_its_port_and_buffer() {
 #[test]
 fn a_source_that_is_asked_for_stays_when_it_is_reconnected() {
     with_cable(|| {
-        let own = Some(addr("10.9.0.1"));
-        for source_port in [None, Some(7777)] {
+        let own = Choice::Chosen(addr("10.9.0.1"));
+        for source_port in [Choice::Kernel, Choice::Chosen(7777)] {
             let asked = OutputSpec { source: own, source_port, ..spec("239.1.1.1", NEAR) };
             let output = open(&asked).unwrap();
             let fd = output.fd.as_fd();
@@ -173,6 +177,29 @@ fn a_source_that_is_asked_for_stays_when_it_is_reconnected() {
                 reconnect(fd, &asked).unwrap();
                 assert_eq!(local(), before);
             }
+        }
+    });
+}
+
+#[test]
+fn what_is_kept_needs_another_socket_or_a_right_of_it() {
+    with_cable(|| {
+        ip(&format!("address add 2001:db8::1/64 dev {NEAR} nodad"));
+        for (group, own) in [("239.1.1.1", "10.9.0.1"), ("ff3e::2", "2001:db8::1")] {
+            let options = if addr(group).is_v4() { &V4 } else { &V6 };
+            let keeping = OutputSpec { source: Choice::Keep, ..spec(group, NEAR) };
+            let output = open(&keeping).unwrap();
+            let (level, name) = options.any_source;
+            assert_eq!(option(&output, level, name), 1);
+            assert_eq!(source(output.fd.as_fd()), Some(addr(own)));
+
+            let keeping = OutputSpec { source_port: Choice::Keep, ..spec(group, NEAR) };
+            assert!(keeping.has_own_headers());
+            let output = open(&keeping).unwrap();
+            assert_eq!(option(&output, libc::SOL_SOCKET, libc::SO_TYPE), libc::SOCK_RAW);
+            let payload = u16::try_from(1500 - options.headers).unwrap();
+            assert_eq!(source(output.fd.as_fd()), Some(addr(own)));
+            assert_eq!(output.max_segment, payload);
         }
     });
 }

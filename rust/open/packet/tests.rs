@@ -13,7 +13,7 @@ use socket2::SockRef;
 use super::*;
 use crate::addr::Addr;
 use crate::open::filter::destinations;
-use crate::open::output::{self, OutputSpec};
+use crate::open::output::{self, Choice, OutputSpec, Ttl};
 use crate::open::testnet::{FAR, NEAR, interface, ip, roam, wait_until, with_cable};
 
 /// The relay's socket for datagrams to 239.1.1.1 on the far end.
@@ -65,13 +65,15 @@ fn udp(group: [u8; 4], source_port: u16, payload: &[u8]) -> Vec<u8> {
 fn spec(from: &str) -> OutputSpec {
     OutputSpec {
         address: GROUP,
+        address_bits: 0,
         port: 5001,
+        last_port: 5001,
         ifindex: interface(from).index,
         interface: from.to_owned(),
-        ttl: 1,
-        dscp: 0,
-        source: None,
-        source_port: None,
+        ttl: Ttl::Set(1),
+        dscp: Some(0),
+        source: Choice::Kernel,
+        source_port: Choice::Kernel,
         multicast_loop: false,
         priority: None,
     }

@@ -5,7 +5,7 @@ use nix::unistd::read;
 use socket2::SockRef;
 
 use super::*;
-use crate::open::output::{self, OutputSocket, OutputSpec};
+use crate::open::output::{self, Choice, OutputSocket, OutputSpec, Ttl};
 use crate::open::testnet::{
     FAR, NEAR, in_namespace, interface, ip, settle, wait_until, with_cable,
 };
@@ -18,13 +18,15 @@ fn addr(text: &str) -> Addr {
 fn sender(group: &str, interface_name: &str, source: Option<&str>) -> OutputSocket {
     let spec = OutputSpec {
         address: addr(group),
+        address_bits: 0,
         port: 5001,
+        last_port: 5001,
         ifindex: interface(interface_name).index,
         interface: interface_name.to_owned(),
-        ttl: 1,
-        dscp: 0,
-        source: source.map(addr),
-        source_port: None,
+        ttl: Ttl::Set(1),
+        dscp: Some(0),
+        source: source.map_or(Choice::Kernel, |source| Choice::Chosen(addr(source))),
+        source_port: Choice::Kernel,
         multicast_loop: true,
         priority: None,
     };

@@ -1,0 +1,31 @@
+//! Messages that say more than their socket does: in an envelope, or behind headers of their own.
+
+use super::Ring;
+use crate::sys::envelope::Envelope;
+use crate::sys::messages::{Head, MessageId, Piece};
+
+impl Ring {
+    /// Makes another message of this wave with the pieces of `message`, in an envelope.
+    /// `None` when the wave is full.
+    pub fn enclose(&mut self, message: MessageId, envelope: &Envelope) -> Option<MessageId> {
+        self.messages.enclose(message, envelope)
+    }
+
+    /// Makes a message of one datagram behind the headers that `write` makes of its bytes; it
+    /// says how long they are. `None` when the wave is full.
+    pub fn headed(
+        &mut self,
+        piece: Piece<'_>,
+        write: impl FnOnce(&[u8], &mut Head) -> usize,
+    ) -> Option<MessageId> {
+        if !self.messages.fits(2) {
+            return None;
+        }
+        let first = self.messages.pieces_used();
+        let bytes = self.pools[usize::from(piece.buffer.pool)].bytes(piece.buffer);
+        let part = bytes.get(piece.start as usize..)?.get(..piece.len as usize)?;
+        self.messages.head(|head| write(part, head));
+        self.messages.piece(part.as_ptr(), part.len());
+        self.messages.close(first, 0)
+    }
+}
