@@ -15,6 +15,8 @@ __all__ = [
     "SenderCore",
     "interfaces",
     "parse_frame",
+    "switch_gro_on",
+    "try_io_uring",
 ]
 
 @final
@@ -39,9 +41,17 @@ class Interface:
     def gro(self) -> bool: ...
     @property
     def addresses(self) -> list[IPv4Address | IPv6Address]: ...
+    @property
+    def broadcasts(self) -> list[IPv4Address]: ...
 
 def interfaces() -> list[Interface]:
     """Return the interfaces of the calling thread's network namespace."""
+
+def switch_gro_on(interface: str) -> None:
+    """Switch an interface's generic receive offload on."""
+
+def try_io_uring() -> None:
+    """Make a ring as an engine does, and let it go."""
 
 @final
 class Datagram:

@@ -317,7 +317,7 @@ class _Draft:
     def _lanes(self, output: ResolvedOutput) -> Iterator[Lane]:
         """Where copies of an output can meet an input; nowhere if they leave for another host."""
         lane = _lane(output)
-        if output.address.is_multicast or self._host.owners(output.address):
+        if _is_shared(output) or self._host.owners(output.address):
             yield lane
             for sender in self._host.senders(output):
                 yield lane._replace(source=sender)
@@ -330,7 +330,13 @@ class _Draft:
 
 def _lane(end: ResolvedInput | ResolvedOutput) -> Lane:
     address = end.group if isinstance(end, ResolvedInput) else end.address
-    return Lane(address, end.port, end.interface if address.is_multicast else "", None)
+    return Lane(address, end.port, end.interface if _is_shared(end) else "", None)
+
+
+def _is_shared(end: ResolvedInput | ResolvedOutput) -> bool:
+    """Whether many hosts of a link may listen: a group, or a broadcast address."""
+    address = end.group if isinstance(end, ResolvedInput) else end.address
+    return address.is_multicast or end.broadcast
 
 
 def _listened_lanes(taken: ResolvedInput) -> Iterator[Lane]:

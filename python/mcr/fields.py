@@ -13,6 +13,8 @@ from typing import TypeVar
 from .errors import Problem, RuleError
 
 Address = IPv4Address | IPv6Address
+BROADCAST = IPv4Address("255.255.255.255")
+"""Every host of a link (RFC 919, 7): it never leaves the link, and as a group needs an interface."""
 T = TypeVar("T")
 V = TypeVar("V")
 
@@ -65,7 +67,7 @@ class Checks:
 
 
 def group(value: object) -> Address:
-    """The address a rule listens on: a group, or an address of this host."""
+    """The address a rule listens on: a group, an address of this host, or a broadcast address."""
     if isinstance(value, str) and not _reads_as_address(value):
         raise Invalid(f"{value!r} is not an IP address; an input takes no host names")
     return _usable(_address(value))
@@ -83,6 +85,8 @@ def source(value: object) -> Address:
     address = _usable(_address(value))
     if address.is_multicast:
         raise Invalid(f"{address} is a multicast group; a source is one host's address")
+    if address == BROADCAST:
+        raise Invalid(f"{address} is a broadcast address; a source is one host's address")
     return address
 
 
@@ -182,7 +186,7 @@ def _address(value: object) -> Address:
 
 
 def _usable(address: Address) -> Address:
-    """Refuses addresses that mean something else than one group or one host."""
+    """Refuses addresses that nothing can be sent to, or that have another spelling."""
     if isinstance(address, IPv6Address):
         if address.scope_id is not None:
             raise Invalid(f"{address} carries a zone; give the interface in its own field")
@@ -193,8 +197,6 @@ def _usable(address: Address) -> Address:
                 f"{address} has interface-local scope (ff01::) and never leaves a host;"
                 " use ff02:: or wider"
             )
-    elif address == IPv4Address("255.255.255.255"):
-        raise Invalid(f"{address} is a broadcast address; mcr relays to groups and hosts")
     if address.is_unspecified:
         raise Invalid(f"{address} stands for any address; write one")
     return address

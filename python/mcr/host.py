@@ -13,7 +13,7 @@ from typing import Literal, Protocol, TypeVar
 
 from . import fields
 from .errors import Problem, RuleError
-from .fields import Address, Checks, Invalid
+from .fields import BROADCAST, Address, Checks, Invalid
 from .rules import Input, Output, Rule, default_ttl
 
 Ingress = Literal["packet", "udp"]
@@ -56,6 +56,10 @@ class Interface(Protocol):
     def addresses(self) -> Sequence[Address]:
         """Its addresses of both families, without zones."""
 
+    @property
+    def broadcasts(self) -> Sequence[IPv4Address]:
+        """What means every host of one of its IPv4 networks."""
+
 
 @dataclass(frozen=True, slots=True)
 class ResolvedInput:
@@ -68,6 +72,8 @@ class ResolvedInput:
     sources: tuple[Address, ...]
     vlan: int
     """0 takes untagged frames."""
+    broadcast: bool = False
+    """Whether `group` is a broadcast address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +92,8 @@ class ResolvedOutput:
     source_port: int | None
     loop: bool
     priority: int | None
+    broadcast: bool = False
+    """Whether `address` is a broadcast address of its interface."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +115,10 @@ class Host:
         for interface in self.interfaces.values():
             for address in interface.addresses:
                 self._owners.setdefault(address, []).append(interface)
+        self._broadcasts: dict[Address, list[Interface]] = {}
+        for interface in self.interfaces.values():
+            for broadcast in interface.broadcasts:
+                self._broadcasts.setdefault(broadcast, []).append(interface)
         self._loopbacks = [each for each in self.interfaces.values() if each.loopback]
         self._looked_up: dict[tuple[str, int], Address | Invalid] = {}
 
@@ -163,7 +175,7 @@ class Host:
                 "the ingress 'udp' cannot see VLAN tags; use the ingress 'packet', or name the"
                 " VLAN's own interface as the input",
             )
-        if taken.group.is_multicast:
+        if taken.group.is_multicast or taken.group == BROADCAST:
             interface = self._named(taken.interface, taken.group, check, "input, interface")
         else:
             interface = self._local_input(taken, check)
@@ -176,11 +188,12 @@ class Host:
             ifindex=interface.index,
             sources=taken.sources,
             vlan=taken.vlan or 0,
+            broadcast=self._is_broadcast(taken.group),
         )
 
     def _local_input(self, taken: Input, check: Checks) -> Interface | None:
         """The interface of an input that is no group: the one named, or the address's own."""
-        owners = self.owners(taken.group)
+        owners = self.owners(taken.group) or self._broadcasts.get(taken.group, [])
         if not owners:
             check.note(
                 "input, group",
@@ -223,17 +236,21 @@ class Host:
             source_port=output.source_port,
             loop=output.loop,
             priority=output.priority,
+            broadcast=self._is_broadcast(address),
         )
 
     def _output_interface(
         self, output: Output, address: Address, check: Checks, path: str
     ) -> Interface | None:
         """The interface named; None also where the routing table shall choose."""
-        on_link = isinstance(address, IPv6Address) and address.is_link_local
-        if output.interface is None and not address.is_multicast and not on_link:
-            return None
+        name = output.interface
+        if name is None and not _is_of_a_link(address):
+            networks = self._broadcasts.get(address, [])
+            if not networks:
+                return None
+            name = networks[0].name if len(networks) == 1 else None
         field = f"{path}, interface"
-        interface = self._named(output.interface, address, check, field)
+        interface = self._named(name, address, check, field)
         if interface is None or output.source is not None:
             return interface
         if all(own.version != address.version for own in interface.addresses):
@@ -251,6 +268,7 @@ class Host:
         """The interface of this name, if it is up and, for a group, can do multicast."""
         if name is None:
             noun = "multicast" if address.is_multicast else "a link-local address"
+            noun = "a broadcast address" if self._is_broadcast(address) else noun
             check.note(field, f"{noun} needs one; write {address}%INTERFACE with {self._usable()}")
             return None
         interface = self.interfaces.get(name)
@@ -267,6 +285,9 @@ class Host:
                 f"{name} does no multicast; 'ip link set {name} multicast on' switches it on",
             )
         return interface
+
+    def _is_broadcast(self, address: Address) -> bool:
+        return address == BROADCAST or address in self._broadcasts
 
     def _usable(self) -> str:
         """The interfaces that could be named for a group, as a list for the user."""
@@ -307,6 +328,13 @@ def _first_address(host: str, version: int) -> Address:
         why = error.strerror or str(error)
         raise Invalid(f"the host {host!r} does not resolve{wanted}: {why}") from None
     return fields.group(answers[0][4][0])
+
+
+def _is_of_a_link(address: Address) -> bool:
+    """Whether the address says nothing about where to send, without an interface."""
+    if isinstance(address, IPv6Address) and address.is_link_local:
+        return True
+    return address.is_multicast or address == BROADCAST
 
 
 def _can_multicast(interface: Interface) -> bool:

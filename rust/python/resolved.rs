@@ -29,6 +29,7 @@ pub(super) struct ResolvedOutput {
 #[derive(FromPyObject)]
 pub(super) struct ResolvedInput {
     pub(super) group: IpAddr,
+    pub(super) broadcast: bool,
     pub(super) port: u16,
     pub(super) interface: String,
     pub(super) ifindex: u32,
@@ -64,6 +65,7 @@ impl From<ResolvedInput> for InputSpec {
     fn from(input: ResolvedInput) -> Self {
         Self {
             group: input.group.into(),
+            broadcast: input.broadcast,
             port: input.port,
             interface: input.interface,
             ifindex: input.ifindex,

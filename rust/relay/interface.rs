@@ -138,7 +138,8 @@ impl Interface {
     /// `packet`: without the helper all works, only slower, or with ICMP answers.
     pub(super) fn helper(&self, input: &InputSpec, warnings: &mut Vec<String>) -> EndpointSocket {
         let target = InterfaceRef { index: input.ifindex, name: &input.interface };
-        let held = if !input.group.is_multicast() {
+        let shared = input.group.is_multicast() || input.broadcast;
+        let held = if !shared {
             gro_helper::holder(input.group, input.port, input.ifindex)
         } else if self.gro {
             gro_helper::open(input.group, input.port, &target).map(Some)
@@ -160,7 +161,7 @@ impl Interface {
         warnings: &mut Vec<String>,
     ) -> Result<EndpointSocket> {
         let target = InterfaceRef { index: input.ifindex, name: &input.interface };
-        let socket = udp_input::open(&target, input.group, input.port)?;
+        let socket = udp_input::open(&target, input.group, input.broadcast, input.port)?;
         check_buffer(socket.receive_buffer_bytes, packet::RECEIVE_BUFFER_BYTES, warnings);
         let source = Source {
             id,

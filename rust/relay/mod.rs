@@ -27,6 +27,7 @@ use links::{Carrier, Links};
 pub use report::{InterfaceReport, OutputReport, Report, RuleReport};
 use slots::Slots;
 use worker::Workers;
+pub use worker::try_io_uring;
 
 /// Where datagrams are taken from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,8 +58,10 @@ impl Ingress {
 /// Where a rule listens, resolved for this host.
 #[derive(Clone, Debug)]
 pub struct InputSpec {
-    /// The group, or an address of this host.
+    /// The group, or an address of this host, or a broadcast address.
     pub group: Addr,
+    /// Whether `group` is a broadcast address.
+    pub broadcast: bool,
     /// The destination port.
     pub port: u16,
     /// The interface's name.

@@ -8,6 +8,7 @@ use crate::open::testnet::{in_namespace, interface};
 fn rule(group: [u8; 4], name: &str, source: Option<[u8; 4]>) -> RuleSpec {
     let input = InputSpec {
         group: Addr::v4(group),
+        broadcast: false,
         port: 5001,
         interface: name.to_owned(),
         ifindex: interface(name).index,

@@ -1,5 +1,5 @@
-//! Questions to a network device, by name, in the namespace of the socket that asks.
-//! It must not know what the answers are for.
+//! Questions to a network device, and one setting, by name, in the namespace of the socket that
+//! asks. It must not know what the answers are for.
 
 use std::io;
 use std::mem::zeroed;
@@ -9,6 +9,9 @@ use libc::{c_char, ifreq};
 
 /// `ETHTOOL_GGRO` of <linux/ethtool.h>.
 const ETHTOOL_GGRO: u32 = 0x2b;
+
+/// `ETHTOOL_SGRO` of the same.
+const ETHTOOL_SGRO: u32 = 0x2c;
 
 /// `struct ethtool_value` of <linux/ethtool.h>.
 #[repr(C)]
@@ -34,11 +37,22 @@ pub fn mtu(socket: BorrowedFd<'_>, name: &str) -> io::Result<u32> {
 /// # Errors
 /// The kernel's answer, EOPNOTSUPP for one.
 pub fn gro(socket: BorrowedFd<'_>, name: &str) -> io::Result<bool> {
-    let mut value = EthtoolValue { cmd: ETHTOOL_GGRO, data: 0 };
+    ethtool(socket, name, EthtoolValue { cmd: ETHTOOL_GGRO, data: 0 }).map(|data| data != 0)
+}
+
+/// Switches generic receive offload on or off.
+///
+/// # Errors
+/// The kernel's answer, EPERM for one.
+pub fn set_gro(socket: BorrowedFd<'_>, name: &str, on: bool) -> io::Result<()> {
+    ethtool(socket, name, EthtoolValue { cmd: ETHTOOL_SGRO, data: on.into() }).map(drop)
+}
+
+fn ethtool(socket: BorrowedFd<'_>, name: &str, mut value: EthtoolValue) -> io::Result<u32> {
     let mut request = request(name)?;
     request.ifr_ifru.ifru_data = (&raw mut value).cast::<c_char>();
     ioctl(socket, libc::SIOCETHTOOL, &mut request)?;
-    Ok(value.data != 0)
+    Ok(value.data)
 }
 
 fn request(name: &str) -> io::Result<ifreq> {

@@ -84,6 +84,7 @@ fn an_engine_allocates_nothing_for_datagrams() {
 fn rule(port: u16, loopback: Interface, outputs: &[u16]) -> RuleSpec {
     let input = InputSpec {
         group: HOST,
+        broadcast: false,
         port,
         interface: loopback.name,
         ifindex: loopback.index,

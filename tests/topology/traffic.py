@@ -100,6 +100,10 @@ class Sender(_Socket):
             choice = struct.pack("4s4si", bytes(4), bytes(4), index)
             self.socket.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, choice)
             self.socket.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 8)
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+            if address == "255.255.255.255":
+                device = interface.encode() + b"\0"
+                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device)
         else:
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 8)
