@@ -26,6 +26,7 @@ PYTHON_LAYERS = [
     "reading",
     "traffic",
     "relay",
+    "doctor",
     "cli",
 ]
 RUST_LAYERS = [

@@ -14,7 +14,7 @@ from .errors import Problem, RuleError
 
 Address = IPv4Address | IPv6Address
 BROADCAST = IPv4Address("255.255.255.255")
-"""Every host of a link (RFC 919, 7): it never leaves the link, and as a group needs an interface."""
+"""Every host of a link (RFC 919, 7): it never leaves the link, and so needs an interface."""
 T = TypeVar("T")
 V = TypeVar("V")
 
