@@ -20,6 +20,7 @@ PYTHON_LAYERS = [
     "fields",
     "rule_text",
     "rules",
+    "names",
     "loops",
     "host",
     "config",

@@ -13,6 +13,7 @@ from .rules import Input, Output, Rule
 
 if TYPE_CHECKING:
     from .doctor import Finding, diagnose
+    from .names import HostChange
     from .relay import Relay
     from .stats import InterfaceStats, OutputStats, RuleStats, Stats
     from .traffic import Latency, Receiver, ReceiveReport, Sender, SendReport
@@ -22,6 +23,7 @@ __all__ = [
     "Discard",
     "EngineError",
     "Finding",
+    "HostChange",
     "Input",
     "InterfaceError",
     "InterfaceStats",
@@ -47,6 +49,7 @@ __all__ = [
 # What a program needs not for rules alone is loaded at first use: a third of the import's time.
 _LATER = {
     "Finding": ".doctor",
+    "HostChange": ".names",
     "InterfaceStats": ".stats",
     "Latency": ".traffic",
     "OutputStats": ".stats",

@@ -19,6 +19,7 @@ from .host import (
     ResolvedRule,
 )
 from .loops import cycles
+from .names import Names
 from .rules import Rule
 
 __all__ = [
@@ -104,6 +105,7 @@ class RuleSet:
         *,
         remove: Iterable[str] = (),
         add: Iterable[Rule | str] = (),
+        names: Names | None = None,
     ) -> Plan:
         """Checks a change without making it; removed rules are gone when the added are judged.
 
@@ -111,11 +113,12 @@ class RuleSet:
             interfaces: of this host, as they are now.
             remove: ids of running rules.
             add: rules as values or as text.
+            names: host names that are known; others are looked up, the first address of each.
 
         Raises:
             RuleError: with everything that is wrong; ``rule N`` counts the added ones from 1.
         """
-        draft = _Draft(self, Host(interfaces, self._ingress))
+        draft = _Draft(self, Host(interfaces, self._ingress, names))
         for rule_id in remove:
             draft.remove(rule_id)
         for rule in add:
@@ -148,6 +151,10 @@ class RuleSet:
             self._claims.update(dict.fromkeys(entry.claims, entry.id))
             for lane in entry.lanes:
                 self._listeners.setdefault(lane, {})[entry.id] = None
+
+    def arrange(self, rule_ids: Iterable[str]) -> None:
+        """Puts the running rules into this order; it names each of them."""
+        self._entries = {rule_id: self._entries[rule_id] for rule_id in rule_ids}
 
     def _drop(self, rule_id: str) -> None:
         entry = self._entries.pop(rule_id)
@@ -243,8 +250,8 @@ class _Draft:
         """Claims every copy, so that none is sent twice, and refuses those to the own input."""
         taken = rule.input
         origin = (taken.group, taken.port, taken.interface, taken.vlan)
-        for number, output in enumerate(rule.outputs, 1):
-            path = f"output {number}"
+        for output in rule.outputs:
+            path = f"output {output.number}"
             destination = (output.address, output.port, output.interface)
             if taken.vlan == 0 and _lane(output) == _lane(taken):
                 check.note(path, "is the rule's own input: its copies would come back for ever")
@@ -324,8 +331,8 @@ class _Draft:
 
     def _output_towards(self, rule_id: str, lanes: set[Lane]) -> int:
         entry = self.entries[rule_id]
-        outputs = enumerate(entry.resolved.outputs, 1)
-        return next(n for n, output in outputs if not lanes.isdisjoint(self._lanes(output)))
+        outputs = entry.resolved.outputs
+        return next(each.number for each in outputs if not lanes.isdisjoint(self._lanes(each)))
 
 
 def _lane(end: ResolvedInput | ResolvedOutput) -> Lane:

@@ -5,15 +5,14 @@ rule beside the one in hand; what rules do to each other is the business of `con
 """
 
 import difflib
-import socket
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Literal, Protocol, TypeVar
 
-from . import fields
 from .errors import Problem, RuleError
-from .fields import BROADCAST, Address, Checks, Invalid
+from .fields import BROADCAST, Address, Checks
+from .names import Names, name_of
 from .rules import Input, Output, Rule, default_ttl
 
 Ingress = Literal["packet", "udp"]
@@ -94,6 +93,8 @@ class ResolvedOutput:
     priority: int | None
     broadcast: bool = False
     """Whether `address` is a broadcast address of its interface."""
+    number: int = 1
+    """Of the rule's output that it came of, from 1: a host name may become several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +108,12 @@ class ResolvedRule:
 class Host:
     """The interfaces of this host at one moment, and the host names looked up meanwhile."""
 
-    def __init__(self, interfaces: Iterable[Interface], ingress: Ingress) -> None:
+    def __init__(
+        self, interfaces: Iterable[Interface], ingress: Ingress, names: Names | None = None
+    ) -> None:
         """Indexes the interfaces; asks the system nothing yet."""
         self.ingress = ingress
+        self._names = Names() if names is None else names
         self.interfaces = {interface.name: interface for interface in interfaces}
         self._owners: dict[Address, list[Interface]] = {}
         for interface in self.interfaces.values():
@@ -120,19 +124,19 @@ class Host:
             for broadcast in interface.broadcasts:
                 self._broadcasts.setdefault(broadcast, []).append(interface)
         self._loopbacks = [each for each in self.interfaces.values() if each.loopback]
-        self._looked_up: dict[tuple[str, int], Address | Invalid] = {}
 
     def resolve(self, rule: Rule, check: Checks) -> tuple[ResolvedRule | None, list[Problem]]:
         """The rule for the native core, and warnings; None if `check` got a problem."""
         before = len(check.problems)
         taken = self._input(rule.input, check)
         outputs = [
-            self._output(output, check, f"output {number}")
+            replace(resolved, number=number)
             for number, output in enumerate(rule.outputs, 1)
+            for resolved in self._outputs(output, check, f"output {number}")
         ]
         if taken is None or len(check.problems) > before:
             return None, []
-        resolved = ResolvedRule(taken, tuple(output for output in outputs if output is not None))
+        resolved = ResolvedRule(taken, tuple(outputs))
         return resolved, list(_warnings(resolved))
 
     def resolve_input(self, taken: Input) -> ResolvedInput:
@@ -145,13 +149,14 @@ class Host:
         return _alone(self._input(taken, check), check, "input, ")
 
     def resolve_output(self, output: Output) -> ResolvedOutput:
-        """A lone output, as a sender takes it.
+        """A lone output, as a sender takes it; of a host name's addresses the first.
 
         Raises:
             RuleError: with everything that is wrong, under the fields of `Output`.
         """
         check = Checks()
-        return _alone(self._output(output, check, "output"), check, "output, ")
+        outputs = self._outputs(output, check, "output")
+        return _alone(outputs[0] if outputs else None, check, "output, ")
 
     def owners(self, address: Address) -> list[Interface]:
         """The interfaces that have this address; all of 127.0.0.0/8 is the loopback's."""
@@ -208,16 +213,15 @@ class Host:
             return None
         return self._named(owners[0].name, taken.group, check, "input, group") if owners else None
 
-    def _output(self, output: Output, check: Checks, path: str) -> ResolvedOutput | None:
-        address = output.address
-        if isinstance(address, str):
-            version = output.source.version if output.source is not None else 0
-            looked_up = check.field(
-                f"{path}, address", lambda host: self._look_up(host, version), address
-            )
-            if looked_up is None:
-                return None
-            address = looked_up
+    def _outputs(self, output: Output, check: Checks, path: str) -> list[ResolvedOutput]:
+        """One for each address; none, with the problem noted, if a host name has none."""
+        if not isinstance(output.address, str):
+            return [self._output(output, output.address, check, path)]
+        name = name_of(output)
+        addresses = check.optional(f"{path}, address", self._names.addresses, name) or ()
+        return [self._output(output, address, check, path) for address in addresses]
+
+    def _output(self, output: Output, address: Address, check: Checks, path: str) -> ResolvedOutput:
         interface = self._output_interface(output, address, check, path)
         if output.source is not None and not self.owners(output.source):
             check.note(
@@ -297,19 +301,6 @@ class Host:
             last=" or ",
         )
 
-    def _look_up(self, host: str, version: int) -> Address:
-        """The first address of a host name; `version` 0 takes either family."""
-        key = (host, version)
-        if key not in self._looked_up:
-            try:
-                self._looked_up[key] = _first_address(host, version)
-            except Invalid as error:
-                self._looked_up[key] = error
-        answer = self._looked_up[key]
-        if isinstance(answer, Invalid):
-            raise answer
-        return answer
-
 
 def _alone(resolved: End | None, check: Checks, path: str) -> End:
     """What was resolved outside a rule; its problems lose the path that led to it."""
@@ -317,17 +308,6 @@ def _alone(resolved: End | None, check: Checks, path: str) -> End:
         problems = [(field.removeprefix(path), message) for field, message in check.problems]
         raise RuleError(problems)
     return resolved
-
-
-def _first_address(host: str, version: int) -> Address:
-    family = {0: socket.AF_UNSPEC, 4: socket.AF_INET, 6: socket.AF_INET6}[version]
-    try:
-        answers = socket.getaddrinfo(host, None, family, socket.SOCK_DGRAM)
-    except OSError as error:
-        wanted = f" to an IPv{version} address, as its source is one" if version else ""
-        why = error.strerror or str(error)
-        raise Invalid(f"the host {host!r} does not resolve{wanted}: {why}") from None
-    return fields.group(answers[0][4][0])
 
 
 def _is_of_a_link(address: Address) -> bool:
@@ -361,8 +341,8 @@ def _warnings(rule: ResolvedRule) -> Iterable[Problem]:
             f" forward it only for a join with one: write SOURCE@{taken.group}",
         )
     yield from _special_group("input, group", taken.group)
-    for number, output in enumerate(rule.outputs, 1):
-        yield from _special_group(f"output {number}, address", output.address)
+    for output in rule.outputs:
+        yield from _special_group(f"output {output.number}, address", output.address)
 
 
 def _special_group(field: str, address: Address) -> Iterable[Problem]:

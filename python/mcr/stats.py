@@ -53,7 +53,8 @@ class InterfaceStats:
 class OutputStats:
     """What one output was asked to send: `wanted = sent + sum(dropped) + pending`.
 
-    `output` is the output as rule text. `refused` counts the answers that a unicast receiver's
+    `output` is the output as rule text, `address` the address that copies are sent to, which tells
+    the outputs of one host name apart. `refused` counts the answers that a unicast receiver's
     port or host is unreachable; they cost no datagram. `errors` splits `dropped["send_error"]` by
     errno name.
     """
@@ -66,6 +67,7 @@ class OutputStats:
     refused: int
     dropped: Mapping[str, int]
     errors: Mapping[str, int]
+    address: str = ""
 
     @property
     def lost(self) -> int:
@@ -76,6 +78,7 @@ class OutputStats:
         """Return the numbers as JSON holds them."""
         return {
             "output": self.output,
+            "address": self.address,
             "wanted": self.wanted,
             "sent": self.sent,
             "sent_bytes": self.sent_bytes,
