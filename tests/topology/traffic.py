@@ -109,7 +109,8 @@ class Sender(_Socket):
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 8)
         if source:
             self.socket.bind(source)
-        self.socket.connect((address, port))
+        scope = (0, index) if self.address.version == 6 and self.address.is_link_local else ()
+        self.socket.connect((address, port, *scope))
 
     def send(self, datagrams: Iterable[bytes]) -> None:
         """Send them one by one."""
