@@ -92,6 +92,14 @@ pub fn switch_gro_on(name: &str) -> Result<()> {
     })
 }
 
+/// Whether the device merges datagrams also where no socket asks for it; `None` where it or the
+/// kernel does not know of that.
+#[must_use]
+pub fn udp_gro_forwarding(name: &str) -> Option<bool> {
+    let socket = socket::open(libc::AF_INET, libc::SOCK_DGRAM, name).ok()?;
+    netdev::feature(socket.as_fd(), name, "rx-udp-gro-forwarding").ok()
+}
+
 /// The index, if this is the entry that every interface has once: its link-layer address.
 fn link_index(entry: &InterfaceAddress) -> Option<u32> {
     let link = entry.address.as_ref()?.as_link_addr()?;
@@ -207,6 +215,10 @@ mod tests {
             switch_gro_on(NEAR).unwrap();
             assert!(find(NEAR).gro);
             assert!(switch_gro_on("nosuch0").is_err());
+            assert!(netdev::feature(socket.as_fd(), NEAR, "rx-gro").unwrap());
+            assert!(netdev::feature(socket.as_fd(), NEAR, "rx-gr").is_err());
+            assert_eq!(udp_gro_forwarding(NEAR), Some(false));
+            assert_eq!(udp_gro_forwarding("nosuch0"), None);
         });
     }
 

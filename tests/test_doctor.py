@@ -239,3 +239,12 @@ def test_it_looks_at_this_host() -> None:
     command = [sys.executable, "-c", code]
     run = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
     assert {"ingress", "io_uring", "kernel", "link"} <= set(run.stdout.split())
+
+
+@pytest.mark.parametrize(("state", "word"), [(True, "is on"), (False, "is off"), (None, None)])
+def test_gro_forwarding_is_information(state: bool | None, word: str | None) -> None:
+    """Tried: it merges only what no socket listens to, and mcr's own do."""
+    findings = doctor.judge(eth0(gro_forwarding=state), [mcr.Rule.parse(RULE)])
+    texts = [each.text for each in findings if each.name == "gro-forwarding"]
+    assert [word in text for text in texts if word] == ([True] if word else [])
+    assert found(eth0(gro_forwarding=state), RULE) == []

@@ -17,6 +17,7 @@ __all__ = [
     "parse_frame",
     "switch_gro_on",
     "try_io_uring",
+    "udp_gro_forwarding",
 ]
 
 @final
@@ -49,6 +50,9 @@ def interfaces() -> list[Interface]:
 
 def switch_gro_on(interface: str) -> None:
     """Switch an interface's generic receive offload on."""
+
+def udp_gro_forwarding(interface: str) -> bool | None:
+    """Return whether a device merges datagrams also where no socket asks for it, if it knows."""
 
 def try_io_uring() -> None:
     """Make a ring as an engine does, and let it go."""

@@ -34,6 +34,12 @@ pub(super) fn switch_gro_on(py: Python<'_>, interface: &str) -> PyResult<()> {
     Ok(py.detach(|| interfaces::switch_gro_on(interface))?)
 }
 
+/// Return whether a device merges datagrams also where no socket asks for it, if it knows.
+#[pyfunction]
+pub(super) fn udp_gro_forwarding(py: Python<'_>, interface: &str) -> Option<bool> {
+    py.detach(|| interfaces::udp_gro_forwarding(interface))
+}
+
 impl From<interfaces::Interface> for Interface {
     fn from(found: interfaces::Interface) -> Self {
         let interfaces::Interface {

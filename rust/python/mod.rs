@@ -21,7 +21,7 @@ mod _native {
     }
 
     #[pymodule_export]
-    use super::interfaces::{Interface, list, switch_gro_on};
+    use super::interfaces::{Interface, list, switch_gro_on, udp_gro_forwarding};
     #[pymodule_export]
     use super::parse::{Datagram, Discard, parse_frame};
     #[pymodule_export]

@@ -171,6 +171,7 @@ def _gro(device: Device) -> Iterator[Finding]:
         return
     if device.gro:
         yield Finding("gro", "ok", f"GRO is on on {name}", name)
+        yield from _gro_forwarding(device)
         return
     yield Finding(
         "gro",
@@ -180,6 +181,15 @@ def _gro(device: Device) -> Iterator[Finding]:
         name,
         f"ethtool -K {name} gro on",
     )
+
+
+def _gro_forwarding(device: Device) -> Iterator[Finding]:
+    """It merges what no socket of this host wants: mcr opens one for each of its streams."""
+    if device.gro_forwarding is None:
+        return
+    state = "on" if device.gro_forwarding else "off"
+    text = f"rx-udp-gro-forwarding is {state} on {device.name}, which makes no difference to mcr"
+    yield Finding("gro-forwarding", "ok", text, device.name)
 
 
 def _own_address(device: Device, inputs: Sequence[Rule]) -> Iterator[Finding]:

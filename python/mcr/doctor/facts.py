@@ -54,6 +54,8 @@ class Device:
     loopback: bool = False
     mtu: int = 1500
     gro: bool = True
+    gro_forwarding: bool | None = None
+    """``rx-udp-gro-forwarding``; None where the device does not know of it."""
     addresses: tuple[Address, ...] = ()
     broadcasts: tuple[IPv4Address, ...] = ()
     groups: frozenset[Address] = frozenset()
@@ -127,6 +129,7 @@ def _device(found: _native.Interface, memberships: Iterable[tuple[str, Address]]
         loopback=found.loopback,
         mtu=found.mtu,
         gro=found.gro,
+        gro_forwarding=_native.udp_gro_forwarding(found.name),
         addresses=tuple(found.addresses),
         broadcasts=tuple(found.broadcasts),
         groups=frozenset(group for name, group in memberships if name == found.name),
