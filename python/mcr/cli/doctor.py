@@ -16,7 +16,7 @@ from ..rules import parse_rules
 def doctor(
     rules: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[RULE]...", help="What is to be relayed, as for mcr relay."),
+        typer.Argument(metavar="RULE", help="What is to be relayed, as for mcr relay."),
     ] = None,
     interface: Annotated[
         list[str] | None,

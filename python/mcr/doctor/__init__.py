@@ -12,7 +12,14 @@ from .. import _native
 from ..config import Ingress, resolve
 from ..errors import RuleError
 from ..rules import Rule, parse_rules
-from .checks import check_host, check_interface, check_mtu
+from .checks import (
+    check_host,
+    check_interface,
+    check_mtu,
+    check_route,
+    input_interface,
+    output_interface,
+)
 from .facts import Device, Facts, read_facts
 from .finding import Finding, Severity
 
@@ -35,20 +42,24 @@ def diagnose(*rules: Rule | str, interfaces: Iterable[str] = ()) -> tuple[Findin
         RuleError: rule text that cannot be read.
     """
     parsed = parse_rules(rules)
-    return tuple(judge(read_facts(parsed), parsed, tuple(interfaces)))
+    # Of many rules the same thing is said once.
+    return tuple(dict.fromkeys(judge(read_facts(parsed), parsed, tuple(interfaces))))
 
 
 def judge(facts: Facts, rules: Sequence[Rule], interfaces: Sequence[str] = ()) -> Iterator[Finding]:
     """Say what the facts mean for the rules."""
     yield from check_host(facts, rules)
     yield from _refusals(facts, rules)
-    named = [*_named(rules), *interfaces]
+    named = [*_used(facts, rules), *interfaces]
     if not named:
         named = [name for name, device in facts.devices.items() if device.up]
     for name in dict.fromkeys(named):
         yield from check_interface(facts, name, rules)
-    findings = (finding for rule in rules for finding in check_mtu(facts, rule))
-    yield from dict.fromkeys(findings)
+    for rule in rules:
+        yield from check_mtu(facts, rule)
+    outputs = dict.fromkeys(output for rule in rules for output in rule.outputs)
+    for output in outputs:
+        yield from check_route(facts, output)
 
 
 def repair(finding: Finding) -> str | None:
@@ -68,17 +79,17 @@ def repair(finding: Finding) -> str | None:
     return f"GRO is switched on on {name}; 'ethtool -K {name} gro off' takes it back"
 
 
-def _named(rules: Iterable[Rule]) -> Iterator[str]:
+def _used(facts: Facts, rules: Iterable[Rule]) -> Iterator[str]:
+    """The interfaces of rules, also those that they do not name."""
     for rule in rules:
-        for interface in (rule.input.interface, *(output.interface for output in rule.outputs)):
-            if interface is not None:
-                yield interface
+        used = [output_interface(facts, output) for output in rule.outputs]
+        yield from filter(None, [input_interface(facts, rule), *used])
 
 
 def _refusals(facts: Facts, rules: Sequence[Rule]) -> Iterator[Finding]:
     """What a relay would refuse or warn about, but for the interfaces, which are judged apart."""
     devices = [replace(device, up=True, multicast=True) for device in facts.devices.values()]
-    missing = [name for name in dict.fromkeys(_named(rules)) if name not in facts.devices]
+    missing = [name for name in dict.fromkeys(_used(facts, rules)) if name not in facts.devices]
     stand_ins = [Device(name, 0, addresses=_STAND_IN_ADDRESSES) for name in missing]
     try:
         ingress: Ingress = "packet" if facts.packet_sockets else "udp"

@@ -36,7 +36,7 @@ def check_interface(facts: Facts, name: str, rules: Sequence[Rule]) -> Iterator[
             "link", "problem", f"there is no interface {name}; this host has {known}", name
         )
         return
-    inputs = [rule for rule in rules if rule.input.interface == name]
+    inputs = [rule for rule in rules if input_interface(facts, rule) == name]
     yield from _link(device, rules)
     wants_v6 = any(isinstance(address, IPv6Address) for address in _addresses(name, rules))
     if wants_v6 and device.ipv6_disabled:
@@ -53,13 +53,13 @@ def check_interface(facts: Facts, name: str, rules: Sequence[Rule]) -> Iterator[
 
 def check_mtu(facts: Facts, rule: Rule) -> Iterator[Finding]:
     """Whether what fits the input's link fits those of the outputs."""
-    taken = facts.devices.get(rule.input.interface or "")
+    taken = facts.devices.get(input_interface(facts, rule))
     if taken is None or taken.loopback:
         return
     narrow = [
         device
         for output in rule.outputs
-        if (device := facts.devices.get(_way(facts, output))) and device.mtu < taken.mtu
+        if (device := facts.devices.get(output_interface(facts, output))) and device.mtu < taken.mtu
     ]
     for device in dict.fromkeys(narrow):
         yield Finding(
@@ -70,6 +70,36 @@ def check_mtu(facts: Facts, rule: Rule) -> Iterator[Finding]:
             device.name,
             f"ip link set {device.name} mtu {taken.mtu}",
         )
+
+
+def check_route(facts: Facts, output: Output) -> Iterator[Finding]:
+    """Whether this host knows a way to an output that names no interface."""
+    address = output.address
+    if output.interface is not None or isinstance(address, str) or address.is_multicast:
+        return
+    if facts.ways.get(address, "") is None:
+        fix = f"ip route add {address} via GATEWAY"
+        yield Finding("route", "problem", f"there is no route to {address}", fix=fix)
+
+
+def input_interface(facts: Facts, rule: Rule) -> str:
+    """Where a rule listens: the interface named, else the one with the address; empty for none."""
+    taken = rule.input
+    if taken.interface is not None:
+        return taken.interface
+    owners = (
+        device.name
+        for device in facts.devices.values()
+        if taken.group in device.addresses or taken.group in device.broadcasts
+    )
+    return next(owners, "")
+
+
+def output_interface(facts: Facts, output: Output) -> str:
+    """Where copies leave: the interface named, else the one that routing finds; empty for none."""
+    if output.interface is not None or isinstance(output.address, str):
+        return output.interface or ""
+    return facts.ways.get(output.address) or ""
 
 
 def _ingress(facts: Facts) -> Finding:
@@ -219,8 +249,8 @@ def _reverse_path(facts: Facts, device: Device, inputs: Sequence[Rule]) -> Itera
         return
     sources = dict.fromkeys(source for rule in rules for source in rule.input.sources)
     for source in sources:
-        way = facts.ways.get(source)
-        if way == name or (way and device.rp_filter > 1):
+        way = facts.ways.get(source, "")
+        if way in (name, "") or (way is not None and device.rp_filter > 1):
             continue
         led = f"reached by {way}" if way else "without a route"
         text = f"the reverse-path filter of {name} drops {source}, which is {led}{beside}"
@@ -268,12 +298,6 @@ def _addresses(name: str, rules: Iterable[Rule]) -> Iterator[Address]:
         for output in rule.outputs:
             if output.interface == name and not isinstance(output.address, str):
                 yield output.address
-
-
-def _way(facts: Facts, output: Output) -> str:
-    if output.interface is not None or isinstance(output.address, str):
-        return output.interface or ""
-    return facts.ways.get(output.address) or ""
 
 
 def _dotted(name: str) -> str:

@@ -85,7 +85,7 @@ class Facts:
     sysctls: Mapping[str, int] = field(default_factory=dict)
     """Those that can be read here, by their names."""
     ways: Mapping[Address, str | None] = field(default_factory=dict)
-    """By which interface a host is reached; None without a route."""
+    """By which interface a host is reached; None without a route, empty if it is this host."""
     refused_joins: Mapping[tuple[str, Address], str] = field(default_factory=dict)
     """Groups that the kernel did not join when it was tried, and why."""
 
@@ -220,12 +220,14 @@ def _hosts(rules: Iterable[Rule]) -> Iterator[Address]:
 
 def _way(host: Address, devices: Iterable[Device]) -> str | None:
     """By which interface this host would send there: the one whose address it would take."""
+    if any(host in device.addresses for device in devices):
+        return ""
     family = socket.AF_INET if isinstance(host, IPv4Address) else socket.AF_INET6
     with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as asking:
         asking.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
         asking.connect((str(host), _ANY_PORT))
         own = ip_address(asking.getsockname()[0].partition("%")[0])
-        return next((device.name for device in devices if own in device.addresses), None)
+        return next((device.name for device in devices if own in device.addresses), "")
     return None
 
 
