@@ -6,6 +6,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
+import mcr
 from mcr.config import resolve
 from mcr.errors import RuleError
 from mcr.host import Interface
@@ -81,3 +82,18 @@ def test_a_loop_by_way_of_a_broadcast_is_found() -> None:
     assert "makes a loop: its copies come back by way of rule 2" in problem([there, back])
     elsewhere = back.replace("%eth1:1 to", "%eth0:1 to")
     assert len(resolve([there, elsewhere], NETS, ingress="udp").rules) == 2
+
+
+@pytest.mark.parametrize("address", ["127.255.255.255", "255.255.255.255%lo"])
+def test_the_traffic_tools_speak_broadcast(address: str) -> None:
+    """Two receivers share the address and both hear everything."""
+    endpoint = f"{address}:46811"
+    with (
+        mcr.Receiver(endpoint) as first,
+        mcr.Receiver(endpoint) as second,
+        mcr.Sender(endpoint, size_bytes=100) as sender,
+    ):
+        assert sender.send(count=20).sent == 20
+        for receiver in (first, second):
+            report = receiver.receive(20, 10)
+            assert (report.received, report.lost) == (20, 0)
