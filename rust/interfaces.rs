@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
@@ -37,6 +37,8 @@ pub struct Interface {
     pub gro: bool,
     /// Its addresses, IPv4 first, each family in the kernel's order.
     pub addresses: Vec<IpAddr>,
+    /// The addresses that mean every host of one of its IPv4 networks.
+    pub broadcasts: Vec<Ipv4Addr>,
 }
 
 /// Asks single devices: of the network namespace in which it was opened, from any thread.
@@ -90,12 +92,39 @@ pub fn list() -> Result<Vec<Interface>> {
         let name = entry.interface_name.split(':').next().unwrap_or_default();
         if let Some(of) = interfaces.iter_mut().find(|of| of.name == name) {
             of.addresses.push(ip);
+            for broadcast in broadcasts(entry) {
+                if !of.broadcasts.contains(&broadcast) {
+                    of.broadcasts.push(broadcast);
+                }
+            }
         }
     }
     for interface in &mut interfaces {
         interface.addresses.sort_by_key(IpAddr::is_ipv6);
     }
     Ok(interfaces)
+}
+
+/// Switches generic receive offload of an interface on.
+///
+/// # Errors
+/// [`Error::Permission`] naming CAP_NET_ADMIN; [`Error::Os`] where the device cannot.
+pub fn switch_gro_on(name: &str) -> Result<()> {
+    let socket = socket::open(libc::AF_INET, libc::SOCK_DGRAM, name)?;
+    netdev::set_gro(socket.as_fd(), name, true).map_err(|error| match error.raw_os_error() {
+        Some(libc::EPERM) => Error::Permission(format!(
+            "CAP_NET_ADMIN is missing: switching GRO on on {name} is not permitted"
+        )),
+        _ => Error::os("switching GRO on", name, error),
+    })
+}
+
+/// Whether the device merges datagrams also where no socket asks for it; `None` where it or the
+/// kernel does not know of that.
+#[must_use]
+pub fn udp_gro_forwarding(name: &str) -> Option<bool> {
+    let socket = socket::open(libc::AF_INET, libc::SOCK_DGRAM, name).ok()?;
+    netdev::feature(socket.as_fd(), name, "rx-udp-gro-forwarding").ok()
 }
 
 /// The index, if this is the entry that every interface has once: its link-layer address.
@@ -127,7 +156,21 @@ fn describe(
         mtu,
         gro: netdev::gro(socket, name).unwrap_or(false),
         addresses: Vec::new(),
+        broadcasts: Vec::new(),
     }))
+}
+
+/// The broadcast addresses of an IPv4 entry: the one that was set, and the one that the kernel
+/// makes of every network of more than two hosts (fib_add_ifaddr).
+fn broadcasts(entry: &InterfaceAddress) -> impl Iterator<Item = Ipv4Addr> {
+    let v4 = |of: Option<&SockaddrStorage>| of?.as_sockaddr_in().map(|v4| v4.ip());
+    let host_bits = v4(entry.netmask.as_ref()).map_or(0, |mask| !mask.to_bits());
+    let address = v4(entry.address.as_ref());
+    let network = address.filter(|_| host_bits > 1);
+    let made = network.map(|address| Ipv4Addr::from_bits(address.to_bits() | host_bits));
+    // Where none was set, getifaddrs gives the address itself in its place.
+    let set = v4(entry.broadcast.as_ref()).filter(|set| address != Some(*set));
+    set.into_iter().chain(made)
 }
 
 fn gone(error: &io::Error) -> bool {
@@ -166,6 +209,43 @@ mod tests {
             ip(&format!("link set {FAR} down"));
             assert!(!find(NEAR).carrier);
             assert!(find(NEAR).up && !find(FAR).up);
+        });
+    }
+
+    #[test]
+    fn the_broadcast_addresses_are_those_that_the_kernel_has() {
+        with_cable(|| {
+            ip(&format!("address add 10.9.1.1/31 dev {NEAR}"));
+            ip(&format!("address add 10.9.2.1/32 dev {NEAR}"));
+            ip(&format!("address add 10.9.3.1/24 broadcast 10.9.3.7 dev {NEAR}"));
+            let routes = ip(&format!("route show table local type broadcast dev {NEAR}"));
+            let mut kernel: Vec<String> = routes
+                .lines()
+                .filter_map(|line| line.split(' ').find(|word| word.starts_with("10.")))
+                .map(str::to_owned)
+                .collect();
+            let mut found: Vec<String> =
+                find(NEAR).broadcasts.iter().map(Ipv4Addr::to_string).collect();
+            kernel.sort();
+            found.sort();
+            assert_eq!(found, ["10.9.0.255", "10.9.3.255", "10.9.3.7"]);
+            assert_eq!(found, kernel);
+        });
+    }
+
+    #[test]
+    fn gro_is_switched_on() {
+        with_cable(|| {
+            let socket = socket::open(libc::AF_INET, libc::SOCK_DGRAM, NEAR).unwrap();
+            netdev::set_gro(socket.as_fd(), NEAR, false).unwrap();
+            assert!(!find(NEAR).gro);
+            switch_gro_on(NEAR).unwrap();
+            assert!(find(NEAR).gro);
+            assert!(switch_gro_on("nosuch0").is_err());
+            assert!(netdev::feature(socket.as_fd(), NEAR, "rx-gro").unwrap());
+            assert!(netdev::feature(socket.as_fd(), NEAR, "rx-gr").is_err());
+            assert_eq!(udp_gro_forwarding(NEAR), Some(false));
+            assert_eq!(udp_gro_forwarding("nosuch0"), None);
         });
     }
 

@@ -28,6 +28,7 @@ class FakeInterface:
     up: bool = True
     multicast: bool = True
     loopback: bool = False
+    broadcasts: tuple[IPv4Address, ...] = ()
 
 
 def addresses(*texts: str) -> tuple[Address, ...]:

@@ -20,6 +20,7 @@ PYTHON_LAYERS = [
     "fields",
     "rule_text",
     "rules",
+    "names",
     "loops",
     "resolved",
     "advice",
@@ -29,6 +30,7 @@ PYTHON_LAYERS = [
     "reading",
     "traffic",
     "relay",
+    "doctor",
     "cli",
 ]
 RUST_LAYERS = [

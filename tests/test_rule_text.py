@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mcr import rule_text
+from mcr import fields, rule_text
 from mcr.errors import Problem, RuleError
 from mcr.fields import Address, Network
 from mcr.rules import Input, Output, Rule, parse_rules
@@ -19,6 +19,15 @@ def usable(address: Address) -> bool:
     try:
         Output(address, 1)
     except RuleError:
+        return False
+    return True
+
+
+def usable_source(address: Address) -> bool:
+    """Whether datagrams can come from this address."""
+    try:
+        fields.source(address)
+    except fields.Invalid:
         return False
     return True
 
@@ -56,7 +65,7 @@ def port_ranges(draw: st.DrawFn, count: int) -> range:
 def sources_of(draw: st.DrawFn, group: Address | Network) -> list[Address]:
     """Some senders of the group's family."""
     senders = st.ip_addresses(v=4 if group.version == 4 else 6)
-    unicast = senders.filter(lambda address: usable(address) and not address.is_multicast)
+    unicast = senders.filter(usable_source)
     return draw(st.lists(unicast, max_size=3, unique=True))
 
 

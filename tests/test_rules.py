@@ -85,6 +85,7 @@ def test_default_ttl_depends_on_the_address() -> None:
     """A TTL that is not given is 1 for multicast and 64 for unicast, and can be seen."""
     assert OUTPUT.ttl is None
     assert OUTPUT.effective_ttl == 1
+    assert Output("255.255.255.255", 7000, interface="eth0").effective_ttl == 1
     assert Output("192.0.2.7", 7000).effective_ttl == 64
     assert Output("studio.example", 7000).effective_ttl == 64
     assert Output("192.0.2.7", 7000, ttl=8).effective_ttl == 8
@@ -138,7 +139,7 @@ def test_an_input_names_the_field_it_refuses(
 @pytest.mark.parametrize(
     ("named", "field", "message"),
     [
-        ({"address": "255.255.255.255"}, "address", "is a broadcast address"),
+        ({"source": "255.255.255.255"}, "source", "is a broadcast address; a source is one"),
         ({"address": "300.1.1.1"}, "address", "is not an IP address"),
         ({"address": "1"}, "address", "is not an IP address"),
         ({"address": "a b"}, "address", "nor a host name"),

@@ -15,6 +15,7 @@ OUTPUT = OutputStats(
     refused=0,
     dropped={"output_full": 1, "send_error": 1},
     errors={"ENETUNREACH": 1},
+    address="239.2.0.1",
 )
 RULE = RuleStats(
     id="0123456789ab",
@@ -67,6 +68,7 @@ def test_json_has_the_keys_that_are_promised() -> None:
                 "outputs": [
                     {
                         "output": "239.2.0.1%eth1:6001",
+                        "address": "239.2.0.1",
                         "wanted": 10,
                         "sent": 7,
                         "sent_bytes": 700,

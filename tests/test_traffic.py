@@ -273,7 +273,7 @@ def test_closed_means_closed(port: int) -> None:
             ["interface", "rate_pps", "size_bytes"],
         ),
         (lambda: mcr.Receiver("239.1.1.1%nope:5"), ["interface"]),
-        (lambda: mcr.Receiver("192.0.2.255:5"), ["group"]),
+        (lambda: mcr.Receiver("203.0.113.9:5"), ["group"]),
         (lambda: mcr.Receiver("127.0.0.2@127.0.0.1:5"), ["sources"]),
         (lambda: mcr.Receiver("239.1.1.1%lo:5,vlan=4"), ["vlan"]),
         (lambda: mcr.Receiver("239.1.1.1%lo:0"), ["port"]),

@@ -12,6 +12,8 @@ from .errors import EngineError, InterfaceError, McrError, Problem, RightsError,
 from .rules import Input, Output, Rule
 
 if TYPE_CHECKING:
+    from .doctor import Finding, diagnose
+    from .names import HostChange
     from .relay import Relay
     from .stats import InterfaceStats, OutputStats, RuleStats, Stats
     from .traffic import Latency, Receiver, ReceiveReport, Sender, SendReport
@@ -20,6 +22,8 @@ __all__ = [
     "Datagram",
     "Discard",
     "EngineError",
+    "Finding",
+    "HostChange",
     "Input",
     "InterfaceError",
     "InterfaceStats",
@@ -38,11 +42,14 @@ __all__ = [
     "SendReport",
     "Sender",
     "Stats",
+    "diagnose",
     "parse_frame",
 ]
 
 # What a program needs not for rules alone is loaded at first use: a third of the import's time.
 _LATER = {
+    "Finding": ".doctor",
+    "HostChange": ".names",
     "InterfaceStats": ".stats",
     "Latency": ".traffic",
     "OutputStats": ".stats",
@@ -53,6 +60,7 @@ _LATER = {
     "SendReport": ".traffic",
     "Sender": ".traffic",
     "Stats": ".stats",
+    "diagnose": ".doctor",
 }
 
 

@@ -15,6 +15,9 @@ __all__ = [
     "SenderCore",
     "interfaces",
     "parse_frame",
+    "switch_gro_on",
+    "try_io_uring",
+    "udp_gro_forwarding",
 ]
 
 @final
@@ -39,9 +42,20 @@ class Interface:
     def gro(self) -> bool: ...
     @property
     def addresses(self) -> list[IPv4Address | IPv6Address]: ...
+    @property
+    def broadcasts(self) -> list[IPv4Address]: ...
 
 def interfaces() -> list[Interface]:
     """Return the interfaces of the calling thread's network namespace."""
+
+def switch_gro_on(interface: str) -> None:
+    """Switch an interface's generic receive offload on."""
+
+def udp_gro_forwarding(interface: str) -> bool | None:
+    """Return whether a device merges datagrams also where no socket asks for it, if it knows."""
+
+def try_io_uring() -> None:
+    """Make a ring as an engine does, and let it go."""
 
 @final
 class Datagram:

@@ -40,9 +40,9 @@ def warnings(rule: ResolvedRule, *, held_ports: int | None) -> Iterable[Problem]
             " tells senders that they are unreachable",
         )
     yield from _special_group("input, group", block)
-    for number, output in enumerate(rule.outputs, 1):
+    for output in rule.outputs:
         to = block_of(output.address, output.address_bits)
-        yield from _special_group(f"output {number}, address", to)
+        yield from _special_group(f"output {output.number}, address", to)
 
 
 def _unjoined(taken: ResolvedInput) -> str:

@@ -13,6 +13,7 @@ from .fields import Address, Checks
 from .host import Host, Ingress, Interface
 from .lanes import Lane, Listeners, input_lane, listened_lanes, meet, output_lane
 from .loops import cycles
+from .names import Names
 from .resolved import ResolvedInput, ResolvedOutput, ResolvedRule
 from .rules import Rule
 
@@ -99,6 +100,7 @@ class RuleSet:
         *,
         remove: Iterable[str] = (),
         add: Iterable[Rule | str] = (),
+        names: Names | None = None,
         follows: bool = True,
     ) -> Plan:
         """Checks a change without making it; removed rules are gone when the added are judged.
@@ -107,12 +109,13 @@ class RuleSet:
             interfaces: of this host, as they are now.
             remove: ids of running rules.
             add: rules as values or as text.
+            names: host names that are known; others are looked up, the first address of each.
             follows: whether rules wait for interfaces and addresses that are not there now.
 
         Raises:
             RuleError: with everything that is wrong; ``rule N`` counts the added ones from 1.
         """
-        draft = _Draft(self, Host(interfaces, self._ingress, follows=follows))
+        draft = _Draft(self, Host(interfaces, self._ingress, names, follows=follows))
         for rule_id in remove:
             draft.remove(rule_id)
         for rule in add:
@@ -144,6 +147,10 @@ class RuleSet:
             self._entries[entry.id] = entry
             self._claims.update(dict.fromkeys(entry.claims, entry.id))
             self._listeners.add(entry.lanes, entry.id)
+
+    def arrange(self, rule_ids: Iterable[str]) -> None:
+        """Puts the running rules into this order; it names each of them."""
+        self._entries = {rule_id: self._entries[rule_id] for rule_id in rule_ids}
 
     def _drop(self, rule_id: str) -> None:
         entry = self._entries.pop(rule_id)
@@ -261,8 +268,8 @@ class _Draft:
     ) -> None:
         """Claims every copy, so that none is sent twice, and refuses those to the own input."""
         taken = rule.input
-        for number, output in enumerate(rule.outputs, 1):
-            path = f"output {number}"
+        for output in rule.outputs:
+            path = f"output {output.number}"
             if taken.vlan == 0 and meet(output_lane(output), input_lane(taken)):
                 check.note(path, "is the rule's own input: its copies would come back for ever")
             for source in taken.sources or (None,):
@@ -344,7 +351,8 @@ class _Draft:
     def _lanes(self, taken: ResolvedInput, output: ResolvedOutput) -> Iterator[Lane]:
         """Where copies of an output can meet an input; nowhere if they leave for another host."""
         lane = output_lane(output)
-        if output.address.is_multicast or self._host.owners(output.address):
+        is_shared = output.address.is_multicast or output.broadcast
+        if is_shared or self._host.owners(output.address):
             yield lane
             for sender in self._senders(taken, output):
                 yield lane._replace(source=sender)
@@ -362,6 +370,6 @@ class _Draft:
 
     def _output_towards(self, rule_id: str, lanes: set[Lane]) -> int:
         entry = self.entries[rule_id]
-        outputs = enumerate(entry.resolved.outputs, 1)
-        taken = entry.resolved.input
-        return next(n for n, output in outputs if not lanes.isdisjoint(self._lanes(taken, output)))
+        outputs, taken = entry.resolved.outputs, entry.resolved.input
+        ways = (each.number for each in outputs if not lanes.isdisjoint(self._lanes(taken, each)))
+        return next(ways)

@@ -17,6 +17,8 @@ Network = IPv4Network | IPv6Network
 Join = Literal["each", "none"]
 Keep = Literal["keep"]
 Ttl = int | Literal["keep", "decrement"]
+BROADCAST = IPv4Address("255.255.255.255")
+"""Every host of a link (RFC 919, 7): it never leaves the link, and so needs an interface."""
 T = TypeVar("T")
 V = TypeVar("V")
 
@@ -92,7 +94,7 @@ def address(value: object) -> Address:
 
 
 def group(value: object) -> Address | Network:
-    """What a rule listens on: a group, a block of groups, or an address of this host."""
+    """What a rule listens on: a group, a block of groups, a broadcast address or this host's."""
     if isinstance(value, str) and not _reads_as_address(value):
         raise Invalid(f"{value!r} is not an IP address; an input takes no host names")
     return _block(value)
@@ -105,6 +107,11 @@ def destination(value: object) -> Address | Network | str:
     return _block(value)
 
 
+def first_of(block: Address | Network) -> Address:
+    """The address, or the first of a block."""
+    return block.network_address if isinstance(block, Network) else block
+
+
 def block_bits(block: object) -> int:
     """How many low bits vary in a block of addresses; none in a single address or host name."""
     return block.max_prefixlen - block.prefixlen if isinstance(block, Network) else 0
@@ -115,6 +122,8 @@ def source(value: object) -> Address:
     address = _usable(_address(value))
     if address.is_multicast:
         raise Invalid(f"{address} is a multicast group; a source is one host's address")
+    if address == BROADCAST:
+        raise Invalid(f"{address} is a broadcast address; a source is one host's address")
     return address
 
 
@@ -303,7 +312,7 @@ def _network(text: str) -> Network:
 
 
 def _usable(address: Address) -> Address:
-    """Refuses addresses that mean something else than one group or one host."""
+    """Refuses addresses that nothing can be sent to, or that have another spelling."""
     if isinstance(address, IPv6Address):
         if address.scope_id is not None:
             raise Invalid(f"{address} carries a zone; give the interface in its own field")
@@ -314,8 +323,6 @@ def _usable(address: Address) -> Address:
                 f"{address} has interface-local scope (ff01::) and never leaves a host;"
                 " use ff02:: or wider"
             )
-    elif address == IPv4Address("255.255.255.255"):
-        raise Invalid(f"{address} is a broadcast address; mcr relays to groups and hosts")
     if address.is_unspecified:
         raise Invalid(f"{address} stands for any address; write one")
     return address

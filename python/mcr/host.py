@@ -5,14 +5,15 @@ rule beside the one in hand; what rules do to each other is the business of `con
 """
 
 import difflib
-import socket
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import Literal, Protocol, TypeVar
 
 from . import advice, fields
 from .errors import Problem, RuleError
-from .fields import Address, Checks, Invalid, Network
+from .fields import BROADCAST, Address, Checks, Network
+from .names import Names, name_of
 from .resolved import ResolvedInput, ResolvedOutput, ResolvedRule
 from .rule_text import format_ports
 from .rules import Input, Output, Rule, default_ttl
@@ -52,31 +53,45 @@ class Interface(Protocol):
     def addresses(self) -> Sequence[Address]:
         """Its addresses of both families, without zones."""
 
+    @property
+    def broadcasts(self) -> Sequence[IPv4Address]:
+        """What means every host of one of its IPv4 networks."""
+
 
 class Host:
     """The interfaces of this host at one moment, and the host names looked up meanwhile."""
 
     def __init__(
-        self, interfaces: Iterable[Interface], ingress: Ingress, *, follows: bool = False
+        self,
+        interfaces: Iterable[Interface],
+        ingress: Ingress,
+        names: Names | None = None,
+        *,
+        follows: bool = False,
     ) -> None:
         """Indexes the interfaces; asks the system nothing yet.
 
         Args:
             interfaces: of this host, as they are now.
             ingress: how datagrams are received.
+            names: host names that are known; others are looked up, the first address of each.
             follows: whether rules wait for interfaces and addresses that are not there, which is
                 a warning then; else it is a problem.
         """
         self.ingress = ingress
         self._follows = follows
         self._awaited: list[Problem] = []
+        self._names = Names() if names is None else names
         self.interfaces = {interface.name: interface for interface in interfaces}
         self._owners: dict[Address, list[Interface]] = {}
         for interface in self.interfaces.values():
             for address in interface.addresses:
                 self._owners.setdefault(address, []).append(interface)
+        self._broadcasts: dict[Address, list[Interface]] = {}
+        for interface in self.interfaces.values():
+            for broadcast in interface.broadcasts:
+                self._broadcasts.setdefault(broadcast, []).append(interface)
         self._loopbacks = [each for each in self.interfaces.values() if each.loopback]
-        self._looked_up: dict[tuple[str, int], Address | Invalid] = {}
 
     def resolve(self, rule: Rule, check: Checks) -> tuple[ResolvedRule | None, list[Problem]]:
         """The rule for the native core, and warnings; None if `check` got a problem."""
@@ -84,12 +99,13 @@ class Host:
         self._awaited.clear()
         taken = self._input(rule.input, check)
         outputs = [
-            self._output(output, check, f"output {number}", rule.input)
+            replace(resolved, number=number)
             for number, output in enumerate(rule.outputs, 1)
+            for resolved in self._outputs(output, rule.input, check, f"output {number}")
         ]
         if taken is None or len(check.problems) > before:
             return None, []
-        resolved = ResolvedRule(taken, tuple(output for output in outputs if output is not None))
+        resolved = ResolvedRule(taken, tuple(outputs))
         held_ports = SOCKET_LIMIT if self.ingress == "packet" else None
         return resolved, [*self._awaited, *advice.warnings(resolved, held_ports=held_ports)]
 
@@ -104,14 +120,15 @@ class Host:
         return _alone(self._input(taken, check), check, "input, ")
 
     def resolve_output(self, output: Output) -> ResolvedOutput:
-        """A lone output, as a sender takes it.
+        """A lone output, as a sender takes it; of a host name's addresses the first.
 
         Raises:
             RuleError: with everything that is wrong, under the fields of `Output`.
         """
         check = Checks()
         _check_single("address", output.address, output.port, check)
-        return _alone(self._output(output, check, "output", None), check, "output, ")
+        outputs = self._outputs(output, None, check, "output")
+        return _alone(outputs[0] if outputs else None, check, "output, ")
 
     def owners(self, address: Address) -> list[Interface]:
         """The interfaces that have this address; all of 127.0.0.0/8 is the loopback's."""
@@ -138,7 +155,7 @@ class Host:
         if self.ingress == "udp":
             _check_sockets(taken, check)
         group = taken.group
-        if isinstance(group, Network) or group.is_multicast:
+        if isinstance(group, Network) or group.is_multicast or group == BROADCAST:
             name = self._named(taken.interface, group, check, "input, interface")
         else:
             name = self._local_input(taken, group, check)
@@ -147,7 +164,7 @@ class Host:
         bits = fields.block_bits(group)
         port, last_port = _first_and_last(taken.port)
         return ResolvedInput(
-            group=group.network_address if isinstance(group, Network) else group,
+            group=fields.first_of(group),
             group_bits=bits,
             port=port,
             last_port=last_port,
@@ -156,11 +173,12 @@ class Host:
             sources=taken.sources,
             vlan=taken.vlan or 0,
             join=taken.join or ("each" if 2**bits <= fields.JOIN_LIMIT_GROUPS else "none"),
+            broadcast=self._is_broadcast(group),
         )
 
     def _local_input(self, taken: Input, group: Address, check: Checks) -> str | None:
         """The interface of an input that is no group: the one named, or the address's own."""
-        owners = self.owners(group)
+        owners = self.owners(group) or self._broadcasts.get(group, [])
         comes_later = self._follows and taken.interface not in (None, *self.interfaces)
         if not owners and not comes_later:
             check.note(
@@ -176,18 +194,19 @@ class Host:
             return None
         return self._named(owners[0].name, group, check, "input, group") if owners else None
 
+    def _outputs(
+        self, output: Output, taken: Input | None, check: Checks, path: str
+    ) -> list[ResolvedOutput]:
+        """One for each address; none, with the problem noted, if a host name has none."""
+        if not isinstance(output.address, str):
+            return [self._output(output, output.address, check, path)]
+        name = name_of(output, taken)
+        addresses = check.optional(f"{path}, address", self._names.addresses, name) or ()
+        return [self._output(output, address, check, path) for address in addresses]
+
     def _output(
-        self, output: Output, check: Checks, path: str, taken: Input | None
-    ) -> ResolvedOutput | None:
-        address = output.address
-        if isinstance(address, str):
-            version = _source_version(output, taken)
-            looked_up = check.field(
-                f"{path}, address", lambda host: self._look_up(host, version), address
-            )
-            if looked_up is None:
-                return None
-            address = looked_up
+        self, output: Output, address: Address | Network, check: Checks, path: str
+    ) -> ResolvedOutput:
         port, last_port = _first_and_last(output.port)
         name = self._output_interface(output, address, check, path) or ""
         if isinstance(output.source, Address) and not self.owners(output.source):
@@ -208,7 +227,7 @@ class Host:
                 " copy's DSCP; leave one out",
             )
         return ResolvedOutput(
-            address=address.network_address if isinstance(address, Network) else address,
+            address=fields.first_of(address),
             address_bits=fields.block_bits(address),
             port=port,
             last_port=last_port,
@@ -220,17 +239,21 @@ class Host:
             source_port=output.source_port,
             loop=output.loop,
             priority=output.priority,
+            broadcast=self._is_broadcast(address),
         )
 
     def _output_interface(
         self, output: Output, address: Address | Network, check: Checks, path: str
     ) -> str | None:
         """The interface named; None also where the routing table shall choose."""
-        on_link = isinstance(address, IPv6Address) and address.is_link_local
-        if output.interface is None and not address.is_multicast and not on_link:
-            return None
+        name = output.interface
+        if name is None and not _is_of_a_link(address):
+            networks = self._broadcasts.get(address, []) if isinstance(address, Address) else []
+            if not networks:
+                return None
+            name = networks[0].name if len(networks) == 1 else None
         where = f"{path}, interface"
-        name = self._named(output.interface, address, check, where)
+        name = self._named(name, address, check, where)
         interface = self.interfaces.get(name or "")
         if interface is None or output.source is not None:
             return name
@@ -250,6 +273,7 @@ class Host:
         """The name, if one is given; what the interface of this name lacks is noted."""
         if name is None:
             noun = "multicast" if address.is_multicast else "a link-local address"
+            noun = "a broadcast address" if self._is_broadcast(address) else noun
             check.note(where, f"{noun} needs one; write {address}%INTERFACE with {self._usable()}")
             return None
         interface = self.interfaces.get(name)
@@ -280,6 +304,9 @@ class Host:
         interface = self.interfaces.get(name)
         return interface.index if interface else 0
 
+    def _is_broadcast(self, address: Address | Network) -> bool:
+        return address == BROADCAST or address in self._broadcasts
+
     def _usable(self) -> str:
         """The interfaces that could be named for a group, as a list for the user."""
         return _listed(
@@ -287,19 +314,6 @@ class Host:
             "an interface that is up and does multicast (there is none now)",
             last=" or ",
         )
-
-    def _look_up(self, host: str, version: int) -> Address:
-        """The first address of a host name; `version` 0 takes either family."""
-        key = (host, version)
-        if key not in self._looked_up:
-            try:
-                self._looked_up[key] = _first_address(host, version)
-            except Invalid as error:
-                self._looked_up[key] = error
-        answer = self._looked_up[key]
-        if isinstance(answer, Invalid):
-            raise answer
-        return answer
 
 
 def _alone(resolved: End | None, check: Checks, path: str) -> End:
@@ -341,22 +355,11 @@ def _check_sockets(taken: Input, check: Checks) -> None:
         )
 
 
-def _source_version(output: Output, taken: Input | None) -> int:
-    """The IP version that the copies' source asks for; 0 for either."""
-    if output.source == "keep":
-        return taken.group.version if taken is not None else 0
-    return output.source.version if output.source is not None else 0
-
-
-def _first_address(host: str, version: int) -> Address:
-    family = {0: socket.AF_UNSPEC, 4: socket.AF_INET, 6: socket.AF_INET6}[version]
-    try:
-        answers = socket.getaddrinfo(host, None, family, socket.SOCK_DGRAM)
-    except OSError as error:
-        wanted = f" to an IPv{version} address, as its source is one" if version else ""
-        why = error.strerror or str(error)
-        raise Invalid(f"the host {host!r} does not resolve{wanted}: {why}") from None
-    return fields.address(answers[0][4][0])
+def _is_of_a_link(address: Address | Network) -> bool:
+    """Whether the address says nothing about where to send, without an interface."""
+    if isinstance(address, IPv6Address) and address.is_link_local:
+        return True
+    return address.is_multicast or address == BROADCAST
 
 
 def _can_multicast(interface: Interface) -> bool:

@@ -6,7 +6,7 @@ Pure: the shape of the engine's dictionaries is known here and nowhere else.
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from .config import ResolvedRule
+from .config import ResolvedOutput, ResolvedRule
 from .rules import Output, Rule
 from .stats import InterfaceStats, OutputStats, RuleSight, RuleStats, Stats, rule_state
 
@@ -32,8 +32,8 @@ def stats_of(counters: Counters, running: Iterable[Running]) -> Stats:
 
 def _rule(rule: Rule, resolved: ResolvedRule, counted: Counters) -> RuleStats:
     outputs = tuple(
-        _output(output, numbers)
-        for output, numbers in zip(rule.outputs, counted["outputs"], strict=True)
+        _output(rule.outputs[sent.number - 1], sent, numbers)
+        for sent, numbers in zip(resolved.outputs, counted["outputs"], strict=True)
     )
     return RuleStats(
         id=rule.id,
@@ -46,8 +46,8 @@ def _rule(rule: Rule, resolved: ResolvedRule, counted: Counters) -> RuleStats:
     )
 
 
-def _output(output: Output, numbers: Counters) -> OutputStats:
-    return OutputStats(output=str(output), **numbers)
+def _output(output: Output, sent: ResolvedOutput, numbers: Counters) -> OutputStats:
+    return OutputStats(output=str(output), address=str(sent.address), **numbers)
 
 
 def _sight(resolved: ResolvedRule, counted: Counters) -> RuleSight:

@@ -16,6 +16,7 @@ from typing import Literal, Self
 from ._native import RelayCore, interfaces
 from .config import Plan, RuleSet
 from .errors import McrError, RuleError
+from .names import Answers, Ends, HostChange, Hosts, Names, ask_again, name_of
 from .reading import Running, stats_of
 from .rules import Rule, parse_rules
 from .stats import Stats
@@ -47,6 +48,7 @@ class Relay:
         ingress: Ingress = "auto",
         workers: int = 1,
         buffer_bytes: int = BUFFER_BYTES,
+        hosts: Hosts = "first",
     ) -> None:
         """Take rules, as values or as text; nothing is opened yet.
 
@@ -56,10 +58,11 @@ class Relay:
                 or `auto`: packet where it is permitted.
             workers: engine threads, 1 to 256.
             buffer_bytes: receive buffers of each worker, 1 MiB to 1 TiB.
+            hosts: of an output's host name, send to the `first` of its addresses or to `all`.
 
         Raises:
             RuleError: rule text that cannot be read; its `problems` names all of them.
-            ValueError: an ingress, a number of workers or of bytes that cannot be.
+            ValueError: an ingress, a number of workers or of bytes, or hosts that cannot be.
         """
         self._core: RelayCore | None = None
         self._pid = os.getpid()
@@ -72,6 +75,10 @@ class Relay:
             and _BUFFER_LEAST_BYTES <= buffer_bytes <= _BUFFER_LIMIT_BYTES
         ):
             raise ValueError(f"buffer_bytes: {buffer_bytes!r} is not in 1 MiB to 1 TiB")
+        if hosts not in ("first", "all"):
+            raise ValueError(f"hosts: {hosts!r} is none of first, all")
+        self._hosts: Hosts = hosts
+        self._answers: Answers = {}
         self._ingress: Ingress = ingress
         self._workers = workers
         self._buffer_bytes = buffer_bytes
@@ -101,13 +108,18 @@ class Relay:
         with self._guard():
             if self._core is not None:
                 return
+            waiting = self._waiting
+        names = self._names().look_up(_ends(waiting))
+        with self._guard():
+            if self._set is not None:  # by another thread, meanwhile
+                return
             core = RelayCore(self._ingress, self._workers, self._buffer_bytes)
             rule_set = RuleSet(core.ingress)
             try:
-                plan = rule_set.plan(interfaces(), add=self._waiting)
+                plan = rule_set.plan(interfaces(), add=self._waiting, names=names)
                 if rights_end:
                     core.open_spares()
-                self._apply(core, rule_set, plan)
+                self._apply(core, rule_set, plan, names)
             except BaseException:
                 core.stop()
                 raise
@@ -124,10 +136,10 @@ class Relay:
             EngineError: the engine did not come up; the text says why.
             McrError: the relay was stopped; it cannot start again.
         """
+        self._check_not_stopped()
+        self.open()
         with self._guard():
-            if self._stopped:
-                raise McrError("the relay was stopped; make a new one")
-            self.open()
+            self._check_not_stopped()
             if not self._started:
                 self._started = True
                 self._opened()[0].start()
@@ -189,9 +201,10 @@ class Relay:
             RuleError: a rule that this host or another rule does not allow; nothing has changed.
             InterfaceError, RightsError: as in `open`; nothing has changed.
         """
+        (added,) = parse_rules([rule])
+        names = self._names_for([added])
         with self._guard():
-            (added,) = parse_rules([rule])
-            self._change(remove=[], add=[added])
+            self._change(remove=[], add=[added], names=names)
             return added
 
     def remove_rule(self, rule: Rule | str) -> None:
@@ -201,7 +214,7 @@ class Relay:
             RuleError: there is no such rule.
         """
         with self._guard():
-            self._change(remove=[self._find(rule)], add=[])
+            self._change(remove=[self._find(rule)], add=[], names=self._names())
 
     def replace_rules(self, rules: Iterable[Rule | str]) -> None:
         """Make these the rules, all or nothing; rules that stay keep their counters and flow.
@@ -209,9 +222,44 @@ class Relay:
         Raises:
             RuleError, InterfaceError, RightsError: as in `add_rule`; nothing has changed.
         """
+        wanted = parse_rules(rules)
+        names = self._names_for(wanted)
         with self._guard():
-            wanted = parse_rules(rules)
-            self._change(remove=[rule.id for rule in self.rules], add=wanted)
+            self._change(remove=[rule.id for rule in self.rules], add=wanted, names=names)
+
+    def resolve_hosts(self) -> tuple[HostChange, ...]:
+        """Look the host names of all outputs up again and follow what has changed, all or nothing.
+
+        A rule whose names have the same addresses as before is not touched; one that follows
+        starts its counters anew. A name that does not resolve keeps its addresses. The lookups
+        hold up neither datagrams nor other threads.
+
+        Returns:
+            The names that have other addresses now, and those that do not resolve.
+
+        Raises:
+            RuleError, InterfaceError, RightsError: as in `add_rule`; nothing has changed.
+            McrError: the relay is not open.
+        """
+        with self._guard():
+            _, rule_set = self._opened()
+            known = self._answers
+        answers, changes = ask_again(known, self._hosts)
+        changed = {name for name, addresses in answers.items() if known[name] != addresses}
+        if not changed:
+            return changes
+        with self._guard():
+            followers = [
+                rule
+                for rule in rule_set.rules
+                if any(name_of(output, rule.input) in changed for output in rule.outputs)
+            ]
+            order = [rule.id for rule in rule_set.rules]
+            names = Names(self._hosts, {**self._answers, **answers})
+            self._change(remove=[rule.id for rule in followers], add=followers, names=names)
+            rule_set.arrange(order)
+            self._running = {rule_id: self._running[rule_id] for rule_id in order}
+        return changes
 
     def stats(self) -> Stats:
         """Return one consistent reading of all counters.
@@ -273,16 +321,31 @@ class Relay:
         count = len(self._waiting if self._set is None else self._set)
         return f"<mcr.Relay {state}, {count} rules>"
 
-    def _change(self, *, remove: list[str], add: Iterable[Rule]) -> None:
+    def _names(self) -> Names:
+        """The host names of the running rules; others are not asked for yet."""
+        return Names(self._hosts, self._answers)
+
+    def _names_for(self, rules: Iterable[Rule]) -> Names:
+        """Look up what rules need, without the lock: a slow server must not hold up `stats`."""
+        with self._guard():
+            is_open = self._set is not None
+        return self._names().look_up(_ends(rules) if is_open else ())
+
+    def _check_not_stopped(self) -> None:
+        with self._guard():
+            if self._stopped:
+                raise McrError("the relay was stopped; make a new one")
+
+    def _change(self, *, remove: list[str], add: Iterable[Rule], names: Names) -> None:
         if self._stopped:
             raise McrError("the relay was stopped; its rules change no more")
         if self._core is None or self._set is None:
             self._waiting = (*(rule for rule in self._waiting if rule.id not in remove), *add)
             return
-        plan = self._set.plan(interfaces(), remove=remove, add=add)
-        self._apply(self._core, self._set, plan)
+        plan = self._set.plan(interfaces(), remove=remove, add=add, names=names)
+        self._apply(self._core, self._set, plan, names)
 
-    def _apply(self, core: RelayCore, rule_set: RuleSet, plan: Plan) -> None:
+    def _apply(self, core: RelayCore, rule_set: RuleSet, plan: Plan, names: Names) -> None:
         """Make a plan real: rules that go and come back the same stay untouched in the engine."""
         coming = {
             rule.id: Running(0, rule, resolved)
@@ -303,6 +366,7 @@ class Relay:
         }
         stay = {k: v for k, v in self._running.items() if k not in plan.removed}
         self._running = stay | {rule_id: kept[rule_id] for rule_id in coming}
+        self._answers = names.known(_ends(rule_set.rules))
         self._warnings = tuple(dict.fromkeys((*self._warnings, *plan.warnings)))
 
     def _find(self, rule: Rule | str) -> str:
@@ -333,3 +397,9 @@ class Relay:
         # Before the lock: another thread of the parent may have held it during the fork.
         if self._pid != os.getpid():
             raise McrError("the relay belongs to the process that made it, not to a forked child")
+
+
+def _ends(rules: Iterable[Rule]) -> Iterator[Ends]:
+    for rule in rules:
+        for output in rule.outputs:
+            yield rule.input, output

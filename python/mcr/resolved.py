@@ -30,6 +30,8 @@ class ResolvedInput:
     """0 takes untagged frames."""
     join: Join
     """Counts for groups only."""
+    broadcast: bool = False
+    """Whether `group` is a broadcast address."""
 
     @property
     def block(self) -> Address | Network:
@@ -65,6 +67,10 @@ class ResolvedOutput:
     source_port: int | Keep | None
     loop: bool
     priority: int | None
+    broadcast: bool = False
+    """Whether `address` is a broadcast address of its interface."""
+    number: int = 1
+    """Of the rule's output that it came of, from 1: a host name may become several."""
 
 
 @dataclass(frozen=True, slots=True)

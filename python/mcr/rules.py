@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from . import fields, rule_text
 from .errors import Problem, RuleError
-from .fields import Address, Checks, Invalid, Join, Keep, Network, Ttl
+from .fields import BROADCAST, Address, Checks, Invalid, Join, Keep, Network, Ttl
 
 DEFAULT_TTL_MULTICAST = 1  # what the kernel does too (RFC 1112, 6.1): a copy stays on its link
 DEFAULT_TTL_UNICAST = 64  # RFC 1700, "Time to live"
@@ -22,11 +22,12 @@ class Input:
     """What a rule takes: datagrams to an address and port, or to many, seen on one interface."""
 
     group: Address | Network
-    """A multicast group, a block of groups, or an address of this host."""
+    """A multicast group, a block of groups, an address of this host, or a broadcast address of an
+    interface."""
     port: int | range
     """1 to 65535, or several in a row; a range ends behind its last port, as ranges do."""
     interface: str | None
-    """Needed for a group; for an address of this host, None means the interface that has it."""
+    """Needed for a group and 255.255.255.255; for others, None means the one that has them."""
     sources: tuple[Address, ...]
     """Senders that are let through, ascending; empty lets everybody through."""
     vlan: int | None
@@ -82,12 +83,12 @@ class Output:
     """Where each datagram of a rule is sent to, and how."""
 
     address: Address | Network | str
-    """A group, a block of groups, a host's address, or a host name, which is looked up when the
-    rule is added. To a block each datagram goes to the group that has its own group's place."""
+    """A group, a block of groups, a host's or a broadcast address, or a host name, which is looked
+    up. To a block each datagram goes to the group that has its own group's place."""
     port: int | range
     """1 to 65535, or as many as the input has: then each goes to the one in its place."""
     interface: str | None
-    """Needed for a group; for a host, None leaves the choice to the routing table."""
+    """Needed for a group and 255.255.255.255; for a host, None leaves the choice to routing."""
     ttl: Ttl | None
     """1 to 255, "keep" or "decrement" (one less than the datagram's); None: `effective_ttl`."""
     dscp: int | Keep
@@ -251,8 +252,10 @@ def parse_rules(rules: Iterable[Rule | str]) -> tuple[Rule, ...]:
 
 def default_ttl(address: Address | Network | str) -> int:
     """The TTL of an output to this address that names none."""
-    multicast = not isinstance(address, str) and address.is_multicast
-    return DEFAULT_TTL_MULTICAST if multicast else DEFAULT_TTL_UNICAST
+    if isinstance(address, str):
+        return DEFAULT_TTL_UNICAST
+    on_link = address.is_multicast or address == BROADCAST
+    return DEFAULT_TTL_MULTICAST if on_link else DEFAULT_TTL_UNICAST
 
 
 def _input(value: object) -> Input:

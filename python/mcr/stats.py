@@ -53,7 +53,8 @@ class InterfaceStats:
 class OutputStats:
     """What one output was asked to send: `wanted = sent + sum(dropped) + pending`.
 
-    `output` is the output as rule text. `parked` says why nothing is sent now, such as "eth1 is
+    `output` is the output as rule text, `address` the address that copies are sent to, which tells
+    the outputs of one host name apart. `parked` says why nothing is sent now, such as "eth1 is
     down"; None while all is well. `refused` counts the answers that a unicast receiver's
     port or host is unreachable; they cost no datagram. `errors` splits `dropped["send_error"]` by
     errno name.
@@ -68,6 +69,7 @@ class OutputStats:
     dropped: Mapping[str, int]
     errors: Mapping[str, int]
     parked: str | None = None
+    address: str = ""
 
     @property
     def lost(self) -> int:
@@ -78,6 +80,7 @@ class OutputStats:
         """Return the numbers as JSON holds them."""
         return {
             "output": self.output,
+            "address": self.address,
             "wanted": self.wanted,
             "sent": self.sent,
             "sent_bytes": self.sent_bytes,

@@ -12,8 +12,8 @@ use crate::error::{Error, Result};
 /// The kernel raises it to the least that it gives.
 const RECEIVE_BUFFER_BYTES: usize = 1;
 
-/// Opens a socket on group and port that is a member of nothing and receives nothing. While it
-/// is open, frames of this flow are merged into super-frames where the device's GRO is on.
+/// Opens a socket on group (or broadcast address) and port that receives nothing: it is a member
+/// of nothing, and has a filter against broadcasts, which need no membership. While it is open, frames of this flow are merged into super-frames where the device's GRO is on.
 ///
 /// It is bound to the interface, which puts it before sockets of applications when the kernel
 /// asks one socket whether it wants merging: an application without UDP_GRO on the same group
@@ -28,6 +28,7 @@ pub fn open(group: Addr, port: u16, interface: &InterfaceRef<'_>) -> Result<Owne
     let fd = owned.as_fd();
     socket::share_group(fd, group, &target)?;
     prepare(fd, interface.index, &target)?;
+    socket::drop_all(fd, &target)?;
     socket::bind(fd, socket::endpoint(group, port, interface.index), &target)?;
     Ok(owned)
 }

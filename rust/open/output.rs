@@ -212,6 +212,9 @@ fn choose_interface(
 ) -> Result<()> {
     if !spec.address.is_multicast() {
         set_ttl(fd, options.unicast_ttl, spec.ttl, target)?;
+        // The kernel's guard is for programs that do not mean it: a rule names its address.
+        let broadcast = (libc::SOL_SOCKET, libc::SO_BROADCAST);
+        set(fd, broadcast, 1, "permitting broadcasts", target)?;
         if spec.ifindex != 0 {
             socket::bind_to_interface(fd, spec.ifindex, target)?;
         }

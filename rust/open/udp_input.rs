@@ -24,7 +24,7 @@ pub struct UdpInput {
 }
 
 /// Opens a socket for datagrams to `group`, or to this local address, and `port` that arrive on
-/// the interface.
+/// the interface. A group and a broadcast address are shared with other programs.
 ///
 /// It is bound to the interface too: IPv6 does not look at the interface of a membership, so
 /// that two sockets of one group would hear both interfaces.
@@ -33,11 +33,16 @@ pub struct UdpInput {
 /// [`crate::error::Error::Permission`] for a port that needs a right;
 /// [`crate::error::Error::Os`] with EADDRINUSE when an application has the unicast address and
 /// port, or EADDRNOTAVAIL when it is not this host's.
-pub fn open(interface: &InterfaceRef<'_>, group: Addr, port: u16) -> Result<UdpInput> {
+pub fn open(
+    interface: &InterfaceRef<'_>,
+    group: Addr,
+    is_broadcast: bool,
+    port: u16,
+) -> Result<UdpInput> {
     let target = describe(interface.name, group);
     let owned = socket::open(socket::family(group), libc::SOCK_DGRAM, &target)?;
     let fd = owned.as_fd();
-    if group.is_multicast() {
+    if group.is_multicast() || is_broadcast {
         socket::share_group(fd, group, &target)?;
     }
     set(fd, (libc::SOL_UDP, libc::UDP_GRO), 1, "turning UDP_GRO on", &target)?;

@@ -21,11 +21,11 @@ mod _native {
     }
 
     #[pymodule_export]
-    use super::interfaces::{Interface, list};
+    use super::interfaces::{Interface, list, switch_gro_on, udp_gro_forwarding};
     #[pymodule_export]
     use super::parse::{Datagram, Discard, parse_frame};
     #[pymodule_export]
-    use super::relay::RelayCore;
+    use super::relay::{RelayCore, try_io_uring};
     #[pymodule_export]
     use super::traffic::{ReceiverCore, SenderCore};
 }

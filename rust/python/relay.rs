@@ -114,6 +114,12 @@ impl RelayCore {
     }
 }
 
+/// Make a ring as an engine does, and let it go.
+#[pyfunction]
+pub(super) fn try_io_uring(py: Python<'_>) -> PyResult<()> {
+    Ok(py.detach(crate::relay::try_io_uring)?)
+}
+
 fn statistics<'py>(
     py: Python<'py>,
     report: &Report,

@@ -39,6 +39,7 @@ pub(super) struct ResolvedOutput {
 pub(super) struct ResolvedInput {
     pub(super) group: IpAddr,
     group_bits: u8,
+    pub(super) broadcast: bool,
     pub(super) port: u16,
     last_port: u16,
     join: String,
@@ -94,6 +95,7 @@ impl From<ResolvedInput> for InputSpec {
         Self {
             group: input.group.into(),
             group_bits: input.group_bits,
+            broadcast: input.broadcast,
             port: input.port,
             last_port: input.last_port,
             join: if input.join == "none" { Join::None } else { Join::Each },

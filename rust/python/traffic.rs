@@ -66,6 +66,7 @@ impl ReceiverCore {
     fn new(input: ResolvedInput, gro: bool) -> PyResult<Self> {
         let receiver = Receiver::open(&InputSpec {
             address: input.group.into(),
+            broadcast: input.broadcast,
             port: input.port,
             ifindex: input.ifindex,
             interface: input.interface,

@@ -205,7 +205,7 @@ impl Interface {
     pub(super) fn helper(&self, input: &InputSpec, warnings: &mut Vec<String>) -> EndpointSocket {
         let target = InterfaceRef { index: input.ifindex, name: &input.interface };
         let (group, port) = (input.group, input.port);
-        let held = if !group.is_multicast() {
+        let held = if !group.is_multicast() && !input.broadcast {
             let opened = gro_helper::holder(group, port, input.ifindex);
             hold(group, port, opened, warnings).flatten()
         } else if self.gro {
@@ -224,7 +224,7 @@ impl Interface {
         warnings: &mut Vec<String>,
     ) -> Result<EndpointSocket> {
         let target = InterfaceRef { index: input.ifindex, name: &input.interface };
-        let socket = udp_input::open(&target, input.group, input.port)?;
+        let socket = udp_input::open(&target, input.group, input.broadcast, input.port)?;
         udp_input::tell_marks(socket.fd.as_fd(), &target, input.group)?;
         check_buffer(socket.receive_buffer_bytes, packet::RECEIVE_BUFFER_BYTES, warnings);
         let source = Source {

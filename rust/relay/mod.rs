@@ -41,6 +41,7 @@ use present::Present;
 pub use report::{InterfaceReport, OutputReport, Report, RuleReport};
 use state::State;
 use worker::Workers;
+pub use worker::try_io_uring;
 
 /// Where datagrams are taken from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,10 +81,12 @@ pub enum Join {
 /// Where a rule listens, resolved for this host.
 #[derive(Clone, Debug)]
 pub struct InputSpec {
-    /// The group, or an address of this host; of a block of groups the first.
+    /// The group, or an address of this host, or a broadcast address; of a block of groups the first.
     pub group: Addr,
     /// How many low bits of the group vary; 0 for one group.
     pub group_bits: u8,
+    /// Whether `group` is a broadcast address.
+    pub broadcast: bool,
     /// The destination port; of several the first.
     pub port: u16,
     /// The last port; the same as the first for one.

@@ -11,6 +11,7 @@ fn rule(group: [u8; 4], name: &str, source: Option<[u8; 4]>) -> RuleSpec {
     let input = InputSpec {
         group: Addr::v4(group),
         group_bits: 0,
+        broadcast: false,
         port: 5001,
         last_port: 5001,
         join: Join::Each,

@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::stats;
 use crate::sys::memory::SharedWords;
+use crate::sys::ring::Ring;
 
 /// How long an engine may take to follow a command. A turn takes well under a millisecond; a
 /// host that is this late is not relaying either.
@@ -260,6 +261,14 @@ fn stay_on_one_cpu(number: usize) {
         // Where it is refused the engine runs all the same.
         sched_setaffinity(this_thread, &own).ok();
     }
+}
+
+/// Tries to make a ring as an engine does.
+///
+/// # Errors
+/// [`Error::Permission`] where io_uring is refused; the text names what refuses it.
+pub fn try_io_uring() -> Result<()> {
+    Ring::new().map(drop).map_err(|error| refused(describe(&error)))
 }
 
 /// The words that mark a refusal of io_uring among the ends of an engine.

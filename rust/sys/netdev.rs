@@ -1,5 +1,5 @@
-//! Questions to a network device, by name, in the namespace of the socket that asks.
-//! It must not know what the answers are for.
+//! Questions to a network device, and one setting, by name, in the namespace of the socket that
+//! asks. It must not know what the answers are for.
 
 use std::io;
 use std::mem::zeroed;
@@ -9,6 +9,20 @@ use libc::{c_char, ifreq};
 
 /// `ETHTOOL_GGRO` of <linux/ethtool.h>.
 const ETHTOOL_GGRO: u32 = 0x2b;
+
+/// `ETHTOOL_SGRO` of the same.
+const ETHTOOL_SGRO: u32 = 0x2c;
+
+/// `ETHTOOL_GSSET_INFO`: how many names a set has.
+const ETHTOOL_GSSET_INFO: u32 = 0x37;
+/// `ETHTOOL_GSTRINGS`: the names of a set.
+const ETHTOOL_GSTRINGS: u32 = 0x1b;
+/// `ETHTOOL_GFEATURES`: four words for 32 features: available, requested, active, never changed.
+const ETHTOOL_GFEATURES: u32 = 0x3a;
+/// `ETH_SS_FEATURES`: the set of the features' names.
+const FEATURES: u32 = 4;
+/// `ETH_GSTRING_LEN` in words: a name fills them with zeros.
+const NAME_WORDS: usize = 8;
 
 /// `struct ethtool_value` of <linux/ethtool.h>.
 #[repr(C)]
@@ -34,11 +48,55 @@ pub fn mtu(socket: BorrowedFd<'_>, name: &str) -> io::Result<u32> {
 /// # Errors
 /// The kernel's answer, EOPNOTSUPP for one.
 pub fn gro(socket: BorrowedFd<'_>, name: &str) -> io::Result<bool> {
-    let mut value = EthtoolValue { cmd: ETHTOOL_GGRO, data: 0 };
+    ethtool(socket, name, EthtoolValue { cmd: ETHTOOL_GGRO, data: 0 }).map(|data| data != 0)
+}
+
+/// Switches generic receive offload on or off.
+///
+/// # Errors
+/// The kernel's answer, EPERM for one.
+pub fn set_gro(socket: BorrowedFd<'_>, name: &str, on: bool) -> io::Result<()> {
+    ethtool(socket, name, EthtoolValue { cmd: ETHTOOL_SGRO, data: on.into() }).map(drop)
+}
+
+/// Whether a feature that ethtool(8) knows by `feature` is on.
+///
+/// # Errors
+/// The kernel's answer; NotFound for a name that it does not have.
+pub fn feature(socket: BorrowedFd<'_>, name: &str, feature: &str) -> io::Result<bool> {
+    let mut count = [ETHTOOL_GSSET_INFO, 0, 1 << FEATURES, 0, 0];
+    ethtool_words(socket, name, &mut count)?;
+    let [.., count] = count;
+    let size = usize::try_from(count).map_err(|_| io::ErrorKind::InvalidData)?;
+    let mut names = vec![0; 3 + NAME_WORDS * size];
+    names[..3].copy_from_slice(&[ETHTOOL_GSTRINGS, FEATURES, count]);
+    ethtool_words(socket, name, &mut names)?;
+    let at = names[3..].chunks(NAME_WORDS).position(|words| is_called(words, feature));
+    let at = at.ok_or(io::ErrorKind::NotFound)?;
+    let mut states = vec![0; 2 + 4 * size.div_ceil(32)];
+    states[..2].copy_from_slice(&[ETHTOOL_GFEATURES, count.div_ceil(32)]);
+    ethtool_words(socket, name, &mut states)?;
+    Ok(states[2 + 4 * (at / 32) + 2] >> (at % 32) & 1 == 1)
+}
+
+fn is_called(words: &[u32], feature: &str) -> bool {
+    let bytes = words.iter().flat_map(|word| word.to_ne_bytes()).take_while(|byte| *byte != 0);
+    bytes.eq(feature.bytes())
+}
+
+/// A command with an answer of several words, for which `words` has the room: the kernel writes
+/// as many as [`ETHTOOL_GSSET_INFO`] counted.
+fn ethtool_words(socket: BorrowedFd<'_>, name: &str, words: &mut [u32]) -> io::Result<()> {
+    let mut request = request(name)?;
+    request.ifr_ifru.ifru_data = words.as_mut_ptr().cast::<c_char>();
+    ioctl(socket, libc::SIOCETHTOOL, &mut request)
+}
+
+fn ethtool(socket: BorrowedFd<'_>, name: &str, mut value: EthtoolValue) -> io::Result<u32> {
     let mut request = request(name)?;
     request.ifr_ifru.ifru_data = (&raw mut value).cast::<c_char>();
     ioctl(socket, libc::SIOCETHTOOL, &mut request)?;
-    Ok(value.data != 0)
+    Ok(value.data)
 }
 
 fn request(name: &str) -> io::Result<ifreq> {
@@ -55,7 +113,7 @@ fn request(name: &str) -> io::Result<ifreq> {
 
 fn ioctl(socket: BorrowedFd<'_>, call: libc::Ioctl, request: &mut ifreq) -> io::Result<()> {
     // SAFETY: both calls read and write one `ifreq`, and what its data pointer names: an
-    // `EthtoolValue` of the caller that outlives the call.
+    // `EthtoolValue`, or words with room for the answer, of the caller, that outlive the call.
     let rc = unsafe { libc::ioctl(socket.as_raw_fd(), call, std::ptr::from_mut(request)) };
     if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

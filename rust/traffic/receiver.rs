@@ -20,8 +20,10 @@ use crate::sys::sockopt;
 /// What a receiver listens to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InputSpec {
-    /// The group, or an address of this host.
+    /// The group, or an address of this host, or a broadcast address.
     pub address: Addr,
+    /// Whether `address` is a broadcast address.
+    pub broadcast: bool,
     /// The UDP port.
     pub port: u16,
     /// The interface's index; 0 for an address on whichever interface datagrams come.
@@ -58,7 +60,7 @@ impl Receiver {
         }
         let name = if input.ifindex == 0 { "any interface" } else { &input.interface };
         let interface = InterfaceRef { index: input.ifindex, name };
-        let fd = udp_input::open(&interface, input.address, input.port)?.fd;
+        let fd = udp_input::open(&interface, input.address, input.broadcast, input.port)?.fd;
         let set = |level, name, value: libc::c_int, call| {
             sockopt::set(fd.as_fd(), level, name, value)
                 .map_err(|error| Error::os(call, input.address.to_string(), error))

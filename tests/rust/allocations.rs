@@ -85,6 +85,7 @@ fn rule(port: u16, loopback: Interface, outputs: &[u16]) -> RuleSpec {
     let input = InputSpec {
         group: HOST,
         group_bits: 0,
+        broadcast: false,
         port,
         last_port: port,
         join: Join::Each,

@@ -3,12 +3,13 @@
 import socket
 import struct
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Self
 
 from .namespaces import Namespace
 
 ETHERTYPE_IPV4 = 0x0800
+ETHERTYPE_IPV6 = 0x86DD
 TPID_8021Q = 0x8100
 TPID_8021AD = 0x88A8
 
@@ -23,8 +24,10 @@ def internet_checksum(data: bytes) -> int:
     return ~total & 0xFFFF
 
 
-def group_mac(group: IPv4Address) -> bytes:
-    """The Ethernet address of an IPv4 group (RFC 1112, section 6.4)."""
+def group_mac(group: IPv4Address | IPv6Address) -> bytes:
+    """The Ethernet address of a group (RFC 1112, section 6.4; RFC 2464, section 7)."""
+    if isinstance(group, IPv6Address):
+        return b"\x33\x33" + group.packed[-4:]
     return b"\x01\x00\x5e" + (int(group) & 0x7FFFFF).to_bytes(3, "big")
 
 
@@ -45,7 +48,7 @@ def udp_frame(
     tags: tuple[tuple[int, int], ...] = (),
     checksum: int | None = None,
 ) -> bytes:
-    """An Ethernet/IPv4/UDP frame.
+    """An Ethernet frame with UDP over IPv4 or IPv6, by the flow's addresses.
 
     Args:
         flow: addresses and ports.
@@ -53,23 +56,35 @@ def udp_frame(
         tags: VLAN tags from the outside inwards, as (tpid, tci).
         checksum: what to write into the UDP checksum field; None computes the right one.
     """
-    source, group = IPv4Address(flow.source), IPv4Address(flow.group)
+    source, group = ip_address(flow.source), ip_address(flow.group)
     length = 8 + len(payload)
     ports = struct.pack(">HHH", flow.source_port, flow.port, length)
     if checksum is None:
+        # IPv6 writes the length in 32 bits (RFC 8200, 8.1), to the same sum.
         pseudo = source.packed + group.packed + struct.pack(">HH", socket.IPPROTO_UDP, length)
         checksum = internet_checksum(pseudo + ports + b"\0\0" + payload) or 0xFFFF
-    header = struct.pack(
-        ">BBHHHBBH4s4s",
-        *(0x45, 0, 20 + length, 0, 0, 8, socket.IPPROTO_UDP, 0),
-        *(source.packed, group.packed),
-    )
-    header = header[:10] + struct.pack(">H", internet_checksum(header)) + header[12:]
+    if isinstance(group, IPv6Address):
+        ethertype, header = ETHERTYPE_IPV6, _ipv6_header(source.packed, group.packed, length)
+    else:
+        ethertype, header = ETHERTYPE_IPV4, _ipv4_header(source.packed, group.packed, length)
     ethernet = group_mac(group) + bytes.fromhex("020000000001")
     for tpid, tci in tags:
         ethernet += struct.pack(">HH", tpid, tci)
-    ethernet += struct.pack(">H", ETHERTYPE_IPV4)
+    ethernet += struct.pack(">H", ethertype)
     return ethernet + header + ports + struct.pack(">H", checksum) + payload
+
+
+def _ipv4_header(source: bytes, group: bytes, length: int) -> bytes:
+    header = struct.pack(
+        ">BBHHHBBH4s4s",
+        *(0x45, 0, 20 + length, 0, 0, 8, socket.IPPROTO_UDP, 0),
+        *(source, group),
+    )
+    return header[:10] + struct.pack(">H", internet_checksum(header)) + header[12:]
+
+
+def _ipv6_header(source: bytes, group: bytes, length: int) -> bytes:
+    return struct.pack(">IHBB", 6 << 28, length, socket.IPPROTO_UDP, 8) + source + group
 
 
 class Injector:

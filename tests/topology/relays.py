@@ -18,6 +18,7 @@ class Options(TypedDict, total=False):
     ingress: Ingress
     workers: int
     buffer_bytes: int
+    hosts: Literal["first", "all"]
 
 
 @contextlib.contextmanager

@@ -50,6 +50,14 @@ class Process:
             assert more, f"ended before {text!r}: {self.log}"
             self.log += more
 
+    def read_log(self) -> str:
+        """Everything that was said on standard error so far."""
+        assert self.process.stderr is not None
+        descriptor = self.process.stderr.fileno()
+        while select.select([descriptor], [], [], 0)[0] and (text := os.read(descriptor, 65536)):
+            self.log += text.decode()
+        return self.log
+
     def report(self) -> dict[str, Any]:
         """The final report, after the process has ended well."""
         out, log = self.process.communicate(timeout=DEADLINE_S)

@@ -124,6 +124,25 @@ def test_vlan_rule_gets_only_its_vlan(lab: Lab) -> None:
         assert dropped(stats, "in0", "vlan") == 1
 
 
+def test_tagged_frames_never_reach_a_socket(lab: Lab) -> None:
+    """With the udp ingress the kernel passes no tag, or a priority tag, and nothing else."""
+    flow = Flow("10.1.0.2", "239.1.18.1", 5001)
+    with (
+        lab.receive("239.2.18.1", 6001) as receiver,
+        relaying(lab.relay, "239.1.18.1%in0:5001 to 239.2.18.1%out0:6001", ingress="udp") as relay,
+        Injector(lab.source, "s0") as wire,
+    ):
+        wire.send(
+            udp_frame(flow, b"seven", tags=((TPID_8021Q, 7),)),
+            udp_frame(flow, b"double", tags=((TPID_8021AD, 8), (TPID_8021Q, 7))),
+            udp_frame(flow, b"priority", tags=((TPID_8021Q, PRIORITY_5),)),
+            udp_frame(flow, b"untagged"),
+        )
+        receiver.expect([b"priority", b"untagged"])
+        stats = settle_sent(relay, 2)
+        assert stats.interfaces[0].received == 2
+
+
 def test_bad_checksum_is_not_laundered(lab: Lab, gro: bool) -> None:
     """A wrong UDP checksum is dropped and counted, an absent one is relayed."""
     flow = Flow("10.1.0.2", "239.1.15.1", 5001)

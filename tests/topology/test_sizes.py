@@ -9,6 +9,7 @@ from .relays import Ingress, relaying
 from .traffic import payloads
 
 FRAGMENTS_OF_3000 = 3
+LARGEST = 65507  # 65535 less the headers of IPv4 and UDP
 
 
 def fragments_created(namespace: Namespace) -> int:
@@ -19,7 +20,7 @@ def fragments_created(namespace: Namespace) -> int:
     return int(values[names.index("FragCreates")])
 
 
-@pytest.mark.parametrize("size", [3000, 60000])
+@pytest.mark.parametrize("size", [3000, 60000, LARGEST])
 def test_ipv4_fragments(lab: Lab, ingress: Ingress, gro: bool, size: int) -> None:
     """Datagrams that arrive in fragments are relayed whole, and leave in fragments again."""
     sent = payloads(40, (size,))

@@ -105,12 +105,17 @@ class Sender(_Socket):
             choice = struct.pack("4s4si", bytes(4), bytes(4), index)
             self.socket.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, choice)
             self.socket.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 8)
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+            if address == "255.255.255.255":
+                device = interface.encode() + b"\0"
+                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device)
         else:
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 8)
         if source:
             self.socket.bind(source)
-        self.socket.connect((address, port))
+        scope = (0, index) if self.address.version == 6 and self.address.is_link_local else ()
+        self.socket.connect((address, port, *scope))
 
     def send(self, datagrams: Iterable[bytes]) -> None:
         """Send them one by one."""

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from ..errors import InterfaceError, McrError, Problem, RuleError
+from .doctor import doctor as doctor_command
 from .privileges import PrivilegeError
 from .receive import receive as receive_command
 from .relay import relay as relay_command
@@ -31,6 +32,7 @@ app = typer.Typer(
     help="Relay multicast streams: datagrams of a group go on to any number of outputs.",
 )
 app.command("relay", short_help="Relay in the foreground.")(relay_command)
+app.command("doctor", short_help="Find what is in a relay's way.")(doctor_command)
 app.command("send", short_help="Send a numbered test stream.")(send_command)
 app.command("receive", short_help="Receive it: loss, order, latency.")(receive_command)
 

@@ -4,6 +4,7 @@ import json
 import math
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from typing import Annotated
 
 import typer
 
+from ..errors import McrError
+from ..names import Hosts
 from ..relay import WORKERS_LIMIT, Ingress, Relay
 from ..rule_text import join_arguments
 from ..stats import Stats
@@ -20,7 +23,9 @@ from .table import INTERVAL_S, open_view, rehearse, report
 from .usage import Problems
 
 _INGRESSES: tuple[Ingress, ...] = ("auto", "packet", "udp")
+_HOSTS: tuple[Hosts, ...] = ("first", "all")
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (*_STOP_SIGNALS, signal.SIGHUP)
 
 
 def relay(
@@ -40,6 +45,14 @@ def relay(
         ),
     ] = "auto",
     workers: Annotated[str, typer.Option(metavar="N", help="Engine threads.")] = "1",
+    hosts: Annotated[
+        str,
+        typer.Option(
+            metavar="first|all",
+            help="Which addresses of a host name copies go to. Names are looked up at the start,"
+            " and again on SIGHUP.",
+        ),
+    ] = "first",
     user: Annotated[
         str | None,
         typer.Option(
@@ -56,11 +69,14 @@ def relay(
     problems = Problems()
     chosen = problems.choice("--ingress", ingress, _INGRESSES)
     threads = problems.count("--workers", workers, WORKERS_LIMIT)
+    which = problems.choice("--hosts", hosts, _HOSTS) or "first"
     seconds = problems.seconds("--duration", duration)
     account = problems.collect("--user", lambda: target_account(user))
     made = problems.collect(
         "rule",
-        lambda: Relay(*join_arguments(rules), ingress=chosen or "auto", workers=threads or 1),
+        lambda: Relay(
+            *join_arguments(rules), ingress=chosen or "auto", workers=threads or 1, hosts=which
+        ),
     )
     problems.raise_if_any()
     assert made is not None  # else there was a problem
@@ -73,7 +89,7 @@ def _run(made: Relay, account: Account | None, seconds: float | None, as_json: b
         rehearse(made.stats())
         if account is not None:
             drop(account)
-        with _stop_signals_held():
+        with _signals_held():
             made.start()
             _announce(made)
             began_s = time.monotonic()
@@ -87,12 +103,12 @@ def _run(made: Relay, account: Account | None, seconds: float | None, as_json: b
 
 
 @contextmanager
-def _stop_signals_held() -> Iterator[None]:
-    """Keep the stop signals pending, for `_watch` to take; threads started meanwhile inherit it.
+def _signals_held() -> Iterator[None]:
+    """Keep the signals pending, for `_watch` to take; threads started meanwhile inherit it.
 
     So a signal ends the waiting at once and never interrupts a change or a report.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         yield
     finally:
@@ -115,9 +131,27 @@ def _watch(made: Relay, deadline_s: float | None) -> None:
         while made.error is None:
             left_s = math.inf if deadline_s is None else deadline_s - time.monotonic()
             wait_s = max(0, min(left_s, INTERVAL_S))
-            if signal.sigtimedwait(_STOP_SIGNALS, wait_s) or left_s <= INTERVAL_S:
+            told = signal.sigtimedwait(_SIGNALS, wait_s)
+            if told is not None and told.si_signo == signal.SIGHUP:
+                # Aside: a slow name server must not keep Ctrl-C waiting.
+                threading.Thread(target=_look_up_again, args=(made,), daemon=True).start()
+                continue
+            if told is not None or left_s <= INTERVAL_S:
                 return
             view.show(made.stats())
+
+
+def _look_up_again(made: Relay) -> None:
+    try:
+        changes = made.resolve_hosts()
+    except McrError as error:
+        print(f"warning: host names looked up, nothing changed: {error}", file=sys.stderr)
+        return
+    for change in changes:
+        kind = "warning: " if change.error else ""
+        print(f"{kind}{change}", file=sys.stderr, flush=True)
+    if not changes:
+        print("host names looked up: all addresses are as before", file=sys.stderr, flush=True)
 
 
 def _report(stats: Stats, seconds: float, as_json: bool) -> None:

@@ -16,7 +16,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ..stats import InterfaceStats, RuleRate, RuleStats, Stats
+from ..stats import InterfaceStats, OutputStats, RuleRate, RuleStats, Stats
 
 INTERVAL_S = 1.0
 """How often the numbers are shown."""
@@ -96,7 +96,7 @@ def report(stats: Stats, seconds: float) -> str:
         for output in rule.outputs:
             losses = _reasons({**output.dropped, "pending": output.pending})
             lines.append(
-                f"  {output.output}: sent {output.sent} of {output.wanted} "
+                f"  {_place(output)}: sent {output.sent} of {output.wanted} "
                 f"({bytes_text(output.sent_bytes)}), lost {output.lost}{losses}"
             )
     lines += [f"balance broken, please report this: {text}" for text in stats.imbalances()]
@@ -158,6 +158,12 @@ def _unseen(interface: InterfaceStats) -> str:
     facts = [f"kernel dropped {kernel} frames"] if kernel else []
     facts += [f"receiving ended with {interface.error}"] if interface.error else []
     return f"{interface.name}: {', '.join(facts)}" if facts else ""
+
+
+def _place(output: OutputStats) -> str:
+    """The output, with the address behind a host name."""
+    known = output.address in output.output
+    return output.output if known else f"{output.output} ({output.address})"
 
 
 def _reasons(counts: Mapping[str, int]) -> str:

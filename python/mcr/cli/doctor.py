@@ -1,0 +1,72 @@
+"""The command `mcr doctor`: what may keep a relay from working here, and the command that helps."""
+
+import json
+import sys
+from collections import Counter
+from typing import Annotated
+
+import typer
+
+from ..doctor import Finding, diagnose, repair
+from ..errors import McrError
+from ..rule_text import join_arguments
+from ..rules import parse_rules
+
+
+def doctor(
+    rules: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="RULE", help="What is to be relayed, as for mcr relay."),
+    ] = None,
+    interface: Annotated[
+        list[str] | None,
+        typer.Option(metavar="IFACE", help="An interface to look at beside those of the rules."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the findings as one JSON object.")
+    ] = False,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Switch GRO on where that is advised; nothing else.")
+    ] = False,
+) -> int:
+    """Look at this host: rights, kernel, limits, interfaces, memberships.
+
+    Nothing is changed without --fix. Exit code 1: there is a problem.
+    """
+    parsed = parse_rules(join_arguments(rules) if rules else ())
+    findings = diagnose(*parsed, interfaces=interface or ())
+    done: list[str] = []
+    failed = False
+    if fix:
+        done, failed = _repair(findings)
+        findings = diagnose(*parsed, interfaces=interface or ())
+    if as_json:
+        print(json.dumps({"findings": [each.as_dict() for each in findings], "fixed": done}))
+    else:
+        _print(findings, done)
+    return int(failed or any(finding.severity == "problem" for finding in findings))
+
+
+def _repair(findings: tuple[Finding, ...]) -> tuple[list[str], bool]:
+    """Do what may be done; say what was, and whether something was refused."""
+    done, failed = [], False
+    for finding in findings:
+        try:
+            said = repair(finding)
+        except McrError as error:
+            print(f"mcr: {error}", file=sys.stderr)
+            failed = True
+        else:
+            done += [said] if said else []
+    return done, failed
+
+
+def _print(findings: tuple[Finding, ...], done: list[str]) -> None:
+    for text in done:
+        print(f"fixed    {text}")
+    for finding in findings:
+        print(f"{finding.severity:8} {finding.name}: {finding.text}")
+        if finding.fix:
+            print(f"         {finding.fix}")
+    count = Counter(finding.severity for finding in findings)
+    print(f"problems: {count['problem']}, advice: {count['advice']}, ok: {count['ok']}")

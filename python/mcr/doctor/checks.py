@@ -1,0 +1,309 @@
+"""From `Facts` and rules to findings: pure, so that every host can be made up in a test.
+
+Owns what is judged and in which words. Reads nothing and changes nothing.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from ipaddress import IPv4Address, IPv6Address
+
+from ..fields import Address, block_bits, first_of
+from ..rules import Output, Rule
+from .facts import RECEIVE_BUFFER_BYTES, SEND_BUFFER_BYTES, Device, Facts
+from .finding import Finding, Severity
+
+_JOINS_IN_A_SOCKET = 20  # the kernel's default where the sysctl cannot be read
+_SPARE_DESCRIPTORS = 64  # standard streams, libraries, a reader of the statistics
+_IP_AND_UDP_BYTES = 28
+
+
+def check_host(facts: Facts, rules: Sequence[Rule]) -> Iterator[Finding]:
+    """What concerns every relay on this host, whatever its interfaces."""
+    yield _ingress(facts)
+    yield _io_uring(facts)
+    yield _options(facts)
+    yield _buffer(facts.receive_buffer_bytes, RECEIVE_BUFFER_BYTES, "receive", "rmem_max")
+    yield _buffer(facts.send_buffer_bytes, SEND_BUFFER_BYTES, "send", "wmem_max")
+    yield _descriptors(facts, rules)
+    yield from _limits(facts, rules)
+
+
+def check_interface(facts: Facts, name: str, rules: Sequence[Rule]) -> Iterator[Finding]:
+    """What concerns one interface, for the rules that name it; without rules, as an input."""
+    device = facts.devices.get(name)
+    if device is None:
+        known = ", ".join(facts.devices)
+        yield Finding(
+            "link", "problem", f"there is no interface {name}; this host has {known}", name
+        )
+        return
+    inputs = [rule for rule in rules if input_interface(facts, rule) == name]
+    yield from _link(device, rules)
+    wants_v6 = any(isinstance(address, IPv6Address) for address in _addresses(name, rules))
+    if wants_v6 and device.ipv6_disabled:
+        fix = f"sysctl -w net.ipv6.conf.{_dotted(name)}.disable_ipv6=0"
+        yield Finding("ipv6", "problem", f"IPv6 is disabled on {name}", name, fix)
+    if inputs or not rules:
+        yield from _gro(device)
+    yield from _own_address(device, inputs)
+    yield from _reverse_path(facts, device, inputs)
+    joined = (first_of(rule.input.group) for rule in inputs if rule.input.join != "none")
+    for group in dict.fromkeys(joined):
+        if group.is_multicast:
+            yield _membership(facts, device, group)
+
+
+def check_mtu(facts: Facts, rule: Rule) -> Iterator[Finding]:
+    """Whether what fits the input's link fits those of the outputs."""
+    taken = facts.devices.get(input_interface(facts, rule))
+    if taken is None or taken.loopback:
+        return
+    narrow = [
+        device
+        for output in rule.outputs
+        if (device := facts.devices.get(output_interface(facts, output))) and device.mtu < taken.mtu
+    ]
+    for device in dict.fromkeys(narrow):
+        yield Finding(
+            "mtu",
+            "advice",
+            f"datagrams of more than {device.mtu - _IP_AND_UDP_BYTES} bytes from {taken.name} (MTU"
+            f" {taken.mtu}) leave {device.name} (MTU {device.mtu}) in fragments",
+            device.name,
+            f"ip link set {device.name} mtu {taken.mtu}",
+        )
+
+
+def check_route(facts: Facts, output: Output) -> Iterator[Finding]:
+    """Whether this host knows a way to an output that names no interface."""
+    address = output.address
+    if output.interface is not None or not isinstance(address, Address) or address.is_multicast:
+        return
+    if facts.ways.get(address, "") is None:
+        fix = f"ip route add {address} via GATEWAY"
+        yield Finding("route", "problem", f"there is no route to {address}", fix=fix)
+
+
+def input_interface(facts: Facts, rule: Rule) -> str:
+    """Where a rule listens: the interface named, else the one with the address; empty for none."""
+    taken = rule.input
+    if taken.interface is not None:
+        return taken.interface
+    owners = (
+        device.name
+        for device in facts.devices.values()
+        if taken.group in device.addresses or taken.group in device.broadcasts
+    )
+    return next(owners, "")
+
+
+def output_interface(facts: Facts, output: Output) -> str:
+    """Where copies leave: the interface named, else the one that routing finds; empty for none."""
+    if output.interface is not None or not isinstance(output.address, Address):
+        return output.interface or ""
+    return facts.ways.get(output.address) or ""
+
+
+def _ingress(facts: Facts) -> Finding:
+    if facts.packet_sockets:
+        text = "CAP_NET_RAW is there: the ingress is 'packet' unless another is asked for"
+        return Finding("ingress", "ok", text)
+    return Finding(
+        "ingress",
+        "advice",
+        "CAP_NET_RAW is missing: the ingress is 'udp', which sees no VLAN tags and comes after"
+        " the host's firewall",
+        fix='sudo "$(command -v mcr)" relay ...',
+    )
+
+
+def _io_uring(facts: Facts) -> Finding:
+    if facts.io_uring is None:
+        return Finding("io_uring", "ok", "io_uring works")
+    disabled = facts.sysctls.get("kernel.io_uring_disabled", 0) > 0
+    fix = "sysctl -w kernel.io_uring_disabled=0" if disabled else None
+    return Finding("io_uring", "problem", facts.io_uring, fix=fix)
+
+
+def _options(facts: Facts) -> Finding:
+    if not facts.missing_options:
+        return Finding("kernel", "ok", "the kernel takes and gives many datagrams at once")
+    names = ", ".join(facts.missing_options)
+    return Finding("kernel", "advice", f"this kernel has no {names}: all works, but slower")
+
+
+def _buffer(granted: int, wanted: int, which: str, limit: str) -> Finding:
+    name = f"{which}-buffer"
+    if granted >= wanted:
+        return Finding(name, "ok", f"{which} buffers of {wanted >> 20} MiB are granted")
+    return Finding(
+        name,
+        "advice",
+        f"{which} buffers are {granted >> 10} KiB instead of {wanted >> 10} without CAP_NET_ADMIN,"
+        " so that bursts may be lost",
+        fix=f"sysctl -w net.core.{limit}={wanted}",
+    )
+
+
+def _descriptors(facts: Facts, rules: Sequence[Rule]) -> Finding:
+    outputs = sum(len(rule.outputs) for rule in rules)
+    inputs = {(rule.input.interface, rule.input.group, rule.input.port) for rule in rules}
+    # Of each input a socket of its own, and at worst one that joins it.
+    needed = outputs + 2 * len(inputs) + _SPARE_DESCRIPTORS
+    limit = facts.descriptors
+    if needed <= limit:
+        text = f"about {needed} descriptors are needed, and {limit} may be had"
+        return Finding("descriptors", "ok", text)
+    text = f"about {needed} descriptors are needed, and the hard limit is {limit}"
+    return Finding("descriptors", "problem", text, fix=f"ulimit -Hn {needed}")
+
+
+def _limits(facts: Facts, rules: Sequence[Rule]) -> Iterator[Finding]:
+    """Limits on memberships matter once the rules meet them."""
+    joined = {
+        (rule.input.interface, rule.input.group)
+        for rule in rules
+        if _is_group(rule, version=4) and rule.input.join != "none"
+    }
+    groups = sum(2 ** block_bits(group) for _, group in joined)
+    limit = facts.sysctls.get("net.ipv4.igmp_max_memberships", _JOINS_IN_A_SOCKET)
+    if groups > limit:
+        text = f"{groups} IPv4 groups are joined by several sockets, each {limit} at most"
+        yield Finding("memberships", "ok", text)
+    for version, name in ((4, "net.ipv4.igmp_max_msf"), (6, "net.ipv6.mld_max_msf")):
+        most = max(
+            (len(rule.input.sources) for rule in rules if _is_group(rule, version)), default=0
+        )
+        limit = facts.sysctls.get(name, most)
+        if most <= limit:
+            continue
+        text = f"a rule lists {most} sources, and a socket takes {limit}"
+        if facts.packet_sockets:
+            yield Finding("sources", "ok", f"{text}: several sockets join")
+        else:
+            yield Finding("sources", "problem", text, fix=f"sysctl -w {name}={most}")
+
+
+def _link(device: Device, rules: Sequence[Rule]) -> Iterator[Finding]:
+    name = device.name
+    if not device.up:
+        yield Finding("link", "problem", f"{name} is down", name, f"ip link set {name} up")
+        return
+    if not device.carrier:
+        yield Finding("link", "problem", f"{name} has no carrier: is the cable in?", name)
+        return
+    groups = any(address.is_multicast for address in _addresses(name, rules))
+    if groups and not (device.multicast or device.loopback):
+        fix = f"ip link set {name} multicast on"
+        yield Finding("link", "problem", f"{name} does no multicast", name, fix)
+        return
+    yield Finding("link", "ok", f"{name} is up, MTU {device.mtu}", name)
+
+
+def _gro(device: Device) -> Iterator[Finding]:
+    name = device.name
+    if device.loopback:
+        return
+    if device.gro:
+        yield Finding("gro", "ok", f"GRO is on on {name}", name)
+        yield from _gro_forwarding(device)
+        return
+    yield Finding(
+        "gro",
+        "advice",
+        f"GRO is off on {name}, so that datagrams arrive one by one: with it one core relays"
+        " about twice as much of a stream",
+        name,
+        f"ethtool -K {name} gro on",
+    )
+
+
+def _gro_forwarding(device: Device) -> Iterator[Finding]:
+    """It merges what no socket of this host wants: mcr opens one for each of its streams."""
+    if device.gro_forwarding is None:
+        return
+    state = "on" if device.gro_forwarding else "off"
+    text = f"rx-udp-gro-forwarding is {state} on {device.name}, which makes no difference to mcr"
+    yield Finding("gro-forwarding", "ok", text, device.name)
+
+
+def _own_address(device: Device, inputs: Sequence[Rule]) -> Iterator[Finding]:
+    if not _has_v4(device) and any(_is_group(rule, version=4) for rule in inputs):
+        text = (
+            f"{device.name} has no IPv4 address: its memberships are told from 0.0.0.0, which"
+            " some switches ignore"
+        )
+        fix = f"ip address add ADDRESS/LENGTH dev {device.name}"
+        yield Finding("address", "advice", text, device.name, fix)
+
+
+def _reverse_path(facts: Facts, device: Device, inputs: Sequence[Rule]) -> Iterator[Finding]:
+    """What the kernel drops by the way back to the sender, before a UDP socket sees it."""
+    rules = [rule for rule in inputs if isinstance(rule.input.group, IPv4Address)]
+    if not rules or device.loopback:
+        return
+    name = device.name
+    severity: Severity = "advice" if facts.packet_sockets else "problem"
+    beside = "; the ingress 'packet' does not mind" if facts.packet_sockets else ""
+    if device.rp_filter == 0:
+        yield Finding("reverse-path", "ok", f"reverse-path filtering is off on {name}", name)
+        return
+    if not _has_v4(device):
+        text = f"{name} has no IPv4 address, and its reverse-path filter drops every sender{beside}"
+        yield Finding("reverse-path", severity, text, name, _set_rp_filter(name, 0))
+        return
+    sources = dict.fromkeys(source for rule in rules for source in rule.input.sources)
+    for source in sources:
+        way = facts.ways.get(source, "")
+        if way in (name, "") or (way is not None and device.rp_filter > 1):
+            continue
+        led = f"reached by {way}" if way else "without a route"
+        text = f"the reverse-path filter of {name} drops {source}, which is {led}{beside}"
+        yield Finding("reverse-path", severity, text, name, _set_rp_filter(name, 2 if way else 0))
+        return
+    if device.rp_filter == 1 and not all(rule.input.sources for rule in rules):
+        text = f"the reverse-path filter of {name} drops senders that another interface leads to"
+        yield Finding("reverse-path", "advice", text + beside, name, _set_rp_filter(name, 2))
+        return
+    text = f"the reverse-path filter of {name} lets senders pass that this host has a route to"
+    yield Finding("reverse-path", "ok", text, name)
+
+
+def _set_rp_filter(name: str, value: int) -> str:
+    """The larger one of two sysctls counts: 2 (any route will do) needs one, 0 needs both."""
+    own = f"net.ipv4.conf.{_dotted(name)}.rp_filter={value}"
+    return f"sysctl -w {own}" if value else f"sysctl -w net.ipv4.conf.all.rp_filter=0 {own}"
+
+
+def _membership(facts: Facts, device: Device, group: Address) -> Finding:
+    name = device.name
+    if group in device.groups:
+        text = f"this host is a member of {group} on {name}"
+        return Finding("membership", "ok", text, name)
+    why = facts.refused_joins.get((name, group))
+    if why is None:
+        text = f"{group} can be joined on {name}; nobody is a member now"
+        return Finding("membership", "ok", text, name)
+    return Finding("membership", "problem", f"{group} cannot be joined on {name}: {why}", name)
+
+
+def _has_v4(device: Device) -> bool:
+    return any(isinstance(own, IPv4Address) for own in device.addresses)
+
+
+def _is_group(rule: Rule, version: int) -> bool:
+    return rule.input.group.is_multicast and rule.input.group.version == version
+
+
+def _addresses(name: str, rules: Iterable[Rule]) -> Iterator[Address]:
+    """The addresses that rules name together with an interface."""
+    for rule in rules:
+        if rule.input.interface == name:
+            yield first_of(rule.input.group)
+        for output in rule.outputs:
+            if output.interface == name and not isinstance(output.address, str):
+                yield first_of(output.address)
+
+
+def _dotted(name: str) -> str:
+    """An interface's name inside a sysctl's, where `/` stands for a dot of its own (sysctl(8))."""
+    return name.replace(".", "/")

@@ -1,0 +1,267 @@
+"""What a diagnosis knows of this host: `Facts`, read or tried, nothing judged.
+
+Everything belongs to the network namespace of the calling thread. Reading changes nothing that
+lasts: sockets are opened for a try, and a group that nobody is a member of is joined for a moment.
+"""
+
+import errno
+import os
+import resource
+import socket
+import struct
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
+
+from .. import _native
+from ..errors import McrError
+from ..fields import Address, first_of
+from ..rules import Rule
+
+RECEIVE_BUFFER_BYTES = 16 * 2**20
+"""What an input asks for (rust/open/packet.rs)."""
+SEND_BUFFER_BYTES = 4 * 2**20
+"""What an output asks for (rust/open/output.rs)."""
+
+_SYSCTLS = (
+    "net.ipv4.igmp_max_memberships",
+    "net.ipv4.igmp_max_msf",
+    "net.ipv6.mld_max_msf",
+    "net.core.optmem_max",
+    "kernel.io_uring_disabled",
+)
+_SOL_PACKET = 263
+_PACKET_VNET_HDR = 15
+_UDP_SEGMENT = 103
+_UDP_GRO = 104
+_SO_SNDBUFFORCE = 32
+_SO_RCVBUFFORCE = 33
+_ANY_PORT = 9  # nothing is sent: a connected UDP socket only asks the routing table
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One interface, as `host.Interface` and what a diagnosis asks beyond that."""
+
+    name: str
+    index: int
+    up: bool = True
+    carrier: bool = True
+    multicast: bool = True
+    loopback: bool = False
+    mtu: int = 1500
+    gro: bool = True
+    gro_forwarding: bool | None = None
+    """``rx-udp-gro-forwarding``; None where the device does not know of it."""
+    addresses: tuple[Address, ...] = ()
+    broadcasts: tuple[IPv4Address, ...] = ()
+    groups: frozenset[Address] = frozenset()
+    """The groups that the kernel is a member of here, whoever asked for it."""
+    rp_filter: int = 0
+    """The larger one of the interface's own and that of ``all``: it counts."""
+    ipv6_disabled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """This host at one moment; the defaults are those of a host where all is well."""
+
+    devices: Mapping[str, Device]
+    packet_sockets: bool = True
+    """Whether AF_PACKET sockets may be opened (CAP_NET_RAW)."""
+    io_uring: str | None = None
+    """Why io_uring is refused; None where it works."""
+    missing_options: tuple[str, ...] = ()
+    """Socket options that this kernel does not have."""
+    receive_buffer_bytes: int = RECEIVE_BUFFER_BYTES
+    """What an input would get of what it asks for."""
+    send_buffer_bytes: int = SEND_BUFFER_BYTES
+    """What an output would get."""
+    descriptors: int = 1024 * 1024
+    """How many files this process may open at most: the hard limit."""
+    sysctls: Mapping[str, int] = field(default_factory=dict)
+    """Those that can be read here, by their names."""
+    ways: Mapping[Address, str | None] = field(default_factory=dict)
+    """By which interface a host is reached; None without a route, empty if it is this host."""
+    refused_joins: Mapping[tuple[str, Address], str] = field(default_factory=dict)
+    """Groups that the kernel did not join when it was tried, and why."""
+
+
+def read_facts(rules: Iterable[Rule]) -> Facts:
+    """Look at this host, as far as the rules need it."""
+    rules = tuple(rules)
+    memberships = set(_memberships())
+    found = _native.interfaces()
+    devices = {each.name: _device(each, memberships) for each in found}
+    receive, send = _buffers()
+    return Facts(
+        devices=devices,
+        packet_sockets=_opens(socket.AF_PACKET, socket.SOCK_RAW),
+        io_uring=_io_uring(),
+        missing_options=tuple(_missing_options()),
+        receive_buffer_bytes=receive,
+        send_buffer_bytes=send,
+        descriptors=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
+        sysctls={name: value for name in _SYSCTLS if (value := sysctl(name)) is not None},
+        ways={host: _way(host, devices.values()) for host in _hosts(rules)},
+        refused_joins=dict(_refused_joins(rules, devices)),
+    )
+
+
+def sysctl(name: str, *parts: str) -> int | None:
+    """Read a number of /proc/sys; None where there is none. `parts` may hold dots."""
+    with suppress(OSError, ValueError):
+        return int(Path("/proc/sys", *name.split("."), *parts).read_text())
+    return None
+
+
+def _device(found: _native.Interface, memberships: Iterable[tuple[str, Address]]) -> Device:
+    filters = [sysctl("net.ipv4.conf", name, "rp_filter") or 0 for name in ("all", found.name)]
+    return Device(
+        name=found.name,
+        index=found.index,
+        up=found.up,
+        carrier=found.carrier,
+        multicast=found.multicast,
+        loopback=found.loopback,
+        mtu=found.mtu,
+        gro=found.gro,
+        gro_forwarding=_native.udp_gro_forwarding(found.name),
+        addresses=tuple(found.addresses),
+        broadcasts=tuple(found.broadcasts),
+        groups=frozenset(group for name, group in memberships if name == found.name),
+        rp_filter=max(filters),
+        ipv6_disabled=sysctl("net.ipv6.conf", found.name, "disable_ipv6") == 1,
+    )
+
+
+def _memberships() -> Iterator[tuple[str, Address]]:
+    """(interface, group) from /proc/net/igmp and igmp6 of this thread's namespace."""
+    name = ""
+    for line in _lines("igmp")[1:]:
+        words = line.split()
+        if not line[0].isspace():
+            name = words[1]
+        else:
+            yield name, IPv4Address(int(words[0], 16).to_bytes(4, sys.byteorder))
+    for line in _lines("igmp6"):
+        words = line.split()
+        yield words[1], IPv6Address(bytes.fromhex(words[2]))
+
+
+def _lines(table: str) -> list[str]:
+    """A table of this thread's network namespace; none where IPv6 is not compiled in."""
+    with suppress(OSError):
+        return Path("/proc/thread-self/net", table).read_text().splitlines()
+    return []
+
+
+def _opens(family: int, kind: int) -> bool:
+    with suppress(OSError):
+        socket.socket(family, kind, 0).close()
+        return True
+    return False
+
+
+def _io_uring() -> str | None:
+    try:
+        _native.try_io_uring()
+    except McrError as error:
+        return str(error)
+    return None
+
+
+def _missing_options() -> Iterator[str]:
+    udp = (socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_UDP)
+    wanted = [
+        ("UDP_SEGMENT", udp, _UDP_SEGMENT, 1400),
+        ("UDP_GRO", udp, _UDP_GRO, 1),
+        ("PACKET_VNET_HDR", (socket.AF_PACKET, socket.SOCK_RAW, _SOL_PACKET), _PACKET_VNET_HDR, 1),
+    ]
+    for name, (family, kind, level), option, value in wanted:
+        if not _opens(family, kind):
+            continue  # for want of a right, which is a finding of its own
+        with socket.socket(family, kind, 0) as tried:
+            try:
+                tried.setsockopt(level, option, value)
+            except OSError:
+                yield name
+
+
+def _buffers() -> tuple[int, int]:
+    """What of the receive and the send buffer is granted, in the unit in which it is asked for."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as tried:
+        return (
+            _granted(tried, _SO_RCVBUFFORCE, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES),
+            _granted(tried, _SO_SNDBUFFORCE, socket.SO_SNDBUF, SEND_BUFFER_BYTES),
+        )
+
+
+def _granted(tried: socket.socket, force: int, plain: int, wanted: int) -> int:
+    try:
+        tried.setsockopt(socket.SOL_SOCKET, force, wanted)
+    except PermissionError:
+        tried.setsockopt(socket.SOL_SOCKET, plain, wanted)
+    return tried.getsockopt(socket.SOL_SOCKET, plain) // 2  # the kernel books twice as much
+
+
+def _hosts(rules: Iterable[Rule]) -> Iterator[Address]:
+    """Whose way matters: the senders of source lists, and outputs that routing finds."""
+    for rule in rules:
+        yield from rule.input.sources
+        for output in rule.outputs:
+            address = output.address
+            if isinstance(address, Address) and not address.is_multicast:
+                yield address
+
+
+def _way(host: Address, devices: Iterable[Device]) -> str | None:
+    """By which interface this host would send there: the one whose address it would take."""
+    if any(host in device.addresses for device in devices):
+        return ""
+    family = socket.AF_INET if isinstance(host, IPv4Address) else socket.AF_INET6
+    with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as asking:
+        asking.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        asking.connect((str(host), _ANY_PORT))
+        own = ip_address(asking.getsockname()[0].partition("%")[0])
+        return next((device.name for device in devices if own in device.addresses), "")
+    return None
+
+
+def _refused_joins(
+    rules: Iterable[Rule], devices: Mapping[str, Device]
+) -> Iterator[tuple[tuple[str, Address], str]]:
+    """Try to join the groups that this host is no member of; of a block the first."""
+    wanted = {
+        (rule.input.interface, first_of(rule.input.group)): None
+        for rule in rules
+        if rule.input.join != "none"
+    }
+    for name, group in wanted:
+        device = devices.get(name or "")
+        if device is None or not group.is_multicast or group in device.groups:
+            continue
+        if (why := _try_join(device, group)) is not None:
+            yield (device.name, group), why
+
+
+def _try_join(device: Device, group: Address) -> str | None:
+    """Join a group, look for it in the kernel's list, and leave it; say what went wrong."""
+    if isinstance(group, IPv4Address):
+        family, level, option = socket.AF_INET, socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP
+        request = struct.pack("4s4si", group.packed, bytes(4), device.index)
+    else:
+        family, level, option = socket.AF_INET6, socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP
+        request = struct.pack("16si", group.packed, device.index)
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as member:
+            member.setsockopt(level, option, request)
+            if (device.name, group) in _memberships():
+                return None
+    except OSError as error:
+        number = error.errno or 0
+        return f"{os.strerror(number)} ({errno.errorcode.get(number, number)})"
+    return "the kernel reports success and does not list it"

@@ -1,0 +1,140 @@
+"""Host names of outputs and their addresses: asked once, kept, and asked again on demand.
+
+Owns how the system is asked and which of its answers count. Knows neither interfaces nor sockets.
+"""
+
+import socket
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from . import fields
+from .fields import Address, Invalid
+from .rules import Input, Output
+
+Ends = tuple[Input, Output]
+"""An output of a rule, and the rule's input."""
+
+Hosts = Literal["first", "all"]
+"""Which addresses of a host name count."""
+
+
+class Name(NamedTuple):
+    """A host name as an output asks for it."""
+
+    host: str
+    version: int
+    """4 or 6 where the output's source is of that family; 0 takes either."""
+
+
+Answers = Mapping[Name, tuple[Address, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class HostChange:
+    """What looking a host name up again has brought, where it brought something."""
+
+    host: str
+    before: tuple[Address, ...]
+    after: tuple[Address, ...]
+    """The same as before where the name did not resolve."""
+    error: str | None = None
+    """Why it did not resolve; None where it did."""
+
+    def __str__(self) -> str:
+        """One line for a log."""
+        before, after = (", ".join(map(str, each)) for each in (self.before, self.after))
+        if self.error is not None:
+            return f"{self.error}; its copies go on to {before}"
+        return f"the host {self.host!r} was {before} and is {after}"
+
+
+class Names:
+    """Addresses by name; a name that is not known yet is looked up, at most once."""
+
+    def __init__(self, hosts: Hosts = "first", known: Answers | None = None) -> None:
+        """Start with what is known; nothing is asked yet."""
+        self._hosts = hosts
+        self._answers = dict(known or {})
+        self._failures: dict[Name, Invalid] = {}
+
+    def addresses(self, name: Name) -> tuple[Address, ...]:
+        """The addresses of a name.
+
+        Raises:
+            Invalid: it does not resolve.
+        """
+        if name in self._failures:
+            raise self._failures[name]
+        if name not in self._answers:
+            try:
+                self._answers[name] = _ask(name, self._hosts)
+            except Invalid as error:
+                self._failures[name] = error
+                raise
+        return self._answers[name]
+
+    def look_up(self, ends: Iterable[Ends]) -> "Names":
+        """Ask now what will be needed for these outputs, so that nothing waits for it later."""
+        for taken, output in ends:
+            if (name := name_of(output, taken)) is not None:
+                with suppress(Invalid):  # raised again when the rule is judged
+                    self.addresses(name)
+        return self
+
+    def known(self, ends: Iterable[Ends]) -> Answers:
+        """The answers that these outputs use, in their order."""
+        if not self._answers:
+            return {}
+        names = (name for taken, output in ends if (name := name_of(output, taken)) is not None)
+        return {name: self._answers[name] for name in names if name in self._answers}
+
+
+def name_of(output: Output, taken: Input | None) -> Name | None:
+    """The host name that an output is sent to; None for an address.
+
+    A source that is kept is of the version of what the rule takes.
+    """
+    if not isinstance(output.address, str):
+        return None
+    version = output.source.version if isinstance(output.source, Address) else 0
+    if output.source == "keep" and taken is not None:
+        version = taken.group.version
+    return Name(output.address, version)
+
+
+def ask_again(known: Answers, hosts: Hosts) -> tuple[Answers, tuple[HostChange, ...]]:
+    """Look all names up again.
+
+    Of several addresses that a name has, the one in use stays as long as it is among them.
+
+    Returns:
+        The answers, with the known one where a name does not resolve; and what has changed.
+    """
+    answers, changes = dict(known), []
+    for name, before in known.items():
+        try:
+            answers[name] = _ask(name, hosts, preferred=before)
+        except Invalid as error:
+            changes.append(HostChange(name.host, before, before, str(error)))
+        else:
+            if answers[name] != before:
+                changes.append(HostChange(name.host, before, answers[name]))
+    return answers, tuple(changes)
+
+
+def _ask(name: Name, hosts: Hosts, preferred: tuple[Address, ...] = ()) -> tuple[Address, ...]:
+    family = {0: socket.AF_UNSPEC, 4: socket.AF_INET, 6: socket.AF_INET6}[name.version]
+    try:
+        answers = socket.getaddrinfo(name.host, None, family, socket.SOCK_DGRAM)
+    except OSError as error:
+        wanted = f" to an IPv{name.version} address, as its source is one" if name.version else ""
+        why = error.strerror or str(error)
+        raise Invalid(f"the host {name.host!r} does not resolve{wanted}: {why}") from None
+    found = dict.fromkeys(fields.address(answer[4][0]) for answer in answers)
+    if hosts == "first":
+        in_use = [address for address in preferred if address in found]
+        return tuple(in_use or found)[:1]
+    # A server may give them in another order each time.
+    return tuple(sorted(found, key=lambda address: (address.version, int(address))))

@@ -1,0 +1,267 @@
+"""What `mcr doctor` says about made-up hosts, and what it says of this one without rights."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from ipaddress import ip_address
+
+import pytest
+
+import mcr
+from mcr import doctor
+from mcr.cli import main
+from mcr.doctor import Device, Facts, Finding
+
+RULE = "239.1.1.1%eth0:5001 to 239.2.0.1%eth1:6001"
+SOURCED = f"10.9.0.5@{RULE}"
+SENDER = ip_address("10.9.0.5")
+ETH0 = Device("eth0", 2, addresses=(ip_address("10.0.0.1"), ip_address("fe80::1")))
+ETH1 = Device("eth1", 3, addresses=(ip_address("10.0.1.1"), ip_address("fe80::2")))
+WELL = Facts({"eth0": ETH0, "eth1": ETH1}, ways={SENDER: "eth0"})
+BARE = replace(ETH0, addresses=(ip_address("fe80::1"),))
+
+
+def eth0(**changed: object) -> Facts:
+    """A host where eth0 is not as it should be."""
+    return replace(WELL, devices={"eth0": replace(ETH0, **changed), "eth1": ETH1})  # type: ignore[arg-type]
+
+
+def found(facts: Facts, *rules: str, interfaces: tuple[str, ...] = ()) -> list[Finding]:
+    """Everything that is not well."""
+    parsed = [mcr.Rule.parse(rule) for rule in rules]
+    findings = doctor.judge(facts, parsed, interfaces)
+    return [finding for finding in findings if finding.severity != "ok"]
+
+
+@pytest.mark.parametrize("rule", [RULE, SOURCED, RULE.replace("239.1.1.1", "ff15::1")])
+def test_a_host_where_all_is_well_has_no_finding(rule: str) -> None:
+    """Each thing that was looked at is named, as ok."""
+    assert found(WELL, rule) == []
+    names = {finding.name for finding in doctor.judge(WELL, [mcr.Rule.parse(rule)])}
+    assert {"ingress", "io_uring", "kernel", "link", "gro", "membership", "descriptors"} <= names
+
+
+@pytest.mark.parametrize(
+    ("facts", "rule", "name", "severity", "text", "fix"),
+    [
+        (replace(WELL, packet_sockets=False), RULE, "ingress", "advice", "CAP_NET_RAW", "sudo"),
+        (replace(WELL, io_uring="refused"), RULE, "io_uring", "problem", "refused", None),
+        (
+            replace(WELL, io_uring="refused", sysctls={"kernel.io_uring_disabled": 2}),
+            RULE,
+            "io_uring",
+            "problem",
+            "refused",
+            "sysctl -w kernel.io_uring_disabled=0",
+        ),
+        (replace(WELL, missing_options=("UDP_GRO",)), RULE, "kernel", "advice", "no UDP_GRO", None),
+        (
+            replace(WELL, receive_buffer_bytes=212992),
+            RULE,
+            "receive-buffer",
+            "advice",
+            "208 KiB instead of 16384",
+            "sysctl -w net.core.rmem_max=16777216",
+        ),
+        (
+            replace(WELL, send_buffer_bytes=212992),
+            RULE,
+            "send-buffer",
+            "advice",
+            "208 KiB instead of 4096",
+            "sysctl -w net.core.wmem_max=4194304",
+        ),
+        (
+            replace(WELL, descriptors=60),
+            RULE,
+            "descriptors",
+            "problem",
+            "limit is 60",
+            "ulimit -Hn",
+        ),
+        (eth0(up=False), RULE, "link", "problem", "eth0 is down", "ip link set eth0 up"),
+        (eth0(carrier=False), RULE, "link", "problem", "no carrier", None),
+        (eth0(multicast=False), RULE, "link", "problem", "no multicast", "multicast on"),
+        (eth0(gro=False), RULE, "gro", "advice", "GRO is off", "ethtool -K eth0 gro on"),
+        (eth0(mtu=9000), RULE, "mtu", "advice", "more than 1472 bytes", "eth1 mtu 9000"),
+        (
+            eth0(ipv6_disabled=True),
+            RULE.replace("239.1.1.1", "ff15::1"),
+            "ipv6",
+            "problem",
+            "IPv6 is disabled on eth0",
+            "sysctl -w net.ipv6.conf.eth0.disable_ipv6=0",
+        ),
+        (eth0(addresses=BARE.addresses), RULE, "address", "advice", "0.0.0.0", "ip address add"),
+        (
+            replace(WELL, refused_joins={("eth0", ip_address("239.1.1.1")): "no room"}),
+            RULE,
+            "membership",
+            "problem",
+            "239.1.1.1 cannot be joined on eth0: no room",
+            None,
+        ),
+        (WELL, RULE.replace("eth0", "eth7"), "link", "problem", "no interface eth7; this", None),
+        (
+            replace(WELL, ways={ip_address("192.0.2.7"): None}),
+            RULE.replace("239.2.0.1%eth1", "192.0.2.7"),
+            "route",
+            "problem",
+            "there is no route to 192.0.2.7",
+            "ip route add 192.0.2.7",
+        ),
+        (
+            replace(eth0(up=False), ways={ip_address("10.0.0.9"): "eth0"}),
+            RULE.replace("eth0", "eth1").replace("239.2.0.1%eth1", "10.0.0.9"),
+            "link",
+            "problem",
+            "eth0 is down",
+            "ip link set eth0 up",
+        ),
+        (eth0(gro=False), "10.0.0.1:5001 to 239.2.0.1%eth1:6001", "gro", "advice", "eth0", "eth0"),
+        (WELL, f"{RULE},source=10.7.7.7", "rule", "problem", "10.7.7.7 is not an address", None),
+        (WELL, RULE.replace("239.1", "232.1"), "rule", "advice", "is source-specific", None),
+    ],
+)
+def test_each_thing_is_found_with_its_fix(
+    facts: Facts, rule: str, name: str, severity: str, text: str, fix: str | None
+) -> None:
+    """One thing is wrong, one thing is said, with the command that helps."""
+    (finding,) = found(facts, rule)
+    assert (finding.name, finding.severity) == (name, severity)
+    assert text in finding.text
+    assert finding.fix == fix if fix is None else fix in str(finding.fix)
+
+
+@pytest.mark.parametrize(
+    ("rp_filter", "way", "rule", "text", "fix"),
+    [
+        (1, "eth1", SOURCED, "drops 10.9.0.5, which is reached by eth1", "eth0.rp_filter=2"),
+        (1, None, SOURCED, "drops 10.9.0.5, which is without a route", "all.rp_filter=0"),
+        (2, None, SOURCED, "drops 10.9.0.5, which is without a route", "all.rp_filter=0"),
+        (1, None, RULE, "drops senders that another interface leads to", "eth0.rp_filter=2"),
+        (2, "eth1", SOURCED, None, None),
+        (1, "eth0", SOURCED, None, None),
+        (2, None, RULE, None, None),
+        (0, None, SOURCED, None, None),
+    ],
+)
+def test_the_reverse_path_filter_is_judged_by_the_sender(
+    rp_filter: int, way: str | None, rule: str, text: str | None, fix: str | None
+) -> None:
+    """It matters to the ingress `udp` alone, and only where the way back is another one."""
+    facts = replace(eth0(rp_filter=rp_filter), ways={SENDER: way}, packet_sockets=False)
+    findings = [each for each in found(facts, rule) if each.name == "reverse-path"]
+    if text is None:
+        assert findings == []
+        return
+    (finding,) = findings
+    assert text in finding.text
+    assert str(fix) in str(finding.fix)
+    assert finding.severity == ("problem" if rule == SOURCED else "advice")
+    (beside,) = found(replace(facts, packet_sockets=True), rule)
+    assert beside.severity == "advice"
+    assert beside.text.endswith("the ingress 'packet' does not mind")
+
+
+def test_the_reverse_path_filter_of_an_interface_without_address_drops_all() -> None:
+    """The kernel has no way back to compare with then."""
+    facts = replace(eth0(addresses=BARE.addresses, rp_filter=2), packet_sockets=False)
+    (finding,) = (each for each in found(facts, RULE) if each.name == "reverse-path")
+    assert "drops every sender" in finding.text
+
+
+def test_a_long_source_list_is_too_long_for_one_socket_only() -> None:
+    """The ingress `packet` joins by as many sockets as it takes."""
+    sources = "+".join(f"10.9.0.{number}" for number in range(1, 13))
+    facts = replace(WELL, sysctls={"net.ipv4.igmp_max_msf": 10})
+    assert found(facts, f"{sources}@{RULE}") == []
+    _, finding = found(replace(facts, packet_sockets=False), f"{sources}@{RULE}")
+    assert finding.fix == "sysctl -w net.ipv4.igmp_max_msf=12"
+
+
+def test_a_vlan_s_interface_is_written_as_sysctl_reads_it() -> None:
+    """A dot in the name would be taken for a separator."""
+    device = replace(ETH0, name="eth0.7", rp_filter=1)
+    facts = replace(WELL, devices={"eth0.7": device, "eth1": ETH1})
+    (finding,) = found(facts, RULE.replace("eth0", "eth0.7"))
+    assert finding.fix == "sysctl -w net.ipv4.conf.eth0/7.rp_filter=2"
+
+
+def test_interfaces_are_looked_at_without_rules() -> None:
+    """Those that are named, else all that are up."""
+    facts = replace(eth0(gro=False), ways={})
+    assert [each.interface for each in found(facts)] == ["eth0"]
+    assert found(facts, interfaces=("eth1",)) == []
+    assert found(eth0(up=False)) == []
+    assert [each.text for each in found(eth0(up=False), interfaces=("eth0",))] == ["eth0 is down"]
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The command on a host with GRO off on eth0, which it may switch on."""
+    switched: list[str] = []
+    monkeypatch.setattr(
+        "mcr.doctor.read_facts", lambda rules: WELL if switched else eth0(gro=False)
+    )
+    monkeypatch.setattr("mcr._native.switch_gro_on", switched.append)
+    return switched
+
+
+def test_nothing_is_changed_unasked(host: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Advice alone is no failure."""
+    assert main(["doctor", *RULE.split()]) == 0
+    out = capsys.readouterr().out
+    assert "advice   gro: GRO is off on eth0" in out
+    assert "         ethtool -K eth0 gro on\n" in out
+    assert host == []
+
+
+def test_a_fix_is_made_told_and_looked_at_again(
+    host: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was done comes with what undoes it."""
+    assert main(["doctor", RULE, "--fix", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert host == ["eth0"]
+    assert said["fixed"] == ["GRO is switched on on eth0; 'ethtool -K eth0 gro off' takes it back"]
+    assert all(finding["severity"] == "ok" for finding in said["findings"])
+
+
+def test_a_fix_that_is_refused_is_a_failure(
+    host: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The right that is missing is named, and the findings still come."""
+
+    def refuse(interface: str) -> None:
+        raise mcr.RightsError("CAP_NET_ADMIN is missing")
+
+    monkeypatch.setattr("mcr._native.switch_gro_on", refuse)
+    assert main(["doctor", RULE, "--fix"]) == 1
+    out, err = capsys.readouterr()
+    assert err == "mcr: CAP_NET_ADMIN is missing\n"
+    assert "GRO is off" in out
+
+
+def test_wrong_rule_text_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    """As for every command."""
+    assert main(["doctor", "nonsense"]) == 2
+    assert capsys.readouterr().err.startswith("mcr: rule 1")
+
+
+def test_it_looks_at_this_host() -> None:
+    """With whatever rights the tests have; `import mcr` brings it."""
+    code = "import mcr; print(*{finding.name for finding in mcr.diagnose(interfaces=['lo'])})"
+    command = [sys.executable, "-c", code]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    assert {"ingress", "io_uring", "kernel", "link"} <= set(run.stdout.split())
+
+
+@pytest.mark.parametrize(("state", "word"), [(True, "is on"), (False, "is off"), (None, None)])
+def test_gro_forwarding_is_information(state: bool | None, word: str | None) -> None:
+    """Tried: it merges only what no socket listens to, and mcr's own do."""
+    findings = doctor.judge(eth0(gro_forwarding=state), [mcr.Rule.parse(RULE)])
+    texts = [each.text for each in findings if each.name == "gro-forwarding"]
+    assert [word in text for text in texts if word] == ([True] if word else [])
+    assert found(eth0(gro_forwarding=state), RULE) == []

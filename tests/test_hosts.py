@@ -1,0 +1,199 @@
+"""Host names of outputs: looked up at the start and on demand, the first address or all."""
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+from tests.fake_core import FakeCore
+
+import mcr
+from mcr.cli import relay as command
+
+NAMED = "239.1.1.1%lo:5001 to studio.example:7001 127.0.0.9:7001"
+OTHER = "239.1.1.2%lo:5001 to other.example:7002"
+PLAIN = "239.1.1.3%lo:5001 to 127.0.0.1:7003"
+
+
+class NameServer:
+    """Answers from a table that a test may change, and counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.table = {
+            "studio.example": ["192.0.2.8", "192.0.2.7", "2001:db8::7"],
+            "other.example": ["192.0.2.20"],
+        }
+        self.asked: list[str] = []
+        self.wait: Callable[[], object] = lambda: None
+
+    def getaddrinfo(
+        self, host: str, port: None, family: int, kind: int
+    ) -> list[tuple[object, ...]]:
+        """As the C library does."""
+        self.asked.append(host)
+        self.wait()
+        mark = "." if family == socket.AF_INET else ":" if family == socket.AF_INET6 else ""
+        found = [text for text in self.table.get(host, []) if mark in text]
+        if not found:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [(family, kind, 17, "", (text, 0)) for text in found]
+
+
+@pytest.fixture(autouse=True)
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[NameServer]:
+    """Put fakes where the engine and the name server are."""
+    made = NameServer()
+    monkeypatch.setattr("mcr.relay.RelayCore", FakeCore)
+    monkeypatch.setattr(FakeCore, "made", [])
+    monkeypatch.setattr(socket, "getaddrinfo", made.getaddrinfo)
+    yield made
+    for core in FakeCore.made:
+        assert core.stopped.is_set(), "a test left a relay open"
+
+
+def addresses(relay: mcr.Relay) -> list[list[str]]:
+    """Where the copies of each rule go."""
+    return [[output.address for output in rule.outputs] for rule in relay.stats().rules]
+
+
+def test_the_first_address_is_taken() -> None:
+    """In the order in which the system gives them."""
+    with mcr.Relay(NAMED) as relay:
+        assert addresses(relay) == [["192.0.2.8", "127.0.0.9"]]
+
+
+def test_all_addresses_are_taken_in_ascending_order() -> None:
+    """The statistics tell them apart; the text of the output is the name's for each."""
+    with mcr.Relay(NAMED, hosts="all") as relay:
+        assert addresses(relay) == [["192.0.2.7", "192.0.2.8", "2001:db8::7", "127.0.0.9"]]
+        outputs = relay.stats().rules[0].outputs
+        assert {each.output for each in outputs[:3]} == {"studio.example:7001"}
+        assert outputs[3].as_dict()["output"] == "127.0.0.9:7001"
+        assert outputs[0].as_dict()["address"] == "192.0.2.7"
+
+
+def test_a_source_decides_the_family() -> None:
+    """Only addresses that can be sent to from it."""
+    rule = "239.1.1.1%lo:5001 to studio.example:7001,source=127.0.0.1"
+    with mcr.Relay(rule, hosts="all") as relay:
+        assert addresses(relay) == [["192.0.2.7", "192.0.2.8"]]
+
+
+def test_problems_name_the_output_of_the_rule() -> None:
+    """However many addresses the names before it have."""
+    rule = f"{NAMED} 127.0.0.9:7001"
+    with pytest.raises(mcr.RuleError, match="output 3: goes to the same place"):
+        mcr.Relay(rule, hosts="all").open()
+
+
+def test_looking_up_again_follows_what_changed(server: NameServer) -> None:
+    """Rules whose names stayed, and those without names, are not touched; the order stays."""
+    with mcr.Relay(NAMED, OTHER, PLAIN) as relay:
+        server.table["studio.example"] = ["192.0.2.9"]
+        (change,) = relay.resolve_hosts()
+        assert str(change) == "the host 'studio.example' was 192.0.2.8 and is 192.0.2.9"
+        assert addresses(relay) == [["192.0.2.9", "127.0.0.9"], ["192.0.2.20"], ["127.0.0.1"]]
+        assert [str(rule) for rule in relay.rules] == [NAMED, OTHER, PLAIN]
+        assert FakeCore.made[0].changes == [([], 3), ([7], 1)]
+        assert relay.resolve_hosts() == ()
+        assert len(FakeCore.made[0].changes) == 2
+
+
+@pytest.mark.parametrize("hosts", ["first", "all"])
+def test_another_order_of_the_answers_is_no_change(server: NameServer, hosts: str) -> None:
+    """A server that turns its answers round must not restart the counters."""
+    with mcr.Relay(NAMED, hosts=hosts) as relay:  # type: ignore[arg-type]
+        server.table["studio.example"].reverse()
+        assert relay.resolve_hosts() == ()
+        assert len(FakeCore.made[0].changes) == 1
+
+
+def test_a_name_that_fails_keeps_its_addresses(server: NameServer) -> None:
+    """The others are followed all the same."""
+    with mcr.Relay(NAMED, OTHER) as relay:
+        del server.table["studio.example"]
+        server.table["other.example"] = ["192.0.2.21"]
+        failed, changed = relay.resolve_hosts()
+        assert str(failed) == (
+            "the host 'studio.example' does not resolve: Name or service not known; its copies"
+            " go on to 192.0.2.8"
+        )
+        assert (changed.host, changed.error) == ("other.example", None)
+        assert addresses(relay) == [["192.0.2.8", "127.0.0.9"], ["192.0.2.21"]]
+
+
+def test_an_answer_that_cannot_be_followed_changes_nothing(server: NameServer) -> None:
+    """All or nothing, and the next time it may work."""
+    with mcr.Relay(NAMED, OTHER) as relay:
+        server.table |= {"studio.example": ["127.0.0.9"], "other.example": ["192.0.2.21"]}
+        with pytest.raises(mcr.RuleError, match="same place"):
+            relay.resolve_hosts()
+        assert addresses(relay) == [["192.0.2.8", "127.0.0.9"], ["192.0.2.20"]]
+        server.table["studio.example"] = ["192.0.2.9"]
+        assert len(relay.resolve_hosts()) == 2
+
+
+def test_names_are_asked_for_once(server: NameServer) -> None:
+    """A name has one answer in a relay until it is asked for again; one out of use is forgotten."""
+    with mcr.Relay(NAMED) as relay:
+        relay.add_rule("239.1.1.9%lo:5001 to studio.example:7009")
+        relay.replace_rules([NAMED])
+        assert server.asked == ["studio.example"]
+        relay.remove_rule(relay.rules[0])
+        assert relay.resolve_hosts() == ()
+        assert server.asked == ["studio.example"]
+        relay.add_rule(NAMED)
+        assert server.asked == ["studio.example"] * 2
+
+
+@pytest.mark.parametrize("call", ["add", "again"])
+def test_a_slow_server_holds_up_nobody_else(server: NameServer, call: str) -> None:
+    """While one thread waits for it, others read the counters and change rules."""
+    asking, answered = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        asking.set()
+        assert answered.wait(10)
+
+    with mcr.Relay(NAMED) as relay:
+        server.wait = wait
+        calls = {"add": lambda: relay.add_rule(OTHER), "again": relay.resolve_hosts}
+        waiting = threading.Thread(target=calls[call])
+        waiting.start()
+        assert asking.wait(10)
+        assert len(relay.stats().rules) == 1
+        relay.add_rule(PLAIN)
+        assert waiting.is_alive()
+        answered.set()
+        waiting.join()
+        assert len(relay.rules) == (3 if call == "add" else 2)
+
+
+def test_only_an_open_relay_can_look_up_again() -> None:
+    """Before, there is no answer to compare with."""
+    with pytest.raises(mcr.McrError, match="not open"):
+        mcr.Relay(NAMED).resolve_hosts()
+
+
+def test_hosts_is_one_of_two_words() -> None:
+    """The message names the argument."""
+    with pytest.raises(ValueError, match="hosts: 'some' is none of first, all"):
+        mcr.Relay(NAMED, hosts="some")  # type: ignore[arg-type]
+
+
+def test_the_command_tells_what_it_found(
+    server: NameServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A line for each change, a warning for each failure, one line if there is neither."""
+    with mcr.Relay(NAMED, OTHER) as relay:
+        command._look_up_again(relay)
+        server.table["other.example"] = ["192.0.2.21"]
+        del server.table["studio.example"]
+        command._look_up_again(relay)
+        server.table["studio.example"] = ["127.0.0.9"]
+        command._look_up_again(relay)
+    as_before, failed, changed, refused = capsys.readouterr().err.splitlines()
+    assert as_before == "host names looked up: all addresses are as before"
+    assert failed.startswith("warning: the host 'studio.example' does not resolve")
+    assert changed == "the host 'other.example' was 192.0.2.20 and is 192.0.2.21"
+    assert refused.startswith("warning: host names looked up, nothing changed: rule 1, output 2")

@@ -1,0 +1,152 @@
+"""`mcr doctor` on hosts where something is wrong: it finds each thing, and mends what it may."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+import mcr
+
+from .checks import DEADLINE_S
+from .lab import Lab
+from .namespaces import Namespace
+from .relays import relaying
+from .test_command import MCR, NO_CAPABILITIES
+from .test_memberships import joins
+from .test_refusals import no_more_joins
+
+RULE = "239.1.70.1%in0:5001 to 239.2.70.1%out0:6001"
+
+
+def look(namespace: Namespace, *rules: str) -> dict[str, mcr.Finding]:
+    """What is not well, by name."""
+    with namespace:
+        findings = mcr.diagnose(*rules)
+    return {finding.name: finding for finding in findings if finding.severity != "ok"}
+
+
+def command(
+    lab: Lab, *arguments: str, before: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
+    """Run `mcr doctor` inside the relay namespace."""
+    return subprocess.run(
+        lab.relay.command(*before, MCR, "doctor", *arguments),
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+
+
+@contextmanager
+def set_to(namespace: Namespace, sysctl: str, value: int) -> Iterator[None]:
+    """Keep a sysctl at a value that the lab otherwise has at 0."""
+    namespace.sysctl(sysctl, value)
+    try:
+        yield
+    finally:
+        namespace.sysctl(sysctl, 0)
+
+
+def test_nothing_is_wrong(lab: Lab) -> None:
+    """With GRO on there is nothing to say, and nothing stays behind."""
+    lab.set_offload(on=True)
+    before = joins(lab.relay)
+    six = "ff15::70:1%in0:5001 to ff15::70:2%out0:6001"
+    assert look(lab.relay, RULE, six) == {}
+    assert joins(lab.relay) == before
+
+
+def test_gro_is_found_and_mended(lab: Lab) -> None:
+    """`--fix` switches it on and says how to take that back; unasked nothing changes."""
+    lab.set_offload(on=False)
+    assert look(lab.relay, RULE)["gro"].fix == "ethtool -K in0 gro on"
+    told = command(lab, RULE)
+    assert (told.returncode, told.stderr) == (0, "")
+    assert "advice   gro: GRO is off on in0" in told.stdout
+    assert "gro" in look(lab.relay, RULE)
+    mended = command(lab, RULE, "--fix", "--json")
+    assert mended.returncode == 0
+    assert json.loads(mended.stdout)["fixed"] == [
+        "GRO is switched on on in0; 'ethtool -K in0 gro off' takes it back"
+    ]
+    assert look(lab.relay, RULE) == {}
+    assert "generic-receive-offload: on" in lab.relay.run("ethtool", "-k", "in0")
+    lab.set_offload(on=False)
+
+
+def test_gro_needs_a_right(lab: Lab) -> None:
+    """Without it all else is looked at, the right is named, and the code is 1."""
+    lab.set_offload(on=False)
+    told = command(lab, RULE, "--fix", before=NO_CAPABILITIES)
+    assert told.returncode == 1
+    assert told.stderr.startswith("mcr: CAP_NET_ADMIN is missing")
+    assert "advice   ingress: CAP_NET_RAW is missing" in told.stdout
+    assert "advice   gro" in told.stdout
+
+
+def test_links_that_are_down_or_unplugged(lab: Lab) -> None:
+    """The interface that is down, and the one at the other end of it."""
+    with lab.receiver.down("d0"):
+        finding = look(lab.relay, RULE)["link"]
+        assert finding.text == "out0 has no carrier: is the cable in?"
+    with lab.relay.down("in0"):
+        told = command(lab, RULE, "--json")
+        assert told.returncode == 1
+        findings = json.loads(told.stdout)["findings"]
+        (down,) = (each for each in findings if each["severity"] == "problem")
+        assert down["text"] == "in0 is down"
+        assert down["fix"] == "ip link set in0 up"
+
+
+def test_addresses_and_mtu(lab: Lab) -> None:
+    """An input without an address, and an output narrower than its input."""
+    assert look(lab.relay, RULE.replace("in0", "bare"))["address"].interface == "bare"
+    mtu = look(lab.relay, RULE.replace("in0", "big").replace("239.2.70.1%out0", "10.2.0.2"))["mtu"]
+    assert mtu.fix == "ip link set out0 mtu 9000"
+
+
+@pytest.mark.parametrize("which", ["all", "in0"])
+def test_the_reverse_path_filter(lab: Lab, which: str) -> None:
+    """It drops a sender that another interface leads to, and the doctor says so before."""
+    rule = f"10.4.0.2@{RULE}"
+    with set_to(lab.relay, f"net.ipv4.conf.{which}.rp_filter", 1):
+        finding = look(lab.relay, rule)["reverse-path"]
+        assert "drops 10.4.0.2, which is reached by big" in finding.text
+        told = command(lab, rule, "--json", before=NO_CAPABILITIES)
+        assert told.returncode == 1
+        assert "reverse-path" not in look(lab.relay, f"10.1.0.2@{RULE}")
+        with (
+            lab.receive("239.2.70.1", 6001) as receiver,
+            relaying(lab.relay, rule, f"10.1.0.2@{RULE},ttl=2", ingress="udp"),
+            lab.sender("239.1.70.1", 5001, source=("10.4.0.2", 0)) as strayed,
+            lab.sender("239.1.70.1", 5001, source=("10.1.0.2", 0)) as straight,
+        ):
+            strayed.send([b"strayed"])
+            straight.send([b"straight"])
+            receiver.expect([b"straight"])
+            assert finding.fix is not None
+            lab.relay.run(*finding.fix.split())
+            strayed.send([b"strayed"])
+            receiver.expect([b"straight", b"strayed"])
+    lab.relay.sysctl("net.ipv4.conf.in0.rp_filter", 0)
+
+
+def test_memberships(lab: Lab) -> None:
+    """A group that cannot be joined is a problem; one that a relay has joined is seen."""
+    with no_more_joins(lab):
+        finding = look(lab.relay, RULE)["membership"]
+        assert finding.text.startswith("239.1.70.1 cannot be joined on in0: ")
+    with relaying(lab.relay, RULE), no_more_joins(lab):
+        assert "membership" not in look(lab.relay, RULE)
+
+
+def test_ipv6_that_is_disabled(lab: Lab) -> None:
+    """A rule of the other family does not mind."""
+    rule = "ff15::70:1%bare:5001 to 239.2.70.1%out0:6001"
+    with set_to(lab.relay, "net.ipv6.conf.bare.disable_ipv6", 1):
+        fix = look(lab.relay, rule)["ipv6"].fix
+        assert fix == "sysctl -w net.ipv6.conf.bare.disable_ipv6=0"
+        assert "ipv6" not in look(lab.relay, RULE.replace("in0", "bare"))
