@@ -24,6 +24,7 @@ PYTHON_LAYERS = [
     "host",
     "config",
     "reading",
+    "cpus",
     "traffic",
     "relay",
     "cli",

@@ -15,6 +15,7 @@ from typing import Literal, Self
 
 from ._native import RelayCore, interfaces
 from .config import Plan, RuleSet
+from .cpus import chosen_cpus
 from .errors import McrError, RuleError
 from .reading import Running, stats_of
 from .rules import Rule, parse_rules
@@ -27,6 +28,10 @@ WORKERS_LIMIT = 256
 """More threads than that serve nobody: it is the limit of a fan-out group (packet(7)) too."""
 _BUFFER_LEAST_BYTES = 2**20  # a few super-frames
 _BUFFER_LIMIT_BYTES = 2**40
+_KERNEL_VERIFIES = (
+    "on the ingress 'udp' the kernel itself drops datagrams with a wrong checksum; to relay them"
+    " use 'packet'"
+)
 
 
 class Relay:
@@ -47,6 +52,8 @@ class Relay:
         ingress: Ingress = "auto",
         workers: int = 1,
         buffer_bytes: int = BUFFER_BYTES,
+        cpus: Iterable[int] | str | None = None,
+        verify_checksums: bool = True,
     ) -> None:
         """Take rules, as values or as text; nothing is opened yet.
 
@@ -56,10 +63,14 @@ class Relay:
                 or `auto`: packet where it is permitted.
             workers: engine threads, 1 to 256.
             buffer_bytes: receive buffers of each worker, 1 MiB to 1 TiB.
+            cpus: the CPU of each worker, as numbers or as `0,2-3`; None leaves a single worker to
+                the kernel and gives each of several a CPU of its own, where there are enough.
+            verify_checksums: drop datagrams whose UDP checksum is wrong as `bad_checksum`; False
+                relays them, with a valid one (`packet` only: for `udp` the kernel decides).
 
         Raises:
             RuleError: rule text that cannot be read; its `problems` names all of them.
-            ValueError: an ingress, a number of workers or of bytes that cannot be.
+            ValueError: an ingress, a number of workers or of bytes, or CPUs that cannot be.
         """
         self._core: RelayCore | None = None
         self._pid = os.getpid()
@@ -72,6 +83,11 @@ class Relay:
             and _BUFFER_LEAST_BYTES <= buffer_bytes <= _BUFFER_LIMIT_BYTES
         ):
             raise ValueError(f"buffer_bytes: {buffer_bytes!r} is not in 1 MiB to 1 TiB")
+        try:
+            self._cpus = () if cpus is None else chosen_cpus(cpus, workers)
+        except ValueError as error:
+            raise ValueError(f"cpus: {error}") from None
+        self._verify_checksums = verify_checksums
         self._ingress: Ingress = ingress
         self._workers = workers
         self._buffer_bytes = buffer_bytes
@@ -96,7 +112,13 @@ class Relay:
         with self._guard():
             if self._core is not None:
                 return
-            core = RelayCore(self._ingress, self._workers, self._buffer_bytes)
+            core = RelayCore(
+                self._ingress,
+                self._workers,
+                self._buffer_bytes,
+                self._cpus,
+                self._verify_checksums,
+            )
             rule_set = RuleSet(core.ingress)
             try:
                 plan = rule_set.plan(interfaces(), add=self._waiting)
@@ -105,6 +127,8 @@ class Relay:
                 core.stop()
                 raise
             self._core, self._set = core, rule_set
+            if core.ingress == "udp" and not self._verify_checksums:
+                self._warnings = (*self._warnings, _KERNEL_VERIFIES)
 
     def start(self) -> None:
         """Start to relay; opens first where that was not done. Twice is once.

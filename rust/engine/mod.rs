@@ -45,6 +45,8 @@ pub struct Links {
     pub page: Arc<SharedWords>,
     /// Bytes for all receive buffers together.
     pub buffer_bytes: usize,
+    /// Whether datagrams with a wrong UDP checksum are dropped.
+    pub verify_checksums: bool,
 }
 
 /// Datagrams that one look at the ring must bring to make another look worth a system call.
@@ -77,7 +79,7 @@ impl Engine {
         let mut ring = Ring::new()?;
         ring.watch(links.wake.as_fd())?;
         let counters = Writer::new(links.page.clone());
-        let intake = Intake::new(links.buffer_bytes);
+        let intake = Intake::new(links.buffer_bytes, links.verify_checksums);
         let egress = Egress::new(MAX_SLOTS as usize);
         let plan = Box::new(Plan::empty());
         let mut engine = Self {

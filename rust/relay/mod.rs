@@ -6,6 +6,7 @@ mod inputs;
 mod interface;
 mod links;
 mod report;
+mod settings;
 mod slots;
 mod worker;
 
@@ -25,6 +26,7 @@ use crate::stats::Slot;
 use inputs::Inputs;
 use links::{Carrier, Links};
 pub use report::{InterfaceReport, OutputReport, Report, RuleReport};
+pub use settings::Settings;
 use slots::Slots;
 use worker::Workers;
 
@@ -80,17 +82,6 @@ pub struct RuleSpec {
     pub outputs: Vec<OutputSpec>,
 }
 
-/// How a relay is set up, for its whole life.
-#[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    /// Where datagrams are taken from.
-    pub ingress: Ingress,
-    /// How many engines, each a thread.
-    pub workers: u16,
-    /// Bytes for the receive buffers of one engine.
-    pub buffer_bytes: usize,
-}
-
 /// A relay of this process.
 pub struct Relay {
     settings: Settings,
@@ -136,7 +127,7 @@ impl Relay {
             groups: BTreeMap::new(),
             warnings: Vec::new(),
         };
-        let workers = Workers::new(settings)?;
+        let workers = Workers::new(settings.clone())?;
         Ok(Self { settings, state: Mutex::new(state), links: Links::new(), workers })
     }
 

@@ -30,7 +30,7 @@ fn rule(group: [u8; 4], name: &str, source: Option<[u8; 4]>) -> RuleSpec {
 }
 
 fn relay() -> Relay {
-    Relay::new(Settings { ingress: Ingress::Udp, workers: 1, buffer_bytes: 1 << 20 }).unwrap()
+    Relay::new(Settings::new(Ingress::Udp, 1 << 20)).unwrap()
 }
 
 /// The groups of IPv4 that this network namespace is a member of.

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from ..cpus import chosen_cpus
 from ..relay import WORKERS_LIMIT, Ingress, Relay
 from ..rule_text import join_arguments
 from ..stats import Stats
@@ -40,6 +41,20 @@ def relay(
         ),
     ] = "auto",
     workers: Annotated[str, typer.Option(metavar="N", help="Engine threads.")] = "1",
+    cpus: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="The CPU of each engine thread, as 0,2-3; else one each where there are several.",
+        ),
+    ] = None,
+    accept_bad_checksums: Annotated[
+        bool,
+        typer.Option(
+            "--accept-bad-checksums",
+            help="Relay datagrams whose UDP checksum is wrong too (packet ingress only).",
+        ),
+    ] = False,
     user: Annotated[
         str | None,
         typer.Option(
@@ -56,11 +71,20 @@ def relay(
     problems = Problems()
     chosen = problems.choice("--ingress", ingress, _INGRESSES)
     threads = problems.count("--workers", workers, WORKERS_LIMIT)
+    places = problems.collect(
+        "--cpus", lambda: cpus if cpus is None else chosen_cpus(cpus, threads or 1)
+    )
     seconds = problems.seconds("--duration", duration)
     account = problems.collect("--user", lambda: target_account(user))
     made = problems.collect(
         "rule",
-        lambda: Relay(*join_arguments(rules), ingress=chosen or "auto", workers=threads or 1),
+        lambda: Relay(
+            *join_arguments(rules),
+            ingress=chosen or "auto",
+            workers=threads or 1,
+            cpus=places,
+            verify_checksums=not accept_bad_checksums,
+        ),
     )
     problems.raise_if_any()
     assert made is not None  # else there was a problem
