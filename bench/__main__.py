@@ -27,6 +27,7 @@ TOOLS = {
     "nft": "nftables",
     "ethtool": "ethtool",
     "taskset": "util-linux",
+    "nice": "coreutils",
     "setpriv": "util-linux",
     "sysctl": "procps",
 }

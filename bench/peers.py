@@ -36,6 +36,7 @@ class Peer:
         missing: why it cannot run here; empty where it can.
         single: it knows one input and one output only.
         sends: it sends by itself and needs no generator in front.
+        cores: how many it needs; the second one is shared with the generator.
     """
 
     name: str
@@ -43,12 +44,19 @@ class Peer:
     missing: str = ""
     single: bool = False
     sends: bool = False
+    cores: int = 1
 
 
 def known_peers(programs: Programs, mcr: str, folder: Path) -> dict[str, Peer]:
     """List every peer the bench has an adapter for, present or not."""
     peers = [
         Peer(name="mcr", command=_mcr_relay(mcr), missing=_absent(mcr, "pip install .")),
+        Peer(
+            name="mcr_workers_2",
+            command=_mcr_relay(mcr, "--workers", "2"),
+            missing=_absent(mcr, "pip install ."),
+            cores=2,
+        ),
         Peer(
             name="mcr_send",
             command=_mcr_send(mcr),
@@ -109,7 +117,7 @@ def _on(endpoint: str, interface: str) -> str:
     return f"{host}%{interface}:{port}"
 
 
-def _mcr_relay(mcr: str) -> Command:
+def _mcr_relay(mcr: str, *options: str) -> Command:
     def command(flows: Sequence[Flow], size_bytes: int) -> list[str]:
         del size_bytes
         rules = [flow.rule() for flow in flows]
@@ -122,6 +130,7 @@ def _mcr_relay(mcr: str) -> Command:
             "--json",
             "--duration",
             str(RUN_LIMIT_S),
+            *options,
         ]
 
     return command

@@ -10,7 +10,7 @@ from .scenarios import Kind
 from .session import Result
 from .targets import Outcome
 
-DECIMALS = {Kind.THROUGHPUT: 0, Kind.LOSSLESS: 0, Kind.LATENCY: 1}
+DECIMALS = {Kind.THROUGHPUT: 0, Kind.SCALING: 0, Kind.LOSSLESS: 0, Kind.LATENCY: 1}
 
 
 @dataclass(frozen=True, slots=True)
