@@ -315,19 +315,21 @@ class Relay:
             rule_id: new._replace(key=key)
             for (rule_id, new), key in zip(fresh.items(), keys, strict=True)
         }
-        stay = {k: v for k, v in self._running.items() if k not in plan.removed}
-        self._running = stay | {rule_id: kept[rule_id] for rule_id in coming}
+        for rule_id in plan.removed:
+            del self._running[rule_id]
+        self._running |= {rule_id: kept[rule_id] for rule_id in coming}
         self._warnings = tuple(dict.fromkeys((*self._warnings, *plan.warnings)))
 
     def _find(self, rule: Rule | str) -> str:
-        known = self.rules
-        if isinstance(rule, Rule):
-            found = [each.id for each in known if each.id == rule.id]
+        if self._set is not None:
+            found = self._set.find(rule)
         else:
-            found = [each.id for each in known if rule in (each.id, each.name)]
-        if not found:
+            wanted = rule.id if isinstance(rule, Rule) else rule
+            ids = (one.id for one in self._waiting if wanted in (one.id, one.name))
+            found = next(ids, None)
+        if found is None:
             raise RuleError([("rule", f"there is none with the id or name {str(rule)!r}")])
-        return found[0]
+        return found
 
     def _opened(self) -> tuple[RelayCore, RuleSet]:
         if self._core is None or self._set is None:

@@ -10,11 +10,13 @@ mod settings;
 mod slots;
 mod worker;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use hashbrown::{HashMap, HashSet};
 
 use crate::addr::Addr;
 use crate::error::{Error, Result};
@@ -96,7 +98,7 @@ struct State {
     inputs: Inputs,
     slots: Slots,
     /// The counters of what was seen of each (interface, group) that no rule took.
-    groups: BTreeMap<(u32, Addr), Slot>,
+    groups: HashMap<(u32, Addr), Slot>,
     warnings: Vec<String>,
 }
 
@@ -124,7 +126,7 @@ impl Relay {
             next_key: 1,
             inputs: Inputs::new(settings.ingress, settings.workers),
             slots: Slots::new(),
-            groups: BTreeMap::new(),
+            groups: HashMap::new(),
             warnings: Vec::new(),
         };
         let workers = Workers::new(settings.clone())?;
@@ -155,7 +157,7 @@ impl Relay {
         let keys: Vec<u32> = (state.next_key..).take(opened.rules.len()).collect();
         state.next_key += u32::try_from(keys.len()).unwrap_or(0);
         state.rules.extend(keys.iter().copied().zip(opened.rules));
-        state.forget_groups(&mut freed);
+        state.forget_groups(&removed, &mut freed);
         state.settle_inputs();
         resets.extend(state.inputs.take_new_slots());
         let plans = state.compile(self.settings.workers, &resets);
@@ -321,17 +323,14 @@ impl State {
         }
     }
 
-    /// Gives up the counters of groups that no rule names any more.
-    fn forget_groups(&mut self, freed: &mut Vec<Slot>) {
-        let rules = self.rules.values();
-        let wanted: HashSet<_> = rules.map(|rule| group_of(&rule.input)).collect();
-        self.groups.retain(|group, slot| {
-            let is_wanted = wanted.contains(group);
-            if !is_wanted {
-                freed.push(*slot);
-            }
-            is_wanted
-        });
+    /// Gives up the counters of groups that no rule names any more since these were removed.
+    fn forget_groups(&mut self, removed: &[(u32, LiveRule)], freed: &mut Vec<Slot>) {
+        let mut unwanted: HashSet<_> =
+            removed.iter().map(|(_, rule)| group_of(&rule.input)).collect();
+        for rule in self.rules.values().take_while(|_| !removed.is_empty()) {
+            unwanted.remove(&group_of(&rule.input));
+        }
+        freed.extend(unwanted.iter().filter_map(|group| self.groups.remove(group)));
     }
 
     /// One plan for each worker.

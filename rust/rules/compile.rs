@@ -10,7 +10,11 @@ use super::{Entry, InputKey, Key, Run, Table, TableRule};
 use crate::addr::Addr;
 
 pub(super) fn compile(rules: &[TableRule]) -> Table {
-    let mut draft = Draft::default();
+    let mut draft = Draft {
+        inputs: HashMap::with_capacity(rules.len()),
+        groups: HashMap::with_capacity(rules.len()),
+        group_of: Vec::with_capacity(rules.len()),
+    };
     for (rule, number) in rules.iter().zip(0..) {
         draft.add(number, rule);
     }
@@ -18,7 +22,6 @@ pub(super) fn compile(rules: &[TableRule]) -> Table {
 }
 
 /// What has been read of the rules.
-#[derive(Default)]
 struct Draft {
     inputs: HashMap<InputKey, Takers>,
     groups: HashMap<(u32, Addr), u32>,
