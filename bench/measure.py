@@ -58,6 +58,7 @@ def run_peer(bench: Bench, scenario: Scenario, topology: Topology, peer: Peer) -
         Kind.SCALING: _throughput,
         Kind.LOSSLESS: _lossless,
         Kind.LATENCY: _latency,
+        Kind.CHANGES: _latency,
     }
     with _started(bench, scenario, topology, peer) as relays:
         return measure[scenario.kind](bench, scenario, topology, relays)

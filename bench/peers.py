@@ -1,5 +1,6 @@
 """The programs that are compared, each behind one small adapter: a command line for some flows."""
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TypeAlias
 
 from .native import Programs
 
+MANY_RULES = "10000"
 RUN_LIMIT_S = 900  # a relay that outlives the bench ends by itself, where it can
 
 Command: TypeAlias = Callable[[Sequence["Flow"], int], list[str]]
@@ -57,6 +59,8 @@ def known_peers(programs: Programs, mcr: str, folder: Path) -> dict[str, Peer]:
             missing=_absent(mcr, "pip install ."),
             cores=2,
         ),
+        Peer(name="mcr_many_rules", command=_mcr_many_rules("0")),
+        Peer(name="mcr_changing_rules", command=_mcr_many_rules("20")),
         Peer(
             name="mcr_send",
             command=_mcr_send(mcr),
@@ -132,6 +136,17 @@ def _mcr_relay(mcr: str, *options: str) -> Command:
             str(RUN_LIMIT_S),
             *options,
         ]
+
+    return command
+
+
+def _mcr_many_rules(changes_per_s: str) -> Command:
+    """Make a program that uses the library of the bench's own Python."""
+    program = str(Path(__file__).parent / "peers" / "many_rules.py")
+
+    def command(flows: Sequence[Flow], size_bytes: int) -> list[str]:
+        del size_bytes
+        return [sys.executable, program, MANY_RULES, changes_per_s, flows[0].rule()]
 
     return command
 

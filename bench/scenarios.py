@@ -19,6 +19,7 @@ class Kind(Enum):
     SCALING = "copies/s, input paced"
     LOSSLESS = "datagrams/s without loss"
     LATENCY = "p50 us"
+    CHANGES = "p50 us, beside 10 000 rules"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class Scenario:
     shape: Shape
     size_bytes: int
     mode: Mode
-    rate_pps: int = 0  # latency and scaling only
+    rate_pps: int = 0  # latency, changes and scaling only
 
     @property
     def name(self) -> str:
@@ -67,6 +68,7 @@ class Scenario:
             Kind.SCALING: self.shape.name,
             Kind.LOSSLESS: "lossless",
             Kind.LATENCY: f"latency-{self.rate_pps // 1000}k",
+            Kind.CHANGES: "changes",
         }[self.kind]
         return f"{head}/{self.size_bytes}/{self.mode.value}"
 
@@ -75,6 +77,8 @@ class Scenario:
         """The peers that the others are divided by."""
         if self.kind is Kind.SCALING:
             return ["mcr"]
+        if self.kind is Kind.CHANGES:
+            return ["mcr_many_rules"]
         bare = self.kind is Kind.THROUGHPUT and self.shape.flows == 1 and self.shape.hops == 1
         return ["one_by_one", "bare_sender"] if bare else ["one_by_one"]
 
@@ -82,6 +86,8 @@ class Scenario:
         """List the peers that are compared, with those given on the command line."""
         if self.kind is Kind.SCALING:
             return ["mcr_workers_2"]
+        if self.kind is Kind.CHANGES:
+            return ["mcr_changing_rules"]
         one_to_one = self.kind is Kind.THROUGHPUT and self.shape.single and self.size_bytes == LARGE
         extra = ["mcr_send", "socat", "kernel"] if one_to_one else []
         if self.kind is Kind.LATENCY:
@@ -120,7 +126,9 @@ def all_scenarios() -> list[Scenario]:
     scaling = [
         Scenario(Kind.SCALING, SIXTEEN_FLOWS, LARGE, mode, SCALING_RATE_PPS) for mode in live
     ]
-    return [*large, *small, *scaling, *lossless, *latency]
+    # With GRO on every rule holds one more socket than most limits of descriptors allow.
+    changes = Scenario(Kind.CHANGES, ONE, LARGE, Mode.SOFTWARE, 50_000)
+    return [*large, *small, *scaling, *lossless, *latency, changes]
 
 
 def quick_scenarios() -> list[Scenario]:

@@ -88,6 +88,16 @@ def _best_p99(found: Found, scenario: str) -> float | None:
     return best[0] / best[1] if len(best) == 2 else None  # noqa: PLR2004 - both
 
 
+def _p99_moved_ms(found: Found, scenario: str) -> float | None:
+    """How much later the p99 is while rules change."""
+    p99_us = [
+        median(sample.details["p99_us"] for sample in samples)
+        for name in ("mcr_changing_rules", "mcr_many_rules")
+        if (samples := _samples(found, scenario, name))
+    ]
+    return (p99_us[0] - p99_us[1]) / 1000 if len(p99_us) == 2 else None  # noqa: PLR2004 - both
+
+
 def _small_to_large(found: Found, scenario: str) -> float | None:
     """Divide the rate of small datagrams by the rate of large ones in the same shape and mode."""
     large = scenario.replace(f"/{SMALL}/", f"/{LARGE}/")
@@ -125,6 +135,9 @@ def _targets() -> list[Target]:
     ]
     for mode, words in LIVE_MODES.items():
         targets += _targets_beside_the_rate(mode, words)
+    text = "p99 of a flow at 50k, moved by changes of 10 000 rules, ms"
+    changes = _name("changes", LARGE, Mode.SOFTWARE)
+    targets.append(Target(text, changes, _p99_moved_ms, 1.0, at_most=True))
     return targets
 
 
