@@ -10,7 +10,7 @@ CARGO_DENY_VERSION := 0.20.2
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint format bench coverage audit build stubs clean help .preflight
+.PHONY: demo test lint format bench guard coverage audit build stubs clean help .preflight
 .DEFAULT_GOAL := help
 
 demo: $(WHEEL) ## relay live traffic over loopback (as root also across network namespaces)
@@ -37,6 +37,9 @@ format: $(TOOLS) ## rewrite the sources in the one accepted layout
 
 bench: $(WHEEL) ## mcr beside its peers in network namespaces (root; takes minutes; options: ARGS=...)
 	$(BIN)/python -m bench $(ARGS)
+
+guard: .preflight ## count the instructions of the hot loop; fails where it has become longer (REBASE=1 keeps them)
+	$(PYTHON) -m bench.guard $(if $(REBASE),--rebase)
 
 coverage: $(WHEEL) ## Python lines and branches that the tests reach (Rust's LLVM tools are no part of stable)
 	$(BIN)/coverage run -m pytest

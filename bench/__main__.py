@@ -16,6 +16,7 @@ from .machine import describe
 from .measure import Bench
 from .native import Programs, compiled
 from .peers import Peer, known_peers, template_peer
+from .plot import as_svg
 from .report import as_json, as_markdown, as_text, result_lines, tables
 from .scenarios import Scenario, all_scenarios, quick_scenarios, select
 from .session import Result, run_scenario
@@ -27,6 +28,7 @@ TOOLS = {
     "nft": "nftables",
     "ethtool": "ethtool",
     "taskset": "util-linux",
+    "nice": "coreutils",
     "setpriv": "util-linux",
     "sysctl": "procps",
 }
@@ -92,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--markdown", metavar="FILE", type=Path, help="also write the tables as Markdown"
     )
+    parser.add_argument("--plot", metavar="FILE", type=Path, help="also draw the rates as SVG")
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write every run as JSON")
     return parser
 
@@ -165,6 +168,8 @@ def _report(options: argparse.Namespace, machine: dict[str, str], results: list[
     print("\n" + as_text(content))
     if options.markdown:
         options.markdown.write_text(as_markdown(content))
+    if options.plot:
+        options.plot.write_text(as_svg(results))
     if options.json:
         options.json.write_text(as_json(machine, results, outcomes))
 

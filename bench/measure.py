@@ -21,6 +21,7 @@ READY_LIMIT_S = 20.0
 LOG_LINES = 8  # of what a failed peer printed
 PROBE_DATAGRAMS = 5
 LOSS_LIMIT = 1e-4
+SIZE_STEPS = 64  # of the sizes in a scaling run
 PACED_BATCH = 16  # datagrams in one send of the paced generator
 FIRST_RATE_PPS = 100_000.0
 HIGHEST_RATE_PPS = 4_000_000.0
@@ -52,7 +53,13 @@ def run_peer(bench: Bench, scenario: Scenario, topology: Topology, peer: Peer) -
     Raises:
         BenchError: the peer ended or never relayed anything; with the end of what it printed.
     """
-    measure = {Kind.THROUGHPUT: _throughput, Kind.LOSSLESS: _lossless, Kind.LATENCY: _latency}
+    measure = {
+        Kind.THROUGHPUT: _throughput,
+        Kind.SCALING: _throughput,
+        Kind.LOSSLESS: _lossless,
+        Kind.LATENCY: _latency,
+        Kind.CHANGES: _latency,
+    }
     with _started(bench, scenario, topology, peer) as relays:
         return measure[scenario.kind](bench, scenario, topology, relays)
 
@@ -76,7 +83,7 @@ def _started(
         relays = [
             topology.spawn(
                 namespace,
-                bench.relay_core,
+                (bench.relay_core, bench.generator_core)[: peer.cores],
                 peer.command(scenario.shape.flows_at(hop), scenario.size_bytes),
                 log,
             )
@@ -134,25 +141,34 @@ def _check_alive(relays: list[Popen[str]]) -> None:
 def _generator(bench: Bench, scenario: Scenario, topology: Topology, *options: str) -> Popen[str]:
     inputs = [flow.input for flow in scenario.shape.flows_at(0)]
     command = [bench.programs.sender, "-s", str(scenario.size_bytes), *options, "tx0", *inputs]
-    return topology.spawn(topology.src, bench.generator_core, command)
+    if scenario.kind is Kind.SCALING:
+        # It shares its core with a relay that takes two: what it is asked for comes first.
+        command = ["nice", "-n", "-20", *command]
+    return topology.spawn(topology.src, (bench.generator_core,), command)
 
 
 def _throughput(
     bench: Bench, scenario: Scenario, topology: Topology, relays: list[Popen[str]]
 ) -> Sample:
-    """Count copies in a window under the most that the generator can send.
+    """Count copies in a window under the scenario's rate, or the most that the generator can send.
 
     Several flows are interleaved one datagram at a time, so that nothing before the relay
-    batches for it.
+    batches for it. At a rate of its own the scenario is about the relay's processor: datagrams
+    change size, so that each copy is a send, and the sink counts a frame for each.
     """
     before_kib = _resident_kib(relays)
     options = ["-b", "1"] if scenario.shape.flows > 1 else []
+    if scenario.rate_pps:
+        options += ["-r", str(scenario.rate_pps), "-v", str(SIZE_STEPS)]
     generator = _generator(bench, scenario, topology, *options) if relays else None
     time.sleep(bench.warm_s)
     first = topology.count()
     time.sleep(bench.window_s)
     last = topology.count()
-    copies = last.datagrams(scenario.size_bytes) - first.datagrams(scenario.size_bytes)
+    if scenario.rate_pps:
+        copies = float(last.frames - first.frames)
+    else:
+        copies = last.datagrams(scenario.size_bytes) - first.datagrams(scenario.size_bytes)
     rate = copies / (last.at_s - first.at_s)
     if generator is None:
         return Sample(rate)
@@ -216,7 +232,7 @@ def _latency(
     """Time datagrams from the sender's clock to the kernel's receive timestamp."""
     del relays
     count = max(2000, int(scenario.rate_pps * bench.window_s))
-    flow, core = scenario.shape.flows_at(0)[0], bench.generator_core
+    flow, core = scenario.shape.flows_at(0)[0], (bench.generator_core,)
     topology.open_sink()
     try:
         receive = [

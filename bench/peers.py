@@ -1,5 +1,6 @@
 """The programs that are compared, each behind one small adapter: a command line for some flows."""
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TypeAlias
 
 from .native import Programs
 
+MANY_RULES = "10000"
 RUN_LIMIT_S = 900  # a relay that outlives the bench ends by itself, where it can
 
 Command: TypeAlias = Callable[[Sequence["Flow"], int], list[str]]
@@ -36,6 +38,7 @@ class Peer:
         missing: why it cannot run here; empty where it can.
         single: it knows one input and one output only.
         sends: it sends by itself and needs no generator in front.
+        cores: how many it needs; the second one is shared with the generator.
     """
 
     name: str
@@ -43,12 +46,21 @@ class Peer:
     missing: str = ""
     single: bool = False
     sends: bool = False
+    cores: int = 1
 
 
 def known_peers(programs: Programs, mcr: str, folder: Path) -> dict[str, Peer]:
     """List every peer the bench has an adapter for, present or not."""
     peers = [
         Peer(name="mcr", command=_mcr_relay(mcr), missing=_absent(mcr, "pip install .")),
+        Peer(
+            name="mcr_workers_2",
+            command=_mcr_relay(mcr, "--workers", "2"),
+            missing=_absent(mcr, "pip install ."),
+            cores=2,
+        ),
+        Peer(name="mcr_many_rules", command=_mcr_many_rules("0")),
+        Peer(name="mcr_changing_rules", command=_mcr_many_rules("20")),
         Peer(
             name="mcr_send",
             command=_mcr_send(mcr),
@@ -109,7 +121,7 @@ def _on(endpoint: str, interface: str) -> str:
     return f"{host}%{interface}:{port}"
 
 
-def _mcr_relay(mcr: str) -> Command:
+def _mcr_relay(mcr: str, *options: str) -> Command:
     def command(flows: Sequence[Flow], size_bytes: int) -> list[str]:
         del size_bytes
         rules = [flow.rule() for flow in flows]
@@ -122,7 +134,19 @@ def _mcr_relay(mcr: str) -> Command:
             "--json",
             "--duration",
             str(RUN_LIMIT_S),
+            *options,
         ]
+
+    return command
+
+
+def _mcr_many_rules(changes_per_s: str) -> Command:
+    """Make a program that uses the library of the bench's own Python."""
+    program = str(Path(__file__).parent / "peers" / "many_rules.py")
+
+    def command(flows: Sequence[Flow], size_bytes: int) -> list[str]:
+        del size_bytes
+        return [sys.executable, program, MANY_RULES, changes_per_s, flows[0].rule()]
 
     return command
 

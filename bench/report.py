@@ -10,7 +10,7 @@ from .scenarios import Kind
 from .session import Result
 from .targets import Outcome
 
-DECIMALS = {Kind.THROUGHPUT: 0, Kind.LOSSLESS: 0, Kind.LATENCY: 1}
+WHOLE = (Kind.THROUGHPUT, Kind.SCALING, Kind.LOSSLESS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ def _result_rows(result: Result) -> Iterable[tuple[str, ...]]:
         ratios = "; ".join(
             _ratio_text(ratio) for ratio in result.comparison.ratios if ratio.subject == name
         )
-        value = f"{median(sample.value for sample in samples):,.{DECIMALS[kind]}f}"
+        value = f"{median(sample.value for sample in samples):,.{0 if kind in WHOLE else 1}f}"
         at_least = ">= " if _seen(samples, "generator_limited") else ""
         yield result.scenario.name, name, at_least + value, kind.value, ratios, _notes(samples)
 

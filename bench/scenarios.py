@@ -16,8 +16,10 @@ class Kind(Enum):
     """The number that a scenario compares."""
 
     THROUGHPUT = "copies/s"
+    SCALING = "copies/s, input paced"
     LOSSLESS = "datagrams/s without loss"
     LATENCY = "p50 us"
+    CHANGES = "p50 us, beside 10 000 rules"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,26 +58,36 @@ class Scenario:
     shape: Shape
     size_bytes: int
     mode: Mode
-    rate_pps: int = 0  # latency only
+    rate_pps: int = 0  # latency, changes and scaling only
 
     @property
     def name(self) -> str:
         """What selects it on the command line, as `1:8/1400/offload`."""
         head = {
             Kind.THROUGHPUT: self.shape.name,
+            Kind.SCALING: self.shape.name,
             Kind.LOSSLESS: "lossless",
             Kind.LATENCY: f"latency-{self.rate_pps // 1000}k",
+            Kind.CHANGES: "changes",
         }[self.kind]
         return f"{head}/{self.size_bytes}/{self.mode.value}"
 
     @property
     def references(self) -> list[str]:
         """The peers that the others are divided by."""
+        if self.kind is Kind.SCALING:
+            return ["mcr"]
+        if self.kind is Kind.CHANGES:
+            return ["mcr_many_rules"]
         bare = self.kind is Kind.THROUGHPUT and self.shape.flows == 1 and self.shape.hops == 1
         return ["one_by_one", "bare_sender"] if bare else ["one_by_one"]
 
     def subjects(self, custom: Iterable[str]) -> list[str]:
         """List the peers that are compared, with those given on the command line."""
+        if self.kind is Kind.SCALING:
+            return ["mcr_workers_2"]
+        if self.kind is Kind.CHANGES:
+            return ["mcr_changing_rules"]
         one_to_one = self.kind is Kind.THROUGHPUT and self.shape.single and self.size_bytes == LARGE
         extra = ["mcr_send", "socat", "kernel"] if one_to_one else []
         if self.kind is Kind.LATENCY:
@@ -87,6 +99,10 @@ LARGE = 1400
 SMALL = 200
 ONE = Shape("1:1")
 EIGHT = Shape("1:8", outputs=8)
+# As many flows as make it likely that each worker gets its part, at a rate that leaves most of the
+# generator's core to the second worker and is still more than two workers relay.
+SIXTEEN_FLOWS = Shape("1:20x16", flows=16, outputs=20)
+SCALING_RATE_PPS = 32_000
 SHAPES = (
     ONE,
     EIGHT,
@@ -107,7 +123,12 @@ def all_scenarios() -> list[Scenario]:
     latency = [
         Scenario(Kind.LATENCY, ONE, LARGE, mode, rate) for mode in live for rate in (1_000, 50_000)
     ]
-    return [*large, *small, *lossless, *latency]
+    scaling = [
+        Scenario(Kind.SCALING, SIXTEEN_FLOWS, LARGE, mode, SCALING_RATE_PPS) for mode in live
+    ]
+    # With GRO on every rule holds one more socket than most limits of descriptors allow.
+    changes = Scenario(Kind.CHANGES, ONE, LARGE, Mode.SOFTWARE, 50_000)
+    return [*large, *small, *scaling, *lossless, *latency, changes]
 
 
 def quick_scenarios() -> list[Scenario]:

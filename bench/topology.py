@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import pairwise
@@ -83,14 +84,19 @@ class Topology:
         self._remove()
 
     def spawn(
-        self, namespace: str, core: int, command: list[str], log: IO[str] | None = None
+        self,
+        namespace: str,
+        cores: Sequence[int],
+        command: list[str],
+        log: IO[str] | None = None,
     ) -> subprocess.Popen[str]:
-        """Start a command in a namespace on one core; its process id is the command's own.
+        """Start a command in a namespace on some cores; its process id is the command's own.
 
         With a log it has no input and prints there; otherwise its input and output are pipes.
         """
+        places = ",".join(map(str, cores))
         child = subprocess.Popen(
-            ["ip", "netns", "exec", namespace, *TIED, "taskset", "-c", str(core), *command],
+            ["ip", "netns", "exec", namespace, *TIED, "taskset", "-c", places, *command],
             stdin=subprocess.DEVNULL if log else subprocess.PIPE,
             stdout=log or subprocess.PIPE,
             stderr=log,

@@ -216,7 +216,8 @@ pub fn create_page() -> std::io::Result<Arc<SharedWords>> {
 /// The engine's side: plain numbers, published once a turn.
 pub struct Writer {
     page: Arc<SharedWords>,
-    slots: Box<[SlotWords]>,
+    /// The words of all slots in a row: as plain zeros they cost memory only once they are used.
+    words: Box<[u64]>,
     changed: Vec<u32>,
     is_changed: Box<[bool]>,
     sequence: u64,
@@ -229,7 +230,7 @@ impl Writer {
         let slots = (page.words().len() / SLOT_WORDS).saturating_sub(1);
         Self {
             page,
-            slots: vec![[0; SLOT_WORDS]; slots].into(),
+            words: vec![0; slots * SLOT_WORDS].into(),
             changed: Vec::with_capacity(slots),
             is_changed: vec![false; slots].into(),
             sequence: 0,
@@ -244,7 +245,7 @@ impl Writer {
             self.is_changed[at] = true;
             self.changed.push(index);
         }
-        &mut self.slots[at]
+        &mut self.words.as_chunks_mut().0[at]
     }
 
     /// Gives a slot to its new owner, all counters at zero.
@@ -260,13 +261,14 @@ impl Writer {
             return;
         }
         let cells = self.page.words();
+        let slots: &[SlotWords] = self.words.as_chunks().0;
         cells[header::SEQUENCE].store(self.sequence + 1, Ordering::Relaxed);
         fence(Ordering::Release);
         for index in self.changed.drain(..) {
             let at = index as usize;
             self.is_changed[at] = false;
             let start = (at + 1) * SLOT_WORDS;
-            for (cell, word) in cells[start..start + SLOT_WORDS].iter().zip(&self.slots[at]) {
+            for (cell, word) in cells[start..start + SLOT_WORDS].iter().zip(&slots[at]) {
                 cell.store(*word, Ordering::Relaxed);
             }
         }

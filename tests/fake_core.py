@@ -14,10 +14,19 @@ class FakeCore:
     made: ClassVar[list["FakeCore"]] = []
     refuse_change: ClassVar[Exception | None] = None
 
-    def __init__(self, ingress: str, workers: int, buffer_bytes: int) -> None:
+    def __init__(
+        self,
+        ingress: str,
+        workers: int,
+        buffer_bytes: int,
+        cpus: Sequence[int],
+        verify_checksums: bool,
+    ) -> None:
         self.ingress = "udp" if ingress == "auto" else ingress
         self.workers = workers
         self.buffer_bytes = buffer_bytes
+        self.cpus = cpus
+        self.verify_checksums = verify_checksums
         self.rules: dict[int, ResolvedRule] = {}
         self.changes: list[tuple[list[int], int]] = []
         self.started = False

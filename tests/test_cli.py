@@ -69,6 +69,8 @@ def _relay(*arguments: str) -> int:
         ([GOOD, "--workers", "0"], "--workers: 0 is not more than 0"),
         ([GOOD, "--workers", "99999"], "--workers: 99999 is more than 256"),
         ([GOOD, "--workers", "1.5"], "--workers: '1.5' is not a whole number"),
+        ([GOOD, "--cpus", "0,x"], "--cpus: '0,x' is no list of CPUs; write as 0,2-3"),
+        ([GOOD, "--cpus", "999999"], "--cpus: this process may not use CPU 999999; it may use "),
         ([GOOD, "--workers", "two"], "--workers: 'two' is not a number"),
         ([GOOD, "--duration", "5s"], "--duration: '5s' is not a number of seconds; write digits"),
         ([GOOD, "--user", "no-such-user"], "--user"),

@@ -28,6 +28,7 @@ PYTHON_LAYERS = [
     "host",
     "config",
     "reading",
+    "cpus",
     "traffic",
     "relay",
     "doctor",

@@ -2,10 +2,11 @@
  * Sends constant datagrams to groups in turn, with UDP_SEGMENT batches: the traffic generator in front of a relay, and
  * beside it the bare sender that shows what sending alone costs.
  *
- * usage: sender [-s SIZE] [-b BATCH] [-r RATE] [-t SECONDS] [-n COUNT] INTERFACE GROUP:PORT...
+ * usage: sender [-s SIZE] [-b BATCH] [-v STEPS] [-r RATE] [-t SECONDS] [-n COUNT] INTERFACE GROUP:PORT...
  *
  * BATCH datagrams go in one send (1: plain sends; default: as many as a send takes, at most 64); RATE is in datagrams
- * a second over all groups (0: unpaced). Ends after SECONDS or COUNT or SIGTERM and prints {"sent":..., "seconds":...}.
+ * a second over all groups (0: unpaced), kept by rounds of one send to each. With STEPS and plain sends the sizes of a group's datagrams rise by one up to
+ * SIZE in so many steps and begin anew, so that no two in a row can leave a relay in one send. Ends after SECONDS or COUNT or SIGTERM and prints {"sent":..., "seconds":...}.
  */
 #include "common.h"
 #include <signal.h>
@@ -23,25 +24,26 @@ static void stop(int signal_number)
 }
 
 struct plan {
-	int size, batch;
+	int size, batch, steps;
 	double rate, seconds;
 	int64_t count;
 };
 
 static struct plan read_options(int argc, char **argv)
 {
-	struct plan plan = {.size = 1400, .seconds = 1e9};
-	for (int option; (option = getopt(argc, argv, "s:b:r:t:n:")) != -1;) {
+	struct plan plan = {.size = 1400, .steps = 1, .seconds = 1e9};
+	for (int option; (option = getopt(argc, argv, "s:b:v:r:t:n:")) != -1;) {
 		switch (option) {
 		case 's': plan.size = atoi(optarg); break;
 		case 'b': plan.batch = atoi(optarg); break;
+		case 'v': plan.steps = atoi(optarg); break;
 		case 'r': plan.rate = atof(optarg); break;
 		case 't': plan.seconds = atof(optarg); break;
 		case 'n': plan.count = atoll(optarg); break;
 		default: exit(2);
 		}
 	}
-	if (plan.size < 1 || plan.size > MAX_SEND_BYTES || argc - optind < 2) {
+	if (plan.steps < 1 || plan.size < plan.steps || plan.size > MAX_SEND_BYTES || argc - optind < 2) {
 		fprintf(stderr, "usage: sender [options] INTERFACE GROUP:PORT...\n");
 		exit(2);
 	}
@@ -57,11 +59,11 @@ static struct plan read_options(int argc, char **argv)
 
 static int64_t run(const struct plan *plan, const int *outputs, int count)
 {
-	size_t bytes = (size_t)plan->size * (size_t)plan->batch;
+	size_t most = (size_t)plan->size * (size_t)plan->batch, bytes = most - (size_t)plan->steps + 1;
 	int64_t start = now_ns(CLOCK_MONOTONIC), end = start + (int64_t)(plan->seconds * 1e9), sent = 0;
-	double due = (double)start, step = plan->rate > 0 ? 1e9 * plan->batch / plan->rate : 0;
+	double due = (double)start, step = plan->rate > 0 ? 1e9 * plan->batch * count / plan->rate : 0;
 	for (int i = 0; !stopped && (plan->count == 0 || sent < plan->count); i = (i + 1) % count) {
-		if (step > 0) {
+		if (step > 0 && i == 0) {
 			int64_t planned = (int64_t)due, reached = wait_until(planned);
 			due += step + (double)(reached - planned);
 		}
@@ -69,6 +71,8 @@ static int64_t run(const struct plan *plan, const int *outputs, int count)
 			break;
 		if (send(outputs[i], buffer, bytes, 0) == (ssize_t)bytes)
 			sent += plan->batch;
+		if (i == count - 1)
+			bytes = bytes == most ? most - (size_t)plan->steps + 1 : bytes + 1;
 	}
 	return sent;
 }

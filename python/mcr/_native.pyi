@@ -93,7 +93,12 @@ class RelayCore:
     """The relay: sockets are opened by `change`, threads begin with `start`."""
 
     def __new__(
-        cls, ingress: Literal["auto", "packet", "udp"], workers: int, buffer_bytes: int
+        cls,
+        ingress: Literal["auto", "packet", "udp"],
+        workers: int,
+        buffer_bytes: int,
+        cpus: Sequence[int],
+        verify_checksums: bool,
     ) -> RelayCore: ...
     @property
     def ingress(self) -> Literal["packet", "udp"]: ...

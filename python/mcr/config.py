@@ -94,6 +94,12 @@ class RuleSet:
         """Whether a rule of this id runs."""
         return rule_id in self._entries
 
+    def find(self, rule: Rule | str) -> str | None:
+        """The id of a running rule, given as a value, or by its id or its name."""
+        if isinstance(rule, Rule):
+            return rule.id if rule.id in self._entries else None
+        return rule if rule in self._entries else self._claims.get(rule)
+
     def plan(
         self,
         interfaces: Iterable[Interface],

@@ -15,6 +15,7 @@ from typing import Literal, Self
 
 from ._native import RelayCore, interfaces
 from .config import Plan, RuleSet
+from .cpus import chosen_cpus
 from .errors import McrError, RuleError
 from .names import Answers, Ends, HostChange, Hosts, Names, ask_again, name_of
 from .reading import Running, stats_of
@@ -28,6 +29,10 @@ WORKERS_LIMIT = 256
 """More threads than that serve nobody: it is the limit of a fan-out group (packet(7)) too."""
 _BUFFER_LEAST_BYTES = 2**20  # a few super-frames
 _BUFFER_LIMIT_BYTES = 2**40
+_KERNEL_VERIFIES = (
+    "on the ingress 'udp' the kernel itself drops datagrams with a wrong checksum; to relay them"
+    " use 'packet'"
+)
 
 
 class Relay:
@@ -48,6 +53,8 @@ class Relay:
         ingress: Ingress = "auto",
         workers: int = 1,
         buffer_bytes: int = BUFFER_BYTES,
+        cpus: Iterable[int] | str | None = None,
+        verify_checksums: bool = True,
         hosts: Hosts = "first",
     ) -> None:
         """Take rules, as values or as text; nothing is opened yet.
@@ -58,11 +65,15 @@ class Relay:
                 or `auto`: packet where it is permitted.
             workers: engine threads, 1 to 256.
             buffer_bytes: receive buffers of each worker, 1 MiB to 1 TiB.
+            cpus: the CPU of each worker, as numbers or as `0,2-3`; None leaves a single worker to
+                the kernel and gives each of several a CPU of its own, where there are enough.
+            verify_checksums: drop datagrams whose UDP checksum is wrong as `bad_checksum`; False
+                relays them, with a valid one (`packet` only: for `udp` the kernel decides).
             hosts: of an output's host name, send to the `first` of its addresses or to `all`.
 
         Raises:
             RuleError: rule text that cannot be read; its `problems` names all of them.
-            ValueError: an ingress, a number of workers or of bytes, or hosts that cannot be.
+            ValueError: an ingress, a number of workers or of bytes, CPUs or hosts that cannot be.
         """
         self._core: RelayCore | None = None
         self._pid = os.getpid()
@@ -75,6 +86,11 @@ class Relay:
             and _BUFFER_LEAST_BYTES <= buffer_bytes <= _BUFFER_LIMIT_BYTES
         ):
             raise ValueError(f"buffer_bytes: {buffer_bytes!r} is not in 1 MiB to 1 TiB")
+        try:
+            self._cpus = () if cpus is None else chosen_cpus(cpus, workers)
+        except ValueError as error:
+            raise ValueError(f"cpus: {error}") from None
+        self._verify_checksums = verify_checksums
         if hosts not in ("first", "all"):
             raise ValueError(f"hosts: {hosts!r} is none of first, all")
         self._hosts: Hosts = hosts
@@ -113,7 +129,13 @@ class Relay:
         with self._guard():
             if self._set is not None:  # by another thread, meanwhile
                 return
-            core = RelayCore(self._ingress, self._workers, self._buffer_bytes)
+            core = RelayCore(
+                self._ingress,
+                self._workers,
+                self._buffer_bytes,
+                self._cpus,
+                self._verify_checksums,
+            )
             rule_set = RuleSet(core.ingress)
             try:
                 plan = rule_set.plan(interfaces(), add=self._waiting, names=names)
@@ -124,6 +146,8 @@ class Relay:
                 core.stop()
                 raise
             self._core, self._set = core, rule_set
+            if core.ingress == "udp" and not self._verify_checksums:
+                self._warnings = (*self._warnings, _KERNEL_VERIFIES)
 
     def start(self) -> None:
         """Start to relay; opens first where that was not done. Twice is once.
@@ -364,20 +388,22 @@ class Relay:
             rule_id: new._replace(key=key)
             for (rule_id, new), key in zip(fresh.items(), keys, strict=True)
         }
-        stay = {k: v for k, v in self._running.items() if k not in plan.removed}
-        self._running = stay | {rule_id: kept[rule_id] for rule_id in coming}
+        for rule_id in plan.removed:
+            del self._running[rule_id]
+        self._running |= {rule_id: kept[rule_id] for rule_id in coming}
         self._answers = names.known(_ends(rule_set.rules))
         self._warnings = tuple(dict.fromkeys((*self._warnings, *plan.warnings)))
 
     def _find(self, rule: Rule | str) -> str:
-        known = self.rules
-        if isinstance(rule, Rule):
-            found = [each.id for each in known if each.id == rule.id]
+        if self._set is not None:
+            found = self._set.find(rule)
         else:
-            found = [each.id for each in known if rule in (each.id, each.name)]
-        if not found:
+            wanted = rule.id if isinstance(rule, Rule) else rule
+            ids = (one.id for one in self._waiting if wanted in (one.id, one.name))
+            found = next(ids, None)
+        if found is None:
             raise RuleError([("rule", f"there is none with the id or name {str(rule)!r}")])
-        return found[0]
+        return found
 
     def _opened(self) -> tuple[RelayCore, RuleSet]:
         if self._core is None or self._set is None:

@@ -43,6 +43,7 @@ pub(super) struct Intake {
     pools: [Option<PoolId>; SizeClass::ALL.len()],
     buffers: usize,
     buffer_bytes: usize,
+    verify_checksums: bool,
     /// Whether some listener is to be armed.
     some_ended: bool,
     /// How many listeners the kernel still holds though no plan has them.
@@ -50,12 +51,13 @@ pub(super) struct Intake {
 }
 
 impl Intake {
-    pub(super) fn new(buffer_bytes: usize) -> Self {
+    pub(super) fn new(buffer_bytes: usize, verify_checksums: bool) -> Self {
         Self {
             listeners: Vec::new(),
             pools: [None; 3],
             buffers: 0,
             buffer_bytes,
+            verify_checksums,
             some_ended: false,
             closing: 0,
         }
@@ -141,7 +143,7 @@ impl Intake {
         listener.failures = 0;
         let source = &listener.source;
         let words = counters.slot(source.slot);
-        let arrival = match source.kind.read(buffer) {
+        let arrival = match source.kind.read(buffer, self.verify_checksums) {
             Ok(arrival) => arrival,
             Err(reason) => {
                 words[interface::RECEIVED] += 1;

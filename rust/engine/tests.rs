@@ -34,6 +34,7 @@ impl Running {
             wake: wake.clone(),
             page: stats::create_page().unwrap(),
             buffer_bytes: 1 << 20,
+            verify_checksums: true,
         };
         let thread = thread::spawn(move || run(Box::new(first), links));
         Self { commands, retired, wake, thread }

@@ -46,14 +46,15 @@ impl Kind {
         }
     }
 
-    /// Reads a buffer that a receive has filled.
+    /// Reads a buffer that a receive has filled. `verify` says whether a UDP checksum that nobody
+    /// has looked at is looked at here; of a UDP socket's datagrams the kernel has verified each.
     ///
     /// # Errors
     /// The reason why it holds nothing to relay.
     #[inline]
-    pub fn read(self, buffer: &[u8]) -> Result<Arrival, Discard> {
+    pub fn read(self, buffer: &[u8], verify: bool) -> Result<Arrival, Discard> {
         match self {
-            Self::Frame { vnet_hdr } => frame::read(buffer, vnet_hdr),
+            Self::Frame { vnet_hdr } => frame::read(buffer, vnet_hdr, verify),
             Self::Datagram { group, port } => socket::read(buffer, group, port),
         }
     }

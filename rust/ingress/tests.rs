@@ -87,17 +87,17 @@ fn what_was_cut_is_never_relayed_short() {
     for (kind, data) in cases {
         let name: &[u8] = if kind == DATAGRAM { &sockaddr_v4() } else { &[] };
         let good = buffer(kind, 0, name, &[], &data);
-        let arrival = kind.read(&good).unwrap();
+        let arrival = kind.read(&good, true).unwrap();
         assert_eq!(payload(&good, arrival.datagram.payload), b"payload");
         let cut = buffer(kind, libc::MSG_TRUNC, name, &[], &data);
-        assert_eq!(kind.read(&cut), Err(Discard::TruncatedByUs));
+        assert_eq!(kind.read(&cut, true), Err(Discard::TruncatedByUs));
     }
 }
 
 #[test]
 fn the_tag_that_the_kernel_took_out_counts() {
     let data = with_header(virtio(0, 0, 0), &frame(b"payload"));
-    let read = |control: &[u8]| FRAME.read(&buffer(FRAME, 0, &[], control, &data));
+    let read = |control: &[u8]| FRAME.read(&buffer(FRAME, 0, &[], control, &data), true);
     let vlan = |control: &[u8]| read(control).map(|arrival| arrival.datagram.vlan);
     assert_eq!(vlan(&[]), Ok(0));
     assert_eq!(vlan(&auxiliary(0, 7, 0x8100)), Ok(0));
@@ -109,16 +109,17 @@ fn the_tag_that_the_kernel_took_out_counts() {
 fn a_checksum_is_verified_unless_the_kernel_vouches() {
     let mut damaged = frame(b"payload");
     *damaged.last_mut().unwrap() ^= 1;
-    let read = |flags| {
+    let read = |flags, verify| {
         let data = with_header(virtio(flags, 0, 0), &damaged);
-        FRAME.read(&buffer(FRAME, 0, &[], &[], &data)).map(drop)
+        FRAME.read(&buffer(FRAME, 0, &[], &[], &data), verify).map(drop)
     };
-    assert_eq!(read(0), Err(Discard::BadChecksum));
-    assert_eq!(read(NEEDS_CSUM), Ok(()));
+    assert_eq!(read(0, true), Err(Discard::BadChecksum));
+    assert_eq!(read(NEEDS_CSUM, true), Ok(()));
+    assert_eq!(read(0, false), Ok(()));
     // Without the virtio header the auxiliary data tell.
     let bare = |status| {
         let control = auxiliary(status, 0, 0);
-        BARE_FRAME.read(&buffer(BARE_FRAME, 0, &[], &control, &damaged)).map(drop)
+        BARE_FRAME.read(&buffer(BARE_FRAME, 0, &[], &control, &damaged), true).map(drop)
     };
     assert_eq!(bare(0), Err(Discard::BadChecksum));
     assert_eq!(bare(CHECKSUM_VALID), Ok(()));
@@ -130,7 +131,7 @@ fn a_super_frame_says_its_segments() {
         [(5, 3, (3, 3)), (5 | 0x80, 3, (3, 3)), (5, 7, (1, 0)), (5, 0, (1, 0)), (1, 3, (1, 0))]
     {
         let data = with_header(virtio(NEEDS_CSUM, gso_type, size), &frame(b"payload"));
-        let arrival = FRAME.read(&buffer(FRAME, 0, &[], &[], &data)).unwrap();
+        let arrival = FRAME.read(&buffer(FRAME, 0, &[], &[], &data), true).unwrap();
         assert_eq!((arrival.datagram.segments, arrival.segment), expected);
     }
 }
@@ -139,7 +140,7 @@ fn a_super_frame_says_its_segments() {
 fn merged_datagrams_of_a_socket_say_their_size() {
     let read = |control: &[u8]| {
         let bytes = buffer(DATAGRAM, 0, &sockaddr_v4(), control, b"payload");
-        let Arrival { datagram, segment } = DATAGRAM.read(&bytes).unwrap();
+        let Arrival { datagram, segment } = DATAGRAM.read(&bytes, true).unwrap();
         assert_eq!((datagram.source, datagram.source_port), (Addr::v4([10, 0, 0, 5]), 4000));
         assert_eq!((datagram.group, datagram.port), (GROUP, 5001));
         (datagram.segments, segment)
@@ -161,7 +162,7 @@ fn a_socket_tells_ttl_and_dscp_in_both_families() {
         });
         let control: Vec<u8> = padded.collect();
         let bytes = buffer(DATAGRAM, 0, &sockaddr_v4(), &control, b"payload");
-        let Arrival { datagram, segment } = DATAGRAM.read(&bytes).unwrap();
+        let Arrival { datagram, segment } = DATAGRAM.read(&bytes, true).unwrap();
         (datagram.ttl, datagram.dscp, segment)
     };
     let integer = |level, kind, value: i32| message(level, kind, &value.to_ne_bytes());
@@ -178,7 +179,10 @@ fn a_socket_tells_ttl_and_dscp_in_both_families() {
 
 #[test]
 fn a_sender_of_an_unknown_family_is_refused() {
-    assert_eq!(DATAGRAM.read(&buffer(DATAGRAM, 0, &[0xff; 16], &[], b"")), Err(Discard::BadHeader));
+    assert_eq!(
+        DATAGRAM.read(&buffer(DATAGRAM, 0, &[0xff; 16], &[], b""), true),
+        Err(Discard::BadHeader)
+    );
 }
 
 proptest! {
@@ -191,7 +195,7 @@ proptest! {
         if let Some(flags) = bytes.get_mut(12..16) {
             flags.fill(if is_cut { 0xff } else { 0 });
         }
-        if let Ok(arrival) = kind.read(&bytes) {
+        if let Ok(arrival) = kind.read(&bytes, true) {
             let Span { start, len } = arrival.datagram.payload;
             prop_assert!(bytes.get(start as usize..).and_then(|rest| rest.get(..len as usize)).is_some());
             prop_assert!(!is_cut);
@@ -204,7 +208,7 @@ proptest! {
         header in prop::collection::vec(any::<u8>(), 10),
     ) {
         let data = with_header(header, &frame(b"payload"));
-        FRAME.read(&buffer(FRAME, 0, &[], &control, &data)).ok();
-        DATAGRAM.read(&buffer(DATAGRAM, 0, &sockaddr_v4(), &control, b"payload")).ok();
+        FRAME.read(&buffer(FRAME, 0, &[], &control, &data), true).ok();
+        DATAGRAM.read(&buffer(DATAGRAM, 0, &sockaddr_v4(), &control, b"payload"), true).ok();
     }
 }

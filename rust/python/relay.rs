@@ -27,7 +27,13 @@ pub(super) struct RelayCore {
 #[pymethods]
 impl RelayCore {
     #[new]
-    fn new(ingress: &str, workers: u16, buffer_bytes: usize) -> PyResult<Self> {
+    fn new(
+        ingress: &str,
+        workers: u16,
+        buffer_bytes: usize,
+        cpus: Vec<usize>,
+        verify_checksums: bool,
+    ) -> PyResult<Self> {
         let ingress = match ingress {
             "auto" => Ingress::permitted(),
             "packet" => Ingress::Packet,
@@ -44,7 +50,8 @@ impl RelayCore {
             let text = format!("buffer_bytes: {buffer_bytes} is less than {MIN_BUFFER_BYTES}");
             return Err(Error::Invalid(text).into());
         }
-        Ok(Self { relay: Relay::new(Settings { ingress, workers, buffer_bytes })? })
+        let settings = Settings { ingress, workers, buffer_bytes, cpus, verify_checksums };
+        Ok(Self { relay: Relay::new(settings)? })
     }
 
     /// `packet` or `udp`, decided when the relay was made.

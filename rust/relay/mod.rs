@@ -21,6 +21,7 @@ mod obstacle;
 mod plans;
 mod present;
 mod report;
+mod settings;
 mod slots;
 mod state;
 mod watch;
@@ -39,6 +40,7 @@ use links::{Links, Next};
 use live::Around;
 use present::Present;
 pub use report::{InterfaceReport, OutputReport, Report, RuleReport};
+pub use settings::Settings;
 use state::State;
 use worker::Workers;
 pub use worker::try_io_uring;
@@ -112,17 +114,6 @@ pub struct RuleSpec {
     pub outputs: Vec<OutputSpec>,
 }
 
-/// How a relay is set up, for its whole life.
-#[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    /// Where datagrams are taken from.
-    pub ingress: Ingress,
-    /// How many engines, each a thread.
-    pub workers: u16,
-    /// Bytes for the receive buffers of one engine.
-    pub buffer_bytes: usize,
-}
-
 /// A relay of this process.
 pub struct Relay {
     shared: Arc<Shared>,
@@ -144,10 +135,10 @@ impl Relay {
         let any = EventFd::from_flags(EfdFlags::EFD_CLOEXEC)
             .map_err(|errno| Error::os("eventfd", "the outputs", errno))?;
         let shared = Shared {
-            settings,
-            state: Mutex::new(State::new(settings, any.into())?),
+            state: Mutex::new(State::new(&settings, any.into())?),
             links: Links::new()?,
-            workers: Workers::new(settings)?,
+            workers: Workers::new(settings.clone())?,
+            settings,
         };
         Ok(Self { shared: Arc::new(shared) })
     }

@@ -13,7 +13,7 @@ const SOURCES_PER_SOCKET: usize = 10;
 const PER_WORKER: usize = 2;
 
 /// At most so many, with what the engines open when they start.
-pub(super) fn descriptors(add: &[RuleSpec], settings: Settings) -> usize {
+pub(super) fn descriptors(add: &[RuleSpec], settings: &Settings) -> usize {
     let workers = usize::from(settings.workers);
     let outputs = add.iter().map(|rule| rule.outputs.len()).sum::<usize>() * workers;
     let inputs = add.iter().map(|rule| rule.input.sockets(settings.ingress)).sum::<usize>();

@@ -42,7 +42,7 @@ impl State {
     ///
     /// # Errors
     /// No descriptor.
-    pub(super) fn new(settings: Settings, any: OwnedFd) -> Result<Self> {
+    pub(super) fn new(settings: &Settings, any: OwnedFd) -> Result<Self> {
         Ok(Self {
             rules: BTreeMap::new(),
             inputs: Inputs::new(settings.ingress, settings.workers)?,
@@ -50,7 +50,7 @@ impl State {
             warnings: Vec::new(),
             stand_in: StandIn::new(any),
             is_behind: false,
-            settings,
+            settings: settings.clone(),
             groups: Groups::default(),
             descriptors: Descriptors::default(),
             next_key: 1,
@@ -61,7 +61,7 @@ impl State {
     pub(super) fn reserve(&mut self, add: &[RuleSpec]) -> Result<()> {
         match add {
             [] => Ok(()),
-            _ => self.descriptors.reserve(needs::descriptors(add, self.settings)),
+            _ => self.descriptors.reserve(needs::descriptors(add, &self.settings)),
         }
     }
 

@@ -38,7 +38,7 @@ fn rule(group: [u8; 4], name: &str, source: Option<[u8; 4]>) -> RuleSpec {
 }
 
 fn relay() -> Relay {
-    Relay::new(Settings { ingress: Ingress::Udp, workers: 1, buffer_bytes: 1 << 20 }).unwrap()
+    Relay::new(Settings::new(Ingress::Udp, 1 << 20)).unwrap()
 }
 
 /// The groups of IPv4 that this network namespace is a member of.
@@ -167,7 +167,7 @@ fn the_groups_of_a_refused_block_are_left() {
     in_namespace(|| {
         let before = memberships();
         for ingress in [Ingress::Packet, Ingress::Udp] {
-            let settings = Settings { ingress, workers: 1, buffer_bytes: 1 << 20 };
+            let settings = Settings::new(ingress, 1 << 20);
             let relay = Relay::new(settings).unwrap();
             let mut block = rule([239, 1, 1, 0], "lo", None);
             block.input.group_bits = 6;

@@ -176,19 +176,20 @@ impl Workers {
             wake: wake.clone(),
             page,
             buffer_bytes: self.settings.buffer_bytes,
+            verify_checksums: self.settings.verify_checksums,
         };
         let ends = self.ends.clone();
         ends.state().0 += 1;
-        let is_alone = self.settings.workers == 1;
+        let place = self.place(number);
         // Whoever waits for an answer learns that none will come only once the reason is known.
         let answers = links.retired.clone();
         let run = move || {
             // Signals are for the threads of the program that this library is part of.
             SigSet::all().thread_block().ok();
-            if !is_alone {
-                stay_on_one_cpu(number);
-            }
-            let result = catch_unwind(AssertUnwindSafe(|| engine::run(Box::new(plan), links)));
+            let result = catch_unwind(AssertUnwindSafe(|| {
+                place.take()?;
+                engine::run(Box::new(plan), links)
+            }));
             ends.ended(result);
             drop(answers);
         };
@@ -198,6 +199,14 @@ impl Workers {
             Error::os("starting a thread", "the engine", error)
         })?;
         Ok(Worker { commands, retired, wake, thread })
+    }
+
+    fn place(&self, number: usize) -> Place {
+        match self.settings.cpus.get(number) {
+            Some(&cpu) => Place::On(cpu),
+            None if self.settings.workers == 1 => Place::Anywhere,
+            None => Place::OfItsOwn(number),
+        }
     }
 
     fn await_answer(&self, worker: &Worker) -> Result<()> {
@@ -246,20 +255,35 @@ impl Ends {
     }
 }
 
-/// Keeps one of several engines on a processor of its own, of those that the program may use.
-/// A thread that moves in the middle of a flow overtakes itself: the kernel queues what it sent
-/// before and after on two processors.
-fn stay_on_one_cpu(number: usize) {
-    let this_thread = Pid::from_raw(0);
-    let Ok(allowed) = sched_getaffinity(this_thread) else { return };
-    let cpus: Vec<usize> =
-        (0..CpuSet::count()).filter(|&cpu| allowed.is_set(cpu) == Ok(true)).collect();
-    let mut own = CpuSet::new();
-    if let Some(&cpu) = cpus.get(number % cpus.len().max(1))
-        && own.set(cpu).is_ok()
-    {
-        // Where it is refused the engine runs all the same.
-        sched_setaffinity(this_thread, &own).ok();
+/// On which processor an engine runs.
+#[derive(Clone, Copy)]
+enum Place {
+    /// Where the kernel sees fit.
+    Anywhere,
+    /// One of several engines, on a processor of its own among those that the program may use.
+    /// A thread that moves in the middle of a flow overtakes itself: the kernel queues what it
+    /// sent before and after on two processors.
+    OfItsOwn(usize),
+    /// On the one that was asked for.
+    On(usize),
+}
+
+impl Place {
+    /// Brings the calling thread there.
+    fn take(self) -> io::Result<()> {
+        let of_its_own = |number: usize| {
+            let allowed = sched_getaffinity(Pid::from_raw(0)).ok()?;
+            let may_use = |&cpu: &usize| allowed.is_set(cpu) == Ok(true);
+            let cpus: Vec<usize> = (0..CpuSet::count()).filter(may_use).collect();
+            cpus.get(number % cpus.len().max(1)).copied()
+        };
+        match self {
+            Self::Anywhere => {}
+            // Where it is refused the engine runs all the same.
+            Self::OfItsOwn(number) => drop(of_its_own(number).map(stay_on)),
+            Self::On(cpu) => stay_on(cpu)?,
+        }
+        Ok(())
     }
 }
 
@@ -269,6 +293,13 @@ fn stay_on_one_cpu(number: usize) {
 /// [`Error::Permission`] where io_uring is refused; the text names what refuses it.
 pub fn try_io_uring() -> Result<()> {
     Ring::new().map(drop).map_err(|error| refused(describe(&error)))
+}
+
+fn stay_on(cpu: usize) -> io::Result<()> {
+    let mut only = CpuSet::new();
+    let result = only.set(cpu).and_then(|()| sched_setaffinity(Pid::from_raw(0), &only));
+    result
+        .map_err(|error| io::Error::other(format!("the engine may not run on CPU {cpu}: {error}")))
 }
 
 /// The words that mark a refusal of io_uring among the ends of an engine.
@@ -305,7 +336,7 @@ mod tests {
     const PATIENCE: Option<Duration> = Some(Duration::from_secs(10));
 
     fn workers() -> Workers {
-        let settings = Settings { ingress: Ingress::Udp, workers: 1, buffer_bytes: 1 << 20 };
+        let settings = Settings::new(Ingress::Udp, 1 << 20);
         Workers::new(settings).unwrap()
     }
 

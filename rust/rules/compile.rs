@@ -12,7 +12,12 @@ use super::{Entry, InputKey, Key, Run, Table, TableRule};
 use crate::addr::Addr;
 
 pub(super) fn compile(rules: &[TableRule]) -> Table {
-    let mut draft = Draft::default();
+    let mut draft = Draft {
+        inputs: HashMap::with_capacity(rules.len()),
+        patterns: PatternsDraft::default(),
+        names: NamesDraft::default(),
+        group_of: Vec::with_capacity(rules.len()),
+    };
     for (rule, number) in rules.iter().zip(0..) {
         draft.add(number, rule);
     }
@@ -20,7 +25,6 @@ pub(super) fn compile(rules: &[TableRule]) -> Table {
 }
 
 /// What has been read of the rules.
-#[derive(Default)]
 struct Draft {
     inputs: HashMap<InputKey, Takers>,
     patterns: PatternsDraft,

@@ -54,7 +54,7 @@ fn an_engine_allocates_nothing_for_datagrams() {
     let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let mut all = interfaces::list().unwrap().into_iter();
     let loopback = all.find(|interface| interface.loopback).unwrap();
-    let settings = Settings { ingress: Ingress::Udp, workers: 1, buffer_bytes: 1 << 20 };
+    let settings = Settings::new(Ingress::Udp, 1 << 20);
     let relay = Relay::new(settings).unwrap();
     relay.change(&[], &[rule(port, loopback, &ports)]).unwrap();
     relay.start().unwrap();

@@ -1,7 +1,7 @@
 """Relays of the product, opened inside a namespace."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal, TypedDict, Unpack
 
 import mcr
@@ -19,6 +19,8 @@ class Options(TypedDict, total=False):
     workers: int
     buffer_bytes: int
     hosts: Literal["first", "all"]
+    cpus: Sequence[int] | str
+    verify_checksums: bool
 
 
 @contextlib.contextmanager

@@ -163,6 +163,39 @@ def test_bad_checksum_is_not_laundered(lab: Lab, gro: bool) -> None:
         assert dropped(stats, "in0", "bad_checksum") == 1
 
 
+def test_bad_checksums_are_relayed_when_told_to(lab: Lab, gro: bool) -> None:
+    """With the check turned off a wrong checksum counts as matched, and leaves as a right one."""
+    flow = Flow("10.1.0.2", "239.1.34.1", 5001)
+    bodies = [b"damaged", b"absent", b"fine", b""]
+    with (
+        lab.receive("239.2.34.1", 6001) as receiver,
+        relaying(
+            lab.relay,
+            "239.1.34.1%in0:5001 to 239.2.34.1%out0:6001",
+            ingress="packet",
+            verify_checksums=False,
+        ) as relay,
+        Injector(lab.source, "s0") as injector,
+    ):
+        injector.send(
+            udp_frame(flow, bodies[0], checksum=0x1234),
+            udp_frame(flow, bodies[1], checksum=0),
+            udp_frame(flow, bodies[2]),
+            udp_frame(flow, bodies[3], checksum=0x1234),
+        )
+        receiver.expect(bodies)
+        stats = settle_sent(relay, len(bodies))
+        assert stats.interfaces[0].matched == len(bodies)
+        assert dropped(stats, "in0", "bad_checksum") == 0
+
+
+def test_the_kernel_verifies_for_the_udp_ingress(lab: Lab) -> None:
+    """Asked to relay wrong checksums, the udp ingress says that it never sees them."""
+    rule = "239.1.35.1%in0:5001 to 239.2.35.1%out0:6001"
+    with relaying(lab.relay, rule, ingress="udp", verify_checksums=False) as relay:
+        assert any("the kernel itself drops" in warning for warning in relay.warnings)
+
+
 def test_absent_checksum_with_udp_ingress(lab: Lab) -> None:
     """The kernel drops the wrong checksum before a socket sees it and passes the absent one."""
     flow = Flow("10.1.0.2", "239.1.16.1", 5001)

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from ..cpus import chosen_cpus
 from ..errors import McrError
 from ..names import Hosts
 from ..relay import WORKERS_LIMIT, Ingress, Relay
@@ -53,6 +54,20 @@ def relay(
             " and again on SIGHUP.",
         ),
     ] = "first",
+    cpus: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="The CPU of each engine thread, as 0,2-3; else one each where there are several.",
+        ),
+    ] = None,
+    accept_bad_checksums: Annotated[
+        bool,
+        typer.Option(
+            "--accept-bad-checksums",
+            help="Relay datagrams whose UDP checksum is wrong too (packet ingress only).",
+        ),
+    ] = False,
     user: Annotated[
         str | None,
         typer.Option(
@@ -70,12 +85,20 @@ def relay(
     chosen = problems.choice("--ingress", ingress, _INGRESSES)
     threads = problems.count("--workers", workers, WORKERS_LIMIT)
     which = problems.choice("--hosts", hosts, _HOSTS) or "first"
+    places = problems.collect(
+        "--cpus", lambda: cpus if cpus is None else chosen_cpus(cpus, threads or 1)
+    )
     seconds = problems.seconds("--duration", duration)
     account = problems.collect("--user", lambda: target_account(user))
     made = problems.collect(
         "rule",
         lambda: Relay(
-            *join_arguments(rules), ingress=chosen or "auto", workers=threads or 1, hosts=which
+            *join_arguments(rules),
+            ingress=chosen or "auto",
+            workers=threads or 1,
+            cpus=places,
+            verify_checksums=not accept_bad_checksums,
+            hosts=which,
         ),
     )
     problems.raise_if_any()

@@ -1,0 +1,1 @@
+"""The guard: how many instructions a fixed amount of relaying takes, compared with what it took."""

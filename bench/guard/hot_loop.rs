@@ -1,0 +1,151 @@
+//! An engine with a fixed amount of work, to be run where instructions are counted.
+//!
+//! usage: `hot_loop OUTPUTS DATAGRAMS steady|rising`
+//!
+//! The frames lie in the input's socket and the order to stop is given before the engine starts,
+//! so that it finds everything in its first turn and ends, whatever the machine does meanwhile.
+//! The input is one end of a pair of Unix sockets, from which frames are read as from AF_PACKET,
+//! the outputs are UDP on loopback: no rights are needed. Ends with an error unless every copy
+//! was sent.
+
+use std::env;
+use std::error::Error;
+use std::net::UdpSocket;
+use std::os::unix::net::UnixDatagram;
+use std::sync::{Arc, mpsc};
+
+use _native::addr::Addr;
+use _native::engine::{self, Command, Links};
+use _native::ingress::Kind;
+use _native::plan::{Plan, PlanOutput, PlanRule, Source};
+use _native::pool::SizeClass;
+use _native::rules::{InputKey, Table, TableRule};
+use _native::stats::{self, Slot, output};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+const INTERFACE: u32 = 1;
+const SOURCE: [u8; 4] = [10, 0, 0, 5];
+const GROUP: [u8; 4] = [239, 1, 1, 1];
+const PORT: u16 = 5001;
+const BUFFER_BYTES: usize = 32 << 20;
+/// The payload of the largest datagram; in a rising run each is one byte smaller than the next,
+/// so that every copy is a send of its own.
+const MOST_BYTES: usize = 1400;
+const MAX_SEGMENT: u16 = 1472;
+/// Datagrams in one socket: io_uring takes this many without a pause (MULTISHOT_MAX_RETRY), and
+/// no host's limits are in the way.
+const IN_ONE_SOCKET: usize = 24;
+/// Sockets, always as many, so that to open them costs the same with and without datagrams.
+const SOCKETS: u64 = 8;
+/// Slots: the interface, the group, the rule, then the outputs.
+const FIRST_OUTPUT: u32 = 3;
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+fn main() -> Outcome<()> {
+    let words: Vec<String> = env::args().skip(1).collect();
+    let [outputs, datagrams, sizes] = words.as_slice() else {
+        return Err("usage: hot_loop OUTPUTS DATAGRAMS steady|rising".into());
+    };
+    let (outputs, datagrams): (u32, usize) = (outputs.parse()?, datagrams.parse()?);
+    let lengths: Vec<usize> = match sizes.as_str() {
+        "rising" => (MOST_BYTES - datagrams..MOST_BYTES).collect(),
+        _ => vec![MOST_BYTES; datagrams],
+    };
+    let (inputs, senders) = inputs()?;
+    for (at, length) in lengths.iter().enumerate() {
+        let sender = senders.get(at / IN_ONE_SOCKET).ok_or("too many datagrams")?;
+        sender.send(&frame(*length)?)?;
+    }
+    let listener = UdpSocket::bind("127.0.0.1:0")?;
+    let outputs: Vec<PlanOutput> =
+        (0..outputs).map(|at| output_to(&listener, at)).collect::<Outcome<_>>()?;
+    let slots: Vec<Slot> = outputs.iter().map(|output| output.slot).collect();
+
+    let page = stats::create_page()?;
+    let (commands, orders) = mpsc::channel();
+    let (retirer, _retired) = mpsc::channel();
+    // The value is there before the engine looks.
+    let wake = EventFd::from_value_and_flags(1, EfdFlags::EFD_CLOEXEC)?;
+    commands.send(Command::Stop)?;
+    let links = Links {
+        commands: orders,
+        retired: retirer,
+        wake: Arc::new(wake.into()),
+        page: page.clone(),
+        buffer_bytes: BUFFER_BYTES,
+        verify_checksums: true,
+    };
+    engine::run(Box::new(plan(inputs, outputs)), links)?;
+    for slot in slots {
+        let words = stats::read(&page, slot).ok_or("the counters cannot be read")?;
+        let sent = usize::try_from(words[output::SENT])?;
+        if sent != datagrams {
+            return Err(format!("sent {sent} of {datagrams}: {words:?}").into());
+        }
+    }
+    Ok(())
+}
+
+/// The inputs, and what sends to each.
+fn inputs() -> Outcome<(Vec<Source>, Vec<UnixDatagram>)> {
+    let (mut sources, mut senders) = (Vec::new(), Vec::new());
+    for id in 0..SOCKETS {
+        let (near, far) = UnixDatagram::pair()?;
+        sources.push(Source {
+            id,
+            fd: Arc::new(near.into()),
+            kind: Kind::Frame { vnet_hdr: true },
+            class: SizeClass::Standard,
+            interface: INTERFACE,
+            slot: 0,
+        });
+        senders.push(far);
+    }
+    Ok((sources, senders))
+}
+
+/// What its owner does not read is dropped by the kernel, without a word to the sender.
+fn output_to(listener: &UdpSocket, at: u32) -> Outcome<PlanOutput> {
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    socket.connect(listener.local_addr()?)?;
+    Ok(PlanOutput {
+        fd: Arc::new(socket.into()),
+        slot: Slot { index: FIRST_OUTPUT + at, generation: 1 },
+        max_segment: MAX_SEGMENT,
+        carrier: None,
+        rewrite: None,
+    })
+}
+
+/// One rule with all outputs.
+fn plan(sources: Vec<Source>, outputs: Vec<PlanOutput>) -> Plan {
+    let input = InputKey { interface: INTERFACE, vlan: 0, group: Addr::v4(GROUP), port: PORT };
+    let rule = TableRule { input, group_bits: 0, last_port: PORT, sources: Box::default() };
+    let table = Table::compile(&[rule]);
+    let fixed = (0..FIRST_OUTPUT).map(|index| Slot { index, generation: 1 });
+    Plan {
+        sources: sources.into(),
+        table: Arc::new(table),
+        rules: Box::new([PlanRule { slot: 2, outputs: 0..outputs.len(), kept: None }]),
+        groups: Box::new([1]),
+        resets: fixed.chain(outputs.iter().map(|output| output.slot)).collect(),
+        outputs: outputs.into(),
+    }
+}
+
+/// What the kernel would deliver: a virtio header that vouches for the checksum, and a frame.
+fn frame(length: usize) -> Outcome<Vec<u8>> {
+    const DATA_VALID: u8 = 2;
+    let be = |bytes: usize| u16::try_from(bytes).map(u16::to_be_bytes);
+    let mut ip = [&[0x45, 0][..], &be(28 + length)?, &[0, 1, 0x40, 0, 9, 17, 0, 0]].concat();
+    ip.extend([SOURCE, GROUP].concat());
+    let words = ip.as_chunks().0.iter().map(|word| u32::from(u16::from_be_bytes(*word)));
+    let sum: u32 = words.sum();
+    let field = !u16::try_from(sum % 0xffff)?;
+    ip[10..12].copy_from_slice(&field.to_be_bytes());
+    let ethernet = [1, 0, 0x5e, 1, 1, 1, 2, 0, 0, 0, 0, 1, 8, 0];
+    let udp = [&[0x9c, 0x40][..], &PORT.to_be_bytes(), &be(8 + length)?, &[0, 0]].concat();
+    let virtio = [DATA_VALID, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    Ok([&virtio[..], &ethernet, &ip, &udp, &vec![0x5a; length]].concat())
+}
