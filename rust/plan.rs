@@ -63,7 +63,8 @@ pub struct PlanOutput {
     pub slot: Slot,
     /// The largest datagram that its link carries in one piece, bytes.
     pub max_segment: u16,
-    /// Whether its interface has a carrier, kept true by the cold side; `None` by routing.
+    /// Whether what is sent leaves, kept true by the cold side: its interface has a carrier and
+    /// it is not parked. `None` by routing.
     pub carrier: Option<Arc<AtomicBool>>,
     /// What it takes over of each datagram, if anything.
     pub rewrite: Option<Arc<Rewrite>>,

@@ -100,7 +100,7 @@ pub enum Loss {
     OutputFull,
     /// It fits neither the link nor, fragmented, the protocol.
     TooBig,
-    /// The output's interface had no carrier.
+    /// The output's interface had no carrier, or was gone, or had no address.
     NoCarrier,
     /// The output's own rate was used up.
     RateLimited,

@@ -48,6 +48,15 @@ def test_open_comes_before_start() -> None:
         assert FakeCore.made == [core]
 
 
+@pytest.mark.parametrize("rights_end", [False, True])
+def test_spare_sockets_are_for_who_gives_up_rights(rights_end: bool) -> None:
+    """They are opened with the rules, and only where that was asked for."""
+    relay = mcr.Relay(A)
+    relay.open(rights_end=rights_end)
+    assert FakeCore.made[0].has_spares == rights_end
+    relay.close()
+
+
 def test_the_engine_is_made_as_asked() -> None:
     """Options reach the engine; what it decided is shown."""
     relay = mcr.Relay(A, ingress="auto", workers=3, buffer_bytes=2**21)

@@ -32,7 +32,8 @@ def test_the_command_follows_as_nobody(lab: Lab, ingress: Ingress) -> None:
     """It has given up root and opens what it must anew, until its spare sockets are used up."""
     with contextlib.ExitStack() as stack:
         first = stack.enter_context(lab.receive(OUT_0, 6001))
-        process = stack.enter_context(command(lab, RULE, "--ingress", ingress, "--json"))
+        options = ("--ingress", ingress, "--workers", "2", "--json")
+        process = stack.enter_context(command(lab, RULE, *options))
         process.wait_ready()
         for _ in range(SPARE_SOCKETS):
             cut(lab, "in0")
