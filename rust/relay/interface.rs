@@ -83,6 +83,7 @@ impl Interface {
         let mut frames: Vec<Source> = Vec::with_capacity(usize::from(workers));
         for _ in 0..workers {
             let fanout = match frames.first() {
+                None if workers == 1 => Fanout::Alone,
                 None => Fanout::New,
                 Some(first) => Fanout::Join(packet::fanout_id(first.fd.as_fd())?),
             };
