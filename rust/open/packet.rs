@@ -1,12 +1,14 @@
 //! The AF_PACKET socket of one worker on one interface, from creation to the moment where it
 //! queues the first frame. It must not know rules: the filter comes ready made.
 
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use libc::{c_int, sock_filter};
 
 use super::{InterfaceRef, socket};
 use crate::error::{Error, Result};
+use crate::sys::packet_ring::{PacketRing, RingShape};
 use crate::sys::{sockaddr, sockopt};
 
 /// The receive buffer that is asked for, in bytes.
@@ -31,6 +33,9 @@ pub struct PacketSocket {
     pub receive_buffer_bytes: usize,
     /// Whether every frame has a `virtio_net_hdr` in front, and super-frames come whole.
     pub vnet_hdr: bool,
+    /// Where the frames lie, if a ring was asked for and could be had; those too long for a
+    /// slot wait in the socket's queue.
+    pub ring: Option<PacketRing>,
 }
 
 /// The fan-out group that a socket enters.
@@ -57,6 +62,7 @@ pub fn open(
     interface: &InterfaceRef<'_>,
     filter: &[sock_filter],
     fanout: Fanout,
+    ring: Option<RingShape>,
 ) -> Result<PacketSocket> {
     let target = interface.name;
     let owned = socket::open(libc::AF_PACKET, libc::SOCK_RAW, target)?;
@@ -64,11 +70,13 @@ pub fn open(
     let vnet_hdr = sockopt::set(fd, libc::SOL_PACKET, libc::PACKET_VNET_HDR, 1_i32).is_ok();
     socket::set(fd, (libc::SOL_PACKET, libc::PACKET_AUXDATA), 1, "PACKET_AUXDATA", target)?;
     let receive_buffer_bytes = socket::receive_buffer(fd, RECEIVE_BUFFER_BYTES, target)?;
+    // Without a ring frames are received one by one: slower, but nothing is missing.
+    let ring = ring.filter(|_| vnet_hdr).and_then(|shape| open_ring(fd, shape).ok());
     socket::drop_all(fd, target)?;
     bind(fd, interface)?;
     enter(fd, fanout, target)?;
     replace_filter(fd, filter)?;
-    Ok(PacketSocket { fd: owned, receive_buffer_bytes, vnet_hdr })
+    Ok(PacketSocket { fd: owned, receive_buffer_bytes, vnet_hdr, ring })
 }
 
 /// Whether this thread may open AF_PACKET sockets.
@@ -103,6 +111,17 @@ pub fn replace_filter(fd: BorrowedFd<'_>, filter: &[sock_filter]) -> Result<()> 
     })
 }
 
+/// Has the frames put into slots, and those that are too long for one queued whole.
+fn open_ring(fd: BorrowedFd<'_>, shape: RingShape) -> io::Result<PacketRing> {
+    // The kernel's headers end at an odd place; so the frame's IP header is aligned.
+    const RESERVE_BYTES: c_int = 6;
+    /// Not in libc (linux/if_packet.h).
+    const PACKET_COPY_THRESH: c_int = 7;
+    sockopt::set(fd, libc::SOL_PACKET, libc::PACKET_RESERVE, RESERVE_BYTES)?;
+    sockopt::set(fd, libc::SOL_PACKET, PACKET_COPY_THRESH, 1_i32)?;
+    PacketRing::new(fd, shape)
+}
+
 fn bind(fd: BorrowedFd<'_>, interface: &InterfaceRef<'_>) -> Result<()> {
     let index = c_int::try_from(interface.index)
         .map_err(|_| Error::Invalid(format!("no interface has the index {}", interface.index)))?;
@@ -121,5 +140,7 @@ fn enter(fd: BorrowedFd<'_>, fanout: Fanout, target: &str) -> Result<()> {
         .map_err(|error| socket::refused("entering a fan-out group", target, error))
 }
 
+#[cfg(test)]
+mod ring_tests;
 #[cfg(test)]
 mod tests;

@@ -9,18 +9,20 @@ use std::os::fd::AsFd;
 
 use super::interface::{Endpoint, EndpointSocket, Interface};
 use super::slots::Slots;
-use super::{Ingress, InputSpec, warn_once};
+use super::{Ingress, InputSpec, Settings, warn_once};
 use crate::error::Result;
 use crate::interfaces;
 use crate::open::joins::Joins;
 use crate::open::udp_input;
 use crate::plan::Source;
+use crate::pool;
 use crate::stats::Slot;
 
 /// The inputs of a relay.
 pub(super) struct Inputs {
     ingress: Ingress,
     workers: u16,
+    buffer_bytes: usize,
     interfaces: BTreeMap<u32, Interface>,
     joins: Joins,
     new_slots: Vec<Slot>,
@@ -29,10 +31,11 @@ pub(super) struct Inputs {
 }
 
 impl Inputs {
-    pub(super) fn new(ingress: Ingress, workers: u16) -> Self {
+    pub(super) fn new(settings: &Settings) -> Self {
         Self {
-            ingress,
-            workers,
+            ingress: settings.ingress,
+            workers: settings.workers,
+            buffer_bytes: settings.buffer_bytes,
             interfaces: BTreeMap::new(),
             joins: Joins::new(),
             new_slots: Vec::new(),
@@ -85,6 +88,7 @@ impl Inputs {
         if self.ingress == Ingress::Udp {
             return Ok(());
         }
+        let mut rings = self.interfaces.values().filter(|known| known.has_rings()).count();
         for (&index, interface) in &mut self.interfaces {
             if !interface.filter_is_stale {
                 continue;
@@ -95,9 +99,11 @@ impl Inputs {
                 interface.open_frames(
                     index,
                     self.workers,
+                    pool::packet_ring(interface.mtu, self.buffer_bytes, rings),
                     &mut self.next_id,
                     &mut self.warnings,
                 )?;
+                rings += usize::from(interface.has_rings());
             } else {
                 (interface.mtu, interface.gro) = mtu_and_gro(index)?;
                 interface.refresh_filter()?;

@@ -131,7 +131,7 @@ impl Relay {
         let state = State {
             rules: BTreeMap::new(),
             next_key: 1,
-            inputs: Inputs::new(settings.ingress, settings.workers),
+            inputs: Inputs::new(&settings),
             slots: Slots::new(),
             groups: BTreeMap::new(),
             warnings: Vec::new(),

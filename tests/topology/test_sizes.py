@@ -2,7 +2,7 @@
 
 import pytest
 
-from .checks import dropped, settle, settle_sent
+from .checks import dropped, settle_sent
 from .lab import Lab
 from .namespaces import Namespace
 from .relays import Ingress, relaying
@@ -183,28 +183,3 @@ def test_size_changes_keep_the_order(
         first.expect(sent)
         second.expect(sent)
         settle_sent(relay, len(sent), len(sent))
-
-
-def test_buffers_follow_the_mtu_at_the_next_change(lab: Lab) -> None:
-    """Frames that grew are dropped and counted, until a change of rules makes them fit again."""
-    lab.set_offload(on=False)
-    sent = payloads(10, (5000,))
-    with (
-        lab.receive("ff15::90:2", 6001) as receiver,
-        relaying(
-            lab.relay, "ff15::90:1%in0:5001 to ff15::90:2%out0:6001", ingress="packet"
-        ) as relay,
-        lab.sender("ff15::90:1", 5001) as sender,
-    ):
-        try:
-            for namespace, interface in ((lab.source, "s0"), (lab.relay, "in0")):
-                namespace.ip("link", "set", interface, "mtu", "9000")
-            sender.send(sent)
-            settle(relay, lambda stats: dropped(stats, "in0", "truncated_by_us") == len(sent))
-            with lab.relay:
-                relay.add_rule("ff15::90:3%in0:5001 to ff15::90:4%out0:6001")
-            sender.send(sent)
-            receiver.expect(sent)
-        finally:
-            for namespace, interface in ((lab.source, "s0"), (lab.relay, "in0")):
-                namespace.ip("link", "set", interface, "mtu", "1500")
