@@ -4,6 +4,8 @@ import itertools
 import signal
 from pathlib import Path
 
+import mcr
+
 from .checks import assert_balanced, settle, settle_sent, wait_until
 from .lab import Lab
 from .relays import relaying
@@ -28,12 +30,7 @@ def test_burst_larger_than_the_ring(lab: Lab) -> None:
         for burst in itertools.count():
             sender.send_super(payloads(20 * LEAST_SLOTS, seed=burst), batch=40)
             sent = 20 * LEAST_SLOTS * (burst + 1)
-            stats = settle(
-                relay,
-                lambda stats, sent=sent: (
-                    stats.interfaces[0].received + stats.interfaces[0].kernel_dropped_frames == sent
-                ),
-            )
+            stats = settle_met(relay, sent)
             if stats.interfaces[0].kernel_dropped_frames:
                 break
         numbers = [int.from_bytes(payload[:8], "little") for payload in receiver.drain()]
@@ -42,6 +39,16 @@ def test_burst_larger_than_the_ring(lab: Lab) -> None:
         assert drops_in_order <= burst, "only a new burst begins anew"
         # Reading has not used the count up.
         assert relay.stats().interfaces[0] == stats.interfaces[0]
+
+
+def settle_met(relay: mcr.Relay, sent: int) -> mcr.Stats:
+    """Wait until so many frames have been received or were lost in the kernel."""
+
+    def met(stats: mcr.Stats) -> bool:
+        (interface,) = stats.interfaces
+        return interface.received + interface.kernel_dropped_frames == sent
+
+    return settle(relay, met)
 
 
 def test_fragments_keep_their_place(lab: Lab) -> None:
