@@ -33,8 +33,9 @@ def test_burst_larger_than_the_ring(lab: Lab) -> None:
             stats = settle_met(relay, sent)
             if stats.interfaces[0].kernel_dropped_frames:
                 break
-        numbers = [int.from_bytes(payload[:8], "little") for payload in receiver.drain()]
-        assert len(numbers) == stats.interfaces[0].matched
+        matched = stats.interfaces[0].matched
+        numbers = [int.from_bytes(payload[:8], "little") for payload in receiver.wait_for(matched)]
+        assert len(numbers) == matched
         drops_in_order = sum(later < earlier for earlier, later in itertools.pairwise(numbers))
         assert drops_in_order <= burst, "only a new burst begins anew"
         # Reading has not used the count up.
