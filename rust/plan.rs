@@ -11,6 +11,7 @@ use crate::pool::SizeClass;
 use crate::rewrite::{Kept, Rewrite};
 use crate::rules::Table;
 use crate::stats::Slot;
+use crate::sys::packet_ring::PacketRing;
 
 /// A worker's sockets and rules.
 pub struct Plan {
@@ -37,6 +38,8 @@ pub struct Source {
     pub fd: Arc<OwnedFd>,
     /// How it delivers.
     pub kind: Kind,
+    /// Where its frames lie, when they come in slots.
+    pub ring: Option<Arc<PacketRing>>,
     /// The size of its buffers.
     pub class: SizeClass,
     /// The kernel's index of its interface.

@@ -6,12 +6,24 @@
 use std::io;
 
 use crate::sys::buffers::Buffers;
+use crate::sys::packet_ring::RingShape;
 
 /// Bytes before the frame in a buffer: io_uring's header (16), control messages (40),
 /// the virtio header (10); for a UDP socket the address (32) and its control messages (72).
 const HEADROOM: u32 = 120;
 /// Ethernet header and one VLAN tag that stayed in the frame.
 const LINK_HEADER: u32 = 18;
+
+/// Bytes before the frame in a slot of a packet ring: the kernel's headers, aligned.
+const SLOT_HEADROOM: u32 = 82;
+/// Frames of an MTU of 9000 and more.
+const MAX_SLOT_BYTES: u32 = 16 * 1024;
+/// Most packet rings of a worker: each is a thing to look at in every turn.
+const MAX_RINGS: usize = 4;
+/// Most slots of a ring: a sixteenth of a second at 500 000 frames a second.
+const MAX_SLOTS: usize = 1 << 15;
+/// Slots come in such numbers: the smallest fill a block of the kernel's then.
+const SLOTS_STEP: usize = 32;
 
 /// How big the buffers of a socket are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -72,6 +84,21 @@ impl SizeClass {
     }
 }
 
+/// The packet ring for an interface of this MTU (bytes) of a worker that has `open` rings
+/// already; `None` where frames would not fit a slot, or there are enough rings.
+///
+/// A ring is the socket's queue, too: what bursts wait in. So it is beside the buffers' budget,
+/// and all rings together have at most half as much.
+#[must_use]
+pub fn packet_ring(mtu: u32, budget_bytes: usize, open: usize) -> Option<RingShape> {
+    let frame = mtu.saturating_add(SLOT_HEADROOM + LINK_HEADER);
+    let slot_bytes = frame.checked_next_power_of_two().filter(|&bytes| bytes <= MAX_SLOT_BYTES)?;
+    let slots = (budget_bytes / 2 / MAX_RINGS / slot_bytes as usize).min(MAX_SLOTS);
+    let whole = slots / SLOTS_STEP * SLOTS_STEP;
+    let slots = u16::try_from(whole).ok().filter(|&slots| slots > 0 && open < MAX_RINGS)?;
+    Some(RingShape { slot_bytes, slots })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,6 +110,20 @@ mod tests {
         assert_eq!(SizeClass::for_frames(9000, false), SizeClass::Jumbo);
         assert_eq!(SizeClass::for_frames(65_536, false), SizeClass::Super);
         assert!(SizeClass::Super.buffer_bytes() >= HEADROOM + LINK_HEADER + 65_535);
+    }
+
+    #[test]
+    fn rings_have_slots_for_the_mtu_within_half_of_the_budget() {
+        let shape = packet_ring(1500, 32 << 20, 0).unwrap();
+        assert_eq!(shape, RingShape { slot_bytes: 2048, slots: 2048 });
+        assert_eq!(packet_ring(9000, 32 << 20, 3).unwrap().slot_bytes, 16_384);
+        assert_eq!(packet_ring(65_536, 32 << 20, 0), None);
+        assert_eq!(packet_ring(1500, 32 << 20, MAX_RINGS), None);
+        for budget in [1 << 20, 5_000_000, 32 << 20, 1 << 40] {
+            let shape = packet_ring(1500, budget, 0).unwrap();
+            let bytes = shape.slot_bytes as usize * usize::from(shape.slots);
+            assert!(bytes * MAX_RINGS <= budget / 2 && bytes.is_multiple_of(1 << 16));
+        }
     }
 
     #[test]

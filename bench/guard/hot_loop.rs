@@ -96,6 +96,7 @@ fn inputs() -> Outcome<(Vec<Source>, Vec<UnixDatagram>)> {
             id,
             fd: Arc::new(near.into()),
             kind: Kind::Frame { vnet_hdr: true },
+            ring: None,
             class: SizeClass::Standard,
             interface: INTERFACE,
             slot: 0,

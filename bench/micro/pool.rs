@@ -96,7 +96,7 @@ impl Pool {
                     self.ring.give_back(black_box(buffer));
                 }
                 Event::Ended { .. } => still_armed = false,
-                Event::Woken => {}
+                Event::Woken | Event::Readable { .. } => {}
             }
         }
         self.ring.offer_buffers();

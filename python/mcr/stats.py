@@ -21,9 +21,9 @@ class InterfaceStats:
     `received` counts the datagrams that the kernel handed over (a super-frame counts its
     segments, a frame that is not UDP counts one); `kernel_dropped_frames` counts the frames that
     it could not hand over because the receive buffer was full (the sockets' drop counters,
-    SO_MEMINFO); `buffer_waits` how often receiving paused because every buffer was in use.
-    `error` is the errno name of what receiving ended with, such as ENETDOWN; None while all is
-    well.
+    SO_MEMINFO, or PACKET_STATISTICS of a packet ring); `buffer_waits` how often receiving paused
+    because every buffer was in use. `error` is the errno name of what receiving ended with, such
+    as ENETDOWN; None while all is well.
     """
 
     name: str

@@ -6,6 +6,7 @@
 //! path of a datagram allocates, locks, logs or calls Python.
 
 mod receiver;
+mod rings;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -101,7 +102,12 @@ impl Engine {
 
     /// One turn; false when it was the last.
     fn turn(&mut self) -> io::Result<bool> {
-        self.ring.wait()?;
+        if self.intake.frames_come(&self.ring) {
+            self.ring.poll()?;
+        } else {
+            self.intake.watch_rings(&mut self.ring)?;
+            self.ring.wait()?;
+        }
         let woken = self.reap()?;
         self.relay()?;
         self.retire();
@@ -120,16 +126,36 @@ impl Engine {
                     Event::Ended { token, errno } => {
                         self.intake.ended(token, errno, &mut self.counters);
                     }
+                    Event::Readable { token, failed } => {
+                        self.intake.readable(token, failed, &mut self.counters);
+                    }
                     Event::Received { token, buffer, armed } => {
                         self.received(token, buffer, armed, now_ms)?;
                     }
                 }
             }
             if self.window.len() - before < BUSY {
-                return Ok(woken);
+                break;
             }
             self.ring.poll()?;
         }
+        self.take_slots(now_ms)?;
+        Ok(woken)
+    }
+
+    /// Takes in what lies in the packet rings, a turn's share of each.
+    fn take_slots(&mut self, now_ms: u64) -> io::Result<()> {
+        let before = self.window.len();
+        for number in 0..self.intake.rings() {
+            for _ in 0..rings::TURN_FRAMES {
+                let Some((token, buffer)) = self.intake.take_slot(number, &mut self.ring) else {
+                    break;
+                };
+                self.received(token, buffer, true, now_ms)?;
+            }
+        }
+        self.intake.note_pace(self.window.len() - before);
+        Ok(())
     }
 
     #[inline]
@@ -192,7 +218,7 @@ impl Engine {
             self.counters.reset(*reset);
         }
         self.intake.adopt(&plan.sources, &mut self.ring)?;
-        self.window.resize(self.intake.buffers(), plan.rules.len());
+        self.window.resize(self.intake.most_datagrams(), plan.rules.len());
         self.egress.adopt(&plan);
         self.counters.publish();
         self.retire_at_once();
@@ -217,10 +243,13 @@ impl Engine {
         }
     }
 
-    /// Relays what had arrived before the end.
+    /// Relays what had arrived before the end, and no more, however much arrives meanwhile.
     fn finish(mut self) -> io::Result<()> {
-        self.reap()?;
-        self.relay()
+        for _ in 0..=self.intake.slots() / rings::TURN_FRAMES {
+            self.reap()?;
+            self.relay()?;
+        }
+        Ok(())
     }
 }
 

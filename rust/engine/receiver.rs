@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 
 use hashbrown::HashSet;
 
+use super::rings;
 use crate::addr::Addr;
 use crate::ingress::Arrival;
 use crate::packet::{Datagram, Discard};
@@ -18,18 +19,19 @@ use crate::sys::ring::{PoolId, Ring};
 const MAX_FAILURES: u8 = 8;
 
 /// One socket that is listened to, or was until a moment ago.
-struct Listener {
-    source: Source,
-    pool: PoolId,
-    state: State,
+pub(super) struct Listener {
+    pub(super) source: Source,
+    /// Its buffers, or the number of its packet ring.
+    pub(super) pool: PoolId,
+    pub(super) state: State,
     failures: u8,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// The kernel delivers.
+pub(super) enum State {
+    /// The kernel delivers, or watches the packet ring.
     Armed,
-    /// To be armed at the end of the turn.
+    /// To be armed at the end of the turn, or when the packet ring is empty.
     Ended,
     /// No longer in the plan; the kernel still holds it.
     Closing,
@@ -39,7 +41,7 @@ enum State {
 
 /// The sockets of an engine, by their tokens in the ring.
 pub(super) struct Intake {
-    listeners: Vec<Option<Listener>>,
+    pub(super) listeners: Vec<Option<Listener>>,
     pools: [Option<PoolId>; SizeClass::ALL.len()],
     buffers: usize,
     buffer_bytes: usize,
@@ -47,7 +49,11 @@ pub(super) struct Intake {
     /// Whether some listener is to be armed.
     some_ended: bool,
     /// How many listeners the kernel still holds though no plan has them.
-    closing: usize,
+    pub(super) closing: usize,
+    /// The tokens of those that have a packet ring.
+    pub(super) rings: Vec<u32>,
+    /// Whether the rings' frames come faster than a wake-up would.
+    pub(super) is_eager: bool,
 }
 
 impl Intake {
@@ -60,12 +66,14 @@ impl Intake {
             verify_checksums,
             some_ended: false,
             closing: 0,
+            rings: Vec::new(),
+            is_eager: false,
         }
     }
 
-    /// How many buffers there are: no turn can bring more datagrams.
-    pub(super) fn buffers(&self) -> usize {
-        self.buffers
+    /// No turn can bring more datagrams: so many buffers, and each packet ring's share.
+    pub(super) fn most_datagrams(&self) -> usize {
+        self.buffers + self.rings.len() * rings::TURN_FRAMES
     }
 
     /// Whether the kernel still holds a socket that no plan has.
@@ -80,17 +88,24 @@ impl Intake {
         for (token, place) in (0..).zip(&mut self.listeners) {
             let Some(listener) = place else { continue };
             let identity = listener.source.identity();
-            match listener.state {
-                State::Closing => {}
-                _ if wanted.contains(&identity) => drop(known.insert(identity)),
-                State::Armed => {
-                    listener.state = State::Closing;
-                    self.closing += 1;
-                    ring.cancel(listener.pool, token)?;
-                }
-                State::Ended | State::Failed => *place = None,
+            if listener.state == State::Closing {
+                continue;
+            }
+            if wanted.contains(&identity) {
+                known.insert(identity);
+                continue;
+            }
+            let is_armed = listener.state == State::Armed;
+            if is_armed {
+                listener.state = State::Closing;
+                self.closing += 1;
+            }
+            end(listener, token, is_armed, ring)?;
+            if !is_armed {
+                *place = None;
             }
         }
+        self.forget_rings();
         // Places below are taken: to search them for each source anew would take the square of
         // their number, while datagrams wait.
         let mut free = 0;
@@ -104,18 +119,24 @@ impl Intake {
 
     /// Puts a socket into the first free place from `free` on, and says which that was.
     fn add(&mut self, source: Source, free: usize, ring: &mut Ring) -> io::Result<usize> {
-        let pool = self.pool(source.class, ring)?;
+        let pool = match &source.ring {
+            Some(packets) => ring.add_slots(packets)?,
+            None => self.pool(source.class, ring)?,
+        };
+        let has_ring = source.ring.is_some();
         let listener = Listener { source, pool, state: State::Ended, failures: 0 };
         self.some_ended = true;
-        let places = self.listeners.iter_mut().enumerate().skip(free);
-        for (at, place) in places {
-            if place.is_none() {
-                *place = Some(listener);
-                return Ok(at);
-            }
+        let mut places = self.listeners.iter().enumerate().skip(free);
+        let at = places.find(|(_, place)| place.is_none()).map(|(at, _)| at);
+        let at = at.unwrap_or(self.listeners.len());
+        if at == self.listeners.len() {
+            self.listeners.push(None);
         }
-        self.listeners.push(Some(listener));
-        Ok(self.listeners.len() - 1)
+        self.listeners[at] = Some(listener);
+        if has_ring {
+            self.rings.extend(u32::try_from(at));
+        }
+        Ok(at)
     }
 
     /// The buffers of a class, made when the first socket needs them.
@@ -213,12 +234,23 @@ impl Intake {
                 && listener.state == State::Ended
             {
                 let source = &listener.source;
-                ring.receive(source.fd.as_fd(), listener.pool, source.kind.layout(), token)?;
+                // Packet rings are watched when they are empty.
+                let Some(layout) = source.kind.layout() else { continue };
+                ring.receive(source.fd.as_fd(), listener.pool, layout, token)?;
                 listener.state = State::Armed;
             }
         }
         Ok(())
     }
+}
+
+/// Lets the kernel go of a socket that no plan has any more.
+fn end(listener: &Listener, token: u32, is_armed: bool, ring: &mut Ring) -> io::Result<()> {
+    if listener.source.ring.is_some() {
+        ring.remove_slots(listener.pool);
+        return if is_armed { ring.unwatch_slots(token) } else { Ok(()) };
+    }
+    if is_armed { ring.cancel(listener.pool, token) } else { Ok(()) }
 }
 
 /// Counts a datagram that a rule took.

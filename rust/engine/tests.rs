@@ -57,6 +57,7 @@ fn source(id: u64) -> Source {
         id,
         fd: Arc::new(socket.into()),
         kind: Kind::Datagram { group: Addr::v4([127, 0, 0, 1]), port },
+        ring: None,
         class: SizeClass::Super,
         interface: 1,
         slot: 0,

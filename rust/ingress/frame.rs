@@ -26,27 +26,69 @@ pub(super) fn read(buffer: &[u8], vnet_hdr: bool, verify: bool) -> Result<Arriva
     if is_cut(buffer).unwrap_or(true) {
         return Err(Discard::TruncatedByUs);
     }
-    let control_end = OUT_HEADER + ReceiveLayout::Frame.control_bytes();
-    let data = buffer.get(control_end..).ok_or(Discard::Truncated)?;
+    let start = OUT_HEADER + ReceiveLayout::Frame.control_bytes();
     let auxiliary = auxiliary(buffer);
-    let mut meta = FrameMeta {
+    let meta = FrameMeta {
         vlan: auxiliary.and_then(vlan_tag),
         checksum: auxiliary.map_or(ChecksumState::Unverified, checksum),
         segment_size: 0,
     };
-    let mut start = control_end;
     if vnet_hdr {
-        let header: &[u8; VNET_HEADER] = data.first_chunk().ok_or(Discard::Truncated)?;
-        meta.checksum = if header[0] & CHECKSUM_SETTLED == 0 {
-            ChecksumState::Unverified
-        } else {
-            ChecksumState::Trusted
-        };
-        if header[1] & !GSO_ECN == GSO_UDP_L4 {
-            meta.segment_size = u16::from_ne_bytes([header[4], header[5]]);
-        }
-        start += VNET_HEADER;
+        behind_vnet_header(buffer, start, meta, verify)
+    } else {
+        parse(buffer, start, meta, verify)
     }
+}
+
+/// A slot of a packet ring: `struct tpacket2_hdr`, and at `tp_mac` the frame.
+#[inline]
+pub(super) fn read_slot(slot: &[u8], verify: bool) -> Result<Arrival, Discard> {
+    let header: &[u8; 32] = slot.first_chunk().ok_or(Discard::Truncated)?;
+    let word = |at: usize| {
+        u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+    };
+    let half = |at: usize| u16::from_ne_bytes([header[at], header[at + 1]]);
+    let (len, held) = (word(4), word(8));
+    if held < len {
+        return Err(Discard::TruncatedByUs);
+    }
+    let auxiliary = Auxiliary { status: word(0), vlan_tci: half(24), vlan_tpid: half(26) };
+    let meta = FrameMeta {
+        vlan: vlan_tag(auxiliary),
+        checksum: ChecksumState::Unverified,
+        segment_size: 0,
+    };
+    let start = usize::from(half(12)).checked_sub(VNET_HEADER).ok_or(Discard::Truncated)?;
+    behind_vnet_header(slot, start, meta, verify)
+}
+
+#[inline]
+fn behind_vnet_header(
+    buffer: &[u8],
+    start: usize,
+    mut meta: FrameMeta,
+    verify: bool,
+) -> Result<Arrival, Discard> {
+    let data = buffer.get(start..).ok_or(Discard::Truncated)?;
+    let header: &[u8; VNET_HEADER] = data.first_chunk().ok_or(Discard::Truncated)?;
+    meta.checksum = if header[0] & CHECKSUM_SETTLED == 0 {
+        ChecksumState::Unverified
+    } else {
+        ChecksumState::Trusted
+    };
+    if header[1] & !GSO_ECN == GSO_UDP_L4 {
+        meta.segment_size = u16::from_ne_bytes([header[4], header[5]]);
+    }
+    parse(buffer, start + VNET_HEADER, meta, verify)
+}
+
+#[inline]
+fn parse(
+    buffer: &[u8],
+    start: usize,
+    mut meta: FrameMeta,
+    verify: bool,
+) -> Result<Arrival, Discard> {
     if !verify {
         meta.checksum = ChecksumState::Trusted;
     }

@@ -18,6 +18,8 @@ pub enum Kind {
         /// Whether each starts with a virtio header (PACKET_VNET_HDR).
         vnet_hdr: bool,
     },
+    /// AF_PACKET: whole frames in the slots of a packet ring, each behind a virtio header.
+    Slot,
     /// An ordinary UDP socket that is bound to one destination.
     Datagram {
         /// The destination address.
@@ -37,12 +39,13 @@ pub struct Arrival {
 }
 
 impl Kind {
-    /// The areas before the data in its buffers.
+    /// The areas before the data in its buffers; `None` where nothing is to be received.
     #[must_use]
-    pub const fn layout(self) -> ReceiveLayout {
+    pub const fn layout(self) -> Option<ReceiveLayout> {
         match self {
-            Self::Frame { .. } => ReceiveLayout::Frame,
-            Self::Datagram { .. } => ReceiveLayout::Datagram,
+            Self::Frame { .. } => Some(ReceiveLayout::Frame),
+            Self::Slot => None,
+            Self::Datagram { .. } => Some(ReceiveLayout::Datagram),
         }
     }
 
@@ -55,6 +58,7 @@ impl Kind {
     pub fn read(self, buffer: &[u8], verify: bool) -> Result<Arrival, Discard> {
         match self {
             Self::Frame { vnet_hdr } => frame::read(buffer, vnet_hdr, verify),
+            Self::Slot => frame::read_slot(buffer, verify),
             Self::Datagram { group, port } => socket::read(buffer, group, port),
         }
     }

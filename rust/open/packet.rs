@@ -1,22 +1,28 @@
 //! The AF_PACKET socket of one worker on one interface, from creation to the moment where it
 //! queues the first frame. It must not know rules: the filter comes ready made.
 
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use libc::{c_int, sock_filter};
 
 use super::{InterfaceRef, socket};
 use crate::error::{Error, Result};
+use crate::sys::packet_ring::{PacketRing, RingShape};
 use crate::sys::{sockaddr, sockopt};
 
 /// The receive buffer that is asked for, in bytes.
 pub const RECEIVE_BUFFER_BYTES: usize = 16 << 20;
 
-/// Kept whole by reassembly, spread by flow, blind for what the host itself sends. The socket
-/// option PACKET_IGNORE_OUTGOING has no effect in a group; the group has a flag of its own.
-const FANOUT_FLAGS: u32 = libc::PACKET_FANOUT_HASH
-    | libc::PACKET_FANOUT_FLAG_DEFRAG
-    | libc::PACKET_FANOUT_FLAG_IGNORE_OUTGOING;
+/// Kept whole by reassembly, and blind for what the host itself sends. The socket option
+/// PACKET_IGNORE_OUTGOING has no effect in a group; the group has a flag of its own.
+const FANOUT_FLAGS: u32 =
+    libc::PACKET_FANOUT_FLAG_DEFRAG | libc::PACKET_FANOUT_FLAG_IGNORE_OUTGOING;
+/// Spread over the group, each flow to one socket.
+const BY_FLOW: u32 = libc::PACKET_FANOUT_HASH;
+/// By receive queue: where there is nothing to choose, what costs least. To hash every frame
+/// took 5 % of the core that delivers them.
+const ALONE: u32 = libc::PACKET_FANOUT_QM;
 
 /// An open AF_PACKET socket that queues the frames its filter passes.
 #[derive(Debug)]
@@ -27,12 +33,17 @@ pub struct PacketSocket {
     pub receive_buffer_bytes: usize,
     /// Whether every frame has a `virtio_net_hdr` in front, and super-frames come whole.
     pub vnet_hdr: bool,
+    /// Where the frames lie, if a ring was asked for and could be had; those too long for a
+    /// slot wait in the socket's queue.
+    pub ring: Option<PacketRing>,
 }
 
 /// The fan-out group that a socket enters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fanout {
-    /// A group of its own, under an id that the kernel chooses.
+    /// A group that stays its own.
+    Alone,
+    /// A new group for others to join, under an id that the kernel chooses.
     New,
     /// The group with this id, as [`fanout_id`] told it: the same interface, another worker.
     Join(u16),
@@ -51,9 +62,10 @@ pub fn open(
     interface: &InterfaceRef<'_>,
     filter: &[sock_filter],
     fanout: Fanout,
+    ring: Option<RingShape>,
     spares: &mut Spares,
 ) -> Result<PacketSocket> {
-    let (socket, is_spare) = match unbound(interface.name) {
+    let (mut socket, is_spare) = match unbound(interface.name) {
         Err(Error::Permission(text)) => (spares.take(text)?, true),
         other => (other?, false),
     };
@@ -63,8 +75,11 @@ pub fn open(
         spares.sockets.extend(is_spare.then_some(socket));
         return Err(error);
     }
+    // Without a ring frames are received one by one: slower, but nothing is missing.
+    let ring = ring.filter(|_| socket.vnet_hdr).and_then(|shape| open_ring(fd, shape).ok());
     enter(fd, fanout, interface.name)?;
     replace_filter(fd, filter)?;
+    socket.ring = ring;
     Ok(socket)
 }
 
@@ -76,7 +91,7 @@ fn unbound(target: &str) -> Result<PacketSocket> {
     socket::set(fd, (libc::SOL_PACKET, libc::PACKET_AUXDATA), 1, "PACKET_AUXDATA", target)?;
     let receive_buffer_bytes = socket::receive_buffer(fd, RECEIVE_BUFFER_BYTES, target)?;
     socket::drop_all(fd, target)?;
-    Ok(PacketSocket { fd: owned, receive_buffer_bytes, vnet_hdr })
+    Ok(PacketSocket { fd: owned, receive_buffer_bytes, vnet_hdr, ring: None })
 }
 
 /// Sockets that were opened while it was permitted, for interfaces that come later: to bind one
@@ -163,6 +178,17 @@ pub fn take_all_multicast(
         .map_err(|error| socket::refused("taking all multicast", interface.name, error))
 }
 
+/// Has the frames put into slots, and those that are too long for one queued whole.
+fn open_ring(fd: BorrowedFd<'_>, shape: RingShape) -> io::Result<PacketRing> {
+    // The kernel's headers end at an odd place; so the frame's IP header is aligned.
+    const RESERVE_BYTES: c_int = 6;
+    /// Not in libc (linux/if_packet.h).
+    const PACKET_COPY_THRESH: c_int = 7;
+    sockopt::set(fd, libc::SOL_PACKET, libc::PACKET_RESERVE, RESERVE_BYTES)?;
+    sockopt::set(fd, libc::SOL_PACKET, PACKET_COPY_THRESH, 1_i32)?;
+    PacketRing::new(fd, shape)
+}
+
 fn bind(fd: BorrowedFd<'_>, interface: &InterfaceRef<'_>) -> Result<()> {
     sockaddr::bind_link_layer(fd, link_index(interface)?)
         .map_err(|error| socket::refused("binding a packet socket", interface.name, error))
@@ -177,12 +203,15 @@ fn link_index(interface: &InterfaceRef<'_>) -> Result<c_int> {
 fn enter(fd: BorrowedFd<'_>, fanout: Fanout, target: &str) -> Result<()> {
     // UNIQUEID counts only for the first socket: the kernel does not remember it in the group.
     let value = match fanout {
-        Fanout::New => (FANOUT_FLAGS | libc::PACKET_FANOUT_FLAG_UNIQUEID) << 16,
-        Fanout::Join(id) => (FANOUT_FLAGS << 16) | u32::from(id),
+        Fanout::Alone => (ALONE | FANOUT_FLAGS | libc::PACKET_FANOUT_FLAG_UNIQUEID) << 16,
+        Fanout::New => (BY_FLOW | FANOUT_FLAGS | libc::PACKET_FANOUT_FLAG_UNIQUEID) << 16,
+        Fanout::Join(id) => ((BY_FLOW | FANOUT_FLAGS) << 16) | u32::from(id),
     };
     sockopt::set(fd, libc::SOL_PACKET, libc::PACKET_FANOUT, value)
         .map_err(|error| socket::refused("entering a fan-out group", target, error))
 }
 
+#[cfg(test)]
+mod ring_tests;
 #[cfg(test)]
 mod tests;

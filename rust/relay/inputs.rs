@@ -10,7 +10,7 @@ use std::os::fd::AsFd;
 use super::interface::{Endpoint, EndpointSocket, Interface};
 use super::merging::Merging;
 use super::slots::Slots;
-use super::{Ingress, InputSpec, Join, warn_once};
+use super::{Ingress, InputSpec, Join, Settings, warn_once};
 use crate::addr::Addr;
 use crate::error::{Error, Result};
 use crate::interfaces::Devices;
@@ -18,6 +18,7 @@ use crate::open::joins::Joins;
 use crate::open::packet::Spares;
 use crate::open::udp_input;
 use crate::plan::Source;
+use crate::pool;
 use crate::stats::Slot;
 
 /// How often an interface may come, for each worker, once AF_PACKET sockets are not permitted.
@@ -31,6 +32,7 @@ const HELD_PORTS: usize = 1024;
 pub(super) struct Inputs {
     ingress: Ingress,
     workers: u16,
+    buffer_bytes: usize,
     /// By name: a device that is made anew goes on under its old entry.
     interfaces: BTreeMap<String, Interface>,
     devices: Devices,
@@ -47,10 +49,11 @@ impl Inputs {
     ///
     /// # Errors
     /// No descriptor.
-    pub(super) fn new(ingress: Ingress, workers: u16) -> Result<Self> {
+    pub(super) fn new(settings: &Settings) -> Result<Self> {
         Ok(Self {
-            ingress,
-            workers,
+            ingress: settings.ingress,
+            workers: settings.workers,
+            buffer_bytes: settings.buffer_bytes,
             interfaces: BTreeMap::new(),
             devices: Devices::open()?,
             spares: Spares::default(),
@@ -128,7 +131,8 @@ impl Inputs {
         if self.ingress == Ingress::Udp {
             return refused;
         }
-        let Self { interfaces, workers, next_id, spares, warnings, .. } = self;
+        let mut rings = self.interfaces.values().filter(|known| known.has_rings()).count();
+        let Self { interfaces, workers, buffer_bytes, next_id, spares, warnings, .. } = self;
         for (name, interface) in interfaces {
             if !interface.filter_is_stale {
                 continue;
@@ -137,7 +141,10 @@ impl Inputs {
                 interface.close_frames();
                 Ok(())
             } else if interface.frames.is_empty() {
-                interface.open_frames(*workers, next_id, spares, warnings)
+                let shape = pool::packet_ring(interface.mtu, *buffer_bytes, rings);
+                let opened = interface.open_frames(*workers, shape, next_id, spares, warnings);
+                rings += usize::from(interface.has_rings());
+                opened
             } else {
                 interface.refresh_filter()
             };

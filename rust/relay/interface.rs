@@ -14,6 +14,7 @@ use crate::open::{InterfaceRef, filter, gro_helper, socket, udp_input};
 use crate::plan::Source;
 use crate::pool::SizeClass;
 use crate::stats::Slot;
+use crate::sys::packet_ring::RingShape;
 
 /// An interface that some rule listens on, or did: its counters stay.
 pub(super) struct Interface {
@@ -110,7 +111,7 @@ impl Interface {
             EndpointSocket::Helper { .. } => None,
         });
         let open = self.frames.iter().chain(datagrams);
-        self.closed_drops + open.map(|source| socket_drops(&source.fd)).sum::<u64>()
+        self.closed_drops + open.map(socket_drops).sum::<u64>()
     }
 
     /// Follows the device to another index; no rule listens on it now.
@@ -140,19 +141,23 @@ impl Interface {
     pub(super) fn open_frames(
         &mut self,
         workers: u16,
+        shape: Option<RingShape>,
         next_id: &mut u64,
         spares: &mut Spares,
         warnings: &mut Vec<String>,
     ) -> Result<()> {
         let program = self.program();
         let target = InterfaceRef { index: self.index, name: &self.name };
+        // Super-frames are taken whole into buffers of their size.
+        let shape = shape.filter(|_| !self.gro);
         let mut frames: Vec<Source> = Vec::with_capacity(usize::from(workers));
         for _ in 0..workers {
             let fanout = match frames.first() {
+                None if workers == 1 => Fanout::Alone,
                 None => Fanout::New,
                 Some(first) => Fanout::Join(packet::fanout_id(first.fd.as_fd())?),
             };
-            let socket = packet::open(&target, &program, fanout, spares)?;
+            let socket = packet::open(&target, &program, fanout, shape, spares)?;
             if !socket.vnet_hdr {
                 warn_once(
                     warnings,
@@ -166,7 +171,11 @@ impl Interface {
             frames.push(Source {
                 id: *next_id,
                 fd: Arc::new(socket.fd),
-                kind: Kind::Frame { vnet_hdr: socket.vnet_hdr },
+                kind: match socket.ring {
+                    Some(_) => Kind::Slot,
+                    None => Kind::Frame { vnet_hdr: socket.vnet_hdr },
+                },
+                ring: socket.ring.map(Arc::new),
                 class: self.class(),
                 interface: self.index,
                 slot: self.slot.index,
@@ -176,17 +185,24 @@ impl Interface {
         Ok(())
     }
 
+    /// Whether its frames come in packet rings.
+    pub(super) fn has_rings(&self) -> bool {
+        self.frames.first().is_some_and(|source| source.ring.is_some())
+    }
+
     pub(super) fn refresh_filter(&mut self) -> Result<()> {
         let (program, class) = (self.program(), self.class());
         for source in &mut self.frames {
             packet::replace_filter(source.fd.as_fd(), &program)?;
-            source.class = class;
+            if source.ring.is_none() {
+                source.class = class;
+            }
         }
         Ok(())
     }
 
     pub(super) fn close_frames(&mut self) {
-        self.closed_drops += self.frames.iter().map(|source| socket_drops(&source.fd)).sum::<u64>();
+        self.closed_drops += self.frames.iter().map(socket_drops).sum::<u64>();
         self.frames.clear();
     }
 
@@ -231,6 +247,7 @@ impl Interface {
             id,
             fd: Arc::new(socket.fd),
             kind: Kind::Datagram { group: input.group, port: input.port },
+            ring: None,
             class: SizeClass::Super,
             interface: input.ifindex,
             slot: self.slot.index,
@@ -246,7 +263,7 @@ impl Interface {
         wish.map(|at| endpoint.wishes.swap_remove(at));
         if let EndpointSocket::Datagrams { source, .. } = &endpoint.socket {
             if endpoint.wishes.is_empty() {
-                self.closed_drops += socket_drops(&source.fd);
+                self.closed_drops += socket_drops(source);
                 // An engine closes it later. Where the interface was made anew under the same
                 // index, that would end the membership of the socket that is opened next.
                 udp_input::leave(source.fd.as_fd(), input.ifindex, input.group, &[]);
@@ -287,8 +304,13 @@ fn leave_sources(socket: &Source, input: &InputSpec, left: &[Box<[Addr]>]) {
 }
 
 /// A counter that cannot be read must not keep the others from the user.
-fn socket_drops(fd: &OwnedFd) -> u64 {
-    socket::drops(fd.as_fd()).unwrap_or(0)
+fn socket_drops(source: &Source) -> u64 {
+    let fd = source.fd.as_fd();
+    match &source.ring {
+        // What the socket's queue loses beside the ring, the ring's slot tells.
+        Some(ring) => ring.lost(fd).unwrap_or(0),
+        None => socket::drops(fd).unwrap_or(0),
+    }
 }
 
 fn check_buffer(got: usize, wanted: usize, warnings: &mut Vec<String>) {

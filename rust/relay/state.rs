@@ -45,7 +45,7 @@ impl State {
     pub(super) fn new(settings: &Settings, any: OwnedFd) -> Result<Self> {
         Ok(Self {
             rules: BTreeMap::new(),
-            inputs: Inputs::new(settings.ingress, settings.workers)?,
+            inputs: Inputs::new(settings)?,
             slots: Slots::new(),
             warnings: Vec::new(),
             stand_in: StandIn::new(any),

@@ -8,6 +8,7 @@ pub mod group_filter;
 pub mod memory;
 pub mod messages;
 pub mod netdev;
+pub mod packet_ring;
 pub mod recv;
 pub mod ring;
 pub mod sched;

@@ -12,6 +12,11 @@ use libc::msghdr;
 
 use super::buffers::{Buffer, Buffers};
 use super::messages::{MessageId, Messages, Piece, empty_header};
+pub use layout::ReceiveLayout;
+use slots::Slots;
+
+mod layout;
+mod slots;
 
 /// Entries of the submission queue.
 const SUBMISSIONS: u32 = 1024;
@@ -22,40 +27,12 @@ const RECEIVE: u64 = 1 << 56;
 const SEND: u64 = 2 << 56;
 const WAKE: u64 = 3 << 56;
 const CANCEL: u64 = 4 << 56;
+const POLL: u64 = 5 << 56;
 const KIND_MASK: u64 = 0xff << 56;
 
 /// The number of a pool of buffers in its ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolId(u8);
-
-/// The sizes of the areas before the data in each received buffer (io_uring_prep_recvmsg_multishot(3)).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReceiveLayout {
-    /// AF_PACKET: no address, 40 bytes of control messages.
-    Frame,
-    /// UDP: 32 bytes of address, 72 bytes of control messages.
-    Datagram,
-}
-
-impl ReceiveLayout {
-    /// Bytes of the address area.
-    #[must_use]
-    pub const fn name_bytes(self) -> usize {
-        match self {
-            Self::Frame => 0,
-            Self::Datagram => 32,
-        }
-    }
-
-    /// Bytes of the area for control messages.
-    #[must_use]
-    pub const fn control_bytes(self) -> usize {
-        match self {
-            Self::Frame => 40,
-            Self::Datagram => 72,
-        }
-    }
-}
 
 /// What the ring reports.
 #[derive(Debug)]
@@ -76,6 +53,13 @@ pub enum Event {
         /// The errno, 0 for none.
         errno: i32,
     },
+    /// A packet ring has frames, or its socket an error; it is no longer watched.
+    Readable {
+        /// As given to [`Ring::watch_slots`].
+        token: u32,
+        /// Whether the socket has an error to tell.
+        failed: bool,
+    },
     /// The eventfd of [`Ring::watch`] was written to; it is no longer watched.
     Woken,
 }
@@ -84,6 +68,7 @@ pub enum Event {
 pub struct Ring {
     uring: IoUring,
     pools: Vec<Buffers>,
+    slots: Slots,
     messages: Messages,
     /// Completions of receives that came up while a wave was awaited.
     stash: Vec<cqueue::Entry>,
@@ -111,6 +96,7 @@ impl Ring {
         Ok(Self {
             uring,
             pools: Vec::new(),
+            slots: Slots::default(),
             messages: Messages::new(),
             stash: Vec::with_capacity(COMPLETIONS as usize),
             stash_read: 0,
@@ -125,9 +111,9 @@ impl Ring {
     /// Gives a pool of buffers to the ring.
     ///
     /// # Errors
-    /// The kernel's answer; EINVAL for more than 255 pools.
+    /// The kernel's answer; InvalidInput for more than 128 pools.
     pub fn add_pool(&mut self, buffers: Buffers) -> io::Result<PoolId> {
-        let id = u8::try_from(self.pools.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let id = slots::pool_number(self.pools.len()).ok_or(io::ErrorKind::InvalidInput)?;
         let (address, entries) = (buffers.ring_address(), buffers.ring_entries());
         let submitter = self.uring.submitter();
         // SAFETY: the ring's memory lives in `pools` until `drop` has closed the io_uring.
@@ -164,7 +150,10 @@ impl Ring {
     /// # Errors
     /// The kernel's answer to submitting what was queued before.
     pub fn cancel(&mut self, pool: PoolId, token: u32) -> io::Result<()> {
-        let target = RECEIVE | u64::from(pool.0) << 48 | u64::from(token);
+        self.cancel_operation(RECEIVE | u64::from(pool.0) << 48 | u64::from(token))
+    }
+
+    fn cancel_operation(&mut self, target: u64) -> io::Result<()> {
         self.push(&opcode::AsyncCancel::new(target).build().user_data(CANCEL))
     }
 
@@ -217,14 +206,17 @@ impl Ring {
     #[inline]
     #[must_use]
     pub fn bytes(&self, buffer: &Buffer) -> &[u8] {
-        self.pools[usize::from(buffer.pool)].bytes(buffer)
+        self.slots.bytes_among(&self.pools, buffer)
     }
 
     /// Gives a buffer back; the kernel may use it after [`Ring::offer_buffers`].
     #[inline]
     pub fn give_back(&mut self, buffer: Buffer) {
         assert!(self.sends_in_flight == 0, "a buffer was given back inside a wave");
-        self.pools[usize::from(buffer.pool)].give_back(buffer);
+        match self.pools.get_mut(usize::from(buffer.pool)) {
+            Some(pool) => pool.give_back(buffer),
+            None => self.slots.give_back(buffer),
+        }
     }
 
     /// Tells the kernel of all buffers given back.
@@ -247,9 +239,10 @@ impl Ring {
         }
         let first = self.messages.pieces_used();
         for piece in pieces {
-            let bytes = self.pools[usize::from(piece.buffer.pool)].bytes(piece.buffer);
+            let bytes = self.bytes(piece.buffer);
             let part = bytes.get(piece.start as usize..)?.get(..piece.len as usize)?;
-            self.messages.piece(part.as_ptr(), part.len());
+            let (base, len) = (part.as_ptr(), part.len());
+            self.messages.piece(base, len);
         }
         self.messages.close(first, segment)
     }
@@ -311,6 +304,11 @@ impl Ring {
                 let armed = cqueue::more(entry.flags());
                 self.armed -= u32::from(!armed);
                 Some(self.received(entry, armed))
+            }
+            POLL => {
+                self.armed -= 1;
+                let token = low_half(user_data);
+                Some(Event::Readable { token, failed: slots::poll_failed(entry.result()) })
             }
             WAKE => {
                 self.armed -= 1;

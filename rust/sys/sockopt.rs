@@ -23,10 +23,12 @@ macro_rules! plain {
 plain!(
     c_int,
     u32,
+    [u32; 2],
     [u32; 9],
     libc::ip_mreqn,
     libc::ipv6_mreq,
     libc::packet_mreq,
+    libc::tpacket_req,
     super::group_filter::GroupFilter,
     libc::group_req,
     libc::group_source_req,

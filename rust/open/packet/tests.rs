@@ -18,10 +18,11 @@ use crate::open::testnet::{FAR, NEAR, interface, ip, roam, wait_until, with_cabl
 
 /// The relay's socket for datagrams to 239.1.1.1 on the far end.
 fn far(fanout: Fanout) -> PacketSocket {
-    open(&interface(FAR), &destinations(&[(GROUP, 0)]), fanout, &mut Spares::default()).unwrap()
+    let spares = &mut Spares::default();
+    open(&interface(FAR), &destinations(&[(GROUP, 0)]), fanout, None, spares).unwrap()
 }
 
-const GROUP: Addr = Addr::v4([239, 1, 1, 1]);
+pub(super) const GROUP: Addr = Addr::v4([239, 1, 1, 1]);
 const VNET_HDR_BYTES: usize = 10;
 
 /// The next frame, if there is one.
@@ -39,18 +40,18 @@ fn next(socket: &PacketSocket) -> Option<Vec<u8>> {
 }
 
 /// What puts frames on the near end as they are.
-fn injector() -> OwnedFd {
+pub(super) fn injector() -> OwnedFd {
     let fd = socket::open(libc::AF_PACKET, libc::SOCK_RAW, "injector").unwrap();
     socket::drop_all(fd.as_fd(), "injector").unwrap();
     sockaddr::bind_link_layer(fd.as_fd(), c_int::try_from(interface(NEAR).index).unwrap()).unwrap();
     fd
 }
 
-fn inject(injector: &OwnedFd, frame: &[u8]) {
+pub(super) fn inject(injector: &OwnedFd, frame: &[u8]) {
     assert_eq!(SockRef::from(injector).send(frame).unwrap(), frame.len());
 }
 
-fn udp(group: [u8; 4], source_port: u16, payload: &[u8]) -> Vec<u8> {
+pub(super) fn udp(group: [u8; 4], source_port: u16, payload: &[u8]) -> Vec<u8> {
     let payload_bytes = u16::try_from(payload.len()).unwrap();
     let ip = Ipv4Header::new(8 + payload_bytes, 8, IpNumber::UDP, [10, 9, 0, 1], group).unwrap();
     let udp =
@@ -117,6 +118,7 @@ fn each_new_group_is_another_one() {
             &interface(NEAR),
             &destinations(&[]),
             Fanout::Join(ids[0]),
+            None,
             &mut Spares::default(),
         );
         assert!(near.is_err(), "a group belongs to one interface");
@@ -204,7 +206,7 @@ fn an_interface_that_is_down_is_heard_when_it_comes_up() {
 fn an_interface_that_is_not_there_is_named() {
     with_cable(|| {
         let gone = InterfaceRef { index: 99, name: "eth9" };
-        let error = open(&gone, &destinations(&[]), Fanout::New, &mut Spares::default())
+        let error = open(&gone, &destinations(&[]), Fanout::New, None, &mut Spares::default())
             .unwrap_err()
             .to_string();
         assert!(error.contains("eth9: No such device"), "{error}");

@@ -18,14 +18,15 @@ impl Ring {
         piece: Piece<'_>,
         write: impl FnOnce(&[u8], &mut Head) -> usize,
     ) -> Option<MessageId> {
-        if !self.messages.fits(2) {
+        let Self { pools, slots, messages, .. } = self;
+        if !messages.fits(2) {
             return None;
         }
-        let first = self.messages.pieces_used();
-        let bytes = self.pools[usize::from(piece.buffer.pool)].bytes(piece.buffer);
+        let first = messages.pieces_used();
+        let bytes = slots.bytes_among(pools, piece.buffer);
         let part = bytes.get(piece.start as usize..)?.get(..piece.len as usize)?;
-        self.messages.head(|head| write(part, head));
-        self.messages.piece(part.as_ptr(), part.len());
-        self.messages.close(first, 0)
+        messages.head(|head| write(part, head));
+        messages.piece(part.as_ptr(), part.len());
+        messages.close(first, 0)
     }
 }

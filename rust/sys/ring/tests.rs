@@ -38,7 +38,7 @@ fn collect(ring: &mut Ring, near: &UdpSocket, count: usize) -> (Vec<Vec<u8>>, us
                     exhausted += usize::from(errno == libc::ENOBUFS);
                     again = true;
                 }
-                Event::Woken => panic!("nothing is watched"),
+                Event::Woken | Event::Readable { .. } => panic!("nothing is watched"),
             }
         }
         ring.offer_buffers();

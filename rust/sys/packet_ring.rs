@@ -1,0 +1,234 @@
+//! The receive ring of an AF_PACKET socket (TPACKET_V2): frames lie in slots that the kernel and
+//! this process share, so that taking one costs no system call.
+//!
+//! A slot is the kernel's while its status word is zero. Once the kernel has put a frame in, one
+//! [`SlotReader`] takes it, and nobody writes to it until it is given back. It must not know what
+//! frames are.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::os::fd::BorrowedFd;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
+
+use libc::{TP_STATUS_COPY, TP_STATUS_KERNEL, TP_STATUS_USER, tpacket_req};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+
+use super::sockopt;
+
+/// What the kernel allocates in one piece; slots do not cross the end of one.
+const BLOCK_BYTES: u32 = 64 * 1024;
+/// Our mark in the status word of a slot that is taken: not zero, so that the kernel leaves it,
+/// and not TP_STATUS_USER, so that it is not taken twice.
+const HELD: u32 = 1 << 30;
+
+/// The shape of a ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingShape {
+    /// Bytes of one slot, headers included: a power of two, 256 bytes to 64 KiB.
+    pub slot_bytes: u32,
+    /// How many slots: whole blocks of 64 KiB of them, at most 32 768.
+    pub slots: u16,
+}
+
+/// Slots that the kernel fills in a circle. They belong to the socket that they were made for.
+#[derive(Debug)]
+pub struct PacketRing {
+    base: NonNull<u8>,
+    shape: RingShape,
+    has_reader: AtomicBool,
+    /// Where the next reader goes on.
+    next: AtomicU16,
+    lost: AtomicU64,
+}
+
+impl PacketRing {
+    /// Makes the ring of an AF_PACKET socket that is not bound yet.
+    ///
+    /// # Errors
+    /// The kernel's answer: no memory, a socket of another kind, or one that has a ring already;
+    /// InvalidInput for a shape that has no whole blocks.
+    pub fn new(fd: BorrowedFd<'_>, shape: RingShape) -> io::Result<Self> {
+        let bytes = shape.bytes().ok_or(io::ErrorKind::InvalidInput)?;
+        let len = u32::try_from(bytes.get()).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let request = tpacket_req {
+            tp_block_size: BLOCK_BYTES,
+            tp_block_nr: len / BLOCK_BYTES,
+            tp_frame_size: shape.slot_bytes,
+            tp_frame_nr: shape.slots.into(),
+        };
+        let version = libc::tpacket_versions::TPACKET_V2 as libc::c_int;
+        sockopt::set(fd, libc::SOL_PACKET, libc::PACKET_VERSION, version)?;
+        sockopt::set(fd, libc::SOL_PACKET, libc::PACKET_RX_RING, request)?;
+        let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: a fresh mapping at an address of the kernel's choice overlaps nothing. The
+        // kernel maps a ring only in its exact size, and changes none that is mapped.
+        let base = unsafe { mmap(None, bytes, prot, MapFlags::MAP_SHARED, fd, 0) }?;
+        Ok(Self {
+            base: base.cast(),
+            shape,
+            has_reader: AtomicBool::new(false),
+            next: AtomicU16::new(0),
+            lost: AtomicU64::new(0),
+        })
+    }
+
+    /// How many slots there are.
+    #[must_use]
+    pub fn slots(&self) -> u16 {
+        self.shape.slots
+    }
+
+    /// How many frames found no slot, or were lost otherwise, since the ring was made; `fd` is
+    /// the ring's socket. The kernel's count starts anew whenever it is read.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn lost(&self, fd: BorrowedFd<'_>) -> io::Result<u64> {
+        // `struct tpacket_stats`: frames with those lost among them, then those lost.
+        let mut counts = [0_u32; 2];
+        sockopt::get(fd, libc::SOL_PACKET, libc::PACKET_STATISTICS, &mut counts)?;
+        let lost = u64::from(counts[1]);
+        Ok(self.lost.fetch_add(lost, Ordering::Relaxed) + lost)
+    }
+
+    #[inline]
+    fn slot(&self, id: u16) -> NonNull<u8> {
+        let id = if id < self.shape.slots { id } else { 0 };
+        // SAFETY: `id` is below the number of slots, so the offset is inside the mapping.
+        unsafe { self.base.add(usize::from(id) * self.shape.slot_bytes as usize) }
+    }
+
+    #[inline]
+    fn status(&self, id: u16) -> &AtomicU32 {
+        // SAFETY: every slot begins with its status word (linux/if_packet.h, tpacket2_hdr), which
+        // is aligned, lives as long as the mapping, and is shared with the kernel as an atomic.
+        unsafe { AtomicU32::from_ptr(self.slot(id).cast().as_ptr()) }
+    }
+}
+
+impl Drop for PacketRing {
+    fn drop(&mut self) {
+        let bytes = self.shape.bytes().map_or(0, NonZeroUsize::get);
+        // SAFETY: the range is exactly the mapping that `new` made, and its owner is going away.
+        let unmapped = unsafe { munmap(self.base.cast(), bytes) };
+        debug_assert!(unmapped.is_ok());
+    }
+}
+
+// SAFETY: the mapping belongs to the value, whichever thread holds it.
+unsafe impl Send for PacketRing {}
+// SAFETY: through a shared reference only status words are touched, as atomics; the rest of a
+// slot is read by the one reader, between taking it and giving it back.
+unsafe impl Sync for PacketRing {}
+
+impl RingShape {
+    fn bytes(self) -> Option<NonZeroUsize> {
+        let bytes = usize::from(self.slots) * self.slot_bytes as usize;
+        let is_whole = self.slot_bytes.is_power_of_two()
+            && (256..=BLOCK_BYTES).contains(&self.slot_bytes)
+            && self.slots <= 1 << 15
+            && bytes.is_multiple_of(BLOCK_BYTES as usize);
+        NonZeroUsize::new(bytes).filter(|_| is_whole)
+    }
+}
+
+/// A slot that holds a frame.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Taken {
+    pub(super) id: u16,
+    /// Bytes from the start of the slot to the end of the frame.
+    pub(super) len: u32,
+    /// Bytes from the start of the slot to the frame.
+    pub(super) frame: u32,
+    /// Whether the frame was too long for the slot and waits whole in the socket's queue.
+    pub(super) is_queued: bool,
+}
+
+/// The one who takes frames out of a ring, in their order.
+pub(super) struct SlotReader {
+    ring: Arc<PacketRing>,
+    next: u16,
+}
+
+impl SlotReader {
+    /// `None` while the ring has another reader.
+    pub(super) fn new(ring: &Arc<PacketRing>) -> Option<Self> {
+        if ring.has_reader.swap(true, Ordering::Acquire) {
+            return None;
+        }
+        Some(Self { ring: ring.clone(), next: ring.next.load(Ordering::Relaxed) })
+    }
+
+    /// Whether the next slot holds a frame.
+    #[inline]
+    pub(super) fn has_frame(&self) -> bool {
+        self.ring.status(self.next).load(Ordering::Acquire) & TP_STATUS_USER != 0
+    }
+
+    /// Takes the next slot, if it holds a frame; it is ours until it is given back.
+    #[inline]
+    pub(super) fn take(&mut self) -> Option<Taken> {
+        let id = self.next;
+        let word = self.ring.status(id);
+        let status = word.load(Ordering::Acquire);
+        if status & TP_STATUS_USER == 0 {
+            return None;
+        }
+        // The reader of the frame finds the other bits where they were.
+        word.store(status & !TP_STATUS_USER | HELD, Ordering::Relaxed);
+        self.next = if id + 1 == self.ring.shape.slots { 0 } else { id + 1 };
+        let header = self.bytes(id, self.ring.shape.slot_bytes);
+        let frame = u32::from(u16::from_ne_bytes([header[12], header[13]]));
+        let held = u32::from_ne_bytes([header[8], header[9], header[10], header[11]]);
+        let len = frame.saturating_add(held).min(self.ring.shape.slot_bytes);
+        Some(Taken { id, len, frame, is_queued: status & TP_STATUS_COPY != 0 })
+    }
+
+    /// The first bytes of a slot that is taken.
+    #[inline]
+    pub(super) fn bytes(&self, id: u16, len: u32) -> &[u8] {
+        let len = len.min(self.ring.shape.slot_bytes) as usize;
+        // SAFETY: `slot` and `len` keep the range inside the mapping, and the kernel does not
+        // write to a slot whose status is not zero.
+        unsafe { std::slice::from_raw_parts(self.ring.slot(id).as_ptr(), len) }
+    }
+
+    /// Lets the kernel have a slot again.
+    #[inline]
+    pub(super) fn give_back(&mut self, id: u16) {
+        self.ring.status(id).store(TP_STATUS_KERNEL, Ordering::Release);
+    }
+}
+
+impl Drop for SlotReader {
+    fn drop(&mut self) {
+        self.ring.next.store(self.next, Ordering::Relaxed);
+        self.ring.has_reader.store(false, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn a_shape_without_whole_blocks_is_refused_before_the_kernel_sees_it() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for (slot_bytes, slots) in [(2048, 0), (2048, 33), (2000, 32), (1 << 17, 32), (0, 32)] {
+            let refused = PacketRing::new(socket.as_fd(), RingShape { slot_bytes, slots });
+            assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        }
+    }
+
+    #[test]
+    fn only_a_packet_socket_has_a_ring() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let refused = PacketRing::new(socket.as_fd(), RingShape { slot_bytes: 2048, slots: 32 });
+        assert!(refused.unwrap_err().raw_os_error().is_some());
+    }
+}

@@ -1,0 +1,30 @@
+//! How a receive lays a buffer out.
+
+/// The sizes of the areas before the data in each received buffer (io_uring_prep_recvmsg_multishot(3)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReceiveLayout {
+    /// AF_PACKET: no address, 40 bytes of control messages.
+    Frame,
+    /// UDP: 32 bytes of address, 72 bytes of control messages.
+    Datagram,
+}
+
+impl ReceiveLayout {
+    /// Bytes of the address area.
+    #[must_use]
+    pub const fn name_bytes(self) -> usize {
+        match self {
+            Self::Frame => 0,
+            Self::Datagram => 32,
+        }
+    }
+
+    /// Bytes of the area for control messages.
+    #[must_use]
+    pub const fn control_bytes(self) -> usize {
+        match self {
+            Self::Frame => 40,
+            Self::Datagram => 72,
+        }
+    }
+}
