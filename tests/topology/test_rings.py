@@ -9,7 +9,7 @@ import mcr
 from .checks import assert_balanced, settle, settle_sent, wait_until
 from .lab import Lab
 from .relays import relaying
-from .test_buffers import LEAST_BUFFER_BYTES, state
+from .test_buffers import LEAST_BUFFER_BYTES, send_until_one_arrives, state
 from .test_command import command
 from .traffic import payloads
 
@@ -155,3 +155,19 @@ def test_rules_come_and_go(lab: Lab) -> None:
 def mapped_rings() -> int:
     """How many packet rings this process maps."""
     return Path("/proc/self/maps").read_text().count("socket:")
+
+
+def test_link_that_goes_down_and_comes_back(lab: Lab) -> None:
+    """The socket's error is taken, the ring is watched again, and what comes later is relayed."""
+    lab.set_offload(on=False)
+    with (
+        lab.receive("239.2.110.1", 6001) as receiver,
+        relaying(lab.relay, RULE, ingress="packet") as relay,
+        lab.sender("239.1.110.1", 5001) as sender,
+    ):
+        for _ in range(3):
+            lab.relay.ip("link", "set", "in0", "down")
+            lab.relay.ip("link", "set", "in0", "up")
+            receiver.forget()
+            send_until_one_arrives(sender, receiver)
+        assert relay.stats().interfaces[0].error is None
