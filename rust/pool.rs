@@ -88,12 +88,12 @@ impl SizeClass {
 /// already; `None` where frames would not fit a slot, or there are enough rings.
 ///
 /// A ring is the socket's queue, too: what bursts wait in. So it is beside the buffers' budget,
-/// and all rings together have at most half as much.
+/// half as much for each, which is what a socket's queue of 16 MiB would hold by default.
 #[must_use]
 pub fn packet_ring(mtu: u32, budget_bytes: usize, open: usize) -> Option<RingShape> {
     let frame = mtu.saturating_add(SLOT_HEADROOM + LINK_HEADER);
     let slot_bytes = frame.checked_next_power_of_two().filter(|&bytes| bytes <= MAX_SLOT_BYTES)?;
-    let slots = (budget_bytes / 2 / MAX_RINGS / slot_bytes as usize).min(MAX_SLOTS);
+    let slots = (budget_bytes / 2 / slot_bytes as usize).min(MAX_SLOTS);
     let whole = slots / SLOTS_STEP * SLOTS_STEP;
     let slots = u16::try_from(whole).ok().filter(|&slots| slots > 0 && open < MAX_RINGS)?;
     Some(RingShape { slot_bytes, slots })
@@ -113,16 +113,16 @@ mod tests {
     }
 
     #[test]
-    fn rings_have_slots_for_the_mtu_within_half_of_the_budget() {
+    fn a_ring_has_slots_for_the_mtu_within_half_of_the_budget() {
         let shape = packet_ring(1500, 32 << 20, 0).unwrap();
-        assert_eq!(shape, RingShape { slot_bytes: 2048, slots: 2048 });
+        assert_eq!(shape, RingShape { slot_bytes: 2048, slots: 8192 });
         assert_eq!(packet_ring(9000, 32 << 20, 3).unwrap().slot_bytes, 16_384);
         assert_eq!(packet_ring(65_536, 32 << 20, 0), None);
         assert_eq!(packet_ring(1500, 32 << 20, MAX_RINGS), None);
         for budget in [1 << 20, 5_000_000, 32 << 20, 1 << 40] {
             let shape = packet_ring(1500, budget, 0).unwrap();
             let bytes = shape.slot_bytes as usize * usize::from(shape.slots);
-            assert!(bytes * MAX_RINGS <= budget / 2 && bytes.is_multiple_of(1 << 16));
+            assert!(bytes <= budget / 2 && bytes.is_multiple_of(1 << 16));
         }
     }
 

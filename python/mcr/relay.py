@@ -65,7 +65,7 @@ class Relay:
                 or `auto`: packet where it is permitted.
             workers: engine threads, 1 to 256.
             buffer_bytes: receive buffers of each worker, 1 MiB to 1 TiB. Beside them, each of the
-                first four interfaces with GRO off has a ring of an eighth of this.
+                first four interfaces with GRO off has a ring of half of this.
             cpus: the CPU of each worker, as numbers or as `0,2-3`; None leaves a single worker to
                 the kernel and gives each of several a CPU of its own, where there are enough.
             verify_checksums: drop datagrams whose UDP checksum is wrong as `bad_checksum`; False
