@@ -8,7 +8,8 @@ use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-use crate::rewrite::Origin;
+use crate::packet::Datagram;
+use crate::rewrite::{Kept, Origin};
 use crate::sys::buffers::Buffer;
 
 /// Most (datagram, rule) pairs in a window; beyond, the window is sent first.
@@ -95,14 +96,22 @@ impl Window {
         number
     }
 
-    /// Puts a datagram at the end of a rule's lane, or of its flow's lane where there is a flow;
-    /// false when there is no more room.
+    /// Puts a datagram at the end of a rule's lane, or of its flow's lane where the rule's outputs
+    /// take something over; false when there is no more room.
     #[inline]
     #[must_use]
-    pub(crate) fn link(&mut self, rule: u32, flow: Option<Origin>, entry: u16) -> bool {
-        match flow {
+    pub(crate) fn link(
+        &mut self,
+        rule: u32,
+        kept: Option<&Kept>,
+        datagram: &Datagram,
+        entry: u16,
+    ) -> bool {
+        match kept {
             None => self.append(rule, entry),
-            Some(flow) => self.lane(rule, flow).is_some_and(|lane| self.append(lane, entry)),
+            Some(kept) => {
+                self.lane(rule, kept.flow(datagram)).is_some_and(|lane| self.append(lane, entry))
+            }
         }
     }
 

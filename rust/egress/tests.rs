@@ -92,7 +92,7 @@ fn window(sent: &[Sent], kept: Option<Kept>) -> Window {
         let (len, segment) = (u32::from(len), u32::from(len));
         let entry = Entry { buffer, start: 0, len, segment, count: 1, ttl, dscp: 0 };
         let entry = window.push(entry);
-        assert!(window.link(0, kept.map(|kept| kept.flow(&datagram)), entry));
+        assert!(window.link(0, kept.as_ref(), &datagram, entry));
     }
     window
 }
@@ -128,8 +128,8 @@ fn send(spec: &OutputSpec, places: &[(Addr, u16, &str)]) {
         let buffer = received(&mut ring);
         let entry = Entry { buffer, start: DATA, len, segment: len, count: 1, ttl: 9, dscp: 0 };
         let entry = window.push(entry);
-        let flow = kept.map(|kept| kept.flow(&Datagram { group, port, ..datagram((7, 9, 0)) }));
-        assert!(window.link(0, flow, entry));
+        let datagram = Datagram { group, port, ..datagram((7, 9, 0)) };
+        assert!(window.link(0, kept.as_ref(), &datagram, entry));
     }
     egress.send_window(&mut ring, &mut window, &plan, &mut counters).unwrap();
     let words = counters.slot(1);
@@ -211,15 +211,15 @@ fn each_copy_goes_to_its_place_in_the_range() {
 fn a_window_takes_so_many_flows_and_forgets_them() {
     let kept = kept(Ttl::Set(1), Choice::Keep);
     let mut window = window(&[(1, 9, 100)], Some(kept));
-    let flow = |number: usize| {
+    let link = |window: &mut Window, number: usize| {
         let number = u32::try_from(number).unwrap();
         let source = Addr::v4(number.to_be_bytes());
-        Some(kept.flow(&Datagram { source, ..datagram((0, 9, 100)) }))
+        window.link(0, Some(&kept), &Datagram { source, ..datagram((0, 9, 100)) }, 0)
     };
-    let taken = (1..2 * MAX_FLOWS).take_while(|&n| window.link(0, flow(n), 0)).count();
+    let taken = (1..2 * MAX_FLOWS).take_while(|&n| link(&mut window, n)).count();
     assert_eq!(taken, MAX_FLOWS - 1);
     waves(&mut window, Some(kept));
-    assert!(window.link(0, flow(2 * MAX_FLOWS), 0));
+    assert!(link(&mut window, 2 * MAX_FLOWS));
 }
 
 proptest! {

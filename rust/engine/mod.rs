@@ -175,12 +175,11 @@ impl Engine {
         let (Span { start, len }, Datagram { ttl, dscp, .. }) = (payload, arrival.datagram);
         let entry = window.push(Entry { buffer, start, len, segment, count, ttl, dscp });
         for &rule in rules {
-            let PlanRule { slot, kept, .. } = plan.rules[rule as usize];
-            receiver::count_match(counters, slot, &arrival, now_ms);
-            let flow = kept.map(|kept| kept.flow(&arrival.datagram));
-            if !window.link(rule, flow, entry) {
+            let PlanRule { slot, kept, .. } = &plan.rules[rule as usize];
+            receiver::count_match(counters, *slot, &arrival, now_ms);
+            if !window.link(rule, kept.as_ref(), &arrival.datagram, entry) {
                 egress.send_window(ring, window, plan, counters)?;
-                let linked = window.link(rule, flow, entry);
+                let linked = window.link(rule, kept.as_ref(), &arrival.datagram, entry);
                 debug_assert!(linked, "an empty window has room");
             }
         }

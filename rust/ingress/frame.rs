@@ -28,16 +28,14 @@ pub(super) fn read(buffer: &[u8], vnet_hdr: bool, verify: bool) -> Result<Arriva
     }
     let start = OUT_HEADER + ReceiveLayout::Frame.control_bytes();
     let auxiliary = auxiliary(buffer);
-    let meta = FrameMeta {
-        vlan: auxiliary.and_then(vlan_tag),
-        checksum: auxiliary.map_or(ChecksumState::Unverified, checksum),
-        segment_size: 0,
-    };
-    if vnet_hdr {
-        behind_vnet_header(buffer, start, meta, verify)
+    let vlan = auxiliary.and_then(vlan_tag);
+    let (start, meta) = if vnet_hdr {
+        behind_vnet_header(buffer, start, vlan)?
     } else {
-        parse(buffer, start, meta, verify)
-    }
+        let checksum = auxiliary.map_or(ChecksumState::Unverified, checksum);
+        (start, FrameMeta { vlan, checksum, segment_size: 0 })
+    };
+    parse(buffer, start, meta, verify)
 }
 
 /// A slot of a packet ring: `struct tpacket2_hdr`, and at `tp_mac` the frame.
@@ -53,36 +51,32 @@ pub(super) fn read_slot(slot: &[u8], verify: bool) -> Result<Arrival, Discard> {
         return Err(Discard::TruncatedByUs);
     }
     let auxiliary = Auxiliary { status: word(0), vlan_tci: half(24), vlan_tpid: half(26) };
-    let meta = FrameMeta {
-        vlan: vlan_tag(auxiliary),
-        checksum: ChecksumState::Unverified,
-        segment_size: 0,
-    };
     let start = usize::from(half(12)).checked_sub(VNET_HEADER).ok_or(Discard::Truncated)?;
-    behind_vnet_header(slot, start, meta, verify)
+    let (start, meta) = behind_vnet_header(slot, start, vlan_tag(auxiliary))?;
+    parse(slot, start, meta, verify)
 }
 
+/// Where the frame behind a virtio header starts, and what the header says of it.
 #[inline]
 fn behind_vnet_header(
     buffer: &[u8],
     start: usize,
-    mut meta: FrameMeta,
-    verify: bool,
-) -> Result<Arrival, Discard> {
+    vlan: Option<VlanTag>,
+) -> Result<(usize, FrameMeta), Discard> {
     let data = buffer.get(start..).ok_or(Discard::Truncated)?;
     let header: &[u8; VNET_HEADER] = data.first_chunk().ok_or(Discard::Truncated)?;
-    meta.checksum = if header[0] & CHECKSUM_SETTLED == 0 {
-        ChecksumState::Unverified
-    } else {
-        ChecksumState::Trusted
+    let is_settled = header[0] & CHECKSUM_SETTLED != 0;
+    let is_super = header[1] & !GSO_ECN == GSO_UDP_L4;
+    let meta = FrameMeta {
+        vlan,
+        checksum: if is_settled { ChecksumState::Trusted } else { ChecksumState::Unverified },
+        segment_size: if is_super { u16::from_ne_bytes([header[4], header[5]]) } else { 0 },
     };
-    if header[1] & !GSO_ECN == GSO_UDP_L4 {
-        meta.segment_size = u16::from_ne_bytes([header[4], header[5]]);
-    }
-    parse(buffer, start + VNET_HEADER, meta, verify)
+    Ok((start + VNET_HEADER, meta))
 }
 
-#[inline]
+// Always inlined, as the parser is.
+#[inline(always)]
 fn parse(
     buffer: &[u8],
     start: usize,
