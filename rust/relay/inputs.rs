@@ -65,6 +65,11 @@ impl Inputs {
         })
     }
 
+    /// Whether the kernel merges datagrams on an interface.
+    pub(super) fn merges(&self, name: &str) -> bool {
+        self.devices.mtu_and_gro(name).1
+    }
+
     /// How many sockets [`Inputs::open_spares`] opens.
     pub(super) fn spares(&self) -> usize {
         match self.ingress {
@@ -344,11 +349,14 @@ impl Inputs {
 }
 
 impl InputSpec {
-    /// How many sockets it takes at most, but for AF_PACKET and memberships.
-    pub(super) fn sockets(&self, ingress: Ingress) -> usize {
+    /// How many sockets it takes at most, but for AF_PACKET and memberships; `is_merged` where
+    /// the kernel merges datagrams for it.
+    pub(super) fn sockets(&self, ingress: Ingress, is_merged: bool) -> usize {
         let ports = usize::from(self.last_port - self.port) + 1;
+        let is_shared = self.group.is_multicast() || self.broadcast;
         match ingress {
             Ingress::Udp => ports << self.group_bits.min(32),
+            Ingress::Packet if is_shared && self.group_bits == 0 && !is_merged => 0,
             Ingress::Packet => ports.min(HELD_PORTS),
         }
     }

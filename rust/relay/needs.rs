@@ -12,13 +12,23 @@ const SOURCES_PER_SOCKET: usize = 10;
 /// A worker's ring and its wake-up.
 const PER_WORKER: usize = 2;
 
-/// At most so many, with what the engines open when they start.
-pub(super) fn descriptors(add: &[RuleSpec], settings: &Settings) -> usize {
+/// At most so many, with what the engines open when they start. `merges` says whether the kernel
+/// merges datagrams on an interface, which takes a helper for each stream.
+pub(super) fn descriptors(
+    add: &[RuleSpec],
+    settings: &Settings,
+    merges: impl Fn(&str) -> bool,
+) -> usize {
     let workers = usize::from(settings.workers);
     let outputs = add.iter().map(|rule| rule.outputs.len()).sum::<usize>() * workers;
-    let inputs = add.iter().map(|rule| rule.input.sockets(settings.ingress)).sum::<usize>();
+    let interfaces: HashSet<&str> = add.iter().map(|rule| &*rule.input.interface).collect();
+    let merging: HashSet<&str> = interfaces.iter().copied().filter(|name| merges(name)).collect();
+    let sockets = |input: &InputSpec| {
+        let is_merged = merging.contains(&*input.interface);
+        input.sockets(settings.ingress, is_merged)
+    };
+    let inputs = add.iter().map(|rule| sockets(&rule.input)).sum::<usize>();
     let beside = if settings.ingress == Ingress::Packet {
-        let interfaces: HashSet<_> = add.iter().map(|rule| &rule.input.interface).collect();
         interfaces.len() * workers + holders(add)
     } else {
         0

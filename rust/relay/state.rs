@@ -61,7 +61,11 @@ impl State {
     pub(super) fn reserve(&mut self, add: &[RuleSpec]) -> Result<()> {
         match add {
             [] => Ok(()),
-            _ => self.descriptors.reserve(needs::descriptors(add, &self.settings)),
+            _ => {
+                let merges = |name: &str| self.inputs.merges(name);
+                let needed = needs::descriptors(add, &self.settings, merges);
+                self.descriptors.reserve(needed)
+            }
         }
     }
 
