@@ -76,7 +76,7 @@ def _relay(*arguments: str) -> int:
         ([GOOD, "--user", "no-such-user"], "--user"),
         ([GOOD, "--jsn"], "--json"),
         ([GOOD, "--user"], "--user"),
-        ([], "RULE"),
+        ([], "'RULE'; see mcr relay --help"),
     ],
 )
 def test_wrong_usage_is_named_in_one_line(
