@@ -113,7 +113,7 @@ pub fn switch_gro_on(name: &str) -> Result<()> {
     let socket = socket::open(libc::AF_INET, libc::SOCK_DGRAM, name)?;
     netdev::set_gro(socket.as_fd(), name, true).map_err(|error| match error.raw_os_error() {
         Some(libc::EPERM) => Error::Permission(format!(
-            "CAP_NET_ADMIN is missing: switching GRO on on {name} is not permitted"
+            "CAP_NET_ADMIN is missing: switching GRO on for {name} is not permitted; run as root"
         )),
         _ => Error::os("switching GRO on", name, error),
     })

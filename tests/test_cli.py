@@ -66,8 +66,8 @@ def _relay(*arguments: str) -> int:
         ),
         # The options.
         ([GOOD, "--ingress", "pcap"], "--ingress: 'pcap' is none of auto, packet, udp"),
-        ([GOOD, "--workers", "0"], "--workers: 0 is not more than 0"),
-        ([GOOD, "--workers", "99999"], "--workers: 99999 is more than 256"),
+        ([GOOD, "--workers", "0"], "--workers: 0 is out of range; it is 1 to 256"),
+        ([GOOD, "--workers", "99999"], "--workers: 99999 is out of range; it is 1 to 256"),
         ([GOOD, "--workers", "1.5"], "--workers: '1.5' is not a whole number"),
         ([GOOD, "--cpus", "0,x"], "--cpus: '0,x' is no list of CPUs; write as 0,2-3"),
         ([GOOD, "--cpus", "999999"], "--cpus: this process may not use CPU 999999; it may use "),
@@ -76,7 +76,7 @@ def _relay(*arguments: str) -> int:
         ([GOOD, "--user", "no-such-user"], "--user"),
         ([GOOD, "--jsn"], "--json"),
         ([GOOD, "--user"], "--user"),
-        ([], "RULE"),
+        ([], "'RULE'; see mcr relay --help"),
     ],
 )
 def test_wrong_usage_is_named_in_one_line(

@@ -102,7 +102,14 @@ def test_a_host_where_all_is_well_has_no_finding(rule: str) -> None:
             "239.1.1.1 cannot be joined on eth0: no room",
             None,
         ),
-        (WELL, RULE.replace("eth0", "eth7"), "link", "problem", "no interface eth7; this", None),
+        (
+            WELL,
+            RULE.replace("eth0", "eth7"),
+            "link",
+            "problem",
+            "no interface 'eth7'; did you mean",
+            None,
+        ),
         (
             replace(WELL, ways={ip_address("192.0.2.7"): None}),
             RULE.replace("239.2.0.1%eth1", "192.0.2.7"),
@@ -172,6 +179,41 @@ def test_the_reverse_path_filter_of_an_interface_without_address_drops_all() -> 
     assert "drops every sender" in finding.text
 
 
+def test_the_reverse_path_filter_is_judged_for_blocks_too() -> None:
+    """A block of groups is heard by the same sockets."""
+    facts = replace(eth0(rp_filter=1), packet_sockets=False)
+    block = "239.1.0.0/28%eth0:5001 to 239.2.0.1%eth1:6001"
+    assert "reverse-path" in {finding.name for finding in found(facts, block)}
+
+
+@pytest.mark.parametrize(
+    ("rule", "text"),
+    [
+        (f"{RULE},source=keep", "CAP_NET_ADMIN or CAP_NET_RAW is missing: source=keep on"),
+        (f"{RULE},sport=keep", "CAP_NET_RAW is missing: sport=keep on 239.2.0.1%eth1:6001"),
+        (f"{RULE},sport=900", "CAP_NET_BIND_SERVICE is missing: port 900 needs it"),
+        (RULE.replace("5001", "319-400"), "CAP_NET_BIND_SERVICE is missing: port 319 needs it"),
+    ],
+)
+def test_rights_that_a_rule_needs_are_named(rule: str, text: str) -> None:
+    """What a relay would be refused for; with the rights nothing is said."""
+    bare = replace(WELL, packet_sockets=False, foreign_sources=False, lowest_port=1024)
+    (finding,) = (finding for finding in found(bare, rule) if finding.name == "rights")
+    assert finding.severity == "problem"
+    assert finding.text.startswith(text)
+    assert finding.fix
+    assert "rights" not in {finding.name for finding in found(WELL, rule)}
+
+
+def test_a_mistyped_interface_has_a_suggestion() -> None:
+    """As the relay's own message has."""
+    (finding,) = found(WELL, interfaces=("eht0",))
+    assert (
+        finding.text
+        == "there is no interface 'eht0'; did you mean 'eth0'? this host has eth0, eth1"
+    )
+
+
 def test_a_long_source_list_is_too_long_for_one_socket_only() -> None:
     """The ingress `packet` joins by as many sockets as it takes."""
     sources = "+".join(f"10.9.0.{number}" for number in range(1, 13))
@@ -225,7 +267,7 @@ def test_a_fix_is_made_told_and_looked_at_again(
     assert main(["doctor", RULE, "--fix", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert host == ["eth0"]
-    assert said["fixed"] == ["GRO is switched on on eth0; 'ethtool -K eth0 gro off' takes it back"]
+    assert said["fixed"] == ["GRO is switched on for eth0; 'ethtool -K eth0 gro off' takes it back"]
     assert all(finding["severity"] == "ok" for finding in said["findings"])
 
 

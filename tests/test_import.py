@@ -1,9 +1,12 @@
 """`import mcr` stays cheap, and the package exports what it says."""
 
+import inspect
 import os
+import re
 import statistics
 import subprocess
 import sys
+import typing
 
 import pytest
 
@@ -40,6 +43,21 @@ def test_public_names_exist_and_are_documented() -> None:
     assert mcr.__all__ == sorted(mcr.__all__)
     assert [name for name in mcr.__all__ if not getattr(mcr, name).__doc__] == []
     assert set(mcr.__all__) <= set(dir(mcr))
+
+
+def test_what_the_api_returns_has_public_names() -> None:
+    """A program can annotate everything that it is given, as `dict[str, mcr.RuleRate]`."""
+    public = {getattr(mcr, name) for name in mcr.__all__}
+    methods = [
+        method
+        for each in public
+        if inspect.isclass(each)
+        for name, method in vars(each).items()
+        if inspect.isfunction(method) and not name.startswith("_")
+    ]
+    returned = " ".join(str(typing.get_type_hints(method).get("return")) for method in methods)
+    named = set(re.findall(r"mcr\.[\w.]*\.([A-Z]\w*)", returned))
+    assert named <= set(mcr.__all__)
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error() -> None:

@@ -123,6 +123,14 @@ def test_a_rule_added_in_between_started_from_zero() -> None:
     assert STATS.rates_since(before)[RULE.id].matched_pps == 2
 
 
+@pytest.mark.parametrize("matched", [4, 11])
+def test_a_rule_whose_counts_began_anew_started_from_zero(matched: int) -> None:
+    """A rule whose host name has another address is a new one under the old id."""
+    fresh = replace(RULE, matched=matched, matched_bytes=400, outputs=(QUIET,))
+    rate = replace(STATS, rules=(fresh,), taken_at_s=102.0).rates_since(STATS)[RULE.id]
+    assert (rate.matched_pps, rate.matched_bits_per_s, rate.lost_pps) == (matched / 2, 1600, 0)
+
+
 def test_no_rate_without_time_in_between() -> None:
     """Two readings at once divide by nothing."""
     assert STATS.rates_since(STATS)[RULE.id].matched_pps == 0

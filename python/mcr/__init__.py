@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .doctor import Finding, diagnose
     from .names import HostChange
     from .relay import Relay
-    from .stats import InterfaceStats, OutputStats, RuleStats, Stats
+    from .stats import InterfaceStats, OutputStats, RuleRate, RuleStats, Stats
     from .traffic import Latency, Receiver, ReceiveReport, Sender, SendReport
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "RightsError",
     "Rule",
     "RuleError",
+    "RuleRate",
     "RuleStats",
     "SendReport",
     "Sender",
@@ -56,6 +57,7 @@ _LATER = {
     "ReceiveReport": ".traffic",
     "Receiver": ".traffic",
     "Relay": ".relay",
+    "RuleRate": ".stats",
     "RuleStats": ".stats",
     "SendReport": ".traffic",
     "Sender": ".traffic",

@@ -23,6 +23,7 @@ T = TypeVar("T")
 V = TypeVar("V")
 
 NAME_LIMIT_CHARS = 64
+TTL_LIMIT = 255  # one octet of the header
 JOIN_LIMIT_GROUPS = 4096
 """A rule joins so many groups at most: the kernel keeps and reports each of them."""
 INTERFACE_LIMIT_BYTES = 15  # IFNAMSIZ - 1
@@ -170,7 +171,7 @@ def join(value: object) -> Join:
 
 def ttl(value: object) -> int:
     """The TTL or hop limit of the copies."""
-    return _whole(value, "TTL", 1, 255)
+    return _whole(value, "TTL", 1, TTL_LIMIT)
 
 
 def dscp(value: object) -> int:
@@ -292,7 +293,7 @@ def _block(value: object) -> Address | Network:
     if block_bits(value) == 0:
         return _usable(first)
     if not value.is_multicast:
-        raise Invalid(f"{value} is no block of multicast groups, and only these can be a block")
+        raise _no_block(str(value), value)
     if value.prefixlen >= _SCOPE_END_BITS:  # all of it has the scope of its first address
         _usable(first)
     return value
@@ -307,8 +308,18 @@ def _network(text: str) -> Network:
         raise Invalid(f"{text!r}: after '/' stands a length of 0 to {first.max_prefixlen}")
     block = ip_network((first, int(length)), strict=False)
     if block.network_address != first:
+        if not block.is_multicast:
+            raise _no_block(text, block)
         raise Invalid(f"{text} has bits set behind its length; write {block}")
     return block
+
+
+def _no_block(text: str, block: Network) -> Invalid:
+    groups = "224.0.0.0/4" if isinstance(block, IPv4Network) else "ff00::/8"
+    return Invalid(
+        f"{text} is no block of multicast groups, and only these can be a block; write one within"
+        f" {groups}, or one address"
+    )
 
 
 def _usable(address: Address) -> Address:

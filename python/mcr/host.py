@@ -278,12 +278,7 @@ class Host:
             return None
         interface = self.interfaces.get(name)
         if interface is None:
-            close = difflib.get_close_matches(name, self.interfaces, n=1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
-            known = _listed(self.interfaces)
-            self._await(
-                check, where, f"there is no interface {name!r}; {hint}this host has {known}"
-            )
+            self._await(check, where, missing_interface(name, self.interfaces))
         elif not interface.up:
             self._await(check, where, f"{name} is down; 'ip link set {name} up' brings it up")
         elif address.is_multicast and not _can_multicast(interface):
@@ -364,6 +359,14 @@ def _is_of_a_link(address: Address | Network) -> bool:
 
 def _can_multicast(interface: Interface) -> bool:
     return interface.multicast or interface.loopback
+
+
+def missing_interface(name: str, known: Iterable[str]) -> str:
+    """What is said of a name that no interface has: the nearest one, and all that there are."""
+    names = tuple(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"there is no interface {name!r}; {hint}this host has {_listed(names)}"
 
 
 def _listed(items: Iterable[object], empty: str = "none", *, last: str = ", ") -> str:

@@ -202,7 +202,13 @@ def _halves(tokens: list[str]) -> tuple[list[str], list[str]]:
         )
     if len(head) > 1:
         raise RuleError(
-            [("input", f"{' '.join(head)!r} has a space; an input and its options have none")]
+            [
+                (
+                    "input",
+                    f"{' '.join(head)!r} has a space; an input and its options have none, and a"
+                    " rule has one input",
+                )
+            ]
         )
     return head[0].split(","), tail
 
@@ -326,6 +332,8 @@ def _read_interface(text: str) -> str:
 def _read_port(text: str) -> int | range:
     several = _PORTS.fullmatch(text)
     if several is None:
+        if text[:1].isdigit() and "-" in text:
+            raise Invalid(f"{text!r} is no range of ports; write as 5000-5099")
         return _number(fields.port)(text)
     first, last = int(several[1]), int(several[2])
     if first > last:

@@ -153,8 +153,8 @@ class Stats:
     def rates_since(self, before: "Stats") -> dict[str, RuleRate]:
         """Return the rate of each rule, by its id, between an earlier reading and this one.
 
-        A rule that the earlier reading does not have started from zero in between. Without time
-        between the two every rate is 0.
+        A rule that the earlier reading does not have, or whose counts it has higher, started from
+        zero in between. Without time between the two every rate is 0.
         """
         seconds = self.taken_at_s - before.taken_at_s
         earlier = {rule.id: rule for rule in before.rules}
@@ -168,8 +168,11 @@ class Stats:
 def _rate(before: RuleStats | None, after: RuleStats, seconds: float) -> RuleRate:
     if seconds <= 0:
         return RuleRate(0.0, 0.0, 0.0)
+    began_anew = before is None or before.matched > after.matched or before.lost > after.lost
     matched, matched_bytes, lost = (
-        (0, 0, 0) if before is None else (before.matched, before.matched_bytes, before.lost)
+        (0, 0, 0)
+        if before is None or began_anew
+        else (before.matched, before.matched_bytes, before.lost)
     )
     return RuleRate(
         matched_pps=(after.matched - matched) / seconds,

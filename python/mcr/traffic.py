@@ -123,12 +123,12 @@ class _Tool(Generic[Core]):
     _core: Core | None
 
     def stop(self) -> None:
-        """Ends the call in progress, and later ones at once. From any thread."""
+        """End the call in progress, and later ones at once. From any thread."""
         if (core := self._core) is not None:
             core.stop()
 
     def close(self) -> None:
-        """Stops, and gives the socket and its membership back. Twice is once."""
+        """Stop, and give the socket and its membership back. Twice is once."""
         self.stop()
         self._core = None
 
@@ -168,7 +168,7 @@ class Sender(_Tool[SenderCore]):
         size_bytes: int = DEFAULT_SIZE_BYTES,
         ttl: int | None = None,
     ) -> None:
-        """Opens the socket; nothing is sent yet.
+        """Open the socket; nothing is sent yet.
 
         Args:
             endpoint: where to, in the words of a rule's output, options included.
@@ -194,7 +194,7 @@ class Sender(_Tool[SenderCore]):
         self._core = SenderCore(target, size_bytes, rate_pps)
 
     def send(self, count: int | None = None, duration_s: float | None = None) -> SendReport:
-        """Sends until a limit is reached or `stop` was called.
+        """Send until a limit is reached or `stop` was called.
 
         A second call goes on with the next number.
 
@@ -223,7 +223,7 @@ class Receiver(_Tool[ReceiverCore]):
     """
 
     def __init__(self, endpoint: str | Input, *, gro: bool = True) -> None:
-        """Opens the socket and joins.
+        """Open the socket and join.
 
         Args:
             endpoint: what to hear, in the words of a rule's input; without a name or VLAN.
@@ -245,7 +245,7 @@ class Receiver(_Tool[ReceiverCore]):
         duration_s: float | None = None,
         idle_s: float | None = None,
     ) -> ReceiveReport:
-        """Receives until a limit is reached or `stop` was called; gives the report so far.
+        """Receive until a limit is reached or `stop` was called; give the report so far.
 
         Args:
             count: datagrams of this call; more that have come stay for the next.

@@ -43,7 +43,7 @@ fn open_protocol(
             "CAP_NET_RAW is missing: run as root, or use --ingress udp".to_owned(),
         ),
         Some(libc::EPERM | libc::EACCES) if protocol.is_some() => Error::Permission(format!(
-            "CAP_NET_RAW is missing: keeping the sender's port (sport=keep) on {target} needs it"
+            "CAP_NET_RAW is missing: keeping the sender's port (sport=keep) on {target} needs it; run as root, or leave it out"
         )),
         Some(libc::EMFILE) => Error::os("opening a socket", target, descriptors_used_up()),
         Some(libc::ENFILE) => Error::os(
@@ -157,7 +157,7 @@ pub(crate) fn drop_all(fd: BorrowedFd<'_>, target: &str) -> Result<()> {
 pub(crate) fn refused(call: &'static str, target: &str, error: io::Error) -> Error {
     match error.raw_os_error() {
         Some(libc::EPERM) => Error::Permission(format!(
-            "CAP_NET_ADMIN or CAP_NET_RAW is missing: {call} on {target} is not permitted"
+            "CAP_NET_ADMIN or CAP_NET_RAW is missing: {call} on {target} is not permitted; run as root"
         )),
         _ => Error::os(call, target, error),
     }

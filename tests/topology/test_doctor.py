@@ -70,7 +70,7 @@ def test_gro_is_found_and_mended(lab: Lab) -> None:
     mended = command(lab, RULE, "--fix", "--json")
     assert mended.returncode == 0
     assert json.loads(mended.stdout)["fixed"] == [
-        "GRO is switched on on in0; 'ethtool -K in0 gro off' takes it back"
+        "GRO is switched on for in0; 'ethtool -K in0 gro off' takes it back"
     ]
     assert look(lab.relay, RULE) == {}
     assert "generic-receive-offload: on" in lab.relay.run("ethtool", "-k", "in0")

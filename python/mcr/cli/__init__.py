@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code = app(args=arguments, prog_name="mcr", standalone_mode=False)
     except typer.TyperException as error:
-        return _refuse([f"{error.format_message().rstrip('.')}; see mcr --help"], WRONG_USAGE)
+        return _refuse([_usage(error)], WRONG_USAGE)
     except (UsageError, RuleError) as error:
         return _refuse(error.problems, WRONG_USAGE)
     except InterfaceError as error:
@@ -85,6 +85,14 @@ def _refuse(problems: Sequence[Problem | str], code: int) -> int:
     for problem in problems:
         print(f"mcr: {problem}", file=sys.stderr)
     return code
+
+
+def _usage(error: typer.TyperException) -> str:
+    """What the parser of the command line says, and the help of the very command."""
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "mcr"
+    text = error.format_message().rstrip(".")
+    return f"{text}{'' if text.endswith('?') else ';'} see {command} --help"
 
 
 def _sentence(error: Exception) -> str:

@@ -31,7 +31,7 @@ def doctor(
 ) -> int:
     """Look at this host: rights, kernel, limits, interfaces, memberships.
 
-    Nothing is changed without --fix. Exit code 1: there is a problem.
+    Nothing is changed without --fix. Exit code 1: there is a problem, or a fix failed.
     """
     parsed = parse_rules(join_arguments(rules) if rules else ())
     findings = diagnose(*parsed, interfaces=interface or ())

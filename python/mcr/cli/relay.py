@@ -45,7 +45,7 @@ def relay(
             help="How datagrams are received: packet needs CAP_NET_RAW, udp needs no rights.",
         ),
     ] = "auto",
-    workers: Annotated[str, typer.Option(metavar="N", help="Engine threads.")] = "1",
+    workers: Annotated[str, typer.Option(metavar="N", help="Engine threads, one core each.")] = "1",
     hosts: Annotated[
         str,
         typer.Option(

@@ -6,12 +6,13 @@ from typing import Annotated
 
 import typer
 
+from ..fields import TTL_LIMIT
 from ..traffic import DEFAULT_SIZE_BYTES, Sender, SendReport
 from .options import AsJson, Count, Duration
 from .signals import stopping
 from .usage import Problems
 
-_OPTIONS = {"size_bytes": "--size", "rate_pps": "--rate", "ttl": "--ttl"}
+_OPTIONS = {"size_bytes": "--size", "rate_pps": "--rate"}
 
 
 def send(
@@ -43,13 +44,14 @@ def send(
     size_bytes = problems.count("--size", size)
     datagrams = problems.count("--count", count)
     seconds = problems.seconds("--duration", duration)
-    hops = problems.count("--ttl", ttl)
+    hops = problems.count("--ttl", ttl, TTL_LIMIT)
     sender = problems.collect(
         "endpoint",
         lambda: Sender(
             endpoint, rate_pps=rate_pps, size_bytes=size_bytes or DEFAULT_SIZE_BYTES, ttl=hops
         ),
-        _OPTIONS,
+        # Without the option a wrong TTL is the endpoint's.
+        _OPTIONS if ttl is None else {**_OPTIONS, "ttl": "--ttl"},
     )
     problems.raise_if_any()
     assert sender is not None  # else there was a problem

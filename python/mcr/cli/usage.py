@@ -42,14 +42,15 @@ class Problems:
         """Read a whole number, more than 0 and at most `most`."""
         if text is None:
             return None
-        number = self._positive(option, text)
+        least = "1 or more" if most is None else f"1 to {most}"
+        number = self._positive(option, text, least=least)
         if number is None:
             return None
         if not number.is_integer():
-            self._note(option, f"{text!r} is not a whole number")
+            self._note(option, f"{text!r} is not a whole number; it is {least}")
             return None
         if most is not None and number > most:
-            self._note(option, f"{text} is more than {most}")
+            self._note(option, f"{text} is out of range; it is {least}")
             return None
         return int(number)
 
@@ -87,7 +88,9 @@ class Problems:
         if self.found:
             raise UsageError(self.found)
 
-    def _positive(self, option: str, text: str, unit: str = "") -> float | None:
+    def _positive(
+        self, option: str, text: str, unit: str = "", least: str = "more than 0"
+    ) -> float | None:
         try:
             number = float(text)
         except ValueError:
@@ -95,7 +98,7 @@ class Problems:
         if not math.isfinite(number):
             self._note(option, f"{text!r} is not a number{unit}; write digits without a unit")
         elif number <= 0:
-            self._note(option, f"{text} is not more than 0")
+            self._note(option, f"{text} is out of range; it is {least}")
         else:
             return number
         return None

@@ -76,7 +76,7 @@ def repair(finding: Finding) -> str | None:
         return None
     _native.switch_gro_on(finding.interface)
     name = finding.interface
-    return f"GRO is switched on on {name}; 'ethtool -K {name} gro off' takes it back"
+    return f"GRO is switched on for {name}; 'ethtool -K {name} gro off' takes it back"
 
 
 def _used(facts: Facts, rules: Iterable[Rule]) -> Iterator[str]:

@@ -4,9 +4,11 @@ Owns what is judged and in which words. Reads nothing and changes nothing.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
 
 from ..fields import Address, block_bits, first_of
+from ..host import missing_interface
+from ..rule_text import format_ports
 from ..rules import Output, Rule
 from .facts import RECEIVE_BUFFER_BYTES, SEND_BUFFER_BYTES, Device, Facts
 from .finding import Finding, Severity
@@ -14,6 +16,7 @@ from .finding import Finding, Severity
 _JOINS_IN_A_SOCKET = 20  # the kernel's default where the sysctl cannot be read
 _SPARE_DESCRIPTORS = 64  # standard streams, libraries, a reader of the statistics
 _IP_AND_UDP_BYTES = 28
+_AS_ROOT = 'sudo "$(command -v mcr)" relay ...'
 
 
 def check_host(facts: Facts, rules: Sequence[Rule]) -> Iterator[Finding]:
@@ -25,16 +28,15 @@ def check_host(facts: Facts, rules: Sequence[Rule]) -> Iterator[Finding]:
     yield _buffer(facts.send_buffer_bytes, SEND_BUFFER_BYTES, "send", "wmem_max")
     yield _descriptors(facts, rules)
     yield from _limits(facts, rules)
+    for text, fix in dict.fromkeys(_lacking_rights(facts, rules)):
+        yield Finding("rights", "problem", text, fix=fix)
 
 
 def check_interface(facts: Facts, name: str, rules: Sequence[Rule]) -> Iterator[Finding]:
     """What concerns one interface, for the rules that name it; without rules, as an input."""
     device = facts.devices.get(name)
     if device is None:
-        known = ", ".join(facts.devices)
-        yield Finding(
-            "link", "problem", f"there is no interface {name}; this host has {known}", name
-        )
+        yield Finding("link", "problem", missing_interface(name, facts.devices), name)
         return
     inputs = [rule for rule in rules if input_interface(facts, rule) == name]
     yield from _link(device, rules)
@@ -112,8 +114,28 @@ def _ingress(facts: Facts) -> Finding:
         "advice",
         "CAP_NET_RAW is missing: the ingress is 'udp', which sees no VLAN tags and comes after"
         " the host's firewall",
-        fix='sudo "$(command -v mcr)" relay ...',
+        fix=_AS_ROOT,
     )
+
+
+def _lacking_rights(facts: Facts, rules: Sequence[Rule]) -> Iterator[tuple[str, str]]:
+    """What a relay will be refused for, each with its fix."""
+    for output in (output for rule in rules for output in rule.outputs):
+        place = f"{output.address}%{output.interface}" if output.interface else f"{output.address}"
+        place = f"{place}:{format_ports(output.port)}"
+        if output.source == "keep" and not facts.foreign_sources:
+            name = "CAP_NET_ADMIN or CAP_NET_RAW"
+            yield f"{name} is missing: source=keep on {place} needs one of them", _AS_ROOT
+        if output.source_port == "keep" and not facts.packet_sockets:
+            yield f"CAP_NET_RAW is missing: sport=keep on {place} needs it", _AS_ROOT
+    bound = [output.source_port for rule in rules for output in rule.outputs]
+    if not facts.packet_sockets:  # else mcr hears the port without having it
+        ports = (rule.input.port for rule in rules)
+        bound += [port[0] if isinstance(port, range) else port for port in ports]
+    for port in bound:
+        if isinstance(port, int) and port < facts.lowest_port:
+            fix = f"sysctl -w net.ipv4.ip_unprivileged_port_start={port}"
+            yield f"CAP_NET_BIND_SERVICE is missing: port {port} needs it", fix
 
 
 def _io_uring(facts: Facts) -> Finding:
@@ -204,7 +226,7 @@ def _gro(device: Device) -> Iterator[Finding]:
     if device.loopback:
         return
     if device.gro:
-        yield Finding("gro", "ok", f"GRO is on on {name}", name)
+        yield Finding("gro", "ok", f"{name} has GRO on", name)
         yield from _gro_forwarding(device)
         return
     yield Finding(
@@ -238,7 +260,7 @@ def _own_address(device: Device, inputs: Sequence[Rule]) -> Iterator[Finding]:
 
 def _reverse_path(facts: Facts, device: Device, inputs: Sequence[Rule]) -> Iterator[Finding]:
     """What the kernel drops by the way back to the sender, before a UDP socket sees it."""
-    rules = [rule for rule in inputs if isinstance(rule.input.group, IPv4Address)]
+    rules = [rule for rule in inputs if isinstance(rule.input.group, IPv4Address | IPv4Network)]
     if not rules or device.loopback:
         return
     name = device.name

@@ -39,6 +39,8 @@ _UDP_SEGMENT = 103
 _UDP_GRO = 104
 _SO_SNDBUFFORCE = 32
 _SO_RCVBUFFORCE = 33
+_IP_TRANSPARENT = 19
+_RESERVED_PORTS = 1024
 _ANY_PORT = 9  # nothing is sent: a connected UDP socket only asks the routing table
 
 
@@ -72,6 +74,10 @@ class Facts:
     devices: Mapping[str, Device]
     packet_sockets: bool = True
     """Whether AF_PACKET sockets may be opened (CAP_NET_RAW)."""
+    foreign_sources: bool = True
+    """Whether copies may leave from addresses of others (CAP_NET_ADMIN or CAP_NET_RAW)."""
+    lowest_port: int = 1
+    """The lowest port that this process may bind."""
     io_uring: str | None = None
     """Why io_uring is refused; None where it works."""
     missing_options: tuple[str, ...] = ()
@@ -100,6 +106,8 @@ def read_facts(rules: Iterable[Rule]) -> Facts:
     return Facts(
         devices=devices,
         packet_sockets=_opens(socket.AF_PACKET, socket.SOCK_RAW),
+        foreign_sources=_sends_for_others(),
+        lowest_port=_lowest_port(),
         io_uring=_io_uring(),
         missing_options=tuple(_missing_options()),
         receive_buffer_bytes=receive,
@@ -164,6 +172,24 @@ def _opens(family: int, kind: int) -> bool:
         socket.socket(family, kind, 0).close()
         return True
     return False
+
+
+def _sends_for_others() -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as tried, suppress(PermissionError):
+        tried.setsockopt(socket.IPPROTO_IP, _IP_TRANSPARENT, 1)
+        return True
+    return False
+
+
+def _lowest_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as tried:
+        try:
+            tried.bind(("", 1))
+        except PermissionError:
+            return sysctl("net.ipv4.ip_unprivileged_port_start") or _RESERVED_PORTS
+        except OSError:  # in use: not for want of a right
+            return 1
+    return 1
 
 
 def _io_uring() -> str | None:
