@@ -98,7 +98,7 @@ fn what_is_missing_is_waited_for_and_what_is_there_is_not_touched() {
         relay.change(&[], &[waits, rule([239, 1, 1, 2], "lo", None)]).unwrap();
         relay.start().unwrap();
         let waiting = "unresolved: there is no interface later0".to_owned();
-        let parked = "10.9.7.1 is no address of this host".to_owned();
+        let parked = "10.9.7.1 is not an address of this host".to_owned();
         assert_eq!(troubles(&relay), (Some(waiting), Some(parked)));
         assert_eq!(relay.report().interfaces.len(), 1);
         ip(&format!("address add 10.9.7.1/24 dev {NEAR}"));
