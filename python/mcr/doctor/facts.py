@@ -30,7 +30,6 @@ _SYSCTLS = (
     "net.ipv4.igmp_max_memberships",
     "net.ipv4.igmp_max_msf",
     "net.ipv6.mld_max_msf",
-    "net.core.optmem_max",
     "kernel.io_uring_disabled",
 )
 _SOL_PACKET = 263
