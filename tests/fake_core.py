@@ -4,7 +4,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from mcr.config import ResolvedRule
+from mcr.resolved import ResolvedRule
 from mcr.errors import EngineError
 
 
