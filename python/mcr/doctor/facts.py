@@ -237,7 +237,7 @@ def _refused_joins(
     wanted = {
         (rule.input.interface, first_of(rule.input.group)): None
         for rule in rules
-        if rule.input.join != "none"
+        if rule.input.effective_join == "each"
     }
     for name, group in wanted:
         device = devices.get(name or "")
