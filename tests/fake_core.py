@@ -4,8 +4,8 @@ import threading
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from mcr.config import ResolvedRule
 from mcr.errors import EngineError
+from mcr.resolved import ResolvedRule
 
 
 class FakeCore:

@@ -11,7 +11,7 @@ from mcr.config import resolve
 from mcr.errors import RuleError
 from mcr.host import Interface
 
-from .test_config import ETH0, ETH1, LO
+from .made_up_host import ETH0, ETH1, LO
 
 NETS = (
     LO,

@@ -14,6 +14,7 @@ from mcr.cli import main
 from mcr.doctor import Device, Facts, Finding
 
 RULE = "239.1.1.1%eth0:5001 to 239.2.0.1%eth1:6001"
+BLOCK = "239.1.0.0/24%eth0:5001 to 239.2.0.1%eth1:6001"
 SOURCED = f"10.9.0.5@{RULE}"
 SENDER = ip_address("10.9.0.5")
 ETH0 = Device("eth0", 2, addresses=(ip_address("10.0.0.1"), ip_address("fe80::1")))
@@ -307,3 +308,43 @@ def test_gro_forwarding_is_information(state: bool | None, word: str | None) -> 
     texts = [each.text for each in findings if each.name == "gro-forwarding"]
     assert [word in text for text in texts if word] == ([True] if word else [])
     assert found(eth0(gro_forwarding=state), RULE) == []
+
+
+def test_blocks_are_judged_like_groups() -> None:
+    """The reverse-path filter drops what is sent to them too."""
+    rule = f"10.9.0.5@{BLOCK}"
+    facts = replace(eth0(rp_filter=1), ways={SENDER: "eth1"}, packet_sockets=False)
+    (finding,) = (each for each in found(facts, rule) if each.name == "reverse-path")
+    assert "drops 10.9.0.5, which is reached by eth1" in finding.text
+    facts = replace(eth0(addresses=BARE.addresses, rp_filter=2), packet_sockets=False)
+    assert "drops every sender" in str(found(facts, BLOCK))
+
+
+def test_a_block_that_is_too_large_to_be_joined_is_judged_so() -> None:
+    """Nothing is said of memberships that nobody asks for."""
+    rule = BLOCK.replace("/24", "/16")
+    findings = list(doctor.judge(WELL, [mcr.Rule.parse(rule)]))
+    assert {"membership", "memberships"}.isdisjoint(finding.name for finding in findings)
+    names = {finding.name for finding in doctor.judge(WELL, [mcr.Rule.parse(BLOCK)])}
+    assert {"membership", "memberships"} <= names
+
+
+@pytest.mark.parametrize(
+    ("packet_sockets", "rule", "inputs"),
+    [
+        (True, RULE, 2),
+        (True, BLOCK, 1 + 13),
+        (True, BLOCK.replace("/24", "/16"), 1),
+        (True, "10.0.0.1:5000-5099 to 239.2.0.1%eth1:6001", 100),
+        (False, RULE, 1),
+        (False, BLOCK.replace("5001", "5001-5002"), 512),
+    ],
+)
+def test_descriptors_are_counted_for_each_group_and_port(
+    packet_sockets: bool, rule: str, inputs: int
+) -> None:
+    """Beside the output's and those that everything needs."""
+    facts = replace(WELL, packet_sockets=packet_sockets)
+    findings = doctor.judge(facts, [mcr.Rule.parse(rule)])
+    (said,) = (finding.text for finding in findings if finding.name == "descriptors")
+    assert said.startswith(f"about {inputs + 1 + 64} descriptors are needed")

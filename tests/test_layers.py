@@ -28,6 +28,7 @@ PYTHON_LAYERS = [
     "host",
     "config",
     "reading",
+    "running",
     "cpus",
     "traffic",
     "relay",

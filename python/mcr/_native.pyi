@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Literal, final
 
-from .config import ResolvedInput, ResolvedOutput, ResolvedRule
+from .resolved import ResolvedInput, ResolvedOutput, ResolvedRule
 
 __all__ = [
     "Datagram",

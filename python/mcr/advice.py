@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from . import fields
 from .errors import Problem
 from .fields import Address, Network
-from .resolved import ResolvedInput, ResolvedRule, block_of
+from .resolved import ResolvedInput, ResolvedRule
 
 _LINK_LOCAL_CONTROL = IPv4Network("224.0.0.0/24")  # RFC 5771, 4
 _SSM_V4 = IPv4Network("232.0.0.0/8")  # RFC 4607, 1
@@ -41,8 +41,7 @@ def warnings(rule: ResolvedRule, *, held_ports: int | None) -> Iterable[Problem]
         )
     yield from _special_group("input, group", block)
     for output in rule.outputs:
-        to = block_of(output.address, output.address_bits)
-        yield from _special_group(f"output {output.number}, address", to)
+        yield from _special_group(f"output {output.number}, address", output.block)
 
 
 def _unjoined(taken: ResolvedInput) -> str:

@@ -17,17 +17,7 @@ from .names import Names
 from .resolved import ResolvedInput, ResolvedOutput, ResolvedRule
 from .rules import Rule
 
-__all__ = [
-    "Ingress",
-    "Interface",
-    "Plan",
-    "Resolution",
-    "ResolvedInput",
-    "ResolvedOutput",
-    "ResolvedRule",
-    "RuleSet",
-    "resolve",
-]
+__all__ = ["Ingress", "Interface", "Plan", "Resolution", "RuleSet", "resolve"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,8 +347,7 @@ class _Draft:
     def _lanes(self, taken: ResolvedInput, output: ResolvedOutput) -> Iterator[Lane]:
         """Where copies of an output can meet an input; nowhere if they leave for another host."""
         lane = output_lane(output)
-        is_shared = output.address.is_multicast or output.broadcast
-        if is_shared or self._host.owners(output.address):
+        if output.is_shared or self._host.owners(output.address):
             yield lane
             for sender in self._senders(taken, output):
                 yield lane._replace(source=sender)

@@ -113,6 +113,11 @@ def first_of(block: Address | Network) -> Address:
     return block.network_address if isinstance(block, Network) else block
 
 
+def block_of(first: Address, bits: int) -> Address | Network:
+    """The address, or the block in which so many low bits vary."""
+    return ip_network((first, first.max_prefixlen - bits)) if bits else first
+
+
 def block_bits(block: object) -> int:
     """How many low bits vary in a block of addresses; none in a single address or host name."""
     return block.max_prefixlen - block.prefixlen if isinstance(block, Network) else 0

@@ -161,18 +161,17 @@ class Host:
             name = self._local_input(taken, group, check)
         if name is None:
             return None
-        bits = fields.block_bits(group)
         port, last_port = _first_and_last(taken.port)
         return ResolvedInput(
             group=fields.first_of(group),
-            group_bits=bits,
+            group_bits=fields.block_bits(group),
             port=port,
             last_port=last_port,
             interface=name,
             ifindex=self._index(name),
             sources=taken.sources,
             vlan=taken.vlan or 0,
-            join=taken.join or ("each" if 2**bits <= fields.JOIN_LIMIT_GROUPS else "none"),
+            join=taken.effective_join,
             broadcast=self._is_broadcast(group),
         )
 

@@ -34,15 +34,13 @@ Size = tuple[int, int]
 
 def input_lane(taken: ResolvedInput) -> Lane:
     """Where an input listens, whoever sends."""
-    shared = taken.group.is_multicast or taken.broadcast
-    home = taken.interface if shared else ""
+    home = taken.interface if taken.is_shared else ""
     return Lane(taken.group, taken.group_bits, taken.port, taken.last_port, home, None)
 
 
 def output_lane(output: ResolvedOutput) -> Lane:
     """Where copies of an output go, whoever sends."""
-    shared = output.address.is_multicast or output.broadcast
-    home = output.interface if shared else ""
+    home = output.interface if output.is_shared else ""
     return Lane(output.address, output.address_bits, output.port, output.last_port, home, None)
 
 

@@ -4,17 +4,14 @@ Owns how the system is asked and which of its answers count. Knows neither inter
 """
 
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from . import fields
 from .fields import Address, Invalid
-from .rules import Input, Output
-
-Ends = tuple[Input, Output]
-"""An output of a rule, and the rule's input."""
+from .rules import Input, Output, Rule
 
 Hosts = Literal["first", "all"]
 """Which addresses of a host name count."""
@@ -75,19 +72,18 @@ class Names:
                 raise
         return self._answers[name]
 
-    def look_up(self, ends: Iterable[Ends]) -> "Names":
-        """Ask now what will be needed for these outputs, so that nothing waits for it later."""
-        for taken, output in ends:
-            if (name := name_of(output, taken)) is not None:
-                with suppress(Invalid):  # raised again when the rule is judged
-                    self.addresses(name)
+    def look_up(self, rules: Iterable[Rule]) -> "Names":
+        """Ask now what will be needed for these rules, so that nothing waits for it later."""
+        for name in _names_of(rules):
+            with suppress(Invalid):  # raised again when the rule is judged
+                self.addresses(name)
         return self
 
-    def known(self, ends: Iterable[Ends]) -> Answers:
-        """The answers that these outputs use, in their order."""
+    def known(self, rules: Iterable[Rule]) -> Answers:
+        """The answers that these rules use, in their order."""
         if not self._answers:
             return {}
-        names = (name for taken, output in ends if (name := name_of(output, taken)) is not None)
+        names = _names_of(rules)
         return {name: self._answers[name] for name in names if name in self._answers}
 
 
@@ -102,6 +98,11 @@ def name_of(output: Output, taken: Input | None) -> Name | None:
     if output.source == "keep" and taken is not None:
         version = taken.group.version
     return Name(output.address, version)
+
+
+def uses(rule: Rule, names: Container[Name]) -> bool:
+    """Whether an output of the rule is sent to one of these host names."""
+    return any(name in names for name in _names_of([rule]))
 
 
 def ask_again(known: Answers, hosts: Hosts) -> tuple[Answers, tuple[HostChange, ...]]:
@@ -122,6 +123,13 @@ def ask_again(known: Answers, hosts: Hosts) -> tuple[Answers, tuple[HostChange, 
             if answers[name] != before:
                 changes.append(HostChange(name.host, before, answers[name]))
     return answers, tuple(changes)
+
+
+def _names_of(rules: Iterable[Rule]) -> Iterator[Name]:
+    for rule in rules:
+        for output in rule.outputs:
+            if (name := name_of(output, rule.input)) is not None:
+                yield name
 
 
 def _ask(name: Name, hosts: Hosts, preferred: tuple[Address, ...] = ()) -> tuple[Address, ...]:

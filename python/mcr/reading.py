@@ -6,7 +6,7 @@ Pure: the shape of the engine's dictionaries is known here and nowhere else.
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from .config import ResolvedOutput, ResolvedRule
+from .resolved import ResolvedOutput, ResolvedRule
 from .rules import Output, Rule
 from .stats import InterfaceStats, OutputStats, RuleSight, RuleStats, Stats, rule_state
 

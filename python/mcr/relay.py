@@ -1,8 +1,8 @@
 """`Relay`: a running set of rules, and its counters.
 
-Owns the life cycle, the order of changes made by several threads, and the translation of the
-engine's counters into `Stats`. What a rule may say is decided in `config`; sockets, threads and
-datagrams belong to the native engine.
+Owns the life cycle, and the order of changes made by several threads; how one is made is the
+business of `running`. What a rule may say is decided in `config`; sockets, threads and datagrams
+belong to the native engine.
 """
 
 import os
@@ -13,13 +13,12 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Literal, Self
 
-from ._native import RelayCore, interfaces
-from .config import Plan, RuleSet
+from ._native import RelayCore
 from .cpus import chosen_cpus
 from .errors import McrError, RuleError
-from .names import Answers, Ends, HostChange, Hosts, Names, ask_again, name_of
-from .reading import Running, stats_of
+from .names import HostChange, Hosts, Names, ask_again
 from .rules import Rule, parse_rules
+from .running import RunningRules
 from .stats import Stats
 
 Ingress = Literal["auto", "packet", "udp"]
@@ -76,7 +75,7 @@ class Relay:
             RuleError: rule text that cannot be read; its `problems` names all of them.
             ValueError: an ingress, a number of workers or of bytes, CPUs or hosts that cannot be.
         """
-        self._core: RelayCore | None = None
+        self._running: RunningRules | None = None
         self._pid = os.getpid()
         if ingress not in ("auto", "packet", "udp"):
             raise ValueError(f"ingress: {ingress!r} is none of auto, packet, udp")
@@ -95,14 +94,10 @@ class Relay:
         if hosts not in ("first", "all"):
             raise ValueError(f"hosts: {hosts!r} is none of first, all")
         self._hosts: Hosts = hosts
-        self._answers: Answers = {}
         self._ingress: Ingress = ingress
         self._workers = workers
         self._buffer_bytes = buffer_bytes
         self._waiting = parse_rules(rules)
-        self._set: RuleSet | None = None
-        self._running: dict[str, Running] = {}
-        self._warnings: tuple[str, ...] = ()
         self._started = self._stopped = self._closed = False
         self._lock = threading.RLock()
 
@@ -123,12 +118,12 @@ class Relay:
             RightsError: a capability is missing; the text names it.
         """
         with self._guard():
-            if self._core is not None:
+            if self._is_open():
                 return
             waiting = self._waiting
-        names = self._names().look_up(_ends(waiting))
+        names = self._names().look_up(waiting)
         with self._guard():
-            if self._set is not None:  # by another thread, meanwhile
+            if self._is_open():  # by another thread, meanwhile
                 return
             core = RelayCore(
                 self._ingress,
@@ -137,18 +132,17 @@ class Relay:
                 self._cpus,
                 self._verify_checksums,
             )
-            rule_set = RuleSet(core.ingress)
+            running = RunningRules(core)
             try:
-                plan = rule_set.plan(interfaces(), add=self._waiting, names=names)
+                running.change(add=self._waiting, names=names)
                 if rights_end:
                     core.open_spares()
-                self._apply(core, rule_set, plan, names)
             except BaseException:
                 core.stop()
                 raise
-            self._core, self._set = core, rule_set
             if core.ingress == "udp" and not self._verify_checksums:
-                self._warnings = (*self._warnings, _KERNEL_VERIFIES)
+                running.warn([_KERNEL_VERIFIES])
+            self._running = running
 
     def start(self) -> None:
         """Start to relay; opens first where that was not done. Twice is once.
@@ -167,14 +161,14 @@ class Relay:
             self._check_not_stopped()
             if not self._started:
                 self._started = True
-                self._opened()[0].start()
+                self._opened().core.start()
 
     def stop(self) -> None:
         """Stop to relay; the counters stay readable until `close`. Twice is once."""
         with self._guard():
             self._stopped = True
-            if self._core is not None:
-                self._core.stop()
+            if self._running is not None:
+                self._running.core.stop()
 
     def close(self) -> None:
         """Stop and give everything back. Twice is once.
@@ -184,9 +178,10 @@ class Relay:
         """
         self._check_process()
         with self._lock:
-            core, self._core, self._closed = self._core, None, True
-            if core is not None:
-                core.stop()
+            running, self._running, self._closed = self._running, None, True
+            if running is not None:
+                self._waiting = running.rules
+                running.core.stop()
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until the relay stops; Ctrl-C interrupts the waiting.
@@ -205,7 +200,7 @@ class Relay:
         if timeout_s is not None and not timeout_s >= 0:
             raise ValueError(f"timeout_s: {timeout_s} is not 0 or more")
         with self._guard():
-            core = self._opened()[0]
+            core = self._opened().core
             if not self._started:
                 raise McrError("the relay was not started; there is nothing to wait for")
         return core.wait(None if timeout_s is None else min(timeout_s, threading.TIMEOUT_MAX))
@@ -214,7 +209,7 @@ class Relay:
     def rules(self) -> tuple[Rule, ...]:
         """The rules, oldest first."""
         with self._guard():
-            return self._waiting if self._set is None else self._set.rules
+            return self._waiting if self._running is None else self._running.rules
 
     def add_rule(self, rule: Rule | str) -> Rule:
         """Add a rule; when this returns, every worker has it. Other rules do not notice.
@@ -267,23 +262,14 @@ class Relay:
             McrError: the relay is not open.
         """
         with self._guard():
-            _, rule_set = self._opened()
-            known = self._answers
+            known = self._opened().answers
         answers, changes = ask_again(known, self._hosts)
         changed = {name for name, addresses in answers.items() if known[name] != addresses}
-        if not changed:
-            return changes
-        with self._guard():
-            followers = [
-                rule
-                for rule in rule_set.rules
-                if any(name_of(output, rule.input) in changed for output in rule.outputs)
-            ]
-            order = [rule.id for rule in rule_set.rules]
-            names = Names(self._hosts, {**self._answers, **answers})
-            self._change(remove=[rule.id for rule in followers], add=followers, names=names)
-            rule_set.arrange(order)
-            self._running = {rule_id: self._running[rule_id] for rule_id in order}
+        if changed:
+            with self._guard():
+                self._check_changeable()
+                running = self._opened()
+                running.follow(changed, Names(self._hosts, {**running.answers, **answers}))
         return changes
 
     def stats(self) -> Stats:
@@ -293,27 +279,25 @@ class Relay:
             McrError: the relay is not open.
         """
         with self._guard():
-            core, _ = self._opened()
-            return stats_of(core.stats(), self._running.values())
+            return self._opened().stats()
 
     @property
     def error(self) -> str | None:
         """Why the engine stopped by itself; None while all is well."""
         with self._guard():
-            return None if self._core is None else self._core.error
+            return None if self._running is None else self._running.core.error
 
     @property
     def ingress(self) -> Ingress:
         """How datagrams are received; once open it is `packet` or `udp`, never `auto`."""
         with self._guard():
-            return self._ingress if self._core is None else self._core.ingress
+            return self._ingress if self._running is None else self._running.core.ingress
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What the user should know though it works, one sentence each."""
         with self._guard():
-            native = () if self._core is None else tuple(self._core.warnings())
-            return self._warnings + native
+            return () if self._running is None else self._running.warnings
 
     def __enter__(self) -> Self:
         """Open and start."""
@@ -335,69 +319,48 @@ class Relay:
 
     def __del__(self) -> None:
         """Warn about a relay that was opened and never closed; a forked child owns nothing."""
-        core = getattr(self, "_core", None)
-        if core is not None and self._pid == os.getpid():
+        running = getattr(self, "_running", None)
+        if running is not None and self._pid == os.getpid():
             warnings.warn(f"{self!r} was not closed", ResourceWarning, source=self, stacklevel=1)
-            core.stop()
+            running.core.stop()
 
     def __repr__(self) -> str:
         """State and size, without taking a lock."""
-        state = "closed" if self._closed else "new" if self._core is None else "open"
-        count = len(self._waiting if self._set is None else self._set)
+        running = self._running
+        state = "closed" if self._closed else "new" if running is None else "open"
+        count = len(self._waiting if running is None else running)
         return f"<mcr.Relay {state}, {count} rules>"
 
     def _names(self) -> Names:
         """The host names of the running rules; others are not asked for yet."""
-        return Names(self._hosts, self._answers)
+        running = self._running  # another thread may close the relay meanwhile
+        return Names(self._hosts, {} if running is None else running.answers)
 
     def _names_for(self, rules: Iterable[Rule]) -> Names:
         """Look up what rules need, without the lock: a slow server must not hold up `stats`."""
         with self._guard():
-            is_open = self._set is not None
-        return self._names().look_up(_ends(rules) if is_open else ())
+            is_open = self._is_open()
+        return self._names().look_up(rules if is_open else ())
 
     def _check_not_stopped(self) -> None:
         with self._guard():
             if self._stopped:
                 raise McrError("the relay was stopped; make a new one")
 
-    def _change(self, *, remove: list[str], add: Iterable[Rule], names: Names) -> None:
+    def _check_changeable(self) -> None:
         if self._stopped:
             raise McrError("the relay was stopped; its rules change no more")
-        if self._core is None or self._set is None:
-            self._waiting = (*(rule for rule in self._waiting if rule.id not in remove), *add)
-            return
-        plan = self._set.plan(interfaces(), remove=remove, add=add, names=names)
-        self._apply(self._core, self._set, plan, names)
 
-    def _apply(self, core: RelayCore, rule_set: RuleSet, plan: Plan, names: Names) -> None:
-        """Make a plan real: rules that go and come back the same stay untouched in the engine."""
-        coming = {
-            rule.id: Running(0, rule, resolved)
-            for rule, resolved in zip(plan.added, plan.resolved, strict=True)
-        }
-        kept = {
-            rule_id: new._replace(key=old.key)
-            for rule_id, new in coming.items()
-            if (old := self._running.get(rule_id)) is not None and old.resolved == new.resolved
-        }
-        fresh = {rule_id: new for rule_id, new in coming.items() if rule_id not in kept}
-        gone = [self._running[rule_id].key for rule_id in plan.removed if rule_id not in kept]
-        keys = core.change(gone, [new.resolved for new in fresh.values()])
-        rule_set.commit(plan)
-        kept |= {
-            rule_id: new._replace(key=key)
-            for (rule_id, new), key in zip(fresh.items(), keys, strict=True)
-        }
-        for rule_id in plan.removed:
-            del self._running[rule_id]
-        self._running |= {rule_id: kept[rule_id] for rule_id in coming}
-        self._answers = names.known(_ends(rule_set.rules))
-        self._warnings = tuple(dict.fromkeys((*self._warnings, *plan.warnings)))
+    def _change(self, *, remove: list[str], add: Iterable[Rule], names: Names) -> None:
+        self._check_changeable()
+        if self._running is None:
+            self._waiting = (*(rule for rule in self._waiting if rule.id not in remove), *add)
+        else:
+            self._running.change(remove=remove, add=add, names=names)
 
     def _find(self, rule: Rule | str) -> str:
-        if self._set is not None:
-            found = self._set.find(rule)
+        if self._running is not None:
+            found = self._running.find(rule)
         else:
             wanted = rule.id if isinstance(rule, Rule) else rule
             ids = (one.id for one in self._waiting if wanted in (one.id, one.name))
@@ -406,10 +369,13 @@ class Relay:
             raise RuleError([("rule", f"there is none with the id or name {str(rule)!r}")])
         return found
 
-    def _opened(self) -> tuple[RelayCore, RuleSet]:
-        if self._core is None or self._set is None:
+    def _is_open(self) -> bool:
+        return self._running is not None
+
+    def _opened(self) -> RunningRules:
+        if self._running is None:
             raise McrError("the relay is not open; use it in a with statement, or call start()")
-        return self._core, self._set
+        return self._running
 
     @contextmanager
     def _guard(self) -> Iterator[None]:
@@ -424,9 +390,3 @@ class Relay:
         # Before the lock: another thread of the parent may have held it during the fork.
         if self._pid != os.getpid():
             raise McrError("the relay belongs to the process that made it, not to a forked child")
-
-
-def _ends(rules: Iterable[Rule]) -> Iterator[Ends]:
-    for rule in rules:
-        for output in rule.outputs:
-            yield rule.input, output

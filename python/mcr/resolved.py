@@ -5,9 +5,8 @@ of `host`.
 """
 
 from dataclasses import dataclass, field
-from ipaddress import ip_network
 
-from .fields import Address, Join, Keep, Network, Ttl
+from .fields import Address, Join, Keep, Network, Ttl, block_of
 from .rule_text import format_ports
 
 
@@ -37,6 +36,11 @@ class ResolvedInput:
     def block(self) -> Address | Network:
         """The group, or the block of groups, as it is written."""
         return block_of(self.group, self.group_bits)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether what is sent there is for every host of a link that wants it."""
+        return self.group.is_multicast or self.broadcast
 
     @property
     def ports(self) -> str:
@@ -72,6 +76,16 @@ class ResolvedOutput:
     number: int = 1
     """Of the rule's output that it came of, from 1: a host name may become several."""
 
+    @property
+    def block(self) -> Address | Network:
+        """The address, or the block of groups, as it is written."""
+        return block_of(self.address, self.address_bits)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether copies are for every host of a link that wants them."""
+        return self.address.is_multicast or self.broadcast
+
 
 @dataclass(frozen=True, slots=True)
 class ResolvedRule:
@@ -79,8 +93,3 @@ class ResolvedRule:
 
     input: ResolvedInput
     outputs: tuple[ResolvedOutput, ...]
-
-
-def block_of(first: Address, bits: int) -> Address | Network:
-    """The address, or the block in which so many low bits vary."""
-    return ip_network((first, first.max_prefixlen - bits)) if bits else first

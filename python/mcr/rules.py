@@ -73,6 +73,12 @@ class Input:
         """
         return cls(**rule_text.parse_input(text))
 
+    @property
+    def effective_join(self) -> Join:
+        """Whether its groups are joined; says nothing of an address that is no group."""
+        few = 2 ** fields.block_bits(self.group) <= fields.JOIN_LIMIT_GROUPS
+        return self.join or ("each" if few else "none")
+
     def __str__(self) -> str:
         """The canonical text."""
         return _input_text(self, None)

@@ -136,6 +136,7 @@ mod tests {
         assert_eq!(judge_fresh(-libc::EMSGSIZE, 1, true).0, Outcome::Lost(Loss::TooBig));
         assert_eq!(judge_fresh(-libc::EPERM, 1, false).0, Outcome::Failed { errno: 1 });
     }
+
     /// What a sender wrote into its headers must not slow down the copies of others.
     #[test]
     fn a_refused_envelope_teaches_nothing_and_a_refused_number_does() {

@@ -13,7 +13,8 @@ use crate::error::{Error, Result};
 const RECEIVE_BUFFER_BYTES: usize = 1;
 
 /// Opens a socket on group (or broadcast address) and port that receives nothing: it is a member
-/// of nothing, and has a filter against broadcasts, which need no membership. While it is open, frames of this flow are merged into super-frames where the device's GRO is on.
+/// of nothing, and has a filter against broadcasts, which need no membership. While it is open,
+/// frames of this flow are merged into super-frames where the device's GRO is on.
 ///
 /// It is bound to the interface, which puts it before sockets of applications when the kernel
 /// asks one socket whether it wants merging: an application without UDP_GRO on the same group

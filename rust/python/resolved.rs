@@ -16,7 +16,7 @@ enum Kept<T> {
     Value(T),
 }
 
-/// `mcr.config.ResolvedOutput`.
+/// `mcr.resolved.ResolvedOutput`.
 #[derive(FromPyObject)]
 pub(super) struct ResolvedOutput {
     address: IpAddr,
@@ -34,7 +34,7 @@ pub(super) struct ResolvedOutput {
     priority: Option<u8>,
 }
 
-/// `mcr.config.ResolvedInput`.
+/// `mcr.resolved.ResolvedInput`.
 #[derive(FromPyObject)]
 pub(super) struct ResolvedInput {
     pub(super) group: IpAddr,
@@ -49,7 +49,7 @@ pub(super) struct ResolvedInput {
     pub(super) vlan: u16,
 }
 
-/// `mcr.config.ResolvedRule`.
+/// `mcr.resolved.ResolvedRule`.
 #[derive(FromPyObject)]
 pub(super) struct ResolvedRule {
     input: ResolvedInput,

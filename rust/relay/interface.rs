@@ -46,8 +46,8 @@ pub(super) struct Endpoint {
 }
 
 pub(super) enum EndpointSocket {
-    /// `packet`: what makes the kernel merge, or keeps it from answering; nothing is received.
-    Helper { held: Option<OwnedFd> },
+    /// `packet`: what makes the kernel merge, or else keeps it from answering; nothing is received.
+    Helper { held: Option<OwnedFd>, merges: bool },
     /// `udp`: what the engine receives from.
     Datagrams { source: Source, worker: u16 },
 }
@@ -130,8 +130,7 @@ impl Interface {
         }
         let target = InterfaceRef { index: self.index, name: &self.name };
         for (&(group, port), endpoint) in &mut self.endpoints {
-            if let EndpointSocket::Helper { held: held @ None } = &mut endpoint.socket
-                && group.is_multicast()
+            if let EndpointSocket::Helper { held: held @ None, merges: true } = &mut endpoint.socket
             {
                 *held = hold(group, port, gro_helper::open(group, port, &target), warnings);
             }
@@ -221,7 +220,8 @@ impl Interface {
     pub(super) fn helper(&self, input: &InputSpec, warnings: &mut Vec<String>) -> EndpointSocket {
         let target = InterfaceRef { index: input.ifindex, name: &input.interface };
         let (group, port) = (input.group, input.port);
-        let held = if !group.is_multicast() && !input.broadcast {
+        let merges = group.is_multicast() || input.broadcast;
+        let held = if !merges {
             let opened = gro_helper::holder(group, port, input.ifindex);
             hold(group, port, opened, warnings).flatten()
         } else if self.gro {
@@ -229,7 +229,7 @@ impl Interface {
         } else {
             None
         };
-        EndpointSocket::Helper { held }
+        EndpointSocket::Helper { held, merges }
     }
 
     pub(super) fn datagrams(
@@ -242,7 +242,7 @@ impl Interface {
         let target = InterfaceRef { index: input.ifindex, name: &input.interface };
         let socket = udp_input::open(&target, input.group, input.broadcast, input.port)?;
         udp_input::tell_marks(socket.fd.as_fd(), &target, input.group)?;
-        check_buffer(socket.receive_buffer_bytes, packet::RECEIVE_BUFFER_BYTES, warnings);
+        check_buffer(socket.receive_buffer_bytes, udp_input::RECEIVE_BUFFER_BYTES, warnings);
         let source = Source {
             id,
             fd: Arc::new(socket.fd),

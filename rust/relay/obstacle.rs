@@ -69,7 +69,7 @@ pub(super) fn way_out(output: &OutputSpec, present: &Present) -> Result<u32, Obs
     if let Choice::Chosen(source) = output.source
         && !present.is_local(source)
     {
-        return Err(Obstacle::told(format!("{source} is no address of this host")));
+        return Err(Obstacle::told(format!("{source} is not an address of this host")));
     }
     if output.interface.is_empty() {
         return Ok(0);

@@ -2,10 +2,13 @@
 
 use std::fs;
 use std::net::UdpSocket;
+use std::os::fd::AsFd;
 
 use super::*;
+use crate::interfaces;
 use crate::open::output::{Choice, Ttl};
 use crate::open::testnet::{NEAR, in_namespace, interface, ip, wait_until, with_cable};
+use crate::sys::netdev;
 
 fn rule(group: [u8; 4], name: &str, source: Option<[u8; 4]>) -> RuleSpec {
     let input = InputSpec {
@@ -95,7 +98,7 @@ fn what_is_missing_is_waited_for_and_what_is_there_is_not_touched() {
         relay.change(&[], &[waits, rule([239, 1, 1, 2], "lo", None)]).unwrap();
         relay.start().unwrap();
         let waiting = "unresolved: there is no interface later0".to_owned();
-        let parked = "10.9.7.1 is no address of this host".to_owned();
+        let parked = "10.9.7.1 is not an address of this host".to_owned();
         assert_eq!(troubles(&relay), (Some(waiting), Some(parked)));
         assert_eq!(relay.report().interfaces.len(), 1);
         ip(&format!("address add 10.9.7.1/24 dev {NEAR}"));
@@ -141,6 +144,30 @@ fn what_fails_for_a_reason_that_nobody_tells_is_tried_again() {
 /// How many UDP sockets over IPv4 are bound in this network namespace.
 fn bound_sockets() -> usize {
     fs::read_to_string("/proc/thread-self/net/udp").unwrap().lines().count() - 1
+}
+
+#[test]
+fn gro_that_is_turned_on_is_followed_for_groups_and_broadcasts() {
+    with_cable(|| {
+        let asking = UdpSocket::bind("127.0.0.1:0").unwrap();
+        netdev::set_gro(asking.as_fd(), NEAR, false).unwrap();
+        drop(asking);
+        let relay = Relay::new(Settings::new(Ingress::Packet, 1 << 20)).unwrap();
+        let mut broadcasts = rule([10, 9, 0, 255], NEAR, None);
+        broadcasts.input.broadcast = true;
+        let mut local = rule([10, 9, 0, 1], NEAR, None);
+        local.input.port = 5002;
+        local.input.last_port = 5002;
+        // A program has the port of the last one.
+        let _program = UdpSocket::bind("10.9.0.1:5002").unwrap();
+        relay.change(&[], &[rule([239, 1, 1, 1], NEAR, None), broadcasts, local]).unwrap();
+        relay.start().unwrap();
+        // The program's, and the outputs'.
+        assert_eq!(bound_sockets(), 1 + 3);
+        interfaces::switch_gro_on(NEAR).unwrap();
+        wait_until("the kernel merges for both", || bound_sockets() == 1 + 3 + 2);
+        relay.stop();
+    });
 }
 
 #[test]

@@ -330,7 +330,7 @@ def test_a_source_address_that_comes_later(lab: Lab) -> None:
     """An output that is to send from an address waits until the host has it."""
     rule = f"{GROUP}%in0:5001 to {OUT_0}%out0:6001 {OUT_1}%out1:6001,source=10.3.0.50"
     with probing(lab, "packet", rule) as probe:
-        assert probe.state().endswith("output 2 parked: 10.3.0.50 is no address of this host")
+        assert probe.state().endswith("output 2 parked: 10.3.0.50 is not an address of this host")
         lab.relay.address("out1", "10.3.0.50/24")
         probe.resumes()
         assert probe.second.sources[-1][0] == "10.3.0.50"

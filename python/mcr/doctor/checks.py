@@ -4,12 +4,12 @@ Owns what is judged and in which words. Reads nothing and changes nothing.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address
+from ipaddress import IPv4Address, IPv6Address
 
-from ..fields import Address, block_bits, first_of
-from ..host import missing_interface
+from ..fields import Address, block_bits, first_of, port_count
+from ..host import SOCKET_LIMIT, missing_interface
 from ..rule_text import format_ports
-from ..rules import Output, Rule
+from ..rules import Input, Output, Rule
 from .facts import RECEIVE_BUFFER_BYTES, SEND_BUFFER_BYTES, Device, Facts
 from .finding import Finding, Severity
 
@@ -48,10 +48,9 @@ def check_interface(facts: Facts, name: str, rules: Sequence[Rule]) -> Iterator[
         yield from _gro(device)
     yield from _own_address(device, inputs)
     yield from _reverse_path(facts, device, inputs)
-    joined = (first_of(rule.input.group) for rule in inputs if rule.input.join != "none")
+    joined = (first_of(rule.input.group) for rule in inputs if _joined_groups(rule.input))
     for group in dict.fromkeys(joined):
-        if group.is_multicast:
-            yield _membership(facts, device, group)
+        yield _membership(facts, device, group)
 
 
 def check_mtu(facts: Facts, rule: Rule) -> Iterator[Finding]:
@@ -168,9 +167,9 @@ def _buffer(granted: int, wanted: int, which: str, limit: str) -> Finding:
 
 def _descriptors(facts: Facts, rules: Sequence[Rule]) -> Finding:
     outputs = sum(len(rule.outputs) for rule in rules)
-    inputs = {(rule.input.interface, rule.input.group, rule.input.port) for rule in rules}
-    # Of each input a socket of its own, and at worst one that joins it.
-    needed = outputs + 2 * len(inputs) + _SPARE_DESCRIPTORS
+    inputs = [rule.input for rule in rules]
+    sockets = {(each.interface, each.group, each.port): _sockets(facts, each) for each in inputs}
+    needed = outputs + sum(sockets.values()) + _SPARE_DESCRIPTORS
     limit = facts.descriptors
     if needed <= limit:
         text = f"about {needed} descriptors are needed, and {limit} may be had"
@@ -179,15 +178,32 @@ def _descriptors(facts: Facts, rules: Sequence[Rule]) -> Finding:
     return Finding("descriptors", "problem", text, fix=f"ulimit -Hn {needed}")
 
 
+def _sockets(facts: Facts, taken: Input) -> int:
+    """How many an input opens for its groups and ports, at worst with those that join."""
+    groups, ports = 1 << block_bits(taken.group), port_count(taken.port)
+    if not facts.packet_sockets:
+        return groups * ports
+    joining = -(-_joined_groups(taken) // _memberships_in_a_socket(facts))
+    return min(ports, SOCKET_LIMIT) + joining
+
+
+def _joined_groups(taken: Input) -> int:
+    """How many groups an input joins."""
+    joins = taken.group.is_multicast and taken.effective_join == "each"
+    return 1 << block_bits(taken.group) if joins else 0
+
+
+def _memberships_in_a_socket(facts: Facts) -> int:
+    limit = facts.sysctls.get("net.ipv4.igmp_max_memberships", _JOINS_IN_A_SOCKET)
+    return max(limit, 1)
+
+
 def _limits(facts: Facts, rules: Sequence[Rule]) -> Iterator[Finding]:
     """Limits on memberships matter once the rules meet them."""
-    joined = {
-        (rule.input.interface, rule.input.group)
-        for rule in rules
-        if _is_group(rule, version=4) and rule.input.join != "none"
-    }
-    groups = sum(2 ** block_bits(group) for _, group in joined)
-    limit = facts.sysctls.get("net.ipv4.igmp_max_memberships", _JOINS_IN_A_SOCKET)
+    inputs = [rule.input for rule in rules if _is_group(rule, version=4)]
+    joined = {(each.interface, each.group): _joined_groups(each) for each in inputs}
+    groups = sum(joined.values())
+    limit = _memberships_in_a_socket(facts)
     if groups > limit:
         text = f"{groups} IPv4 groups are joined by several sockets, each {limit} at most"
         yield Finding("memberships", "ok", text)
@@ -260,7 +276,7 @@ def _own_address(device: Device, inputs: Sequence[Rule]) -> Iterator[Finding]:
 
 def _reverse_path(facts: Facts, device: Device, inputs: Sequence[Rule]) -> Iterator[Finding]:
     """What the kernel drops by the way back to the sender, before a UDP socket sees it."""
-    rules = [rule for rule in inputs if isinstance(rule.input.group, IPv4Address | IPv4Network)]
+    rules = [rule for rule in inputs if isinstance(first_of(rule.input.group), IPv4Address)]
     if not rules or device.loopback:
         return
     name = device.name

@@ -30,7 +30,6 @@ _SYSCTLS = (
     "net.ipv4.igmp_max_memberships",
     "net.ipv4.igmp_max_msf",
     "net.ipv6.mld_max_msf",
-    "net.core.optmem_max",
     "kernel.io_uring_disabled",
 )
 _SOL_PACKET = 263
@@ -264,7 +263,7 @@ def _refused_joins(
     wanted = {
         (rule.input.interface, first_of(rule.input.group)): None
         for rule in rules
-        if rule.input.join != "none"
+        if rule.input.effective_join == "each"
     }
     for name, group in wanted:
         device = devices.get(name or "")
