@@ -1,6 +1,6 @@
-//! The network interfaces of the calling thread's namespace. It asks by getifaddrs and ioctl
-//! and never reads /sys, which shows the namespace that it was mounted in.
-//! It must not know which interface is good for what.
+//! The network interfaces of the calling thread's namespace, and the one setting of theirs that is
+//! ever changed. It asks by getifaddrs and ioctl and never reads /sys, which shows the namespace
+//! that it was mounted in. It must not know which interface is good for what.
 
 use std::collections::BTreeMap;
 use std::io;

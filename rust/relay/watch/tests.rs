@@ -4,7 +4,7 @@ use super::*;
 use crate::addr::Addr;
 use crate::open::links::Link;
 use crate::open::socket;
-use crate::open::testnet::{FAR, NEAR, interface, ip, with_cable};
+use crate::open::testnet::{FAR, NEAR, interface, ip, wait_until, with_cable};
 use crate::sys::sockopt;
 
 fn is_up(carrier: &Carrier) -> bool {
@@ -47,7 +47,7 @@ fn an_address_that_is_not_known_to_be_free_is_none() {
         assert!(!watch.now().unwrap().is_local(address));
         ip(&format!("address del 2001:db8::77/64 dev {NEAR}"));
         ip(&format!("address add 2001:db8::77/64 dev {NEAR} nodad"));
-        assert!(watch.now().unwrap().is_local(address));
+        wait_until("it is free", || watch.now().unwrap().is_local(address));
     });
 }
 
@@ -60,9 +60,9 @@ fn a_flag_follows_its_link_to_the_end() {
         let missing = watch.carrier(4711);
         assert!(is_up(&near) && is_up(&loopback) && !is_up(&missing));
         ip(&format!("link set {FAR} down"));
-        assert!(watch.follow() && !is_up(&near));
+        wait_until("down is followed", || watch.follow() && !is_up(&near));
         ip(&format!("link set {FAR} up"));
-        crate::open::testnet::wait_until("up is followed", || watch.follow() && is_up(&near));
+        wait_until("up is followed", || watch.follow() && is_up(&near));
         ip("link add bridge0 type bridge");
         ip(&format!("link set {NEAR} master bridge0"));
         ip(&format!("link set {NEAR} nomaster"));
@@ -74,7 +74,7 @@ fn a_flag_follows_its_link_to_the_end() {
         ip("link add again0 index 4711 type veth peer name again1");
         ip("link set again0 up");
         ip("link set again1 up");
-        crate::open::testnet::wait_until("it comes", || watch.follow() && is_up(&missing));
+        wait_until("it comes", || watch.follow() && is_up(&missing));
         assert_eq!(watch.failure(), None);
     });
 }
@@ -153,9 +153,8 @@ fn what_cannot_be_watched_is_not_kept_back() {
     with_cable(|| {
         let watch = Watch::open().unwrap();
         ip(&format!("link set {FAR} down"));
-        watch.follow();
         let near = watch.carrier(interface(NEAR).index);
-        assert!(!is_up(&near));
+        wait_until("down is followed", || watch.follow() && !is_up(&near));
         watch.known().give_up(&ErrorKind::TimedOut.into());
         assert!(is_up(&near) && !watch.follow());
         let text = watch.failure().unwrap();
