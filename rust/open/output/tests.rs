@@ -3,7 +3,9 @@
 use socket2::SockRef;
 
 use super::*;
-use crate::open::testnet::{FAR, NEAR, in_namespace, interface, ip, settle, with_cable};
+use crate::open::testnet::{
+    FAR, NEAR, in_namespace, interface, ip, settle, wait_until, with_cable,
+};
 
 fn addr(text: &str) -> Addr {
     text.parse::<std::net::IpAddr>().unwrap().into()
@@ -148,6 +150,8 @@ fn a_socket_follows_its_interface_and_keeps_its_port_and_buffer() {
             SockRef::from(&fd).send(b"lost").unwrap_err();
             let anew = OutputSpec { ifindex: interface(NEAR).index, ..asked };
             let headers = if addr(address).is_v4() { 28 } else { 48 };
+            // The kernel makes the routes of a link some time after it is up.
+            wait_until("there is a route", || reconnect(fd, &anew).is_ok());
             for _ in 0..2 {
                 assert_eq!(reconnect(fd, &anew).unwrap(), 1400 - headers);
                 assert_eq!(local().port(), before.port());
