@@ -7,7 +7,7 @@ use hashbrown::HashSet;
 
 use super::rings;
 use crate::addr::Addr;
-use crate::ingress::Arrival;
+use crate::ingress::{Arrival, Kind};
 use crate::packet::{Datagram, Discard};
 use crate::plan::{Plan, Source};
 use crate::pool::SizeClass;
@@ -213,6 +213,12 @@ impl Intake {
             libc::ENOBUFS => words[interface::BUFFER_WAITS] += 1,
             // The link went down; listening again waits until it is up.
             0 | libc::ENETDOWN => {}
+            // The frame is gone: no `virtio_net_hdr` can say how it is to be cut. The network decides
+            // how many of them come, so they must not count as failures.
+            libc::EINVAL if listener.source.kind == (Kind::Frame { vnet_hdr: true }) => {
+                words[interface::RECEIVED] += 1;
+                words[interface::DROPPED + Discard::BadHeader as usize] += 1;
+            }
             _ => {
                 listener.failures += 1;
                 if listener.failures >= MAX_FAILURES {

@@ -89,6 +89,20 @@ pub struct OutputSocket {
 /// one; [`Error::Os`] for an interface or source address that is not there, or a host without a
 /// route.
 pub fn open(spec: &OutputSpec) -> Result<OutputSocket> {
+    let mut socket = prepare(spec)?;
+    let (target, options, fd) = (spec.to_string(), options(spec), socket.fd.as_fd());
+    choose_interface(fd, spec, options, &target)?;
+    bind_to(fd, spec, &target)?;
+    socket.max_segment = connect(fd, spec, options, &target)?;
+    Ok(socket)
+}
+
+/// Opens the socket of an output whose interface is not there yet, with all that takes a right:
+/// [`reconnect`] does the rest, when the right may be gone.
+///
+/// # Errors
+/// [`Error::Permission`] for a source that is kept without a right.
+pub fn prepare(spec: &OutputSpec) -> Result<OutputSocket> {
     let target = spec.to_string();
     let family = socket::family(spec.address);
     let owned = if spec.has_own_headers() {
@@ -98,14 +112,12 @@ pub fn open(spec: &OutputSpec) -> Result<OutputSocket> {
     };
     let fd = owned.as_fd();
     let options = options(spec);
-    choose_interface(fd, spec, options, &target)?;
     mark(fd, spec, options, &target)?;
     let send_buffer_bytes = socket::send_buffer(fd, SEND_BUFFER_BYTES, &target)?;
     // What the other side sends back is nobody's; without this it would fill a buffer.
     socket::drop_all(fd, &target)?;
-    bind(fd, spec, options, &target)?;
-    let max_segment = connect(fd, spec, options, &target)?;
-    Ok(OutputSocket { fd: owned, send_buffer_bytes, max_segment })
+    permit(fd, spec, options, &target)?;
+    Ok(OutputSocket { fd: owned, send_buffer_bytes, max_segment: 0 })
 }
 
 impl OutputSpec {
@@ -129,7 +141,7 @@ pub fn reconnect(fd: BorrowedFd<'_>, spec: &OutputSpec) -> Result<u16> {
     // This takes the binding to an interface and a port of the kernel's choice back too.
     sockaddr::disconnect(fd).map_err(|error| Error::os("disconnecting", &target, error))?;
     choose_interface(fd, spec, options, &target)?;
-    if spec.has_own_headers() {
+    if port == 0 || spec.has_own_headers() {
         bind_to(fd, spec, &target)?;
     } else if local(fd).is_none_or(|local| local.port() == 0) {
         let kept = OutputSpec { source_port: Choice::Chosen(port), ..spec.clone() };
@@ -261,9 +273,9 @@ fn mark(fd: BorrowedFd<'_>, spec: &OutputSpec, options: &Options, target: &str) 
     Ok(())
 }
 
-/// Binds where a source is asked for. Outputs to different places may share a source port: they
-/// are told apart by where they are connected to.
-fn bind(fd: BorrowedFd<'_>, spec: &OutputSpec, options: &Options, target: &str) -> Result<()> {
+/// Permits what the source needs. Outputs to different places may share a source port: they are
+/// told apart by where they are connected to.
+fn permit(fd: BorrowedFd<'_>, spec: &OutputSpec, options: &Options, target: &str) -> Result<()> {
     if spec.source == Choice::Keep && !spec.has_own_headers() {
         set(fd, options.any_source, 1, "keeping the sender's address (source=keep)", target)?;
     }
@@ -271,9 +283,10 @@ fn bind(fd: BorrowedFd<'_>, spec: &OutputSpec, options: &Options, target: &str) 
         let name = (libc::SOL_SOCKET, libc::SO_REUSEADDR);
         set(fd, name, 1, "sharing the source port", target)?;
     }
-    bind_to(fd, spec, target)
+    Ok(())
 }
 
+/// Binds where a source is asked for.
 fn bind_to(fd: BorrowedFd<'_>, spec: &OutputSpec, target: &str) -> Result<()> {
     let any = if spec.address.is_v4() { Addr::v4([0; 4]) } else { Addr::v6([0; 16]) };
     let source = if let Choice::Chosen(source) = spec.source { source } else { any };

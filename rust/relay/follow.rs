@@ -18,6 +18,7 @@ impl State {
             self.settle_inputs();
         }
         has_changed |= self.inputs.resize(|index| news.touched.contains(&index));
+        has_changed |= self.inputs.leave_stuck_rings();
         has_changed |= self.attach_waiting(around.present);
         self.settle_attached();
         has_changed | self.follow_outputs(around, news)
@@ -40,9 +41,9 @@ impl State {
         has_changed
     }
 
-    /// Whether something is to be tried again though nothing is told.
+    /// Whether something is to be tried again, or looked at, though nothing is told.
     pub(super) fn is_to_retry(&self) -> bool {
-        self.rules.values().any(LiveRule::is_to_retry)
+        self.inputs.has_rings() || self.rules.values().any(LiveRule::is_to_retry)
     }
 
     fn attach_waiting(&mut self, present: &Present) -> bool {

@@ -185,6 +185,18 @@ impl Inputs {
         has_changed
     }
 
+    /// Leaves packet rings that the kernel has given up; whether there is something to settle.
+    pub(super) fn leave_stuck_rings(&mut self) -> bool {
+        let Self { interfaces, warnings, .. } = self;
+        let stuck = interfaces.values_mut().map(|known| known.leave_stuck_rings(warnings));
+        stuck.fold(false, |any, is_stuck| any | is_stuck)
+    }
+
+    /// Whether there are packet rings, of which the kernel does not tell when it gives one up.
+    pub(super) fn has_rings(&self) -> bool {
+        self.interfaces.values().any(Interface::has_rings)
+    }
+
     /// The sockets that a worker receives from.
     pub(super) fn sources(&self, worker: u16) -> Box<[Source]> {
         let mut sources = Vec::new();

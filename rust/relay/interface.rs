@@ -34,6 +34,8 @@ pub(super) struct Interface {
     unjoined: usize,
     /// The AF_PACKET socket that makes the device take all multicast, while it is needed.
     all_multicast: Option<u64>,
+    /// Whether frames come that end a packet ring: it is given none any more.
+    ends_rings: bool,
     /// What sockets that are closed by now had lost in the kernel.
     closed_drops: u64,
 }
@@ -67,6 +69,7 @@ impl Interface {
             endpoints: BTreeMap::new(),
             unjoined: 0,
             all_multicast: None,
+            ends_rings: false,
             closed_drops: 0,
         }
     }
@@ -148,7 +151,7 @@ impl Interface {
         let program = self.program();
         let target = InterfaceRef { index: self.index, name: &self.name };
         // Super-frames are taken whole into buffers of their size.
-        let shape = shape.filter(|_| !self.gro);
+        let shape = shape.filter(|_| !self.gro && !self.ends_rings);
         let mut frames: Vec<Source> = Vec::with_capacity(usize::from(workers));
         for _ in 0..workers {
             let fanout = match frames.first() {
@@ -187,6 +190,22 @@ impl Interface {
     /// Whether its frames come in packet rings.
     pub(super) fn has_rings(&self) -> bool {
         self.frames.first().is_some_and(|source| source.ring.is_some())
+    }
+
+    /// Closes packet rings that the kernel has given up, so that plain sockets are opened instead;
+    /// whether there were any.
+    pub(super) fn leave_stuck_rings(&mut self, warnings: &mut Vec<String>) -> bool {
+        let is_stuck = |source: &Source| {
+            source.ring.as_ref().is_some_and(|ring| ring.is_stuck(source.fd.as_fd()))
+        };
+        // Each keeps its own account of what it has seen.
+        if self.frames.iter().filter(|source| is_stuck(source)).count() == 0 {
+            return false;
+        }
+        warn_once(warnings, rings_are_left(&self.name));
+        self.close_frames();
+        (self.ends_rings, self.filter_is_stale) = (true, true);
+        true
     }
 
     pub(super) fn refresh_filter(&mut self) -> Result<()> {
@@ -311,6 +330,13 @@ fn socket_drops(source: &Source) -> u64 {
         Some(ring) => ring.lost(fd).unwrap_or(0),
         None => socket::drops(fd).unwrap_or(0),
     }
+}
+
+fn rings_are_left(name: &str) -> String {
+    format!(
+        "frames came on {name} that the kernel cannot put into a packet ring (UDP fragmentation \
+         offload, from a virtual machine): it is received without one, which is slower"
+    )
 }
 
 fn check_buffer(got: usize, wanted: usize, warnings: &mut Vec<String>) {

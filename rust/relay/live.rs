@@ -11,7 +11,7 @@ use super::present::Present;
 use super::watch::{Carrier, Watch};
 use crate::addr::Addr;
 use crate::error::Result;
-use crate::open::output::{self, OutputSpec};
+use crate::open::output::{self, OutputSocket, OutputSpec};
 use crate::plan::PlanOutput;
 use crate::rewrite::Rewrite;
 use crate::rules::{InputKey, TableRule};
@@ -64,7 +64,7 @@ pub(super) struct LiveOutput {
     /// The first group and port of the rule's input.
     origin: (Addr, u16),
     pub(super) slot: Slot,
-    /// One for each worker, or none yet.
+    /// One for each worker; connected to nobody while it is parked.
     sockets: Box<[Arc<OwnedFd>]>,
     /// The smallest that a socket got.
     pub(super) send_buffer_bytes: usize,
@@ -110,6 +110,10 @@ impl LiveOutput {
             }
             Err(error) => return Err(error),
             Ok(_) => {}
+        }
+        if output.sockets.is_empty() {
+            // What takes a right is done now: it may have been given up when the interface comes.
+            output.open_sockets(around.workers, output::prepare)?;
         }
         Ok(output)
     }
@@ -159,7 +163,7 @@ impl LiveOutput {
         }
         self.spec.ifindex = index;
         if self.sockets.is_empty() {
-            self.open_sockets(around.workers)?;
+            self.open_sockets(around.workers, output::open)?;
         } else {
             for socket in &self.sockets {
                 self.max_segment = output::reconnect(socket.as_fd(), &self.spec)?;
@@ -175,10 +179,14 @@ impl LiveOutput {
         Ok(true)
     }
 
-    fn open_sockets(&mut self, workers: u16) -> Result<()> {
+    fn open_sockets(
+        &mut self,
+        workers: u16,
+        open: impl Fn(&OutputSpec) -> Result<OutputSocket>,
+    ) -> Result<()> {
         let mut sockets = Vec::with_capacity(usize::from(workers));
         for _ in 0..workers {
-            let socket = output::open(&self.spec)?;
+            let socket = open(&self.spec)?;
             self.send_buffer_bytes = self.send_buffer_bytes.min(socket.send_buffer_bytes);
             self.max_segment = socket.max_segment;
             sockets.push(Arc::new(socket.fd));

@@ -40,7 +40,10 @@ pub struct PacketRing {
     has_reader: AtomicBool,
     /// Where the next reader goes on.
     next: AtomicU16,
+    kept: AtomicU64,
     lost: AtomicU64,
+    /// What `kept` and `lost` were when [`PacketRing::is_stuck`] looked.
+    seen: [AtomicU64; 2],
 }
 
 impl PacketRing {
@@ -70,7 +73,9 @@ impl PacketRing {
             shape,
             has_reader: AtomicBool::new(false),
             next: AtomicU16::new(0),
+            kept: AtomicU64::new(0),
             lost: AtomicU64::new(0),
+            seen: [AtomicU64::new(0), AtomicU64::new(0)],
         })
     }
 
@@ -89,8 +94,20 @@ impl PacketRing {
         // `struct tpacket_stats`: frames with those lost among them, then those lost.
         let mut counts = [0_u32; 2];
         sockopt::get(fd, libc::SOL_PACKET, libc::PACKET_STATISTICS, &mut counts)?;
-        let lost = u64::from(counts[1]);
+        let [all, lost] = counts.map(u64::from);
+        self.kept.fetch_add(all.saturating_sub(lost), Ordering::Relaxed);
         Ok(self.lost.fetch_add(lost, Ordering::Relaxed) + lost)
+    }
+
+    /// Whether the kernel puts no frames in any more: since this was last asked it has lost some
+    /// and kept none, though every slot is its own. A frame that no `virtio_net_hdr` can describe
+    /// does that: its slot stays reserved for ever (net/packet/af_packet.c, `tpacket_rcv`).
+    pub fn is_stuck(&self, fd: BorrowedFd<'_>) -> bool {
+        let Ok(lost) = self.lost(fd) else { return false };
+        let now = [self.kept.load(Ordering::Relaxed), lost];
+        let was = [0, 1].map(|at| self.seen[at].swap(now[at], Ordering::Relaxed));
+        let is_empty = |id| self.status(id).load(Ordering::Relaxed) == TP_STATUS_KERNEL;
+        now[0] == was[0] && now[1] > was[1] && (0..self.shape.slots).all(is_empty)
     }
 
     #[inline]

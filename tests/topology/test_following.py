@@ -76,6 +76,39 @@ def test_the_command_starts_without_its_interface(lab: Lab, ingress: Ingress) ->
         assert_balanced(process.report())
 
 
+def test_kept_senders_of_an_output_that_comes_later(lab: Lab, ingress: Ingress) -> None:
+    """What takes root is done at the start, though the interface comes when root is given up."""
+    cut(lab, "out1")
+    rule = f"{GROUP}%in0:5001 to {OUT_0}%out1:6001,source=keep {OUT_1}%out1:6001,sport=keep"
+    with (
+        command(lab, rule, "--ingress", ingress, "--workers", "2", "--json") as process,
+        lab.sender(GROUP, 5001, source=("10.1.0.2", 4001)) as sender,
+    ):
+        process.wait_ready()
+        lay(lab, "out1")
+        with (
+            lab.receive(OUT_0, 6001, "d1") as by_source,
+            lab.receive(OUT_1, 6001, "d1") as by_port,
+        ):
+            for receiver in (by_source, by_port):
+                wait_until(partial(reaches, sender, receiver), 2 * RESUME_S)
+            assert by_source.sources[-1][0] == "10.1.0.2"
+            assert by_port.sources[-1] == ("10.3.0.1", 4001)
+        process.process.send_signal(signal.SIGTERM)
+        assert_balanced(process.report())
+
+
+def test_a_chosen_source_port_of_an_output_that_comes_later(lab: Lab) -> None:
+    """The port is taken when the interface is there."""
+    cut(lab, "out1")
+    rule = f"{GROUP}%in0:5001 to {OUT_1}%out1:6001,sport=7777"
+    with relaying(lab.relay, rule), lab.sender(GROUP, 5001) as sender:
+        lay(lab, "out1")
+        with lab.receive(OUT_1, 6001, "d1") as receiver:
+            wait_until(partial(reaches, sender, receiver), 2 * RESUME_S)
+            assert receiver.sources[-1] == ("10.3.0.1", 7777)
+
+
 def limited(lab: Lab, soft: int, hard: int) -> contextlib.AbstractContextManager[Process]:
     """The command with many inputs and outputs, and a limit of descriptors."""
     outputs = " ".join(f"239.2.101.{number}%out0:6001" for number in range(MANY_OUTPUTS))

@@ -4,9 +4,12 @@ import itertools
 import signal
 from pathlib import Path
 
+import pytest
+
 import mcr
 
-from .checks import assert_balanced, settle, settle_sent, wait_until
+from .checks import assert_balanced, dropped, settle, settle_sent, wait_until
+from .frames import Flow, Tap, udp_frame
 from .lab import Lab
 from .relays import relaying
 from .test_buffers import LEAST_BUFFER_BYTES, send_until_one_arrives, state
@@ -17,6 +20,8 @@ RULE = "239.1.110.1%in0:5001 to 239.2.110.1%out0:6001"
 LEAST_SLOTS = 64  # of the smallest ring, with LEAST_BUFFER_BYTES
 WAITING = 1500  # fewer than the slots of a ring, and more than one turn takes
 TOO_MANY_LONG = 700
+GSO_UDP = 3  # VIRTIO_NET_HDR_GSO_UDP, as guests of before Linux 4.14 send
+MORE_THAN_FAILURES = 10
 
 
 def test_burst_larger_than_the_ring(lab: Lab) -> None:
@@ -171,3 +176,33 @@ def test_link_that_goes_down_and_comes_back(lab: Lab) -> None:
             receiver.forget()
             send_until_one_arrives(sender, receiver)
         assert relay.stats().interfaces[0].error is None
+
+
+@pytest.mark.parametrize("gro", [False, True])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_frames_that_the_kernel_cannot_describe(lab: Lab, gro: bool, workers: int) -> None:
+    """A guest's frames for UDP fragmentation offload cost themselves, never the input.
+
+    They end a packet ring: within seconds a socket without one takes its place.
+    """
+    flow = Flow("10.1.0.2", "239.1.110.1", 5001)
+    rule = RULE.replace("in0", "tap0")
+    with (
+        lab.receive("239.2.110.1", 6001) as receiver,
+        Tap(lab.relay, "tap0", gro=gro) as tap,
+        relaying(lab.relay, rule, ingress="packet", workers=workers) as relay,
+    ):
+
+        def flows() -> bool:
+            tap.send(udp_frame(flow, b"good"))
+            return receiver.drain() != []
+
+        for _ in range(2):
+            for _ in range(MORE_THAN_FAILURES):
+                tap.send(udp_frame(flow, bytes(4000)), gso_type=GSO_UDP, gso_size=1400)
+            receiver.forget()
+            wait_until(flows)
+        assert dropped(relay.stats(), "tap0", "bad_header") >= MORE_THAN_FAILURES
+        assert relay.stats().interfaces[0].error is None
+        left = [text for text in relay.warnings if "cannot put into a packet ring" in text]
+        assert len(left) == (0 if gro else 1)
