@@ -134,9 +134,10 @@ class Relay:
             )
             running = RunningRules(core)
             try:
-                running.change(add=self._waiting, names=names)
+                # First, so that they count where descriptors are few.
                 if rights_end:
                     core.open_spares()
+                running.change(add=self._waiting, names=names)
             except BaseException:
                 core.stop()
                 raise

@@ -15,7 +15,7 @@ from .finding import Finding, Severity
 
 _JOINS_IN_A_SOCKET = 20  # the kernel's default where the sysctl cannot be read
 _SPARE_DESCRIPTORS = 64  # standard streams, libraries, a reader of the statistics
-_IP_AND_UDP_BYTES = 28
+_HEADER_BYTES = {4: 28, 6: 48}  # IP and UDP
 _AS_ROOT = 'sudo "$(command -v mcr)" relay ...'
 
 
@@ -58,16 +58,16 @@ def check_mtu(facts: Facts, rule: Rule) -> Iterator[Finding]:
     taken = facts.devices.get(input_interface(facts, rule))
     if taken is None or taken.loopback:
         return
-    narrow = [
-        device
+    narrow = {
+        device: _HEADER_BYTES[rule.input.group.version]
         for output in rule.outputs
         if (device := facts.devices.get(output_interface(facts, output))) and device.mtu < taken.mtu
-    ]
-    for device in dict.fromkeys(narrow):
+    }
+    for device, headers in narrow.items():
         yield Finding(
             "mtu",
             "advice",
-            f"datagrams of more than {device.mtu - _IP_AND_UDP_BYTES} bytes from {taken.name} (MTU"
+            f"datagrams of more than {device.mtu - headers} bytes from {taken.name} (MTU"
             f" {taken.mtu}) leave {device.name} (MTU {device.mtu}) in fragments",
             device.name,
             f"ip link set {device.name} mtu {taken.mtu}",
