@@ -21,7 +21,6 @@ use crate::plan::Plan;
 use crate::stats;
 use crate::sys::memory::SharedWords;
 use crate::sys::ring::Ring;
-use crate::sys::sched;
 
 /// How long an engine may take to follow a command. A turn takes well under a millisecond; a
 /// host that is this late is not relaying either.
@@ -187,8 +186,6 @@ impl Workers {
         let run = move || {
             // Signals are for the threads of the program that this library is part of.
             SigSet::all().thread_block().ok();
-            // Where it is refused the engine runs all the same.
-            sched::wake_promptly().ok();
             let result = catch_unwind(AssertUnwindSafe(|| {
                 place.take()?;
                 engine::run(Box::new(plan), links)
