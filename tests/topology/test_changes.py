@@ -2,6 +2,8 @@
 
 import os
 
+import pytest
+
 from .checks import settle_sent
 from .lab import Lab
 from .relays import Ingress, relaying
@@ -9,16 +11,26 @@ from .traffic import PacedFlow, payloads
 
 RATE_PPS = 8000
 LEAST_PPS = 5000
+NEIGHBOURS = [
+    "239.1.40.2%in0:5001 to 239.2.40.2%out0:6001",
+    "239.1.40.1%in0:5002 to 239.2.40.3%out1:6001",
+    "239.1.40.1%big:5001 to 239.2.40.4%out0:6001",
+    "ff15::40:1%in0:5001 to ff15::40:2%out0:6001",
+]
+BLOCKS_AROUND = [
+    "239.1.40.0/28%in0:5000-5009 to 239.2.40.2%out0:6001",
+    "10.1.0.9@239.1.40.0/26%in0:5001 to 239.2.40.3%out1:6001",
+    "239.1.40.1%in0:5000-5015 to 239.2.40.4%out1:6001",
+    "ff15::40:0/124%in0:5001 to 239.2.40.5%out0:6001",
+    "239.1.40.16/28%big:5001 to 239.2.40.6%out0:6001",
+]
 
 
-def test_changing_another_rule_loses_nothing(lab: Lab, ingress: Ingress, gro: bool) -> None:
+@pytest.mark.parametrize("others", [NEIGHBOURS, BLOCKS_AROUND], ids=["neighbours", "blocks"])
+def test_changing_another_rule_loses_nothing(
+    lab: Lab, ingress: Ingress, gro: bool, others: list[str]
+) -> None:
     """A hundred times another rule is added and removed, and a steady flow loses nothing."""
-    others = [
-        "239.1.40.2%in0:5001 to 239.2.40.2%out0:6001",
-        "239.1.40.1%in0:5002 to 239.2.40.3%out1:6001",
-        "239.1.40.1%big:5001 to 239.2.40.4%out0:6001",
-        "ff15::40:1%in0:5001 to ff15::40:2%out0:6001",
-    ]
     with (
         lab.receive("239.2.40.1", 6001) as receiver,
         relaying(
