@@ -33,6 +33,7 @@ PYTHON_LAYERS = [
     "traffic",
     "relay",
     "doctor",
+    "daemon",
     "cli",
 ]
 RUST_LAYERS = [

@@ -8,7 +8,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from ._native import Datagram, Discard, parse_frame
-from .errors import EngineError, InterfaceError, McrError, Problem, RightsError, RuleError
+from .errors import (
+    ConflictError,
+    DaemonError,
+    EngineError,
+    InterfaceError,
+    McrError,
+    Problem,
+    RightsError,
+    RuleError,
+)
 from .rules import Input, Output, Rule
 
 if TYPE_CHECKING:
@@ -19,6 +28,8 @@ if TYPE_CHECKING:
     from .traffic import Latency, Receiver, ReceiveReport, Sender, SendReport
 
 __all__ = [
+    "ConflictError",
+    "DaemonError",
     "Datagram",
     "Discard",
     "EngineError",

@@ -54,3 +54,17 @@ class RightsError(McrError, PermissionError):
 
 class EngineError(McrError, RuntimeError):
     """The engine stopped by itself; the text says why."""
+
+
+class DaemonError(McrError, ConnectionError):
+    """The daemon cannot be reached, ended the connection, or answered what it never should."""
+
+
+class ConflictError(McrError):
+    """The rules have changed since the expected revision; read them again and decide anew."""
+
+    def __init__(self, expected: int, actual: int) -> None:
+        """Hold the revision that was expected, and the one that there is."""
+        self.expected = expected
+        self.actual = actual
+        super().__init__(f"the rules are at revision {actual}, not {expected}: nothing has changed")

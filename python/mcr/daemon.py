@@ -1,0 +1,59 @@
+"""What the daemon and those who talk to it agree on: where its socket is, the protocol's version,
+its error codes and its limits.
+
+Light on purpose, as `mcr.Client` needs it. Knows neither side.
+"""
+
+import enum
+import os
+from pathlib import Path
+
+PROTOCOL = 1
+"""The version of the control protocol; `hello` refuses any other."""
+
+LINE_BYTES = 16 << 20
+"""The longest request or answer, in bytes with its line feed."""
+
+REPLAY_EVENTS = 1024
+"""How many past events a subscriber can ask for."""
+
+EVENT_KINDS = ("rule", "worker", "interface", "log")
+"""What events are about."""
+
+FACILITIES = ("control", "rules", "workers", "interfaces", "clients", "supervisor")
+"""The parts of the daemon whose log level can be set apart."""
+
+LEVELS = ("debug", "info", "warning", "error")
+"""Log levels, the most talkative first."""
+
+
+class ErrorCode(enum.IntEnum):
+    """The codes of JSON-RPC 2.0 (section 5.1), and behind them the daemon's own."""
+
+    PARSE = -32700
+    INVALID_REQUEST = -32600
+    NO_SUCH_METHOD = -32601
+    INVALID_PARAMS = -32602
+    INTERNAL = -32603
+    RULE_REFUSED = -32000
+    PROTOCOL_MISMATCH = -32001
+    REVISION_CONFLICT = -32002
+    NO_SUCH_RULE = -32003
+    LIMIT = -32004
+    SHUTTING_DOWN = -32005
+    INTERFACE = -32006
+    RIGHTS = -32007
+    WORKER_FAILED = -32008
+
+
+def default_socket() -> Path:
+    """Where the daemon of this user listens unless told otherwise.
+
+    Root's is /run/mcr/mcr.sock; anybody else's lies in XDG_RUNTIME_DIR, or where there is none in
+    a directory of /tmp that only this user can enter.
+    """
+    uid = os.geteuid()
+    if uid == 0:
+        return Path("/run/mcr/mcr.sock")
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    return Path(runtime, "mcr", "mcr.sock") if runtime else Path(f"/tmp/mcr-{uid}", "mcr.sock")
