@@ -1,7 +1,7 @@
-"""What the daemon and those who talk to it agree on: where its socket is, the protocol's version,
-its error codes and its limits.
+"""What the daemon and those who talk to it agree on.
 
-Light on purpose, as `mcr.Client` needs it. Knows neither side.
+Owns where the socket is, the protocol's version, its error codes and limits. Knows neither side, and
+loads nothing that `mcr.Client` would have to wait for.
 """
 
 import enum
