@@ -1,7 +1,7 @@
 """What the daemon and those who talk to it agree on.
 
-Owns where the socket is, the protocol's version, its error codes and limits. Knows neither side, and
-loads nothing that `mcr.Client` would have to wait for.
+Owns where the socket is, the protocol's version, its error codes and limits. Knows neither side,
+and loads nothing that `mcr.Client` would have to wait for.
 """
 
 import enum
