@@ -1,0 +1,152 @@
+"""Daemons of the product, run as `mcr serve` inside a namespace."""
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import mcr
+
+from .checks import DEADLINE_S
+from .namespaces import Namespace
+
+MCR = str(Path(sys.executable).parent / "mcr")
+
+
+@dataclass
+class Daemon:
+    """A running daemon: its supervisor, its socket and what it said."""
+
+    process: subprocess.Popen[bytes]
+    socket: Path
+    log: str = ""
+    _clients: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+    @property
+    def supervisor(self) -> int:
+        """The supervisor's process id."""
+        return self.process.pid
+
+    @property
+    def control(self) -> int:
+        """The process id of who serves the socket now."""
+        with self.client() as client:
+            return client.hello().pid
+
+    @property
+    def workers(self) -> list[int]:
+        """The process ids of the workers that run now, by their numbers."""
+        with self.client() as client:
+            return [worker.pid for worker in client.workers() if worker.pid is not None]
+
+    @property
+    def processes(self) -> list[int]:
+        """Everybody."""
+        return [self.supervisor, self.control, *self.workers]
+
+    def client(self) -> mcr.Client:
+        """A new connection."""
+        return mcr.Client(self.socket)
+
+    def wait_for(self, text: str) -> None:
+        """Wait until this has been printed to standard error."""
+        deadline = time.monotonic() + DEADLINE_S
+        while text not in self.read_log(max(0.0, min(0.2, deadline - time.monotonic()))):
+            assert time.monotonic() < deadline, f"no {text!r}: {self.log}"
+            assert self.process.poll() is None, f"ended before {text!r}: {self.log}"
+
+    def read_log(self, wait_s: float = 0) -> str:
+        """Everything that was said on standard error so far."""
+        assert self.process.stderr is not None
+        descriptor = self.process.stderr.fileno()
+        while select.select([descriptor], [], [], wait_s)[0]:
+            text = os.read(descriptor, 65536)
+            if not text:
+                break
+            self.log += text.decode()
+            wait_s = 0
+        return self.log
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Ask the daemon to end, wait until it has, return its exit code."""
+        self.process.send_signal(number)
+        code = self.process.wait(DEADLINE_S)
+        self.read_log()
+        return code
+
+
+@contextlib.contextmanager
+def serving(
+    namespace: Namespace, *arguments: str, socket: Path | None = None
+) -> Iterator[Daemon]:
+    """Run a daemon that is ready; whatever the test did to it, nothing of it stays."""
+    with tempfile.TemporaryDirectory(prefix="mcrd") as directory:
+        # The daemon's user must be able to reach its socket.
+        Path(directory).chmod(0o755)
+        path = socket or Path(directory, "run", "mcr.sock")
+        process = subprocess.Popen(
+            namespace.command(MCR, "serve", "--socket", str(path), *arguments),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        daemon = Daemon(process, path)
+        try:
+            daemon.wait_for("ready")
+            yield daemon
+        except BaseException as error:
+            error.add_note(f"the daemon said: {daemon.read_log()}")
+            raise
+        finally:
+            _clear_away(process)
+
+
+def eventually(holds: Callable[[], bool], within_s: float = DEADLINE_S) -> float:
+    """Wait until something holds; return after how many seconds it did."""
+    began = time.monotonic()
+    while not holds():
+        assert time.monotonic() - began < within_s, "it never came true"
+        time.sleep(0.01)
+    return time.monotonic() - began
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started and that run."""
+    try:
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    except OSError:
+        return []
+    return [int(word) for word in text.split()]
+
+
+def _clear_away(process: subprocess.Popen[bytes]) -> None:
+    """End a daemon, gently and then not."""
+    left = [process.pid, *children(process.pid)]
+    process.send_signal(signal.SIGCONT)
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    for pid in left:
+        if alive(pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    if process.stderr is not None:
+        process.stderr.close()
