@@ -178,9 +178,10 @@ impl Relay {
         let keys = state.take_in(opened.rules);
         state.settle_inputs();
         resets.extend(state.inputs.take_new_slots());
-        let plans = plans::compile(&state, settings.workers, &resets);
+        let plans = plans::compile(&mut state, settings.workers, &resets);
         if let Err(error) = workers.adopt(plans) {
             // An engine has ended, and all it counted is kept for who reads it.
+            keys.iter().chain(remove).for_each(|&key| state.plans.touch(key));
             state.rules.retain(|key, _| !keys.contains(key));
             state.rules.extend(removed);
             return Err(error);
@@ -261,7 +262,7 @@ impl Shared {
         let present = self.links.watch().latest();
         if state.follow(&self.around(&present), &news) {
             let resets = state.inputs.take_new_slots();
-            let plans = plans::compile(&state, self.settings.workers, &resets);
+            let plans = plans::compile(&mut state, self.settings.workers, &resets);
             if self.workers.adopt(plans).is_err() {
                 // The relay was stopped, or an engine has ended and said why.
                 return Next::End;
