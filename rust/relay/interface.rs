@@ -27,6 +27,8 @@ pub(super) struct Interface {
     /// How many rules name each address, or block of groups; AF_PACKET filters pass these.
     pub(super) addresses: BTreeMap<(Addr, u8), usize>,
     pub(super) filter_is_stale: bool,
+    /// What the AF_PACKET sockets have for a filter.
+    program: Vec<libc::sock_filter>,
     /// One AF_PACKET socket for each worker.
     pub(super) frames: Vec<Source>,
     pub(super) endpoints: BTreeMap<(Addr, u16), Endpoint>,
@@ -65,6 +67,7 @@ impl Interface {
             gro,
             addresses: BTreeMap::new(),
             filter_is_stale: false,
+            program: Vec::new(),
             frames: Vec::new(),
             endpoints: BTreeMap::new(),
             unjoined: 0,
@@ -183,7 +186,7 @@ impl Interface {
                 slot: self.slot.index,
             });
         }
-        self.frames = frames;
+        (self.frames, self.program) = (frames, program);
         Ok(())
     }
 
@@ -210,11 +213,15 @@ impl Interface {
 
     pub(super) fn refresh_filter(&mut self) -> Result<()> {
         let (program, class) = (self.program(), self.class());
-        for source in &mut self.frames {
-            packet::replace_filter(source.fd.as_fd(), &program)?;
-            if source.ring.is_none() {
-                source.class = class;
+        // Of thousands of groups the filter passes any, whichever come and go.
+        if program != self.program {
+            for source in &self.frames {
+                packet::replace_filter(source.fd.as_fd(), &program)?;
             }
+            self.program = program;
+        }
+        for source in self.frames.iter_mut().filter(|source| source.ring.is_none()) {
+            source.class = class;
         }
         Ok(())
     }

@@ -163,8 +163,9 @@ impl Relay {
         state.reserve(add)?;
         let present = links.watch().now()?;
         // An interface that was made anew has one index; the thread opens anew what this closes.
-        if state.detach(&present, |_| false) {
-            state.is_behind = true;
+        if !Arc::ptr_eq(&present, &state.seen) {
+            state.is_behind |= state.detach(&present, |_| false);
+            state.seen = present.clone();
         }
         let around = self.shared.around(&present);
         let changed = state.open(add, &around);

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use super::groups::Groups;
 use super::inputs::Inputs;
@@ -27,6 +28,8 @@ pub(super) struct State {
     pub(super) plans: Plans,
     /// Whether something was closed that plans still name.
     pub(super) is_behind: bool,
+    /// What there was at the last change: as long as that is so, no input has lost its interface.
+    pub(super) seen: Arc<Present>,
     settings: Settings,
     groups: Groups,
     descriptors: Descriptors,
@@ -53,6 +56,7 @@ impl State {
             stand_in: StandIn::new(any),
             plans: Plans::default(),
             is_behind: false,
+            seen: Arc::default(),
             settings: settings.clone(),
             groups: Groups::default(),
             descriptors: Descriptors::default(),
