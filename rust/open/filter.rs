@@ -89,6 +89,14 @@ pub fn destinations(blocks: &[(Addr, u8)]) -> Vec<sock_filter> {
     program
 }
 
+/// Whether [`destinations`] passes any multicast, of IPv4 and of IPv6, because the blocks are very
+/// many. Where they are just too many it does too, though this says no.
+#[must_use]
+pub fn passes_any_multicast(blocks: &[(Addr, u8)]) -> [bool; 2] {
+    let (v4, v6): (Vec<_>, Vec<_>) = blocks.iter().copied().partition(|(first, _)| first.is_v4());
+    [v4, v6].map(|blocks| outermost(&blocks).len() > FAMILY_BUDGET)
+}
+
 /// A program that passes nothing.
 #[must_use]
 pub fn nothing() -> [sock_filter; 1] {
