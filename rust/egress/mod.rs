@@ -31,6 +31,12 @@ struct Cursor {
     /// The rule's number, and the output's place among those of its share.
     rule: u32,
     output: u32,
+    /// The output's counters.
+    slot: u32,
+    /// Bytes of headers that its copies leave behind; 0 where the kernel writes them.
+    headers: u32,
+    /// Whether it sends in envelopes, or behind headers of its own.
+    enveloped: bool,
     batch: u32,
     /// Datagrams of the batch that are done with.
     done: u32,
@@ -90,7 +96,7 @@ impl Egress {
             self.gather(window, plan, counters);
             while !self.cursors.is_empty() {
                 self.queue(ring, window, plan)?;
-                self.settle(ring, plan, counters)?;
+                self.settle(ring, counters)?;
             }
             self.batches.clear();
         }
@@ -126,7 +132,7 @@ impl Egress {
                     stats::count_send_error(words, errno, u64::from(datagrams));
                     continue;
                 }
-                self.cursors.push(Cursor::new(rule, place, batch));
+                self.cursors.push(Cursor::new(rule, place, target, batch));
             }
         }
         window.retire_finished();
@@ -138,7 +144,7 @@ impl Egress {
         batches.forget_messages();
         for (token, cursor) in (0..).zip(cursors.iter_mut().take(MAX_MESSAGES)) {
             let target = &plan.share(cursor.rule)[cursor.output as usize];
-            let limits = limits[target.slot.index as usize];
+            let limits = limits[cursor.slot as usize];
             let mut post = Post { ring, window, batches, target, token };
             let is_queued = match target.rewrite.as_deref() {
                 None => post.plain(cursor, limits)?,
@@ -153,12 +159,11 @@ impl Egress {
     }
 
     /// Awaits the sends that are under way and counts each; cursors with datagrams left stay.
-    fn settle(&mut self, ring: &mut Ring, plan: &Plan, counters: &mut Writer) -> io::Result<()> {
+    fn settle(&mut self, ring: &mut Ring, counters: &mut Writer) -> io::Result<()> {
         let Self { batches, cursors, limits } = self;
         ring.finish_wave(|token, result| {
             let cursor = &mut cursors[token as usize];
-            let target = &plan.share(cursor.rule)[cursor.output as usize];
-            let headers = target.rewrite.as_ref().map_or(0, |rewrite| rewrite.header_bytes());
+            let Cursor { headers, enveloped, refused, .. } = *cursor;
             let attempt = Attempt {
                 // Several single sends of a cursor may be under way.
                 datagrams: if headers > 0 { 1 } else { cursor.chunk },
@@ -166,16 +171,16 @@ impl Egress {
                 // A raw socket hears of no answers to earlier datagrams.
                 repeated: cursor.repeated || headers > 0,
                 headers,
-                enveloped: target.rewrite.is_some(),
-                refused: cursor.refused,
+                enveloped,
+                refused,
             };
-            let learnt = &mut limits[target.slot.index as usize];
+            let learnt = &mut limits[cursor.slot as usize];
             match outcome::judge(result, attempt, learnt) {
                 Outcome::FailedLikeAll { errno } => {
                     let left = batches.left(cursor.batch, cursor.done);
-                    account(cursor, target, left, Outcome::Failed { errno }, counters);
+                    account(cursor, left, Outcome::Failed { errno }, counters);
                 }
-                outcome => account(cursor, target, attempt.datagrams, outcome, counters),
+                outcome => account(cursor, attempt.datagrams, outcome, counters),
             }
         })?;
         cursors.retain(|cursor| cursor.done < batches.datagrams(cursor.batch));
@@ -184,8 +189,21 @@ impl Egress {
 }
 
 impl Cursor {
-    fn new(rule: u32, output: u32, batch: u32) -> Self {
-        Self { rule, output, batch, done: 0, chunk: 0, repeated: false, refused: 0 }
+    #[inline]
+    fn new(rule: u32, output: u32, target: &PlanOutput, batch: u32) -> Self {
+        let rewrite = target.rewrite.as_deref();
+        Self {
+            rule,
+            output,
+            slot: target.slot.index,
+            headers: rewrite.map_or(0, Rewrite::header_bytes),
+            enveloped: rewrite.is_some(),
+            batch,
+            done: 0,
+            chunk: 0,
+            repeated: false,
+            refused: 0,
+        }
     }
 }
 
@@ -250,15 +268,9 @@ impl Post<'_> {
 }
 
 /// Counts what became of a cursor's chunk, and moves on unless it is to be sent again.
-fn account(
-    cursor: &mut Cursor,
-    target: &PlanOutput,
-    datagrams: u32,
-    outcome: Outcome,
-    counters: &mut Writer,
-) {
+fn account(cursor: &mut Cursor, datagrams: u32, outcome: Outcome, counters: &mut Writer) {
     let copies = u64::from(datagrams);
-    let words = counters.slot(target.slot.index);
+    let words = counters.slot(cursor.slot);
     match outcome {
         Outcome::Sent { bytes } => {
             words[output::SENT] += copies;
