@@ -13,18 +13,22 @@ use crate::rules::Table;
 use crate::stats::Slot;
 use crate::sys::packet_ring::PacketRing;
 
+/// So many rules have their outputs in one share: a change makes those shares anew that it
+/// touches, and hands on all others as they are.
+pub const SHARE_RULES: usize = 64;
+
 /// A worker's sockets and rules.
 pub struct Plan {
     /// The sockets to receive from.
     pub sources: Box<[Source]>,
     /// Which rules take a datagram.
     pub table: Arc<Table>,
-    /// The rules, by their numbers in the table.
-    pub rules: Box<[PlanRule]>,
-    /// The outputs that the rules' ranges point into.
-    pub outputs: Box<[PlanOutput]>,
+    /// The rules, by their numbers in the table; under numbers that no rule has stands anything.
+    pub rules: Arc<[PlanRule]>,
+    /// The outputs of [`SHARE_RULES`] rules each; plans in which they are the same share them.
+    pub outputs: Box<[Arc<[PlanOutput]>]>,
     /// The counters of each group number of the table.
-    pub groups: Box<[u32]>,
+    pub groups: Arc<[u32]>,
     /// Slots that have a new owner since the plan before.
     pub resets: Vec<Slot>,
 }
@@ -49,11 +53,12 @@ pub struct Source {
 }
 
 /// A rule's counters and outputs.
+#[derive(Clone, Debug, Default)]
 pub struct PlanRule {
     /// The rule's counters.
     pub slot: u32,
-    /// Its outputs.
-    pub outputs: Range<usize>,
+    /// Its outputs, in the share that its number lies in.
+    pub outputs: Range<u32>,
     /// What they take over of a datagram, if any of them does.
     pub kept: Option<Kept>,
 }
@@ -79,12 +84,23 @@ impl Plan {
     pub fn empty() -> Self {
         Self {
             sources: Box::default(),
-            table: Arc::new(Table::compile(&[])),
-            rules: Box::default(),
+            table: Arc::new(Table::empty()),
+            rules: Arc::default(),
             outputs: Box::default(),
-            groups: Box::default(),
+            groups: Arc::default(),
             resets: Vec::new(),
         }
+    }
+
+    /// How many outputs there are.
+    pub(super) fn count_outputs(&self) -> usize {
+        self.outputs.iter().map(|share| share.len()).sum()
+    }
+
+    /// The outputs of a rule and of its neighbours, which the rule's range points into.
+    #[inline]
+    pub(super) fn share(&self, rule: u32) -> &[PlanOutput] {
+        &self.outputs[rule as usize / SHARE_RULES]
     }
 }
 

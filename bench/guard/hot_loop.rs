@@ -123,15 +123,15 @@ fn output_to(listener: &UdpSocket, at: u32) -> Outcome<PlanOutput> {
 fn plan(sources: Vec<Source>, outputs: Vec<PlanOutput>) -> Plan {
     let input = InputKey { interface: INTERFACE, vlan: 0, group: Addr::v4(GROUP), port: PORT };
     let rule = TableRule { input, group_bits: 0, last_port: PORT, sources: Box::default() };
-    let table = Table::compile(&[rule]);
+    let ends = u32::try_from(outputs.len()).unwrap_or(u32::MAX);
     let fixed = (0..FIRST_OUTPUT).map(|index| Slot { index, generation: 1 });
     Plan {
         sources: sources.into(),
-        table: Arc::new(table),
-        rules: Box::new([PlanRule { slot: 2, outputs: 0..outputs.len(), kept: None }]),
-        groups: Box::new([1]),
+        table: Table::compile(&[rule]),
+        rules: [PlanRule { slot: 2, outputs: 0..ends, kept: None }].into(),
+        groups: [1].into(),
         resets: fixed.chain(outputs.iter().map(|output| output.slot)).collect(),
-        outputs: outputs.into(),
+        outputs: [outputs.into()].into(),
     }
 }
 

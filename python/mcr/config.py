@@ -74,7 +74,11 @@ class RuleSet:
     @property
     def rules(self) -> tuple[Rule, ...]:
         """The running rules, oldest first."""
-        return tuple(entry.rule for entry in self._entries.values())
+        return tuple(self)
+
+    def __iter__(self) -> Iterator[Rule]:
+        """The running rules, oldest first."""
+        return (entry.rule for entry in self._entries.values())
 
     def __len__(self) -> int:
         """How many rules run."""

@@ -79,7 +79,7 @@ class RunningRules:
         for rule_id in plan.removed:
             del self._by_id[rule_id]
         self._by_id |= {rule_id: kept[rule_id] for rule_id in coming}
-        self.answers = names.known(self._set.rules)
+        self.answers = names.known(self._set)
         self.warn(plan.warnings)
 
     def follow(self, changed: Container[Name], names: Names) -> None:

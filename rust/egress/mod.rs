@@ -12,6 +12,7 @@ mod outcome;
 
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
 use batch::Batches;
 pub(crate) use limits::Limits;
@@ -27,8 +28,15 @@ use crate::window::{MAX_FLOWS, Window};
 /// One batch on its way to one output.
 #[derive(Clone, Copy)]
 struct Cursor {
-    /// The output's index in the plan.
-    output: usize,
+    /// The rule's number, and the output's place among those of its share.
+    rule: u32,
+    output: u32,
+    /// The output's counters.
+    slot: u32,
+    /// Bytes of headers that its copies leave behind; 0 where the kernel writes them.
+    headers: u32,
+    /// Whether it sends in envelopes, or behind headers of its own.
+    enveloped: bool,
     batch: u32,
     /// Datagrams of the batch that are done with.
     done: u32,
@@ -56,15 +64,20 @@ impl Egress {
     }
 
     /// Makes room, so that nothing is allocated while datagrams flow, and forgets what was
-    /// learnt of outputs that are new.
-    pub(crate) fn adopt(&mut self, plan: &Plan) {
+    /// learnt of outputs that are new. What the plan before has too is known already.
+    pub(crate) fn adopt(&mut self, plan: &Plan, before: &Plan) {
         self.batches.reserve(plan.rules.len() + MAX_FLOWS);
-        self.cursors.reserve(plan.outputs.len().max(MAX_MESSAGES));
+        self.cursors.reserve(plan.count_outputs().max(MAX_MESSAGES));
         for reset in &plan.resets {
             self.limits[reset.index as usize] = Limits::default();
         }
-        for output in &plan.outputs {
-            self.limits[output.slot.index as usize].start(output.max_segment);
+        for (at, share) in plan.outputs.iter().enumerate() {
+            if before.outputs.get(at).is_some_and(|known| Arc::ptr_eq(known, share)) {
+                continue;
+            }
+            for output in share.iter() {
+                self.limits[output.slot.index as usize].start(output.max_segment);
+            }
         }
     }
 
@@ -83,7 +96,7 @@ impl Egress {
             self.gather(window, plan, counters);
             while !self.cursors.is_empty() {
                 self.queue(ring, window, plan)?;
-                self.settle(ring, plan, counters)?;
+                self.settle(ring, counters)?;
             }
             self.batches.clear();
         }
@@ -96,7 +109,8 @@ impl Egress {
     fn gather(&mut self, window: &mut Window, plan: &Plan, counters: &mut Writer) {
         for position in 0..window.active().len() {
             let lane = window.active()[position];
-            let PlanRule { outputs, kept, .. } = &plan.rules[window.rule(lane) as usize];
+            let rule = window.rule(lane);
+            let PlanRule { outputs, kept, .. } = &plan.rules[rule as usize];
             // Only lanes of flows are more than the outputs that the room is made for.
             if self.cursors.len() + outputs.len() > self.cursors.capacity() {
                 break;
@@ -104,7 +118,8 @@ impl Egress {
             let Some(batch) = self.batches.take(window, lane, *kept) else { continue };
             let datagrams = self.batches.datagrams(batch);
             let origin = kept.and_then(|_| self.batches.origin(window, batch));
-            for (index, target) in (outputs.start..).zip(&plan.outputs[outputs.clone()]) {
+            let targets = &plan.share(rule)[outputs.start as usize..outputs.end as usize];
+            for (place, target) in (outputs.start..).zip(targets) {
                 let words = counters.slot(target.slot.index);
                 words[output::WANTED] += u64::from(datagrams);
                 if !target.has_carrier() {
@@ -117,7 +132,7 @@ impl Egress {
                     stats::count_send_error(words, errno, u64::from(datagrams));
                     continue;
                 }
-                self.cursors.push(Cursor::new(index, batch));
+                self.cursors.push(Cursor::new(rule, place, target, batch));
             }
         }
         window.retire_finished();
@@ -128,8 +143,8 @@ impl Egress {
         let Self { batches, cursors, limits } = self;
         batches.forget_messages();
         for (token, cursor) in (0..).zip(cursors.iter_mut().take(MAX_MESSAGES)) {
-            let target = &plan.outputs[cursor.output];
-            let limits = limits[target.slot.index as usize];
+            let target = &plan.share(cursor.rule)[cursor.output as usize];
+            let limits = limits[cursor.slot as usize];
             let mut post = Post { ring, window, batches, target, token };
             let is_queued = match target.rewrite.as_deref() {
                 None => post.plain(cursor, limits)?,
@@ -144,12 +159,11 @@ impl Egress {
     }
 
     /// Awaits the sends that are under way and counts each; cursors with datagrams left stay.
-    fn settle(&mut self, ring: &mut Ring, plan: &Plan, counters: &mut Writer) -> io::Result<()> {
+    fn settle(&mut self, ring: &mut Ring, counters: &mut Writer) -> io::Result<()> {
         let Self { batches, cursors, limits } = self;
         ring.finish_wave(|token, result| {
             let cursor = &mut cursors[token as usize];
-            let target = &plan.outputs[cursor.output];
-            let headers = target.rewrite.as_ref().map_or(0, |rewrite| rewrite.header_bytes());
+            let Cursor { headers, enveloped, refused, .. } = *cursor;
             let attempt = Attempt {
                 // Several single sends of a cursor may be under way.
                 datagrams: if headers > 0 { 1 } else { cursor.chunk },
@@ -157,16 +171,16 @@ impl Egress {
                 // A raw socket hears of no answers to earlier datagrams.
                 repeated: cursor.repeated || headers > 0,
                 headers,
-                enveloped: target.rewrite.is_some(),
-                refused: cursor.refused,
+                enveloped,
+                refused,
             };
-            let learnt = &mut limits[target.slot.index as usize];
+            let learnt = &mut limits[cursor.slot as usize];
             match outcome::judge(result, attempt, learnt) {
                 Outcome::FailedLikeAll { errno } => {
                     let left = batches.left(cursor.batch, cursor.done);
-                    account(cursor, target, left, Outcome::Failed { errno }, counters);
+                    account(cursor, left, Outcome::Failed { errno }, counters);
                 }
-                outcome => account(cursor, target, attempt.datagrams, outcome, counters),
+                outcome => account(cursor, attempt.datagrams, outcome, counters),
             }
         })?;
         cursors.retain(|cursor| cursor.done < batches.datagrams(cursor.batch));
@@ -175,8 +189,21 @@ impl Egress {
 }
 
 impl Cursor {
-    fn new(output: usize, batch: u32) -> Self {
-        Self { output, batch, done: 0, chunk: 0, repeated: false, refused: 0 }
+    #[inline]
+    fn new(rule: u32, output: u32, target: &PlanOutput, batch: u32) -> Self {
+        let rewrite = target.rewrite.as_deref();
+        Self {
+            rule,
+            output,
+            slot: target.slot.index,
+            headers: rewrite.map_or(0, Rewrite::header_bytes),
+            enveloped: rewrite.is_some(),
+            batch,
+            done: 0,
+            chunk: 0,
+            repeated: false,
+            refused: 0,
+        }
     }
 }
 
@@ -241,15 +268,9 @@ impl Post<'_> {
 }
 
 /// Counts what became of a cursor's chunk, and moves on unless it is to be sent again.
-fn account(
-    cursor: &mut Cursor,
-    target: &PlanOutput,
-    datagrams: u32,
-    outcome: Outcome,
-    counters: &mut Writer,
-) {
+fn account(cursor: &mut Cursor, datagrams: u32, outcome: Outcome, counters: &mut Writer) {
     let copies = u64::from(datagrams);
-    let words = counters.slot(target.slot.index);
+    let words = counters.slot(cursor.slot);
     match outcome {
         Outcome::Sent { bytes } => {
             words[output::SENT] += copies;

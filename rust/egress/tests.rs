@@ -115,10 +115,10 @@ fn send(spec: &OutputSpec, places: &[(Addr, u16, &str)]) {
         rewrite: rewrite.map(Arc::new),
     };
     let rule = PlanRule { slot: 0, outputs: 0..1, kept };
-    let plan = Plan { rules: [rule].into(), outputs: [output].into(), ..Plan::empty() };
+    let plan = Plan { rules: [rule].into(), outputs: [[output].into()].into(), ..Plan::empty() };
     let mut counters = Writer::new(stats::create_page().unwrap());
     let mut egress = Egress::new(2);
-    egress.adopt(&plan);
+    egress.adopt(&plan, &Plan::empty());
     let (mut ring, _near, far) = listening();
     let mut window = Window::new();
     window.resize(places.len(), 1);

@@ -218,7 +218,7 @@ impl Engine {
         }
         self.intake.adopt(&plan.sources, &mut self.ring)?;
         self.window.resize(self.intake.most_datagrams(), plan.rules.len());
-        self.egress.adopt(&plan);
+        self.egress.adopt(&plan, &self.plan);
         self.counters.publish();
         self.retire_at_once();
         self.replaced = Some(std::mem::replace(&mut self.plan, plan));

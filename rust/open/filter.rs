@@ -67,16 +67,16 @@ const V6_MULTICAST: RangeInclusive<u32> = 0xff00_0000..=0xffff_ffff;
 /// exactly the unicast addresses; where these do not fit either, any UDP of the family.
 #[must_use]
 pub fn destinations(blocks: &[(Addr, u8)]) -> Vec<sock_filter> {
-    let (v4, v6): (Vec<_>, Vec<_>) = blocks.iter().partition(|(first, _)| first.is_v4());
+    let (v4, v6): (Vec<_>, Vec<_>) = blocks.iter().copied().partition(|(first, _)| first.is_v4());
     let v4_tagged = v4_entry(TAG);
     let v6_tagged = v6_entry(TAG);
     let parts = [
         before(v4_entry(0), &v4_tagged),
         v4_tagged,
-        search_or_more(keys(&v4, 3), &V4_MULTICAST),
+        search_or_more(&outermost(&v4), 3, &V4_MULTICAST),
         before(v6_entry(0), &v6_tagged),
         v6_tagged,
-        search_or_more(keys(&v6, 0), &V6_MULTICAST),
+        search_or_more(&outermost(&v6), 0, &V6_MULTICAST),
     ];
     let mut end = HEAD;
     let [v4, v4_tagged, _, v6, v6_tagged, _] = parts.each_ref().map(|part| {
@@ -87,6 +87,14 @@ pub fn destinations(blocks: &[(Addr, u8)]) -> Vec<sock_filter> {
     let mut program = head([v4, v6], [v4_tagged, v6_tagged]).to_vec();
     program.extend(parts.concat());
     program
+}
+
+/// Whether [`destinations`] passes any multicast, of IPv4 and of IPv6, because the blocks are very
+/// many. Where they are just too many it does too, though this says no.
+#[must_use]
+pub fn passes_any_multicast(blocks: &[(Addr, u8)]) -> [bool; 2] {
+    let (v4, v6): (Vec<_>, Vec<_>) = blocks.iter().copied().partition(|(first, _)| first.is_v4());
+    [v4, v6].map(|blocks| outermost(&blocks).len() > FAMILY_BUDGET)
 }
 
 /// A program that passes nothing.
@@ -151,15 +159,14 @@ fn before(mut entry: Vec<sock_filter>, skipped: &[sock_filter]) -> Vec<sock_filt
     entry
 }
 
-/// The blocks as words from the left, from the word `first` on, in order and none inside
-/// another.
-fn keys(blocks: &[(Addr, u8)], first: usize) -> Vec<Key> {
+/// The blocks that are in no other one, in order.
+fn outermost(blocks: &[(Addr, u8)]) -> Vec<(Addr, u8)> {
     let mut blocks: Vec<(Addr, u8)> =
         blocks.iter().map(|(address, bits)| (address.block(*bits), *bits)).collect();
     blocks.sort_unstable_by_key(|(address, bits)| (*address, std::cmp::Reverse(*bits)));
     // Of two blocks that meet one holds the other, and so comes before all that is in it.
     blocks.dedup_by(|(inner, _), (outer, bits)| inner.block(*bits) == *outer);
-    blocks.into_iter().map(|(address, bits)| Key::new(address, bits, first)).collect()
+    blocks
 }
 
 impl Key {
@@ -193,16 +200,29 @@ impl Key {
     }
 }
 
-/// The search for `keys`, or the nearest wider one that keeps to the budget.
-fn search_or_more(mut keys: Vec<Key>, multicast: &RangeInclusive<u32>) -> Vec<sock_filter> {
-    let exact = search(&keys, 0);
-    if exact.len() <= FAMILY_BUDGET {
-        return exact;
+/// The search for `blocks`, in words from the word `first` on, or the nearest wider one that keeps
+/// to the budget.
+fn search_or_more(
+    blocks: &[(Addr, u8)],
+    first: usize,
+    multicast: &RangeInclusive<u32>,
+) -> Vec<sock_filter> {
+    let keys = |blocks: &[(Addr, u8)]| -> Vec<Key> {
+        blocks.iter().map(|(address, bits)| Key::new(*address, *bits, first)).collect()
+    };
+    // Each block takes an instruction at least: of many thousands the search need not be made.
+    if blocks.len() <= FAMILY_BUDGET {
+        let exact = search(&keys(blocks), 0);
+        if exact.len() <= FAMILY_BUDGET {
+            return exact;
+        }
     }
-    keys.retain(|key| !multicast.contains(&key.word(0)));
+    let word = |address: Addr| Key::new(address, 0, first).word(0);
+    let others = blocks.iter().copied().filter(|(address, _)| !multicast.contains(&word(*address)));
+    let others: Vec<(Addr, u8)> = others.take(FAMILY_BUDGET + 1).collect();
     let mut wider =
         vec![jump(AT_LEAST, *multicast.start(), 0, 2), jump(ABOVE, *multicast.end(), 1, 0), PASS];
-    wider.extend(search(&keys, 0));
+    wider.extend(search(&keys(&others), 0));
     if wider.len() <= FAMILY_BUDGET { wider } else { vec![PASS] }
 }
 

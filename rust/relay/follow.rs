@@ -28,7 +28,7 @@ impl State {
     /// `is_gone` knows the indices that an interface lost, though it may have got them back.
     pub(super) fn detach(&mut self, present: &Present, is_gone: impl Fn(u32) -> bool) -> bool {
         let mut has_changed = false;
-        for rule in self.rules.values_mut().filter(|rule| rule.waiting.is_none()) {
+        for (&key, rule) in self.rules.iter_mut().filter(|(_, rule)| rule.waiting.is_none()) {
             let now = present.find(&rule.input.interface).map(|link| link.index);
             if now == Some(rule.input.ifindex) && !is_gone(rule.input.ifindex) {
                 continue;
@@ -36,6 +36,7 @@ impl State {
             self.inputs.remove(&rule.input);
             rule.input.ifindex = 0;
             rule.waiting = Some(Obstacle::renewed());
+            self.plans.touch(key);
             has_changed = true;
         }
         has_changed
@@ -55,6 +56,7 @@ impl State {
             if let Err(error) = self.attach(&mut rule, present) {
                 rule.waiting = Some(Obstacle::refused(&error).named("unresolved"));
             }
+            self.plans.touch(key);
             has_changed |= rule.waiting.is_none();
             self.rules.insert(key, rule);
         }
@@ -68,9 +70,10 @@ impl State {
                 super::warn_once(&mut self.warnings, error.to_string());
                 continue;
             }
-            let on_it = |rule: &&mut LiveRule| rule.input.interface == name;
-            for rule in self.rules.values_mut().filter(on_it) {
+            let on_it = |rule: &LiveRule| rule.input.interface == name;
+            for (&key, rule) in self.rules.iter_mut().filter(|(_, rule)| on_it(rule)) {
                 if rule.waiting.is_none() {
+                    self.plans.touch(key);
                     self.inputs.remove(&rule.input);
                     rule.input.ifindex = 0;
                     rule.waiting = Some(Obstacle::refused(&error).named("unresolved"));
@@ -82,10 +85,13 @@ impl State {
     fn follow_outputs(&mut self, around: &Around<'_>, news: &News) -> bool {
         let mut has_changed = false;
         let mut smallest = usize::MAX;
-        for output in self.rules.values_mut().flat_map(|rule| &mut rule.outputs) {
-            if output.follow(around, |index| news.gone.contains(&index)) {
-                has_changed = true;
-                smallest = smallest.min(output.send_buffer_bytes);
+        for (&key, rule) in &mut self.rules {
+            for output in &mut rule.outputs {
+                if output.follow(around, |index| news.gone.contains(&index)) {
+                    self.plans.touch(key);
+                    has_changed = true;
+                    smallest = smallest.min(output.send_buffer_bytes);
+                }
             }
         }
         self.check_buffer(smallest);

@@ -202,6 +202,9 @@ impl Inputs {
         let mut sources = Vec::new();
         for interface in self.interfaces.values() {
             sources.extend(interface.frames.get(usize::from(worker)).cloned());
+            if self.ingress == Ingress::Packet {
+                continue;
+            }
             for endpoint in interface.endpoints.values() {
                 if let EndpointSocket::Datagrams { source, worker: owner } = &endpoint.socket
                     && *owner == worker

@@ -27,6 +27,11 @@ pub(super) struct Interface {
     /// How many rules name each address, or block of groups; AF_PACKET filters pass these.
     pub(super) addresses: BTreeMap<(Addr, u8), usize>,
     pub(super) filter_is_stale: bool,
+    /// Whether the filter passes any multicast of IPv4, and of IPv6: then groups come and go
+    /// without another one.
+    passes_any: [bool; 2],
+    /// How many addresses there were when the filter was made.
+    filtered: usize,
     /// One AF_PACKET socket for each worker.
     pub(super) frames: Vec<Source>,
     pub(super) endpoints: BTreeMap<(Addr, u16), Endpoint>,
@@ -65,6 +70,8 @@ impl Interface {
             gro,
             addresses: BTreeMap::new(),
             filter_is_stale: false,
+            passes_any: [false; 2],
+            filtered: 0,
             frames: Vec::new(),
             endpoints: BTreeMap::new(),
             unjoined: 0,
@@ -76,10 +83,11 @@ impl Interface {
 
     /// Takes in the addresses that a rule names; `takes_all` where nobody joins them.
     pub(super) fn add_block(&mut self, input: &InputSpec, takes_all: bool) {
+        let is_passed = self.passes(input.group);
         let rules = self.addresses.entry((input.group, input.group_bits)).or_insert(0);
         *rules += 1;
         self.unjoined += usize::from(takes_all);
-        self.filter_is_stale |= *rules == 1 || takes_all && self.unjoined == 1;
+        self.filter_is_stale |= *rules == 1 && !is_passed || takes_all && self.unjoined == 1;
     }
 
     /// Takes one [`Interface::add_block`] back.
@@ -91,7 +99,8 @@ impl Interface {
         *rules -= 1;
         if *rules == 0 {
             self.addresses.remove(&key);
-            self.filter_is_stale = true;
+            let are_few = self.addresses.len() <= self.filtered / 2;
+            self.filter_is_stale |= are_few || !self.passes(input.group);
         }
     }
 
@@ -224,9 +233,16 @@ impl Interface {
         self.frames.clear();
     }
 
-    fn program(&self) -> Vec<libc::sock_filter> {
+    fn program(&mut self) -> Vec<libc::sock_filter> {
         let blocks: Vec<(Addr, u8)> = self.addresses.keys().copied().collect();
+        self.passes_any = filter::passes_any_multicast(&blocks);
+        self.filtered = blocks.len();
         filter::destinations(&blocks)
+    }
+
+    /// Whether the filter passes a group, and would if it were the only one that came or went.
+    fn passes(&self, group: Addr) -> bool {
+        self.passes_any[usize::from(!group.is_v4())] && group.is_multicast()
     }
 
     /// Reassembly delivers whole IPv4 datagrams of up to 64 KiB, GRO super-frames.

@@ -163,8 +163,9 @@ impl Relay {
         state.reserve(add)?;
         let present = links.watch().now()?;
         // An interface that was made anew has one index; the thread opens anew what this closes.
-        if state.detach(&present, |_| false) {
-            state.is_behind = true;
+        if !Arc::ptr_eq(&present, &state.seen) {
+            state.is_behind |= state.detach(&present, |_| false);
+            state.seen = present.clone();
         }
         let around = self.shared.around(&present);
         let changed = state.open(add, &around);
@@ -178,9 +179,10 @@ impl Relay {
         let keys = state.take_in(opened.rules);
         state.settle_inputs();
         resets.extend(state.inputs.take_new_slots());
-        let plans = plans::compile(&state, settings.workers, &resets);
+        let plans = plans::compile(&mut state, settings.workers, &resets);
         if let Err(error) = workers.adopt(plans) {
             // An engine has ended, and all it counted is kept for who reads it.
+            keys.iter().chain(remove).for_each(|&key| state.plans.touch(key));
             state.rules.retain(|key, _| !keys.contains(key));
             state.rules.extend(removed);
             return Err(error);
@@ -261,7 +263,7 @@ impl Shared {
         let present = self.links.watch().latest();
         if state.follow(&self.around(&present), &news) {
             let resets = state.inputs.take_new_slots();
-            let plans = plans::compile(&state, self.settings.workers, &resets);
+            let plans = plans::compile(&mut state, self.settings.workers, &resets);
             if self.workers.adopt(plans).is_err() {
                 // The relay was stopped, or an engine has ended and said why.
                 return Next::End;

@@ -3,11 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use super::groups::Groups;
 use super::inputs::Inputs;
 use super::live::{Around, LiveOutput, LiveRule, StandIn};
 use super::obstacle::{self, Obstacle};
+use super::plans::Plans;
 use super::present::Present;
 use super::slots::Slots;
 use super::{InputSpec, RuleSpec, Settings, needs, warn_once};
@@ -23,8 +25,11 @@ pub(super) struct State {
     pub(super) slots: Slots,
     pub(super) warnings: Vec<String>,
     pub(super) stand_in: StandIn,
+    pub(super) plans: Plans,
     /// Whether something was closed that plans still name.
     pub(super) is_behind: bool,
+    /// What there was at the last change: as long as that is so, no input has lost its interface.
+    pub(super) seen: Arc<Present>,
     settings: Settings,
     groups: Groups,
     descriptors: Descriptors,
@@ -49,7 +54,9 @@ impl State {
             slots: Slots::new(),
             warnings: Vec::new(),
             stand_in: StandIn::new(any),
+            plans: Plans::default(),
             is_behind: false,
+            seen: Arc::default(),
             settings: settings.clone(),
             groups: Groups::default(),
             descriptors: Descriptors::default(),
@@ -97,7 +104,10 @@ impl State {
     pub(super) fn take_in(&mut self, rules: Vec<LiveRule>) -> Vec<u32> {
         let keys: Vec<u32> = (self.next_key..).take(rules.len()).collect();
         self.next_key += u32::try_from(keys.len()).unwrap_or(0);
-        self.rules.extend(keys.iter().copied().zip(rules));
+        for (&key, rule) in keys.iter().zip(rules) {
+            self.plans.touch(key);
+            self.rules.insert(key, rule);
+        }
         keys
     }
 
@@ -106,6 +116,7 @@ impl State {
         let mut removed = Vec::with_capacity(keys.len());
         for key in keys {
             if let Some(rule) = self.rules.remove(key) {
+                self.plans.touch(*key);
                 freed.extend(self.give_up(&rule));
                 freed.push(rule.slot);
                 freed.extend(rule.outputs.iter().map(|output| output.slot));

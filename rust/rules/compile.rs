@@ -1,135 +1,192 @@
-//! From a list of rules to the table.
+//! From rules to the table, and from one table to the next.
 //!
-//! Owns the layout of a table's runs; runs when rules change, never for a datagram.
+//! Owns what is known of rules beside the table; runs when rules change, never for a datagram.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
+use hashbrown::{HashMap, HashSet, HashTable};
 
-use super::names::NamesDraft;
+use super::lists::{Lists, Takers, count};
+use super::names::{Name, NamesDraft};
 use super::patterns::PatternsDraft;
-use super::{Entry, InputKey, Key, Run, Table, TableRule};
-use crate::addr::Addr;
+use super::{Entry, InputKey, Key, Table, TableRule};
 
-pub(super) fn compile(rules: &[TableRule]) -> Table {
-    let mut draft = Draft {
-        inputs: HashMap::with_capacity(rules.len()),
-        patterns: PatternsDraft::default(),
-        names: NamesDraft::default(),
-        group_of: Vec::with_capacity(rules.len()),
-    };
-    for (rule, number) in rules.iter().zip(0..) {
-        draft.add(number, rule);
-    }
-    draft.finish(rules)
-}
+/// Lists may become so long, and twice as long as they need be, before they are made anew.
+const SPARE_LEN: usize = 64;
 
-/// What has been read of the rules.
-struct Draft {
-    inputs: HashMap<InputKey, Takers>,
+/// Makes tables of rules that come and go. A table is made of the one before: what a change does
+/// not touch is copied or shared, never compiled again.
+pub struct Compiler {
+    /// By number; what a free number held stays until it is given away again.
+    rules: Vec<TableRule>,
+    groups: Vec<u32>,
+    free: Vec<u32>,
+    /// The rules for one group and port, by their numbers in ascending order.
+    by_input: HashMap<InputKey, Vec<u32>>,
+    /// Inputs whose rules are not those of the last table.
+    changed: HashSet<InputKey>,
     patterns: PatternsDraft,
     names: NamesDraft,
-    group_of: Vec<u32>,
+    table: Arc<Table>,
+    /// How long the lists of the table may become by what is added to them.
+    most_len: usize,
 }
 
-/// Rules that are equally specific.
-#[derive(Default)]
-pub(super) struct Takers {
-    any: Vec<u32>,
-    by_source: BTreeMap<Addr, Vec<u32>>,
+impl Default for Compiler {
+    fn default() -> Self {
+        Self {
+            rules: Vec::new(),
+            groups: Vec::new(),
+            free: Vec::new(),
+            by_input: HashMap::new(),
+            changed: HashSet::new(),
+            patterns: PatternsDraft::default(),
+            names: NamesDraft::default(),
+            table: Arc::new(Table::empty()),
+            most_len: SPARE_LEN,
+        }
+    }
 }
 
-impl Draft {
-    fn add(&mut self, number: u32, rule: &TableRule) {
-        let InputKey { interface, group, port, .. } = rule.input;
-        let name = (interface, rule.group_bits, group.block(rule.group_bits));
-        let block = self.names.add(name, port, rule.last_port);
-        self.group_of.push(block);
-        if rule.group_bits == 0 && rule.last_port == port {
-            self.inputs.entry(rule.input).or_default().add(number, rule);
+impl Compiler {
+    /// Takes in a rule and says its number: from 0 on, those that became free first.
+    pub fn add(&mut self, rule: TableRule) -> u32 {
+        let group = self.names.add(name(&rule), (rule.input.port, rule.last_port));
+        let number = self.free.pop().unwrap_or(count(self.rules.len()));
+        if is_exact(&rule) {
+            let numbers = self.by_input.entry(rule.input).or_default();
+            let at = numbers.partition_point(|before| *before < number);
+            numbers.insert(at, number);
+            self.changed.insert(rule.input);
         } else {
-            self.patterns.add(number, block, rule);
+            self.patterns.add(number, group, &rule);
         }
-    }
-
-    fn finish(self, rules: &[TableRule]) -> Table {
-        let hasher = DefaultHashBuilder::default();
-        let mut inputs = HashTable::with_capacity(self.inputs.len());
-        let mut runs = Runs::default();
-        for (input, takers) in &self.inputs {
-            let key = Key::new(input.interface, input.vlan, input.group, input.port);
-            let entry = Entry { key, run: runs.of_input(takers) };
-            inputs.insert_unique(key.hash(&hasher), entry, |entry| entry.key.hash(&hasher));
-        }
-        Table {
-            patterns: self.patterns.finish(rules, &mut runs),
-            hasher,
-            inputs,
-            sources: runs.sources.into(),
-            numbers: runs.numbers.into(),
-            names: self.names.finish(),
-            group_of: self.group_of.into(),
-        }
-    }
-}
-
-impl Takers {
-    /// The rules of these numbers, which ascend.
-    pub(super) fn of(rules: &[TableRule], numbers: &[u32]) -> Self {
-        let mut takers = Self::default();
-        for number in numbers {
-            takers.add(*number, &rules[*number as usize]);
-        }
-        takers
-    }
-
-    fn add(&mut self, number: u32, rule: &TableRule) {
-        if rule.sources.is_empty() {
-            self.any.push(number);
-        }
-        for source in &rule.sources {
-            let named = self.by_source.entry(*source).or_default();
-            if named.last() != Some(&number) {
-                named.push(number);
+        match self.rules.get_mut(number as usize) {
+            Some(place) => {
+                *place = rule;
+                self.groups[number as usize] = group;
+            }
+            None => {
+                self.rules.push(rule);
+                self.groups.push(group);
             }
         }
+        number
+    }
+
+    /// Takes out the rule of this number, which [`Compiler::add`] said.
+    ///
+    /// # Panics
+    ///
+    /// When no rule ever had this number.
+    pub fn remove(&mut self, number: u32) {
+        let rule = &self.rules[number as usize];
+        self.names.remove(name(rule), (rule.input.port, rule.last_port));
+        if !is_exact(rule) {
+            self.patterns.remove(number, rule);
+        } else if let Some(numbers) = self.by_input.get_mut(&rule.input) {
+            numbers.retain(|other| *other != number);
+            if numbers.is_empty() {
+                self.by_input.remove(&rule.input);
+            }
+            self.changed.insert(rule.input);
+        }
+        self.free.push(number);
+    }
+
+    /// The table of the rules that are in.
+    #[must_use]
+    pub fn table(&mut self) -> Arc<Table> {
+        let mut next = self.inputs();
+        self.names.refresh(&mut next.names);
+        self.patterns.refresh(&self.rules, &mut next.patterns);
+        self.table = Arc::new(next);
+        self.table.clone()
+    }
+
+    /// The rule of a number.
+    ///
+    /// # Panics
+    ///
+    /// When no rule ever had this number.
+    #[must_use]
+    pub fn rule(&self, number: u32) -> &TableRule {
+        &self.rules[number as usize]
+    }
+
+    /// All numbers of rules are below.
+    #[must_use]
+    pub fn span(&self) -> usize {
+        self.rules.len()
+    }
+
+    /// All numbers of groups and blocks of groups are below.
+    #[must_use]
+    pub fn groups(&self) -> usize {
+        self.names.span()
+    }
+
+    /// The number of a rule's group or block on its interface.
+    ///
+    /// # Panics
+    ///
+    /// When no rule ever had this number.
+    #[must_use]
+    pub fn group_of(&self, rule: u32) -> u32 {
+        self.groups[rule as usize]
+    }
+
+    /// The last table, with the inputs as they are now.
+    fn inputs(&mut self) -> Table {
+        let Self { rules, by_input, changed, table, .. } = self;
+        let is_anew = 2 * changed.len() > by_input.len() || table.lists.len() > self.most_len;
+        if !is_anew {
+            let mut next = Table::clone(table);
+            for input in changed.drain() {
+                next.forget(input);
+                if let Some(numbers) = by_input.get(&input) {
+                    next.put(input, &Takers::of(rules, numbers));
+                }
+            }
+            return next;
+        }
+        changed.clear();
+        let mut next = Table {
+            hasher: table.hasher.clone(),
+            inputs: HashTable::with_capacity(by_input.len()),
+            lists: Lists::default(),
+            patterns: table.patterns.clone(),
+            names: table.names.clone(),
+        };
+        for (input, numbers) in by_input {
+            next.put(*input, &Takers::of(rules, numbers));
+        }
+        self.most_len = 2 * next.lists.len() + SPARE_LEN;
+        next
     }
 }
 
-/// The lists that runs point into.
-#[derive(Default)]
-pub(super) struct Runs {
-    sources: Vec<(Addr, Run)>,
-    numbers: Vec<u32>,
-}
-
-impl Runs {
-    pub(super) fn of_input(&mut self, takers: &Takers) -> Run {
-        let others = self.of_rules(&takers.any);
-        if takers.by_source.is_empty() {
-            return others;
-        }
-        let first = count(self.sources.len());
-        self.sources.push((Addr::from_bits(0), others));
-        for (source, rules) in &takers.by_source {
-            let run = self.of_rules(rules);
-            self.sources.push((*source, run));
-        }
-        Run { first, count: Run::BY_SOURCE | count(takers.by_source.len()) }
+impl Table {
+    fn put(&mut self, input: InputKey, takers: &Takers) {
+        let Self { hasher, inputs, lists, .. } = self;
+        let key = Key::of(input);
+        let entry = Entry { key, run: lists.add(takers) };
+        inputs.insert_unique(key.hash(hasher), entry, |entry| entry.key.hash(hasher));
     }
 
-    fn of_rules(&mut self, rules: &[u32]) -> Run {
-        if let [number] = rules {
-            return Run { first: *number, count: 1 };
+    fn forget(&mut self, input: InputKey) {
+        let key = Key::of(input);
+        if let Ok(entry) = self.inputs.find_entry(key.hash(&self.hasher), |entry| entry.key == key)
+        {
+            entry.remove();
         }
-        let first = count(self.numbers.len());
-        self.numbers.extend_from_slice(rules);
-        Run { first, count: count(rules.len()) }
     }
 }
 
-/// A length as tables hold it. The saturated value is never met: 2^31 rules do not fit into
-/// memory.
-pub(super) fn count(len: usize) -> u32 {
-    u32::try_from(len).unwrap_or(u32::MAX)
+fn is_exact(rule: &TableRule) -> bool {
+    rule.group_bits == 0 && rule.last_port == rule.input.port
+}
+
+fn name(rule: &TableRule) -> Name {
+    (rule.input.interface, rule.group_bits, rule.input.group.block(rule.group_bits))
 }

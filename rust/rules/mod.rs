@@ -1,27 +1,30 @@
 //! The compiled rule table: which rules take a datagram.
 //!
 //! Owns the matching of interface, VLAN, group, port and source. A table never changes: a new
-//! one replaces it. Must not know what a rule does with a datagram, nor who counts.
+//! one, made of the one before, replaces it. Must not know what a rule does with a datagram, nor who counts.
 //!
 //! The most specific rules win: first those for the very group and port, then those for smaller
 //! blocks of groups before those for larger, and of one block those for fewer ports before those
 //! for more. Rules that list sources take these only, and leave the rest to the next.
 
 mod compile;
+mod lists;
 mod names;
 mod patterns;
 #[cfg(test)]
 mod tests;
 
 use std::hash::BuildHasher;
-use std::slice;
+use std::sync::Arc;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use crate::addr::Addr;
 use crate::packet::{Datagram, Discard};
+pub use compile::Compiler;
+use lists::{Lists, Run};
 use names::Names;
-use patterns::Patterns;
+use patterns::{Meeting, Patterns};
 
 /// Where a rule listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,7 +39,7 @@ pub struct InputKey {
     pub port: u16,
 }
 
-/// A rule as the table sees it; its number is its index in the slice that is compiled.
+/// A rule as the table sees it; its number is what [`Compiler::add`] says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableRule {
     /// Where it listens; of several groups or ports the first.
@@ -60,25 +63,37 @@ pub enum Verdict<'a> {
 }
 
 /// The rules, ready for one look-up a datagram.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Table {
     hasher: DefaultHashBuilder,
     inputs: HashTable<Entry>,
-    /// What inputs that depend on the source point into: for each of them first what any other
-    /// source gets, then the named sources in ascending order.
-    sources: Box<[(Addr, Run)]>,
-    /// What runs of several rules point into.
-    numbers: Box<[u32]>,
-    patterns: Patterns,
+    lists: Lists,
+    patterns: Arc<Patterns>,
     names: Names,
-    group_of: Box<[u32]>,
 }
 
 impl Table {
-    /// Compiles rules. Several may have the same input; a source named twice counts once.
+    /// Without rules.
     #[must_use]
-    pub fn compile(rules: &[TableRule]) -> Self {
-        compile::compile(rules)
+    pub fn empty() -> Self {
+        Self {
+            hasher: DefaultHashBuilder::default(),
+            inputs: HashTable::new(),
+            lists: Lists::default(),
+            patterns: Arc::default(),
+            names: Names::new(),
+        }
+    }
+
+    /// Compiles rules; the number of each is its index. Several may have the same input; a source
+    /// named twice counts once.
+    #[must_use]
+    pub fn compile(rules: &[TableRule]) -> Arc<Self> {
+        let mut compiler = Compiler::default();
+        for rule in rules {
+            compiler.add(rule.clone());
+        }
+        compiler.table()
     }
 
     /// The rules that take a datagram which arrived on `interface`. Where rules name its source,
@@ -88,33 +103,18 @@ impl Table {
     pub fn find(&self, interface: u32, datagram: &Datagram) -> Verdict<'_> {
         let key = Key::new(interface, datagram.vlan, datagram.group, datagram.port);
         match self.inputs.find(key.hash(&self.hasher), |entry| entry.key == key) {
-            Some(entry) if !entry.run.is_by_source() => Verdict::Rules(self.rules(&entry.run)),
+            Some(entry) if !entry.run.is_by_source() => {
+                Verdict::Rules(self.lists.rules(&entry.run))
+            }
             Some(entry) => self.find_source(&entry.run, interface, datagram),
             None => self.find_pattern(interface, datagram, None),
         }
     }
 
-    /// How many groups and blocks of groups the rules name, each counted once an interface.
-    #[must_use]
-    pub fn groups(&self) -> usize {
-        self.names.len()
-    }
-
-    /// The number of a rule's group or block on its interface, below [`Table::groups`].
-    ///
-    /// # Panics
-    ///
-    /// When the table has no rule of this number.
-    #[inline]
-    #[must_use]
-    pub fn group_of(&self, rule: u32) -> u32 {
-        self.group_of[rule as usize]
-    }
-
     /// Lets the source decide, on an input where some rule names one.
     #[inline]
     fn find_source<'a>(&'a self, run: &'a Run, interface: u32, datagram: &Datagram) -> Verdict<'a> {
-        if let Some(rules) = self.takers(run, datagram.source) {
+        if let Some(rules) = self.lists.takers(run, datagram.source) {
             return Verdict::Rules(rules);
         }
         self.find_pattern(interface, datagram, self.names.group(interface, datagram.group, 0))
@@ -129,9 +129,9 @@ impl Table {
         datagram: &Datagram,
         mut refused: Option<u32>,
     ) -> Verdict<'_> {
-        for (group, runs) in self.patterns.meeting(interface, datagram) {
+        for Meeting { group, runs, lists } in self.patterns.meeting(interface, datagram) {
             for run in runs {
-                if let Some(rules) = self.takers(run, datagram.source) {
+                if let Some(rules) = lists.takers(run, datagram.source) {
                     return Verdict::Rules(rules);
                 }
             }
@@ -142,29 +142,6 @@ impl Table {
         }
         let (reason, group) = self.names.explain(interface, datagram);
         Verdict::Discard(reason, group)
-    }
-
-    /// The rules of a run that take datagrams of this source, if there are any.
-    #[inline]
-    fn takers<'a>(&'a self, run: &'a Run, source: Addr) -> Option<&'a [u32]> {
-        let mut run = run;
-        if run.is_by_source() {
-            let place = run.first as usize;
-            let named = &self.sources[place + 1..][..run.len()];
-            run = match named.binary_search_by_key(&source, |(source, _)| *source) {
-                Ok(found) => &named[found].1,
-                Err(_) => &self.sources[place].1,
-            };
-        }
-        if run.len() == 0 { None } else { Some(self.rules(run)) }
-    }
-
-    #[inline]
-    fn rules<'a>(&'a self, run: &'a Run) -> &'a [u32] {
-        if run.count == 1 {
-            return slice::from_ref(&run.first);
-        }
-        &self.numbers[run.first as usize..][..run.len()]
     }
 }
 
@@ -198,33 +175,12 @@ impl Key {
         }
     }
 
+    fn of(input: InputKey) -> Self {
+        Self::new(input.interface, input.vlan, input.group, input.port)
+    }
+
     #[inline]
     fn hash(self, hasher: &DefaultHashBuilder) -> u64 {
         hasher.hash_one((self.group_high, self.group_low, self.place))
-    }
-}
-
-/// A stretch of rule numbers, or of sources, in eight bytes.
-#[derive(Clone, Copy, Debug)]
-struct Run {
-    /// Where it starts in `numbers`; for a run of one rule, that rule's number itself; for a run
-    /// by source, where it starts in `sources`.
-    first: u32,
-    /// How many rules; by source, how many named sources, and [`Run::BY_SOURCE`].
-    count: u32,
-}
-
-impl Run {
-    /// The bit that makes a run one of sources.
-    const BY_SOURCE: u32 = 1 << 31;
-
-    #[inline]
-    const fn is_by_source(self) -> bool {
-        self.count & Self::BY_SOURCE != 0
-    }
-
-    #[inline]
-    const fn len(self) -> usize {
-        (self.count & !Self::BY_SOURCE) as usize
     }
 }

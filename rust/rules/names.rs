@@ -1,102 +1,182 @@
 //! What rules name on an interface: groups, blocks of groups and their ports, whatever the VLAN.
 //! It says why a datagram that no rule takes is not taken, and numbers the groups.
 
-use hashbrown::HashMap;
+use std::collections::BTreeMap;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use hashbrown::{DefaultHashBuilder, HashMap, HashSet};
 
 use crate::addr::Addr;
 use crate::packet::{Datagram, Discard};
 
 /// A group, or a block of groups, on an interface.
-type Name = (u32, u8, Addr);
+pub(super) type Name = (u32, u8, Addr);
+
+/// So many shares the names are kept in: a change copies those that it touches.
+const SHARES: usize = 64;
 
 /// The groups and blocks that rules name.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Names {
-    numbers: HashMap<Name, u32>,
+    hasher: DefaultHashBuilder,
+    shares: Box<[Arc<HashMap<Name, Named>>]>,
     /// For each interface how many low bits vary in its blocks, in ascending order.
-    sizes: HashMap<u32, Box<[u8]>>,
-    /// Where the ports of each number begin, and where those of the last one end.
-    starts: Box<[usize]>,
-    /// First and last port: for each number in ascending order, none twice.
+    sizes: Arc<HashMap<u32, Box<[u8]>>>,
+}
+
+/// What is said of one group or block.
+#[derive(Clone, Debug)]
+struct Named {
+    number: u32,
+    /// First and last port, in ascending order, none twice.
     ports: Box<[(u16, u16)]>,
 }
 
 impl Names {
-    pub(super) fn len(&self) -> usize {
-        self.numbers.len()
+    pub(super) fn new() -> Self {
+        Self {
+            hasher: DefaultHashBuilder::default(),
+            shares: vec![Arc::default(); SHARES].into(),
+            sizes: Arc::default(),
+        }
     }
 
     /// The number of the block of this size that holds the group.
     #[inline]
     pub(super) fn group(&self, interface: u32, group: Addr, bits: u8) -> Option<u32> {
-        self.numbers.get(&(interface, bits, group.block(bits))).copied()
+        self.find(&(interface, bits, group.block(bits))).map(|named| named.number)
     }
 
     /// Why no rule fits a datagram, and the number of the smallest block that this is about.
     pub(super) fn explain(&self, interface: u32, datagram: &Datagram) -> (Discard, Option<u32>) {
         let mut smallest = None;
         for bits in self.sizes.get(&interface).into_iter().flatten() {
-            let Some(number) = self.group(interface, datagram.group, *bits) else { continue };
-            if self.has_port(number, datagram.port) {
-                return (Discard::Vlan, Some(number));
+            let name = (interface, *bits, datagram.group.block(*bits));
+            let Some(named) = self.find(&name) else { continue };
+            if named.has_port(datagram.port) {
+                return (Discard::Vlan, Some(named.number));
             }
-            smallest = smallest.or(Some(number));
+            smallest = smallest.or(Some(named.number));
         }
         (Discard::NoRule, smallest)
     }
 
-    fn has_port(&self, number: u32, port: u16) -> bool {
-        let number = number as usize;
-        let ports = &self.ports[self.starts[number]..self.starts[number + 1]];
-        let after = ports.partition_point(|(first, _)| *first <= port);
-        after > 0 && ports[after - 1].1 >= port
+    fn find(&self, name: &Name) -> Option<&Named> {
+        self.shares[self.share(name)].get(name)
+    }
+
+    fn share(&self, name: &Name) -> usize {
+        let [.., last] = self.hasher.hash_one(name).to_be_bytes();
+        usize::from(last) % SHARES
     }
 }
 
-/// What has been read of the rules' names.
+impl Named {
+    fn has_port(&self, port: u16) -> bool {
+        let after = self.ports.partition_point(|(first, _)| *first <= port);
+        after > 0 && self.ports[after - 1].1 >= port
+    }
+}
+
+/// The names that the rules of a compiler use, and which have changed since the last table.
 #[derive(Default)]
 pub(super) struct NamesDraft {
-    numbers: HashMap<Name, u32>,
-    ports: Vec<(u32, u16, u16)>,
+    names: HashMap<Name, Uses>,
+    /// Numbers from here on were never given away.
+    fresh: u32,
+    free: Vec<u32>,
+    /// How many names there are of each size on each interface.
+    sizes: BTreeMap<(u32, u8), usize>,
+    changed: HashSet<Name>,
+}
+
+/// The first and last port of each rule that uses a name, in ascending order.
+struct Uses {
+    number: u32,
+    ports: Vec<(u16, u16)>,
 }
 
 impl NamesDraft {
-    /// Takes in one rule's block and ports, and says the number of the block.
-    pub(super) fn add(&mut self, name: Name, first_port: u16, last_port: u16) -> u32 {
-        let next = super::compile::count(self.numbers.len());
-        let number = *self.numbers.entry(name).or_insert(next);
-        self.ports.push((number, first_port, last_port));
-        number
+    /// All numbers are below.
+    pub(super) fn span(&self) -> usize {
+        self.fresh as usize
     }
 
-    pub(super) fn finish(mut self) -> Names {
-        let mut sizes: HashMap<u32, Vec<u8>> = HashMap::new();
-        for (interface, bits, _) in self.numbers.keys() {
-            let known = sizes.entry(*interface).or_default();
-            if !known.contains(bits) {
-                known.push(*bits);
-                known.sort_unstable();
-            }
+    /// Takes in one rule's block and ports, and says the number of the block.
+    pub(super) fn add(&mut self, name: Name, ports: (u16, u16)) -> u32 {
+        let Self { names, fresh, free, sizes, changed } = self;
+        let uses = names.entry(name).or_insert_with(|| {
+            let number = free.pop().unwrap_or_else(|| {
+                *fresh += 1;
+                *fresh - 1
+            });
+            *sizes.entry((name.0, name.1)).or_default() += 1;
+            Uses { number, ports: Vec::new() }
+        });
+        let at = uses.ports.partition_point(|before| *before < ports);
+        uses.ports.insert(at, ports);
+        changed.insert(name);
+        uses.number
+    }
+
+    /// Takes one [`NamesDraft::add`] back.
+    pub(super) fn remove(&mut self, name: Name, ports: (u16, u16)) {
+        let Some(uses) = self.names.get_mut(&name) else { return };
+        if let Ok(at) = uses.ports.binary_search(&ports) {
+            uses.ports.remove(at);
         }
-        self.ports.sort_unstable();
-        let mut ports: Vec<(u16, u16)> = Vec::with_capacity(self.ports.len());
-        let mut starts = vec![0];
-        for of_number in self.ports.chunk_by(|one, next| one.0 == next.0) {
-            let begin = ports.len();
-            for (_, first, last) in of_number {
-                match ports[begin..].last_mut() {
-                    Some(before) if before.1 >= *first => before.1 = before.1.max(*last),
-                    _ => ports.push((*first, *last)),
-                }
-            }
-            starts.push(ports.len());
+        self.changed.insert(name);
+        if !uses.ports.is_empty() {
+            return;
         }
-        let sizes = sizes.into_iter().map(|(interface, sizes)| (interface, sizes.into()));
-        Names {
-            numbers: self.numbers,
-            sizes: sizes.collect(),
-            starts: starts.into(),
-            ports: ports.into(),
+        self.free.push(uses.number);
+        self.names.remove(&name);
+        let size = (name.0, name.1);
+        if let Some(left) = self.sizes.get_mut(&size) {
+            *left -= 1;
+            if *left == 0 {
+                self.sizes.remove(&size);
+            }
         }
     }
+
+    /// Makes a table's names follow what has changed.
+    pub(super) fn refresh(&mut self, names: &mut Names) {
+        for name in self.changed.drain() {
+            let share = names.share(&name);
+            let share = Arc::make_mut(&mut names.shares[share]);
+            match self.names.get(&name) {
+                Some(uses) => {
+                    share.insert(name, Named { number: uses.number, ports: merged(&uses.ports) })
+                }
+                None => share.remove(&name),
+            };
+        }
+        let known = names.sizes.values().map(|sizes| sizes.len()).sum::<usize>();
+        let is_known = |&(interface, bits): &(u32, u8)| {
+            names.sizes.get(&interface).is_some_and(|sizes| sizes.contains(&bits))
+        };
+        if known == self.sizes.len() && self.sizes.keys().all(is_known) {
+            return;
+        }
+        let mut sizes: HashMap<u32, Vec<u8>> = HashMap::new();
+        for &(interface, bits) in self.sizes.keys() {
+            sizes.entry(interface).or_default().push(bits);
+        }
+        let sizes = sizes.into_iter().map(|(interface, sizes)| (interface, sizes.into()));
+        names.sizes = Arc::new(sizes.collect());
+    }
+}
+
+/// The same ports in as few ranges as overlap nowhere.
+fn merged(ports: &[(u16, u16)]) -> Box<[(u16, u16)]> {
+    let mut merged: Vec<(u16, u16)> = Vec::new();
+    for &(first, last) in ports {
+        match merged.last_mut() {
+            Some(before) if before.1 >= first => before.1 = before.1.max(last),
+            _ => merged.push((first, last)),
+        }
+    }
+    merged.into()
 }

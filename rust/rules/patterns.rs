@@ -2,37 +2,41 @@
 //! of ports that a port lies in. It must not know sources: it says which runs may take a
 //! datagram, in the order in which they are to be asked.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
-use super::compile::{Runs, Takers};
-use super::{Run, TableRule};
+use super::TableRule;
+use super::lists::{Lists, Run, Takers};
 use crate::addr::Addr;
 use crate::packet::Datagram;
 
+/// An interface and a VLAN.
+type Place = (u32, u16);
+
 /// The rules for several groups or ports, by interface and VLAN.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Patterns {
-    places: HashMap<(u32, u16), Box<[Level]>>,
-    stretches: Box<[Stretch]>,
-    runs: Box<[Run]>,
+    places: HashMap<Place, Vec<Level>>,
 }
 
 /// The blocks of one size, smaller blocks first.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Level {
     bits: u8,
-    blocks: HashMap<Addr, Block>,
+    blocks: HashMap<Addr, Arc<Block>>,
 }
 
+/// What rules name of one block; tables in which it is the same share it.
 #[derive(Debug)]
-struct Block {
+pub(super) struct Block {
     /// The number of the block in the table.
     group: u32,
-    /// Its stretches, in ascending order, none overlapping another.
-    stretches: Range<usize>,
+    /// In ascending order, none overlapping another.
+    stretches: Box<[Stretch]>,
+    runs: Box<[Run]>,
+    lists: Lists,
 }
 
 /// Ports that the same rules name.
@@ -44,73 +48,129 @@ struct Stretch {
     runs: Range<usize>,
 }
 
+/// What one block has for a port.
+pub(super) struct Meeting<'a> {
+    /// The number of the block in the table.
+    pub(super) group: u32,
+    /// In the order in which they are to be asked.
+    pub(super) runs: &'a [Run],
+    /// What the runs point into.
+    pub(super) lists: &'a Lists,
+}
+
 impl Patterns {
-    /// For each block that holds the datagram's group and names its port, the smallest first:
-    /// the block's number, and its runs in the order in which they are to be asked.
+    /// What each block has that holds the datagram's group and names its port, the smallest first.
     #[inline]
     pub(super) fn meeting(
         &self,
         interface: u32,
         datagram: &Datagram,
-    ) -> impl Iterator<Item = (u32, &[Run])> {
+    ) -> impl Iterator<Item = Meeting<'_>> {
         let levels = self.places.get(&(interface, datagram.vlan));
         let (group, port) = (datagram.group, datagram.port);
         levels.into_iter().flatten().filter_map(move |level| {
             let block = level.blocks.get(&group.block(level.bits))?;
-            let stretches = &self.stretches[block.stretches.clone()];
-            let after = stretches.partition_point(|stretch| stretch.first <= port);
-            let stretch = &stretches[after.checked_sub(1)?];
-            (stretch.last >= port).then(|| (block.group, &self.runs[stretch.runs.clone()]))
+            let after = block.stretches.partition_point(|stretch| stretch.first <= port);
+            let stretch = &block.stretches[after.checked_sub(1)?];
+            let runs = &block.runs[stretch.runs.clone()];
+            let meeting = Meeting { group: block.group, runs, lists: &block.lists };
+            (stretch.last >= port).then_some(meeting)
         })
+    }
+
+    fn put(&mut self, (place, bits, address): BlockName, block: Block) {
+        let levels = self.places.entry(place).or_default();
+        let at = levels.binary_search_by_key(&bits, |level| level.bits).unwrap_or_else(|at| {
+            levels.insert(at, Level { bits, blocks: HashMap::new() });
+            at
+        });
+        levels[at].blocks.insert(address, Arc::new(block));
+    }
+
+    fn take_out(&mut self, (place, bits, address): BlockName) {
+        let Some(levels) = self.places.get_mut(&place) else { return };
+        for level in levels.iter_mut().filter(|level| level.bits == bits) {
+            level.blocks.remove(&address);
+        }
+        levels.retain(|level| !level.blocks.is_empty());
+        if levels.is_empty() {
+            self.places.remove(&place);
+        }
     }
 }
 
-/// The numbers of the rules of one block.
+impl Block {
+    /// Of the rules of these numbers, which ascend.
+    fn of(rules: &[TableRule], group: u32, numbers: &[u32]) -> Self {
+        let (mut stretches, mut runs) = (Vec::new(), Vec::new());
+        let mut lists = Lists::default();
+        cut(rules, numbers.to_vec(), |first, last, takers| {
+            let from = runs.len();
+            runs.extend(takers.iter().map(|takers| lists.add(takers)));
+            stretches.push(Stretch { first, last, runs: from..runs.len() });
+        });
+        Self { group, stretches: stretches.into(), runs: runs.into(), lists }
+    }
+}
+
+/// Where a block is found: its place, how many low bits vary in it, and its first address.
+type BlockName = (Place, u8, Addr);
+
+/// The rules of a compiler for several groups or ports, and which blocks have changed since the
+/// last table.
+#[derive(Default)]
+pub(super) struct PatternsDraft {
+    blocks: HashMap<BlockName, BlockDraft>,
+    changed: HashSet<BlockName>,
+}
+
+/// The numbers of the rules of one block, in ascending order.
 #[derive(Default)]
 struct BlockDraft {
     group: u32,
     rules: Vec<u32>,
 }
 
-/// What has been read of the rules for several groups or ports.
-#[derive(Default)]
-pub(super) struct PatternsDraft {
-    places: BTreeMap<(u32, u16), BTreeMap<u8, BTreeMap<Addr, BlockDraft>>>,
-}
-
 impl PatternsDraft {
     /// Takes in a rule by its number and that of its block.
     pub(super) fn add(&mut self, number: u32, group: u32, rule: &TableRule) {
-        let place = (rule.input.interface, rule.input.vlan);
-        let level = self.places.entry(place).or_default().entry(rule.group_bits).or_default();
-        let block = level.entry(rule.input.group.block(rule.group_bits)).or_default();
+        let name = block_name(rule);
+        let block = self.blocks.entry(name).or_default();
         block.group = group;
-        block.rules.push(number);
+        let at = block.rules.partition_point(|before| *before < number);
+        block.rules.insert(at, number);
+        self.changed.insert(name);
     }
 
-    pub(super) fn finish(self, rules: &[TableRule], lists: &mut Runs) -> Patterns {
-        let (mut stretches, mut runs) = (Vec::new(), Vec::new());
-        let mut places = HashMap::with_capacity(self.places.len());
-        for (place, levels) in self.places {
-            let mut of_place = Vec::with_capacity(levels.len());
-            for (bits, drafts) in levels {
-                let mut blocks = HashMap::with_capacity(drafts.len());
-                for (address, draft) in drafts {
-                    let begin = stretches.len();
-                    cut(rules, draft.rules, |first, last, takers| {
-                        let from = runs.len();
-                        runs.extend(takers.iter().map(|takers| lists.of_input(takers)));
-                        stretches.push(Stretch { first, last, runs: from..runs.len() });
-                    });
-                    let stretches = begin..stretches.len();
-                    blocks.insert(address, Block { group: draft.group, stretches });
-                }
-                of_place.push(Level { bits, blocks });
-            }
-            places.insert(place, of_place.into());
+    /// Takes one [`PatternsDraft::add`] back.
+    pub(super) fn remove(&mut self, number: u32, rule: &TableRule) {
+        let name = block_name(rule);
+        let Some(block) = self.blocks.get_mut(&name) else { return };
+        block.rules.retain(|other| *other != number);
+        if block.rules.is_empty() {
+            self.blocks.remove(&name);
         }
-        Patterns { places, stretches: stretches.into(), runs: runs.into() }
+        self.changed.insert(name);
     }
+
+    /// Makes a table's patterns follow what has changed.
+    pub(super) fn refresh(&mut self, rules: &[TableRule], patterns: &mut Arc<Patterns>) {
+        if self.changed.is_empty() {
+            return;
+        }
+        let patterns = Arc::make_mut(patterns);
+        for name in self.changed.drain() {
+            match self.blocks.get(&name) {
+                Some(block) => patterns.put(name, Block::of(rules, block.group, &block.rules)),
+                None => patterns.take_out(name),
+            }
+        }
+    }
+}
+
+fn block_name(rule: &TableRule) -> BlockName {
+    let place = (rule.input.interface, rule.input.vlan);
+    (place, rule.group_bits, rule.input.group.block(rule.group_bits))
 }
 
 /// Cuts the port ranges of one block's rules into stretches that the same rules name, in

@@ -56,7 +56,6 @@ fn a_rule_takes_what_fits_it_and_nothing_else() {
 #[test]
 fn an_empty_table_takes_nothing() {
     let table = Table::compile(&[]);
-    assert_eq!(table.groups(), 0);
     assert_eq!(find(&table, INPUT, SOURCES[0]), Verdict::Discard(Discard::NoRule, None));
 }
 
@@ -109,14 +108,18 @@ fn a_source_that_is_listed_twice_counts_once() {
 
 #[test]
 fn groups_are_numbered_densely_per_interface() {
-    let table = Table::compile(&[
+    let mut compiler = Compiler::default();
+    assert_eq!(compiler.groups(), 0);
+    let numbers = [
         rule(INPUT, &[]),
         rule(InputKey { port: 5002, vlan: 7, ..INPUT }, &SOURCES),
         rule(InputKey { interface: 4, ..INPUT }, &[]),
         rule(InputKey { group: OTHER_GROUP, ..INPUT }, &[]),
-    ]);
-    assert_eq!(table.groups(), 3);
-    assert_eq!([0, 1, 2, 3].map(|rule| table.group_of(rule)), [0, 0, 1, 2]);
+    ]
+    .map(|rule| compiler.add(rule));
+    let table = compiler.table();
+    assert_eq!(compiler.groups(), 3);
+    assert_eq!(numbers.map(|rule| compiler.group_of(rule)), [0, 0, 1, 2]);
     let unknown_port = InputKey { interface: 4, port: 9, ..INPUT };
     let verdict = find(&table, unknown_port, SOURCES[0]);
     assert_eq!(verdict, Verdict::Discard(Discard::NoRule, Some(1)));
@@ -150,7 +153,7 @@ fn the_smaller_block_wins_and_then_the_narrower_range() {
         assert_eq!(find(&table, key, SOURCES[0]), Verdict::Rules(&[taken]), "{key:?}");
     }
     let beyond = InputKey { port: 6000, ..BLOCK };
-    let verdict = Verdict::Discard(Discard::NoRule, Some(table.group_of(3)));
+    let verdict = Verdict::Discard(Discard::NoRule, Some(1));
     assert_eq!(find(&table, beyond, SOURCES[0]), verdict);
     let outside = InputKey { group: Addr::v4([239, 2, 0, 0]), ..BLOCK };
     assert_eq!(find(&table, outside, SOURCES[0]), Verdict::Discard(Discard::NoRule, None));
@@ -194,4 +197,27 @@ fn a_block_for_a_vlan_takes_no_untagged_datagrams() {
     assert_eq!(find(&table, BLOCK, SOURCES[0]), Verdict::Discard(Discard::Vlan, Some(0)));
     let other_port = InputKey { port: 5100, ..BLOCK };
     assert_eq!(find(&table, other_port, SOURCES[0]), Verdict::Discard(Discard::NoRule, Some(0)));
+}
+
+#[test]
+fn what_goes_and_comes_again_is_found_under_its_new_number() {
+    let mut compiler = Compiler::default();
+    let other = |port| rule(InputKey { port, ..INPUT }, &SOURCES[..1]);
+    let first = compiler.add(rule(INPUT, &[]));
+    let others: Vec<u32> = (6000..6100).map(|port| compiler.add(other(port))).collect();
+    let before = compiler.table();
+    for round in 0..200 {
+        let number = others[round % others.len()];
+        let again = compiler.rule(number).clone();
+        compiler.remove(number);
+        let without = compiler.table();
+        let verdict = find(&without, again.input, SOURCES[0]);
+        assert_eq!(verdict, Verdict::Discard(Discard::NoRule, Some(0)), "round {round}");
+        assert_eq!(compiler.add(again.clone()), number, "a number that is free is taken first");
+        let with = compiler.table();
+        assert_eq!(find(&with, again.input, SOURCES[0]), Verdict::Rules(&[number]));
+        assert_eq!(find(&with, INPUT, SOURCES[2]), Verdict::Rules(&[first]));
+    }
+    assert_eq!(compiler.span(), 101);
+    assert_eq!(find(&before, INPUT, SOURCES[2]), Verdict::Rules(&[first]), "it never changes");
 }

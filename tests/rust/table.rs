@@ -1,47 +1,99 @@
 //! The compiled rule table against the plainest model: a walk through all rules.
 
+use std::collections::{BTreeMap, HashSet};
+
 use _native::addr::Addr;
 use _native::packet::{Datagram, Discard, Span};
-use _native::rules::{InputKey, Table, TableRule, Verdict};
+use _native::rules::{Compiler, InputKey, TableRule, Verdict};
 use proptest::prelude::*;
+
+/// Rules by their numbers.
+type Rules = BTreeMap<u32, TableRule>;
 
 proptest! {
     #[test]
-    fn the_table_says_what_the_model_says(
-        rules in prop::collection::vec(rule(), 0..40),
+    fn the_table_says_what_the_model_says_whatever_has_changed(
+        changes in prop::collection::vec(change(), 1..8),
         datagrams in prop::collection::vec((interface(), datagram()), 1..60),
     ) {
-        let table = Table::compile(&rules);
-        for (interface, datagram) in &datagrams {
-            let verdict = table.find(*interface, datagram);
-            let (expected, known) = model(&rules, *interface, datagram);
-            match (verdict, &expected) {
-                (Verdict::Rules(found), Ok(numbers)) => prop_assert_eq!(found, numbers),
-                (Verdict::Discard(reason, group), Err(expected)) => {
-                    prop_assert_eq!(reason, *expected);
-                    prop_assert_eq!(group, known.map(|rule| table.group_of(rule)));
+        let mut compiler = Compiler::default();
+        let mut rules = Rules::new();
+        for change in &changes {
+            change.make(&mut compiler, &mut rules)?;
+            let table = compiler.table();
+            for (interface, datagram) in &datagrams {
+                let verdict = table.find(*interface, datagram);
+                let (expected, known) = model(&rules, *interface, datagram);
+                match (verdict, &expected) {
+                    (Verdict::Rules(found), Ok(numbers)) => prop_assert_eq!(found, numbers),
+                    (Verdict::Discard(reason, group), Err(expected)) => {
+                        prop_assert_eq!(reason, *expected);
+                        prop_assert_eq!(group, known.map(|rule| compiler.group_of(rule)));
+                    }
+                    _ => prop_assert!(false, "{verdict:?} is not {expected:?}"),
                 }
-                _ => prop_assert!(false, "{verdict:?} is not {expected:?}"),
             }
         }
     }
 
     #[test]
     fn rules_share_a_group_number_when_they_share_interface_and_block(
-        rules in prop::collection::vec(rule(), 1..40),
+        changes in prop::collection::vec(change(), 1..8),
     ) {
-        let table = Table::compile(&rules);
+        let mut compiler = Compiler::default();
+        let mut rules = Rules::new();
+        for change in &changes {
+            change.make(&mut compiler, &mut rules)?;
+        }
         let place =
             |rule: &TableRule| (rule.input.interface, rule.group_bits, low(rule), high(rule));
-        let mut seen = vec![None; table.groups()];
-        for (number, rule) in (0..).zip(&rules) {
-            let entry = &mut seen[table.group_of(number) as usize];
+        let mut seen = vec![None; compiler.groups()];
+        for (number, rule) in &rules {
+            let entry = &mut seen[compiler.group_of(*number) as usize];
             prop_assert_eq!(*entry.get_or_insert(place(rule)), place(rule));
         }
-        prop_assert!(seen.iter().all(Option::is_some), "every number is in use");
-        let places: std::collections::HashSet<_> = rules.iter().map(place).collect();
-        prop_assert_eq!(places.len(), table.groups());
+        let places: HashSet<_> = rules.values().map(place).collect();
+        prop_assert_eq!(places.len(), seen.iter().flatten().count());
+        if changes.iter().all(|change| change.remove.is_empty()) {
+            prop_assert_eq!(places.len(), seen.len(), "no number is left out");
+        }
     }
+}
+
+/// What happens between one table and the next.
+#[derive(Clone, Debug)]
+struct Change {
+    remove: Vec<prop::sample::Index>,
+    add: Vec<TableRule>,
+}
+
+impl Change {
+    fn make(&self, compiler: &mut Compiler, rules: &mut Rules) -> Result<(), TestCaseError> {
+        for which in &self.remove {
+            let numbers: Vec<u32> = rules.keys().copied().collect();
+            if !numbers.is_empty() {
+                let number = which.get(&numbers);
+                compiler.remove(*number);
+                rules.remove(number);
+            }
+        }
+        for rule in &self.add {
+            let number = compiler.add(rule.clone());
+            prop_assert!((number as usize) < compiler.span());
+            prop_assert!(rules.insert(number, rule.clone()).is_none(), "{number} is taken");
+        }
+        Ok(())
+    }
+}
+
+/// Mostly small ones, for which a table is patched, and some that make it anew.
+fn change() -> impl Strategy<Value = Change> {
+    let most = prop_oneof![3 => Just(3_usize), 1 => Just(40)];
+    let change = most.prop_flat_map(|most| {
+        let remove = prop::collection::vec(any::<prop::sample::Index>(), 0..most);
+        (remove, prop::collection::vec(rule(), 0..most))
+    });
+    change.prop_map(|(remove, add)| Change { remove, add })
 }
 
 /// The first and the last address of a rule's block.
@@ -60,12 +112,13 @@ fn breadth(rule: &TableRule) -> (u8, u16) {
 
 /// The rules that take a datagram, or why none does; and some rule whose block this is about.
 fn model(
-    rules: &[TableRule],
+    rules: &Rules,
     interface: u32,
     datagram: &Datagram,
 ) -> (Result<Vec<u32>, Discard>, Option<u32>) {
-    let mut of_group: Vec<(u32, &TableRule)> = (0..)
-        .zip(rules)
+    let mut of_group: Vec<(u32, &TableRule)> = rules
+        .iter()
+        .map(|(number, rule)| (*number, rule))
         .filter(|(_, rule)| rule.input.interface == interface)
         .filter(|(_, rule)| (low(rule)..=high(rule)).contains(&datagram.group.bits()))
         .collect();

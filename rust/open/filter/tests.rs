@@ -215,6 +215,12 @@ fn five_hundred_groups_of_each_family_are_told_apart() {
 fn too_many_groups_pass_all_multicast_and_the_named_hosts() {
     let (v4, v6) = groups(3000);
     let hosts = ["192.0.2.1", "2001:db8::1"].map(|host| udp_to(host).destination);
+    assert_eq!(passes_any_multicast(&each_alone(&v4)), [true, false]);
+    assert_eq!(passes_any_multicast(&each_alone(&v6)), [false, true]);
+    let few = groups(500).0;
+    assert_eq!(passes_any_multicast(&each_alone(&few)), [false, false]);
+    let inside = [each_alone(&v4), vec![(Addr::v4([239, 0, 0, 0]), 24)]].concat();
+    assert_eq!(passes_any_multicast(&inside), [false, false], "one block holds them all");
     let program = destinations(&each_alone(&[v4, v6, hosts.to_vec()].concat()));
     for (destination, passed) in [
         ("224.0.0.1", true),
