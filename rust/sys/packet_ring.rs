@@ -21,7 +21,7 @@ pub use mute::mute;
 pub(crate) mod mute;
 
 /// What the kernel allocates in one piece; slots do not cross the end of one.
-const BLOCK_BYTES: u32 = 64 * 1024;
+pub(crate) const BLOCK_BYTES: u32 = 64 * 1024;
 /// Our mark in the status word of a slot that is taken: not zero, so that the kernel leaves it,
 /// and not TP_STATUS_USER, so that it is not taken twice.
 const HELD: u32 = 1 << 30;

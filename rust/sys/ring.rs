@@ -13,6 +13,7 @@ use libc::msghdr;
 use super::buffers::{Buffer, Buffers};
 use super::messages::{MessageId, Messages, Piece, empty_header};
 pub use layout::ReceiveLayout;
+pub(crate) use limits::REGISTER_BUFFERS;
 use slots::Slots;
 
 mod layout;
