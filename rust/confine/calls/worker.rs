@@ -14,11 +14,12 @@ pub(super) fn calls(first_foreign_fd: u16, channel_fd: u16) -> Calls {
     let calls = calls.add([libc::SYS_poll]);
     memory(descriptors(calls, first_foreign_fd, channel_fd))
         .add_if(libc::SYS_io_uring_register, [is(1, REGISTER_BUFFERS.into())])
+        .add_if(libc::SYS_prctl, [is(0, libc::PR_SET_NAME)])
         .add_if(libc::SYS_tgkill, [is(0, this_process())])
         .add_if(libc::SYS_prlimit64, [is(0, 0), is_null(2)])
 }
 
-const EVERYWHERE: [libc::c_long; 22] = [
+const EVERYWHERE: [libc::c_long; 25] = [
     // Relaying.
     libc::SYS_io_uring_enter,
     libc::SYS_recvfrom,
@@ -26,7 +27,10 @@ const EVERYWHERE: [libc::c_long; 22] = [
     libc::SYS_getsockopt,
     libc::SYS_getsockname,
     libc::SYS_ppoll,
-    // Threads that wait for each other and end.
+    // Threads that were started a moment ago, wait for each other and end.
+    libc::SYS_set_robust_list,
+    libc::SYS_rseq,
+    libc::SYS_sched_getaffinity,
     libc::SYS_futex,
     libc::SYS_sched_yield,
     libc::SYS_exit,
