@@ -51,12 +51,12 @@ pub struct Reach<'a> {
 /// or started without landlock, nothing.
 ///
 /// # Errors
-/// [`Error::Os`] when the kernel has landlock and refuses, for want of memory or `no_new_privs`.
+/// [`Error::Permission`] when the kernel has landlock and refuses: no memory, no `no_new_privs`.
 pub fn hide_files(reach: &Reach<'_>) -> Result<String> {
-    let status = restrict(reach).map_err(|error| {
-        Error::os("hiding files", "this process", std::io::Error::other(error.to_string()))
-    })?;
-    Ok(sentence(&status))
+    match restrict(reach) {
+        Ok(status) => Ok(sentence(&status)),
+        Err(error) => Err(Error::Permission(format!("files cannot be hidden (landlock): {error}"))),
+    }
 }
 
 fn restrict(reach: &Reach<'_>) -> std::result::Result<RestrictionStatus, RulesetError> {
