@@ -40,9 +40,7 @@ class Shape:
         Raises:
             ShapeError: it is missing, null or of another type.
         """
-        if name not in self._fields:
-            raise ShapeError(f"{self._at(name)} is missing")
-        return _typed(self._fields[name], kind, self._at(name))
+        return _typed(self._there(name), kind, self._at(name))
 
     def maybe(self, name: str, kind: type[T]) -> T | None:
         """Return a field that may be missing or null.
@@ -59,7 +57,7 @@ class Shape:
         Raises:
             ShapeError: it is something else.
         """
-        return _count(self._fields.get(name), self._at(name))
+        return _count(self._there(name), self._at(name))
 
     def counts(self, name: str) -> dict[str, int]:
         """Return an object whose values are counts.
@@ -76,7 +74,7 @@ class Shape:
         Raises:
             ShapeError: it is something else.
         """
-        return Shape(self._fields.get(name), self._at(name))
+        return Shape(self._there(name), self._at(name))
 
     def has(self, name: str) -> bool:
         """Say whether a field is there and not null."""
@@ -106,8 +104,13 @@ class Shape:
         """Return all fields, unread."""
         return dict(self._fields)
 
+    def _there(self, name: str) -> Any:  # noqa: ANN401 -- JSON, not looked at yet
+        if name not in self._fields:
+            raise ShapeError(f"{self._at(name)} is missing")
+        return self._fields[name]
+
     def _array(self, name: str) -> list[Any]:
-        value = self._fields.get(name)
+        value = self._there(name)
         if not isinstance(value, list):
             raise ShapeError(f"{self._at(name)} is {_shown(value)}, not an array")
         return value

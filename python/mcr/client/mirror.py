@@ -13,7 +13,7 @@ def mirrored(method: M, make: Callable[..., Any]) -> M:
 
     It returns what the call reads: of `Call[T]` that is T.
     """
-    functools.update_wrapper(method, make)
+    functools.update_wrapper(method, make, assigned=("__name__", "__doc__"))
     result = get_args(make.__annotations__["return"])[0]
     method.__annotations__ = {**make.__annotations__, "return": result}
     signature = inspect.signature(make)
