@@ -311,10 +311,15 @@ class Event:
         count = self.fields.get("missed")
         return count if type(count) is int else None
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return the event as the protocol has it."""
+        own = ("sequence", "at", "kind", "event", "text")
+        return {**{name: getattr(self, name) for name in own}, **self.fields}
+
     @classmethod
     def read(cls, given: Shape) -> Self:
         """Read an event; ShapeError if it is none."""
-        own = {each.name for each in fields(cls)}
+        own = {each.name for each in fields(cls)} - {"fields"}
         return cls(
             sequence=given.count("sequence"),
             at=given.get("at", float),
