@@ -14,21 +14,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from tests.made_up_rules import Json, Refusal, parsed
+
 import mcr
 
-Json = dict[str, Any]
 LEVELS = ("debug", "info", "warning", "error")
 FACILITIES = ("control", "rules", "workers", "interfaces", "clients", "supervisor")
-
-
-class Refusal(Exception):
-    """An error of the protocol."""
-
-    def __init__(self, code: int, message: str, data: Json | None = None) -> None:
-        self.error: Json = {"code": code, "message": message}
-        if data is not None:
-            self.error["data"] = data
-        super().__init__(message)
 
 
 class MadeUpDaemon:
@@ -166,6 +157,10 @@ class MadeUpDaemon:
             answer["result"] = handler(params, connection)
         except Refusal as refusal:
             answer["error"] = refusal.error
+        except KeyError as missing:
+            problems = [{"field": missing.args[0], "message": "is missing"}]
+            wrong = Refusal(-32602, "the parameters are wrong", {"problems": problems})
+            answer["error"] = wrong.error
         return answer if "id" in asked else None
 
     def _replay(self, params: Json, connection: socket.socket) -> None:
@@ -199,12 +194,12 @@ class MadeUpDaemon:
         return {"revision": self.revision, "rule": self._info(self._find(params["rule"]))}
 
     def _do_rules_add(self, params: Json, _: socket.socket) -> Json:
-        wanted = _parsed(params["rules"], params.get("enabled", True))
+        wanted = parsed(params["rules"], params.get("enabled", True))
         fresh = {each: new for each, new in wanted.items() if each not in self.rules}
         return self._change(params, {**self.rules, **fresh}, [x for x in wanted if x in self.rules])
 
     def _do_rules_replace(self, params: Json, _: socket.socket) -> Json:
-        wanted = _parsed(params["rules"], True)
+        wanted = parsed(params["rules"], True)
         return self._change(params, wanted, [each for each in wanted if each in self.rules])
 
     def _do_rules_remove(self, params: Json, _: socket.socket) -> Json:
@@ -414,39 +409,3 @@ def wait_for(condition: Callable[[], bool]) -> None:
 def _send(connection: socket.socket, message: object) -> None:
     with suppress(OSError):
         connection.sendall(json.dumps(message).encode() + b"\n")
-
-
-def _parsed(rules: list[Any], enabled: bool) -> dict[str, tuple[mcr.Rule, bool]]:
-    """The rules by id, in any of the forms that the protocol has for them."""
-    parsed: dict[str, tuple[mcr.Rule, bool]] = {}
-    problems: list[Json] = []
-    for number, item in enumerate(rules, 1):
-        wrapped = isinstance(item, dict) and "rule" in item
-        given = item["rule"] if wrapped else item
-        try:
-            rule = mcr.Rule.parse(given) if isinstance(given, str) else from_object(given)
-        except mcr.RuleError as error:
-            problems += [
-                {"field": f"rule {number}, {field}", "message": message}
-                for field, message in error.problems
-            ]
-        else:
-            parsed[rule.id] = (rule, item.get("enabled", enabled) if wrapped else enabled)
-    if problems:
-        raise Refusal(-32000, "the rules are refused", {"problems": problems})
-    return parsed
-
-
-def from_object(given: Json) -> mcr.Rule:
-    """The rule that an object of the protocol means."""
-    source, outputs = dict(given["input"]), [dict(each) for each in given["outputs"]]
-    taken = mcr.Input(source.pop("address"), _ports(source.pop("port")), **source)
-    made = [mcr.Output(each.pop("address"), _ports(each.pop("port")), **each) for each in outputs]
-    return mcr.Rule(taken, made, name=given.get("name"))
-
-
-def _ports(given: int | str) -> int | range:
-    if isinstance(given, int):
-        return given
-    first, last = map(int, given.split("-"))
-    return range(first, last + 1)

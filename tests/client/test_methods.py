@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.drawn_rules import KERNEL_INTERFACES
-from tests.made_up_daemon import MadeUpDaemon, from_object, made_up_daemon
+from tests.made_up_daemon import MadeUpDaemon, made_up_daemon
+from tests.made_up_rules import from_object
 
 import mcr
 from mcr.client import calls, endpoint
