@@ -185,7 +185,7 @@ def test_refusals_are_exceptions(client: mcr.Client, daemon: MadeUpDaemon) -> No
     assert len(fields) >= 2
     with pytest.raises(mcr.RuleError, match="there is no rule with the id or name 'nobody'"):
         client.rule("nobody")
-    with pytest.raises(mcr.DaemonError, match="the parameters are wrong: level: 'loud' is no"):
+    with pytest.raises(mcr.DaemonError, match="the parameters are wrong; level: 'loud' is no"):
         client.set_log_level("loud")
     for code, kind in (
         (-32004, mcr.DaemonError),

@@ -146,8 +146,9 @@ def _error(given: Shape) -> McrError:
         return RuleError(problems or message)
     if code in _SENTENCES:
         return _SENTENCES[code](message)
-    details = "; ".join(f"{field}: {text}" if field else text for field, text in problems)
-    return DaemonError(f"{message}: {details}" if details else message)
+    details = [f"{field}: {text}" if field else text for field, text in problems]
+    untold = [each for each in details if each not in message]
+    return DaemonError("; ".join([message, *untold]))
 
 
 def _problems(given: Shape) -> list[tuple[str, str]]:
