@@ -215,3 +215,31 @@ def refusing(error: object, *, known: bool = True) -> Callable[[bytes, socket.so
         return True
 
     return on_line
+
+
+def test_the_end_of_a_daemon_without_an_answer(client: mcr.Client, daemon: MadeUpDaemon) -> None:
+    """Nobody asks twice for it, and its words are no change's."""
+
+    def end(line: bytes, connection: socket.socket) -> bool:
+        if b"shutdown" in line:
+            connection.shutdown(socket.SHUT_RDWR)
+        return b"shutdown" in line
+
+    daemon.on_line = end
+    with pytest.raises(mcr.DaemonError, match="without an answer; it may be ending"):
+        client.shutdown()
+
+
+def test_a_user_is_told_of_the_daemon_of_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who started one with sudo and asks without it."""
+    own, roots = tmp_path / "own.sock", tmp_path / "root.sock"
+    monkeypatch.setattr("mcr.client.session.default_socket", lambda: own)
+    monkeypatch.setattr("mcr.client.session.ROOT_SOCKET", roots)
+    with mcr.Client(own) as client:
+        with pytest.raises(mcr.DaemonError, match=r"start one with mcr serve$"):
+            client.ping()
+        roots.touch()
+        with pytest.raises(mcr.DaemonError, match=r"ask that of root with --socket .*root\.sock$"):
+            client.ping()

@@ -97,7 +97,7 @@ class Client:
     Nothing is connected before it is needed. After a restart of the daemon's control process the
     client connects anew by itself and repeats what only reads; a change whose answer was lost
     raises `DaemonError`, as nobody but the daemon knows whether it was made. Every method may be
-    called from any thread; they take turns.
+    called from any thread; they take turns. A forked child makes a client of its own.
 
     Example:
         with mcr.Client() as client:
@@ -228,6 +228,8 @@ class EventStream:
 
     def read(self, timeout_s: float | None = None) -> Event | None:
         """Wait for the next event; None if none came in so many seconds.
+
+        Where it has to connect anew it may take up to the client's time more.
 
         Raises:
             DaemonError: the daemon is gone and did not come back within the client's time.

@@ -5,7 +5,7 @@ clients have one method for each function, with its arguments and its documentat
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from ..daemon import PROTOCOL
@@ -35,6 +35,11 @@ enabled; or an object of the protocol, as it is."""
 KnownRule = Rule | RuleInfo | str
 """A rule that the daemon has: as a value, or by its id or its name."""
 
+_DOUBT = (
+    "the change may or may not have been made: compare the revision, which was {revision} when it"
+    " last answered"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
@@ -44,8 +49,9 @@ class Call(Generic[T]):
     params: Json
     read: Callable[[Shape], T]
     """Raises ShapeError where the result is not what the protocol says."""
-    changes: bool = False
-    """Whether asking twice could do it twice: such a call is never repeated by itself."""
+    doubt: str = ""
+    """What nobody knows when the answer is lost, with ``{revision}`` for the last known one; empty
+    for what can be asked twice, which is repeated where that helps."""
 
     def unread(self) -> "Call[dict[str, Any]]":
         """The same request with its result as the protocol has it; what is wrong with it shows."""
@@ -54,7 +60,7 @@ class Call(Generic[T]):
             self.read(result)
             return result.plain()
 
-        return replace(self, read=plain)  # type: ignore[arg-type,return-value]
+        return Call(self.method, self.params, plain, self.doubt)
 
 
 def hello() -> Call[Hello]:
@@ -228,7 +234,7 @@ def resolve_hosts() -> Call[tuple[HostChange, ...]]:
 
 def shutdown() -> Call[None]:
     """End the daemon: what it has received is still sent, and its last report goes to its log."""
-    return Call("shutdown", {}, lambda _: None, changes=True)
+    return Call("shutdown", {}, lambda _: None, "it may be ending")
 
 
 def subscribe(kinds: Iterable[str] | None, after: int | None) -> Call[tuple[int, int]]:
@@ -282,7 +288,7 @@ def _ports(port: int | range) -> int | str:
 
 
 def _change(method: str, params: Json) -> Call[ChangeResult]:
-    return Call(method, params, ChangeResult.read, changes=not params.get("dry_run", False))
+    return Call(method, params, ChangeResult.read, "" if "dry_run" in params else _DOUBT)
 
 
 def _change_known(

@@ -6,13 +6,14 @@ gets back what came. So both clients are one.
 """
 
 import errno
+import os
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from ..daemon import PROTOCOL
+from ..daemon import PROTOCOL, ROOT_SOCKET, default_socket
 from ..errors import DaemonError, McrError, RightsError
 from ..shape import Shape, ShapeError
 from . import calls
@@ -99,7 +100,7 @@ class Session:
                 return (yield from self._exchange(call, deadline))
             except _Lost as lost:
                 # A request that did not arrive as a whole was never carried out.
-                if not again or (lost.asked and call.changes):
+                if not again or (lost.asked and call.doubt):
                     raise self._no_answer("ended the connection without an answer", call) from None
         raise AssertionError("the second try returns or raises")
 
@@ -245,20 +246,18 @@ class Session:
         return self._no_answer(f"did not answer within {self.timeout_s:g} s", call)
 
     def _no_answer(self, what: str, call: Call[T] | None = None) -> DaemonError:
-        doubt = ""
-        if call is not None and call.changes:
-            doubt = (
-                "; the change may or may not have been made: compare the revision, which was"
-                f" {self._revision} when it last answered"
-            )
-        return DaemonError(f"the daemon at {self.path} {what}{doubt}")
+        doubt = call.doubt.format(revision=self._revision) if call else ""
+        end = f"; {doubt}" if doubt else ""
+        return DaemonError(f"the daemon at {self.path} {what}{end}")
 
     def _unfit(self, verb: str, what: str) -> DaemonError:
         return DaemonError(f"the daemon at {self.path} {verb} {what}; is it one of mcr?")
 
     def _unreachable(self, error: OSError) -> McrError:
         if error.errno == errno.ENOENT:
-            return DaemonError(f"no daemon listens at {self.path}; start one with mcr serve")
+            roots = self.path == default_socket() != ROOT_SOCKET and os.path.exists(ROOT_SOCKET)
+            other = f", or ask that of root with --socket {ROOT_SOCKET}" if roots else ""
+            return DaemonError(f"no daemon listens at {self.path}; start one with mcr serve{other}")
         if error.errno == errno.ECONNREFUSED and self.path.is_socket():
             return DaemonError(
                 f"the daemon of {self.path} is gone and left its socket behind; start one anew"
