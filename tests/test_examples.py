@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.made_up_daemon import made_up_daemon
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 TIMEOUT_S = 50
 
@@ -58,3 +60,21 @@ def test_demo() -> None:
     printed = run("demo.py", "--seconds", "1", "--rate", "500")
     assert "udp ingress, over loopback" in printed
     assert "latency p99" in printed
+
+
+def test_daemon(tmp_path: Path) -> None:
+    """Adds its rule, hears of it, and leaves nothing behind."""
+    path = tmp_path / "mcr.sock"
+    with made_up_daemon(path) as daemon:
+        printed = run("daemon.py", "--socket", str(path), "--seconds", "0.5")
+        assert daemon.rules == {}
+    assert "event 1: rule " in printed
+    assert "joined, no frame seen on lo; 10 datagrams" in printed
+
+
+def test_daemon_without_one(tmp_path: Path) -> None:
+    """A sentence, no traceback."""
+    command = [sys.executable, str(EXAMPLES / "daemon.py"), "--socket", str(tmp_path / "mcr.sock")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("daemon: no daemon listens at ")

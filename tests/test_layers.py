@@ -16,6 +16,7 @@ CRATE = ROOT / "rust"
 PYTHON_LAYERS = [
     "_native",
     "errors",
+    "shape",
     "stats",
     "fields",
     "rule_text",
@@ -34,6 +35,7 @@ PYTHON_LAYERS = [
     "relay",
     "doctor",
     "daemon",
+    "client",
     "cli",
 ]
 RUST_LAYERS = [

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.made_up_daemon import made_up_daemon
 
 import mcr
 
@@ -16,6 +17,8 @@ ROOT = Path(__file__).parents[1]
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S)
 MCR = Path(sys.executable).with_name("mcr")
 TIMEOUT_S = 30
+DAEMON = {"rule", "stats", "events", "workers"}
+"""The commands that ask a daemon."""
 
 
 def blocks(language: str) -> list[str]:
@@ -31,11 +34,20 @@ def commands(program: str) -> list[list[str]]:
     return [words[1:] for words in lines if words[0] == program]
 
 
+@pytest.fixture
+def daemon_socket(tmp_path: Path) -> Iterator[Path]:
+    """The socket of a daemon without rules."""
+    path = tmp_path / "mcr.sock"
+    with made_up_daemon(path):
+        yield path
+
+
 @pytest.mark.parametrize("code", blocks("python"))
-def test_python_blocks_run(code: str) -> None:
-    """The Python example relays on loopback without rights."""
+def test_python_blocks_run(code: str, daemon_socket: Path) -> None:
+    """The Python examples need no rights; the one that asks a daemon asks that of the test."""
+    placed = code.replace("mcr.Client()", f"mcr.Client({str(daemon_socket)!r})")
     run = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
+        [sys.executable, "-W", "error", "-c", placed],
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,
@@ -43,6 +55,27 @@ def test_python_blocks_run(code: str) -> None:
     )
     assert run.returncode == 0, run.stderr
     assert "feed-b joined, no frame seen on lo" in run.stdout
+
+
+def test_the_daemon_section(daemon_socket: Path) -> None:
+    """What a new user types, in that order: each command succeeds, and shows what it should."""
+    lines = [words for words in commands("mcr") if words[0] in DAEMON]
+    assert {words[0] for words in lines} == DAEMON
+    shown = {}
+    for words in lines:
+        run = subprocess.run(
+            [MCR, *words, "--socket", daemon_socket],
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+        assert run.returncode == 0, run.stderr
+        shown[" ".join(words[:2])] = run.stdout
+    assert "feed-a" in shown["rule list"]
+    assert "joined, no frame seen on lo" in shown["stats"]
+    assert "rule added" in shown["events --after"]
+    assert shown["rule remove"].startswith("removed ")
 
 
 @pytest.mark.parametrize("text", [line for text in blocks("text") for line in text.splitlines()])
@@ -62,7 +95,7 @@ def test_make_targets_exist() -> None:
 def test_three_terminals() -> None:
     """What is sent arrives at the receiver through the relay, as the command lines say."""
     lines = {words[0]: words for words in commands("mcr")}
-    assert set(lines) == {"receive", "relay", "send"}
+    assert set(lines) == {"receive", "relay", "send", "serve", *DAEMON}
     with (
         started([*lines["relay"], "--ingress", "udp"], ready="ready") as relay,
         started([*lines["receive"], "--duration", "60"], ready="receiving") as receive,

@@ -1,5 +1,6 @@
 """The numbers of a relay: their shape as JSON, their balances, and the words of a state."""
 
+import json
 from dataclasses import FrozenInstanceError, replace
 
 import pytest
@@ -194,3 +195,13 @@ def test_the_state_names_each_output_that_is_parked() -> None:
     """While nothing is sent the reason goes before what was lost by it."""
     parked = replace(OUTPUT, parked="eth1 is down")
     assert rule_state(SIGHT, [QUIET, parked]).endswith("; output 2 parked: eth1 is down")
+
+
+def test_readings_come_back_from_json() -> None:
+    """What `mcr relay --json` prints can be read again; what is wrong with it is named."""
+    stats = Stats((INTERFACE,), (RULE,))
+    assert Stats.from_dict(json.loads(json.dumps(stats.as_dict()))) == stats
+    broken = stats.as_dict()
+    broken["rules"][0]["outputs"][0]["sent"] = "many"
+    with pytest.raises(ValueError, match=r"rules\[0\]\.outputs\[0\]\.sent is 'many', not a whole"):
+        Stats.from_dict(broken)

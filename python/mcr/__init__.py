@@ -1,7 +1,8 @@
 """A multicast relay for Linux that is a Python library.
 
 Datagrams of a group go on to any number of outputs: other groups, ports, interfaces and unicast
-hosts. `Relay` runs rules; `Stats` says where every datagram went; every error is an `McrError`.
+hosts. `Relay` runs rules; `Stats` says where every datagram went; `Client` talks to a
+daemon. Every error is an `McrError`.
 """
 
 import importlib
@@ -21,6 +22,24 @@ from .errors import (
 from .rules import Input, Output, Rule
 
 if TYPE_CHECKING:
+    from .client import (
+        ChangeResult,
+        Client,
+        DaemonStats,
+        Event,
+        EventStream,
+        Hello,
+        InterfaceInfo,
+        LogLevels,
+        Pong,
+        RuleInfo,
+        RuleList,
+        RuleOutputInfo,
+        Totals,
+        WorkerDeath,
+        WorkerInfo,
+    )
+    from .client.asynchronous import AsyncClient, AsyncEventStream
     from .doctor import Finding, diagnose
     from .names import HostChange
     from .relay import Relay
@@ -28,20 +47,31 @@ if TYPE_CHECKING:
     from .traffic import Latency, Receiver, ReceiveReport, Sender, SendReport
 
 __all__ = [
+    "AsyncClient",
+    "AsyncEventStream",
+    "ChangeResult",
+    "Client",
     "ConflictError",
     "DaemonError",
+    "DaemonStats",
     "Datagram",
     "Discard",
     "EngineError",
+    "Event",
+    "EventStream",
     "Finding",
+    "Hello",
     "HostChange",
     "Input",
     "InterfaceError",
+    "InterfaceInfo",
     "InterfaceStats",
     "Latency",
+    "LogLevels",
     "McrError",
     "Output",
     "OutputStats",
+    "Pong",
     "Problem",
     "ReceiveReport",
     "Receiver",
@@ -49,30 +79,53 @@ __all__ = [
     "RightsError",
     "Rule",
     "RuleError",
+    "RuleInfo",
+    "RuleList",
+    "RuleOutputInfo",
     "RuleRate",
     "RuleStats",
     "SendReport",
     "Sender",
     "Stats",
+    "Totals",
+    "WorkerDeath",
+    "WorkerInfo",
     "diagnose",
     "parse_frame",
 ]
 
 # What a program needs not for rules alone is loaded at first use: a third of the import's time.
 _LATER = {
+    "AsyncClient": ".client.asynchronous",
+    "AsyncEventStream": ".client.asynchronous",
+    "ChangeResult": ".client",
+    "Client": ".client",
+    "DaemonStats": ".client",
+    "Event": ".client",
+    "EventStream": ".client",
     "Finding": ".doctor",
+    "Hello": ".client",
     "HostChange": ".names",
+    "InterfaceInfo": ".client",
     "InterfaceStats": ".stats",
     "Latency": ".traffic",
+    "LogLevels": ".client",
     "OutputStats": ".stats",
+    "Pong": ".client",
     "ReceiveReport": ".traffic",
     "Receiver": ".traffic",
     "Relay": ".relay",
+    "RuleInfo": ".client",
+    "RuleList": ".client",
+    "RuleOutputInfo": ".client",
     "RuleRate": ".stats",
     "RuleStats": ".stats",
     "SendReport": ".traffic",
     "Sender": ".traffic",
     "Stats": ".stats",
+    "Totals": ".client",
+    "WorkerDeath": ".client",
+    "WorkerInfo": ".client",
     "diagnose": ".doctor",
 }
 

@@ -27,6 +27,10 @@ LEVELS = ("debug", "info", "warning", "error")
 """Log levels, the most talkative first."""
 
 
+ROOT_SOCKET = Path("/run/mcr/mcr.sock")
+"""Where root's daemon listens unless told otherwise."""
+
+
 class ErrorCode(enum.IntEnum):
     """The codes of JSON-RPC 2.0 (section 5.1), and behind them the daemon's own."""
 
@@ -54,6 +58,6 @@ def default_socket() -> Path:
     """
     uid = os.geteuid()
     if uid == 0:
-        return Path("/run/mcr/mcr.sock")
+        return ROOT_SOCKET
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     return Path(runtime, "mcr", "mcr.sock") if runtime else Path(f"/tmp/mcr-{uid}", "mcr.sock")

@@ -8,7 +8,9 @@ datagrams since the rule, output or interface was added, unless the name has ano
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
+
+from .shape import Shape
 
 SILENT_AFTER_MS = 2_000
 """A rule whose last datagram is older than this is called silent, not flowing."""
@@ -47,6 +49,24 @@ class InterfaceStats:
             "error": self.error,
             "dropped": dict(self.dropped),
         }
+
+    @classmethod
+    def from_shape(cls, given: Shape) -> Self:
+        """Read what `as_dict` has written.
+
+        Raises:
+            ShapeError: a field is missing, or of another type.
+        """
+        return cls(
+            name=given.get("name", str),
+            ingress=given.get("ingress", str),
+            received=given.count("received"),
+            matched=given.count("matched"),
+            kernel_dropped_frames=given.count("kernel_dropped_frames"),
+            buffer_waits=given.count("buffer_waits"),
+            error=given.maybe("error", str),
+            dropped=given.counts("dropped"),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +111,26 @@ class OutputStats:
             "parked": self.parked,
         }
 
+    @classmethod
+    def from_shape(cls, given: Shape) -> Self:
+        """Read what `as_dict` has written.
+
+        Raises:
+            ShapeError: a field is missing, or of another type.
+        """
+        return cls(
+            output=given.get("output", str),
+            address=given.get("address", str),
+            wanted=given.count("wanted"),
+            sent=given.count("sent"),
+            sent_bytes=given.count("sent_bytes"),
+            pending=given.count("pending"),
+            refused=given.count("refused"),
+            dropped=given.counts("dropped"),
+            errors=given.counts("errors"),
+            parked=given.maybe("parked", str),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class RuleStats:
@@ -121,6 +161,23 @@ class RuleStats:
             "outputs": [output.as_dict() for output in self.outputs],
         }
 
+    @classmethod
+    def from_shape(cls, given: Shape) -> Self:
+        """Read what `as_dict` has written.
+
+        Raises:
+            ShapeError: a field is missing, or of another type.
+        """
+        return cls(
+            id=given.get("id", str),
+            name=given.maybe("name", str),
+            rule=given.get("rule", str),
+            state=given.get("state", str),
+            matched=given.count("matched"),
+            matched_bytes=given.count("matched_bytes"),
+            outputs=tuple(map(OutputStats.from_shape, given.objects("outputs"))),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class RuleRate:
@@ -149,6 +206,19 @@ class Stats:
             "interfaces": [interface.as_dict() for interface in self.interfaces],
             "rules": [rule.as_dict() for rule in self.rules],
         }
+
+    @classmethod
+    def from_dict(cls, given: object) -> "Stats":
+        """Read what `as_dict` has written, such as a report of `mcr relay --json`; taken now.
+
+        Raises:
+            ValueError: a field is missing or of another type; the text names it by its path.
+        """
+        shape = Shape(given)
+        return Stats(
+            interfaces=tuple(map(InterfaceStats.from_shape, shape.objects("interfaces"))),
+            rules=tuple(map(RuleStats.from_shape, shape.objects("rules"))),
+        )
 
     def rates_since(self, before: "Stats") -> dict[str, RuleRate]:
         """Return the rate of each rule, by its id, between an earlier reading and this one.

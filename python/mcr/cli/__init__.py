@@ -13,10 +13,12 @@ from typing import Annotated
 import typer
 
 from ..errors import InterfaceError, McrError, Problem, RuleError
+from . import observe
 from .doctor import doctor as doctor_command
 from .privileges import PrivilegeError
 from .receive import receive as receive_command
 from .relay import relay as relay_command
+from .rule import app as rule_commands
 from .send import send as send_command
 from .usage import UsageError
 
@@ -35,6 +37,15 @@ app.command("relay", short_help="Relay in the foreground.")(relay_command)
 app.command("doctor", short_help="Find what is in a relay's way.")(doctor_command)
 app.command("send", short_help="Send a numbered test stream.")(send_command)
 app.command("receive", short_help="Receive it: loss, order, latency.")(receive_command)
+app.add_typer(rule_commands, name="rule", short_help="The rules of a daemon: add, remove, list.")
+app.command("stats", short_help="What a daemon received, sent and lost.")(observe.stats)
+app.command("workers", short_help="Its worker processes.")(observe.workers)
+app.command("interfaces", short_help="The interfaces that it sees.")(observe.interfaces)
+app.command("events", short_help="What happens in it.")(observe.events)
+app.command("log-level", short_help="What it logs.")(observe.log_level)
+app.command("ping", short_help="Whether it is well.")(observe.ping)
+app.command("version", short_help="This version, and the daemon's.")(observe.version)
+app.command("shutdown", short_help="End it.")(observe.shutdown)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..stats import InterfaceStats, OutputStats, RuleRate, RuleStats, Stats
+from .show import printable
 
 INTERVAL_S = 1.0
 """How often the numbers are shown."""
@@ -76,7 +77,7 @@ def live_table(stats: Stats, rates: dict[str, RuleRate], width: int) -> Table:
             "lost": str(rule.lost),
         }
         cells = (label(rule), rule.state, *(numbers[heading] for heading in headings))
-        table.add_row(*map(Text, cells), style="red" if rate.lost_pps else "")
+        table.add_row(*map(Text, map(printable, cells)), style="red" if rate.lost_pps else "")
     table.caption = Text("\n".join(map(_interface_line, stats.interfaces)))
     return table
 
@@ -86,9 +87,13 @@ def label(rule: RuleStats) -> str:
     return rule.name or rule.rule.split(" to ", 1)[0]
 
 
-def report(stats: Stats, seconds: float) -> str:
-    """Return the final report: what arrived, what each rule relayed, and every loss by reason."""
-    lines = [f"ran {seconds:.1f} s", *map(_interface_line, stats.interfaces)]
+def report(stats: Stats, seconds: float | None = None) -> str:
+    """Return the report: what arrived, what each rule relayed, and every loss by reason.
+
+    The final one also says how long it ran.
+    """
+    lines = [] if seconds is None else [f"ran {seconds:.1f} s"]
+    lines += map(_interface_line, stats.interfaces)
     for rule in stats.rules:
         name = f" ({rule.name})" if rule.name else ""
         lines.append(f"rule {rule.id}{name}: {rule.rule}")

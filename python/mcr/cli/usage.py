@@ -12,6 +12,7 @@ from ..errors import Problem, RuleError
 
 Choice = TypeVar("Choice", bound=str)
 Made = TypeVar("Made")
+_DIGITS_LIMIT = 18  # what a signed 64-bit number holds for certain
 
 
 class UsageError(Exception):
@@ -47,19 +48,26 @@ class Problems:
         if number is None:
             return None
         if not number.is_integer():
-            self._note(option, f"{text!r} is not a whole number; it is {least}")
+            self.note(option, f"{text!r} is not a whole number; it is {least}")
             return None
         if most is not None and number > most:
-            self._note(option, f"{text} is out of range; it is {least}")
+            self.note(option, f"{text} is out of range; it is {least}")
             return None
         return int(number)
+
+    def revision(self, option: str, text: str | None) -> int | None:
+        """Read the number of a revision or an event: a whole number, 0 or more."""
+        if text is None or (text.isascii() and text.isdigit() and len(text) <= _DIGITS_LIMIT):
+            return None if text is None else int(text)
+        self.note(option, f"{text!r} is not a whole number; it is 0 or more")
+        return None
 
     def choice(self, option: str, text: str, choices: Sequence[Choice]) -> Choice | None:
         """Read one of a few words."""
         for choice in choices:
             if choice == text:
                 return choice
-        self._note(option, f"{text!r} is none of {', '.join(choices)}")
+        self.note(option, f"{text!r} is none of {', '.join(choices)}")
         return None
 
     def collect(
@@ -74,10 +82,14 @@ class Problems:
             return make()
         except (UsageError, RuleError) as error:
             for name, message in error.problems:
-                self._note(names.get(name, name), message)
+                self.note(names.get(name, name), message)
         except ValueError as error:
-            self._note(field, str(error))
+            self.note(field, str(error))
         return None
+
+    def note(self, field: str, message: str) -> None:
+        """Note what is wrong with a field."""
+        self.found.append(Problem(field, message))
 
     def raise_if_any(self) -> None:
         """End the reading of the command line.
@@ -96,12 +108,9 @@ class Problems:
         except ValueError:
             number = math.nan
         if not math.isfinite(number):
-            self._note(option, f"{text!r} is not a number{unit}; write digits without a unit")
+            self.note(option, f"{text!r} is not a number{unit}; write digits without a unit")
         elif number <= 0:
-            self._note(option, f"{text} is out of range; it is {least}")
+            self.note(option, f"{text} is out of range; it is {least}")
         else:
             return number
         return None
-
-    def _note(self, field: str, message: str) -> None:
-        self.found.append(Problem(field, message))

@@ -1,0 +1,63 @@
+"""Adds a rule to a running daemon, watches what happens there, and removes the rule again.
+
+    mcr serve &
+    python examples/daemon.py
+
+The daemon relays on when this program ends; only its own rule goes. Ctrl-C ends it.
+"""
+
+import argparse
+import contextlib
+import sys
+import time
+
+import mcr
+
+RULE = "239.79.1.1%lo:5079,name=example to 239.79.2.1%lo:6079 127.0.0.1:7079"
+
+
+def main() -> None:
+    """Print the events and the state of the rule until the time is over."""
+    parser = argparse.ArgumentParser(description="Talk to a daemon.")
+    parser.add_argument("--socket", help="the daemon's socket; that of this user's if left out")
+    parser.add_argument("--seconds", type=float, default=10.0, help="how long")
+    arguments = parser.parse_args()
+
+    with (
+        mcr.Client(arguments.socket) as client,
+        client.events() as events,
+        contextlib.suppress(KeyboardInterrupt),
+    ):
+        hello = client.hello()
+        print(f"{hello.server}, process {hello.pid}, {hello.workers} workers, {hello.ingress}")
+        change = client.add_rule(RULE)
+        print(f"revision {change.revision}")
+        try:
+            watch(events, time.monotonic() + arguments.seconds)
+            report(client)
+        finally:
+            for added in change.added:  # none if somebody had added it before
+                client.remove_rule(added)
+
+
+def watch(events: mcr.EventStream, deadline_s: float) -> None:
+    """Print what happens until then."""
+    while (left_s := deadline_s - time.monotonic()) > 0:
+        event = events.read(left_s)
+        if event is not None:
+            print(f"event {event.sequence}: {event.text}", flush=True)
+
+
+def report(client: mcr.Client) -> None:
+    """Print how the rule is doing."""
+    for rule in client.stats(["example"]).rules:
+        print(f"{rule.state}; {rule.matched} datagrams")
+        for output in rule.outputs:
+            print(f"  {output.output}: {output.sent} sent, {output.lost} lost")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except mcr.McrError as error:  # no daemon, a refused rule: the text is for the user
+        sys.exit(f"daemon: {error}")

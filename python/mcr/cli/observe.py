@@ -1,0 +1,259 @@
+"""The commands that look at a daemon, or end it: stats, workers, interfaces, events and others."""
+
+import json
+import sys
+import time
+from contextlib import suppress
+from importlib.metadata import version as installed_version
+from typing import Annotated
+
+import typer
+
+from ..client import (
+    DaemonStats,
+    Hello,
+    InterfaceInfo,
+    LogLevels,
+    Pong,
+    WorkerDeath,
+    WorkerInfo,
+    calls,
+)
+from ..client.calls import Call
+from ..daemon import EVENT_KINDS, FACILITIES, LEVELS, default_socket
+from ..errors import DaemonError
+from .options import Count
+from .remote import AsJson, Socket, ask, connect
+from .rule import known_rules
+from .show import moment, printable, show_table, span
+from .table import INTERVAL_S, open_view, report
+from .usage import Problems
+
+_DEFAULT = "default"
+
+
+def stats(
+    rules: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="RULE", help="Only these, by id, name or text."),
+    ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show the numbers every second until Ctrl-C.")
+    ] = False,
+    socket: Socket = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what was received, sent and lost, and why, over all workers."""
+    call = calls.stats(known_rules(rules))
+    if not watch:
+        ask(socket, call, as_json, _show_stats)
+        return
+    with suppress(KeyboardInterrupt):  # the way to end it
+        _watch(socket, call, as_json)
+
+
+def workers(socket: Socket = None, as_json: AsJson = False) -> None:
+    """List the worker processes: how each is, and how the last one died."""
+    ask(socket, calls.workers(), as_json, _show_workers)
+
+
+def interfaces(socket: Socket = None, as_json: AsJson = False) -> None:
+    """List the network interfaces that the daemon sees."""
+    ask(socket, calls.interfaces(), as_json, _show_interfaces)
+
+
+def log_level(
+    level: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="LEVEL",
+            help="debug, info, warning or error; default lets a facility follow the others again.",
+        ),
+    ] = None,
+    facility: Annotated[
+        str | None,
+        typer.Option(metavar="F", help=f"Only that of one of {', '.join(FACILITIES)}."),
+    ] = None,
+    socket: Socket = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what the daemon logs, or set it."""
+    problems = Problems()
+    if facility is not None:
+        problems.choice("--facility", facility, FACILITIES)
+    if level is not None:
+        problems.choice("LEVEL", level, LEVELS if facility is None else (*LEVELS, _DEFAULT))
+    elif facility is not None:
+        problems.note("LEVEL", f"is missing; it is one of {', '.join(LEVELS)}, {_DEFAULT}")
+    problems.raise_if_any()
+    wanted = None if level == _DEFAULT else level
+    call = calls.log_levels() if level is None else calls.set_log_level(wanted, facility)
+    ask(socket, call, as_json, _show_levels)
+
+
+def events(
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(metavar="K", help=f"Only these: {', '.join(EVENT_KINDS)}; may be repeated."),
+    ] = None,
+    after: Annotated[
+        str | None,
+        typer.Option(metavar="N", help="Begin behind event N, as far as it is kept; 0 is all."),
+    ] = None,
+    count: Count = None,
+    socket: Socket = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what happens, one line for each event, until Ctrl-C."""
+    problems = Problems()
+    for each in kind or ():
+        problems.choice("--kind", each, EVENT_KINDS)
+    first = problems.revision("--after", after)
+    most = problems.count("--count", count)
+    problems.raise_if_any()
+    with (
+        suppress(KeyboardInterrupt),  # the way to end it
+        connect(socket) as client,
+        client.events(kind or None, after=first) as stream,
+    ):
+        for number, event in enumerate(stream, 1):
+            if as_json:
+                print(json.dumps(event.as_dict()), flush=True)
+            else:
+                what = f"{event.kind} {event.event}" if event.event != event.kind else event.kind
+                text = printable(f"{event.sequence} {what}: {event.text}")
+                print(f"{moment(event.at)}  {text}", flush=True)
+            if number == most:
+                return
+
+
+def ping(socket: Socket = None, as_json: AsJson = False) -> None:
+    """Ask whether the daemon is well. Exit code 1: it is not, or there is none."""
+    began_s = time.monotonic()
+
+    def show(pong: Pong) -> None:
+        took_ms = 1000 * (time.monotonic() - began_s)
+        print(
+            f"answered in {took_ms:.1f} ms: revision {pong.revision}, {pong.workers_running} of"
+            f" {pong.workers} workers running, up for {span(pong.uptime_s)}"
+        )
+
+    ask(socket, calls.ping(), as_json, show)
+
+
+def version(socket: Socket = None, as_json: AsJson = False) -> None:
+    """Show the version of this command, and of the daemon if one runs."""
+    own = f"mcr {installed_version('mcr-relay')}"
+    path = socket or default_socket()
+    answered: Hello | None = None
+    why = ""
+    try:
+        with connect(socket) as client:
+            answered = client.hello()
+    except DaemonError as error:
+        if socket is not None:
+            raise
+        why = str(error)
+    if as_json:
+        print(json.dumps({"client": own, "daemon": answered.server if answered else None}))
+        return
+    print(own)
+    print(f"daemon at {path}: {printable(answered.server) if answered else f'none ({why})'}")
+
+
+def shutdown(socket: Socket = None, as_json: AsJson = False) -> None:
+    """End the daemon: what it has received is still sent, its last report goes to its log."""
+    ask(socket, calls.shutdown(), as_json, lambda _: print("the daemon ends"))
+
+
+def _watch(socket: str | None, call: Call[DaemonStats], as_json: bool) -> None:
+    with connect(socket) as client:
+        if as_json:
+            while True:
+                print(json.dumps(client.request(call.unread())), flush=True)
+                time.sleep(INTERVAL_S)
+        with open_view(client.request(call), sys.stdout) as view:
+            while True:
+                time.sleep(INTERVAL_S)
+                view.show(client.request(call))
+
+
+def _show_stats(counted: DaemonStats) -> None:
+    for number in counted.stale_workers:
+        print(
+            f"warning: worker {number} did not answer; its last known counts are in",
+            file=sys.stderr,
+        )
+    totals = counted.totals
+    print(
+        f"revision {counted.revision}: received {totals.received}, matched {totals.matched}, sent"
+        f" {totals.sent} of {totals.wanted}, lost {totals.lost}, kernel dropped"
+        f" {totals.kernel_dropped_frames} frames"
+    )
+    print("\n".join(map(printable, report(counted).splitlines())), flush=True)
+
+
+def _show_workers(known: tuple[WorkerInfo, ...]) -> None:
+    show_table(
+        ("worker", "pid", "state", "cpu", "since", "deaths", "last death"),
+        (
+            (
+                str(worker.number),
+                _or_dash(worker.pid),
+                _state(worker),
+                _or_dash(worker.cpu),
+                "-" if worker.started_at is None else moment(worker.started_at),
+                str(worker.deaths),
+                "-" if worker.last_death is None else _death(worker.last_death),
+            )
+            for worker in known
+        ),
+    )
+
+
+def _state(worker: WorkerInfo) -> str:
+    if worker.restart_in_ms is None:
+        return worker.state
+    return f"{worker.state}, again in {worker.restart_in_ms:.0f} ms"
+
+
+def _death(death: WorkerDeath) -> str:
+    facts = [death.cause]
+    if death.outage_ms is not None:
+        facts.append(f"out for {death.outage_ms:.0f} ms")
+    if death.missed_frames is not None:
+        facts.append(f"missed {death.missed_frames} frames")
+    return f"{moment(death.at)}: {', '.join(facts)}"
+
+
+def _show_interfaces(known: tuple[InterfaceInfo, ...]) -> None:
+    show_table(
+        ("interface", "index", "state", "multicast", "mtu", "gro", "addresses"),
+        (
+            (
+                interface.name,
+                str(interface.index),
+                _link(interface),
+                "yes" if interface.multicast else "no",
+                str(interface.mtu),
+                "on" if interface.gro else "off",
+                " ".join(map(str, interface.addresses)) or "-",
+            )
+            for interface in known
+        ),
+    )
+
+
+def _link(interface: InterfaceInfo) -> str:
+    if not interface.up:
+        return "down"
+    return "up" if interface.carrier else "no carrier"
+
+
+def _show_levels(levels: LogLevels) -> None:
+    rows = [(facility, level or levels.level) for facility, level in levels.facilities.items()]
+    show_table(("facility", "level"), [("(all others)", levels.level), *rows])
+
+
+def _or_dash(value: int | None) -> str:
+    return "-" if value is None else str(value)

@@ -1,0 +1,26 @@
+"""Methods that take the arguments and the documentation of a function of `calls`."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar, get_args
+
+M = TypeVar("M", bound=Callable[..., Any])
+
+
+def mirrored(method: M, make: Callable[..., Any]) -> M:
+    """Give the method the name, signature and docstring of what it makes its call with.
+
+    It returns what the call reads: of `Call[T]` that is T.
+    """
+    functools.update_wrapper(method, make, assigned=("__name__", "__doc__"))
+    result = get_args(make.__annotations__["return"])[0]
+    method.__annotations__ = {**make.__annotations__, "return": result}
+    signature = inspect.signature(make)
+    itself = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = [itself, *signature.parameters.values()]
+    method.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=parameters, return_annotation=result
+    )
+    del method.__wrapped__  # type: ignore[attr-defined] # it would hide what was set here
+    return method

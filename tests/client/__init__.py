@@ -1,0 +1,1 @@
+"""Tests of what talks to a daemon: both clients, and the commands."""

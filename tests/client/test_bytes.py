@@ -1,0 +1,222 @@
+"""Whatever a daemon sends, a client ends in its time, with a value or an error of mcr."""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import mcr
+from mcr.client import calls
+from mcr.client.following import Following
+from mcr.client.lines import Lines, Malformed, read_line
+from mcr.client.session import Connect, Pause, Receive, Send, Session, Step, Steps
+from mcr.shape import Shape, ShapeError
+
+HELLO = {
+    "protocol": 1, "server": "mcr 0.2.0", "pid": 7, "revision": 3, "ingress": "udp", "workers": 1,
+    "sequence": 9,
+}  # fmt: skip
+ALL = [
+    calls.hello(), calls.ping(), calls.rules(), calls.rule("x"), calls.add_rule("x"),
+    calls.stats(), calls.workers(), calls.interfaces(), calls.log_levels(), calls.resolve_hosts(),
+    calls.shutdown(), calls.subscribe(None, None),
+]  # fmt: skip
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(st.characters())  # halves of pairs too
+    | st.sampled_from(["id", "2.0", "error", "gap", "keep"]),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from([*HELLO, "code", "message", "data", "problems"]), inner)
+    ),
+    max_leaves=12,
+)
+MESSAGES = st.fixed_dictionaries(
+    {},
+    optional={
+        "jsonrpc": st.just("2.0"),
+        "id": st.integers(0, 3) | JSON,
+        "result": st.just(HELLO) | JSON,
+        "error": st.fixed_dictionaries(
+            {"code": st.integers(-32800, -31990), "message": st.text()}, optional={"data": JSON}
+        )
+        | JSON,
+        "method": st.just("event") | JSON,
+        "params": JSON,
+    },
+)
+CHUNKS = st.lists(
+    st.binary(max_size=80)
+    | MESSAGES.map(lambda message: json.dumps(message).encode() + b"\n")
+    | st.just(json.dumps({"jsonrpc": "2.0", "id": 1, "result": HELLO}).encode() + b"\n"),
+    max_size=8,
+)
+
+
+class FakeWire:
+    """Takes steps with a clock that only moves when somebody waits."""
+
+    def __init__(self, chunks: Sequence[bytes], *, ends: bool) -> None:
+        self.now_s = 0.0
+        self.sent: list[bytes] = []
+        self._chunks = list(chunks)
+        self._ends = ends
+
+    def run(self, steps: Steps[Any]) -> Any:  # noqa: ANN401 -- what the call reads
+        """Take all steps; there must be an end of them."""
+        received: bytes | None = None
+        problem: OSError | None = None
+        for _ in range(100_000):
+            try:
+                step = steps.send(received) if problem is None else steps.throw(problem)
+            except StopIteration as end:
+                return end.value
+            received, problem = None, None
+            try:
+                received = self._take(step)
+            except OSError as error:
+                problem = error
+        raise AssertionError("it goes on for ever")
+
+    def _take(self, step: Step) -> bytes | None:
+        self.now_s += 1e-4
+        if isinstance(step, Receive):
+            return self._receive(step)
+        if isinstance(step, Pause):
+            self.now_s += step.seconds
+        elif isinstance(step, Send):
+            self.sent.append(step.data)
+        else:
+            assert isinstance(step, Connect)
+        return None
+
+    def _receive(self, step: Receive) -> bytes:
+        if self._chunks:
+            return self._chunks.pop(0)
+        if self._ends:
+            return b""
+        assert step.within_s is not None, "it would wait for ever"
+        self.now_s += step.within_s
+        raise TimeoutError
+
+
+@given(st.sampled_from(ALL), CHUNKS, st.booleans())
+def test_any_answer_ends_a_call(call: calls.Call[Any], chunks: list[bytes], ends: bool) -> None:
+    """In the client's time, and with nothing but an error of mcr."""
+    wire = FakeWire(chunks, ends=ends)
+    session = Session(Path("x"), 2.0, lambda: wire.now_s)
+    for _ in range(3):
+        began_s, said = wire.now_s, ""
+        try:
+            wire.run(session.request(call))
+        except mcr.McrError as error:
+            said = str(error)
+        assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]", said)
+        assert wire.now_s - began_s < 2.2
+
+
+@given(CHUNKS, st.booleans(), st.none() | st.integers(0, 9))
+def test_any_answer_ends_a_stream(chunks: list[bytes], ends: bool, after: int | None) -> None:
+    """Reading with a limit never waits longer than that and the client's time."""
+    wire = FakeWire(chunks, ends=ends)
+    following = Following(Session(Path("x"), 2.0, lambda: wire.now_s), None, after)
+    for _ in range(5):
+        began_s = wire.now_s
+        try:
+            event = wire.run(following.next(1.0))
+        except mcr.McrError:
+            event = None
+        assert event is None or isinstance(event, mcr.Event)
+        assert wire.now_s - began_s < 8
+
+
+@given(st.lists(st.binary(max_size=20)), st.data())
+def test_lines_come_whole(lines: list[bytes], data: st.DataObject) -> None:
+    """However the bytes are cut."""
+    lines = [line.replace(b"\n", b"") for line in lines]
+    stream = b"".join(line + b"\n" for line in lines)
+    taken: list[bytes] = []
+    buffer = Lines()
+    while stream:
+        cut = data.draw(st.integers(1, len(stream)))
+        buffer.feed(stream[:cut])
+        stream = stream[cut:]
+        while (line := buffer.take()) is not None:
+            taken.append(line)
+    assert taken == lines
+
+
+def test_an_endless_line() -> None:
+    """Memory is not for the other side to fill."""
+    lines = Lines()
+    for _ in range(256):
+        lines.feed(b"x" * 65536)
+        if _ < 255:
+            assert lines.take() is None
+    with pytest.raises(Malformed, match="with a line of more than 16777216 bytes"):
+        lines.take()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"\xff",
+        b"[" * 100_000,
+        b'{"jsonrpc":"2.0","id":1,"result":' + b"9" * 5000 + b"}",
+        b'{"jsonrpc":"2.0","id":1,"result":NaN}',
+        b'{"jsonrpc":"2.0","id":1,"result":1e999}',
+        b'{"jsonrpc":"2.0","id":true,"result":1}',
+        b'{"jsonrpc":"2.0","id":1}',
+        b'{"jsonrpc":"2.0"}',
+        b'{"jsonrpc":"1.0","id":1,"result":1}',
+        b'{"jsonrpc":"2.0","id":1,"error":{"code":"x","message":"y"}}',
+        b'{"jsonrpc":"2.0","id":1,"error":{"code":-32002,"message":"y"}}',
+        "{}".encode("utf-16"),
+        b"[]",
+    ],
+)
+def test_lines_that_are_none(line: bytes) -> None:
+    """Each is refused with the reason."""
+    with pytest.raises(Malformed, match=r"^with "):
+        read_line(line)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({}, "number is missing"),
+        ({"number": "1"}, "number is '1', not a whole number"),
+        ({"number": True}, "number is True, not a whole number"),
+        ({"number": -1}, "number is -1, less than 0"),
+        ({"number": 1.5}, "number is 1.5, not a whole number"),
+        ({"number": []}, "number is an array, not a whole number"),
+        ({"number": "x" * 99}, f"number is '{'x' * 39}..., not a whole number"),
+        ([], "it is an array, not an object"),
+        (None, "it is null, not an object"),
+    ],
+)
+def test_wrong_fields_are_named(value: object, text: str) -> None:
+    """With what stood there, however long."""
+    with pytest.raises(ShapeError) as error:
+        Shape(value).count("number")
+    assert str(error.value) == text
+
+
+def test_paths_lead_to_the_field() -> None:
+    """Through arrays and objects."""
+    given = Shape({"rules": [{"id": "a"}, {"id": 7}]}, "result")
+    with pytest.raises(ShapeError, match=r"result\.rules\[1\]\.id is 7, not text"):
+        [each.get("id", str) for each in given.objects("rules")]
+    with pytest.raises(ShapeError, match="a number beyond all bounds"):
+        Shape({"at": 10**400}).get("at", float)
+    with pytest.raises(ShapeError, match=r"'a\\x1bb' is -1, less than 0"):
+        Shape({"dropped": {"a\x1bb": -1}}).counts("dropped")

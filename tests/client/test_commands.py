@@ -1,0 +1,312 @@
+"""The commands that ask a daemon: what they print, for people and as JSON, and their exit codes."""
+
+import io
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from tests.made_up_daemon import MadeUpDaemon, wait_for
+
+import mcr
+from mcr.cli import main, show
+
+A = "239.1.1.1%lo:5001,name=feed-a to 127.0.0.1:7001"
+B = "239.1.1.2%lo:5001 to 239.2.0.2%lo:6001,ttl=8 127.0.0.1:7001"
+ID_A, ID_B = mcr.Rule.parse(A).id, mcr.Rule.parse(B).id
+MCR = Path(sys.executable).with_name("mcr")
+Capture = pytest.CaptureFixture[str]
+
+
+class Command:
+    """Runs commands with the daemon's socket and gives what they print."""
+
+    def __init__(self, path: Path, capsys: Capture) -> None:
+        self._path = path
+        self._capsys = capsys
+
+    def __call__(self, *arguments: str, code: int = 0) -> str:
+        """Run one that ends with this code; return its output, which only success has."""
+        assert main([*arguments, "--socket", str(self._path)]) == code
+        out, self.err = self._capsys.readouterr()
+        assert not code or out == ""
+        return out
+
+    def json(self, *arguments: str) -> Any:  # noqa: ANN401 -- as the protocol has it
+        """Run one with --json."""
+        return json.loads(self(*arguments, "--json"))
+
+
+@pytest.fixture
+def command(daemon: MadeUpDaemon, capsys: Capture) -> Command:
+    """Commands for the daemon."""
+    return Command(daemon.path, capsys)
+
+
+def test_rules_come_and_go(command: Command, daemon: MadeUpDaemon) -> None:
+    """Added, listed, disabled, enabled, removed, each by another way to name a rule."""
+    assert command("rule", "add", *A.split()) == (
+        f"added {ID_A}: {A} (ttl 64): joined, no frame seen on lo\nrevision 1\n"
+    )
+    assert f"added {ID_B}: {B} (ttl 8, 64)" in command("rule", "add", A, B)
+    listed = command("rule", "list").splitlines()
+    assert [line.split()[0] for line in listed] == ["id", ID_A, ID_B]
+    assert listed[1].split()[1:] == [
+        "feed-a",
+        *A.split(),
+        *["yes", "joined,", "no", "frame", "seen", "on", "lo"],
+    ]
+    assert command("rule", "disable", "feed-a") == f"changed {ID_A}\nrevision 3\n"
+    assert "no       disabled" in command("rule", "list", "feed-a")
+    assert command("rule", "enable", *A.split()) == f"changed {ID_A}\nrevision 4\n"
+    assert command("rule", "remove", B, ID_A, "--expected-revision", "4") == (
+        f"removed {ID_A}\nremoved {ID_B}\nrevision 5\n"
+    )
+    assert command("rule", "list") == "id  name  rule  enabled  state\n"
+    assert daemon.rules == {}
+
+
+def test_a_dry_run(command: Command, daemon: MadeUpDaemon) -> None:
+    """It says that nothing has changed, and nothing has."""
+    done = command("rule", "add", A, "--disabled", "--dry-run")
+    assert done.endswith("): disabled\nrevision 0; a dry run, nothing has changed\n")
+    assert daemon.rules == {}
+
+
+def test_what_rule_list_prints_can_be_given_back(
+    command: Command, daemon: MadeUpDaemon, tmp_path: Path
+) -> None:
+    """A backup: a rule that was disabled is again."""
+    command("rule", "add", A, B)
+    command("rule", "disable", "feed-a")
+    kept = tmp_path / "rules.json"
+    kept.write_text(json.dumps(command.json("rule", "list")))
+    command("rule", "remove", ID_A, ID_B)
+    assert f"added {ID_B}" in command("rule", "replace", "--file", str(kept))
+    assert [enabled for _, enabled in daemon.rules.values()] == [False, True]
+
+
+def test_rules_from_a_toml_file(command: Command, tmp_path: Path, daemon: MadeUpDaemon) -> None:
+    """As text, as an object, and with a switch."""
+    file = tmp_path / "rules.toml"
+    file.write_text(
+        f'rules = ["{A}", {{rule = "{B}", enabled = false}}, {{input = {{address = "239.1.1.3",'
+        ' port = "5001-5002", interface = "a=b"}, outputs = [{address = "127.0.0.1", port = 7}]}]\n'
+    )
+    done = command.json("rule", "replace", "--file", str(file))
+    assert [each["enabled"] for each in done["added"]] == [True, False, True]
+    assert [rule.input.interface for rule, _ in daemon.rules.values()] == ["lo", "lo", "a=b"]
+    assert command("rule", "replace", B).startswith(f"removed {ID_A}\n")
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"rules = [", "is neither TOML nor JSON"),
+        (b"{", "is neither TOML nor JSON"),
+        (b"\xff", "is neither TOML nor JSON"),
+        (b'{"rules": ' + b"[" * 100_000, "is nested too deeply"),
+        (b"", 'has no array of rules; write rules = ["A to B", "C to D"]'),
+        (b"rules = [7]", "has in rule 1 neither text nor a table"),
+        (None, "cannot be read: No such file or directory"),
+    ],
+)
+def test_files_that_hold_no_rules(
+    content: bytes | None, expected: str, command: Command, tmp_path: Path
+) -> None:
+    """One line, and nothing is asked."""
+    file = tmp_path / "rules"
+    if content is not None:
+        file.write_bytes(content)
+    command("rule", "replace", "--file", str(file), code=2)
+    assert command.err.startswith(f"mcr: --file: {file} ")
+    assert expected in command.err
+    assert command.err.count("\n") == 1
+
+
+def test_stats(command: Command) -> None:
+    """The totals first, then each interface, rule and output."""
+    command("rule", "add", A, B)
+    lines = command("stats").splitlines()
+    assert lines[0] == (
+        "revision 1: received 12, matched 10, sent 9 of 10, lost 1, kernel dropped 0 frames"
+    )
+    assert lines[2] == f"rule {ID_A} (feed-a): {A}"
+    assert len(lines) == 9
+    assert ID_A not in command("stats", ID_B)
+    assert command.json("stats", ID_B)["rules"][0]["id"] == ID_B
+
+
+def test_workers(command: Command) -> None:
+    """How each is, and how the last one died."""
+    headings, worker = command("workers").splitlines()
+    assert headings.split()[:4] == ["worker", "pid", "state", "cpu"]
+    assert worker.split()[:4] == ["0", str(os.getpid()), "running", "-"]
+    assert worker.endswith("killed by SIGKILL, out for 112 ms, missed 40 frames")
+    assert command.json("workers")["workers"][0]["deaths"] == 1
+
+
+def test_interfaces(command: Command) -> None:
+    """What each is and has."""
+    _, loopback = command("interfaces").splitlines()
+    assert loopback.split() == ["lo", "1", "up", "no", "65536", "on", "127.0.0.1", "::1"]
+    assert command.json("interfaces")["interfaces"][0]["mtu"] == 65536
+
+
+def test_log_levels(command: Command, daemon: MadeUpDaemon) -> None:
+    """Shown, set, set for one, and back."""
+    assert command("log-level").splitlines()[1] == "(all others)  info"
+    assert "rules         debug" in command("log-level", "debug", "--facility", "rules")
+    assert command.json("log-level", "error")["global"] == "error"
+    command("log-level", "default", "--facility", "rules")
+    assert daemon.levels["rules"] is None
+
+
+def test_ping_version_and_shutdown(command: Command, daemon: MadeUpDaemon, path: Path) -> None:
+    """A daemon that is well, which one it is, and its end."""
+    assert "revision 0, 1 of 1 workers running, up for 2 h 3 min" in command("ping")
+    assert command.json("ping")["uptime_s"] == 7384.2
+    assert command("version").splitlines()[1] == f"daemon at {path}: mcr 0.2.0"
+    assert command.json("version")["daemon"] == "mcr 0.2.0"
+    assert command("shutdown") == "the daemon ends\n"
+    wait_for(lambda: not path.exists())
+    command("ping", code=1)
+    assert command.err == f"mcr: no daemon listens at {path}; start one with mcr serve\n"
+
+
+def test_version_without_a_daemon(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Capture
+) -> None:
+    """That none runs is no failure."""
+    monkeypatch.setattr("mcr.client.blocking.default_socket", lambda: tmp_path / "mcr.sock")
+    assert main(["version"]) == 0
+    own, none = capsys.readouterr().out.splitlines()
+    assert own.startswith("mcr ")
+    assert "none (no daemon listens at" in none
+    assert main(["version", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"client": own, "daemon": None}
+
+
+def test_events(command: Command, daemon: MadeUpDaemon) -> None:
+    """A line for each, from where it is asked, of the kinds that are asked."""
+    daemon.happen("rule", "added", "rule x was added", id="x", name=None)
+    daemon.happen("worker", "died", "worker 0 died\x1b[2J", number=0)
+    daemon.happen("rule", "removed", "rule x was removed", id="x", name=None)
+    lines = command("events", "--after", "0", "--count", "3").splitlines()
+    assert lines[0].endswith("  1 rule added: rule x was added")
+    assert lines[1].endswith("  2 worker died: worker 0 died\\x1b[2J")
+    only = command("events", "--after", "1", "--count", "1", "--kind", "rule", "--json")
+    assert json.loads(only) == daemon.events[2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "expected"),
+    [
+        (["rule", "add", "239.1.1.1%lo:0 to 127.0.0.1:7001"], 2, "rule 1, input, port: "),
+        (["rule", "remove", "nobody"], 2, "there is no rule with the id or name 'nobody'"),
+        (["rule", "remove", "x%lo:1 to y:2"], 2, "input, group"),
+        (["rule", "add", A, "--expected-revision", "7"], 1, "the rules are at revision 0, not 7"),
+        (["rule", "add", A, "--expected-revision", "-1"], 2, "--expected-revision: '-1' is not a"),
+        (["rule", "replace"], 2, "RULE: give either rules or --file, and not both"),
+        (["rule", "replace", A, "--file", "x"], 2, "RULE: give either rules or --file"),
+        (["rule"], 2, "see mcr rule --help"),
+        (["rule", "ad", A], 2, "see mcr rule --help"),
+        (["rule", "add"], 2, "see mcr rule add --help"),
+        (["log-level", "loud"], 2, "LEVEL: 'loud' is none of debug, info, warning, error"),
+        (["log-level", "default"], 2, "LEVEL: 'default' is none of"),
+        (["log-level", "info", "--facility", "x"], 2, "--facility: 'x' is none of control, rules"),
+        (["log-level", "--facility", "rules"], 2, "LEVEL: is missing; it is one of debug"),
+        (["events", "--kind", "x"], 2, "--kind: 'x' is none of rule, worker, interface, log"),
+        (["events", "--after", "x"], 2, "--after: 'x' is not a whole number; it is 0 or more"),
+        (["events", "--count", "0"], 2, "--count: 0 is out of range"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(
+    arguments: list[str], code: int, expected: str, daemon: MadeUpDaemon, capsys: Capture
+) -> None:
+    """On standard error, with the exit code of its kind."""
+    place = [] if arguments == ["rule"] else ["--socket", str(daemon.path)]
+    assert main([*arguments, *place]) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("mcr: ")
+    assert expected in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["stats", "--watch"], ["events"]])
+def test_ctrl_c_ends_what_runs_on(arguments: list[str], daemon: MadeUpDaemon) -> None:
+    """It is how such a command ends: exit code 0, no traceback."""
+    words = [str(MCR), *arguments, "--json", "--socket", str(daemon.path)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            if "events" in arguments:
+                wait_for(lambda: daemon.subscribers == 1)
+                daemon.happen("rule", "added", "x")
+            assert process.stdout is not None
+            assert isinstance(json.loads(process.stdout.readline()), dict)
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=20)
+        finally:
+            process.kill()
+    assert (process.returncode, err) == (0, b"")
+
+
+def test_watching_on_a_terminal(daemon: MadeUpDaemon) -> None:
+    """The live table comes, with the rule's state."""
+    with mcr.Client(daemon.path) as client:
+        client.add_rule(A)
+    own, theirs = pty.openpty()
+    words = [str(MCR), "stats", "--watch", "--socket", str(daemon.path)]
+    with subprocess.Popen(words, stdout=theirs, stderr=theirs, stdin=theirs) as process:
+        try:
+            os.close(theirs)
+            seen = b""
+            while b"no frame seen on lo" not in seen:
+                assert select.select([own], [], [], 20)[0], seen
+                seen += os.read(own, 65536)
+            process.send_signal(signal.SIGINT)
+            while select.select([own], [], [], 0.05)[0] or process.poll() is None:
+                try:
+                    os.read(own, 65536)
+                except OSError:  # all ends of the terminal are closed
+                    break
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+            os.close(own)
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 140, 400])
+def test_no_terminal_cuts_a_rule(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table where it fits, else a line for each cell, which is never shortened."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stdout", terminal)
+    monkeypatch.setattr(show, "Console", lambda file: Console(file=file, width=width))
+    long = f"{B} {B.split(' to ')[1]}"
+    show.show_table(("id", "rule"), [(ID_B, long), (ID_A, "a[red]b\x1b[2J")])
+    printed = terminal.getvalue()
+    assert long in printed
+    assert "a[red]b\\x1b[2J" in printed
+    assert ("│" in printed) == (width > len(long) + 20)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.2, "0 s"), (61, "1 min 1 s"), (7384.2, "2 h 3 min"), (90_000, "1 d 1 h")],
+)
+def test_spans(seconds: float, text: str) -> None:
+    """Two units say enough."""
+    assert show.span(seconds) == text

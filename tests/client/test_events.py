@@ -1,0 +1,118 @@
+"""Streams of events: live, replayed, and over what happens to the daemon."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.made_up_daemon import MadeUpDaemon, wait_for
+
+import mcr
+
+Opener = Callable[..., mcr.Client]
+
+
+def test_events(client: mcr.Client, daemon: MadeUpDaemon) -> None:
+    """What happens after the subscription, of the kinds that were asked for."""
+    daemon.happen("rule", "added", "before")
+    with client.events(["rule", "worker"]) as events:
+        assert events.read(0.05) is None
+        daemon.happen("log", "record", "not asked for", level="info", facility="control")
+        daemon.happen("worker", "died", "worker 0 died", number=0, pid=7, cause="killed")
+        event = next(events)
+        assert (event.sequence, event.kind, event.event) == (3, "worker", "died")
+        assert event.fields == {"number": 0, "pid": 7, "cause": "killed"}
+        assert event.missed is None
+        assert events.read(0.05) is None
+
+
+def test_events_from_before(client: mcr.Client, daemon: MadeUpDaemon) -> None:
+    """The replay begins after the number, and what is gone is told first."""
+    for number in range(5):
+        daemon.happen("rule", "added", f"rule {number}")
+    del daemon.events[:2]
+    with client.events(after=1) as events:
+        gap, first = next(events), next(events)
+    assert (gap.event, gap.missed, gap.sequence) == ("gap", 1, 2)
+    assert (first.sequence, first.text) == (3, "rule 2")
+
+
+def test_events_over_a_restart(client: mcr.Client, daemon: MadeUpDaemon) -> None:
+    """The stream goes on after what was heard last; what nobody kept is a gap."""
+    with client.events() as events:
+        daemon.happen("rule", "added", "one")
+        assert next(events).text == "one"
+        daemon.restart_control()
+        wait_for(lambda: not daemon.connections)
+        daemon.happen("worker", "died", "two")
+        assert next(events).text == "two"
+        daemon.restart_control()
+        wait_for(lambda: not daemon.connections)
+        for text in ("three", "four", "five"):
+            daemon.happen("rule", "added", text)
+        del daemon.events[:-1]
+        gap, last = next(events), next(events)
+        assert (gap.missed, last.text) == (2, "five")
+        assert daemon.params[-1] == {"after": 2}
+
+
+def test_events_of_another_daemon(client: mcr.Client, daemon: MadeUpDaemon) -> None:
+    """One that counts from the beginning is a new one, and nobody knows what was missed."""
+    for _ in range(3):
+        daemon.happen("rule", "added", "old")
+    with client.events(after=0) as events:
+        assert [next(events).sequence for _ in range(3)] == [1, 2, 3]
+        daemon.restart_control()
+        wait_for(lambda: not daemon.connections)
+        daemon.events.clear()
+        daemon.sequence = 0
+        daemon.happen("rule", "added", "new")
+        gap, event = next(events), next(events)
+    assert (gap.event, gap.missed) == ("gap", None)
+    assert (event.sequence, event.text) == (1, "new")
+
+
+def test_a_gap_in_the_stream(client: mcr.Client, daemon: MadeUpDaemon) -> None:
+    """A reader that was too slow is told how many it missed."""
+    with client.events() as events:
+        assert events.read(0.01) is None
+        daemon.tell({"event": "gap", "missed": 7})
+        gap = next(events)
+        assert (gap.kind, gap.missed, gap.sequence) == ("gap", 7, 7)
+        daemon.tell({"event": "added"})
+        with pytest.raises(mcr.DaemonError, match=r"a wrong event\.sequence"):
+            events.read(5)
+
+
+def test_events_end_with_the_daemon(daemon: MadeUpDaemon, opened: Opener) -> None:
+    """After the client's time, with the sentence for a missing daemon."""
+    with opened(timeout_s=0.3).events() as events:
+        assert events.read(0.01) is None
+        daemon.stop()
+        with pytest.raises(mcr.DaemonError, match="no daemon listens at"):
+            events.read(5)
+
+
+def test_a_closed_stream(client: mcr.Client, daemon: MadeUpDaemon) -> None:
+    """It has no more events, and reading it is a mistake."""
+    events = client.events()
+    assert events.read(0.01) is None
+    events.close()
+    with pytest.raises((StopIteration, StopAsyncIteration)):
+        next(events)
+    with pytest.raises(mcr.McrError, match="the stream of events is closed"):
+        events.read(1)
+
+
+def test_a_stream_that_another_thread_closes(daemon: MadeUpDaemon, path: Path) -> None:
+    """The one who waits comes to an end."""
+    with mcr.Client(path) as client:
+        events = client.events()
+        seen: list[str] = []
+        thread = threading.Thread(target=lambda: seen.extend(each.text for each in events))
+        thread.start()
+        daemon.happen("rule", "added", "one")
+        wait_for(lambda: seen == ["one"])
+        events.close()
+        thread.join(10)
+        assert not thread.is_alive()

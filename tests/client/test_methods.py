@@ -1,0 +1,215 @@
+"""Every method of both clients: what is asked, and the value that comes back."""
+
+import inspect
+import json
+import subprocess
+import sys
+import threading
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.drawn_rules import KERNEL_INTERFACES
+from tests.made_up_daemon import MadeUpDaemon, made_up_daemon
+from tests.made_up_rules import from_object
+
+import mcr
+from mcr.client import calls, endpoint
+
+A = "239.1.1.1%lo:5001,name=feed-a to 127.0.0.1:7001"
+B = "239.1.1.2%lo:5001 to 239.2.0.2%lo:6001,ttl=8 127.0.0.1:7001"
+Patch = pytest.MonkeyPatch
+
+
+def test_a_rule_from_its_coming_to_its_going(client: mcr.Client, daemon: MadeUpDaemon) -> None:
+    """Added, listed, looked up, disabled, enabled, removed: each answer is a value."""
+    added = client.add_rules([A, mcr.Rule.parse(B)])
+    assert added.revision == 1
+    assert not added.dry_run
+    first, second = (mcr.Rule.parse(text) for text in (A, B))
+    assert [each.id for each in added.added] == [first.id, second.id]
+    assert added.added[1].outputs == (
+        mcr.RuleOutputInfo("239.2.0.2%lo:6001,ttl=8", 8, None),
+        mcr.RuleOutputInfo("127.0.0.1:7001", 64, None),
+    )
+    rules = client.rules()
+    assert (rules.revision, len(rules)) == (1, 2)
+    assert [each.rule for each in rules] == [str(first), str(second)]
+    assert client.rules(["feed-a"]).rules == rules.rules[:1]
+    assert client.rule(second) == rules.rules[1]
+    assert client.disable_rule("feed-a").changed == (first.id,)
+    assert client.rule("feed-a").state == "disabled"
+    assert client.enable_rules([first.id]).revision == 3
+    assert client.remove_rule(rules.rules[0]).removed == (first.id,)
+    assert client.remove_rules([second.id]).removed == (second.id,)
+    assert client.rules().rules == ()
+    assert daemon.asked.count("hello") == 1
+
+
+def test_all_values(client: mcr.Client) -> None:
+    """Whatever can be asked comes back typed."""
+    client.add_rule(A, enabled=False)
+    assert client.ping() == mcr.Pong(1, 1, 1, 7384.2)
+    hello = client.hello()
+    assert (hello.server, hello.ingress, hello.workers) == ("mcr 0.2.0", "udp", 1)
+    stats = client.stats()
+    assert isinstance(stats, mcr.DaemonStats)
+    assert stats.revision == 1
+    assert stats.totals == mcr.Totals(12, 10, {"no_rule": 2, "source": 0}, 10, 9, 1, 0)
+    assert stats.rules[0].outputs[0].lost == 1
+    assert stats.imbalances() == ()
+    assert stats.rates_since(stats)[stats.rules[0].id].matched_pps == 0
+    assert client.stats(["feed-a"]).rules == stats.rules
+    (worker,) = client.workers()
+    assert worker.last_death == mcr.WorkerDeath(1_700_000_000.0, "killed by SIGKILL", 112.0, 40)
+    (loopback,) = client.interfaces()
+    assert loopback.addresses == (ip_address("127.0.0.1"), ip_address("::1"))
+    (change,) = client.resolve_hosts()
+    assert str(change) == "the host 'studio.example' was 192.0.2.7 and is 192.0.2.8"
+    assert client.log_levels().level == "info"
+    assert client.set_log_level("debug", "rules").facilities["rules"] == "debug"
+    assert client.set_log_level(None, "rules").facilities["rules"] is None
+    assert client.set_log_level("error").level == "error"
+
+
+def test_a_transaction(client: mcr.Client) -> None:
+    """What `rules` has answered can be changed and given back; what is stale is refused."""
+    client.add_rules([A, B])
+    client.disable_rule("feed-a")
+    before = client.rules()
+    trial = client.replace_rules(before.rules[:1], dry_run=True)
+    assert (trial.dry_run, trial.revision, trial.removed) == (True, 2, (before.rules[1].id,))
+    assert client.rules() == before
+    done = client.replace_rules(before.rules[:1], expected_revision=before.revision)
+    assert (done.revision, done.kept) == (3, (before.rules[0].id,))
+    assert not client.rule("feed-a").enabled, "a rule that was disabled stays so"
+    with pytest.raises(mcr.ConflictError) as refused:
+        client.add_rule(B, expected_revision=before.revision)
+    assert (refused.value.expected, refused.value.actual) == (2, 3)
+
+
+@pytest.mark.parametrize("name", [each for each in vars(mcr.Client) if not each.startswith("_")])
+def test_both_clients_have_the_same_methods(name: str) -> None:
+    """Of the same arguments, the same result and the same words."""
+    one, other = getattr(mcr.Client, name), getattr(mcr.AsyncClient, name)
+    assert inspect.signature(one).parameters.keys() == inspect.signature(other).parameters.keys()
+    assert one.__doc__
+    if hasattr(calls, name):
+        assert inspect.signature(one) == inspect.signature(other)
+        assert one.__doc__ == other.__doc__
+        assert one.__annotations__["return"].__module__ != calls.__name__
+
+
+@pytest.mark.parametrize("timeout_s", [0, -1, float("nan"), float("inf")])
+def test_a_time_that_cannot_be(timeout_s: float) -> None:
+    """Both clients refuse it before anything happens."""
+    for kind in (mcr.Client, mcr.AsyncClient):
+        with pytest.raises(ValueError, match="timeout_s"):
+            kind("x", timeout_s=timeout_s)
+
+
+def test_a_closed_client(client: mcr.Client) -> None:
+    """Twice is once, and then no more."""
+    client.ping()
+    client.close()
+    client.close()
+    with pytest.raises(mcr.McrError, match="the client is closed"):
+        client.ping()
+
+
+def test_many_threads(daemon: MadeUpDaemon, path: Path) -> None:
+    """They take turns on one connection, and each gets its own answer."""
+    with mcr.Client(path) as client:
+        client.add_rules([A, B])
+        ids = [rule.id for rule in client.rules()]
+        wrong: list[str] = []
+
+        def ask(which: str) -> None:
+            wrong.extend(which for _ in range(50) if client.rule(which).id != which)
+
+        threads = [threading.Thread(target=ask, args=(each,)) for each in ids * 4]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
+    assert daemon.asked.count("hello") == 1
+
+
+@given(KERNEL_INTERFACES, KERNEL_INTERFACES)
+def test_every_interface_name_can_be_sent(one: str, other: str) -> None:
+    """As text where text can hold it, else as an object, which says the same."""
+    rule = mcr.Rule(
+        mcr.Input("239.1.0.0/30", range(5000, 5003), interface=one, sources=["10.0.0.5"], vlan=7),
+        [mcr.Output("239.2.0.0/30", range(6000, 6003), interface=other, ttl="keep", loop=False)],
+        name="x",
+    )
+    (sent,) = calls.add_rules([rule]).params["rules"]
+    is_text = isinstance(sent, str)
+    assert (mcr.Rule.parse(sent) if is_text else from_object(sent)) == rule
+    assert is_text or set(one + other) & set(",+=@%[]")
+
+
+@given(st.booleans(), st.integers(0, 255), st.sampled_from([0, 46, "keep"]))
+def test_objects_hold_every_option(loop: bool, ttl: int, dscp: int | Literal["keep"]) -> None:
+    """What is not the default is said."""
+    output = mcr.Output(
+        "192.0.2.7",
+        7000,
+        interface="a=b",
+        ttl=ttl or None,
+        dscp=dscp,
+        source="192.0.2.1",
+        source_port="keep",
+        loop=loop,
+        priority=None if dscp == "keep" else 3,
+    )
+    rule = mcr.Rule(mcr.Input("239.1.1.1", 5001, interface="lo", join="each"), [output])
+    assert from_object(json.loads(json.dumps(calls.rule_object(rule)))) == rule
+
+
+def test_a_lone_rule_is_no_sequence() -> None:
+    """A mistake that would send one rule for each letter."""
+    for call in (calls.add_rules, calls.replace_rules, calls.remove_rules, calls.stats):
+        with pytest.raises(TypeError, match=r"write \[rule\] for a single one"):
+            call(A)
+
+
+def test_a_request_beyond_all_bounds(client: mcr.Client) -> None:
+    """It is refused here, before a daemon would cut the connection."""
+    with pytest.raises(mcr.McrError, match="a daemon takes 16777216: ask for fewer"):
+        client.add_rule("x" * (17 << 20))
+    assert client.ping()
+
+
+def test_only_root_may_listen_at_the_path_of_root(path: Path, monkeypatch: Patch) -> None:
+    """At a path that nobody chose a stranger learns nothing."""
+    with made_up_daemon(path) as daemon, mcr.Client(path) as client:
+        monkeypatch.setattr(endpoint, "trusted_users", lambda _: {12_345})
+        with pytest.raises(mcr.RightsError, match="belongs to the user"):
+            client.ping()
+        assert daemon.asked == []
+
+
+def test_whom_to_trust(monkeypatch: Patch, tmp_path: Path) -> None:
+    """At /run/mcr root alone, at a user's default path also that user; else whoever is named."""
+    assert endpoint.trusted_users(Path("/run/mcr/mcr.sock")) == {0}
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    assert endpoint.trusted_users(tmp_path / "mcr/mcr.sock") == {0, 1000}
+    assert endpoint.trusted_users(tmp_path / "other.sock") is None
+    assert mcr.Client().path == tmp_path / "mcr/mcr.sock"
+
+
+def test_the_blocking_client_loads_no_asyncio(path: Path) -> None:
+    """Nor anything else that it does not need."""
+    code = f"""
+import sys, mcr
+try: mcr.Client({str(path)!r}).ping()
+except mcr.DaemonError: pass
+sys.exit(any(name in sys.modules for name in ("asyncio", "pydantic", "rich", "typer")))
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
