@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 from tests.fake_core import FakeCore
 
+from mcr.accounts import Account
 from mcr.cli import main, privileges
 
 GOOD = "239.1.1.1%lo:5001 to 127.0.0.1:7001"
@@ -177,7 +178,7 @@ def test_rights_are_dropped_between_opening_and_starting(
 ) -> None:
     """The sockets exist by then, and no frame has been read."""
     seen: list[tuple[str, int, bool]] = []
-    account = privileges.Account("nobody", 65534, 65534)
+    account = Account("nobody", 65534, 65534)
     monkeypatch.setattr("mcr.cli.relay.target_account", lambda user: account)
     monkeypatch.setattr(
         "mcr.cli.relay.drop",
@@ -192,11 +193,11 @@ def test_rights_that_cannot_be_dropped_stop_it(
 ) -> None:
     """It never goes on as root."""
 
-    def refuse(account: privileges.Account) -> None:
+    def refuse(account: Account) -> None:
         raise privileges.PrivilegeError("cannot become nobody")
 
     monkeypatch.setattr(
-        "mcr.cli.relay.target_account", lambda user: privileges.Account("nobody", 1, 1)
+        "mcr.cli.relay.target_account", lambda user: Account("nobody", 1, 1)
     )
     monkeypatch.setattr("mcr.cli.relay.drop", refuse)
     assert _relay(GOOD) == 1
@@ -209,7 +210,8 @@ def test_nothing_is_left_of_root() -> None:
     """Other user and group, no capability, and no way back."""
     code = (
         "import os\n"
-        "from mcr.cli.privileges import drop, target_account\n"
+        "from mcr.accounts import target_account\n"
+        "from mcr.cli.privileges import drop\n"
         "drop(target_account(None))\n"
         "assert os.getresuid() == (65534,) * 3 and os.getgroups() == []\n"
         "try:\n"
@@ -227,7 +229,7 @@ def test_threads_forbid_dropping(monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread that runs already would keep its own flags."""
     monkeypatch.setattr("os.listdir", lambda path: ["1", "2"])
     with pytest.raises(privileges.PrivilegeError, match="threads"):
-        privileges.drop(privileges.Account("nobody", 65534, 65534))
+        privileges.drop(Account("nobody", 65534, 65534))
 
 
 @pytest.mark.parametrize(

@@ -30,10 +30,12 @@ PYTHON_LAYERS = [
     "reading",
     "running",
     "cpus",
+    "accounts",
     "traffic",
     "relay",
     "doctor",
     "daemon",
+    "supervisor",
     "cli",
 ]
 RUST_LAYERS = [
