@@ -1,0 +1,41 @@
+"""The privileged parent of the daemon: it starts control and workers, and starts them again.
+
+Owns processes, the socket's path, the kept rule set and the rights. It reads nothing that a client
+or a frame contains: control and workers, which have no rights, do that. Sockets are opened by the
+native broker.
+"""
+
+import os
+
+from .._native import try_io_uring
+from .errors import StartError
+from .listener import Listener
+from .loop import Supervisor
+from .rights import choose_ingress, fill_standard_descriptors, raise_descriptor_limit
+from .saying import Voice
+from .setup import Ingress, Setup
+from .tools import Tools, native_tools
+
+__all__ = ["Ingress", "Setup", "StartError", "Tools", "choose_ingress", "supervise"]
+
+
+def supervise(setup: Setup, tools: Tools | None = None) -> bool:
+    """Run the daemon until a signal or a client ends it; return whether it drained in order.
+
+    Args:
+        setup: what the user asked for.
+        tools: what the native module does; its own unless given.
+
+    Raises:
+        StartError: a child cannot be started, or the socket or a file cannot be had.
+        RightsError: the kernel refuses io_uring (io_uring_setup(2)).
+    """
+    fill_standard_descriptors()
+    try_io_uring()
+    used = native_tools() if tools is None else tools
+    raise_descriptor_limit()
+    used.shrink()
+    group = os.getegid() if setup.group is None else setup.group
+    private = os.geteuid() != 0
+    with Listener(setup.socket, group, private) as listener:
+        return Supervisor(setup, used, listener, group, Voice(setup.log_level)).run()

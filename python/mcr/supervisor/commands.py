@@ -1,0 +1,95 @@
+"""How a worker and control are called: the command lines of the two kinds of children.
+
+Owns what they are told at their start. Knows no process.
+"""
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from .. import _native
+from .setup import Setup
+
+# A worker loads the one library and no other file of the package: without -S and the package it
+# has no code by which files, sockets or programs could be reached.
+_BOOT = """\
+import sys
+from importlib.machinery import ExtensionFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+loader = ExtensionFileLoader("mcr._native", sys.argv[1])
+native = module_from_spec(spec_from_loader("mcr._native", loader))
+loader.exec_module(native)
+sys.exit(native.run_worker(sys.argv[2]))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerEnds:
+    """The descriptors of a worker."""
+
+    leash: int
+    broker: int
+    page: int
+
+
+@dataclass(frozen=True, slots=True)
+class ControlEnds:
+    """The descriptors of control."""
+
+    leash: int
+    listener: int
+
+
+def worker_command(setup: Setup, number: int, ends: WorkerEnds) -> list[str]:
+    """Return the command that starts a worker."""
+    told = {
+        "number": number,
+        "workers": setup.workers,
+        "cpu": setup.cpus[number] if setup.cpus else None,
+        "buffer_bytes": setup.buffer_bytes,
+        "verify_checksums": setup.verify_checksums,
+        "ingress": setup.ingress,
+        **_identity(setup),
+        "leash": ends.leash,
+        "broker": ends.broker,
+        "page": ends.page,
+    }
+    library = str(_native.__file__)
+    return [sys.executable, "-I", "-S", "-c", _BOOT, library, json.dumps(told)]
+
+
+def control_command(setup: Setup, socket_gid: int, path: Path, ends: ControlEnds) -> list[str]:
+    """Return the command that starts control.
+
+    Args:
+        setup: what the user asked for.
+        socket_gid: the group whose members may talk to the daemon.
+        path: the socket, absolute.
+        ends: its descriptors.
+    """
+    told = {
+        **_identity(setup),
+        "leash": ends.leash,
+        "listener": ends.listener,
+        "socket": str(path),
+        "starter_uid": os.getuid(),
+        "socket_gid": socket_gid,
+        "workers": setup.workers,
+        "ingress": setup.ingress,
+        "hosts": setup.hosts,
+        "log_level": setup.log_level,
+    }
+    return [sys.executable, "-I", "-m", "mcr.control", json.dumps(told)]
+
+
+def _identity(setup: Setup) -> dict[str, int | None]:
+    """Whom the child belongs to, and becomes; None to stay the same user without its rights."""
+    other = setup.account is not None and setup.account.uid != os.geteuid()
+    account = setup.account if other else None
+    return {
+        "uid": account.uid if account else None,
+        "gid": account.gid if account else None,
+        "supervisor": os.getpid(),
+    }
