@@ -196,9 +196,7 @@ def test_rights_that_cannot_be_dropped_stop_it(
     def refuse(account: Account) -> None:
         raise privileges.PrivilegeError("cannot become nobody")
 
-    monkeypatch.setattr(
-        "mcr.cli.relay.target_account", lambda user: Account("nobody", 1, 1)
-    )
+    monkeypatch.setattr("mcr.cli.relay.target_account", lambda user: Account("nobody", 1, 1))
     monkeypatch.setattr("mcr.cli.relay.drop", refuse)
     assert _relay(GOOD) == 1
     assert capsys.readouterr().err.endswith("mcr: cannot become nobody\n")

@@ -12,16 +12,14 @@ from pathlib import Path
 from .. import _native
 from .setup import Setup
 
-# A worker loads the one library and no other file of the package: without -S and the package it
-# has no code by which files, sockets or programs could be reached.
+# The package's directory under its name, but without the package: a worker loads the native module,
+# which loads the exceptions, and no other code by which it could reach files or programs.
 _BOOT = """\
-import sys
-from importlib.machinery import ExtensionFileLoader
-from importlib.util import module_from_spec, spec_from_loader
-loader = ExtensionFileLoader("mcr._native", sys.argv[1])
-native = module_from_spec(spec_from_loader("mcr._native", loader))
-loader.exec_module(native)
-sys.exit(native.run_worker(sys.argv[2]))
+import sys, types
+sys.modules["mcr"] = types.ModuleType("mcr")
+sys.modules["mcr"].__path__ = [sys.argv[1]]
+from mcr import _native
+sys.exit(_native.run_worker(sys.argv[2]))
 """
 
 
@@ -56,8 +54,8 @@ def worker_command(setup: Setup, number: int, ends: WorkerEnds) -> list[str]:
         "broker": ends.broker,
         "page": ends.page,
     }
-    library = str(_native.__file__)
-    return [sys.executable, "-I", "-S", "-c", _BOOT, library, json.dumps(told)]
+    package = str(Path(str(_native.__file__)).parent)
+    return [sys.executable, "-I", "-S", "-c", _BOOT, package, json.dumps(told)]
 
 
 def control_command(setup: Setup, socket_gid: int, path: Path, ends: ControlEnds) -> list[str]:

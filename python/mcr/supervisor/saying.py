@@ -7,7 +7,6 @@ processes and no rules.
 import os
 import select
 import socket
-import sys
 from collections.abc import Mapping
 
 from ..daemon import LEVELS
@@ -19,16 +18,19 @@ _LINE_BYTES = 4096  # PIPE_BUF: so much is taken whole where poll(2) says that t
 class Voice:
     """Lines on standard error."""
 
-    def __init__(self, level: str, environment: Mapping[str, str] = os.environ) -> None:
+    def __init__(
+        self, level: str, target: int = 2, environment: Mapping[str, str] = os.environ
+    ) -> None:
         """Say what is at least as grave as the level.
 
         Args:
             level: one of `daemon.LEVELS`.
+            target: the descriptor of standard error.
             environment: where systemd says by JOURNAL_STREAM that lines go to the journal; they
                 begin with their priority there (sd-daemon(3)).
         """
         self._from = LEVELS.index(level)
-        self._target = sys.stderr.fileno()
+        self._target = target
         self._journal = environment.get("JOURNAL_STREAM") == _identity(self._target)
         self._missed = 0
 
