@@ -317,6 +317,32 @@ def test_rules_outlive_control(running: Daemon) -> None:
         assert running.told("restore")[-1]["content"] == "[1,2]"
 
 
+def test_a_state_file_that_can_never_be_written_is_refused(tmp_path: Path) -> None:
+    """At the start, when the user is still there to read it."""
+    with daemon(tmp_path, state="/proc/sys/state") as made:
+        assert made.process.wait(20) == 1
+        assert "mcr: --state: files cannot be written in /proc/sys\n" in made.said()
+
+
+def test_restarts_leave_no_descriptor_behind(running: Daemon) -> None:
+    """The supervisor lives for years."""
+    count = len(os.listdir(f"/proc/{running.process.pid}/fd"))
+    for who in (WORKER, "control", WORKER, "control"):
+        before = running.pid(who)
+        os.kill(before, signal.SIGKILL)
+        eventually(functools.partial(has_another, running, who, before))
+    running.order("keep", "[1]")
+    eventually(lambda: running.journal("kept"))
+    # One more than at the start: the rules that were kept.
+    eventually(lambda: len(os.listdir(f"/proc/{running.process.pid}/fd")) == count + 1)
+    assert len(channels(running)) == 1 + 2 + 2
+
+
+def has_another(made: Daemon, who: str, before: int) -> bool:
+    """Whether a successor has the post, and control knows the worker."""
+    return made.pid(who) != before and channels(made)[-1][0] == made.pid(WORKER)
+
+
 def test_the_state_file_survives_the_daemon(tmp_path: Path) -> None:
     """What was kept is there at the next start, in a file for its owner alone."""
     state = tmp_path / "state"

@@ -307,6 +307,23 @@ class TestState:
         assert answers == [(0, None, "0"), *((number, None, "4") for number in range(1, 5))]
         assert disk.pending == 0
 
+    def test_who_floods_a_slow_disk_is_refused(self, tmp_path: Path) -> None:
+        """What waits has an end, and so have open descriptors."""
+        disk, gate = Disk(), threading.Event()
+
+        def slow() -> Callable[[], None]:
+            gate.wait(10)
+            return gate.clear
+
+        disk.run(slow)
+        keeper = Keeper(disk, tmp_path / "state")
+        # The first is on its way already.
+        for _ in range(1001):
+            keeper.keep(sealed(b"x", "test"), lambda fault: None)
+        with pytest.raises(KeptError, match="1000 others wait for the disk"):
+            keeper.keep(sealed(b"x", "test"), lambda fault: None)
+        gate.set()
+
     def test_a_state_file_that_cannot_be_read(self, tmp_path: Path) -> None:
         """It is never taken for an empty one."""
         (tmp_path / "state").mkdir()

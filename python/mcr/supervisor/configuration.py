@@ -26,6 +26,7 @@ class Configuration:
         self._path = path
         self._memory = sealed(read_bounded(path), _NAME)
         self._reading = False
+        self._asked_meanwhile = False
 
     def copy(self) -> int:
         """A descriptor of the bytes, at their beginning, which the caller owns."""
@@ -33,12 +34,13 @@ class Configuration:
         return os.dup(self._memory)
 
     def read_again(self, done: Callable[[str | None], None]) -> None:
-        """Read the file again, aside; a call while that goes on is one with it.
+        """Read the file again, aside; whatever is asked meanwhile is one reading more.
 
         Args:
             done: called with what went wrong, or None when `copy` gives the new bytes.
         """
         if self._reading:
+            self._asked_meanwhile = True
             return
         self._reading = True
 
@@ -58,7 +60,10 @@ class Configuration:
         self._reading = False
         if isinstance(found, str):
             done(found)
-            return
-        os.close(self._memory)
-        self._memory = found
-        done(None)
+        else:
+            os.close(self._memory)
+            self._memory = found
+            done(None)
+        if self._asked_meanwhile:
+            self._asked_meanwhile = False
+            self.read_again(done)

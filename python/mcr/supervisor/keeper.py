@@ -12,6 +12,7 @@ from .kept import KeptError, check_sealed, read_bounded, sealed
 from .state import save
 
 _NAME = "mcr-rules"
+_WAITING_LIMIT = 1000  # control asks for one at a time; whoever asks for this many floods
 Answer = Callable[[str | None], None]
 """Called when the rule set is kept, with what the disk said against the state file."""
 
@@ -55,10 +56,13 @@ class Keeper:
         Where a disk is slower than changes, only the newest is written, and answers for all.
 
         Raises:
-            KeptError: it is no sealed memory, or too large; the one before stays.
+            KeptError: it is no sealed memory, too large, or one too many for a slow disk; the one
+                before stays.
         """
         try:
             check_sealed(memory)
+            if len(self._waiting) >= _WAITING_LIMIT:
+                raise KeptError(f"{_WAITING_LIMIT} others wait for the disk")
         except KeptError:
             os.close(memory)
             raise

@@ -3,6 +3,7 @@
 Owns the turn and the end of the daemon. What children are and do is the business of `crew`.
 """
 
+import os
 import signal
 import socket
 import time
@@ -171,6 +172,9 @@ class Supervisor:
         near.setblocking(False)
         far.setblocking(False)
         before = {number: signal.signal(number, _noted) for number in _SIGNALS}
+        # Children inherit this. They are no foreground processes of a terminal, and one that is
+        # set so (stty tostop) would stop them for writing to it.
+        before[signal.SIGTTOU] = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
         wakeup = signal.set_wakeup_fd(far.fileno(), warn_on_full_buffer=False)
         self._reactor.watch(near, lambda: self._take_signals(near))
         try:
@@ -220,6 +224,8 @@ def _noted(_number: int, _frame: FrameType | None) -> None:
 
 
 def _read_files(setup: Setup, disk: Disk) -> tuple[Keeper, Configuration | None]:
+    if setup.state is not None and not os.access(setup.state.parent, os.W_OK | os.X_OK):
+        raise StartError(f"--state: files cannot be written in {setup.state.parent}")
     try:
         keeper = Keeper(disk, setup.state)
     except OSError as error:
