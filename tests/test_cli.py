@@ -183,7 +183,12 @@ def test_serve_hands_on_what_was_asked(
 def test_serve_gives_each_of_several_workers_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there are enough; a single one is left to the kernel, and nobody's group is no key."""
     made: list[Setup] = []
-    monkeypatch.setattr("mcr.cli.serve.supervise", lambda setup: not made.append(setup))
+
+    def supervise(setup: Setup) -> bool:
+        made.append(setup)
+        return True
+
+    monkeypatch.setattr("mcr.cli.serve.supervise", supervise)
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: {3, 1, 2})
     for count in ("1", "2", "3", "4"):
         assert main(["serve", "--ingress", "udp", "--workers", count]) == 0

@@ -49,7 +49,7 @@ def test_a_start_tells_control_all_it_has_to_know(running: Daemon) -> None:
     journal = 1  # a descriptor that the stand-in has opened by itself
     assert len(start["open"]) == 3 + len(own) + journal
     assert set(own) < set(start["open"])
-    assert (running.directory / "shrunk").exists()
+    assert (running.directory / "shrunk-False").exists()
 
 
 def test_a_killed_worker_is_back_at_once_with_its_page(running: Daemon) -> None:

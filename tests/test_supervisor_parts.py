@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from tests.supervised import eventually
 
 from mcr.accounts import Account
 from mcr.errors import RightsError
-from mcr.supervisor import Setup, StartError, choose_ingress
+from mcr.supervisor import Setup, StartError, choose_ingress, rights
 from mcr.supervisor.backoff import FIRST_DELAY_S, LONGEST_DELAY_S, QUIET_S, Backoff
 from mcr.supervisor.children import Child, cause_of
 from mcr.supervisor.commands import ControlEnds, WorkerEnds, control_command, worker_command
@@ -34,7 +35,6 @@ from mcr.supervisor.leash import KEEP, PULSE, Leash, LeashError, Message, parse
 from mcr.supervisor.listener import Listener
 from mcr.supervisor.pulse import HUNG_UP_S, LONGEST_TURN_S, START_S, AwakeClock, Watchdog
 from mcr.supervisor.reactor import Reactor
-from mcr.supervisor.rights import raise_descriptor_limit
 from mcr.supervisor.saying import Voice, tell_service_manager
 from mcr.supervisor.state import save
 
@@ -627,12 +627,27 @@ class TestRights:
         with pytest.raises(RightsError, match="CAP_NET_RAW is missing: run as root, or use"):
             choose_ingress("packet")
 
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root has a right to any file")
+    def test_what_root_reaches_by_rights_only(self, tmp_path: Path) -> None:
+        """A directory of another user; tried aside, so that nothing is given up here."""
+
+        def become_like_others(any_file: bool) -> None:
+            assert not any_file
+            os.setresuid(65534, 65534, 65534)
+
+        closed = tmp_path / "closed"
+        closed.mkdir(0o700)
+        found = rights.unreachable(replace(SETUP, state=closed / "state"), become_like_others)
+        assert found is not None
+        assert os.geteuid() == 0
+        assert rights.unreachable(SETUP, lambda any_file: None) is None
+
     def test_descriptors(self) -> None:
         """The soft limit goes up at least to the hard one."""
         before = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
         try:
-            allowed = raise_descriptor_limit()
+            allowed = rights.raise_descriptor_limit()
             assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == allowed >= before[0]
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, before)

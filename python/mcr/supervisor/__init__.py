@@ -11,7 +11,7 @@ from .._native import try_io_uring
 from .errors import StartError
 from .listener import Listener
 from .loop import Supervisor
-from .rights import choose_ingress, fill_standard_descriptors, raise_descriptor_limit
+from .rights import choose_ingress, fill_standard_descriptors, raise_descriptor_limit, unreachable
 from .saying import Voice
 from .setup import Ingress, Setup
 from .tools import Tools, native_tools
@@ -33,9 +33,13 @@ def supervise(setup: Setup, tools: Tools | None = None) -> bool:
     fill_standard_descriptors()
     try_io_uring()
     used = native_tools() if tools is None else tools
+    voice = Voice(setup.log_level)
     raise_descriptor_limit()
-    used.shrink()
+    closed = unreachable(setup, used.shrink)
+    if closed is not None:
+        voice.log("info", f"keeping CAP_DAC_OVERRIDE: without it root cannot use {closed}")
+    used.shrink(closed is not None)
     group = os.getegid() if setup.group is None else setup.group
     private = os.geteuid() != 0
     with Listener(setup.socket, group, private) as listener:
-        return Supervisor(setup, used, listener, group, Voice(setup.log_level)).run()
+        return Supervisor(setup, used, listener, group, voice).run()

@@ -84,7 +84,7 @@ class Crew:
         self._listener = listener
         self._socket_gid = socket_gid
         self._superior = superior
-        self._broker: Broker = tools.make_broker(setup.workers, setup.ingress)
+        self._broker: Broker = tools.make_broker(setup)
         self.control = ControlPost()
         cpus = setup.cpus or (None,) * setup.workers
         self.workers = [
@@ -159,7 +159,7 @@ class Crew:
             else:
                 self._start_control()
         except OSError as error:
-            self._ended(post, None, f"could not be started: {error.strerror}")
+            self._ended(post, 0, f"could not be started: {error.strerror}")
 
     def _start_worker(self, post: WorkerPost) -> None:
         leash, leash_far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -324,7 +324,7 @@ class Crew:
             self._close_broker(post)
         self._ended(post, child.pid, cause)
 
-    def _ended(self, post: Post, pid: int | None, cause: str) -> None:
+    def _ended(self, post: Post, pid: int, cause: str) -> None:
         now_s = time.monotonic()
         death = Death(pid, cause, time.time())
         post.vacate(death, now_s)
@@ -335,7 +335,7 @@ class Crew:
         elif isinstance(post, WorkerPost) and self.control.leash is not None:
             self._tell_of_death(post, death)
         else:
-            who = post.name if pid is None else f"{post.name} (pid {pid})"
+            who = f"{post.name} (pid {pid})" if pid else post.name
             wait_ms = post.restart_in_ms(now_s)
             self._voice.log("warning", f"{who} {cause}; the next one starts in {wait_ms} ms")
 

@@ -16,8 +16,8 @@ from .pulse import CONTROL_SILENCE_S, WORKER_SILENCE_S, Watchdog
 class Death:
     """How a holder ended."""
 
-    pid: int | None
-    """None for one that could not even be started."""
+    pid: int
+    """0 for one that could not even be started."""
     cause: str
     at_s: float
     """Seconds since 1970."""

@@ -6,11 +6,14 @@ Knows no children. Giving rights up is the native module's work.
 import os
 import resource
 import socket
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
+from .. import _native
 from ..errors import RightsError
-from .setup import Ingress
+from .setup import Ingress, Setup
 
 NO_PACKET = (
     "CAP_NET_RAW is missing: the ingress is udp, which sees no VLAN tags and hears nothing that"
@@ -33,6 +36,49 @@ def choose_ingress(asked: Literal["auto", "packet", "udp"]) -> tuple[Ingress, st
             raise RightsError("CAP_NET_RAW is missing: run as root, or use --ingress udp") from None
         return "udp", NO_PACKET
     return "packet", None
+
+
+def unreachable(setup: Setup, shrink: Callable[[bool], None]) -> Path | None:
+    """Return a file or directory that root needs and cannot reach by permissions alone, if any.
+
+    Such as an installation in a home directory that is closed to others, started with sudo. Root
+    reaches it by CAP_DAC_OVERRIDE (capabilities(7)), which is otherwise given up. It is tried by a
+    process that gives it up and ends.
+
+    Args:
+        setup: the files that were named.
+        shrink: gives up all but what is needed.
+    """
+    if os.geteuid() != 0:
+        return None
+    needed = _needed(setup)
+    child = os.fork()
+    if child == 0:
+        first = len(needed)
+        try:
+            shrink(False)
+            first = next(
+                (at for at, (path, way) in enumerate(needed) if not os.access(path, way)), first
+            )
+        finally:
+            os._exit(first)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return needed[code][0] if 0 <= code < len(needed) else None
+
+
+def _needed(setup: Setup) -> list[tuple[Path, int]]:
+    """What children are loaded from, and the files that were named, each with the way of access."""
+    looked_into = os.R_OK | os.X_OK
+    written_in = os.W_OK | os.X_OK
+    package, library = Path(str(_native.__file__)).parent, Path(os.__file__).parent
+    needed = [(Path(sys.executable), looked_into), (package, looked_into), (library, looked_into)]
+    if setup.config is not None:
+        needed.append((setup.config, os.R_OK))
+    if setup.state is not None:
+        needed.append((setup.state.parent, written_in))
+    directory = setup.socket.parent
+    needed.append((directory if directory.exists() else directory.parent, written_in))
+    return needed
 
 
 def raise_descriptor_limit() -> int:

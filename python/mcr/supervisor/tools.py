@@ -31,12 +31,13 @@ class Broker(Protocol):
 class Tools:
     """Functions, so that each can be another in a test."""
 
-    shrink: Callable[[], None]
-    """Give up every right of this process that the broker and new children do not need."""
+    shrink: Callable[[bool], None]
+    """Give up every right of this process that the broker and new children do not need, unless
+    True also that to any file; call it before there are threads."""
     make_page: Callable[[], int]
     """Make a page of counters; the descriptor is the caller's."""
-    make_broker: Callable[[int, str], Broker]
-    """Make a broker for so many workers with this ingress."""
+    make_broker: Callable[[Setup], Broker]
+    """Make a broker for the workers that were asked for."""
     worker_command: Callable[[Setup, int, WorkerEnds], list[str]] = worker_command
     control_command: Callable[[Setup, int, Path, ControlEnds], list[str]] = control_command
 
@@ -46,5 +47,7 @@ def native_tools() -> Tools:
     return Tools(
         shrink=_native.shrink_supervisor,  # type: ignore[attr-defined]
         make_page=_native.make_page,  # type: ignore[attr-defined]
-        make_broker=_native.Broker,  # type: ignore[attr-defined]
+        make_broker=lambda setup: _native.Broker(  # type: ignore[attr-defined]
+            setup.workers, setup.ingress
+        ),
     )
