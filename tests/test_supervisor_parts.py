@@ -27,7 +27,13 @@ from mcr.errors import RightsError
 from mcr.supervisor import Setup, StartError, choose_ingress, rights
 from mcr.supervisor.backoff import FIRST_DELAY_S, LONGEST_DELAY_S, QUIET_S, Backoff
 from mcr.supervisor.children import Child, cause_of
-from mcr.supervisor.commands import ControlEnds, WorkerEnds, control_command, worker_command
+from mcr.supervisor.commands import (
+    ControlEnds,
+    WorkerEnds,
+    control_command,
+    supervisor_command,
+    worker_command,
+)
 from mcr.supervisor.disk import Disk
 from mcr.supervisor.keeper import Keeper
 from mcr.supervisor.kept import LIMIT_BYTES, SEALS, KeptError, check_sealed, read_bounded, sealed
@@ -582,8 +588,8 @@ class TestChildren:
     def test_controls_command(self) -> None:
         """It says whom to serve and whom to become."""
         command = control_command(SETUP, 12, Path("/run/x.sock"), ControlEnds(5, 6))
-        assert command[:4] == [sys.executable, "-I", "-m", "mcr.control"]
-        assert json.loads(command[4]) == {
+        assert command[:5] == [sys.executable, "-E", "-P", "-m", "mcr.control"]
+        assert json.loads(command[5]) == {
             "supervisor": os.getpid(),
             "leash": 5,
             "listener": 6,
@@ -598,6 +604,14 @@ class TestChildren:
             "log_level": "info",
         }
 
+    def test_the_supervisors_command(self) -> None:
+        """All that was asked for arrives there."""
+        files = {"state": Path("/a b"), "config": Path("/\u00e4")}
+        setup = replace(SETUP, **files, cpus=(1, 0), account=Account("a", 1, 2), group=3)
+        command = supervisor_command(setup)
+        assert command[:5] == [sys.executable, "-E", "-P", "-m", "mcr.supervisor"]
+        assert Setup.from_text(command[5]) == setup
+
     def test_children_become_the_account(self) -> None:
         """Unless it is the user that they are already."""
         for account, wanted in (
@@ -605,7 +619,7 @@ class TestChildren:
             (Account("same", os.geteuid(), os.getegid()), (None, None)),
         ):
             setup = Setup(Path("/x"), "udp", 1, 1 << 20, account=account)
-            told = json.loads(control_command(setup, 0, setup.socket, ControlEnds(3, 4))[4])
+            told = json.loads(control_command(setup, 0, setup.socket, ControlEnds(3, 4))[5])
             assert (told["uid"], told["gid"]) == wanted
 
 

@@ -12,7 +12,7 @@ from ..cpus import chosen_cpus
 from ..daemon import LEVELS, default_socket
 from ..names import Hosts
 from ..relay import BUFFER_BYTES, WORKERS_LIMIT
-from ..supervisor import Ingress, Setup, choose_ingress, supervise
+from ..supervisor import Ingress, Setup, become_supervisor, choose_ingress
 from ..supervisor.kept import LIMIT_BYTES
 from .usage import Problems
 
@@ -75,7 +75,7 @@ def serve(
             metavar="LEVEL", help="The least grave that is logged: debug, info, warning or error."
         ),
     ] = "info",
-) -> int:
+) -> None:
     """Relay by the rules that clients give, until SIGTERM, Ctrl-C or a client's word.
 
     Control and workers are processes without rights; the supervisor, which has them, reads nothing
@@ -108,7 +108,7 @@ def serve(
         hosts=which,
         log_level=level,
     )
-    return 0 if supervise(setup) else 1
+    become_supervisor(setup)
 
 
 def _ingress(asked: Literal["auto", "packet", "udp"]) -> Ingress:

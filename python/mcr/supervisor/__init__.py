@@ -6,8 +6,11 @@ native broker.
 """
 
 import os
+import sys
+from typing import NoReturn
 
 from .._native import try_io_uring
+from .commands import supervisor_command
 from .errors import StartError
 from .listener import Listener
 from .loop import Supervisor
@@ -16,7 +19,32 @@ from .saying import Voice
 from .setup import Ingress, Setup
 from .tools import Tools, native_tools
 
-__all__ = ["Ingress", "Setup", "StartError", "Tools", "choose_ingress", "supervise"]
+__all__ = [
+    "Ingress",
+    "Setup",
+    "StartError",
+    "Tools",
+    "become_supervisor",
+    "choose_ingress",
+    "supervise",
+]
+
+
+def become_supervisor(setup: Setup) -> NoReturn:
+    """Run the daemon in place of the running program, with the same process id.
+
+    What has rights for years so holds none of the libraries that read a command line.
+
+    Args:
+        setup: what the user asked for.
+
+    Raises:
+        OSError: the interpreter cannot be run any more.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    command = supervisor_command(setup)
+    os.execv(command[0], command)
 
 
 def supervise(setup: Setup, tools: Tools | None = None) -> bool:

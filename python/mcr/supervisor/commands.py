@@ -23,6 +23,11 @@ sys.exit(_native.run_worker(sys.argv[2]))
 """
 
 
+# Neither the environment nor the directory of the start says where code comes from. As with -I, but
+# a package that was installed for one user only is found.
+_UNSWAYED = ("-E", "-P")
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerEnds:
     """The descriptors of a worker."""
@@ -79,7 +84,12 @@ def control_command(setup: Setup, socket_gid: int, path: Path, ends: ControlEnds
         "hosts": setup.hosts,
         "log_level": setup.log_level,
     }
-    return [sys.executable, "-I", "-m", "mcr.control", json.dumps(told)]
+    return [sys.executable, *_UNSWAYED, "-m", "mcr.control", json.dumps(told)]
+
+
+def supervisor_command(setup: Setup) -> list[str]:
+    """Return the command that supervises: `mcr serve` without the libraries of a command line."""
+    return [sys.executable, *_UNSWAYED, "-m", "mcr.supervisor", setup.to_text()]
 
 
 def _identity(setup: Setup) -> dict[str, int | None]:

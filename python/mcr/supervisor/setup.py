@@ -1,8 +1,9 @@
 """What `mcr serve` was asked for, as one value. Knows nothing of how it is done."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Self
 
 from ..accounts import Account
 
@@ -31,3 +32,19 @@ class Setup:
     log_level: str = "info"
     """One of `daemon.LEVELS`."""
     verify_checksums: bool = True
+
+    def to_text(self) -> str:
+        """Write it as one argument of a command line."""
+        return json.dumps(asdict(self), default=str)  # str() for the paths
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """Read what `to_text` has written, and nothing else."""
+        told: dict[str, Any] = json.loads(text)
+        for name in ("socket", "config", "state"):
+            told[name] = None if told[name] is None else Path(told[name])
+        account = told.pop("account")
+        return cls(
+            **{**told, "cpus": tuple(told["cpus"])},
+            account=None if account is None else Account(**account),
+        )
