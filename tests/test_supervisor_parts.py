@@ -606,8 +606,8 @@ class TestChildren:
 
     def test_the_supervisors_command(self) -> None:
         """All that was asked for arrives there."""
-        files = {"state": Path("/a b"), "config": Path("/\u00e4")}
-        setup = replace(SETUP, **files, cpus=(1, 0), account=Account("a", 1, 2), group=3)
+        setup = replace(SETUP, state=Path("/a b"), config=Path("/\u00e4"), cpus=(1, 0), group=3)
+        setup = replace(setup, account=Account("a", 1, 2))
         command = supervisor_command(setup)
         assert command[:5] == [sys.executable, "-E", "-P", "-m", "mcr.supervisor"]
         assert Setup.from_text(command[5]) == setup
