@@ -6,11 +6,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from tests.fake_core import FakeCore
 
+from mcr.accounts import Account
 from mcr.cli import main, privileges
+from mcr.supervisor import Setup
 
 GOOD = "239.1.1.1%lo:5001 to 127.0.0.1:7001"
 
@@ -98,6 +101,89 @@ def test_a_duration_is_a_number_above_zero(text: str, capsys: pytest.CaptureFixt
     assert capsys.readouterr().err.startswith("mcr: --duration: ")
 
 
+SERVE_MISTAKES = [
+    (["--workers", "257"], "--workers: 257 is out of range; it is 1 to 256"),
+    (["--workers", "two"], "--workers: 'two' is not a number"),
+    (["--cpus", "0,0"], "--cpus: CPU 0 is named twice"),
+    (["--cpus", "0", "--workers", "2"], "--cpus: 2 workers need 2 CPUs; 1 given"),
+    (["--ingress", "pcap"], "--ingress: 'pcap' is none of auto, packet, udp"),
+    (["--hosts", "some"], "--hosts: 'some' is none of first, all"),
+    (["--log-level", "loud"], "--log-level: 'loud' is none of debug, info, warning, error"),
+    (["--user", "no-such-user"], "--user: no user named 'no-such-user' on this host"),
+    (["--socket", "dir/"], "--socket: 'dir/' is no path of a socket; write a file's name"),
+    (["--config", "/no/such"], "--config: there is no file /no/such"),
+    (["--state", "/no/such/state"], "--state: there is no directory /no/such"),
+    (["--state", "/tmp"], "--state: /tmp is no plain file"),
+    (["--stat", "x"], "--state"),
+    (["239.1.1.1%lo:5001 to 127.0.0.1:7001"], "see mcr serve --help"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "expected"), SERVE_MISTAKES)
+def test_serve_names_what_is_wrong(
+    arguments: list[str],
+    expected: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One line each, before anything is opened or given up."""
+    monkeypatch.setattr("mcr.cli.serve.become_supervisor", _never)
+    assert main(["serve", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("mcr: ")
+    assert expected in err
+    assert err.count("\n") == 1
+
+
+def _never(setup: Setup) -> None:
+    raise AssertionError(setup)
+
+
+def test_a_configuration_that_is_too_large(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Named at the start, with all the rest."""
+    monkeypatch.setattr("mcr.cli.serve.become_supervisor", _never)
+    huge = tmp_path / "huge"
+    huge.touch()
+    os.truncate(huge, (64 << 20) + 1)
+    assert main(["serve", "--config", str(huge), "--workers", "0"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("mcr: --workers: 0 is out of range")
+    assert lines[1] == f"mcr: --config: {huge} is larger than 67108864 bytes"
+
+
+def test_serve_hands_on_what_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every option arrives, also after the way over a command line."""
+    made: list[Setup] = []
+    monkeypatch.setattr("mcr.cli.serve.become_supervisor", made.append)
+    monkeypatch.chdir("/tmp")
+    user = ["--user", "nobody"] if os.geteuid() == 0 else []
+    options = ["--socket", "x.sock", "--state", "state", "--ingress", "udp", "--cpus", "0"]
+    assert main(["serve", *options, "--hosts", "all", "--log-level", "debug", *user]) == 0
+    (setup,) = made
+    assert Setup.from_text(setup.to_text()) == setup
+    assert setup.socket == Path("/tmp/x.sock")
+    assert setup.state == Path("/tmp/state")
+    assert (setup.ingress, setup.cpus, setup.workers) == ("udp", (0,), 1)
+    assert (setup.hosts, setup.log_level, setup.config) == ("all", "debug", None)
+    if user:
+        assert setup.account == Account("nobody", 65534, 65534)
+        assert setup.group == 65534
+
+
+def test_serve_gives_each_of_several_workers_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there are enough; a single one is left to the kernel, and nobody's group is no key."""
+    made: list[Setup] = []
+    monkeypatch.setattr("mcr.cli.serve.become_supervisor", made.append)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {3, 1, 2})
+    for count in ("1", "2", "3", "4"):
+        assert main(["serve", "--ingress", "udp", "--workers", count]) == 0
+    assert [setup.cpus for setup in made] == [(), (1, 2), (1, 2, 3), ()]
+    assert {setup.group for setup in made} == {None}
+
+
 def test_all_problems_are_named_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     """The user mends the whole line in one go: options and both rules."""
     bad = ["239.1.1.1%lo:0 to 127.0.0.1:7001,ttl=999", "239.1.1.1%lo:1 to 127.0.0.1:70000"]
@@ -177,7 +263,7 @@ def test_rights_are_dropped_between_opening_and_starting(
 ) -> None:
     """The sockets exist by then, and no frame has been read."""
     seen: list[tuple[str, int, bool]] = []
-    account = privileges.Account("nobody", 65534, 65534)
+    account = Account("nobody", 65534, 65534)
     monkeypatch.setattr("mcr.cli.relay.target_account", lambda user: account)
     monkeypatch.setattr(
         "mcr.cli.relay.drop",
@@ -192,12 +278,10 @@ def test_rights_that_cannot_be_dropped_stop_it(
 ) -> None:
     """It never goes on as root."""
 
-    def refuse(account: privileges.Account) -> None:
+    def refuse(account: Account) -> None:
         raise privileges.PrivilegeError("cannot become nobody")
 
-    monkeypatch.setattr(
-        "mcr.cli.relay.target_account", lambda user: privileges.Account("nobody", 1, 1)
-    )
+    monkeypatch.setattr("mcr.cli.relay.target_account", lambda user: Account("nobody", 1, 1))
     monkeypatch.setattr("mcr.cli.relay.drop", refuse)
     assert _relay(GOOD) == 1
     assert capsys.readouterr().err.endswith("mcr: cannot become nobody\n")
@@ -209,7 +293,8 @@ def test_nothing_is_left_of_root() -> None:
     """Other user and group, no capability, and no way back."""
     code = (
         "import os\n"
-        "from mcr.cli.privileges import drop, target_account\n"
+        "from mcr.accounts import target_account\n"
+        "from mcr.cli.privileges import drop\n"
         "drop(target_account(None))\n"
         "assert os.getresuid() == (65534,) * 3 and os.getgroups() == []\n"
         "try:\n"
@@ -227,7 +312,7 @@ def test_threads_forbid_dropping(monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread that runs already would keep its own flags."""
     monkeypatch.setattr("os.listdir", lambda path: ["1", "2"])
     with pytest.raises(privileges.PrivilegeError, match="threads"):
-        privileges.drop(privileges.Account("nobody", 65534, 65534))
+        privileges.drop(Account("nobody", 65534, 65534))
 
 
 @pytest.mark.parametrize(

@@ -31,11 +31,13 @@ PYTHON_LAYERS = [
     "reading",
     "running",
     "cpus",
+    "accounts",
     "traffic",
     "relay",
     "doctor",
     "daemon",
     "client",
+    "supervisor",
     "cli",
 ]
 RUST_LAYERS = [
@@ -138,3 +140,12 @@ def test_import_stays_light() -> None:
     script = "import sys, mcr; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     assert not HEAVY & set(run.stdout.split())
+
+
+def test_the_supervisor_stays_small() -> None:
+    """It has the rights, so it loads neither what parses for clients nor their libraries."""
+    script = "import sys, mcr.supervisor; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert not (HEAVY | {"mcr.control", "mcr.client", "mcr.config"}) & set(run.stdout.split())
+    for path in python_files("supervisor"):
+        assert not {"control", "client", "config", "rules"} & siblings_used(path), path

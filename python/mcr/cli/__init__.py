@@ -20,6 +20,7 @@ from .receive import receive as receive_command
 from .relay import relay as relay_command
 from .rule import app as rule_commands
 from .send import send as send_command
+from .serve import serve as serve_command
 from .usage import UsageError
 
 FAILED = 1
@@ -34,6 +35,7 @@ app = typer.Typer(
     help="Relay multicast streams: datagrams of a group go on to any number of outputs.",
 )
 app.command("relay", short_help="Relay in the foreground.")(relay_command)
+app.command("serve", short_help="Run the daemon, which clients give rules to.")(serve_command)
 app.command("doctor", short_help="Find what is in a relay's way.")(doctor_command)
 app.command("send", short_help="Send a numbered test stream.")(send_command)
 app.command("receive", short_help="Receive it: loss, order, latency.")(receive_command)

@@ -6,46 +6,15 @@ gain by running a set-user-ID program (PR_SET_NO_NEW_PRIVS, prctl(2)). Knows no 
 
 import ctypes
 import os
-import pwd
-from dataclasses import dataclass
 from pathlib import Path
 
-DEFAULT_USER = "nobody"
+from ..accounts import Account
+
 _PR_SET_NO_NEW_PRIVS = 38
 
 
 class PrivilegeError(Exception):
     """Root could not be given up; the text is one sentence for the user."""
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """The user and group that the process becomes."""
-
-    name: str
-    uid: int
-    gid: int
-
-
-def target_account(user: str | None) -> Account | None:
-    """Return the account to become, or None for a process that is not root.
-
-    Args:
-        user: a user name, or None for `nobody`. The name of root itself means to stay root.
-
-    Raises:
-        ValueError: no such user, or the process is not root and so cannot become another user.
-    """
-    if os.geteuid() != 0:
-        if user is None:
-            return None
-        raise ValueError("only root can become another user; leave it out, or use sudo")
-    name = DEFAULT_USER if user is None else user
-    try:
-        entry = pwd.getpwnam(name)
-    except KeyError:
-        raise ValueError(f"no user named {name!r} on this host") from None
-    return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
 
 
 def drop(account: Account) -> None:

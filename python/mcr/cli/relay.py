@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from ..accounts import Account, target_account
 from ..cpus import chosen_cpus
 from ..errors import McrError
 from ..names import Hosts
@@ -19,7 +20,7 @@ from ..relay import WORKERS_LIMIT, Ingress, Relay
 from ..rule_text import join_arguments
 from ..stats import Stats
 from .options import Duration
-from .privileges import Account, drop, target_account
+from .privileges import drop
 from .table import INTERVAL_S, open_view, rehearse, report
 from .usage import Problems
 

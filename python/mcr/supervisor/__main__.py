@@ -1,0 +1,26 @@
+"""`python -m mcr.supervisor SETUP`: what `mcr serve` becomes, and nobody else starts.
+
+Owns the exit code: 0 after an end in order, else 1, with one line on standard error.
+"""
+
+import os
+import sys
+
+from ..errors import McrError
+from . import Setup, supervise
+
+
+def main() -> int:
+    """Supervise by the setup on the command line."""
+    try:
+        return 0 if supervise(Setup.from_text(sys.argv[1])) else 1
+    except (McrError, OSError) as error:
+        print(f"mcr: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stderr.flush()
+    # A thread that waits for a dead disk would hold up an orderly end for ever.
+    os._exit(code)

@@ -1,0 +1,194 @@
+"""Stand-ins for control and a worker: they speak the leash and write down what they see.
+
+Run as `python fake_children.py worker|control ARGUMENTS`. Everything goes as JSON lines into the
+file that the arguments name as `journal`. The fake control takes orders, a line each, from whoever
+connects to the daemon's socket.
+"""
+
+import ctypes
+import fcntl
+import json
+import os
+import selectors
+import signal
+import socket
+import struct
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+PULSE_S = 0.2
+SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
+_PR_SET_PDEATHSIG = 1
+
+
+class Journal:
+    """The file into which all processes of a test write."""
+
+    def __init__(self, told: dict[str, Any], who: str) -> None:
+        """Open it; lines appended by several processes do not mix."""
+        self._file = os.open(told["journal"], os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC)
+        self._who = who
+
+    def note(self, what: str, **fields: object) -> None:
+        """Write down one thing."""
+        entry = {"who": self._who, "pid": os.getpid(), "at": time.monotonic(), "what": what}
+        os.write(self._file, json.dumps({**entry, **fields}).encode() + b"\n")
+
+
+def identity(descriptor: int) -> list[int]:
+    """What tells two files apart."""
+    status = os.fstat(descriptor)
+    return [status.st_dev, status.st_ino]
+
+
+def descriptors() -> list[int]:
+    """The open descriptors, without those that Python has opened for this very look."""
+    return sorted(number for name in os.listdir("/proc/self/fd") if is_open(number := int(name)))
+
+
+def is_open(number: int) -> bool:
+    """Whether a descriptor is open."""
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
+
+
+def memory(content: bytes, seals: int = SEALS) -> int:
+    """Sealed memory."""
+    descriptor = os.memfd_create("fake", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.write(descriptor, content)
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
+    return descriptor
+
+
+def worker(told: dict[str, Any]) -> int:
+    """Pulse, and do what comes over the channel, until the leash ends."""
+    journal = Journal(told, f"worker {told['number']}")
+    journal.note("start", page=identity(told["page"]), open=descriptors(), told=told)
+    crash = Path(told["journal"]).with_name(f"crash-{told['number']}")
+    if crash.exists():
+        return int(crash.read_text())
+    leash = socket.socket(fileno=told["leash"])
+    broker = socket.socket(fileno=told["broker"])
+    threading.Thread(target=_pulse, args=(leash,), daemon=True).start()
+    while True:
+        content, passed, _, _ = socket.recv_fds(leash, 64, 4)
+        if not content:
+            journal.note("leash ended")
+            return 0
+        assert content == b"C", content
+        channel = socket.socket(fileno=passed[0])
+        journal.note("channel", channel=identity(passed[0]))
+        channel.sendall(f"worker {told['number']} {os.getpid()}\n".encode())
+        threading.Thread(target=_obey, args=(channel, leash, broker), daemon=True).start()
+
+
+def _pulse(leash: socket.socket) -> None:
+    while True:
+        leash.send(b"P")
+        time.sleep(PULSE_S)
+
+
+def _obey(channel: socket.socket, leash: socket.socket, broker: socket.socket) -> None:
+    for line in channel.makefile():
+        match line.split():
+            case ["broker", text]:
+                broker.send(text.encode())
+            case ["leash", text]:
+                leash.send(text.encode())
+            case ["hang-up"]:
+                broker.shutdown(socket.SHUT_RDWR)
+
+
+class Control:
+    """The stand-in for control."""
+
+    def __init__(self, told: dict[str, Any]) -> None:
+        """Begin to listen to the leash and to clients."""
+        self.journal = Journal(told, "control")
+        self.leash = socket.socket(fileno=told["leash"])
+        self.listener = socket.socket(fileno=told["listener"])
+        self.rules = b"[]"
+        self.channels: dict[int, socket.socket] = {}
+        self.selector = selectors.DefaultSelector()
+        self.selector.register(self.leash, selectors.EVENT_READ, self.told)
+        self.selector.register(self.listener, selectors.EVENT_READ, self.accept)
+        self.serving = True
+        self.mode = told["mode"]
+
+    def run(self) -> int:
+        """Pulse twice a second and answer, until the end."""
+        while self.serving:
+            self.leash.send(b"P")
+            for key, _ in self.selector.select(PULSE_S):
+                key.data()
+        return 0
+
+    def told(self) -> None:
+        """Take one message of the supervisor."""
+        content, passed, _, _ = socket.recv_fds(self.leash, 65536, 4)
+        if not content:
+            self.journal.note("leash ended")
+            self.serving = False
+            return
+        if content[:1] == b"k":
+            self.journal.note("kept", answer=content[1])
+            return
+        message = json.loads(content)
+        found = None
+        if message["kind"] in {"restore", "config"} and passed:
+            found = os.read(passed[0], 1 << 20).decode()
+            self.rules = found.encode()
+            os.close(passed[0])
+        if message["kind"] == "worker":
+            channel = socket.socket(fileno=passed[0])
+            found = channel.recv(100).decode().strip()
+            self.channels[message["number"]] = channel
+        self.journal.note("told", message=message, content=found)
+        if message["kind"] == "begin" and self.mode != "silent":
+            self.leash.send(b"Y" + struct.pack("<I", len(json.loads(self.rules))))
+        if message["kind"] == "drain" and self.mode != "stubborn":
+            self.leash.send(b"D")
+            self.serving = False
+
+    def accept(self) -> None:
+        """Serve one client: orders, a line each, answered when they were carried out."""
+        client, _ = self.listener.accept()
+        with client, client.makefile("rw") as lines:
+            for line in lines:
+                self.order(*line.split())
+                lines.write("done\n")
+                lines.flush()
+
+    def order(self, what: str, *words: str) -> None:
+        """Do what a test wants."""
+        match what:
+            case "keep":
+                self.rules = words[0].encode()
+                socket.send_fds(self.leash, [b"K"], [memory(self.rules)])
+            case "keep-unsealed":
+                socket.send_fds(self.leash, [b"K"], [memory(b"[]", 0)])
+            case "raw":
+                self.leash.send(bytes.fromhex(words[0]))
+            case "exit":
+                os._exit(int(words[0]))
+            case "tell":
+                self.channels[int(words[0])].sendall(" ".join(words[1:]).encode() + b"\n")
+
+
+def main() -> int:
+    """Become what the command line says."""
+    told = json.loads(sys.argv[2])
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != told["supervisor"]:
+        return 1
+    return worker(told) if sys.argv[1] == "worker" else Control(told).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,179 @@
+"""The real supervisor with stand-ins for its children, as a process of its own and as its handle.
+
+Run as `python supervised.py ARGUMENTS` it supervises; imported, it gives tests a `Daemon`.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+CHILDREN = Path(__file__).with_name("fake_children.py")
+Found = TypeVar("Found")
+
+
+def eventually(look: Callable[[], Found], seconds: float = 10) -> Found:
+    """Look until something true is found, and return it."""
+    deadline = time.monotonic() + seconds
+    while not (found := look()):
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+    return found
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
+
+
+@dataclass
+class Daemon:
+    """A running supervisor and what its children wrote down."""
+
+    directory: Path
+    process: subprocess.Popen[str]
+    path: Path
+
+    def journal(self, what: str | None = None, who: str | None = None) -> list[dict[str, Any]]:
+        """What was written down, in order; the last line may be half written."""
+        path = self.directory / "journal"
+        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+        entries = [json.loads(line) for line in lines if line.endswith("\n")]
+        return [
+            entry
+            for entry in entries
+            if what in (None, entry["what"]) and who in (None, entry["who"])
+        ]
+
+    def told(self, kind: str) -> list[dict[str, Any]]:
+        """The messages of one kind that any control got, with what came beside as `content`."""
+        return [
+            {**entry["message"], "content": entry["content"]}
+            for entry in self.journal("told")
+            if entry["message"]["kind"] == kind
+        ]
+
+    def pid(self, who: str) -> int:
+        """The process that was started last for a post."""
+        if who == "control":
+            return int(eventually(lambda: self.journal(who=who))[-1]["pid"])
+        return int(eventually(lambda: self.journal("start", who))[-1]["pid"])
+
+    def order(self, *words: str) -> None:
+        """Have the fake control do something."""
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(10)
+            client.connect(os.fspath(self.path))
+            client.sendall(" ".join(words).encode() + b"\n")
+            assert client.recv(100) in {b"done\n", b""}
+
+    def said(self) -> str:
+        """What is on standard error so far."""
+        return (self.directory / "stderr").read_text()
+
+    def until_ready(self) -> "Daemon":
+        """Wait for the line that tells of it."""
+        eventually(lambda: "ready: " in self.said(), 20)
+        return self
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal and wait for the end."""
+        self.process.send_signal(number)
+        return self.process.wait(20)
+
+
+@contextlib.contextmanager
+def daemon(directory: Path, stderr: int | None = None, **setup: object) -> Iterator[Daemon]:
+    """Start a supervisor; whatever happens, nothing of it is left afterwards."""
+    directory.mkdir(exist_ok=True)
+    told = {"socket": str(directory / "mcr.sock"), "directory": str(directory), **setup}
+    with (directory / "stderr").open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, __file__, json.dumps(told)],
+            stderr=file if stderr is None else stderr,
+            text=True,
+        )
+    made = Daemon(directory, process, Path(str(told["socket"])))
+    try:
+        yield made
+    finally:
+        # Children end with the supervisor, also with one that cannot say farewell.
+        process.kill()
+        process.wait(10)
+        pids = {entry["pid"] for entry in made.journal()}
+        eventually(lambda: not any(map(is_running, pids)))
+
+
+def main() -> int:
+    """Supervise the stand-ins."""
+    # Here, since a test that only uses the handle need not load them.
+    from mcr.errors import McrError  # noqa: PLC0415
+    from mcr.supervisor import Setup, Tools, supervise  # noqa: PLC0415
+    from mcr.supervisor.commands import ControlEnds, WorkerEnds  # noqa: PLC0415
+
+    told = json.loads(sys.argv[1])
+    directory = Path(told["directory"])
+    common = {"journal": str(directory / "journal"), "supervisor": os.getpid()}
+
+    class FakeBroker:
+        """Takes every message but one."""
+
+        def serve(self, worker: int, fd: int) -> bool:
+            with socket.socket(fileno=os.dup(fd)) as end:
+                try:
+                    content = end.recv(100)
+                except BlockingIOError:
+                    return True
+                if content == b"bad":
+                    raise McrError("no such request")
+                return bool(content)
+
+        def forget(self) -> None:
+            (directory / "forgotten").touch()
+
+    def worker_command(setup: Setup, number: int, ends: WorkerEnds) -> list[str]:
+        numbers = {"leash": ends.leash, "broker": ends.broker, "page": ends.page}
+        own = {**common, **numbers, "number": number, "cpu": (setup.cpus or [None])[0]}
+        return [sys.executable, "-I", str(CHILDREN), "worker", json.dumps(own)]
+
+    def control_command(setup: Setup, gid: int, path: Path, ends: ControlEnds) -> list[str]:
+        numbers = {"leash": ends.leash, "listener": ends.listener, "gid": gid, "path": str(path)}
+        own = {**common, **numbers, "mode": told.get("mode", "")}
+        return [sys.executable, "-I", str(CHILDREN), "control", json.dumps(own)]
+
+    tools = Tools(
+        shrink=lambda any_file: (directory / f"shrunk-{any_file}").touch(),
+        make_page=lambda: os.memfd_create("page", os.MFD_CLOEXEC),
+        make_broker=lambda setup: FakeBroker(),
+        worker_command=worker_command,
+        control_command=control_command,
+    )
+    setup = Setup(
+        socket=Path(told["socket"]),
+        ingress="udp",
+        workers=told.get("workers", 1),
+        buffer_bytes=1 << 20,
+        config=Path(told["config"]) if "config" in told else None,
+        state=Path(told["state"]) if "state" in told else None,
+    )
+    try:
+        return 0 if supervise(setup, tools) else 1
+    except McrError as error:
+        print(f"mcr: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,460 @@
+"""The supervisor's loop as a process, with small stand-ins for control and workers."""
+
+import contextlib
+import functools
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from tests.supervised import Daemon, daemon, eventually, is_running
+from tests.topology.rights import missing
+
+from mcr.supervisor.pulse import CONTROL_SILENCE_S, WORKER_SILENCE_S
+
+WORKER = "worker 0"
+SOON_S = 1.5  # for what happens at once, on a machine that is busy
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Daemon]:
+    """A daemon with one worker that is ready."""
+    with daemon(tmp_path) as made:
+        yield made.until_ready()
+
+
+def channels(made: Daemon) -> list[tuple[int, str]]:
+    """Which workers control was connected to, and whom it found at the other end."""
+    return [(message["pid"], message["content"]) for message in made.told("worker")]
+
+
+def test_a_start_tells_control_all_it_has_to_know(running: Daemon) -> None:
+    """Order and content of the opening, and only the listed descriptors in the children."""
+    kinds = [entry["message"]["kind"] for entry in running.journal("told")]
+    assert kinds == ["restore", "worker", "begin"]
+    pid = running.pid(WORKER)
+    (message,) = running.told("worker")
+    assert (message["number"], message["incarnation"], message["cpu"]) == (0, 1, None)
+    assert channels(running) == [(pid, f"worker 0 {pid}")]
+    assert running.said() == f"ready: socket {running.path}, 1 worker, ingress udp, 0 rules\n"
+    (start,) = running.journal("start")
+    own = [start["told"][name] for name in ("leash", "broker", "page")]
+    journal = 1  # a descriptor that the stand-in has opened by itself
+    assert len(start["open"]) == 3 + len(own) + journal
+    assert set(own) < set(start["open"])
+    assert (running.directory / "shrunk-False").exists()
+
+
+def test_a_killed_worker_is_back_at_once_with_its_page(running: Daemon) -> None:
+    """The same counters, a new channel, and the cause told; the second death waits."""
+    first = running.pid(WORKER)
+    os.kill(first, signal.SIGKILL)
+    (ended,) = eventually(lambda: running.told("worker_ended"))
+    second = eventually(lambda: [pid for pid, _ in channels(running) if pid != first])[0]
+    assert (ended["pid"], ended["cause"]) == (first, "killed by SIGKILL")
+    assert (ended["incarnation"], ended["restart_in_ms"], ended["deaths"]) == (1, 0, 1)
+    assert abs(ended["at"] - time.time()) < 20
+    assert channels(running)[-1] == (second, f"worker 0 {second}")
+    assert running.told("worker")[-1]["incarnation"] == 2
+    before, after = running.journal("start")
+    assert before["page"] == after["page"]
+    assert after["at"] - before["at"] < 20
+    os.kill(second, signal.SIGTERM)
+    ended = eventually(lambda: running.told("worker_ended")[1:])[0]
+    assert (ended["cause"], ended["restart_in_ms"]) == ("killed by SIGTERM", 250)
+
+
+def test_a_crash_loop_slows_down(running: Daemon) -> None:
+    """Delays of 0, 250, 500 and 1000 ms; control and traffic of others go on meanwhile."""
+    (running.directory / "crash-0").write_text("70")
+    os.kill(running.pid(WORKER), signal.SIGKILL)
+    starts = eventually(lambda: running.journal("start")[1:6][4:] and running.journal("start")[1:6])
+    gaps = [after["at"] - before["at"] for before, after in pairwise(starts)]
+    for gap, wanted in zip(gaps, (0.25, 0.5, 1, 2), strict=True):
+        assert wanted <= gap < wanted + SOON_S
+    deaths = running.told("worker_ended")[:5]
+    assert [death["restart_in_ms"] for death in deaths] == [0, 250, 500, 1000, 2000]
+    assert {death["cause"] for death in deaths[1:]} == {"ended with code 70"}
+    assert [death["deaths"] for death in deaths] == [1, 2, 3, 4, 5]
+    running.order("keep", "[7]")
+
+
+def test_a_stopped_worker_is_replaced_after_three_seconds(running: Daemon) -> None:
+    """A worker that hangs does not pulse; it is killed, and the reason is told."""
+    stopped_at = time.monotonic()
+    os.kill(running.pid(WORKER), signal.SIGSTOP)
+    (ended,) = eventually(lambda: running.told("worker_ended"))
+    assert ended["cause"] == "did not answer for 3 s"
+    took = time.monotonic() - stopped_at
+    assert WORKER_SILENCE_S - 0.5 < took < WORKER_SILENCE_S + SOON_S
+    eventually(lambda: len(channels(running)) == 2)
+
+
+def test_a_stopped_control_is_replaced_after_five_seconds(tmp_path: Path) -> None:
+    """The workers stay; the successor gets the rules that were kept, and new channels."""
+    with daemon(tmp_path, workers=2) as made:
+        made.until_ready()
+        made.order("keep", "[1,2,3]")
+        eventually(lambda: made.journal("kept"))
+        before = made.pid("control")
+        workers = {made.pid(WORKER), made.pid("worker 1")}
+        stopped_at = time.monotonic()
+        os.kill(before, signal.SIGSTOP)
+        eventually(lambda: made.pid("control") != before)
+        took = time.monotonic() - stopped_at
+        assert CONTROL_SILENCE_S - 0.5 < took < CONTROL_SILENCE_S + SOON_S
+        eventually(lambda: made.told("begin")[1:])
+        told = [entry for entry in made.journal("told") if entry["pid"] != before]
+        kinds = [entry["message"]["kind"] for entry in told]
+        assert kinds == ["restore", "worker", "worker", "note", "begin"]
+        assert told[0]["content"] == "[1,2,3]"
+        assert {entry["message"]["pid"] for entry in told[1:3]} == workers
+        assert told[3]["message"]["text"] == "control was started again: did not answer for 5 s"
+        eventually(lambda: "control serves again" in made.said())
+        assert all(map(is_running, workers))
+        line = (
+            f"warning: control (pid {before}) did not answer for 5 s; the next one starts in 0 ms"
+        )
+        assert line in made.said()
+        made.order("keep", "[]")
+
+
+def test_a_vacant_post_is_told_to_controls_successor(running: Daemon) -> None:
+    """It learns of a worker that is waiting for its restart, and then of the restart."""
+    crash = running.directory / "crash-0"
+    crash.write_text("70")
+    os.kill(running.pid(WORKER), signal.SIGKILL)
+    eventually(lambda: running.told("worker_ended")[-1:] and waits_ms(running) >= 1000)
+    before = running.pid("control")
+    os.kill(before, signal.SIGKILL)
+    eventually(lambda: len(running.told("begin")) == 2)
+    told = [entry["message"] for entry in running.journal("told") if entry["pid"] != before]
+    assert [message["kind"] for message in told[:4]] == ["restore", "worker_ended", "note", "begin"]
+    assert 0 < told[1]["restart_in_ms"] <= 1000
+    crash.unlink()
+    count = len(channels(running))
+    eventually(lambda: len(channels(running)) > count)
+
+
+def has_begun_again(made: Daemon, times: int) -> bool:
+    """Whether control was told all at its start more often than so many times."""
+    return len(made.told("begin")) > times
+
+
+def waits_ms(made: Daemon) -> int:
+    """How long the worker waits that has died last."""
+    wait: int = made.told("worker_ended")[-1]["restart_in_ms"]
+    return wait
+
+
+def test_a_supervisor_that_was_stopped_blames_nobody(running: Daemon) -> None:
+    """What came meanwhile counts, however late it is read; and who slept as well is spared."""
+    pids = (running.pid(WORKER), running.pid("control"))
+    running.process.send_signal(signal.SIGSTOP)
+    time.sleep(8)  # longer than both limits: the time itself is what is tested
+    running.process.send_signal(signal.SIGCONT)
+    running.order("keep", "[1]")
+    eventually(lambda: running.journal("kept"))
+    time.sleep(1)
+    assert pids == (running.pid(WORKER), running.pid("control"))
+    assert not running.told("worker_ended")
+
+
+def test_a_killed_supervisor_leaves_nothing_that_stops_the_next(tmp_path: Path) -> None:
+    """The children go with it; its socket and lock are in nobody's way."""
+    with daemon(tmp_path) as made:
+        made.until_ready()
+        pids = [made.pid(WORKER), made.pid("control")]
+        made.process.kill()
+        with daemon(tmp_path / "next", socket=str(made.path)) as successor:
+            successor.until_ready()
+            successor.order("keep", "[]")
+            eventually(lambda: not any(map(is_running, pids)))
+            assert successor.end() == 0
+        assert not made.path.exists()
+        assert not Path(f"{made.path}.lock").exists()
+
+
+def test_two_daemons_side_by_side(tmp_path: Path) -> None:
+    """Each has its own socket and its own end."""
+    with daemon(tmp_path / "a") as one, daemon(tmp_path / "b") as other:
+        one.until_ready()
+        other.until_ready()
+        assert one.end() == 0
+        other.order("keep", "[]")
+        assert other.end() == 0
+
+
+def test_the_same_socket_twice_is_refused(running: Daemon) -> None:
+    """The second says who serves there, and disturbs nothing."""
+    with daemon(running.directory / "second", socket=str(running.path)) as second:
+        assert second.process.wait(20) == 1
+        who = f"a daemon with pid {running.process.pid} serves {running.path}"
+        assert who in second.said()
+    running.order("keep", "[]")
+
+
+def test_the_socket_is_for_its_group(running: Daemon) -> None:
+    """Mode 0660, whatever the umask is."""
+    status = running.path.stat()
+    assert stat.S_IMODE(status.st_mode) == 0o660
+    assert status.st_gid == os.getegid()
+
+
+def test_sigterm_drains_in_order(running: Daemon) -> None:
+    """Control reports first, then the workers are let go; nothing is left."""
+    pids = [running.pid(WORKER), running.pid("control")]
+    assert running.end() == 0
+    order = [(entry["who"], entry["what"]) for entry in running.journal()][-2:]
+    assert order == [("control", "told"), (WORKER, "leash ended")]
+    assert running.told("drain")
+    assert not any(map(is_running, pids))
+    assert not running.path.exists()
+    assert not Path(f"{running.path}.lock").exists()
+    assert (running.directory / "forgotten").exists()
+
+
+def test_a_client_can_end_the_daemon(running: Daemon) -> None:
+    """Control passes the wish on, and is drained as by a signal."""
+    running.order("raw", b"S".hex())
+    assert running.process.wait(20) == 0
+    assert running.told("drain")
+
+
+def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
+    """Who asks twice does not wait for a control that does not drain."""
+    with daemon(tmp_path, mode="stubborn") as made:
+        made.until_ready()
+        made.process.send_signal(signal.SIGTERM)
+        eventually(lambda: made.told("drain"))
+        began = time.monotonic()
+        assert made.end(signal.SIGINT) == 1
+        assert time.monotonic() - began < SOON_S
+        assert "warning: asked twice to end: ending without a report" in made.said()
+
+
+def test_a_control_that_does_not_drain_is_not_waited_for_longer(tmp_path: Path) -> None:
+    """After ten seconds the end comes without its report, and the exit code says so."""
+    with daemon(tmp_path, mode="stubborn") as made:
+        made.until_ready()
+        began = time.monotonic()
+        assert made.end() == 1
+        assert 10 <= time.monotonic() - began < 13
+        assert "warning: control did not drain within 10 s" in made.said()
+
+
+def test_a_child_that_cannot_start_ends_the_daemon(tmp_path: Path) -> None:
+    """After five tries, with the reason; the socket does not stay."""
+    (tmp_path / "crash-0").write_text("3")
+    with daemon(tmp_path, mode="silent") as made:
+        assert made.process.wait(20) == 1
+        assert "mcr: worker 0 died 5 times: ended with code 3" in made.said()
+        assert not made.path.exists()
+
+
+@pytest.mark.parametrize(
+    ("orders", "cause"),
+    [
+        (["raw", "5058"], "sent a message that does not exist"),
+        (["raw", b"R\x09\x00".hex()], "named a worker that does not exist"),
+        (["raw", b"R".hex()], "sent a message that does not exist"),
+        (["raw", "00" * 5000], "sent a message that does not exist"),
+        (["keep-unsealed"], "sent a rule set that cannot be kept: memory that is not sealed"),
+        (["exit", "7"], "ended with code 7"),
+    ],
+)
+def test_a_hostile_control_is_replaced(running: Daemon, orders: list[str], cause: str) -> None:
+    """Whatever control says, the supervisor and the worker live on."""
+    worker = running.pid(WORKER)
+    running.order(*orders)
+    eventually(lambda: len(running.told("begin")) == 2)
+    assert cause in running.said()
+    assert running.pid(WORKER) == worker
+
+
+@pytest.mark.parametrize(
+    ("order", "cause"),
+    [
+        ("broker bad", "misused the broker: no such request"),
+        ("leash S", "sent what only control may"),
+        ("leash X", "sent a message that does not exist"),
+        ("hang-up", "closed its channel to the supervisor"),
+    ],
+)
+def test_a_hostile_worker_is_replaced(running: Daemon, order: str, cause: str) -> None:
+    """Whatever a worker sends, only itself is ended."""
+    control = running.pid("control")
+    running.order("tell", "0", order)
+    (ended,) = eventually(lambda: running.told("worker_ended"))
+    assert ended["cause"] == cause
+    eventually(lambda: len(channels(running)) == 2)
+    assert running.pid("control") == control
+
+
+def test_control_may_have_a_worker_restarted(running: Daemon) -> None:
+    """One that pulses, but does not answer control."""
+    running.order("raw", b"R\x00\x00".hex())
+    (ended,) = eventually(lambda: running.told("worker_ended"))
+    assert ended["cause"] == "did not answer control"
+
+
+def test_rules_outlive_control(running: Daemon) -> None:
+    """The newest rule set goes to each successor, from its beginning."""
+    for text in ("[1]", "[1,2]"):
+        running.order("keep", text)
+    eventually(lambda: len(running.journal("kept")) == 2)
+    for _ in range(2):
+        count = len(running.told("begin"))
+        os.kill(running.pid("control"), signal.SIGKILL)
+        eventually(functools.partial(has_begun_again, running, count))
+        assert running.told("restore")[-1]["content"] == "[1,2]"
+
+
+def test_a_state_file_that_can_never_be_written_is_refused(tmp_path: Path) -> None:
+    """At the start, when the user is still there to read it."""
+    with daemon(tmp_path, state="/proc/sys/state") as made:
+        assert made.process.wait(20) == 1
+        assert "mcr: --state: files cannot be written in /proc/sys\n" in made.said()
+
+
+def test_restarts_leave_no_descriptor_behind(running: Daemon) -> None:
+    """The supervisor lives for years."""
+    count = len(os.listdir(f"/proc/{running.process.pid}/fd"))
+    for who in (WORKER, "control", WORKER, "control"):
+        before = running.pid(who)
+        os.kill(before, signal.SIGKILL)
+        eventually(functools.partial(has_another, running, who, before))
+    running.order("keep", "[1]")
+    eventually(lambda: running.journal("kept"))
+    # One more than at the start: the rules that were kept.
+    eventually(lambda: len(os.listdir(f"/proc/{running.process.pid}/fd")) == count + 1)
+    assert len(channels(running)) == 1 + 2 + 2
+
+
+def has_another(made: Daemon, who: str, before: int) -> bool:
+    """Whether a successor has the post, and control knows the worker."""
+    return made.pid(who) != before and channels(made)[-1][0] == made.pid(WORKER)
+
+
+def test_the_state_file_survives_the_daemon(tmp_path: Path) -> None:
+    """What was kept is there at the next start, in a file for its owner alone."""
+    state = tmp_path / "state"
+    with daemon(tmp_path / "a", state=str(state)) as made:
+        made.until_ready()
+        assert not state.exists()
+        made.order("keep", "[1,2]")
+        eventually(lambda: made.journal("kept"))
+        assert made.journal("kept")[0]["answer"] == 0
+        assert state.read_text() == "[1,2]"
+        assert stat.S_IMODE(state.stat().st_mode) == 0o600
+        made.process.kill()
+    with daemon(tmp_path / "b", state=str(state)) as made:
+        made.until_ready()
+        assert made.told("restore")[0]["content"] == "[1,2]"
+        assert ", 2 rules" in made.said()
+        assert made.end() == 0
+
+
+@pytest.mark.skipif(missing() is not None, reason=str(missing()))
+def test_a_full_disk_is_told_and_stops_nothing(tmp_path: Path) -> None:
+    """The rules are kept in memory, the file stays as it was, and no half of one is left."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "mcrtest", str(disk)], check=True)
+    try:
+        with daemon(tmp_path / "a", state=str(disk / "state")) as made:
+            made.until_ready()
+            made.order("keep", "[1]")
+            eventually(lambda: made.journal("kept"))
+            (disk / "ballast").write_bytes(b"x" * 40000)
+            made.order("keep", json.dumps(["y" * 50000]).replace(" ", ""))
+            eventually(lambda: len(made.journal("kept")) == 2)
+            assert [entry["answer"] for entry in made.journal("kept")] == [0, 1]
+            (note,) = eventually(lambda: made.told("note"))
+            assert note["text"].endswith("No space left on device; the rules stay in memory")
+            assert (disk / "state").read_text() == "[1]"
+            assert {entry.name for entry in disk.iterdir()} == {"state", "ballast"}
+            (disk / "ballast").unlink()
+            made.order("keep", "[2]")
+            eventually(lambda: len(made.journal("kept")) == 3)
+            assert (disk / "state").read_text() == "[2]"
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_the_configuration_is_read_again_on_sighup(tmp_path: Path) -> None:
+    """First as there are no kept rules; later the new bytes; a missing file changes nothing."""
+    config = tmp_path / "rules.json"
+    config.write_text("[1]")
+    with daemon(tmp_path / "a", config=str(config)) as made:
+        made.until_ready()
+        assert [message["content"] for message in made.told("config")] == ["[1]"]
+        config.write_text("[1,2]")
+        made.process.send_signal(signal.SIGHUP)
+        eventually(lambda: [m["content"] for m in made.told("config")] == ["[1]", "[1,2]"])
+        config.unlink()
+        made.process.send_signal(signal.SIGHUP)
+        (note,) = eventually(lambda: made.told("note"))
+        wanted = f"{config} cannot be read: No such file or directory; the rules stay as they are"
+        assert (note["level"], note["text"]) == ("warning", wanted)
+        made.order("keep", "[5]")
+        os.kill(made.pid("control"), signal.SIGKILL)
+        eventually(lambda: len(made.told("begin")) == 2)
+        assert made.told("restore")[-1]["content"] == "[5]"
+        assert len(made.told("config")) == 2
+
+
+def test_without_a_configuration_sighup_asks_for_host_names(running: Daemon) -> None:
+    """Control looks them up again."""
+    running.process.send_signal(signal.SIGHUP)
+    eventually(lambda: running.told("hosts"))
+
+
+def test_a_configuration_that_is_missing_is_refused(tmp_path: Path) -> None:
+    """Before anything is started."""
+    with daemon(tmp_path, config=str(tmp_path / "none")) as made:
+        assert made.process.wait(20) == 1
+        wanted = f"mcr: --config: {tmp_path}/none cannot be read: No such file or directory"
+        assert wanted in made.said()
+        assert not made.journal()
+
+
+def test_the_service_manager_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """READY and STOPPING come from the supervisor, and no child has the address."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(os.fspath(tmp_path / "notify"))
+        manager.settimeout(20)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        with daemon(tmp_path / "a") as made:
+            assert manager.recv(100) == b"READY=1"
+            environment = Path(f"/proc/{made.pid(WORKER)}/environ").read_bytes()
+            assert b"NOTIFY_SOCKET" not in environment
+            made.process.send_signal(signal.SIGTERM)
+            assert manager.recv(100) == b"STOPPING=1"
+            assert made.process.wait(20) == 0
+
+
+def test_standard_error_that_nobody_reads_holds_nothing_up(tmp_path: Path) -> None:
+    """A full pipe costs lines, not the daemon."""
+    reader, writer = os.pipe()
+    try:
+        os.set_blocking(writer, False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(writer, bytes(4096))
+        os.set_blocking(writer, True)
+        with daemon(tmp_path, stderr=writer) as made:
+            eventually(lambda: made.told("begin"), 20)
+            made.order("exit", "1")
+            eventually(lambda: len(made.told("begin")) == 2)
+            assert made.end() == 0
+    finally:
+        os.close(reader)
+        os.close(writer)

@@ -1,0 +1,672 @@
+"""The supervisor's pieces, each alone: delays, patience, messages, memory, files, the socket."""
+
+import contextlib
+import fcntl
+import functools
+import json
+import os
+import resource
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.supervised import eventually
+
+from mcr.accounts import Account
+from mcr.errors import RightsError
+from mcr.supervisor import Setup, StartError, choose_ingress, rights
+from mcr.supervisor.backoff import FIRST_DELAY_S, LONGEST_DELAY_S, QUIET_S, Backoff
+from mcr.supervisor.children import Child, cause_of
+from mcr.supervisor.commands import (
+    ControlEnds,
+    WorkerEnds,
+    control_command,
+    supervisor_command,
+    worker_command,
+)
+from mcr.supervisor.disk import Disk
+from mcr.supervisor.keeper import Keeper
+from mcr.supervisor.kept import LIMIT_BYTES, SEALS, KeptError, check_sealed, read_bounded, sealed
+from mcr.supervisor.leash import KEEP, PULSE, Leash, LeashError, Message, parse
+from mcr.supervisor.listener import Listener
+from mcr.supervisor.pulse import HUNG_UP_S, LONGEST_TURN_S, START_S, AwakeClock, Watchdog
+from mcr.supervisor.reactor import Reactor
+from mcr.supervisor.saying import Voice, tell_service_manager
+from mcr.supervisor.state import save
+
+SETUP = Setup(socket=Path("/run/x.sock"), ingress="udp", workers=2, buffer_bytes=1 << 20)
+
+
+class TestBackoff:
+    """When a process that died is started again."""
+
+    def test_delays_double_to_a_limit(self) -> None:
+        """0, then 250 ms doubling to 16 s, as long as each dies at once."""
+        backoff, now_s, delays = Backoff(), 100.0, []
+        for _ in range(10):
+            delays.append(backoff.died(now_s))
+            now_s += delays[-1] + 0.1
+        assert delays == [0, 0.25, 0.5, 1, 2, 4, 8, 16, 16, 16]
+
+    def test_a_quiet_minute_forgets(self) -> None:
+        """A minute of running, not of waiting."""
+        backoff = Backoff()
+        assert [backoff.died(0), backoff.died(1), backoff.died(2)] == [0, 0.25, 0.5]
+        assert backoff.died(2.5 + QUIET_S - 0.01) == 1
+        assert backoff.died(2.5 + 2 * QUIET_S + 1) == 0
+
+    @given(st.lists(st.floats(0, 200), max_size=50))
+    def test_any_life(self, lives_s: list[float]) -> None:
+        """A delay is 0 exactly after a quiet minute, else in bounds, and never falls in between."""
+        backoff, now_s, before_s = Backoff(), 0.0, None
+        for life_s in lives_s:
+            now_s += life_s
+            started_s, now = now_s - life_s, now_s
+            delay_s = backoff.died(now)
+            if before_s is None or now - started_s >= QUIET_S:
+                assert delay_s == 0
+            else:
+                assert max(FIRST_DELAY_S, before_s) <= delay_s <= LONGEST_DELAY_S
+            before_s, now_s = delay_s, now + delay_s
+
+
+class TestPulse:
+    """Patience, in time that the supervisor was awake."""
+
+    def test_silence_is_noticed(self) -> None:
+        """From the last pulse; the first may take longer."""
+        watchdog = Watchdog(3, 10)
+        assert watchdog.complaint(10 + START_S - 0.1) is None
+        assert watchdog.complaint(10 + START_S) == "did not answer for 30 s"
+        watchdog.pulse(50)
+        assert watchdog.complaint(52.9) is None
+        assert watchdog.complaint(53) == "did not answer for 3 s"
+
+    def test_who_hangs_up_has_a_second(self) -> None:
+        """However often it pulses."""
+        watchdog = Watchdog(3, 0)
+        watchdog.hung_up(1)
+        watchdog.pulse(1.5)
+        watchdog.hung_up(1.5)
+        assert watchdog.complaint(1 + HUNG_UP_S - 0.1) is None
+        assert watchdog.complaint(1 + HUNG_UP_S) == "closed its channel to the supervisor"
+
+    @given(st.lists(st.floats(0, 1e6), max_size=50))
+    def test_no_gap_counts_for_more_than_a_turn(self, steps_s: list[float]) -> None:
+        """Short turns count as they are, a long one as the longest; it never goes back."""
+        clock, now_s, before_s = AwakeClock(1000), 1000.0, 0.0
+        for step_s in steps_s:
+            passed_s = now_s + step_s - now_s
+            now_s += step_s
+            awake_s = clock.turn(now_s)
+            assert awake_s - before_s == pytest.approx(min(passed_s, LONGEST_TURN_S))
+            before_s = awake_s
+
+    def test_a_clock_that_goes_back_counts_nothing(self) -> None:
+        """It should not, but nobody may die of it."""
+        assert AwakeClock(10).turn(9) == 0
+
+
+class TestLeash:
+    """The fixed messages, and sending that never waits."""
+
+    @given(st.binary(max_size=20), st.integers(0, 2))
+    def test_any_bytes(self, content: bytes, passed: int) -> None:
+        """Either one of the few messages, or an error; never anything else."""
+        numbers = list(range(100, 100 + passed))
+        try:
+            message = parse(content, numbers)
+        except LeashError:
+            return
+        assert content[:1] in b"PYKSRD"
+        assert (message.descriptor is not None) == (passed == 1) == (message.kind == KEEP)
+
+    def test_messages(self) -> None:
+        """Those with a number carry it in little-endian order."""
+        assert parse(b"P", []) == Message(PULSE)
+        assert parse(b"R\x01\x02", []).number == 0x201
+        assert parse(b"Y\x01\x02\x00\x00", []).number == 0x201
+        assert parse(b"Y", []).number is None
+        assert parse(b"K", [9]).descriptor == 9
+
+    def test_too_many_descriptors_are_closed(self) -> None:
+        """What a hostile child passes is not kept open."""
+        reactor = Reactor()
+        heard: list[object] = []
+        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        Leash(near, reactor, heard.append, heard.append)
+        before = len(os.listdir("/proc/self/fd"))
+        with far:
+            socket.send_fds(far, [b"K"], [0, 1, 2])
+            reactor.dispatch(reactor.wait(1))
+        assert heard == ["sent more descriptors than a message has"]
+        assert len(os.listdir("/proc/self/fd")) == before - 2  # both ends are closed
+        reactor.close()
+
+    def test_sending_never_waits_and_keeps_the_order(self) -> None:
+        """What does not fit is queued and goes when there is room; descriptors go with it."""
+        reactor = Reactor()
+        ended: list[str | None] = []
+        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        leash = Leash(near, reactor, lambda message: None, ended.append)
+        for number in range(300):
+            leash.tell("worker", os.open(os.devnull, os.O_RDONLY), number=number)
+        found: list[tuple[int, int]] = []
+        with far:
+            far.setblocking(False)
+            while len(found) < 300:
+                try:
+                    content, passed, _, _ = socket.recv_fds(far, 1000, 2)
+                except BlockingIOError:
+                    reactor.dispatch(reactor.wait(1))
+                    continue
+                found.append((json.loads(content)["number"], len(passed)))
+                os.close(passed[0])
+        assert found == [(number, 1) for number in range(300)]
+        assert ended == []
+        leash.close()
+        reactor.close()
+
+    def test_who_never_reads_is_given_up(self) -> None:
+        """The queue has an end, and nothing stays open."""
+        reactor = Reactor()
+        ended: list[str | None] = []
+        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        leash = Leash(near, reactor, lambda message: None, ended.append)
+        before = len(os.listdir("/proc/self/fd"))
+        with far:
+            for _ in range(5000):
+                leash.tell("hosts", os.open(os.devnull, os.O_RDONLY) if not ended else None)
+        assert ended == ["did not read what it was told"]
+        assert len(os.listdir("/proc/self/fd")) == before - 2
+        reactor.close()
+
+
+class TestKept:
+    """Bytes that are kept and not read."""
+
+    @pytest.mark.parametrize(
+        "seals", [0, SEALS & ~fcntl.F_SEAL_WRITE, SEALS & ~fcntl.F_SEAL_SHRINK, fcntl.F_SEAL_GROW]
+    )
+    def test_memory_must_be_sealed(self, seals: int) -> None:
+        """Against all three: else it could change, or a reader be killed by a missing page."""
+        descriptor = os.memfd_create("test", os.MFD_ALLOW_SEALING)
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
+        with pytest.raises(KeptError, match="not sealed"):
+            check_sealed(descriptor)
+        os.close(descriptor)
+
+    def test_a_file_is_no_memory(self, tmp_path: Path) -> None:
+        """Nor is a pipe; neither is looked at further."""
+        (tmp_path / "file").touch()
+        with (tmp_path / "file").open() as file, pytest.raises(KeptError, match="can be sealed"):
+            check_sealed(file.fileno())
+
+    def test_its_size_has_a_limit(self) -> None:
+        """Checked without touching the pages."""
+        descriptor = os.memfd_create("test", os.MFD_ALLOW_SEALING)
+        os.ftruncate(descriptor, LIMIT_BYTES + 1)
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, SEALS)
+        with pytest.raises(KeptError, match="at most"):
+            check_sealed(descriptor)
+        os.close(descriptor)
+
+    @given(st.binary(max_size=5000))
+    def test_sealed_memory_is_kept(self, content: bytes) -> None:
+        """What was put in comes out, and nobody can change it."""
+        descriptor = sealed(content, "test")
+        assert check_sealed(descriptor) == len(content)
+        assert os.pread(descriptor, 6000, 0) == content
+        with pytest.raises(PermissionError):
+            os.pwrite(descriptor, b"x", 0)
+        os.close(descriptor)
+
+    def test_reading_is_bounded(self, tmp_path: Path) -> None:
+        """A huge file, a pipe without a writer, a directory: an error at once."""
+        huge = tmp_path / "huge"
+        huge.touch()
+        os.truncate(huge, LIMIT_BYTES + 1)
+        os.mkfifo(tmp_path / "pipe")
+        for path, wanted in (
+            (huge, "larger than"),
+            (tmp_path / "pipe", "no plain file"),
+            (tmp_path, "directory"),
+        ):
+            with pytest.raises(OSError, match=wanted):
+                read_bounded(path)
+
+
+class TestState:
+    """The file on disk."""
+
+    def test_it_is_replaced_in_one_step(self, tmp_path: Path) -> None:
+        """A reader of the old file goes on reading it; left-overs are no obstacle."""
+        path = tmp_path / "state"
+        (tmp_path / ".state.new").symlink_to(tmp_path / "victim")
+        path.write_text("old")
+        memory = sealed(b"new", "test")
+        with path.open() as reader:
+            save(memory, 3, path)
+            assert reader.read() == "old"
+        os.close(memory)
+        assert path.read_text() == "new"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert os.listdir(tmp_path) == ["state"]
+
+    def test_a_file_size_limit_leaves_the_old_one(self, tmp_path: Path) -> None:
+        """As a full disk does; in a process of its own, since the limit is the process's."""
+        path = tmp_path / "state"
+        path.write_text("old")
+        code = (
+            "import resource, sys\n"
+            "from pathlib import Path\n"
+            "from mcr.supervisor.kept import sealed\n"
+            "from mcr.supervisor.state import save\n"
+            "memory = sealed(bytes(5000), 'test')\n"
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+            "try:\n"
+            "    save(memory, 5000, Path(sys.argv[1]))\n"
+            "except OSError as error:\n"
+            "    print(error.strerror)\n"
+        )
+        command = [sys.executable, "-c", code, str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+        assert done.stdout == "File too large\n"
+        assert path.read_text() == "old"
+        assert os.listdir(tmp_path) == ["state"]
+
+    def test_a_slow_disk_gets_only_the_newest(self, tmp_path: Path) -> None:
+        """Each change is answered, in order, and only after what it kept is on disk."""
+        disk, path = Disk(), tmp_path / "state"
+        answers: list[tuple[int, str | None, str]] = []
+        keeper = Keeper(disk, path)
+        gate = threading.Event()
+
+        def slow() -> Callable[[], None]:
+            gate.wait(10)
+            return gate.clear
+
+        def answer(number: int, fault: str | None) -> None:
+            answers.append((number, fault, path.read_text()))
+
+        def done() -> bool:
+            disk.finish()
+            return len(answers) == 5
+
+        disk.run(slow)
+        for number in range(5):
+            keeper.keep(sealed(b"%d" % number, "test"), functools.partial(answer, number))
+        disk.finish()
+        assert answers == []
+        gate.set()
+        eventually(done)
+        assert answers == [(0, None, "0"), *((number, None, "4") for number in range(1, 5))]
+        assert disk.pending == 0
+
+    def test_who_floods_a_slow_disk_is_refused(self, tmp_path: Path) -> None:
+        """What waits has an end, and so have open descriptors."""
+        disk, gate = Disk(), threading.Event()
+
+        def slow() -> Callable[[], None]:
+            gate.wait(10)
+            return gate.clear
+
+        disk.run(slow)
+        keeper = Keeper(disk, tmp_path / "state")
+        # The first is on its way already.
+        for _ in range(1001):
+            keeper.keep(sealed(b"x", "test"), lambda fault: None)
+        with pytest.raises(KeptError, match="1000 others wait for the disk"):
+            keeper.keep(sealed(b"x", "test"), lambda fault: None)
+        gate.set()
+
+    def test_a_state_file_that_cannot_be_read(self, tmp_path: Path) -> None:
+        """It is never taken for an empty one."""
+        (tmp_path / "state").mkdir()
+        with pytest.raises(OSError):  # noqa: PT011 -- which one depends on the file
+            Keeper(Disk(), tmp_path / "state")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where a socket may be."""
+    return tmp_path / "mcr.sock"
+
+
+def listen(path: Path) -> Listener:
+    """A listener for this user."""
+    return Listener(path, os.getegid(), private=True)
+
+
+class TestListener:
+    """The socket's path."""
+
+    def test_it_comes_and_goes(self, tmp_path: Path) -> None:
+        """A directory is made; socket and lock are gone at the end."""
+        path = tmp_path / "made" / "mcr.sock"
+        with listen(path):
+            assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(os.fspath(path))
+        assert os.listdir(path.parent) == []
+
+    def test_a_living_daemon_is_not_replaced(self, path: Path) -> None:
+        """The lock says who it is; without the lock file, the socket does."""
+        wanted = f"a daemon with pid {os.getpid()} serves {path}"
+        with listen(path):
+            with pytest.raises(StartError, match=wanted):
+                listen(path)
+            path.with_name("mcr.sock.lock").unlink()
+            with pytest.raises(StartError, match=wanted):
+                listen(path)
+            assert path.exists()
+
+    def test_what_a_dead_one_left_is_replaced(self, path: Path) -> None:
+        """A socket that nobody answers, and a lock file that nobody holds."""
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(os.fspath(path))
+        path.with_name("mcr.sock.lock").write_text("1\n")
+        with listen(path), socket.socket(socket.AF_UNIX) as client:
+            client.connect(os.fspath(path))
+        assert not path.exists()
+
+    def test_control_of_a_dead_supervisor_is_waited_for(self, path: Path) -> None:
+        """A socket that answers in the name of a process that is no more is about to end."""
+        code = (
+            "import os, socket, sys, time\n"
+            "listener = socket.socket(socket.AF_UNIX)\n"
+            "listener.bind(sys.argv[1])\n"
+            "listener.listen()\n"
+            "if os.fork() == 0:\n"
+            "    os.close(1)\n"
+            "    time.sleep(0.5)\n"
+        )
+        subprocess.run([sys.executable, "-c", code, str(path)], check=True, timeout=30)
+        with listen(path), socket.socket(socket.AF_UNIX) as client:
+            client.connect(os.fspath(path))
+
+    def test_what_is_no_socket_is_left_alone(self, path: Path) -> None:
+        """It may be the user's."""
+        path.write_text("precious")
+        with pytest.raises(StartError, match="is no socket"):
+            listen(path)
+        assert path.read_text() == "precious"
+        assert os.listdir(path.parent) == ["mcr.sock"]
+
+    def test_a_socket_that_took_the_place_is_left_alone(self, path: Path) -> None:
+        """Only the own one is removed at the end."""
+        with listen(path), socket.socket(socket.AF_UNIX) as other:
+            path.unlink()
+            other.bind(os.fspath(path))
+        assert path.exists()
+
+    @pytest.mark.parametrize(
+        ("where", "wanted"),
+        [
+            (Path("/no/such/directory/x"), "No such file or directory"),
+            (Path("/", "x" * 108), "longer than the 107 bytes"),
+        ],
+    )
+    def test_a_path_that_cannot_be(self, where: Path, wanted: str) -> None:
+        """One sentence."""
+        with pytest.raises(StartError, match=wanted):
+            listen(where)
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+    def test_the_directory_of_another_user_is_refused(self, tmp_path: Path) -> None:
+        """Whoever owns it could put a socket of their own there."""
+        (tmp_path / "theirs").mkdir()
+        os.chown(tmp_path / "theirs", 65534, 65534)
+        with pytest.raises(StartError, match="belongs to another user"):
+            listen(tmp_path / "theirs" / "x")
+        (tmp_path / "open").mkdir()
+        (tmp_path / "open").chmod(0o777)
+        with pytest.raises(StartError, match="writable by everyone"):
+            listen(tmp_path / "open" / "x")
+
+    def test_of_many_at_once_one_gets_it(self, path: Path) -> None:
+        """Each round, whoever comes while another starts or ends is refused or serves alone."""
+        serving, most, faults = [0], [0], []
+
+        def start() -> None:
+            for _ in range(30):
+                try:
+                    with listen(path):
+                        serving[0] += 1
+                        most[0] = max(most[0], serving[0])
+                        time.sleep(0.001)
+                        serving[0] -= 1
+                except StartError as error:
+                    faults.append(str(error))
+
+        threads = [threading.Thread(target=start) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert most[0] == 1
+        assert all("serves" in fault for fault in faults)
+        assert not path.exists()
+
+
+class TestVoice:
+    """What the supervisor says."""
+
+    @pytest.fixture
+    def pipe(self) -> Iterator[tuple[int, int]]:
+        """A pipe in the place of standard error."""
+        ends = os.pipe()
+        yield ends
+        for end in ends:
+            os.close(end)
+
+    def test_levels_and_priorities(self, pipe: tuple[int, int]) -> None:
+        """What is less grave is left out; the journal gets a priority."""
+        status = os.fstat(pipe[1])
+        journal = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
+        for environment in ({}, {"JOURNAL_STREAM": "1:2"}, journal):
+            voice = Voice("warning", pipe[1], environment)
+            voice.log("info", "less")
+            voice.log("warning", "bad\nthing")
+            voice.say("always")
+        plain = b"warning: bad thing\nalways\n"
+        assert os.read(pipe[0], 1000) == 2 * plain + b"<4>warning: bad thing\n<6>always\n"
+
+    def test_lines_that_nobody_reads_are_counted(self, pipe: tuple[int, int]) -> None:
+        """None waits, none is cut in half."""
+        voice = Voice("info", pipe[1], {})
+        for _ in range(100):
+            voice.say("x" * 5000)
+        found = b""
+        os.set_blocking(pipe[0], False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                found += os.read(pipe[0], 65536)
+        assert {len(line) for line in found.splitlines()} == {4095}
+        voice.say("again")
+        missed = 100 - found.count(b"\n")
+        assert os.read(pipe[0], 1000) == b"again (nobody read %d lines before)\n" % missed
+
+    @pytest.mark.parametrize("kind", ["abstract", "path"])
+    def test_the_service_manager(self, kind: str, tmp_path: Path) -> None:
+        """An abstract socket is written with an @."""
+        name = f"@mcr-test-{os.getpid()}" if kind == "abstract" else str(tmp_path / "notify")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.bind(name.replace("@", "\0"))
+            tell_service_manager("READY=1", {"NOTIFY_SOCKET": name})
+            assert manager.recv(100) == b"READY=1"
+        tell_service_manager("READY=1", {"NOTIFY_SOCKET": name})  # nobody is there any more
+        tell_service_manager("READY=1", {"NOTIFY_SOCKET": "vsock:2:1234"})
+        tell_service_manager("READY=1", {})
+
+
+class TestChildren:
+    """Processes and the command lines by which they begin."""
+
+    @pytest.mark.parametrize(
+        ("code", "wanted"),
+        [
+            (0, "ended with code 0"),
+            (70, "ended with code 70"),
+            (-9, "killed by SIGKILL"),
+            (-11, "killed by SIGSEGV"),
+            (-40, "killed by signal 40"),
+        ],
+    )
+    def test_causes(self, code: int, wanted: str) -> None:
+        """A code, or the name of a signal."""
+        assert cause_of(code) == wanted
+
+    def test_a_reason_counts_only_for_those_it_killed(self) -> None:
+        """Who had ended already keeps its own cause; nothing is left in the kernel."""
+        for code, wanted in (
+            ("import time; time.sleep(60)", "my reason"),
+            ("raise SystemExit(4)", "code 4"),
+        ):
+            child = Child([sys.executable, "-S", "-c", code], [])
+            if "Exit" in code:
+                os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+            child.kill("my reason")
+            child.kill("another")
+            assert wanted in str(eventually(child.reap))
+            child.close()
+            assert not Path(f"/proc/{child.pid}").exists()
+
+    def test_ctrl_c_does_not_reach_children(self) -> None:
+        """They have a process group of their own."""
+        child = Child([sys.executable, "-S", "-c", "import time; time.sleep(60)"], [])
+        assert os.getpgid(child.pid) == child.pid
+        child.kill()
+        assert eventually(child.reap) == "killed by SIGKILL"
+        child.close()
+
+    def test_a_program_that_is_not_there(self) -> None:
+        """An error at once, and no descriptor stays open."""
+        before = len(os.listdir("/proc/self/fd"))
+        with pytest.raises(FileNotFoundError):
+            Child(["/no/such/program"], [])
+        assert len(os.listdir("/proc/self/fd")) == before
+
+    def test_the_workers_command(self) -> None:
+        """It loads the native module by its path, without the package."""
+        ends = WorkerEnds(leash=5, broker=6, page=7)
+        command = worker_command(SETUP, 1, ends)
+        assert command[:4] == [sys.executable, "-I", "-S", "-c"]
+        assert json.loads(command[6]) == {
+            "number": 1,
+            "workers": 2,
+            "cpu": None,
+            "buffer_bytes": 1 << 20,
+            "verify_checksums": True,
+            "ingress": "udp",
+            "uid": None,
+            "gid": None,
+            "supervisor": os.getpid(),
+            "leash": 5,
+            "broker": 6,
+            "page": 7,
+        }
+        probe = command[4].replace(
+            "sys.exit(_native.run_worker(sys.argv[2]))",
+            "print(_native.interfaces()[0].name, *(m for m in sys.modules if m[:3] == 'mcr'))",
+        )
+        done = subprocess.run(
+            [*command[:4], probe, command[5]], capture_output=True, text=True, check=True
+        )
+        assert done.stdout == "lo mcr mcr.errors mcr._native\n"
+
+    def test_controls_command(self) -> None:
+        """It says whom to serve and whom to become."""
+        command = control_command(SETUP, 12, Path("/run/x.sock"), ControlEnds(5, 6))
+        assert command[:5] == [sys.executable, "-E", "-P", "-m", "mcr.control"]
+        assert json.loads(command[5]) == {
+            "supervisor": os.getpid(),
+            "leash": 5,
+            "listener": 6,
+            "socket": "/run/x.sock",
+            "uid": None,
+            "gid": None,
+            "starter_uid": os.getuid(),
+            "socket_gid": 12,
+            "workers": 2,
+            "ingress": "udp",
+            "hosts": "first",
+            "log_level": "info",
+        }
+
+    def test_the_supervisors_command(self) -> None:
+        """All that was asked for arrives there."""
+        setup = replace(SETUP, state=Path("/a b"), config=Path("/\u00e4"), cpus=(1, 0), group=3)
+        setup = replace(setup, account=Account("a", 1, 2))
+        command = supervisor_command(setup)
+        assert command[:5] == [sys.executable, "-E", "-P", "-m", "mcr.supervisor"]
+        assert Setup.from_text(command[5]) == setup
+
+    def test_children_become_the_account(self) -> None:
+        """Unless it is the user that they are already."""
+        for account, wanted in (
+            (Account("other", 12345, 54321), (12345, 54321)),
+            (Account("same", os.geteuid(), os.getegid()), (None, None)),
+        ):
+            setup = Setup(Path("/x"), "udp", 1, 1 << 20, account=account)
+            told = json.loads(control_command(setup, 0, setup.socket, ControlEnds(3, 4))[5])
+            assert (told["uid"], told["gid"]) == wanted
+
+
+class TestRights:
+    """What is tried before anything is started."""
+
+    def test_no_packet_sockets(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """`auto` takes udp and says what packet needs; `packet` is refused."""
+
+        def refuse(*_: object) -> None:
+            raise PermissionError
+
+        monkeypatch.setattr("mcr.supervisor.rights.socket.socket", refuse)
+        ingress, notice = choose_ingress("auto")
+        assert ingress == "udp"
+        assert notice is not None
+        assert notice.startswith("CAP_NET_RAW is missing: the ingress is udp")
+        assert choose_ingress("udp") == ("udp", None)
+        with pytest.raises(RightsError, match="CAP_NET_RAW is missing: run as root, or use"):
+            choose_ingress("packet")
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root has a right to any file")
+    def test_what_root_reaches_by_rights_only(self, tmp_path: Path) -> None:
+        """A directory of another user; tried aside, so that nothing is given up here."""
+
+        def become_like_others(any_file: bool) -> None:
+            assert not any_file
+            os.setresuid(65534, 65534, 65534)
+
+        closed = tmp_path / "closed"
+        closed.mkdir(0o700)
+        found = rights.unreachable(replace(SETUP, state=closed / "state"), become_like_others)
+        assert found is not None
+        assert os.geteuid() == 0
+        assert rights.unreachable(SETUP, lambda any_file: None) is None
+
+    def test_descriptors(self) -> None:
+        """The soft limit goes up at least to the hard one."""
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+        try:
+            allowed = rights.raise_descriptor_limit()
+            assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == allowed >= before[0]
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_signals_are_not_lost_here() -> None:
+    """The supervisor is imported into programs; that alone changes no handler."""
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
