@@ -98,9 +98,16 @@ fn offend(how: &str) {
 }
 
 fn supervise() {
-    let mut child =
-        Command::new(std::env::current_exe().unwrap()).arg("role:orphan").spawn().unwrap();
-    child.wait().unwrap();
+    // Who dies signals with the rights it has then: the child is another user's.
+    shrink(&[
+        Capability::CAP_SETUID,
+        Capability::CAP_SETGID,
+        Capability::CAP_SETPCAP,
+        Capability::CAP_KILL,
+    ])
+    .unwrap();
+    let program = std::env::current_exe().unwrap();
+    Command::new(program).arg("role:orphan").spawn().unwrap().wait().unwrap();
 }
 
 fn keep() {
