@@ -98,9 +98,16 @@ fn offend(how: &str) {
 }
 
 fn supervise() {
-    let mut child =
-        Command::new(std::env::current_exe().unwrap()).arg("role:orphan").spawn().unwrap();
-    child.wait().unwrap();
+    // Who dies signals with the rights it has then: the child is another user's.
+    shrink(&[
+        Capability::CAP_SETUID,
+        Capability::CAP_SETGID,
+        Capability::CAP_SETPCAP,
+        Capability::CAP_KILL,
+    ])
+    .unwrap();
+    let program = std::env::current_exe().unwrap();
+    Command::new(program).arg("role:orphan").spawn().unwrap().wait().unwrap();
 }
 
 fn keep() {
@@ -115,7 +122,12 @@ fn keep() {
 fn hide(directory: &Path) {
     leave(user(), getppid().as_raw()).unwrap();
     let [readable, removable] = ["readable", "removable"].map(|name| [directory.join(name)]);
-    hide_files(&Reach { readable: &readable, removable: &removable, resolves: false }).unwrap();
+    let reach = Reach { readable: &readable, removable: &removable, resolves: false };
+    let hidden = hide_files(&reach).unwrap();
+    tell(&hidden);
+    if hidden != crate::checks::ALL_HIDDEN {
+        return;
+    }
     assert_eq!(fs::read_to_string(&readable[0]).unwrap(), "text");
     fs::remove_file(&removable[0]).unwrap();
     for refused in [
@@ -164,8 +176,7 @@ struct Bench {
 fn work(ingress: &str, sibling: i32) {
     let mut bench = Bench::new(ingress);
     leave(user(), getppid().as_raw()).unwrap();
-    let hidden = hide_files(&Reach::default()).unwrap();
-    assert!(hidden.starts_with("landlock hides"), "{hidden}");
+    hide_files(&Reach::default()).unwrap();
     bench.relay.start().unwrap();
     let channel_fd = u16::try_from(bench.channel.as_raw_fd()).unwrap();
     filter_calls(Role::Worker { first_foreign_fd: FIRST_FOREIGN, channel_fd }).unwrap();
