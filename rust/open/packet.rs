@@ -33,9 +33,9 @@ pub struct PacketSocket {
     pub receive_buffer_bytes: usize,
     /// Whether every frame has a `virtio_net_hdr` in front, and super-frames come whole.
     pub vnet_hdr: bool,
-    /// Where the frames lie, if a ring was asked for and could be had; those too long for a
-    /// slot wait in the socket's queue.
-    pub ring: Option<PacketRing>,
+    /// The ring that the frames lie in, if one was asked for and could be had; it is to be mapped.
+    /// Those too long for a slot wait in the socket's queue.
+    pub ring: Option<RingShape>,
 }
 
 /// The fan-out group that a socket enters.
@@ -179,14 +179,14 @@ pub fn take_all_multicast(
 }
 
 /// Has the frames put into slots, and those that are too long for one queued whole.
-fn open_ring(fd: BorrowedFd<'_>, shape: RingShape) -> io::Result<PacketRing> {
+fn open_ring(fd: BorrowedFd<'_>, shape: RingShape) -> io::Result<RingShape> {
     // The kernel's headers end at an odd place; so the frame's IP header is aligned.
     const RESERVE_BYTES: c_int = 6;
     /// Not in libc (linux/if_packet.h).
     const PACKET_COPY_THRESH: c_int = 7;
     sockopt::set(fd, libc::SOL_PACKET, libc::PACKET_RESERVE, RESERVE_BYTES)?;
     sockopt::set(fd, libc::SOL_PACKET, PACKET_COPY_THRESH, 1_i32)?;
-    PacketRing::new(fd, shape)
+    PacketRing::reserve(fd, shape).map(|()| shape)
 }
 
 fn bind(fd: BorrowedFd<'_>, interface: &InterfaceRef<'_>) -> Result<()> {

@@ -37,7 +37,8 @@ fn rule(group: [u8; 4], name: &str, source: Option<[u8; 4]>) -> RuleSpec {
         multicast_loop: true,
         priority: None,
     };
-    RuleSpec { input, outputs: vec![output] }
+    let id = format!("{group:?}%{name}");
+    RuleSpec { id, input, outputs: vec![output] }
 }
 
 fn relay() -> Relay {

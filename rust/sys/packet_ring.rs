@@ -47,12 +47,12 @@ pub struct PacketRing {
 }
 
 impl PacketRing {
-    /// Makes the ring of an AF_PACKET socket that is not bound yet.
+    /// Gives an AF_PACKET socket that queues nothing yet a ring, for somebody to map.
     ///
     /// # Errors
     /// The kernel's answer: no memory, a socket of another kind, or one that has a ring already;
     /// InvalidInput for a shape that has no whole blocks.
-    pub fn new(fd: BorrowedFd<'_>, shape: RingShape) -> io::Result<Self> {
+    pub fn reserve(fd: BorrowedFd<'_>, shape: RingShape) -> io::Result<()> {
         let bytes = shape.bytes().ok_or(io::ErrorKind::InvalidInput)?;
         let len = u32::try_from(bytes.get()).map_err(|_| io::ErrorKind::InvalidInput)?;
         let request = tpacket_req {
@@ -63,7 +63,15 @@ impl PacketRing {
         };
         let version = libc::tpacket_versions::TPACKET_V2 as libc::c_int;
         sockopt::set(fd, libc::SOL_PACKET, libc::PACKET_VERSION, version)?;
-        sockopt::set(fd, libc::SOL_PACKET, libc::PACKET_RX_RING, request)?;
+        sockopt::set(fd, libc::SOL_PACKET, libc::PACKET_RX_RING, request)
+    }
+
+    /// Maps a ring that nobody has read yet.
+    ///
+    /// # Errors
+    /// The kernel's answer: no memory, or a ring of another size.
+    pub fn map(fd: BorrowedFd<'_>, shape: RingShape) -> io::Result<Self> {
+        let bytes = shape.bytes().ok_or(io::ErrorKind::InvalidInput)?;
         let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: a fresh mapping at an address of the kernel's choice overlaps nothing. The
         // kernel maps a ring only in its exact size, and changes none that is mapped.
@@ -237,7 +245,7 @@ mod tests {
     fn a_shape_without_whole_blocks_is_refused_before_the_kernel_sees_it() {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         for (slot_bytes, slots) in [(2048, 0), (2048, 33), (2000, 32), (1 << 17, 32), (0, 32)] {
-            let refused = PacketRing::new(socket.as_fd(), RingShape { slot_bytes, slots });
+            let refused = PacketRing::reserve(socket.as_fd(), RingShape { slot_bytes, slots });
             assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::InvalidInput);
         }
     }
@@ -245,7 +253,8 @@ mod tests {
     #[test]
     fn only_a_packet_socket_has_a_ring() {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let refused = PacketRing::new(socket.as_fd(), RingShape { slot_bytes: 2048, slots: 32 });
+        let refused =
+            PacketRing::reserve(socket.as_fd(), RingShape { slot_bytes: 2048, slots: 32 });
         assert!(refused.unwrap_err().raw_os_error().is_some());
     }
 }

@@ -30,7 +30,7 @@ impl Reader {
         let filter = destinations(&[(GROUP, 0)]);
         let socket =
             open(&interface(FAR), &filter, Fanout::Alone, shape, &mut Spares::default()).unwrap();
-        let packets = Arc::new(socket.ring.unwrap());
+        let packets = Arc::new(PacketRing::map(socket.fd.as_fd(), socket.ring.unwrap()).unwrap());
         let mut ring = Ring::new().unwrap();
         let pool = ring.add_slots(&packets).unwrap();
         Self { fd: socket.fd, packets, ring, pool }
