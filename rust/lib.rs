@@ -5,7 +5,7 @@
 //! ```text
 //! python -> relay -> engine -> egress -> window, plan -> ingress, pool -> sys
 //!                                     -> rewrite -> open, packet -> sys
-//!                 -> open   -> sys
+//!                 -> broker -> open, pool -> sys
 //!           relay, engine   -> rules, packet, stats -> addr
 //!           traffic         -> open, sys
 //! ```
@@ -14,6 +14,7 @@
 //! `sys` is the only place with `unsafe`; `python` the only one that knows PyO3.
 
 pub mod addr;
+pub mod broker;
 mod egress;
 pub mod engine;
 pub mod error;

@@ -46,6 +46,7 @@ RUST_LAYERS = [
     "pool",
     "open",
     "interfaces",
+    "broker",
     "rewrite",
     "ingress",
     "plan",
