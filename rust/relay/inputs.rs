@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::interface::{Endpoint, EndpointSocket, Interface};
 use super::merging::Merging;
 use super::slots::Slots;
-use super::{Ingress, InputSpec, Join, Settings, warn_once};
+use super::{Ingress, InputSpec, Join, Settings, Share, warn_once};
 use crate::addr::Addr;
 use crate::error::{Error, Result};
 use crate::interfaces::Devices;
@@ -25,11 +25,12 @@ const SPARES: usize = 8;
 /// Ports of one group that the kernel is asked to merge for: a socket each.
 const MERGED_PORTS: usize = 256;
 /// Ports of one local address that are held: a socket each.
-const HELD_PORTS: usize = 1024;
+pub(super) const HELD_PORTS: usize = 1024;
 
 /// The inputs of a relay.
 pub(super) struct Inputs {
     ingress: Ingress,
+    share: Share,
     workers: u16,
     buffer_bytes: usize,
     /// By name: a device that is made anew goes on under its old entry.
@@ -50,6 +51,7 @@ impl Inputs {
     pub(super) fn new(settings: &Settings, opener: Arc<dyn Opener>) -> Result<Self> {
         Ok(Self {
             ingress: settings.ingress,
+            share: settings.share,
             workers: settings.workers,
             buffer_bytes: settings.buffer_bytes,
             interfaces: BTreeMap::new(),
@@ -309,6 +311,7 @@ impl Inputs {
         let ports = usize::from(input.last_port - input.port) + 1;
         let most = match self.ingress {
             Ingress::Udp => usize::MAX,
+            Ingress::Packet if !self.share.is_first() => 0,
             Ingress::Packet if input.group_bits > 0 => 0,
             Ingress::Packet if input.group.is_multicast() => MERGED_PORTS,
             Ingress::Packet => HELD_PORTS,
@@ -318,19 +321,23 @@ impl Inputs {
         }
         let ports = input.port..=input.last_port;
         let ends = input.groups().flat_map(|group| ports.clone().map(move |port| (group, port)));
-        ends.map(|(group, port)| input.at(group, port)).collect()
+        let is_ours = |(group, port): &(Addr, u16)| {
+            self.ingress == Ingress::Packet
+                || self.share.has_endpoint(&input.interface, *group, *port)
+        };
+        ends.filter(is_ours).map(|(group, port)| input.at(group, port)).collect()
     }
 
     /// Whether the kernel merges for an input by ports alone: its groups are too many.
     fn merges_by_port(&self, input: &InputSpec) -> bool {
-        self.ingress == Ingress::Packet
+        self.holds_for_all()
             && input.group_bits > 0
             && usize::from(input.last_port - input.port) < MERGED_PORTS
     }
 
     /// Whether an input needs all multicast of its interface.
     fn takes_all(&self, input: &InputSpec) -> bool {
-        self.ingress == Ingress::Packet && input.group.is_multicast() && input.join == Join::None
+        self.holds_for_all() && input.group.is_multicast() && input.join == Join::None
     }
 
     /// Becomes a member of all of an input's groups, or of none.
@@ -358,23 +365,16 @@ impl Inputs {
 
     /// Whether memberships apart from the sockets that receive are needed.
     fn joins_groups(&self, input: &InputSpec) -> bool {
-        self.ingress == Ingress::Packet && input.group.is_multicast() && input.join == Join::Each
+        self.holds_for_all() && input.group.is_multicast() && input.join == Join::Each
+    }
+
+    /// Whether what makes frames come is this process's business: once is enough for all.
+    fn holds_for_all(&self) -> bool {
+        self.ingress == Ingress::Packet && self.share.is_first()
     }
 }
 
 impl InputSpec {
-    /// How many sockets it takes at most, but for AF_PACKET and memberships; `is_merged` where
-    /// the kernel merges datagrams for it.
-    pub(super) fn sockets(&self, ingress: Ingress, is_merged: bool) -> usize {
-        let ports = usize::from(self.last_port - self.port) + 1;
-        let is_shared = self.group.is_multicast() || self.broadcast;
-        match ingress {
-            Ingress::Udp => ports << self.group_bits.min(32),
-            Ingress::Packet if is_shared && self.group_bits == 0 && !is_merged => 0,
-            Ingress::Packet => ports.min(HELD_PORTS),
-        }
-    }
-
     /// The groups, which are a handful wherever each of them counts.
     fn groups(&self) -> impl Iterator<Item = Addr> + use<> {
         self.group.each_of(self.group_bits)

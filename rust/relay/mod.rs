@@ -42,7 +42,7 @@ use links::{Links, Next};
 use live::Around;
 use present::Present;
 pub use report::{InterfaceReport, OutputReport, Report, RuleReport};
-pub use settings::Settings;
+pub use settings::{Settings, Share};
 use state::State;
 use worker::Workers;
 pub use worker::try_io_uring;
