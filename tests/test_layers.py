@@ -51,6 +51,7 @@ RUST_LAYERS = [
     "pool",
     "open",
     "interfaces",
+    "broker",
     "rewrite",
     "ingress",
     "plan",

@@ -15,6 +15,9 @@ use crate::addr::Addr;
 /// spare, because the translated program must also fit in net.core.optmem_max.
 const FAMILY_BUDGET: usize = 1400;
 
+/// The most blocks that [`bounded`] makes.
+pub const MOST_BLOCKS: usize = 2 * FAMILY_BUDGET;
+
 /// So many values are compared one after the other where a binary search ends.
 const LEAF: usize = 4;
 
@@ -97,10 +100,48 @@ pub fn passes_any_multicast(blocks: &[(Addr, u8)]) -> [bool; 2] {
     [v4, v6].map(|blocks| outermost(&blocks).len() > FAMILY_BUDGET)
 }
 
+/// The same for whoever has to keep the list short: at most [`MOST_BLOCKS`], for which
+/// [`destinations`] makes a program that passes the same as for all of `blocks`.
+#[must_use]
+pub fn bounded(blocks: &[(Addr, u8)]) -> Vec<(Addr, u8)> {
+    let (v4, v6): (Vec<_>, Vec<_>) = blocks.iter().partition(|(first, _)| first.is_v4());
+    let all_v4 = (Addr::v4([0; 4]), 32);
+    let all_v6 = (Addr::v6([0; 16]), 128);
+    let mut bounded = bounded_family(&v4, (Addr::v4([224, 0, 0, 0]), 28), all_v4);
+    let mut first = [0; 16];
+    first[0] = 0xff;
+    bounded.extend(bounded_family(&v6, (Addr::v6(first), 120), all_v6));
+    bounded
+}
+
+/// Each block takes an instruction at least: more of them than there may be instructions end in
+/// the wider programs of [`search_or_more`].
+fn bounded_family(
+    blocks: &[(Addr, u8)],
+    multicast: (Addr, u8),
+    all: (Addr, u8),
+) -> Vec<(Addr, u8)> {
+    let mut blocks = outermost(blocks);
+    if blocks.len() > FAMILY_BUDGET {
+        blocks.retain(|(first, _)| !first.is_multicast());
+        blocks.push(multicast);
+    }
+    if blocks.len() > FAMILY_BUDGET { vec![all] } else { blocks }
+}
+
 /// A program that passes nothing.
 #[must_use]
 pub fn nothing() -> [sock_filter; 1] {
     [DROP]
+}
+
+/// A program for a netlink socket that passes only what is told of links that are deleted.
+#[must_use]
+pub fn link_deletions() -> [sock_filter; 4] {
+    // The type of `struct nlmsghdr`, in this machine's order where the load takes the network's.
+    const TYPE: u32 = 4;
+    let deletion = u16::from_be_bytes(libc::RTM_DELLINK.to_ne_bytes());
+    [statement(LOAD_HALF, TYPE), jump(EQUAL, deletion.into(), 1, 0), DROP, PASS]
 }
 
 /// The dispatch by ethertype; the arguments are the positions of the entries for IPv4 and IPv6,

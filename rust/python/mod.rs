@@ -1,6 +1,7 @@
 //! The Python module `mcr._native`: what the core offers, in Python's terms. The only module
 //! that knows PyO3.
 
+mod broker;
 mod confine;
 mod errors;
 mod interfaces;
@@ -21,6 +22,8 @@ mod _native {
         module.py().import("mcr.errors").map(drop)
     }
 
+    #[pymodule_export]
+    use super::broker::Broker;
     #[pymodule_export]
     use super::confine::{confine_control, shrink_supervisor};
     #[pymodule_export]

@@ -110,6 +110,6 @@ impl From<ResolvedInput> for InputSpec {
 impl From<ResolvedRule> for RuleSpec {
     fn from(rule: ResolvedRule) -> Self {
         let outputs = rule.outputs.into_iter().map(OutputSpec::from).collect();
-        Self { input: rule.input.into(), outputs }
+        Self { id: String::new(), input: rule.input.into(), outputs }
     }
 }

@@ -34,13 +34,15 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::addr::Addr;
 use crate::error::{Error, Result};
+use crate::open::local::Local;
+use crate::open::opener::Opener;
 use crate::open::output::OutputSpec;
 use crate::open::packet;
 use links::{Links, Next};
 use live::Around;
 use present::Present;
 pub use report::{InterfaceReport, OutputReport, Report, RuleReport};
-pub use settings::Settings;
+pub use settings::{Settings, Share};
 use state::State;
 use worker::Workers;
 pub use worker::try_io_uring;
@@ -108,6 +110,8 @@ pub struct InputSpec {
 /// A rule, resolved for this host.
 #[derive(Clone, Debug)]
 pub struct RuleSpec {
+    /// What its counters are found by again in a page that outlives the relay; unique in it.
+    pub id: String,
     /// Where it listens.
     pub input: InputSpec,
     /// Where each datagram goes.
@@ -121,6 +125,7 @@ pub struct Relay {
 
 struct Shared {
     settings: Settings,
+    opener: Arc<dyn Opener>,
     state: Mutex<State>,
     links: Links,
     workers: Workers,
@@ -132,10 +137,20 @@ impl Relay {
     /// # Errors
     /// No memory or descriptors for the counters and for following the interfaces.
     pub fn new(settings: Settings) -> Result<Self> {
+        Self::with_opener(settings, Box::new(Local::new()))
+    }
+
+    /// The same, with sockets that `opener` opens.
+    ///
+    /// # Errors
+    /// As [`Relay::new`].
+    pub fn with_opener(settings: Settings, opener: Box<dyn Opener>) -> Result<Self> {
+        let opener: Arc<dyn Opener> = opener.into();
         let any = EventFd::from_flags(EfdFlags::EFD_CLOEXEC)
             .map_err(|errno| Error::os("eventfd", "the outputs", errno))?;
         let shared = Shared {
-            state: Mutex::new(State::new(&settings, any.into())?),
+            state: Mutex::new(State::new(&settings, any.into(), opener.clone())?),
+            opener,
             links: Links::new()?,
             workers: Workers::new(settings.clone())?,
             settings,
@@ -200,6 +215,16 @@ impl Relay {
     /// A missing right, a limit.
     pub fn open_spares(&self) -> Result<()> {
         self.shared.state().open_spares()
+    }
+
+    /// All rules are in that a relay before this one had: what it held of an opener that outlives
+    /// relays, and this one has not asked for, is closed.
+    ///
+    /// # Errors
+    /// The opener does not answer.
+    pub fn settled(&self) -> Result<()> {
+        let _all_is_asked_for = self.shared.state();
+        self.shared.opener.settled()
     }
 
     /// Starts the engines, each in a thread of its own, and begins to follow the interfaces.
@@ -273,7 +298,8 @@ impl Shared {
     }
 
     fn around<'a>(&'a self, present: &'a Present) -> Around<'a> {
-        Around { present, watch: self.links.watch(), workers: self.settings.workers }
+        let workers = self.settings.workers;
+        Around { present, watch: self.links.watch(), opener: &*self.opener, workers }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

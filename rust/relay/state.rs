@@ -15,6 +15,7 @@ use super::slots::Slots;
 use super::{InputSpec, RuleSpec, Settings, needs, warn_once};
 use crate::error::{Error, Result};
 use crate::open::descriptors::Descriptors;
+use crate::open::opener::{Opener, Owner};
 use crate::open::output::{self, OutputSpec};
 use crate::stats::Slot;
 
@@ -47,10 +48,10 @@ impl State {
     ///
     /// # Errors
     /// No descriptor.
-    pub(super) fn new(settings: &Settings, any: OwnedFd) -> Result<Self> {
+    pub(super) fn new(settings: &Settings, any: OwnedFd, opener: Arc<dyn Opener>) -> Result<Self> {
         Ok(Self {
             rules: BTreeMap::new(),
-            inputs: Inputs::new(settings)?,
+            inputs: Inputs::new(settings, opener)?,
             slots: Slots::new(),
             warnings: Vec::new(),
             stand_in: StandIn::new(any),
@@ -141,8 +142,9 @@ impl State {
         opened: &mut Opened,
     ) -> Result<()> {
         let mut outputs = Vec::with_capacity(spec.outputs.len());
-        for output in &spec.outputs {
-            outputs.push(self.open_output(output, &spec.input, around, opened)?);
+        for (number, output) in (0..).zip(&spec.outputs) {
+            let owner = Owner { rule: &spec.id, number };
+            outputs.push(self.open_output(output, owner, &spec.input, around, opened)?);
         }
         let slot = self.take_slot(opened)?;
         let (group, is_new) = self.groups.add(&spec.input, &mut self.slots)?;
@@ -181,12 +183,13 @@ impl State {
     fn open_output(
         &mut self,
         spec: &OutputSpec,
+        owner: Owner<'_>,
         input: &InputSpec,
         around: &Around<'_>,
         opened: &mut Opened,
     ) -> Result<LiveOutput> {
         let slot = self.take_slot(opened)?;
-        let output = LiveOutput::open(spec, input, slot, around)?;
+        let output = LiveOutput::open(spec, owner, input, slot, around)?;
         self.check_buffer(output.send_buffer_bytes);
         if output.parked.is_none() && output.trouble().is_some() {
             let text = "has no carrier: until it has, copies to it are dropped as no_carrier";

@@ -9,6 +9,7 @@ pub mod memory;
 pub mod messages;
 pub mod netdev;
 pub mod packet_ring;
+pub mod passing;
 pub mod recv;
 pub mod ring;
 pub mod sched;

@@ -111,7 +111,7 @@ fn rule(port: u16, loopback: Interface, outputs: &[u16]) -> RuleSpec {
         multicast_loop: true,
         priority: None,
     };
-    RuleSpec { input, outputs: outputs.iter().map(output).collect() }
+    RuleSpec { id: String::new(), input, outputs: outputs.iter().map(output).collect() }
 }
 
 /// Waits until every output is done with so many copies.
