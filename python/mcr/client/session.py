@@ -265,6 +265,8 @@ class Session:
             )
         if error.errno == errno.ECONNREFUSED:
             return DaemonError(f"{self.path} is no socket; name the one that mcr serve made")
+        if error.errno in _FULL:
+            return DaemonError(f"the daemon at {self.path} takes no connection: too many wait")
         if error.errno in (errno.EACCES, errno.EPERM):
             return RightsError(
                 f"this user may not talk to the daemon at {self.path}: use sudo, or become a member"
