@@ -138,6 +138,18 @@ def test_any_answer_ends_a_stream(chunks: list[bytes], ends: bool, after: int | 
         assert wire.now_s - began_s < 8
 
 
+def test_a_flood_of_other_words_ends_with_the_time() -> None:
+    """What is no event does not prolong the waiting for one."""
+    greeting = json.dumps({"jsonrpc": "2.0", "id": 1, "result": HELLO}).encode() + b"\n"
+    result = {"sequence": 9, "oldest": 1, "missed": 0}
+    subscribed = json.dumps({"jsonrpc": "2.0", "id": 2, "result": result}).encode() + b"\n"
+    other = b'{"jsonrpc":"2.0","method":"news"}\n'
+    wire = FakeWire([greeting, subscribed, *[other] * 50_000], ends=False)
+    following = Following(Session(Path("x"), 2.0, lambda: wire.now_s), None, None)
+    assert wire.run(following.next(1.0)) is None
+    assert wire.now_s < 1.1
+
+
 @given(st.lists(st.binary(max_size=20)), st.data())
 def test_lines_come_whole(lines: list[bytes], data: st.DataObject) -> None:
     """However the bytes are cut."""

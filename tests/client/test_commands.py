@@ -6,6 +6,7 @@ import os
 import pty
 import select
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -104,6 +105,47 @@ def test_rules_from_a_toml_file(command: Command, tmp_path: Path, daemon: MadeUp
     assert [each["enabled"] for each in done["added"]] == [True, False, True]
     assert [rule.input.interface for rule, _ in daemon.rules.values()] == ["lo", "lo", "a=b"]
     assert command("rule", "replace", B).startswith(f"removed {ID_A}\n")
+
+
+def test_rules_from_standard_input(
+    command: Command, monkeypatch: pytest.MonkeyPatch, daemon: MadeUpDaemon
+) -> None:
+    """As a pipe brings them; what is too long is not read to its end."""
+    text = io.TextIOWrapper(io.BytesIO(f'rules = ["{A}"]'.encode()))
+    monkeypatch.setattr("sys.stdin", text)
+    command("rule", "replace", "--file", "-")
+    assert list(daemon.rules) == [ID_A]
+    command("rule", "replace", "--file", "/dev/zero", code=2)
+    assert (
+        command.err
+        == "mcr: --file: /dev/zero has more than the 16777216 bytes that a daemon takes\n"
+    )
+
+
+def test_warnings_go_to_standard_error(command: Command, daemon: MadeUpDaemon) -> None:
+    """Of a change, and of counters that are not whole."""
+
+    def warn(line: bytes, connection: socket.socket) -> bool:
+        asked = json.loads(line)
+        if asked["method"] == "hello":
+            return False
+        result: dict[str, Any] = {"revision": 1, "dry_run": False, "warnings": ["mind\x1b[2J"]}
+        result |= {name: [] for name in ("added", "removed", "kept", "changed")}
+        if asked["method"] == "stats":
+            counts = dict.fromkeys(
+                ["received", "matched", "wanted", "sent", "lost", "kernel_dropped_frames"], 0
+            )
+            result = {"interfaces": [], "rules": [], "revision": 1, "stale_workers": [2]}
+            result["totals"] = {**counts, "dropped": {}}
+        answer = {"jsonrpc": "2.0", "id": asked["id"], "result": result}
+        connection.sendall(json.dumps(answer).encode() + b"\n")
+        return True
+
+    daemon.on_line = warn
+    assert command("rule", "add", A) == "revision 1\n"
+    assert command.err == "warning: mind\\x1b[2J\n"
+    command("stats")
+    assert command.err == "warning: worker 2 did not answer; its last known counts are in\n"
 
 
 @pytest.mark.parametrize(

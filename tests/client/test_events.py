@@ -1,5 +1,6 @@
 """Streams of events: live, replayed, and over what happens to the daemon."""
 
+import asyncio
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -116,3 +117,26 @@ def test_a_stream_that_another_thread_closes(daemon: MadeUpDaemon, path: Path) -
         events.close()
         thread.join(10)
         assert not thread.is_alive()
+
+
+def test_a_stream_that_another_task_closes(daemon: MadeUpDaemon, path: Path) -> None:
+    """The one who waits comes to an end."""
+
+    async def listen() -> list[str]:
+        async with mcr.AsyncClient(path) as client, client.events() as events:
+            seen: list[str] = []
+
+            async def collect() -> None:
+                async for event in events:
+                    seen.append(event.text)
+
+            task = asyncio.create_task(collect())
+            daemon.happen("rule", "added", "one")
+            async with asyncio.timeout(10):
+                while not seen:
+                    await asyncio.sleep(0.005)
+                await events.close()
+                await task
+            return seen
+
+    assert asyncio.run(listen()) == ["one"]

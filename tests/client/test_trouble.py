@@ -1,11 +1,13 @@
 """What the clients do when the daemon restarts, keeps silent or is not there."""
 
 import asyncio
+import errno
 import json
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -243,3 +245,114 @@ def test_a_user_is_told_of_the_daemon_of_root(
         roots.touch()
         with pytest.raises(mcr.DaemonError, match=r"ask that of root with --socket .*root\.sock$"):
             client.ping()
+
+
+@contextmanager
+def listening(path: Path, backlog: int, serve: Callable[[socket.socket], None]) -> Iterator[None]:
+    """Something that is no daemon: `serve` gets each connection that is accepted."""
+    stop = threading.Event()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen(backlog)
+        listener.settimeout(0.01)
+
+        def accept() -> None:
+            while not stop.is_set():
+                with suppress(TimeoutError):
+                    connection, _ = listener.accept()
+                    with connection:
+                        serve(connection)
+
+        thread = threading.Thread(target=accept)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join(10)
+
+
+def test_a_connection_that_ends_at_once(path: Path, opened: Opener) -> None:
+    """It is no daemon that is well; nothing is waited for."""
+    began_s = time.monotonic()
+    with (
+        listening(path, 8, lambda _: None),
+        pytest.raises(mcr.DaemonError, match=r"ended the connection at once$"),
+    ):
+        opened().ping()
+    assert time.monotonic() - began_s < 4
+
+
+def test_a_refusal_before_the_request_was_read(path: Path, opened: Opener) -> None:
+    """The words that came before the end are what the user reads."""
+    refusal = {"jsonrpc": "2.0", "id": None, "error": {"code": -32007, "message": "not you"}}
+
+    def refuse(connection: socket.socket) -> None:
+        connection.sendall(json.dumps(refusal).encode() + b"\n")
+
+    with listening(path, 8, refuse), pytest.raises(mcr.RightsError, match="not you"):
+        opened().ping()
+
+
+def test_a_daemon_that_reads_nothing(daemon: MadeUpDaemon, opened: Opener) -> None:
+    """A request that never arrived as a whole was not carried out: there is no doubt."""
+    release = threading.Event()
+
+    def greet_and_sleep(line: bytes, connection: socket.socket) -> bool:
+        daemon.answer(line, connection)
+        release.wait(20)
+        return True
+
+    daemon.on_line = greet_and_sleep
+    try:
+        with pytest.raises(mcr.DaemonError, match=r"did not answer within 0\.3 s$"):
+            opened(timeout_s=0.3).add_rule("x" * (8 << 20))
+    finally:
+        release.set()
+
+
+def test_a_full_queue_of_connections(path: Path, opened: Opener) -> None:
+    """It is waited for room, in the client's time; being full is no being gone."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen(0)
+        waiting = []
+        while True:
+            made = socket.socket(socket.AF_UNIX)
+            made.setblocking(False)
+            waiting.append(made)
+            try:
+                made.connect(str(path))
+            except BlockingIOError:
+                break
+        with pytest.raises(mcr.DaemonError, match="takes no connection: too many wait"):
+            opened(timeout_s=0.2).ping()
+        for made in waiting:
+            made.close()
+
+
+def test_a_daemon_of_another_protocol(client: mcr.Client, daemon: MadeUpDaemon) -> None:
+    """One that greets all the same, with its own number."""
+
+    def greet(line: bytes, connection: socket.socket) -> bool:
+        result = {"protocol": 9, "server": "mcr 9", "pid": 1, "revision": 0, "ingress": "udp"}
+        result |= {"workers": 1, "sequence": 0}
+        answer = {"jsonrpc": "2.0", "id": json.loads(line)["id"], "result": result}
+        connection.sendall(json.dumps(answer).encode() + b"\n")
+        return True
+
+    daemon.on_line = greet
+    with pytest.raises(mcr.DaemonError, match="speaks protocol 9, this client 1: use the mcr"):
+        client.add_rule(A)
+
+
+def test_no_right_to_connect(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The group of the socket is what helps."""
+
+    def refuse(_: Path) -> socket.socket:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("mcr.client.blocking.connected_socket", refuse)
+    monkeypatch.setattr("mcr.client.asynchronous.connected_socket", refuse)
+    with pytest.raises(mcr.RightsError, match="become a member of the socket's group"):
+        opened().ping()

@@ -22,7 +22,6 @@ from ..client import (
 from ..client.calls import Call
 from ..daemon import EVENT_KINDS, FACILITIES, LEVELS, default_socket
 from ..errors import DaemonError
-from .options import Count
 from .remote import AsJson, Socket, ask, connect
 from .rule import known_rules
 from .show import moment, printable, show_table, span
@@ -100,7 +99,9 @@ def events(
         str | None,
         typer.Option(metavar="N", help="Begin behind event N, as far as it is kept; 0 is all."),
     ] = None,
-    count: Count = None,
+    count: Annotated[
+        str | None, typer.Option(metavar="N", help="End after so many events.")
+    ] = None,
     socket: Socket = None,
     as_json: AsJson = False,
 ) -> None:

@@ -1,10 +1,13 @@
 """`AsyncClient`: the daemon from a program that runs on asyncio.
 
-Owns the asyncio stream; what is said is the business of `session`, the methods that of `calls`.
+Owns the socket in the event loop; what is said is the business of `session`, the methods that of
+`calls`.
 """
 
 import asyncio
+import socket
 from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -25,18 +28,24 @@ T = TypeVar("T")
 
 
 class AsyncWire:
-    """Takes the steps of a session, one after the other."""
+    """Takes the steps of a session, one after the other.
+
+    On the socket itself: a stream of asyncio forgets what was received when sending fails, and what
+    a daemon said before it closed is the reason why.
+    """
 
     def __init__(self, path: Path) -> None:
         """Connect later."""
         self._path = path
-        self._reader: asyncio.StreamReader | None = None
-        self._writer: asyncio.StreamWriter | None = None
+        self._socket: socket.socket | None = None
+        self._is_running = False
+        self._ended = False
 
     async def run(self, steps: Steps[T]) -> T:
         """Take all steps and return what they lead to."""
         received: bytes | None = None
         problem: OSError | None = None
+        self._is_running = True
         try:
             while True:
                 step = steps.send(received) if problem is None else steps.throw(problem)
@@ -50,30 +59,41 @@ class AsyncWire:
             return value
         finally:
             steps.close()
+            self._is_running = False
+            if self._ended:
+                self._close()
 
-    def close(self) -> None:
-        """Close the connection, if there is one."""
-        if self._writer is not None:
-            self._writer.transport.abort()  # nothing unsent is worth waiting for
-            self._reader = self._writer = None
+    def end(self) -> None:
+        """Close the connection and make no other; wakes a task that waits for it."""
+        self._ended = True
+        if self._socket is not None:
+            with suppress(OSError):  # the other side was quicker
+                self._socket.shutdown(socket.SHUT_RDWR)
+        if not self._is_running:  # else whoever waits would wait on a number that is another's
+            self._close()
+
+    def _close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
 
     async def _take(self, step: Step) -> bytes | None:
         if isinstance(step, Pause):
             await asyncio.sleep(step.seconds)
             return None
         if isinstance(step, Connect):
-            self.close()
+            self._close()
+            if self._ended:
+                raise McrError("it was closed")
             # Not by asyncio, which takes a full queue of connections for a connection.
-            made = connected_socket(self._path)
-            self._reader, self._writer = await asyncio.open_unix_connection(sock=made)
+            self._socket = connected_socket(self._path)
             return None
-        assert self._reader is not None  # the session connects first
-        assert self._writer is not None
+        assert self._socket is not None  # the session connects first
+        loop = asyncio.get_running_loop()
         async with asyncio.timeout(step.within_s):
             if isinstance(step, Receive):
-                return await self._reader.read(RECEIVE_BYTES)
-            self._writer.write(step.data)
-            await self._writer.drain()
+                return await loop.sock_recv(self._socket, RECEIVE_BYTES)
+            await loop.sock_sendall(self._socket, step.data)
         return None
 
 
@@ -164,7 +184,7 @@ class AsyncClient:
         """End the connection; twice is once. Streams of events stay."""
         async with self._lock:
             self._closed = True
-            self._wire.close()
+            self._wire.end()
 
     async def __aenter__(self) -> Self:
         """Return the client; it connects when it is asked for something."""
@@ -207,9 +227,9 @@ class AsyncEventStream:
         return await self._wire.run(self._following.next(timeout_s))
 
     async def close(self) -> None:
-        """End the subscription; twice is once."""
+        """End the subscription, also while another task waits for an event; twice is once."""
         self._closed = True
-        self._wire.close()
+        self._wire.end()
 
     def __aiter__(self) -> Self:
         """The stream itself."""
@@ -217,15 +237,22 @@ class AsyncEventStream:
 
     async def __anext__(self) -> Event:
         """The next event, however long it takes; a closed stream has no more."""
-        if self._closed:
-            raise StopAsyncIteration
-        event = await self.read()
+        try:
+            event = await self.read()
+        except McrError:
+            if self._closed:
+                raise StopAsyncIteration from None
+            raise
         assert event is not None  # without a limit it waits
         return event
 
     async def __aenter__(self) -> Self:
         """Subscribe."""
-        await self._wire.run(self._following.begin())
+        try:
+            await self._wire.run(self._following.begin())
+        except BaseException:
+            await self.close()
+            raise
         return self
 
     async def __aexit__(

@@ -55,11 +55,12 @@ class Following:
             McrError: the daemon did not come back in the session's time, or answered what it
                 never should.
         """
+        deadline = self._session.deadline(timeout_s)
         while True:
             yield from self.begin()
             if self._gaps:
                 return self._gaps.popleft()
-            message = yield from self._session.listen(timeout_s)
+            message = yield from self._session.listen(deadline)
             if message is not None:
                 if message.method == "event":
                     return self._event(message)

@@ -114,13 +114,16 @@ class Session:
         assert self.hello is not None  # else it would have raised
         return self.hello
 
-    def listen(self, timeout_s: float | None) -> Steps[Notification | None]:
-        """Wait for a notification; None if the time passes, or the connection has ended.
+    def deadline(self, timeout_s: float | None) -> float | None:
+        """When this time will have passed; None is never."""
+        return None if timeout_s is None else self._clock() + timeout_s
+
+    def listen(self, deadline: float | None) -> Steps[Notification | None]:
+        """Wait for a notification; None if it is too late, or the connection has ended.
 
         Raises:
             DaemonError: something else came.
         """
-        deadline = None if timeout_s is None else self._clock() + timeout_s
         try:
             message = yield from self._message(deadline)
         except TimeoutError:
@@ -265,6 +268,8 @@ class Session:
             )
         if error.errno == errno.ECONNREFUSED:
             return DaemonError(f"{self.path} is no socket; name the one that mcr serve made")
+        if error.errno in _FULL:
+            return DaemonError(f"the daemon at {self.path} takes no connection: too many wait")
         if error.errno in (errno.EACCES, errno.EPERM):
             return RightsError(
                 f"this user may not talk to the daemon at {self.path}: use sudo, or become a member"

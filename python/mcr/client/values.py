@@ -307,7 +307,7 @@ class Event:
 
     @property
     def missed(self) -> int | None:
-        """Of a gap, how many events were missed; None where nobody knows, and in other events."""
+        """Of a gap, how many events of all kinds were missed at most; None where nobody knows."""
         count = self.fields.get("missed")
         return count if type(count) is int else None
 
