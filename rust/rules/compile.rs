@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet, HashTable};
 
-use super::lists::{Lists, Takers, count};
+use super::lists::{Lists, Run, Takers, count};
 use super::names::{Name, NamesDraft};
 use super::patterns::PatternsDraft;
 use super::{Entry, InputKey, Key, Table, TableRule};
@@ -170,13 +170,22 @@ impl Table {
     fn put(&mut self, input: InputKey, takers: &Takers) {
         let Self { hasher, inputs, lists, .. } = self;
         let key = Key::of(input);
-        let entry = Entry { key, run: lists.add(takers) };
-        inputs.insert_unique(key.hash(hasher), entry, |entry| entry.key.hash(hasher));
+        let (marks, run) = match takers.only() {
+            Some((rule, source)) => (Key::BY_SOURCE | Key::ONE_SOURCE, Run::of_one(rule, source)),
+            None => {
+                let run = lists.add(takers);
+                (if run.is_by_source() { Key::BY_SOURCE } else { 0 }, run)
+            }
+        };
+        let entry = Entry { key: key.marked(marks), run };
+        let hash = |entry: &Entry| entry.key.unmarked().hash(hasher);
+        inputs.insert_unique(key.hash(hasher), entry, hash);
     }
 
     fn forget(&mut self, input: InputKey) {
         let key = Key::of(input);
-        if let Ok(entry) = self.inputs.find_entry(key.hash(&self.hasher), |entry| entry.key == key)
+        if let Ok(entry) =
+            self.inputs.find_entry(key.hash(&self.hasher), |entry| entry.key.is_of(&key))
         {
             entry.remove();
         }

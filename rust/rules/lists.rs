@@ -43,6 +43,22 @@ impl Run {
         self.count & Self::BY_SOURCE != 0
     }
 
+    /// Of one rule, with other bits in the place of the count.
+    pub(super) const fn of_one(rule: u32, count_bits: u32) -> Self {
+        Self { first: rule, count: count_bits }
+    }
+
+    #[inline]
+    pub(super) const fn count_bits(self) -> u32 {
+        self.count
+    }
+
+    /// The one rule of a run, whatever its count.
+    #[inline]
+    pub(super) const fn alone(&self) -> &[u32] {
+        slice::from_ref(&self.first)
+    }
+
     #[inline]
     const fn len(self) -> usize {
         (self.count & !Self::BY_SOURCE) as usize
@@ -69,7 +85,7 @@ impl Lists {
     #[inline]
     pub(super) fn rules<'a>(&'a self, run: &'a Run) -> &'a [u32] {
         if run.count == 1 {
-            return slice::from_ref(&run.first);
+            return run.alone();
         }
         &self.numbers[run.first as usize..][..run.len()]
     }
@@ -112,6 +128,16 @@ impl Takers {
             takers.add(*number, &rules[*number as usize]);
         }
         takers
+    }
+
+    /// The rule and its source, where no other rule or source is named, and that is IPv4.
+    pub(super) fn only(&self) -> Option<(u32, u32)> {
+        let (source, rules) = self.by_source.first_key_value()?;
+        let is_alone = self.any.is_empty() && self.by_source.len() == 1;
+        let [rule] = rules.as_slice() else { return None };
+        // The address in the last four bytes.
+        let [.., a, b, c, d] = source.bits().to_be_bytes();
+        (is_alone && source.is_v4()).then_some((*rule, u32::from_be_bytes([a, b, c, d])))
     }
 
     fn add(&mut self, number: u32, rule: &TableRule) {

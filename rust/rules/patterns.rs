@@ -8,7 +8,7 @@ use std::sync::Arc;
 use hashbrown::{HashMap, HashSet};
 
 use super::TableRule;
-use super::lists::{Lists, Run, Takers};
+use super::lists::{Lists, Run, Takers, count};
 use crate::addr::Addr;
 use crate::packet::Datagram;
 
@@ -25,17 +25,24 @@ pub(super) struct Patterns {
 #[derive(Clone, Debug)]
 struct Level {
     bits: u8,
-    blocks: HashMap<Addr, Arc<Block>>,
+    blocks: HashMap<Addr, Block>,
 }
 
-/// What rules name of one block; tables in which it is the same share it.
-#[derive(Debug)]
-pub(super) struct Block {
+/// What rules name of one block; tables in which it is the same share what it holds.
+#[derive(Clone, Debug)]
+struct Block {
     /// The number of the block in the table.
     group: u32,
     /// In ascending order, none overlapping another.
-    stretches: Box<[Stretch]>,
-    runs: Box<[Run]>,
+    stretches: Arc<[Stretch]>,
+    rest: Arc<Rest>,
+}
+
+/// What few look-ups come to.
+#[derive(Debug)]
+struct Rest {
+    /// What the stretches' ranges point into.
+    wider: Box<[Run]>,
     lists: Lists,
 }
 
@@ -44,18 +51,29 @@ pub(super) struct Block {
 struct Stretch {
     first: u16,
     last: u16,
-    /// A run for each width of the rules' port ranges, the narrowest first.
-    runs: Range<usize>,
+    /// The run of the narrowest of the rules' port ranges, which mostly is the only one: here, so
+    /// that a look-up ends with what it has loaded.
+    narrowest: Run,
+    /// A run for each wider one, in their order.
+    wider: Range<u32>,
 }
 
 /// What one block has for a port.
 pub(super) struct Meeting<'a> {
     /// The number of the block in the table.
     pub(super) group: u32,
-    /// In the order in which they are to be asked.
-    pub(super) runs: &'a [Run],
+    narrowest: &'a Run,
+    wider: &'a [Run],
     /// What the runs point into.
     pub(super) lists: &'a Lists,
+}
+
+impl<'a> Meeting<'a> {
+    /// In the order in which they are to be asked.
+    #[inline]
+    pub(super) fn runs(&self) -> impl Iterator<Item = &'a Run> {
+        std::iter::once(self.narrowest).chain(self.wider)
+    }
 }
 
 impl Patterns {
@@ -72,9 +90,16 @@ impl Patterns {
             let block = level.blocks.get(&group.block(level.bits))?;
             let after = block.stretches.partition_point(|stretch| stretch.first <= port);
             let stretch = &block.stretches[after.checked_sub(1)?];
-            let runs = &block.runs[stretch.runs.clone()];
-            let meeting = Meeting { group: block.group, runs, lists: &block.lists };
-            (stretch.last >= port).then_some(meeting)
+            let Stretch { last, narrowest, wider, .. } = stretch;
+            let Block { group, rest, .. } = block;
+            // Not looked at unless there are some, which spares a load.
+            let wider = if wider.is_empty() {
+                &[]
+            } else {
+                &rest.wider[wider.start as usize..wider.end as usize]
+            };
+            let meeting = Meeting { group: *group, narrowest, wider, lists: &rest.lists };
+            (*last >= port).then_some(meeting)
         })
     }
 
@@ -84,7 +109,7 @@ impl Patterns {
             levels.insert(at, Level { bits, blocks: HashMap::new() });
             at
         });
-        levels[at].blocks.insert(address, Arc::new(block));
+        levels[at].blocks.insert(address, block);
     }
 
     fn take_out(&mut self, (place, bits, address): BlockName) {
@@ -102,14 +127,17 @@ impl Patterns {
 impl Block {
     /// Of the rules of these numbers, which ascend.
     fn of(rules: &[TableRule], group: u32, numbers: &[u32]) -> Self {
-        let (mut stretches, mut runs) = (Vec::new(), Vec::new());
+        let (mut stretches, mut all) = (Vec::new(), Vec::new());
         let mut lists = Lists::default();
         cut(rules, numbers.to_vec(), |first, last, takers| {
-            let from = runs.len();
-            runs.extend(takers.iter().map(|takers| lists.add(takers)));
-            stretches.push(Stretch { first, last, runs: from..runs.len() });
+            let mut runs = takers.iter().map(|takers| lists.add(takers));
+            let Some(narrowest) = runs.next() else { return };
+            let from = count(all.len());
+            all.extend(runs);
+            stretches.push(Stretch { first, last, narrowest, wider: from..count(all.len()) });
         });
-        Self { group, stretches: stretches.into(), runs: runs.into(), lists }
+        let rest = Rest { wider: all.into(), lists };
+        Self { group, stretches: stretches.into(), rest: rest.into() }
     }
 }
 
