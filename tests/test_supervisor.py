@@ -4,6 +4,7 @@ import contextlib
 import functools
 import json
 import os
+import resource
 import signal
 import socket
 import stat
@@ -248,6 +249,40 @@ def test_a_control_that_does_not_drain_is_not_waited_for_longer(tmp_path: Path) 
         assert made.end() == 1
         assert 10 <= time.monotonic() - began < 13
         assert "warning: control did not drain within 10 s" in made.said()
+
+
+def test_a_control_that_dies_instead_of_draining_is_told(tmp_path: Path) -> None:
+    """There is no report then, so that the end was not in order."""
+    with daemon(tmp_path, mode="stubborn") as made:
+        made.until_ready()
+        made.process.send_signal(signal.SIGTERM)
+        eventually(lambda: made.told("drain"))
+        os.kill(made.pid("control"), signal.SIGKILL)
+        assert made.process.wait(10) == 1
+        assert "warning: control ended before it had drained" in made.said()
+
+
+def test_an_end_during_the_start_is_in_order(tmp_path: Path) -> None:
+    """Nothing was relayed yet that a report could tell of."""
+    with daemon(tmp_path, mode="silent") as made:
+        eventually(lambda: made.told("begin"))
+        assert made.end() == 0
+
+
+def test_too_few_descriptors_end_no_supervisor(running: Daemon) -> None:
+    """What cannot be opened is tried again, slower and slower, until it can."""
+    pid = running.process.pid
+    _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    used = max(map(int, os.listdir(f"/proc/{pid}/fd")))
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + 1, hard))
+    os.kill(running.pid(WORKER), signal.SIGKILL)
+    cause = "could not be started: Too many open files"
+    eventually(lambda: cause in [death["cause"] for death in running.told("worker_ended")])
+    count = len(channels(running))
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
+    eventually(lambda: len(channels(running)) > count)
+    running.order("keep", "[1]")
+    eventually(lambda: running.journal("kept"))
 
 
 def test_a_child_that_cannot_start_ends_the_daemon(tmp_path: Path) -> None:

@@ -578,12 +578,13 @@ class TestChildren:
         }
         probe = command[4].replace(
             "sys.exit(_native.run_worker(sys.argv[2]))",
-            "print(_native.interfaces()[0].name, *(m for m in sys.modules if m[:3] == 'mcr'))",
+            "print(_native.interfaces()[0].name, *(m for m in sys.modules if m[:3] == 'mcr'),"
+            " signal.getsignal(signal.SIGTERM).name)",
         )
         done = subprocess.run(
             [*command[:4], probe, command[5]], capture_output=True, text=True, check=True
         )
-        assert done.stdout == "lo mcr mcr.errors mcr._native\n"
+        assert done.stdout == "lo mcr mcr.errors mcr._native SIG_IGN\n"
 
     def test_controls_command(self) -> None:
         """It says whom to serve and whom to become."""

@@ -13,9 +13,12 @@ from .. import _native
 from .setup import Setup
 
 # The package's directory under its name, but without the package: a worker loads the native module,
-# which loads the exceptions, and no other code by which it could reach files or programs.
+# which loads the exceptions, and no other code by which it could reach files or programs. A service
+# manager sends SIGTERM to all processes of the daemon; a worker ends when control has reported.
 _BOOT = """\
-import sys, types
+import signal, sys, types
+for number in signal.SIGINT, signal.SIGTERM, signal.SIGHUP:
+    signal.signal(number, signal.SIG_IGN)
 sys.modules["mcr"] = types.ModuleType("mcr")
 sys.modules["mcr"].__path__ = [sys.argv[1]]
 from mcr import _native

@@ -159,7 +159,11 @@ class Crew:
             else:
                 self._start_control()
         except OSError as error:
-            self._ended(post, 0, f"could not be started: {error.strerror}")
+            reason = f"could not be started: {error.strerror}"
+            if post.child is None:
+                self._ended(post, 0, reason)
+            else:
+                post.child.kill(reason)  # it runs, but there was no descriptor left for a channel
 
     def _start_worker(self, post: WorkerPost) -> None:
         leash, leash_far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -195,6 +199,7 @@ class Crew:
         self._open_control(self._install(self.control, child, leash))
 
     def _install(self, post: Post, child: Child, end: socket.socket) -> Leash:
+        self._reactor.watch(child.pidfd, functools.partial(self._reap, post))
         leash = Leash(
             end,
             self._reactor,
@@ -202,7 +207,6 @@ class Crew:
             functools.partial(self._hung_up, post),
         )
         post.fill(child, leash, self._clock.awake_s)
-        self._reactor.watch(child.pidfd, functools.partial(self._reap, post))
         return leash
 
     def _open_control(self, leash: Leash) -> None:

@@ -79,7 +79,11 @@ class Keeper:
     def _save(self, memory: int, path: Path) -> None:
         self._saving = True
         answers, self._waiting = self._waiting, []
-        mine = os.dup(memory)  # a newer one may close the other while this is written
+        try:
+            mine = os.dup(memory)  # a newer one may close the other while this is written
+        except OSError as error:
+            self._saved(_complaint(path, error.strerror), answers, path)
+            return
 
         def job() -> Callable[[], None]:
             fault = _try_to_save(mine, path)
@@ -99,8 +103,11 @@ def _try_to_save(memory: int, path: Path) -> str | None:
     try:
         save(memory, check_sealed(memory), path)
     except (OSError, KeptError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        return f"the state file {path} could not be written: {reason}; the rules stay in memory"
+        return _complaint(path, error.strerror if isinstance(error, OSError) else str(error))
     finally:
         os.close(memory)
     return None
+
+
+def _complaint(path: Path, reason: str | None) -> str:
+    return f"the state file {path} could not be written: {reason}; the rules stay in memory"

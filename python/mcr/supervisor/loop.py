@@ -67,7 +67,7 @@ class Supervisor:
         self._killed_at_s: float | None = None
 
     def run(self) -> bool:
-        """Run until a signal or a client ends the daemon; return whether it drained.
+        """Run until a signal or a client ends the daemon; return whether it ended in order.
 
         Raises:
             StartError: a child died again and again before the daemon was ready.
@@ -81,7 +81,7 @@ class Supervisor:
                 self._turn()
         if self._failure is not None:
             raise StartError(self._failure)
-        return self._drained
+        return self._drained or not self._crew.was_ready
 
     # What the crew reports.
 
@@ -146,6 +146,8 @@ class Supervisor:
             late = self._drain_until_s is not None and now_s > self._drain_until_s
             if late and not self._drained:
                 self._voice.log("warning", f"control did not drain within {_DRAIN_S:g} s")
+            elif gone and not self._drained and self._crew.was_ready:
+                self._voice.log("warning", "control ended before it had drained")
             if self._drained or gone or late:
                 self._crew.release_workers()
                 self._leave_until_s = now_s + _LEAVE_S
@@ -216,7 +218,10 @@ class Supervisor:
         if fault is not None:
             self._crew.log("warning", fault)
         elif self._configuration is not None:
-            self._crew.tell_control("config", self._configuration.copy())
+            try:
+                self._crew.tell_control("config", self._configuration.copy())
+            except OSError as error:
+                self._crew.log("warning", f"the configuration is not read: {error.strerror}")
 
 
 def _noted(_number: int, _frame: FrameType | None) -> None:

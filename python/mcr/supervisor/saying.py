@@ -8,6 +8,7 @@ import os
 import select
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 
 from ..daemon import LEVELS
 
@@ -72,11 +73,12 @@ def tell_service_manager(text: str, environment: Mapping[str, str] = os.environ)
         return
     if address.startswith("@"):
         address = "\0" + address[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as messenger:
-        try:
-            messenger.sendto(text.encode(), address)
-        except OSError:
-            return  # A manager that cannot be told finds out by its own time limit.
+    # A manager that cannot be told finds out by its own time limit.
+    with (
+        suppress(OSError),
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as messenger,
+    ):
+        messenger.sendto(text.encode(), address)
 
 
 def _identity(descriptor: int) -> str:
