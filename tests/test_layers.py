@@ -34,6 +34,7 @@ PYTHON_LAYERS = [
     "relay",
     "doctor",
     "daemon",
+    "control",
     "cli",
 ]
 RUST_LAYERS = [

@@ -1,0 +1,47 @@
+"""How this process gives up its rights, once everything that it needs is loaded.
+
+Owns what it can still reach in the file system afterwards. The rest is the native module's.
+"""
+
+import asyncio
+import encodings.idna
+import socket
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from .. import _native
+
+# For host names (nsswitch.conf(5), resolv.conf(5)), and what describes links and this process.
+_READABLE = (
+    "/etc",
+    "/run/systemd/resolve",
+    "/usr/lib",
+    "/usr/lib64",
+    "/lib",
+    "/lib64",
+    "/proc",
+    "/sys",
+)
+
+
+def give_up(uid: int | None, gid: int | None, supervisor: int, socket_path: str) -> None:
+    """Become the user given, or stay who this is, without any capability and for good.
+
+    The process dies with the supervisor from here on.
+
+    Raises:
+        RightsError: the kernel refuses some of it; nothing is served then.
+    """
+    _load_the_rest()
+    prefixes = {sys.prefix, sys.base_prefix, str(Path(_native.__file__).parents[1])}
+    readable = [path for path in (*_READABLE, *sorted(prefixes)) if Path(path).exists()]
+    _native.confine_control(uid, gid, supervisor, readable, [socket_path])
+
+
+def _load_the_rest() -> None:
+    """Let what Python loads at its first use be loaded now."""
+    assert encodings.idna is not None
+    with suppress(OSError):
+        socket.getaddrinfo("localhost", None)
+    asyncio.new_event_loop().close()
