@@ -108,6 +108,7 @@ class FakeSupervisor:
         self.drained = threading.Event()
         self.incarnations = 0
         self.revives = True
+        self.errors = tempfile.TemporaryFile()  # noqa: SIM115 -- closed in `close`
         self._closing = False
 
     def start(self, *, within_s: float = PATIENCE_S) -> None:
@@ -137,7 +138,6 @@ class FakeSupervisor:
             "ingress": "udp",
             "hosts": "first",
         }
-        self.errors = tempfile.TemporaryFile()  # noqa: SIM115 -- closed with the process
         self.process = subprocess.Popen(
             [sys.executable, "-I", "-m", "mcr.control", json.dumps(arguments)],
             pass_fds=[theirs.fileno(), self.listener.fileno()],

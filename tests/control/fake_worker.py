@@ -17,7 +17,9 @@ class FakeWorker:
     "garbage", or a function that gets the request and returns the answer's members.
     """
 
-    def __init__(self, number: int = 0, *, pid: int = 100, before: "FakeWorker | None" = None) -> None:
+    def __init__(
+        self, number: int = 0, *, pid: int = 100, before: "FakeWorker | None" = None
+    ) -> None:
         self.ours, self.theirs = socket.socketpair()
         self.number, self.pid = number, pid
         self.revision = 0

@@ -24,11 +24,12 @@ class Bus:
     """The stream of events."""
 
     def __init__(self) -> None:
-        """Start with none; `go_on_after` continues an earlier stream."""
+        """Start with none; `hold` and `go_on_after` continue an earlier stream."""
         self.sequence = 0
         """The number of the last event; 0 before the first."""
         self.on_published: Callable[[], None] | None = None
         """Called behind each event."""
+        self._held: list[tuple[str, str, str, Mapping[str, object]]] | None = None
         self._past: deque[_Told] = deque(maxlen=REPLAY_EVENTS)
         self._subscriptions: set[Subscription] = set()
 
@@ -37,19 +38,23 @@ class Bus:
         """The number of the first event that is kept, or of the next one if none is."""
         return self._past[0].sequence if self._past else self.sequence + 1
 
+    def hold(self) -> None:
+        """Number no event before `go_on_after` says where the stream has been."""
+        self._held = []
+
     def go_on_after(self, sequence: int) -> None:
-        """Number the next event behind this number, whatever was kept is kept no more."""
+        """Number the next event behind this number, beginning with those that were held."""
         self.sequence = max(self.sequence, sequence)
+        held, self._held = self._held or [], None
+        for about in held:
+            self._publish(*about)
 
     def publish(self, kind: str, event: str, text: str, **fields: object) -> None:
         """Tell an event: its kind, what happened in a word and in a sentence, and its fields."""
-        self.sequence += 1
-        told = _Told(self.sequence, kind, event_line(self.sequence, kind, event, text, fields))
-        self._past.append(told)
-        for subscription in tuple(self._subscriptions):
-            subscription.offer(told.kind, told.line)
-        if self.on_published is not None:
-            self.on_published()
+        if self._held is None:
+            self._publish(kind, event, text, fields)
+        elif len(self._held) < REPLAY_EVENTS:
+            self._held.append((kind, event, text, fields))
 
     def subscribe(
         self,
@@ -81,6 +86,15 @@ class Bus:
     def forget(self, subscription: "Subscription") -> None:
         """Tell this one nothing more."""
         self._subscriptions.discard(subscription)
+
+    def _publish(self, kind: str, event: str, text: str, fields: Mapping[str, object]) -> None:
+        self.sequence += 1
+        told = _Told(self.sequence, kind, event_line(self.sequence, kind, event, text, fields))
+        self._past.append(told)
+        for subscription in tuple(self._subscriptions):
+            subscription.offer(told.kind, told.line)
+        if self.on_published is not None:
+            self.on_published()
 
 
 class Subscription:

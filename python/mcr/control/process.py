@@ -59,6 +59,7 @@ class Process:
         self._began_s = time.monotonic()
         self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._bus = Bus()
+        self._bus.hold()  # until it is known which numbers an earlier process has used
         self._log = Log(self._tell_log)
         self._log.levels = LogLevels(everything=arguments.log_level)
         self._log.install()
@@ -167,6 +168,7 @@ class Process:
         try:
             if self._kept is not None:
                 await self._restore(self._kept)
+            self._bus.go_on_after(0)
             await self._fleet.begin()
             if self._config is not None:
                 await self._configure(self._config)
