@@ -11,6 +11,7 @@ from mcr.control.events import Bus
 from mcr.control.fleet import Fleet
 from mcr.control.leash import Came, Ended
 from mcr.control.rpc import encode
+from mcr.control.worker_messages import prepare_body
 from mcr.errors import EngineError, RightsError
 
 from .fake_worker import FakeWorker
@@ -77,7 +78,8 @@ class Scene:
     async def change(self, *add: Spec, remove: tuple[str, ...] = ()) -> None:
         """As the daemon makes one."""
         async with self.fleet.lock:
-            await self.fleet.change(self.book.revision + 1, remove, add)
+            body = prepare_body(self.book.revision + 1, whole=False, remove=remove, add=add)
+            await self.fleet.change(body, (*remove, *(each[0] for each in add)))
             for rule_id in remove:
                 del self.book.rules[rule_id]
             self.book.rules |= {each[0]: each for each in add}

@@ -26,6 +26,7 @@ from .logs import Log
 from .news import News
 from .refusals import Refusal
 from .rulebook import Change, Draft, Rulebook
+from .worker_messages import prepare_body
 
 _SEQUENCE_AHEAD = 1000
 """Events before the snapshot must be kept anew, so that no number is ever used twice."""
@@ -139,7 +140,8 @@ class Changes:
         found = await self._in(self._judge, lambda: kept.read(whole))
         restored = partial(self._book.restore, found.revision, found.entries, found.answers)
         async with self._fleet.lock:
-            self._book.commit(await self._in(self._judge, restored))
+            draft = await self._in(self._judge, restored)
+            await self._in(self._judge, lambda: self._book.commit(draft))
         self._bus.go_on_after(found.sequence)
         self._log.set_levels(found.log_levels)
         self._fleet.log_level = self._log.level_of("workers", "interfaces")
@@ -184,11 +186,10 @@ class Changes:
             if dry_run or not draft.moves:
                 return draft
             _check_size(draft)
-            send = [(each, draft.rules[each]) for each in draft.send]
-            specs = [(rule_id, held.enabled, held.tail) for rule_id, held in send]
-            await self._fleet.change(draft.revision, draft.removed, specs)
+            body = await self._in(self._judge, lambda: _told(draft))
+            await self._fleet.change(body, (*draft.removed, *draft.send))
             before = self._book.rules
-            self._book.commit(draft)
+            await self._in(self._judge, lambda: self._book.commit(draft))
             self._news.forget_rules((*draft.removed, *draft.send))
             await self._tell(draft, {each: before[each].rule for each in draft.removed})
             warnings = await self.keep()
@@ -227,6 +228,13 @@ class Changes:
 
     async def _in(self, executor: Executor, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(executor, work)
+
+
+def _told(draft: Draft) -> bytes:
+    """What workers are told of a change."""
+    send = ((each, draft.rules[each]) for each in draft.send)
+    specs = ((rule_id, held.enabled, held.tail) for rule_id, held in send)
+    return prepare_body(draft.revision, whole=False, remove=draft.removed, add=specs)
 
 
 def _check_size(draft: Draft) -> None:

@@ -19,7 +19,8 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any, Protocol
 
 from ..daemon import ErrorCode
@@ -47,9 +48,6 @@ _RETRY_S = 10.0
 
 _log = logging.getLogger("mcr.workers")
 
-Specs = Iterable[tuple[str, bool, bytes]]
-"""Rules as id, whether enabled, and what a worker is told of the rest."""
-
 
 class Rules(Protocol):
     """The rules that workers shall have."""
@@ -59,7 +57,7 @@ class Rules(Protocol):
         """Of these rules."""
 
     def specs(self) -> list[tuple[str, bool, bytes]]:
-        """Each of them, in their order."""
+        """Each in their order: its id, whether it is enabled, what workers are told of the rest."""
 
 
 class Fleet:
@@ -144,14 +142,16 @@ class Fleet:
             text = f"worker {word.number} starts again in {word.restart_in_ms} ms"
             self._bus.publish("worker", "restarting", text, **about)
 
-    async def change(self, revision: int, remove: Sequence[str], add: Specs) -> None:
+    async def change(self, body: bytes, rule_ids: Iterable[str]) -> None:
         """Make a change in all workers; the caller holds the lock and makes it real then.
+
+        Args:
+            body: what they are told, see `prepare_body`.
+            rule_ids: the rules that it is about.
 
         Raises:
             RuleError, InterfaceError, RightsError, EngineError, Refusal: nothing has changed.
         """
-        specs = list(add)
-        body = prepare_body(revision, whole=False, remove=remove, add=specs)
         ready = await self._prepare(body)
         if not ready:  # those that were there are gone: their successors are asked, once
             ready = await self._prepare(body)
@@ -165,9 +165,10 @@ class Fleet:
         for worker, outcome in zip(ready, outcomes, strict=True):
             if outcome is not None:
                 self._give_up(worker, f"it prepared a change and could not finish it: {outcome}")
-        for rule_id in (*remove, *(rule_id for rule_id, _enabled, _tail in specs)):
-            for worker in self.workers:
-                worker.lacks.pop(rule_id, None)
+        for worker in self.workers:
+            if worker.lacks:
+                gone = set(rule_ids)
+                worker.lacks = {each: why for each, why in worker.lacks.items() if each not in gone}
 
     async def tell_log_level(self, level: str) -> None:
         """Let all workers log this and what is graver."""
@@ -294,7 +295,9 @@ class Fleet:
             return
         while True:
             wanted = [spec for spec in specs if spec[0] not in worker.lacks]
-            body = prepare_body(self._rules.revision, whole=True, remove=(), add=wanted)
+            revision = self._rules.revision
+            whole = partial(prepare_body, revision, whole=True, remove=(), add=wanted)
+            body = await asyncio.to_thread(whole)
             try:
                 await _ask_encoded(worker, body)
                 break

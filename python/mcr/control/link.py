@@ -95,15 +95,17 @@ class Link:
 
     async def _send(self, members: bytes, within_s: float) -> None:
         self._asked += 1
-        body = b'{"id":%d,' % self._asked + members
+        start = b'{"id":%d,' % self._asked
+        length = len(start) + len(members)
         if self.is_over or (self._writer is None and not await self._opened()):
             raise LinkLost("the channel is closed")
         assert self._writer is not None
-        if len(body) > limits.FRAME_BYTES:
-            message = f"the rules need {len(body)} bytes, more than a worker takes at once"
+        if length > limits.FRAME_BYTES:
+            message = f"the rules need {length} bytes, more than a worker takes at once"
             raise WorkerRefused({"kind": "limit", "rule": None, "message": message})
         self._expects = True
-        self._writer.write(len(body).to_bytes(_LENGTH_BYTES, "little") + body)
+        self._writer.write(length.to_bytes(_LENGTH_BYTES, "little") + start)
+        self._writer.write(members)
         try:
             await asyncio.wait_for(self._writer.drain(), within_s)
         except TimeoutError:

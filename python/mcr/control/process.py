@@ -45,6 +45,8 @@ _LOOK_SHARE = 20  # of the time goes on between two looks at the counters, of wh
 _FINISH_S = 5.0
 _DESCRIPTORS = {words.Restore: (0, 1), words.Config: (1, 1), words.Came: (1, 1)}
 """How many come with a message, at least and at most; none with others."""
+_SWITCH_S = 0.001
+"""After so long a thread that judges rules lets the event loop go on."""
 _GC_THRESHOLDS = (50_000, 20, 100)  # readings of thousands of rules are no garbage
 
 _log = logging.getLogger("mcr.control")
@@ -98,6 +100,7 @@ class Process:
     async def run(self) -> int:
         """Serve until the end; the exit code."""
         asyncio.get_running_loop().set_exception_handler(_log_exception)
+        sys.setswitchinterval(_SWITCH_S)
         gc.set_threshold(*_GC_THRESHOLDS)
         gc.collect()
         gc.freeze()

@@ -88,7 +88,7 @@ class Rulebook:
         missing: list[str] = []
         for ref in refs:
             rule_id = self._set.find(ref)
-            if rule_id is None:
+            if rule_id is None or rule_id not in self._held:  # a change is being made real
                 missing.append(ref)
             else:
                 found[rule_id] = None
