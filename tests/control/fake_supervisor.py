@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,13 +90,21 @@ class Talk:
 class FakeSupervisor:
     """Starts control as the real one does, and has fake workers."""
 
-    def __init__(self, directory: Path, *, workers: int = 1, state: bytes | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        workers: int = 1,
+        state: bytes | None = None,
+        enter: Sequence[str] = (),
+    ) -> None:
         self.path = directory / f"s{os.urandom(4).hex()}"
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(str(self.path))
         self.listener.listen(1024)
         self.workers: dict[int, FakeWorker] = {}
         self.count = workers
+        self.enter = enter
         self.kept = state
         self.state_fails = False
         self.keeps = 0
@@ -139,7 +147,7 @@ class FakeSupervisor:
             "hosts": "first",
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-I", "-m", "mcr.control", json.dumps(arguments)],
+            [*self.enter, sys.executable, "-I", "-m", "mcr.control", json.dumps(arguments)],
             pass_fds=[theirs.fileno(), self.listener.fileno()],
             stderr=self.errors,
         )
@@ -268,10 +276,15 @@ class FakeSupervisor:
 
 @contextlib.contextmanager
 def daemon(
-    directory: Path, *, workers: int = 1, state: bytes | None = None, config: bytes | None = None
+    directory: Path,
+    *,
+    workers: int = 1,
+    state: bytes | None = None,
+    config: bytes | None = None,
+    enter: Sequence[str] = (),
 ) -> Iterator[FakeSupervisor]:
-    """A control process that serves."""
-    supervisor = FakeSupervisor(directory, workers=workers, state=state)
+    """A control process that serves; `enter` begins the command that starts it."""
+    supervisor = FakeSupervisor(directory, workers=workers, state=state, enter=enter)
     supervisor.config = config
     supervisor.start()
     try:

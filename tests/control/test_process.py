@@ -1,8 +1,11 @@
 """The life of the control process: its start, its successor, its end."""
 
+import contextlib
 import json
 import os
+import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +25,19 @@ rules = [
   ] }},
 ]
 """
+
+
+@contextlib.contextmanager
+def namespace() -> Iterator[list[str]]:
+    """A network namespace with a loopback, as the beginning of a command inside it."""
+    name = f"mcr-{os.urandom(4).hex()}"
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    enter = ["ip", "netns", "exec", name]
+    try:
+        subprocess.run([*enter, "ip", "link", "set", "lo", "up"], check=True)
+        yield enter
+    finally:
+        subprocess.run(["ip", "netns", "del", name], check=True)
 
 
 def refused(directory: Path, *, config: bytes | None = None, state: bytes | None = None) -> str:
@@ -169,6 +185,28 @@ def test_a_state_file_is_taken_over(directory: Path) -> None:
         listed = talk.call("rules.list")
         assert listed["revision"] == 4
         assert [(rule["name"], rule["enabled"]) for rule in listed["rules"]] == [("one", False)]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives the loopback an address: needs root")
+def test_a_rule_that_does_not_fit_now_is_kept_and_tried_again(directory: Path) -> None:
+    """As after a boot, before the host has its addresses."""
+    lines = [{"rule": "198.51.100.77:5001,name=late to 127.0.0.1:7001"}, {"rule": ONE}]
+    state = head(2) + "".join(json.dumps(line) + "\n" for line in lines)
+    with namespace() as enter, daemon(directory, state=state.encode(), enter=enter) as supervisor:
+        with Talk(supervisor.path) as talk:
+            states = {each["name"]: each["state"] for each in talk.call("rules.list")["rules"]}
+            assert states["one"] == "joined, no frame seen on lo"
+            assert states["late"].startswith("does not fit this host now: input, group: 198.51")
+            assert talk.call("rules.disable", rules=["late"])["revision"] == 5
+            assert len(supervisor.workers[0].rules) == 1
+            supervisor.restart_control()
+        subprocess.run([*enter, "ip", "addr", "add", "198.51.100.77/32", "dev", "lo"], check=True)
+        with Talk(supervisor.path) as talk:
+            until(lambda: talk.call("ping")["revision"] == 6, "the rule is taken up")
+            late = talk.call("rules.get", rule="late")["rule"]
+            assert (late["enabled"], late["state"]) == (False, "disabled")
+            assert supervisor.workers[0].rules[late["id"]]["paused"]
+            assert talk.call("rules.remove", rules=["late"])["removed"] == [late["id"]]
 
 
 def test_a_full_disk_stops_nothing(directory: Path) -> None:

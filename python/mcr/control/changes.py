@@ -6,8 +6,9 @@ reaches the workers is the business of `fleet`, what it makes of the rules that 
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
@@ -25,12 +26,13 @@ from .leash import Leash
 from .logs import Log
 from .news import News
 from .refusals import Refusal
-from .rulebook import Change, Draft, Rulebook
+from .rulebook import Aside, Change, Draft, Held, Rulebook
 from .worker_messages import prepare_body
 
 _SEQUENCE_AHEAD = 1000
 """Events before the snapshot must be kept anew, so that no number is ever used twice."""
 _EVENTS_AT_ONCE = 100
+_TRIED_AT_ONCE = 100  # rules that did not fit this host
 _ROOM_BYTES = 1 << 20  # for what stands around the rules, in a message or a snapshot
 _SPEC_BYTES = 64  # of a rule's id and what stands around it, in a message
 T = TypeVar("T")
@@ -142,6 +144,8 @@ class Changes:
         async with self._fleet.lock:
             draft = await self._in(self._judge, restored)
             await self._in(self._judge, lambda: self._book.commit(draft))
+        for rule_id, aside in draft.aside.items():
+            _log.warning("rule %s waits, and is tried again: %s", rule_id, aside.why)
         self._bus.go_on_after(found.sequence)
         self._log.set_levels(found.log_levels)
         self._fleet.log_level = self._log.level_of("workers", "interfaces")
@@ -151,13 +155,19 @@ class Changes:
         """From now on what there is may replace what was kept before."""
         self._bus.on_published = self._number_ahead
 
+    async def take_up(self) -> None:
+        """Try again the rules that did not fit this host; one after the other, without a word."""
+        for rule_id, aside in list(self._book.aside.items())[:_TRIED_AT_ONCE]:
+            names = await self._names_for([Entry(aside.rule, aside.enabled)])
+            with suppress(McrError, Refusal):
+                await self._change(partial(self._book.retry, rule_id, names), None, dry_run=False)
+
     async def keep(self) -> list[str]:
         """Have the supervisor keep the rules as they are; what went wrong is returned."""
         self._reserved = self._bus.sequence + _SEQUENCE_AHEAD
-        lines = [held.line for held in self._book.rules.values()]
-        levels, answers = self._log.levels, self._book.answers
+        levels, book = self._log.levels, self._book
         try:
-            memory = kept.write(self._book.revision, self._reserved, levels, answers, lines)
+            memory = kept.write(book.revision, self._reserved, levels, book.answers, book.lines)
         except McrError as error:
             return [f"the rules are not kept: {error}"]
         saved = await self._leash.keep(memory)
@@ -188,29 +198,36 @@ class Changes:
             _check_size(draft)
             body = await self._in(self._judge, lambda: _told(draft))
             await self._fleet.change(body, (*draft.removed, *draft.send))
-            before = self._book.rules
+            before: dict[str, Held | Aside] = {**self._book.rules, **self._book.aside}
             await self._in(self._judge, lambda: self._book.commit(draft))
             self._news.forget_rules((*draft.removed, *draft.send))
-            await self._tell(draft, {each: before[each].rule for each in draft.removed})
+            gone = {each: before[each].rule for each in (*draft.removed, *draft.dropped)}
+            await self._tell(draft, before, gone)
             warnings = await self.keep()
             for warning in warnings:
                 _log.warning("%s", warning)
             return replace(draft, warnings=(*draft.warnings, *warnings))
 
-    async def _tell(self, draft: Draft, gone: dict[str, Rule]) -> None:
+    async def _tell(
+        self, draft: Draft, before: Mapping[str, Held | Aside], gone: Mapping[str, Rule]
+    ) -> None:
+        after: dict[str, Held | Aside] = {**draft.rules, **draft.aside}
         turns = [(each, rule, "removed") for each, rule in gone.items()]
-        turns += [(each, draft.rules[each].rule, turn) for each, turn in draft.changed.items()]
-        turns += [(each, draft.rules[each].rule, "added") for each in draft.added]
+        turns += [(each, after[each].rule, turn) for each, turn in draft.changed.items()]
+        turns += [
+            (each, after[each].rule, "resumed" if each in before else "added")
+            for each in draft.added
+        ]
         for at, (rule_id, rule, turn) in enumerate(turns):
             if at % _EVENTS_AT_ONCE == 0:
                 await asyncio.sleep(0)
-            text = f"rule {rule.name or rule_id} was {turn}"
+            text = f"rule {rule.name or rule_id} {'has' if turn == 'resumed' else 'was'} {turn}"
             self._bus.publish("rule", turn, text, id=rule_id, name=rule.name)
         _log.info(
             "revision %d: %d rules added, %d removed, %d changed",
             draft.revision,
             len(draft.added),
-            len(draft.removed),
+            len(gone),
             len(draft.changed),
         )
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from importlib.metadata import version
+from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel
@@ -27,7 +28,7 @@ from .logs import Log, levels_as_dict
 from .news import News
 from .refusals import Refusal
 from .rpc import Encoded, Method, encode
-from .rulebook import Draft, Held, Rulebook
+from .rulebook import Aside, Draft, Held, Rulebook
 
 T = TypeVar("T")
 _STATE_AGE_S = 1.0
@@ -138,16 +139,23 @@ class Methods:
         }
 
     async def _rules_list(self, _client: Connection, given: params.SelectionParams) -> Encoded:
-        rules = self._selected(given.rules)
         revision = self._daemon.book.revision
+        rules, aside = self._selected(given.rules)
         collected = await self._collect(_STATE_AGE_S)
         stats = await self._daemon.counters.rule_stats(collected, rules)
-        pairs = zip(rules.values(), stats, strict=True)
-        return await self._in_thread(lambda: _listed("rules", pairs, {"revision": revision}))
+
+        def infos() -> Encoded:
+            running = (_info(*pair) for pair in zip(rules.values(), stats, strict=True))
+            waiting = (_info_aside(waits) for waits in aside.values())
+            return _listed("rules", chain(running, waiting), {"revision": revision})
+
+        return await self._in_thread(infos)
 
     async def _rules_get(self, _client: Connection, given: params.RuleParams) -> results.RuleResult:
-        rules = self._selected([given.rule])
         revision = self._daemon.book.revision
+        rules, aside = self._selected([given.rule])
+        for waits in aside.values():
+            return {"revision": revision, "rule": _info_aside(waits)}
         collected = await self._collect(_STATE_AGE_S)
         (stats,) = await self._daemon.counters.rule_stats(collected, rules)
         (held,) = rules.values()
@@ -179,7 +187,7 @@ class Methods:
         return await self._turn(given, enabled=False)
 
     async def _stats(self, _client: Connection, given: params.SelectionParams) -> Encoded:
-        rules = self._selected(given.rules)
+        rules, _aside = self._selected(given.rules)
         revision = self._daemon.book.revision
         collected = await self._collect(0.0)
         return await self._daemon.counters.stats(collected, rules, revision)
@@ -270,11 +278,16 @@ class Methods:
         draft = await enable(given.rules, expected, enabled=enabled, dry_run=given.dry_run)
         return await self._changed(draft, given.dry_run)
 
-    def _selected(self, refs: Iterable[str] | None) -> Mapping[str, Held]:
-        rules = self._daemon.book.rules
+    def _selected(
+        self, refs: Iterable[str] | None
+    ) -> tuple[Mapping[str, Held], Mapping[str, Aside]]:
+        """The rules that are meant: those that workers have, and those that do not fit the host."""
+        rules, aside = self._daemon.book.rules, self._daemon.book.aside
         if refs is None:
-            return rules
-        return {rule_id: rules[rule_id] for rule_id in self._daemon.book.find(refs)}
+            return rules, aside
+        ids = self._daemon.book.find(refs)
+        meant = {rule_id: rules[rule_id] for rule_id in ids if rule_id in rules}
+        return meant, {rule_id: aside[rule_id] for rule_id in ids if rule_id in aside}
 
     async def _collect(self, max_age_s: float) -> Collected:
         return await self._daemon.counters.collect(len(self._daemon.book.rules), max_age_s)
@@ -286,7 +299,7 @@ class Methods:
         rest: dict[str, object] = {
             "revision": self._daemon.book.revision if dry_run else draft.revision,
             "dry_run": dry_run,
-            "removed": list(draft.removed),
+            "removed": [*draft.removed, *draft.dropped],
             "kept": list(draft.kept),
             "changed": list(draft.changed),
             "warnings": list(draft.warnings),
@@ -295,23 +308,35 @@ class Methods:
 
         def infos() -> Encoded:
             added = [draft.rules[rule_id] for rule_id in draft.added]
-            pairs = ((held, new_rule(held, *troubles[held.rule.id])) for held in added)
-            return _listed("added", pairs, rest)
+            new = (_info(held, new_rule(held, *troubles[held.rule.id])) for held in added)
+            return _listed("added", new, rest)
 
         return await self._in_thread(infos)
 
 
-def _listed(
-    name: str, rules: Iterable[tuple[Held, RuleStats]], rest: Mapping[str, object]
-) -> Encoded:
+def _listed(name: str, infos: Iterable[results.RuleInfo], rest: Mapping[str, object]) -> Encoded:
     """A result with a list of rules in it, encoded one by one."""
     pieces = Encoded([encode(rest)[:-1], b',"%s":[' % name.encode()])
     separator = b""
-    for held, stats in rules:
-        pieces += [separator, encode(_info(held, stats))]
+    for info in infos:
+        pieces += [separator, encode(info)]
         separator = b","
     pieces.append(b"]}")
     return pieces
+
+
+def _info_aside(aside: Aside) -> results.RuleInfo:
+    return {
+        "id": aside.rule.id,
+        "name": aside.rule.name,
+        "rule": str(aside.rule),
+        "enabled": aside.enabled,
+        "state": f"does not fit this host now: {aside.why}",
+        "outputs": [
+            {"output": str(output), "ttl": output.effective_ttl, "parked": None}
+            for output in aside.rule.outputs
+        ],
+    }
 
 
 def _info(held: Held, stats: RuleStats) -> results.RuleInfo:

@@ -42,6 +42,7 @@ REFUSED_START = 78
 would meet the same."""
 _LOOK_AT_LEAST_EVERY_S = 0.5
 _LOOK_SHARE = 20  # of the time goes on between two looks at the counters, of what one takes
+_TAKE_UP_EVERY_S = 2.0
 _FINISH_S = 5.0
 _DESCRIPTORS = {words.Restore: (0, 1), words.Config: (1, 1), words.Came: (1, 1)}
 """How many come with a message, at least and at most; none with others."""
@@ -185,6 +186,7 @@ class Process:
         self._connections.start()
         self._leash.say_ready()
         self._spawn(self._watch_counters())
+        self._spawn(self._take_up())
 
     async def _restore(self, descriptor: int) -> None:
         try:
@@ -228,6 +230,12 @@ class Process:
             await self._counters.collect(len(self._book.rules), _LOOK_AT_LEAST_EVERY_S)
             took_s = time.monotonic() - began_s
             await asyncio.sleep(max(_LOOK_AT_LEAST_EVERY_S, took_s * _LOOK_SHARE))
+
+    async def _take_up(self) -> None:
+        """The host may have become what some rules need."""
+        while True:
+            await asyncio.sleep(_TAKE_UP_EVERY_S)
+            await self._changes.take_up()
 
     async def _drain(self) -> None:
         """Stop in order: nobody comes in, workers send what they have, the last report."""

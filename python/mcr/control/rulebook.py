@@ -4,6 +4,7 @@ Owns what a change makes of them, before anybody is told. Knows neither workers 
 no host name up that it is given the addresses of.
 """
 
+import re
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -11,7 +12,7 @@ from typing import Literal
 from .._native import interfaces
 from ..config import Ingress, Plan, RuleSet
 from ..daemon import ErrorCode
-from ..errors import ConflictError
+from ..errors import ConflictError, Problem, RuleError
 from ..names import Answers, Name, Names, uses
 from ..resolved import ResolvedRule
 from ..rules import Rule
@@ -20,6 +21,7 @@ from .refusals import Refusal, cut
 from .rpc import encode
 from .worker_messages import spec_tail
 
+_BLAMED = re.compile(r"rule ([0-9]+)")
 Turn = Literal["enabled", "disabled", "replaced"]
 """What can become of a rule that stays."""
 
@@ -35,6 +37,19 @@ class Held:
     """What workers are told of it."""
     line: bytes
     """What is kept of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """A rule of an earlier process that does not fit this host now: it is tried again.
+
+    As after a boot, before the host has its addresses.
+    """
+
+    rule: Rule
+    enabled: bool
+    why: str
+    line: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +72,10 @@ class Draft:
     """The addresses of the host names in use after it."""
     moves: bool
     """Whether something is different after it."""
+    aside: Mapping[str, Aside]
+    """The rules that do not fit this host, after it."""
+    dropped: tuple[str, ...] = ()
+    """Ids of rules that were aside and are gone; workers never had them."""
 
 
 class Rulebook:
@@ -68,6 +87,18 @@ class Rulebook:
         self.answers: Answers = {}
         self._set = RuleSet(ingress)
         self._held: Mapping[str, Held] = {}
+        self._aside: Mapping[str, Aside] = {}
+
+    @property
+    def aside(self) -> Mapping[str, Aside]:
+        """Those that do not fit this host; never changed in place."""
+        return self._aside
+
+    @property
+    def lines(self) -> list[bytes]:
+        """What is kept of all rules."""
+        held = [each.line for each in self._held.values()]
+        return held + [each.line for each in self._aside.values()]
 
     @property
     def rules(self) -> Mapping[str, Held]:
@@ -89,6 +120,8 @@ class Rulebook:
         for ref in refs:
             rule_id = self._set.find(ref)
             if rule_id is None or rule_id not in self._held:  # a change is being made real
+                rule_id = self._find_aside(ref)
+            if rule_id is None:
                 missing.append(ref)
             else:
                 found[rule_id] = None
@@ -113,7 +146,7 @@ class Rulebook:
         Raises:
             RuleError: with everything that is wrong with them.
         """
-        return self._planned((), entries, names)
+        return self._planned((), entries, names, self._aside)
 
     def remove(self, refs: Iterable[str]) -> Draft:
         """Remove rules.
@@ -121,7 +154,10 @@ class Rulebook:
         Raises:
             Refusal: there is no such rule.
         """
-        return self._planned(self.find(refs), (), Names(known=self.answers))
+        ids = self.find(refs)
+        aside = {each: kept for each, kept in self._aside.items() if each not in ids}
+        held = [each for each in ids if each in self._held]
+        return self._planned(held, (), Names(known=self.answers), aside)
 
     def replace(self, entries: Sequence[Entry], names: Names) -> Draft:
         """Let these be all rules, in this order.
@@ -129,7 +165,7 @@ class Rulebook:
         Raises:
             RuleError: with everything that is wrong with them.
         """
-        return self._planned(list(self._held), entries, names)
+        return self._planned(list(self._held), entries, names, {})
 
     def enable(self, refs: Iterable[str], *, enabled: bool) -> Draft:
         """Let rules relay, or not.
@@ -139,22 +175,30 @@ class Rulebook:
         """
         turn: Turn = "enabled" if enabled else "disabled"
         ids = self.find(refs)
-        changed = [rule_id for rule_id in ids if self._held[rule_id].enabled != enabled]
         turned = {
-            rule_id: _held(replace(self._held[rule_id], enabled=enabled)) for rule_id in changed
+            each: _held(replace(self._held[each], enabled=enabled))
+            for each in ids
+            if each in self._held and self._held[each].enabled != enabled
         }
+        turned_aside = {
+            each: _aside(Entry(self._aside[each].rule, enabled), self._aside[each].why)
+            for each in ids
+            if each in self._aside and self._aside[each].enabled != enabled
+        }
+        changed = (*turned, *turned_aside)
         return Draft(
             revision=self.revision + bool(changed),
             plan=None,
             rules={**self._held, **turned},
-            send=tuple(changed),
+            send=tuple(turned),
             added=(),
             removed=(),
-            kept=tuple(rule_id for rule_id in ids if rule_id not in turned),
+            kept=tuple(rule_id for rule_id in ids if rule_id not in changed),
             changed=dict.fromkeys(changed, turn),
             warnings=(),
             answers=self.answers,
             moves=bool(changed),
+            aside={**self._aside, **turned_aside},
         )
 
     def follow(self, changed: Container[Name], names: Names) -> Draft:
@@ -165,7 +209,8 @@ class Rulebook:
         """
         followers = [held for held in self._held.values() if uses(held.rule, changed)]
         entries = [Entry(held.rule, held.enabled) for held in followers]
-        draft = self._planned([held.rule.id for held in followers], entries, names)
+        ids = [held.rule.id for held in followers]
+        draft = self._planned(ids, entries, names, self._aside)
         in_order = {rule_id: draft.rules[rule_id] for rule_id in self._held}
         return replace(draft, rules=in_order)
 
@@ -174,20 +219,56 @@ class Rulebook:
         if draft.plan is not None:
             self._set.commit(draft.plan)
             self._set.arrange(draft.rules)
-        self._held = draft.rules
+        self._held, self._aside = draft.rules, draft.aside
         self.answers = draft.answers
         self.revision = draft.revision
 
     def restore(self, revision: int, entries: Sequence[Entry], answers: Answers) -> Draft:
         """The rules that an earlier process had, to be committed at their revision.
 
-        Raises:
-            RuleError: with everything that is wrong with them.
-        """
-        draft = self._planned((), entries, Names(known=answers))
-        return replace(draft, revision=revision)
+        What does not fit this host now is set aside.
 
-    def _planned(self, remove: Sequence[str], entries: Sequence[Entry], names: Names) -> Draft:
+        Raises:
+            RuleError: something is wrong with them that no rule is to blame for.
+        """
+        fitting = list(entries)
+        aside: dict[str, Aside] = {}
+        while True:
+            try:
+                draft = self._planned((), fitting, Names(known=answers), aside)
+                return replace(draft, revision=revision)
+            except RuleError as error:
+                blamed = _blamed(error)
+                if not blamed:
+                    raise
+                for at in sorted(blamed, reverse=True):
+                    entry = fitting.pop(at)
+                    aside[entry.rule.id] = _aside(entry, blamed[at])
+
+    def retry(self, rule_id: str, names: Names) -> Draft:
+        """Take up a rule that was set aside.
+
+        Raises:
+            RuleError: it still does not fit.
+            Refusal: it is not there any more.
+        """
+        kept = self._aside.get(rule_id)
+        if kept is None:
+            raise Refusal(ErrorCode.NO_SUCH_RULE, f"there is no rule with the id {rule_id!r}")
+        return self._planned((), [Entry(kept.rule, kept.enabled)], names, self._aside)
+
+    def _find_aside(self, ref: str) -> str | None:
+        if ref in self._aside:
+            return ref
+        return next((each for each, kept in self._aside.items() if kept.rule.name == ref), None)
+
+    def _planned(
+        self,
+        remove: Sequence[str],
+        entries: Sequence[Entry],
+        names: Names,
+        aside: Mapping[str, Aside],
+    ) -> Draft:
         rules = [entry.rule for entry in entries]
         plan = self._set.plan(interfaces(), remove=remove, add=rules, names=names)
         coming = {
@@ -207,7 +288,9 @@ class Rulebook:
             for each, held in coming.items()
             if each not in stays or _is_news(self._held[each], held)
         )
-        moves = bool(added or removed or changed) or list(after) != list(self._held)
+        left = {each: kept for each, kept in aside.items() if each not in coming}
+        dropped = tuple(each for each in self._aside if each not in left and each not in coming)
+        moves = bool(added or removed or dropped or changed) or list(after) != list(self._held)
         return Draft(
             revision=self.revision + moves,
             plan=plan,
@@ -220,6 +303,8 @@ class Rulebook:
             warnings=plan.warnings,
             answers=names.known(held.rule for held in after.values()),
             moves=moves,
+            aside=left,
+            dropped=dropped,
         )
 
     def _held_for(self, entry: Entry, resolved: ResolvedRule) -> Held:
@@ -238,6 +323,22 @@ def _held(held: Held) -> Held:
     """With the line that is kept."""
     kept = {"rule": written(held.rule), "enabled": held.enabled}
     return replace(held, line=encode(kept) + b"\n")
+
+
+def _aside(entry: Entry, why: str) -> Aside:
+    kept = {"rule": written(entry.rule), "enabled": entry.enabled}
+    return Aside(entry.rule, entry.enabled, why, encode(kept) + b"\n")
+
+
+def _blamed(error: RuleError) -> dict[int, str]:
+    """The rules, from 0, that problems are about, and the first of each."""
+    found: dict[int, str] = {}
+    for problem in error.problems:
+        number = _BLAMED.match(problem.field)
+        if number is not None:
+            rest = problem.field[number.end() :].removeprefix(", ")
+            found.setdefault(int(number[1]) - 1, str(Problem(rest, problem.message)))
+    return found
 
 
 def _turn(before: Held, after: Held) -> Turn | None:
