@@ -41,6 +41,7 @@ RUST_LAYERS = [
     "addr",
     "error",
     "sys",
+    "confine",
     "packet",
     "rules",
     "stats",

@@ -13,8 +13,10 @@ __all__ = [
     "ReceiverCore",
     "RelayCore",
     "SenderCore",
+    "confine_control",
     "interfaces",
     "parse_frame",
+    "shrink_supervisor",
     "switch_gro_on",
     "try_io_uring",
     "udp_gro_forwarding",
@@ -56,6 +58,27 @@ def udp_gro_forwarding(interface: str) -> bool | None:
 
 def try_io_uring() -> None:
     """Make a ring as an engine does, and let it go."""
+
+def confine_control(
+    uid: int | None,
+    gid: int | None,
+    supervisor: int,
+    readable: Sequence[str],
+    removable: Sequence[str],
+) -> str:
+    """Give up all rights of a control process, for good; return what the kernel hides.
+
+    The process must have one thread, and `supervisor` must be its parent, with which it dies from
+    now on. Becomes the user and group, or without them stays who it is; keeps no capability, opens
+    only `readable` (files, and directories with all below them) and what the resolver reads, and
+    removes only files beside `removable`. Raises RightsError; then it must end.
+    """
+
+def shrink_supervisor(any_file: bool) -> None:
+    """Keep only the capabilities that a supervisor uses, while it has one thread.
+
+    `any_file` keeps CAP_DAC_OVERRIDE, for a configuration in somebody's home. Raises RightsError.
+    """
 
 @final
 class Datagram:

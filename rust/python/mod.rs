@@ -1,6 +1,7 @@
 //! The Python module `mcr._native`: what the core offers, in Python's terms. The only module
 //! that knows PyO3.
 
+mod confine;
 mod errors;
 mod interfaces;
 mod parse;
@@ -20,6 +21,8 @@ mod _native {
         module.py().import("mcr.errors").map(drop)
     }
 
+    #[pymodule_export]
+    use super::confine::{confine_control, shrink_supervisor};
     #[pymodule_export]
     use super::interfaces::{Interface, list, switch_gro_on, udp_gro_forwarding};
     #[pymodule_export]
