@@ -18,6 +18,7 @@ from .refusals import Refusal
 from .rpc import Pieces, refuse
 
 _ACCEPT_AT_ONCE = 16
+_REFUSED_AT_ONCE = 64  # that are given time to see why
 _LOOK_EVERY_S = 1.0
 
 _log = logging.getLogger("mcr.clients")
@@ -62,6 +63,7 @@ class Connections:
         self._gate = gate
         self._answer = answer
         self._open: dict[Lines, Connection] = {}
+        self._refused: set[Lines] = set()
         self._serving: set[asyncio.Task[None]] = set()
         self._incoming = Budget(limits.INPUT_BYTES)
         self._outgoing = Budget(limits.OUTPUT_BYTES)
@@ -90,7 +92,7 @@ class Connections:
         for connection in self._open.values():
             connection.ends_after_answer = True
             if not connection.is_busy:
-                connection.lines.close()
+                connection.lines.close(linger=False)
         if busy:
             await asyncio.wait(busy, timeout=within_s)
         for lines in list(self._open):
@@ -122,7 +124,8 @@ class Connections:
         if refusal is not None:
             _log.debug("process %d of user %d refused: %s", peer.pid, peer.uid, refusal.message)
             lines.send(refuse(refusal))
-            lines.close()
+            lines.close(linger=len(self._refused) < _REFUSED_AT_ONCE)
+            self._refused.add(lines)
             return
         connection = Connection(lines, peer)
         if not lines.is_over:
@@ -179,6 +182,7 @@ class Connections:
             connection.subscription.pump()
 
     def _forget(self, lines: Lines) -> None:
+        self._refused.discard(lines)
         connection = self._open.pop(lines, None)
         if connection is not None:
             connection.subscribe(None)

@@ -8,12 +8,14 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import cast
 
 from ..daemon import LINE_BYTES
 from . import limits
 
 _BLOCK_BYTES = 64 << 10  # small pieces are joined to one system call
+_LINGER_S = 2.0
 
 
 class LineTooLong(Exception):
@@ -102,6 +104,7 @@ class Lines(asyncio.Protocol):
         self._progress_s = time.monotonic()
         self._writable = True
         self._closing = False
+        self._lingers = self._finished = False
         self.on_room: Callable[[], None] | None = None
         """Called whenever something was read by the peer."""
 
@@ -145,11 +148,17 @@ class Lines(asyncio.Protocol):
         if self.unread_bytes > limits.UNREAD_BYTES:
             self.abort()
 
-    def close(self) -> None:
-        """Send what waits, then close; nothing is read any more."""
+    def close(self, *, linger: bool = True) -> None:
+        """Send what waits, then close; nothing that comes is read any more.
+
+        Lingering gives the peer, which may be sending, the time to see why.
+        """
         self._closing = True
-        if self._transport is not None and not self._pieces:
-            self._transport.close()
+        self._lingers = linger and not self._ended
+        self._buffer.rest()
+        self._account()
+        if not self._pieces:
+            self._finish()
 
     def abort(self) -> None:
         """Close at once, without sending what waits."""
@@ -185,7 +194,7 @@ class Lines(asyncio.Protocol):
         """Asyncio: the peer sends no more; what it asked for is still answered."""
         self._ended = True
         self._arrived.set()
-        return True
+        return not self._closing
 
     def pause_writing(self) -> None:
         """Asyncio: the peer reads slower than we write."""
@@ -237,5 +246,17 @@ class Lines(asyncio.Protocol):
             self._sent_bytes += size
             self._transport.write(block[0] if len(block) == 1 else b"".join(block))
         self._outgoing.hold(self, self.unread_bytes if self._transport else 0)
-        if self._closing and not self._pieces and self._transport is not None:
-            self._transport.close()
+        if self._closing and not self._pieces:
+            self._finish()
+
+    def _finish(self) -> None:
+        transport = self._transport
+        if transport is None or transport.is_closing() or self._finished:
+            return
+        self._finished = True
+        if self._lingers:
+            with suppress(OSError):
+                transport.write_eof()
+            asyncio.get_running_loop().call_later(_LINGER_S, transport.abort)
+        else:
+            transport.close()

@@ -12,18 +12,6 @@ from pathlib import Path
 
 from .. import _native
 
-# For host names (nsswitch.conf(5), resolv.conf(5)), and what describes links and this process.
-_READABLE = (
-    "/etc",
-    "/run/systemd/resolve",
-    "/usr/lib",
-    "/usr/lib64",
-    "/lib",
-    "/lib64",
-    "/proc",
-    "/sys",
-)
-
 
 def give_up(uid: int | None, gid: int | None, supervisor: int, socket_path: str) -> None:
     """Become the user given, or stay who this is, without any capability and for good.
@@ -34,8 +22,9 @@ def give_up(uid: int | None, gid: int | None, supervisor: int, socket_path: str)
         RightsError: the kernel refuses some of it; nothing is served then.
     """
     _load_the_rest()
-    prefixes = {sys.prefix, sys.base_prefix, str(Path(_native.__file__).parents[1])}
-    readable = [path for path in (*_READABLE, *sorted(prefixes)) if Path(path).exists()]
+    # What Python loads later; what the resolver reads, the native module knows.
+    package = Path(str(_native.__file__)).parents[1]
+    readable = sorted({sys.prefix, sys.base_prefix, str(package)})
     _native.confine_control(uid, gid, supervisor, readable, [socket_path])
 
 
