@@ -97,6 +97,7 @@ class FakeSupervisor:
         workers: int = 1,
         state: bytes | None = None,
         enter: Sequence[str] = (),
+        user: int | None = None,
     ) -> None:
         self.path = directory / f"s{os.urandom(4).hex()}"
         self.listener = socket.socket(socket.AF_UNIX)
@@ -104,7 +105,7 @@ class FakeSupervisor:
         self.listener.listen(1024)
         self.workers: dict[int, FakeWorker] = {}
         self.count = workers
-        self.enter = enter
+        self.enter, self.user = enter, user
         self.kept = state
         self.state_fails = False
         self.keeps = 0
@@ -138,8 +139,8 @@ class FakeSupervisor:
             "leash": theirs.fileno(),
             "listener": self.listener.fileno(),
             "socket": str(self.path),
-            "uid": None,
-            "gid": None,
+            "uid": self.user,
+            "gid": self.user,
             "starter_uid": os.getuid(),
             "socket_gid": os.getgid(),
             "workers": self.count,
@@ -282,9 +283,10 @@ def daemon(
     state: bytes | None = None,
     config: bytes | None = None,
     enter: Sequence[str] = (),
+    user: int | None = None,
 ) -> Iterator[FakeSupervisor]:
     """A control process that serves; `enter` begins the command that starts it."""
-    supervisor = FakeSupervisor(directory, workers=workers, state=state, enter=enter)
+    supervisor = FakeSupervisor(directory, workers=workers, state=state, enter=enter, user=user)
     supervisor.config = config
     supervisor.start()
     try:

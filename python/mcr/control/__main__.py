@@ -13,8 +13,8 @@ from .process import Process
 from .rights import give_up
 
 
-async def _serve(arguments: Arguments) -> int:
-    return await Process(arguments).run()
+async def _serve(arguments: Arguments, hidden: str) -> int:
+    return await Process(arguments, hidden).run()
 
 
 def main() -> int:
@@ -28,11 +28,11 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     try:
-        give_up(arguments.uid, arguments.gid, arguments.supervisor, arguments.socket)
+        hidden = give_up(arguments.uid, arguments.gid, arguments.supervisor, arguments.socket)
     except McrError as error:
         print(f"control cannot give up its rights: {error}", file=sys.stderr)
         return 1
-    return asyncio.run(_serve(arguments))
+    return asyncio.run(_serve(arguments, hidden))
 
 
 if __name__ == "__main__":

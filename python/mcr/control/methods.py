@@ -31,6 +31,7 @@ from .rpc import Encoded, Method, encode
 from .rulebook import Aside, Draft, Held, Rulebook
 
 T = TypeVar("T")
+_SERVER = f"mcr {version('mcr-relay')}"  # read now: later there may be no file to read it from
 _STATE_AGE_S = 1.0
 """How old the counters may be that the state of a rule is told by, in seconds."""
 
@@ -122,7 +123,7 @@ class Methods:
             raise Refusal(ErrorCode.PROTOCOL_MISMATCH, message, {"supported": [PROTOCOL]})
         return {
             "protocol": PROTOCOL,
-            "server": f"mcr {version('mcr-relay')}",
+            "server": _SERVER,
             "pid": os.getpid(),
             "revision": self._daemon.book.revision,
             "ingress": self._daemon.ingress,

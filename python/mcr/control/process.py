@@ -56,8 +56,8 @@ _log = logging.getLogger("mcr.control")
 class Process:
     """All of it, inside a running event loop."""
 
-    def __init__(self, arguments: Arguments) -> None:
-        """Put the parts together; nobody is served yet."""
+    def __init__(self, arguments: Arguments, hidden: str) -> None:
+        """Put the parts together; nobody is served yet. `hidden` is said in the log."""
         self._arguments = arguments
         self._began_s = time.monotonic()
         self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -66,6 +66,7 @@ class Process:
         self._log = Log(self._tell_log)
         self._log.levels = LogLevels(everything=arguments.log_level)
         self._log.install()
+        _log.debug("%s", hidden)
         self._leash = Leash(arguments.leash, self._take, self._orphaned)
         self._book = Rulebook(arguments.ingress)
         self._news = News(self._bus)

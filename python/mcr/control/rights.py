@@ -13,10 +13,13 @@ from pathlib import Path
 from .. import _native
 
 
-def give_up(uid: int | None, gid: int | None, supervisor: int, socket_path: str) -> None:
+def give_up(uid: int | None, gid: int | None, supervisor: int, socket_path: str) -> str:
     """Become the user given, or stay who this is, without any capability and for good.
 
     The process dies with the supervisor from here on.
+
+    Returns:
+        How much the kernel hides of the file system, in a sentence.
 
     Raises:
         RightsError: the kernel refuses some of it; nothing is served then.
@@ -25,7 +28,7 @@ def give_up(uid: int | None, gid: int | None, supervisor: int, socket_path: str)
     # What Python loads later; what the resolver reads, the native module knows.
     package = Path(str(_native.__file__)).parents[1]
     readable = sorted({sys.prefix, sys.base_prefix, str(package)})
-    _native.confine_control(uid, gid, supervisor, readable, [socket_path])
+    return _native.confine_control(uid, gid, supervisor, readable, [socket_path])
 
 
 def _load_the_rest() -> None:
