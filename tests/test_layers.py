@@ -38,6 +38,7 @@ PYTHON_LAYERS = [
     "daemon",
     "client",
     "supervisor",
+    "control",
     "cli",
 ]
 RUST_LAYERS = [

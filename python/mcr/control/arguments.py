@@ -1,0 +1,35 @@
+"""What the supervisor says when it starts this process.
+
+Owns the one argument of the command line.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Descriptor = Annotated[int, Field(ge=3)]
+
+
+class Arguments(BaseModel):
+    """One JSON object."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    supervisor: int
+    """Its process id."""
+    leash: Descriptor
+    listener: Descriptor
+    """The Unix socket for clients, which listens."""
+    socket: str
+    """Where that is, to be removed if the supervisor is gone."""
+    uid: int | None
+    """Whom to become; null stays."""
+    gid: int | None
+    starter_uid: int
+    """Who started the daemon, and may use it."""
+    socket_gid: int
+    """Whose members may use it too."""
+    workers: Annotated[int, Field(ge=1, le=256)]
+    ingress: Literal["packet", "udp"]
+    hosts: Literal["first", "all"] = "first"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"

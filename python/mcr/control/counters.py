@@ -1,0 +1,272 @@
+"""What all workers count, as one reading.
+
+Owns how their reports are added up and how long a report is good for. A worker that is dead or
+does not answer is in with what it last said: its successor goes on from there.
+"""
+
+import asyncio
+import time
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..reading import Running, stats_of
+from ..stats import InterfaceStats, RuleStats
+from .fleet import Fleet
+from .link import LinkLost, WorkerRefused
+from .results import Counts, Totals
+from .rpc import Encoded, encode
+from .rulebook import Held
+from .worker_messages import InterfaceReport, OutputReport, RuleReport
+from .workers import Report, Worker
+
+WAIT_S = 2.0
+"""How long a reading waits for a worker before it takes what that one said last, in seconds."""
+_SPARE_PARTS = 16  # of a report, beside those for the rules there are
+
+_INTERFACE_SUMS = ("received", "matched", "kernel_dropped_frames", "buffer_waits")
+_OUTPUT_SUMS = ("wanted", "sent", "sent_bytes", "pending", "refused")
+_RULE_SUMS = ("matched", "matched_bytes", "group_seen")
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """The last report of each worker."""
+
+    began_s: float
+    """By `time.monotonic`."""
+    reports: tuple[Report, ...]
+    stale_workers: tuple[int, ...]
+    """Numbers of those that did not answer now."""
+
+
+class Counters:
+    """Asks the workers, not more often than it takes."""
+
+    def __init__(self, fleet: Fleet, executor: Executor) -> None:
+        """Take the workers, and the thread in which readings are put together."""
+        self._fleet = fleet
+        self._executor = executor
+        self._turn = asyncio.Lock()
+        self._last: Collected | None = None
+        self._asking: dict[int, asyncio.Task[None]] = {}
+
+    async def collect(self, rules: int, max_age_s: float = 0.0) -> Collected:
+        """Reports that are no older than this when asked for; `rules` is how many there are."""
+        asked_s = time.monotonic()
+        async with self._turn:
+            # Whoever waited here while others were asked takes what came of it.
+            if self._last is not None and self._last.began_s >= asked_s - max_age_s:
+                return self._last
+            began_s = time.monotonic()
+            await self._ask_all(rules)
+            self._last = Collected(
+                began_s,
+                tuple(worker.report for worker in self._fleet.workers if worker.report),
+                tuple(
+                    worker.number
+                    for worker in self._fleet.workers
+                    if worker.report is None or worker.report.taken_s < began_s
+                ),
+            )
+            return self._last
+
+    async def rule_stats(self, collected: Collected, rules: Mapping[str, Held]) -> list[RuleStats]:
+        """What these rules counted."""
+        work = lambda: list(_rule_stats(collected, rules, time.monotonic()))  # noqa: E731
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+    async def stats(
+        self, collected: Collected, rules: Mapping[str, Held], revision: int
+    ) -> Encoded:
+        """The result of `stats`, in pieces."""
+        work = lambda: _encoded(collected, rules, revision)  # noqa: E731
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+    async def _ask_all(self, rules: int) -> None:
+        for worker in self._fleet.running:
+            if worker.number not in self._asking:
+                task = asyncio.create_task(self._ask(worker, rules))
+                self._asking[worker.number] = task
+        if self._asking:
+            await asyncio.wait(list(self._asking.values()), timeout=WAIT_S)
+
+    async def _ask(self, worker: Worker, rules: int) -> None:
+        """Get a worker's report; one that does not answer at all is given up by its link."""
+        try:
+            link = worker.link
+            if link is None:
+                return
+            parts = await link.parts({"do": "report"}, rules + _SPARE_PARTS)
+            before, worker.report = worker.report, Report(parts, time.monotonic())
+            _note_missed(worker, before)
+        except (LinkLost, WorkerRefused):
+            pass  # what it said last stays in
+        finally:
+            del self._asking[worker.number]
+
+
+def _note_missed(worker: Worker, before: Report | None) -> None:
+    """What the kernel dropped between a worker's last word and its successor's first."""
+    death = worker.last_death
+    if death is None or death.missed_frames is not None or worker.report is None:
+        return
+    missed = worker.report.kernel_dropped_frames()
+    if before is not None:
+        missed -= before.kernel_dropped_frames()
+    death.missed_frames = max(0, missed)
+
+
+def interfaces_of(collected: Collected) -> list[InterfaceStats]:
+    """The interfaces of all workers, added up, in the order in which they are first named."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for report in collected.reports:
+        for part in report.parts:
+            for one in part.get("interfaces", []):
+                _add_interface(found, one)
+    return [InterfaceStats(**fields) for fields in found.values()]
+
+
+def totals_of(interfaces: Iterable[InterfaceStats], rules: Iterable[RuleStats]) -> Totals:
+    """The sums over everything."""
+    totals: Totals = {
+        "received": 0,
+        "matched": 0,
+        "dropped": {},
+        "wanted": 0,
+        "sent": 0,
+        "lost": 0,
+        "kernel_dropped_frames": 0,
+    }
+    for interface in interfaces:
+        totals["received"] += interface.received
+        totals["matched"] += interface.matched
+        totals["kernel_dropped_frames"] += interface.kernel_dropped_frames
+        _add_counts(totals["dropped"], interface.dropped)
+    for rule in rules:
+        for output in rule.outputs:
+            totals["wanted"] += output.wanted
+            totals["sent"] += output.sent
+            totals["lost"] += output.lost
+    return totals
+
+
+def _encoded(collected: Collected, rules: Mapping[str, Held], revision: int) -> Encoded:
+    interfaces = interfaces_of(collected)
+    pieces = Encoded([b'{"interfaces":', encode([each.as_dict() for each in interfaces])])
+    pieces.append(b',"rules":[')
+    stats: list[RuleStats] = []
+    for one in _rule_stats(collected, rules, time.monotonic()):
+        pieces += [b",", encode(one.as_dict())] if stats else [encode(one.as_dict())]
+        stats.append(one)
+    rest = {
+        "revision": revision,
+        "totals": totals_of(interfaces, stats),
+        "stale_workers": list(collected.stale_workers),
+    }
+    pieces += [b"],", encode(rest)[1:]]
+    return pieces
+
+
+def _rule_stats(
+    collected: Collected, rules: Mapping[str, Held], now_s: float
+) -> Iterator[RuleStats]:
+    """One at a time, so that ten thousand are no one piece of work."""
+    reports = list(_reports_of(collected, rules))
+    for rule_id, held in rules.items():
+        found = [(rule[rule_id], now_s - taken_s) for rule, taken_s in reports if rule_id in rule]
+        yield one_rule(held, found)
+
+
+def one_rule(held: Held, found: Iterable[tuple[RuleReport, float]]) -> RuleStats:
+    """What one rule counted, from what each worker says of it and how many seconds ago."""
+    merged = _nothing_counted(held)
+    for report, age_s in found:
+        if len(report["outputs"]) == len(merged["outputs"]):  # else of what it was before
+            _add_rule(merged, report, round(age_s * 1000))
+    return _stats_of(held, merged)
+
+
+def _stats_of(held: Held, merged: dict[str, Any]) -> RuleStats:
+    running = Running(0, held.rule, held.resolved)
+    (stats,) = stats_of({"interfaces": [], "rules": [merged]}, [running]).rules
+    return stats if held.enabled else replace(stats, state="disabled")
+
+
+def new_rule(held: Held, trouble: str | None, parked: Sequence[str | None]) -> RuleStats:
+    """A rule that has counted nothing yet, with what keeps it from working."""
+    report = _nothing_counted(held) | {"trouble": trouble}
+    for output, why in zip(report["outputs"], parked, strict=False):
+        output["parked"] = why
+    return _stats_of(held, report)
+
+
+def _reports_of(
+    collected: Collected, wanted: Container[str]
+) -> Iterator[tuple[dict[str, RuleReport], float]]:
+    for report in collected.reports:
+        rules = {
+            rule["id"]: rule
+            for part in report.parts
+            for rule in part.get("rules", [])
+            if rule["id"] in wanted
+        }
+        yield rules, report.taken_s
+
+
+def _nothing_counted(held: Held) -> dict[str, Any]:
+    outputs: list[dict[str, Any]] = [
+        {"parked": None, "dropped": {}, "errors": {}, **dict.fromkeys(_OUTPUT_SUMS, 0)}
+        for _ in held.resolved.outputs
+    ]
+    return {
+        "key": 0,
+        "paused": not held.enabled,
+        "trouble": None,
+        "last_source": None,
+        "last_seen_age_ms": None,
+        "other_port": None,
+        "other_source": None,
+        "outputs": outputs,
+        **dict.fromkeys(_RULE_SUMS, 0),
+    }
+
+
+def _add_rule(merged: dict[str, Any], report: RuleReport, age_ms: int) -> None:
+    for name in _RULE_SUMS:
+        merged[name] += report[name]  # type: ignore[literal-required]
+    for name in ("trouble", "other_port", "other_source"):
+        if merged[name] is None:
+            merged[name] = report[name]  # type: ignore[literal-required]
+    seen_ms = report["last_seen_age_ms"]
+    if seen_ms is not None:
+        seen_ms += age_ms
+        if merged["last_seen_age_ms"] is None or seen_ms < merged["last_seen_age_ms"]:
+            merged["last_seen_age_ms"], merged["last_source"] = seen_ms, report["last_source"]
+    for into, output in zip(merged["outputs"], report["outputs"], strict=True):
+        _add_output(into, output)
+
+
+def _add_output(into: dict[str, Any], output: OutputReport) -> None:
+    for name in _OUTPUT_SUMS:
+        into[name] += output[name]  # type: ignore[literal-required]
+    into["parked"] = into["parked"] or output["parked"]
+    _add_counts(into["dropped"], output["dropped"])
+    _add_counts(into["errors"], output["errors"])
+
+
+def _add_interface(found: dict[tuple[str, str], dict[str, Any]], one: InterfaceReport) -> None:
+    into = found.get((one["name"], one["ingress"]))
+    if into is None:
+        found[one["name"], one["ingress"]] = {**one, "dropped": dict(one["dropped"])}
+        return
+    for name in _INTERFACE_SUMS:
+        into[name] += one[name]  # type: ignore[literal-required]
+    into["error"] = into["error"] or one["error"]
+    _add_counts(into["dropped"], one["dropped"])
+
+
+def _add_counts(into: Counts, counts: Mapping[str, int]) -> None:
+    for name, count in counts.items():
+        into[name] = into.get(name, 0) + count

@@ -1,0 +1,42 @@
+"""The last report: what was relayed, in a few lines for people.
+
+Owns its words. Knows no processes.
+"""
+
+from collections.abc import Sequence
+
+from ..stats import RuleStats
+from .results import Totals
+
+RULES_LISTED = 20
+"""With so many rules or more, only the sums are told."""
+
+
+def farewell(totals: Totals, rules: Sequence[RuleStats]) -> str:
+    """The report, without a line feed at its end."""
+    lost: dict[str, int] = {}
+    for rule in rules:
+        for output in rule.outputs:
+            for reason, count in output.dropped.items():
+                lost[reason] = lost.get(reason, 0) + count
+    lines = [
+        f"matched {totals['matched']} datagrams, sent {totals['sent']} copies,"
+        f" lost {totals['lost']}{_reasons(lost)}"
+    ]
+    dropped = {reason: count for reason, count in totals["dropped"].items() if count}
+    if dropped:
+        lines.append(f"received {totals['received']}, not relayed{_reasons(dropped)}")
+    if totals["kernel_dropped_frames"]:
+        lines.append(f"the kernel dropped {totals['kernel_dropped_frames']} frames")
+    if len(rules) < RULES_LISTED:
+        lines += [
+            f"rule {rule.name or rule.id}: matched {rule.matched},"
+            f" sent {sum(output.sent for output in rule.outputs)}, lost {rule.lost}"
+            for rule in rules
+        ]
+    return "\n".join(lines)
+
+
+def _reasons(counts: dict[str, int]) -> str:
+    told = [f"{count} {reason}" for reason, count in counts.items() if count]
+    return f" ({', '.join(told)})" if told else ""

@@ -1,0 +1,364 @@
+"""All workers as one: a change comes to all of them or to none, and who comes back is brought up.
+
+Owns the two phases of a change and who has which rules. What the rules are it is told; what a
+worker counts is the business of `counters`.
+
+All workers end equal, whatever happens to some of them during a change:
+
+- one refuses to prepare: all abort, nothing has changed;
+- one dies or says nothing while it prepares: the others go on, and its successor gets the rules
+  as they are then. Where there is no other, the change waits for the successor and asks it once
+  more; whatever kills each worker that gets it, is refused;
+- one dies or fails while it commits: as soon as one has committed, the change is real, and the
+  others get it when they are back. If none has, nothing has changed.
+
+A worker that is silent, or whose channel ends while it lives, is killed by the supervisor.
+"""
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from typing import Any, Protocol
+
+from ..daemon import ErrorCode
+from ..errors import EngineError, InterfaceError, McrError, RightsError, RuleError
+from .events import Bus
+from .leash import Came, Ended
+from .link import ANSWER_S, Link, LinkLost, LinkSilent, WorkerRefused
+from .refusals import Refusal
+from .worker_messages import (
+    PROTOCOL,
+    Failure,
+    Hello,
+    WorkerMessage,
+    prepare_body,
+    read_hello,
+)
+from .workers import Death, Worker
+
+WAIT_FOR_WORKER_S = 5.0
+"""How long a change waits for a worker while none is there, in seconds."""
+_END_OF_LIFE_S = 2.0  # between the end of a channel and the supervisor's word on its worker
+_PREPARE_S = 9.0  # less than the 10 s for which a worker keeps what it has prepared
+_REFUSED_RULES = 16  # that a worker may leave out when it comes back
+_RETRY_S = 10.0
+
+_log = logging.getLogger("mcr.workers")
+
+
+class Rules(Protocol):
+    """The rules that workers shall have."""
+
+    @property
+    def revision(self) -> int:
+        """Of these rules."""
+
+    def specs(self) -> list[tuple[str, bool, bytes]]:
+        """Each in their order: its id, whether it is enabled, what workers are told of the rest."""
+
+
+class Fleet:
+    """The workers, running or not."""
+
+    def __init__(
+        self,
+        count: int,
+        rules: Rules,
+        bus: Bus,
+        restart: Callable[[int], None],
+        told: Callable[[int, WorkerMessage], None],
+    ) -> None:
+        """Know of so many workers; none is there yet.
+
+        Args:
+            count: how many.
+            rules: what they shall have.
+            bus: where starts and ends are told.
+            restart: asks the supervisor to kill and restart one, by its number.
+            told: takes what a worker tells by itself.
+        """
+        self.workers = [Worker(number) for number in range(count)]
+        self.lock = asyncio.Lock()
+        """Held by whoever changes the rules or brings a worker up."""
+        self.log_level = "info"
+        """What workers shall log at least."""
+        self._rules = rules
+        self._bus = bus
+        self._restart = restart
+        self._told = told
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._serves = False
+
+    @property
+    def running(self) -> list[Worker]:
+        """Those that relay by the rules."""
+        return [worker for worker in self.workers if worker.is_running]
+
+    async def begin(self) -> None:
+        """Bring up all workers that are there, and from now on each that comes."""
+        self._serves = True
+        async with self.lock:
+            await self._bring_up_all()
+
+    def came(self, word: Came, descriptor: int) -> None:
+        """Take the channel to a worker that runs; an older one of the same number is over."""
+        channel = socket.socket(fileno=descriptor)
+        channel.setblocking(False)
+        worker = self.workers[word.number]
+        if worker.link is not None:
+            old, worker.link = worker.link, None
+            old.close()
+        if (word.pid, word.incarnation) != (worker.pid, worker.incarnation):
+            worker.started_at = time.time()
+            text = f"worker {word.number} runs as process {word.pid}"
+            self._bus.publish("worker", "started", text, number=word.number, pid=word.pid)
+        worker.pid, worker.incarnation, worker.cpu = word.pid, word.incarnation, word.cpu
+        worker.restart_in_ms, worker.synced = None, False
+        worker.link = Link(
+            channel,
+            lambda message: self._told(word.number, message),
+            lambda link: self._link_ended(worker, link),
+        )
+        if self._serves:
+            self._spawn(self._bring_up_when_free())
+
+    def ended(self, word: Ended) -> None:
+        """Take the supervisor's word on the end of a worker."""
+        worker = self.workers[word.number]
+        if worker.pid == word.pid:
+            worker.pid, worker.synced = None, False
+            if worker.link is not None:
+                worker.link.close()
+        worker.deaths, worker.restart_in_ms = word.deaths, word.restart_in_ms
+        worker.last_death = Death(word.at, word.cause)
+        about = {"number": word.number, "pid": word.pid}
+        text = f"worker {word.number}, process {word.pid}: {word.cause}"
+        self._bus.publish("worker", "died", text, **about, cause=word.cause)
+        _log.warning("%s", text)
+        if word.restart_in_ms:
+            text = f"worker {word.number} starts again in {word.restart_in_ms} ms"
+            self._bus.publish("worker", "restarting", text, **about)
+
+    async def change(self, body: bytes, rule_ids: Iterable[str]) -> None:
+        """Make a change in all workers; the caller holds the lock and makes it real then.
+
+        Args:
+            body: what they are told, see `prepare_body`.
+            rule_ids: the rules that it is about.
+
+        Raises:
+            RuleError, InterfaceError, RightsError, EngineError, Refusal: nothing has changed.
+        """
+        ready = await self._prepare(body)
+        if not ready:  # those that were there are gone: their successors are asked, once
+            ready = await self._prepare(body)
+        if not ready:
+            raise EngineError("every worker ended while it prepared the change; nothing changed")
+        outcomes = await asyncio.gather(
+            *(self._outcome(worker, _ask(worker, {"do": "commit"})) for worker in ready)
+        )
+        if not any(outcome is None for outcome in outcomes):
+            raise EngineError("no worker could finish the change; nothing has changed")
+        for worker, outcome in zip(ready, outcomes, strict=True):
+            if outcome is not None:
+                self._give_up(worker, f"it prepared a change and could not finish it: {outcome}")
+        for worker in self.workers:
+            if worker.lacks:
+                gone = set(rule_ids)
+                worker.lacks = {each: why for each, why in worker.lacks.items() if each not in gone}
+
+    async def tell_log_level(self, level: str) -> None:
+        """Let all workers log this and what is graver."""
+        self.log_level = level
+        request = {"do": "log", "level": level}
+        running = self.running
+        await asyncio.gather(*(self._outcome(each, _ask(each, request)) for each in running))
+
+    async def stop(self, within_s: float) -> None:
+        """Let all engines send what they have received, and end; reports still work."""
+        running = self.running
+        stops = (_ask(worker, {"do": "stop"}, within_s) for worker in running)
+        await asyncio.gather(*stops, return_exceptions=True)
+
+    async def _prepare(self, body: bytes) -> list[Worker]:
+        """Those that are ready to commit; none if all have ended meanwhile."""
+        asked = await self._wait_for_workers()
+        outcomes = await asyncio.gather(
+            *(self._outcome(worker, _ask_encoded(worker, body)) for worker in asked)
+        )
+        pairs = list(zip(asked, outcomes, strict=True))
+        ready = [worker for worker, outcome in pairs if outcome is None]
+        refused = [
+            (worker, outcome) for worker, outcome in pairs if isinstance(outcome, WorkerRefused)
+        ]
+        if not refused:
+            return ready
+        for worker, aborted in zip(
+            ready,
+            await asyncio.gather(
+                *(self._outcome(worker, _ask(worker, {"do": "abort"})) for worker in ready)
+            ),
+            strict=True,
+        ):
+            if aborted is not None:
+                self._give_up(worker, "it could not take a prepared change back")
+        raise error_of(refused[0][1].failure)
+
+    async def _wait_for_workers(self) -> list[Worker]:
+        """Those that run, or the first that comes back in time."""
+        ends_s = time.monotonic() + WAIT_FOR_WORKER_S
+        while not (running := self.running):
+            left_s = ends_s - time.monotonic()
+            if left_s <= 0:
+                raise EngineError("no worker is running; nothing has changed")
+            await self._bring_up_all()
+            if not self.running:
+                await asyncio.sleep(min(left_s, 0.02))
+        return running
+
+    async def _outcome(
+        self, worker: Worker, asking: Awaitable[object]
+    ) -> WorkerRefused | LinkLost | None:
+        """What came of a question; None where the worker did what it was asked."""
+        try:
+            await asking
+        except LinkSilent as silent:
+            self._give_up(worker, str(silent))
+            return silent
+        except (LinkLost, WorkerRefused) as error:
+            return error
+        return None
+
+    def _give_up(self, worker: Worker, why: str) -> None:
+        """Have it killed; its successor gets the rules as they are then."""
+        if worker.link is None:
+            return
+        _log.warning("worker %d is restarted: %s", worker.number, why)
+        worker.synced = False
+        link, worker.link = worker.link, None
+        link.close()
+        self._restart(worker.number)
+
+    def _link_ended(self, worker: Worker, link: Link) -> None:
+        if worker.link is link:
+            worker.synced = False
+            self._spawn(self._see_to_it(worker, link))
+
+    async def _see_to_it(self, worker: Worker, link: Link) -> None:
+        """A worker that lives without a channel must not go on by rules that nobody can change."""
+        await asyncio.sleep(_END_OF_LIFE_S)
+        if worker.link is link and worker.pid is not None:
+            self._give_up(worker, "its channel has ended")
+
+    async def _bring_up_when_free(self) -> None:
+        async with self.lock:
+            await self._bring_up_all()
+
+    async def _bring_up_all(self) -> None:
+        """Give the rules to all that have a channel and not the rules yet; the lock is held."""
+        coming = [
+            worker
+            for worker in self.workers
+            if not worker.synced and worker.link is not None and not worker.link.is_over
+        ]
+        await asyncio.gather(*(self._bring_up(worker) for worker in coming))
+
+    async def _bring_up(self, worker: Worker) -> None:
+        link = worker.link
+        assert link is not None
+        outcome = await self._outcome(worker, self._give_rules(worker))
+        if outcome is not None:
+            if worker.link is link and not link.is_over:
+                self._give_up(worker, f"it does not take the rules: {outcome}")
+            return
+        worker.synced = True
+        death = worker.last_death
+        if death is not None and death.outage_ms is None:
+            death.outage_ms = max(0, round((time.time() - death.at) * 1000))
+            text = f"worker {worker.number} relays again after {death.outage_ms} ms"
+            self._bus.publish("worker", "restored", text, number=worker.number, pid=worker.pid)
+            _log.info("%s", text)
+        if worker.lacks:
+            self._spawn(self._retry(worker, link))
+
+    async def _give_rules(self, worker: Worker) -> None:
+        """Let a worker have the rules, but for those that it refuses by themselves."""
+        hello = _hello_of(worker, await _ask(worker, {"do": "hello"}))
+        await _ask(worker, {"do": "log", "level": self.log_level})
+        specs = self._rules.specs()
+        ids = {rule_id for rule_id, _enabled, _tail in specs}
+        told, worker.lacks = worker.lacks, {}
+        if hello["revision"] == self._rules.revision and set(hello["rules"]) == ids:
+            return
+        while True:
+            wanted = [spec for spec in specs if spec[0] not in worker.lacks]
+            revision = self._rules.revision
+            whole = partial(prepare_body, revision, whole=True, remove=(), add=wanted)
+            body = await asyncio.to_thread(whole)
+            try:
+                await _ask_encoded(worker, body)
+                break
+            except WorkerRefused as refused:
+                rule_id = refused.failure["rule"]
+                known = rule_id in ids and rule_id not in worker.lacks
+                if rule_id is None or not known or len(worker.lacks) >= _REFUSED_RULES:
+                    raise
+                worker.lacks[rule_id] = refused.failure["message"]
+                if told.get(rule_id) != worker.lacks[rule_id]:
+                    _log.error("worker %d lacks rule %s: %s", worker.number, rule_id, refused)
+        await _ask(worker, {"do": "commit"})
+
+    async def _retry(self, worker: Worker, link: Link) -> None:
+        """Try again with all the rules, until it has them."""
+        await asyncio.sleep(_RETRY_S)
+        async with self.lock:
+            if worker.link is link and worker.synced and worker.lacks:
+                worker.synced = False
+                await self._bring_up(worker)
+
+    def _spawn(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def _ask(
+    worker: Worker, request: dict[str, Any], within_s: float = ANSWER_S
+) -> dict[str, Any]:
+    if worker.link is None:
+        raise LinkLost("the worker is gone")
+    return await worker.link.ask(request, within_s)
+
+
+async def _ask_encoded(worker: Worker, body: bytes) -> None:
+    if worker.link is None:
+        raise LinkLost("the worker is gone")
+    await worker.link.ask_encoded(body, _PREPARE_S)
+
+
+def _hello_of(worker: Worker, ok: dict[str, Any]) -> Hello:
+    try:
+        hello = read_hello(ok)
+    except ValueError:
+        raise LinkLost("it says of itself what no worker says") from None
+    if (hello["protocol"], hello["number"]) != (PROTOCOL, worker.number):
+        raise LinkLost("it is another worker, or speaks another protocol")
+    return hello
+
+
+def error_of(failure: Failure) -> McrError | Refusal:
+    """The error that says to a client what a worker said."""
+    message = failure["message"]
+    kind = failure["kind"]
+    if kind == "rule":
+        return RuleError([(f"rule {failure['rule']}" if failure["rule"] else "", message)])
+    if kind == "interface":
+        return InterfaceError(message)
+    if kind == "rights":
+        return RightsError(message)
+    if kind == "limit":
+        return Refusal(ErrorCode.LIMIT, message)
+    return EngineError(message)

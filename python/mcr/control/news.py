@@ -1,0 +1,115 @@
+"""What workers tell by themselves: rules that wait, outputs that are parked, links, log lines.
+
+Owns how that becomes events, of which there is one however many workers say the same.
+"""
+
+import logging
+from collections.abc import Mapping
+
+from .events import Bus
+from .rulebook import Held
+from .worker_messages import RuleNews, WorkerMessage
+
+_LINKS = ("appeared", "vanished", "up", "down", "carrier", "no_carrier", "renamed", "addresses")
+_LINK_CHANGES = frozenset((*_LINKS, "mtu"))
+_LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+_FACILITIES = {"worker": "workers", "interface": "interfaces", "socket": "workers"}
+Trouble = tuple[str | None, tuple[str | None, ...]]
+"""Why a rule's input waits, and why each of its outputs is parked."""
+
+
+class News:
+    """What is known of each rule's troubles, by worker."""
+
+    def __init__(self, bus: Bus) -> None:
+        """Nothing is known yet."""
+        self._bus = bus
+        self._troubles: dict[int, dict[str, Trouble]] = {}
+
+    def of(self, rule_id: str) -> Trouble:
+        """What keeps a rule from working in any worker; the first that says so counts."""
+        trouble: str | None = None
+        parked: tuple[str | None, ...] = ()
+        for known in self._troubles.values():
+            waits, outputs = known.get(rule_id, (None, ()))
+            trouble = trouble or waits
+            longest = max(len(parked), len(outputs))
+            padded = [(*each, *(None,) * (longest - len(each))) for each in (parked, outputs)]
+            parked = tuple(one or other for one, other in zip(*padded, strict=True))
+        return trouble, parked
+
+    def take(self, number: int, message: WorkerMessage, rules: Mapping[str, Held]) -> None:
+        """Take what a worker tells by itself."""
+        event = message.get("event")
+        if event == "rules":
+            for news in message.get("rules", []):
+                self._take_rule(number, news, rules)
+        elif event == "link":
+            self._take_link(message)
+        elif event == "log":
+            facility = _FACILITIES[message.get("facility", "worker")]
+            level = _LEVELS[message.get("level", "info")]
+            text = message.get("text", "")
+            logging.getLogger(f"mcr.{facility}").log(level, "worker %d: %s", number, text)
+        elif event == "engine":
+            text = message.get("text", "")
+            logging.getLogger("mcr.workers").error("worker %d: engine ended: %s", number, text)
+
+    def forget_worker(self, number: int) -> None:
+        """Its successor tells anew."""
+        self._troubles.pop(number, None)
+
+    def forget_rules(self, rule_ids: tuple[str, ...]) -> None:
+        """These are gone, or have other outputs now."""
+        for known in self._troubles.values():
+            for rule_id in rule_ids:
+                known.pop(rule_id, None)
+
+    def _take_rule(self, number: int, news: RuleNews, rules: Mapping[str, Held]) -> None:
+        rule_id = news["id"]
+        held = rules.get(rule_id)
+        if held is None:
+            return
+        before = self.of(rule_id)
+        parked = tuple(news["parked"][: len(held.resolved.outputs)])
+        known = self._troubles.setdefault(number, {})
+        if news["trouble"] is None and not any(parked):
+            known.pop(rule_id, None)
+        else:
+            known[rule_id] = (news["trouble"], parked)
+        self._tell(held, before, self.of(rule_id))
+
+    def _tell(self, held: Held, before: Trouble, after: Trouble) -> None:
+        name, rule_id = held.rule.name, held.rule.id
+        label = name or rule_id
+        if (before[0] is None) != (after[0] is None):
+            waits = after[0] is not None
+            event = "waiting" if waits else "resumed"
+            text = f"rule {label} waits: {after[0]}" if waits else f"rule {label} receives again"
+            self._bus.publish("rule", event, text, id=rule_id, name=name)
+        for at, resolved in enumerate(held.resolved.outputs):
+            was = before[1][at] if at < len(before[1]) else None
+            now = after[1][at] if at < len(after[1]) else None
+            if (was is None) == (now is None):
+                continue
+            number = resolved.number
+            event = "unparked" if now is None else "parked"
+            text = f"output {number} of rule {label} " + (
+                "sends again" if now is None else f"is parked: {now}"
+            )
+            self._bus.publish("rule", event, text, id=rule_id, name=name, output=number)
+
+    def _take_link(self, message: WorkerMessage) -> None:
+        change = message.get("change", "")
+        if change not in _LINK_CHANGES:
+            return
+        name, detail = message.get("name", ""), message.get("detail", "")
+        text = detail or f"{name}: {change}"
+        index = message.get("index", 0)
+        self._bus.publish("interface", change, text, interface=name, index=index)
+        logging.getLogger("mcr.interfaces").info("%s", text)

@@ -1,0 +1,359 @@
+"""The rules that the daemon has: enabled or not, in their order, at one revision.
+
+Owns what a change makes of them, before anybody is told. Knows neither workers nor clients; looks
+no host name up that it is given the addresses of.
+"""
+
+import re
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from .._native import interfaces
+from ..config import Ingress, Plan, RuleSet
+from ..daemon import ErrorCode
+from ..errors import ConflictError, Problem, RuleError
+from ..names import Answers, Name, Names, uses
+from ..resolved import ResolvedRule
+from ..rules import Rule
+from .entries import Entry, written
+from .refusals import Refusal, cut
+from .rpc import encode
+from .worker_messages import spec_tail
+
+_BLAMED = re.compile(r"rule ([0-9]+)")
+Turn = Literal["enabled", "disabled", "replaced"]
+"""What can become of a rule that stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A rule as the daemon has it, with what is sent and kept of it made once."""
+
+    rule: Rule
+    resolved: ResolvedRule
+    enabled: bool
+    tail: bytes
+    """What workers are told of it."""
+    line: bytes
+    """What is kept of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """A rule of an earlier process that does not fit this host now: it is tried again.
+
+    As after a boot, before the host has its addresses.
+    """
+
+    rule: Rule
+    enabled: bool
+    why: str
+    line: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A change that was found right and is not made yet."""
+
+    revision: int
+    """After it."""
+    plan: Plan | None
+    rules: Mapping[str, Held]
+    """All rules after it, in their order."""
+    send: tuple[str, ...]
+    """Ids of the rules that workers must be told anew."""
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    kept: tuple[str, ...]
+    changed: Mapping[str, Turn]
+    warnings: tuple[str, ...]
+    answers: Answers
+    """The addresses of the host names in use after it."""
+    moves: bool
+    """Whether something is different after it."""
+    aside: Mapping[str, Aside]
+    """The rules that do not fit this host, after it."""
+    dropped: tuple[str, ...] = ()
+    """Ids of rules that were aside and are gone; workers never had them."""
+
+
+class Rulebook:
+    """The rules. Whoever changes them holds the fleet's lock; anybody may read them."""
+
+    def __init__(self, ingress: Ingress) -> None:
+        """Start without rules, at revision 0."""
+        self.revision = 0
+        self.answers: Answers = {}
+        self._set = RuleSet(ingress)
+        self._held: Mapping[str, Held] = {}
+        self._aside: Mapping[str, Aside] = {}
+
+    @property
+    def aside(self) -> Mapping[str, Aside]:
+        """Those that do not fit this host; never changed in place."""
+        return self._aside
+
+    @property
+    def lines(self) -> list[bytes]:
+        """What is kept of all rules."""
+        held = [each.line for each in self._held.values()]
+        return held + [each.line for each in self._aside.values()]
+
+    @property
+    def rules(self) -> Mapping[str, Held]:
+        """By id, in their order; never changed in place."""
+        return self._held
+
+    def specs(self) -> list[tuple[str, bool, bytes]]:
+        """What workers are told of all rules."""
+        return [(rule_id, held.enabled, held.tail) for rule_id, held in self._held.items()]
+
+    def find(self, refs: Iterable[str]) -> list[str]:
+        """The ids of rules that are given by id or name, each once.
+
+        Raises:
+            Refusal: there is no such rule.
+        """
+        found: dict[str, None] = {}
+        missing: list[str] = []
+        for ref in refs:
+            rule_id = self._set.find(ref)
+            if rule_id is None or rule_id not in self._held:  # a change is being made real
+                rule_id = self._find_aside(ref)
+            if rule_id is None:
+                missing.append(ref)
+            else:
+                found[rule_id] = None
+        if missing:
+            more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+            message = f"there is no rule with the id or name {cut(missing[0])!r}{more}"
+            raise Refusal(ErrorCode.NO_SUCH_RULE, message)
+        return list(found)
+
+    def check(self, expected_revision: int | None) -> None:
+        """Refuse a change that was meant for other rules.
+
+        Raises:
+            ConflictError: the rules are at another revision.
+        """
+        if expected_revision is not None and expected_revision != self.revision:
+            raise ConflictError(expected_revision, self.revision)
+
+    def add(self, entries: Sequence[Entry], names: Names) -> Draft:
+        """Add rules behind the others.
+
+        Raises:
+            RuleError: with everything that is wrong with them.
+        """
+        return self._planned((), entries, names, self._aside)
+
+    def remove(self, refs: Iterable[str]) -> Draft:
+        """Remove rules.
+
+        Raises:
+            Refusal: there is no such rule.
+        """
+        ids = self.find(refs)
+        aside = {each: kept for each, kept in self._aside.items() if each not in ids}
+        held = [each for each in ids if each in self._held]
+        return self._planned(held, (), Names(known=self.answers), aside)
+
+    def replace(self, entries: Sequence[Entry], names: Names) -> Draft:
+        """Let these be all rules, in this order.
+
+        Raises:
+            RuleError: with everything that is wrong with them.
+        """
+        return self._planned(list(self._held), entries, names, {})
+
+    def enable(self, refs: Iterable[str], *, enabled: bool) -> Draft:
+        """Let rules relay, or not.
+
+        Raises:
+            Refusal: there is no such rule.
+        """
+        turn: Turn = "enabled" if enabled else "disabled"
+        ids = self.find(refs)
+        turned = {
+            each: _held(replace(self._held[each], enabled=enabled))
+            for each in ids
+            if each in self._held and self._held[each].enabled != enabled
+        }
+        turned_aside = {
+            each: _aside(Entry(self._aside[each].rule, enabled), self._aside[each].why)
+            for each in ids
+            if each in self._aside and self._aside[each].enabled != enabled
+        }
+        changed = (*turned, *turned_aside)
+        return Draft(
+            revision=self.revision + bool(changed),
+            plan=None,
+            rules={**self._held, **turned},
+            send=tuple(turned),
+            added=(),
+            removed=(),
+            kept=tuple(rule_id for rule_id in ids if rule_id not in changed),
+            changed=dict.fromkeys(changed, turn),
+            warnings=(),
+            answers=self.answers,
+            moves=bool(changed),
+            aside={**self._aside, **turned_aside},
+        )
+
+    def follow(self, changed: Container[Name], names: Names) -> Draft:
+        """Send what goes to host names that have changed to their addresses in `names`.
+
+        Raises:
+            RuleError: the rules do not fit these addresses.
+        """
+        followers = [held for held in self._held.values() if uses(held.rule, changed)]
+        entries = [Entry(held.rule, held.enabled) for held in followers]
+        ids = [held.rule.id for held in followers]
+        draft = self._planned(ids, entries, names, self._aside)
+        in_order = {rule_id: draft.rules[rule_id] for rule_id in self._held}
+        return replace(draft, rules=in_order)
+
+    def commit(self, draft: Draft) -> None:
+        """Make a change real."""
+        if draft.plan is not None:
+            self._set.commit(draft.plan)
+            self._set.arrange(draft.rules)
+        self._held, self._aside = draft.rules, draft.aside
+        self.answers = draft.answers
+        self.revision = draft.revision
+
+    def restore(self, revision: int, entries: Sequence[Entry], answers: Answers) -> Draft:
+        """The rules that an earlier process had, to be committed at their revision.
+
+        What does not fit this host now is set aside.
+
+        Raises:
+            RuleError: something is wrong with them that no rule is to blame for.
+        """
+        fitting = list(entries)
+        aside: dict[str, Aside] = {}
+        while True:
+            try:
+                draft = self._planned((), fitting, Names(known=answers), aside)
+                return replace(draft, revision=revision)
+            except RuleError as error:
+                blamed = _blamed(error)
+                if not blamed:
+                    raise
+                for at in sorted(blamed, reverse=True):
+                    entry = fitting.pop(at)
+                    aside[entry.rule.id] = _aside(entry, blamed[at])
+
+    def retry(self, rule_id: str, names: Names) -> Draft:
+        """Take up a rule that was set aside.
+
+        Raises:
+            RuleError: it still does not fit.
+            Refusal: it is not there any more.
+        """
+        kept = self._aside.get(rule_id)
+        if kept is None:
+            raise Refusal(ErrorCode.NO_SUCH_RULE, f"there is no rule with the id {rule_id!r}")
+        return self._planned((), [Entry(kept.rule, kept.enabled)], names, self._aside)
+
+    def _find_aside(self, ref: str) -> str | None:
+        if ref in self._aside:
+            return ref
+        return next((each for each, kept in self._aside.items() if kept.rule.name == ref), None)
+
+    def _planned(
+        self,
+        remove: Sequence[str],
+        entries: Sequence[Entry],
+        names: Names,
+        aside: Mapping[str, Aside],
+    ) -> Draft:
+        rules = [entry.rule for entry in entries]
+        plan = self._set.plan(interfaces(), remove=remove, add=rules, names=names)
+        coming = {
+            entry.rule.id: self._held_for(entry, resolved)
+            for entry, resolved in zip(entries, plan.resolved, strict=True)
+        }
+        gone = set(remove)
+        after = {each: held for each, held in self._held.items() if each not in gone} | coming
+        stays = {each: held for each, held in coming.items() if each in gone}
+        changed = {
+            each: turn for each, held in stays.items() if (turn := _turn(self._held[each], held))
+        }
+        added = tuple(each for each in coming if each not in gone)
+        removed = tuple(each for each in remove if each not in coming)
+        fresh = (
+            each
+            for each, held in coming.items()
+            if each not in stays or _is_news(self._held[each], held)
+        )
+        left = {each: kept for each, kept in aside.items() if each not in coming}
+        dropped = tuple(each for each in self._aside if each not in left and each not in coming)
+        moves = bool(added or removed or dropped or changed) or list(after) != list(self._held)
+        return Draft(
+            revision=self.revision + moves,
+            plan=plan,
+            rules=after,
+            send=tuple(fresh),
+            added=added,
+            removed=removed,
+            kept=tuple(each for each in stays if each not in changed),
+            changed=changed,
+            warnings=plan.warnings,
+            answers=names.known(held.rule for held in after.values()),
+            moves=moves,
+            aside=left,
+            dropped=dropped,
+        )
+
+    def _held_for(self, entry: Entry, resolved: ResolvedRule) -> Held:
+        """The rule as it was, where nothing about it is new."""
+        before = self._held.get(entry.rule.id)
+        if before is not None and before.resolved == resolved:
+            if before.enabled == entry.enabled and before.rule == entry.rule:
+                return before
+            tail, resolved = before.tail, before.resolved
+        else:
+            tail = spec_tail(resolved)
+        return _held(Held(entry.rule, resolved, entry.enabled, tail, b""))
+
+
+def _held(held: Held) -> Held:
+    """With the line that is kept."""
+    kept = {"rule": written(held.rule), "enabled": held.enabled}
+    return replace(held, line=encode(kept) + b"\n")
+
+
+def _aside(entry: Entry, why: str) -> Aside:
+    kept = {"rule": written(entry.rule), "enabled": entry.enabled}
+    return Aside(entry.rule, entry.enabled, why, encode(kept) + b"\n")
+
+
+def _blamed(error: RuleError) -> dict[int, str]:
+    """The rules, from 0, that problems are about, and the first of each."""
+    found: dict[int, str] = {}
+    for problem in error.problems:
+        number = _BLAMED.match(problem.field)
+        if number is not None:
+            rest = problem.field[number.end() :].removeprefix(", ")
+            found.setdefault(int(number[1]) - 1, str(Problem(rest, problem.message)))
+    return found
+
+
+def _turn(before: Held, after: Held) -> Turn | None:
+    """What becomes of a rule that stays."""
+    if before.enabled != after.enabled:
+        return "enabled" if after.enabled else "disabled"
+    if before.rule != after.rule or before.resolved != after.resolved:
+        return "replaced"
+    return None
+
+
+def _is_news(before: Held, after: Held) -> bool:
+    """Whether workers must be told; a name is not their business."""
+    return before.enabled != after.enabled or before.tail != after.tail
+
+
+Change = Callable[[], Draft]
+"""Finds a change right, or raises; called in the thread that judges rules."""

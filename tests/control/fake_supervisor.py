@@ -1,0 +1,296 @@
+"""A supervisor that plays the leash for a real control process, and a client that says anything."""
+
+import contextlib
+import json
+import os
+import select
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from .fake_worker import FakeWorker
+
+PATIENCE_S = 10.0
+
+
+def until(condition: Callable[[], object], what: str, within_s: float = PATIENCE_S) -> None:
+    """Wait for a condition."""
+    ends_s = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < ends_s, f"not in time: {what}"
+        time.sleep(0.005)
+
+
+class Talk:
+    """One connection to the daemon's socket."""
+
+    def __init__(self, path: Path, within_s: float = PATIENCE_S) -> None:
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(within_s)
+        self.socket.connect(str(path))
+        self._rest = b""
+        self._asked = 0
+
+    def __enter__(self) -> "Talk":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    def line(self) -> Any:  # noqa: ANN401 -- whatever the daemon says
+        """The next line, as JSON."""
+        while b"\n" not in self._rest:
+            data = self.socket.recv(1 << 20)
+            if not data:
+                raise EOFError(self._rest)
+            self._rest += data
+        line, _, self._rest = self._rest.partition(b"\n")
+        return json.loads(line)
+
+    def send(self, data: bytes) -> None:
+        """Any bytes."""
+        self.socket.sendall(data)
+
+    def ask(self, method: str, **params: object) -> dict[str, Any]:
+        """The whole answer; events before it are left out."""
+        self._asked += 1
+        request = {"jsonrpc": "2.0", "id": self._asked, "method": method, "params": params}
+        self.send(json.dumps(request).encode() + b"\n")
+        while "method" in (answer := self.line()):
+            pass
+        assert answer["id"] == self._asked
+        return dict(answer)
+
+    def call(self, method: str, **params: object) -> Any:  # noqa: ANN401 -- whatever the daemon says
+        """The result."""
+        answer = self.ask(method, **params)
+        assert "result" in answer, answer
+        return answer["result"]
+
+    def error(self, method: str, **params: object) -> dict[str, Any]:
+        """The error."""
+        answer = self.ask(method, **params)
+        assert "error" in answer, answer
+        return dict(answer["error"])
+
+    def is_closed(self) -> bool:
+        """Whether the other end has closed, once all that it sent is read."""
+        with contextlib.suppress(OSError):
+            while self.socket.recv(1 << 20):
+                pass
+        return True
+
+
+class FakeSupervisor:
+    """Starts control as the real one does, and has fake workers."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        workers: int = 1,
+        state: bytes | None = None,
+        enter: Sequence[str] = (),
+        user: int | None = None,
+    ) -> None:
+        self.path = directory / f"s{os.urandom(4).hex()}"
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(self.path))
+        self.listener.listen(1024)
+        self.workers: dict[int, FakeWorker] = {}
+        self.count = workers
+        self.enter, self.user = enter, user
+        self.kept = state
+        self.state_fails = False
+        self.keeps = 0
+        self.config: bytes | None = None
+        self.restarts: list[int] = []
+        self.pulses = 0
+        self.ready = threading.Event()
+        self.shutdown_asked = threading.Event()
+        self.drained = threading.Event()
+        self.incarnations = 0
+        self.revives = True
+        self.errors = tempfile.TemporaryFile()  # noqa: SIM115 -- closed in `close`
+        self._closing = False
+
+    def start(self, *, within_s: float = PATIENCE_S) -> None:
+        """Start control, with all workers, and wait until it serves."""
+        self.launch()
+        for number in range(self.count):
+            self.add_worker(number)
+        if self.config is not None:
+            self.say({"kind": "config"}, self.config)
+        self.say({"kind": "begin"})
+        until(lambda: self.ready.is_set() or self.process.poll() is not None, "ready", within_s)
+
+    def launch(self) -> None:
+        """Start control; it gets the kept rules."""
+        self.ready.clear()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        arguments = {
+            "supervisor": os.getpid(),
+            "leash": theirs.fileno(),
+            "listener": self.listener.fileno(),
+            "socket": str(self.path),
+            "uid": self.user,
+            "gid": self.user,
+            "starter_uid": os.getuid(),
+            "socket_gid": os.getgid(),
+            "workers": self.count,
+            "ingress": "udp",
+            "hosts": "first",
+        }
+        self.process = subprocess.Popen(
+            [*self.enter, sys.executable, "-I", "-m", "mcr.control", json.dumps(arguments)],
+            pass_fds=[theirs.fileno(), self.listener.fileno()],
+            stderr=self.errors,
+        )
+        theirs.close()
+        self.leash = ours
+        threading.Thread(target=self._listen, args=(ours,), daemon=True).start()
+        self.say({"kind": "restore"}, self.kept)
+
+    def add_worker(self, number: int) -> FakeWorker:
+        """A worker that goes on where the one before it was."""
+        self.incarnations += 1
+        before = self.workers.get(number)
+        worker = FakeWorker(number, pid=1000 + self.incarnations, before=before)
+        self.workers[number] = worker
+        self.introduce(worker)
+        return worker
+
+    def introduce(self, worker: FakeWorker) -> None:
+        """Hand control the channel to a worker."""
+        word = {"kind": "worker", "number": worker.number, "pid": worker.pid, "cpu": None}
+        word["incarnation"] = worker.pid - 1000
+        descriptor = worker.hand_over()
+        socket.send_fds(self.leash, [json.dumps(word).encode()], [descriptor])
+        os.close(descriptor)
+
+    def kill_worker(self, number: int, *, revive: bool = True) -> None:
+        """End a worker, tell so, and start its successor."""
+        worker = self.workers[number]
+        worker.die()
+        self.say(
+            {
+                "kind": "worker_ended",
+                "number": number,
+                "pid": worker.pid,
+                "incarnation": worker.pid - 1000,
+                "cause": "killed by SIGKILL",
+                "at": time.time(),
+                "restart_in_ms": 0,
+                "deaths": 1,
+            }
+        )
+        if revive:
+            self.add_worker(number)
+
+    def kill_control(self) -> None:
+        """End control with SIGKILL."""
+        self.process.kill()
+        self.process.wait()
+        self.leash.close()
+
+    def restart_control(self) -> None:
+        """Kill control, and start its successor with new channels to the same workers."""
+        self.kill_control()
+        self.launch()
+        for number, old in list(self.workers.items()):
+            again = FakeWorker(number, pid=old.pid, before=old)
+            again.revision, again.rules = old.revision, old.rules
+            self.workers[number] = again
+            self.introduce(again)
+        self.say({"kind": "begin"})
+        until(self.ready.is_set, "ready again")
+
+    def say(self, word: dict[str, Any], content: bytes | None = None) -> None:
+        """Send a message, with a memfd of these bytes."""
+        descriptors = []
+        if content is not None:
+            descriptors.append(os.memfd_create("test"))
+            os.write(descriptors[0], content)
+        with contextlib.suppress(OSError):
+            socket.send_fds(self.leash, [json.dumps(word).encode()], descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+    def said(self) -> str:
+        """What control has written to standard error."""
+        self.errors.seek(0)
+        return self.errors.read().decode()
+
+    def close(self) -> None:
+        """End everything."""
+        self._closing = True
+        self.process.kill()
+        self.process.wait()
+        for worker in self.workers.values():
+            worker.die()
+        with contextlib.suppress(OSError):
+            self.leash.shutdown(socket.SHUT_RDWR)
+        self.leash.close()
+        self.listener.close()
+        self.errors.close()
+        self.path.unlink(missing_ok=True)
+
+    def _listen(self, leash: socket.socket) -> None:
+        try:
+            while True:
+                select.select([leash], [], [])
+                message, descriptors, _, _ = socket.recv_fds(leash, 4096, 4)
+                if not message:
+                    return
+                self._hear(leash, message, descriptors)
+        except (OSError, ValueError):
+            return
+
+    def _hear(self, leash: socket.socket, message: bytes, descriptors: list[int]) -> None:
+        kind = message[:1]
+        if kind == b"P":
+            self.pulses += 1
+        elif kind == b"Y":
+            self.ready.set()
+        elif kind == b"K":
+            with os.fdopen(descriptors[0], "rb") as file:
+                file.seek(0)
+                self.kept = file.read()
+            self.keeps += 1
+            leash.send(b"k\x01" if self.state_fails else b"k\x00")
+        elif kind == b"R":
+            number = int.from_bytes(message[1:], "little")
+            self.restarts.append(number)
+            if not self._closing:
+                self.kill_worker(number, revive=self.revives)
+        elif kind == b"S":
+            self.shutdown_asked.set()
+        elif kind == b"D":
+            self.drained.set()
+
+
+@contextlib.contextmanager
+def daemon(
+    directory: Path,
+    *,
+    workers: int = 1,
+    state: bytes | None = None,
+    config: bytes | None = None,
+    enter: Sequence[str] = (),
+    user: int | None = None,
+) -> Iterator[FakeSupervisor]:
+    """A control process that serves; `enter` begins the command that starts it."""
+    supervisor = FakeSupervisor(directory, workers=workers, state=state, enter=enter, user=user)
+    supervisor.config = config
+    supervisor.start()
+    try:
+        assert supervisor.process.poll() is None, supervisor.said()
+        yield supervisor
+    finally:
+        supervisor.close()

@@ -1,0 +1,171 @@
+"""A worker that relays nothing: it speaks the control channel, and fails wherever a test says."""
+
+import contextlib
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+
+class FakeWorker:
+    """Our end of one channel, served by a thread.
+
+    `script` maps a request to what happens instead of the right answer: "refuse", "hang", "die",
+    "garbage", or a function that gets the request and returns the answer's members.
+    """
+
+    def __init__(
+        self, number: int = 0, *, pid: int = 100, before: "FakeWorker | None" = None
+    ) -> None:
+        self.ours, self.theirs = socket.socketpair()
+        self.number, self.pid = number, pid
+        self.revision = 0
+        self.rules: dict[str, dict[str, Any]] = {}
+        self.script: dict[str, str | Callable[[dict[str, Any]], dict[str, Any]]] = {}
+        self.asked: list[str] = []
+        self.log_level: str | None = None
+        self.counts: dict[str, int] = dict(before.counts) if before else {}
+        self.kernel_dropped_frames: int = before.kernel_dropped_frames if before else 0
+        self.report_wait_s = 0.0
+        self._prepared: tuple[int, dict[str, dict[str, Any]]] | None = None
+        self._write = threading.Lock()
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def hand_over(self) -> int:
+        """The other end's descriptor, which the receiver owns then."""
+        return self.theirs.detach()
+
+    def die(self) -> None:
+        """End the channel as a killed process does."""
+        with contextlib.suppress(OSError):
+            self.ours.shutdown(socket.SHUT_RDWR)
+        self.ours.close()
+
+    def push(self, **event: object) -> None:
+        """Tell something by itself."""
+        self._send(event)
+
+    def _send(self, message: dict[str, Any]) -> None:
+        body = json.dumps(message).encode()
+        with self._write, contextlib.suppress(OSError):
+            self.ours.sendall(len(body).to_bytes(4, "little") + body)
+
+    def _receive(self, count: int) -> bytes:
+        data = b""
+        while len(data) < count:
+            more = self.ours.recv(count - len(data))
+            if not more:
+                raise EOFError
+            data += more
+        return data
+
+    def _run(self) -> None:
+        try:
+            while True:
+                length = int.from_bytes(self._receive(4), "little")
+                self._serve(json.loads(self._receive(length)))
+        except (OSError, EOFError):
+            self.ours.close()
+
+    def _serve(self, request: dict[str, Any]) -> None:
+        what = request["do"]
+        self.asked.append(what)
+        script = self.script.get(what)
+        if callable(script):
+            self._send({"id": request["id"], **script(request)})
+        elif script == "die":
+            self.die()
+        elif script == "hang":
+            pass
+        elif script == "garbage":
+            self.ours.sendall(os.urandom(8))
+        elif script == "refuse":
+            error = {"kind": "rights", "rule": None, "message": "CAP_NET_RAW is missing"}
+            self._send({"id": request["id"], "error": error})
+        elif what == "report":
+            self._report(request["id"])
+        else:
+            self._send({"id": request["id"], "ok": getattr(self, f"_{what}")(request)})
+
+    def _hello(self, _request: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "protocol": 1,
+            "number": self.number,
+            "pid": self.pid,
+            "ingress": "udp",
+            "revision": self.revision,
+            "rules": list(self.rules),
+        }
+
+    def _prepare(self, request: dict[str, Any]) -> dict[str, Any]:
+        rules = {} if request["whole"] else dict(self.rules)
+        for rule_id in request["remove"]:
+            del rules[rule_id]
+        rules.update({rule["id"]: rule for rule in request["add"]})
+        self._prepared = (request["revision"], rules)
+        return {}
+
+    def _commit(self, _request: dict[str, Any]) -> dict[str, Any]:
+        assert self._prepared is not None
+        (self.revision, self.rules), self._prepared = self._prepared, None
+        return {"revision": self.revision}
+
+    def _abort(self, _request: dict[str, Any]) -> dict[str, Any]:
+        self._prepared = None
+        return {}
+
+    def _stop(self, _request: dict[str, Any]) -> dict[str, Any]:
+        return {}
+
+    def _log(self, request: dict[str, Any]) -> dict[str, Any]:
+        self.log_level = request["level"]
+        return {}
+
+    def _report(self, request_id: int) -> None:
+        time.sleep(self.report_wait_s)
+        interface = {
+            "name": "lo",
+            "ingress": "udp",
+            "received": sum(self.counts.values()) + 1,
+            "matched": sum(self.counts.values()),
+            "kernel_dropped_frames": self.kernel_dropped_frames,
+            "buffer_waits": 0,
+            "error": None,
+            "dropped": {"no_rule": 1},
+        }
+        self._send({"id": request_id, "part": {"interfaces": [interface]}})
+        rules = list(self.rules.values())
+        for first in range(0, len(rules), 500):
+            part = [self._rule(rule) for rule in rules[first : first + 500]]
+            self._send({"id": request_id, "part": {"rules": part}})
+        self._send({"id": request_id, "ok": {"engine_error": None}})
+
+    def _rule(self, rule: dict[str, Any]) -> dict[str, Any]:
+        matched = self.counts.get(rule["id"], 0)
+        output = {
+            "parked": None,
+            "wanted": matched,
+            "sent": matched,
+            "sent_bytes": 100 * matched,
+            "pending": 0,
+            "refused": 0,
+            "dropped": {"output_full": 0},
+            "errors": {},
+        }
+        return {
+            "id": rule["id"],
+            "paused": rule["paused"],
+            "trouble": None,
+            "matched": matched,
+            "matched_bytes": 100 * matched,
+            "last_source": "127.0.0.1" if matched else None,
+            "last_seen_age_ms": 5 if matched else None,
+            "group_seen": 0,
+            "other_port": None,
+            "other_source": None,
+            "outputs": [dict(output) for _ in rule["outputs"]],
+        }

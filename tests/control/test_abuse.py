@@ -1,0 +1,268 @@
+"""Clients that are idle, slow, huge or malicious: nobody else waits for them."""
+
+import contextlib
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mcr.control import limits
+from mcr.control.methods import SHAPES
+from mcr.daemon import LINE_BYTES, ErrorCode
+
+from .fake_supervisor import FakeSupervisor, Talk, daemon
+from .test_process import many
+
+PING_S = 0.1
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+# All but what ends the daemon or lets it read the rest as something else.
+METHODS = st.sampled_from(sorted(SHAPES.keys() - {"shutdown"})) | st.text(max_size=9)
+PARAM_NAMES = st.sampled_from(["rules", "rule", "kinds", "after", "level", "enabled", "dry_run"])
+REQUESTS = st.fixed_dictionaries(
+    {"jsonrpc": st.just("2.0") | JSON_VALUES, "method": METHODS | JSON_VALUES},
+    optional={
+        "id": st.integers() | JSON_VALUES,
+        "params": st.dictionaries(PARAM_NAMES, JSON_VALUES, max_size=3) | JSON_VALUES,
+    },
+)
+LINES = st.one_of(
+    st.binary(max_size=200),
+    JSON_VALUES.map(lambda value: json.dumps(value).encode()),
+    REQUESTS.map(lambda value: json.dumps(value).encode()),
+    st.lists(REQUESTS, max_size=4).map(lambda value: json.dumps(value).encode()),
+)
+
+
+@pytest.fixture(scope="module")
+def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeSupervisor]:
+    """One control process for all of it."""
+    directory = Path("/tmp") / tmp_path_factory.mktemp("a").name
+    directory.mkdir(exist_ok=True)
+    with daemon(directory) as supervisor:
+        yield supervisor
+    directory.rmdir()
+
+
+PINGER = """
+import select, socket, sys, time
+talk = socket.socket(socket.AF_UNIX)
+talk.connect(sys.argv[1])
+count, longest_s = 0, 0.0
+while not select.select([sys.stdin], [], [], 0.002)[0]:
+    began_s = time.perf_counter()
+    talk.sendall(b'{"jsonrpc":"2.0","id":1,"method":"ping"}\\n')
+    assert talk.recv(65536).endswith(b"\\n")
+    longest_s = max(longest_s, time.perf_counter() - began_s)
+    count += 1
+    if count == 5:
+        print("begun", flush=True)
+print(longest_s)
+"""
+
+
+class Pinger:
+    """Somebody else, who asks all the time and notes the longest that an answer took.
+
+    A process of its own, since the fake workers of these tests keep this one busy.
+    """
+
+    longest_s = 0.0
+
+    def __init__(self, path: Path) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-c", PINGER, str(path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self) -> "Pinger":
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "begun\n"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        said, _errors = self._process.communicate("end", timeout=30)
+        self.longest_s = float(said)
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(LINES, max_size=5), st.booleans())
+def test_any_bytes_delay_nobody(attacked: FakeSupervisor, lines: list[bytes], half: bool) -> None:
+    """Each line that wants an answer gets one, and others theirs in time."""
+    with Talk(attacked.path) as other, Talk(attacked.path) as talk:
+        other.call("ping")
+        with contextlib.suppress(OSError):
+            talk.send(b"\n".join(lines) + (b"" if half else b"\n"))
+        began_s = time.perf_counter()
+        other.call("ping")
+        assert time.perf_counter() - began_s < PING_S
+        talk.socket.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(EOFError):
+            while True:
+                answer = talk.line()
+                for each in answer if isinstance(answer, list) else [answer]:
+                    assert each["jsonrpc"] == "2.0"
+    assert attacked.process.poll() is None
+    assert "Traceback" not in attacked.said()
+
+
+def test_an_endless_line_is_cut_off(attacked: FakeSupervisor) -> None:
+    """At the limit, with an error that says so."""
+    with Pinger(attacked.path) as pinger, Talk(attacked.path) as talk:
+        block = b"x" * (1 << 20)
+        with contextlib.suppress(OSError):
+            for _ in range(LINE_BYTES // len(block) + 2):
+                talk.send(block)
+        assert talk.line()["error"]["code"] == ErrorCode.LIMIT
+        assert talk.is_closed()
+    assert pinger.longest_s < PING_S
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [b"[],", b"{},", b'"x",', b"1,", b'"\\u0041\\n",', b"[" * 1000, b"12345678901234567890,"],
+)
+def test_huge_lines_delay_nobody(attacked: FakeSupervisor, unit: bytes) -> None:
+    """Whatever they are full of, and though several send them."""
+    line = b'{"jsonrpc":"2.0","id":1,"method":"rules.add","params":{"rules":['
+    line += unit * ((LINE_BYTES - len(line) - 10) // len(unit)) + b"1]}}\n"
+    with Pinger(attacked.path) as pinger:
+        talks = [Talk(attacked.path) for _ in range(3)]
+        threads = [threading.Thread(target=talk.send, args=(line,)) for talk in talks]
+        for thread in threads:
+            thread.start()
+        for talk in talks:
+            assert talk.line()["error"]["code"] in {-32700, -32004, -32602, -32000}
+        for thread in threads:
+            thread.join()
+        for talk in talks:
+            talk.socket.close()
+    assert pinger.longest_s < PING_S
+
+
+def test_a_thousand_connections(attacked: FakeSupervisor) -> None:
+    """The longest idle make room; a newcomer is served."""
+    talks: list[Talk] = []
+    try:
+        began_s = time.perf_counter()
+        for number in range(1000):
+            talks.append(Talk(attacked.path))
+            if number % 2:
+                talks[-1].send(b'{"half":')
+        talks[-1].send(b"1}\n")
+        assert talks[-1].line()["error"]["code"] == ErrorCode.INVALID_REQUEST
+        assert time.perf_counter() - began_s < 10
+        with Pinger(attacked.path) as pinger:
+            pass
+        assert pinger.longest_s < PING_S
+        assert talks[0].is_closed()
+    finally:
+        for talk in talks:
+            talk.socket.close()
+
+
+def test_subscribers_are_not_sent_away_for_newcomers(attacked: FakeSupervisor) -> None:
+    """Where nobody is idle, it is the newcomer who cannot be served."""
+    talks: list[Talk] = []
+    try:
+        for _ in range(limits.CONNECTIONS):
+            talks.append(Talk(attacked.path))
+            talks[-1].call("events.subscribe", kinds=["worker"])
+        with Talk(attacked.path) as late:
+            assert late.line()["error"]["code"] == ErrorCode.LIMIT
+            assert late.is_closed()
+        assert talks[0].call("ping")
+    finally:
+        for talk in talks:
+            talk.socket.close()
+
+
+def test_a_subscriber_that_never_reads(attacked: FakeSupervisor) -> None:
+    """It costs the daemon a bounded number of events, and is told how many it missed."""
+    worker = attacked.workers[0]
+    with Talk(attacked.path) as deaf, Talk(attacked.path) as talk:
+        deaf.call("events.subscribe", kinds=["interface"])
+        detail = "x" * 2000
+        with Pinger(attacked.path) as pinger:
+            for number in range(4000):
+                worker.push(event="link", name="lo", index=number, change="mtu", detail=detail)
+            talk.call("rules.list")
+        assert pinger.longest_s < PING_S
+        seen, missed = 0, 0
+        while seen + missed < 4000:
+            event = deaf.line()["params"]
+            if event["event"] == "gap":
+                missed += event["missed"]
+            else:
+                assert event["index"] == seen + missed
+                seen += 1
+        assert missed > 0
+
+
+def test_pipelined_requests_wait_for_their_turn(attacked: FakeSupervisor) -> None:
+    """In order; whoever sends thousands is read no faster than served."""
+    ping = {"jsonrpc": "2.0", "method": "ping"}
+    lines = b"".join(json.dumps(ping | {"id": n}).encode() + b"\n" for n in range(20_000))
+    with Pinger(attacked.path) as pinger, Talk(attacked.path) as talk:
+        sender = threading.Thread(target=talk.send, args=(lines,))
+        sender.start()
+        assert [talk.line()["id"] for _ in range(20_000)] == list(range(20_000))
+        sender.join()
+    assert pinger.longest_s < PING_S
+
+
+def test_blank_lines_are_nothing(attacked: FakeSupervisor) -> None:
+    """However many."""
+    with Pinger(attacked.path) as pinger, Talk(attacked.path) as talk:
+        talk.send(b"\n" * 100_000)
+        assert talk.call("ping")
+    assert pinger.longest_s < PING_S
+
+
+def test_mistakes_are_not_logged(attacked: FakeSupervisor) -> None:
+    """Clients fill no log."""
+    before = attacked.said()
+    with Talk(attacked.path) as talk:
+        talk.error("rules.add", rules=["nonsense"])
+        talk.error("nonsense")
+        talk.send(b"nonsense\n")
+        talk.line()
+    assert attacked.said() == before
+
+
+def test_ten_thousand_rules_delay_nobody(directory: Path) -> None:
+    """Neither the change, nor the readings, nor one rule changed among them."""
+    with daemon(directory, workers=2) as supervisor, Talk(supervisor.path, 60) as talk:
+        rules = many(10_000)
+        with Pinger(supervisor.path) as pinger:
+            added = talk.call("rules.add", rules=rules)
+            assert len(added["added"]) == 10_000
+        changing_s = pinger.longest_s
+        with Pinger(supervisor.path) as pinger:
+            assert len(talk.call("stats")["rules"]) == 10_000
+            assert len(talk.call("rules.list")["rules"]) == 10_000
+        reading_s = pinger.longest_s
+        first = added["added"][0]["id"]
+        began_s = time.perf_counter()
+        for turn in range(10):
+            talk.call("rules.enable" if turn % 2 else "rules.disable", rules=[first])
+        turn_s = (time.perf_counter() - began_s) / 10
+        print(f"longest ping: {changing_s:.3f} {reading_s:.3f} s; a turn {turn_s * 1000:.1f} ms")
+        assert changing_s < PING_S
+        assert reading_s < PING_S
+        assert turn_s < PING_S

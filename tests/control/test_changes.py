@@ -1,0 +1,216 @@
+"""Changes in this process: slow name servers, numbers of events, what fails on the way."""
+
+import asyncio
+import os
+import socket
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from tests.made_up_host import HOST
+
+from mcr.control import kept, rulebook
+from mcr.control.changes import Changes
+from mcr.control.entries import Entry, read_entries
+from mcr.control.events import Bus
+from mcr.control.fleet import Fleet
+from mcr.control.leash import Came
+from mcr.control.logs import Log
+from mcr.control.news import News
+from mcr.control.refusals import Refusal
+from mcr.control.rulebook import Rulebook
+from mcr.errors import RuleError
+
+from .fake_worker import FakeWorker
+
+PLAIN = "239.1.1.1%eth0:5001 to 239.2.0.1%eth1:6001"
+NAMED = "239.1.1.2%eth0:5001 to studio.example:7001"
+NOWHERE = "239.1.1.3%eth0:5001 to nowhere.example:7001"
+
+
+class NameServer:
+    """Answers when it may."""
+
+    def __init__(self) -> None:
+        self.table = {"studio.example": "192.0.2.7"}
+        self.may_answer = threading.Event()
+        self.asked: list[str] = []
+
+    def getaddrinfo(self, host: str, *_: object) -> list[tuple[object, ...]]:
+        """As the C library does."""
+        self.asked.append(host)
+        assert self.may_answer.wait(20)
+        if host not in self.table:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [(socket.AF_INET, socket.SOCK_DGRAM, 17, "", (self.table[host], 0))]
+
+
+class Keeper:
+    """Plays the leash: what is kept is read, as the supervisor's memory of it."""
+
+    def __init__(self) -> None:
+        self.kept: list[kept.Kept] = []
+
+    async def keep(self, memory: int) -> bool | None:
+        """Always well."""
+        self.kept.append(kept.read(kept.read_all(memory)))
+        return True
+
+
+class Scene:
+    """Changes with one fake worker."""
+
+    def __init__(self) -> None:
+        self.bus, self.keeper, self.worker = Bus(), Keeper(), FakeWorker(0)
+        self.book = Rulebook("packet")
+        self.news = News(self.bus)
+        self.fleet = Fleet(1, self.book, self.bus, lambda _: None, lambda *_: None)
+        self.log = Log(lambda *_: None)
+        self.executors = [ThreadPoolExecutor(1), ThreadPoolExecutor(2)]
+        self.changes = Changes(
+            self.book,
+            self.fleet,
+            self.bus,
+            self.news,
+            self.log,
+            self.keeper,  # type: ignore[arg-type]
+            judge=self.executors[0],
+            lookups=self.executors[1],
+            hosts="first",
+        )
+
+    async def begin(self) -> None:
+        """The worker is there."""
+        word = Came(kind="worker", number=0, pid=os.getpid(), incarnation=1)
+        self.fleet.came(word, self.worker.hand_over())
+        await self.fleet.begin()
+        self.changes.begin()
+
+    async def end(self) -> None:
+        """Nothing stays."""
+        link = self.fleet.workers[0].link
+        if link is not None:
+            link.close()
+        self.worker.die()
+        for executor in self.executors:
+            executor.shutdown()
+        await asyncio.sleep(0.02)
+
+
+def play(work: Callable[[Scene], Coroutine[None, None, None]]) -> None:
+    """Let it begin, and play it."""
+
+    async def whole() -> None:
+        scene = Scene()
+        await scene.begin()
+        try:
+            await asyncio.wait_for(work(scene), 20)
+        finally:
+            await scene.end()
+
+    asyncio.run(whole())
+
+
+def entries(*texts: str) -> list[Entry]:
+    """Rules that shall be enabled."""
+    return read_entries(texts, enabled=True)
+
+
+@pytest.fixture(autouse=True)
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[NameServer]:
+    """Fakes where the host and its name server are."""
+    made = NameServer()
+    monkeypatch.setattr(rulebook, "interfaces", lambda: HOST)
+    monkeypatch.setattr(socket, "getaddrinfo", made.getaddrinfo)
+    yield made
+    made.may_answer.set()
+
+
+def test_a_slow_name_server_delays_only_who_asks_it(server: NameServer) -> None:
+    """Changes without names go on, and so does a dry run."""
+
+    async def work(scene: Scene) -> None:
+        slow = asyncio.ensure_future(scene.changes.add(entries(NAMED)))
+        while not server.asked:
+            await asyncio.sleep(0.005)
+        await scene.changes.add(entries(PLAIN))
+        assert (scene.book.revision, slow.done()) == (1, False)
+        server.may_answer.set()
+        draft = await slow
+        assert draft.revision == 2
+        assert server.asked == ["studio.example"]
+
+    play(work)
+
+
+def test_a_name_that_does_not_resolve_is_a_problem_of_its_rule(server: NameServer) -> None:
+    """Asked once."""
+    server.may_answer.set()
+
+    async def work(scene: Scene) -> None:
+        with pytest.raises(RuleError, match="rule 2, output 1, address: the host 'nowhere"):
+            await scene.changes.replace(entries(PLAIN, NOWHERE))
+        assert server.asked == ["nowhere.example"]
+        assert scene.book.revision == 0
+
+    play(work)
+
+
+def test_names_are_followed_when_asked_again(server: NameServer) -> None:
+    """And the addresses are kept with the rules, for a start without a name server."""
+    server.may_answer.set()
+
+    async def work(scene: Scene) -> None:
+        await scene.changes.add(entries(NAMED, PLAIN))
+        assert await scene.changes.resolve_hosts() == ()
+        server.table["studio.example"] = "192.0.2.8"
+        (change,) = await scene.changes.resolve_hosts()
+        assert [str(each) for each in change.after] == ["192.0.2.8"]
+        (spec, _) = scene.worker.rules.values()
+        assert spec["outputs"][0]["address"] == "192.0.2.8"
+        assert list(scene.keeper.kept[-1].answers.values()) == [change.after]
+        server.table.clear()
+        (change,) = await scene.changes.resolve_hosts()
+        assert change.error is not None
+        assert scene.book.revision == 2
+
+    play(work)
+
+
+def test_no_number_of_an_event_is_used_twice() -> None:
+    """What is kept is ahead of what was told, also where no rule changes."""
+
+    async def work(scene: Scene) -> None:
+        await scene.changes.keep()
+        for _ in range(3000):
+            scene.bus.publish("log", "record", "a line")
+            if scene.bus.sequence % 100 == 0:
+                await asyncio.sleep(0.005)
+                assert scene.keeper.kept[-1].sequence > scene.bus.sequence
+
+    play(work)
+
+
+def test_while_draining_nothing_changes() -> None:
+    """The answer says why."""
+
+    async def work(scene: Scene) -> None:
+        scene.changes.is_draining = True
+        with pytest.raises(Refusal, match="the daemon ends"):
+            await scene.changes.add(entries(PLAIN))
+        assert "prepare" not in scene.worker.asked
+
+    play(work)
+
+
+def test_rules_that_could_not_be_kept_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before any worker hears of them."""
+    monkeypatch.setattr("mcr.control.limits.KEPT_BYTES", (1 << 20) + 100)
+
+    async def work(scene: Scene) -> None:
+        with pytest.raises(Refusal, match="all rules together need"):
+            await scene.changes.add(entries(PLAIN, NAMED.replace("studio.example", "192.0.2.1")))
+        assert "prepare" not in scene.worker.asked
+
+    play(work)

@@ -1,0 +1,350 @@
+"""Changes over several workers that refuse, hang and die at every point: all end equal."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from mcr.control import fleet as module
+from mcr.control.events import Bus
+from mcr.control.fleet import Fleet
+from mcr.control.leash import Came, Ended
+from mcr.control.rpc import encode
+from mcr.control.worker_messages import prepare_body
+from mcr.errors import EngineError, RightsError
+
+from .fake_worker import FakeWorker
+
+Spec = tuple[str, bool, bytes]
+
+
+class Book:
+    """The rules that workers shall have."""
+
+    def __init__(self) -> None:
+        self.revision = 0
+        self.rules: dict[str, Spec] = {}
+
+    def specs(self) -> list[Spec]:
+        """As `Rulebook` tells them."""
+        return list(self.rules.values())
+
+
+def spec(rule_id: str, *, enabled: bool = True) -> Spec:
+    """A rule as workers are told of it."""
+    return (rule_id, enabled, encode({"input": {}, "outputs": [{}]})[1:])
+
+
+class Scene:
+    """A fleet of fake workers, in this process, and a supervisor that restarts them."""
+
+    def __init__(self, count: int) -> None:
+        self.book = Book()
+        self.bus = Bus()
+        self.restarts: list[int] = []
+        self.revives = True
+        self.fakes: dict[int, FakeWorker] = {}
+        self.fleet = Fleet(count, self.book, self.bus, self._restart, lambda *_: None)
+        self._pids = iter(range(100, 1000))
+        for number in range(count):
+            self.start(number)
+
+    def start(self, number: int, fake: FakeWorker | None = None) -> FakeWorker:
+        """A worker comes."""
+        pid = next(self._pids)
+        fake = fake or FakeWorker(number)
+        fake.number, fake.pid = number, pid
+        self.fakes[number] = fake
+        word = Came(kind="worker", number=number, pid=pid, incarnation=pid)
+        self.fleet.came(word, fake.hand_over())
+        return fake
+
+    def end(self, number: int) -> None:
+        """A worker has died."""
+        fake = self.fakes[number]
+        fake.die()
+        word = Ended(
+            kind="worker_ended",
+            number=number,
+            pid=fake.pid,
+            cause="killed by SIGKILL",
+            at=0.0,
+            restart_in_ms=0,
+            deaths=1,
+        )
+        self.fleet.ended(word)
+
+    async def change(self, *add: Spec, remove: tuple[str, ...] = ()) -> None:
+        """As the daemon makes one."""
+        async with self.fleet.lock:
+            body = prepare_body(self.book.revision + 1, whole=False, remove=remove, add=add)
+            await self.fleet.change(body, (*remove, *(each[0] for each in add)))
+            for rule_id in remove:
+                del self.book.rules[rule_id]
+            self.book.rules |= {each[0]: each for each in add}
+            self.book.revision += 1
+
+    async def settled(self) -> None:
+        """All workers run and have the same rules as the book."""
+        for _ in range(1000):
+            if len(self.fleet.running) == len(self.fakes) and self.is_equal():
+                return
+            await asyncio.sleep(0.005)
+        have = {number: (each.revision, list(each.rules)) for number, each in self.fakes.items()}
+        pytest.fail(f"not equal: {have}, book {self.book.revision} {list(self.book.rules)}")
+
+    def is_equal(self) -> bool:
+        """Whether every worker has what the book says."""
+        wanted = {rule_id: not enabled for rule_id, enabled, _ in self.book.specs()}
+        return all(
+            {rule_id: rule["paused"] for rule_id, rule in fake.rules.items()} == wanted
+            and fake.revision == self.book.revision
+            for fake in self.fakes.values()
+        )
+
+    def _restart(self, number: int) -> None:
+        self.restarts.append(number)
+        asyncio.get_running_loop().call_soon(self._revive, number)
+
+    def _revive(self, number: int) -> None:
+        self.end(number)
+        if self.revives:
+            self.start(number)
+
+
+def play(work: Callable[[Scene], Coroutine[None, None, None]], count: int = 2) -> None:
+    """Let a scene begin, and play it."""
+
+    async def whole() -> None:
+        scene = Scene(count)
+        await scene.fleet.begin()
+        assert len(scene.fleet.running) == count
+        try:
+            await asyncio.wait_for(work(scene), 20)
+        finally:
+            for worker in scene.fleet.workers:
+                if worker.link is not None:
+                    worker.link.close()
+            for fake in scene.fakes.values():
+                fake.die()
+            await asyncio.sleep(0.02)
+
+    asyncio.run(whole())
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes seconds takes moments."""
+    monkeypatch.setattr(module, "_PREPARE_S", 0.3)
+    monkeypatch.setattr(module, "WAIT_FOR_WORKER_S", 0.5)
+    monkeypatch.setattr(module, "_END_OF_LIFE_S", 0.05)
+    monkeypatch.setattr(module, "_RETRY_S", 0.1)
+
+
+def test_a_change_reaches_all() -> None:
+    """Added, turned, removed."""
+
+    async def work(scene: Scene) -> None:
+        await scene.change(spec("a"), spec("b"))
+        await scene.change(spec("a", enabled=False), remove=("b",))
+        assert scene.is_equal()
+        assert scene.restarts == []
+
+    play(work)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_one_refusal_undoes_all(count: int) -> None:
+    """Nobody has anything of it."""
+
+    async def work(scene: Scene) -> None:
+        await scene.change(spec("a"))
+        scene.fakes[count - 1].script["prepare"] = "refuse"
+        with pytest.raises(RightsError):
+            await scene.change(spec("b"))
+        assert scene.is_equal()
+        assert scene.restarts == []
+
+    play(work, count)
+
+
+@pytest.mark.parametrize("at", ["prepare", "commit"])
+@pytest.mark.parametrize("how", ["die", "hang", "garbage"])
+def test_the_others_go_on_without_one(at: str, how: str) -> None:
+    """Its successor has the new rules."""
+
+    async def work(scene: Scene) -> None:
+        await scene.change(spec("a"))
+        scene.fakes[1].script[at] = how
+        if at == "commit" and how == "hang":
+            scene.fakes[1].script["commit"] = "refuse"
+        await scene.change(spec("b"))
+        if how == "die" and 1 not in scene.restarts:
+            scene.end(1)
+            scene.start(1)
+        await scene.settled()
+        assert list(scene.book.rules) == ["a", "b"]
+
+    play(work)
+
+
+def test_a_lone_worker_that_dies_is_waited_for() -> None:
+    """The change goes through when its successor takes it."""
+
+    async def work(scene: Scene) -> None:
+        scene.fakes[0].script["prepare"] = "die"
+        change = asyncio.ensure_future(scene.change(spec("a")))
+        while "prepare" not in scene.fakes[0].asked:
+            await asyncio.sleep(0.005)
+        scene.end(0)
+        scene.start(0)
+        await change
+        assert scene.is_equal()
+
+    play(work, 1)
+
+
+def test_a_rule_that_kills_every_worker_is_refused() -> None:
+    """And is not there when they are back."""
+
+    async def work(scene: Scene) -> None:
+        await scene.change(spec("a"))
+        scene.fakes[0].script["prepare"] = "die"
+        change = asyncio.ensure_future(scene.change(spec("poison")))
+        while "prepare" not in scene.fakes[0].asked[4:]:
+            await asyncio.sleep(0.005)
+        scene.end(0)
+        scene.start(0).script["prepare"] = lambda request: (
+            {"ok": scene.fakes[0]._prepare(request)} if request["whole"] else _died(scene)
+        )
+        with pytest.raises(EngineError):
+            await change
+        scene.end(0)
+        scene.start(0)
+        await scene.settled()
+        assert list(scene.book.rules) == ["a"]
+
+    play(work, 1)
+
+
+def _died(scene: Scene) -> dict[str, Any]:
+    scene.fakes[0].die()
+    return {}
+
+
+def test_without_a_worker_a_change_fails_in_time() -> None:
+    """Nothing has changed."""
+
+    async def work(scene: Scene) -> None:
+        scene.end(0)
+        with pytest.raises(EngineError, match="no worker is running"):
+            await scene.change(spec("a"))
+
+    play(work, 1)
+
+
+def test_if_nobody_can_commit_nothing_has_changed() -> None:
+    """Whoever refuses to is as before, and not restarted."""
+
+    async def work(scene: Scene) -> None:
+        await scene.change(spec("a"))
+        for fake in scene.fakes.values():
+            fake.script["commit"] = "refuse"
+        with pytest.raises(EngineError):
+            await scene.change(spec("b"))
+        await scene.settled()
+        assert list(scene.book.rules) == ["a"]
+        assert scene.restarts == []
+
+    play(work)
+
+
+def test_a_channel_that_ends_alone_ends_the_worker() -> None:
+    """It must not go on by rules that nobody can change."""
+
+    async def work(scene: Scene) -> None:
+        await scene.change(spec("a"))
+        scene.fakes[1].die()
+        await asyncio.sleep(0.1)
+        assert scene.restarts == [1]
+        await scene.settled()
+
+    play(work)
+
+
+def test_a_worker_that_has_the_rules_is_left_alone() -> None:
+    """As after a restart of this process."""
+
+    async def work(scene: Scene) -> None:
+        await scene.change(spec("a"))
+        old = scene.fakes[0]
+        again = FakeWorker(0)
+        again.rules, again.revision = old.rules, old.revision
+        scene.start(0, again)
+        await scene.settled()
+        assert "prepare" not in again.asked
+
+    play(work)
+
+
+def test_who_comes_back_goes_without_what_it_refuses() -> None:
+    """Until it takes it."""
+
+    async def work(scene: Scene) -> None:
+        await scene.change(spec("a"), spec("b"))
+        scene.end(1)
+        fake = FakeWorker(1)
+
+        def prepare(request: dict[str, Any]) -> dict[str, Any]:
+            if any(rule["id"] == "b" for rule in request["add"]):
+                message = "port 5001 is in use"
+                return {"error": {"kind": "rule", "rule": "b", "message": message}}
+            return {"ok": fake._prepare(request)}
+
+        fake.script["prepare"] = prepare
+        scene.start(1, fake)
+        while list(fake.rules) != ["a"]:
+            await asyncio.sleep(0.005)
+        assert scene.fleet.workers[1].lacks == {"b": "port 5001 is in use"}
+        assert scene.restarts == []
+        fake.script.clear()
+        await scene.settled()
+        assert scene.fleet.workers[1].lacks == {}
+
+    play(work)
+
+
+def test_who_takes_no_rules_at_all_is_restarted() -> None:
+    """As after a protocol error, or in another version."""
+
+    async def work(scene: Scene) -> None:
+        await scene.change(spec("a"))
+        scene.end(1)
+        fake = FakeWorker(1)
+        fake.script["hello"] = lambda _request: {"ok": {"protocol": 2}}
+        scene.start(1, fake)
+        while scene.restarts != [1]:
+            await asyncio.sleep(0.005)
+        await scene.settled()
+
+    play(work)
+
+
+def test_deaths_are_told() -> None:
+    """In the record and in the events."""
+
+    async def work(scene: Scene) -> None:
+        scene.end(1)
+        worker = scene.fleet.workers[1]
+        assert worker.as_dict()["state"] == "restarting"
+        assert worker.as_dict()["pid"] is None
+        scene.start(1)
+        await scene.settled()
+        last = worker.as_dict()["last_death"]
+        assert last is not None
+        assert last["cause"] == "killed by SIGKILL"
+        assert last["outage_ms"] is not None
+        assert (worker.state, worker.deaths) == ("running", 1)
+
+    play(work)

@@ -1,0 +1,203 @@
+"""Lines of bytes within limits."""
+
+import asyncio
+import contextlib
+import itertools
+import socket
+import time
+from collections.abc import Coroutine
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcr.control import limits
+from mcr.control.decoding import read_json
+from mcr.control.lines import Budget, LineBuffer, Lines, LineTooLong
+from mcr.control.refusals import Refusal
+from mcr.daemon import ErrorCode
+
+
+@given(st.binary(max_size=300), st.lists(st.integers(0, 300), max_size=8))
+def test_lines_come_out_however_they_come_in(data: bytes, cuts: list[int]) -> None:
+    """The same lines for any pieces."""
+    places = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+    buffer = LineBuffer()
+    lines: list[bytes] = []
+    for first, last in itertools.pairwise(places):
+        buffer.feed(data[first:last])
+        while (line := buffer.take()) is not None:
+            lines.append(line)
+    *whole, rest = data.split(b"\n")
+    assert lines == [line.strip() for line in whole]
+    assert buffer.lines == 0
+    assert buffer.rest() == rest.strip()
+
+
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_a_line_has_a_limit(end: bytes) -> None:
+    """Ended or not; the line feed counts."""
+    buffer = LineBuffer(limit_bytes=10)
+    buffer.feed(b"123456789\n")
+    assert buffer.take() == b"123456789"
+    buffer.feed(b"12345678901" + end)
+    with pytest.raises(LineTooLong):
+        buffer.take()
+
+
+def serve(work: Coroutine[None, None, None]) -> None:
+    """Run it to its end."""
+    asyncio.run(work)
+
+
+async def connected(outgoing: Budget | None = None) -> tuple[Lines, socket.socket, list[Lines]]:
+    """A connection, its other end, and who is gone."""
+    ours, theirs = socket.socketpair()
+    gone: list[Lines] = []
+    incoming = Budget(limits.INPUT_BYTES)
+    lines = Lines(incoming, outgoing or Budget(limits.OUTPUT_BYTES), gone.append)
+    await asyncio.get_running_loop().connect_accepted_socket(lambda: lines, ours)
+    theirs.setblocking(False)
+    return lines, theirs, gone
+
+
+def test_what_is_sent_before_the_end_is_still_served() -> None:
+    """Also a last line that nobody ended."""
+
+    async def work() -> None:
+        lines, theirs, _ = await connected()
+        theirs.send(b"one\ntwo")
+        theirs.shutdown(socket.SHUT_WR)
+        assert [await lines.next(), await lines.next(), await lines.next()] == [
+            b"one",
+            b"two",
+            None,
+        ]
+        lines.send([b"answer\n"])
+        lines.close()
+        await asyncio.sleep(0.05)
+        assert theirs.recv(100) == b"answer\n"
+        theirs.close()
+
+    serve(work())
+
+
+def test_half_a_line_grows_old() -> None:
+    """Sending on makes it no younger; ending it does."""
+
+    async def work() -> None:
+        lines, theirs, _ = await connected()
+        theirs.send(b"{")
+        await asyncio.sleep(0.05)
+        now_s = time.monotonic()
+        assert lines.overdue(now_s + limits.HALF_LINE_S - 1) is None
+        theirs.send(b"}")
+        await asyncio.sleep(0.05)
+        assert "half a line" in str(lines.overdue(now_s + limits.HALF_LINE_S + 1))
+        theirs.send(b"\n")
+        assert await lines.next() == b"{}"
+        assert lines.overdue(now_s + limits.HALF_LINE_S + 1) is None
+        lines.abort()
+        theirs.close()
+
+    serve(work())
+
+
+def test_whoever_reads_nothing_is_overdue() -> None:
+    """Reading something is enough to stay."""
+
+    async def work() -> None:
+        lines, theirs, _ = await connected()
+        lines.send([b"x" * (4 << 20)])
+        assert lines.unread_bytes > 0
+        now_s = time.monotonic()
+        assert lines.overdue(now_s) is None
+        assert "read nothing" in str(lines.overdue(now_s + limits.UNREAD_S + 1))
+        assert theirs.recv(1 << 20)
+        await asyncio.sleep(0.05)
+        assert lines.overdue(now_s + limits.UNREAD_S + 1) is None
+        lines.abort()
+        theirs.close()
+
+    serve(work())
+
+
+def test_unread_output_is_bounded() -> None:
+    """Beyond the limit the connection is over."""
+
+    async def work() -> None:
+        lines, theirs, gone = await connected()
+        for _ in range(limits.UNREAD_BYTES // (1 << 20) + 2):
+            lines.send([b"x" * (1 << 20)])
+        await asyncio.sleep(0.05)
+        assert gone == [lines]
+        assert lines.unread_bytes == 0
+        theirs.close()
+
+    serve(work())
+
+
+def test_a_budget_is_shared_and_the_greediest_goes() -> None:
+    """Others keep what they have."""
+
+    async def work() -> None:
+        budget = Budget(8 << 20)
+        small, one, gone_small = await connected(budget)
+        large, other, gone_large = await connected(budget)
+        small.send([b"x" * (2 << 20)])
+        large.send([b"x" * (9 << 20)])
+        await asyncio.sleep(0.05)
+        assert gone_large == [large]
+        assert gone_small == []
+        small.abort()
+        one.close()
+        other.close()
+
+    serve(work())
+
+
+def test_pieces_arrive_in_order_at_a_slow_reader() -> None:
+    """Whatever their sizes."""
+
+    async def work() -> None:
+        lines, theirs, _ = await connected()
+        pieces = [bytes([n % 251]) * (n * 37 % 5000) for n in range(600)]
+        lines.send(pieces)
+        got = b""
+        whole = b"".join(pieces)
+        while len(got) < len(whole):
+            got += await asyncio.get_running_loop().sock_recv(theirs, 10_000)
+        assert got == whole
+        lines.abort()
+        theirs.close()
+
+    serve(work())
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        (b"{", ErrorCode.PARSE),
+        (b"nonsense", ErrorCode.PARSE),
+        (b'{"a": NaN}', ErrorCode.PARSE),
+        (b"\xff\xfe", ErrorCode.PARSE),
+        (b'"\\ud800"', ErrorCode.PARSE),
+        (b"[" * 100_000, ErrorCode.PARSE),
+        (b"9" * 10_000_000, ErrorCode.PARSE),
+        (b"[" + b"[]," * limits.LINE_VALUES + b"1]", ErrorCode.LIMIT),
+    ],
+)
+def test_what_is_no_json_is_refused_promptly(line: bytes, code: ErrorCode) -> None:
+    """However long or deep it is."""
+    began_s = time.monotonic()
+    with pytest.raises(Refusal) as caught:
+        read_json(line)
+    assert caught.value.code == code
+    assert time.monotonic() - began_s < 0.5
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_json_or_refused(line: bytes) -> None:
+    """Never anything else."""
+    with contextlib.suppress(Refusal):
+        read_json(line)

@@ -1,0 +1,106 @@
+"""The log's levels and repeats; who may talk to the daemon; what is known of troubles."""
+
+import logging
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcr.control.kept import LogLevels
+from mcr.control.logs import Log, Repeats
+from mcr.control.peers import Gate, Peer, peer_of
+from mcr.daemon import FACILITIES
+
+from .fake_supervisor import FakeSupervisor
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 0.6)), max_size=40))
+def test_every_line_is_said_or_counted(lines: list[tuple[str, float]]) -> None:
+    """The same at most once a second."""
+    repeats = Repeats()
+    now_s, said_at, said, counted = 0.0, {"": 0.0}, 0, 0
+    for text, later_s in lines:
+        now_s += later_s
+        passed = repeats.pass_on(text, now_s)
+        if passed is not None:
+            assert text not in said_at or now_s - said_at[text] >= 1
+            said_at[text] = now_s
+            said += 1
+            counted += int(passed.split("(")[1].split()[0]) if "(" in passed else 0
+    left = sum(left_out for _, left_out in repeats._said.values())
+    assert said + counted + left == len(lines)
+
+
+@pytest.fixture
+def log() -> Iterator[Log]:
+    """A log that is taken away again."""
+    root = logging.getLogger("mcr")
+    before = (root.handlers[:], root.propagate, root.level)
+    made = Log(lambda *_: None)
+    yield made
+    root.handlers[:], root.propagate = before[0], before[1]
+    root.setLevel(before[2])
+    for facility in FACILITIES:
+        logging.getLogger(f"mcr.{facility}").setLevel(logging.NOTSET)
+
+
+def test_a_facility_has_its_own_level_or_that_of_all(log: Log) -> None:
+    """Null takes it back."""
+    log.set_levels(log.with_level("warning", None))
+    log.set_levels(log.with_level("debug", "rules"))
+    assert log.levels == LogLevels(everything="warning", facilities={"rules": "debug"})
+    assert logging.getLogger("mcr.rules").isEnabledFor(logging.DEBUG)
+    assert not logging.getLogger("mcr.workers").isEnabledFor(logging.INFO)
+    assert log.level_of("rules", "workers") == "debug"
+    assert log.level_of("workers", "interfaces") == "warning"
+    log.set_levels(log.with_level(None, "rules"))
+    assert not logging.getLogger("mcr.rules").isEnabledFor(logging.INFO)
+
+
+@pytest.mark.parametrize(
+    ("peer", "admitted"),
+    [
+        (Peer(1, 0, frozenset()), True),
+        (Peer(1, 1000, frozenset({5})), True),
+        (Peer(1, 1001, frozenset({5})), False),
+        (Peer(1, 1001, frozenset({5, 77})), True),
+    ],
+)
+def test_who_is_let_in(peer: Peer, admitted: bool) -> None:
+    """Root, whoever started the daemon, and the socket's group."""
+    assert Gate(starter_uid=1000, socket_gid=77).admits(peer) == admitted
+
+
+def test_the_kernel_says_who_it_is() -> None:
+    """With the supplementary groups."""
+    one, other = socket.socketpair()
+    peer = peer_of(one)
+    assert (peer.pid, peer.uid) == (os.getpid(), os.getuid())
+    assert peer.gids >= {os.getgid(), *os.getgroups()}
+    one.close()
+    other.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user: needs root")
+@pytest.mark.parametrize(("groups", "word"), [("[]", "error"), ("[gid]", "result")])
+def test_strangers_are_sent_away(served: FakeSupervisor, groups: str, word: str) -> None:
+    """With a sentence; members of the group are not strangers."""
+    path = Path(served.path)
+    path.chmod(0o666)
+    path.parent.chmod(0o755)
+    script = (
+        "import os, socket, sys; gid = int(sys.argv[2]);"
+        f"os.setgroups({groups}); os.setresgid(65534, 65534, 65534);"
+        "os.setresuid(65534, 65534, 65534); s = socket.socket(socket.AF_UNIX);"
+        "s.connect(sys.argv[1]);"
+        's.sendall(b\'{"jsonrpc":"2.0","id":1,"method":"ping"}\\n\'); print(s.recv(4096).decode())'
+    )
+    command = [sys.executable, "-I", "-c", script, str(path), str(os.getgid())]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert f'"{word}"' in said

@@ -1,0 +1,157 @@
+"""Any sequence of changes, refusals, and deaths of workers and of control, against a model."""
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from mcr.rules import Rule
+
+from .fake_supervisor import FakeSupervisor, Talk, until
+
+TEXTS = [
+    f"239.1.1.{n}%lo:5001{f',name=r{n}' if n % 2 else ''} to 127.0.0.1:{7000 + n}" for n in range(6)
+]
+IDS = [Rule.parse(text).id for text in TEXTS]
+WORKERS = 2
+NUMBERS = st.integers(0, WORKERS - 1)
+SOME = st.lists(st.integers(0, len(TEXTS) - 1), min_size=1, max_size=4, unique=True)
+
+
+class Daemon(RuleBasedStateMachine):
+    """The daemon beside what it should be: rules in their order, each enabled or not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = Path(tempfile.mkdtemp(prefix="mcr-", dir="/tmp"))
+        self.supervisor = FakeSupervisor(self.directory, workers=WORKERS)
+        self.model: dict[str, bool] = {}
+        self.revision = 0
+
+    @initialize()
+    def begin(self) -> None:
+        """Start it."""
+        self.supervisor.start()
+
+    def teardown(self) -> None:
+        """End it."""
+        self.supervisor.close()
+        shutil.rmtree(self.directory)
+
+    def change(self, method: str, after: dict[str, bool], **params: object) -> dict[str, Any]:
+        """Ask for a change; whether it was made decides what the model becomes."""
+        with Talk(self.supervisor.path, 30) as talk:
+            answer = talk.ask(method, **params)
+        if "result" in answer and not answer["result"]["dry_run"]:
+            self.revision += list(after.items()) != list(self.model.items())
+            self.model = after
+        return answer
+
+    @rule(which=SOME, enabled=st.booleans(), dry_run=st.booleans())
+    def add(self, which: list[int], enabled: bool, dry_run: bool) -> None:
+        """All of them, or none if one is there."""
+        after = {**self.model, **dict.fromkeys((IDS[n] for n in which), enabled)}
+        texts = [TEXTS[n] for n in which]
+        there = any(IDS[n] in self.model for n in which)
+        after = self.model if there else after
+        answer = self.change("rules.add", after, rules=texts, enabled=enabled, dry_run=dry_run)
+        assert ("error" in answer) == there
+
+    @rule(which=SOME)
+    def remove(self, which: list[int]) -> None:
+        """All of them, or none if one is not there."""
+        ids = [IDS[n] for n in which]
+        there = all(each in self.model for each in ids)
+        after = {each: on for each, on in self.model.items() if not there or each not in ids}
+        assert ("error" in self.change("rules.remove", after, rules=ids)) != there
+
+    @rule(which=SOME, enabled=st.booleans())
+    def turn(self, which: list[int], enabled: bool) -> None:
+        """All of them, or none if one is not there."""
+        ids = [IDS[n] for n in which]
+        there = all(each in self.model for each in ids)
+        turned = dict.fromkeys(ids, enabled) if there else {}
+        method = "rules.enable" if enabled else "rules.disable"
+        assert ("error" in self.change(method, {**self.model, **turned}, rules=ids)) != there
+
+    @rule(which=SOME, off=st.sets(st.integers(0, 5)), stale=st.booleans())
+    def replace(self, which: list[int], off: set[int], stale: bool) -> None:
+        """The whole set, if it is at the revision expected."""
+        rules = [{"rule": TEXTS[n], "enabled": n not in off} for n in which]
+        after = self.model if stale else {IDS[n]: n not in off for n in which}
+        expected = self.revision + stale
+        answer = self.change("rules.replace", after, rules=rules, expected_revision=expected)
+        assert answer.get("error", {}).get("code") == (-32002 if stale else None)
+
+    @rule(number=NUMBERS, which=SOME)
+    def refuse(self, number: int, which: list[int]) -> None:
+        """A worker refuses what would be a change; nothing has changed."""
+        worker = self.supervisor.workers[number]
+        worker.script["prepare"] = "refuse"
+        rules = [TEXTS[n] for n in which]
+        answer = self.change("rules.replace", self.model, rules=rules)
+        would_change = [(IDS[n], True) for n in which] != list(self.model.items())
+        assert ("error" in answer) == would_change
+        worker.script.clear()
+
+    @rule(number=NUMBERS, at=st.sampled_from(["prepare", "commit"]), which=SOME)
+    def die_in_a_change(self, number: int, at: str, which: list[int]) -> None:
+        """The other one goes on, and the change is real."""
+        self.supervisor.workers[number].script[at] = "die"
+        after = {IDS[n]: True for n in which}
+        would_change = list(after.items()) != list(self.model.items())
+        answer = self.change("rules.replace", after, rules=[TEXTS[n] for n in which])
+        assert "result" in answer
+        if would_change:
+            self.supervisor.kill_worker(number)
+        self.supervisor.workers[number].script.clear()
+
+    @rule(number=NUMBERS)
+    def kill(self, number: int) -> None:
+        """A worker dies while nothing happens."""
+        self.supervisor.kill_worker(number)
+
+    @rule()
+    def kill_all(self) -> None:
+        """All workers die."""
+        for number in range(WORKERS):
+            self.supervisor.kill_worker(number)
+
+    @precondition(lambda self: self.supervisor.keeps < 60)
+    @rule()
+    def restart_control(self) -> None:
+        """Control dies, and its successor goes on."""
+        self.supervisor.restart_control()
+
+    @invariant()
+    def all_are_equal(self) -> None:
+        """Clients and every worker see the rules of the model."""
+        if not self.supervisor.ready.is_set():
+            return
+        with Talk(self.supervisor.path) as talk:
+            listed = talk.call("rules.list")
+        found = {each["id"]: each["enabled"] for each in listed["rules"]}
+        assert list(found.items()) == list(self.model.items())
+        assert listed["revision"] == self.revision
+        until(self.workers_agree, "every worker has the rules")
+
+    def workers_agree(self) -> bool:
+        """Whether each has all rules, at the revision."""
+        return all(
+            worker.revision == self.revision
+            and {each: not spec["paused"] for each, spec in worker.rules.items()} == self.model
+            for worker in self.supervisor.workers.values()
+        )
+
+
+TestDaemon = Daemon.TestCase
+TestDaemon.settings = settings(
+    max_examples=12,
+    stateful_step_count=20,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)

@@ -1,0 +1,321 @@
+"""The protocol over the real socket of a real control process."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from mcr.control.methods import SHAPES
+from mcr.control.results import Event, PingResult
+from mcr.control.schema import text
+from mcr.daemon import FACILITIES, ErrorCode
+
+from .fake_supervisor import FakeSupervisor, Talk, until
+
+ONE = "239.1.1.1%lo:5001,name=one to 127.0.0.1:7001"
+TWO = "239.1.1.2%lo:5001 to 127.0.0.1:7002"
+THREE = "239.1.1.3%lo:5001,name=three to 127.0.0.1:7003"
+SCHEMA = Path(__file__).parents[2] / "docs" / "protocol.schema.json"
+
+
+def call(talk: Talk, method: str, **params: object) -> Any:  # noqa: ANN401 -- it differs
+    """The result, which has the shape that the schema says."""
+    result = talk.call(method, **params)
+    adapter = TypeAdapter(SHAPES[method].result)
+    adapter.validate_python(result, strict=True)
+    documented = set(adapter.json_schema().get("properties", {}))
+    assert set(result) == documented, method
+    return result
+
+
+def ids(rules: list[dict[str, Any]]) -> list[str]:
+    """Of rules."""
+    return [rule["id"] for rule in rules]
+
+
+def test_the_schema_is_checked_in() -> None:
+    """`python -m mcr.control.schema` writes it."""
+    assert SCHEMA.read_text() == text()
+
+
+def test_hello_and_ping(talk: Talk, served: FakeSupervisor) -> None:
+    """Who answers, and that all is well."""
+    hello = call(talk, "hello", protocol=1, client="a test")
+    assert hello["pid"] == served.process.pid
+    assert (hello["ingress"], hello["workers"], hello["revision"]) == ("udp", 2, 0)
+    ping = call(talk, "ping")
+    assert ping["workers"] == {"running": 2, "of": 2}
+
+
+def test_another_protocol_is_refused(talk: Talk) -> None:
+    """And the connection is over."""
+    error = talk.error("hello", protocol=2)
+    assert error["code"] == ErrorCode.PROTOCOL_MISMATCH
+    assert error["data"] == {"supported": [1]}
+    assert talk.is_closed()
+
+
+def test_rules_come_turn_and_go(talk: Talk, served: FakeSupervisor) -> None:
+    """Each change has a revision, and every worker has it then."""
+    added = call(talk, "rules.add", rules=[ONE, {"rule": TWO, "enabled": False}])
+    one, two = ids(added["added"])
+    assert added["revision"] == 1
+    assert [rule["enabled"] for rule in added["added"]] == [True, False]
+    for worker in served.workers.values():
+        assert worker.revision == 1
+        assert {each: spec["paused"] for each, spec in worker.rules.items()} == {
+            one: False,
+            two: True,
+        }
+    assert call(talk, "rules.disable", rules=["one"])["changed"] == [one]
+    assert call(talk, "rules.enable", rules=[one, two])["changed"] == [one, two]
+    unchanged = call(talk, "rules.enable", rules=[one])
+    assert (unchanged["revision"], unchanged["kept"], unchanged["changed"]) == (3, [one], [])
+    listed = call(talk, "rules.list")
+    assert (ids(listed["rules"]), listed["revision"]) == ([one, two], 3)
+    assert call(talk, "rules.get", rule="one")["rule"] == listed["rules"][0]
+    assert call(talk, "rules.remove", rules=["one"])["removed"] == [one]
+    assert [list(worker.rules) for worker in served.workers.values()] == [[two], [two]]
+
+
+def test_a_set_is_replaced_as_one(talk: Talk, served: FakeSupervisor) -> None:
+    """What stays is not touched; the order is the new one."""
+    (one, two) = ids(call(talk, "rules.add", rules=[ONE, TWO])["added"])
+    seen: list[dict[str, Any]] = []
+    worker = served.workers[0]
+
+    def watch(request: dict[str, Any]) -> dict[str, Any]:
+        seen.append(request)
+        return {"ok": worker._prepare(request)}
+
+    worker.script["prepare"] = watch
+    replaced = call(talk, "rules.replace", rules=[THREE, ONE], expected_revision=1)
+    (three,) = ids(replaced["added"])
+    assert (replaced["removed"], replaced["kept"]) == ([two], [one])
+    assert [rule["id"] for rule in seen[0]["add"]] == [three]
+    assert ids(call(talk, "rules.list")["rules"]) == [three, one]
+    same = call(talk, "rules.replace", rules=[THREE, ONE])
+    assert (same["revision"], same["kept"]) == (2, [three, one])
+
+
+def test_a_dry_run_changes_nothing(talk: Talk, served: FakeSupervisor) -> None:
+    """It says what would be."""
+    would = call(talk, "rules.add", rules=[ONE], dry_run=True)
+    assert (would["revision"], len(would["added"]), would["dry_run"]) == (0, 1, True)
+    assert call(talk, "rules.list")["rules"] == []
+    assert "prepare" not in served.workers[0].asked
+    assert talk.error("rules.add", rules=[ONE, ONE], dry_run=True)["code"] == -32000
+
+
+def test_an_expected_revision_is_held(talk: Talk) -> None:
+    """Else nothing changes."""
+    call(talk, "rules.add", rules=[ONE])
+    error = talk.error("rules.add", rules=[TWO], expected_revision=0)
+    assert error["code"] == ErrorCode.REVISION_CONFLICT
+    assert error["data"] == {"expected": 0, "actual": 1}
+    assert len(call(talk, "rules.list")["rules"]) == 1
+
+
+def test_names_are_unique_among_the_disabled_too(talk: Talk) -> None:
+    """The problem names the rule and its field."""
+    call(talk, "rules.add", rules=[ONE], enabled=False)
+    error = talk.error("rules.add", rules=["239.1.1.9%lo:5001,name=one to 127.0.0.1:7009"])
+    assert error["code"] == ErrorCode.RULE_REFUSED
+    (problem,) = error["data"]["problems"]
+    assert problem["field"] == "rule 1, name"
+
+
+def test_rule_objects_name_any_interface(talk: Talk) -> None:
+    """Text cannot; what is wrong is named by the object's own fields."""
+    given = {
+        "name": "odd",
+        "input": {"address": "239.1.1.1", "port": "5001-5002", "interface": "a+b"},
+        "outputs": [{"address": "127.0.0.1", "port": "6001-6002", "ttl": 3, "dscp": "keep"}],
+    }
+    (rule,) = call(talk, "rules.add", rules=[given])["added"]
+    assert rule["outputs"][0]["ttl"] == 3
+    again = {"rule": given, "enabled": False}
+    assert call(talk, "rules.replace", rules=[again])["changed"] == [rule["id"]]
+    wrong = {"input": {"address": "239.1.1.x", "port": 0}, "outputs": [{"address": "h", "prt": 1}]}
+    error = talk.error("rules.add", rules=[ONE, wrong])
+    fields = [problem["field"] for problem in error["data"]["problems"]]
+    assert fields == ["rule 2, output 1, port", "rule 2, output 1, prt"]
+    wrong["outputs"] = [{"address": "h", "port": 1}]
+    error = talk.error("rules.add", rules=[wrong])
+    fields = [problem["field"] for problem in error["data"]["problems"]]
+    assert fields == ["rule 1, input, address", "rule 1, input, port"]
+
+
+def test_counters_of_all_workers_are_added(talk: Talk, served: FakeSupervisor) -> None:
+    """And the state says that datagrams flow."""
+    (one, two) = ids(call(talk, "rules.add", rules=[ONE, TWO])["added"])
+    served.workers[0].counts = {one: 5}
+    served.workers[1].counts = {one: 2, two: 1}
+    stats = call(talk, "stats")
+    assert [rule["matched"] for rule in stats["rules"]] == [7, 1]
+    assert stats["rules"][0]["state"] == "flowing from 127.0.0.1"
+    assert stats["totals"]["sent"] == 8
+    assert stats["totals"]["dropped"] == {"no_rule": 2}
+    assert stats["stale_workers"] == []
+    (only,) = call(talk, "stats", rules=[two])["rules"]
+    assert only["id"] == two
+    call(talk, "rules.disable", rules=[one])
+    assert call(talk, "rules.get", rule=one)["rule"]["state"] == "disabled"
+
+
+def test_interfaces_and_workers(talk: Talk) -> None:
+    """As the kernel and the supervisor tell them."""
+    names = [each["name"] for each in call(talk, "interfaces.list")["interfaces"]]
+    assert "lo" in names
+    workers = call(talk, "workers.list")["workers"]
+    assert [(each["number"], each["state"]) for each in workers] == [(0, "running"), (1, "running")]
+
+
+def test_log_levels(talk: Talk, served: FakeSupervisor) -> None:
+    """Of everything and of each facility; workers follow, and the next process knows them."""
+    assert call(talk, "logs.get") == {"global": "info", "facilities": dict.fromkeys(FACILITIES)}
+    call(talk, "logs.set", level="error")
+    changed = call(talk, "logs.set", level="debug", facility="workers")
+    assert (changed["global"], changed["facilities"]["workers"]) == ("error", "debug")
+    assert served.workers[0].log_level == "debug"
+    served.restart_control()
+    with Talk(served.path) as again:
+        assert call(again, "logs.get") == changed
+        assert call(again, "logs.set", level=None, facility="workers")["global"] == "error"
+        assert again.error("logs.set", level=None)["code"] == ErrorCode.INVALID_PARAMS
+
+
+def test_events_tell_what_happens(talk: Talk, served: FakeSupervisor) -> None:
+    """To those who want it, from the number that they know on."""
+    (one,) = ids(call(talk, "rules.add", rules=[ONE])["added"])
+    with Talk(served.path) as listener:
+        stream = call(listener, "events.subscribe", after=0, kinds=["rule", "worker", "interface"])
+        assert (stream["oldest"], stream["missed"]) == (1, 0)
+        worker = served.workers[0]
+        worker.push(event="rules", rules=[{"id": one, "trouble": "eth9 is down", "parked": [None]}])
+        worker.push(event="rules", rules=[{"id": one, "trouble": None, "parked": ["lo is down"]}])
+        worker.push(event="link", name="lo", index=1, change="down", detail="lo is down")
+        told: list[dict[str, Any]] = []
+        while len(told) < 7:
+            told.append(listener.line()["params"])
+            TypeAdapter(Event).validate_python(told[-1], strict=True)
+        assert [(event["kind"], event["event"]) for event in told] == [
+            ("worker", "started"),
+            ("worker", "started"),
+            ("rule", "added"),
+            ("rule", "waiting"),
+            ("rule", "resumed"),
+            ("rule", "parked"),
+            ("interface", "down"),
+        ]
+        assert told[2]["id"] == one
+        assert call(listener, "events.unsubscribe") == {}
+    rule = call(talk, "rules.get", rule=one)["rule"]
+    assert rule["state"] == "joined, no frame seen on lo"
+
+
+def test_the_log_is_told_too(talk: Talk, served: FakeSupervisor) -> None:
+    """What a worker logs has its facility."""
+    call(talk, "events.subscribe", kinds=["log"])
+    served.workers[1].push(event="log", level="warning", facility="socket", text="no buffers")
+    event = talk.line()["params"]
+    assert (event["level"], event["facility"]) == ("warning", "workers")
+    assert event["text"] == "worker 1: no buffers"
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "request_id"),
+    [
+        (b"nonsense", -32700, None),
+        (b"3", -32600, None),
+        (b"{}", -32600, None),
+        (b'{"jsonrpc":"2.0","id":7}', -32600, 7),
+        (b'{"jsonrpc":"1.0","id":7,"method":"ping"}', -32600, 7),
+        (b'{"jsonrpc":"2.0","id":7.5,"method":"ping"}', -32600, None),
+        (b'{"jsonrpc":"2.0","id":[1],"method":"ping"}', -32600, None),
+        (b'{"jsonrpc":"2.0","id":true,"method":"ping"}', -32600, None),
+        (b'{"jsonrpc":"2.0","id":"x","method":"ping","extra":1}', -32600, "x"),
+        (b'{"jsonrpc":"2.0","id":"x","method":"ping","params":[1]}', -32602, "x"),
+        (b'{"jsonrpc":"2.0","id":"x","method":"ping","params":{"a":1}}', -32602, "x"),
+        (b'{"jsonrpc":"2.0","id":null,"method":"pong"}', -32601, None),
+        (b"[]", -32600, None),
+        (b"[" + b"1," * 100 + b"1]", -32004, None),
+    ],
+)
+def test_wrong_requests_get_the_right_errors(
+    talk: Talk, line: bytes, code: int, request_id: object
+) -> None:
+    """And the connection goes on."""
+    talk.send(line + b"\n")
+    answer = talk.line()
+    assert (answer["error"]["code"], answer["id"]) == (code, request_id)
+    assert call(talk, "ping")
+
+
+def test_batches_and_notifications(talk: Talk) -> None:
+    """Answers stand in order; what wants none gets none."""
+    ping = {"jsonrpc": "2.0", "method": "ping"}
+    batch = [ping | {"id": 1}, ping, 7, ping | {"id": "two"}, ping | {"id": 3, "method": "x"}]
+    talk.send(json.dumps(batch).encode() + b"\n" + json.dumps(ping).encode() + b"\n")
+    answers = talk.line()
+    assert [answer["id"] for answer in answers] == [1, None, "two", 3]
+    assert [answer.get("error", {}).get("code") for answer in answers] == [
+        None,
+        -32600,
+        None,
+        -32601,
+    ]
+    talk.send(json.dumps([ping, ping]).encode() + b"\n")
+    assert call(talk, "ping")
+
+
+def test_wrong_types_name_their_fields(talk: Talk) -> None:
+    """All at once, with what was meant."""
+    error = talk.error("rules.add", rules="x", dry_run=1, enabeld=True, expected_revision=-1)
+    problems = {each["field"]: each["message"] for each in error["data"]["problems"]}
+    assert problems == {
+        "rules": "is no array",
+        "dry_run": "is neither true nor false",
+        "enabeld": "is not known; did you mean 'enabled'?",
+        "expected_revision": "is less than 0",
+    }
+    error = talk.error("events.subscribe", kinds=["rule", "rules"])
+    assert error["data"]["problems"][0]["field"] == "kind 2"
+    error = talk.error("stats", rules=[1, 2])
+    assert error["data"]["problems"] == [{"field": "rule 1", "message": "is no text"}]
+
+
+def test_no_such_rule(talk: Talk) -> None:
+    """By id or name."""
+    for method in ("rules.remove", "rules.enable", "stats", "rules.list"):
+        assert talk.error(method, rules=["nobody"])["code"] == ErrorCode.NO_SUCH_RULE
+    assert "'nobody'" in talk.error("rules.get", rule="nobody")["message"]
+
+
+def test_a_refusal_leaves_all_workers_as_they_were(talk: Talk, served: FakeSupervisor) -> None:
+    """One that has prepared takes it back."""
+    call(talk, "rules.add", rules=[ONE])
+    served.workers[1].script["prepare"] = "refuse"
+    error = talk.error("rules.add", rules=[TWO])
+    assert (error["code"], error["message"]) == (ErrorCode.RIGHTS, "CAP_NET_RAW is missing")
+    assert "abort" in served.workers[0].asked
+    assert {worker.revision for worker in served.workers.values()} == {1}
+    assert len(call(talk, "rules.list")["rules"]) == 1
+    del served.workers[1].script["prepare"]
+    assert call(talk, "rules.add", rules=[TWO])["revision"] == 2
+
+
+def test_results_match_their_schema() -> None:
+    """A result with something else in it would not pass these tests."""
+    adapter = TypeAdapter(PingResult)
+    with pytest.raises(ValidationError):
+        adapter.validate_python({"revision": "1"}, strict=True)
+
+
+def test_shutdown_is_answered_first(talk: Talk, served: FakeSupervisor) -> None:
+    """Then the supervisor hears of it."""
+    assert call(talk, "shutdown") == {}
+    assert talk.is_closed()
+    until(served.shutdown_asked.is_set, "the supervisor was asked")

@@ -1,0 +1,86 @@
+"""What the control process can still do: serve, and nothing besides."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mcr.control.methods import SHAPES
+
+from .fake_supervisor import FakeSupervisor, Talk, daemon, until
+
+NOBODY = 65534
+PARAMS: dict[str, dict[str, object]] = {
+    "hello": {"protocol": 1},
+    "rules.add": {"rules": ["239.1.1.1%lo:5001,name=a to localhost:7001"]},
+    "rules.get": {"rule": "a"},
+    "rules.replace": {"rules": [{"input": {"address": "239.1.1.2"}, "outputs": []}]},
+    "rules.remove": {"rules": ["a"]},
+    "rules.enable": {"rules": ["a"]},
+    "rules.disable": {"rules": ["a"]},
+    "logs.set": {"level": "debug"},
+    "events.subscribe": {"after": 0},
+}
+WRONG = {"rules.replace"}
+
+
+@pytest.fixture(params=[None, NOBODY])
+def confined(request: pytest.FixtureRequest, directory: Path) -> Iterator[FakeSupervisor]:
+    """As the same user, and as nobody, to whom Python's own files may be closed."""
+    if request.param is not None and os.geteuid() != 0:
+        pytest.skip("becomes another user: needs root")
+    with daemon(directory, user=request.param) as supervisor:
+        yield supervisor
+
+
+def test_every_method_works_without_rights(confined: FakeSupervisor) -> None:
+    """Nothing has to be loaded or opened later."""
+    order = ["rules.add", *(name for name in SHAPES if name not in {"rules.add", "shutdown"})]
+    with Talk(confined.path) as talk:
+        for name in sorted(order, key=lambda name: name == "rules.remove"):
+            answer = talk.ask(name, **PARAMS.get(name, {}))
+            assert ("error" in answer) == (name in WRONG), answer
+            assert answer.get("error", {}).get("code") != -32603
+    with Talk(confined.path) as talk:
+        talk.send(b"nonsense\n" + b'{"jsonrpc":"2.0","method":"ping","id":1e5}\n')
+        assert "error" in talk.line()
+        assert "error" in talk.line()
+    config = 'rules = [ { rule = "239.1.1.9%lo:5001,name=nine to localhost:7009" } ]'
+    confined.say({"kind": "config"}, config.encode())
+    confined.say({"kind": "hosts"})
+    with Talk(confined.path) as talk:
+        until(lambda: "result" in talk.ask("rules.get", rule="nine"), "the configuration")
+        assert talk.call("stats")["rules"][0]["outputs"][0]["address"] in {"127.0.0.1", "::1"}
+    confined.say({"kind": "drain"})
+    assert confined.process.wait(10) == 0
+    assert "Traceback" not in confined.said()
+
+
+def test_the_kernel_says_that_there_are_no_rights(confined: FakeSupervisor) -> None:
+    """In /proc/PID/status."""
+    status = Path(f"/proc/{confined.process.pid}/status").read_text()
+    fields = dict(line.split(":\t", 1) for line in status.splitlines())
+    for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+        assert int(fields[name], 16) == 0, name
+    assert (fields["NoNewPrivs"], fields["Seccomp"]) == ("1", "2")
+    user = os.getuid() if confined.user is None else confined.user
+    assert fields["Uid"].split() == [str(user)] * 4
+    assert fields["Groups"].split() == [] or confined.user is None
+
+
+def test_nonsense_arguments_are_a_sentence(tmp_path: Path) -> None:
+    """Nobody else should start it."""
+    for arguments in ([], ["{}"], [json.dumps({"supervisor": 1})]):
+        run = subprocess.run(
+            [sys.executable, "-I", "-m", "mcr.control", *arguments],
+            check=False,
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+        )
+        assert run.returncode == 2
+        assert run.stderr == "mcr.control is started by 'mcr serve' only\n"

@@ -1,0 +1,176 @@
+"""Rules as clients bring them, as they are held, and as they are kept."""
+
+import fcntl
+import os
+from ipaddress import ip_address
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.drawn_rules import INTERFACES, KERNEL_INTERFACES, rules
+from tests.made_up_host import HOST
+
+from mcr.control import kept, rulebook
+from mcr.control.config_file import read_config
+from mcr.control.entries import Entry, object_of, read_entries, rule_of, written
+from mcr.control.kept import LogLevels, UnreadableError
+from mcr.control.params import RuleObject
+from mcr.control.refusals import Refusal
+from mcr.control.rulebook import Rulebook
+from mcr.errors import ConflictError, RuleError
+from mcr.names import Name, Names
+from mcr.rules import Rule
+
+ONE = "239.1.1.1%eth0:5001,name=one to 239.2.0.1%eth1:6001"
+TWO = "239.1.1.2%eth0:5001 to 239.2.0.2%eth1:6001"
+THREE = "239.1.1.3%eth0:5001 to 239.2.0.3%eth1:6001"
+IDS = {text: Rule.parse(text).id for text in (ONE, TWO, THREE)}
+
+
+@pytest.fixture(autouse=True)
+def made_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host of these tests."""
+    monkeypatch.setattr(rulebook, "interfaces", lambda: HOST)
+
+
+@given(rules(KERNEL_INTERFACES))
+def test_objects_say_every_rule(rule: Rule) -> None:
+    """Also those that text cannot."""
+    said = object_of(rule)
+    assert rule_of(RuleObject.model_validate(said)) == rule
+    (entry,) = read_entries([written(rule)], enabled=True)
+    assert entry == Entry(rule, True)
+
+
+@given(
+    st.lists(st.tuples(rules(INTERFACES | KERNEL_INTERFACES), st.booleans()), max_size=4),
+    st.integers(0, 2**63 - 1),
+    st.integers(0, 2**63 - 1),
+)
+def test_what_is_kept_is_read_back(
+    some: list[tuple[Rule, bool]], revision: int, sequence: int
+) -> None:
+    """Byte for byte the same set."""
+    entries = tuple(Entry(*each) for each in some)
+    lines = [rulebook._aside(entry, "").line for entry in entries]
+    levels = LogLevels(everything="error", facilities={"rules": "debug"})
+    answers = {Name("studio.example", 4): (ip_address("192.0.2.7"),)}
+    whole = kept.read_all(kept.write(revision, sequence, levels, answers, lines))
+    assert kept.read(whole) == kept.Kept(revision, sequence, levels, answers, entries)
+
+
+def test_the_snapshot_is_sealed() -> None:
+    """Whoever keeps it need not trust who made it."""
+    memory = kept.write(1, 1, LogLevels(), {}, [])
+    seals = fcntl.fcntl(memory, fcntl.F_GET_SEALS)
+    assert seals & (fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
+    with pytest.raises(PermissionError):
+        os.write(memory, b"x")
+    os.close(memory)
+
+
+@given(st.binary(max_size=300))
+def test_any_snapshot_is_read_or_refused(whole: bytes) -> None:
+    """Never half of it, and never by another error."""
+    with pytest.raises(UnreadableError, match=r"^line 1"):
+        kept.read(whole)
+
+
+@given(st.binary(max_size=100) | st.text(max_size=100).map(str.encode))
+def test_any_configuration_is_read_or_refused(whole: bytes) -> None:
+    """Rules need the word for them."""
+    with pytest.raises(RuleError):
+        read_config(whole)
+
+
+def book_of(*texts: str) -> Rulebook:
+    """A book with these rules."""
+    book = Rulebook("packet")
+    book.commit(book.add(read_entries(texts, enabled=True), Names()))
+    return book
+
+
+def test_a_draft_changes_nothing() -> None:
+    """Until it is made real."""
+    book = book_of(ONE)
+    draft = book.add(read_entries([TWO], enabled=False), Names())
+    assert (list(book.rules), book.revision) == ([IDS[ONE]], 1)
+    book.commit(draft)
+    assert (list(book.rules), book.revision) == ([IDS[ONE], IDS[TWO]], 2)
+    assert [enabled for _, enabled, _ in book.specs()] == [True, False]
+
+
+def test_only_what_is_new_is_sent() -> None:
+    """A name is nothing to workers, and what stays is not touched."""
+    book = book_of(ONE, TWO)
+    renamed = ONE.replace("name=one", "name=uno")
+    draft = book.replace(read_entries([renamed, THREE, TWO], enabled=True), Names())
+    assert draft.send == (IDS[THREE],)
+    assert draft.changed == {IDS[ONE]: "replaced"}
+    assert (draft.kept, draft.removed) == ((IDS[TWO],), ())
+    before = book.rules[IDS[TWO]]
+    book.commit(draft)
+    assert list(book.rules) == [IDS[ONE], IDS[THREE], IDS[TWO]]
+    assert book.rules[IDS[TWO]] is before
+    assert book.find(["uno"]) == [IDS[ONE]]
+
+
+def test_an_order_is_a_change_too() -> None:
+    """And the same set is none."""
+    book = book_of(ONE, TWO)
+    assert not book.replace(read_entries([ONE, TWO], enabled=True), Names()).moves
+    draft = book.replace(read_entries([TWO, ONE], enabled=True), Names())
+    assert (draft.moves, draft.send, draft.revision) == (True, (), 2)
+
+
+def test_rules_that_are_not_there() -> None:
+    """All that are missing are counted."""
+    with pytest.raises(Refusal, match=r"'nobody' .and 1 more"):
+        book_of(ONE).remove(["one", "nobody", "nothing"])
+
+
+def test_another_revision_is_a_conflict() -> None:
+    """None stands for any."""
+    book = book_of(ONE)
+    book.check(None)
+    book.check(1)
+    with pytest.raises(ConflictError):
+        book.check(2)
+
+
+def test_a_host_that_moved_is_followed_in_place() -> None:
+    """The other rules are not touched, and the order stays."""
+    known = Names(known={Name("a.example", 0): (ip_address("192.0.2.7"),)})
+    named = "239.1.1.9%eth0:5001 to a.example:7001"
+    book = Rulebook("packet")
+    book.commit(book.add(read_entries([named, TWO], enabled=False), known))
+    moved = {Name("a.example", 0): (ip_address("192.0.2.8"),)}
+    draft = book.follow(moved, Names(known=moved))
+    (follower,) = draft.send
+    assert draft.changed == {follower: "replaced"}
+    book.commit(draft)
+    assert list(book.rules) == [follower, IDS[TWO]]
+    assert not book.rules[follower].enabled
+    assert b"192.0.2.8" in book.rules[follower].tail
+    assert book.answers == moved
+
+
+def test_what_does_not_fit_is_set_aside() -> None:
+    """It is found, turned and removed as others are."""
+    late = "10.9.9.9:5001,name=late to 239.2.0.9%eth1:6001"
+    book = Rulebook("packet")
+    book.commit(book.restore(7, read_entries([late, ONE], enabled=True), {}))
+    (waits,) = book.aside
+    assert (book.revision, list(book.rules)) == (7, [IDS[ONE]])
+    assert "neither multicast nor an address" in book.aside[waits].why
+    assert len(book.lines) == 2
+    draft = book.enable(["late"], enabled=False)
+    assert (draft.send, draft.changed) == ((), {waits: "disabled"})
+    book.commit(draft)
+    with pytest.raises(RuleError):
+        book.retry(waits, Names())
+    draft = book.remove(["late"])
+    assert (draft.removed, draft.dropped) == ((), (waits,))
+    assert book.replace(read_entries([ONE], enabled=True), Names()).dropped == (waits,)
+    book.commit(draft)
+    assert len(book.lines) == 1
