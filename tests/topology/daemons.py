@@ -83,9 +83,7 @@ class Daemon:
 
 
 @contextlib.contextmanager
-def serving(
-    namespace: Namespace, *arguments: str, socket: Path | None = None
-) -> Iterator[Daemon]:
+def serving(namespace: Namespace, *arguments: str, socket: Path | None = None) -> Iterator[Daemon]:
     """Run a daemon that is ready; whatever the test did to it, nothing of it stays."""
     with tempfile.TemporaryDirectory(prefix="mcrd") as directory:
         # The daemon's user must be able to reach its socket.

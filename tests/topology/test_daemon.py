@@ -26,9 +26,9 @@ def test_a_rule_added_to_a_running_daemon_relays(lab: Lab, ingress: Ingress) -> 
         first.expect(sent)
         second.expect(sent)
         stats = client.stats()
-        assert_balanced(stats.stats)
-        assert stats.stats.rules[0].matched == len(sent)
-        assert [rule.id for rule in client.rules()] == [rule.id for rule in added.added]
+        assert_balanced(stats)
+        assert stats.rules[0].matched == len(sent)
+        assert [rule.id for rule in client.rules().rules] == [rule.id for rule in added.added]
         pids = daemon.processes
         assert daemon.end() == 0
         assert not any(alive(pid) for pid in pids)
@@ -40,4 +40,4 @@ def test_the_rules_can_come_from_a_program_without_a_daemon(lab: Lab) -> None:
     with serving(lab.relay) as daemon, lab.relay, mcr.Relay(RULE) as relay:
         assert [rule.id for rule in relay.rules] != []
         with daemon.client() as client:
-            assert client.rules() == ()
+            assert client.rules().rules == ()

@@ -45,9 +45,7 @@ class Tools:
 def native_tools() -> Tools:
     """Return those of the installed package."""
     return Tools(
-        shrink=_native.shrink_supervisor,  # type: ignore[attr-defined]
-        make_page=_native.make_page,  # type: ignore[attr-defined]
-        make_broker=lambda setup: _native.Broker(  # type: ignore[attr-defined]
-            setup.workers, setup.ingress
-        ),
+        shrink=_native.shrink_supervisor,
+        make_page=_native.make_page,
+        make_broker=lambda setup: _native.Broker(setup.workers, setup.ingress),
     )
