@@ -4,11 +4,13 @@
 //! [`Relay::start`]. The engines' threads only use what they are handed.
 //!
 //! ```text
+//! change        all of it or nothing
 //! state, live   the rules and what is open for them      inputs, interface   the sockets in
 //! follow        how that follows the interfaces          links, watch, present   what these are
 //! plans, worker what the engines get, and their threads  report   what they counted
 //! ```
 
+mod change;
 mod follow;
 mod groups;
 mod inputs;
@@ -36,6 +38,7 @@ use crate::addr::Addr;
 use crate::error::{Error, Result};
 use crate::open::output::OutputSpec;
 use crate::open::packet;
+pub use change::Prepared;
 use links::{Links, Next};
 use live::Around;
 use present::Present;
@@ -147,48 +150,6 @@ impl Relay {
     #[must_use]
     pub fn ingress(&self) -> Ingress {
         self.shared.settings.ingress
-    }
-
-    /// Removes and adds rules as one change: all of it, or on an error nothing. Says the keys of
-    /// the rules that were added; when it returns, every engine follows the change. A rule whose
-    /// interface is missing or down is taken, and waits for it.
-    ///
-    /// # Errors
-    /// An unknown key, a missing right, a limit, or what the kernel refuses.
-    pub fn change(&self, remove: &[u32], add: &[RuleSpec]) -> Result<Vec<u32>> {
-        let Shared { settings, links, workers, .. } = &*self.shared;
-        let mut state = self.shared.state();
-        state.check_keys(remove)?;
-        workers.can_adopt()?;
-        state.reserve(add)?;
-        let present = links.watch().now()?;
-        // An interface that was made anew has one index; the thread opens anew what this closes.
-        if state.detach(&present, |_| false) {
-            state.is_behind = true;
-        }
-        let around = self.shared.around(&present);
-        let changed = state.open(add, &around);
-        if links.watch().has_news() {
-            links.wake();
-        }
-        let opened = changed?;
-        let mut freed = Vec::new();
-        let removed = state.take_out(remove, &mut freed);
-        let mut resets = opened.slots;
-        let keys = state.take_in(opened.rules);
-        state.settle_inputs();
-        resets.extend(state.inputs.take_new_slots());
-        let plans = plans::compile(&state, settings.workers, &resets);
-        if let Err(error) = workers.adopt(plans) {
-            // An engine has ended, and all it counted is kept for who reads it.
-            state.rules.retain(|key, _| !keys.contains(key));
-            state.rules.extend(removed);
-            return Err(error);
-        }
-        for slot in freed {
-            state.slots.free(slot);
-        }
-        Ok(keys)
     }
 
     /// Opens a few sockets beforehand, for who gives up the right to do so before the start: an

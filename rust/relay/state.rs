@@ -81,16 +81,21 @@ impl State {
         let result = add.iter().try_for_each(|spec| self.open_rule(spec, around, &mut opened));
         let result = result.and_then(|()| self.inputs.settle());
         if let Err(error) = result {
-            for rule in &opened.rules {
-                self.give_up(rule);
-            }
-            self.settle_inputs();
-            for slot in opened.slots.into_iter().chain(self.inputs.forget_new()) {
-                self.slots.free(slot);
-            }
+            self.undo(opened);
             return Err(error);
         }
         Ok(opened)
+    }
+
+    /// Closes again what a change has opened that is not made.
+    pub(super) fn undo(&mut self, opened: Opened) {
+        for rule in &opened.rules {
+            self.give_up(rule);
+        }
+        self.settle_inputs();
+        for slot in opened.slots.into_iter().chain(self.inputs.forget_new()) {
+            self.slots.free(slot);
+        }
     }
 
     /// Takes opened rules in, and says their keys.
