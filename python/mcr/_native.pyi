@@ -107,6 +107,9 @@ class RelayCore:
     def change(self, remove: Sequence[int], add: Sequence[ResolvedRule]) -> list[int]:
         """Remove and add rules, all or nothing; return the keys of the added."""
 
+    def set_paused(self, keys: Sequence[int], paused: bool) -> None:
+        """Pause rules, or let them go on; all stays open for them."""
+
     def open_spares(self) -> None:
         """Open sockets beforehand, for a process that gives up its rights before `start`."""
 

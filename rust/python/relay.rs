@@ -77,6 +77,11 @@ impl RelayCore {
         Ok(py.detach(|| self.relay.change(&remove, &add))?)
     }
 
+    /// Pause rules, or let them go on; all stays open for them.
+    fn set_paused(&self, py: Python<'_>, keys: Vec<u32>, paused: bool) -> PyResult<()> {
+        Ok(py.detach(|| self.relay.set_paused(&keys, paused))?)
+    }
+
     /// Open sockets beforehand, for a process that gives up its rights before `start`.
     fn open_spares(&self, py: Python<'_>) -> PyResult<()> {
         Ok(py.detach(|| self.relay.open_spares())?)
@@ -161,6 +166,7 @@ fn rule<'py>(py: Python<'py>, report: &RuleReport) -> PyResult<Bound<'py, PyDict
     let outputs = report.outputs.iter().map(|one| output(py, one));
     let fields = PyDict::new(py);
     fields.set_item("key", report.key)?;
+    fields.set_item("paused", report.paused)?;
     fields.set_item("trouble", report.trouble.as_deref())?;
     fields.set_item("matched", report.matched)?;
     fields.set_item("matched_bytes", report.matched_bytes)?;

@@ -8,6 +8,18 @@ use super::{Relay, RuleSpec, Shared, plans};
 use crate::error::Result;
 use crate::stats::Slot;
 
+/// What a change does, by the keys that [`Relay::change`] gave the rules.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Change<'a> {
+    /// Rules that go.
+    pub remove: &'a [u32],
+    /// Rules that come.
+    pub add: &'a [RuleSpec],
+    /// Rules that take nothing from now on (true), or again what comes (false). All stays open
+    /// for them, and their counters stay.
+    pub pause: &'a [(u32, bool)],
+}
+
 /// A change that is ready: all that it needs is open, and nothing is in use yet. Until it is
 /// decided no other change is made, and the relay does not follow its interfaces.
 pub struct Prepared<'a> {
@@ -32,7 +44,19 @@ impl Relay {
     /// # Errors
     /// An unknown key, a missing right, a limit, or what the kernel refuses.
     pub fn change(&self, remove: &[u32], add: &[RuleSpec]) -> Result<Vec<u32>> {
-        self.change_if(remove, add, |_| true).map(Option::unwrap_or_default)
+        let change = Change { remove, add, pause: &[] };
+        self.change_if(&change, |_| true).map(Option::unwrap_or_default)
+    }
+
+    /// Pauses rules, or lets them go on. What nobody but them would have taken is counted on the
+    /// interface as `paused`.
+    ///
+    /// # Errors
+    /// An unknown key, or an engine that has ended.
+    pub fn set_paused(&self, keys: &[u32], paused: bool) -> Result<()> {
+        let pause: Vec<(u32, bool)> = keys.iter().map(|key| (*key, paused)).collect();
+        let change = Change { pause: &pause, ..Change::default() };
+        self.change_if(&change, |_| true).map(drop)
     }
 
     /// The same in two steps: opens all that is new, asks, and only then swaps. `None` when
@@ -43,17 +67,17 @@ impl Relay {
     /// in the way any more.
     pub fn change_if(
         &self,
-        remove: &[u32],
-        add: &[RuleSpec],
+        change: &Change<'_>,
         agreed: impl FnOnce(&Prepared<'_>) -> bool,
     ) -> Result<Option<Vec<u32>>> {
         let shared = &*self.shared;
         let mut state = shared.state();
-        state.check_keys(remove)?;
+        state.check_keys(change.remove.iter())?;
+        state.check_keys(change.pause.iter().map(|(key, _)| key))?;
         shared.workers.can_adopt()?;
-        let opened = shared.open(&mut state, add)?;
+        let opened = shared.open(&mut state, change.add)?;
         if agreed(&Prepared { shared, state: &state }) {
-            return shared.swap(&mut state, remove, opened).map(Some);
+            return shared.swap(&mut state, change, opened).map(Some);
         }
         state.undo(opened);
         Ok(None)
@@ -77,9 +101,10 @@ impl Shared {
     }
 
     /// Takes in what is open, gives up what goes, and has the engines follow.
-    fn swap(&self, state: &mut State, remove: &[u32], opened: Opened) -> Result<Vec<u32>> {
+    fn swap(&self, state: &mut State, change: &Change<'_>, opened: Opened) -> Result<Vec<u32>> {
         let mut freed: Vec<Slot> = Vec::new();
-        let removed: Vec<(u32, LiveRule)> = state.take_out(remove, &mut freed);
+        let removed: Vec<(u32, LiveRule)> = state.take_out(change.remove, &mut freed);
+        let before = state.pause(change.pause);
         let mut resets = opened.slots;
         let keys = state.take_in(opened.rules);
         state.settle_inputs();
@@ -89,6 +114,7 @@ impl Shared {
             // An engine has ended, and all it counted is kept for who reads it.
             state.rules.retain(|key, _| !keys.contains(key));
             state.rules.extend(removed);
+            state.pause(&before);
             return Err(error);
         }
         for slot in freed {

@@ -26,6 +26,9 @@ pub(super) struct Around<'a> {
 
 /// A rule of the relay.
 pub(super) struct LiveRule {
+    pub(super) id: String,
+    /// Whether it takes nothing, though all is open for it.
+    pub(super) paused: bool,
     /// As wanted; its index is that of the interface it is open on, 0 while it waits.
     pub(super) input: InputSpec,
     /// Why the input is not open.

@@ -38,7 +38,7 @@ use crate::addr::Addr;
 use crate::error::{Error, Result};
 use crate::open::output::OutputSpec;
 use crate::open::packet;
-pub use change::Prepared;
+pub use change::{Change, Prepared};
 use links::{Links, Next};
 use live::Around;
 use present::Present;
@@ -111,6 +111,10 @@ pub struct InputSpec {
 /// A rule, resolved for this host.
 #[derive(Clone, Debug)]
 pub struct RuleSpec {
+    /// What its counters are found by again in a page that outlives the relay; unique in it.
+    pub id: String,
+    /// Whether it takes nothing for now: all is open for it, and its counters stay.
+    pub paused: bool,
     /// Where it listens.
     pub input: InputSpec,
     /// Where each datagram goes.

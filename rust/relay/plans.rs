@@ -10,11 +10,16 @@ use crate::rewrite::Kept;
 use crate::rules::{Table, TableRule};
 use crate::stats::Slot;
 
-/// A plan for each worker; rules whose input waits are in none.
+/// A plan for each worker; rules whose input waits are in none, and of those that are paused only
+/// the table knows.
 pub(super) fn compile(state: &State, workers: u16, resets: &[Slot]) -> Vec<Plan> {
-    let live: Vec<&LiveRule> = state.rules.values().filter(|rule| rule.waiting.is_none()).collect();
-    let rules: Vec<TableRule> = live.iter().map(|rule| rule.table_rule()).collect();
-    let table = Arc::new(Table::compile(&rules));
+    let open = state.rules.values().filter(|rule| rule.waiting.is_none());
+    let (paused, live): (Vec<&LiveRule>, Vec<&LiveRule>) = open.partition(|rule| rule.paused);
+    let [paused, taking] = [&paused, &live].map(|rules| {
+        let rules = rules.iter().map(|rule| rule.table_rule());
+        rules.collect::<Vec<TableRule>>()
+    });
+    let table = Arc::new(Table::compile(&taking).with_paused(&paused));
     (0..workers).map(|worker| plan(state, &live, worker, &table, resets)).collect()
 }
 

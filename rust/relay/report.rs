@@ -45,6 +45,10 @@ pub struct InterfaceReport {
 pub struct RuleReport {
     /// As `Relay::change` gave it.
     pub key: u32,
+    /// As its `RuleSpec` says.
+    pub id: String,
+    /// Whether it takes nothing for now.
+    pub paused: bool,
     /// Why its input waits or nothing can come, in a sentence; `None` while all is well.
     pub trouble: Option<String>,
     /// Datagrams.
@@ -95,7 +99,8 @@ pub(super) fn read(state: &State, present: &Present, pages: &[Arc<SharedWords>])
     let now_ms = now_ms();
     let rules = state.rules.iter().map(|(&key, live)| {
         let trouble = live.trouble(present);
-        RuleReport { key, trouble, ..rule_report(live, pages, now_ms) }
+        let (id, paused) = (live.id.clone(), live.paused);
+        RuleReport { key, id, paused, trouble, ..rule_report(live, pages, now_ms) }
     });
     Report { interfaces, rules: rules.collect() }
 }
@@ -119,6 +124,8 @@ fn rule_report(live: &LiveRule, pages: &[Arc<SharedWords>], now_ms: u64) -> Rule
     let seen = newest[rule::LAST_SEEN_MS];
     RuleReport {
         key: 0,
+        id: String::new(),
+        paused: false,
         trouble: None,
         matched: counted[rule::MATCHED],
         matched_bytes: counted[rule::MATCHED_BYTES],

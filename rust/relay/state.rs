@@ -120,6 +120,17 @@ impl State {
         removed
     }
 
+    /// Pauses rules, or lets them go on; says how it was before.
+    pub(super) fn pause(&mut self, wanted: &[(u32, bool)]) -> Vec<(u32, bool)> {
+        let mut before = Vec::with_capacity(wanted.len());
+        for (key, paused) in wanted {
+            if let Some(rule) = self.rules.get_mut(key) {
+                before.push((*key, std::mem::replace(&mut rule.paused, *paused)));
+            }
+        }
+        before
+    }
+
     /// Narrows filters and closes what no rule needs any more. A refusal leaves a filter wider
     /// than it need be, which costs time but loses nothing.
     pub(super) fn settle_inputs(&mut self) {
@@ -140,7 +151,8 @@ impl State {
         }
         let slot = self.take_slot(opened)?;
         let (group, is_new) = self.groups.add(&spec.input, &mut self.slots)?;
-        let mut rule = LiveRule { input: spec.input.clone(), waiting: None, slot, group, outputs };
+        let RuleSpec { id, paused, input, .. } = spec.clone();
+        let mut rule = LiveRule { id, paused, input, waiting: None, slot, group, outputs };
         if is_new {
             opened.slots.push(group);
         }
@@ -217,8 +229,8 @@ impl State {
     }
 
     /// Says that there is no rule with one of these keys, if so.
-    pub(super) fn check_keys(&self, keys: &[u32]) -> Result<()> {
-        match keys.iter().find(|key| !self.rules.contains_key(key)) {
+    pub(super) fn check_keys<'a>(&self, keys: impl IntoIterator<Item = &'a u32>) -> Result<()> {
+        match keys.into_iter().find(|key| !self.rules.contains_key(key)) {
             Some(key) => Err(Error::Invalid(format!("there is no rule with the key {key}"))),
             None => Ok(()),
         }

@@ -37,7 +37,8 @@ fn rule(group: [u8; 4], name: &str, source: Option<[u8; 4]>) -> RuleSpec {
         multicast_loop: true,
         priority: None,
     };
-    RuleSpec { input, outputs: vec![output] }
+    let id = format!("{group:?}%{name}");
+    RuleSpec { id, paused: false, input, outputs: vec![output] }
 }
 
 fn relay() -> Relay {
@@ -218,7 +219,9 @@ fn a_change_that_is_not_agreed_to_was_open_and_leaves_nothing() {
             let kept = relay.change(&[], &[rule([239, 1, 1, 1], "lo", None)]).unwrap();
             relay.start().unwrap();
             let (before, sockets) = (memberships(), bound_sockets());
-            let refused = relay.change_if(&kept, &[rule([239, 1, 1, 2], NEAR, None)], |prepared| {
+            let add = [rule([239, 1, 1, 2], NEAR, None)];
+            let change = Change { remove: &kept, add: &add, pause: &[] };
+            let refused = relay.change_if(&change, |prepared| {
                 // The new is open, the old is untouched, and its counters can be read.
                 assert!(memberships().contains("020101EF") && bound_sockets() > sockets);
                 assert_eq!(
@@ -230,7 +233,7 @@ fn a_change_that_is_not_agreed_to_was_open_and_leaves_nothing() {
             assert_eq!(refused.unwrap(), None);
             assert_eq!((memberships(), bound_sockets()), (before, sockets));
             assert_eq!(relay.report().interfaces.len(), 1);
-            let agreed = relay.change_if(&kept, &[rule([239, 1, 1, 2], NEAR, None)], |_| true);
+            let agreed = relay.change_if(&change, |_| true);
             assert_eq!(agreed.unwrap().unwrap().len(), 1);
             assert!(!memberships().contains("010101EF"));
             relay.stop();

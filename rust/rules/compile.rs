@@ -69,6 +69,7 @@ impl Draft {
             numbers: runs.numbers.into(),
             names: self.names.finish(),
             group_of: self.group_of.into(),
+            paused: None,
         }
     }
 }

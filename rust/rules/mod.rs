@@ -72,6 +72,8 @@ pub struct Table {
     patterns: Patterns,
     names: Names,
     group_of: Box<[u32]>,
+    /// Rules that are there and take nothing now.
+    paused: Option<Box<Self>>,
 }
 
 impl Table {
@@ -79,6 +81,14 @@ impl Table {
     #[must_use]
     pub fn compile(rules: &[TableRule]) -> Self {
         compile::compile(rules)
+    }
+
+    /// The same table, which knows of other rules that they are paused: what they alone would have
+    /// taken is discarded as [`Discard::Paused`].
+    #[must_use]
+    pub fn with_paused(mut self, rules: &[TableRule]) -> Self {
+        self.paused = (!rules.is_empty()).then(|| Box::new(Self::compile(rules)));
+        self
     }
 
     /// The rules that take a datagram which arrived on `interface`. Where rules name its source,
@@ -137,11 +147,20 @@ impl Table {
             }
             refused = refused.or(Some(group));
         }
+        if self.is_paused_for(interface, datagram) {
+            return Verdict::Discard(Discard::Paused, None);
+        }
         if refused.is_some() {
             return Verdict::Discard(Discard::Source, refused);
         }
         let (reason, group) = self.names.explain(interface, datagram);
         Verdict::Discard(reason, group)
+    }
+
+    /// Whether a rule that is paused would take the datagram.
+    fn is_paused_for(&self, interface: u32, datagram: &Datagram) -> bool {
+        let takes = |table: &Self| matches!(table.find(interface, datagram), Verdict::Rules(_));
+        self.paused.as_deref().is_some_and(takes)
     }
 
     /// The rules of a run that take datagrams of this source, if there are any.

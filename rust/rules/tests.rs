@@ -195,3 +195,25 @@ fn a_block_for_a_vlan_takes_no_untagged_datagrams() {
     let other_port = InputKey { port: 5100, ..BLOCK };
     assert_eq!(find(&table, other_port, SOURCES[0]), Verdict::Discard(Discard::NoRule, Some(0)));
 }
+
+#[test]
+fn what_only_a_paused_rule_would_take_is_paused_and_nothing_else() {
+    let other_port = InputKey { port: 5002, ..INPUT };
+    let taking = [rule(other_port, &[]), rule(INPUT, &SOURCES[..1])];
+    let paused = [rule(INPUT, &SOURCES[1..2]), pattern(INPUT, 4, 5003, &SOURCES[..2])];
+    let table = Table::compile(&taking).with_paused(&paused);
+    let is_paused = Verdict::Discard(Discard::Paused, None);
+    assert_eq!(find(&table, INPUT, SOURCES[0]), Verdict::Rules(&[1]));
+    assert_eq!(find(&table, INPUT, SOURCES[1]), is_paused);
+    assert_eq!(find(&table, INPUT, SOURCES[2]), Verdict::Discard(Discard::Source, Some(0)));
+    assert_eq!(find(&table, other_port, SOURCES[0]), Verdict::Rules(&[0]));
+    assert_eq!(find(&table, InputKey { port: 5003, ..INPUT }, SOURCES[0]), is_paused);
+    let elsewhere = InputKey { port: 5004, ..INPUT };
+    assert_eq!(find(&table, elsewhere, SOURCES[0]), Verdict::Discard(Discard::NoRule, Some(0)));
+    let tagged = InputKey { vlan: 7, ..INPUT };
+    assert_eq!(find(&table, tagged, SOURCES[1]), Verdict::Discard(Discard::Vlan, Some(0)));
+    assert_eq!(
+        find(&Table::compile(&taking).with_paused(&[]), INPUT, SOURCES[1]),
+        Verdict::Discard(Discard::Source, Some(0))
+    );
+}
