@@ -10,7 +10,7 @@ use crate::ingress::Kind;
 use crate::pool::SizeClass;
 use crate::rewrite::{Kept, Rewrite};
 use crate::rules::Table;
-use crate::stats::Slot;
+use crate::stats::{Grant, Slot};
 use crate::sys::packet_ring::PacketRing;
 
 /// A worker's sockets and rules.
@@ -26,7 +26,9 @@ pub struct Plan {
     /// The counters of each group number of the table.
     pub groups: Box<[u32]>,
     /// Slots that have a new owner since the plan before.
-    pub resets: Vec<Slot>,
+    pub grants: Vec<Grant>,
+    /// Slots that have none any more.
+    pub released: Vec<Slot>,
 }
 
 /// A socket to receive from.
@@ -83,7 +85,8 @@ impl Plan {
             rules: Box::default(),
             outputs: Box::default(),
             groups: Box::default(),
-            resets: Vec::new(),
+            grants: Vec::new(),
+            released: Vec::new(),
         }
     }
 }

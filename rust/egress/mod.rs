@@ -60,8 +60,8 @@ impl Egress {
     pub(crate) fn adopt(&mut self, plan: &Plan) {
         self.batches.reserve(plan.rules.len() + MAX_FLOWS);
         self.cursors.reserve(plan.outputs.len().max(MAX_MESSAGES));
-        for reset in &plan.resets {
-            self.limits[reset.index as usize] = Limits::default();
+        for grant in &plan.grants {
+            self.limits[grant.slot.index as usize] = Limits::default();
         }
         for output in &plan.outputs {
             self.limits[output.slot.index as usize].start(output.max_segment);

@@ -2,11 +2,11 @@
 //! It must not know why a caller wants it, nor how sockets are opened.
 
 use super::live::LiveRule;
+use super::plans::{self, Owners};
 use super::report::{self, Report};
 use super::state::{Opened, State};
-use super::{Relay, RuleSpec, Shared, plans};
+use super::{Relay, RuleSpec, Shared};
 use crate::error::Result;
-use crate::stats::Slot;
 
 /// What a change does, by the keys that [`Relay::change`] gave the rules.
 #[derive(Clone, Copy, Debug, Default)]
@@ -82,6 +82,20 @@ impl Relay {
         state.undo(opened);
         Ok(None)
     }
+
+    /// All that is to be taken over from the page's process before has come: what it counted for
+    /// others is forgotten.
+    ///
+    /// # Errors
+    /// An engine has ended.
+    pub fn settle(&self) -> Result<()> {
+        let mut state = self.shared.state();
+        let gone = state.slots.forget_found();
+        if gone.is_empty() {
+            return Ok(());
+        }
+        self.shared.follow_plans(&mut state, Owners { new: Vec::new(), gone })
+    }
 }
 
 impl Shared {
@@ -102,24 +116,28 @@ impl Shared {
 
     /// Takes in what is open, gives up what goes, and has the engines follow.
     fn swap(&self, state: &mut State, change: &Change<'_>, opened: Opened) -> Result<Vec<u32>> {
-        let mut freed: Vec<Slot> = Vec::new();
-        let removed: Vec<(u32, LiveRule)> = state.take_out(change.remove, &mut freed);
+        let mut owners = Owners { new: opened.slots, gone: Vec::new() };
+        let removed: Vec<(u32, LiveRule)> = state.take_out(change.remove, &mut owners.gone);
         let before = state.pause(change.pause);
-        let mut resets = opened.slots;
         let keys = state.take_in(opened.rules);
         state.settle_inputs();
-        resets.extend(state.inputs.take_new_slots());
-        let plans = plans::compile(state, self.settings.workers, &resets);
-        if let Err(error) = self.workers.adopt(plans) {
+        owners.new.extend(state.inputs.take_new_slots());
+        if let Err(error) = self.follow_plans(state, owners) {
             // An engine has ended, and all it counted is kept for who reads it.
             state.rules.retain(|key, _| !keys.contains(key));
             state.rules.extend(removed);
             state.pause(&before);
             return Err(error);
         }
-        for slot in freed {
+        Ok(keys)
+    }
+
+    /// Has the engines follow what is open now; the slots that go are free then.
+    fn follow_plans(&self, state: &mut State, owners: Owners) -> Result<()> {
+        self.workers.adopt(plans::compile(state, self.settings.workers, &owners))?;
+        for slot in owners.gone {
             state.slots.free(slot);
         }
-        Ok(keys)
+        Ok(())
     }
 }

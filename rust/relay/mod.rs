@@ -38,9 +38,12 @@ use crate::addr::Addr;
 use crate::error::{Error, Result};
 use crate::open::output::OutputSpec;
 use crate::open::packet;
+use crate::stats::{self, Found};
+use crate::sys::memory::SharedWords;
 pub use change::{Change, Prepared};
 use links::{Links, Next};
 use live::Around;
+use plans::Owners;
 use present::Present;
 pub use report::{InterfaceReport, OutputReport, Report, RuleReport};
 pub use settings::Settings;
@@ -139,12 +142,33 @@ impl Relay {
     /// # Errors
     /// No memory or descriptors for the counters and for following the interfaces.
     pub fn new(settings: Settings) -> Result<Self> {
+        let page =
+            |_| stats::create_page().map_err(|e| Error::os("making a page", "the counters", e));
+        let pages = (0..settings.workers).map(page).collect::<Result<_>>()?;
+        Self::with_pages(settings, pages, Found::default())
+    }
+
+    /// A relay with one engine that counts in a page which outlives it: rules and interfaces that
+    /// a relay before it counted there go on from its numbers, until [`Relay::settle`].
+    ///
+    /// # Errors
+    /// A page of another layout; else as [`Relay::new`].
+    pub fn on_page(settings: Settings, page: SharedWords) -> Result<Self> {
+        if settings.workers != 1 {
+            return Err(Error::Invalid("one engine counts in one page".to_owned()));
+        }
+        let taken = stats::take_over(&page);
+        let found = taken.map_err(|e| Error::os("taking over", "the counters", e))?;
+        Self::with_pages(settings, vec![Arc::new(page)], found)
+    }
+
+    fn with_pages(settings: Settings, pages: Vec<Arc<SharedWords>>, found: Found) -> Result<Self> {
         let any = EventFd::from_flags(EfdFlags::EFD_CLOEXEC)
             .map_err(|errno| Error::os("eventfd", "the outputs", errno))?;
         let shared = Shared {
-            state: Mutex::new(State::new(&settings, any.into())?),
+            state: Mutex::new(State::new(&settings, any.into(), found)?),
             links: Links::new()?,
-            workers: Workers::new(settings.clone())?,
+            workers: Workers::new(settings.clone(), pages),
             settings,
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -225,8 +249,9 @@ impl Shared {
         let news = self.links.watch().take_news();
         let present = self.links.watch().latest();
         if state.follow(&self.around(&present), &news) {
-            let resets = state.inputs.take_new_slots();
-            let plans = plans::compile(&state, self.settings.workers, &resets);
+            let new = state.inputs.take_new_slots();
+            let owners = Owners { new, ..Owners::default() };
+            let plans = plans::compile(&state, self.settings.workers, &owners);
             if self.workers.adopt(plans).is_err() {
                 // The relay was stopped, or an engine has ended and said why.
                 return Next::End;
@@ -251,5 +276,7 @@ fn warn_once(warnings: &mut Vec<String>, warning: String) {
     }
 }
 
+#[cfg(test)]
+mod takeover_tests;
 #[cfg(test)]
 mod tests;

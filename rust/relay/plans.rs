@@ -8,11 +8,18 @@ use super::state::State;
 use crate::plan::{Plan, PlanRule};
 use crate::rewrite::Kept;
 use crate::rules::{Table, TableRule};
-use crate::stats::Slot;
+use crate::stats::{Grant, Slot};
+
+/// The slots whose owners change with a plan.
+#[derive(Default)]
+pub(super) struct Owners {
+    pub(super) new: Vec<Grant>,
+    pub(super) gone: Vec<Slot>,
+}
 
 /// A plan for each worker; rules whose input waits are in none, and of those that are paused only
 /// the table knows.
-pub(super) fn compile(state: &State, workers: u16, resets: &[Slot]) -> Vec<Plan> {
+pub(super) fn compile(state: &State, workers: u16, owners: &Owners) -> Vec<Plan> {
     let open = state.rules.values().filter(|rule| rule.waiting.is_none());
     let (paused, live): (Vec<&LiveRule>, Vec<&LiveRule>) = open.partition(|rule| rule.paused);
     let [paused, taking] = [&paused, &live].map(|rules| {
@@ -20,7 +27,7 @@ pub(super) fn compile(state: &State, workers: u16, resets: &[Slot]) -> Vec<Plan>
         rules.collect::<Vec<TableRule>>()
     });
     let table = Arc::new(Table::compile(&taking).with_paused(&paused));
-    (0..workers).map(|worker| plan(state, &live, worker, &table, resets)).collect()
+    (0..workers).map(|worker| plan(state, &live, worker, &table, owners)).collect()
 }
 
 fn plan(
@@ -28,7 +35,7 @@ fn plan(
     live: &[&LiveRule],
     worker: u16,
     table: &Arc<Table>,
-    resets: &[Slot],
+    owners: &Owners,
 ) -> Plan {
     let mut groups = vec![0; table.groups()];
     let mut rules = Vec::with_capacity(live.len());
@@ -46,6 +53,7 @@ fn plan(
         rules: rules.into(),
         outputs: outputs.into(),
         groups: groups.into(),
-        resets: resets.to_vec(),
+        grants: owners.new.clone(),
+        released: owners.gone.clone(),
     }
 }

@@ -14,7 +14,7 @@ use super::{InputSpec, RuleSpec, Settings, needs, warn_once};
 use crate::error::{Error, Result};
 use crate::open::descriptors::Descriptors;
 use crate::open::output::{self, OutputSpec};
-use crate::stats::Slot;
+use crate::stats::{Found, Grant, Owner, Slot};
 
 /// What a relay has.
 pub(super) struct State {
@@ -34,7 +34,7 @@ pub(super) struct State {
 /// What a change has opened; nothing of it is in use yet.
 pub(super) struct Opened {
     pub(super) rules: Vec<LiveRule>,
-    pub(super) slots: Vec<Slot>,
+    pub(super) slots: Vec<Grant>,
 }
 
 impl State {
@@ -42,11 +42,11 @@ impl State {
     ///
     /// # Errors
     /// No descriptor.
-    pub(super) fn new(settings: &Settings, any: OwnedFd) -> Result<Self> {
+    pub(super) fn new(settings: &Settings, any: OwnedFd, found: Found) -> Result<Self> {
         Ok(Self {
             rules: BTreeMap::new(),
             inputs: Inputs::new(settings)?,
-            slots: Slots::new(),
+            slots: Slots::new(found),
             warnings: Vec::new(),
             stand_in: StandIn::new(any),
             is_behind: false,
@@ -93,8 +93,8 @@ impl State {
             self.give_up(rule);
         }
         self.settle_inputs();
-        for slot in opened.slots.into_iter().chain(self.inputs.forget_new()) {
-            self.slots.free(slot);
+        for grant in opened.slots.into_iter().chain(self.inputs.forget_new()) {
+            self.slots.put_back(grant);
         }
     }
 
@@ -146,16 +146,15 @@ impl State {
         opened: &mut Opened,
     ) -> Result<()> {
         let mut outputs = Vec::with_capacity(spec.outputs.len());
-        for output in &spec.outputs {
-            outputs.push(self.open_output(output, &spec.input, around, opened)?);
+        for (place, output) in spec.outputs.iter().enumerate() {
+            let slot = self.take_slot(Owner::output(&spec.id, place), opened)?;
+            outputs.push(self.open_output(output, &spec.input, around, slot)?);
         }
-        let slot = self.take_slot(opened)?;
-        let (group, is_new) = self.groups.add(&spec.input, &mut self.slots)?;
+        let slot = self.take_slot(Owner::rule(&spec.id), opened)?;
+        let (group, granted) = self.groups.add(&spec.input, &mut self.slots)?;
         let RuleSpec { id, paused, input, .. } = spec.clone();
         let mut rule = LiveRule { id, paused, input, waiting: None, slot, group, outputs };
-        if is_new {
-            opened.slots.push(group);
-        }
+        opened.slots.extend(granted);
         if let Err(error) = self.attach(&mut rule, around.present) {
             if !obstacle::is_passing(&error) {
                 self.groups.remove(&spec.input);
@@ -189,9 +188,8 @@ impl State {
         spec: &OutputSpec,
         input: &InputSpec,
         around: &Around<'_>,
-        opened: &mut Opened,
+        slot: Slot,
     ) -> Result<LiveOutput> {
-        let slot = self.take_slot(opened)?;
         let output = LiveOutput::open(spec, input, slot, around)?;
         self.check_buffer(output.send_buffer_bytes);
         if output.parked.is_none() && output.trouble().is_some() {
@@ -214,10 +212,10 @@ impl State {
         }
     }
 
-    fn take_slot(&mut self, opened: &mut Opened) -> Result<Slot> {
-        let slot = self.slots.take()?;
-        opened.slots.push(slot);
-        Ok(slot)
+    fn take_slot(&mut self, owner: Owner, opened: &mut Opened) -> Result<Slot> {
+        let grant = self.slots.take(owner)?;
+        opened.slots.push(grant);
+        Ok(grant.slot)
     }
 
     /// Closes a rule's input; says the slot of its group if no other rule names that.
