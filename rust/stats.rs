@@ -268,6 +268,7 @@ impl Writer {
     }
 
     /// Gives a slot to its new owner, all counters at zero or where they were.
+    #[cold]
     pub fn grant(&mut self, grant: &Grant) {
         let Grant { slot, owner, goes_on } = *grant;
         let words = if goes_on { owner.resumed(&self.published(slot)) } else { [0; SLOT_WORDS] };
@@ -280,6 +281,7 @@ impl Writer {
     }
 
     /// A slot is nobody's any more; who still reads it reads what was counted.
+    #[cold]
     pub fn release(&mut self, slot: Slot) {
         self.slot(slot.index)[TAG] = 0;
     }
