@@ -2,11 +2,13 @@
 //! It must not know why a caller wants it, nor how sockets are opened.
 
 use super::live::LiveRule;
+use std::sync::atomic::Ordering;
+
 use super::plans::{self, Owners};
 use super::report::{self, Report};
 use super::state::{Opened, State};
 use super::{Relay, RuleSpec, Shared};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// What a change does, by the keys that [`Relay::change`] gave the rules.
 #[derive(Clone, Copy, Debug, Default)]
@@ -18,6 +20,21 @@ pub struct Change<'a> {
     /// Rules that take nothing from now on (true), or again what comes (false). All stays open
     /// for them, and their counters stay.
     pub pause: &'a [(u32, bool)],
+}
+
+/// Why a change is not made.
+#[derive(Debug)]
+pub struct Refusal {
+    /// The id of the rule that it is about, when it is about one.
+    pub rule: Option<String>,
+    /// What was refused.
+    pub error: Error,
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self { rule: None, error }
+    }
 }
 
 /// A change that is ready: all that it needs is open, and nothing is in use yet. Until it is
@@ -45,7 +62,8 @@ impl Relay {
     /// An unknown key, a missing right, a limit, or what the kernel refuses.
     pub fn change(&self, remove: &[u32], add: &[RuleSpec]) -> Result<Vec<u32>> {
         let change = Change { remove, add, pause: &[] };
-        self.change_if(&change, |_| true).map(Option::unwrap_or_default)
+        let changed = self.change_if(&change, |_| true).map_err(|refusal| refusal.error)?;
+        Ok(changed.unwrap_or_default())
     }
 
     /// Pauses rules, or lets them go on. What nobody but them would have taken is counted on the
@@ -56,7 +74,7 @@ impl Relay {
     pub fn set_paused(&self, keys: &[u32], paused: bool) -> Result<()> {
         let pause: Vec<(u32, bool)> = keys.iter().map(|key| (*key, paused)).collect();
         let change = Change { pause: &pause, ..Change::default() };
-        self.change_if(&change, |_| true).map(drop)
+        self.change_if(&change, |_| true).map(drop).map_err(|refusal| refusal.error)
     }
 
     /// The same in two steps: opens all that is new, asks, and only then swaps. `None` when
@@ -69,7 +87,7 @@ impl Relay {
         &self,
         change: &Change<'_>,
         agreed: impl FnOnce(&Prepared<'_>) -> bool,
-    ) -> Result<Option<Vec<u32>>> {
+    ) -> std::result::Result<Option<Vec<u32>>, Refusal> {
         let shared = &*self.shared;
         let mut state = shared.state();
         state.check_keys(change.remove.iter())?;
@@ -77,7 +95,7 @@ impl Relay {
         shared.workers.can_adopt()?;
         let opened = shared.open(&mut state, change.add)?;
         if agreed(&Prepared { shared, state: &state }) {
-            return shared.swap(&mut state, change, opened).map(Some);
+            return Ok(Some(shared.swap(&mut state, change, opened)?));
         }
         state.undo(opened);
         Ok(None)
@@ -100,7 +118,7 @@ impl Relay {
 
 impl Shared {
     /// Opens all that new rules need; on an error everything is as before.
-    fn open(&self, state: &mut State, add: &[RuleSpec]) -> Result<Opened> {
+    fn open(&self, state: &mut State, add: &[RuleSpec]) -> std::result::Result<Opened, Refusal> {
         state.reserve(add)?;
         let present = self.links.watch().now()?;
         // An interface that was made anew has one index; the thread opens anew what this closes.
@@ -135,6 +153,7 @@ impl Shared {
     /// Has the engines follow what is open now; the slots that go are free then.
     fn follow_plans(&self, state: &mut State, owners: Owners) -> Result<()> {
         self.workers.adopt(plans::compile(state, self.settings.workers, &owners))?;
+        self.version.fetch_add(1, Ordering::Release);
         for slot in owners.gone {
             state.slots.free(slot);
         }

@@ -7,10 +7,12 @@
 //! change        all of it or nothing
 //! state, live   the rules and what is open for them      inputs, interface   the sockets in
 //! follow        how that follows the interfaces          links, watch, present   what these are
+//! conditions    how they are, for who tells others   groups, slots   whose counters are where
 //! plans, worker what the engines get, and their threads  report   what they counted
 //! ```
 
 mod change;
+mod conditions;
 mod follow;
 mod groups;
 mod inputs;
@@ -29,6 +31,7 @@ mod state;
 mod watch;
 mod worker;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -40,7 +43,8 @@ use crate::open::output::OutputSpec;
 use crate::open::packet;
 use crate::stats::{self, Found};
 use crate::sys::memory::SharedWords;
-pub use change::{Change, Prepared};
+pub use change::{Change, Prepared, Refusal};
+pub use conditions::{Condition, LinkChange, SeenLinks};
 use links::{Links, Next};
 use live::Around;
 use plans::Owners;
@@ -134,6 +138,8 @@ struct Shared {
     state: Mutex<State>,
     links: Links,
     workers: Workers,
+    /// Rises when rules may be in another condition.
+    version: AtomicU64,
 }
 
 impl Relay {
@@ -168,6 +174,7 @@ impl Relay {
         let shared = Shared {
             state: Mutex::new(State::new(&settings, any.into(), found)?),
             links: Links::new()?,
+            version: AtomicU64::new(0),
             workers: Workers::new(settings.clone(), pages),
             settings,
         };
@@ -248,6 +255,7 @@ impl Shared {
         let mut state = self.state();
         let news = self.links.watch().take_news();
         let present = self.links.watch().latest();
+        self.version.fetch_add(1, Ordering::Release);
         if state.follow(&self.around(&present), &news) {
             let new = state.inputs.take_new_slots();
             let owners = Owners { new, ..Owners::default() };

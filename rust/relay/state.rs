@@ -10,7 +10,7 @@ use super::live::{Around, LiveOutput, LiveRule, StandIn};
 use super::obstacle::{self, Obstacle};
 use super::present::Present;
 use super::slots::Slots;
-use super::{InputSpec, RuleSpec, Settings, needs, warn_once};
+use super::{InputSpec, Refusal, RuleSpec, Settings, needs, warn_once};
 use crate::error::{Error, Result};
 use crate::open::descriptors::Descriptors;
 use crate::open::output::{self, OutputSpec};
@@ -76,13 +76,20 @@ impl State {
     }
 
     /// Opens all that new rules need. On an error everything is as before.
-    pub(super) fn open(&mut self, add: &[RuleSpec], around: &Around<'_>) -> Result<Opened> {
+    pub(super) fn open(
+        &mut self,
+        add: &[RuleSpec],
+        around: &Around<'_>,
+    ) -> std::result::Result<Opened, Refusal> {
         let mut opened = Opened { rules: Vec::with_capacity(add.len()), slots: Vec::new() };
-        let result = add.iter().try_for_each(|spec| self.open_rule(spec, around, &mut opened));
-        let result = result.and_then(|()| self.inputs.settle());
-        if let Err(error) = result {
+        let result = add.iter().try_for_each(|spec| {
+            let refused = |error| Refusal { rule: Some(spec.id.clone()), error };
+            self.open_rule(spec, around, &mut opened).map_err(refused)
+        });
+        let result = result.and_then(|()| Ok(self.inputs.settle()?));
+        if let Err(refusal) = result {
             self.undo(opened);
-            return Err(error);
+            return Err(refusal);
         }
         Ok(opened)
     }
