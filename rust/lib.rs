@@ -8,12 +8,14 @@
 //!                 -> open   -> sys
 //!           relay, engine   -> rules, packet, stats -> addr
 //!           traffic         -> open, sys
+//!           confine         -> sys
 //! ```
 //!
 //! `packet`, `rules`, `stats` and `addr` are pure: they know neither sockets nor clocks.
 //! `sys` is the only place with `unsafe`; `python` the only one that knows PyO3.
 
 pub mod addr;
+pub mod confine;
 mod egress;
 pub mod engine;
 pub mod error;

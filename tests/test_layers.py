@@ -40,6 +40,7 @@ RUST_LAYERS = [
     "addr",
     "error",
     "sys",
+    "confine",
     "packet",
     "rules",
     "stats",

@@ -8,7 +8,7 @@ use libc::{c_int, sock_filter};
 
 use super::{InterfaceRef, socket};
 use crate::error::{Error, Result};
-use crate::sys::packet_ring::{PacketRing, RingShape};
+use crate::sys::packet_ring::{self, PacketRing, RingShape};
 use crate::sys::{sockaddr, sockopt};
 
 /// The receive buffer that is asked for, in bytes.
@@ -83,7 +83,7 @@ pub fn open(
     Ok(socket)
 }
 
-/// A socket that is set up, but for its interface, and queues nothing.
+/// A socket that is set up, but for its interface, queues nothing, and never sends.
 fn unbound(target: &str) -> Result<PacketSocket> {
     let owned = socket::open(libc::AF_PACKET, libc::SOCK_RAW, target)?;
     let fd = owned.as_fd();
@@ -91,6 +91,9 @@ fn unbound(target: &str) -> Result<PacketSocket> {
     socket::set(fd, (libc::SOL_PACKET, libc::PACKET_AUXDATA), 1, "PACKET_AUXDATA", target)?;
     let receive_buffer_bytes = socket::receive_buffer(fd, RECEIVE_BUFFER_BYTES, target)?;
     socket::drop_all(fd, target)?;
+    // It is handed to a process that reads what the network sends, and must not speak for it.
+    packet_ring::mute(fd)
+        .map_err(|error| socket::refused("taking the sending away", target, error))?;
     Ok(PacketSocket { fd: owned, receive_buffer_bytes, vnet_hdr, ring: None })
 }
 
@@ -180,11 +183,8 @@ pub fn take_all_multicast(
 
 /// Has the frames put into slots, and those that are too long for one queued whole.
 fn open_ring(fd: BorrowedFd<'_>, shape: RingShape) -> io::Result<PacketRing> {
-    // The kernel's headers end at an odd place; so the frame's IP header is aligned.
-    const RESERVE_BYTES: c_int = 6;
     /// Not in libc (linux/if_packet.h).
     const PACKET_COPY_THRESH: c_int = 7;
-    sockopt::set(fd, libc::SOL_PACKET, libc::PACKET_RESERVE, RESERVE_BYTES)?;
     sockopt::set(fd, libc::SOL_PACKET, PACKET_COPY_THRESH, 1_i32)?;
     PacketRing::new(fd, shape)
 }

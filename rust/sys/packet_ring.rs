@@ -2,8 +2,8 @@
 //! this process share, so that taking one costs no system call.
 //!
 //! A slot is the kernel's while its status word is zero. Once the kernel has put a frame in, one
-//! [`SlotReader`] takes it, and nobody writes to it until it is given back. It must not know what
-//! frames are.
+//! [`SlotReader`] takes it, and nobody writes to it until it is given back. The socket is a mute
+//! one. It must not know what frames are.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -16,9 +16,12 @@ use libc::{TP_STATUS_COPY, TP_STATUS_KERNEL, TP_STATUS_USER, tpacket_req};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::sockopt;
+pub use mute::mute;
+
+pub(crate) mod mute;
 
 /// What the kernel allocates in one piece; slots do not cross the end of one.
-const BLOCK_BYTES: u32 = 64 * 1024;
+pub(crate) const BLOCK_BYTES: u32 = 64 * 1024;
 /// Our mark in the status word of a slot that is taken: not zero, so that the kernel leaves it,
 /// and not TP_STATUS_USER, so that it is not taken twice.
 const HELD: u32 = 1 << 30;
@@ -47,11 +50,11 @@ pub struct PacketRing {
 }
 
 impl PacketRing {
-    /// Makes the ring of an AF_PACKET socket that is not bound yet.
+    /// Makes the ring of an AF_PACKET socket that is [`mute`].
     ///
     /// # Errors
     /// The kernel's answer: no memory, a socket of another kind, or one that has a ring already;
-    /// InvalidInput for a shape that has no whole blocks.
+    /// InvalidInput for a shape that has no whole blocks, or a socket that can send.
     pub fn new(fd: BorrowedFd<'_>, shape: RingShape) -> io::Result<Self> {
         let bytes = shape.bytes().ok_or(io::ErrorKind::InvalidInput)?;
         let len = u32::try_from(bytes.get()).map_err(|_| io::ErrorKind::InvalidInput)?;
@@ -61,15 +64,9 @@ impl PacketRing {
             tp_frame_size: shape.slot_bytes,
             tp_frame_nr: shape.slots.into(),
         };
-        let version = libc::tpacket_versions::TPACKET_V2 as libc::c_int;
-        sockopt::set(fd, libc::SOL_PACKET, libc::PACKET_VERSION, version)?;
         sockopt::set(fd, libc::SOL_PACKET, libc::PACKET_RX_RING, request)?;
-        let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        // SAFETY: a fresh mapping at an address of the kernel's choice overlaps nothing. The
-        // kernel maps a ring only in its exact size, and changes none that is mapped.
-        let base = unsafe { mmap(None, bytes, prot, MapFlags::MAP_SHARED, fd, 0) }?;
         Ok(Self {
-            base: base.cast(),
+            base: map(fd, bytes)?,
             shape,
             has_reader: AtomicBool::new(false),
             next: AtomicU16::new(0),
@@ -123,6 +120,22 @@ impl PacketRing {
         // is aligned, lives as long as the mapping, and is shared with the kernel as an atomic.
         unsafe { AtomicU32::from_ptr(self.slot(id).cast().as_ptr()) }
     }
+}
+
+/// Maps a ring of `bytes`. The kernel maps it with the transmit ring behind it or not at all;
+/// that part is given back.
+fn map(fd: BorrowedFd<'_>, bytes: NonZeroUsize) -> io::Result<NonNull<u8>> {
+    let behind = mute::bytes()?;
+    let all = bytes.checked_add(behind).ok_or(io::ErrorKind::InvalidInput)?;
+    let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+    // SAFETY: a fresh mapping at an address of the kernel's choice overlaps nothing. The kernel
+    // maps rings only in their exact size, and changes none that is mapped.
+    let base: NonNull<u8> = unsafe { mmap(None, all, prot, MapFlags::MAP_SHARED, fd, 0) }?.cast();
+    // SAFETY: `bytes` is less than what was mapped.
+    let end = unsafe { base.add(bytes.get()) };
+    // SAFETY: the last part of the mapping of above, which nothing refers to.
+    unsafe { munmap(end.cast(), behind) }?;
+    Ok(base)
 }
 
 impl Drop for PacketRing {

@@ -13,9 +13,11 @@ use libc::msghdr;
 use super::buffers::{Buffer, Buffers};
 use super::messages::{MessageId, Messages, Piece, empty_header};
 pub use layout::ReceiveLayout;
+pub(crate) use limits::REGISTER_BUFFERS;
 use slots::Slots;
 
 mod layout;
+mod limits;
 mod slots;
 
 /// Entries of the submission queue.
@@ -82,7 +84,8 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// A ring for the calling thread, which alone may use it.
+    /// A ring for the calling thread, which alone may use it, and for nothing but what this file
+    /// does with it.
     ///
     /// # Errors
     /// EPERM or ENOSYS where io_uring is refused (kernel.io_uring_disabled, a seccomp profile).
@@ -92,7 +95,9 @@ impl Ring {
             .setup_defer_taskrun()
             .setup_submit_all()
             .setup_cqsize(COMPLETIONS)
+            .setup_r_disabled()
             .build(SUBMISSIONS)?;
+        limits::narrow(&uring)?;
         Ok(Self {
             uring,
             pools: Vec::new(),

@@ -1,5 +1,6 @@
 //! Packet sockets at the far end of a cable.
 
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -7,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use etherparse::{IpNumber, Ipv4Header, UdpHeader};
 use nix::errno::Errno;
-use nix::unistd::read;
+use nix::ifaddrs::{InterfaceAddress, getifaddrs};
+use nix::sys::socket::{MsgFlags, sendto};
+use nix::unistd::{read, write};
 use socket2::SockRef;
 
 use super::*;
@@ -15,6 +18,7 @@ use crate::addr::Addr;
 use crate::open::filter::destinations;
 use crate::open::output::{self, Choice, OutputSpec, Ttl};
 use crate::open::testnet::{FAR, NEAR, interface, ip, roam, wait_until, with_cable};
+use crate::sys::packet_ring::mute::forced;
 
 /// The relay's socket for datagrams to 239.1.1.1 on the far end.
 fn far(fanout: Fanout) -> PacketSocket {
@@ -210,5 +214,53 @@ fn an_interface_that_is_not_there_is_named() {
             .unwrap_err()
             .to_string();
         assert!(error.contains("eth9: No such device"), "{error}");
+    });
+}
+
+#[test]
+fn nothing_leaves_by_a_packet_socket() {
+    with_cable(|| {
+        let watcher = far(Fanout::New);
+        let shape = Some(RingShape { slot_bytes: 2048, slots: 32 });
+        let frame = udp([239, 1, 1, 1], 1, b"forged");
+        let with_header = [&[0; VNET_HDR_BYTES][..], &frame].concat();
+        let is_near = |found: &InterfaceAddress| found.interface_name == NEAR;
+        let place = getifaddrs().unwrap().find(is_near).unwrap().address.unwrap();
+        for socket in [near(None), near(shape)] {
+            let raw = SockRef::from(&socket.fd);
+            for bytes in [&frame, &with_header] {
+                // With a transmit ring the bytes of a call count for nothing; the ring is empty.
+                assert_eq!(raw.send(bytes).unwrap(), 0);
+                let none = MsgFlags::empty();
+                assert_eq!(sendto(socket.fd.as_raw_fd(), bytes, &place, none).unwrap(), 0);
+                assert_eq!(write(&socket.fd, bytes).unwrap(), 0);
+            }
+        }
+        inject(&injector(), &udp([239, 1, 1, 1], 1, b"last"));
+        wait_until("the frame that was sent by another is there", || {
+            let Some(frame) = next(&watcher) else { return false };
+            assert!(frame.ends_with(b"last"), "{frame:x?}");
+            true
+        });
+    });
+}
+
+fn near(ring: Option<RingShape>) -> PacketSocket {
+    let spares = &mut Spares::default();
+    open(&interface(NEAR), &destinations(&[(GROUP, 0)]), Fanout::Alone, ring, spares).unwrap()
+}
+
+/// What remains where the seccomp filter has to let a socket be mapped: docs/security.md says so.
+#[test]
+fn by_force_only_frames_too_short_for_an_address_leave() {
+    with_cable(|| {
+        let near = near(None);
+        let header = [1, 0, 0x5e, 1, 1, 1, 2, 0, 0, 0, 0, 1, 0x88, 0xb5];
+        for (bytes, leaves) in [(22, true), (23, false), (42, false)] {
+            let mut frame = vec![7; bytes];
+            frame[..14].copy_from_slice(&header);
+            let sent = forced::send(near.fd.as_fd(), near.vnet_hdr, &frame);
+            assert_eq!(sent.is_ok_and(|bytes| bytes > 0), leaves, "{bytes} bytes");
+        }
     });
 }

@@ -1,7 +1,7 @@
 //! The ring against real sockets on loopback.
 
 use std::net::UdpSocket;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 
 use super::*;
 
@@ -113,4 +113,35 @@ fn a_ring_that_still_listens_is_dropped_at_once() {
     let start = std::time::Instant::now();
     drop(ring);
     assert!(start.elapsed().as_millis() < 500);
+}
+
+#[test]
+fn a_ring_refuses_what_it_is_not_for() {
+    let (mut ring, near, far) = listening(8);
+    let fd = types::Fd(near.as_raw_fd());
+    let address = libc::sockaddr { sa_family: 0, sa_data: [0; 14] };
+    let refused = [
+        opcode::Nop::new().build(),
+        opcode::Write::new(fd, [7; 4].as_ptr(), 4).build(),
+        opcode::Send::new(fd, [7; 4].as_ptr(), 4).build(),
+        opcode::Socket::new(libc::AF_INET, libc::SOCK_DGRAM, 0).build(),
+        opcode::Connect::new(fd, &raw const address, 16).build(),
+        opcode::OpenAt::new(types::Fd(libc::AT_FDCWD), c"/etc/passwd".as_ptr()).build(),
+        opcode::Close::new(fd).build(),
+        opcode::PollAdd::new(fd, 1).build().flags(squeue::Flags::ASYNC),
+    ];
+    for entry in refused {
+        ring.push(&entry).unwrap();
+        // Submission stops at what is refused.
+        ring.uring.submit_and_wait(1).unwrap();
+        let told = ring.uring.completion().next().unwrap();
+        assert_eq!(told.result(), -libc::EACCES);
+    }
+    let submitter = ring.uring.submitter();
+    assert_eq!(
+        submitter.register_files(&[near.as_raw_fd()]).unwrap_err().raw_os_error(),
+        Some(libc::EACCES)
+    );
+    far.send(b"in").unwrap();
+    assert_eq!(collect(&mut ring, &near, 1).0, [b"in"]);
 }

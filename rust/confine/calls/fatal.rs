@@ -1,0 +1,65 @@
+//! What neither a worker nor a control process ever calls: to run programs, to look into or change
+//! other processes, to change the system, and doors into large parts of the kernel.
+
+use super::Calls;
+
+pub(super) fn calls() -> Calls {
+    Calls::default().add(PROGRAMS).add(PROCESSES).add(SYSTEM).add(DOORS).add(MACHINE)
+}
+
+const PROGRAMS: [libc::c_long; 2] = [libc::SYS_execve, libc::SYS_execveat];
+
+const PROCESSES: [libc::c_long; 9] = [
+    libc::SYS_ptrace,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_process_madvise,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_pidfd_send_signal,
+    libc::SYS_kcmp,
+    libc::SYS_setns,
+    libc::SYS_unshare,
+];
+
+const SYSTEM: [libc::c_long; 24] = [
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_pivot_root,
+    libc::SYS_chroot,
+    libc::SYS_open_tree,
+    libc::SYS_move_mount,
+    libc::SYS_fsopen,
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_fspick,
+    libc::SYS_mount_setattr,
+    libc::SYS_init_module,
+    libc::SYS_finit_module,
+    libc::SYS_delete_module,
+    libc::SYS_kexec_load,
+    libc::SYS_kexec_file_load,
+    libc::SYS_reboot,
+    libc::SYS_swapon,
+    libc::SYS_swapoff,
+    libc::SYS_acct,
+    libc::SYS_clock_settime,
+    libc::SYS_settimeofday,
+    libc::SYS_sethostname,
+    libc::SYS_open_by_handle_at,
+];
+
+/// A ring is made before the filter stands, with limits of its own.
+const DOORS: [libc::c_long; 7] = [
+    libc::SYS_io_uring_setup,
+    libc::SYS_bpf,
+    libc::SYS_perf_event_open,
+    libc::SYS_userfaultfd,
+    libc::SYS_keyctl,
+    libc::SYS_add_key,
+    libc::SYS_request_key,
+];
+
+#[cfg(target_arch = "x86_64")]
+const MACHINE: [libc::c_long; 3] = [libc::SYS_iopl, libc::SYS_ioperm, libc::SYS_modify_ldt];
+#[cfg(not(target_arch = "x86_64"))]
+const MACHINE: [libc::c_long; 0] = [];

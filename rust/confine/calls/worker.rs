@@ -1,0 +1,89 @@
+//! What a worker calls while it relays, after all of its threads have started. Sockets come by
+//! messages and are received from and sent to by the ring; nothing is opened, and nothing
+//! about a socket is changed.
+
+use libc::{PROT_EXEC, c_int};
+
+use super::{Calls, at_least, below, bits, is, is_null, longer, this_process};
+use crate::sys::packet_ring::BLOCK_BYTES;
+use crate::sys::ring::REGISTER_BUFFERS;
+
+pub(super) fn calls(first_foreign_fd: u16, channel_fd: u16) -> Calls {
+    let calls = Calls::default().add(EVERYWHERE);
+    #[cfg(target_arch = "x86_64")]
+    let calls = calls.add([libc::SYS_poll]);
+    memory(descriptors(calls, first_foreign_fd, channel_fd))
+        .add_if(libc::SYS_io_uring_register, [is(1, REGISTER_BUFFERS.into())])
+        .add_if(libc::SYS_prctl, [is(0, libc::PR_SET_NAME)])
+        .add_if(libc::SYS_tgkill, [is(0, this_process())])
+        .add_if(libc::SYS_prlimit64, [is(0, 0), is_null(2)])
+}
+
+const EVERYWHERE: [libc::c_long; 25] = [
+    // Relaying.
+    libc::SYS_io_uring_enter,
+    libc::SYS_recvfrom,
+    libc::SYS_recvmsg,
+    libc::SYS_getsockopt,
+    libc::SYS_getsockname,
+    libc::SYS_ppoll,
+    // Threads that were started a moment ago, wait for each other and end.
+    libc::SYS_set_robust_list,
+    libc::SYS_rseq,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_futex,
+    libc::SYS_sched_yield,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_restart_syscall,
+    libc::SYS_sigaltstack,
+    // Time and identity.
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_getpid,
+    libc::SYS_gettid,
+    libc::SYS_getrandom,
+    // Memory that is given back.
+    libc::SYS_munmap,
+    libc::SYS_madvise,
+    libc::SYS_brk,
+];
+
+/// What is this process's own is written to. What it was handed is not, and is closed only.
+fn descriptors(calls: Calls, first_foreign_fd: u16, channel_fd: u16) -> Calls {
+    let own = [
+        libc::SYS_read,
+        libc::SYS_write,
+        libc::SYS_readv,
+        libc::SYS_writev,
+        libc::SYS_sendto,
+        libc::SYS_sendmsg,
+        libc::SYS_shutdown,
+    ];
+    let own =
+        own.into_iter().fold(calls, |calls, call| calls.add_if(call, [below(0, first_foreign_fd)]));
+    // What a device is like; to change one takes a capability.
+    let asked: [libc::Ioctl; 2] = [libc::SIOCGIFMTU, libc::SIOCETHTOOL];
+    let asked = asked.into_iter().fold(own, |calls, request| {
+        calls.add_if(libc::SYS_ioctl, [below(0, first_foreign_fd), super::request(request)])
+    });
+    let flags = [libc::F_GETFD, libc::F_SETFD, libc::F_GETFL, libc::F_SETFL];
+    flags
+        .into_iter()
+        .fold(asked, |calls, command| calls.add_if(libc::SYS_fcntl, [is(1, command)]))
+        .add_if(libc::SYS_close, [at_least(0, first_foreign_fd)])
+        .add_if(libc::SYS_dup3, [is(1, c_int::from(channel_fd)), is(2, libc::O_CLOEXEC)])
+}
+
+/// Memory, but none to run, and of what the process was handed only packet rings: a mapping that
+/// is no longer than a block of theirs would be that of a socket without one, to send by it.
+fn memory(calls: Calls) -> Calls {
+    let not_run = bits(2, PROT_EXEC, 0);
+    calls
+        .add_if(libc::SYS_mmap, [not_run, bits(3, libc::MAP_ANONYMOUS, libc::MAP_ANONYMOUS)])
+        .add_if(libc::SYS_mmap, [not_run, longer(1, BLOCK_BYTES)])
+        .add_if(libc::SYS_mprotect, [not_run])
+        .add_if(libc::SYS_mremap, [bits(3, !libc::MREMAP_MAYMOVE, 0)])
+}

@@ -1,0 +1,33 @@
+//! What a ring can be used for: the kernel refuses everything else with EACCES, whoever asks
+//! (io_uring_register(2), `IORING_REGISTER_RESTRICTIONS`). It must not know why something is done.
+//!
+//! The kernel looks at the operation only, not at the descriptor: a ring that may send can send on
+//! every socket of its process.
+
+use std::io;
+
+use io_uring::register::Restriction;
+use io_uring::{IoUring, opcode};
+
+/// The operations of [`Ring`](super::Ring).
+const OPERATIONS: [u8; 5] = [
+    opcode::RecvMsgMulti::CODE,
+    opcode::SendMsg::CODE,
+    opcode::Read::CODE,
+    opcode::PollAdd::CODE,
+    opcode::AsyncCancel::CODE,
+];
+/// `IORING_REGISTER_PBUF_RING` of <linux/io_uring.h>: pools are added while the ring is in use.
+pub(crate) const REGISTER_BUFFERS: u8 = 22;
+/// `IOSQE_BUFFER_SELECT` of the same: a receive takes its buffer out of a pool.
+const SELECT_BUFFER: u8 = 1 << 5;
+
+/// Limits a ring that was made disabled, and enables it: for the calling thread, and for good.
+pub(super) fn narrow(uring: &IoUring) -> io::Result<()> {
+    let mut limits: Vec<_> = OPERATIONS.into_iter().map(Restriction::sqe_op).collect();
+    limits.push(Restriction::sqe_flags_allowed(SELECT_BUFFER));
+    limits.push(Restriction::register_op(REGISTER_BUFFERS));
+    let submitter = uring.submitter();
+    submitter.register_restrictions(&mut limits)?;
+    submitter.register_enable_rings()
+}
