@@ -54,6 +54,7 @@ RUST_LAYERS = [
     "egress",
     "engine",
     "relay",
+    "worker",
     "traffic",
     "python",
 ]

@@ -14,7 +14,9 @@ __all__ = [
     "RelayCore",
     "SenderCore",
     "interfaces",
+    "make_page",
     "parse_frame",
+    "run_worker",
     "switch_gro_on",
     "try_io_uring",
     "udp_gro_forwarding",
@@ -53,6 +55,12 @@ def switch_gro_on(interface: str) -> None:
 
 def udp_gro_forwarding(interface: str) -> bool | None:
     """Return whether a device merges datagrams also where no socket asks for it, if it knows."""
+
+def make_page() -> int:
+    """Make a page of counters for a worker process and its successors; return its descriptor."""
+
+def run_worker(arguments: str) -> int:
+    """Run a worker process, a JSON object says which, until it ends; return its exit code."""
 
 def try_io_uring() -> None:
     """Make a ring as an engine does, and let it go."""

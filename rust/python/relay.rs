@@ -3,7 +3,6 @@
 
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -11,6 +10,7 @@ use super::resolved::ResolvedRule;
 use crate::error::Error;
 use crate::relay::{
     Ingress, InterfaceReport, OutputReport, Relay, Report, RuleReport, RuleSpec, Settings,
+    errno_name,
 };
 
 /// How long Ctrl-C may go unnoticed in a wait.
@@ -202,12 +202,4 @@ fn counts<'py, 'a, K: IntoPyObject<'py> + 'a>(
         fields.set_item(name, count)?;
     }
     Ok(fields)
-}
-
-/// `ENETUNREACH` for 101; `other` where the number was not kept.
-fn errno_name(errno: u64) -> String {
-    match i32::try_from(errno) {
-        Ok(errno) if errno != 0 => format!("{:?}", Errno::from_raw(errno)),
-        _ => "other".to_owned(),
-    }
 }

@@ -49,7 +49,7 @@ use links::{Links, Next};
 use live::Around;
 use plans::Owners;
 use present::Present;
-pub use report::{InterfaceReport, OutputReport, Report, RuleReport};
+pub use report::{InterfaceReport, OutputReport, Report, RuleReport, errno_name};
 pub use settings::Settings;
 use state::State;
 use worker::Workers;
@@ -91,7 +91,7 @@ pub enum Join {
 }
 
 /// Where a rule listens, resolved for this host.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InputSpec {
     /// The group, or an address of this host, or a broadcast address; of a block of groups the first.
     pub group: Addr,
@@ -126,6 +126,20 @@ pub struct RuleSpec {
     pub input: InputSpec,
     /// Where each datagram goes.
     pub outputs: Vec<OutputSpec>,
+}
+
+impl RuleSpec {
+    /// Whether both say the same of what is taken and where it goes. Interfaces go by their names.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let unindexed = |spec: &Self| {
+            let input = InputSpec { ifindex: 0, ..spec.input.clone() };
+            let outputs = spec.outputs.iter().cloned();
+            let outputs: Vec<_> = outputs.map(|one| OutputSpec { ifindex: 0, ..one }).collect();
+            (input, outputs)
+        };
+        self.id == other.id && unindexed(self) == unindexed(other)
+    }
 }
 
 /// A relay of this process.

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::time::{ClockId, clock_gettime};
 
 use super::live::{LiveOutput, LiveRule};
@@ -87,6 +88,15 @@ pub struct OutputReport {
     pub dropped: [(Loss, u64); Loss::COUNT],
     /// Copies lost as `send_error`, by errno; 0 collects the rare rest.
     pub errors: BTreeMap<u64, u64>,
+}
+
+/// `ENETUNREACH` for 101; `other` where the number was not kept.
+#[must_use]
+pub fn errno_name(errno: u64) -> String {
+    match i32::try_from(errno) {
+        Ok(errno) if errno != 0 => format!("{:?}", Errno::from_raw(errno)),
+        _ => "other".to_owned(),
+    }
 }
 
 pub(super) fn read(state: &State, present: &Present, pages: &[Arc<SharedWords>]) -> Report {

@@ -5,10 +5,12 @@
 pub mod buffers;
 pub mod envelope;
 pub mod group_filter;
+pub mod inherited;
 pub mod memory;
 pub mod messages;
 pub mod netdev;
 pub mod packet_ring;
+pub mod passing;
 pub mod recv;
 pub mod ring;
 pub mod sched;

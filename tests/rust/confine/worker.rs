@@ -329,5 +329,5 @@ fn rule(port: u16) -> RuleSpec {
         multicast_loop: true,
         priority: None,
     };
-    RuleSpec { input, outputs: vec![output] }
+    RuleSpec { id: "a".to_owned(), paused: false, input, outputs: vec![output] }
 }

@@ -1,0 +1,142 @@
+//! Messages between two processes that may carry a descriptor (unix(7), SCM_RIGHTS). It must not
+//! know what they say.
+
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+
+/// Most descriptors of one message (include/net/scm.h).
+const SCM_MAX_FD: usize = 253;
+
+/// A message that has come.
+#[derive(Debug)]
+pub struct Received {
+    /// How many bytes it has; 0 when the other side is gone, too.
+    pub len: usize,
+    /// What came with it.
+    pub fd: Option<OwnedFd>,
+}
+
+/// Sends a message, as a whole or not at all.
+///
+/// # Errors
+/// The kernel's answer: `WouldBlock` for a socket that is full and nonblocking, EPIPE when the
+/// other side is gone. No signal comes of that.
+pub fn send(
+    socket: BorrowedFd<'_>,
+    message: &[u8],
+    fd: Option<BorrowedFd<'_>>,
+    flags: MsgFlags,
+) -> io::Result<()> {
+    let fds: Vec<RawFd> = fd.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&fds)];
+    let control = if fds.is_empty() { &[][..] } else { &rights };
+    let flags = flags | MsgFlags::MSG_NOSIGNAL;
+    sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(message)], control, flags, None)?;
+    Ok(())
+}
+
+/// Takes the next message, and a descriptor if one came with it.
+///
+/// # Errors
+/// The kernel's answer, `WouldBlock` where there is none; InvalidData when the message is longer
+/// than `room`, came with several descriptors, or with one that finds no place in this process.
+pub fn receive(socket: BorrowedFd<'_>, room: &mut [u8], flags: MsgFlags) -> io::Result<Received> {
+    // Room for all that one message can carry: of what finds none, some would stay open.
+    let mut control = nix::cmsg_space!([RawFd; SCM_MAX_FD]);
+    let mut pieces = [IoSliceMut::new(room)];
+    let flags = flags | MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<()>(socket.as_raw_fd(), &mut pieces, Some(&mut control), flags)?;
+    let mut fds = Vec::new();
+    for part in message.cmsgs().map_err(|_| ErrorKind::InvalidData)? {
+        if let ControlMessageOwned::ScmRights(numbers) = part {
+            fds.extend(numbers.into_iter().map(adopt));
+        }
+    }
+    if message.flags.contains(MsgFlags::MSG_TRUNC) || fds.len() > 1 {
+        return Err(ErrorKind::InvalidData.into());
+    }
+    Ok(Received { len: message.bytes, fd: fds.pop() })
+}
+
+/// Takes the next message of somebody who must not send descriptors; says how many bytes.
+///
+/// # Errors
+/// The kernel's answer, `WouldBlock` where there is none; InvalidData when the message is longer
+/// than `room`, or came with descriptors, which are gone then.
+pub fn receive_bytes(
+    socket: BorrowedFd<'_>,
+    room: &mut [u8],
+    flags: MsgFlags,
+) -> io::Result<usize> {
+    let mut pieces = [IoSliceMut::new(room)];
+    let message = recvmsg::<()>(socket.as_raw_fd(), &mut pieces, None, flags)?;
+    if message.flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC) {
+        return Err(ErrorKind::InvalidData.into());
+    }
+    Ok(message.bytes)
+}
+
+fn adopt(fd: RawFd) -> OwnedFd {
+    // SAFETY: the kernel has just made this descriptor for us, so that nobody else has it.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::Read;
+    use std::os::fd::AsFd;
+
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+
+    use super::*;
+
+    fn pair() -> (OwnedFd, OwnedFd) {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap()
+    }
+
+    fn next(socket: &OwnedFd, room: usize) -> io::Result<Received> {
+        receive(socket.as_fd(), &mut vec![0; room], MsgFlags::empty())
+    }
+
+    #[test]
+    fn a_descriptor_comes_with_its_message() {
+        let (near, far) = pair();
+        let (reads, writes) = nix::unistd::pipe().unwrap();
+        send(near.as_fd(), b"end", Some(writes.as_fd()), MsgFlags::empty()).unwrap();
+        drop(writes);
+        let Received { len, fd } = next(&far, 8).unwrap();
+        nix::unistd::write(fd.unwrap(), b"x").unwrap();
+        // The last descriptor of the writing end is closed by now.
+        let mut text = String::new();
+        File::from(reads).read_to_string(&mut text).unwrap();
+        assert_eq!((len, &*text), (3, "x"));
+        assert_eq!(next(&far, 8).unwrap_err().kind(), ErrorKind::WouldBlock);
+        drop(near);
+        assert_eq!(next(&far, 8).unwrap().len, 0);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_and_its_descriptors_closed() {
+        let (near, far) = pair();
+        let (reads, writes) = nix::unistd::pipe().unwrap();
+        send(near.as_fd(), b"longer", Some(writes.as_fd()), MsgFlags::empty()).unwrap();
+        assert_eq!(next(&far, 5).unwrap_err().kind(), ErrorKind::InvalidData);
+        let several = [writes.as_raw_fd(); 3];
+        let rights = [ControlMessage::ScmRights(&several)];
+        let message = [IoSlice::new(b"x")];
+        sendmsg::<()>(near.as_raw_fd(), &message, &rights, MsgFlags::empty(), None).unwrap();
+        assert_eq!(next(&far, 5).unwrap_err().kind(), ErrorKind::InvalidData);
+        send(near.as_fd(), b"x", Some(writes.as_fd()), MsgFlags::empty()).unwrap();
+        let refused = receive_bytes(far.as_fd(), &mut [0; 5], MsgFlags::empty());
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidData);
+        send(near.as_fd(), b"fine", None, MsgFlags::empty()).unwrap();
+        assert_eq!(receive_bytes(far.as_fd(), &mut [0; 5], MsgFlags::empty()).unwrap(), 4);
+        drop(writes);
+        let mut text = String::new();
+        assert_eq!(File::from(reads).read_to_string(&mut text).unwrap(), 0);
+    }
+}
