@@ -1,6 +1,7 @@
 //! What can go wrong while the relay is set up or changed. A datagram never makes an error:
 //! it is relayed, or dropped for a reason that is counted.
 
+use std::borrow::Cow;
 use std::io;
 
 /// A refused set-up or change. Its text is one sentence for the user.
@@ -17,7 +18,7 @@ pub enum Error {
     #[error("{call} on {target}: {}", answer(source))]
     Os {
         /// What was tried, in the user's words or the kernel's.
-        call: &'static str,
+        call: Cow<'static, str>,
         /// The interface, address or file that it was tried on.
         target: String,
         /// The kernel's answer.
@@ -30,8 +31,12 @@ pub enum Error {
 
 impl Error {
     /// Wraps the kernel's answer to `call` on `target`.
-    pub fn os(call: &'static str, target: impl Into<String>, source: impl Into<io::Error>) -> Self {
-        Self::Os { call, target: target.into(), source: source.into() }
+    pub fn os(
+        call: impl Into<Cow<'static, str>>,
+        target: impl Into<String>,
+        source: impl Into<io::Error>,
+    ) -> Self {
+        Self::Os { call: call.into(), target: target.into(), source: source.into() }
     }
 }
 

@@ -6,7 +6,7 @@
 //! python -> worker -> relay
 //!        -> relay -> engine -> egress -> window, plan -> ingress, pool -> sys
 //!                                     -> rewrite -> open, packet -> sys
-//!                 -> open   -> sys
+//!                 -> broker -> open, pool -> sys
 //!           relay, engine   -> rules, packet, stats -> addr
 //!           traffic         -> open, sys
 //!           confine         -> sys
@@ -16,6 +16,7 @@
 //! `sys` is the only place with `unsafe`; `python` the only one that knows PyO3.
 
 pub mod addr;
+pub mod broker;
 pub mod confine;
 mod egress;
 pub mod engine;

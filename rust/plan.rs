@@ -2,11 +2,11 @@
 //! A plan never changes; the engine swaps it for the next one between two turns.
 
 use std::ops::Range;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::ingress::Kind;
+use crate::open::opener::Socket;
 use crate::pool::SizeClass;
 use crate::rewrite::{Kept, Rewrite};
 use crate::rules::Table;
@@ -37,7 +37,7 @@ pub struct Source {
     /// The same in every plan that has this socket.
     pub id: u64,
     /// The socket.
-    pub fd: Arc<OwnedFd>,
+    pub fd: Arc<Socket>,
     /// How it delivers.
     pub kind: Kind,
     /// Where its frames lie, when they come in slots.
@@ -63,7 +63,7 @@ pub struct PlanRule {
 /// A connected socket to send to.
 pub struct PlanOutput {
     /// The socket.
-    pub fd: Arc<OwnedFd>,
+    pub fd: Arc<Socket>,
     /// The output's counters.
     pub slot: Slot,
     /// The largest datagram that its link carries in one piece, bytes.

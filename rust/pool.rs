@@ -19,7 +19,7 @@ const SLOT_HEADROOM: u32 = 82;
 /// Frames of an MTU of 9000 and more.
 const MAX_SLOT_BYTES: u32 = 16 * 1024;
 /// Most packet rings of a worker: each is a thing to look at in every turn.
-const MAX_RINGS: usize = 4;
+pub const MAX_RINGS: usize = 4;
 /// Most slots of a ring: a sixteenth of a second at 500 000 frames a second.
 const MAX_SLOTS: usize = 1 << 15;
 /// Slots come in such numbers: the smallest fill a block of the kernel's then.
@@ -99,6 +99,17 @@ pub fn packet_ring(mtu: u32, budget_bytes: usize, open: usize) -> Option<RingSha
     Some(RingShape { slot_bytes, slots })
 }
 
+/// Whether [`packet_ring`] makes such a ring of this budget for some interface.
+#[must_use]
+pub fn is_packet_ring(shape: RingShape, budget_bytes: usize) -> bool {
+    let (slots, slot_bytes) = (usize::from(shape.slots), shape.slot_bytes);
+    slots > 0
+        && slots.is_multiple_of(SLOTS_STEP)
+        && slots <= MAX_SLOTS.min(budget_bytes / 2 / slot_bytes.max(1) as usize)
+        && slot_bytes.is_power_of_two()
+        && (SLOT_HEADROOM + LINK_HEADER..=MAX_SLOT_BYTES).contains(&slot_bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,6 +134,8 @@ mod tests {
             let shape = packet_ring(1500, budget, 0).unwrap();
             let bytes = shape.slot_bytes as usize * usize::from(shape.slots);
             assert!(bytes <= budget / 2 && bytes.is_multiple_of(1 << 16));
+            assert!(is_packet_ring(shape, budget));
+            assert!(!is_packet_ring(shape, bytes * 2 - 1));
         }
     }
 

@@ -47,6 +47,7 @@ RUST_LAYERS = [
     "pool",
     "open",
     "interfaces",
+    "broker",
     "rewrite",
     "ingress",
     "plan",

@@ -10,15 +10,16 @@ import select
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterable, Iterator
-from typing import Any, Self
+from collections.abc import Iterable
+from typing import Any, Literal, Self
 
-import mcr
 from mcr import _native
 from mcr.config import RuleSet
 from mcr.names import Names
 from mcr.resolved import ResolvedRule
+from mcr.rules import parse_rules
 
 BOOT = """
 import sys
@@ -32,6 +33,7 @@ sys.exit(native.run_worker(sys.argv[2]))
 """
 PATIENCE_S = 10.0
 Json = dict[str, Any]
+Ingress = Literal["packet", "udp"]
 
 
 class Refused(Exception):
@@ -131,21 +133,39 @@ class Control:
         return taken
 
 
+class Kept:
+    """What a supervisor keeps through a worker's lives: the page of counters, and the sockets."""
+
+    def __init__(self, ingress: Ingress = "udp") -> None:
+        """Of one worker."""
+        self.ingress = ingress
+        self.page = _native.make_page()
+        self.broker = _native.Broker(1, ingress)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.broker.forget()
+        os.close(self.page)
+
+
 class WorkerProcess:
     """A worker of this process, in the network namespace of the calling thread."""
 
-    def __init__(self, page: int, *, ingress: str = "udp", **arguments: object) -> None:
-        """Start it; `arguments` replace those of P4 that it would get."""
+    def __init__(self, kept: Kept, **arguments: object) -> None:
+        """Start it; `arguments` replace those that it would get."""
         self.leash, leash = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.broker, broker = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        passed = {"leash": leash.fileno(), "broker": broker.fileno(), "page": page}
+        self._broker, broker = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._kept = kept
+        passed = {"leash": leash.fileno(), "broker": broker.fileno(), "page": kept.page}
         stated = {
             "number": 0,
             "workers": 1,
             "cpu": None,
             "buffer_bytes": 1 << 20,
             "verify_checksums": True,
-            "ingress": ingress,
+            "ingress": kept.ingress,
             "uid": None,
             "gid": None,
             "supervisor": os.getpid(),
@@ -158,6 +178,9 @@ class WorkerProcess:
         leash.close()
         broker.close()
         self._controls: list[Control] = []
+        # It opens sockets in the network namespace of the calling thread.
+        self._serving = threading.Thread(target=self._serve)
+        self._serving.start()
 
     def connect(self) -> Control:
         """A new channel, in the place of the one before."""
@@ -174,7 +197,7 @@ class WorkerProcess:
 
     def close(self) -> None:
         """End it, and let go of what speaks to it."""
-        for end in (self.leash, self.broker, *(control.socket for control in self._controls)):
+        for end in (self.leash, *(control.socket for control in self._controls)):
             end.close()
         try:
             self.process.wait(PATIENCE_S)
@@ -182,6 +205,8 @@ class WorkerProcess:
             self.kill()
             raise
         finally:
+            self._serving.join()
+            self._broker.close()
             assert self.process.stderr is not None
             self.process.stderr.close()
 
@@ -191,21 +216,18 @@ class WorkerProcess:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-
-@contextlib.contextmanager
-def new_page() -> Iterator[int]:
-    """The descriptor of a page of counters."""
-    page = _native.make_page()
-    try:
-        yield page
-    finally:
-        os.close(page)
+    def _serve(self) -> None:
+        """Open sockets for it, until it ends."""
+        self._broker.setblocking(False)
+        while select.select([self._broker], [], []):
+            if not self._kept.broker.serve(0, self._broker.fileno()):
+                return
 
 
-def specs(*rules: str, paused: bool = False) -> list[Json]:
+def specs(*rules: str, ingress: Ingress = "udp", paused: bool = False) -> list[Json]:
     """Rules as a worker takes them, resolved in the calling thread's network namespace."""
-    parsed = mcr.rules.parse_rules(rules)
-    plan = RuleSet("udp").plan(
+    parsed = parse_rules(rules)
+    plan = RuleSet(ingress).plan(
         _native.interfaces(), remove=(), add=parsed, names=Names("first", {})
     )
     return [_spec(resolved) | {"paused": paused} for resolved in plan.resolved]

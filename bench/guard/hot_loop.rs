@@ -11,6 +11,7 @@
 use std::env;
 use std::error::Error;
 use std::net::UdpSocket;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::sync::{Arc, mpsc};
 
@@ -94,7 +95,7 @@ fn inputs() -> Outcome<(Vec<Source>, Vec<UnixDatagram>)> {
         let (near, far) = UnixDatagram::pair()?;
         sources.push(Source {
             id,
-            fd: Arc::new(near.into()),
+            fd: Arc::new(OwnedFd::from(near).into()),
             kind: Kind::Frame { vnet_hdr: true },
             ring: None,
             class: SizeClass::Standard,
@@ -111,7 +112,7 @@ fn output_to(listener: &UdpSocket, at: u32) -> Outcome<PlanOutput> {
     let socket = UdpSocket::bind("127.0.0.1:0")?;
     socket.connect(listener.local_addr()?)?;
     Ok(PlanOutput {
-        fd: Arc::new(socket.into()),
+        fd: Arc::new(OwnedFd::from(socket).into()),
         slot: Slot { index: FIRST_OUTPUT + at, generation: 1 },
         max_segment: MAX_SEGMENT,
         carrier: None,

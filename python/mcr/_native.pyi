@@ -7,6 +7,7 @@ from typing import Any, Literal, final
 from .resolved import ResolvedInput, ResolvedOutput, ResolvedRule
 
 __all__ = [
+    "Broker",
     "Datagram",
     "Discard",
     "Interface",
@@ -135,6 +136,30 @@ class RelayCore:
 
     def stats(self) -> dict[str, Any]:
         """Return the counters."""
+
+@final
+class Broker:
+    """Opens sockets for worker processes that may open none, and keeps what a dead one had.
+
+    A worker's requests come over a SOCK_SEQPACKET socket pair (unix(7)). Sockets are opened in the
+    network namespace of the thread that serves, with its rights. `buffer_bytes` is each worker's
+    and bounds its packet rings.
+    """
+
+    def __new__(
+        cls, workers: int, ingress: Literal["packet", "udp"], buffer_bytes: int = 33554432
+    ) -> Broker: ...
+    @property
+    def open_sockets(self) -> int: ...
+    def serve(self, worker: int, fd: int) -> bool:
+        """Answer what waits on a worker's socket, without waiting; False when it is closed.
+
+        Raises EngineError for a worker that does not keep to the messages: end it. What it had is
+        kept for who connects next under its number.
+        """
+
+    def forget(self) -> None:
+        """Close all that is held for workers."""
 
 @final
 class SenderCore:

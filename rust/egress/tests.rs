@@ -108,7 +108,7 @@ fn send(spec: &OutputSpec, places: &[(Addr, u16, &str)]) {
     );
     let kept = Kept::by(rewrite.iter());
     let output = PlanOutput {
-        fd: Arc::new(socket.fd),
+        fd: Arc::new(socket.fd.into()),
         slot: Slot { index: 1, generation: 1 },
         max_segment: socket.max_segment,
         carrier: None,

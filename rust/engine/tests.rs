@@ -55,7 +55,7 @@ fn source(id: u64) -> Source {
     let port = socket.local_addr().unwrap().port();
     Source {
         id,
-        fd: Arc::new(socket.into()),
+        fd: Arc::new(OwnedFd::from(socket).into()),
         kind: Kind::Datagram { group: Addr::v4([127, 0, 0, 1]), port },
         ring: None,
         class: SizeClass::Super,

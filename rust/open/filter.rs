@@ -15,6 +15,9 @@ use crate::addr::Addr;
 /// spare, because the translated program must also fit in net.core.optmem_max.
 const FAMILY_BUDGET: usize = 1400;
 
+/// The most blocks that [`bounded`] makes.
+pub const MOST_BLOCKS: usize = 2 * FAMILY_BUDGET;
+
 /// So many values are compared one after the other where a binary search ends.
 const LEAF: usize = 4;
 
@@ -89,10 +92,48 @@ pub fn destinations(blocks: &[(Addr, u8)]) -> Vec<sock_filter> {
     program
 }
 
+/// The same for whoever has to keep the list short: at most [`MOST_BLOCKS`], for which
+/// [`destinations`] makes a program that passes the same as for all of `blocks`.
+#[must_use]
+pub fn bounded(blocks: &[(Addr, u8)]) -> Vec<(Addr, u8)> {
+    let (v4, v6): (Vec<_>, Vec<_>) = blocks.iter().partition(|(first, _)| first.is_v4());
+    let all_v4 = (Addr::v4([0; 4]), 32);
+    let all_v6 = (Addr::v6([0; 16]), 128);
+    let mut bounded = bounded_family(&v4, (Addr::v4([224, 0, 0, 0]), 28), all_v4);
+    let mut first = [0; 16];
+    first[0] = 0xff;
+    bounded.extend(bounded_family(&v6, (Addr::v6(first), 120), all_v6));
+    bounded
+}
+
+/// Each block takes an instruction at least: more of them than there may be instructions end in
+/// the wider programs of [`search_or_more`].
+fn bounded_family(
+    blocks: &[(Addr, u8)],
+    multicast: (Addr, u8),
+    all: (Addr, u8),
+) -> Vec<(Addr, u8)> {
+    let mut blocks = outermost(blocks);
+    if blocks.len() > FAMILY_BUDGET {
+        blocks.retain(|(first, _)| !first.is_multicast());
+        blocks.push(multicast);
+    }
+    if blocks.len() > FAMILY_BUDGET { vec![all] } else { blocks }
+}
+
 /// A program that passes nothing.
 #[must_use]
 pub fn nothing() -> [sock_filter; 1] {
     [DROP]
+}
+
+/// A program for a netlink socket that passes only what is told of links that are deleted.
+#[must_use]
+pub fn link_deletions() -> [sock_filter; 4] {
+    // The type of `struct nlmsghdr`, in this machine's order where the load takes the network's.
+    const TYPE: u32 = 4;
+    let deletion = u16::from_be_bytes(libc::RTM_DELLINK.to_ne_bytes());
+    [statement(LOAD_HALF, TYPE), jump(EQUAL, deletion.into(), 1, 0), DROP, PASS]
 }
 
 /// The dispatch by ethertype; the arguments are the positions of the entries for IPv4 and IPv6,
@@ -154,12 +195,18 @@ fn before(mut entry: Vec<sock_filter>, skipped: &[sock_filter]) -> Vec<sock_filt
 /// The blocks as words from the left, from the word `first` on, in order and none inside
 /// another.
 fn keys(blocks: &[(Addr, u8)], first: usize) -> Vec<Key> {
+    let blocks = outermost(blocks);
+    blocks.into_iter().map(|(address, bits)| Key::new(address, bits, first)).collect()
+}
+
+/// The blocks that are not inside another, in order.
+fn outermost(blocks: &[(Addr, u8)]) -> Vec<(Addr, u8)> {
     let mut blocks: Vec<(Addr, u8)> =
         blocks.iter().map(|(address, bits)| (address.block(*bits), *bits)).collect();
     blocks.sort_unstable_by_key(|(address, bits)| (*address, std::cmp::Reverse(*bits)));
     // Of two blocks that meet one holds the other, and so comes before all that is in it.
     blocks.dedup_by(|(inner, _), (outer, bits)| inner.block(*bits) == *outer);
-    blocks.into_iter().map(|(address, bits)| Key::new(address, bits, first)).collect()
+    blocks
 }
 
 impl Key {

@@ -111,6 +111,12 @@ impl Joins {
         Ok(())
     }
 
+    /// How many sockets hold them.
+    #[must_use]
+    pub fn sockets(&self) -> usize {
+        self.holders.len()
+    }
+
     /// Joins as many of `sources` as one socket takes, at least one; says which socket and how
     /// many sources.
     fn hold(

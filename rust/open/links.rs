@@ -17,9 +17,10 @@ use netlink_packet_route::link::{LinkFlags, LinkHeader, LinkMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::sys::socket::{MsgFlags, NetlinkAddr, bind, recvmsg, send};
 
-use super::socket;
+use super::{filter, socket};
 use crate::addr::Addr;
 use crate::error::{Error, Result};
+use crate::sys::sockopt;
 
 /// Room for one message of the kernel: it makes none of more than 32 KiB.
 pub const MESSAGE_BYTES: usize = 32 * 1024;
@@ -85,10 +86,30 @@ impl LinkSocket {
     /// # Errors
     /// No descriptor, or no netlink (a sandbox without AF_NETLINK).
     pub fn open() -> Result<Self> {
-        const GROUPS: i32 = libc::RTMGRP_LINK | libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR;
+        Self::subscribe(libc::RTMGRP_LINK | libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR)
+    }
+
+    /// Opens one that hears only of links that are deleted, for who looks seldom: it has room for
+    /// thousands of them.
+    ///
+    /// # Errors
+    /// As [`LinkSocket::open`].
+    pub fn open_for_deletions() -> Result<Self> {
+        const RECEIVE_BUFFER_BYTES: usize = 8 << 20;
+        let socket = Self::subscribe(libc::RTMGRP_LINK)?;
+        sockopt::attach_filter(socket.as_fd(), &filter::link_deletions())
+            .map_err(|error| Error::os("attaching a filter", TARGET, error))?;
+        socket::receive_buffer(socket.as_fd(), RECEIVE_BUFFER_BYTES, TARGET)?;
+        // What came before the filter.
+        let mut bytes = vec![0; MESSAGE_BYTES];
+        while socket.hear(&mut bytes).is_ok() {}
+        Ok(socket)
+    }
+
+    fn subscribe(groups: i32) -> Result<Self> {
         // Protocol 0, which `socket::open` asks for, is NETLINK_ROUTE.
         let fd = socket::open(libc::AF_NETLINK, libc::SOCK_RAW, TARGET)?;
-        bind(fd.as_raw_fd(), &NetlinkAddr::new(0, GROUPS.unsigned_abs()))
+        bind(fd.as_raw_fd(), &NetlinkAddr::new(0, groups.unsigned_abs()))
             .map_err(|errno| Error::os("subscribing to", TARGET, errno))?;
         Ok(Self { fd })
     }

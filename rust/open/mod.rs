@@ -5,6 +5,7 @@
 //! joins       the memberships                      gro_helper sockets that only stand there
 //! udp_input   the udp ingress                      output     where copies leave
 //! membership  the requests that joins and udp_input make
+//! opener      all of that as one trait, since another process may do it; local: this one does
 //! links       what the kernel tells about links and addresses
 //! descriptors the limit of open files
 //! socket      what they share: creation, buffer sizes, addresses, the words for refusals
@@ -18,7 +19,9 @@ pub mod filter;
 pub mod gro_helper;
 pub mod joins;
 pub mod links;
+pub mod local;
 mod membership;
+pub mod opener;
 pub mod output;
 pub mod packet;
 pub(crate) mod socket;

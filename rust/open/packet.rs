@@ -2,9 +2,10 @@
 //! queues the first frame. It must not know rules: the filter comes ready made.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use libc::{c_int, sock_filter};
+use nix::sys::socket::{LinkAddr, getsockname};
 
 use super::{InterfaceRef, socket};
 use crate::error::{Error, Result};
@@ -33,9 +34,9 @@ pub struct PacketSocket {
     pub receive_buffer_bytes: usize,
     /// Whether every frame has a `virtio_net_hdr` in front, and super-frames come whole.
     pub vnet_hdr: bool,
-    /// Where the frames lie, if a ring was asked for and could be had; those too long for a
-    /// slot wait in the socket's queue.
-    pub ring: Option<PacketRing>,
+    /// The ring that the frames lie in, if one was asked for and could be had; it is to be mapped.
+    /// Those too long for a slot wait in the socket's queue.
+    pub ring: Option<RingShape>,
 }
 
 /// The fan-out group that a socket enters.
@@ -147,6 +148,15 @@ pub fn fanout_id(fd: BorrowedFd<'_>) -> Result<u16> {
     Ok(u16::from_le_bytes([low, high]))
 }
 
+/// Whether the interface that the socket was bound to is still there: another one that got its
+/// index is not the same.
+#[must_use]
+pub fn has_interface(fd: BorrowedFd<'_>) -> bool {
+    // The index is -1 from when the interface was removed (packet(7), NETDEV_UNREGISTER).
+    let bound = getsockname::<LinkAddr>(fd.as_raw_fd());
+    bound.is_ok_and(|address| c_int::try_from(address.ifindex()).is_ok_and(|index| index > 0))
+}
+
 /// Puts another filter in place, atomically: no frame is lost or let through by the change.
 ///
 /// # Errors
@@ -182,11 +192,11 @@ pub fn take_all_multicast(
 }
 
 /// Has the frames put into slots, and those that are too long for one queued whole.
-fn open_ring(fd: BorrowedFd<'_>, shape: RingShape) -> io::Result<PacketRing> {
+fn open_ring(fd: BorrowedFd<'_>, shape: RingShape) -> io::Result<RingShape> {
     /// Not in libc (linux/if_packet.h).
     const PACKET_COPY_THRESH: c_int = 7;
     sockopt::set(fd, libc::SOL_PACKET, PACKET_COPY_THRESH, 1_i32)?;
-    PacketRing::new(fd, shape)
+    PacketRing::reserve(fd, shape).map(|()| shape)
 }
 
 fn bind(fd: BorrowedFd<'_>, interface: &InterfaceRef<'_>) -> Result<()> {

@@ -137,6 +137,7 @@ fn name(ifindex: u32) -> String {
     if_indextoname(ifindex)
         .ok()
         .and_then(|name| name.into_string().ok())
+        .filter(|name| !name.is_empty())
         .unwrap_or_else(|| format!("interface {ifindex}"))
 }
 

@@ -1,6 +1,7 @@
 //! The Python module `mcr._native`: what the core offers, in Python's terms. The only module
 //! that knows PyO3.
 
+mod broker;
 mod errors;
 mod interfaces;
 mod parse;
@@ -26,6 +27,8 @@ mod _native {
         Ok(())
     }
 
+    #[pymodule_export]
+    use super::broker::Broker;
     #[pymodule_export]
     use super::interfaces::{Interface, list, switch_gro_on, udp_gro_forwarding};
     #[pymodule_export]

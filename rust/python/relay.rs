@@ -9,7 +9,7 @@ use pyo3::types::PyDict;
 use super::resolved::ResolvedRule;
 use crate::error::Error;
 use crate::relay::{
-    Ingress, InterfaceReport, OutputReport, Relay, Report, RuleReport, RuleSpec, Settings,
+    Ingress, InterfaceReport, OutputReport, Relay, Report, RuleReport, RuleSpec, Settings, Share,
     errno_name,
 };
 
@@ -50,7 +50,8 @@ impl RelayCore {
             let text = format!("buffer_bytes: {buffer_bytes} is less than {MIN_BUFFER_BYTES}");
             return Err(Error::Invalid(text).into());
         }
-        let settings = Settings { ingress, workers, buffer_bytes, cpus, verify_checksums };
+        let share = Share::WHOLE;
+        let settings = Settings { ingress, workers, buffer_bytes, cpus, verify_checksums, share };
         Ok(Self { relay: Relay::new(settings)? })
     }
 

@@ -101,18 +101,19 @@ impl Relay {
         Ok(None)
     }
 
-    /// All that is to be taken over from the page's process before has come: what it counted for
-    /// others is forgotten.
+    /// All rules are in that a relay before this one had: what it has counted for others is
+    /// forgotten, and what it held of an opener that outlives relays, and this one has not asked
+    /// for, is closed.
     ///
     /// # Errors
-    /// An engine has ended.
+    /// An engine has ended, or the opener does not answer.
     pub fn settle(&self) -> Result<()> {
         let mut state = self.shared.state();
         let gone = state.slots.forget_found();
-        if gone.is_empty() {
-            return Ok(());
+        if !gone.is_empty() {
+            self.shared.follow_plans(&mut state, Owners { new: Vec::new(), gone })?;
         }
-        self.shared.follow_plans(&mut state, Owners { new: Vec::new(), gone })
+        self.shared.opener.settled()
     }
 }
 

@@ -5,18 +5,17 @@
 //! [`Inputs::settle`] makes filters and AF_PACKET sockets follow, once for many rules.
 
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
+use std::sync::Arc;
 
 use super::interface::{Endpoint, EndpointSocket, Interface};
 use super::merging::Merging;
 use super::slots::Slots;
-use super::{Ingress, InputSpec, Join, Settings, warn_once};
+use super::{Ingress, InputSpec, Join, Settings, Share, warn_once};
 use crate::addr::Addr;
 use crate::error::{Error, Result};
 use crate::interfaces::Devices;
-use crate::open::joins::Joins;
-use crate::open::packet::Spares;
-use crate::open::udp_input;
+use crate::open::InterfaceRef;
+use crate::open::opener::Opener;
 use crate::plan::Source;
 use crate::pool;
 use crate::stats::{Grant, Owner};
@@ -26,18 +25,18 @@ const SPARES: usize = 8;
 /// Ports of one group that the kernel is asked to merge for: a socket each.
 const MERGED_PORTS: usize = 256;
 /// Ports of one local address that are held: a socket each.
-const HELD_PORTS: usize = 1024;
+pub(super) const HELD_PORTS: usize = 1024;
 
 /// The inputs of a relay.
 pub(super) struct Inputs {
     ingress: Ingress,
+    share: Share,
     workers: u16,
     buffer_bytes: usize,
     /// By name: a device that is made anew goes on under its old entry.
     interfaces: BTreeMap<String, Interface>,
     devices: Devices,
-    spares: Spares,
-    joins: Joins,
+    opener: Arc<dyn Opener>,
     merging: Merging,
     new_slots: Vec<Grant>,
     next_id: u64,
@@ -49,15 +48,15 @@ impl Inputs {
     ///
     /// # Errors
     /// No descriptor.
-    pub(super) fn new(settings: &Settings) -> Result<Self> {
+    pub(super) fn new(settings: &Settings, opener: Arc<dyn Opener>) -> Result<Self> {
         Ok(Self {
             ingress: settings.ingress,
+            share: settings.share,
             workers: settings.workers,
             buffer_bytes: settings.buffer_bytes,
             interfaces: BTreeMap::new(),
             devices: Devices::open()?,
-            spares: Spares::default(),
-            joins: Joins::new(),
+            opener,
             merging: Merging::new(),
             new_slots: Vec::new(),
             next_id: 0,
@@ -83,7 +82,7 @@ impl Inputs {
     /// # Errors
     /// A missing right.
     pub(super) fn open_spares(&mut self) -> Result<()> {
-        self.spares.fill(self.spares())
+        self.opener.keep_spares(self.spares())
     }
 
     /// Opens what an input needs, except for what [`Inputs::settle`] does for all of them.
@@ -99,7 +98,7 @@ impl Inputs {
             return added;
         }
         if self.merges_by_port(input) {
-            self.merging.add(input, &mut self.warnings);
+            self.merging.add(input, &*self.opener, &mut self.warnings);
         }
         let takes_all = self.takes_all(input);
         if let Some(interface) = self.interfaces.get_mut(&input.interface) {
@@ -118,7 +117,7 @@ impl Inputs {
         let Some(interface) = self.interfaces.get_mut(&input.interface) else { return };
         interface.remove_block(input, takes_all);
         for endpoint in &endpoints {
-            interface.remove_wish(endpoint);
+            interface.remove_wish(endpoint, &*self.opener);
         }
     }
 
@@ -137,7 +136,7 @@ impl Inputs {
             return refused;
         }
         let mut rings = self.interfaces.values().filter(|known| known.has_rings()).count();
-        let Self { interfaces, workers, buffer_bytes, next_id, spares, warnings, .. } = self;
+        let Self { interfaces, workers, buffer_bytes, next_id, opener, warnings, .. } = self;
         for (name, interface) in interfaces {
             if !interface.filter_is_stale {
                 continue;
@@ -147,13 +146,13 @@ impl Inputs {
                 Ok(())
             } else if interface.frames.is_empty() {
                 let shape = pool::packet_ring(interface.mtu, *buffer_bytes, rings);
-                let opened = interface.open_frames(*workers, shape, next_id, spares, warnings);
+                let opened = interface.open_frames(*workers, shape, next_id, &**opener, warnings);
                 rings += usize::from(interface.has_rings());
                 opened
             } else {
-                interface.refresh_filter()
+                interface.refresh_filter(&**opener)
             };
-            match settled.and_then(|()| interface.settle_all_multicast()) {
+            match settled.and_then(|()| interface.settle_all_multicast(&**opener)) {
                 Ok(()) => interface.filter_is_stale = false,
                 Err(error) => refused.push((name.clone(), error)),
             }
@@ -178,7 +177,7 @@ impl Inputs {
             }
             let now = self.devices.mtu_and_gro(&interface.name);
             if now != (interface.mtu, interface.gro) {
-                interface.resize(now, &mut self.warnings);
+                interface.resize(now, &*self.opener, &mut self.warnings);
                 has_changed = true;
             }
         }
@@ -258,14 +257,19 @@ impl Inputs {
     /// Opens the socket of a single address and port for its first rule, and joins.
     fn add_endpoint(&mut self, input: &InputSpec) -> Result<()> {
         let Some(interface) = self.interfaces.get_mut(&input.interface) else { return Ok(()) };
-        let key = (input.group, input.port);
+        let (key, opener) = ((input.group, input.port), &*self.opener);
         if !interface.endpoints.contains_key(&key) {
             let socket = match self.ingress {
-                Ingress::Packet => interface.helper(input, &mut self.warnings),
+                Ingress::Packet => interface.helper(input, opener, &mut self.warnings),
                 Ingress::Udp => {
                     self.next_id += 1;
                     let worker = u16::try_from(self.next_id % u64::from(self.workers)).unwrap_or(0);
-                    interface.datagrams(input, self.next_id, worker, &mut self.warnings)?
+                    interface.datagrams(
+                        input,
+                        (self.next_id, worker),
+                        opener,
+                        &mut self.warnings,
+                    )?
                 }
             };
             interface.endpoints.insert(key, Endpoint { wishes: Vec::new(), socket });
@@ -274,7 +278,7 @@ impl Inputs {
         if let EndpointSocket::Datagrams { source, .. } = &endpoint.socket
             && input.group.is_multicast()
             && let Err(error) =
-                udp_input::join(source.fd.as_fd(), input.ifindex, input.group, &input.sources)
+                opener.join_by(&source.fd, input.ifindex, input.group, &input.sources)
         {
             if endpoint.wishes.is_empty() {
                 interface.endpoints.remove(&key);
@@ -292,7 +296,8 @@ impl Inputs {
         for (added, endpoint) in endpoints.iter().enumerate() {
             if let Err(error) = self.add_endpoint(endpoint) {
                 if let Some(interface) = self.interfaces.get_mut(&input.interface) {
-                    endpoints[..added].iter().for_each(|done| interface.remove_wish(done));
+                    let done = endpoints[..added].iter();
+                    done.for_each(|done| interface.remove_wish(done, &*self.opener));
                 }
                 return Err(error);
             }
@@ -307,6 +312,7 @@ impl Inputs {
         let ports = usize::from(input.last_port - input.port) + 1;
         let most = match self.ingress {
             Ingress::Udp => usize::MAX,
+            Ingress::Packet if !self.share.is_first() => 0,
             Ingress::Packet if input.group_bits > 0 => 0,
             Ingress::Packet if input.group.is_multicast() => MERGED_PORTS,
             Ingress::Packet => HELD_PORTS,
@@ -316,19 +322,23 @@ impl Inputs {
         }
         let ports = input.port..=input.last_port;
         let ends = input.groups().flat_map(|group| ports.clone().map(move |port| (group, port)));
-        ends.map(|(group, port)| input.at(group, port)).collect()
+        let is_ours = |(group, port): &(Addr, u16)| {
+            self.ingress == Ingress::Packet
+                || self.share.has_endpoint(&input.interface, *group, *port)
+        };
+        ends.filter(is_ours).map(|(group, port)| input.at(group, port)).collect()
     }
 
     /// Whether the kernel merges for an input by ports alone: its groups are too many.
     fn merges_by_port(&self, input: &InputSpec) -> bool {
-        self.ingress == Ingress::Packet
+        self.holds_for_all()
             && input.group_bits > 0
             && usize::from(input.last_port - input.port) < MERGED_PORTS
     }
 
     /// Whether an input needs all multicast of its interface.
     fn takes_all(&self, input: &InputSpec) -> bool {
-        self.ingress == Ingress::Packet && input.group.is_multicast() && input.join == Join::None
+        self.holds_for_all() && input.group.is_multicast() && input.join == Join::None
     }
 
     /// Becomes a member of all of an input's groups, or of none.
@@ -337,8 +347,8 @@ impl Inputs {
             return Ok(());
         }
         for (joined, group) in input.groups().enumerate() {
-            let InputSpec { ifindex, interface, sources, .. } = input;
-            if let Err(error) = self.joins.join(*ifindex, interface, group, sources) {
+            let target = InterfaceRef { index: input.ifindex, name: &input.interface };
+            if let Err(error) = self.opener.join(&target, group, &input.sources) {
                 self.leave(input, input.groups().take(joined));
                 return Err(error);
             }
@@ -349,31 +359,23 @@ impl Inputs {
     fn leave(&mut self, input: &InputSpec, groups: impl Iterator<Item = Addr>) {
         if self.joins_groups(input) {
             for group in groups {
-                // It was joined in the same way, so there is nothing to refuse.
-                self.joins.leave(input.ifindex, group, &input.sources).ok();
+                self.opener.leave(input.ifindex, group, &input.sources);
             }
         }
     }
 
     /// Whether memberships apart from the sockets that receive are needed.
     fn joins_groups(&self, input: &InputSpec) -> bool {
-        self.ingress == Ingress::Packet && input.group.is_multicast() && input.join == Join::Each
+        self.holds_for_all() && input.group.is_multicast() && input.join == Join::Each
+    }
+
+    /// Whether what makes frames come is this process's business: once is enough for all.
+    fn holds_for_all(&self) -> bool {
+        self.ingress == Ingress::Packet && self.share.is_first()
     }
 }
 
 impl InputSpec {
-    /// How many sockets it takes at most, but for AF_PACKET and memberships; `is_merged` where
-    /// the kernel merges datagrams for it.
-    pub(super) fn sockets(&self, ingress: Ingress, is_merged: bool) -> usize {
-        let ports = usize::from(self.last_port - self.port) + 1;
-        let is_shared = self.group.is_multicast() || self.broadcast;
-        match ingress {
-            Ingress::Udp => ports << self.group_bits.min(32),
-            Ingress::Packet if is_shared && self.group_bits == 0 && !is_merged => 0,
-            Ingress::Packet => ports.min(HELD_PORTS),
-        }
-    }
-
     /// The groups, which are a handful wherever each of them counts.
     fn groups(&self) -> impl Iterator<Item = Addr> + use<> {
         self.group.each_of(self.group_bits)

@@ -2,15 +2,16 @@
 //! It must not know rules, nor when an interface is needed.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use super::{InputSpec, warn_once};
 use crate::addr::Addr;
 use crate::error::Result;
 use crate::ingress::Kind;
-use crate::open::packet::{self, Fanout, Spares};
-use crate::open::{InterfaceRef, filter, gro_helper, socket, udp_input};
+use crate::open::opener::{FramesWish, Helper, Opener};
+use crate::open::packet::{self, Fanout};
+use crate::open::{InterfaceRef, socket, udp_input};
 use crate::plan::Source;
 use crate::pool::SizeClass;
 use crate::stats::Slot;
@@ -49,7 +50,7 @@ pub(super) struct Endpoint {
 
 pub(super) enum EndpointSocket {
     /// `packet`: what makes the kernel merge, or else keeps it from answering; nothing is received.
-    Helper { held: Option<OwnedFd>, merges: bool },
+    Helper { held: Option<Helper>, merges: bool },
     /// `udp`: what the engine receives from.
     Datagrams { source: Source, worker: u16 },
 }
@@ -96,12 +97,12 @@ impl Interface {
     }
 
     /// Makes the device take all multicast while a rule needs it; closing the socket ends it too.
-    pub(super) fn settle_all_multicast(&mut self) -> Result<()> {
+    pub(super) fn settle_all_multicast(&mut self, opener: &dyn Opener) -> Result<()> {
         let Some(first) = self.frames.first() else { return Ok(()) };
         let is_on = self.all_multicast == Some(first.id);
         if is_on != (self.unjoined > 0) {
             let target = InterfaceRef { index: self.index, name: &self.name };
-            packet::take_all_multicast(first.fd.as_fd(), &target, !is_on)?;
+            opener.take_all_multicast(&first.fd, &target, !is_on)?;
             self.all_multicast = (!is_on).then_some(first.id);
         }
         Ok(())
@@ -124,7 +125,12 @@ impl Interface {
     }
 
     /// Follows another MTU, or GRO that was turned on or off.
-    pub(super) fn resize(&mut self, (mtu, gro): (u32, bool), warnings: &mut Vec<String>) {
+    pub(super) fn resize(
+        &mut self,
+        (mtu, gro): (u32, bool),
+        opener: &dyn Opener,
+        warnings: &mut Vec<String>,
+    ) {
         let is_turned_on = gro && !self.gro;
         (self.mtu, self.gro) = (mtu, gro);
         self.filter_is_stale |= !self.addresses.is_empty();
@@ -135,7 +141,7 @@ impl Interface {
         for (&(group, port), endpoint) in &mut self.endpoints {
             if let EndpointSocket::Helper { held: held @ None, merges: true } = &mut endpoint.socket
             {
-                *held = hold(group, port, gro_helper::open(group, port, &target), warnings);
+                *held = hold(group, port, opener.merger(group, port, &target), warnings);
             }
         }
     }
@@ -145,11 +151,11 @@ impl Interface {
         workers: u16,
         shape: Option<RingShape>,
         next_id: &mut u64,
-        spares: &mut Spares,
+        opener: &dyn Opener,
         warnings: &mut Vec<String>,
     ) -> Result<()> {
-        let program = self.program();
-        let target = InterfaceRef { index: self.index, name: &self.name };
+        let blocks = self.blocks();
+        let interface = InterfaceRef { index: self.index, name: &self.name };
         // Super-frames are taken whole into buffers of their size.
         let shape = shape.filter(|_| !self.gro && !self.ends_rings);
         let mut frames: Vec<Source> = Vec::with_capacity(usize::from(workers));
@@ -159,8 +165,9 @@ impl Interface {
                 None => Fanout::New,
                 Some(first) => Fanout::Join(packet::fanout_id(first.fd.as_fd())?),
             };
-            let socket = packet::open(&target, &program, fanout, shape, spares)?;
-            if !socket.vnet_hdr {
+            let wish = FramesWish { interface, blocks: &blocks, fanout, ring: shape };
+            let opened = opener.frames(&wish)?;
+            if !opened.vnet_hdr {
                 warn_once(
                     warnings,
                     "this kernel has no PACKET_VNET_HDR: super-frames arrive cut \
@@ -168,16 +175,17 @@ impl Interface {
                         .to_owned(),
                 );
             }
-            check_buffer(socket.receive_buffer_bytes, packet::RECEIVE_BUFFER_BYTES, warnings);
+            check_buffer(opened.receive_buffer_bytes, packet::RECEIVE_BUFFER_BYTES, warnings);
+            self.closed_drops += opened.lost_frames;
             *next_id += 1;
             frames.push(Source {
                 id: *next_id,
-                fd: Arc::new(socket.fd),
-                kind: match socket.ring {
+                fd: Arc::new(opened.socket),
+                kind: match opened.ring {
                     Some(_) => Kind::Slot,
-                    None => Kind::Frame { vnet_hdr: socket.vnet_hdr },
+                    None => Kind::Frame { vnet_hdr: opened.vnet_hdr },
                 },
-                ring: socket.ring.map(Arc::new),
+                ring: opened.ring.map(Arc::new),
                 class: self.class(),
                 interface: self.index,
                 slot: self.slot.index,
@@ -208,10 +216,10 @@ impl Interface {
         true
     }
 
-    pub(super) fn refresh_filter(&mut self) -> Result<()> {
-        let (program, class) = (self.program(), self.class());
+    pub(super) fn refresh_filter(&mut self, opener: &dyn Opener) -> Result<()> {
+        let (blocks, class) = (self.blocks(), self.class());
         for source in &mut self.frames {
-            packet::replace_filter(source.fd.as_fd(), &program)?;
+            opener.replace_filter(&source.fd, &blocks)?;
             if source.ring.is_none() {
                 source.class = class;
             }
@@ -224,9 +232,9 @@ impl Interface {
         self.frames.clear();
     }
 
-    fn program(&self) -> Vec<libc::sock_filter> {
-        let blocks: Vec<(Addr, u8)> = self.addresses.keys().copied().collect();
-        filter::destinations(&blocks)
+    /// What its filter passes.
+    fn blocks(&self) -> Vec<(Addr, u8)> {
+        self.addresses.keys().copied().collect()
     }
 
     /// Reassembly delivers whole IPv4 datagrams of up to 64 KiB, GRO super-frames.
@@ -236,15 +244,19 @@ impl Interface {
     }
 
     /// `packet`: without the helper all works, only slower, or with ICMP answers.
-    pub(super) fn helper(&self, input: &InputSpec, warnings: &mut Vec<String>) -> EndpointSocket {
+    pub(super) fn helper(
+        &self,
+        input: &InputSpec,
+        opener: &dyn Opener,
+        warnings: &mut Vec<String>,
+    ) -> EndpointSocket {
         let target = InterfaceRef { index: input.ifindex, name: &input.interface };
         let (group, port) = (input.group, input.port);
         let merges = group.is_multicast() || input.broadcast;
         let held = if !merges {
-            let opened = gro_helper::holder(group, port, input.ifindex);
-            hold(group, port, opened, warnings).flatten()
+            hold(group, port, opener.holder(group, port, &target), warnings).flatten()
         } else if self.gro {
-            hold(group, port, gro_helper::open(group, port, &target), warnings)
+            hold(group, port, opener.merger(group, port, &target), warnings)
         } else {
             None
         };
@@ -254,17 +266,16 @@ impl Interface {
     pub(super) fn datagrams(
         &self,
         input: &InputSpec,
-        id: u64,
-        worker: u16,
+        (id, worker): (u64, u16),
+        opener: &dyn Opener,
         warnings: &mut Vec<String>,
     ) -> Result<EndpointSocket> {
         let target = InterfaceRef { index: input.ifindex, name: &input.interface };
-        let socket = udp_input::open(&target, input.group, input.broadcast, input.port)?;
-        udp_input::tell_marks(socket.fd.as_fd(), &target, input.group)?;
-        check_buffer(socket.receive_buffer_bytes, udp_input::RECEIVE_BUFFER_BYTES, warnings);
+        let opened = opener.datagrams(&target, input.group, input.broadcast, input.port)?;
+        check_buffer(opened.receive_buffer_bytes, udp_input::RECEIVE_BUFFER_BYTES, warnings);
         let source = Source {
             id,
-            fd: Arc::new(socket.fd),
+            fd: Arc::new(opened.socket),
             kind: Kind::Datagram { group: input.group, port: input.port },
             ring: None,
             class: SizeClass::Super,
@@ -275,7 +286,7 @@ impl Interface {
     }
 
     /// Takes a rule's source list off its endpoint, and closes the endpoint with the last.
-    pub(super) fn remove_wish(&mut self, input: &InputSpec) {
+    pub(super) fn remove_wish(&mut self, input: &InputSpec, opener: &dyn Opener) {
         let key = (input.group, input.port);
         let Some(endpoint) = self.endpoints.get_mut(&key) else { return };
         let wish = endpoint.wishes.iter().position(|sources| *sources == input.sources);
@@ -285,9 +296,9 @@ impl Interface {
                 self.closed_drops += socket_drops(source);
                 // An engine closes it later. Where the interface was made anew under the same
                 // index, that would end the membership of the socket that is opened next.
-                udp_input::leave(source.fd.as_fd(), input.ifindex, input.group, &[]);
+                opener.leave_by(&source.fd, input.ifindex, input.group, &[]);
             } else if input.group.is_multicast() {
-                leave_sources(source, input, &endpoint.wishes);
+                leave_sources(source, input, &endpoint.wishes, opener);
             }
         }
         if endpoint.wishes.is_empty() {
@@ -304,20 +315,19 @@ fn hold<T>(group: Addr, port: u16, opened: Result<T>, warnings: &mut Vec<String>
 }
 
 /// Ends what only this input wanted of a socket's membership.
-fn leave_sources(socket: &Source, input: &InputSpec, left: &[Box<[Addr]>]) {
-    let fd = socket.fd.as_fd();
+fn leave_sources(source: &Source, input: &InputSpec, left: &[Box<[Addr]>], opener: &dyn Opener) {
     let any_left = left.iter().any(|sources| sources.is_empty());
     if input.sources.is_empty() && !any_left {
-        udp_input::leave(fd, input.ifindex, input.group, &[]);
+        opener.leave_by(&source.fd, input.ifindex, input.group, &[]);
         for sources in left {
             // These were joined before, so no limit can be in the way.
-            udp_input::join(fd, input.ifindex, input.group, sources).ok();
+            opener.join_by(&source.fd, input.ifindex, input.group, sources).ok();
         }
     } else if !input.sources.is_empty() {
         let unwanted = |source: &&Addr| !left.iter().any(|sources| sources.contains(source));
         let unwanted: Vec<Addr> = input.sources.iter().filter(unwanted).copied().collect();
         if !unwanted.is_empty() {
-            udp_input::leave(fd, input.ifindex, input.group, &unwanted);
+            opener.leave_by(&source.fd, input.ifindex, input.group, &unwanted);
         }
     }
 }

@@ -11,7 +11,8 @@ use super::present::Present;
 use super::watch::{Carrier, Watch};
 use crate::addr::Addr;
 use crate::error::Result;
-use crate::open::output::{self, OutputSocket, OutputSpec};
+use crate::open::opener::{Opener, Output, Owner, Socket};
+use crate::open::output::{self, OutputSpec};
 use crate::plan::PlanOutput;
 use crate::rewrite::Rewrite;
 use crate::rules::{InputKey, TableRule};
@@ -21,6 +22,7 @@ use crate::stats::Slot;
 pub(super) struct Around<'a> {
     pub(super) present: &'a Present,
     pub(super) watch: &'a Watch,
+    pub(super) opener: &'a dyn Opener,
     pub(super) workers: u16,
 }
 
@@ -64,11 +66,13 @@ impl LiveRule {
 pub(super) struct LiveOutput {
     /// As wanted; its index is that of the interface the sockets are set up for.
     spec: OutputSpec,
+    /// The rule's id, and which of its outputs this is.
+    owner: (String, u16),
     /// The first group and port of the rule's input.
     origin: (Addr, u16),
     pub(super) slot: Slot,
     /// One for each worker; connected to nobody while it is parked.
-    sockets: Box<[Arc<OwnedFd>]>,
+    sockets: Box<[Arc<Socket>]>,
     /// The smallest that a socket got.
     pub(super) send_buffer_bytes: usize,
     /// The address that copies carry.
@@ -90,12 +94,14 @@ impl LiveOutput {
     /// What the kernel refuses for another reason.
     pub(super) fn open(
         spec: &OutputSpec,
+        owner: Owner<'_>,
         input: &InputSpec,
         slot: Slot,
         around: &Around<'_>,
     ) -> Result<Self> {
         let mut output = Self {
             spec: spec.clone(),
+            owner: (owner.rule.to_owned(), owner.number),
             origin: (input.group, input.port),
             slot,
             sockets: Box::default(),
@@ -116,7 +122,8 @@ impl LiveOutput {
         }
         if output.sockets.is_empty() {
             // What takes a right is done now: it may have been given up when the interface comes.
-            output.open_sockets(around.workers, output::prepare)?;
+            let prepare = |owner: &Owner<'_>, spec: &_| around.opener.prepare_output(owner, spec);
+            output.open_sockets(around.workers, prepare)?;
         }
         Ok(output)
     }
@@ -166,10 +173,11 @@ impl LiveOutput {
         }
         self.spec.ifindex = index;
         if self.sockets.is_empty() {
-            self.open_sockets(around.workers, output::open)?;
+            let open = |owner: &Owner<'_>, spec: &_| around.opener.output(owner, spec);
+            self.open_sockets(around.workers, open)?;
         } else {
             for socket in &self.sockets {
-                self.max_segment = output::reconnect(socket.as_fd(), &self.spec)?;
+                self.max_segment = around.opener.reconnect(socket, &self.spec)?;
             }
         }
         self.source = self.sockets.first().and_then(|socket| output::source(socket.as_fd()));
@@ -185,14 +193,15 @@ impl LiveOutput {
     fn open_sockets(
         &mut self,
         workers: u16,
-        open: impl Fn(&OutputSpec) -> Result<OutputSocket>,
+        open: impl Fn(&Owner<'_>, &OutputSpec) -> Result<Output>,
     ) -> Result<()> {
         let mut sockets = Vec::with_capacity(usize::from(workers));
+        let owner = Owner { rule: &self.owner.0, number: self.owner.1 };
         for _ in 0..workers {
-            let socket = open(&self.spec)?;
-            self.send_buffer_bytes = self.send_buffer_bytes.min(socket.send_buffer_bytes);
-            self.max_segment = socket.max_segment;
-            sockets.push(Arc::new(socket.fd));
+            let opened = open(&owner, &self.spec)?;
+            self.send_buffer_bytes = self.send_buffer_bytes.min(opened.send_buffer_bytes);
+            self.max_segment = opened.max_segment;
+            sockets.push(Arc::new(opened.socket));
         }
         self.sockets = sockets.into();
         Ok(())
@@ -218,13 +227,13 @@ impl LiveOutput {
 
 /// What a plan holds in the place of an output that is parked.
 pub(super) struct StandIn {
-    fd: Arc<OwnedFd>,
+    fd: Arc<Socket>,
     never: Carrier,
 }
 
 impl StandIn {
     /// `fd` may be any descriptor.
     pub(super) fn new(fd: OwnedFd) -> Self {
-        Self { fd: Arc::new(fd), never: Carrier::default() }
+        Self { fd: Arc::new(fd.into()), never: Carrier::default() }
     }
 }

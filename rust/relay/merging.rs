@@ -2,10 +2,9 @@
 //! group and the interface. It must not know who receives.
 
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
 
 use super::{InputSpec, warn_once};
-use crate::open::gro_helper;
+use crate::open::opener::{self, Opener};
 
 /// The ports that rules for blocks of groups name.
 pub(super) struct Merging {
@@ -15,7 +14,7 @@ pub(super) struct Merging {
 struct Helper {
     rules: usize,
     /// `None` where a program has the port: then it decides about merging.
-    _held: Option<OwnedFd>,
+    _held: Option<opener::Helper>,
 }
 
 impl Merging {
@@ -24,12 +23,17 @@ impl Merging {
     }
 
     /// Opens what an input's ports need: without it all works, only slower.
-    pub(super) fn add(&mut self, input: &InputSpec, warnings: &mut Vec<String>) {
+    pub(super) fn add(
+        &mut self,
+        input: &InputSpec,
+        opener: &dyn Opener,
+        warnings: &mut Vec<String>,
+    ) {
         let mut refusal = None;
         for port in input.port..=input.last_port {
             let v4 = input.group.is_v4();
             let helper = self.ports.entry((v4, port)).or_insert_with(|| {
-                let opened = gro_helper::open_for_any(v4, port);
+                let opened = opener.merger_for_any(v4, port);
                 let held = opened.unwrap_or_else(|error| {
                     refusal.get_or_insert((port, error));
                     None

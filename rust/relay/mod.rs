@@ -39,6 +39,8 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::addr::Addr;
 use crate::error::{Error, Result};
+use crate::open::local::Local;
+use crate::open::opener::Opener;
 use crate::open::output::OutputSpec;
 use crate::open::packet;
 use crate::stats::{self, Found};
@@ -50,7 +52,7 @@ use live::Around;
 use plans::Owners;
 use present::Present;
 pub use report::{InterfaceReport, OutputReport, Report, RuleReport, errno_name};
-pub use settings::Settings;
+pub use settings::{Settings, Share};
 use state::State;
 use worker::Workers;
 pub use worker::try_io_uring;
@@ -149,6 +151,7 @@ pub struct Relay {
 
 struct Shared {
     settings: Settings,
+    opener: Arc<dyn Opener>,
     state: Mutex<State>,
     links: Links,
     workers: Workers,
@@ -162,31 +165,47 @@ impl Relay {
     /// # Errors
     /// No memory or descriptors for the counters and for following the interfaces.
     pub fn new(settings: Settings) -> Result<Self> {
+        Self::with_opener(settings, Box::new(Local::new()))
+    }
+
+    /// The same, with sockets that `opener` opens.
+    ///
+    /// # Errors
+    /// As [`Relay::new`].
+    pub fn with_opener(settings: Settings, opener: Box<dyn Opener>) -> Result<Self> {
         let page =
             |_| stats::create_page().map_err(|e| Error::os("making a page", "the counters", e));
         let pages = (0..settings.workers).map(page).collect::<Result<_>>()?;
-        Self::with_pages(settings, pages, Found::default())
+        Self::with_pages(settings, opener, pages, Found::default())
     }
 
-    /// A relay with one engine that counts in a page which outlives it: rules and interfaces that
-    /// a relay before it counted there go on from its numbers, until [`Relay::settle`].
+    /// The same, with sockets that `opener` opens, and one engine that counts in a page which
+    /// outlives it: rules and interfaces that a relay before it counted there go on from its
+    /// numbers, until [`Relay::settle`].
     ///
     /// # Errors
     /// A page of another layout; else as [`Relay::new`].
-    pub fn on_page(settings: Settings, page: SharedWords) -> Result<Self> {
+    pub fn on_page(settings: Settings, opener: Box<dyn Opener>, page: SharedWords) -> Result<Self> {
         if settings.workers != 1 {
             return Err(Error::Invalid("one engine counts in one page".to_owned()));
         }
         let taken = stats::take_over(&page);
         let found = taken.map_err(|e| Error::os("taking over", "the counters", e))?;
-        Self::with_pages(settings, vec![Arc::new(page)], found)
+        Self::with_pages(settings, opener, vec![Arc::new(page)], found)
     }
 
-    fn with_pages(settings: Settings, pages: Vec<Arc<SharedWords>>, found: Found) -> Result<Self> {
+    fn with_pages(
+        settings: Settings,
+        opener: Box<dyn Opener>,
+        pages: Vec<Arc<SharedWords>>,
+        found: Found,
+    ) -> Result<Self> {
+        let opener: Arc<dyn Opener> = opener.into();
         let any = EventFd::from_flags(EfdFlags::EFD_CLOEXEC)
             .map_err(|errno| Error::os("eventfd", "the outputs", errno))?;
         let shared = Shared {
-            state: Mutex::new(State::new(&settings, any.into(), found)?),
+            state: Mutex::new(State::new(&settings, any.into(), opener.clone(), found)?),
+            opener,
             links: Links::new()?,
             version: AtomicU64::new(0),
             workers: Workers::new(settings.clone(), pages),
@@ -283,7 +302,8 @@ impl Shared {
     }
 
     fn around<'a>(&'a self, present: &'a Present) -> Around<'a> {
-        Around { present, watch: self.links.watch(), workers: self.settings.workers }
+        let workers = self.settings.workers;
+        Around { present, watch: self.links.watch(), opener: &*self.opener, workers }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

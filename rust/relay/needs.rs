@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 
+use super::inputs::HELD_PORTS;
 use super::{Ingress, InputSpec, Join, RuleSpec, Settings};
 
 /// IPv4 memberships that one socket holds (net.ipv4.igmp_max_memberships), unless set otherwise.
@@ -51,4 +52,18 @@ fn holders(add: &[RuleSpec]) -> usize {
     });
     // One more for each family.
     groups.div_ceil(JOINS_PER_SOCKET) + 2 + lists.sum::<usize>()
+}
+
+impl InputSpec {
+    /// How many sockets it takes at most, but for AF_PACKET and memberships; `is_merged` where
+    /// the kernel merges datagrams for it.
+    fn sockets(&self, ingress: Ingress, is_merged: bool) -> usize {
+        let ports = usize::from(self.last_port - self.port) + 1;
+        let is_shared = self.group.is_multicast() || self.broadcast;
+        match ingress {
+            Ingress::Udp => ports << self.group_bits.min(32),
+            Ingress::Packet if is_shared && self.group_bits == 0 && !is_merged => 0,
+            Ingress::Packet => ports.min(HELD_PORTS),
+        }
+    }
 }

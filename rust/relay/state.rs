@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use super::groups::Groups;
 use super::inputs::Inputs;
@@ -13,8 +14,9 @@ use super::slots::Slots;
 use super::{InputSpec, Refusal, RuleSpec, Settings, needs, warn_once};
 use crate::error::{Error, Result};
 use crate::open::descriptors::Descriptors;
+use crate::open::opener::{Opener, Owner};
 use crate::open::output::{self, OutputSpec};
-use crate::stats::{Found, Grant, Owner, Slot};
+use crate::stats::{self, Found, Grant, Slot};
 
 /// What a relay has.
 pub(super) struct State {
@@ -42,10 +44,15 @@ impl State {
     ///
     /// # Errors
     /// No descriptor.
-    pub(super) fn new(settings: &Settings, any: OwnedFd, found: Found) -> Result<Self> {
+    pub(super) fn new(
+        settings: &Settings,
+        any: OwnedFd,
+        opener: Arc<dyn Opener>,
+        found: Found,
+    ) -> Result<Self> {
         Ok(Self {
             rules: BTreeMap::new(),
-            inputs: Inputs::new(settings)?,
+            inputs: Inputs::new(settings, opener)?,
             slots: Slots::new(found),
             warnings: Vec::new(),
             stand_in: StandIn::new(any),
@@ -153,11 +160,12 @@ impl State {
         opened: &mut Opened,
     ) -> Result<()> {
         let mut outputs = Vec::with_capacity(spec.outputs.len());
-        for (place, output) in spec.outputs.iter().enumerate() {
-            let slot = self.take_slot(Owner::output(&spec.id, place), opened)?;
-            outputs.push(self.open_output(output, &spec.input, around, slot)?);
+        for (number, output) in (0..).zip(&spec.outputs) {
+            let slot = self.take_slot(stats::Owner::output(&spec.id, number), opened)?;
+            let owner = Owner { rule: &spec.id, number };
+            outputs.push(self.open_output(output, owner, &spec.input, around, slot)?);
         }
-        let slot = self.take_slot(Owner::rule(&spec.id), opened)?;
+        let slot = self.take_slot(stats::Owner::rule(&spec.id), opened)?;
         let (group, granted) = self.groups.add(&spec.input, &mut self.slots)?;
         let RuleSpec { id, paused, input, .. } = spec.clone();
         let mut rule = LiveRule { id, paused, input, waiting: None, slot, group, outputs };
@@ -193,11 +201,12 @@ impl State {
     fn open_output(
         &mut self,
         spec: &OutputSpec,
+        owner: Owner<'_>,
         input: &InputSpec,
         around: &Around<'_>,
         slot: Slot,
     ) -> Result<LiveOutput> {
-        let output = LiveOutput::open(spec, input, slot, around)?;
+        let output = LiveOutput::open(spec, owner, input, slot, around)?;
         self.check_buffer(output.send_buffer_bytes);
         if output.parked.is_none() && output.trouble().is_some() {
             let text = "has no carrier: until it has, copies to it are dropped as no_carrier";
@@ -219,7 +228,7 @@ impl State {
         }
     }
 
-    fn take_slot(&mut self, owner: Owner, opened: &mut Opened) -> Result<Slot> {
+    fn take_slot(&mut self, owner: stats::Owner, opened: &mut Opened) -> Result<Slot> {
         let grant = self.slots.take(owner)?;
         opened.slots.push(grant);
         Ok(grant.slot)

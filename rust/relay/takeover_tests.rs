@@ -12,8 +12,12 @@ fn page() -> (Arc<SharedWords>, impl Fn() -> SharedWords) {
     (page, move || SharedWords::open(handed.fd().try_clone_to_owned().unwrap()).unwrap())
 }
 
+fn on_page(settings: Settings, page: SharedWords) -> Result<Relay> {
+    Relay::on_page(settings, Box::new(Local::new()), page)
+}
+
 fn relay(page: SharedWords) -> Relay {
-    Relay::on_page(Settings::new(Ingress::Udp, 1 << 20), page).unwrap()
+    on_page(Settings::new(Ingress::Udp, 1 << 20), page).unwrap()
 }
 
 fn specs() -> [RuleSpec; 2] {
@@ -93,9 +97,9 @@ fn what_was_counted_for_a_removed_rule_is_not_found_by_the_next_process() {
 fn a_page_that_is_none_of_ours_is_refused() {
     let settings = Settings::new(Ingress::Udp, 1 << 20);
     let strange = SharedWords::create(64).unwrap();
-    let error = Relay::on_page(settings.clone(), strange).err().unwrap().to_string();
+    let error = on_page(settings.clone(), strange).err().unwrap().to_string();
     assert!(error.contains("another layout"), "{error}");
     let (_page, open) = page();
     let several = Settings { workers: 2, ..settings };
-    assert!(matches!(Relay::on_page(several, open()), Err(Error::Invalid(_))));
+    assert!(matches!(on_page(several, open()), Err(Error::Invalid(_))));
 }

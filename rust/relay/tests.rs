@@ -10,6 +10,8 @@ use crate::open::output::{Choice, Ttl};
 use crate::open::testnet::{NEAR, in_namespace, interface, ip, wait_until, with_cable};
 use crate::sys::netdev;
 
+mod leased;
+
 pub(super) fn rule(group: [u8; 4], name: &str, source: Option<[u8; 4]>) -> RuleSpec {
     let input = InputSpec {
         group: Addr::v4(group),

@@ -56,7 +56,7 @@ impl Owner {
 
     /// An output of a rule, by its place in it.
     #[must_use]
-    pub fn output(rule: &str, place: usize) -> Self {
+    pub fn output(rule: &str, place: u16) -> Self {
         Self::new(Kind::Output, &[rule.as_bytes(), &place.to_le_bytes()])
     }
 

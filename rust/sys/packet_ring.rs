@@ -7,13 +7,15 @@
 
 use std::io;
 use std::num::NonZeroUsize;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use libc::{TP_STATUS_COPY, TP_STATUS_KERNEL, TP_STATUS_USER, tpacket_req};
+use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+use nix::sys::socket::{MsgFlags, recv};
 
 use super::sockopt;
 pub use mute::mute;
@@ -43,6 +45,8 @@ pub struct PacketRing {
     has_reader: AtomicBool,
     /// Where the next reader goes on.
     next: AtomicU16,
+    /// Whether nobody knows that: the kernel goes on where the process before stopped it.
+    is_adrift: AtomicBool,
     kept: AtomicU64,
     lost: AtomicU64,
     /// What `kept` and `lost` were when [`PacketRing::is_stuck`] looked.
@@ -50,12 +54,12 @@ pub struct PacketRing {
 }
 
 impl PacketRing {
-    /// Makes the ring of an AF_PACKET socket that is [`mute`].
+    /// Gives an AF_PACKET socket that is [`mute`] a ring, for somebody to map.
     ///
     /// # Errors
     /// The kernel's answer: no memory, a socket of another kind, or one that has a ring already;
-    /// InvalidInput for a shape that has no whole blocks, or a socket that can send.
-    pub fn new(fd: BorrowedFd<'_>, shape: RingShape) -> io::Result<Self> {
+    /// InvalidInput for a shape that has no whole blocks.
+    pub fn reserve(fd: BorrowedFd<'_>, shape: RingShape) -> io::Result<()> {
         let bytes = shape.bytes().ok_or(io::ErrorKind::InvalidInput)?;
         let len = u32::try_from(bytes.get()).map_err(|_| io::ErrorKind::InvalidInput)?;
         let request = tpacket_req {
@@ -64,22 +68,67 @@ impl PacketRing {
             tp_frame_size: shape.slot_bytes,
             tp_frame_nr: shape.slots.into(),
         };
-        sockopt::set(fd, libc::SOL_PACKET, libc::PACKET_RX_RING, request)?;
+        sockopt::set(fd, libc::SOL_PACKET, libc::PACKET_RX_RING, request)
+    }
+
+    /// Maps a ring that nobody has read yet.
+    ///
+    /// # Errors
+    /// The kernel's answer: no memory, or a ring of another size; or a socket that can send.
+    pub fn map(fd: BorrowedFd<'_>, shape: RingShape) -> io::Result<Self> {
+        let bytes = shape.bytes().ok_or(io::ErrorKind::InvalidInput)?;
         Ok(Self {
             base: map(fd, bytes)?,
             shape,
             has_reader: AtomicBool::new(false),
             next: AtomicU16::new(0),
+            is_adrift: AtomicBool::new(false),
             kept: AtomicU64::new(0),
             lost: AtomicU64::new(0),
             seen: [AtomicU64::new(0), AtomicU64::new(0)],
         })
     }
 
+    /// Maps a ring whose reader, in another process, is dead. The slots that it had in hand are
+    /// the kernel's again; says how many frames were lost so. What waits is read first.
+    ///
+    /// # Errors
+    /// As [`PacketRing::map`].
+    pub fn take_over(fd: BorrowedFd<'_>, shape: RingShape) -> io::Result<(Self, u64)> {
+        let ring = Self::map(fd, shape)?;
+        let held = ring.give_back_all(HELD);
+        let mut lost = held.len() as u64;
+        if held.iter().any(|status| status & TP_STATUS_COPY != 0) {
+            // Nobody knows whether it was fetched. So that no frame is fetched in the place of
+            // another for ever, all that are as long are given up.
+            lost += ring.give_back_all(TP_STATUS_COPY).len() as u64;
+            empty_queue(fd, shape.slots);
+        }
+        match ring.oldest() {
+            Some(id) => ring.next.store(id, Ordering::Relaxed),
+            None => ring.is_adrift.store(true, Ordering::Relaxed),
+        }
+        Ok((ring, lost))
+    }
+
     /// How many slots there are.
     #[must_use]
     pub fn slots(&self) -> u16 {
         self.shape.slots
+    }
+
+    /// Takes a slot as a reader does that dies before anything else.
+    #[cfg(test)]
+    pub(crate) fn hold(&self, id: u16) {
+        let word = self.status(id);
+        word.store(word.load(Ordering::Acquire) & !TP_STATUS_USER | HELD, Ordering::Relaxed);
+    }
+
+    /// How many slots hold a frame that nobody has taken.
+    #[cfg(test)]
+    pub(crate) fn filled(&self) -> usize {
+        let is_filled = |id: &u16| self.status(*id).load(Ordering::Acquire) & TP_STATUS_USER != 0;
+        (0..self.shape.slots).filter(is_filled).count()
     }
 
     /// How many frames found no slot, or were lost otherwise, since the ring was made; `fd` is
@@ -105,6 +154,43 @@ impl PacketRing {
         let was = [0, 1].map(|at| self.seen[at].swap(now[at], Ordering::Relaxed));
         let is_empty = |id| self.status(id).load(Ordering::Relaxed) == TP_STATUS_KERNEL;
         now[0] == was[0] && now[1] > was[1] && (0..self.shape.slots).all(is_empty)
+    }
+
+    /// Lets the kernel have all slots whose status has one of these bits; says what it was.
+    fn give_back_all(&self, bits: u32) -> Vec<u32> {
+        let words = (0..self.shape.slots).map(|id| self.status(id));
+        let marked = words.filter_map(|word| {
+            let status = word.load(Ordering::Acquire);
+            (status & bits != 0).then(|| {
+                word.store(TP_STATUS_KERNEL, Ordering::Release);
+                status
+            })
+        });
+        marked.collect()
+    }
+
+    /// The slot that was filled first; `None` while all are empty.
+    #[cold]
+    fn oldest(&self) -> Option<u16> {
+        let last = self.shape.slots - 1;
+        let is_filled = |id: u16| self.status(id).load(Ordering::Acquire) & TP_STATUS_USER != 0;
+        // They follow one another, but for one that the kernel may just be filling.
+        let begins = |id: &u16| is_filled(*id) && !is_filled(id.checked_sub(1).unwrap_or(last));
+        let starts: Vec<u16> = (0..=last).filter(begins).collect();
+        match *starts {
+            [start] => Some(start),
+            [] => (0..=last).filter(|id| is_filled(*id)).min_by_key(|id| self.stamp(*id)),
+            _ => starts.into_iter().min_by_key(|id| self.stamp(*id)),
+        }
+    }
+
+    /// When the frame of a filled slot came, in seconds and nanoseconds.
+    fn stamp(&self, id: u16) -> (u32, u32) {
+        let header = self.slot(id).cast::<libc::tpacket2_hdr>();
+        // SAFETY: every slot begins with this header, of numbers only, and is aligned to it; the
+        // kernel does not write to one that is filled.
+        let header = unsafe { header.read_volatile() };
+        (header.tp_sec, header.tp_nsec)
     }
 
     #[inline]
@@ -164,6 +250,16 @@ impl RingShape {
     }
 }
 
+/// Throws away the frames that wait beside the slots.
+fn empty_queue(fd: BorrowedFd<'_>, at_most: u16) {
+    for _ in 0..at_most {
+        // What else went wrong on the socket is told in between, once.
+        if recv(fd.as_raw_fd(), &mut [0], MsgFlags::MSG_DONTWAIT) == Err(Errno::EAGAIN) {
+            return;
+        }
+    }
+}
+
 /// A slot that holds a frame.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Taken {
@@ -180,6 +276,8 @@ pub(super) struct Taken {
 pub(super) struct SlotReader {
     ring: Arc<PacketRing>,
     next: u16,
+    /// Whether `next` is to be found yet.
+    is_adrift: bool,
 }
 
 impl SlotReader {
@@ -188,18 +286,27 @@ impl SlotReader {
         if ring.has_reader.swap(true, Ordering::Acquire) {
             return None;
         }
-        Some(Self { ring: ring.clone(), next: ring.next.load(Ordering::Relaxed) })
+        let next = ring.next.load(Ordering::Relaxed);
+        let is_adrift = ring.is_adrift.load(Ordering::Relaxed);
+        Some(Self { ring: ring.clone(), next, is_adrift })
     }
 
     /// Whether the next slot holds a frame.
     #[inline]
     pub(super) fn has_frame(&self) -> bool {
+        if self.is_adrift {
+            return self.ring.oldest().is_some();
+        }
         self.ring.status(self.next).load(Ordering::Acquire) & TP_STATUS_USER != 0
     }
 
     /// Takes the next slot, if it holds a frame; it is ours until it is given back.
     #[inline]
     pub(super) fn take(&mut self) -> Option<Taken> {
+        if self.is_adrift {
+            self.next = self.ring.oldest()?;
+            self.is_adrift = false;
+        }
         let id = self.next;
         let word = self.ring.status(id);
         let status = word.load(Ordering::Acquire);
@@ -235,6 +342,7 @@ impl SlotReader {
 impl Drop for SlotReader {
     fn drop(&mut self) {
         self.ring.next.store(self.next, Ordering::Relaxed);
+        self.ring.is_adrift.store(self.is_adrift, Ordering::Relaxed);
         self.ring.has_reader.store(false, Ordering::Release);
     }
 }
@@ -250,7 +358,7 @@ mod tests {
     fn a_shape_without_whole_blocks_is_refused_before_the_kernel_sees_it() {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         for (slot_bytes, slots) in [(2048, 0), (2048, 33), (2000, 32), (1 << 17, 32), (0, 32)] {
-            let refused = PacketRing::new(socket.as_fd(), RingShape { slot_bytes, slots });
+            let refused = PacketRing::reserve(socket.as_fd(), RingShape { slot_bytes, slots });
             assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::InvalidInput);
         }
     }
@@ -258,7 +366,8 @@ mod tests {
     #[test]
     fn only_a_packet_socket_has_a_ring() {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let refused = PacketRing::new(socket.as_fd(), RingShape { slot_bytes: 2048, slots: 32 });
+        let refused =
+            PacketRing::reserve(socket.as_fd(), RingShape { slot_bytes: 2048, slots: 32 });
         assert!(refused.unwrap_err().raw_os_error().is_some());
     }
 }

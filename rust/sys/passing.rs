@@ -78,6 +78,16 @@ pub fn receive_bytes(
     Ok(message.bytes)
 }
 
+/// Another descriptor for what somebody has open under this number.
+///
+/// # Errors
+/// EBADF when nobody has; no descriptor.
+pub fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: the call takes any number, and changes nothing about what it names.
+    let new = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) };
+    if new < 0 { Err(io::Error::last_os_error()) } else { Ok(adopt(new)) }
+}
+
 fn adopt(fd: RawFd) -> OwnedFd {
     // SAFETY: the kernel has just made this descriptor for us, so that nobody else has it.
     unsafe { OwnedFd::from_raw_fd(fd) }

@@ -4,7 +4,7 @@ use std::os::fd::RawFd;
 
 use serde::Deserialize;
 
-use crate::relay::{Ingress, Settings};
+use crate::relay::{Ingress, Settings, Share};
 
 /// The JSON object on the command line.
 #[derive(Debug, Deserialize)]
@@ -66,6 +66,7 @@ impl Arguments {
         Settings {
             cpus: self.cpu.into_iter().collect(),
             verify_checksums: self.verify_checksums,
+            share: Share { number: self.number, of: self.workers },
             ..Settings::new(ingress, self.buffer_bytes)
         }
     }

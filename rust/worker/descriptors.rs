@@ -10,9 +10,9 @@ use super::arguments::Arguments;
 use crate::sys::inherited;
 
 /// What a worker is handed has this number or a higher one: all that are lower are taken.
-pub(super) const FIRST_FOREIGN: RawFd = 16;
+pub(super) const FIRST_FOREIGN: u16 = 16;
 /// The number of the connection to the control process, behind leash, broker and page.
-pub(super) const CHANNEL: RawFd = 6;
+pub(super) const CHANNEL: u16 = 6;
 
 /// What a worker was started with.
 pub(super) struct Own {
@@ -35,7 +35,7 @@ impl Own {
         let numbers = [arguments.leash, arguments.broker, arguments.page];
         let taken = inherited::take(numbers, nothing.into())?;
         let ([leash, broker, page], channel, nothing) = taken;
-        debug_assert_eq!(channel.as_raw_fd(), CHANNEL);
+        debug_assert_eq!(channel.as_raw_fd(), RawFd::from(CHANNEL));
         Ok(Self { leash, broker, page, channel, nothing })
     }
 }
@@ -46,7 +46,7 @@ impl Own {
 /// No descriptor; or there are more of its own than low numbers.
 pub(super) fn fill(nothing: OwnedFd) -> io::Result<()> {
     let mut copy = nothing;
-    while copy.as_raw_fd() < FIRST_FOREIGN {
+    while copy.as_raw_fd() < RawFd::from(FIRST_FOREIGN) {
         let next = copy.try_clone()?;
         // It stays open as long as the process.
         std::mem::forget(copy);

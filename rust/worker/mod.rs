@@ -29,12 +29,13 @@ use std::sync::{Arc, Barrier};
 
 use arguments::Arguments;
 use channel::Channel;
-use descriptors::Own;
+use descriptors::{CHANNEL, FIRST_FOREIGN, Own};
 use door::Door;
 use service::Service;
 use talk::Talk;
 
-use crate::confine::{self, Reach};
+use crate::broker::Client;
+use crate::confine::{self, Reach, Role};
 use crate::error::{Error, Result};
 use crate::relay::Relay;
 use crate::sys::memory::SharedWords;
@@ -70,26 +71,26 @@ fn start(arguments: &Arguments) -> Result<Service> {
     confine::leave(arguments.user(), arguments.supervisor)?;
     confine::hide_files(&Reach::default())?;
     let Own { leash, broker, page, channel, nothing } = own;
-    let relay = Arc::new(relay(arguments, page)?);
+    let relay = Arc::new(relay(arguments, broker, page)?);
     relay.start()?;
     let door = Arc::new(Door::new()?);
     let gate = Arc::new(Barrier::new(2));
-    // Its number must stay taken.
-    std::mem::forget(broker);
     leash::start(leash, door.clone(), gate.clone())?;
     watch(relay.clone(), door.clone())?;
     let filled = descriptors::fill(nothing);
     filled.map_err(|e| Error::os("filling", "the low descriptors", e))?;
+    confine::filter_calls(Role::Worker { first_foreign_fd: FIRST_FOREIGN, channel_fd: CHANNEL })?;
     gate.wait();
     let talk = Talk::new(Channel::new(channel), door);
     Ok(Service::new(relay, talk, arguments.number))
 }
 
-/// The relay, in the supervisor's page.
-fn relay(arguments: &Arguments, page: OwnedFd) -> Result<Relay> {
+/// The relay, in the supervisor's page and with the sockets that its broker opens.
+fn relay(arguments: &Arguments, broker: OwnedFd, page: OwnedFd) -> Result<Relay> {
     let page = SharedWords::open(page);
     let page = page.map_err(|e| Error::os("mapping", "the counters", e))?;
-    Relay::on_page(arguments.settings(), page)
+    let client = Client::new(broker)?;
+    Relay::on_page(arguments.settings(), Box::new(client), page)
 }
 
 /// Lets the main thread know when the engine ends by itself.

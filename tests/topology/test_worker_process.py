@@ -2,13 +2,12 @@
 
 import os
 import signal
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.worker_process import Control, Json, Refused, WorkerProcess, new_page, specs
+from tests.worker_process import Control, Json, Kept, Refused, WorkerProcess, specs
 
 from .checks import assert_balanced, wait_until
 from .lab import Lab
@@ -18,18 +17,18 @@ RULE = "239.1.60.1%in0:5001,name=one to 239.2.60.1%out0:6001"
 OTHER = "239.1.60.2%in0:5001,name=two to 239.2.60.2%out1:6001"
 
 
-@pytest.fixture
-def page() -> Iterator[int]:
-    """A page of counters."""
-    with new_page() as page:
-        yield page
+@pytest.fixture(params=["packet", "udp"])
+def kept(request: pytest.FixtureRequest) -> Iterator[Kept]:
+    """What outlives a worker, for either ingress."""
+    with Kept(request.param) as kept:
+        yield kept
 
 
 @pytest.fixture
-def worker(lab: Lab, page: int) -> Iterator[WorkerProcess]:
+def worker(lab: Lab, kept: Kept) -> Iterator[WorkerProcess]:
     """A worker of the relay's namespace, that must be alive in the end."""
     with lab.relay:
-        worker = WorkerProcess(page)
+        worker = WorkerProcess(kept)
     with worker:
         yield worker
         assert worker.process.poll() is None
@@ -65,7 +64,9 @@ def flood(control: Control) -> None:
         control.say("hello")
 
 
-def test_rules_come_by_two_steps_and_datagrams_flow(lab: Lab, worker: WorkerProcess) -> None:
+def test_rules_come_by_two_steps_and_datagrams_flow(
+    lab: Lab, kept: Kept, worker: WorkerProcess
+) -> None:
     """Nothing flows before a commit, everything after it; an abort leaves all as it was."""
     control = worker.connect()
     hello = control.ask("hello")
@@ -73,7 +74,7 @@ def test_rules_come_by_two_steps_and_datagrams_flow(lab: Lab, worker: WorkerProc
         "protocol": 1,
         "number": 0,
         "pid": worker.process.pid,
-        "ingress": "udp",
+        "ingress": kept.ingress,
         "revision": 0,
         "rules": [],
     }
@@ -112,13 +113,11 @@ def test_a_change_that_is_refused_changes_nothing(lab: Lab, worker: WorkerProces
         control.prepare(2, [wrong], remove=[first["id"]])
     assert refused.value.failure["rule"] == second["id"]
     assert refused.value.failure["kind"] == "rule"
-    with lab.relay, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as program:
-        program.bind(("10.1.0.1", 5009))
-        (taken,) = specs("10.1.0.1%in0:5009 to 239.2.60.1%out0:6001")
-        with pytest.raises(Refused, match="another program has this port") as refused:
-            control.prepare(3, [second, taken])
-        assert refused.value.failure["rule"] == taken["id"]
-        assert refused.value.failure["kind"] == "interface"
+    (astray,) = resolved(lab, "239.1.60.3%in0:5001 to 192.0.2.9:6001")
+    with pytest.raises(Refused, match="there is no route") as refused:
+        control.prepare(3, [second, astray])
+    assert refused.value.failure["rule"] == astray["id"]
+    assert refused.value.failure["kind"] == "interface"
     assert control.ask("hello")["rules"] == [first["id"]]
 
 
@@ -139,13 +138,13 @@ def test_a_paused_rule_counts_on(lab: Lab, worker: WorkerProcess) -> None:
         wait_for_sent(control, 20)
 
 
-def test_counters_go_on_after_a_kill(lab: Lab, page: int) -> None:
+def test_counters_go_on_after_a_kill(lab: Lab, kept: Kept) -> None:
     """A successor on the same page counts on, and forgets a rule that does not come again."""
     rules = resolved(lab, RULE, OTHER)
     with lab.receive("239.2.60.1", 6001) as receiver, lab.sender("239.1.60.1", 5001) as sender:
         for life in range(3):
             with lab.relay:
-                worker = WorkerProcess(page)
+                worker = WorkerProcess(kept)
             with worker:
                 control = worker.connect()
                 control.change(life + 1, rules, whole=True)
@@ -156,7 +155,7 @@ def test_counters_go_on_after_a_kill(lab: Lab, page: int) -> None:
                 assert report(control)["interfaces"][0]["received"] == 25 * life + 25
                 worker.kill()
     with lab.relay:
-        worker = WorkerProcess(page)
+        worker = WorkerProcess(kept)
     with worker:
         control = worker.connect()
         control.change(1, rules[1:], whole=True)
@@ -258,10 +257,10 @@ def test_a_control_that_does_not_read_is_cut_off(lab: Lab, worker: WorkerProcess
         receiver.expect(flow.sent)
 
 
-def test_the_supervisors_end_is_the_workers(lab: Lab, page: int) -> None:
+def test_the_supervisors_end_is_the_workers(lab: Lab, kept: Kept) -> None:
     """The end of the leash ends the process within a second."""
     with lab.relay:
-        worker = WorkerProcess(page)
+        worker = WorkerProcess(kept)
     with worker:
         worker.connect().ask("hello")
         start = time.monotonic()
@@ -300,9 +299,9 @@ def test_own_descriptors_are_low_and_no_low_one_is_free(worker: WorkerProcess) -
         ({"uid": 1}, 64, "uid and gid go together"),
     ],
 )
-def test_what_cannot_start_says_why(page: int, wrong: Json, code: int, message: str) -> None:
+def test_what_cannot_start_says_why(kept: Kept, wrong: Json, code: int, message: str) -> None:
     """In one line, with a code of its own."""
-    with WorkerProcess(page, **wrong) as worker:
+    with WorkerProcess(kept, **wrong) as worker:
         assert worker.process.wait(5.0) == code
         assert worker.process.stderr is not None
         text = worker.process.stderr.read()
@@ -311,12 +310,14 @@ def test_what_cannot_start_says_why(page: int, wrong: Json, code: int, message: 
         assert text.count("\n") == 1
 
 
-def test_a_page_that_is_none_is_refused() -> None:
+def test_a_page_that_is_none_is_refused(kept: Kept) -> None:
     """Nothing but a page of counters is counted in."""
     page = os.memfd_create("page", os.MFD_ALLOW_SEALING)
+    counters, kept.page = kept.page, page
     try:
         os.ftruncate(page, 4096)
-        with WorkerProcess(page) as worker:
+        with WorkerProcess(kept) as worker:
             assert worker.process.wait(5.0) == 71
     finally:
+        kept.page = counters
         os.close(page)

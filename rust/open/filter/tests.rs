@@ -189,6 +189,37 @@ proptest! {
     }
 }
 
+/// Numbers of groups and of hosts on both sides of every limit.
+const CROWDS: [(u32, u32); 6] =
+    [(3, 2), (1000, 300), (1300, 300), (2000, 5), (2000, 1350), (2000, 2000)];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(8))]
+
+    #[test]
+    fn a_bounded_list_passes_the_same(frames in prop::collection::vec(frame(groups(2).1), 100)) {
+        for (count, hosts) in CROWDS {
+            let (v4, v6) = groups(count);
+            let host = |n| [
+                Ipv4Addr::from_bits(0x0a00_0000 + 5 * n).into(),
+                Ipv6Addr::from_bits((0x2001_0db8 << 96) + 5 * u128::from(n)).into(),
+            ];
+            let hosts: Vec<Addr> = (0..hosts).flat_map(host).collect();
+            let all = each_alone(&[v4.clone(), v6, hosts.clone()].concat());
+            let few = bounded(&all);
+            prop_assert!(few.len() <= MOST_BLOCKS);
+            let programs = [destinations(&all), destinations(&few)];
+            let near = v4.iter().chain(&hosts).flat_map(|known| {
+                let next = Addr::from_bits(known.bits() + 1);
+                [*known, next].map(|destination| Frame { tag: None, destination, protocol: 17 })
+            });
+            for frame in frames.iter().cloned().chain(near) {
+                prop_assert_eq!(passes(&programs[0], &frame), passes(&programs[1], &frame));
+            }
+        }
+    }
+}
+
 /// `count` groups of 239.0.0.0/8, and as many IPv6 ones with the same prefix.
 fn groups(count: u32) -> (Vec<Addr>, Vec<Addr>) {
     let v4 = (0..count).map(|n| Ipv4Addr::from_bits(0xef00_0000 + 3 * n).into());

@@ -30,10 +30,22 @@ impl Reader {
         let filter = destinations(&[(GROUP, 0)]);
         let socket =
             open(&interface(FAR), &filter, Fanout::Alone, shape, &mut Spares::default()).unwrap();
-        let packets = Arc::new(socket.ring.unwrap());
+        let packets = Arc::new(PacketRing::map(socket.fd.as_fd(), socket.ring.unwrap()).unwrap());
         let mut ring = Ring::new().unwrap();
         let pool = ring.add_slots(&packets).unwrap();
         Self { fd: socket.fd, packets, ring, pool }
+    }
+
+    /// Dies with what it has in hand; says who comes after it, and how many frames were lost.
+    fn die(self) -> (Self, u64) {
+        let Self { fd, packets, ring, .. } = self;
+        drop((packets, ring));
+        let shape = RingShape { slot_bytes: 2048, slots: SLOTS };
+        let (packets, lost) = PacketRing::take_over(fd.as_fd(), shape).unwrap();
+        let packets = Arc::new(packets);
+        let mut ring = Ring::new().unwrap();
+        let pool = ring.add_slots(&packets).unwrap();
+        (Self { fd, packets, ring, pool }, lost)
     }
 
     fn take(&mut self) -> Option<Buffer> {
@@ -178,6 +190,110 @@ fn a_watched_ring_tells_of_the_next_frame_and_of_its_end() {
         reader.ring.wait().unwrap();
         let event = reader.ring.next_event();
         assert!(matches!(event, Some(Event::Readable { token: 6, .. })), "{event:?}");
+    });
+}
+
+#[test]
+fn who_takes_a_ring_over_reads_on_wherever_the_dead_one_was() {
+    with_cable(|| {
+        let (mut reader, injector) = (Reader::new(), injector());
+        let mut number = 0;
+        for (taken, given_back, waiting) in [
+            (0, 0, 0),
+            (3, 3, 0),
+            (5, 5, 7),
+            (6, 2, 0),
+            (20, 13, 9),
+            (1, 0, SLOTS - 1),
+            (0, 0, SLOTS),
+        ] {
+            for _ in 0..taken + waiting {
+                inject(&injector, &numbered(number));
+                number += 1;
+            }
+            let mut held: Vec<Buffer> = (0..taken).map(|_| reader.await_frame()).collect();
+            for buffer in held.drain(..usize::from(given_back)) {
+                reader.ring.give_back(buffer);
+            }
+            wait_until("all frames are there", || reader.packets.filled() == usize::from(waiting));
+            let (next, lost) = reader.die();
+            reader = next;
+            assert_eq!(lost, u64::from(taken - given_back));
+            // What waited, and then once round: nothing is missing and nothing comes twice.
+            for expected in number - waiting..number + SLOTS {
+                if expected >= number {
+                    inject(&injector, &numbered(expected));
+                }
+                let buffer = reader.await_frame();
+                assert_eq!(reader.payload(&buffer), expected.to_be_bytes());
+                reader.ring.give_back(buffer);
+            }
+            number += SLOTS;
+            assert!(reader.take().is_none());
+        }
+        assert_eq!(reader.lost(), 0, "the kernel found a slot for each");
+    });
+}
+
+#[test]
+fn frames_of_the_first_look_at_an_empty_ring_that_was_taken_over_are_in_order() {
+    with_cable(|| {
+        for begin in 0..SLOTS {
+            let (mut reader, injector) = (Reader::new(), injector());
+            for number in 0..begin {
+                inject(&injector, &numbered(number));
+                let buffer = reader.await_frame();
+                reader.ring.give_back(buffer);
+            }
+            let (mut reader, lost) = reader.die();
+            assert!(lost == 0 && !reader.ring.has_frame(reader.pool));
+            for number in 0..5_u16 {
+                inject(&injector, &numbered(number));
+            }
+            wait_until("all frames are there", || reader.packets.filled() == 5);
+            assert!(reader.ring.has_frame(reader.pool));
+            for number in 0..5_u16 {
+                let buffer = reader.await_frame();
+                assert_eq!(reader.payload(&buffer), number.to_be_bytes());
+                reader.ring.give_back(buffer);
+            }
+        }
+    });
+}
+
+#[test]
+fn long_frames_stay_in_their_places_when_a_ring_is_taken_over() {
+    with_cable(|| {
+        ip_mtu(9000);
+        let (mut reader, injector) = (Reader::new(), injector());
+        let long = |number| udp([239, 1, 1, 1], 1, &[number; 4000]);
+        for number in 0..4 {
+            inject(&injector, &long(number));
+        }
+        let _held = reader.await_frame();
+        wait_until("three frames wait", || reader.packets.filled() == 3);
+        let (mut reader, lost) = reader.die();
+        assert_eq!(lost, 0, "it was fetched into memory of the dead one");
+        for number in 1..4 {
+            let buffer = reader.await_frame();
+            assert!(reader.payload(&buffer) == [number; 4000]);
+            reader.ring.give_back(buffer);
+        }
+        // Whoever dies over one that may have been fetched, leaves none behind.
+        for number in 4..7 {
+            inject(&injector, &long(number));
+        }
+        inject(&injector, &numbered(9));
+        wait_until("four frames wait", || reader.packets.filled() == 4);
+        reader.packets.hold(4);
+        let (mut reader, lost) = reader.die();
+        assert_eq!(lost, 3);
+        inject(&injector, &long(8));
+        for expected in [&9_u16.to_be_bytes()[..], &[8; 4000]] {
+            let buffer = reader.await_frame();
+            assert!(reader.payload(&buffer) == expected);
+            reader.ring.give_back(buffer);
+        }
     });
 }
 

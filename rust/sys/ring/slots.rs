@@ -90,12 +90,13 @@ impl Slots {
         let bytes = &mut self.long[usize::from(id)];
         let data = (slot.frame as usize).saturating_sub(VNET_HEADER);
         bytes[..data].copy_from_slice(&reader.bytes(slot.id, slot.frame)[..data]);
-        reader.give_back(slot.id);
         let flags = MsgFlags::MSG_DONTWAIT;
         let room = &mut bytes[data..];
         // What went wrong on the socket is told first, once; the frame comes after it.
         let received =
             recv(fd.as_raw_fd(), room, flags).or_else(|_| recv(fd.as_raw_fd(), room, flags));
+        // Not sooner: while it is held, who takes the ring over knows that it may have been fetched.
+        reader.give_back(slot.id);
         let received = received.unwrap_or(0).saturating_sub(VNET_HEADER);
         let len = u32::try_from(received).ok()?;
         bytes[8..12].copy_from_slice(&len.to_ne_bytes());

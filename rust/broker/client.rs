@@ -1,0 +1,315 @@
+//! The worker's side of the broker: an [`Opener`] that opens nothing itself. It must not know what
+//! the supervisor grants.
+
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::SigSet;
+use nix::sys::socket::MsgFlags;
+
+use super::messages::{Answer, MESSAGE_BYTES, PROTOCOL, Request};
+use super::wire::MAX_ITEMS;
+use crate::addr::Addr;
+use crate::error::{Error, Result};
+use crate::open::opener::{
+    Datagrams, Frames, FramesWish, Helper, Lease, Lender, Opener, Output, Owner, Socket,
+};
+use crate::open::output::OutputSpec;
+use crate::open::{InterfaceRef, filter};
+use crate::sys::packet_ring::{PacketRing, RingShape};
+use crate::sys::passing;
+
+/// Asks the supervisor for sockets.
+pub struct Client {
+    line: Arc<Line>,
+}
+
+/// The way to the supervisor.
+struct Line {
+    socket: Arc<OwnedFd>,
+    /// One question at a time.
+    asking: Mutex<()>,
+    released: Sender<u64>,
+}
+
+impl Client {
+    /// Says hello on a SOCK_SEQPACKET socket whose other end the supervisor serves.
+    ///
+    /// # Errors
+    /// It does not answer, or speaks otherwise; no thread.
+    pub fn new(socket: OwnedFd) -> Result<Self> {
+        let socket = Arc::new(socket);
+        let (released, leases) = mpsc::channel();
+        let line = Line { socket: socket.clone(), asking: Mutex::new(()), released };
+        line.done(&Request::Hello { protocol: PROTOCOL })?;
+        // It ends with the last lease, which holds the line.
+        let run = move || {
+            SigSet::all().thread_block().ok();
+            give_back(&socket, &leases);
+        };
+        thread::Builder::new()
+            .name("mcr-leases".to_owned())
+            .spawn(run)
+            .map_err(|error| Error::os("starting a thread", "the leases", error))?;
+        Ok(Self { line: Arc::new(line) })
+    }
+
+    fn lease(&self, id: u64) -> Lease {
+        Lease::new(id, self.line.clone())
+    }
+
+    fn socket(&self, lease: u64, fd: Option<OwnedFd>) -> Result<Socket> {
+        fd.map(|fd| Socket::leased(fd, self.lease(lease))).ok_or_else(unexpected)
+    }
+
+    fn helper(&self, request: &Request) -> Result<Option<Helper>> {
+        match self.line.ask(request)? {
+            (Answer::Helper { lease }, None) => Ok(Some(self.lease(lease).into())),
+            (Answer::Absent {}, None) => Ok(None),
+            _ => Err(unexpected()),
+        }
+    }
+
+    fn any_output(&self, owner: &Owner<'_>, spec: &OutputSpec, connect: bool) -> Result<Output> {
+        let request = Request::Output {
+            rule: owner.rule.to_owned(),
+            number: owner.number,
+            is_connected: connect,
+            spec: spec.clone(),
+        };
+        match self.line.ask(&request)? {
+            (Answer::Output { lease, send_buffer_bytes, max_segment }, fd) => Ok(Output {
+                socket: self.socket(lease, fd)?,
+                send_buffer_bytes: bytes(send_buffer_bytes),
+                max_segment,
+            }),
+            _ => Err(unexpected()),
+        }
+    }
+}
+
+impl Opener for Client {
+    fn frames(&self, wish: &FramesWish<'_>) -> Result<Frames> {
+        let FramesWish { interface, blocks, ring, .. } = wish;
+        let blocks = filter::bounded(blocks);
+        let request = Request::Frames { interface: interface.into(), blocks, ring: *ring };
+        let (answer, fd) = self.line.ask(&request)?;
+        let Answer::Frames { lease, receive_buffer_bytes, vnet_hdr, ring, has_history } = answer
+        else {
+            return Err(unexpected());
+        };
+        let socket = self.socket(lease, fd)?;
+        let ring = ring.map(|shape| map(&socket, shape, has_history)).transpose();
+        let ring = ring.map_err(|e| Error::os("mapping a packet ring", interface.name, e))?;
+        let lost_frames = ring.as_ref().map_or(0, |(_, lost)| *lost);
+        Ok(Frames {
+            ring: ring.map(|(ring, _)| ring),
+            socket,
+            receive_buffer_bytes: bytes(receive_buffer_bytes),
+            vnet_hdr,
+            lost_frames,
+        })
+    }
+
+    fn replace_filter(&self, socket: &Socket, blocks: &[(Addr, u8)]) -> Result<()> {
+        let blocks = filter::bounded(blocks);
+        self.line.done(&Request::Filter { lease: leased(socket)?, blocks })
+    }
+
+    fn take_all_multicast(&self, socket: &Socket, _: &InterfaceRef<'_>, on: bool) -> Result<()> {
+        self.line.done(&Request::AllMulticast { lease: leased(socket)?, on })
+    }
+
+    fn join(&self, interface: &InterfaceRef<'_>, group: Addr, sources: &[Addr]) -> Result<()> {
+        let sources = listed(group, sources)?;
+        self.line.done(&Request::Join { interface: interface.into(), group, sources })
+    }
+
+    fn leave(&self, ifindex: u32, group: Addr, sources: &[Addr]) {
+        let sources = sources.to_vec();
+        // Who does not answer has left everything.
+        self.line.done(&Request::Leave { ifindex, group, sources }).ok();
+    }
+
+    fn merger(&self, group: Addr, port: u16, interface: &InterfaceRef<'_>) -> Result<Helper> {
+        let request = Request::Merger { interface: interface.into(), group, port };
+        self.helper(&request)?.ok_or_else(unexpected)
+    }
+
+    fn merger_for_any(&self, v4: bool, port: u16) -> Result<Option<Helper>> {
+        self.helper(&Request::MergerForAny { v4, port })
+    }
+
+    fn holder(
+        &self,
+        address: Addr,
+        port: u16,
+        interface: &InterfaceRef<'_>,
+    ) -> Result<Option<Helper>> {
+        self.helper(&Request::Holder { interface: interface.into(), address, port })
+    }
+
+    fn datagrams(
+        &self,
+        interface: &InterfaceRef<'_>,
+        group: Addr,
+        is_broadcast: bool,
+        port: u16,
+    ) -> Result<Datagrams> {
+        let interface = interface.into();
+        let request = Request::Datagrams { interface, group, is_broadcast, port };
+        match self.line.ask(&request)? {
+            (Answer::Datagrams { lease, receive_buffer_bytes }, fd) => Ok(Datagrams {
+                socket: self.socket(lease, fd)?,
+                receive_buffer_bytes: bytes(receive_buffer_bytes),
+            }),
+            _ => Err(unexpected()),
+        }
+    }
+
+    fn join_by(&self, socket: &Socket, _: u32, group: Addr, sources: &[Addr]) -> Result<()> {
+        let sources = listed(group, sources)?;
+        self.line.done(&Request::JoinBy { lease: leased(socket)?, sources })
+    }
+
+    fn leave_by(&self, socket: &Socket, _: u32, _: Addr, sources: &[Addr]) {
+        let sources = sources.to_vec();
+        let asked = leased(socket);
+        // Who does not answer has left everything.
+        asked.and_then(|lease| self.line.done(&Request::LeaveBy { lease, sources })).ok();
+    }
+
+    fn output(&self, owner: &Owner<'_>, spec: &OutputSpec) -> Result<Output> {
+        self.any_output(owner, spec, true)
+    }
+
+    fn prepare_output(&self, owner: &Owner<'_>, spec: &OutputSpec) -> Result<Output> {
+        self.any_output(owner, spec, false)
+    }
+
+    fn reconnect(&self, socket: &Socket, spec: &OutputSpec) -> Result<u16> {
+        let request = Request::Reconnect { lease: leased(socket)?, ifindex: spec.ifindex };
+        match self.line.ask(&request)? {
+            (Answer::Segment { max_segment }, None) => Ok(max_segment),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// The supervisor keeps its rights.
+    fn keep_spares(&self, _: usize) -> Result<()> {
+        Ok(())
+    }
+
+    fn settled(&self) -> Result<()> {
+        self.line.done(&Request::Settled {})
+    }
+}
+
+impl Line {
+    fn done(&self, request: &Request) -> Result<()> {
+        match self.ask(request)? {
+            (Answer::Done {}, None) => Ok(()),
+            _ => Err(unexpected()),
+        }
+    }
+
+    fn ask(&self, request: &Request) -> Result<(Answer, Option<OwnedFd>)> {
+        let _alone = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = send(&self.socket, request).and_then(|()| receive(&self.socket));
+        let (bytes, fd) = told.map_err(|e| Error::os("asking for", "the supervisor", e))?;
+        match Answer::from_bytes(&bytes) {
+            Some(Answer::Refused { why }) => Err(why.into()),
+            Some(answer) => Ok((answer, fd)),
+            None => Err(unexpected()),
+        }
+    }
+}
+
+impl Lender for Line {
+    fn take_back(&self, id: u64) {
+        // Without the thread there is no supervisor either.
+        self.released.send(id).ok();
+    }
+}
+
+/// Gives leases back, many in one message, until nobody can have one any more.
+fn give_back(socket: &OwnedFd, leases: &Receiver<u64>) {
+    while let Ok(first) = leases.recv() {
+        let mut batch = vec![first];
+        batch.extend(leases.try_iter().take(MAX_ITEMS - 1));
+        if send(socket, &Request::Release { leases: batch }).is_err() {
+            return;
+        }
+    }
+}
+
+fn send(socket: &OwnedFd, request: &Request) -> io::Result<()> {
+    let bytes = request.to_bytes();
+    loop {
+        match passing::send(socket.as_fd(), &bytes, None, MsgFlags::empty()) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                wait(socket, PollFlags::POLLOUT)?
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+fn receive(socket: &OwnedFd) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
+    let mut bytes = vec![0; MESSAGE_BYTES];
+    loop {
+        match passing::receive(socket.as_fd(), &mut bytes, MsgFlags::empty()) {
+            Ok(message) if message.len == 0 => return Err(ErrorKind::UnexpectedEof.into()),
+            Ok(message) => {
+                bytes.truncate(message.len);
+                return Ok((bytes, message.fd));
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => wait(socket, PollFlags::POLLIN)?,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The socket may have been made nonblocking.
+fn wait(socket: &OwnedFd, until: PollFlags) -> io::Result<()> {
+    match poll(&mut [PollFd::new(socket.as_fd(), until)], PollTimeout::NONE) {
+        Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// The ring, and how many frames of it were lost.
+fn map(socket: &Socket, shape: RingShape, has_history: bool) -> io::Result<(PacketRing, u64)> {
+    if has_history {
+        PacketRing::take_over(socket.as_fd(), shape)
+    } else {
+        PacketRing::map(socket.as_fd(), shape).map(|ring| (ring, 0))
+    }
+}
+
+fn leased(socket: &Socket) -> Result<u64> {
+    socket.lease().ok_or_else(|| Error::Invalid("a socket of this process itself".to_owned()))
+}
+
+/// A list that fits into a message.
+fn listed(group: Addr, sources: &[Addr]) -> Result<Vec<Addr>> {
+    if sources.len() > MAX_ITEMS {
+        let text = format!("too many sources for {group}: at most {MAX_ITEMS} can be listed");
+        return Err(Error::Invalid(text));
+    }
+    Ok(sources.to_vec())
+}
+
+fn bytes(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
+
+fn unexpected() -> Error {
+    Error::Engine("the supervisor's answer is not one to the question".to_owned())
+}

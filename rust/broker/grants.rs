@@ -1,0 +1,247 @@
+//! Opens what a worker asks for, or finds it among what a worker before it had. It must not know
+//! how requests come, nor look at what the policy has looked at.
+
+use std::os::fd::AsFd;
+
+use super::leases::{Frames, Held, Key, What};
+use super::memberships::Member;
+use super::messages::{Answer, Request};
+use super::server::{Fault, Server, Worker};
+use crate::addr::Addr;
+use crate::error::{Error, Result};
+use crate::open::output::{self, OutputSpec};
+use crate::open::packet::{self, Fanout, Spares};
+use crate::open::{InterfaceRef, filter, gro_helper, udp_input};
+use crate::pool;
+use crate::sys::packet_ring::RingShape;
+
+/// Sockets and memberships of one worker: more than there are counters for.
+const MAX_LEASES: usize = 1 << 17;
+/// AF_PACKET sockets of one worker on one interface: the one it receives from, and those that
+/// its engine is just giving up.
+const MAX_FRAMES: usize = 4;
+/// Packet rings of one worker: as many again while they are replaced.
+const MAX_RINGS: usize = 2 * pool::MAX_RINGS;
+
+type Granted = std::result::Result<Answer, Fault>;
+
+const UNKNOWN: Fault = Fault::Breach("a number that is none of its sockets");
+
+impl Server {
+    /// The AF_PACKET socket of a worker on an interface. Those of several workers share the
+    /// frames, each flow to one, also after one of them was replaced.
+    pub(super) fn frames(
+        &mut self,
+        worker: u16,
+        interface: &InterfaceRef<'_>,
+        blocks: &[(Addr, u8)],
+        ring: Option<RingShape>,
+    ) -> Granted {
+        let fanout = self.fanout(interface.index)?;
+        let known = self.workers.get_mut(usize::from(worker));
+        let known = known.ok_or(Fault::Breach("a number that is none of a worker"))?;
+        let key = Key::Frames { ifindex: interface.index };
+        known.check_frames(&key, interface.name, ring)?;
+        let program = filter::destinations(blocks);
+        let old = match known.leases.waiting(&key) {
+            Some((id, held)) if held.has_ring(ring) => {
+                packet::replace_filter(held.fd.as_fd(), &program)?;
+                known.leases.claim(id);
+                return known.frames_answer(id, true);
+            }
+            other => other.map(|(id, _)| id),
+        };
+        let socket = packet::open(interface, &program, fanout, ring, &mut Spares::default())?;
+        if let Some(old) = old {
+            // Its ring has another shape: what is in its queue is given up for what fits now.
+            known.leases.remove(old);
+        }
+        let frames = Frames {
+            receive_buffer_bytes: socket.receive_buffer_bytes,
+            vnet_hdr: socket.vnet_hdr,
+            ring: socket.ring,
+            asked: ring,
+            takes_all: false,
+            wants_all: false,
+        };
+        let id = known.leases.add(key, socket.fd, What::Frames(frames));
+        known.frames_answer(id, false)
+    }
+
+    fn fanout(&self, ifindex: u32) -> Result<Fanout> {
+        if self.workers.len() == 1 {
+            return Ok(Fanout::Alone);
+        }
+        let there = self.workers.iter().find_map(|worker| worker.leases.frames_on(ifindex));
+        there.map_or(Ok(Fanout::New), |fd| packet::fanout_id(fd).map(Fanout::Join))
+    }
+}
+
+impl Worker {
+    /// Whatever belongs to this worker alone.
+    pub(super) fn grant(&mut self, request: Request) -> Granted {
+        match request {
+            Request::Filter { lease, blocks } => {
+                let held = self.leases.get(lease).filter(|held| held.is_frames());
+                let fd = held.ok_or(UNKNOWN)?.fd.as_fd();
+                packet::replace_filter(fd, &filter::destinations(&blocks))?;
+            }
+            Request::AllMulticast { lease, on } => {
+                self.leases.get(lease).ok_or(UNKNOWN)?.take_all(on).ok_or(UNKNOWN)??;
+            }
+            Request::Join { interface, group, sources } => {
+                self.check_room()?;
+                self.memberships.join(&interface.as_ref(), group, &sources)?;
+            }
+            Request::Leave { ifindex, group, sources } => {
+                self.memberships.leave(ifindex, group, &sources);
+            }
+            Request::JoinBy { lease, sources } => {
+                let (held, ifindex, group) = self.datagrams_of(lease)?;
+                udp_input::join(held.fd.as_fd(), ifindex, group, &sources)?;
+                held.member().ok_or(UNKNOWN)?.joined(&sources);
+            }
+            Request::LeaveBy { lease, sources } => {
+                let (held, ifindex, group) = self.datagrams_of(lease)?;
+                udp_input::leave(held.fd.as_fd(), ifindex, group, &sources);
+                held.member().ok_or(UNKNOWN)?.left(&sources);
+            }
+            Request::Reconnect { lease, ifindex } => return self.reconnect(lease, ifindex),
+            Request::Datagrams { interface, group, is_broadcast, port } => {
+                return self.datagrams(&interface.as_ref(), group, is_broadcast, port);
+            }
+            Request::Output { rule, number, is_connected, spec } => {
+                return self.output(rule, number, is_connected, &spec);
+            }
+            other => return self.helper(&other),
+        }
+        Ok(Answer::Done {})
+    }
+
+    /// Gives back what the worker does not need any more.
+    pub(super) fn release(&mut self, leases: &[u64]) -> std::result::Result<(), Fault> {
+        for id in leases {
+            self.leases.get(*id).ok_or(UNKNOWN)?;
+            self.leases.remove(*id);
+        }
+        Ok(())
+    }
+
+    fn datagrams(
+        &mut self,
+        interface: &InterfaceRef<'_>,
+        group: Addr,
+        is_broadcast: bool,
+        port: u16,
+    ) -> Granted {
+        let key = Key::Datagrams { ifindex: interface.index, group, port, is_broadcast };
+        let waiting = self.leases.waiting(&key).map(|(id, held)| (id, held.buffer_bytes()));
+        let (lease, bytes) = if let Some(found) = waiting {
+            self.leases.claim(found.0);
+            found
+        } else {
+            self.check_room()?;
+            let input = udp_input::open(interface, group, is_broadcast, port)?;
+            udp_input::tell_marks(input.fd.as_fd(), interface, group)?;
+            let receive_buffer_bytes = input.receive_buffer_bytes;
+            let what = What::Datagrams { receive_buffer_bytes, member: Member::default() };
+            (self.leases.add(key, input.fd, what), receive_buffer_bytes)
+        };
+        Ok(Answer::Datagrams { lease, receive_buffer_bytes: bytes as u64 })
+    }
+
+    fn output(
+        &mut self,
+        rule: String,
+        number: u16,
+        is_connected: bool,
+        spec: &OutputSpec,
+    ) -> Granted {
+        let key = Key::Output { rule, number, spec: OutputSpec { ifindex: 0, ..spec.clone() } };
+        if let Some((lease, held)) = self.leases.waiting(&key) {
+            let bytes = held.buffer_bytes() as u64;
+            // It may have been connected long ago, by another interface of this name.
+            let segment = if is_connected { output::reconnect(held.fd.as_fd(), spec)? } else { 0 };
+            self.leases.claim(lease);
+            return Ok(Answer::Output { lease, send_buffer_bytes: bytes, max_segment: segment });
+        }
+        self.check_room()?;
+        let socket = if is_connected { output::open(spec)? } else { output::prepare(spec)? };
+        let send_buffer_bytes = socket.send_buffer_bytes;
+        let lease = self.leases.add(key, socket.fd, What::Output { send_buffer_bytes });
+        let max_segment = socket.max_segment;
+        Ok(Answer::Output { lease, send_buffer_bytes: send_buffer_bytes as u64, max_segment })
+    }
+
+    fn reconnect(&mut self, lease: u64, ifindex: u32) -> Granted {
+        let held = self.leases.get(lease).ok_or(UNKNOWN)?;
+        let Key::Output { spec, .. } = &*held.key else { return Err(UNKNOWN) };
+        if ifindex == 0 && spec.address.is_multicast() || ifindex != 0 && spec.interface.is_empty()
+        {
+            return Err(Fault::Breach("an output without its interface"));
+        }
+        let spec = OutputSpec { ifindex, ..spec.clone() };
+        let max_segment = output::reconnect(held.fd.as_fd(), &spec)?;
+        Ok(Answer::Segment { max_segment })
+    }
+
+    fn helper(&mut self, request: &Request) -> Granted {
+        let key = Key::of_helper(request).ok_or(Fault::Breach("a request out of its place"))?;
+        if let Some((lease, _)) = self.leases.waiting(&key) {
+            self.leases.claim(lease);
+            return Ok(Answer::Helper { lease });
+        }
+        self.check_room()?;
+        let opened = match request {
+            Request::Merger { interface, group, port } => {
+                Some(gro_helper::open(*group, *port, &interface.as_ref())?)
+            }
+            Request::MergerForAny { v4, port } => gro_helper::open_for_any(*v4, *port)?,
+            Request::Holder { interface, address, port } => {
+                gro_helper::holder(*address, *port, interface.index)?
+            }
+            _ => None,
+        };
+        Ok(opened.map_or(Answer::Absent {}, |fd| Answer::Helper {
+            lease: self.leases.add(key, fd, What::Helper),
+        }))
+    }
+
+    /// The worker's socket of the `udp` ingress, its interface and its group.
+    fn datagrams_of(&mut self, lease: u64) -> std::result::Result<(&mut Held, u32, Addr), Fault> {
+        let held = self.leases.get(lease).ok_or(UNKNOWN)?;
+        match *held.key {
+            Key::Datagrams { ifindex, group, .. } => Ok((held, ifindex, group)),
+            _ => Err(UNKNOWN),
+        }
+    }
+
+    fn frames_answer(&mut self, lease: u64, has_history: bool) -> Granted {
+        let held = self.leases.get(lease).ok_or(UNKNOWN)?;
+        let What::Frames(Frames { receive_buffer_bytes, vnet_hdr, ring, .. }) = held.what else {
+            return Err(UNKNOWN);
+        };
+        let receive_buffer_bytes = receive_buffer_bytes as u64;
+        Ok(Answer::Frames { lease, receive_buffer_bytes, vnet_hdr, ring, has_history })
+    }
+
+    /// Whether there may be one more AF_PACKET socket of this kind.
+    fn check_frames(&self, key: &Key, interface: &str, ring: Option<RingShape>) -> Result<()> {
+        self.check_room()?;
+        let has_many = self.leases.claimed(key) >= MAX_FRAMES;
+        if has_many || ring.is_some() && self.leases.rings() >= MAX_RINGS {
+            let text = format!("too many packet sockets are open for {interface}");
+            return Err(Error::Invalid(text));
+        }
+        Ok(())
+    }
+
+    fn check_room(&self) -> Result<()> {
+        if self.leases.len() + self.memberships.len() < MAX_LEASES {
+            return Ok(());
+        }
+        Err(Error::Invalid(format!(
+            "too many rules: a worker may have {MAX_LEASES} sockets and memberships"
+        )))
+    }
+}

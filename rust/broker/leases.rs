@@ -1,0 +1,295 @@
+//! The sockets that are held for one worker, by what they are for. It must not know how they are
+//! opened, nor who asks.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use super::memberships::Member;
+use super::messages::Request;
+use crate::addr::Addr;
+use crate::error::Result;
+use crate::open::output::OutputSpec;
+use crate::open::{InterfaceRef, packet, udp_input};
+use crate::sys::packet_ring::RingShape;
+
+/// What a socket is for: the same words in every incarnation of a worker.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Key {
+    Frames {
+        ifindex: u32,
+    },
+    Datagrams {
+        ifindex: u32,
+        group: Addr,
+        port: u16,
+        is_broadcast: bool,
+    },
+    Merger {
+        ifindex: u32,
+        group: Addr,
+        port: u16,
+    },
+    MergerForAny {
+        v4: bool,
+        port: u16,
+    },
+    Holder {
+        ifindex: u32,
+        address: Addr,
+        port: u16,
+    },
+    /// The specification is without the interface's index, which changes.
+    Output {
+        rule: String,
+        number: u16,
+        spec: OutputSpec,
+    },
+}
+
+/// A socket that a worker has, or whoever comes after it can have.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) key: Arc<Key>,
+    pub(super) fd: OwnedFd,
+    pub(super) what: What,
+    /// Whether the present worker has it.
+    is_claimed: bool,
+    /// Whether it stands on an interface that is not there any more, though one with the same
+    /// index may be: nobody gets it again.
+    is_gone: bool,
+}
+
+/// What is known of a socket beside its key.
+#[derive(Debug)]
+pub(super) enum What {
+    Frames(Frames),
+    Datagrams { receive_buffer_bytes: usize, member: Member },
+    Helper,
+    Output { send_buffer_bytes: usize },
+}
+
+#[derive(Debug)]
+pub(super) struct Frames {
+    pub(super) receive_buffer_bytes: usize,
+    pub(super) vnet_hdr: bool,
+    pub(super) ring: Option<RingShape>,
+    /// The ring that was asked for: there may be none, and yet it is what is wanted.
+    pub(super) asked: Option<RingShape>,
+    /// Whether the kernel has been told to take all multicast, and whether that is still wanted.
+    pub(super) takes_all: bool,
+    pub(super) wants_all: bool,
+}
+
+/// The sockets of one worker.
+#[derive(Debug, Default)]
+pub(super) struct Leases {
+    last_id: u64,
+    held: HashMap<u64, Held>,
+    by_key: HashMap<Arc<Key>, Vec<u64>>,
+}
+
+impl Leases {
+    pub(super) fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    pub(super) fn add(&mut self, key: Key, fd: OwnedFd, what: What) -> u64 {
+        self.last_id += 1;
+        let key = Arc::new(key);
+        self.by_key.entry(key.clone()).or_default().push(self.last_id);
+        let held = Held { key, fd, what, is_claimed: true, is_gone: false };
+        self.held.insert(self.last_id, held);
+        self.last_id
+    }
+
+    /// A socket for this that nobody has claimed.
+    pub(super) fn waiting(&mut self, key: &Key) -> Option<(u64, &mut Held)> {
+        let ids = self.by_key.get(key)?;
+        let id = *ids.iter().find(|id| self.held.get(id).is_some_and(|held| !held.is_claimed))?;
+        Some((id, self.held.get_mut(&id)?))
+    }
+
+    /// Gives it to the present worker.
+    pub(super) fn claim(&mut self, id: u64) {
+        if let Some(held) = self.held.get_mut(&id) {
+            held.is_claimed = true;
+        }
+    }
+
+    /// How many sockets for this the worker has.
+    pub(super) fn claimed(&self, key: &Key) -> usize {
+        let ids = self.by_key.get(key).into_iter().flatten();
+        ids.filter(|id| self.held.get(id).is_some_and(|held| held.is_claimed)).count()
+    }
+
+    /// How many packet rings the worker has.
+    pub(super) fn rings(&self) -> usize {
+        let has_ring = |what: &What| matches!(what, What::Frames(Frames { ring: Some(_), .. }));
+        self.held.values().filter(|held| held.is_claimed && has_ring(&held.what)).count()
+    }
+
+    /// What the worker has under this number.
+    pub(super) fn get(&mut self, id: u64) -> Option<&mut Held> {
+        self.held.get_mut(&id).filter(|held| held.is_claimed)
+    }
+
+    pub(super) fn fd(&self, id: u64) -> Option<BorrowedFd<'_>> {
+        self.held.get(&id).map(|held| held.fd.as_fd())
+    }
+
+    /// An AF_PACKET socket on an interface, claimed or not.
+    pub(super) fn frames_on(&self, ifindex: u32) -> Option<BorrowedFd<'_>> {
+        let ids = self.by_key.get(&Key::Frames { ifindex })?;
+        let held = ids.iter().filter_map(|id| self.held.get(id)).find(|held| !held.is_gone);
+        held.map(|held| held.fd.as_fd())
+    }
+
+    /// Closes a socket; false when there is none of this number.
+    pub(super) fn remove(&mut self, id: u64) -> bool {
+        let Some(held) = self.held.remove(&id) else { return false };
+        if let Some(ids) = self.by_key.get_mut(&held.key) {
+            ids.retain(|other| *other != id);
+            if ids.is_empty() {
+                self.by_key.remove(&held.key);
+            }
+        }
+        true
+    }
+
+    /// The worker is dead: all it had waits for who comes after it.
+    pub(super) fn orphan(&mut self) {
+        for held in self.held.values_mut() {
+            held.is_claimed = false;
+            match &mut held.what {
+                What::Frames(frames) => frames.wants_all = false,
+                What::Datagrams { member, .. } => member.orphan(),
+                What::Helper | What::Output { .. } => {}
+            }
+        }
+        self.remove_all(|held| held.is_gone);
+    }
+
+    /// The worker has all it needs: closes what waits, and ends what its sockets do for a worker
+    /// before it only.
+    pub(super) fn settle(&mut self) {
+        self.remove_all(|held| !held.is_claimed);
+        self.held.values_mut().for_each(Held::settle);
+    }
+
+    /// The interface with this index is gone, and another may get the index. What is a member of
+    /// something there leaves now: later that would end the membership of another socket.
+    pub(super) fn interface_gone(&mut self, ifindex: u32) {
+        let stands_there = |held: &Held| held.key.ifindex() == Some(ifindex);
+        for held in self.held.values_mut().filter(|held| stands_there(held)) {
+            held.is_gone = true;
+            if let Key::Datagrams { group, .. } = *held.key {
+                udp_input::leave(held.fd.as_fd(), ifindex, group, &[]);
+            }
+        }
+        self.remove_all(|held| held.is_gone && !held.is_claimed);
+    }
+
+    /// Any interface may have been made anew, unheard.
+    pub(super) fn doubt_interfaces(&mut self) {
+        for held in self.held.values_mut() {
+            held.is_gone |= match *held.key {
+                Key::Frames { .. } => !packet::has_interface(held.fd.as_fd()),
+                _ => held.key.ifindex().is_some(),
+            };
+        }
+        self.remove_all(|held| held.is_gone && !held.is_claimed);
+    }
+
+    fn remove_all(&mut self, is_unwanted: impl Fn(&Held) -> bool) {
+        let unwanted = self.held.iter().filter(|(_, held)| is_unwanted(held));
+        for id in unwanted.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.remove(id);
+        }
+    }
+}
+
+impl Held {
+    /// The queue that it got, in bytes.
+    pub(super) fn buffer_bytes(&self) -> usize {
+        match self.what {
+            What::Frames(Frames { receive_buffer_bytes: bytes, .. })
+            | What::Datagrams { receive_buffer_bytes: bytes, .. }
+            | What::Output { send_buffer_bytes: bytes } => bytes,
+            What::Helper => 0,
+        }
+    }
+
+    pub(super) fn is_frames(&self) -> bool {
+        matches!(self.what, What::Frames(_))
+    }
+
+    /// Whether it was made with this wish for a packet ring.
+    pub(super) fn has_ring(&self, wanted: Option<RingShape>) -> bool {
+        matches!(&self.what, What::Frames(frames) if frames.asked == wanted)
+    }
+
+    /// What it is a member for, where it is one by itself.
+    pub(super) fn member(&mut self) -> Option<&mut Member> {
+        match &mut self.what {
+            What::Datagrams { member, .. } => Some(member),
+            _ => None,
+        }
+    }
+
+    /// Has its interface take all multicast for the present worker, or no longer; `None` where
+    /// that is not its business.
+    pub(super) fn take_all(&mut self, on: bool) -> Option<Result<()>> {
+        let (What::Frames(frames), &Key::Frames { ifindex }) = (&mut self.what, &*self.key) else {
+            return None;
+        };
+        if on != frames.takes_all {
+            let name = format!("interface {ifindex}");
+            let interface = InterfaceRef { index: ifindex, name: &name };
+            let told = packet::take_all_multicast(self.fd.as_fd(), &interface, on);
+            if told.is_err() {
+                return Some(told);
+            }
+        }
+        (frames.takes_all, frames.wants_all) = (on, on);
+        Some(Ok(()))
+    }
+
+    fn settle(&mut self) {
+        match (&mut self.what, &*self.key) {
+            (What::Frames(frames), _) if !frames.wants_all => drop(self.take_all(false)),
+            (What::Datagrams { member, .. }, &Key::Datagrams { ifindex, group, .. }) => {
+                member.settle(self.fd.as_fd(), ifindex, group);
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Key {
+    /// Of a request for a helper.
+    pub(super) fn of_helper(request: &Request) -> Option<Self> {
+        Some(match request {
+            Request::Merger { interface, group, port } => {
+                Self::Merger { ifindex: interface.index, group: *group, port: *port }
+            }
+            Request::MergerForAny { v4, port } => Self::MergerForAny { v4: *v4, port: *port },
+            Request::Holder { interface, address, port } => {
+                Self::Holder { ifindex: interface.index, address: *address, port: *port }
+            }
+            _ => return None,
+        })
+    }
+
+    /// The interface that the socket stands on for good.
+    fn ifindex(&self) -> Option<u32> {
+        match *self {
+            Self::Frames { ifindex }
+            | Self::Datagrams { ifindex, .. }
+            | Self::Merger { ifindex, .. }
+            | Self::Holder { ifindex, .. } => Some(ifindex),
+            // The one stands on none, the other is connected anew.
+            Self::MergerForAny { .. } | Self::Output { .. } => None,
+        }
+    }
+}

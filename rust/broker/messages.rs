@@ -1,0 +1,190 @@
+//! What a worker asks of the supervisor, and what it answers: one message for each, of a fixed
+//! set. It must not know who does what is asked.
+
+use std::io;
+
+use super::wire::{Wire, fields};
+use crate::addr::Addr;
+use crate::error::Error;
+use crate::open::InterfaceRef;
+use crate::open::output::OutputSpec;
+use crate::sys::packet_ring::RingShape;
+
+/// The version of these messages: both sides come out of one build, and so must agree.
+pub(super) const PROTOCOL: u16 = 1;
+/// No message is longer: a full list, and what stands around it.
+pub(super) const MESSAGE_BYTES: usize = 56 * 1024;
+
+/// Bytes of an interface's name (IFNAMSIZ, without the zero).
+const NAME_BYTES: usize = 15;
+
+/// An interface, as the worker found it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Interface {
+    pub(super) index: u32,
+    /// For messages.
+    pub(super) name: String,
+}
+fields!(Interface { index, name });
+
+/// What a refusal says, so that the worker makes the same error of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    kind: u8,
+    call: String,
+    target: String,
+    /// 0 for none.
+    errno: i32,
+    text: String,
+}
+fields!(Refusal { kind, call, target, errno, text });
+
+/// Declares the messages of one side, each with its number and its fields.
+macro_rules! messages {
+    ($(#[$about:meta])* $name:ident {
+        $($(#[$what:meta])* $number:literal $message:ident { $($field:ident: $type:ty),* $(,)? },)+
+    }) => {
+        $(#[$about])*
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub(super) enum $name {
+            $($(#[$what])* $message { $($field: $type),* },)+
+        }
+
+        impl $name {
+            pub(super) fn to_bytes(&self) -> Vec<u8> {
+                let mut bytes = Vec::new();
+                match self {
+                    $(Self::$message { $($field),* } => {
+                        bytes.push($number);
+                        $($field.write(&mut bytes);)*
+                    })+
+                }
+                bytes
+            }
+
+            /// `None` for anything that [`Self::to_bytes`] does not make.
+            pub(super) fn from_bytes(mut bytes: &[u8]) -> Option<Self> {
+                let bytes = &mut bytes;
+                let message = match u8::read(bytes)? {
+                    $($number => Self::$message { $($field: Wire::read(bytes)?),* },)+
+                    _ => return None,
+                };
+                bytes.is_empty().then_some(message)
+            }
+        }
+    };
+}
+
+messages! {
+    /// What a worker asks. Each is answered, but for `Release`.
+    Request {
+        /// The first message: all that the worker before had can be claimed from here on.
+        1 Hello { protocol: u16 },
+        2 Frames { interface: Interface, blocks: Vec<(Addr, u8)>, ring: Option<RingShape> },
+        3 Filter { lease: u64, blocks: Vec<(Addr, u8)> },
+        4 AllMulticast { lease: u64, on: bool },
+        5 Join { interface: Interface, group: Addr, sources: Vec<Addr> },
+        6 Leave { ifindex: u32, group: Addr, sources: Vec<Addr> },
+        7 Merger { interface: Interface, group: Addr, port: u16 },
+        8 MergerForAny { v4: bool, port: u16 },
+        9 Holder { interface: Interface, address: Addr, port: u16 },
+        10 Datagrams { interface: Interface, group: Addr, is_broadcast: bool, port: u16 },
+        11 JoinBy { lease: u64, sources: Vec<Addr> },
+        12 LeaveBy { lease: u64, sources: Vec<Addr> },
+        13 Output { rule: String, number: u16, is_connected: bool, spec: OutputSpec },
+        14 Reconnect { lease: u64, ifindex: u32 },
+        15 Release { leases: Vec<u64> },
+        /// Whatever was not claimed by now can be closed.
+        16 Settled {},
+    }
+}
+
+messages! {
+    /// The answers; three of them come with a descriptor.
+    Answer {
+        1 Done {},
+        2 Refused { why: Refusal },
+        /// A program has what the helper would have held.
+        3 Absent {},
+        4 Helper { lease: u64 },
+        /// With the socket. `has_history` where somebody had it before.
+        5 Frames {
+            lease: u64,
+            receive_buffer_bytes: u64,
+            vnet_hdr: bool,
+            ring: Option<RingShape>,
+            has_history: bool,
+        },
+        /// With the socket.
+        6 Datagrams { lease: u64, receive_buffer_bytes: u64 },
+        /// With the socket.
+        7 Output { lease: u64, send_buffer_bytes: u64, max_segment: u16 },
+        8 Segment { max_segment: u16 },
+    }
+}
+
+impl Answer {
+    /// The lease whose socket comes with it.
+    pub(super) fn lease(&self) -> Option<u64> {
+        match self {
+            Self::Frames { lease, .. }
+            | Self::Datagrams { lease, .. }
+            | Self::Output { lease, .. } => Some(*lease),
+            _ => None,
+        }
+    }
+}
+
+impl Interface {
+    /// Its name is one that an interface can have.
+    pub(super) fn is_named(&self) -> bool {
+        is_name(&self.name)
+    }
+
+    pub(super) fn as_ref(&self) -> InterfaceRef<'_> {
+        InterfaceRef { index: self.index, name: &self.name }
+    }
+}
+
+impl From<&InterfaceRef<'_>> for Interface {
+    fn from(interface: &InterfaceRef<'_>) -> Self {
+        Self { index: interface.index, name: interface.name.to_owned() }
+    }
+}
+
+/// Whether an interface can have this name (dev_valid_name in the kernel).
+pub(super) fn is_name(name: &str) -> bool {
+    (1..=NAME_BYTES).contains(&name.len()) && !name.contains(['/', '\0'])
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        let plain =
+            |kind, text| Self { kind, call: String::new(), target: String::new(), errno: 0, text };
+        match error {
+            Error::Invalid(text) => plain(0, text),
+            Error::Permission(text) => plain(1, text),
+            Error::Engine(text) => plain(2, text),
+            Error::Os { call, target, source } => {
+                let (call, errno) = (call.into_owned(), source.raw_os_error().unwrap_or(0));
+                let text = if errno == 0 { source.to_string() } else { String::new() };
+                Self { kind: 3, call, target, errno, text }
+            }
+        }
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(why: Refusal) -> Self {
+        match why.kind {
+            0 => Self::Invalid(why.text),
+            1 => Self::Permission(why.text),
+            2 => Self::Engine(why.text),
+            _ if why.errno == 0 => Self::os(why.call, why.target, io::Error::other(why.text)),
+            _ => Self::os(why.call, why.target, io::Error::from_raw_os_error(why.errno)),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests;

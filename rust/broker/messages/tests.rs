@@ -1,0 +1,202 @@
+//! Messages come out as they went in; other bytes are none, whatever they are.
+
+use proptest::collection::vec;
+use proptest::option::of;
+use proptest::prelude::*;
+
+use super::*;
+use crate::broker::wire::{MAX_ITEMS, MAX_TEXT_BYTES};
+use crate::open::output::{Choice, Ttl};
+
+fn addr() -> impl Strategy<Value = Addr> {
+    any::<u128>().prop_map(Addr::from_bits)
+}
+
+fn interface() -> impl Strategy<Value = Interface> {
+    (any::<u32>(), ".{0,20}").prop_map(|(index, name)| Interface { index, name })
+}
+
+fn ring() -> impl Strategy<Value = RingShape> {
+    (any::<u32>(), any::<u16>()).prop_map(|(slot_bytes, slots)| RingShape { slot_bytes, slots })
+}
+
+fn choice<T: Clone + std::fmt::Debug + 'static>(
+    value: impl Strategy<Value = T> + 'static,
+) -> impl Strategy<Value = Choice<T>> {
+    prop_oneof![Just(Choice::Kernel), Just(Choice::Keep), value.prop_map(Choice::Chosen)]
+}
+
+fn spec() -> impl Strategy<Value = OutputSpec> {
+    let ttl = prop_oneof![Just(Ttl::Keep), Just(Ttl::Decrement), any::<u8>().prop_map(Ttl::Set)];
+    let place = (addr(), any::<u8>(), any::<u16>(), any::<u16>(), interface());
+    let source = (choice(addr()), choice(any::<u16>()));
+    let rest = (ttl, of(any::<u8>()), any::<bool>(), of(any::<u8>()));
+    (place, source, rest).prop_map(|(place, (source, source_port), rest)| {
+        let (address, address_bits, port, last_port, interface) = place;
+        let (ttl, dscp, multicast_loop, priority) = rest;
+        let Interface { index: ifindex, name: interface } = interface;
+        OutputSpec {
+            address,
+            address_bits,
+            port,
+            last_port,
+            ifindex,
+            interface,
+            ttl,
+            dscp,
+            source,
+            source_port,
+            multicast_loop,
+            priority,
+        }
+    })
+}
+
+pub(in crate::broker) fn request() -> impl Strategy<Value = Request> {
+    let (lease, port) = (any::<u64>(), any::<u16>());
+    let blocks = || vec((addr(), any::<u8>()), 0..40);
+    let sources = || vec(addr(), 0..40);
+    prop_oneof![
+        port.prop_map(|protocol| Request::Hello { protocol }),
+        (interface(), blocks(), of(ring())).prop_map(|(interface, blocks, ring)| Request::Frames {
+            interface,
+            blocks,
+            ring
+        }),
+        (lease, blocks()).prop_map(|(lease, blocks)| Request::Filter { lease, blocks }),
+        (lease, any::<bool>()).prop_map(|(lease, on)| Request::AllMulticast { lease, on }),
+        (interface(), addr(), sources()).prop_map(|(interface, group, sources)| Request::Join {
+            interface,
+            group,
+            sources
+        }),
+        (any::<u32>(), addr(), sources()).prop_map(|(ifindex, group, sources)| Request::Leave {
+            ifindex,
+            group,
+            sources
+        }),
+        (interface(), addr(), port).prop_map(|(interface, group, port)| Request::Merger {
+            interface,
+            group,
+            port
+        }),
+        (any::<bool>(), port).prop_map(|(v4, port)| Request::MergerForAny { v4, port }),
+        (interface(), addr(), port).prop_map(|(interface, address, port)| Request::Holder {
+            interface,
+            address,
+            port
+        }),
+        (interface(), addr(), any::<bool>(), port).prop_map(
+            |(interface, group, is_broadcast, port)| {
+                Request::Datagrams { interface, group, is_broadcast, port }
+            }
+        ),
+        (lease, sources()).prop_map(|(lease, sources)| Request::JoinBy { lease, sources }),
+        (lease, sources()).prop_map(|(lease, sources)| Request::LeaveBy { lease, sources }),
+        (".{0,70}", port, any::<bool>(), spec()).prop_map(|(rule, number, is_connected, spec)| {
+            Request::Output { rule, number, is_connected, spec }
+        }),
+        (lease, any::<u32>()).prop_map(|(lease, ifindex)| Request::Reconnect { lease, ifindex }),
+        vec(lease, 0..40).prop_map(|leases| Request::Release { leases }),
+        Just(Request::Settled {}),
+    ]
+}
+
+fn answer() -> impl Strategy<Value = Answer> {
+    let error = prop_oneof![
+        ".{0,90}".prop_map(Error::Invalid),
+        ".{0,90}".prop_map(Error::Permission),
+        ".{0,90}".prop_map(Error::Engine),
+        (".{0,40}", ".{0,40}", 1..133_i32).prop_map(|(call, target, errno)| {
+            Error::os(call, target, io::Error::from_raw_os_error(errno))
+        }),
+        (".{0,40}", ".{0,40}").prop_map(|(call, text)| Error::os(
+            call,
+            "x",
+            io::Error::other(text)
+        )),
+    ];
+    let (lease, bytes) = (any::<u64>(), any::<u64>());
+    prop_oneof![
+        Just(Answer::Done {}),
+        Just(Answer::Absent {}),
+        error.prop_map(|error| Answer::Refused { why: error.into() }),
+        lease.prop_map(|lease| Answer::Helper { lease }),
+        (lease, bytes, any::<bool>(), of(ring()), any::<bool>()).prop_map(
+            |(lease, receive_buffer_bytes, vnet_hdr, ring, has_history)| {
+                Answer::Frames { lease, receive_buffer_bytes, vnet_hdr, ring, has_history }
+            }
+        ),
+        (lease, bytes).prop_map(|(lease, receive_buffer_bytes)| {
+            Answer::Datagrams { lease, receive_buffer_bytes }
+        }),
+        (lease, bytes, any::<u16>()).prop_map(|(lease, send_buffer_bytes, max_segment)| {
+            Answer::Output { lease, send_buffer_bytes, max_segment }
+        }),
+        any::<u16>().prop_map(|max_segment| Answer::Segment { max_segment }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn a_request_comes_out_as_it_went_in(request in request(), cut in any::<prop::sample::Index>()) {
+        let bytes = request.to_bytes();
+        prop_assert_eq!(Request::from_bytes(&bytes), Some(request));
+        prop_assert_eq!(Request::from_bytes(&bytes[..cut.index(bytes.len())]), None);
+        prop_assert_eq!(Request::from_bytes(&[&*bytes, &[0]].concat()), None);
+    }
+
+    #[test]
+    fn an_answer_comes_out_as_it_went_in(answer in answer()) {
+        prop_assert_eq!(Answer::from_bytes(&answer.to_bytes()), Some(answer));
+    }
+
+    #[test]
+    fn what_can_be_read_has_one_spelling(bytes in vec(any::<u8>(), 0..200), kind in 0..18_u8) {
+        let bytes = [&[kind][..], &bytes].concat();
+        if let Some(request) = Request::from_bytes(&bytes) {
+            prop_assert_eq!(request.to_bytes(), &*bytes);
+        }
+        if let Some(answer) = Answer::from_bytes(&bytes) {
+            prop_assert_eq!(answer.to_bytes(), bytes);
+        }
+    }
+
+    #[test]
+    fn a_refusal_keeps_its_sentence(call in "[a-z ]{1,40}", target in "[a-z ]{1,40}", errno in 1..133_i32) {
+        let error = || Error::os(call.clone(), target.clone(), io::Error::from_raw_os_error(errno));
+        let again = Error::from(Refusal::from(error()));
+        prop_assert_eq!(again.to_string(), error().to_string());
+        let Error::Os { source, .. } = again else { panic!() };
+        prop_assert_eq!(source.raw_os_error(), Some(errno));
+    }
+}
+
+#[test]
+fn the_longest_messages_fit() {
+    let (group, interface) =
+        (Addr::v4([239, 1, 1, 1]), Interface { index: 1, name: "e".repeat(15) });
+    let long = vec![(group, 8); MAX_ITEMS + 1];
+    let ring = Some(RingShape { slot_bytes: 2048, slots: 32 });
+    let bytes = Request::Frames { interface, blocks: long, ring }.to_bytes();
+    assert!(bytes.len() <= MESSAGE_BYTES);
+    let Some(Request::Frames { blocks, .. }) = Request::from_bytes(&bytes) else { panic!() };
+    assert_eq!(blocks.len(), MAX_ITEMS);
+    let text = "é".repeat(MAX_TEXT_BYTES);
+    let why = Refusal::from(Error::os(text.clone(), text.clone(), io::Error::other(text)));
+    let bytes = Answer::Refused { why }.to_bytes();
+    assert!(bytes.len() <= MESSAGE_BYTES && Answer::from_bytes(&bytes).is_some());
+}
+
+#[test]
+fn every_sentence_of_the_kernel_has_its_kind_again() {
+    for error in [
+        Error::Invalid("a".to_owned()),
+        Error::Permission("b".to_owned()),
+        Error::Engine("c".to_owned()),
+        Error::os("d", "e", io::Error::other("f")),
+    ] {
+        let text = format!("{error:?}");
+        assert_eq!(format!("{:?}", Error::from(Refusal::from(error))), text);
+    }
+}

@@ -1,0 +1,140 @@
+//! What no worker of ours ever asks for, and so nobody gets: checked before anything is done.
+//! What the kernel refuses by itself, rights apart, is left to it. It must not know what is held.
+
+use std::io;
+
+use nix::net::if_::if_indextoname;
+
+use super::messages::{Interface, Request, is_name};
+use super::server::Ingress;
+use crate::addr::Addr;
+use crate::error::{Error, Result};
+use crate::open::filter;
+use crate::open::output::{Choice, OutputSpec, Ttl};
+use crate::pool;
+
+/// Bytes of a rule's id.
+const RULE_BYTES: usize = 64;
+/// The highest priority that takes no right (socket(7), SO_PRIORITY).
+const MAX_PRIORITY: u8 = 6;
+/// The highest code point (RFC 2474).
+const MAX_DSCP: u8 = 63;
+
+/// Why a request is none of a worker of ours, if it is not.
+pub(super) fn objection(
+    request: &Request,
+    ingress: Ingress,
+    buffer_bytes: usize,
+) -> Option<&'static str> {
+    if ingress_of(request).is_some_and(|of| of != ingress) {
+        return Some("a socket of the other ingress");
+    }
+    if interface(request).is_some_and(|interface| interface.index == 0 || !interface.is_named()) {
+        return Some("an interface that cannot be");
+    }
+    match request {
+        Request::Frames { blocks, ring, .. } => {
+            let is_ring = ring.is_none_or(|shape| pool::is_packet_ring(shape, buffer_bytes));
+            let ring = (!is_ring).then_some("a packet ring of another size");
+            ring.or_else(|| filtered(blocks))
+        }
+        Request::Filter { blocks, .. } => filtered(blocks),
+        Request::Join { group, sources, .. } | Request::Leave { group, sources, .. } => {
+            joined(*group, sources)
+        }
+        Request::Holder { address, .. } if address.is_multicast() => Some("a group to hold"),
+        Request::Output { rule, spec, is_connected, .. } => {
+            let rule = (rule.len() > RULE_BYTES).then_some("a rule's id that is too long");
+            rule.or_else(|| output(spec, *is_connected))
+        }
+        _ => None,
+    }
+}
+
+/// Whether the interface is there.
+///
+/// # Errors
+/// ENODEV, as the kernel would say it.
+pub(super) fn find(interface: &Interface) -> Result<()> {
+    // For an index that nobody has, nix gives an empty name.
+    if if_indextoname(interface.index).is_ok_and(|name| !name.is_empty()) {
+        return Ok(());
+    }
+    let gone = io::Error::from_raw_os_error(libc::ENODEV);
+    Err(Error::os("opening a socket", &*interface.name, gone))
+}
+
+/// The ingress that a request belongs to, if it is not one for both.
+fn ingress_of(request: &Request) -> Option<Ingress> {
+    match request {
+        Request::Frames { .. }
+        | Request::Filter { .. }
+        | Request::AllMulticast { .. }
+        | Request::Join { .. }
+        | Request::Leave { .. }
+        | Request::Merger { .. }
+        | Request::MergerForAny { .. }
+        | Request::Holder { .. } => Some(Ingress::Packet),
+        Request::Datagrams { .. } | Request::JoinBy { .. } | Request::LeaveBy { .. } => {
+            Some(Ingress::Udp)
+        }
+        _ => None,
+    }
+}
+
+/// The interface that a request stands or falls with.
+pub(super) fn interface(request: &Request) -> Option<&Interface> {
+    match request {
+        Request::Frames { interface, .. }
+        | Request::Join { interface, .. }
+        | Request::Merger { interface, .. }
+        | Request::Holder { interface, .. }
+        | Request::Datagrams { interface, .. } => Some(interface),
+        _ => None,
+    }
+}
+
+fn filtered(blocks: &[(Addr, u8)]) -> Option<&'static str> {
+    if blocks.len() > filter::MOST_BLOCKS {
+        return Some("too many addresses for a filter");
+    }
+    let is_block = |(first, bits): &(Addr, u8)| *bits <= width(*first);
+    (!blocks.iter().all(is_block)).then_some("a block wider than its family")
+}
+
+fn joined(group: Addr, sources: &[Addr]) -> Option<&'static str> {
+    let is_sender = |source: &Addr| source.is_v4() == group.is_v4() && !source.is_multicast();
+    if !group.is_multicast() {
+        Some("a group that is none")
+    } else if !sources.iter().all(is_sender) {
+        Some("a sender that cannot be one")
+    } else {
+        None
+    }
+}
+
+fn output(spec: &OutputSpec, is_connected: bool) -> Option<&'static str> {
+    let name = &spec.interface;
+    let is_chosen = |source: &Choice<Addr>| match source {
+        Choice::Chosen(source) => source.is_v4() == spec.address.is_v4(),
+        Choice::Kernel | Choice::Keep => true,
+    };
+    let has_place = !is_connected || spec.ifindex != 0 || !spec.address.is_multicast();
+    let objections = [
+        (spec.address_bits > width(spec.address), "an output wider than its family"),
+        (spec.port == 0 || spec.last_port < spec.port, "ports that cannot be"),
+        (!name.is_empty() && !is_name(name), "an interface that cannot be"),
+        (name.is_empty() && spec.ifindex != 0, "an interface without a name"),
+        (!has_place, "a group without an interface"),
+        (spec.ttl == Ttl::Set(0), "a TTL of 0"),
+        (spec.dscp.is_some_and(|dscp| dscp > MAX_DSCP), "a DSCP that cannot be"),
+        (spec.priority.is_some_and(|level| level > MAX_PRIORITY), "a priority that takes a right"),
+        (!is_chosen(&spec.source), "a source of the other family"),
+    ];
+    objections.into_iter().find_map(|(objects, why)| objects.then_some(why))
+}
+
+/// The bits of an address of this family.
+fn width(address: Addr) -> u8 {
+    if address.is_v4() { 32 } else { 128 }
+}

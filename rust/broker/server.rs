@@ -1,0 +1,230 @@
+//! The supervisor's side of the broker: reads what a worker asks, lets the policy look at it, and
+//! answers. It must not know what a rule is, and trusts no byte of a message.
+
+use std::io::{self, ErrorKind};
+use std::os::fd::BorrowedFd;
+
+use nix::sys::socket::MsgFlags;
+
+use super::leases::Leases;
+use super::memberships::Memberships;
+use super::messages::{Answer, MESSAGE_BYTES, PROTOCOL, Request};
+use super::policy;
+use crate::error::{Error, Result};
+use crate::open::links::{self, LinkSocket, Told};
+use crate::sys::passing;
+
+/// Most messages of one worker that are handled in a row, so that none keeps the others waiting.
+const MESSAGES: usize = 256;
+
+/// Where the workers take datagrams from, which decides what they may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ingress {
+    /// Frames, by AF_PACKET.
+    Packet,
+    /// Datagrams, by joined sockets.
+    Udp,
+}
+
+/// What is held for the workers, and who opens it.
+#[derive(Debug)]
+pub struct Server {
+    ingress: Ingress,
+    buffer_bytes: usize,
+    pub(super) workers: Vec<Worker>,
+    deletions: LinkSocket,
+    room: Vec<u8>,
+}
+
+/// All that is held for one worker.
+#[derive(Debug, Default)]
+pub(super) struct Worker {
+    pub(super) leases: Leases,
+    pub(super) memberships: Memberships,
+    /// Whether the present one has said hello.
+    is_known: bool,
+}
+
+/// Why there is no answer but an error.
+pub(super) enum Fault {
+    /// To be told to the worker.
+    Refused(Error),
+    /// No worker of ours asks for this.
+    Breach(&'static str),
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl Server {
+    /// For so many workers, each with this budget for its buffers; in the calling thread's
+    /// network namespace.
+    ///
+    /// # Errors
+    /// No descriptor, or no netlink.
+    pub fn new(workers: u16, ingress: Ingress, buffer_bytes: usize) -> Result<Self> {
+        Ok(Self {
+            ingress,
+            buffer_bytes,
+            workers: (0..workers).map(|_| Worker::default()).collect(),
+            deletions: LinkSocket::open_for_deletions()?,
+            room: vec![0; MESSAGE_BYTES.max(links::MESSAGE_BYTES)],
+        })
+    }
+
+    /// Answers what waits on a worker's socket, and never waits itself; false when the worker
+    /// has closed it.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] for a worker that does not keep to the messages: end it.
+    pub fn serve(&mut self, worker: u16, socket: BorrowedFd<'_>) -> Result<bool> {
+        for _ in 0..MESSAGES {
+            let len = match passing::receive_bytes(socket, &mut self.room, MsgFlags::MSG_DONTWAIT) {
+                Ok(len) => len,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(true),
+                Err(error) if error.kind() == ErrorKind::InvalidData => {
+                    return Err(breach(worker, "a message that is too long, or a descriptor"));
+                }
+                Err(_) => return Ok(false),
+            };
+            if len == 0 {
+                return Ok(false);
+            }
+            let Some(request) = self.room.get(..len).and_then(Request::from_bytes) else {
+                return Err(breach(worker, "a message that cannot be read"));
+            };
+            match self.answer(worker, socket, request) {
+                Ok(()) => {}
+                Err(Outcome::Breach(why)) => return Err(breach(worker, why)),
+                Err(Outcome::Gone) => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
+    /// How many sockets are open here.
+    #[must_use]
+    pub fn open_sockets(&self) -> usize {
+        let open = |worker: &Worker| worker.leases.len() + worker.memberships.sockets();
+        self.workers.iter().map(open).sum()
+    }
+
+    /// Closes all that is held, at the end.
+    pub fn forget(&mut self) {
+        self.workers.iter_mut().for_each(|worker| *worker = Worker::default());
+    }
+
+    fn answer(
+        &mut self,
+        worker: u16,
+        socket: BorrowedFd<'_>,
+        request: Request,
+    ) -> std::result::Result<(), Outcome> {
+        self.hear_deletions();
+        let is_release = matches!(request, Request::Release { .. });
+        let answer = match self.handle(worker, request) {
+            Ok(answer) => answer,
+            Err(Fault::Refused(error)) => Answer::Refused { why: error.into() },
+            Err(Fault::Breach(why)) => return Err(Outcome::Breach(why)),
+        };
+        if is_release {
+            return Ok(());
+        }
+        let held = self.workers.get(usize::from(worker));
+        let fd = held.and_then(|held| held.leases.fd(answer.lease()?));
+        match passing::send(socket, &answer.to_bytes(), fd, MsgFlags::MSG_DONTWAIT) {
+            Ok(()) => Ok(()),
+            Err(error) if is_gone(&error) => Err(Outcome::Gone),
+            Err(_) => Err(Outcome::Breach("questions without reading the answers")),
+        }
+    }
+
+    fn handle(&mut self, worker: u16, request: Request) -> std::result::Result<Answer, Fault> {
+        let ingress = self.ingress;
+        if let Some(why) = policy::objection(&request, ingress, self.buffer_bytes) {
+            return Err(Fault::Breach(why));
+        }
+        if let Some(interface) = policy::interface(&request) {
+            policy::find(interface)?;
+        }
+        let known = self.workers.get_mut(usize::from(worker));
+        let known = known.ok_or(Fault::Breach("a number that is none of a worker"))?;
+        match request {
+            Request::Hello { protocol: PROTOCOL } => known.welcome(),
+            Request::Hello { .. } => return Err(Fault::Breach("another protocol")),
+            _ if !known.is_known => return Err(Fault::Breach("no hello")),
+            Request::Settled {} => known.settle(),
+            Request::Release { leases } => known.release(&leases)?,
+            Request::Frames { interface, blocks, ring } => {
+                return self.frames(worker, &interface.as_ref(), &blocks, ring);
+            }
+            other => return known.grant(other),
+        }
+        Ok(Answer::Done {})
+    }
+
+    /// Learns which interfaces are gone, before anything is done on one that is there.
+    fn hear_deletions(&mut self) {
+        let Self { deletions, workers, room, .. } = self;
+        loop {
+            let heard = deletions.hear(room).and_then(|piece| {
+                links::read(piece, |told| {
+                    if let Told::LinkGone(index) = told {
+                        workers.iter_mut().for_each(|worker| worker.interface_gone(index));
+                    }
+                })
+            });
+            match heard {
+                Ok(()) => {}
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                    workers.iter_mut().for_each(Worker::doubt_interfaces);
+                }
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+/// How the answering of a worker can end.
+enum Outcome {
+    Breach(&'static str),
+    /// It is not there any more.
+    Gone,
+}
+
+impl Worker {
+    fn welcome(&mut self) {
+        self.is_known = true;
+        self.leases.orphan();
+        self.memberships.orphan();
+    }
+
+    fn settle(&mut self) {
+        self.leases.settle();
+        self.memberships.settle();
+    }
+
+    fn interface_gone(&mut self, index: u32) {
+        self.leases.interface_gone(index);
+        self.memberships.interface_gone(index);
+    }
+
+    fn doubt_interfaces(&mut self) {
+        self.leases.doubt_interfaces();
+        self.memberships.doubt_interfaces();
+    }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
+}
+
+fn breach(worker: u16, what: &str) -> Error {
+    Error::Engine(format!("worker {worker} sent its supervisor {what}"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,304 @@
+//! Workers that are none of ours: what they send changes nothing, ends their line, and never the
+//! supervisor.
+
+use std::cell::RefCell;
+use std::os::fd::AsFd;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+
+use super::*;
+use crate::addr::Addr;
+use crate::broker::messages::tests::request;
+use crate::broker::messages::{Interface, Refusal};
+use crate::broker::testbed::{BUFFER_BYTES, pair};
+use crate::broker::wire::MAX_ITEMS;
+use crate::open::filter;
+use crate::open::output::{Choice, OutputSpec, Ttl};
+use crate::open::testnet::{in_namespace, interface};
+use crate::sys::packet_ring::RingShape;
+
+const GROUP: Addr = Addr::v4([239, 1, 1, 1]);
+const V6: Addr = Addr::v6([0xff, 0x3e, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+const RING: RingShape = RingShape { slot_bytes: 2048, slots: 32 };
+
+/// Sends messages to a new server, and says what it thinks of the last one.
+fn tell(ingress: Ingress, messages: &[Vec<u8>]) -> (Result<bool>, Vec<Answer>) {
+    let mut server = Server::new(2, ingress, BUFFER_BYTES).unwrap();
+    let (near, far) = pair();
+    let mut answers = Vec::new();
+    let mut last = Ok(true);
+    for message in messages {
+        passing::send(near.as_fd(), message, None, MsgFlags::empty()).unwrap();
+        last = server.serve(0, far.as_fd());
+        let mut room = vec![0; MESSAGE_BYTES];
+        let told = passing::receive(near.as_fd(), &mut room, MsgFlags::MSG_DONTWAIT);
+        answers.extend(told.ok().and_then(|told| Answer::from_bytes(&room[..told.len])));
+    }
+    (last, answers)
+}
+
+fn ask(ingress: Ingress, requests: &[Request]) -> (Result<bool>, Vec<Answer>) {
+    let hello = Request::Hello { protocol: PROTOCOL };
+    let all = [std::slice::from_ref(&hello), requests].concat();
+    tell(ingress, &all.iter().map(Request::to_bytes).collect::<Vec<_>>())
+}
+
+fn lo() -> Interface {
+    (&interface("lo")).into()
+}
+
+fn frames(blocks: Vec<(Addr, u8)>, ring: Option<RingShape>) -> Request {
+    Request::Frames { interface: lo(), blocks, ring }
+}
+
+fn spec() -> OutputSpec {
+    OutputSpec {
+        address: GROUP,
+        address_bits: 0,
+        port: 5001,
+        last_port: 5001,
+        ifindex: interface("lo").index,
+        interface: "lo".to_owned(),
+        ttl: Ttl::Set(1),
+        dscp: Some(0),
+        source: Choice::Kernel,
+        source_port: Choice::Kernel,
+        multicast_loop: true,
+        priority: None,
+    }
+}
+
+fn output(spec: OutputSpec) -> Request {
+    Request::Output { rule: "a".to_owned(), number: 0, is_connected: true, spec }
+}
+
+#[test]
+fn what_no_worker_of_ours_asks_ends_its_line() {
+    in_namespace(|| {
+        let (named, lo) = (|name: &str| Interface { name: name.to_owned(), ..lo() }, lo());
+        let join = |group, sources: &[Addr]| Request::Join {
+            interface: lo.clone(),
+            group,
+            sources: sources.to_vec(),
+        };
+        let large = RingShape { slots: 1 << 15, ..RING };
+        let odd = RingShape { slot_bytes: 2000, ..RING };
+        let wrong = [
+            frames(vec![(GROUP, 33)], None),
+            frames(vec![(GROUP, 0); filter::MOST_BLOCKS + 1], None),
+            frames(vec![], Some(large)),
+            frames(vec![], Some(odd)),
+            Request::Frames { interface: named(""), blocks: vec![], ring: None },
+            Request::Frames { interface: named("0123456789abcdef"), blocks: vec![], ring: None },
+            Request::Frames {
+                interface: Interface { index: 0, ..lo.clone() },
+                blocks: vec![],
+                ring: None,
+            },
+            Request::Filter { lease: 1, blocks: vec![] },
+            Request::AllMulticast { lease: 1, on: true },
+            join(Addr::v4([10, 0, 0, 1]), &[]),
+            join(GROUP, &[V6]),
+            join(GROUP, &[GROUP]),
+            Request::Holder { interface: lo.clone(), address: GROUP, port: 1 },
+            Request::Datagrams {
+                interface: lo.clone(),
+                group: GROUP,
+                is_broadcast: false,
+                port: 1,
+            },
+            Request::JoinBy { lease: 1, sources: vec![] },
+            Request::Reconnect { lease: 1, ifindex: 1 },
+            Request::Release { leases: vec![1] },
+            output(OutputSpec { address_bits: 33, ..spec() }),
+            output(OutputSpec { port: 0, ..spec() }),
+            output(OutputSpec { last_port: 5000, ..spec() }),
+            output(OutputSpec { interface: "a/b".to_owned(), ..spec() }),
+            output(OutputSpec { interface: String::new(), ..spec() }),
+            output(OutputSpec { ifindex: 0, ..spec() }),
+            output(OutputSpec { ttl: Ttl::Set(0), ..spec() }),
+            output(OutputSpec { dscp: Some(64), ..spec() }),
+            output(OutputSpec { priority: Some(7), ..spec() }),
+            output(OutputSpec { source: Choice::Chosen(V6), ..spec() }),
+            Request::Output { rule: "x".repeat(65), number: 0, is_connected: false, spec: spec() },
+            Request::Hello { protocol: PROTOCOL + 1 },
+        ];
+        for request in wrong {
+            let (end, answers) = ask(Ingress::Packet, std::slice::from_ref(&request));
+            let text = end.unwrap_err().to_string();
+            assert!(text.starts_with("the engine stopped: worker 0 sent its supervisor"), "{text}");
+            assert_eq!(answers, [Answer::Done {}], "{request:?}");
+        }
+        let (end, _) = ask(Ingress::Udp, &[frames(vec![], None)]);
+        assert!(end.is_err());
+        let (end, _) = tell(Ingress::Udp, &[Request::Settled {}.to_bytes()]);
+        assert!(end.is_err(), "without a hello");
+    });
+}
+
+#[test]
+fn a_socket_is_used_only_for_what_it_is() {
+    in_namespace(|| {
+        for request in [
+            Request::Filter { lease: 1, blocks: vec![] },
+            Request::AllMulticast { lease: 1, on: true },
+            Request::Reconnect { lease: 1, ifindex: 0 },
+            Request::Reconnect { lease: 2, ifindex: 1 },
+        ] {
+            assert!(ask(Ingress::Packet, &[output(spec()), request]).0.is_err());
+        }
+        let reconnect = Request::Reconnect { lease: 1, ifindex: 1 };
+        assert!(ask(Ingress::Packet, &[frames(vec![], None), reconnect]).0.is_err());
+        let twice = Request::Release { leases: vec![1, 1] };
+        assert!(ask(Ingress::Packet, &[output(spec()), twice]).0.is_err());
+    });
+}
+
+#[test]
+fn what_the_kernel_refuses_ends_nothing() {
+    in_namespace(|| {
+        let gone = Interface { index: 77, name: "eth7".to_owned() };
+        let absent = Request::Frames { interface: gone, blocks: vec![], ring: None };
+        let (end, answers) = ask(Ingress::Packet, &[absent, frames(vec![(GROUP, 0)], Some(RING))]);
+        assert!(end.unwrap());
+        let [_, Answer::Refused { why }, Answer::Frames { ring: Some(RING), .. }] = &*answers
+        else {
+            panic!("{answers:?}");
+        };
+        let text = Error::from(why.clone()).to_string();
+        assert_eq!(text, "opening a socket on eth7: No such device");
+    });
+}
+
+#[test]
+fn one_worker_has_few_packet_sockets_on_an_interface() {
+    in_namespace(|| {
+        let requests = vec![frames(vec![], None); 5];
+        let (end, answers) = ask(Ingress::Packet, &requests);
+        assert!(end.unwrap());
+        let Some(Answer::Refused { why }) = answers.last() else { panic!("{answers:?}") };
+        let text = Error::from(Refusal::clone(why)).to_string();
+        assert_eq!(text, "too many packet sockets are open for lo");
+        assert!(matches!(answers[4], Answer::Frames { .. }));
+    });
+}
+
+#[test]
+fn who_does_not_read_is_cut_off_and_nobody_waits() {
+    in_namespace(|| {
+        let mut server = Server::new(1, Ingress::Udp, BUFFER_BYTES).unwrap();
+        let (near, far) = pair();
+        let hello = Request::Hello { protocol: PROTOCOL }.to_bytes();
+        let end = (0..100_000).find_map(|_| {
+            passing::send(near.as_fd(), &hello, None, MsgFlags::empty()).unwrap();
+            server.serve(0, far.as_fd()).err()
+        });
+        let text = end.unwrap().to_string();
+        assert!(text.contains("questions without reading the answers"), "{text}");
+    });
+}
+
+#[test]
+fn who_never_stops_asking_does_not_keep_the_supervisor() {
+    in_namespace(|| {
+        let mut server = Server::new(1, Ingress::Udp, BUFFER_BYTES).unwrap();
+        let (near, far) = pair();
+        let (ready, is_ready) = mpsc::channel();
+        let hello = Request::Hello { protocol: PROTOCOL }.to_bytes();
+        let release = Request::Release { leases: vec![] }.to_bytes();
+        thread::spawn(move || {
+            passing::send(near.as_fd(), &hello, None, MsgFlags::empty()).unwrap();
+            ready.send(()).unwrap();
+            while passing::send(near.as_fd(), &release, None, MsgFlags::empty()).is_ok() {}
+        });
+        is_ready.recv_timeout(Duration::from_secs(5)).unwrap();
+        for _ in 0..10 {
+            assert!(server.serve(0, far.as_fd()).unwrap());
+        }
+    });
+}
+
+#[test]
+fn an_end_is_told_and_what_is_too_long_is_refused() {
+    in_namespace(|| {
+        let mut server = Server::new(1, Ingress::Udp, BUFFER_BYTES).unwrap();
+        let (near, far) = pair();
+        assert!(server.serve(0, far.as_fd()).unwrap(), "nothing has come");
+        let long = vec![0; MESSAGE_BYTES + 1];
+        passing::send(near.as_fd(), &long, None, MsgFlags::empty()).unwrap();
+        assert!(server.serve(0, far.as_fd()).is_err());
+        passing::send(near.as_fd(), b"x", Some(near.as_fd()), MsgFlags::empty()).unwrap();
+        assert!(server.serve(0, far.as_fd()).is_err());
+        drop(near);
+        assert!(!server.serve(0, far.as_fd()).unwrap());
+    });
+}
+
+/// Requests and bytes of any kind, to one server of each ingress: it answers, refuses or breaks
+/// off, and its sockets stay within its limits.
+#[test]
+fn nothing_that_is_sent_hurts_the_supervisor() {
+    in_namespace(|| {
+        let servers = [Ingress::Packet, Ingress::Udp]
+            .map(|ingress| RefCell::new(Server::new(2, ingress, BUFFER_BYTES).unwrap()));
+        let hello = Just(Request::Hello { protocol: PROTOCOL });
+        let message = prop_oneof![
+            2 => hello.prop_map(|hello| hello.to_bytes()),
+            6 => request().prop_map(|request| tame(request).to_bytes()),
+            2 => request().prop_map(|request| request.to_bytes()),
+            1 => vec(any::<u8>(), 1..100),
+        ];
+        let sent = (vec((0..3_u16, message), 1..20), 0..2_usize);
+        let config = ProptestConfig { cases: 200, ..ProptestConfig::default() };
+        let run = TestRunner::new(config).run(&sent, |(messages, which)| {
+            for (worker, message) in messages {
+                let (near, far) = pair();
+                passing::send(near.as_fd(), &message, None, MsgFlags::empty()).unwrap();
+                servers[which].borrow_mut().serve(worker, far.as_fd()).ok();
+            }
+            let sockets = servers[which].borrow().open_sockets();
+            prop_assert!(sockets < 10_000, "{sockets}");
+            Ok(())
+        });
+        run.unwrap();
+        for server in servers {
+            server.borrow_mut().forget();
+            assert_eq!(server.borrow().open_sockets(), 0);
+        }
+    });
+}
+
+/// The same on the loopback, so that more of it is done.
+fn tame(request: Request) -> Request {
+    let (interface, few) = (lo(), |id: u64| id % 20 + 1);
+    let sources = |_: Vec<Addr>| vec![Addr::v4([127, 0, 0, 1])];
+    match request {
+        Request::Frames { ring, .. } => {
+            Request::Frames { interface, blocks: vec![(GROUP, 4)], ring: ring.map(|_| RING) }
+        }
+        Request::Filter { lease, .. } => Request::Filter { lease: few(lease), blocks: vec![] },
+        Request::AllMulticast { lease, on } => Request::AllMulticast { lease: few(lease), on },
+        Request::Join { sources: list, .. } => {
+            Request::Join { interface, group: GROUP, sources: sources(list) }
+        }
+        Request::Merger { port, .. } => Request::Merger { interface, group: GROUP, port },
+        Request::Datagrams { port, .. } => {
+            Request::Datagrams { interface, group: GROUP, is_broadcast: false, port }
+        }
+        Request::JoinBy { lease, .. } => Request::JoinBy { lease: few(lease), sources: vec![] },
+        Request::LeaveBy { lease, .. } => Request::LeaveBy { lease: few(lease), sources: vec![] },
+        Request::Output { number, .. } => {
+            Request::Output { rule: "a".to_owned(), number, is_connected: true, spec: spec() }
+        }
+        Request::Reconnect { lease, .. } => Request::Reconnect { lease: few(lease), ifindex: 1 },
+        Request::Release { leases } => Request::Release {
+            leases: leases.into_iter().take(MAX_ITEMS).take(1).map(few).collect(),
+        },
+        other => other,
+    }
+}

@@ -1,0 +1,62 @@
+//! A supervisor for tests, served by threads of the test's network namespace, and workers that can
+//! die: what they hold is closed then, and nobody is told.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socketpair};
+
+use super::{Client, Ingress, Server};
+
+pub(crate) const BUFFER_BYTES: usize = 1 << 20;
+
+/// The supervisor.
+pub(crate) struct Supervisor {
+    pub(crate) server: Arc<Mutex<Server>>,
+}
+
+/// The end of a worker.
+pub(crate) struct Death(OwnedFd);
+
+impl Supervisor {
+    pub(crate) fn new(workers: u16, ingress: Ingress) -> Self {
+        let server = Server::new(workers, ingress, BUFFER_BYTES).unwrap();
+        Self { server: Arc::new(Mutex::new(server)) }
+    }
+
+    /// A worker, and how it dies.
+    pub(crate) fn worker(&self, number: u16) -> (Client, Death) {
+        let (near, far) = pair();
+        let server = self.server.clone();
+        thread::spawn(move || {
+            loop {
+                poll(&mut [PollFd::new(far.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE)
+                    .unwrap();
+                if !server.lock().unwrap().serve(number, far.as_fd()).unwrap() {
+                    return;
+                }
+            }
+        });
+        let death = Death(near.try_clone().unwrap());
+        (Client::new(near).unwrap(), death)
+    }
+
+    pub(crate) fn open_sockets(&self) -> usize {
+        self.server.lock().unwrap().open_sockets()
+    }
+}
+
+impl Death {
+    /// From here on nothing that the worker drops is told to the supervisor.
+    pub(crate) fn come(self) {
+        shutdown(self.0.as_raw_fd(), Shutdown::Both).unwrap();
+    }
+}
+
+/// The two ends of a line: the worker's, and the supervisor's.
+pub(crate) fn pair() -> (OwnedFd, OwnedFd) {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap()
+}

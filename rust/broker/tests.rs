@@ -1,0 +1,253 @@
+//! What a worker gets of what the one before it had, and what it does not.
+
+use std::fs;
+use std::net::UdpSocket;
+use std::os::fd::{AsFd, AsRawFd};
+
+use nix::sys::socket::{MsgFlags, recv};
+use socket2::SockRef;
+
+use super::testbed::Supervisor;
+use super::*;
+use crate::addr::Addr;
+use crate::open::opener::{Opener, Owner, Socket};
+use crate::open::output::{self, Choice, OutputSocket, OutputSpec, Ttl};
+use crate::open::testnet::{
+    FAR, NEAR, in_namespace, interface, ip, settle, wait_until, with_cable,
+};
+
+mod frames;
+
+const GROUP: Addr = Addr::v4([239, 1, 1, 1]);
+const OTHER: Addr = Addr::v4([239, 1, 1, 2]);
+const OWNER: Owner<'static> = Owner { rule: "0123456789ab", number: 0 };
+
+/// What waits in the socket, in bytes each.
+fn queued(socket: &impl AsFd) -> Vec<usize> {
+    let mut bytes = [0; 4096];
+    let next = || recv(socket.as_fd().as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT).ok();
+    std::iter::from_fn(next).collect()
+}
+
+pub(crate) fn spec(group: Addr, from: &str) -> OutputSpec {
+    OutputSpec {
+        address: group,
+        address_bits: 0,
+        port: 5001,
+        last_port: 5001,
+        ifindex: interface(from).index,
+        interface: from.to_owned(),
+        ttl: Ttl::Set(1),
+        dscp: Some(0),
+        source: Choice::Kernel,
+        source_port: Choice::Kernel,
+        multicast_loop: true,
+        priority: None,
+    }
+}
+
+fn sender(group: Addr, from: &str) -> OutputSocket {
+    output::open(&spec(group, from)).unwrap()
+}
+
+fn send(sender: &OutputSocket, count: usize) {
+    for _ in 0..count {
+        SockRef::from(&sender.fd).send(&[7; 100]).unwrap();
+    }
+}
+
+/// The IPv4 groups that the interface is a member of, but for the one that every host is in.
+fn groups(name: &str) -> usize {
+    let all = fs::read_to_string("/proc/thread-self/net/igmp").unwrap();
+    let of = all.lines().skip_while(|line| line.split_whitespace().nth(1) != Some(name));
+    let groups = of.skip(1).take_while(|line| line.starts_with('\t'));
+    groups.filter(|line| !line.contains("010000E0")).count()
+}
+
+#[test]
+fn datagrams_that_came_while_nobody_lived_are_there() {
+    in_namespace(|| {
+        let supervisor = Supervisor::new(1, Ingress::Udp);
+        let (worker, death) = supervisor.worker(0);
+        let lo = interface("lo");
+        let first = worker.datagrams(&lo, GROUP, false, 5001).unwrap();
+        worker.join_by(&first.socket, lo.index, GROUP, &[]).unwrap();
+        let sender = sender(GROUP, "lo");
+        send(&sender, 2);
+        death.come();
+        drop((first, worker));
+        send(&sender, 3);
+        settle();
+        let (worker, _) = supervisor.worker(0);
+        let again = worker.datagrams(&lo, GROUP, false, 5001).unwrap();
+        assert_eq!(queued(&again.socket), [100; 5]);
+        worker.join_by(&again.socket, lo.index, GROUP, &[]).unwrap();
+        worker.settled().unwrap();
+        send(&sender, 1);
+        settle();
+        assert_eq!((queued(&again.socket), groups("lo")), (vec![100], 1));
+    });
+}
+
+#[test]
+fn what_is_dropped_is_given_back_and_what_is_in_use_is_given_to_nobody_else() {
+    in_namespace(|| {
+        let supervisor = Supervisor::new(1, Ingress::Udp);
+        let (worker, _) = supervisor.worker(0);
+        let port = |socket: &Socket| {
+            let local = SockRef::from(socket).local_addr().unwrap();
+            local.as_socket().unwrap().port()
+        };
+        let spec = spec(GROUP, "lo");
+        let [first, second] = [0; 2].map(|_| worker.output(&OWNER, &spec).unwrap());
+        assert_ne!(port(&first.socket), port(&second.socket));
+        assert_eq!(supervisor.open_sockets(), 2);
+        drop(first);
+        wait_until("it is closed", || supervisor.open_sockets() == 1);
+        drop((second, worker));
+        wait_until("all is closed", || supervisor.open_sockets() == 0);
+    });
+}
+
+#[test]
+fn an_output_keeps_its_socket_and_follows_its_interface() {
+    with_cable(|| {
+        let supervisor = Supervisor::new(1, Ingress::Udp);
+        let (worker, death) = supervisor.worker(0);
+        let local = |socket: &Socket| SockRef::from(socket).local_addr().unwrap().as_socket();
+        let first = worker.output(&OWNER, &spec(GROUP, NEAR)).unwrap();
+        let before = local(&first.socket).unwrap();
+        assert_eq!(first.max_segment, 1472);
+        death.come();
+        drop((first, worker));
+        ip(&format!("link delete {NEAR}"));
+        ip(&format!("link add {NEAR} type veth peer name {FAR}"));
+        ip(&format!("address add 10.9.0.7/24 dev {NEAR}"));
+        for name in [NEAR, FAR] {
+            ip(&format!("link set {name} mtu 1400 up"));
+        }
+        let (worker, _) = supervisor.worker(0);
+        let again = worker.output(&OWNER, &spec(GROUP, NEAR)).unwrap();
+        let after = local(&again.socket).unwrap();
+        assert_eq!((after.port(), after.ip().to_string()), (before.port(), "10.9.0.7".to_owned()));
+        assert_eq!((again.max_segment, supervisor.open_sockets()), (1372, 1));
+        ip(&format!("address add 10.8.0.8/24 dev {NEAR}"));
+        ip(&format!("address delete 10.9.0.7/24 dev {NEAR}"));
+        assert_eq!(worker.reconnect(&again.socket, &spec(GROUP, NEAR)).unwrap(), 1372);
+        assert_eq!(local(&again.socket).unwrap().ip().to_string(), "10.8.0.8");
+    });
+}
+
+#[test]
+fn an_output_that_cannot_be_connected_now_waits_with_its_socket() {
+    in_namespace(|| {
+        let supervisor = Supervisor::new(1, Ingress::Udp);
+        let host = OutputSpec { ifindex: 0, interface: String::new(), ..spec(GROUP, "lo") };
+        let host = OutputSpec { address: Addr::v4([192, 0, 2, 1]), ..host };
+        let (worker, death) = supervisor.worker(0);
+        let error = worker.output(&OWNER, &host).unwrap_err().to_string();
+        assert!(error.contains("there is no route to it; add one"), "{error}");
+        let parked = worker.prepare_output(&OWNER, &host).unwrap();
+        death.come();
+        drop((parked, worker));
+        let (worker, _) = supervisor.worker(0);
+        worker.output(&OWNER, &host).unwrap_err();
+        assert_eq!(supervisor.open_sockets(), 1);
+        let parked = worker.prepare_output(&OWNER, &host).unwrap();
+        worker.settled().unwrap();
+        ip("route add 192.0.2.0/24 dev lo");
+        assert!(worker.reconnect(&parked.socket, &host).unwrap() > 0);
+        assert_eq!(supervisor.open_sockets(), 1);
+    });
+}
+
+/// Takes the far end of the cable away, and lays another under the same indices.
+fn renew_cable() {
+    let [near, far] = [NEAR, FAR].map(|name| interface(name).index);
+    ip(&format!("link delete {NEAR}"));
+    ip(&format!("link add {NEAR} index {near} type veth peer name {FAR} index {far}"));
+    ip(&format!("address add 10.9.0.1/24 dev {NEAR}"));
+    for name in [NEAR, FAR] {
+        ip(&format!("link set {name} up"));
+    }
+    wait_until("the cable is up", || ip(&format!("-o link show {NEAR}")).contains("state UP"));
+}
+
+#[test]
+fn an_interface_that_is_renewed_under_a_living_worker_is_joined_anew() {
+    with_cable(|| {
+        let supervisor = Supervisor::new(2, Ingress::Udp);
+        let (first, _) = supervisor.worker(0);
+        let (second, _) = supervisor.worker(1);
+        let far = interface(FAR);
+        let old = first.datagrams(&far, GROUP, false, 5001).unwrap();
+        first.join_by(&old.socket, far.index, GROUP, &[]).unwrap();
+        renew_cable();
+        // The one is there before the other has noticed.
+        let new = second.datagrams(&far, GROUP, false, 5002).unwrap();
+        second.join_by(&new.socket, far.index, GROUP, &[]).unwrap();
+        first.leave_by(&old.socket, far.index, GROUP, &[]);
+        drop(old);
+        wait_until("the old one is closed", || supervisor.open_sockets() == 1);
+        assert_eq!(groups(FAR), 1);
+    });
+}
+
+#[test]
+fn a_successor_that_wants_fewer_senders_is_a_member_for_fewer() {
+    in_namespace(|| {
+        let supervisor = Supervisor::new(1, Ingress::Udp);
+        let lo = interface("lo");
+        let [one, two] = [1, 2].map(|last| Addr::v4([127, 0, 0, last]));
+        let from = |source: Addr| {
+            let spec = OutputSpec { source: Choice::Chosen(source), ..spec(GROUP, "lo") };
+            output::open(&spec).unwrap()
+        };
+        let senders = [one, two].map(from);
+        for wanted in [vec![], vec![one, two]] {
+            let (worker, death) = supervisor.worker(0);
+            let first = worker.datagrams(&lo, GROUP, false, 5001).unwrap();
+            worker.join_by(&first.socket, lo.index, GROUP, &wanted).unwrap();
+            worker.settled().unwrap();
+            senders.iter().for_each(|sender| send(sender, 1));
+            settle();
+            assert_eq!(queued(&first.socket).len(), 2);
+            death.come();
+            drop((first, worker));
+            let (worker, _) = supervisor.worker(0);
+            let again = worker.datagrams(&lo, GROUP, false, 5001).unwrap();
+            worker.join_by(&again.socket, lo.index, GROUP, &[one]).unwrap();
+            worker.settled().unwrap();
+            senders.iter().for_each(|sender| send(sender, 1));
+            settle();
+            assert_eq!(queued(&again.socket).len(), 1);
+            drop((again, worker));
+            wait_until("it is closed", || supervisor.open_sockets() == 0);
+        }
+    });
+}
+
+#[test]
+fn helpers_stand_until_nobody_needs_them() {
+    in_namespace(|| {
+        let supervisor = Supervisor::new(1, Ingress::Packet);
+        let (worker, death) = supervisor.worker(0);
+        let (lo, local) = (interface("lo"), Addr::v4([127, 0, 0, 1]));
+        let is_taken = || UdpSocket::bind("127.0.0.1:5001").is_err();
+        let held = worker.holder(local, 5001, &lo).unwrap();
+        let any = worker.merger_for_any(true, 5002).unwrap();
+        assert!(held.is_some() && any.is_some() && is_taken());
+        death.come();
+        drop((held, any, worker));
+        assert!(is_taken());
+        let (worker, _) = supervisor.worker(0);
+        let held = worker.holder(local, 5001, &lo).unwrap();
+        assert!(held.is_some() && supervisor.open_sockets() == 2);
+        worker.settled().unwrap();
+        assert_eq!(supervisor.open_sockets(), 1);
+        drop(held);
+        wait_until("the port is free", || !is_taken());
+        let _program = UdpSocket::bind("127.0.0.1:5001").unwrap();
+        assert!(worker.holder(local, 5001, &lo).unwrap().is_none());
+    });
+}

@@ -1,0 +1,176 @@
+//! AF_PACKET sockets, and all that makes frames come to them.
+
+use super::*;
+use crate::open::opener::{Frames, FramesWish};
+use crate::open::packet::{self, Fanout};
+use crate::sys::packet_ring::RingShape;
+
+const SHAPE: RingShape = RingShape { slot_bytes: 2048, slots: 32 };
+
+fn frames(worker: &Client, group: Addr, ring: Option<RingShape>) -> Frames {
+    let blocks = [(group, 0)];
+    let wish =
+        FramesWish { interface: interface(FAR), blocks: &blocks, fanout: Fanout::Alone, ring };
+    worker.frames(&wish).unwrap()
+}
+
+#[test]
+fn frames_that_came_while_nobody_lived_are_there_with_and_without_a_ring() {
+    with_cable(|| {
+        for ring in [None, Some(SHAPE)] {
+            let supervisor = Supervisor::new(1, Ingress::Packet);
+            let (worker, death) = supervisor.worker(0);
+            let first = frames(&worker, GROUP, ring);
+            assert_eq!(first.ring.is_some(), ring.is_some());
+            let sender = sender(GROUP, NEAR);
+            death.come();
+            drop((first, worker));
+            send(&sender, 3);
+            let (worker, _) = supervisor.worker(0);
+            let again = frames(&worker, GROUP, ring);
+            let Frames { socket, ring, lost_frames, .. } = again;
+            assert_eq!(lost_frames, 0);
+            wait_until("three frames are there", || match &ring {
+                Some(ring) => ring.filled() == 3,
+                None => packets(&socket) == 3,
+            });
+            assert_eq!(supervisor.open_sockets(), 1);
+        }
+    });
+}
+
+/// How many frames the socket was given since this was last asked.
+fn packets(socket: &Socket) -> u32 {
+    thread_local!(static SEEN: std::cell::Cell<u32> = const { std::cell::Cell::new(0) });
+    let mut counts = [0_u32; 2];
+    let (level, name) = (libc::SOL_PACKET, libc::PACKET_STATISTICS);
+    crate::sys::sockopt::get(socket.as_fd(), level, name, &mut counts).unwrap();
+    SEEN.set(SEEN.get() + counts[0]);
+    SEEN.get()
+}
+
+#[test]
+fn another_shape_of_ring_takes_another_socket() {
+    with_cable(|| {
+        let supervisor = Supervisor::new(1, Ingress::Packet);
+        let (worker, death) = supervisor.worker(0);
+        let first = frames(&worker, GROUP, None);
+        death.come();
+        drop((first, worker));
+        let (worker, _) = supervisor.worker(0);
+        let again = frames(&worker, GROUP, Some(SHAPE));
+        assert!(again.ring.is_some());
+        assert_eq!(supervisor.open_sockets(), 1);
+    });
+}
+
+#[test]
+fn the_filter_is_the_one_that_is_asked_for_now() {
+    with_cable(|| {
+        let supervisor = Supervisor::new(1, Ingress::Packet);
+        let (worker, death) = supervisor.worker(0);
+        let first = frames(&worker, GROUP, None);
+        death.come();
+        drop((first, worker));
+        let (worker, _) = supervisor.worker(0);
+        let again = frames(&worker, OTHER, None);
+        send(&sender(GROUP, NEAR), 1);
+        send(&sender(OTHER, NEAR), 2);
+        let mut seen = Vec::new();
+        wait_until("the frames of the other group are there", || {
+            seen.extend(queued(&again.socket));
+            seen.len() >= 2
+        });
+        assert_eq!(seen.len(), 2);
+        worker.replace_filter(&again.socket, &[]).unwrap();
+        send(&sender(OTHER, NEAR), 1);
+        settle();
+        assert!(queued(&again.socket).is_empty());
+    });
+}
+
+#[test]
+fn what_nobody_asked_for_again_is_closed_once_all_is_settled() {
+    with_cable(|| {
+        let supervisor = Supervisor::new(1, Ingress::Packet);
+        let far = interface(FAR);
+        let (worker, death) = supervisor.worker(0);
+        let kept = frames(&worker, GROUP, None);
+        let output = worker.output(&OWNER, &spec(OTHER, NEAR)).unwrap();
+        let helper = worker.merger(GROUP, 5001, &far).unwrap();
+        worker.take_all_multicast(&kept.socket, &far, true).unwrap();
+        worker.join(&far, GROUP, &[]).unwrap();
+        worker.join(&far, OTHER, &[]).unwrap();
+        worker.join(&far, OTHER, &[]).unwrap();
+        let is_all = || ip(&format!("-d link show {FAR}")).contains("allmulti 1");
+        assert!(is_all() && groups(FAR) == 2);
+        // A socket holds both memberships.
+        assert_eq!(supervisor.open_sockets(), 4);
+        death.come();
+        drop((kept, output, helper, worker));
+        assert_eq!((supervisor.open_sockets(), groups(FAR)), (4, 2));
+        let (worker, _) = supervisor.worker(0);
+        let _kept = frames(&worker, GROUP, None);
+        worker.join(&far, OTHER, &[]).unwrap();
+        assert_eq!((supervisor.open_sockets(), groups(FAR)), (4, 2));
+        worker.settled().unwrap();
+        assert_eq!((supervisor.open_sockets(), groups(FAR)), (2, 1));
+        assert!(!is_all());
+        worker.leave(far.index, OTHER, &[]);
+        assert_eq!((supervisor.open_sockets(), groups(FAR)), (1, 0));
+    });
+}
+
+#[test]
+fn nothing_of_an_interface_passes_for_one_of_the_next_with_its_index() {
+    with_cable(|| {
+        let supervisor = Supervisor::new(1, Ingress::Packet);
+        let (worker, death) = supervisor.worker(0);
+        let before = frames(&worker, GROUP, None);
+        worker.join(&interface(FAR), GROUP, &[]).unwrap();
+        death.come();
+        drop((before, worker));
+        renew_cable();
+        assert_eq!(groups(FAR), 0);
+        let (worker, _) = supervisor.worker(0);
+        assert_eq!(supervisor.open_sockets(), 0);
+        let now = frames(&worker, GROUP, None);
+        worker.join(&interface(FAR), GROUP, &[]).unwrap();
+        worker.settled().unwrap();
+        assert_eq!(groups(FAR), 1);
+        send(&sender(GROUP, NEAR), 1);
+        wait_until("a frame is there", || !queued(&now.socket).is_empty());
+    });
+}
+
+#[test]
+fn two_workers_share_the_frames_also_after_one_was_replaced() {
+    with_cable(|| {
+        let supervisor = Supervisor::new(2, Ingress::Packet);
+        let (first, death) = supervisor.worker(0);
+        let (second, _) = supervisor.worker(1);
+        let mut sockets = [frames(&first, GROUP, None), frames(&second, GROUP, None)];
+        let id = |frames: &Frames| packet::fanout_id(frames.socket.as_fd()).unwrap();
+        let group = id(&sockets[0]);
+        assert_eq!(id(&sockets[1]), group);
+        death.come();
+        drop(first);
+        let (first, _) = supervisor.worker(0);
+        // A ring takes another socket.
+        sockets[0] = frames(&first, GROUP, Some(SHAPE));
+        assert_eq!(id(&sockets[0]), group);
+        sockets[0] = frames(&first, GROUP, None);
+        assert_eq!(id(&sockets[0]), group);
+        wait_until("the others are closed", || supervisor.open_sockets() == 2);
+        let senders: Vec<OutputSocket> = (0..64).map(|_| sender(GROUP, NEAR)).collect();
+        senders.iter().for_each(|sender| send(sender, 1));
+        let mut seen = [0; 2];
+        wait_until("each flow is with one", || {
+            for (seen, frames) in seen.iter_mut().zip(&sockets) {
+                *seen += queued(&frames.socket).len();
+            }
+            seen[0] + seen[1] >= 64
+        });
+        assert!(seen[0] > 0 && seen[1] > 0 && seen[0] + seen[1] == 64, "{seen:?}");
+    });
+}

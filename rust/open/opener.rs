@@ -1,0 +1,274 @@
+//! Who opens and sets up the sockets of a relay: this process ([`super::local`]), or another one
+//! that has the rights for it. It must not know rules, nor what comes in or goes out.
+//!
+//! Whatever is asked for with a descriptor in hand, is asked of the opener that it came from.
+
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use super::InterfaceRef;
+use super::output::OutputSpec;
+use super::packet::Fanout;
+use crate::addr::Addr;
+use crate::error::Result;
+use crate::sys::packet_ring::{PacketRing, RingShape};
+
+/// Opens sockets, and does all to them that configures them; reading from them, sending and
+/// asking for their counters is done by who has them. Errors are those of the module that opens
+/// the kind of socket.
+pub trait Opener: Send + Sync {
+    /// An AF_PACKET socket that queues frames ([`super::packet`]).
+    ///
+    /// # Errors
+    /// A missing right, an interface that is gone, a limit.
+    fn frames(&self, wish: &FramesWish<'_>) -> Result<Frames>;
+
+    /// Has it pass other destinations from now on.
+    ///
+    /// # Errors
+    /// The kernel's; the filter before stays.
+    fn replace_filter(&self, socket: &Socket, blocks: &[(Addr, u8)]) -> Result<()>;
+
+    /// Makes its interface take all multicast, or no longer.
+    ///
+    /// # Errors
+    /// An interface that is gone.
+    fn take_all_multicast(
+        &self,
+        socket: &Socket,
+        interface: &InterfaceRef<'_>,
+        on: bool,
+    ) -> Result<()>;
+
+    /// Becomes a member of a group, by sockets that receive nothing ([`super::joins`]).
+    ///
+    /// # Errors
+    /// What the kernel refuses, naming the sysctl where a limit is met.
+    fn join(&self, interface: &InterfaceRef<'_>, group: Addr, sources: &[Addr]) -> Result<()>;
+
+    /// Takes one [`Opener::join`] back.
+    fn leave(&self, ifindex: u32, group: Addr, sources: &[Addr]);
+
+    /// What makes the kernel merge datagrams of a group and port ([`super::gro_helper`]).
+    ///
+    /// # Errors
+    /// As there; without it all works, only slower.
+    fn merger(&self, group: Addr, port: u16, interface: &InterfaceRef<'_>) -> Result<Helper>;
+
+    /// The same for a port of any group; `None` when a program has it.
+    ///
+    /// # Errors
+    /// A missing right.
+    fn merger_for_any(&self, v4: bool, port: u16) -> Result<Option<Helper>>;
+
+    /// What keeps the host from answering for a local port; `None` where nothing has to.
+    ///
+    /// # Errors
+    /// A missing right.
+    fn holder(
+        &self,
+        address: Addr,
+        port: u16,
+        interface: &InterfaceRef<'_>,
+    ) -> Result<Option<Helper>>;
+
+    /// A socket of the `udp` ingress that tells TTL and traffic class ([`super::udp_input`]).
+    ///
+    /// # Errors
+    /// A missing right, a port that is taken, an interface or address that is not there.
+    fn datagrams(
+        &self,
+        interface: &InterfaceRef<'_>,
+        group: Addr,
+        is_broadcast: bool,
+        port: u16,
+    ) -> Result<Datagrams>;
+
+    /// Makes such a socket a member of its group for these sources, or for any.
+    ///
+    /// # Errors
+    /// What the kernel refuses, naming the sysctl where a limit is met.
+    fn join_by(&self, socket: &Socket, ifindex: u32, group: Addr, sources: &[Addr]) -> Result<()>;
+
+    /// Ends its membership for these sources, or altogether.
+    fn leave_by(&self, socket: &Socket, ifindex: u32, group: Addr, sources: &[Addr]);
+
+    /// A socket that copies leave by, connected ([`super::output`]).
+    ///
+    /// # Errors
+    /// A missing right, an interface or address that is not there, a host without a route.
+    fn output(&self, owner: &Owner<'_>, spec: &OutputSpec) -> Result<Output>;
+
+    /// The same with all that takes a right, but connected to nobody yet.
+    ///
+    /// # Errors
+    /// A missing right.
+    fn prepare_output(&self, owner: &Owner<'_>, spec: &OutputSpec) -> Result<Output>;
+
+    /// Has an output's socket follow its interface and addresses; says the largest payload.
+    ///
+    /// # Errors
+    /// As [`Opener::output`]; then the socket is connected to nobody.
+    fn reconnect(&self, socket: &Socket, spec: &OutputSpec) -> Result<u16>;
+
+    /// Keeps sockets for interfaces that come when it is not permitted to open any.
+    ///
+    /// # Errors
+    /// A missing right.
+    fn keep_spares(&self, count: usize) -> Result<()>;
+
+    /// All that is needed has been asked for: what a relay before this one had, and this one has
+    /// not claimed, is closed.
+    ///
+    /// # Errors
+    /// Nobody is there to do it.
+    fn settled(&self) -> Result<()>;
+}
+
+/// An AF_PACKET socket to be opened.
+#[derive(Clone, Copy, Debug)]
+pub struct FramesWish<'a> {
+    /// Where the frames arrive.
+    pub interface: InterfaceRef<'a>,
+    /// The destinations that pass, as [`super::filter::destinations`] takes them.
+    pub blocks: &'a [(Addr, u8)],
+    /// How it shares the frames with others of this process.
+    pub fanout: Fanout,
+    /// The packet ring that they are to lie in.
+    pub ring: Option<RingShape>,
+}
+
+/// An AF_PACKET socket.
+#[derive(Debug)]
+pub struct Frames {
+    /// The socket.
+    pub socket: Socket,
+    /// The receive buffer that it got, in bytes.
+    pub receive_buffer_bytes: usize,
+    /// Whether every frame has a `virtio_net_hdr` in front.
+    pub vnet_hdr: bool,
+    /// Where the frames lie, if in a ring.
+    pub ring: Option<PacketRing>,
+    /// Frames that the one who had the socket before had in hand when it died.
+    pub lost_frames: u64,
+}
+
+/// A socket of the `udp` ingress.
+#[derive(Debug)]
+pub struct Datagrams {
+    /// The socket.
+    pub socket: Socket,
+    /// The receive buffer that it got, in bytes.
+    pub receive_buffer_bytes: usize,
+}
+
+/// A socket of an output.
+#[derive(Debug)]
+pub struct Output {
+    /// The socket.
+    pub socket: Socket,
+    /// The send buffer that it got, in bytes.
+    pub send_buffer_bytes: usize,
+    /// The largest payload that the path takes without fragments; 0 while it is not connected.
+    pub max_segment: u16,
+}
+
+/// Whose an output is, the same for every relay that has the rule.
+#[derive(Clone, Copy, Debug)]
+pub struct Owner<'a> {
+    /// The rule's id.
+    pub rule: &'a str,
+    /// Which of the rule's outputs.
+    pub number: u16,
+}
+
+/// A descriptor that this process uses, and may have to give back.
+#[derive(Debug)]
+pub struct Socket {
+    fd: OwnedFd,
+    lease: Option<Lease>,
+}
+
+/// A socket that only has to be there, wherever it is open.
+#[derive(Debug)]
+pub struct Helper {
+    _what: Held,
+}
+
+#[derive(Debug)]
+enum Held {
+    Here { _fd: OwnedFd },
+    There { _lease: Lease },
+}
+
+/// The right to something that another process holds for this one; given back when dropped.
+pub struct Lease {
+    id: u64,
+    lender: Arc<dyn Lender>,
+}
+
+/// Who gives leases.
+pub trait Lender: Send + Sync {
+    /// A lease is over. It must neither block nor fail: any thread may drop one.
+    fn take_back(&self, id: u64);
+}
+
+impl Socket {
+    /// With the lease that it is held under.
+    #[must_use]
+    pub fn leased(fd: OwnedFd, lease: Lease) -> Self {
+        Self { fd, lease: Some(lease) }
+    }
+
+    /// The number of its lease, if it has one.
+    #[must_use]
+    pub fn lease(&self) -> Option<u64> {
+        self.lease.as_ref().map(|lease| lease.id)
+    }
+}
+
+impl From<OwnedFd> for Socket {
+    fn from(fd: OwnedFd) -> Self {
+        Self { fd, lease: None }
+    }
+}
+
+impl AsFd for Socket {
+    #[inline]
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl From<OwnedFd> for Helper {
+    fn from(fd: OwnedFd) -> Self {
+        Self { _what: Held::Here { _fd: fd } }
+    }
+}
+
+impl From<Lease> for Helper {
+    fn from(lease: Lease) -> Self {
+        Self { _what: Held::There { _lease: lease } }
+    }
+}
+
+impl Lease {
+    /// The lease that `lender` knows by this number.
+    #[must_use]
+    pub fn new(id: u64, lender: Arc<dyn Lender>) -> Self {
+        Self { id, lender }
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Lease({})", self.id)
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.lender.take_back(self.id);
+    }
+}

@@ -1,0 +1,218 @@
+//! Relays whose sockets another process opens, and what the next one finds.
+
+use std::time::{Duration, Instant};
+
+use socket2::SockRef;
+
+use super::*;
+use crate::broker::testbed::{BUFFER_BYTES, Death, Supervisor};
+use crate::broker::{self, Client};
+use crate::open::testnet::FAR;
+
+const OUT: &str = "127.0.0.1:6001";
+
+fn settings(ingress: Ingress, number: u16, of: u16) -> Settings {
+    Settings { share: Share { number, of }, ..Settings::new(ingress, BUFFER_BYTES) }
+}
+
+fn supervisor(ingress: Ingress, workers: u16) -> Supervisor {
+    let ingress = match ingress {
+        Ingress::Packet => broker::Ingress::Packet,
+        Ingress::Udp => broker::Ingress::Udp,
+    };
+    Supervisor::new(workers, ingress)
+}
+
+/// A relay in the place of a worker, with these rules.
+fn worker(supervisor: &Supervisor, settings: Settings, rules: &[RuleSpec]) -> (Relay, Death) {
+    let (client, death): (Client, Death) = supervisor.worker(settings.share.number);
+    let relay = Relay::with_opener(settings, Box::new(client)).unwrap();
+    relay.start().unwrap();
+    relay.change(&[], rules).unwrap();
+    relay.settle().unwrap();
+    (relay, death)
+}
+
+fn receiver() -> UdpSocket {
+    let socket = UdpSocket::bind(OUT).unwrap();
+    SockRef::from(&socket).set_recv_buffer_size(1 << 20).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    socket
+}
+
+/// A sender to the groups from this address.
+fn sender(from: [u8; 4]) -> UdpSocket {
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    SockRef::from(&socket).set_multicast_if_v4(&from.into()).unwrap();
+    socket
+}
+
+fn send(sender: &UdpSocket, numbers: std::ops::Range<u16>) {
+    for number in numbers {
+        sender.send_to(&number.to_be_bytes(), ("239.1.1.1", 5001)).unwrap();
+    }
+}
+
+/// Takes exactly these, in their order.
+fn expect(receiver: &UdpSocket, numbers: std::ops::Range<u16>) {
+    for number in numbers {
+        let mut bytes = [0; 2];
+        assert_eq!(receiver.recv(&mut bytes).unwrap(), 2);
+        assert_eq!(u16::from_be_bytes(bytes), number);
+    }
+}
+
+/// Relays, dies and goes on; `from` and `on` are two ends of one cable.
+fn check_succession(ingress: Ingress, from: [u8; 4], on: &str) {
+    let supervisor = supervisor(ingress, 1);
+    let (receiver, sender) = (receiver(), sender(from));
+    let rules = [rule([239, 1, 1, 1], on, None), rule([239, 1, 1, 2], on, None)];
+    let (first, death) = worker(&supervisor, settings(ingress, 0, 1), &rules);
+    let sockets = supervisor.open_sockets();
+    send(&sender, 0..20);
+    expect(&receiver, 0..20);
+    death.come();
+    drop(first);
+    send(&sender, 20..40);
+    let (second, _) = worker(&supervisor, settings(ingress, 0, 1), &rules);
+    expect(&receiver, 20..40);
+    send(&sender, 40..60);
+    expect(&receiver, 40..60);
+    assert_eq!(supervisor.open_sockets(), sockets);
+    wait_until("all are counted", || second.report().rules[0].matched == 40);
+    assert_eq!(second.report().interfaces[0].kernel_dropped_frames, 0);
+    // What is refused, and what goes, leaves nothing behind.
+    let mut bad = rule([239, 1, 1, 3], on, None);
+    bad.outputs[0].address = Addr::v4([192, 0, 2, 1]);
+    let good = rule([239, 1, 1, 4], on, None);
+    second.change(&[], &[good, bad]).unwrap_err();
+    wait_until("all is as before", || supervisor.open_sockets() == sockets);
+    let keys: Vec<u32> = second.report().rules.iter().map(|rule| rule.key).collect();
+    second.change(&keys, &[]).unwrap();
+    wait_until("all is closed", || supervisor.open_sockets() == 0);
+    second.stop();
+}
+
+#[test]
+fn a_successor_relays_what_came_while_nobody_lived() {
+    with_cable(|| {
+        check_succession(Ingress::Packet, [10, 9, 0, 1], FAR);
+        check_succession(Ingress::Udp, [127, 0, 0, 1], "lo");
+    });
+}
+
+#[test]
+fn packet_rings_are_taken_over() {
+    with_cable(|| {
+        let asking = UdpSocket::bind("127.0.0.1:0").unwrap();
+        netdev::set_gro(asking.as_fd(), FAR, false).unwrap();
+        check_succession(Ingress::Packet, [10, 9, 0, 1], FAR);
+    });
+}
+
+#[test]
+fn an_interface_that_comes_back_is_followed_through_the_supervisor() {
+    with_cable(|| {
+        let supervisor = supervisor(Ingress::Packet, 1);
+        let (receiver, rules) = (receiver(), [rule([239, 1, 1, 1], FAR, None)]);
+        let (relay, _) = worker(&supervisor, settings(Ingress::Packet, 0, 1), &rules);
+        let sockets = supervisor.open_sockets();
+        ip(&format!("link delete {NEAR}"));
+        wait_until("it is gone", || troubles(&relay).0.is_some());
+        ip(&format!("link add {NEAR} type veth peer name {FAR}"));
+        ip(&format!("address add 10.9.0.1/24 dev {NEAR}"));
+        for name in [NEAR, FAR] {
+            ip(&format!("link set {name} up"));
+        }
+        receiver.set_nonblocking(true).unwrap();
+        let sender = sender([10, 9, 0, 1]);
+        wait_until("datagrams come again", || {
+            send(&sender, 0..1);
+            receiver.recv(&mut [0; 2]).is_ok()
+        });
+        wait_until("the old sockets are closed", || supervisor.open_sockets() == sockets);
+        relay.stop();
+    });
+}
+
+#[test]
+fn several_processes_relay_each_datagram_once() {
+    with_cable(|| {
+        // What comes over the cable from an address of this host is no datagram for its sockets.
+        let ways = [(Ingress::Packet, [10, 9, 0, 1], FAR), (Ingress::Udp, [127, 0, 0, 1], "lo")];
+        for (ingress, from, on) in ways {
+            let supervisor = supervisor(ingress, 2);
+            let receiver = receiver();
+            let mut range = rule([239, 1, 1, 1], on, None);
+            range.input.last_port = 5032;
+            let [first, second] = [0, 1].map(|number| {
+                worker(&supervisor, settings(ingress, number, 2), std::slice::from_ref(&range)).0
+            });
+            // The flows of as many senders, each to each port.
+            let senders: Vec<UdpSocket> = (0..8).map(|_| sender(from)).collect();
+            for sender in &senders {
+                for port in 5001..=5032 {
+                    sender.send_to(b"once", ("239.1.1.1", port)).unwrap();
+                }
+            }
+            let matched = || [&first, &second].map(|relay| relay.report().rules[0].matched);
+            wait_until("all are relayed", || matched().iter().sum::<u64>() >= 8 * 32);
+            let [one, other] = matched();
+            assert!(one > 0 && other > 0 && one + other == 8 * 32, "{one}, {other}");
+            for _ in 0..8 * 32 {
+                receiver.recv(&mut [0; 4]).unwrap();
+            }
+            assert!(memberships().matches("010101EF").count() == 1);
+            drop((first, second));
+            supervisor.server.lock().unwrap().forget();
+            assert!(!memberships().contains("010101EF"));
+        }
+    });
+}
+
+#[test]
+fn the_supervisors_sentences_are_those_of_this_process() {
+    in_namespace(|| {
+        let supervisor = supervisor(Ingress::Udp, 1);
+        let _taken = UdpSocket::bind("127.0.0.1:5001").unwrap();
+        let mut no_route = rule([239, 1, 1, 1], "lo", None);
+        no_route.outputs[0].address = Addr::v4([192, 0, 2, 1]);
+        let mut sources = rule([239, 1, 1, 1], "lo", None);
+        sources.input.sources = (1..9).map(|last| Addr::v4([127, 0, 0, last])).collect();
+        fs::write("/proc/sys/net/ipv4/igmp_max_msf", "3").unwrap();
+        let (far, _) = worker(&supervisor, settings(Ingress::Udp, 0, 1), &[]);
+        for spec in [rule([127, 0, 0, 1], "lo", None), no_route, sources] {
+            let near = relay().change(&[], std::slice::from_ref(&spec)).unwrap_err();
+            let told = far.change(&[], std::slice::from_ref(&spec)).unwrap_err();
+            assert_eq!(format!("{told:?}"), format!("{near:?}"));
+        }
+        far.stop();
+    });
+}
+
+#[test]
+fn many_rules_are_opened_and_given_back() {
+    in_namespace(|| {
+        let supervisor = supervisor(Ingress::Udp, 1);
+        let rules = |range: std::ops::Range<u16>| -> Vec<RuleSpec> {
+            let port = |port: u16| {
+                let mut rule = rule([239, 1, 1, 1], "lo", None);
+                (rule.id, rule.input.port, rule.input.last_port) = (port.to_string(), port, port);
+                rule
+            };
+            range.map(port).collect()
+        };
+        let (first, death) = worker(&supervisor, settings(Ingress::Udp, 0, 1), &rules(1..1001));
+        assert_eq!(supervisor.open_sockets(), 2000);
+        death.come();
+        drop(first);
+        let start = Instant::now();
+        let (second, _) = worker(&supervisor, settings(Ingress::Udp, 0, 1), &rules(501..1001));
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        assert_eq!(supervisor.open_sockets(), 1000);
+        let keys: Vec<u32> = second.report().rules.iter().map(|rule| rule.key).collect();
+        second.change(&keys, &[]).unwrap();
+        wait_until("all is closed", || supervisor.open_sockets() == 0);
+        second.stop();
+    });
+}
