@@ -14,10 +14,12 @@ __all__ = [
     "ReceiverCore",
     "RelayCore",
     "SenderCore",
+    "confine_control",
     "interfaces",
     "make_page",
     "parse_frame",
     "run_worker",
+    "shrink_supervisor",
     "switch_gro_on",
     "try_io_uring",
     "udp_gro_forwarding",
@@ -65,6 +67,27 @@ def run_worker(arguments: str) -> int:
 
 def try_io_uring() -> None:
     """Make a ring as an engine does, and let it go."""
+
+def confine_control(
+    uid: int | None,
+    gid: int | None,
+    supervisor: int,
+    readable: Sequence[str],
+    removable: Sequence[str],
+) -> str:
+    """Give up all rights of a control process, for good; return what the kernel hides.
+
+    The process must have one thread, and `supervisor` must be its parent, with which it dies from
+    now on. Becomes the user and group, or without them stays who it is; keeps no capability, opens
+    only `readable` (files, and directories with all below them) and what the resolver reads, and
+    removes only files beside `removable`. Raises RightsError; then it must end.
+    """
+
+def shrink_supervisor(any_file: bool) -> None:
+    """Keep only the capabilities that a supervisor uses, while it has one thread.
+
+    `any_file` keeps CAP_DAC_OVERRIDE, for a configuration in somebody's home. Raises RightsError.
+    """
 
 @final
 class Datagram:

@@ -6,7 +6,6 @@
 //! and its end, by SIGSYS, is told and counted.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
 use libc::{c_int, c_long};
@@ -42,7 +41,8 @@ pub enum Role {
 /// Leaves all threads of this process only the calls that its role needs, for good.
 ///
 /// # Errors
-/// [`Error::Os`] when the kernel has no seccomp filters, or no memory or descriptor is left.
+/// [`Error::Permission`] when the kernel has no seccomp filters, or no memory is left for one;
+/// [`Error::Os`] without a descriptor.
 pub fn filter_calls(role: Role) -> Result<()> {
     let mut programs = vec![fatal::calls().program(Miss::Allowed, SeccompAction::KillProcess)?];
     match role {
@@ -209,15 +209,11 @@ fn this_process() -> c_int {
 }
 
 fn refused(error: &seccompiler::Error) -> Error {
-    Error::os("filtering system calls", "this process", io::Error::other(error.to_string()))
+    Error::Permission(format!("system calls cannot be filtered (seccomp): {error}"))
 }
 
 fn impossible(error: &seccompiler::BackendError) -> Error {
-    Error::os(
-        "making a filter of system calls",
-        "this process",
-        io::Error::other(error.to_string()),
-    )
+    Error::Permission(format!("system calls cannot be filtered on this machine: {error}"))
 }
 
 #[cfg(test)]

@@ -15,10 +15,11 @@ use crate::error::{Error, Result};
 /// for, since it might forbid what is needed.
 const TRIED: ABI = ABI::V7;
 
-/// Where the C library looks when it resolves a host name (nsswitch.conf(5)), its modules included.
-/// `/etc/resolv.conf` is often a link to one of those in `/run`.
-const RESOLVER: [&str; 8] = [
+/// Where the C library looks when it resolves a host name (nsswitch.conf(5)), its modules included,
+/// or tells the local time. `/etc/resolv.conf` is often a link to one of those in `/run`.
+const LIBRARY: [&str; 9] = [
     "/etc",
+    "/usr/share/zoneinfo",
     "/lib",
     "/lib64",
     "/usr/lib",
@@ -39,7 +40,7 @@ pub struct Reach<'a> {
     /// Files that may be removed. Landlock knows directories only: so may those beside them, as
     /// far as their permissions go.
     pub removable: &'a [PathBuf],
-    /// Whether host names are resolved.
+    /// Whether host names are resolved and the local time is told.
     pub resolves: bool,
 }
 
@@ -51,17 +52,17 @@ pub struct Reach<'a> {
 /// or started without landlock, nothing.
 ///
 /// # Errors
-/// [`Error::Os`] when the kernel has landlock and refuses, for want of memory or `no_new_privs`.
+/// [`Error::Permission`] when the kernel has landlock and refuses: no memory, no `no_new_privs`.
 pub fn hide_files(reach: &Reach<'_>) -> Result<String> {
-    let status = restrict(reach).map_err(|error| {
-        Error::os("hiding files", "this process", std::io::Error::other(error.to_string()))
-    })?;
-    Ok(sentence(&status))
+    match restrict(reach) {
+        Ok(status) => Ok(sentence(&status)),
+        Err(error) => Err(Error::Permission(format!("files cannot be hidden (landlock): {error}"))),
+    }
 }
 
 fn restrict(reach: &Reach<'_>) -> std::result::Result<RestrictionStatus, RulesetError> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
-    let resolver = if reach.resolves { &RESOLVER[..] } else { &[] };
+    let library = if reach.resolves { &LIBRARY[..] } else { &[] };
     let mut rules = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(TRIED))?
@@ -69,7 +70,7 @@ fn restrict(reach: &Reach<'_>) -> std::result::Result<RestrictionStatus, Ruleset
         .scope(Scope::from_all(TRIED))?
         .create()?
         .add_rules(path_beneath_rules(reach.readable, read))?
-        .add_rules(path_beneath_rules(resolver, read))?;
+        .add_rules(path_beneath_rules(library, read))?;
     for file in reach.removable {
         rules = allow(rules, file.parent(), AccessFs::RemoveFile.into())?;
     }

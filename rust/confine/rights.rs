@@ -25,8 +25,8 @@ const OWN: [CapSet; 4] =
 /// leaves no core file and no other process of its user may look into it (PR_SET_DUMPABLE).
 ///
 /// # Errors
-/// [`Error::Permission`] for a user that this process may not become, or when something is left
-/// afterwards; [`Error::Invalid`] with several threads, or when the supervisor is gone.
+/// [`Error::Permission`] for a user that this process may not become, with several threads, when the
+/// supervisor is gone, or when something is left afterwards.
 pub fn leave(user: Option<(u32, u32)>, supervisor: i32) -> Result<()> {
     be_alone()?;
     die_with(supervisor)?;
@@ -59,7 +59,7 @@ pub fn leave(user: Option<(u32, u32)>, supervisor: i32) -> Result<()> {
 /// root they have none.
 ///
 /// # Errors
-/// [`Error::Invalid`] with several threads; [`Error::Permission`] when the kernel refuses.
+/// [`Error::Permission`] with several threads, or when the kernel refuses.
 pub fn shrink(keep: &[Capability]) -> Result<()> {
     be_alone()?;
     let keep: CapsHashSet = keep.iter().copied().collect();
@@ -78,7 +78,7 @@ pub fn shrink(keep: &[Capability]) -> Result<()> {
 fn be_alone() -> Result<()> {
     // Where /proc is not mounted nobody can count; the callers do this first of all.
     match fs::read_dir("/proc/self/task").map(Iterator::count) {
-        Ok(2..) => Err(Error::Invalid(
+        Ok(2..) => Err(Error::Permission(
             "rights cannot be given up once a process has several threads".to_owned(),
         )),
         _ => Ok(()),
@@ -91,7 +91,9 @@ fn die_with(supervisor: i32) -> Result<()> {
     if getppid().as_raw() == supervisor {
         return Ok(());
     }
-    Err(Error::Invalid(format!("the supervisor (process {supervisor}) is not the parent any more")))
+    Err(Error::Permission(format!(
+        "the supervisor (process {supervisor}) is not the parent any more"
+    )))
 }
 
 /// Whether nothing but `keep` is left in the bounding set.
@@ -135,7 +137,7 @@ fn left(user: Option<(u32, u32)>, is_bounded: bool) -> Result<Vec<&'static str>>
 }
 
 fn refused(errno: Errno) -> Error {
-    Error::os("giving rights up", "this process", errno)
+    Error::Permission(format!("rights cannot be given up: {}", errno.desc()))
 }
 
 fn kept(error: CapsError) -> Error {

@@ -2,6 +2,7 @@
 //! that knows PyO3.
 
 mod broker;
+mod confine;
 mod errors;
 mod interfaces;
 mod parse;
@@ -29,6 +30,8 @@ mod _native {
 
     #[pymodule_export]
     use super::broker::Broker;
+    #[pymodule_export]
+    use super::confine::{confine_control, shrink_supervisor};
     #[pymodule_export]
     use super::interfaces::{Interface, list, switch_gro_on, udp_gro_forwarding};
     #[pymodule_export]

@@ -14,7 +14,7 @@ pub(super) fn calls() -> Calls {
 }
 
 /// What the C library does without where the kernel has not got it: its flags are in memory, which
-/// no filter can see.
+/// no filter can see. [`calls`] allows it, so that of the two answers this one is the stricter.
 pub(super) fn missing() -> Calls {
     Calls::default().add([libc::SYS_clone3])
 }
@@ -143,6 +143,7 @@ fn reading(calls: Calls) -> Calls {
 /// Threads, but no processes, and signals to nobody else.
 fn threads(calls: Calls) -> Calls {
     calls
+        .add([libc::SYS_clone3])
         .add_if(libc::SYS_clone, [bits(0, libc::CLONE_THREAD, libc::CLONE_THREAD)])
         .add_if(libc::SYS_tgkill, [is(0, this_process())])
         .add_if(libc::SYS_prctl, [is(0, libc::PR_SET_NAME)])

@@ -44,6 +44,7 @@ fn answer(program: &[sock_filter], audit: u32, call: c_long, arguments: &[i64]) 
 
 const ALLOWED: u32 = 0x7fff_0000;
 const REFUSED: u32 = 0x0005_0000 | 1;
+const KILLED: u32 = 0x8000_0000;
 
 /// Checks calls by their names, arguments and whether the filter of the role lets them pass.
 fn check(calls: Calls, cases: &[(c_long, &[i64], bool)]) {
@@ -176,8 +177,13 @@ fn a_control_process_reads_asks_names_and_starts_threads_only() {
 }
 
 #[test]
-fn what_is_fatal_is_on_no_list() {
+fn what_is_fatal_kills_and_is_on_no_list() {
     let fatal = fatal::calls();
+    let program = fatal::calls().program(Miss::Allowed, SeccompAction::KillProcess).unwrap();
+    for &call in fatal.rules.keys() {
+        assert_eq!(answer(&program, HERE, call, &[]), KILLED, "{call}");
+    }
+    assert_eq!(answer(&program, HERE, libc::SYS_openat, &[]), ALLOWED);
     for calls in [worker::calls(FIRST, CHANNEL), control::calls(), control::missing()] {
         assert!(calls.rules.keys().all(|call| !fatal.rules.contains_key(call)));
     }
@@ -188,5 +194,5 @@ fn a_call_by_the_numbers_of_another_machine_kills() {
     let calls = worker::calls(FIRST, CHANNEL);
     let program = calls.program(Miss::Refused, SeccompAction::Allow).unwrap();
     assert_eq!(answer(&program, HERE, libc::SYS_getpid, &[]), ALLOWED);
-    assert_eq!(answer(&program, NARROWER, libc::SYS_getpid, &[]), 0x8000_0000);
+    assert_eq!(answer(&program, NARROWER, libc::SYS_getpid, &[]), KILLED);
 }

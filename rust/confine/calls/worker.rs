@@ -69,6 +69,7 @@ fn descriptors(calls: Calls, first_foreign_fd: u16, channel_fd: u16) -> Calls {
     let asked = asked.into_iter().fold(own, |calls, request| {
         calls.add_if(libc::SYS_ioctl, [below(0, first_foreign_fd), super::request(request)])
     });
+    let asked = asked.add_if(libc::SYS_ioctl, [super::request(libc::FIONBIO)]);
     let flags = [libc::F_GETFD, libc::F_SETFD, libc::F_GETFL, libc::F_SETFL];
     flags
         .into_iter()

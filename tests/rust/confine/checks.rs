@@ -1,9 +1,11 @@
 //! What is seen of such a process from outside.
 
 use std::env;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Write, stderr, stdout};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
+use std::panic::{catch_unwind, resume_unwind};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 
 use nix::sys::signal::Signal;
@@ -16,16 +18,21 @@ pub(crate) const NOBODY: u32 = 65_534;
 /// What every capability set of a process without any shows in `/proc/PID/status`.
 const NONE: &str = "0000000000000000";
 
-const CHECKS: [(&str, fn()); 9] = [
+/// What landlock says where the kernel has all of it.
+pub(crate) const ALL_HIDDEN: &str = "landlock hides files, TCP, sockets and processes";
+
+const CHECKS: [(&str, fn()); 11] = [
     ("a_worker_relays_frames_under_the_filter", || relays("packet")),
     ("a_worker_relays_datagrams_under_the_filter", || relays("udp")),
     ("a_program_that_is_started_kills", || dies("program")),
     ("another_namespace_kills", || dies("namespace")),
     ("another_process_read_kills", || dies("memory")),
     ("another_ring_kills", || dies("ring")),
+    ("without_root_no_right_is_left_either", keeps_its_user),
+    ("files_and_ports_and_processes_are_hidden", hides),
     ("the_supervisor_takes_its_children_along", ends_with_its_supervisor),
     ("a_supervisor_keeps_what_it_is_told_to", keeps_what_it_needs),
-    ("rights_are_not_given_up_by_halves", || done("refusals", &[])),
+    ("rights_are_not_given_up_by_halves", refuses),
 ];
 
 pub(crate) fn run() {
@@ -109,14 +116,17 @@ impl Drop for Part {
     }
 }
 
-/// Whether this may be done: as root only, and in CI always.
 fn may_be_root(what: &str) -> bool {
-    let is_root = geteuid().is_root();
-    assert!(is_root || env::var_os("CI").is_none(), "CI must run as root: {what}");
-    if !is_root {
-        writeln!(stderr(), "skipped: {what} needs root").unwrap();
+    may_be(geteuid().is_root(), &format!("{what} needs root"))
+}
+
+/// Whether a check can be made here; in CI it must.
+fn may_be(can: bool, why_not: &str) -> bool {
+    assert!(can || env::var_os("CI").is_none(), "CI must do this: {why_not}");
+    if !can {
+        writeln!(stderr(), "skipped: {why_not}").unwrap();
     }
-    is_root
+    can
 }
 
 fn relays(ingress: &str) {
@@ -143,6 +153,37 @@ fn relays(ingress: &str) {
     assert_eq!(sibling.status("State").chars().next(), Some('S'), "nobody has signalled it");
 }
 
+fn keeps_its_user() {
+    let mut part = Part::start("plain", &[]);
+    part.expect("left");
+    for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+        assert_eq!(part.status(set), NONE, "{set}");
+    }
+    assert_eq!(part.status("NoNewPrivs"), "1");
+}
+
+fn hides() {
+    let directory = env::temp_dir().join(format!("mcr-confine-{}", std::process::id()));
+    fs::create_dir(&directory).unwrap();
+    fs::set_permissions(&directory, Permissions::from_mode(0o777)).unwrap();
+    for name in ["readable", "removable"] {
+        fs::write(directory.join(name), "text").unwrap();
+        fs::set_permissions(directory.join(name), Permissions::from_mode(0o666)).unwrap();
+    }
+    let result = catch_unwind(|| {
+        let mut part = Part::start("hidden", &[directory.to_str().unwrap()]);
+        let hidden = part.hear();
+        if may_be(hidden == ALL_HIDDEN, &hidden) {
+            part.expect("done");
+        }
+        assert!(part.end().success());
+    });
+    fs::remove_dir_all(&directory).unwrap();
+    if let Err(panic) = result {
+        resume_unwind(panic);
+    }
+}
+
 fn assert_bare(part: &Part) {
     for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
         assert_eq!(part.status(set), NONE, "{set}");
@@ -165,8 +206,8 @@ fn dies(how: &str) {
     assert_eq!(part.end().signal(), Some(Signal::SIGSYS as i32));
 }
 
-fn done(role: &str, arguments: &[&str]) {
-    let mut part = Part::start(role, arguments);
+fn refuses() {
+    let mut part = Part::start("refusals", &[]);
     part.expect("done");
     assert!(part.end().success());
 }
