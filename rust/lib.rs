@@ -3,7 +3,8 @@
 //! Dependencies point to the right and downwards only:
 //!
 //! ```text
-//! python -> relay -> engine -> egress -> window, plan -> ingress, pool -> sys
+//! python -> worker -> relay
+//!        -> relay -> engine -> egress -> window, plan -> ingress, pool -> sys
 //!                                     -> rewrite -> open, packet -> sys
 //!                 -> broker -> open, pool -> sys
 //!           relay, engine   -> rules, packet, stats -> addr
@@ -35,3 +36,4 @@ pub mod stats;
 pub mod sys;
 pub mod traffic;
 pub(crate) mod window;
+pub mod worker;

@@ -10,7 +10,7 @@ use crate::open::opener::Socket;
 use crate::pool::SizeClass;
 use crate::rewrite::{Kept, Rewrite};
 use crate::rules::Table;
-use crate::stats::Slot;
+use crate::stats::{Grant, Slot};
 use crate::sys::packet_ring::PacketRing;
 
 /// So many rules have their outputs in one share: a change makes those shares anew that it
@@ -30,7 +30,9 @@ pub struct Plan {
     /// The counters of each group number of the table.
     pub groups: Arc<[u32]>,
     /// Slots that have a new owner since the plan before.
-    pub resets: Vec<Slot>,
+    pub grants: Vec<Grant>,
+    /// Slots that have none any more.
+    pub released: Vec<Slot>,
 }
 
 /// A socket to receive from.
@@ -88,7 +90,8 @@ impl Plan {
             rules: Arc::default(),
             outputs: Box::default(),
             groups: Arc::default(),
-            resets: Vec::new(),
+            grants: Vec::new(),
+            released: Vec::new(),
         }
     }
 

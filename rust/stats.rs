@@ -1,4 +1,5 @@
-//! The counters: their layout in a shared page, the writer that the engine owns, and the reader.
+//! The counters: their layout in a shared page, the writer that the engine owns, and the reader;
+//! in `owner` whose a slot is, in `takeover` how a page outlives the process that counts in it.
 //!
 //! A page is a header and slots of equal size. A slot belongs to one interface, group, rule or
 //! output, and to one generation of it, so that a reader notices when it was given to another.
@@ -6,12 +7,17 @@
 //! (a seqlock), so that a reader sees numbers that balance without ever stopping the writer.
 //! This file must not know sockets.
 
+mod owner;
+mod takeover;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::time::Duration;
 
 use crate::packet::Discard;
 use crate::sys::memory::SharedWords;
+pub use owner::{Grant, Owner};
+pub use takeover::{Found, incarnations, take_over};
 
 /// Numbers in a slot, and in the header.
 pub const SLOT_WORDS: usize = 32;
@@ -25,14 +31,20 @@ mod header {
     pub(super) const LAYOUT: usize = 0;
     pub(super) const SEQUENCE: usize = 1;
     pub(super) const SLOTS: usize = 2;
+    /// How many processes have counted in the page, one after the other.
+    pub(super) const INCARNATIONS: usize = 3;
+    /// Slots from here on were never used, so that nobody need look at them.
+    pub(super) const USED: usize = 4;
 }
 
-/// The word of every slot that says whose it is.
+/// The word of every slot that says to which reader it belongs.
 const GENERATION: usize = 0;
+/// The word of every slot that says whose it is, whichever process counts; 0 for nobody's.
+const TAG: usize = SLOT_WORDS - 1;
 
 /// The words of an interface's slot.
 pub mod interface {
-    use super::{Discard, SLOT_WORDS};
+    use super::Discard;
     /// Datagrams that arrived, relayed or not.
     pub const RECEIVED: usize = 1;
     /// Datagrams that some rule took.
@@ -43,7 +55,7 @@ pub mod interface {
     pub const ERROR: usize = 4;
     /// Datagrams discarded, one word for each [`Discard`].
     pub const DROPPED: usize = 8;
-    const _: () = assert!(DROPPED + Discard::COUNT <= SLOT_WORDS);
+    const _: () = assert!(DROPPED + Discard::COUNT <= super::TAG);
 }
 
 /// The words of a group's slot: what was seen of a group that no rule took.
@@ -70,7 +82,7 @@ pub mod rule {
 
 /// The words of an output's slot.
 pub mod output {
-    use super::{Loss, SLOT_WORDS};
+    use super::Loss;
     /// Copies that should have been sent.
     pub const WANTED: usize = 1;
     /// Copies that the kernel took.
@@ -87,7 +99,7 @@ pub mod output {
     /// How many such pairs there are.
     pub const ERROR_PAIRS: usize = 9;
     const _: () = assert!(DROPPED + Loss::COUNT <= ERRORS);
-    const _: () = assert!(ERRORS + 2 * ERROR_PAIRS <= SLOT_WORDS);
+    const _: () = assert!(ERRORS + 2 * ERROR_PAIRS <= super::TAG);
 }
 
 /// Why a copy was not sent.
@@ -149,12 +161,15 @@ pub type SlotWords = [u64; SLOT_WORDS];
 
 /// A hash (FNV-1a) of where each word stands and of what the words of the reasons mean.
 const fn layout() -> u64 {
-    const PLACES: [usize; 24] = [
+    const PLACES: [usize; 27] = [
         SLOT_WORDS,
         header::LAYOUT,
         header::SEQUENCE,
         header::SLOTS,
+        header::INCARNATIONS,
+        header::USED,
         GENERATION,
+        TAG,
         interface::RECEIVED,
         interface::MATCHED,
         interface::BUFFER_WAITS,
@@ -175,7 +190,7 @@ const fn layout() -> u64 {
         output::ERRORS,
         output::ERROR_PAIRS,
     ];
-    let (mut hash, mut at) = (0xcbf2_9ce4_8422_2325, 0);
+    let (mut hash, mut at) = (BASIS, 0);
     while at < PLACES.len() {
         hash = hashed(hash, &PLACES[at].to_le_bytes());
         at += 1;
@@ -192,6 +207,9 @@ const fn layout() -> u64 {
     }
     hash
 }
+
+/// Where FNV-1a begins.
+const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
 
 const fn hashed(mut hash: u64, bytes: &[u8]) -> u64 {
     let mut at = 0;
@@ -224,16 +242,17 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// The only writer of `page`.
+    /// The only writer of `page`, which is new or was taken over.
     #[must_use]
     pub fn new(page: Arc<SharedWords>) -> Self {
+        let sequence = page.words()[header::SEQUENCE].load(Ordering::Relaxed);
         let slots = (page.words().len() / SLOT_WORDS).saturating_sub(1);
         Self {
             page,
             words: vec![0; slots * SLOT_WORDS].into(),
             changed: Vec::with_capacity(slots),
             is_changed: vec![false; slots].into(),
-            sequence: 0,
+            sequence,
         }
     }
 
@@ -248,11 +267,31 @@ impl Writer {
         &mut self.words.as_chunks_mut().0[at]
     }
 
-    /// Gives a slot to its new owner, all counters at zero.
-    pub fn reset(&mut self, slot: Slot) {
-        let words = self.slot(slot.index);
-        *words = [0; SLOT_WORDS];
-        words[GENERATION] = u64::from(slot.generation);
+    /// Gives a slot to its new owner, all counters at zero or where they were.
+    #[cold]
+    pub fn grant(&mut self, grant: &Grant) {
+        let Grant { slot, owner, goes_on } = *grant;
+        let words = if goes_on { owner.resumed(&self.published(slot)) } else { [0; SLOT_WORDS] };
+        let own = self.slot(slot.index);
+        *own = words;
+        own[GENERATION] = u64::from(slot.generation);
+        own[TAG] = owner.tag();
+        let used = u64::from(slot.index) + 1;
+        self.page.words()[header::USED].fetch_max(used, Ordering::Relaxed);
+    }
+
+    /// A slot is nobody's any more; who still reads it reads what was counted.
+    #[cold]
+    pub fn release(&mut self, slot: Slot) {
+        self.slot(slot.index)[TAG] = 0;
+    }
+
+    /// What the readers see of a slot.
+    fn published(&self, slot: Slot) -> SlotWords {
+        let mut words = [0; SLOT_WORDS];
+        let start = (slot.index as usize + 1) * SLOT_WORDS;
+        copy(&self.page.words()[start..], &mut words);
+        words
     }
 
     /// Shows the readers everything counted since the last time.

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from mcr.errors import EngineError
@@ -48,6 +49,11 @@ class FakeCore:
         self.rules.update(zip(keys, add, strict=True))
         self.changes.append((list(remove), len(add)))
         return keys
+
+    def set_paused(self, keys: Sequence[int], paused: bool) -> None:
+        """As the real one."""
+        for key in keys:
+            self.rules[key] = replace(self.rules[key], paused=paused)
 
     def open_spares(self) -> None:
         """Remember that it was asked for."""
@@ -110,6 +116,7 @@ class FakeCore:
         }
         return {
             "key": key,
+            "paused": rule.paused,
             "trouble": None,
             "matched": 0,
             "matched_bytes": 0,

@@ -60,6 +60,7 @@ RUST_LAYERS = [
     "egress",
     "engine",
     "relay",
+    "worker",
     "traffic",
     "python",
 ]

@@ -118,6 +118,33 @@ def test_rules_may_change_before_opening() -> None:
         assert FakeCore.made[0].changes == [([], 1)]
 
 
+def test_a_disabled_rule_stays_so_until_it_goes() -> None:
+    """Disabled before or after opening, kept by a replacement, forgotten with the rule."""
+
+    def states(relay: mcr.Relay) -> list[bool]:
+        return [rule.state == "disabled" for rule in relay.stats().rules]
+
+    relay = mcr.Relay(A, B, C)
+    relay.disable_rule("a")
+    relay.disable_rule("b")
+    relay.enable_rule("b")
+    third = relay.rules[2]
+    relay.disable_rule(third)
+    relay.remove_rule(third)
+    relay.add_rule(third)
+    with relay:
+        assert states(relay) == [True, False, False]
+        relay.disable_rule("b")
+        relay.replace_rules([B, A])
+        assert states(relay) == [True, True]
+        relay.enable_rule("a")
+        relay.remove_rule("b")
+        relay.add_rule(B)
+        assert states(relay) == [False, False]
+        with pytest.raises(mcr.RuleError, match="there is none with the id or name 'c'"):
+            relay.disable_rule("c")
+
+
 def test_a_rule_that_is_not_there_cannot_leave() -> None:
     """The message repeats what was looked for."""
     with mcr.Relay(A) as relay, pytest.raises(mcr.RuleError, match="id or name 'x'"):

@@ -21,7 +21,7 @@ use _native::ingress::Kind;
 use _native::plan::{Plan, PlanOutput, PlanRule, Source};
 use _native::pool::SizeClass;
 use _native::rules::{InputKey, Table, TableRule};
-use _native::stats::{self, Slot, output};
+use _native::stats::{self, Grant, Owner, Slot, output};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 const INTERFACE: u32 = 1;
@@ -126,12 +126,14 @@ fn plan(sources: Vec<Source>, outputs: Vec<PlanOutput>) -> Plan {
     let rule = TableRule { input, group_bits: 0, last_port: PORT, sources: Box::default() };
     let ends = u32::try_from(outputs.len()).unwrap_or(u32::MAX);
     let fixed = (0..FIRST_OUTPUT).map(|index| Slot { index, generation: 1 });
+    let grant = |slot| Grant { slot, owner: Owner::rule(""), goes_on: false };
     Plan {
         sources: sources.into(),
         table: Table::compile(&[rule]),
         rules: [PlanRule { slot: 2, outputs: 0..ends, kept: None }].into(),
         groups: [1].into(),
-        resets: fixed.chain(outputs.iter().map(|output| output.slot)).collect(),
+        grants: fixed.chain(outputs.iter().map(|output| output.slot)).map(grant).collect(),
+        released: Vec::new(),
         outputs: [outputs.into()].into(),
     }
 }

@@ -16,7 +16,9 @@ __all__ = [
     "SenderCore",
     "confine_control",
     "interfaces",
+    "make_page",
     "parse_frame",
+    "run_worker",
     "shrink_supervisor",
     "switch_gro_on",
     "try_io_uring",
@@ -56,6 +58,12 @@ def switch_gro_on(interface: str) -> None:
 
 def udp_gro_forwarding(interface: str) -> bool | None:
     """Return whether a device merges datagrams also where no socket asks for it, if it knows."""
+
+def make_page() -> int:
+    """Make a page of counters for a worker process and its successors; return its descriptor."""
+
+def run_worker(arguments: str) -> int:
+    """Run a worker process, a JSON object says which, until it ends; return its exit code."""
 
 def try_io_uring() -> None:
     """Make a ring as an engine does, and let it go."""
@@ -130,6 +138,9 @@ class RelayCore:
     def error(self) -> str | None: ...
     def change(self, remove: Sequence[int], add: Sequence[ResolvedRule]) -> list[int]:
         """Remove and add rules, all or nothing; return the keys of the added."""
+
+    def set_paused(self, keys: Sequence[int], paused: bool) -> None:
+        """Pause rules, or let them go on; all stays open for them."""
 
     def open_spares(self) -> None:
         """Open sockets beforehand, for a process that gives up its rights before `start`."""

@@ -105,7 +105,7 @@ class Host:
         ]
         if taken is None or len(check.problems) > before:
             return None, []
-        resolved = ResolvedRule(taken, tuple(outputs))
+        resolved = ResolvedRule(taken, tuple(outputs), rule.id)
         held_ports = SOCKET_LIMIT if self.ingress == "packet" else None
         return resolved, [*self._awaited, *advice.warnings(resolved, held_ports=held_ports)]
 

@@ -53,6 +53,7 @@ def _output(output: Output, sent: ResolvedOutput, numbers: Counters) -> OutputSt
 def _sight(resolved: ResolvedRule, counted: Counters) -> RuleSight:
     source = resolved.input
     return RuleSight(
+        paused=counted["paused"],
         trouble=counted["trouble"],
         interface=source.interface,
         group=str(source.block),

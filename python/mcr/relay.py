@@ -98,6 +98,7 @@ class Relay:
         self._workers = workers
         self._buffer_bytes = buffer_bytes
         self._waiting = parse_rules(rules)
+        self._disabled: set[str] = set()
         self._started = self._stopped = self._closed = False
         self._lock = threading.RLock()
 
@@ -132,7 +133,7 @@ class Relay:
                 self._cpus,
                 self._verify_checksums,
             )
-            running = RunningRules(core)
+            running = RunningRules(core, self._disabled)
             try:
                 # First, so that they count where descriptors are few.
                 if rights_end:
@@ -236,6 +237,28 @@ class Relay:
         """
         with self._guard():
             self._change(remove=[self._find(rule)], add=[], names=self._names())
+
+    def disable_rule(self, rule: Rule | str) -> None:
+        """Let a rule, given as a value or by its id or its name, take nothing until it is enabled.
+
+        Its sockets stay open and its counters stay; other rules do not notice. What arrives for
+        nobody but a disabled rule is counted on its interface as `paused`. It stays disabled where
+        `replace_rules` or `resolve_hosts` keeps it. Twice is once.
+
+        Raises:
+            RuleError: there is no such rule.
+            EngineError: the engine has ended.
+        """
+        self._set_enabled(rule, enabled=False)
+
+    def enable_rule(self, rule: Rule | str) -> None:
+        """Let a disabled rule take datagrams again; its counters go on. Twice is once.
+
+        Raises:
+            RuleError: there is no such rule.
+            EngineError: the engine has ended.
+        """
+        self._set_enabled(rule, enabled=True)
 
     def replace_rules(self, rules: Iterable[Rule | str]) -> None:
         """Make these the rules, all or nothing; rules that stay keep their counters and flow.
@@ -356,8 +379,20 @@ class Relay:
         self._check_changeable()
         if self._running is None:
             self._waiting = (*(rule for rule in self._waiting if rule.id not in remove), *add)
+            self._disabled &= {rule.id for rule in self._waiting}
         else:
             self._running.change(remove=remove, add=add, names=names)
+
+    def _set_enabled(self, rule: Rule | str, *, enabled: bool) -> None:
+        with self._guard():
+            self._check_changeable()
+            rule_id = self._find(rule)
+            if self._running is not None:
+                self._running.set_enabled(rule_id, enabled)
+            elif enabled:
+                self._disabled.discard(rule_id)
+            else:
+                self._disabled.add(rule_id)
 
     def _find(self, rule: Rule | str) -> str:
         if self._running is not None:

@@ -93,3 +93,6 @@ class ResolvedRule:
 
     input: ResolvedInput
     outputs: tuple[ResolvedOutput, ...]
+    id: str
+    paused: bool = field(default=False, compare=False)
+    """Whether it takes nothing for now; a rule is the same either way."""

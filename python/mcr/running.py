@@ -5,6 +5,7 @@ nor threads: whoever shares it locks.
 """
 
 from collections.abc import Container, Iterable
+from dataclasses import replace
 
 from ._native import RelayCore, interfaces
 from .config import RuleSet
@@ -17,13 +18,14 @@ from .stats import Stats
 class RunningRules:
     """The rules that a core runs; none at first."""
 
-    def __init__(self, core: RelayCore) -> None:
-        """Take a core without rules."""
+    def __init__(self, core: RelayCore, disabled: Iterable[str] = ()) -> None:
+        """Take a core without rules; those with the ids `disabled` will take nothing."""
         self.core = core
         self.answers: Answers = {}
         """The addresses of the host names in use."""
         self._set = RuleSet(core.ingress)
         self._by_id: dict[str, Running] = {}
+        self._disabled = set(disabled)
         self._warnings: tuple[str, ...] = ()
 
     @property
@@ -60,7 +62,7 @@ class RunningRules:
         """
         plan = self._set.plan(interfaces(), remove=remove, add=add, names=names)
         coming = {
-            rule.id: Running(0, rule, resolved)
+            rule.id: Running(0, rule, replace(resolved, paused=rule.id in self._disabled))
             for rule, resolved in zip(plan.added, plan.resolved, strict=True)
         }
         kept = {
@@ -79,8 +81,21 @@ class RunningRules:
         for rule_id in plan.removed:
             del self._by_id[rule_id]
         self._by_id |= {rule_id: kept[rule_id] for rule_id in coming}
+        self._disabled &= self._by_id.keys()
         self.answers = names.known(self._set)
         self.warn(plan.warnings)
+
+    def set_enabled(self, rule_id: str, enabled: bool) -> None:
+        """Let a rule take datagrams or not; its sockets and counters stay.
+
+        Raises:
+            EngineError: the engine has ended.
+        """
+        self.core.set_paused([self._by_id[rule_id].key], not enabled)
+        if enabled:
+            self._disabled.discard(rule_id)
+        else:
+            self._disabled.add(rule_id)
 
     def follow(self, changed: Container[Name], names: Names) -> None:
         """Send what goes to host names that have changed to their addresses in `names`.

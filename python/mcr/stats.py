@@ -274,7 +274,7 @@ class RuleSight:
     the datagrams for the rule's address on its interface that no rule took; `other_port` and
     `other_source` are the last port without a rule and the last source that source lists refused
     among them. `last_seen_age_ms` is the age of the last match. `trouble` is the engine's word on
-    an input that waits for its interface.
+    an input that waits for its interface; `paused` says that the rule is disabled.
     """
 
     interface: str
@@ -290,6 +290,7 @@ class RuleSight:
     other_port: int | None = None
     other_source: str | None = None
     trouble: str | None = None
+    paused: bool = False
 
 
 def rule_state(sight: RuleSight, outputs: Sequence[OutputStats] = ()) -> str:
@@ -297,9 +298,12 @@ def rule_state(sight: RuleSight, outputs: Sequence[OutputStats] = ()) -> str:
 
     First what arrives (or the nearest thing to it that does), then what each output lost.
     """
-    arrival = sight.trouble or (_flow(sight) if sight.matched else _absence(sight))
+    if sight.paused:
+        arrival = ["disabled", sight.trouble]
+    else:
+        arrival = [sight.trouble or (_flow(sight) if sight.matched else _absence(sight))]
     troubles = (_trouble(number, output) for number, output in enumerate(outputs, start=1))
-    return "; ".join([arrival, *(trouble for trouble in troubles if trouble)])
+    return "; ".join(part for part in (*arrival, *troubles) if part)
 
 
 def _flow(sight: RuleSight) -> str:

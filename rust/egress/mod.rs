@@ -68,8 +68,8 @@ impl Egress {
     pub(crate) fn adopt(&mut self, plan: &Plan, before: &Plan) {
         self.batches.reserve(plan.rules.len() + MAX_FLOWS);
         self.cursors.reserve(plan.count_outputs().max(MAX_MESSAGES));
-        for reset in &plan.resets {
-            self.limits[reset.index as usize] = Limits::default();
+        for grant in &plan.grants {
+            self.limits[grant.slot.index as usize] = Limits::default();
         }
         for (at, share) in plan.outputs.iter().enumerate() {
             if before.outputs.get(at).is_some_and(|known| Arc::ptr_eq(known, share)) {

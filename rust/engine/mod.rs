@@ -213,8 +213,11 @@ impl Engine {
 
     /// Swaps the plan, and hands the one before back to be freed off this thread.
     fn follow(&mut self, plan: Box<Plan>) -> io::Result<()> {
-        for reset in &plan.resets {
-            self.counters.reset(*reset);
+        for released in &plan.released {
+            self.counters.release(*released);
+        }
+        for grant in &plan.grants {
+            self.counters.grant(grant);
         }
         self.intake.adopt(&plan.sources, &mut self.ring)?;
         self.window.resize(self.intake.most_datagrams(), plan.rules.len());

@@ -30,7 +30,7 @@ pub enum Discard {
     NoBuffer,
     /// The frame was larger than the receive buffer.
     TruncatedByUs,
-    /// The relay was paused.
+    /// Only a rule that is paused would have taken it.
     Paused,
 }
 

@@ -10,16 +10,22 @@ mod relay;
 mod resolved;
 mod traffic;
 mod wait;
+mod worker;
 
 /// The native core; `mcr` re-exports what is public of it.
 #[pyo3::pymodule]
 mod _native {
     use pyo3::prelude::*;
 
-    /// Without the exceptions nothing else could be refused properly later.
+    /// Without the exceptions nothing else could be refused properly later. A worker process loads
+    /// this module without the package; what it runs raises none.
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        module.py().import("mcr.errors").map(drop)
+        let modules = module.py().import("sys")?.getattr("modules")?;
+        if modules.contains("mcr")? {
+            module.py().import("mcr.errors")?;
+        }
+        Ok(())
     }
 
     #[pymodule_export]
@@ -34,4 +40,6 @@ mod _native {
     use super::relay::{RelayCore, try_io_uring};
     #[pymodule_export]
     use super::traffic::{ReceiverCore, SenderCore};
+    #[pymodule_export]
+    use super::worker::{make_page, run_worker};
 }

@@ -3,7 +3,6 @@
 
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -11,6 +10,7 @@ use super::resolved::ResolvedRule;
 use crate::error::Error;
 use crate::relay::{
     Ingress, InterfaceReport, OutputReport, Relay, Report, RuleReport, RuleSpec, Settings, Share,
+    errno_name,
 };
 
 /// How long Ctrl-C may go unnoticed in a wait.
@@ -76,6 +76,11 @@ impl RelayCore {
     ) -> PyResult<Vec<u32>> {
         let add: Vec<RuleSpec> = add.into_iter().map(RuleSpec::from).collect();
         Ok(py.detach(|| self.relay.change(&remove, &add))?)
+    }
+
+    /// Pause rules, or let them go on; all stays open for them.
+    fn set_paused(&self, py: Python<'_>, keys: Vec<u32>, paused: bool) -> PyResult<()> {
+        Ok(py.detach(|| self.relay.set_paused(&keys, paused))?)
     }
 
     /// Open sockets beforehand, for a process that gives up its rights before `start`.
@@ -162,6 +167,7 @@ fn rule<'py>(py: Python<'py>, report: &RuleReport) -> PyResult<Bound<'py, PyDict
     let outputs = report.outputs.iter().map(|one| output(py, one));
     let fields = PyDict::new(py);
     fields.set_item("key", report.key)?;
+    fields.set_item("paused", report.paused)?;
     fields.set_item("trouble", report.trouble.as_deref())?;
     fields.set_item("matched", report.matched)?;
     fields.set_item("matched_bytes", report.matched_bytes)?;
@@ -197,12 +203,4 @@ fn counts<'py, 'a, K: IntoPyObject<'py> + 'a>(
         fields.set_item(name, count)?;
     }
     Ok(fields)
-}
-
-/// `ENETUNREACH` for 101; `other` where the number was not kept.
-fn errno_name(errno: u64) -> String {
-    match i32::try_from(errno) {
-        Ok(errno) if errno != 0 => format!("{:?}", Errno::from_raw(errno)),
-        _ => "other".to_owned(),
-    }
 }

@@ -52,6 +52,8 @@ pub(super) struct ResolvedInput {
 /// `mcr.resolved.ResolvedRule`.
 #[derive(FromPyObject)]
 pub(super) struct ResolvedRule {
+    id: String,
+    paused: bool,
     input: ResolvedInput,
     outputs: Vec<ResolvedOutput>,
 }
@@ -110,6 +112,6 @@ impl From<ResolvedInput> for InputSpec {
 impl From<ResolvedRule> for RuleSpec {
     fn from(rule: ResolvedRule) -> Self {
         let outputs = rule.outputs.into_iter().map(OutputSpec::from).collect();
-        Self { id: String::new(), input: rule.input.into(), outputs }
+        Self { id: rule.id, paused: rule.paused, input: rule.input.into(), outputs }
     }
 }

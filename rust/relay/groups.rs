@@ -7,7 +7,7 @@ use super::InputSpec;
 use super::slots::Slots;
 use crate::addr::Addr;
 use crate::error::Result;
-use crate::stats::Slot;
+use crate::stats::{Grant, Owner, Slot};
 
 /// The slots of the groups, by the interface's name, which outlives its index.
 #[derive(Default)]
@@ -21,18 +21,23 @@ struct Held {
 }
 
 impl Groups {
-    /// The slot for one more rule, and whether it is new.
+    /// The slot for one more rule, and how it is new if it is.
     ///
     /// # Errors
     /// All slots are in use.
-    pub(super) fn add(&mut self, input: &InputSpec, slots: &mut Slots) -> Result<(Slot, bool)> {
+    pub(super) fn add(
+        &mut self,
+        input: &InputSpec,
+        slots: &mut Slots,
+    ) -> Result<(Slot, Option<Grant>)> {
         if let Some(held) = self.held.get_mut(&key(input)) {
             held.rules += 1;
-            return Ok((held.slot, false));
+            return Ok((held.slot, None));
         }
-        let slot = slots.take()?;
-        self.held.insert(key(input), Held { slot, rules: 1 });
-        Ok((slot, true))
+        let owner = Owner::group(&input.interface, input.group, input.group_bits);
+        let grant = slots.take(owner)?;
+        self.held.insert(key(input), Held { slot: grant.slot, rules: 1 });
+        Ok((grant.slot, Some(grant)))
     }
 
     /// Takes one [`Groups::add`] back; says the slot with the last one.

@@ -18,7 +18,7 @@ use crate::open::InterfaceRef;
 use crate::open::opener::Opener;
 use crate::plan::Source;
 use crate::pool;
-use crate::stats::Slot;
+use crate::stats::{Grant, Owner};
 
 /// How often an interface may come, for each worker, once AF_PACKET sockets are not permitted.
 const SPARES: usize = 8;
@@ -38,7 +38,7 @@ pub(super) struct Inputs {
     devices: Devices,
     opener: Arc<dyn Opener>,
     merging: Merging,
-    new_slots: Vec<Slot>,
+    new_slots: Vec<Grant>,
     next_id: u64,
     warnings: Vec<String>,
 }
@@ -217,14 +217,15 @@ impl Inputs {
 
     /// Forgets the interfaces that are new since the last time and no rule listens on, after a
     /// change that was refused; says their slots.
-    pub(super) fn forget_new(&mut self) -> Vec<Slot> {
+    pub(super) fn forget_new(&mut self) -> Vec<Grant> {
         let new = std::mem::take(&mut self.new_slots);
-        self.interfaces.retain(|_, interface| !new.contains(&interface.slot));
+        let is_new = |slot| new.iter().any(|grant| grant.slot == slot);
+        self.interfaces.retain(|_, interface| !is_new(interface.slot));
         new
     }
 
     /// The slots of interfaces that are new since the last time.
-    pub(super) fn take_new_slots(&mut self) -> Vec<Slot> {
+    pub(super) fn take_new_slots(&mut self) -> Vec<Grant> {
         std::mem::take(&mut self.new_slots)
     }
 
@@ -248,10 +249,10 @@ impl Inputs {
         if self.ingress == Ingress::Packet && !gro && input.interface != "lo" {
             warn_once(&mut self.warnings, merging_is_off(&input.interface));
         }
-        let slot = slots.take()?;
-        self.new_slots.push(slot);
+        let grant = slots.take(Owner::interface(&input.interface))?;
+        self.new_slots.push(grant);
         let name = input.interface.clone();
-        let interface = Interface::new(name.clone(), input.ifindex, slot, (mtu, gro));
+        let interface = Interface::new(name.clone(), input.ifindex, grant.slot, (mtu, gro));
         self.interfaces.insert(name, interface);
         Ok(())
     }

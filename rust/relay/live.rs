@@ -28,6 +28,9 @@ pub(super) struct Around<'a> {
 
 /// A rule of the relay.
 pub(super) struct LiveRule {
+    pub(super) id: String,
+    /// Whether it takes nothing, though all is open for it.
+    pub(super) paused: bool,
     /// As wanted; its index is that of the interface it is open on, 0 while it waits.
     pub(super) input: InputSpec,
     /// Why the input is not open.
@@ -39,6 +42,11 @@ pub(super) struct LiveRule {
 }
 
 impl LiveRule {
+    /// Whether it takes what comes.
+    pub(super) fn takes(&self) -> bool {
+        self.waiting.is_none() && !self.paused
+    }
+
     /// What the user should know of the input, if datagrams cannot come.
     pub(super) fn trouble(&self, present: &Present) -> Option<String> {
         let waiting = self.waiting.as_ref().map(|obstacle| obstacle.text.clone());

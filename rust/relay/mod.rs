@@ -4,11 +4,15 @@
 //! [`Relay::start`]. The engines' threads only use what they are handed.
 //!
 //! ```text
+//! change        all of it or nothing
 //! state, live   the rules and what is open for them      inputs, interface   the sockets in
 //! follow        how that follows the interfaces          links, watch, present   what these are
+//! conditions    how they are, for who tells others   groups, slots   whose counters are where
 //! plans, worker what the engines get, and their threads  report   what they counted
 //! ```
 
+mod change;
+mod conditions;
 mod follow;
 mod groups;
 mod inputs;
@@ -27,6 +31,7 @@ mod state;
 mod watch;
 mod worker;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -38,10 +43,15 @@ use crate::open::local::Local;
 use crate::open::opener::Opener;
 use crate::open::output::OutputSpec;
 use crate::open::packet;
+use crate::stats::{self, Found};
+use crate::sys::memory::SharedWords;
+pub use change::{Change, Prepared, Refusal};
+pub use conditions::{Condition, LinkChange, SeenLinks};
 use links::{Links, Next};
 use live::Around;
+use plans::Owners;
 use present::Present;
-pub use report::{InterfaceReport, OutputReport, Report, RuleReport};
+pub use report::{InterfaceReport, OutputReport, Report, RuleReport, errno_name};
 pub use settings::{Settings, Share};
 use state::State;
 use worker::Workers;
@@ -83,7 +93,7 @@ pub enum Join {
 }
 
 /// Where a rule listens, resolved for this host.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InputSpec {
     /// The group, or an address of this host, or a broadcast address; of a block of groups the first.
     pub group: Addr,
@@ -112,10 +122,26 @@ pub struct InputSpec {
 pub struct RuleSpec {
     /// What its counters are found by again in a page that outlives the relay; unique in it.
     pub id: String,
+    /// Whether it takes nothing for now: all is open for it, and its counters stay.
+    pub paused: bool,
     /// Where it listens.
     pub input: InputSpec,
     /// Where each datagram goes.
     pub outputs: Vec<OutputSpec>,
+}
+
+impl RuleSpec {
+    /// Whether both say the same of what is taken and where it goes. Interfaces go by their names.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let unindexed = |spec: &Self| {
+            let input = InputSpec { ifindex: 0, ..spec.input.clone() };
+            let outputs = spec.outputs.iter().cloned();
+            let outputs: Vec<_> = outputs.map(|one| OutputSpec { ifindex: 0, ..one }).collect();
+            (input, outputs)
+        };
+        self.id == other.id && unindexed(self) == unindexed(other)
+    }
 }
 
 /// A relay of this process.
@@ -129,6 +155,8 @@ struct Shared {
     state: Mutex<State>,
     links: Links,
     workers: Workers,
+    /// Rises when rules may be in another condition.
+    version: AtomicU64,
 }
 
 impl Relay {
@@ -145,14 +173,42 @@ impl Relay {
     /// # Errors
     /// As [`Relay::new`].
     pub fn with_opener(settings: Settings, opener: Box<dyn Opener>) -> Result<Self> {
+        let page =
+            |_| stats::create_page().map_err(|e| Error::os("making a page", "the counters", e));
+        let pages = (0..settings.workers).map(page).collect::<Result<_>>()?;
+        Self::with_pages(settings, opener, pages, Found::default())
+    }
+
+    /// The same, with sockets that `opener` opens, and one engine that counts in a page which
+    /// outlives it: rules and interfaces that a relay before it counted there go on from its
+    /// numbers, until [`Relay::settle`].
+    ///
+    /// # Errors
+    /// A page of another layout; else as [`Relay::new`].
+    pub fn on_page(settings: Settings, opener: Box<dyn Opener>, page: SharedWords) -> Result<Self> {
+        if settings.workers != 1 {
+            return Err(Error::Invalid("one engine counts in one page".to_owned()));
+        }
+        let taken = stats::take_over(&page);
+        let found = taken.map_err(|e| Error::os("taking over", "the counters", e))?;
+        Self::with_pages(settings, opener, vec![Arc::new(page)], found)
+    }
+
+    fn with_pages(
+        settings: Settings,
+        opener: Box<dyn Opener>,
+        pages: Vec<Arc<SharedWords>>,
+        found: Found,
+    ) -> Result<Self> {
         let opener: Arc<dyn Opener> = opener.into();
         let any = EventFd::from_flags(EfdFlags::EFD_CLOEXEC)
             .map_err(|errno| Error::os("eventfd", "the outputs", errno))?;
         let shared = Shared {
-            state: Mutex::new(State::new(&settings, any.into(), opener.clone())?),
+            state: Mutex::new(State::new(&settings, any.into(), opener.clone(), found)?),
             opener,
             links: Links::new()?,
-            workers: Workers::new(settings.clone())?,
+            version: AtomicU64::new(0),
+            workers: Workers::new(settings.clone(), pages),
             settings,
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -164,50 +220,6 @@ impl Relay {
         self.shared.settings.ingress
     }
 
-    /// Removes and adds rules as one change: all of it, or on an error nothing. Says the keys of
-    /// the rules that were added; when it returns, every engine follows the change. A rule whose
-    /// interface is missing or down is taken, and waits for it.
-    ///
-    /// # Errors
-    /// An unknown key, a missing right, a limit, or what the kernel refuses.
-    pub fn change(&self, remove: &[u32], add: &[RuleSpec]) -> Result<Vec<u32>> {
-        let Shared { settings, links, workers, .. } = &*self.shared;
-        let mut state = self.shared.state();
-        state.check_keys(remove)?;
-        workers.can_adopt()?;
-        state.reserve(add)?;
-        let present = links.watch().now()?;
-        // An interface that was made anew has one index; the thread opens anew what this closes.
-        if !Arc::ptr_eq(&present, &state.seen) {
-            state.is_behind |= state.detach(&present, |_| false);
-            state.seen = present.clone();
-        }
-        let around = self.shared.around(&present);
-        let changed = state.open(add, &around);
-        if links.watch().has_news() {
-            links.wake();
-        }
-        let opened = changed?;
-        let mut freed = Vec::new();
-        let removed = state.take_out(remove, &mut freed);
-        let mut resets = opened.slots;
-        let keys = state.take_in(opened.rules);
-        state.settle_inputs();
-        resets.extend(state.inputs.take_new_slots());
-        let plans = plans::compile(&mut state, settings.workers, &resets);
-        if let Err(error) = workers.adopt(plans) {
-            // An engine has ended, and all it counted is kept for who reads it.
-            keys.iter().chain(remove).for_each(|&key| state.plans.touch(key));
-            state.rules.retain(|key, _| !keys.contains(key));
-            state.rules.extend(removed);
-            return Err(error);
-        }
-        for slot in freed {
-            state.slots.free(slot);
-        }
-        Ok(keys)
-    }
-
     /// Opens a few sockets beforehand, for who gives up the right to do so before the start: an
     /// interface that is made anew takes new ones.
     ///
@@ -215,16 +227,6 @@ impl Relay {
     /// A missing right, a limit.
     pub fn open_spares(&self) -> Result<()> {
         self.shared.state().open_spares()
-    }
-
-    /// All rules are in that a relay before this one had: what it held of an opener that outlives
-    /// relays, and this one has not asked for, is closed.
-    ///
-    /// # Errors
-    /// The opener does not answer.
-    pub fn settled(&self) -> Result<()> {
-        let _all_is_asked_for = self.shared.state();
-        self.shared.opener.settled()
     }
 
     /// Starts the engines, each in a thread of its own, and begins to follow the interfaces.
@@ -286,9 +288,11 @@ impl Shared {
         let mut state = self.state();
         let news = self.links.watch().take_news();
         let present = self.links.watch().latest();
+        self.version.fetch_add(1, Ordering::Release);
         if state.follow(&self.around(&present), &news) {
-            let resets = state.inputs.take_new_slots();
-            let plans = plans::compile(&mut state, self.settings.workers, &resets);
+            let new = state.inputs.take_new_slots();
+            let owners = Owners { new, ..Owners::default() };
+            let plans = plans::compile(&mut state, self.settings.workers, &owners);
             if self.workers.adopt(plans).is_err() {
                 // The relay was stopped, or an engine has ended and said why.
                 return Next::End;
@@ -314,5 +318,7 @@ fn warn_once(warnings: &mut Vec<String>, warning: String) {
     }
 }
 
+#[cfg(test)]
+mod takeover_tests;
 #[cfg(test)]
 mod tests;

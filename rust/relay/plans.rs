@@ -9,8 +9,15 @@ use super::live::LiveRule;
 use super::state::State;
 use crate::plan::{Plan, PlanOutput, PlanRule, SHARE_RULES};
 use crate::rewrite::Kept;
-use crate::rules::Compiler;
-use crate::stats::Slot;
+use crate::rules::{Compiler, Table};
+use crate::stats::{Grant, Slot};
+
+/// The slots whose owners change with a plan.
+#[derive(Default)]
+pub(super) struct Owners {
+    pub(super) new: Vec<Grant>,
+    pub(super) gone: Vec<Slot>,
+}
 
 /// Beyond so many numbers more than the rules need, all get new ones.
 const SPARE_NUMBERS: usize = 1024;
@@ -27,12 +34,21 @@ pub(super) struct Plans {
     groups: Vec<u32>,
     /// For each worker.
     outputs: Vec<Vec<Arc<[PlanOutput]>>>,
+    paused: Paused,
     /// The keys of rules that came, went or changed since the last plans.
     stale: BTreeSet<u32>,
 }
 
-/// A plan for each worker; rules whose input waits are in none.
-pub(super) fn compile(state: &mut State, workers: u16, resets: &[Slot]) -> Vec<Plan> {
+/// The rules that take nothing now: in a table of their own, which tells why.
+#[derive(Default)]
+struct Paused {
+    compiler: Compiler,
+    numbers: HashMap<u32, u32>,
+}
+
+/// A plan for each worker; rules whose input waits are in none, and of those that are paused only
+/// the table knows.
+pub(super) fn compile(state: &mut State, workers: u16, owners: &Owners) -> Vec<Plan> {
     let mut plans = std::mem::take(&mut state.plans);
     if plans.compiler.span() > 2 * state.rules.len() + SPARE_NUMBERS {
         plans = Plans { stale: state.rules.keys().copied().collect(), ..Plans::default() };
@@ -40,13 +56,13 @@ pub(super) fn compile(state: &mut State, workers: u16, resets: &[Slot]) -> Vec<P
     plans.outputs.resize_with(usize::from(workers), Vec::new);
     plans.refresh(state);
     debug_assert!(plans.are_true_to(state), "a rule has changed and was not touched");
-    let compiled = plans.compiled(state, resets);
+    let compiled = plans.compiled(state, owners);
     state.plans = plans;
     compiled
 }
 
 impl Plans {
-    /// Notes that a rule came, went or changed: its input, an output, or whether it waits.
+    /// Notes that a rule came, went or changed: its input, an output, whether it waits or is paused.
     pub(super) fn touch(&mut self, key: u32) {
         self.stale.insert(key);
     }
@@ -55,6 +71,9 @@ impl Plans {
     fn refresh(&mut self, state: &State) {
         let stale = std::mem::take(&mut self.stale);
         let mut shares = BTreeSet::new();
+        if self.paused.refresh(&stale, state) {
+            self.compiler.set_paused(self.paused.table());
+        }
         for key in &stale {
             if let Some(number) = self.numbers.remove(key) {
                 self.compiler.remove(number);
@@ -63,7 +82,7 @@ impl Plans {
             }
         }
         for key in &stale {
-            if let Some(rule) = state.rules.get(key).filter(|rule| rule.waiting.is_none()) {
+            if let Some(rule) = state.rules.get(key).filter(|rule| rule.takes()) {
                 let number = self.put(*key, rule);
                 shares.insert(number as usize / SHARE_RULES);
             }
@@ -110,7 +129,7 @@ impl Plans {
 
     /// Whether every rule that differs was touched.
     fn are_true_to(&self, state: &State) -> bool {
-        let mut live = state.rules.iter().filter(|(_, rule)| rule.waiting.is_none());
+        let mut live = state.rules.iter().filter(|(_, rule)| rule.takes());
         let are_all_known = live.clone().count() == self.numbers.len();
         are_all_known
             && live.all(|(key, rule)| {
@@ -130,7 +149,7 @@ impl Plans {
         now.map(|output| what(&output)).eq(share[start as usize..end as usize].iter().map(what))
     }
 
-    fn compiled(&mut self, state: &State, resets: &[Slot]) -> Vec<Plan> {
+    fn compiled(&mut self, state: &State, owners: &Owners) -> Vec<Plan> {
         let table = self.compiler.table();
         let rules: Arc<[PlanRule]> = self.rules.as_slice().into();
         let groups: Arc<[u32]> = self.groups.as_slice().into();
@@ -140,8 +159,32 @@ impl Plans {
             rules: rules.clone(),
             outputs: outputs.as_slice().into(),
             groups: groups.clone(),
-            resets: resets.to_vec(),
+            grants: owners.new.clone(),
+            released: owners.gone.clone(),
         };
         (0..).zip(&self.outputs).map(plan).collect()
+    }
+}
+
+impl Paused {
+    /// Follows the rules that were touched; whether that changed anything.
+    fn refresh(&mut self, stale: &BTreeSet<u32>, state: &State) -> bool {
+        let mut has_changed = false;
+        for key in stale {
+            if let Some(number) = self.numbers.remove(key) {
+                self.compiler.remove(number);
+                has_changed = true;
+            }
+            let rule = state.rules.get(key);
+            if let Some(rule) = rule.filter(|rule| rule.paused && rule.waiting.is_none()) {
+                self.numbers.insert(*key, self.compiler.add(rule.table_rule()));
+                has_changed = true;
+            }
+        }
+        has_changed
+    }
+
+    fn table(&mut self) -> Option<Arc<Table>> {
+        (!self.numbers.is_empty()).then(|| self.compiler.table())
     }
 }

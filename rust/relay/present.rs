@@ -36,6 +36,17 @@ impl Present {
         address.ip().is_loopback() || self.addresses.iter().any(|(_, local)| *local == address)
     }
 
+    /// Every link there is.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Link> {
+        self.links.values()
+    }
+
+    /// The addresses of an interface, as text.
+    pub(super) fn addresses_of(&self, index: u32) -> Vec<String> {
+        let all = (index, Addr::from_bits(0))..=(index, Addr::from_bits(u128::MAX));
+        self.addresses.range(all).map(|(_, address)| address.to_string()).collect()
+    }
+
     /// Follows what the kernel has told.
     pub(super) fn take(&mut self, told: Told) {
         match told {

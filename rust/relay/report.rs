@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::time::{ClockId, clock_gettime};
 
 use super::live::{LiveOutput, LiveRule};
@@ -45,6 +46,10 @@ pub struct InterfaceReport {
 pub struct RuleReport {
     /// As `Relay::change` gave it.
     pub key: u32,
+    /// As its `RuleSpec` says.
+    pub id: String,
+    /// Whether it takes nothing for now.
+    pub paused: bool,
     /// Why its input waits or nothing can come, in a sentence; `None` while all is well.
     pub trouble: Option<String>,
     /// Datagrams.
@@ -85,6 +90,15 @@ pub struct OutputReport {
     pub errors: BTreeMap<u64, u64>,
 }
 
+/// `ENETUNREACH` for 101; `other` where the number was not kept.
+#[must_use]
+pub fn errno_name(errno: u64) -> String {
+    match i32::try_from(errno) {
+        Ok(errno) if errno != 0 => format!("{:?}", Errno::from_raw(errno)),
+        _ => "other".to_owned(),
+    }
+}
+
 pub(super) fn read(state: &State, present: &Present, pages: &[Arc<SharedWords>]) -> Report {
     let interfaces = state.inputs.interfaces().map(|interface| InterfaceReport {
         name: interface.name.clone(),
@@ -95,7 +109,8 @@ pub(super) fn read(state: &State, present: &Present, pages: &[Arc<SharedWords>])
     let now_ms = now_ms();
     let rules = state.rules.iter().map(|(&key, live)| {
         let trouble = live.trouble(present);
-        RuleReport { key, trouble, ..rule_report(live, pages, now_ms) }
+        let (id, paused) = (live.id.clone(), live.paused);
+        RuleReport { key, id, paused, trouble, ..rule_report(live, pages, now_ms) }
     });
     Report { interfaces, rules: rules.collect() }
 }
@@ -119,6 +134,8 @@ fn rule_report(live: &LiveRule, pages: &[Arc<SharedWords>], now_ms: u64) -> Rule
     let seen = newest[rule::LAST_SEEN_MS];
     RuleReport {
         key: 0,
+        id: String::new(),
+        paused: false,
         trouble: None,
         matched: counted[rule::MATCHED],
         matched_bytes: counted[rule::MATCHED_BYTES],

@@ -1,7 +1,10 @@
-//! Which slots of the counters' pages are in use, and for the how-manieth time.
+//! Which slots of the counters' pages are in use, for the how-manieth time, and by whom. It must not
+//! know what is counted.
+
+use std::collections::HashMap;
 
 use crate::error::{Error, Result};
-use crate::stats::{MAX_SLOTS, Slot};
+use crate::stats::{Found, Grant, MAX_SLOTS, Owner, Slot};
 
 /// Hands out slots, the same for the pages of all workers.
 pub(super) struct Slots {
@@ -9,17 +12,23 @@ pub(super) struct Slots {
     free: Vec<Slot>,
     /// Slots from here on were never used.
     fresh: u32,
+    /// What a process before has counted, by the tags of its owners, until they are all here again.
+    found: HashMap<u64, Slot>,
 }
 
 impl Slots {
-    pub(super) fn new() -> Self {
-        Self { free: Vec::new(), fresh: 0 }
+    /// Of a page in which `found` was found.
+    pub(super) fn new(found: Found) -> Self {
+        Self { free: found.free, fresh: found.used, found: found.owned }
     }
 
-    /// A slot of a generation that nobody has had.
-    pub(super) fn take(&mut self) -> Result<Slot> {
+    /// The slot in which the owner counted before, or one of a generation that nobody has had.
+    pub(super) fn take(&mut self, owner: Owner) -> Result<Grant> {
+        if let Some(slot) = self.found.remove(&owner.tag()) {
+            return Ok(Grant { slot: next(slot), owner, goes_on: true });
+        }
         if let Some(slot) = self.free.pop() {
-            return Ok(Slot { generation: slot.generation.wrapping_add(1).max(1), ..slot });
+            return Ok(Grant { slot: next(slot), owner, goes_on: false });
         }
         if self.fresh == MAX_SLOTS {
             return Err(Error::Invalid(format!(
@@ -27,11 +36,30 @@ impl Slots {
             )));
         }
         self.fresh += 1;
-        Ok(Slot { index: self.fresh - 1, generation: 1 })
+        let slot = Slot { index: self.fresh - 1, generation: 1 };
+        Ok(Grant { slot, owner, goes_on: false })
     }
 
     /// Takes a slot back that no plan names any more.
     pub(super) fn free(&mut self, slot: Slot) {
         self.free.push(slot);
     }
+
+    /// Takes a slot back that no plan has named yet; its owner may come again.
+    pub(super) fn put_back(&mut self, grant: Grant) {
+        if grant.goes_on {
+            self.found.insert(grant.owner.tag(), grant.slot);
+        } else {
+            self.free.push(grant.slot);
+        }
+    }
+
+    /// The slots of those who have not come again; nobody finds them any more.
+    pub(super) fn forget_found(&mut self) -> Vec<Slot> {
+        self.found.drain().map(|(_, slot)| slot).collect()
+    }
+}
+
+fn next(slot: Slot) -> Slot {
+    Slot { generation: slot.generation.wrapping_add(1).max(1), ..slot }
 }

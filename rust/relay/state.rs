@@ -12,12 +12,12 @@ use super::obstacle::{self, Obstacle};
 use super::plans::Plans;
 use super::present::Present;
 use super::slots::Slots;
-use super::{InputSpec, RuleSpec, Settings, needs, warn_once};
+use super::{InputSpec, Refusal, RuleSpec, Settings, needs, warn_once};
 use crate::error::{Error, Result};
 use crate::open::descriptors::Descriptors;
 use crate::open::opener::{Opener, Owner};
 use crate::open::output::{self, OutputSpec};
-use crate::stats::Slot;
+use crate::stats::{self, Found, Grant, Slot};
 
 /// What a relay has.
 pub(super) struct State {
@@ -40,7 +40,7 @@ pub(super) struct State {
 /// What a change has opened; nothing of it is in use yet.
 pub(super) struct Opened {
     pub(super) rules: Vec<LiveRule>,
-    pub(super) slots: Vec<Slot>,
+    pub(super) slots: Vec<Grant>,
 }
 
 impl State {
@@ -48,11 +48,16 @@ impl State {
     ///
     /// # Errors
     /// No descriptor.
-    pub(super) fn new(settings: &Settings, any: OwnedFd, opener: Arc<dyn Opener>) -> Result<Self> {
+    pub(super) fn new(
+        settings: &Settings,
+        any: OwnedFd,
+        opener: Arc<dyn Opener>,
+        found: Found,
+    ) -> Result<Self> {
         Ok(Self {
             rules: BTreeMap::new(),
             inputs: Inputs::new(settings, opener)?,
-            slots: Slots::new(),
+            slots: Slots::new(found),
             warnings: Vec::new(),
             stand_in: StandIn::new(any),
             plans: Plans::default(),
@@ -84,21 +89,33 @@ impl State {
     }
 
     /// Opens all that new rules need. On an error everything is as before.
-    pub(super) fn open(&mut self, add: &[RuleSpec], around: &Around<'_>) -> Result<Opened> {
+    pub(super) fn open(
+        &mut self,
+        add: &[RuleSpec],
+        around: &Around<'_>,
+    ) -> std::result::Result<Opened, Refusal> {
         let mut opened = Opened { rules: Vec::with_capacity(add.len()), slots: Vec::new() };
-        let result = add.iter().try_for_each(|spec| self.open_rule(spec, around, &mut opened));
-        let result = result.and_then(|()| self.inputs.settle());
-        if let Err(error) = result {
-            for rule in &opened.rules {
-                self.give_up(rule);
-            }
-            self.settle_inputs();
-            for slot in opened.slots.into_iter().chain(self.inputs.forget_new()) {
-                self.slots.free(slot);
-            }
-            return Err(error);
+        let result = add.iter().try_for_each(|spec| {
+            let refused = |error| Refusal { rule: Some(spec.id.clone()), error };
+            self.open_rule(spec, around, &mut opened).map_err(refused)
+        });
+        let result = result.and_then(|()| Ok(self.inputs.settle()?));
+        if let Err(refusal) = result {
+            self.undo(opened);
+            return Err(refusal);
         }
         Ok(opened)
+    }
+
+    /// Closes again what a change has opened that is not made.
+    pub(super) fn undo(&mut self, opened: Opened) {
+        for rule in &opened.rules {
+            self.give_up(rule);
+        }
+        self.settle_inputs();
+        for grant in opened.slots.into_iter().chain(self.inputs.forget_new()) {
+            self.slots.put_back(grant);
+        }
     }
 
     /// Takes opened rules in, and says their keys.
@@ -127,6 +144,18 @@ impl State {
         removed
     }
 
+    /// Pauses rules, or lets them go on; says how it was before.
+    pub(super) fn pause(&mut self, wanted: &[(u32, bool)]) -> Vec<(u32, bool)> {
+        let mut before = Vec::with_capacity(wanted.len());
+        for (key, paused) in wanted {
+            if let Some(rule) = self.rules.get_mut(key) {
+                self.plans.touch(*key);
+                before.push((*key, std::mem::replace(&mut rule.paused, *paused)));
+            }
+        }
+        before
+    }
+
     /// Narrows filters and closes what no rule needs any more. A refusal leaves a filter wider
     /// than it need be, which costs time but loses nothing.
     pub(super) fn settle_inputs(&mut self) {
@@ -143,15 +172,15 @@ impl State {
     ) -> Result<()> {
         let mut outputs = Vec::with_capacity(spec.outputs.len());
         for (number, output) in (0..).zip(&spec.outputs) {
+            let slot = self.take_slot(stats::Owner::output(&spec.id, number), opened)?;
             let owner = Owner { rule: &spec.id, number };
-            outputs.push(self.open_output(output, owner, &spec.input, around, opened)?);
+            outputs.push(self.open_output(output, owner, &spec.input, around, slot)?);
         }
-        let slot = self.take_slot(opened)?;
-        let (group, is_new) = self.groups.add(&spec.input, &mut self.slots)?;
-        let mut rule = LiveRule { input: spec.input.clone(), waiting: None, slot, group, outputs };
-        if is_new {
-            opened.slots.push(group);
-        }
+        let slot = self.take_slot(stats::Owner::rule(&spec.id), opened)?;
+        let (group, granted) = self.groups.add(&spec.input, &mut self.slots)?;
+        let RuleSpec { id, paused, input, .. } = spec.clone();
+        let mut rule = LiveRule { id, paused, input, waiting: None, slot, group, outputs };
+        opened.slots.extend(granted);
         if let Err(error) = self.attach(&mut rule, around.present) {
             if !obstacle::is_passing(&error) {
                 self.groups.remove(&spec.input);
@@ -186,9 +215,8 @@ impl State {
         owner: Owner<'_>,
         input: &InputSpec,
         around: &Around<'_>,
-        opened: &mut Opened,
+        slot: Slot,
     ) -> Result<LiveOutput> {
-        let slot = self.take_slot(opened)?;
         let output = LiveOutput::open(spec, owner, input, slot, around)?;
         self.check_buffer(output.send_buffer_bytes);
         if output.parked.is_none() && output.trouble().is_some() {
@@ -211,10 +239,10 @@ impl State {
         }
     }
 
-    fn take_slot(&mut self, opened: &mut Opened) -> Result<Slot> {
-        let slot = self.slots.take()?;
-        opened.slots.push(slot);
-        Ok(slot)
+    fn take_slot(&mut self, owner: stats::Owner, opened: &mut Opened) -> Result<Slot> {
+        let grant = self.slots.take(owner)?;
+        opened.slots.push(grant);
+        Ok(grant.slot)
     }
 
     /// Closes a rule's input; says the slot of its group if no other rule names that.
@@ -226,8 +254,8 @@ impl State {
     }
 
     /// Says that there is no rule with one of these keys, if so.
-    pub(super) fn check_keys(&self, keys: &[u32]) -> Result<()> {
-        match keys.iter().find(|key| !self.rules.contains_key(key)) {
+    pub(super) fn check_keys<'a>(&self, keys: impl IntoIterator<Item = &'a u32>) -> Result<()> {
+        match keys.into_iter().find(|key| !self.rules.contains_key(key)) {
             Some(key) => Err(Error::Invalid(format!("there is no rule with the key {key}"))),
             None => Ok(()),
         }

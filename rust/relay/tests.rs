@@ -12,7 +12,7 @@ use crate::sys::netdev;
 
 mod leased;
 
-fn rule(group: [u8; 4], name: &str, source: Option<[u8; 4]>) -> RuleSpec {
+pub(super) fn rule(group: [u8; 4], name: &str, source: Option<[u8; 4]>) -> RuleSpec {
     let input = InputSpec {
         group: Addr::v4(group),
         group_bits: 0,
@@ -40,7 +40,7 @@ fn rule(group: [u8; 4], name: &str, source: Option<[u8; 4]>) -> RuleSpec {
         priority: None,
     };
     let id = format!("{group:?}%{name}");
-    RuleSpec { id, input, outputs: vec![output] }
+    RuleSpec { id, paused: false, input, outputs: vec![output] }
 }
 
 fn relay() -> Relay {
@@ -209,6 +209,36 @@ fn the_groups_of_a_refused_block_are_left() {
             assert_eq!(memberships().lines().count(), before.lines().count() + 64);
             relay.change(&keys, &[]).unwrap();
             assert_eq!(memberships(), before);
+        }
+    });
+}
+
+#[test]
+fn a_change_that_is_not_agreed_to_was_open_and_leaves_nothing() {
+    with_cable(|| {
+        for ingress in [Ingress::Packet, Ingress::Udp] {
+            let relay = Relay::new(Settings::new(ingress, 1 << 20)).unwrap();
+            let kept = relay.change(&[], &[rule([239, 1, 1, 1], "lo", None)]).unwrap();
+            relay.start().unwrap();
+            let (before, sockets) = (memberships(), bound_sockets());
+            let add = [rule([239, 1, 1, 2], NEAR, None)];
+            let change = Change { remove: &kept, add: &add, pause: &[] };
+            let refused = relay.change_if(&change, |prepared| {
+                // The new is open, the old is untouched, and its counters can be read.
+                assert!(memberships().contains("020101EF") && bound_sockets() > sockets);
+                assert_eq!(
+                    prepared.report().rules.iter().map(|one| one.key).collect::<Vec<_>>(),
+                    kept
+                );
+                false
+            });
+            assert_eq!(refused.unwrap(), None);
+            assert_eq!((memberships(), bound_sockets()), (before, sockets));
+            assert_eq!(relay.report().interfaces.len(), 1);
+            let agreed = relay.change_if(&change, |_| true);
+            assert_eq!(agreed.unwrap().unwrap().len(), 1);
+            assert!(!memberships().contains("010101EF"));
+            relay.stop();
         }
     });
 }

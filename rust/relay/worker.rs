@@ -18,7 +18,6 @@ use super::Settings;
 use crate::engine::{self, Command, Links};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
-use crate::stats;
 use crate::sys::memory::SharedWords;
 use crate::sys::ring::Ring;
 
@@ -57,19 +56,17 @@ struct Ends {
 }
 
 impl Workers {
-    pub(super) fn new(settings: Settings) -> Result<Self> {
-        let page =
-            |_| stats::create_page().map_err(|e| Error::os("making a page", "the counters", e));
-        let pages = (0..settings.workers).map(page).collect::<Result<_>>()?;
+    /// One engine for each page.
+    pub(super) fn new(settings: Settings, pages: Vec<Arc<SharedWords>>) -> Self {
         let empty = (0..settings.workers).map(|_| Plan::empty()).collect();
         let ends = Ends { state: Mutex::new((0, None)), changed: Condvar::new() };
-        Ok(Self {
+        Self {
             settings,
             pages,
             phase: Mutex::new(Phase::Prepared(empty)),
             ends: Arc::new(ends),
             process: std::process::id(),
-        })
+        }
     }
 
     pub(super) fn pages(&self) -> Vec<Arc<SharedWords>> {
@@ -89,8 +86,11 @@ impl Workers {
         match &mut *self.phase() {
             Phase::Prepared(prepared) => {
                 for (old, mut new) in prepared.iter_mut().zip(plans) {
-                    // The slots that the plan before would have reset are still to be reset.
-                    new.resets.splice(0..0, old.resets.drain(..));
+                    // The slots that the plan before would have granted are still to be granted,
+                    // but for those that have gone since.
+                    old.grants.retain(|grant| !new.released.contains(&grant.slot));
+                    new.grants.splice(0..0, old.grants.drain(..));
+                    new.released.splice(0..0, old.released.drain(..));
                     *old = new;
                 }
                 Ok(())
@@ -331,18 +331,20 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
 mod tests {
     use super::*;
     use crate::relay::Ingress;
-    use crate::stats::{MAX_SLOTS, Slot};
+    use crate::stats::{self, Grant, MAX_SLOTS, Owner, Slot};
 
     const PATIENCE: Option<Duration> = Some(Duration::from_secs(10));
 
     fn workers() -> Workers {
         let settings = Settings::new(Ingress::Udp, 1 << 20);
-        Workers::new(settings).unwrap()
+        Workers::new(settings, vec![stats::create_page().unwrap()])
     }
 
     /// A plan that the cold side never makes: it resets a slot that the page does not have.
     fn impossible() -> Plan {
-        Plan { resets: vec![Slot { index: MAX_SLOTS, generation: 1 }], ..Plan::empty() }
+        let slot = Slot { index: MAX_SLOTS, generation: 1 };
+        let grants = vec![Grant { slot, owner: Owner::rule(""), goes_on: false }];
+        Plan { grants, ..Plan::empty() }
     }
 
     fn assert_panicked(workers: &Workers, told: &Error) {

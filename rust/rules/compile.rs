@@ -27,6 +27,7 @@ pub struct Compiler {
     changed: HashSet<InputKey>,
     patterns: PatternsDraft,
     names: NamesDraft,
+    paused: Option<Arc<Table>>,
     table: Arc<Table>,
     /// How long the lists of the table may become by what is added to them.
     most_len: usize,
@@ -42,6 +43,7 @@ impl Default for Compiler {
             changed: HashSet::new(),
             patterns: PatternsDraft::default(),
             names: NamesDraft::default(),
+            paused: None,
             table: Arc::new(Table::empty()),
             most_len: SPARE_LEN,
         }
@@ -94,10 +96,17 @@ impl Compiler {
         self.free.push(number);
     }
 
+    /// Tells of other rules that they are paused: from the next table on, what they alone would
+    /// have taken is discarded as [`Discard::Paused`](crate::packet::Discard::Paused).
+    pub fn set_paused(&mut self, rules: Option<Arc<Table>>) {
+        self.paused = rules;
+    }
+
     /// The table of the rules that are in.
     #[must_use]
     pub fn table(&mut self) -> Arc<Table> {
         let mut next = self.inputs();
+        next.paused.clone_from(&self.paused);
         self.names.refresh(&mut next.names);
         self.patterns.refresh(&self.rules, &mut next.patterns);
         self.table = Arc::new(next);
@@ -157,6 +166,7 @@ impl Compiler {
             lists: Lists::default(),
             patterns: table.patterns.clone(),
             names: table.names.clone(),
+            paused: None,
         };
         for (input, numbers) in by_input {
             next.put(*input, &Takers::of(rules, numbers));

@@ -4,11 +4,15 @@ use super::*;
 
 const SLOT: Slot = Slot { index: 3, generation: 7 };
 
+fn granted(slot: Slot) -> Grant {
+    Grant { slot, owner: Owner::rule("a"), goes_on: false }
+}
+
 #[test]
 fn a_reader_sees_what_was_published_and_only_of_its_generation() {
     let page = create_page().unwrap();
     let mut writer = Writer::new(page.clone());
-    writer.reset(SLOT);
+    writer.grant(&granted(SLOT));
     writer.slot(3)[rule::MATCHED] = 5;
     assert_eq!(read(&page, SLOT), None);
     writer.publish();
@@ -21,7 +25,7 @@ fn a_reader_sees_what_was_published_and_only_of_its_generation() {
 fn a_page_of_another_layout_is_not_read() {
     let page = create_page().unwrap();
     let mut writer = Writer::new(page.clone());
-    writer.reset(SLOT);
+    writer.grant(&granted(SLOT));
     writer.publish();
     assert!(read(&page, SLOT).is_some());
     page.words()[header::LAYOUT].store(LAYOUT + 1, Ordering::Relaxed);
@@ -32,10 +36,10 @@ fn a_page_of_another_layout_is_not_read() {
 fn a_slot_that_was_given_to_another_is_not_read_for_the_first() {
     let page = create_page().unwrap();
     let mut writer = Writer::new(page.clone());
-    writer.reset(SLOT);
+    writer.grant(&granted(SLOT));
     writer.slot(3)[rule::MATCHED] = 5;
     let next = Slot { generation: SLOT.generation + 1, ..SLOT };
-    writer.reset(next);
+    writer.grant(&granted(next));
     writer.publish();
     assert_eq!(read(&page, SLOT), None);
     assert_eq!(read(&page, next).unwrap()[rule::MATCHED], 0);
@@ -46,7 +50,7 @@ fn numbers_that_balance_are_read_balanced_while_they_change() {
     let page = create_page().unwrap();
     let reader = page.clone();
     let mut writer = Writer::new(page);
-    writer.reset(SLOT);
+    writer.grant(&granted(SLOT));
     writer.publish();
     let thread = std::thread::spawn(move || {
         for _ in 0..200_000 {

@@ -5,6 +5,7 @@
 pub mod buffers;
 pub mod envelope;
 pub mod group_filter;
+pub mod inherited;
 pub mod memory;
 pub mod messages;
 pub mod netdev;

@@ -54,12 +54,11 @@ pub struct PacketRing {
 }
 
 impl PacketRing {
-    /// Gives an AF_PACKET socket that is [`mute`] and queues nothing yet a ring, for somebody to
-    /// map.
+    /// Gives an AF_PACKET socket that is [`mute`] a ring, for somebody to map.
     ///
     /// # Errors
     /// The kernel's answer: no memory, a socket of another kind, or one that has a ring already;
-    /// InvalidInput for a shape that has no whole blocks, or a socket that can send.
+    /// InvalidInput for a shape that has no whole blocks.
     pub fn reserve(fd: BorrowedFd<'_>, shape: RingShape) -> io::Result<()> {
         let bytes = shape.bytes().ok_or(io::ErrorKind::InvalidInput)?;
         let len = u32::try_from(bytes.get()).map_err(|_| io::ErrorKind::InvalidInput)?;
@@ -75,7 +74,7 @@ impl PacketRing {
     /// Maps a ring that nobody has read yet.
     ///
     /// # Errors
-    /// The kernel's answer: no memory, or a ring of another size.
+    /// The kernel's answer: no memory, or a ring of another size; or a socket that can send.
     pub fn map(fd: BorrowedFd<'_>, shape: RingShape) -> io::Result<Self> {
         let bytes = shape.bytes().ok_or(io::ErrorKind::InvalidInput)?;
         Ok(Self {

@@ -111,7 +111,8 @@ fn rule(port: u16, loopback: Interface, outputs: &[u16]) -> RuleSpec {
         multicast_loop: true,
         priority: None,
     };
-    RuleSpec { id: String::new(), input, outputs: outputs.iter().map(output).collect() }
+    let id = port.to_string();
+    RuleSpec { id, paused: false, input, outputs: outputs.iter().map(output).collect() }
 }
 
 /// Waits until every output is done with so many copies.

@@ -29,7 +29,7 @@ fn worker(supervisor: &Supervisor, settings: Settings, rules: &[RuleSpec]) -> (R
     let relay = Relay::with_opener(settings, Box::new(client)).unwrap();
     relay.start().unwrap();
     relay.change(&[], rules).unwrap();
-    relay.settled().unwrap();
+    relay.settle().unwrap();
     (relay, death)
 }
 

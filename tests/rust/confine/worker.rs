@@ -374,5 +374,5 @@ fn rule(port: u16) -> RuleSpec {
         multicast_loop: true,
         priority: None,
     };
-    RuleSpec { id: "relayed".to_owned(), input, outputs: vec![output] }
+    RuleSpec { id: "a".to_owned(), paused: false, input, outputs: vec![output] }
 }

@@ -1,0 +1,166 @@
+//! How a change goes from what a caller wants to what the engines follow: all of it, or nothing.
+//! It must not know why a caller wants it, nor how sockets are opened.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::live::LiveRule;
+use super::plans::{self, Owners};
+use super::report::{self, Report};
+use super::state::{Opened, State};
+use super::{Relay, RuleSpec, Shared};
+use crate::error::{Error, Result};
+
+/// What a change does, by the keys that [`Relay::change`] gave the rules.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Change<'a> {
+    /// Rules that go.
+    pub remove: &'a [u32],
+    /// Rules that come.
+    pub add: &'a [RuleSpec],
+    /// Rules that take nothing from now on (true), or again what comes (false). All stays open
+    /// for them, and their counters stay.
+    pub pause: &'a [(u32, bool)],
+}
+
+/// Why a change is not made.
+#[derive(Debug)]
+pub struct Refusal {
+    /// The id of the rule that it is about, when it is about one.
+    pub rule: Option<String>,
+    /// What was refused.
+    pub error: Error,
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self { rule: None, error }
+    }
+}
+
+/// A change that is ready: all that it needs is open, and nothing is in use yet. Until it is
+/// decided no other change is made, and the relay does not follow its interfaces.
+pub struct Prepared<'a> {
+    shared: &'a Shared,
+    state: &'a State,
+}
+
+impl Prepared<'_> {
+    /// The counters, which [`Relay::report`] would wait for.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        let present = self.shared.links.watch().latest();
+        report::read(self.state, &present, &self.shared.workers.pages())
+    }
+}
+
+impl Relay {
+    /// Removes and adds rules as one change: all of it, or on an error nothing. Says the keys of
+    /// the rules that were added; when it returns, every engine follows the change. A rule whose
+    /// interface is missing or down is taken, and waits for it.
+    ///
+    /// # Errors
+    /// An unknown key, a missing right, a limit, or what the kernel refuses.
+    pub fn change(&self, remove: &[u32], add: &[RuleSpec]) -> Result<Vec<u32>> {
+        let change = Change { remove, add, pause: &[] };
+        let changed = self.change_if(&change, |_| true).map_err(|refusal| refusal.error)?;
+        Ok(changed.unwrap_or_default())
+    }
+
+    /// Pauses rules, or lets them go on. What nobody but them would have taken is counted on the
+    /// interface as `paused`.
+    ///
+    /// # Errors
+    /// An unknown key, or an engine that has ended.
+    pub fn set_paused(&self, keys: &[u32], paused: bool) -> Result<()> {
+        let pause: Vec<(u32, bool)> = keys.iter().map(|key| (*key, paused)).collect();
+        let change = Change { pause: &pause, ..Change::default() };
+        self.change_if(&change, |_| true).map(drop).map_err(|refusal| refusal.error)
+    }
+
+    /// The same in two steps: opens all that is new, asks, and only then swaps. `None` when
+    /// `agreed` says no; then all is as it was before.
+    ///
+    /// # Errors
+    /// As [`Relay::change`]; `agreed` is asked only when nothing but an engine that ends can be
+    /// in the way any more.
+    pub fn change_if(
+        &self,
+        change: &Change<'_>,
+        agreed: impl FnOnce(&Prepared<'_>) -> bool,
+    ) -> std::result::Result<Option<Vec<u32>>, Refusal> {
+        let shared = &*self.shared;
+        let mut state = shared.state();
+        state.check_keys(change.remove.iter())?;
+        state.check_keys(change.pause.iter().map(|(key, _)| key))?;
+        shared.workers.can_adopt()?;
+        let opened = shared.open(&mut state, change.add)?;
+        if agreed(&Prepared { shared, state: &state }) {
+            return Ok(Some(shared.swap(&mut state, change, opened)?));
+        }
+        state.undo(opened);
+        Ok(None)
+    }
+
+    /// All rules are in that a relay before this one had: what it has counted for others is
+    /// forgotten, and what it held of an opener that outlives relays, and this one has not asked
+    /// for, is closed.
+    ///
+    /// # Errors
+    /// An engine has ended, or the opener does not answer.
+    pub fn settle(&self) -> Result<()> {
+        let mut state = self.shared.state();
+        let gone = state.slots.forget_found();
+        if !gone.is_empty() {
+            self.shared.follow_plans(&mut state, Owners { new: Vec::new(), gone })?;
+        }
+        self.shared.opener.settled()
+    }
+}
+
+impl Shared {
+    /// Opens all that new rules need; on an error everything is as before.
+    fn open(&self, state: &mut State, add: &[RuleSpec]) -> std::result::Result<Opened, Refusal> {
+        state.reserve(add)?;
+        let present = self.links.watch().now()?;
+        // An interface that was made anew has one index; the thread opens anew what this closes.
+        if !Arc::ptr_eq(&present, &state.seen) {
+            state.is_behind |= state.detach(&present, |_| false);
+            state.seen = present.clone();
+        }
+        let opened = state.open(add, &self.around(&present));
+        if self.links.watch().has_news() {
+            self.links.wake();
+        }
+        opened
+    }
+
+    /// Takes in what is open, gives up what goes, and has the engines follow.
+    fn swap(&self, state: &mut State, change: &Change<'_>, opened: Opened) -> Result<Vec<u32>> {
+        let mut owners = Owners { new: opened.slots, gone: Vec::new() };
+        let removed: Vec<(u32, LiveRule)> = state.take_out(change.remove, &mut owners.gone);
+        let before = state.pause(change.pause);
+        let keys = state.take_in(opened.rules);
+        state.settle_inputs();
+        owners.new.extend(state.inputs.take_new_slots());
+        if let Err(error) = self.follow_plans(state, owners) {
+            // An engine has ended, and all it counted is kept for who reads it.
+            keys.iter().chain(change.remove).for_each(|&key| state.plans.touch(key));
+            state.rules.retain(|key, _| !keys.contains(key));
+            state.rules.extend(removed);
+            state.pause(&before);
+            return Err(error);
+        }
+        Ok(keys)
+    }
+
+    /// Has the engines follow what is open now; the slots that go are free then.
+    fn follow_plans(&self, state: &mut State, owners: Owners) -> Result<()> {
+        self.workers.adopt(plans::compile(state, self.settings.workers, &owners))?;
+        self.version.fetch_add(1, Ordering::Release);
+        for slot in owners.gone {
+            state.slots.free(slot);
+        }
+        Ok(())
+    }
+}

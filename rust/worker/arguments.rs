@@ -1,0 +1,100 @@
+//! What a worker process is started with. It must not know what becomes of it.
+
+use std::os::fd::RawFd;
+
+use serde::Deserialize;
+
+use crate::relay::{Ingress, Settings, Share};
+
+/// The JSON object on the command line.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Arguments {
+    /// Which worker of how many this is, from 0.
+    pub(super) number: u16,
+    pub(super) workers: u16,
+    /// The processor to run on; anywhere without.
+    cpu: Option<usize>,
+    buffer_bytes: usize,
+    verify_checksums: bool,
+    ingress: WireIngress,
+    /// The user and group to become; without, all rights of the present one are given up.
+    pub(super) uid: Option<u32>,
+    pub(super) gid: Option<u32>,
+    /// The process that started this one.
+    pub(super) supervisor: i32,
+    /// Descriptors: the connections to the supervisor and to its broker, and the counters' page.
+    pub(super) leash: RawFd,
+    pub(super) broker: RawFd,
+    pub(super) page: RawFd,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum WireIngress {
+    Packet,
+    Udp,
+}
+
+impl Arguments {
+    /// # Errors
+    /// A sentence that says what is wrong.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let arguments: Self =
+            serde_json::from_str(text).map_err(|error| format!("the arguments: {error}"))?;
+        if arguments.number >= arguments.workers {
+            let Self { number, workers, .. } = arguments;
+            return Err(format!("the arguments: there is no worker {number} of {workers}"));
+        }
+        if arguments.uid.is_some() != arguments.gid.is_some() {
+            return Err("the arguments: uid and gid go together".to_owned());
+        }
+        Ok(arguments)
+    }
+
+    /// The user and group to become.
+    pub(super) fn user(&self) -> Option<(u32, u32)> {
+        self.uid.zip(self.gid)
+    }
+
+    /// One engine, whatever number of workers there is.
+    pub(super) fn settings(&self) -> Settings {
+        let ingress = match self.ingress {
+            WireIngress::Packet => Ingress::Packet,
+            WireIngress::Udp => Ingress::Udp,
+        };
+        Settings {
+            cpus: self.cpu.into_iter().collect(),
+            verify_checksums: self.verify_checksums,
+            share: Share { number: self.number, of: self.workers },
+            ..Settings::new(ingress, self.buffer_bytes)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"{"number":1,"workers":2,"cpu":null,"buffer_bytes":1048576,
+        "verify_checksums":true,"ingress":"udp","uid":null,"gid":null,"supervisor":1,
+        "leash":3,"broker":4,"page":5}"#;
+
+    #[test]
+    fn arguments_are_what_is_stated_and_nothing_else() {
+        let arguments = Arguments::parse(GOOD).unwrap();
+        assert_eq!((arguments.number, arguments.user()), (1, None));
+        let settings = arguments.settings();
+        assert_eq!((settings.ingress, settings.workers), (Ingress::Udp, 1));
+        for (from, to) in [
+            ("\"number\":1", "\"number\":2"),
+            ("\"udp\"", "\"auto\""),
+            ("\"gid\":null", "\"gid\":5"),
+            ("\"page\":5", "\"page\":5,\"pages\":6"),
+            ("\"leash\":3,", ""),
+        ] {
+            let refused = Arguments::parse(&GOOD.replace(from, to)).unwrap_err();
+            assert!(refused.starts_with("the arguments: "), "{refused}");
+        }
+    }
+}

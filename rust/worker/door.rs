@@ -1,0 +1,69 @@
+//! What reaches the main thread from the others: a new connection to control, and the end of the
+//! engine. It must not know what comes over a connection.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use crate::error::{Error, Result};
+
+/// Readable when something has come.
+pub(super) struct Door {
+    bell: EventFd,
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    channel: Option<OwnedFd>,
+    end: Option<String>,
+}
+
+impl Door {
+    /// # Errors
+    /// No descriptor.
+    pub(super) fn new() -> Result<Self> {
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        let bell = EventFd::from_flags(flags).map_err(|e| Error::os("eventfd", "the worker", e))?;
+        Ok(Self { bell, waiting: Mutex::default() })
+    }
+
+    /// A new connection to control; one that waits still is out of date.
+    pub(super) fn hand_in(&self, channel: OwnedFd) {
+        self.waiting().channel = Some(channel);
+        self.ring();
+    }
+
+    /// The engine has ended by itself.
+    pub(super) fn tell_end(&self, error: String) {
+        self.waiting().end = Some(error);
+        self.ring();
+    }
+
+    /// The connection that has come since the last time.
+    pub(super) fn take_channel(&self) -> Option<OwnedFd> {
+        // WouldBlock: nothing new has come.
+        self.bell.read().ok();
+        self.waiting().channel.take()
+    }
+
+    /// What ended the engine.
+    pub(super) fn end(&self) -> Option<String> {
+        self.waiting().end.clone()
+    }
+
+    fn ring(&self) {
+        self.bell.write(1).ok();
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl AsFd for Door {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.bell.as_fd()
+    }
+}

@@ -1,0 +1,112 @@
+//! Which records are told, and how many: a flood of them must cost nobody anything. It must not
+//! know how they are told.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::wire::Level;
+
+/// Records in one second; the others are counted.
+const SECOND_RECORDS: u32 = 20;
+/// Records that wait for a control process to come.
+const WAITING_RECORDS: usize = 64;
+const SECOND: Duration = Duration::from_secs(1);
+
+/// One record.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Record {
+    pub(super) level: Level,
+    pub(super) facility: &'static str,
+    pub(super) text: String,
+}
+
+/// What is to be told.
+pub(super) struct Log {
+    pub(super) level: Level,
+    waiting: VecDeque<Record>,
+    second: Instant,
+    in_second: u32,
+    suppressed: u64,
+}
+
+impl Log {
+    pub(super) fn new(now: Instant) -> Self {
+        let waiting = VecDeque::new();
+        Self { level: Level::Info, waiting, second: now, in_second: 0, suppressed: 0 }
+    }
+
+    /// Keeps a record, if it is grave enough and there are not too many.
+    pub(super) fn add(&mut self, level: Level, facility: &'static str, text: String, now: Instant) {
+        if level < self.level {
+            return;
+        }
+        self.turn(now);
+        if self.in_second == SECOND_RECORDS || self.waiting.len() >= WAITING_RECORDS {
+            self.suppressed += 1;
+            return;
+        }
+        self.in_second += 1;
+        self.waiting.push_back(Record { level, facility, text });
+    }
+
+    /// The next record to be told.
+    pub(super) fn next(&mut self, now: Instant) -> Option<Record> {
+        self.turn(now);
+        self.waiting.pop_front()
+    }
+
+    /// Begins a new second, and says what the one before did not.
+    fn turn(&mut self, now: Instant) {
+        if now.duration_since(self.second) < SECOND {
+            return;
+        }
+        (self.second, self.in_second) = (now, 0);
+        if self.suppressed > 0 && self.waiting.len() < WAITING_RECORDS {
+            let text = format!("{} suppressed", self.suppressed);
+            self.suppressed = 0;
+            self.waiting.push_back(Record { level: Level::Warning, facility: "worker", text });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_is_told_in_part_and_the_rest_counted() {
+        let start = Instant::now();
+        let mut log = Log::new(start);
+        for number in 0..50 {
+            log.add(Level::Info, "worker", number.to_string(), start);
+        }
+        let told: Vec<Record> = std::iter::from_fn(|| log.next(start)).collect();
+        assert_eq!(told.len(), 20);
+        let later = start + SECOND;
+        assert_eq!(log.next(later).unwrap().text, "30 suppressed");
+        assert_eq!(log.next(later), None);
+    }
+
+    #[test]
+    fn what_is_not_grave_enough_is_not_told() {
+        let now = Instant::now();
+        let mut log = Log::new(now);
+        log.add(Level::Debug, "worker", String::new(), now);
+        assert_eq!(log.next(now), None);
+        log.level = Level::Debug;
+        log.add(Level::Debug, "worker", String::new(), now);
+        assert!(log.next(now).is_some());
+    }
+
+    #[test]
+    fn without_a_reader_it_does_not_grow() {
+        let start = Instant::now();
+        let mut log = Log::new(start);
+        for second in 0..100 {
+            for _ in 0..20 {
+                log.add(Level::Error, "worker", String::new(), start + SECOND * second);
+            }
+        }
+        assert!(log.waiting.len() <= WAITING_RECORDS);
+    }
+}

@@ -1,0 +1,103 @@
+//! A worker process of the daemon: one relay with one engine and no rights, which does what control
+//! asks for. Sockets are opened by the supervisor's broker, counters lie in a page that outlives
+//! the process, and the rules come from control again when it has died.
+//!
+//! ```text
+//! arguments, descriptors   what it is started with     leash, door   the supervisor, and threads
+//! frames, channel, talk    messages from and to control
+//! wire, answers            what they say               rules         what that means for a relay
+//! service                  request by request          news, log     what nobody asked for
+//! ```
+
+mod answers;
+mod arguments;
+mod channel;
+mod descriptors;
+mod door;
+mod frames;
+mod leash;
+mod log;
+mod news;
+mod rules;
+mod service;
+mod talk;
+mod wire;
+
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Barrier};
+
+use arguments::Arguments;
+use channel::Channel;
+use descriptors::{CHANNEL, FIRST_FOREIGN, Own};
+use door::Door;
+use service::Service;
+use talk::Talk;
+
+use crate::broker::Client;
+use crate::confine::{self, Reach, Role};
+use crate::error::{Error, Result};
+use crate::relay::Relay;
+use crate::sys::memory::SharedWords;
+
+/// The exit code of a worker whose engine ended by itself (EX_SOFTWARE, sysexits.h).
+const ENGINE_ENDED: i32 = 70;
+/// The exit code of one that could not start (EX_OSERR).
+const NOT_STARTED: i32 = 71;
+/// The exit code of one whose arguments make no sense (EX_USAGE).
+const WRONG_ARGUMENTS: i32 = 64;
+
+/// Runs a worker until its engine or its supervisor ends; says the exit code. The process has one
+/// thread, and the rights that it gives up before it reads anything.
+///
+/// What goes wrong is said in one line on standard error.
+#[must_use]
+pub fn run_worker(arguments: &str) -> i32 {
+    let (code, text) = match Arguments::parse(arguments) {
+        Err(text) => (WRONG_ARGUMENTS, text),
+        Ok(arguments) => match start(&arguments) {
+            Err(error) => (NOT_STARTED, error.to_string()),
+            Ok(service) => (ENGINE_ENDED, service.run()),
+        },
+    };
+    // Nobody may read it.
+    writeln!(io::stderr(), "worker: {text}").ok();
+    code
+}
+
+/// Gives up all rights and starts the engine; when this returns nothing foreign was read yet.
+fn start(arguments: &Arguments) -> Result<Service> {
+    let own = Own::take(arguments).map_err(|e| Error::os("taking over", "descriptors", e))?;
+    confine::leave(arguments.user(), arguments.supervisor)?;
+    confine::hide_files(&Reach::default())?;
+    let Own { leash, broker, page, channel, nothing } = own;
+    let relay = Arc::new(relay(arguments, broker, page)?);
+    relay.start()?;
+    let door = Arc::new(Door::new()?);
+    let gate = Arc::new(Barrier::new(2));
+    leash::start(leash, door.clone(), gate.clone())?;
+    watch(relay.clone(), door.clone())?;
+    let filled = descriptors::fill(nothing);
+    filled.map_err(|e| Error::os("filling", "the low descriptors", e))?;
+    confine::filter_calls(Role::Worker { first_foreign_fd: FIRST_FOREIGN, channel_fd: CHANNEL })?;
+    gate.wait();
+    let talk = Talk::new(Channel::new(channel), door);
+    Ok(Service::new(relay, talk, arguments.number))
+}
+
+/// The relay, in the supervisor's page and with the sockets that its broker opens.
+fn relay(arguments: &Arguments, broker: OwnedFd, page: OwnedFd) -> Result<Relay> {
+    let page = SharedWords::open(page);
+    let page = page.map_err(|e| Error::os("mapping", "the counters", e))?;
+    let client = Client::new(broker)?;
+    Relay::on_page(arguments.settings(), Box::new(client), page)
+}
+
+/// Lets the main thread know when the engine ends by itself.
+fn watch(relay: Arc<Relay>, door: Arc<Door>) -> Result<()> {
+    leash::spawn("mcr-watch", move || {
+        if let Err(error) = relay.wait(None) {
+            door.tell_end(error.to_string());
+        }
+    })
+}

@@ -1,0 +1,190 @@
+//! What a worker does for control, request by request. Whatever control says or does not say, the
+//! engine goes on.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::answers::{Committed, Done, Event, Failure, Hello};
+use super::news::News;
+use super::rules::{Proposal, Rules};
+use super::talk::{Heard, Talk};
+use super::wire::{Level, Request, WireRule};
+use crate::relay::{Prepared, Relay};
+
+/// The version of what is said over the channel.
+const PROTOCOL: u32 = 1;
+/// How long everything may be open for a change that nobody decides.
+const DECISION: Duration = Duration::from_secs(10);
+/// How often it is looked what there is to tell.
+const TICK: Duration = Duration::from_millis(250);
+/// How long control has to read why this process ends.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// The main thread of a worker.
+pub(super) struct Service {
+    relay: Arc<Relay>,
+    talk: Talk,
+    rules: Rules,
+    news: News,
+    number: u16,
+    /// Whether all is here again that a process before had; else it waits to be claimed.
+    is_settled: bool,
+}
+
+/// How a change is decided: what is to be answered, to whom.
+enum Decision {
+    Commit(u64),
+    Abort(Option<u64>),
+}
+
+impl Service {
+    pub(super) fn new(relay: Arc<Relay>, talk: Talk, number: u16) -> Self {
+        let news = News::new(&relay, number == 0);
+        Self { relay, talk, rules: Rules::default(), news, number, is_settled: false }
+    }
+
+    /// Serves control until the engine ends by itself; says why it did.
+    pub(super) fn run(mut self) -> String {
+        let mut tick = Instant::now();
+        loop {
+            match self.talk.next(tick) {
+                Heard::Request(request) => self.serve(request),
+                Heard::EngineEnded(error) => return self.end(error),
+                Heard::Replaced | Heard::Gone | Heard::Nothing => {}
+            }
+            if self.talk.take_new() {
+                self.news.forget();
+            }
+            if Instant::now() >= tick {
+                self.news.tell(&self.relay, &mut self.talk, |id| self.rules.has(id));
+                tick = Instant::now() + TICK;
+            }
+        }
+    }
+
+    fn serve(&mut self, request: Request) {
+        match request {
+            Request::Prepare { id, revision, whole, remove, add } => {
+                self.prepare(id, revision, whole, &remove, add);
+            }
+            Request::Commit { id } => self.talk.refuse(id, Failure::of_request("nothing is open")),
+            Request::Abort { id } => self.talk.answer(id, Done {}),
+            Request::Stop { id } => {
+                self.relay.stop();
+                self.talk.answer(id, Done {});
+            }
+            Request::Report { id } => {
+                let (report, error) = (self.relay.report(), self.relay.error());
+                self.talk.report(id, report, self.relay.ingress(), error);
+            }
+            Request::Hello { id } => {
+                hello(&mut self.talk, id, &self.rules, &self.relay, self.number)
+            }
+            Request::Log { id, level } => set_level(&mut self.talk, id, level),
+        }
+    }
+
+    /// Opens what a change needs, and makes it when control says so.
+    fn prepare(
+        &mut self,
+        id: u64,
+        revision: u64,
+        whole: bool,
+        remove: &[String],
+        add: Vec<WireRule>,
+    ) {
+        let proposal = match self.rules.propose(revision, whole, remove, add) {
+            Ok(proposal) => proposal,
+            Err(failure) => return self.talk.refuse(id, failure),
+        };
+        let Self { relay, talk, rules, number, .. } = self;
+        let mut decision = None;
+        let changed = relay.change_if(&proposal.change(), |prepared| {
+            talk.answer(id, Done {});
+            let made = decide(talk, prepared, rules, relay, *number);
+            let is_agreed = matches!(made, Decision::Commit(_));
+            decision = Some(made);
+            is_agreed
+        });
+        match (changed, decision) {
+            (Ok(Some(keys)), Some(Decision::Commit(id))) => self.adopt(id, proposal, &keys, whole),
+            (_, Some(Decision::Abort(asker))) => {
+                if let Some(id) = asker {
+                    self.talk.answer(id, Done {});
+                }
+            }
+            (Err(refusal), Some(Decision::Commit(id))) => self.talk.refuse(id, refusal.into()),
+            (Err(refusal), None) => self.talk.refuse(id, refusal.into()),
+            // A change is made when it is agreed to, and asked about before it is made.
+            (Ok(_), None) | (Ok(None), Some(Decision::Commit(_))) => {}
+        }
+    }
+
+    fn adopt(&mut self, id: u64, proposal: Proposal, keys: &[u32], whole: bool) {
+        self.rules.adopt(proposal, keys);
+        if whole && !self.is_settled {
+            self.is_settled = true;
+            if let Err(error) = self.relay.settle() {
+                let text = format!("what was not claimed is still held: {error}");
+                self.talk.log.add(Level::Warning, "worker", text, Instant::now());
+            }
+        }
+        self.talk.answer(id, Committed { revision: self.rules.revision });
+    }
+
+    fn end(mut self, error: String) -> String {
+        self.talk.tell(&Event::Engine { error: &error });
+        let deadline = Instant::now() + FAREWELL;
+        self.talk.part(deadline);
+        error
+    }
+}
+
+/// Waits for the word on a change that is open; all that reads goes on meanwhile.
+fn decide(
+    talk: &mut Talk,
+    prepared: &Prepared<'_>,
+    rules: &Rules,
+    relay: &Relay,
+    number: u16,
+) -> Decision {
+    let deadline = Instant::now() + DECISION;
+    loop {
+        match talk.next(deadline) {
+            Heard::Request(Request::Commit { id }) => return Decision::Commit(id),
+            Heard::Request(Request::Abort { id }) => return Decision::Abort(Some(id)),
+            Heard::Request(Request::Report { id }) => {
+                talk.report(id, prepared.report(), relay.ingress(), relay.error());
+            }
+            Heard::Request(Request::Hello { id }) => hello(talk, id, rules, relay, number),
+            Heard::Request(Request::Log { id, level }) => set_level(talk, id, level),
+            Heard::Request(Request::Prepare { .. } | Request::Stop { .. }) => {
+                talk.give_up("a change was to be decided");
+                return Decision::Abort(None);
+            }
+            Heard::Nothing => {
+                let text = "a change was given up: nobody decided it for 10 s".to_owned();
+                talk.log.add(Level::Warning, "worker", text, Instant::now());
+                return Decision::Abort(None);
+            }
+            Heard::Replaced | Heard::Gone | Heard::EngineEnded(_) => return Decision::Abort(None),
+        }
+    }
+}
+
+fn hello(talk: &mut Talk, id: u64, rules: &Rules, relay: &Relay, number: u16) {
+    let hello = Hello {
+        protocol: PROTOCOL,
+        number,
+        pid: std::process::id(),
+        ingress: relay.ingress().name(),
+        revision: rules.revision,
+        rules: rules.ids().collect(),
+    };
+    talk.answer(id, hello);
+}
+
+fn set_level(talk: &mut Talk, id: u64, level: Level) {
+    talk.log.level = level;
+    talk.answer(id, Done {});
+}

@@ -1,0 +1,243 @@
+"""A worker process as its supervisor starts it, and the two ends that it is spoken to by.
+
+Plays supervisor and control. Knows the messages, and no more of the worker than these.
+"""
+
+import contextlib
+import json
+import os
+import select
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from typing import Any, Literal, Self
+
+from mcr import _native
+from mcr.config import RuleSet
+from mcr.names import Names
+from mcr.resolved import ResolvedRule
+from mcr.rules import parse_rules
+
+BOOT = """
+import sys
+from importlib.machinery import ExtensionFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+
+loader = ExtensionFileLoader("mcr._native", sys.argv[1])
+native = module_from_spec(spec_from_loader("mcr._native", loader))
+loader.exec_module(native)
+sys.exit(native.run_worker(sys.argv[2]))
+"""
+PATIENCE_S = 10.0
+Json = dict[str, Any]
+Ingress = Literal["packet", "udp"]
+
+
+class Refused(Exception):
+    """The worker said no; `failure` is what it said."""
+
+    def __init__(self, failure: Json) -> None:
+        super().__init__(failure["message"])
+        self.failure = failure
+
+
+class Control:
+    """Control's end of a channel."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self.socket = end
+        self.events: list[Json] = []
+        self._bytes = b""
+        self._id = 0
+
+    def ask(self, do: str, **members: object) -> Json:
+        """Ask, and return what came with `ok`; parts are put together."""
+        parts: dict[str, list[Any]] = {}
+        number = self.say(do, **members)
+        while True:
+            answer = self.hear()
+            assert answer["id"] == number, answer
+            if "error" in answer:
+                raise Refused(answer["error"])
+            if "ok" in answer:
+                return parts | answer["ok"]
+            for name, values in answer["part"].items():
+                parts.setdefault(name, []).extend(values)
+
+    def say(self, do: str, **members: object) -> int:
+        """Ask without waiting; return the number of the request."""
+        self._id += 1
+        self.send(json.dumps({"id": self._id, "do": do, **members}).encode())
+        return self._id
+
+    def send(self, message: bytes) -> None:
+        """Send one frame."""
+        self.socket.sendall(len(message).to_bytes(4, "little") + message)
+
+    def hear(self, seconds: float = PATIENCE_S) -> Json:
+        """The next answer; events on the way are kept."""
+        while True:
+            message = self._frame(seconds)
+            if "event" not in message:
+                return message
+            self.events.append(message)
+
+    def wait_for_event(self, kind: str) -> Json:
+        """The oldest event of this kind, which it takes."""
+        while True:
+            for place, event in enumerate(self.events):
+                if event["event"] == kind:
+                    return self.events.pop(place)
+            self.events.append(self._frame(PATIENCE_S))
+
+    def is_closed(self) -> bool:
+        """Whether the worker has closed the channel, after whatever it still said."""
+        with contextlib.suppress(EOFError):
+            while True:
+                self._frame(PATIENCE_S)
+        return True
+
+    def change(
+        self, revision: int, add: Iterable[Json], *, whole: bool = False, remove: Iterable[str] = ()
+    ) -> None:
+        """Prepare and commit."""
+        self.prepare(revision, add, whole=whole, remove=remove)
+        assert self.ask("commit") == {"revision": revision}
+
+    def prepare(
+        self, revision: int, add: Iterable[Json], *, whole: bool = False, remove: Iterable[str] = ()
+    ) -> None:
+        """Have all that a change needs opened."""
+        members = {"whole": whole, "remove": list(remove), "add": list(add)}
+        assert self.ask("prepare", revision=revision, **members) == {}
+
+    def _frame(self, seconds: float) -> Json:
+        length = int.from_bytes(self._take(4, seconds), "little")
+        message: Json = json.loads(self._take(length, seconds))
+        return message
+
+    def _take(self, count: int, seconds: float) -> bytes:
+        deadline = time.monotonic() + seconds
+        while len(self._bytes) < count:
+            left = max(0.0, deadline - time.monotonic())
+            if not select.select([self.socket], [], [], left)[0]:
+                raise TimeoutError(f"nothing heard for {seconds} s")
+            piece = self.socket.recv(1 << 16)
+            if not piece:
+                raise EOFError
+            self._bytes += piece
+        taken, self._bytes = self._bytes[:count], self._bytes[count:]
+        return taken
+
+
+class Kept:
+    """What a supervisor keeps through a worker's lives: the page of counters, and the sockets."""
+
+    def __init__(self, ingress: Ingress = "udp") -> None:
+        """Of one worker."""
+        self.ingress = ingress
+        self.page = _native.make_page()
+        self.broker = _native.Broker(1, ingress)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.broker.forget()
+        os.close(self.page)
+
+
+class WorkerProcess:
+    """A worker of this process, in the network namespace of the calling thread."""
+
+    def __init__(self, kept: Kept, **arguments: object) -> None:
+        """Start it; `arguments` replace those that it would get."""
+        self.leash, leash = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._broker, broker = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._kept = kept
+        passed = {"leash": leash.fileno(), "broker": broker.fileno(), "page": kept.page}
+        stated = {
+            "number": 0,
+            "workers": 1,
+            "cpu": None,
+            "buffer_bytes": 1 << 20,
+            "verify_checksums": True,
+            "ingress": kept.ingress,
+            "uid": None,
+            "gid": None,
+            "supervisor": os.getpid(),
+        }
+        text = json.dumps(stated | passed | arguments)
+        command = [sys.executable, "-I", "-S", "-c", BOOT, _native.__file__, text]
+        self.process = subprocess.Popen(
+            command, pass_fds=list(passed.values()), stderr=subprocess.PIPE, text=True
+        )
+        leash.close()
+        broker.close()
+        self._controls: list[Control] = []
+        # It opens sockets in the network namespace of the calling thread.
+        self._serving = threading.Thread(target=self._serve)
+        self._serving.start()
+
+    def connect(self) -> Control:
+        """A new channel, in the place of the one before."""
+        end, workers_end = socket.socketpair()
+        socket.send_fds(self.leash, [b"C"], [workers_end.fileno()])
+        workers_end.close()
+        self._controls.append(Control(end))
+        return self._controls[-1]
+
+    def kill(self) -> None:
+        """End it without a word."""
+        self.process.kill()
+        self.process.wait()
+
+    def close(self) -> None:
+        """End it, and let go of what speaks to it."""
+        for end in (self.leash, *(control.socket for control in self._controls)):
+            end.close()
+        try:
+            self.process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+        finally:
+            self._serving.join()
+            self._broker.close()
+            assert self.process.stderr is not None
+            self.process.stderr.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _serve(self) -> None:
+        """Open sockets for it, until it ends."""
+        self._broker.setblocking(False)
+        while select.select([self._broker], [], []):
+            if not self._kept.broker.serve(0, self._broker.fileno()):
+                return
+
+
+def specs(*rules: str, ingress: Ingress = "udp", paused: bool = False) -> list[Json]:
+    """Rules as a worker takes them, resolved in the calling thread's network namespace."""
+    parsed = parse_rules(rules)
+    plan = RuleSet(ingress).plan(
+        _native.interfaces(), remove=(), add=parsed, names=Names("first", {})
+    )
+    return [_spec(resolved) | {"paused": paused} for resolved in plan.resolved]
+
+
+def _spec(rule: ResolvedRule) -> Json:
+    taken = {name: getattr(rule.input, name) for name in rule.input.__slots__}
+    taken |= {"group": str(rule.input.group), "sources": [str(one) for one in rule.input.sources]}
+    outputs = [{name: getattr(one, name) for name in one.__slots__} for one in rule.outputs]
+    for output in outputs:
+        output["address"] = str(output["address"])
+        output["source"] = None if output["source"] is None else str(output["source"])
+    return {"id": rule.id, "input": taken, "outputs": outputs}
