@@ -285,9 +285,17 @@ class TestState:
         assert path.read_text() == "old"
         assert os.listdir(tmp_path) == ["state"]
 
-    def test_a_slow_disk_gets_only_the_newest(self, tmp_path: Path) -> None:
+    @pytest.fixture
+    def disk(self) -> Iterator[Disk]:
+        """A thread for disks that leaves nothing behind."""
+        made, before = Disk(), threading.active_count()
+        yield made
+        made.close()
+        assert threading.active_count() == before - 1
+
+    def test_a_slow_disk_gets_only_the_newest(self, disk: Disk, tmp_path: Path) -> None:
         """Each change is answered, in order, and only after what it kept is on disk."""
-        disk, path = Disk(), tmp_path / "state"
+        path = tmp_path / "state"
         answers: list[tuple[int, str | None, str]] = []
         keeper = Keeper(disk, path)
         gate = threading.Event()
@@ -313,9 +321,9 @@ class TestState:
         assert answers == [(0, None, "0"), *((number, None, "4") for number in range(1, 5))]
         assert disk.pending == 0
 
-    def test_who_floods_a_slow_disk_is_refused(self, tmp_path: Path) -> None:
+    def test_who_floods_a_slow_disk_is_refused(self, disk: Disk, tmp_path: Path) -> None:
         """What waits has an end, and so have open descriptors."""
-        disk, gate = Disk(), threading.Event()
+        gate = threading.Event()
 
         def slow() -> Callable[[], None]:
             gate.wait(10)
@@ -330,11 +338,11 @@ class TestState:
             keeper.keep(sealed(b"x", "test"), lambda fault: None)
         gate.set()
 
-    def test_a_state_file_that_cannot_be_read(self, tmp_path: Path) -> None:
+    def test_a_state_file_that_cannot_be_read(self, disk: Disk, tmp_path: Path) -> None:
         """It is never taken for an empty one."""
         (tmp_path / "state").mkdir()
         with pytest.raises(OSError):  # noqa: PT011 -- which one depends on the file
-            Keeper(Disk(), tmp_path / "state")
+            Keeper(disk, tmp_path / "state")
 
 
 @pytest.fixture
@@ -479,8 +487,8 @@ class TestVoice:
             voice.log("info", "less")
             voice.log("warning", "bad\nthing")
             voice.say("always")
-        plain = b"warning: bad thing\nalways\n"
-        assert os.read(pipe[0], 1000) == 2 * plain + b"<4>warning: bad thing\n<6>always\n"
+        plain = b"warning: supervisor: bad thing\nalways\n"
+        assert os.read(pipe[0], 1000) == 2 * plain + b"<4>supervisor: bad thing\n<6>always\n"
 
     def test_lines_that_nobody_reads_are_counted(self, pipe: tuple[int, int]) -> None:
         """None waits, none is cut in half."""

@@ -48,6 +48,6 @@ def native_tools() -> Tools:
         shrink=_native.shrink_supervisor,  # type: ignore[attr-defined]
         make_page=_native.make_page,  # type: ignore[attr-defined]
         make_broker=lambda setup: _native.Broker(  # type: ignore[attr-defined]
-            setup.workers, setup.ingress
+            setup.workers, setup.ingress, setup.buffer_bytes
         ),
     )
