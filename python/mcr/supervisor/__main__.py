@@ -1,7 +1,7 @@
 """`python -m mcr.supervisor SETUP`: what `mcr serve` becomes, and nobody else starts.
 
-Owns the exit code: 0 after an end in order, else 1, with one line on standard error; 130 after Ctrl-C
-before anything was started.
+Owns the exit code: 0 after an end in order, else 1, with one line on standard error; 130 after
+Ctrl-C before anything was started.
 """
 
 import os
