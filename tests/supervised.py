@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 CHILDREN = Path(__file__).with_name("fake_children.py")
+WORKER = "worker 0"
+SOON_S = 1.5  # for what happens at once, on a machine that is busy
 Found = TypeVar("Found")
 
 

@@ -1,19 +1,14 @@
-"""The supervisor's pieces, each alone: delays, patience, messages, memory, files, the socket."""
+"""The supervisor's pieces, each alone: delays, patience, messages, children, what it says."""
 
 import contextlib
-import fcntl
-import functools
 import json
 import os
 import resource
 import signal
 import socket
-import stat
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +19,7 @@ from tests.supervised import eventually
 
 from mcr.accounts import Account
 from mcr.errors import RightsError
-from mcr.supervisor import Setup, StartError, choose_ingress, rights
+from mcr.supervisor import Setup, choose_ingress, rights
 from mcr.supervisor.backoff import FIRST_DELAY_S, LONGEST_DELAY_S, QUIET_S, Backoff
 from mcr.supervisor.children import Child, cause_of
 from mcr.supervisor.commands import (
@@ -34,15 +29,10 @@ from mcr.supervisor.commands import (
     supervisor_command,
     worker_command,
 )
-from mcr.supervisor.disk import Disk
-from mcr.supervisor.keeper import Keeper
-from mcr.supervisor.kept import LIMIT_BYTES, SEALS, KeptError, check_sealed, read_bounded, sealed
 from mcr.supervisor.leash import KEEP, PULSE, Leash, LeashError, Message, parse
-from mcr.supervisor.listener import Listener
 from mcr.supervisor.pulse import HUNG_UP_S, LONGEST_TURN_S, START_S, AwakeClock, Watchdog
 from mcr.supervisor.reactor import Reactor
 from mcr.supervisor.saying import Voice, tell_service_manager
-from mcr.supervisor.state import save
 
 SETUP = Setup(socket=Path("/run/x.sock"), ingress="udp", workers=2, buffer_bytes=1 << 20)
 
@@ -192,273 +182,6 @@ class TestLeash:
         reactor.close()
 
 
-class TestKept:
-    """Bytes that are kept and not read."""
-
-    @pytest.mark.parametrize(
-        "seals", [0, SEALS & ~fcntl.F_SEAL_WRITE, SEALS & ~fcntl.F_SEAL_SHRINK, fcntl.F_SEAL_GROW]
-    )
-    def test_memory_must_be_sealed(self, seals: int) -> None:
-        """Against all three: else it could change, or a reader be killed by a missing page."""
-        descriptor = os.memfd_create("test", os.MFD_ALLOW_SEALING)
-        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
-        with pytest.raises(KeptError, match="not sealed"):
-            check_sealed(descriptor)
-        os.close(descriptor)
-
-    def test_a_file_is_no_memory(self, tmp_path: Path) -> None:
-        """Nor is a pipe; neither is looked at further."""
-        (tmp_path / "file").touch()
-        with (tmp_path / "file").open() as file, pytest.raises(KeptError, match="can be sealed"):
-            check_sealed(file.fileno())
-
-    def test_its_size_has_a_limit(self) -> None:
-        """Checked without touching the pages."""
-        descriptor = os.memfd_create("test", os.MFD_ALLOW_SEALING)
-        os.ftruncate(descriptor, LIMIT_BYTES + 1)
-        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, SEALS)
-        with pytest.raises(KeptError, match="at most"):
-            check_sealed(descriptor)
-        os.close(descriptor)
-
-    @given(st.binary(max_size=5000))
-    def test_sealed_memory_is_kept(self, content: bytes) -> None:
-        """What was put in comes out, and nobody can change it."""
-        descriptor = sealed(content, "test")
-        assert check_sealed(descriptor) == len(content)
-        assert os.pread(descriptor, 6000, 0) == content
-        with pytest.raises(PermissionError):
-            os.pwrite(descriptor, b"x", 0)
-        os.close(descriptor)
-
-    def test_reading_is_bounded(self, tmp_path: Path) -> None:
-        """A huge file, a pipe without a writer, a directory: an error at once."""
-        huge = tmp_path / "huge"
-        huge.touch()
-        os.truncate(huge, LIMIT_BYTES + 1)
-        os.mkfifo(tmp_path / "pipe")
-        for path, wanted in (
-            (huge, "larger than"),
-            (tmp_path / "pipe", "no plain file"),
-            (tmp_path, "directory"),
-        ):
-            with pytest.raises(OSError, match=wanted):
-                read_bounded(path)
-
-
-class TestState:
-    """The file on disk."""
-
-    def test_it_is_replaced_in_one_step(self, tmp_path: Path) -> None:
-        """A reader of the old file goes on reading it; left-overs are no obstacle."""
-        path = tmp_path / "state"
-        (tmp_path / ".state.new").symlink_to(tmp_path / "victim")
-        path.write_text("old")
-        memory = sealed(b"new", "test")
-        with path.open() as reader:
-            save(memory, 3, path)
-            assert reader.read() == "old"
-        os.close(memory)
-        assert path.read_text() == "new"
-        assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        assert os.listdir(tmp_path) == ["state"]
-
-    def test_a_file_size_limit_leaves_the_old_one(self, tmp_path: Path) -> None:
-        """As a full disk does; in a process of its own, since the limit is the process's."""
-        path = tmp_path / "state"
-        path.write_text("old")
-        code = (
-            "import resource, sys\n"
-            "from pathlib import Path\n"
-            "from mcr.supervisor.kept import sealed\n"
-            "from mcr.supervisor.state import save\n"
-            "memory = sealed(bytes(5000), 'test')\n"
-            "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
-            "try:\n"
-            "    save(memory, 5000, Path(sys.argv[1]))\n"
-            "except OSError as error:\n"
-            "    print(error.strerror)\n"
-        )
-        command = [sys.executable, "-c", code, str(path)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
-        assert done.stdout == "File too large\n"
-        assert path.read_text() == "old"
-        assert os.listdir(tmp_path) == ["state"]
-
-    def test_a_slow_disk_gets_only_the_newest(self, tmp_path: Path) -> None:
-        """Each change is answered, in order, and only after what it kept is on disk."""
-        disk, path = Disk(), tmp_path / "state"
-        answers: list[tuple[int, str | None, str]] = []
-        keeper = Keeper(disk, path)
-        gate = threading.Event()
-
-        def slow() -> Callable[[], None]:
-            gate.wait(10)
-            return gate.clear
-
-        def answer(number: int, fault: str | None) -> None:
-            answers.append((number, fault, path.read_text()))
-
-        def done() -> bool:
-            disk.finish()
-            return len(answers) == 5
-
-        disk.run(slow)
-        for number in range(5):
-            keeper.keep(sealed(b"%d" % number, "test"), functools.partial(answer, number))
-        disk.finish()
-        assert answers == []
-        gate.set()
-        eventually(done)
-        assert answers == [(0, None, "0"), *((number, None, "4") for number in range(1, 5))]
-        assert disk.pending == 0
-
-    def test_who_floods_a_slow_disk_is_refused(self, tmp_path: Path) -> None:
-        """What waits has an end, and so have open descriptors."""
-        disk, gate = Disk(), threading.Event()
-
-        def slow() -> Callable[[], None]:
-            gate.wait(10)
-            return gate.clear
-
-        disk.run(slow)
-        keeper = Keeper(disk, tmp_path / "state")
-        # The first is on its way already.
-        for _ in range(1001):
-            keeper.keep(sealed(b"x", "test"), lambda fault: None)
-        with pytest.raises(KeptError, match="1000 others wait for the disk"):
-            keeper.keep(sealed(b"x", "test"), lambda fault: None)
-        gate.set()
-
-    def test_a_state_file_that_cannot_be_read(self, tmp_path: Path) -> None:
-        """It is never taken for an empty one."""
-        (tmp_path / "state").mkdir()
-        with pytest.raises(OSError):  # noqa: PT011 -- which one depends on the file
-            Keeper(Disk(), tmp_path / "state")
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Where a socket may be."""
-    return tmp_path / "mcr.sock"
-
-
-def listen(path: Path) -> Listener:
-    """A listener for this user."""
-    return Listener(path, os.getegid(), private=True)
-
-
-class TestListener:
-    """The socket's path."""
-
-    def test_it_comes_and_goes(self, tmp_path: Path) -> None:
-        """A directory is made; socket and lock are gone at the end."""
-        path = tmp_path / "made" / "mcr.sock"
-        with listen(path):
-            assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-            with socket.socket(socket.AF_UNIX) as client:
-                client.connect(os.fspath(path))
-        assert os.listdir(path.parent) == []
-
-    def test_a_living_daemon_is_not_replaced(self, path: Path) -> None:
-        """The lock says who it is; without the lock file, the socket does."""
-        wanted = f"a daemon with pid {os.getpid()} serves {path}"
-        with listen(path):
-            with pytest.raises(StartError, match=wanted):
-                listen(path)
-            path.with_name("mcr.sock.lock").unlink()
-            with pytest.raises(StartError, match=wanted):
-                listen(path)
-            assert path.exists()
-
-    def test_what_a_dead_one_left_is_replaced(self, path: Path) -> None:
-        """A socket that nobody answers, and a lock file that nobody holds."""
-        with socket.socket(socket.AF_UNIX) as dead:
-            dead.bind(os.fspath(path))
-        path.with_name("mcr.sock.lock").write_text("1\n")
-        with listen(path), socket.socket(socket.AF_UNIX) as client:
-            client.connect(os.fspath(path))
-        assert not path.exists()
-
-    def test_control_of_a_dead_supervisor_is_waited_for(self, path: Path) -> None:
-        """A socket that answers in the name of a process that is no more is about to end."""
-        code = (
-            "import os, socket, sys, time\n"
-            "listener = socket.socket(socket.AF_UNIX)\n"
-            "listener.bind(sys.argv[1])\n"
-            "listener.listen()\n"
-            "if os.fork() == 0:\n"
-            "    os.close(1)\n"
-            "    time.sleep(0.5)\n"
-        )
-        subprocess.run([sys.executable, "-c", code, str(path)], check=True, timeout=30)
-        with listen(path), socket.socket(socket.AF_UNIX) as client:
-            client.connect(os.fspath(path))
-
-    def test_what_is_no_socket_is_left_alone(self, path: Path) -> None:
-        """It may be the user's."""
-        path.write_text("precious")
-        with pytest.raises(StartError, match="is no socket"):
-            listen(path)
-        assert path.read_text() == "precious"
-        assert os.listdir(path.parent) == ["mcr.sock"]
-
-    def test_a_socket_that_took_the_place_is_left_alone(self, path: Path) -> None:
-        """Only the own one is removed at the end."""
-        with listen(path), socket.socket(socket.AF_UNIX) as other:
-            path.unlink()
-            other.bind(os.fspath(path))
-        assert path.exists()
-
-    @pytest.mark.parametrize(
-        ("where", "wanted"),
-        [
-            (Path("/no/such/directory/x"), "No such file or directory"),
-            (Path("/", "x" * 108), "longer than the 107 bytes"),
-        ],
-    )
-    def test_a_path_that_cannot_be(self, where: Path, wanted: str) -> None:
-        """One sentence."""
-        with pytest.raises(StartError, match=wanted):
-            listen(where)
-
-    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
-    def test_the_directory_of_another_user_is_refused(self, tmp_path: Path) -> None:
-        """Whoever owns it could put a socket of their own there."""
-        (tmp_path / "theirs").mkdir()
-        os.chown(tmp_path / "theirs", 65534, 65534)
-        with pytest.raises(StartError, match="belongs to another user"):
-            listen(tmp_path / "theirs" / "x")
-        (tmp_path / "open").mkdir()
-        (tmp_path / "open").chmod(0o777)
-        with pytest.raises(StartError, match="writable by everyone"):
-            listen(tmp_path / "open" / "x")
-
-    def test_of_many_at_once_one_gets_it(self, path: Path) -> None:
-        """Each round, whoever comes while another starts or ends is refused or serves alone."""
-        serving, most, faults = [0], [0], []
-
-        def start() -> None:
-            for _ in range(30):
-                try:
-                    with listen(path):
-                        serving[0] += 1
-                        most[0] = max(most[0], serving[0])
-                        time.sleep(0.001)
-                        serving[0] -= 1
-                except StartError as error:
-                    faults.append(str(error))
-
-        threads = [threading.Thread(target=start) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert most[0] == 1
-        assert all("serves" in fault for fault in faults)
-        assert not path.exists()
-
-
 class TestVoice:
     """What the supervisor says."""
 
@@ -479,8 +202,8 @@ class TestVoice:
             voice.log("info", "less")
             voice.log("warning", "bad\nthing")
             voice.say("always")
-        plain = b"warning: bad thing\nalways\n"
-        assert os.read(pipe[0], 1000) == 2 * plain + b"<4>warning: bad thing\n<6>always\n"
+        plain = b"warning: supervisor: bad thing\nalways\n"
+        assert os.read(pipe[0], 1000) == 2 * plain + b"<4>supervisor: bad thing\n<6>always\n"
 
     def test_lines_that_nobody_reads_are_counted(self, pipe: tuple[int, int]) -> None:
         """None waits, none is cut in half."""

@@ -1,6 +1,7 @@
 """`python -m mcr.supervisor SETUP`: what `mcr serve` becomes, and nobody else starts.
 
-Owns the exit code: 0 after an end in order, else 1, with one line on standard error.
+Owns the exit code: 0 after an end in order, else 1, with one line on standard error; 130 after
+Ctrl-C before anything was started.
 """
 
 import os
@@ -17,6 +18,8 @@ def main() -> int:
     except (McrError, OSError) as error:
         print(f"mcr: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:  # before the loop has taken the signals over
+        return 130
 
 
 if __name__ == "__main__":

@@ -228,6 +228,7 @@ class Crew:
         """Connect a worker and control by a channel of their own."""
         if worker.child is None or worker.leash is None:
             return
+        death = worker.last_death
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         worker.leash.give_channel(near)
         control.tell(
@@ -237,6 +238,9 @@ class Crew:
             pid=worker.child.pid,
             incarnation=worker.incarnation,
             cpu=worker.cpu,
+            started_at=worker.started_at_s,
+            deaths=worker.deaths,
+            last_death=None if death is None else {"at": death.at_s, "cause": death.cause},
         )
 
     # What children do.
@@ -295,7 +299,7 @@ class Crew:
             open_still = self._broker.serve(post.number, post.broker.fileno())
         except Exception as error:  # Whatever it is came of what this one sent; the others go on.
             self._close_broker(post)
-            self._kill(post, f"misused the broker: {error}")
+            self._kill(post, f"was ended by the broker: {error}")
             return
         if not open_still:
             self._close_broker(post)

@@ -10,6 +10,8 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
+_CLOSE_S = 0.5  # an idle thread needs no time to end
+
 Job = Callable[[], Callable[[], None]]
 """Runs in the thread; what it returns is called in the loop."""
 
@@ -21,10 +23,11 @@ class Disk:
         """Start the thread."""
         self.descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.pending = 0
-        self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         # A daemon thread: one that hangs must not hold up the end of the process.
-        threading.Thread(target=self._work, name="mcr-disk", daemon=True).start()
+        self._thread = threading.Thread(target=self._work, name="mcr-disk", daemon=True)
+        self._thread.start()
 
     def run(self, job: Job) -> None:
         """Do it when all before is done."""
@@ -43,7 +46,14 @@ class Disk:
             self.pending -= 1
             done()
 
+    def close(self) -> None:
+        """End the thread; one that hangs is left behind, with the descriptor that it needs."""
+        self._jobs.put(None)
+        self._thread.join(_CLOSE_S)
+        if not self._thread.is_alive():
+            os.close(self.descriptor)
+
     def _work(self) -> None:
-        while True:
-            self._done.put(self._jobs.get()())
+        while (job := self._jobs.get()) is not None:
+            self._done.put(job())
             os.eventfd_write(self.descriptor, 1)

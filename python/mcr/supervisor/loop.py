@@ -73,6 +73,7 @@ class Supervisor:
             StartError: a child died again and again before the daemon was ready.
         """
         with ExitStack() as stack:
+            stack.callback(self._disk.close)
             stack.callback(self._reactor.close)
             stack.callback(self._crew.close)
             stack.callback(self._crew.kill_all)

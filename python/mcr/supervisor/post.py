@@ -4,6 +4,7 @@ Owns what outlives its holder: how often one died, when the next begins. Starts 
 """
 
 import socket
+import time
 from dataclasses import dataclass
 
 from .backoff import Backoff
@@ -34,6 +35,8 @@ class Post:
         self.leash: Leash | None = None
         self.watchdog: Watchdog | None = None
         self.incarnation = 0
+        self.started_at_s = 0.0
+        """When the holder began, in seconds since 1970."""
         self.deaths = 0
         self.last_death: Death | None = None
         self.restart_at_s: float | None = 0.0
@@ -43,6 +46,7 @@ class Post:
         """Give the post to a process that was just started."""
         self.child = child
         self.leash = leash
+        self.started_at_s = time.time()
         self.watchdog = Watchdog(self.silence_s, awake_s)
         self.restart_at_s = None
 

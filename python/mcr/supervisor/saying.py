@@ -36,9 +36,10 @@ class Voice:
         self._missed = 0
 
     def log(self, level: str, text: str) -> None:
-        """Say what happened, if it is grave enough."""
+        """Say what happened, if it is grave enough, as control writes its log."""
         if LEVELS.index(level) >= self._from:
-            self.say(text if level == "info" else f"{level}: {text}", level)
+            head = "" if self._journal else f"{level}: "
+            self.say(f"{head}supervisor: {text}", level)
 
     def say(self, text: str, level: str = "info") -> None:
         """Say it whatever the level is."""

@@ -47,5 +47,5 @@ def native_tools() -> Tools:
     return Tools(
         shrink=_native.shrink_supervisor,
         make_page=_native.make_page,
-        make_broker=lambda setup: _native.Broker(setup.workers, setup.ingress),
+        make_broker=lambda setup: _native.Broker(setup.workers, setup.ingress, setup.buffer_bytes),
     )
