@@ -66,8 +66,8 @@ class News:
             text = message.get("text", "")
             logging.getLogger(f"mcr.{facility}").log(level, "worker %d: %s", number, text)
         elif event == "engine":
-            text = message.get("text", "")
-            logging.getLogger("mcr.workers").error("worker %d: engine ended: %s", number, text)
+            why = message.get("error")
+            logging.getLogger("mcr.workers").error("worker %d: engine ended: %s", number, why)
 
     def forget_worker(self, number: int) -> None:
         """Its successor tells anew."""
