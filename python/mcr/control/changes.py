@@ -172,9 +172,12 @@ class Changes:
     async def keep(self) -> list[str]:
         """Have the supervisor keep the rules as they are; what went wrong is returned."""
         self._reserved = self._bus.sequence + _SEQUENCE_AHEAD
-        levels, book = self._log.levels, self._book
+        reserved, levels, book = self._reserved, self._log.levels, self._book
         try:
-            memory = kept.write(book.revision, self._reserved, levels, book.answers, book.lines)
+            memory = await self._in(
+                self._judge,
+                lambda: kept.write(book.revision, reserved, levels, book.answers, book.lines),
+            )
         except McrError as error:
             return [f"the rules are not kept: {error}"]
         saved = await self._leash.keep(memory)
