@@ -2,12 +2,16 @@
 
 import contextlib
 import json
+import os
+import resource
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -18,7 +22,7 @@ from mcr.control import limits
 from mcr.control.methods import SHAPES
 from mcr.daemon import LINE_BYTES, ErrorCode
 
-from .fake_supervisor import FakeSupervisor, Talk, daemon
+from .fake_supervisor import FakeSupervisor, Talk, daemon, until
 from .test_process import many
 
 PING_S = 0.1
@@ -48,13 +52,13 @@ LINES = st.one_of(
 
 
 @pytest.fixture(scope="module")
-def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeSupervisor]:
+def attacked() -> Iterator[FakeSupervisor]:
     """One control process for all of it."""
-    directory = Path("/tmp") / tmp_path_factory.mktemp("a").name
-    directory.mkdir(exist_ok=True)
-    with daemon(directory) as supervisor:
+    with (
+        tempfile.TemporaryDirectory(prefix="mcr-", dir="/tmp") as directory,
+        daemon(Path(directory)) as supervisor,
+    ):
         yield supervisor
-    directory.rmdir()
 
 
 PINGER = """
@@ -100,6 +104,20 @@ class Pinger:
         self.longest_s = float(said)
 
 
+def undelayed(path: Path, work: Callable[[], object]) -> None:
+    """Do something while somebody else asks, who must always be answered in time.
+
+    Up to three times, since a busy machine may let any process wait; a daemon that is held up is
+    so each time.
+    """
+    longest: list[float] = []
+    while not longest or (longest[-1] >= PING_S and len(longest) < 3):
+        with Pinger(path) as pinger:
+            work()
+        longest.append(pinger.longest_s)
+    assert longest[-1] < PING_S, longest
+
+
 @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(LINES, max_size=5), st.booleans())
 def test_any_bytes_delay_nobody(attacked: FakeSupervisor, lines: list[bytes], half: bool) -> None:
@@ -110,27 +128,40 @@ def test_any_bytes_delay_nobody(attacked: FakeSupervisor, lines: list[bytes], ha
             talk.send(b"\n".join(lines) + (b"" if half else b"\n"))
         began_s = time.perf_counter()
         other.call("ping")
-        assert time.perf_counter() - began_s < PING_S
+        waited_s = time.perf_counter() - began_s
         talk.socket.shutdown(socket.SHUT_WR)
         with contextlib.suppress(EOFError):
             while True:
                 answer = talk.line()
                 for each in answer if isinstance(answer, list) else [answer]:
                     assert each["jsonrpc"] == "2.0"
+    if waited_s >= PING_S:
+        undelayed(attacked.path, lambda: send_all(attacked.path, b"\n".join(lines)))
     assert attacked.process.poll() is None
     assert "Traceback" not in attacked.said()
 
 
+def send_all(path: Path, data: bytes) -> None:
+    """Send this, and wait for the end of all answers."""
+    with Talk(path) as talk, contextlib.suppress(OSError):
+        talk.send(data)
+        talk.socket.shutdown(socket.SHUT_WR)
+        assert talk.is_closed()
+
+
 def test_an_endless_line_is_cut_off(attacked: FakeSupervisor) -> None:
     """At the limit, with an error that says so."""
-    with Pinger(attacked.path) as pinger, Talk(attacked.path) as talk:
-        block = b"x" * (1 << 20)
-        with contextlib.suppress(OSError):
-            for _ in range(LINE_BYTES // len(block) + 2):
-                talk.send(block)
-        assert talk.line()["error"]["code"] == ErrorCode.LIMIT
-        assert talk.is_closed()
-    assert pinger.longest_s < PING_S
+
+    def work() -> None:
+        with Talk(attacked.path) as talk:
+            block = b"x" * (1 << 20)
+            with contextlib.suppress(OSError):
+                for _ in range(LINE_BYTES // len(block) + 2):
+                    talk.send(block)
+            assert talk.line()["error"]["code"] == ErrorCode.LIMIT
+            assert talk.is_closed()
+
+    undelayed(attacked.path, work)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +172,8 @@ def test_huge_lines_delay_nobody(attacked: FakeSupervisor, unit: bytes) -> None:
     """Whatever they are full of, and though several send them."""
     line = b'{"jsonrpc":"2.0","id":1,"method":"rules.add","params":{"rules":['
     line += unit * ((LINE_BYTES - len(line) - 10) // len(unit)) + b"1]}}\n"
-    with Pinger(attacked.path) as pinger:
+
+    def work() -> None:
         talks = [Talk(attacked.path) for _ in range(3)]
         threads = [threading.Thread(target=talk.send, args=(line,)) for talk in talks]
         for thread in threads:
@@ -152,7 +184,8 @@ def test_huge_lines_delay_nobody(attacked: FakeSupervisor, unit: bytes) -> None:
             thread.join()
         for talk in talks:
             talk.socket.close()
-    assert pinger.longest_s < PING_S
+
+    undelayed(attacked.path, work)
 
 
 def test_a_thousand_connections(attacked: FakeSupervisor) -> None:
@@ -167,9 +200,7 @@ def test_a_thousand_connections(attacked: FakeSupervisor) -> None:
         talks[-1].send(b"1}\n")
         assert talks[-1].line()["error"]["code"] == ErrorCode.INVALID_REQUEST
         assert time.perf_counter() - began_s < 10
-        with Pinger(attacked.path) as pinger:
-            pass
-        assert pinger.longest_s < PING_S
+        undelayed(attacked.path, lambda: None)
         assert talks[0].is_closed()
     finally:
         for talk in talks:
@@ -192,19 +223,51 @@ def test_subscribers_are_not_sent_away_for_newcomers(attacked: FakeSupervisor) -
             talk.socket.close()
 
 
+def test_a_lack_of_descriptors_is_waited_out(attacked: FakeSupervisor) -> None:
+    """Who is served is still served, and nothing spins."""
+    pid = attacked.process.pid
+    limit = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    with Talk(attacked.path) as talk:
+        talk.call("ping")
+        used = {int(each.name) for each in Path(f"/proc/{pid}/fd").iterdir()}
+        free = min(set(range(len(used) + 1)) - used)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (free, limit[1]))
+        try:
+            with Talk(attacked.path) as late:
+                until(lambda: "no connection can be accepted" in attacked.said(), "the log")
+                began_s = cpu_s(pid)
+                until(lambda: attacked.said().count("no connection") > 1, "another try")
+                assert cpu_s(pid) - began_s < 0.5
+                assert talk.call("ping")
+                resource.prlimit(pid, resource.RLIMIT_NOFILE, limit)
+                assert late.call("ping")
+        finally:
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, limit)
+
+
+def cpu_s(pid: int) -> float:
+    """What a process has used of a CPU."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def test_a_subscriber_that_never_reads(attacked: FakeSupervisor) -> None:
     """It costs the daemon a bounded number of events, and is told how many it missed."""
     worker = attacked.workers[0]
     with Talk(attacked.path) as deaf, Talk(attacked.path) as talk:
         deaf.call("events.subscribe", kinds=["interface"])
         detail = "x" * 2000
-        with Pinger(attacked.path) as pinger:
-            for number in range(4000):
+        numbers = iter(range(100_000))
+
+        def work() -> None:
+            for number in islice(numbers, 4000):
                 worker.push(event="link", name="lo", index=number, change="mtu", detail=detail)
             talk.call("rules.list")
-        assert pinger.longest_s < PING_S
+
+        undelayed(attacked.path, work)
+        told = next(numbers)
         seen, missed = 0, 0
-        while seen + missed < 4000:
+        while seen + missed < told:
             event = deaf.line()["params"]
             if event["event"] == "gap":
                 missed += event["missed"]
@@ -218,20 +281,26 @@ def test_pipelined_requests_wait_for_their_turn(attacked: FakeSupervisor) -> Non
     """In order; whoever sends thousands is read no faster than served."""
     ping = {"jsonrpc": "2.0", "method": "ping"}
     lines = b"".join(json.dumps(ping | {"id": n}).encode() + b"\n" for n in range(20_000))
-    with Pinger(attacked.path) as pinger, Talk(attacked.path) as talk:
-        sender = threading.Thread(target=talk.send, args=(lines,))
-        sender.start()
-        assert [talk.line()["id"] for _ in range(20_000)] == list(range(20_000))
-        sender.join()
-    assert pinger.longest_s < PING_S
+
+    def work() -> None:
+        with Talk(attacked.path) as talk:
+            sender = threading.Thread(target=talk.send, args=(lines,))
+            sender.start()
+            assert [talk.line()["id"] for _ in range(20_000)] == list(range(20_000))
+            sender.join()
+
+    undelayed(attacked.path, work)
 
 
 def test_blank_lines_are_nothing(attacked: FakeSupervisor) -> None:
     """However many."""
-    with Pinger(attacked.path) as pinger, Talk(attacked.path) as talk:
-        talk.send(b"\n" * 100_000)
-        assert talk.call("ping")
-    assert pinger.longest_s < PING_S
+
+    def work() -> None:
+        with Talk(attacked.path) as talk:
+            talk.send(b"\n" * 100_000)
+            assert talk.call("ping")
+
+    undelayed(attacked.path, work)
 
 
 def test_mistakes_are_not_logged(attacked: FakeSupervisor) -> None:
@@ -245,24 +314,27 @@ def test_mistakes_are_not_logged(attacked: FakeSupervisor) -> None:
     assert attacked.said() == before
 
 
+@pytest.mark.timeout(240)
 def test_ten_thousand_rules_delay_nobody(directory: Path) -> None:
     """Neither the change, nor the readings, nor one rule changed among them."""
     with daemon(directory, workers=2) as supervisor, Talk(supervisor.path, 60) as talk:
         rules = many(10_000)
-        with Pinger(supervisor.path) as pinger:
-            added = talk.call("rules.add", rules=rules)
-            assert len(added["added"]) == 10_000
-        changing_s = pinger.longest_s
-        with Pinger(supervisor.path) as pinger:
+        added: list[dict[str, str]] = []
+
+        def change() -> None:
+            talk.call("rules.replace", rules=[])
+            added[:] = talk.call("rules.add", rules=rules)["added"]
+
+        def read() -> None:
             assert len(talk.call("stats")["rules"]) == 10_000
             assert len(talk.call("rules.list")["rules"]) == 10_000
-        reading_s = pinger.longest_s
-        first = added["added"][0]["id"]
-        began_s = time.perf_counter()
+
+        undelayed(supervisor.path, change)
+        assert len(added) == 10_000
+        undelayed(supervisor.path, read)
+        times_s: list[float] = []
         for turn in range(10):
-            talk.call("rules.enable" if turn % 2 else "rules.disable", rules=[first])
-        turn_s = (time.perf_counter() - began_s) / 10
-        print(f"longest ping: {changing_s:.3f} {reading_s:.3f} s; a turn {turn_s * 1000:.1f} ms")
-        assert changing_s < PING_S
-        assert reading_s < PING_S
-        assert turn_s < PING_S
+            began_s = time.perf_counter()
+            talk.call("rules.enable" if turn % 2 else "rules.disable", rules=[added[0]["id"]])
+            times_s.append(time.perf_counter() - began_s)
+        assert min(times_s) < PING_S / 4

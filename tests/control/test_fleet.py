@@ -9,7 +9,7 @@ import pytest
 from mcr.control import fleet as module
 from mcr.control.events import Bus
 from mcr.control.fleet import Fleet
-from mcr.control.leash import Came, Ended
+from mcr.control.leash import Came, Ended, LastDeath
 from mcr.control.rpc import encode
 from mcr.control.worker_messages import prepare_body
 from mcr.errors import EngineError, RightsError
@@ -327,6 +327,36 @@ def test_who_takes_no_rules_at_all_is_restarted() -> None:
         while scene.restarts != [1]:
             await asyncio.sleep(0.005)
         await scene.settled()
+
+    play(work)
+
+
+def test_deaths_before_this_process_are_known_but_not_measured() -> None:
+    """The supervisor tells them with the worker."""
+
+    async def work(scene: Scene) -> None:
+        fake = FakeWorker(0)
+        word = Came(
+            kind="worker",
+            number=0,
+            pid=99,
+            incarnation=3,
+            started_at=5.0,
+            deaths=2,
+            last_death=LastDeath(at=4.0, cause="killed by SIGSEGV"),
+        )
+        scene.fakes[0].die()
+        scene.fakes[0] = fake
+        scene.fleet.came(word, fake.hand_over())
+        await scene.settled()
+        known = scene.fleet.workers[0].as_dict()
+        assert (known["started_at"], known["deaths"]) == (5.0, 2)
+        assert known["last_death"] == {
+            "at": 4.0,
+            "cause": "killed by SIGSEGV",
+            "outage_ms": None,
+            "missed_frames": None,
+        }
 
     play(work)
 

@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -148,7 +149,7 @@ class Daemon(RuleBasedStateMachine):
         )
 
 
-TestDaemon = Daemon.TestCase
+TestDaemon = pytest.mark.timeout(240)(Daemon.TestCase)
 TestDaemon.settings = settings(
     max_examples=12,
     stateful_step_count=20,

@@ -196,7 +196,7 @@ def test_events_tell_what_happens(talk: Talk, served: FakeSupervisor) -> None:
         worker = served.workers[0]
         worker.push(event="rules", rules=[{"id": one, "trouble": "eth9 is down", "parked": [None]}])
         worker.push(event="rules", rules=[{"id": one, "trouble": None, "parked": ["lo is down"]}])
-        worker.push(event="link", name="lo", index=1, change="down", detail="lo is down")
+        worker.push(event="link", name="lo", index=1, change="mtu", detail="1500")
         told: list[dict[str, Any]] = []
         while len(told) < 7:
             told.append(listener.line()["params"])
@@ -208,9 +208,10 @@ def test_events_tell_what_happens(talk: Talk, served: FakeSupervisor) -> None:
             ("rule", "waiting"),
             ("rule", "resumed"),
             ("rule", "parked"),
-            ("interface", "down"),
+            ("interface", "mtu"),
         ]
         assert told[2]["id"] == one
+        assert told[6]["text"] == "lo has another MTU: 1500"
         assert call(listener, "events.unsubscribe") == {}
     rule = call(talk, "rules.get", rule=one)["rule"]
     assert rule["state"] == "joined, no frame seen on lo"

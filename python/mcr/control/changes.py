@@ -19,7 +19,7 @@ from ..names import Answers, HostChange, Hosts, Name, Names, ask_again
 from ..rules import Rule
 from . import kept, limits
 from .config_file import read_config
-from .entries import Entry, read_entries
+from .entries import Entry, Reading
 from .events import Bus
 from .fleet import Fleet
 from .leash import Leash
@@ -78,8 +78,15 @@ class Changes:
         """Whether the daemon ends: rules change no more."""
 
     async def read(self, values: Sequence[object], *, enabled: bool) -> list[Entry]:
-        """Rules as a client brings them; see `read_entries`."""
-        return await self._in(self._judge, lambda: read_entries(values, enabled=enabled))
+        """Rules as a client brings them.
+
+        Raises:
+            RuleError: with everything that is wrong with them.
+        """
+        reading = Reading(values, enabled=enabled)
+        while await self._in(self._judge, reading.read_on):
+            pass
+        return reading.entries()
 
     async def add(
         self, entries: Sequence[Entry], expected: int | None = None, *, dry_run: bool = False
@@ -165,9 +172,12 @@ class Changes:
     async def keep(self) -> list[str]:
         """Have the supervisor keep the rules as they are; what went wrong is returned."""
         self._reserved = self._bus.sequence + _SEQUENCE_AHEAD
-        levels, book = self._log.levels, self._book
+        reserved, levels, book = self._reserved, self._log.levels, self._book
         try:
-            memory = kept.write(book.revision, self._reserved, levels, book.answers, book.lines)
+            memory = await self._in(
+                self._judge,
+                lambda: kept.write(book.revision, reserved, levels, book.answers, book.lines),
+            )
         except McrError as error:
             return [f"the rules are not kept: {error}"]
         saved = await self._leash.keep(memory)

@@ -104,13 +104,19 @@ class Connections:
                 accepted, _address = self._listener.accept()
             except (BlockingIOError, ConnectionAbortedError, InterruptedError):
                 return
-            except OSError as error:  # no descriptors: the client waits in the queue
-                _log.warning("no connection can be accepted: %s", error)
+            except OSError as error:  # no descriptors: whoever waits goes on waiting
+                _log.warning("no connection can be accepted: %s", error.strerror)
+                self._loop.remove_reader(self._listener)
+                self._loop.call_later(_LOOK_EVERY_S, self._accept_again)
                 return
             accepted.setblocking(False)
             task = self._loop.create_task(self._serve(accepted))
             self._serving.add(task)
             task.add_done_callback(self._serving.discard)
+
+    def _accept_again(self) -> None:
+        if self._listener.fileno() >= 0:
+            self._loop.add_reader(self._listener, self._accept)
 
     async def _serve(self, accepted: socket.socket) -> None:
         try:

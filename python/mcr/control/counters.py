@@ -110,8 +110,9 @@ class Counters:
 def _note_missed(worker: Worker, before: Report | None) -> None:
     """What the kernel dropped between a worker's last word and its successor's first."""
     death = worker.last_death
-    if death is None or death.missed_frames is not None or worker.report is None:
+    if death is None or death.outage_ms is None or death.missed_frames is not None:
         return
+    assert worker.report is not None  # it has just come
     missed = worker.report.kernel_dropped_frames()
     if before is not None:
         missed -= before.kernel_dropped_frames()

@@ -17,6 +17,7 @@ from .params import AnyEntry, InputObject, OutputObject, RuleEntry, RuleObject
 from .problems import problems_of
 
 _ENTRY: TypeAdapter[str | RuleObject | RuleEntry] = TypeAdapter(AnyEntry)
+_SLICE = 100
 _PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", re.ASCII)
 
 
@@ -27,28 +28,48 @@ class Entry(NamedTuple):
     enabled: bool
 
 
-def read_entries(values: Sequence[object], *, enabled: bool) -> list[Entry]:
+class Reading:
     """Rules from what JSON or TOML holds: text, objects, or either with `enabled` beside it.
 
-    Args:
-        values: a list of them.
-        enabled: whether those relay that do not say.
-
-    Raises:
-        RuleError: with the problems of all, each under `rule N`, counted from 1.
+    In slices, so that whoever brings thousands lets others come between.
     """
-    entries: list[Entry] = []
-    problems: list[Problem] = []
-    for number, value in enumerate(values, 1):
-        try:
-            entries.append(read_entry(value, enabled=enabled))
-        except RuleError as error:
-            problems += [problem.under(f"rule {number}") for problem in error.problems]
-        if len(problems) > limits.PROBLEMS:
-            break
-    if problems:
-        raise RuleError(problems)
-    return entries
+
+    def __init__(self, values: Sequence[object], *, enabled: bool) -> None:
+        """Take a list of them, and whether those relay that do not say."""
+        self._values = values
+        self._enabled = enabled
+        self._read = 0
+        self._entries: list[Entry] = []
+        self._problems: list[Problem] = []
+
+    def read_on(self) -> bool:
+        """Read one slice; whether there is more to read."""
+        for value in self._values[self._read : self._read + _SLICE]:
+            self._read += 1
+            try:
+                self._entries.append(read_entry(value, enabled=self._enabled))
+            except RuleError as error:
+                number = f"rule {self._read}"
+                self._problems += [problem.under(number) for problem in error.problems]
+        return self._read < len(self._values) and len(self._problems) <= limits.PROBLEMS
+
+    def entries(self) -> list[Entry]:
+        """What was read.
+
+        Raises:
+            RuleError: with the problems of all, each under `rule N`, counted from 1.
+        """
+        if self._problems:
+            raise RuleError(self._problems)
+        return self._entries
+
+
+def read_entries(values: Sequence[object], *, enabled: bool) -> list[Entry]:
+    """All of them at once; see `Reading`."""
+    reading = Reading(values, enabled=enabled)
+    while reading.read_on():
+        pass
+    return reading.entries()
 
 
 def read_entry(value: object, *, enabled: bool) -> Entry:

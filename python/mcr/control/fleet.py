@@ -112,11 +112,14 @@ class Fleet:
             old, worker.link = worker.link, None
             old.close()
         if (word.pid, word.incarnation) != (worker.pid, worker.incarnation):
-            worker.started_at = time.time()
+            worker.started_at = time.time() if word.started_at is None else word.started_at
             text = f"worker {word.number} runs as process {word.pid}"
             self._bus.publish("worker", "started", text, number=word.number, pid=word.pid)
         worker.pid, worker.incarnation, worker.cpu = word.pid, word.incarnation, word.cpu
         worker.restart_in_ms, worker.synced = None, False
+        worker.deaths = max(worker.deaths, word.deaths)
+        if worker.last_death is None and word.last_death is not None:
+            worker.last_death = Death(word.last_death.at, word.last_death.cause, is_measured=True)
         worker.link = Link(
             channel,
             lambda message: self._told(word.number, message),
@@ -276,7 +279,8 @@ class Fleet:
             return
         worker.synced = True
         death = worker.last_death
-        if death is not None and death.outage_ms is None:
+        if death is not None and not death.is_measured:
+            death.is_measured = True
             death.outage_ms = max(0, round((time.time() - death.at) * 1000))
             text = f"worker {worker.number} relays again after {death.outage_ms} ms"
             self._bus.publish("worker", "restored", text, number=worker.number, pid=worker.pid)
@@ -354,7 +358,8 @@ def error_of(failure: Failure) -> McrError | Refusal:
     message = failure["message"]
     kind = failure["kind"]
     if kind == "rule":
-        return RuleError([(f"rule {failure['rule']}" if failure["rule"] else "", message)])
+        path = f"rule {failure['rule']}" if failure["rule"] else ""
+        return RuleError([(path, message.removeprefix(f"{path}: "))])
     if kind == "interface":
         return InterfaceError(message)
     if kind == "rights":

@@ -44,6 +44,13 @@ class LookUp(_Message):
     kind: Literal["hosts"]
 
 
+class LastDeath(_Message):
+    """How a worker ended that this process has not seen."""
+
+    at: float
+    cause: str
+
+
 class Came(_Message):
     """A worker runs; the channel to it comes along."""
 
@@ -52,6 +59,9 @@ class Came(_Message):
     pid: int
     incarnation: int
     cpu: int | None = None
+    started_at: float | None = None
+    deaths: Annotated[int, Field(ge=0)] = 0
+    last_death: LastDeath | None = None
 
 
 class Ended(_Message):

@@ -121,8 +121,9 @@ class Link:
             raise self._silent(within_s) from None
         if answer is None:
             raise LinkLost("the worker ended the channel")
-        if "error" in answer:
-            raise WorkerRefused(answer["error"])
+        error = answer.get("error")
+        if isinstance(error, dict):
+            raise WorkerRefused(error)
         return answer
 
     def _silent(self, within_s: float) -> LinkSilent:
@@ -153,6 +154,8 @@ class Link:
     async def _take(self, message: WorkerMessage) -> None:
         if "event" in message:
             self._told(message)
+        elif isinstance(message.get("error"), str):
+            raise ValueError("a refusal without its kind")
         elif self._expects and message.get("id") == self._asked:
             self._expects = "part" in message
             await self._answers.put(message)

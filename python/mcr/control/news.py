@@ -10,8 +10,17 @@ from .events import Bus
 from .rulebook import Held
 from .worker_messages import RuleNews, WorkerMessage
 
-_LINKS = ("appeared", "vanished", "up", "down", "carrier", "no_carrier", "renamed", "addresses")
-_LINK_CHANGES = frozenset((*_LINKS, "mtu"))
+_LINK_CHANGES = {
+    "appeared": "has appeared",
+    "vanished": "is gone",
+    "up": "is up",
+    "down": "is down",
+    "carrier": "has a carrier",
+    "no_carrier": "has no carrier",
+    "renamed": "has another name",
+    "addresses": "has other addresses",
+    "mtu": "has another MTU",
+}
 _LEVELS = {
     "debug": logging.DEBUG,
     "info": logging.INFO,
@@ -57,8 +66,8 @@ class News:
             text = message.get("text", "")
             logging.getLogger(f"mcr.{facility}").log(level, "worker %d: %s", number, text)
         elif event == "engine":
-            text = message.get("text", "")
-            logging.getLogger("mcr.workers").error("worker %d: engine ended: %s", number, text)
+            why = message.get("error")
+            logging.getLogger("mcr.workers").error("worker %d: engine ended: %s", number, why)
 
     def forget_worker(self, number: int) -> None:
         """Its successor tells anew."""
@@ -109,7 +118,7 @@ class News:
         if change not in _LINK_CHANGES:
             return
         name, detail = message.get("name", ""), message.get("detail", "")
-        text = detail or f"{name}: {change}"
+        text = f"{name} {_LINK_CHANGES[change]}{f': {detail}' if detail else ''}"
         index = message.get("index", 0)
         self._bus.publish("interface", change, text, interface=name, index=index)
         logging.getLogger("mcr.interfaces").info("%s", text)

@@ -105,7 +105,8 @@ class WorkerMessage(TypedDict, total=False):
 
     id: int
     ok: dict[str, Any]
-    error: Failure
+    error: Failure | Text
+    """Why it refuses; or in an event, what the engine ended with."""
     part: Part
     event: Literal["rules", "link", "log", "engine"]
     rules: list[RuleNews]
@@ -118,15 +119,7 @@ class WorkerMessage(TypedDict, total=False):
     text: Text
 
 
-class EngineEvent(TypedDict):
-    """The engine of a worker has ended by itself."""
-
-    event: Literal["engine"]
-    error: Text
-
-
 _ANSWER = TypeAdapter(WorkerMessage)
-_ENGINE = TypeAdapter(EngineEvent)
 _HELLO = TypeAdapter(Hello)
 
 
@@ -137,10 +130,7 @@ def read_message(body: bytes) -> WorkerMessage:
         ValueError: it is none.
     """
     try:
-        if body.startswith(b'{"event":"engine"'):
-            ended = _ENGINE.validate_json(body)
-            return {"event": "engine", "text": ended["error"]}
-        return _ANSWER.validate_json(body)
+        return _ANSWER.validate_json(body, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))
@@ -153,7 +143,7 @@ def read_hello(ok: dict[str, Any]) -> Hello:
     Raises:
         ValueError: it is something else.
     """
-    return _HELLO.validate_python(ok)
+    return _HELLO.validate_python(ok, strict=True)
 
 
 def spec_tail(rule: ResolvedRule) -> bytes:

@@ -18,9 +18,11 @@ class Death:
     """Seconds since 1970."""
     cause: str
     outage_ms: int | None = None
-    """Until its successor had the rules; None until then."""
+    """Until its successor had the rules; None until then, or if it is not known."""
     missed_frames: int | None = None
     """What the kernel dropped meanwhile; None until the successor has counted."""
+    is_measured: bool = False
+    """Whether the outage is over; also of a death before this process, which none has measured."""
 
     def as_dict(self) -> WorkerDeath:
         """As clients see it."""

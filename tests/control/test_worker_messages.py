@@ -1,0 +1,112 @@
+"""What a worker in somebody else's hands may say."""
+
+import contextlib
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.made_up_host import HOST
+
+from mcr.control import rulebook
+from mcr.control.entries import read_entries
+from mcr.control.events import Bus
+from mcr.control.news import News
+from mcr.control.rulebook import Rulebook
+from mcr.control.worker_messages import read_hello, read_message
+from mcr.names import Names
+
+RULE = "239.1.1.1%eth0:5001,name=one to 239.2.0.1%eth1:6001 239.2.0.2%eth1:6001"
+TEXTS = st.text(max_size=20)
+NEWS = st.fixed_dictionaries(
+    {
+        "id": st.sampled_from(["RULE", "other"]),
+        "trouble": st.none() | TEXTS,
+        "parked": st.lists(st.none() | TEXTS, max_size=4),
+    }
+)
+EVENTS = st.one_of(
+    st.fixed_dictionaries({"event": st.just("rules"), "rules": st.lists(NEWS, max_size=3)}),
+    st.fixed_dictionaries(
+        {"event": st.just("link"), "change": st.sampled_from(["up", "mtu", "x"])},
+        optional={"name": TEXTS, "index": st.integers(), "detail": TEXTS},
+    ),
+    st.fixed_dictionaries(
+        {"event": st.just("log")},
+        optional={"level": st.sampled_from(["info", "error"]), "text": TEXTS},
+    ),
+    st.fixed_dictionaries({"event": st.just("engine"), "error": TEXTS}),
+)
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def book_of(text: str) -> Rulebook:
+    """A book with one rule on the made-up host."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rulebook, "interfaces", lambda: HOST)
+        book = Rulebook("packet")
+        book.commit(book.add(read_entries([text], enabled=True), Names()))
+    return book
+
+
+@given(st.binary(max_size=100) | JSON_VALUES.map(lambda value: json.dumps(value).encode()))
+def test_anything_is_a_message_or_refused(body: bytes) -> None:
+    """By one error, that ends the channel."""
+    with contextlib.suppress(ValueError):
+        assert isinstance(read_message(body), dict)
+
+
+@given(st.dictionaries(st.sampled_from(["protocol", "number", "rules"]), JSON_VALUES))
+def test_a_hello_is_whole_or_refused(ok: dict[str, Any]) -> None:
+    """Some of it is not enough."""
+    with pytest.raises(ValueError, match=r"Hello"):
+        read_hello(ok)
+
+
+@pytest.mark.parametrize("count", [-1, 2**64, 1.5, "1", None])
+def test_counts_are_counts(count: object) -> None:
+    """Nothing else is added up."""
+    interface = {
+        "name": "lo",
+        "ingress": "udp",
+        "received": count,
+        "matched": 0,
+        "kernel_dropped_frames": 0,
+        "buffer_waits": 0,
+        "error": None,
+        "dropped": {},
+    }
+    body = json.dumps({"id": 1, "part": {"interfaces": [interface]}}).encode()
+    with pytest.raises(ValueError, match="received"):
+        read_message(body)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), EVENTS), max_size=12))
+def test_news_are_told_once_and_in_turn(told: list[tuple[int, dict[str, Any]]]) -> None:
+    """A rule waits and resumes, an output is parked and unparked, however many workers say so."""
+    book, bus = book_of(RULE), Bus()
+    (rule_id,) = book.rules
+    lines: list[dict[str, Any]] = []
+    subscription = bus.subscribe(
+        ["rule"], None, lambda line: lines.append(json.loads(line)["params"]), lambda: 0
+    )
+    subscription.pump()
+    news = News(bus)
+    for number, event in told:
+        body = json.dumps(event).replace('"RULE"', f'"{rule_id}"').encode()
+        news.take(number, read_message(body), book.rules)
+    for turns in (("waiting", "resumed"), ("parked", "unparked")):
+        for output in (None, 1, 2):
+            events = [
+                line["event"]
+                for line in lines
+                if line["event"] in turns and line.get("output") == output
+            ]
+            assert events == [turns[at % 2] for at in range(len(events))]
+    waits = [line["event"] for line in lines if line["event"] in {"waiting", "resumed"}]
+    assert (news.of(rule_id)[0] is not None) == (waits[-1:] == ["waiting"])
