@@ -5,11 +5,11 @@
 use super::{Discard, VlanTag};
 
 /// The destination and source addresses and the type field.
-const HEADER_LEN: usize = 14;
+const HEADER_LEN: u32 = 14;
 /// A tag's control information and the type that follows it.
-const TAG_LEN: usize = 4;
+const TAG_LEN: u32 = 4;
 /// More tags than any network stacks; the kernel's own limit (`VLAN_MAX_DEPTH`).
-const MAX_TAGS: usize = 8;
+const MAX_TAGS: u32 = 8;
 /// The VLAN identifier in the tag control information; the rest is priority.
 const VID_MASK: u16 = 0x0fff;
 
@@ -19,14 +19,14 @@ pub(super) struct Link {
     pub(super) ethertype: u16,
     /// 0 for an untagged frame and for a priority tag.
     pub(super) vlan: u16,
-    /// The header and the tags.
-    pub(super) len: usize,
+    /// The header and the tags, bytes.
+    pub(super) len: u32,
 }
 
 /// Reads the header; `outer` is the tag that the kernel took out of the frame.
 #[inline(always)]
 pub(super) fn read(frame: &[u8], outer: Option<VlanTag>) -> Result<Link, Discard> {
-    let header: &[u8; HEADER_LEN] = frame.first_chunk().ok_or(Discard::Truncated)?;
+    let header: &[u8; HEADER_LEN as usize] = frame.first_chunk().ok_or(Discard::Truncated)?;
     Ok(Link {
         ethertype: u16::from_be_bytes([header[12], header[13]]),
         vlan: outer.map_or(0, |tag| tag.tci & VID_MASK),
@@ -43,8 +43,8 @@ pub(super) fn skip_tags(frame: &[u8], mut ethertype: u16, mut vlan: u16) -> Resu
         if len == HEADER_LEN + MAX_TAGS * TAG_LEN {
             return Err(Discard::Vlan);
         }
-        let rest = frame.get(len..).ok_or(Discard::Truncated)?;
-        let tag: &[u8; TAG_LEN] = rest.first_chunk().ok_or(Discard::Truncated)?;
+        let rest = frame.get(len as usize..).ok_or(Discard::Truncated)?;
+        let tag: &[u8; TAG_LEN as usize] = rest.first_chunk().ok_or(Discard::Truncated)?;
         let vid = u16::from_be_bytes([tag[0], tag[1]]) & VID_MASK;
         if vid != 0 && vlan != 0 {
             return Err(Discard::Vlan);

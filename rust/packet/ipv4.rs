@@ -6,29 +6,28 @@ use super::{Discard, IpHeader, Network, UDP, checksum};
 use crate::addr::Addr;
 
 /// A header without options.
-const MIN_LEN: usize = 20;
+const MIN_LEN: u32 = 20;
 /// The first byte of a header without options: version 4, five words.
 const PLAIN: u8 = 0x45;
 /// The "more fragments" flag and the fragment offset.
 const FRAGMENT_MASK: u16 = 0x3fff;
 
 /// A header, its options left aside.
-pub(super) struct Header<'a>(&'a [u8; MIN_LEN]);
+pub(super) struct Header<'a>(&'a [u8; MIN_LEN as usize]);
 
 /// Reads the header at the start of `bytes`; what stands behind the total length is padding.
 #[inline(always)]
 pub(super) fn read(bytes: &[u8]) -> Result<Network<'_, Header<'_>>, Discard> {
-    let header: &[u8; MIN_LEN] = bytes.first_chunk().ok_or(Discard::Truncated)?;
+    let header: &[u8; MIN_LEN as usize] = bytes.first_chunk().ok_or(Discard::Truncated)?;
     let header_len = if header[0] == PLAIN { MIN_LEN } else { long_header_len(bytes)? };
-    // The constant length makes this a handful of additions.
-    if header_len == MIN_LEN && !checksum::holds(header) {
+    if header_len == MIN_LEN && !checksum::plain_header_holds(header) {
         return Err(Discard::BadHeader);
     }
-    let total_len = usize::from(u16::from_be_bytes([header[2], header[3]]));
+    let total_len = u32::from(u16::from_be_bytes([header[2], header[3]]));
     if total_len < header_len {
         return Err(Discard::BadLength);
     }
-    let payload = bytes.get(header_len..total_len).ok_or(Discard::Truncated)?;
+    let payload = bytes.get(header_len as usize..total_len as usize).ok_or(Discard::Truncated)?;
     if header[9] != UDP {
         return Err(Discard::NotUdp);
     }
@@ -41,13 +40,13 @@ pub(super) fn read(bytes: &[u8]) -> Result<Network<'_, Header<'_>>, Discard> {
 /// The length of a header that is not a plain one, verified.
 #[cold]
 #[inline(never)]
-fn long_header_len(bytes: &[u8]) -> Result<usize, Discard> {
+fn long_header_len(bytes: &[u8]) -> Result<u32, Discard> {
     let first = bytes.first().copied().unwrap_or_default();
-    let len = usize::from(first & 0x0f) * 4;
+    let len = u32::from(first & 0x0f) * 4;
     if first >> 4 != 4 || len < MIN_LEN {
         return Err(Discard::BadHeader);
     }
-    let header = bytes.get(..len).ok_or(Discard::Truncated)?;
+    let header = bytes.get(..len as usize).ok_or(Discard::Truncated)?;
     if checksum::holds(header) { Ok(len) } else { Err(Discard::BadHeader) }
 }
 

@@ -6,11 +6,11 @@ use super::{Discard, IpHeader, Network, UDP};
 use crate::addr::Addr;
 
 /// The header that every datagram has.
-const FIXED_LEN: usize = 40;
+const FIXED_LEN: u32 = 40;
 /// More extension headers than an honest sender uses.
 const MAX_EXTENSIONS: usize = 8;
 /// The unit of every extension header, and the least length of one.
-const EXTENSION_UNIT: usize = 8;
+const EXTENSION_UNIT: u32 = 8;
 
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
@@ -21,34 +21,41 @@ const DESTINATION: u8 = 60;
 const FRAGMENT_MASK: u16 = 0xfff9;
 
 /// The fixed header.
-pub(super) struct Header<'a>(&'a [u8; FIXED_LEN]);
+pub(super) struct Header<'a>(&'a [u8; FIXED_LEN as usize]);
 
 /// Reads the header at the start of `bytes`; what stands behind the payload length is padding.
 #[inline(always)]
 pub(super) fn read(bytes: &[u8]) -> Result<Network<'_, Header<'_>>, Discard> {
-    let (header, rest) = bytes.split_first_chunk::<FIXED_LEN>().ok_or(Discard::Truncated)?;
+    let (header, rest) =
+        bytes.split_first_chunk::<{ FIXED_LEN as usize }>().ok_or(Discard::Truncated)?;
     if header[0] >> 4 != 6 {
         return Err(Discard::BadHeader);
     }
     let payload_len = usize::from(u16::from_be_bytes([header[4], header[5]]));
     let payload = rest.get(..payload_len).ok_or(Discard::Truncated)?;
     let next = header[6];
-    let extensions_len = if next == UDP { 0 } else { skip_extensions(next, payload)? };
-    let payload = payload.get(extensions_len..).ok_or(Discard::BadLength)?;
+    if next == UDP {
+        return Ok(Network { header: Header(header), header_len: FIXED_LEN, payload });
+    }
+    let extensions_len = skip_extensions(next, payload)?;
+    let payload = payload.get(extensions_len as usize..).ok_or(Discard::BadLength)?;
     Ok(Network { header: Header(header), header_len: FIXED_LEN + extensions_len, payload })
 }
 
 /// The length of the extension headers between the fixed header and UDP.
 #[cold]
 #[inline(never)]
-fn skip_extensions(mut next: u8, payload: &[u8]) -> Result<usize, Discard> {
-    let mut at = 0;
+fn skip_extensions(mut next: u8, payload: &[u8]) -> Result<u32, Discard> {
+    let mut at = 0_u32;
     for _ in 0..MAX_EXTENSIONS {
         if !matches!(next, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION) {
             break;
         }
-        let header = payload.get(at..at + EXTENSION_UNIT).ok_or(Discard::BadLength)?;
-        let units = usize::from(header[1]);
+        let header = payload
+            .get(at as usize..)
+            .and_then(|rest| rest.get(..EXTENSION_UNIT as usize))
+            .ok_or(Discard::BadLength)?;
+        let units = u32::from(header[1]);
         at += match next {
             FRAGMENT if u16::from_be_bytes([header[2], header[3]]) & FRAGMENT_MASK != 0 => {
                 return Err(Discard::Fragment);

@@ -97,18 +97,37 @@ pub struct Datagram {
 // processor for as long as all of the parsing takes.
 #[inline(always)]
 pub fn parse(frame: &[u8], meta: FrameMeta) -> Result<Datagram, Discard> {
-    let mut link = ethernet::read(frame, meta.vlan)?;
-    if !matches!(link.ethertype, ETHERTYPE_IPV4 | ETHERTYPE_IPV6) {
-        // Taken apart, so that a plain frame's link stays in registers.
-        let Link { ethertype, vlan, len } = ethernet::skip_tags(frame, link.ethertype, link.vlan)?;
-        link = Link { ethertype, vlan, len };
-    }
-    let bytes = frame.get(link.len..).ok_or(Discard::Truncated)?;
+    let link = ethernet::read(frame, meta.vlan)?;
     match link.ethertype {
-        ETHERTYPE_IPV4 => read_datagram(meta, link, &ipv4::read(bytes)?),
-        ETHERTYPE_IPV6 => read_datagram(meta, link, &ipv6::read(bytes)?),
+        ETHERTYPE_IPV4 => read_ipv4(frame, meta, link),
+        ETHERTYPE_IPV6 => read_ipv6(frame, meta, link),
+        _ => parse_tagged(frame, meta, link),
+    }
+}
+
+/// Finds the datagram behind tags that stand in the frame, which are few: the kernel takes the
+/// outer one out.
+#[cold]
+#[inline(never)]
+fn parse_tagged(frame: &[u8], meta: FrameMeta, link: Link) -> Result<Datagram, Discard> {
+    let link = ethernet::skip_tags(frame, link.ethertype, link.vlan)?;
+    match link.ethertype {
+        ETHERTYPE_IPV4 => read_ipv4(frame, meta, link),
+        ETHERTYPE_IPV6 => read_ipv6(frame, meta, link),
         _ => Err(Discard::NotIp),
     }
+}
+
+#[inline(always)]
+fn read_ipv4(frame: &[u8], meta: FrameMeta, link: Link) -> Result<Datagram, Discard> {
+    let bytes = frame.get(link.len as usize..).ok_or(Discard::Truncated)?;
+    read_datagram(meta, link, &ipv4::read(bytes)?)
+}
+
+#[inline(always)]
+fn read_ipv6(frame: &[u8], meta: FrameMeta, link: Link) -> Result<Datagram, Discard> {
+    let bytes = frame.get(link.len as usize..).ok_or(Discard::Truncated)?;
+    read_datagram(meta, link, &ipv6::read(bytes)?)
 }
 
 /// Reads what is behind the IP header, and only then the rest of that header: a frame that is
@@ -120,7 +139,6 @@ fn read_datagram<H: IpHeader>(
     network: &Network<'_, H>,
 ) -> Result<Datagram, Discard> {
     let udp = udp::read(network, meta.checksum)?;
-    let start = link.len + network.header_len + udp::HEADER_LEN;
     Ok(Datagram {
         source: network.header.source(),
         group: network.header.group(),
@@ -130,7 +148,7 @@ fn read_datagram<H: IpHeader>(
         dscp: network.header.dscp(),
         vlan: link.vlan,
         payload: Span {
-            start: u32::try_from(start).map_err(|_| Discard::BadLength)?,
+            start: link.len + network.header_len + udp::HEADER_LEN,
             len: u32::from(udp.payload_len),
         },
         segments: segments(udp.payload_len, meta.segment_size),
@@ -153,8 +171,8 @@ trait IpHeader {
 /// A verified IP header and what it carries.
 struct Network<'a, H> {
     header: H,
-    /// All headers up to UDP.
-    header_len: usize,
+    /// All headers up to UDP, bytes.
+    header_len: u32,
     /// From the UDP header to the end that the IP header states.
     payload: &'a [u8],
 }

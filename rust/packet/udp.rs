@@ -5,7 +5,7 @@
 use super::{ChecksumState, Discard, IpHeader, Network, checksum};
 
 /// Ports, length and checksum.
-pub(super) const HEADER_LEN: usize = 8;
+pub(super) const HEADER_LEN: u32 = 8;
 
 /// What the header says.
 pub(super) struct Header {
@@ -21,7 +21,8 @@ pub(super) fn read<H: IpHeader>(
     network: &Network<'_, H>,
     state: ChecksumState,
 ) -> Result<Header, Discard> {
-    let header: &[u8; HEADER_LEN] = network.payload.first_chunk().ok_or(Discard::BadLength)?;
+    let header: &[u8; HEADER_LEN as usize] =
+        network.payload.first_chunk().ok_or(Discard::BadLength)?;
     let field = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
     let length = field(4);
     let payload_len = length.checked_sub(8).ok_or(Discard::BadLength)?;
