@@ -239,6 +239,35 @@ fn an_end_is_told_and_what_is_too_long_is_refused() {
     });
 }
 
+/// When deletions were missed, what is there for certain is kept, and nothing is lost to a living
+/// worker.
+#[test]
+fn what_may_stand_on_another_interface_is_given_to_nobody_again() {
+    in_namespace(|| {
+        let mut server = Server::new(1, Ingress::Packet, BUFFER_BYTES).unwrap();
+        let join = Request::Join { interface: lo(), group: GROUP, sources: vec![] };
+        let merger = Request::Merger { interface: lo(), group: GROUP, port: 5001 };
+        let hello = Request::Hello { protocol: PROTOCOL };
+        let ask = |server: &mut Server, request: &Request| {
+            server.handle(0, request.clone()).unwrap_or_else(|_| panic!("{request:?}"))
+        };
+        for request in [&hello, &frames(vec![], None), &join, &merger] {
+            ask(&mut server, request);
+        }
+        assert_eq!(server.open_sockets(), 3);
+        server.workers[0].doubt_interfaces();
+        assert_eq!(server.open_sockets(), 3);
+        ask(&mut server, &hello);
+        assert_eq!(server.open_sockets(), 1);
+        let Answer::Frames { has_history, .. } = ask(&mut server, &frames(vec![], None)) else {
+            panic!("no frames");
+        };
+        assert!(has_history);
+        ask(&mut server, &join);
+        assert_eq!(server.open_sockets(), 2);
+    });
+}
+
 /// Requests and bytes of any kind, to one server of each ingress: it answers, refuses or breaks
 /// off, and its sockets stay within its limits.
 #[test]
