@@ -63,7 +63,8 @@ class Control:
             if "error" in answer:
                 raise Refused(answer["error"])
             if "ok" in answer:
-                return parts | answer["ok"]
+                end: Json = answer["ok"]
+                return parts | end
             for name, values in answer["part"].items():
                 parts.setdefault(name, []).extend(values)
 
@@ -85,13 +86,13 @@ class Control:
                 return message
             self.events.append(message)
 
-    def wait_for_event(self, kind: str) -> Json:
+    def wait_for_event(self, kind: str, seconds: float = PATIENCE_S) -> Json:
         """The oldest event of this kind, which it takes."""
         while True:
             for place, event in enumerate(self.events):
                 if event["event"] == kind:
                     return self.events.pop(place)
-            self.events.append(self._frame(PATIENCE_S))
+            self.events.append(self._frame(seconds))
 
     def is_closed(self) -> bool:
         """Whether the worker has closed the channel, after whatever it still said."""

@@ -188,3 +188,6 @@ fn set_level(talk: &mut Talk, id: u64, level: Level) {
     talk.log.level = level;
     talk.answer(id, Done {});
 }
+
+#[cfg(test)]
+mod tests;

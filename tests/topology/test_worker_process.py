@@ -1,5 +1,6 @@
 """A worker process under a supervisor and a control process that the tests play."""
 
+import contextlib
 import os
 import signal
 import time
@@ -14,6 +15,7 @@ from .lab import Lab
 from .traffic import PacedFlow, payloads
 
 RULE = "239.1.60.1%in0:5001,name=one to 239.2.60.1%out0:6001"
+RATE_PPS = 5000
 OTHER = "239.1.60.2%in0:5001,name=two to 239.2.60.2%out1:6001"
 
 
@@ -42,7 +44,7 @@ def resolved(lab: Lab, *rules: str, paused: bool = False) -> list[Json]:
 
 def report(control: Control) -> Json:
     """The counters, which balance."""
-    counters = {"rules": []} | control.ask("report")
+    counters: Json = {"rules": []} | control.ask("report")
     assert_balanced(counters)
     return counters
 
@@ -56,6 +58,12 @@ def sent(control: Control, rule: int = 0) -> int:
 def wait_for_sent(control: Control, count: int) -> None:
     """Wait until the first rule's first output has sent so many copies."""
     wait_until(lambda: sent(control) == count)
+
+
+def start(lab: Lab, kept: Kept, stack: contextlib.ExitStack) -> WorkerProcess:
+    """A worker that ends with the stack."""
+    with lab.relay:
+        return stack.enter_context(WorkerProcess(kept))
 
 
 def flood(control: Control) -> None:
@@ -130,8 +138,7 @@ def test_a_paused_rule_counts_on(lab: Lab, worker: WorkerProcess) -> None:
         wait_for_sent(control, 10)
         control.change(2, resolved(lab, RULE, paused=True))
         sender.send(payloads(10))
-        paused = lambda: report(control)["interfaces"][0]["dropped"]["paused"]  # noqa: E731
-        wait_until(lambda: paused() == 10)
+        wait_until(lambda: report(control)["interfaces"][0]["dropped"]["paused"] == 10)
         assert report(control)["rules"][0]["paused"] is True
         control.change(3, resolved(lab, RULE))
         sender.send(payloads(10))
@@ -163,6 +170,27 @@ def test_counters_go_on_after_a_kill(lab: Lab, kept: Kept) -> None:
         assert sorted(rule["matched"] for rule in report(control)["rules"]) == [0, 0]
 
 
+def test_a_kill_under_load_costs_a_moment(lab: Lab, kept: Kept) -> None:
+    """What comes while nobody is there waits in the sockets; the copies on their way are lost."""
+    rules = resolved(lab, RULE)
+    with (
+        lab.receive("239.2.60.1", 6001) as receiver,
+        lab.sender("239.1.60.1", 5001) as sender,
+        contextlib.ExitStack() as stack,
+    ):
+        first = start(lab, kept, stack)
+        first.connect().change(1, rules, whole=True)
+        with PacedFlow(sender, RATE_PPS) as flow:
+            flow.advance(1000)
+            first.kill()
+            control = start(lab, kept, stack).connect()
+            control.change(1, rules, whole=True)
+            flow.advance(1000)
+        receiver.wait_for_payload(flow.sent[-1])
+        assert len(flow.sent) - len(receiver.collected) < RATE_PPS // 2
+        wait_until(lambda: sent(control) >= len(receiver.collected) - RATE_PPS // 100)
+
+
 def test_a_channel_that_ends_takes_its_change_with_it(lab: Lab, worker: WorkerProcess) -> None:
     """A prepared change is given up with its channel, whether it ends or another one comes."""
     (first,) = resolved(lab, RULE)
@@ -176,6 +204,21 @@ def test_a_channel_that_ends_takes_its_change_with_it(lab: Lab, worker: WorkerPr
     third = worker.connect()
     assert third.ask("hello")["rules"] == []
     third.change(1, [first], whole=True)
+
+
+def test_a_change_that_nobody_decides_is_given_up(lab: Lab) -> None:
+    """After ten seconds; what was opened for it is closed, and it is told."""
+    with Kept("udp") as kept:
+        with lab.relay:
+            worker = WorkerProcess(kept)
+        with worker:
+            control = worker.connect()
+            control.prepare(1, resolved(lab, RULE), whole=True)
+            assert "239.1.60.1" in lab.relay.ip("maddress", "show", "dev", "in0")
+            assert "nobody decided" in control.wait_for_event("log", 12.0)["text"]
+            assert "239.1.60.1" not in lab.relay.ip("maddress", "show", "dev", "in0")
+            with pytest.raises(Refused, match="nothing is open"):
+                control.ask("commit")
 
 
 def test_troubles_and_links_are_told(lab: Lab, worker: WorkerProcess) -> None:
@@ -287,6 +330,7 @@ def test_own_descriptors_are_low_and_no_low_one_is_free(worker: WorkerProcess) -
     rights = {line.split()[1] for line in status.splitlines() if line.startswith("Cap")}
     assert rights == {"0" * 16}
     assert "NoNewPrivs:\t1" in status
+    assert "Seccomp:\t2" in status
 
 
 @pytest.mark.parametrize(

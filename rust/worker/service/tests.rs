@@ -1,0 +1,48 @@
+//! A worker's main thread, without the process around it.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+
+use super::super::channel::Channel;
+use super::super::door::Door;
+use super::*;
+use crate::open::testnet::in_namespace;
+use crate::relay::{Ingress, Settings};
+
+/// The service, control's end of its connection, and the door.
+fn service() -> (Service, UnixStream, Arc<Door>) {
+    let relay = Arc::new(Relay::new(Settings::new(Ingress::Udp, 1 << 20)).unwrap());
+    let door = Arc::new(Door::new().unwrap());
+    let (own, _) = UnixStream::pair().unwrap();
+    let (near, far) = UnixStream::pair().unwrap();
+    door.hand_in(near.into());
+    let talk = Talk::new(Channel::new(own.into()), door.clone());
+    (Service::new(relay, talk, 0), far, door)
+}
+
+fn frame(text: &str) -> Vec<u8> {
+    let length = u32::try_from(text.len()).unwrap().to_le_bytes();
+    [&length[..], text.as_bytes()].concat()
+}
+
+fn heard(far: &mut UnixStream) -> String {
+    let mut length = [0; 4];
+    far.read_exact(&mut length).unwrap();
+    let mut text = vec![0; u32::from_le_bytes(length) as usize];
+    far.read_exact(&mut text).unwrap();
+    String::from_utf8(text).unwrap()
+}
+
+#[test]
+fn the_end_of_the_engine_is_told_and_is_the_end() {
+    in_namespace(|| {
+        let (service, mut far, door) = service();
+        far.write_all(&frame(r#"{"id":9,"do":"report"}"#)).unwrap();
+        let thread = std::thread::spawn(move || service.run());
+        assert_eq!(heard(&mut far), r#"{"id":9,"part":{"interfaces":[]}}"#);
+        assert_eq!(heard(&mut far), r#"{"id":9,"ok":{"engine_error":null}}"#);
+        door.tell_end("a panic".to_owned());
+        assert_eq!(heard(&mut far), r#"{"event":"engine","error":"a panic"}"#);
+        assert_eq!(thread.join().unwrap(), "a panic");
+    });
+}
