@@ -220,7 +220,8 @@ impl Line {
     fn ask(&self, request: &Request) -> Result<(Answer, Option<OwnedFd>)> {
         let _alone = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
         let told = send(&self.socket, request).and_then(|()| receive(&self.socket));
-        let (bytes, fd) = told.map_err(|e| Error::os("asking for", "the supervisor", e))?;
+        let (bytes, fd) =
+            told.map_err(|e| Error::Engine(format!("the supervisor does not answer ({e})")))?;
         match Answer::from_bytes(&bytes) {
             Some(Answer::Refused { why }) => Err(why.into()),
             Some(answer) => Ok((answer, fd)),

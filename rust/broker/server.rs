@@ -3,6 +3,7 @@
 
 use std::io::{self, ErrorKind};
 use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
 
 use nix::sys::socket::MsgFlags;
 
@@ -14,8 +15,9 @@ use crate::error::{Error, Result};
 use crate::open::links::{self, LinkSocket, Told};
 use crate::sys::passing;
 
-/// Most messages of one worker that are handled in a row, so that none keeps the others waiting.
-const MESSAGES: usize = 256;
+/// How long one worker is served in a row, so that none keeps the others waiting: to close an
+/// AF_PACKET socket alone can take some milliseconds.
+const TURN: Duration = Duration::from_millis(20);
 
 /// Where the workers take datagrams from, which decides what they may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,13 +77,14 @@ impl Server {
         })
     }
 
-    /// Answers what waits on a worker's socket, and never waits itself; false when the worker
-    /// has closed it.
+    /// Answers what waits on a worker's socket, for some milliseconds at most, and never waits
+    /// itself; false when the worker has closed it.
     ///
     /// # Errors
     /// [`Error::Engine`] for a worker that does not keep to the messages: end it.
     pub fn serve(&mut self, worker: u16, socket: BorrowedFd<'_>) -> Result<bool> {
-        for _ in 0..MESSAGES {
+        let start = Instant::now();
+        while start.elapsed() < TURN {
             let len = match passing::receive_bytes(socket, &mut self.room, MsgFlags::MSG_DONTWAIT) {
                 Ok(len) => len,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(true),

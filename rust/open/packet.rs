@@ -2,10 +2,9 @@
 //! queues the first frame. It must not know rules: the filter comes ready made.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use libc::{c_int, sock_filter};
-use nix::sys::socket::{LinkAddr, getsockname};
 
 use super::{InterfaceRef, socket};
 use crate::error::{Error, Result};
@@ -152,9 +151,8 @@ pub fn fanout_id(fd: BorrowedFd<'_>) -> Result<u16> {
 /// index is not the same.
 #[must_use]
 pub fn has_interface(fd: BorrowedFd<'_>) -> bool {
-    // The index is -1 from when the interface was removed (packet(7), NETDEV_UNREGISTER).
-    let bound = getsockname::<LinkAddr>(fd.as_raw_fd());
-    bound.is_ok_and(|address| c_int::try_from(address.ifindex()).is_ok_and(|index| index > 0))
+    // The index is -1 from when the interface was removed (net/packet/af_packet.c, NETDEV_UNREGISTER).
+    sockaddr::bound_interface(fd).is_ok_and(|index| index > 0)
 }
 
 /// Puts another filter in place, atomically: no frame is lost or let through by the change.

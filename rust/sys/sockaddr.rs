@@ -49,6 +49,24 @@ pub fn bind_link_layer(fd: BorrowedFd<'_>, ifindex: c_int) -> io::Result<()> {
     if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// The index of the interface that an AF_PACKET socket is bound to; 0 for all of them.
+///
+/// # Errors
+/// The kernel's answer; InvalidInput for another kind of socket.
+pub fn bound_interface(fd: BorrowedFd<'_>) -> io::Result<c_int> {
+    // SAFETY: `sockaddr_ll` is numbers only; all zero is AF_UNSPEC.
+    let mut address: libc::sockaddr_ll = unsafe { zeroed() };
+    let (place, mut len) = (&raw mut address, SOCKADDR_LL_BYTES);
+    // SAFETY: the kernel writes at most `len` bytes to `address`, which is as long and outlives
+    // the call; any bytes make one.
+    let rc = unsafe { libc::getsockname(fd.as_raw_fd(), place.cast(), &raw mut len) };
+    match (rc, address.sll_family) {
+        (0, AF_PACKET) => Ok(address.sll_ifindex),
+        (0, _) => Err(io::ErrorKind::InvalidInput.into()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Takes back the address that a datagram socket is connected to.
 ///
 /// # Errors

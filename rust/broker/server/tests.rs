@@ -5,7 +5,6 @@ use std::cell::RefCell;
 use std::os::fd::AsFd;
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -218,7 +217,9 @@ fn who_never_stops_asking_does_not_keep_the_supervisor() {
         });
         is_ready.recv_timeout(Duration::from_secs(5)).unwrap();
         for _ in 0..10 {
+            let start = Instant::now();
             assert!(server.serve(0, far.as_fd()).unwrap());
+            assert!(start.elapsed() < Duration::from_secs(2));
         }
     });
 }
@@ -236,6 +237,35 @@ fn an_end_is_told_and_what_is_too_long_is_refused() {
         assert!(server.serve(0, far.as_fd()).is_err());
         drop(near);
         assert!(!server.serve(0, far.as_fd()).unwrap());
+    });
+}
+
+/// When deletions were missed, what is there for certain is kept, and nothing is lost to a living
+/// worker.
+#[test]
+fn what_may_stand_on_another_interface_is_given_to_nobody_again() {
+    in_namespace(|| {
+        let mut server = Server::new(1, Ingress::Packet, BUFFER_BYTES).unwrap();
+        let join = Request::Join { interface: lo(), group: GROUP, sources: vec![] };
+        let merger = Request::Merger { interface: lo(), group: GROUP, port: 5001 };
+        let hello = Request::Hello { protocol: PROTOCOL };
+        let ask = |server: &mut Server, request: &Request| {
+            server.handle(0, request.clone()).unwrap_or_else(|_| panic!("{request:?}"))
+        };
+        for request in [&hello, &frames(vec![], None), &join, &merger] {
+            ask(&mut server, request);
+        }
+        assert_eq!(server.open_sockets(), 3);
+        server.workers[0].doubt_interfaces();
+        assert_eq!(server.open_sockets(), 3);
+        ask(&mut server, &hello);
+        assert_eq!(server.open_sockets(), 1);
+        let Answer::Frames { has_history, .. } = ask(&mut server, &frames(vec![], None)) else {
+            panic!("no frames");
+        };
+        assert!(has_history);
+        ask(&mut server, &join);
+        assert_eq!(server.open_sockets(), 2);
     });
 }
 

@@ -264,3 +264,18 @@ fn by_force_only_frames_too_short_for_an_address_leave() {
         }
     });
 }
+
+#[test]
+fn a_socket_knows_when_its_interface_is_gone_for_good() {
+    with_cable(|| {
+        let far = far(Fanout::Alone);
+        ip(&format!("link set {FAR} down"));
+        assert!(has_interface(far.fd.as_fd()));
+        let index = interface(FAR).index;
+        ip(&format!("link delete {NEAR}"));
+        ip(&format!("link add {FAR} index {index} type veth peer name {NEAR}"));
+        assert!(!has_interface(far.fd.as_fd()));
+        let other = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        assert!(!has_interface(other.as_fd()));
+    });
+}
