@@ -27,6 +27,8 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Barrier};
 
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+
 use arguments::Arguments;
 use channel::Channel;
 use descriptors::{CHANNEL, FIRST_FOREIGN, Own};
@@ -68,6 +70,9 @@ pub fn run_worker(arguments: &str) -> i32 {
 /// Gives up all rights and starts the engine; when this returns nothing foreign was read yet.
 fn start(arguments: &Arguments) -> Result<Service> {
     let own = Own::take(arguments).map_err(|e| Error::os("taking over", "descriptors", e))?;
+    // The kernel charges a ring's memory to the user, all of whose processes share the limit. Who
+    // may not raise it tries with what there is.
+    setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY).ok();
     confine::leave(arguments.user(), arguments.supervisor)?;
     confine::hide_files(&Reach::default())?;
     let Own { leash, broker, page, channel, nothing } = own;
