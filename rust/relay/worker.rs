@@ -19,7 +19,7 @@ use crate::engine::{self, Command, Links};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::sys::memory::SharedWords;
-use crate::sys::ring::Ring;
+use crate::sys::ring::{FreshRing, Ring};
 
 /// How long an engine may take to follow a command. A turn takes well under a millisecond; a
 /// host that is this late is not relaying either.
@@ -30,6 +30,7 @@ pub(super) struct Workers {
     settings: Settings,
     pages: Vec<Arc<SharedWords>>,
     phase: Mutex<Phase>,
+    rings: Mutex<Rings>,
     ends: Arc<Ends>,
     /// The process that the threads belong to; a fork copies this value, but no thread.
     process: u32,
@@ -64,6 +65,7 @@ impl Workers {
             settings,
             pages,
             phase: Mutex::new(Phase::Prepared(empty)),
+            rings: Mutex::default(),
             ends: Arc::new(ends),
             process: std::process::id(),
         }
@@ -103,6 +105,11 @@ impl Workers {
                 workers.iter().try_for_each(|worker| self.await_answer(worker))
             }
         }
+    }
+
+    /// Starts with these rings, as far as they go.
+    pub(super) fn hold(&self, rings: Rings) {
+        *self.rings.lock().unwrap_or_else(PoisonError::into_inner) = rings;
     }
 
     pub(super) fn start(&self) -> Result<()> {
@@ -178,6 +185,7 @@ impl Workers {
             buffer_bytes: self.settings.buffer_bytes,
             verify_checksums: self.settings.verify_checksums,
         };
+        let ring = self.ring()?;
         let ends = self.ends.clone();
         ends.state().0 += 1;
         let place = self.place(number);
@@ -188,7 +196,7 @@ impl Workers {
             SigSet::all().thread_block().ok();
             let result = catch_unwind(AssertUnwindSafe(|| {
                 place.take()?;
-                engine::run(Box::new(plan), links)
+                engine::run(Box::new(plan), ring, links)
             }));
             ends.ended(result);
             drop(answers);
@@ -199,6 +207,12 @@ impl Workers {
             Error::os("starting a thread", "the engine", error)
         })?;
         Ok(Worker { commands, retired, wake, thread })
+    }
+
+    /// One of those that were made beforehand, or else a new one.
+    fn ring(&self) -> Result<FreshRing> {
+        let made = self.rings.lock().unwrap_or_else(PoisonError::into_inner).0.pop();
+        made.map_or_else(fresh_ring, Ok)
     }
 
     fn place(&self, number: usize) -> Place {
@@ -287,12 +301,31 @@ impl Place {
     }
 }
 
+/// Rings for engines, made while the process has all of its rights.
+#[derive(Default)]
+pub struct Rings(Vec<FreshRing>);
+
+impl Rings {
+    /// So many.
+    ///
+    /// # Errors
+    /// [`Error::Permission`] where io_uring is refused; the text names what refuses it.
+    pub fn make(count: u16) -> Result<Self> {
+        (0..count).map(|_| fresh_ring()).collect::<Result<_>>().map(Self)
+    }
+}
+
 /// Tries to make a ring as an engine does.
 ///
 /// # Errors
-/// [`Error::Permission`] where io_uring is refused; the text names what refuses it.
+/// As [`Rings::make`].
 pub fn try_io_uring() -> Result<()> {
-    Ring::new().map(drop).map_err(|error| refused(describe(&error)))
+    let tried = FreshRing::new().and_then(Ring::begin);
+    tried.map(drop).map_err(|error| refused(describe(&error)))
+}
+
+fn fresh_ring() -> Result<FreshRing> {
+    FreshRing::new().map_err(|error| refused(describe(&error)))
 }
 
 fn stay_on(cpu: usize) -> io::Result<()> {

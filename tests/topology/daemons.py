@@ -83,14 +83,19 @@ class Daemon:
 
 
 @contextlib.contextmanager
-def serving(namespace: Namespace, *arguments: str, socket: Path | None = None) -> Iterator[Daemon]:
+def serving(
+    namespace: Namespace,
+    *arguments: str,
+    socket: Path | None = None,
+    before: tuple[str, ...] = (),
+) -> Iterator[Daemon]:
     """Run a daemon that is ready; whatever the test did to it, nothing of it stays."""
     with tempfile.TemporaryDirectory(prefix="mcrd") as directory:
         # The daemon's user must be able to reach its socket.
         Path(directory).chmod(0o755)
         path = socket or Path(directory, "run", "mcr.sock")
         process = subprocess.Popen(
-            namespace.command(MCR, "serve", "--socket", str(path), *arguments),
+            namespace.command(*before, MCR, "serve", "--socket", str(path), *arguments),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )
