@@ -25,6 +25,7 @@ mod obstacle;
 mod plans;
 mod present;
 mod report;
+mod rings;
 mod settings;
 mod slots;
 mod state;
@@ -52,10 +53,10 @@ use live::Around;
 use plans::Owners;
 use present::Present;
 pub use report::{InterfaceReport, OutputReport, Report, RuleReport, errno_name};
+pub use rings::{Rings, try_io_uring};
 pub use settings::{Settings, Share};
 use state::State;
 use worker::Workers;
-pub use worker::{Rings, try_io_uring};
 
 /// Where datagrams are taken from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

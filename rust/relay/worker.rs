@@ -15,11 +15,12 @@ use nix::sys::signal::SigSet;
 use nix::unistd::Pid;
 
 use super::Settings;
+use super::rings::{self, Rings, describe, refused};
 use crate::engine::{self, Command, Links};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::sys::memory::SharedWords;
-use crate::sys::ring::{FreshRing, Ring};
+use crate::sys::ring::FreshRing;
 
 /// How long an engine may take to follow a command. A turn takes well under a millisecond; a
 /// host that is this late is not relaying either.
@@ -211,8 +212,8 @@ impl Workers {
 
     /// One of those that were made beforehand, or else a new one.
     fn ring(&self) -> Result<FreshRing> {
-        let made = self.rings.lock().unwrap_or_else(PoisonError::into_inner).0.pop();
-        made.map_or_else(fresh_ring, Ok)
+        let made = self.rings.lock().unwrap_or_else(PoisonError::into_inner).take();
+        made.map_or_else(rings::fresh, Ok)
     }
 
     fn place(&self, number: usize) -> Place {
@@ -301,58 +302,11 @@ impl Place {
     }
 }
 
-/// Rings for engines, made while the process has all of its rights.
-#[derive(Default)]
-pub struct Rings(Vec<FreshRing>);
-
-impl Rings {
-    /// So many.
-    ///
-    /// # Errors
-    /// [`Error::Permission`] where io_uring is refused; the text names what refuses it.
-    pub fn make(count: u16) -> Result<Self> {
-        (0..count).map(|_| fresh_ring()).collect::<Result<_>>().map(Self)
-    }
-}
-
-/// Tries to make a ring as an engine does.
-///
-/// # Errors
-/// As [`Rings::make`].
-pub fn try_io_uring() -> Result<()> {
-    let tried = FreshRing::new().and_then(Ring::begin);
-    tried.map(drop).map_err(|error| refused(describe(&error)))
-}
-
-fn fresh_ring() -> Result<FreshRing> {
-    FreshRing::new().map_err(|error| refused(describe(&error)))
-}
-
 fn stay_on(cpu: usize) -> io::Result<()> {
     let mut only = CpuSet::new();
     let result = only.set(cpu).and_then(|()| sched_setaffinity(Pid::from_raw(0), &only));
     result
         .map_err(|error| io::Error::other(format!("the engine may not run on CPU {cpu}: {error}")))
-}
-
-/// The words that mark a refusal of io_uring among the ends of an engine.
-const IO_URING_REFUSED: &str = "io_uring is refused";
-
-fn describe(error: &io::Error) -> String {
-    match error.raw_os_error() {
-        Some(libc::EPERM | libc::ENOSYS | libc::EACCES) => format!(
-            "{IO_URING_REFUSED} ({error}): set the sysctl kernel.io_uring_disabled to 0, and in a \
-             container allow io_uring in its seccomp profile"
-        ),
-        Some(libc::ENOMEM) => format!(
-            "{error}: lower the buffers' bytes or raise the limit of locked memory (ulimit -l)"
-        ),
-        _ => error.to_string(),
-    }
-}
-
-fn refused(text: String) -> Error {
-    if text.starts_with(IO_URING_REFUSED) { Error::Permission(text) } else { Error::Engine(text) }
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> &str {
