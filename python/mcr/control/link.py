@@ -6,6 +6,7 @@ Owns the frames, their limits and times. What is asked is the business of `fleet
 import asyncio
 import logging
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -56,6 +57,8 @@ class Link:
         self._expects = False
         self._reading = asyncio.get_running_loop().create_task(self._read())
         self.is_over = False
+        self.heard_s = 0.0
+        """When the worker last said anything, by `time.monotonic`."""
 
     async def ask(self, request: dict[str, Any], within_s: float = ANSWER_S) -> dict[str, Any]:
         """Ask, and return what the worker says of it.
@@ -152,6 +155,7 @@ class Link:
         self._end()
 
     async def _take(self, message: WorkerMessage) -> None:
+        self.heard_s = time.monotonic()
         if "event" in message:
             self._told(message)
         elif isinstance(message.get("error"), str):

@@ -21,8 +21,10 @@ class Death:
     """Until its successor had the rules; None until then, or if it is not known."""
     missed_frames: int | None = None
     """What the kernel dropped meanwhile; None until the successor has counted."""
-    is_measured: bool = False
-    """Whether the outage is over; also of a death before this process, which none has measured."""
+    is_over: bool = False
+    """Whether its flows go on again."""
+    was_seen: bool = True
+    """Whether this process was there: of an earlier death it is not known what was missed."""
 
     def as_dict(self) -> WorkerDeath:
         """As clients see it."""
@@ -66,6 +68,8 @@ class Worker:
     link: Link | None = None
     synced: bool = False
     """Whether it has the rules that it should have."""
+    had_rules: bool = False
+    """Whether it relayed by some rules already when it was brought up."""
     lacks: dict[str, str] = field(default_factory=dict)
     """Rules that it refused when it came back, and why."""
     report: Report | None = None
