@@ -78,14 +78,23 @@ def test_the_replay_is_bounded_and_says_what_it_lacks() -> None:
 
 
 def test_numbers_go_on_across_processes() -> None:
-    """What another process told is missed, not invented."""
-    bus = Bus()
-    bus.go_on_after(1000)
-    assert bus.missed(400) == 600
+    """What another process told is missed, not invented; what a snapshot reserves is no event."""
+    noted: list[int] = []
+    bus = Bus(1000, noted.append)
+    bus.hold()
     publish(bus, 1)
-    assert (bus.sequence, bus.oldest) == (1001, 1001)
-    bus.go_on_after(5)
-    assert bus.sequence == 1001
+    bus.go_on_after(5000)
+    assert bus.missed(400) == 600
+    assert (bus.sequence, bus.oldest, noted) == (1001, 1001, [1001])
+
+
+def test_numbers_go_on_across_daemons() -> None:
+    """Where none of this daemon's processes has numbered anything, a snapshot says more."""
+    bus = Bus()
+    bus.hold()
+    publish(bus, 1)
+    bus.go_on_after(5000)
+    assert (bus.sequence, bus.oldest) == (5001, 5001)
 
 
 def test_only_the_kinds_asked_for() -> None:
@@ -113,6 +122,7 @@ def test_a_slow_reader_is_told_what_it_missed() -> None:
     publish(bus, 1)
     gap = reader.got[limits.SUBSCRIBER_EVENTS]
     assert (gap["event"], gap["missed"]) == ("gap", 7)
+    assert gap["sequence"] == limits.SUBSCRIBER_EVENTS + 7
     assert reader.numbers()[-1] == limits.SUBSCRIBER_EVENTS + 8
 
 
@@ -145,6 +155,7 @@ def test_told_and_missed_add_up(steps: list[str]) -> None:
     for event in reader.got:
         if event["event"] == "gap":
             expected += event["missed"]
+            assert event["sequence"] == expected - 1
         else:
             assert event["sequence"] == expected
             expected += 1

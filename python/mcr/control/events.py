@@ -23,10 +23,16 @@ class _Told(NamedTuple):
 class Bus:
     """The stream of events."""
 
-    def __init__(self) -> None:
-        """Start with none; `hold` and `go_on_after` continue an earlier stream."""
-        self.sequence = 0
+    def __init__(self, last: int = 0, note: Callable[[int], None] | None = None) -> None:
+        """Go on with the stream of an earlier process, or of an earlier daemon by `hold`.
+
+        Args:
+            last: the number of the last event; 0 where there was none.
+            note: called with each number before the event is told.
+        """
+        self.sequence = last
         """The number of the last event; 0 before the first."""
+        self._note = note
         self.on_published: Callable[[], None] | None = None
         """Called behind each event."""
         self._held: list[tuple[str, str, str, Mapping[str, object]]] | None = None
@@ -43,8 +49,11 @@ class Bus:
         self._held = []
 
     def go_on_after(self, sequence: int) -> None:
-        """Number the next event behind this number, beginning with those that were held."""
-        self.sequence = max(self.sequence, sequence)
+        """Number the next event behind this number, beginning with those that were held.
+
+        Where an earlier process of this daemon has numbered events, they go on behind its last.
+        """
+        self.sequence = self.sequence or sequence
         held, self._held = self._held or [], None
         for about in held:
             self._publish(*about)
@@ -75,7 +84,7 @@ class Bus:
         if after is not None:
             for told in self._past:
                 if told.sequence > after:
-                    made.offer(told.kind, told.line)
+                    made.offer(told)
         self._subscriptions.add(made)
         return made
 
@@ -89,10 +98,12 @@ class Bus:
 
     def _publish(self, kind: str, event: str, text: str, fields: Mapping[str, object]) -> None:
         self.sequence += 1
+        if self._note is not None:
+            self._note(self.sequence)
         told = _Told(self.sequence, kind, event_line(self.sequence, kind, event, text, fields))
         self._past.append(told)
         for subscription in tuple(self._subscriptions):
-            subscription.offer(told.kind, told.line)
+            subscription.offer(told)
         if self.on_published is not None:
             self.on_published()
 
@@ -114,17 +125,19 @@ class Subscription:
         self._unread_bytes = unread_bytes
         self._waiting: deque[bytes] = deque()
         self._missed = 0
+        self._last_missed = 0
         self._flows = False
 
-    def offer(self, kind: str, line: bytes) -> None:
+    def offer(self, told: _Told) -> None:
         """Take an event, or count it as missed where too many wait."""
-        if kind not in self._kinds:
+        if told.kind not in self._kinds:
             return
         if len(self._waiting) >= limits.SUBSCRIBER_EVENTS:
             self._missed += 1
+            self._last_missed = told.sequence
             return
         self._note_gap()
-        self._waiting.append(line)
+        self._waiting.append(told.line)
         if self._flows:
             self.pump()
 
@@ -147,7 +160,7 @@ class Subscription:
         if self._missed:
             missed, self._missed = self._missed, 0
             text = f"{missed} events were left out, since they were not read in time"
-            gap = event_line(self._bus.sequence, "gap", "gap", text, {"missed": missed})
+            gap = event_line(self._last_missed, "gap", "gap", text, {"missed": missed})
             self._waiting.append(gap)
 
 

@@ -31,6 +31,7 @@ from .leash import Leash
 from .logs import Log
 from .methods import Daemon, Methods
 from .news import News
+from .numbers import Numbers
 from .peers import Gate
 from .refusals import Refusal
 from .rpc import Rpc
@@ -61,8 +62,9 @@ class Process:
         self._arguments = arguments
         self._began_s = time.monotonic()
         self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._bus = Bus()
-        self._bus.hold()  # until it is known which numbers an earlier process has used
+        numbers = Numbers(arguments.numbers)
+        self._bus = Bus(numbers.last(), numbers.note)
+        self._bus.hold()  # until it is known which numbers an earlier daemon has used
         self._log = Log(self._tell_log)
         self._log.levels = LogLevels(everything=arguments.log_level)
         self._log.install()
@@ -185,7 +187,7 @@ class Process:
         for warning in await self._changes.keep():
             _log.warning("%s", warning)
         self._connections.start()
-        self._leash.say_ready()
+        self._leash.say_ready(len(self._book.rules) + len(self._book.aside))
         self._spawn(self._watch_counters())
         self._spawn(self._take_up())
 
@@ -256,6 +258,8 @@ class Process:
         with suppress(OSError):
             os.write(sys.stderr.fileno(), f"{farewell(totals, stats)}\n".encode())
         await self._connections.close(_FINISH_S)
+        for warning in await self._changes.end():
+            _log.warning("%s", warning)
         await self._leash.say_drained()
         self._end(0)
 
