@@ -97,6 +97,22 @@ def raise_descriptor_limit() -> int:
     return soft
 
 
+def raise_lock_limit() -> None:
+    """Allow the workers' rings, where this process may.
+
+    The kernel counts io_uring's memory against all that the workers' user has locked in whatever
+    processes (RLIMIT_MEMLOCK, setrlimit(2)): other daemons, or many workers, would leave no room. A
+    worker that runs can neither lock memory nor make another ring.
+    """
+    hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)[1]
+    for wanted in (resource.RLIM_INFINITY, hard):
+        try:
+            resource.setrlimit(resource.RLIMIT_MEMLOCK, (wanted, wanted))
+        except (OSError, ValueError):
+            continue
+        return
+
+
 def fill_standard_descriptors() -> None:
     """Open /dev/null where standard input, output or error were closed.
 
