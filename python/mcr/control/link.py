@@ -93,7 +93,8 @@ class Link:
 
     def close(self) -> None:
         """End the channel; whoever waits for an answer gets `LinkLost`."""
-        self._reading.cancel()
+        if self._writer is not None:
+            self._reading.cancel()
         self._end()
 
     async def _send(self, members: bytes, within_s: float) -> None:
@@ -140,8 +141,11 @@ class Link:
         return self._writer is not None
 
     async def _read(self) -> None:
+        reader, self._writer = await asyncio.open_unix_connection(sock=self._channel)
+        if self.is_over:  # before asyncio had begun to watch the socket, which it would not forgive
+            self._writer.transport.abort()
+            return
         try:
-            reader, self._writer = await asyncio.open_unix_connection(sock=self._channel)
             while True:
                 head = await reader.readexactly(_LENGTH_BYTES)
                 length = int.from_bytes(head, "little")
@@ -172,8 +176,6 @@ class Link:
         self.is_over = True
         if self._writer is not None:
             self._writer.transport.abort()
-        else:
-            self._channel.close()
         while not self._answers.empty():
             self._answers.get_nowait()
         self._answers.put_nowait(None)
