@@ -78,6 +78,7 @@ class Counters:
                 return self._last
             began_s = time.monotonic()
             await self._ask_all(rules)
+            self._note_silence()
             self._last = Collected(
                 began_s,
                 tuple(worker.report for worker in self._fleet.workers if worker.report),
@@ -114,6 +115,12 @@ class Counters:
                 return
             await asyncio.wait(tasks, timeout=ends_s - now_s)
             now_s = time.monotonic()
+
+    def _note_silence(self) -> None:
+        now_s = time.monotonic()
+        for worker in self._fleet.workers:
+            question = self._asking.get(worker.number)
+            worker.is_silent = question is not None and question.ends_s <= now_s
 
     async def _ask(self, worker: Worker, rules: int) -> None:
         """Get a worker's report; one that does not answer at all is given up by its link."""

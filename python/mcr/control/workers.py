@@ -72,6 +72,8 @@ class Worker:
     """Whether it relayed by some rules already when it was brought up."""
     lacks: dict[str, str] = field(default_factory=dict)
     """Rules that it refused when it came back, and why."""
+    is_silent: bool = False
+    """Whether it was asked what it counted, and says nothing."""
     report: Report | None = None
     """Of this incarnation or an earlier one, whose counters it goes on with."""
 
@@ -84,7 +86,7 @@ class Worker:
     def state(self) -> str:
         """In a word."""
         if self.is_running:
-            return "running"
+            return "silent" if self.is_silent else "running"
         if self.pid is None:
             return "starting" if self.incarnation == 0 else "restarting"
         return "silent" if self.link is None or self.link.is_over else "starting"
