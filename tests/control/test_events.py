@@ -79,13 +79,14 @@ def test_the_replay_is_bounded_and_says_what_it_lacks() -> None:
 
 def test_numbers_go_on_across_processes() -> None:
     """What another process told is missed, not invented; what a snapshot reserves is no event."""
-    noted: list[int] = []
-    bus = Bus(1000, noted.append)
+    noted: list[tuple[str, int]] = []
+    bus = Bus({"rule": 1000, "log": 900}, lambda *about: noted.append(about))
     bus.hold()
     publish(bus, 1)
     bus.go_on_after(5000)
-    assert bus.missed(400) == 600
-    assert (bus.sequence, bus.oldest, noted) == (1001, 1001, [1001])
+    assert (bus.missed(400), bus.missed(900)) == (600, 100)
+    assert (bus.missed(900, ["log", "worker"]), bus.missed(899, ["log"])) == (0, 101)
+    assert (bus.sequence, bus.oldest, noted) == (1001, 1001, [("rule", 1001)])
 
 
 def test_numbers_go_on_across_daemons() -> None:
@@ -95,6 +96,7 @@ def test_numbers_go_on_across_daemons() -> None:
     publish(bus, 1)
     bus.go_on_after(5000)
     assert (bus.sequence, bus.oldest) == (5001, 5001)
+    assert (bus.missed(4999, ["log"]), bus.missed(5000)) == (1, 0)
 
 
 def test_only_the_kinds_asked_for() -> None:

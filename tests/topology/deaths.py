@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address
 from typing import Self
 
+from .checks import wait_until
 from .namespaces import Namespace
 from .traffic import Receiver
 
@@ -21,9 +22,11 @@ _TO_INCLUDE = 3  # RFC 3376, 4.2.12: with no sources, this is how a group is lef
 
 
 def kill(*pids: int) -> None:
-    """End processes with SIGKILL."""
+    """End processes with SIGKILL, and wait until their parent knows."""
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
+    # All threads are over only then: one may relay for a moment yet.
+    wait_until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids))
 
 
 @contextlib.contextmanager

@@ -23,14 +23,20 @@ class _Told(NamedTuple):
 class Bus:
     """The stream of events."""
 
-    def __init__(self, last: int = 0, note: Callable[[int], None] | None = None) -> None:
+    def __init__(
+        self,
+        last: Mapping[str, int] | None = None,
+        note: Callable[[str, int], None] | None = None,
+    ) -> None:
         """Go on with the stream of an earlier process, or of an earlier daemon by `hold`.
 
         Args:
-            last: the number of the last event; 0 where there was none.
-            note: called with each number before the event is told.
+            last: the number of the last event of each kind; 0 where there was none.
+            note: called with the kind and the number of each event before it is told.
         """
-        self.sequence = last
+        self._forgotten = dict.fromkeys(EVENT_KINDS, 0) | dict(last or {})
+        """The number of the last event of each kind that is not kept."""
+        self.sequence = max(self._forgotten.values())
         """The number of the last event; 0 before the first."""
         self._note = note
         self.on_published: Callable[[], None] | None = None
@@ -53,7 +59,9 @@ class Bus:
 
         Where an earlier process of this daemon has numbered events, they go on behind its last.
         """
-        self.sequence = self.sequence or sequence
+        if self.sequence == 0:
+            self.sequence = sequence
+            self._forgotten = dict.fromkeys(EVENT_KINDS, sequence)
         held, self._held = self._held or [], None
         for about in held:
             self._publish(*about)
@@ -88,9 +96,11 @@ class Bus:
         self._subscriptions.add(made)
         return made
 
-    def missed(self, after: int | None) -> int:
-        """How many of the numbers behind this one are not kept any more."""
-        return 0 if after is None else max(0, self.oldest - 1 - after)
+    def missed(self, after: int | None, kinds: Collection[str] | None = None) -> int:
+        """How many numbers behind this one are not kept any more; 0 if none is of the kinds."""
+        if after is None or all(self._forgotten[kind] <= after for kind in kinds or EVENT_KINDS):
+            return 0
+        return max(0, self.oldest - 1 - after)
 
     def forget(self, subscription: "Subscription") -> None:
         """Tell this one nothing more."""
@@ -99,8 +109,11 @@ class Bus:
     def _publish(self, kind: str, event: str, text: str, fields: Mapping[str, object]) -> None:
         self.sequence += 1
         if self._note is not None:
-            self._note(self.sequence)
+            self._note(kind, self.sequence)
         told = _Told(self.sequence, kind, event_line(self.sequence, kind, event, text, fields))
+        if len(self._past) == REPLAY_EVENTS:
+            forgotten = self._past[0]
+            self._forgotten[forgotten.kind] = forgotten.sequence
         self._past.append(told)
         for subscription in tuple(self._subscriptions):
             subscription.offer(told)
