@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
+from ..daemon import REFUSED_START
 from ..errors import EngineError, McrError
 from . import leash as words
 from . import limits
@@ -38,9 +39,6 @@ from .rpc import Rpc
 from .rulebook import Rulebook
 from .worker_messages import WorkerMessage
 
-REFUSED_START = 78
-"""The exit code (sysexits.h: EX_CONFIG) for rules at the start that cannot be taken: another try
-would meet the same."""
 _LOOK_AT_LEAST_EVERY_S = 0.5
 _LOOK_SHARE = 20  # of the time goes on between two looks at the counters, of what one takes
 _TAKE_UP_EVERY_S = 2.0
@@ -195,7 +193,8 @@ class Process:
         try:
             found = await self._changes.restore(read_all(descriptor))
         except McrError as error:
-            raise McrError(f"the kept rules cannot be taken over: {error}") from None
+            text = f"the kept rules cannot be taken over: {error}"
+            raise McrError(f"{text}; mend or move away the file of --state") from None
         _log.info("revision %d: %d rules taken over", found.revision, len(found.entries))
 
     async def _configure(self, descriptor: int) -> None:

@@ -10,7 +10,8 @@ import socket
 import time
 from typing import Protocol
 
-from .children import Child
+from ..daemon import REFUSED_START
+from .children import Child, cause_of
 from .commands import ControlEnds, WorkerEnds
 from .configuration import Configuration
 from .keeper import Keeper
@@ -52,8 +53,8 @@ class Superior(Protocol):
     def drained(self) -> None:
         """Control has stopped the workers' engines and reported."""
 
-    def give_up(self, reason: str) -> None:
-        """A child cannot be started at all."""
+    def give_up(self, reason: str | None) -> None:
+        """A child cannot be started at all; None where it has said why itself."""
 
 
 class Crew:
@@ -341,7 +342,9 @@ class Crew:
         post.vacate(death, now_s)
         if self.ending:
             return
-        if not self.was_ready and post.deaths >= TRIES:
+        if not self.was_ready and post is self.control and cause == cause_of(REFUSED_START):
+            self._superior.give_up(None)
+        elif not self.was_ready and post.deaths >= TRIES:
             self._superior.give_up(f"{post.name} died {TRIES} times: {cause}")
         elif isinstance(post, WorkerPost) and self.control.leash is not None:
             self._tell_of_death(post, death)
