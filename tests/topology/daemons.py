@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -87,15 +87,18 @@ def serving(
     namespace: Namespace,
     *arguments: str,
     socket: Path | None = None,
-    before: tuple[str, ...] = (),
+    through: Sequence[str] = (),
 ) -> Iterator[Daemon]:
-    """Run a daemon that is ready; whatever the test did to it, nothing of it stays."""
+    """Run a daemon that is ready; whatever the test did to it, nothing of it stays.
+
+    `through` is a command that becomes the daemon.
+    """
     with tempfile.TemporaryDirectory(prefix="mcrd") as directory:
         # The daemon's user must be able to reach its socket.
         Path(directory).chmod(0o755)
         path = socket or Path(directory, "run", "mcr.sock")
         process = subprocess.Popen(
-            namespace.command(*before, MCR, "serve", "--socket", str(path), *arguments),
+            namespace.command(*through, MCR, "serve", "--socket", str(path), *arguments),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )

@@ -30,7 +30,8 @@ from .rulebook import Aside, Change, Draft, Held, Rulebook
 from .worker_messages import prepare_body
 
 _SEQUENCE_AHEAD = 1000
-"""Events before the snapshot must be kept anew, so that no number is ever used twice."""
+"""Events before the snapshot must be kept anew, so that no number is ever used twice, not even
+by the daemon that reads the state file of one that was killed."""
 _EVENTS_AT_ONCE = 100
 _TRIED_AT_ONCE = 100  # rules that did not fit this host
 _ROOM_BYTES = 1 << 20  # for what stands around the rules, in a message or a snapshot
@@ -162,6 +163,14 @@ class Changes:
         """From now on what there is may replace what was kept before."""
         self._bus.on_published = self._number_ahead
 
+    async def end(self) -> list[str]:
+        """Keep the exact number of the last event; no other follows. What went wrong is returned.
+
+        Nothing is kept where `begin` was never called.
+        """
+        has_begun, self._bus.on_published = self._bus.on_published is not None, None
+        return await self.keep(ahead=0) if has_begun else []
+
     async def take_up(self) -> None:
         """Try again the rules that did not fit this host; one after the other, without a word."""
         for rule_id, aside in list(self._book.aside.items())[:_TRIED_AT_ONCE]:
@@ -169,9 +178,13 @@ class Changes:
             with suppress(McrError, Refusal):
                 await self._change(partial(self._book.retry, rule_id, names), None, dry_run=False)
 
-    async def keep(self) -> list[str]:
-        """Have the supervisor keep the rules as they are; what went wrong is returned."""
-        self._reserved = self._bus.sequence + _SEQUENCE_AHEAD
+    async def keep(self, ahead: int = _SEQUENCE_AHEAD) -> list[str]:
+        """Have the supervisor keep the rules as they are; what went wrong is returned.
+
+        Args:
+            ahead: how many numbers of events are reserved.
+        """
+        self._reserved = self._bus.sequence + ahead
         reserved, levels, book = self._reserved, self._log.levels, self._book
         try:
             memory = await self._in(

@@ -14,7 +14,7 @@ from typing import Any
 from ..reading import Running, stats_of
 from ..stats import InterfaceStats, RuleStats
 from .fleet import Fleet
-from .link import LinkLost, WorkerRefused
+from .link import Link, LinkLost, WorkerRefused
 from .results import Counts, Totals
 from .rpc import Encoded, encode
 from .rulebook import Held
@@ -22,7 +22,9 @@ from .worker_messages import InterfaceReport, OutputReport, RuleReport
 from .workers import Report, Worker
 
 WAIT_S = 2.0
-"""How long a reading waits for a worker before it takes what that one said last, in seconds."""
+"""How long a reading waits for a worker that is telling, in seconds; then its last word counts."""
+SILENCE_S = 0.4
+"""How long it waits for one that says nothing: an answer comes within a second all the same."""
 _SPARE_PARTS = 16  # of a report, beside those for the rules there are
 
 _INTERFACE_SUMS = ("received", "matched", "kernel_dropped_frames", "buffer_waits")
@@ -41,6 +43,21 @@ class Collected:
     """Numbers of those that did not answer now."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A worker that was asked and has not told all yet."""
+
+    task: asyncio.Task[None]
+    link: Link
+    asked_s: float
+    """By `time.monotonic`."""
+
+    @property
+    def ends_s(self) -> float:
+        """Until when it may say nothing before it counts as silent."""
+        return max(self.asked_s, self.link.heard_s) + SILENCE_S
+
+
 class Counters:
     """Asks the workers, not more often than it takes."""
 
@@ -50,7 +67,7 @@ class Counters:
         self._executor = executor
         self._turn = asyncio.Lock()
         self._last: Collected | None = None
-        self._asking: dict[int, asyncio.Task[None]] = {}
+        self._asking: dict[int, _Question] = {}
 
     async def collect(self, rules: int, max_age_s: float = 0.0) -> Collected:
         """Reports that are no older than this when asked for; `rules` is how many there are."""
@@ -61,6 +78,7 @@ class Counters:
                 return self._last
             began_s = time.monotonic()
             await self._ask_all(rules)
+            self._note_silence()
             self._last = Collected(
                 began_s,
                 tuple(worker.report for worker in self._fleet.workers if worker.report),
@@ -85,12 +103,24 @@ class Counters:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
     async def _ask_all(self, rules: int) -> None:
+        now_s = began_s = time.monotonic()
         for worker in self._fleet.running:
-            if worker.number not in self._asking:
+            if worker.number not in self._asking and worker.link is not None:
                 task = asyncio.create_task(self._ask(worker, rules))
-                self._asking[worker.number] = task
-        if self._asking:
-            await asyncio.wait(list(self._asking.values()), timeout=WAIT_S)
+                self._asking[worker.number] = _Question(task, worker.link, now_s)
+        while hopeful := [each for each in self._asking.values() if each.ends_s > now_s]:
+            ends_s = min(began_s + WAIT_S, *(each.ends_s for each in hopeful))
+            tasks = [each.task for each in hopeful]
+            if ends_s <= now_s:
+                return
+            await asyncio.wait(tasks, timeout=ends_s - now_s)
+            now_s = time.monotonic()
+
+    def _note_silence(self) -> None:
+        now_s = time.monotonic()
+        for worker in self._fleet.workers:
+            question = self._asking.get(worker.number)
+            worker.is_silent = question is not None and question.ends_s <= now_s
 
     async def _ask(self, worker: Worker, rules: int) -> None:
         """Get a worker's report; one that does not answer at all is given up by its link."""
@@ -110,7 +140,9 @@ class Counters:
 def _note_missed(worker: Worker, before: Report | None) -> None:
     """What the kernel dropped between a worker's last word and its successor's first."""
     death = worker.last_death
-    if death is None or death.outage_ms is None or death.missed_frames is not None:
+    if death is None or not death.was_seen:
+        return
+    if death.outage_ms is None or death.missed_frames is not None:
         return
     assert worker.report is not None  # it has just come
     missed = worker.report.kernel_dropped_frames()

@@ -6,6 +6,7 @@ Owns the frames, their limits and times. What is asked is the business of `fleet
 import asyncio
 import logging
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -56,6 +57,8 @@ class Link:
         self._expects = False
         self._reading = asyncio.get_running_loop().create_task(self._read())
         self.is_over = False
+        self.heard_s = 0.0
+        """When the worker last said anything, by `time.monotonic`."""
 
     async def ask(self, request: dict[str, Any], within_s: float = ANSWER_S) -> dict[str, Any]:
         """Ask, and return what the worker says of it.
@@ -90,7 +93,8 @@ class Link:
 
     def close(self) -> None:
         """End the channel; whoever waits for an answer gets `LinkLost`."""
-        self._reading.cancel()
+        if self._writer is not None:
+            self._reading.cancel()
         self._end()
 
     async def _send(self, members: bytes, within_s: float) -> None:
@@ -137,8 +141,11 @@ class Link:
         return self._writer is not None
 
     async def _read(self) -> None:
+        reader, self._writer = await asyncio.open_unix_connection(sock=self._channel)
+        if self.is_over:  # before asyncio had begun to watch the socket, which it would not forgive
+            self._writer.transport.abort()
+            return
         try:
-            reader, self._writer = await asyncio.open_unix_connection(sock=self._channel)
             while True:
                 head = await reader.readexactly(_LENGTH_BYTES)
                 length = int.from_bytes(head, "little")
@@ -152,6 +159,7 @@ class Link:
         self._end()
 
     async def _take(self, message: WorkerMessage) -> None:
+        self.heard_s = time.monotonic()
         if "event" in message:
             self._told(message)
         elif isinstance(message.get("error"), str):
@@ -168,8 +176,6 @@ class Link:
         self.is_over = True
         if self._writer is not None:
             self._writer.transport.abort()
-        else:
-            self._channel.close()
         while not self._answers.empty():
             self._answers.get_nowait()
         self._answers.put_nowait(None)

@@ -243,7 +243,7 @@ class Methods:
         return {
             "sequence": bus.sequence,
             "oldest": bus.oldest,
-            "missed": bus.missed(given.after),
+            "missed": bus.missed(given.after, given.kinds),
         }
 
     async def _events_unsubscribe(

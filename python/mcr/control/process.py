@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
+from ..daemon import REFUSED_START
 from ..errors import EngineError, McrError
 from . import leash as words
 from . import limits
@@ -31,15 +32,13 @@ from .leash import Leash
 from .logs import Log
 from .methods import Daemon, Methods
 from .news import News
+from .numbers import Numbers
 from .peers import Gate
 from .refusals import Refusal
 from .rpc import Rpc
 from .rulebook import Rulebook
 from .worker_messages import WorkerMessage
 
-REFUSED_START = 78
-"""The exit code (sysexits.h: EX_CONFIG) for rules at the start that cannot be taken: another try
-would meet the same."""
 _LOOK_AT_LEAST_EVERY_S = 0.5
 _LOOK_SHARE = 20  # of the time goes on between two looks at the counters, of what one takes
 _TAKE_UP_EVERY_S = 2.0
@@ -61,8 +60,9 @@ class Process:
         self._arguments = arguments
         self._began_s = time.monotonic()
         self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._bus = Bus()
-        self._bus.hold()  # until it is known which numbers an earlier process has used
+        numbers = Numbers(arguments.numbers)
+        self._bus = Bus(numbers.last(), numbers.note)
+        self._bus.hold()  # until it is known which numbers an earlier daemon has used
         self._log = Log(self._tell_log)
         self._log.levels = LogLevels(everything=arguments.log_level)
         self._log.install()
@@ -188,7 +188,7 @@ class Process:
         for warning in await self._changes.keep():
             _log.warning("%s", warning)
         self._connections.start()
-        self._leash.say_ready()
+        self._leash.say_ready(len(self._book.rules) + len(self._book.aside))
         self._spawn(self._watch_counters())
         self._spawn(self._take_up())
 
@@ -196,7 +196,8 @@ class Process:
         try:
             found = await self._changes.restore(read_all(descriptor))
         except McrError as error:
-            raise McrError(f"the kept rules cannot be taken over: {error}") from None
+            text = f"the kept rules cannot be taken over: {error}"
+            raise McrError(f"{text}; mend or move away the file of --state") from None
         _log.info("revision %d: %d rules taken over", found.revision, len(found.entries))
 
     async def _configure(self, descriptor: int) -> None:
@@ -259,6 +260,8 @@ class Process:
         with suppress(OSError):
             os.write(sys.stderr.fileno(), f"{farewell(totals, stats)}\n".encode())
         await self._connections.close(_FINISH_S)
+        for warning in await self._changes.end():
+            _log.warning("%s", warning)
         await self._leash.say_drained()
         self._end(0)
 

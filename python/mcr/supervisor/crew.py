@@ -10,7 +10,8 @@ import socket
 import time
 from typing import Protocol
 
-from .children import Child
+from ..daemon import REFUSED_START
+from .children import Child, cause_of
 from .commands import ControlEnds, WorkerEnds
 from .configuration import Configuration
 from .keeper import Keeper
@@ -43,8 +44,8 @@ _NOTE_LENGTH = 2000  # characters; a message has to fit into the socket's buffer
 class Superior(Protocol):
     """Who decides over the whole daemon."""
 
-    def ready(self, rules: int | None) -> None:
-        """Control serves, for the first time or again."""
+    def ready(self, rules: int) -> None:
+        """Control serves so many rules, for the first time or again."""
 
     def drain(self) -> None:
         """A client asks for the end."""
@@ -52,8 +53,8 @@ class Superior(Protocol):
     def drained(self) -> None:
         """Control has stopped the workers' engines and reported."""
 
-    def give_up(self, reason: str) -> None:
-        """A child cannot be started at all."""
+    def give_up(self, reason: str | None) -> None:
+        """A child cannot be started at all; None where it has said why itself."""
 
 
 class Crew:
@@ -85,6 +86,8 @@ class Crew:
         self._socket_gid = socket_gid
         self._superior = superior
         self._broker: Broker = tools.make_broker(setup)
+        # Where control writes the number of each event, so that its successor goes on behind it.
+        self._numbers = os.memfd_create("mcr-events", os.MFD_CLOEXEC)
         self.control = ControlPost()
         cpus = setup.cpus or (None,) * setup.workers
         self.workers = [
@@ -146,6 +149,7 @@ class Crew:
     def close(self) -> None:
         """Close what outlives the children."""
         self._broker.forget()
+        os.close(self._numbers)
         for worker in self.workers:
             os.close(worker.page)
 
@@ -187,12 +191,12 @@ class Crew:
     def _start_control(self) -> None:
         leash, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with far:
-            ends = ControlEnds(far.fileno(), self._listener.socket.fileno())
+            ends = ControlEnds(far.fileno(), self._listener.socket.fileno(), self._numbers)
             command = self._tools.control_command(
                 self._setup, self._socket_gid, self._listener.path, ends
             )
             try:
-                child = Child(command, [ends.leash, ends.listener])
+                child = Child(command, [ends.leash, ends.listener, ends.numbers])
             except OSError:
                 leash.close()
                 raise
@@ -259,7 +263,7 @@ class Crew:
     def _obey(self, message: Message) -> None:
         if message.kind == KEEP and message.descriptor is not None:
             self._keep(message.descriptor)
-        elif message.kind == READY:
+        elif message.kind == READY and message.number is not None:
             self._superior.ready(message.number)
             self.was_ready = True
         elif message.kind == STOP:
@@ -338,7 +342,9 @@ class Crew:
         post.vacate(death, now_s)
         if self.ending:
             return
-        if not self.was_ready and post.deaths >= TRIES:
+        if not self.was_ready and post is self.control and cause == cause_of(REFUSED_START):
+            self._superior.give_up(None)
+        elif not self.was_ready and post.deaths >= TRIES:
             self._superior.give_up(f"{post.name} died {TRIES} times: {cause}")
         elif isinstance(post, WorkerPost) and self.control.leash is not None:
             self._tell_of_death(post, death)

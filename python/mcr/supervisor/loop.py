@@ -61,6 +61,7 @@ class Supervisor:
             superior=self,
         )
         self._failure: str | None = None
+        self._gave_up = False
         self._drained = False
         self._drain_until_s: float | None = None
         self._leave_until_s: float | None = None
@@ -82,21 +83,20 @@ class Supervisor:
                 self._turn()
         if self._failure is not None:
             raise StartError(self._failure)
-        return self._drained or not self._crew.was_ready
+        return self._drained or not (self._crew.was_ready or self._gave_up)
 
     # What the crew reports.
 
-    def ready(self, rules: int | None) -> None:
-        """Control serves, for the first time or again."""
+    def ready(self, rules: int) -> None:
+        """Control serves so many rules, for the first time or again."""
         if self._crew.ending:
             return
         if self._crew.was_ready:
             self._voice.log("info", "control serves again")
             return
-        count = "" if rules is None else f", {_count(rules, 'rule')}"
-        workers = _count(self._setup.workers, "worker")
+        workers, count = _count(self._setup.workers, "worker"), _count(rules, "rule")
         self._voice.say(
-            f"ready: socket {self._setup.socket}, {workers}, ingress {self._setup.ingress}{count}"
+            f"ready: socket {self._setup.socket}, {workers}, ingress {self._setup.ingress}, {count}"
         )
         tell_service_manager("READY=1")
 
@@ -114,8 +114,9 @@ class Supervisor:
         if self._crew.ending:
             self._drained = True
 
-    def give_up(self, reason: str) -> None:
-        """A child cannot be started at all."""
+    def give_up(self, reason: str | None) -> None:
+        """A child cannot be started at all; None where it has said why itself."""
+        self._gave_up = True
         self._failure = reason
         self._end_at_once()
 
