@@ -58,7 +58,8 @@ def receive(descriptor: int, size: int) -> dict[str, Any]:
         expected: int | None = None
         quiet_since = time.monotonic()
         while expected is None or judge.received < expected:
-            watched = [receiver] if expected is not None else [receiver, 0]
+            watched: list[socket.socket | int] = [receiver]
+            watched += [] if expected is not None else [0]
             ready = select.select(watched, [], [], QUIET_S)[0]
             if 0 in ready:
                 expected = int(sys.stdin.readline())
@@ -105,8 +106,7 @@ class Judge:
             self._take(data, seconds * 10**9 + nanoseconds)
 
     def _take(self, data: bytes, at_ns: int) -> None:
-        sent_ns = 0
-        for number, sent_ns in self._datagram.iter_unpack(data):
+        for number, _ in self._datagram.iter_unpack(data):
             if number < self._next:
                 self._late += 1
             else:
@@ -114,6 +114,7 @@ class Judge:
                     self._lost.append((self._next, number - self._next))
                 self._next = number + 1
             self.received += 1
+        _, sent_ns = HEADER.unpack_from(data)
         self._delays_us.append((at_ns - sent_ns) // 1000)
         if self._before_ns:
             self._longest_gap_ns = max(self._longest_gap_ns, at_ns - self._before_ns)
@@ -137,5 +138,5 @@ class Judge:
 
 if __name__ == "__main__":
     arguments = json.loads(sys.argv[1])
-    work = {"send": send, "receive": receive}[arguments.pop("do")]
-    print(json.dumps(work(**arguments)), flush=True)
+    is_sender = arguments.pop("do") == "send"
+    print(json.dumps(send(**arguments) if is_sender else receive(**arguments)), flush=True)

@@ -116,6 +116,11 @@ def descriptors(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
+def sockets(daemon: Daemon) -> list[int]:
+    """How many descriptors those who hold relay sockets have open: supervisor and workers."""
+    return [descriptors(pid) for pid in (daemon.supervisor, *daemon.workers)]
+
+
 def eventually(holds: Callable[[], bool], within_s: float = DEADLINE_S) -> float:
     """Wait until something holds; return after how many seconds it did."""
     began = time.monotonic()
