@@ -13,10 +13,10 @@ import pytest
 import mcr
 
 from .checks import settle
-from .daemons import Daemon, eventually, sockets, serving
+from .daemons import Daemon, eventually, serving, sockets
 from .lab import Lab
 from .relays import Ingress
-from .test_memberships import igmp, igmp6, packet_sockets, source_joins, udp_sockets
+from .test_memberships import joined, packet_sockets, udp_sockets
 from .traffic import payloads
 
 KEPT = "239.1.72.1%in0:5001 to 239.2.72.1%out0:6001"
@@ -51,16 +51,10 @@ class Standing:
             [(rule.id, rule.enabled) for rule in listed],
             [(rule.id, rule.matched, rule.outputs[0].sent) for rule in stats.rules],
             sockets(daemon),
-            joined(lab),
+            joined(lab.relay),
             packet_sockets(lab.relay),
             udp_sockets(lab.relay),
         )
-
-
-def joined(lab: Lab) -> set[tuple[str, ...]]:
-    """The memberships of the relay's host that are not the kernel's own."""
-    found = igmp(lab.relay) | igmp6(lab.relay) | source_joins(lab.relay)
-    return {each for each in found if not each[1].startswith(("224.0.0.", "ff01:", "ff02:"))}
 
 
 @contextlib.contextmanager
