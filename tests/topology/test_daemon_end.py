@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import resource
 import signal
 import subprocess
 import time
@@ -137,14 +136,6 @@ def test_two_daemons_side_by_side(lab: Lab, ingress: Ingress) -> None:
         assert receivers[0].drain() == datagrams[:150]
         with second.client() as other:
             assert_balanced(settle(other, lambda stats: sent_counts(stats) == [300]))
-
-
-def test_workers_may_lock_what_rings_need(lab: Lab) -> None:
-    """However little the one who starts the daemon may lock, as far as the supervisor can help."""
-    with serving(lab.relay, through=("prlimit", "--memlock=4096:")) as daemon:
-        relays(lab, daemon)
-        own, most = resource.prlimit(daemon.supervisor, resource.RLIMIT_MEMLOCK)
-        assert own == most
 
 
 def test_rules_survive_a_restart(lab: Lab, tmp_path: Path) -> None:

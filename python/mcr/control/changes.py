@@ -220,16 +220,21 @@ class Changes:
                 return draft
             _check_size(draft)
             body = await self._in(self._judge, lambda: _told(draft))
-            await self._fleet.change(body, (*draft.removed, *draft.send))
-            before: dict[str, Held | Aside] = {**self._book.rules, **self._book.aside}
-            await self._in(self._judge, lambda: self._book.commit(draft))
-            self._news.forget_rules((*draft.removed, *draft.send))
-            gone = {each: before[each].rule for each in (*draft.removed, *draft.dropped)}
-            await self._tell(draft, before, gone)
+            with self._news.holding_back(lambda: self._book.rules):
+                await self._make(draft, body)
             warnings = await self.keep()
             for warning in warnings:
                 _log.warning("%s", warning)
             return replace(draft, warnings=(*draft.warnings, *warnings))
+
+    async def _make(self, draft: Draft, body: bytes) -> None:
+        """Have the workers change, then the book, and tell it."""
+        await self._fleet.change(body, (*draft.removed, *draft.send))
+        before: dict[str, Held | Aside] = {**self._book.rules, **self._book.aside}
+        await self._in(self._judge, lambda: self._book.commit(draft))
+        self._news.forget_rules(draft.removed)
+        gone = {each: before[each].rule for each in (*draft.removed, *draft.dropped)}
+        await self._tell(draft, before, gone)
 
     async def _tell(
         self, draft: Draft, before: Mapping[str, Held | Aside], gone: Mapping[str, Rule]

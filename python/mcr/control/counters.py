@@ -6,7 +6,7 @@ does not answer is in with what it last said: its successor goes on from there.
 
 import asyncio
 import time
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +15,7 @@ from ..reading import Running, stats_of
 from ..stats import InterfaceStats, RuleStats
 from .fleet import Fleet
 from .link import Link, LinkLost, WorkerRefused
+from .news import Trouble
 from .results import Counts, Totals
 from .rpc import Encoded, encode
 from .rulebook import Held
@@ -61,10 +62,19 @@ class _Question:
 class Counters:
     """Asks the workers, not more often than it takes."""
 
-    def __init__(self, fleet: Fleet, executor: Executor) -> None:
-        """Take the workers, and the thread in which readings are put together."""
+    def __init__(
+        self, fleet: Fleet, executor: Executor, troubles: Callable[[str], Trouble]
+    ) -> None:
+        """Take all that readings are made of.
+
+        Args:
+            fleet: the workers.
+            executor: the thread in which readings are put together.
+            troubles: what is known of a rule that is newer than all reports; for any thread.
+        """
         self._fleet = fleet
         self._executor = executor
+        self._troubles = troubles
         self._turn = asyncio.Lock()
         self._last: Collected | None = None
         self._asking: dict[int, _Question] = {}
@@ -92,15 +102,23 @@ class Counters:
 
     async def rule_stats(self, collected: Collected, rules: Mapping[str, Held]) -> list[RuleStats]:
         """What these rules counted."""
-        work = lambda: list(_rule_stats(collected, rules, time.monotonic()))  # noqa: E731
+        work = lambda: list(self._read(collected, rules))  # noqa: E731
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
     async def stats(
         self, collected: Collected, rules: Mapping[str, Held], revision: int
     ) -> Encoded:
         """The result of `stats`, in pieces."""
-        work = lambda: _encoded(collected, rules, revision)  # noqa: E731
+        work = lambda: _encoded(collected, self._read(collected, rules), revision)  # noqa: E731
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+    def _read(self, collected: Collected, rules: Mapping[str, Held]) -> Iterator[RuleStats]:
+        """One at a time, so that ten thousand are no one piece of work."""
+        now_s = time.monotonic()
+        reports = list(_reports_of(collected, rules))
+        for rule_id, held in rules.items():
+            found = [(each[rule_id], now_s - at_s) for each, at_s in reports if rule_id in each]
+            yield one_rule(held, found) if found else new_rule(held, *self._troubles(rule_id))
 
     async def _ask_all(self, rules: int) -> None:
         now_s = began_s = time.monotonic()
@@ -185,12 +203,12 @@ def totals_of(interfaces: Iterable[InterfaceStats], rules: Iterable[RuleStats]) 
     return totals
 
 
-def _encoded(collected: Collected, rules: Mapping[str, Held], revision: int) -> Encoded:
+def _encoded(collected: Collected, rules: Iterable[RuleStats], revision: int) -> Encoded:
     interfaces = interfaces_of(collected)
     pieces = Encoded([b'{"interfaces":', encode([each.as_dict() for each in interfaces])])
     pieces.append(b',"rules":[')
     stats: list[RuleStats] = []
-    for one in _rule_stats(collected, rules, time.monotonic()):
+    for one in rules:
         pieces += [b",", encode(one.as_dict())] if stats else [encode(one.as_dict())]
         stats.append(one)
     rest = {
@@ -200,16 +218,6 @@ def _encoded(collected: Collected, rules: Mapping[str, Held], revision: int) -> 
     }
     pieces += [b"],", encode(rest)[1:]]
     return pieces
-
-
-def _rule_stats(
-    collected: Collected, rules: Mapping[str, Held], now_s: float
-) -> Iterator[RuleStats]:
-    """One at a time, so that ten thousand are no one piece of work."""
-    reports = list(_reports_of(collected, rules))
-    for rule_id, held in rules.items():
-        found = [(rule[rule_id], now_s - taken_s) for rule, taken_s in reports if rule_id in rule]
-        yield one_rule(held, found)
 
 
 def one_rule(held: Held, found: Iterable[tuple[RuleReport, float]]) -> RuleStats:

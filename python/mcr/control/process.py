@@ -88,7 +88,8 @@ class Process:
             ThreadPoolExecutor(threads, f"mcr-{name}")
             for name, threads in (("judge", 1), ("lookup", limits.HOST_LOOKUPS), ("side", 2))
         )
-        self._counters = Counters(self._fleet, ThreadPoolExecutor(1, "mcr-counters"))
+        counting = ThreadPoolExecutor(1, "mcr-counters")
+        self._counters = Counters(self._fleet, counting, self._news.of)
         self._changes = Changes(
             self._book,
             self._fleet,
