@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -83,14 +83,25 @@ class Daemon:
 
 
 @contextlib.contextmanager
-def serving(namespace: Namespace, *arguments: str, socket: Path | None = None) -> Iterator[Daemon]:
-    """Run a daemon that is ready; whatever the test did to it, nothing of it stays."""
+def serving(
+    namespace: Namespace,
+    *arguments: str,
+    socket: Path | None = None,
+    launcher: Sequence[str] = (),
+    names_socket: bool = True,
+) -> Iterator[Daemon]:
+    """Run a daemon that is ready; whatever the test did to it, nothing of it stays.
+
+    A launcher is what the command begins with, to start the daemon with other rights. A daemon
+    whose socket is not named to it should choose the one given.
+    """
     with tempfile.TemporaryDirectory(prefix="mcrd") as directory:
         # The daemon's user must be able to reach its socket.
         Path(directory).chmod(0o755)
         path = socket or Path(directory, "run", "mcr.sock")
+        named = ["--socket", str(path)] if names_socket else []
         process = subprocess.Popen(
-            namespace.command(MCR, "serve", "--socket", str(path), *arguments),
+            namespace.command(*launcher, MCR, "serve", *named, *arguments),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )
