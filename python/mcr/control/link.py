@@ -6,6 +6,7 @@ Owns the frames, their limits and times. What is asked is the business of `fleet
 import asyncio
 import logging
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -144,12 +145,19 @@ class Link:
                 length = int.from_bytes(head, "little")
                 if length > limits.FRAME_BYTES:
                     raise ValueError(f"a message of {length} bytes")
-                await self._take(read_message(await reader.readexactly(length)))
+                await self._take_turn(await reader.readexactly(length))
         except (asyncio.IncompleteReadError, OSError):
             pass
         except ValueError as error:
             _log.warning("a worker says what no worker says: %s", str(error)[:200])
         self._end()
+
+    async def _take_turn(self, body: bytes) -> None:
+        """Take a message; a worker that tells much by itself leaves others as much time."""
+        began_s = time.monotonic()
+        message = read_message(body)
+        await self._take(message)
+        await asyncio.sleep(time.monotonic() - began_s if "event" in message else 0)
 
     async def _take(self, message: WorkerMessage) -> None:
         if "event" in message:
