@@ -40,6 +40,7 @@ LOCALHOST = struct.pack("=H", socket.AF_INET) + struct.pack("!H4s8x", 53, bytes(
 ALL_FRAMES = struct.pack("iHH8s", 1, 1, 0, b"")  # promiscuous
 RING_REGISTERS = 40
 FRAME = bytes(60)
+DONTWAIT = socket.MSG_DONTWAIT
 
 
 def relay_all(lab: Lab, daemon: Daemon, seed: int) -> None:
@@ -217,3 +218,84 @@ def test_what_only_an_attacker_calls_ends_the_worker(lab: Lab, call: str) -> Non
         assert "SIGSYS" in death.cause
         eventually(lambda: client.rules().rules[0].state != "waiting")
         relay_all(lab, daemon, 4)
+
+
+# What it says to the others.
+
+LEASH, BROKER, CHANNEL = 3, 4, 6
+"""A worker's connections to the supervisor, to its broker and to control, by their numbers."""
+HELLO = bytes([1, 1, 0])
+LONG = bytes(60_000)
+
+
+def merger(port: int) -> bytes:
+    """Ask the broker for a helper socket that stands on any interface."""
+    return bytes([8, 1]) + port.to_bytes(2, "little")
+
+
+WORDS: dict[str, tuple[int, list[bytes]]] = {
+    "nonsense to the supervisor": (LEASH, [b"nonsense"]),
+    "what only control may say": (LEASH, [b"R\0\0"]),
+    "nonsense to the broker": (BROKER, [b"nonsense"]),
+    "too long to the broker": (BROKER, [LONG]),
+    "a count without its items": (BROKER, [bytes([15, 0xFF, 0xFF])]),
+    "a descriptor that is none of its own": (BROKER, [bytes([15, 1, 0]) + bytes([255] * 8)]),
+    "an interface of another name": (BROKER, [bytes([7, 1, 0, 0, 0, 20, 0]) + b"x" * 38]),
+    "questions and no ear": (BROKER, [HELLO] * 2000),
+    "nonsense to control": (CHANNEL, [b"\x08\0\0\0nonsense"]),
+    "a message without an end to control": (CHANNEL, [b"\xff\xff\xff\xff"]),
+    "an answer to nothing": (CHANNEL, [b'\x10\0\0\0{"id":77,"ok":{}}']),
+}
+
+
+@pytest.mark.parametrize("words", WORDS)
+def test_a_worker_that_says_anything_harms_itself_alone(lab: Lab, words: str) -> None:
+    """It is ended and its successor relays; nobody else is, and the other worker's flow goes on."""
+    number, messages = WORDS[words]
+    arguments = ("--ingress", "udp", "--workers", "2", "--user", USER.pw_name)
+    with serving(lab.relay, *arguments) as daemon, daemon.client() as client:
+        client.add_rule(RULE)
+        relay_all(lab, daemon, 5)
+        counted = [sum(each.matched for each in client.stats().rules)]
+        supervisor, control, *workers = daemon.processes
+        # By udp one worker has the flow; the other one speaks.
+        deaf = next(at for at, pid in enumerate(workers) if opened_datagrams(lab, pid) == 0)
+        with contextlib.suppress(Killed), Injected(workers[deaf]) as inside:
+            for message in messages:
+                if inside.call("sendto", number, message, len(message), DONTWAIT, 0, 0) < 0:
+                    break
+        eventually(lambda: not alive(workers[deaf]))
+        relay_all(lab, daemon, 6)
+        eventually(lambda: client.workers()[deaf].state == "running", 15)
+        relay_all(lab, daemon, 7)
+        now = daemon.processes
+        assert (now[0], now[1], now[3 - deaf]) == (supervisor, control, workers[1 - deaf])
+        assert client.stats().rules[0].matched == counted[0] + 200
+
+
+def opened_datagrams(lab: Lab, pid: int) -> int:
+    """How many sockets a process has that receive the rule's datagrams."""
+    inodes = re.findall(
+        r": [0-9A-F]+:1389 .* (\d{5,}) \d+ [0-9a-f]{16} ", lab.relay.proc_net("udp")
+    )
+    links = [os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()]
+    return sum(f"socket:[{inode}]" in links for inode in inodes)
+
+
+@pytest.mark.parametrize("message", [b"nonsense", b"R\xff\xff", b"K"])
+def test_a_control_that_says_anything_harms_no_flow(lab: Lab, message: bytes) -> None:
+    """The supervisor ends it, its successor has the rules, and the workers notice nothing."""
+    with serving(lab.relay, "--user", USER.pw_name) as daemon, daemon.client() as client:
+        client.add_rule(RULE)
+        supervisor, control, worker = daemon.processes
+        pairs = re.findall(r" 0005 03\s+(\d+)", lab.relay.proc_net("unix"))
+        fds = {os.readlink(each): int(each.name) for each in Path(f"/proc/{control}/fd").iterdir()}
+        leash = next(fds[name] for each in pairs if (name := f"socket:[{each}]") in fds)
+        with contextlib.suppress(Killed), Injected(control) as inside:
+            assert inside.call("sendto", leash, message, len(message), DONTWAIT, 0, 0) > 0
+        eventually(lambda: not alive(control))
+        relay_all(lab, daemon, 8)
+        assert [rule.name for rule in client.rules().rules] == [None]
+        now = daemon.processes
+        assert (now[0], now[2]) == (supervisor, worker)
+        assert now[1] != control
