@@ -1,7 +1,10 @@
 """The supervisor's broker as Python has it; what it does for workers is tested in the crate."""
 
 import os
+import resource
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -62,6 +65,83 @@ def test_descriptors_of_a_worker_are_not_taken(line: tuple[socket.socket, socket
         with pytest.raises(mcr.McrError):
             broker.serve(0, far.fileno())
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def merger(port: int) -> bytes:
+    """Ask for a helper socket that stands on any interface."""
+    return bytes([8, 1]) + port.to_bytes(2, "little")
+
+
+def test_no_worker_uses_up_the_descriptors(line: tuple[socket.socket, socket.socket]) -> None:
+    """However much one asks for: each has its share, and the supervisor its own."""
+    near, far = line
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = len(os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 400, limits[1]))
+    try:
+        broker = Broker(2, "packet")
+        near.send(HELLO)
+        broker.serve(0, far.fileno())
+        assert near.recv(100) == DONE
+        answers = []
+        for port in range(20_000, 22_000):
+            near.send(merger(port))
+            assert broker.serve(0, far.fileno())
+            answers.append(near.recv(2000))
+        assert b"too many rules: the descriptors of the supervisor" in answers[-1]
+        assert 100 < broker.open_sockets <= (used + 400) // 2
+        others = [socket.socketpair() for _ in range(50)]
+        for pair in others:
+            for end in pair:
+                end.close()
+        broker.forget()
+        assert broker.open_sockets == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_who_asks_for_much_is_served_in_turns() -> None:
+    """What takes long is stopped after a turn, and goes on with the next."""
+    # The namespace is the test's own: sockets of packets are opened on its loopback.
+    script = """
+import os, socket, time
+from mcr._native import Broker
+near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+far.setblocking(False)
+near.setblocking(False)
+broker = Broker(1, "packet", 33554432)
+near.send(bytes([1, 1, 0]))
+broker.serve(0, far.fileno())
+near.recv(100)
+frames = bytes([2]) + (1).to_bytes(4, "little") + b"\\x02\\0lo" + bytes([0, 0, 0])
+release = bytes([15]) + (1).to_bytes(2, "little")
+asked, lease, turns, longest = 0, 0, 0, 0.0
+for round in range(60):
+    near.send(frames)
+    lease += 1
+    near.send(release + lease.to_bytes(8, "little"))
+    asked += 2
+answered = 0
+while answered < asked // 2:
+    began = time.perf_counter()
+    assert broker.serve(0, far.fileno())
+    longest = max(longest, time.perf_counter() - began)
+    turns += 1
+    try:
+        while near.recv(2000)[0] == 5:
+            answered += 1
+    except BlockingIOError:
+        pass
+print(turns, longest)
+"""
+    command = ["unshare", "-n", sys.executable, "-I", "-c", script]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    if run.returncode != 0 and os.geteuid() != 0:
+        pytest.skip("packet sockets and namespaces need root")
+    assert run.returncode == 0, run.stderr
+    turns, longest_s = run.stdout.split()
+    assert int(turns) > 1, run.stdout
+    assert float(longest_s) < 1
 
 
 def test_mistakes_are_named(line: tuple[socket.socket, socket.socket]) -> None:

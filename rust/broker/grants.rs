@@ -3,6 +3,8 @@
 
 use std::os::fd::AsFd;
 
+use nix::sys::resource::{Resource, getrlimit};
+
 use super::leases::{Frames, Held, Key, What};
 use super::memberships::Member;
 use super::messages::{Answer, Request};
@@ -22,6 +24,11 @@ const MAX_LEASES: usize = 1 << 17;
 const MAX_FRAMES: usize = 4;
 /// Packet rings of one worker: as many again while they are replaced.
 const MAX_RINGS: usize = 2 * pool::MAX_RINGS;
+
+/// Descriptors that the supervisor needs itself, also while it starts its children again.
+const OWN_FDS: usize = 64;
+/// And for each worker.
+const OWN_FDS_PER_WORKER: usize = 16;
 
 type Granted = std::result::Result<Answer, Fault>;
 
@@ -237,11 +244,28 @@ impl Worker {
     }
 
     fn check_room(&self) -> Result<()> {
-        if self.leases.len() + self.memberships.len() < MAX_LEASES {
+        if self.leases.len() + self.memberships.len() >= MAX_LEASES {
+            return Err(Error::Invalid(format!(
+                "too many rules: a worker may have {MAX_LEASES} sockets and memberships"
+            )));
+        }
+        let most = share(self.of);
+        if self.sockets() < most {
             return Ok(());
         }
         Err(Error::Invalid(format!(
-            "too many rules: a worker may have {MAX_LEASES} sockets and memberships"
+            "too many rules: the descriptors of the supervisor are enough for {most} sockets of each \
+             worker; raise their limit (ulimit -Hn, or LimitNOFILE= of the service)"
         )))
     }
+}
+
+/// How many sockets each of so many workers may have: what the supervisor's descriptors allow
+/// beside those that it needs itself, whatever one worker asks for.
+fn share(workers: u16) -> usize {
+    let workers = usize::from(workers.max(1));
+    // Where limits cannot be read, opening tells.
+    let Ok((limit, _)) = getrlimit(Resource::RLIMIT_NOFILE) else { return MAX_LEASES };
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    limit.saturating_sub(OWN_FDS + workers * OWN_FDS_PER_WORKER) / workers
 }

@@ -15,8 +15,8 @@ use crate::error::{Error, Result};
 use crate::open::links::{self, LinkSocket, Told};
 use crate::sys::passing;
 
-/// How long one worker is served in a row, so that none keeps the others waiting: to close an
-/// AF_PACKET socket alone can take some milliseconds.
+/// How long one worker is served in a row, so that none keeps the others waiting: opening a socket
+/// can take some ten milliseconds.
 const TURN: Duration = Duration::from_millis(20);
 
 /// Where the workers take datagrams from, which decides what they may ask for.
@@ -39,8 +39,10 @@ pub struct Server {
 }
 
 /// All that is held for one worker.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Worker {
+    /// How many workers there are, which share the supervisor's descriptors.
+    pub(super) of: u16,
     pub(super) leases: Leases,
     pub(super) memberships: Memberships,
     /// Whether the present one has said hello.
@@ -71,20 +73,20 @@ impl Server {
         Ok(Self {
             ingress,
             buffer_bytes,
-            workers: (0..workers).map(|_| Worker::default()).collect(),
+            workers: (0..workers).map(|_| Worker::of(workers)).collect(),
             deletions: LinkSocket::open_for_deletions()?,
             room: vec![0; MESSAGE_BYTES.max(links::MESSAGE_BYTES)],
         })
     }
 
-    /// Answers what waits on a worker's socket, for some milliseconds at most, and never waits
-    /// itself; false when the worker has closed it.
+    /// Answers what waits on a worker's socket, or as much of it as its turn has time for, and never
+    /// waits itself; false when the worker has closed it.
     ///
     /// # Errors
     /// [`Error::Engine`] for a worker that does not keep to the messages: end it.
     pub fn serve(&mut self, worker: u16, socket: BorrowedFd<'_>) -> Result<bool> {
-        let start = Instant::now();
-        while start.elapsed() < TURN {
+        let end = Instant::now() + TURN;
+        loop {
             let len = match passing::receive_bytes(socket, &mut self.room, MsgFlags::MSG_DONTWAIT) {
                 Ok(len) => len,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(true),
@@ -104,20 +106,21 @@ impl Server {
                 Err(Outcome::Breach(why)) => return Err(breach(worker, why)),
                 Err(Outcome::Gone) => return Ok(false),
             }
+            if Instant::now() >= end {
+                return Ok(true);
+            }
         }
-        Ok(true)
     }
 
     /// How many sockets are open here.
     #[must_use]
     pub fn open_sockets(&self) -> usize {
-        let open = |worker: &Worker| worker.leases.len() + worker.memberships.sockets();
-        self.workers.iter().map(open).sum()
+        self.workers.iter().map(Worker::sockets).sum()
     }
 
     /// Closes all that is held, at the end.
     pub fn forget(&mut self) {
-        self.workers.iter_mut().for_each(|worker| *worker = Worker::default());
+        self.workers.iter_mut().for_each(|worker| *worker = Worker::of(worker.of));
     }
 
     fn answer(
@@ -199,6 +202,16 @@ enum Outcome {
 }
 
 impl Worker {
+    fn of(workers: u16) -> Self {
+        let (leases, memberships) = (Leases::default(), Memberships::default());
+        Self { of: workers, leases, memberships, is_known: false }
+    }
+
+    /// The sockets that are open for it.
+    pub(super) fn sockets(&self) -> usize {
+        self.leases.len() + self.memberships.sockets()
+    }
+
     fn welcome(&mut self) {
         self.is_known = true;
         self.leases.orphan();

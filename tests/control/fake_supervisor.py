@@ -33,7 +33,11 @@ class Talk:
     def __init__(self, path: Path, within_s: float = PATIENCE_S) -> None:
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(within_s)
-        self.socket.connect(str(path))
+        try:
+            self.socket.connect(str(path))
+        except OSError:
+            self.socket.close()
+            raise
         self._rest = b""
         self._asked = 0
 

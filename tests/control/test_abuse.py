@@ -5,18 +5,17 @@ import json
 import os
 import resource
 import socket
-import subprocess
-import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.pinger import PING_S, undelayed
 
 from mcr.control import limits
 from mcr.control.methods import SHAPES
@@ -25,7 +24,6 @@ from mcr.daemon import LINE_BYTES, ErrorCode
 from .fake_supervisor import FakeSupervisor, Talk, daemon, until
 from .test_process import many
 
-PING_S = 0.1
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
     lambda inner: (
@@ -59,63 +57,6 @@ def attacked() -> Iterator[FakeSupervisor]:
         daemon(Path(directory)) as supervisor,
     ):
         yield supervisor
-
-
-PINGER = """
-import select, socket, sys, time
-talk = socket.socket(socket.AF_UNIX)
-talk.connect(sys.argv[1])
-count, longest_s = 0, 0.0
-while not select.select([sys.stdin], [], [], 0.002)[0]:
-    began_s = time.perf_counter()
-    talk.sendall(b'{"jsonrpc":"2.0","id":1,"method":"ping"}\\n')
-    assert talk.recv(65536).endswith(b"\\n")
-    longest_s = max(longest_s, time.perf_counter() - began_s)
-    count += 1
-    if count == 5:
-        print("begun", flush=True)
-print(longest_s)
-"""
-
-
-class Pinger:
-    """Somebody else, who asks all the time and notes the longest that an answer took.
-
-    A process of its own, since the fake workers of these tests keep this one busy.
-    """
-
-    longest_s = 0.0
-
-    def __init__(self, path: Path) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-I", "-c", PINGER, str(path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def __enter__(self) -> "Pinger":
-        assert self._process.stdout is not None
-        assert self._process.stdout.readline() == "begun\n"
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        said, _errors = self._process.communicate("end", timeout=30)
-        self.longest_s = float(said)
-
-
-def undelayed(path: Path, work: Callable[[], object]) -> None:
-    """Do something while somebody else asks, who must always be answered in time.
-
-    Up to three times, since a busy machine may let any process wait; a daemon that is held up is
-    so each time.
-    """
-    longest: list[float] = []
-    while not longest or (longest[-1] >= PING_S and len(longest) < 3):
-        with Pinger(path) as pinger:
-            work()
-        longest.append(pinger.longest_s)
-    assert longest[-1] < PING_S, longest
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])

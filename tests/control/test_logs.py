@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcr.control.kept import LogLevels
-from mcr.control.logs import Log, Repeats
+from mcr.control.logs import LINES_A_SECOND, LINES_AT_ONCE, Log, Pace, Repeats, printable
 from mcr.control.peers import Gate, Peer, peer_of
 from mcr.daemon import FACILITIES
 
@@ -35,6 +35,25 @@ def test_every_line_is_said_or_counted(lines: list[tuple[str, float]]) -> None:
             counted += int(passed.split("(")[1].split()[0]) if "(" in passed else 0
     left = sum(left_out for _, left_out in repeats._said.values())
     assert said + counted + left == len(lines)
+
+
+def test_ever_new_lines_come_at_a_pace() -> None:
+    """As many as may come at once, then so many a second; the others are counted."""
+    pace = Pace(0.0)
+    said = [pace.pass_on(f"line {number}", 0.0) for number in range(LINES_AT_ONCE + 50)]
+    assert said[:LINES_AT_ONCE] == [f"line {number}" for number in range(LINES_AT_ONCE)]
+    assert set(said[LINES_AT_ONCE:]) == {None}
+    assert pace.pass_on("later", 1.0) == "later (50 lines before it were left out)"
+    later = [pace.pass_on("more", 1.0) for _ in range(50)]
+    assert later == ["more"] * (LINES_A_SECOND - 1) + [None] * (51 - LINES_A_SECOND)
+
+
+@given(st.text(st.characters()))
+def test_a_line_stays_one_line(text: str) -> None:
+    """Whatever a client or a worker has put in: no terminal obeys it, no line is forged."""
+    shown = printable(text)
+    assert shown.isprintable()
+    assert (shown == text) == text.isprintable()
 
 
 @pytest.fixture

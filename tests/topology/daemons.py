@@ -87,18 +87,21 @@ def serving(
     namespace: Namespace,
     *arguments: str,
     socket: Path | None = None,
-    through: Sequence[str] = (),
+    launcher: Sequence[str] = (),
+    names_socket: bool = True,
 ) -> Iterator[Daemon]:
     """Run a daemon that is ready; whatever the test did to it, nothing of it stays.
 
-    `through` is a command that becomes the daemon.
+    A launcher is what the command begins with, to start the daemon with other rights. A daemon
+    whose socket is not named to it should choose the one given.
     """
     with tempfile.TemporaryDirectory(prefix="mcrd") as directory:
         # The daemon's user must be able to reach its socket.
         Path(directory).chmod(0o755)
         path = socket or Path(directory, "run", "mcr.sock")
+        named = ["--socket", str(path)] if names_socket else []
         process = subprocess.Popen(
-            namespace.command(*through, MCR, "serve", "--socket", str(path), *arguments),
+            namespace.command(*launcher, MCR, "serve", *named, *arguments),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )
@@ -111,22 +114,6 @@ def serving(
             raise
         finally:
             _clear_away(process)
-
-
-def memory_kib(pid: int) -> int:
-    """What a process has in memory, in KiB (VmRSS)."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.split("\nVmRSS:")[1].split()[0])
-
-
-def descriptors(pid: int) -> int:
-    """How many file descriptors a process has open."""
-    return len(os.listdir(f"/proc/{pid}/fd"))
-
-
-def sockets(daemon: Daemon) -> list[int]:
-    """How many descriptors those who hold relay sockets have open: supervisor and workers."""
-    return [descriptors(pid) for pid in (daemon.supervisor, *daemon.workers)]
 
 
 def eventually(holds: Callable[[], bool], within_s: float = DEADLINE_S) -> float:

@@ -45,5 +45,5 @@ def test_the_rules_can_come_from_a_program_without_a_daemon(lab: Lab) -> None:
 
 def test_rings_of_other_processes_of_nobody_are_not_in_the_way(lab: Lab) -> None:
     """The kernel counts all of a user together, but for rings that root has made."""
-    with serving(lab.relay, through=("prlimit", "--memlock=65536")) as daemon:
+    with serving(lab.relay, launcher=("prlimit", "--memlock=65536")) as daemon:
         assert len(daemon.workers) == 1

@@ -129,9 +129,10 @@ class Connections:
         refusal = self._unwanted(peer)
         if refusal is not None:
             _log.debug("process %d of user %d refused: %s", peer.pid, peer.uid, refusal.message)
+            if not lines.is_over:
+                self._refused.add(lines)
             lines.send(refuse(refusal))
-            lines.close(linger=len(self._refused) < _REFUSED_AT_ONCE)
-            self._refused.add(lines)
+            lines.close(linger=len(self._refused) <= _REFUSED_AT_ONCE)
             return
         connection = Connection(lines, peer)
         if not lines.is_over:

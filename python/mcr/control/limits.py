@@ -64,5 +64,11 @@ FRAME_BYTES = 32 << 20
 REPORT_RULES = 500
 """A worker tells the counters of at most so many rules in one message."""
 
+WORKER_EVENTS = 20_000
+"""What a worker may tell by itself at once: all links of a large host, several times."""
+
+WORKER_EVENTS_A_SECOND = 1000
+"""And for long; one that tells more is none of ours, and is restarted."""
+
 HOST_LOOKUPS = 4
 """Clients' host names that are looked up at the same time, each by a thread."""

@@ -17,6 +17,7 @@ from .worker_messages import Failure, Part, WorkerMessage, read_message
 ANSWER_S = 10.0
 """How long a worker may take for an answer, or for each part of one, in seconds."""
 _LENGTH_BYTES = 4
+_PAUSE_S = 0.002
 
 _log = logging.getLogger("mcr.workers")
 
@@ -59,6 +60,8 @@ class Link:
         self.is_over = False
         self.heard_s = 0.0
         """When the worker last said anything, by `time.monotonic`."""
+        self._events, self._counted_s = 0.0, time.monotonic()
+        self._owed_s = 0.0  # to others, for what the worker has told by itself
 
     async def ask(self, request: dict[str, Any], within_s: float = ANSWER_S) -> dict[str, Any]:
         """Ask, and return what the worker says of it.
@@ -151,12 +154,35 @@ class Link:
                 length = int.from_bytes(head, "little")
                 if length > limits.FRAME_BYTES:
                     raise ValueError(f"a message of {length} bytes")
-                await self._take(read_message(await reader.readexactly(length)))
+                await self._take_turn(await reader.readexactly(length))
         except (asyncio.IncompleteReadError, OSError):
             pass
         except ValueError as error:
             _log.warning("a worker says what no worker says: %s", str(error)[:200])
         self._end()
+
+    async def _take_turn(self, body: bytes) -> None:
+        """Take a message; a worker that tells much by itself leaves others as much time."""
+        began_s = time.monotonic()
+        message = read_message(body)
+        is_event = "event" in message
+        if is_event:
+            self._count_event(began_s)
+        await self._take(message)
+        if is_event:
+            self._owed_s += time.monotonic() - began_s
+        # Less is not worth a sleep: the loop's clock ticks in milliseconds.
+        pause_s, self._owed_s = (
+            (self._owed_s, 0.0) if self._owed_s > _PAUSE_S else (0, self._owed_s)
+        )
+        await asyncio.sleep(pause_s)
+
+    def _count_event(self, now_s: float) -> None:
+        """Bear with so many events at once, and so many a second (a leaky bucket)."""
+        leaked = (now_s - self._counted_s) * limits.WORKER_EVENTS_A_SECOND
+        self._events, self._counted_s = max(0.0, self._events - leaked) + 1, now_s
+        if self._events > limits.WORKER_EVENTS:
+            raise ValueError(f"more than {limits.WORKER_EVENTS_A_SECOND} events a second")
 
     async def _take(self, message: WorkerMessage) -> None:
         self.heard_s = time.monotonic()

@@ -1,7 +1,8 @@
 """The log: to standard error for people, to the stream of events for programs.
 
-Owns levels, for everything and for each facility, and that the same line does not come again and
-again. A log that nobody reads, such as a full pipe, holds nothing up.
+Owns levels, for everything and for each facility, and that nobody can fill the log: neither with
+the same line again and again, nor with ever new ones. A log that nobody reads, such as a full pipe,
+holds nothing up.
 """
 
 import logging
@@ -23,6 +24,10 @@ _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3}  # syslog(3), sd
 _QUEUED_LINES = 1000
 _REMEMBERED_LINES = 512
 _AGAIN_AFTER_S = 1.0
+LINES_A_SECOND = 20
+"""That are logged when it goes on for long: some 2 KiB."""
+LINES_AT_ONCE = 1000
+"""That are logged without a pause between them."""
 
 Tell = Callable[[Level, Facility, str], None]
 
@@ -46,6 +51,35 @@ class Repeats:
         return f"{text} ({left_out} more like it)" if left_out else text
 
 
+class Pace:
+    """Lets so many lines through at once, then so many a second, and says how many it left out."""
+
+    def __init__(self, now_s: float) -> None:
+        """Begin with all that may come at once."""
+        self._room = float(LINES_AT_ONCE)
+        self._at_s = now_s
+        self._left_out = 0
+
+    def pass_on(self, text: str, now_s: float) -> str | None:
+        """The line, with how many before it were left out; None to leave it out."""
+        earned = (now_s - self._at_s) * LINES_A_SECOND
+        self._room, self._at_s = min(self._room + earned, LINES_AT_ONCE), now_s
+        if self._room < 1:
+            self._left_out += 1
+            return None
+        self._room -= 1
+        left_out, self._left_out = self._left_out, 0
+        return f"{text} ({left_out} lines before it were left out)" if left_out else text
+
+
+def printable(text: str) -> str:
+    """One line that does nothing to a terminal: what others have named may hold anything."""
+    if text.isprintable():
+        return text
+    escaped = (each if each.isprintable() else ascii(each)[1:-1] for each in text)
+    return "".join(escaped)
+
+
 class Log(logging.Handler):
     """Where everything goes that this process logs."""
 
@@ -55,6 +89,7 @@ class Log(logging.Handler):
         self.levels = LogLevels()
         self._tell = tell
         self._repeats = Repeats()
+        self._pace = Pace(time.monotonic())
         self._lines: queue.Queue[str] = queue.Queue(_QUEUED_LINES)
         self._journal = "JOURNAL_STREAM" in os.environ
 
@@ -93,7 +128,9 @@ class Log(logging.Handler):
         """Logging: take a line."""
         facility = record.name.rpartition(".")[2]
         level = record.levelname.lower()
-        text = self._repeats.pass_on(cut(record.getMessage()), time.monotonic())
+        now_s = time.monotonic()
+        text = self._repeats.pass_on(printable(cut(record.getMessage())), now_s)
+        text = None if text is None else self._pace.pass_on(text, now_s)
         if text is None:
             return
         self._put(level, f"{facility}: {text}")

@@ -39,12 +39,15 @@ def become_supervisor(setup: Setup) -> NoReturn:
         setup: what the user asked for.
 
     Raises:
-        OSError: the interpreter cannot be run any more.
+        StartError: this user cannot run the interpreter a second time.
     """
     sys.stdout.flush()
     sys.stderr.flush()
     command = supervisor_command(setup)
-    os.execv(command[0], command)
+    try:
+        os.execv(command[0], command)
+    except OSError as error:
+        raise StartError(f"cannot run {command[0]}: {error.strerror}") from error
 
 
 def supervise(setup: Setup, tools: Tools | None = None) -> bool:

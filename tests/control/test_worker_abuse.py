@@ -1,0 +1,130 @@
+"""A worker in somebody else's hands: control serves clients and the other workers as before."""
+
+import contextlib
+import json
+import re
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.pinger import undelayed
+
+from mcr.control.logs import LINES_A_SECOND, LINES_AT_ONCE
+
+from .fake_supervisor import FakeSupervisor, Talk, daemon, until
+from .fake_worker import FakeWorker
+
+RULE = "239.1.1.1%lo:5001,name=one to 127.0.0.1:7001"
+TEXTS = st.text(max_size=30)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXTS,
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+EVENTS = st.fixed_dictionaries(
+    {"event": st.sampled_from(["rules", "link", "log", "engine"]) | VALUES},
+    optional={
+        "rules": VALUES,
+        "name": TEXTS | VALUES,
+        "change": st.sampled_from(["up", "down", "mtu"]) | VALUES,
+        "level": st.sampled_from(["info", "error"]) | VALUES,
+        "facility": st.sampled_from(["worker", "socket"]) | VALUES,
+        "text": TEXTS | VALUES,
+        "error": VALUES,
+    },
+)
+ANSWERS = st.fixed_dictionaries(
+    {"id": st.integers(0, 20) | VALUES}, optional={"ok": VALUES, "part": VALUES, "error": VALUES}
+)
+
+
+def frame(body: bytes) -> bytes:
+    """A message, with its length before it."""
+    return len(body).to_bytes(4, "little") + body
+
+
+WORDS = st.one_of(
+    st.binary(max_size=60),
+    st.binary(max_size=60).map(frame),
+    (EVENTS | ANSWERS | VALUES).map(lambda value: frame(json.dumps(value).encode())),
+)
+
+
+@pytest.fixture
+def two(directory: Path) -> Iterator[FakeSupervisor]:
+    """A control process with two workers and a rule."""
+    with daemon(directory, workers=2) as supervisor:
+        with Talk(supervisor.path) as talk:
+            talk.call("rules.add", rules=[RULE])
+        yield supervisor
+
+
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+@given(st.lists(WORDS, min_size=1, max_size=6))
+def test_whatever_one_says_the_other_relays(two: FakeSupervisor, words: list[bytes]) -> None:
+    """A change reaches the good one, and a new worker in the place of the bad one."""
+    bad = two.workers[0]
+    with contextlib.suppress(OSError):
+        bad.ours.sendall(b"".join(words))
+    with Talk(two.path) as talk:
+        assert talk.call("ping")["workers"]["of"] == 2
+        two.kill_worker(0)
+        until(lambda: talk.call("ping")["workers"]["running"] == 2, "both workers")
+        talk.call("rules.disable", rules=["one"])
+        talk.call("rules.enable", rules=["one"])
+        assert talk.call("rules.get", rule="one")["rule"]["enabled"]
+    assert two.process.poll() is None
+    assert "Traceback" not in two.said()
+    assert {rule["paused"] for rule in two.workers[1].rules.values()} == {False}
+
+
+def flood(worker: FakeWorker, ended: threading.Event, kind: str) -> None:
+    """Tell something new, again and again, as fast as it is read."""
+    numbers = iter(range(10**9))
+    while not ended.is_set():
+        news = [{"event": kind, **_about(kind, next(numbers))} for _ in range(200)]
+        told = b"".join(frame(json.dumps(each).encode()) for each in news)
+        with contextlib.suppress(OSError), worker._write:
+            worker.ours.sendall(told)
+        time.sleep(0.001)  # so that answers, from another thread, come between
+
+
+def _about(kind: str, number: int) -> dict[str, object]:
+    if kind == "log":
+        return {"level": "error", "facility": "worker", "text": f"{number} \n\x1b[2Jerror: forged"}
+    return {"name": f"eth{number}", "index": number, "change": "mtu", "detail": str(number)}
+
+
+@pytest.mark.parametrize("kind", ["log", "link"])
+def test_a_flood_from_one_delays_nobody_and_fills_no_log(two: FakeSupervisor, kind: str) -> None:
+    """Clients are answered, changes are made, and the worker is restarted before long."""
+    ended, began_s, written = threading.Event(), time.monotonic(), len(two.said())
+    flooding = threading.Thread(target=flood, args=(two.workers[0], ended, kind))
+    flooding.start()
+
+    def work() -> None:
+        with Talk(two.path) as talk:
+            for turn in ("disable", "enable") * 5:
+                talk.call(f"rules.{turn}", rules=["one"])
+            time.sleep(1)
+
+    try:
+        undelayed(two.path, work)
+        until(lambda: two.restarts == [0], "its end", 30)
+        until(lambda: "lines before it were left out" in two.said(), "the bound of the log")
+    finally:
+        ended.set()
+        flooding.join()
+    lines = two.said()[written:].splitlines()
+    assert len(lines) <= LINES_AT_ONCE + LINES_A_SECOND * (time.monotonic() - began_s)
+    assert all(re.match("info: |(warning|error): workers: ", line) for line in lines)

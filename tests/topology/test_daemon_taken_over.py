@@ -1,0 +1,301 @@
+"""Somebody has taken a process of the daemon over: the calls that it could make, made in its name.
+
+By ptrace, in the very processes that relay; what a call is refused with is what an attacker gets.
+"""
+
+import contextlib
+import errno
+import os
+import pwd
+import re
+import socket
+import struct
+from pathlib import Path
+
+import pytest
+
+from .checks import assert_balanced
+from .daemons import Daemon, alive, eventually, serving
+from .injection import Injected, Killed, why_not
+from .lab import Lab
+from .traffic import payloads
+
+pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+
+USER = next(user for user in pwd.getpwall() if user.pw_uid not in {0, 65534})
+Calls = dict[str, tuple[str, *tuple[int | bytes, ...]]]
+RULE = "239.1.92.1%in0:5001 to 239.2.92.1%out0:6001"
+REFUSED = {-errno.EPERM, -errno.EACCES}
+SO_ATTACH_FILTER, SOL_PACKET, SO_BINDTODEVICE = 26, 263, 25
+PACKET_ADD_MEMBERSHIP, PACKET_TX_RING, PACKET_FANOUT = 1, 13, 18
+AT_FDCWD = -100
+F_DUPFD = 0
+PROT_READ, PROT_WRITE, PROT_EXEC = 1, 2, 4
+MAP_SHARED, MAP_PRIVATE, MAP_ANONYMOUS = 1, 2, 32
+SIOCSIFFLAGS, TIOCSTI = 0x8914, 0x5412
+PAGE = 4096
+CLONE_NEWNET, SIGCHLD = 0x40000000, 17
+LINK_LAYER = struct.pack("HHiHBB8s", socket.AF_PACKET, 0x0300, 1, 0, 0, 0, b"")
+LOCALHOST = struct.pack("=H", socket.AF_INET) + struct.pack("!H4s8x", 53, bytes([127, 0, 0, 1]))
+ALL_FRAMES = struct.pack("iHH8s", 1, 1, 0, b"")  # promiscuous
+RING_REGISTERS = 40
+FRAME = bytes(60)
+DONTWAIT = socket.MSG_DONTWAIT
+
+
+def relay_all(lab: Lab, daemon: Daemon, seed: int) -> None:
+    """Assert that what is sent now arrives, to the datagram."""
+    sent = payloads(100, seed=seed)
+    with (
+        lab.receive("239.2.92.1", 6001) as receiver,
+        lab.sender("239.1.92.1", 5001) as sender,
+        daemon.client() as client,
+    ):
+        sender.send(sent)
+        receiver.expect(sent)
+        assert_balanced(client.stats())
+
+
+def packet_socket(lab: Lab, pid: int) -> int:
+    """The descriptor of the AF_PACKET socket that a worker was handed."""
+    inodes = re.findall(r" (\d+)\n", lab.relay.proc_net("packet"))
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        if os.readlink(entry)[8:-1] in inodes:
+            return int(entry.name)
+    raise AssertionError("the worker has no packet socket")
+
+
+def open_sockets() -> Calls:
+    """Calls that would give a process another socket of rights, or change who it is."""
+    raw, dgram = socket.SOCK_RAW, socket.SOCK_DGRAM
+    return {
+        "a packet socket": ("socket", socket.AF_PACKET, raw, 0),
+        "a packet socket of datagrams": ("socket", socket.AF_PACKET, dgram, 0x0300),
+        "a raw socket": ("socket", socket.AF_INET, raw, socket.IPPROTO_RAW),
+        "a raw IPv6 socket": ("socket", socket.AF_INET6, raw, socket.IPPROTO_UDP),
+        "a file to write": (
+            "openat",
+            AT_FDCWD,
+            b"/tmp/mcr-taken-over\0",
+            os.O_CREAT | os.O_RDWR,
+            0o600,
+        ),
+        "its own memory": ("openat", AT_FDCWD, b"/proc/self/mem\0", os.O_RDWR, 0),
+        "a secret": ("openat", AT_FDCWD, b"/etc/shadow\0", os.O_RDONLY, 0),
+        "a directory": ("mkdir", b"/tmp/mcr-taken-over\0", 0o700),
+        "a process": ("fork",),
+        "another process": ("clone", SIGCHLD, 0, 0, 0, 0),
+        "root": ("setuid", 0),
+        "memory to write and run": (
+            *("mmap", 0, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC),
+            *(MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
+        ),
+        "typing for a terminal": ("ioctl", 2, TIOCSTI, b"x"),
+        "an interface taken down": ("ioctl", 8, SIOCSIFFLAGS, bytes(40)),
+    }
+
+
+def of_a_worker(foreign: int) -> Calls:
+    """What a worker may not even where control may, most of it with a packet socket."""
+    pointer = bytes(16)
+    return {
+        "a UDP socket": ("socket", socket.AF_INET, socket.SOCK_DGRAM, 0),
+        "a Unix socket": ("socket", socket.AF_UNIX, socket.SOCK_STREAM, 0),
+        "a netlink socket": ("socket", socket.AF_NETLINK, socket.SOCK_RAW, 0),
+        "a file to read": ("openat", AT_FDCWD, b"/etc/hostname\0", os.O_RDONLY, 0),
+        "binding elsewhere": ("bind", foreign, LINK_LAYER, len(LINK_LAYER)),
+        "connecting": ("connect", foreign, LOCALHOST, len(LOCALHOST)),
+        "another filter": ("setsockopt", foreign, socket.SOL_SOCKET, SO_ATTACH_FILTER, pointer, 16),
+        "all frames": (
+            *("setsockopt", foreign, SOL_PACKET, PACKET_ADD_MEMBERSHIP),
+            *(ALL_FRAMES, len(ALL_FRAMES)),
+        ),
+        "another fan-out group": ("setsockopt", foreign, SOL_PACKET, PACKET_FANOUT, pointer, 4),
+        "sending given back": ("setsockopt", foreign, SOL_PACKET, PACKET_TX_RING, pointer, 16),
+        "a frame": ("sendto", foreign, FRAME, len(FRAME), 0, LINK_LAYER, len(LINK_LAYER)),
+        "a frame by write": ("write", foreign, FRAME, len(FRAME)),
+        "the ring of sending": (
+            "mmap",
+            0,
+            PAGE,
+            PROT_READ | PROT_WRITE,
+            MAP_SHARED,
+            foreign,
+            0,
+        ),
+        "a low number": ("dup", foreign),
+        "a low number by fcntl": ("fcntl", foreign, F_DUPFD, 0),
+        "the leash closed": ("close", 3),
+        "a ring that does more": ("io_uring_register", 13, RING_REGISTERS, 0, 0),
+        "a file of a ring": ("io_uring_register", 13, 2, 0, 0),
+        "a process's handle": ("pidfd_open", 1, 0),
+    }
+
+
+def assert_refused(pid: int, calls: Calls) -> None:
+    """Assert that each call is refused in the process, and that it does not notice."""
+    possible = {}
+    with Injected(pid) as inside:
+        assert inside.call("getpid") == pid
+        for what, (name, *arguments) in calls.items():
+            result = inside.call(name, *arguments)
+            if result not in REFUSED:
+                possible[what] = result
+    assert possible == {}
+
+
+def signals(*others: int) -> Calls:
+    """Signals to others, and to everybody."""
+    calls: Calls = {}
+    for pid in (*others, -1, 0):
+        calls[f"signal to {pid}"] = ("kill", pid, 0)
+        calls[f"end of {pid}"] = ("kill", pid, 9)
+        calls[f"end of the thread {pid}"] = ("tgkill", pid, pid, 9)
+    return calls
+
+
+def test_a_worker_can_do_nothing_but_its_work(lab: Lab) -> None:
+    """Open, bind, reconfigure, inject, start, signal: refused; it relays before and after."""
+    arguments = ("--ingress", "packet", "--workers", "2", "--user", USER.pw_name)
+    with serving(lab.relay, *arguments) as daemon, daemon.client() as client:
+        client.add_rule(RULE)
+        relay_all(lab, daemon, 1)
+        supervisor, control, worker, other = daemon.processes
+        for pid in (worker, other):
+            assert_refused(pid, open_sockets() | of_a_worker(packet_socket(lab, pid)))
+        assert_refused(worker, signals(supervisor, control, other))
+        relay_all(lab, daemon, 2)
+        assert daemon.processes == [supervisor, control, worker, other]
+        assert not Path("/tmp/mcr-taken-over").exists()
+
+
+def test_control_can_do_nothing_but_serve(lab: Lab) -> None:
+    """It may open sockets of Unix and UDP, and read what everybody may; nothing of the rest."""
+    arguments = ("--workers", "2", "--user", USER.pw_name)
+    with serving(lab.relay, *arguments) as daemon, daemon.client() as client:
+        client.add_rule(RULE)
+        supervisor, control, *workers = daemon.processes
+        bound: Calls = {
+            "a device": ("openat", AT_FDCWD, b"/dev/null\0", os.O_RDONLY, 0),
+            "another's status": ("openat", AT_FDCWD, b"/proc/1/status\0", os.O_RDONLY, 0),
+            "a port": ("bind", 9, LOCALHOST, len(LOCALHOST)),
+            "another process's socket": (
+                "setsockopt",
+                9,
+                socket.SOL_SOCKET,
+                SO_BINDTODEVICE,
+                b"in0\0",
+                4,
+            ),
+        }
+        assert_refused(control, open_sockets() | signals(supervisor, *workers) | bound)
+        relay_all(lab, daemon, 3)
+        assert daemon.processes == [supervisor, control, *workers]
+
+
+FATAL: dict[str, tuple[int | bytes, ...]] = {
+    "execve": (b"/bin/true\0", 0, 0),
+    "unshare": (CLONE_NEWNET,),
+    "ptrace": (16, 1, 0, 0),
+    "io_uring_setup": (8, bytes(120)),
+    "pidfd_getfd": (3, 3, 0),
+}
+
+
+@pytest.mark.parametrize("call", FATAL)
+def test_what_only_an_attacker_calls_ends_the_worker(lab: Lab, call: str) -> None:
+    """There is no second try: the next worker relays, and the cause is told."""
+    with serving(lab.relay, "--user", USER.pw_name) as daemon, daemon.client() as client:
+        client.add_rule(RULE)
+        (worker,) = daemon.workers
+        with contextlib.suppress(Killed), Injected(worker) as inside:
+            result = inside.call(call, *FATAL[call])
+            pytest.fail(f"{call} gave {result}")
+        eventually(lambda: not alive(worker))
+        eventually(lambda: client.workers()[0].pid not in {None, worker})
+        death = client.workers()[0].last_death
+        assert death is not None
+        assert "SIGSYS" in death.cause
+        eventually(lambda: client.rules().rules[0].state != "waiting")
+        relay_all(lab, daemon, 4)
+
+
+# What it says to the others.
+
+LEASH, BROKER, CHANNEL = 3, 4, 6
+"""A worker's connections to the supervisor, to its broker and to control, by their numbers."""
+HELLO = bytes([1, 1, 0])
+LONG = bytes(60_000)
+
+
+def merger(port: int) -> bytes:
+    """Ask the broker for a helper socket that stands on any interface."""
+    return bytes([8, 1]) + port.to_bytes(2, "little")
+
+
+WORDS: dict[str, tuple[int, list[bytes]]] = {
+    "nonsense to the supervisor": (LEASH, [b"nonsense"]),
+    "what only control may say": (LEASH, [b"R\0\0"]),
+    "nonsense to the broker": (BROKER, [b"nonsense"]),
+    "too long to the broker": (BROKER, [LONG]),
+    "a count without its items": (BROKER, [bytes([15, 0xFF, 0xFF])]),
+    "a descriptor that is none of its own": (BROKER, [bytes([15, 1, 0]) + bytes([255] * 8)]),
+    "an interface of another name": (BROKER, [bytes([7, 1, 0, 0, 0, 20, 0]) + b"x" * 38]),
+    "questions and no ear": (BROKER, [HELLO] * 2000),
+    "nonsense to control": (CHANNEL, [b"\x08\0\0\0nonsense"]),
+    "a message without an end to control": (CHANNEL, [b"\xff\xff\xff\xff"]),
+    "an answer to nothing": (CHANNEL, [b'\x10\0\0\0{"id":77,"ok":{}}']),
+}
+
+
+@pytest.mark.parametrize("words", WORDS)
+def test_a_worker_that_says_anything_harms_itself_alone(lab: Lab, words: str) -> None:
+    """It is ended and its successor relays; nobody else is, and the other worker's flow goes on."""
+    number, messages = WORDS[words]
+    arguments = ("--ingress", "udp", "--workers", "2", "--user", USER.pw_name)
+    with serving(lab.relay, *arguments) as daemon, daemon.client() as client:
+        client.add_rule(RULE)
+        relay_all(lab, daemon, 5)
+        counted = [sum(each.matched for each in client.stats().rules)]
+        supervisor, control, *workers = daemon.processes
+        # By udp one worker has the flow; the other one speaks.
+        deaf = next(at for at, pid in enumerate(workers) if opened_datagrams(lab, pid) == 0)
+        with contextlib.suppress(Killed), Injected(workers[deaf]) as inside:
+            for message in messages:
+                if inside.call("sendto", number, message, len(message), DONTWAIT, 0, 0) < 0:
+                    break
+        eventually(lambda: not alive(workers[deaf]))
+        relay_all(lab, daemon, 6)
+        eventually(lambda: client.workers()[deaf].state == "running", 15)
+        relay_all(lab, daemon, 7)
+        now = daemon.processes
+        assert (now[0], now[1], now[3 - deaf]) == (supervisor, control, workers[1 - deaf])
+        assert client.stats().rules[0].matched == counted[0] + 200
+
+
+def opened_datagrams(lab: Lab, pid: int) -> int:
+    """How many sockets a process has that receive the rule's datagrams."""
+    inodes = re.findall(
+        r": [0-9A-F]+:1389 .* (\d{5,}) \d+ [0-9a-f]{16} ", lab.relay.proc_net("udp")
+    )
+    links = [os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()]
+    return sum(f"socket:[{inode}]" in links for inode in inodes)
+
+
+@pytest.mark.parametrize("message", [b"nonsense", b"R\xff\xff", b"K"])
+def test_a_control_that_says_anything_harms_no_flow(lab: Lab, message: bytes) -> None:
+    """The supervisor ends it, its successor has the rules, and the workers notice nothing."""
+    with serving(lab.relay, "--user", USER.pw_name) as daemon, daemon.client() as client:
+        client.add_rule(RULE)
+        supervisor, control, worker = daemon.processes
+        pairs = re.findall(r" 0005 03\s+(\d+)", lab.relay.proc_net("unix"))
+        fds = {os.readlink(each): int(each.name) for each in Path(f"/proc/{control}/fd").iterdir()}
+        leash = next(fds[name] for each in pairs if (name := f"socket:[{each}]") in fds)
+        with contextlib.suppress(Killed), Injected(control) as inside:
+            assert inside.call("sendto", leash, message, len(message), DONTWAIT, 0, 0) > 0
+        eventually(lambda: not alive(control))
+        relay_all(lab, daemon, 8)
+        assert [rule.name for rule in client.rules().rules] == [None]
+        now = daemon.processes
+        assert (now[0], now[2]) == (supervisor, worker)
+        assert now[1] != control
