@@ -31,6 +31,11 @@ ROOT_SOCKET = Path("/run/mcr/mcr.sock")
 """Where root's daemon listens unless told otherwise."""
 
 
+EXIT_REFUSED = 78
+"""How control ends where the rules at the start cannot be taken (sysexits.h: EX_CONFIG): another
+try would meet the same."""
+
+
 class ErrorCode(enum.IntEnum):
     """The codes of JSON-RPC 2.0 (section 5.1), and behind them the daemon's own."""
 

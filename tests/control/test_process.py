@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mcr.control.process import REFUSED_START
+from mcr.daemon import EXIT_REFUSED
 
 from .fake_supervisor import FakeSupervisor, Talk, daemon, until
 
@@ -47,7 +47,7 @@ def refused(directory: Path, *, config: bytes | None = None, state: bytes | None
     try:
         supervisor.start()
         until(lambda: supervisor.process.poll() is not None, "the end")
-        assert supervisor.process.returncode == REFUSED_START
+        assert supervisor.process.returncode == EXIT_REFUSED
         assert not supervisor.ready.is_set()
         assert supervisor.keeps == 0
         return supervisor.said()

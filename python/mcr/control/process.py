@@ -16,11 +16,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
+from ..daemon import EXIT_REFUSED
 from ..errors import EngineError, McrError
 from . import leash as words
 from . import limits
 from .arguments import Arguments
-from .changes import Changes
+from .changes import Changes, counted
 from .connections import Connections
 from .counters import Counters, interfaces_of, totals_of
 from .events import Bus
@@ -37,9 +38,6 @@ from .rpc import Rpc
 from .rulebook import Rulebook
 from .worker_messages import WorkerMessage
 
-REFUSED_START = 78
-"""The exit code (sysexits.h: EX_CONFIG) for rules at the start that cannot be taken: another try
-would meet the same."""
 _LOOK_AT_LEAST_EVERY_S = 0.5
 _LOOK_SHARE = 20  # of the time goes on between two looks at the counters, of what one takes
 _TAKE_UP_EVERY_S = 2.0
@@ -179,7 +177,7 @@ class Process:
                 await self._configure(self._config)
         except (McrError, Refusal) as error:
             _log_lines(error)
-            self._end(1 if isinstance(error, EngineError) else REFUSED_START)
+            self._end(1 if isinstance(error, EngineError) else EXIT_REFUSED)
             return
         self._changes.begin()
         for warning in await self._changes.keep():
@@ -194,7 +192,7 @@ class Process:
             found = await self._changes.restore(read_all(descriptor))
         except McrError as error:
             raise McrError(f"the kept rules cannot be taken over: {error}") from None
-        _log.info("revision %d: %d rules taken over", found.revision, len(found.entries))
+        _log.info("revision %d: %s taken over", found.revision, counted(len(found.entries)))
 
     async def _configure(self, descriptor: int) -> None:
         draft = await self._changes.load(read_all(descriptor))
@@ -228,7 +226,8 @@ class Process:
         """Know all the time what workers have counted, for when one of them is gone."""
         while True:
             began_s = time.monotonic()
-            await self._counters.collect(len(self._book.rules), _LOOK_AT_LEAST_EVERY_S)
+            rules, revision = len(self._book.rules), self._book.revision
+            await self._counters.collect(rules, revision, _LOOK_AT_LEAST_EVERY_S)
             took_s = time.monotonic() - began_s
             await asyncio.sleep(max(_LOOK_AT_LEAST_EVERY_S, took_s * _LOOK_SHARE))
 
@@ -249,7 +248,7 @@ class Process:
             await asyncio.wait_for(self._fleet.lock.acquire(), _FINISH_S)
         await self._fleet.stop(_FINISH_S)
         rules = self._book.rules
-        collected = await self._counters.collect(len(rules))
+        collected = await self._counters.collect(len(rules), self._book.revision)
         stats = await self._counters.rule_stats(collected, rules)
         totals = totals_of(interfaces_of(collected), stats)
         self._log.flush_to_stderr(1.0)

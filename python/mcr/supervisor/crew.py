@@ -10,6 +10,7 @@ import socket
 import time
 from typing import Protocol
 
+from ..daemon import EXIT_REFUSED
 from .children import Child
 from .commands import ControlEnds, WorkerEnds
 from .configuration import Configuration
@@ -37,6 +38,7 @@ from .tools import Broker, Tools
 
 TRIES = 5
 """So often a child may die before the daemon was ever ready; then it is given up."""
+_REFUSED = "the rules to begin with are refused"
 _NOTE_LENGTH = 2000  # characters; a message has to fit into the socket's buffer
 
 
@@ -330,6 +332,8 @@ class Crew:
         if isinstance(post, WorkerPost):
             self._serve_broker(post)  # so that it sees the end, behind the last requests
             self._close_broker(post)
+        if post is self.control and child.exit_code == EXIT_REFUSED:
+            cause = _REFUSED
         self._ended(post, child.pid, cause)
 
     def _ended(self, post: Post, pid: int, cause: str) -> None:
@@ -338,7 +342,9 @@ class Crew:
         post.vacate(death, now_s)
         if self.ending:
             return
-        if not self.was_ready and post.deaths >= TRIES:
+        if not self.was_ready and cause == _REFUSED:
+            self._superior.give_up(f"{post.name} does not start: {cause}")
+        elif not self.was_ready and post.deaths >= TRIES:
             self._superior.give_up(f"{post.name} died {TRIES} times: {cause}")
         elif isinstance(post, WorkerPost) and self.control.leash is not None:
             self._tell_of_death(post, death)
