@@ -56,10 +56,14 @@ impl Service {
                 self.news.forget();
             }
             if Instant::now() >= tick {
-                self.news.tell(&self.relay, &mut self.talk, |id| self.rules.has(id));
+                self.tell_news();
                 tick = Instant::now() + TICK;
             }
         }
+    }
+
+    fn tell_news(&mut self) {
+        self.news.tell(&self.relay, &mut self.talk, |id| self.rules.has(id));
     }
 
     fn serve(&mut self, request: Request) {
@@ -129,6 +133,8 @@ impl Service {
                 self.talk.log.add(Level::Warning, "worker", text, Instant::now());
             }
         }
+        // Before the answer, so that whoever has made the change hears what is wrong with its rules.
+        self.tell_news();
         self.talk.answer(id, Committed { revision: self.rules.revision });
     }
 

@@ -207,12 +207,16 @@ class Changes:
                 return draft
             _check_size(draft)
             body = await self._in(self._judge, lambda: _told(draft))
-            await self._fleet.change(body, (*draft.removed, *draft.send))
             before: dict[str, Held | Aside] = {**self._book.rules, **self._book.aside}
-            await self._in(self._judge, lambda: self._book.commit(draft))
-            self._news.forget_rules((*draft.removed, *draft.send))
-            gone = {each: before[each].rule for each in (*draft.removed, *draft.dropped)}
-            await self._tell(draft, before, gone)
+            self._news.hold()
+            try:
+                await self._fleet.change(body, (*draft.removed, *draft.send))
+                await self._in(self._judge, lambda: self._book.commit(draft))
+                self._news.forget_rules((*draft.removed, *draft.send))
+                gone = {each: before[each].rule for each in (*draft.removed, *draft.dropped)}
+                await self._tell(draft, before, gone)
+            finally:
+                self._news.release(self._book.rules)
             warnings = await self.keep()
             for warning in warnings:
                 _log.warning("%s", warning)
@@ -233,13 +237,9 @@ class Changes:
                 await asyncio.sleep(0)
             text = f"rule {rule.name or rule_id} {'has' if turn == 'resumed' else 'was'} {turn}"
             self._bus.publish("rule", turn, text, id=rule_id, name=rule.name)
-        _log.info(
-            "revision %d: %d rules added, %d removed, %d changed",
-            draft.revision,
-            len(draft.added),
-            len(gone),
-            len(draft.changed),
-        )
+        counts = {"added": draft.added, "removed": gone, "changed": draft.changed}
+        happened = [f"{counted(len(ids))} {verb}" for verb, ids in counts.items() if ids]
+        _log.info("revision %d: %s", draft.revision, ", ".join(happened) or "another order")
 
     async def _names_for(self, entries: Sequence[Entry]) -> Names:
         names = Names(self._hosts, self._book.answers)
@@ -262,6 +262,11 @@ def _told(draft: Draft) -> bytes:
     send = ((each, draft.rules[each]) for each in draft.send)
     specs = ((rule_id, held.enabled, held.tail) for rule_id, held in send)
     return prepare_body(draft.revision, whole=False, remove=draft.removed, add=specs)
+
+
+def counted(rules: int) -> str:
+    """So many rules."""
+    return f"{rules} rule" if rules == 1 else f"{rules} rules"
 
 
 def _check_size(draft: Draft) -> None:

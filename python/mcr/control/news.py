@@ -39,6 +39,7 @@ class News:
         """Nothing is known yet."""
         self._bus = bus
         self._troubles: dict[int, dict[str, Trouble]] = {}
+        self._held: list[tuple[int, WorkerMessage]] | None = None
 
     def of(self, rule_id: str) -> Trouble:
         """What keeps a rule from working in any worker; the first that says so counts."""
@@ -55,7 +56,9 @@ class News:
     def take(self, number: int, message: WorkerMessage, rules: Mapping[str, Held]) -> None:
         """Take what a worker tells by itself."""
         event = message.get("event")
-        if event == "rules":
+        if event == "rules" and self._held is not None:
+            self._held.append((number, message))
+        elif event == "rules":
             for news in message.get("rules", []):
                 self._take_rule(number, news, rules)
         elif event == "link":
@@ -68,6 +71,16 @@ class News:
         elif event == "engine":
             why = message.get("error")
             logging.getLogger("mcr.workers").error("worker %d: engine ended: %s", number, why)
+
+    def hold(self) -> None:
+        """From now on rules are changed: what workers tell of new ones is kept for `release`."""
+        self._held = []
+
+    def release(self, rules: Mapping[str, Held]) -> None:
+        """Take what was told meanwhile: these are the rules now."""
+        held, self._held = self._held or [], None
+        for number, message in held:
+            self.take(number, message, rules)
 
     def forget_worker(self, number: int) -> None:
         """Its successor tells anew."""
