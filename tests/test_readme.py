@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.made_up_daemon import made_up_daemon
+from tests.topology.daemons import serving
 
 import mcr
 
@@ -35,11 +35,10 @@ def commands(program: str) -> list[list[str]]:
 
 
 @pytest.fixture
-def daemon_socket(tmp_path: Path) -> Iterator[Path]:
+def daemon_socket() -> Iterator[Path]:
     """The socket of a daemon without rules."""
-    path = tmp_path / "mcr.sock"
-    with made_up_daemon(path):
-        yield path
+    with serving(None, "--ingress", "udp") as daemon:
+        yield daemon.socket
 
 
 @pytest.mark.parametrize("code", blocks("python"))

@@ -1,4 +1,4 @@
-"""Daemons of the product, run as `mcr serve` inside a namespace."""
+"""Daemons of the product, run as `mcr serve`, in a namespace or on this host's loopback."""
 
 import contextlib
 import os
@@ -83,14 +83,20 @@ class Daemon:
 
 
 @contextlib.contextmanager
-def serving(namespace: Namespace, *arguments: str, socket: Path | None = None) -> Iterator[Daemon]:
-    """Run a daemon that is ready; whatever the test did to it, nothing of it stays."""
+def serving(
+    namespace: Namespace | None, *arguments: str, socket: Path | None = None
+) -> Iterator[Daemon]:
+    """Run a daemon that is ready; whatever the test did to it, nothing of it stays.
+
+    Without a namespace it runs here, and its rules may name nothing but the loopback interface.
+    """
     with tempfile.TemporaryDirectory(prefix="mcrd") as directory:
         # The daemon's user must be able to reach its socket.
         Path(directory).chmod(0o755)
         path = socket or Path(directory, "run", "mcr.sock")
+        command = [MCR, "serve", "--socket", str(path), *arguments]
         process = subprocess.Popen(
-            namespace.command(MCR, "serve", "--socket", str(path), *arguments),
+            command if namespace is None else namespace.command(*command),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )
