@@ -199,7 +199,7 @@ def test_a_full_disk_is_told(lab: Lab, tmp_path: Path) -> None:
     many = [f"239.1.98.{at}%in0:5001 to 239.2.98.1%out0:6001" for at in range(3, 250)]
     with (
         serving(
-            lab.relay, "--state", str(disk / "rules"), launcher=("sh", "-c", script, "sh")
+            lab.relay, "--state", str(disk / "rules"), before=("sh", "-c", script, "sh")
         ) as daemon,
         daemon.client() as client,
     ):

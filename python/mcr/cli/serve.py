@@ -41,15 +41,16 @@ def serve(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Started as root: the user that all but the supervisor become (nobody unless"
-            " given). Members of its group may talk to the daemon.",
+            help="Started as root: the user that all but the supervisor become; its group may talk"
+            " to the daemon. Without it nobody is, and only root may.",
         ),
     ] = None,
     config: Annotated[
         str | None,
         typer.Option(
             metavar="FILE",
-            help="Rules to begin with where none were kept; read again on SIGHUP.",
+            help='Rules to begin with where none were kept, as TOML: rules = ["A to B", "C to D"].'
+            " Read again on SIGHUP.",
         ),
     ] = None,
     state: Annotated[

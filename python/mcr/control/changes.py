@@ -251,13 +251,9 @@ class Changes:
                 await asyncio.sleep(0)
             text = f"rule {rule.name or rule_id} {'has' if turn == 'resumed' else 'was'} {turn}"
             self._bus.publish("rule", turn, text, id=rule_id, name=rule.name)
-        _log.info(
-            "revision %d: %d rules added, %d removed, %d changed",
-            draft.revision,
-            len(draft.added),
-            len(gone),
-            len(draft.changed),
-        )
+        counts = {"added": draft.added, "removed": gone, "changed": draft.changed}
+        happened = [f"{counted(len(ids))} {verb}" for verb, ids in counts.items() if ids]
+        _log.info("revision %d: %s", draft.revision, ", ".join(happened) or "another order")
 
     async def _names_for(self, entries: Sequence[Entry]) -> Names:
         names = Names(self._hosts, self._book.answers)
@@ -280,6 +276,11 @@ def _told(draft: Draft) -> bytes:
     send = ((each, draft.rules[each]) for each in draft.send)
     specs = ((rule_id, held.enabled, held.tail) for rule_id, held in send)
     return prepare_body(draft.revision, whole=False, remove=draft.removed, add=specs)
+
+
+def counted(rules: int) -> str:
+    """So many rules."""
+    return f"{rules} rule" if rules == 1 else f"{rules} rules"
 
 
 def _check_size(draft: Draft) -> None:

@@ -39,6 +39,8 @@ class Collected:
 
     began_s: float
     """By `time.monotonic`."""
+    revision: int
+    """Of the rules when it was asked for."""
     reports: tuple[Report, ...]
     stale_workers: tuple[int, ...]
     """Numbers of those that did not answer now."""
@@ -79,18 +81,26 @@ class Counters:
         self._last: Collected | None = None
         self._asking: dict[int, _Question] = {}
 
-    async def collect(self, rules: int, max_age_s: float = 0.0) -> Collected:
-        """Reports that are no older than this when asked for; `rules` is how many there are."""
+    async def collect(self, rules: int, revision: int, max_age_s: float = 0.0) -> Collected:
+        """Reports on these rules that are no older than this when asked for.
+
+        Args:
+            rules: how many there are.
+            revision: theirs; what was reported at another does not know the newest of them.
+            max_age_s: in seconds; 0 asks the workers.
+        """
         asked_s = time.monotonic()
         async with self._turn:
             # Whoever waited here while others were asked takes what came of it.
-            if self._last is not None and self._last.began_s >= asked_s - max_age_s:
-                return self._last
+            last = self._last
+            if last and last.revision == revision and last.began_s >= asked_s - max_age_s:
+                return last
             began_s = time.monotonic()
             await self._ask_all(rules)
             self._note_silence()
             self._last = Collected(
                 began_s,
+                revision,
                 tuple(worker.report for worker in self._fleet.workers if worker.report),
                 tuple(
                     worker.number

@@ -21,7 +21,7 @@ from ..errors import EngineError, McrError
 from . import leash as words
 from . import limits
 from .arguments import Arguments
-from .changes import Changes
+from .changes import Changes, counted
 from .connections import Connections
 from .counters import Counters, interfaces_of, totals_of
 from .events import Bus
@@ -199,7 +199,7 @@ class Process:
         except McrError as error:
             text = f"the kept rules cannot be taken over: {error}"
             raise McrError(f"{text}; mend or move away the file of --state") from None
-        _log.info("revision %d: %d rules taken over", found.revision, len(found.entries))
+        _log.info("revision %d: %s taken over", found.revision, counted(len(found.entries)))
 
     async def _configure(self, descriptor: int) -> None:
         draft = await self._changes.load(read_all(descriptor))
@@ -233,7 +233,8 @@ class Process:
         """Know all the time what workers have counted, for when one of them is gone."""
         while True:
             began_s = time.monotonic()
-            await self._counters.collect(len(self._book.rules), _LOOK_AT_LEAST_EVERY_S)
+            rules, revision = len(self._book.rules), self._book.revision
+            await self._counters.collect(rules, revision, _LOOK_AT_LEAST_EVERY_S)
             took_s = time.monotonic() - began_s
             await asyncio.sleep(max(_LOOK_AT_LEAST_EVERY_S, took_s * _LOOK_SHARE))
 
@@ -254,7 +255,7 @@ class Process:
             await asyncio.wait_for(self._fleet.lock.acquire(), _FINISH_S)
         await self._fleet.stop(_FINISH_S)
         rules = self._book.rules
-        collected = await self._counters.collect(len(rules))
+        collected = await self._counters.collect(len(rules), self._book.revision)
         stats = await self._counters.rule_stats(collected, rules)
         totals = totals_of(interfaces_of(collected), stats)
         self._log.flush_to_stderr(1.0)

@@ -11,7 +11,7 @@ import time
 from typing import Protocol
 
 from ..daemon import REFUSED_START
-from .children import Child, cause_of
+from .children import Child
 from .commands import ControlEnds, WorkerEnds
 from .configuration import Configuration
 from .keeper import Keeper
@@ -38,6 +38,7 @@ from .tools import Broker, Tools
 
 TRIES = 5
 """So often a child may die before the daemon was ever ready; then it is given up."""
+_REFUSED = "the rules to begin with are refused"
 _NOTE_LENGTH = 2000  # characters; a message has to fit into the socket's buffer
 
 
@@ -53,8 +54,8 @@ class Superior(Protocol):
     def drained(self) -> None:
         """Control has stopped the workers' engines and reported."""
 
-    def give_up(self, reason: str | None) -> None:
-        """A child cannot be started at all; None where it has said why itself."""
+    def give_up(self, reason: str) -> None:
+        """A child cannot be started at all."""
 
 
 class Crew:
@@ -334,6 +335,8 @@ class Crew:
         if isinstance(post, WorkerPost):
             self._serve_broker(post)  # so that it sees the end, behind the last requests
             self._close_broker(post)
+        if post is self.control and child.exit_code == REFUSED_START:
+            cause = _REFUSED
         self._ended(post, child.pid, cause)
 
     def _ended(self, post: Post, pid: int, cause: str) -> None:
@@ -342,8 +345,8 @@ class Crew:
         post.vacate(death, now_s)
         if self.ending:
             return
-        if not self.was_ready and post is self.control and cause == cause_of(REFUSED_START):
-            self._superior.give_up(None)
+        if not self.was_ready and cause == _REFUSED:
+            self._superior.give_up(f"{post.name} does not start: {cause}")
         elif not self.was_ready and post.deaths >= TRIES:
             self._superior.give_up(f"{post.name} died {TRIES} times: {cause}")
         elif isinstance(post, WorkerPost) and self.control.leash is not None:

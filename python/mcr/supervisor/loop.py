@@ -61,7 +61,6 @@ class Supervisor:
             superior=self,
         )
         self._failure: str | None = None
-        self._gave_up = False
         self._drained = False
         self._drain_until_s: float | None = None
         self._leave_until_s: float | None = None
@@ -83,7 +82,7 @@ class Supervisor:
                 self._turn()
         if self._failure is not None:
             raise StartError(self._failure)
-        return self._drained or not (self._crew.was_ready or self._gave_up)
+        return self._drained or not self._crew.was_ready
 
     # What the crew reports.
 
@@ -114,9 +113,8 @@ class Supervisor:
         if self._crew.ending:
             self._drained = True
 
-    def give_up(self, reason: str | None) -> None:
-        """A child cannot be started at all; None where it has said why itself."""
-        self._gave_up = True
+    def give_up(self, reason: str) -> None:
+        """A child cannot be started at all."""
         self._failure = reason
         self._end_at_once()
 
