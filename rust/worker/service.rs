@@ -62,10 +62,6 @@ impl Service {
         }
     }
 
-    fn tell_news(&mut self) {
-        self.news.tell(&self.relay, &mut self.talk, |id| self.rules.has(id));
-    }
-
     fn serve(&mut self, request: Request) {
         match request {
             Request::Prepare { id, revision, whole, remove, add } => {
