@@ -390,17 +390,6 @@ class TestRights:
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
-    def test_locked_memory(self) -> None:
-        """So does that of what rings may take; whoever may raises both."""
-        before = resource.getrlimit(resource.RLIMIT_MEMLOCK)
-        resource.setrlimit(resource.RLIMIT_MEMLOCK, (65536, before[1]))
-        try:
-            allowed = rights.raise_locked_memory_limit()
-            assert resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == allowed
-            assert allowed in {before[1], rights.LOCKED_BYTES}
-        finally:
-            resource.setrlimit(resource.RLIMIT_MEMLOCK, before)
-
 
 def test_signals_are_not_lost_here() -> None:
     """The supervisor is imported into programs; that alone changes no handler."""

@@ -124,7 +124,7 @@ class Control:
         deadline = time.monotonic() + seconds
         while len(self._bytes) < count:
             left = max(0.0, deadline - time.monotonic())
-            if not select.select([self.socket], [], [], left)[0]:
+            if not _is_readable(self.socket, left):
                 raise TimeoutError(f"nothing heard for {seconds} s")
             piece = self.socket.recv(1 << 16)
             if not piece:
@@ -220,7 +220,7 @@ class WorkerProcess:
     def _serve(self) -> None:
         """Open sockets for it, until it ends."""
         self._broker.setblocking(False)
-        while select.select([self._broker], [], []):
+        while _is_readable(self._broker, None):
             if not self._kept.broker.serve(0, self._broker.fileno()):
                 return
 
@@ -232,6 +232,12 @@ def specs(*rules: str, ingress: Ingress = "udp", paused: bool = False) -> list[J
         _native.interfaces(), remove=(), add=parsed, names=Names("first", {})
     )
     return [_spec(resolved) | {"paused": paused} for resolved in plan.resolved]
+
+
+def _is_readable(end: socket.socket, seconds: float | None) -> bool:
+    poll = select.poll()  # select() takes no more than 1024 descriptors.
+    poll.register(end, select.POLLIN)
+    return bool(poll.poll(None if seconds is None else seconds * 1000))
 
 
 def _spec(rule: ResolvedRule) -> Json:

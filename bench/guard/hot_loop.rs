@@ -16,7 +16,7 @@ use std::os::unix::net::UnixDatagram;
 use std::sync::{Arc, mpsc};
 
 use _native::addr::Addr;
-use _native::engine::{self, Command, Links};
+use _native::engine::{self, Command, FreshRing, Links};
 use _native::ingress::Kind;
 use _native::plan::{Plan, PlanOutput, PlanRule, Source};
 use _native::pool::SizeClass;
@@ -77,7 +77,7 @@ fn main() -> Outcome<()> {
         buffer_bytes: BUFFER_BYTES,
         verify_checksums: true,
     };
-    engine::run(Box::new(plan(inputs, outputs)), links)?;
+    engine::run(Box::new(plan(inputs, outputs)), FreshRing::new()?, links)?;
     for slot in slots {
         let words = stats::read(&page, slot).ok_or("the counters cannot be read")?;
         let sent = usize::try_from(words[output::SENT])?;

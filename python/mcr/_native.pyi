@@ -143,7 +143,7 @@ class RelayCore:
         """Pause rules, or let them go on; all stays open for them."""
 
     def open_spares(self) -> None:
-        """Open sockets beforehand, for a process that gives up its rights before `start`."""
+        """Make rings and open sockets beforehand, for a process that gives up its rights."""
 
     def start(self) -> None:
         """Start the engine threads."""

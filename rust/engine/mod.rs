@@ -22,6 +22,7 @@ use crate::plan::{Plan, PlanRule};
 use crate::stats::{MAX_SLOTS, Writer};
 use crate::sys::buffers::Buffer;
 use crate::sys::memory::SharedWords;
+pub use crate::sys::ring::FreshRing;
 use crate::sys::ring::{Event, Ring};
 use crate::window::{Entry, Window};
 use receiver::Intake;
@@ -60,8 +61,8 @@ const BUSY: usize = 16;
 /// io_uring refused, or no memory; later only what makes going on impossible.
 // A function of its own in every build, so that what happens in it can be counted.
 #[inline(never)]
-pub fn run(plan: Box<Plan>, links: Links) -> io::Result<()> {
-    let mut engine = Engine::new(plan, links)?;
+pub fn run(plan: Box<Plan>, ring: FreshRing, links: Links) -> io::Result<()> {
+    let mut engine = Engine::new(plan, ring, links)?;
     while engine.turn()? {}
     engine.finish()
 }
@@ -79,8 +80,8 @@ struct Engine {
 }
 
 impl Engine {
-    fn new(first: Box<Plan>, links: Links) -> io::Result<Self> {
-        let mut ring = Ring::new()?;
+    fn new(first: Box<Plan>, ring: FreshRing, links: Links) -> io::Result<Self> {
+        let mut ring = Ring::begin(ring)?;
         ring.watch(links.wake.as_fd())?;
         let counters = Writer::new(links.page.clone());
         let intake = Intake::new(links.buffer_bytes, links.verify_checksums);

@@ -28,18 +28,13 @@ impl Descriptors {
             self.left = left;
             return Ok(());
         }
-        // Where /proc is not mounted, and where limits cannot be read, opening tells.
-        let Ok(open) = fs::read_dir("/proc/self/fd") else { return Ok(()) };
+        // Where limits cannot be read, opening tells.
         let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return Ok(()) };
+        // A process that does not see its files does not raise its limits either.
+        let Ok(open) = fs::read_dir("/proc/self/fd") else { return within(count, soft) };
         let in_use = u64::try_from(open.count()).unwrap_or(u64::MAX);
         let needed = in_use.saturating_add(count);
-        if needed > hard {
-            let refusal = io::Error::other(format!(
-                "the rules need {needed} descriptors, and its hard limit is {hard}; raise it \
-                 (ulimit -Hn, or LimitNOFILE= of the service)"
-            ));
-            return Err(Error::os("opening sockets", "this process", refusal));
-        }
+        within(needed, hard)?;
         let wanted = needed.saturating_add(MARGIN);
         let granted = if wanted <= soft {
             soft
@@ -52,6 +47,17 @@ impl Descriptors {
         self.left = granted.saturating_sub(needed).saturating_sub(MARGIN);
         Ok(())
     }
+}
+
+fn within(needed: u64, limit: u64) -> Result<()> {
+    if needed <= limit {
+        return Ok(());
+    }
+    let refusal = io::Error::other(format!(
+        "the rules need {needed} descriptors, and its hard limit is {limit}; raise it \
+         (ulimit -Hn, or LimitNOFILE= of the service)"
+    ));
+    Err(Error::os("opening sockets", "this process", refusal))
 }
 
 #[cfg(test)]

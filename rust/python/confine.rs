@@ -7,10 +7,11 @@ use pyo3::prelude::*;
 use crate::confine::{self, Capability, Reach, Role};
 
 /// What a supervisor does with each stands in docs/security.md.
-const SUPERVISOR_KEEPS: [Capability; 8] = [
+const SUPERVISOR_KEEPS: [Capability; 9] = [
     Capability::CAP_NET_RAW,
     Capability::CAP_NET_ADMIN,
     Capability::CAP_NET_BIND_SERVICE,
+    Capability::CAP_IPC_LOCK,
     Capability::CAP_SETUID,
     Capability::CAP_SETGID,
     Capability::CAP_SETPCAP,

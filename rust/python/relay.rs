@@ -83,7 +83,7 @@ impl RelayCore {
         Ok(py.detach(|| self.relay.set_paused(&keys, paused))?)
     }
 
-    /// Open sockets beforehand, for a process that gives up its rights before `start`.
+    /// Make rings and open sockets beforehand, for a process that gives up its rights before `start`.
     fn open_spares(&self, py: Python<'_>) -> PyResult<()> {
         Ok(py.detach(|| self.relay.open_spares())?)
     }

@@ -25,6 +25,7 @@ mod obstacle;
 mod plans;
 mod present;
 mod report;
+mod rings;
 mod settings;
 mod slots;
 mod state;
@@ -52,10 +53,10 @@ use live::Around;
 use plans::Owners;
 use present::Present;
 pub use report::{InterfaceReport, OutputReport, Report, RuleReport, errno_name};
+pub use rings::{Rings, try_io_uring};
 pub use settings::{Settings, Share};
 use state::State;
 use worker::Workers;
-pub use worker::try_io_uring;
 
 /// Where datagrams are taken from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -220,12 +221,18 @@ impl Relay {
         self.shared.settings.ingress
     }
 
-    /// Opens a few sockets beforehand, for who gives up the right to do so before the start: an
-    /// interface that is made anew takes new ones.
+    /// Starts on these rings, as far as they go.
+    pub fn hold(&self, rings: Rings) {
+        self.shared.workers.hold(rings);
+    }
+
+    /// Does beforehand what takes rights, for who gives them up before the start: makes the rings,
+    /// and opens a few sockets, as an interface that is made anew takes new ones.
     ///
     /// # Errors
     /// A missing right, a limit.
     pub fn open_spares(&self) -> Result<()> {
+        self.hold(Rings::make(self.shared.settings.workers)?);
         self.shared.state().open_spares()
     }
 

@@ -15,11 +15,12 @@ use nix::sys::signal::SigSet;
 use nix::unistd::Pid;
 
 use super::Settings;
+use super::rings::{self, Rings, describe, refused};
 use crate::engine::{self, Command, Links};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::sys::memory::SharedWords;
-use crate::sys::ring::Ring;
+use crate::sys::ring::FreshRing;
 
 /// How long an engine may take to follow a command. A turn takes well under a millisecond; a
 /// host that is this late is not relaying either.
@@ -30,6 +31,7 @@ pub(super) struct Workers {
     settings: Settings,
     pages: Vec<Arc<SharedWords>>,
     phase: Mutex<Phase>,
+    rings: Mutex<Rings>,
     ends: Arc<Ends>,
     /// The process that the threads belong to; a fork copies this value, but no thread.
     process: u32,
@@ -64,6 +66,7 @@ impl Workers {
             settings,
             pages,
             phase: Mutex::new(Phase::Prepared(empty)),
+            rings: Mutex::default(),
             ends: Arc::new(ends),
             process: std::process::id(),
         }
@@ -103,6 +106,11 @@ impl Workers {
                 workers.iter().try_for_each(|worker| self.await_answer(worker))
             }
         }
+    }
+
+    /// Starts with these rings, as far as they go.
+    pub(super) fn hold(&self, rings: Rings) {
+        *self.rings.lock().unwrap_or_else(PoisonError::into_inner) = rings;
     }
 
     pub(super) fn start(&self) -> Result<()> {
@@ -178,6 +186,7 @@ impl Workers {
             buffer_bytes: self.settings.buffer_bytes,
             verify_checksums: self.settings.verify_checksums,
         };
+        let ring = self.ring()?;
         let ends = self.ends.clone();
         ends.state().0 += 1;
         let place = self.place(number);
@@ -188,7 +197,7 @@ impl Workers {
             SigSet::all().thread_block().ok();
             let result = catch_unwind(AssertUnwindSafe(|| {
                 place.take()?;
-                engine::run(Box::new(plan), links)
+                engine::run(Box::new(plan), ring, links)
             }));
             ends.ended(result);
             drop(answers);
@@ -199,6 +208,12 @@ impl Workers {
             Error::os("starting a thread", "the engine", error)
         })?;
         Ok(Worker { commands, retired, wake, thread })
+    }
+
+    /// One of those that were made beforehand, or else a new one.
+    fn ring(&self) -> Result<FreshRing> {
+        let made = self.rings.lock().unwrap_or_else(PoisonError::into_inner).take();
+        made.map_or_else(rings::fresh, Ok)
     }
 
     fn place(&self, number: usize) -> Place {
@@ -287,39 +302,11 @@ impl Place {
     }
 }
 
-/// Tries to make a ring as an engine does.
-///
-/// # Errors
-/// [`Error::Permission`] where io_uring is refused; the text names what refuses it.
-pub fn try_io_uring() -> Result<()> {
-    Ring::new().map(drop).map_err(|error| refused(describe(&error)))
-}
-
 fn stay_on(cpu: usize) -> io::Result<()> {
     let mut only = CpuSet::new();
     let result = only.set(cpu).and_then(|()| sched_setaffinity(Pid::from_raw(0), &only));
     result
         .map_err(|error| io::Error::other(format!("the engine may not run on CPU {cpu}: {error}")))
-}
-
-/// The words that mark a refusal of io_uring among the ends of an engine.
-const IO_URING_REFUSED: &str = "io_uring is refused";
-
-fn describe(error: &io::Error) -> String {
-    match error.raw_os_error() {
-        Some(libc::EPERM | libc::ENOSYS | libc::EACCES) => format!(
-            "{IO_URING_REFUSED} ({error}): set the sysctl kernel.io_uring_disabled to 0, and in a \
-             container allow io_uring in its seccomp profile"
-        ),
-        Some(libc::ENOMEM) => format!(
-            "{error}: lower the buffers' bytes or raise the limit of locked memory (ulimit -l)"
-        ),
-        _ => error.to_string(),
-    }
-}
-
-fn refused(text: String) -> Error {
-    if text.starts_with(IO_URING_REFUSED) { Error::Permission(text) } else { Error::Engine(text) }
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> &str {

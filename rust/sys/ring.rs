@@ -66,6 +66,28 @@ pub enum Event {
     Woken,
 }
 
+/// An io_uring that nobody uses yet, nor can: one thread will.
+///
+/// The kernel charges its memory to who makes it: with CAP_IPC_LOCK to nobody, else to the user,
+/// whose processes share one limit (RLIMIT_MEMLOCK). So it is made before rights are given up.
+pub struct FreshRing(IoUring);
+
+impl FreshRing {
+    /// # Errors
+    /// EPERM or ENOSYS where io_uring is refused (kernel.io_uring_disabled, a seccomp profile);
+    /// ENOMEM where the limit is reached.
+    pub fn new() -> io::Result<Self> {
+        let uring = IoUring::builder()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_submit_all()
+            .setup_cqsize(COMPLETIONS)
+            .setup_r_disabled()
+            .build(SUBMISSIONS)?;
+        Ok(Self(uring))
+    }
+}
+
 /// An io_uring with its buffers.
 pub struct Ring {
     uring: IoUring,
@@ -88,15 +110,16 @@ impl Ring {
     /// does with it.
     ///
     /// # Errors
-    /// EPERM or ENOSYS where io_uring is refused (kernel.io_uring_disabled, a seccomp profile).
+    /// As [`FreshRing::new`].
     pub fn new() -> io::Result<Self> {
-        let uring = IoUring::builder()
-            .setup_single_issuer()
-            .setup_defer_taskrun()
-            .setup_submit_all()
-            .setup_cqsize(COMPLETIONS)
-            .setup_r_disabled()
-            .build(SUBMISSIONS)?;
+        Self::begin(FreshRing::new()?)
+    }
+
+    /// The same with a ring that was made before, in whichever thread.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn begin(FreshRing(uring): FreshRing) -> io::Result<Self> {
         limits::narrow(&uring)?;
         Ok(Self {
             uring,

@@ -37,7 +37,7 @@ use talk::Talk;
 use crate::broker::Client;
 use crate::confine::{self, Reach, Role};
 use crate::error::{Error, Result};
-use crate::relay::Relay;
+use crate::relay::{Relay, Rings};
 use crate::sys::memory::SharedWords;
 
 /// The exit code of a worker whose engine ended by itself (EX_SOFTWARE, sysexits.h).
@@ -68,10 +68,12 @@ pub fn run_worker(arguments: &str) -> i32 {
 /// Gives up all rights and starts the engine; when this returns nothing foreign was read yet.
 fn start(arguments: &Arguments) -> Result<Service> {
     let own = Own::take(arguments).map_err(|e| Error::os("taking over", "descriptors", e))?;
+    let rings = Rings::make(1)?;
     confine::leave(arguments.user(), arguments.supervisor)?;
     confine::hide_files(&Reach::default())?;
     let Own { leash, broker, page, channel, nothing } = own;
     let relay = Arc::new(relay(arguments, broker, page)?);
+    relay.hold(rings);
     relay.start()?;
     let door = Arc::new(Door::new()?);
     let gate = Arc::new(Barrier::new(2));

@@ -43,12 +43,14 @@ pub(super) struct Talk {
     pub(super) log: Log,
     /// Whether it is another control process since somebody asked.
     is_new: bool,
+    /// Whether there is a connection of which nobody was told that it has ended.
+    is_met: bool,
 }
 
 impl Talk {
     pub(super) fn new(channel: Channel, door: Arc<Door>) -> Self {
         let log = Log::new(Instant::now());
-        Self { channel, door, reporting: None, log, is_new: false }
+        Self { channel, door, reporting: None, log, is_new: false, is_met: false }
     }
 
     /// Waits for what comes next, until `deadline`, and says meanwhile what is to be said.
@@ -60,21 +62,18 @@ impl Talk {
             if self.welcome() {
                 return Heard::Replaced;
             }
-            let was_open = self.channel.is_open();
             self.go_on();
-            if let Some(heard) = self.read() {
-                return heard;
+            if let Some(request) = self.read() {
+                return Heard::Request(request);
             }
-            if was_open && !self.channel.is_open() {
+            if self.is_met && !self.channel.is_open() {
+                self.is_met = false;
                 return Heard::Gone;
             }
             if Instant::now() >= deadline {
                 return Heard::Nothing;
             }
             self.wait(deadline);
-            if was_open && !self.channel.is_open() {
-                return Heard::Gone;
-            }
         }
     }
 
@@ -145,7 +144,7 @@ impl Talk {
             let text = format!("a connection to control cannot be taken: {}", errno.desc());
             self.log.add(Level::Error, "worker", text, Instant::now());
         }
-        self.is_new = true;
+        (self.is_new, self.is_met) = (true, true);
         true
     }
 
@@ -171,7 +170,7 @@ impl Talk {
     }
 
     /// The next request that is there; one at a time.
-    fn read(&mut self) -> Option<Heard> {
+    fn read(&mut self) -> Option<Request> {
         if self.reporting.is_some() {
             return None;
         }
@@ -180,13 +179,7 @@ impl Talk {
             Ok(Some(message)) => Request::parse(&message),
             Err(_) => Err("a message is too long".to_owned()),
         };
-        Some(match request {
-            Ok(request) => Heard::Request(request),
-            Err(why) => {
-                self.give_up(&why);
-                Heard::Gone
-            }
-        })
+        request.inspect_err(|why| self.give_up(why)).ok()
     }
 
     /// Until something comes or can be said, or the other side is gone.

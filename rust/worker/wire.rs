@@ -13,6 +13,8 @@ use crate::relay::{InputSpec, Join, RuleSpec};
 
 /// Groups that a rule joins one by one, as a power of two.
 const JOINED_BITS: u8 = 12;
+/// Outputs of a rule, so that what is said of one fits into a message.
+const OUTPUTS: usize = 16_384;
 /// Letters of a rule's id.
 const ID_BYTES: usize = 64;
 
@@ -135,6 +137,9 @@ impl WireRule {
         let id = self.id;
         if id.is_empty() || id.len() > ID_BYTES {
             return Err(Failure::of_rule(&id, "its id is empty or too long"));
+        }
+        if self.outputs.len() > OUTPUTS {
+            return Err(Failure::of_rule(&id, format!("it has more than {OUTPUTS} outputs")));
         }
         let outputs = self.outputs.into_iter().map(WireOutput::spec).collect::<Result<Vec<_>, _>>();
         let checked = self.input.spec().and_then(|input| {

@@ -7,6 +7,14 @@ from pathlib import Path
 import pytest
 
 from .fake_supervisor import FakeSupervisor, Talk, daemon
+from .fake_worker import FakeWorker
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_threads_stay() -> Iterator[None]:
+    """What a fake leaves running would take a later test's signals."""
+    yield
+    FakeWorker.end_all()
 
 
 @pytest.fixture

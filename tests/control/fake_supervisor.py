@@ -158,7 +158,8 @@ class FakeSupervisor:
         )
         theirs.close()
         self.leash = ours
-        threading.Thread(target=self._listen, args=(ours,), daemon=True).start()
+        self._hearing = threading.Thread(target=self._listen, args=(ours,), daemon=True)
+        self._hearing.start()
         self.say({"kind": "restore"}, self.kept)
 
     def add_worker(self, number: int) -> FakeWorker:
@@ -201,6 +202,7 @@ class FakeSupervisor:
         """End control with SIGKILL."""
         self.process.kill()
         self.process.wait()
+        self._hearing.join(PATIENCE_S)
         self.leash.close()
 
     def restart_control(self) -> None:
@@ -240,6 +242,7 @@ class FakeSupervisor:
             worker.die()
         with contextlib.suppress(OSError):
             self.leash.shutdown(socket.SHUT_RDWR)
+        self._hearing.join(PATIENCE_S)
         self.leash.close()
         self.listener.close()
         self.errors.close()

@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 
 class FakeWorker:
@@ -17,9 +17,12 @@ class FakeWorker:
     "garbage", or a function that gets the request and returns the answer's members.
     """
 
+    made: ClassVar[list["FakeWorker"]] = []
+
     def __init__(
         self, number: int = 0, *, pid: int = 100, before: "FakeWorker | None" = None
     ) -> None:
+        self.made.append(self)
         self.ours, self.theirs = socket.socketpair()
         self.number, self.pid = number, pid
         self.revision = 0
@@ -44,6 +47,16 @@ class FakeWorker:
         with contextlib.suppress(OSError):
             self.ours.shutdown(socket.SHUT_RDWR)
         self.ours.close()
+
+    @classmethod
+    def end_all(cls) -> None:
+        """End all that were made, and wait until none of them runs."""
+        while cls.made:
+            worker = cls.made.pop()
+            worker.die()
+            worker.theirs.close()
+            worker.thread.join(10)
+            assert not worker.thread.is_alive()
 
     def push(self, **event: object) -> None:
         """Tell something by itself."""

@@ -136,6 +136,7 @@ def test_rule_objects_name_any_interface(talk: Talk) -> None:
     }
     (rule,) = call(talk, "rules.add", rules=[given])["added"]
     assert rule["outputs"][0]["ttl"] == 3
+    assert rule["state"] == "unresolved: there is no interface a+b"
     again = {"rule": given, "enabled": False}
     assert call(talk, "rules.replace", rules=[again])["changed"] == [rule["id"]]
     wrong = {"input": {"address": "239.1.1.x", "port": 0}, "outputs": [{"address": "h", "prt": 1}]}

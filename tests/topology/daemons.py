@@ -87,12 +87,12 @@ def serving(
     namespace: Namespace,
     *arguments: str,
     socket: Path | None = None,
-    launcher: Sequence[str] = (),
+    before: Sequence[str] = (),
     names_socket: bool = True,
 ) -> Iterator[Daemon]:
     """Run a daemon that is ready; whatever the test did to it, nothing of it stays.
 
-    A launcher is what the command begins with, to start the daemon with other rights. A daemon
+    The command begins with what is given as `before`, to start it with other rights. A daemon
     whose socket is not named to it should choose the one given.
     """
     with tempfile.TemporaryDirectory(prefix="mcrd") as directory:
@@ -101,7 +101,7 @@ def serving(
         path = socket or Path(directory, "run", "mcr.sock")
         named = ["--socket", str(path)] if names_socket else []
         process = subprocess.Popen(
-            namespace.command(*launcher, MCR, "serve", *named, *arguments),
+            namespace.command(*before, MCR, "serve", *named, *arguments),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )

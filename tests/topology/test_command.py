@@ -222,3 +222,9 @@ def test_refused_rule_leaves_nothing(lab: Lab) -> None:
         assert relay.process.returncode == 2
         assert "multicast needs one; write 239.1.80.1%INTERFACE" in log
         assert out == ""
+
+
+def test_rings_of_other_processes_of_nobody_are_not_in_the_way(lab: Lab) -> None:
+    """The kernel counts all of a user together, but for rings that root has made."""
+    with command(lab, RULE, before=("prlimit", "--memlock=65536")) as relay:
+        relay.wait_ready()

@@ -30,8 +30,8 @@ RULE = "239.1.91.1%in0:5001 to 239.2.91.1%out0:6001"
 NONE = "0000000000000000"
 SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
 NET_RAW = 1 << 13
-# CHOWN, KILL, SETGID, SETUID, SETPCAP, NET_BIND_SERVICE, NET_ADMIN, NET_RAW.
-SUPERVISOR = sum(1 << number for number in (0, 5, 6, 7, 8, 10, 12, 13))
+# CHOWN, KILL, SETGID, SETUID, SETPCAP, NET_BIND_SERVICE, NET_ADMIN, NET_RAW, IPC_LOCK.
+SUPERVISOR = sum(1 << number for number in (0, 5, 6, 7, 8, 10, 12, 13, 14))
 
 SHOW = """
 kept=$(mktemp -d)
@@ -143,7 +143,7 @@ def test_with_cap_net_raw_alone_everybody_stays_who_it_was(lab: Lab, home: Path)
     """The ingress is `packet`, the children have not even that one capability."""
     os.chown(home, PLAIN, PLAIN)
     path = home / "mcr.sock"
-    with serving(lab.relay, socket=path, launcher=reaching(*with_net_raw(PLAIN))) as daemon:
+    with serving(lab.relay, socket=path, before=reaching(*with_net_raw(PLAIN))) as daemon:
         assert "ingress packet" in daemon.read_log()
         relays(lab, daemon)
         supervisor, *others = daemon.processes
@@ -163,7 +163,7 @@ def test_without_any_right_it_says_so_and_relays_by_udp(lab: Lab, home: Path) ->
     path = home / "mcr" / "mcr.sock"
     launcher = reaching(*as_user(PLAIN, PLAIN), "--bounding-set", "-all")
     launcher += ["env", f"XDG_RUNTIME_DIR={home}"]
-    with serving(lab.relay, socket=path, launcher=launcher, names_socket=False) as daemon:
+    with serving(lab.relay, socket=path, before=launcher, names_socket=False) as daemon:
         relays(lab, daemon)
         said = daemon.read_log().splitlines()
         warnings = [line for line in said if line.startswith("warning")]

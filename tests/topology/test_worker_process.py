@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import re
+import resource
 import signal
 import time
 from collections.abc import Iterator
@@ -109,6 +111,65 @@ def test_rules_come_by_two_steps_and_datagrams_flow(
     assert [rule["id"] for rule in report(control)["rules"]] == [second["id"]]
     assert control.ask("stop") == {}
     assert report(control)["engine_error"] is None
+
+
+def test_a_rule_is_replaced_under_its_id(lab: Lab, worker: WorkerProcess) -> None:
+    """Another input, the same output: given up or made, its datagrams arrive."""
+    control = worker.connect()
+    first, second = resolved(lab, RULE, OTHER)
+    replacing = first | {"input": second["input"]}
+    with (
+        lab.receive("239.2.60.1", 6001) as receiver,
+        lab.sender("239.1.60.1", 5001) as sender,
+        lab.sender("239.1.60.2", 5001) as other,
+    ):
+        control.change(1, [first], whole=True)
+        control.prepare(2, [replacing])
+        assert control.ask("abort") == {}
+        datagrams = payloads(20)
+        sender.send(datagrams)
+        receiver.expect(datagrams)
+        control.change(2, [replacing])
+        sender.send(datagrams)
+        other.send(datagrams)
+        receiver.expect(datagrams * 2)
+        wait_for_sent(control, 20)
+
+
+def test_one_that_was_root_relays_as_another(lab: Lab, kept: Kept) -> None:
+    """With the user and the group that it is given, and no other."""
+    # A user's processes share the limit of locked memory, so it is none that has others.
+    user = 60_000 + os.getpid() % 5000
+    with contextlib.ExitStack() as stack:
+        with lab.relay:
+            worker = stack.enter_context(WorkerProcess(kept, uid=user, gid=user))
+        control = worker.connect()
+        control.change(1, resolved(lab, RULE), whole=True)
+        status = Path(f"/proc/{worker.process.pid}/status").read_text()
+        ids = f"\t{user}" * 4
+        assert "Uid:" + ids in status
+        assert "Gid:" + ids in status
+        with lab.sender("239.1.60.1", 5001) as sender:
+            sender.send(payloads(10))
+            wait_for_sent(control, 10)
+
+
+def test_an_engine_that_ends_ends_its_process(lab: Lab) -> None:
+    """For want of memory: control is told, and the exit code says it."""
+    with Kept("udp") as kept, contextlib.ExitStack() as stack:
+        worker = start(lab, kept, stack)
+        control = worker.connect()
+        control.ask("hello")
+        pid = worker.process.pid
+        (size,) = re.findall(r"VmSize:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+        limit = (int(size) + 512) << 10
+        resource.prlimit(pid, resource.RLIMIT_AS, (limit, limit))
+        control.prepare(1, resolved(lab, RULE), whole=True)
+        with pytest.raises(Refused) as refused:
+            control.ask("commit")
+        assert refused.value.failure["kind"] == "engine"
+        assert control.wait_for_event("engine")["error"]
+        assert worker.process.wait(5.0) == 70
 
 
 def test_a_change_that_is_refused_changes_nothing(lab: Lab, worker: WorkerProcess) -> None:

@@ -197,6 +197,9 @@ def _stats_of(held: Held, merged: dict[str, Any]) -> RuleStats:
 
 def new_rule(held: Held, trouble: str | None, parked: Sequence[str | None]) -> RuleStats:
     """A rule that has counted nothing yet, with what keeps it from working."""
+    taken = held.resolved.input
+    if trouble is None and taken.interface and not taken.ifindex:  # before a worker says so
+        trouble = f"unresolved: there is no interface {taken.interface}"
     report = _nothing_counted(held) | {"trouble": trouble}
     for output, why in zip(report["outputs"], parked, strict=False):
         output["parked"] = why

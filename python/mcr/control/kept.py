@@ -102,6 +102,10 @@ def write(
     whole = b"".join((encode(head), b"\n", *rules))
     if len(whole) > limits.KEPT_BYTES:
         raise McrError(f"the rules need {len(whole)} bytes, more than {limits.KEPT_BYTES}")
+    return _sealed(whole)
+
+
+def _sealed(whole: bytes) -> int:
     try:
         memory = os.memfd_create("mcr-rules", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     except OSError as error:

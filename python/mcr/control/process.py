@@ -68,6 +68,13 @@ class Process:
         self._log.install()
         _log.debug("%s", hidden)
         self._leash = Leash(arguments.leash, self._take, self._orphaned)
+        self._kept: int | None = None
+        self._config: int | None = None
+        self._has_begun = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._put_together(arguments)
+
+    def _put_together(self, arguments: Arguments) -> None:
         self._book = Rulebook(arguments.ingress)
         self._news = News(self._bus)
         self._fleet = Fleet(
@@ -94,10 +101,6 @@ class Process:
             hosts=arguments.hosts,
         )
         self._connections = self._serving()
-        self._kept: int | None = None
-        self._config: int | None = None
-        self._has_begun = False
-        self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> int:
         """Serve until the end; the exit code."""

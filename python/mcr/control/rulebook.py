@@ -278,16 +278,11 @@ class Rulebook:
         gone = set(remove)
         after = {each: held for each, held in self._held.items() if each not in gone} | coming
         stays = {each: held for each, held in coming.items() if each in gone}
-        changed = {
-            each: turn for each, held in stays.items() if (turn := _turn(self._held[each], held))
-        }
+        turns = ((each, _turn(self._held[each], held)) for each, held in stays.items())
+        changed = {each: turn for each, turn in turns if turn is not None}
         added = tuple(each for each in coming if each not in gone)
         removed = tuple(each for each in remove if each not in coming)
-        fresh = (
-            each
-            for each, held in coming.items()
-            if each not in stays or _is_news(self._held[each], held)
-        )
+        news = (each for each in coming if _is_news(self._held.get(each), coming[each]))
         left = {each: kept for each, kept in aside.items() if each not in coming}
         dropped = tuple(each for each in self._aside if each not in left and each not in coming)
         moves = bool(added or removed or dropped or changed) or list(after) != list(self._held)
@@ -295,7 +290,7 @@ class Rulebook:
             revision=self.revision + moves,
             plan=plan,
             rules=after,
-            send=tuple(fresh),
+            send=tuple(news),
             added=added,
             removed=removed,
             kept=tuple(each for each in stays if each not in changed),
@@ -350,9 +345,9 @@ def _turn(before: Held, after: Held) -> Turn | None:
     return None
 
 
-def _is_news(before: Held, after: Held) -> bool:
+def _is_news(before: Held | None, after: Held) -> bool:
     """Whether workers must be told; a name is not their business."""
-    return before.enabled != after.enabled or before.tail != after.tail
+    return before is None or before.enabled != after.enabled or before.tail != after.tail
 
 
 Change = Callable[[], Draft]

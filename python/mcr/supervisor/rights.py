@@ -20,9 +20,6 @@ NO_PACKET = (
     " is not joined; for packet run as root, or grant the capability"
 )
 
-LOCKED_BYTES = 1 << 30
-"""Locked memory of the children's user; a worker's ring takes about 200 KiB."""
-
 
 def choose_ingress(asked: Literal["auto", "packet", "udp"]) -> tuple[Ingress, str | None]:
     """Return the ingress for what was asked, and what the user should know about it.
@@ -97,23 +94,6 @@ def raise_descriptor_limit() -> int:
         except (OSError, ValueError):
             continue
         return wanted
-    return soft
-
-
-def raise_locked_memory_limit() -> int:
-    """Allow the children locked memory for their rings; return how many bytes.
-
-    The kernel counts the rings of all processes of a user together (RLIMIT_MEMLOCK, setrlimit(2));
-    of the usual 8 MiB some forty workers have used up all, whosesoever they are.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
-    wanted = hard if hard == resource.RLIM_INFINITY else max(hard, LOCKED_BYTES)
-    for limits in ((wanted, wanted), (hard, hard)):
-        try:
-            resource.setrlimit(resource.RLIMIT_MEMLOCK, limits)
-        except (OSError, ValueError):  # to raise the hard limit takes CAP_SYS_RESOURCE
-            continue
-        return limits[0]
     return soft
 
 
