@@ -15,8 +15,8 @@ use crate::error::{Error, Result};
 use crate::open::links::{self, LinkSocket, Told};
 use crate::sys::passing;
 
-/// How long one worker is served in a row, so that none keeps the others waiting: opening a socket
-/// can take some ten milliseconds.
+/// How long one worker is served in a row, so that none keeps the others waiting: to close an
+/// AF_PACKET socket alone can take some milliseconds.
 const TURN: Duration = Duration::from_millis(20);
 
 /// Where the workers take datagrams from, which decides what they may ask for.
@@ -79,14 +79,14 @@ impl Server {
         })
     }
 
-    /// Answers what waits on a worker's socket, or as much of it as its turn has time for, and never
-    /// waits itself; false when the worker has closed it.
+    /// Answers what waits on a worker's socket, for some milliseconds at most, and never waits
+    /// itself; false when the worker has closed it.
     ///
     /// # Errors
     /// [`Error::Engine`] for a worker that does not keep to the messages: end it.
     pub fn serve(&mut self, worker: u16, socket: BorrowedFd<'_>) -> Result<bool> {
-        let end = Instant::now() + TURN;
-        loop {
+        let start = Instant::now();
+        while start.elapsed() < TURN {
             let len = match passing::receive_bytes(socket, &mut self.room, MsgFlags::MSG_DONTWAIT) {
                 Ok(len) => len,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(true),
@@ -106,10 +106,8 @@ impl Server {
                 Err(Outcome::Breach(why)) => return Err(breach(worker, why)),
                 Err(Outcome::Gone) => return Ok(false),
             }
-            if Instant::now() >= end {
-                return Ok(true);
-            }
         }
+        Ok(true)
     }
 
     /// How many sockets are open here.
