@@ -7,6 +7,7 @@ import mcr
 
 from .checks import DEADLINE_S, assert_balanced
 from .daemons import MCR, alive, serving
+from .frames import Flow, Injector, udp_frame
 from .lab import Lab
 from .relays import Ingress
 from .traffic import payloads
@@ -94,3 +95,21 @@ def test_who_leaves_while_events_are_told_costs_no_word(lab: Lab) -> None:
                 turn(client.rules().rules[0])
             client.remove_rule(client.rules().rules[0])
         assert "exception" not in daemon.read_log()
+
+
+def test_bad_checksums_are_relayed_when_told_to(lab: Lab) -> None:
+    """The option reaches the workers: a wrong checksum leaves as a right one."""
+    flow = Flow("10.1.0.2", "239.1.90.1", 5001)
+    bodies = [b"damaged", b"fine"]
+    with (
+        serving(lab.relay, "--ingress", "packet", "--accept-bad-checksums") as daemon,
+        daemon.client() as client,
+        lab.receive("239.2.90.1", 6001) as receiver,
+        Injector(lab.source, "s0") as injector,
+    ):
+        client.add_rule("239.1.90.1%in0:5001 to 239.2.90.1%out0:6001")
+        injector.send(udp_frame(flow, bodies[0], checksum=0x1234), udp_frame(flow, bodies[1]))
+        receiver.expect(bodies)
+        stats = client.stats()
+        assert_balanced(stats)
+        assert stats.totals.matched == len(bodies)

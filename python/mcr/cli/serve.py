@@ -70,6 +70,13 @@ def serve(
         str,
         typer.Option(metavar="first|all", help="Which addresses of a host name copies go to."),
     ] = "first",
+    accept_bad_checksums: Annotated[
+        bool,
+        typer.Option(
+            "--accept-bad-checksums",
+            help="Relay datagrams whose UDP checksum is wrong too (packet ingress only).",
+        ),
+    ] = False,
     log_level: Annotated[
         str,
         typer.Option(
@@ -108,6 +115,7 @@ def serve(
         state=state_file,
         hosts=which,
         log_level=level,
+        verify_checksums=not accept_bad_checksums,
     )
     become_supervisor(setup)
 
