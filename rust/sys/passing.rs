@@ -103,11 +103,9 @@ mod tests {
     use std::io::Read;
     use std::os::fd::AsFd;
 
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
     use super::*;
-    use crate::open::testnet::again;
 
     fn pair() -> (OwnedFd, OwnedFd) {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
@@ -133,26 +131,6 @@ mod tests {
         assert_eq!(next(&far, 8).unwrap_err().kind(), ErrorKind::WouldBlock);
         drop(near);
         assert_eq!(next(&far, 8).unwrap().len, 0);
-    }
-
-    #[test]
-    fn a_message_comes_without_a_descriptor_that_finds_no_place() {
-        again("sys::passing::tests::in_a_process_that_is_full", |_| {});
-    }
-
-    #[test]
-    #[ignore = "run by a_message_comes_without_a_descriptor_that_finds_no_place, alone"]
-    fn in_a_process_that_is_full() {
-        let (near, far) = pair();
-        send(near.as_fd(), b"end", Some(near.as_fd()), MsgFlags::empty()).unwrap();
-        send(near.as_fd(), b"next", None, MsgFlags::empty()).unwrap();
-        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-        setrlimit(Resource::RLIMIT_NOFILE, 3, hard).unwrap();
-        let Received { len, fd, lacks_fd } = next(&far, 8).unwrap();
-        assert_eq!((len, fd.is_some(), lacks_fd), (3, false, true));
-        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
-        let Received { len, lacks_fd, .. } = next(&far, 8).unwrap();
-        assert_eq!((len, lacks_fd), (4, false));
     }
 
     #[test]
