@@ -125,7 +125,7 @@ def test_what_one_worker_cannot_open_no_worker_keeps(
         change = client.replace_rules if replaces else client.add_rules
         with few_descriptors(workers[victim], spare):
             for _ in range(3):
-                with pytest.raises(mcr.DaemonError, match=r"descriptors .* raise it"):
+                with pytest.raises(mcr.DaemonError, match=r"descriptors.* raise it"):
                     change(NEW)
         assert_unchanged(lab, daemon, client, before)
         relays_flows(lab, client, KEPT)

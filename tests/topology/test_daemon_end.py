@@ -186,7 +186,7 @@ def test_a_damaged_state_file_is_refused(
     assert done.returncode == 1
     assert complaint in done.stderr
     assert "mend or move away the file of --state" in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert done.stderr.count("\n") == 2
     assert state.read_bytes() == content
     assert not (tmp_path / "s").exists()
 
