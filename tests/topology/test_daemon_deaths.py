@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import subprocess
 import time
 from collections.abc import Sequence
@@ -149,8 +150,9 @@ def test_a_worker_that_dies_again_waits_longer_and_its_queue_waits_with_it(
             died = next(event for event in events if event.event == "died")
             assert died.fields["pid"] == pid
             assert "SIGKILL" in died.fields["cause"]
-            restarting = [] if wait_ms == 0 else [next(events).text]
-            assert restarting == [f"worker 0 starts again in {wait_ms} ms"] * (wait_ms > 0)
+            if wait_ms > 0:  # by the time when this was told a part of it may be over
+                (said_ms,) = re.findall(r"worker 0 starts again in (\d+) ms", next(events).text)
+                assert wait_ms / 2 < int(said_ms) <= wait_ms
             eventually(lambda: client.ping().workers_running == 1)
             (worker,) = client.workers()
             assert (worker.deaths, worker.incarnation) == (deaths, deaths + 1)
