@@ -97,6 +97,15 @@ def test_a_child_that_cannot_start_ends_the_daemon(tmp_path: Path) -> None:
         assert not made.path.exists()
 
 
+def test_a_control_that_refuses_the_rules_ends_the_daemon(tmp_path: Path) -> None:
+    """It is not started again, and has said itself why."""
+    with daemon(tmp_path, mode="refusing") as made:
+        assert made.process.wait(20) == 1
+        assert made.said() == ""
+        assert len(made.told("begin")) == 1
+        assert not made.path.exists()
+
+
 def test_rules_outlive_control(running: Daemon) -> None:
     """The newest rule set goes to each successor, from its beginning."""
     for text in ("[1]", "[1,2]"):
