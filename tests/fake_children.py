@@ -150,6 +150,8 @@ class Control:
             found = channel.recv(100).decode().strip()
             self.channels[message["number"]] = channel
         self.journal.note("told", message=message, content=found)
+        if message["kind"] == "begin" and self.mode == "refusing":
+            os._exit(78)
         if message["kind"] == "begin" and self.mode != "silent":
             self.leash.send(b"Y" + struct.pack("<I", len(json.loads(self.rules))))
         if message["kind"] == "drain" and self.mode != "stubborn":

@@ -8,6 +8,7 @@ import socket
 import struct
 from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address
+from pathlib import Path
 from typing import Self
 
 from .checks import wait_until
@@ -34,12 +35,20 @@ def stopped(*pids: int) -> Iterator[None]:
     """Keep processes stopped for the time of the block, as long as they live."""
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
+    # A thread that has not heard of it yet may take datagrams, which die with it.
+    wait_until(lambda: all(_states(pid) <= {"T"} for pid in pids))
     try:
         yield
     finally:
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
+
+
+def _states(pid: int) -> set[str]:
+    """In what states the threads of a process are, see proc_pid_stat(5)."""
+    stats = [task.joinpath("stat").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
+    return {stat.rpartition(") ")[2][0] for stat in stats}
 
 
 def lost(sent: Sequence[bytes], receiver: Receiver) -> int:

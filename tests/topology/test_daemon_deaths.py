@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import subprocess
 import time
 from collections.abc import Sequence
@@ -86,6 +87,17 @@ def watch_a_death(daemon: Daemon, client: mcr.Client, flows: Sequence[PacedFlow]
         time.sleep(0.02)
 
 
+def agree_with_counters(client: mcr.Client, ends: Flows, its: Sequence[int]) -> None:
+    """What arrived is what was counted; of the dead worker's flows but for its last turn."""
+    stats = settle(client, lambda stats: not stats.stale_workers)
+    for one, rule in enumerate(stats.rules):
+        sent = rule.outputs[0].sent - ends.probes
+        arrived = len(ends.receivers[one].collected)
+        # What a turn has sent and could not publish any more is not counted.
+        assert arrived - RATE_PPS // 10 <= sent <= arrived
+        assert sent == arrived or one in its
+
+
 def test_a_killed_worker_costs_a_moment_of_its_flows(lab: Lab, ingress: Ingress, gro: bool) -> None:
     """At most half a second of them, and nothing of the other's; ports and joins stay."""
     del gro  # switched
@@ -110,13 +122,7 @@ def test_a_killed_worker_costs_a_moment_of_its_flows(lab: Lab, ingress: Ingress,
             missing.append(lost(flow.sent, receiver))
         assert max(missing) <= RATE_PPS // 2, missing
         assert not any(count for at, count in enumerate(missing) if at not in its), missing
-        stats = settle(client, lambda stats: not stats.stale_workers)
-        for one, rule in enumerate(stats.rules):
-            sent = rule.outputs[0].sent - ends.probes
-            arrived = len(ends.receivers[one].collected)
-            # What a turn has sent and could not publish any more is not counted.
-            assert arrived - RATE_PPS // 10 <= sent <= arrived
-            assert sent == arrived or one in its
+        agree_with_counters(client, ends, its)
         death = client.workers()[0].last_death
         assert death is not None
         assert death.cause == "killed by SIGKILL"
@@ -149,8 +155,9 @@ def test_a_worker_that_dies_again_waits_longer_and_its_queue_waits_with_it(
             died = next(event for event in events if event.event == "died")
             assert died.fields["pid"] == pid
             assert "SIGKILL" in died.fields["cause"]
-            restarting = [] if wait_ms == 0 else [next(events).text]
-            assert restarting == [f"worker 0 starts again in {wait_ms} ms"] * (wait_ms > 0)
+            if wait_ms > 0:  # by the time when this was told a part of it may be over
+                (said_ms,) = re.findall(r"worker 0 starts again in (\d+) ms", next(events).text)
+                assert wait_ms / 2 < int(said_ms) <= wait_ms
             eventually(lambda: client.ping().workers_running == 1)
             (worker,) = client.workers()
             assert (worker.deaths, worker.incarnation) == (deaths, deaths + 1)
