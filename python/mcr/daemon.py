@@ -27,6 +27,10 @@ LEVELS = ("debug", "info", "warning", "error")
 """Log levels, the most talkative first."""
 
 
+REFUSED_START = 78
+"""The exit code (sysexits.h: EX_CONFIG) of a control process that cannot take the rules to begin
+with: another would meet the same."""
+
 ROOT_SOCKET = Path("/run/mcr/mcr.sock")
 """Where root's daemon listens unless told otherwise."""
 

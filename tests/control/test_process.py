@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mcr.control.process import REFUSED_START
+from mcr.daemon import REFUSED_START
 
 from .fake_supervisor import FakeSupervisor, Talk, daemon, until
 

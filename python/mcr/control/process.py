@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
+from ..daemon import REFUSED_START
 from ..errors import EngineError, McrError
 from . import leash as words
 from . import limits
@@ -37,9 +38,6 @@ from .rpc import Rpc
 from .rulebook import Rulebook
 from .worker_messages import WorkerMessage
 
-REFUSED_START = 78
-"""The exit code (sysexits.h: EX_CONFIG) for rules at the start that cannot be taken: another try
-would meet the same."""
 _LOOK_AT_LEAST_EVERY_S = 0.5
 _LOOK_SHARE = 20  # of the time goes on between two looks at the counters, of what one takes
 _TAKE_UP_EVERY_S = 2.0

@@ -10,7 +10,8 @@ import socket
 import time
 from typing import Protocol
 
-from .children import Child
+from ..daemon import REFUSED_START
+from .children import Child, cause_of
 from .commands import ControlEnds, WorkerEnds
 from .configuration import Configuration
 from .keeper import Keeper
@@ -338,7 +339,10 @@ class Crew:
         post.vacate(death, now_s)
         if self.ending:
             return
-        if not self.was_ready and post.deaths >= TRIES:
+        if not self.was_ready and post is self.control and cause == cause_of(REFUSED_START):
+            why = "the rules to begin with are refused: correct the file of --config or --state"
+            self._superior.give_up(why)
+        elif not self.was_ready and post.deaths >= TRIES:
             self._superior.give_up(f"{post.name} died {TRIES} times: {cause}")
         elif isinstance(post, WorkerPost) and self.control.leash is not None:
             self._tell_of_death(post, death)
