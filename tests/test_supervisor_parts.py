@@ -382,15 +382,17 @@ class TestRights:
         assert os.geteuid() == 0
         assert rights.unreachable(SETUP, lambda any_file: None) is None
 
-    def test_descriptors(self) -> None:
-        """The soft limit goes up at least to the hard one."""
-        before = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+    @pytest.mark.parametrize("name", ["descriptor", "locked_memory"])
+    def test_limits(self, name: str) -> None:
+        """The soft limit goes up at least to what it was."""
+        which = resource.RLIMIT_NOFILE if name == "descriptor" else resource.RLIMIT_MEMLOCK
+        before = resource.getrlimit(which)
+        resource.setrlimit(which, (256, before[1]))
         try:
-            allowed = rights.raise_descriptor_limit()
-            assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == allowed >= before[0]
+            allowed = getattr(rights, f"raise_{name}_limit")()
+            assert resource.getrlimit(which)[0] == allowed >= min(*before, 1 << 28)
         finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+            resource.setrlimit(which, before)
 
     def test_locked_memory(self) -> None:
         """The same; in a process of its own, since not everybody could take it back."""

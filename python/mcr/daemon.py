@@ -30,6 +30,10 @@ REFUSED_START = 78
 """The exit code of control (sysexits.h: EX_CONFIG) for rules at the start that cannot be taken:
 another try would meet the same."""
 
+REFUSED_START = 78
+"""The exit code (sysexits.h: EX_CONFIG) of a control process that cannot take the rules to begin
+with: another would meet the same."""
+
 ROOT_SOCKET = Path("/run/mcr/mcr.sock")
 """Where root's daemon listens unless told otherwise."""
 

@@ -25,7 +25,7 @@ QUIET_S = 3.0
 MOST_BYTES = 65535
 CONTROL_BYTES = 256
 _TICK_S = 0.001
-_BEHIND = 4  # batches: what was missed beyond is left out, not sent in a burst
+_BEHIND = 10  # batches: what was missed beyond is left out, not sent in a burst
 
 
 def send(descriptor: int, rate_pps: int, batch: int, size: int) -> dict[str, Any]:

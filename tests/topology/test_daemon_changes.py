@@ -69,12 +69,13 @@ def test_replacing_all_rules_touches_no_rule_that_stays(
 ) -> None:
     """A hundred times, under full load: nothing lost, order kept, counters continuous.
 
-    Up to three times, since a busy machine may let any process wait; losses are exact each time.
+    Up to five times, since a busy machine may let any process wait, also the sender; losses are
+    exact each time.
     """
     results: list[Bulk] = []
     with serving(lab.relay, "--ingress", ingress) as daemon, daemon.client() as client:
         client.replace_rules([FLOW, *FIRST])
-        while not results or (results[-1].longest_gap_ms >= SILENCE_MS and len(results) < 3):
+        while not results or (not is_steady(results[-1]) and len(results) < 5):
             before = sum(result.sent for result in results)
             with flowing(lab) as flow:
                 seconds = replace_again_and_again(client)
@@ -82,9 +83,13 @@ def test_replacing_all_rules_touches_no_rule_that_stays(
             print(f"{REPLACEMENTS} replacements in {seconds:.2f} s: {results[-1]}")
             results[-1].assert_whole()
             assert_counted(client, results[-1], before)
-    assert results[-1].rate_pps >= LEAST_PPS
-    assert results[-1].longest_gap_ms < SILENCE_MS
+    assert is_steady(results[-1]), results
     assert results[-1].p99_ms < SILENCE_MS
+
+
+def is_steady(flow: Bulk) -> bool:
+    """Whether it was as fast as it should be, and never silent for long."""
+    return flow.rate_pps >= LEAST_PPS and flow.longest_gap_ms < SILENCE_MS
 
 
 def replace_again_and_again(client: mcr.Client) -> float:

@@ -111,6 +111,7 @@ def test_a_wrong_file_at_the_start_ends_it_in_words(
     assert done[0] != 0
     assert told in done[1]
     assert "Traceback" not in done[1]
+    assert "ended with code" not in done[1], "it was tried again"
     assert not socket.exists()
 
 

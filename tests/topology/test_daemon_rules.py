@@ -1,6 +1,8 @@
 """What the daemon promises of its rules: revisions, trials, names, ids, and disabled ones."""
 
 import contextlib
+import json
+import subprocess
 import threading
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 import mcr
 
 from .checks import DEADLINE_S, assert_balanced, settle
-from .daemons import Daemon, eventually, serving, sockets
+from .daemons import MCR, Daemon, eventually, serving, sockets
 from .lab import Lab
 from .relays import Ingress
 from .test_memberships import joined
@@ -140,6 +142,46 @@ def test_names_are_unique_also_among_disabled_rules(lab: Lab) -> None:
         assert client.rule("kept").rule == other
         swapped = client.replace_rules([KEPT])
         assert (len(swapped.added), len(swapped.removed)) == (1, 1)
+
+
+def test_what_is_listed_can_be_given_back_whatever_interfaces_are_called(lab: Lab) -> None:
+    """`rule list --json | rule replace --file -` keeps every rule, and so do RuleInfo values."""
+    odd = "we,ird+0"  # no rule text can hold it
+    lab.relay.ip("link", "add", odd, "up", "type", "veth", "peer", "name", "odd2")
+    rules = [
+        mcr.Rule(
+            mcr.Input("239.1.73.7", 5001, interface=odd, sources=["10.1.0.9"]),
+            [mcr.Output("239.2.73.7", 6001, interface="out0", ttl=5), mcr.Output("10.2.0.2", 7000)],
+            name="odd",
+        ),
+        mcr.Rule.parse(KEPT),
+    ]
+    try:
+        with serving(lab.relay) as daemon, daemon.client() as client:
+            client.add_rules(rules)
+            client.disable_rule("odd")
+            assert [rule.object is None for rule in client.rules()] == [False, True]
+            listed = command(daemon, "list", "--json")
+            replaced = json.loads(command(daemon, "replace", "--file", "-", "--json", given=listed))
+            assert replaced["kept"] == [rule.id for rule in rules]
+            kept = client.replace_rules(client.rules())
+            assert (kept.kept, kept.revision) == (tuple(rule.id for rule in rules), 2)
+            client.replace_rules([])
+            command(daemon, "replace", "--file", "-", given=listed)
+            assert [(rule.id, rule.enabled) for rule in client.rules()] == [
+                (rules[0].id, False),
+                (rules[1].id, True),
+            ]
+    finally:
+        lab.relay.ip("link", "del", odd)
+
+
+def command(daemon: Daemon, *arguments: str, given: str = "") -> str:
+    """What a command about rules prints."""
+    whole = [MCR, "rule", *arguments, "--socket", str(daemon.socket)]
+    done = subprocess.run(whole, input=given, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_ids_order_and_revision_outlive_the_daemon(lab: Lab, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from ..client.calls import NewRule
 from ..daemon import LINE_BYTES
 
-_TOLD = {"id", "name", "state", "outputs"}
+_TOLD = {"id", "name", "object", "state", "outputs"}
 """What `mcr rule list --json` says of a rule beyond what makes it."""
 
 
@@ -60,5 +60,6 @@ def _item(place: str, rule: object) -> NewRule:
     if not isinstance(rule, dict):
         raise ValueError(f"{place} neither text nor a table")
     if "rule" in rule and "id" in rule:
-        return {name: value for name, value in rule.items() if name not in _TOLD}
+        kept = {name: value for name, value in rule.items() if name not in _TOLD}
+        return kept | {"rule": rule.get("object", rule["rule"])}
     return rule

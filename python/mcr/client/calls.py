@@ -308,7 +308,8 @@ def _new_rule(rule: NewRule) -> str | dict[str, Any]:
     if isinstance(rule, str):
         return rule
     if isinstance(rule, RuleInfo):
-        return {"rule": rule.rule, "enabled": rule.enabled}
+        form = rule.rule if rule.object is None else dict(rule.object)
+        return {"rule": form, "enabled": rule.enabled}
     if isinstance(rule, Mapping):
         return dict(rule)
     interfaces = (rule.input.interface, *(output.interface for output in rule.outputs))

@@ -102,6 +102,9 @@ class RuleInfo:
     state: str
     """One sentence that says how the rule is doing; "disabled" for a disabled one."""
     outputs: tuple[RuleOutputInfo, ...]
+    object: Mapping[str, Any] | None = field(default=None, hash=False)
+    """The rule as the protocol's object, only where its text cannot be read back, since it names
+    an interface with a character of the text's grammar in its name."""
 
     @classmethod
     def read(cls, given: Shape) -> Self:
@@ -113,6 +116,7 @@ class RuleInfo:
             enabled=given.get("enabled", bool),
             state=given.get("state", str),
             outputs=tuple(map(RuleOutputInfo.read, given.objects("outputs"))),
+            object=given.nested("object").plain() if given.has("object") else None,
         )
 
     @classmethod

@@ -16,11 +16,13 @@ from pydantic import BaseModel
 
 from .. import _native
 from ..daemon import PROTOCOL, ErrorCode
+from ..rules import Rule
 from ..stats import RuleStats
 from . import params, results
 from .changes import Changes
 from .connections import Connection
 from .counters import Collected, Counters, new_rule
+from .entries import written
 from .events import Bus
 from .fleet import Fleet
 from .kept import LogLevels
@@ -333,7 +335,7 @@ def _listed(name: str, infos: Iterable[results.RuleInfo], rest: Mapping[str, obj
 
 
 def _info_aside(aside: Aside) -> results.RuleInfo:
-    return {
+    info: results.RuleInfo = {
         "id": aside.rule.id,
         "name": aside.rule.name,
         "rule": str(aside.rule),
@@ -344,11 +346,12 @@ def _info_aside(aside: Aside) -> results.RuleInfo:
             for output in aside.rule.outputs
         ],
     }
+    return _readable(info, aside.rule)
 
 
 def _info(held: Held, stats: RuleStats) -> results.RuleInfo:
     pairs = zip(held.resolved.outputs, stats.outputs, strict=True)
-    return {
+    info: results.RuleInfo = {
         "id": stats.id,
         "name": stats.name,
         "rule": stats.rule,
@@ -359,3 +362,12 @@ def _info(held: Held, stats: RuleStats) -> results.RuleInfo:
             for resolved, output in pairs
         ],
     }
+    return _readable(info, held.rule)
+
+
+def _readable(info: results.RuleInfo, rule: Rule) -> results.RuleInfo:
+    """With the rule as an object beside a text that could not be given back to us."""
+    form = written(rule)
+    if not isinstance(form, str):
+        info["object"] = form
+    return info

@@ -3,7 +3,7 @@
 Owns the shape of answers only. They are plain dictionaries, since thousands of them are made.
 """
 
-from typing import Literal, NotRequired
+from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
@@ -57,6 +57,8 @@ class RuleInfo(TypedDict):
     id: str
     name: str | None
     rule: str
+    object: NotRequired[dict[str, Any]]
+    """The rule as requests take it, only where its text cannot be read back."""
     enabled: bool
     state: str
     outputs: list[RuleOutputInfo]
