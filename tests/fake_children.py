@@ -187,7 +187,10 @@ def main() -> int:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != told["supervisor"]:
         return 1
-    return worker(told) if sys.argv[1] == "worker" else Control(told).run()
+    if sys.argv[1] == "worker":
+        return worker(told)
+    crash = Path(told["journal"]).with_name("crash-control")
+    return int(crash.read_text()) if crash.exists() else Control(told).run()
 
 
 if __name__ == "__main__":

@@ -161,12 +161,14 @@ def test_serve_hands_on_what_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir("/tmp")
     user = ["--user", "nobody"] if os.geteuid() == 0 else []
     options = ["--socket", "x.sock", "--state", "state", "--ingress", "udp", "--cpus", "0"]
+    options += ["--accept-bad-checksums"]
     assert main(["serve", *options, "--hosts", "all", "--log-level", "debug", *user]) == 0
     (setup,) = made
     assert Setup.from_text(setup.to_text()) == setup
     assert setup.socket == Path("/tmp/x.sock")
     assert setup.state == Path("/tmp/state")
     assert (setup.ingress, setup.cpus, setup.workers) == ("udp", (0,), 1)
+    assert not setup.verify_checksums
     assert (setup.hosts, setup.log_level, setup.config) == ("all", "debug", None)
     if user:
         assert setup.account == Account("nobody", 65534, 65534)

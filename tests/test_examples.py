@@ -1,10 +1,13 @@
 """Every example runs, over loopback and briefly, and says what it promises."""
 
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from tests.made_up_daemon import made_up_daemon
+import pytest
+from tests.topology.daemons import serving
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 TIMEOUT_S = 50
@@ -62,14 +65,13 @@ def test_demo() -> None:
     assert "latency p99" in printed
 
 
-def test_daemon(tmp_path: Path) -> None:
+def test_daemon() -> None:
     """Adds its rule, hears of it, and leaves nothing behind."""
-    path = tmp_path / "mcr.sock"
-    with made_up_daemon(path) as daemon:
-        printed = run("daemon.py", "--socket", str(path), "--seconds", "0.5")
-        assert daemon.rules == {}
-    assert "event 1: rule " in printed
-    assert "joined, no frame seen on lo; 10 datagrams" in printed
+    with serving(None, "--ingress", "udp") as daemon, daemon.client() as client:
+        printed = run("daemon.py", "--socket", str(daemon.socket), "--seconds", "0.5")
+        assert client.rules().rules == ()
+    assert ": rule example was added\n" in printed
+    assert "joined, no frame seen on lo; 0 datagrams" in printed
 
 
 def test_daemon_without_one(tmp_path: Path) -> None:
@@ -78,3 +80,28 @@ def test_daemon_without_one(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("daemon: no daemon listens at ")
+
+
+UNIT = (EXAMPLES / "mcr.service").read_text()
+
+
+def test_the_unit_starts_the_daemon_as_it_can_be_started() -> None:
+    """Each option of its command line is one of `mcr serve`."""
+    (line,) = re.findall(r"^ExecStart=(.*)$", UNIT, re.M)
+    program, command, *words = line.split()
+    assert (Path(program).name, command) == ("mcr", "serve")
+    options = {word for word in words if word.startswith("--")}
+    assert options
+    asked = [str(Path(sys.executable).with_name("mcr")), "serve", "--help"]
+    shown = subprocess.run(asked, capture_output=True, text=True, timeout=TIMEOUT_S, check=True)
+    assert options <= set(re.findall(r"--[a-z-]+", shown.stdout))
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is missing")
+def test_systemd_understands_the_unit(tmp_path: Path) -> None:
+    """Every directive is one, with a value that it can have; the program is that of the tests."""
+    unit = tmp_path / "mcr.service"
+    unit.write_text(UNIT.replace("/opt/mcr/bin/mcr", str(Path(sys.executable).with_name("mcr"))))
+    command = ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", str(unit)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")

@@ -36,6 +36,7 @@ PYTHON_LAYERS = [
     "relay",
     "doctor",
     "daemon",
+    "journal",
     "client",
     "supervisor",
     "control",

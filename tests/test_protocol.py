@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import pytest
-from tests.made_up_daemon import made_up_daemon
+from tests.topology.daemons import serving
 
 from mcr.daemon import LINE_BYTES, REPLAY_EVENTS, ErrorCode
 
@@ -26,11 +26,10 @@ BLOCKS = [
 
 
 @pytest.fixture(scope="module")
-def protocol_socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def protocol_socket() -> Iterator[Path]:
     """The socket of a daemon without rules."""
-    path = tmp_path_factory.mktemp("protocol") / "mcr.sock"
-    with made_up_daemon(path):
-        yield path
+    with serving(None, "--ingress", "udp") as daemon:
+        yield daemon.socket
 
 
 def test_the_examples(protocol_socket: Path) -> None:
@@ -118,13 +117,13 @@ def test_every_method_and_error_is_shown() -> None:
     assert f"| events that are kept | {REPLAY_EVENTS} |" in PAGE
 
 
-def test_the_page_in_ten_lines_of_python(tmp_path: Path) -> None:
+def test_the_page_in_ten_lines_of_python() -> None:
     """The program on the page runs as it stands there, at another path."""
     (code,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.M | re.S)
-    path = tmp_path / "mcr.sock"
-    with made_up_daemon(path):
+    with serving(None, "--ingress", "udp") as daemon:
+        placed = code.replace("/run/mcr/mcr.sock", str(daemon.socket))
         run = subprocess.run(
-            [sys.executable, "-W", "error", "-c", code.replace("/run/mcr/mcr.sock", str(path))],
+            [sys.executable, "-W", "error", "-c", placed],
             capture_output=True,
             text=True,
             timeout=TIMEOUT_S,

@@ -9,14 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.made_up_daemon import made_up_daemon
+from tests.topology.daemons import serving
 
 import mcr
 
 ROOT = Path(__file__).parents[1]
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S)
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.M | re.S)
 MCR = Path(sys.executable).with_name("mcr")
 TIMEOUT_S = 30
+SEND_S = "1.5"  # longer than the second that the counters in a list of rules may be old
 DAEMON = {"rule", "stats", "events", "workers"}
 """The commands that ask a daemon."""
 
@@ -28,18 +30,18 @@ def blocks(language: str) -> list[str]:
     return found
 
 
-def commands(program: str) -> list[list[str]]:
-    """The command lines of one program, split as a shell would."""
-    lines = (shlex.split(line) for text in blocks("sh") for line in text.splitlines())
+def commands(program: str, texts: list[str] | None = None) -> list[list[str]]:
+    """The command lines of one program, split as a shell would, in these blocks or in all."""
+    parts = blocks("sh") if texts is None else texts
+    lines = (shlex.split(line) for text in parts for line in text.splitlines())
     return [words[1:] for words in lines if words[0] == program]
 
 
 @pytest.fixture
-def daemon_socket(tmp_path: Path) -> Iterator[Path]:
+def daemon_socket() -> Iterator[Path]:
     """The socket of a daemon without rules."""
-    path = tmp_path / "mcr.sock"
-    with made_up_daemon(path):
-        yield path
+    with serving(None, "--ingress", "udp") as daemon:
+        yield daemon.socket
 
 
 @pytest.mark.parametrize("code", blocks("python"))
@@ -59,12 +61,15 @@ def test_python_blocks_run(code: str, daemon_socket: Path) -> None:
 
 def test_the_daemon_section(daemon_socket: Path) -> None:
     """What a new user types, in that order: each command succeeds, and shows what it should."""
-    lines = [words for words in commands("mcr") if words[0] in DAEMON]
-    assert {words[0] for words in lines} == DAEMON
+    section = re.findall(r"^## As a daemon$.*?^## ", README, re.M | re.S)[0]
+    lines = commands("mcr", re.findall(r"^```sh\n(.*?)^```$", section, re.M | re.S))
+    assert lines.pop(0) == ["serve"]
+    assert {words[0] for words in lines} == DAEMON | {"send"}
     shown = {}
     for words in lines:
+        place = ["--socket", str(daemon_socket)] if words[0] in DAEMON else ["--duration", SEND_S]
         run = subprocess.run(
-            [MCR, *words, "--socket", daemon_socket],
+            [MCR, *words, *place],
             capture_output=True,
             text=True,
             timeout=TIMEOUT_S,
@@ -73,9 +78,25 @@ def test_the_daemon_section(daemon_socket: Path) -> None:
         assert run.returncode == 0, run.stderr
         shown[" ".join(words[:2])] = run.stdout
     assert "feed-a" in shown["rule list"]
-    assert "joined, no frame seen on lo" in shown["stats"]
-    assert "rule added" in shown["events --after"]
+    assert "flowing from " in shown["rule list"]
+    assert "matched 1500," in shown["stats"]
+    assert shown["events --after"].count("rule feed-a was") == 2
     assert shown["rule remove"].startswith("removed ")
+
+
+def test_the_configuration_is_one(tmp_path: Path) -> None:
+    """A daemon begins with the file as it stands there, but for the interfaces."""
+    (text,) = blocks("toml")
+    config = tmp_path / "rules.toml"
+    config.write_text(text.replace("%eth0", "%lo").replace("%eth1", "%lo"))
+    with (
+        serving(None, "--ingress", "udp", "--config", str(config)) as daemon,
+        daemon.client() as client,
+    ):
+        assert [(rule.name, rule.enabled) for rule in client.rules()] == [
+            ("feed-a", True),
+            (None, False),
+        ]
 
 
 @pytest.mark.parametrize("text", [line for text in blocks("text") for line in text.splitlines()])

@@ -15,6 +15,8 @@ import pytest
 from tests.supervised import SOON_S, WORKER, Daemon, daemon, eventually, is_running
 from tests.topology.rights import missing
 
+from mcr.daemon import REFUSED_START
+
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Daemon]:
@@ -94,6 +96,16 @@ def test_a_child_that_cannot_start_ends_the_daemon(tmp_path: Path) -> None:
     with daemon(tmp_path, mode="silent") as made:
         assert made.process.wait(20) == 1
         assert "mcr: worker 0 died 5 times: ended with code 3" in made.said()
+        assert not made.path.exists()
+
+
+def test_rules_that_are_refused_are_no_reason_to_try_again(tmp_path: Path) -> None:
+    """The user has to mend them: the daemon ends with the first control, and says so."""
+    (tmp_path / "crash-control").write_text(str(REFUSED_START))
+    with daemon(tmp_path, mode="silent") as made:
+        assert made.process.wait(20) == 1
+        assert "mcr: control does not start: the rules to begin with are refused" in made.said()
+        assert "the next one starts" not in made.said()
         assert not made.path.exists()
 
 

@@ -126,7 +126,8 @@ class TestLeash:
         assert parse(b"P", []) == Message(PULSE)
         assert parse(b"R\x01\x02", []).number == 0x201
         assert parse(b"Y\x01\x02\x00\x00", []).number == 0x201
-        assert parse(b"Y", []).number is None
+        with pytest.raises(LeashError):
+            parse(b"Y", [])
         assert parse(b"K", [9]).descriptor == 9
 
     def test_too_many_descriptors_are_closed(self) -> None:
@@ -311,12 +312,13 @@ class TestChildren:
 
     def test_controls_command(self) -> None:
         """It says whom to serve and whom to become."""
-        command = control_command(SETUP, 12, Path("/run/x.sock"), ControlEnds(5, 6))
+        command = control_command(SETUP, 12, Path("/run/x.sock"), ControlEnds(5, 6, 7))
         assert command[:5] == [sys.executable, "-E", "-P", "-m", "mcr.control"]
         assert json.loads(command[5]) == {
             "supervisor": os.getpid(),
             "leash": 5,
             "listener": 6,
+            "numbers": 7,
             "socket": "/run/x.sock",
             "uid": None,
             "gid": None,
@@ -343,7 +345,7 @@ class TestChildren:
             (Account("same", os.geteuid(), os.getegid()), (None, None)),
         ):
             setup = Setup(Path("/x"), "udp", 1, 1 << 20, account=account)
-            told = json.loads(control_command(setup, 0, setup.socket, ControlEnds(3, 4))[5])
+            told = json.loads(control_command(setup, 0, setup.socket, ControlEnds(3, 4, 5))[5])
             assert (told["uid"], told["gid"]) == wanted
 
 

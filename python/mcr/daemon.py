@@ -26,6 +26,9 @@ FACILITIES = ("control", "rules", "workers", "interfaces", "clients", "superviso
 LEVELS = ("debug", "info", "warning", "error")
 """Log levels, the most talkative first."""
 
+REFUSED_START = 78
+"""The exit code of control (sysexits.h: EX_CONFIG) for rules at the start that cannot be taken:
+another try would meet the same."""
 
 ROOT_SOCKET = Path("/run/mcr/mcr.sock")
 """Where root's daemon listens unless told otherwise."""

@@ -19,6 +19,7 @@ use crate::open::opener::{
     Datagrams, Frames, FramesWish, Helper, Lease, Lender, Opener, Output, Owner, Socket,
 };
 use crate::open::output::OutputSpec;
+use crate::open::socket::descriptors_used_up;
 use crate::open::{InterfaceRef, filter};
 use crate::sys::packet_ring::{PacketRing, RingShape};
 use crate::sys::passing;
@@ -220,13 +221,22 @@ impl Line {
     fn ask(&self, request: &Request) -> Result<(Answer, Option<OwnedFd>)> {
         let _alone = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
         let told = send(&self.socket, request).and_then(|()| receive(&self.socket));
-        let (bytes, fd) =
+        let (bytes, fd, lacks_fd) =
             told.map_err(|e| Error::Engine(format!("the supervisor does not answer ({e})")))?;
         match Answer::from_bytes(&bytes) {
             Some(Answer::Refused { why }) => Err(why.into()),
+            Some(answer) if lacks_fd => Err(self.without_place(&answer)),
             Some(answer) => Ok((answer, fd)),
             None => Err(unexpected()),
         }
+    }
+
+    /// The socket was leased, and is lost on its way into a process that is full.
+    fn without_place(&self, answer: &Answer) -> Error {
+        if let Some(lease) = answer.lease() {
+            self.take_back(lease);
+        }
+        Error::os("taking over a socket", "a worker", descriptors_used_up())
     }
 }
 
@@ -261,14 +271,14 @@ fn send(socket: &OwnedFd, request: &Request) -> io::Result<()> {
     }
 }
 
-fn receive(socket: &OwnedFd) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
+fn receive(socket: &OwnedFd) -> io::Result<(Vec<u8>, Option<OwnedFd>, bool)> {
     let mut bytes = vec![0; MESSAGE_BYTES];
     loop {
         match passing::receive(socket.as_fd(), &mut bytes, MsgFlags::empty()) {
             Ok(message) if message.len == 0 => return Err(ErrorKind::UnexpectedEof.into()),
             Ok(message) => {
                 bytes.truncate(message.len);
-                return Ok((bytes, message.fd));
+                return Ok((bytes, message.fd, message.lacks_fd));
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => wait(socket, PollFlags::POLLIN)?,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}

@@ -4,6 +4,7 @@ use std::fs;
 use std::net::UdpSocket;
 use std::os::fd::{AsFd, AsRawFd};
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{MsgFlags, recv};
 use socket2::SockRef;
 
@@ -13,7 +14,7 @@ use crate::addr::Addr;
 use crate::open::opener::{Opener, Owner, Socket};
 use crate::open::output::{self, Choice, OutputSocket, OutputSpec, Ttl};
 use crate::open::testnet::{
-    FAR, NEAR, in_namespace, interface, ip, settle, wait_until, with_cable,
+    FAR, NEAR, again, in_namespace, interface, ip, settle, wait_until, with_cable,
 };
 
 mod frames;
@@ -106,6 +107,35 @@ fn what_is_dropped_is_given_back_and_what_is_in_use_is_given_to_nobody_else() {
         wait_until("it is closed", || supervisor.open_sockets() == 1);
         drop((second, worker));
         wait_until("all is closed", || supervisor.open_sockets() == 0);
+    });
+}
+
+#[test]
+fn what_finds_no_place_in_a_worker_is_a_limit_and_is_given_back() {
+    again("broker::tests::in_a_worker_that_is_full", |_| {});
+}
+
+#[test]
+#[ignore = "run by what_finds_no_place_in_a_worker_is_a_limit_and_is_given_back, alone"]
+fn in_a_worker_that_is_full() {
+    in_namespace(|| {
+        let supervisor = Supervisor::new(1, Ingress::Udp);
+        let (worker, _) = supervisor.worker(0);
+        let spec = spec(GROUP, "lo");
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        // In this process the supervisor, too, needs some; the worker's is the last.
+        let ends = (3..hard).map(|limit| {
+            setrlimit(Resource::RLIMIT_NOFILE, limit, hard).unwrap();
+            let end = worker.output(&OWNER, &spec).map(drop);
+            setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+            wait_until("nothing is held", || supervisor.open_sockets() == 0);
+            end
+        });
+        let refusals: Vec<String> = ends.map_while(Result::err).map(|e| e.to_string()).collect();
+        let last = refusals.last().unwrap();
+        assert!(last.starts_with("taking over a socket on a worker: all "), "{refusals:?}");
+        assert!(last.contains("raise it (ulimit -n"), "{refusals:?}");
+        worker.output(&OWNER, &spec).unwrap();
     });
 }
 

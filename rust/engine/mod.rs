@@ -59,12 +59,8 @@ const BUSY: usize = 16;
 ///
 /// # Errors
 /// io_uring refused, or no memory; later only what makes going on impossible.
-// A function of its own in every build, so that what happens in it can be counted.
-#[inline(never)]
 pub fn run(plan: Box<Plan>, ring: FreshRing, links: Links) -> io::Result<()> {
-    let mut engine = Engine::new(plan, ring, links)?;
-    while engine.turn()? {}
-    engine.finish()
+    Engine::new(plan, ring, links)?.work()
 }
 
 struct Engine {
@@ -99,6 +95,15 @@ impl Engine {
         };
         engine.follow(first)?;
         Ok(engine)
+    }
+
+    /// All turns.
+    // A function of its own in every build, so that what happens in it can be counted, and neither
+    // what is made before nor what is freed after.
+    #[inline(never)]
+    fn work(&mut self) -> io::Result<()> {
+        while self.turn()? {}
+        self.finish()
     }
 
     /// One turn; false when it was the last.
@@ -247,7 +252,7 @@ impl Engine {
     }
 
     /// Relays what had arrived before the end, and no more, however much arrives meanwhile.
-    fn finish(mut self) -> io::Result<()> {
+    fn finish(&mut self) -> io::Result<()> {
         for _ in 0..=self.intake.slots() / rings::TURN_FRAMES {
             self.reap()?;
             self.relay()?;

@@ -179,7 +179,8 @@ fn buffer(
     Ok(usize::try_from(booked).unwrap_or(0) / 2)
 }
 
-fn descriptors_used_up() -> io::Error {
+/// Why a process can have no more descriptors, and what would help.
+pub(crate) fn descriptors_used_up() -> io::Error {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or_default();
     io::Error::other(format!(
         "all {soft} descriptors of this process are used, and its hard limit is {hard}; \

@@ -16,6 +16,8 @@ pub struct Received {
     pub len: usize,
     /// What came with it.
     pub fd: Option<OwnedFd>,
+    /// Whether a descriptor came that found no place in this process (RLIMIT_NOFILE), and is gone.
+    pub lacks_fd: bool,
 }
 
 /// Sends a message, as a whole or not at all.
@@ -41,15 +43,17 @@ pub fn send(
 ///
 /// # Errors
 /// The kernel's answer, `WouldBlock` where there is none; InvalidData when the message is longer
-/// than `room`, came with several descriptors, or with one that finds no place in this process.
+/// than `room`, or came with several descriptors.
 pub fn receive(socket: BorrowedFd<'_>, room: &mut [u8], flags: MsgFlags) -> io::Result<Received> {
     // Room for all that one message can carry: of what finds none, some would stay open.
     let mut control = nix::cmsg_space!([RawFd; SCM_MAX_FD]);
     let mut pieces = [IoSliceMut::new(room)];
     let flags = flags | MsgFlags::MSG_CMSG_CLOEXEC;
     let message = recvmsg::<()>(socket.as_raw_fd(), &mut pieces, Some(&mut control), flags)?;
+    let lacks_fd = message.flags.contains(MsgFlags::MSG_CTRUNC);
     let mut fds = Vec::new();
-    for part in message.cmsgs().map_err(|_| ErrorKind::InvalidData)? {
+    // What was cut cannot be read; of a single descriptor nothing is left then.
+    for part in message.cmsgs().into_iter().flatten() {
         if let ControlMessageOwned::ScmRights(numbers) = part {
             fds.extend(numbers.into_iter().map(adopt));
         }
@@ -57,7 +61,7 @@ pub fn receive(socket: BorrowedFd<'_>, room: &mut [u8], flags: MsgFlags) -> io::
     if message.flags.contains(MsgFlags::MSG_TRUNC) || fds.len() > 1 {
         return Err(ErrorKind::InvalidData.into());
     }
-    Ok(Received { len: message.bytes, fd: fds.pop() })
+    Ok(Received { len: message.bytes, fd: fds.pop(), lacks_fd })
 }
 
 /// Takes the next message of somebody who must not send descriptors; says how many bytes.
@@ -118,7 +122,7 @@ mod tests {
         let (reads, writes) = nix::unistd::pipe().unwrap();
         send(near.as_fd(), b"end", Some(writes.as_fd()), MsgFlags::empty()).unwrap();
         drop(writes);
-        let Received { len, fd } = next(&far, 8).unwrap();
+        let Received { len, fd, .. } = next(&far, 8).unwrap();
         nix::unistd::write(fd.unwrap(), b"x").unwrap();
         // The last descriptor of the writing end is closed by now.
         let mut text = String::new();

@@ -56,7 +56,7 @@ impl Service {
                 self.news.forget();
             }
             if Instant::now() >= tick {
-                self.news.tell(&self.relay, &mut self.talk, |id| self.rules.has(id));
+                self.tell_news();
                 tick = Instant::now() + TICK;
             }
         }
@@ -129,7 +129,14 @@ impl Service {
                 self.talk.log.add(Level::Warning, "worker", text, Instant::now());
             }
         }
+        // First, so that control can say of a new rule at once what it waits for.
+        self.tell_news();
         self.talk.answer(id, Committed { revision: self.rules.revision });
+    }
+
+    fn tell_news(&mut self) {
+        let Self { news, relay, talk, rules, .. } = self;
+        news.tell(relay, talk, |id| rules.has(id));
     }
 
     fn end(mut self, error: String) -> String {

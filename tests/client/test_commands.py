@@ -70,7 +70,7 @@ def test_rules_come_and_go(command: Command, daemon: MadeUpDaemon) -> None:
     assert command("rule", "remove", B, ID_A, "--expected-revision", "4") == (
         f"removed {ID_A}\nremoved {ID_B}\nrevision 5\n"
     )
-    assert command("rule", "list") == "id  name  rule  enabled  state\n"
+    assert command("rule", "list") == "no rules; mcr rule add makes one\n"
     assert daemon.rules == {}
 
 
@@ -256,8 +256,12 @@ def test_events(command: Command, daemon: MadeUpDaemon) -> None:
         (["rule", "remove", "x%lo:1 to y:2"], 2, "input, group"),
         (["rule", "add", A, "--expected-revision", "7"], 1, "the rules are at revision 0, not 7"),
         (["rule", "add", A, "--expected-revision", "-1"], 2, "--expected-revision: '-1' is not a"),
-        (["rule", "replace"], 2, "RULE: give either rules or --file, and not both"),
-        (["rule", "replace", A, "--file", "x"], 2, "RULE: give either rules or --file"),
+        (["rule", "replace"], 2, "RULE: give rules, or a file of rules"),
+        (
+            ["rule", "replace", A, "--file", "x"],
+            2,
+            "RULE: give rules, or a file of rules",
+        ),
         (["rule"], 2, "see mcr rule --help"),
         (["rule", "ad", A], 2, "see mcr rule --help"),
         (["rule", "add"], 2, "see mcr rule add --help"),

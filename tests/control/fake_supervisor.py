@@ -119,6 +119,8 @@ class FakeSupervisor:
         self.ready = threading.Event()
         self.shutdown_asked = threading.Event()
         self.drained = threading.Event()
+        self.rules: int | None = None
+        self.numbers = os.memfd_create("numbers")
         self.incarnations = 0
         self.revives = True
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115 -- closed in `close`
@@ -142,6 +144,7 @@ class FakeSupervisor:
             "supervisor": os.getpid(),
             "leash": theirs.fileno(),
             "listener": self.listener.fileno(),
+            "numbers": self.numbers,
             "socket": str(self.path),
             "uid": self.user,
             "gid": self.user,
@@ -153,7 +156,7 @@ class FakeSupervisor:
         }
         self.process = subprocess.Popen(
             [*self.enter, sys.executable, "-I", "-m", "mcr.control", json.dumps(arguments)],
-            pass_fds=[theirs.fileno(), self.listener.fileno()],
+            pass_fds=[theirs.fileno(), self.listener.fileno(), self.numbers],
             stderr=self.errors,
         )
         theirs.close()
@@ -246,6 +249,7 @@ class FakeSupervisor:
         self.leash.close()
         self.listener.close()
         self.errors.close()
+        os.close(self.numbers)
         self.path.unlink(missing_ok=True)
 
     def _listen(self, leash: socket.socket) -> None:
@@ -264,6 +268,7 @@ class FakeSupervisor:
         if kind == b"P":
             self.pulses += 1
         elif kind == b"Y":
+            self.rules = int.from_bytes(message[1:], "little")
             self.ready.set()
         elif kind == b"K":
             with os.fdopen(descriptors[0], "rb") as file:

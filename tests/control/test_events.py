@@ -78,14 +78,25 @@ def test_the_replay_is_bounded_and_says_what_it_lacks() -> None:
 
 
 def test_numbers_go_on_across_processes() -> None:
-    """What another process told is missed, not invented."""
-    bus = Bus()
-    bus.go_on_after(1000)
-    assert bus.missed(400) == 600
+    """What another process told is missed, not invented; what a snapshot reserves is no event."""
+    noted: list[tuple[str, int]] = []
+    bus = Bus({"rule": 1000, "log": 900}, lambda *about: noted.append(about))
+    bus.hold()
     publish(bus, 1)
-    assert (bus.sequence, bus.oldest) == (1001, 1001)
-    bus.go_on_after(5)
-    assert bus.sequence == 1001
+    bus.go_on_after(5000)
+    assert (bus.missed(400), bus.missed(900)) == (600, 100)
+    assert (bus.missed(900, ["log", "worker"]), bus.missed(899, ["log"])) == (0, 101)
+    assert (bus.sequence, bus.oldest, noted) == (1001, 1001, [("rule", 1001)])
+
+
+def test_numbers_go_on_across_daemons() -> None:
+    """Where none of this daemon's processes has numbered anything, a snapshot says more."""
+    bus = Bus()
+    bus.hold()
+    publish(bus, 1)
+    bus.go_on_after(5000)
+    assert (bus.sequence, bus.oldest) == (5001, 5001)
+    assert (bus.missed(4999, ["log"]), bus.missed(5000)) == (1, 0)
 
 
 def test_only_the_kinds_asked_for() -> None:
@@ -113,6 +124,7 @@ def test_a_slow_reader_is_told_what_it_missed() -> None:
     publish(bus, 1)
     gap = reader.got[limits.SUBSCRIBER_EVENTS]
     assert (gap["event"], gap["missed"]) == ("gap", 7)
+    assert gap["sequence"] == limits.SUBSCRIBER_EVENTS + 7
     assert reader.numbers()[-1] == limits.SUBSCRIBER_EVENTS + 8
 
 
@@ -145,6 +157,7 @@ def test_told_and_missed_add_up(steps: list[str]) -> None:
     for event in reader.got:
         if event["event"] == "gap":
             expected += event["missed"]
+            assert event["sequence"] == expected - 1
         else:
             assert event["sequence"] == expected
             expected += 1

@@ -201,3 +201,20 @@ def test_any_bytes_are_json_or_refused(line: bytes) -> None:
     """Never anything else."""
     with contextlib.suppress(Refusal):
         read_json(line)
+
+
+def test_nothing_is_written_to_a_peer_that_has_just_gone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Between the kernel's word on it and the end of the connection asyncio would complain."""
+
+    async def work() -> None:
+        lines, theirs, gone = await connected()
+        theirs.close()
+        for _ in range(20):
+            lines.send([b"x" * 10])
+        while not gone:
+            await asyncio.sleep(0)
+
+    serve(work())
+    assert not caplog.records

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mcr.control.process import REFUSED_START
+from mcr.daemon import REFUSED_START
 
 from .fake_supervisor import FakeSupervisor, Talk, daemon, until
 
@@ -62,14 +62,18 @@ def test_a_successor_has_rules_revision_and_numbers(directory: Path) -> None:
             talk.call("rules.add", rules=[ONE, TWO])
             talk.call("rules.disable", rules=["one"])
             before = talk.call("rules.list")
-            sequence = talk.call("hello", protocol=1)["sequence"]
+            stream = talk.call("events.subscribe")
         supervisor.restart_control()
+        assert supervisor.rules == 2
         with Talk(supervisor.path) as talk:
             assert talk.call("rules.list") == before
-            assert talk.call("hello", protocol=1)["sequence"] >= sequence
-            stream = talk.call("events.subscribe", after=sequence)
-            assert stream["oldest"] > sequence
-            assert stream["missed"] == stream["oldest"] - 1 - sequence
+            again = talk.call("events.subscribe", after=stream["sequence"])
+            assert again["missed"] == 0
+            numbers = [
+                talk.line()["params"]["sequence"]
+                for _ in range(again["sequence"] - again["oldest"] + 1)
+            ]
+            assert numbers == list(range(stream["sequence"] + 1, again["sequence"] + 1))
         assert all("prepare" not in each.asked for each in supervisor.workers.values())
 
 

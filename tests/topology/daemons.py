@@ -1,4 +1,4 @@
-"""Daemons of the product, run as `mcr serve` inside a namespace."""
+"""Daemons of the product, run as `mcr serve`, in a namespace or on this host's loopback."""
 
 import contextlib
 import os
@@ -84,13 +84,15 @@ class Daemon:
 
 @contextlib.contextmanager
 def serving(
-    namespace: Namespace,
+    namespace: Namespace | None,
     *arguments: str,
     socket: Path | None = None,
     before: Sequence[str] = (),
     names_socket: bool = True,
 ) -> Iterator[Daemon]:
     """Run a daemon that is ready; whatever the test did to it, nothing of it stays.
+
+    Without a namespace it runs here, and its rules may name nothing but the loopback interface.
 
     The command begins with what is given as `before`, to start it with other rights. A daemon
     whose socket is not named to it should choose the one given.
@@ -100,8 +102,9 @@ def serving(
         Path(directory).chmod(0o755)
         path = socket or Path(directory, "run", "mcr.sock")
         named = ["--socket", str(path)] if names_socket else []
+        command = [*before, MCR, "serve", *named, *arguments]
         process = subprocess.Popen(
-            namespace.command(*before, MCR, "serve", *named, *arguments),
+            command if namespace is None else namespace.command(*command),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )
@@ -159,3 +162,19 @@ def _clear_away(process: subprocess.Popen[bytes]) -> None:
                 os.kill(pid, signal.SIGKILL)
     if process.stderr is not None:
         process.stderr.close()
+
+
+def memory_kib(pid: int) -> int:
+    """What a process has in memory, in KiB (VmRSS)."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("\nVmRSS:")[1].split()[0])
+
+
+def descriptors(pid: int) -> int:
+    """How many file descriptors a process has open."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def sockets(daemon: Daemon) -> list[int]:
+    """How many descriptors those who hold relay sockets have open: supervisor and workers."""
+    return [descriptors(pid) for pid in (daemon.supervisor, *daemon.workers)]

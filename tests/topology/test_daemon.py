@@ -1,9 +1,13 @@
 """The daemon as its user meets it: start it, add a rule, see it flow, end it."""
 
+import subprocess
+from pathlib import Path
+
 import mcr
 
-from .checks import assert_balanced
-from .daemons import alive, serving
+from .checks import DEADLINE_S, assert_balanced
+from .daemons import MCR, alive, serving
+from .frames import Flow, Injector, udp_frame
 from .lab import Lab
 from .relays import Ingress
 from .traffic import payloads
@@ -47,3 +51,65 @@ def test_rings_of_other_processes_of_nobody_are_not_in_the_way(lab: Lab) -> None
     """The kernel counts all of a user together, but for rings that root has made."""
     with serving(lab.relay, before=("prlimit", "--memlock=65536")) as daemon:
         assert len(daemon.workers) == 1
+
+
+def test_a_rule_whose_interface_is_missing_says_so_at_once(lab: Lab, ingress: Ingress) -> None:
+    """In the answer to its adding, as an event behind that, and wherever it is listed."""
+    with (
+        serving(lab.relay, "--ingress", ingress) as daemon,
+        daemon.client() as client,
+        client.events(["rule"]) as events,
+    ):
+        (added,) = client.add_rule("239.1.90.1%none:5001 to 239.2.90.1%out0:6001").added
+        assert added.state == "unresolved: there is no interface none"
+        told = [events.read(DEADLINE_S), events.read(DEADLINE_S)]
+        assert [event and event.event for event in told] == ["added", "waiting"]
+        assert [rule.state for rule in client.rules()] == [added.state]
+        trial = client.add_rule("239.1.90.2%none:5001 to 239.2.90.1%out0:6001", dry_run=True)
+        assert trial.added[0].state == "not added, for it is a dry run"
+
+
+def test_a_wrong_configuration_ends_the_start_at_once(lab: Lab, tmp_path: Path) -> None:
+    """What is wrong is said once, with the form that it should have; nothing is tried again."""
+    config = tmp_path / "rules.toml"
+    config.write_text("239.1.90.1%in0:5001 to 239.2.90.1%out0:6001\n")
+    words = ["serve", "--socket", str(tmp_path / "mcr.sock"), "--config", str(config)]
+    done = subprocess.run(
+        lab.relay.command(MCR, *words), capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("is neither TOML nor JSON") == 1
+    assert 'write rules = ["A to B", "C to D"]' in done.stderr
+    assert done.stderr.endswith("control does not start: the rules to begin with are refused\n")
+
+
+def test_who_leaves_while_events_are_told_costs_no_word(lab: Lab) -> None:
+    """A subscriber that is gone in the middle of many events leaves nothing in the log."""
+    with serving(lab.relay, "--log-level", "error") as daemon, daemon.client() as client:
+        for _ in range(20):
+            stream = client.events(["rule"])
+            client.add_rule(RULE)
+            stream.close()
+            for number in range(8):
+                turn = client.disable_rule if number % 2 == 0 else client.enable_rule
+                turn(client.rules().rules[0])
+            client.remove_rule(client.rules().rules[0])
+        assert "exception" not in daemon.read_log()
+
+
+def test_bad_checksums_are_relayed_when_told_to(lab: Lab) -> None:
+    """The option reaches the workers: a wrong checksum leaves as a right one."""
+    flow = Flow("10.1.0.2", "239.1.90.1", 5001)
+    bodies = [b"damaged", b"fine"]
+    with (
+        serving(lab.relay, "--ingress", "packet", "--accept-bad-checksums") as daemon,
+        daemon.client() as client,
+        lab.receive("239.2.90.1", 6001) as receiver,
+        Injector(lab.source, "s0") as injector,
+    ):
+        client.add_rule("239.1.90.1%in0:5001 to 239.2.90.1%out0:6001")
+        injector.send(udp_frame(flow, bodies[0], checksum=0x1234), udp_frame(flow, bodies[1]))
+        receiver.expect(bodies)
+        stats = client.stats()
+        assert_balanced(stats)
+        assert stats.totals.matched == len(bodies)

@@ -39,6 +39,12 @@ def source_joins(namespace: Namespace) -> set[tuple[str, str, str]]:
     return found
 
 
+def joined(namespace: Namespace) -> set[tuple[str, ...]]:
+    """All memberships of a namespace that are not the kernel's own."""
+    found = igmp(namespace) | igmp6(namespace) | source_joins(namespace)
+    return {each for each in found if not each[1].startswith(("224.0.0.", "ff01:", "ff02:"))}
+
+
 def _hex4(word: str) -> str:
     return str(IPv4Address(int(word, 16)))
 

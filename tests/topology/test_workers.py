@@ -16,10 +16,10 @@ BURST = 10
 SIZES = tuple(range(200, 264))  # rising, so that nearly every copy is a send of its own
 
 
-def sleeps() -> list[int]:
-    """How often each engine of this process has gone to sleep."""
+def sleeps(process: int | str = "self") -> list[int]:
+    """How often each engine of a process has gone to sleep."""
     found = []
-    for task in Path("/proc/self/task").iterdir():
+    for task in Path(f"/proc/{process}/task").iterdir():
         if (task / "comm").read_text().startswith("mcr-engine-"):
             status = (task / "status").read_text()
             found.append(int(status.split("\nvoluntary_ctxt_switches:")[1].split()[0]))

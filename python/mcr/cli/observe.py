@@ -29,6 +29,7 @@ from .table import INTERVAL_S, open_view, report
 from .usage import Problems
 
 _DEFAULT = "default"
+_UNLOGGED = tuple(kind for kind in EVENT_KINDS if kind != "log")
 
 
 def stats(
@@ -93,7 +94,11 @@ def log_level(
 def events(
     kind: Annotated[
         list[str] | None,
-        typer.Option(metavar="K", help=f"Only these: {', '.join(EVENT_KINDS)}; may be repeated."),
+        typer.Option(
+            metavar="K",
+            help=f"Only these: {', '.join(EVENT_KINDS)}; may be repeated. All but log unless given:"
+            " that repeats in words what the others say.",
+        ),
     ] = None,
     after: Annotated[
         str | None,
@@ -115,7 +120,7 @@ def events(
     with (
         suppress(KeyboardInterrupt),  # the way to end it
         connect(socket) as client,
-        client.events(kind or None, after=first) as stream,
+        client.events(kind or _UNLOGGED, after=first) as stream,
     ):
         for number, event in enumerate(stream, 1):
             if as_json:

@@ -82,7 +82,7 @@ def replace(
     revision = problems.revision("--expected-revision", expected_revision)
     wanted: list[NewRule] | None = None
     if (file is None) == (not rules):
-        problems.note("RULE", "give either rules or --file, and not both")
+        problems.note("RULE", "give rules, or a file of rules with --file; one of the two")
     elif file is not None:
         wanted = problems.collect("--file", lambda: read_rules(file))
     else:
@@ -175,6 +175,9 @@ def _revision(text: str | None) -> int | None:
 
 
 def _show_rules(listed: RuleList) -> None:
+    if not listed.rules:
+        print("no rules; mcr rule add makes one")
+        return
     show_table(
         ("id", "name", "rule", "enabled", "state"),
         (

@@ -41,15 +41,16 @@ def serve(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Started as root: the user that all but the supervisor become (nobody unless"
-            " given). Members of its group may talk to the daemon.",
+            help="Started as root: the user that all but the supervisor become; its group may talk"
+            " to the daemon. Without it nobody is, and only root may.",
         ),
     ] = None,
     config: Annotated[
         str | None,
         typer.Option(
             metavar="FILE",
-            help="Rules to begin with where none were kept; read again on SIGHUP.",
+            help='Rules to begin with where none were kept, as TOML: rules = ["A to B", "C to D"].'
+            " Read again on SIGHUP.",
         ),
     ] = None,
     state: Annotated[
@@ -69,6 +70,13 @@ def serve(
         str,
         typer.Option(metavar="first|all", help="Which addresses of a host name copies go to."),
     ] = "first",
+    accept_bad_checksums: Annotated[
+        bool,
+        typer.Option(
+            "--accept-bad-checksums",
+            help="Relay datagrams whose UDP checksum is wrong too (packet ingress only).",
+        ),
+    ] = False,
     log_level: Annotated[
         str,
         typer.Option(
@@ -107,6 +115,7 @@ def serve(
         state=state_file,
         hosts=which,
         log_level=level,
+        verify_checksums=not accept_bad_checksums,
     )
     become_supervisor(setup)
 

@@ -78,13 +78,7 @@ class Following:
 
     def _event(self, message: Notification) -> Event:
         try:
-            params = Shape(message.params, "event")
-            if params.get("event", str) == "gap":
-                missed = params.count("missed")
-                return self._gap(
-                    missed, f"{missed} events were left out: they were not read in time"
-                )
-            event = Event.read(params)
+            event = Event.read(Shape(message.params, "event"))
         except ShapeError as error:
             raise DaemonError(f"the daemon sent a wrong {error}") from None
         self._last = event.sequence

@@ -182,9 +182,9 @@ class WorkerDeath:
     """Unix time, in seconds."""
     cause: str
     outage_ms: float | None
-    """How long its flows stood still; None while they do."""
+    """How long its flows stood still; None while they do, or where control was restarted since."""
     missed_frames: int | None
-    """The frames that its sockets could not keep meanwhile; None where nobody can tell yet."""
+    """The frames that its sockets could not keep meanwhile; None where nobody knows (yet)."""
 
     @classmethod
     def read(cls, given: Shape) -> Self:
@@ -293,7 +293,7 @@ class Event:
     """Something that happened in the daemon, or a gap in what was heard of it."""
 
     sequence: int
-    """Ascending by one over all kinds; of a gap, the last event before it that was heard."""
+    """Ascending by one over all kinds; of a gap, of the last one that was missed."""
     at: float
     """Unix time, in seconds."""
     kind: str

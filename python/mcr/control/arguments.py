@@ -20,6 +20,8 @@ class Arguments(BaseModel):
     leash: Descriptor
     listener: Descriptor
     """The Unix socket for clients, which listens."""
+    numbers: Descriptor
+    """Memory for the number of the last event, which outlives this process."""
     socket: str
     """Where that is, to be removed if the supervisor is gone."""
     uid: int | None

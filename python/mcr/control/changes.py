@@ -30,7 +30,8 @@ from .rulebook import Aside, Change, Draft, Held, Rulebook
 from .worker_messages import prepare_body
 
 _SEQUENCE_AHEAD = 1000
-"""Events before the snapshot must be kept anew, so that no number is ever used twice."""
+"""Events before the snapshot must be kept anew, so that no number is ever used twice, not even
+by the daemon that reads the state file of one that was killed."""
 _EVENTS_AT_ONCE = 100
 _TRIED_AT_ONCE = 100  # rules that did not fit this host
 _ROOM_BYTES = 1 << 20  # for what stands around the rules, in a message or a snapshot
@@ -162,6 +163,14 @@ class Changes:
         """From now on what there is may replace what was kept before."""
         self._bus.on_published = self._number_ahead
 
+    async def end(self) -> list[str]:
+        """Keep the exact number of the last event; no other follows. What went wrong is returned.
+
+        Nothing is kept where `begin` was never called.
+        """
+        has_begun, self._bus.on_published = self._bus.on_published is not None, None
+        return await self.keep(ahead=0) if has_begun else []
+
     async def take_up(self) -> None:
         """Try again the rules that did not fit this host; one after the other, without a word."""
         for rule_id, aside in list(self._book.aside.items())[:_TRIED_AT_ONCE]:
@@ -169,9 +178,13 @@ class Changes:
             with suppress(McrError, Refusal):
                 await self._change(partial(self._book.retry, rule_id, names), None, dry_run=False)
 
-    async def keep(self) -> list[str]:
-        """Have the supervisor keep the rules as they are; what went wrong is returned."""
-        self._reserved = self._bus.sequence + _SEQUENCE_AHEAD
+    async def keep(self, ahead: int = _SEQUENCE_AHEAD) -> list[str]:
+        """Have the supervisor keep the rules as they are; what went wrong is returned.
+
+        Args:
+            ahead: how many numbers of events are reserved.
+        """
+        self._reserved = self._bus.sequence + ahead
         reserved, levels, book = self._reserved, self._log.levels, self._book
         try:
             memory = await self._in(
@@ -207,16 +220,21 @@ class Changes:
                 return draft
             _check_size(draft)
             body = await self._in(self._judge, lambda: _told(draft))
-            await self._fleet.change(body, (*draft.removed, *draft.send))
-            before: dict[str, Held | Aside] = {**self._book.rules, **self._book.aside}
-            await self._in(self._judge, lambda: self._book.commit(draft))
-            self._news.forget_rules((*draft.removed, *draft.send))
-            gone = {each: before[each].rule for each in (*draft.removed, *draft.dropped)}
-            await self._tell(draft, before, gone)
+            with self._news.holding_back(lambda: self._book.rules):
+                await self._make(draft, body)
             warnings = await self.keep()
             for warning in warnings:
                 _log.warning("%s", warning)
             return replace(draft, warnings=(*draft.warnings, *warnings))
+
+    async def _make(self, draft: Draft, body: bytes) -> None:
+        """Have the workers change, then the book, and tell it."""
+        await self._fleet.change(body, (*draft.removed, *draft.send))
+        before: dict[str, Held | Aside] = {**self._book.rules, **self._book.aside}
+        await self._in(self._judge, lambda: self._book.commit(draft))
+        self._news.forget_rules(draft.removed)
+        gone = {each: before[each].rule for each in (*draft.removed, *draft.dropped)}
+        await self._tell(draft, before, gone)
 
     async def _tell(
         self, draft: Draft, before: Mapping[str, Held | Aside], gone: Mapping[str, Rule]
@@ -233,13 +251,9 @@ class Changes:
                 await asyncio.sleep(0)
             text = f"rule {rule.name or rule_id} {'has' if turn == 'resumed' else 'was'} {turn}"
             self._bus.publish("rule", turn, text, id=rule_id, name=rule.name)
-        _log.info(
-            "revision %d: %d rules added, %d removed, %d changed",
-            draft.revision,
-            len(draft.added),
-            len(gone),
-            len(draft.changed),
-        )
+        counts = {"added": draft.added, "removed": gone, "changed": draft.changed}
+        happened = [f"{counted(len(ids))} {verb}" for verb, ids in counts.items() if ids]
+        _log.info("revision %d: %s", draft.revision, ", ".join(happened) or "another order")
 
     async def _names_for(self, entries: Sequence[Entry]) -> Names:
         names = Names(self._hosts, self._book.answers)
@@ -262,6 +276,11 @@ def _told(draft: Draft) -> bytes:
     send = ((each, draft.rules[each]) for each in draft.send)
     specs = ((rule_id, held.enabled, held.tail) for rule_id, held in send)
     return prepare_body(draft.revision, whole=False, remove=draft.removed, add=specs)
+
+
+def counted(rules: int) -> str:
+    """So many rules."""
+    return f"{rules} rule" if rules == 1 else f"{rules} rules"
 
 
 def _check_size(draft: Draft) -> None:

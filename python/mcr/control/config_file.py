@@ -49,6 +49,9 @@ def _parsed(whole: bytes) -> Any:  # noqa: ANN401 -- whatever the file holds
             return from_json(whole, allow_inf_nan=False)
         return tomllib.loads(whole.decode())
     except UnicodeDecodeError as error:
-        raise RuleError(f"the file is not UTF-8 at byte {error.start + 1}") from None
+        raise RuleError(f"the configuration file is not UTF-8 at byte {error.start + 1}") from None
     except (ValueError, RecursionError) as error:
-        raise RuleError(f"the file is neither TOML nor JSON: {error}") from None
+        raise RuleError(
+            f"the configuration file is neither TOML nor JSON: {error};"
+            ' write rules = ["A to B", "C to D"]'
+        ) from None

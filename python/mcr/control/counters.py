@@ -6,7 +6,7 @@ does not answer is in with what it last said: its successor goes on from there.
 
 import asyncio
 import time
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +14,8 @@ from typing import Any
 from ..reading import Running, stats_of
 from ..stats import InterfaceStats, RuleStats
 from .fleet import Fleet
-from .link import LinkLost, WorkerRefused
+from .link import Link, LinkLost, WorkerRefused
+from .news import Trouble
 from .results import Counts, Totals
 from .rpc import Encoded, encode
 from .rulebook import Held
@@ -22,7 +23,9 @@ from .worker_messages import InterfaceReport, OutputReport, RuleReport
 from .workers import Report, Worker
 
 WAIT_S = 2.0
-"""How long a reading waits for a worker before it takes what that one said last, in seconds."""
+"""How long a reading waits for a worker that is telling, in seconds; then its last word counts."""
+SILENCE_S = 0.4
+"""How long it waits for one that says nothing: an answer comes within a second all the same."""
 _SPARE_PARTS = 16  # of a report, beside those for the rules there are
 
 _INTERFACE_SUMS = ("received", "matched", "kernel_dropped_frames", "buffer_waits")
@@ -36,33 +39,68 @@ class Collected:
 
     began_s: float
     """By `time.monotonic`."""
+    revision: int
+    """Of the rules when it was asked for."""
     reports: tuple[Report, ...]
     stale_workers: tuple[int, ...]
     """Numbers of those that did not answer now."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A worker that was asked and has not told all yet."""
+
+    task: asyncio.Task[None]
+    link: Link
+    asked_s: float
+    """By `time.monotonic`."""
+
+    @property
+    def ends_s(self) -> float:
+        """Until when it may say nothing before it counts as silent."""
+        return max(self.asked_s, self.link.heard_s) + SILENCE_S
+
+
 class Counters:
     """Asks the workers, not more often than it takes."""
 
-    def __init__(self, fleet: Fleet, executor: Executor) -> None:
-        """Take the workers, and the thread in which readings are put together."""
+    def __init__(
+        self, fleet: Fleet, executor: Executor, troubles: Callable[[str], Trouble]
+    ) -> None:
+        """Take all that readings are made of.
+
+        Args:
+            fleet: the workers.
+            executor: the thread in which readings are put together.
+            troubles: what is known of a rule that is newer than all reports; for any thread.
+        """
         self._fleet = fleet
         self._executor = executor
+        self._troubles = troubles
         self._turn = asyncio.Lock()
         self._last: Collected | None = None
-        self._asking: dict[int, asyncio.Task[None]] = {}
+        self._asking: dict[int, _Question] = {}
 
-    async def collect(self, rules: int, max_age_s: float = 0.0) -> Collected:
-        """Reports that are no older than this when asked for; `rules` is how many there are."""
+    async def collect(self, rules: int, revision: int, max_age_s: float = 0.0) -> Collected:
+        """Reports on these rules that are no older than this when asked for.
+
+        Args:
+            rules: how many there are.
+            revision: theirs; what was reported at another does not know the newest of them.
+            max_age_s: in seconds; 0 asks the workers.
+        """
         asked_s = time.monotonic()
         async with self._turn:
             # Whoever waited here while others were asked takes what came of it.
-            if self._last is not None and self._last.began_s >= asked_s - max_age_s:
-                return self._last
+            last = self._last
+            if last and last.revision == revision and last.began_s >= asked_s - max_age_s:
+                return last
             began_s = time.monotonic()
             await self._ask_all(rules)
+            self._note_silence()
             self._last = Collected(
                 began_s,
+                revision,
                 tuple(worker.report for worker in self._fleet.workers if worker.report),
                 tuple(
                     worker.number
@@ -74,23 +112,43 @@ class Counters:
 
     async def rule_stats(self, collected: Collected, rules: Mapping[str, Held]) -> list[RuleStats]:
         """What these rules counted."""
-        work = lambda: list(_rule_stats(collected, rules, time.monotonic()))  # noqa: E731
+        work = lambda: list(self._read(collected, rules))  # noqa: E731
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
     async def stats(
         self, collected: Collected, rules: Mapping[str, Held], revision: int
     ) -> Encoded:
         """The result of `stats`, in pieces."""
-        work = lambda: _encoded(collected, rules, revision)  # noqa: E731
+        work = lambda: _encoded(collected, self._read(collected, rules), revision)  # noqa: E731
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
+    def _read(self, collected: Collected, rules: Mapping[str, Held]) -> Iterator[RuleStats]:
+        """One at a time, so that ten thousand are no one piece of work."""
+        now_s = time.monotonic()
+        reports = list(_reports_of(collected, rules))
+        for rule_id, held in rules.items():
+            found = [(each[rule_id], now_s - at_s) for each, at_s in reports if rule_id in each]
+            yield one_rule(held, found) if found else new_rule(held, *self._troubles(rule_id))
+
     async def _ask_all(self, rules: int) -> None:
+        now_s = began_s = time.monotonic()
         for worker in self._fleet.running:
-            if worker.number not in self._asking:
+            if worker.number not in self._asking and worker.link is not None:
                 task = asyncio.create_task(self._ask(worker, rules))
-                self._asking[worker.number] = task
-        if self._asking:
-            await asyncio.wait(list(self._asking.values()), timeout=WAIT_S)
+                self._asking[worker.number] = _Question(task, worker.link, now_s)
+        while hopeful := [each for each in self._asking.values() if each.ends_s > now_s]:
+            ends_s = min(began_s + WAIT_S, *(each.ends_s for each in hopeful))
+            tasks = [each.task for each in hopeful]
+            if ends_s <= now_s:
+                return
+            await asyncio.wait(tasks, timeout=ends_s - now_s)
+            now_s = time.monotonic()
+
+    def _note_silence(self) -> None:
+        now_s = time.monotonic()
+        for worker in self._fleet.workers:
+            question = self._asking.get(worker.number)
+            worker.is_silent = question is not None and question.ends_s <= now_s
 
     async def _ask(self, worker: Worker, rules: int) -> None:
         """Get a worker's report; one that does not answer at all is given up by its link."""
@@ -110,7 +168,9 @@ class Counters:
 def _note_missed(worker: Worker, before: Report | None) -> None:
     """What the kernel dropped between a worker's last word and its successor's first."""
     death = worker.last_death
-    if death is None or death.outage_ms is None or death.missed_frames is not None:
+    if death is None or not death.was_seen:
+        return
+    if death.outage_ms is None or death.missed_frames is not None:
         return
     assert worker.report is not None  # it has just come
     missed = worker.report.kernel_dropped_frames()
@@ -153,12 +213,12 @@ def totals_of(interfaces: Iterable[InterfaceStats], rules: Iterable[RuleStats]) 
     return totals
 
 
-def _encoded(collected: Collected, rules: Mapping[str, Held], revision: int) -> Encoded:
+def _encoded(collected: Collected, rules: Iterable[RuleStats], revision: int) -> Encoded:
     interfaces = interfaces_of(collected)
     pieces = Encoded([b'{"interfaces":', encode([each.as_dict() for each in interfaces])])
     pieces.append(b',"rules":[')
     stats: list[RuleStats] = []
-    for one in _rule_stats(collected, rules, time.monotonic()):
+    for one in rules:
         pieces += [b",", encode(one.as_dict())] if stats else [encode(one.as_dict())]
         stats.append(one)
     rest = {
@@ -168,16 +228,6 @@ def _encoded(collected: Collected, rules: Mapping[str, Held], revision: int) -> 
     }
     pieces += [b"],", encode(rest)[1:]]
     return pieces
-
-
-def _rule_stats(
-    collected: Collected, rules: Mapping[str, Held], now_s: float
-) -> Iterator[RuleStats]:
-    """One at a time, so that ten thousand are no one piece of work."""
-    reports = list(_reports_of(collected, rules))
-    for rule_id, held in rules.items():
-        found = [(rule[rule_id], now_s - taken_s) for rule, taken_s in reports if rule_id in rule]
-        yield one_rule(held, found)
 
 
 def one_rule(held: Held, found: Iterable[tuple[RuleReport, float]]) -> RuleStats:

@@ -23,10 +23,22 @@ class _Told(NamedTuple):
 class Bus:
     """The stream of events."""
 
-    def __init__(self) -> None:
-        """Start with none; `hold` and `go_on_after` continue an earlier stream."""
-        self.sequence = 0
+    def __init__(
+        self,
+        last: Mapping[str, int] | None = None,
+        note: Callable[[str, int], None] | None = None,
+    ) -> None:
+        """Go on with the stream of an earlier process, or of an earlier daemon by `hold`.
+
+        Args:
+            last: the number of the last event of each kind; 0 where there was none.
+            note: called with the kind and the number of each event before it is told.
+        """
+        self._forgotten = dict.fromkeys(EVENT_KINDS, 0) | dict(last or {})
+        """The number of the last event of each kind that is not kept."""
+        self.sequence = max(self._forgotten.values())
         """The number of the last event; 0 before the first."""
+        self._note = note
         self.on_published: Callable[[], None] | None = None
         """Called behind each event."""
         self._held: list[tuple[str, str, str, Mapping[str, object]]] | None = None
@@ -43,8 +55,13 @@ class Bus:
         self._held = []
 
     def go_on_after(self, sequence: int) -> None:
-        """Number the next event behind this number, beginning with those that were held."""
-        self.sequence = max(self.sequence, sequence)
+        """Number the next event behind this number, beginning with those that were held.
+
+        Where an earlier process of this daemon has numbered events, they go on behind its last.
+        """
+        if self.sequence == 0:
+            self.sequence = sequence
+            self._forgotten = dict.fromkeys(EVENT_KINDS, sequence)
         held, self._held = self._held or [], None
         for about in held:
             self._publish(*about)
@@ -75,13 +92,15 @@ class Bus:
         if after is not None:
             for told in self._past:
                 if told.sequence > after:
-                    made.offer(told.kind, told.line)
+                    made.offer(told)
         self._subscriptions.add(made)
         return made
 
-    def missed(self, after: int | None) -> int:
-        """How many of the numbers behind this one are not kept any more."""
-        return 0 if after is None else max(0, self.oldest - 1 - after)
+    def missed(self, after: int | None, kinds: Collection[str] | None = None) -> int:
+        """How many numbers behind this one are not kept any more; 0 if none is of the kinds."""
+        if after is None or all(self._forgotten[kind] <= after for kind in kinds or EVENT_KINDS):
+            return 0
+        return max(0, self.oldest - 1 - after)
 
     def forget(self, subscription: "Subscription") -> None:
         """Tell this one nothing more."""
@@ -89,10 +108,15 @@ class Bus:
 
     def _publish(self, kind: str, event: str, text: str, fields: Mapping[str, object]) -> None:
         self.sequence += 1
+        if self._note is not None:
+            self._note(kind, self.sequence)
         told = _Told(self.sequence, kind, event_line(self.sequence, kind, event, text, fields))
+        if len(self._past) == REPLAY_EVENTS:
+            forgotten = self._past[0]
+            self._forgotten[forgotten.kind] = forgotten.sequence
         self._past.append(told)
         for subscription in tuple(self._subscriptions):
-            subscription.offer(told.kind, told.line)
+            subscription.offer(told)
         if self.on_published is not None:
             self.on_published()
 
@@ -114,17 +138,19 @@ class Subscription:
         self._unread_bytes = unread_bytes
         self._waiting: deque[bytes] = deque()
         self._missed = 0
+        self._last_missed = 0
         self._flows = False
 
-    def offer(self, kind: str, line: bytes) -> None:
+    def offer(self, told: _Told) -> None:
         """Take an event, or count it as missed where too many wait."""
-        if kind not in self._kinds:
+        if told.kind not in self._kinds:
             return
         if len(self._waiting) >= limits.SUBSCRIBER_EVENTS:
             self._missed += 1
+            self._last_missed = told.sequence
             return
         self._note_gap()
-        self._waiting.append(line)
+        self._waiting.append(told.line)
         if self._flows:
             self.pump()
 
@@ -147,7 +173,7 @@ class Subscription:
         if self._missed:
             missed, self._missed = self._missed, 0
             text = f"{missed} events were left out, since they were not read in time"
-            gap = event_line(self._bus.sequence, "gap", "gap", text, {"missed": missed})
+            gap = event_line(self._last_missed, "gap", "gap", text, {"missed": missed})
             self._waiting.append(gap)
 
 

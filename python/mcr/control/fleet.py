@@ -119,7 +119,7 @@ class Fleet:
         worker.restart_in_ms, worker.synced = None, False
         worker.deaths = max(worker.deaths, word.deaths)
         if worker.last_death is None and word.last_death is not None:
-            worker.last_death = Death(word.last_death.at, word.last_death.cause, is_measured=True)
+            worker.last_death = Death(word.last_death.at, word.last_death.cause, was_seen=False)
         worker.link = Link(
             channel,
             lambda message: self._told(word.number, message),
@@ -278,19 +278,26 @@ class Fleet:
                 self._give_up(worker, f"it does not take the rules: {outcome}")
             return
         worker.synced = True
-        death = worker.last_death
-        if death is not None and not death.is_measured:
-            death.is_measured = True
-            death.outage_ms = max(0, round((time.time() - death.at) * 1000))
-            text = f"worker {worker.number} relays again after {death.outage_ms} ms"
-            self._bus.publish("worker", "restored", text, number=worker.number, pid=worker.pid)
-            _log.info("%s", text)
+        self._note_return(worker)
         if worker.lacks:
             self._spawn(self._retry(worker, link))
+
+    def _note_return(self, worker: Worker) -> None:
+        death = worker.last_death
+        if death is None or death.is_over:
+            return
+        death.is_over = True
+        if worker.had_rules and not death.was_seen:
+            return  # it was over before this process began, which can tell of it no more
+        death.outage_ms = max(0, round((time.time() - death.at) * 1000))
+        text = f"worker {worker.number} relays again after {death.outage_ms} ms"
+        self._bus.publish("worker", "restored", text, number=worker.number, pid=worker.pid)
+        _log.info("%s", text)
 
     async def _give_rules(self, worker: Worker) -> None:
         """Let a worker have the rules, but for those that it refuses by themselves."""
         hello = _hello_of(worker, await _ask(worker, {"do": "hello"}))
+        worker.had_rules = hello["revision"] > 0
         await _ask(worker, {"do": "log", "level": self.log_level})
         specs = self._rules.specs()
         ids = {rule_id for rule_id, _enabled, _tail in specs}

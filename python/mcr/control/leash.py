@@ -127,9 +127,9 @@ class Leash:
         self._loop.add_reader(self._socket, self._receive)
         self._pulse()
 
-    def say_ready(self) -> None:
-        """The rules are restored, and clients are served."""
-        self._send(b"Y")
+    def say_ready(self, rules: int) -> None:
+        """So many rules are restored, and clients are served."""
+        self._send(b"Y" + rules.to_bytes(4, "little"))
 
     def ask_shutdown(self) -> None:
         """A client asks the daemon to end."""

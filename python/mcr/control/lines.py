@@ -111,7 +111,7 @@ class Lines(asyncio.Protocol):
     @property
     def is_over(self) -> bool:
         """Whether nothing can be sent any more."""
-        return self._transport is None or self._closing
+        return self._transport is None or self._transport.is_closing() or self._closing
 
     @property
     def unread_bytes(self) -> int:
@@ -237,6 +237,8 @@ class Lines(asyncio.Protocol):
 
     def _write(self) -> None:
         while self._pieces and self._writable and self._transport is not None:
+            if self._transport.is_closing():  # asyncio would complain of it on standard error
+                break
             block = [self._pieces.popleft()]
             size = len(block[0])
             while self._pieces and size + len(self._pieces[0]) <= _BLOCK_BYTES:

@@ -59,6 +59,8 @@ class Link:
         self._expects = False
         self._reading = asyncio.get_running_loop().create_task(self._read())
         self.is_over = False
+        self.heard_s = 0.0
+        """When the worker last said anything, by `time.monotonic`."""
         self._events, self._counted_s = 0.0, time.monotonic()
         self._owed_s = 0.0  # to others, for what the worker has told by itself
 
@@ -95,7 +97,8 @@ class Link:
 
     def close(self) -> None:
         """End the channel; whoever waits for an answer gets `LinkLost`."""
-        self._reading.cancel()
+        if self._writer is not None:
+            self._reading.cancel()
         self._end()
 
     async def _send(self, members: bytes, within_s: float) -> None:
@@ -142,8 +145,11 @@ class Link:
         return self._writer is not None
 
     async def _read(self) -> None:
+        reader, self._writer = await asyncio.open_unix_connection(sock=self._channel)
+        if self.is_over:  # before asyncio had begun to watch the socket, which it would not forgive
+            self._writer.transport.abort()
+            return
         try:
-            reader, self._writer = await asyncio.open_unix_connection(sock=self._channel)
             while True:
                 head = await reader.readexactly(_LENGTH_BYTES)
                 length = int.from_bytes(head, "little")
@@ -181,6 +187,7 @@ class Link:
             raise ValueError(f"more than {limits.WORKER_EVENTS_A_SECOND} events a second")
 
     async def _take(self, message: WorkerMessage) -> None:
+        self.heard_s = time.monotonic()
         if "event" in message:
             self._told(message)
         elif isinstance(message.get("error"), str):
@@ -197,8 +204,6 @@ class Link:
         self.is_over = True
         if self._writer is not None:
             self._writer.transport.abort()
-        else:
-            self._channel.close()
         while not self._answers.empty():
             self._answers.get_nowait()
         self._answers.put_nowait(None)

@@ -15,12 +15,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
-from ..daemon import FACILITIES
+from ..daemon import FACILITIES, LEVELS
+from ..journal import leads_to_journal, priority
 from .kept import LogLevels
 from .params import Facility, Level
 from .refusals import cut
 
-_PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3}  # syslog(3), sd-daemon(3)
 _QUEUED_LINES = 1000
 _REMEMBERED_LINES = 512
 _AGAIN_AFTER_S = 1.0
@@ -91,7 +91,7 @@ class Log(logging.Handler):
         self._repeats = Repeats()
         self._pace = Pace(time.monotonic())
         self._lines: queue.Queue[str] = queue.Queue(_QUEUED_LINES)
-        self._journal = "JOURNAL_STREAM" in os.environ
+        self._journal = leads_to_journal(sys.stderr.fileno())
 
     def install(self) -> None:
         """Take all that this package logs, from now on."""
@@ -122,7 +122,7 @@ class Log(logging.Handler):
     def level_of(self, *facilities: Facility) -> Level:
         """The most talkative level that one of these has."""
         levels = (self.levels.facilities.get(each, self.levels.everything) for each in facilities)
-        return min(levels, key=lambda level: -_PRIORITIES[level])
+        return min(levels, key=LEVELS.index)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Logging: take a line."""
@@ -147,7 +147,7 @@ class Log(logging.Handler):
             time.sleep(0.005)
 
     def _put(self, level: str, line: str) -> None:
-        head = f"<{_PRIORITIES.get(level, 6)}>" if self._journal else f"{level}: "
+        head = priority(level) if self._journal else f"{level}: "
         with suppress(queue.Full):  # whoever should read them does not
             self._lines.put_nowait(f"{head}{line}\n")
 

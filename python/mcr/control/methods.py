@@ -35,6 +35,9 @@ _SERVER = f"mcr {version('mcr-relay')}"  # read now: later there may be no file 
 _STATE_AGE_S = 1.0
 """How old the counters may be that the state of a rule is told by, in seconds."""
 
+_NOT_ADDED = "not added, for it is a dry run"
+"""The state of a rule that there would be."""
+
 
 class Shape(NamedTuple):
     """What a method takes and gives, for whoever speaks the protocol."""
@@ -243,7 +246,7 @@ class Methods:
         return {
             "sequence": bus.sequence,
             "oldest": bus.oldest,
-            "missed": bus.missed(given.after),
+            "missed": bus.missed(given.after, given.kinds),
         }
 
     async def _events_unsubscribe(
@@ -291,7 +294,8 @@ class Methods:
         return meant, {rule_id: aside[rule_id] for rule_id in ids if rule_id in aside}
 
     async def _collect(self, max_age_s: float) -> Collected:
-        return await self._daemon.counters.collect(len(self._daemon.book.rules), max_age_s)
+        book = self._daemon.book
+        return await self._daemon.counters.collect(len(book.rules), book.revision, max_age_s)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._daemon.executor, work)
@@ -310,6 +314,8 @@ class Methods:
         def infos() -> Encoded:
             added = [draft.rules[rule_id] for rule_id in draft.added]
             new = (_info(held, new_rule(held, *troubles[held.rule.id])) for held in added)
+            if dry_run:  # what it would meet is known to a worker only
+                new = ({**info, "state": _NOT_ADDED} for info in new)
             return _listed("added", new, rest)
 
         return await self._in_thread(infos)

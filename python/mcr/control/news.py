@@ -4,8 +4,10 @@ Owns how that becomes events, of which there is one however many workers say the
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
+from . import limits
 from .events import Bus
 from .rulebook import Held
 from .worker_messages import RuleNews, WorkerMessage
@@ -28,6 +30,8 @@ _LEVELS = {
     "error": logging.ERROR,
 }
 _FACILITIES = {"worker": "workers", "interface": "interfaces", "socket": "workers"}
+_HELD_BACK = 4 * limits.REQUEST_RULES
+"""News of rules that wait for the end of a change; of more, only a worker gone wrong has any."""
 Trouble = tuple[str | None, tuple[str | None, ...]]
 """Why a rule's input waits, and why each of its outputs is parked."""
 
@@ -39,12 +43,16 @@ class News:
         """Nothing is known yet."""
         self._bus = bus
         self._troubles: dict[int, dict[str, Trouble]] = {}
+        self._held_back: list[tuple[int, RuleNews]] | None = None
 
     def of(self, rule_id: str) -> Trouble:
-        """What keeps a rule from working in any worker; the first that says so counts."""
+        """What keeps a rule from working in any worker; the first that says so counts.
+
+        May be called by any thread.
+        """
         trouble: str | None = None
         parked: tuple[str | None, ...] = ()
-        for known in self._troubles.values():
+        for known in list(self._troubles.values()):
             waits, outputs = known.get(rule_id, (None, ()))
             trouble = trouble or waits
             longest = max(len(parked), len(outputs))
@@ -56,8 +64,7 @@ class News:
         """Take what a worker tells by itself."""
         event = message.get("event")
         if event == "rules":
-            for news in message.get("rules", []):
-                self._take_rule(number, news, rules)
+            self._take_rules(number, message.get("rules", []), rules)
         elif event == "link":
             self._take_link(message)
         elif event == "log":
@@ -69,15 +76,38 @@ class News:
             why = message.get("error")
             logging.getLogger("mcr.workers").error("worker %d: engine ended: %s", number, why)
 
+    @contextmanager
+    def holding_back(self, rules: Callable[[], Mapping[str, Held]]) -> Iterator[None]:
+        """Take news of rules only when the block is over, by the rules that there are then.
+
+        Workers know the rules of a change before it is real.
+        """
+        self._held_back = []
+        try:
+            yield
+        finally:
+            waiting, self._held_back = self._held_back, None
+            for number, news in waiting:
+                self._take_rule(number, news, rules())
+
     def forget_worker(self, number: int) -> None:
         """Its successor tells anew."""
         self._troubles.pop(number, None)
 
     def forget_rules(self, rule_ids: tuple[str, ...]) -> None:
-        """These are gone, or have other outputs now."""
+        """These are gone."""
         for known in self._troubles.values():
             for rule_id in rule_ids:
                 known.pop(rule_id, None)
+
+    def _take_rules(
+        self, number: int, every: Sequence[RuleNews], rules: Mapping[str, Held]
+    ) -> None:
+        for news in every:
+            if self._held_back is None:
+                self._take_rule(number, news, rules)
+            elif len(self._held_back) < _HELD_BACK:
+                self._held_back.append((number, news))
 
     def _take_rule(self, number: int, news: RuleNews, rules: Mapping[str, Held]) -> None:
         rule_id = news["id"]

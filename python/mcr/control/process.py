@@ -16,11 +16,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
+from ..daemon import REFUSED_START
 from ..errors import EngineError, McrError
 from . import leash as words
 from . import limits
 from .arguments import Arguments
-from .changes import Changes
+from .changes import Changes, counted
 from .connections import Connections
 from .counters import Counters, interfaces_of, totals_of
 from .events import Bus
@@ -31,6 +32,7 @@ from .leash import Leash
 from .logs import Log
 from .methods import Daemon, Methods
 from .news import News
+from .numbers import Numbers
 from .peers import Gate
 from .refusals import Refusal
 from .rights import ALL_HIDDEN
@@ -38,9 +40,6 @@ from .rpc import Rpc
 from .rulebook import Rulebook
 from .worker_messages import WorkerMessage
 
-REFUSED_START = 78
-"""The exit code (sysexits.h: EX_CONFIG) for rules at the start that cannot be taken: another try
-would meet the same."""
 _LOOK_AT_LEAST_EVERY_S = 0.5
 _LOOK_SHARE = 20  # of the time goes on between two looks at the counters, of what one takes
 _TAKE_UP_EVERY_S = 2.0
@@ -62,8 +61,9 @@ class Process:
         self._arguments = arguments
         self._began_s = time.monotonic()
         self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._bus = Bus()
-        self._bus.hold()  # until it is known which numbers an earlier process has used
+        numbers = Numbers(arguments.numbers)
+        self._bus = Bus(numbers.last(), numbers.note)
+        self._bus.hold()  # until it is known which numbers an earlier daemon has used
         self._log = Log(self._tell_log)
         self._log.levels = LogLevels(everything=arguments.log_level)
         self._log.install()
@@ -89,7 +89,8 @@ class Process:
             ThreadPoolExecutor(threads, f"mcr-{name}")
             for name, threads in (("judge", 1), ("lookup", limits.HOST_LOOKUPS), ("side", 2))
         )
-        self._counters = Counters(self._fleet, ThreadPoolExecutor(1, "mcr-counters"))
+        counting = ThreadPoolExecutor(1, "mcr-counters")
+        self._counters = Counters(self._fleet, counting, self._news.of)
         self._changes = Changes(
             self._book,
             self._fleet,
@@ -189,7 +190,7 @@ class Process:
         for warning in await self._changes.keep():
             _log.warning("%s", warning)
         self._connections.start()
-        self._leash.say_ready()
+        self._leash.say_ready(len(self._book.rules) + len(self._book.aside))
         self._spawn(self._watch_counters())
         self._spawn(self._take_up())
 
@@ -197,8 +198,9 @@ class Process:
         try:
             found = await self._changes.restore(read_all(descriptor))
         except McrError as error:
-            raise McrError(f"the kept rules cannot be taken over: {error}") from None
-        _log.info("revision %d: %d rules taken over", found.revision, len(found.entries))
+            text = f"the kept rules cannot be taken over: {error}"
+            raise McrError(f"{text}; mend or move away the file of --state") from None
+        _log.info("revision %d: %s taken over", found.revision, counted(len(found.entries)))
 
     async def _configure(self, descriptor: int) -> None:
         draft = await self._changes.load(read_all(descriptor))
@@ -232,7 +234,8 @@ class Process:
         """Know all the time what workers have counted, for when one of them is gone."""
         while True:
             began_s = time.monotonic()
-            await self._counters.collect(len(self._book.rules), _LOOK_AT_LEAST_EVERY_S)
+            rules, revision = len(self._book.rules), self._book.revision
+            await self._counters.collect(rules, revision, _LOOK_AT_LEAST_EVERY_S)
             took_s = time.monotonic() - began_s
             await asyncio.sleep(max(_LOOK_AT_LEAST_EVERY_S, took_s * _LOOK_SHARE))
 
@@ -253,13 +256,15 @@ class Process:
             await asyncio.wait_for(self._fleet.lock.acquire(), _FINISH_S)
         await self._fleet.stop(_FINISH_S)
         rules = self._book.rules
-        collected = await self._counters.collect(len(rules))
+        collected = await self._counters.collect(len(rules), self._book.revision)
         stats = await self._counters.rule_stats(collected, rules)
         totals = totals_of(interfaces_of(collected), stats)
         self._log.flush_to_stderr(1.0)
         with suppress(OSError):
             os.write(sys.stderr.fileno(), f"{farewell(totals, stats)}\n".encode())
         await self._connections.close(_FINISH_S)
+        for warning in await self._changes.end():
+            _log.warning("%s", warning)
         await self._leash.say_drained()
         self._end(0)
 

@@ -21,8 +21,10 @@ class Death:
     """Until its successor had the rules; None until then, or if it is not known."""
     missed_frames: int | None = None
     """What the kernel dropped meanwhile; None until the successor has counted."""
-    is_measured: bool = False
-    """Whether the outage is over; also of a death before this process, which none has measured."""
+    is_over: bool = False
+    """Whether its flows go on again."""
+    was_seen: bool = True
+    """Whether this process was there: of an earlier death it is not known what was missed."""
 
     def as_dict(self) -> WorkerDeath:
         """As clients see it."""
@@ -66,8 +68,12 @@ class Worker:
     link: Link | None = None
     synced: bool = False
     """Whether it has the rules that it should have."""
+    had_rules: bool = False
+    """Whether it relayed by some rules already when it was brought up."""
     lacks: dict[str, str] = field(default_factory=dict)
     """Rules that it refused when it came back, and why."""
+    is_silent: bool = False
+    """Whether it was asked what it counted, and says nothing."""
     report: Report | None = None
     """Of this incarnation or an earlier one, whose counters it goes on with."""
 
@@ -80,7 +86,7 @@ class Worker:
     def state(self) -> str:
         """In a word."""
         if self.is_running:
-            return "running"
+            return "silent" if self.is_silent else "running"
         if self.pid is None:
             return "starting" if self.incarnation == 0 else "restarting"
         return "silent" if self.link is None or self.link.is_over else "starting"

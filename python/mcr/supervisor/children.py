@@ -36,6 +36,8 @@ class Child:
             env=_environment(os.environ),
         )
         self._reason: str | None = None
+        self.exit_code: int | None = None
+        """How it has ended by itself; None while it runs, and for one that was killed."""
         try:
             self.pidfd = os.pidfd_open(self._process.pid)
         except OSError:
@@ -59,6 +61,7 @@ class Child:
         code = self._process.poll()
         if code is None:
             return None
+        self.exit_code = code if code >= 0 else None
         if code == -signal.SIGKILL and self._reason is not None:
             return self._reason
         return cause_of(code)

@@ -46,6 +46,8 @@ class ControlEnds:
 
     leash: int
     listener: int
+    numbers: int
+    """Memory for the number of the last event."""
 
 
 def worker_command(setup: Setup, number: int, ends: WorkerEnds) -> list[str]:
@@ -79,6 +81,7 @@ def control_command(setup: Setup, socket_gid: int, path: Path, ends: ControlEnds
         **_identity(setup),
         "leash": ends.leash,
         "listener": ends.listener,
+        "numbers": ends.numbers,
         "socket": str(path),
         "starter_uid": os.getuid(),
         "socket_gid": socket_gid,

@@ -10,6 +10,7 @@ import socket
 import time
 from typing import Protocol
 
+from ..daemon import REFUSED_START
 from .children import Child
 from .commands import ControlEnds, WorkerEnds
 from .configuration import Configuration
@@ -37,14 +38,15 @@ from .tools import Broker, Tools
 
 TRIES = 5
 """So often a child may die before the daemon was ever ready; then it is given up."""
+_REFUSED = "the rules to begin with are refused"
 _NOTE_LENGTH = 2000  # characters; a message has to fit into the socket's buffer
 
 
 class Superior(Protocol):
     """Who decides over the whole daemon."""
 
-    def ready(self, rules: int | None) -> None:
-        """Control serves, for the first time or again."""
+    def ready(self, rules: int) -> None:
+        """Control serves so many rules, for the first time or again."""
 
     def drain(self) -> None:
         """A client asks for the end."""
@@ -85,6 +87,8 @@ class Crew:
         self._socket_gid = socket_gid
         self._superior = superior
         self._broker: Broker = tools.make_broker(setup)
+        # Where control writes the number of each event, so that its successor goes on behind it.
+        self._numbers = os.memfd_create("mcr-events", os.MFD_CLOEXEC)
         self.control = ControlPost()
         cpus = setup.cpus or (None,) * setup.workers
         self.workers = [
@@ -146,6 +150,7 @@ class Crew:
     def close(self) -> None:
         """Close what outlives the children."""
         self._broker.forget()
+        os.close(self._numbers)
         for worker in self.workers:
             os.close(worker.page)
 
@@ -187,12 +192,12 @@ class Crew:
     def _start_control(self) -> None:
         leash, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with far:
-            ends = ControlEnds(far.fileno(), self._listener.socket.fileno())
+            ends = ControlEnds(far.fileno(), self._listener.socket.fileno(), self._numbers)
             command = self._tools.control_command(
                 self._setup, self._socket_gid, self._listener.path, ends
             )
             try:
-                child = Child(command, [ends.leash, ends.listener])
+                child = Child(command, [ends.leash, ends.listener, ends.numbers])
             except OSError:
                 leash.close()
                 raise
@@ -259,7 +264,7 @@ class Crew:
     def _obey(self, message: Message) -> None:
         if message.kind == KEEP and message.descriptor is not None:
             self._keep(message.descriptor)
-        elif message.kind == READY:
+        elif message.kind == READY and message.number is not None:
             self._superior.ready(message.number)
             self.was_ready = True
         elif message.kind == STOP:
@@ -330,6 +335,8 @@ class Crew:
         if isinstance(post, WorkerPost):
             self._serve_broker(post)  # so that it sees the end, behind the last requests
             self._close_broker(post)
+        if post is self.control and child.exit_code == REFUSED_START:
+            cause = _REFUSED
         self._ended(post, child.pid, cause)
 
     def _ended(self, post: Post, pid: int, cause: str) -> None:
@@ -338,7 +345,9 @@ class Crew:
         post.vacate(death, now_s)
         if self.ending:
             return
-        if not self.was_ready and post.deaths >= TRIES:
+        if not self.was_ready and cause == _REFUSED:
+            self._superior.give_up(f"{post.name} does not start: {cause}")
+        elif not self.was_ready and post.deaths >= TRIES:
             self._superior.give_up(f"{post.name} died {TRIES} times: {cause}")
         elif isinstance(post, WorkerPost) and self.control.leash is not None:
             self._tell_of_death(post, death)

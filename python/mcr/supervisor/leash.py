@@ -33,7 +33,7 @@ KEPT_NOT_SAVED: Final = b"k\x01"
 """The rule set is kept, but the state file could not be written."""
 _CHANNEL: Final = b"C"
 _NUMBERS: Final = {RESTART: struct.Struct("<H"), READY: struct.Struct("<I")}
-_PLAIN: Final = (PULSE, READY, STOP, DRAINED)
+_PLAIN: Final = (PULSE, STOP, DRAINED)
 
 
 class LeashError(Exception):
@@ -46,7 +46,7 @@ class Message:
 
     kind: bytes
     number: int | None = None
-    """RESTART: the worker. READY: how many rules there are, where control says it."""
+    """RESTART: the worker. READY: how many rules there are."""
     descriptor: int | None = None
     """KEEP: the memory; the receiver of the message owns it."""
 

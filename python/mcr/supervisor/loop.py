@@ -86,17 +86,16 @@ class Supervisor:
 
     # What the crew reports.
 
-    def ready(self, rules: int | None) -> None:
-        """Control serves, for the first time or again."""
+    def ready(self, rules: int) -> None:
+        """Control serves so many rules, for the first time or again."""
         if self._crew.ending:
             return
         if self._crew.was_ready:
             self._voice.log("info", "control serves again")
             return
-        count = "" if rules is None else f", {_count(rules, 'rule')}"
-        workers = _count(self._setup.workers, "worker")
+        workers, count = _count(self._setup.workers, "worker"), _count(rules, "rule")
         self._voice.say(
-            f"ready: socket {self._setup.socket}, {workers}, ingress {self._setup.ingress}{count}"
+            f"ready: socket {self._setup.socket}, {workers}, ingress {self._setup.ingress}, {count}"
         )
         tell_service_manager("READY=1")
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from ..daemon import LEVELS
+from ..journal import leads_to_journal, priority
 
-_PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3}  # syslog(3)
 _LINE_BYTES = 4096  # PIPE_BUF: so much is taken whole where poll(2) says that there is room
 
 
@@ -32,7 +32,7 @@ class Voice:
         """
         self._from = LEVELS.index(level)
         self._target = target
-        self._journal = environment.get("JOURNAL_STREAM") == _identity(self._target)
+        self._journal = leads_to_journal(target, environment)
         self._missed = 0
 
     def log(self, level: str, text: str) -> None:
@@ -49,7 +49,7 @@ class Voice:
         if self._missed:
             text = f"{text} (nobody read {self._missed} lines before)"
             self._missed = 0
-        prefix = f"<{_PRIORITIES[level]}>" if self._journal else ""
+        prefix = priority(level) if self._journal else ""
         line = f"{prefix}{text}".encode("utf-8", "replace")[: _LINE_BYTES - 1]
         try:
             os.write(self._target, line.replace(b"\n", b" ") + b"\n")
@@ -80,8 +80,3 @@ def tell_service_manager(text: str, environment: Mapping[str, str] = os.environ)
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as messenger,
     ):
         messenger.sendto(text.encode(), address)
-
-
-def _identity(descriptor: int) -> str:
-    status = os.fstat(descriptor)
-    return f"{status.st_dev}:{status.st_ino}"

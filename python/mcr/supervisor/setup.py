@@ -32,6 +32,7 @@ class Setup:
     log_level: str = "info"
     """One of `daemon.LEVELS`."""
     verify_checksums: bool = True
+    """Whether datagrams with a wrong UDP checksum are dropped."""
 
     def to_text(self) -> str:
         """Write it as one argument of a command line."""

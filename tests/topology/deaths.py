@@ -1,0 +1,95 @@
+"""What tests of dying processes need: stopping one, watching the network, judging a flow."""
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import struct
+from collections.abc import Iterator, Sequence
+from ipaddress import IPv4Address
+from typing import Self
+
+from .checks import wait_until
+from .namespaces import Namespace
+from .traffic import Receiver
+
+_ETH_P_IP = 0x0800
+_IGMP = 2
+_V2_LEAVE = 0x17
+_V3_REPORT = 0x22
+_TO_INCLUDE = 3  # RFC 3376, 4.2.12: with no sources, this is how a group is left
+
+
+def kill(*pids: int) -> None:
+    """End processes with SIGKILL, and wait until their parent knows."""
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    # All threads are over only then: one may relay for a moment yet.
+    wait_until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids))
+
+
+@contextlib.contextmanager
+def stopped(*pids: int) -> Iterator[None]:
+    """Keep processes stopped for the time of the block, as long as they live."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
+def lost(sent: Sequence[bytes], receiver: Receiver) -> int:
+    """How many datagrams did not arrive; the others came in their order, each once."""
+    wanted = iter(sent)
+    assert all(datagram in wanted for datagram in receiver.collected), "reordered or twice"
+    assert receiver.lost() == 0, "the test's own receiver lost datagrams"
+    return len(sent) - len(receiver.collected)
+
+
+class Leaves:
+    """Hears which groups are left on a link: IGMP as it comes out of the other end."""
+
+    def __init__(self, namespace: Namespace, interface: str) -> None:
+        """Listen from now on."""
+        with namespace:
+            self._socket = socket.socket(
+                socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_P_IP)
+            )
+            self._socket.bind((interface, _ETH_P_IP))
+        self._socket.setblocking(False)
+        self._left: set[str] = set()
+
+    def __enter__(self) -> Self:
+        """Give itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    def heard(self, wait_s: float = 0.0) -> set[str]:
+        """The groups that were left so far."""
+        while select.select([self._socket], [], [], wait_s)[0]:
+            packet = self._socket.recv(65535)
+            header = (packet[0] & 15) * 4
+            if packet[9] == _IGMP:
+                self._left |= set(_groups_left(packet[header:]))
+            wait_s = 0.0
+        return self._left
+
+
+def _groups_left(message: bytes) -> Iterator[str]:
+    if message[0] == _V2_LEAVE:
+        yield str(IPv4Address(message[4:8]))
+    if message[0] != _V3_REPORT:
+        return
+    at = 8
+    for _ in range(struct.unpack_from("!H", message, 6)[0]):
+        kind, auxiliary, sources = struct.unpack_from("!BBH", message, at)
+        if kind == _TO_INCLUDE and sources == 0:
+            yield str(IPv4Address(message[at + 4 : at + 8]))
+        at += 8 + 4 * (sources + auxiliary)

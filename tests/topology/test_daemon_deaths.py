@@ -1,0 +1,206 @@
+"""Workers of a daemon that are killed or stopped: what that costs, and what it does not."""
+
+import contextlib
+import json
+import subprocess
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import mcr
+
+from .checks import assert_balanced, settle, wait_until
+from .daemons import MCR, Daemon, alive, eventually, serving
+from .deaths import Leaves, kill, lost, stopped
+from .lab import Lab
+from .relays import Ingress
+from .test_memberships import igmp
+from .traffic import PacedFlow, Sender, payloads
+
+FLOWS = 6
+RATE_PPS = 800  # of each
+TRIES = 10
+GROUPS = [f"239.1.91.{number}" for number in range(1, FLOWS + 1)]
+RULES = [
+    f"{group}%in0:5001 to 239.2.91.{number}%out0:6001" for number, group in enumerate(GROUPS, 1)
+]
+ONE = "239.1.92.1%in0:5001 to 239.2.92.1%out0:6001"
+
+
+class Flows:
+    """A rule, a sender and a receiver for each flow."""
+
+    def __init__(self, lab: Lab, stack: contextlib.ExitStack) -> None:
+        self.probes = 0
+        self.receivers = [
+            stack.enter_context(lab.receive(f"239.2.91.{number}", 6001))
+            for number in range(1, FLOWS + 1)
+        ]
+        self._lab, self._stack = lab, stack
+        self.senders = self._open()
+
+    def _open(self) -> list[Sender]:
+        return [self._stack.enter_context(self._lab.sender(group, 5001)) for group in GROUPS]
+
+    def shared_with(self, worker: int) -> list[int]:
+        """Which flows go through a worker; some do, and some do not.
+
+        Which these are is the kernel's business on `packet`, and changes with the source ports.
+        """
+        while not 0 < len(found := self._through(worker)) < FLOWS:
+            assert self.probes < TRIES, "all flows go through one worker"
+            self.senders = self._open()
+        return found
+
+    def _through(self, worker: int) -> list[int]:
+        """Those that stand still while it does."""
+        with stopped(worker):
+            for sender in self.senders:
+                sender.send([b"probe"])
+            time.sleep(0.3)  # which nothing can show earlier: that something does not come
+            found = [at for at, each in enumerate(self.receivers) if not each.drain()]
+        for receiver in self.receivers:
+            receiver.wait_for(1)
+            receiver.forget()
+        self.probes += 1
+        return found
+
+
+def matched(stats: mcr.DaemonStats) -> list[int]:
+    """What each rule has taken."""
+    return [rule.matched for rule in stats.rules]
+
+
+def watch_a_death(daemon: Daemon, client: mcr.Client, flows: Sequence[PacedFlow]) -> None:
+    """Kill worker 0 under load; at any time counters only grow, and balance."""
+    flows[0].advance(RATE_PPS // 2)
+    kill(daemon.workers[0])
+    before = [0] * FLOWS
+    until = len(flows[0].sent) + RATE_PPS
+    while len(flows[0].sent) < until:
+        stats = client.stats()
+        assert_balanced(stats)
+        now = matched(stats)
+        assert all(one >= other for one, other in zip(now, before, strict=True)), "went back"
+        before = now
+        time.sleep(0.02)
+
+
+def test_a_killed_worker_costs_a_moment_of_its_flows(lab: Lab, ingress: Ingress, gro: bool) -> None:
+    """At most half a second of them, and nothing of the other's; ports and joins stay."""
+    del gro  # switched
+    with (
+        serving(lab.relay, "--ingress", ingress, "--workers", "2") as daemon,
+        daemon.client() as client,
+        Leaves(lab.source, "s0") as leaves,
+        contextlib.ExitStack() as stack,
+    ):
+        client.add_rules(RULES)
+        ends = Flows(lab, stack)
+        its = ends.shared_with(daemon.workers[0])
+        settle(client, lambda stats: matched(stats) == [ends.probes] * FLOWS)
+        with contextlib.ExitStack() as sending:
+            flows = [sending.enter_context(PacedFlow(sender, RATE_PPS)) for sender in ends.senders]
+            watch_a_death(daemon, client, flows)
+            assert {("in0", group) for group in GROUPS} <= igmp(lab.relay)
+        missing = []
+        for flow, receiver in zip(flows, ends.receivers, strict=True):
+            receiver.wait_for_payload(flow.sent[-1])
+            assert len(set(receiver.sources)) == 1, "the source port has changed"
+            missing.append(lost(flow.sent, receiver))
+        assert max(missing) <= RATE_PPS // 2, missing
+        assert not any(count for at, count in enumerate(missing) if at not in its), missing
+        stats = settle(client, lambda stats: not stats.stale_workers)
+        for one, rule in enumerate(stats.rules):
+            sent = rule.outputs[0].sent - ends.probes
+            arrived = len(ends.receivers[one].collected)
+            # What a turn has sent and could not publish any more is not counted.
+            assert arrived - RATE_PPS // 10 <= sent <= arrived
+            assert sent == arrived or one in its
+        death = client.workers()[0].last_death
+        assert death is not None
+        assert death.cause == "killed by SIGKILL"
+        assert death.outage_ms is not None
+        assert death.outage_ms <= 500
+        assert leaves.heard() == set()
+        client.remove_rules([rule.id for rule in client.rules()])
+        wait_until(lambda: leaves.heard(0.1) == set(GROUPS))
+
+
+def test_a_worker_that_dies_again_waits_longer_and_its_queue_waits_with_it(
+    lab: Lab, ingress: Ingress
+) -> None:
+    """At once, then 250 ms, then 500: what comes meanwhile is relayed in order, once, counted."""
+    with (
+        serving(lab.relay, "--ingress", ingress) as daemon,
+        daemon.client() as client,
+        client.events(["worker"]) as events,
+        lab.receive("239.2.92.1", 6001) as receiver,
+        lab.sender("239.1.92.1", 5001) as sender,
+    ):
+        client.add_rule(ONE)
+        datagrams: list[bytes] = []
+        for deaths, wait_ms in enumerate((0, 250, 500), 1):
+            pid = daemon.workers[0]
+            kill(pid)
+            new = payloads(200, (200,), seed=deaths)
+            datagrams += new
+            sender.send(new)
+            died = next(event for event in events if event.event == "died")
+            assert died.fields["pid"] == pid
+            assert "SIGKILL" in died.fields["cause"]
+            restarting = [] if wait_ms == 0 else [next(events).text]
+            assert restarting == [f"worker 0 starts again in {wait_ms} ms"] * (wait_ms > 0)
+            eventually(lambda: client.ping().workers_running == 1)
+            (worker,) = client.workers()
+            assert (worker.deaths, worker.incarnation) == (deaths, deaths + 1)
+            assert worker.last_death is not None
+            assert worker.last_death.outage_ms is not None
+            assert wait_ms <= worker.last_death.outage_ms < wait_ms + 2000
+            receiver.expect(datagrams)
+        settle(client, lambda stats: stats.rules[0].outputs[0].sent == len(datagrams))
+        eventually(lambda: known_to_people(daemon)["last_death"]["missed_frames"] == 0)
+        assert known_to_people(daemon)["deaths"] == 3
+
+
+def test_a_stopped_worker_is_noticed_and_replaced(lab: Lab, ingress: Ingress) -> None:
+    """After 3 s; until then statistics are answered at once, with what it said last."""
+    with (
+        serving(lab.relay, "--ingress", ingress) as daemon,
+        daemon.client() as client,
+        lab.receive("239.2.92.1", 6001) as receiver,
+        lab.sender("239.1.92.1", 5001) as sender,
+    ):
+        client.add_rule(ONE)
+        datagrams = payloads(400, (200,))
+        sender.send(datagrams[:200])
+        receiver.expect(datagrams[:200])
+        settle(client, lambda stats: matched(stats) == [200])
+        (pid,) = daemon.workers
+        with stopped(pid):
+            began_s = time.monotonic()
+            sender.send(datagrams[200:])
+            while time.monotonic() < began_s + 2:
+                asked_s = time.monotonic()
+                stats = client.stats()
+                assert time.monotonic() - asked_s < 1
+                assert (matched(stats), stats.stale_workers) == ([200], (0,))
+                assert client.workers()[0].state == "silent"
+            eventually(lambda: client.workers()[0].deaths == 1)
+            assert 2 < time.monotonic() - began_s < 5
+            receiver.expect(datagrams)
+        settle(client, lambda stats: (matched(stats), stats.stale_workers) == ([400], ()))
+        (worker,) = client.workers()
+        assert worker.last_death is not None
+        assert worker.last_death.cause == "did not answer for 3 s"
+        assert not alive(pid)
+
+
+def known_to_people(daemon: Daemon) -> dict[str, Any]:
+    """What `mcr workers` says of the only worker, in a table and as JSON."""
+    command = [MCR, "workers", "--socket", str(daemon.socket)]
+    table = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "killed by SIGKILL" in table
+    whole = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True).stdout
+    found: dict[str, Any] = json.loads(whole)["workers"][0]
+    return found

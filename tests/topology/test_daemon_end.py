@@ -1,0 +1,215 @@
+"""The end of a daemon, by a kill or in order, and what the next one finds."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from .checks import assert_balanced, sent_counts, settle
+from .daemons import MCR, Daemon, alive, eventually, serving
+from .deaths import stopped
+from .lab import Lab
+from .relays import Ingress
+from .traffic import PacedFlow, payloads
+
+RATE_PPS = 5000
+ONE = "239.1.98.1%in0:5001,name=one to 239.2.98.1%out0:6001"
+TWO = "239.1.98.2%in0:5001,name=two to 239.2.98.2%out0:6001"
+
+
+def relays(lab: Lab, daemon: Daemon) -> None:
+    """The daemon takes a rule and relays by it."""
+    with (
+        daemon.client() as client,
+        lab.receive("239.2.98.1", 6001) as receiver,
+        lab.sender("239.1.98.1", 5001) as sender,
+    ):
+        client.replace_rules([ONE])
+        sender.send(payloads(20))
+        receiver.expect(payloads(20))
+
+
+@pytest.mark.parametrize("stops", ["nobody", "control", "worker"])
+def test_nothing_stays_of_a_killed_supervisor(lab: Lab, tmp_path: Path, stops: str) -> None:
+    """Within a second everybody is gone, and the next daemon begins at the same place."""
+    path = tmp_path / "run" / "mcr.sock"
+    tmp_path.chmod(0o755)
+    with serving(lab.relay, "--workers", "2", socket=path) as daemon:
+        relays(lab, daemon)
+        everybody = daemon.processes
+        victims = {"nobody": [], "control": [daemon.control], "worker": daemon.workers[:1]}
+        with stopped(*victims[stops]):
+            os.kill(daemon.supervisor, signal.SIGKILL)
+            eventually(lambda: not any(alive(pid) for pid in everybody), 1.0)
+    with serving(lab.relay, socket=path) as successor:
+        relays(lab, successor)
+        assert successor.end() == 0
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_supervisor_that_sleeps_kills_nobody_when_it_wakes(lab: Lab) -> None:
+    """Longer than any watchdog's patience; traffic and clients go on meanwhile."""
+    with (
+        serving(lab.relay, "--workers", "2") as daemon,
+        daemon.client() as client,
+        lab.receive("239.2.98.1", 6001) as receiver,
+        lab.sender("239.1.98.1", 5001) as sender,
+    ):
+        client.add_rules([ONE, TWO])
+        everybody = daemon.processes
+        with PacedFlow(sender, 1000) as flow:
+            with stopped(daemon.supervisor):
+                time.sleep(4)
+                assert client.ping().workers_running == 2
+                time.sleep(4)
+            client.disable_rule("two")  # kept by the supervisor, so that it has read what waited
+            time.sleep(1)
+        receiver.expect(flow.sent)
+        assert daemon.processes == everybody
+        assert [worker.deaths for worker in client.workers()] == [0, 0]
+
+
+def test_what_was_received_is_sent_before_the_end(lab: Lab, ingress: Ingress) -> None:
+    """SIGTERM under load: each output has got what the last report says, in order, and exit 0."""
+    with (
+        serving(lab.relay, "--ingress", ingress) as daemon,
+        lab.receive("239.2.98.1", 6001) as receiver,
+        lab.sender("239.1.98.1", 5001) as sender,
+    ):
+        with daemon.client() as client:
+            client.add_rule(ONE)
+        with PacedFlow(sender, RATE_PPS) as flow:
+            flow.advance(RATE_PPS // 4)
+            assert daemon.end() == 0
+        arrived = len(receiver.drain())
+        assert arrived >= RATE_PPS // 4
+        assert receiver.collected == flow.sent[:arrived]
+        report = f"matched {arrived} datagrams, sent {arrived} copies, lost 0\n"
+        assert report in daemon.log
+        assert f"rule one: matched {arrived}, sent {arrived}, lost 0\n" in daemon.log
+        assert not daemon.socket.exists()
+
+
+def test_asked_twice_it_ends_at_once(lab: Lab) -> None:
+    """Where a report would take long, since control is stopped."""
+    with serving(lab.relay) as daemon:
+        everybody = daemon.processes
+        with stopped(daemon.control):
+            daemon.process.send_signal(signal.SIGTERM)
+            time.sleep(0.3)
+            assert daemon.process.poll() is None
+            began_s = time.monotonic()
+            assert daemon.end() == 1
+            assert time.monotonic() - began_s < 2
+        assert "without a report" in daemon.log
+        assert not any(alive(pid) for pid in everybody)
+        assert not daemon.socket.exists()
+
+
+def test_two_daemons_side_by_side(lab: Lab, ingress: Ingress) -> None:
+    """On the same interface and for the same group: each relays all of it and ends for itself."""
+    second_rule = ONE.replace("239.2.98.1", "239.2.98.2")
+    with contextlib.ExitStack() as stack:
+        first, second = (
+            stack.enter_context(serving(lab.relay, "--ingress", ingress)) for _ in range(2)
+        )
+        receivers = [
+            stack.enter_context(lab.receive(group, 6001)) for group in ("239.2.98.1", "239.2.98.2")
+        ]
+        sender = stack.enter_context(lab.sender("239.1.98.1", 5001))
+        datagrams = payloads(300)
+        with first.client() as one, second.client() as other:
+            one.add_rule(ONE)
+            other.add_rule(second_rule)
+            sender.send(datagrams[:150])
+            for receiver in receivers:
+                receiver.expect(datagrams[:150])
+            for client in (one, other):
+                settle(client, lambda stats: sent_counts(stats) == [150])
+        assert first.end() == 0
+        sender.send(datagrams[150:])
+        receivers[1].expect(datagrams)
+        assert receivers[0].drain() == datagrams[:150]
+        with second.client() as other:
+            assert_balanced(settle(other, lambda stats: sent_counts(stats) == [300]))
+
+
+def test_rules_survive_a_restart(lab: Lab, tmp_path: Path) -> None:
+    """In the state file: texts, ids, who is enabled, revision, and the numbers of events."""
+    state = tmp_path / "rules"
+    with serving(lab.relay, "--state", str(state)) as daemon, daemon.client() as client:
+        client.add_rules([ONE, TWO])
+        client.disable_rule("two")
+        before, sequence = client.rules(), client.hello().sequence
+        assert daemon.end() == 0
+    assert state.stat().st_mode & 0o777 == 0o600
+    with serving(lab.relay, "--state", str(state)) as daemon:
+        assert "2 rules\n" in daemon.log
+        with daemon.client() as client:
+            after = client.rules()
+            assert (after.revision, [(r.id, r.rule, r.enabled) for r in after]) == (
+                before.revision,
+                [(r.id, r.rule, r.enabled) for r in before],
+            )
+            assert sequence < client.hello().sequence < sequence + 100
+        os.kill(daemon.supervisor, signal.SIGKILL)
+    with serving(lab.relay, "--state", str(state)) as daemon, daemon.client() as client:
+        assert client.rules().revision == before.revision
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"", "line 1"),
+        (b'{"mcr":"rul', "line 1"),
+        (b"\xff\xfe", "line 1"),
+        (None, "count: says 2 rules, but 1 follow"),
+    ],
+)
+def test_a_damaged_state_file_is_refused(
+    lab: Lab, tmp_path: Path, content: bytes | None, complaint: str
+) -> None:
+    """At once, in one sentence that says what to do; the file stays as it is."""
+    state = tmp_path / "rules"
+    if content is None:
+        with serving(lab.relay, "--state", str(state)) as daemon, daemon.client() as client:
+            client.add_rules([ONE, TWO])
+        content = b"".join(state.read_bytes().splitlines(keepends=True)[:2])
+    state.write_bytes(content)
+    own = ("--socket", str(tmp_path / "s"), "--state", str(state), "--log-level", "warning")
+    command = lab.relay.command(MCR, "serve", *own)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
+    assert done.returncode == 1
+    assert complaint in done.stderr
+    assert "mend or move away the file of --state" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert state.read_bytes() == content
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_full_disk_is_told(lab: Lab, tmp_path: Path) -> None:
+    """With the change, which is made all the same; the file holds what it held before."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    script = f'mount -t tmpfs -o size=16k none {disk} && exec "$@"'  # its own mounts, by netns
+    many = [f"239.1.98.{at}%in0:5001 to 239.2.98.1%out0:6001" for at in range(3, 250)]
+    with (
+        serving(
+            lab.relay, "--state", str(disk / "rules"), before=("sh", "-c", script, "sh")
+        ) as daemon,
+        daemon.client() as client,
+    ):
+        assert client.add_rule(ONE) is not None
+        (warning,) = client.add_rules(many).warnings
+        assert "state file" in warning
+        daemon.wait_for("No space left on device; the rules stay in memory")
+        assert len(client.rules()) == 1 + len(many)
+        seen = Path(f"/proc/{daemon.supervisor}/root{disk}")
+        assert [path.name for path in seen.iterdir()] == ["rules"]
+        assert b'"count":1' in (seen / "rules").read_bytes()
+        (gone,) = [each for each in client.rules() if each.name == "one"]
+        assert client.replace_rules([gone.rule]).warnings == ()
