@@ -128,3 +128,16 @@ def test_a_flood_from_one_delays_nobody_and_fills_no_log(two: FakeSupervisor, ki
     lines = two.said()[written:].splitlines()
     assert len(lines) <= LINES_AT_ONCE + LINES_A_SECOND * (time.monotonic() - began_s)
     assert all(re.match("info: |(warning|error): workers: ", line) for line in lines)
+
+
+@pytest.mark.parametrize("kind", [b'"ok":{"x":[%s1]}', b'"event":"rules","rules":[%s1]'])
+def test_a_huge_message_is_not_even_read(two: FakeSupervisor, kind: bytes) -> None:
+    """What would take seconds to read ends the channel instead; its sender is restarted."""
+    body = b'{"id":1,' + kind % (b"[]," * 11_000_000) + b"}"
+    with contextlib.suppress(OSError), two.workers[0]._write:
+        two.workers[0].ours.sendall(frame(body))
+    until(lambda: 0 in two.restarts, "its end", 30)
+    with Talk(two.path) as talk:
+        until(lambda: talk.call("ping")["workers"]["running"] == 2, "both workers")
+    assert two.process.poll() is None
+    assert "a message with 2200000" in two.said()

@@ -7,7 +7,6 @@ call, and lets it go on where it was. Knows nothing of mcr; needs root and an x8
 import ctypes
 import os
 import platform
-import signal
 from types import TracebackType
 from typing import Self
 
@@ -75,11 +74,7 @@ class _Registers(ctypes.Structure):
 
 
 class Killed(Exception):
-    """The call has killed the process; `signal` is by what."""
-
-    def __init__(self, by: int) -> None:
-        super().__init__(signal.Signals(by).name)
-        self.signal = by
+    """The process is no more, by the call or by what came of it."""
 
 
 class Injected:
@@ -144,7 +139,7 @@ class Injected:
         _pid, status = os.waitpid(self.pid, _WALL)
         if os.WIFSIGNALED(status) or os.WIFEXITED(status):
             self._is_dead = True
-            raise Killed(os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0)
+            raise Killed(os.waitstatus_to_exitcode(status))
 
     def _registers(self) -> _Registers:
         registers = _Registers()

@@ -64,6 +64,9 @@ FRAME_BYTES = 32 << 20
 REPORT_RULES = 500
 """A worker tells the counters of at most so many rules in one message."""
 
+WORKER_VALUES = 1_000_000
+"""Commas and brackets in a message of a worker: reading so many takes some 300 ms."""
+
 WORKER_EVENTS = 20_000
 """What a worker may tell by itself at once: all links of a large host, several times."""
 

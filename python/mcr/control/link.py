@@ -18,6 +18,7 @@ ANSWER_S = 10.0
 """How long a worker may take for an answer, or for each part of one, in seconds."""
 _LENGTH_BYTES = 4
 _PAUSE_S = 0.002
+_LONG_S = 0.05
 
 _log = logging.getLogger("mcr.workers")
 
@@ -162,15 +163,16 @@ class Link:
         self._end()
 
     async def _take_turn(self, body: bytes) -> None:
-        """Take a message; a worker that tells much by itself leaves others as much time."""
+        """Take a message; one that costs much, or that nobody asked for, leaves others as much."""
         began_s = time.monotonic()
         message = read_message(body)
         is_event = "event" in message
         if is_event:
             self._count_event(began_s)
         await self._take(message)
-        if is_event:
-            self._owed_s += time.monotonic() - began_s
+        took_s = time.monotonic() - began_s
+        if is_event or took_s > _LONG_S:
+            self._owed_s += took_s
         # Less is not worth a sleep: the loop's clock ticks in milliseconds.
         pause_s, self._owed_s = (
             (self._owed_s, 0.0) if self._owed_s > _PAUSE_S else (0, self._owed_s)

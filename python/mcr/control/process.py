@@ -35,6 +35,7 @@ from .news import News
 from .numbers import Numbers
 from .peers import Gate
 from .refusals import Refusal
+from .rights import ALL_HIDDEN
 from .rpc import Rpc
 from .rulebook import Rulebook
 from .worker_messages import WorkerMessage
@@ -66,7 +67,7 @@ class Process:
         self._log = Log(self._tell_log)
         self._log.levels = LogLevels(everything=arguments.log_level)
         self._log.install()
-        _log.debug("%s", hidden)
+        _log.log(logging.DEBUG if hidden == ALL_HIDDEN else logging.WARNING, "%s", hidden)
         self._leash = Leash(arguments.leash, self._take, self._orphaned)
         self._kept: int | None = None
         self._config: int | None = None

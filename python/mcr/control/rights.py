@@ -12,6 +12,9 @@ from pathlib import Path
 
 from .. import _native
 
+ALL_HIDDEN = "landlock hides files, TCP, sockets and processes"
+"""What the native module says where the kernel does all that is asked of it."""
+
 
 def give_up(uid: int | None, gid: int | None, supervisor: int, socket_path: str) -> str:
     """Become the user given, or stay who this is, without any capability and for good.

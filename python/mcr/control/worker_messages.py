@@ -127,8 +127,11 @@ def read_message(body: bytes) -> WorkerMessage:
     """A message of a worker.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is none, or holds more than can be read without holding up clients.
     """
+    values = body.count(b",") + body.count(b"[") + body.count(b"{")
+    if values > limits.WORKER_VALUES:
+        raise ValueError(f"a message with {values} commas and brackets")
     try:
         return _ANSWER.validate_json(body, strict=True)
     except ValidationError as error:
