@@ -34,6 +34,7 @@ from mcr.supervisor.pulse import HUNG_UP_S, LONGEST_TURN_S, START_S, AwakeClock,
 from mcr.supervisor.reactor import Reactor
 from mcr.supervisor.saying import Voice, tell_service_manager
 
+_CAP_SYS_RESOURCE = 24  # linux/capability.h
 SETUP = Setup(socket=Path("/run/x.sock"), ingress="udp", workers=2, buffer_bytes=1 << 20)
 
 
@@ -389,6 +390,17 @@ class TestRights:
             assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == allowed >= before[0]
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+    def test_locked_memory(self) -> None:
+        """Lifted where that is allowed (CAP_SYS_RESOURCE); elsewhere it stays as it was."""
+        ask = "import resource; print(resource.getrlimit(resource.RLIMIT_MEMLOCK)[1])"
+        lift = "from mcr.supervisor import rights; rights.lift_locked_memory_limit()"
+        words = [sys.executable, "-c", f"{lift}; {ask}"]
+        found = int(subprocess.run(words, capture_output=True, check=True, text=True).stdout)
+        status = Path("/proc/self/status").read_text().partition("CapEff:")[2].split()[0]
+        may_lift = int(status, 16) >> _CAP_SYS_RESOURCE & 1
+        before = resource.getrlimit(resource.RLIMIT_MEMLOCK)[1]
+        assert found == (resource.RLIM_INFINITY if may_lift else before)
 
 
 def test_signals_are_not_lost_here() -> None:

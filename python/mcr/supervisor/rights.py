@@ -8,6 +8,7 @@ import resource
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -95,6 +96,17 @@ def raise_descriptor_limit() -> int:
             continue
         return wanted
     return soft
+
+
+def lift_locked_memory_limit() -> None:
+    """Let children have as many rings as they need, where this process may allow that.
+
+    The kernel counts io_uring's memory as locked, for all processes of a user together
+    (RLIMIT_MEMLOCK, setrlimit(2)): the usual 8 MiB end at some dozens of workers.
+    """
+    with suppress(OSError, ValueError):
+        unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, unlimited)
 
 
 def fill_standard_descriptors() -> None:
