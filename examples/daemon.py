@@ -36,8 +36,7 @@ def main() -> None:
             watch(events, time.monotonic() + arguments.seconds)
             report(client)
         finally:
-            for added in change.added:  # none if somebody had added it before
-                client.remove_rule(added)
+            client.remove_rule(change.added[0])
 
 
 def watch(events: mcr.EventStream, deadline_s: float) -> None:

@@ -17,7 +17,7 @@ from mcr.daemon import LINE_BYTES, REPLAY_EVENTS, ErrorCode
 PAGE = (Path(__file__).parents[1] / "docs/protocol.md").read_text()
 TIMEOUT_S = 10
 # The same everywhere, so that not only their type is compared.
-FIXED = {"id", "rule", "enabled", "dry_run", "code", "output", "ttl"}
+FIXED = {"id", "rule", "enabled", "dry_run", "code", "message", "output", "ttl"}
 OPEN = {"dropped", "errors"}  # whose keys are reasons, and only those that count are shown
 BLOCKS = [
     [(line[:3], json.loads(line[4:])) for line in block.splitlines()]
@@ -97,7 +97,7 @@ def _compare_fields(documented: dict[str, Any], answered: dict[str, Any], at: st
 def _alike(documented: list[Any], answered: object) -> object:
     """What the page shows of this very thing, else its first example."""
     if isinstance(answered, dict):
-        for name in ("id", "output", "name"):
+        for name in ("id", "output", "name", "field"):
             for each in documented:
                 if name in answered and each.get(name) == answered[name]:
                     return each

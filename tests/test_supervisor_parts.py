@@ -394,15 +394,6 @@ class TestRights:
         finally:
             resource.setrlimit(which, before)
 
-    def test_locked_memory(self) -> None:
-        """The same; in a process of its own, since not everybody could take it back."""
-        program = (
-            "import resource as r; from mcr.supervisor import rights; m = r.RLIMIT_MEMLOCK;"
-            " r.setrlimit(m, (4096, r.getrlimit(m)[1])); rights.raise_lock_limit();"
-            " soft, hard = r.getrlimit(m); assert soft == hard, (soft, hard)"
-        )
-        subprocess.run([sys.executable, "-c", program], check=True)
-
 
 def test_signals_are_not_lost_here() -> None:
     """The supervisor is imported into programs; that alone changes no handler."""

@@ -23,9 +23,12 @@ mod service;
 mod talk;
 mod wire;
 
+use std::ffi::CString;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Barrier};
+
+use nix::sys::prctl;
 
 use arguments::Arguments;
 use channel::Channel;
@@ -67,6 +70,7 @@ pub fn run_worker(arguments: &str) -> i32 {
 
 /// Gives up all rights and starts the engine; when this returns nothing foreign was read yet.
 fn start(arguments: &Arguments) -> Result<Service> {
+    name_process(arguments.number);
     let own = Own::take(arguments).map_err(|e| Error::os("taking over", "descriptors", e))?;
     let rings = Rings::make(1)?;
     confine::leave(arguments.user(), arguments.supervisor)?;
@@ -85,6 +89,14 @@ fn start(arguments: &Arguments) -> Result<Service> {
     gate.wait();
     let talk = Talk::new(Channel::new(channel), door);
     Ok(Service::new(relay, talk, arguments.number))
+}
+
+/// What ps(1) and top(1) show.
+fn name_process(number: u16) {
+    if let Ok(name) = CString::new(format!("mcr-worker-{number}")) {
+        // It is only a name.
+        prctl::set_name(&name).ok();
+    }
 }
 
 /// The relay, in the supervisor's page and with the sockets that its broker opens.

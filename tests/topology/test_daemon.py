@@ -113,3 +113,10 @@ def test_bad_checksums_are_relayed_when_told_to(lab: Lab) -> None:
         stats = client.stats()
         assert_balanced(stats)
         assert stats.totals.matched == len(bodies)
+
+
+def test_an_administrator_knows_the_processes(lab: Lab) -> None:
+    """By their names in ps."""
+    with serving(lab.relay, "--workers", "2") as daemon:
+        names = [Path(f"/proc/{pid}/comm").read_text().strip() for pid in daemon.processes]
+        assert names == ["mcr-supervisor", "mcr-control", "mcr-worker-0", "mcr-worker-1"]

@@ -7,6 +7,7 @@ import sys
 
 from pydantic import ValidationError
 
+from ..daemon import name_process
 from ..errors import McrError
 from .arguments import Arguments
 from .process import Process
@@ -24,6 +25,7 @@ def main() -> int:
     except ValidationError:
         print("mcr.control is started by 'mcr serve' only", file=sys.stderr)
         return 2
+    name_process("mcr-control")
     # They reach the whole group; the supervisor says what follows.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)

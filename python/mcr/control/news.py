@@ -148,7 +148,10 @@ class News:
         if change not in _LINK_CHANGES:
             return
         name, detail = message.get("name", ""), message.get("detail", "")
-        text = f"{name} {_LINK_CHANGES[change]}{f': {detail}' if detail else ''}"
+        says = _LINK_CHANGES[change]
+        if change == "addresses" and not detail:
+            says = "has no address any more"
+        text = f"{name} {says}{f': {detail}' if detail else ''}"
         index = message.get("index", 0)
         self._bus.publish("interface", change, text, interface=name, index=index)
         logging.getLogger("mcr.interfaces").info("%s", text)

@@ -64,7 +64,8 @@ def _sentence(
     if kind == "extra_forbidden":
         return unknown(str(location[-1]), _fields_at(location, model))
     if kind == "literal_error":
-        return f"is none of {context['expected']}"
+        expected = str(context["expected"])
+        return f"is none of {expected}" if " or " in expected else f"is not {expected}"
     if kind in {"greater_than_equal", "less_than_equal"}:
         least = "less than" if kind == "greater_than_equal" else "more than"
         return f"is {least} {context.get('ge', context.get('le'))}"

@@ -14,13 +14,7 @@ from .commands import supervisor_command
 from .errors import StartError
 from .listener import Listener
 from .loop import Supervisor
-from .rights import (
-    choose_ingress,
-    fill_standard_descriptors,
-    raise_descriptor_limit,
-    raise_locked_memory_limit,
-    unreachable,
-)
+from .rights import choose_ingress, fill_standard_descriptors, raise_descriptor_limit, unreachable
 from .saying import Voice
 from .setup import Ingress, Setup
 from .tools import Tools, native_tools
@@ -72,7 +66,6 @@ def supervise(setup: Setup, tools: Tools | None = None) -> bool:
     used = native_tools() if tools is None else tools
     voice = Voice(setup.log_level)
     raise_descriptor_limit()
-    raise_locked_memory_limit()
     closed = unreachable(setup, used.shrink)
     if closed is not None:
         voice.log("info", f"keeping CAP_DAC_OVERRIDE: without it root cannot use {closed}")

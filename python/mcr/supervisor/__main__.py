@@ -7,12 +7,14 @@ Ctrl-C before anything was started.
 import os
 import sys
 
+from ..daemon import name_process
 from ..errors import McrError
 from . import Setup, supervise
 
 
 def main() -> int:
     """Supervise by the setup on the command line."""
+    name_process("mcr-supervisor")
     try:
         return 0 if supervise(Setup.from_text(sys.argv[1])) else 1
     except (McrError, OSError) as error:

@@ -38,7 +38,7 @@ from .tools import Broker, Tools
 
 TRIES = 5
 """So often a child may die before the daemon was ever ready; then it is given up."""
-_REFUSED = "the rules to begin with are refused"
+_REFUSED = "does not start: the rules to begin with are refused"
 _NOTE_LENGTH = 2000  # characters; a message has to fit into the socket's buffer
 
 
@@ -346,7 +346,7 @@ class Crew:
         if self.ending:
             return
         if not self.was_ready and cause == _REFUSED:
-            self._superior.give_up(f"{post.name} does not start: {cause}")
+            self._superior.give_up(f"{post.name} {cause}")
         elif not self.was_ready and post.deaths >= TRIES:
             self._superior.give_up(f"{post.name} died {TRIES} times: {cause}")
         elif isinstance(post, WorkerPost) and self.control.leash is not None:

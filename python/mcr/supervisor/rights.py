@@ -8,7 +8,6 @@ import resource
 import socket
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +15,6 @@ from .. import _native
 from ..errors import RightsError
 from .setup import Ingress, Setup
 
-_LOCKED_BYTES = 256 << 20  # for a thousand workers of one user
 NO_PACKET = (
     "CAP_NET_RAW is missing: the ingress is udp, which sees no VLAN tags and hears nothing that"
     " is not joined; for packet run as root, or grant the capability"
@@ -88,30 +86,15 @@ def raise_descriptor_limit() -> int:
 
     Each output has a socket, and the supervisor a duplicate of it (RLIMIT_NOFILE, setrlimit(2)).
     """
-    return _raise_limit(resource.RLIMIT_NOFILE, int(Path("/proc/sys/fs/nr_open").read_text()))
-
-
-def raise_locked_memory_limit() -> int:
-    """Allow the workers the memory of their io_urings; return how many bytes are allowed.
-
-    The kernel counts it as locked, and all processes of a user as one, also those of another daemon
-    beside this one: some 200 KiB for each worker (RLIMIT_MEMLOCK, setrlimit(2)).
-    """
-    return _raise_limit(resource.RLIMIT_MEMLOCK, _LOCKED_BYTES)
-
-
-def _raise_limit(which: int, wanted: int) -> int:
-    """Raise a limit to what is wanted, or as far as this process may; return what it is then."""
-    soft, hard = resource.getrlimit(which)
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return soft
-    if hard != resource.RLIM_INFINITY and hard < wanted:
-        with suppress(OSError, ValueError):  # only CAP_SYS_RESOURCE raises a hard one
-            resource.setrlimit(which, (wanted, wanted))
-            return wanted
-        wanted = hard
-    resource.setrlimit(which, (wanted, hard))
-    return wanted
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = int(Path("/proc/sys/fs/nr_open").read_text())
+    for wanted, ceiling in ((most, most), (hard, hard)):
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, ceiling))
+        except (OSError, ValueError):
+            continue
+        return wanted
+    return soft
 
 
 def fill_standard_descriptors() -> None:
