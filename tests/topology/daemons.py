@@ -121,6 +121,14 @@ def sockets(daemon: Daemon) -> list[int]:
     return [descriptors(pid) for pid in (daemon.supervisor, *daemon.workers)]
 
 
+def put_first(daemon: Daemon) -> None:
+    """Let the workers run before what else goes on on this machine, as far as that is allowed."""
+    for pid in daemon.workers:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(PermissionError):
+                os.setpriority(os.PRIO_PROCESS, int(thread), -10)
+
+
 def eventually(holds: Callable[[], bool], within_s: float = DEADLINE_S) -> float:
     """Wait until something holds; return after how many seconds it did."""
     began = time.monotonic()
