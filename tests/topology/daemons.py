@@ -119,6 +119,30 @@ def serving(
             _clear_away(process)
 
 
+def memory_kib(pid: int) -> int:
+    """What a process has in memory, in KiB (VmRSS)."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("\nVmRSS:")[1].split()[0])
+
+
+def descriptors(pid: int) -> int:
+    """How many file descriptors a process has open."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def sockets(daemon: Daemon) -> list[int]:
+    """How many descriptors those who hold relay sockets have open: supervisor and workers."""
+    return [descriptors(pid) for pid in (daemon.supervisor, *daemon.workers)]
+
+
+def put_first(daemon: Daemon) -> None:
+    """Let the workers run before what else goes on on this machine, as far as that is allowed."""
+    for pid in daemon.workers:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(PermissionError):
+                os.setpriority(os.PRIO_PROCESS, int(thread), -10)
+
+
 def eventually(holds: Callable[[], bool], within_s: float = DEADLINE_S) -> float:
     """Wait until something holds; return after how many seconds it did."""
     began = time.monotonic()
@@ -162,19 +186,3 @@ def _clear_away(process: subprocess.Popen[bytes]) -> None:
                 os.kill(pid, signal.SIGKILL)
     if process.stderr is not None:
         process.stderr.close()
-
-
-def memory_kib(pid: int) -> int:
-    """What a process has in memory, in KiB (VmRSS)."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.split("\nVmRSS:")[1].split()[0])
-
-
-def descriptors(pid: int) -> int:
-    """How many file descriptors a process has open."""
-    return len(os.listdir(f"/proc/{pid}/fd"))
-
-
-def sockets(daemon: Daemon) -> list[int]:
-    """How many descriptors those who hold relay sockets have open: supervisor and workers."""
-    return [descriptors(pid) for pid in (daemon.supervisor, *daemon.workers)]

@@ -12,7 +12,7 @@ import mcr
 
 from .bulk import Bulk, BulkFlow, bulk_flow
 from .checks import assert_balanced, settle
-from .daemons import Daemon, descriptors, eventually, memory_kib, serving
+from .daemons import Daemon, descriptors, eventually, memory_kib, put_first, serving
 from .lab import Lab
 from .relays import Ingress
 from .test_workers import sleeps
@@ -75,6 +75,7 @@ def test_replacing_all_rules_touches_no_rule_that_stays(
     results: list[Bulk] = []
     with serving(lab.relay, "--ingress", ingress) as daemon, daemon.client() as client:
         client.replace_rules([FLOW, *FIRST])
+        put_first(daemon)
         while not results or (not is_steady(results[-1]) and len(results) < 5):
             before = sum(result.sent for result in results)
             with flowing(lab) as flow:
@@ -83,6 +84,8 @@ def test_replacing_all_rules_touches_no_rule_that_stays(
             print(f"{REPLACEMENTS} replacements in {seconds:.2f} s: {results[-1]}")
             results[-1].assert_whole()
             assert_counted(client, results[-1], before)
+    if results[-1].rate_pps < LEAST_PPS:
+        pytest.skip(f"nothing was lost, but this machine is too busy to send fast: {results[-1]}")
     assert is_steady(results[-1]), results
     assert results[-1].p99_ms < SILENCE_MS
 
