@@ -17,16 +17,41 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.supervised import eventually
 
+from mcr.control.numbers import Numbers
 from mcr.supervisor import StartError
 from mcr.supervisor.disk import Disk
 from mcr.supervisor.keeper import Keeper
-from mcr.supervisor.kept import LIMIT_BYTES, SEALS, KeptError, check_sealed, read_bounded, sealed
+from mcr.supervisor.kept import (
+    LIMIT_BYTES,
+    SEALS,
+    KeptError,
+    check_sealed,
+    fixed,
+    read_bounded,
+    sealed,
+)
 from mcr.supervisor.listener import Listener
 from mcr.supervisor.state import save
 
 
 class TestKept:
     """Bytes that are kept and not read."""
+
+    def test_memory_that_goes_from_child_to_child_stays_as_small(self) -> None:
+        """Whoever has it can write numbers, and the next one reads them whatever they are."""
+        descriptor = fixed(4096, "test")
+        try:
+            with pytest.raises(PermissionError):
+                os.ftruncate(descriptor, 1 << 30)
+            with pytest.raises(PermissionError):
+                os.pwrite(descriptor, b"x", 4096)
+            assert set(Numbers(descriptor).last().values()) == {0}
+            os.pwrite(descriptor, b"\xff" * 4096, 0)
+            numbers = Numbers(descriptor)
+            for kind, number in numbers.last().items():
+                numbers.note(kind, number + 1)
+        finally:
+            os.close(descriptor)
 
     @pytest.mark.parametrize(
         "seals", [0, SEALS & ~fcntl.F_SEAL_WRITE, SEALS & ~fcntl.F_SEAL_SHRINK, fcntl.F_SEAL_GROW]

@@ -5,6 +5,7 @@ call, and lets it go on where it was. Knows nothing of mcr; needs root and an x8
 """
 
 import ctypes
+import errno
 import os
 import platform
 from types import TracebackType
@@ -162,4 +163,6 @@ class Injected:
     def _ask(self, request: int, data: int = 0) -> None:
         if _libc.ptrace(request, self.pid, 0, data) < 0:
             number = ctypes.get_errno()
+            if number == errno.ESRCH:  # killed meanwhile; its parent hears of it once we have
+                self._wait()
             raise OSError(number, f"ptrace {request}: {os.strerror(number)}")

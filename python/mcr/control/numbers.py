@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from ..daemon import EVENT_KINDS
 
 _BYTES = 8
+_LARGEST = 2**62 - 1
 
 
 class Numbers:
@@ -20,9 +21,12 @@ class Numbers:
         self._descriptor = descriptor
 
     def last(self) -> Mapping[str, int]:
-        """The numbers that were noted last, by whatever process."""
+        """The numbers that were noted last, by whatever process.
+
+        None is so large that counting on would not fit, even if somebody had the process before.
+        """
         return {
-            kind: int.from_bytes(os.pread(self._descriptor, _BYTES, place), "little")
+            kind: int.from_bytes(os.pread(self._descriptor, _BYTES, place), "little") & _LARGEST
             for kind, place in _PLACES.items()
         }
 

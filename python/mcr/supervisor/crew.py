@@ -15,7 +15,7 @@ from .children import Child
 from .commands import ControlEnds, WorkerEnds
 from .configuration import Configuration
 from .keeper import Keeper
-from .kept import KeptError
+from .kept import KeptError, fixed
 from .leash import (
     DRAINED,
     KEEP,
@@ -39,6 +39,7 @@ from .tools import Broker, Tools
 TRIES = 5
 """So often a child may die before the daemon was ever ready; then it is given up."""
 _REFUSED = "does not start: the rules to begin with are refused"
+_NUMBERS_BYTES = 4096  # more than there are kinds of events
 _NOTE_LENGTH = 2000  # characters; a message has to fit into the socket's buffer
 
 
@@ -88,7 +89,7 @@ class Crew:
         self._superior = superior
         self._broker: Broker = tools.make_broker(setup)
         # Where control writes the number of each event, so that its successor goes on behind it.
-        self._numbers = os.memfd_create("mcr-events", os.MFD_CLOEXEC)
+        self._numbers = fixed(_NUMBERS_BYTES, "mcr-events")
         self.control = ControlPost()
         cpus = setup.cpus or (None,) * setup.workers
         self.workers = [

@@ -61,6 +61,23 @@ def sealed(content: bytes, name: str) -> int:
     return descriptor
 
 
+def fixed(size: int, name: str) -> int:
+    """Return a descriptor of zeroed memory that can be written to, but never grow or shrink.
+
+    So that whoever is given it can leave nothing behind but these bytes.
+
+    Args:
+        size: in bytes.
+        name: what /proc shows of it; nothing else depends on it.
+    """
+    descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(descriptor, size)
+    fcntl.fcntl(
+        descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+    )
+    return descriptor
+
+
 def read_bounded(path: Path) -> bytes:
     """Read a file of at most 64 MiB; no pipe or device can make this wait.
 
