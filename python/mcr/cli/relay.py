@@ -19,7 +19,7 @@ from ..names import Hosts
 from ..relay import WORKERS_LIMIT, Ingress, Relay
 from ..rule_text import join_arguments
 from ..stats import Stats
-from .options import Duration
+from .options import AcceptBadChecksums, Duration
 from .privileges import drop
 from .table import INTERVAL_S, open_view, rehearse, report
 from .usage import Problems
@@ -62,13 +62,7 @@ def relay(
             help="The CPU of each engine thread, as 0,2-3; else one each where there are several.",
         ),
     ] = None,
-    accept_bad_checksums: Annotated[
-        bool,
-        typer.Option(
-            "--accept-bad-checksums",
-            help="Relay datagrams whose UDP checksum is wrong too (packet ingress only).",
-        ),
-    ] = False,
+    accept_bad_checksums: AcceptBadChecksums = False,
     user: Annotated[
         str | None,
         typer.Option(

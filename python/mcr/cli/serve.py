@@ -14,6 +14,7 @@ from ..names import Hosts
 from ..relay import BUFFER_BYTES, WORKERS_LIMIT
 from ..supervisor import Ingress, Setup, become_supervisor, choose_ingress
 from ..supervisor.kept import LIMIT_BYTES
+from .options import AcceptBadChecksums
 from .usage import Problems
 
 _INGRESSES: tuple[Literal["auto", "packet", "udp"], ...] = ("auto", "packet", "udp")
@@ -70,13 +71,7 @@ def serve(
         str,
         typer.Option(metavar="first|all", help="Which addresses of a host name copies go to."),
     ] = "first",
-    accept_bad_checksums: Annotated[
-        bool,
-        typer.Option(
-            "--accept-bad-checksums",
-            help="Relay datagrams whose UDP checksum is wrong too (packet ingress only).",
-        ),
-    ] = False,
+    accept_bad_checksums: AcceptBadChecksums = False,
     log_level: Annotated[
         str,
         typer.Option(
