@@ -126,6 +126,9 @@ impl Rewrite {
     }
 
     /// The errno of what no copy can carry of a datagram, if there is such a thing.
+    // Never inlined: else what it makes of the origin is made in advance for every batch, also of
+    // rules that take nothing over.
+    #[inline(never)]
     #[must_use]
     pub fn refusal(&self, origin: &Origin) -> Option<i32> {
         if self.hops(origin) == 0 {

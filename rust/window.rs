@@ -98,7 +98,7 @@ impl Window {
 
     /// Puts a datagram at the end of a rule's lane, or of its flow's lane where the rule's outputs
     /// take something over; false when there is no more room.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub(crate) fn link(
         &mut self,
@@ -109,13 +109,17 @@ impl Window {
     ) -> bool {
         match kept {
             None => self.append(rule, entry),
-            Some(kept) => {
-                self.lane(rule, kept.flow(datagram)).is_some_and(|lane| self.append(lane, entry))
-            }
+            Some(kept) => self.link_flow(rule, *kept, *datagram, entry),
         }
     }
 
-    #[inline]
+    /// The datagram is a copy, so that only here it must lie in memory.
+    #[inline(never)]
+    fn link_flow(&mut self, rule: u32, kept: Kept, datagram: Datagram, entry: u16) -> bool {
+        self.lane(rule, kept.flow(&datagram)).is_some_and(|lane| self.append(lane, entry))
+    }
+
+    #[inline(always)]
     fn append(&mut self, lane: u32, entry: u16) -> bool {
         if self.links.len() >= MAX_LINKS {
             return false;

@@ -18,8 +18,8 @@ struct Batch {
     end: u32,
     segment: u32,
     datagrams: u32,
-    /// The message of the whole batch in the wave under way, shared by its outputs.
-    whole: Option<MessageId>,
+    /// The message of the whole batch, shared by its outputs, and the wave that it is good for.
+    whole: Option<(MessageId, u32)>,
 }
 
 /// The batches of one wave.
@@ -29,12 +29,14 @@ pub(super) struct Batches {
     members: Vec<u16>,
     /// The pieces of the message that is being made: window entry, start and length.
     pieces: Vec<(u16, u32, u32)>,
+    /// The number of the wave under way among those of these batches.
+    wave: u32,
 }
 
 impl Batches {
     pub(super) fn new() -> Self {
         let pieces = Vec::with_capacity(usize::from(MAX_SEGMENTS));
-        Self { batches: Vec::new(), members: Vec::with_capacity(8192), pieces }
+        Self { batches: Vec::new(), members: Vec::with_capacity(8192), pieces, wave: 0 }
     }
 
     pub(super) fn reserve(&mut self, lanes: usize) {
@@ -44,12 +46,11 @@ impl Batches {
     pub(super) fn clear(&mut self) {
         self.batches.clear();
         self.members.clear();
+        self.wave = 0;
     }
 
     pub(super) fn forget_messages(&mut self) {
-        for batch in &mut self.batches {
-            batch.whole = None;
-        }
+        self.wave += 1;
     }
 
     pub(super) fn datagrams(&self, batch: u32) -> u32 {
@@ -76,7 +77,7 @@ impl Batches {
         &mut self,
         window: &mut Window,
         lane: u32,
-        kept: Option<Kept>,
+        kept: Option<&Kept>,
     ) -> Option<u32> {
         let number = u32::try_from(self.batches.len()).ok()?;
         let first = u32::try_from(self.members.len()).ok()?;
@@ -114,6 +115,7 @@ impl Batches {
 
     /// Makes the message of the next send of a batch of which `done` datagrams are done with,
     /// of at most `most`, and says how many datagrams it holds. `None` when the wave is full.
+    #[inline(always)]
     pub(super) fn message(
         &mut self,
         ring: &mut Ring,
@@ -122,12 +124,25 @@ impl Batches {
         done: u32,
         most: u32,
     ) -> Option<(MessageId, u32)> {
-        let batch = &mut self.batches[number as usize];
+        let batch = &self.batches[number as usize];
         let chunk = most.min(batch.datagrams - done);
-        let is_whole = chunk == batch.datagrams;
-        if let Some(message) = batch.whole.filter(|_| is_whole) {
-            return Some((message, chunk));
-        }
+        let message = match batch.whole {
+            Some((message, wave)) if wave == self.wave && chunk == batch.datagrams => message,
+            _ => self.make(ring, window, number, done, chunk)?,
+        };
+        Some((message, chunk))
+    }
+
+    #[inline(never)]
+    fn make(
+        &mut self,
+        ring: &mut Ring,
+        window: &Window,
+        number: u32,
+        done: u32,
+        chunk: u32,
+    ) -> Option<MessageId> {
+        let batch = &mut self.batches[number as usize];
         let members = &self.members[batch.first as usize..batch.end as usize];
         self.pieces.clear();
         cut(members, window, done, chunk, &mut self.pieces);
@@ -138,10 +153,10 @@ impl Batches {
         });
         let segment = if chunk == 1 { 0 } else { u16::try_from(batch.segment).ok()? };
         let message = ring.message(pieces, segment)?;
-        if is_whole {
-            batch.whole = Some(message);
+        if chunk == batch.datagrams {
+            batch.whole = Some((message, self.wave));
         }
-        Some((message, chunk))
+        Some(message)
     }
 
     /// Makes the message of one datagram of a batch behind headers of its own. `None` when the

@@ -40,17 +40,20 @@ impl Limits {
     /// How many of `left` datagrams of `segment` bytes go into the next send.
     #[inline]
     pub(super) fn chunk(self, segment: u32, left: u32) -> u32 {
-        if segment > u32::from(self.max_segment) || segment == 0 {
+        // One is one, whatever its size: the division below takes as long as all the rest.
+        if left == 1 || segment > u32::from(self.max_segment) || segment == 0 {
             return 1;
         }
         let by_bytes = MAX_SEND_BYTES / segment;
         left.min(u32::from(self.max_segments)).min(by_bytes).max(1)
     }
 
-    /// A send was taken.
+    /// A send was taken, after as many datagrams at once were `refused`, if any were.
     #[inline]
-    pub(super) fn accept(&mut self) {
-        if self.memory > 0 {
+    pub(super) fn accept(&mut self, refused: u32) {
+        if refused != 0 {
+            self.refuse_count(refused);
+        } else if self.memory > 0 {
             self.memory -= 1;
             if self.memory == 0 {
                 *self = Self::unlearnt(self.first_segment);
@@ -111,10 +114,10 @@ mod tests {
         limits.refuse_size(1400);
         limits.refuse_count(20);
         for _ in 1..MEMORY {
-            limits.accept();
+            limits.accept(0);
         }
         assert_eq!(limits.chunk(1400, 40), 1);
-        limits.accept();
+        limits.accept(0);
         assert_eq!(limits.chunk(1400, 40), 40);
         limits.refuse_segments();
         assert_eq!(limits.chunk(1400, 40), 1);

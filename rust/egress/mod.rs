@@ -20,7 +20,7 @@ use outcome::{Attempt, Outcome};
 
 use crate::plan::{Plan, PlanOutput, PlanRule};
 use crate::rewrite::Rewrite;
-use crate::stats::{self, Loss, Writer, output};
+use crate::stats::{self, Loss, SlotWords, Writer, output};
 use crate::sys::messages::MAX_MESSAGES;
 use crate::sys::ring::Ring;
 use crate::window::{MAX_FLOWS, Window};
@@ -115,7 +115,8 @@ impl Egress {
             if self.cursors.len() + outputs.len() > self.cursors.capacity() {
                 break;
             }
-            let Some(batch) = self.batches.take(window, lane, *kept) else { continue };
+            let kept = kept.as_ref();
+            let Some(batch) = self.batches.take(window, lane, kept) else { continue };
             let datagrams = self.batches.datagrams(batch);
             let origin = kept.and_then(|_| self.batches.origin(window, batch));
             let targets = &plan.share(rule)[outputs.start as usize..outputs.end as usize];
@@ -126,8 +127,8 @@ impl Egress {
                     words[output::DROPPED + Loss::NoCarrier as usize] += u64::from(datagrams);
                     continue;
                 }
-                let rewrite = target.rewrite.as_deref().zip(origin.as_ref());
-                if let Some(errno) = rewrite.and_then(|(rewrite, origin)| rewrite.refusal(origin)) {
+                let rewrite = origin.as_ref().zip(target.rewrite.as_deref());
+                if let Some(errno) = rewrite.and_then(|(origin, rewrite)| rewrite.refusal(origin)) {
                     let errno = u64::from(errno.unsigned_abs());
                     stats::count_send_error(words, errno, u64::from(datagrams));
                     continue;
@@ -163,24 +164,17 @@ impl Egress {
         let Self { batches, cursors, limits } = self;
         ring.finish_wave(|token, result| {
             let cursor = &mut cursors[token as usize];
-            let Cursor { headers, enveloped, refused, .. } = *cursor;
-            let attempt = Attempt {
-                // Several single sends of a cursor may be under way.
-                datagrams: if headers > 0 { 1 } else { cursor.chunk },
-                segment: batches.segment(cursor.batch),
-                // A raw socket hears of no answers to earlier datagrams.
-                repeated: cursor.repeated || headers > 0,
-                headers,
-                enveloped,
-                refused,
-            };
             let learnt = &mut limits[cursor.slot as usize];
-            match outcome::judge(result, attempt, learnt) {
-                Outcome::FailedLikeAll { errno } => {
-                    let left = batches.left(cursor.batch, cursor.done);
-                    account(cursor, left, Outcome::Failed { errno }, counters);
+            let words = counters.slot(cursor.slot);
+            match u32::try_from(result) {
+                Ok(bytes) => {
+                    learnt.accept(cursor.refused);
+                    cursor.count_sent(bytes, words);
                 }
-                outcome => account(cursor, attempt.datagrams, outcome, counters),
+                Err(_) => {
+                    let errno = result.unsigned_abs();
+                    cursor.count_refused(errno, batches, learnt, words);
+                }
             }
         })?;
         cursors.retain(|cursor| cursor.done < batches.datagrams(cursor.batch));
@@ -204,6 +198,74 @@ impl Cursor {
             repeated: false,
             refused: 0,
         }
+    }
+
+    /// How many datagrams the send was of whose result has come.
+    #[inline]
+    fn sent_at_once(&self) -> u32 {
+        // Behind headers of their own several single ones may be under way.
+        if self.headers > 0 { 1 } else { self.chunk }
+    }
+
+    /// The kernel has taken the send; its result counts the headers too.
+    #[inline]
+    fn count_sent(&mut self, bytes: u32, words: &mut SlotWords) {
+        let datagrams = self.sent_at_once();
+        words[output::SENT] += u64::from(datagrams);
+        words[output::SENT_BYTES] += u64::from(bytes - self.headers);
+        words[output::REFUSED] += u64::from(self.repeated);
+        self.advance(datagrams);
+    }
+
+    /// The kernel has not taken the send: learns from that, and counts its datagrams unless they
+    /// are to be sent again.
+    #[cold]
+    fn count_refused(
+        &mut self,
+        errno: u32,
+        batches: &Batches,
+        learnt: &mut Limits,
+        words: &mut SlotWords,
+    ) {
+        let mut datagrams = self.sent_at_once();
+        let attempt = Attempt {
+            datagrams,
+            segment: batches.segment(self.batch),
+            // A raw socket hears of no answers to earlier datagrams.
+            repeated: self.repeated || self.headers > 0,
+            enveloped: self.enveloped,
+            refused: self.refused,
+        };
+        match outcome::judge(errno, attempt, learnt) {
+            Outcome::Again { repeated } => {
+                self.repeated = repeated;
+                self.chunk = 0;
+                return;
+            }
+            Outcome::Alone => {
+                self.refused = datagrams;
+                self.chunk = 0;
+                return;
+            }
+            Outcome::Lost(loss) => words[output::DROPPED + loss as usize] += u64::from(datagrams),
+            Outcome::Failed => {
+                stats::count_send_error(words, u64::from(errno), u64::from(datagrams));
+            }
+            Outcome::FailedLikeAll => {
+                datagrams = batches.left(self.batch, self.done);
+                stats::count_send_error(words, u64::from(errno), u64::from(datagrams));
+            }
+        }
+        self.advance(datagrams);
+    }
+
+    /// So many more datagrams are done with.
+    #[inline]
+    fn advance(&mut self, datagrams: u32) {
+        self.done += datagrams;
+        self.chunk = 0;
+        self.repeated = false;
+        self.refused = 0;
     }
 }
 
@@ -265,37 +327,6 @@ impl Post<'_> {
         }
         Ok(true)
     }
-}
-
-/// Counts what became of a cursor's chunk, and moves on unless it is to be sent again.
-fn account(cursor: &mut Cursor, datagrams: u32, outcome: Outcome, counters: &mut Writer) {
-    let copies = u64::from(datagrams);
-    let words = counters.slot(cursor.slot);
-    match outcome {
-        Outcome::Sent { bytes } => {
-            words[output::SENT] += copies;
-            words[output::SENT_BYTES] += u64::from(bytes);
-            words[output::REFUSED] += u64::from(cursor.repeated);
-        }
-        Outcome::Again { repeated } => {
-            cursor.repeated = repeated;
-            cursor.chunk = 0;
-            return;
-        }
-        Outcome::Alone => {
-            cursor.refused = datagrams;
-            cursor.chunk = 0;
-            return;
-        }
-        Outcome::Lost(loss) => words[output::DROPPED + loss as usize] += copies,
-        Outcome::Failed { errno } | Outcome::FailedLikeAll { errno } => {
-            stats::count_send_error(words, u64::from(errno), copies);
-        }
-    }
-    cursor.done += datagrams;
-    cursor.chunk = 0;
-    cursor.repeated = false;
-    cursor.refused = 0;
 }
 
 #[cfg(test)]

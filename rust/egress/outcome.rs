@@ -4,11 +4,9 @@
 use super::limits::Limits;
 use crate::stats::Loss;
 
-/// What became of the datagrams of one send.
+/// What becomes of the datagrams of one send that the kernel did not take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// The kernel took them.
-    Sent { bytes: u32 },
     /// To be sent again: in smaller portions, or (`repeated`) once more as they are.
     Again { repeated: bool },
     /// Lost for a reason of its own.
@@ -16,9 +14,9 @@ pub(super) enum Outcome {
     /// To be sent again one by one: either their number is refused, or what the envelope says.
     Alone,
     /// Lost as `send_error`.
-    Failed { errno: u32 },
+    Failed,
     /// Lost as `send_error`, and so will be the rest of the batch, whose envelope is the same.
-    FailedLikeAll { errno: u32 },
+    FailedLikeAll,
 }
 
 /// One send, as it was tried.
@@ -29,27 +27,16 @@ pub(super) struct Attempt {
     pub(super) segment: u32,
     /// Whether it was the second attempt after an error of an earlier datagram.
     pub(super) repeated: bool,
-    /// Bytes of the headers in front, which the result counts too.
-    pub(super) headers: u32,
     /// Whether it said more than its socket does.
     pub(super) enveloped: bool,
     /// How many datagrams the attempt before had, which ended in [`Outcome::Alone`]; else 0.
     pub(super) refused: u32,
 }
 
-/// Judges the result of a send, and learns from it.
-pub(super) fn judge(result: i32, attempt: Attempt, limits: &mut Limits) -> Outcome {
-    let Attempt { datagrams, segment, repeated, headers, enveloped, refused } = attempt;
-    if let Ok(bytes) = u32::try_from(result) {
-        if refused == 0 {
-            limits.accept();
-        } else {
-            limits.refuse_count(refused);
-        }
-        return Outcome::Sent { bytes: bytes - headers };
-    }
-    let errno = -result;
-    match errno {
+/// Judges why a send was refused, and learns from it.
+pub(super) fn judge(errno: u32, attempt: Attempt, limits: &mut Limits) -> Outcome {
+    let Attempt { datagrams, segment, repeated, enveloped, refused } = attempt;
+    match errno.cast_signed() {
         // ENOBUFS is the queueing discipline, reported because of IP_RECVERR.
         libc::EAGAIN | libc::ENOBUFS => Outcome::Lost(Loss::OutputFull),
         libc::EMSGSIZE if datagrams > 1 => {
@@ -58,7 +45,7 @@ pub(super) fn judge(result: i32, attempt: Attempt, limits: &mut Limits) -> Outco
         }
         // A sender chooses what some envelopes say: what is wrong with them must teach nothing.
         libc::EINVAL if datagrams > 1 && enveloped => Outcome::Alone,
-        libc::EINVAL if refused > 0 => Outcome::FailedLikeAll { errno: errno.unsigned_abs() },
+        libc::EINVAL if refused > 0 => Outcome::FailedLikeAll,
         libc::EINVAL if datagrams > 1 => {
             limits.refuse_count(datagrams);
             Outcome::Again { repeated }
@@ -67,11 +54,11 @@ pub(super) fn judge(result: i32, attempt: Attempt, limits: &mut Limits) -> Outco
             limits.refuse_segments();
             Outcome::Again { repeated }
         }
-        _ if !repeated && is_answer_to_an_earlier_datagram(errno) => {
+        errno if !repeated && is_answer_to_an_earlier_datagram(errno) => {
             Outcome::Again { repeated: true }
         }
         libc::EMSGSIZE => Outcome::Lost(Loss::TooBig),
-        _ => Outcome::Failed { errno: errno.unsigned_abs() },
+        _ => Outcome::Failed,
     }
 }
 
@@ -96,26 +83,20 @@ fn is_answer_to_an_earlier_datagram(errno: i32) -> bool {
 mod tests {
     use super::*;
 
-    const PLAIN: Attempt = Attempt {
-        datagrams: 1,
-        segment: 1400,
-        repeated: false,
-        headers: 0,
-        enveloped: false,
-        refused: 0,
-    };
+    const PLAIN: Attempt =
+        Attempt { datagrams: 1, segment: 1400, repeated: false, enveloped: false, refused: 0 };
 
-    fn judge_fresh(result: i32, datagrams: u32, repeated: bool) -> (Outcome, Limits) {
+    fn judge_fresh(errno: i32, datagrams: u32, repeated: bool) -> (Outcome, Limits) {
         let mut limits = Limits::default();
         limits.start(1472);
         let attempt = Attempt { datagrams, repeated, ..PLAIN };
-        (judge(result, attempt, &mut limits), limits)
+        (judge(errno.unsigned_abs(), attempt, &mut limits), limits)
     }
 
     #[test]
     fn a_refused_batch_is_split_and_the_refusal_remembered() {
         for (errno, chunk) in [(libc::EMSGSIZE, 1), (libc::EINVAL, 20), (libc::EIO, 1)] {
-            let (outcome, limits) = judge_fresh(-errno, 40, false);
+            let (outcome, limits) = judge_fresh(errno, 40, false);
             assert_eq!(outcome, Outcome::Again { repeated: false });
             assert_eq!(limits.chunk(1400, 40), chunk);
         }
@@ -123,18 +104,18 @@ mod tests {
 
     #[test]
     fn an_answer_to_an_earlier_datagram_costs_nothing_once() {
-        let (first, _) = judge_fresh(-libc::ECONNREFUSED, 5, false);
+        let (first, _) = judge_fresh(libc::ECONNREFUSED, 5, false);
         assert_eq!(first, Outcome::Again { repeated: true });
-        let (second, _) = judge_fresh(-libc::ECONNREFUSED, 5, true);
-        assert_eq!(second, Outcome::Failed { errno: 111 });
+        let (second, _) = judge_fresh(libc::ECONNREFUSED, 5, true);
+        assert_eq!(second, Outcome::Failed);
     }
 
     #[test]
     fn full_and_too_big_have_reasons_of_their_own() {
-        assert_eq!(judge_fresh(-libc::EAGAIN, 3, false).0, Outcome::Lost(Loss::OutputFull));
-        assert_eq!(judge_fresh(-libc::ENOBUFS, 3, false).0, Outcome::Lost(Loss::OutputFull));
-        assert_eq!(judge_fresh(-libc::EMSGSIZE, 1, true).0, Outcome::Lost(Loss::TooBig));
-        assert_eq!(judge_fresh(-libc::EPERM, 1, false).0, Outcome::Failed { errno: 1 });
+        assert_eq!(judge_fresh(libc::EAGAIN, 3, false).0, Outcome::Lost(Loss::OutputFull));
+        assert_eq!(judge_fresh(libc::ENOBUFS, 3, false).0, Outcome::Lost(Loss::OutputFull));
+        assert_eq!(judge_fresh(libc::EMSGSIZE, 1, true).0, Outcome::Lost(Loss::TooBig));
+        assert_eq!(judge_fresh(libc::EPERM, 1, false).0, Outcome::Failed);
     }
 
     /// What a sender wrote into its headers must not slow down the copies of others.
@@ -143,13 +124,13 @@ mod tests {
         let mut limits = Limits::default();
         limits.start(1472);
         let batch = Attempt { datagrams: 40, enveloped: true, ..PLAIN };
-        assert_eq!(judge(-libc::EINVAL, batch, &mut limits), Outcome::Alone);
+        const EINVAL: u32 = libc::EINVAL.unsigned_abs();
+        assert_eq!(judge(EINVAL, batch, &mut limits), Outcome::Alone);
         assert_eq!(limits.chunk(1400, 40), 40);
         let single = Attempt { enveloped: true, refused: 40, ..PLAIN };
-        let outcome = judge(-libc::EINVAL, single, &mut limits);
-        assert_eq!(outcome, Outcome::FailedLikeAll { errno: 22 });
+        assert_eq!(judge(EINVAL, single, &mut limits), Outcome::FailedLikeAll);
         assert_eq!(limits.chunk(1400, 40), 40);
-        assert_eq!(judge(1400, single, &mut limits), Outcome::Sent { bytes: 1400 });
+        limits.accept(single.refused);
         assert_eq!(limits.chunk(1400, 40), 20);
     }
 }

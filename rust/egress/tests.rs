@@ -145,7 +145,7 @@ fn waves(window: &mut Window, kept: Option<Kept>) -> Vec<Vec<Vec<u16>>> {
         for position in 0..window.active().len() {
             let lane = window.active()[position];
             assert_eq!(window.rule(lane), 0);
-            batches.take(window, lane, kept).unwrap();
+            batches.take(window, lane, kept.as_ref()).unwrap();
         }
         window.retire_finished();
         waves.push(batches.all().map(<[u16]>::to_vec).collect());

@@ -152,7 +152,7 @@ impl Intake {
     }
 
     /// Reads a filled buffer and counts it; the rules that take it, if any do.
-    #[inline]
+    #[inline(always)]
     pub(super) fn read<'a>(
         &mut self,
         token: u32,
@@ -182,7 +182,7 @@ impl Intake {
             Verdict::Discard(reason, number) => {
                 words[interface::DROPPED + reason as usize] += datagrams;
                 if let Some(&slot) = number.and_then(|number| plan.groups.get(number as usize)) {
-                    count_unmatched(counters, slot, &arrival.datagram, reason);
+                    count_unmatched(counters, slot, arrival.datagram, reason);
                 }
                 None
             }
@@ -271,7 +271,8 @@ pub(super) fn count_match(counters: &mut Writer, slot: u32, arrival: &Arrival, n
 }
 
 /// Keeps what tells the user why nothing flows: the group is there, but not as a rule wants it.
-fn count_unmatched(counters: &mut Writer, slot: u32, datagram: &Datagram, reason: Discard) {
+#[inline(never)]
+fn count_unmatched(counters: &mut Writer, slot: u32, datagram: Datagram, reason: Discard) {
     let words = counters.slot(slot);
     words[group::UNMATCHED] += u64::from(datagram.segments);
     match reason {

@@ -29,13 +29,12 @@ pub(super) fn read(buffer: &[u8], vnet_hdr: bool, verify: bool) -> Result<Arriva
     let start = OUT_HEADER + ReceiveLayout::Frame.control_bytes();
     let auxiliary = auxiliary(buffer);
     let vlan = auxiliary.and_then(vlan_tag);
-    let (start, meta) = if vnet_hdr {
-        behind_vnet_header(buffer, start, vlan)?
+    let (start, checksum, segment_size) = if vnet_hdr {
+        behind_vnet_header(buffer, start)?
     } else {
-        let checksum = auxiliary.map_or(ChecksumState::Unverified, checksum);
-        (start, FrameMeta { vlan, checksum, segment_size: 0 })
+        (start, auxiliary.map_or(ChecksumState::Unverified, checksum), 0)
     };
-    parse(buffer, start, meta, verify)
+    parse(buffer, start, FrameMeta { vlan, checksum, segment_size }, verify)
 }
 
 /// A slot of a packet ring: `struct tpacket2_hdr`, and at `tp_mac` the frame.
@@ -52,27 +51,22 @@ pub(super) fn read_slot(slot: &[u8], verify: bool) -> Result<Arrival, Discard> {
     }
     let auxiliary = Auxiliary { status: word(0), vlan_tci: half(24), vlan_tpid: half(26) };
     let start = usize::from(half(12)).checked_sub(VNET_HEADER).ok_or(Discard::Truncated)?;
-    let (start, meta) = behind_vnet_header(slot, start, vlan_tag(auxiliary))?;
-    parse(slot, start, meta, verify)
+    let (start, checksum, segment_size) = behind_vnet_header(slot, start)?;
+    let vlan = vlan_tag(auxiliary);
+    parse(slot, start, FrameMeta { vlan, checksum, segment_size }, verify)
 }
 
-/// Where the frame behind a virtio header starts, and what the header says of it.
-#[inline]
-fn behind_vnet_header(
-    buffer: &[u8],
-    start: usize,
-    vlan: Option<VlanTag>,
-) -> Result<(usize, FrameMeta), Discard> {
+/// Where the frame behind a virtio header starts, and what the header says of it: of its checksum,
+/// and the bytes of each datagram in a super-frame.
+#[inline(always)]
+fn behind_vnet_header(buffer: &[u8], start: usize) -> Result<(usize, ChecksumState, u16), Discard> {
     let data = buffer.get(start..).ok_or(Discard::Truncated)?;
     let header: &[u8; VNET_HEADER] = data.first_chunk().ok_or(Discard::Truncated)?;
     let is_settled = header[0] & CHECKSUM_SETTLED != 0;
     let is_super = header[1] & !GSO_ECN == GSO_UDP_L4;
-    let meta = FrameMeta {
-        vlan,
-        checksum: if is_settled { ChecksumState::Trusted } else { ChecksumState::Unverified },
-        segment_size: if is_super { u16::from_ne_bytes([header[4], header[5]]) } else { 0 },
-    };
-    Ok((start + VNET_HEADER, meta))
+    let checksum = if is_settled { ChecksumState::Trusted } else { ChecksumState::Unverified };
+    let segment_size = if is_super { u16::from_ne_bytes([header[4], header[5]]) } else { 0 };
+    Ok((start + VNET_HEADER, checksum, segment_size))
 }
 
 // Always inlined, as the parser is.

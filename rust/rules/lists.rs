@@ -82,7 +82,7 @@ impl Lists {
     }
 
     /// The rules of a run that is not by source.
-    #[inline]
+    #[inline(always)]
     pub(super) fn rules<'a>(&'a self, run: &'a Run) -> &'a [u32] {
         if run.count == 1 {
             return run.alone();

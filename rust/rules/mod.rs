@@ -62,6 +62,21 @@ pub enum Verdict<'a> {
     Discard(Discard, Option<u32>),
 }
 
+/// Why no rule takes a datagram, as in [`Verdict::Discard`].
+type Refusal = (Discard, Option<u32>);
+
+// Made of what a call answers only where that is called, so that the verdict of a look-up without
+// one is never in memory.
+impl<'a> From<Result<&'a [u32], Refusal>> for Verdict<'a> {
+    #[inline(always)]
+    fn from(found: Result<&'a [u32], Refusal>) -> Self {
+        match found {
+            Ok(rules) => Self::Rules(rules),
+            Err((reason, group)) => Self::Discard(reason, group),
+        }
+    }
+}
+
 /// The rules, ready for one look-up a datagram.
 #[derive(Clone, Debug)]
 pub struct Table {
@@ -109,12 +124,12 @@ impl Table {
         match self.inputs.find(key.hash(&self.hasher), |entry| entry.key.is_of(&key)) {
             Some(entry) if entry.key == key => Verdict::Rules(self.lists.rules(&entry.run)),
             Some(entry) => self.find_source(entry, interface, datagram),
-            None => self.find_pattern(interface, datagram, None),
+            None => self.find_pattern(interface, *datagram, None).into(),
         }
     }
 
     /// Lets the source decide, on an input where some rule names one.
-    #[inline]
+    #[inline(always)]
     fn find_source<'a>(
         &'a self,
         entry: &'a Entry,
@@ -128,34 +143,36 @@ impl Table {
         if let Some(rules) = takers {
             return Verdict::Rules(rules);
         }
-        self.find_pattern(interface, datagram, self.names.group(interface, datagram.group, 0))
+        let refused = self.names.group(interface, datagram.group, 0);
+        self.find_pattern(interface, *datagram, refused).into()
     }
 
     /// Asks the rules for several groups or ports, the most specific first. `refused` is the
-    /// number of the group where rules name group and port, but not the source.
+    /// number of the group where rules name group and port, but not the source. The datagram is a
+    /// copy, so that only here it must lie in memory.
     #[inline(never)]
     fn find_pattern(
         &self,
         interface: u32,
-        datagram: &Datagram,
+        datagram: Datagram,
         mut refused: Option<u32>,
-    ) -> Verdict<'_> {
+    ) -> Result<&[u32], Refusal> {
+        let datagram = &datagram;
         for meeting in self.patterns.meeting(interface, datagram) {
             for run in meeting.runs() {
                 if let Some(rules) = meeting.lists.takers(run, datagram.source) {
-                    return Verdict::Rules(rules);
+                    return Ok(rules);
                 }
             }
             refused = refused.or(Some(meeting.group));
         }
         if self.is_paused_for(interface, datagram) {
-            return Verdict::Discard(Discard::Paused, None);
+            return Err((Discard::Paused, None));
         }
         if refused.is_some() {
-            return Verdict::Discard(Discard::Source, refused);
+            return Err((Discard::Source, refused));
         }
-        let (reason, group) = self.names.explain(interface, datagram);
-        Verdict::Discard(reason, group)
+        Err(self.names.explain(interface, datagram))
     }
 
     /// Whether a rule that is paused would take the datagram.

@@ -221,6 +221,7 @@ impl Ring {
     }
 
     /// The next thing that has happened, of those collected.
+    #[inline(always)]
     pub fn next_event(&mut self) -> Option<Event> {
         loop {
             let entry = self.next_entry()?;
@@ -238,7 +239,7 @@ impl Ring {
     }
 
     /// Gives a buffer back; the kernel may use it after [`Ring::offer_buffers`].
-    #[inline]
+    #[inline(always)]
     pub fn give_back(&mut self, buffer: Buffer) {
         assert!(self.sends_in_flight == 0, "a buffer was given back inside a wave");
         match self.pools.get_mut(usize::from(buffer.pool)) {
@@ -297,7 +298,8 @@ impl Ring {
     pub fn finish_wave(&mut self, mut done: impl FnMut(u32, i32)) -> io::Result<()> {
         uninterrupted(self.uring.submit())?;
         loop {
-            while let Some(entry) = self.uring.completion().next() {
+            // One look for all that is there: each costs two words that the kernel shares.
+            for entry in self.uring.completion() {
                 if entry.user_data() & KIND_MASK == SEND {
                     self.sends_in_flight -= 1;
                     done(low_half(entry.user_data()), entry.result());
@@ -314,17 +316,20 @@ impl Ring {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn next_entry(&mut self) -> Option<cqueue::Entry> {
         if let Some(entry) = self.stash.get(self.stash_read) {
             self.stash_read += 1;
             return Some(entry.clone());
         }
-        self.stash.clear();
-        self.stash_read = 0;
+        if self.stash_read != 0 {
+            self.stash.clear();
+            self.stash_read = 0;
+        }
         self.uring.completion().next()
     }
 
+    #[inline(always)]
     fn event(&mut self, entry: &cqueue::Entry) -> Option<Event> {
         let user_data = entry.user_data();
         match user_data & KIND_MASK {
@@ -346,7 +351,7 @@ impl Ring {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn received(&self, entry: &cqueue::Entry, armed: bool) -> Event {
         let token = low_half(entry.user_data());
         let [_, pool, ..] = entry.user_data().to_be_bytes();
@@ -360,15 +365,22 @@ impl Ring {
         }
     }
 
+    #[inline]
     fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
-        if self.uring.submission().is_full() {
-            uninterrupted(self.uring.submit())?;
+        if self.has_queued(entry) {
+            return Ok(());
         }
+        uninterrupted(self.uring.submit())?;
+        if self.has_queued(entry) { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+    }
+
+    /// Queues an entry; false when there is no room.
+    #[inline]
+    fn has_queued(&mut self, entry: &squeue::Entry) -> bool {
         // SAFETY: every pointer in an entry leads to memory that the ring owns on the heap
         // (headers, messages, pools, the wake value) and frees only in `drop`, after the kernel
         // has let go of it.
-        let pushed = unsafe { self.uring.submission().push(entry) };
-        pushed.map_err(|_| io::ErrorKind::WouldBlock.into())
+        unsafe { self.uring.submission().push(entry) }.is_ok()
     }
 }
 

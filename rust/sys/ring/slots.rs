@@ -58,7 +58,7 @@ impl Slots {
         }
     }
 
-    #[inline]
+    #[inline(never)]
     pub(super) fn give_back(&mut self, buffer: Buffer) {
         let place = usize::from(buffer.pool).checked_sub(usize::from(LONG_FRAMES) + 1);
         match place.and_then(|place| self.readers.get_mut(place)) {
