@@ -3,8 +3,7 @@
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -34,7 +33,22 @@ struct Line {
     socket: Arc<OwnedFd>,
     /// One question at a time.
     asking: Mutex<()>,
-    released: Sender<u64>,
+    freed: Arc<Freed>,
+}
+
+/// Leases that nobody has any more. The supervisor hears of them before the next question, which
+/// may be for what they held, a port for example; and soon, if none is asked.
+#[derive(Default)]
+struct Freed {
+    waiting: Mutex<Waiting>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    leases: Vec<u64>,
+    /// There will be no more.
+    is_over: bool,
 }
 
 impl Client {
@@ -44,13 +58,13 @@ impl Client {
     /// It does not answer, or speaks otherwise; no thread.
     pub fn new(socket: OwnedFd) -> Result<Self> {
         let socket = Arc::new(socket);
-        let (released, leases) = mpsc::channel();
-        let line = Line { socket: socket.clone(), asking: Mutex::new(()), released };
+        let freed = Arc::new(Freed::default());
+        let line = Line { socket: socket.clone(), asking: Mutex::new(()), freed: freed.clone() };
         line.done(&Request::Hello { protocol: PROTOCOL })?;
         // It ends with the last lease, which holds the line.
         let run = move || {
             SigSet::all().thread_block().ok();
-            give_back(&socket, &leases);
+            while freed.wait() && freed.give_back(&socket).is_ok() {}
         };
         thread::Builder::new()
             .name("mcr-leases".to_owned())
@@ -220,7 +234,9 @@ impl Line {
 
     fn ask(&self, request: &Request) -> Result<(Answer, Option<OwnedFd>)> {
         let _alone = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
-        let told = send(&self.socket, request).and_then(|()| receive(&self.socket));
+        let told = self.freed.give_back(&self.socket);
+        let told = told.and_then(|()| send(&self.socket, request));
+        let told = told.and_then(|()| receive(&self.socket));
         let (bytes, fd, lacks_fd) =
             told.map_err(|e| Error::Engine(format!("the supervisor does not answer ({e})")))?;
         match Answer::from_bytes(&bytes) {
@@ -242,19 +258,39 @@ impl Line {
 
 impl Lender for Line {
     fn take_back(&self, id: u64) {
-        // Without the thread there is no supervisor either.
-        self.released.send(id).ok();
+        self.freed.lock().leases.push(id);
+        self.freed.changed.notify_one();
     }
 }
 
-/// Gives leases back, many in one message, until nobody can have one any more.
-fn give_back(socket: &OwnedFd, leases: &Receiver<u64>) {
-    while let Ok(first) = leases.recv() {
-        let mut batch = vec![first];
-        batch.extend(leases.try_iter().take(MAX_ITEMS - 1));
-        if send(socket, &Request::Release { leases: batch }).is_err() {
-            return;
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.freed.lock().is_over = true;
+        self.freed.changed.notify_one();
+    }
+}
+
+impl Freed {
+    /// Waits until there are some; false when there will be no more.
+    fn wait(&self) -> bool {
+        let is_idle = |waiting: &mut Waiting| waiting.leases.is_empty() && !waiting.is_over;
+        let held = self.changed.wait_while(self.lock(), is_idle);
+        !held.unwrap_or_else(PoisonError::into_inner).leases.is_empty()
+    }
+
+    /// Gives them back, many in one message. The lock is held until they are told, so that no
+    /// question overtakes them.
+    fn give_back(&self, socket: &OwnedFd) -> io::Result<()> {
+        let mut waiting = self.lock();
+        for leases in waiting.leases.chunks(MAX_ITEMS) {
+            send(socket, &Request::Release { leases: leases.to_vec() })?;
         }
+        waiting.leases.clear();
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

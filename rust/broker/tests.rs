@@ -111,6 +111,19 @@ fn what_is_dropped_is_given_back_and_what_is_in_use_is_given_to_nobody_else() {
 }
 
 #[test]
+fn a_port_that_is_given_back_can_be_asked_for_at_once() {
+    in_namespace(|| {
+        let supervisor = Supervisor::new(1, Ingress::Udp);
+        let (worker, _death) = supervisor.worker(0);
+        let lo = interface("lo");
+        for round in 0..200 {
+            let opened = worker.datagrams(&lo, Addr::v4([127, 0, 0, 1]), false, 5001);
+            drop(opened.unwrap_or_else(|error| panic!("round {round}: {error}")));
+        }
+    });
+}
+
+#[test]
 fn what_finds_no_place_in_a_worker_is_a_limit_and_is_given_back() {
     again("broker::tests::in_a_worker_that_is_full", |_| {});
 }
@@ -123,13 +136,15 @@ fn in_a_worker_that_is_full() {
         let (worker, _) = supervisor.worker(0);
         let spec = spec(GROUP, "lo");
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        setrlimit(Resource::RLIMIT_NOFILE, hard.min(4096), hard).unwrap();
+        let any = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let mut taken: Vec<UdpSocket> = std::iter::from_fn(|| any.try_clone().ok()).collect();
         // In this process the supervisor, too, needs some; the worker's is the last.
-        let ends = (3..hard).map(|limit| {
-            setrlimit(Resource::RLIMIT_NOFILE, limit, hard).unwrap();
+        let ends = std::iter::from_fn(|| {
+            taken.pop()?;
             let end = worker.output(&OWNER, &spec).map(drop);
-            setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
             wait_until("nothing is held", || supervisor.open_sockets() == 0);
-            end
+            Some(end)
         });
         let refusals: Vec<String> = ends.map_while(Result::err).map(|e| e.to_string()).collect();
         let last = refusals.last().unwrap();
