@@ -1,6 +1,7 @@
 """Settings for all tests, and the rule that in CI none may be left out."""
 
 import os
+import signal
 from collections.abc import Generator
 
 import pytest
@@ -9,6 +10,9 @@ from hypothesis import settings
 # How long an example takes says nothing on a machine that does other things beside the tests.
 settings.register_profile("mcr", deadline=None)
 settings.load_profile("mcr")
+
+# Who runs the tests in the background ignores it, and what they start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)
