@@ -29,4 +29,6 @@ mod tests;
 mod wire;
 
 pub use client::Client;
-pub use server::{Ingress, Server};
+pub use server::Server;
+
+pub use crate::open::ingress::Ingress;

@@ -6,10 +6,10 @@ use std::io;
 use nix::net::if_::if_indextoname;
 
 use super::messages::{Interface, Request, is_name};
-use super::server::Ingress;
 use crate::addr::Addr;
 use crate::error::{Error, Result};
 use crate::open::filter;
+use crate::open::ingress::Ingress;
 use crate::open::output::{Choice, OutputSpec, Ttl};
 use crate::pool;
 

@@ -12,21 +12,13 @@ use super::memberships::Memberships;
 use super::messages::{Answer, MESSAGE_BYTES, PROTOCOL, Request};
 use super::policy;
 use crate::error::{Error, Result};
+use crate::open::ingress::Ingress;
 use crate::open::links::{self, LinkSocket, Told};
 use crate::sys::passing;
 
 /// How long one worker is served in a row, so that none keeps the others waiting: to close an
 /// AF_PACKET socket alone can take some milliseconds.
 const TURN: Duration = Duration::from_millis(20);
-
-/// Where the workers take datagrams from, which decides what they may ask for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ingress {
-    /// Frames, by AF_PACKET.
-    Packet,
-    /// Datagrams, by joined sockets.
-    Udp,
-}
 
 /// What is held for the workers, and who opens it.
 #[derive(Debug)]

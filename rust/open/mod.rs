@@ -4,6 +4,7 @@
 //! packet      AF_PACKET of the packet ingress      filter     its BPF program
 //! joins       the memberships                      gro_helper sockets that only stand there
 //! udp_input   the udp ingress                      output     where copies leave
+//! ingress     which of the two ingresses
 //! membership  the requests that joins and udp_input make
 //! opener      all of that as one trait, since another process may do it; local: this one does
 //! links       what the kernel tells about links and addresses
@@ -17,6 +18,7 @@
 pub(crate) mod descriptors;
 pub mod filter;
 pub mod gro_helper;
+pub mod ingress;
 pub mod joins;
 pub mod links;
 pub mod local;

@@ -40,10 +40,10 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::addr::Addr;
 use crate::error::{Error, Result};
+pub use crate::open::ingress::Ingress;
 use crate::open::local::Local;
 use crate::open::opener::Opener;
 use crate::open::output::OutputSpec;
-use crate::open::packet;
 use crate::stats::{self, Found};
 use crate::sys::memory::SharedWords;
 pub use change::{Change, Prepared, Refusal};
@@ -57,32 +57,6 @@ pub use rings::{Rings, try_io_uring};
 pub use settings::{Settings, Share};
 use state::State;
 use worker::Workers;
-
-/// Where datagrams are taken from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ingress {
-    /// Frames of an interface, by AF_PACKET; needs CAP_NET_RAW.
-    Packet,
-    /// Ordinary joined UDP sockets; needs nothing.
-    Udp,
-}
-
-impl Ingress {
-    /// `Packet` where this thread may open such a socket, else `Udp`.
-    #[must_use]
-    pub fn permitted() -> Self {
-        if packet::is_permitted() { Self::Packet } else { Self::Udp }
-    }
-
-    /// The name in reports.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Packet => "packet",
-            Self::Udp => "udp",
-        }
-    }
-}
 
 /// How the network is asked for an input's groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,22 +5,14 @@ use std::time::{Duration, Instant};
 use socket2::SockRef;
 
 use super::*;
+use crate::broker::Client;
 use crate::broker::testbed::{BUFFER_BYTES, Death, Supervisor};
-use crate::broker::{self, Client};
 use crate::open::testnet::FAR;
 
 const OUT: &str = "127.0.0.1:6001";
 
 fn settings(ingress: Ingress, number: u16, of: u16) -> Settings {
     Settings { share: Share { number, of }, ..Settings::new(ingress, BUFFER_BYTES) }
-}
-
-fn supervisor(ingress: Ingress, workers: u16) -> Supervisor {
-    let ingress = match ingress {
-        Ingress::Packet => broker::Ingress::Packet,
-        Ingress::Udp => broker::Ingress::Udp,
-    };
-    Supervisor::new(workers, ingress)
 }
 
 /// A relay in the place of a worker, with these rules.
@@ -64,7 +56,7 @@ fn expect(receiver: &UdpSocket, numbers: std::ops::Range<u16>) {
 
 /// Relays, dies and goes on; `from` and `on` are two ends of one cable.
 fn check_succession(ingress: Ingress, from: [u8; 4], on: &str) {
-    let supervisor = supervisor(ingress, 1);
+    let supervisor = Supervisor::new(1, ingress);
     let (receiver, sender) = (receiver(), sender(from));
     let rules = [rule([239, 1, 1, 1], on, None), rule([239, 1, 1, 2], on, None)];
     let (first, death) = worker(&supervisor, settings(ingress, 0, 1), &rules);
@@ -113,7 +105,7 @@ fn packet_rings_are_taken_over() {
 #[test]
 fn an_interface_that_comes_back_is_followed_through_the_supervisor() {
     with_cable(|| {
-        let supervisor = supervisor(Ingress::Packet, 1);
+        let supervisor = Supervisor::new(1, Ingress::Packet);
         let (receiver, rules) = (receiver(), [rule([239, 1, 1, 1], FAR, None)]);
         let (relay, _) = worker(&supervisor, settings(Ingress::Packet, 0, 1), &rules);
         let sockets = supervisor.open_sockets();
@@ -141,7 +133,7 @@ fn several_processes_relay_each_datagram_once() {
         // What comes over the cable from an address of this host is no datagram for its sockets.
         let ways = [(Ingress::Packet, [10, 9, 0, 1], FAR), (Ingress::Udp, [127, 0, 0, 1], "lo")];
         for (ingress, from, on) in ways {
-            let supervisor = supervisor(ingress, 2);
+            let supervisor = Supervisor::new(2, ingress);
             let receiver = receiver();
             let mut range = rule([239, 1, 1, 1], on, None);
             range.input.last_port = 5032;
@@ -173,7 +165,7 @@ fn several_processes_relay_each_datagram_once() {
 #[test]
 fn the_supervisors_sentences_are_those_of_this_process() {
     in_namespace(|| {
-        let supervisor = supervisor(Ingress::Udp, 1);
+        let supervisor = Supervisor::new(1, Ingress::Udp);
         let _taken = UdpSocket::bind("127.0.0.1:5001").unwrap();
         let mut no_route = rule([239, 1, 1, 1], "lo", None);
         no_route.outputs[0].address = Addr::v4([192, 0, 2, 1]);
@@ -193,7 +185,7 @@ fn the_supervisors_sentences_are_those_of_this_process() {
 #[test]
 fn many_rules_are_opened_and_given_back() {
     in_namespace(|| {
-        let supervisor = supervisor(Ingress::Udp, 1);
+        let supervisor = Supervisor::new(1, Ingress::Udp);
         let rules = |range: std::ops::Range<u16>| -> Vec<RuleSpec> {
             let port = |port: u16| {
                 let mut rule = rule([239, 1, 1, 1], "lo", None);
