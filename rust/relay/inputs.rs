@@ -138,7 +138,7 @@ impl Inputs {
         let mut rings = self.interfaces.values().filter(|known| known.has_rings()).count();
         let Self { interfaces, workers, buffer_bytes, next_id, opener, warnings, .. } = self;
         for (name, interface) in interfaces {
-            if !interface.filter_is_stale {
+            if interface.is_settled() {
                 continue;
             }
             let settled = if interface.addresses.is_empty() {

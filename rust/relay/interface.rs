@@ -28,11 +28,8 @@ pub(super) struct Interface {
     /// How many rules name each address, or block of groups; AF_PACKET filters pass these.
     pub(super) addresses: BTreeMap<(Addr, u8), usize>,
     pub(super) filter_is_stale: bool,
-    /// Whether the filter passes any multicast of IPv4, and of IPv6: then groups come and go
-    /// without another one.
-    passes_any: [bool; 2],
-    /// How many addresses there were when the filter was made.
-    filtered: usize,
+    /// The filter of the AF_PACKET sockets that are open.
+    filter: Filter,
     /// One AF_PACKET socket for each worker.
     pub(super) frames: Vec<Source>,
     pub(super) endpoints: BTreeMap<(Addr, u16), Endpoint>,
@@ -44,6 +41,16 @@ pub(super) struct Interface {
     ends_rings: bool,
     /// What sockets that are closed by now had lost in the kernel.
     closed_drops: u64,
+}
+
+/// What is known of a filter that is attached; before one is, it passes nothing.
+#[derive(Default)]
+struct Filter {
+    /// Whether it passes any multicast of IPv4, and of IPv6: then groups come and go without
+    /// another one.
+    passes_any: [bool; 2],
+    /// How many addresses there were when it was made.
+    addresses: usize,
 }
 
 /// An address and port of an interface.
@@ -71,8 +78,7 @@ impl Interface {
             gro,
             addresses: BTreeMap::new(),
             filter_is_stale: false,
-            passes_any: [false; 2],
-            filtered: 0,
+            filter: Filter::default(),
             frames: Vec::new(),
             endpoints: BTreeMap::new(),
             unjoined: 0,
@@ -100,7 +106,7 @@ impl Interface {
         *rules -= 1;
         if *rules == 0 {
             self.addresses.remove(&key);
-            let are_few = self.addresses.len() <= self.filtered / 2;
+            let are_few = self.addresses.len() <= self.filter.addresses / 2;
             self.filter_is_stale |= are_few || !self.passes(input.group);
         }
     }
@@ -155,6 +161,11 @@ impl Interface {
         }
     }
 
+    /// Whether the AF_PACKET sockets and their filter are those that the addresses need.
+    pub(super) fn is_settled(&self) -> bool {
+        !self.filter_is_stale && self.frames.is_empty() == self.addresses.is_empty()
+    }
+
     pub(super) fn open_frames(
         &mut self,
         workers: u16,
@@ -201,6 +212,7 @@ impl Interface {
             });
         }
         self.frames = frames;
+        self.filter = Filter::of(&blocks);
         Ok(())
     }
 
@@ -233,25 +245,24 @@ impl Interface {
                 source.class = class;
             }
         }
+        self.filter = Filter::of(&blocks);
         Ok(())
     }
 
     pub(super) fn close_frames(&mut self) {
         self.closed_drops += self.frames.iter().map(socket_drops).sum::<u64>();
         self.frames.clear();
+        self.filter = Filter::default();
     }
 
-    /// What a new filter passes, and takes note of how wide that makes it.
-    fn blocks(&mut self) -> Vec<(Addr, u8)> {
-        let blocks: Vec<(Addr, u8)> = self.addresses.keys().copied().collect();
-        self.passes_any = filter::passes_any_multicast(&blocks);
-        self.filtered = blocks.len();
-        blocks
+    /// What a new filter passes.
+    fn blocks(&self) -> Vec<(Addr, u8)> {
+        self.addresses.keys().copied().collect()
     }
 
     /// Whether the filter passes a group, and would if it were the only one that came or went.
     fn passes(&self, group: Addr) -> bool {
-        self.passes_any[usize::from(!group.is_v4())] && group.is_multicast()
+        self.filter.passes_any[usize::from(!group.is_v4())] && group.is_multicast()
     }
 
     /// Reassembly delivers whole IPv4 datagrams of up to 64 KiB, GRO super-frames.
@@ -321,6 +332,12 @@ impl Interface {
         if endpoint.wishes.is_empty() {
             self.endpoints.remove(&key);
         }
+    }
+}
+
+impl Filter {
+    fn of(blocks: &[(Addr, u8)]) -> Self {
+        Self { passes_any: filter::passes_any_multicast(blocks), addresses: blocks.len() }
     }
 }
 

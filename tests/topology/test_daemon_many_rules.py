@@ -151,6 +151,8 @@ def test_ten_thousand_rules(lab: Lab, daemon: Daemon) -> None:
         undelayed("remove all", lambda: client.replace_rules([]), lambda: client.add_rules(RULES))
         assert len(client.rules()) == 0
         eventually(lambda: sockets(daemon) == before)
+        client.add_rule(ONE)
+        relays(lab, client, ONE)
 
 
 def turn(client: mcr.Client, rule: mcr.Rule) -> None:
