@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -191,7 +192,10 @@ def test_a_state_file_is_taken_over(directory: Path) -> None:
         assert [(rule["name"], rule["enabled"]) for rule in listed["rules"]] == [("one", False)]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="gives the loopback an address: needs root")
+@pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("ip") is None,
+    reason="gives the loopback an address: needs root and ip (apt-get install iproute2)",
+)
 def test_a_rule_that_does_not_fit_now_is_kept_and_tried_again(directory: Path) -> None:
     """As after a boot, before the host has its addresses."""
     lines = [{"rule": "198.51.100.77:5001,name=late to 127.0.0.1:7001"}, {"rule": ONE}]

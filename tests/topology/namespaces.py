@@ -18,6 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from .offloads import switch
+
 CLONE_NEWNET = 0x40000000
 NETNS_DIRECTORY = Path("/run/netns")
 _NAME = re.compile(r"mcrt(\d+)x\d+")
@@ -138,12 +140,8 @@ class Namespace:
 
     def offload(self, interface: str, **features: bool) -> None:
         """Switch device features, e.g. ``gro=True, tx_udp_segmentation=False``."""
-        words = [
-            word
-            for name, on in features.items()
-            for word in (name.replace("_", "-"), "on" if on else "off")
-        ]
-        self.run("ethtool", "-K", interface, *words)
+        with self:
+            switch(interface, {name.replace("_", "-"): on for name, on in features.items()})
 
     def set_up(self, interface: str, *, up: bool) -> None:
         """Bring an interface up or down."""

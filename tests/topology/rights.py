@@ -13,9 +13,9 @@ _IO_URING_PARAMS_BYTES = 120
 
 def missing() -> str | None:
     """Why the tests cannot run here, or None."""
-    for tool in ("ip", "tc", "ethtool"):
+    for tool in ("ip", "tc"):
         if shutil.which(tool) is None:
-            return f"{tool} is not installed (apt install iproute2 ethtool)"
+            return f"{tool} is not installed (apt-get install iproute2)"
     if os.geteuid() != 0:
         return "network namespaces need root"
     return _no_namespaces() or _no_packet_sockets() or _no_io_uring()

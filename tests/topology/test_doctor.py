@@ -12,6 +12,7 @@ import mcr
 from .checks import DEADLINE_S
 from .lab import Lab
 from .namespaces import Namespace
+from .offloads import is_on
 from .relays import relaying
 from .test_command import MCR, NO_CAPABILITIES
 from .test_memberships import joins
@@ -73,7 +74,8 @@ def test_gro_is_found_and_mended(lab: Lab) -> None:
         "GRO is switched on for in0; 'ethtool -K in0 gro off' takes it back"
     ]
     assert look(lab.relay, RULE) == {}
-    assert "generic-receive-offload: on" in lab.relay.run("ethtool", "-k", "in0")
+    with lab.relay:
+        assert is_on("in0", "rx-gro")
     lab.set_offload(on=False)
 
 
