@@ -1,6 +1,7 @@
 """Workers of a daemon that are killed or stopped: what that costs, and what it does not."""
 
 import contextlib
+import itertools
 import json
 import re
 import subprocess
@@ -10,7 +11,7 @@ from typing import Any
 
 import mcr
 
-from .checks import assert_balanced, settle, wait_until
+from .checks import assert_balanced, settle, settle_sent, wait_until
 from .daemons import MCR, Daemon, alive, eventually, serving
 from .deaths import Leaves, kill, lost, stopped
 from .lab import Lab
@@ -21,18 +22,24 @@ from .traffic import PacedFlow, Sender, payloads
 FLOWS = 6
 RATE_PPS = 800  # of each
 TRIES = 10
-GROUPS = [f"239.1.91.{number}" for number in range(1, FLOWS + 1)]
-RULES = [
-    f"{group}%in0:5001 to 239.2.91.{number}%out0:6001" for number, group in enumerate(GROUPS, 1)
-]
 ONE = "239.1.92.1%in0:5001 to 239.2.92.1%out0:6001"
 
 
 class Flows:
     """A rule, a sender and a receiver for each flow."""
 
+    cases = itertools.count()
+
     def __init__(self, lab: Lab, stack: contextlib.ExitStack) -> None:
         self.probes = 0
+        # Groups of its own: IGMPv3 repeats a leave up to a second later (RFC 3376, 5.1), so those
+        # of one case would be heard in the next.
+        case = next(self.cases)
+        self.groups = [f"239.{10 + case}.91.{number}" for number in range(1, FLOWS + 1)]
+        self.rules = [
+            f"{group}%in0:5001 to 239.2.91.{number}%out0:6001"
+            for number, group in enumerate(self.groups, 1)
+        ]
         self.receivers = [
             stack.enter_context(lab.receive(f"239.2.91.{number}", 6001))
             for number in range(1, FLOWS + 1)
@@ -41,7 +48,7 @@ class Flows:
         self.senders = self._open()
 
     def _open(self) -> list[Sender]:
-        return [self._stack.enter_context(self._lab.sender(group, 5001)) for group in GROUPS]
+        return [self._stack.enter_context(self._lab.sender(group, 5001)) for group in self.groups]
 
     def shared_with(self, worker: int) -> list[int]:
         """Which flows go through a worker; some do, and some do not.
@@ -107,14 +114,14 @@ def test_a_killed_worker_costs_a_moment_of_its_flows(lab: Lab, ingress: Ingress,
         Leaves(lab.source, "s0") as leaves,
         contextlib.ExitStack() as stack,
     ):
-        client.add_rules(RULES)
         ends = Flows(lab, stack)
+        client.add_rules(ends.rules)
         its = ends.shared_with(daemon.workers[0])
         settle(client, lambda stats: matched(stats) == [ends.probes] * FLOWS)
         with contextlib.ExitStack() as sending:
             flows = [sending.enter_context(PacedFlow(sender, RATE_PPS)) for sender in ends.senders]
             watch_a_death(daemon, client, flows)
-            assert {("in0", group) for group in GROUPS} <= igmp(lab.relay)
+            assert {("in0", group) for group in ends.groups} <= igmp(lab.relay)
         missing = []
         for flow, receiver in zip(flows, ends.receivers, strict=True):
             receiver.wait_for_payload(flow.sent[-1])
@@ -128,9 +135,10 @@ def test_a_killed_worker_costs_a_moment_of_its_flows(lab: Lab, ingress: Ingress,
         assert death.cause == "killed by SIGKILL"
         assert death.outage_ms is not None
         assert death.outage_ms <= 500
-        assert leaves.heard() == set()
+        groups = set(ends.groups)
+        assert not leaves.heard() & groups
         client.remove_rules([rule.id for rule in client.rules()])
-        wait_until(lambda: leaves.heard(0.1) == set(GROUPS))
+        wait_until(lambda: leaves.heard(0.1) >= groups)
 
 
 def test_a_worker_that_dies_again_waits_longer_and_its_queue_waits_with_it(
@@ -165,7 +173,8 @@ def test_a_worker_that_dies_again_waits_longer_and_its_queue_waits_with_it(
             assert worker.last_death.outage_ms is not None
             assert wait_ms <= worker.last_death.outage_ms < wait_ms + 2000
             receiver.expect(datagrams)
-        settle(client, lambda stats: stats.rules[0].outputs[0].sent == len(datagrams))
+            # Killed before it has published this turn, it would leave a part of it uncounted.
+            settle_sent(client, len(datagrams))
         eventually(lambda: known_to_people(daemon)["last_death"]["missed_frames"] == 0)
         assert known_to_people(daemon)["deaths"] == 3
 
