@@ -103,7 +103,7 @@ def outputs(
         dscp=draw(st.one_of(st.integers(0, 63), st.just("keep"))),
         source=source[0] if source else None,
         source_port=draw(st.one_of(st.none(), PORTS, st.just("keep"))),
-        loop=draw(st.booleans()),
+        loop=draw(st.sampled_from([None, True, False])),
         priority=draw(st.one_of(st.none(), st.integers(0, 6))),
     )
 

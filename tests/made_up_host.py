@@ -54,8 +54,8 @@ def problems(*rules: Rule | str, ingress: Ingress = "packet") -> list[Problem]:
 
 
 def running(*rules: str) -> RuleSet:
-    """A rule set in which these rules run."""
-    rule_set = RuleSet("packet")
+    """A rule set in which these rules run, on the ingress that hears what this host sends."""
+    rule_set = RuleSet("udp")
     rule_set.commit(rule_set.plan(HOST, add=rules))
     return rule_set
 

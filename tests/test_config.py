@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.made_up_host import BACK, ETH1, HOST, PLAIN, addresses, check, problems, refused, running
 
-from mcr.config import RuleSet
+from mcr.config import Ingress, RuleSet
 from mcr.errors import Problem, RuleError
 from mcr.lanes import Lane, Listeners
 from mcr.rules import Rule
@@ -88,7 +88,7 @@ def test_rules_that_disturb_each_other_are_refused(
     rules: tuple[str, ...], field: str, message: str
 ) -> None:
     """Duplicates and loops are found across rules, and name the other rule."""
-    (problem,) = problems(*rules)
+    (problem,) = problems(*rules, ingress="udp")
     assert problem.field == field
     assert message in problem.message
 
@@ -113,6 +113,92 @@ def test_rules_that_disturb_each_other_are_refused(
 def test_rules_that_only_look_alike_are_taken(rules: tuple[str, ...]) -> None:
     """Rules that differ where it matters live together; senders that are not us make no loop."""
     assert len(check(*rules).rules) == len(rules)
+
+
+THERE = "224.0.0.251%eth0:5353 to 224.0.0.251%eth1:5353"
+RETURN = "224.0.0.251%eth1:5353 to 224.0.0.251%eth0:5353"
+SHOUT = "255.255.255.255%eth0:1 to 255.255.255.255%eth1:1"
+ANSWER = "255.255.255.255%eth1:1 to 255.255.255.255%eth0:1"
+
+
+@pytest.mark.parametrize(
+    ("rules", "ingress"),
+    [
+        ((THERE, RETURN), "packet"),
+        ((THERE + ",loop=on", RETURN + ",loop=on"), "packet"),
+        ((PLAIN, BACK), "packet"),
+        ((SHOUT, ANSWER), "packet"),
+        ((THERE, RETURN), "udp"),
+        ((THERE + ",loop=off", RETURN + ",loop=off"), "udp"),
+        ((THERE + ",loop=on", RETURN), "udp"),
+        ((THERE + ",source=keep", RETURN + ",source=keep"), "udp"),
+        ((PLAIN + ",loop=off", BACK), "udp"),
+        (
+            (
+                "239.1.1.0/30%eth0:5000-5009 to 239.1.1.0/30%eth1:5000-5009",
+                "239.1.1.0/30%eth1:5000-5009 to 239.1.1.0/30%eth0:5000-5009",
+            ),
+            "udp",
+        ),
+    ],
+)
+def test_two_ways_are_no_loop_where_nobody_hears_itself(
+    rules: tuple[str, ...], ingress: Ingress
+) -> None:
+    """AF_PACKET does not see what this host sends, nor does a socket what leaves with loop off."""
+    assert len(check(*rules, ingress=ingress).rules) == len(rules)
+
+
+@pytest.mark.parametrize(
+    ("rules", "ingress", "message"),
+    [
+        ((THERE + ",loop=on", RETURN + ",loop=on"), "udp", "write loop=off on the outputs"),
+        ((PLAIN, BACK), "udp", "write loop=off on the outputs to groups, or leave one of these"),
+        ((SHOUT, ANSWER), "udp", "makes a loop"),
+        ((SHOUT + ",loop=off", ANSWER + ",loop=off"), "udp", "makes a loop"),
+        (("239.1.1.1%lo:1 to 239.1.1.2%lo:1", "239.1.1.2%lo:1 to 239.1.1.1%lo:1"), "packet", "by"),
+        (
+            (
+                "239.1.1.1%lo:1 to 239.1.1.2%lo:1,loop=off",
+                "239.1.1.2%lo:1 to 239.1.1.1%lo:1,loop=off",
+            ),
+            "udp",
+            "makes a loop",
+        ),
+        (("239.1.1.1%eth0:1 to 239.1.1.1%eth0:1",), "packet", "is the rule's own input"),
+        (("239.1.1.1%eth0:1 to 239.1.1.1%eth0:1,loop=off",), "udp", "is the rule's own input"),
+    ],
+)
+def test_circles_are_refused_where_copies_are_heard(
+    rules: tuple[str, ...], ingress: Ingress, message: str
+) -> None:
+    """On the loopback interface, by sockets with loop on, and of broadcasts, which always loop."""
+    (problem,) = problems(*rules, ingress=ingress)
+    assert message in problem.message
+
+
+@pytest.mark.parametrize(
+    ("rule", "ingress", "loop"),
+    [
+        (THERE, "udp", False),
+        (THERE, "packet", True),
+        (THERE + ",loop=on", "udp", True),
+        (PLAIN, "udp", True),
+        ("224.0.0.251%eth0:5353 to 224.0.0.251%lo:5353", "udp", True),
+        ("224.0.0.251%eth0:5353 to 224.0.0.251%eth1:5354", "udp", True),
+        ("239.1.1.0/30%eth0:1-9 to 239.1.1.2%eth1:3", "udp", False),
+    ],
+)
+def test_copies_to_the_own_group_are_kept_from_this_host(
+    rule: str, ingress: Ingress, loop: bool
+) -> None:
+    """Another process may relay the way back; whoever wants the copies here says so."""
+    resolution = check(rule, ingress=ingress)
+    assert resolution.rules[0].outputs[0].loop == loop
+    said = [
+        text for text in resolution.warnings if text.startswith("rule 1, output 1, loop: is off")
+    ]
+    assert len(said) == (not loop)
 
 
 def test_a_plan_changes_nothing_until_it_is_committed() -> None:
@@ -235,7 +321,7 @@ def test_listeners_are_those_whose_lanes_have_something_in_common(
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=12, unique=True))
 def test_loops_are_found_exactly_where_the_graph_has_them(edges: list[tuple[int, int]]) -> None:
     """Rules over few groups are refused exactly if a plain search finds a way back."""
-    rules = [f"239.1.1.{a}%eth0:1 to 239.1.1.{b}%eth0:1" for a, b in edges]
+    rules = [f"239.1.1.{a}%lo:1 to 239.1.1.{b}%lo:1" for a, b in edges]
     reach = set(edges)
     for _ in range(6):
         reach |= {(a, d) for a, b in reach for c, d in edges if b == c}

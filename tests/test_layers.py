@@ -26,6 +26,7 @@ PYTHON_LAYERS = [
     "resolved",
     "advice",
     "lanes",
+    "loopback",
     "host",
     "config",
     "reading",

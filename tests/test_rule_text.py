@@ -94,7 +94,8 @@ def test_damaged_rules_parse_or_are_refused(rule: Rule, data: st.DataObject) -> 
         (PLAIN + " ff3e::0:2%eth1:6001", PLAIN + " ff3e::2%eth1:6001"),
         (PLAIN + " [2001:DB8::7]:7000", PLAIN + " [2001:db8::7]:7000"),
         (PLAIN + " Studio.Example:7000", PLAIN + " studio.example:7000"),
-        (PLAIN + ",dscp=0,loop=on", PLAIN),
+        (PLAIN + ",dscp=0", PLAIN),
+        (PLAIN + ",ttl=8,loop=on,dscp=0", PLAIN + ",ttl=8,loop=on"),
         (
             PLAIN + ",sport=keep,source=keep,ttl=decrement",
             PLAIN + ",ttl=decrement,source=keep,sport=keep",

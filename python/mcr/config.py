@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from .errors import Problem, RuleError
 from .fields import Address, Checks
-from .host import Host, Ingress, Interface
+from .host import Host, Interface
 from .lanes import Lane, Listeners, input_lane, listened_lanes, meet, output_lane
+from .loopback import Ingress
 from .loops import cycles
 from .names import Names
 from .resolved import ResolvedInput, ResolvedOutput, ResolvedRule
@@ -333,9 +334,12 @@ class _Draft:
             ids = ids[first:] + ids[:first]
             number = self._output_towards(ids[0], {n for n in cycle if isinstance(n, Lane)})
             way = ", ".join(self._label(rule_id) for rule_id in ids[1:])
+            fix = "leave one of these out"
+            if self._host.ingress == "udp":
+                fix = f"write loop=off on the outputs to groups, or {fix}"
             self.check.note(
                 f"{self._paths[ids[0]]}, output {number}",
-                f"makes a loop: its copies come back by way of {way}; leave one of these out",
+                f"makes a loop: its copies come back by way of {way}; {fix}",
             )
 
     def _successors(self, node: "str | Lane") -> "Iterable[str | Lane]":
@@ -349,9 +353,9 @@ class _Draft:
                 yield from self._lanes(entry.resolved.input, output)
 
     def _lanes(self, taken: ResolvedInput, output: ResolvedOutput) -> Iterator[Lane]:
-        """Where copies of an output can meet an input; nowhere if they leave for another host."""
+        """Where copies of an output can meet an input; nowhere if this host does not hear them."""
         lane = output_lane(output)
-        if output.is_shared or self._host.owners(output.address):
+        if self._host.hears(output):
             yield lane
             for sender in self._senders(taken, output):
                 yield lane._replace(source=sender)

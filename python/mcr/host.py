@@ -8,17 +8,17 @@ import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
-from typing import Literal, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
-from . import advice, fields
+from . import advice, fields, loopback
 from .errors import Problem, RuleError
 from .fields import BROADCAST, Address, Checks, Network
+from .loopback import Ingress
 from .names import Names, name_of
 from .resolved import ResolvedInput, ResolvedOutput, ResolvedRule
 from .rule_text import format_ports
 from .rules import Input, Output, Rule, default_ttl
 
-Ingress = Literal["packet", "udp"]
 End = TypeVar("End")
 
 SOCKET_LIMIT = 1024
@@ -91,7 +91,7 @@ class Host:
         for interface in self.interfaces.values():
             for broadcast in interface.broadcasts:
                 self._broadcasts.setdefault(broadcast, []).append(interface)
-        self._loopbacks = [each for each in self.interfaces.values() if each.loopback]
+        self._loopbacks = {each.name: each for each in self.interfaces.values() if each.loopback}
 
     def resolve(self, rule: Rule, check: Checks) -> tuple[ResolvedRule | None, list[Problem]]:
         """The rule for the native core, and warnings; None if `check` got a problem."""
@@ -105,9 +105,12 @@ class Host:
         ]
         if taken is None or len(check.problems) > before:
             return None, []
+        said = list(self._awaited)
+        if self.ingress == "udp":
+            said += loopback.silence(outputs, taken, rule.outputs, self._loopbacks)
         resolved = ResolvedRule(taken, tuple(outputs), rule.id)
         held_ports = SOCKET_LIMIT if self.ingress == "packet" else None
-        return resolved, [*self._awaited, *advice.warnings(resolved, held_ports=held_ports)]
+        return resolved, [*said, *advice.warnings(resolved, held_ports=held_ports)]
 
     def resolve_input(self, taken: Input) -> ResolvedInput:
         """A lone input, as a receiver takes it.
@@ -133,7 +136,13 @@ class Host:
     def owners(self, address: Address) -> list[Interface]:
         """The interfaces that have this address; all of 127.0.0.0/8 is the loopback's."""
         owners = self._owners.get(address, [])
-        return owners if owners or not address.is_loopback else self._loopbacks
+        return owners if owners or not address.is_loopback else list(self._loopbacks.values())
+
+    def hears(self, output: ResolvedOutput) -> bool:
+        """Whether inputs of this host get copies of this output, if they listen where it sends."""
+        if not output.is_shared:
+            return bool(self.owners(output.address))
+        return loopback.comes_back(output, self.ingress, self._loopbacks)
 
     def senders(self, output: ResolvedOutput) -> list[Address]:
         """The addresses of this host that copies of this output may carry as their source."""
@@ -236,7 +245,7 @@ class Host:
             dscp=output.dscp,
             source=output.source,
             source_port=output.source_port,
-            loop=output.loop,
+            loop=output.loop is not False,
             priority=output.priority,
             broadcast=self._is_broadcast(address),
         )

@@ -15,6 +15,7 @@ from .fields import BROADCAST, Address, Checks, Invalid, Join, Keep, Network, Tt
 DEFAULT_TTL_MULTICAST = 1  # what the kernel does too (RFC 1112, 6.1): a copy stays on its link
 DEFAULT_TTL_UNICAST = 64  # RFC 1700, "Time to live"
 _ID_HEX_DIGITS = 12
+_SWITCH = {None: None, True: "on", False: "off"}
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -105,8 +106,9 @@ class Output:
     source_port: int | Keep | None
     """1 to 65535, or "keep" for the original sender's (CAP_NET_RAW; each copy is sent alone);
     None takes an ephemeral one, stable for the output's life."""
-    loop: bool
-    """Whether receivers on this host get the copies to a group too (IP_MULTICAST_LOOP)."""
+    loop: bool | None
+    """Whether receivers on this host get the copies to a group too (IP_MULTICAST_LOOP); None: yes,
+    except on the ingress "udp" where copies go to the rule's own group and port."""
     priority: int | None
     """SO_PRIORITY, 0 to 6; None leaves it to the kernel."""
 
@@ -120,7 +122,7 @@ class Output:
         dscp: int | Keep = 0,
         source: Address | str | None = None,
         source_port: int | Keep | None = None,
-        loop: bool = True,
+        loop: bool | None = None,
         priority: int | None = None,
     ) -> None:
         """Parses every field.
@@ -137,7 +139,7 @@ class Output:
             "dscp": check.field("dscp", fields.output_dscp, dscp),
             "source": check.optional("source", fields.output_source, source),
             "source_port": check.optional("source_port", fields.output_source_port, source_port),
-            "loop": check.field("loop", fields.loop, loop),
+            "loop": check.optional("loop", fields.loop, loop),
             "priority": check.optional("priority", fields.priority, priority),
         }
         check.same_family("source", values["source"], values["address"])
@@ -168,7 +170,7 @@ class Output:
             ("dscp", self.dscp or None),
             ("source", self.source),
             ("sport", self.source_port),
-            ("loop", None if self.loop else "off"),
+            ("loop", _SWITCH[self.loop]),
             ("priority", self.priority),
         ]
         return rule_text.format_endpoint(self.address, self.interface, self.port, options=options)

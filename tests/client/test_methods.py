@@ -153,8 +153,10 @@ def test_every_interface_name_can_be_sent(one: str, other: str) -> None:
     assert is_text or set(one + other) & set(",+=@%[]")
 
 
-@given(st.booleans(), st.integers(0, 255), st.sampled_from([0, 46, "keep"]))
-def test_objects_hold_every_option(loop: bool, ttl: int, dscp: int | Literal["keep"]) -> None:
+@given(st.sampled_from([None, True, False]), st.integers(0, 255), st.sampled_from([0, 46, "keep"]))
+def test_objects_hold_every_option(
+    loop: bool | None, ttl: int, dscp: int | Literal["keep"]
+) -> None:
     """What is not the default is said."""
     output = mcr.Output(
         "192.0.2.7",

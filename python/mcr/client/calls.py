@@ -274,7 +274,7 @@ def _output_object(output: Output) -> dict[str, Any]:
         dscp=output.dscp or None,
         source=None if output.source is None else str(output.source),
         source_port=output.source_port,
-        loop=None if output.loop else False,
+        loop=output.loop,
         priority=output.priority,
     )
 

@@ -58,7 +58,9 @@ class OutputObject(Params):
     """An address of this host, or "keep"."""
     source_port: int | str | None = None
     """1 to 65535, or "keep"."""
-    loop: bool = True
+    loop: bool | None = None
+    """Whether this host hears the copies to a group; null: yes, except on the ingress `udp` where
+    they go to the rule's own group and port."""
     priority: int | None = None
     """SO_PRIORITY, 0 to 6."""
 
