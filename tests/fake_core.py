@@ -35,10 +35,11 @@ class FakeCore:
         self.stopped = threading.Event()
         self.error: str | None = None
         self.counters: dict[str, Any] = {}
+        self.changed: tuple[object, list[int]] | None = None
         self._next_key = 7
         self.made.append(self)
 
-    def change(self, remove: Sequence[int], add: Sequence[ResolvedRule]) -> list[int]:
+    def change(self, remove: Sequence[int], add: Sequence[ResolvedRule], note: object) -> None:
         """All or nothing, as the real one."""
         if self.refuse_change is not None:
             raise self.refuse_change
@@ -48,7 +49,11 @@ class FakeCore:
         self._next_key += len(add)
         self.rules.update(zip(keys, add, strict=True))
         self.changes.append((list(remove), len(add)))
-        return keys
+        self.changed = (note, keys)
+
+    def paused(self) -> list[int]:
+        """As the real one."""
+        return [key for key, rule in self.rules.items() if rule.paused]
 
     def set_paused(self, keys: Sequence[int], paused: bool) -> None:
         """As the real one."""

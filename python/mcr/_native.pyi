@@ -136,8 +136,19 @@ class RelayCore:
     def ingress(self) -> Literal["packet", "udp"]: ...
     @property
     def error(self) -> str | None: ...
-    def change(self, remove: Sequence[int], add: Sequence[ResolvedRule]) -> list[int]:
-        """Remove and add rules, all or nothing; return the keys of the added."""
+    def change(self, remove: Sequence[int], add: Sequence[ResolvedRule], note: object) -> None:
+        """Remove and add rules, all or nothing.
+
+        A change that is made leaves its note in `changed` before this returns: no signal handler
+        comes between the two.
+        """
+
+    @property
+    def changed(self) -> tuple[Any, list[int]] | None:
+        """The note of the newest change that was made, and the keys of the rules that it added."""
+
+    def paused(self) -> list[int]:
+        """Return the keys of the rules that are paused."""
 
     def set_paused(self, keys: Sequence[int], paused: bool) -> None:
         """Pause rules, or let them go on; all stays open for them."""

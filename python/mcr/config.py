@@ -71,6 +71,8 @@ class RuleSet:
         self._claims: dict[Hashable, str] = {}
         self._listeners = Listeners()
         self._revision = 0
+        self._committed: Plan | None = None
+        self._is_half_done = False
 
     @property
     def rules(self) -> tuple[Rule, ...]:
@@ -134,30 +136,43 @@ class RuleSet:
         )
 
     def commit(self, plan: Plan) -> None:
-        """Makes a planned change real.
+        """Makes a planned change real. Twice is once.
+
+        An exception of a signal handler may cut it short; then it is to be called again.
 
         Raises:
             ValueError: if the rules have changed since the plan was made.
         """
+        if plan is self._committed:
+            return
         if plan._revision != self._revision:
             raise ValueError("the rules have changed since this plan was made; plan anew")
+        was_cut_short, self._is_half_done = self._is_half_done, True
+        for rule_id in (*plan.removed, *(entry.id for entry in plan._entries)):
+            entry = self._entries.pop(rule_id, None)
+            if entry is not None and not was_cut_short:
+                self._take_out(entry)
+        self._entries |= {entry.id: entry for entry in plan._entries}
+        if was_cut_short:
+            self._claims, self._listeners = {}, Listeners()
+        for entry in self._entries.values() if was_cut_short else plan._entries:
+            self._put_in(entry)
+        self._committed = plan
+        self._is_half_done = False
         self._revision += 1
-        for rule_id in plan.removed:
-            self._drop(rule_id)
-        for entry in plan._entries:
-            self._entries[entry.id] = entry
-            self._claims.update(dict.fromkeys(entry.claims, entry.id))
-            self._listeners.add(entry.lanes, entry.id)
 
     def arrange(self, rule_ids: Iterable[str]) -> None:
         """Puts the running rules into this order; it names each of them."""
         self._entries = {rule_id: self._entries[rule_id] for rule_id in rule_ids}
 
-    def _drop(self, rule_id: str) -> None:
-        entry = self._entries.pop(rule_id)
+    def _put_in(self, entry: "_Entry") -> None:
+        self._claims.update(dict.fromkeys(entry.claims, entry.id))
+        self._listeners.add(entry.lanes, entry.id)
+
+    def _take_out(self, entry: "_Entry") -> None:
         for claim in entry.claims:
             del self._claims[claim]
-        self._listeners.remove(entry.lanes, rule_id)
+        self._listeners.remove(entry.lanes, entry.id)
 
 
 class _Copies(NamedTuple):

@@ -8,8 +8,7 @@ belong to the native engine.
 import os
 import threading
 import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Literal, Self
 
@@ -118,12 +117,14 @@ class Relay:
             InterfaceError: the kernel refused an interface or an address.
             RightsError: a capability is missing; the text names it.
         """
-        with self._guard():
+        with self._locked():
+            self._check_usable()
             if self._is_open():
                 return
             waiting = self._waiting
         names = self._names().look_up(waiting)
-        with self._guard():
+        with self._locked():
+            self._check_usable()
             if self._is_open():  # by another thread, meanwhile
                 return
             core = RelayCore(
@@ -133,12 +134,12 @@ class Relay:
                 self._cpus,
                 self._verify_checksums,
             )
-            running = RunningRules(core, self._disabled)
+            running = RunningRules(core)
             try:
                 # First, so that they count where descriptors are few.
                 if rights_end:
                     core.open_spares()
-                running.change(add=self._waiting, names=names)
+                running.change(add=self._waiting, names=names, disabled=self._disabled)
             except BaseException:
                 core.stop()
                 raise
@@ -159,15 +160,18 @@ class Relay:
         """
         self._check_not_stopped()
         self.open()
-        with self._guard():
+        with self._locked():
+            self._check_usable()
             self._check_not_stopped()
             if not self._started:
+                core = self._opened().core
                 self._started = True
-                self._opened().core.start()
+                core.start()
 
     def stop(self) -> None:
         """Stop to relay; the counters stay readable until `close`. Twice is once."""
-        with self._guard():
+        with self._locked():
+            self._check_usable()
             self._stopped = True
             if self._running is not None:
                 self._running.core.stop()
@@ -178,12 +182,13 @@ class Relay:
         Raises:
             McrError: called in a process forked from the relay's own.
         """
-        self._check_process()
-        with self._lock:
-            running, self._running, self._closed = self._running, None, True
+        with self._locked():
+            running = self._running
             if running is not None:
-                self._waiting = running.rules
+                # First: cut short by an exception of a signal handler, `close` can be called again.
                 running.core.stop()
+                self._waiting = running.rules
+            self._running, self._closed = None, True
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until the relay stops; Ctrl-C interrupts the waiting.
@@ -201,7 +206,8 @@ class Relay:
         """
         if timeout_s is not None and not timeout_s >= 0:
             raise ValueError(f"timeout_s: {timeout_s} is not 0 or more")
-        with self._guard():
+        with self._locked():
+            self._check_usable()
             core = self._opened().core
             if not self._started:
                 raise McrError("the relay was not started; there is nothing to wait for")
@@ -210,7 +216,8 @@ class Relay:
     @property
     def rules(self) -> tuple[Rule, ...]:
         """The rules, oldest first."""
-        with self._guard():
+        with self._locked():
+            self._check_usable()
             return self._waiting if self._running is None else self._running.rules
 
     def add_rule(self, rule: Rule | str) -> Rule:
@@ -225,7 +232,8 @@ class Relay:
         """
         (added,) = parse_rules([rule])
         names = self._names_for([added])
-        with self._guard():
+        with self._locked():
+            self._check_usable()
             self._change(remove=[], add=[added], names=names)
             return added
 
@@ -235,7 +243,8 @@ class Relay:
         Raises:
             RuleError: there is no such rule.
         """
-        with self._guard():
+        with self._locked():
+            self._check_usable()
             self._change(remove=[self._find(rule)], add=[], names=self._names())
 
     def disable_rule(self, rule: Rule | str) -> None:
@@ -268,7 +277,8 @@ class Relay:
         """
         wanted = parse_rules(rules)
         names = self._names_for(wanted)
-        with self._guard():
+        with self._locked():
+            self._check_usable()
             self._change(remove=[rule.id for rule in self.rules], add=wanted, names=names)
 
     def resolve_hosts(self) -> tuple[HostChange, ...]:
@@ -285,12 +295,14 @@ class Relay:
             RuleError, InterfaceError, RightsError: as in `add_rule`; nothing has changed.
             McrError: the relay is not open.
         """
-        with self._guard():
+        with self._locked():
+            self._check_usable()
             known = self._opened().answers
         answers, changes = ask_again(known, self._hosts)
         changed = {name for name, addresses in answers.items() if known[name] != addresses}
         if changed:
-            with self._guard():
+            with self._locked():
+                self._check_usable()
                 self._check_changeable()
                 running = self._opened()
                 running.follow(changed, Names(self._hosts, {**running.answers, **answers}))
@@ -302,25 +314,29 @@ class Relay:
         Raises:
             McrError: the relay is not open.
         """
-        with self._guard():
+        with self._locked():
+            self._check_usable()
             return self._opened().stats()
 
     @property
     def error(self) -> str | None:
         """Why the engine stopped by itself; None while all is well."""
-        with self._guard():
+        with self._locked():
+            self._check_usable()
             return None if self._running is None else self._running.core.error
 
     @property
     def ingress(self) -> Ingress:
         """How datagrams are received; once open it is `packet` or `udp`, never `auto`."""
-        with self._guard():
+        with self._locked():
+            self._check_usable()
             return self._ingress if self._running is None else self._running.core.ingress
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What the user should know though it works, one sentence each."""
-        with self._guard():
+        with self._locked():
+            self._check_usable()
             return () if self._running is None else self._running.warnings
 
     def __enter__(self) -> Self:
@@ -338,8 +354,12 @@ class Relay:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Close."""
-        self.close()
+        """Close, also where an exception of a signal handler cuts that short."""
+        try:
+            self.close()
+        except BaseException:
+            self.close()
+            raise
 
     def __del__(self) -> None:
         """Warn about a relay that was opened and never closed; a forked child owns nothing."""
@@ -357,17 +377,19 @@ class Relay:
 
     def _names(self) -> Names:
         """The host names of the running rules; others are not asked for yet."""
-        running = self._running  # another thread may close the relay meanwhile
-        return Names(self._hosts, {} if running is None else running.answers)
+        with self._locked():
+            return Names(self._hosts, {} if self._running is None else self._running.answers)
 
     def _names_for(self, rules: Iterable[Rule]) -> Names:
         """Look up what rules need, without the lock: a slow server must not hold up `stats`."""
-        with self._guard():
+        with self._locked():
+            self._check_usable()
             is_open = self._is_open()
         return self._names().look_up(rules if is_open else ())
 
     def _check_not_stopped(self) -> None:
-        with self._guard():
+        with self._locked():
+            self._check_usable()
             if self._stopped:
                 raise McrError("the relay was stopped; make a new one")
 
@@ -378,13 +400,15 @@ class Relay:
     def _change(self, *, remove: list[str], add: Iterable[Rule], names: Names) -> None:
         self._check_changeable()
         if self._running is None:
-            self._waiting = (*(rule for rule in self._waiting if rule.id not in remove), *add)
-            self._disabled &= {rule.id for rule in self._waiting}
+            waiting = (*(rule for rule in self._waiting if rule.id not in remove), *add)
+            disabled = self._disabled & {rule.id for rule in waiting}
+            self._waiting, self._disabled = waiting, disabled
         else:
             self._running.change(remove=remove, add=add, names=names)
 
     def _set_enabled(self, rule: Rule | str, *, enabled: bool) -> None:
-        with self._guard():
+        with self._locked():
+            self._check_usable()
             self._check_changeable()
             rule_id = self._find(rule)
             if self._running is not None:
@@ -413,14 +437,16 @@ class Relay:
             raise McrError("the relay is not open; use it in a with statement, or call start()")
         return self._running
 
-    @contextmanager
-    def _guard(self) -> Iterator[None]:
-        """Let one thread in, into a relay that can still be used."""
+    def _locked(self) -> threading.RLock:
+        """The lock, for `with`: a context manager written in Python could be interrupted by an
+        exception of a signal handler while it has the lock, and keep it.
+        """
         self._check_process()
-        with self._lock:
-            if self._closed:
-                raise McrError("the relay is closed")
-            yield
+        return self._lock
+
+    def _check_usable(self) -> None:
+        if self._closed:
+            raise McrError("the relay is closed")
 
     def _check_process(self) -> None:
         # Before the lock: another thread of the parent may have held it during the fork.

@@ -4,42 +4,66 @@ Owns how a change goes from the rules' plan to the core, all or nothing. Knows n
 nor threads: whoever shares it locks.
 """
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from ._native import RelayCore, interfaces
-from .config import RuleSet
+from .config import Plan, RuleSet
 from .names import Answers, Name, Names, uses
 from .reading import Running, stats_of
 from .rules import Rule
 from .stats import Stats
 
 
-class RunningRules:
-    """The rules that a core runs; none at first."""
+class _Change(NamedTuple):
+    """A change with all that is to be noted of it, made before the core is told."""
 
-    def __init__(self, core: RelayCore, disabled: Iterable[str] = ()) -> None:
-        """Take a core without rules; those with the ids `disabled` will take nothing."""
+    plan: Plan
+    coming: Mapping[str, Running]
+    """By id, in their order; with the key 0 for those that the core gives one."""
+    names: Names
+    order: Sequence[str] | None
+    """The ids of all rules after it; None leaves the added ones behind the others."""
+
+
+class RunningRules:
+    """The rules that a core runs; none at first.
+
+    In a program's first thread an exception of a signal handler, as of Ctrl-C, may come between
+    any two steps. So the core makes a change and takes the note of it in one step, and what is
+    known here is brought up to that note whenever it is used, as often as it takes.
+    """
+
+    def __init__(self, core: RelayCore) -> None:
+        """Take a core without rules."""
         self.core = core
-        self.answers: Answers = {}
-        """The addresses of the host names in use."""
+        self._answers: Answers = {}
         self._set = RuleSet(core.ingress)
         self._by_id: dict[str, Running] = {}
-        self._disabled = set(disabled)
         self._warnings: tuple[str, ...] = ()
+        self._noted: _Change | None = None
 
     @property
     def rules(self) -> tuple[Rule, ...]:
         """The rules, oldest first."""
+        self._catch_up()
         return self._set.rules
 
+    @property
+    def answers(self) -> Answers:
+        """The addresses of the host names in use."""
+        self._catch_up()
+        return self._answers
+
     def __len__(self) -> int:
-        """How many rules run."""
+        """How many rules run, without waiting for a change."""
         return len(self._set)
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What the user should know of the rules, and what the core says of their sockets."""
+        self._catch_up()
         return self._warnings + tuple(self.core.warnings())
 
     def warn(self, warnings: Iterable[str]) -> None:
@@ -48,42 +72,45 @@ class RunningRules:
 
     def find(self, rule: Rule | str) -> str | None:
         """The id of a rule, given as a value, or by its id or its name."""
+        self._catch_up()
         return self._set.find(rule)
 
     def stats(self) -> Stats:
         """Return one consistent reading of all counters."""
+        self._catch_up()
         return stats_of(self.core.stats(), self._by_id.values())
 
-    def change(self, *, remove: Iterable[str] = (), add: Iterable[Rule], names: Names) -> None:
+    def change(
+        self,
+        *,
+        remove: Iterable[str] = (),
+        add: Iterable[Rule],
+        names: Names,
+        disabled: Container[str] = (),
+        order: Sequence[str] | None = None,
+    ) -> None:
         """Remove and add rules; those that go and come back the same stay untouched in the core.
+
+        Those that go and come back stay as they were, disabled or not; of the others those with
+        the ids `disabled` take nothing.
 
         Raises:
             RuleError, InterfaceError, RightsError: nothing has changed.
         """
+        self._catch_up()
         plan = self._set.plan(interfaces(), remove=remove, add=add, names=names)
-        coming = {
-            rule.id: Running(0, rule, replace(resolved, paused=rule.id in self._disabled))
-            for rule, resolved in zip(plan.added, plan.resolved, strict=True)
-        }
-        kept = {
-            rule_id: new._replace(key=old.key)
-            for rule_id, new in coming.items()
-            if (old := self._by_id.get(rule_id)) is not None and old.resolved == new.resolved
-        }
-        fresh = {rule_id: new for rule_id, new in coming.items() if rule_id not in kept}
-        gone = [self._by_id[rule_id].key for rule_id in plan.removed if rule_id not in kept]
-        keys = self.core.change(gone, [new.resolved for new in fresh.values()])
-        self._set.commit(plan)
-        kept |= {
-            rule_id: new._replace(key=key)
-            for (rule_id, new), key in zip(fresh.items(), keys, strict=True)
-        }
-        for rule_id in plan.removed:
-            del self._by_id[rule_id]
-        self._by_id |= {rule_id: kept[rule_id] for rule_id in coming}
-        self._disabled &= self._by_id.keys()
-        self.answers = names.known(self._set)
-        self.warn(plan.warnings)
+        paused = set(self.core.paused()) if plan.removed else set()
+        coming = {}
+        for rule, resolved in zip(plan.added, plan.resolved, strict=True):
+            old = self._by_id.get(rule.id)
+            is_paused = rule.id in disabled if old is None else old.key in paused
+            key = old.key if old is not None and old.resolved == resolved else 0
+            coming[rule.id] = Running(key, rule, replace(resolved, paused=is_paused))
+        stay = {running.key for running in coming.values()}
+        gone = [key for each in plan.removed if (key := self._by_id[each].key) not in stay]
+        fresh = [running.resolved for running in coming.values() if running.key == 0]
+        self.core.change(gone, fresh, _Change(plan, coming, names, order))
+        self._catch_up()
 
     def set_enabled(self, rule_id: str, enabled: bool) -> None:
         """Let a rule take datagrams or not; its sockets and counters stay.
@@ -91,11 +118,8 @@ class RunningRules:
         Raises:
             EngineError: the engine has ended.
         """
+        self._catch_up()
         self.core.set_paused([self._by_id[rule_id].key], not enabled)
-        if enabled:
-            self._disabled.discard(rule_id)
-        else:
-            self._disabled.add(rule_id)
 
     def follow(self, changed: Container[Name], names: Names) -> None:
         """Send what goes to host names that have changed to their addresses in `names`.
@@ -103,8 +127,30 @@ class RunningRules:
         Raises:
             RuleError, InterfaceError, RightsError: nothing has changed.
         """
-        order = [rule.id for rule in self._set.rules]
-        followers = [rule for rule in self._set.rules if uses(rule, changed)]
-        self.change(remove=[rule.id for rule in followers], add=followers, names=names)
-        self._set.arrange(order)
-        self._by_id = {rule_id: self._by_id[rule_id] for rule_id in order}
+        rules = self.rules
+        order = [rule.id for rule in rules]
+        followers = [rule for rule in rules if uses(rule, changed)]
+        ids = [rule.id for rule in followers]
+        self.change(remove=ids, add=followers, names=names, order=order)
+
+    def _catch_up(self) -> None:
+        """Note the newest change of the core; every step may be done twice."""
+        changed = self.core.changed
+        if changed is None or changed[0] is self._noted:
+            return
+        change: _Change = changed[0]
+        keys = iter(changed[1])
+        self._set.commit(change.plan)
+        coming = {
+            rule_id: running if running.key else running._replace(key=next(keys))
+            for rule_id, running in change.coming.items()
+        }
+        for rule_id in (*change.plan.removed, *coming):
+            self._by_id.pop(rule_id, None)
+        self._by_id |= coming
+        if change.order is not None:
+            self._set.arrange(change.order)
+            self._by_id = {rule_id: self._by_id[rule_id] for rule_id in change.order}
+        self._answers = change.names.known(self._set)
+        self.warn(change.plan.warnings)
+        self._noted = change

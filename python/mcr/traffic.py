@@ -141,7 +141,11 @@ class _Tool(Generic[Core]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except BaseException:  # of a signal handler
+            self.close()
+            raise
 
     def _opened(self) -> Core:
         if (core := self._core) is None:

@@ -1,10 +1,11 @@
 //! The relay for Python: rules come resolved, counters leave as dictionaries.
 //! `mcr.relay` makes it pleasant.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyTuple};
 
 use super::resolved::ResolvedRule;
 use crate::error::Error;
@@ -22,6 +23,7 @@ const MIN_BUFFER_BYTES: usize = 1 << 20;
 #[pyclass(frozen, module = "mcr._native")]
 pub(super) struct RelayCore {
     relay: Relay,
+    changed: Mutex<Option<Py<PyTuple>>>,
 }
 
 #[pymethods]
@@ -52,7 +54,7 @@ impl RelayCore {
         }
         let share = Share::WHOLE;
         let settings = Settings { ingress, workers, buffer_bytes, cpus, verify_checksums, share };
-        Ok(Self { relay: Relay::new(settings)? })
+        Ok(Self { relay: Relay::new(settings)?, changed: Mutex::default() })
     }
 
     /// `packet` or `udp`, decided when the relay was made.
@@ -67,15 +69,35 @@ impl RelayCore {
         self.relay.error()
     }
 
-    /// Remove and add rules, all or nothing; return the keys of the added.
+    /// Remove and add rules, all or nothing. A change that is made leaves its note in `changed`
+    /// before this returns: no signal handler of Python comes between the two.
     fn change(
         &self,
         py: Python<'_>,
         remove: Vec<u32>,
         add: Vec<ResolvedRule>,
-    ) -> PyResult<Vec<u32>> {
+        note: Py<PyAny>,
+    ) -> PyResult<()> {
         let add: Vec<RuleSpec> = add.into_iter().map(RuleSpec::from).collect();
-        Ok(py.detach(|| self.relay.change(&remove, &add))?)
+        let keys = py.detach(|| self.relay.change(&remove, &add))?;
+        let made = (note, keys).into_pyobject(py)?.unbind();
+        let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = changed.replace(made);
+        drop(changed);
+        drop(before); // which may run code of Python
+        Ok(())
+    }
+
+    /// The note of the newest change that was made, and the keys of the rules that it added.
+    #[getter]
+    fn changed(&self, py: Python<'_>) -> Option<Py<PyTuple>> {
+        let changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        changed.as_ref().map(|made| made.clone_ref(py))
+    }
+
+    /// The keys of the rules that are paused.
+    fn paused(&self, py: Python<'_>) -> Vec<u32> {
+        py.detach(|| self.relay.paused())
     }
 
     /// Pause rules, or let them go on; all stays open for them.

@@ -58,6 +58,13 @@ impl Relay {
         conditions.collect()
     }
 
+    /// The keys of the rules that take nothing for now because somebody wants it so.
+    #[must_use]
+    pub fn paused(&self) -> Vec<u32> {
+        let state = self.shared.state();
+        state.rules.iter().filter(|(_, rule)| rule.paused).map(|(&key, _)| key).collect()
+    }
+
     /// The interfaces as they are now.
     #[must_use]
     pub fn links(&self) -> SeenLinks {

@@ -9,6 +9,8 @@ import pytest
 from tests.made_up_daemon import MadeUpDaemon, wait_for
 
 import mcr
+from mcr.client.blocking import Wire
+from mcr.client.session import Receive, Step
 
 Opener = Callable[..., mcr.Client]
 
@@ -141,3 +143,42 @@ def test_a_stream_that_another_task_closes(daemon: MadeUpDaemon, path: Path) -> 
             return seen
 
     assert asyncio.run(listen()) == ["one"]
+
+
+def test_an_interrupted_read_loses_no_event(
+    daemon: MadeUpDaemon, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exception of a signal handler comes when the bytes are there, and nobody has them yet."""
+    take = Wire._take
+
+    def take_and_be_interrupted(wire: Wire, step: Step) -> bytes | None:
+        received = take(wire, step)
+        if isinstance(step, Receive):
+            monkeypatch.undo()
+            raise KeyboardInterrupt
+        return received
+
+    with mcr.Client(path).events() as events:
+        daemon.happen("rule", "added", "one")
+        monkeypatch.setattr(Wire, "_take", take_and_be_interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            events.read()
+        daemon.happen("rule", "added", "two")
+        assert [next(events).text for _ in range(2)] == ["one", "two"]
+
+
+def test_a_cancelled_read_loses_no_event(daemon: MadeUpDaemon, path: Path) -> None:
+    """It is cancelled in the very turn of the loop in which the bytes come."""
+
+    async def follow() -> list[str]:
+        async with mcr.AsyncClient(path).events() as events:
+            reading = asyncio.create_task(events.read())
+            await asyncio.sleep(0.01)
+            asyncio.get_running_loop().call_later(0, reading.cancel)
+            daemon.happen("rule", "added", "one")  # sent before the loop goes on
+            with pytest.raises(asyncio.CancelledError):
+                await reading
+            daemon.happen("rule", "added", "two")
+            return [(await anext(events)).text for _ in range(2)]
+
+    assert asyncio.run(asyncio.wait_for(follow(), 20)) == ["one", "two"]

@@ -330,7 +330,7 @@ def test_a_range_begins_with_its_first_place(
         ).rules
         ranged = replace(rule.outputs[0], address_bits=8, last_port=6099)
         core = RelayCore(ingress, 1, BUFFER_BYTES, (), True)
-        core.change([], [replace(rule, outputs=(ranged,))])
+        core.change([], [replace(rule, outputs=(ranged,))], None)
     core.start()
     try:
         with (

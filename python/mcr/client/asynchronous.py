@@ -5,6 +5,8 @@ Owns the socket in the event loop; what is said is the business of `session`, th
 """
 
 import asyncio
+import errno
+import os
 import socket
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
@@ -57,6 +59,12 @@ class AsyncWire:
         except StopIteration as end:
             value: T = end.value
             return value
+        except McrError:
+            raise
+        except BaseException:
+            # Cancelled: what had just been received is lost, and so is the connection.
+            self._close()
+            raise
         finally:
             steps.close()
             self._is_running = False
@@ -88,7 +96,8 @@ class AsyncWire:
             # Not by asyncio, which takes a full queue of connections for a connection.
             self._socket = connected_socket(self._path)
             return None
-        assert self._socket is not None  # the session connects first
+        if self._socket is None:  # a cancelled step has closed it
+            raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(step.within_s):
             if isinstance(step, Receive):

@@ -56,6 +56,12 @@ class Wire:
         except StopIteration as end:
             value: T = end.value
             return value
+        except McrError:
+            raise
+        except BaseException:
+            # Of a signal handler: what had just been received is lost, and so is the connection.
+            self._close()
+            raise
         finally:
             steps.close()
 

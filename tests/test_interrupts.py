@@ -1,0 +1,178 @@
+"""Exceptions of signal handlers, as of Ctrl-C, at any point of a change: a relay stays whole.
+
+The real engine on loopback, without rights; each datagram is sent to a group of its own.
+"""
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, suppress
+
+import pytest
+
+import mcr
+
+GROUPS = [f"239.79.7.{number}" for number in range(1, 31)]
+POINTS = 40
+"""At so many moments of a change it is interrupted."""
+Change = Callable[[mcr.Relay], None]
+
+
+class Interrupted(Exception):
+    """What the handler raises."""
+
+
+@pytest.fixture
+def receiver() -> Iterator[socket.socket]:
+    """Where all copies go."""
+    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as bound:
+        bound.bind(("127.0.0.1", 0))
+        bound.settimeout(10)
+        yield bound
+
+
+@pytest.fixture
+def rules(receiver: socket.socket) -> list[mcr.Rule]:
+    """A rule for each group."""
+    to = receiver.getsockname()[1]
+    return [mcr.Rule.parse(f"{group}%lo:5017 to 127.0.0.1:{to}") for group in GROUPS]
+
+
+@pytest.fixture(autouse=True)
+def handler() -> Iterator[None]:
+    """The handler of the timer raises."""
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    yield
+    signal.signal(signal.SIGALRM, before)
+
+
+def is_interrupted(after_s: float, work: Callable[[], object]) -> bool:
+    """Interrupt that once, after so many seconds, unless it has ended before."""
+    try:
+        try:
+            signal.setitimer(signal.ITIMER_REAL, after_s)
+            work()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    except Interrupted:
+        return True
+    return False
+
+
+def moments(took_s: float) -> Iterable[float]:
+    """Times in a change that takes so long, more of them early: another time it may be faster."""
+    first_s = 20e-6
+    return (first_s * (took_s / first_s) ** (point / POINTS) for point in range(POINTS))
+
+
+def time_of(change: Callable[[], object]) -> float:
+    """How long that takes, in seconds."""
+    began_s = time.monotonic()
+    change()
+    return time.monotonic() - began_s
+
+
+def send(groups: Iterable[str]) -> None:
+    """One datagram to each."""
+    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as sender:
+        sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
+        for group in groups:
+            sender.sendto(group.encode(), (group, 5017))
+
+
+def assert_relays_what_it_lists(relay: mcr.Relay, receiver: socket.socket) -> None:
+    """Each rule that is listed and enabled relays once, others not at all; counters agree."""
+    before = {rule.id: rule for rule in relay.stats().rules}
+    assert list(before) == [rule.id for rule in relay.rules]
+    enabled = {rule.id for rule in before.values() if rule.state != "disabled"}
+    wanted = sorted(str(rule.input.group) for rule in relay.rules if rule.id in enabled)
+    send(GROUPS)
+    assert sorted(receiver.recv(99).decode() for _ in wanted) == wanted
+    receiver.settimeout(0.02)
+    with suppress(TimeoutError):
+        more = receiver.recv(99)
+        raise AssertionError(f"one more copy, of {more!r}")
+    receiver.settimeout(10)
+    for rule in relay.stats().rules:
+        assert rule.matched - before[rule.id].matched == (rule.id in enabled)
+
+
+def turned(enabled: bool) -> Change:
+    """Enables or disables every rule."""
+
+    def change(relay: mcr.Relay) -> None:
+        for rule in relay.rules:
+            (relay.enable_rule if enabled else relay.disable_rule)(rule)
+
+    return change
+
+
+@pytest.mark.parametrize("kind", ["add", "remove", "replace", "disable", "enable"])
+def test_an_interrupted_change_is_made_or_not(
+    kind: str, rules: list[mcr.Rule], receiver: socket.socket
+) -> None:
+    """What the relay lists is what relays, and it can be changed on."""
+    ways: dict[str, tuple[list[mcr.Rule], Change]] = {
+        "add": ([], lambda relay: relay.replace_rules(rules)),
+        "remove": (rules, lambda relay: relay.replace_rules([])),
+        "replace": (rules[:20], lambda relay: relay.replace_rules(rules[:9:-1])),
+        "disable": (rules[:9], turned(enabled=False)),
+        "enable": (rules[:9], turned(enabled=True)),
+    }
+    begin, change = ways[kind]
+    interruptions = 0
+    with mcr.Relay(ingress="udp") as relay:
+
+        def start_over() -> None:
+            relay.replace_rules(begin)
+            turned(enabled=kind != "enable")(relay)
+
+        start_over()
+        took_s = time_of(lambda: change(relay))
+        for moment in moments(took_s):
+            start_over()
+            interruptions += is_interrupted(moment, lambda: change(relay))
+            assert_relays_what_it_lists(relay, receiver)
+    assert interruptions > POINTS // 4
+
+
+def test_an_interrupted_relay_starts_and_ends(rules: list[mcr.Rule]) -> None:
+    """After a block that was interrupted anywhere nothing runs and no lock is held."""
+
+    def run() -> None:
+        with mcr.Relay(*rules[:5], ingress="udp") as relay:
+            relay.stats()
+
+    threads = len(os.listdir("/proc/self/task"))
+    took_s = time_of(run)
+    for moment in moments(took_s):
+        is_interrupted(moment, run)
+        deadline_s = time.monotonic() + 10
+        while len(os.listdir("/proc/self/task")) > threads and time.monotonic() < deadline_s:
+            time.sleep(0.001)
+        assert len(os.listdir("/proc/self/task")) == threads
+
+
+def test_an_interrupted_reading_keeps_no_lock(rules: list[mcr.Rule]) -> None:
+    """Another thread can use the relay, also while the exception is looked at."""
+    with mcr.Relay(*rules, ingress="udp") as relay:
+
+        def read() -> None:
+            try:
+                relay.stats()
+            except Interrupted:  # which keeps alive whatever it went through
+                thread = threading.Thread(target=relay.stats, daemon=True)
+                thread.start()
+                thread.join(10)
+                assert not thread.is_alive()
+
+        took_s = time_of(read)
+        for moment in moments(took_s):
+            is_interrupted(moment, read)
