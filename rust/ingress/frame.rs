@@ -78,7 +78,7 @@ fn parse(
     verify: bool,
 ) -> Result<Arrival, Discard> {
     if !verify {
-        meta.checksum = ChecksumState::Trusted;
+        meta.checksum = ChecksumState::Ignored;
     }
     let frame = buffer.get(start..).ok_or(Discard::Truncated)?;
     let mut datagram = packet::parse(frame, meta)?;

@@ -53,6 +53,8 @@ pub enum ChecksumState {
     Unverified,
     /// The kernel or the device vouches for it, or it is still to be computed.
     Trusted,
+    /// The user takes whatever it is, even none at all in IPv6.
+    Ignored,
 }
 
 /// Where a datagram's bytes stand in the frame.

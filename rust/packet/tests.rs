@@ -5,6 +5,7 @@ use super::*;
 const PLAIN: FrameMeta =
     FrameMeta { vlan: None, checksum: ChecksumState::Unverified, segment_size: 0 };
 const TRUSTED: FrameMeta = FrameMeta { checksum: ChecksumState::Trusted, ..PLAIN };
+const IGNORED: FrameMeta = FrameMeta { checksum: ChecksumState::Ignored, ..PLAIN };
 const V4_SOURCE: [u8; 4] = [10, 0, 0, 5];
 const V4_GROUP: [u8; 4] = [239, 1, 1, 1];
 const V6_SOURCE: [u8; 16] = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7];
@@ -299,9 +300,12 @@ fn wrong_udp_checksums_are_refused_unless_somebody_vouches() {
 }
 
 #[test]
-fn an_absent_udp_checksum_is_allowed_in_ipv4_only() {
+fn an_absent_udp_checksum_is_allowed_in_ipv4_only_unless_none_is_asked_for() {
     let v4 = patched(v4_frame(b"hello"), V4_UDP + 6, &[0, 0]);
     let v6 = patched(v6_frame(b"hello"), V6_UDP + 6, &[0, 0]);
+    for frame in [&v4, &v6] {
+        assert!(parse(frame, IGNORED).is_ok());
+    }
     for meta in [PLAIN, TRUSTED] {
         assert!(parse(&v4, meta).is_ok());
         assert_eq!(discard(&v6, meta), Some(Discard::BadChecksum));

@@ -28,6 +28,7 @@ pub(super) fn read<H: IpHeader>(
     let payload_len = length.checked_sub(8).ok_or(Discard::BadLength)?;
     let datagram = network.payload.get(..usize::from(length)).ok_or(Discard::BadLength)?;
     let sound = match (state, field(6)) {
+        (ChecksumState::Ignored, _) => true,
         // GRO calls an absent checksum verified, in IPv6 too. One left to the hardware is never 0:
         // it holds the sum of the addresses.
         (_, 0) => H::CHECKSUM_OPTIONAL,

@@ -99,6 +99,31 @@ def test_checksums(lab: Lab, ingress: Ingress, gro: bool, wrong: int) -> None:
         assert dropped(stats, "in0", "bad_checksum") == (1 if ingress == "packet" else 0)
 
 
+def test_checksums_that_nobody_asks_for(lab: Lab, gro: bool) -> None:
+    """Told to accept bad checksums, `packet` relays an absent one too (RFC 6935), as a right one."""
+    flow = Flow("fd01::2", "ff15::33:3", 5001)
+    sent = [b"absent", b"wrong", b"right", b""]
+    with (
+        lab.receive("ff15::33:4", 6001) as receiver,
+        relaying(
+            lab.relay,
+            "ff15::33:3%in0:5001 to ff15::33:4%out0:6001",
+            ingress="packet",
+            verify_checksums=False,
+        ) as relay,
+        Injector(lab.source, "s0") as wire,
+    ):
+        wire.send(
+            udp_frame(flow, sent[0], checksum=0),
+            udp_frame(flow, sent[1], checksum=0x1234),
+            udp_frame(flow, sent[2]),
+            udp_frame(flow, sent[3], checksum=0),
+        )
+        receiver.expect(sent)
+        stats = settle_sent(relay, len(sent))
+        assert dropped(stats, "in0", "bad_checksum") == 0
+
+
 def test_vlan(lab: Lab) -> None:
     """Tags mean the same whatever is behind them."""
     flow = Flow("fd01::2", "ff15::34:1", 5001)
