@@ -167,8 +167,9 @@ impl Intake {
         let arrival = match source.kind.read(buffer, self.verify_checksums) {
             Ok(arrival) => arrival,
             Err(reason) => {
-                words[interface::RECEIVED] += 1;
-                words[interface::DROPPED + reason as usize] += 1;
+                let datagrams = u64::from(source.kind.count_discarded(buffer, reason));
+                words[interface::RECEIVED] += datagrams;
+                words[interface::DROPPED + reason as usize] += datagrams;
                 return None;
             }
         };

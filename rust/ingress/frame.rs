@@ -1,9 +1,20 @@
-//! A buffer from an AF_PACKET socket: virtio header, auxiliary data and frame (packet(7)).
+//! A buffer from an AF_PACKET socket: link-layer address, auxiliary data, virtio header and frame
+//! (packet(7)).
 
-use super::{Arrival, OUT_HEADER, control_len, control_message, is_cut};
+use super::{Arrival, OUT_HEADER, is_cut};
 use crate::packet::{self, ChecksumState, Discard, FrameMeta, VlanTag};
 use crate::sys::ring::ReceiveLayout;
 
+const LAYOUT: ReceiveLayout = ReceiveLayout::Frame;
+/// Bytes before the data in a buffer.
+const HEAD: usize = OUT_HEADER + LAYOUT.name_bytes() + LAYOUT.control_bytes();
+
+/// Where `sll_pkttype` stands in `struct sockaddr_ll`.
+const PACKET_TYPE: usize = 10;
+/// Where the `struct sockaddr_ll` of a slot stands, behind its `struct tpacket2_hdr`.
+const SLOT_ADDRESS: usize = 32;
+/// Bytes of both.
+const SLOT_HEAD: usize = SLOT_ADDRESS + 20;
 /// Bytes of `struct virtio_net_hdr`.
 const VNET_HEADER: usize = 10;
 /// `VIRTIO_NET_HDR_F_NEEDS_CSUM | VIRTIO_NET_HDR_F_DATA_VALID`.
@@ -21,39 +32,70 @@ mod status {
     pub(super) const CHECKSUM_VALID: u32 = 0x80;
 }
 
+/// A buffer of multishot receive.
 #[inline]
 pub(super) fn read(buffer: &[u8], vnet_hdr: bool, verify: bool) -> Result<Arrival, Discard> {
-    if is_cut(buffer).unwrap_or(true) {
+    let head: &[u8; HEAD] = buffer.first_chunk().ok_or(Discard::Truncated)?;
+    if is_cut(head) {
         return Err(Discard::TruncatedByUs);
     }
-    let start = OUT_HEADER + ReceiveLayout::Frame.control_bytes();
-    let auxiliary = auxiliary(buffer);
+    if head[OUT_HEADER + PACKET_TYPE] == libc::PACKET_OTHERHOST {
+        return Err(Discard::NotForUs);
+    }
+    read_any(buffer, vnet_hdr, verify)
+}
+
+/// The same, whomever it is addressed to.
+#[inline(always)]
+fn read_any(buffer: &[u8], vnet_hdr: bool, verify: bool) -> Result<Arrival, Discard> {
+    let head: &[u8; HEAD] = buffer.first_chunk().ok_or(Discard::Truncated)?;
+    let auxiliary = auxiliary(head);
     let vlan = auxiliary.and_then(vlan_tag);
     let (start, checksum, segment_size) = if vnet_hdr {
-        behind_vnet_header(buffer, start)?
+        behind_vnet_header(buffer, HEAD)?
     } else {
-        (start, auxiliary.map_or(ChecksumState::Unverified, checksum), 0)
+        (HEAD, auxiliary.map_or(ChecksumState::Unverified, checksum), 0)
     };
     parse(buffer, start, FrameMeta { vlan, checksum, segment_size }, verify)
 }
 
-/// A slot of a packet ring: `struct tpacket2_hdr`, and at `tp_mac` the frame.
+/// A slot of a packet ring: `struct tpacket2_hdr`, `struct sockaddr_ll`, and at `tp_mac` the frame.
 #[inline]
 pub(super) fn read_slot(slot: &[u8], verify: bool) -> Result<Arrival, Discard> {
-    let header: &[u8; 32] = slot.first_chunk().ok_or(Discard::Truncated)?;
-    let word = |at: usize| {
-        u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
-    };
-    let half = |at: usize| u16::from_ne_bytes([header[at], header[at + 1]]);
-    let (len, held) = (word(4), word(8));
-    if held < len {
+    let head: &[u8; SLOT_HEAD] = slot.first_chunk().ok_or(Discard::Truncated)?;
+    if word(head, 8) < word(head, 4) {
         return Err(Discard::TruncatedByUs);
     }
-    let auxiliary = Auxiliary { status: word(0), vlan_tci: half(24), vlan_tpid: half(26) };
-    let start = usize::from(half(12)).checked_sub(VNET_HEADER).ok_or(Discard::Truncated)?;
+    if head[SLOT_ADDRESS + PACKET_TYPE] == libc::PACKET_OTHERHOST {
+        return Err(Discard::NotForUs);
+    }
+    read_any_slot(slot, verify)
+}
+
+/// The same, whomever it is addressed to.
+#[inline(always)]
+fn read_any_slot(slot: &[u8], verify: bool) -> Result<Arrival, Discard> {
+    let head: &[u8; SLOT_HEAD] = slot.first_chunk().ok_or(Discard::Truncated)?;
+    let (vlan_tci, vlan_tpid) = (half(head, 24), half(head, 26));
+    let auxiliary = Auxiliary { status: word(head, 0), vlan_tci, vlan_tpid };
+    let start = usize::from(half(head, 12)).checked_sub(VNET_HEADER).ok_or(Discard::Truncated)?;
     let (start, checksum, segment_size) = behind_vnet_header(slot, start)?;
     let vlan = vlan_tag(auxiliary);
     parse(slot, start, FrameMeta { vlan, checksum, segment_size }, verify)
+}
+
+/// How many datagrams a buffer holds that is addressed to another host.
+#[cold]
+#[inline(never)]
+pub(super) fn count(buffer: &[u8], vnet_hdr: bool) -> u32 {
+    read_any(buffer, vnet_hdr, false).map_or(1, |arrival| arrival.datagram.segments)
+}
+
+/// The same for a slot.
+#[cold]
+#[inline(never)]
+pub(super) fn count_slot(slot: &[u8]) -> u32 {
+    read_any_slot(slot, false).map_or(1, |arrival| arrival.datagram.segments)
 }
 
 /// Where the frame behind a virtio header starts, and what the header says of it: of its checksum,
@@ -95,19 +137,34 @@ struct Auxiliary {
     vlan_tpid: u16,
 }
 
+/// The auxiliary data: the only control message that these sockets ask for.
 #[inline]
-fn auxiliary(buffer: &[u8]) -> Option<Auxiliary> {
-    let area = buffer.get(OUT_HEADER..)?.get(..control_len(buffer)?.min(40))?;
-    let (level, kind, data) = control_message(area)?;
-    if (level, kind) != (libc::SOL_PACKET, libc::PACKET_AUXDATA) {
+fn auxiliary(head: &[u8; HEAD]) -> Option<Auxiliary> {
+    /// Where the message starts, and its bytes: `struct cmsghdr`, then the data.
+    const MESSAGE: usize = OUT_HEADER + LAYOUT.name_bytes();
+    const BYTES: u32 = 16 + 20;
+    /// What stands in the header: the length, the level and the type.
+    const SENDER: [i32; 2] = [libc::SOL_PACKET, libc::PACKET_AUXDATA];
+    let number = |at| word(head, MESSAGE + at).cast_signed();
+    if word(head, 4) < BYTES || word(head, MESSAGE) < BYTES || [number(8), number(12)] != SENDER {
         return None;
     }
-    let data: &[u8; 20] = data.first_chunk()?;
+    let data = MESSAGE + 16;
     Some(Auxiliary {
-        status: u32::from_ne_bytes([data[0], data[1], data[2], data[3]]),
-        vlan_tci: u16::from_ne_bytes([data[16], data[17]]),
-        vlan_tpid: u16::from_ne_bytes([data[18], data[19]]),
+        status: word(head, data),
+        vlan_tci: half(head, data + 16),
+        vlan_tpid: half(head, data + 18),
     })
+}
+
+#[inline(always)]
+fn word<const N: usize>(head: &[u8; N], at: usize) -> u32 {
+    u32::from_ne_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]])
+}
+
+#[inline(always)]
+fn half<const N: usize>(head: &[u8; N], at: usize) -> u16 {
+    u16::from_ne_bytes([head[at], head[at + 1]])
 }
 
 fn vlan_tag(auxiliary: Auxiliary) -> Option<VlanTag> {

@@ -62,6 +62,19 @@ impl Kind {
             Self::Datagram { group, port } => socket::read(buffer, group, port),
         }
     }
+
+    /// How many datagrams a buffer holds that was discarded for `reason`, as far as that is known;
+    /// at least 1.
+    #[must_use]
+    pub fn count_discarded(self, buffer: &[u8], reason: Discard) -> u32 {
+        match self {
+            Self::Frame { vnet_hdr } if reason == Discard::NotForUs => {
+                frame::count(buffer, vnet_hdr)
+            }
+            Self::Slot if reason == Discard::NotForUs => frame::count_slot(buffer),
+            _ => 1,
+        }
+    }
 }
 
 /// Bytes of `struct io_uring_recvmsg_out`: the lengths of address, control messages and payload,
@@ -69,20 +82,8 @@ impl Kind {
 const OUT_HEADER: usize = 16;
 
 /// Whether the kernel had to cut what it delivered.
-fn is_cut(buffer: &[u8]) -> Option<bool> {
-    let flags = u32::from_ne_bytes(*buffer.get(12..)?.first_chunk()?);
-    Some(flags & libc::MSG_TRUNC.cast_unsigned() != 0)
-}
-
-/// The first control message of the area, as (level, type, data).
-fn control_message(area: &[u8]) -> Option<(i32, i32, &[u8])> {
-    let len = usize::try_from(u64::from_ne_bytes(*area.first_chunk()?)).ok()?;
-    let level = i32::from_ne_bytes(*area.get(8..)?.first_chunk()?);
-    let kind = i32::from_ne_bytes(*area.get(12..)?.first_chunk()?);
-    Some((level, kind, area.get(16..len)?))
-}
-
-/// Bytes of control messages that the kernel wrote.
-fn control_len(buffer: &[u8]) -> Option<usize> {
-    usize::try_from(u32::from_ne_bytes(*buffer.get(4..)?.first_chunk()?)).ok()
+fn is_cut<const N: usize>(head: &[u8; N]) -> bool {
+    const { assert!(N >= OUT_HEADER) };
+    let flags = u32::from_ne_bytes([head[12], head[13], head[14], head[15]]);
+    flags & libc::MSG_TRUNC.cast_unsigned() != 0
 }

@@ -2,7 +2,7 @@
 //! (udp(7), UDP_GRO; ip(7), IP_RECVTTL, IP_RECVTOS). The kernel has checked headers and checksum
 //! already.
 
-use super::{Arrival, OUT_HEADER, control_len, is_cut};
+use super::{Arrival, OUT_HEADER, is_cut};
 use crate::addr::Addr;
 use crate::packet::{Datagram, Discard, Span};
 use crate::sys::recv::ControlMessages;
@@ -13,10 +13,10 @@ const PAYLOAD: usize = OUT_HEADER + LAYOUT.name_bytes() + LAYOUT.control_bytes()
 
 #[inline]
 pub(super) fn read(buffer: &[u8], group: Addr, port: u16) -> Result<Arrival, Discard> {
-    if is_cut(buffer).unwrap_or(true) {
+    let (head, payload) = buffer.split_first_chunk::<PAYLOAD>().ok_or(Discard::Truncated)?;
+    if is_cut(head) {
         return Err(Discard::TruncatedByUs);
     }
-    let payload = buffer.get(PAYLOAD..).ok_or(Discard::Truncated)?;
     let (source, source_port) = sender(buffer).ok_or(Discard::BadHeader)?;
     let len = u32::try_from(payload.len()).map_err(|_| Discard::BadLength)?;
     let Told { segment, ttl, dscp } = told(buffer);
@@ -86,4 +86,9 @@ fn told(buffer: &[u8]) -> Told {
 
 fn number(value: &[u8]) -> Option<i32> {
     value.first_chunk().map(|bytes| i32::from_ne_bytes(*bytes))
+}
+
+/// Bytes of control messages that the kernel wrote.
+fn control_len(buffer: &[u8]) -> Option<usize> {
+    usize::try_from(u32::from_ne_bytes(*buffer.get(4..)?.first_chunk()?)).ok()
 }

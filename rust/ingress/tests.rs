@@ -111,6 +111,39 @@ fn a_slot_says_what_a_buffer_says() {
 }
 
 #[test]
+fn frames_for_another_host_are_not_ours() {
+    let whole = frame(b"payload");
+    let name = |packet_type| [&[0; 10][..], &[packet_type], &[0; 9]].concat();
+    for (packet_type, expected) in [
+        (libc::PACKET_HOST, Ok(())),
+        (libc::PACKET_MULTICAST, Ok(())),
+        (libc::PACKET_OTHERHOST, Err(Discard::NotForUs)),
+    ] {
+        let data = with_header(virtio(0, 0, 0), &whole);
+        let received = buffer(FRAME, 0, &name(packet_type), &[], &data);
+        assert_eq!(FRAME.read(&received, true).map(drop), expected);
+        let bare = buffer(BARE_FRAME, 0, &name(packet_type), &[], &whole);
+        assert_eq!(BARE_FRAME.read(&bare, true).map(drop), expected);
+        let mut slot = slot(1, (0, 0), &virtio(0, 0, 0), &whole);
+        slot[32..52].copy_from_slice(&name(packet_type));
+        assert_eq!(Kind::Slot.read(&slot, true).map(drop), expected);
+    }
+}
+
+#[test]
+fn what_is_discarded_counts_as_the_datagrams_in_it() {
+    let whole = frame(b"payload");
+    let name = [&[0; 10][..], &[libc::PACKET_OTHERHOST]].concat();
+    let count =
+        |data: &[u8]| FRAME.count_discarded(&buffer(FRAME, 0, &name, &[], data), Discard::NotForUs);
+    assert_eq!(count(&with_header(virtio(NEEDS_CSUM, 5, 3), &whole)), 3);
+    assert_eq!(count(&with_header(virtio(0, 0, 0), &whole[..20])), 1);
+    let slot = slot(1, (0, 0), &virtio(NEEDS_CSUM, 5, 3), &whole);
+    assert_eq!(Kind::Slot.count_discarded(&slot, Discard::NotForUs), 3);
+    assert_eq!(Kind::Slot.count_discarded(&slot, Discard::BadHeader), 1);
+}
+
+#[test]
 fn what_was_cut_is_never_relayed_short() {
     let whole = frame(b"payload");
     let cases = [

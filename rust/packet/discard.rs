@@ -32,11 +32,13 @@ pub enum Discard {
     TruncatedByUs,
     /// Only a rule that is paused would have taken it.
     Paused,
+    /// Addressed to the MAC address of another host.
+    NotForUs,
 }
 
 impl Discard {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Truncated,
         Self::NotIp,
         Self::NotUdp,
@@ -50,6 +52,7 @@ impl Discard {
         Self::NoBuffer,
         Self::TruncatedByUs,
         Self::Paused,
+        Self::NotForUs,
     ];
 
     /// How many reasons there are: the length of an array of counters.
@@ -72,6 +75,7 @@ impl Discard {
             Self::NoBuffer => "no_buffer",
             Self::TruncatedByUs => "truncated_by_us",
             Self::Paused => "paused",
+            Self::NotForUs => "not_for_us",
         }
     }
 }
@@ -91,7 +95,7 @@ mod tests {
     fn names_are_the_published_ones() {
         let names: Vec<_> = Discard::ALL.into_iter().map(Discard::name).collect();
         let published = "truncated not_ip not_udp fragment bad_length bad_header bad_checksum \
-                         vlan no_rule source no_buffer truncated_by_us paused";
+                         vlan no_rule source no_buffer truncated_by_us paused not_for_us";
         assert_eq!(names.join(" "), published);
     }
 }

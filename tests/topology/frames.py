@@ -51,6 +51,7 @@ def udp_frame(
     *,
     tags: tuple[tuple[int, int], ...] = (),
     checksum: int | None = None,
+    mac: bytes | None = None,
 ) -> bytes:
     """An Ethernet frame with UDP over IPv4 or IPv6, by the flow's addresses.
 
@@ -59,6 +60,7 @@ def udp_frame(
         payload: the UDP payload.
         tags: VLAN tags from the outside inwards, as (tpid, tci).
         checksum: what to write into the UDP checksum field; None computes the right one.
+        mac: the destination MAC address; None takes the one of the group.
     """
     source, group = ip_address(flow.source), ip_address(flow.group)
     length = 8 + len(payload)
@@ -71,7 +73,7 @@ def udp_frame(
         ethertype, header = ETHERTYPE_IPV6, _ipv6_header(source.packed, group.packed, length)
     else:
         ethertype, header = ETHERTYPE_IPV4, _ipv4_header(source.packed, group.packed, length)
-    ethernet = group_mac(group) + bytes.fromhex("020000000001")
+    ethernet = (mac or group_mac(group)) + bytes.fromhex("020000000001")
     for tpid, tci in tags:
         ethernet += struct.pack(">HH", tpid, tci)
     ethernet += struct.pack(">H", ethertype)

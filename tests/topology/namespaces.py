@@ -152,6 +152,15 @@ class Namespace:
         run("tc", "-n", self.name, "qdisc", "change", "dev", interface, "root", *arguments)
 
     @contextlib.contextmanager
+    def promiscuous(self, interface: str) -> Iterator[None]:
+        """Have an interface take frames for any MAC address for the time of the block."""
+        self.ip("link", "set", interface, "promisc", "on")
+        try:
+            yield
+        finally:
+            self.ip("link", "set", interface, "promisc", "off")
+
+    @contextlib.contextmanager
     def down(self, interface: str) -> Iterator[None]:
         """Keep an interface down for the time of the block: its peer loses the carrier."""
         self.set_up(interface, up=False)

@@ -1,5 +1,7 @@
 """What a relay must not pass on, and under which name it is counted."""
 
+import pytest
+
 from .checks import dropped, settle_sent
 from .frames import TPID_8021AD, TPID_8021Q, Flow, Injector, udp_frame
 from .lab import Lab
@@ -210,6 +212,41 @@ def test_absent_checksum_with_udp_ingress(lab: Lab) -> None:
         )
         receiver.expect([b"absent"])
         settle_sent(relay, 1)
+
+
+@pytest.mark.parametrize(
+    ("source", "address", "output"),
+    [
+        ("10.1.0.2", "239.1.19.1", "239.2.19.1"),
+        ("fd01::2", "ff15::19:1", "ff15::19:2"),
+        ("10.1.0.2", "10.1.0.1", "239.2.19.2"),
+    ],
+    ids=["v4", "v6", "unicast"],
+)
+def test_frames_for_another_host_are_not_relayed(
+    lab: Lab, ingress: Ingress, gro: bool, source: str, address: str, output: str
+) -> None:
+    """On a promiscuous interface, what has another host's MAC address is counted apart."""
+    flow = Flow(source, address, 5001)
+    own = lab.relay.mac("in0")
+    neighbour = bytes.fromhex("020000000077")
+    with (
+        lab.relay.promiscuous("in0"),
+        lab.receive(output, 6001) as receiver,
+        relaying(lab.relay, f"{address}%in0:5001 to {output}%out0:6001", ingress=ingress) as relay,
+        Injector(lab.source, "s0") as wire,
+    ):
+        wire.send(
+            udp_frame(flow, b"theirs", mac=neighbour),
+            # As a switch or a bridge sends it that turns multicast into unicast.
+            udp_frame(flow, b"ours", mac=own),
+            udp_frame(flow, b"theirs too", mac=neighbour),
+            udp_frame(flow, b"last", mac=own),
+        )
+        receiver.expect([b"ours", b"last"])
+        stats = settle_sent(relay, 2)
+        # Before a socket the kernel drops them.
+        assert dropped(stats, "in0", "not_for_us") == (2 if ingress == "packet" else 0)
 
 
 def test_cut_frame_is_counted(lab: Lab) -> None:

@@ -100,7 +100,7 @@ def test_checksums(lab: Lab, ingress: Ingress, gro: bool, wrong: int) -> None:
 
 
 def test_checksums_that_nobody_asks_for(lab: Lab, gro: bool) -> None:
-    """Told to accept bad checksums, `packet` relays an absent one too (RFC 6935), as a right one."""
+    """Where bad checksums are accepted, an absent one is relayed too (RFC 6935), as a right one."""
     flow = Flow("fd01::2", "ff15::33:3", 5001)
     sent = [b"absent", b"wrong", b"right", b""]
     with (

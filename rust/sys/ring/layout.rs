@@ -3,7 +3,7 @@
 /// The sizes of the areas before the data in each received buffer (io_uring_prep_recvmsg_multishot(3)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReceiveLayout {
-    /// AF_PACKET: no address, 40 bytes of control messages.
+    /// AF_PACKET: 24 bytes of address, of which the kernel writes 20; 40 bytes of control messages.
     Frame,
     /// UDP: 32 bytes of address, 72 bytes of control messages.
     Datagram,
@@ -14,7 +14,7 @@ impl ReceiveLayout {
     #[must_use]
     pub const fn name_bytes(self) -> usize {
         match self {
-            Self::Frame => 0,
+            Self::Frame => 24,
             Self::Datagram => 32,
         }
     }
