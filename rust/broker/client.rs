@@ -198,6 +198,11 @@ impl Opener for Client {
         asked.and_then(|lease| self.line.done(&Request::LeaveBy { lease, sources })).ok();
     }
 
+    fn narrow_by(&self, socket: &Socket, _: u32, group: Addr, sources: &[Addr]) -> Result<()> {
+        let sources = listed(group, sources)?;
+        self.line.done(&Request::NarrowBy { lease: leased(socket)?, sources })
+    }
+
     fn output(&self, owner: &Owner<'_>, spec: &OutputSpec) -> Result<Output> {
         self.any_output(owner, spec, true)
     }

@@ -113,6 +113,11 @@ impl Worker {
                 udp_input::leave(held.fd.as_fd(), ifindex, group, &sources);
                 held.member().ok_or(UNKNOWN)?.left(&sources);
             }
+            Request::NarrowBy { lease, sources } => {
+                let (held, ifindex, group) = self.datagrams_of(lease)?;
+                udp_input::narrow(held.fd.as_fd(), ifindex, group, &sources)?;
+                held.member().ok_or(UNKNOWN)?.narrowed(&sources);
+            }
             Request::Reconnect { lease, ifindex } => return self.reconnect(lease, ifindex),
             Request::Datagrams { interface, group, is_broadcast, port } => {
                 return self.datagrams(&interface.as_ref(), group, is_broadcast, port);

@@ -143,6 +143,12 @@ impl Member {
         self.before.remove(sources);
     }
 
+    /// Also what a worker before has joined is no more than this now.
+    pub(super) fn narrowed(&mut self, sources: &[Addr]) {
+        *self = Self::default();
+        self.joined(sources);
+    }
+
     pub(super) fn orphan(&mut self) {
         let now = std::mem::take(&mut self.now);
         self.before.add(&Vec::from_iter(now.list));
@@ -159,12 +165,13 @@ impl Member {
             return;
         }
         let wanted: Vec<Addr> = now.list.iter().copied().collect();
-        if before.any || wanted.is_empty() && !before.list.is_empty() {
+        if wanted.is_empty() {
             udp_input::leave(fd, ifindex, group, &[]);
-            if !wanted.is_empty() {
-                // These were joined, or a wider membership was, so no limit can be in the way.
-                udp_input::join(fd, ifindex, group, &wanted).ok();
-            }
+            return;
+        }
+        if before.any {
+            // Where a limit is in the way it stays one for any sender.
+            udp_input::narrow(fd, ifindex, group, &wanted).ok();
             return;
         }
         let unwanted: Vec<Addr> = before.list.difference(&now.list).copied().collect();

@@ -96,6 +96,8 @@ messages! {
         15 Release { leases: Vec<u64> },
         /// Whatever was not claimed by now can be closed.
         16 Settled {},
+        /// From any sender to these.
+        17 NarrowBy { lease: u64, sources: Vec<Addr> },
     }
 }
 

@@ -42,6 +42,7 @@ pub(super) fn objection(
         Request::Join { group, sources, .. } | Request::Leave { group, sources, .. } => {
             joined(*group, sources)
         }
+        Request::NarrowBy { sources, .. } if sources.is_empty() => Some("a membership for nobody"),
         Request::Holder { address, .. } if address.is_multicast() => Some("a group to hold"),
         Request::Output { rule, spec, is_connected, .. } => {
             let rule = (rule.len() > RULE_BYTES).then_some("a rule's id that is too long");
@@ -75,9 +76,10 @@ fn ingress_of(request: &Request) -> Option<Ingress> {
         | Request::Merger { .. }
         | Request::MergerForAny { .. }
         | Request::Holder { .. } => Some(Ingress::Packet),
-        Request::Datagrams { .. } | Request::JoinBy { .. } | Request::LeaveBy { .. } => {
-            Some(Ingress::Udp)
-        }
+        Request::Datagrams { .. }
+        | Request::JoinBy { .. }
+        | Request::LeaveBy { .. }
+        | Request::NarrowBy { .. } => Some(Ingress::Udp),
         _ => None,
     }
 }

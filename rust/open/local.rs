@@ -104,6 +104,16 @@ impl Opener for Local {
         udp_input::leave(socket.as_fd(), ifindex, group, sources);
     }
 
+    fn narrow_by(
+        &self,
+        socket: &Socket,
+        ifindex: u32,
+        group: Addr,
+        sources: &[Addr],
+    ) -> Result<()> {
+        udp_input::narrow(socket.as_fd(), ifindex, group, sources)
+    }
+
     fn output(&self, _: &Owner<'_>, spec: &OutputSpec) -> Result<Output> {
         output::open(spec).map(Output::from)
     }

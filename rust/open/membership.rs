@@ -2,6 +2,7 @@
 //! It must not know why a group is joined.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 
 use libc::{c_int, sockaddr_storage};
@@ -13,6 +14,8 @@ use crate::sys::{group_filter, sockaddr, sockopt};
 
 /// The mode of a membership for any source.
 const EXCLUDE: u32 = libc::MCAST_EXCLUDE.unsigned_abs();
+/// The mode of a membership for listed sources.
+const INCLUDE: u32 = libc::MCAST_INCLUDE.unsigned_abs();
 
 /// Becomes a member for any source. EADDRINUSE: the socket is a member already, in some way.
 pub(super) fn join_group(fd: BorrowedFd<'_>, ifindex: u32, group: Addr) -> io::Result<()> {
@@ -46,7 +49,19 @@ pub(super) fn leave_source(
 
 /// Turns a membership for some sources into one for any, without a gap.
 pub(super) fn widen(fd: BorrowedFd<'_>, ifindex: u32, group: Addr) -> io::Result<()> {
-    group_filter::set_mode(fd, level(group), ifindex, storage(group), EXCLUDE)
+    group_filter::set(fd, level(group), ifindex, plain(group), EXCLUDE, &[])
+}
+
+/// Turns a membership for any source, or for others, into one for these, of which there must be
+/// some. It is one step for the kernel, so the group is not left in between.
+pub(super) fn narrow(
+    fd: BorrowedFd<'_>,
+    ifindex: u32,
+    group: Addr,
+    sources: &[Addr],
+) -> io::Result<()> {
+    let sources: Vec<SocketAddr> = sources.iter().copied().map(plain).collect();
+    group_filter::set(fd, level(group), ifindex, plain(group), INCLUDE, &sources)
 }
 
 /// Whether the socket is a member for any source. A source that is joined then would narrow the
@@ -96,7 +111,11 @@ fn source_request(
 }
 
 fn storage(address: Addr) -> sockaddr_storage {
-    sockaddr::storage(socket::endpoint(address, 0, 0))
+    sockaddr::storage(plain(address))
+}
+
+fn plain(address: Addr) -> SocketAddr {
+    socket::endpoint(address, 0, 0)
 }
 
 fn level(group: Addr) -> c_int {

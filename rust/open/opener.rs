@@ -94,6 +94,14 @@ pub trait Opener: Send + Sync {
     /// Ends its membership for these sources, or altogether.
     fn leave_by(&self, socket: &Socket, ifindex: u32, group: Addr, sources: &[Addr]);
 
+    /// Turns its membership for any source into one for these, without a leave; there must be
+    /// some.
+    ///
+    /// # Errors
+    /// As [`Opener::join_by`]; it stays a membership for any source then.
+    fn narrow_by(&self, socket: &Socket, ifindex: u32, group: Addr, sources: &[Addr])
+    -> Result<()>;
+
     /// A socket that copies leave by, connected ([`super::output`]).
     ///
     /// # Errors

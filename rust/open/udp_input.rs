@@ -98,6 +98,17 @@ pub fn leave(fd: BorrowedFd<'_>, ifindex: u32, group: Addr, sources: &[Addr]) {
     }
 }
 
+/// Turns a membership for any source into one for these only, of which there must be some.
+/// Nothing of theirs is lost, and the network hears of no leave.
+///
+/// # Errors
+/// [`crate::error::Error::Os`], naming the sysctl where a limit is met. The membership stays one
+/// for any source then.
+pub fn narrow(fd: BorrowedFd<'_>, ifindex: u32, group: Addr, sources: &[Addr]) -> Result<()> {
+    let narrowed = membership::narrow(fd, ifindex, group, sources);
+    narrowed.map_err(|error| membership::refusal(group, &describe(&name(ifindex), group), error))
+}
+
 fn join_any(fd: BorrowedFd<'_>, ifindex: u32, group: Addr) -> io::Result<()> {
     match membership::join_group(fd, ifindex, group) {
         Err(error) if error.raw_os_error() == Some(libc::EADDRINUSE) => {

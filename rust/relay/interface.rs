@@ -352,11 +352,11 @@ fn hold<T>(group: Addr, port: u16, opened: Result<T>, warnings: &mut Vec<String>
 fn leave_sources(source: &Source, input: &InputSpec, left: &[Box<[Addr]>], opener: &dyn Opener) {
     let any_left = left.iter().any(|sources| sources.is_empty());
     if input.sources.is_empty() && !any_left {
-        opener.leave_by(&source.fd, input.ifindex, input.group, &[]);
-        for sources in left {
-            // These were joined before, so no limit can be in the way.
-            opener.join_by(&source.fd, input.ifindex, input.group, sources).ok();
-        }
+        let mut sources: Vec<Addr> = left.iter().flatten().copied().collect();
+        sources.sort_unstable();
+        sources.dedup();
+        // Where a limit is in the way it stays one for any source, and the engine drops the rest.
+        opener.narrow_by(&source.fd, input.ifindex, input.group, &sources).ok();
     } else if !input.sources.is_empty() {
         let unwanted = |source: &&Addr| !left.iter().any(|sources| sources.contains(source));
         let unwanted: Vec<Addr> = input.sources.iter().filter(unwanted).copied().collect();

@@ -1,14 +1,20 @@
-//! `struct group_filter` of RFC 3678 without sources. It must not know who is a member of what.
+//! `struct group_filter` of RFC 3678. It must not know who is a member of what.
 //!
-//! The kernel writes as many sources behind the structure as the number in it allows; so nobody
-//! outside gets hold of that number.
+//! When asked, the kernel writes as many sources behind the structure as the number in it allows;
+//! so nobody outside gets hold of that number, and the list is never asked for.
 
 use std::io;
+use std::mem::{offset_of, size_of};
+use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 
-use libc::{c_int, sockaddr_storage};
+use libc::{c_int, sa_family_t, sockaddr_storage};
 
 use super::sockopt;
+
+/// These are constants of libc in the width of the field that takes them.
+const AF_INET: sa_family_t = 2;
+const AF_INET6: sa_family_t = 10;
 
 /// The source filter of one membership, its list of sources left out.
 #[repr(C)]
@@ -38,17 +44,46 @@ pub fn mode(
     Ok(now.mode)
 }
 
-/// Gives the membership another mode and an empty list of sources.
+/// Gives the membership another mode and another list of sources, in one step.
 ///
 /// # Errors
-/// The kernel's answer, EINVAL when the socket is no member.
-pub fn set_mode(
+/// The kernel's answer: EINVAL when the socket is no member, ENOBUFS when the list is longer than
+/// net.ipv4.igmp_max_msf or net.ipv6.mld_max_msf; the membership is as before then.
+pub fn set(
     fd: BorrowedFd<'_>,
     level: c_int,
     interface: u32,
-    group: sockaddr_storage,
+    group: SocketAddr,
     mode: u32,
+    sources: &[SocketAddr],
 ) -> io::Result<()> {
-    let filter = GroupFilter { interface, group, mode, sources: 0, list: group };
-    sockopt::set(fd, level, libc::MCAST_MSFILTER, filter)
+    let count = u32::try_from(sources.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let mut bytes = Vec::with_capacity(size_of::<GroupFilter>() * (1 + sources.len()));
+    bytes.extend(interface.to_ne_bytes());
+    bytes.resize(offset_of!(GroupFilter, group), 0);
+    put(&mut bytes, group);
+    bytes.extend(mode.to_ne_bytes());
+    bytes.extend(count.to_ne_bytes());
+    sources.iter().for_each(|source| put(&mut bytes, *source));
+    sockopt::set_bytes(fd, level, libc::MCAST_MSFILTER, &bytes)
+}
+
+/// Appends an address as a `sockaddr_storage`.
+fn put(bytes: &mut Vec<u8>, address: SocketAddr) {
+    let end = bytes.len() + size_of::<sockaddr_storage>();
+    match address {
+        SocketAddr::V4(v4) => {
+            bytes.extend(AF_INET.to_ne_bytes());
+            bytes.extend(v4.port().to_be_bytes());
+            bytes.extend(v4.ip().octets());
+        }
+        SocketAddr::V6(v6) => {
+            bytes.extend(AF_INET6.to_ne_bytes());
+            bytes.extend(v6.port().to_be_bytes());
+            bytes.extend(v6.flowinfo().to_be_bytes());
+            bytes.extend(v6.ip().octets());
+            bytes.extend(v6.scope_id().to_ne_bytes());
+        }
+    }
+    bytes.resize(end, 0);
 }

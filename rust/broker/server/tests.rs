@@ -322,6 +322,9 @@ fn tame(request: Request) -> Request {
         }
         Request::JoinBy { lease, .. } => Request::JoinBy { lease: few(lease), sources: vec![] },
         Request::LeaveBy { lease, .. } => Request::LeaveBy { lease: few(lease), sources: vec![] },
+        Request::NarrowBy { lease, sources: list } => {
+            Request::NarrowBy { lease: few(lease), sources: sources(list) }
+        }
         Request::Output { number, .. } => {
             Request::Output { rule: "a".to_owned(), number, is_connected: true, spec: spec() }
         }
