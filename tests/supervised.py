@@ -132,6 +132,12 @@ def main() -> int:
     class FakeBroker:
         """Takes every message but one."""
 
+        def __init__(self) -> None:
+            self.deletions = os.eventfd(0, os.EFD_CLOEXEC)
+
+        def follow_deletions(self) -> None:
+            raise AssertionError("there is nothing to follow")
+
         def serve(self, worker: int, fd: int) -> bool:
             with socket.socket(fileno=os.dup(fd)) as end:
                 try:

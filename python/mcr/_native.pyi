@@ -192,6 +192,13 @@ class Broker:
         kept for who connects next under its number.
         """
 
+    @property
+    def deletions(self) -> int:
+        """A descriptor that is readable when interfaces were deleted."""
+
+    def follow_deletions(self) -> None:
+        """Give up what stands on interfaces that are gone; for when `deletions` is readable."""
+
     def forget(self) -> None:
         """Close all that is held for workers."""
 

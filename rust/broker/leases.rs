@@ -190,15 +190,9 @@ impl Leases {
         self.remove_all(|held| held.is_gone && !held.is_claimed);
     }
 
-    /// Any interface may have been made anew, unheard.
-    pub(super) fn doubt_interfaces(&mut self) {
-        for held in self.held.values_mut() {
-            held.is_gone |= match *held.key {
-                Key::Frames { .. } => !packet::has_interface(held.fd.as_fd()),
-                _ => held.key.ifindex().is_some(),
-            };
-        }
-        self.remove_all(|held| held.is_gone && !held.is_claimed);
+    /// Whether an AF_PACKET socket tells that the interface with this index is another one by now.
+    pub(super) fn has_lost(&self, ifindex: u32) -> bool {
+        self.frames_on(ifindex).is_some_and(|fd| !packet::has_interface(fd))
     }
 
     fn remove_all(&mut self, is_unwanted: impl Fn(&Held) -> bool) {

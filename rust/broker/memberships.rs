@@ -24,8 +24,6 @@ struct Wish {
     /// How often the present worker asked for it.
     claims: usize,
     is_joined: bool,
-    /// Whether it may be one of an interface that was there before.
-    is_doubtful: bool,
 }
 
 impl Memberships {
@@ -74,7 +72,7 @@ impl Memberships {
     /// The worker is dead.
     pub(super) fn orphan(&mut self) {
         self.held.values_mut().for_each(|wish| wish.claims = 0);
-        self.remove_if(|wish| !wish.is_joined || wish.is_doubtful);
+        self.remove_if(|wish| !wish.is_joined);
     }
 
     /// The worker has all it needs: the rest is left.
@@ -90,12 +88,6 @@ impl Memberships {
             }
         }
         self.remove_if(|wish| !wish.is_joined && wish.claims == 0);
-    }
-
-    /// Any interface may have been made anew, unheard.
-    pub(super) fn doubt_interfaces(&mut self) {
-        self.held.values_mut().for_each(|wish| wish.is_doubtful = true);
-        self.remove_if(|wish| wish.claims == 0);
     }
 
     fn remove_if(&mut self, is_unwanted: impl Fn(&Wish) -> bool) {

@@ -5,6 +5,7 @@
 //! client       in the worker: an `Opener` that asks          wire, messages   what both say
 //! server       in the supervisor: takes requests, answers    policy           what is never granted
 //! grants       opens what was asked for, or finds it          leases, memberships   what is held
+//! deletions    which interfaces it does not stand on any more
 //! ```
 //!
 //! What is asked for is a **lease** with a key that says what it is for, and so is the same in
@@ -16,6 +17,7 @@
 //! never blocks, and a message that no client sends ends the connection.
 
 mod client;
+mod deletions;
 mod grants;
 mod leases;
 mod memberships;

@@ -3,8 +3,7 @@
 
 use std::io;
 
-use nix::net::if_::if_indextoname;
-
+use super::deletions::is_there;
 use super::messages::{Interface, Request, is_name};
 use crate::addr::Addr;
 use crate::error::{Error, Result};
@@ -57,8 +56,7 @@ pub(super) fn objection(
 /// # Errors
 /// ENODEV, as the kernel would say it.
 pub(super) fn find(interface: &Interface) -> Result<()> {
-    // For an index that nobody has, nix gives an empty name.
-    if if_indextoname(interface.index).is_ok_and(|name| !name.is_empty()) {
+    if is_there(interface.index) {
         return Ok(());
     }
     let gone = io::Error::from_raw_os_error(libc::ENODEV);

@@ -2,18 +2,18 @@
 //! answers. It must not know what a rule is, and trusts no byte of a message.
 
 use std::io::{self, ErrorKind};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::MsgFlags;
 
+use super::deletions::Deletions;
 use super::leases::Leases;
 use super::memberships::Memberships;
 use super::messages::{Answer, MESSAGE_BYTES, PROTOCOL, Request};
 use super::policy;
 use crate::error::{Error, Result};
 use crate::open::ingress::Ingress;
-use crate::open::links::{self, LinkSocket, Told};
 use crate::sys::passing;
 
 /// How long one worker is served in a row, so that none keeps the others waiting: to close an
@@ -26,7 +26,7 @@ pub struct Server {
     ingress: Ingress,
     buffer_bytes: usize,
     pub(super) workers: Vec<Worker>,
-    deletions: LinkSocket,
+    deletions: Deletions,
     room: Vec<u8>,
 }
 
@@ -66,8 +66,8 @@ impl Server {
             ingress,
             buffer_bytes,
             workers: (0..workers).map(|_| Worker::of(workers)).collect(),
-            deletions: LinkSocket::open_for_deletions()?,
-            room: vec![0; MESSAGE_BYTES.max(links::MESSAGE_BYTES)],
+            deletions: Deletions::open()?,
+            room: vec![0; MESSAGE_BYTES],
         })
     }
 
@@ -102,6 +102,22 @@ impl Server {
         Ok(true)
     }
 
+    /// Readable when [`Server::follow_deletions`] has something to do.
+    #[must_use]
+    pub fn deletions(&self) -> BorrowedFd<'_> {
+        self.deletions.as_fd()
+    }
+
+    /// Learns which interfaces are gone, before anything is done on one that is there, and gives up
+    /// what stands on them.
+    pub fn follow_deletions(&mut self) {
+        let Self { deletions, workers, .. } = self;
+        let stands_there = |index| workers.iter().any(|worker| worker.leases.has_lost(index));
+        for index in deletions.take(stands_there) {
+            workers.iter_mut().for_each(|worker| worker.interface_gone(index));
+        }
+    }
+
     /// How many sockets are open here.
     #[must_use]
     pub fn open_sockets(&self) -> usize {
@@ -119,7 +135,7 @@ impl Server {
         socket: BorrowedFd<'_>,
         request: Request,
     ) -> std::result::Result<(), Outcome> {
-        self.hear_deletions();
+        self.follow_deletions();
         let is_release = matches!(request, Request::Release { .. });
         let answer = match self.handle(worker, request) {
             Ok(answer) => answer,
@@ -144,6 +160,7 @@ impl Server {
             return Err(Fault::Breach(why));
         }
         if let Some(interface) = policy::interface(&request) {
+            self.deletions.watch(interface.index)?;
             policy::find(interface)?;
         }
         let known = self.workers.get_mut(usize::from(worker));
@@ -160,27 +177,6 @@ impl Server {
             other => return known.grant(other),
         }
         Ok(Answer::Done {})
-    }
-
-    /// Learns which interfaces are gone, before anything is done on one that is there.
-    fn hear_deletions(&mut self) {
-        let Self { deletions, workers, room, .. } = self;
-        loop {
-            let heard = deletions.hear(room).and_then(|piece| {
-                links::read(piece, |told| {
-                    if let Told::LinkGone(index) = told {
-                        workers.iter_mut().for_each(|worker| worker.interface_gone(index));
-                    }
-                })
-            });
-            match heard {
-                Ok(()) => {}
-                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
-                    workers.iter_mut().for_each(Worker::doubt_interfaces);
-                }
-                Err(_) => return,
-            }
-        }
     }
 }
 
@@ -216,11 +212,6 @@ impl Worker {
     fn interface_gone(&mut self, index: u32) {
         self.leases.interface_gone(index);
         self.memberships.interface_gone(index);
-    }
-
-    fn doubt_interfaces(&mut self) {
-        self.leases.doubt_interfaces();
-        self.memberships.doubt_interfaces();
     }
 }
 

@@ -89,21 +89,30 @@ impl LinkSocket {
         Self::subscribe(libc::RTMGRP_LINK | libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR)
     }
 
-    /// Opens one that hears only of links that are deleted, for who looks seldom: it has room for
-    /// thousands of them.
+    /// Opens one that hears only of links that are deleted, and of none before
+    /// [`LinkSocket::hear_deletions_of`].
     ///
     /// # Errors
     /// As [`LinkSocket::open`].
     pub fn open_for_deletions() -> Result<Self> {
         const RECEIVE_BUFFER_BYTES: usize = 8 << 20;
         let socket = Self::subscribe(libc::RTMGRP_LINK)?;
-        sockopt::attach_filter(socket.as_fd(), &filter::link_deletions())
-            .map_err(|error| Error::os("attaching a filter", TARGET, error))?;
+        socket.hear_deletions_of(&[])?;
         socket::receive_buffer(socket.as_fd(), RECEIVE_BUFFER_BYTES, TARGET)?;
         // What came before the filter.
         let mut bytes = vec![0; MESSAGE_BYTES];
         while socket.hear(&mut bytes).is_ok() {}
         Ok(socket)
+    }
+
+    /// Hears from now on only of the deletion of links with these indices, or of any where they are
+    /// too many for a filter.
+    ///
+    /// # Errors
+    /// No memory in the kernel; it hears what it heard before.
+    pub fn hear_deletions_of(&self, indices: &[u32]) -> Result<()> {
+        sockopt::attach_filter(self.as_fd(), &filter::link_deletions(indices))
+            .map_err(|error| Error::os("attaching a filter", TARGET, error))
     }
 
     fn subscribe(groups: i32) -> Result<Self> {

@@ -1,7 +1,7 @@
 //! The supervisor's broker for Python: descriptors come as numbers. It must not know what they
 //! carry.
 
-use std::os::fd::{AsFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
@@ -44,6 +44,18 @@ impl Broker {
         let socket = passing::duplicate(fd)
             .map_err(|error| Error::os("serving", format!("descriptor {fd}"), error))?;
         Ok(py.detach(|| self.server().serve(worker, socket.as_fd()))?)
+    }
+
+    /// The descriptor that is readable when interfaces were deleted: watch it, and call
+    /// `follow_deletions` then.
+    #[getter]
+    fn deletions(&self) -> RawFd {
+        self.server().deletions().as_raw_fd()
+    }
+
+    /// Give up what stands on interfaces that are gone.
+    fn follow_deletions(&self, py: Python<'_>) {
+        py.detach(|| self.server().follow_deletions());
     }
 
     /// Close all that is held for workers.

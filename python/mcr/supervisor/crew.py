@@ -88,6 +88,8 @@ class Crew:
         self._socket_gid = socket_gid
         self._superior = superior
         self._broker: Broker = tools.make_broker(setup)
+        # Read also while no worker asks for anything: the kernel keeps only so many of them.
+        reactor.watch(self._broker.deletions, self._broker.follow_deletions)
         # Where control writes the number of each event, so that its successor goes on behind it.
         self._numbers = fixed(_NUMBERS_BYTES, "mcr-events")
         self.control = ControlPost()

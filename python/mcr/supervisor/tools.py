@@ -23,6 +23,13 @@ class Broker(Protocol):
             McrError: the worker sent what it never may.
         """
 
+    @property
+    def deletions(self) -> int:
+        """A descriptor that is readable when interfaces were deleted."""
+
+    def follow_deletions(self) -> None:
+        """Give up what stands on interfaces that are gone."""
+
     def forget(self) -> None:
         """Close everything that is kept."""
 

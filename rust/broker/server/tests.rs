@@ -18,8 +18,9 @@ use crate::broker::testbed::{BUFFER_BYTES, pair};
 use crate::broker::wire::MAX_ITEMS;
 use crate::open::filter;
 use crate::open::output::{Choice, OutputSpec, Ttl};
-use crate::open::testnet::{in_namespace, interface};
+use crate::open::testnet::{in_namespace, interface, ip};
 use crate::sys::packet_ring::RingShape;
+use crate::sys::sockopt;
 
 const GROUP: Addr = Addr::v4([239, 1, 1, 1]);
 const V6: Addr = Addr::v6([0xff, 0x3e, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
@@ -240,32 +241,63 @@ fn an_end_is_told_and_what_is_too_long_is_refused() {
     });
 }
 
-/// When deletions were missed, what is there for certain is kept, and nothing is lost to a living
-/// worker.
+/// Where the kernel could not tell of all deletions, only what stands on an interface that is gone
+/// is given up.
 #[test]
-fn what_may_stand_on_another_interface_is_given_to_nobody_again() {
+fn deletions_that_were_not_told_cost_nothing_that_is_still_there() {
     in_namespace(|| {
         let mut server = Server::new(1, Ingress::Packet, BUFFER_BYTES).unwrap();
-        let join = Request::Join { interface: lo(), group: GROUP, sources: vec![] };
-        let merger = Request::Merger { interface: lo(), group: GROUP, port: 5001 };
-        let hello = Request::Hello { protocol: PROTOCOL };
         let ask = |server: &mut Server, request: &Request| {
             server.handle(0, request.clone()).unwrap_or_else(|_| panic!("{request:?}"))
         };
-        for request in [&hello, &frames(vec![], None), &join, &merger] {
-            ask(&mut server, request);
-        }
-        assert_eq!(server.open_sockets(), 3);
-        server.workers[0].doubt_interfaces();
-        assert_eq!(server.open_sockets(), 3);
-        ask(&mut server, &hello);
-        assert_eq!(server.open_sockets(), 1);
-        let Answer::Frames { has_history, .. } = ask(&mut server, &frames(vec![], None)) else {
-            panic!("no frames");
+        let frames_on = |interface| Request::Frames { interface, blocks: vec![], ring: None };
+        let lay = |name: &str| {
+            ip(&format!("link add {name} type veth peer name {name}-far"));
+            Interface::from(&interface(name))
         };
-        assert!(has_history);
-        ask(&mut server, &join);
-        assert_eq!(server.open_sockets(), 2);
+        let hello = Request::Hello { protocol: PROTOCOL };
+        ask(&mut server, &hello);
+        let stays = lay("stays");
+        for interface in [stays.clone(), lay("told"), lay("untold"), lay("renewed")] {
+            let join =
+                Request::Join { interface: interface.clone(), group: GROUP, sources: vec![] };
+            ask(&mut server, &frames_on(interface));
+            ask(&mut server, &join);
+        }
+        // Room for one message.
+        sockopt::set(server.deletions(), libc::SOL_SOCKET, libc::SO_RCVBUF, 1_i32).unwrap();
+        let index = interface("renewed").index;
+        for name in ["told", "untold", "renewed"] {
+            ip(&format!("link delete {name}"));
+        }
+        ip(&format!("link add renewed index {index} type veth peer name far"));
+        server.follow_deletions();
+        assert_eq!(server.workers[0].memberships.len(), 4);
+        ask(&mut server, &hello);
+        assert_eq!(server.workers[0].memberships.len(), 1);
+        for (interface, had_it) in [(stays, true), ((&interface("renewed")).into(), false)] {
+            let answer = ask(&mut server, &frames_on(interface));
+            let Answer::Frames { has_history, .. } = answer else { panic!("{answer:?}") };
+            assert_eq!(has_history, had_it);
+        }
+    });
+}
+
+/// What happens to other interfaces takes no room from what has to be told.
+#[test]
+fn only_deletions_of_its_own_interfaces_are_told() {
+    in_namespace(|| {
+        let mut deletions = Deletions::open().unwrap();
+        for name in ["ours", "theirs"] {
+            ip(&format!("link add {name} type veth peer name {name}-far"));
+        }
+        let ours = interface("ours").index;
+        deletions.watch(ours).unwrap();
+        ip("link delete theirs");
+        assert_eq!(deletions.take(|_| panic!("nothing was lost")).len(), 0);
+        ip("link delete ours");
+        assert_eq!(deletions.take(|_| panic!("nothing was lost")), [ours].into());
+        assert_eq!(deletions.take(|_| false).len(), 0);
     });
 }
 
