@@ -7,6 +7,7 @@
 //! (a seqlock), so that a reader sees numbers that balance without ever stopping the writer.
 //! This file must not know sockets.
 
+mod loss;
 mod owner;
 mod takeover;
 
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use crate::packet::Discard;
 use crate::sys::memory::SharedWords;
+pub use loss::{Loss, count_loss, count_send_error};
 pub use owner::{Grant, Owner};
 pub use takeover::{Found, incarnations, take_over};
 
@@ -64,8 +66,10 @@ pub mod group {
     pub const UNMATCHED: usize = 1;
     /// The last port that no rule names, plus one; 0 for none.
     pub const OTHER_PORT: usize = 2;
+    /// CLOCK_MONOTONIC_COARSE of the last one, in milliseconds; 0 for none.
+    pub const LAST_SEEN_MS: usize = 3;
     /// The last source that no rule lists, upper and lower half; 0 for none.
-    pub const OTHER_SOURCE: usize = 3;
+    pub const OTHER_SOURCE: usize = 4;
 }
 
 /// The words of a rule's slot.
@@ -97,54 +101,19 @@ pub mod output {
     /// collects whatever finds no pair of its own.
     pub const ERRORS: usize = 12;
     /// How many such pairs there are.
-    pub const ERROR_PAIRS: usize = 9;
+    pub const ERROR_PAIRS: usize = 7;
+    /// CLOCK_MONOTONIC_COARSE of the last loss, in milliseconds; 0 for none.
+    pub const LOST_MS: usize = ERRORS + 2 * ERROR_PAIRS;
+    /// Its [`Loss`].
+    pub const LAST_LOSS: usize = LOST_MS + 1;
+    /// The errno of the last `send_error`.
+    pub const LAST_ERRNO: usize = LOST_MS + 2;
+    /// CLOCK_MONOTONIC_COARSE of the last ICMP error, in milliseconds; 0 for none.
+    pub const REFUSED_MS: usize = LOST_MS + 3;
+    /// Behind the last of these words.
+    pub const END: usize = REFUSED_MS + 1;
     const _: () = assert!(DROPPED + Loss::COUNT <= ERRORS);
-    const _: () = assert!(ERRORS + 2 * ERROR_PAIRS <= super::TAG);
-}
-
-/// Why a copy was not sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Loss {
-    /// The kernel refused it; the errno is counted beside.
-    SendError,
-    /// The output's send buffer or queueing discipline was full.
-    OutputFull,
-    /// It fits neither the link nor, fragmented, the protocol.
-    TooBig,
-    /// The output's interface had no carrier, or was gone, or had no address.
-    NoCarrier,
-    /// The output's own rate was used up.
-    RateLimited,
-    /// The output was paused.
-    Paused,
-}
-
-impl Loss {
-    /// All of them, in the order of their words.
-    pub const ALL: [Self; 6] = [
-        Self::SendError,
-        Self::OutputFull,
-        Self::TooBig,
-        Self::NoCarrier,
-        Self::RateLimited,
-        Self::Paused,
-    ];
-    /// How many there are.
-    pub const COUNT: usize = Self::ALL.len();
-
-    /// The name in reports.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::SendError => "send_error",
-            Self::OutputFull => "output_full",
-            Self::TooBig => "too_big",
-            Self::NoCarrier => "no_carrier",
-            Self::RateLimited => "rate_limited",
-            Self::Paused => "paused",
-        }
-    }
+    const _: () = assert!(END <= super::TAG);
 }
 
 /// A slot to be handed out: its number and the generation that its new owner has.
@@ -161,7 +130,7 @@ pub type SlotWords = [u64; SLOT_WORDS];
 
 /// A hash (FNV-1a) of where each word stands and of what the words of the reasons mean.
 const fn layout() -> u64 {
-    const PLACES: [usize; 27] = [
+    const PLACES: [usize; 32] = [
         SLOT_WORDS,
         header::LAYOUT,
         header::SEQUENCE,
@@ -177,6 +146,7 @@ const fn layout() -> u64 {
         interface::DROPPED,
         group::UNMATCHED,
         group::OTHER_PORT,
+        group::LAST_SEEN_MS,
         group::OTHER_SOURCE,
         rule::MATCHED,
         rule::MATCHED_BYTES,
@@ -189,6 +159,10 @@ const fn layout() -> u64 {
         output::DROPPED,
         output::ERRORS,
         output::ERROR_PAIRS,
+        output::LOST_MS,
+        output::LAST_LOSS,
+        output::LAST_ERRNO,
+        output::REFUSED_MS,
     ];
     let (mut hash, mut at) = (BASIS, 0);
     while at < PLACES.len() {
@@ -239,6 +213,7 @@ pub struct Writer {
     changed: Vec<u32>,
     is_changed: Box<[bool]>,
     sequence: u64,
+    now_ms: u64,
 }
 
 impl Writer {
@@ -253,7 +228,21 @@ impl Writer {
             changed: Vec::with_capacity(slots),
             is_changed: vec![false; slots].into(),
             sequence,
+            now_ms: 0,
         }
+    }
+
+    /// What is counted from here on happens at this time (CLOCK_MONOTONIC_COARSE).
+    #[inline]
+    pub const fn set_time(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
+    }
+
+    /// The time of what is counted, in milliseconds.
+    #[inline]
+    #[must_use]
+    pub const fn now_ms(&self) -> u64 {
+        self.now_ms
     }
 
     /// A slot's words, to count in; they are published with the next [`Writer::publish`].
@@ -359,23 +348,6 @@ fn read_undisturbed(sequence: &AtomicU64, slot_cells: &[AtomicU64]) -> Option<Sl
 fn copy(cells: &[AtomicU64], words: &mut SlotWords) {
     for (cell, word) in cells.iter().zip(words) {
         *word = cell.load(Ordering::Relaxed);
-    }
-}
-
-/// Counts `copies` lost to the errno in an output's slot.
-pub fn count_send_error(words: &mut SlotWords, errno: u64, copies: u64) {
-    words[output::DROPPED + Loss::SendError as usize] += copies;
-    let pairs = words[output::ERRORS..].chunks_exact_mut(2).take(output::ERROR_PAIRS);
-    let last = output::ERROR_PAIRS - 1;
-    for (number, pair) in pairs.enumerate() {
-        let free = pair[1] == 0 && number != last;
-        if free {
-            pair[0] = errno;
-        }
-        if free || pair[0] == errno || number == last {
-            pair[1] += copies;
-            return;
-        }
     }
 }
 

@@ -118,6 +118,9 @@ class FakeCore:
             "refused": 0,
             "dropped": {"output_full": 0},
             "errors": {},
+            "lost_reason": None,
+            "lost_age_ms": None,
+            "refused_age_ms": None,
         }
         return {
             "key": key,
@@ -128,6 +131,7 @@ class FakeCore:
             "last_source": None,
             "last_seen_age_ms": None,
             "group_seen": 0,
+            "group_seen_age_ms": None,
             "other_port": None,
             "other_source": None,
             "outputs": [dict(output) for _ in rule.outputs],

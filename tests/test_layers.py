@@ -18,6 +18,7 @@ PYTHON_LAYERS = [
     "errors",
     "shape",
     "stats",
+    "states",
     "fields",
     "rule_text",
     "rules",

@@ -5,7 +5,7 @@ from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
-from mcr.stats import InterfaceStats, OutputStats, RuleSight, RuleStats, Stats, rule_state
+from mcr.stats import InterfaceStats, OutputStats, RuleStats, Stats
 
 OUTPUT = OutputStats(
     output="239.2.0.1%eth1:6001",
@@ -38,7 +38,6 @@ INTERFACE = InterfaceStats(
     dropped={"no_rule": 2},
 )
 STATS = Stats(interfaces=(INTERFACE,), rules=(RULE,), taken_at_s=100.0)
-SIGHT = RuleSight(interface="eth0", group="239.1.1.1", ports="5001", joined=True)
 QUIET = replace(OUTPUT, dropped={"output_full": 0}, errors={})
 
 
@@ -135,68 +134,6 @@ def test_a_rule_whose_counts_began_anew_started_from_zero(matched: int) -> None:
 def test_no_rate_without_time_in_between() -> None:
     """Two readings at once divide by nothing."""
     assert STATS.rates_since(STATS)[RULE.id].matched_pps == 0
-
-
-@pytest.mark.parametrize(
-    ("sight", "state"),
-    [
-        (SIGHT, "joined, no frame seen on eth0"),
-        (replace(SIGHT, joined=False), "bound, no frame seen on eth0"),
-        (
-            replace(SIGHT, group_seen=3, other_port=5002),
-            "frames seen, none for port 5001 (239.1.1.1 arrives for port 5002)",
-        ),
-        (
-            replace(SIGHT, group_seen=3, sources=("10.0.0.5",), other_source="10.0.0.9"),
-            "frames for 239.1.1.1 seen, none from 10.0.0.5 (last from 10.0.0.9)",
-        ),
-        (
-            replace(SIGHT, sources=("10.0.0.5", "10.0.0.6"), other_source="10.0.0.9", group_seen=1),
-            "frames for 239.1.1.1 seen, none from 10.0.0.5 or 10.0.0.6 (last from 10.0.0.9)",
-        ),
-        # The group's other rule has a source list; this one has none, so its port is the matter.
-        (
-            replace(SIGHT, group_seen=3, other_source="10.0.0.9", other_port=5002),
-            "frames seen, none for port 5001 (239.1.1.1 arrives for port 5002)",
-        ),
-        (replace(SIGHT, group_seen=3), "frames for 239.1.1.1 seen, none without a VLAN tag"),
-        # What the engine knows of the interface goes before what was seen until then.
-        (replace(SIGHT, trouble="paused: eth0 is down", matched=7), "paused: eth0 is down"),
-        (replace(SIGHT, paused=True, matched=7), "disabled"),
-        (replace(SIGHT, paused=True, trouble="paused: no"), "disabled; paused: no"),
-        (replace(SIGHT, group_seen=3, vlan=7), "frames for 239.1.1.1 seen, none with VLAN tag 7"),
-        (
-            replace(SIGHT, matched=1, last_source="10.0.0.5", last_seen_age_ms=1999),
-            "flowing from 10.0.0.5",
-        ),
-        (replace(SIGHT, matched=1), "flowing"),
-        (
-            replace(SIGHT, matched=1, last_source="10.0.0.5", last_seen_age_ms=12_345),
-            "silent for 12 s, last from 10.0.0.5",
-        ),
-        (replace(SIGHT, matched=1, last_seen_age_ms=2_000), "silent for 2 s"),
-    ],
-)
-def test_the_state_answers_the_first_question(sight: RuleSight, state: str) -> None:
-    """Where did my datagram go: nothing came, the wrong thing came, it flows, it stopped."""
-    assert rule_state(sight, [QUIET]) == state
-
-
-def test_the_state_names_each_output_that_loses() -> None:
-    """Outputs are counted from 1; only those with trouble are named, with the reasons."""
-    full = replace(QUIET, dropped={"output_full": 2, "send_error": 1}, errors={"EPERM": 1})
-    refused = replace(QUIET, refused=4)
-    flowing = replace(SIGHT, matched=9, last_source="10.0.0.5", last_seen_age_ms=0)
-    assert rule_state(flowing, [QUIET, full, refused]) == (
-        "flowing from 10.0.0.5; output 2 lost 3: output_full, send_error (EPERM); "
-        "output 3 was refused 4 times: nobody listened there, or no such host"
-    )
-
-
-def test_the_state_names_each_output_that_is_parked() -> None:
-    """While nothing is sent the reason goes before what was lost by it."""
-    parked = replace(OUTPUT, parked="eth1 is down")
-    assert rule_state(SIGHT, [QUIET, parked]).endswith("; output 2 parked: eth1 is down")
 
 
 def test_readings_come_back_from_json() -> None:

@@ -8,9 +8,13 @@ from typing import Any, NamedTuple
 
 from .resolved import ResolvedOutput, ResolvedRule
 from .rules import Output, Rule
-from .stats import InterfaceStats, OutputStats, RuleSight, RuleStats, Stats, rule_state
+from .states import OutputSight, RuleSight, rule_state
+from .stats import InterfaceStats, OutputStats, RuleStats, Stats
 
 Counters = Mapping[str, Any]
+
+_SEEN_OF_OUTPUT = ("lost_reason", "lost_age_ms", "refused_age_ms")
+"""What is counted of an output for the state of its rule alone."""
 
 
 class Running(NamedTuple):
@@ -39,7 +43,7 @@ def _rule(rule: Rule, resolved: ResolvedRule, counted: Counters) -> RuleStats:
         id=rule.id,
         name=rule.name,
         rule=str(rule),
-        state=rule_state(_sight(resolved, counted), outputs),
+        state=rule_state(_sight(resolved, counted), [*map(_output_sight, counted["outputs"])]),
         matched=counted["matched"],
         matched_bytes=counted["matched_bytes"],
         outputs=outputs,
@@ -47,7 +51,13 @@ def _rule(rule: Rule, resolved: ResolvedRule, counted: Counters) -> RuleStats:
 
 
 def _output(output: Output, sent: ResolvedOutput, numbers: Counters) -> OutputStats:
-    return OutputStats(output=str(output), address=str(sent.address), **numbers)
+    counts = {name: count for name, count in numbers.items() if name not in _SEEN_OF_OUTPUT}
+    return OutputStats(output=str(output), address=str(sent.address), **counts)
+
+
+def _output_sight(numbers: Counters) -> OutputSight:
+    seen = {name: numbers[name] for name in _SEEN_OF_OUTPUT}
+    return OutputSight(parked=numbers["parked"], **seen)
 
 
 def _sight(resolved: ResolvedRule, counted: Counters) -> RuleSight:
@@ -65,6 +75,7 @@ def _sight(resolved: ResolvedRule, counted: Counters) -> RuleSight:
         last_source=_text(counted["last_source"]),
         last_seen_age_ms=counted["last_seen_age_ms"],
         group_seen=counted["group_seen"],
+        group_seen_age_ms=counted["group_seen_age_ms"],
         other_port=counted["other_port"],
         other_source=_text(counted["other_source"]),
     )

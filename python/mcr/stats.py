@@ -1,19 +1,16 @@
-"""What a relay counted, as frozen values, and the sentence that says how a rule is doing.
+"""What a relay counted, as frozen values.
 
-Owns the shape of the numbers and the words of `RuleStats.state`; knows neither the engine that
-counts nor the rules themselves: rules, outputs and addresses are text here. All counts are
-datagrams since the rule, output or interface was added, unless the name has another unit.
+Owns the shape of the numbers; knows neither the engine that counts nor the rules themselves: rules,
+outputs and addresses are text here. All counts are datagrams since the rule, output or interface
+was added, unless the name has another unit.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 from .shape import Shape
-
-SILENT_AFTER_MS = 2_000
-"""A rule whose last datagram is older than this is called silent, not flowing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,85 +261,3 @@ def _imbalances(stats: Stats) -> Iterator[str]:
             errors, failed = sum(output.errors.values()), output.dropped.get("send_error", 0)
             if errors != failed:
                 yield f"{output.output}: {failed} send errors, {errors} by errno"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RuleSight:
-    """What is known about a rule's input when its state is put into words.
-
-    `group` may be a block of groups and `ports` a range, as rules write them. `group_seen` counts
-    the datagrams for the rule's address on its interface that no rule took; `other_port` and
-    `other_source` are the last port without a rule and the last source that source lists refused
-    among them. `last_seen_age_ms` is the age of the last match. `trouble` is the engine's word on
-    an input that waits for its interface; `paused` says that the rule is disabled.
-    """
-
-    interface: str
-    group: str
-    ports: str
-    joined: bool
-    sources: Sequence[str] = ()
-    vlan: int = 0
-    matched: int = 0
-    last_source: str | None = None
-    last_seen_age_ms: int | None = None
-    group_seen: int = 0
-    other_port: int | None = None
-    other_source: str | None = None
-    trouble: str | None = None
-    paused: bool = False
-
-
-def rule_state(sight: RuleSight, outputs: Sequence[OutputStats] = ()) -> str:
-    """Return the sentence that answers "where did my datagram go" for one rule.
-
-    First what arrives (or the nearest thing to it that does), then what each output lost.
-    """
-    if sight.paused:
-        arrival = ["disabled", sight.trouble]
-    else:
-        arrival = [sight.trouble or (_flow(sight) if sight.matched else _absence(sight))]
-    troubles = (_trouble(number, output) for number, output in enumerate(outputs, start=1))
-    return "; ".join(part for part in (*arrival, *troubles) if part)
-
-
-def _flow(sight: RuleSight) -> str:
-    age_ms = sight.last_seen_age_ms or 0
-    if age_ms < SILENT_AFTER_MS:
-        return f"flowing from {sight.last_source}" if sight.last_source else "flowing"
-    last = f", last from {sight.last_source}" if sight.last_source else ""
-    return f"silent for {age_ms // 1000} s{last}"
-
-
-def _absence(sight: RuleSight) -> str:
-    if sight.sources and sight.other_source is not None:
-        wanted = " or ".join(sight.sources)
-        return f"frames for {sight.group} seen, none from {wanted} (last from {sight.other_source})"
-    if sight.other_port is not None:
-        arrives = f"{sight.group} arrives for port {sight.other_port}"
-        return f"frames seen, none for port {sight.ports} ({arrives})"
-    if sight.group_seen and sight.vlan:
-        return f"frames for {sight.group} seen, none with VLAN tag {sight.vlan}"
-    if sight.group_seen:
-        return f"frames for {sight.group} seen, none without a VLAN tag"
-    if not sight.joined:
-        return f"bound, no frame seen on {sight.interface}"
-    return f"joined, no frame seen on {sight.interface}"
-
-
-def _trouble(number: int, output: OutputStats) -> str:
-    if output.parked:
-        return f"output {number} parked: {output.parked}"
-    reasons = [_reason(name, output) for name, count in output.dropped.items() if count]
-    if reasons:
-        return f"output {number} lost {output.lost}: {', '.join(reasons)}"
-    if output.refused:
-        often = "once" if output.refused == 1 else f"{output.refused} times"
-        return f"output {number} was refused {often}: nobody listened there, or no such host"
-    return ""
-
-
-def _reason(name: str, output: OutputStats) -> str:
-    if name == "send_error" and output.errors:
-        return f"send_error ({', '.join(output.errors)})"
-    return name

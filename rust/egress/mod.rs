@@ -120,17 +120,18 @@ impl Egress {
             let datagrams = self.batches.datagrams(batch);
             let origin = kept.and_then(|_| self.batches.origin(window, batch));
             let targets = &plan.share(rule)[outputs.start as usize..outputs.end as usize];
+            let now_ms = counters.now_ms();
             for (place, target) in (outputs.start..).zip(targets) {
                 let words = counters.slot(target.slot.index);
                 words[output::WANTED] += u64::from(datagrams);
                 if !target.has_carrier() {
-                    words[output::DROPPED + Loss::NoCarrier as usize] += u64::from(datagrams);
+                    stats::count_loss(words, Loss::NoCarrier, u64::from(datagrams), now_ms);
                     continue;
                 }
                 let rewrite = origin.as_ref().zip(target.rewrite.as_deref());
                 if let Some(errno) = rewrite.and_then(|(origin, rewrite)| rewrite.refusal(origin)) {
                     let errno = u64::from(errno.unsigned_abs());
-                    stats::count_send_error(words, errno, u64::from(datagrams));
+                    stats::count_send_error(words, errno, u64::from(datagrams), now_ms);
                     continue;
                 }
                 self.cursors.push(Cursor::new(rule, place, target, batch));
@@ -162,6 +163,7 @@ impl Egress {
     /// Awaits the sends that are under way and counts each; cursors with datagrams left stay.
     fn settle(&mut self, ring: &mut Ring, counters: &mut Writer) -> io::Result<()> {
         let Self { batches, cursors, limits } = self;
+        let now_ms = counters.now_ms();
         ring.finish_wave(|token, result| {
             let cursor = &mut cursors[token as usize];
             let learnt = &mut limits[cursor.slot as usize];
@@ -169,11 +171,11 @@ impl Egress {
             match u32::try_from(result) {
                 Ok(bytes) => {
                     learnt.accept(cursor.refused);
-                    cursor.count_sent(bytes, words);
+                    cursor.count_sent(bytes, words, now_ms);
                 }
                 Err(_) => {
                     let errno = result.unsigned_abs();
-                    cursor.count_refused(errno, batches, learnt, words);
+                    cursor.count_refused(errno, batches, learnt, words, now_ms);
                 }
             }
         })?;
@@ -209,11 +211,14 @@ impl Cursor {
 
     /// The kernel has taken the send; its result counts the headers too.
     #[inline]
-    fn count_sent(&mut self, bytes: u32, words: &mut SlotWords) {
+    fn count_sent(&mut self, bytes: u32, words: &mut SlotWords, now_ms: u64) {
         let datagrams = self.sent_at_once();
         words[output::SENT] += u64::from(datagrams);
         words[output::SENT_BYTES] += u64::from(bytes - self.headers);
-        words[output::REFUSED] += u64::from(self.repeated);
+        if self.repeated {
+            words[output::REFUSED] += 1;
+            words[output::REFUSED_MS] = now_ms;
+        }
         self.advance(datagrams);
     }
 
@@ -226,6 +231,7 @@ impl Cursor {
         batches: &Batches,
         learnt: &mut Limits,
         words: &mut SlotWords,
+        now_ms: u64,
     ) {
         let mut datagrams = self.sent_at_once();
         let attempt = Attempt {
@@ -247,13 +253,13 @@ impl Cursor {
                 self.chunk = 0;
                 return;
             }
-            Outcome::Lost(loss) => words[output::DROPPED + loss as usize] += u64::from(datagrams),
+            Outcome::Lost(loss) => stats::count_loss(words, loss, u64::from(datagrams), now_ms),
             Outcome::Failed => {
-                stats::count_send_error(words, u64::from(errno), u64::from(datagrams));
+                stats::count_send_error(words, u64::from(errno), u64::from(datagrams), now_ms);
             }
             Outcome::FailedLikeAll => {
                 datagrams = batches.left(self.batch, self.done);
-                stats::count_send_error(words, u64::from(errno), u64::from(datagrams));
+                stats::count_send_error(words, u64::from(errno), u64::from(datagrams), now_ms);
             }
         }
         self.advance(datagrams);

@@ -122,7 +122,7 @@ impl Engine {
 
     /// Takes in everything that has arrived; true when a command waits.
     fn reap(&mut self) -> io::Result<bool> {
-        let now_ms = coarse_clock_ms();
+        self.counters.set_time(coarse_clock_ms());
         let mut woken = false;
         loop {
             let before = self.window.len();
@@ -136,7 +136,7 @@ impl Engine {
                         self.intake.readable(token, failed, &mut self.counters);
                     }
                     Event::Received { token, buffer, armed } => {
-                        self.received(token, buffer, armed, now_ms)?;
+                        self.received(token, buffer, armed)?;
                     }
                 }
             }
@@ -145,19 +145,19 @@ impl Engine {
             }
             self.ring.poll()?;
         }
-        self.take_slots(now_ms)?;
+        self.take_slots()?;
         Ok(woken)
     }
 
     /// Takes in what lies in the packet rings, a turn's share of each.
-    fn take_slots(&mut self, now_ms: u64) -> io::Result<()> {
+    fn take_slots(&mut self) -> io::Result<()> {
         let before = self.window.len();
         for number in 0..self.intake.rings() {
             for _ in 0..rings::TURN_FRAMES {
                 let Some((token, buffer)) = self.intake.take_slot(number, &mut self.ring) else {
                     break;
                 };
-                self.received(token, buffer, true, now_ms)?;
+                self.received(token, buffer, true)?;
             }
         }
         self.intake.note_pace(self.window.len() - before);
@@ -165,7 +165,7 @@ impl Engine {
     }
 
     #[inline]
-    fn received(&mut self, token: u32, buffer: Buffer, armed: bool, now_ms: u64) -> io::Result<()> {
+    fn received(&mut self, token: u32, buffer: Buffer, armed: bool) -> io::Result<()> {
         let Self { ring, plan, intake, window, egress, counters, .. } = self;
         let read = intake.read(token, ring.bytes(&buffer), plan, counters);
         if !armed {
@@ -182,7 +182,7 @@ impl Engine {
         let entry = window.push(Entry { buffer, start, len, segment, count, ttl, dscp });
         for &rule in rules {
             let PlanRule { slot, kept, .. } = &plan.rules[rule as usize];
-            receiver::count_match(counters, *slot, &arrival, now_ms);
+            receiver::count_match(counters, *slot, &arrival);
             if !window.link(rule, kept.as_ref(), &arrival.datagram, entry) {
                 egress.send_window(ring, window, plan, counters)?;
                 let linked = window.link(rule, kept.as_ref(), &arrival.datagram, entry);

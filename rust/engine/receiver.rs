@@ -262,8 +262,8 @@ fn end(listener: &Listener, token: u32, is_armed: bool, ring: &mut Ring) -> io::
 
 /// Counts a datagram that a rule took.
 #[inline]
-pub(super) fn count_match(counters: &mut Writer, slot: u32, arrival: &Arrival, now_ms: u64) {
-    let datagram = &arrival.datagram;
+pub(super) fn count_match(counters: &mut Writer, slot: u32, arrival: &Arrival) {
+    let (datagram, now_ms) = (&arrival.datagram, counters.now_ms());
     let words = counters.slot(slot);
     words[rule::MATCHED] += u64::from(datagram.segments);
     words[rule::MATCHED_BYTES] += u64::from(datagram.payload.len);
@@ -274,8 +274,10 @@ pub(super) fn count_match(counters: &mut Writer, slot: u32, arrival: &Arrival, n
 /// Keeps what tells the user why nothing flows: the group is there, but not as a rule wants it.
 #[inline(never)]
 fn count_unmatched(counters: &mut Writer, slot: u32, datagram: Datagram, reason: Discard) {
+    let now_ms = counters.now_ms();
     let words = counters.slot(slot);
     words[group::UNMATCHED] += u64::from(datagram.segments);
+    words[group::LAST_SEEN_MS] = now_ms;
     match reason {
         Discard::Source => store_address(&mut words[group::OTHER_SOURCE..], datagram.source),
         Discard::NoRule => words[group::OTHER_PORT] = u64::from(datagram.port) + 1,

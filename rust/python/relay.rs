@@ -10,8 +10,8 @@ use pyo3::types::{PyDict, PyTuple};
 use super::resolved::ResolvedRule;
 use crate::error::Error;
 use crate::relay::{
-    Ingress, InterfaceReport, OutputReport, Relay, Report, RuleReport, RuleSpec, Settings, Share,
-    errno_name,
+    Ingress, InterfaceReport, LastLoss, OutputReport, Relay, Report, RuleReport, RuleSpec,
+    Settings, Share, errno_name,
 };
 
 /// How long Ctrl-C may go unnoticed in a wait.
@@ -196,6 +196,7 @@ fn rule<'py>(py: Python<'py>, report: &RuleReport) -> PyResult<Bound<'py, PyDict
     fields.set_item("last_source", report.last_source)?;
     fields.set_item("last_seen_age_ms", report.last_seen_age_ms)?;
     fields.set_item("group_seen", report.group_seen)?;
+    fields.set_item("group_seen_age_ms", report.group_seen_age_ms)?;
     fields.set_item("other_port", report.other_port)?;
     fields.set_item("other_source", report.other_source)?;
     fields.set_item("outputs", outputs.collect::<PyResult<Vec<_>>>()?)?;
@@ -213,6 +214,10 @@ fn output<'py>(py: Python<'py>, report: &OutputReport) -> PyResult<Bound<'py, Py
     fields.set_item("dropped", counts(py, report.dropped.map(|(why, n)| (why.name(), n)))?)?;
     let errors = report.errors.iter().map(|(&errno, &copies)| (errno_name(errno), copies));
     fields.set_item("errors", counts(py, errors)?)?;
+    let last_loss = report.last_loss.as_ref();
+    fields.set_item("lost_reason", last_loss.map(LastLoss::reason))?;
+    fields.set_item("lost_age_ms", last_loss.map(|loss| loss.age_ms))?;
+    fields.set_item("refused_age_ms", report.refused_age_ms)?;
     Ok(fields)
 }
 

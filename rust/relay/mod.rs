@@ -52,7 +52,7 @@ use links::{Links, Next};
 use live::Around;
 use plans::Owners;
 use present::Present;
-pub use report::{InterfaceReport, OutputReport, Report, RuleReport, errno_name};
+pub use report::{InterfaceReport, LastLoss, OutputReport, Report, RuleReport, errno_name};
 pub use rings::{Rings, try_io_uring};
 pub use settings::{Settings, Share};
 use state::State;

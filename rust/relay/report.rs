@@ -62,6 +62,8 @@ pub struct RuleReport {
     pub last_seen_age_ms: Option<u64>,
     /// Datagrams of the group on the interface that no rule took.
     pub group_seen: u64,
+    /// How long ago the last of these was, in milliseconds.
+    pub group_seen_age_ms: Option<u64>,
     /// The last port of the group that no rule names.
     pub other_port: Option<u16>,
     /// The last source that no rule on the same input lists.
@@ -88,6 +90,31 @@ pub struct OutputReport {
     pub dropped: [(Loss, u64); Loss::COUNT],
     /// Copies lost as `send_error`, by errno; 0 collects the rare rest.
     pub errors: BTreeMap<u64, u64>,
+    /// The last loss.
+    pub last_loss: Option<LastLoss>,
+    /// How long ago the last of `refused` was, in milliseconds.
+    pub refused_age_ms: Option<u64>,
+}
+
+/// When and why an output lost a copy.
+pub struct LastLoss {
+    /// How long ago, in milliseconds.
+    pub age_ms: u64,
+    /// The reason.
+    pub loss: Loss,
+    /// The errno of a `send_error`, else 0.
+    pub errno: u64,
+}
+
+impl LastLoss {
+    /// The reason as states name it: `output_full`, `send_error (ENETUNREACH)`.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        match self.loss {
+            Loss::SendError => format!("{} ({})", self.loss.name(), errno_name(self.errno)),
+            loss => loss.name().to_owned(),
+        }
+    }
 }
 
 /// `ENETUNREACH` for 101; `other` where the number was not kept.
@@ -128,10 +155,9 @@ fn interface_report(words: &SlotWords) -> InterfaceReport {
 }
 
 fn rule_report(live: &LiveRule, pages: &[Arc<SharedWords>], now_ms: u64) -> RuleReport {
-    let group = newest(pages, live.group, group::OTHER_PORT);
+    let group = newest(pages, live.group, group::LAST_SEEN_MS);
     let counted = sum(pages, live.slot);
     let newest = newest(pages, live.slot, rule::LAST_SEEN_MS);
-    let seen = newest[rule::LAST_SEEN_MS];
     RuleReport {
         key: 0,
         id: String::new(),
@@ -140,17 +166,18 @@ fn rule_report(live: &LiveRule, pages: &[Arc<SharedWords>], now_ms: u64) -> Rule
         matched: counted[rule::MATCHED],
         matched_bytes: counted[rule::MATCHED_BYTES],
         last_source: address(&newest[rule::LAST_SOURCE..]),
-        last_seen_age_ms: (seen != 0).then(|| now_ms.saturating_sub(seen)),
+        last_seen_age_ms: age(newest[rule::LAST_SEEN_MS], now_ms),
         group_seen: group[group::UNMATCHED],
+        group_seen_age_ms: age(group[group::LAST_SEEN_MS], now_ms),
         other_port: group[group::OTHER_PORT]
             .checked_sub(1)
             .and_then(|port| u16::try_from(port).ok()),
         other_source: address(&group[group::OTHER_SOURCE..]),
-        outputs: live.outputs.iter().map(|output| output_report(output, pages)).collect(),
+        outputs: live.outputs.iter().map(|output| output_report(output, pages, now_ms)).collect(),
     }
 }
 
-fn output_report(live: &LiveOutput, pages: &[Arc<SharedWords>]) -> OutputReport {
+fn output_report(live: &LiveOutput, pages: &[Arc<SharedWords>], now_ms: u64) -> OutputReport {
     let mut errors = BTreeMap::new();
     for page in pages {
         let words = stats::read(page, live.slot).unwrap_or([0; stats::SLOT_WORDS]);
@@ -171,7 +198,18 @@ fn output_report(live: &LiveOutput, pages: &[Arc<SharedWords>]) -> OutputReport 
         refused: words[output::REFUSED],
         dropped,
         errors,
+        last_loss: last_loss(&newest(pages, live.slot, output::LOST_MS), now_ms),
+        refused_age_ms: age(
+            newest(pages, live.slot, output::REFUSED_MS)[output::REFUSED_MS],
+            now_ms,
+        ),
     }
+}
+
+fn last_loss(words: &SlotWords, now_ms: u64) -> Option<LastLoss> {
+    let age_ms = age(words[output::LOST_MS], now_ms)?;
+    let loss = Loss::ALL.get(usize::try_from(words[output::LAST_LOSS]).ok()?).copied()?;
+    Some(LastLoss { age_ms, loss, errno: words[output::LAST_ERRNO] })
 }
 
 /// The words of a slot, each added up over the workers.
@@ -194,6 +232,11 @@ fn newest(pages: &[Arc<SharedWords>], slot: Slot, by: usize) -> SlotWords {
 fn address(words: &[u64]) -> Option<IpAddr> {
     let bits = u128::from(words[0]) << 64 | u128::from(words[1]);
     (bits != 0).then(|| Addr::from_bits(bits).ip())
+}
+
+/// How long ago something was, by the time at which it was counted; 0 means never.
+fn age(then_ms: u64, now_ms: u64) -> Option<u64> {
+    (then_ms != 0).then(|| now_ms.saturating_sub(then_ms))
 }
 
 fn now_ms() -> u64 {

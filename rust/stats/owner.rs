@@ -83,7 +83,7 @@ impl Owner {
             Kind::Interface => interface::RECEIVED..interface::DROPPED + Discard::COUNT,
             Kind::Group => super::group::UNMATCHED..super::group::OTHER_SOURCE,
             Kind::Rule => rule::MATCHED..rule::LAST_SOURCE,
-            Kind::Output => output::WANTED..output::ERRORS + 2 * output::ERROR_PAIRS,
+            Kind::Output => output::WANTED..output::END,
         };
         if words[counters.clone()].iter().any(|word| *word > MOST) {
             return resumed;

@@ -72,9 +72,10 @@ fn numbers_that_balance_are_read_balanced_while_they_change() {
 fn more_errnos_than_pairs_still_add_up() {
     let mut words = [0; SLOT_WORDS];
     for errno in 1..=20 {
-        count_send_error(&mut words, errno, 3);
+        count_send_error(&mut words, errno, 3, 9);
     }
     let pairs = words[output::ERRORS..].chunks_exact(2).take(output::ERROR_PAIRS);
     assert_eq!(pairs.map(|pair| pair[1]).sum::<u64>(), 60);
     assert_eq!(words[output::DROPPED + Loss::SendError as usize], 60);
+    assert_eq!((words[output::LOST_MS], words[output::LAST_ERRNO]), (9, 20));
 }

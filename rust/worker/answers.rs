@@ -8,7 +8,7 @@ use serde::ser::{Serialize, Serializer};
 use super::wire::Level;
 use crate::error::Error;
 use crate::relay::{
-    Condition, InterfaceReport, LinkChange, OutputReport, Refusal, RuleReport, errno_name,
+    Condition, InterfaceReport, LastLoss, LinkChange, OutputReport, Refusal, RuleReport, errno_name,
 };
 
 /// Rules in one piece of a report, and outputs after which a piece ends.
@@ -170,6 +170,7 @@ pub(super) struct RuleEntry {
     last_source: Option<IpAddr>,
     last_seen_age_ms: Option<u64>,
     group_seen: u64,
+    group_seen_age_ms: Option<u64>,
     other_port: Option<u16>,
     other_source: Option<IpAddr>,
     outputs: Vec<OutputEntry>,
@@ -185,6 +186,9 @@ struct OutputEntry {
     refused: u64,
     dropped: Counts<&'static str>,
     errors: Counts<String>,
+    lost_reason: Option<String>,
+    lost_age_ms: Option<u64>,
+    refused_age_ms: Option<u64>,
 }
 
 /// Names and their counts, as an object.
@@ -222,6 +226,7 @@ impl From<RuleReport> for RuleEntry {
             last_source: report.last_source,
             last_seen_age_ms: report.last_seen_age_ms,
             group_seen: report.group_seen,
+            group_seen_age_ms: report.group_seen_age_ms,
             other_port: report.other_port,
             other_source: report.other_source,
             outputs: report.outputs.into_iter().map(OutputEntry::from).collect(),
@@ -241,6 +246,9 @@ impl From<OutputReport> for OutputEntry {
             refused: report.refused,
             dropped: Counts(report.dropped.map(|(why, count)| (why.name(), count)).to_vec()),
             errors: Counts(errors.map(|(errno, copies)| (errno_name(errno), copies)).collect()),
+            lost_reason: report.last_loss.as_ref().map(LastLoss::reason),
+            lost_age_ms: report.last_loss.map(|loss| loss.age_ms),
+            refused_age_ms: report.refused_age_ms,
         }
     }
 }

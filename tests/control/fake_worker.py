@@ -168,6 +168,9 @@ class FakeWorker:
             "refused": 0,
             "dropped": {"output_full": 0},
             "errors": {},
+            "lost_reason": None,
+            "lost_age_ms": None,
+            "refused_age_ms": None,
         }
         return {
             "id": rule["id"],
@@ -178,6 +181,7 @@ class FakeWorker:
             "last_source": "127.0.0.1" if matched else None,
             "last_seen_age_ms": 5 if matched else None,
             "group_seen": 0,
+            "group_seen_age_ms": None,
             "other_port": None,
             "other_source": None,
             "outputs": [dict(output) for _ in rule["outputs"]],

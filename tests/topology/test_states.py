@@ -57,6 +57,30 @@ def test_the_state_of_a_socket(lab: Lab) -> None:
         wait_until(lambda: relay.stats().rules[0].state == "flowing from 10.1.0.2")
 
 
+def test_the_state_forgets_what_is_over(lab: Lab, ingress: Ingress) -> None:
+    """A refusal and a loss are told while they last; later the counters alone have them."""
+    rule = "239.1.100.1%in0:5001 to 10.2.0.2:6001 239.2.100.1%out1:6001"
+    with (
+        relaying(lab.relay, rule, ingress=ingress) as relay,
+        lab.sender("239.1.100.1", 5001) as sender,
+    ):
+
+        def state() -> str:
+            sender.send([b"datagram"])
+            return relay.stats().rules[0].state
+
+        refused = "output 1 was refused in the last 5 s: nobody listens there, or no such host"
+        wait_until(lambda: refused in state())
+        with lab.relay.down("out1"):
+            wait_until(lambda: "output 2 parked" in state())
+        wait_until(lambda: "output 2 lost copies in the last 5 s: no_carrier" in state())
+        with lab.receive("10.2.0.2", 6001):
+            wait_until(lambda: state() == "flowing from 10.1.0.2")
+        one, two = relay.stats().rules[0].outputs
+        assert one.refused > 0
+        assert two.dropped["no_carrier"] > 0
+
+
 @pytest.mark.parametrize(
     ("sysctl", "wanted_bytes"),
     [("rmem_max", RECEIVE_BUFFER_BYTES), ("wmem_max", SEND_BUFFER_BYTES)],

@@ -271,7 +271,15 @@ def _reports_of(
 
 def _nothing_counted(held: Held) -> dict[str, Any]:
     outputs: list[dict[str, Any]] = [
-        {"parked": None, "dropped": {}, "errors": {}, **dict.fromkeys(_OUTPUT_SUMS, 0)}
+        {
+            "parked": None,
+            "dropped": {},
+            "errors": {},
+            "lost_reason": None,
+            "lost_age_ms": None,
+            "refused_age_ms": None,
+            **dict.fromkeys(_OUTPUT_SUMS, 0),
+        }
         for _ in held.resolved.outputs
     ]
     return {
@@ -280,6 +288,7 @@ def _nothing_counted(held: Held) -> dict[str, Any]:
         "trouble": None,
         "last_source": None,
         "last_seen_age_ms": None,
+        "group_seen_age_ms": None,
         "other_port": None,
         "other_source": None,
         "outputs": outputs,
@@ -290,24 +299,40 @@ def _nothing_counted(held: Held) -> dict[str, Any]:
 def _add_rule(merged: dict[str, Any], report: RuleReport, age_ms: int) -> None:
     for name in _RULE_SUMS:
         merged[name] += report[name]  # type: ignore[literal-required]
-    for name in ("trouble", "other_port", "other_source"):
-        if merged[name] is None:
+    merged["trouble"] = merged["trouble"] or report["trouble"]
+    if _is_newer(merged, "last_seen_age_ms", report["last_seen_age_ms"], age_ms):
+        merged["last_source"] = report["last_source"]
+    if _is_newer(merged, "group_seen_age_ms", report["group_seen_age_ms"], age_ms):
+        for name in ("other_port", "other_source"):
             merged[name] = report[name]  # type: ignore[literal-required]
-    seen_ms = report["last_seen_age_ms"]
-    if seen_ms is not None:
-        seen_ms += age_ms
-        if merged["last_seen_age_ms"] is None or seen_ms < merged["last_seen_age_ms"]:
-            merged["last_seen_age_ms"], merged["last_source"] = seen_ms, report["last_source"]
     for into, output in zip(merged["outputs"], report["outputs"], strict=True):
-        _add_output(into, output)
+        _add_output(into, output, age_ms)
 
 
-def _add_output(into: dict[str, Any], output: OutputReport) -> None:
+def _add_output(into: dict[str, Any], output: OutputReport, age_ms: int) -> None:
     for name in _OUTPUT_SUMS:
         into[name] += output[name]  # type: ignore[literal-required]
     into["parked"] = into["parked"] or output["parked"]
+    if _is_newer(into, "lost_age_ms", output["lost_age_ms"], age_ms):
+        into["lost_reason"] = output["lost_reason"]
+    _is_newer(into, "refused_age_ms", output["refused_age_ms"], age_ms)
     _add_counts(into["dropped"], output["dropped"])
     _add_counts(into["errors"], output["errors"])
+
+
+def _is_newer(into: dict[str, Any], name: str, reported_ms: int | None, age_ms: int) -> bool:
+    """Put the age of what happened last in; whether it is that of this report.
+
+    Args:
+        into: where ages are collected.
+        name: of the age.
+        reported_ms: the age that a worker tells.
+        age_ms: that of its report.
+    """
+    if reported_ms is None or (into[name] is not None and into[name] <= reported_ms + age_ms):
+        return False
+    into[name] = reported_ms + age_ms
+    return True
 
 
 def _add_interface(found: dict[tuple[str, str], dict[str, Any]], one: InterfaceReport) -> None:

@@ -46,6 +46,9 @@ class OutputReport(TypedDict):
     refused: Count
     dropped: Counts
     errors: Counts
+    lost_reason: Text | None
+    lost_age_ms: Count | None
+    refused_age_ms: Count | None
 
 
 class RuleReport(TypedDict):
@@ -59,6 +62,7 @@ class RuleReport(TypedDict):
     last_source: Text | None
     last_seen_age_ms: Count | None
     group_seen: Count
+    group_seen_age_ms: Count | None
     other_port: Count | None
     other_source: Text | None
     outputs: list[OutputReport]

@@ -1,0 +1,76 @@
+//! Copies that were not sent: the reasons, and how they are counted in an output's slot.
+//! It must not know how a loss comes about.
+
+use super::{SlotWords, output};
+
+/// Why a copy was not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Loss {
+    /// The kernel refused it; the errno is counted beside.
+    SendError,
+    /// The output's send buffer or queueing discipline was full.
+    OutputFull,
+    /// It fits neither the link nor, fragmented, the protocol.
+    TooBig,
+    /// The output's interface had no carrier, or was gone, or had no address.
+    NoCarrier,
+    /// The output's own rate was used up.
+    RateLimited,
+    /// The output was paused.
+    Paused,
+}
+
+impl Loss {
+    /// All of them, in the order of their words.
+    pub const ALL: [Self; 6] = [
+        Self::SendError,
+        Self::OutputFull,
+        Self::TooBig,
+        Self::NoCarrier,
+        Self::RateLimited,
+        Self::Paused,
+    ];
+    /// How many there are.
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// The name in reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SendError => "send_error",
+            Self::OutputFull => "output_full",
+            Self::TooBig => "too_big",
+            Self::NoCarrier => "no_carrier",
+            Self::RateLimited => "rate_limited",
+            Self::Paused => "paused",
+        }
+    }
+}
+
+/// Counts `copies` lost in an output's slot.
+#[cold]
+pub fn count_loss(words: &mut SlotWords, loss: Loss, copies: u64, now_ms: u64) {
+    words[output::DROPPED + loss as usize] += copies;
+    words[output::LOST_MS] = now_ms;
+    words[output::LAST_LOSS] = loss as u64;
+}
+
+/// Counts `copies` lost to the errno in an output's slot.
+#[cold]
+pub fn count_send_error(words: &mut SlotWords, errno: u64, copies: u64, now_ms: u64) {
+    count_loss(words, Loss::SendError, copies, now_ms);
+    words[output::LAST_ERRNO] = errno;
+    let pairs = words[output::ERRORS..].chunks_exact_mut(2).take(output::ERROR_PAIRS);
+    let last = output::ERROR_PAIRS - 1;
+    for (number, pair) in pairs.enumerate() {
+        let free = pair[1] == 0 && number != last;
+        if free {
+            pair[0] = errno;
+        }
+        if free || pair[0] == errno || number == last {
+            pair[1] += copies;
+            return;
+        }
+    }
+}
