@@ -438,8 +438,10 @@ class Relay:
         return self._running
 
     def _locked(self) -> threading.RLock:
-        """The lock, for `with`: a context manager written in Python could be interrupted by an
-        exception of a signal handler while it has the lock, and keep it.
+        """The lock, to be used with `with`.
+
+        A context manager written in Python would keep the lock if an exception of a signal handler
+        came while it has it.
         """
         self._check_process()
         return self._lock
