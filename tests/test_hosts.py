@@ -1,5 +1,6 @@
 """Host names of outputs: looked up at the start and on demand, the first address or all."""
 
+import io
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from tests.fake_core import FakeCore
 
 import mcr
 from mcr.cli import relay as command
+from mcr.cli.table import open_view
 
 NAMED = "239.1.1.1%lo:5001 to studio.example:7001 127.0.0.9:7001"
 OTHER = "239.1.1.2%lo:5001 to other.example:7002"
@@ -181,18 +183,17 @@ def test_hosts_is_one_of_two_words() -> None:
         mcr.Relay(NAMED, hosts="some")  # type: ignore[arg-type]
 
 
-def test_the_command_tells_what_it_found(
-    server: NameServer, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_tells_what_it_found(server: NameServer) -> None:
     """A line for each change, a warning for each failure, one line if there is neither."""
-    with mcr.Relay(NAMED, OTHER) as relay:
-        command._look_up_again(relay)
+    said = io.StringIO()
+    with mcr.Relay(NAMED, OTHER) as relay, open_view(relay.stats(), said) as view:
+        command._look_up_again(relay, view)
         server.table["other.example"] = ["192.0.2.21"]
         del server.table["studio.example"]
-        command._look_up_again(relay)
+        command._look_up_again(relay, view)
         server.table["studio.example"] = ["127.0.0.9"]
-        command._look_up_again(relay)
-    as_before, failed, changed, refused = capsys.readouterr().err.splitlines()
+        command._look_up_again(relay, view)
+    as_before, failed, changed, refused = said.getvalue().splitlines()
     assert as_before == "host names looked up: all addresses are as before"
     assert failed.startswith("warning: the host 'studio.example' does not resolve")
     assert changed == "the host 'other.example' was 192.0.2.20 and is 192.0.2.21"

@@ -4,9 +4,9 @@
 one line for each thing, without a traceback; a traceback is a defect of mcr.
 """
 
-import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from typing import Annotated
 
@@ -21,6 +21,7 @@ from .relay import relay as relay_command
 from .rule import app as rule_commands
 from .send import send as send_command
 from .serve import serve as serve_command
+from .signals import leave_unread
 from .usage import UsageError
 
 FAILED = 1
@@ -68,12 +69,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InterfaceError as error:
         return _refuse([_sentence(error)], WRONG_USAGE)
     except BrokenPipeError:
-        # Nobody reads any more; without this the interpreter complains once more when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        leave_unread()
         return FAILED
     except (McrError, PrivilegeError, OSError) as error:
         return _refuse([_sentence(error)], FAILED)
     except KeyboardInterrupt:
+        leave_unread()
         return 130
     return code if isinstance(code, int) else 0
 
@@ -95,8 +96,9 @@ def _options(
 
 
 def _refuse(problems: Sequence[Problem | str], code: int) -> int:
-    for problem in problems:
-        print(f"mcr: {problem}", file=sys.stderr)
+    with suppress(OSError):  # nobody reads it
+        for problem in problems:
+            print(f"mcr: {problem}", file=sys.stderr)
     return code
 
 

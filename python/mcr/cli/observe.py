@@ -3,7 +3,6 @@
 import json
 import sys
 import time
-from contextlib import suppress
 from importlib.metadata import version as installed_version
 from typing import Annotated
 
@@ -25,6 +24,7 @@ from ..errors import DaemonError
 from .remote import AsJson, Socket, ask, connect
 from .rule import known_rules
 from .show import moment, printable, show_table, span
+from .signals import until_interrupt
 from .table import INTERVAL_S, open_view, report
 from .usage import Problems
 
@@ -48,7 +48,7 @@ def stats(
     if not watch:
         ask(socket, call, as_json, _show_stats)
         return
-    with suppress(KeyboardInterrupt):  # the way to end it
+    with until_interrupt():
         _watch(socket, call, as_json)
 
 
@@ -118,7 +118,7 @@ def events(
     most = problems.count("--count", count)
     problems.raise_if_any()
     with (
-        suppress(KeyboardInterrupt),  # the way to end it
+        until_interrupt(),
         connect(socket) as client,
         client.events(kind or _UNLOGGED, after=first) as stream,
     ):

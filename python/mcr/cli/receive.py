@@ -10,6 +10,7 @@ from ..traffic import Receiver, ReceiveReport
 from .options import AsJson, Count, Duration
 from .signals import stopping
 from .usage import Problems
+from .writer import PATIENCE_S, Writer
 
 
 def receive(
@@ -33,8 +34,10 @@ def receive(
     problems.raise_if_any()
     assert receiver is not None  # else there was a problem
     with receiver, stopping(receiver.stop):
-        print(f"ready: receiving {endpoint}", file=sys.stderr, flush=True)
+        notices = Writer(sys.stderr)
+        notices.write(f"ready: receiving {endpoint}\n")
         report = receiver.receive(datagrams, seconds)
+    notices.finish(PATIENCE_S)
     print(json.dumps(report.as_dict()) if as_json else _text(report), flush=True)
     return 0
 

@@ -21,13 +21,15 @@ from ..rule_text import join_arguments
 from ..stats import Stats
 from .options import AcceptBadChecksums, Duration
 from .privileges import drop
-from .table import INTERVAL_S, open_view, rehearse, report
+from .table import INTERVAL_S, View, open_view, rehearse, report
 from .usage import Problems
+from .writer import PATIENCE_S, Writer
 
 _INGRESSES: tuple[Ingress, ...] = ("auto", "packet", "udp")
 _HOSTS: tuple[Hosts, ...] = ("first", "all")
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SIGNALS = (*_STOP_SIGNALS, signal.SIGHUP)
+_REPORT_PATIENCE_S = 3.0  # with a reader who takes nothing of what somebody has asked for
 
 
 def relay(
@@ -109,10 +111,13 @@ def _run(made: Relay, account: Account | None, seconds: float | None, as_json: b
             drop(account)
         with _signals_held():
             made.start()
-            _announce(made)
+            # Not before: root is given up in a process with one thread.
+            notices = Writer(sys.stderr)
+            _announce(made, notices)
             began_s = time.monotonic()
-            _watch(made, None if seconds is None else began_s + seconds)
+            _watch(made, None if seconds is None else began_s + seconds, notices)
         made.stop()
+        notices.finish(PATIENCE_S)
         _report(made.stats(), time.monotonic() - began_s, as_json)
         made.wait(0)
     finally:
@@ -130,47 +135,51 @@ def _signals_held() -> Iterator[None]:
     try:
         yield
     finally:
+        # Who asks now for names to be looked up comes too late, and must not end the process.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _announce(made: Relay) -> None:
-    for warning in made.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+def _announce(made: Relay, notices: Writer) -> None:
+    lines = [f"warning: {warning}" for warning in made.warnings]
     for rule in made.rules:
         hops = ", ".join(str(output.effective_ttl) for output in rule.outputs)
-        print(f"rule {rule.id}: {rule} (ttl {hops})", file=sys.stderr)
+        lines.append(f"rule {rule.id}: {rule} (ttl {hops})")
     count = len(made.rules)
     noun = "rule" if count == 1 else "rules"
-    print(f"ready: {count} {noun}, ingress {made.ingress}", file=sys.stderr, flush=True)
+    lines.append(f"ready: {count} {noun}, ingress {made.ingress}")
+    notices.write("".join(f"{line}\n" for line in lines))
 
 
-def _watch(made: Relay, deadline_s: float | None) -> None:
-    with open_view(made.stats()) as view:
+def _watch(made: Relay, deadline_s: float | None, notices: Writer) -> None:
+    with open_view(made.stats(), notices) as view:
         while made.error is None:
             left_s = math.inf if deadline_s is None else deadline_s - time.monotonic()
             wait_s = max(0, min(left_s, INTERVAL_S))
             told = signal.sigtimedwait(_SIGNALS, wait_s)
             if told is not None and told.si_signo == signal.SIGHUP:
                 # Aside: a slow name server must not keep Ctrl-C waiting.
-                threading.Thread(target=_look_up_again, args=(made,), daemon=True).start()
+                threading.Thread(target=_look_up_again, args=(made, view), daemon=True).start()
                 continue
             if told is not None or left_s <= INTERVAL_S:
                 return
             view.show(made.stats())
 
 
-def _look_up_again(made: Relay) -> None:
+def _look_up_again(made: Relay, view: View) -> None:
     try:
         changes = made.resolve_hosts()
     except McrError as error:
-        print(f"warning: host names looked up, nothing changed: {error}", file=sys.stderr)
+        view.note(f"warning: host names looked up, nothing changed: {error}")
         return
     for change in changes:
-        kind = "warning: " if change.error else ""
-        print(f"{kind}{change}", file=sys.stderr, flush=True)
+        view.note(f"{'warning: ' if change.error else ''}{change}")
     if not changes:
-        print("host names looked up: all addresses are as before", file=sys.stderr, flush=True)
+        view.note("host names looked up: all addresses are as before")
 
 
 def _report(stats: Stats, seconds: float, as_json: bool) -> None:
-    print(json.dumps(stats.as_dict()) if as_json else report(stats, seconds), flush=True)
+    """Write the report, unless who should read it does not."""
+    out = Writer(sys.stdout)
+    out.write(f"{json.dumps(stats.as_dict()) if as_json else report(stats, seconds)}\n")
+    out.finish(_REPORT_PATIENCE_S)

@@ -11,6 +11,7 @@ from ..traffic import DEFAULT_SIZE_BYTES, Sender, SendReport
 from .options import AsJson, Count, Duration
 from .signals import stopping
 from .usage import Problems
+from .writer import PATIENCE_S, Writer
 
 _OPTIONS = {"size_bytes": "--size", "rate_pps": "--rate"}
 
@@ -57,12 +58,12 @@ def send(
     assert sender is not None  # else there was a problem
     with sender, stopping(sender.stop):
         pace = f"{rate_pps:g} a second" if rate_pps else "as fast as it goes"
-        print(
-            f"sending to {endpoint}, ttl {sender.target.ttl}, {size} bytes each, {pace}",
-            file=sys.stderr,
-            flush=True,
+        notices = Writer(sys.stderr)
+        notices.write(
+            f"sending to {endpoint}, ttl {sender.target.ttl}, {size} bytes each, {pace}\n"
         )
         report = sender.send(datagrams, seconds)
+    notices.finish(PATIENCE_S)
     print(json.dumps(report.as_dict()) if as_json else _text(report), flush=True)
     return 1 if report.errors and not report.sent else 0
 

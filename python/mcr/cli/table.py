@@ -1,15 +1,14 @@
-"""What a running relay shows on standard error: a live table on a terminal, else plain lines.
+"""What a running relay shows: a live table on a terminal, else plain lines.
 
 Owns the looks of the numbers; computes none. Rule text never passes through rich's markup, which
 would delete `[...]` from an IPv6 address: cells are `Text` objects.
 """
 
 import io
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Protocol, TextIO
+from typing import IO, Protocol, cast
 
 from rich.console import Console
 from rich.live import Live
@@ -18,6 +17,7 @@ from rich.text import Text
 
 from ..stats import InterfaceStats, OutputStats, RuleRate, RuleStats, Stats
 from .show import printable
+from .writer import Stream
 
 INTERVAL_S = 1.0
 """How often the numbers are shown."""
@@ -34,18 +34,20 @@ class View(Protocol):
     def show(self, stats: Stats) -> None:
         """Show a reading and its rates since the one before."""
 
+    def note(self, text: str) -> None:
+        """Say something else, in lines that stay."""
+
 
 @contextmanager
-def open_view(before: Stats, stream: TextIO | None = None) -> Iterator[View]:
-    """Give the view that suits the stream (standard error unless given), and close it.
+def open_view(before: Stats, stream: Stream) -> Iterator[View]:
+    """Give the view that suits the stream, and close it.
 
     Rates begin at the reading `before`.
     """
-    target = sys.stderr if stream is None else stream
-    if not target.isatty():
-        yield _Lines(target, before)
+    if not stream.isatty():
+        yield _Lines(stream, before)
         return
-    console = Console(file=target)
+    console = Console(file=cast(IO[str], stream))
     with Live(console=console, auto_refresh=False, redirect_stdout=False) as live:
         yield _LiveTable(live, before)
 
@@ -128,9 +130,12 @@ class _LiveTable:
         self._live.update(live_table(stats, stats.rates_since(self._before), width), refresh=True)
         self._before = stats
 
+    def note(self, text: str) -> None:
+        self._live.console.print(Text(printable(text)))
+
 
 class _Lines:
-    def __init__(self, stream: TextIO, before: Stats) -> None:
+    def __init__(self, stream: Stream, before: Stats) -> None:
         self._stream = stream
         self._before = before
 
@@ -138,8 +143,12 @@ class _Lines:
         rates = stats.rates_since(self._before)
         rules = " | ".join(_rule_line(rule, rates[rule.id]) for rule in stats.rules)
         losses = "".join(f" | {text}" for each in stats.interfaces if (text := _unseen(each)))
-        print(time.strftime("%H:%M:%S"), rules + losses, file=self._stream, flush=True)
+        self.note(f"{time.strftime('%H:%M:%S')} {rules}{losses}")
         self._before = stats
+
+    def note(self, text: str) -> None:
+        self._stream.write(f"{text}\n")
+        self._stream.flush()
 
 
 def _rule_line(rule: RuleStats, rate: RuleRate) -> str:

@@ -140,6 +140,11 @@ class Log(logging.Handler):
                 self._put(level, line)
         self._tell(level, facility, text)  # type: ignore[arg-type]
 
+    def say(self, text: str) -> None:
+        """Write lines that are for people only, whatever the level is."""
+        with suppress(queue.Full):  # whoever should read them does not
+            self._lines.put_nowait(f"{text}\n")
+
     def flush_to_stderr(self, within_s: float) -> None:
         """Wait until the lines so far are written, or the time is over."""
         ends_s = time.monotonic() + within_s
@@ -148,8 +153,7 @@ class Log(logging.Handler):
 
     def _put(self, level: str, line: str) -> None:
         head = priority(level) if self._journal else f"{level}: "
-        with suppress(queue.Full):  # whoever should read them does not
-            self._lines.put_nowait(f"{head}{line}\n")
+        self.say(f"{head}{line}")
 
     def _write(self) -> None:
         while True:

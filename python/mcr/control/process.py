@@ -259,9 +259,8 @@ class Process:
         collected = await self._counters.collect(len(rules), self._book.revision)
         stats = await self._counters.rule_stats(collected, rules)
         totals = totals_of(interfaces_of(collected), stats)
+        self._log.say(farewell(totals, stats))
         self._log.flush_to_stderr(1.0)
-        with suppress(OSError):
-            os.write(sys.stderr.fileno(), f"{farewell(totals, stats)}\n".encode())
         await self._connections.close(_FINISH_S)
         for warning in await self._changes.end():
             _log.warning("%s", warning)

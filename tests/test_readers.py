@@ -1,0 +1,251 @@
+"""Commands whose output nobody reads any more: they do their work, and a signal ends them.
+
+On loopback, without rights. The reader has gone (its end of the pipe is closed), or is stuck (the
+pipe is full and nothing is taken out).
+"""
+
+import fcntl
+import io
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from tests.made_up_daemon import MadeUpDaemon, made_up_daemon, wait_for
+
+import mcr
+from mcr.cli.writer import Writer
+
+COMMAND = [sys.executable, "-c", "import sys; from mcr.cli import main; sys.exit(main())"]
+PIPE_BYTES = 4096
+GROUP = "239.79.9.1"
+PATIENCE_S = 30
+
+
+class Output:
+    """A small pipe that takes what a command writes."""
+
+    def __init__(self) -> None:
+        self.reader, self.writer = os.pipe()
+        fcntl.fcntl(self.writer, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+
+    def read_until(self, text: str) -> None:
+        """Take lines until one holds the text."""
+        seen = b""
+        while text.encode() not in seen:
+            part = os.read(self.reader, PIPE_BYTES)
+            assert part, seen
+            seen += part
+
+    def spoil(self, how: str) -> None:
+        """From now on nobody reads."""
+        if how == "gone":
+            os.close(self.reader)
+            return
+        os.set_blocking(self.writer, False)
+        with suppress(BlockingIOError):
+            while True:  # not one byte fits then
+                os.write(self.writer, b"#")
+        os.set_blocking(self.writer, True)
+
+    def close(self) -> None:
+        """Both ends."""
+        for end in (self.reader, self.writer):
+            with suppress(OSError):
+                os.close(end)
+
+
+@pytest.fixture
+def output() -> Iterator[Output]:
+    """For one command."""
+    made = Output()
+    yield made
+    made.close()
+
+
+@contextmanager
+def running(output: Output, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A command that writes there all that it says."""
+    with subprocess.Popen(
+        [*COMMAND, *arguments], stdout=output.writer, stderr=output.writer
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def target() -> Iterator[socket.socket]:
+    """Where copies go."""
+    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as bound:
+        bound.bind(("127.0.0.1", 0))
+        bound.settimeout(PATIENCE_S)
+        yield bound
+
+
+def _rule(target: socket.socket) -> str:
+    return f"{GROUP}%lo:5019 to 127.0.0.1:{target.getsockname()[1]}"
+
+
+def _assert_relays(target: socket.socket) -> None:
+    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as sender:
+        sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
+        sender.sendto(b"x", (GROUP, 5019))
+    assert target.recv(9) == b"x"
+
+
+@pytest.mark.parametrize(("how", "report"), [("gone", []), ("stuck", ["--json"])])
+def test_a_relay_needs_no_reader(
+    how: str, report: list[str], output: Output, target: socket.socket
+) -> None:
+    """It relays on over several lines that nobody reads, and ends as it should."""
+    with running(output, "relay", _rule(target), "--ingress", "udp", *report) as process:
+        output.read_until("ready")
+        output.spoil(how)
+        lines_until_s = time.monotonic() + 1.5
+        while time.monotonic() < lines_until_s:
+            _assert_relays(target)
+            assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_S) == 0
+
+
+@pytest.mark.parametrize("how", ["gone", "stuck"])
+def test_a_daemon_needs_no_reader(
+    how: str, output: Output, target: socket.socket, tmp_path: Path
+) -> None:
+    """Its log and its last report hold nothing up."""
+    path = tmp_path / "mcr.sock"
+    with running(output, "serve", "--socket", str(path), "--ingress", "udp") as process:
+        output.read_until("ready")
+        output.spoil(how)
+        with mcr.Client(path) as client:
+            client.set_log_level("debug")
+            client.add_rule(_rule(target))
+            _assert_relays(target)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_S) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("command", ["send", "events", "stats"])
+def test_a_signal_ends_a_command_whose_reader_is_stuck(
+    command: str, number: signal.Signals, output: Output, tmp_path: Path
+) -> None:
+    """Also one that has been writing when the signal came."""
+    path = tmp_path / "mcr.sock"
+    ways = {
+        "send": ["127.0.0.1:9", "--rate", "10"],
+        "events": ["--socket", str(path), "--json"],
+        "stats": ["--watch", "--socket", str(path), "--json"],
+    }
+    with made_up_daemon(path) as daemon:
+        output.spoil("stuck")
+        with running(output, command, *ways[command]) as process:
+            if command == "send":
+                _until_it_catches(process.pid)
+            else:
+                _until_it_writes(process.pid, daemon)
+            process.send_signal(number)
+            if command == "send":  # its report is asked for; who sends another one does not want it
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(2)
+                process.send_signal(number)
+            process.wait(PATIENCE_S)
+
+
+def _until_it_catches(pid: int) -> None:
+    """Wait until the process handles SIGTERM by itself."""
+
+    def catches() -> bool:
+        status = Path(f"/proc/{pid}/status").read_text()
+        caught = next(line for line in status.splitlines() if line.startswith("SigCgt"))
+        return bool(int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
+
+    wait_for(catches)
+
+
+def _until_it_writes(pid: int, daemon: MadeUpDaemon) -> None:
+    """Wait until the process waits for room in its pipe."""
+
+    def writes() -> bool:
+        daemon.happen("rule", "added", "something to be told")
+        return "pipe" in Path(f"/proc/{pid}/wchan").read_text()
+
+    wait_for(writes)
+
+
+def test_events_end_quietly_with_their_reader(output: Output, tmp_path: Path) -> None:
+    """As behind `| head`."""
+    path = tmp_path / "mcr.sock"
+    errors = tmp_path / "errors"
+    with made_up_daemon(path) as daemon, errors.open("wb") as said:
+        command = [*COMMAND, "events", "--socket", str(path)]
+        with subprocess.Popen(command, stdout=output.writer, stderr=said) as process:
+            output.spoil("gone")
+
+            def has_ended() -> bool:
+                daemon.happen("rule", "added", "something to be told")
+                return process.poll() is not None
+
+            wait_for(has_ended)
+            assert process.wait() == 1
+    assert errors.read_text() == ""
+
+
+def test_a_writer_writes_all_in_order_to_who_reads() -> None:
+    """However long it is, and however slowly it is read."""
+    output = Output()
+    try:
+        with open(output.writer, "w", closefd=False) as stream:
+            writer = Writer(stream)
+            texts = [f"{number} {'é' * 9000}\n" for number in range(5)]
+            for text in texts:
+                writer.write(text)
+            whole = "".join(texts).encode()
+            read = b""
+            while len(read) < len(whole):
+                read += os.read(output.reader, 1000)
+            assert read == whole
+            writer.finish(PATIENCE_S)
+    finally:
+        output.close()
+
+
+def test_a_writer_leaves_out_what_nobody_has_room_for() -> None:
+    """Whole texts, and it takes more again once somebody reads."""
+    output = Output()
+    try:
+        output.spoil("stuck")
+        with open(output.writer, "w", closefd=False) as stream:
+            writer = Writer(stream, limit_bytes=100)
+            for number in range(50):
+                writer.write(f"line {number}\n")
+            began_s = time.monotonic()
+            writer.finish(0.2)
+            assert 0.2 <= time.monotonic() - began_s < PATIENCE_S
+            assert os.read(output.reader, PIPE_BYTES).startswith(b"#")
+            writer.finish(PATIENCE_S)
+            writer.write("last\n")
+            writer.finish(PATIENCE_S)
+            lines = os.read(output.reader, PIPE_BYTES).decode().splitlines()
+        assert lines == [*(f"line {number}" for number in range(len(lines) - 1)), "last"]
+        assert 5 < len(lines) < 20
+    finally:
+        output.close()
+
+
+def test_a_writer_to_memory() -> None:
+    """As tests have it."""
+    stream = io.StringIO()
+    writer = Writer(stream)
+    writer.write("one\n")
+    writer.finish(PATIENCE_S)
+    assert (stream.getvalue(), writer.isatty()) == ("one\n", False)
