@@ -170,6 +170,17 @@ impl Leases {
         self.remove_all(|held| held.is_gone);
     }
 
+    /// The worker is dead, and the kernel has forgotten some groups while their sockets believe to
+    /// be members: these are no use to anybody.
+    pub(super) fn forget_lost(&mut self, is_lost: impl Fn(u32, Addr) -> bool) {
+        self.remove_all(|held| match (&held.what, &*held.key) {
+            (What::Datagrams { member, .. }, &Key::Datagrams { ifindex, group, .. }) => {
+                member.is_any() && is_lost(ifindex, group)
+            }
+            _ => false,
+        });
+    }
+
     /// The worker has all it needs: closes what waits, and ends what its sockets do for a worker
     /// before it only.
     pub(super) fn settle(&mut self) {

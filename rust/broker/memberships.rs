@@ -75,6 +75,18 @@ impl Memberships {
         self.remove_if(|wish| !wish.is_joined);
     }
 
+    /// The worker is dead, and the kernel has forgotten some groups while their sockets believe to
+    /// be members: who comes after it joins them anew.
+    pub(super) fn forget_lost(&mut self, is_lost: impl Fn(u32, Addr) -> bool) {
+        self.held.retain(|(ifindex, group, sources), _| {
+            let goes = is_lost(*ifindex, *group);
+            if goes {
+                self.joins.leave(*ifindex, *group, sources).ok();
+            }
+            !goes
+        });
+    }
+
     /// The worker has all it needs: the rest is left.
     pub(super) fn settle(&mut self) {
         self.remove_if(|wish| wish.claims == 0);
@@ -133,6 +145,11 @@ impl Member {
     pub(super) fn left(&mut self, sources: &[Addr]) {
         self.now.remove(sources);
         self.before.remove(sources);
+    }
+
+    /// Whether it is one at all.
+    pub(super) fn is_any(&self) -> bool {
+        [&self.now, &self.before].into_iter().any(|senders| senders.any || !senders.list.is_empty())
     }
 
     /// Also what a worker before has joined is no more than this now.

@@ -12,8 +12,10 @@ use super::leases::Leases;
 use super::memberships::Memberships;
 use super::messages::{Answer, MESSAGE_BYTES, PROTOCOL, Request};
 use super::policy;
+use crate::addr::Addr;
 use crate::error::{Error, Result};
 use crate::open::ingress::Ingress;
+use crate::open::links::groups::GroupList;
 use crate::sys::passing;
 
 /// How long one worker is served in a row, so that none keeps the others waiting: to close an
@@ -26,6 +28,7 @@ pub struct Server {
     ingress: Ingress,
     buffer_bytes: usize,
     pub(super) workers: Vec<Worker>,
+    group_list: GroupList,
     deletions: Deletions,
     room: Vec<u8>,
 }
@@ -65,6 +68,7 @@ impl Server {
         Ok(Self {
             ingress,
             buffer_bytes,
+            group_list: GroupList::open()?,
             workers: (0..workers).map(|_| Worker::of(workers)).collect(),
             deletions: Deletions::open()?,
             room: vec![0; MESSAGE_BYTES],
@@ -166,7 +170,7 @@ impl Server {
         let known = self.workers.get_mut(usize::from(worker));
         let known = known.ok_or(Fault::Breach("a number that is none of a worker"))?;
         match request {
-            Request::Hello { protocol: PROTOCOL } => known.welcome(),
+            Request::Hello { protocol: PROTOCOL } => known.welcome(&self.group_list),
             Request::Hello { .. } => return Err(Fault::Breach("another protocol")),
             _ if !known.is_known => return Err(Fault::Breach("no hello")),
             Request::Settled {} => known.settle(),
@@ -198,10 +202,20 @@ impl Worker {
         self.leases.len() + self.memberships.sockets()
     }
 
-    fn welcome(&mut self) {
+    fn welcome(&mut self, list: &GroupList) {
         self.is_known = true;
         self.leases.orphan();
         self.memberships.orphan();
+        for is_v4 in [true, false] {
+            // Where the kernel cannot say, its sockets are believed.
+            if let Ok(groups) = list.ask(is_v4) {
+                let is_lost = |ifindex, group: Addr| {
+                    group.is_v4() == is_v4 && !groups.contains(&(ifindex, group))
+                };
+                self.leases.forget_lost(is_lost);
+                self.memberships.forget_lost(is_lost);
+            }
+        }
     }
 
     fn settle(&mut self) {

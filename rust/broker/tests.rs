@@ -11,6 +11,7 @@ use socket2::SockRef;
 use super::testbed::Supervisor;
 use super::*;
 use crate::addr::Addr;
+use crate::open::links::groups::GroupList;
 use crate::open::opener::{Opener, Owner, Socket};
 use crate::open::output::{self, Choice, OutputSocket, OutputSpec, Ttl};
 use crate::open::testnet::{
@@ -268,6 +269,44 @@ fn a_successor_that_wants_fewer_senders_is_a_member_for_fewer() {
             assert_eq!(queued(&again.socket).len(), 1);
             drop((again, worker));
             wait_until("it is closed", || supervisor.open_sockets() == 0);
+        }
+    });
+}
+
+#[test]
+fn a_successor_joins_anew_what_the_kernel_has_forgotten() {
+    with_cable(|| {
+        let group = "ff3e::1".parse::<std::net::IpAddr>().unwrap().into();
+        let near = interface(NEAR);
+        let list = GroupList::open().unwrap();
+        let is_member = || list.ask(false).unwrap().contains(&(near.index, group));
+        for ingress in [Ingress::Packet, Ingress::Udp] {
+            let supervisor = Supervisor::new(1, ingress);
+            let join = |worker: &Client| {
+                if ingress == Ingress::Packet {
+                    worker.join(&near, group, &[]).unwrap();
+                    return None;
+                }
+                let opened = worker.datagrams(&near, group, false, 5001).unwrap();
+                worker.join_by(&opened.socket, near.index, group, &[]).unwrap();
+                Some(opened)
+            };
+            let (worker, death) = supervisor.worker(0);
+            let held = join(&worker);
+            worker.settled().unwrap();
+            assert!(is_member());
+            death.come();
+            drop((held, worker));
+            ip(&format!("link set {NEAR} mtu 1200"));
+            ip(&format!("link set {NEAR} mtu 1500"));
+            assert!(!is_member());
+            let (worker, _) = supervisor.worker(0);
+            let held = join(&worker);
+            worker.settled().unwrap();
+            assert!(is_member());
+            drop((held, worker));
+            supervisor.server.lock().unwrap().forget();
+            assert!(!is_member());
         }
     });
 }

@@ -138,7 +138,11 @@ impl LinkSocket {
         question.finalize();
         let mut bytes = vec![0; question.buffer_len()];
         question.serialize(&mut bytes);
-        send(self.fd.as_raw_fd(), &bytes, MsgFlags::MSG_DONTWAIT)?;
+        self.tell(&bytes)
+    }
+
+    fn tell(&self, question: &[u8]) -> io::Result<()> {
+        send(self.fd.as_raw_fd(), question, MsgFlags::MSG_DONTWAIT)?;
         Ok(())
     }
 
@@ -233,13 +237,17 @@ fn address(payload: &[u8]) -> Option<(u32, Addr, bool)> {
     let known = attributes(payload, ADDRESS_HEADER_BYTES, [libc::IFA_LOCAL, libc::IFA_ADDRESS]);
     // On a link between two, IFA_ADDRESS is the other's.
     let [local, other] = known;
-    let bytes = local.or(other)?;
-    let address = match <[u8; 4]>::try_from(bytes) {
-        Ok(v4) => Addr::v4(v4),
-        Err(_) => Addr::v6(bytes.try_into().ok()?),
-    };
+    let address = to_addr(local.or(other)?)?;
     let optimistic = header.flags.contains(AddressHeaderFlags::Optimistic);
     Some((header.index, address, optimistic || !header.flags.intersects(UNUSABLE)))
+}
+
+/// An address of either family, by its length.
+fn to_addr(bytes: &[u8]) -> Option<Addr> {
+    match <[u8; 4]>::try_from(bytes) {
+        Ok(v4) => Some(Addr::v4(v4)),
+        Err(_) => bytes.try_into().ok().map(Addr::v6),
+    }
 }
 
 /// The values of some attributes behind a header (`struct rtattr`: length, kind, value).
@@ -267,5 +275,6 @@ fn refusal(payload: &[u8]) -> i32 {
     code.map_or(0, i32::wrapping_neg)
 }
 
+pub mod groups;
 #[cfg(test)]
 mod tests;

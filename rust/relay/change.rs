@@ -125,7 +125,7 @@ impl Shared {
         let present = self.links.watch().now()?;
         // An interface that was made anew has one index; the thread opens anew what this closes.
         if !Arc::ptr_eq(&present, &state.seen) {
-            state.is_behind |= state.detach(&present, |_| false);
+            state.is_behind |= state.detach(&present, |_, _| false);
             state.seen = present.clone();
         }
         let opened = state.open(add, &self.around(&present));

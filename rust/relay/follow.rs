@@ -2,8 +2,11 @@
 //! waits is tried, and nothing else is touched. A refusal becomes the reason why its rule or
 //! output waits, and never costs another one. It must not know the engines.
 
+use std::collections::BTreeSet;
+
+use super::InputSpec;
 use super::live::{Around, LiveRule};
-use super::obstacle::Obstacle;
+use super::obstacle::{self, Obstacle};
 use super::present::Present;
 use super::state::State;
 use super::watch::News;
@@ -12,7 +15,9 @@ impl State {
     /// Opens, closes and sets up anew what differs; whether the engines need new plans.
     pub(super) fn follow(&mut self, around: &Around<'_>, news: &News) -> bool {
         let mut has_changed = std::mem::take(&mut self.is_behind);
-        if self.detach(around.present, |index| news.gone.contains(&index)) {
+        let lost = self.lost_memberships(around, news);
+        let is_closed = |key, ifindex| news.gone.contains(&ifindex) || lost.contains(&key);
+        if self.detach(around.present, is_closed) {
             has_changed = true;
             // First of all, lest a socket on the old interface pass for one on the new.
             self.settle_inputs();
@@ -25,12 +30,13 @@ impl State {
     }
 
     /// Closes the inputs whose interface is not the one any more that they were opened on.
-    /// `is_gone` knows the indices that an interface lost, though it may have got them back.
-    pub(super) fn detach(&mut self, present: &Present, is_gone: impl Fn(u32) -> bool) -> bool {
+    /// `is_lost` knows by a rule's key and its interface's index which of the others have to be
+    /// opened anew, as the interface was made anew under its old index.
+    pub(super) fn detach(&mut self, present: &Present, is_lost: impl Fn(u32, u32) -> bool) -> bool {
         let mut has_changed = false;
         for (&key, rule) in self.rules.iter_mut().filter(|(_, rule)| rule.waiting.is_none()) {
             let now = present.find(&rule.input.interface).map(|link| link.index);
-            if now == Some(rule.input.ifindex) && !is_gone(rule.input.ifindex) {
+            if now == Some(rule.input.ifindex) && !is_lost(key, rule.input.ifindex) {
                 continue;
             }
             self.inputs.remove(&rule.input);
@@ -45,6 +51,29 @@ impl State {
     /// Whether something is to be tried again, or looked at, though nothing is told.
     pub(super) fn is_to_retry(&self) -> bool {
         self.inputs.has_rings() || self.rules.values().any(LiveRule::is_to_retry)
+    }
+
+    /// The rules on links that have changed whose groups the kernel is a member of no more. It
+    /// forgets them all while the MTU is too small for IP, and their sockets do not notice.
+    fn lost_memberships(&self, around: &Around<'_>, news: &News) -> BTreeSet<u32> {
+        let is_exposed = |input: &InputSpec| {
+            input.ifindex != 0 && input.is_joined() && news.touched.contains(&input.ifindex)
+        };
+        let inputs = self.rules.iter().map(|(&key, rule)| (key, &rule.input));
+        let exposed: Vec<_> = inputs.filter(|(_, input)| is_exposed(input)).collect();
+        let listed = [false, true].map(|is_v4| {
+            let is_asked = exposed.iter().any(|(_, input)| input.group.is_v4() == is_v4);
+            is_asked.then(|| around.watch.groups(is_v4)).flatten()
+        });
+        let is_lost = |input: &InputSpec| {
+            let link = around.present.find(&input.interface);
+            let listed = listed[usize::from(input.group.is_v4())].as_ref();
+            let is_member =
+                |group| listed.is_none_or(|groups| groups.contains(&(input.ifindex, group)));
+            link.is_some_and(|link| obstacle::lacks_ip(input, link))
+                || !input.groups().all(is_member)
+        };
+        exposed.into_iter().filter(|(_, input)| is_lost(input)).map(|(key, _)| key).collect()
     }
 
     fn attach_waiting(&mut self, present: &Present) -> bool {

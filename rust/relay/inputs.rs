@@ -369,7 +369,7 @@ impl Inputs {
 
     /// Whether memberships apart from the sockets that receive are needed.
     fn joins_groups(&self, input: &InputSpec) -> bool {
-        self.holds_for_all() && input.group.is_multicast() && input.join == Join::Each
+        self.holds_for_all() && input.is_joined()
     }
 
     /// Whether what makes frames come is this process's business: once is enough for all.
@@ -380,8 +380,13 @@ impl Inputs {
 
 impl InputSpec {
     /// The groups, which are a handful wherever each of them counts.
-    fn groups(&self) -> impl Iterator<Item = Addr> + use<> {
+    pub(super) fn groups(&self) -> impl Iterator<Item = Addr> + use<> {
         self.group.each_of(self.group_bits)
+    }
+
+    /// Whether it takes a membership of each of them.
+    pub(super) fn is_joined(&self) -> bool {
+        self.group.is_multicast() && self.join == Join::Each
     }
 
     /// The same input for one of its groups and ports.

@@ -49,8 +49,14 @@ pub(super) fn way_in(input: &InputSpec, present: &Present) -> Result<u32, Obstac
     match present.find(&input.interface) {
         None => Err(missing(&input.interface).named("unresolved")),
         Some(link) if !link.up => Err(down(link).named("paused")),
+        Some(link) if lacks_ip(input, link) => Err(without_ip(input, link).named("paused")),
         Some(link) => Ok(link.index),
     }
+}
+
+/// Whether an input's groups cannot be joined on the link, as its MTU is too small for IP.
+pub(super) fn lacks_ip(input: &InputSpec, link: &Link) -> bool {
+    input.is_joined() && link.mtu < least_mtu(input)
 }
 
 /// What keeps datagrams from an input that is open.
@@ -93,4 +99,15 @@ fn missing(name: &str) -> Obstacle {
 
 fn down(link: &Link) -> Obstacle {
     Obstacle::told(format!("{} is down", link.name))
+}
+
+fn without_ip(input: &InputSpec, link: &Link) -> Obstacle {
+    let Link { name, mtu, .. } = link;
+    let (family, least) = (if input.group.is_v4() { "IPv4" } else { "IPv6" }, least_mtu(input));
+    Obstacle::told(format!("{name} has an MTU of {mtu}, and {family} takes at least {least}"))
+}
+
+/// Below it the kernel takes the IP version off an interface (RFC 791; RFC 8200, 5).
+fn least_mtu(input: &InputSpec) -> u32 {
+    if input.group.is_v4() { 68 } else { 1280 }
 }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::present::Present;
 use crate::error::{Error, Result};
+use crate::open::links::groups::{GroupList, Groups};
 use crate::open::links::{self, LinkSocket, List, Told};
 
 /// Whether what is sent to an interface leaves, now.
@@ -25,13 +26,14 @@ const INTERRUPTED: u32 = 8;
 /// What is known of the interfaces of a network namespace: that of the thread that opens it.
 pub(super) struct Watch {
     socket: LinkSocket,
+    group_list: GroupList,
     known: Mutex<Known>,
 }
 
 /// What was told since somebody took notice, apart from what there is now.
 #[derive(Default)]
 pub(super) struct News {
-    /// Links that are new or have changed.
+    /// Links that are new or have changed, or whose addresses have.
     pub(super) touched: BTreeSet<u32>,
     /// Links that were deleted; there may be one with the same index again.
     pub(super) gone: BTreeSet<u32>,
@@ -67,7 +69,8 @@ impl Watch {
             listing: Some(Listing::new()),
             failure: None,
         };
-        let watch = Self { socket: LinkSocket::open()?, known: Mutex::new(known) };
+        let (socket, group_list) = (LinkSocket::open()?, GroupList::open()?);
+        let watch = Self { socket, group_list, known: Mutex::new(known) };
         watch.now()?;
         Ok(watch)
     }
@@ -111,6 +114,12 @@ impl Watch {
         let mut known = self.known();
         known.is_news = false;
         std::mem::take(&mut known.news)
+    }
+
+    /// The groups of one family that this host is a member of now; `None` where the kernel cannot
+    /// say.
+    pub(super) fn groups(&self, is_v4: bool) -> Option<Groups> {
+        self.group_list.ask(is_v4).ok()
     }
 
     /// The flag of an interface, kept true from here on.
@@ -181,7 +190,9 @@ impl Known {
                 self.set_carrier(*index, false);
             }
             Told::Listed { interrupted } => return self.end_list(*interrupted),
-            Told::Address(..) | Told::AddressGone(..) => {}
+            Told::Address(index, _) | Told::AddressGone(index, _) => {
+                self.news.touched.insert(*index);
+            }
         }
         match &mut self.listing {
             Some(listing) => listing.draft.take(told),
