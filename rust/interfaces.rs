@@ -108,15 +108,22 @@ pub fn list() -> Result<Vec<Interface>> {
 /// Switches generic receive offload of an interface on.
 ///
 /// # Errors
-/// [`Error::Permission`] naming CAP_NET_ADMIN; [`Error::Os`] where the device cannot.
+/// [`Error::Permission`] naming CAP_NET_ADMIN; [`Error::Os`] where the device cannot, or says that
+/// it has and has not.
 pub fn switch_gro_on(name: &str) -> Result<()> {
     let socket = socket::open(libc::AF_INET, libc::SOCK_DGRAM, name)?;
+    let failed = |error| Error::os("switching GRO on", name, error);
     netdev::set_gro(socket.as_fd(), name, true).map_err(|error| match error.raw_os_error() {
         Some(libc::EPERM) => Error::Permission(format!(
             "CAP_NET_ADMIN is missing: switching GRO on for {name} is not permitted; run as root"
         )),
-        _ => Error::os("switching GRO on", name, error),
-    })
+        _ => failed(error),
+    })?;
+    // A macvlan reports success and goes on as the interface below it does.
+    if netdev::gro(socket.as_fd(), name).map_err(failed)? {
+        return Ok(());
+    }
+    Err(failed(io::Error::other("the device reports success and leaves it off")))
 }
 
 /// Whether the device merges datagrams also where no socket asks for it; `None` where it or the

@@ -348,3 +348,27 @@ def test_descriptors_are_counted_for_each_group_and_port(
     findings = doctor.judge(facts, [mcr.Rule.parse(rule)])
     (said,) = (finding.text for finding in findings if finding.name == "descriptors")
     assert said.startswith(f"about {inputs + 1 + 64} descriptors are needed")
+
+
+def test_the_cards_below_an_interface_are_looked_at_in_its_place() -> None:
+    """Its own GRO says nothing; one that is elsewhere is spoken of, and mended by nobody here."""
+    below = {"p0": Device("p0", 4), "p1": Device("p1", 5, gro=False)}
+    facts = eth0(gro=False, cards=("p0", "p1"))
+    facts = replace(facts, devices={**facts.devices, **below})
+    (gro,) = found(facts, RULE)
+    assert (gro.interface, gro.fix) == ("p1", "ethtool -K p1 gro on")
+    assert gro.text.startswith("GRO is off on p1, which receives for eth0, ")
+    (elsewhere,) = found(eth0(gro=False, card_elsewhere=True), RULE)
+    assert (elsewhere.name, elsewhere.fix) == ("gro-below", None)
+    assert doctor.repair(elsewhere) is None
+
+
+@pytest.mark.parametrize(("packet", "severity"), [(True, "advice"), (False, "problem")])
+def test_an_input_that_belongs_to_a_bridge(packet: bool, severity: str) -> None:
+    """The bridge is named; as an output the port is as good as any."""
+    facts = replace(eth0(taker="br0"), packet_sockets=packet)
+    (port,) = (each for each in found(facts, RULE) if each.name == "port")
+    assert (port.severity, port.interface) == (severity, "eth0")
+    assert port.text.endswith("name br0 as the input")
+    turned = "239.2.0.1%eth1:6001 to 239.1.1.1%eth0:5001"
+    assert "port" not in {each.name for each in found(facts, turned)}

@@ -11,11 +11,13 @@ __all__ = [
     "Datagram",
     "Discard",
     "Interface",
+    "Layers",
     "ReceiverCore",
     "RelayCore",
     "SenderCore",
     "confine_control",
     "interfaces",
+    "layers",
     "make_page",
     "parse_frame",
     "run_worker",
@@ -49,6 +51,22 @@ class Interface:
     def addresses(self) -> list[IPv4Address | IPv6Address]: ...
     @property
     def broadcasts(self) -> list[IPv4Address]: ...
+
+@final
+class Layers:
+    """Where the kernel receives for an interface that does not receive for itself, or who takes
+    what arrives at one.
+    """
+
+    @property
+    def cards(self) -> list[str]: ...
+    @property
+    def elsewhere(self) -> bool: ...
+    @property
+    def taker(self) -> str | None: ...
+
+def layers() -> dict[str, Layers]:
+    """Return how the interfaces of the calling thread's network namespace stand on each other."""
 
 def interfaces() -> list[Interface]:
     """Return the interfaces of the calling thread's network namespace."""

@@ -155,6 +155,10 @@ impl Opener for Client {
         self.helper(&request)?.ok_or_else(unexpected)
     }
 
+    fn merger_anywhere(&self, group: Addr, port: u16) -> Result<Helper> {
+        self.helper(&Request::MergerAnywhere { group, port })?.ok_or_else(unexpected)
+    }
+
     fn merger_for_any(&self, v4: bool, port: u16) -> Result<Option<Helper>> {
         self.helper(&Request::MergerForAny { v4, port })
     }

@@ -208,6 +208,9 @@ impl Worker {
             Request::Merger { interface, group, port } => {
                 Some(gro_helper::open(*group, *port, &interface.as_ref())?)
             }
+            Request::MergerAnywhere { group, port } => {
+                Some(gro_helper::open_anywhere(*group, *port)?)
+            }
             Request::MergerForAny { v4, port } => gro_helper::open_for_any(*v4, *port)?,
             Request::Holder { interface, address, port } => {
                 gro_helper::holder(*address, *port, interface.index)?

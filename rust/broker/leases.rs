@@ -30,6 +30,10 @@ pub(super) enum Key {
         group: Addr,
         port: u16,
     },
+    MergerAnywhere {
+        group: Addr,
+        port: u16,
+    },
     MergerForAny {
         v4: bool,
         port: u16,
@@ -278,6 +282,9 @@ impl Key {
             Request::Merger { interface, group, port } => {
                 Self::Merger { ifindex: interface.index, group: *group, port: *port }
             }
+            Request::MergerAnywhere { group, port } => {
+                Self::MergerAnywhere { group: *group, port: *port }
+            }
             Request::MergerForAny { v4, port } => Self::MergerForAny { v4: *v4, port: *port },
             Request::Holder { interface, address, port } => {
                 Self::Holder { ifindex: interface.index, address: *address, port: *port }
@@ -293,8 +300,8 @@ impl Key {
             | Self::Datagrams { ifindex, .. }
             | Self::Merger { ifindex, .. }
             | Self::Holder { ifindex, .. } => Some(ifindex),
-            // The one stands on none, the other is connected anew.
-            Self::MergerForAny { .. } | Self::Output { .. } => None,
+            // These stand on none, an output is connected anew.
+            Self::MergerAnywhere { .. } | Self::MergerForAny { .. } | Self::Output { .. } => None,
         }
     }
 }

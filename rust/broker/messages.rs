@@ -98,6 +98,7 @@ messages! {
         16 Settled {},
         /// From any sender to these.
         17 NarrowBy { lease: u64, sources: Vec<Addr> },
+        18 MergerAnywhere { group: Addr, port: u16 },
     }
 }
 

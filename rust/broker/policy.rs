@@ -43,6 +43,10 @@ pub(super) fn objection(
         }
         Request::NarrowBy { sources, .. } if sources.is_empty() => Some("a membership for nobody"),
         Request::Holder { address, .. } if address.is_multicast() => Some("a group to hold"),
+        // It would share a local address with the program that has it.
+        Request::MergerAnywhere { group, .. } if !group.is_multicast() => {
+            Some("a group that is none")
+        }
         Request::Output { rule, spec, is_connected, .. } => {
             let rule = (rule.len() > RULE_BYTES).then_some("a rule's id that is too long");
             rule.or_else(|| output(spec, *is_connected))

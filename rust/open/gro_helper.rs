@@ -25,12 +25,28 @@ const RECEIVE_BUFFER_BYTES: usize = 1;
 /// group and port to itself, which is no harm but for speed.
 pub fn open(group: Addr, port: u16, interface: &InterfaceRef<'_>) -> Result<OwnedFd> {
     let target = format!("{} for {group}", interface.name);
-    let owned = socket::open(socket::family(group), libc::SOCK_DGRAM, &target)?;
+    open_on(group, port, interface.index, &target)
+}
+
+/// The same for a group that arrives on an interface that others receive for: a bridge, a bond, a
+/// VLAN, a macvlan. The kernel merges at these, and asks for a socket that hears them
+/// (`udp4_gro_lookup_skb`). One that is bound to no interface is found at each of them, also at
+/// those that join later; a socket of a program on the same group and port without UDP_GRO may be
+/// found instead, which ends the merging, not the relaying.
+///
+/// # Errors
+/// As [`open`]; EINVAL for an IPv6 group of a scope that needs an interface.
+pub fn open_anywhere(group: Addr, port: u16) -> Result<OwnedFd> {
+    open_on(group, port, 0, &format!("{group} wherever it arrives"))
+}
+
+fn open_on(group: Addr, port: u16, ifindex: u32, target: &str) -> Result<OwnedFd> {
+    let owned = socket::open(socket::family(group), libc::SOCK_DGRAM, target)?;
     let fd = owned.as_fd();
-    socket::share_group(fd, group, &target)?;
-    prepare(fd, interface.index, &target)?;
-    socket::drop_all(fd, &target)?;
-    socket::bind(fd, socket::endpoint(group, port, interface.index), &target)?;
+    socket::share_group(fd, group, target)?;
+    prepare(fd, ifindex, target)?;
+    socket::drop_all(fd, target)?;
+    socket::bind(fd, socket::endpoint(group, port, ifindex), target)?;
     Ok(owned)
 }
 

@@ -5,6 +5,7 @@
 //! Of the attributes only those that are needed are read, and what cannot be read is passed over:
 //! an attribute that a later kernel adds cannot make a message unreadable.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -17,6 +18,7 @@ use netlink_packet_route::link::{LinkFlags, LinkHeader, LinkMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::sys::socket::{MsgFlags, NetlinkAddr, bind, recvmsg, send};
 
+use super::layers::{Below, Layers};
 use super::{filter, socket};
 use crate::addr::Addr;
 use crate::error::{Error, Result};
@@ -24,6 +26,9 @@ use crate::sys::sockopt;
 
 /// Room for one message of the kernel: it makes none of more than 32 KiB.
 pub const MESSAGE_BYTES: usize = 32 * 1024;
+
+/// Lists in a row that changed while they were made, before there is none.
+const INTERRUPTED: usize = 8;
 
 /// What the socket is for, in messages.
 const TARGET: &str = "the state of the links";
@@ -45,6 +50,8 @@ pub struct Link {
     pub carrier: bool,
     /// Its MTU in bytes, the IP header included.
     pub mtu: u32,
+    /// What it stands on, and what stands on it.
+    pub layers: Layers,
 }
 
 /// One thing that the kernel has told.
@@ -170,6 +177,36 @@ impl AsFd for LinkSocket {
     }
 }
 
+/// Every link of the calling thread's network namespace, by its index.
+///
+/// # Errors
+/// No netlink, or no answer.
+pub fn list() -> Result<BTreeMap<u32, Link>> {
+    let failed = |error| Error::os("asking for", TARGET, error);
+    let socket = LinkSocket::subscribe(0)?;
+    let mut bytes = vec![0; MESSAGE_BYTES];
+    let mut links = BTreeMap::new();
+    for _ in 0..INTERRUPTED {
+        socket.ask(List::Links).map_err(failed)?;
+        let mut end = None;
+        while end.is_none() {
+            // The kernel makes the list while it is heard: nobody has to wait for it.
+            let piece = socket.hear(&mut bytes).map_err(failed)?;
+            read(piece, |told| match told {
+                Told::Link(link) => drop(links.insert(link.index, link)),
+                Told::Listed { interrupted } => end = Some(interrupted),
+                _ => {}
+            })
+            .map_err(failed)?;
+        }
+        if end == Some(false) {
+            break;
+        }
+        links.clear();
+    }
+    Ok(links)
+}
+
 /// Tells everything that a piece of the kernel's messages says. What cannot be read is passed
 /// over.
 ///
@@ -216,7 +253,8 @@ fn link_header(payload: &[u8]) -> Option<LinkHeader> {
 
 fn link(payload: &[u8]) -> Option<Link> {
     let header = link_header(payload)?;
-    let [name, mtu] = attributes(payload, LINK_HEADER_BYTES, [libc::IFLA_IFNAME, libc::IFLA_MTU]);
+    let kinds = [libc::IFLA_IFNAME, libc::IFLA_MTU];
+    let [name, mtu] = attributes(payload, LINK_HEADER_BYTES, kinds);
     let name = name?.strip_suffix(b"\0")?;
     Some(Link {
         index: header.index,
@@ -225,7 +263,21 @@ fn link(payload: &[u8]) -> Option<Link> {
         // In the moment between the two flags what is sent is lost, and success reported.
         carrier: header.flags.contains(LinkFlags::LowerUp | LinkFlags::Running),
         mtu: parse_u32(mtu?).ok()?,
+        layers: layers(payload),
     })
+}
+
+fn layers(payload: &[u8]) -> Layers {
+    let kinds = [libc::IFLA_LINKINFO, libc::IFLA_LINK, libc::IFLA_LINK_NETNSID, libc::IFLA_MASTER];
+    let [info, below, namespace, master] = attributes(payload, LINK_HEADER_BYTES, kinds);
+    let [kind] = attributes(info.unwrap_or_default(), 0, [libc::IFLA_INFO_KIND]);
+    let kind = kind.map(|kind| kind.strip_suffix(b"\0").unwrap_or(kind));
+    let index = |value: Option<&[u8]>| parse_u32(value?).ok();
+    let below = index(below).map(|index| match namespace {
+        None => Below::Here(index),
+        Some(_) => Below::Elsewhere,
+    });
+    Layers::new(kind.unwrap_or_default(), below, index(master))
 }
 
 /// The interface, its address, and whether it can be sent from: not while the kernel still looks

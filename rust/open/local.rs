@@ -71,6 +71,10 @@ impl Opener for Local {
         gro_helper::open(group, port, interface).map(Helper::from)
     }
 
+    fn merger_anywhere(&self, group: Addr, port: u16) -> Result<Helper> {
+        gro_helper::open_anywhere(group, port).map(Helper::from)
+    }
+
     fn merger_for_any(&self, v4: bool, port: u16) -> Result<Option<Helper>> {
         Ok(gro_helper::open_for_any(v4, port)?.map(Helper::from))
     }

@@ -7,7 +7,7 @@
 //! ingress     which of the two ingresses
 //! membership  the requests that joins and udp_input make
 //! opener      all of that as one trait, since another process may do it; local: this one does
-//! links       what the kernel tells about links and addresses
+//! links       what the kernel tells about links and addresses; layers: which stands on which
 //! descriptors the limit of open files
 //! socket      what they share: creation, buffer sizes, addresses, the words for refusals
 //! ```
@@ -20,6 +20,7 @@ pub mod filter;
 pub mod gro_helper;
 pub mod ingress;
 pub mod joins;
+pub mod layers;
 pub mod links;
 pub mod local;
 mod membership;

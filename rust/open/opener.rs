@@ -56,6 +56,12 @@ pub trait Opener: Send + Sync {
     /// As there; without it all works, only slower.
     fn merger(&self, group: Addr, port: u16, interface: &InterfaceRef<'_>) -> Result<Helper>;
 
+    /// The same wherever the group arrives ([`super::gro_helper::open_anywhere`]).
+    ///
+    /// # Errors
+    /// As there; without it all works, only slower.
+    fn merger_anywhere(&self, group: Addr, port: u16) -> Result<Helper>;
+
     /// The same for a port of any group; `None` when a program has it.
     ///
     /// # Errors

@@ -66,12 +66,18 @@ pub(crate) fn endpoint(address: Addr, port: u16, ifindex: u32) -> SocketAddr {
     match address.ip() {
         IpAddr::V4(ip) => SocketAddrV4::new(ip, port).into(),
         IpAddr::V6(ip) => {
-            // Link-local unicast, and multicast of the scopes interface and link.
-            let [a, b, ..] = ip.octets();
-            let scoped = ip.is_unicast_link_local() || (a == 0xff && matches!(b & 0x0f, 1 | 2));
-            SocketAddrV6::new(ip, port, 0, if scoped { ifindex } else { 0 }).into()
+            SocketAddrV6::new(ip, port, 0, if needs_interface(address) { ifindex } else { 0 })
+                .into()
         }
     }
+}
+
+/// Whether the address means nothing without an interface: link-local IPv6 unicast, and IPv6
+/// multicast of the scopes interface and link.
+pub(crate) fn needs_interface(address: Addr) -> bool {
+    let IpAddr::V6(ip) = address.ip() else { return false };
+    let [a, b, ..] = ip.octets();
+    ip.is_unicast_link_local() || (a == 0xff && matches!(b & 0x0f, 1 | 2))
 }
 
 /// Sets an integer option; `call` names it in the message.

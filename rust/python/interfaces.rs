@@ -1,10 +1,13 @@
 //! The host's interfaces for Python.
 
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 
 use pyo3::prelude::*;
 
 use crate::interfaces;
+use crate::open::layers::{self, Cards};
+use crate::open::links;
 
 /// One network interface of this network namespace, as the kernel lists it.
 #[pyclass(frozen, get_all, module = "mcr._native")]
@@ -26,6 +29,33 @@ pub(super) struct Interface {
 pub(super) fn list(py: Python<'_>) -> PyResult<Vec<Interface>> {
     // Asking a device waits for the kernel's lock on all devices; other threads need not.
     Ok(py.detach(interfaces::list)?.into_iter().map(Interface::from).collect())
+}
+
+/// Where the kernel receives for an interface that does not receive for itself, or who takes what
+/// arrives at one.
+#[pyclass(frozen, get_all, module = "mcr._native")]
+pub(super) struct Layers {
+    /// The lowest interfaces that receive for it; just itself if no other does.
+    cards: Vec<String>,
+    /// Whether one that receives for it is in another network namespace.
+    elsewhere: bool,
+    /// The bridge or bond that takes what arrives here.
+    taker: Option<String>,
+}
+
+/// Return how the interfaces of the calling thread's network namespace stand on each other.
+#[pyfunction(name = "layers")]
+pub(super) fn list_layers(py: Python<'_>) -> PyResult<HashMap<String, Layers>> {
+    let links = py.detach(links::list)?;
+    let names = |cards: BTreeSet<u32>| {
+        cards.into_iter().filter_map(|card| Some(links.get(&card)?.name.clone())).collect()
+    };
+    let each = links.values().map(|link| {
+        let Cards { here, elsewhere } = layers::cards(link.index, &links);
+        let taker = layers::taker(link.index, &links).map(|taker| taker.name.clone());
+        (link.name.clone(), Layers { cards: names(here), elsewhere, taker })
+    });
+    Ok(each.collect())
 }
 
 /// Switch an interface's generic receive offload on.

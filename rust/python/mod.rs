@@ -33,7 +33,9 @@ mod _native {
     #[pymodule_export]
     use super::confine::{confine_control, shrink_supervisor};
     #[pymodule_export]
-    use super::interfaces::{Interface, list, switch_gro_on, udp_gro_forwarding};
+    use super::interfaces::{
+        Interface, Layers, list, list_layers, switch_gro_on, udp_gro_forwarding,
+    };
     #[pymodule_export]
     use super::parse::{Datagram, Discard, parse_frame};
     #[pymodule_export]

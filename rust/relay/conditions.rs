@@ -50,7 +50,7 @@ impl Relay {
         let present = self.shared.links.watch().latest();
         let state = self.shared.state();
         let conditions = state.rules.values().filter_map(|rule| {
-            let trouble = rule.trouble(&present);
+            let trouble = rule.trouble(&present, state.ingress());
             let parked: Vec<_> = rule.outputs.iter().map(|output| output.trouble()).collect();
             let is_well = trouble.is_none() && parked.iter().all(Option::is_none);
             (!is_well).then(|| Condition { id: rule.id.clone(), trouble, parked })
@@ -128,10 +128,18 @@ fn change(link: &Link, change: &'static str, detail: String) -> LinkChange {
 mod tests {
     use super::*;
     use crate::addr::Addr;
+    use crate::open::layers::Layers;
     use crate::open::links::Told;
 
     fn link(index: u32, name: &str, up: bool, mtu: u32) -> Told {
-        Told::Link(Link { index, name: name.to_owned(), up, carrier: up, mtu })
+        Told::Link(Link {
+            index,
+            name: name.to_owned(),
+            up,
+            carrier: up,
+            mtu,
+            layers: Layers::default(),
+        })
     }
 
     fn seen(told: impl IntoIterator<Item = Told>) -> SeenLinks {

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::interface::{Endpoint, EndpointSocket, Interface};
-use super::merging::Merging;
+use super::merging::{self, Merging};
+use super::present::Present;
 use super::slots::Slots;
 use super::{Ingress, InputSpec, Join, Settings, Share, warn_once};
 use crate::addr::Addr;
@@ -89,8 +90,13 @@ impl Inputs {
     ///
     /// # Errors
     /// What the kernel refuses; nothing has changed then.
-    pub(super) fn add(&mut self, input: &InputSpec, slots: &mut Slots) -> Result<()> {
-        self.interface(input, slots)?;
+    pub(super) fn add(
+        &mut self,
+        input: &InputSpec,
+        present: &Present,
+        slots: &mut Slots,
+    ) -> Result<()> {
+        self.interface(input, slots, present)?;
         self.join(input)?;
         let added = self.add_endpoints(input);
         if added.is_err() {
@@ -205,7 +211,7 @@ impl Inputs {
                 continue;
             }
             for endpoint in interface.endpoints.values() {
-                if let EndpointSocket::Datagrams { source, worker: owner } = &endpoint.socket
+                if let EndpointSocket::Datagrams { source, worker: owner, .. } = &endpoint.socket
                     && *owner == worker
                 {
                     sources.push(source.clone());
@@ -238,21 +244,26 @@ impl Inputs {
     }
 
     /// Makes the interface's entry when it is the first time, and brings it to where it is now.
-    fn interface(&mut self, input: &InputSpec, slots: &mut Slots) -> Result<()> {
+    fn interface(&mut self, input: &InputSpec, slots: &mut Slots, present: &Present) -> Result<()> {
+        let is_upper = present.is_upper(input.ifindex);
         if let Some(known) = self.interfaces.get_mut(&input.interface) {
             if known.index != input.ifindex {
                 known.move_to(input.ifindex, self.devices.mtu_and_gro(&input.interface));
+                known.is_upper = is_upper;
             }
             return Ok(());
         }
         let (mtu, gro) = self.devices.mtu_and_gro(&input.interface);
-        if self.ingress == Ingress::Packet && !gro && input.interface != "lo" {
-            warn_once(&mut self.warnings, merging_is_off(&input.interface));
+        if self.ingress == Ingress::Packet
+            && let Some(advice) = merging::advice(input, present, &self.devices)
+        {
+            warn_once(&mut self.warnings, advice);
         }
         let grant = slots.take(Owner::interface(&input.interface))?;
         self.new_slots.push(grant);
         let name = input.interface.clone();
-        let interface = Interface::new(name.clone(), input.ifindex, grant.slot, (mtu, gro));
+        let mut interface = Interface::new(name.clone(), input.ifindex, grant.slot, (mtu, gro));
+        interface.is_upper = is_upper;
         self.interfaces.insert(name, interface);
         Ok(())
     }
@@ -376,29 +387,4 @@ impl Inputs {
     fn holds_for_all(&self) -> bool {
         self.ingress == Ingress::Packet && self.share.is_first()
     }
-}
-
-impl InputSpec {
-    /// The groups, which are a handful wherever each of them counts.
-    pub(super) fn groups(&self) -> impl Iterator<Item = Addr> + use<> {
-        self.group.each_of(self.group_bits)
-    }
-
-    /// Whether it takes a membership of each of them.
-    pub(super) fn is_joined(&self) -> bool {
-        self.group.is_multicast() && self.join == Join::Each
-    }
-
-    /// The same input for one of its groups and ports.
-    fn at(&self, group: Addr, port: u16) -> Self {
-        Self { group, group_bits: 0, port, last_port: port, ..self.clone() }
-    }
-}
-
-/// Measured on one core: super-frames nearly double what one stream can reach.
-fn merging_is_off(interface: &str) -> String {
-    format!(
-        "GRO is off on {interface}, so that datagrams arrive one by one: \
-         'ethtool -K {interface} gro on' about doubles the rate that one core relays"
-    )
 }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
+use super::merging::{hold, merger};
+use super::rings;
 use super::{InputSpec, warn_once};
 use crate::addr::Addr;
 use crate::error::Result;
@@ -25,6 +27,8 @@ pub(super) struct Interface {
     pub(super) slot: Slot,
     pub(super) mtu: u32,
     pub(super) gro: bool,
+    /// Whether other interfaces receive for it, as for a bridge or a VLAN.
+    pub(super) is_upper: bool,
     /// How many rules name each address, or block of groups; AF_PACKET filters pass these.
     pub(super) addresses: BTreeMap<(Addr, u8), usize>,
     pub(super) filter_is_stale: bool,
@@ -64,7 +68,7 @@ pub(super) enum EndpointSocket {
     /// `packet`: what makes the kernel merge, or else keeps it from answering; nothing is received.
     Helper { held: Option<Helper>, merges: bool },
     /// `udp`: what the engine receives from.
-    Datagrams { source: Source, worker: u16 },
+    Datagrams { source: Source, worker: u16, _merger: Option<Helper> },
 }
 
 impl Interface {
@@ -76,6 +80,7 @@ impl Interface {
             slot,
             mtu,
             gro,
+            is_upper: false,
             addresses: BTreeMap::new(),
             filter_is_stale: false,
             filter: Filter::default(),
@@ -153,11 +158,15 @@ impl Interface {
             return;
         }
         let target = InterfaceRef { index: self.index, name: &self.name };
-        for (&(group, port), endpoint) in &mut self.endpoints {
-            if let EndpointSocket::Helper { held: held @ None, merges: true } = &mut endpoint.socket
-            {
-                *held = hold(group, port, opener.merger(group, port, &target), warnings);
-            }
+        let is_missing = |socket: &EndpointSocket| {
+            matches!(socket, EndpointSocket::Helper { held: None, merges: true })
+        };
+        let missing = self.endpoints.iter_mut().filter(|(_, each)| is_missing(&each.socket));
+        for (&(group, port), endpoint) in missing {
+            // Where others receive for the interface, it was opened whatever its own GRO is.
+            let opened = (!self.is_upper).then(|| opener.merger(group, port, &target));
+            let held = opened.and_then(|opened| hold(group, port, opened, warnings));
+            endpoint.socket = EndpointSocket::Helper { held, merges: true };
         }
     }
 
@@ -231,7 +240,7 @@ impl Interface {
         if self.frames.iter().filter(|source| is_stuck(source)).count() == 0 {
             return false;
         }
-        warn_once(warnings, rings_are_left(&self.name));
+        warn_once(warnings, rings::are_left(&self.name));
         self.close_frames();
         (self.ends_rings, self.filter_is_stale) = (true, true);
         true
@@ -283,8 +292,8 @@ impl Interface {
         let merges = group.is_multicast() || input.broadcast;
         let held = if !merges {
             hold(group, port, opener.holder(group, port, &target), warnings).flatten()
-        } else if self.gro {
-            hold(group, port, opener.merger(group, port, &target), warnings)
+        } else if self.gro || self.is_upper {
+            merger(input, self.is_upper, opener, warnings)
         } else {
             None
         };
@@ -310,7 +319,9 @@ impl Interface {
             interface: input.ifindex,
             slot: self.slot.index,
         };
-        Ok(EndpointSocket::Datagrams { source, worker })
+        // The socket itself is bound to the interface, where the kernel does not look for it.
+        let merger = self.is_upper.then(|| merger(input, true, opener, warnings)).flatten();
+        Ok(EndpointSocket::Datagrams { source, worker, _merger: merger })
     }
 
     /// Takes a rule's source list off its endpoint, and closes the endpoint with the last.
@@ -341,13 +352,6 @@ impl Filter {
     }
 }
 
-/// The helper, or `None` with a warning.
-fn hold<T>(group: Addr, port: u16, opened: Result<T>, warnings: &mut Vec<String>) -> Option<T> {
-    opened
-        .inspect_err(|error| warn_once(warnings, format!("no helper for {group}:{port}: {error}")))
-        .ok()
-}
-
 /// Ends what only this input wanted of a socket's membership.
 fn leave_sources(source: &Source, input: &InputSpec, left: &[Box<[Addr]>], opener: &dyn Opener) {
     let any_left = left.iter().any(|sources| sources.is_empty());
@@ -374,13 +378,6 @@ fn socket_drops(source: &Source) -> u64 {
         Some(ring) => ring.lost(fd).unwrap_or(0),
         None => socket::drops(fd).unwrap_or(0),
     }
-}
-
-fn rings_are_left(name: &str) -> String {
-    format!(
-        "frames came on {name} that the kernel cannot put into a packet ring (UDP fragmentation \
-         offload, from a virtual machine): it is received without one, which is slower"
-    )
 }
 
 fn check_buffer(got: usize, wanted: usize, warnings: &mut Vec<String>) {

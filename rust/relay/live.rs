@@ -5,10 +5,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::InputSpec;
 use super::obstacle::{self, Obstacle};
 use super::present::Present;
 use super::watch::{Carrier, Watch};
+use super::{Ingress, InputSpec};
 use crate::addr::Addr;
 use crate::error::Result;
 use crate::open::opener::{Opener, Output, Owner, Socket};
@@ -48,9 +48,9 @@ impl LiveRule {
     }
 
     /// What the user should know of the input, if datagrams cannot come.
-    pub(super) fn trouble(&self, present: &Present) -> Option<String> {
+    pub(super) fn trouble(&self, present: &Present, ingress: Ingress) -> Option<String> {
         let waiting = self.waiting.as_ref().map(|obstacle| obstacle.text.clone());
-        waiting.or_else(|| obstacle::pause(&self.input, present))
+        waiting.or_else(|| obstacle::pause(&self.input, present, ingress))
     }
 
     /// Whether something of it is to be tried again, since the kernel will not tell when.

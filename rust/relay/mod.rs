@@ -92,6 +92,23 @@ pub struct InputSpec {
     pub vlan: u16,
 }
 
+impl InputSpec {
+    /// The groups, which are a handful wherever each of them counts.
+    fn groups(&self) -> impl Iterator<Item = Addr> + use<> {
+        self.group.each_of(self.group_bits)
+    }
+
+    /// Whether it takes a membership of each of them.
+    fn is_joined(&self) -> bool {
+        self.group.is_multicast() && self.join == Join::Each
+    }
+
+    /// The same input for one of its groups and ports.
+    fn at(&self, group: Addr, port: u16) -> Self {
+        Self { group, group_bits: 0, port, last_port: port, ..self.clone() }
+    }
+}
+
 /// A rule, resolved for this host.
 #[derive(Clone, Debug)]
 pub struct RuleSpec {

@@ -1,8 +1,8 @@
 //! What keeps a rule's input or an output from being open, in the user's words, and whether the
 //! kernel will tell when it is gone. It must not know sockets.
 
-use super::InputSpec;
 use super::present::Present;
+use super::{Ingress, InputSpec};
 use crate::error::Error;
 use crate::open::links::Link;
 use crate::open::output::{Choice, OutputSpec};
@@ -60,13 +60,19 @@ pub(super) fn lacks_ip(input: &InputSpec, link: &Link) -> bool {
 }
 
 /// What keeps datagrams from an input that is open.
-pub(super) fn pause(input: &InputSpec, present: &Present) -> Option<String> {
+pub(super) fn pause(input: &InputSpec, present: &Present, ingress: Ingress) -> Option<String> {
+    let name = &input.interface;
     match way_in(input, present) {
         Err(obstacle) => Some(obstacle.text),
-        Ok(index) if !present.has_carrier(index) => {
-            Some(format!("paused: {} has no carrier", input.interface))
-        }
-        Ok(_) => None,
+        Ok(index) if !present.has_carrier(index) => Some(format!("paused: {name} has no carrier")),
+        // AF_PACKET gets a frame before the bridge does.
+        Ok(_) if ingress == Ingress::Packet => None,
+        Ok(index) => present.taker(index).map(|Link { name: taker, .. }| {
+            format!(
+                "paused: {name} belongs to {taker}, a bridge or bond, which takes what arrives \
+                 there; name {taker} as the input"
+            )
+        }),
     }
 }
 

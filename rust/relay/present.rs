@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::addr::Addr;
+use crate::open::layers::{self, Cards};
 use crate::open::links::{Link, Told};
 
 /// The links and addresses of a network namespace at one moment.
@@ -39,6 +40,26 @@ impl Present {
     /// Every link there is.
     pub(super) fn all(&self) -> impl Iterator<Item = &Link> {
         self.links.values()
+    }
+
+    /// The name of the interface with this index.
+    pub(super) fn name(&self, index: u32) -> Option<&str> {
+        self.links.get(&index).map(|link| &*link.name)
+    }
+
+    /// Whether other interfaces receive for the one with this index.
+    pub(super) fn is_upper(&self, index: u32) -> bool {
+        self.links.get(&index).is_some_and(|link| link.layers.is_upper())
+    }
+
+    /// The lowest interfaces that receive for the one with this index.
+    pub(super) fn cards(&self, index: u32) -> Cards {
+        layers::cards(index, &self.links)
+    }
+
+    /// The bridge or bond that takes what arrives at the interface with this index.
+    pub(super) fn taker(&self, index: u32) -> Option<&Link> {
+        layers::taker(index, &self.links)
     }
 
     /// The addresses of an interface, as text.
@@ -79,9 +100,11 @@ impl Present {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::open::layers::Layers;
 
     fn link(index: u32, name: &str) -> Told {
-        Told::Link(Link { index, name: name.to_owned(), up: true, carrier: true, mtu: 1500 })
+        let (name, layers) = (name.to_owned(), Layers::default());
+        Told::Link(Link { index, name, up: true, carrier: true, mtu: 1500, layers })
     }
 
     #[test]

@@ -135,7 +135,7 @@ pub(super) fn read(state: &State, present: &Present, pages: &[Arc<SharedWords>])
     let interfaces = interfaces.collect();
     let now_ms = now_ms();
     let rules = state.rules.iter().map(|(&key, live)| {
-        let trouble = live.trouble(present);
+        let trouble = live.trouble(present, state.ingress());
         let (id, paused) = (live.id.clone(), live.paused);
         RuleReport { key, id, paused, trouble, ..rule_report(live, pages, now_ms) }
     });

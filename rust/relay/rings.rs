@@ -1,5 +1,5 @@
-//! The rings that engines work with: when they are made, and in which words they are refused. It must
-//! not know what an engine does with one.
+//! The rings that engines work with: when they are made, and in which words they are refused or
+//! given up. It must not know what an engine does with one.
 
 use std::io;
 
@@ -58,4 +58,12 @@ pub(super) fn describe(error: &io::Error) -> String {
 /// The error of a text that [`describe`] has made.
 pub(super) fn refused(text: String) -> Error {
     if text.starts_with(IO_URING_REFUSED) { Error::Permission(text) } else { Error::Engine(text) }
+}
+
+/// What is said of an interface whose packet rings were given up.
+pub(super) fn are_left(name: &str) -> String {
+    format!(
+        "frames came on {name} that the kernel cannot put into a packet ring (UDP fragmentation \
+         offload, from a virtual machine): it is received without one, which is slower"
+    )
 }

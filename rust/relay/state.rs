@@ -12,7 +12,7 @@ use super::obstacle::{self, Obstacle};
 use super::plans::Plans;
 use super::present::Present;
 use super::slots::Slots;
-use super::{InputSpec, Refusal, RuleSpec, Settings, needs, warn_once};
+use super::{Ingress, InputSpec, Refusal, RuleSpec, Settings, needs, warn_once};
 use crate::error::{Error, Result};
 use crate::open::descriptors::Descriptors;
 use crate::open::opener::{Opener, Owner};
@@ -68,6 +68,11 @@ impl State {
             descriptors: Descriptors::default(),
             next_key: 1,
         })
+    }
+
+    /// How its inputs receive.
+    pub(super) fn ingress(&self) -> Ingress {
+        self.settings.ingress
     }
 
     /// Whether there may be as many descriptors as new rules need.
@@ -203,7 +208,7 @@ impl State {
             Err(obstacle) => rule.waiting = Some(obstacle),
             Ok(index) => {
                 rule.input.ifindex = index;
-                self.inputs.add(&rule.input, &mut self.slots)?;
+                self.inputs.add(&rule.input, present, &mut self.slots)?;
             }
         }
         Ok(())

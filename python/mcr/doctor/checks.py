@@ -12,6 +12,7 @@ from ..rule_text import format_ports
 from ..rules import Input, Output, Rule
 from .facts import RECEIVE_BUFFER_BYTES, SEND_BUFFER_BYTES, Device, Facts
 from .finding import Finding, Severity
+from .merging import check_merging, check_port
 
 _JOINS_IN_A_SOCKET = 20  # the kernel's default where the sysctl cannot be read
 _SPARE_DESCRIPTORS = 64  # standard streams, libraries, a reader of the statistics
@@ -45,7 +46,9 @@ def check_interface(facts: Facts, name: str, rules: Sequence[Rule]) -> Iterator[
         fix = f"sysctl -w net.ipv6.conf.{_dotted(name)}.disable_ipv6=0"
         yield Finding("ipv6", "problem", f"IPv6 is disabled on {name}", name, fix)
     if inputs or not rules:
-        yield from _gro(device)
+        yield from check_merging(facts, device)
+    if inputs:
+        yield from check_port(facts, device)
     yield from _own_address(device, inputs)
     yield from _reverse_path(facts, device, inputs)
     joined = (first_of(rule.input.group) for rule in inputs if _joined_groups(rule.input))
@@ -235,33 +238,6 @@ def _link(device: Device, rules: Sequence[Rule]) -> Iterator[Finding]:
         yield Finding("link", "problem", f"{name} does no multicast", name, fix)
         return
     yield Finding("link", "ok", f"{name} is up, MTU {device.mtu}", name)
-
-
-def _gro(device: Device) -> Iterator[Finding]:
-    name = device.name
-    if device.loopback:
-        return
-    if device.gro:
-        yield Finding("gro", "ok", f"{name} has GRO on", name)
-        yield from _gro_forwarding(device)
-        return
-    yield Finding(
-        "gro",
-        "advice",
-        f"GRO is off on {name}, so that datagrams arrive one by one: with it one core relays"
-        " about twice as much of a stream",
-        name,
-        f"ethtool -K {name} gro on",
-    )
-
-
-def _gro_forwarding(device: Device) -> Iterator[Finding]:
-    """It merges what no socket of this host wants: mcr opens one for each of its streams."""
-    if device.gro_forwarding is None:
-        return
-    state = "on" if device.gro_forwarding else "off"
-    text = f"rx-udp-gro-forwarding is {state} on {device.name}, which makes no difference to mcr"
-    yield Finding("gro-forwarding", "ok", text, device.name)
 
 
 def _own_address(device: Device, inputs: Sequence[Rule]) -> Iterator[Finding]:

@@ -57,6 +57,12 @@ class Device:
     gro: bool = True
     gro_forwarding: bool | None = None
     """``rx-udp-gro-forwarding``; None where the device does not know of it."""
+    cards: tuple[str, ...] = ()
+    """The interfaces of this namespace that receive for it; empty if it does so itself."""
+    card_elsewhere: bool = False
+    """Whether an interface of another network namespace receives for it."""
+    taker: str | None = None
+    """The bridge or bond that takes what arrives here."""
     addresses: tuple[Address, ...] = ()
     broadcasts: tuple[IPv4Address, ...] = ()
     groups: frozenset[Address] = frozenset()
@@ -100,7 +106,8 @@ def read_facts(rules: Iterable[Rule]) -> Facts:
     rules = tuple(rules)
     memberships = set(_memberships())
     found = _native.interfaces()
-    devices = {each.name: _device(each, memberships) for each in found}
+    layers = _native.layers()
+    devices = {each.name: _device(each, layers.get(each.name), memberships) for each in found}
     receive, send = _buffers()
     return Facts(
         devices=devices,
@@ -125,7 +132,12 @@ def sysctl(name: str, *parts: str) -> int | None:
     return None
 
 
-def _device(found: _native.Interface, memberships: Iterable[tuple[str, Address]]) -> Device:
+def _device(
+    found: _native.Interface,
+    layers: _native.Layers | None,
+    memberships: Iterable[tuple[str, Address]],
+) -> Device:
+    """`layers` is None for an interface that has just appeared."""
     filters = [sysctl("net.ipv4.conf", name, "rp_filter") or 0 for name in ("all", found.name)]
     return Device(
         name=found.name,
@@ -137,6 +149,9 @@ def _device(found: _native.Interface, memberships: Iterable[tuple[str, Address]]
         mtu=found.mtu,
         gro=found.gro,
         gro_forwarding=_native.udp_gro_forwarding(found.name),
+        cards=tuple(layers.cards) if layers and layers.cards != [found.name] else (),
+        card_elsewhere=layers is not None and layers.elsewhere,
+        taker=layers.taker if layers else None,
         addresses=tuple(found.addresses),
         broadcasts=tuple(found.broadcasts),
         groups=frozenset(group for name, group in memberships if name == found.name),

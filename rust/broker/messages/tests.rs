@@ -80,6 +80,7 @@ pub(in crate::broker) fn request() -> impl Strategy<Value = Request> {
             group,
             port
         }),
+        (addr(), port).prop_map(|(group, port)| Request::MergerAnywhere { group, port }),
         (any::<bool>(), port).prop_map(|(v4, port)| Request::MergerForAny { v4, port }),
         (interface(), addr(), port).prop_map(|(interface, address, port)| Request::Holder {
             interface,

@@ -349,6 +349,7 @@ fn tame(request: Request) -> Request {
             Request::Join { interface, group: GROUP, sources: sources(list) }
         }
         Request::Merger { port, .. } => Request::Merger { interface, group: GROUP, port },
+        Request::MergerAnywhere { port, .. } => Request::MergerAnywhere { group: GROUP, port },
         Request::Datagrams { port, .. } => {
             Request::Datagrams { interface, group: GROUP, is_broadcast: false, port }
         }

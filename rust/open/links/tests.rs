@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::open::layers::Foundation;
 use crate::open::testnet::{FAR, NEAR, interface, ip, wait_until, with_cable};
 
 const UP: u32 = libc::IFF_UP.unsigned_abs();
@@ -64,7 +65,24 @@ fn heard(bytes: &[u8]) -> Vec<Told> {
 }
 
 fn told(index: u32, up: bool, carrier: bool) -> Told {
-    Told::Link(Link { index, name: format!("name{index}"), up, carrier, mtu: 1400 })
+    let (name, layers) = (format!("name{index}"), Layers::default());
+    Told::Link(Link { index, name, up, carrier, mtu: 1400, layers })
+}
+
+#[test]
+fn the_list_has_what_stands_on_what() {
+    with_cable(|| {
+        let near = interface(NEAR).index;
+        ip(&format!("link add up0 link {NEAR} type macvlan"));
+        ip("link add br0 type bridge");
+        ip(&format!("link set {FAR} master br0"));
+        let links = list().unwrap();
+        let of = |name: &str| links.values().find(|link| link.name == name).unwrap();
+        assert_eq!(of("up0").layers.foundation, Foundation::On(Below::Here(near)));
+        assert_eq!(of("br0").layers.foundation, Foundation::Members);
+        assert_eq!(of(FAR).layers, Layers { master: Some(of("br0").index), ..Layers::default() });
+        assert_eq!(of("lo").layers, Layers::default());
+    });
 }
 
 #[test]

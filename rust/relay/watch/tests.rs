@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::addr::Addr;
+use crate::open::layers::Layers;
 use crate::open::links::Link;
 use crate::open::socket;
 use crate::open::testnet::{FAR, NEAR, interface, ip, wait_until, with_cable};
@@ -131,6 +132,7 @@ fn a_list_that_is_doubted_is_made_again() {
         up: true,
         carrier: true,
         mtu: 1500,
+        layers: Layers::default(),
     }));
     known.take(done.clone());
     assert_eq!(of(&known), Some(List::Addresses));

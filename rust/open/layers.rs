@@ -1,0 +1,148 @@
+//! How interfaces stand on each other, as rtnetlink(7) tells: a bridge on its ports, a bond on
+//! its members, a VLAN or macvlan on the card below it. The kernel merges datagrams (GRO) at the
+//! lowest of them, before it knows that they are meant for one above, and asks for a socket that
+//! listens there. It must not know who wants to know.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::links::Link;
+
+/// What an interface stands on, and what stands on it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Layers {
+    /// What receives for it.
+    pub foundation: Foundation,
+    /// The interface that takes what arrives here for itself, as a bridge does with its ports: by
+    /// its index.
+    pub master: Option<u32>,
+}
+
+/// What receives the frames of an interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Foundation {
+    /// Itself: a card, or a tunnel, which has GRO of its own.
+    #[default]
+    Itself,
+    /// Those whose master it is: a bridge, a bond.
+    Members,
+    /// Another interface: of a VLAN, a macvlan and their kin.
+    On(Below),
+}
+
+/// Where the interface is that another stands on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Below {
+    /// In this network namespace, under this index.
+    Here(u32),
+    /// In another network namespace.
+    Elsewhere,
+}
+
+/// The lowest interfaces that receive for one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cards {
+    /// Those in this network namespace, by their indices.
+    pub here: BTreeSet<u32>,
+    /// Whether there is one in another network namespace.
+    pub elsewhere: bool,
+}
+
+impl Layers {
+    /// From what the kernel tells: the kind of a virtual interface, the one that it names as
+    /// related, and its master.
+    pub(super) fn new(kind: &[u8], related: Option<Below>, master: Option<u32>) -> Self {
+        let foundation = match (kind, related) {
+            (b"bridge" | b"bond" | b"team", _) => Foundation::Members,
+            // What a veth or a tunnel names does not receive for it.
+            (b"vlan" | b"macvlan" | b"macvtap" | b"ipvlan" | b"ipvtap", Some(below)) => {
+                Foundation::On(below)
+            }
+            _ => Foundation::Itself,
+        };
+        Self { foundation, master }
+    }
+
+    /// Whether another interface receives for this one.
+    #[must_use]
+    pub fn is_upper(&self) -> bool {
+        self.foundation != Foundation::Itself
+    }
+}
+
+/// The lowest interfaces that receive for the one with this index, itself if no other does.
+#[must_use]
+pub fn cards(index: u32, links: &BTreeMap<u32, Link>) -> Cards {
+    let mut cards = Cards::default();
+    let mut seen = BTreeSet::new();
+    let mut ahead = vec![index];
+    while let Some(index) = ahead.pop() {
+        let Some(link) = links.get(&index) else { continue };
+        if !seen.insert(index) {
+            continue;
+        }
+        match link.layers.foundation {
+            Foundation::Itself => drop(cards.here.insert(index)),
+            Foundation::On(Below::Here(below)) => ahead.push(below),
+            Foundation::On(Below::Elsewhere) => cards.elsewhere = true,
+            Foundation::Members => {
+                let members = links.values().filter(|link| link.layers.master == Some(index));
+                ahead.extend(members.map(|link| link.index));
+            }
+        }
+    }
+    cards
+}
+
+/// The interface that takes what arrives at the one with this index before sockets get it: a
+/// bridge, a bond. A VRF is also called a master, and lets sockets hear both.
+#[must_use]
+pub fn taker(index: u32, links: &BTreeMap<u32, Link>) -> Option<&Link> {
+    let master = links.get(&links.get(&index)?.layers.master?)?;
+    (master.layers.foundation == Foundation::Members).then_some(master)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(index: u32, kind: &str, related: Option<Below>, master: Option<u32>) -> (u32, Link) {
+        let layers = Layers::new(kind.as_bytes(), related, master);
+        let name = format!("name{index}");
+        (index, Link { index, name, up: true, carrier: true, mtu: 1500, layers })
+    }
+
+    #[test]
+    fn the_cards_are_at_the_bottom() {
+        let here = |index| Some(Below::Here(index));
+        let links = BTreeMap::from([
+            link(2, "", None, Some(4)),
+            link(3, "veth", here(9), Some(4)),
+            link(4, "bond", None, None),
+            link(5, "vlan", here(4), Some(6)),
+            link(6, "bridge", None, None),
+            link(7, "veth", Some(Below::Elsewhere), Some(6)),
+            link(8, "macvlan", here(6), None),
+            link(9, "macvlan", Some(Below::Elsewhere), None),
+            link(10, "vrf", None, None),
+            link(11, "vxlan", here(2), Some(10)),
+            link(12, "macvlan", here(13), None),
+            link(13, "macvlan", here(12), None),
+            link(14, "bridge", None, None),
+        ]);
+        let found = |index| {
+            let Cards { here, elsewhere } = cards(index, &links);
+            (here.into_iter().collect::<Vec<_>>(), elsewhere)
+        };
+        assert_eq!(found(2), (vec![2], false));
+        assert_eq!(found(4), (vec![2, 3], false));
+        assert_eq!(found(8), (vec![2, 3, 7], false));
+        assert_eq!(found(9), (vec![], true));
+        assert_eq!(found(11), (vec![11], false));
+        for index in [12, 14, 99] {
+            assert_eq!(found(index), (vec![], false));
+        }
+        let name = |index| taker(index, &links).map(|link| &*link.name);
+        assert_eq!([2, 5, 7].map(name), [Some("name4"), Some("name6"), Some("name6")]);
+        assert_eq!([4, 11, 99].map(name), [None; 3]);
+    }
+}
