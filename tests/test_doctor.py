@@ -224,6 +224,22 @@ def test_a_long_source_list_is_too_long_for_one_socket_only() -> None:
     assert finding.fix == "sysctl -w net.ipv4.igmp_max_msf=12"
 
 
+def test_a_limit_that_is_not_to_be_read_here() -> None:
+    """As of IPv6 sources in a container: it says where the command is to be run."""
+    sources = "+".join(f"2001:db8::{number}" for number in range(1, 8))
+    rule = f"{sources}@{RULE.replace('239.1.1.1', 'ff15::1')}"
+    facts = replace(WELL, packet_sockets=False, tried_limits={"net.ipv6.mld_max_msf": 5})
+    (finding,) = (each for each in found(facts, rule) if each.name == "sources")
+    assert (finding.severity, finding.fix) == ("problem", "sysctl -w net.ipv6.mld_max_msf=7")
+    assert "lists 7 sources, and a socket takes 5; " in finding.text
+    assert finding.text.endswith("for root to raise, on the host itself, outside of containers")
+    enough = replace(facts, tried_limits={"net.ipv6.mld_max_msf": 7})
+    assert "sources" not in {each.name for each in found(enough, rule)}
+    readable = replace(facts, sysctls={"net.ipv6.mld_max_msf": 6})
+    (finding,) = (each for each in found(readable, rule) if each.name == "sources")
+    assert finding.text == "a rule lists 7 sources, and a socket takes 6"
+
+
 def test_a_vlan_s_interface_is_written_as_sysctl_reads_it() -> None:
     """A dot in the name would be taken for a separator."""
     device = replace(ETH0, name="eth0.7", rp_filter=1)

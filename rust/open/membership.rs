@@ -80,7 +80,8 @@ pub(super) fn refusal(group: Addr, target: &str, error: io::Error) -> Error {
     let limits = if group.is_v4() {
         "net.ipv4.igmp_max_memberships, net.ipv4.igmp_max_msf"
     } else {
-        "net.ipv6.mld_max_msf"
+        // Of this one only the first network namespace has a sysctl; it holds in all of them.
+        "net.ipv6.mld_max_msf (on the host itself, outside of containers)"
     };
     let error = if is_full(&error) {
         io::Error::other(format!("{error}; raise {limits} or net.core.optmem_max"))

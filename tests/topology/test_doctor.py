@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 import mcr
+from mcr.doctor.facts import sysctl
 
 from .checks import DEADLINE_S
 from .lab import Lab
@@ -18,6 +19,7 @@ from .test_command import MCR, NO_CAPABILITIES
 from .test_memberships import joins
 from .test_refusals import no_more_joins
 
+DEFAULT_SOURCES_V6 = 64  # where these tests run in a container themselves
 RULE = "239.1.70.1%in0:5001 to 239.2.70.1%out0:6001"
 
 
@@ -101,6 +103,34 @@ def test_links_that_are_down_or_unplugged(lab: Lab) -> None:
         (down,) = (each for each in findings if each["severity"] == "problem")
         assert down["text"] == "in0 is down"
         assert down["fix"] == "ip link set in0 up"
+
+
+@pytest.mark.parametrize(
+    ("group", "network", "limit"),
+    [
+        ("239.1.70.1", "10.1.0.", "net.ipv4.igmp_max_msf"),
+        ("ff15::70:1", "fd01::", "net.ipv6.mld_max_msf"),
+    ],
+    ids=["v4", "v6"],
+)
+def test_long_source_lists(lab: Lab, group: str, network: str, limit: str) -> None:
+    """Also where the sysctl cannot be read, which IPv6 has in the first namespace alone."""
+    most = sysctl(limit) or DEFAULT_SOURCES_V6
+    if limit.startswith("net.ipv4"):
+        lab.relay.sysctl(limit, most)
+
+    def sources(count: int) -> list[dict[str, str]]:
+        listed = "+".join(f"{network}{number}" for number in range(100, 100 + count))
+        rule = RULE.replace("239.1.70.1", f"{listed}@{group}")
+        told = command(lab, rule, "--json", before=NO_CAPABILITIES)
+        findings = json.loads(told.stdout)["findings"]
+        return [each for each in findings if each["name"] == "sources"]
+
+    assert sources(most) == []
+    (problem,) = sources(most + 1)
+    assert problem["fix"] == f"sysctl -w {limit}={most + 1}"
+    assert f"a socket takes {most}" in problem["text"]
+    assert ("outside of containers" in problem["text"]) == limit.startswith("net.ipv6")
 
 
 def test_addresses_and_mtu(lab: Lab) -> None:

@@ -10,7 +10,7 @@ from ..fields import Address, block_bits, first_of, port_count
 from ..host import SOCKET_LIMIT, missing_interface
 from ..rule_text import format_ports
 from ..rules import Input, Output, Rule
-from .facts import RECEIVE_BUFFER_BYTES, SEND_BUFFER_BYTES, Device, Facts
+from .facts import RECEIVE_BUFFER_BYTES, SEND_BUFFER_BYTES, SOURCE_LIMITS, Device, Facts
 from .finding import Finding, Severity
 from .merging import check_merging, check_port
 
@@ -210,18 +210,21 @@ def _limits(facts: Facts, rules: Sequence[Rule]) -> Iterator[Finding]:
     if groups > limit:
         text = f"{groups} IPv4 groups are joined by several sockets, each {limit} at most"
         yield Finding("memberships", "ok", text)
-    for version, name in ((4, "net.ipv4.igmp_max_msf"), (6, "net.ipv6.mld_max_msf")):
+    for version, name in SOURCE_LIMITS.items():
         most = max(
             (len(rule.input.sources) for rule in rules if _is_group(rule, version)), default=0
         )
-        limit = facts.sysctls.get(name, most)
+        limit = facts.sysctls.get(name, facts.tried_limits.get(name, most))
         if most <= limit:
             continue
         text = f"a rule lists {most} sources, and a socket takes {limit}"
         if facts.packet_sockets:
             yield Finding("sources", "ok", f"{text}: several sockets join")
-        else:
-            yield Finding("sources", "problem", text, fix=f"sysctl -w {name}={most}")
+            continue
+        if name not in facts.sysctls:
+            text += f"; {name} is not in this network namespace: it is for root to raise, on the"
+            text += " host itself, outside of containers"
+        yield Finding("sources", "problem", text, fix=f"sysctl -w {name}={most}")
 
 
 def _link(device: Device, rules: Sequence[Rule]) -> Iterator[Finding]:

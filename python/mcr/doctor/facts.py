@@ -28,10 +28,16 @@ SEND_BUFFER_BYTES = 4 * 2**20
 
 _SYSCTLS = (
     "net.ipv4.igmp_max_memberships",
-    "net.ipv4.igmp_max_msf",
-    "net.ipv6.mld_max_msf",
     "kernel.io_uring_disabled",
 )
+SOURCE_LIMITS = {4: "net.ipv4.igmp_max_msf", 6: "net.ipv6.mld_max_msf"}
+"""By IP version: how many sources of one group a socket takes."""
+_TRIED_GROUP_V4 = IPv4Address("239.255.255.254")
+_TRIED_GROUP_V6 = IPv6Address("ff15::ffff:fffe")
+_STRANGERS: Mapping[int, Address] = {4: IPv4Address("10.0.0.1"), 6: IPv6Address("fd00::1")}
+"""By IP version the first of any senders; nothing is asked of them."""
+_MCAST_JOIN_SOURCE_GROUP = 46
+_STORAGE_BYTES = 128
 _SOL_PACKET = 263
 _PACKET_VNET_HDR = 15
 _UDP_SEGMENT = 103
@@ -95,6 +101,9 @@ class Facts:
     """How many files this process may open at most: the hard limit."""
     sysctls: Mapping[str, int] = field(default_factory=dict)
     """Those that can be read here, by their names."""
+    tried_limits: Mapping[str, int] = field(default_factory=dict)
+    """By the names of sysctls that cannot be read here, what was found by trial instead: the
+    limit, or what the rules need if that is less."""
     ways: Mapping[Address, str | None] = field(default_factory=dict)
     """By which interface a host is reached; None without a route, empty if it is this host."""
     refused_joins: Mapping[tuple[str, Address], str] = field(default_factory=dict)
@@ -109,6 +118,8 @@ def read_facts(rules: Iterable[Rule]) -> Facts:
     layers = _native.layers()
     devices = {each.name: _device(each, layers.get(each.name), memberships) for each in found}
     receive, send = _buffers()
+    names = (*_SYSCTLS, *SOURCE_LIMITS.values())
+    sysctls = {name: value for name in names if (value := sysctl(name)) is not None}
     return Facts(
         devices=devices,
         packet_sockets=_opens(socket.AF_PACKET, socket.SOCK_RAW),
@@ -119,7 +130,8 @@ def read_facts(rules: Iterable[Rule]) -> Facts:
         receive_buffer_bytes=receive,
         send_buffer_bytes=send,
         descriptors=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
-        sysctls={name: value for name in _SYSCTLS if (value := sysctl(name)) is not None},
+        sysctls=sysctls,
+        tried_limits=dict(_tried_limits(rules, sysctls)),
         ways={host: _way(host, devices.values()) for host in _hosts(rules)},
         refused_joins=dict(_refused_joins(rules, devices)),
     )
@@ -186,6 +198,49 @@ def _opens(family: int, kind: int) -> bool:
         socket.socket(family, kind, 0).close()
         return True
     return False
+
+
+def _tried_limits(rules: Iterable[Rule], sysctls: Mapping[str, int]) -> Iterator[tuple[str, int]]:
+    """Meet the limits that are not to be read: of mld_max_msf only the first namespace has one."""
+    rules = tuple(rules)
+    for version, name in SOURCE_LIMITS.items():
+        groups = (rule.input for rule in rules if rule.input.group.version == version)
+        wanted = max((len(taken.sources) for taken in groups), default=0)
+        if wanted == 0 or name in sysctls:
+            continue
+        with suppress(OSError):
+            yield name, _try_sources(_STRANGERS[version], wanted)
+
+
+def _try_sources(first: Address, wanted: int) -> int:
+    """How many sources a socket takes, up to as many as are wanted: joined on the loopback.
+
+    Raises:
+        OSError: the host has no such sockets, or refuses for another reason than a limit.
+    """
+    if isinstance(first, IPv4Address):
+        family, level, group = socket.AF_INET, socket.IPPROTO_IP, _storage(_TRIED_GROUP_V4)
+    else:
+        family, level, group = socket.AF_INET6, socket.IPPROTO_IPV6, _storage(_TRIED_GROUP_V6)
+    start = struct.pack("@I4x", socket.if_nametoindex("lo")) + group
+    with socket.socket(family, socket.SOCK_DGRAM) as member:
+        for number in range(wanted):
+            try:
+                member.setsockopt(level, _MCAST_JOIN_SOURCE_GROUP, start + _storage(first + number))
+            except OSError as error:
+                if error.errno in (errno.ENOBUFS, errno.ENOMEM):
+                    return number
+                raise
+    return wanted
+
+
+def _storage(address: Address) -> bytes:
+    """A `struct sockaddr_storage` with this address."""
+    if isinstance(address, IPv4Address):
+        start = struct.pack("@HH4s", socket.AF_INET, 0, address.packed)
+    else:
+        start = struct.pack("@HHI16sI", socket.AF_INET6, 0, 0, address.packed, 0)
+    return start.ljust(_STORAGE_BYTES, bytes(1))
 
 
 def _sends_for_others() -> bool:
