@@ -1,17 +1,16 @@
 //! The network interfaces of the calling thread's namespace, and the one setting of theirs that is
-//! ever changed. It asks by getifaddrs and ioctl and never reads /sys, which shows the namespace
-//! that it was mounted in. It must not know which interface is good for what.
+//! ever changed. It asks by netlink and ioctl and never reads /sys, which shows the namespace that
+//! it was mounted in. It must not know which interface is good for what.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
-use nix::net::if_::InterfaceFlags;
 use nix::sys::socket::SockaddrStorage;
 
 use crate::error::{Error, Result};
+use crate::open::links::{self, Link};
 use crate::open::socket;
 use crate::sys::netdev;
 
@@ -20,6 +19,8 @@ use crate::sys::netdev;
 pub struct Interface {
     /// Its name.
     pub name: String,
+    /// Its alternative names (ip-link(8), property add).
+    pub altnames: Vec<String>,
     /// Its index: what the kernel knows it by, stable over renaming.
     pub index: u32,
     /// Whether it is set up by the administrator.
@@ -73,20 +74,16 @@ impl Devices {
 /// # Errors
 /// [`Error::Os`] when the kernel does not list them.
 pub fn list() -> Result<Vec<Interface>> {
-    let entries = getifaddrs()
-        .map_err(|errno| Error::os("listing the interfaces", "this host", errno))?
+    // getifaddrs gives addresses only: of an interface without a link-layer address (a VPN's) it
+    // tells nothing else.
+    let addresses = getifaddrs()
+        .map_err(|errno| Error::os("listing the addresses", "this host", errno))?
         .collect::<Vec<_>>();
     let socket = socket::open(libc::AF_INET, libc::SOCK_DGRAM, "the list of interfaces")?;
-    let mut interfaces = BTreeMap::new();
-    for entry in &entries {
-        if let Some(index) = link_index(entry)
-            && let Some(interface) = describe(socket.as_fd(), entry, index)?
-        {
-            interfaces.insert(index, interface);
-        }
-    }
-    let mut interfaces = interfaces.into_values().collect::<Vec<_>>();
-    for entry in &entries {
+    let links = links::list()?;
+    let mut interfaces =
+        links.into_values().map(|link| describe(socket.as_fd(), link)).collect::<Vec<_>>();
+    for entry in &addresses {
         let Some(ip) = entry.address.as_ref().and_then(ip) else { continue };
         // An IPv4 label may differ from the name ("eth0:1"); what stands before the colon is it.
         let name = entry.interface_name.split(':').next().unwrap_or_default();
@@ -134,37 +131,23 @@ pub fn udp_gro_forwarding(name: &str) -> Option<bool> {
     netdev::feature(socket.as_fd(), name, "rx-udp-gro-forwarding").ok()
 }
 
-/// The index, if this is the entry that every interface has once: its link-layer address.
-fn link_index(entry: &InterfaceAddress) -> Option<u32> {
-    let link = entry.address.as_ref()?.as_link_addr()?;
-    u32::try_from(link.ifindex()).ok()
-}
-
-/// The interface without its addresses; `None` if it went away meanwhile.
-fn describe(
-    socket: BorrowedFd<'_>,
-    entry: &InterfaceAddress,
-    index: u32,
-) -> Result<Option<Interface>> {
-    let name = entry.interface_name.as_str();
-    let mtu = match netdev::mtu(socket, name) {
-        Ok(mtu) => mtu,
-        Err(error) if gone(&error) => return Ok(None),
-        Err(error) => return Err(Error::os("reading the MTU", name, error)),
-    };
-    let has = |flag| entry.flags.contains(flag);
-    Ok(Some(Interface {
-        name: name.to_owned(),
+/// The interface without its addresses.
+fn describe(socket: BorrowedFd<'_>, link: Link) -> Interface {
+    let gro = netdev::gro(socket, &link.name).unwrap_or(false);
+    let Link { index, name, altnames, up, multicast, loopback, carrier, mtu, .. } = link;
+    Interface {
+        name,
+        altnames,
         index,
-        up: has(InterfaceFlags::IFF_UP),
-        multicast: has(InterfaceFlags::IFF_MULTICAST),
-        loopback: has(InterfaceFlags::IFF_LOOPBACK),
-        carrier: has(InterfaceFlags::IFF_LOWER_UP) && has(InterfaceFlags::IFF_RUNNING),
+        up,
+        multicast,
+        loopback,
+        carrier,
         mtu,
-        gro: netdev::gro(socket, name).unwrap_or(false),
+        gro,
         addresses: Vec::new(),
         broadcasts: Vec::new(),
-    }))
+    }
 }
 
 /// The broadcast addresses of an IPv4 entry: the one that was set, and the one that the kernel
@@ -178,10 +161,6 @@ fn broadcasts(entry: &InterfaceAddress) -> impl Iterator<Item = Ipv4Addr> {
     // Where none was set, getifaddrs gives the address itself in its place.
     let set = v4(entry.broadcast.as_ref()).filter(|set| address != Some(*set));
     set.into_iter().chain(made)
-}
-
-fn gone(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(libc::ENODEV)
 }
 
 fn ip(address: &SockaddrStorage) -> Option<IpAddr> {
@@ -216,6 +195,19 @@ mod tests {
             ip(&format!("link set {FAR} down"));
             assert!(!find(NEAR).carrier);
             assert!(find(NEAR).up && !find(FAR).up);
+        });
+    }
+
+    #[test]
+    fn an_interface_without_a_link_layer_address_is_listed_and_alternative_names_are_read() {
+        in_namespace(|| {
+            ip("tuntap add dev vpn0 mode tun");
+            ip("address add 10.7.0.1/24 dev vpn0");
+            ip("link property add dev vpn0 altname tunnel0");
+            let vpn = find("vpn0");
+            assert!(vpn.multicast && !vpn.loopback && !vpn.up);
+            assert_eq!((vpn.mtu, vpn.altnames), (1500, vec!["tunnel0".to_owned()]));
+            assert_eq!(vpn.addresses, ["10.7.0.1".parse::<IpAddr>().unwrap()]);
         });
     }
 

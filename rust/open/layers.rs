@@ -108,7 +108,7 @@ mod tests {
     fn link(index: u32, kind: &str, related: Option<Below>, master: Option<u32>) -> (u32, Link) {
         let layers = Layers::new(kind.as_bytes(), related, master);
         let name = format!("name{index}");
-        (index, Link { index, name, up: true, carrier: true, mtu: 1500, layers })
+        (index, Link { index, name, layers, ..Link::default() })
     }
 
     #[test]

@@ -27,7 +27,7 @@ use crate::sys::sockopt;
 /// Room for one message of the kernel: it makes none of more than 32 KiB.
 pub const MESSAGE_BYTES: usize = 32 * 1024;
 
-/// Lists in a row that changed while they were made, before there is none.
+/// Lists in a row that may change while they are made; the last one is taken as it is.
 const INTERRUPTED: usize = 8;
 
 /// What the socket is for, in messages.
@@ -37,15 +37,24 @@ const TARGET: &str = "the state of the links";
 const LINK_HEADER_BYTES: usize = 16;
 const ADDRESS_HEADER_BYTES: usize = 8;
 
+/// NLA_TYPE_MASK of <linux/netlink.h>: an attribute's kind without its flags.
+const NLA_TYPE_MASK: u16 = 0x3fff;
+
 /// A link as the kernel says it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Link {
     /// The kernel's index of the interface.
     pub index: u32,
     /// Its name.
     pub name: String,
+    /// Its alternative names, each as good as the name (ip-link(8), property add); up to 127 bytes.
+    pub altnames: Vec<String>,
     /// Whether it is switched on (IFF_UP).
     pub up: bool,
+    /// Whether it takes multicast (IFF_MULTICAST).
+    pub multicast: bool,
+    /// Whether it is the loopback (IFF_LOOPBACK).
+    pub loopback: bool,
     /// Whether what is sent there leaves (`IFF_LOWER_UP` and `IFF_RUNNING`).
     pub carrier: bool,
     /// Its MTU in bytes, the IP header included.
@@ -187,6 +196,7 @@ pub fn list() -> Result<BTreeMap<u32, Link>> {
     let mut bytes = vec![0; MESSAGE_BYTES];
     let mut links = BTreeMap::new();
     for _ in 0..INTERRUPTED {
+        links.clear();
         socket.ask(List::Links).map_err(failed)?;
         let mut end = None;
         while end.is_none() {
@@ -202,7 +212,6 @@ pub fn list() -> Result<BTreeMap<u32, Link>> {
         if end == Some(false) {
             break;
         }
-        links.clear();
     }
     Ok(links)
 }
@@ -253,15 +262,20 @@ fn link_header(payload: &[u8]) -> Option<LinkHeader> {
 
 fn link(payload: &[u8]) -> Option<Link> {
     let header = link_header(payload)?;
-    let kinds = [libc::IFLA_IFNAME, libc::IFLA_MTU];
-    let [name, mtu] = attributes(payload, LINK_HEADER_BYTES, kinds);
-    let name = name?.strip_suffix(b"\0")?;
+    let kinds = [libc::IFLA_IFNAME, libc::IFLA_MTU, libc::IFLA_PROP_LIST];
+    let [name, mtu, properties] = attributes(payload, LINK_HEADER_BYTES, kinds);
+    let is_altname = |kind: &u16| *kind == libc::IFLA_ALT_IFNAME;
+    let altnames = Attributes(properties.unwrap_or_default()).filter(|(kind, _)| is_altname(kind));
+    let has = |flag| header.flags.contains(flag);
     Some(Link {
         index: header.index,
-        name: String::from_utf8_lossy(name).into_owned(),
-        up: header.flags.contains(LinkFlags::Up),
+        name: text(name?)?,
+        altnames: altnames.filter_map(|(_, name)| text(name)).collect(),
+        up: has(LinkFlags::Up),
+        multicast: has(LinkFlags::Multicast),
+        loopback: has(LinkFlags::Loopback),
         // In the moment between the two flags what is sent is lost, and success reported.
-        carrier: header.flags.contains(LinkFlags::LowerUp | LinkFlags::Running),
+        carrier: has(LinkFlags::LowerUp | LinkFlags::Running),
         mtu: parse_u32(mtu?).ok()?,
         layers: layers(payload),
     })
@@ -302,23 +316,40 @@ fn to_addr(bytes: &[u8]) -> Option<Addr> {
     }
 }
 
-/// The values of some attributes behind a header (`struct rtattr`: length, kind, value).
+/// The values of some attributes behind a header.
 fn attributes<const N: usize>(
     payload: &[u8],
     header: usize,
     kinds: [u16; N],
 ) -> [Option<&[u8]>; N] {
     let mut found = [None; N];
-    let mut bytes = payload.get(header..).unwrap_or_default();
-    while let &[a, b, c, d, ..] = bytes {
-        let len = usize::from(u16::from_ne_bytes([a, b]));
-        let Some(value) = bytes.get(4..len) else { break };
-        if let Some(at) = kinds.iter().position(|&kind| kind == u16::from_ne_bytes([c, d])) {
+    for (kind, value) in Attributes(payload.get(header..).unwrap_or_default()) {
+        if let Some(at) = kinds.iter().position(|&wanted| wanted == kind) {
             found[at] = Some(value);
         }
-        bytes = bytes.get(len.next_multiple_of(4)..).unwrap_or_default();
     }
     found
+}
+
+/// Attributes one after the other (`struct rtattr`: length, kind, value).
+struct Attributes<'a>(&'a [u8]);
+
+impl<'a> Iterator for Attributes<'a> {
+    type Item = (u16, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let &[a, b, c, d, ..] = self.0 else { return None };
+        let len = usize::from(u16::from_ne_bytes([a, b]));
+        let value = self.0.get(4..len)?;
+        self.0 = self.0.get(len.next_multiple_of(4)..).unwrap_or_default();
+        // The upper bits say how a value is written (NLA_F_NESTED), not what it is.
+        Some((u16::from_ne_bytes([c, d]) & NLA_TYPE_MASK, value))
+    }
+}
+
+/// A text that ends with a zero.
+fn text(value: &[u8]) -> Option<String> {
+    Some(String::from_utf8_lossy(value.strip_suffix(b"\0")?).into_owned())
 }
 
 /// The errno that an NLMSG_ERROR begins with, negated; 0 says that all is well.

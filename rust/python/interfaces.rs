@@ -13,6 +13,7 @@ use crate::open::links;
 #[pyclass(frozen, get_all, module = "mcr._native")]
 pub(super) struct Interface {
     name: String,
+    altnames: Vec<String>,
     index: u32,
     up: bool,
     multicast: bool,
@@ -74,6 +75,7 @@ impl From<interfaces::Interface> for Interface {
     fn from(found: interfaces::Interface) -> Self {
         let interfaces::Interface {
             name,
+            altnames,
             index,
             up,
             multicast,
@@ -84,6 +86,18 @@ impl From<interfaces::Interface> for Interface {
             addresses,
             broadcasts,
         } = found;
-        Self { name, index, up, multicast, loopback, carrier, mtu, gro, addresses, broadcasts }
+        Self {
+            name,
+            altnames,
+            index,
+            up,
+            multicast,
+            loopback,
+            carrier,
+            mtu,
+            gro,
+            addresses,
+            broadcasts,
+        }
     }
 }

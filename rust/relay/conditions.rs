@@ -128,18 +128,11 @@ fn change(link: &Link, change: &'static str, detail: String) -> LinkChange {
 mod tests {
     use super::*;
     use crate::addr::Addr;
-    use crate::open::layers::Layers;
     use crate::open::links::Told;
 
     fn link(index: u32, name: &str, up: bool, mtu: u32) -> Told {
-        Told::Link(Link {
-            index,
-            name: name.to_owned(),
-            up,
-            carrier: up,
-            mtu,
-            layers: Layers::default(),
-        })
+        let name = name.to_owned();
+        Told::Link(Link { index, name, up, carrier: up, mtu, ..Link::default() })
     }
 
     fn seen(told: impl IntoIterator<Item = Told>) -> SeenLinks {

@@ -11,12 +11,13 @@ use crate::open::links::{Link, Told};
 #[derive(Clone, Default)]
 pub(super) struct Present {
     links: BTreeMap<u32, Link>,
+    /// Whose each name is, alternative names among them: the kernel gives none to two links.
     names: HashMap<String, u32>,
     addresses: BTreeSet<(u32, Addr)>,
 }
 
 impl Present {
-    /// The interface of this name.
+    /// The interface of this name, or with this alternative name.
     pub(super) fn find(&self, name: &str) -> Option<&Link> {
         self.names.get(name).and_then(|index| self.links.get(index))
     }
@@ -72,12 +73,13 @@ impl Present {
     pub(super) fn take(&mut self, told: Told) {
         match told {
             Told::Link(link) => {
-                self.forget_name(link.index);
-                self.names.insert(link.name.clone(), link.index);
+                self.forget_names(link.index);
+                let names = link.altnames.iter().chain([&link.name]).cloned();
+                self.names.extend(names.map(|name| (name, link.index)));
                 self.links.insert(link.index, link);
             }
             Told::LinkGone(index) => {
-                self.forget_name(index);
+                self.forget_names(index);
                 self.links.remove(&index);
                 self.addresses.retain(|(of, _)| *of != index);
             }
@@ -87,12 +89,13 @@ impl Present {
         }
     }
 
-    /// The name may have become another link's meanwhile.
-    fn forget_name(&mut self, index: u32) {
-        if let Some(old) = self.links.get(&index)
-            && self.names.get(&old.name) == Some(&index)
-        {
-            self.names.remove(&old.name);
+    /// A name may have become another link's meanwhile.
+    fn forget_names(&mut self, index: u32) {
+        let Some(old) = self.links.get(&index) else { return };
+        for name in old.altnames.iter().chain([&old.name]) {
+            if self.names.get(name) == Some(&index) {
+                self.names.remove(name);
+            }
         }
     }
 }
@@ -100,11 +103,10 @@ impl Present {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::open::layers::Layers;
 
     fn link(index: u32, name: &str) -> Told {
-        let (name, layers) = (name.to_owned(), Layers::default());
-        Told::Link(Link { index, name, up: true, carrier: true, mtu: 1500, layers })
+        let name = name.to_owned();
+        Told::Link(Link { index, name, up: true, carrier: true, ..Link::default() })
     }
 
     #[test]
@@ -119,6 +121,27 @@ mod tests {
         present.take(Told::LinkGone(2));
         assert_eq!(present.find("a").map(|link| link.index), Some(3));
         assert!(present.has_carrier(3) && !present.has_carrier(2));
+    }
+
+    #[test]
+    fn alternative_names_come_go_and_change_hands() {
+        let named = |index, name: &str, altnames: &[&str]| {
+            let altnames = altnames.iter().map(|name| (*name).to_owned()).collect();
+            Told::Link(Link { index, name: name.to_owned(), altnames, ..Link::default() })
+        };
+        let mut present = Present::default();
+        present.take(named(1, "a", &["feed", "enp1s0"]));
+        let name = |present: &Present, name| present.find(name).map(|link| link.name.clone());
+        assert_eq!(name(&present, "feed").as_deref(), Some("a"));
+        assert_eq!(name(&present, "enp1s0").as_deref(), Some("a"));
+        // The kernel tells of the one that has it now, and later of the one that had it.
+        present.take(named(2, "b", &["feed"]));
+        present.take(named(1, "a", &["enp1s0"]));
+        assert_eq!(name(&present, "feed").as_deref(), Some("b"));
+        present.take(named(2, "feed", &["b"]));
+        assert_eq!(name(&present, "b").as_deref(), Some("feed"));
+        present.take(Told::LinkGone(2));
+        assert_eq!(name(&present, "feed").or(name(&present, "b")), None);
     }
 
     #[test]

@@ -65,8 +65,8 @@ fn heard(bytes: &[u8]) -> Vec<Told> {
 }
 
 fn told(index: u32, up: bool, carrier: bool) -> Told {
-    let (name, layers) = (format!("name{index}"), Layers::default());
-    Told::Link(Link { index, name, up, carrier, mtu: 1400, layers })
+    let name = format!("name{index}");
+    Told::Link(Link { index, name, up, carrier, mtu: 1400, ..Link::default() })
 }
 
 #[test]
@@ -94,6 +94,30 @@ fn a_carrier_takes_both_flags() {
         assert_eq!(heard_with(flags), [told(7, true, false)]);
     }
     assert_eq!(heard(&link(libc::RTM_DELLINK, 0, 7, UP)), [Told::LinkGone(7)]);
+}
+
+#[test]
+fn a_link_has_flags_and_alternative_names() {
+    let mut payload = vec![0, 0, 1, 0];
+    let flags = UP | libc::IFF_MULTICAST.unsigned_abs() | libc::IFF_LOOPBACK.unsigned_abs();
+    payload.extend([7, flags, 0].into_iter().flat_map(u32::to_ne_bytes));
+    payload.extend(attribute(libc::IFLA_IFNAME, b"name7\0"));
+    let of_another_kind = attribute(libc::IFLA_ALT_IFNAME + 1, b"no\0");
+    let long = [&[b'x'; 127][..], b"\0"].concat();
+    let names =
+        [b"feed0\0".as_slice(), &long, b"cut"].map(|it| attribute(libc::IFLA_ALT_IFNAME, it));
+    let properties = [of_another_kind, names.concat()].concat();
+    // As the kernel writes it: NLA_F_NESTED beside the kind.
+    payload.extend(attribute(libc::IFLA_PROP_LIST | 0x8000, &properties));
+    payload.extend(attribute(libc::IFLA_MTU, &1400_u32.to_ne_bytes()));
+    let [Told::Link(link)] = &heard(&message(libc::RTM_NEWLINK, 0, &payload))[..] else {
+        panic!("no link")
+    };
+    assert_eq!(link.altnames, ["feed0", &"x".repeat(127)]);
+    assert_eq!(
+        (link.name.as_str(), link.up, link.multicast, link.loopback),
+        ("name7", true, true, true)
+    );
 }
 
 #[test]
@@ -197,9 +221,20 @@ fn a_link_is_heard_of_when_it_changes_and_when_all_are_asked_for() {
         socket.ask(List::Links).unwrap();
         let list = all(&socket);
         assert_eq!(carrier(&list), Some(true));
+        let of_list: Vec<Link> = list
+            .iter()
+            .filter_map(|told| match told {
+                Told::Link(link) => Some(link.clone()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(super::list().unwrap().into_values().collect::<Vec<_>>(), of_list);
         assert_eq!(list.last(), Some(&Told::Listed { interrupted: false }));
         socket.ask(List::Addresses).unwrap();
         assert!(all(&socket).contains(&Told::Address(near, Addr::v4([10, 9, 0, 1]))));
+        ip(&format!("link property add dev {NEAR} altname feed0"));
+        let is_named = |told: &Told| matches!(told, Told::Link(link) if link.altnames == ["feed0"]);
+        assert!(all(&socket).iter().any(is_named));
         ip(&format!("link set {FAR} down"));
         wait_until("the change is told", || carrier(&all(&socket)) == Some(false));
         ip(&format!("address del 10.9.0.1/24 dev {NEAR}"));

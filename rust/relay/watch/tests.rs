@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::addr::Addr;
-use crate::open::layers::Layers;
 use crate::open::links::Link;
 use crate::open::socket;
 use crate::open::testnet::{FAR, NEAR, interface, ip, wait_until, with_cable};
@@ -126,14 +125,7 @@ fn a_list_that_is_doubted_is_made_again() {
     assert_eq!(of(&known), Some(List::Links), "something was lost while it was made");
     known.take(Told::Listed { interrupted: true });
     assert_eq!(of(&known), Some(List::Links), "it has changed while it was made");
-    known.take(Told::Link(Link {
-        index: 3,
-        name: "a".to_owned(),
-        up: true,
-        carrier: true,
-        mtu: 1500,
-        layers: Layers::default(),
-    }));
+    known.take(Told::Link(Link { index: 3, name: "a".to_owned(), ..Link::default() }));
     known.take(done.clone());
     assert_eq!(of(&known), Some(List::Addresses));
     assert!(known.present.find("a").is_none() && !known.is_news);
