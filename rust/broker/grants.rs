@@ -13,7 +13,7 @@ use crate::addr::Addr;
 use crate::error::{Error, Result};
 use crate::open::output::{self, OutputSpec};
 use crate::open::packet::{self, Fanout, Spares};
-use crate::open::{InterfaceRef, filter, gro_helper, udp_input};
+use crate::open::{InterfaceRef, gro_helper, udp_input};
 use crate::pool;
 use crate::sys::packet_ring::RingShape;
 
@@ -49,16 +49,15 @@ impl Server {
         let known = known.ok_or(Fault::Breach("a number that is none of a worker"))?;
         let key = Key::Frames { ifindex: interface.index };
         known.check_frames(&key, interface.name, ring)?;
-        let program = filter::destinations(blocks);
         let old = match known.leases.waiting(&key) {
             Some((id, held)) if held.has_ring(ring) => {
-                packet::replace_filter(held.fd.as_fd(), &program)?;
+                packet::replace_filter(held.fd.as_fd(), blocks)?;
                 known.leases.claim(id);
                 return known.frames_answer(id, true);
             }
             other => other.map(|(id, _)| id),
         };
-        let socket = packet::open(interface, &program, fanout, ring, &mut Spares::default())?;
+        let socket = packet::open(interface, blocks, fanout, ring, &mut Spares::default())?;
         if let Some(old) = old {
             // Its ring has another shape: what is in its queue is given up for what fits now.
             known.leases.remove(old);
@@ -91,7 +90,7 @@ impl Worker {
             Request::Filter { lease, blocks } => {
                 let held = self.leases.get(lease).filter(|held| held.is_frames());
                 let fd = held.ok_or(UNKNOWN)?.fd.as_fd();
-                packet::replace_filter(fd, &filter::destinations(&blocks))?;
+                packet::replace_filter(fd, &blocks)?;
             }
             Request::AllMulticast { lease, on } => {
                 self.leases.get(lease).ok_or(UNKNOWN)?.take_all(on).ok_or(UNKNOWN)??;

@@ -216,7 +216,7 @@ impl Intake {
             0 | libc::ENETDOWN => {}
             // The frame is gone: no `virtio_net_hdr` can say how it is to be cut. The network decides
             // how many of them come, so they must not count as failures.
-            libc::EINVAL if listener.source.kind == (Kind::Frame { vnet_hdr: true }) => {
+            libc::EINVAL if is_described(listener.source.kind) => {
                 words[interface::RECEIVED] += 1;
                 words[interface::DROPPED + Discard::BadHeader as usize] += 1;
             }
@@ -249,6 +249,11 @@ impl Intake {
         }
         Ok(())
     }
+}
+
+/// Whether each frame has a virtio header.
+fn is_described(kind: Kind) -> bool {
+    matches!(kind, Kind::Frame { vnet_hdr: true } | Kind::OtherFrame { vnet_hdr: true })
 }
 
 /// Lets the kernel go of a socket that no plan has any more.

@@ -1,5 +1,5 @@
-//! A buffer from an AF_PACKET socket: link-layer address, auxiliary data, virtio header and frame
-//! (packet(7)).
+//! A buffer from an AF_PACKET socket: link-layer address, auxiliary data, virtio header and Ethernet
+//! frame (packet(7)).
 
 use super::{Arrival, OUT_HEADER, is_cut};
 use crate::packet::{self, ChecksumState, Discard, FrameMeta, VlanTag};
@@ -7,16 +7,16 @@ use crate::sys::ring::ReceiveLayout;
 
 const LAYOUT: ReceiveLayout = ReceiveLayout::Frame;
 /// Bytes before the data in a buffer.
-const HEAD: usize = OUT_HEADER + LAYOUT.name_bytes() + LAYOUT.control_bytes();
+pub(super) const HEAD: usize = OUT_HEADER + LAYOUT.name_bytes() + LAYOUT.control_bytes();
 
 /// Where `sll_pkttype` stands in `struct sockaddr_ll`.
-const PACKET_TYPE: usize = 10;
+pub(super) const PACKET_TYPE: usize = 10;
 /// Where the `struct sockaddr_ll` of a slot stands, behind its `struct tpacket2_hdr`.
-const SLOT_ADDRESS: usize = 32;
+pub(super) const SLOT_ADDRESS: usize = 32;
 /// Bytes of both.
-const SLOT_HEAD: usize = SLOT_ADDRESS + 20;
+pub(super) const SLOT_HEAD: usize = SLOT_ADDRESS + 20;
 /// Bytes of `struct virtio_net_hdr`.
-const VNET_HEADER: usize = 10;
+pub(super) const VNET_HEADER: usize = 10;
 /// `VIRTIO_NET_HDR_F_NEEDS_CSUM | VIRTIO_NET_HDR_F_DATA_VALID`.
 const CHECKSUM_SETTLED: u8 = 1 | 2;
 /// `VIRTIO_NET_HDR_GSO_UDP_L4`: a super-frame.
@@ -77,7 +77,8 @@ pub(super) fn read_slot(slot: &[u8], verify: bool) -> Result<Arrival, Discard> {
 fn read_any_slot(slot: &[u8], verify: bool) -> Result<Arrival, Discard> {
     let head: &[u8; SLOT_HEAD] = slot.first_chunk().ok_or(Discard::Truncated)?;
     let (vlan_tci, vlan_tpid) = (half(head, 24), half(head, 26));
-    let auxiliary = Auxiliary { status: word(head, 0), vlan_tci, vlan_tpid };
+    let network = half(head, 14).wrapping_sub(half(head, 12));
+    let auxiliary = Auxiliary { status: word(head, 0), network, vlan_tci, vlan_tpid };
     let start = usize::from(half(head, 12)).checked_sub(VNET_HEADER).ok_or(Discard::Truncated)?;
     let (start, checksum, segment_size) = behind_vnet_header(slot, start)?;
     let vlan = vlan_tag(auxiliary);
@@ -101,7 +102,10 @@ pub(super) fn count_slot(slot: &[u8]) -> u32 {
 /// Where the frame behind a virtio header starts, and what the header says of it: of its checksum,
 /// and the bytes of each datagram in a super-frame.
 #[inline(always)]
-fn behind_vnet_header(buffer: &[u8], start: usize) -> Result<(usize, ChecksumState, u16), Discard> {
+pub(super) fn behind_vnet_header(
+    buffer: &[u8],
+    start: usize,
+) -> Result<(usize, ChecksumState, u16), Discard> {
     let data = buffer.get(start..).ok_or(Discard::Truncated)?;
     let header: &[u8; VNET_HEADER] = data.first_chunk().ok_or(Discard::Truncated)?;
     let is_settled = header[0] & CHECKSUM_SETTLED != 0;
@@ -131,15 +135,17 @@ fn parse(
 
 /// `struct tpacket_auxdata`.
 #[derive(Clone, Copy)]
-struct Auxiliary {
+pub(super) struct Auxiliary {
     status: u32,
+    /// Where the network header starts, from the start of the frame.
+    pub(super) network: u16,
     vlan_tci: u16,
     vlan_tpid: u16,
 }
 
 /// The auxiliary data: the only control message that these sockets ask for.
 #[inline]
-fn auxiliary(head: &[u8; HEAD]) -> Option<Auxiliary> {
+pub(super) fn auxiliary(head: &[u8; HEAD]) -> Option<Auxiliary> {
     /// Where the message starts, and its bytes: `struct cmsghdr`, then the data.
     const MESSAGE: usize = OUT_HEADER + LAYOUT.name_bytes();
     const BYTES: u32 = 16 + 20;
@@ -152,18 +158,19 @@ fn auxiliary(head: &[u8; HEAD]) -> Option<Auxiliary> {
     let data = MESSAGE + 16;
     Some(Auxiliary {
         status: word(head, data),
+        network: half(head, data + 14),
         vlan_tci: half(head, data + 16),
         vlan_tpid: half(head, data + 18),
     })
 }
 
 #[inline(always)]
-fn word<const N: usize>(head: &[u8; N], at: usize) -> u32 {
+pub(super) fn word<const N: usize>(head: &[u8; N], at: usize) -> u32 {
     u32::from_ne_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]])
 }
 
 #[inline(always)]
-fn half<const N: usize>(head: &[u8; N], at: usize) -> u16 {
+pub(super) fn half<const N: usize>(head: &[u8; N], at: usize) -> u16 {
     u16::from_ne_bytes([head[at], head[at + 1]])
 }
 
@@ -178,7 +185,7 @@ fn vlan_tag(auxiliary: Auxiliary) -> Option<VlanTag> {
     Some(VlanTag { tpid, tci: auxiliary.vlan_tci })
 }
 
-fn checksum(auxiliary: Auxiliary) -> ChecksumState {
+pub(super) fn checksum(auxiliary: Auxiliary) -> ChecksumState {
     if auxiliary.status & (status::CHECKSUM_NOT_READY | status::CHECKSUM_VALID) == 0 {
         ChecksumState::Unverified
     } else {

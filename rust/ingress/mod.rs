@@ -2,24 +2,32 @@
 //! It must not know rules, outputs or who reads the socket.
 
 mod frame;
+mod other;
 mod socket;
 #[cfg(test)]
 mod tests;
 
 use crate::addr::Addr;
-use crate::packet::{Datagram, Discard};
+use crate::packet::{Datagram, Discard, LinkType};
 use crate::sys::ring::ReceiveLayout;
 
 /// How a socket delivers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// AF_PACKET: whole frames.
+    /// AF_PACKET: whole Ethernet frames.
     Frame {
         /// Whether each starts with a virtio header (PACKET_VNET_HDR).
         vnet_hdr: bool,
     },
-    /// AF_PACKET: whole frames in the slots of a packet ring, each behind a virtio header.
+    /// AF_PACKET: whole Ethernet frames in the slots of a packet ring, each behind a virtio header.
     Slot,
+    /// As `Frame`, on an interface of another link type.
+    OtherFrame {
+        /// Whether each starts with a virtio header.
+        vnet_hdr: bool,
+    },
+    /// As `Slot`, on an interface of another link type.
+    OtherSlot,
     /// An ordinary UDP socket that is bound to one destination.
     Datagram {
         /// The destination address.
@@ -43,9 +51,20 @@ impl Kind {
     #[must_use]
     pub const fn layout(self) -> Option<ReceiveLayout> {
         match self {
-            Self::Frame { .. } => Some(ReceiveLayout::Frame),
-            Self::Slot => None,
+            Self::Frame { .. } | Self::OtherFrame { .. } => Some(ReceiveLayout::Frame),
+            Self::Slot | Self::OtherSlot => None,
             Self::Datagram { .. } => Some(ReceiveLayout::Datagram),
+        }
+    }
+
+    /// How an AF_PACKET socket delivers.
+    #[must_use]
+    pub const fn of_frames(link: LinkType, in_slots: bool, vnet_hdr: bool) -> Self {
+        match (link, in_slots) {
+            (LinkType::Ethernet, true) => Self::Slot,
+            (LinkType::Ethernet, false) => Self::Frame { vnet_hdr },
+            (LinkType::Other, true) => Self::OtherSlot,
+            (LinkType::Other, false) => Self::OtherFrame { vnet_hdr },
         }
     }
 
@@ -60,6 +79,8 @@ impl Kind {
             Self::Frame { vnet_hdr } => frame::read(buffer, vnet_hdr, verify),
             Self::Slot => frame::read_slot(buffer, verify),
             Self::Datagram { group, port } => socket::read(buffer, group, port),
+            Self::OtherFrame { vnet_hdr } => other::read(buffer, vnet_hdr, verify),
+            Self::OtherSlot => other::read_slot(buffer, verify),
         }
     }
 
@@ -68,11 +89,12 @@ impl Kind {
     #[must_use]
     pub fn count_discarded(self, buffer: &[u8], reason: Discard) -> u32 {
         match self {
-            Self::Frame { vnet_hdr } if reason == Discard::NotForUs => {
-                frame::count(buffer, vnet_hdr)
-            }
-            Self::Slot if reason == Discard::NotForUs => frame::count_slot(buffer),
-            _ => 1,
+            _ if reason != Discard::NotForUs => 1,
+            Self::Frame { vnet_hdr } => frame::count(buffer, vnet_hdr),
+            Self::Slot => frame::count_slot(buffer),
+            Self::OtherFrame { vnet_hdr } => other::count(buffer, vnet_hdr),
+            Self::OtherSlot => other::count_slot(buffer),
+            Self::Datagram { .. } => 1,
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::packet::Span;
 
 const FRAME: Kind = Kind::Frame { vnet_hdr: true };
 const BARE_FRAME: Kind = Kind::Frame { vnet_hdr: false };
+const OTHER: Kind = Kind::OtherFrame { vnet_hdr: true };
 const GROUP: Addr = Addr::v4([239, 1, 1, 1]);
 const DATAGRAM: Kind = Kind::Datagram { group: GROUP, port: 5001 };
 const NEEDS_CSUM: u8 = 1;
@@ -111,6 +112,26 @@ fn a_slot_says_what_a_buffer_says() {
 }
 
 #[test]
+fn frames_of_other_links_are_read_from_where_the_kernel_says() {
+    let bytes =
+        |network: u16| [vec![0xcc; network.into()], frame(b"payload")[14..].to_vec()].concat();
+    for network in [0_u16, 24] {
+        let mut control = auxiliary(1, 0, 0);
+        control[30..32].copy_from_slice(&network.to_ne_bytes());
+        let header = virtio(NEEDS_CSUM, 5, 3);
+        let received =
+            buffer(OTHER, 0, &[], &control, &with_header(header.clone(), &bytes(network)));
+        let mut slot = slot(1, (0, 0), &header, &bytes(network));
+        slot[14..16].copy_from_slice(&(82 + network).to_ne_bytes());
+        for (kind, bytes) in [(OTHER, received), (Kind::OtherSlot, slot)] {
+            let Arrival { datagram, segment } = kind.read(&bytes, true).unwrap();
+            assert_eq!(payload(&bytes, datagram.payload), b"payload");
+            assert_eq!((datagram.segments, segment), (3, 3));
+        }
+    }
+}
+
+#[test]
 fn frames_for_another_host_are_not_ours() {
     let whole = frame(b"payload");
     let name = |packet_type| [&[0; 10][..], &[packet_type], &[0; 9]].concat();
@@ -141,6 +162,11 @@ fn what_is_discarded_counts_as_the_datagrams_in_it() {
     let slot = slot(1, (0, 0), &virtio(NEEDS_CSUM, 5, 3), &whole);
     assert_eq!(Kind::Slot.count_discarded(&slot, Discard::NotForUs), 3);
     assert_eq!(Kind::Slot.count_discarded(&slot, Discard::BadHeader), 1);
+    // Without auxiliary data the network header is taken to come first.
+    let other = with_header(virtio(NEEDS_CSUM, 5, 3), &whole[14..]);
+    let received = buffer(OTHER, 0, &name, &[], &other);
+    assert_eq!(OTHER.read(&received, true), Err(Discard::NotForUs));
+    assert_eq!(OTHER.count_discarded(&received, Discard::NotForUs), 3);
 }
 
 #[test]
@@ -257,7 +283,7 @@ proptest! {
     fn any_buffer_is_a_datagram_within_it_or_a_reason(
         mut bytes in prop::collection::vec(any::<u8>(), 0..300),
         is_cut: bool,
-        kind in prop::sample::select(vec![FRAME, BARE_FRAME, Kind::Slot, DATAGRAM]),
+        kind in prop::sample::select(vec![FRAME, BARE_FRAME, Kind::Slot, OTHER, Kind::OtherSlot, DATAGRAM]),
     ) {
         if let Some(flags) = bytes.get_mut(12..16) {
             flags.fill(if is_cut { 0xff } else { 0 });
@@ -265,7 +291,7 @@ proptest! {
         if let Ok(arrival) = kind.read(&bytes, true) {
             let Span { start, len } = arrival.datagram.payload;
             prop_assert!(bytes.get(start as usize..).and_then(|rest| rest.get(..len as usize)).is_some());
-            prop_assert!(!is_cut || kind == Kind::Slot);
+            prop_assert!(!is_cut || kind.layout().is_none());
         }
     }
 

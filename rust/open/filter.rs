@@ -5,11 +5,15 @@
 //! A program is put together from fragments: each is entered at its first instruction, ends in
 //! a verdict on every path and jumps only inside itself, so that fragments can be moved.
 
+mod deletions;
+
 use std::ops::RangeInclusive;
 
 use libc::sock_filter;
 
 use crate::addr::Addr;
+use crate::packet::LinkType;
+pub use deletions::link_deletions;
 
 /// Instructions for the addresses of one family: both fit in the kernel's 4096 with room to
 /// spare, because the translated program must also fit in net.core.optmem_max.
@@ -40,11 +44,18 @@ const IPV4: u32 = 0x0800;
 const IPV6: u32 = 0x86dd;
 const UDP: u32 = 17;
 
-/// Instructions of [`head`].
-const HEAD: usize = 15;
+/// Instructions of [`ethernet_head`] and [`network_head`].
+const ETHERNET_HEAD: usize = 15;
+const NETWORK_HEAD: usize = 6;
 
+/// Where the network header of an untagged Ethernet frame starts.
+const BEHIND_ETHERNET: u32 = 14;
 /// Bytes of a VLAN tag that stands inside the frame.
 const TAG: u32 = 4;
+/// What the kernel has found itself (linux/filter.h): SKF_NET_OFF, where the network header starts,
+/// and SKF_AD_OFF + SKF_AD_PROTOCOL, what protocol it is.
+const NETWORK: u32 = libc::SKF_NET_OFF.cast_unsigned();
+const PROTOCOL: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_PROTOCOL).cast_unsigned();
 
 /// A block of addresses as words from the left; IPv4 has only the first.
 #[derive(Clone, Copy, Debug)]
@@ -61,35 +72,59 @@ struct Key {
 const V4_MULTICAST: RangeInclusive<u32> = 0xe000_0000..=0xefff_ffff;
 const V6_MULTICAST: RangeInclusive<u32> = 0xff00_0000..=0xffff_ffff;
 
-/// A program that passes Ethernet frames with UDP to one of `blocks` of addresses, each of them
-/// given by its first and how many low bits vary, or with an IPv6 extension header in front of
-/// whatever follows. One VLAN tag that is still inside the frame is looked through, so that
-/// doubly tagged frames are counted.
+/// A program that passes frames with UDP to one of `blocks` of addresses, each of them given by its
+/// first and how many low bits vary, or with an IPv6 extension header in front of whatever follows.
+/// One VLAN tag that is still inside an Ethernet frame is looked through, so that doubly tagged
+/// frames are counted.
 ///
 /// Where the blocks of a family do not fit, it passes any multicast UDP of that family and
 /// exactly the unicast addresses; where these do not fit either, any UDP of the family.
 #[must_use]
-pub fn destinations(blocks: &[(Addr, u8)]) -> Vec<sock_filter> {
+pub fn destinations(blocks: &[(Addr, u8)], link: LinkType) -> Vec<sock_filter> {
     let (v4, v6): (Vec<_>, Vec<_>) = blocks.iter().copied().partition(|(first, _)| first.is_v4());
-    let v4_tagged = v4_entry(TAG);
-    let v6_tagged = v6_entry(TAG);
+    let v4 = search_or_more(&outermost(&v4), 3, &V4_MULTICAST);
+    let v6 = search_or_more(&outermost(&v6), 0, &V6_MULTICAST);
+    match link {
+        LinkType::Ethernet => in_ethernet(v4, v6),
+        LinkType::Other => in_other(v4, v6),
+    }
+}
+
+/// The searches behind what finds an address in an Ethernet frame.
+fn in_ethernet(v4: Vec<sock_filter>, v6: Vec<sock_filter>) -> Vec<sock_filter> {
+    let v4_tagged = v4_entry(BEHIND_ETHERNET + TAG);
+    let v6_tagged = v6_entry(BEHIND_ETHERNET + TAG);
     let parts = [
-        before(v4_entry(0), &v4_tagged),
+        before(v4_entry(BEHIND_ETHERNET), &v4_tagged),
         v4_tagged,
-        search_or_more(&outermost(&v4), 3, &V4_MULTICAST),
-        before(v6_entry(0), &v6_tagged),
+        v4,
+        before(v6_entry(BEHIND_ETHERNET), &v6_tagged),
         v6_tagged,
-        search_or_more(&outermost(&v6), 0, &V6_MULTICAST),
+        v6,
     ];
-    let mut end = HEAD;
-    let [v4, v4_tagged, _, v6, v6_tagged, _] = parts.each_ref().map(|part| {
+    let [v4, v4_tagged, _, v6, v6_tagged, _] = starts(ETHERNET_HEAD, &parts);
+    let mut program = ethernet_head([v4, v6], [v4_tagged, v6_tagged]).to_vec();
+    program.extend(parts.concat());
+    program
+}
+
+/// The searches behind what finds an address where the kernel has found the network header.
+fn in_other(v4: Vec<sock_filter>, v6: Vec<sock_filter>) -> Vec<sock_filter> {
+    let parts = [v4_entry(NETWORK), v4, v6_entry(NETWORK), v6];
+    let [v4, _, v6, _] = starts(NETWORK_HEAD, &parts);
+    let mut program = network_head([v4, v6]).to_vec();
+    program.extend(parts.concat());
+    program
+}
+
+/// Where each of the parts starts that stand behind `head` instructions.
+fn starts<const N: usize>(head: usize, parts: &[Vec<sock_filter>; N]) -> [usize; N] {
+    let mut end = head;
+    parts.each_ref().map(|part| {
         let start = end;
         end += part.len();
         start
-    });
-    let mut program = head([v4, v6], [v4_tagged, v6_tagged]).to_vec();
-    program.extend(parts.concat());
-    program
+    })
 }
 
 /// Whether [`destinations`] passes any multicast, of IPv4 and of IPv6, because the blocks are very
@@ -135,32 +170,12 @@ pub fn nothing() -> [sock_filter; 1] {
     [DROP]
 }
 
-/// A program for a netlink socket that passes only what is told of the deletion of one of these
-/// links; of any link where they are too many for a program.
-#[must_use]
-pub fn link_deletions(indices: &[u32]) -> Vec<sock_filter> {
-    // The type of `struct nlmsghdr` and the index of the `struct ifinfomsg` behind it, in this
-    // machine's order where loads take the network's.
-    const TYPE: u32 = 4;
-    const INDEX: u32 = 20;
-    const MOST: usize = 2000;
-    let deletion = u16::from_be_bytes(libc::RTM_DELLINK.to_ne_bytes());
-    let mut code = vec![statement(LOAD_HALF, TYPE), jump(EQUAL, deletion.into(), 1, 0), DROP];
-    if indices.len() > MOST {
-        code.push(PASS);
-        return code;
-    }
-    code.push(statement(LOAD_WORD, INDEX));
-    for index in indices {
-        code.extend([jump(EQUAL, u32::from_be_bytes(index.to_ne_bytes()), 0, 1), PASS]);
-    }
-    code.push(DROP);
-    code
-}
-
-/// The dispatch by ethertype; the arguments are the positions of the entries for IPv4 and IPv6,
-/// in a plain frame and behind a tag.
-fn head([v4, v6]: [usize; 2], [v4_tagged, v6_tagged]: [usize; 2]) -> [sock_filter; HEAD] {
+/// The dispatch by the ethertype in the frame; the arguments are the positions of the entries for
+/// IPv4 and IPv6, in a plain frame and behind a tag.
+fn ethernet_head(
+    [v4, v6]: [usize; 2],
+    [v4_tagged, v6_tagged]: [usize; 2],
+) -> [sock_filter; ETHERNET_HEAD] {
     [
         statement(LOAD_HALF, 12),
         jump(EQUAL, IPV4, 0, 1),
@@ -180,31 +195,43 @@ fn head([v4, v6]: [usize; 2], [v4_tagged, v6_tagged]: [usize; 2]) -> [sock_filte
     ]
 }
 
-/// Goes on behind an IPv4 header's destination, which is left in the accumulator, if it is UDP.
-/// Every fragment of a datagram says UDP.
-fn v4_entry(offset: u32) -> Vec<sock_filter> {
+/// The dispatch by the protocol that the kernel knows.
+fn network_head([v4, v6]: [usize; 2]) -> [sock_filter; NETWORK_HEAD] {
+    [
+        statement(LOAD_HALF, PROTOCOL),
+        jump(EQUAL, IPV4, 0, 1),
+        always(v4 - 3),
+        jump(EQUAL, IPV6, 0, 1),
+        always(v6 - 5),
+        DROP,
+    ]
+}
+
+/// Leaves the destination of the IPv4 header at `network` in the accumulator, if it is UDP. Every
+/// fragment of a datagram says UDP.
+fn v4_entry(network: u32) -> Vec<sock_filter> {
     vec![
-        statement(LOAD_BYTE, 23 + offset),
+        statement(LOAD_BYTE, network + 9),
         jump(EQUAL, UDP, 1, 0),
         DROP,
-        statement(LOAD_WORD, 30 + offset),
+        statement(LOAD_WORD, network + 16),
     ]
 }
 
 /// The same for IPv6, or an extension header: hop-by-hop 0, routing 43, fragment 44, AH 51,
 /// destination 60. The later words of the destination are kept for the search.
-fn v6_entry(offset: u32) -> Vec<sock_filter> {
+fn v6_entry(network: u32) -> Vec<sock_filter> {
     let next_headers = [UDP, 0, 43, 44, 51, 60];
-    let mut code = vec![statement(LOAD_BYTE, 20 + offset)];
+    let mut code = vec![statement(LOAD_BYTE, network + 6)];
     for (at, next) in next_headers.into_iter().enumerate() {
         code.push(jump(EQUAL, next, near(next_headers.len() - at), 0));
     }
     code.push(DROP);
     for word in [3, 2, 1] {
-        code.push(statement(LOAD_WORD, 38 + offset + 4 * word));
+        code.push(statement(LOAD_WORD, network + 24 + 4 * word));
         code.push(statement(KEEP, word));
     }
-    code.push(statement(LOAD_WORD, 38 + offset));
+    code.push(statement(LOAD_WORD, network + 24));
     code
 }
 

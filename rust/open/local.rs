@@ -8,7 +8,7 @@ use super::joins::Joins;
 use super::opener::{Datagrams, Frames, FramesWish, Helper, Opener, Output, Owner, Socket};
 use super::output::{self, OutputSocket, OutputSpec};
 use super::packet::{self, Spares};
-use super::{InterfaceRef, filter, gro_helper, udp_input};
+use super::{InterfaceRef, gro_helper, udp_input};
 use crate::addr::Addr;
 use crate::error::{Error, Result};
 use crate::sys::packet_ring::PacketRing;
@@ -30,9 +30,9 @@ impl Local {
 
 impl Opener for Local {
     fn frames(&self, wish: &FramesWish<'_>) -> Result<Frames> {
-        let program = filter::destinations(wish.blocks);
         let mut spares = self.spares.lock().unwrap_or_else(PoisonError::into_inner);
-        let socket = packet::open(&wish.interface, &program, wish.fanout, wish.ring, &mut spares)?;
+        let socket =
+            packet::open(&wish.interface, wish.blocks, wish.fanout, wish.ring, &mut spares)?;
         let ring = socket.ring.map(|shape| PacketRing::map(socket.fd.as_fd(), shape)).transpose();
         Ok(Frames {
             ring: ring.map_err(|e| Error::os("mapping a packet ring", wish.interface.name, e))?,
@@ -44,7 +44,7 @@ impl Opener for Local {
     }
 
     fn replace_filter(&self, socket: &Socket, blocks: &[(Addr, u8)]) -> Result<()> {
-        packet::replace_filter(socket.as_fd(), &filter::destinations(blocks))
+        packet::replace_filter(socket.as_fd(), blocks)
     }
 
     fn take_all_multicast(

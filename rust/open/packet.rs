@@ -1,13 +1,15 @@
 //! The AF_PACKET socket of one worker on one interface, from creation to the moment where it
-//! queues the first frame. It must not know rules: the filter comes ready made.
+//! queues the first frame. It must not know rules, only the destinations that they name.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use libc::{c_int, sock_filter};
+use libc::c_int;
 
-use super::{InterfaceRef, socket};
+use super::{InterfaceRef, filter, socket};
+use crate::addr::Addr;
 use crate::error::{Error, Result};
+use crate::packet::LinkType;
 use crate::sys::packet_ring::{self, PacketRing, RingShape};
 use crate::sys::{sockaddr, sockopt};
 
@@ -24,7 +26,7 @@ const BY_FLOW: u32 = libc::PACKET_FANOUT_HASH;
 /// took 5 % of the core that delivers them.
 const ALONE: u32 = libc::PACKET_FANOUT_QM;
 
-/// An open AF_PACKET socket that queues the frames its filter passes.
+/// An open AF_PACKET socket that queues the frames that its filter passes.
 #[derive(Debug)]
 pub struct PacketSocket {
     /// The descriptor, nonblocking.
@@ -49,7 +51,13 @@ pub enum Fanout {
     Join(u16),
 }
 
-/// Opens a socket for all frames of an interface that `filter` passes.
+/// Opens a socket for all frames of an interface to some destinations, as [`filter::destinations`]
+/// takes them.
+///
+/// Frames are taken as the device has them (SOCK_RAW), whatever its type is: to a socket that the
+/// kernel takes the link header off for (SOCK_DGRAM) it gives no `virtio_net_hdr`
+/// (net/packet/af_packet.c, `packet_setsockopt`), and then super-frames cannot be told from long
+/// datagrams. Where the network header starts is told with each frame.
 ///
 /// Nothing that arrives or leaves before the group is entered gets into the queue: a filter
 /// that drops everything stands until then, because only the group hides outgoing frames and
@@ -60,7 +68,7 @@ pub enum Fanout {
 /// filter that the kernel refuses.
 pub fn open(
     interface: &InterfaceRef<'_>,
-    filter: &[sock_filter],
+    blocks: &[(Addr, u8)],
     fanout: Fanout,
     ring: Option<RingShape>,
     spares: &mut Spares,
@@ -78,7 +86,7 @@ pub fn open(
     // Without a ring frames are received one by one: slower, but nothing is missing.
     let ring = ring.filter(|_| socket.vnet_hdr).and_then(|shape| open_ring(fd, shape).ok());
     enter(fd, fanout, interface.name)?;
-    replace_filter(fd, filter)?;
+    replace_filter(fd, blocks)?;
     socket.ring = ring;
     Ok(socket)
 }
@@ -155,12 +163,25 @@ pub fn has_interface(fd: BorrowedFd<'_>) -> bool {
     sockaddr::bound_interface(fd).is_ok_and(|index| index > 0)
 }
 
-/// Puts another filter in place, atomically: no frame is lost or let through by the change.
+/// How the frames of the socket's interface start.
+///
+/// # Errors
+/// [`Error::Os`] when `fd` is no AF_PACKET socket.
+pub fn link_type(fd: BorrowedFd<'_>) -> Result<LinkType> {
+    let hardware = sockaddr::bound_hardware(fd);
+    hardware
+        .map(LinkType::of)
+        .map_err(|error| Error::os("reading the type of the interface", "a packet socket", error))
+}
+
+/// Passes frames to other destinations from now on, atomically: no frame is lost or let through
+/// by the change.
 ///
 /// # Errors
 /// [`Error::Os`], naming net.core.optmem_max where the program is too large for it.
-pub fn replace_filter(fd: BorrowedFd<'_>, filter: &[sock_filter]) -> Result<()> {
-    sockopt::attach_filter(fd, filter).map_err(|error| match error.raw_os_error() {
+pub fn replace_filter(fd: BorrowedFd<'_>, blocks: &[(Addr, u8)]) -> Result<()> {
+    let program = filter::destinations(blocks, link_type(fd)?);
+    sockopt::attach_filter(fd, &program).map_err(|error| match error.raw_os_error() {
         Some(libc::ENOMEM) => {
             Error::os("attaching a filter", "a packet socket (raise net.core.optmem_max)", error)
         }

@@ -13,6 +13,28 @@ const MAX_TAGS: u32 = 8;
 /// The VLAN identifier in the tag control information; the rest is priority.
 const VID_MASK: u16 = 0x0fff;
 
+/// What stands before the network header of an interface's frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkType {
+    /// An Ethernet header.
+    Ethernet,
+    /// Nothing, or what the kernel has read and passed: VPNs, PPP, tunnels.
+    Other,
+}
+
+impl LinkType {
+    /// Of an interface that says so of itself (`ARPHRD_*` of linux/if_arp.h).
+    #[must_use]
+    pub const fn of(hardware: u16) -> Self {
+        const ETHER: u16 = 1;
+        const LOOPBACK: u16 = 772;
+        match hardware {
+            ETHER | LOOPBACK => Self::Ethernet,
+            _ => Self::Other,
+        }
+    }
+}
+
 /// What the link layer says.
 #[derive(Clone, Copy)]
 pub(super) struct Link {
@@ -29,9 +51,15 @@ pub(super) fn read(frame: &[u8], outer: Option<VlanTag>) -> Result<Link, Discard
     let header: &[u8; HEADER_LEN as usize] = frame.first_chunk().ok_or(Discard::Truncated)?;
     Ok(Link {
         ethertype: u16::from_be_bytes([header[12], header[13]]),
-        vlan: outer.map_or(0, |tag| tag.tci & VID_MASK),
+        vlan: vid(outer),
         len: HEADER_LEN,
     })
+}
+
+/// The VLAN of a tag; 0 without one.
+#[inline(always)]
+pub(super) fn vid(tag: Option<VlanTag>) -> u16 {
+    tag.map_or(0, |tag| tag.tci & VID_MASK)
 }
 
 /// Walks the tags that stand in the frame, behind what [`read`] found.

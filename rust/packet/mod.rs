@@ -1,7 +1,8 @@
 //! From the bytes of a frame to the datagram in it, or to the reason why there is none; and to
 //! the headers of a copy.
 //!
-//! Owns Ethernet, VLAN tags, IPv4, IPv6 and UDP. Any bytes are input: nothing here panics,
+//! Owns Ethernet, VLAN tags, IPv4, IPv6 and UDP. Of other link types it must be told where the
+//! network header starts. Any bytes are input: nothing here panics,
 //! allocates or copies a payload. Must not know sockets, buffers or rules.
 
 mod checksum;
@@ -16,6 +17,7 @@ mod udp;
 
 pub use compose::{Headers, MAX_HEADERS};
 pub use discard::Discard;
+pub use ethernet::LinkType;
 
 use crate::addr::Addr;
 use ethernet::Link;
@@ -89,7 +91,7 @@ pub struct Datagram {
     pub segments: u32,
 }
 
-/// Finds the datagram in a frame.
+/// Finds the datagram in an Ethernet frame.
 ///
 /// # Errors
 ///
@@ -109,6 +111,23 @@ pub fn parse(frame: &[u8], meta: FrameMeta) -> Result<Datagram, Discard> {
             let datagram = parse_tagged(frame, meta, link)?;
             Ok(datagram)
         }
+    }
+}
+
+/// Finds the datagram in a frame of another link type, whose network header starts at `network`.
+///
+/// # Errors
+///
+/// As [`parse`].
+// Never inlined: frames of Ethernet, which are many more, shall not pay for these.
+#[inline(never)]
+pub fn parse_network(frame: &[u8], network: u32, meta: FrameMeta) -> Result<Datagram, Discard> {
+    let first = frame.get(network as usize).ok_or(Discard::Truncated)?;
+    let link = |ethertype| Link { ethertype, vlan: ethernet::vid(meta.vlan), len: network };
+    match first >> 4 {
+        4 => read_ipv4(frame, meta, link(ETHERTYPE_IPV4)),
+        6 => read_ipv6(frame, meta, link(ETHERTYPE_IPV6)),
+        _ => Err(Discard::NotIp),
     }
 }
 

@@ -105,6 +105,40 @@ fn discard(frame: &[u8], meta: FrameMeta) -> Option<Discard> {
 }
 
 #[test]
+fn of_other_links_the_network_header_is_read_wherever_it_starts() {
+    for frame in [v4_frame(b"hello"), v6_frame(b"hello")] {
+        for network in [0, 4, 24] {
+            let other = [vec![0xcc; network], frame[IP..].to_vec()].concat();
+            let read =
+                |other: &[u8], meta| parse_network(other, u32::try_from(network).unwrap(), meta);
+            let datagram = read(&other, PLAIN).unwrap();
+            assert_eq!(payload_of(&other, &datagram), b"hello");
+            let start = parse(&frame, PLAIN).unwrap().payload.start;
+            let payload = Span { start, ..datagram.payload };
+            assert_eq!(Datagram { payload, ..datagram }, parse(&frame, PLAIN).unwrap());
+            for len in 0..other.len() {
+                assert_eq!(read(&other[..len], PLAIN), Err(Discard::Truncated));
+            }
+            let mut damaged = other.clone();
+            *damaged.last_mut().unwrap() ^= 1;
+            assert_eq!(read(&damaged, PLAIN), Err(Discard::BadChecksum));
+            assert_eq!(read(&damaged, TRUSTED).map(|it| it.segments), Ok(1));
+            damaged[network] = 0x55;
+            assert_eq!(read(&damaged, TRUSTED), Err(Discard::NotIp));
+        }
+    }
+}
+
+#[test]
+fn only_ethernet_and_the_loopback_have_ethernet_frames() {
+    assert_eq!([1, 772].map(LinkType::of), [LinkType::Ethernet; 2]);
+    // PPP, IPIP, GRE over IPv4 and IPv6, and none (a TUN device, WireGuard).
+    for hardware in [0, 512, 768, 778, 823, 0xfffe] {
+        assert_eq!(LinkType::of(hardware), LinkType::Other);
+    }
+}
+
+#[test]
 fn an_ipv4_frame_is_read_completely() {
     let expected = Datagram {
         source: Addr::v4(V4_SOURCE),

@@ -206,14 +206,12 @@ impl Interface {
             }
             check_buffer(opened.receive_buffer_bytes, packet::RECEIVE_BUFFER_BYTES, warnings);
             self.closed_drops += opened.lost_frames;
+            let link = packet::link_type(opened.socket.as_fd())?;
             *next_id += 1;
             frames.push(Source {
                 id: *next_id,
                 fd: Arc::new(opened.socket),
-                kind: match opened.ring {
-                    Some(_) => Kind::Slot,
-                    None => Kind::Frame { vnet_hdr: opened.vnet_hdr },
-                },
+                kind: Kind::of_frames(link, opened.ring.is_some(), opened.vnet_hdr),
                 ring: opened.ring.map(Arc::new),
                 class: self.class(),
                 interface: self.index,

@@ -54,6 +54,18 @@ pub fn bind_link_layer(fd: BorrowedFd<'_>, ifindex: c_int) -> io::Result<()> {
 /// # Errors
 /// The kernel's answer; InvalidInput for another kind of socket.
 pub fn bound_interface(fd: BorrowedFd<'_>) -> io::Result<c_int> {
+    link_layer_name(fd).map(|address| address.sll_ifindex)
+}
+
+/// The type of that interface, ARPHRD_ETHER for one.
+///
+/// # Errors
+/// The kernel's answer; InvalidInput for another kind of socket.
+pub fn bound_hardware(fd: BorrowedFd<'_>) -> io::Result<u16> {
+    link_layer_name(fd).map(|address| address.sll_hatype)
+}
+
+fn link_layer_name(fd: BorrowedFd<'_>) -> io::Result<libc::sockaddr_ll> {
     // SAFETY: `sockaddr_ll` is numbers only; all zero is AF_UNSPEC.
     let mut address: libc::sockaddr_ll = unsafe { zeroed() };
     let (place, mut len) = (&raw mut address, SOCKADDR_LL_BYTES);
@@ -61,7 +73,7 @@ pub fn bound_interface(fd: BorrowedFd<'_>) -> io::Result<c_int> {
     // the call; any bytes make one.
     let rc = unsafe { libc::getsockname(fd.as_raw_fd(), place.cast(), &raw mut len) };
     match (rc, address.sll_family) {
-        (0, AF_PACKET) => Ok(address.sll_ifindex),
+        (0, AF_PACKET) => Ok(address),
         (0, _) => Err(io::ErrorKind::InvalidInput.into()),
         _ => Err(io::Error::last_os_error()),
     }

@@ -1,13 +1,19 @@
-"""Raw Ethernet frames, built by hand, and what injects them: an AF_PACKET socket, a tap."""
+"""Raw Ethernet frames, built by hand, and what injects them: an AF_PACKET socket, a tap.
+
+And the same without Ethernet, by a TUN device, as those of VPNs.
+"""
 
 import fcntl
 import os
+import select
 import socket
 import struct
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Self
 
+from .checks import wait_until
 from .namespaces import Namespace
 
 ETHERTYPE_IPV4 = 0x0800
@@ -15,7 +21,11 @@ ETHERTYPE_IPV6 = 0x86DD
 TPID_8021Q = 0x8100
 TPID_8021AD = 0x88A8
 _TUNSETIFF = 0x400454CA
-_IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
+_IFF_TUN, _IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR = 0x0001, 0x0002, 0x1000, 0x4000
+_NEEDS_CSUM, _GSO_UDP_L4 = 1, 5
+_VNET_HEADER_BYTES = 10
+_ETHERNET_BYTES = 14
+_MOST_BYTES = 70_000
 
 
 def internet_checksum(data: bytes) -> int:
@@ -141,3 +151,82 @@ class Tap:
     def __exit__(self, *_: object) -> None:
         """Close it; the interface goes with it."""
         os.close(self._fd)
+
+
+class Tun:
+    """An interface without a link layer whose other end is this process, as a VPN would be."""
+
+    def __init__(
+        self, namespace: Namespace, name: str, *addresses: str, gro: bool = True, mtu: int = 1500
+    ) -> None:
+        """Make the interface, up, with its own addresses, prefix lengths included."""
+        self._namespace, self.name = namespace, name
+        flags = _IFF_TUN | _IFF_NO_PI | _IFF_VNET_HDR
+        with namespace:
+            self._fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            fcntl.ioctl(self._fd, _TUNSETIFF, struct.pack("16sH22x", name.encode(), flags))
+        namespace.offload(name, gro=gro)
+        namespace.ip("link", "set", name, "mtu", str(mtu), "up")
+        namespace.address(name, *addresses)
+
+    def send(self, flow: Flow, *payloads: bytes) -> None:
+        """Have datagrams come in, each in a packet of its own."""
+        for payload in payloads:
+            self.send_packet(udp_packet(flow, payload))
+
+    def send_super(self, flow: Flow, payloads: Sequence[bytes]) -> None:
+        """Have datagrams of one size come in as one super-frame."""
+        source, group = ip_address(flow.source), ip_address(flow.group)
+        joined = b"".join(payloads)
+        length = struct.pack(">HH", socket.IPPROTO_UDP, 8 + len(joined))
+        pseudo_sum = ~internet_checksum(source.packed + group.packed + length) & 0xFFFF
+        headers = 20 if source.version == 4 else 40
+        offload = (_NEEDS_CSUM, _GSO_UDP_L4, headers + 8, len(payloads[0]), headers, 6)
+        packet = udp_packet(flow, joined, checksum=pseudo_sum)
+        os.write(self._fd, struct.pack("<BBHHHH", *offload) + packet)
+
+    def send_packet(self, packet: bytes) -> None:
+        """Have an IP packet come in as it is."""
+        os.write(self._fd, bytes(_VNET_HEADER_BYTES) + packet)
+
+    def expect_each(self, wanted: Mapping[int, Sequence[bytes]]) -> dict[int, list[bytes]]:
+        """Wait until exactly these datagrams have left for each port; give their packets."""
+        packets: dict[int, list[bytes]] = {port: [] for port in wanted}
+
+        def are_complete() -> bool:
+            while select.select([self._fd], [], [], 0)[0]:
+                packet = os.read(self._fd, _MOST_BYTES)[_VNET_HEADER_BYTES:]
+                packets.get(udp_port(packet) or 0, []).append(packet)
+            return all(len(packets[port]) >= len(sent) for port, sent in wanted.items())
+
+        wait_until(are_complete, what="every datagram has left")
+        for port, sent in wanted.items():
+            assert [packet[udp_start(packet) + 8 :] for packet in packets[port]] == list(sent)
+        return packets
+
+    def __enter__(self) -> Self:
+        """Give itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it; the interface goes with it."""
+        os.close(self._fd)
+
+
+def udp_packet(flow: Flow, payload: bytes, *, checksum: int | None = None) -> bytes:
+    """The IP packet of `udp_frame`, which has no Ethernet around it."""
+    return udp_frame(flow, payload, checksum=checksum)[_ETHERNET_BYTES:]
+
+
+def udp_start(packet: bytes) -> int:
+    """Where the UDP header of a packet without options or extension headers starts."""
+    return 20 if packet[0] >> 4 == 4 else 40
+
+
+def udp_port(packet: bytes) -> int | None:
+    """The destination port of a packet; None if it is not UDP."""
+    protocol = packet[9] if packet[0] >> 4 == 4 else packet[6]
+    if protocol != socket.IPPROTO_UDP:
+        return None
+    start = udp_start(packet)
+    return int.from_bytes(packet[start + 2 : start + 4], "big")

@@ -6,15 +6,29 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// The program for Ethernet.
+fn destinations(blocks: &[(Addr, u8)]) -> Vec<sock_filter> {
+    super::destinations(blocks, LinkType::Ethernet)
+}
+
 /// What the kernel's classic BPF does with the instructions used here; 0 is a drop.
 fn run(program: &[sock_filter], frame: &[u8]) -> u32 {
+    run_behind(program, frame, 14)
+}
+
+/// The same for a frame whose network header starts at `network`.
+fn run_behind(program: &[sock_filter], frame: &[u8], network: usize) -> u32 {
     let mut accumulator = 0;
     let mut memory = [0_u32; 16];
     let mut at = 0;
     loop {
         let instruction = program[at];
         at += 1;
-        let k = instruction.k as usize;
+        let k = match instruction.k {
+            relative @ NETWORK..PROTOCOL => (relative - NETWORK) as usize + network,
+            absolute => absolute as usize,
+        };
+        let protocol = || Some(if *frame.get(network)? >> 4 == 4 { IPV4 } else { IPV6 });
         let load = |len: usize| {
             let bytes = frame.get(k..k + len)?;
             Some(bytes.iter().fold(0, |value, byte| value << 8 | u32::from(*byte)))
@@ -22,6 +36,7 @@ fn run(program: &[sock_filter], frame: &[u8]) -> u32 {
         let code = u32::from(instruction.code);
         let loaded = match code {
             LOAD_BYTE => load(1),
+            LOAD_HALF if instruction.k == PROTOCOL => protocol(),
             LOAD_HALF => load(2),
             LOAD_WORD => load(4),
             RECALL => Some(memory[k]),
@@ -157,6 +172,19 @@ proptest! {
                 && frame.may_be_udp()
                 && holds(&known, frame.destination);
             prop_assert_eq!(passes(&program, &frame), wanted, "{:?}", frame);
+        }
+    }
+
+    #[test]
+    fn the_link_type_makes_no_difference((known, frames) in case(), header in 0..30_usize) {
+        let programs = [LinkType::Ethernet, LinkType::Other].map(|link| super::destinations(&known, link));
+        for frame in frames.into_iter().map(|frame| Frame { tag: None, ..frame }) {
+            let network = [vec![0xcc; header], frame.bytes()[14..].to_vec()].concat();
+            let verdict = run_behind(&programs[1], &network, header);
+            prop_assert_eq!(verdict, run(&programs[0], &frame.bytes()), "{:?}", frame);
+            for len in 0..network.len() {
+                prop_assert_eq!(run_behind(&programs[1], &network[..len], header), 0);
+            }
         }
     }
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::tests::{GROUP, inject, injector, udp};
 use super::*;
-use crate::open::filter::destinations;
 use crate::open::testnet::{FAR, NEAR, interface, ip, wait_until, with_cable};
 use crate::sys::buffers::Buffer;
 use crate::sys::ring::{Event, PoolId, Ring};
@@ -27,9 +26,9 @@ struct Reader {
 impl Reader {
     fn new() -> Self {
         let shape = Some(RingShape { slot_bytes: 2048, slots: SLOTS });
-        let filter = destinations(&[(GROUP, 0)]);
+        let blocks = [(GROUP, 0)];
         let socket =
-            open(&interface(FAR), &filter, Fanout::Alone, shape, &mut Spares::default()).unwrap();
+            open(&interface(FAR), &blocks, Fanout::Alone, shape, &mut Spares::default()).unwrap();
         let packets = Arc::new(PacketRing::map(socket.fd.as_fd(), socket.ring.unwrap()).unwrap());
         let mut ring = Ring::new().unwrap();
         let pool = ring.add_slots(&packets).unwrap();

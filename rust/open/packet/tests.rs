@@ -15,7 +15,6 @@ use socket2::SockRef;
 
 use super::*;
 use crate::addr::Addr;
-use crate::open::filter::destinations;
 use crate::open::output::{self, Choice, OutputSpec, Ttl};
 use crate::open::testnet::{FAR, NEAR, interface, ip, roam, wait_until, with_cable};
 use crate::sys::packet_ring::mute::forced;
@@ -23,7 +22,7 @@ use crate::sys::packet_ring::mute::forced;
 /// The relay's socket for datagrams to 239.1.1.1 on the far end.
 fn far(fanout: Fanout) -> PacketSocket {
     let spares = &mut Spares::default();
-    open(&interface(FAR), &destinations(&[(GROUP, 0)]), fanout, None, spares).unwrap()
+    open(&interface(FAR), &[(GROUP, 0)], fanout, None, spares).unwrap()
 }
 
 pub(super) const GROUP: Addr = Addr::v4([239, 1, 1, 1]);
@@ -118,13 +117,7 @@ fn each_new_group_is_another_one() {
         let (first, second) = (far(Fanout::New), far(Fanout::New));
         let ids = [&first, &second].map(|socket| fanout_id(socket.fd.as_fd()).unwrap());
         assert_ne!(ids[0], ids[1]);
-        let near = open(
-            &interface(NEAR),
-            &destinations(&[]),
-            Fanout::Join(ids[0]),
-            None,
-            &mut Spares::default(),
-        );
+        let near = open(&interface(NEAR), &[], Fanout::Join(ids[0]), None, &mut Spares::default());
         assert!(near.is_err(), "a group belongs to one interface");
     });
 }
@@ -152,7 +145,7 @@ fn only_named_destinations_reach_the_queue() {
         assert_eq!(seen[0][12..], tagged_twice[16..]);
         assert_eq!(seen[1], wanted);
 
-        replace_filter(far.fd.as_fd(), &destinations(&[(Addr::v4([239, 1, 1, 2]), 0)])).unwrap();
+        replace_filter(far.fd.as_fd(), &[(Addr::v4([239, 1, 1, 2]), 0)]).unwrap();
         inject(&injector, &wanted);
         inject(&injector, &udp([239, 1, 1, 2], 1, b"other"));
         wait_until("the other frame is there", || {
@@ -210,9 +203,8 @@ fn an_interface_that_is_down_is_heard_when_it_comes_up() {
 fn an_interface_that_is_not_there_is_named() {
     with_cable(|| {
         let gone = InterfaceRef { index: 99, name: "eth9" };
-        let error = open(&gone, &destinations(&[]), Fanout::New, None, &mut Spares::default())
-            .unwrap_err()
-            .to_string();
+        let error =
+            open(&gone, &[], Fanout::New, None, &mut Spares::default()).unwrap_err().to_string();
         assert!(error.contains("eth9: No such device"), "{error}");
     });
 }
@@ -247,7 +239,7 @@ fn nothing_leaves_by_a_packet_socket() {
 
 fn near(ring: Option<RingShape>) -> PacketSocket {
     let spares = &mut Spares::default();
-    open(&interface(NEAR), &destinations(&[(GROUP, 0)]), Fanout::Alone, ring, spares).unwrap()
+    open(&interface(NEAR), &[(GROUP, 0)], Fanout::Alone, ring, spares).unwrap()
 }
 
 /// What remains where the seccomp filter has to let a socket be mapped: docs/security.md says so.

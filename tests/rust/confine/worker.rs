@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use _native::addr::Addr;
 use _native::confine::{Capability, Reach, Role, filter_calls, hide_files, leave, shrink};
 use _native::open::InterfaceRef;
-use _native::open::filter::destinations;
 use _native::open::output::{Choice, OutputSpec, Ttl};
 use _native::open::packet::{self, Fanout, Spares};
 use _native::relay::{Ingress, InputSpec, Join, Relay, RuleSpec, Settings};
@@ -341,8 +340,7 @@ fn foreign() -> OwnedFd {
     let below: Vec<_> = (0..FIRST_FOREIGN).map(|_| File::open("/dev/null").unwrap()).collect();
     let index = nix::net::if_::if_nametoindex("near0").unwrap();
     let near = InterfaceRef { index, name: "near0" };
-    let filter = destinations(&[]);
-    let socket = packet::open(&near, &filter, Fanout::Alone, None, &mut Spares::default()).unwrap();
+    let socket = packet::open(&near, &[], Fanout::Alone, None, &mut Spares::default()).unwrap();
     drop(below);
     socket.fd
 }

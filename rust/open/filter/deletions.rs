@@ -1,0 +1,29 @@
+//! The program of a netlink socket that hears of links that are deleted. It must not know who wants
+//! to know.
+
+use libc::sock_filter;
+
+use super::{DROP, EQUAL, LOAD_HALF, LOAD_WORD, PASS, jump, statement};
+
+/// A program for a netlink socket that passes only what is told of the deletion of one of these
+/// links; of any link where they are too many for a program.
+#[must_use]
+pub fn link_deletions(indices: &[u32]) -> Vec<sock_filter> {
+    // The type of `struct nlmsghdr` and the index of the `struct ifinfomsg` behind it, in this
+    // machine's order where loads take the network's.
+    const TYPE: u32 = 4;
+    const INDEX: u32 = 20;
+    const MOST: usize = 2000;
+    let deletion = u16::from_be_bytes(libc::RTM_DELLINK.to_ne_bytes());
+    let mut code = vec![statement(LOAD_HALF, TYPE), jump(EQUAL, deletion.into(), 1, 0), DROP];
+    if indices.len() > MOST {
+        code.push(PASS);
+        return code;
+    }
+    code.push(statement(LOAD_WORD, INDEX));
+    for index in indices {
+        code.extend([jump(EQUAL, u32::from_be_bytes(index.to_ne_bytes()), 0, 1), PASS]);
+    }
+    code.push(DROP);
+    code
+}
