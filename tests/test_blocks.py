@@ -6,6 +6,7 @@ from ipaddress import IPv4Address, IPv6Address
 import pytest
 from tests.made_up_host import HOST, check, problems, running
 
+from mcr.config import RuleSet
 from mcr.errors import Problem, RuleError
 from mcr.host import Host
 from mcr.rules import Input, Output
@@ -30,24 +31,60 @@ def test_blocks_and_ranges_reach_the_core_as_their_first_and_how_far_they_go() -
     ("group", "join", "warning"),
     [
         ("239.1.1.1", "each", ""),
-        ("239.1.0.0/20", "each", ""),
-        ("239.1.0.0/20%eth0:1,join=none", "none", "input, join: no group is joined: a switch that"),
+        ("239.1.0.0/21", "each", ""),
+        (
+            "239.1.0.0/20",
+            "none",
+            "input, join: 239.1.0.0/20 has 4096 groups, more than the 2048 that a rule joins by"
+            " itself, so no group is joined: a switch that snoops IGMP or MLD will not deliver,"
+            " unless it forwards statically; join=each joins them, if every switch on the way has",
+        ),
+        (
+            "239.1.0.0/20%eth0:1,join=each",
+            "each",
+            "with this one the rules join 4096 groups on eth0: a Linux bridge on the way that",
+        ),
+        ("239.1.0.0/21%eth0:1,join=none", "none", "input, join: no group is joined: a switch that"),
         (
             "239.1.0.0/19",
             "none",
-            "input, join: 239.1.0.0/19 has 8192 groups, more than the 4096 that a rule joins, so no"
-            " group is joined: a switch that snoops",
+            "input, join: 239.1.0.0/19 has 8192 groups, more than the 2048 that a rule joins by"
+            " itself, so no group is joined: a switch that snoops",
         ),
         ("239.1.1.1%eth0:1,join=none", "none", "no group is joined"),
     ],
 )
-def test_up_to_4096_groups_are_joined(group: str, join: str, warning: str) -> None:
-    """Beyond, no group is joined, and a warning says what that means."""
+def test_up_to_2048_groups_are_joined(group: str, join: str, warning: str) -> None:
+    """Beyond, no group is joined unless the rule says so, and a warning says what that means."""
     text = f"{group} to 192.0.2.7:1" if "%" in group else f"{group}%eth0:1 to 192.0.2.7:1"
     resolution = check(text)
     assert resolution.rules[0].input.join == join
     assert warning in "".join(resolution.warnings)
     assert bool(warning) == bool(resolution.warnings)
+
+
+def test_the_groups_of_all_rules_count_for_a_bridge_on_the_way() -> None:
+    """One warning when they get many, one when they are too many; the same block counts once."""
+
+    def said(rule_set: RuleSet, rule: str, *, remove: tuple[str, ...] = ()) -> list[str]:
+        plan = rule_set.plan(HOST, add=[f"{rule} to 192.0.2.7:1"], remove=remove)
+        rule_set.commit(plan)
+        return [text for text in plan.warnings if "a Linux bridge on the way" in text]
+
+    rule_set = RuleSet("packet")
+    assert said(rule_set, "239.1.0.0/21%eth0:1") == []
+    assert said(rule_set, "239.1.0.0/21%eth0:2") == []
+    assert said(rule_set, "239.2.0.0/21%eth1:1") == []
+    (much,) = said(rule_set, "ff15::1%eth0:1")
+    assert much.startswith("rule 1, input, join: with this one the rules join 2049 groups on eth0")
+    assert said(rule_set, "239.3.0.0/22%eth0:1") == []
+    (much,) = said(rule_set, "239.4.0.0/22%eth0:1")
+    assert "join 4097 groups" in much
+    first, second, *_ = (rule.id for rule in rule_set.rules)
+    assert said(rule_set, "239.5.0.0/24%eth0:1", remove=(first, second)) == []
+    (much,) = said(rule_set, "239.1.0.0/21%eth0:1")
+    assert "join 4353 groups" in much
+    assert said(rule_set, "239.6.0.0/20%lo:1,join=each") == []
 
 
 @pytest.mark.parametrize(

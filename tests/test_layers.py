@@ -27,6 +27,8 @@ PYTHON_LAYERS = [
     "resolved",
     "advice",
     "lanes",
+    "copies",
+    "memberships",
     "loopback",
     "host",
     "config",

@@ -47,13 +47,16 @@ def warnings(rule: ResolvedRule, *, held_ports: int | None) -> Iterable[Problem]
 def _unjoined(taken: ResolvedInput) -> str:
     groups = 2**taken.group_bits
     why = ""
-    if groups > fields.JOIN_LIMIT_GROUPS:
-        why = f"{taken.block} has {groups} groups, more than the {fields.JOIN_LIMIT_GROUPS} that"
-        why += " a rule joins, so "
-    return (
+    if groups > fields.JOIN_DEFAULT_GROUPS:
+        why = f"{taken.block} has {groups} groups, more than the {fields.JOIN_DEFAULT_GROUPS} that"
+        why += " a rule joins by itself, so "
+    what = (
         f"{why}no group is joined: a switch that snoops IGMP or MLD will not deliver, unless it"
         " forwards statically"
     )
+    if fields.JOIN_DEFAULT_GROUPS < groups <= fields.JOIN_LIMIT_GROUPS:
+        what += "; join=each joins them, if every switch on the way has room for so many"
+    return what
 
 
 def _special_group(field: str, block: Address | Network) -> Iterable[Problem]:

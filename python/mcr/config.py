@@ -6,14 +6,15 @@ business of `host`. Opens nothing, and changes nothing but its own indexes.
 
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
+from .copies import Copies, copies_of
 from .errors import Problem, RuleError
 from .fields import Address, Checks
 from .host import Host, Interface
 from .lanes import Lane, Listeners, input_lane, listened_lanes, meet, output_lane
 from .loopback import Ingress
 from .loops import cycles
+from .memberships import Memberships
 from .names import Names
 from .resolved import ResolvedInput, ResolvedOutput, ResolvedRule
 from .rules import Rule
@@ -70,6 +71,7 @@ class RuleSet:
         self._entries: dict[str, _Entry] = {}
         self._claims: dict[Hashable, str] = {}
         self._listeners = Listeners()
+        self._memberships = Memberships()
         self._revision = 0
         self._committed: Plan | None = None
         self._is_half_done = False
@@ -155,6 +157,7 @@ class RuleSet:
         self._entries |= {entry.id: entry for entry in plan._entries}
         if was_cut_short:
             self._claims, self._listeners = {}, Listeners()
+            self._memberships = Memberships()
         for entry in self._entries.values() if was_cut_short else plan._entries:
             self._put_in(entry)
         self._committed = plan
@@ -168,47 +171,13 @@ class RuleSet:
     def _put_in(self, entry: "_Entry") -> None:
         self._claims.update(dict.fromkeys(entry.claims, entry.id))
         self._listeners.add(entry.lanes, entry.id)
+        self._memberships.add(entry.resolved.input)
 
     def _take_out(self, entry: "_Entry") -> None:
         for claim in entry.claims:
             del self._claims[claim]
         self._listeners.remove(entry.lanes, entry.id)
-
-
-class _Copies(NamedTuple):
-    """What one sender's datagrams to one input become at one destination.
-
-    Equally specific rules both take what they have in common, so that the same copies of two are
-    refused; with ranges as wide as each other that need not begin at the same port, `stride` is
-    the same only if they overlap, and is a neighbour's if they may.
-    """
-
-    block: tuple[Address, int]
-    interface: str
-    vlan: int
-    source: Address | None
-    width: int
-    stride: int
-    destination: tuple[Address, int, str]
-    to_port: int
-    """How far it is from the input's port, if it follows that."""
-    follows: bool
-
-
-def _copies(taken: ResolvedInput, source: Address | None, output: ResolvedOutput) -> _Copies:
-    width = taken.last_port - taken.port + 1
-    follows = output.last_port > output.port
-    return _Copies(
-        block=(taken.group, taken.group_bits),
-        interface=taken.interface,
-        vlan=taken.vlan,
-        source=source,
-        width=width,
-        stride=taken.port // width,
-        destination=(output.address, output.address_bits, output.interface),
-        to_port=output.port - taken.port if follows else output.port,
-        follows=follows,
-    )
+        self._memberships.remove(entry.resolved.input)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +205,7 @@ class _Draft:
         self._host = host
         self._claims: dict[Hashable, str] = {}
         self._listeners = Listeners()
+        self._memberships = Memberships(base._memberships)
         self._paths: dict[str, str] = {}
         self._given = 0
         self._named_sources: set[Address] | None = None
@@ -244,8 +214,9 @@ class _Draft:
         """Takes a running rule out."""
         if rule_id not in self._base:
             self.check.note("remove", f"no rule with the id {rule_id!r} is running")
-        else:
+        elif rule_id not in self.removed:
             self.removed[rule_id] = None
+            self._memberships.remove(self._base._entries[rule_id].resolved.input)
 
     def add(self, rule: Rule | str) -> None:
         """Puts a rule in if it fits the host and the other rules."""
@@ -277,6 +248,10 @@ class _Draft:
             self._claim_copies(resolved, rule_id, check, claims)
             lanes = tuple(listened_lanes(resolved.input))
             self.entries[rule_id] = _Entry(rule_id, rule, resolved, tuple(claims), lanes)
+            if (much := self._memberships.add(resolved.input)) and not self._host.is_loopback(
+                resolved.input.interface
+            ):
+                self.warnings.append(Problem(f"{path}, input, join", much))
         self._listeners.add(lanes, rule_id)
 
     def _claim_copies(
@@ -289,7 +264,7 @@ class _Draft:
             if taken.vlan == 0 and meet(output_lane(output), input_lane(taken)):
                 check.note(path, "is the rule's own input: its copies would come back for ever")
             for source in taken.sources or (None,):
-                claim = _copies(taken, source, output)
+                claim = copies_of(taken, source, output)
                 holder = self._holder(claim) or self._overlapping(claim, taken.port)
                 if not self._claim(claim, holder, rule_id, check, path):
                     break
@@ -318,7 +293,7 @@ class _Draft:
         holder = self._base._claims.get(claim)
         return self._claims.get(claim) if holder is None or holder in self.removed else holder
 
-    def _overlapping(self, claim: "_Copies", port: int) -> str | None:
+    def _overlapping(self, claim: Copies, port: int) -> str | None:
         """Whoever claims some of the ports by a range that is as wide, but begins elsewhere."""
         for stride in (claim.stride - 1, claim.stride + 1) if claim.width > 1 else ():
             holder = self._holder(claim._replace(stride=stride))

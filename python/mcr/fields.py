@@ -26,6 +26,8 @@ NAME_LIMIT_CHARS = 64
 TTL_LIMIT = 255  # one octet of the header
 JOIN_LIMIT_GROUPS = 4096
 """A rule joins so many groups at most: the kernel keeps and reports each of them."""
+JOIN_DEFAULT_GROUPS = 2048
+"""And so many unless it says that it shall: half of what a Linux bridge keeps by default."""
 INTERFACE_LIMIT_BYTES = 15  # IFNAMSIZ - 1
 _HOST_LIMIT_CHARS = 253  # RFC 1035, 2.3.4, without the root's dot
 _HOST_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")

@@ -138,6 +138,10 @@ class Host:
         owners = self._owners.get(address, [])
         return owners if owners or not address.is_loopback else list(self._loopbacks.values())
 
+    def is_loopback(self, name: str) -> bool:
+        """Whether the interface leads nowhere beyond this host."""
+        return name in self._loopbacks
+
     def hears(self, output: ResolvedOutput) -> bool:
         """Whether inputs of this host get copies of this output, if they listen where it sends."""
         if not output.is_shared:

@@ -34,7 +34,7 @@ class Input:
     vlan: int | None
     """The VLAN id frames must carry, 1 to 4094; None takes untagged frames."""
     join: Join | None
-    """Whether ``each`` group is joined or ``none``; None joins each up to 4096, else none."""
+    """Whether ``each`` group is joined or ``none``; None joins each up to 2048, else none."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Input:
     @property
     def effective_join(self) -> Join:
         """Whether its groups are joined; says nothing of an address that is no group."""
-        few = 2 ** fields.block_bits(self.group) <= fields.JOIN_LIMIT_GROUPS
+        few = 2 ** fields.block_bits(self.group) <= fields.JOIN_DEFAULT_GROUPS
         return self.join or ("each" if few else "none")
 
     def __str__(self) -> str:

@@ -15,6 +15,8 @@ pub struct Layers {
     /// The interface that takes what arrives here for itself, as a bridge does with its ports: by
     /// its index.
     pub master: Option<u32>,
+    /// How many groups it keeps, if it is a bridge that snoops.
+    pub snooped_groups: Option<u32>,
 }
 
 /// What receives the frames of an interface.
@@ -59,7 +61,7 @@ impl Layers {
             }
             _ => Foundation::Itself,
         };
-        Self { foundation, master }
+        Self { foundation, master, snooped_groups: None }
     }
 
     /// Whether another interface receives for this one.

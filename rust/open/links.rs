@@ -284,14 +284,25 @@ fn link(payload: &[u8]) -> Option<Link> {
 fn layers(payload: &[u8]) -> Layers {
     let kinds = [libc::IFLA_LINKINFO, libc::IFLA_LINK, libc::IFLA_LINK_NETNSID, libc::IFLA_MASTER];
     let [info, below, namespace, master] = attributes(payload, LINK_HEADER_BYTES, kinds);
-    let [kind] = attributes(info.unwrap_or_default(), 0, [libc::IFLA_INFO_KIND]);
-    let kind = kind.map(|kind| kind.strip_suffix(b"\0").unwrap_or(kind));
+    let kinds = [libc::IFLA_INFO_KIND, libc::IFLA_INFO_DATA];
+    let [kind, data] = attributes(info.unwrap_or_default(), 0, kinds);
+    let kind = kind.map(|kind| kind.strip_suffix(b"\0").unwrap_or(kind)).unwrap_or_default();
     let index = |value: Option<&[u8]>| parse_u32(value?).ok();
     let below = index(below).map(|index| match namespace {
         None => Below::Here(index),
         Some(_) => Below::Elsewhere,
     });
-    Layers::new(kind.unwrap_or_default(), below, index(master))
+    let snooped_groups = data.filter(|_| kind == b"bridge").and_then(snooped_groups);
+    Layers { snooped_groups, ..Layers::new(kind, below, index(master)) }
+}
+
+/// How many groups a bridge keeps, from what is told of its own kind; `None` if it does not snoop.
+fn snooped_groups(bridge: &[u8]) -> Option<u32> {
+    // Of <linux/if_link.h>.
+    const IFLA_BR_MCAST_SNOOPING: u16 = 23;
+    const IFLA_BR_MCAST_HASH_MAX: u16 = 27;
+    let [snooping, most] = attributes(bridge, 0, [IFLA_BR_MCAST_SNOOPING, IFLA_BR_MCAST_HASH_MAX]);
+    if snooping? == [0] { None } else { parse_u32(most?).ok() }
 }
 
 /// The interface, its address, and whether it can be sent from: not while the kernel still looks

@@ -42,6 +42,8 @@ pub(super) struct Layers {
     elsewhere: bool,
     /// The bridge or bond that takes what arrives here.
     taker: Option<String>,
+    /// How many groups it keeps, if it is a bridge that snoops.
+    snooped_groups: Option<u32>,
 }
 
 /// Return how the interfaces of the calling thread's network namespace stand on each other.
@@ -54,7 +56,8 @@ pub(super) fn list_layers(py: Python<'_>) -> PyResult<HashMap<String, Layers>> {
     let each = links.values().map(|link| {
         let Cards { here, elsewhere } = layers::cards(link.index, &links);
         let taker = layers::taker(link.index, &links).map(|taker| taker.name.clone());
-        (link.name.clone(), Layers { cards: names(here), elsewhere, taker })
+        let snooped_groups = link.layers.snooped_groups;
+        (link.name.clone(), Layers { cards: names(here), elsewhere, taker, snooped_groups })
     });
     Ok(each.collect())
 }

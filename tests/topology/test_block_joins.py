@@ -8,7 +8,7 @@ import pytest
 
 from .checks import settle_sent, wait_until
 from .lab import Lab
-from .namespaces import Namespace
+from .namespaces import Namespace, Net
 from .relays import Ingress, relaying
 from .test_memberships import igmp, joins, nothing_left
 from .test_patterns import expect_all, places, scatter
@@ -108,9 +108,40 @@ def test_an_interface_that_filters_groups_delivers(lab: Lab, join: str) -> None:
         settle_sent(relay, len(sent))
 
 
+def test_a_bridge_goes_on_snooping(net: Net) -> None:
+    """What a rule joins by itself leaves room in a bridge; more are joined with a warning only.
+
+    A bridge that is full reports it to nobody, and floods from then on.
+    """
+    switch, relay = net.namespace(), net.namespace()
+    switch.ip("link", "add", "br0", "type", "bridge", "mcast_snooping", "1")
+    switch.set_up("br0", up=True)
+    net.link(switch, "port", relay, "in0")
+    switch.ip("link", "set", "port", "master", "br0")
+    relay.address("in0", "10.7.0.1/24")
+
+    def is_snooping() -> bool:
+        return switch.run("cat", "/sys/class/net/br0/bridge/multicast_snooping").strip() == "1"
+
+    def kept() -> int:
+        return switch.run("bridge", "mdb", "show", "dev", "br0").count(" grp 239.")
+
+    rules = ("239.16.0.0/21%in0:5001 to 127.0.0.1:6001", "239.32.0.0/20%in0:5001 to 127.0.0.1:6001")
+    with relaying(relay, rules[0], ingress="packet") as running:
+        wait_until(lambda: kept() == 2048)
+        assert not any("bridge" in warning for warning in running.warnings)
+        with relay:
+            running.add_rule(rules[1])
+        assert any("more than the 2048 that a rule joins" in text for text in running.warnings)
+        assert (kept(), is_snooping()) == (2048, True)
+        with relay:
+            running.replace_rules([rules[1].replace(":5001", ":5001,join=each")])
+        assert any("a Linux bridge on the way" in warning for warning in running.warnings)
+
+
 def test_4096_groups_are_joined_and_left_in_time(lab: Lab) -> None:
     """The most that a rule joins takes a moment; one more bit and nothing is joined."""
-    rule = "239.16.0.0/20%in0:5001 to 239.2.90.1%out0:6001"
+    rule = "239.16.0.0/20%in0:5001,join=each to 239.2.90.1%out0:6001"
     with relaying(
         lab.relay, "239.1.90.1%in0:5001 to 239.2.90.1%out0:6001", ingress="packet"
     ) as relay:
@@ -128,4 +159,4 @@ def test_4096_groups_are_joined_and_left_in_time(lab: Lab) -> None:
         with lab.relay:
             relay.add_rule("239.16.0.0/19%in0:5001 to 239.2.90.1%out0:6001")
         assert joins(lab.relay) == {("in0", "239.1.90.1")}
-        assert any("8192 groups, more than the 4096" in warning for warning in relay.warnings)
+        assert any("8192 groups, more than the 2048" in warning for warning in relay.warnings)

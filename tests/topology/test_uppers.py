@@ -167,6 +167,22 @@ def test_the_doctor_on_a_port_of_a_bridge(uppers: Uppers) -> None:
     assert port["text"].endswith("the ingress 'udp' hears nothing; name br0 as the input")
 
 
+def test_the_doctor_counts_the_groups_of_a_bridge(uppers: Uppers) -> None:
+    """One that snoops keeps so many; with one more it stops."""
+    uppers.relay.ip("link", "set", "br0", "type", "bridge", "mcast_snooping", "1")
+    try:
+        rule = "239.16.0.0/{}%br0:5001 to 127.0.0.1:7095"
+        assert "snooping" not in look(uppers.relay, rule.format(21))
+        told = look(uppers.relay, rule.format(20).replace(":5001", ":5001,join=each"))["snooping"]
+        assert (told.severity, told.interface) == ("problem", "br0")
+        assert "a bridge that keeps 4096" in told.text
+        assert told.fix is not None
+        uppers.relay.run(*told.fix.split())
+        assert "snooping" not in look(uppers.relay, rule.format(20))
+    finally:
+        uppers.relay.ip("link", "set", "br0", "type", "bridge", "mcast_snooping", "0")
+
+
 def test_a_card_in_another_namespace(net: Net, uppers: Uppers, ingress: Ingress) -> None:
     """As in a container: relayed all the same, and doctor and relay say what helps."""
     inside = net.namespace()

@@ -6,7 +6,7 @@ Owns what is judged and in which words. Reads nothing and changes nothing.
 from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import IPv4Address, IPv6Address
 
-from ..fields import Address, block_bits, first_of, port_count
+from ..fields import Address, Network, block_bits, first_of, port_count
 from ..host import SOCKET_LIMIT, missing_interface
 from ..rule_text import format_ports
 from ..rules import Input, Output, Rule
@@ -15,6 +15,7 @@ from .finding import Finding, Severity
 from .merging import check_merging, check_port
 
 _JOINS_IN_A_SOCKET = 20  # the kernel's default where the sysctl cannot be read
+_ROOM_PART = 8  # of what a bridge keeps: left for the groups of its ports
 _SPARE_DESCRIPTORS = 64  # standard streams, libraries, a reader of the statistics
 _HEADER_BYTES = {4: 28, 6: 48}  # IP and UDP
 _AS_ROOT = 'sudo "$(command -v mcr)" relay ...'
@@ -49,6 +50,7 @@ def check_interface(facts: Facts, name: str, rules: Sequence[Rule]) -> Iterator[
         yield from check_merging(facts, device)
     if inputs:
         yield from check_port(facts, device)
+        yield from _snooping(device, inputs)
     yield from _own_address(device, inputs)
     yield from _reverse_path(facts, device, inputs)
     joined = (first_of(rule.input.group) for rule in inputs if _joined_groups(rule.input))
@@ -225,6 +227,30 @@ def _limits(facts: Facts, rules: Sequence[Rule]) -> Iterator[Finding]:
             text += f"; {name} is not in this network namespace: it is for root to raise, on the"
             text += " host itself, outside of containers"
         yield Finding("sources", "problem", text, fix=f"sysctl -w {name}={most}")
+
+
+def _snooping(device: Device, inputs: Sequence[Rule]) -> Iterator[Finding]:
+    """A bridge gives snooping up for good with one group more than it keeps."""
+    if device.snooped_groups is None:
+        return
+    joined = {rule.input.group: _joined_groups(rule.input) for rule in inputs}
+    blocks = [block for block in joined if isinstance(block, Network)]
+    others = sum(
+        group not in joined and not any(group in block for block in blocks)
+        for group in device.groups
+    )
+    groups, room = sum(joined.values()) + others, device.snooped_groups
+    name = device.name
+    if groups <= room - room // _ROOM_PART:
+        text = f"{groups} of the {room} groups that the bridge {name} keeps are joined here"
+        yield Finding("snooping", "ok", text, name)
+        return
+    text = (
+        f"{groups} groups are to be joined on {name}, a bridge that keeps {room}, those of its"
+        " ports among them: with one more it stops snooping for good and floods every group"
+    )
+    fix = f"ip link set {name} type bridge mcast_hash_max {1 << (2 * groups).bit_length()}"
+    yield Finding("snooping", "problem", text, name, fix)
 
 
 def _link(device: Device, rules: Sequence[Rule]) -> Iterator[Finding]:

@@ -69,6 +69,8 @@ class Device:
     """Whether an interface of another network namespace receives for it."""
     taker: str | None = None
     """The bridge or bond that takes what arrives here."""
+    snooped_groups: int | None = None
+    """How many groups it keeps, if it is a bridge that snoops (``mcast_hash_max``)."""
     addresses: tuple[Address, ...] = ()
     broadcasts: tuple[IPv4Address, ...] = ()
     groups: frozenset[Address] = frozenset()
@@ -164,6 +166,7 @@ def _device(
         cards=tuple(layers.cards) if layers and layers.cards != [found.name] else (),
         card_elsewhere=layers is not None and layers.elsewhere,
         taker=layers.taker if layers else None,
+        snooped_groups=layers.snooped_groups if layers else None,
         addresses=tuple(found.addresses),
         broadcasts=tuple(found.broadcasts),
         groups=frozenset(group for name, group in memberships if name == found.name),

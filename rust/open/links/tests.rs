@@ -82,6 +82,11 @@ fn the_list_has_what_stands_on_what() {
         assert_eq!(of("br0").layers.foundation, Foundation::Members);
         assert_eq!(of(FAR).layers, Layers { master: Some(of("br0").index), ..Layers::default() });
         assert_eq!(of("lo").layers, Layers::default());
+        assert_eq!(of("br0").layers.snooped_groups, Some(4096));
+        ip("link set br0 type bridge mcast_hash_max 512");
+        assert_eq!(list().unwrap()[&of("br0").index].layers.snooped_groups, Some(512));
+        ip("link set br0 type bridge mcast_snooping 0");
+        assert_eq!(list().unwrap()[&of("br0").index].layers.snooped_groups, None);
     });
 }
 
