@@ -150,6 +150,10 @@ impl Opener for Client {
         self.line.done(&Request::Leave { ifindex, group, sources }).ok();
     }
 
+    fn announce(&self, interface: &InterfaceRef<'_>) -> Result<()> {
+        self.line.done(&Request::Announce { ifindex: interface.index })
+    }
+
     fn merger(&self, group: Addr, port: u16, interface: &InterfaceRef<'_>) -> Result<Helper> {
         let request = Request::Merger { interface: interface.into(), group, port };
         self.helper(&request)?.ok_or_else(unexpected)

@@ -13,7 +13,7 @@ use crate::addr::Addr;
 use crate::error::{Error, Result};
 use crate::open::output::{self, OutputSpec};
 use crate::open::packet::{self, Fanout, Spares};
-use crate::open::{InterfaceRef, gro_helper, udp_input};
+use crate::open::{InterfaceRef, gro_helper, igmp_query, udp_input};
 use crate::pool;
 use crate::sys::packet_ring::RingShape;
 
@@ -101,6 +101,12 @@ impl Worker {
             }
             Request::Leave { ifindex, group, sources } => {
                 self.memberships.leave(ifindex, group, &sources);
+            }
+            Request::Announce { ifindex } => {
+                if self.memberships.is_on(ifindex) || self.leases.is_member_on(ifindex) {
+                    let name = format!("interface {ifindex}");
+                    igmp_query::ask(&InterfaceRef { index: ifindex, name: &name })?;
+                }
             }
             Request::JoinBy { lease, sources } => {
                 let (held, ifindex, group) = self.datagrams_of(lease)?;

@@ -149,6 +149,16 @@ impl Leases {
         held.map(|held| held.fd.as_fd())
     }
 
+    /// Whether a socket of the `udp` ingress is a member of its group on the interface.
+    pub(super) fn is_member_on(&self, ifindex: u32) -> bool {
+        self.held.values().any(|held| match &held.what {
+            What::Datagrams { member, .. } => {
+                member.is_any() && held.key.ifindex() == Some(ifindex)
+            }
+            _ => false,
+        })
+    }
+
     /// Closes a socket; false when there is none of this number.
     pub(super) fn remove(&mut self, id: u64) -> bool {
         let Some(held) = self.held.remove(&id) else { return false };

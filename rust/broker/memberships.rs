@@ -53,6 +53,11 @@ impl Memberships {
         Ok(())
     }
 
+    /// Whether there are any on the interface.
+    pub(super) fn is_on(&self, ifindex: u32) -> bool {
+        self.held.keys().any(|(index, _, _)| *index == ifindex)
+    }
+
     /// Takes one join back. What the worker never joined is nothing to leave.
     pub(super) fn leave(&mut self, ifindex: u32, group: Addr, sources: &[Addr]) {
         let wanted = wanted(ifindex, group, sources);

@@ -99,6 +99,8 @@ messages! {
         /// From any sender to these.
         17 NarrowBy { lease: u64, sources: Vec<Addr> },
         18 MergerAnywhere { group: Addr, port: u16 },
+        /// Have the memberships reported, if the worker has any there.
+        19 Announce { ifindex: u32 },
     }
 }
 

@@ -95,6 +95,26 @@ pub fn cards(index: u32, links: &BTreeMap<u32, Link>) -> Cards {
     cards
 }
 
+/// Whether what is sent by the one with the index `upper` can leave by the one with the index
+/// `lower`: as it is the same one, or stands on it, with any number between them.
+#[must_use]
+pub fn stands_on(upper: u32, lower: u32, links: &BTreeMap<u32, Link>) -> bool {
+    let mut seen = BTreeSet::new();
+    let mut ahead = vec![lower];
+    while let Some(index) = ahead.pop() {
+        if index == upper {
+            return true;
+        }
+        if seen.insert(index) {
+            ahead.extend(links.get(&index).and_then(|link| link.layers.master));
+            let on_it = Foundation::On(Below::Here(index));
+            let above = links.values().filter(|link| link.layers.foundation == on_it);
+            ahead.extend(above.map(|link| link.index));
+        }
+    }
+    false
+}
+
 /// The interface that takes what arrives at the one with this index before sockets get it: a
 /// bridge, a bond. A VRF is also called a master, and lets sockets hear both.
 #[must_use]
@@ -146,5 +166,23 @@ mod tests {
         let name = |index| taker(index, &links).map(|link| &*link.name);
         assert_eq!([2, 5, 7].map(name), [Some("name4"), Some("name6"), Some("name6")]);
         assert_eq!([4, 11, 99].map(name), [None; 3]);
+    }
+
+    #[test]
+    fn an_interface_stands_on_all_that_is_below_it() {
+        let here = |index| Some(Below::Here(index));
+        let links = BTreeMap::from([
+            link(2, "", None, Some(4)),
+            link(4, "bond", None, Some(5)),
+            link(5, "bridge", None, None),
+            link(6, "macvlan", here(5), None),
+            link(7, "veth", here(2), None),
+        ]);
+        for (upper, lower) in [(2, 2), (4, 2), (5, 2), (6, 2), (6, 4)] {
+            assert!(stands_on(upper, lower, &links), "{upper} on {lower}");
+        }
+        for (upper, lower) in [(2, 4), (4, 6), (7, 2), (5, 9)] {
+            assert!(!stands_on(upper, lower, &links), "{upper} on {lower}");
+        }
     }
 }

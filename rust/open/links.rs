@@ -37,6 +37,9 @@ const TARGET: &str = "the state of the links";
 const LINK_HEADER_BYTES: usize = 16;
 const ADDRESS_HEADER_BYTES: usize = 8;
 
+/// Of <linux/if_link.h>, from Linux 4.16 on.
+const IFLA_CARRIER_UP_COUNT: u16 = 47;
+
 /// NLA_TYPE_MASK of <linux/netlink.h>: an attribute's kind without its flags.
 const NLA_TYPE_MASK: u16 = 0x3fff;
 
@@ -57,6 +60,8 @@ pub struct Link {
     pub loopback: bool,
     /// Whether what is sent there leaves (`IFF_LOWER_UP` and `IFF_RUNNING`).
     pub carrier: bool,
+    /// How often the carrier has come. The kernel may tell of a short loss only when it is over.
+    pub carrier_gains: u32,
     /// Its MTU in bytes, the IP header included.
     pub mtu: u32,
     /// What it stands on, and what stands on it.
@@ -262,8 +267,8 @@ fn link_header(payload: &[u8]) -> Option<LinkHeader> {
 
 fn link(payload: &[u8]) -> Option<Link> {
     let header = link_header(payload)?;
-    let kinds = [libc::IFLA_IFNAME, libc::IFLA_MTU, libc::IFLA_PROP_LIST];
-    let [name, mtu, properties] = attributes(payload, LINK_HEADER_BYTES, kinds);
+    let kinds = [libc::IFLA_IFNAME, libc::IFLA_MTU, libc::IFLA_PROP_LIST, IFLA_CARRIER_UP_COUNT];
+    let [name, mtu, properties, gains] = attributes(payload, LINK_HEADER_BYTES, kinds);
     let is_altname = |kind: &u16| *kind == libc::IFLA_ALT_IFNAME;
     let altnames = Attributes(properties.unwrap_or_default()).filter(|(kind, _)| is_altname(kind));
     let has = |flag| header.flags.contains(flag);
@@ -276,6 +281,7 @@ fn link(payload: &[u8]) -> Option<Link> {
         loopback: has(LinkFlags::Loopback),
         // In the moment between the two flags what is sent is lost, and success reported.
         carrier: has(LinkFlags::LowerUp | LinkFlags::Running),
+        carrier_gains: gains.and_then(|gains| parse_u32(gains).ok()).unwrap_or(0),
         mtu: parse_u32(mtu?).ok()?,
         layers: layers(payload),
     })

@@ -8,7 +8,7 @@ use super::joins::Joins;
 use super::opener::{Datagrams, Frames, FramesWish, Helper, Opener, Output, Owner, Socket};
 use super::output::{self, OutputSocket, OutputSpec};
 use super::packet::{self, Spares};
-use super::{InterfaceRef, gro_helper, udp_input};
+use super::{InterfaceRef, gro_helper, igmp_query, udp_input};
 use crate::addr::Addr;
 use crate::error::{Error, Result};
 use crate::sys::packet_ring::PacketRing;
@@ -65,6 +65,10 @@ impl Opener for Local {
         let mut joins = self.joins.lock().unwrap_or_else(PoisonError::into_inner);
         // It was joined in the same way, so there is nothing to refuse.
         joins.leave(ifindex, group, sources).ok();
+    }
+
+    fn announce(&self, interface: &InterfaceRef<'_>) -> Result<()> {
+        igmp_query::ask(interface)
     }
 
     fn merger(&self, group: Addr, port: u16, interface: &InterfaceRef<'_>) -> Result<Helper> {

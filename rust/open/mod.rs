@@ -6,6 +6,7 @@
 //! udp_input   the udp ingress                      output     where copies leave
 //! ingress     which of the two ingresses
 //! membership  the requests that joins and udp_input make
+//! igmp_query  has the kernel report its memberships anew
 //! opener      all of that as one trait, since another process may do it; local: this one does
 //! links       what the kernel tells about links and addresses; layers: which stands on which
 //! descriptors the limit of open files
@@ -18,6 +19,7 @@
 pub(crate) mod descriptors;
 pub mod filter;
 pub mod gro_helper;
+pub mod igmp_query;
 pub mod ingress;
 pub mod joins;
 pub mod layers;

@@ -50,6 +50,13 @@ pub trait Opener: Send + Sync {
     /// Takes one [`Opener::join`] back.
     fn leave(&self, ifindex: u32, group: Addr, sources: &[Addr]);
 
+    /// Has the IPv4 memberships of the interface reported to its network again, without leaving
+    /// anything ([`super::igmp_query`]).
+    ///
+    /// # Errors
+    /// A missing right; [`Opener::leave`] and [`Opener::join`] in a row do nearly the same.
+    fn announce(&self, interface: &InterfaceRef<'_>) -> Result<()>;
+
     /// What makes the kernel merge datagrams of a group and port ([`super::gro_helper`]).
     ///
     /// # Errors

@@ -2,7 +2,8 @@
 //! waits is tried, and nothing else is touched. A refusal becomes the reason why its rule or
 //! output waits, and never costs another one. It must not know the engines.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use super::InputSpec;
 use super::live::{Around, LiveRule};
@@ -10,6 +11,7 @@ use super::obstacle::{self, Obstacle};
 use super::present::Present;
 use super::state::State;
 use super::watch::News;
+use crate::open::InterfaceRef;
 
 impl State {
     /// Opens, closes and sets up anew what differs; whether the engines need new plans.
@@ -26,6 +28,7 @@ impl State {
         has_changed |= self.inputs.leave_stuck_rings();
         has_changed |= self.attach_waiting(around.present);
         self.settle_attached();
+        has_changed |= self.announce(around, news);
         has_changed | self.follow_outputs(around, news)
     }
 
@@ -50,7 +53,9 @@ impl State {
 
     /// Whether something is to be tried again, or looked at, though nothing is told.
     pub(super) fn is_to_retry(&self) -> bool {
-        self.inputs.has_rings() || self.rules.values().any(LiveRule::is_to_retry)
+        self.inputs.has_rings()
+            || self.announcements.are_left()
+            || self.rules.values().any(LiveRule::is_to_retry)
     }
 
     /// The rules on links that have changed whose groups the kernel is a member of no more. It
@@ -74,6 +79,50 @@ impl State {
                 || !input.groups().all(is_member)
         };
         exposed.into_iter().filter(|(_, input)| is_lost(input)).map(|(key, _)| key).collect()
+    }
+
+    /// Has the IPv4 memberships told to networks that may not know them; whether an input was
+    /// closed for it. The kernel tells those of IPv6 by itself.
+    fn announce(&mut self, around: &Around<'_>, news: &News) -> bool {
+        let now = Instant::now();
+        let mut is_on: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        for (&key, LiveRule { input, .. }) in &self.rules {
+            if input.ifindex != 0 && input.is_joined() && input.group.is_v4() {
+                is_on.entry(input.ifindex).or_default().push(key);
+            }
+        }
+        for &ifindex in is_on.keys() {
+            if news.opened.iter().any(|&link| around.present.stands_on(ifindex, link)) {
+                self.announcements.begin(ifindex, now);
+            }
+        }
+        let mut has_changed = false;
+        for ifindex in self.announcements.take_due(now) {
+            let keys = is_on.get(&ifindex).map(Vec::as_slice).unwrap_or_default();
+            has_changed |= self.announce_rules(around, ifindex, keys);
+        }
+        has_changed
+    }
+
+    /// Where it takes a right that is not there, the groups are left and joined again.
+    fn announce_rules(&mut self, around: &Around<'_>, ifindex: u32, keys: &[u32]) -> bool {
+        let rules = || keys.iter().filter_map(|key| self.rules.get(key));
+        let Some(first) = rules().next() else { return false };
+        let interface = InterfaceRef { index: ifindex, name: &first.input.interface };
+        if around.opener.announce(&interface).is_ok() {
+            return false;
+        }
+        let inputs: Vec<InputSpec> = rules().map(|rule| rule.input.clone()).collect();
+        let Err(error) = self.inputs.rejoin(&inputs) else { return false };
+        for key in keys {
+            if let Some(rule) = self.rules.get_mut(key) {
+                self.plans.touch(*key);
+                self.inputs.remove(&rule.input);
+                rule.input.ifindex = 0;
+                rule.waiting = Some(Obstacle::refused(&error).named("unresolved"));
+            }
+        }
+        true
     }
 
     fn attach_waiting(&mut self, present: &Present) -> bool {

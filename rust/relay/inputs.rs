@@ -370,6 +370,20 @@ impl Inputs {
         Ok(())
     }
 
+    /// Leaves the IPv4 groups of inputs of one interface and joins them again at once: IGMPv3 waits
+    /// a moment before it reports a change, and then reports the last one only (RFC 3376, 5.1).
+    ///
+    /// # Errors
+    /// The kernel's; some of the groups are left then.
+    pub(super) fn rejoin(&mut self, inputs: &[InputSpec]) -> Result<()> {
+        if self.ingress == Ingress::Packet {
+            inputs.iter().for_each(|input| self.leave(input, input.groups()));
+            return inputs.iter().try_for_each(|input| self.join(input));
+        }
+        let interface = inputs.first().and_then(|input| self.interfaces.get(&input.interface));
+        interface.map_or(Ok(()), |interface| interface.rejoin(&*self.opener))
+    }
+
     fn leave(&mut self, input: &InputSpec, groups: impl Iterator<Item = Addr>) {
         if self.joins_groups(input) {
             for group in groups {

@@ -322,6 +322,22 @@ impl Interface {
         Ok(EndpointSocket::Datagrams { source, worker, _merger: merger })
     }
 
+    /// `udp`: leaves the IPv4 groups and joins them again at once.
+    pub(super) fn rejoin(&self, opener: &dyn Opener) -> Result<()> {
+        for (&(group, _), endpoint) in &self.endpoints {
+            if let EndpointSocket::Datagrams { source, .. } = &endpoint.socket
+                && group.is_multicast()
+                && group.is_v4()
+            {
+                opener.leave_by(&source.fd, self.index, group, &[]);
+                for sources in &endpoint.wishes {
+                    opener.join_by(&source.fd, self.index, group, sources)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Takes a rule's source list off its endpoint, and closes the endpoint with the last.
     pub(super) fn remove_wish(&mut self, input: &InputSpec, opener: &dyn Opener) {
         let key = (input.group, input.port);

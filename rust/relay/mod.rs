@@ -11,6 +11,7 @@
 //! plans, worker what the engines get, and their threads  report   what they counted
 //! ```
 
+mod announcements;
 mod change;
 mod conditions;
 mod follow;

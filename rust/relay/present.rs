@@ -58,6 +58,28 @@ impl Present {
         layers::cards(index, &self.links)
     }
 
+    /// Whether what is sent by the interface `upper` can leave by the interface `lower`.
+    pub(super) fn stands_on(&self, upper: u32, lower: u32) -> bool {
+        layers::stands_on(upper, lower, &self.links)
+    }
+
+    /// Whether a link, as it is told of now, leads to a network that it did not lead to before: it
+    /// gained carrier, takes multicast again, was put into a bridge, or stands on another interface.
+    pub(super) fn opens_way(&self, now: &Link) -> bool {
+        let leads = |link: &Link| link.up && link.carrier && link.multicast;
+        match self.links.get(&now.index) {
+            _ if !leads(now) => false,
+            // In the first list all are new, and nothing is joined yet.
+            None => now.layers.master.is_some() && !self.links.is_empty(),
+            Some(was) => {
+                !leads(was)
+                    || was.carrier_gains != now.carrier_gains
+                    || was.layers.master != now.layers.master
+                    || was.layers.foundation != now.layers.foundation
+            }
+        }
+    }
+
     /// The bridge or bond that takes what arrives at the interface with this index.
     pub(super) fn taker(&self, index: u32) -> Option<&Link> {
         layers::taker(index, &self.links)
@@ -142,6 +164,24 @@ mod tests {
         assert_eq!(name(&present, "b").as_deref(), Some("feed"));
         present.take(Told::LinkGone(2));
         assert_eq!(name(&present, "feed").or(name(&present, "b")), None);
+    }
+
+    #[test]
+    fn a_way_is_opened_by_carrier_and_by_another_bridge() {
+        let mut present = Present::default();
+        let was = Link { index: 1, up: true, carrier: true, multicast: true, ..Link::default() };
+        let layers = |master| layers::Layers { master, ..layers::Layers::default() };
+        let is_opened = |present: &Present, now: Link| present.opens_way(&now);
+        assert!(!is_opened(&present, Link { layers: layers(Some(7)), ..was.clone() }));
+        present.take(Told::Link(was.clone()));
+        assert!(!is_opened(&present, Link { mtu: 9000, ..was.clone() }));
+        assert!(!is_opened(&present, Link { carrier: false, carrier_gains: 1, ..was.clone() }));
+        assert!(is_opened(&present, Link { carrier_gains: 1, ..was.clone() }));
+        assert!(is_opened(&present, Link { layers: layers(Some(7)), ..was.clone() }));
+        assert!(is_opened(&present, Link { index: 2, layers: layers(Some(7)), ..was.clone() }));
+        assert!(!is_opened(&present, Link { index: 2, ..was.clone() }));
+        present.take(Told::Link(Link { carrier: false, ..was.clone() }));
+        assert!(is_opened(&present, was));
     }
 
     #[test]

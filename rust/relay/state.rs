@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use super::announcements::Announcements;
 use super::groups::Groups;
 use super::inputs::Inputs;
 use super::live::{Around, LiveOutput, LiveRule, StandIn};
@@ -27,6 +28,7 @@ pub(super) struct State {
     pub(super) warnings: Vec<String>,
     pub(super) stand_in: StandIn,
     pub(super) plans: Plans,
+    pub(super) announcements: Announcements,
     /// Whether something was closed that plans still name.
     pub(super) is_behind: bool,
     /// What there was at the last change: as long as that is so, no input has lost its interface.
@@ -61,6 +63,7 @@ impl State {
             warnings: Vec::new(),
             stand_in: StandIn::new(any),
             plans: Plans::default(),
+            announcements: Announcements::default(),
             is_behind: false,
             seen: Arc::default(),
             settings: settings.clone(),

@@ -35,6 +35,8 @@ pub(super) struct Watch {
 pub(super) struct News {
     /// Links that are new or have changed, or whose addresses have.
     pub(super) touched: BTreeSet<u32>,
+    /// Links that lead to a network which they did not lead to before.
+    pub(super) opened: BTreeSet<u32>,
     /// Links that were deleted; there may be one with the same index again.
     pub(super) gone: BTreeSet<u32>,
 }
@@ -183,6 +185,9 @@ impl Known {
         match &told {
             Told::Link(link) => {
                 self.news.touched.insert(link.index);
+                if self.present.opens_way(link) {
+                    self.news.opened.insert(link.index);
+                }
                 self.set_carrier(link.index, link.up && link.carrier);
             }
             Told::LinkGone(index) => {

@@ -1,5 +1,6 @@
 """What a network hears of memberships: IGMP and MLD as they come out of the other end of a link."""
 
+import errno
 import select
 import socket
 import struct
@@ -17,7 +18,7 @@ _PACKET_OUTGOING = 4
 _IPV6_HOP_BY_HOP = 0
 _IGMP = 2
 _ICMPV6 = 58
-_V2_KINDS = {0x16: "member", 0x17: "leave"}
+_V2_KINDS = {0x11: "query", 0x16: "member", 0x17: "leave"}
 _V3_REPORT = 0x22
 _MLDV2_REPORT = 143
 # RFC 3376, 4.2.12 and RFC 3810, 5.2.12: current state, a change of the filter, of its sources.
@@ -62,14 +63,19 @@ class Reports:
         """What was said of a group so far, with all that comes within this time."""
         deadline = time.monotonic() + wait_s
         while select.select([self._socket], [], [], max(0.0, deadline - time.monotonic()))[0]:
-            packet, (_, _, direction, _, _) = self._socket.recvfrom(65535)
+            try:
+                packet, (_, _, direction, _, _) = self._socket.recvfrom(65535)
+            except OSError as error:
+                if error.errno != errno.ENETDOWN:
+                    raise
+                continue  # It goes on when the interface is up again.
             if direction != _PACKET_OUTGOING:
                 self.all.extend(_records(packet))
         return [record for record in self.all if record.group == group]
 
-    def wait_for(self, record: Record) -> None:
-        """Wait until this has been said."""
-        wait_until(lambda: record in self.hear(record.group), what=str(record))
+    def wait_for(self, record: Record, *, times: int = 1) -> None:
+        """Wait until this has been said, so often."""
+        wait_until(lambda: self.hear(record.group).count(record) >= times, what=str(record))
 
     def forget(self) -> None:
         """Begin anew with what comes from here on."""
