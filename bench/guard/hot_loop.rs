@@ -18,6 +18,7 @@ use std::sync::{Arc, mpsc};
 use _native::addr::Addr;
 use _native::engine::{self, Command, FreshRing, Links};
 use _native::ingress::Kind;
+use _native::packet::LinkType;
 use _native::plan::{Plan, PlanOutput, PlanRule, Source};
 use _native::pool::SizeClass;
 use _native::rules::{InputKey, Table, TableRule};
@@ -96,7 +97,7 @@ fn inputs() -> Outcome<(Vec<Source>, Vec<UnixDatagram>)> {
         sources.push(Source {
             id,
             fd: Arc::new(OwnedFd::from(near).into()),
-            kind: Kind::Frame { vnet_hdr: true },
+            kind: Kind::Frame { vnet_hdr: true, link: LinkType::Ethernet },
             ring: None,
             class: SizeClass::Standard,
             interface: INTERFACE,

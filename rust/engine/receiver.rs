@@ -253,7 +253,7 @@ impl Intake {
 
 /// Whether each frame has a virtio header.
 fn is_described(kind: Kind) -> bool {
-    matches!(kind, Kind::Frame { vnet_hdr: true } | Kind::OtherFrame { vnet_hdr: true })
+    matches!(kind, Kind::Frame { vnet_hdr: true, .. })
 }
 
 /// Lets the kernel go of a socket that no plan has any more.

@@ -1,22 +1,22 @@
-//! A buffer from an AF_PACKET socket: link-layer address, auxiliary data, virtio header and Ethernet
-//! frame (packet(7)).
+//! A buffer from an AF_PACKET socket: link-layer address, auxiliary data, virtio header and frame
+//! (packet(7)).
 
 use super::{Arrival, OUT_HEADER, is_cut};
-use crate::packet::{self, ChecksumState, Discard, FrameMeta, VlanTag};
+use crate::packet::{self, ChecksumState, Discard, FrameMeta, LinkType, VlanTag};
 use crate::sys::ring::ReceiveLayout;
 
 const LAYOUT: ReceiveLayout = ReceiveLayout::Frame;
 /// Bytes before the data in a buffer.
-pub(super) const HEAD: usize = OUT_HEADER + LAYOUT.name_bytes() + LAYOUT.control_bytes();
+const HEAD: usize = OUT_HEADER + LAYOUT.name_bytes() + LAYOUT.control_bytes();
 
 /// Where `sll_pkttype` stands in `struct sockaddr_ll`.
-pub(super) const PACKET_TYPE: usize = 10;
+const PACKET_TYPE: usize = 10;
 /// Where the `struct sockaddr_ll` of a slot stands, behind its `struct tpacket2_hdr`.
-pub(super) const SLOT_ADDRESS: usize = 32;
+const SLOT_ADDRESS: usize = 32;
 /// Bytes of both.
-pub(super) const SLOT_HEAD: usize = SLOT_ADDRESS + 20;
+const SLOT_HEAD: usize = SLOT_ADDRESS + 20;
 /// Bytes of `struct virtio_net_hdr`.
-pub(super) const VNET_HEADER: usize = 10;
+const VNET_HEADER: usize = 10;
 /// `VIRTIO_NET_HDR_F_NEEDS_CSUM | VIRTIO_NET_HDR_F_DATA_VALID`.
 const CHECKSUM_SETTLED: u8 = 1 | 2;
 /// `VIRTIO_NET_HDR_GSO_UDP_L4`: a super-frame.
@@ -34,7 +34,12 @@ mod status {
 
 /// A buffer of multishot receive.
 #[inline]
-pub(super) fn read(buffer: &[u8], vnet_hdr: bool, verify: bool) -> Result<Arrival, Discard> {
+pub(super) fn read(
+    buffer: &[u8],
+    vnet_hdr: bool,
+    link: LinkType,
+    verify: bool,
+) -> Result<Arrival, Discard> {
     let head: &[u8; HEAD] = buffer.first_chunk().ok_or(Discard::Truncated)?;
     if is_cut(head) {
         return Err(Discard::TruncatedByUs);
@@ -42,12 +47,17 @@ pub(super) fn read(buffer: &[u8], vnet_hdr: bool, verify: bool) -> Result<Arriva
     if head[OUT_HEADER + PACKET_TYPE] == libc::PACKET_OTHERHOST {
         return Err(Discard::NotForUs);
     }
-    read_any(buffer, vnet_hdr, verify)
+    read_any(buffer, vnet_hdr, link, verify)
 }
 
 /// The same, whomever it is addressed to.
 #[inline(always)]
-fn read_any(buffer: &[u8], vnet_hdr: bool, verify: bool) -> Result<Arrival, Discard> {
+fn read_any(
+    buffer: &[u8],
+    vnet_hdr: bool,
+    link: LinkType,
+    verify: bool,
+) -> Result<Arrival, Discard> {
     let head: &[u8; HEAD] = buffer.first_chunk().ok_or(Discard::Truncated)?;
     let auxiliary = auxiliary(head);
     let vlan = auxiliary.and_then(vlan_tag);
@@ -56,12 +66,14 @@ fn read_any(buffer: &[u8], vnet_hdr: bool, verify: bool) -> Result<Arrival, Disc
     } else {
         (HEAD, auxiliary.map_or(ChecksumState::Unverified, checksum), 0)
     };
-    parse(buffer, start, FrameMeta { vlan, checksum, segment_size }, verify)
+    let network = || auxiliary.map_or(0, |auxiliary| auxiliary.network);
+    let meta = FrameMeta { vlan, checksum, segment_size };
+    parse(buffer, start, link, meta, verify, network)
 }
 
 /// A slot of a packet ring: `struct tpacket2_hdr`, `struct sockaddr_ll`, and at `tp_mac` the frame.
 #[inline]
-pub(super) fn read_slot(slot: &[u8], verify: bool) -> Result<Arrival, Discard> {
+pub(super) fn read_slot(slot: &[u8], link: LinkType, verify: bool) -> Result<Arrival, Discard> {
     let head: &[u8; SLOT_HEAD] = slot.first_chunk().ok_or(Discard::Truncated)?;
     if word(head, 8) < word(head, 4) {
         return Err(Discard::TruncatedByUs);
@@ -69,12 +81,12 @@ pub(super) fn read_slot(slot: &[u8], verify: bool) -> Result<Arrival, Discard> {
     if head[SLOT_ADDRESS + PACKET_TYPE] == libc::PACKET_OTHERHOST {
         return Err(Discard::NotForUs);
     }
-    read_any_slot(slot, verify)
+    read_any_slot(slot, link, verify)
 }
 
 /// The same, whomever it is addressed to.
 #[inline(always)]
-fn read_any_slot(slot: &[u8], verify: bool) -> Result<Arrival, Discard> {
+fn read_any_slot(slot: &[u8], link: LinkType, verify: bool) -> Result<Arrival, Discard> {
     let head: &[u8; SLOT_HEAD] = slot.first_chunk().ok_or(Discard::Truncated)?;
     let (vlan_tci, vlan_tpid) = (half(head, 24), half(head, 26));
     let network = half(head, 14).wrapping_sub(half(head, 12));
@@ -82,30 +94,28 @@ fn read_any_slot(slot: &[u8], verify: bool) -> Result<Arrival, Discard> {
     let start = usize::from(half(head, 12)).checked_sub(VNET_HEADER).ok_or(Discard::Truncated)?;
     let (start, checksum, segment_size) = behind_vnet_header(slot, start)?;
     let vlan = vlan_tag(auxiliary);
-    parse(slot, start, FrameMeta { vlan, checksum, segment_size }, verify)
+    let meta = FrameMeta { vlan, checksum, segment_size };
+    parse(slot, start, link, meta, verify, || auxiliary.network)
 }
 
 /// How many datagrams a buffer holds that is addressed to another host.
 #[cold]
 #[inline(never)]
-pub(super) fn count(buffer: &[u8], vnet_hdr: bool) -> u32 {
-    read_any(buffer, vnet_hdr, false).map_or(1, |arrival| arrival.datagram.segments)
+pub(super) fn count(buffer: &[u8], vnet_hdr: bool, link: LinkType) -> u32 {
+    read_any(buffer, vnet_hdr, link, false).map_or(1, |arrival| arrival.datagram.segments)
 }
 
 /// The same for a slot.
 #[cold]
 #[inline(never)]
-pub(super) fn count_slot(slot: &[u8]) -> u32 {
-    read_any_slot(slot, false).map_or(1, |arrival| arrival.datagram.segments)
+pub(super) fn count_slot(slot: &[u8], link: LinkType) -> u32 {
+    read_any_slot(slot, link, false).map_or(1, |arrival| arrival.datagram.segments)
 }
 
 /// Where the frame behind a virtio header starts, and what the header says of it: of its checksum,
 /// and the bytes of each datagram in a super-frame.
 #[inline(always)]
-pub(super) fn behind_vnet_header(
-    buffer: &[u8],
-    start: usize,
-) -> Result<(usize, ChecksumState, u16), Discard> {
+fn behind_vnet_header(buffer: &[u8], start: usize) -> Result<(usize, ChecksumState, u16), Discard> {
     let data = buffer.get(start..).ok_or(Discard::Truncated)?;
     let header: &[u8; VNET_HEADER] = data.first_chunk().ok_or(Discard::Truncated)?;
     let is_settled = header[0] & CHECKSUM_SETTLED != 0;
@@ -120,14 +130,16 @@ pub(super) fn behind_vnet_header(
 fn parse(
     buffer: &[u8],
     start: usize,
+    link: LinkType,
     mut meta: FrameMeta,
     verify: bool,
+    network: impl FnOnce() -> u16,
 ) -> Result<Arrival, Discard> {
     if !verify {
         meta.checksum = ChecksumState::Ignored;
     }
     let frame = buffer.get(start..).ok_or(Discard::Truncated)?;
-    let mut datagram = packet::parse(frame, meta)?;
+    let mut datagram = packet::parse_of(link, frame, meta, network)?;
     datagram.payload.start += u32::try_from(start).map_err(|_| Discard::BadLength)?;
     let segment = if datagram.segments > 1 { meta.segment_size } else { 0 };
     Ok(Arrival { datagram, segment })
@@ -135,17 +147,17 @@ fn parse(
 
 /// `struct tpacket_auxdata`.
 #[derive(Clone, Copy)]
-pub(super) struct Auxiliary {
+struct Auxiliary {
     status: u32,
     /// Where the network header starts, from the start of the frame.
-    pub(super) network: u16,
+    network: u16,
     vlan_tci: u16,
     vlan_tpid: u16,
 }
 
 /// The auxiliary data: the only control message that these sockets ask for.
 #[inline]
-pub(super) fn auxiliary(head: &[u8; HEAD]) -> Option<Auxiliary> {
+fn auxiliary(head: &[u8; HEAD]) -> Option<Auxiliary> {
     /// Where the message starts, and its bytes: `struct cmsghdr`, then the data.
     const MESSAGE: usize = OUT_HEADER + LAYOUT.name_bytes();
     const BYTES: u32 = 16 + 20;
@@ -165,12 +177,12 @@ pub(super) fn auxiliary(head: &[u8; HEAD]) -> Option<Auxiliary> {
 }
 
 #[inline(always)]
-pub(super) fn word<const N: usize>(head: &[u8; N], at: usize) -> u32 {
+fn word<const N: usize>(head: &[u8; N], at: usize) -> u32 {
     u32::from_ne_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]])
 }
 
 #[inline(always)]
-pub(super) fn half<const N: usize>(head: &[u8; N], at: usize) -> u16 {
+fn half<const N: usize>(head: &[u8; N], at: usize) -> u16 {
     u16::from_ne_bytes([head[at], head[at + 1]])
 }
 
@@ -185,7 +197,7 @@ fn vlan_tag(auxiliary: Auxiliary) -> Option<VlanTag> {
     Some(VlanTag { tpid, tci: auxiliary.vlan_tci })
 }
 
-pub(super) fn checksum(auxiliary: Auxiliary) -> ChecksumState {
+fn checksum(auxiliary: Auxiliary) -> ChecksumState {
     if auxiliary.status & (status::CHECKSUM_NOT_READY | status::CHECKSUM_VALID) == 0 {
         ChecksumState::Unverified
     } else {

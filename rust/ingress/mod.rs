@@ -2,7 +2,6 @@
 //! It must not know rules, outputs or who reads the socket.
 
 mod frame;
-mod other;
 mod socket;
 #[cfg(test)]
 mod tests;
@@ -14,20 +13,18 @@ use crate::sys::ring::ReceiveLayout;
 /// How a socket delivers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// AF_PACKET: whole Ethernet frames.
+    /// AF_PACKET: whole frames.
     Frame {
         /// Whether each starts with a virtio header (PACKET_VNET_HDR).
         vnet_hdr: bool,
+        /// What stands before its network header.
+        link: LinkType,
     },
-    /// AF_PACKET: whole Ethernet frames in the slots of a packet ring, each behind a virtio header.
-    Slot,
-    /// As `Frame`, on an interface of another link type.
-    OtherFrame {
-        /// Whether each starts with a virtio header.
-        vnet_hdr: bool,
+    /// AF_PACKET: whole frames in the slots of a packet ring, each behind a virtio header.
+    Slot {
+        /// What stands before its network header.
+        link: LinkType,
     },
-    /// As `Slot`, on an interface of another link type.
-    OtherSlot,
     /// An ordinary UDP socket that is bound to one destination.
     Datagram {
         /// The destination address.
@@ -51,20 +48,9 @@ impl Kind {
     #[must_use]
     pub const fn layout(self) -> Option<ReceiveLayout> {
         match self {
-            Self::Frame { .. } | Self::OtherFrame { .. } => Some(ReceiveLayout::Frame),
-            Self::Slot | Self::OtherSlot => None,
+            Self::Frame { .. } => Some(ReceiveLayout::Frame),
+            Self::Slot { .. } => None,
             Self::Datagram { .. } => Some(ReceiveLayout::Datagram),
-        }
-    }
-
-    /// How an AF_PACKET socket delivers.
-    #[must_use]
-    pub const fn of_frames(link: LinkType, in_slots: bool, vnet_hdr: bool) -> Self {
-        match (link, in_slots) {
-            (LinkType::Ethernet, true) => Self::Slot,
-            (LinkType::Ethernet, false) => Self::Frame { vnet_hdr },
-            (LinkType::Other, true) => Self::OtherSlot,
-            (LinkType::Other, false) => Self::OtherFrame { vnet_hdr },
         }
     }
 
@@ -76,11 +62,9 @@ impl Kind {
     #[inline]
     pub fn read(self, buffer: &[u8], verify: bool) -> Result<Arrival, Discard> {
         match self {
-            Self::Frame { vnet_hdr } => frame::read(buffer, vnet_hdr, verify),
-            Self::Slot => frame::read_slot(buffer, verify),
+            Self::Frame { vnet_hdr, link } => frame::read(buffer, vnet_hdr, link, verify),
+            Self::Slot { link } => frame::read_slot(buffer, link, verify),
             Self::Datagram { group, port } => socket::read(buffer, group, port),
-            Self::OtherFrame { vnet_hdr } => other::read(buffer, vnet_hdr, verify),
-            Self::OtherSlot => other::read_slot(buffer, verify),
         }
     }
 
@@ -90,10 +74,8 @@ impl Kind {
     pub fn count_discarded(self, buffer: &[u8], reason: Discard) -> u32 {
         match self {
             _ if reason != Discard::NotForUs => 1,
-            Self::Frame { vnet_hdr } => frame::count(buffer, vnet_hdr),
-            Self::Slot => frame::count_slot(buffer),
-            Self::OtherFrame { vnet_hdr } => other::count(buffer, vnet_hdr),
-            Self::OtherSlot => other::count_slot(buffer),
+            Self::Frame { vnet_hdr, link } => frame::count(buffer, vnet_hdr, link),
+            Self::Slot { link } => frame::count_slot(buffer, link),
             Self::Datagram { .. } => 1,
         }
     }

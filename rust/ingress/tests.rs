@@ -6,9 +6,11 @@ use proptest::prelude::*;
 use super::*;
 use crate::packet::Span;
 
-const FRAME: Kind = Kind::Frame { vnet_hdr: true };
-const BARE_FRAME: Kind = Kind::Frame { vnet_hdr: false };
-const OTHER: Kind = Kind::OtherFrame { vnet_hdr: true };
+const FRAME: Kind = Kind::Frame { vnet_hdr: true, link: LinkType::Ethernet };
+const BARE_FRAME: Kind = Kind::Frame { vnet_hdr: false, link: LinkType::Ethernet };
+const SLOT: Kind = Kind::Slot { link: LinkType::Ethernet };
+const OTHER_SLOT: Kind = Kind::Slot { link: LinkType::Other };
+const OTHER: Kind = Kind::Frame { vnet_hdr: true, link: LinkType::Other };
 const GROUP: Addr = Addr::v4([239, 1, 1, 1]);
 const DATAGRAM: Kind = Kind::Datagram { group: GROUP, port: 5001 };
 const NEEDS_CSUM: u8 = 1;
@@ -93,7 +95,7 @@ fn a_slot_says_what_a_buffer_says() {
     let (plain, tag) = (virtio(0, 0, 0), VLAN_VALID | TPID_VALID);
     let read = |status, vlan, virtio: &[u8], frame: &[u8]| {
         let bytes = slot(status, vlan, virtio, frame);
-        Kind::Slot.read(&bytes, true).map(|Arrival { datagram, segment }| {
+        SLOT.read(&bytes, true).map(|Arrival { datagram, segment }| {
             assert_eq!(payload(&bytes, datagram.payload), b"payload");
             (datagram.vlan, datagram.segments, segment)
         })
@@ -108,7 +110,7 @@ fn a_slot_says_what_a_buffer_says() {
     assert_eq!(read(1, (0, 0), &virtio(NEEDS_CSUM, 0, 0), &damaged), Ok((0, 1, 0)));
     let mut cut = slot(1, (0, 0), &plain, &whole);
     cut[8] -= 1;
-    assert_eq!(Kind::Slot.read(&cut, true), Err(Discard::TruncatedByUs));
+    assert_eq!(SLOT.read(&cut, true), Err(Discard::TruncatedByUs));
 }
 
 #[test]
@@ -123,7 +125,7 @@ fn frames_of_other_links_are_read_from_where_the_kernel_says() {
             buffer(OTHER, 0, &[], &control, &with_header(header.clone(), &bytes(network)));
         let mut slot = slot(1, (0, 0), &header, &bytes(network));
         slot[14..16].copy_from_slice(&(82 + network).to_ne_bytes());
-        for (kind, bytes) in [(OTHER, received), (Kind::OtherSlot, slot)] {
+        for (kind, bytes) in [(OTHER, received), (OTHER_SLOT, slot)] {
             let Arrival { datagram, segment } = kind.read(&bytes, true).unwrap();
             assert_eq!(payload(&bytes, datagram.payload), b"payload");
             assert_eq!((datagram.segments, segment), (3, 3));
@@ -147,7 +149,7 @@ fn frames_for_another_host_are_not_ours() {
         assert_eq!(BARE_FRAME.read(&bare, true).map(drop), expected);
         let mut slot = slot(1, (0, 0), &virtio(0, 0, 0), &whole);
         slot[32..52].copy_from_slice(&name(packet_type));
-        assert_eq!(Kind::Slot.read(&slot, true).map(drop), expected);
+        assert_eq!(SLOT.read(&slot, true).map(drop), expected);
     }
 }
 
@@ -160,8 +162,8 @@ fn what_is_discarded_counts_as_the_datagrams_in_it() {
     assert_eq!(count(&with_header(virtio(NEEDS_CSUM, 5, 3), &whole)), 3);
     assert_eq!(count(&with_header(virtio(0, 0, 0), &whole[..20])), 1);
     let slot = slot(1, (0, 0), &virtio(NEEDS_CSUM, 5, 3), &whole);
-    assert_eq!(Kind::Slot.count_discarded(&slot, Discard::NotForUs), 3);
-    assert_eq!(Kind::Slot.count_discarded(&slot, Discard::BadHeader), 1);
+    assert_eq!(SLOT.count_discarded(&slot, Discard::NotForUs), 3);
+    assert_eq!(SLOT.count_discarded(&slot, Discard::BadHeader), 1);
     // Without auxiliary data the network header is taken to come first.
     let other = with_header(virtio(NEEDS_CSUM, 5, 3), &whole[14..]);
     let received = buffer(OTHER, 0, &name, &[], &other);
@@ -283,7 +285,7 @@ proptest! {
     fn any_buffer_is_a_datagram_within_it_or_a_reason(
         mut bytes in prop::collection::vec(any::<u8>(), 0..300),
         is_cut: bool,
-        kind in prop::sample::select(vec![FRAME, BARE_FRAME, Kind::Slot, OTHER, Kind::OtherSlot, DATAGRAM]),
+        kind in prop::sample::select(vec![FRAME, BARE_FRAME, SLOT, OTHER, OTHER_SLOT, DATAGRAM]),
     ) {
         if let Some(flags) = bytes.get_mut(12..16) {
             flags.fill(if is_cut { 0xff } else { 0 });

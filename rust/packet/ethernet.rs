@@ -51,15 +51,9 @@ pub(super) fn read(frame: &[u8], outer: Option<VlanTag>) -> Result<Link, Discard
     let header: &[u8; HEADER_LEN as usize] = frame.first_chunk().ok_or(Discard::Truncated)?;
     Ok(Link {
         ethertype: u16::from_be_bytes([header[12], header[13]]),
-        vlan: vid(outer),
+        vlan: outer.map_or(0, |tag| tag.tci & VID_MASK),
         len: HEADER_LEN,
     })
-}
-
-/// The VLAN of a tag; 0 without one.
-#[inline(always)]
-pub(super) fn vid(tag: Option<VlanTag>) -> u16 {
-    tag.map_or(0, |tag| tag.tci & VID_MASK)
 }
 
 /// Walks the tags that stand in the frame, behind what [`read`] found.

@@ -24,6 +24,8 @@ use ethernet::Link;
 
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
+/// What no frame has: numbers below 0x0600 are lengths (IEEE 802.3).
+const NO_ETHERTYPE: u16 = 0;
 /// The protocol number of UDP in both IP versions.
 const UDP: u8 = 17;
 
@@ -97,49 +99,70 @@ pub struct Datagram {
 ///
 /// The reason why the frame holds no datagram that may be relayed. The first one that shows
 /// counts: link, then network, then transport.
+#[inline(always)]
+pub fn parse(frame: &[u8], meta: FrameMeta) -> Result<Datagram, Discard> {
+    parse_of(LinkType::Ethernet, frame, meta, || 0)
+}
+
+/// The same for a frame of this link type. `network` says where the network header starts, in
+/// bytes; it counts where the frame is not of Ethernet.
+///
+/// # Errors
+///
+/// As [`parse`].
 // Always inlined: a result that is stored in narrow fields and copied in wide words stalls the
 // processor for as long as all of the parsing takes.
 #[inline(always)]
-pub fn parse(frame: &[u8], meta: FrameMeta) -> Result<Datagram, Discard> {
+pub fn parse_of(
+    link_type: LinkType,
+    frame: &[u8],
+    meta: FrameMeta,
+    network: impl FnOnce() -> u16,
+) -> Result<Datagram, Discard> {
     let link = ethernet::read(frame, meta.vlan)?;
-    match link.ethertype {
+    let ethertype = if link_type == LinkType::Ethernet { link.ethertype } else { NO_ETHERTYPE };
+    match ethertype {
         ETHERTYPE_IPV4 => read_ipv4(frame, meta, link),
         ETHERTYPE_IPV6 => read_ipv6(frame, meta, link),
         _ => {
             // Taken out of one answer and put into another: where a call writes its answer is
             // memory, and what the branches above find belongs into registers.
-            let datagram = parse_tagged(frame, meta, link)?;
+            let datagram = parse_other(link_type, frame, meta, link, network())?;
             Ok(datagram)
         }
     }
 }
 
 /// Finds the datagram in a frame of another link type, whose network header starts at `network`.
-///
-/// # Errors
-///
-/// As [`parse`].
-// Never inlined: frames of Ethernet, which are many more, shall not pay for these.
+/// Or behind tags that stand in an Ethernet frame, which are few: the kernel takes the outer one
+/// out.
+#[cold]
 #[inline(never)]
-pub fn parse_network(frame: &[u8], network: u32, meta: FrameMeta) -> Result<Datagram, Discard> {
-    let first = frame.get(network as usize).ok_or(Discard::Truncated)?;
-    let link = |ethertype| Link { ethertype, vlan: ethernet::vid(meta.vlan), len: network };
-    match first >> 4 {
-        4 => read_ipv4(frame, meta, link(ETHERTYPE_IPV4)),
-        6 => read_ipv6(frame, meta, link(ETHERTYPE_IPV6)),
+fn parse_other(
+    link_type: LinkType,
+    frame: &[u8],
+    meta: FrameMeta,
+    link: Link,
+    network: u16,
+) -> Result<Datagram, Discard> {
+    let link = match link_type {
+        LinkType::Ethernet => ethernet::skip_tags(frame, link.ethertype, link.vlan)?,
+        LinkType::Other => {
+            Link { ethertype: ethertype_at(frame, network)?, len: network.into(), ..link }
+        }
+    };
+    match link.ethertype {
+        ETHERTYPE_IPV4 => read_ipv4(frame, meta, link),
+        ETHERTYPE_IPV6 => read_ipv6(frame, meta, link),
         _ => Err(Discard::NotIp),
     }
 }
 
-/// Finds the datagram behind tags that stand in the frame, which are few: the kernel takes the
-/// outer one out.
-#[cold]
-#[inline(never)]
-fn parse_tagged(frame: &[u8], meta: FrameMeta, link: Link) -> Result<Datagram, Discard> {
-    let link = ethernet::skip_tags(frame, link.ethertype, link.vlan)?;
-    match link.ethertype {
-        ETHERTYPE_IPV4 => read_ipv4(frame, meta, link),
-        ETHERTYPE_IPV6 => read_ipv6(frame, meta, link),
+/// What protocol a packet is by its own word: both have the version at the same place.
+fn ethertype_at(frame: &[u8], network: u16) -> Result<u16, Discard> {
+    match frame.get(usize::from(network)).ok_or(Discard::Truncated)? >> 4 {
+        4 => Ok(ETHERTYPE_IPV4),
+        6 => Ok(ETHERTYPE_IPV6),
         _ => Err(Discard::NotIp),
     }
 }

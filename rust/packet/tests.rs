@@ -109,8 +109,9 @@ fn of_other_links_the_network_header_is_read_wherever_it_starts() {
     for frame in [v4_frame(b"hello"), v6_frame(b"hello")] {
         for network in [0, 4, 24] {
             let other = [vec![0xcc; network], frame[IP..].to_vec()].concat();
-            let read =
-                |other: &[u8], meta| parse_network(other, u32::try_from(network).unwrap(), meta);
+            let read = |other: &[u8], meta| {
+                parse_of(LinkType::Other, other, meta, || u16::try_from(network).unwrap())
+            };
             let datagram = read(&other, PLAIN).unwrap();
             assert_eq!(payload_of(&other, &datagram), b"hello");
             let start = parse(&frame, PLAIN).unwrap().payload.start;

@@ -211,7 +211,10 @@ impl Interface {
             frames.push(Source {
                 id: *next_id,
                 fd: Arc::new(opened.socket),
-                kind: Kind::of_frames(link, opened.ring.is_some(), opened.vnet_hdr),
+                kind: match opened.ring {
+                    Some(_) => Kind::Slot { link },
+                    None => Kind::Frame { vnet_hdr: opened.vnet_hdr, link },
+                },
                 ring: opened.ring.map(Arc::new),
                 class: self.class(),
                 interface: self.index,
