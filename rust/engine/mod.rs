@@ -17,6 +17,7 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_gettime};
 
 use crate::egress::Egress;
+use crate::ingress::Arrival;
 use crate::packet::{Datagram, Span};
 use crate::plan::{Plan, PlanRule};
 use crate::stats::{MAX_SLOTS, Writer};
@@ -171,25 +172,25 @@ impl Engine {
         if !armed {
             intake.disarmed(token);
         }
-        let Some((arrival, rules)) = read else {
+        let Some((arrival, rules)) = read else { return self.not_matched(token, buffer) };
+        Lanes { ring, plan, window, egress, counters }.enter(buffer, &arrival, rules)
+    }
+
+    /// Gives a buffer back that no rule takes, unless it is to be finished first.
+    #[inline(never)]
+    fn not_matched(&mut self, token: u32, buffer: Buffer) -> io::Result<()> {
+        let Self { ring, plan, intake, window, egress, counters, .. } = self;
+        if !intake.awaits_finish() {
             ring.give_back(buffer);
             return Ok(());
-        };
-        let payload = arrival.datagram.payload;
-        let segment = if arrival.segment == 0 { payload.len } else { u32::from(arrival.segment) };
-        let count = arrival.datagram.segments;
-        let (Span { start, len }, Datagram { ttl, dscp, .. }) = (payload, arrival.datagram);
-        let entry = window.push(Entry { buffer, start, len, segment, count, ttl, dscp });
-        for &rule in rules {
-            let PlanRule { slot, kept, .. } = &plan.rules[rule as usize];
-            receiver::count_match(counters, *slot, &arrival);
-            if !window.link(rule, kept.as_ref(), &arrival.datagram, entry) {
-                egress.send_window(ring, window, plan, counters)?;
-                let linked = window.link(rule, kept.as_ref(), &arrival.datagram, entry);
-                debug_assert!(linked, "an empty window has room");
-            }
         }
-        Ok(())
+        if !ring.has_spare() {
+            egress.send_window(ring, window, plan, counters)?;
+            window.drain().for_each(|buffer| ring.give_back(buffer));
+        }
+        let finished = intake.finish(token, buffer, ring, plan, counters);
+        let Some((buffer, arrival, rules)) = finished else { return Ok(()) };
+        Lanes { ring, plan, window, egress, counters }.enter(buffer, &arrival, rules)
     }
 
     /// Sends what was taken in, gives the buffers back, listens again, and publishes the counters.
@@ -256,6 +257,38 @@ impl Engine {
         for _ in 0..=self.intake.slots() / rings::TURN_FRAMES {
             self.reap()?;
             self.relay()?;
+        }
+        Ok(())
+    }
+}
+
+/// Where datagrams go that rules have taken.
+struct Lanes<'a> {
+    ring: &'a mut Ring,
+    plan: &'a Plan,
+    window: &'a mut Window,
+    egress: &'a mut Egress,
+    counters: &'a mut Writer,
+}
+
+impl Lanes<'_> {
+    /// Counts the datagrams of a buffer for each of these rules, and puts them into its lane.
+    #[inline(always)]
+    fn enter(self, buffer: Buffer, arrival: &Arrival, rules: &[u32]) -> io::Result<()> {
+        let Self { ring, plan, window, egress, counters } = self;
+        let payload = arrival.datagram.payload;
+        let segment = if arrival.segment == 0 { payload.len } else { u32::from(arrival.segment) };
+        let count = arrival.datagram.segments;
+        let (Span { start, len }, Datagram { ttl, dscp, .. }) = (payload, arrival.datagram);
+        let entry = window.push(Entry { buffer, start, len, segment, count, ttl, dscp });
+        for &rule in rules {
+            let PlanRule { slot, kept, .. } = &plan.rules[rule as usize];
+            receiver::count_match(counters, *slot, arrival);
+            if !window.link(rule, kept.as_ref(), &arrival.datagram, entry) {
+                egress.send_window(ring, window, plan, counters)?;
+                let linked = window.link(rule, kept.as_ref(), &arrival.datagram, entry);
+                debug_assert!(linked, "an empty window has room");
+            }
         }
         Ok(())
     }

@@ -12,7 +12,8 @@ use crate::packet::{Datagram, Discard};
 use crate::plan::{Plan, Source};
 use crate::pool::SizeClass;
 use crate::rules::Verdict;
-use crate::stats::{Writer, group, interface, rule};
+use crate::stats::{SlotWords, Writer, group, interface, rule};
+use crate::sys::buffers::Buffer;
 use crate::sys::ring::{PoolId, Ring};
 
 /// Failures in a row after which a socket is not listened to any more.
@@ -52,6 +53,8 @@ pub(super) struct Intake {
     pub(super) closing: usize,
     /// The tokens of those that have a packet ring.
     pub(super) rings: Vec<u32>,
+    /// Whether the buffer that was read last may have to be finished.
+    awaits_finish: bool,
     /// Whether the rings' frames come faster than a wake-up would.
     pub(super) is_eager: bool,
 }
@@ -67,6 +70,7 @@ impl Intake {
             some_ended: false,
             closing: 0,
             rings: Vec::new(),
+            awaits_finish: false,
             is_eager: false,
         }
     }
@@ -151,7 +155,8 @@ impl Intake {
         Ok(pool)
     }
 
-    /// Reads a filled buffer and counts it; the rules that take it, if any do.
+    /// Reads a filled buffer and counts it; the rules that take it, if any do. What may have to be
+    /// finished is not counted: [`Intake::awaits_finish`] says so.
     #[inline(always)]
     pub(super) fn read<'a>(
         &mut self,
@@ -163,31 +168,56 @@ impl Intake {
         let listener = self.listeners.get_mut(token as usize)?.as_mut()?;
         listener.failures = 0;
         let source = &listener.source;
-        let words = counters.slot(source.slot);
         let arrival = match source.kind.read(buffer, self.verify_checksums) {
             Ok(arrival) => arrival,
+            Err(Discard::BadHeader) => {
+                self.awaits_finish = true;
+                return None;
+            }
             Err(reason) => {
-                let datagrams = u64::from(source.kind.count_discarded(buffer, reason));
-                words[interface::RECEIVED] += datagrams;
-                words[interface::DROPPED + reason as usize] += datagrams;
+                let datagrams = source.kind.count_discarded(buffer, reason);
+                count_discarded(counters.slot(source.slot), reason, datagrams);
                 return None;
             }
         };
-        let datagrams = u64::from(arrival.datagram.segments);
-        words[interface::RECEIVED] += datagrams;
-        match plan.table.find(source.interface, &arrival.datagram) {
-            Verdict::Rules(rules) => {
-                words[interface::MATCHED] += datagrams;
-                Some((arrival, rules))
-            }
-            Verdict::Discard(reason, number) => {
-                words[interface::DROPPED + reason as usize] += datagrams;
-                if let Some(&slot) = number.and_then(|number| plan.groups.get(number as usize)) {
-                    count_unmatched(counters, slot, arrival.datagram, reason);
-                }
-                None
-            }
-        }
+        find_rules(source, arrival, plan, counters)
+    }
+
+    /// Whether the buffer that was read last may have to be finished; no longer when this was asked.
+    pub(super) fn awaits_finish(&mut self) -> bool {
+        std::mem::take(&mut self.awaits_finish)
+    }
+
+    /// Does what the kernel left to do in a buffer and counts what comes of it; the new buffer, and
+    /// the rules that take what is in it, if any do. The old one is given back.
+    pub(super) fn finish<'a>(
+        &self,
+        token: u32,
+        buffer: Buffer,
+        ring: &mut Ring,
+        plan: &'a Plan,
+        counters: &mut Writer,
+    ) -> Option<(Buffer, Arrival, &'a [u32])> {
+        let listener = self.listeners.get(token as usize).and_then(Option::as_ref);
+        let Some(Listener { source, .. }) = listener else {
+            ring.give_back(buffer);
+            return None;
+        };
+        let finished = ring.rewrite(buffer, |from, room| {
+            let arrival = source.kind.finish(from, room)?;
+            Ok((arrival, arrival.datagram.payload.len))
+        });
+        let (arrival, buffer) = finished
+            .inspect_err(|reason| {
+                let reason = reason.unwrap_or(Discard::NoBuffer);
+                count_discarded(counters.slot(source.slot), reason, 1);
+            })
+            .ok()?;
+        let Some((arrival, rules)) = find_rules(source, arrival, plan, counters) else {
+            ring.give_back(buffer);
+            return None;
+        };
+        Some((buffer, arrival, rules))
     }
 
     /// The kernel has ended a receive that brought data.
@@ -217,8 +247,7 @@ impl Intake {
             // The frame is gone: no `virtio_net_hdr` can say how it is to be cut. The network decides
             // how many of them come, so they must not count as failures.
             libc::EINVAL if is_described(listener.source.kind) => {
-                words[interface::RECEIVED] += 1;
-                words[interface::DROPPED + Discard::BadHeader as usize] += 1;
+                count_discarded(words, Discard::BadHeader, 1);
             }
             _ => {
                 listener.failures += 1;
@@ -249,6 +278,38 @@ impl Intake {
         }
         Ok(())
     }
+}
+
+/// Counts what a source received; the rules that take it, if any do.
+#[inline(always)]
+fn find_rules<'a>(
+    source: &Source,
+    arrival: Arrival,
+    plan: &'a Plan,
+    counters: &mut Writer,
+) -> Option<(Arrival, &'a [u32])> {
+    let words = counters.slot(source.slot);
+    let datagrams = u64::from(arrival.datagram.segments);
+    words[interface::RECEIVED] += datagrams;
+    match plan.table.find(source.interface, &arrival.datagram) {
+        Verdict::Rules(rules) => {
+            words[interface::MATCHED] += datagrams;
+            Some((arrival, rules))
+        }
+        Verdict::Discard(reason, number) => {
+            words[interface::DROPPED + reason as usize] += datagrams;
+            if let Some(&slot) = number.and_then(|number| plan.groups.get(number as usize)) {
+                count_unmatched(counters, slot, arrival.datagram, reason);
+            }
+            None
+        }
+    }
+}
+
+/// Counts what was received and is not relayed.
+fn count_discarded(words: &mut SlotWords, reason: Discard, datagrams: u32) {
+    words[interface::RECEIVED] += u64::from(datagrams);
+    words[interface::DROPPED + reason as usize] += u64::from(datagrams);
 }
 
 /// Whether each frame has a virtio header.

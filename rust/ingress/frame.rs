@@ -1,6 +1,7 @@
 //! A buffer from an AF_PACKET socket: link-layer address, auxiliary data, virtio header and frame
 //! (packet(7)).
 
+use super::offload::{self, VNET_HEADER, VnetHeader};
 use super::{Arrival, OUT_HEADER, is_cut};
 use crate::packet::{self, ChecksumState, Discard, FrameMeta, LinkType, VlanTag};
 use crate::sys::ring::ReceiveLayout;
@@ -15,14 +16,6 @@ const PACKET_TYPE: usize = 10;
 const SLOT_ADDRESS: usize = 32;
 /// Bytes of both.
 const SLOT_HEAD: usize = SLOT_ADDRESS + 20;
-/// Bytes of `struct virtio_net_hdr`.
-const VNET_HEADER: usize = 10;
-/// `VIRTIO_NET_HDR_F_NEEDS_CSUM | VIRTIO_NET_HDR_F_DATA_VALID`.
-const CHECKSUM_SETTLED: u8 = 1 | 2;
-/// `VIRTIO_NET_HDR_GSO_UDP_L4`: a super-frame.
-const GSO_UDP_L4: u8 = 5;
-/// `VIRTIO_NET_HDR_GSO_ECN`, a flag beside the type.
-const GSO_ECN: u8 = 0x80;
 
 /// Bits of `tp_status` in `struct tpacket_auxdata`.
 mod status {
@@ -61,12 +54,12 @@ fn read_any(
     let head: &[u8; HEAD] = buffer.first_chunk().ok_or(Discard::Truncated)?;
     let auxiliary = auxiliary(head);
     let vlan = auxiliary.and_then(vlan_tag);
+    let network = || auxiliary.map_or(0, |auxiliary| auxiliary.network);
     let (start, checksum, segment_size) = if vnet_hdr {
-        behind_vnet_header(buffer, HEAD)?
+        behind_vnet_header(buffer, HEAD, link, network)?
     } else {
         (HEAD, auxiliary.map_or(ChecksumState::Unverified, checksum), 0)
     };
-    let network = || auxiliary.map_or(0, |auxiliary| auxiliary.network);
     let meta = FrameMeta { vlan, checksum, segment_size };
     parse(buffer, start, link, meta, verify, network)
 }
@@ -88,14 +81,13 @@ pub(super) fn read_slot(slot: &[u8], link: LinkType, verify: bool) -> Result<Arr
 #[inline(always)]
 fn read_any_slot(slot: &[u8], link: LinkType, verify: bool) -> Result<Arrival, Discard> {
     let head: &[u8; SLOT_HEAD] = slot.first_chunk().ok_or(Discard::Truncated)?;
-    let (vlan_tci, vlan_tpid) = (half(head, 24), half(head, 26));
-    let network = half(head, 14).wrapping_sub(half(head, 12));
-    let auxiliary = Auxiliary { status: word(head, 0), network, vlan_tci, vlan_tpid };
+    let auxiliary = auxiliary_of_slot(head);
+    let network = || auxiliary.network;
     let start = usize::from(half(head, 12)).checked_sub(VNET_HEADER).ok_or(Discard::Truncated)?;
-    let (start, checksum, segment_size) = behind_vnet_header(slot, start)?;
+    let (start, checksum, segment_size) = behind_vnet_header(slot, start, link, network)?;
     let vlan = vlan_tag(auxiliary);
     let meta = FrameMeta { vlan, checksum, segment_size };
-    parse(slot, start, link, meta, verify, || auxiliary.network)
+    parse(slot, start, link, meta, verify, network)
 }
 
 /// How many datagrams a buffer holds that is addressed to another host.
@@ -112,17 +104,48 @@ pub(super) fn count_slot(slot: &[u8], link: LinkType) -> u32 {
     read_any_slot(slot, link, false).map_or(1, |arrival| arrival.datagram.segments)
 }
 
+/// Does what the kernel left to do in the frame of a buffer.
+pub(super) fn finish(buffer: &[u8], link: LinkType, room: &mut [u8]) -> Result<Arrival, Discard> {
+    let head: &[u8; HEAD] = buffer.first_chunk().ok_or(Discard::Truncated)?;
+    let auxiliary = auxiliary(head);
+    let (vlan, network) = (auxiliary.and_then(vlan_tag), auxiliary.map_or(0, |it| it.network));
+    offload::finish(buffer, HEAD, room, |frame, meta| {
+        packet::parse_of(link, frame, FrameMeta { vlan, ..meta }, || network)
+    })
+}
+
+/// The same for a slot.
+pub(super) fn finish_slot(
+    slot: &[u8],
+    link: LinkType,
+    room: &mut [u8],
+) -> Result<Arrival, Discard> {
+    let head: &[u8; SLOT_HEAD] = slot.first_chunk().ok_or(Discard::Truncated)?;
+    let start = usize::from(half(head, 12)).checked_sub(VNET_HEADER).ok_or(Discard::Truncated)?;
+    let auxiliary = auxiliary_of_slot(head);
+    let vlan = vlan_tag(auxiliary);
+    offload::finish(slot, start, room, |frame, meta| {
+        packet::parse_of(link, frame, FrameMeta { vlan, ..meta }, || auxiliary.network)
+    })
+}
+
 /// Where the frame behind a virtio header starts, and what the header says of it: of its checksum,
 /// and the bytes of each datagram in a super-frame.
 #[inline(always)]
-fn behind_vnet_header(buffer: &[u8], start: usize) -> Result<(usize, ChecksumState, u16), Discard> {
-    let data = buffer.get(start..).ok_or(Discard::Truncated)?;
-    let header: &[u8; VNET_HEADER] = data.first_chunk().ok_or(Discard::Truncated)?;
-    let is_settled = header[0] & CHECKSUM_SETTLED != 0;
-    let is_super = header[1] & !GSO_ECN == GSO_UDP_L4;
-    let checksum = if is_settled { ChecksumState::Trusted } else { ChecksumState::Unverified };
-    let segment_size = if is_super { u16::from_ne_bytes([header[4], header[5]]) } else { 0 };
-    Ok((start + VNET_HEADER, checksum, segment_size))
+fn behind_vnet_header(
+    buffer: &[u8],
+    start: usize,
+    link: LinkType,
+    network: impl FnOnce() -> u16,
+) -> Result<(usize, ChecksumState, u16), Discard> {
+    let header = VnetHeader::at(buffer, start)?;
+    let frame = start + VNET_HEADER;
+    if header.leaves_work()
+        && header.speaks_of_inner(buffer.get(frame..).unwrap_or_default(), link, network())
+    {
+        return Err(Discard::BadHeader);
+    }
+    Ok((frame, header.checksum(), header.segment_size()))
 }
 
 // Always inlined, as the parser is.
@@ -176,13 +199,21 @@ fn auxiliary(head: &[u8; HEAD]) -> Option<Auxiliary> {
     })
 }
 
+/// What a slot's `struct tpacket2_hdr` says of the same.
+#[inline(always)]
+fn auxiliary_of_slot(head: &[u8; SLOT_HEAD]) -> Auxiliary {
+    let (vlan_tci, vlan_tpid) = (half(head, 24), half(head, 26));
+    let network = half(head, 14).wrapping_sub(half(head, 12));
+    Auxiliary { status: word(head, 0), network, vlan_tci, vlan_tpid }
+}
+
 #[inline(always)]
 fn word<const N: usize>(head: &[u8; N], at: usize) -> u32 {
     u32::from_ne_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]])
 }
 
 #[inline(always)]
-fn half<const N: usize>(head: &[u8; N], at: usize) -> u16 {
+pub(super) fn half<const N: usize>(head: &[u8; N], at: usize) -> u16 {
     u16::from_ne_bytes([head[at], head[at + 1]])
 }
 

@@ -2,6 +2,7 @@
 //! It must not know rules, outputs or who reads the socket.
 
 mod frame;
+mod offload;
 mod socket;
 #[cfg(test)]
 mod tests;
@@ -58,13 +59,30 @@ impl Kind {
     /// has looked at is looked at here; of a UDP socket's datagrams the kernel has verified each.
     ///
     /// # Errors
-    /// The reason why it holds nothing to relay.
+    /// The reason why it holds nothing to relay: [`Discard::BadHeader`] also where the kernel has
+    /// left work on a packet inside the datagram, which [`Kind::finish`] may be able to do.
     #[inline]
     pub fn read(self, buffer: &[u8], verify: bool) -> Result<Arrival, Discard> {
         match self {
             Self::Frame { vnet_hdr, link } => frame::read(buffer, vnet_hdr, link, verify),
             Self::Slot { link } => frame::read_slot(buffer, link, verify),
             Self::Datagram { group, port } => socket::read(buffer, group, port),
+        }
+    }
+
+    /// Writes the datagrams of a buffer in which the kernel has left work to `room`, where the
+    /// arrival's span counts from.
+    ///
+    /// # Errors
+    /// [`Discard::BadHeader`] where it has not, or where what is to be done contradicts the bytes or
+    /// cannot be done.
+    #[cold]
+    pub fn finish(self, buffer: &[u8], room: &mut [u8]) -> Result<Arrival, Discard> {
+        match self {
+            Self::Frame { vnet_hdr: true, link } => frame::finish(buffer, link, room),
+            Self::Frame { vnet_hdr: false, .. } => Err(Discard::BadHeader),
+            Self::Slot { link } => frame::finish_slot(buffer, link, room),
+            Self::Datagram { group, port } => socket::finish(buffer, group, port, room),
         }
     }
 

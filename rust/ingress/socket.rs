@@ -2,9 +2,9 @@
 //! (udp(7), UDP_GRO; ip(7), IP_RECVTTL, IP_RECVTOS). The kernel has checked headers and checksum
 //! already.
 
-use super::{Arrival, OUT_HEADER, is_cut};
+use super::{Arrival, OUT_HEADER, is_cut, offload};
 use crate::addr::Addr;
-use crate::packet::{Datagram, Discard, Span};
+use crate::packet::{Datagram, Discard, Offload, Span};
 use crate::sys::recv::ControlMessages;
 use crate::sys::ring::ReceiveLayout;
 
@@ -13,6 +13,34 @@ const PAYLOAD: usize = OUT_HEADER + LAYOUT.name_bytes() + LAYOUT.control_bytes()
 
 #[inline]
 pub(super) fn read(buffer: &[u8], group: Addr, port: u16) -> Result<Arrival, Discard> {
+    let arrival = read_merged(buffer, group, port)?;
+    // Most of what is merged holds many datagrams: one look at its headers costs little.
+    if arrival.segment > 0 && inner_offload(buffer, &arrival).is_some() {
+        return Err(Discard::BadHeader);
+    }
+    Ok(arrival)
+}
+
+/// Does what the kernel left to do in a buffer.
+pub(super) fn finish(
+    buffer: &[u8],
+    group: Addr,
+    port: u16,
+    room: &mut [u8],
+) -> Result<Arrival, Discard> {
+    let arrival = read_merged(buffer, group, port)?;
+    let offload = inner_offload(buffer, &arrival).ok_or(Discard::BadHeader)?;
+    offload::finish_datagram(buffer, arrival.datagram, offload, room)
+}
+
+/// What is left to do where the pieces are those of a packet inside the datagram.
+#[inline(never)]
+fn inner_offload(buffer: &[u8], arrival: &Arrival) -> Option<Offload> {
+    Offload::find(buffer.get(PAYLOAD..)?, arrival.segment)
+}
+
+#[inline]
+fn read_merged(buffer: &[u8], group: Addr, port: u16) -> Result<Arrival, Discard> {
     let (head, payload) = buffer.split_first_chunk::<PAYLOAD>().ok_or(Discard::Truncated)?;
     if is_cut(head) {
         return Err(Discard::TruncatedByUs);

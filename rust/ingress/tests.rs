@@ -49,10 +49,15 @@ fn auxiliary(status: u32, tci: u16, tpid: u16) -> Vec<u8> {
     message(libc::SOL_PACKET, libc::PACKET_AUXDATA, &data)
 }
 
-/// `struct virtio_net_hdr`.
+/// `struct virtio_net_hdr` that speaks of the UDP header of [`frame`].
 fn virtio(flags: u8, gso_type: u8, gso_size: u16) -> Vec<u8> {
+    virtio_of(34, flags, gso_type, gso_size)
+}
+
+/// The same of what starts at `checksum_start`.
+fn virtio_of(checksum_start: u8, flags: u8, gso_type: u8, gso_size: u16) -> Vec<u8> {
     let [low, high] = gso_size.to_ne_bytes();
-    vec![flags, gso_type, 0, 0, low, high, 0, 0, 0, 0]
+    vec![flags, gso_type, 0, 0, low, high, checksum_start, 0, 6, 0]
 }
 
 fn frame(payload: &[u8]) -> Vec<u8> {
@@ -114,13 +119,31 @@ fn a_slot_says_what_a_buffer_says() {
 }
 
 #[test]
+fn a_packet_inside_is_seen_on_other_links_too() {
+    let bytes = frame(b"payload")[14..].to_vec();
+    let mut header = virtio_of(28, NEEDS_CSUM, 0, 0);
+    header[8] = 2;
+    let received = buffer(OTHER, 0, &[], &[], &with_header(header.clone(), &bytes));
+    let mut slot = slot(1, (0, 0), &header, &bytes);
+    slot[14..16].copy_from_slice(&82_u16.to_ne_bytes());
+    for (kind, bytes) in [(OTHER, received), (OTHER_SLOT, slot)] {
+        assert_eq!(kind.read(&bytes, true), Err(Discard::BadHeader));
+        let mut room = [0; 20];
+        let arrival = kind.finish(&bytes, &mut room).unwrap();
+        assert_eq!(arrival.datagram.payload, Span { start: 0, len: 7 });
+        assert_eq!((&room[..2], &room[4..7]), (&b"pa"[..], &b"oad"[..]));
+    }
+}
+
+#[test]
 fn frames_of_other_links_are_read_from_where_the_kernel_says() {
     let bytes =
         |network: u16| [vec![0xcc; network.into()], frame(b"payload")[14..].to_vec()].concat();
     for network in [0_u16, 24] {
         let mut control = auxiliary(1, 0, 0);
         control[30..32].copy_from_slice(&network.to_ne_bytes());
-        let header = virtio(NEEDS_CSUM, 5, 3);
+        let udp = u8::try_from(network + 20).unwrap();
+        let header = virtio_of(udp, NEEDS_CSUM, 5, 3);
         let received =
             buffer(OTHER, 0, &[], &control, &with_header(header.clone(), &bytes(network)));
         let mut slot = slot(1, (0, 0), &header, &bytes(network));
@@ -165,7 +188,7 @@ fn what_is_discarded_counts_as_the_datagrams_in_it() {
     assert_eq!(SLOT.count_discarded(&slot, Discard::NotForUs), 3);
     assert_eq!(SLOT.count_discarded(&slot, Discard::BadHeader), 1);
     // Without auxiliary data the network header is taken to come first.
-    let other = with_header(virtio(NEEDS_CSUM, 5, 3), &whole[14..]);
+    let other = with_header(virtio_of(20, NEEDS_CSUM, 5, 3), &whole[14..]);
     let received = buffer(OTHER, 0, &name, &[], &other);
     assert_eq!(OTHER.read(&received, true), Err(Discard::NotForUs));
     assert_eq!(OTHER.count_discarded(&received, Discard::NotForUs), 3);
@@ -223,11 +246,42 @@ fn a_checksum_is_verified_unless_the_kernel_vouches() {
 #[test]
 fn a_super_frame_says_its_segments() {
     for (gso_type, size, expected) in
-        [(5, 3, (3, 3)), (5 | 0x80, 3, (3, 3)), (5, 7, (1, 0)), (5, 0, (1, 0)), (1, 3, (1, 0))]
+        [(5, 3, (3, 3)), (5 | 0x80, 3, (3, 3)), (5, 7, (1, 0)), (5, 0, (1, 0)), (0, 3, (1, 0))]
     {
         let data = with_header(virtio(NEEDS_CSUM, gso_type, size), &frame(b"payload"));
         let arrival = FRAME.read(&buffer(FRAME, 0, &[], &[], &data), true).unwrap();
         assert_eq!((arrival.datagram.segments, arrival.segment), expected);
+    }
+}
+
+#[test]
+fn what_is_said_of_a_packet_inside_is_not_said_of_the_datagram() {
+    let whole = frame(b"payload");
+    let read = |virtio: Vec<u8>| {
+        let data = with_header(virtio.clone(), &whole);
+        let buffer = buffer(FRAME, 0, &[], &[], &data);
+        let slot = slot(1, (0, 0), &virtio, &whole);
+        let read = FRAME.read(&buffer, true).map(drop);
+        assert_eq!(SLOT.read(&slot, true).map(drop), read);
+        let finish =
+            |kind: Kind, bytes: &[u8]| kind.finish(bytes, &mut [0; 100]).map(|a| a.segment);
+        let finished = finish(FRAME, &buffer);
+        assert_eq!(finish(SLOT, &slot), finished);
+        (read, finished)
+    };
+    let unfinished = Err(Discard::BadHeader);
+    // The checksum of something in the payload.
+    assert_eq!(read(virtio_of(42, NEEDS_CSUM, 0, 0)), (unfinished, Err(Discard::BadHeader)));
+    assert_eq!(read(virtio_of(41, NEEDS_CSUM, 0, 0)), (unfinished, Err(Discard::BadHeader)));
+    let mut inside = virtio_of(42, NEEDS_CSUM, 0, 0);
+    inside[8] = 2;
+    assert_eq!(read(inside), (unfinished, Ok(0)));
+    // Pieces of something in it, of TCP, or of what nobody knows.
+    for (start, flags, kind) in
+        [(42, NEEDS_CSUM, 5), (34, NEEDS_CSUM, 1), (42, NEEDS_CSUM, 4), (42, 0, 1), (42, 1, 3)]
+    {
+        let virtio = virtio_of(start, flags, kind, 3);
+        assert_eq!(read(virtio), (unfinished, Err(Discard::BadHeader)));
     }
 }
 

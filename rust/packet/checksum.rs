@@ -23,30 +23,49 @@ pub(super) fn plain_header_holds(header: &[u8; 20]) -> bool {
 /// Whether a UDP header and payload add up with their pseudo header. `addresses` are the source
 /// and destination as they stand in the IP header, `datagram` has the length that UDP states.
 pub(super) fn udp_holds(addresses: &[u8], datagram: &[u8]) -> bool {
-    is_all_ones(sum(addresses) + sum(datagram) + pseudo_header(datagram.len()))
+    is_all_ones(sum(addresses) + sum(datagram) + pseudo_header(datagram.len(), UDP))
 }
 
 /// The checksum field for a UDP header in which it is still zero, and its payload.
 #[inline]
 pub(super) fn of_udp(addresses: [&[u8]; 2], header: &[u8; 8], payload: &[u8]) -> [u8; 2] {
     let parts = addresses.map(sum).iter().sum::<u64>() + sum(header) + sum(payload);
-    let mut total = parts + pseudo_header(header.len() + payload.len());
+    not_zero(complement(parts + pseudo_header(header.len() + payload.len(), UDP)))
+}
+
+/// The checksum field for bytes in which it is still zero.
+pub(super) fn of(bytes: &[u8]) -> [u8; 2] {
+    complement(sum(bytes))
+}
+
+/// The checksum field for a TCP or UDP header and all behind it, in which it is still zero. For a
+/// header in which it holds the sum of the pseudo header already: no addresses, and protocol 0.
+pub(super) fn transport(addresses: &[u8], bytes: &[u8], protocol: u8) -> [u8; 2] {
+    let pseudo = if protocol == 0 { 0 } else { pseudo_header(bytes.len(), protocol) };
+    not_zero(complement(sum(addresses) + sum(bytes) + pseudo))
+}
+
+/// A field of zero would say that there is no checksum (RFC 768).
+#[inline]
+fn not_zero(field: [u8; 2]) -> [u8; 2] {
+    if field == [0; 2] { [0xff; 2] } else { field }
+}
+
+/// Every carry added back in at the bottom, and all bits turned over.
+#[inline]
+fn complement(mut total: u64) -> [u8; 2] {
     while total > 0xffff {
         total = (total & 0xffff) + (total >> 16);
     }
-    // A field of zero would say that there is no checksum (RFC 768).
     let [low, high, ..] = total.to_le_bytes();
-    match !u16::from_le_bytes([low, high]) {
-        0 => [0xff; 2],
-        field => field.to_ne_bytes(),
-    }
+    (!u16::from_le_bytes([low, high])).to_ne_bytes()
 }
 
 /// What the pseudo header adds beside the addresses: the protocol and the length.
 #[inline]
-fn pseudo_header(length: usize) -> u64 {
+fn pseudo_header(length: usize, protocol: u8) -> u64 {
     let length = u32::try_from(length).unwrap_or(u32::MAX);
-    u64::from(u32::from(UDP).to_be()) + u64::from(length.to_be())
+    u64::from(u32::from(protocol).to_be()) + u64::from(length.to_be())
 }
 
 /// Adds up 32-bit halves in 64 bits: no carry is lost below 16 GiB, and the loop becomes

@@ -9,6 +9,7 @@ mod checksum;
 mod compose;
 mod discard;
 mod ethernet;
+mod inner;
 mod ipv4;
 mod ipv6;
 #[cfg(test)]
@@ -18,6 +19,7 @@ mod udp;
 pub use compose::{Headers, MAX_HEADERS};
 pub use discard::Discard;
 pub use ethernet::LinkType;
+pub use inner::{Cut, Finished, Offload};
 
 use crate::addr::Addr;
 use ethernet::Link;

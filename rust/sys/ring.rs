@@ -19,6 +19,7 @@ use slots::Slots;
 mod layout;
 mod limits;
 mod slots;
+mod spares;
 
 /// Entries of the submission queue.
 const SUBMISSIONS: u32 = 1024;
@@ -124,7 +125,7 @@ impl Ring {
         Ok(Self {
             uring,
             pools: Vec::new(),
-            slots: Slots::default(),
+            slots: Slots::new(),
             messages: Messages::new(),
             stash: Vec::with_capacity(COMPLETIONS as usize),
             stash_read: 0,
@@ -139,7 +140,7 @@ impl Ring {
     /// Gives a pool of buffers to the ring.
     ///
     /// # Errors
-    /// The kernel's answer; InvalidInput for more than 128 pools.
+    /// The kernel's answer; InvalidInput for more than 127 pools.
     pub fn add_pool(&mut self, buffers: Buffers) -> io::Result<PoolId> {
         let id = slots::pool_number(self.pools.len()).ok_or(io::ErrorKind::InvalidInput)?;
         let (address, entries) = (buffers.ring_address(), buffers.ring_entries());

@@ -138,10 +138,25 @@ class Tap:
         namespace.offload(name, gro=gro)
         namespace.set_up(name, up=True)
 
-    def send(self, frame: bytes, *, gso_type: int = 0, gso_size: int = 0) -> None:
-        """Send a frame; with a type it needs its UDP checksum, and is to be cut by the size."""
-        needs_checksum = 1 if gso_type else 0
-        header = (needs_checksum, gso_type, 42, gso_size, 34, 6)
+    def send(
+        self,
+        frame: bytes,
+        *,
+        gso_type: int = 0,
+        gso_size: int = 0,
+        checksum: tuple[int, int] | None = None,
+    ) -> None:
+        """Send a frame and say what is left to do in it.
+
+        Args:
+            frame: the frame.
+            gso_type: what it is to be cut into; then it needs its checksum too.
+            gso_size: bytes of payload in each.
+            checksum: where its checksum begins, and stands from there; by default UDP's over IPv4.
+        """
+        needs_checksum = 1 if gso_type or checksum else 0
+        start, field = checksum or (34, 6)
+        header = (needs_checksum, gso_type, start + 8, gso_size, start, field)
         os.write(self._fd, struct.pack("<BBHHHH", *header) + frame)
 
     def __enter__(self) -> Self:

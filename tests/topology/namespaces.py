@@ -174,6 +174,31 @@ class Namespace:
         link = json.loads(self.ip("-j", "-s", "link", "show", "dev", interface))[0]
         return link["stats64"]["rx"]["packets"], link["stats64"]["tx"]["packets"]
 
+    @contextlib.contextmanager
+    def gathering(self, interface: str) -> Iterator[None]:
+        """Have GRO gather frames of an interface for 20 ms, as a busy card lets it."""
+        directory = f"/sys/class/net/{interface}"
+
+        def gather(nanoseconds: int, polls: int) -> None:
+            timeout, deferrals = (
+                f"{directory}/gro_flush_timeout",
+                f"{directory}/napi_defer_hard_irqs",
+            )
+            self.run("sh", "-c", f"echo {nanoseconds} > {timeout}; echo {polls} > {deferrals}")
+
+        gather(20_000_000, 50)
+        try:
+            yield
+        finally:
+            gather(0, 0)
+
+    def ip_packets(self) -> int:
+        """How many IPv4 packets the host has received; what GRO merged is one."""
+        names, values = [
+            line.split() for line in self.proc_net("snmp").splitlines() if line.startswith("Ip:")
+        ]
+        return int(values[names.index("InReceives")])
+
     def qdisc(self, interface: str) -> dict[str, Any]:
         """Statistics of the root queueing discipline: drops, backlog, bytes, packets."""
         found = run("tc", "-n", self.name, "-s", "-j", "qdisc", "show", "dev", interface, "root")

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use io_uring::{opcode, types};
 use nix::sys::socket::{MsgFlags, recv};
 
+use super::spares::{SPARES, Spares};
 use super::{POLL, PoolId, Ring};
 use crate::sys::buffers::{Buffer, Buffers};
 use crate::sys::packet_ring::{PacketRing, SlotReader, Taken};
 
-/// The numbers from here on are not of provided buffers: the first is of frames too long for
+/// The numbers from [`SPARES`] on are not of provided buffers: this one is of frames too long for
 /// their slots, the others are of packet rings.
-const LONG_FRAMES: u8 = 128;
+const LONG_FRAMES: u8 = SPARES + 1;
 /// Bytes for one of those: 64 KiB and all headers.
 const LONG_FRAME_BYTES: usize = 17 * 4096;
 /// How many of those may be held at once; while all are, their ring waits. Few are needed: frames
@@ -24,7 +25,7 @@ const VNET_HEADER: usize = 10;
 
 /// The number of a pool of provided buffers, if there is one left.
 pub(super) fn pool_number(pools: usize) -> Option<u8> {
-    u8::try_from(pools).ok().filter(|&number| number < LONG_FRAMES)
+    u8::try_from(pools).ok().filter(|&number| number < SPARES)
 }
 
 /// Whether a poll's result, events or minus an errno, says that something is wrong.
@@ -32,15 +33,21 @@ pub(super) fn poll_failed(result: i32) -> bool {
     result < 0 || result & i32::from(libc::POLLERR) != 0
 }
 
-/// The readers of packet rings, and the frames that were too long for their slots.
-#[derive(Default)]
+/// The readers of packet rings, the frames that were too long for their slots, and the spare
+/// buffers: all that is no provided buffer.
 pub(super) struct Slots {
     readers: Vec<Option<SlotReader>>,
     long: Vec<Box<[u8]>>,
     free: Vec<u16>,
+    pub(super) spares: Spares,
 }
 
 impl Slots {
+    pub(super) fn new() -> Self {
+        let (readers, long, free) = (Vec::new(), Vec::new(), Vec::new());
+        Self { readers, long, free, spares: Spares::new() }
+    }
+
     /// The bytes of a buffer, one of `pools` or a slot.
     #[inline]
     pub(super) fn bytes_among<'a>(&'a self, pools: &'a [Buffers], buffer: &Buffer) -> &'a [u8] {
@@ -54,6 +61,7 @@ impl Slots {
     fn bytes(&self, buffer: &Buffer) -> &[u8] {
         match self.reader(buffer.pool) {
             Some(reader) => reader.bytes(buffer.id, buffer.len),
+            None if buffer.pool == SPARES => self.spares.bytes(buffer),
             None => self.long_bytes(buffer),
         }
     }
@@ -65,6 +73,7 @@ impl Slots {
             Some(Some(reader)) => reader.give_back(buffer.id),
             // Its ring is gone.
             Some(None) => {}
+            None if buffer.pool == SPARES => self.spares.give_back(buffer.id),
             None => self.free.push(buffer.id),
         }
     }

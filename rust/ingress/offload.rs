@@ -1,0 +1,150 @@
+//! What the kernel says of a frame in front of it: `struct virtio_net_hdr` (linux/virtio_net.h), of
+//! a checksum that is not made yet, and of a frame that stands for many. It may speak of a packet
+//! in a tunnel instead of the datagram: then that work is done here, before anything is relayed.
+
+use super::Arrival;
+use super::frame::half;
+use crate::packet::{
+    self, ChecksumState, Cut, Datagram, Discard, FrameMeta, LinkType, Offload, Span,
+};
+
+/// Bytes of the header.
+pub(super) const VNET_HEADER: usize = 10;
+/// `VIRTIO_NET_HDR_F_NEEDS_CSUM`: a checksum is to be made yet.
+const NEEDS_CHECKSUM: u8 = 1;
+/// That, or `VIRTIO_NET_HDR_F_DATA_VALID`.
+const CHECKSUM_SETTLED: u8 = NEEDS_CHECKSUM | 2;
+/// `VIRTIO_NET_HDR_GSO_TCPV4` and `_TCPV6`: TCP segments.
+const GSO_TCP: [u8; 2] = [1, 4];
+/// `VIRTIO_NET_HDR_GSO_UDP_L4`: a super-frame.
+const GSO_UDP_L4: u8 = 5;
+/// `VIRTIO_NET_HDR_GSO_ECN`, a flag beside the type.
+const GSO_ECN: u8 = 0x80;
+/// Bytes of UDP's header, and where its checksum stands in it.
+const UDP_HEADER: usize = 8;
+const UDP_CHECKSUM: usize = 6;
+
+/// A frame's header. Its numbers count from the start of the frame.
+#[derive(Clone, Copy)]
+pub(super) struct VnetHeader<'a>(&'a [u8; VNET_HEADER]);
+
+impl<'a> VnetHeader<'a> {
+    /// The header that starts there.
+    #[inline(always)]
+    pub(super) fn at(buffer: &'a [u8], start: usize) -> Result<Self, Discard> {
+        let data = buffer.get(start..).ok_or(Discard::Truncated)?;
+        data.first_chunk().map(Self).ok_or(Discard::Truncated)
+    }
+
+    /// What it says of the datagram's checksum.
+    #[inline(always)]
+    pub(super) fn checksum(self) -> ChecksumState {
+        let is_settled = self.0[0] & CHECKSUM_SETTLED != 0;
+        if is_settled { ChecksumState::Trusted } else { ChecksumState::Unverified }
+    }
+
+    /// Bytes of each datagram in a super-frame; 0 for another.
+    #[inline(always)]
+    pub(super) fn segment_size(self) -> u16 {
+        if self.gso_type() == GSO_UDP_L4 { half(self.0, 4) } else { 0 }
+    }
+
+    /// Whether anything is left to be done, in the datagram or in a packet inside.
+    #[inline(always)]
+    pub(super) fn leaves_work(self) -> bool {
+        self.needs_checksum() || self.gso_type() != 0
+    }
+
+    /// Whether what is left is to be done in a packet inside the frame's datagram. With another link
+    /// type than Ethernet the network header starts at `network`.
+    #[inline(never)]
+    pub(super) fn speaks_of_inner(self, frame: &[u8], link: LinkType, network: u16) -> bool {
+        const META: FrameMeta =
+            FrameMeta { vlan: None, checksum: ChecksumState::Ignored, segment_size: 0 };
+        if link == LinkType::Ethernet && self.speaks_of(plain_udp(frame)) {
+            return false;
+        }
+        let datagram = packet::parse_of(link, frame, META, || network);
+        datagram.is_ok_and(|datagram| !self.speaks_of(datagram.payload.start as usize - UDP_HEADER))
+    }
+
+    /// Whether it speaks of the datagram whose UDP header starts there: of UDP alone, and of the
+    /// checksum in that header.
+    fn speaks_of(self, udp: usize) -> bool {
+        let is_there = self.checksum_start() == udp && self.checksum_field() == UDP_CHECKSUM;
+        matches!(self.gso_type(), 0 | GSO_UDP_L4) && (is_there || !self.needs_checksum())
+    }
+
+    #[inline(always)]
+    fn needs_checksum(self) -> bool {
+        self.0[0] & NEEDS_CHECKSUM != 0
+    }
+
+    #[inline(always)]
+    fn gso_type(self) -> u8 {
+        self.0[1] & !GSO_ECN
+    }
+
+    fn checksum_start(self) -> usize {
+        half(self.0, 6).into()
+    }
+
+    /// Where the checksum stands, from where it starts.
+    fn checksum_field(self) -> usize {
+        half(self.0, 8).into()
+    }
+
+    /// What is left to be done in a payload that starts there; `None` where nobody knows.
+    fn offload(self, payload: usize) -> Option<Offload> {
+        let size = half(self.0, 4);
+        let cut = match self.gso_type() {
+            0 => None,
+            GSO_UDP_L4 => Some(Cut { is_tcp: false, size }),
+            kind if GSO_TCP.contains(&kind) => Some(Cut { is_tcp: true, size }),
+            _ => return None,
+        };
+        let transport = self.checksum_start().checked_sub(payload)?;
+        let offload = Offload { transport, checksum: self.checksum_field(), cut };
+        self.needs_checksum().then_some(offload)
+    }
+}
+
+/// Where UDP starts in an Ethernet frame without tags and extension headers; 0 in another.
+fn plain_udp(frame: &[u8]) -> usize {
+    let Some(head) = frame.first_chunk::<21>() else { return 0 };
+    match ([head[12], head[13]], head[14] >> 4) {
+        ([0x08, 0x00], 4) => 14 + usize::from(head[14] & 0x0f) * 4,
+        ([0x86, 0xdd], 6) if head[20] == 17 => 14 + 40,
+        _ => 0,
+    }
+}
+
+/// Does what is left in the frame behind the header at `start`, which `parse` reads.
+pub(super) fn finish(
+    buffer: &[u8],
+    start: usize,
+    room: &mut [u8],
+    parse: impl FnOnce(&[u8], FrameMeta) -> Result<Datagram, Discard>,
+) -> Result<Arrival, Discard> {
+    let header = VnetHeader::at(buffer, start)?;
+    let frame = buffer.get(start + VNET_HEADER..).ok_or(Discard::Truncated)?;
+    let meta = FrameMeta { vlan: None, checksum: ChecksumState::Ignored, segment_size: 0 };
+    let datagram = parse(frame, meta)?;
+    let offload = header.offload(datagram.payload.start as usize).ok_or(Discard::BadHeader)?;
+    finish_datagram(frame, datagram, offload, room)
+}
+
+/// Does what is left in a datagram whose span counts from the start of `bytes`.
+pub(super) fn finish_datagram(
+    bytes: &[u8],
+    datagram: Datagram,
+    offload: Offload,
+    room: &mut [u8],
+) -> Result<Arrival, Discard> {
+    let Span { start, len } = datagram.payload;
+    let payload = bytes.get(start as usize..).and_then(|rest| rest.get(..len as usize));
+    let finished = offload.finish(payload.ok_or(Discard::Truncated)?, room)?;
+    let payload = Span { start: 0, len: finished.len };
+    let datagram = Datagram { payload, segments: finished.count, ..datagram };
+    Ok(Arrival { datagram, segment: finished.segment })
+}
