@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from mcr.states import OutputSight, RuleSight, rule_state
+from mcr.states import OutputSight, RuleSight, Taker, rule_state
 
 SIGHT = RuleSight(interface="eth0", group="239.1.1.1", ports="5001", joined=True)
 
@@ -98,3 +98,51 @@ def test_the_state_names_each_output_that_is_parked() -> None:
     """While nothing is sent the reason goes before what was lost by it."""
     parked = OutputSight(parked="eth1 is down", lost_reason="no_carrier", lost_age_ms=0)
     assert rule_state(SIGHT, [OutputSight(), parked]).endswith("; output 2 parked: eth1 is down")
+
+
+@pytest.mark.parametrize(
+    ("sight", "taker", "state"),
+    [
+        (
+            SIGHT,
+            Taker("b", 0, True),
+            "frames for 239.1.1.1 seen, taken by the more specific rule b",
+        ),
+        (
+            SIGHT,
+            Taker("b", 70_000, True),
+            "frames for 239.1.1.1 seen 70 s ago, taken by the more specific rule b",
+        ),
+        # What it has taken may not have been for this rule.
+        (
+            SIGHT,
+            Taker("b", 0, False),
+            "joined, no frame seen on eth0 but those of the more specific rule b",
+        ),
+        (
+            replace(SIGHT, group_seen=3, group_seen_age_ms=0, other_port=5002),
+            Taker("b", 0, False),
+            "frames seen, none for port 5001 (239.1.1.1 arrives for port 5002)",
+        ),
+        (
+            replace(SIGHT, matched=1, last_source="10.0.0.5", last_seen_age_ms=60_000),
+            Taker("b", 5, True),
+            "silent for 60 s, last from 10.0.0.5; the more specific rule b has what came since",
+        ),
+        (
+            replace(SIGHT, matched=1, last_seen_age_ms=60_000),
+            Taker("b", 5, False),
+            "silent for 60 s",
+        ),
+        (
+            replace(SIGHT, matched=1, last_seen_age_ms=60_000),
+            Taker("b", 70_000, True),
+            "silent for 60 s",
+        ),
+    ],
+)
+def test_the_state_names_the_rule_that_has_its_datagrams(
+    sight: RuleSight, taker: Taker, state: str
+) -> None:
+    """Where did my datagram go: to a more specific rule."""
+    assert rule_state(replace(sight, taker=taker)) == state

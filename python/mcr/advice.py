@@ -9,6 +9,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from . import fields
 from .errors import Problem
 from .fields import Address, Network
+from .precedence import Rank
 from .resolved import ResolvedInput, ResolvedRule
 
 _LINK_LOCAL_CONTROL = IPv4Network("224.0.0.0/24")  # RFC 5771, 4
@@ -42,6 +43,45 @@ def warnings(rule: ResolvedRule, *, held_ports: int | None) -> Iterable[Problem]
     yield from _special_group("input, group", block)
     for output in rule.outputs:
         yield from _special_group(f"output {output.number}, address", output.block)
+
+
+def goes_behind(own: Rank, other: Rank, label: str, more: int) -> Problem:
+    """What to say of a rule when more specific ones have a part of its datagrams.
+
+    Args:
+        own: how specific the rule is.
+        other: how specific the first of the others is.
+        label: what that is called.
+        more: how many others there are beside it.
+    """
+    return Problem(
+        "input",
+        f"gets none of the datagrams that it shares with {_counted(label, more)}, which"
+        f" {'are' if more else 'is'} more specific ({_difference(other, own)}); {_BOTH}",
+    )
+
+
+def goes_before(own: Rank, other: Rank, label: str, more: int) -> Problem:
+    """What to say of a rule when it has a part of the datagrams of less specific ones."""
+    return Problem(
+        "input",
+        f"is more specific ({_difference(own, other)}) than {_counted(label, more)}, which"
+        f" {'get' if more else 'gets'} none of the datagrams that both are for; {_BOTH}",
+    )
+
+
+_BOTH = "where both should get them, name all outputs in the more specific rule"
+
+
+def _counted(label: str, more: int) -> str:
+    return f"{label} and {more} more" if more else label
+
+
+def _difference(specific: Rank, general: Rank) -> str:
+    """Why one goes before the other."""
+    if specific.group_bits != general.group_bits:
+        return "fewer groups"
+    return "fewer ports" if specific.ports != general.ports else "sources listed"
 
 
 def _unjoined(taken: ResolvedInput) -> str:

@@ -4,9 +4,10 @@ Owns what rules do to each other: duplicates, names, loops. What one rule needs 
 business of `host`. Opens nothing, and changes nothing but its own indexes.
 """
 
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from .advice import goes_before, goes_behind
 from .copies import Copies, copies_of
 from .errors import Problem, RuleError
 from .fields import Address, Checks
@@ -16,6 +17,7 @@ from .loopback import Ingress
 from .loops import cycles
 from .memberships import Memberships
 from .names import Names
+from .precedence import Precedence, Rank, rank
 from .resolved import ResolvedInput, ResolvedOutput, ResolvedRule
 from .rules import Rule
 
@@ -72,6 +74,7 @@ class RuleSet:
         self._claims: dict[Hashable, str] = {}
         self._listeners = Listeners()
         self._memberships = Memberships()
+        self._precedence = Precedence()
         self._revision = 0
         self._committed: Plan | None = None
         self._is_half_done = False
@@ -127,6 +130,7 @@ class RuleSet:
             draft.add(rule)
         draft.find_loops()
         draft.check.done()
+        draft.note_precedence()
         entries = tuple(draft.entries.values())
         return Plan(
             removed=tuple(draft.removed),
@@ -157,7 +161,7 @@ class RuleSet:
         self._entries |= {entry.id: entry for entry in plan._entries}
         if was_cut_short:
             self._claims, self._listeners = {}, Listeners()
-            self._memberships = Memberships()
+            self._memberships, self._precedence = Memberships(), Precedence()
         for entry in self._entries.values() if was_cut_short else plan._entries:
             self._put_in(entry)
         self._committed = plan
@@ -168,16 +172,22 @@ class RuleSet:
         """Puts the running rules into this order; it names each of them."""
         self._entries = {rule_id: self._entries[rule_id] for rule_id in rule_ids}
 
+    def before(self, taken: ResolvedInput) -> Iterable[str]:
+        """The more specific rules that have a part of what is for an input; for any thread."""
+        return self._precedence.around(taken)[0]
+
     def _put_in(self, entry: "_Entry") -> None:
         self._claims.update(dict.fromkeys(entry.claims, entry.id))
         self._listeners.add(entry.lanes, entry.id)
         self._memberships.add(entry.resolved.input)
+        self._precedence.add(entry.id, entry.resolved.input)
 
     def _take_out(self, entry: "_Entry") -> None:
         for claim in entry.claims:
             del self._claims[claim]
         self._listeners.remove(entry.lanes, entry.id)
         self._memberships.remove(entry.resolved.input)
+        self._precedence.remove(entry.id, entry.resolved.input)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +216,7 @@ class _Draft:
         self._claims: dict[Hashable, str] = {}
         self._listeners = Listeners()
         self._memberships = Memberships(base._memberships)
+        self._precedence = Precedence()
         self._paths: dict[str, str] = {}
         self._given = 0
         self._named_sources: set[Address] | None = None
@@ -252,6 +263,7 @@ class _Draft:
                 resolved.input.interface
             ):
                 self.warnings.append(Problem(f"{path}, input, join", much))
+            self._precedence.add(rule_id, resolved.input)
         self._listeners.add(lanes, rule_id)
 
     def _claim_copies(
@@ -312,6 +324,22 @@ class _Draft:
             return self._paths[rule_id]
         rule = self._base._entries[rule_id].rule
         return f"the running rule {rule.name or str(rule)!r}"
+
+    def note_precedence(self) -> None:
+        """Warns of added rules that take datagrams from others, or that others take them from."""
+        for rule_id, entry in self.entries.items():
+            taken = entry.resolved.input
+            before, behind = map(self._staying, self._base._precedence.around(taken))
+            before |= self._precedence.around(taken)[0]
+            # Those behind that are added too say it themselves.
+            for others, warn in ((before, goes_behind), (behind, goes_before)):
+                if others:
+                    first, more = next(iter(others)), len(others) - 1
+                    warning = warn(rank(taken), others[first], self._label(first), more)
+                    self.warnings.append(warning.under(self._paths[rule_id]))
+
+    def _staying(self, running: Mapping[str, Rank]) -> dict[str, Rank]:
+        return {rule_id: own for rule_id, own in running.items() if rule_id not in self.removed}
 
     def find_loops(self) -> None:
         """Notes a problem for each loop that an added rule closes."""

@@ -6,7 +6,7 @@ their size, each size in order.
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 from .fields import Address
@@ -115,12 +115,17 @@ class Listeners:
         """The rules that listen where something of a lane can come along."""
         if self._wide == 0 and _size(lane) == _SINGLE:
             return self._rules.get(lane, ())
-        return self._search(lane)
+        return (rule_id for _, ids in self.met(lane) for rule_id in ids)
 
-    def _search(self, lane: Lane) -> Iterator[str]:
+    def met(self, lane: Lane) -> Iterator[tuple[Lane, Collection[str]]]:
+        """The lanes that meet one, each with the rules that listen there."""
+        if self._wide == 0 and _size(lane) == _SINGLE:
+            if lane in self._rules:
+                yield lane, self._rules[lane]
+            return
         for size, ordered in self._ordered.get(_place(lane), {}).items():
             for listened in _meeting(lane, size, ordered):
-                yield from self._rules[listened]
+                yield listened, self._rules[listened]
 
 
 _SINGLE = (0, 1)

@@ -78,7 +78,7 @@ class RunningRules:
     def stats(self) -> Stats:
         """Return one consistent reading of all counters."""
         self._catch_up()
-        return stats_of(self.core.stats(), self._by_id.values())
+        return stats_of(self.core.stats(), self._by_id.values(), self._set.before)
 
     def change(
         self,

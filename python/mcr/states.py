@@ -15,6 +15,19 @@ RECENT_MS = 5_000
 _RECENTLY = f"in the last {RECENT_MS // 1000} s"
 
 
+@dataclass(frozen=True, slots=True)
+class Taker:
+    """A more specific rule that has taken datagrams.
+
+    `age_ms` is the age of the last of them; `all_shared` says that each of them would have been
+    for the other rule too.
+    """
+
+    label: str
+    age_ms: int
+    all_shared: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleSight:
     """What is known of a rule's input when its state is put into words.
@@ -24,7 +37,8 @@ class RuleSight:
     the age of the last of them, `other_port` and `other_source` are the last port without a rule
     and the last source that source lists refused among them. `last_seen_age_ms` is the age of the
     last match. `trouble` is the engine's word on an input that waits for its interface; `paused`
-    says that the rule is disabled.
+    says that the rule is disabled. `taker` is a more specific rule that may have what this one
+    lacks.
     """
 
     interface: str
@@ -42,6 +56,13 @@ class RuleSight:
     other_source: str | None = None
     trouble: str | None = None
     paused: bool = False
+    taker: Taker | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it takes nothing now, so that `taker` matters."""
+        is_flowing = self.matched > 0 and (self.last_seen_age_ms or 0) < SILENT_AFTER_MS
+        return not (self.paused or self.trouble or is_flowing)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,13 +98,20 @@ def _flow(sight: RuleSight) -> str:
     if age_ms < SILENT_AFTER_MS:
         return f"flowing from {sight.last_source}" if sight.last_source else "flowing"
     last = f", last from {sight.last_source}" if sight.last_source else ""
-    return f"silent for {age_ms // 1000} s{last}"
+    text = f"silent for {age_ms // 1000} s{last}"
+    taker = sight.taker
+    if taker is not None and taker.all_shared and taker.age_ms < age_ms:
+        text += f"; the more specific rule {taker.label} has what came since"
+    return text
 
 
 def _absence(sight: RuleSight) -> str:
-    age_ms = sight.group_seen_age_ms or 0
-    is_over = age_ms >= SILENT_AFTER_MS
-    seen = f"seen {age_ms // 1000} s ago" if is_over else "seen"
+    taker = sight.taker
+    if taker is not None and taker.all_shared:
+        seen = _seen(taker.age_ms)
+        return f"frames for {sight.group} {seen}, taken by the more specific rule {taker.label}"
+    seen = _seen(sight.group_seen_age_ms)
+    is_over = seen != "seen"
     if sight.sources and sight.other_source is not None:
         wanted = " or ".join(sight.sources)
         return (
@@ -96,9 +124,14 @@ def _absence(sight: RuleSight) -> str:
         return f"frames for {sight.group} {seen}, none with VLAN tag {sight.vlan}"
     if sight.group_seen:
         return f"frames for {sight.group} {seen}, none without a VLAN tag"
-    if not sight.joined:
-        return f"bound, no frame seen on {sight.interface}"
-    return f"joined, no frame seen on {sight.interface}"
+    text = f"{'joined' if sight.joined else 'bound'}, no frame seen on {sight.interface}"
+    return f"{text} but those of the more specific rule {taker.label}" if taker else text
+
+
+def _seen(age_ms: int | None) -> str:
+    if age_ms is None or age_ms < SILENT_AFTER_MS:
+        return "seen"
+    return f"seen {age_ms // 1000} s ago"
 
 
 def _trouble(number: int, output: OutputSight) -> str:

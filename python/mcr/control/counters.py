@@ -6,19 +6,19 @@ does not answer is in with what it last said: its successor goes on from there.
 
 import asyncio
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..reading import Running, stats_of
+from ..reading import Counted, Takers, rule_stats
 from ..stats import InterfaceStats, RuleStats
 from .fleet import Fleet
 from .link import Link, LinkLost, WorkerRefused
 from .news import Trouble
 from .results import Counts, Totals
 from .rpc import Encoded, encode
-from .rulebook import Held
+from .rulebook import Held, Rulebook
 from .worker_messages import InterfaceReport, OutputReport, RuleReport
 from .workers import Report, Worker
 
@@ -65,16 +65,22 @@ class Counters:
     """Asks the workers, not more often than it takes."""
 
     def __init__(
-        self, fleet: Fleet, executor: Executor, troubles: Callable[[str], Trouble]
+        self,
+        fleet: Fleet,
+        book: Rulebook,
+        executor: Executor,
+        troubles: Callable[[str], Trouble],
     ) -> None:
         """Take all that readings are made of.
 
         Args:
             fleet: the workers.
+            book: the rules.
             executor: the thread in which readings are put together.
             troubles: what is known of a rule that is newer than all reports; for any thread.
         """
         self._fleet = fleet
+        self._book = book
         self._executor = executor
         self._troubles = troubles
         self._turn = asyncio.Lock()
@@ -125,10 +131,25 @@ class Counters:
     def _read(self, collected: Collected, rules: Mapping[str, Held]) -> Iterator[RuleStats]:
         """One at a time, so that ten thousand are no one piece of work."""
         now_s = time.monotonic()
-        reports = list(_reports_of(collected, rules))
+        reports = list(_reports_of(collected))
+        every = self._book.rules
+
+        def reported(rule_id: str) -> list[tuple[RuleReport, float]]:
+            return [(each[rule_id], now_s - at_s) for each, at_s in reports if rule_id in each]
+
+        def counted(rule_id: str) -> Counted | None:
+            held, found = every.get(rule_id), reported(rule_id)
+            if held is None or not found:
+                return None
+            return held.rule, held.resolved, _merged(held, found)
+
+        takers = Takers(self._book.before, counted)
         for rule_id, held in rules.items():
-            found = [(each[rule_id], now_s - at_s) for each, at_s in reports if rule_id in each]
-            yield one_rule(held, found) if found else new_rule(held, *self._troubles(rule_id))
+            found = reported(rule_id)
+            if found:
+                yield one_rule(held, found, takers)
+            else:
+                yield new_rule(held, *self._troubles(rule_id))
 
     async def _ask_all(self, rules: int) -> None:
         now_s = began_s = time.monotonic()
@@ -230,18 +251,23 @@ def _encoded(collected: Collected, rules: Iterable[RuleStats], revision: int) ->
     return pieces
 
 
-def one_rule(held: Held, found: Iterable[tuple[RuleReport, float]]) -> RuleStats:
+def one_rule(
+    held: Held, found: Iterable[tuple[RuleReport, float]], takers: Takers | None = None
+) -> RuleStats:
     """What one rule counted, from what each worker says of it and how many seconds ago."""
+    return _stats_of(held, _merged(held, found), takers)
+
+
+def _merged(held: Held, found: Iterable[tuple[RuleReport, float]]) -> dict[str, Any]:
     merged = _nothing_counted(held)
     for report, age_s in found:
         if len(report["outputs"]) == len(merged["outputs"]):  # else of what it was before
             _add_rule(merged, report, round(age_s * 1000))
-    return _stats_of(held, merged)
+    return merged
 
 
-def _stats_of(held: Held, merged: dict[str, Any]) -> RuleStats:
-    running = Running(0, held.rule, held.resolved)
-    (stats,) = stats_of({"interfaces": [], "rules": [merged]}, [running]).rules
+def _stats_of(held: Held, merged: dict[str, Any], takers: Takers | None = None) -> RuleStats:
+    stats = rule_stats(held.rule, held.resolved, merged, takers)
     return stats if held.enabled else replace(stats, state="disabled")
 
 
@@ -256,16 +282,9 @@ def new_rule(held: Held, trouble: str | None, parked: Sequence[str | None]) -> R
     return _stats_of(held, report)
 
 
-def _reports_of(
-    collected: Collected, wanted: Container[str]
-) -> Iterator[tuple[dict[str, RuleReport], float]]:
+def _reports_of(collected: Collected) -> Iterator[tuple[dict[str, RuleReport], float]]:
     for report in collected.reports:
-        rules = {
-            rule["id"]: rule
-            for part in report.parts
-            for rule in part.get("rules", [])
-            if rule["id"] in wanted
-        }
+        rules = {rule["id"]: rule for part in report.parts for rule in part.get("rules", [])}
         yield rules, report.taken_s
 
 

@@ -90,7 +90,7 @@ class Process:
             for name, threads in (("judge", 1), ("lookup", limits.HOST_LOOKUPS), ("side", 2))
         )
         counting = ThreadPoolExecutor(1, "mcr-counters")
-        self._counters = Counters(self._fleet, counting, self._news.of)
+        self._counters = Counters(self._fleet, self._book, counting, self._news.of)
         self._changes = Changes(
             self._book,
             self._fleet,

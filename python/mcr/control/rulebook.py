@@ -14,7 +14,7 @@ from ..config import Ingress, Plan, RuleSet
 from ..daemon import ErrorCode
 from ..errors import ConflictError, Problem, RuleError
 from ..names import Answers, Name, Names, uses
-from ..resolved import ResolvedRule
+from ..resolved import ResolvedInput, ResolvedRule
 from ..rules import Rule
 from .entries import Entry, written
 from .refusals import Refusal, cut
@@ -104,6 +104,10 @@ class Rulebook:
     def rules(self) -> Mapping[str, Held]:
         """By id, in their order; never changed in place."""
         return self._held
+
+    def before(self, taken: ResolvedInput) -> Iterable[str]:
+        """Ids of the more specific rules that have a part of what is for an input."""
+        return self._set.before(taken)
 
     def specs(self) -> list[tuple[str, bool, bytes]]:
         """What workers are told of all rules."""
