@@ -154,7 +154,8 @@ def _mcr_many_rules(changes_per_s: str) -> Command:
 def _mcr_send(mcr: str) -> Command:
     def command(flows: Sequence[Flow], size_bytes: int) -> list[str]:
         to = _on(flows[0].outputs[0], "tx0")
-        return [mcr, "send", to, "--size", str(size_bytes), "--duration", str(RUN_LIMIT_S)]
+        size, limit_s = str(size_bytes), str(RUN_LIMIT_S)
+        return [mcr, "send", to, "--rate", "max", "--size", size, "--duration", limit_s]
 
     return command
 

@@ -1,6 +1,7 @@
 """What the README shows works as it stands there."""
 
 import contextlib
+import os
 import re
 import shlex
 import subprocess
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.topology.checks import wait_until
 from tests.topology.daemons import serving
 
 import mcr
@@ -21,6 +23,15 @@ TIMEOUT_S = 30
 SEND_S = "1.5"  # longer than the second that the counters in a list of rules may be old
 DAEMON = {"rule", "stats", "events", "workers"}
 """The commands that ask a daemon."""
+SHELL = """
+mcr() {
+    case $1 in
+        send) "$MCR" "$@" --duration "$SEND_S" ;;
+        *) "$MCR" "$@" --socket "$SOCKET" ;;
+    esac
+}
+"""
+"""The command as a shell finds it, but for the place of the daemon and the time it takes."""
 
 
 def blocks(language: str) -> list[str]:
@@ -62,26 +73,30 @@ def test_python_blocks_run(code: str, daemon_socket: Path) -> None:
 def test_the_daemon_section(daemon_socket: Path) -> None:
     """What a new user types, in that order: each command succeeds, and shows what it should."""
     section = re.findall(r"^## As a daemon$.*?^## ", README, re.M | re.S)[0]
-    lines = commands("mcr", re.findall(r"^```sh\n(.*?)^```$", section, re.M | re.S))
-    assert lines.pop(0) == ["serve"]
-    assert {words[0] for words in lines} == DAEMON | {"send"}
-    shown = {}
-    for words in lines:
-        place = ["--socket", str(daemon_socket)] if words[0] in DAEMON else ["--duration", SEND_S]
+    texts = re.findall(r"^```sh\n(.*?)^```$", section, re.M | re.S)
+    assert {words[0] for words in commands("mcr", texts)} == DAEMON | {"send", "serve"}
+    lines = "".join(texts).splitlines()
+    assert lines.pop(0) == "mcr serve"
+
+    def typed(line: str) -> str:
         run = subprocess.run(
-            [MCR, *words, *place],
+            ["/bin/sh", "-c", f"{SHELL}{line}"],
+            env={**os.environ, "MCR": str(MCR), "SOCKET": str(daemon_socket), "SEND_S": SEND_S},
             capture_output=True,
             text=True,
             timeout=TIMEOUT_S,
             check=False,
         )
         assert run.returncode == 0, run.stderr
-        shown[" ".join(words[:2])] = run.stdout
+        return run.stdout
+
+    shown = {" ".join(line.split()[1:3]): typed(line) for line in lines}
     assert "feed-a" in shown["rule list"]
     assert "flowing from " in shown["rule list"]
     assert "matched 1500," in shown["stats"]
     assert shown["events --after"].count("rule feed-a was") == 2
     assert shown["rule remove"].startswith("removed ")
+    wait_until(lambda: "killed by SIGKILL" in typed("mcr workers"))
 
 
 def test_the_configuration_is_one(tmp_path: Path) -> None:

@@ -364,3 +364,14 @@ def test_the_command_line_names_its_own_options() -> None:
     assert sender.returncode == 2
     options = [line.split(": ")[1] for line in err.splitlines()]
     assert sorted(options) == ["--duration", "--rate", "--size", "--ttl"]
+
+
+@pytest.mark.parametrize(
+    ("rate", "pace"), [((), "1000 a second"), (("--rate", "max"), "as fast as it goes")]
+)
+def test_who_names_no_rate_floods_nobody(port: int, rate: tuple[str, ...], pace: str) -> None:
+    """As fast as it goes is for who asks for it."""
+    to = f"{GROUP}:{port}"
+    with command("send", to, *rate, "--count", "1") as sender:
+        await_line(sender, f"sending to {to}, ttl 1, 1400 bytes each, {pace}")
+        assert sender.wait(timeout=30) == 0

@@ -191,10 +191,15 @@ def _show_stats(counted: DaemonStats) -> None:
             file=sys.stderr,
         )
     totals = counted.totals
+    rules = "1 rule" if len(counted.rules) == 1 else f"{len(counted.rules)} rules"
+    # Interfaces are counted for all rules, also where only some were asked for.
     print(
-        f"revision {counted.revision}: received {totals.received}, matched {totals.matched}, sent"
-        f" {totals.sent} of {totals.wanted}, lost {totals.lost}, kernel dropped"
+        f"all interfaces: received {totals.received}, matched {totals.matched}, kernel dropped"
         f" {totals.kernel_dropped_frames} frames"
+    )
+    print(
+        f"{rules} at revision {counted.revision}: sent {totals.sent} of {totals.wanted}, lost"
+        f" {totals.lost}"
     )
     print("\n".join(map(printable, report(counted).splitlines())), flush=True)
 

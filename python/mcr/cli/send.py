@@ -13,6 +13,8 @@ from .signals import stopping
 from .usage import Problems
 from .writer import PATIENCE_S, Writer
 
+_MODERATE_PPS = "1000"  # 11 Mbit/s in datagrams of the usual size
+_UNPACED = "max"
 _OPTIONS = {"size_bytes": "--size", "rate_pps": "--rate"}
 
 
@@ -25,9 +27,11 @@ def send(
         ),
     ],
     rate: Annotated[
-        str | None,
-        typer.Option(metavar="PPS", help="Datagrams per second; as fast as it goes unless given."),
-    ] = None,
+        str,
+        typer.Option(
+            metavar="PPS", help=f"Datagrams per second; {_UNPACED} sends as fast as it goes."
+        ),
+    ] = _MODERATE_PPS,
     size: Annotated[
         str, typer.Option(metavar="BYTES", help="Payload of each datagram, at least 24.")
     ] = str(DEFAULT_SIZE_BYTES),
@@ -41,7 +45,7 @@ def send(
 ) -> int:
     """Send datagrams that `mcr receive` can account for, until Ctrl-C or a limit."""
     problems = Problems()
-    rate_pps = problems.rate("--rate", rate)
+    rate_pps = None if rate == _UNPACED else problems.rate("--rate", rate)
     size_bytes = problems.count("--size", size)
     datagrams = problems.count("--count", count)
     seconds = problems.seconds("--duration", duration)

@@ -336,7 +336,10 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """The counters of all interfaces and rules, added up."""
+    """The counters of all interfaces, and of the rules that were asked for, added up.
+
+    `wanted`, `sent` and `lost` are those of rules, all others those of interfaces.
+    """
 
     received: int
     matched: int
