@@ -51,6 +51,15 @@ def _states(pid: int) -> set[str]:
     return {stat.rpartition(") ")[2][0] for stat in stats}
 
 
+def descriptors(pid: int) -> dict[int, str]:
+    """What each open descriptor of a process stands for, see proc_pid_fd(5)."""
+    found = {}
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            found[int(entry.name)] = os.readlink(entry)
+    return found
+
+
 def lost(sent: Sequence[bytes], receiver: Receiver) -> int:
     """How many datagrams did not arrive; the others came in their order, each once."""
     wanted = iter(sent)

@@ -17,6 +17,7 @@ from mcr.daemon import ErrorCode
 
 from .checks import assert_balanced
 from .daemons import Daemon, serving
+from .deaths import descriptors
 from .lab import Lab
 from .namespaces import Namespace
 from .relays import Ingress
@@ -193,8 +194,7 @@ def opened(namespace: Namespace, pid: int) -> list[str]:
         ]
     }
     kinds = []
-    for entry in Path(f"/proc/{pid}/fd").iterdir():
-        target = os.readlink(entry)
+    for target in descriptors(pid).values():
         inode = re.fullmatch(r"socket:\[(\d+)\]", target)
         if inode is None:
             kinds.append(target)
@@ -226,7 +226,7 @@ def test_each_process_has_open_what_it_needs(lab: Lab, ingress: Ingress) -> None
             assert files == set(), files
             assert kinds.count("packet") == (1 if ingress == "packet" else 0)
             assert kinds.count("anon_inode:[io_uring]") == 1
-            links = map(os.readlink, Path(f"/proc/{pid}/fd").iterdir())
+            links = descriptors(pid).values()
             sockets.append({link for link in links if link.startswith("socket:")})
         assert not sockets[0] & sockets[1]
         memories = [os.stat(f"/proc/{pid}/fd/5").st_ino for pid in workers]

@@ -16,6 +16,7 @@ import pytest
 
 from .checks import assert_balanced
 from .daemons import Daemon, alive, eventually, serving
+from .deaths import descriptors
 from .injection import Injected, Killed, why_not
 from .lab import Lab
 from .traffic import payloads
@@ -59,9 +60,9 @@ def relay_all(lab: Lab, daemon: Daemon, seed: int) -> None:
 def packet_socket(lab: Lab, pid: int) -> int:
     """The descriptor of the AF_PACKET socket that a worker was handed."""
     inodes = re.findall(r" (\d+)\n", lab.relay.proc_net("packet"))
-    for entry in Path(f"/proc/{pid}/fd").iterdir():
-        if os.readlink(entry)[8:-1] in inodes:
-            return int(entry.name)
+    for number, target in descriptors(pid).items():
+        if target[8:-1] in inodes:
+            return number
     raise AssertionError("the worker has no packet socket")
 
 
@@ -278,7 +279,7 @@ def opened_datagrams(lab: Lab, pid: int) -> int:
     inodes = re.findall(
         r": [0-9A-F]+:1389 .* (\d{5,}) \d+ [0-9a-f]{16} ", lab.relay.proc_net("udp")
     )
-    links = [os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()]
+    links = descriptors(pid).values()
     return sum(f"socket:[{inode}]" in links for inode in inodes)
 
 
@@ -289,7 +290,7 @@ def test_a_control_that_says_anything_harms_no_flow(lab: Lab, message: bytes) ->
         client.add_rule(RULE)
         supervisor, control, worker = daemon.processes
         pairs = re.findall(r" 0005 03\s+(\d+)", lab.relay.proc_net("unix"))
-        fds = {os.readlink(each): int(each.name) for each in Path(f"/proc/{control}/fd").iterdir()}
+        fds = {target: number for number, target in descriptors(control).items()}
         leash = next(fds[name] for each in pairs if (name := f"socket:[{each}]") in fds)
         with contextlib.suppress(Killed), Injected(control) as inside:
             assert inside.call("sendto", leash, message, len(message), DONTWAIT, 0, 0) > 0
