@@ -37,9 +37,9 @@ PORTS = st.integers(1, 65535)
 NAMES = st.text(st.characters(exclude_categories=["Z", "C"], exclude_characters=","), min_size=1)
 INTERFACES = st.from_regex(r"[a-z][a-z0-9._-]{0,14}", fullmatch=True)
 KERNEL_INTERFACES = st.text(
-    st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="/:"),
+    st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="/"),
     min_size=1,
-    max_size=15,
+    max_size=127,
 ).filter(lambda name: name not in {".", ".."})
 
 

@@ -266,6 +266,7 @@ class MadeUpDaemon:
     def _do_interfaces_list(self, _params: Json, _: socket.socket) -> Json:
         loopback = {
             "name": "lo",
+            "altnames": ["loop0"],
             "index": 1,
             "up": True,
             "carrier": True,

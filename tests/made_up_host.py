@@ -22,6 +22,7 @@ class FakeInterface:
     multicast: bool = True
     loopback: bool = False
     broadcasts: tuple[IPv4Address, ...] = ()
+    altnames: tuple[str, ...] = ()
 
 
 def addresses(*texts: str) -> tuple[Address, ...]:

@@ -57,6 +57,28 @@ def test_a_rule_is_resolved_with_every_default_filled_in() -> None:
     assert host.priority is None
 
 
+def test_an_alternative_name_is_as_good_as_the_name() -> None:
+    """The core gets what the rule says, and the judges who it is."""
+    named = replace(ETH0, altnames=("feed", "x" * 127))
+    text = f"239.1.1.1%feed:5001 to 239.2.0.1%{'x' * 127}:6001"
+    (rule,) = resolve([text], [named, ETH1], ingress="packet").rules
+    (output,) = rule.outputs
+    assert (rule.input.interface, rule.input.ifindex, rule.input.device) == ("feed", 2, "eth0")
+    assert (output.interface, output.ifindex, output.device) == ("x" * 127, 2, "eth0")
+    with pytest.raises(RuleError, match="did you mean 'feed'"):
+        resolve([text.replace("feed", "fed")], [named, ETH1], ingress="packet")
+
+
+def test_rules_by_different_names_of_an_interface_are_seen_to_meet() -> None:
+    """Copies that would arrive twice or come back are refused, whatever the interface is called."""
+    named = (replace(ETH0, altnames=("feed",)), replace(ETH1, altnames=("out",)))
+    rules = [PLAIN, "239.1.1.1%feed:5001 to 239.2.0.1%out:6001"]
+    with pytest.raises(RuleError, match="would arrive twice"):
+        resolve(rules, named, ingress="packet")
+    with pytest.raises(RuleError, match="the rule's own input"):
+        resolve(["239.1.1.1%feed:5001 to 239.1.1.1%eth0:5001,loop=on"], named, ingress="udp")
+
+
 def test_what_is_kept_reaches_the_core_as_it_was_said() -> None:
     """The words go down beside values, and a plain output covers one address and port."""
     (rule,) = check(PLAIN + ",ttl=decrement,dscp=keep,source=keep,sport=keep").rules

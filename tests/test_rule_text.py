@@ -250,7 +250,7 @@ def test_blocks_and_ranges_arrive() -> None:
         ("ff01::1%e:1 to h:1", "input, group", "interface-local scope"),
         ("239.1.1.1%:1 to h:1", "input, interface", "is empty"),
         ("239.1.1.1%e=0:1 to h:1", "input, interface", "can only be named in Python"),
-        ("239.1.1.1%averyveryverylongname:1 to h:1", "input, interface", "longer than 15"),
+        (f"239.1.1.1%{'a' * 128}:1 to h:1", "input, interface", "longer than 127"),
         ("10.0.0.1@239.1.1.1%e:1 to 10.0.0.2@h:1", "output 1, source", "',source=ADDRESS'"),
         ("h@239.1.1.1%e:1 to h:1", "input, sources", "'h' is not an IP address"),
         ("239.0.0.1@239.1.1.1%e:1 to h:1", "input, sources", "is a multicast group"),

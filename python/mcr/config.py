@@ -260,7 +260,7 @@ class _Draft:
             lanes = tuple(listened_lanes(resolved.input))
             self.entries[rule_id] = _Entry(rule_id, rule, resolved, tuple(claims), lanes)
             if (much := self._memberships.add(resolved.input)) and not self._host.is_loopback(
-                resolved.input.interface
+                resolved.input.device
             ):
                 self.warnings.append(Problem(f"{path}, input, join", much))
             self._precedence.add(rule_id, resolved.input)

@@ -35,12 +35,12 @@ def copies_of(taken: ResolvedInput, source: Address | None, output: ResolvedOutp
     follows = output.last_port > output.port
     return Copies(
         block=(taken.group, taken.group_bits),
-        interface=taken.interface,
+        interface=taken.device,
         vlan=taken.vlan,
         source=source,
         width=width,
         stride=taken.port // width,
-        destination=(output.address, output.address_bits, output.interface),
+        destination=(output.address, output.address_bits, output.device),
         to_port=output.port - taken.port if follows else output.port,
         follows=follows,
     )

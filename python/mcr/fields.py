@@ -28,7 +28,7 @@ JOIN_LIMIT_GROUPS = 4096
 """A rule joins so many groups at most: the kernel keeps and reports each of them."""
 JOIN_DEFAULT_GROUPS = 2048
 """And so many unless it says that it shall: half of what a Linux bridge keeps by default."""
-INTERFACE_LIMIT_BYTES = 15  # IFNAMSIZ - 1
+INTERFACE_LIMIT_BYTES = 127  # of an alternative name: ALTIFNAMSIZ - 1
 _HOST_LIMIT_CHARS = 253  # RFC 1035, 2.3.4, without the root's dot
 _HOST_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _SCOPE_END_BITS = 16  # RFC 4291, 2.7: ff, flags, scope
@@ -226,14 +226,14 @@ def loop(value: object) -> bool:
 
 
 def interface(value: object) -> str:
-    """A name that the kernel could give an interface (dev_valid_name)."""
+    """A name that an interface could have, its own or an alternative one (ip-link(8), property)."""
     if not isinstance(value, str):
         raise Invalid(f"{value!r} is not an interface name")
     if not value:
         raise Invalid("the interface name is empty; write address%interface:port")
     if len(value.encode(errors="replace")) > INTERFACE_LIMIT_BYTES:
         raise Invalid(f"{value!r} is longer than {INTERFACE_LIMIT_BYTES} bytes")
-    if value in {".", ".."} or not value.isprintable() or re.search(r"[/:\s]", value):
+    if value in {".", ".."} or not value.isprintable() or re.search(r"[/\s]", value):
         raise Invalid(f"{value!r} is not a name an interface can have")
     return value
 

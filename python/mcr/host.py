@@ -34,6 +34,10 @@ class Interface(Protocol):
         """The kernel's name for it."""
 
     @property
+    def altnames(self) -> Sequence[str]:
+        """Its alternative names, each as good as the name."""
+
+    @property
     def index(self) -> int:
         """The kernel's number for it."""
 
@@ -83,15 +87,16 @@ class Host:
         self._awaited: list[Problem] = []
         self._names = Names() if names is None else names
         self.interfaces = {interface.name: interface for interface in interfaces}
+        every = self.interfaces.values()
+        self._named_so = {name: each for each in every for name in (each.name, *each.altnames)}
         self._owners: dict[Address, list[Interface]] = {}
-        for interface in self.interfaces.values():
+        self._broadcasts: dict[Address, list[Interface]] = {}
+        for interface in every:
             for address in interface.addresses:
                 self._owners.setdefault(address, []).append(interface)
-        self._broadcasts: dict[Address, list[Interface]] = {}
-        for interface in self.interfaces.values():
             for broadcast in interface.broadcasts:
                 self._broadcasts.setdefault(broadcast, []).append(interface)
-        self._loopbacks = {each.name: each for each in self.interfaces.values() if each.loopback}
+        self._loopbacks = {each.name: each for each in every if each.loopback}
 
     def resolve(self, rule: Rule, check: Checks) -> tuple[ResolvedRule | None, list[Problem]]:
         """The rule for the native core, and warnings; None if `check` got a problem."""
@@ -154,7 +159,7 @@ class Host:
             return [output.source]
         addresses: Iterable[Address] = self._owners
         if output.interface:
-            interface = self.interfaces.get(output.interface)
+            interface = self._named_so.get(output.interface)
             addresses = interface.addresses if interface else ()
         return [each for each in addresses if each.version == output.address.version]
 
@@ -186,12 +191,13 @@ class Host:
             vlan=taken.vlan or 0,
             join=taken.effective_join,
             broadcast=self._is_broadcast(group),
+            device=self._device(name),
         )
 
     def _local_input(self, taken: Input, group: Address, check: Checks) -> str | None:
         """The interface of an input that is no group: the one named, or the address's own."""
         owners = self.owners(group) or self._broadcasts.get(group, [])
-        comes_later = self._follows and taken.interface not in (None, *self.interfaces)
+        comes_later = self._follows and taken.interface not in (None, *self._named_so)
         if not owners and not comes_later:
             check.note(
                 "input, group",
@@ -252,6 +258,7 @@ class Host:
             loop=output.loop is not False,
             priority=output.priority,
             broadcast=self._is_broadcast(address),
+            device=self._device(name),
         )
 
     def _output_interface(
@@ -266,7 +273,7 @@ class Host:
             name = networks[0].name if len(networks) == 1 else None
         where = f"{path}, interface"
         name = self._named(name, address, check, where)
-        interface = self.interfaces.get(name or "")
+        interface = self._named_so.get(name or "")
         if interface is None or output.source is not None:
             return name
         if all(own.version != address.version for own in interface.addresses):
@@ -288,9 +295,9 @@ class Host:
             noun = "a broadcast address" if self._is_broadcast(address) else noun
             check.note(where, f"{noun} needs one; write {address}%INTERFACE with {self._usable()}")
             return None
-        interface = self.interfaces.get(name)
+        interface = self._named_so.get(name)
         if interface is None:
-            self._await(check, where, missing_interface(name, self.interfaces))
+            self._await(check, where, missing_interface(name, self._named_so))
         elif not interface.up:
             self._await(check, where, f"{name} is down; 'ip link set {name} up' brings it up")
         elif address.is_multicast and not _can_multicast(interface):
@@ -308,8 +315,10 @@ class Host:
             check.note(where, message)
 
     def _index(self, name: str) -> int:
-        interface = self.interfaces.get(name)
-        return interface.index if interface else 0
+        return self._named_so[name].index if name in self._named_so else 0
+
+    def _device(self, name: str) -> str:
+        return self._named_so[name].name if name in self._named_so else name
 
     def _is_broadcast(self, address: Address | Network) -> bool:
         return address == BROADCAST or address in self._broadcasts

@@ -34,13 +34,13 @@ Size = tuple[int, int]
 
 def input_lane(taken: ResolvedInput) -> Lane:
     """Where an input listens, whoever sends."""
-    home = taken.interface if taken.is_shared else ""
+    home = taken.device if taken.is_shared else ""
     return Lane(taken.group, taken.group_bits, taken.port, taken.last_port, home, None)
 
 
 def output_lane(output: ResolvedOutput) -> Lane:
     """Where copies of an output go, whoever sends."""
-    home = output.interface if output.is_shared else ""
+    home = output.device if output.is_shared else ""
     return Lane(output.address, output.address_bits, output.port, output.last_port, home, None)
 
 

@@ -25,7 +25,7 @@ def comes_back(output: ResolvedOutput, ingress: Ingress, loopbacks: Collection[s
         ingress: how the inputs listen.
         loopbacks: the names of this host's loopback interfaces.
     """
-    if output.interface in loopbacks:
+    if output.device in loopbacks:
         return True
     return ingress == "udp" and (output.loop or not output.address.is_multicast)
 
@@ -44,7 +44,7 @@ def silence(
     said: dict[Problem, None] = {}
     for at, output in enumerate(outputs):
         chosen = written[output.number - 1].loop
-        if chosen is None and output.interface not in loopbacks and _goes_on(output, taken):
+        if chosen is None and output.device not in loopbacks and _goes_on(output, taken):
             outputs[at] = replace(output, loop=False)
             said[Problem(f"output {output.number}, loop", _SILENCED)] = None
     return list(said)
@@ -59,6 +59,6 @@ _SILENCED = (
 
 def _goes_on(output: ResolvedOutput, taken: ResolvedInput) -> bool:
     """Whether copies go to the groups and ports of the input, by another interface."""
-    if not output.address.is_multicast or output.interface == taken.interface:
+    if not output.address.is_multicast or output.device == taken.device:
         return False
-    return meet(output_lane(output)._replace(interface=taken.interface), input_lane(taken))
+    return meet(output_lane(output)._replace(interface=taken.device), input_lane(taken))

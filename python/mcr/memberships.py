@@ -28,11 +28,11 @@ class Memberships:
         """Counts an input in; a sentence if with it there are more groups than leave room."""
         if taken.join == "none" or not taken.group.is_multicast:
             return None
-        block, before = _block(taken), self.groups(taken.interface)
+        block, before = _block(taken), self.groups(taken.device)
         if self._count(block) == 0:
-            self._groups[taken.interface] += 1 << taken.group_bits
+            self._groups[taken.device] += 1 << taken.group_bits
         self._rules[block] += 1
-        now = self.groups(taken.interface)
+        now = self.groups(taken.device)
         if not any(before <= limit < now for limit in (JOIN_DEFAULT_GROUPS, BRIDGE_GROUPS)):
             return None
         return (
@@ -49,7 +49,7 @@ class Memberships:
         block = _block(taken)
         self._rules[block] -= 1
         if self._count(block) == 0:
-            self._groups[taken.interface] -= 1 << taken.group_bits
+            self._groups[taken.device] -= 1 << taken.group_bits
 
     def groups(self, interface: str) -> int:
         """How many groups are joined there, counting what blocks have in common for each."""
@@ -63,4 +63,4 @@ class Memberships:
 
 
 def _block(taken: ResolvedInput) -> _Block:
-    return taken.interface, taken.group, taken.group_bits
+    return taken.device, taken.group, taken.group_bits

@@ -22,6 +22,7 @@ class ResolvedInput:
     last_port: int
     """The same as the first for one port."""
     interface: str
+    """Its name, or an alternative one, as the rule has it."""
     ifindex: int = field(compare=False)
     """As it is now; 0 while there is no such interface. A relay follows the name instead."""
     sources: tuple[Address, ...]
@@ -31,6 +32,8 @@ class ResolvedInput:
     """Counts for groups only."""
     broadcast: bool = False
     """Whether `group` is a broadcast address."""
+    device: str = field(default="", compare=False)
+    """The interface's own name, as it is now; as the rule has it while there is none."""
 
     @property
     def block(self) -> Address | Network:
@@ -62,7 +65,7 @@ class ResolvedOutput:
     last_port: int
     """The same as the first for one port; else the port follows the input's."""
     interface: str
-    """Empty leaves the choice to the routing table."""
+    """Its name, or an alternative one; empty leaves the choice to the routing table."""
     ifindex: int = field(compare=False)
     """As it is now; 0 while there is no such interface, or to leave it to the routing table."""
     ttl: Ttl
@@ -73,6 +76,8 @@ class ResolvedOutput:
     priority: int | None
     broadcast: bool = False
     """Whether `address` is a broadcast address of its interface."""
+    device: str = field(default="", compare=False)
+    """The interface's own name, as it is now; as the rule has it while there is none."""
     number: int = 1
     """Of the rule's output that it came of, from 1: a host name may become several."""
 

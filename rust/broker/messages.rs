@@ -17,6 +17,8 @@ pub(super) const MESSAGE_BYTES: usize = 56 * 1024;
 
 /// Bytes of an interface's name (IFNAMSIZ, without the zero).
 const NAME_BYTES: usize = 15;
+/// Bytes of an alternative name (ALTIFNAMSIZ, without the zero).
+const ALTNAME_BYTES: usize = 127;
 
 /// An interface, as the worker found it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,8 +160,13 @@ impl From<&InterfaceRef<'_>> for Interface {
 }
 
 /// Whether an interface can have this name (dev_valid_name in the kernel).
-pub(super) fn is_name(name: &str) -> bool {
+fn is_name(name: &str) -> bool {
     (1..=NAME_BYTES).contains(&name.len()) && !name.contains(['/', '\0'])
+}
+
+/// Whether an interface can have this name or alternative name.
+pub(super) fn is_any_name(name: &str) -> bool {
+    (1..=ALTNAME_BYTES).contains(&name.len()) && !name.contains(['/', '\0'])
 }
 
 impl From<Error> for Refusal {

@@ -4,7 +4,7 @@
 use std::io;
 
 use super::deletions::is_there;
-use super::messages::{Interface, Request, is_name};
+use super::messages::{Interface, Request, is_any_name};
 use crate::addr::Addr;
 use crate::error::{Error, Result};
 use crate::open::filter;
@@ -127,7 +127,7 @@ fn output(spec: &OutputSpec, is_connected: bool) -> Option<&'static str> {
     let objections = [
         (spec.address_bits > width(spec.address), "an output wider than its family"),
         (spec.port == 0 || spec.last_port < spec.port, "ports that cannot be"),
-        (!name.is_empty() && !is_name(name), "an interface that cannot be"),
+        (!name.is_empty() && !is_any_name(name), "an interface that cannot be"),
         (name.is_empty() && spec.ifindex != 0, "an interface without a name"),
         (!has_place, "a group without an interface"),
         (spec.ttl == Ttl::Set(0), "a TTL of 0"),

@@ -10,11 +10,11 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use netlink_packet_core::{
-    NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer,
+    DefaultNla, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer,
     NetlinkMessage, parse_i32, parse_u32,
 };
 use netlink_packet_route::address::{AddressHeader, AddressHeaderFlags, AddressMessage};
-use netlink_packet_route::link::{LinkFlags, LinkHeader, LinkMessage};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkHeader, LinkMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::sys::socket::{MsgFlags, NetlinkAddr, bind, recvmsg, send};
 
@@ -150,12 +150,32 @@ impl LinkSocket {
     /// # Errors
     /// The kernel's, no memory for one.
     pub fn ask(&self, list: List) -> io::Result<()> {
-        let question = match list {
-            List::Links => RouteNetlinkMessage::GetLink(LinkMessage::default()),
-            List::Addresses => RouteNetlinkMessage::GetAddress(AddressMessage::default()),
-        };
+        self.put(
+            match list {
+                List::Links => RouteNetlinkMessage::GetLink(LinkMessage::default()),
+                List::Addresses => RouteNetlinkMessage::GetAddress(AddressMessage::default()),
+            },
+            NLM_F_DUMP,
+        )
+    }
+
+    /// Asks for the link with this name or alternative name, which the kernel does not tell of
+    /// while it is down (net/core/dev.c, `netdev_state_change`). [`Told::Link`] is the answer, or
+    /// nothing.
+    ///
+    /// # Errors
+    /// As [`LinkSocket::ask`].
+    pub fn ask_for(&self, name: &str) -> io::Result<()> {
+        let name = [name.as_bytes(), b"\0"].concat();
+        let name = LinkAttribute::Other(DefaultNla::new(libc::IFLA_ALT_IFNAME, name));
+        let mut wanted = LinkMessage::default();
+        wanted.attributes.push(name);
+        self.put(RouteNetlinkMessage::GetLink(wanted), 0)
+    }
+
+    fn put(&self, question: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
         let mut question = NetlinkMessage::from(question);
-        question.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+        question.header.flags = NLM_F_REQUEST | flags;
         question.finalize();
         let mut bytes = vec![0; question.buffer_len()];
         question.serialize(&mut bytes);
@@ -251,7 +271,8 @@ fn told_by(message: &NetlinkBuffer<&[u8]>) -> io::Result<Option<Told>> {
         }
         NLMSG_DONE => Some(Told::Listed { interrupted: message.flags() & NLM_F_DUMP_INTR != 0 }),
         NLMSG_ERROR => match refusal(payload) {
-            0 => None,
+            // ENODEV: no link has the name that was asked for.
+            0 | libc::ENODEV => None,
             errno => return Err(io::Error::from_raw_os_error(errno)),
         },
         _ => None,

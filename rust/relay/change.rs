@@ -122,14 +122,17 @@ impl Shared {
     /// Opens all that new rules need; on an error everything is as before.
     fn open(&self, state: &mut State, add: &[RuleSpec]) -> std::result::Result<Opened, Refusal> {
         state.reserve(add)?;
-        let present = self.links.watch().now()?;
+        let watch = self.links.watch();
+        watch.now()?;
+        watch.look_for(&add.iter().flat_map(RuleSpec::interfaces).cloned().collect());
+        let present = watch.latest();
         // An interface that was made anew has one index; the thread opens anew what this closes.
         if !Arc::ptr_eq(&present, &state.seen) {
             state.is_behind |= state.detach(&present, |_, _| false);
             state.seen = present.clone();
         }
         let opened = state.open(add, &self.around(&present));
-        if self.links.watch().has_news() {
+        if watch.has_news() {
             self.links.wake();
         }
         opened
@@ -142,7 +145,9 @@ impl Shared {
         let before = state.pause(change.pause);
         let keys = state.take_in(opened.rules);
         state.settle_inputs();
-        owners.new.extend(state.inputs.take_new_slots());
+        let moved = state.take_moved();
+        owners.new.extend(moved.new);
+        owners.gone.extend(moved.gone);
         if let Err(error) = self.follow_plans(state, owners) {
             // An engine has ended, and all it counted is kept for who reads it.
             keys.iter().chain(change.remove).for_each(|&key| state.plans.touch(key));
@@ -155,7 +160,7 @@ impl Shared {
     }
 
     /// Has the engines follow what is open now; the slots that go are free then.
-    fn follow_plans(&self, state: &mut State, owners: Owners) -> Result<()> {
+    pub(super) fn follow_plans(&self, state: &mut State, owners: Owners) -> Result<()> {
         self.workers.adopt(plans::compile(state, self.settings.workers, &owners))?;
         self.version.fetch_add(1, Ordering::Release);
         for slot in owners.gone {

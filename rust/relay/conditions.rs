@@ -27,7 +27,8 @@ pub struct LinkChange {
     pub name: String,
     /// The kernel's index of it.
     pub index: u32,
-    /// In a word: appeared, vanished, renamed, up, down, carrier, `no_carrier`, mtu or addresses.
+    /// In a word: appeared, vanished, renamed, up, down, carrier, `no_carrier`, mtu,
+    /// altnames or addresses.
     pub change: &'static str,
     /// What it is now, or was before, where the word does not say it.
     pub detail: String,
@@ -108,6 +109,9 @@ fn compare(was: &Link, now: &Link, changes: &mut Vec<LinkChange>) {
     if was.name != now.name {
         changes.push(change(now, "renamed", format!("was {}", was.name)));
     }
+    if was.altnames != now.altnames {
+        changes.push(change(now, "altnames", now.altnames.join(" ")));
+    }
     if was.up != now.up {
         changes.push(change(now, if now.up { "up" } else { "down" }, String::new()));
     }
@@ -159,6 +163,19 @@ mod tests {
         ];
         assert_eq!(words(&after, &before), expected);
         assert_eq!(words(&after, &after.clone()), []);
+        let named = Link {
+            index: 1,
+            name: "x".to_owned(),
+            altnames: vec!["feed".to_owned()],
+            ..Link::default()
+        };
+        let plain = Link { altnames: Vec::new(), ..named.clone() };
+        let [with, without] = [named, plain].map(|link| seen([Told::Link(link)]));
+        assert_eq!(
+            (words(&with, &without), words(&without, &with)),
+            (vec![(1, "altnames")], vec![(1, "altnames")])
+        );
+        assert_eq!(with.since(&without)[0].detail, "feed");
         let readdressed = seen([link(1, "x", false, 9000), Told::Address(1, address)]);
         let changes = readdressed.since(&after);
         assert_eq!(changes.last().unwrap().detail, "10.0.0.1");

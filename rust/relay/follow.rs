@@ -38,8 +38,9 @@ impl State {
     pub(super) fn detach(&mut self, present: &Present, is_lost: impl Fn(u32, u32) -> bool) -> bool {
         let mut has_changed = false;
         for (&key, rule) in self.rules.iter_mut().filter(|(_, rule)| rule.waiting.is_none()) {
-            let now = present.find(&rule.input.interface).map(|link| link.index);
-            if now == Some(rule.input.ifindex) && !is_lost(key, rule.input.ifindex) {
+            let now = present.find(&rule.named).map(|link| (link.index, &*link.name));
+            let open = (rule.input.ifindex, &*rule.input.interface);
+            if now == Some(open) && !is_lost(key, rule.input.ifindex) {
                 continue;
             }
             self.inputs.remove(&rule.input);
@@ -56,6 +57,11 @@ impl State {
         self.inputs.has_rings()
             || self.announcements.are_left()
             || self.rules.values().any(LiveRule::is_to_retry)
+    }
+
+    /// The names of interfaces that something waits for.
+    pub(super) fn missing(&self, present: &Present) -> BTreeSet<String> {
+        self.rules.values().flat_map(|rule| rule.missing(present)).map(str::to_owned).collect()
     }
 
     /// The rules on links that have changed whose groups the kernel is a member of no more. It

@@ -21,36 +21,37 @@ struct Held {
 }
 
 impl Groups {
-    /// The slot for one more rule, and how it is new if it is.
+    /// The slot for one more rule on the interface `name`, and how it is new if it is.
     ///
     /// # Errors
     /// All slots are in use.
     pub(super) fn add(
         &mut self,
+        name: &str,
         input: &InputSpec,
         slots: &mut Slots,
     ) -> Result<(Slot, Option<Grant>)> {
-        if let Some(held) = self.held.get_mut(&key(input)) {
+        if let Some(held) = self.held.get_mut(&key(name, input)) {
             held.rules += 1;
             return Ok((held.slot, None));
         }
-        let owner = Owner::group(&input.interface, input.group, input.group_bits);
+        let owner = Owner::group(name, input.group, input.group_bits);
         let grant = slots.take(owner)?;
-        self.held.insert(key(input), Held { slot: grant.slot, rules: 1 });
+        self.held.insert(key(name, input), Held { slot: grant.slot, rules: 1 });
         Ok((grant.slot, Some(grant)))
     }
 
     /// Takes one [`Groups::add`] back; says the slot with the last one.
-    pub(super) fn remove(&mut self, input: &InputSpec) -> Option<Slot> {
-        let held = self.held.get_mut(&key(input))?;
+    pub(super) fn remove(&mut self, name: &str, input: &InputSpec) -> Option<Slot> {
+        let held = self.held.get_mut(&key(name, input))?;
         held.rules -= 1;
         if held.rules > 0 {
             return None;
         }
-        self.held.remove(&key(input)).map(|held| held.slot)
+        self.held.remove(&key(name, input)).map(|held| held.slot)
     }
 }
 
-fn key(input: &InputSpec) -> (String, Addr, u8) {
-    (input.interface.clone(), input.group, input.group_bits)
+fn key(name: &str, input: &InputSpec) -> (String, Addr, u8) {
+    (name.to_owned(), input.group, input.group_bits)
 }

@@ -31,13 +31,18 @@ pub(super) struct LiveRule {
     pub(super) id: String,
     /// Whether it takes nothing, though all is open for it.
     pub(super) paused: bool,
-    /// As wanted; its index is that of the interface it is open on, 0 while it waits.
+    /// The interface as the rule names it: by its name or an alternative one.
+    pub(super) named: String,
+    /// As wanted, but with the own name and the index of the interface it is open on; the index is
+    /// 0 while it waits.
     pub(super) input: InputSpec,
     /// Why the input is not open.
     pub(super) waiting: Option<Obstacle>,
     pub(super) slot: Slot,
     /// The counters of what was seen of its group that no rule took.
     pub(super) group: Slot,
+    /// The name of the interface under which these are kept: its own as soon as it is known.
+    pub(super) counted_on: String,
     pub(super) outputs: Vec<LiveOutput>,
 }
 
@@ -50,13 +55,21 @@ impl LiveRule {
     /// What the user should know of the input, if datagrams cannot come.
     pub(super) fn trouble(&self, present: &Present, ingress: Ingress) -> Option<String> {
         let waiting = self.waiting.as_ref().map(|obstacle| obstacle.text.clone());
-        waiting.or_else(|| obstacle::pause(&self.input, present, ingress))
+        waiting.or_else(|| obstacle::pause(&self.named, &self.input, present, ingress))
     }
 
     /// Whether something of it is to be tried again, since the kernel will not tell when.
     pub(super) fn is_to_retry(&self) -> bool {
         let outputs = self.outputs.iter().filter_map(|output| output.parked.as_ref());
         self.waiting.iter().chain(outputs).any(|obstacle| !obstacle.is_told)
+    }
+
+    /// The names that it waits for.
+    pub(super) fn missing<'a>(&'a self, present: &'a Present) -> impl Iterator<Item = &'a str> {
+        let named = self.waiting.as_ref().map(|_| &*self.named);
+        let outputs = self.outputs.iter().filter(|output| output.parked.is_some());
+        let named = named.into_iter().chain(outputs.map(|output| &*output.spec.interface));
+        named.filter(|name| !name.is_empty() && present.find(name).is_none())
     }
 
     pub(super) fn table_rule(&self) -> TableRule {

@@ -51,7 +51,6 @@ pub use change::{Change, Prepared, Refusal};
 pub use conditions::{Condition, LinkChange, SeenLinks};
 use links::{Links, Next};
 use live::Around;
-use plans::Owners;
 use present::Present;
 pub use report::{InterfaceReport, LastLoss, OutputReport, Report, RuleReport, errno_name};
 pub use rings::{Rings, try_io_uring};
@@ -124,6 +123,12 @@ pub struct RuleSpec {
 }
 
 impl RuleSpec {
+    /// The names that it has for interfaces.
+    fn interfaces(&self) -> impl Iterator<Item = &String> {
+        let outputs = self.outputs.iter().map(|output| &output.interface);
+        outputs.filter(|name| !name.is_empty()).chain([&self.input.interface])
+    }
+
     /// Whether both say the same of what is taken and where it goes. Interfaces go by their names.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
@@ -285,19 +290,20 @@ impl Shared {
     /// Makes all that is open follow the interfaces, and the engines with it.
     fn follow(&self) -> Next {
         let mut state = self.state();
-        let news = self.links.watch().take_news();
-        let present = self.links.watch().latest();
+        let watch = self.links.watch();
+        watch.look_for(&state.missing(&watch.latest()));
+        let news = watch.take_news();
+        let present = watch.latest();
         self.version.fetch_add(1, Ordering::Release);
         if state.follow(&self.around(&present), &news) {
-            let new = state.inputs.take_new_slots();
-            let owners = Owners { new, ..Owners::default() };
-            let plans = plans::compile(&mut state, self.settings.workers, &owners);
-            if self.workers.adopt(plans).is_err() {
+            let moved = state.take_moved();
+            if self.follow_plans(&mut state, moved).is_err() {
                 // The relay was stopped, or an engine has ended and said why.
                 return Next::End;
             }
         }
-        if state.is_to_retry() { Next::Retry } else { Next::Wait }
+        let is_to_retry = state.is_to_retry() || !state.missing(&present).is_empty();
+        if is_to_retry { Next::Retry } else { Next::Wait }
     }
 
     fn around<'a>(&'a self, present: &'a Present) -> Around<'a> {

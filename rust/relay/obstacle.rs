@@ -44,13 +44,19 @@ pub(super) fn is_passing(error: &Error) -> bool {
         if source.raw_os_error().is_some_and(|errno| PASSING.contains(&errno)))
 }
 
-/// The index of the interface that an input is to be opened on.
-pub(super) fn way_in(input: &InputSpec, present: &Present) -> Result<u32, Obstacle> {
-    match present.find(&input.interface) {
-        None => Err(missing(&input.interface).named("unresolved")),
-        Some(link) if !link.up => Err(down(link).named("paused")),
-        Some(link) if lacks_ip(input, link) => Err(without_ip(input, link).named("paused")),
-        Some(link) => Ok(link.index),
+/// The interface that an input is to be opened on, which its rule calls `name`.
+pub(super) fn way_in<'a>(
+    name: &str,
+    input: &InputSpec,
+    present: &'a Present,
+) -> Result<&'a Link, Obstacle> {
+    match present.find(name) {
+        None => Err(missing(name).named("unresolved")),
+        Some(link) if !link.up => Err(down(name, link).named("paused")),
+        Some(link) if lacks_ip(input, link) => {
+            Err(without_ip(&called(name, link), input, link.mtu).named("paused"))
+        }
+        Some(link) => Ok(link),
     }
 }
 
@@ -60,14 +66,19 @@ pub(super) fn lacks_ip(input: &InputSpec, link: &Link) -> bool {
 }
 
 /// What keeps datagrams from an input that is open.
-pub(super) fn pause(input: &InputSpec, present: &Present, ingress: Ingress) -> Option<String> {
-    let name = &input.interface;
-    match way_in(input, present) {
+pub(super) fn pause(
+    name: &str,
+    input: &InputSpec,
+    present: &Present,
+    ingress: Ingress,
+) -> Option<String> {
+    match way_in(name, input, present) {
         Err(obstacle) => Some(obstacle.text),
-        Ok(index) if !present.has_carrier(index) => Some(format!("paused: {name} has no carrier")),
+        Ok(link) if !link.carrier => Some(format!("paused: {} has no carrier", called(name, link))),
         // AF_PACKET gets a frame before the bridge does.
         Ok(_) if ingress == Ingress::Packet => None,
-        Ok(index) => present.taker(index).map(|Link { name: taker, .. }| {
+        Ok(link) => present.taker(link.index).map(|Link { name: taker, .. }| {
+            let name = called(name, link);
             format!(
                 "paused: {name} belongs to {taker}, a bridge or bond, which takes what arrives \
                  there; name {taker} as the input"
@@ -89,11 +100,12 @@ pub(super) fn way_out(output: &OutputSpec, present: &Present) -> Result<u32, Obs
     let is_v4 = output.address.is_v4();
     match present.find(&output.interface) {
         None => Err(missing(&output.interface)),
-        Some(link) if !link.up => Err(down(link)),
+        Some(link) if !link.up => Err(down(&output.interface, link)),
         // The kernel would send with the address of another interface.
         Some(link) if output.source == Choice::Kernel && !present.has_family(link.index, is_v4) => {
             let family = if is_v4 { "IPv4" } else { "IPv6" };
-            Err(Obstacle::told(format!("{} has no {family} address", link.name)))
+            let name = called(&output.interface, link);
+            Err(Obstacle::told(format!("{name} has no {family} address")))
         }
         Some(link) => Ok(link.index),
     }
@@ -103,12 +115,16 @@ fn missing(name: &str) -> Obstacle {
     Obstacle::told(format!("there is no interface {name}"))
 }
 
-fn down(link: &Link) -> Obstacle {
-    Obstacle::told(format!("{} is down", link.name))
+fn down(name: &str, link: &Link) -> Obstacle {
+    Obstacle::told(format!("{} is down", called(name, link)))
 }
 
-fn without_ip(input: &InputSpec, link: &Link) -> Obstacle {
-    let Link { name, mtu, .. } = link;
+/// An interface by the name that the rule has for it, and its own where that is another.
+fn called(name: &str, link: &Link) -> String {
+    if name == link.name { name.to_owned() } else { format!("{name} ({})", link.name) }
+}
+
+fn without_ip(name: &str, input: &InputSpec, mtu: u32) -> Obstacle {
     let (family, least) = (if input.group.is_v4() { "IPv4" } else { "IPv6" }, least_mtu(input));
     Obstacle::told(format!("{name} has an MTU of {mtu}, and {family} takes at least {least}"))
 }

@@ -10,7 +10,7 @@ use super::groups::Groups;
 use super::inputs::Inputs;
 use super::live::{Around, LiveOutput, LiveRule, StandIn};
 use super::obstacle::{self, Obstacle};
-use super::plans::Plans;
+use super::plans::{Owners, Plans};
 use super::present::Present;
 use super::slots::Slots;
 use super::{Ingress, InputSpec, Refusal, RuleSpec, Settings, needs, warn_once};
@@ -35,6 +35,8 @@ pub(super) struct State {
     pub(super) seen: Arc<Present>,
     settings: Settings,
     groups: Groups,
+    /// Slots of groups that were given or lost since the last plans.
+    moved: Owners,
     descriptors: Descriptors,
     next_key: u32,
 }
@@ -68,6 +70,7 @@ impl State {
             seen: Arc::default(),
             settings: settings.clone(),
             groups: Groups::default(),
+            moved: Owners::default(),
             descriptors: Descriptors::default(),
             next_key: 1,
         })
@@ -185,13 +188,17 @@ impl State {
             outputs.push(self.open_output(output, owner, &spec.input, around, slot)?);
         }
         let slot = self.take_slot(stats::Owner::rule(&spec.id), opened)?;
-        let (group, granted) = self.groups.add(&spec.input, &mut self.slots)?;
         let RuleSpec { id, paused, input, .. } = spec.clone();
-        let mut rule = LiveRule { id, paused, input, waiting: None, slot, group, outputs };
+        let named = input.interface.clone();
+        let counted_on = around.present.find(&named).map_or(&named, |link| &link.name).clone();
+        let (group, granted) = self.groups.add(&counted_on, &input, &mut self.slots)?;
         opened.slots.extend(granted);
+        let waiting = None;
+        let mut rule =
+            LiveRule { id, paused, named, input, waiting, slot, group, counted_on, outputs };
         if let Err(error) = self.attach(&mut rule, around.present) {
             if !obstacle::is_passing(&error) {
-                self.groups.remove(&spec.input);
+                self.groups.remove(&rule.counted_on, &rule.input);
                 return Err(error);
             }
             rule.waiting = Some(Obstacle::refused(&error).named("unresolved"));
@@ -207,14 +214,37 @@ impl State {
     pub(super) fn attach(&mut self, rule: &mut LiveRule, present: &Present) -> Result<()> {
         rule.input.ifindex = 0;
         rule.waiting = None;
-        match obstacle::way_in(&rule.input, present) {
+        match obstacle::way_in(&rule.named, &rule.input, present) {
             Err(obstacle) => rule.waiting = Some(obstacle),
-            Ok(index) => {
-                rule.input.ifindex = index;
+            Ok(link) => {
+                self.count_on(rule, &link.name)?;
+                rule.input.interface.clone_from(&link.name);
+                rule.input.ifindex = link.index;
                 self.inputs.add(&rule.input, present, &mut self.slots)?;
             }
         }
         Ok(())
+    }
+
+    /// Keeps the counters of a rule's group under the own name of its interface, so that all rules
+    /// for it there have the same, whatever they call it.
+    fn count_on(&mut self, rule: &mut LiveRule, name: &str) -> Result<()> {
+        if rule.counted_on == name {
+            return Ok(());
+        }
+        let (slot, granted) = self.groups.add(name, &rule.input, &mut self.slots)?;
+        self.moved.new.extend(granted);
+        self.moved.gone.extend(self.groups.remove(&rule.counted_on, &rule.input));
+        rule.group = slot;
+        name.clone_into(&mut rule.counted_on);
+        Ok(())
+    }
+
+    /// Slots that have other owners than in the plans, beside those that a change gives and takes.
+    pub(super) fn take_moved(&mut self) -> Owners {
+        let mut moved = std::mem::take(&mut self.moved);
+        moved.new.extend(self.inputs.take_new_slots());
+        moved
     }
 
     fn open_output(
@@ -258,7 +288,7 @@ impl State {
         if rule.waiting.is_none() {
             self.inputs.remove(&rule.input);
         }
-        self.groups.remove(&rule.input)
+        self.groups.remove(&rule.counted_on, &rule.input)
     }
 
     /// Says that there is no rule with one of these keys, if so.

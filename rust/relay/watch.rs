@@ -90,6 +90,19 @@ impl Watch {
         Ok(known.present.clone())
     }
 
+    /// Asks whether there is an interface of each of these names by now. The kernel tells of an
+    /// alternative name only while its link is up.
+    pub(super) fn look_for(&self, names: &BTreeSet<String>) {
+        let mut known = self.known();
+        for name in names {
+            let is_unknown = known.failure.is_none() && known.present.find(name).is_none();
+            if is_unknown && self.socket.ask_for(name).is_ok() {
+                // Whatever is wrong with the socket is seen by who follows it, too.
+                self.catch_up(&mut known).ok();
+            }
+        }
+    }
+
     /// What there was when somebody last looked.
     pub(super) fn latest(&self) -> Arc<Present> {
         self.known().present.clone()

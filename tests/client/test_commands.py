@@ -200,7 +200,7 @@ def test_workers(command: Command) -> None:
 def test_interfaces(command: Command) -> None:
     """What each is and has."""
     _, loopback = command("interfaces").splitlines()
-    assert loopback.split() == ["lo", "1", "up", "no", "65536", "on", "127.0.0.1", "::1"]
+    assert loopback.split() == ["lo,", "loop0", "1", "up", "no", "65536", "on", "127.0.0.1", "::1"]
     assert command.json("interfaces")["interfaces"][0]["mtu"] == 65536
 
 

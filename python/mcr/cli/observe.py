@@ -242,7 +242,7 @@ def _show_interfaces(known: tuple[InterfaceInfo, ...]) -> None:
         ("interface", "index", "state", "multicast", "mtu", "gro", "addresses"),
         (
             (
-                interface.name,
+                ", ".join((interface.name, *interface.altnames)),
                 str(interface.index),
                 _link(interface),
                 "yes" if interface.multicast else "no",

@@ -245,6 +245,8 @@ class InterfaceInfo:
     """One network interface that the daemon sees."""
 
     name: str
+    altnames: tuple[str, ...]
+    """Its alternative names, each as good as the name (ip-link(8), property)."""
     index: int
     up: bool
     carrier: bool
@@ -260,6 +262,7 @@ class InterfaceInfo:
         """Read an interface; ShapeError if it is none."""
         return cls(
             name=given.get("name", str),
+            altnames=given.array("altnames", str),
             index=given.count("index"),
             up=given.get("up", bool),
             carrier=given.get("carrier", bool),

@@ -211,6 +211,7 @@ class Methods:
             "interfaces": [
                 {
                     "name": each.name,
+                    "altnames": each.altnames,
                     "index": each.index,
                     "up": each.up,
                     "carrier": each.carrier,

@@ -20,6 +20,7 @@ _LINK_CHANGES = {
     "carrier": "has a carrier",
     "no_carrier": "has no carrier",
     "renamed": "has another name",
+    "altnames": "has other alternative names",
     "addresses": "has other addresses",
     "mtu": "has another MTU",
 }

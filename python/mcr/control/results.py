@@ -185,6 +185,7 @@ class InterfaceInfo(TypedDict):
     """One network interface of the daemon's namespace."""
 
     name: str
+    altnames: list[str]
     index: int
     up: bool
     carrier: bool

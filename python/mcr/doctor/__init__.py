@@ -12,6 +12,7 @@ from .. import _native
 from ..config import Ingress, resolve
 from ..errors import RuleError
 from ..rules import Rule, parse_rules
+from .altnames import by_own_names, check_names, own_name
 from .checks import (
     check_host,
     check_interface,
@@ -48,9 +49,12 @@ def diagnose(*rules: Rule | str, interfaces: Iterable[str] = ()) -> tuple[Findin
 
 def judge(facts: Facts, rules: Sequence[Rule], interfaces: Sequence[str] = ()) -> Iterator[Finding]:
     """Say what the facts mean for the rules."""
+    written, rules = rules, [by_own_names(rule, facts.devices) for rule in rules]
     yield from check_host(facts, rules)
     yield from _refusals(facts, rules)
-    named = [*_used(facts, rules), *interfaces]
+    yield from check_names(written, interfaces, facts.devices)
+    named = list(_used(facts, rules))
+    named += [own_name(name, facts.devices) or name for name in interfaces]
     if not named:
         named = [name for name, device in facts.devices.items() if device.up]
     for name in dict.fromkeys(named):

@@ -55,6 +55,7 @@ class Device:
 
     name: str
     index: int
+    altnames: tuple[str, ...] = ()
     up: bool = True
     carrier: bool = True
     multicast: bool = True
@@ -156,6 +157,7 @@ def _device(
     return Device(
         name=found.name,
         index=found.index,
+        altnames=tuple(found.altnames),
         up=found.up,
         carrier=found.carrier,
         multicast=found.multicast,
@@ -338,8 +340,9 @@ def _refused_joins(
         for rule in rules
         if rule.input.effective_join == "each"
     }
+    called = {name: each for each in devices.values() for name in (each.name, *each.altnames)}
     for name, group in wanted:
-        device = devices.get(name or "")
+        device = called.get(name or "")
         if device is None or not group.is_multicast or group in device.groups:
             continue
         if (why := _try_join(device, group)) is not None:

@@ -119,6 +119,7 @@ fn what_no_worker_of_ours_asks_ends_its_line() {
             output(OutputSpec { port: 0, ..spec() }),
             output(OutputSpec { last_port: 5000, ..spec() }),
             output(OutputSpec { interface: "a/b".to_owned(), ..spec() }),
+            output(OutputSpec { interface: "a".repeat(128), ..spec() }),
             output(OutputSpec { interface: String::new(), ..spec() }),
             output(OutputSpec { ifindex: 0, ..spec() }),
             output(OutputSpec { ttl: Ttl::Set(0), ..spec() }),
