@@ -59,9 +59,9 @@ impl State {
             || self.rules.values().any(LiveRule::is_to_retry)
     }
 
-    /// The names of interfaces that something waits for.
-    pub(super) fn missing(&self, present: &Present) -> BTreeSet<String> {
-        self.rules.values().flat_map(|rule| rule.missing(present)).map(str::to_owned).collect()
+    /// The names that rules have for interfaces of which the kernel would not tell now.
+    pub(super) fn untold(&self, present: &Present) -> BTreeSet<String> {
+        self.rules.values().flat_map(|rule| rule.untold(present)).map(str::to_owned).collect()
     }
 
     /// The rules on links that have changed whose groups the kernel is a member of no more. It

@@ -64,12 +64,11 @@ impl LiveRule {
         self.waiting.iter().chain(outputs).any(|obstacle| !obstacle.is_told)
     }
 
-    /// The names that it waits for.
-    pub(super) fn missing<'a>(&'a self, present: &'a Present) -> impl Iterator<Item = &'a str> {
-        let named = self.waiting.as_ref().map(|_| &*self.named);
-        let outputs = self.outputs.iter().filter(|output| output.parked.is_some());
-        let named = named.into_iter().chain(outputs.map(|output| &*output.spec.interface));
-        named.filter(|name| !name.is_empty() && present.find(name).is_none())
+    /// The names that it has for interfaces of which the kernel would not tell now.
+    pub(super) fn untold<'a>(&'a self, present: &'a Present) -> impl Iterator<Item = &'a str> {
+        let outputs = self.outputs.iter().map(|output| &*output.spec.interface);
+        let named = outputs.filter(|name| !name.is_empty()).chain([&*self.named]);
+        named.filter(|name| present.is_untold(name))
     }
 
     pub(super) fn table_rule(&self) -> TableRule {

@@ -291,7 +291,7 @@ impl Shared {
     fn follow(&self) -> Next {
         let mut state = self.state();
         let watch = self.links.watch();
-        watch.look_for(&state.missing(&watch.latest()));
+        watch.look_for(&state.untold(&watch.latest()));
         let news = watch.take_news();
         let present = watch.latest();
         self.version.fetch_add(1, Ordering::Release);
@@ -302,7 +302,7 @@ impl Shared {
                 return Next::End;
             }
         }
-        let is_to_retry = state.is_to_retry() || !state.missing(&present).is_empty();
+        let is_to_retry = state.is_to_retry() || !state.untold(&present).is_empty();
         if is_to_retry { Next::Retry } else { Next::Wait }
     }
 

@@ -22,6 +22,12 @@ impl Present {
         self.names.get(name).and_then(|index| self.links.get(index))
     }
 
+    /// Whether the kernel would not tell when this name comes or goes. It tells of alternative names
+    /// only while their link is up (net/core/dev.c, `netdev_state_change`).
+    pub(super) fn is_untold(&self, name: &str) -> bool {
+        self.find(name).is_none_or(|link| !link.up && link.name != name)
+    }
+
     /// Whether there is a carrier on the link with this index.
     pub(super) fn has_carrier(&self, index: u32) -> bool {
         self.links.get(&index).is_some_and(|link| link.up && link.carrier)
@@ -162,6 +168,8 @@ mod tests {
         assert_eq!(name(&present, "feed").as_deref(), Some("b"));
         present.take(named(2, "feed", &["b"]));
         assert_eq!(name(&present, "b").as_deref(), Some("feed"));
+        let untold = ["feed", "b", "enp1s0", "a", "none"].map(|name| present.is_untold(name));
+        assert_eq!(untold, [false, true, true, false, true]);
         present.take(Told::LinkGone(2));
         assert_eq!(name(&present, "feed").or(name(&present, "b")), None);
     }

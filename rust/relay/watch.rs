@@ -90,15 +90,20 @@ impl Watch {
         Ok(known.present.clone())
     }
 
-    /// Asks whether there is an interface of each of these names by now. The kernel tells of an
-    /// alternative name only while its link is up.
+    /// Asks who has each of these names by now, if the kernel would not tell.
     pub(super) fn look_for(&self, names: &BTreeSet<String>) {
         let mut known = self.known();
         for name in names {
-            let is_unknown = known.failure.is_none() && known.present.find(name).is_none();
-            if is_unknown && self.socket.ask_for(name).is_ok() {
-                // Whatever is wrong with the socket is seen by who follows it, too.
-                self.catch_up(&mut known).ok();
+            if known.failure.is_some() || !known.present.is_untold(name) {
+                continue;
+            }
+            // Of a name that is gone the answer says nothing, of who had it all its names.
+            let had = known.present.find(name).map(|link| link.name.clone());
+            for asked in had.iter().chain([name]) {
+                if self.socket.ask_for(asked).is_ok() {
+                    // Whatever is wrong with the socket is seen by who follows it, too.
+                    self.catch_up(&mut known).ok();
+                }
             }
         }
     }

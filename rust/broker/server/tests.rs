@@ -86,6 +86,7 @@ fn what_no_worker_of_ours_asks_ends_its_line() {
             group,
             sources: sources.to_vec(),
         };
+        let nowhere = Interface { index: 0, ..lo.clone() };
         let large = RingShape { slots: 1 << 15, ..RING };
         let odd = RingShape { slot_bytes: 2000, ..RING };
         let wrong = [
@@ -95,11 +96,7 @@ fn what_no_worker_of_ours_asks_ends_its_line() {
             frames(vec![], Some(odd)),
             Request::Frames { interface: named(""), blocks: vec![], ring: None },
             Request::Frames { interface: named("0123456789abcdef"), blocks: vec![], ring: None },
-            Request::Frames {
-                interface: Interface { index: 0, ..lo.clone() },
-                blocks: vec![],
-                ring: None,
-            },
+            Request::Frames { interface: nowhere, blocks: vec![], ring: None },
             Request::Filter { lease: 1, blocks: vec![] },
             Request::AllMulticast { lease: 1, on: true },
             join(Addr::v4([10, 0, 0, 1]), &[]),
