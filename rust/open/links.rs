@@ -14,7 +14,9 @@ use netlink_packet_core::{
     NetlinkMessage, parse_i32, parse_u32,
 };
 use netlink_packet_route::address::{AddressHeader, AddressHeaderFlags, AddressMessage};
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkHeader, LinkMessage};
+use netlink_packet_route::link::{
+    LinkAttribute, LinkExtentMask, LinkFlags, LinkHeader, LinkMessage,
+};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::sys::socket::{MsgFlags, NetlinkAddr, bind, recvmsg, send};
 
@@ -24,8 +26,9 @@ use crate::addr::Addr;
 use crate::error::{Error, Result};
 use crate::sys::sockopt;
 
-/// Room for one message of the kernel: it makes none of more than 32 KiB.
-pub const MESSAGE_BYTES: usize = 32 * 1024;
+/// Room for one message of the kernel: 32 KiB of a list (net/netlink/af_netlink.c), or a link whose
+/// alternative names alone take 64 KiB (the length of an attribute).
+pub const MESSAGE_BYTES: usize = 128 * 1024;
 
 /// Lists in a row that may change while they are made; the last one is taken as it is.
 const INTERRUPTED: usize = 8;
@@ -150,9 +153,14 @@ impl LinkSocket {
     /// # Errors
     /// The kernel's, no memory for one.
     pub fn ask(&self, list: List) -> io::Result<()> {
+        // Only for who names a mask does the kernel make room for the longest link, and it ends the
+        // list before a link that has none (net/core/rtnetlink.c, `rtnl_calcit`).
+        let mask = LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]);
+        let mut links = LinkMessage::default();
+        links.attributes.push(mask);
         self.put(
             match list {
-                List::Links => RouteNetlinkMessage::GetLink(LinkMessage::default()),
+                List::Links => RouteNetlinkMessage::GetLink(links),
                 List::Addresses => RouteNetlinkMessage::GetAddress(AddressMessage::default()),
             },
             NLM_F_DUMP,
@@ -191,13 +199,14 @@ impl LinkSocket {
     ///
     /// # Errors
     /// `WouldBlock` when there is none now; ENOBUFS when some was lost, so that the links may be
-    /// otherwise than what was heard says.
+    /// otherwise than what was heard says; EMSGSIZE when it is longer than the room for it.
     pub fn hear<'a>(&self, bytes: &'a mut [u8]) -> io::Result<&'a [u8]> {
         let mut room = [io::IoSliceMut::new(bytes)];
         let flags = MsgFlags::MSG_DONTWAIT;
         let heard = recvmsg::<NetlinkAddr>(self.fd.as_raw_fd(), &mut room, None, flags)?;
         if heard.flags.contains(MsgFlags::MSG_TRUNC) {
-            return Err(io::Error::from_raw_os_error(libc::ENOBUFS));
+            // Not ENOBUFS: to ask again would end in the same.
+            return Err(io::Error::from_raw_os_error(libc::EMSGSIZE));
         }
         let is_kernel = heard.address.is_some_and(|sender| sender.pid() == 0);
         let len = if is_kernel { heard.bytes } else { 0 };
