@@ -77,6 +77,9 @@ def test_rules_by_different_names_of_an_interface_are_seen_to_meet() -> None:
         resolve(rules, named, ingress="packet")
     with pytest.raises(RuleError, match="the rule's own input"):
         resolve(["239.1.1.1%feed:5001 to 239.1.1.1%eth0:5001,loop=on"], named, ingress="udp")
+    named_one = "10.0.0.9@239.1.1.1%feed:5001 to 239.2.0.9%out:6001"
+    warnings = resolve([PLAIN, named_one], named, ingress="packet").warnings
+    assert any("gets none" in warning for warning in warnings), warnings
 
 
 def test_what_is_kept_reaches_the_core_as_it_was_said() -> None:

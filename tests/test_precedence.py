@@ -34,6 +34,7 @@ def inputs(draw: st.DrawFn) -> ResolvedInput:
         port=first,
         last_port=last,
         interface="eth0",
+        device="eth0",
         ifindex=1,
         sources=tuple(sorted(draw(st.sets(st.sampled_from(SENDERS[:2]))))),
         vlan=draw(st.sampled_from([0, 7])),

@@ -95,7 +95,7 @@ class Precedence:
 
 
 def _lane(taken: ResolvedInput, source: Address | None = None) -> Lane:
-    home = f"{taken.interface}/{taken.vlan}"  # no interface has a slash in its name
+    home = f"{taken.device}/{taken.vlan}"  # no interface has a slash in its name
     return Lane(taken.group, taken.group_bits, taken.port, taken.last_port, home, source)
 
 
