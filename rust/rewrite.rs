@@ -34,6 +34,8 @@ pub struct Kept {
     source_port: bool,
     group: bool,
     port: bool,
+    /// Nothing of the datagram, but that each send names where it goes.
+    peer: bool,
 }
 
 /// How one output makes its copies differ from one datagram to the next.
@@ -65,6 +67,7 @@ impl Kept {
             source_port: one.source_port || other.source_port,
             group: one.group || other.group,
             port: one.port || other.port,
+            peer: one.peer || other.peer,
         })
     }
 
@@ -109,6 +112,7 @@ impl Rewrite {
             source_port: spec.source_port == Choice::Keep,
             group: spec.address_bits > 0,
             port: spec.last_port > spec.port,
+            peer: spec.names_peer(),
         };
         (kept != Kept::default()).then(|| Self {
             kept,
@@ -174,7 +178,7 @@ impl Rewrite {
     /// What the send of the copies says beside their bytes; `None` when the socket says all.
     #[must_use]
     pub fn envelope(&self, origin: &Origin) -> Option<Envelope> {
-        let Kept { ttl, dscp, source, group, port, .. } = self.kept;
+        let Kept { ttl, dscp, source, group, port, peer, .. } = self.kept;
         let (address, to_port) = self.destination(origin);
         let base = Envelope {
             v4: self.is_v4,
@@ -189,7 +193,7 @@ impl Rewrite {
             return group.then_some(Envelope { to: Some((address, 0)), ..base });
         }
         Some(Envelope {
-            to: (group || port).then_some((address, to_port)),
+            to: (group || port || peer).then_some((address, to_port)),
             from: source.then_some(origin.source),
             ttl: ttl.then_some(self.hops(origin)),
             class: dscp.then_some(origin.dscp << 2),

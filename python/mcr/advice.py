@@ -38,7 +38,8 @@ def warnings(rule: ResolvedRule, *, held_ports: int | None) -> Iterable[Problem]
         yield Problem(
             "input, port",
             f"{ports} ports are more than the {held_ports} that mcr keeps open, so this host"
-            " tells senders that they are unreachable",
+            " tells senders that they are unreachable, and what arrives elsewhere than on"
+            f" {taken.interface} is not relayed",
         )
     yield from _special_group("input, group", block)
     for output in rule.outputs:

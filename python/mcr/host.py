@@ -192,7 +192,14 @@ class Host:
             join=taken.effective_join,
             broadcast=self._is_broadcast(group),
             device=self._device(name),
+            everywhere=taken.interface is None and taken.vlan is None and self._is_roaming(group),
         )
+
+    def _is_roaming(self, group: Address | Network) -> bool:
+        """Whether it is an address of this host whose datagrams may arrive on any interface."""
+        if isinstance(group, Network) or group.is_loopback or _is_of_a_link(group):
+            return False
+        return bool(self.owners(group))
 
     def _local_input(self, taken: Input, group: Address, check: Checks) -> str | None:
         """The interface of an input that is no group: the one named, or the address's own."""

@@ -137,7 +137,7 @@ def _sight(resolved: ResolvedRule, counted: Counters) -> RuleSight:
     return RuleSight(
         paused=counted["paused"],
         trouble=counted["trouble"],
-        interface=source.interface,
+        interface="any interface" if source.everywhere else source.interface,
         group=str(source.block),
         ports=source.ports,
         joined=source.group.is_multicast and source.join == "each",

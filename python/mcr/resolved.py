@@ -34,6 +34,8 @@ class ResolvedInput:
     """Whether `group` is a broadcast address."""
     device: str = field(default="", compare=False)
     """The interface's own name, as it is now; as the rule has it while there is none."""
+    everywhere: bool = False
+    """Whether `group` is an address of this host whose datagrams count wherever they arrive."""
 
     @property
     def block(self) -> Address | Network:

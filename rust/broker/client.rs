@@ -19,7 +19,7 @@ use crate::open::opener::{
 };
 use crate::open::output::OutputSpec;
 use crate::open::socket::descriptors_used_up;
-use crate::open::{InterfaceRef, filter};
+use crate::open::{InterfaceRef, filter, udp_input};
 use crate::sys::packet_ring::{PacketRing, RingShape};
 use crate::sys::passing;
 
@@ -172,19 +172,21 @@ impl Opener for Client {
         address: Addr,
         port: u16,
         interface: &InterfaceRef<'_>,
+        is_beside_own: bool,
     ) -> Result<Option<Helper>> {
-        self.helper(&Request::Holder { interface: interface.into(), address, port })
+        let interface = interface.into();
+        self.helper(&Request::Holder { interface, address, port, is_beside_own })
     }
 
-    fn datagrams(
-        &self,
-        interface: &InterfaceRef<'_>,
-        group: Addr,
-        is_broadcast: bool,
-        port: u16,
-    ) -> Result<Datagrams> {
-        let interface = interface.into();
-        let request = Request::Datagrams { interface, group, is_broadcast, port };
+    fn datagrams(&self, wish: &udp_input::Wish<'_>) -> Result<Datagrams> {
+        let request = Request::Datagrams {
+            interface: (&wish.interface).into(),
+            group: wish.group,
+            is_broadcast: wish.is_broadcast,
+            is_everywhere: wish.is_everywhere,
+            is_beside_own: wish.is_beside_own,
+            port: wish.port,
+        };
         match self.line.ask(&request)? {
             (Answer::Datagrams { lease, receive_buffer_bytes }, fd) => Ok(Datagrams {
                 socket: self.socket(lease, fd)?,

@@ -13,6 +13,7 @@ use crate::addr::Addr;
 use crate::error::{Error, Result};
 use crate::open::output::{self, OutputSpec};
 use crate::open::packet::{self, Fanout, Spares};
+use crate::open::udp_input::Wish;
 use crate::open::{InterfaceRef, gro_helper, igmp_query, udp_input};
 use crate::pool;
 use crate::sys::packet_ring::RingShape;
@@ -124,8 +125,18 @@ impl Worker {
                 held.member().ok_or(UNKNOWN)?.narrowed(&sources);
             }
             Request::Reconnect { lease, ifindex } => return self.reconnect(lease, ifindex),
-            Request::Datagrams { interface, group, is_broadcast, port } => {
-                return self.datagrams(&interface.as_ref(), group, is_broadcast, port);
+            Request::Datagrams {
+                interface,
+                group,
+                is_broadcast,
+                is_everywhere,
+                is_beside_own,
+                port,
+            } => {
+                let interface = interface.as_ref();
+                let wish =
+                    Wish { group, is_broadcast, is_everywhere, is_beside_own, port, interface };
+                return self.datagrams(&wish);
             }
             Request::Output { rule, number, is_connected, spec } => {
                 return self.output(rule, number, is_connected, &spec);
@@ -144,22 +155,18 @@ impl Worker {
         Ok(())
     }
 
-    fn datagrams(
-        &mut self,
-        interface: &InterfaceRef<'_>,
-        group: Addr,
-        is_broadcast: bool,
-        port: u16,
-    ) -> Granted {
-        let key = Key::Datagrams { ifindex: interface.index, group, port, is_broadcast };
+    fn datagrams(&mut self, wish: &Wish<'_>) -> Granted {
+        let Wish { interface, group, is_broadcast, is_everywhere, port, .. } = *wish;
+        let key =
+            Key::Datagrams { ifindex: interface.index, group, port, is_broadcast, is_everywhere };
         let waiting = self.leases.waiting(&key).map(|(id, held)| (id, held.buffer_bytes()));
         let (lease, bytes) = if let Some(found) = waiting {
             self.leases.claim(found.0);
             found
         } else {
             self.check_room()?;
-            let input = udp_input::open(interface, group, is_broadcast, port)?;
-            udp_input::tell_marks(input.fd.as_fd(), interface, group)?;
+            let input = udp_input::open(wish)?;
+            udp_input::tell_marks(input.fd.as_fd(), &interface, group)?;
             let receive_buffer_bytes = input.receive_buffer_bytes;
             let what = What::Datagrams { receive_buffer_bytes, member: Member::default() };
             (self.leases.add(key, input.fd, what), receive_buffer_bytes)
@@ -217,8 +224,8 @@ impl Worker {
                 Some(gro_helper::open_anywhere(*group, *port)?)
             }
             Request::MergerForAny { v4, port } => gro_helper::open_for_any(*v4, *port)?,
-            Request::Holder { interface, address, port } => {
-                gro_helper::holder(*address, *port, interface.index)?
+            Request::Holder { interface, address, port, is_beside_own } => {
+                gro_helper::holder(*address, *port, interface.index, *is_beside_own)?
             }
             _ => None,
         };

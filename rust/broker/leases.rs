@@ -24,6 +24,7 @@ pub(super) enum Key {
         group: Addr,
         port: u16,
         is_broadcast: bool,
+        is_everywhere: bool,
     },
     Merger {
         ifindex: u32,
@@ -296,7 +297,7 @@ impl Key {
                 Self::MergerAnywhere { group: *group, port: *port }
             }
             Request::MergerForAny { v4, port } => Self::MergerForAny { v4: *v4, port: *port },
-            Request::Holder { interface, address, port } => {
+            Request::Holder { interface, address, port, .. } => {
                 Self::Holder { ifindex: interface.index, address: *address, port: *port }
             }
             _ => return None,

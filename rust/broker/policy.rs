@@ -41,6 +41,11 @@ pub(super) fn objection(
         Request::Join { group, sources, .. } | Request::Leave { group, sources, .. } => {
             joined(*group, sources)
         }
+        Request::Datagrams { group, is_broadcast, is_everywhere, is_beside_own, .. }
+            if (*is_everywhere || *is_beside_own) && (group.is_multicast() || *is_broadcast) =>
+        {
+            Some("a group as an address of this host")
+        }
         Request::NarrowBy { sources, .. } if sources.is_empty() => Some("a membership for nobody"),
         Request::Holder { address, .. } if address.is_multicast() => Some("a group to hold"),
         // It would share a local address with the program that has it.
@@ -78,6 +83,8 @@ fn ingress_of(request: &Request) -> Option<Ingress> {
         | Request::Merger { .. }
         | Request::MergerForAny { .. }
         | Request::Holder { .. } => Some(Ingress::Packet),
+        // What arrives for an address elsewhere than on its interface comes by sockets with both.
+        Request::Datagrams { is_everywhere: true, .. } => None,
         Request::Datagrams { .. }
         | Request::JoinBy { .. }
         | Request::LeaveBy { .. }

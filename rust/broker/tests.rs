@@ -17,6 +17,7 @@ use crate::open::output::{self, Choice, OutputSocket, OutputSpec, Ttl};
 use crate::open::testnet::{
     FAR, NEAR, again, in_namespace, interface, ip, settle, wait_until, with_cable,
 };
+use crate::open::udp_input::Wish;
 
 mod frames;
 
@@ -72,7 +73,7 @@ fn datagrams_that_came_while_nobody_lived_are_there() {
         let supervisor = Supervisor::new(1, Ingress::Udp);
         let (worker, death) = supervisor.worker(0);
         let lo = interface("lo");
-        let first = worker.datagrams(&lo, GROUP, false, 5001).unwrap();
+        let first = worker.datagrams(&Wish::on(lo, GROUP, 5001)).unwrap();
         worker.join_by(&first.socket, lo.index, GROUP, &[]).unwrap();
         let sender = sender(GROUP, "lo");
         send(&sender, 2);
@@ -81,7 +82,7 @@ fn datagrams_that_came_while_nobody_lived_are_there() {
         send(&sender, 3);
         settle();
         let (worker, _) = supervisor.worker(0);
-        let again = worker.datagrams(&lo, GROUP, false, 5001).unwrap();
+        let again = worker.datagrams(&Wish::on(lo, GROUP, 5001)).unwrap();
         assert_eq!(queued(&again.socket), [100; 5]);
         worker.join_by(&again.socket, lo.index, GROUP, &[]).unwrap();
         worker.settled().unwrap();
@@ -118,7 +119,7 @@ fn a_port_that_is_given_back_can_be_asked_for_at_once() {
         let (worker, _death) = supervisor.worker(0);
         let lo = interface("lo");
         for round in 0..200 {
-            let opened = worker.datagrams(&lo, Addr::v4([127, 0, 0, 1]), false, 5001);
+            let opened = worker.datagrams(&Wish::on(lo, Addr::v4([127, 0, 0, 1]), 5001));
             drop(opened.unwrap_or_else(|error| panic!("round {round}: {error}")));
         }
     });
@@ -226,11 +227,11 @@ fn an_interface_that_is_renewed_under_a_living_worker_is_joined_anew() {
         let (first, _) = supervisor.worker(0);
         let (second, _) = supervisor.worker(1);
         let far = interface(FAR);
-        let old = first.datagrams(&far, GROUP, false, 5001).unwrap();
+        let old = first.datagrams(&Wish::on(far, GROUP, 5001)).unwrap();
         first.join_by(&old.socket, far.index, GROUP, &[]).unwrap();
         renew_cable();
         // The one is there before the other has noticed.
-        let new = second.datagrams(&far, GROUP, false, 5002).unwrap();
+        let new = second.datagrams(&Wish::on(far, GROUP, 5002)).unwrap();
         second.join_by(&new.socket, far.index, GROUP, &[]).unwrap();
         first.leave_by(&old.socket, far.index, GROUP, &[]);
         drop(old);
@@ -252,7 +253,7 @@ fn a_successor_that_wants_fewer_senders_is_a_member_for_fewer() {
         let senders = [one, two].map(from);
         for wanted in [vec![], vec![one, two]] {
             let (worker, death) = supervisor.worker(0);
-            let first = worker.datagrams(&lo, GROUP, false, 5001).unwrap();
+            let first = worker.datagrams(&Wish::on(lo, GROUP, 5001)).unwrap();
             worker.join_by(&first.socket, lo.index, GROUP, &wanted).unwrap();
             worker.settled().unwrap();
             senders.iter().for_each(|sender| send(sender, 1));
@@ -261,7 +262,7 @@ fn a_successor_that_wants_fewer_senders_is_a_member_for_fewer() {
             death.come();
             drop((first, worker));
             let (worker, _) = supervisor.worker(0);
-            let again = worker.datagrams(&lo, GROUP, false, 5001).unwrap();
+            let again = worker.datagrams(&Wish::on(lo, GROUP, 5001)).unwrap();
             worker.join_by(&again.socket, lo.index, GROUP, &[one]).unwrap();
             worker.settled().unwrap();
             senders.iter().for_each(|sender| send(sender, 1));
@@ -287,7 +288,7 @@ fn a_successor_joins_anew_what_the_kernel_has_forgotten() {
                     worker.join(&near, group, &[]).unwrap();
                     return None;
                 }
-                let opened = worker.datagrams(&near, group, false, 5001).unwrap();
+                let opened = worker.datagrams(&Wish::on(near, group, 5001)).unwrap();
                 worker.join_by(&opened.socket, near.index, group, &[]).unwrap();
                 Some(opened)
             };
@@ -318,20 +319,20 @@ fn helpers_stand_until_nobody_needs_them() {
         let (worker, death) = supervisor.worker(0);
         let (lo, local) = (interface("lo"), Addr::v4([127, 0, 0, 1]));
         let is_taken = || UdpSocket::bind("127.0.0.1:5001").is_err();
-        let held = worker.holder(local, 5001, &lo).unwrap();
+        let held = worker.holder(local, 5001, &lo, false).unwrap();
         let any = worker.merger_for_any(true, 5002).unwrap();
         assert!(held.is_some() && any.is_some() && is_taken());
         death.come();
         drop((held, any, worker));
         assert!(is_taken());
         let (worker, _) = supervisor.worker(0);
-        let held = worker.holder(local, 5001, &lo).unwrap();
+        let held = worker.holder(local, 5001, &lo, false).unwrap();
         assert!(held.is_some() && supervisor.open_sockets() == 2);
         worker.settled().unwrap();
         assert_eq!(supervisor.open_sockets(), 1);
         drop(held);
         wait_until("the port is free", || !is_taken());
         let _program = UdpSocket::bind("127.0.0.1:5001").unwrap();
-        assert!(worker.holder(local, 5001, &lo).unwrap().is_none());
+        assert!(worker.holder(local, 5001, &lo, false).unwrap().is_none());
     });
 }

@@ -81,18 +81,23 @@ pub fn open_for_any(v4: bool, port: u16) -> Result<Option<OwnedFd>> {
 /// the packet ingress relays. `None` when an application holds it, or when the address is not
 /// this host's: then the host does not answer.
 ///
-/// It does not share: with SO_REUSEADDR it would take an application's datagrams away.
+/// It shares with other sockets of mcr only, of which `is_beside_own` says whether there may be any.
 /// `ifindex` is the interface that they arrive on; 0 for any.
 ///
 /// # Errors
 /// [`Error::Permission`] for a port that needs a right.
-pub fn holder(address: Addr, port: u16, ifindex: u32) -> Result<Option<OwnedFd>> {
+pub fn holder(
+    address: Addr,
+    port: u16,
+    ifindex: u32,
+    is_beside_own: bool,
+) -> Result<Option<OwnedFd>> {
     let target = address.to_string();
     let owned = socket::open(socket::family(address), libc::SOCK_DGRAM, &target)?;
     let fd = owned.as_fd();
     prepare(fd, ifindex, &target)?;
     socket::drop_all(fd, &target)?;
-    match socket::bind(fd, socket::endpoint(address, port, ifindex), &target) {
+    match socket::bind_own(fd, socket::endpoint(address, port, ifindex), is_beside_own, &target) {
         Ok(()) => Ok(Some(owned)),
         Err(Error::Os { source, .. })
             if matches!(source.raw_os_error(), Some(libc::EADDRINUSE | libc::EADDRNOTAVAIL)) =>

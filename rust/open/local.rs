@@ -88,19 +88,14 @@ impl Opener for Local {
         address: Addr,
         port: u16,
         interface: &InterfaceRef<'_>,
+        is_beside_own: bool,
     ) -> Result<Option<Helper>> {
-        Ok(gro_helper::holder(address, port, interface.index)?.map(Helper::from))
+        Ok(gro_helper::holder(address, port, interface.index, is_beside_own)?.map(Helper::from))
     }
 
-    fn datagrams(
-        &self,
-        interface: &InterfaceRef<'_>,
-        group: Addr,
-        is_broadcast: bool,
-        port: u16,
-    ) -> Result<Datagrams> {
-        let input = udp_input::open(interface, group, is_broadcast, port)?;
-        udp_input::tell_marks(input.fd.as_fd(), interface, group)?;
+    fn datagrams(&self, wish: &udp_input::Wish<'_>) -> Result<Datagrams> {
+        let input = udp_input::open(wish)?;
+        udp_input::tell_marks(input.fd.as_fd(), &wish.interface, wish.group)?;
         Ok(Datagrams { socket: input.fd.into(), receive_buffer_bytes: input.receive_buffer_bytes })
     }
 

@@ -7,9 +7,9 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use super::InterfaceRef;
 use super::output::OutputSpec;
 use super::packet::Fanout;
+use super::{InterfaceRef, udp_input};
 use crate::addr::Addr;
 use crate::error::Result;
 use crate::sys::packet_ring::{PacketRing, RingShape};
@@ -84,19 +84,14 @@ pub trait Opener: Send + Sync {
         address: Addr,
         port: u16,
         interface: &InterfaceRef<'_>,
+        is_beside_own: bool,
     ) -> Result<Option<Helper>>;
 
     /// A socket of the `udp` ingress that tells TTL and traffic class ([`super::udp_input`]).
     ///
     /// # Errors
     /// A missing right, a port that is taken, an interface or address that is not there.
-    fn datagrams(
-        &self,
-        interface: &InterfaceRef<'_>,
-        group: Addr,
-        is_broadcast: bool,
-        port: u16,
-    ) -> Result<Datagrams>;
+    fn datagrams(&self, wish: &udp_input::Wish<'_>) -> Result<Datagrams>;
 
     /// Makes such a socket a member of its group for these sources, or for any.
     ///

@@ -18,6 +18,12 @@ pub const SEND_BUFFER_BYTES: usize = 4 << 20;
 /// The largest UDP payload in an IPv4 datagram; mcr uses it for both families.
 const MAX_PAYLOAD: u16 = 65507;
 
+/// The port that sockets are connected to which name their peer with each send. The kernel hands a
+/// connected socket what its peer sends, before any other on the same port: an input on the port
+/// that copies are sent from would lose that. From this one (tcpmux, TCP only in practice) nobody
+/// sends.
+const SILENT_PORT: u16 = 1;
+
 /// The TTL, or hop limit, of the copies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Ttl {
@@ -73,8 +79,8 @@ pub struct OutputSpec {
 #[derive(Debug)]
 pub struct OutputSocket {
     /// The descriptor, nonblocking and connected, to the first address and port where the
-    /// datagram decides. It is a raw socket that takes whole headers where the source port is
-    /// kept: a UDP socket has one port.
+    /// datagram decides, and to another port where [`OutputSpec::names_peer`]. It is a raw socket
+    /// that takes whole headers where the source port is kept: a UDP socket has one port.
     pub fd: OwnedFd,
     /// The send buffer that it got, in the unit of [`SEND_BUFFER_BYTES`].
     pub send_buffer_bytes: usize,
@@ -125,6 +131,13 @@ impl OutputSpec {
     #[must_use]
     pub fn has_own_headers(&self) -> bool {
         self.source_port == Choice::Keep
+    }
+
+    /// Whether each send has to name where it goes. The source port is chosen, and an input may
+    /// have it too, for datagrams of the very host and port that copies go to (RFC 4961).
+    #[must_use]
+    pub fn names_peer(&self) -> bool {
+        matches!(self.source_port, Choice::Chosen(_)) && !self.address.is_multicast()
     }
 }
 
@@ -297,13 +310,25 @@ fn bind_to(fd: BorrowedFd<'_>, spec: &OutputSpec, target: &str) -> Result<()> {
     socket::bind(fd, socket::endpoint(source, port, spec.ifindex), target)
 }
 
+/// Connects a socket that is to name its peer with each send to that peer, for who only sends.
+///
+/// # Errors
+/// The kernel's, where there is no route.
+pub fn connect_to_peer(fd: BorrowedFd<'_>, spec: &OutputSpec) -> Result<()> {
+    if spec.names_peer() { connect_port(fd, spec, spec.port) } else { Ok(()) }
+}
+
 /// Says the largest payload.
 fn connect(fd: BorrowedFd<'_>, spec: &OutputSpec, options: &Options, target: &str) -> Result<u16> {
-    let peer = socket::endpoint(spec.address, spec.port, spec.ifindex);
-    SockRef::from(&fd)
-        .connect(&peer.into())
-        .map_err(|error| socket::refused("connecting", target, error))?;
+    let port = if spec.names_peer() { SILENT_PORT } else { spec.port };
+    connect_port(fd, spec, port)?;
     max_segment(fd, options, target)
+}
+
+fn connect_port(fd: BorrowedFd<'_>, spec: &OutputSpec, port: u16) -> Result<()> {
+    let peer = socket::endpoint(spec.address, port, spec.ifindex);
+    let connected = SockRef::from(&fd).connect(&peer.into());
+    connected.map_err(|error| socket::refused("connecting", &spec.to_string(), error))
 }
 
 fn local(fd: BorrowedFd<'_>) -> Option<SocketAddr> {

@@ -130,6 +130,33 @@ pub(crate) fn share_group(fd: BorrowedFd<'_>, group: Addr, target: &str) -> Resu
     set(fd, all, 0, "hearing only what is joined", target)
 }
 
+/// Binds a socket to an address of this host that no other program may have. Sockets of this one
+/// may have it too, which `is_beside_own` says: they were bound in this way, or share by themselves.
+///
+/// # Errors
+/// EADDRINUSE, when another program has it.
+pub(crate) fn bind_own(
+    fd: BorrowedFd<'_>,
+    endpoint: SocketAddr,
+    is_beside_own: bool,
+    target: &str,
+) -> Result<()> {
+    let share = || {
+        let name = (libc::SOL_SOCKET, libc::SO_REUSEADDR);
+        set(fd, name, 1, "sharing the port", target)
+    };
+    match bind(fd, endpoint, target) {
+        // It shares only now: who begins with it may come in front of another program.
+        Err(Error::Os { source, .. })
+            if is_beside_own && source.raw_os_error() == Some(libc::EADDRINUSE) =>
+        {
+            share()?;
+            bind(fd, endpoint, target)
+        }
+        bound => bound.and_then(|()| share()),
+    }
+}
+
 /// Makes the receive buffer this large, by force where permitted, and returns the size that it
 /// has now, in the same unit. The kernel books twice as much, for its own headers.
 pub(crate) fn receive_buffer(fd: BorrowedFd<'_>, bytes: usize, target: &str) -> Result<usize> {

@@ -14,6 +14,33 @@ use crate::error::Result;
 /// The receive buffer that is asked for, in bytes.
 pub const RECEIVE_BUFFER_BYTES: usize = 16 << 20;
 
+/// A socket to be opened.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish<'a> {
+    /// Where the datagrams arrive.
+    pub interface: InterfaceRef<'a>,
+    /// Their destination: a group, or an address of this host, or a broadcast address.
+    pub group: Addr,
+    /// Whether it is a broadcast address.
+    pub is_broadcast: bool,
+    /// Whether datagrams to an address of this host may arrive on any interface, as they do at an
+    /// ordinary socket: Linux takes them wherever they come (the weak host model).
+    pub is_everywhere: bool,
+    /// Whether other sockets of mcr may have the address and port, too.
+    pub is_beside_own: bool,
+    /// Their port.
+    pub port: u16,
+}
+
+impl<'a> Wish<'a> {
+    /// For what arrives on the interface, by a socket that no other of mcr shares the port with.
+    #[must_use]
+    pub fn on(interface: InterfaceRef<'a>, group: Addr, port: u16) -> Self {
+        let (is_broadcast, is_everywhere, is_beside_own) = (false, false, false);
+        Self { interface, group, is_broadcast, is_everywhere, is_beside_own, port }
+    }
+}
+
 /// An open socket, not yet a member of anything.
 #[derive(Debug)]
 pub struct UdpInput {
@@ -23,32 +50,36 @@ pub struct UdpInput {
     pub receive_buffer_bytes: usize,
 }
 
-/// Opens a socket for datagrams to `group`, or to this local address, and `port` that arrive on
-/// the interface. A group and a broadcast address are shared with other programs.
+/// Opens a socket for datagrams to an address and port that arrive on the interface, or
+/// everywhere. A group and a broadcast address are shared with other programs.
 ///
-/// It is bound to the interface too: IPv6 does not look at the interface of a membership, so
-/// that two sockets of one group would hear both interfaces.
+/// For one interface it is bound to the interface too: IPv6 does not look at the interface of a
+/// membership, so that two sockets of one group would hear both interfaces.
 ///
 /// # Errors
 /// [`crate::error::Error::Permission`] for a port that needs a right;
 /// [`crate::error::Error::Os`] with EADDRINUSE when an application has the unicast address and
 /// port, or EADDRNOTAVAIL when it is not this host's.
-pub fn open(
-    interface: &InterfaceRef<'_>,
-    group: Addr,
-    is_broadcast: bool,
-    port: u16,
-) -> Result<UdpInput> {
+pub fn open(wish: &Wish<'_>) -> Result<UdpInput> {
+    let Wish { interface, group, port, .. } = *wish;
     let target = describe(interface.name, group);
     let owned = socket::open(socket::family(group), libc::SOCK_DGRAM, &target)?;
     let fd = owned.as_fd();
-    if group.is_multicast() || is_broadcast {
+    let is_shared = group.is_multicast() || wish.is_broadcast;
+    if is_shared {
         socket::share_group(fd, group, &target)?;
     }
     set(fd, (libc::SOL_UDP, libc::UDP_GRO), 1, "turning UDP_GRO on", &target)?;
     let receive_buffer_bytes = socket::receive_buffer(fd, RECEIVE_BUFFER_BYTES, &target)?;
-    socket::bind_to_interface(fd, interface.index, &target)?;
-    socket::bind(fd, socket::endpoint(group, port, interface.index), &target)?;
+    if !wish.is_everywhere {
+        socket::bind_to_interface(fd, interface.index, &target)?;
+    }
+    let endpoint = socket::endpoint(group, port, interface.index);
+    if is_shared {
+        socket::bind(fd, endpoint, &target)?;
+    } else {
+        socket::bind_own(fd, endpoint, wish.is_beside_own, &target)?;
+    }
     Ok(UdpInput { fd: owned, receive_buffer_bytes })
 }
 

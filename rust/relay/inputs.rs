@@ -40,6 +40,8 @@ pub(super) struct Inputs {
     opener: Arc<dyn Opener>,
     merging: Merging,
     new_slots: Vec<Grant>,
+    /// The ports that outputs send from by choice, and how many do.
+    source_ports: BTreeMap<u16, usize>,
     next_id: u64,
     warnings: Vec<String>,
 }
@@ -60,6 +62,7 @@ impl Inputs {
             opener,
             merging: Merging::new(),
             new_slots: Vec::new(),
+            source_ports: BTreeMap::new(),
             next_id: 0,
             warnings: Vec::new(),
         })
@@ -207,9 +210,6 @@ impl Inputs {
         let mut sources = Vec::new();
         for interface in self.interfaces.values() {
             sources.extend(interface.frames.get(usize::from(worker)).cloned());
-            if self.ingress == Ingress::Packet {
-                continue;
-            }
             for endpoint in interface.endpoints.values() {
                 if let EndpointSocket::Datagrams { source, worker: owner, .. } = &endpoint.socket
                     && *owner == worker
@@ -270,20 +270,20 @@ impl Inputs {
 
     /// Opens the socket of a single address and port for its first rule, and joins.
     fn add_endpoint(&mut self, input: &InputSpec) -> Result<()> {
+        let is_beside_own = self.is_beside_own(input);
         let Some(interface) = self.interfaces.get_mut(&input.interface) else { return Ok(()) };
-        let (key, opener) = ((input.group, input.port), &*self.opener);
+        let (key, opener) = ((input.group, input.port, input.everywhere), &*self.opener);
         if !interface.endpoints.contains_key(&key) {
+            self.next_id += 1;
+            let worker = u16::try_from(self.next_id % u64::from(self.workers)).unwrap_or(0);
+            let (receiver, warnings) = ((self.next_id, worker), &mut self.warnings);
             let socket = match self.ingress {
-                Ingress::Packet => interface.helper(input, opener, &mut self.warnings),
+                Ingress::Packet if input.everywhere => {
+                    interface.elsewhere(input, receiver, is_beside_own, opener, warnings)
+                }
+                Ingress::Packet => interface.helper(input, is_beside_own, opener, warnings),
                 Ingress::Udp => {
-                    self.next_id += 1;
-                    let worker = u16::try_from(self.next_id % u64::from(self.workers)).unwrap_or(0);
-                    interface.datagrams(
-                        input,
-                        (self.next_id, worker),
-                        opener,
-                        &mut self.warnings,
-                    )?
+                    interface.datagrams(input, receiver, is_beside_own, opener, warnings)?
                 }
             };
             interface.endpoints.insert(key, Endpoint { wishes: Vec::new(), socket });
@@ -301,6 +301,38 @@ impl Inputs {
         }
         endpoint.wishes.push(input.sources.clone());
         Ok(())
+    }
+
+    /// Whether this relay has the address and port of a unicast input already: for another of its
+    /// interfaces, or as what copies are sent from.
+    fn is_beside_own(&self, input: &InputSpec) -> bool {
+        if input.group.is_multicast() || input.broadcast {
+            return false;
+        }
+        let is_there = |interface: &Interface| {
+            let has = |everywhere| {
+                interface.endpoints.contains_key(&(input.group, input.port, everywhere))
+            };
+            has(true) || has(false)
+        };
+        self.source_ports.contains_key(&input.port) || self.interfaces.values().any(is_there)
+    }
+
+    /// Takes note of the ports that a rule's outputs send from, beside which inputs are opened.
+    pub(super) fn add_source_ports(&mut self, ports: impl Iterator<Item = u16>) {
+        ports.for_each(|port| *self.source_ports.entry(port).or_default() += 1);
+    }
+
+    /// Takes one [`Inputs::add_source_ports`] back.
+    pub(super) fn remove_source_ports(&mut self, ports: impl Iterator<Item = u16>) {
+        for port in ports {
+            if let Some(count) = self.source_ports.get_mut(&port) {
+                *count -= 1;
+                if *count == 0 {
+                    self.source_ports.remove(&port);
+                }
+            }
+        }
     }
 
     /// Opens the sockets of all of an input's endpoints, or none.
@@ -336,9 +368,11 @@ impl Inputs {
         }
         let ports = input.port..=input.last_port;
         let ends = input.groups().flat_map(|group| ports.clone().map(move |port| (group, port)));
+        // Sockets of one address of this host have to know of each other.
+        let is_shared = input.group.is_multicast() || input.broadcast;
+        let interface = if is_shared { &*input.interface } else { "" };
         let is_ours = |(group, port): &(Addr, u16)| {
-            self.ingress == Ingress::Packet
-                || self.share.has_endpoint(&input.interface, *group, *port)
+            self.ingress == Ingress::Packet || self.share.has_endpoint(interface, *group, *port)
         };
         ends.filter(is_ours).map(|(group, port)| input.at(group, port)).collect()
     }

@@ -36,7 +36,8 @@ pub(super) struct Interface {
     filter: Filter,
     /// One AF_PACKET socket for each worker.
     pub(super) frames: Vec<Source>,
-    pub(super) endpoints: BTreeMap<(Addr, u16), Endpoint>,
+    /// By address and port, and whether datagrams count wherever they arrive.
+    pub(super) endpoints: BTreeMap<(Addr, u16, bool), Endpoint>,
     /// How many rules take groups that nobody joins.
     unjoined: usize,
     /// The AF_PACKET socket that makes the device take all multicast, while it is needed.
@@ -68,7 +69,7 @@ pub(super) enum EndpointSocket {
     /// `packet`: what makes the kernel merge, or else keeps it from answering; nothing is received.
     Helper { held: Option<Helper>, merges: bool },
     /// `udp`: what the engine receives from.
-    Datagrams { source: Source, worker: u16, _merger: Option<Helper> },
+    Datagrams { source: Source, worker: u16, _beside: Option<Helper> },
 }
 
 impl Interface {
@@ -162,7 +163,7 @@ impl Interface {
             matches!(socket, EndpointSocket::Helper { held: None, merges: true })
         };
         let missing = self.endpoints.iter_mut().filter(|(_, each)| is_missing(&each.socket));
-        for (&(group, port), endpoint) in missing {
+        for (&(group, port, _), endpoint) in missing {
             // Where others receive for the interface, it was opened whatever its own GRO is.
             let opened = (!self.is_upper).then(|| opener.merger(group, port, &target));
             let held = opened.and_then(|opened| hold(group, port, opened, warnings));
@@ -285,6 +286,7 @@ impl Interface {
     pub(super) fn helper(
         &self,
         input: &InputSpec,
+        is_beside_own: bool,
         opener: &dyn Opener,
         warnings: &mut Vec<String>,
     ) -> EndpointSocket {
@@ -292,7 +294,8 @@ impl Interface {
         let (group, port) = (input.group, input.port);
         let merges = group.is_multicast() || input.broadcast;
         let held = if !merges {
-            hold(group, port, opener.holder(group, port, &target), warnings).flatten()
+            let opened = opener.holder(group, port, &target, is_beside_own);
+            hold(group, port, opened, warnings).flatten()
         } else if self.gro || self.is_upper {
             merger(input, self.is_upper, opener, warnings)
         } else {
@@ -301,15 +304,52 @@ impl Interface {
         EndpointSocket::Helper { held, merges }
     }
 
+    /// `packet`: hears what arrives for an address of this host on other interfaces than its own,
+    /// whose frames come by AF_PACKET. Of two sockets the kernel takes the one that is bound to the
+    /// interface: that is the helper, which receives nothing.
+    pub(super) fn elsewhere(
+        &self,
+        input: &InputSpec,
+        receiver: (u64, u16),
+        is_beside_own: bool,
+        opener: &dyn Opener,
+        warnings: &mut Vec<String>,
+    ) -> EndpointSocket {
+        let opened = self.datagrams(input, receiver, is_beside_own, opener, warnings);
+        let helper = self.helper(input, is_beside_own || opened.is_ok(), opener, warnings);
+        match (opened, helper) {
+            (
+                Ok(EndpointSocket::Datagrams { source, worker, .. }),
+                EndpointSocket::Helper { held: Some(held), .. },
+            ) => EndpointSocket::Datagrams { source, worker, _beside: Some(held) },
+            (opened, helper) => {
+                let why = opened.err().map(|error| format!(": {error}")).unwrap_or_default();
+                let InputSpec { group, interface, .. } = input;
+                let text = format!(
+                    "what arrives for {group} elsewhere than on {interface} is not heard{why}"
+                );
+                warn_once(warnings, text);
+                helper
+            }
+        }
+    }
+
     pub(super) fn datagrams(
         &self,
         input: &InputSpec,
         (id, worker): (u64, u16),
+        is_beside_own: bool,
         opener: &dyn Opener,
         warnings: &mut Vec<String>,
     ) -> Result<EndpointSocket> {
-        let target = InterfaceRef { index: input.ifindex, name: &input.interface };
-        let opened = opener.datagrams(&target, input.group, input.broadcast, input.port)?;
+        let opened = opener.datagrams(&udp_input::Wish {
+            interface: InterfaceRef { index: input.ifindex, name: &input.interface },
+            group: input.group,
+            is_broadcast: input.broadcast,
+            is_everywhere: input.everywhere,
+            is_beside_own,
+            port: input.port,
+        })?;
         check_buffer(opened.receive_buffer_bytes, udp_input::RECEIVE_BUFFER_BYTES, warnings);
         let source = Source {
             id,
@@ -322,12 +362,12 @@ impl Interface {
         };
         // The socket itself is bound to the interface, where the kernel does not look for it.
         let merger = self.is_upper.then(|| merger(input, true, opener, warnings)).flatten();
-        Ok(EndpointSocket::Datagrams { source, worker, _merger: merger })
+        Ok(EndpointSocket::Datagrams { source, worker, _beside: merger })
     }
 
     /// `udp`: leaves the IPv4 groups and joins them again at once.
     pub(super) fn rejoin(&self, opener: &dyn Opener) -> Result<()> {
-        for (&(group, _), endpoint) in &self.endpoints {
+        for (&(group, ..), endpoint) in &self.endpoints {
             if let EndpointSocket::Datagrams { source, .. } = &endpoint.socket
                 && group.is_multicast()
                 && group.is_v4()
@@ -343,16 +383,18 @@ impl Interface {
 
     /// Takes a rule's source list off its endpoint, and closes the endpoint with the last.
     pub(super) fn remove_wish(&mut self, input: &InputSpec, opener: &dyn Opener) {
-        let key = (input.group, input.port);
+        let key = (input.group, input.port, input.everywhere);
         let Some(endpoint) = self.endpoints.get_mut(&key) else { return };
         let wish = endpoint.wishes.iter().position(|sources| *sources == input.sources);
         wish.map(|at| endpoint.wishes.swap_remove(at));
         if let EndpointSocket::Datagrams { source, .. } = &endpoint.socket {
             if endpoint.wishes.is_empty() {
                 self.closed_drops += socket_drops(source);
-                // An engine closes it later. Where the interface was made anew under the same
-                // index, that would end the membership of the socket that is opened next.
-                opener.leave_by(&source.fd, input.ifindex, input.group, &[]);
+                if input.group.is_multicast() {
+                    // An engine closes it later. Where the interface was made anew under the same
+                    // index, that would end the membership of the socket that is opened next.
+                    opener.leave_by(&source.fd, input.ifindex, input.group, &[]);
+                }
             } else if input.group.is_multicast() {
                 leave_sources(source, input, &endpoint.wishes, opener);
             }

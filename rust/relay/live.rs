@@ -12,7 +12,7 @@ use super::{Ingress, InputSpec};
 use crate::addr::Addr;
 use crate::error::Result;
 use crate::open::opener::{Opener, Output, Owner, Socket};
-use crate::open::output::{self, OutputSpec};
+use crate::open::output::{self, Choice, OutputSpec};
 use crate::plan::PlanOutput;
 use crate::rewrite::Rewrite;
 use crate::rules::{InputKey, TableRule};
@@ -69,6 +69,14 @@ impl LiveRule {
         let outputs = self.outputs.iter().map(|output| &*output.spec.interface);
         let named = outputs.filter(|name| !name.is_empty()).chain([&*self.named]);
         named.filter(|name| present.is_untold(name))
+    }
+
+    /// The ports that its outputs send from, where they are chosen.
+    pub(super) fn source_ports(&self) -> impl Iterator<Item = u16> {
+        self.outputs.iter().filter_map(|output| match output.spec.source_port {
+            Choice::Chosen(port) => Some(port),
+            Choice::Kernel | Choice::Keep => None,
+        })
     }
 
     pub(super) fn table_rule(&self) -> TableRule {

@@ -76,6 +76,9 @@ pub struct InputSpec {
     pub group_bits: u8,
     /// Whether `group` is a broadcast address.
     pub broadcast: bool,
+    /// Whether datagrams to `group`, an address of this host, count wherever they arrive: nobody has
+    /// named the interface, which is the one that has the address.
+    pub everywhere: bool,
     /// The destination port; of several the first.
     pub port: u16,
     /// The last port; the same as the first for one.

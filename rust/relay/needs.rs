@@ -63,7 +63,7 @@ impl InputSpec {
         match ingress {
             Ingress::Udp => ports << self.group_bits.min(32),
             Ingress::Packet if is_shared && self.group_bits == 0 && !is_merged => 0,
-            Ingress::Packet => ports.min(HELD_PORTS),
+            Ingress::Packet => ports.min(HELD_PORTS) << u8::from(self.everywhere),
         }
     }
 }

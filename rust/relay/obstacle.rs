@@ -74,6 +74,8 @@ pub(super) fn pause(
 ) -> Option<String> {
     match way_in(name, input, present) {
         Err(obstacle) => Some(obstacle.text),
+        // Its datagrams may arrive on any other.
+        Ok(_) if input.everywhere => None,
         Ok(link) if !link.carrier => Some(format!("paused: {} has no carrier", called(name, link))),
         // AF_PACKET gets a frame before the bridge does.
         Ok(_) if ingress == Ingress::Packet => None,

@@ -196,9 +196,11 @@ impl State {
         let waiting = None;
         let mut rule =
             LiveRule { id, paused, named, input, waiting, slot, group, counted_on, outputs };
+        self.inputs.add_source_ports(rule.source_ports());
         if let Err(error) = self.attach(&mut rule, around.present) {
             if !obstacle::is_passing(&error) {
                 self.groups.remove(&rule.counted_on, &rule.input);
+                self.inputs.remove_source_ports(rule.source_ports());
                 return Err(error);
             }
             rule.waiting = Some(Obstacle::refused(&error).named("unresolved"));
@@ -288,6 +290,7 @@ impl State {
         if rule.waiting.is_none() {
             self.inputs.remove(&rule.input);
         }
+        self.inputs.remove_source_ports(rule.source_ports());
         self.groups.remove(&rule.counted_on, &rule.input)
     }
 

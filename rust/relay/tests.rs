@@ -14,6 +14,7 @@ mod leased;
 
 pub(super) fn rule(group: [u8; 4], name: &str, source: Option<[u8; 4]>) -> RuleSpec {
     let input = InputSpec {
+        everywhere: false,
         group: Addr::v4(group),
         group_bits: 0,
         broadcast: false,

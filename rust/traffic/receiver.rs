@@ -60,7 +60,10 @@ impl Receiver {
         }
         let name = if input.ifindex == 0 { "any interface" } else { &input.interface };
         let interface = InterfaceRef { index: input.ifindex, name };
-        let fd = udp_input::open(&interface, input.address, input.broadcast, input.port)?.fd;
+        let wish = udp_input::Wish::on(interface, input.address, input.port);
+        let is_everywhere = input.ifindex == 0;
+        let wish = udp_input::Wish { is_broadcast: input.broadcast, is_everywhere, ..wish };
+        let fd = udp_input::open(&wish)?.fd;
         let set = |level, name, value: libc::c_int, call| {
             sockopt::set(fd.as_fd(), level, name, value)
                 .map_err(|error| Error::os(call, input.address.to_string(), error))

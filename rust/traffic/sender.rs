@@ -69,6 +69,7 @@ impl Sender {
         }
         let batch = Batch::new(random_name()?, size_bytes, target.address.is_v4())?;
         let socket = output::open(target)?;
+        output::connect_to_peer(socket.fd.as_fd(), target)?;
         sockopt::set(socket.fd.as_fd(), libc::SOL_SOCKET, libc::SO_SNDBUF, SEND_BUFFER_BYTES)
             .map_err(|error| Error::os("setting the send buffer", target.to_string(), error))?;
         let mut sender = Self { fd: socket.fd, batch, rate_pps, next: 0 };

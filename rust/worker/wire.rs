@@ -73,6 +73,7 @@ struct WireInput {
     vlan: u16,
     join: WireJoin,
     broadcast: bool,
+    everywhere: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -181,6 +182,7 @@ impl WireInput {
             group,
             group_bits: self.group_bits,
             broadcast: self.broadcast,
+            everywhere: self.everywhere,
             port: self.port,
             last_port: self.last_port,
             join,
@@ -290,7 +292,8 @@ pub(super) mod tests {
     pub(in crate::worker) fn prepare(replaced: &[(&str, &str)]) -> String {
         let rule = r#"{"id":"a","paused":false,"input":{"group":"239.1.1.0","group_bits":4,
             "port":5001,"last_port":5002,"interface":"lo","ifindex":1,"sources":["10.0.0.1"],
-            "vlan":0,"join":"each","broadcast":false},"outputs":[{"address":"239.2.0.0",
+            "vlan":0,"join":"each","broadcast":false,"everywhere":false},
+            "outputs":[{"address":"239.2.0.0",
             "address_bits":4,"port":6001,"last_port":6002,"interface":"lo","ifindex":1,
             "ttl":"keep","dscp":"keep","source":"keep","source_port":null,"loop":true,
             "priority":null,"broadcast":false,"number":1}]}"#;

@@ -88,6 +88,7 @@ fn rule(port: u16, loopback: Interface, outputs: &[u16]) -> RuleSpec {
         group: HOST,
         group_bits: 0,
         broadcast: false,
+        everywhere: false,
         port,
         last_port: port,
         join: Join::Each,

@@ -183,6 +183,7 @@ def _input(taken: ResolvedInput) -> dict[str, Any]:
         "vlan": taken.vlan,
         "join": taken.join,
         "broadcast": taken.broadcast,
+        "everywhere": taken.everywhere,
     }
 
 

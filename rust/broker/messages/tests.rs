@@ -85,11 +85,20 @@ pub(in crate::broker) fn request() -> impl Strategy<Value = Request> {
         (interface(), addr(), port).prop_map(|(interface, address, port)| Request::Holder {
             interface,
             address,
-            port
+            port,
+            is_beside_own: port % 2 == 0,
         }),
         (interface(), addr(), any::<bool>(), port).prop_map(
             |(interface, group, is_broadcast, port)| {
-                Request::Datagrams { interface, group, is_broadcast, port }
+                let (is_everywhere, is_beside_own) = (port % 2 == 0, port % 3 == 0);
+                Request::Datagrams {
+                    interface,
+                    group,
+                    is_broadcast,
+                    is_everywhere,
+                    is_beside_own,
+                    port,
+                }
             }
         ),
         (lease, sources()).prop_map(|(lease, sources)| Request::JoinBy { lease, sources }),

@@ -77,6 +77,21 @@ fn output(spec: OutputSpec) -> Request {
     Request::Output { rule: "a".to_owned(), number: 0, is_connected: true, spec }
 }
 
+fn holder(address: Addr) -> Request {
+    Request::Holder { interface: lo(), address, port: 1, is_beside_own: false }
+}
+
+fn datagrams(group: Addr, is_everywhere: bool) -> Request {
+    Request::Datagrams {
+        interface: lo(),
+        group,
+        is_broadcast: false,
+        is_everywhere,
+        is_beside_own: false,
+        port: 1,
+    }
+}
+
 #[test]
 fn what_no_worker_of_ours_asks_ends_its_line() {
     in_namespace(|| {
@@ -102,13 +117,9 @@ fn what_no_worker_of_ours_asks_ends_its_line() {
             join(Addr::v4([10, 0, 0, 1]), &[]),
             join(GROUP, &[V6]),
             join(GROUP, &[GROUP]),
-            Request::Holder { interface: lo.clone(), address: GROUP, port: 1 },
-            Request::Datagrams {
-                interface: lo.clone(),
-                group: GROUP,
-                is_broadcast: false,
-                port: 1,
-            },
+            holder(GROUP),
+            datagrams(Addr::v4([127, 0, 0, 1]), false),
+            datagrams(GROUP, true),
             Request::JoinBy { lease: 1, sources: vec![] },
             Request::Reconnect { lease: 1, ifindex: 1 },
             Request::Release { leases: vec![1] },
@@ -348,9 +359,14 @@ fn tame(request: Request) -> Request {
         }
         Request::Merger { port, .. } => Request::Merger { interface, group: GROUP, port },
         Request::MergerAnywhere { port, .. } => Request::MergerAnywhere { group: GROUP, port },
-        Request::Datagrams { port, .. } => {
-            Request::Datagrams { interface, group: GROUP, is_broadcast: false, port }
-        }
+        Request::Datagrams { port, .. } => Request::Datagrams {
+            interface,
+            group: GROUP,
+            is_broadcast: false,
+            is_everywhere: false,
+            is_beside_own: false,
+            port,
+        },
         Request::JoinBy { lease, .. } => Request::JoinBy { lease: few(lease), sources: vec![] },
         Request::LeaveBy { lease, .. } => Request::LeaveBy { lease: few(lease), sources: vec![] },
         Request::Announce { .. } => Request::Announce { ifindex: 1 },

@@ -117,7 +117,7 @@ mod tests {
             let group: Addr = "ff3e::1".parse::<std::net::IpAddr>().unwrap().into();
             let is_member = || list.ask(false).unwrap().contains(&(near.index, group));
             assert!(!is_member());
-            let input = udp_input::open(&near, group, false, 5001).unwrap();
+            let input = udp_input::open(&udp_input::Wish::on(near, group, 5001)).unwrap();
             udp_input::join(input.fd.as_fd(), near.index, group, &[]).unwrap();
             assert!(is_member());
             ip(&format!("link set {NEAR} mtu 1200"));

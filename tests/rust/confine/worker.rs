@@ -350,6 +350,7 @@ fn rule(port: u16) -> RuleSpec {
         group: Addr::v4(GROUP),
         group_bits: 0,
         broadcast: false,
+        everywhere: false,
         port: PORT,
         last_port: PORT,
         join: Join::Each,
