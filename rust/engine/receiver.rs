@@ -170,17 +170,13 @@ impl Intake {
         let source = &listener.source;
         let arrival = match source.kind.read(buffer, self.verify_checksums) {
             Ok(arrival) => arrival,
-            Err(Discard::BadHeader) => {
-                self.awaits_finish = true;
-                return None;
-            }
             Err(reason) => {
-                let datagrams = source.kind.count_discarded(buffer, reason);
-                count_discarded(counters.slot(source.slot), reason, datagrams);
+                self.awaits_finish = discard(source, buffer, reason, counters);
                 return None;
             }
         };
-        find_rules(source, arrival, plan, counters)
+        let rules = find_rules(source, &arrival, plan, counters)?;
+        Some((arrival, rules))
     }
 
     /// Whether the buffer that was read last may have to be finished; no longer when this was asked.
@@ -213,7 +209,7 @@ impl Intake {
                 count_discarded(counters.slot(source.slot), reason, 1);
             })
             .ok()?;
-        let Some((arrival, rules)) = find_rules(source, arrival, plan, counters) else {
+        let Some(rules) = find_rules(source, &arrival, plan, counters) else {
             ring.give_back(buffer);
             return None;
         };
@@ -284,17 +280,17 @@ impl Intake {
 #[inline(always)]
 fn find_rules<'a>(
     source: &Source,
-    arrival: Arrival,
+    arrival: &Arrival,
     plan: &'a Plan,
     counters: &mut Writer,
-) -> Option<(Arrival, &'a [u32])> {
+) -> Option<&'a [u32]> {
     let words = counters.slot(source.slot);
     let datagrams = u64::from(arrival.datagram.segments);
     words[interface::RECEIVED] += datagrams;
     match plan.table.find(source.interface, &arrival.datagram) {
         Verdict::Rules(rules) => {
             words[interface::MATCHED] += datagrams;
-            Some((arrival, rules))
+            Some(rules)
         }
         Verdict::Discard(reason, number) => {
             words[interface::DROPPED + reason as usize] += datagrams;
@@ -304,6 +300,19 @@ fn find_rules<'a>(
             None
         }
     }
+}
+
+/// Counts what a source received and nobody can read; not so where it may have to be finished, which
+/// is the answer.
+#[cold]
+#[inline(never)]
+fn discard(source: &Source, buffer: &[u8], reason: Discard, counters: &mut Writer) -> bool {
+    if reason == Discard::BadHeader {
+        return true;
+    }
+    let datagrams = source.kind.count_discarded(buffer, reason);
+    count_discarded(counters.slot(source.slot), reason, datagrams);
+    false
 }
 
 /// Counts what was received and is not relayed.
