@@ -237,7 +237,7 @@ def test_draining_reports_and_ends(directory: Path) -> None:
         assert "stop" in supervisor.workers[0].asked
         assert talk.is_closed()
         said = supervisor.said()
-        assert "matched 12 datagrams, sent 12 copies, lost 0" in said
+        assert "1 rule at the end: sent 12 of 12, lost 0" in said
         assert "rule one: matched 12, sent 12, lost 0" in said
 
 

@@ -19,15 +19,14 @@ def farewell(totals: Totals, rules: Sequence[RuleStats]) -> str:
         for output in rule.outputs:
             for reason, count in output.dropped.items():
                 lost[reason] = lost.get(reason, 0) + count
+    counted = "1 rule" if len(rules) == 1 else f"{len(rules)} rules"
+    # Interfaces are counted for all rules ever, outputs for the rules that are left.
     lines = [
-        f"matched {totals['matched']} datagrams, sent {totals['sent']} copies,"
-        f" lost {totals['lost']}{_reasons(lost)}"
+        f"all interfaces: received {totals['received']}, matched {totals['matched']}, kernel"
+        f" dropped {totals['kernel_dropped_frames']} frames{_reasons(totals['dropped'])}",
+        f"{counted} at the end: sent {totals['sent']} of {totals['wanted']}, lost {totals['lost']}"
+        f"{_reasons(lost)}",
     ]
-    dropped = {reason: count for reason, count in totals["dropped"].items() if count}
-    if dropped:
-        lines.append(f"received {totals['received']}, not relayed{_reasons(dropped)}")
-    if totals["kernel_dropped_frames"]:
-        lines.append(f"the kernel dropped {totals['kernel_dropped_frames']} frames")
     if len(rules) < RULES_LISTED:
         lines += [
             f"rule {rule.name or rule.id}: matched {rule.matched},"
