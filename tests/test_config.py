@@ -374,3 +374,21 @@ def test_many_rules_around_one_group_stay_cheap() -> None:
         rules += [f"239.99.9.9%eth0:1 to 192.0.2.7:{n + 1}" for n in range(count)]
         costs.append(calls_of(lambda rules=rules: check(*rules)))  # type: ignore[misc]
     assert costs[1] < 2.1 * costs[0]
+
+
+def test_no_name_is_the_id_of_another_rule() -> None:
+    """In either order, and in one change or in two: it would mean both."""
+    rule_id = Rule.parse(PLAIN).id
+    namesake = f"239.1.1.9%eth0:5001,name={rule_id} to 239.2.0.9%eth1:6001"
+    for first, second, problem in (
+        (PLAIN, namesake, f"name: '{rule_id}' is the id of"),
+        (namesake, PLAIN, f"has the id '{rule_id}', which is the name of"),
+    ):
+        with pytest.raises(RuleError, match=problem):
+            RuleSet("packet").plan(HOST, add=[first, second])
+        rules = RuleSet("packet")
+        rules.commit(rules.plan(HOST, add=[first]))
+        with pytest.raises(RuleError, match=problem):
+            rules.plan(HOST, add=[second])
+        plan = rules.plan(HOST, remove=[rule.id for rule in rules], add=[second])
+        assert len(plan.added) == 1

@@ -333,6 +333,8 @@ def test_ipv6_goes_through() -> None:
         ("239.1.1.1%eth0:1 to 239.2.0.1%wlan:1", "output 1, interface", "no interface 'wlan'"),
         ("239.1.1.1%eth0:1 to 239.2.0.1%bare:1", "output 1, interface", "has no IPv4 address"),
         ("239.1.1.1%eth0:1 to h:1,source=10.9.9.9", "output 1, source", "is not an address"),
+        ("10.9.9.9:1 to h:1", "input, group", "nor an address of this host"),
+        ("10.9.9.9%eth0:1 to h:1", "input, group", "nor an address of this host"),
     ],
 )
 def test_rules_that_follow_wait_for_what_is_missing(rule: str, field: str, message: str) -> None:
@@ -355,8 +357,6 @@ def test_rules_that_follow_wait_for_what_is_missing(rule: str, field: str, messa
     [
         "239.1.1.1:1 to 192.0.2.7:1",
         "239.1.1.1%tun0:1 to 192.0.2.7:1",
-        "10.9.9.9:1 to 192.0.2.7:1",
-        "10.9.9.9%eth0:1 to 192.0.2.7:1",
     ],
 )
 def test_plain_mistakes_are_not_waited_for(rule: str) -> None:

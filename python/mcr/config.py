@@ -117,8 +117,9 @@ class RuleSet:
             interfaces: of this host, as they are now.
             remove: ids of running rules.
             add: rules as values or as text.
-            names: host names that are known; others are looked up, the first address of each.
-            follows: whether rules wait for interfaces and addresses that are not there now.
+            names: host names that were looked up; without them each is, its first address.
+            follows: whether rules wait for interfaces, addresses and host names that are not there
+                now.
 
         Raises:
             RuleError: with everything that is wrong; ``rule N`` counts the added ones from 1.
@@ -252,6 +253,7 @@ class _Draft:
         self._paths[rule_id] = path
         claims: list[Hashable] = []
         name, holder = rule.name, self._holder(rule.name)
+        self._check_id(rule, check)
         if name is not None and self._claim(name, holder, rule_id, check, "name"):
             claims.append(name)
         lanes: tuple[Lane, ...] = ()
@@ -266,12 +268,23 @@ class _Draft:
             self._precedence.add(rule_id, resolved.input)
         self._listeners.add(lanes, rule_id)
 
+    def _check_id(self, rule: Rule, check: Checks) -> None:
+        """Refuses a name that is another rule's id, which would then mean two rules."""
+        name, namesake = rule.name, self._holder(rule.id)
+        if name is not None and name != rule.id and self._entry(name) is not None:
+            check.note("name", f"{name!r} is the id of {self._label(name)}; choose another")
+        if namesake is not None and namesake != rule.id:
+            text = f"has the id {rule.id!r}, which is the name of {self._label(namesake)}"
+            check.note("", f"{text}; give that one another name")
+
     def _claim_copies(
         self, rule: ResolvedRule, rule_id: str, check: Checks, claims: list[Hashable]
     ) -> None:
         """Claims every copy, so that none is sent twice, and refuses those to the own input."""
         taken = rule.input
         for output in rule.outputs:
+            if not output.is_resolved:
+                continue
             path = f"output {output.number}"
             if taken.vlan == 0 and meet(output_lane(output), input_lane(taken)):
                 check.note(path, "is the rule's own input: its copies would come back for ever")

@@ -12,10 +12,10 @@ from typing import Protocol, TypeVar
 
 from . import advice, fields, loopback
 from .errors import Problem, RuleError
-from .fields import BROADCAST, Address, Checks, Network
+from .fields import BROADCAST, Address, Checks, Invalid, Network
 from .loopback import Ingress
 from .names import Names, name_of
-from .resolved import ResolvedInput, ResolvedOutput, ResolvedRule
+from .resolved import UNRESOLVED, ResolvedInput, ResolvedOutput, ResolvedRule
 from .rule_text import format_ports
 from .rules import Input, Output, Rule, default_ttl
 
@@ -78,13 +78,14 @@ class Host:
         Args:
             interfaces: of this host, as they are now.
             ingress: how datagrams are received.
-            names: host names that are known; others are looked up, the first address of each.
-            follows: whether rules wait for interfaces and addresses that are not there, which is
-                a warning then; else it is a problem.
+            names: host names that were looked up; without them each is, its first address.
+            follows: whether rules wait for interfaces, addresses and host names that are not there,
+                which is a warning then; else it is a problem.
         """
         self.ingress = ingress
         self._follows = follows
         self._awaited: list[Problem] = []
+        self._asks = names is None
         self._names = Names() if names is None else names
         self.interfaces = {interface.name: interface for interface in interfaces}
         every = self.interfaces.values()
@@ -193,6 +194,7 @@ class Host:
             broadcast=self._is_broadcast(group),
             device=self._device(name),
             everywhere=taken.interface is None and taken.vlan is None and self._is_roaming(group),
+            is_known=group.is_multicast or group == BROADCAST or self._is_known(group),
         )
 
     def _is_roaming(self, group: Address | Network) -> bool:
@@ -202,17 +204,22 @@ class Host:
         return bool(self.owners(group))
 
     def _local_input(self, taken: Input, group: Address, check: Checks) -> str | None:
-        """The interface of an input that is no group: the one named, or the address's own."""
+        """The interface of an input that is no group: the one named, or the address's own.
+
+        Empty while no interface has the address.
+        """
         owners = self.owners(group) or self._broadcasts.get(group, [])
-        comes_later = self._follows and taken.interface not in (None, *self._named_so)
-        if not owners and not comes_later:
-            check.note(
+        if not owners and taken.interface in (None, *self._named_so):
+            self._await(
+                check,
                 "input, group",
                 f"{group} is neither multicast nor an address of this host; this host has"
                 f" {_listed(self._owners)}",
             )
         if taken.interface is not None:
             return self._named(taken.interface, group, check, "input, interface")
+        if not owners and self._follows:
+            return ""
         if len(owners) > 1:
             names = _listed(owner.name for owner in owners)
             check.note("input, interface", f"several interfaces have {group}; name {names}")
@@ -222,11 +229,17 @@ class Host:
     def _outputs(
         self, output: Output, taken: Input | None, check: Checks, path: str
     ) -> list[ResolvedOutput]:
-        """One for each address; none, with the problem noted, if a host name has none."""
-        if not isinstance(output.address, str):
-            return [self._output(output, output.address, check, path)]
+        """One for each address; where a host name has none yet, one that waits."""
         name = name_of(output, taken)
-        addresses = check.optional(f"{path}, address", self._names.addresses, name) or ()
+        if name is None:
+            assert not isinstance(output.address, str)  # else it had a name
+            return [self._output(output, output.address, check, path)]
+        addresses: Sequence[Address]
+        try:
+            addresses = (self._names.ask(name) if self._asks else self._names).addresses(name)
+        except Invalid as error:
+            self._await(check, f"{path}, address", str(error))
+            addresses = [UNRESOLVED[name.version or 4]]
         return [self._output(output, address, check, path) for address in addresses]
 
     def _output(
@@ -281,7 +294,7 @@ class Host:
         where = f"{path}, interface"
         name = self._named(name, address, check, where)
         interface = self._named_so.get(name or "")
-        if interface is None or output.source is not None:
+        if interface is None or output.source is not None or address in UNRESOLVED.values():
             return name
         if all(own.version != address.version for own in interface.addresses):
             family = f"IPv{address.version}"
@@ -329,6 +342,12 @@ class Host:
 
     def _is_broadcast(self, address: Address | Network) -> bool:
         return address == BROADCAST or address in self._broadcasts
+
+    def _is_known(self, address: Address | Network) -> bool:
+        """Whether the address is this host's, or one of its broadcasts."""
+        return isinstance(address, Network) or bool(
+            self.owners(address) or self._is_broadcast(address)
+        )
 
     def _usable(self) -> str:
         """The interfaces that could be named for a group, as a list for the user."""

@@ -1,20 +1,21 @@
-"""Host names of outputs and their addresses: asked once, kept, and asked again on demand.
+"""Host names of outputs and their addresses: looked up, kept, and asked again on demand.
 
-Owns how the system is asked and which of its answers count. Knows neither interfaces nor sockets.
+Owns which answers of the system count. Knows neither interfaces nor sockets.
 """
 
 import socket
 from collections.abc import Container, Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from . import fields
+from . import fields, lookups
 from .fields import Address, Invalid
 from .rules import Input, Output, Rule
 
 Hosts = Literal["first", "all"]
 """Which addresses of a host name count."""
+PATIENCE_S = 3.0
+"""How long a rule's names are waited for before it goes on without them, and tries again."""
 
 
 class Name(NamedTuple):
@@ -48,7 +49,7 @@ class HostChange:
 
 
 class Names:
-    """Addresses by name; a name that is not known yet is looked up, at most once."""
+    """Addresses by name."""
 
     def __init__(self, hosts: Hosts = "first", known: Answers | None = None) -> None:
         """Start with what is known; nothing is asked yet."""
@@ -57,26 +58,36 @@ class Names:
         self._failures: dict[Name, Invalid] = {}
 
     def addresses(self, name: Name) -> tuple[Address, ...]:
-        """The addresses of a name.
+        """The addresses of a name, as far as it was looked up.
 
         Raises:
             Invalid: it does not resolve.
         """
-        if name in self._failures:
-            raise self._failures[name]
-        if name not in self._answers:
-            try:
-                self._answers[name] = _ask(name, self._hosts)
-            except Invalid as error:
-                self._failures[name] = error
-                raise
-        return self._answers[name]
+        if name in self._answers:
+            return self._answers[name]
+        raise self._failures.get(name) or Invalid(_unresolved(name, "there is no answer yet"))
 
-    def look_up(self, rules: Iterable[Rule]) -> "Names":
-        """Ask now what will be needed for these rules, so that nothing waits for it later."""
-        for name in _names_of(rules):
-            with suppress(Invalid):  # raised again when the rule is judged
-                self.addresses(name)
+    def look_up(self, rules: Iterable[Rule], patience_s: float = PATIENCE_S) -> "Names":
+        """Ask for what these rules need and is not known; not longer than that many seconds."""
+        unknown = dict.fromkeys(_names_of(rules))
+        questions = [(name, self._hosts) for name in unknown if name not in self._answers]
+        found = lookups.look_up(questions, _first_answer, patience_s)
+        for (name, _hosts), answer in found.items():
+            error = answer.exception()
+            if error is None:
+                self._answers[name] = answer.result()
+            elif isinstance(error, Invalid):
+                self._failures[name] = error
+            else:
+                raise error
+        return self
+
+    def ask(self, name: Name) -> "Names":
+        """Ask for one name, however long it takes."""
+        try:
+            self._answers[name] = _ask(name, self._hosts)
+        except Invalid as error:
+            self._failures[name] = error
         return self
 
     def known(self, rules: Iterable[Rule]) -> Answers:
@@ -98,6 +109,11 @@ def name_of(output: Output, taken: Input | None) -> Name | None:
     if output.source == "keep" and taken is not None:
         version = taken.group.version
     return Name(output.address, version)
+
+
+def names_of(rule: Rule) -> tuple[Name, ...]:
+    """The host names that a rule's outputs are sent to."""
+    return tuple(_names_of([rule]))
 
 
 def uses(rule: Rule, names: Container[Name]) -> bool:
@@ -132,14 +148,21 @@ def _names_of(rules: Iterable[Rule]) -> Iterator[Name]:
                 yield name
 
 
+def _first_answer(question: tuple[Name, Hosts]) -> tuple[Address, ...]:
+    return _ask(*question)
+
+
+def _unresolved(name: Name, why: str) -> str:
+    wanted = f" to an IPv{name.version} address, as its source is one" if name.version else ""
+    return f"the host {name.host!r} does not resolve{wanted}: {why}"
+
+
 def _ask(name: Name, hosts: Hosts, preferred: tuple[Address, ...] = ()) -> tuple[Address, ...]:
     family = {0: socket.AF_UNSPEC, 4: socket.AF_INET, 6: socket.AF_INET6}[name.version]
     try:
         answers = socket.getaddrinfo(name.host, None, family, socket.SOCK_DGRAM)
     except OSError as error:
-        wanted = f" to an IPv{name.version} address, as its source is one" if name.version else ""
-        why = error.strerror or str(error)
-        raise Invalid(f"the host {name.host!r} does not resolve{wanted}: {why}") from None
+        raise Invalid(_unresolved(name, error.strerror or str(error))) from None
     found = dict.fromkeys(fields.address(answer[4][0]) for answer in answers)
     if hosts == "first":
         in_use = [address for address in preferred if address in found]

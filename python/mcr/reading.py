@@ -124,7 +124,8 @@ def rule_stats(
 
 def _output(output: Output, sent: ResolvedOutput, numbers: Counters) -> OutputStats:
     counts = {name: count for name, count in numbers.items() if name not in _SEEN_OF_OUTPUT}
-    return OutputStats(output=str(output), address=str(sent.address), **counts)
+    address = str(sent.address) if sent.is_resolved else ""
+    return OutputStats(output=str(output), address=address, **counts)
 
 
 def _output_sight(numbers: Counters) -> OutputSight:

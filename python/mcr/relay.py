@@ -16,6 +16,7 @@ from ._native import RelayCore
 from .cpus import chosen_cpus
 from .errors import McrError, RuleError
 from .names import HostChange, Hosts, Names, ask_again
+from .retries import Retries
 from .rules import Rule, parse_rules
 from .running import RunningRules
 from .stats import Stats
@@ -100,6 +101,7 @@ class Relay:
         self._disabled: set[str] = set()
         self._started = self._stopped = self._closed = False
         self._lock = threading.RLock()
+        self._retries = Retries(self, Relay._finish_rules)
 
     def open(self, *, rights_end: bool = False) -> None:
         """Check the rules against this host and open their sockets, with the caller's rights.
@@ -167,12 +169,14 @@ class Relay:
                 core = self._opened().core
                 self._started = True
                 core.start()
+                self._retry()
 
     def stop(self) -> None:
         """Stop to relay; the counters stay readable until `close`. Twice is once."""
         with self._locked():
             self._check_usable()
             self._stopped = True
+            self._retries.end()
             if self._running is not None:
                 self._running.core.stop()
 
@@ -183,6 +187,7 @@ class Relay:
             McrError: called in a process forked from the relay's own.
         """
         with self._locked():
+            self._retries.end()
             running = self._running
             if running is not None:
                 # First: cut short by an exception of a signal handler, `close` can be called again.
@@ -366,6 +371,7 @@ class Relay:
         running = getattr(self, "_running", None)
         if running is not None and self._pid == os.getpid():
             warnings.warn(f"{self!r} was not closed", ResourceWarning, source=self, stacklevel=1)
+            self._retries.end()
             running.core.stop()
 
     def __repr__(self) -> str:
@@ -393,6 +399,9 @@ class Relay:
             if self._stopped:
                 raise McrError("the relay was stopped; make a new one")
 
+    def _has_stopped(self) -> bool:
+        return self._stopped
+
     def _check_changeable(self) -> None:
         if self._stopped:
             raise McrError("the relay was stopped; its rules change no more")
@@ -405,6 +414,26 @@ class Relay:
             self._waiting, self._disabled = waiting, disabled
         else:
             self._running.change(remove=remove, add=add, names=names)
+            self._retry()
+
+    def _retry(self) -> None:
+        """Have tried again what waits, once the relay has started: before, it has one thread."""
+        if self._started and not self._stopped and self._opened().unfinished:
+            self._retries.begin()
+
+    def _finish_rules(self) -> bool:
+        """Try once what waits; whether something still does."""
+        with self._locked():
+            running = self._running
+            if running is None or self._stopped:
+                return False
+            waiting, names = running.unfinished, self._names()
+        answers = names.look_up(waiting).known(waiting)
+        with self._locked():
+            if self._running is not running or self._has_stopped():
+                return False
+            running.finish(Names(self._hosts, {**running.answers, **answers}))
+            return bool(running.unfinished)
 
     def _set_enabled(self, rule: Rule | str, *, enabled: bool) -> None:
         with self._locked():

@@ -4,10 +4,16 @@ Owns the shape only, which `mcr._native` reads by attribute; how a rule becomes 
 of `host`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address
 
 from .fields import Address, Join, Keep, Network, Ttl, block_of
 from .rule_text import format_ports
+
+UNRESOLVED: Mapping[int, Address] = {4: IPv4Address(0), 6: IPv6Address(0)}
+"""The address of an output whose host name does not resolve yet, by the version; the core parks
+it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +28,8 @@ class ResolvedInput:
     last_port: int
     """The same as the first for one port."""
     interface: str
-    """Its name, or an alternative one, as the rule has it."""
+    """Its name, or an alternative one, as the rule has it; empty while no interface has the address
+    of an input that names none."""
     ifindex: int = field(compare=False)
     """As it is now; 0 while there is no such interface. A relay follows the name instead."""
     sources: tuple[Address, ...]
@@ -36,6 +43,11 @@ class ResolvedInput:
     """The interface's own name, as it is now; as the rule has it while there is none."""
     everywhere: bool = False
     """Whether `group` is an address of this host whose datagrams count wherever they arrive."""
+    is_known: bool = field(default=True, compare=False)
+    """Whether `group` was multicast, or an address or broadcast of this host, when it was resolved.
+
+    If not it may become either, and `interface` is empty if the rule names none.
+    """
 
     @property
     def block(self) -> Address | Network:
@@ -89,6 +101,11 @@ class ResolvedOutput:
         return block_of(self.address, self.address_bits)
 
     @property
+    def is_resolved(self) -> bool:
+        """Whether the address is known, which that of a host name may not be yet."""
+        return self.address not in UNRESOLVED.values()
+
+    @property
     def is_shared(self) -> bool:
         """Whether copies are for every host of a link that wants them."""
         return self.address.is_multicast or self.broadcast
@@ -103,3 +120,8 @@ class ResolvedRule:
     id: str
     paused: bool = field(default=False, compare=False)
     """Whether it takes nothing for now; a rule is the same either way."""
+
+    @property
+    def is_final(self) -> bool:
+        """Whether all was known that it is made of; else it is to be resolved again."""
+        return self.input.is_known and all(output.is_resolved for output in self.outputs)

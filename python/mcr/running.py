@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from ._native import RelayCore, interfaces
 from .config import Plan, RuleSet
+from .errors import McrError
 from .names import Answers, Name, Names, uses
 from .reading import Running, stats_of
 from .rules import Rule
@@ -41,6 +42,7 @@ class RunningRules:
         self._answers: Answers = {}
         self._set = RuleSet(core.ingress)
         self._by_id: dict[str, Running] = {}
+        self._unfinished: dict[str, None] = {}
         self._warnings: tuple[str, ...] = ()
         self._noted: _Change | None = None
 
@@ -133,6 +135,28 @@ class RunningRules:
         ids = [rule.id for rule in followers]
         self.change(remove=ids, add=followers, names=names, order=order)
 
+    @property
+    def unfinished(self) -> tuple[Rule, ...]:
+        """The rules that wait for what the core does not see.
+
+        That is a host name, or of what kind an input's address is that this host does not have.
+        """
+        self._catch_up()
+        return tuple(self._by_id[rule_id].rule for rule_id in self._unfinished)
+
+    def finish(self, names: Names) -> None:
+        """Resolve anew what is unfinished, as far as it can be now; the rest waits on."""
+        waiting = self.unfinished
+        order = [rule.id for rule in self.rules]
+        for rule in waiting:
+            try:
+                plan = self._set.plan(interfaces(), remove=[rule.id], add=[rule], names=names)
+                (now,), before = plan.resolved, self._by_id[rule.id].resolved
+                if now != before or now.is_final:
+                    self.change(remove=[rule.id], add=[rule], names=names, order=order)
+            except McrError as error:
+                self.warn([f"rule {rule.name or rule.id} still waits: {error}"])
+
     def _catch_up(self) -> None:
         """Note the newest change of the core; every step may be done twice."""
         changed = self.core.changed
@@ -147,10 +171,14 @@ class RunningRules:
         }
         for rule_id in (*change.plan.removed, *coming):
             self._by_id.pop(rule_id, None)
+            self._unfinished.pop(rule_id, None)
         self._by_id |= coming
+        late = (rule_id for rule_id, running in coming.items() if not running.resolved.is_final)
+        self._unfinished |= dict.fromkeys(late)
         if change.order is not None:
             self._set.arrange(change.order)
             self._by_id = {rule_id: self._by_id[rule_id] for rule_id in change.order}
-        self._answers = change.names.known(self._set)
+        before = Names(known=self._answers)  # another thread's, that came while names were asked
+        self._answers = {**before.known(self._set), **change.names.known(self._set)}
         self.warn(change.plan.warnings)
         self._noted = change

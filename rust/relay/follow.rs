@@ -138,7 +138,8 @@ impl State {
         for key in keys {
             let Some(mut rule) = self.rules.remove(&key) else { continue };
             if let Err(error) = self.attach(&mut rule, present) {
-                rule.waiting = Some(Obstacle::refused(&error).named("unresolved"));
+                let obstacle = Obstacle::refused_input(&rule.input, &error);
+                rule.waiting = Some(obstacle.named("unresolved"));
             }
             self.plans.touch(key);
             has_changed |= rule.waiting.is_none();

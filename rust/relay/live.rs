@@ -140,7 +140,7 @@ impl LiveOutput {
         };
         match output.try_follow(around, |_| false) {
             Err(error) if obstacle::is_passing(&error) => {
-                output.park(Obstacle::refused(&error));
+                output.park(Obstacle::refused_output(spec, &error));
             }
             Err(error) => return Err(error),
             Ok(_) => {}
@@ -158,7 +158,7 @@ impl LiveOutput {
     pub(super) fn follow(&mut self, around: &Around<'_>, is_gone: impl Fn(u32) -> bool) -> bool {
         match self.try_follow(around, is_gone) {
             Ok(has_changed) => has_changed,
-            Err(error) => self.park(Obstacle::refused(&error)),
+            Err(error) => self.park(Obstacle::refused_output(&self.spec, &error)),
         }
     }
 

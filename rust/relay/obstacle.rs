@@ -31,17 +31,50 @@ impl Obstacle {
         Self { text: error.to_string(), is_told: false }
     }
 
+    /// The same of an input that is to listen there.
+    pub(super) fn refused_input(input: &InputSpec, error: &Error) -> Self {
+        if errno(error) != Some(libc::EADDRNOTAVAIL) || input.group.is_multicast() {
+            return Self::refused(error);
+        }
+        Self { is_told: false, ..no_address(input) }
+    }
+
+    /// The same of an output.
+    pub(super) fn refused_output(output: &OutputSpec, error: &Error) -> Self {
+        if !matches!(errno(error), Some(libc::ENETUNREACH | libc::EHOSTUNREACH)) {
+            return Self::refused(error);
+        }
+        Self { text: format!("there is no route to {}", output.address), is_told: false }
+    }
+
     /// The same under the name that a rule has in this state.
     pub(super) fn named(self, state: &str) -> Self {
         Self { text: format!("{state}: {}", self.text), ..self }
     }
 }
 
-/// Whether the refusal may be owed to an interface or address that comes or goes just now.
+/// Whether the refusal is owed to an interface, an address or a route that may come later.
 pub(super) fn is_passing(error: &Error) -> bool {
-    const PASSING: [i32; 4] = [libc::ENODEV, libc::ENXIO, libc::ENETDOWN, libc::EADDRNOTAVAIL];
-    matches!(error, Error::Os { source, .. }
-        if source.raw_os_error().is_some_and(|errno| PASSING.contains(&errno)))
+    const PASSING: [i32; 6] = [
+        libc::ENODEV,
+        libc::ENXIO,
+        libc::ENETDOWN,
+        libc::EADDRNOTAVAIL,
+        libc::ENETUNREACH,
+        libc::EHOSTUNREACH,
+    ];
+    errno(error).is_some_and(|errno| PASSING.contains(&errno))
+}
+
+fn no_address(input: &InputSpec) -> Obstacle {
+    Obstacle::told(format!("{} is not an address of this host", input.group))
+}
+
+fn errno(error: &Error) -> Option<i32> {
+    match error {
+        Error::Os { source, .. } => source.raw_os_error(),
+        _ => None,
+    }
 }
 
 /// The interface that an input is to be opened on, which its rule calls `name`.
@@ -51,6 +84,8 @@ pub(super) fn way_in<'a>(
     present: &'a Present,
 ) -> Result<&'a Link, Obstacle> {
     match present.find(name) {
+        // The relay of Python has it replaced as soon as an interface has the address.
+        None if name.is_empty() => Err(no_address(input).named("unresolved")),
         None => Err(missing(name).named("unresolved")),
         Some(link) if !link.up => Err(down(name, link).named("paused")),
         Some(link) if lacks_ip(input, link) => {
@@ -91,6 +126,10 @@ pub(super) fn pause(
 
 /// The index of the interface that an output's copies leave by; 0 by routing.
 pub(super) fn way_out(output: &OutputSpec, present: &Present) -> Result<u32, Obstacle> {
+    if output.address.ip().is_unspecified() {
+        // The relay of Python has it replaced as soon as there is an address.
+        return Err(Obstacle::told("its host name does not resolve".to_owned()));
+    }
     if let Choice::Chosen(source) = output.source
         && !present.is_local(source)
     {

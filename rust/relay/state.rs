@@ -203,7 +203,8 @@ impl State {
                 self.inputs.remove_source_ports(rule.source_ports());
                 return Err(error);
             }
-            rule.waiting = Some(Obstacle::refused(&error).named("unresolved"));
+            let obstacle = Obstacle::refused_input(&rule.input, &error);
+            rule.waiting = Some(obstacle.named("unresolved"));
         }
         opened.rules.push(rule);
         Ok(())

@@ -197,13 +197,14 @@ fn a_refused_port_of_a_range_takes_the_others_with_it() {
 fn the_groups_of_a_refused_block_are_left() {
     in_namespace(|| {
         let before = memberships();
+        let taken = UdpSocket::bind("0.0.0.0:0").unwrap();
         for ingress in [Ingress::Packet, Ingress::Udp] {
             let settings = Settings::new(ingress, 1 << 20);
             let relay = Relay::new(settings).unwrap();
             let mut block = rule([239, 1, 1, 0], "lo", None);
             block.input.group_bits = 6;
             let mut bad = rule([239, 1, 2, 1], "lo", None);
-            bad.outputs[0].address = Addr::v4([192, 0, 2, 1]);
+            bad.outputs[0].source_port = Choice::Chosen(taken.local_addr().unwrap().port());
             relay.change(&[], &[block.clone(), bad]).unwrap_err();
             assert_eq!(memberships(), before);
             let keys = relay.change(&[], &[block]).unwrap();

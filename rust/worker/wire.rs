@@ -165,7 +165,8 @@ impl WireInput {
         check_range(self.port, self.last_port)?;
         check_block(group, self.group_bits)?;
         check_name(&self.interface)?;
-        if self.interface.is_empty() {
+        // An address that no interface has yet is waited for without one.
+        if self.interface.is_empty() && (group.is_multicast() || self.broadcast) {
             return Err("its input has no interface");
         }
         if join == Join::Each && self.group_bits > JOINED_BITS {

@@ -20,7 +20,6 @@ from mcr.control.logs import Log
 from mcr.control.news import News
 from mcr.control.refusals import Refusal
 from mcr.control.rulebook import Rulebook
-from mcr.errors import RuleError
 
 from .fake_worker import FakeWorker
 
@@ -144,15 +143,18 @@ def test_a_slow_name_server_delays_only_who_asks_it(server: NameServer) -> None:
     play(work)
 
 
-def test_a_name_that_does_not_resolve_is_a_problem_of_its_rule(server: NameServer) -> None:
-    """Asked once."""
+def test_a_name_that_does_not_resolve_is_asked_again(server: NameServer) -> None:
+    """Its rule waits, and the others do not."""
     server.may_answer.set()
 
     async def work(scene: Scene) -> None:
-        with pytest.raises(RuleError, match="rule 2, output 1, address: the host 'nowhere"):
-            await scene.changes.replace(entries(PLAIN, NOWHERE))
+        draft = await scene.changes.replace(entries(PLAIN, NOWHERE))
+        (warning,) = draft.warnings
+        assert warning.startswith("rule 2, output 1, address: the host 'nowhere.example' does not")
         assert server.asked == ["nowhere.example"]
-        assert scene.book.revision == 0
+        await scene.changes.take_up()
+        assert server.asked == ["nowhere.example"] * 2
+        assert (scene.book.revision, len(scene.book.unfinished)) == (1, 1)
 
     play(work)
 

@@ -197,18 +197,27 @@ def test_a_state_file_is_taken_over(directory: Path) -> None:
     reason="gives the loopback an address: needs root and ip (apt-get install iproute2)",
 )
 def test_a_rule_that_does_not_fit_now_is_kept_and_tried_again(directory: Path) -> None:
-    """As after a boot, before the host has its addresses."""
-    lines = [{"rule": "198.51.100.77:5001,name=late to 127.0.0.1:7001"}, {"rule": ONE}]
+    """As where an interface does no multicast yet."""
+    lines = [{"rule": "239.1.1.9%late0:5001,name=late to 127.0.0.1:7001"}, {"rule": ONE}]
     state = head(2) + "".join(json.dumps(line) + "\n" for line in lines)
-    with namespace() as enter, daemon(directory, state=state.encode(), enter=enter) as supervisor:
+    with contextlib.ExitStack() as stack:
+        enter = stack.enter_context(namespace())
+        for late in (
+            ["add", "late0", "type", "veth", "peer", "name", "late1"],
+            ["set", "late0", "up", "multicast", "off"],
+        ):
+            subprocess.run([*enter, "ip", "link", *late], check=True)
+        supervisor = stack.enter_context(daemon(directory, state=state.encode(), enter=enter))
         with Talk(supervisor.path) as talk:
+            listed = talk.call("rules.list")["rules"]
+            assert [each["name"] for each in listed] == ["late", "one"]
             states = {each["name"]: each["state"] for each in talk.call("rules.list")["rules"]}
             assert states["one"] == "joined, no frame seen on lo"
-            assert states["late"].startswith("does not fit this host now: input, group: 198.51")
+            assert states["late"].startswith("does not fit this host now: input, interface")
             assert talk.call("rules.disable", rules=["late"])["revision"] == 5
             assert len(supervisor.workers[0].rules) == 1
             supervisor.restart_control()
-        subprocess.run([*enter, "ip", "addr", "add", "198.51.100.77/32", "dev", "lo"], check=True)
+        subprocess.run([*enter, "ip", "link", "set", "late0", "multicast", "on"], check=True)
         with Talk(supervisor.path) as talk:
             until(lambda: talk.call("ping")["revision"] == 6, "the rule is taken up")
             late = talk.call("rules.get", rule="late")["rule"]

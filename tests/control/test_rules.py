@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
@@ -155,20 +156,58 @@ def test_a_host_that_moved_is_followed_in_place() -> None:
     assert book.answers == moved
 
 
+def test_what_does_not_fit_keeps_its_place_and_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else gets the name meanwhile, and those that fit at last go where they were."""
+    late = [f"239.1.1.{at}%tun0:5001,name=late-{at} to 239.2.0.9%eth1:6001" for at in (7, 8, 9)]
+    texts = [late[0], ONE, late[1], TWO, late[2]]
+    ids = tuple(Rule.parse(text).id for text in texts)
+    book = Rulebook("packet")
+    book.commit(book.restore(7, read_entries(texts, enabled=True), {}))
+    lines = book.lines
+    assert (book.order, list(book.aside)) == (ids, list(ids[::2]))
+    for name, problem in ("late-8", "is the name of a rule"), (ids[0], "is the id of a rule"):
+        with pytest.raises(RuleError, match=problem):
+            book.add(
+                read_entries([THREE.replace(":5001", f":5001,name={name}")], enabled=True), Names()
+            )
+    tun = next(each for each in HOST if each.name == "tun0")
+    fits = [*(each for each in HOST if each is not tun), replace(tun, multicast=True)]
+    monkeypatch.setattr(rulebook, "interfaces", lambda: fits)
+    book.commit(book.retry([ids[2]], Names()))
+    assert (book.order, list(book.rules), book.lines) == (ids, list(ids[1:4]), lines)
+    book.commit(book.retry(book.aside, Names()))
+    assert (list(book.rules), book.lines) == (list(ids), lines)
+
+
+def test_a_host_name_is_followed_when_it_has_an_address() -> None:
+    """Until then workers have an output without one; the others keep their place."""
+    late = "239.1.1.9%eth0:5001,name=late to studio.example:7000"
+    book = Rulebook("packet")
+    book.commit(book.add(read_entries([late, ONE], enabled=True), Names()))
+    (waiting,) = book.unfinished
+    assert waiting.rule.name == "late"
+    assert not book.finish(Names()).moves
+    known = {Name("studio.example", 0): (ip_address("192.0.2.7"),)}
+    draft = book.finish(Names(known=known))
+    assert draft.send == (waiting.rule.id,)
+    book.commit(draft)
+    assert (book.unfinished, book.answers) == ([], known)
+    assert book.order == (waiting.rule.id, IDS[ONE])
+
+
 def test_what_does_not_fit_is_set_aside() -> None:
     """It is found, turned and removed as others are."""
-    late = "10.9.9.9:5001,name=late to 239.2.0.9%eth1:6001"
+    late = "239.1.1.9%tun0:5001,name=late to 239.2.0.9%eth1:6001"
     book = Rulebook("packet")
     book.commit(book.restore(7, read_entries([late, ONE], enabled=True), {}))
     (waits,) = book.aside
     assert (book.revision, list(book.rules)) == (7, [IDS[ONE]])
-    assert "neither multicast nor an address" in book.aside[waits].why
+    assert "tun0 does no multicast" in book.aside[waits].why
     assert len(book.lines) == 2
     draft = book.enable(["late"], enabled=False)
     assert (draft.send, draft.changed) == ((), {waits: "disabled"})
     book.commit(draft)
-    with pytest.raises(RuleError):
-        book.retry(waits, Names())
+    assert not book.retry([waits], Names()).moves
     draft = book.remove(["late"])
     assert (draft.removed, draft.dropped) == ((), (waits,))
     assert book.replace(read_entries([ONE], enabled=True), Names()).dropped == (waits,)

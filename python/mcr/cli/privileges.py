@@ -6,11 +6,13 @@ gain by running a set-user-ID program (PR_SET_NO_NEW_PRIVS, prctl(2)). Knows no 
 
 import ctypes
 import os
+import time
 from pathlib import Path
 
 from ..accounts import Account
 
 _PR_SET_NO_NEW_PRIVS = 38
+_THREADS_END_S = 20.0  # more than the C library waits for a name with what `mcr relay` asks of it
 
 
 class PrivilegeError(Exception):
@@ -26,7 +28,7 @@ def drop(account: Account) -> None:
     Raises:
         PrivilegeError: the kernel refused, or a right is left afterwards.
     """
-    if len(os.listdir("/proc/self/task")) != 1:
+    if not _is_alone():
         raise PrivilegeError("root cannot be given up once threads run")
     try:
         if account.uid != 0:
@@ -42,6 +44,16 @@ def drop(account: Account) -> None:
     if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         raise PrivilegeError(f"prctl(PR_SET_NO_NEW_PRIVS): {os.strerror(ctypes.get_errno())}")
     _verify(account)
+
+
+def _is_alone() -> bool:
+    """Whether this is the only thread; one that looks up a host name may end yet."""
+    ends_s = time.monotonic() + _THREADS_END_S
+    while len(os.listdir("/proc/self/task")) != 1:
+        if time.monotonic() > ends_s:
+            return False
+        time.sleep(0.005)
+    return True
 
 
 def _verify(account: Account) -> None:

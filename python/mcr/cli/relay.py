@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import signal
 import sys
 import threading
@@ -104,6 +105,8 @@ def relay(
 
 
 def _run(made: Relay, account: Account | None, seconds: float | None, as_json: bool) -> int:
+    # A name server that does not answer must not keep root for long (resolv.conf(5)).
+    os.environ.setdefault("RES_OPTIONS", "timeout:1 attempts:2")
     try:
         made.open(rights_end=account is not None and account.uid != 0)
         rehearse(made.stats())

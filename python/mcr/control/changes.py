@@ -33,7 +33,7 @@ _SEQUENCE_AHEAD = 1000
 """Events before the snapshot must be kept anew, so that no number is ever used twice, not even
 by the daemon that reads the state file of one that was killed."""
 _EVENTS_AT_ONCE = 100
-_TRIED_AT_ONCE = 100  # rules that did not fit this host
+_TRIED_AT_ONCE = 500  # rules that did not fit this host
 _ROOM_BYTES = 1 << 20  # for what stands around the rules, in a message or a snapshot
 _SPEC_BYTES = 64  # of a rule's id and what stands around it, in a message
 T = TypeVar("T")
@@ -74,6 +74,7 @@ class Changes:
         self._log, self._leash = log, leash
         self._judge, self._lookups, self._hosts = judge, lookups, hosts
         self._reserved = 0
+        self._tried: str | None = None
         self._keeping: asyncio.Task[None] | None = None
         self.is_draining = False
         """Whether the daemon ends: rules change no more."""
@@ -172,11 +173,33 @@ class Changes:
         return await self.keep(ahead=0) if has_begun else []
 
     async def take_up(self) -> None:
-        """Try again the rules that did not fit this host; one after the other, without a word."""
-        for rule_id, aside in list(self._book.aside.items())[:_TRIED_AT_ONCE]:
-            names = await self._names_for([Entry(aside.rule, aside.enabled)])
+        """Try again the rules that wait for what this host has not, without a word.
+
+        Those that did not fit are tried some at a time, so that all have their turn.
+        """
+        unfinished = self._book.unfinished
+        if unfinished:
+            names = await self._names_for(unfinished)
             with suppress(McrError, Refusal):
-                await self._change(partial(self._book.retry, rule_id, names), None, dry_run=False)
+                await self._change(partial(self._book.finish, names), None, dry_run=False)
+        ids = [each for each in self._book.order if each in self._book.aside]
+        at = next((at for at, each in enumerate(ids) if each == self._tried), -1) + 1
+        turn = (ids[at:] + ids[:at])[:_TRIED_AT_ONCE]
+        if turn and not await self._retry(turn):
+            for each in turn:  # a worker refuses one of them
+                await self._retry([each])
+        self._tried = turn[-1] if turn else None
+
+    async def _retry(self, rule_ids: Sequence[str]) -> bool:
+        """Take up those that fit; whether no worker refused them."""
+        aside = self._book.aside
+        waiting = [aside[each] for each in rule_ids if each in aside]
+        names = await self._names_for([Entry(kept.rule, kept.enabled) for kept in waiting])
+        try:
+            await self._change(partial(self._book.retry, rule_ids, names), None, dry_run=False)
+        except (McrError, Refusal):
+            return False
+        return True
 
     async def keep(self, ahead: int = _SEQUENCE_AHEAD) -> list[str]:
         """Have the supervisor keep the rules as they are; what went wrong is returned.
@@ -216,7 +239,10 @@ class Changes:
                 raise Refusal(ErrorCode.SHUTTING_DOWN, "the daemon ends; nothing has changed")
             self._book.check(expected)
             draft = await self._in(self._judge, change)
-            if dry_run or not draft.moves:
+            if dry_run:
+                return draft
+            if not draft.moves:  # though it may know more of the host
+                await self._in(self._judge, lambda: self._book.commit(draft))
                 return draft
             _check_size(draft)
             body = await self._in(self._judge, lambda: _told(draft))

@@ -148,8 +148,9 @@ class Counters:
             found = reported(rule_id)
             if found:
                 yield one_rule(held, found, takers)
-            else:
-                yield new_rule(held, *self._troubles(rule_id))
+                continue
+            trouble, parked = self._troubles(rule_id)
+            yield new_rule(held, trouble or self._fleet.lack(rule_id), parked)
 
     async def _ask_all(self, rules: int) -> None:
         now_s = began_s = time.monotonic()

@@ -97,6 +97,12 @@ class Fleet:
         """Those that relay by the rules."""
         return [worker for worker in self.workers if worker.is_running]
 
+    def lack(self, rule_id: str) -> str | None:
+        """Why a worker does not have a rule, as the state of the rule says it."""
+        found = (worker.lacks[rule_id] for worker in self.workers if rule_id in worker.lacks)
+        why = next(found, None)
+        return None if why is None else f"unresolved: {why}"
+
     async def begin(self) -> None:
         """Bring up all workers that are there, and from now on each that comes."""
         self._serves = True

@@ -9,7 +9,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from importlib.metadata import version
-from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel
@@ -147,13 +146,18 @@ class Methods:
     async def _rules_list(self, _client: Connection, given: params.SelectionParams) -> Encoded:
         revision = self._daemon.book.revision
         rules, aside = self._selected(given.rules)
+        book = self._daemon.book
+        ids = book.order if given.rules is None else book.find(given.rules)
         collected = await self._collect(_STATE_AGE_S)
         stats = await self._daemon.counters.rule_stats(collected, rules)
 
         def infos() -> Encoded:
-            running = (_info(*pair) for pair in zip(rules.values(), stats, strict=True))
-            waiting = (_info_aside(waits) for waits in aside.values())
-            return _listed("rules", chain(running, waiting), {"revision": revision})
+            of = dict(zip(rules, stats, strict=True))
+            every = (
+                _info(rules[each], of[each]) if each in of else _info_aside(aside[each])
+                for each in ids
+            )
+            return _listed("rules", every, {"revision": revision})
 
         return await self._in_thread(infos)
 

@@ -74,6 +74,8 @@ class Draft:
     """Whether something is different after it."""
     aside: Mapping[str, Aside]
     """The rules that do not fit this host, after it."""
+    order: tuple[str, ...]
+    """The ids of all rules after it, those that are aside among them."""
     dropped: tuple[str, ...] = ()
     """Ids of rules that were aside and are gone; workers never had them."""
 
@@ -88,6 +90,12 @@ class Rulebook:
         self._set = RuleSet(ingress)
         self._held: Mapping[str, Held] = {}
         self._aside: Mapping[str, Aside] = {}
+        self._order: tuple[str, ...] = ()
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """The ids of all rules, oldest first, those that are aside among them."""
+        return self._order
 
     @property
     def aside(self) -> Mapping[str, Aside]:
@@ -97,8 +105,8 @@ class Rulebook:
     @property
     def lines(self) -> list[bytes]:
         """What is kept of all rules."""
-        held = [each.line for each in self._held.values()]
-        return held + [each.line for each in self._aside.values()]
+        rules: dict[str, Held | Aside] = {**self._held, **self._aside}
+        return [rules[each].line for each in self._order]
 
     @property
     def rules(self) -> Mapping[str, Held]:
@@ -108,6 +116,12 @@ class Rulebook:
     def before(self, taken: ResolvedInput) -> Iterable[str]:
         """Ids of the more specific rules that have a part of what is for an input."""
         return self._set.before(taken)
+
+    @property
+    def unfinished(self) -> list[Entry]:
+        """The rules that wait for a host name, or for an address that decides how they listen."""
+        waiting = (held for held in self._held.values() if not held.resolved.is_final)
+        return [Entry(held.rule, held.enabled) for held in waiting]
 
     def specs(self) -> list[tuple[str, bool, bytes]]:
         """What workers are told of all rules."""
@@ -169,7 +183,7 @@ class Rulebook:
         Raises:
             RuleError: with everything that is wrong with them.
         """
-        return self._planned(list(self._held), entries, names, {})
+        return self._planned(list(self._held), entries, names, {}, order=())
 
     def enable(self, refs: Iterable[str], *, enabled: bool) -> Draft:
         """Let rules relay, or not.
@@ -203,6 +217,7 @@ class Rulebook:
             answers=self.answers,
             moves=bool(changed),
             aside={**self._aside, **turned_aside},
+            order=self._order,
         )
 
     def follow(self, changed: Container[Name], names: Names) -> Draft:
@@ -214,16 +229,31 @@ class Rulebook:
         followers = [held for held in self._held.values() if uses(held.rule, changed)]
         entries = [Entry(held.rule, held.enabled) for held in followers]
         ids = [held.rule.id for held in followers]
-        draft = self._planned(ids, entries, names, self._aside)
-        in_order = {rule_id: draft.rules[rule_id] for rule_id in self._held}
-        return replace(draft, rules=in_order)
+        return self._planned(ids, entries, names, self._aside)
+
+    def finish(self, names: Names) -> Draft:
+        """Resolve anew what is unfinished, as far as it fits; the rest waits on.
+
+        Raises:
+            RuleError: something is wrong that no rule is to blame for.
+        """
+        waiting = self.unfinished
+        while True:
+            ids = [entry.rule.id for entry in waiting]
+            try:
+                return self._planned(ids, waiting, names, self._aside)
+            except RuleError as error:
+                blamed = _blamed(error)
+                if not blamed:
+                    raise
+                waiting = [entry for at, entry in enumerate(waiting) if at not in blamed]
 
     def commit(self, draft: Draft) -> None:
         """Make a change real."""
         if draft.plan is not None:
             self._set.commit(draft.plan)
             self._set.arrange(draft.rules)
-        self._held, self._aside = draft.rules, draft.aside
+        self._held, self._aside, self._order = draft.rules, draft.aside, draft.order
         self.answers = draft.answers
         self.revision = draft.revision
 
@@ -235,31 +265,40 @@ class Rulebook:
         Raises:
             RuleError: something is wrong with them that no rule is to blame for.
         """
-        fitting = list(entries)
-        aside: dict[str, Aside] = {}
+        order = [entry.rule.id for entry in entries]
+        draft = self._fitting(entries, Names(known=answers), {}, order)
+        return replace(draft, revision=revision)
+
+    def retry(self, rule_ids: Iterable[str], names: Names) -> Draft:
+        """Take up those of the rules that were set aside which fit now.
+
+        Raises:
+            RuleError: something is wrong with them that no rule is to blame for.
+        """
+        waiting = [self._aside[each] for each in rule_ids if each in self._aside]
+        entries = [Entry(kept.rule, kept.enabled) for kept in waiting]
+        return self._fitting(entries, names, self._aside, self._order)
+
+    def _fitting(
+        self,
+        entries: Iterable[Entry],
+        names: Names,
+        aside: Mapping[str, Aside],
+        order: Iterable[str],
+    ) -> Draft:
+        """As many of the rules as fit; the others are set aside."""
+        fitting, aside = list(entries), dict(aside)
         while True:
             try:
-                draft = self._planned((), fitting, Names(known=answers), aside)
-                return replace(draft, revision=revision)
+                return self._planned((), fitting, names, aside, order=order)
             except RuleError as error:
                 blamed = _blamed(error)
                 if not blamed:
                     raise
-                for at in sorted(blamed, reverse=True):
-                    entry = fitting.pop(at)
-                    aside[entry.rule.id] = _aside(entry, blamed[at])
-
-    def retry(self, rule_id: str, names: Names) -> Draft:
-        """Take up a rule that was set aside.
-
-        Raises:
-            RuleError: it still does not fit.
-            Refusal: it is not there any more.
-        """
-        kept = self._aside.get(rule_id)
-        if kept is None:
-            raise Refusal(ErrorCode.NO_SUCH_RULE, f"there is no rule with the id {rule_id!r}")
-        return self._planned((), [Entry(kept.rule, kept.enabled)], names, self._aside)
+                aside |= {
+                    fitting[at].rule.id: _aside(fitting[at], why) for at, why in blamed.items()
+                }
+                fitting = [entry for at, entry in enumerate(fitting) if at not in blamed]
 
     def _find_aside(self, ref: str) -> str | None:
         if ref in self._aside:
@@ -272,8 +311,11 @@ class Rulebook:
         entries: Sequence[Entry],
         names: Names,
         aside: Mapping[str, Aside],
+        order: Iterable[str] | None = None,
     ) -> Draft:
+        """Judge a change; rules keep their place in `order`, unless given that which they have."""
         rules = [entry.rule for entry in entries]
+        _check_names(rules, aside)
         plan = self._set.plan(interfaces(), remove=remove, add=rules, names=names)
         coming = {
             entry.rule.id: self._held_for(entry, resolved)
@@ -289,30 +331,38 @@ class Rulebook:
         news = (each for each in coming if _is_news(self._held.get(each), coming[each]))
         left = {each: kept for each, kept in aside.items() if each not in coming}
         dropped = tuple(each for each in self._aside if each not in left and each not in coming)
-        moves = bool(added or removed or dropped or changed) or list(after) != list(self._held)
+        places = dict.fromkeys((*(self._order if order is None else order), *after, *left))
+        arranged = tuple(each for each in places if each in after or each in left)
+        moves = bool(added or removed or dropped or changed) or arranged != self._order
         return Draft(
             revision=self.revision + moves,
             plan=plan,
-            rules=after,
+            rules={each: after[each] for each in arranged if each in after},
             send=tuple(news),
             added=added,
             removed=removed,
             kept=tuple(each for each in stays if each not in changed),
             changed=changed,
             warnings=plan.warnings,
-            answers=names.known(held.rule for held in after.values()),
+            answers=self._answers_for([held.rule for held in after.values()], names),
             moves=moves,
-            aside=left,
+            aside={each: left[each] for each in arranged if each in left},
+            order=arranged,
             dropped=dropped,
         )
+
+    def _answers_for(self, rules: Sequence[Rule], names: Names) -> Answers:
+        """What is known of the host names of rules, with what came while names were asked."""
+        return {**Names(known=self.answers).known(rules), **names.known(rules)}
 
     def _held_for(self, entry: Entry, resolved: ResolvedRule) -> Held:
         """The rule as it was, where nothing about it is new."""
         before = self._held.get(entry.rule.id)
         if before is not None and before.resolved == resolved:
-            if before.enabled == entry.enabled and before.rule == entry.rule:
+            is_as_final = before.resolved.is_final == resolved.is_final
+            if is_as_final and before.enabled == entry.enabled and before.rule == entry.rule:
                 return before
-            tail, resolved = before.tail, before.resolved
+            tail = before.tail
         else:
             tail = spec_tail(resolved)
         return _held(Held(entry.rule, resolved, entry.enabled, tail, b""))
@@ -327,6 +377,26 @@ def _held(held: Held) -> Held:
 def _aside(entry: Entry, why: str) -> Aside:
     kept = {"rule": written(entry.rule), "enabled": entry.enabled}
     return Aside(entry.rule, entry.enabled, why, encode(kept) + b"\n")
+
+
+def _check_names(rules: Sequence[Rule], aside: Mapping[str, Aside]) -> None:
+    """Refuse a name or an id by which a rule that is aside is found."""
+    coming = {rule.id for rule in rules}
+    waiting = {each: kept for each, kept in aside.items() if each not in coming}
+    names = {kept.rule.name for kept in waiting.values() if kept.rule.name is not None}
+    problems = []
+    for number, rule in enumerate(rules, 1):
+        if rule.name in names:
+            text = f"{rule.name!r} is the name of a rule that does not fit this host now"
+            problems.append(Problem(f"rule {number}, name", f"{text}; choose another"))
+        elif rule.name in waiting:
+            text = f"{rule.name!r} is the id of a rule that does not fit this host now"
+            problems.append(Problem(f"rule {number}, name", f"{text}; choose another"))
+        if rule.id in names:
+            text = f"has the id {rule.id!r}, which is the name of a rule that waits"
+            problems.append(Problem(f"rule {number}", f"{text}; give that one another name"))
+    if problems:
+        raise RuleError(problems)
 
 
 def _blamed(error: RuleError) -> dict[int, str]:

@@ -74,8 +74,9 @@ fn check_succession(ingress: Ingress, from: [u8; 4], on: &str) {
     wait_until("all are counted", || second.report().rules[0].matched == 40);
     assert_eq!(second.report().interfaces[0].kernel_dropped_frames, 0);
     // What is refused, and what goes, leaves nothing behind.
+    let taken = UdpSocket::bind("0.0.0.0:0").unwrap();
     let mut bad = rule([239, 1, 1, 3], on, None);
-    bad.outputs[0].address = Addr::v4([192, 0, 2, 1]);
+    bad.outputs[0].source_port = Choice::Chosen(taken.local_addr().unwrap().port());
     let good = rule([239, 1, 1, 4], on, None);
     second.change(&[], &[good, bad]).unwrap_err();
     wait_until("all is as before", || supervisor.open_sockets() == sockets);
@@ -167,13 +168,13 @@ fn the_supervisors_sentences_are_those_of_this_process() {
     in_namespace(|| {
         let supervisor = Supervisor::new(1, Ingress::Udp);
         let _taken = UdpSocket::bind("127.0.0.1:5001").unwrap();
-        let mut no_route = rule([239, 1, 1, 1], "lo", None);
-        no_route.outputs[0].address = Addr::v4([192, 0, 2, 1]);
+        let mut no_port = rule([239, 1, 1, 1], "lo", None);
+        no_port.outputs[0].source_port = Choice::Chosen(5001);
         let mut sources = rule([239, 1, 1, 1], "lo", None);
         sources.input.sources = (1..9).map(|last| Addr::v4([127, 0, 0, last])).collect();
         fs::write("/proc/sys/net/ipv4/igmp_max_msf", "3").unwrap();
         let (far, _) = worker(&supervisor, settings(Ingress::Udp, 0, 1), &[]);
-        for spec in [rule([127, 0, 0, 1], "lo", None), no_route, sources] {
+        for spec in [rule([127, 0, 0, 1], "lo", None), no_port, sources] {
             let near = relay().change(&[], std::slice::from_ref(&spec)).unwrap_err();
             let told = far.change(&[], std::slice::from_ref(&spec)).unwrap_err();
             assert_eq!(format!("{told:?}"), format!("{near:?}"));

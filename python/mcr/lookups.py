@@ -1,0 +1,89 @@
+"""Questions to the system's name service, each in a thread of its own.
+
+An answer may take half a minute, and nobody has to wait for it that long. Owns how many are asked
+at once. Knows no names.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Hashable, Iterable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+Question = TypeVar("Question", bound=Hashable)
+Answer = TypeVar("Answer")
+_MOST = 16  # that wait for an answer; a service that answers has few of them
+
+_lock = threading.Lock()
+_asked: dict[Hashable, Future[Any]] = {}
+
+
+def look_up(
+    questions: Iterable[Question], ask: Callable[[Question], Answer], patience_s: float
+) -> dict[Question, Future[Answer]]:
+    """Ask all at once, and wait until they are answered or the time is over.
+
+    What is still being asked from a time before is not asked twice.
+
+    Args:
+        questions: each once.
+        ask: gives the answer, or raises why there is none.
+        patience_s: the longest time to wait in all, in seconds.
+
+    Returns:
+        What was answered: a result or an exception.
+    """
+    ends_s = time.monotonic() + patience_s
+    answered: dict[Question, Future[Answer]] = {}
+    waiting = list(questions)
+    while waiting:
+        begun = {each: future for each in waiting if (future := _begin(each, ask)) is not None}
+        for question, future in begun.items():
+            try:
+                future.exception(max(0.0, ends_s - time.monotonic()))
+            except TimeoutError:
+                return answered
+            answered[question] = future
+        waiting = [each for each in waiting if each not in begun]
+        if not begun:  # too many are asked that nobody answers
+            break
+    return answered
+
+
+def _begin(question: Hashable, ask: Callable[[Any], Any]) -> Future[Any] | None:
+    """The answer to come; None while too many are awaited."""
+    with _lock:
+        if question in _asked:
+            return _asked[question]
+        if len(_asked) >= _MOST:
+            return None
+        future = _asked[question] = Future[Any]()
+    threading.Thread(
+        target=_answer, args=(question, ask, future), name="mcr-lookup", daemon=True
+    ).start()
+    return future
+
+
+def _answer(question: Hashable, ask: Callable[[Any], Any], future: Future[Any]) -> None:
+    result, error = None, None
+    try:
+        result = ask(question)
+    except Exception as raised:
+        error = raised
+    with _lock:  # before it is known: who asks again wants a new answer
+        _asked.pop(question, None)
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)
+
+
+def _forget() -> None:
+    """In a forked child, which has none of these threads, and whose lock may be held for ever."""
+    global _lock  # noqa: PLW0603
+    _lock = threading.Lock()
+    _asked.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
