@@ -3,7 +3,6 @@
 import inspect
 import os
 import re
-import statistics
 import subprocess
 import sys
 import typing
@@ -12,12 +11,14 @@ import pytest
 
 import mcr
 
-LIMIT_S = 0.05
+LIMIT = 6
+"""The processor time of an import, in starts of an interpreter; it is about 4."""
+RUNS = 9
 HEAVY = ("pydantic", "rich", "typer", "asyncio", "mcr.cli")
 
 
 def _cpu_s(code: str) -> float:
-    """Return the processor time of an interpreter that runs the code; other load adds none."""
+    """Return the processor time of an interpreter that runs the code."""
     child = os.spawnv(os.P_NOWAIT, sys.executable, [sys.executable, "-c", code])
     _, status, used = os.wait4(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
@@ -27,8 +28,11 @@ def _cpu_s(code: str) -> float:
 def test_import_is_quick() -> None:
     """A program that only wants one relay does not wait for the package."""
     _cpu_s("import mcr")  # fills the page cache and writes the byte code
-    pairs = [_cpu_s("import mcr") - _cpu_s("pass") for _ in range(9)]
-    assert statistics.median(pairs) < LIMIT_S
+    # Other load takes caches away and so adds to the time, of both alike: the best runs compare.
+    imports, starts = zip(
+        *((_cpu_s("import mcr"), _cpu_s("pass")) for _ in range(RUNS)), strict=True
+    )
+    assert min(imports) < LIMIT * min(starts)
 
 
 @pytest.mark.parametrize("module", HEAVY)
