@@ -2,15 +2,13 @@
 //! ever changed. It asks by netlink and ioctl and never reads /sys, which shows the namespace that
 //! it was mounted in. It must not know which interface is good for what.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use nix::ifaddrs::{InterfaceAddress, getifaddrs};
-use nix::sys::socket::SockaddrStorage;
-
 use crate::error::{Error, Result};
-use crate::open::links::{self, Link};
+use crate::open::links::{self, Address, Link};
 use crate::open::socket;
 use crate::sys::netdev;
 
@@ -74,32 +72,23 @@ impl Devices {
 /// # Errors
 /// [`Error::Os`] when the kernel does not list them.
 pub fn list() -> Result<Vec<Interface>> {
-    // getifaddrs gives addresses only: of an interface without a link-layer address (a VPN's) it
-    // tells nothing else.
-    let addresses = getifaddrs()
-        .map_err(|errno| Error::os("listing the addresses", "this host", errno))?
-        .collect::<Vec<_>>();
     let socket = socket::open(libc::AF_INET, libc::SOCK_DGRAM, "the list of interfaces")?;
     let links = links::list()?;
-    let mut interfaces =
-        links.into_values().map(|link| describe(socket.as_fd(), link)).collect::<Vec<_>>();
-    for entry in &addresses {
-        let Some(ip) = entry.address.as_ref().and_then(ip) else { continue };
-        // An IPv4 label may differ from the name ("eth0:1"); what stands before the colon is it.
-        let name = entry.interface_name.split(':').next().unwrap_or_default();
-        if let Some(of) = interfaces.iter_mut().find(|of| of.name == name) {
-            of.addresses.push(ip);
-            for broadcast in broadcasts(entry) {
-                if !of.broadcasts.contains(&broadcast) {
-                    of.broadcasts.push(broadcast);
-                }
+    let mut interfaces: BTreeMap<u32, Interface> =
+        links.into_iter().map(|(index, link)| (index, describe(socket.as_fd(), link))).collect();
+    for address in links::addresses()? {
+        let Some(of) = interfaces.get_mut(&address.index) else { continue };
+        of.addresses.push(address.address.ip());
+        for broadcast in broadcasts(&address) {
+            if !of.broadcasts.contains(&broadcast) {
+                of.broadcasts.push(broadcast);
             }
         }
     }
-    for interface in &mut interfaces {
+    for interface in interfaces.values_mut() {
         interface.addresses.sort_by_key(IpAddr::is_ipv6);
     }
-    Ok(interfaces)
+    Ok(interfaces.into_values().collect())
 }
 
 /// Switches generic receive offload of an interface on.
@@ -150,24 +139,16 @@ fn describe(socket: BorrowedFd<'_>, link: Link) -> Interface {
     }
 }
 
-/// The broadcast addresses of an IPv4 entry: the one that was set, and the one that the kernel
+/// The broadcast addresses of an IPv4 address: the one that was set, and the one that the kernel
 /// makes of every network of more than two hosts (fib_add_ifaddr).
-fn broadcasts(entry: &InterfaceAddress) -> impl Iterator<Item = Ipv4Addr> {
-    let v4 = |of: Option<&SockaddrStorage>| of?.as_sockaddr_in().map(|v4| v4.ip());
-    let host_bits = v4(entry.netmask.as_ref()).map_or(0, |mask| !mask.to_bits());
-    let address = v4(entry.address.as_ref());
-    let network = address.filter(|_| host_bits > 1);
-    let made = network.map(|address| Ipv4Addr::from_bits(address.to_bits() | host_bits));
-    // Where none was set, getifaddrs gives the address itself in its place.
-    let set = v4(entry.broadcast.as_ref()).filter(|set| address != Some(*set));
-    set.into_iter().chain(made)
-}
-
-fn ip(address: &SockaddrStorage) -> Option<IpAddr> {
-    if let Some(v4) = address.as_sockaddr_in() {
-        return Some(v4.ip().into());
-    }
-    address.as_sockaddr_in6().map(|v6| v6.ip().into())
+fn broadcasts(of: &Address) -> impl Iterator<Item = Ipv4Addr> {
+    let made = match of.address.ip() {
+        IpAddr::V4(address) if of.prefix_bits < 31 => {
+            Some(Ipv4Addr::from_bits(address.to_bits() | u32::MAX >> of.prefix_bits))
+        }
+        _ => None,
+    };
+    of.broadcast.into_iter().chain(made)
 }
 
 #[cfg(test)]
@@ -208,6 +189,20 @@ mod tests {
             assert!(vpn.multicast && !vpn.loopback && !vpn.up);
             assert_eq!((vpn.mtu, vpn.altnames), (1500, vec!["tunnel0".to_owned()]));
             assert_eq!(vpn.addresses, ["10.7.0.1".parse::<IpAddr>().unwrap()]);
+        });
+    }
+
+    #[test]
+    fn an_interface_may_have_hundreds_of_alternative_names() {
+        with_cable(|| {
+            let names: Vec<String> = (0..8).map(|number| format!("{number:0>127}")).collect();
+            // iproute2 leaves out what does not fit into its message.
+            for some in names.chunks(7) {
+                ip(&format!("link property add dev {NEAR} altname {}", some.join(" altname ")));
+            }
+            let near = find(NEAR);
+            assert!(near.addresses.contains(&"10.9.0.1".parse().unwrap()));
+            assert!(near.altnames == names, "there are {}", near.altnames.len());
         });
     }
 

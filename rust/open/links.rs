@@ -1,26 +1,21 @@
 //! What the kernel tells about links and addresses (rtnetlink(7)): a socket that hears of every
-//! change, the question for all there are now, and the reader of both. The only file that knows
-//! the netlink crates. It must not know what an interface is good for.
-//!
-//! Of the attributes only those that are needed are read, and what cannot be read is passed over:
-//! an attribute that a later kernel adds cannot make a message unreadable.
+//! change, and the question for all there are now. No other module knows the netlink crates. It
+//! must not know what an interface is good for.
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use netlink_packet_core::{
-    DefaultNla, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer,
-    NetlinkMessage, parse_i32, parse_u32,
-};
-use netlink_packet_route::address::{AddressHeader, AddressHeaderFlags, AddressMessage};
-use netlink_packet_route::link::{
-    LinkAttribute, LinkExtentMask, LinkFlags, LinkHeader, LinkMessage,
-};
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use netlink_packet_core::{DefaultNla, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::address::AddressMessage;
+use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
 use nix::sys::socket::{MsgFlags, NetlinkAddr, bind, recvmsg, send};
 
-use super::layers::{Below, Layers};
+use self::messages::Message;
+pub use self::messages::read;
+use super::layers::Layers;
 use super::{filter, socket};
 use crate::addr::Addr;
 use crate::error::{Error, Result};
@@ -36,16 +31,6 @@ const INTERRUPTED: usize = 8;
 /// What the socket is for, in messages.
 const TARGET: &str = "the state of the links";
 
-/// `struct ifinfomsg` and `struct ifaddrmsg`: the attributes come after.
-const LINK_HEADER_BYTES: usize = 16;
-const ADDRESS_HEADER_BYTES: usize = 8;
-
-/// Of <linux/if_link.h>, from Linux 4.16 on.
-const IFLA_CARRIER_UP_COUNT: u16 = 47;
-
-/// NLA_TYPE_MASK of <linux/netlink.h>: an attribute's kind without its flags.
-const NLA_TYPE_MASK: u16 = 0x3fff;
-
 /// A link as the kernel says it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Link {
@@ -54,6 +39,7 @@ pub struct Link {
     /// Its name.
     pub name: String,
     /// Its alternative names, each as good as the name (ip-link(8), property add); up to 127 bytes.
+    /// Without those that nobody could write in a rule.
     pub altnames: Vec<String>,
     /// Whether it is switched on (IFF_UP).
     pub up: bool,
@@ -69,6 +55,22 @@ pub struct Link {
     pub mtu: u32,
     /// What it stands on, and what stands on it.
     pub layers: Layers,
+}
+
+/// An address as the kernel says it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// The index of the interface that has it.
+    pub index: u32,
+    /// The interface's own, also on a link between two.
+    pub address: Addr,
+    /// How many bits of it say the network.
+    pub prefix_bits: u8,
+    /// The broadcast address that was set with it (ip-address(8), broadcast).
+    pub broadcast: Option<Ipv4Addr>,
+    /// Whether it can be sent from: not while the kernel still looks for another host that has it
+    /// (RFC 4862, 5.4), nor when it has found one.
+    pub usable: bool,
 }
 
 /// One thing that the kernel has told.
@@ -225,186 +227,51 @@ impl AsFd for LinkSocket {
 /// # Errors
 /// No netlink, or no answer.
 pub fn list() -> Result<BTreeMap<u32, Link>> {
+    let links = dump(List::Links, messages::link)?;
+    Ok(links.into_iter().map(|link| (link.index, link)).collect())
+}
+
+/// Every address of the calling thread's network namespace, in the kernel's order.
+///
+/// Not by getifaddrs(3), which asks for the links too, without a mask, and can wait for ever for
+/// one that the kernel leaves out then (glibc 2.36).
+///
+/// # Errors
+/// As [`list`].
+pub fn addresses() -> Result<Vec<Address>> {
+    dump(List::Addresses, messages::address)
+}
+
+/// Everything of a list, as `item` reads it from the messages.
+fn dump<T>(of: List, item: impl Fn(&Message<'_>) -> Option<T>) -> Result<Vec<T>> {
     let failed = |error| Error::os("asking for", TARGET, error);
     let socket = LinkSocket::subscribe(0)?;
     let mut bytes = vec![0; MESSAGE_BYTES];
-    let mut links = BTreeMap::new();
+    let mut all = Vec::new();
     for _ in 0..INTERRUPTED {
-        links.clear();
-        socket.ask(List::Links).map_err(failed)?;
+        all.clear();
+        socket.ask(of).map_err(failed)?;
         let mut end = None;
         while end.is_none() {
             // The kernel makes the list while it is heard: nobody has to wait for it.
             let piece = socket.hear(&mut bytes).map_err(failed)?;
-            read(piece, |told| match told {
-                Told::Link(link) => drop(links.insert(link.index, link)),
-                Told::Listed { interrupted } => end = Some(interrupted),
-                _ => {}
-            })
-            .map_err(failed)?;
+            let take = |message: &Message<'_>| {
+                match item(message) {
+                    Some(one) => all.push(one),
+                    None => end = end.or(messages::end_of_list(message)?),
+                }
+                Ok(())
+            };
+            messages::each(piece, take).map_err(failed)?;
         }
         if end == Some(false) {
             break;
         }
     }
-    Ok(links)
-}
-
-/// Tells everything that a piece of the kernel's messages says. What cannot be read is passed
-/// over.
-///
-/// # Errors
-/// The kernel refused a question.
-pub fn read(mut bytes: &[u8], mut tell: impl FnMut(Told)) -> io::Result<()> {
-    while let Ok(message) = NetlinkBuffer::new_checked(bytes) {
-        if let Some(told) = told_by(&message)? {
-            tell(told);
-        }
-        // Checked to lie between the header's length and that of the bytes.
-        let next = (message.length() as usize).next_multiple_of(4);
-        bytes = bytes.get(next..).unwrap_or_default();
-    }
-    Ok(())
-}
-
-fn told_by(message: &NetlinkBuffer<&[u8]>) -> io::Result<Option<Told>> {
-    let payload = message.payload();
-    Ok(match message.message_type() {
-        libc::RTM_NEWLINK => link(payload).map(Told::Link),
-        libc::RTM_DELLINK => link_header(payload).map(|header| Told::LinkGone(header.index)),
-        libc::RTM_NEWADDR => address(payload).map(|(index, address, usable)| {
-            if usable { Told::Address(index, address) } else { Told::AddressGone(index, address) }
-        }),
-        libc::RTM_DELADDR => {
-            address(payload).map(|(index, address, _)| Told::AddressGone(index, address))
-        }
-        NLMSG_DONE => Some(Told::Listed { interrupted: message.flags() & NLM_F_DUMP_INTR != 0 }),
-        NLMSG_ERROR => match refusal(payload) {
-            // ENODEV: no link has the name that was asked for.
-            0 | libc::ENODEV => None,
-            errno => return Err(io::Error::from_raw_os_error(errno)),
-        },
-        _ => None,
-    })
-}
-
-/// A bridge speaks of its ports in the same words, but of another family: a port that leaves its
-/// bridge is not deleted.
-fn link_header(payload: &[u8]) -> Option<LinkHeader> {
-    let header = LinkHeader::parse(payload).ok();
-    header.filter(|link| link.interface_family == AddressFamily::Unspec)
-}
-
-fn link(payload: &[u8]) -> Option<Link> {
-    let header = link_header(payload)?;
-    let kinds = [libc::IFLA_IFNAME, libc::IFLA_MTU, libc::IFLA_PROP_LIST, IFLA_CARRIER_UP_COUNT];
-    let [name, mtu, properties, gains] = attributes(payload, LINK_HEADER_BYTES, kinds);
-    let is_altname = |kind: &u16| *kind == libc::IFLA_ALT_IFNAME;
-    let altnames = Attributes(properties.unwrap_or_default()).filter(|(kind, _)| is_altname(kind));
-    let has = |flag| header.flags.contains(flag);
-    Some(Link {
-        index: header.index,
-        name: text(name?)?,
-        altnames: altnames.filter_map(|(_, name)| text(name)).collect(),
-        up: has(LinkFlags::Up),
-        multicast: has(LinkFlags::Multicast),
-        loopback: has(LinkFlags::Loopback),
-        // In the moment between the two flags what is sent is lost, and success reported.
-        carrier: has(LinkFlags::LowerUp | LinkFlags::Running),
-        carrier_gains: gains.and_then(|gains| parse_u32(gains).ok()).unwrap_or(0),
-        mtu: parse_u32(mtu?).ok()?,
-        layers: layers(payload),
-    })
-}
-
-fn layers(payload: &[u8]) -> Layers {
-    let kinds = [libc::IFLA_LINKINFO, libc::IFLA_LINK, libc::IFLA_LINK_NETNSID, libc::IFLA_MASTER];
-    let [info, below, namespace, master] = attributes(payload, LINK_HEADER_BYTES, kinds);
-    let kinds = [libc::IFLA_INFO_KIND, libc::IFLA_INFO_DATA];
-    let [kind, data] = attributes(info.unwrap_or_default(), 0, kinds);
-    let kind = kind.map(|kind| kind.strip_suffix(b"\0").unwrap_or(kind)).unwrap_or_default();
-    let index = |value: Option<&[u8]>| parse_u32(value?).ok();
-    let below = index(below).map(|index| match namespace {
-        None => Below::Here(index),
-        Some(_) => Below::Elsewhere,
-    });
-    let snooped_groups = data.filter(|_| kind == b"bridge").and_then(snooped_groups);
-    Layers { snooped_groups, ..Layers::new(kind, below, index(master)) }
-}
-
-/// How many groups a bridge keeps, from what is told of its own kind; `None` if it does not snoop.
-fn snooped_groups(bridge: &[u8]) -> Option<u32> {
-    // Of <linux/if_link.h>.
-    const IFLA_BR_MCAST_SNOOPING: u16 = 23;
-    const IFLA_BR_MCAST_HASH_MAX: u16 = 27;
-    let [snooping, most] = attributes(bridge, 0, [IFLA_BR_MCAST_SNOOPING, IFLA_BR_MCAST_HASH_MAX]);
-    if snooping? == [0] { None } else { parse_u32(most?).ok() }
-}
-
-/// The interface, its address, and whether it can be sent from: not while the kernel still looks
-/// for another host that has it (RFC 4862, 5.4), nor when it has found one.
-fn address(payload: &[u8]) -> Option<(u32, Addr, bool)> {
-    const UNUSABLE: AddressHeaderFlags =
-        AddressHeaderFlags::Tentative.union(AddressHeaderFlags::Dadfailed);
-    let header = AddressHeader::parse(payload).ok()?;
-    let known = attributes(payload, ADDRESS_HEADER_BYTES, [libc::IFA_LOCAL, libc::IFA_ADDRESS]);
-    // On a link between two, IFA_ADDRESS is the other's.
-    let [local, other] = known;
-    let address = to_addr(local.or(other)?)?;
-    let optimistic = header.flags.contains(AddressHeaderFlags::Optimistic);
-    Some((header.index, address, optimistic || !header.flags.intersects(UNUSABLE)))
-}
-
-/// An address of either family, by its length.
-fn to_addr(bytes: &[u8]) -> Option<Addr> {
-    match <[u8; 4]>::try_from(bytes) {
-        Ok(v4) => Some(Addr::v4(v4)),
-        Err(_) => bytes.try_into().ok().map(Addr::v6),
-    }
-}
-
-/// The values of some attributes behind a header.
-fn attributes<const N: usize>(
-    payload: &[u8],
-    header: usize,
-    kinds: [u16; N],
-) -> [Option<&[u8]>; N] {
-    let mut found = [None; N];
-    for (kind, value) in Attributes(payload.get(header..).unwrap_or_default()) {
-        if let Some(at) = kinds.iter().position(|&wanted| wanted == kind) {
-            found[at] = Some(value);
-        }
-    }
-    found
-}
-
-/// Attributes one after the other (`struct rtattr`: length, kind, value).
-struct Attributes<'a>(&'a [u8]);
-
-impl<'a> Iterator for Attributes<'a> {
-    type Item = (u16, &'a [u8]);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let &[a, b, c, d, ..] = self.0 else { return None };
-        let len = usize::from(u16::from_ne_bytes([a, b]));
-        let value = self.0.get(4..len)?;
-        self.0 = self.0.get(len.next_multiple_of(4)..).unwrap_or_default();
-        // The upper bits say how a value is written (NLA_F_NESTED), not what it is.
-        Some((u16::from_ne_bytes([c, d]) & NLA_TYPE_MASK, value))
-    }
-}
-
-/// A text that ends with a zero.
-fn text(value: &[u8]) -> Option<String> {
-    Some(String::from_utf8_lossy(value.strip_suffix(b"\0")?).into_owned())
-}
-
-/// The errno that an NLMSG_ERROR begins with, negated; 0 says that all is well.
-fn refusal(payload: &[u8]) -> i32 {
-    let code = payload.get(..4).and_then(|code| parse_i32(code).ok());
-    code.map_or(0, i32::wrapping_neg)
+    Ok(all)
 }
 
 pub mod groups;
+mod messages;
 #[cfg(test)]
 mod tests;

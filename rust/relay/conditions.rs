@@ -94,7 +94,7 @@ impl SeenLinks {
             }
             let [had, has] = [before, self].map(|seen| seen.0.addresses_of(*index));
             if had != has && old.contains_key(index) {
-                changes.push(change(link, "addresses", has.join(" ")));
+                changes.push(change(link, "addresses", enumerate(&has)));
             }
         }
         changes
@@ -110,7 +110,7 @@ fn compare(was: &Link, now: &Link, changes: &mut Vec<LinkChange>) {
         changes.push(change(now, "renamed", format!("was {}", was.name)));
     }
     if was.altnames != now.altnames {
-        changes.push(change(now, "altnames", now.altnames.join(" ")));
+        changes.push(change(now, "altnames", enumerate(&now.altnames)));
     }
     if was.up != now.up {
         changes.push(change(now, if now.up { "up" } else { "down" }, String::new()));
@@ -121,6 +121,15 @@ fn compare(was: &Link, now: &Link, changes: &mut Vec<LinkChange>) {
     }
     if was.mtu != now.mtu {
         changes.push(change(now, "mtu", format!("{}, was {}", now.mtu, was.mtu)));
+    }
+}
+
+/// The words one after the other, and of a long list how many more there are: it stands in a line.
+fn enumerate(words: &[String]) -> String {
+    const SHOWN: usize = 16;
+    match words.len().checked_sub(SHOWN) {
+        None | Some(0) => words.join(" "),
+        Some(more) => format!("{} and {more} more", words[..SHOWN].join(" ")),
     }
 }
 
@@ -176,6 +185,9 @@ mod tests {
             (vec![(1, "altnames")], vec![(1, "altnames")])
         );
         assert_eq!(with.since(&without)[0].detail, "feed");
+        let numbers: Vec<String> = (1..=18).map(|number: u8| number.to_string()).collect();
+        assert!(enumerate(&numbers[..16]).ends_with(" 15 16"));
+        assert!(enumerate(&numbers).ends_with(" 15 16 and 2 more"));
         let readdressed = seen([link(1, "x", false, 9000), Told::Address(1, address)]);
         let changes = readdressed.since(&after);
         assert_eq!(changes.last().unwrap().detail, "10.0.0.1");

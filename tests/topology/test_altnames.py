@@ -1,5 +1,7 @@
 """Alternative names of interfaces: as good as the name wherever one is written, and followed."""
 
+from pathlib import Path
+
 import pytest
 
 import mcr
@@ -147,6 +149,32 @@ def test_a_daemon_takes_alternative_names(lab: Lab, ingress: Ingress) -> None:
         receiver.expect(sent)
         second.expect(sent)
         assert [each.name for each in client.stats().interfaces] == ["in0"]
+
+
+def test_a_daemon_answers_whatever_the_number_of_names_and_addresses(
+    lab: Lab, tmp_path: Path
+) -> None:
+    """The news of so many fills no line."""
+    batch = tmp_path / "batch"
+    lines = [f"link property add dev out0 altname {n:0>127}" for n in range(8)]
+    addresses = [f"2001:db8:1111:2222:3333:4444:5555:{n:x}" for n in range(0x1000, 0x1080)]
+    lines += [f"addr add {address}/64 dev in0" for address in addresses]
+    batch.write_text("\n".join(lines))
+    with serving(lab.relay) as daemon, daemon.client() as client:
+        workers = daemon.workers
+        with client.events(["interface"]) as events:
+            lab.relay.ip("-batch", str(batch))
+            missing = {"altnames", "addresses"}
+            while missing:
+                event = events.read(DEADLINE_S)
+                assert event is not None, missing
+                missing -= {event.event} if event.text.endswith(" more") else set()
+            known = {one.name: one for one in client.interfaces()}
+            assert set(addresses) <= {str(each) for each in known["in0"].addresses}
+            assert len(known["out0"].altnames) == 8
+        client.add_rule(f"{GROUP}%in0:5001 to {OUT_0}%{99:0>127}:6001")
+        assert "parked" not in client.rules().rules[0].state
+        assert daemon.workers == workers
 
 
 def test_who_starts_before_its_names_are_there_waits(lab: Lab, ingress: Ingress) -> None:

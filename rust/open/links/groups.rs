@@ -9,7 +9,8 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::AddressFamily;
 
-use super::{ADDRESS_HEADER_BYTES, LinkSocket, MESSAGE_BYTES, attributes, refusal, to_addr};
+use super::messages::{ADDRESS_HEADER_BYTES, attributes, refusal, to_addr};
+use super::{LinkSocket, MESSAGE_BYTES};
 use crate::addr::Addr;
 use crate::error::Result;
 

@@ -1,9 +1,10 @@
 //! Bytes as the kernel writes them, as it never would, and a link that changes under the socket.
 
+use netlink_packet_core::{NLMSG_DONE, NLMSG_ERROR};
 use proptest::prelude::*;
 
 use super::*;
-use crate::open::layers::Foundation;
+use crate::open::layers::{Below, Foundation};
 use crate::open::testnet::{FAR, NEAR, interface, ip, wait_until, with_cable};
 
 const UP: u32 = libc::IFF_UP.unsigned_abs();
@@ -109,8 +110,12 @@ fn a_link_has_flags_and_alternative_names() {
     payload.extend(attribute(libc::IFLA_IFNAME, b"name7\0"));
     let of_another_kind = attribute(libc::IFLA_ALT_IFNAME + 1, b"no\0");
     let long = [&[b'x'; 127][..], b"\0"].concat();
-    let names =
-        [b"feed0\0".as_slice(), &long, b"cut"].map(|it| attribute(libc::IFLA_ALT_IFNAME, it));
+    let names = [b"feed0\0".as_slice(), &long, b"cut"];
+    // The kernel takes these, and no rule can say them.
+    let odd: [&[u8]; 8] =
+        [b"\0", b".\0", b"..\0", b"a/b\0", b"a b\0", b"\x1b[2J\0", b"a\nb\0", b"\xff\0"];
+    let names: Vec<_> =
+        names.into_iter().chain(odd).map(|it| attribute(libc::IFLA_ALT_IFNAME, it)).collect();
     let properties = [of_another_kind, names.concat()].concat();
     // As the kernel writes it: NLA_F_NESTED beside the kind.
     payload.extend(attribute(libc::IFLA_PROP_LIST | 0x8000, &properties));
