@@ -271,6 +271,10 @@ impl Worker {
         }
         let most = share(self.of);
         if self.sockets() < most {
+            if self.sockets() + self.closer.pending() >= most {
+                // Their descriptors are still in use.
+                self.closer.finish();
+            }
             return Ok(());
         }
         Err(Error::Invalid(format!(

@@ -9,6 +9,7 @@ use super::memberships::Member;
 use super::messages::Request;
 use crate::addr::Addr;
 use crate::error::Result;
+use crate::open::closer::Closer;
 use crate::open::output::OutputSpec;
 use crate::open::{InterfaceRef, packet, udp_input};
 use crate::sys::packet_ring::RingShape;
@@ -92,9 +93,15 @@ pub(super) struct Leases {
     last_id: u64,
     held: HashMap<u64, Held>,
     by_key: HashMap<Arc<Key>, Vec<u64>>,
+    closer: Closer,
 }
 
 impl Leases {
+    /// None yet; `closer` closes what takes long.
+    pub(super) fn new(closer: Closer) -> Self {
+        Self { closer, ..Self::default() }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.held.len()
     }
@@ -169,6 +176,9 @@ impl Leases {
                 self.by_key.remove(&held.key);
             }
         }
+        if held.is_frames() {
+            self.closer.close(held.fd);
+        }
         true
     }
 
@@ -219,6 +229,11 @@ impl Leases {
     /// Whether an AF_PACKET socket tells that the interface with this index is another one by now.
     pub(super) fn has_lost(&self, ifindex: u32) -> bool {
         self.frames_on(ifindex).is_some_and(|fd| !packet::has_interface(fd))
+    }
+
+    /// Closes all of them.
+    pub(super) fn clear(&mut self) {
+        self.remove_all(|_| true);
     }
 
     fn remove_all(&mut self, is_unwanted: impl Fn(&Held) -> bool) {

@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::MsgFlags;
 
 use super::deletions::Deletions;
@@ -14,13 +15,17 @@ use super::messages::{Answer, MESSAGE_BYTES, PROTOCOL, Request};
 use super::policy;
 use crate::addr::Addr;
 use crate::error::{Error, Result};
+use crate::open::closer::Closer;
 use crate::open::ingress::Ingress;
 use crate::open::links::groups::GroupList;
 use crate::sys::passing;
 
-/// How long one worker is served in a row, so that none keeps the others waiting: to close an
+/// How long one worker is served in a row, so that none keeps the others waiting: to open an
 /// AF_PACKET socket alone can take some milliseconds.
 const TURN: Duration = Duration::from_millis(20);
+/// How long its next question may be on the way, in milliseconds. Who asks one after the other would otherwise
+/// get one answer a turn, while another has sockets opened.
+const PAUSE_MS: u8 = 1;
 
 /// What is held for the workers, and who opens it.
 #[derive(Debug)]
@@ -30,6 +35,7 @@ pub struct Server {
     pub(super) workers: Vec<Worker>,
     group_list: GroupList,
     deletions: Deletions,
+    closer: Closer,
     room: Vec<u8>,
 }
 
@@ -40,6 +46,8 @@ pub(super) struct Worker {
     pub(super) of: u16,
     pub(super) leases: Leases,
     pub(super) memberships: Memberships,
+    /// Closes AF_PACKET sockets of all workers.
+    pub(super) closer: Closer,
     /// Whether the present one has said hello.
     is_known: bool,
 }
@@ -65,18 +73,20 @@ impl Server {
     /// # Errors
     /// No descriptor, or no netlink.
     pub fn new(workers: u16, ingress: Ingress, buffer_bytes: usize) -> Result<Self> {
+        let closer = Closer::default();
         Ok(Self {
             ingress,
             buffer_bytes,
             group_list: GroupList::open()?,
-            workers: (0..workers).map(|_| Worker::of(workers)).collect(),
+            workers: (0..workers).map(|_| Worker::of(workers, closer.clone())).collect(),
+            closer,
             deletions: Deletions::open()?,
             room: vec![0; MESSAGE_BYTES],
         })
     }
 
-    /// Answers what waits on a worker's socket, for some milliseconds at most, and never waits
-    /// itself; false when the worker has closed it.
+    /// Answers what waits on a worker's socket, for some milliseconds at most; false when the
+    /// worker has closed it.
     ///
     /// # Errors
     /// [`Error::Engine`] for a worker that does not keep to the messages: end it.
@@ -85,7 +95,12 @@ impl Server {
         while start.elapsed() < TURN {
             let len = match passing::receive_bytes(socket, &mut self.room, MsgFlags::MSG_DONTWAIT) {
                 Ok(len) => len,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(true),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    if is_quiet(socket) {
+                        return Ok(true);
+                    }
+                    continue;
+                }
                 Err(error) if error.kind() == ErrorKind::InvalidData => {
                     return Err(breach(worker, "a message that is too long, or a descriptor"));
                 }
@@ -130,7 +145,11 @@ impl Server {
 
     /// Closes all that is held, at the end.
     pub fn forget(&mut self) {
-        self.workers.iter_mut().for_each(|worker| *worker = Worker::of(worker.of));
+        for worker in &mut self.workers {
+            worker.leases.clear();
+            *worker = Worker::of(worker.of, self.closer.clone());
+        }
+        self.closer.finish();
     }
 
     fn answer(
@@ -192,9 +211,9 @@ enum Outcome {
 }
 
 impl Worker {
-    fn of(workers: u16) -> Self {
-        let (leases, memberships) = (Leases::default(), Memberships::default());
-        Self { of: workers, leases, memberships, is_known: false }
+    fn of(workers: u16, closer: Closer) -> Self {
+        let (leases, memberships) = (Leases::new(closer.clone()), Memberships::default());
+        Self { of: workers, leases, memberships, closer, is_known: false }
     }
 
     /// The sockets that are open for it.
@@ -227,6 +246,12 @@ impl Worker {
         self.leases.interface_gone(index);
         self.memberships.interface_gone(index);
     }
+}
+
+/// Whether no question comes for a moment.
+fn is_quiet(socket: BorrowedFd<'_>) -> bool {
+    let ready = poll(&mut [PollFd::new(socket, PollFlags::POLLIN)], PollTimeout::from(PAUSE_MS));
+    !ready.is_ok_and(|ready| ready > 0)
 }
 
 fn is_gone(error: &io::Error) -> bool {

@@ -9,13 +9,14 @@
 //! igmp_query  has the kernel report its memberships anew
 //! opener      all of that as one trait, since another process may do it; local: this one does
 //! links       what the kernel tells about links and addresses; layers: which stands on which
-//! descriptors the limit of open files
+//! descriptors the limit of open files               closer     closes what takes the kernel long
 //! socket      what they share: creation, buffer sizes, addresses, the words for refusals
 //! ```
 //!
 //! All of it acts in the calling thread's network namespace and with its rights, and knows
 //! neither rules nor the engine.
 
+pub mod closer;
 pub(crate) mod descriptors;
 pub mod filter;
 pub mod gro_helper;
