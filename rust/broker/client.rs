@@ -108,7 +108,8 @@ impl Client {
 }
 
 impl Opener for Client {
-    fn frames(&self, wish: &FramesWish<'_>) -> Result<Frames> {
+    /// One: the others in its group are those of other workers.
+    fn frames(&self, wish: &FramesWish<'_>) -> Result<Vec<Frames>> {
         let FramesWish { interface, blocks, ring, .. } = wish;
         let blocks = filter::bounded(blocks);
         let request = Request::Frames { interface: interface.into(), blocks, ring: *ring };
@@ -121,13 +122,13 @@ impl Opener for Client {
         let ring = ring.map(|shape| map(&socket, shape, has_history)).transpose();
         let ring = ring.map_err(|e| Error::os("mapping a packet ring", interface.name, e))?;
         let lost_frames = ring.as_ref().map_or(0, |(_, lost)| *lost);
-        Ok(Frames {
+        Ok(vec![Frames {
             ring: ring.map(|(ring, _)| ring),
             socket,
             receive_buffer_bytes: bytes(receive_buffer_bytes),
             vnet_hdr,
             lost_frames,
-        })
+        }])
     }
 
     fn replace_filter(&self, socket: &Socket, blocks: &[(Addr, u8)]) -> Result<()> {

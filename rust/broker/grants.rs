@@ -1,18 +1,20 @@
 //! Opens what a worker asks for, or finds it among what a worker before it had. It must not know
 //! how requests come, nor look at what the policy has looked at.
 
+use std::collections::HashSet;
 use std::os::fd::AsFd;
 
 use nix::sys::resource::{Resource, getrlimit};
 
-use super::leases::{Frames, Held, Key, What};
+use super::key::Key;
+use super::leases::{Frames, Held, User, What};
 use super::memberships::Member;
 use super::messages::{Answer, Request};
-use super::server::{Fault, Server, Worker};
+use super::server::{Fault, NO_WORKER, Server, Worker};
 use crate::addr::Addr;
 use crate::error::{Error, Result};
 use crate::open::output::{self, OutputSpec};
-use crate::open::packet::{self, Fanout, Spares};
+use crate::open::packet::{self, Spares};
 use crate::open::udp_input::Wish;
 use crate::open::{InterfaceRef, gro_helper, igmp_query, udp_input};
 use crate::pool;
@@ -45,42 +47,62 @@ impl Server {
         blocks: &[(Addr, u8)],
         ring: Option<RingShape>,
     ) -> Granted {
-        let fanout = self.fanout(interface.index)?;
-        let known = self.workers.get_mut(usize::from(worker));
-        let known = known.ok_or(Fault::Breach("a number that is none of a worker"))?;
+        let is_alone = self.workers.len() == 1;
         let key = Key::Frames { ifindex: interface.index };
+        let known = self.worker(worker)?;
         known.check_frames(&key, interface.name, ring)?;
-        let old = match known.leases.waiting(&key) {
-            Some((id, held)) if held.has_ring(ring) => {
-                packet::replace_filter(held.fd.as_fd(), blocks)?;
-                known.leases.claim(id);
-                return known.frames_answer(id, true);
-            }
-            other => other.map(|(id, _)| id),
-        };
-        let socket = packet::open(interface, blocks, fanout, ring, &mut Spares::default())?;
-        if let Some(old) = old {
+        // In a group it keeps its place, even if by now another ring would be better.
+        let waiting = known.leases.waiting(&key).map(|(id, held)| (id, held.has_ring(ring)));
+        if !waiting.is_some_and(|(_, fits)| fits || !is_alone) {
+            self.open_group(interface, ring)?;
+        }
+        let known = self.worker(worker)?;
+        if let Some((old, false)) = waiting.filter(|_| is_alone) {
             // Its ring has another shape: what is in its queue is given up for what fits now.
             known.leases.remove(old);
         }
-        let frames = Frames {
-            receive_buffer_bytes: socket.receive_buffer_bytes,
-            vnet_hdr: socket.vnet_hdr,
-            ring: socket.ring,
-            asked: ring,
-            takes_all: false,
-            wants_all: false,
-        };
-        let id = known.leases.add(key, socket.fd, What::Frames(frames));
-        known.frames_answer(id, false)
+        let (id, held) = known.leases.waiting(&key).ok_or(UNKNOWN)?;
+        packet::replace_filter(held.fd.as_fd(), blocks)?;
+        let has_history = held.user == User::Former;
+        known.leases.claim(id);
+        known.frames_answer(id, has_history)
     }
 
-    fn fanout(&self, ifindex: u32) -> Result<Fanout> {
-        if self.workers.len() == 1 {
-            return Ok(Fanout::Alone);
+    /// Opens a socket on an interface for each worker, before any of them receives: flows come to
+    /// another one when there are more.
+    fn open_group(&mut self, interface: &InterfaceRef<'_>, ring: Option<RingShape>) -> Result<()> {
+        self.workers.iter().try_for_each(Worker::check_room)?;
+        let count = u16::try_from(self.workers.len()).unwrap_or(u16::MAX);
+        let sockets = packet::open_group(interface, count, ring, &mut Spares::default())?;
+        self.last_group += 1;
+        let group = (count > 1).then_some(self.last_group);
+        for (socket, worker) in sockets.into_iter().zip(&mut self.workers) {
+            let frames = Frames {
+                receive_buffer_bytes: socket.receive_buffer_bytes,
+                vnet_hdr: socket.vnet_hdr,
+                ring: socket.ring,
+                asked: ring,
+                takes_all: false,
+                wants_all: false,
+                group,
+            };
+            let key = Key::Frames { ifindex: interface.index };
+            worker.leases.keep(key, socket.fd, What::Frames(frames));
         }
-        let there = self.workers.iter().find_map(|worker| worker.leases.frames_on(ifindex));
-        there.map_or(Ok(Fanout::New), |fd| packet::fanout_id(fd).map(Fanout::Join))
+        Ok(())
+    }
+
+    /// Closes the fan-out groups of which no worker has a socket any more.
+    pub(super) fn close_unused_groups(&mut self) {
+        let used: HashSet<u64> =
+            self.workers.iter().flat_map(|worker| worker.leases.groups()).collect();
+        for worker in &mut self.workers {
+            worker.leases.close_groups(|group| used.contains(&group));
+        }
+    }
+
+    fn worker(&mut self, number: u16) -> std::result::Result<&mut Worker, Fault> {
+        self.workers.get_mut(usize::from(number)).ok_or(NO_WORKER)
     }
 }
 
@@ -150,7 +172,7 @@ impl Worker {
     pub(super) fn release(&mut self, leases: &[u64]) -> std::result::Result<(), Fault> {
         for id in leases {
             self.leases.get(*id).ok_or(UNKNOWN)?;
-            self.leases.remove(*id);
+            self.leases.release(*id);
         }
         Ok(())
     }

@@ -5,53 +5,13 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use super::key::Key;
 use super::memberships::Member;
-use super::messages::Request;
 use crate::addr::Addr;
 use crate::error::Result;
 use crate::open::closer::Closer;
-use crate::open::output::OutputSpec;
 use crate::open::{InterfaceRef, packet, udp_input};
 use crate::sys::packet_ring::RingShape;
-
-/// What a socket is for: the same words in every incarnation of a worker.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Key {
-    Frames {
-        ifindex: u32,
-    },
-    Datagrams {
-        ifindex: u32,
-        group: Addr,
-        port: u16,
-        is_broadcast: bool,
-        is_everywhere: bool,
-    },
-    Merger {
-        ifindex: u32,
-        group: Addr,
-        port: u16,
-    },
-    MergerAnywhere {
-        group: Addr,
-        port: u16,
-    },
-    MergerForAny {
-        v4: bool,
-        port: u16,
-    },
-    Holder {
-        ifindex: u32,
-        address: Addr,
-        port: u16,
-    },
-    /// The specification is without the interface's index, which changes.
-    Output {
-        rule: String,
-        number: u16,
-        spec: OutputSpec,
-    },
-}
 
 /// A socket that a worker has, or whoever comes after it can have.
 #[derive(Debug)]
@@ -59,11 +19,23 @@ pub(super) struct Held {
     pub(super) key: Arc<Key>,
     pub(super) fd: OwnedFd,
     pub(super) what: What,
-    /// Whether the present worker has it.
-    is_claimed: bool,
+    pub(super) user: User,
     /// Whether it stands on an interface that is not there any more, though one with the same
     /// index may be: nobody gets it again.
     is_gone: bool,
+}
+
+/// Who has a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum User {
+    /// Nobody had it yet: it was opened with those of the other workers.
+    Nobody,
+    /// The worker that runs.
+    Present,
+    /// One that is dead: it waits for the next.
+    Former,
+    /// None any more. It only keeps its place among those of the other workers.
+    Past,
 }
 
 /// What is known of a socket beside its key.
@@ -85,6 +57,9 @@ pub(super) struct Frames {
     /// Whether the kernel has been told to take all multicast, and whether that is still wanted.
     pub(super) takes_all: bool,
     pub(super) wants_all: bool,
+    /// The fan-out group that it shares with the other workers, as the server numbers them. Which
+    /// flow comes to whom depends on how many are in it: all are there until nobody has one.
+    pub(super) group: Option<u64>,
 }
 
 /// The sockets of one worker.
@@ -106,44 +81,57 @@ impl Leases {
         self.held.len()
     }
 
+    /// A socket that the present worker has.
     pub(super) fn add(&mut self, key: Key, fd: OwnedFd, what: What) -> u64 {
+        let id = self.keep(key, fd, what);
+        self.claim(id);
+        id
+    }
+
+    /// A socket that nobody has had yet.
+    pub(super) fn keep(&mut self, key: Key, fd: OwnedFd, what: What) -> u64 {
         self.last_id += 1;
         let key = Arc::new(key);
         self.by_key.entry(key.clone()).or_default().push(self.last_id);
-        let held = Held { key, fd, what, is_claimed: true, is_gone: false };
+        let held = Held { key, fd, what, user: User::Nobody, is_gone: false };
         self.held.insert(self.last_id, held);
         self.last_id
     }
 
-    /// A socket for this that nobody has claimed.
+    /// The newest socket for this that can be claimed: one that has a queue before one that nobody
+    /// had yet.
     pub(super) fn waiting(&mut self, key: &Key) -> Option<(u64, &mut Held)> {
         let ids = self.by_key.get(key)?;
-        let id = *ids.iter().find(|id| self.held.get(id).is_some_and(|held| !held.is_claimed))?;
+        let newest = |user| {
+            let is_its = |id: &&u64| self.held.get(id).is_some_and(|held| held.user == user);
+            ids.iter().rev().find(is_its)
+        };
+        let id = *newest(User::Former).or_else(|| newest(User::Nobody))?;
         Some((id, self.held.get_mut(&id)?))
     }
 
     /// Gives it to the present worker.
     pub(super) fn claim(&mut self, id: u64) {
         if let Some(held) = self.held.get_mut(&id) {
-            held.is_claimed = true;
+            held.user = User::Present;
         }
     }
 
     /// How many sockets for this the worker has.
     pub(super) fn claimed(&self, key: &Key) -> usize {
         let ids = self.by_key.get(key).into_iter().flatten();
-        ids.filter(|id| self.held.get(id).is_some_and(|held| held.is_claimed)).count()
+        ids.filter(|id| self.held.get(id).is_some_and(Held::is_claimed)).count()
     }
 
     /// How many packet rings the worker has.
     pub(super) fn rings(&self) -> usize {
         let has_ring = |what: &What| matches!(what, What::Frames(Frames { ring: Some(_), .. }));
-        self.held.values().filter(|held| held.is_claimed && has_ring(&held.what)).count()
+        self.held.values().filter(|held| held.is_claimed() && has_ring(&held.what)).count()
     }
 
     /// What the worker has under this number.
     pub(super) fn get(&mut self, id: u64) -> Option<&mut Held> {
-        self.held.get_mut(&id).filter(|held| held.is_claimed)
+        self.held.get_mut(&id).filter(|held| held.is_claimed())
     }
 
     pub(super) fn fd(&self, id: u64) -> Option<BorrowedFd<'_>> {
@@ -167,6 +155,27 @@ impl Leases {
         })
     }
 
+    /// The present worker does not need a socket any more. It is closed, unless others may need
+    /// its place.
+    pub(super) fn release(&mut self, id: u64) {
+        let is_placed = |held: &&mut Held| held.group().is_some() && !held.is_gone;
+        match self.held.get_mut(&id).filter(is_placed) {
+            Some(held) => held.retire(),
+            None => drop(self.remove(id)),
+        }
+    }
+
+    /// The groups of which a worker, dead or alive, has a socket.
+    pub(super) fn groups(&self) -> impl Iterator<Item = u64> {
+        let is_used = |held: &&Held| matches!(held.user, User::Present | User::Former);
+        self.held.values().filter(is_used).filter_map(Held::group)
+    }
+
+    /// Closes the sockets of groups that nobody uses.
+    pub(super) fn close_groups(&mut self, is_used: impl Fn(u64) -> bool) {
+        self.remove_all(|held| held.group().is_some_and(|group| !is_used(group)));
+    }
+
     /// Closes a socket; false when there is none of this number.
     pub(super) fn remove(&mut self, id: u64) -> bool {
         let Some(held) = self.held.remove(&id) else { return false };
@@ -185,7 +194,9 @@ impl Leases {
     /// The worker is dead: all it had waits for who comes after it.
     pub(super) fn orphan(&mut self) {
         for held in self.held.values_mut() {
-            held.is_claimed = false;
+            if held.is_claimed() {
+                held.user = User::Former;
+            }
             match &mut held.what {
                 What::Frames(frames) => frames.wants_all = false,
                 What::Datagrams { member, .. } => member.orphan(),
@@ -209,7 +220,10 @@ impl Leases {
     /// The worker has all it needs: closes what waits, and ends what its sockets do for a worker
     /// before it only.
     pub(super) fn settle(&mut self) {
-        self.remove_all(|held| !held.is_claimed);
+        let former = self.held.iter().filter(|(_, held)| held.user == User::Former);
+        for id in former.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.release(id);
+        }
         self.held.values_mut().for_each(Held::settle);
     }
 
@@ -223,7 +237,7 @@ impl Leases {
                 udp_input::leave(held.fd.as_fd(), ifindex, group, &[]);
             }
         }
-        self.remove_all(|held| held.is_gone && !held.is_claimed);
+        self.remove_all(|held| held.is_gone && !held.is_claimed());
     }
 
     /// Whether an AF_PACKET socket tells that the interface with this index is another one by now.
@@ -253,6 +267,26 @@ impl Held {
             | What::Output { send_buffer_bytes: bytes } => bytes,
             What::Helper => 0,
         }
+    }
+
+    fn is_claimed(&self) -> bool {
+        self.user == User::Present
+    }
+
+    /// The fan-out group that it is in with those of other workers.
+    fn group(&self) -> Option<u64> {
+        match &self.what {
+            What::Frames(frames) => frames.group,
+            _ => None,
+        }
+    }
+
+    /// Lets it receive nothing any more.
+    fn retire(&mut self) {
+        self.user = User::Past;
+        // What it queued before is for nobody, as it is never claimed again.
+        packet::replace_filter(self.fd.as_fd(), &[]).ok();
+        drop(self.take_all(false));
     }
 
     pub(super) fn is_frames(&self) -> bool {
@@ -297,37 +331,6 @@ impl Held {
                 member.settle(self.fd.as_fd(), ifindex, group);
             }
             _ => {}
-        }
-    }
-}
-
-impl Key {
-    /// Of a request for a helper.
-    pub(super) fn of_helper(request: &Request) -> Option<Self> {
-        Some(match request {
-            Request::Merger { interface, group, port } => {
-                Self::Merger { ifindex: interface.index, group: *group, port: *port }
-            }
-            Request::MergerAnywhere { group, port } => {
-                Self::MergerAnywhere { group: *group, port: *port }
-            }
-            Request::MergerForAny { v4, port } => Self::MergerForAny { v4: *v4, port: *port },
-            Request::Holder { interface, address, port, .. } => {
-                Self::Holder { ifindex: interface.index, address: *address, port: *port }
-            }
-            _ => return None,
-        })
-    }
-
-    /// The interface that the socket stands on for good.
-    fn ifindex(&self) -> Option<u32> {
-        match *self {
-            Self::Frames { ifindex }
-            | Self::Datagrams { ifindex, .. }
-            | Self::Merger { ifindex, .. }
-            | Self::Holder { ifindex, .. } => Some(ifindex),
-            // These stand on none, an output is connected anew.
-            Self::MergerAnywhere { .. } | Self::MergerForAny { .. } | Self::Output { .. } => None,
         }
     }
 }

@@ -5,6 +5,7 @@
 //! client       in the worker: an `Opener` that asks          wire, messages   what both say
 //! server       in the supervisor: takes requests, answers    policy           what is never granted
 //! grants       opens what was asked for, or finds it          leases, memberships   what is held
+//! key          what a socket is for
 //! deletions    which interfaces it does not stand on any more
 //! ```
 //!
@@ -19,6 +20,7 @@
 mod client;
 mod deletions;
 mod grants;
+mod key;
 mod leases;
 mod memberships;
 mod messages;

@@ -23,8 +23,8 @@ use crate::sys::passing;
 /// How long one worker is served in a row, so that none keeps the others waiting: to open an
 /// AF_PACKET socket alone can take some milliseconds.
 const TURN: Duration = Duration::from_millis(20);
-/// How long its next question may be on the way, in milliseconds. Who asks one after the other would otherwise
-/// get one answer a turn, while another has sockets opened.
+/// How long its next question may be on the way, in milliseconds. Who asks one after the other
+/// would otherwise get one answer a turn, while another has sockets opened.
 const PAUSE_MS: u8 = 1;
 
 /// What is held for the workers, and who opens it.
@@ -36,6 +36,8 @@ pub struct Server {
     group_list: GroupList,
     deletions: Deletions,
     closer: Closer,
+    /// The number of the fan-out group that was opened last.
+    pub(super) last_group: u64,
     room: Vec<u8>,
 }
 
@@ -80,6 +82,7 @@ impl Server {
             group_list: GroupList::open()?,
             workers: (0..workers).map(|_| Worker::of(workers, closer.clone())).collect(),
             closer,
+            last_group: 0,
             deletions: Deletions::open()?,
             room: vec![0; MESSAGE_BYTES],
         })
@@ -186,14 +189,19 @@ impl Server {
             self.deletions.watch(interface.index)?;
             policy::find(interface)?;
         }
-        let known = self.workers.get_mut(usize::from(worker));
-        let known = known.ok_or(Fault::Breach("a number that is none of a worker"))?;
+        let known = self.workers.get_mut(usize::from(worker)).ok_or(NO_WORKER)?;
         match request {
             Request::Hello { protocol: PROTOCOL } => known.welcome(&self.group_list),
             Request::Hello { .. } => return Err(Fault::Breach("another protocol")),
             _ if !known.is_known => return Err(Fault::Breach("no hello")),
-            Request::Settled {} => known.settle(),
-            Request::Release { leases } => known.release(&leases)?,
+            Request::Settled {} => {
+                known.settle();
+                self.close_unused_groups();
+            }
+            Request::Release { leases } => {
+                known.release(&leases)?;
+                self.close_unused_groups();
+            }
             Request::Frames { interface, blocks, ring } => {
                 return self.frames(worker, &interface.as_ref(), &blocks, ring);
             }
@@ -247,6 +255,9 @@ impl Worker {
         self.memberships.interface_gone(index);
     }
 }
+
+/// Who asks with a number that is none of a worker.
+pub(super) const NO_WORKER: Fault = Fault::Breach("a number that is none of a worker");
 
 /// Whether no question comes for a moment.
 fn is_quiet(socket: BorrowedFd<'_>) -> bool {

@@ -95,8 +95,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::open::filter;
-    use crate::open::packet::{self, Fanout, Spares};
+    use crate::open::packet::{self, Spares};
     use crate::open::testnet::{in_namespace, interface};
 
     #[test]
@@ -105,7 +104,7 @@ mod tests {
             let open = || {
                 let lo = interface("lo");
                 let mut spares = Spares::default();
-                packet::open(&lo, &filter::nothing(), Fanout::Alone, None, &mut spares).unwrap()
+                packet::open_group(&lo, 1, None, &mut spares).unwrap().remove(0)
             };
             let began = Instant::now();
             drop(open().fd);

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use super::joins::Joins;
 use super::opener::{Datagrams, Frames, FramesWish, Helper, Opener, Output, Owner, Socket};
 use super::output::{self, OutputSocket, OutputSpec};
-use super::packet::{self, Spares};
+use super::packet::{self, PacketSocket, Spares};
 use super::{InterfaceRef, gro_helper, igmp_query, udp_input};
 use crate::addr::Addr;
 use crate::error::{Error, Result};
@@ -29,18 +29,26 @@ impl Local {
 }
 
 impl Opener for Local {
-    fn frames(&self, wish: &FramesWish<'_>) -> Result<Frames> {
+    fn frames(&self, wish: &FramesWish<'_>) -> Result<Vec<Frames>> {
         let mut spares = self.spares.lock().unwrap_or_else(PoisonError::into_inner);
-        let socket =
-            packet::open(&wish.interface, wish.blocks, wish.fanout, wish.ring, &mut spares)?;
-        let ring = socket.ring.map(|shape| PacketRing::map(socket.fd.as_fd(), shape)).transpose();
-        Ok(Frames {
-            ring: ring.map_err(|e| Error::os("mapping a packet ring", wish.interface.name, e))?,
-            socket: socket.fd.into(),
-            receive_buffer_bytes: socket.receive_buffer_bytes,
-            vnet_hdr: socket.vnet_hdr,
-            lost_frames: 0,
-        })
+        let group = packet::open_group(&wish.interface, wish.sockets, wish.ring, &mut spares)?;
+        let mapped = |socket: PacketSocket| {
+            let ring = socket.ring.map(|shape| PacketRing::map(socket.fd.as_fd(), shape));
+            let ring = ring.transpose();
+            Ok(Frames {
+                ring: ring
+                    .map_err(|e| Error::os("mapping a packet ring", wish.interface.name, e))?,
+                socket: socket.fd.into(),
+                receive_buffer_bytes: socket.receive_buffer_bytes,
+                vnet_hdr: socket.vnet_hdr,
+                lost_frames: 0,
+            })
+        };
+        let frames = group.into_iter().map(mapped).collect::<Result<Vec<_>>>()?;
+        for each in &frames {
+            packet::replace_filter(each.socket.as_fd(), wish.blocks)?;
+        }
+        Ok(frames)
     }
 
     fn replace_filter(&self, socket: &Socket, blocks: &[(Addr, u8)]) -> Result<()> {

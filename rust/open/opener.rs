@@ -8,7 +8,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use super::output::OutputSpec;
-use super::packet::Fanout;
 use super::{InterfaceRef, udp_input};
 use crate::addr::Addr;
 use crate::error::Result;
@@ -18,11 +17,11 @@ use crate::sys::packet_ring::{PacketRing, RingShape};
 /// asking for their counters is done by who has them. Errors are those of the module that opens
 /// the kind of socket.
 pub trait Opener: Send + Sync {
-    /// An AF_PACKET socket that queues frames ([`super::packet`]).
+    /// AF_PACKET sockets that queue frames ([`super::packet`]), as many as were asked for.
     ///
     /// # Errors
     /// A missing right, an interface that is gone, a limit.
-    fn frames(&self, wish: &FramesWish<'_>) -> Result<Frames>;
+    fn frames(&self, wish: &FramesWish<'_>) -> Result<Vec<Frames>>;
 
     /// Has it pass other destinations from now on.
     ///
@@ -142,15 +141,15 @@ pub trait Opener: Send + Sync {
     fn settled(&self) -> Result<()>;
 }
 
-/// An AF_PACKET socket to be opened.
+/// AF_PACKET sockets to be opened.
 #[derive(Clone, Copy, Debug)]
 pub struct FramesWish<'a> {
     /// Where the frames arrive.
     pub interface: InterfaceRef<'a>,
     /// The destinations that pass, as [`super::filter::destinations`] takes them.
     pub blocks: &'a [(Addr, u8)],
-    /// How it shares the frames with others of this process.
-    pub fanout: Fanout,
+    /// How many of this process share the frames; each flow comes to one.
+    pub sockets: u16,
     /// The packet ring that they are to lie in.
     pub ring: Option<RingShape>,
 }

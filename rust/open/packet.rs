@@ -3,8 +3,10 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::thread;
 
 use libc::c_int;
+use nix::sys::signal::SigSet;
 
 use super::{InterfaceRef, filter, socket};
 use crate::addr::Addr;
@@ -42,7 +44,7 @@ pub struct PacketSocket {
 
 /// The fan-out group that a socket enters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fanout {
+enum Fanout {
     /// A group that stays its own.
     Alone,
     /// A new group for others to join, under an id that the kernel chooses.
@@ -51,29 +53,72 @@ pub enum Fanout {
     Join(u16),
 }
 
-/// Opens a socket for all frames of an interface to some destinations, as [`filter::destinations`]
-/// takes them.
+/// Opens sockets for the frames of an interface, `count` of them, each flow for one of them. None
+/// passes anything before [`replace_filter`].
+///
+/// Which socket a flow comes to depends on how many there are. A socket that had a filter from the
+/// start would queue what belongs to another one a moment later, and the flow would come out of
+/// both, in any order.
 ///
 /// Frames are taken as the device has them (SOCK_RAW), whatever its type is: to a socket that the
 /// kernel takes the link header off for (SOCK_DGRAM) it gives no `virtio_net_hdr`
 /// (net/packet/af_packet.c, `packet_setsockopt`), and then super-frames cannot be told from long
 /// datagrams. Where the network header starts is told with each frame.
 ///
-/// Nothing that arrives or leaves before the group is entered gets into the queue: a filter
-/// that drops everything stands until then, because only the group hides outgoing frames and
-/// puts fragments together.
+/// Nothing that arrives or leaves before the group is entered gets into a queue either, because
+/// only the group hides outgoing frames and puts fragments together.
 ///
 /// # Errors
-/// [`Error::Permission`] without CAP_NET_RAW, [`Error::Os`] for an interface that is gone or a
-/// filter that the kernel refuses.
-pub fn open(
+/// [`Error::Permission`] without CAP_NET_RAW, [`Error::Os`] for an interface that is gone or where
+/// no thread can be started.
+pub fn open_group(
     interface: &InterfaceRef<'_>,
-    blocks: &[(Addr, u8)],
-    fanout: Fanout,
+    count: u16,
     ring: Option<RingShape>,
     spares: &mut Spares,
+) -> Result<Vec<PacketSocket>> {
+    let mut sockets = Vec::with_capacity(count.into());
+    for unbound in unbound_each(interface.name, count)? {
+        sockets.push(bound(interface, ring, unbound, spares)?);
+    }
+    let mut fanout = if count == 1 { Fanout::Alone } else { Fanout::New };
+    for socket in &sockets {
+        enter(socket.fd.as_fd(), fanout, interface.name)?;
+        if fanout == Fanout::New {
+            fanout = Fanout::Join(fanout_id(socket.fd.as_fd())?);
+        }
+    }
+    Ok(sockets)
+}
+
+/// So many of [`unbound`], made at the same time: each waits some milliseconds for the kernel.
+fn unbound_each(target: &str, count: u16) -> Result<Vec<Result<PacketSocket>>> {
+    let run = || {
+        // Signals are for the main thread.
+        SigSet::all().thread_block().ok();
+        unbound(target)
+    };
+    thread::scope(|scope| {
+        let others: Vec<_> = (1..count)
+            .map(|_| thread::Builder::new().spawn_scoped(scope, run))
+            .collect::<io::Result<_>>()
+            .map_err(|error| Error::os("starting a thread", target, error))?;
+        let mut made = vec![unbound(target)];
+        let panicked = |_| Err(Error::Engine(format!("no packet socket for {target}")));
+        made.extend(others.into_iter().map(|other| other.join().unwrap_or_else(panicked)));
+        Ok(made)
+    })
+}
+
+/// Binds a socket to its interface, and gives it a ring if one can be had. Where it could not be
+/// opened for lack of rights, a spare one takes its place.
+fn bound(
+    interface: &InterfaceRef<'_>,
+    ring: Option<RingShape>,
+    unbound: Result<PacketSocket>,
+    spares: &mut Spares,
 ) -> Result<PacketSocket> {
-    let (mut socket, is_spare) = match unbound(interface.name) {
+    let (mut socket, is_spare) = match unbound {
         Err(Error::Permission(text)) => (spares.take(text)?, true),
         other => (other?, false),
     };
@@ -85,8 +130,6 @@ pub fn open(
     }
     // Without a ring frames are received one by one: slower, but nothing is missing.
     let ring = ring.filter(|_| socket.vnet_hdr).and_then(|shape| open_ring(fd, shape).ok());
-    enter(fd, fanout, interface.name)?;
-    replace_filter(fd, blocks)?;
     socket.ring = ring;
     Ok(socket)
 }

@@ -12,7 +12,7 @@ use crate::addr::Addr;
 use crate::error::Result;
 use crate::ingress::Kind;
 use crate::open::opener::{FramesWish, Helper, Opener};
-use crate::open::packet::{self, Fanout};
+use crate::open::packet;
 use crate::open::{InterfaceRef, filter, socket, udp_input};
 use crate::plan::Source;
 use crate::pool::SizeClass;
@@ -188,15 +188,9 @@ impl Interface {
         let interface = InterfaceRef { index: self.index, name: &self.name };
         // Super-frames are taken whole into buffers of their size.
         let shape = shape.filter(|_| !self.gro && !self.ends_rings);
+        let wish = FramesWish { interface, blocks: &blocks, sockets: workers, ring: shape };
         let mut frames: Vec<Source> = Vec::with_capacity(usize::from(workers));
-        for _ in 0..workers {
-            let fanout = match frames.first() {
-                None if workers == 1 => Fanout::Alone,
-                None => Fanout::New,
-                Some(first) => Fanout::Join(packet::fanout_id(first.fd.as_fd())?),
-            };
-            let wish = FramesWish { interface, blocks: &blocks, fanout, ring: shape };
-            let opened = opener.frames(&wish)?;
+        for opened in opener.frames(&wish)? {
             if !opened.vnet_hdr {
                 warn_once(
                     warnings,

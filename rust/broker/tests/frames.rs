@@ -2,16 +2,15 @@
 
 use super::*;
 use crate::open::opener::{Frames, FramesWish};
-use crate::open::packet::{self, Fanout};
+use crate::open::packet;
 use crate::sys::packet_ring::RingShape;
 
 const SHAPE: RingShape = RingShape { slot_bytes: 2048, slots: 32 };
 
 fn frames(worker: &Client, group: Addr, ring: Option<RingShape>) -> Frames {
     let blocks = [(group, 0)];
-    let wish =
-        FramesWish { interface: interface(FAR), blocks: &blocks, fanout: Fanout::Alone, ring };
-    worker.frames(&wish).unwrap()
+    let wish = FramesWish { interface: interface(FAR), blocks: &blocks, sockets: 1, ring };
+    worker.frames(&wish).unwrap().remove(0)
 }
 
 #[test]
@@ -143,6 +142,21 @@ fn nothing_of_an_interface_passes_for_one_of_the_next_with_its_index() {
     });
 }
 
+/// How many of 64 flows, a datagram each, come to each socket; 64 in all.
+fn shares(sockets: [&Frames; 2]) -> [usize; 2] {
+    let senders: Vec<OutputSocket> = (0..64).map(|_| sender(GROUP, NEAR)).collect();
+    senders.iter().for_each(|sender| send(sender, 1));
+    let mut seen = [0; 2];
+    wait_until("each flow is with one", || {
+        for (seen, frames) in seen.iter_mut().zip(sockets) {
+            *seen += queued(&frames.socket).len();
+        }
+        seen[0] + seen[1] >= 64
+    });
+    assert!(seen[0] > 0 && seen[1] > 0 && seen[0] + seen[1] == 64, "{seen:?}");
+    seen
+}
+
 #[test]
 fn two_workers_share_the_frames_also_after_one_was_replaced() {
     with_cable(|| {
@@ -153,24 +167,47 @@ fn two_workers_share_the_frames_also_after_one_was_replaced() {
         let id = |frames: &Frames| packet::fanout_id(frames.socket.as_fd()).unwrap();
         let group = id(&sockets[0]);
         assert_eq!(id(&sockets[1]), group);
+        shares(sockets.each_ref());
         death.come();
         drop(first);
         let (first, _) = supervisor.worker(0);
-        // A ring takes another socket.
+        // It would rather have a ring now, but another socket would have another place.
         sockets[0] = frames(&first, GROUP, Some(SHAPE));
         assert_eq!(id(&sockets[0]), group);
+        shares(sockets.each_ref());
+        // While it has one, another one has the same place in another group.
         sockets[0] = frames(&first, GROUP, None);
-        assert_eq!(id(&sockets[0]), group);
-        wait_until("the others are closed", || supervisor.open_sockets() == 2);
+        assert_ne!(id(&sockets[0]), group);
+        shares(sockets.each_ref());
+        drop(sockets);
+        wait_until("all are closed", || supervisor.open_sockets() == 0);
+    });
+}
+
+/// A socket has a part of the flows, the same for as long as anybody has one of the group.
+#[test]
+fn which_flows_come_to_a_worker_does_not_depend_on_the_others() {
+    with_cable(|| {
+        let supervisor = Supervisor::new(2, Ingress::Packet);
+        let (first, _) = supervisor.worker(0);
+        let (second, _) = supervisor.worker(1);
         let senders: Vec<OutputSocket> = (0..64).map(|_| sender(GROUP, NEAR)).collect();
-        senders.iter().for_each(|sender| send(sender, 1));
-        let mut seen = [0; 2];
-        wait_until("each flow is with one", || {
-            for (seen, frames) in seen.iter_mut().zip(&sockets) {
-                *seen += queued(&frames.socket).len();
-            }
-            seen[0] + seen[1] >= 64
-        });
-        assert!(seen[0] > 0 && seen[1] > 0 && seen[0] + seen[1] == 64, "{seen:?}");
+        let kept = frames(&first, GROUP, None);
+        // On its own it gets its part; a datagram that everybody gets comes behind them.
+        let part = |frames: &Frames| {
+            senders.iter().for_each(|sender| send(sender, 1));
+            settle();
+            queued(&frames.socket).len()
+        };
+        let before = part(&kept);
+        assert!(0 < before && before < 64, "{before}");
+        let other = frames(&second, GROUP, None);
+        assert_eq!(part(&kept), before);
+        assert_eq!(queued(&other.socket).len(), 64 - before);
+        drop(other);
+        second.settled().unwrap();
+        assert_eq!(part(&kept), before);
+        drop(kept);
+        wait_until("all are closed", || supervisor.open_sockets() == 0);
     });
 }

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use super::tests::{GROUP, inject, injector, udp};
+use super::tests::{GROUP, inject, injector, open, udp};
 use super::*;
 use crate::open::testnet::{FAR, NEAR, interface, ip, wait_until, with_cable};
 use crate::sys::buffers::Buffer;

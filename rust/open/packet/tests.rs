@@ -19,6 +19,20 @@ use crate::open::output::{self, Choice, OutputSpec, Ttl};
 use crate::open::testnet::{FAR, NEAR, interface, ip, roam, wait_until, with_cable};
 use crate::sys::packet_ring::mute::forced;
 
+/// A socket that passes frames to these destinations.
+pub(super) fn open(
+    interface: &InterfaceRef<'_>,
+    blocks: &[(Addr, u8)],
+    fanout: Fanout,
+    ring: Option<RingShape>,
+    spares: &mut Spares,
+) -> Result<PacketSocket> {
+    let socket = bound(interface, ring, unbound(interface.name), spares)?;
+    enter(socket.fd.as_fd(), fanout, interface.name)?;
+    replace_filter(socket.fd.as_fd(), blocks)?;
+    Ok(socket)
+}
+
 /// The relay's socket for datagrams to 239.1.1.1 on the far end.
 fn far(fanout: Fanout) -> PacketSocket {
     let spares = &mut Spares::default();

@@ -13,7 +13,7 @@ use _native::addr::Addr;
 use _native::confine::{Capability, Reach, Role, filter_calls, hide_files, leave, shrink};
 use _native::open::InterfaceRef;
 use _native::open::output::{Choice, OutputSpec, Ttl};
-use _native::open::packet::{self, Fanout, Spares};
+use _native::open::packet::{self, Spares};
 use _native::relay::{Ingress, InputSpec, Join, Relay, RuleSpec, Settings};
 use _native::sys::ring::Ring;
 use _native::sys::{sockaddr, sockopt};
@@ -340,7 +340,8 @@ fn foreign() -> OwnedFd {
     let below: Vec<_> = (0..FIRST_FOREIGN).map(|_| File::open("/dev/null").unwrap()).collect();
     let index = nix::net::if_::if_nametoindex("near0").unwrap();
     let near = InterfaceRef { index, name: "near0" };
-    let socket = packet::open(&near, &[], Fanout::Alone, None, &mut Spares::default()).unwrap();
+    let mut sockets = packet::open_group(&near, 1, None, &mut Spares::default()).unwrap();
+    let socket = sockets.remove(0);
     drop(below);
     socket.fd
 }
