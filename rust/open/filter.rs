@@ -5,7 +5,7 @@
 //! A program is put together from fragments: each is entered at its first instruction, ends in
 //! a verdict on every path and jumps only inside itself, so that fragments can be moved.
 
-mod deletions;
+mod netlink;
 
 use std::ops::RangeInclusive;
 
@@ -13,7 +13,7 @@ use libc::sock_filter;
 
 use crate::addr::Addr;
 use crate::packet::LinkType;
-pub use deletions::link_deletions;
+pub use netlink::{link_deletions, without_known_neighbours};
 
 /// Instructions for the addresses of one family: both fit in the kernel's 4096 with room to
 /// spare, because the translated program must also fit in net.core.optmem_max.

@@ -1,6 +1,6 @@
 //! What the kernel tells about links and addresses (rtnetlink(7)): a socket that hears of every
-//! change, and the question for all there are now. No other module knows the netlink crates. It
-//! must not know what an interface is good for.
+//! change, and the question for all there are now. Only this module and `ways` know the netlink
+//! crates. It must not know what an interface is good for.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -203,16 +203,7 @@ impl LinkSocket {
     /// `WouldBlock` when there is none now; ENOBUFS when some was lost, so that the links may be
     /// otherwise than what was heard says; EMSGSIZE when it is longer than the room for it.
     pub fn hear<'a>(&self, bytes: &'a mut [u8]) -> io::Result<&'a [u8]> {
-        let mut room = [io::IoSliceMut::new(bytes)];
-        let flags = MsgFlags::MSG_DONTWAIT;
-        let heard = recvmsg::<NetlinkAddr>(self.fd.as_raw_fd(), &mut room, None, flags)?;
-        if heard.flags.contains(MsgFlags::MSG_TRUNC) {
-            // Not ENOBUFS: to ask again would end in the same.
-            return Err(io::Error::from_raw_os_error(libc::EMSGSIZE));
-        }
-        let is_kernel = heard.address.is_some_and(|sender| sender.pid() == 0);
-        let len = if is_kernel { heard.bytes } else { 0 };
-        Ok(&bytes[..len])
+        hear(self.as_fd(), bytes)
     }
 }
 
@@ -271,7 +262,26 @@ fn dump<T>(of: List, item: impl Fn(&Message<'_>) -> Option<T>) -> Result<Vec<T>>
     Ok(all)
 }
 
+/// Takes the next piece of the kernel's messages from a netlink socket; empty for what somebody
+/// else has sent.
+///
+/// # Errors
+/// `WouldBlock` when there is none now; ENOBUFS when some was lost; EMSGSIZE when it is longer than
+/// the room for it.
+pub(super) fn hear<'a>(fd: BorrowedFd<'_>, bytes: &'a mut [u8]) -> io::Result<&'a [u8]> {
+    let mut room = [io::IoSliceMut::new(bytes)];
+    let flags = MsgFlags::MSG_DONTWAIT;
+    let heard = recvmsg::<NetlinkAddr>(fd.as_raw_fd(), &mut room, None, flags)?;
+    if heard.flags.contains(MsgFlags::MSG_TRUNC) {
+        // Not ENOBUFS: to ask again would end in the same.
+        return Err(io::Error::from_raw_os_error(libc::EMSGSIZE));
+    }
+    let is_kernel = heard.address.is_some_and(|sender| sender.pid() == 0);
+    let len = if is_kernel { heard.bytes } else { 0 };
+    Ok(&bytes[..len])
+}
+
 pub mod groups;
-mod messages;
+pub(super) mod messages;
 #[cfg(test)]
 mod tests;

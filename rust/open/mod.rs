@@ -9,6 +9,8 @@
 //! igmp_query  has the kernel report its memberships anew
 //! opener      all of that as one trait, since another process may do it; local: this one does
 //! links       what the kernel tells about links and addresses; layers: which stands on which
+//! ways        what it says of routes and next hops, and, with shaping, of what cuts batches
+//! notices     that any of it has changed
 //! descriptors the limit of open files               closer     closes what takes the kernel long
 //! socket      what they share: creation, buffer sizes, addresses, the words for refusals
 //! ```
@@ -27,13 +29,16 @@ pub mod layers;
 pub mod links;
 pub mod local;
 mod membership;
+pub mod notices;
 pub mod opener;
 pub mod output;
 pub mod packet;
+mod shaping;
 pub(crate) mod socket;
 #[cfg(test)]
 pub(crate) mod testnet;
 pub mod udp_input;
+pub mod ways;
 
 /// A network interface, as the caller found it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -170,7 +170,7 @@ pub(super) fn address(message: &Message<'_>) -> Option<Address> {
 }
 
 /// An address of either family, by its length.
-pub(super) fn to_addr(bytes: &[u8]) -> Option<Addr> {
+pub(in crate::open) fn to_addr(bytes: &[u8]) -> Option<Addr> {
     match <[u8; 4]>::try_from(bytes) {
         Ok(v4) => Some(Addr::v4(v4)),
         Err(_) => bytes.try_into().ok().map(Addr::v6),
@@ -178,7 +178,7 @@ pub(super) fn to_addr(bytes: &[u8]) -> Option<Addr> {
 }
 
 /// The values of some attributes behind a header.
-pub(super) fn attributes<const N: usize>(
+pub(in crate::open) fn attributes<const N: usize>(
     payload: &[u8],
     header: usize,
     kinds: [u16; N],
@@ -223,7 +223,7 @@ fn altname(value: &[u8]) -> Option<String> {
 }
 
 /// The errno that an NLMSG_ERROR begins with, negated; 0 says that all is well.
-pub(super) fn refusal(payload: &[u8]) -> i32 {
+pub(in crate::open) fn refusal(payload: &[u8]) -> i32 {
     let code = payload.get(..4).and_then(|code| parse_i32(code).ok());
     code.map_or(0, i32::wrapping_neg)
 }

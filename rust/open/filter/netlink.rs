@@ -1,5 +1,5 @@
-//! The program of a netlink socket that hears of links that are deleted. It must not know who wants
-//! to know.
+//! The programs of netlink sockets that hear only of some changes: links that are deleted, or
+//! neighbours that do not answer. It must not know who wants to know.
 
 use libc::sock_filter;
 
@@ -26,4 +26,23 @@ pub fn link_deletions(indices: &[u32]) -> Vec<sock_filter> {
     }
     code.push(DROP);
     code
+}
+
+/// A program for a netlink socket that passes of neighbours only that one has not answered, or
+/// that an entry was deleted, and everything that is not about neighbours.
+#[must_use]
+pub fn without_known_neighbours() -> [sock_filter; 6] {
+    // As above; the state in `struct ndmsg`, behind `struct nlmsghdr`.
+    const TYPE: u32 = 4;
+    const STATE: u32 = 16 + 8;
+    let entry = u16::from_be_bytes(libc::RTM_NEWNEIGH.to_ne_bytes());
+    let failed = u16::from_be_bytes(libc::NUD_FAILED.to_ne_bytes());
+    [
+        statement(LOAD_HALF, TYPE),
+        jump(EQUAL, entry.into(), 0, 2),
+        statement(LOAD_HALF, STATE),
+        jump(EQUAL, failed.into(), 0, 1),
+        PASS,
+        DROP,
+    ]
 }
