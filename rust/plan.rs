@@ -73,11 +73,23 @@ pub struct PlanOutput {
     pub slot: Slot,
     /// The largest datagram that its link carries in one piece, bytes.
     pub max_segment: u16,
+    /// How large a send leaves its link whole, where something would cut a larger one.
+    pub burst: Option<Burst>,
     /// Whether what is sent leaves, kept true by the cold side: its interface has a carrier and
     /// it is not parked. `None` by routing.
     pub carrier: Option<Arc<AtomicBool>>,
     /// What it takes over of each datagram, if anything.
     pub rewrite: Option<Arc<Rewrite>>,
+}
+
+/// How large a send leaves a link whole: a queueing discipline cuts a larger one, loses datagrams
+/// of it, and says that it took all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Burst {
+    /// Bytes of all datagrams, with their headers.
+    pub bytes: u32,
+    /// Bytes of the headers of each.
+    pub headers: u16,
 }
 
 impl Plan {

@@ -116,6 +116,7 @@ fn output_to(listener: &UdpSocket, at: u32) -> Outcome<PlanOutput> {
         fd: Arc::new(OwnedFd::from(socket).into()),
         slot: Slot { index: FIRST_OUTPUT + at, generation: 1 },
         max_segment: MAX_SEGMENT,
+        burst: None,
         carrier: None,
         rewrite: None,
     })

@@ -1,6 +1,8 @@
-//! What an output's link takes in one send: learnt from what it refuses, never guessed, and not
-//! for ever: links change, and an ICMP answer can look like a refusal.
+//! What an output's link takes in one send: learnt from what it refuses, and not for ever, since
+//! links change, and an ICMP answer can look like a refusal. Only where a refusal cannot be seen is
+//! it known beforehand.
 
+use crate::plan::Burst;
 use crate::sys::messages::MAX_PIECES;
 
 /// Most bytes in one send: the largest payload of an IPv4 datagram (RFC 768, RFC 791).
@@ -22,19 +24,22 @@ pub(crate) struct Limits {
     first_segment: u16,
     /// Sends until the last refusal is forgotten; 0 when there is none.
     memory: u16,
+    /// What leaves the link whole.
+    burst: Option<Burst>,
 }
 
 impl Limits {
-    /// Begins with what the interface's MTU says, unless something has been learnt under the
-    /// same one already.
-    pub(super) fn start(&mut self, max_segment: u16) {
-        if self.max_segments == 0 || self.first_segment != max_segment {
-            *self = Self::unlearnt(max_segment);
+    /// Begins with what the interface's MTU and queueing disciplines say, unless something has
+    /// been learnt under the same ones already.
+    pub(super) fn start(&mut self, max_segment: u16, burst: Option<Burst>) {
+        if self.max_segments == 0 || self.first_segment != max_segment || self.burst != burst {
+            *self = Self::unlearnt(max_segment, burst);
         }
     }
 
-    fn unlearnt(first_segment: u16) -> Self {
-        Self { max_segment: first_segment, max_segments: MAX_SEGMENTS, first_segment, memory: 0 }
+    fn unlearnt(first_segment: u16, burst: Option<Burst>) -> Self {
+        let (max_segment, max_segments) = (first_segment, MAX_SEGMENTS);
+        Self { max_segment, max_segments, first_segment, memory: 0, burst }
     }
 
     /// How many of `left` datagrams of `segment` bytes go into the next send.
@@ -44,7 +49,10 @@ impl Limits {
         if left == 1 || segment > u32::from(self.max_segment) || segment == 0 {
             return 1;
         }
-        let by_bytes = MAX_SEND_BYTES / segment;
+        let mut by_bytes = MAX_SEND_BYTES / segment;
+        if let Some(Burst { bytes, headers }) = self.burst {
+            by_bytes = by_bytes.min(bytes / (segment + u32::from(headers)));
+        }
         left.min(u32::from(self.max_segments)).min(by_bytes).max(1)
     }
 
@@ -56,7 +64,7 @@ impl Limits {
         } else if self.memory > 0 {
             self.memory -= 1;
             if self.memory == 0 {
-                *self = Self::unlearnt(self.first_segment);
+                *self = Self::unlearnt(self.first_segment, self.burst);
             }
         }
     }
@@ -89,7 +97,7 @@ mod tests {
     #[test]
     fn a_chunk_respects_what_was_learnt() {
         let mut limits = Limits::default();
-        limits.start(1472);
+        limits.start(1472, None);
         assert_eq!(limits.chunk(1400, 100), 46);
         assert_eq!(limits.chunk(200, 500), 128);
         assert_eq!(limits.chunk(1473, 100), 1);
@@ -101,16 +109,31 @@ mod tests {
         assert_eq!(limits.chunk(1399, 100), 23);
         limits.refuse_segments();
         assert_eq!(limits.chunk(100, 100), 1);
-        limits.start(1472);
+        limits.start(1472, None);
         assert_eq!(limits.chunk(100, 100), 1);
-        limits.start(8972);
+        limits.start(8972, None);
         assert_eq!(limits.chunk(5000, 100), 13);
+    }
+
+    #[test]
+    fn a_chunk_is_no_larger_than_the_burst() {
+        let mut limits = Limits::default();
+        limits.start(1472, None);
+        limits.refuse_count(20);
+        let burst = Burst { bytes: 20_000, headers: 46 };
+        limits.start(1472, Some(burst));
+        assert_eq!(limits.chunk(1000, 100), 19, "with the headers of each");
+        assert_eq!(limits.chunk(1400, 5), 5);
+        limits.start(1472, Some(Burst { bytes: 100, ..burst }));
+        assert_eq!(limits.chunk(1000, 100), 1, "the discipline drops it, and says so");
+        limits.start(1472, None);
+        assert_eq!(limits.chunk(1000, 100), 65);
     }
 
     #[test]
     fn a_refusal_is_forgotten_after_many_sends() {
         let mut limits = Limits::default();
-        limits.start(1472);
+        limits.start(1472, None);
         limits.refuse_size(1400);
         limits.refuse_count(20);
         for _ in 1..MEMORY {

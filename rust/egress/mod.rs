@@ -13,6 +13,7 @@ mod outcome;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::thread;
 
 use batch::Batches;
 pub(crate) use limits::Limits;
@@ -47,7 +48,13 @@ struct Cursor {
     /// How many datagrams a send in an envelope had that was refused, until one alone shows
     /// whether it was their number; else 0.
     refused: u32,
+    /// How often it found the output connected to nobody.
+    unconnected: u16,
 }
+
+/// How often a batch is sent to an output that is being connected anew, before it is lost: for
+/// some milliseconds, of which the connecting takes a part.
+const MOST_UNCONNECTED: u16 = 4096;
 
 /// The sending side of an engine.
 pub(crate) struct Egress {
@@ -76,7 +83,7 @@ impl Egress {
                 continue;
             }
             for output in share.iter() {
-                self.limits[output.slot.index as usize].start(output.max_segment);
+                self.limits[output.slot.index as usize].start(output.max_segment, output.burst);
             }
         }
     }
@@ -199,6 +206,7 @@ impl Cursor {
             chunk: 0,
             repeated: false,
             refused: 0,
+            unconnected: 0,
         }
     }
 
@@ -245,16 +253,15 @@ impl Cursor {
         match outcome::judge(errno, attempt, learnt) {
             Outcome::Again { repeated } => {
                 self.repeated = repeated;
-                self.chunk = 0;
-                return;
+                return self.send_again();
             }
             Outcome::Alone => {
                 self.refused = datagrams;
-                self.chunk = 0;
-                return;
+                return self.send_again();
             }
+            Outcome::Unconnected if self.awaits_connection() => return self.send_again(),
             Outcome::Lost(loss) => stats::count_loss(words, loss, u64::from(datagrams), now_ms),
-            Outcome::Failed => {
+            Outcome::Failed | Outcome::Unconnected => {
                 stats::count_send_error(words, u64::from(errno), u64::from(datagrams), now_ms);
             }
             Outcome::FailedLikeAll => {
@@ -263,6 +270,22 @@ impl Cursor {
             }
         }
         self.advance(datagrams);
+    }
+
+    fn send_again(&mut self) {
+        self.chunk = 0;
+    }
+
+    /// Whether to try once more an output that is being connected anew.
+    fn awaits_connection(&mut self) -> bool {
+        // Behind headers of their own several are under way, and would overtake each other.
+        if self.headers > 0 || self.unconnected == MOST_UNCONNECTED {
+            return false;
+        }
+        self.unconnected += 1;
+        // Who connects it may be waiting for this processor.
+        thread::yield_now();
+        true
     }
 
     /// So many more datagrams are done with.

@@ -11,6 +11,8 @@ pub(super) enum Outcome {
     Again { repeated: bool },
     /// Lost for a reason of its own.
     Lost(Loss),
+    /// To be sent again as they are: the socket is being connected anew.
+    Unconnected,
     /// To be sent again one by one: either their number is refused, or what the envelope says.
     Alone,
     /// Lost as `send_error`.
@@ -54,6 +56,7 @@ pub(super) fn judge(errno: u32, attempt: Attempt, limits: &mut Limits) -> Outcom
             limits.refuse_segments();
             Outcome::Again { repeated }
         }
+        libc::EDESTADDRREQ => Outcome::Unconnected,
         errno if !repeated && is_answer_to_an_earlier_datagram(errno) => {
             Outcome::Again { repeated: true }
         }
@@ -88,7 +91,7 @@ mod tests {
 
     fn judge_fresh(errno: i32, datagrams: u32, repeated: bool) -> (Outcome, Limits) {
         let mut limits = Limits::default();
-        limits.start(1472);
+        limits.start(1472, None);
         let attempt = Attempt { datagrams, repeated, ..PLAIN };
         (judge(errno.unsigned_abs(), attempt, &mut limits), limits)
     }
@@ -111,6 +114,11 @@ mod tests {
     }
 
     #[test]
+    fn a_socket_that_is_being_connected_anew_is_waited_for() {
+        assert_eq!(judge_fresh(libc::EDESTADDRREQ, 5, true).0, Outcome::Unconnected);
+    }
+
+    #[test]
     fn full_and_too_big_have_reasons_of_their_own() {
         assert_eq!(judge_fresh(libc::EAGAIN, 3, false).0, Outcome::Lost(Loss::OutputFull));
         assert_eq!(judge_fresh(libc::ENOBUFS, 3, false).0, Outcome::Lost(Loss::OutputFull));
@@ -122,7 +130,7 @@ mod tests {
     #[test]
     fn a_refused_envelope_teaches_nothing_and_a_refused_number_does() {
         let mut limits = Limits::default();
-        limits.start(1472);
+        limits.start(1472, None);
         let batch = Attempt { datagrams: 40, enveloped: true, ..PLAIN };
         const EINVAL: u32 = libc::EINVAL.unsigned_abs();
         assert_eq!(judge(EINVAL, batch, &mut limits), Outcome::Alone);

@@ -111,6 +111,7 @@ fn send(spec: &OutputSpec, places: &[(Addr, u16, &str)]) {
         fd: Arc::new(socket.fd.into()),
         slot: Slot { index: 1, generation: 1 },
         max_segment: socket.max_segment,
+        burst: None,
         carrier: None,
         rewrite: rewrite.map(Arc::new),
     };

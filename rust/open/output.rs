@@ -3,6 +3,8 @@
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use libc::c_int;
 use socket2::SockRef;
@@ -96,10 +98,7 @@ pub struct OutputSocket {
 /// route.
 pub fn open(spec: &OutputSpec) -> Result<OutputSocket> {
     let mut socket = prepare(spec)?;
-    let (target, options, fd) = (spec.to_string(), options(spec), socket.fd.as_fd());
-    choose_interface(fd, spec, options, &target)?;
-    bind_to(fd, spec, &target)?;
-    socket.max_segment = connect(fd, spec, options, &target)?;
+    socket.max_segment = reconnect(socket.fd.as_fd(), spec)?;
     Ok(socket)
 }
 
@@ -139,29 +138,67 @@ impl OutputSpec {
     pub fn names_peer(&self) -> bool {
         matches!(self.source_port, Choice::Chosen(_)) && !self.address.is_multicast()
     }
+
+    /// Bytes of the headers that each copy has on Ethernet, a VLAN tag included.
+    #[must_use]
+    pub fn frame_headers(&self) -> u16 {
+        const ETHERNET: u16 = 14 + 4;
+        ETHERNET + options(self).headers
+    }
 }
 
-/// Follows the interface and its addresses: chooses interface and source address anew. The socket
-/// keeps its buffers and its source port, which may have taken rights that are gone by now; for
-/// a moment it is connected to nobody. Says the largest payload, as [`open`] does.
+/// Follows the interface, its addresses and the routes: chooses interface and source address anew.
+/// The socket keeps its buffers and its source port, which may have taken rights that are gone by
+/// now. For a moment it is connected to nobody, and a send is refused (EDESTADDRREQ). Says the
+/// largest payload, as [`open`] does.
 ///
 /// # Errors
 /// As [`open`]; then the socket is connected to nobody.
 pub fn reconnect(fd: BorrowedFd<'_>, spec: &OutputSpec) -> Result<u16> {
     let target = spec.to_string();
     let options = options(spec);
-    let port = local(fd).map_or(0, |local| local.port());
-    // This takes the binding to an interface and a port of the kernel's choice back too.
-    sockaddr::disconnect(fd).map_err(|error| Error::os("disconnecting", &target, error))?;
+    let port = port_for(fd, spec, &target)?;
+    // This takes the binding to an interface back too.
+    disconnect(fd, &target)?;
+    leave_first(fd);
     choose_interface(fd, spec, options, &target)?;
-    if port == 0 || spec.has_own_headers() {
-        bind_to(fd, spec, &target)?;
-    } else if local(fd).is_none_or(|local| local.port() == 0) {
-        let kept = OutputSpec { source_port: Choice::Chosen(port), ..spec.clone() };
-        // Who has taken the port meanwhile keeps it.
-        bind_to(fd, &kept, &target).or_else(|_| bind_to(fd, spec, &target))?;
+    if spec.has_own_headers() || local_port(fd) == 0 {
+        match bind_to(fd, spec, port, &target) {
+            // Who has taken the kernel's choice meanwhile keeps it.
+            Err(_) if spec.source_port == Choice::Kernel => bind_to(fd, spec, 0, &target)?,
+            bound => bound?,
+        }
     }
     connect(fd, spec, options, &target)
+}
+
+/// The source port to bind to; 0 for none. The kernel keeps a port of its own choice only until the
+/// socket is disconnected, one that was asked for to the end: so it chooses first, and then is
+/// asked for its choice.
+fn port_for(fd: BorrowedFd<'_>, spec: &OutputSpec, target: &str) -> Result<u16> {
+    match spec.source_port {
+        Choice::Chosen(port) => return Ok(port),
+        Choice::Keep => return Ok(0),
+        Choice::Kernel => {}
+    }
+    if local_port(fd) == 0 {
+        socket::bind(fd, socket::endpoint(any(spec), 0, 0), target)?;
+    }
+    Ok(local_port(fd))
+}
+
+fn disconnect(fd: BorrowedFd<'_>, target: &str) -> Result<()> {
+    sockaddr::disconnect(fd).map_err(|error| Error::os("disconnecting", target, error))
+}
+
+/// Lets what was sent before leave before what is sent after, as far as that takes no time: a
+/// queueing discipline may sort by source address.
+fn leave_first(fd: BorrowedFd<'_>) {
+    const PATIENCE: Duration = Duration::from_millis(1);
+    let start = Instant::now();
+    while socket::unsent(fd).is_ok_and(|bytes| bytes > 0) && start.elapsed() < PATIENCE {
+        thread::yield_now();
+    }
 }
 
 /// The largest payload that the path takes now.
@@ -199,7 +236,7 @@ struct Options {
     /// Lets each message name any source address.
     any_source: (c_int, c_int),
     /// Bytes of the IP and UDP headers.
-    headers: u32,
+    headers: u16,
 }
 
 const V4: Options = Options {
@@ -300,11 +337,9 @@ fn permit(fd: BorrowedFd<'_>, spec: &OutputSpec, options: &Options, target: &str
 }
 
 /// Binds where a source is asked for.
-fn bind_to(fd: BorrowedFd<'_>, spec: &OutputSpec, target: &str) -> Result<()> {
-    let any = if spec.address.is_v4() { Addr::v4([0; 4]) } else { Addr::v6([0; 16]) };
-    let source = if let Choice::Chosen(source) = spec.source { source } else { any };
-    let port = if let Choice::Chosen(port) = spec.source_port { port } else { 0 };
-    if source == any && port == 0 {
+fn bind_to(fd: BorrowedFd<'_>, spec: &OutputSpec, port: u16, target: &str) -> Result<()> {
+    let source = if let Choice::Chosen(source) = spec.source { source } else { any(spec) };
+    if source == any(spec) && port == 0 {
         return Ok(());
     }
     socket::bind(fd, socket::endpoint(source, port, spec.ifindex), target)
@@ -331,6 +366,15 @@ fn connect_port(fd: BorrowedFd<'_>, spec: &OutputSpec, port: u16) -> Result<()> 
     connected.map_err(|error| socket::refused("connecting", &spec.to_string(), error))
 }
 
+/// The address that stands for none.
+fn any(spec: &OutputSpec) -> Addr {
+    if spec.address.is_v4() { Addr::v4([0; 4]) } else { Addr::v6([0; 16]) }
+}
+
+fn local_port(fd: BorrowedFd<'_>) -> u16 {
+    local(fd).map_or(0, |local| local.port())
+}
+
 fn local(fd: BorrowedFd<'_>) -> Option<SocketAddr> {
     SockRef::from(&fd).local_addr().ok()?.as_socket()
 }
@@ -342,7 +386,7 @@ fn max_segment(fd: BorrowedFd<'_>, options: &Options, target: &str) -> Result<u1
     let (level, name) = options.mtu;
     sockopt::get(fd, level, name, &mut mtu)
         .map_err(|error| Error::os("reading the MTU", target, error))?;
-    let payload = mtu.saturating_sub(options.headers);
+    let payload = mtu.saturating_sub(options.headers.into());
     Ok(u16::try_from(payload).unwrap_or(MAX_PAYLOAD).min(MAX_PAYLOAD))
 }
 

@@ -180,6 +180,18 @@ pub(crate) fn drops(fd: BorrowedFd<'_>) -> io::Result<u64> {
     Ok(dropped.into())
 }
 
+/// The bytes that were sent and have not left the host, with what the kernel books for them.
+///
+/// # Errors
+/// The kernel's answer.
+pub(crate) fn unsent(fd: BorrowedFd<'_>) -> io::Result<u32> {
+    // SK_MEMINFO_WMEM_ALLOC.
+    let mut words = [0_u32; 9];
+    sockopt::get(fd, libc::SOL_SOCKET, libc::SO_MEMINFO, &mut words)?;
+    let [_, _, unsent, ..] = words;
+    Ok(unsent)
+}
+
 /// A filter that lets nothing pass.
 pub(crate) fn drop_all(fd: BorrowedFd<'_>, target: &str) -> Result<()> {
     sockopt::attach_filter(fd, &super::filter::nothing())

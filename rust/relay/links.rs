@@ -13,6 +13,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::SigSet;
 
 use super::watch::Watch;
+use super::ways::Ways;
 use crate::error::{Error, Result};
 
 /// An interface that is made anew tells of it in several messages: this long after the last one
@@ -20,7 +21,7 @@ use crate::error::{Error, Result};
 const QUIET: Duration = Duration::from_millis(20);
 /// It follows at least this often while the messages do not end.
 const FLOOD: Duration = Duration::from_millis(200);
-/// How often it tries again what no message will tell of: a route, memory, a limit.
+/// How often it tries again what no message will tell of: memory, a limit.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// What the relay says after it has followed.
@@ -37,6 +38,7 @@ pub(super) enum Next {
 /// The interfaces that a relay follows.
 pub(super) struct Links {
     watch: Arc<Watch>,
+    ways: Arc<Ways>,
     wake: Arc<EventFd>,
     /// The thread never locks it: so a process that is forked meanwhile can drop the relay.
     thread: Mutex<Option<Thread>>,
@@ -60,6 +62,7 @@ impl Links {
         let wake = EventFd::from_flags(flags).map_err(|e| Error::os("eventfd", "the links", e))?;
         Ok(Self {
             watch: Arc::new(Watch::open()?),
+            ways: Arc::new(Ways::open()?),
             wake: Arc::new(wake),
             thread: Mutex::default(),
             process: std::process::id(),
@@ -70,17 +73,21 @@ impl Links {
         &self.watch
     }
 
+    pub(super) fn ways(&self) -> &Ways {
+        &self.ways
+    }
+
     /// Begins to follow the changes, with those of before: not sooner than the engines, since
     /// rights are given up in a process with one thread. The thread is in the network namespace
     /// and has the rights of the calling one.
     pub(super) fn start(&self, follow: impl FnMut() -> Next + Send + 'static) -> Result<()> {
-        let (watch, wake) = (self.watch.clone(), self.wake.clone());
+        let (watch, ways, wake) = (self.watch.clone(), self.ways.clone(), self.wake.clone());
         let ends = Arc::new(AtomicBool::new(false));
         let end = ends.clone();
         let run = move || {
             // Signals are for the threads of the program that this library is part of.
             SigSet::all().thread_block().ok();
-            Follower { watch, wake, end }.run(follow);
+            Follower { watch, ways, wake, end }.run(follow);
         };
         let handle = thread::Builder::new().name("mcr-links".to_owned()).spawn(run);
         let handle = handle.map_err(|e| Error::os("starting a thread", "the links", e))?;
@@ -117,6 +124,7 @@ impl Links {
 
 struct Follower {
     watch: Arc<Watch>,
+    ways: Arc<Ways>,
     wake: Arc<EventFd>,
     end: Arc<AtomicBool>,
 }
@@ -136,17 +144,24 @@ impl Follower {
     fn wait(&self, patience: Option<Duration>) -> bool {
         let deadline = patience.map(|patience| Instant::now() + patience);
         while !self.watch.has_news() {
-            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            let due_at = self.ways.due_at();
+            let until = [deadline, due_at].into_iter().flatten().min();
+            let now = Instant::now();
+            if deadline.is_some_and(|deadline| now >= deadline) {
                 return true;
             }
-            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
-            if self.sleep(left).is_none() {
+            if due_at.is_some_and(|due_at| now >= due_at) {
+                break;
+            }
+            // While something waits to be looked at, more of it is none of our business.
+            let hears = if due_at.is_none() { Hears::Everything } else { Hears::Links };
+            if self.sleep(until.map(|at| at.saturating_duration_since(now)), hears).is_none() {
                 return false;
             }
         }
         let start = Instant::now();
         while start.elapsed() < FLOOD {
-            match self.sleep(Some(QUIET)) {
+            match self.sleep(Some(QUIET), Hears::Links) {
                 Some(true) => {}
                 Some(false) => return true,
                 None => return false,
@@ -157,22 +172,35 @@ impl Follower {
 
     /// Until the kernel tells something, `wake` is written or the time is over; whether it is not
     /// over, and `None` at the end.
-    fn sleep(&self, left: Option<Duration>) -> Option<bool> {
+    fn sleep(&self, left: Option<Duration>, hears: Hears) -> Option<bool> {
         let timeout = left.map_or(PollTimeout::NONE, |left| {
             // Rounded up, lest the last millisecond be spent in a loop.
             PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
         });
-        let events = PollFlags::POLLIN;
-        let mut both = [self.watch.as_fd(), self.wake.as_fd()].map(|fd| PollFd::new(fd, events));
-        let ready = match poll(&mut both, timeout) {
+        let all = [self.watch.as_fd(), self.wake.as_fd(), self.ways.as_fd()];
+        let mut all = all.map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        let count = if hears == Hears::Everything { all.len() } else { all.len() - 1 };
+        let ready = match poll(&mut all[..count], timeout) {
             Ok(ready) => ready > 0,
             Err(Errno::EINTR) => true,
             Err(_) => return None,
         };
+        if hears == Hears::Everything {
+            self.ways.hear();
+        }
         // WouldBlock: it was not this one.
         self.wake.read().ok();
         (self.watch.follow() && !self.end.load(Ordering::Acquire)).then_some(ready)
     }
+}
+
+/// What wakes the thread.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hears {
+    /// Links and addresses, and whoever wakes it.
+    Links,
+    /// The same, and routes, neighbours and queueing disciplines.
+    Everything,
 }
 
 #[cfg(test)]

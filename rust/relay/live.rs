@@ -8,12 +8,16 @@ use std::sync::atomic::Ordering;
 use super::obstacle::{self, Obstacle};
 use super::present::Present;
 use super::watch::{Carrier, Watch};
+use super::ways::Ways;
 use super::{Ingress, InputSpec};
 use crate::addr::Addr;
 use crate::error::Result;
+use crate::open::links::Link;
+use crate::open::notices::Notices;
 use crate::open::opener::{Opener, Output, Owner, Socket};
 use crate::open::output::{self, Choice, OutputSpec};
-use crate::plan::PlanOutput;
+use crate::open::ways::Way;
+use crate::plan::{Burst, PlanOutput};
 use crate::rewrite::Rewrite;
 use crate::rules::{InputKey, TableRule};
 use crate::stats::Slot;
@@ -22,6 +26,9 @@ use crate::stats::Slot;
 pub(super) struct Around<'a> {
     pub(super) present: &'a Present,
     pub(super) watch: &'a Watch,
+    pub(super) ways: &'a Ways,
+    /// What is to be looked at beside the interfaces.
+    pub(super) changed: Notices,
     pub(super) opener: &'a dyn Opener,
     pub(super) workers: u16,
 }
@@ -102,9 +109,12 @@ pub(super) struct LiveOutput {
     pub(super) send_buffer_bytes: usize,
     /// The address that copies carry.
     source: Option<Addr>,
+    /// The way that routing chose when the sockets were connected.
+    way: Option<Way>,
     /// The interface's, when `max_segment` was read.
     mtu: u32,
     max_segment: u16,
+    burst: Option<Burst>,
     carrier: Option<Carrier>,
     /// What copies take over of each datagram, if anything.
     pub(super) rewrite: Option<Arc<Rewrite>>,
@@ -132,8 +142,10 @@ impl LiveOutput {
             sockets: Box::default(),
             send_buffer_bytes: output::SEND_BUFFER_BYTES,
             source: None,
+            way: None,
             mtu: 0,
             max_segment: 0,
+            burst: None,
             carrier: None,
             rewrite: None,
             parked: None,
@@ -180,8 +192,8 @@ impl LiveOutput {
         let fd = self.sockets.get(usize::from(worker)).unwrap_or(&stand_in.fd).clone();
         let carrier =
             if self.parked.is_some() { Some(stand_in.never.clone()) } else { self.carrier.clone() };
-        let rewrite = self.rewrite.clone();
-        PlanOutput { fd, slot: self.slot, max_segment: self.max_segment, carrier, rewrite }
+        let (rewrite, burst) = (self.rewrite.clone(), self.burst);
+        PlanOutput { fd, slot: self.slot, max_segment: self.max_segment, burst, carrier, rewrite }
     }
 
     fn try_follow(&mut self, around: &Around<'_>, is_gone: impl Fn(u32) -> bool) -> Result<bool> {
@@ -191,12 +203,16 @@ impl LiveOutput {
         };
         let is_set_up = !self.sockets.is_empty() && self.parked.is_none();
         let is_same = index == self.spec.ifindex && !is_gone(index);
-        // A connected socket keeps its source address, also one that is taken away.
+        // A connected socket keeps its source address, also one that is taken away, or that is
+        // another interface's than the one that copies leave by now.
         let has_source = self.source.is_none_or(|source| around.present.is_local(source));
-        if is_set_up && is_same && has_source {
-            return self.follow_mtu(around);
+        if is_set_up && is_same && has_source && !self.is_rerouted(around) {
+            let has_other_mtu = self.follow_mtu(around)?;
+            return Ok(self.follow_burst(around) || has_other_mtu);
         }
         self.spec.ifindex = index;
+        // Before connecting: a route that changes in between is found at the next look.
+        self.way = around.ways.find(&self.spec).unwrap_or(None);
         if self.sockets.is_empty() {
             let open = |owner: &Owner<'_>, spec: &_| around.opener.output(owner, spec);
             self.open_sockets(around.workers, open)?;
@@ -206,13 +222,21 @@ impl LiveOutput {
             }
         }
         self.source = self.sockets.first().and_then(|socket| output::source(socket.as_fd()));
-        self.mtu = around.present.find(&self.spec.interface).map_or(0, |link| link.mtu);
+        self.mtu = self.link(around).map_or(0, |link| link.mtu);
+        self.follow_burst(around);
         self.carrier = (index != 0).then(|| around.watch.carrier(index));
         let (group, port) = self.origin;
         let own = self.source.unwrap_or(self.spec.address);
         self.rewrite = Rewrite::of(&self.spec, own, group, port).map(Arc::new);
         self.parked = None;
         Ok(true)
+    }
+
+    /// Whether routing would choose otherwise now: the interface, the next hop or the source.
+    fn is_rerouted(&self, around: &Around<'_>) -> bool {
+        // Who gets no answer is not to lose the way that there is.
+        let is_other = |way| way != self.way;
+        around.changed.routes && around.ways.find(&self.spec).is_ok_and(is_other)
     }
 
     fn open_sockets(
@@ -232,16 +256,31 @@ impl LiveOutput {
         Ok(())
     }
 
+    /// Whether that is news for the engines.
     fn follow_mtu(&mut self, around: &Around<'_>) -> Result<bool> {
-        let Some(link) = around.present.find(&self.spec.interface) else { return Ok(false) };
-        if link.mtu == self.mtu {
+        let Some(mtu) = self.link(around).map(|link| link.mtu) else { return Ok(false) };
+        if mtu == self.mtu {
             return Ok(false);
         }
-        self.mtu = link.mtu;
+        self.mtu = mtu;
         let Some(socket) = self.sockets.first() else { return Ok(false) };
         let before = self.max_segment;
         self.max_segment = output::path_segment(socket.as_fd(), &self.spec)?;
         Ok(self.max_segment != before)
+    }
+
+    /// Whether that is news for the engines.
+    fn follow_burst(&mut self, around: &Around<'_>) -> bool {
+        let bytes = self.link(around).and_then(|link| around.ways.burst(link.index));
+        let headers = self.spec.frame_headers();
+        let burst = bytes.map(|bytes| Burst { bytes, headers });
+        std::mem::replace(&mut self.burst, burst) != burst
+    }
+
+    /// The link that copies leave by, as far as it is known.
+    fn link<'a>(&self, around: &Around<'a>) -> Option<&'a Link> {
+        let index = self.way.map_or(self.spec.ifindex, |way| way.ifindex);
+        around.present.get(index)
     }
 
     /// Whether that is news for the engines.

@@ -7,6 +7,7 @@
 //! change        all of it or nothing
 //! state, live   the rules and what is open for them      inputs, interface   the sockets in
 //! follow        how that follows the interfaces          links, watch, present   what these are
+//! ways          where routing sends copies now
 //! conditions    how they are, for who tells others   groups, slots   whose counters are where
 //! plans, worker what the engines get, and their threads  report   what they counted
 //! ```
@@ -31,6 +32,7 @@ mod settings;
 mod slots;
 mod state;
 mod watch;
+mod ways;
 mod worker;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -43,6 +45,7 @@ use crate::addr::Addr;
 use crate::error::{Error, Result};
 pub use crate::open::ingress::Ingress;
 use crate::open::local::Local;
+use crate::open::notices::Notices;
 use crate::open::opener::Opener;
 use crate::open::output::OutputSpec;
 use crate::stats::{self, Found};
@@ -298,7 +301,12 @@ impl Shared {
         let news = watch.take_news();
         let present = watch.latest();
         self.version.fetch_add(1, Ordering::Release);
-        if state.follow(&self.around(&present), &news) {
+        let has_news = !Arc::ptr_eq(&present, &state.followed);
+        state.followed = present.clone();
+        let has_changed = self.links.ways().look(has_news, |changed| {
+            state.follow(&Around { changed, ..self.around(&present) }, &news)
+        });
+        if has_changed {
             let moved = state.take_moved();
             if self.follow_plans(&mut state, moved).is_err() {
                 // The relay was stopped, or an engine has ended and said why.
@@ -311,7 +319,9 @@ impl Shared {
 
     fn around<'a>(&'a self, present: &'a Present) -> Around<'a> {
         let workers = self.settings.workers;
-        Around { present, watch: self.links.watch(), opener: &*self.opener, workers }
+        let (watch, ways) = (self.links.watch(), self.links.ways());
+        let changed = Notices::default();
+        Around { present, watch, ways, changed, opener: &*self.opener, workers }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

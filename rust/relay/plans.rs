@@ -145,7 +145,8 @@ impl Plans {
         let Range { start, end } = self.rules[number as usize].outputs;
         let share = &self.outputs[0][number as usize / SHARE_RULES];
         let carrier = |output: &PlanOutput| output.carrier.as_ref().map(Arc::as_ptr);
-        let what = |output: &PlanOutput| (output.slot, output.max_segment, carrier(output));
+        let what =
+            |output: &PlanOutput| (output.slot, output.max_segment, output.burst, carrier(output));
         now.map(|output| what(&output)).eq(share[start as usize..end as usize].iter().map(what))
     }
 

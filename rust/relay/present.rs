@@ -28,6 +28,11 @@ impl Present {
         self.find(name).is_none_or(|link| !link.up && link.name != name)
     }
 
+    /// The link with this index.
+    pub(super) fn get(&self, index: u32) -> Option<&Link> {
+        self.links.get(&index)
+    }
+
     /// Whether there is a carrier on the link with this index.
     pub(super) fn has_carrier(&self, index: u32) -> bool {
         self.links.get(&index).is_some_and(|link| link.up && link.carrier)

@@ -33,6 +33,8 @@ pub(super) struct State {
     pub(super) is_behind: bool,
     /// What there was at the last change: as long as that is so, no input has lost its interface.
     pub(super) seen: Arc<Present>,
+    /// What there was when all was followed last.
+    pub(super) followed: Arc<Present>,
     settings: Settings,
     groups: Groups,
     /// Slots of groups that were given or lost since the last plans.
@@ -68,6 +70,7 @@ impl State {
             announcements: Announcements::default(),
             is_behind: false,
             seen: Arc::default(),
+            followed: Arc::default(),
             settings: settings.clone(),
             groups: Groups::default(),
             moved: Owners::default(),

@@ -282,6 +282,10 @@ class PacedFlow:
 
     def __exit__(self, *_: object) -> None:
         """Stop sending and wait for the thread."""
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop before the end of the block; what was sent is known then."""
         self._stop.set()
         self._thread.join()
 

@@ -10,9 +10,10 @@ fn counted(next: Next) -> (Links, Arc<AtomicUsize>) {
     let links = Links::new().unwrap();
     let count = Arc::new(AtomicUsize::new(0));
     let counter = count.clone();
-    let watch = links.watch.clone();
+    let (watch, ways) = (links.watch.clone(), links.ways.clone());
     let follow = move || {
         watch.take_news();
+        ways.look(false, |_| ());
         counter.fetch_add(1, Ordering::Relaxed);
         next
     };
@@ -35,6 +36,28 @@ fn it_follows_at_the_start_and_once_for_many_changes() {
         });
         let times = count.load(Ordering::Relaxed);
         assert!(times > 1 && times < 20, "{times}");
+        links.stop();
+    });
+}
+
+#[test]
+fn a_route_that_moves_is_followed_and_a_flood_of_them_now_and_then() {
+    in_namespace(|| {
+        let (links, count) = counted(Next::Wait);
+        wait_until("the start is followed", || count.load(Ordering::Relaxed) == 1);
+        ip("route add 198.51.100.0/24 dev lo");
+        wait_until("one is followed", || count.load(Ordering::Relaxed) == 2);
+        let start = Instant::now();
+        let mut number = 0;
+        while start.elapsed() < Duration::from_millis(500) {
+            ip(&format!("route add 198.51.100.{}/32 dev lo", number % 256));
+            ip(&format!("route delete 198.51.100.{}/32 dev lo", number % 256));
+            number += 1;
+        }
+        let times = count.load(Ordering::Relaxed) - 2;
+        assert!((1..=start.elapsed().as_millis() / 100 + 1).contains(&(times as u128)), "{times}");
+        ip("route delete 198.51.100.0/24");
+        wait_until("the last is followed", || links.ways().due_at().is_none());
         links.stop();
     });
 }

@@ -1,0 +1,110 @@
+//! What the relay knows of the ways that its copies take, and when it is to ask again: at once
+//! when something has changed, but not all the time while changes do not end. It must not know
+//! outputs.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::error::Result;
+use crate::open::notices::{NoticeSocket, Notices};
+use crate::open::output::OutputSpec;
+use crate::open::ways::{Way, WaySocket};
+
+/// The least time between two looks: a routing table may change all the time.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Looking takes at most one part in so many of the time.
+const SHARE: u32 = 20;
+
+/// What is known of the ways in a network namespace: that of the thread that opens it.
+pub(super) struct Ways {
+    notices: NoticeSocket,
+    known: Mutex<Known>,
+}
+
+struct Known {
+    questions: WaySocket,
+    bursts: BTreeMap<u32, u32>,
+    /// What has changed and was not looked at.
+    due: Notices,
+    /// Until then nothing is looked at.
+    not_before: Instant,
+}
+
+impl Ways {
+    /// # Errors
+    /// No netlink in this process.
+    pub(super) fn open() -> Result<Self> {
+        let notices = NoticeSocket::open()?;
+        let questions = WaySocket::open()?;
+        let bursts = questions.bursts().unwrap_or_default();
+        let (due, not_before) = (Notices::default(), Instant::now());
+        Ok(Self { notices, known: Mutex::new(Known { questions, bursts, due, not_before }) })
+    }
+
+    /// Takes in what the kernel has told.
+    pub(super) fn hear(&self) {
+        let mut known = self.known();
+        known.due = known.due.or(self.notices.take());
+    }
+
+    /// When to look, if anything has changed.
+    pub(super) fn due_at(&self) -> Option<Instant> {
+        let known = self.known();
+        known.due.any().then_some(known.not_before)
+    }
+
+    /// Looks with `look`, if anything has changed and it is time; `has_news` says that links or
+    /// addresses have, which decide on routes too.
+    pub(super) fn look<T>(&self, has_news: bool, look: impl FnOnce(Notices) -> T) -> T {
+        let start = Instant::now();
+        let changed = self.begin(has_news, start);
+        let seen = look(changed);
+        if changed.any() {
+            self.known().not_before = start + PAUSE.max(SHARE * start.elapsed());
+        }
+        seen
+    }
+
+    fn begin(&self, has_news: bool, now: Instant) -> Notices {
+        let mut known = self.known();
+        let heard = self.notices.take();
+        known.due = known.due.or(heard).or(Notices { routes: has_news, ..heard });
+        if now < known.not_before {
+            return Notices::default();
+        }
+        let changed = std::mem::take(&mut known.due);
+        // With an interface go its disciplines, and nobody says so.
+        if changed.disciplines || has_news {
+            known.bursts = known.questions.bursts().unwrap_or_default();
+        }
+        changed
+    }
+
+    /// The way of an output now; `None` when there is none.
+    ///
+    /// # Errors
+    /// The kernel does not answer.
+    pub(super) fn find(&self, spec: &OutputSpec) -> io::Result<Option<Way>> {
+        self.known().questions.find(spec)
+    }
+
+    /// The bytes of the largest batch that leaves the interface whole, with the headers of each
+    /// datagram, where something would cut a larger one.
+    pub(super) fn burst(&self, ifindex: u32) -> Option<u32> {
+        self.known().bursts.get(&ifindex).copied()
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl AsFd for Ways {
+    /// Readable when something has changed.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.notices.as_fd()
+    }
+}
