@@ -10,7 +10,7 @@ use super::arguments::Arguments;
 use crate::sys::inherited;
 
 /// What a worker is handed has this number or a higher one: all that are lower are taken.
-pub(super) const FIRST_FOREIGN: u16 = 16;
+pub(super) const FIRST_FOREIGN: u16 = 24;
 /// The number of the connection to the control process, behind leash, broker and page.
 pub(super) const CHANNEL: u16 = 6;
 
@@ -51,6 +51,9 @@ pub(super) fn fill(nothing: OwnedFd) -> io::Result<()> {
         // It stays open as long as the process.
         std::mem::forget(copy);
         copy = next;
+    }
+    if copy.as_raw_fd() > RawFd::from(FIRST_FOREIGN) {
+        return Err(io::Error::other("there are more descriptors than low numbers"));
     }
     Ok(())
 }
