@@ -46,7 +46,11 @@ impl Limits {
     #[inline]
     pub(super) fn chunk(self, segment: u32, left: u32) -> u32 {
         // One is one, whatever its size: the division below takes as long as all the rest.
-        if left == 1 || segment > u32::from(self.max_segment) || segment == 0 {
+        if left == 1
+            || self.max_segments == 1
+            || segment > u32::from(self.max_segment)
+            || segment == 0
+        {
             return 1;
         }
         let mut by_bytes = MAX_SEND_BYTES / segment;

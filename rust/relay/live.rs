@@ -207,6 +207,9 @@ impl LiveOutput {
         // another interface's than the one that copies leave by now.
         let has_source = self.source.is_none_or(|source| around.present.is_local(source));
         if is_set_up && is_same && has_source && !self.is_rerouted(around) {
+            if around.changed.neighbours {
+                self.seek_host(around);
+            }
             let has_other_mtu = self.follow_mtu(around)?;
             return Ok(self.follow_burst(around) || has_other_mtu);
         }
@@ -229,7 +232,15 @@ impl LiveOutput {
         let own = self.source.unwrap_or(self.spec.address);
         self.rewrite = Rewrite::of(&self.spec, own, group, port).map(Arc::new);
         self.parked = None;
+        self.seek_host(around);
         Ok(true)
+    }
+
+    /// Has the next hop's link-layer address found before the first copy needs it.
+    fn seek_host(&self, around: &Around<'_>) {
+        if let Some(way) = &self.way {
+            around.ways.seek(way);
+        }
     }
 
     /// Whether routing would choose otherwise now: the interface, the next hop or the source.

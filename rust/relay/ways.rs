@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::error::Result;
 use crate::open::notices::{NoticeSocket, Notices};
 use crate::open::output::OutputSpec;
-use crate::open::ways::{Way, WaySocket};
+use crate::open::ways::{Neighbour, Way, WaySocket};
 
 /// The least time between two looks: a routing table may change all the time.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -89,6 +89,17 @@ impl Ways {
     /// The kernel does not answer.
     pub(super) fn find(&self, spec: &OutputSpec) -> io::Result<Option<Way>> {
         self.known().questions.find(spec)
+    }
+
+    /// Has the kernel look for the host that copies are handed to, unless it knows the host or has
+    /// looked in vain: what is sent meanwhile is dropped beyond a few, and reported as sent.
+    /// Without CAP_NET_ADMIN nothing is done.
+    pub(super) fn seek(&self, way: &Way) {
+        let questions = &self.known().questions;
+        if way.is_to_a_host && questions.neighbour(way).is_ok_and(|it| it == Neighbour::Unknown) {
+            // Refused is as good as never asked: the first copy asks.
+            questions.seek(way).ok();
+        }
     }
 
     /// The bytes of the largest batch that leaves the interface whole, with the headers of each

@@ -181,6 +181,27 @@ def test_a_route_goes_and_comes_back(lab: Lab, where: Where) -> None:
         wait_until(lambda: sends_from(sender, receiver) == "10.3.0.1", FOLLOW_S)
 
 
+@pytest.mark.parametrize("neighbour", ["10.3.0.2", "fd03::2"])
+@pytest.mark.parametrize("is_gateway", [False, True], ids=["host", "gateway"])
+def test_a_neighbour_is_known_before_the_first_copy(
+    lab: Lab, neighbour: str, *, is_gateway: bool
+) -> None:
+    """A host or router is looked for when the rule is added, and again when it is forgotten."""
+    host = neighbour
+    if is_gateway:
+        host = HOSTS["v6" if ":" in neighbour else "v4"]
+        lab.relay.ip("route", "add", host, "via", neighbour)
+
+    def is_known() -> bool:
+        return "lladdr" in lab.relay.ip("neigh", "show", neighbour, "dev", "out1")
+
+    assert not is_known()
+    with relaying(lab.relay, f"{GROUP}%in0:5001 to {written(host)}:7000"):
+        wait_until(is_known, FOLLOW_S)
+        lab.relay.ip("neigh", "del", neighbour, "dev", "out1")
+        wait_until(is_known, FOLLOW_S)
+
+
 def test_a_full_routing_table_costs_next_to_nothing(lab: Lab, tmp_path: Path) -> None:
     """Twenty thousand routes come and go: the worker hardly notices, and still follows."""
     routes = [f"198.{high}.{low}.0/24" for high in range(80) for low in range(256)]
