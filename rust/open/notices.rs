@@ -16,6 +16,8 @@ const TARGET: &str = "the changes of routes";
 
 /// Some dozen messages.
 const RECEIVE_BUFFER_BYTES: usize = 16 * 1024;
+/// Room for one message. A longer one counts as lost, and so as any change.
+const MESSAGE_BYTES: usize = 8 * 1024;
 
 /// What has changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -97,7 +99,7 @@ impl NoticeSocket {
     /// What has changed since the last call: it empties the socket, and never waits.
     #[must_use]
     pub fn take(&self) -> Notices {
-        let mut bytes = vec![0; links::MESSAGE_BYTES];
+        let mut bytes = vec![0; MESSAGE_BYTES];
         let mut heard = Notices::default();
         loop {
             match links::hear(self.fd.as_fd(), &mut bytes) {

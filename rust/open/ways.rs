@@ -29,6 +29,8 @@ use crate::error::Result;
 
 const TARGET: &str = "the routes";
 
+/// Room for one piece of an answer (net/netlink/af_netlink.c, `netlink_recvmsg`).
+const PIECE_BYTES: usize = 32 * 1024;
 /// `struct rtmsg`: the attributes come after.
 const ROUTE_HEADER_BYTES: usize = 12;
 
@@ -152,7 +154,7 @@ impl WaySocket {
         flags: u16,
         mut take: impl FnMut(u16, &[u8]),
     ) -> std::result::Result<(), Answer> {
-        let mut bytes = vec![0; links::MESSAGE_BYTES];
+        let mut bytes = vec![0; PIECE_BYTES];
         // What is left of an answer that was given up.
         while links::hear(self.fd.as_fd(), &mut bytes).is_ok() {}
         let mut question = NetlinkMessage::from(question);
