@@ -17,6 +17,7 @@ from typing import Any, Literal, Self
 
 from mcr import _native
 from mcr.config import RuleSet
+from mcr.control.worker_messages import spec_tail
 from mcr.names import Names
 from mcr.resolved import ResolvedRule
 from mcr.rules import parse_rules
@@ -241,10 +242,5 @@ def _is_readable(end: socket.socket, seconds: float | None) -> bool:
 
 
 def _spec(rule: ResolvedRule) -> Json:
-    taken = {name: getattr(rule.input, name) for name in rule.input.__slots__}
-    taken |= {"group": str(rule.input.group), "sources": [str(one) for one in rule.input.sources]}
-    outputs = [{name: getattr(one, name) for name in one.__slots__} for one in rule.outputs]
-    for output in outputs:
-        output["address"] = str(output["address"])
-        output["source"] = None if output["source"] is None else str(output["source"])
-    return {"id": rule.id, "input": taken, "outputs": outputs}
+    told: Json = json.loads(b"{" + spec_tail(rule))
+    return {"id": rule.id} | told

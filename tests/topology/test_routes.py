@@ -174,7 +174,7 @@ def test_a_route_goes_and_comes_back(lab: Lab, where: Where) -> None:
         lab.receive(host, 7000, "d1") as receiver,
     ):
         lab.relay.ip("route", "del", host)
-        wait_until(lambda: "no route to it" in running.stats().rules[0].state, FOLLOW_S)
+        wait_until(lambda: f"no route to {host}" in running.stats().rules[0].state, FOLLOW_S)
         sender.send([b"lost"])
         wait_until(lambda: sum(running.stats().rules[0].outputs[0].dropped.values()) == 1)
         lab.relay.ip("route", "add", host, "via", "10.3.0.2")

@@ -183,8 +183,11 @@ def test_a_change_that_is_refused_changes_nothing(lab: Lab, worker: WorkerProces
     assert refused.value.failure["rule"] == second["id"]
     assert refused.value.failure["kind"] == "rule"
     (astray,) = resolved(lab, "239.1.60.3%in0:5001 to 192.0.2.9:6001")
-    with pytest.raises(Refused, match="there is no route") as refused:
+    route = ("blackhole", "192.0.2.9")
+    lab.relay.ip("route", "add", *route)
+    with pytest.raises(Refused, match="Invalid argument") as refused:
         control.prepare(3, [second, astray])
+    lab.relay.ip("route", "del", *route)
     assert refused.value.failure["rule"] == astray["id"]
     assert refused.value.failure["kind"] == "interface"
     assert control.ask("hello")["rules"] == [first["id"]]
