@@ -189,6 +189,31 @@ def test_the_others_go_on_without_one(at: str, how: str) -> None:
     play(work)
 
 
+def test_who_comes_back_during_a_change_does_not_wait_for_its_end() -> None:
+    """It relays by the rules before, and is not taken for the one that prepared the change."""
+
+    async def work(scene: Scene) -> None:
+        await scene.change(spec("a"))
+        scene.fakes[1].script["prepare"] = "hang"
+        asked = len(scene.fakes[1].asked)
+        change = asyncio.ensure_future(scene.change(spec("b")))
+        while "prepare" not in scene.fakes[1].asked[asked:]:
+            await asyncio.sleep(0.005)
+        scene.end(0)
+        fake = scene.start(0)
+        while list(fake.rules) != ["a"]:
+            await asyncio.sleep(0.005)
+        while scene.fleet.workers[0].state != "running":
+            await asyncio.sleep(0.005)
+        assert not change.done()
+        await change
+        await scene.settled()
+        assert scene.restarts == [1]
+        assert list(scene.book.rules) == ["a", "b"]
+
+    play(work, 3)
+
+
 def test_a_lone_worker_that_dies_is_waited_for() -> None:
     """The change goes through when its successor takes it."""
 

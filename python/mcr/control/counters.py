@@ -155,7 +155,9 @@ class Counters:
     async def _ask_all(self, rules: int) -> None:
         now_s = began_s = time.monotonic()
         for worker in self._fleet.running:
-            if worker.number not in self._asking and worker.link is not None:
+            is_idle = worker.number not in self._asking
+            # By older rules there may be more of them than the answer has room for.
+            if is_idle and worker.synced and worker.link is not None:
                 task = asyncio.create_task(self._ask(worker, rules))
                 self._asking[worker.number] = _Question(task, worker.link, now_s)
         while hopeful := [each for each in self._asking.values() if each.ends_s > now_s]:

@@ -12,6 +12,9 @@ All workers end equal, whatever happens to some of them during a change:
 - one dies or fails while it commits: as soon as one has committed, the change is real, and the
   others get it when they are back. If none has, nothing has changed.
 
+A worker that comes back gets the rules as they are at once, also while others make a change. It
+takes part in changes as soon as it has had the outcome of that one.
+
 A worker that is silent, or whose channel ends while it lives, is killed by the supervisor.
 """
 
@@ -19,7 +22,7 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -45,6 +48,9 @@ _END_OF_LIFE_S = 2.0  # between the end of a channel and the supervisor's word o
 _PREPARE_S = 9.0  # less than the 10 s for which a worker keeps what it has prepared
 _REFUSED_RULES = 16  # that a worker may leave out when it comes back
 _RETRY_S = 10.0
+
+_Linked = tuple[Worker, Link]
+"""A worker and the channel to this incarnation of it."""
 
 _log = logging.getLogger("mcr.workers")
 
@@ -82,7 +88,7 @@ class Fleet:
         """
         self.workers = [Worker(number) for number in range(count)]
         self.lock = asyncio.Lock()
-        """Held by whoever changes the rules or brings a worker up."""
+        """Held by whoever changes the rules or counts on a worker to have them."""
         self.log_level = "info"
         """What workers shall log at least."""
         self._rules = rules
@@ -132,7 +138,7 @@ class Fleet:
             lambda link: self._link_ended(worker, link),
         )
         if self._serves:
-            self._spawn(self._bring_up_when_free())
+            self._spawn(self._bring_back(worker))
 
     def ended(self, word: Ended) -> None:
         """Take the supervisor's word on the end of a worker."""
@@ -166,14 +172,13 @@ class Fleet:
             ready = await self._prepare(body)
         if not ready:
             raise EngineError("every worker ended while it prepared the change; nothing changed")
-        outcomes = await asyncio.gather(
-            *(self._outcome(worker, _ask(worker, {"do": "commit"})) for worker in ready)
-        )
+        outcomes = await self._ask_each(ready, {"do": "commit"})
         if not any(outcome is None for outcome in outcomes):
             raise EngineError("no worker could finish the change; nothing has changed")
-        for worker, outcome in zip(ready, outcomes, strict=True):
+        for (worker, link), outcome in zip(ready, outcomes, strict=True):
             if outcome is not None:
-                self._give_up(worker, f"it prepared a change and could not finish it: {outcome}")
+                why = f"it prepared a change and could not finish it: {outcome}"
+                self._give_up(worker, link, why)
         for worker in self.workers:
             if worker.lacks:
                 gone = set(rule_ids)
@@ -182,72 +187,75 @@ class Fleet:
     async def tell_log_level(self, level: str) -> None:
         """Let all workers log this and what is graver."""
         self.log_level = level
-        request = {"do": "log", "level": level}
-        running = self.running
-        await asyncio.gather(*(self._outcome(each, _ask(each, request)) for each in running))
+        await self._ask_each(self._linked, {"do": "log", "level": level})
 
     async def stop(self, within_s: float) -> None:
         """Let all engines send what they have received, and end; reports still work."""
-        running = self.running
-        stops = (_ask(worker, {"do": "stop"}, within_s) for worker in running)
+        stops = (link.ask({"do": "stop"}, within_s) for _worker, link in self._linked)
         await asyncio.gather(*stops, return_exceptions=True)
 
-    async def _prepare(self, body: bytes) -> list[Worker]:
+    async def _prepare(self, body: bytes) -> list[_Linked]:
         """Those that are ready to commit; none if all have ended meanwhile."""
         asked = await self._wait_for_workers()
         outcomes = await asyncio.gather(
-            *(self._outcome(worker, _ask_encoded(worker, body)) for worker in asked)
+            *(
+                self._outcome(worker, link, link.ask_encoded(body, _PREPARE_S))
+                for worker, link in asked
+            )
         )
         pairs = list(zip(asked, outcomes, strict=True))
-        ready = [worker for worker, outcome in pairs if outcome is None]
-        refused = [
-            (worker, outcome) for worker, outcome in pairs if isinstance(outcome, WorkerRefused)
-        ]
+        ready = [each for each, outcome in pairs if outcome is None]
+        refused = [outcome for _each, outcome in pairs if isinstance(outcome, WorkerRefused)]
         if not refused:
             return ready
-        for worker, aborted in zip(
-            ready,
-            await asyncio.gather(
-                *(self._outcome(worker, _ask(worker, {"do": "abort"})) for worker in ready)
-            ),
-            strict=True,
-        ):
-            if aborted is not None:
-                self._give_up(worker, "it could not take a prepared change back")
-        raise error_of(refused[0][1].failure)
+        outcomes = await self._ask_each(ready, {"do": "abort"})
+        for (worker, link), outcome in zip(ready, outcomes, strict=True):
+            if outcome is not None:
+                self._give_up(worker, link, "it could not take a prepared change back")
+        raise error_of(refused[0].failure)
 
-    async def _wait_for_workers(self) -> list[Worker]:
+    async def _wait_for_workers(self) -> list[_Linked]:
         """Those that run, or the first that comes back in time."""
         ends_s = time.monotonic() + WAIT_FOR_WORKER_S
-        while not (running := self.running):
+        while not (running := [each for each in self._linked if each[0].synced]):
             left_s = ends_s - time.monotonic()
             if left_s <= 0:
                 raise EngineError("no worker is running; nothing has changed")
             await self._bring_up_all()
-            if not self.running:
+            if not any(worker.synced for worker in self.running):
                 await asyncio.sleep(min(left_s, 0.02))
         return running
 
+    @property
+    def _linked(self) -> list[_Linked]:
+        return [(worker, worker.link) for worker in self.running if worker.link is not None]
+
+    async def _ask_each(
+        self, asked: Sequence[_Linked], request: dict[str, Any]
+    ) -> list[WorkerRefused | LinkLost | None]:
+        return await asyncio.gather(
+            *(self._outcome(worker, link, link.ask(request, ANSWER_S)) for worker, link in asked)
+        )
+
     async def _outcome(
-        self, worker: Worker, asking: Awaitable[object]
+        self, worker: Worker, link: Link, asking: Awaitable[object]
     ) -> WorkerRefused | LinkLost | None:
         """What came of a question; None where the worker did what it was asked."""
         try:
             await asking
         except LinkSilent as silent:
-            self._give_up(worker, str(silent))
+            self._give_up(worker, link, str(silent))
             return silent
         except (LinkLost, WorkerRefused) as error:
             return error
         return None
 
-    def _give_up(self, worker: Worker, why: str) -> None:
-        """Have it killed; its successor gets the rules as they are then."""
-        if worker.link is None:
+    def _give_up(self, worker: Worker, link: Link, why: str) -> None:
+        """Have it killed, unless its successor is there, which gets the rules as they are then."""
+        if worker.link is not link:
             return
         _log.warning("worker %d is restarted: %s", worker.number, why)
-        worker.synced = False
-        link, worker.link = worker.link, None
+        worker.synced, worker.link = False, None
         link.close()
         self._restart(worker.number)
 
@@ -260,33 +268,40 @@ class Fleet:
         """A worker that lives without a channel must not go on by rules that nobody can change."""
         await asyncio.sleep(_END_OF_LIFE_S)
         if worker.link is link and worker.pid is not None:
-            self._give_up(worker, "its channel has ended")
+            self._give_up(worker, link, "its channel has ended")
 
-    async def _bring_up_when_free(self) -> None:
+    async def _bring_back(self, worker: Worker) -> None:
+        """Let a worker that has come relay again before a change that is under way has ended."""
+        await self._provide(worker)
         async with self.lock:
             await self._bring_up_all()
 
     async def _bring_up_all(self) -> None:
         """Give the rules to all that have a channel and not the rules yet; the lock is held."""
-        coming = [
-            worker
-            for worker in self.workers
-            if not worker.synced and worker.link is not None and not worker.link.is_over
-        ]
-        await asyncio.gather(*(self._bring_up(worker) for worker in coming))
+        await asyncio.gather(*(self._bring_up(each) for each in self.workers if not each.synced))
 
     async def _bring_up(self, worker: Worker) -> None:
-        link = worker.link
-        assert link is not None
-        outcome = await self._outcome(worker, self._give_rules(worker))
-        if outcome is not None:
-            if worker.link is link and not link.is_over:
-                self._give_up(worker, f"it does not take the rules: {outcome}")
+        link = await self._provide(worker)
+        if link is None:
             return
         worker.synced = True
-        self._note_return(worker)
         if worker.lacks:
             self._spawn(self._retry(worker, link))
+
+    async def _provide(self, worker: Worker) -> Link | None:
+        """Give a worker the rules that are real now; its link, unless it could not take them."""
+        async with worker.turn:
+            link = worker.link
+            if link is None or link.is_over:
+                return None
+            outcome = await self._outcome(worker, link, self._give_rules(worker, link))
+            if outcome is None:
+                worker.provided = link
+                self._note_return(worker)
+                return link
+            if not link.is_over:
+                self._give_up(worker, link, f"it does not take the rules: {outcome}")
+            return None
 
     def _note_return(self, worker: Worker) -> None:
         death = worker.last_death
@@ -300,23 +315,25 @@ class Fleet:
         self._bus.publish("worker", "restored", text, number=worker.number, pid=worker.pid)
         _log.info("%s", text)
 
-    async def _give_rules(self, worker: Worker) -> None:
+    async def _give_rules(self, worker: Worker, link: Link) -> None:
         """Let a worker have the rules, but for those that it refuses by themselves."""
-        hello = _hello_of(worker, await _ask(worker, {"do": "hello"}))
+        hello = _hello_of(worker, await link.ask({"do": "hello"}, ANSWER_S))
         worker.had_rules = hello["revision"] > 0
-        await _ask(worker, {"do": "log", "level": self.log_level})
+        await link.ask({"do": "log", "level": self.log_level}, ANSWER_S)
+        # In this order: a change may become real meanwhile, the rules before their revision. Those
+        # of a later revision are given again, those of an earlier one would be taken for the later.
+        revision = self._rules.revision
         specs = self._rules.specs()
         ids = {rule_id for rule_id, _enabled, _tail in specs}
         told, worker.lacks = worker.lacks, {}
-        if hello["revision"] == self._rules.revision and set(hello["rules"]) == ids:
+        if hello["revision"] == revision and set(hello["rules"]) == ids:
             return
         while True:
             wanted = [spec for spec in specs if spec[0] not in worker.lacks]
-            revision = self._rules.revision
             whole = partial(prepare_body, revision, whole=True, remove=(), add=wanted)
             body = await asyncio.to_thread(whole)
             try:
-                await _ask_encoded(worker, body)
+                await link.ask_encoded(body, _PREPARE_S)
                 break
             except WorkerRefused as refused:
                 rule_id = refused.failure["rule"]
@@ -326,7 +343,7 @@ class Fleet:
                 worker.lacks[rule_id] = refused.failure["message"]
                 if told.get(rule_id) != worker.lacks[rule_id]:
                     _log.error("worker %d lacks rule %s: %s", worker.number, rule_id, refused)
-        await _ask(worker, {"do": "commit"})
+        await link.ask({"do": "commit"}, ANSWER_S)
 
     async def _retry(self, worker: Worker, link: Link) -> None:
         """Try again with all the rules, until it has them."""
@@ -340,20 +357,6 @@ class Fleet:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-async def _ask(
-    worker: Worker, request: dict[str, Any], within_s: float = ANSWER_S
-) -> dict[str, Any]:
-    if worker.link is None:
-        raise LinkLost("the worker is gone")
-    return await worker.link.ask(request, within_s)
-
-
-async def _ask_encoded(worker: Worker, body: bytes) -> None:
-    if worker.link is None:
-        raise LinkLost("the worker is gone")
-    await worker.link.ask_encoded(body, _PREPARE_S)
 
 
 def _hello_of(worker: Worker, ok: dict[str, Any]) -> Hello:

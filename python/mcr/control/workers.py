@@ -3,6 +3,7 @@
 Owns the records that clients see. Talks to nobody.
 """
 
+import asyncio
 from dataclasses import dataclass, field
 
 from .link import Link
@@ -66,8 +67,12 @@ class Worker:
     last_death: Death | None = None
     restart_in_ms: int | None = None
     link: Link | None = None
+    provided: Link | None = None
+    """The channel by which it was given rules."""
     synced: bool = False
-    """Whether it has the rules that it should have."""
+    """Whether these are the rules of now, so that it takes part in changes."""
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by whoever gives it the rules."""
     had_rules: bool = False
     """Whether it relayed by some rules already when it was brought up."""
     lacks: dict[str, str] = field(default_factory=dict)
@@ -79,8 +84,8 @@ class Worker:
 
     @property
     def is_running(self) -> bool:
-        """Whether it relays by the rules and answers."""
-        return self.synced and self.link is not None and not self.link.is_over
+        """Whether it relays by rules, if only by those before a change, and answers."""
+        return self.link is not None and self.link is self.provided and not self.link.is_over
 
     @property
     def state(self) -> str:
