@@ -136,7 +136,8 @@ def _run(options: argparse.Namespace, scenarios: list[Scenario]) -> int:
             programs=programs,
             generator_core=generator_core,
             relay_core=relay_core,
-            warm_s=0.3,
+            # Merging begins within a second of the first thousand datagrams.
+            warm_s=1.5,
             window_s=options.window,
         )
         peers, custom = _peers(options, programs, Path(folder))

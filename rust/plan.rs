@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::ingress::Kind;
+use crate::ingress::{Kind, OrderCheck};
 use crate::open::opener::Socket;
 use crate::pool::SizeClass;
 use crate::rewrite::{Kept, Rewrite};
@@ -63,6 +63,8 @@ pub struct PlanRule {
     pub outputs: Range<u32>,
     /// What they take over of a datagram, if any of them does.
     pub kept: Option<Kept>,
+    /// How its datagrams are looked at while the kernel merges them, or may soon.
+    pub order: OrderCheck,
 }
 
 /// A connected socket to send to.

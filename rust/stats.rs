@@ -82,6 +82,8 @@ pub mod rule {
     pub const LAST_SEEN_MS: usize = 3;
     /// Its source, upper and lower half.
     pub const LAST_SOURCE: usize = 4;
+    /// Datagrams that overtake others where the kernel merges; counted while somebody looks.
+    pub const OVERTAKING: usize = 6;
 }
 
 /// The words of an output's slot.
@@ -130,7 +132,7 @@ pub type SlotWords = [u64; SLOT_WORDS];
 
 /// A hash (FNV-1a) of where each word stands and of what the words of the reasons mean.
 const fn layout() -> u64 {
-    const PLACES: [usize; 32] = [
+    const PLACES: [usize; 33] = [
         SLOT_WORDS,
         header::LAYOUT,
         header::SEQUENCE,
@@ -152,6 +154,7 @@ const fn layout() -> u64 {
         rule::MATCHED_BYTES,
         rule::LAST_SEEN_MS,
         rule::LAST_SOURCE,
+        rule::OVERTAKING,
         output::WANTED,
         output::SENT,
         output::SENT_BYTES,

@@ -17,7 +17,7 @@ use std::sync::{Arc, mpsc};
 
 use _native::addr::Addr;
 use _native::engine::{self, Command, FreshRing, Links};
-use _native::ingress::Kind;
+use _native::ingress::{Kind, OrderCheck};
 use _native::packet::LinkType;
 use _native::plan::{Plan, PlanOutput, PlanRule, Source};
 use _native::pool::SizeClass;
@@ -132,7 +132,8 @@ fn plan(sources: Vec<Source>, outputs: Vec<PlanOutput>) -> Plan {
     Plan {
         sources: sources.into(),
         table: Table::compile(&[rule]),
-        rules: [PlanRule { slot: 2, outputs: 0..ends, kept: None }].into(),
+        rules: [PlanRule { slot: 2, outputs: 0..ends, kept: None, order: OrderCheck::Nothing }]
+            .into(),
         groups: [1].into(),
         grants: fixed.chain(outputs.iter().map(|output| output.slot)).map(grant).collect(),
         released: Vec::new(),

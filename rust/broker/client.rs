@@ -168,6 +168,11 @@ impl Opener for Client {
         self.helper(&Request::MergerForAny { v4, port })
     }
 
+    fn merge(&self, helper: &Helper, on: bool) -> Result<()> {
+        let Some(lease) = helper.lease() else { return Ok(()) };
+        self.line.done(&Request::Merge { lease, on })
+    }
+
     fn holder(
         &self,
         address: Addr,

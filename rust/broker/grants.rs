@@ -118,6 +118,7 @@ impl Worker {
             Request::AllMulticast { lease, on } => {
                 self.leases.get(lease).ok_or(UNKNOWN)?.take_all(on).ok_or(UNKNOWN)??;
             }
+            Request::Merge { lease, on } => self.merge(lease, on)?,
             Request::Join { interface, group, sources } => {
                 self.check_room()?;
                 self.memberships.join(&interface.as_ref(), group, &sources)?;
@@ -254,6 +255,11 @@ impl Worker {
         Ok(opened.map_or(Answer::Absent {}, |fd| Answer::Helper {
             lease: self.leases.add(key, fd, What::Helper),
         }))
+    }
+
+    fn merge(&mut self, lease: u64, on: bool) -> std::result::Result<(), Fault> {
+        let held = self.leases.get(lease).filter(|held| held.is_helper()).ok_or(UNKNOWN)?;
+        Ok(gro_helper::merge(held.fd.as_fd(), on)?)
     }
 
     /// The worker's socket of the `udp` ingress, its interface and its group.

@@ -293,6 +293,10 @@ impl Held {
         matches!(self.what, What::Frames(_))
     }
 
+    pub(super) fn is_helper(&self) -> bool {
+        matches!(self.what, What::Helper)
+    }
+
     /// Whether it was made with this wish for a packet ring.
     pub(super) fn has_ring(&self, wanted: Option<RingShape>) -> bool {
         matches!(&self.what, What::Frames(frames) if frames.asked == wanted)

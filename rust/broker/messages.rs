@@ -110,6 +110,8 @@ messages! {
         18 MergerAnywhere { group: Addr, port: u16 },
         /// Have the memberships reported, if the worker has any there.
         19 Announce { ifindex: u32 },
+        /// Have the kernel merge what a helper is asked about, or no longer.
+        20 Merge { lease: u64, on: bool },
     }
 }
 

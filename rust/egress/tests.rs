@@ -115,7 +115,7 @@ fn send(spec: &OutputSpec, places: &[(Addr, u16, &str)]) {
         carrier: None,
         rewrite: rewrite.map(Arc::new),
     };
-    let rule = PlanRule { slot: 0, outputs: 0..1, kept };
+    let rule = PlanRule { outputs: 0..1, kept, ..PlanRule::default() };
     let plan = Plan { rules: [rule].into(), outputs: [[output].into()].into(), ..Plan::empty() };
     let mut counters = Writer::new(stats::create_page().unwrap());
     let mut egress = Egress::new(2);

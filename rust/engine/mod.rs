@@ -17,7 +17,7 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_gettime};
 
 use crate::egress::Egress;
-use crate::ingress::Arrival;
+use crate::ingress::{Arrival, OrderCheck};
 use crate::packet::{Datagram, Span};
 use crate::plan::{Plan, PlanRule};
 use crate::stats::{MAX_SLOTS, Writer};
@@ -282,8 +282,12 @@ impl Lanes<'_> {
         let (Span { start, len }, Datagram { ttl, dscp, .. }) = (payload, arrival.datagram);
         let entry = window.push(Entry { buffer, start, len, segment, count, ttl, dscp });
         for &rule in rules {
-            let PlanRule { slot, kept, .. } = &plan.rules[rule as usize];
+            let PlanRule { slot, kept, order, .. } = &plan.rules[rule as usize];
             receiver::count_match(counters, *slot, arrival);
+            if *order != OrderCheck::Nothing {
+                let is_v4 = arrival.datagram.group.is_v4();
+                receiver::check_order((ring, window), entry, is_v4, (*slot, *order), counters);
+            }
             if !window.link(rule, kept.as_ref(), &arrival.datagram, entry) {
                 egress.send_window(ring, window, plan, counters)?;
                 let linked = window.link(rule, kept.as_ref(), &arrival.datagram, entry);

@@ -7,14 +7,15 @@ use hashbrown::HashSet;
 
 use super::rings;
 use crate::addr::Addr;
-use crate::ingress::{Arrival, Kind};
-use crate::packet::{Datagram, Discard};
+use crate::ingress::{Arrival, Kind, OrderCheck};
+use crate::packet::{Datagram, Discard, Span};
 use crate::plan::{Plan, Source};
 use crate::pool::SizeClass;
 use crate::rules::Verdict;
 use crate::stats::{SlotWords, Writer, group, interface, rule};
 use crate::sys::buffers::Buffer;
 use crate::sys::ring::{PoolId, Ring};
+use crate::window::{Entry, Window};
 
 /// Failures in a row after which a socket is not listened to any more.
 const MAX_FAILURES: u8 = 8;
@@ -344,6 +345,23 @@ pub(super) fn count_match(counters: &mut Writer, slot: u32, arrival: &Arrival) {
     words[rule::MATCHED_BYTES] += u64::from(datagram.payload.len);
     words[rule::LAST_SEEN_MS] = now_ms;
     store_address(&mut words[rule::LAST_SOURCE..], datagram.source);
+}
+
+/// Counts a datagram that GRO lets overtake others, if it is one.
+// Out of line: for most rules nothing is merged, or what is merged comes many at a time.
+#[inline(never)]
+pub(super) fn check_order(
+    (ring, window): (&Ring, &Window),
+    entry: u16,
+    is_v4: bool,
+    (slot, order): (u32, OrderCheck),
+    counters: &mut Writer,
+) {
+    let Entry { buffer, start, len, count: 1, .. } = window.entry(entry) else { return };
+    let payload = Span { start: *start, len: *len };
+    if order.overtakes(ring.bytes(buffer), payload, is_v4) {
+        counters.slot(slot)[rule::OVERTAKING] += 1;
+    }
 }
 
 /// Keeps what tells the user why nothing flows: the group is there, but not as a rule wants it.

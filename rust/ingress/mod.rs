@@ -2,6 +2,7 @@
 //! It must not know rules, outputs or who reads the socket.
 
 mod frame;
+mod merging;
 mod offload;
 mod socket;
 #[cfg(test)]
@@ -10,6 +11,7 @@ mod tests;
 use crate::addr::Addr;
 use crate::packet::{Datagram, Discard, LinkType};
 use crate::sys::ring::ReceiveLayout;
+pub use merging::OrderCheck;
 
 /// How a socket delivers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
-//! Sockets beside the packet ingress that receive nothing: one makes the kernel form
-//! super-frames, one keeps the host from answering for a port that nobody has open.
-//! It must not know what the frames are for.
+//! Sockets beside the inputs that receive nothing: one can make the kernel form super-frames, one
+//! keeps the host from answering for a port that nobody has open. It must not know what the frames
+//! are for.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -13,8 +13,9 @@ use crate::error::{Error, Result};
 const RECEIVE_BUFFER_BYTES: usize = 1;
 
 /// Opens a socket on group (or broadcast address) and port that receives nothing: it is a member
-/// of nothing, and has a filter against broadcasts, which need no membership. While it is open,
-/// frames of this flow are merged into super-frames where the device's GRO is on.
+/// of nothing, and has a filter against broadcasts, which need no membership. While it is open and
+/// told to [`merge`], frames of this flow are merged into super-frames where the device's GRO is on;
+/// before that it keeps them single, whatever sockets of other programs want.
 ///
 /// It is bound to the interface, which puts it before sockets of applications when the kernel
 /// asks one socket whether it wants merging: an application without UDP_GRO on the same group
@@ -26,6 +27,15 @@ const RECEIVE_BUFFER_BYTES: usize = 1;
 pub fn open(group: Addr, port: u16, interface: &InterfaceRef<'_>) -> Result<OwnedFd> {
     let target = format!("{} for {group}", interface.name);
     open_on(group, port, interface.index, &target)
+}
+
+/// Has the kernel merge what it would give this socket, or no longer (udp(7), UDP_GRO).
+///
+/// # Errors
+/// The kernel's.
+pub fn merge(fd: BorrowedFd<'_>, on: bool) -> Result<()> {
+    let what = if on { "turning UDP_GRO on" } else { "turning UDP_GRO off" };
+    set(fd, (libc::SOL_UDP, libc::UDP_GRO), on.into(), what, "a socket that receives nothing")
 }
 
 /// The same for a group that arrives on an interface that others receive for: a bridge, a bond, a
@@ -109,7 +119,6 @@ pub fn holder(
 }
 
 fn prepare(fd: BorrowedFd<'_>, ifindex: u32, target: &str) -> Result<()> {
-    set(fd, (libc::SOL_UDP, libc::UDP_GRO), 1, "turning UDP_GRO on", target)?;
     socket::receive_buffer(fd, RECEIVE_BUFFER_BYTES, target)?;
     if ifindex == 0 { Ok(()) } else { socket::bind_to_interface(fd, ifindex, target) }
 }

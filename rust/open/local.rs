@@ -91,6 +91,10 @@ impl Opener for Local {
         Ok(gro_helper::open_for_any(v4, port)?.map(Helper::from))
     }
 
+    fn merge(&self, helper: &Helper, on: bool) -> Result<()> {
+        helper.fd().map_or(Ok(()), |fd| gro_helper::merge(fd, on))
+    }
+
     fn holder(
         &self,
         address: Addr,

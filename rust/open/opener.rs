@@ -56,7 +56,7 @@ pub trait Opener: Send + Sync {
     /// A missing right; [`Opener::leave`] and [`Opener::join`] in a row do nearly the same.
     fn announce(&self, interface: &InterfaceRef<'_>) -> Result<()>;
 
-    /// What makes the kernel merge datagrams of a group and port ([`super::gro_helper`]).
+    /// What can make the kernel merge datagrams of a group and port ([`super::gro_helper`]).
     ///
     /// # Errors
     /// As there; without it all works, only slower.
@@ -73,6 +73,12 @@ pub trait Opener: Send + Sync {
     /// # Errors
     /// A missing right.
     fn merger_for_any(&self, v4: bool, port: u16) -> Result<Option<Helper>>;
+
+    /// Has the kernel merge what a helper is asked about, or no longer.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn merge(&self, helper: &Helper, on: bool) -> Result<()>;
 
     /// What keeps the host from answering for a local port; `None` where nothing has to.
     ///
@@ -208,13 +214,33 @@ pub struct Socket {
 /// A socket that only has to be there, wherever it is open.
 #[derive(Debug)]
 pub struct Helper {
-    _what: Held,
+    what: Held,
 }
 
 #[derive(Debug)]
 enum Held {
-    Here { _fd: OwnedFd },
-    There { _lease: Lease },
+    Here { fd: OwnedFd },
+    There { lease: Lease },
+}
+
+impl Helper {
+    /// The socket, where it is open in this process.
+    #[must_use]
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        match &self.what {
+            Held::Here { fd } => Some(fd.as_fd()),
+            Held::There { .. } => None,
+        }
+    }
+
+    /// The number of its lease, where it is open in another one.
+    #[must_use]
+    pub fn lease(&self) -> Option<u64> {
+        match &self.what {
+            Held::Here { .. } => None,
+            Held::There { lease } => Some(lease.id),
+        }
+    }
 }
 
 /// The right to something that another process holds for this one; given back when dropped.
@@ -258,13 +284,13 @@ impl AsFd for Socket {
 
 impl From<OwnedFd> for Helper {
     fn from(fd: OwnedFd) -> Self {
-        Self { _what: Held::Here { _fd: fd } }
+        Self { what: Held::Here { fd } }
     }
 }
 
 impl From<Lease> for Helper {
     fn from(lease: Lease) -> Self {
-        Self { _what: Held::There { _lease: lease } }
+        Self { what: Held::There { lease } }
     }
 }
 

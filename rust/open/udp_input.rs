@@ -44,7 +44,7 @@ impl<'a> Wish<'a> {
 /// An open socket, not yet a member of anything.
 #[derive(Debug)]
 pub struct UdpInput {
-    /// The descriptor, nonblocking, with UDP_GRO on.
+    /// The descriptor, nonblocking.
     pub fd: OwnedFd,
     /// The receive buffer that it got, in the unit of [`RECEIVE_BUFFER_BYTES`].
     pub receive_buffer_bytes: usize,
@@ -69,7 +69,6 @@ pub fn open(wish: &Wish<'_>) -> Result<UdpInput> {
     if is_shared {
         socket::share_group(fd, group, &target)?;
     }
-    set(fd, (libc::SOL_UDP, libc::UDP_GRO), 1, "turning UDP_GRO on", &target)?;
     let receive_buffer_bytes = socket::receive_buffer(fd, RECEIVE_BUFFER_BYTES, &target)?;
     if !wish.is_everywhere {
         socket::bind_to_interface(fd, interface.index, &target)?;

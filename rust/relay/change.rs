@@ -10,6 +10,7 @@ use super::report::{self, Report};
 use super::state::{Opened, State};
 use super::{Relay, RuleSpec, Shared};
 use crate::error::{Error, Result};
+use crate::ingress::OrderCheck;
 
 /// What a change does, by the keys that [`Relay::change`] gave the rules.
 #[derive(Clone, Copy, Debug, Default)]
@@ -155,6 +156,10 @@ impl Shared {
             state.rules.extend(removed);
             state.pause(&before);
             return Err(error);
+        }
+        if keys.iter().any(|key| state.rules[key].order != OrderCheck::Nothing) {
+            self.links.watch().announce();
+            self.links.wake();
         }
         Ok(keys)
     }

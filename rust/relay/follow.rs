@@ -11,6 +11,7 @@ use super::obstacle::{self, Obstacle};
 use super::present::Present;
 use super::state::State;
 use super::watch::News;
+use crate::ingress::OrderCheck;
 use crate::open::InterfaceRef;
 
 impl State {
@@ -56,7 +57,10 @@ impl State {
     pub(super) fn is_to_retry(&self) -> bool {
         self.inputs.has_rings()
             || self.announcements.are_left()
-            || self.rules.values().any(LiveRule::is_to_retry)
+            || self
+                .rules
+                .values()
+                .any(|rule| rule.is_to_retry() || rule.order != OrderCheck::Nothing)
     }
 
     /// The names that rules have for interfaces of which the kernel would not tell now.

@@ -30,20 +30,20 @@ pub(super) const HELD_PORTS: usize = 1024;
 
 /// The inputs of a relay.
 pub(super) struct Inputs {
-    ingress: Ingress,
-    share: Share,
+    pub(super) ingress: Ingress,
+    pub(super) share: Share,
     workers: u16,
     buffer_bytes: usize,
     /// By name: a device that is made anew goes on under its old entry.
-    interfaces: BTreeMap<String, Interface>,
+    pub(super) interfaces: BTreeMap<String, Interface>,
     devices: Devices,
-    opener: Arc<dyn Opener>,
-    merging: Merging,
+    pub(super) opener: Arc<dyn Opener>,
+    pub(super) merging: Merging,
     new_slots: Vec<Grant>,
     /// The ports that outputs send from by choice, and how many do.
     source_ports: BTreeMap<u16, usize>,
     next_id: u64,
-    warnings: Vec<String>,
+    pub(super) warnings: Vec<String>,
 }
 
 impl Inputs {
@@ -286,7 +286,11 @@ impl Inputs {
                     interface.datagrams(input, receiver, is_beside_own, opener, warnings)?
                 }
             };
-            interface.endpoints.insert(key, Endpoint { wishes: Vec::new(), socket });
+            let mut endpoint = Endpoint::new(socket);
+            if interface.is_upper && self.share.of == 1 {
+                endpoint.merge(opener, warnings);
+            }
+            interface.endpoints.insert(key, endpoint);
         }
         let Some(endpoint) = interface.endpoints.get_mut(&key) else { return Ok(()) };
         if let EndpointSocket::Datagrams { source, .. } = &endpoint.socket
@@ -378,7 +382,7 @@ impl Inputs {
     }
 
     /// Whether the kernel merges for an input by ports alone: its groups are too many.
-    fn merges_by_port(&self, input: &InputSpec) -> bool {
+    pub(super) fn merges_by_port(&self, input: &InputSpec) -> bool {
         self.holds_for_all()
             && input.group_bits > 0
             && usize::from(input.last_port - input.port) < MERGED_PORTS

@@ -44,6 +44,8 @@ pub(super) struct Interface {
     all_multicast: Option<u64>,
     /// Whether frames come that end a packet ring: it is given none any more.
     ends_rings: bool,
+    /// Whether the user has been told that datagrams on it are kept apart.
+    pub(super) keeps_apart: bool,
     /// What sockets that are closed by now had lost in the kernel.
     closed_drops: u64,
 }
@@ -63,13 +65,33 @@ pub(super) struct Endpoint {
     /// The source lists of the rules on it.
     pub(super) wishes: Vec<Box<[Addr]>>,
     pub(super) socket: EndpointSocket,
+    /// Whether the kernel is asked to merge what comes to it.
+    pub(super) is_merged: bool,
+    /// Whether some of it cannot be merged, so that nothing of it is.
+    pub(super) is_apart: bool,
 }
 
 pub(super) enum EndpointSocket {
     /// `packet`: what makes the kernel merge, or else keeps it from answering; nothing is received.
     Helper { held: Option<Helper>, merges: bool },
     /// `udp`: what the engine receives from.
-    Datagrams { source: Source, worker: u16, _beside: Option<Helper> },
+    Datagrams { source: Source, worker: u16, beside: Option<Helper> },
+}
+
+impl Endpoint {
+    /// For no rule yet; what comes to it arrives one by one.
+    pub(super) fn new(socket: EndpointSocket) -> Self {
+        Self { wishes: Vec::new(), socket, is_merged: false, is_apart: false }
+    }
+}
+
+impl EndpointSocket {
+    /// What the kernel asks whether it is to merge.
+    pub(super) fn helper(&self) -> Option<&Helper> {
+        match self {
+            Self::Helper { held, .. } | Self::Datagrams { beside: held, .. } => held.as_ref(),
+        }
+    }
 }
 
 impl Interface {
@@ -90,6 +112,7 @@ impl Interface {
             unjoined: 0,
             all_multicast: None,
             ends_rings: false,
+            keeps_apart: false,
             closed_drops: 0,
         }
     }
@@ -315,7 +338,7 @@ impl Interface {
             (
                 Ok(EndpointSocket::Datagrams { source, worker, .. }),
                 EndpointSocket::Helper { held: Some(held), .. },
-            ) => EndpointSocket::Datagrams { source, worker, _beside: Some(held) },
+            ) => EndpointSocket::Datagrams { source, worker, beside: Some(held) },
             (opened, helper) => {
                 let why = opened.err().map(|error| format!(": {error}")).unwrap_or_default();
                 let InputSpec { group, interface, .. } = input;
@@ -356,7 +379,7 @@ impl Interface {
         };
         // The socket itself is bound to the interface, where the kernel does not look for it.
         let merger = self.is_upper.then(|| merger(input, true, opener, warnings)).flatten();
-        Ok(EndpointSocket::Datagrams { source, worker, _beside: merger })
+        Ok(EndpointSocket::Datagrams { source, worker, beside: merger })
     }
 
     /// `udp`: leaves the IPv4 groups and joins them again at once.

@@ -12,6 +12,7 @@ use super::ways::Ways;
 use super::{Ingress, InputSpec};
 use crate::addr::Addr;
 use crate::error::Result;
+use crate::ingress::OrderCheck;
 use crate::open::links::Link;
 use crate::open::notices::Notices;
 use crate::open::opener::{Opener, Output, Owner, Socket};
@@ -45,6 +46,10 @@ pub(super) struct LiveRule {
     pub(super) input: InputSpec,
     /// Why the input is not open.
     pub(super) waiting: Option<Obstacle>,
+    /// How its datagrams are looked at, as the kernel merges them or may soon.
+    pub(super) order: OrderCheck,
+    /// What it had matched when that began; `None` until somebody reads it.
+    pub(super) order_from: Option<u64>,
     pub(super) slot: Slot,
     /// The counters of what was seen of its group that no rule took.
     pub(super) group: Slot,

@@ -1,6 +1,6 @@
-//! The sockets that make the kernel merge (GRO): one for a group and port of an interface, or one
-//! for a port of blocks of groups, whatever the group and the interface. It must not know who
-//! receives.
+//! The sockets that the kernel asks whether to merge (GRO): one for a group and port of an
+//! interface, or one for a port of blocks of groups, whatever the group and the interface. It must
+//! not know who receives.
 
 use std::collections::BTreeMap;
 
@@ -79,7 +79,10 @@ pub(super) struct Merging {
 struct Helper {
     rules: usize,
     /// `None` where a program has the port: then it decides about merging.
-    _held: Option<opener::Helper>,
+    held: Option<opener::Helper>,
+    /// Whether the kernel is asked to merge, and whether it is not to be asked any more.
+    is_merged: bool,
+    is_apart: bool,
 }
 
 impl Merging {
@@ -103,13 +106,55 @@ impl Merging {
                     refusal.get_or_insert((port, error));
                     None
                 });
-                Helper { rules: 0, _held: held }
+                Helper { rules: 0, held, is_merged: false, is_apart: false }
             });
             helper.rules += 1;
         }
         if let Some((port, error)) = refusal {
             warn_once(warnings, format!("no helper for port {port}: {error}"));
         }
+    }
+
+    /// Whether the kernel may be asked to merge for some of an input's ports.
+    pub(super) fn may_merge(&self, input: &InputSpec) -> bool {
+        let v4 = input.group.is_v4();
+        let mut helpers = self.ports.range((v4, input.port)..=(v4, input.last_port));
+        helpers.any(|(_, helper)| !helper.is_apart && helper.held.is_some())
+    }
+
+    /// Has the kernel merge what comes to an input's ports, but for those that are kept apart.
+    pub(super) fn merge(
+        &mut self,
+        input: &InputSpec,
+        opener: &dyn Opener,
+        warnings: &mut Vec<String>,
+    ) {
+        for helper in self.helpers(input) {
+            if !helper.is_apart && !helper.is_merged {
+                helper.is_merged = true;
+                tell(helper, opener, warnings);
+            }
+        }
+    }
+
+    /// Has nothing of what comes to an input's ports merged any more.
+    pub(super) fn keep_apart(
+        &mut self,
+        input: &InputSpec,
+        opener: &dyn Opener,
+        warnings: &mut Vec<String>,
+    ) {
+        for helper in self.helpers(input) {
+            helper.is_apart = true;
+            if std::mem::take(&mut helper.is_merged) {
+                tell(helper, opener, warnings);
+            }
+        }
+    }
+
+    fn helpers(&mut self, input: &InputSpec) -> impl Iterator<Item = &mut Helper> {
+        let v4 = input.group.is_v4();
+        self.ports.range_mut((v4, input.port)..=(v4, input.last_port)).map(|(_, helper)| helper)
     }
 
     /// Takes one [`Merging::add`] back.
@@ -123,5 +168,14 @@ impl Merging {
                 }
             }
         }
+    }
+}
+
+/// Has the kernel do as the helper says.
+fn tell(helper: &Helper, opener: &dyn Opener, warnings: &mut Vec<String>) {
+    if let Some(held) = &helper.held
+        && let Err(error) = opener.merge(held, helper.is_merged)
+    {
+        warn_once(warnings, error.to_string());
     }
 }

@@ -24,6 +24,7 @@ mod live;
 mod merging;
 mod needs;
 mod obstacle;
+mod order;
 mod plans;
 mod present;
 mod report;
@@ -306,7 +307,7 @@ impl Shared {
         let has_changed = self.links.ways().look(has_news, |changed| {
             state.follow(&Around { changed, ..self.around(&present) }, &news)
         });
-        if has_changed {
+        if state.check_order(&self.workers.pages()) || has_changed {
             let moved = state.take_moved();
             if self.follow_plans(&mut state, moved).is_err() {
                 // The relay was stopped, or an engine has ended and said why.

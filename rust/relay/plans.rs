@@ -115,7 +115,8 @@ impl Plans {
             let first = end;
             end += u32::try_from(rule.outputs.len()).unwrap_or(0);
             let kept = Kept::by(rule.outputs.iter().filter_map(|output| output.rewrite.as_deref()));
-            self.rules[number] = PlanRule { slot: rule.slot.index, outputs: first..end, kept };
+            let (slot, order) = (rule.slot.index, rule.order);
+            self.rules[number] = PlanRule { slot, outputs: first..end, kept, order };
         }
         for (worker, shares) in (0..).zip(&mut self.outputs) {
             let outputs = rules.iter().flat_map(|(_, rule)| &rule.outputs);

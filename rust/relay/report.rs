@@ -212,6 +212,12 @@ fn last_loss(words: &SlotWords, now_ms: u64) -> Option<LastLoss> {
     Some(LastLoss { age_ms, loss, errno: words[output::LAST_ERRNO] })
 }
 
+/// What a rule has taken, and what of it overtakes others where the kernel merges: datagrams.
+pub(super) fn order(pages: &[Arc<SharedWords>], slot: Slot) -> [u64; 2] {
+    let words = sum(pages, slot);
+    [words[rule::MATCHED], words[rule::OVERTAKING]]
+}
+
 /// The words of a slot, each added up over the workers.
 fn sum(pages: &[Arc<SharedWords>], slot: Slot) -> SlotWords {
     let mut total = [0; stats::SLOT_WORDS];

@@ -15,6 +15,7 @@ use super::present::Present;
 use super::slots::Slots;
 use super::{Ingress, InputSpec, Refusal, RuleSpec, Settings, needs, warn_once};
 use crate::error::{Error, Result};
+use crate::ingress::OrderCheck;
 use crate::open::descriptors::Descriptors;
 use crate::open::opener::{Opener, Owner};
 use crate::open::output::{self, OutputSpec};
@@ -197,8 +198,19 @@ impl State {
         let (group, granted) = self.groups.add(&counted_on, &input, &mut self.slots)?;
         opened.slots.extend(granted);
         let waiting = None;
-        let mut rule =
-            LiveRule { id, paused, named, input, waiting, slot, group, counted_on, outputs };
+        let mut rule = LiveRule {
+            id,
+            paused,
+            named,
+            input,
+            waiting,
+            order: OrderCheck::Nothing,
+            order_from: None,
+            slot,
+            group,
+            counted_on,
+            outputs,
+        };
         self.inputs.add_source_ports(rule.source_ports());
         if let Err(error) = self.attach(&mut rule, around.present) {
             if !obstacle::is_passing(&error) {
@@ -227,6 +239,7 @@ impl State {
                 rule.input.interface.clone_from(&link.name);
                 rule.input.ifindex = link.index;
                 self.inputs.add(&rule.input, present, &mut self.slots)?;
+                (rule.order, rule.order_from) = (self.inputs.order_check(&rule.input), None);
             }
         }
         Ok(())

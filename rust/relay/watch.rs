@@ -129,6 +129,11 @@ impl Watch {
         self.known().is_news
     }
 
+    /// Has who waits for news look once, though there may be none.
+    pub(super) fn announce(&self) {
+        self.known().is_news = true;
+    }
+
     /// The news; from here on there is none.
     pub(super) fn take_news(&self) -> News {
         let mut known = self.known();

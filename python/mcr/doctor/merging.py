@@ -61,7 +61,7 @@ def _card(card: Device, device: Device) -> Iterator[Finding]:
     yield Finding("gro", "ok", f"{name}{place and place + ','} has GRO on", name)
     if card.gro_forwarding is None:
         return
-    # It merges what no socket of this host wants: mcr opens one for each of its streams.
+    # It merges what no socket of this host is for: mcr opens one for each of its streams.
     state = "on" if card.gro_forwarding else "off"
     text = f"rx-udp-gro-forwarding is {state} on {name}, which makes no difference to mcr"
     yield Finding("gro-forwarding", "ok", text, name)

@@ -105,6 +105,7 @@ pub(in crate::broker) fn request() -> impl Strategy<Value = Request> {
         (lease, sources()).prop_map(|(lease, sources)| Request::LeaveBy { lease, sources }),
         (lease, sources()).prop_map(|(lease, sources)| Request::NarrowBy { lease, sources }),
         any::<u32>().prop_map(|ifindex| Request::Announce { ifindex }),
+        any::<(u64, bool)>().prop_map(|(lease, on)| Request::Merge { lease, on }),
         (".{0,70}", port, any::<bool>(), spec()).prop_map(|(rule, number, is_connected, spec)| {
             Request::Output { rule, number, is_connected, spec }
         }),

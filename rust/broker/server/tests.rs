@@ -370,6 +370,7 @@ fn tame(request: Request) -> Request {
         Request::JoinBy { lease, .. } => Request::JoinBy { lease: few(lease), sources: vec![] },
         Request::LeaveBy { lease, .. } => Request::LeaveBy { lease: few(lease), sources: vec![] },
         Request::Announce { .. } => Request::Announce { ifindex: 1 },
+        Request::Merge { lease, on } => Request::Merge { lease: few(lease), on },
         Request::NarrowBy { lease, sources: list } => {
             Request::NarrowBy { lease: few(lease), sources: sources(list) }
         }

@@ -1,0 +1,139 @@
+"""Order where the kernel merges (GRO): it lets what it cannot merge overtake what it holds.
+
+So mcr has it merge only what has shown to be of one kind, and ends that with the first datagram
+that would overtake others.
+"""
+
+import struct
+from collections.abc import Iterator
+
+import pytest
+
+import mcr
+
+from .checks import settle_sent, wait_until
+from .frames import Flow, Injector, internet_checksum, udp_frame
+from .lab import Lab
+from .relays import Ingress, relaying
+from .traffic import payloads
+
+COUNT = 400
+SOURCES = {4: "10.1.0.2", 6: "fd01::2"}
+GROUPS = {4: "239.1.160.1", 6: "ff15::160:1"}
+LEAST_FRAME_BYTES = 60
+ETHERNET_BYTES = 14
+ROUTER_ALERT = bytes.fromhex("94040000")
+SMALL = b"odd"
+
+
+def with_options(frame: bytes) -> bytes:
+    """The IPv4 datagram with an option in its header."""
+    header = frame[ETHERNET_BYTES : ETHERNET_BYTES + 20]
+    total = struct.pack(">H", len(frame) - ETHERNET_BYTES + len(ROUTER_ALERT))
+    header = b"\x46" + header[1:2] + total + header[4:10] + bytes(2) + header[12:] + ROUTER_ALERT
+    checksum = struct.pack(">H", internet_checksum(header))
+    header = header[:10] + checksum + header[12:]
+    return frame[:ETHERNET_BYTES] + header + frame[ETHERNET_BYTES + 20 :]
+
+
+def with_extension(frame: bytes) -> bytes:
+    """The IPv6 datagram with an empty header of options for the destination."""
+    start = ETHERNET_BYTES + 40
+    length = struct.pack(">H", len(frame) - start + 8)
+    head = frame[: ETHERNET_BYTES + 4] + length + b"\x3c" + frame[ETHERNET_BYTES + 7 : start]
+    return head + bytes((17, 0, 1, 4, 0, 0, 0, 0)) + frame[start:]
+
+
+def odd(kind: str, flow: Flow) -> tuple[bytes, bytes]:
+    """A datagram that GRO cannot merge: its payload, and its frame as a card delivers it."""
+    payload = b"" if kind == "empty" else SMALL if kind == "padded" else SMALL * 40
+    frame = udp_frame(flow, payload, checksum=0 if kind == "no-checksum" else None)
+    if kind == "options":
+        frame = with_options(frame)
+    elif kind == "extension":
+        frame = with_extension(frame)
+    return payload, frame.ljust(LEAST_FRAME_BYTES, b"\0")
+
+
+def stream(kind: str, flow: Flow, count: int = COUNT) -> Iterator[tuple[bytes, bytes]]:
+    """Payloads and frames, of which every tenth is odd."""
+    for number, payload in enumerate(payloads(count, (200,))):
+        yield odd(kind, flow) if number % 10 == 9 else (payload, udp_frame(flow, payload))
+
+
+@pytest.fixture
+def gathering(lab: Lab) -> Iterator[None]:
+    """GRO that gathers what comes within a moment; the sender's frames come singly."""
+    lab.set_offload(on=True)
+    with lab.relay.gathering("in0"):
+        yield
+
+
+@pytest.mark.usefixtures("gathering")
+@pytest.mark.parametrize(
+    ("family", "kind"),
+    [
+        *((4, kind) for kind in ("padded", "empty", "no-checksum", "options")),
+        *((6, kind) for kind in ("empty", "extension")),
+    ],
+)
+def test_what_cannot_be_merged_keeps_its_place(
+    lab: Lab, ingress: Ingress, family: int, kind: str
+) -> None:
+    """From the first datagram on."""
+    flow = Flow(SOURCES[family], GROUPS[family], 5001)
+    sent = list(stream(kind, flow))
+    with (
+        lab.receive("239.2.160.1", 6001) as receiver,
+        relaying(
+            lab.relay, f"{flow.group}%in0:5001 to 239.2.160.1%out0:6001", ingress=ingress
+        ) as relay,
+        Injector(lab.source, "s0") as injector,
+    ):
+        injector.send(*(frame for _, frame in sent))
+        receiver.expect([payload for payload, _ in sent])
+        settle_sent(relay, len(sent))
+
+
+def keeps_apart(relay: mcr.Relay) -> bool:
+    """Whether the user was told that datagrams are not merged any more."""
+    return any("to keep the order" in warning for warning in relay.warnings)
+
+
+@pytest.mark.usefixtures("gathering")
+@pytest.mark.parametrize(
+    ("group", "block"),
+    [("239.1.160.1", "239.1.160.1"), ("239.1.160.9", "239.1.160.8/30")],
+    ids=["group", "block"],
+)
+def test_merging_begins_with_proof_and_ends_with_what_cannot_be_merged(
+    lab: Lab, group: str, block: str
+) -> None:
+    """Once a thousand datagrams were of one kind; one of another kind ends it for good."""
+    flow = Flow("10.1.0.2", group, 5001)
+    like = [udp_frame(flow, payload) for payload in payloads(COUNT, (200,))]
+    mixed = list(stream("padded", flow))
+    with (
+        lab.receive("239.2.160.1", 6001) as receiver,
+        relaying(
+            lab.relay, f"{block}%in0:5001 to 239.2.160.1%out0:6001", ingress="packet"
+        ) as relay,
+        Injector(lab.source, "s0") as injector,
+    ):
+
+        def merges() -> bool:
+            before = lab.relay.ip_packets()
+            receiver.forget()
+            injector.send(*like)
+            receiver.expect(payloads(COUNT, (200,)))
+            return lab.relay.ip_packets() - before < COUNT / 2
+
+        assert not merges()
+        wait_until(merges)
+        assert not keeps_apart(relay)
+        injector.send(odd("padded", flow)[1])
+        wait_until(lambda: keeps_apart(relay))
+        receiver.forget()
+        injector.send(*(frame for _, frame in mixed))
+        receiver.expect([payload for payload, _ in mixed])
+        assert not merges()
