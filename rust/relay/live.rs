@@ -79,8 +79,7 @@ impl LiveRule {
     /// The names that it has for interfaces of which the kernel would not tell now.
     pub(super) fn untold<'a>(&'a self, present: &'a Present) -> impl Iterator<Item = &'a str> {
         let outputs = self.outputs.iter().map(|output| &*output.spec.interface);
-        let named = outputs.filter(|name| !name.is_empty()).chain([&*self.named]);
-        named.filter(|name| present.is_untold(name))
+        outputs.chain([&*self.named]).filter(|name| present.is_untold(name))
     }
 
     /// The ports that its outputs send from, where they are chosen.

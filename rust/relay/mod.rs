@@ -130,10 +130,9 @@ pub struct RuleSpec {
 }
 
 impl RuleSpec {
-    /// The names that it has for interfaces.
+    /// The names that it has for interfaces; "" where it has none.
     fn interfaces(&self) -> impl Iterator<Item = &String> {
-        let outputs = self.outputs.iter().map(|output| &output.interface);
-        outputs.filter(|name| !name.is_empty()).chain([&self.input.interface])
+        self.outputs.iter().map(|output| &output.interface).chain([&self.input.interface])
     }
 
     /// Whether both say the same of what is taken and where it goes. Interfaces go by their names.

@@ -23,9 +23,9 @@ impl Present {
     }
 
     /// Whether the kernel would not tell when this name comes or goes. It tells of alternative names
-    /// only while their link is up (net/core/dev.c, `netdev_state_change`).
+    /// only while their link is up (net/core/dev.c, `netdev_state_change`). Nothing has the name "".
     pub(super) fn is_untold(&self, name: &str) -> bool {
-        self.find(name).is_none_or(|link| !link.up && link.name != name)
+        !name.is_empty() && self.find(name).is_none_or(|link| !link.up && link.name != name)
     }
 
     /// The link with this index.
@@ -173,8 +173,8 @@ mod tests {
         assert_eq!(name(&present, "feed").as_deref(), Some("b"));
         present.take(named(2, "feed", &["b"]));
         assert_eq!(name(&present, "b").as_deref(), Some("feed"));
-        let untold = ["feed", "b", "enp1s0", "a", "none"].map(|name| present.is_untold(name));
-        assert_eq!(untold, [false, true, true, false, true]);
+        let untold = ["feed", "b", "enp1s0", "a", "none", ""].map(|name| present.is_untold(name));
+        assert_eq!(untold, [false, true, true, false, true, false]);
         present.take(Told::LinkGone(2));
         assert_eq!(name(&present, "feed").or(name(&present, "b")), None);
     }
