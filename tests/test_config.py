@@ -8,7 +8,19 @@ from ipaddress import IPv4Address
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.made_up_host import BACK, ETH1, HOST, PLAIN, addresses, check, problems, refused, running
+from tests.made_up_host import (
+    BACK,
+    ETH0,
+    ETH1,
+    HOST,
+    PLAIN,
+    FakeInterface,
+    addresses,
+    check,
+    problems,
+    refused,
+    running,
+)
 
 from mcr.config import Ingress, RuleSet
 from mcr.errors import Problem, RuleError
@@ -255,8 +267,8 @@ def test_removing_leaves_no_trace() -> None:
     for rule in rule_set.rules:
         rule_set.commit(rule_set.plan(HOST, remove=[rule.id]))
     assert rule_set.rules == ()
-    assert not rule_set._claims
-    assert not rule_set._listeners
+    indexes = rule_set._indexes
+    assert not [*indexes.claims, *indexes.listeners, *indexes._devices]
 
 
 def test_removing_an_unknown_rule_is_refused() -> None:
@@ -374,6 +386,32 @@ def test_many_rules_around_one_group_stay_cheap() -> None:
         rules += [f"239.99.9.9%eth0:1 to 192.0.2.7:{n + 1}" for n in range(count)]
         costs.append(calls_of(lambda rules=rules: check(*rules)))  # type: ignore[misc]
     assert costs[1] < 2.1 * costs[0]
+
+
+def test_rules_are_judged_by_what_their_interfaces_are_called_now() -> None:
+    """Also where a name came after the rule that has it, or stands for another one by now."""
+    rules = RuleSet("packet")
+    first, twin = PLAIN.replace("eth0", "feed"), PLAIN
+    narrow = "10.0.0.9@239.1.1.1%eth0:5001 to 192.0.2.7:1"
+    plan = rules.plan(HOST, add=[first])
+    rules.commit(plan)
+    feed = plan.resolved[0].input
+
+    def named(*interfaces: FakeInterface) -> list[FakeInterface]:
+        return [replace(each, altnames=("feed",)) if each in interfaces else each for each in HOST]
+
+    with pytest.raises(RuleError, match="would arrive twice"):
+        rules.plan(named(ETH0), add=[twin])
+    plan = rules.plan(named(ETH0), add=[narrow])
+    assert any("gets none of the datagrams" in each for each in plan.warnings), plan.warnings
+    rules.commit(plan)
+    assert list(rules.before(feed)) == [Rule.parse(narrow).id]
+    # Whether or not the name is another's by now, each rule can go, and none leaves a trace.
+    rules.commit(rules.plan(named(ETH1), add=[twin]))
+    assert list(rules.before(feed)) == []
+    rules.commit(rules.plan(named(ETH0), remove=[Rule.parse(first).id]))
+    rules.commit(rules.plan(HOST, remove=[rule.id for rule in rules]))
+    assert len(rules.plan(named(ETH0), add=[first, narrow]).added) == 2
 
 
 def test_no_name_is_the_id_of_another_rule() -> None:

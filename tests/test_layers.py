@@ -33,6 +33,7 @@ PYTHON_LAYERS = [
     "memberships",
     "loopback",
     "host",
+    "indexes",
     "config",
     "reading",
     "running",

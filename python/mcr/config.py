@@ -12,7 +12,8 @@ from .copies import Copies, copies_of
 from .errors import Problem, RuleError
 from .fields import Address, Checks
 from .host import Host, Interface
-from .lanes import Lane, Listeners, input_lane, listened_lanes, meet, output_lane
+from .indexes import Entry, Indexes
+from .lanes import Lane, Listeners, input_lane, meet, output_lane
 from .loopback import Ingress
 from .loops import cycles
 from .memberships import Memberships
@@ -56,7 +57,7 @@ class Plan:
     resolved: tuple[ResolvedRule, ...]
     """The same for the native core, in the same order."""
     warnings: tuple[str, ...]
-    _entries: tuple["_Entry", ...] = field(repr=False)
+    _entries: tuple[Entry, ...] = field(repr=False)
     _revision: int = field(repr=False)
 
 
@@ -70,11 +71,8 @@ class RuleSet:
     def __init__(self, ingress: Ingress) -> None:
         """Starts without rules."""
         self._ingress: Ingress = ingress
-        self._entries: dict[str, _Entry] = {}
-        self._claims: dict[Hashable, str] = {}
-        self._listeners = Listeners()
-        self._memberships = Memberships()
-        self._precedence = Precedence()
+        self._entries: dict[str, Entry] = {}
+        self._indexes = Indexes()
         self._revision = 0
         self._committed: Plan | None = None
         self._is_half_done = False
@@ -100,7 +98,7 @@ class RuleSet:
         """The id of a running rule, given as a value, or by its id or its name."""
         if isinstance(rule, Rule):
             return rule.id if rule.id in self._entries else None
-        return rule if rule in self._entries else self._claims.get(rule)
+        return rule if rule in self._entries else self._indexes.claims.get(rule)
 
     def plan(
         self,
@@ -124,7 +122,9 @@ class RuleSet:
         Raises:
             RuleError: with everything that is wrong; ``rule N`` counts the added ones from 1.
         """
-        draft = _Draft(self, Host(interfaces, self._ingress, names, follows=follows))
+        host = Host(interfaces, self._ingress, names, follows=follows)
+        self._follow(host)
+        draft = _Draft(self, host)
         for rule_id in remove:
             draft.remove(rule_id)
         for rule in add:
@@ -158,13 +158,13 @@ class RuleSet:
         for rule_id in (*plan.removed, *(entry.id for entry in plan._entries)):
             entry = self._entries.pop(rule_id, None)
             if entry is not None and not was_cut_short:
-                self._take_out(entry)
+                self._indexes.remove(entry)
         self._entries |= {entry.id: entry for entry in plan._entries}
         if was_cut_short:
-            self._claims, self._listeners = {}, Listeners()
-            self._memberships, self._precedence = Memberships(), Precedence()
-        for entry in self._entries.values() if was_cut_short else plan._entries:
-            self._put_in(entry)
+            self._indexes = Indexes(self._entries.values())
+        else:
+            for entry in plan._entries:
+                self._indexes.add(entry)
         self._committed = plan
         self._is_half_done = False
         self._revision += 1
@@ -175,33 +175,14 @@ class RuleSet:
 
     def before(self, taken: ResolvedInput) -> Iterable[str]:
         """The more specific rules that have a part of what is for an input; for any thread."""
-        return self._precedence.around(taken)[0]
+        return self._indexes.before(taken)
 
-    def _put_in(self, entry: "_Entry") -> None:
-        self._claims.update(dict.fromkeys(entry.claims, entry.id))
-        self._listeners.add(entry.lanes, entry.id)
-        self._memberships.add(entry.resolved.input)
-        self._precedence.add(entry.id, entry.resolved.input)
-
-    def _take_out(self, entry: "_Entry") -> None:
-        for claim in entry.claims:
-            del self._claims[claim]
-        self._listeners.remove(entry.lanes, entry.id)
-        self._memberships.remove(entry.resolved.input)
-        self._precedence.remove(entry.id, entry.resolved.input)
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """A rule with the keys under which the indexes hold it."""
-
-    id: str
-    rule: Rule
-    resolved: ResolvedRule
-    claims: tuple[Hashable, ...]
-    """What no other rule may have: the name, and each (input, source, destination)."""
-    lanes: tuple[Lane, ...]
-    """Where its input listens."""
+    def _follow(self, host: Host) -> None:
+        """Knows the rules by what their interfaces are now: alternative names come and move."""
+        if self._indexes.agree(host.device):
+            return
+        self._entries = {each: entry.on(host.device) for each, entry in self._entries.items()}
+        self._indexes = Indexes(self._entries.values())
 
 
 class _Draft:
@@ -211,12 +192,12 @@ class _Draft:
         self.check = Checks()
         self.warnings: list[Problem] = []
         self.removed: dict[str, None] = {}
-        self.entries: dict[str, _Entry] = {}
+        self.entries: dict[str, Entry] = {}
         self._base = base
         self._host = host
         self._claims: dict[Hashable, str] = {}
         self._listeners = Listeners()
-        self._memberships = Memberships(base._memberships)
+        self._memberships = Memberships(base._indexes.memberships)
         self._precedence = Precedence()
         self._paths: dict[str, str] = {}
         self._given = 0
@@ -251,22 +232,18 @@ class _Draft:
             check.note("", f"is the same as {self._label(rule_id)}; leave one out")
             return
         self._paths[rule_id] = path
-        claims: list[Hashable] = []
-        name, holder = rule.name, self._holder(rule.name)
         self._check_id(rule, check)
-        if name is not None and self._claim(name, holder, rule_id, check, "name"):
-            claims.append(name)
-        lanes: tuple[Lane, ...] = ()
+        if rule.name is not None:
+            self._claim(rule.name, self._holder(rule.name), rule_id, check, "name")
         if resolved is not None:
-            self._claim_copies(resolved, rule_id, check, claims)
-            lanes = tuple(listened_lanes(resolved.input))
-            self.entries[rule_id] = _Entry(rule_id, rule, resolved, tuple(claims), lanes)
+            self._claim_copies(resolved, rule_id, check)
+            entry = self.entries[rule_id] = Entry.of(rule, resolved)
             if (much := self._memberships.add(resolved.input)) and not self._host.is_loopback(
                 resolved.input.device
             ):
                 self.warnings.append(Problem(f"{path}, input, join", much))
             self._precedence.add(rule_id, resolved.input)
-        self._listeners.add(lanes, rule_id)
+            self._listeners.add(entry.lanes, rule_id)
 
     def _check_id(self, rule: Rule, check: Checks) -> None:
         """Refuses a name that is another rule's id, which would then mean two rules."""
@@ -277,9 +254,7 @@ class _Draft:
             text = f"has the id {rule.id!r}, which is the name of {self._label(namesake)}"
             check.note("", f"{text}; give that one another name")
 
-    def _claim_copies(
-        self, rule: ResolvedRule, rule_id: str, check: Checks, claims: list[Hashable]
-    ) -> None:
+    def _claim_copies(self, rule: ResolvedRule, rule_id: str, check: Checks) -> None:
         """Claims every copy, so that none is sent twice, and refuses those to the own input."""
         taken = rule.input
         for output in rule.outputs:
@@ -293,7 +268,6 @@ class _Draft:
                 holder = self._holder(claim) or self._overlapping(claim, taken.port)
                 if not self._claim(claim, holder, rule_id, check, path):
                     break
-                claims.append(claim)
 
     def _claim(
         self, claim: Hashable, holder: str | None, rule_id: str, check: Checks, path: str
@@ -315,7 +289,7 @@ class _Draft:
         return False
 
     def _holder(self, claim: Hashable) -> str | None:
-        holder = self._base._claims.get(claim)
+        holder = self._base._indexes.claims.get(claim)
         return self._claims.get(claim) if holder is None or holder in self.removed else holder
 
     def _overlapping(self, claim: Copies, port: int) -> str | None:
@@ -327,7 +301,7 @@ class _Draft:
                 return holder
         return None
 
-    def _entry(self, rule_id: str) -> "_Entry | None":
+    def _entry(self, rule_id: str) -> "Entry | None":
         running = self._base._entries.get(rule_id) if rule_id not in self.removed else None
         return self.entries.get(rule_id, running)
 
@@ -342,7 +316,7 @@ class _Draft:
         """Warns of added rules that take datagrams from others, or that others take them from."""
         for rule_id, entry in self.entries.items():
             taken = entry.resolved.input
-            before, behind = map(self._staying, self._base._precedence.around(taken))
+            before, behind = map(self._staying, self._base._indexes.precedence.around(taken))
             before |= self._precedence.around(taken)[0]
             # Those behind that are added too say it themselves.
             for others, warn in ((before, goes_behind), (behind, goes_before)):
@@ -376,7 +350,7 @@ class _Draft:
     def _successors(self, node: "str | Lane") -> "Iterable[str | Lane]":
         """From a rule to the lanes of its copies; from a lane to the rules that listen there."""
         if isinstance(node, Lane):
-            running = self._base._listeners.at(node)
+            running = self._base._indexes.listeners.at(node)
             yield from (rule_id for rule_id in running if rule_id not in self.removed)
             yield from self._listeners.at(node)
         elif (entry := self._entry(node)) is not None:
@@ -398,7 +372,7 @@ class _Draft:
         if taken.sources:
             return taken.sources
         if self._named_sources is None:  # asked for once all rules are in
-            lanes = (*self._base._listeners, *self._listeners)
+            lanes = (*self._base._indexes.listeners, *self._listeners)
             self._named_sources = {lane.source for lane in lanes if lane.source is not None}
         return self._named_sources
 

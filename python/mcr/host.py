@@ -192,7 +192,7 @@ class Host:
             vlan=taken.vlan or 0,
             join=taken.effective_join,
             broadcast=self._is_broadcast(group),
-            device=self._device(name),
+            device=self.device(name),
             everywhere=taken.interface is None and taken.vlan is None and self._is_roaming(group),
             is_known=group.is_multicast or group == BROADCAST or self._is_known(group),
         )
@@ -278,7 +278,7 @@ class Host:
             loop=output.loop is not False,
             priority=output.priority,
             broadcast=self._is_broadcast(address),
-            device=self._device(name),
+            device=self.device(name),
         )
 
     def _output_interface(
@@ -337,7 +337,8 @@ class Host:
     def _index(self, name: str) -> int:
         return self._named_so[name].index if name in self._named_so else 0
 
-    def _device(self, name: str) -> str:
+    def device(self, name: str) -> str:
+        """The own name of the interface that is called so; the name itself if none is."""
         return self._named_so[name].name if name in self._named_so else name
 
     def _is_broadcast(self, address: Address | Network) -> bool:

@@ -189,3 +189,5 @@ def test_who_starts_before_its_names_are_there_waits(lab: Lab, ingress: Ingress)
         wait_until(lambda: relay.stats().rules[0].state.startswith("joined, no frame"))
         sender.send([b"one"])
         receiver.expect([b"one"])
+        with lab.relay, pytest.raises(mcr.RuleError, match="would arrive twice"):
+            relay.add_rule(RULE.replace("feed0", "in0"))
