@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from tests.fake_core import FakeCore
 
+from mcr import Relay
 from mcr.accounts import Account
 from mcr.cli import main, privileges
 from mcr.supervisor import Setup
@@ -196,6 +197,24 @@ def test_all_problems_are_named_at_once(capsys: pytest.CaptureFixture[str]) -> N
         "rule 1, output 1, ttl",
         "rule 2, output 1, port",
     ]
+
+
+def test_a_hangup_during_the_start_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is taken when the relay runs."""
+    taken: list[int] = []
+    before = signal.signal(signal.SIGHUP, lambda number, _: taken.append(number))
+    opened = Relay.open
+
+    def open_slowly(relay: Relay, *, rights_end: bool = False) -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+        opened(relay, rights_end=rights_end)
+
+    monkeypatch.setattr(Relay, "open", open_slowly)
+    try:
+        assert _relay(GOOD) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert not taken
 
 
 @pytest.mark.parametrize(

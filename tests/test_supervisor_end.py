@@ -202,6 +202,15 @@ def test_without_a_configuration_sighup_asks_for_host_names(running: Daemon) -> 
     eventually(lambda: running.told("hosts"))
 
 
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
+def test_no_signal_is_what_a_daemon_ends_by(running: Daemon, number: signal.Signals) -> None:
+    """They come without a pause until it has ended."""
+    running.process.send_signal(signal.SIGTERM)
+    while running.process.poll() is None:
+        running.process.send_signal(number)
+    assert running.process.returncode == (0 if number == signal.SIGHUP else 1)
+
+
 def test_a_configuration_that_is_missing_is_refused(tmp_path: Path) -> None:
     """Before anything is started."""
     with daemon(tmp_path, config=str(tmp_path / "none")) as made:

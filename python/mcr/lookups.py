@@ -5,6 +5,7 @@ at once. Knows no names.
 """
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterable
@@ -66,6 +67,8 @@ def _begin(question: Hashable, ask: Callable[[Any], Any]) -> Future[Any] | None:
 
 
 def _answer(question: Hashable, ask: Callable[[Any], Any], future: Future[Any]) -> None:
+    # A program that waits for its signals has them held in its other threads only.
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     result, error = None, None
     try:
         result = ask(question)

@@ -3,6 +3,7 @@
 Owns the thread and its pace. Knows neither rules nor names.
 """
 
+import signal
 import threading
 import weakref
 from collections.abc import Callable
@@ -34,14 +35,18 @@ class Retries(Generic[T]):
         with self._lock:
             self._is_wanted = True
             if self._thread is None and not self._ended.is_set():
-                self._thread = threading.Thread(target=self._run, name="mcr-retry", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="mcr-retry", daemon=True)
+                # First: an exception of a signal handler may come between.
+                thread.start()
+                self._thread = thread
 
     def end(self) -> None:
         """Try no more; an attempt that is made just now is not waited for."""
         self._ended.set()
 
     def _run(self) -> None:
+        # A program that waits for its signals has them held in its other threads only.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         while not self._ended.wait(EVERY_S):
             with self._lock:
                 self._is_wanted = False

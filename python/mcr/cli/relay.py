@@ -101,7 +101,8 @@ def relay(
     )
     problems.raise_if_any()
     assert made is not None  # else there was a problem
-    return _run(made, account, seconds, as_json)
+    with _held(signal.SIGHUP):  # host names are looked up at the start anyway
+        return _run(made, account, seconds, as_json)
 
 
 def _run(made: Relay, account: Account | None, seconds: float | None, as_json: bool) -> int:
@@ -112,7 +113,7 @@ def _run(made: Relay, account: Account | None, seconds: float | None, as_json: b
         rehearse(made.stats())
         if account is not None:
             drop(account)
-        with _signals_held():
+        with _held(*_SIGNALS):
             made.start()
             # Not before: root is given up in a process with one thread.
             notices = Writer(sys.stderr)
@@ -129,12 +130,12 @@ def _run(made: Relay, account: Account | None, seconds: float | None, as_json: b
 
 
 @contextmanager
-def _signals_held() -> Iterator[None]:
-    """Keep the signals pending, for `_watch` to take; threads started meanwhile inherit it.
+def _held(*signals: signal.Signals) -> Iterator[None]:
+    """Keep signals pending, for `_watch` to take; threads started meanwhile inherit it.
 
     So a signal ends the waiting at once and never interrupts a change or a report.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         yield
     finally:

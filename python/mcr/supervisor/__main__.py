@@ -5,6 +5,7 @@ Ctrl-C before anything was started.
 """
 
 import os
+import signal
 import sys
 
 from ..daemon import name_process
@@ -14,6 +15,8 @@ from . import Setup, supervise
 
 def main() -> int:
     """Supervise by the setup on the command line."""
+    # It asks for what is read at the start anyway, until the loop takes the signals over.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     name_process("mcr-supervisor")
     try:
         return 0 if supervise(Setup.from_text(sys.argv[1])) else 1

@@ -169,23 +169,27 @@ class Supervisor:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """Have signals written to a socket that the loop reads, for the time of the block."""
+        """Have signals written to a socket that the loop reads, for the time of the block.
+
+        After it they are ignored: the process ends, and no signal shall be what it ends by.
+        """
         near, far = socket.socketpair()
         near.setblocking(False)
         far.setblocking(False)
-        before = {number: signal.signal(number, _noted) for number in _SIGNALS}
+        for number in _SIGNALS:
+            signal.signal(number, _noted)
         # Children inherit this. They are no foreground processes of a terminal, and one that is
         # set so (stty tostop) would stop them for writing to it.
-        before[signal.SIGTTOU] = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
-        wakeup = signal.set_wakeup_fd(far.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+        signal.set_wakeup_fd(far.fileno(), warn_on_full_buffer=False)
         self._reactor.watch(near, lambda: self._take_signals(near))
         try:
             yield
         finally:
             self._reactor.forget(near)
-            signal.set_wakeup_fd(wakeup)
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            for number in _SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
+            signal.set_wakeup_fd(-1)
             near.close()
             far.close()
 
