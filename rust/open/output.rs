@@ -1,6 +1,7 @@
 //! The sockets that copies leave by: connected, so that a send need not name an address, and set
 //! up once for the life of the output. It must not know what is sent.
 
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::thread;
@@ -363,7 +364,17 @@ fn connect(fd: BorrowedFd<'_>, spec: &OutputSpec, options: &Options, target: &st
 fn connect_port(fd: BorrowedFd<'_>, spec: &OutputSpec, port: u16) -> Result<()> {
     let peer = socket::endpoint(spec.address, port, spec.ifindex);
     let connected = SockRef::from(&fd).connect(&peer.into());
-    connected.map_err(|error| socket::refused("connecting", &spec.to_string(), error))
+    connected.map_err(|error| socket::refused("connecting", &spec.to_string(), no_way(error)))
+}
+
+/// The same answer for every route that leads nowhere (ip-route(8)). To a socket that may send
+/// broadcasts, given an address of its own family, the kernel says EACCES for `prohibit` and
+/// EINVAL for `blackhole`.
+fn no_way(error: io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(libc::EACCES | libc::EINVAL) => io::Error::from_raw_os_error(libc::EHOSTUNREACH),
+        _ => error,
+    }
 }
 
 /// The address that stands for none.

@@ -66,6 +66,11 @@ pub(super) fn is_passing(error: &Error) -> bool {
     errno(error).is_some_and(|errno| PASSING.contains(&errno))
 }
 
+/// Whether datagrams to an input's address are for this host.
+fn has_address(input: &InputSpec, present: &Present) -> bool {
+    input.group.is_multicast() || input.broadcast || present.is_local(input.group)
+}
+
 fn no_address(input: &InputSpec) -> Obstacle {
     Obstacle::told(format!("{} is not an address of this host", input.group))
 }
@@ -109,6 +114,7 @@ pub(super) fn pause(
 ) -> Option<String> {
     match way_in(name, input, present) {
         Err(obstacle) => Some(obstacle.text),
+        Ok(_) if !has_address(input, present) => Some(no_address(input).named("paused").text),
         // Its datagrams may arrive on any other.
         Ok(_) if input.everywhere => None,
         Ok(link) if !link.carrier => Some(format!("paused: {} has no carrier", called(name, link))),

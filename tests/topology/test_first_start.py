@@ -19,19 +19,23 @@ from .traffic import payloads
 GOOD = "239.1.81.1%in0:5001,name=good to 239.2.81.1%out0:6001"
 NO_ROUTE = "239.1.81.2%in0:5001,name=late to 10.9.81.9:7000"
 NO_ADDRESS = "10.1.81.7:5001,name=late to 239.2.81.2%out0:6001"
+NO_ROUTE_V6 = "239.1.81.2%in0:5001,name=late to [fd09:81::9]:7000"
+NO_ADDRESS_HERE = "10.1.81.7%in0:5001,name=late to 239.2.81.2%out0:6001"
+NO_ADDRESS_V6 = "[fd01:81::7]:5001,name=late to 239.2.81.2%out0:6001"
 NO_NAME = "239.1.81.2%in0:5001,name=late to studio.example:7000"
 COMES_S = 15.0
 """In which what waits is to relay: a look-up is tried each second or two."""
 
 
 def add_route(lab: Lab) -> None:
-    """A way to the host that a rule sends to."""
-    lab.relay.ip("route", "add", "10.9.81.9/32", "via", "10.2.0.2")
+    """Ways to the hosts that rules send to."""
+    lab.relay.ip("route", "replace", "10.9.81.9/32", "via", "10.2.0.2")
+    lab.relay.ip("route", "replace", "fd09:81::9/128", "via", "fd02::2")
 
 
 def add_address(lab: Lab) -> None:
-    """The address that a rule listens at."""
-    lab.relay.address("in0", "10.1.81.7/24")
+    """The addresses that rules listen at."""
+    lab.relay.address("in0", "10.1.81.7/24", "fd01:81::7/64")
 
 
 @contextlib.contextmanager
@@ -40,17 +44,22 @@ def tidied(lab: Lab) -> Iterator[None]:
     try:
         yield
     finally:
-        with contextlib.suppress(Exception):
-            lab.relay.ip("route", "del", "10.9.81.9/32")
-        with contextlib.suppress(Exception):
-            lab.relay.ip("addr", "del", "10.1.81.7/24", "dev", "in0")
+        for route in "10.9.81.9/32", "fd09:81::9/128":
+            with contextlib.suppress(Exception):
+                lab.relay.ip("route", "del", route)
+        for address in "10.1.81.7/24", "fd01:81::7/64":
+            with contextlib.suppress(Exception):
+                lab.relay.ip("addr", "del", address, "dev", "in0")
 
 
 @pytest.mark.parametrize(
     ("rule", "waits_for", "come"),
     [
         (NO_ROUTE, "there is no route to 10.9.81.9", add_route),
+        (NO_ROUTE_V6, "there is no route to fd09:81::9", add_route),
         (NO_ADDRESS, "10.1.81.7 is not an address of this host", add_address),
+        (NO_ADDRESS_HERE, "10.1.81.7 is not an address of this host", add_address),
+        (NO_ADDRESS_V6, "fd01:81::7 is not an address of this host", add_address),
     ],
 )
 def test_a_relay_waits(
@@ -71,6 +80,17 @@ def test_a_relay_waits(
         wait_until(lambda: waits_for not in relay.stats().rules[1].state, COMES_S)
         assert relay.stats().rules[0].matched == len(sent)
         assert_balanced(relay.stats())
+
+
+@pytest.mark.parametrize("kind", ["unreachable", "prohibit", "blackhole"])
+def test_a_route_that_leads_nowhere_is_none(lab: Lab, kind: str) -> None:
+    """As a routing daemon puts it there until it knows better; it is waited for all the same."""
+    waits_for = "there is no route to 10.9.81.9"
+    lab.relay.ip("route", "add", kind, "10.9.81.9/32")
+    with tidied(lab), relaying(lab.relay, NO_ROUTE, ingress="udp") as relay:
+        assert waits_for in relay.stats().rules[0].state
+        add_route(lab)
+        wait_until(lambda: waits_for not in relay.stats().rules[0].state, COMES_S)
 
 
 def test_the_command_waits_for_a_name(lab: Lab, ingress: Ingress) -> None:

@@ -127,7 +127,7 @@ fn what_the_other_side_answers_is_not_kept() {
         host.send_to(b"answer", local).unwrap();
         settle();
         let error = SockRef::from(&output.fd).recv(&mut []).unwrap_err();
-        assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
     });
 }
 
