@@ -237,6 +237,7 @@ class _Draft:
             self._claim(rule.name, self._holder(rule.name), rule_id, check, "name")
         if resolved is not None:
             self._claim_copies(resolved, rule_id, check)
+            self._check_interface(resolved.input, check)
             entry = self.entries[rule_id] = Entry.of(rule, resolved)
             if (much := self._memberships.add(resolved.input)) and not self._host.is_loopback(
                 resolved.input.device
@@ -253,6 +254,27 @@ class _Draft:
         if namesake is not None and namesake != rule.id:
             text = f"has the id {rule.id!r}, which is the name of {self._label(namesake)}"
             check.note("", f"{text}; give that one another name")
+
+    def _check_interface(self, taken: ResolvedInput, check: Checks) -> None:
+        """Refuses to listen on one interface and on any, where it is the same address."""
+        if taken.is_shared:
+            return
+        running = self._base._indexes.precedence.meeting(taken)
+        staying = [rule_id for rule_id in running if rule_id not in self.removed]
+        for rule_id in staying + self._precedence.meeting(taken):
+            other = self._entry(rule_id)
+            if other is None or other.resolved.input.everywhere == taken.everywhere:
+                continue
+            label, name = self._label(rule_id), taken.interface
+            check.note(
+                "input, interface",
+                f"{label} names {name} for the same address and port; name it here too, or leave it"
+                " out there"
+                if taken.everywhere
+                else f"{label} hears the same address and port on any interface; name {name} there"
+                " too, or leave it out here",
+            )
+            return
 
     def _claim_copies(self, rule: ResolvedRule, rule_id: str, check: Checks) -> None:
         """Claims every copy, so that none is sent twice, and refuses those to the own input."""

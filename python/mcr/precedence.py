@@ -75,6 +75,11 @@ class Precedence:
                     (before if other < own else behind).update(dict.fromkeys(ids, other))
         return before, behind
 
+    def meeting(self, taken: ResolvedInput) -> list[str]:
+        """The rules that are for a part of the same datagrams on the same interface."""
+        with self._lock:
+            return [rule_id for _, ids in self._meeting(taken) for rule_id in ids]
+
     def _places(self, taken: ResolvedInput) -> Iterator[tuple[Listeners, list[Lane]]]:
         if not taken.sources:
             yield self._for_any, [_lane(taken)]

@@ -164,8 +164,8 @@ impl Opener for Client {
         self.helper(&Request::MergerAnywhere { group, port })?.ok_or_else(unexpected)
     }
 
-    fn merger_for_any(&self, v4: bool, port: u16) -> Result<Option<Helper>> {
-        self.helper(&Request::MergerForAny { v4, port })
+    fn merger_for_any(&self, v4: bool, port: u16, is_beside_own: bool) -> Result<Option<Helper>> {
+        self.helper(&Request::MergerForAny { v4, port, is_beside_own })
     }
 
     fn merge(&self, helper: &Helper, on: bool) -> Result<()> {

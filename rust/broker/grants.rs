@@ -246,7 +246,9 @@ impl Worker {
             Request::MergerAnywhere { group, port } => {
                 Some(gro_helper::open_anywhere(*group, *port)?)
             }
-            Request::MergerForAny { v4, port } => gro_helper::open_for_any(*v4, *port)?,
+            Request::MergerForAny { v4, port, is_beside_own } => {
+                gro_helper::open_for_any(*v4, *port, *is_beside_own)?
+            }
             Request::Holder { interface, address, port, is_beside_own } => {
                 gro_helper::holder(*address, *port, interface.index, *is_beside_own)?
             }

@@ -53,7 +53,7 @@ impl Key {
             Request::MergerAnywhere { group, port } => {
                 Self::MergerAnywhere { group: *group, port: *port }
             }
-            Request::MergerForAny { v4, port } => Self::MergerForAny { v4: *v4, port: *port },
+            Request::MergerForAny { v4, port, .. } => Self::MergerForAny { v4: *v4, port: *port },
             Request::Holder { interface, address, port, .. } => {
                 Self::Holder { ifindex: interface.index, address: *address, port: *port }
             }

@@ -88,7 +88,7 @@ messages! {
         5 Join { interface: Interface, group: Addr, sources: Vec<Addr> },
         6 Leave { ifindex: u32, group: Addr, sources: Vec<Addr> },
         7 Merger { interface: Interface, group: Addr, port: u16 },
-        8 MergerForAny { v4: bool, port: u16 },
+        8 MergerForAny { v4: bool, port: u16, is_beside_own: bool },
         9 Holder { interface: Interface, address: Addr, port: u16, is_beside_own: bool },
         10 Datagrams {
             interface: Interface,

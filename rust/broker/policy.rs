@@ -81,7 +81,6 @@ fn ingress_of(request: &Request) -> Option<Ingress> {
         | Request::Join { .. }
         | Request::Leave { .. }
         | Request::Merger { .. }
-        | Request::MergerForAny { .. }
         | Request::Holder { .. } => Some(Ingress::Packet),
         // What arrives for an address elsewhere than on its interface comes by sockets with both.
         Request::Datagrams { is_everywhere: true, .. } => None,

@@ -327,7 +327,7 @@ fn helpers_stand_until_nobody_needs_them() {
         let (lo, local) = (interface("lo"), Addr::v4([127, 0, 0, 1]));
         let is_taken = || UdpSocket::bind("127.0.0.1:5001").is_err();
         let held = worker.holder(local, 5001, &lo, false).unwrap();
-        let any = worker.merger_for_any(true, 5002).unwrap();
+        let any = worker.merger_for_any(true, 5002, false).unwrap();
         assert!(held.is_some() && any.is_some() && is_taken());
         death.come();
         drop((held, any, worker));

@@ -61,14 +61,18 @@ fn open_on(group: Addr, port: u16, ifindex: u32, target: &str) -> Result<OwnedFd
 }
 
 /// Opens a socket on a port of any address, which is what [`open`] is for many groups at once.
-/// `None` when an application has the port, as it may be meant for unicast too.
+/// `None` when an application has the port, as it may be meant for unicast too; `is_beside_own` says
+/// whether other sockets of mcr may have it.
 ///
 /// It begins to share only when it has the port, so that it comes in front of nobody, and is
 /// bound to no interface: an application that takes the port later and shares it too goes first.
 ///
+/// Such a socket is also the one that the kernel finds for "packet too big" about copies which
+/// leave from the port ([`super::output::OutputSpec::mtu_port`]): it notes the path's MTU then.
+///
 /// # Errors
 /// [`Error::Permission`] for a port that needs a right.
-pub fn open_for_any(v4: bool, port: u16) -> Result<Option<OwnedFd>> {
+pub fn open_for_any(v4: bool, port: u16, is_beside_own: bool) -> Result<Option<OwnedFd>> {
     let any = if v4 { Addr::v4([0; 4]) } else { Addr::v6([0; 16]) };
     let target = format!("any group, port {port}");
     let owned = socket::open(socket::family(any), libc::SOCK_DGRAM, &target)?;
@@ -78,7 +82,7 @@ pub fn open_for_any(v4: bool, port: u16) -> Result<Option<OwnedFd>> {
     }
     prepare(fd, 0, &target)?;
     socket::drop_all(fd, &target)?;
-    match socket::bind(fd, socket::endpoint(any, port, 0), &target) {
+    match socket::bind_own(fd, socket::endpoint(any, port, 0), is_beside_own, &target) {
         Ok(()) => socket::share_group(fd, any, &target).map(|()| Some(owned)),
         Err(Error::Os { source, .. }) if source.raw_os_error() == Some(libc::EADDRINUSE) => {
             Ok(None)

@@ -87,8 +87,8 @@ impl Opener for Local {
         gro_helper::open_anywhere(group, port).map(Helper::from)
     }
 
-    fn merger_for_any(&self, v4: bool, port: u16) -> Result<Option<Helper>> {
-        Ok(gro_helper::open_for_any(v4, port)?.map(Helper::from))
+    fn merger_for_any(&self, v4: bool, port: u16, is_beside_own: bool) -> Result<Option<Helper>> {
+        Ok(gro_helper::open_for_any(v4, port, is_beside_own)?.map(Helper::from))
     }
 
     fn merge(&self, helper: &Helper, on: bool) -> Result<()> {

@@ -72,7 +72,7 @@ pub trait Opener: Send + Sync {
     ///
     /// # Errors
     /// A missing right.
-    fn merger_for_any(&self, v4: bool, port: u16) -> Result<Option<Helper>>;
+    fn merger_for_any(&self, v4: bool, port: u16, is_beside_own: bool) -> Result<Option<Helper>>;
 
     /// Has the kernel merge what a helper is asked about, or no longer.
     ///

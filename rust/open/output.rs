@@ -146,6 +146,17 @@ impl OutputSpec {
         const ETHERNET: u16 = 14 + 4;
         ETHERNET + options(self).headers
     }
+
+    /// The port that the kernel looks for when a router says "packet too big" (RFC 4443, 3.2), where
+    /// the socket is not found, as it is connected to another port. IPv4 copies may be cut on
+    /// their way, and so have no such answers.
+    #[must_use]
+    pub fn mtu_port(&self) -> Option<u16> {
+        match self.source_port {
+            Choice::Chosen(port) if self.names_peer() && !self.address.is_v4() => Some(port),
+            _ => None,
+        }
+    }
 }
 
 /// Follows the interface, its addresses and the routes: chooses interface and source address anew.
@@ -324,15 +335,14 @@ fn mark(fd: BorrowedFd<'_>, spec: &OutputSpec, options: &Options, target: &str) 
     Ok(())
 }
 
-/// Permits what the source needs. Outputs to different places may share a source port: they are
-/// told apart by where they are connected to.
+/// Permits what the source needs. Outputs may share a source port with each other, with outputs of
+/// other programs, and with inputs of this one.
 fn permit(fd: BorrowedFd<'_>, spec: &OutputSpec, options: &Options, target: &str) -> Result<()> {
     if spec.source == Choice::Keep && !spec.has_own_headers() {
         set(fd, options.any_source, 1, "keeping the sender's address (source=keep)", target)?;
     }
     if let Choice::Chosen(_) = spec.source_port {
-        let name = (libc::SOL_SOCKET, libc::SO_REUSEADDR);
-        set(fd, name, 1, "sharing the source port", target)?;
+        socket::share_port(fd, target)?;
     }
     Ok(())
 }

@@ -130,8 +130,15 @@ pub(crate) fn share_group(fd: BorrowedFd<'_>, group: Addr, target: &str) -> Resu
     set(fd, all, 0, "hearing only what is joined", target)
 }
 
-/// Binds a socket to an address of this host that no other program may have. Sockets of this one
-/// may have it too, which `is_beside_own` says: they were bound in this way, or share by themselves.
+/// Lets other sockets that do so too have the address and port as well. With SO_REUSEPORT the
+/// kernel may take the first that fits, before one that is bound to the interface
+/// (`udp6_lib_lookup2`).
+pub(crate) fn share_port(fd: BorrowedFd<'_>, target: &str) -> Result<()> {
+    set(fd, (libc::SOL_SOCKET, libc::SO_REUSEADDR), 1, "sharing the port", target)
+}
+
+/// Binds a socket to an address of this host that no other program may have. `is_beside_own` says
+/// whether other sockets of this program have it, bound by this function or after [`share_port`].
 ///
 /// # Errors
 /// EADDRINUSE, when another program has it.
@@ -141,19 +148,15 @@ pub(crate) fn bind_own(
     is_beside_own: bool,
     target: &str,
 ) -> Result<()> {
-    let share = || {
-        let name = (libc::SOL_SOCKET, libc::SO_REUSEADDR);
-        set(fd, name, 1, "sharing the port", target)
-    };
     match bind(fd, endpoint, target) {
-        // It shares only now: who begins with it may come in front of another program.
+        // It shares only now: who begins with it may come beside another program.
         Err(Error::Os { source, .. })
             if is_beside_own && source.raw_os_error() == Some(libc::EADDRINUSE) =>
         {
-            share()?;
+            share_port(fd, target)?;
             bind(fd, endpoint, target)
         }
-        bound => bound.and_then(|()| share()),
+        bound => bound.and_then(|()| share_port(fd, target)),
     }
 }
 

@@ -4,8 +4,13 @@
 //! Changes come in two steps: [`Inputs::add`] and [`Inputs::remove`] say what is needed, and
 //! [`Inputs::settle`] makes filters and AF_PACKET sockets follow, once for many rules.
 
+mod ports;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+pub(super) use ports::HELD_PORTS;
+use ports::{MERGED_PORTS, SourcePorts};
 
 use super::interface::{Endpoint, EndpointSocket, Interface};
 use super::merging::{self, Merging};
@@ -23,10 +28,6 @@ use crate::stats::{Grant, Owner};
 
 /// How often an interface may come, for each worker, once AF_PACKET sockets are not permitted.
 const SPARES: usize = 8;
-/// Ports of one group that the kernel is asked to merge for: a socket each.
-const MERGED_PORTS: usize = 256;
-/// Ports of one local address that are held: a socket each.
-pub(super) const HELD_PORTS: usize = 1024;
 
 /// The inputs of a relay.
 pub(super) struct Inputs {
@@ -40,8 +41,7 @@ pub(super) struct Inputs {
     pub(super) opener: Arc<dyn Opener>,
     pub(super) merging: Merging,
     new_slots: Vec<Grant>,
-    /// The ports that outputs send from by choice, and how many do.
-    source_ports: BTreeMap<u16, usize>,
+    source_ports: SourcePorts,
     next_id: u64,
     pub(super) warnings: Vec<String>,
 }
@@ -62,7 +62,7 @@ impl Inputs {
             opener,
             merging: Merging::new(),
             new_slots: Vec::new(),
-            source_ports: BTreeMap::new(),
+            source_ports: SourcePorts::default(),
             next_id: 0,
             warnings: Vec::new(),
         })
@@ -107,7 +107,7 @@ impl Inputs {
             return added;
         }
         if self.merges_by_port(input) {
-            self.merging.add(input, &*self.opener, &mut self.warnings);
+            self.merge_by_port(input.group.is_v4(), input.port..=input.last_port);
         }
         let takes_all = self.takes_all(input);
         if let Some(interface) = self.interfaces.get_mut(&input.interface) {
@@ -120,7 +120,7 @@ impl Inputs {
     pub(super) fn remove(&mut self, input: &InputSpec) {
         self.leave(input, input.groups());
         if self.merges_by_port(input) {
-            self.merging.remove(input);
+            self.merging.remove(input.group.is_v4(), input.port..=input.last_port);
         }
         let (takes_all, endpoints) = (self.takes_all(input), self.endpoints(input));
         let Some(interface) = self.interfaces.get_mut(&input.interface) else { return };
@@ -307,38 +307,6 @@ impl Inputs {
         Ok(())
     }
 
-    /// Whether this relay has the address and port of a unicast input already: for another of its
-    /// interfaces, or as what copies are sent from.
-    fn is_beside_own(&self, input: &InputSpec) -> bool {
-        if input.group.is_multicast() || input.broadcast {
-            return false;
-        }
-        let is_there = |interface: &Interface| {
-            let has = |everywhere| {
-                interface.endpoints.contains_key(&(input.group, input.port, everywhere))
-            };
-            has(true) || has(false)
-        };
-        self.source_ports.contains_key(&input.port) || self.interfaces.values().any(is_there)
-    }
-
-    /// Takes note of the ports that a rule's outputs send from, beside which inputs are opened.
-    pub(super) fn add_source_ports(&mut self, ports: impl Iterator<Item = u16>) {
-        ports.for_each(|port| *self.source_ports.entry(port).or_default() += 1);
-    }
-
-    /// Takes one [`Inputs::add_source_ports`] back.
-    pub(super) fn remove_source_ports(&mut self, ports: impl Iterator<Item = u16>) {
-        for port in ports {
-            if let Some(count) = self.source_ports.get_mut(&port) {
-                *count -= 1;
-                if *count == 0 {
-                    self.source_ports.remove(&port);
-                }
-            }
-        }
-    }
-
     /// Opens the sockets of all of an input's endpoints, or none.
     fn add_endpoints(&mut self, input: &InputSpec) -> Result<()> {
         let endpoints = self.endpoints(input);
@@ -379,13 +347,6 @@ impl Inputs {
             self.ingress == Ingress::Packet || self.share.has_endpoint(interface, *group, *port)
         };
         ends.filter(is_ours).map(|(group, port)| input.at(group, port)).collect()
-    }
-
-    /// Whether the kernel merges for an input by ports alone: its groups are too many.
-    pub(super) fn merges_by_port(&self, input: &InputSpec) -> bool {
-        self.holds_for_all()
-            && input.group_bits > 0
-            && usize::from(input.last_port - input.port) < MERGED_PORTS
     }
 
     /// Whether an input needs all multicast of its interface.

@@ -16,7 +16,7 @@ use crate::ingress::OrderCheck;
 use crate::open::links::Link;
 use crate::open::notices::Notices;
 use crate::open::opener::{Opener, Output, Owner, Socket};
-use crate::open::output::{self, Choice, OutputSpec};
+use crate::open::output::{self, OutputSpec};
 use crate::open::ways::Way;
 use crate::plan::{Burst, PlanOutput};
 use crate::rewrite::Rewrite;
@@ -82,12 +82,9 @@ impl LiveRule {
         outputs.chain([&*self.named]).filter(|name| present.is_untold(name))
     }
 
-    /// The ports that its outputs send from, where they are chosen.
-    pub(super) fn source_ports(&self) -> impl Iterator<Item = u16> {
-        self.outputs.iter().filter_map(|output| match output.spec.source_port {
-            Choice::Chosen(port) => Some(port),
-            Choice::Kernel | Choice::Keep => None,
-        })
+    /// Where its copies go, and how.
+    pub(super) fn output_specs(&self) -> impl Iterator<Item = &OutputSpec> {
+        self.outputs.iter().map(|output| &output.spec)
     }
 
     pub(super) fn table_rule(&self) -> TableRule {

@@ -3,6 +3,7 @@
 //! not know who receives.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use super::present::Present;
 use super::{InputSpec, warn_once};
@@ -71,13 +72,13 @@ pub(super) fn advice(input: &InputSpec, present: &Present, devices: &Devices) ->
     })
 }
 
-/// The ports that rules for blocks of groups name.
+/// The ports that rules for blocks of groups name, and those that outputs to IPv6 hosts send from.
 pub(super) struct Merging {
     ports: BTreeMap<(bool, u16), Helper>,
 }
 
 struct Helper {
-    rules: usize,
+    users: usize,
     /// `None` where a program has the port: then it decides about merging.
     held: Option<opener::Helper>,
     /// Whether the kernel is asked to merge, and whether it is not to be asked any more.
@@ -90,25 +91,27 @@ impl Merging {
         Self { ports: BTreeMap::new() }
     }
 
-    /// Opens what an input's ports need: without it all works, only slower.
+    /// Opens what ports need: without it all works, only slower, and IPv6 outputs do not learn the
+    /// MTU of a path. `is_beside_own` says of a port whether the relay has it for something else.
     pub(super) fn add(
         &mut self,
-        input: &InputSpec,
+        v4: bool,
+        ports: RangeInclusive<u16>,
+        is_beside_own: impl Fn(u16) -> bool,
         opener: &dyn Opener,
         warnings: &mut Vec<String>,
     ) {
         let mut refusal = None;
-        for port in input.port..=input.last_port {
-            let v4 = input.group.is_v4();
+        for port in ports {
             let helper = self.ports.entry((v4, port)).or_insert_with(|| {
-                let opened = opener.merger_for_any(v4, port);
+                let opened = opener.merger_for_any(v4, port, is_beside_own(port));
                 let held = opened.unwrap_or_else(|error| {
                     refusal.get_or_insert((port, error));
                     None
                 });
-                Helper { rules: 0, held, is_merged: false, is_apart: false }
+                Helper { users: 0, held, is_merged: false, is_apart: false }
             });
-            helper.rules += 1;
+            helper.users += 1;
         }
         if let Some((port, error)) = refusal {
             warn_once(warnings, format!("no helper for port {port}: {error}"));
@@ -158,16 +161,21 @@ impl Merging {
     }
 
     /// Takes one [`Merging::add`] back.
-    pub(super) fn remove(&mut self, input: &InputSpec) {
-        for port in input.port..=input.last_port {
-            let key = (input.group.is_v4(), port);
+    pub(super) fn remove(&mut self, v4: bool, ports: RangeInclusive<u16>) {
+        for port in ports {
+            let key = (v4, port);
             if let Some(helper) = self.ports.get_mut(&key) {
-                helper.rules -= 1;
-                if helper.rules == 0 {
+                helper.users -= 1;
+                if helper.users == 0 {
                     self.ports.remove(&key);
                 }
             }
         }
+    }
+
+    /// Whether a port is among them.
+    pub(super) fn has(&self, v4: bool, port: u16) -> bool {
+        self.ports.contains_key(&(v4, port))
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use super::inputs::HELD_PORTS;
 use super::{Ingress, InputSpec, Join, RuleSpec, Settings};
+use crate::open::output::OutputSpec;
 
 /// IPv4 memberships that one socket holds (net.ipv4.igmp_max_memberships), unless set otherwise.
 const JOINS_PER_SOCKET: usize = 20;
@@ -34,7 +35,8 @@ pub(super) fn descriptors(
     } else {
         0
     };
-    outputs + inputs + beside + PER_WORKER * workers
+    let ports = add.iter().flat_map(|rule| &rule.outputs).filter_map(OutputSpec::mtu_port);
+    outputs + ports.count() + inputs + beside + PER_WORKER * workers
 }
 
 /// The sockets that hold memberships.

@@ -110,12 +110,16 @@ impl State {
         around: &Around<'_>,
     ) -> std::result::Result<Opened, Refusal> {
         let mut opened = Opened { rules: Vec::with_capacity(add.len()), slots: Vec::new() };
+        // Of all rules first: another process may have opened an output of a later one already.
+        add.iter().for_each(|spec| self.inputs.add_source_ports(spec.outputs.iter()));
         let result = add.iter().try_for_each(|spec| {
             let refused = |error| Refusal { rule: Some(spec.id.clone()), error };
             self.open_rule(spec, around, &mut opened).map_err(refused)
         });
         let result = result.and_then(|()| Ok(self.inputs.settle()?));
         if let Err(refusal) = result {
+            let missing = &add[opened.rules.len()..];
+            missing.iter().for_each(|spec| self.inputs.remove_source_ports(spec.outputs.iter()));
             self.undo(opened);
             return Err(refusal);
         }
@@ -211,11 +215,9 @@ impl State {
             counted_on,
             outputs,
         };
-        self.inputs.add_source_ports(rule.source_ports());
         if let Err(error) = self.attach(&mut rule, around.present) {
             if !obstacle::is_passing(&error) {
                 self.groups.remove(&rule.counted_on, &rule.input);
-                self.inputs.remove_source_ports(rule.source_ports());
                 return Err(error);
             }
             let obstacle = Obstacle::refused_input(&rule.input, &error);
@@ -307,7 +309,7 @@ impl State {
         if rule.waiting.is_none() {
             self.inputs.remove(&rule.input);
         }
-        self.inputs.remove_source_ports(rule.source_ports());
+        self.inputs.remove_source_ports(rule.output_specs());
         self.groups.remove(&rule.counted_on, &rule.input)
     }
 

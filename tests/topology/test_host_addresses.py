@@ -1,14 +1,16 @@
 """Inputs that are addresses of this host: by whichever way datagrams arrive, on a shared port."""
 
 import contextlib
+import json
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 import mcr
 
-from .checks import settle_sent
+from .checks import settle_sent, wait_until
 from .daemons import serving
 from .lab import Lab
 from .relays import Ingress, relaying
@@ -106,6 +108,14 @@ def test_a_named_interface_is_the_only_one(lab: Lab, ingress: Ingress) -> None:
             settle_sent(relay, 0, COUNT)
 
 
+def test_the_same_address_with_and_without_an_interface(lab: Lab, ingress: Ingress) -> None:
+    """On the interface that has it one of the two would hear what is for the other."""
+    with lab.relay, mcr.Relay(ingress=ingress) as relay:
+        relay.add_rule(f"{GATEWAY[4]}%in0:{PORT} to 239.2.0.1%out0:6001")
+        with pytest.raises(mcr.RuleError, match=r"names in0 .*; name it here too"):
+            relay.add_rule(f"{GATEWAY[4]}:{PORT} to 239.2.0.2%out0:6001")
+
+
 def test_a_daemon_hears_an_address_elsewhere(lab: Lab, ingress: Ingress) -> None:
     """Through sockets that the supervisor opens, for the workers that it has."""
     sent = payloads(COUNT, (200,))
@@ -167,25 +177,85 @@ def test_sending_from_the_port_of_the_only_input(lab: Lab, ingress: Ingress) -> 
         settle_sent(relay, COUNT)
 
 
-def test_a_daemon_sends_from_an_input_s_port(lab: Lab, ingress: Ingress) -> None:
-    """Each worker has a socket for each output, and one has the input."""
-    there = f"{GATEWAY[4]}:{PORT} to {FAR[4]}:{PORT},sport={PORT}"
-    back = f"{OWN_FAR[4]}:{PORT} to {NEAR[4]}:{PORT},sport={PORT}"
+@pytest.mark.parametrize("at_start", [False, True])
+def test_a_daemon_sends_from_an_input_s_port(
+    lab: Lab, ingress: Ingress, at_start: bool, tmp_path: Path
+) -> None:
+    """Each worker has a socket for each output, and one has the input, whichever opens first."""
+    rules = [
+        f"{GATEWAY[4]}:{PORT} to {FAR[4]}:{PORT},sport={PORT}",
+        f"{OWN_FAR[4]}:{PORT} to {NEAR[4]}:{PORT},sport={PORT}",
+    ]
+    config = tmp_path / "rules.toml"
+    config.write_text(f"rules = {json.dumps(rules if at_start else [])}\n")
     sent = payloads(COUNT, (200,))
     with (
-        serving(lab.relay, "--ingress", ingress, "--workers", "2") as daemon,
+        serving(
+            lab.relay, "--config", str(config), "--ingress", ingress, "--workers", "2"
+        ) as daemon,
         daemon.client() as client,
         Receiver(lab.source, "s0", NEAR[4], PORT) as left,
         Receiver(lab.receiver, "d0", FAR[4], PORT) as right,
     ):
-        client.add_rule(there)
-        client.add_rule(back)
+        if not at_start:
+            for rule in rules:
+                client.add_rule(rule)
         for payload in sent:
             left.socket.sendto(payload, (GATEWAY[4], PORT))
             right.socket.sendto(payload, (OWN_FAR[4], PORT))
         left.expect(sent)
         right.expect(sent)
         settle_sent(client, COUNT, COUNT)
+
+
+def test_a_block_and_an_address_on_one_port(lab: Lab) -> None:
+    """What has the kernel merge for a block of groups leaves the port to an input."""
+    rules = (
+        f"239.1.0.0/24%in0:{PORT} to 239.2.0.0/24%out0:6001",
+        f"{GATEWAY[4]}:{PORT} to {FAR[4]}:7000",
+    )
+    sent = payloads(COUNT, (200,))
+    with (
+        relaying(lab.relay, *rules, ingress="packet") as relay,
+        Receiver(lab.receiver, "d0", FAR[4], 7000) as receiver,
+        lab.sender(GATEWAY[4], PORT) as sender,
+    ):
+        assert not [said for said in relay.warnings if GATEWAY[4] in said]
+        sender.send(sent)
+        receiver.expect(sent)
+        assert sender.refusal() == 0
+        settle_sent(relay, 0, COUNT)
+
+
+@contextlib.contextmanager
+def narrow_path(lab: Lab) -> Iterator[str]:
+    """A host that the relay reaches by its neighbour, on a path that gets narrow there."""
+    far = "fd09::9"
+    lab.receiver.sysctl("net.ipv6.conf.all.forwarding", 1)
+    lab.receiver.ip("-6", "route", "add", far, "dev", "d1", "mtu", "1280")
+    lab.relay.ip("-6", "route", "add", far, "via", FAR[6])
+    try:
+        yield far
+    finally:
+        lab.relay.ip("-6", "route", "del", far)
+        lab.receiver.ip("-6", "route", "del", far, "dev", "d1")
+        lab.receiver.sysctl("net.ipv6.conf.all.forwarding", 0)
+
+
+@pytest.mark.parametrize("sport", [f",sport={PORT}", ",sport=4000"])
+def test_a_narrow_path_is_learned(lab: Lab, ingress: Ingress, sport: str) -> None:
+    """Routers cannot cut IPv6 datagrams: the host does once it knows, else all of them are lost."""
+    with (
+        narrow_path(lab) as far,
+        relaying(lab.relay, f"{at(GATEWAY[6], PORT)} to {at(far, 7000)}{sport}", ingress=ingress),
+        lab.sender(GATEWAY[6], PORT) as sender,
+    ):
+
+        def is_learned() -> bool:
+            sender.send(payloads(1, (1400,)))
+            return "mtu 1280" in lab.relay.ip("-6", "route", "get", far)
+
+        wait_until(is_learned, what="the MTU of the path is known")
 
 
 def test_a_port_of_another_program_stays_its_own(lab: Lab) -> None:

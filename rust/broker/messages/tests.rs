@@ -52,6 +52,14 @@ fn spec() -> impl Strategy<Value = OutputSpec> {
     })
 }
 
+fn datagrams() -> impl Strategy<Value = Request> {
+    let port = any::<u16>();
+    (interface(), addr(), any::<[bool; 3]>(), port).prop_map(|(interface, group, flags, port)| {
+        let [is_broadcast, is_everywhere, is_beside_own] = flags;
+        Request::Datagrams { interface, group, is_broadcast, is_everywhere, is_beside_own, port }
+    })
+}
+
 pub(in crate::broker) fn request() -> impl Strategy<Value = Request> {
     let (lease, port) = (any::<u64>(), any::<u16>());
     let blocks = || vec((addr(), any::<u8>()), 0..40);
@@ -81,26 +89,16 @@ pub(in crate::broker) fn request() -> impl Strategy<Value = Request> {
             port
         }),
         (addr(), port).prop_map(|(group, port)| Request::MergerAnywhere { group, port }),
-        (any::<bool>(), port).prop_map(|(v4, port)| Request::MergerForAny { v4, port }),
+        (any::<[bool; 2]>(), port).prop_map(|([v4, is_beside_own], port)| {
+            Request::MergerForAny { v4, port, is_beside_own }
+        }),
         (interface(), addr(), port).prop_map(|(interface, address, port)| Request::Holder {
             interface,
             address,
             port,
             is_beside_own: port % 2 == 0,
         }),
-        (interface(), addr(), any::<bool>(), port).prop_map(
-            |(interface, group, is_broadcast, port)| {
-                let (is_everywhere, is_beside_own) = (port % 2 == 0, port % 3 == 0);
-                Request::Datagrams {
-                    interface,
-                    group,
-                    is_broadcast,
-                    is_everywhere,
-                    is_beside_own,
-                    port,
-                }
-            }
-        ),
+        datagrams(),
         (lease, sources()).prop_map(|(lease, sources)| Request::JoinBy { lease, sources }),
         (lease, sources()).prop_map(|(lease, sources)| Request::LeaveBy { lease, sources }),
         (lease, sources()).prop_map(|(lease, sources)| Request::NarrowBy { lease, sources }),
