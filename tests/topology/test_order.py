@@ -15,6 +15,7 @@ from .checks import settle_sent, wait_until
 from .frames import Flow, Injector, internet_checksum, udp_frame
 from .lab import Lab
 from .relays import Ingress, relaying
+from .test_command import command
 from .traffic import payloads
 
 COUNT = 400
@@ -137,3 +138,17 @@ def test_merging_begins_with_proof_and_ends_with_what_cannot_be_merged(
         injector.send(*(frame for _, frame in mixed))
         receiver.expect([payload for payload, _ in mixed])
         assert not merges()
+
+
+@pytest.mark.usefixtures("gathering")
+def test_the_command_says_what_is_kept_apart(lab: Lab) -> None:
+    """Also a warning that comes while it runs is shown."""
+    flow = Flow("10.1.0.2", "239.1.160.2", 5001)
+    rule = f"{flow.group}%in0:5001 to 239.2.160.1%out0:6001"
+    with (
+        command(lab, rule, "--ingress", "packet") as relay,
+        Injector(lab.source, "s0") as injector,
+    ):
+        relay.wait_ready()
+        injector.send(odd("padded", flow)[1])
+        relay.wait_for("warning: among the datagrams of 239.1.160.2%in0:5001 are some")

@@ -156,6 +156,7 @@ def _announce(made: Relay, notices: Writer) -> None:
 
 
 def _watch(made: Relay, deadline_s: float | None, notices: Writer) -> None:
+    told_warnings = set(made.warnings)
     with open_view(made.stats(), notices) as view:
         while made.error is None:
             left_s = math.inf if deadline_s is None else deadline_s - time.monotonic()
@@ -167,6 +168,10 @@ def _watch(made: Relay, deadline_s: float | None, notices: Writer) -> None:
                 continue
             if told is not None or left_s <= INTERVAL_S:
                 return
+            for warning in made.warnings:
+                if warning not in told_warnings:
+                    told_warnings.add(warning)
+                    view.note(f"warning: {warning}")
             view.show(made.stats())
 
 
