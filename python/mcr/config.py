@@ -116,8 +116,7 @@ class RuleSet:
             remove: ids of running rules.
             add: rules as values or as text.
             names: host names that were looked up; without them each is, its first address.
-            follows: whether rules wait for interfaces, addresses and host names that are not there
-                now.
+            follows: whether rules wait for interfaces, addresses and host names that come later.
 
         Raises:
             RuleError: with everything that is wrong; ``rule N`` counts the added ones from 1.
@@ -132,13 +131,13 @@ class RuleSet:
         draft.find_loops()
         draft.check.done()
         draft.note_precedence()
-        entries = tuple(draft.entries.values())
+        entries = draft.entries.values()
         return Plan(
             removed=tuple(draft.removed),
             added=tuple(entry.rule for entry in entries),
             resolved=tuple(entry.resolved for entry in entries),
             warnings=tuple(str(warning) for warning in draft.warnings),
-            _entries=entries,
+            _entries=tuple(entries),
             _revision=self._revision,
         )
 
