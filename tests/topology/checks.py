@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
 DEADLINE_S = 8.0
+PROCESS_S = 30.0
+"""How long a process may take to start or end: seconds, on a machine that is busy."""
 _POLL_S = 0.002
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import mcr
 
-from .checks import DEADLINE_S
+from .checks import DEADLINE_S, PROCESS_S
 from .namespaces import Namespace
 
 MCR = str(Path(sys.executable).parent / "mcr")
@@ -55,9 +55,9 @@ class Daemon:
         """A new connection."""
         return mcr.Client(self.socket)
 
-    def wait_for(self, text: str) -> None:
+    def wait_for(self, text: str, within_s: float = DEADLINE_S) -> None:
         """Wait until this has been printed to standard error."""
-        deadline = time.monotonic() + DEADLINE_S
+        deadline = time.monotonic() + within_s
         while text not in self.read_log(max(0.0, min(0.2, deadline - time.monotonic()))):
             assert time.monotonic() < deadline, f"no {text!r}: {self.log}"
             assert self.process.poll() is None, f"ended before {text!r}: {self.log}"
@@ -77,7 +77,7 @@ class Daemon:
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Ask the daemon to end, wait until it has, return its exit code."""
         self.process.send_signal(number)
-        code = self.process.wait(DEADLINE_S)
+        code = self.process.wait(PROCESS_S)
         self.read_log()
         return code
 
@@ -110,7 +110,7 @@ def serving(
         )
         daemon = Daemon(process, path)
         try:
-            daemon.wait_for("ready")
+            daemon.wait_for("ready", PROCESS_S)
             yield daemon
         except BaseException as error:
             error.add_note(f"the daemon said: {daemon.read_log()}")

@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
-from .checks import DEADLINE_S, assert_balanced
+from mcr.cli.table import INTERVAL_S
+
+from .checks import DEADLINE_S, PROCESS_S, assert_balanced
 from .lab import Lab
 from .relays import Ingress
 from .traffic import payloads
@@ -35,13 +37,13 @@ class Process:
 
     def wait_ready(self) -> None:
         """Wait for the line that says that the rules are live."""
-        self.wait_for("\nready")
+        self.wait_for("\nready", PROCESS_S)
 
-    def wait_for(self, text: str) -> None:
+    def wait_for(self, text: str, within_s: float = DEADLINE_S) -> None:
         """Wait until this has been printed to standard error."""
         assert self.process.stderr is not None
         descriptor = self.process.stderr.fileno()
-        deadline = time.monotonic() + DEADLINE_S
+        deadline = time.monotonic() + within_s
         while text not in "\n" + self.log:
             left = deadline - time.monotonic()
             readable, _, _ = select.select([descriptor], [], [], max(left, 0))
@@ -60,7 +62,7 @@ class Process:
 
     def report(self) -> dict[str, Any]:
         """The final report, after the process has ended well."""
-        out, log = self.process.communicate(timeout=DEADLINE_S)
+        out, log = self.process.communicate(timeout=PROCESS_S)
         assert self.process.returncode == 0, self.log + log
         (line,) = out.strip().splitlines()
         numbers: dict[str, Any] = json.loads(line)
@@ -128,6 +130,26 @@ def test_relay_command(lab: Lab, ingress: Ingress, end: str | signal.Signals) ->
         check_report(relay.report(), len(sent), ingress)
 
 
+def test_who_is_stopped_goes_on_afterwards(lab: Lab) -> None:
+    """Ctrl-Z and `fg`, also after longer than it waits for a signal at a time."""
+    sent = payloads(100)
+    with (
+        lab.receive("239.2.80.1", 6001) as receiver,
+        lab.sender("239.1.80.1", 5001) as sender,
+        command(lab, RULE, "--json") as relay,
+    ):
+        relay.wait_ready()
+        for number in (signal.SIGSTOP, signal.SIGCONT):
+            relay.process.send_signal(number)
+            with pytest.raises(subprocess.TimeoutExpired):
+                relay.process.wait(INTERVAL_S + 0.1)
+        assert "looked up" not in relay.read_log()
+        sender.send(sent)
+        receiver.expect(sent)
+        relay.process.send_signal(signal.SIGTERM)
+        check_report(relay.report(), len(sent), "packet")
+
+
 def test_rule_without_quotes(lab: Lab) -> None:
     """A rule may be several arguments: the word `to` needs no quoting."""
     with command(lab, *RULE.split(), "--json", "--duration", "0.2") as relay:
@@ -171,7 +193,7 @@ def test_packet_ingress_without_capabilities(lab: Lab) -> None:
     """The missing capability is named, and the way that works without it."""
     arguments = (RULE, "--ingress", "packet", "--user", "root")
     with command(lab, *arguments, before=NO_CAPABILITIES) as relay:
-        _, log = relay.process.communicate(timeout=DEADLINE_S)
+        _, log = relay.process.communicate(timeout=PROCESS_S)
         assert relay.process.returncode == 1
         assert "CAP_NET_RAW" in log
         assert "--ingress udp" in log
@@ -209,7 +231,7 @@ def test_keeping_the_sender_without_capabilities(lab: Lab, option: str, capabili
     """The missing capability is named, with the option that needs it."""
     arguments = (f"{RULE},{option}", "--user", "root")
     with command(lab, *arguments, before=NO_CAPABILITIES) as relay:
-        _, log = relay.process.communicate(timeout=DEADLINE_S)
+        _, log = relay.process.communicate(timeout=PROCESS_S)
         assert relay.process.returncode == 1
         assert f"{capability} is missing" in log
         assert option in log
@@ -218,7 +240,7 @@ def test_keeping_the_sender_without_capabilities(lab: Lab, option: str, capabili
 def test_refused_rule_leaves_nothing(lab: Lab) -> None:
     """A group without an interface is refused with the candidates and code 2."""
     with command(lab, RULE.replace("%in0", ""), "--json") as relay:
-        out, log = relay.process.communicate(timeout=DEADLINE_S)
+        out, log = relay.process.communicate(timeout=PROCESS_S)
         assert relay.process.returncode == 2
         assert "multicast needs one; write 239.1.80.1%INTERFACE" in log
         assert out == ""

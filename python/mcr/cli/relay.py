@@ -7,8 +7,6 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -22,14 +20,13 @@ from ..rule_text import join_arguments
 from ..stats import Stats
 from .options import AcceptBadChecksums, Duration
 from .privileges import drop
+from .signals import HeldSignals, hangup_held, signals_held
 from .table import INTERVAL_S, View, open_view, rehearse, report
 from .usage import Problems
 from .writer import PATIENCE_S, Writer
 
 _INGRESSES: tuple[Ingress, ...] = ("auto", "packet", "udp")
 _HOSTS: tuple[Hosts, ...] = ("first", "all")
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_SIGNALS = (*_STOP_SIGNALS, signal.SIGHUP)
 _REPORT_PATIENCE_S = 3.0  # with a reader who takes nothing of what somebody has asked for
 
 
@@ -101,7 +98,7 @@ def relay(
     )
     problems.raise_if_any()
     assert made is not None  # else there was a problem
-    with _held(signal.SIGHUP):  # host names are looked up at the start anyway
+    with hangup_held():  # host names are looked up at the start anyway
         return _run(made, account, seconds, as_json)
 
 
@@ -113,13 +110,13 @@ def _run(made: Relay, account: Account | None, seconds: float | None, as_json: b
         rehearse(made.stats())
         if account is not None:
             drop(account)
-        with _held(*_SIGNALS):
+        with signals_held() as signals:
             made.start()
             # Not before: root is given up in a process with one thread.
             notices = Writer(sys.stderr)
             _announce(made, notices)
             began_s = time.monotonic()
-            _watch(made, None if seconds is None else began_s + seconds, notices)
+            _watch(made, signals, None if seconds is None else began_s + seconds, notices)
         made.stop()
         notices.finish(PATIENCE_S)
         _report(made.stats(), time.monotonic() - began_s, as_json)
@@ -127,21 +124,6 @@ def _run(made: Relay, account: Account | None, seconds: float | None, as_json: b
     finally:
         made.close()
     return 0
-
-
-@contextmanager
-def _held(*signals: signal.Signals) -> Iterator[None]:
-    """Keep signals pending, for `_watch` to take; threads started meanwhile inherit it.
-
-    So a signal ends the waiting at once and never interrupts a change or a report.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-    try:
-        yield
-    finally:
-        # Who asks now for names to be looked up comes too late, and must not end the process.
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _announce(made: Relay, notices: Writer) -> None:
@@ -155,14 +137,14 @@ def _announce(made: Relay, notices: Writer) -> None:
     notices.write("".join(f"{line}\n" for line in lines))
 
 
-def _watch(made: Relay, deadline_s: float | None, notices: Writer) -> None:
+def _watch(made: Relay, signals: HeldSignals, deadline_s: float | None, notices: Writer) -> None:
     told_warnings = set(made.warnings)
     with open_view(made.stats(), notices) as view:
         while made.error is None:
             left_s = math.inf if deadline_s is None else deadline_s - time.monotonic()
             wait_s = max(0, min(left_s, INTERVAL_S))
-            told = signal.sigtimedwait(_SIGNALS, wait_s)
-            if told is not None and told.si_signo == signal.SIGHUP:
+            told = signals.take(wait_s)
+            if told == signal.SIGHUP:
                 # Aside: a slow name server must not keep Ctrl-C waiting.
                 threading.Thread(target=_look_up_again, args=(made, view), daemon=True).start()
                 continue
