@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .checks import assert_balanced, sent_counts, settle
+from .checks import PROCESS_S, assert_balanced, sent_counts, settle
 from .daemons import MCR, Daemon, alive, eventually, serving
 from .deaths import stopped
 from .lab import Lab
@@ -182,7 +182,7 @@ def test_a_damaged_state_file_is_refused(
     state.write_bytes(content)
     own = ("--socket", str(tmp_path / "s"), "--state", str(state), "--log-level", "warning")
     command = lab.relay.command(MCR, "serve", *own)
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PROCESS_S)
     assert done.returncode == 1
     assert complaint in done.stderr
     assert "mend or move away the file of --state" in done.stderr

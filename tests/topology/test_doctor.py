@@ -10,7 +10,7 @@ import pytest
 import mcr
 from mcr.doctor.facts import sysctl
 
-from .checks import DEADLINE_S
+from .checks import PROCESS_S
 from .lab import Lab
 from .namespaces import Namespace
 from .offloads import is_on
@@ -38,7 +38,7 @@ def command(
         lab.relay.command(*before, MCR, "doctor", *arguments),
         capture_output=True,
         text=True,
-        timeout=DEADLINE_S,
+        timeout=PROCESS_S,
         check=False,
     )
 

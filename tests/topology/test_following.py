@@ -6,7 +6,7 @@ import signal
 from functools import partial
 from pathlib import Path
 
-from .checks import assert_balanced, settle_sent, wait_until
+from .checks import PROCESS_S, assert_balanced, settle_sent, wait_until
 from .lab import Lab
 from .relays import Ingress, relaying
 from .test_command import Process, command
@@ -132,7 +132,7 @@ def test_descriptors_are_raised_to_what_is_needed(lab: Lab) -> None:
 def test_too_few_descriptors_are_refused_beforehand(lab: Lab) -> None:
     """One sentence has both numbers, and the one that is asked for is enough."""
     with limited(lab, 64, 100) as process:
-        _, log = process.process.communicate(timeout=8)
+        _, log = process.process.communicate(timeout=PROCESS_S)
         assert process.process.returncode == 2
         assert "and its hard limit is 100; raise it" in log
         (needed,) = re.findall(r"the rules need (\d+) descriptors", log)

@@ -17,7 +17,7 @@ import pytest
 
 import mcr
 
-from .checks import DEADLINE_S, settle_sent, wait_until
+from .checks import PROCESS_S, settle_sent, wait_until
 from .daemons import serving
 from .namespaces import Namespace, Net
 from .relays import Ingress, relaying
@@ -161,7 +161,7 @@ def test_the_doctor_on_a_port_of_a_bridge(uppers: Uppers) -> None:
     assert told.severity == "advice"
     assert "queries for members reach br0 alone" in told.text
     bare = uppers.relay.command(*NO_CAPABILITIES, MCR, "doctor", "--json", rule)
-    done = subprocess.run(bare, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    done = subprocess.run(bare, capture_output=True, text=True, timeout=PROCESS_S, check=False)
     (port,) = (each for each in json.loads(done.stdout)["findings"] if each["name"] == "port")
     assert port["severity"] == "problem"
     assert port["text"].endswith("the ingress 'udp' hears nothing; name br0 as the input")
