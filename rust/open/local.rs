@@ -4,6 +4,7 @@
 use std::os::fd::AsFd;
 use std::sync::{Mutex, PoisonError};
 
+use super::closer::Closer;
 use super::joins::Joins;
 use super::opener::{Datagrams, Frames, FramesWish, Helper, Opener, Output, Owner, Socket};
 use super::output::{self, OutputSocket, OutputSpec};
@@ -18,6 +19,7 @@ use crate::sys::packet_ring::PacketRing;
 pub struct Local {
     joins: Mutex<Joins>,
     spares: Mutex<Spares>,
+    closer: Closer,
 }
 
 impl Local {
@@ -25,6 +27,13 @@ impl Local {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+}
+
+impl Drop for Local {
+    /// Nothing stays open behind it.
+    fn drop(&mut self) {
+        self.closer.finish();
     }
 }
 
@@ -38,7 +47,7 @@ impl Opener for Local {
             Ok(Frames {
                 ring: ring
                     .map_err(|e| Error::os("mapping a packet ring", wish.interface.name, e))?,
-                socket: socket.fd.into(),
+                socket: Socket::closed_by(socket.fd, self.closer.clone()),
                 receive_buffer_bytes: socket.receive_buffer_bytes,
                 vnet_hdr: socket.vnet_hdr,
                 lost_frames: 0,

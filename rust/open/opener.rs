@@ -7,6 +7,7 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use super::closer::Closer;
 use super::output::OutputSpec;
 use super::{InterfaceRef, udp_input};
 use crate::addr::Addr;
@@ -209,6 +210,7 @@ pub struct Owner<'a> {
 pub struct Socket {
     fd: OwnedFd,
     lease: Option<Lease>,
+    closer: Option<Closer>,
 }
 
 /// A socket that only has to be there, wherever it is open.
@@ -259,7 +261,13 @@ impl Socket {
     /// With the lease that it is held under.
     #[must_use]
     pub fn leased(fd: OwnedFd, lease: Lease) -> Self {
-        Self { fd, lease: Some(lease) }
+        Self { fd, lease: Some(lease), closer: None }
+    }
+
+    /// One that takes the kernel long to close.
+    #[must_use]
+    pub fn closed_by(fd: OwnedFd, closer: Closer) -> Self {
+        Self { fd, lease: None, closer: Some(closer) }
     }
 
     /// The number of its lease, if it has one.
@@ -269,9 +277,20 @@ impl Socket {
     }
 }
 
+impl Drop for Socket {
+    /// Whoever closes the last descriptor waits for the kernel: another one does that.
+    fn drop(&mut self) {
+        if let Some(closer) = &self.closer
+            && let Ok(last) = self.fd.try_clone()
+        {
+            closer.close(last);
+        }
+    }
+}
+
 impl From<OwnedFd> for Socket {
     fn from(fd: OwnedFd) -> Self {
-        Self { fd, lease: None }
+        Self { fd, lease: None, closer: None }
     }
 }
 
