@@ -235,6 +235,10 @@ impl Opener for Client {
         }
     }
 
+    fn seek_host(&self, socket: &Socket, spec: &OutputSpec) -> Result<()> {
+        self.line.done(&Request::SeekHost { lease: leased(socket)?, ifindex: spec.ifindex })
+    }
+
     /// The supervisor keeps its rights.
     fn keep_spares(&self, _: usize) -> Result<()> {
         Ok(())

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::open::output::{self, OutputSpec};
 use crate::open::packet::{self, Spares};
 use crate::open::udp_input::Wish;
-use crate::open::{InterfaceRef, gro_helper, igmp_query, udp_input};
+use crate::open::{InterfaceRef, gro_helper, igmp_query, udp_input, ways};
 use crate::pool;
 use crate::sys::packet_ring::RingShape;
 
@@ -148,6 +148,10 @@ impl Worker {
                 held.member().ok_or(UNKNOWN)?.narrowed(&sources);
             }
             Request::Reconnect { lease, ifindex } => return self.reconnect(lease, ifindex),
+            // Where copies go is asked of the kernel: a worker names one of its outputs, no host.
+            Request::SeekHost { lease, ifindex } => {
+                ways::seek_host(&self.output_of(lease, ifindex)?.1)?;
+            }
             Request::Datagrams {
                 interface,
                 group,
@@ -221,6 +225,17 @@ impl Worker {
     }
 
     fn reconnect(&mut self, lease: u64, ifindex: u32) -> Granted {
+        let (held, spec) = self.output_of(lease, ifindex)?;
+        let max_segment = output::reconnect(held.fd.as_fd(), &spec)?;
+        Ok(Answer::Segment { max_segment })
+    }
+
+    /// A socket of the worker that copies leave by, and what it is for on this interface.
+    fn output_of(
+        &mut self,
+        lease: u64,
+        ifindex: u32,
+    ) -> std::result::Result<(&Held, OutputSpec), Fault> {
         let held = self.leases.get(lease).ok_or(UNKNOWN)?;
         let Key::Output { spec, .. } = &*held.key else { return Err(UNKNOWN) };
         if ifindex == 0 && spec.address.is_multicast() || ifindex != 0 && spec.interface.is_empty()
@@ -228,8 +243,7 @@ impl Worker {
             return Err(Fault::Breach("an output without its interface"));
         }
         let spec = OutputSpec { ifindex, ..spec.clone() };
-        let max_segment = output::reconnect(held.fd.as_fd(), &spec)?;
-        Ok(Answer::Segment { max_segment })
+        Ok((held, spec))
     }
 
     fn helper(&mut self, request: &Request) -> Granted {

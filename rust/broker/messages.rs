@@ -112,6 +112,8 @@ messages! {
         19 Announce { ifindex: u32 },
         /// Have the kernel merge what a helper is asked about, or no longer.
         20 Merge { lease: u64, on: bool },
+        /// Have the host looked for that an output's copies are handed to.
+        21 SeekHost { lease: u64, ifindex: u32 },
     }
 }
 

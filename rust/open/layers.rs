@@ -75,24 +75,36 @@ impl Layers {
 #[must_use]
 pub fn cards(index: u32, links: &BTreeMap<u32, Link>) -> Cards {
     let mut cards = Cards::default();
-    let mut seen = BTreeSet::new();
+    for index in path(index, links) {
+        match links.get(&index).map(|link| link.layers.foundation) {
+            Some(Foundation::Itself) => drop(cards.here.insert(index)),
+            Some(Foundation::On(Below::Elsewhere)) => cards.elsewhere = true,
+            _ => {}
+        }
+    }
+    cards
+}
+
+/// The interface with this index, and all in this network namespace that it stands on.
+#[must_use]
+pub fn path(index: u32, links: &BTreeMap<u32, Link>) -> BTreeSet<u32> {
+    let mut path = BTreeSet::new();
     let mut ahead = vec![index];
     while let Some(index) = ahead.pop() {
         let Some(link) = links.get(&index) else { continue };
-        if !seen.insert(index) {
+        if !path.insert(index) {
             continue;
         }
         match link.layers.foundation {
-            Foundation::Itself => drop(cards.here.insert(index)),
             Foundation::On(Below::Here(below)) => ahead.push(below),
-            Foundation::On(Below::Elsewhere) => cards.elsewhere = true,
             Foundation::Members => {
                 let members = links.values().filter(|link| link.layers.master == Some(index));
                 ahead.extend(members.map(|link| link.index));
             }
+            Foundation::Itself | Foundation::On(Below::Elsewhere) => {}
         }
     }
-    cards
+    path
 }
 
 /// Whether what is sent by the one with the index `upper` can leave by the one with the index

@@ -9,7 +9,7 @@ use super::joins::Joins;
 use super::opener::{Datagrams, Frames, FramesWish, Helper, Opener, Output, Owner, Socket};
 use super::output::{self, OutputSocket, OutputSpec};
 use super::packet::{self, PacketSocket, Spares};
-use super::{InterfaceRef, gro_helper, igmp_query, udp_input};
+use super::{InterfaceRef, gro_helper, igmp_query, udp_input, ways};
 use crate::addr::Addr;
 use crate::error::{Error, Result};
 use crate::sys::packet_ring::PacketRing;
@@ -148,6 +148,10 @@ impl Opener for Local {
 
     fn reconnect(&self, socket: &Socket, spec: &OutputSpec) -> Result<u16> {
         output::reconnect(socket.as_fd(), spec)
+    }
+
+    fn seek_host(&self, _: &Socket, spec: &OutputSpec) -> Result<()> {
+        ways::seek_host(spec)
     }
 
     fn keep_spares(&self, count: usize) -> Result<()> {

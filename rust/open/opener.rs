@@ -134,6 +134,13 @@ pub trait Opener: Send + Sync {
     /// As [`Opener::output`]; then the socket is connected to nobody.
     fn reconnect(&self, socket: &Socket, spec: &OutputSpec) -> Result<u16>;
 
+    /// Has the kernel look for the host on the link that the copies of an output are handed to
+    /// ([`super::ways::seek_host`]).
+    ///
+    /// # Errors
+    /// As there; the first copy does the same.
+    fn seek_host(&self, socket: &Socket, spec: &OutputSpec) -> Result<()>;
+
     /// Keeps sockets for interfaces that come when it is not permitted to open any.
     ///
     /// # Errors

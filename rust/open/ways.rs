@@ -25,7 +25,7 @@ use super::links::{self, messages};
 use super::output::{Choice, OutputSpec};
 use super::{shaping, socket};
 use crate::addr::Addr;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 const TARGET: &str = "the routes";
 
@@ -172,6 +172,21 @@ impl WaySocket {
             }
         }
     }
+}
+
+/// Has the kernel look for the host on the link that the copies of an output are handed to, if
+/// they are handed to one: what is sent before it is found is dropped beyond a few, and reported
+/// as sent.
+///
+/// # Errors
+/// EPERM without CAP_NET_ADMIN in the network namespace; no route; no netlink.
+pub fn seek_host(spec: &OutputSpec) -> Result<()> {
+    let socket = WaySocket::open()?;
+    let found = socket.find(spec).and_then(|way| match way {
+        Some(way) if way.is_to_a_host => socket.seek(&way),
+        _ => Ok(()),
+    });
+    found.map_err(|error| Error::os("looking for the host of", spec.to_string(), error))
 }
 
 impl AsFd for WaySocket {

@@ -176,7 +176,7 @@ impl State {
         let mut smallest = usize::MAX;
         for (&key, rule) in &mut self.rules {
             for output in &mut rule.outputs {
-                if output.follow(around, |index| news.gone.contains(&index)) {
+                if output.follow(around, news) {
                     self.plans.touch(key);
                     has_changed = true;
                     smallest = smallest.min(output.send_buffer_bytes);

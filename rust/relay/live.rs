@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use super::obstacle::{self, Obstacle};
 use super::present::Present;
-use super::watch::{Carrier, Watch};
+use super::watch::{Carrier, News, Watch};
 use super::ways::Ways;
 use super::{Ingress, InputSpec};
 use crate::addr::Addr;
@@ -151,7 +151,7 @@ impl LiveOutput {
             rewrite: None,
             parked: None,
         };
-        match output.try_follow(around, |_| false) {
+        match output.try_follow(around, &News::default()) {
             Err(error) if obstacle::is_passing(&error) => {
                 output.park(Obstacle::refused_output(spec, &error));
             }
@@ -166,10 +166,9 @@ impl LiveOutput {
         Ok(output)
     }
 
-    /// Follows the interface and its addresses; whether plans have to. `is_gone` knows the
-    /// indices that an interface lost, though it may have got them back.
-    pub(super) fn follow(&mut self, around: &Around<'_>, is_gone: impl Fn(u32) -> bool) -> bool {
-        match self.try_follow(around, is_gone) {
+    /// Follows the interface, its addresses and the routes; whether plans have to.
+    pub(super) fn follow(&mut self, around: &Around<'_>, news: &News) -> bool {
+        match self.try_follow(around, news) {
             Ok(has_changed) => has_changed,
             Err(error) => self.park(Obstacle::refused_output(&self.spec, &error)),
         }
@@ -197,20 +196,18 @@ impl LiveOutput {
         PlanOutput { fd, slot: self.slot, max_segment: self.max_segment, burst, carrier, rewrite }
     }
 
-    fn try_follow(&mut self, around: &Around<'_>, is_gone: impl Fn(u32) -> bool) -> Result<bool> {
+    fn try_follow(&mut self, around: &Around<'_>, news: &News) -> Result<bool> {
         let index = match obstacle::way_out(&self.spec, around.present) {
             Ok(index) => index,
             Err(obstacle) => return Ok(self.park(obstacle)),
         };
         let is_set_up = !self.sockets.is_empty() && self.parked.is_none();
-        let is_same = index == self.spec.ifindex && !is_gone(index);
+        let is_same = index == self.spec.ifindex && !news.gone.contains(&index);
         // A connected socket keeps its source address, also one that is taken away, or that is
         // another interface's than the one that copies leave by now.
         let has_source = self.source.is_none_or(|source| around.present.is_local(source));
         if is_set_up && is_same && has_source && !self.is_rerouted(around) {
-            if around.changed.neighbours {
-                self.seek_host(around);
-            }
+            self.follow_neighbour(around, news);
             let has_other_mtu = self.follow_mtu(around)?;
             return Ok(self.follow_burst(around) || has_other_mtu);
         }
@@ -233,14 +230,28 @@ impl LiveOutput {
         let own = self.source.unwrap_or(self.spec.address);
         self.rewrite = Rewrite::of(&self.spec, own, group, port).map(Arc::new);
         self.parked = None;
-        self.seek_host(around);
+        self.seek_host(around, false);
         Ok(true)
     }
 
+    /// Looks for the next hop when the kernel has forgotten it, and once more when its link comes
+    /// back: while there was no carrier nobody could answer.
+    fn follow_neighbour(&self, around: &Around<'_>, news: &News) {
+        let stands_on =
+            |link| self.way.is_some_and(|it| around.present.stands_on(it.ifindex, link));
+        let is_back = news.opened.iter().any(|&link| stands_on(link));
+        if around.changed.neighbours || is_back {
+            self.seek_host(around, is_back);
+        }
+    }
+
     /// Has the next hop's link-layer address found before the first copy needs it.
-    fn seek_host(&self, around: &Around<'_>) {
-        if let Some(way) = &self.way {
-            around.ways.seek(way);
+    fn seek_host(&self, around: &Around<'_>, after_failure: bool) {
+        if let (Some(way), Some(socket)) = (&self.way, self.sockets.first())
+            && around.ways.is_to_seek(way, after_failure)
+        {
+            // Refused is as good as never asked: the first copy asks.
+            around.opener.seek_host(socket, &self.spec).ok();
         }
     }
 
@@ -283,7 +294,8 @@ impl LiveOutput {
 
     /// Whether that is news for the engines.
     fn follow_burst(&mut self, around: &Around<'_>) -> bool {
-        let bytes = self.link(around).and_then(|link| around.ways.burst(link.index));
+        let link = self.link(around);
+        let bytes = link.and_then(|link| around.ways.burst(|| around.present.path(link.index)));
         let headers = self.spec.frame_headers();
         let burst = bytes.map(|bytes| Burst { bytes, headers });
         std::mem::replace(&mut self.burst, burst) != burst

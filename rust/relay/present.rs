@@ -69,6 +69,11 @@ impl Present {
         layers::cards(index, &self.links)
     }
 
+    /// The interface and all that it stands on.
+    pub(super) fn path(&self, index: u32) -> BTreeSet<u32> {
+        layers::path(index, &self.links)
+    }
+
     /// Whether what is sent by the interface `upper` can leave by the interface `lower`.
     pub(super) fn stands_on(&self, upper: u32, lower: u32) -> bool {
         layers::stands_on(upper, lower, &self.links)

@@ -2,7 +2,7 @@
 //! when something has changed, but not all the time while changes do not end. It must not know
 //! outputs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -91,21 +91,25 @@ impl Ways {
         self.known().questions.find(spec)
     }
 
-    /// Has the kernel look for the host that copies are handed to, unless it knows the host or has
-    /// looked in vain: what is sent meanwhile is dropped beyond a few, and reported as sent.
-    /// Without CAP_NET_ADMIN nothing is done.
-    pub(super) fn seek(&self, way: &Way) {
-        let questions = &self.known().questions;
-        if way.is_to_a_host && questions.neighbour(way).is_ok_and(|it| it == Neighbour::Unknown) {
-            // Refused is as good as never asked: the first copy asks.
-            questions.seek(way).ok();
-        }
+    /// Whether the kernel has to look for the host that copies are handed to: it does not know the
+    /// host, or, if that counts, has looked in vain.
+    pub(super) fn is_to_seek(&self, way: &Way, after_failure: bool) -> bool {
+        way.is_to_a_host
+            && self.known().questions.neighbour(way).is_ok_and(|it| match it {
+                Neighbour::Unknown => true,
+                Neighbour::Failed => after_failure,
+                Neighbour::Stale | Neighbour::Known => false,
+            })
     }
 
-    /// The bytes of the largest batch that leaves the interface whole, with the headers of each
-    /// datagram, where something would cut a larger one.
-    pub(super) fn burst(&self, ifindex: u32) -> Option<u32> {
-        self.known().bursts.get(&ifindex).copied()
+    /// The bytes of the largest batch that passes all of these interfaces whole, with the headers
+    /// of each datagram, where something would cut a larger one.
+    pub(super) fn burst(&self, path: impl FnOnce() -> BTreeSet<u32>) -> Option<u32> {
+        let known = self.known();
+        if known.bursts.is_empty() {
+            return None;
+        }
+        path().iter().filter_map(|ifindex| known.bursts.get(ifindex)).min().copied()
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {

@@ -1,6 +1,7 @@
 """An output in trouble: it alone loses, never reorders, and its numbers say what was lost."""
 
 import contextlib
+from collections.abc import Iterator
 
 import pytest
 
@@ -8,6 +9,7 @@ import mcr
 
 from .checks import sent_counts, settle, settle_sent, wait_until
 from .lab import Lab
+from .namespaces import Namespace
 from .relays import Ingress, relaying
 from .traffic import PacedFlow, payloads
 
@@ -63,8 +65,12 @@ def test_slow_output_beside_a_fast_one(
 
 @pytest.mark.parametrize(
     ("output", "receives"),
-    [("239.2.33.2%out1:6001", "239.2.33.2"), ("[fd03::2]:6001", "fd03::2")],
-    ids=["group", "host-by-routing"],
+    [
+        ("239.2.33.2%out1:6001", "239.2.33.2"),
+        ("[fd03::2]:6001", "fd03::2"),
+        ("239.2.33.3%above:6001", "239.2.33.3"),
+    ],
+    ids=["group", "host-by-routing", "macvlan"],
 )
 def test_a_burst_smaller_than_a_batch(
     lab: Lab, ingress: Ingress, output: str, receives: str
@@ -73,6 +79,7 @@ def test_a_burst_smaller_than_a_batch(
     lab.set_offload(on=True)
     sent = payloads(2000, (1000,))
     with (
+        standing_on(lab.relay, "above", "out1", "10.9.33.1/24"),
         lab.receive(receives, 6001, "d1") as receiver,
         relaying(lab.relay, f"239.1.33.1%in0:5001 to {output}", ingress=ingress) as relay,
         lab.sender("239.1.33.1", 5001) as sender,
@@ -100,6 +107,18 @@ def test_a_burst_smaller_than_a_batch(
             assert lost > 0
             receiver.wait_for(len(sent) - lost)
             assert len(receiver.drain()) == len(sent) - lost
+
+
+@contextlib.contextmanager
+def standing_on(namespace: Namespace, name: str, below: str, address: str) -> Iterator[None]:
+    """A macvlan that stands on an interface."""
+    namespace.ip("link", "add", "link", below, "name", name, "type", "macvlan")
+    try:
+        namespace.ip("link", "set", name, "up")
+        namespace.address(name, address)
+        yield
+    finally:
+        namespace.ip("link", "del", name)
 
 
 def settle_all(relay: mcr.Relay) -> int:

@@ -184,7 +184,7 @@ def test_a_route_goes_and_comes_back(lab: Lab, where: Where) -> None:
 @pytest.mark.parametrize("neighbour", ["10.3.0.2", "fd03::2"])
 @pytest.mark.parametrize("is_gateway", [False, True], ids=["host", "gateway"])
 def test_a_neighbour_is_known_before_the_first_copy(
-    lab: Lab, neighbour: str, *, is_gateway: bool
+    lab: Lab, where: Where, neighbour: str, *, is_gateway: bool
 ) -> None:
     """A host or router is looked for when the rule is added, and again when it is forgotten."""
     host = neighbour
@@ -196,10 +196,26 @@ def test_a_neighbour_is_known_before_the_first_copy(
         return "lladdr" in lab.relay.ip("neigh", "show", neighbour, "dev", "out1")
 
     assert not is_known()
-    with relaying(lab.relay, f"{GROUP}%in0:5001 to {written(host)}:7000"):
+    with relay(lab, where, f"{GROUP}%in0:5001 to {written(host)}:7000"):
         wait_until(is_known, FOLLOW_S)
         lab.relay.ip("neigh", "del", neighbour, "dev", "out1")
         wait_until(is_known, FOLLOW_S)
+
+
+def test_a_neighbour_is_looked_for_when_its_link_is_back(lab: Lab, where: Where) -> None:
+    """The kernel has looked in vain while there was no carrier, and would drop the next burst."""
+    host = "10.3.0.2"
+    lab.relay.sysctl("net.ipv4.neigh.out1.retrans_time_ms", 100)
+
+    def shows(word: str) -> bool:
+        return word in lab.relay.ip("neigh", "show", host, "dev", "out1")
+
+    with relay(lab, where, f"{GROUP}%in0:5001 to {host}:7000"):
+        wait_until(lambda: shows("lladdr"), FOLLOW_S)
+        lab.receiver.ip("link", "set", "d1", "down")
+        wait_until(lambda: shows("FAILED"))
+        lab.receiver.ip("link", "set", "d1", "up")
+        wait_until(lambda: shows("lladdr"), FOLLOW_S)
 
 
 def test_a_full_routing_table_costs_next_to_nothing(lab: Lab, tmp_path: Path) -> None:

@@ -108,6 +108,7 @@ pub(in crate::broker) fn request() -> impl Strategy<Value = Request> {
             Request::Output { rule, number, is_connected, spec }
         }),
         (lease, any::<u32>()).prop_map(|(lease, ifindex)| Request::Reconnect { lease, ifindex }),
+        (lease, any::<u32>()).prop_map(|(lease, ifindex)| Request::SeekHost { lease, ifindex }),
         vec(lease, 0..40).prop_map(|leases| Request::Release { leases }),
         Just(Request::Settled {}),
     ]

@@ -378,6 +378,7 @@ fn tame(request: Request) -> Request {
             Request::Output { rule: "a".to_owned(), number, is_connected: true, spec: spec() }
         }
         Request::Reconnect { lease, .. } => Request::Reconnect { lease: few(lease), ifindex: 1 },
+        Request::SeekHost { lease, .. } => Request::SeekHost { lease: few(lease), ifindex: 1 },
         Request::Release { leases } => Request::Release {
             leases: leases.into_iter().take(MAX_ITEMS).take(1).map(few).collect(),
         },
