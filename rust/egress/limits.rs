@@ -24,39 +24,42 @@ pub(crate) struct Limits {
     first_segment: u16,
     /// Sends until the last refusal is forgotten; 0 when there is none.
     memory: u16,
-    /// What leaves the link whole.
-    burst: Option<Burst>,
+    /// Most bytes in one send, with this many more for each datagram.
+    bytes: u32,
+    headers: u16,
 }
 
 impl Limits {
     /// Begins with what the interface's MTU and queueing disciplines say, unless something has
     /// been learnt under the same ones already.
     pub(super) fn start(&mut self, max_segment: u16, burst: Option<Burst>) {
-        if self.max_segments == 0 || self.first_segment != max_segment || self.burst != burst {
-            *self = Self::unlearnt(max_segment, burst);
+        let Burst { bytes, headers } = burst.unwrap_or(Burst { bytes: MAX_SEND_BYTES, headers: 0 });
+        let fresh = Self {
+            max_segment,
+            max_segments: MAX_SEGMENTS,
+            first_segment: max_segment,
+            memory: 0,
+            bytes: bytes.min(MAX_SEND_BYTES),
+            headers,
+        };
+        if self.max_segments == 0 || self.unlearnt() != fresh {
+            *self = fresh;
         }
     }
 
-    fn unlearnt(first_segment: u16, burst: Option<Burst>) -> Self {
-        let (max_segment, max_segments) = (first_segment, MAX_SEGMENTS);
-        Self { max_segment, max_segments, first_segment, memory: 0, burst }
+    fn unlearnt(self) -> Self {
+        let (max_segment, max_segments) = (self.first_segment, MAX_SEGMENTS);
+        Self { max_segment, max_segments, memory: 0, ..self }
     }
 
     /// How many of `left` datagrams of `segment` bytes go into the next send.
     #[inline]
-    pub(super) fn chunk(self, segment: u32, left: u32) -> u32 {
+    pub(super) fn chunk(&self, segment: u32, left: u32) -> u32 {
         // One is one, whatever its size: the division below takes as long as all the rest.
-        if left == 1
-            || self.max_segments == 1
-            || segment > u32::from(self.max_segment)
-            || segment == 0
-        {
+        if left == 1 || segment > u32::from(self.max_segment) || segment == 0 {
             return 1;
         }
-        let mut by_bytes = MAX_SEND_BYTES / segment;
-        if let Some(Burst { bytes, headers }) = self.burst {
-            by_bytes = by_bytes.min(bytes / (segment + u32::from(headers)));
-        }
+        let by_bytes = self.bytes / (segment + u32::from(self.headers));
         left.min(u32::from(self.max_segments)).min(by_bytes).max(1)
     }
 
@@ -68,7 +71,7 @@ impl Limits {
         } else if self.memory > 0 {
             self.memory -= 1;
             if self.memory == 0 {
-                *self = Self::unlearnt(self.first_segment, self.burst);
+                *self = self.unlearnt();
             }
         }
     }

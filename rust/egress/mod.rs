@@ -153,7 +153,7 @@ impl Egress {
         batches.forget_messages();
         for (token, cursor) in (0..).zip(cursors.iter_mut().take(MAX_MESSAGES)) {
             let target = &plan.share(cursor.rule)[cursor.output as usize];
-            let limits = limits[cursor.slot as usize];
+            let limits = &limits[cursor.slot as usize];
             let mut post = Post { ring, window, batches, target, token };
             let is_queued = match target.rewrite.as_deref() {
                 None => post.plain(cursor, limits)?,
@@ -309,7 +309,7 @@ struct Post<'a> {
 
 /// Each queues what is next of a cursor, and says whether the wave had room for it.
 impl Post<'_> {
-    fn plain(&mut self, cursor: &mut Cursor, limits: Limits) -> io::Result<bool> {
+    fn plain(&mut self, cursor: &mut Cursor, limits: &Limits) -> io::Result<bool> {
         let Self { ring, window, batches, target, token } = self;
         let most = limits.chunk(batches.segment(cursor.batch), batches.datagrams(cursor.batch));
         let made = batches.message(ring, window, cursor.batch, cursor.done, most);
@@ -323,7 +323,7 @@ impl Post<'_> {
         &mut self,
         cursor: &mut Cursor,
         rewrite: &Rewrite,
-        limits: Limits,
+        limits: &Limits,
     ) -> io::Result<bool> {
         let Self { ring, window, batches, target, token } = self;
         let all = if cursor.refused == 0 { batches.datagrams(cursor.batch) } else { 1 };
