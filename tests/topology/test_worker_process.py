@@ -5,6 +5,7 @@ import os
 import re
 import resource
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -182,12 +183,13 @@ def test_a_change_that_is_refused_changes_nothing(lab: Lab, worker: WorkerProces
         control.prepare(2, [wrong], remove=[first["id"]])
     assert refused.value.failure["rule"] == second["id"]
     assert refused.value.failure["kind"] == "rule"
-    (astray,) = resolved(lab, "239.1.60.3%in0:5001 to 192.0.2.9:6001")
-    route = ("blackhole", "192.0.2.9")
-    lab.relay.ip("route", "add", *route)
-    with pytest.raises(Refused, match="Invalid argument") as refused:
-        control.prepare(3, [second, astray])
-    lab.relay.ip("route", "del", *route)
+    (astray,) = resolved(lab, "239.1.60.3%in0:5001 to 10.2.0.2:6001,sport=7060")
+    with lab.relay:
+        taken = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with taken:
+        taken.bind(("", 7060))
+        with pytest.raises(Refused, match="7060") as refused:
+            control.prepare(3, [second, astray])
     assert refused.value.failure["rule"] == astray["id"]
     assert refused.value.failure["kind"] == "interface"
     assert control.ask("hello")["rules"] == [first["id"]]
