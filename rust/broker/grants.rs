@@ -148,10 +148,7 @@ impl Worker {
                 held.member().ok_or(UNKNOWN)?.narrowed(&sources);
             }
             Request::Reconnect { lease, ifindex } => return self.reconnect(lease, ifindex),
-            // Where copies go is asked of the kernel: a worker names one of its outputs, no host.
-            Request::SeekHost { lease, ifindex } => {
-                ways::seek_host(&self.output_of(lease, ifindex)?.1)?;
-            }
+            Request::SeekHost { lease, ifindex } => return self.seek_host(lease, ifindex),
             Request::Datagrams {
                 interface,
                 group,
@@ -228,6 +225,13 @@ impl Worker {
         let (held, spec) = self.output_of(lease, ifindex)?;
         let max_segment = output::reconnect(held.fd.as_fd(), &spec)?;
         Ok(Answer::Segment { max_segment })
+    }
+
+    /// A worker names one of its outputs, and no host: where copies go is asked of the kernel.
+    fn seek_host(&mut self, lease: u64, ifindex: u32) -> Granted {
+        let (_, spec) = self.output_of(lease, ifindex)?;
+        ways::seek_host(&spec)?;
+        Ok(Answer::Done {})
     }
 
     /// A socket of the worker that copies leave by, and what it is for on this interface.
