@@ -9,6 +9,7 @@ from tests.made_up_host import HOST, check, problems, running
 from mcr.config import RuleSet
 from mcr.errors import Problem, RuleError
 from mcr.host import Host
+from mcr.resolver import RuleResolver
 from mcr.rules import Input, Output
 
 A16 = "239.1.0.0/16%eth0:5000-5099"
@@ -110,15 +111,15 @@ def test_the_udp_ingress_has_a_socket_for_each(taken: str, field: str, message: 
 
 def test_receivers_and_senders_have_one_address_and_one_port() -> None:
     """Blocks and ranges are for rules."""
-    host = Host(HOST, "udp")
+    resolver = RuleResolver(Host(HOST, "udp"))
     with pytest.raises(RuleError) as caught:
-        host.resolve_input(Input("239.1.0.0/24", range(1, 5), interface="eth0"))
+        resolver.resolve_input(Input("239.1.0.0/24", range(1, 5), interface="eth0"))
     assert caught.value.problems == (
         Problem("group", "239.1.0.0/24 is a block, which only rules take; write one address"),
         Problem("port", "1-4 are several, which only rules take; write one"),
     )
     with pytest.raises(RuleError, match=r"address: 239\.2\.0\.0/24 is a block"):
-        host.resolve_output(Output("239.2.0.0/24", 1, interface="eth1"))
+        resolver.resolve_output(Output("239.2.0.0/24", 1, interface="eth1"))
 
 
 def test_more_ports_of_this_host_than_are_kept_open_are_warned_of() -> None:

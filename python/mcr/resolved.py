@@ -1,7 +1,7 @@
 """A rule as the native core takes it: every name looked up, every default filled in.
 
 Owns the shape only, which `mcr._native` reads by attribute; how a rule becomes one is the business
-of `host`.
+of `resolver`.
 """
 
 from collections.abc import Mapping

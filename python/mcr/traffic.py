@@ -16,6 +16,7 @@ from .errors import McrError, RuleError
 from .fields import Checks, Invalid
 from .host import Host
 from .resolved import ResolvedInput, ResolvedOutput
+from .resolver import RuleResolver
 from .rules import Input, Output
 
 HEADER_BYTES = 24
@@ -280,7 +281,7 @@ def _target(endpoint: str | Output, ttl: int | None, check: Checks) -> ResolvedO
                 raise RuleError([("ttl", f"is {ttl} here and {output.ttl} in the endpoint")])
             output = replace(output, ttl=ttl)
         _refuse_kept(output)
-        return _host().resolve_output(output)
+        return _resolver().resolve_output(output)
     except RuleError as error:
         check.problems += error.problems
         return None
@@ -302,7 +303,7 @@ def _refuse_kept(output: Output) -> None:
 
 def _source(endpoint: str | Input) -> ResolvedInput:
     taken = Input.parse(endpoint) if isinstance(endpoint, str) else endpoint
-    resolved = _host().resolve_input(taken)
+    resolved = _resolver().resolve_input(taken)
     if taken.sources and not taken.group.is_multicast:
         raise RuleError([("sources", f"{taken.group} is not a group; leave them out")])
     if taken.interface is None:
@@ -311,8 +312,8 @@ def _source(endpoint: str | Input) -> ResolvedInput:
     return resolved
 
 
-def _host() -> Host:
-    return Host(interfaces(), "udp")
+def _resolver() -> RuleResolver:
+    return RuleResolver(Host(interfaces(), "udp"))
 
 
 def _received(report: dict[str, Any]) -> ReceiveReport:

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import IPv4Address, IPv6Address
 
 from ..fields import Address, Network, block_bits, first_of, port_count
-from ..host import SOCKET_LIMIT, missing_interface
+from ..host import missing_interface
+from ..resolver import SOCKET_LIMIT
 from ..rule_text import format_ports
 from ..rules import Input, Output, Rule
 from .facts import RECEIVE_BUFFER_BYTES, SEND_BUFFER_BYTES, SOURCE_LIMITS, Device, Facts
