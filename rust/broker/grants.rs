@@ -92,6 +92,41 @@ impl Server {
         Ok(())
     }
 
+    /// Notes whether a worker wants the datagrams of a flow merged. All that have a helper for the flow
+    /// share it: the kernel merges when one of them wants that, and none has seen a datagram that
+    /// merging would let overtake others.
+    pub(super) fn merge(
+        &mut self,
+        worker: u16,
+        lease: u64,
+        on: bool,
+    ) -> std::result::Result<(), Fault> {
+        let held = self.worker(worker)?.leases.get(lease).ok_or(UNKNOWN)?;
+        held.vote(on).ok_or(UNKNOWN)?;
+        let key = held.key.clone();
+        Ok(self.count_votes(&key)?)
+    }
+
+    fn count_votes(&self, key: &Key) -> Result<()> {
+        let helpers = || self.workers.iter().flat_map(|worker| worker.leases.helpers(key));
+        let votes = || helpers().filter_map(|(_, vote)| vote);
+        let is_wanted = votes().any(|vote| vote) && votes().all(|vote| vote);
+        helpers().try_for_each(|(fd, _)| gro_helper::merge(fd, is_wanted))
+    }
+
+    /// Has a new helper do as the others for its flow: the kernel asks one of them.
+    pub(super) fn follow_votes(
+        &mut self,
+        worker: u16,
+        answer: Answer,
+    ) -> std::result::Result<Answer, Fault> {
+        if let Answer::Helper { lease } = answer {
+            let key = self.worker(worker)?.leases.get(lease).ok_or(UNKNOWN)?.key.clone();
+            self.count_votes(&key)?;
+        }
+        Ok(answer)
+    }
+
     /// Closes the fan-out groups of which no worker has a socket any more.
     pub(super) fn close_unused_groups(&mut self) {
         let used: HashSet<u64> =
@@ -118,7 +153,6 @@ impl Worker {
             Request::AllMulticast { lease, on } => {
                 self.leases.get(lease).ok_or(UNKNOWN)?.take_all(on).ok_or(UNKNOWN)??;
             }
-            Request::Merge { lease, on } => self.merge(lease, on)?,
             Request::Join { interface, group, sources } => {
                 self.check_room()?;
                 self.memberships.join(&interface.as_ref(), group, &sources)?;
@@ -273,13 +307,8 @@ impl Worker {
             _ => None,
         };
         Ok(opened.map_or(Answer::Absent {}, |fd| Answer::Helper {
-            lease: self.leases.add(key, fd, What::Helper),
+            lease: self.leases.add(key, fd, What::Helper { vote: None }),
         }))
-    }
-
-    fn merge(&mut self, lease: u64, on: bool) -> std::result::Result<(), Fault> {
-        let held = self.leases.get(lease).filter(|held| held.is_helper()).ok_or(UNKNOWN)?;
-        Ok(gro_helper::merge(held.fd.as_fd(), on)?)
     }
 
     /// The worker's socket of the `udp` ingress, its interface and its group.

@@ -42,9 +42,18 @@ pub(super) enum User {
 #[derive(Debug)]
 pub(super) enum What {
     Frames(Frames),
-    Datagrams { receive_buffer_bytes: usize, member: Member },
-    Helper,
-    Output { send_buffer_bytes: usize },
+    Datagrams {
+        receive_buffer_bytes: usize,
+        member: Member,
+    },
+    /// Whether the worker wants datagrams merged for it, which a refusal ends for good; `None` as long
+    /// as it says neither.
+    Helper {
+        vote: Option<bool>,
+    },
+    Output {
+        send_buffer_bytes: usize,
+    },
 }
 
 #[derive(Debug)]
@@ -138,6 +147,18 @@ impl Leases {
         self.held.get(&id).map(|held| held.fd.as_fd())
     }
 
+    /// The helpers for this, claimed or not, and what was said of merging.
+    pub(super) fn helpers(
+        &self,
+        key: &Key,
+    ) -> impl Iterator<Item = (BorrowedFd<'_>, Option<bool>)> {
+        let ids = self.by_key.get(key).into_iter().flatten();
+        ids.filter_map(|id| self.held.get(id)).filter_map(|held| match held.what {
+            What::Helper { vote } => Some((held.fd.as_fd(), vote)),
+            _ => None,
+        })
+    }
+
     /// An AF_PACKET socket on an interface, claimed or not.
     pub(super) fn frames_on(&self, ifindex: u32) -> Option<BorrowedFd<'_>> {
         let ids = self.by_key.get(&Key::Frames { ifindex })?;
@@ -200,7 +221,7 @@ impl Leases {
             match &mut held.what {
                 What::Frames(frames) => frames.wants_all = false,
                 What::Datagrams { member, .. } => member.orphan(),
-                What::Helper | What::Output { .. } => {}
+                What::Helper { .. } | What::Output { .. } => {}
             }
         }
         self.remove_all(|held| held.is_gone);
@@ -265,8 +286,15 @@ impl Held {
             What::Frames(Frames { receive_buffer_bytes: bytes, .. })
             | What::Datagrams { receive_buffer_bytes: bytes, .. }
             | What::Output { send_buffer_bytes: bytes } => bytes,
-            What::Helper => 0,
+            What::Helper { .. } => 0,
         }
+    }
+
+    /// Notes that its worker wants datagrams merged, or refuses it; `None` for what is no helper.
+    pub(super) fn vote(&mut self, on: bool) -> Option<()> {
+        let What::Helper { vote } = &mut self.what else { return None };
+        *vote = Some(on && *vote != Some(false));
+        Some(())
     }
 
     fn is_claimed(&self) -> bool {
@@ -291,10 +319,6 @@ impl Held {
 
     pub(super) fn is_frames(&self) -> bool {
         matches!(self.what, What::Frames(_))
-    }
-
-    pub(super) fn is_helper(&self) -> bool {
-        matches!(self.what, What::Helper)
     }
 
     /// Whether it was made with this wish for a packet ring.

@@ -205,7 +205,11 @@ impl Server {
             Request::Frames { interface, blocks, ring } => {
                 return self.frames(worker, &interface.as_ref(), &blocks, ring);
             }
-            other => return known.grant(other),
+            Request::Merge { lease, on } => self.merge(worker, lease, on)?,
+            other => {
+                let answer = known.grant(other)?;
+                return self.follow_votes(worker, answer);
+            }
         }
         Ok(Answer::Done {})
     }

@@ -287,7 +287,7 @@ impl Inputs {
                 }
             };
             let mut endpoint = Endpoint::new(socket);
-            if interface.is_upper && self.share.of == 1 {
+            if interface.is_upper {
                 endpoint.merge(opener, warnings);
             }
             interface.endpoints.insert(key, endpoint);

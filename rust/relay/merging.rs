@@ -148,8 +148,8 @@ impl Merging {
         warnings: &mut Vec<String>,
     ) {
         for helper in self.helpers(input) {
-            helper.is_apart = true;
-            if std::mem::take(&mut helper.is_merged) {
+            helper.is_merged = false;
+            if !std::mem::replace(&mut helper.is_apart, true) {
                 tell(helper, opener, warnings);
             }
         }

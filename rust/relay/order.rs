@@ -51,9 +51,7 @@ impl Inputs {
         let Some(interface) = self.interfaces.get(&input.interface) else {
             return OrderCheck::Nothing;
         };
-        // Several processes cannot tell each other what they see.
-        let is_sole = self.share.of == 1 && !input.everywhere;
-        let may_merge = is_sole
+        let may_merge = !input.everywhere
             && if self.merges_by_port(input) {
                 self.merging.may_merge(input)
             } else {
@@ -128,8 +126,8 @@ impl Endpoint {
     }
 
     fn keep_apart(&mut self, opener: &dyn Opener, warnings: &mut Vec<String>) {
-        self.is_apart = true;
-        if std::mem::take(&mut self.is_merged) {
+        self.is_merged = false;
+        if !std::mem::replace(&mut self.is_apart, true) {
             self.tell(opener, false, warnings);
         }
     }

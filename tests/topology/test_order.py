@@ -6,17 +6,19 @@ that would overtake others.
 
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 import mcr
 
 from .checks import settle_sent, wait_until
+from .daemons import serving
 from .frames import Flow, Injector, internet_checksum, udp_frame
 from .lab import Lab
 from .relays import Ingress, relaying
 from .test_command import command
-from .traffic import payloads
+from .traffic import Receiver, payloads
 
 COUNT = 400
 SOURCES = {4: "10.1.0.2", 6: "fd01::2"}
@@ -96,6 +98,20 @@ def test_what_cannot_be_merged_keeps_its_place(
         settle_sent(relay, len(sent))
 
 
+def merges(lab: Lab, injector: Injector, receiver: Receiver, flow: Flow) -> bool:
+    """Whether the kernel merges datagrams that are all of one kind.
+
+    While merging ends, what comes first alone overtakes what is still held.
+    """
+    sent = payloads(COUNT, (200,))
+    before = lab.relay.ip_packets()
+    receiver.forget()
+    injector.send(*(udp_frame(flow, payload) for payload in sent))
+    receiver.wait_for(COUNT)
+    assert sorted(receiver.collected) == sorted(sent)
+    return lab.relay.ip_packets() - before < COUNT / 2
+
+
 def keeps_apart(relay: mcr.Relay) -> bool:
     """Whether the user was told that datagrams are not merged any more."""
     return any("to keep the order" in warning for warning in relay.warnings)
@@ -112,7 +128,6 @@ def test_merging_begins_with_proof_and_ends_with_what_cannot_be_merged(
 ) -> None:
     """Once a thousand datagrams were of one kind; one of another kind ends it for good."""
     flow = Flow("10.1.0.2", group, 5001)
-    like = [udp_frame(flow, payload) for payload in payloads(COUNT, (200,))]
     mixed = list(stream("padded", flow))
     with (
         lab.receive("239.2.160.1", 6001) as receiver,
@@ -121,23 +136,38 @@ def test_merging_begins_with_proof_and_ends_with_what_cannot_be_merged(
         ) as relay,
         Injector(lab.source, "s0") as injector,
     ):
-
-        def merges() -> bool:
-            before = lab.relay.ip_packets()
-            receiver.forget()
-            injector.send(*like)
-            receiver.expect(payloads(COUNT, (200,)))
-            return lab.relay.ip_packets() - before < COUNT / 2
-
-        assert not merges()
-        wait_until(merges)
+        assert not merges(lab, injector, receiver, flow)
+        wait_until(lambda: merges(lab, injector, receiver, flow))
         assert not keeps_apart(relay)
         injector.send(odd("padded", flow)[1])
         wait_until(lambda: keeps_apart(relay))
         receiver.forget()
         injector.send(*(frame for _, frame in mixed))
         receiver.expect([payload for payload, _ in mixed])
-        assert not merges()
+        assert not merges(lab, injector, receiver, flow)
+
+
+@pytest.mark.usefixtures("gathering")
+def test_workers_of_a_daemon_agree_on_merging(lab: Lab) -> None:
+    """One begins it for all, and one that sees what cannot be merged ends it for all."""
+    flow = Flow("10.1.0.2", "239.1.160.3", 5001)
+    others = [replace(flow, source_port=port) for port in range(40001, 40009)]
+    with (
+        lab.receive("239.2.160.1", 6001) as receiver,
+        serving(lab.relay, "--ingress", "packet", "--workers", "2") as daemon,
+        daemon.client() as client,
+        Injector(lab.source, "s0") as injector,
+    ):
+        client.add_rule(f"{flow.group}%in0:5001 to 239.2.160.1%out0:6001")
+        wait_until(lambda: merges(lab, injector, receiver, flow))
+        receiver.forget()
+        injector.send(*(odd("padded", other)[1] for other in others))
+        receiver.expect([SMALL] * len(others))
+        wait_until(lambda: not merges(lab, injector, receiver, flow))
+        mixed = list(stream("padded", flow))
+        receiver.forget()
+        injector.send(*(frame for _, frame in mixed))
+        receiver.expect([payload for payload, _ in mixed])
 
 
 @pytest.mark.usefixtures("gathering")
