@@ -13,6 +13,7 @@ from tests.made_up_host import HOST
 
 from mcr.control import kept, rulebook
 from mcr.control.config_file import read_config
+from mcr.control.draft import Aside
 from mcr.control.entries import Entry, object_of, read_entries, rule_of, written
 from mcr.control.kept import LogLevels, UnreadableError
 from mcr.control.params import RuleObject
@@ -53,7 +54,7 @@ def test_what_is_kept_is_read_back(
 ) -> None:
     """Byte for byte the same set."""
     entries = tuple(Entry(*each) for each in some)
-    lines = [rulebook._aside(entry, "").line for entry in entries]
+    lines = [Aside.of(entry, "").line for entry in entries]
     levels = LogLevels(everything="error", facilities={"rules": "debug"})
     answers = {Name("studio.example", 4): (ip_address("192.0.2.7"),)}
     whole = kept.read_all(kept.write(revision, sequence, levels, answers, lines))

@@ -19,6 +19,7 @@ from ..names import Answers, HostChange, Hosts, Name, Names, ask_again
 from ..rules import Rule
 from . import kept, limits
 from .config_file import read_config
+from .draft import Aside, Change, Draft, Held
 from .entries import Entry, Reading
 from .events import Bus
 from .fleet import Fleet
@@ -26,7 +27,7 @@ from .leash import Leash
 from .logs import Log
 from .news import News
 from .refusals import Refusal
-from .rulebook import Aside, Change, Draft, Held, Rulebook
+from .rulebook import Rulebook
 from .worker_messages import prepare_body
 
 _SEQUENCE_AHEAD = 1000

@@ -13,12 +13,13 @@ from typing import Any
 
 from ..reading import Counted, Takers, rule_stats
 from ..stats import InterfaceStats, RuleStats
+from .draft import Held
 from .fleet import Fleet
 from .link import Link, LinkLost, WorkerRefused
 from .news import Trouble
 from .results import Counts, Totals
 from .rpc import Encoded, encode
-from .rulebook import Held, Rulebook
+from .rulebook import Rulebook
 from .worker_messages import InterfaceReport, OutputReport, RuleReport
 from .workers import Report, Worker
 

@@ -21,6 +21,7 @@ from . import params, results
 from .changes import Changes
 from .connections import Connection
 from .counters import Collected, Counters, new_rule
+from .draft import Aside, Draft, Held
 from .entries import written
 from .events import Bus
 from .fleet import Fleet
@@ -29,7 +30,7 @@ from .logs import Log, levels_as_dict
 from .news import News
 from .refusals import Refusal
 from .rpc import Encoded, Method, encode
-from .rulebook import Aside, Draft, Held, Rulebook
+from .rulebook import Rulebook
 
 T = TypeVar("T")
 _SERVER = f"mcr {version('mcr-relay')}"  # read now: later there may be no file to read it from

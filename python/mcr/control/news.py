@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from . import limits
+from .draft import Held
 from .events import Bus
-from .rulebook import Held
 from .worker_messages import RuleNews, WorkerMessage
 
 _LINK_CHANGES = {

@@ -5,79 +5,21 @@ no host name up that it is given the addresses of.
 """
 
 import re
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from .._native import interfaces
-from ..config import Ingress, Plan, RuleSet
+from ..config import Ingress, RuleSet
 from ..daemon import ErrorCode
 from ..errors import ConflictError, Problem, RuleError
 from ..names import Answers, Name, Names, uses
 from ..resolved import ResolvedInput, ResolvedRule
 from ..rules import Rule
-from .entries import Entry, written
+from .draft import Aside, Draft, Held, Turn
+from .entries import Entry
 from .refusals import Refusal, cut
-from .rpc import encode
-from .worker_messages import spec_tail
 
 _BLAMED = re.compile(r"rule ([0-9]+)")
-Turn = Literal["enabled", "disabled", "replaced"]
-"""What can become of a rule that stays."""
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A rule as the daemon has it, with what is sent and kept of it made once."""
-
-    rule: Rule
-    resolved: ResolvedRule
-    enabled: bool
-    tail: bytes
-    """What workers are told of it."""
-    line: bytes
-    """What is kept of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Aside:
-    """A rule of an earlier process that does not fit this host now: it is tried again.
-
-    As after a boot, before the host has its addresses.
-    """
-
-    rule: Rule
-    enabled: bool
-    why: str
-    line: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """A change that was found right and is not made yet."""
-
-    revision: int
-    """After it."""
-    plan: Plan | None
-    rules: Mapping[str, Held]
-    """All rules after it, in their order."""
-    send: tuple[str, ...]
-    """Ids of the rules that workers must be told anew."""
-    added: tuple[str, ...]
-    removed: tuple[str, ...]
-    kept: tuple[str, ...]
-    changed: Mapping[str, Turn]
-    warnings: tuple[str, ...]
-    answers: Answers
-    """The addresses of the host names in use after it."""
-    moves: bool
-    """Whether something is different after it."""
-    aside: Mapping[str, Aside]
-    """The rules that do not fit this host, after it."""
-    order: tuple[str, ...]
-    """The ids of all rules after it, those that are aside among them."""
-    dropped: tuple[str, ...] = ()
-    """Ids of rules that were aside and are gone; workers never had them."""
 
 
 class Rulebook:
@@ -194,12 +136,12 @@ class Rulebook:
         turn: Turn = "enabled" if enabled else "disabled"
         ids = self.find(refs)
         turned = {
-            each: _held(replace(self._held[each], enabled=enabled))
+            each: self._held[each].turned(enabled=enabled)
             for each in ids
             if each in self._held and self._held[each].enabled != enabled
         }
         turned_aside = {
-            each: _aside(Entry(self._aside[each].rule, enabled), self._aside[each].why)
+            each: Aside.of(Entry(self._aside[each].rule, enabled), self._aside[each].why)
             for each in ids
             if each in self._aside and self._aside[each].enabled != enabled
         }
@@ -296,7 +238,7 @@ class Rulebook:
                 if not blamed:
                     raise
                 aside |= {
-                    fitting[at].rule.id: _aside(fitting[at], why) for at, why in blamed.items()
+                    fitting[at].rule.id: Aside.of(fitting[at], why) for at, why in blamed.items()
                 }
                 fitting = [entry for at, entry in enumerate(fitting) if at not in blamed]
 
@@ -324,11 +266,11 @@ class Rulebook:
         gone = set(remove)
         after = {each: held for each, held in self._held.items() if each not in gone} | coming
         stays = {each: held for each, held in coming.items() if each in gone}
-        turns = ((each, _turn(self._held[each], held)) for each, held in stays.items())
+        turns = ((each, self._held[each].turn_to(held)) for each, held in stays.items())
         changed = {each: turn for each, turn in turns if turn is not None}
         added = tuple(each for each in coming if each not in gone)
         removed = tuple(each for each in remove if each not in coming)
-        news = (each for each in coming if _is_news(self._held.get(each), coming[each]))
+        news = (each for each, held in coming.items() if held.is_news_after(self._held.get(each)))
         left = {each: kept for each, kept in aside.items() if each not in coming}
         dropped = tuple(each for each in self._aside if each not in left and each not in coming)
         places = dict.fromkeys((*(self._order if order is None else order), *after, *left))
@@ -358,25 +300,12 @@ class Rulebook:
     def _held_for(self, entry: Entry, resolved: ResolvedRule) -> Held:
         """The rule as it was, where nothing about it is new."""
         before = self._held.get(entry.rule.id)
-        if before is not None and before.resolved == resolved:
-            is_as_final = before.resolved.is_final == resolved.is_final
-            if is_as_final and before.enabled == entry.enabled and before.rule == entry.rule:
-                return before
-            tail = before.tail
-        else:
-            tail = spec_tail(resolved)
-        return _held(Held(entry.rule, resolved, entry.enabled, tail, b""))
-
-
-def _held(held: Held) -> Held:
-    """With the line that is kept."""
-    kept = {"rule": written(held.rule), "enabled": held.enabled}
-    return replace(held, line=encode(kept) + b"\n")
-
-
-def _aside(entry: Entry, why: str) -> Aside:
-    kept = {"rule": written(entry.rule), "enabled": entry.enabled}
-    return Aside(entry.rule, entry.enabled, why, encode(kept) + b"\n")
+        if before is None or before.resolved != resolved:
+            return Held.of(entry, resolved)
+        is_as_final = before.resolved.is_final == resolved.is_final
+        if is_as_final and before.enabled == entry.enabled and before.rule == entry.rule:
+            return before
+        return replace(Held.of(entry, resolved), tail=before.tail)
 
 
 def _check_names(rules: Sequence[Rule], aside: Mapping[str, Aside]) -> None:
@@ -408,21 +337,3 @@ def _blamed(error: RuleError) -> dict[int, str]:
             rest = problem.field[number.end() :].removeprefix(", ")
             found.setdefault(int(number[1]) - 1, str(Problem(rest, problem.message)))
     return found
-
-
-def _turn(before: Held, after: Held) -> Turn | None:
-    """What becomes of a rule that stays."""
-    if before.enabled != after.enabled:
-        return "enabled" if after.enabled else "disabled"
-    if before.rule != after.rule or before.resolved != after.resolved:
-        return "replaced"
-    return None
-
-
-def _is_news(before: Held | None, after: Held) -> bool:
-    """Whether workers must be told; a name is not their business."""
-    return before is None or before.enabled != after.enabled or before.tail != after.tail
-
-
-Change = Callable[[], Draft]
-"""Finds a change right, or raises; called in the thread that judges rules."""
