@@ -22,7 +22,7 @@ GOOD = "239.1.1.1%lo:5001 to 127.0.0.1:7001"
 @pytest.fixture(autouse=True)
 def fake_core(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No test here opens a socket or gives up the test run's rights."""
-    monkeypatch.setattr("mcr.relay.RelayCore", FakeCore)
+    monkeypatch.setattr("mcr.running.RelayCore", FakeCore)
     monkeypatch.setattr(FakeCore, "made", [])
     monkeypatch.setattr("mcr.cli.relay.drop", lambda account: None)
     yield

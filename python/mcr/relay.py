@@ -1,37 +1,25 @@
 """`Relay`: a running set of rules, and its counters.
 
-Owns the life cycle, and the order of changes made by several threads; how one is made is the
-business of `running`. What a rule may say is decided in `config`; sockets, threads and datagrams
-belong to the native engine.
+Owns the order of what several threads ask for; what may be done when is decided in `lifecycle`, how
+a change is made is the business of `running`. What a rule may say is decided in `config`; sockets,
+threads and datagrams belong to the native engine.
 """
 
-import os
 import threading
 import warnings
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
-from ._native import RelayCore
-from .cpus import chosen_cpus
+from .candidate import CandidateRules
 from .errors import McrError, RuleError
+from .lifecycle import Lifecycle
 from .names import HostChange, Hosts, Names, ask_again
 from .retries import Retries
 from .rules import Rule, parse_rules
 from .running import RunningRules
+from .settings import BUFFER_BYTES, Ingress, Settings
 from .stats import Stats
-
-Ingress = Literal["auto", "packet", "udp"]
-BUFFER_BYTES = 32 * 2**20
-"""Receive buffers per worker unless asked otherwise; memory is touched only when used."""
-WORKERS_LIMIT = 256
-"""More threads than that serve nobody: it is the limit of a fan-out group (packet(7)) too."""
-_BUFFER_LEAST_BYTES = 2**20  # a few super-frames
-_BUFFER_LIMIT_BYTES = 2**40
-_KERNEL_VERIFIES = (
-    "on the ingress 'udp' the kernel itself drops datagrams with a wrong checksum; to relay them"
-    " use 'packet'"
-)
 
 
 class Relay:
@@ -76,31 +64,18 @@ class Relay:
             ValueError: an ingress, a number of workers or of bytes, CPUs or hosts that cannot be.
         """
         self._running: RunningRules | None = None
-        self._pid = os.getpid()
-        if ingress not in ("auto", "packet", "udp"):
-            raise ValueError(f"ingress: {ingress!r} is none of auto, packet, udp")
-        if not isinstance(workers, int) or not 1 <= workers <= WORKERS_LIMIT:
-            raise ValueError(f"workers: {workers!r} is not in 1 to {WORKERS_LIMIT}")
-        if not (
-            isinstance(buffer_bytes, int)
-            and _BUFFER_LEAST_BYTES <= buffer_bytes <= _BUFFER_LIMIT_BYTES
-        ):
-            raise ValueError(f"buffer_bytes: {buffer_bytes!r} is not in 1 MiB to 1 TiB")
-        try:
-            self._cpus = () if cpus is None else chosen_cpus(cpus, workers)
-        except ValueError as error:
-            raise ValueError(f"cpus: {error}") from None
-        self._verify_checksums = verify_checksums
+        self._life = Lifecycle()
+        self._settings = Settings.checked(
+            ingress=ingress,
+            workers=workers,
+            buffer_bytes=buffer_bytes,
+            cpus=cpus,
+            verify_checksums=verify_checksums,
+        )
         if hosts not in ("first", "all"):
             raise ValueError(f"hosts: {hosts!r} is none of first, all")
         self._hosts: Hosts = hosts
-        self._ingress: Ingress = ingress
-        self._workers = workers
-        self._buffer_bytes = buffer_bytes
-        self._waiting = parse_rules(rules)
-        self._disabled: set[str] = set()
-        self._started = self._stopped = self._closed = False
-        self._lock = threading.RLock()
+        self._candidate = CandidateRules(rules)
         self._retries = Retries(self, Relay._finish_rules)
 
     def open(self, *, rights_end: bool = False) -> None:
@@ -119,35 +94,18 @@ class Relay:
             InterfaceError: the kernel refused an interface or an address.
             RightsError: a capability is missing; the text names it.
         """
-        with self._locked():
-            self._check_usable()
+        with self._life.locked():
+            self._life.check_usable()
             if self._is_open():
                 return
-            waiting = self._waiting
-        names = self._names().look_up(waiting)
-        with self._locked():
-            self._check_usable()
-            if self._is_open():  # by another thread, meanwhile
-                return
-            core = RelayCore(
-                self._ingress,
-                self._workers,
-                self._buffer_bytes,
-                self._cpus,
-                self._verify_checksums,
-            )
-            running = RunningRules(core)
-            try:
-                # First, so that they count where descriptors are few.
-                if rights_end:
-                    core.open_spares()
-                running.change(add=self._waiting, names=names, disabled=self._disabled)
-            except BaseException:
-                core.stop()
-                raise
-            if core.ingress == "udp" and not self._verify_checksums:
-                running.warn([_KERNEL_VERIFIES])
-            self._running = running
+            rules = self._candidate.rules
+        names = self._names().look_up(rules)
+        with self._life.locked():
+            self._life.check_usable()
+            if not self._is_open():  # as another thread may have made it, meanwhile
+                self._running = RunningRules.open(
+                    self._settings, self._candidate, names, has_spares=rights_end
+                )
 
     def start(self) -> None:
         """Start to relay; opens first where that was not done. Twice is once.
@@ -160,22 +118,22 @@ class Relay:
             EngineError: the engine did not come up; the text says why.
             McrError: the relay was stopped; it cannot start again.
         """
-        self._check_not_stopped()
+        with self._life.locked():
+            self._life.check_startable()
         self.open()
-        with self._locked():
-            self._check_usable()
-            self._check_not_stopped()
-            if not self._started:
+        with self._life.locked():
+            self._life.check_startable()
+            if not self._life.is_started:
                 core = self._opened().core
-                self._started = True
+                self._life.is_started = True
                 core.start()
                 self._retry()
 
     def stop(self) -> None:
         """Stop to relay; the counters stay readable until `close`. Twice is once."""
-        with self._locked():
-            self._check_usable()
-            self._stopped = True
+        with self._life.locked():
+            self._life.check_usable()
+            self._life.is_stopped = True
             self._retries.end()
             if self._running is not None:
                 self._running.core.stop()
@@ -186,14 +144,14 @@ class Relay:
         Raises:
             McrError: called in a process forked from the relay's own.
         """
-        with self._locked():
+        with self._life.locked():
             self._retries.end()
             running = self._running
             if running is not None:
                 # First: cut short by an exception of a signal handler, `close` can be called again.
                 running.core.stop()
-                self._waiting = running.rules
-            self._running, self._closed = None, True
+                self._candidate = CandidateRules(running.rules)
+            self._running, self._life.is_closed = None, True
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until the relay stops; Ctrl-C interrupts the waiting.
@@ -211,19 +169,17 @@ class Relay:
         """
         if timeout_s is not None and not timeout_s >= 0:
             raise ValueError(f"timeout_s: {timeout_s} is not 0 or more")
-        with self._locked():
-            self._check_usable()
+        with self._life.locked():
             core = self._opened().core
-            if not self._started:
+            if not self._life.is_started:
                 raise McrError("the relay was not started; there is nothing to wait for")
         return core.wait(None if timeout_s is None else min(timeout_s, threading.TIMEOUT_MAX))
 
     @property
     def rules(self) -> tuple[Rule, ...]:
         """The rules, oldest first."""
-        with self._locked():
-            self._check_usable()
-            return self._waiting if self._running is None else self._running.rules
+        with self._life.locked():
+            return self._rules.rules
 
     def add_rule(self, rule: Rule | str) -> Rule:
         """Add a rule; when this returns, every worker has it. Other rules do not notice.
@@ -237,8 +193,7 @@ class Relay:
         """
         (added,) = parse_rules([rule])
         names = self._names_for([added])
-        with self._locked():
-            self._check_usable()
+        with self._life.locked():
             self._change(remove=[], add=[added], names=names)
             return added
 
@@ -248,8 +203,7 @@ class Relay:
         Raises:
             RuleError: there is no such rule.
         """
-        with self._locked():
-            self._check_usable()
+        with self._life.locked():
             self._change(remove=[self._find(rule)], add=[], names=self._names())
 
     def disable_rule(self, rule: Rule | str) -> None:
@@ -282,8 +236,7 @@ class Relay:
         """
         wanted = parse_rules(rules)
         names = self._names_for(wanted)
-        with self._locked():
-            self._check_usable()
+        with self._life.locked():
             self._change(remove=[rule.id for rule in self.rules], add=wanted, names=names)
 
     def resolve_hosts(self) -> tuple[HostChange, ...]:
@@ -300,15 +253,13 @@ class Relay:
             RuleError, InterfaceError, RightsError: as in `add_rule`; nothing has changed.
             McrError: the relay is not open.
         """
-        with self._locked():
-            self._check_usable()
+        with self._life.locked():
             known = self._opened().answers
         answers, changes = ask_again(known, self._hosts)
         changed = {name for name, addresses in answers.items() if known[name] != addresses}
         if changed:
-            with self._locked():
-                self._check_usable()
-                self._check_changeable()
+            with self._life.locked():
+                self._life.check_changeable()
                 running = self._opened()
                 running.follow(changed, Names(self._hosts, {**running.answers, **answers}))
         return changes
@@ -319,30 +270,28 @@ class Relay:
         Raises:
             McrError: the relay is not open.
         """
-        with self._locked():
-            self._check_usable()
+        with self._life.locked():
             return self._opened().stats()
 
     @property
     def error(self) -> str | None:
         """Why the engine stopped by itself; None while all is well."""
-        with self._locked():
-            self._check_usable()
+        with self._life.locked():
+            self._life.check_usable()
             return None if self._running is None else self._running.core.error
 
     @property
     def ingress(self) -> Ingress:
         """How datagrams are received; once open it is `packet` or `udp`, never `auto`."""
-        with self._locked():
-            self._check_usable()
-            return self._ingress if self._running is None else self._running.core.ingress
+        with self._life.locked():
+            self._life.check_usable()
+            return self._settings.ingress if self._running is None else self._running.core.ingress
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What the user should know though it works, one sentence each."""
-        with self._locked():
-            self._check_usable()
-            return () if self._running is None else self._running.warnings
+        with self._life.locked():
+            return self._rules.warnings
 
     def __enter__(self) -> Self:
         """Open and start."""
@@ -369,7 +318,7 @@ class Relay:
     def __del__(self) -> None:
         """Warn about a relay that was opened and never closed; a forked child owns nothing."""
         running = getattr(self, "_running", None)
-        if running is not None and self._pid == os.getpid():
+        if running is not None and self._life.is_own:
             warnings.warn(f"{self!r} was not closed", ResourceWarning, source=self, stacklevel=1)
             self._retries.end()
             running.core.stop()
@@ -377,83 +326,59 @@ class Relay:
     def __repr__(self) -> str:
         """State and size, without taking a lock."""
         running = self._running
-        state = "closed" if self._closed else "new" if running is None else "open"
-        count = len(self._waiting if running is None else running)
+        state = "closed" if self._life.is_closed else "new" if running is None else "open"
+        count = len(self._candidate if running is None else running)
         return f"<mcr.Relay {state}, {count} rules>"
+
+    @property
+    def _rules(self) -> CandidateRules | RunningRules:
+        """The rules, in a core or not yet; McrError once the relay is closed."""
+        self._life.check_usable()
+        return self._candidate if self._running is None else self._running
 
     def _names(self) -> Names:
         """The host names of the running rules; others are not asked for yet."""
-        with self._locked():
-            return Names(self._hosts, {} if self._running is None else self._running.answers)
+        with self._life.locked():
+            return Names(self._hosts, self._rules.answers)
 
     def _names_for(self, rules: Iterable[Rule]) -> Names:
         """Look up what rules need, without the lock: a slow server must not hold up `stats`."""
-        with self._locked():
-            self._check_usable()
-            is_open = self._is_open()
-        return self._names().look_up(rules if is_open else ())
-
-    def _check_not_stopped(self) -> None:
-        with self._locked():
-            self._check_usable()
-            if self._stopped:
-                raise McrError("the relay was stopped; make a new one")
-
-    def _has_stopped(self) -> bool:
-        return self._stopped
-
-    def _check_changeable(self) -> None:
-        if self._stopped:
-            raise McrError("the relay was stopped; its rules change no more")
+        return self._names().look_up(rules if self._is_open() else ())
 
     def _change(self, *, remove: list[str], add: Iterable[Rule], names: Names) -> None:
-        self._check_changeable()
+        self._life.check_changeable()
         if self._running is None:
-            waiting = (*(rule for rule in self._waiting if rule.id not in remove), *add)
-            disabled = self._disabled & {rule.id for rule in waiting}
-            self._waiting, self._disabled = waiting, disabled
+            self._candidate.change(remove=remove, add=add)
         else:
             self._running.change(remove=remove, add=add, names=names)
             self._retry()
 
     def _retry(self) -> None:
         """Have tried again what waits, once the relay has started: before, it has one thread."""
-        if self._started and not self._stopped and self._opened().unfinished:
+        if self._life.is_started and not self._life.is_stopped and self._opened().unfinished:
             self._retries.begin()
 
     def _finish_rules(self) -> bool:
         """Try once what waits; whether something still does."""
-        with self._locked():
+        with self._life.locked():
             running = self._running
-            if running is None or self._stopped:
+            if running is None or self._life.is_stopped:
                 return False
             waiting, names = running.unfinished, self._names()
         answers = names.look_up(waiting).known(waiting)
-        with self._locked():
-            if self._running is not running or self._has_stopped():
+        with self._life.locked():
+            if self._running is not running or self._life.is_stopped:
                 return False
             running.finish(Names(self._hosts, {**running.answers, **answers}))
             return bool(running.unfinished)
 
     def _set_enabled(self, rule: Rule | str, *, enabled: bool) -> None:
-        with self._locked():
-            self._check_usable()
-            self._check_changeable()
-            rule_id = self._find(rule)
-            if self._running is not None:
-                self._running.set_enabled(rule_id, enabled)
-            elif enabled:
-                self._disabled.discard(rule_id)
-            else:
-                self._disabled.add(rule_id)
+        with self._life.locked():
+            self._life.check_changeable()
+            self._rules.set_enabled(self._find(rule), enabled)
 
     def _find(self, rule: Rule | str) -> str:
-        if self._running is not None:
-            found = self._running.find(rule)
-        else:
-            wanted = rule.id if isinstance(rule, Rule) else rule
-            ids = (one.id for one in self._waiting if wanted in (one.id, one.name))
-            found = next(ids, None)
+        found = self._rules.find(rule)
         if found is None:
             raise RuleError([("rule", f"there is none with the id or name {str(rule)!r}")])
         return found
@@ -462,24 +387,7 @@ class Relay:
         return self._running is not None
 
     def _opened(self) -> RunningRules:
+        self._life.check_usable()
         if self._running is None:
             raise McrError("the relay is not open; use it in a with statement, or call start()")
         return self._running
-
-    def _locked(self) -> threading.RLock:
-        """The lock, to be used with `with`.
-
-        A context manager written in Python would keep the lock if an exception of a signal handler
-        came while it has it.
-        """
-        self._check_process()
-        return self._lock
-
-    def _check_usable(self) -> None:
-        if self._closed:
-            raise McrError("the relay is closed")
-
-    def _check_process(self) -> None:
-        # Before the lock: another thread of the parent may have held it during the fork.
-        if self._pid != os.getpid():
-            raise McrError("the relay belongs to the process that made it, not to a forked child")

@@ -6,15 +6,22 @@ nor threads: whoever shares it locks.
 
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from ._native import RelayCore, interfaces
+from .candidate import CandidateRules
 from .config import Plan, RuleSet
 from .errors import McrError
 from .names import Answers, Name, Names, uses
 from .reading import Running, stats_of
 from .rules import Rule
+from .settings import Settings
 from .stats import Stats
+
+_KERNEL_VERIFIES = (
+    "on the ingress 'udp' the kernel itself drops datagrams with a wrong checksum; to relay them"
+    " use 'packet'"
+)
 
 
 class _Change(NamedTuple):
@@ -45,6 +52,41 @@ class RunningRules:
         self._unfinished: dict[str, None] = {}
         self._warnings: tuple[str, ...] = ()
         self._noted: _Change | None = None
+
+    @classmethod
+    def open(
+        cls, settings: Settings, candidate: CandidateRules, names: Names, *, has_spares: bool
+    ) -> Self:
+        """Run candidates in a core of their own, which ends if they cannot run.
+
+        Args:
+            settings: how the core shall run.
+            candidate: the rules, and which of them take nothing.
+            names: their host names.
+            has_spares: whether the core opens spare sockets, for when the rights have ended.
+
+        Raises:
+            RuleError, InterfaceError, RightsError: nothing is open.
+        """
+        core = RelayCore(
+            settings.ingress,
+            settings.workers,
+            settings.buffer_bytes,
+            settings.cpus,
+            settings.verify_checksums,
+        )
+        running = cls(core)
+        try:
+            # First, so that they count where descriptors are few.
+            if has_spares:
+                core.open_spares()
+            running.change(add=candidate.rules, names=names, disabled=candidate.disabled)
+        except BaseException:
+            core.stop()
+            raise
+        if core.ingress == "udp" and not settings.verify_checksums:
+            running.warn([_KERNEL_VERIFIES])
+        return running
 
     @property
     def rules(self) -> tuple[Rule, ...]:

@@ -15,8 +15,9 @@ from ..accounts import Account, target_account
 from ..cpus import chosen_cpus
 from ..errors import McrError
 from ..names import Hosts
-from ..relay import WORKERS_LIMIT, Ingress, Relay
+from ..relay import Relay
 from ..rule_text import join_arguments
+from ..settings import WORKERS_LIMIT, Ingress
 from ..stats import Stats
 from .options import AcceptBadChecksums, Duration
 from .privileges import drop

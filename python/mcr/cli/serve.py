@@ -11,7 +11,7 @@ from ..accounts import Account, target_account
 from ..cpus import chosen_cpus
 from ..daemon import LEVELS, default_socket
 from ..names import Hosts
-from ..relay import BUFFER_BYTES, WORKERS_LIMIT
+from ..settings import BUFFER_BYTES, WORKERS_LIMIT
 from ..supervisor import Ingress, Setup, become_supervisor, choose_ingress
 from ..supervisor.kept import LIMIT_BYTES
 from .options import AcceptBadChecksums
