@@ -44,9 +44,11 @@ fn it_follows_at_the_start_and_once_for_many_changes() {
 fn a_route_that_moves_is_followed_and_a_flood_of_them_now_and_then() {
     in_namespace(|| {
         let (links, count) = counted(Next::Wait);
-        wait_until("the start is followed", || count.load(Ordering::Relaxed) == 1);
+        wait_until("the start is followed", || count.load(Ordering::Relaxed) > 0);
+        let before = count.load(Ordering::Relaxed);
         ip("route add 198.51.100.0/24 dev lo");
-        wait_until("one is followed", || count.load(Ordering::Relaxed) == 2);
+        wait_until("one is followed", || count.load(Ordering::Relaxed) > before);
+        let before = count.load(Ordering::Relaxed);
         let start = Instant::now();
         let mut number = 0;
         while start.elapsed() < Duration::from_millis(500) {
@@ -54,7 +56,7 @@ fn a_route_that_moves_is_followed_and_a_flood_of_them_now_and_then() {
             ip(&format!("route delete 198.51.100.{}/32 dev lo", number % 256));
             number += 1;
         }
-        let times = count.load(Ordering::Relaxed) - 2;
+        let times = count.load(Ordering::Relaxed) - before;
         assert!((1..=start.elapsed().as_millis() / 100 + 1).contains(&(times as u128)), "{times}");
         ip("route delete 198.51.100.0/24");
         wait_until("the last is followed", || links.ways().due_at().is_none());
