@@ -1,22 +1,20 @@
 """Clients of the daemon: `Client` waits for its answers, `AsyncClient` runs on asyncio.
 
-A map, no code: `values` is what is answered, `calls` each method once, `lines` the JSON, `session`
-and `following` what is said when; `blocking` and `asynchronous` do it. Neither knows the daemon's
-insides: all it shares with them is `mcr.daemon`. asyncio is loaded by `asynchronous` only.
+A map, no code: `values` and `rule_info` are what is answered, `calls` each method once, `lines` the
+JSON, `session` and `following` what is said when; `blocking` and `asynchronous` do it. Neither
+knows the daemon's insides: all it shares with them is `mcr.daemon`. asyncio is loaded by
+`asynchronous` only.
 """
 
 from .blocking import Client, EventStream
+from .rule_info import ChangeResult, RuleInfo, RuleList, RuleOutputInfo
 from .values import (
-    ChangeResult,
     DaemonStats,
     Event,
     Hello,
     InterfaceInfo,
     LogLevels,
     Pong,
-    RuleInfo,
-    RuleList,
-    RuleOutputInfo,
     Totals,
     WorkerDeath,
     WorkerInfo,

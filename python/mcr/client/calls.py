@@ -15,17 +15,8 @@ from ..rule_text import GRAMMAR_CHARACTERS, format_ports
 from ..rules import Input, Output, Rule
 from ..shape import Shape
 from . import values
-from .values import (
-    ChangeResult,
-    DaemonStats,
-    Hello,
-    InterfaceInfo,
-    LogLevels,
-    Pong,
-    RuleInfo,
-    RuleList,
-    WorkerInfo,
-)
+from .rule_info import ChangeResult, RuleInfo, RuleList
+from .values import DaemonStats, Hello, InterfaceInfo, LogLevels, Pong, WorkerInfo
 
 T = TypeVar("T")
 Json = Mapping[str, Any]
