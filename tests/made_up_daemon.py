@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from tests.made_up_answers import counters, host_change, loopback, worker
 from tests.made_up_rules import Json, Refusal, parsed
 
 import mcr
@@ -216,67 +217,13 @@ class MadeUpDaemon:
 
     def _do_stats(self, params: Json, _: socket.socket) -> Json:
         chosen = [self._find(each) for each in params.get("rules", self.rules)]
-        interface = {
-            "name": "lo",
-            "ingress": "udp",
-            "received": 12,
-            "matched": 10,
-            "buffer_waits": 0,
-            "kernel_dropped_frames": 0,
-            "error": None,
-            "dropped": {"no_rule": 2, "source": 0},
-        }
-        totals = {
-            "received": 12,
-            "matched": 10,
-            "dropped": {"no_rule": 2, "source": 0},
-            "wanted": 10,
-            "sent": 9,
-            "lost": 1,
-            "kernel_dropped_frames": 0,
-        }
-        return {
-            "interfaces": [interface],
-            "rules": [self._counted(each) for each in chosen],
-            "revision": self.revision,
-            "totals": totals,
-            "stale_workers": [],
-        }
+        return counters([self._info(each) for each in chosen], self.revision)
 
     def _do_workers_list(self, _params: Json, _: socket.socket) -> Json:
-        death = {
-            "at": 1_700_000_000.0,
-            "cause": "killed by SIGKILL",
-            "outage_ms": 112,
-            "missed_frames": 40,
-        }
-        worker = {
-            "number": 0,
-            "pid": os.getpid(),
-            "state": "running",
-            "cpu": None,
-            "incarnation": 2,
-            "started_at": 1_700_000_000.1,
-            "deaths": 1,
-            "last_death": death,
-            "restart_in_ms": None,
-        }
-        return {"workers": [worker]}
+        return {"workers": [worker()]}
 
     def _do_interfaces_list(self, _params: Json, _: socket.socket) -> Json:
-        loopback = {
-            "name": "lo",
-            "altnames": ["loop0"],
-            "index": 1,
-            "up": True,
-            "carrier": True,
-            "multicast": False,
-            "loopback": True,
-            "mtu": 65536,
-            "gro": True,
-            "addresses": ["127.0.0.1", "::1"],
-        }
-        return {"interfaces": [loopback]}
+        return {"interfaces": [loopback()]}
 
     def _do_logs_get(self, _params: Json, _: socket.socket) -> Json:
         return {"global": self.level, "facilities": dict(self.levels)}
@@ -305,13 +252,7 @@ class MadeUpDaemon:
         return {}
 
     def _do_hosts_resolve(self, _params: Json, _: socket.socket) -> Json:
-        change = {
-            "host": "studio.example",
-            "before": ["192.0.2.7"],
-            "after": ["192.0.2.8"],
-            "error": None,
-        }
-        return {"changes": [change], "revision": self.revision}
+        return {"changes": [host_change()], "revision": self.revision}
 
     def _do_shutdown(self, _params: Json, _: socket.socket) -> Json:
         return {}
@@ -366,26 +307,6 @@ class MadeUpDaemon:
             "state": "joined, no frame seen on lo" if enabled else "disabled",
             "outputs": outputs,
         }
-
-    def _counted(self, which: str) -> Json:
-        info = self._info(which)
-        outputs = [
-            {
-                "output": each["output"],
-                "address": "127.0.0.1",
-                "wanted": 10,
-                "sent": 9,
-                "sent_bytes": 900,
-                "pending": 0,
-                "refused": 0,
-                "parked": None,
-                "dropped": {"send_error": 0, "output_full": 1},
-                "errors": {},
-            }
-            for each in info["outputs"]
-        ]
-        counts = {"matched": 10, "matched_bytes": 1000, "outputs": outputs}
-        return {**{name: info[name] for name in ("id", "name", "rule", "state")}, **counts}
 
 
 @contextmanager
