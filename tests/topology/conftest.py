@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.worker_process import Kept, WorkerProcess
 
 from .lab import Lab
 from .namespaces import Net, remove_leftovers
@@ -59,3 +60,20 @@ def gro(request: pytest.FixtureRequest, lab: Lab) -> bool:
     on: bool = request.param
     lab.set_offload(on=on)
     return on
+
+
+@pytest.fixture(params=["packet", "udp"])
+def kept(request: pytest.FixtureRequest) -> Iterator[Kept]:
+    """What outlives a worker, for either ingress."""
+    with Kept(request.param) as kept:
+        yield kept
+
+
+@pytest.fixture
+def worker(lab: Lab, kept: Kept) -> Iterator[WorkerProcess]:
+    """A worker of the relay's namespace, that must be alive in the end."""
+    with lab.relay:
+        worker = WorkerProcess(kept)
+    with worker:
+        yield worker
+        assert worker.process.poll() is None

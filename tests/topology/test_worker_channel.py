@@ -1,0 +1,94 @@
+"""The channel from control to a worker, whatever comes by it, and whoever does not read."""
+
+import pytest
+from tests.worker_process import Control, WorkerProcess
+
+from .checks import wait_until
+from .lab import Lab
+from .traffic import PacedFlow, payloads
+from .workers import OTHER, RULE, resolved, wait_for_sent
+
+
+def flood(control: Control) -> None:
+    """Ask and ask, and never read."""
+    for _ in range(1_000_000):
+        control.say("hello")
+
+
+def test_troubles_and_links_are_told(lab: Lab, worker: WorkerProcess) -> None:
+    """A rule that waits, and that goes on; the interface that it waits for."""
+    control = worker.connect()
+    control.change(1, resolved(lab, RULE, OTHER), whole=True)
+    with lab.relay.down("out1"):
+        news = control.wait_for_event("rules")["rules"]
+        assert [rule["parked"] for rule in news] == [["out1 is down"]]
+        link = control.wait_for_event("link")
+        assert (link["name"], link["change"]) == ("out1", "down")
+        control.socket.close()
+        control = worker.connect()
+        news = control.wait_for_event("rules")["rules"]
+        assert [rule["parked"] for rule in news] == [["out1 is down"]]
+    wait_until(lambda: control.wait_for_event("rules")["rules"][0]["parked"] == [None])
+    assert control.ask("log", level="error") == {}
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"\xff\xff\xff\xff",
+        b"\x03\x00\x00\x00{{{",
+        b"\x02\x00\x00\x00{}",
+        b"\x16\x00\x00\x00" + b'{"id":1,"do":"format"}',
+        b"\x04\x00\x00\x00[[[[",
+    ],
+)
+def test_garbage_ends_the_channel_and_not_the_flow(
+    lab: Lab, worker: WorkerProcess, garbage: bytes
+) -> None:
+    """The worker goes on relaying, and serves the next control process."""
+    control = worker.connect()
+    control.change(1, resolved(lab, RULE), whole=True)
+    with lab.receive("239.2.60.1", 6001) as receiver, lab.sender("239.1.60.1", 5001) as sender:
+        control.socket.sendall(garbage)
+        assert control.is_closed()
+        sender.send(payloads(10))
+        receiver.expect(payloads(10))
+        control = worker.connect()
+        assert "closed" in control.wait_for_event("log")["text"]
+        wait_for_sent(control, 10)
+
+
+def test_reports_wait_for_their_reader(lab: Lab, worker: WorkerProcess) -> None:
+    """Hundreds are asked for before the first is read; each is whole, and traffic goes on."""
+    control = worker.connect()
+    control.change(1, resolved(lab, RULE), whole=True)
+    with (
+        lab.receive("239.2.60.1", 6001) as receiver,
+        lab.sender("239.1.60.1", 5001) as sender,
+    ):
+        with PacedFlow(sender, 2000) as flow:
+            asked = [control.say("report") for _ in range(300)]
+            flow.advance(100)
+            for number in asked:
+                pieces = [control.hear() for _ in range(3)]
+                assert [piece["id"] for piece in pieces] == [number] * 3
+                assert pieces[2]["ok"] == {"engine_error": None}
+            flow.advance(100)
+        receiver.expect(flow.sent)
+        wait_for_sent(control, len(flow.sent))
+
+
+def test_a_control_that_does_not_read_is_cut_off(lab: Lab, worker: WorkerProcess) -> None:
+    """What waits for it has a bound; traffic goes on, and so does the next control process."""
+    control = worker.connect()
+    control.change(1, resolved(lab, RULE), whole=True)
+    with (
+        lab.receive("239.2.60.1", 6001) as receiver,
+        lab.sender("239.1.60.1", 5001) as sender,
+    ):
+        with PacedFlow(sender, 2000) as flow:
+            with pytest.raises((BrokenPipeError, ConnectionResetError)):
+                flood(control)
+            flow.advance(100)
+            assert worker.connect().ask("hello")["revision"] == 1
+        receiver.expect(flow.sent)

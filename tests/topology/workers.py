@@ -1,0 +1,41 @@
+"""A worker process in the relay's namespace: rules for it, and what it counts."""
+
+import contextlib
+
+from tests.worker_process import Control, Json, Kept, WorkerProcess, specs
+
+from .checks import assert_balanced, wait_until
+from .lab import Lab
+
+RULE = "239.1.60.1%in0:5001,name=one to 239.2.60.1%out0:6001"
+OTHER = "239.1.60.2%in0:5001,name=two to 239.2.60.2%out1:6001"
+
+
+def resolved(lab: Lab, *rules: str, paused: bool = False) -> list[Json]:
+    """Rules as they are in the relay's namespace."""
+    with lab.relay:
+        return specs(*rules, paused=paused)
+
+
+def report(control: Control) -> Json:
+    """The counters, which balance."""
+    counters: Json = {"rules": []} | control.ask("report")
+    assert_balanced(counters)
+    return counters
+
+
+def sent(control: Control, rule: int = 0) -> int:
+    """How many copies the rule's first output sent."""
+    count: int = report(control)["rules"][rule]["outputs"][0]["sent"]
+    return count
+
+
+def wait_for_sent(control: Control, count: int) -> None:
+    """Wait until the first rule's first output has sent so many copies."""
+    wait_until(lambda: sent(control) == count)
+
+
+def start(lab: Lab, kept: Kept, stack: contextlib.ExitStack) -> WorkerProcess:
+    """A worker that ends with the stack."""
+    with lab.relay:
+        return stack.enter_context(WorkerProcess(kept))
