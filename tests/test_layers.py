@@ -35,7 +35,7 @@ PYTHON_LAYERS = [
     "host",
     "resolver",
     "indexes",
-    "draft",
+    "proposal",
     "config",
     "reading",
     "cpus",

@@ -1,6 +1,6 @@
 """What a rule may ask for, but is seldom meant: one warning each.
 
-Sees resolved rules only; what is wrong with a rule is the business of `resolver` and `draft`.
+Sees resolved rules only; what is wrong with a rule is the business of `resolver` and `proposal`.
 """
 
 from collections.abc import Iterable

@@ -1,18 +1,18 @@
 """Rules checked against this host and against each other: the last step before sockets open.
 
-Owns the running rules and their indexes. What a change does to them is judged in `draft`, what one
-rule needs of the host in `resolver`. Opens nothing.
+Owns the running rules and their indexes. What a change does to them is judged in `proposal`, what
+one rule needs of the host in `resolver`. Opens nothing.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Self
 
-from .draft import Draft
 from .host import Host, Interface
 from .indexes import Entry, Indexes
 from .loopback import Ingress
 from .names import Names
+from .proposal import Proposal
 from .resolved import ResolvedInput, ResolvedRule
 from .resolver import RuleResolver
 from .rules import Rule
@@ -56,13 +56,13 @@ class Plan:
     _revision: int = field(repr=False)
 
     @classmethod
-    def _of(cls, draft: Draft, revision: int) -> Self:
-        entries = draft.entries.values()
+    def _of(cls, proposal: Proposal, revision: int) -> Self:
+        entries = proposal.entries.values()
         return cls(
-            removed=tuple(draft.removed),
+            removed=tuple(proposal.removed),
             added=tuple(entry.rule for entry in entries),
             resolved=tuple(entry.resolved for entry in entries),
-            warnings=tuple(str(warning) for warning in draft.warnings),
+            warnings=tuple(str(warning) for warning in proposal.warnings),
             _entries=tuple(entries),
             _revision=revision,
         )
@@ -131,15 +131,15 @@ class RuleSet:
         host = Host(interfaces, self._ingress)
         self._follow(host)
         resolver = RuleResolver(host, names, follows=follows)
-        draft = Draft(self._entries, self._indexes, host, resolver)
+        proposal = Proposal(self._entries, self._indexes, host, resolver)
         for rule_id in remove:
-            draft.remove(rule_id)
+            proposal.remove(rule_id)
         for rule in add:
-            draft.add(rule)
-        draft.find_loops()
-        draft.check.done()
-        draft.note_precedence()
-        return Plan._of(draft, self._revision)
+            proposal.add(rule)
+        proposal.find_loops()
+        proposal.check.done()
+        proposal.note_precedence()
+        return Plan._of(proposal, self._revision)
 
     def commit(self, plan: Plan) -> None:
         """Makes a planned change real. Twice is once.

@@ -1,6 +1,6 @@
 """`Copies`: by which two rules are seen to send the same datagram to the same place.
 
-Owns what makes copies the same; who holds which is the business of `draft`.
+Owns what makes copies the same; who holds which is the business of `proposal`.
 """
 
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""A change of the rules in the making: what added rules do to each other and to the running ones.
+"""A proposed change of the rules: what added rules do to each other and to the running ones.
 
 Owns the judgement: duplicates, names, loops. What one rule needs of the host is the business of
 `resolver`. Changes nothing but itself.
@@ -21,8 +21,8 @@ from .resolver import RuleResolver
 from .rules import Rule
 
 
-class Draft:
-    """A change in the making, laid over running rules that it only reads."""
+class Proposal:
+    """A change that was asked for, laid over running rules that it only reads."""
 
     def __init__(
         self,
