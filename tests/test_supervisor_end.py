@@ -110,7 +110,8 @@ def test_rules_that_are_refused_are_no_reason_to_try_again(tmp_path: Path) -> No
 
 
 def test_rules_outlive_control(running: Daemon) -> None:
-    """The newest rule set goes to each successor, from its beginning."""
+    """The newest rule set goes to each successor, from its beginning, as one that is in use."""
+    assert [message["in_use"] for message in running.told("restore")] == [False]
     for text in ("[1]", "[1,2]"):
         running.order("keep", text)
     eventually(lambda: len(running.journal("kept")) == 2)
@@ -118,7 +119,8 @@ def test_rules_outlive_control(running: Daemon) -> None:
         count = len(running.told("begin"))
         os.kill(running.pid("control"), signal.SIGKILL)
         eventually(functools.partial(has_begun_again, running, count))
-        assert running.told("restore")[-1]["content"] == "[1,2]"
+        told = running.told("restore")[-1]
+        assert (told["content"], told["in_use"]) == ("[1,2]", True)
 
 
 def test_a_state_file_that_can_never_be_written_is_refused(tmp_path: Path) -> None:
@@ -142,7 +144,8 @@ def test_the_state_file_survives_the_daemon(tmp_path: Path) -> None:
         made.process.kill()
     with daemon(tmp_path / "b", state=str(state)) as made:
         made.until_ready()
-        assert made.told("restore")[0]["content"] == "[1,2]"
+        told = made.told("restore")[0]
+        assert (told["content"], told["in_use"]) == ("[1,2]", False)
         assert ", 2 rules" in made.said()
         assert made.end() == 0
 

@@ -6,6 +6,7 @@ one rule needs of the host in `resolver`. Opens nothing.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import starmap
 from typing import Self
 
 from .host import Host, Interface
@@ -140,6 +141,18 @@ class RuleSet:
         proposal.check.done()
         proposal.note_precedence()
         return Plan._of(proposal, self._revision)
+
+    def restore(self, rules: Iterable[tuple[Rule, ResolvedRule]]) -> Plan:
+        """The change that adds rules as they ran before, without checking them again."""
+        entries = tuple(starmap(Entry.of, rules))
+        return Plan(
+            removed=(),
+            added=tuple(entry.rule for entry in entries),
+            resolved=tuple(entry.resolved for entry in entries),
+            warnings=(),
+            _entries=entries,
+            _revision=self._revision,
+        )
 
     def commit(self, plan: Plan) -> None:
         """Makes a planned change real. Twice is once.

@@ -111,6 +111,7 @@ class FakeSupervisor:
         self.count = workers
         self.enter, self.user = enter, user
         self.kept = state
+        self.in_use = False
         self.state_fails = False
         self.keeps = 0
         self.config: bytes | None = None
@@ -163,7 +164,7 @@ class FakeSupervisor:
         self.leash = ours
         self._hearing = threading.Thread(target=self._listen, args=(ours,), daemon=True)
         self._hearing.start()
-        self.say({"kind": "restore"}, self.kept)
+        self.say({"kind": "restore", "in_use": self.in_use}, self.kept)
 
     def add_worker(self, number: int) -> FakeWorker:
         """A worker that goes on where the one before it was."""
@@ -273,7 +274,7 @@ class FakeSupervisor:
         elif kind == b"K":
             with os.fdopen(descriptors[0], "rb") as file:
                 file.seek(0)
-                self.kept = file.read()
+                self.kept, self.in_use = file.read(), True
             self.keeps += 1
             leash.send(b"k\x01" if self.state_fails else b"k\x00")
         elif kind == b"R":

@@ -53,7 +53,7 @@ class Keeper:
 
     async def keep(self, memory: int) -> bool | None:
         """Always well."""
-        self.kept.append(kept.read(kept.read_all(memory)))
+        self.kept.append(kept.read(kept.read_all(memory), in_use=False))
         return True
 
 

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import ip_address
 
@@ -58,7 +59,7 @@ def test_what_is_kept_is_read_back(
     levels = LogLevels(everything="error", facilities={"rules": "debug"})
     answers = {Name("studio.example", 4): (ip_address("192.0.2.7"),)}
     whole = kept.read_all(kept.write(revision, sequence, levels, answers, lines))
-    assert kept.read(whole) == kept.Kept(revision, sequence, levels, answers, entries)
+    assert kept.read(whole, in_use=True) == kept.Kept(revision, sequence, levels, answers, entries)
 
 
 def test_the_snapshot_is_sealed() -> None:
@@ -75,7 +76,45 @@ def test_the_snapshot_is_sealed() -> None:
 def test_any_snapshot_is_read_or_refused(whole: bytes) -> None:
     """Never half of it, and never by another error."""
     with pytest.raises(UnreadableError, match=r"^line 1"):
-        kept.read(whole)
+        kept.read(whole, in_use=True)
+
+
+def test_what_workers_run_stays_whatever_the_host_has_become(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With another start of the daemon rules are judged anew: the host may be another."""
+    late = "239.1.1.9%eth0:5001 to studio.example:7000"
+    book = book_of(ONE, "10.0.0.1:7000,name=own to 239.2.0.9%eth1:6001", late)
+    book.commit(book.enable(["own"], enabled=False))
+    whole = kept.read_all(kept.write(book.revision, 1, LogLevels(), {}, book.lines))
+    bare = [replace(each, addresses=(), multicast=False) for each in HOST]
+    monkeypatch.setattr(rulebook, "interfaces", lambda: bare)
+    same, other = Rulebook("packet"), Rulebook("packet")
+    restore(same, book.revision, kept.read(whole, in_use=True).entries)
+    assert (same.revision, same.rules, same.aside) == (book.revision, book.rules, {})
+    assert same.unfinished == book.unfinished
+    assert same.find(["own"]) == book.find(["own"])
+    restore(other, book.revision, kept.read(whole, in_use=False).entries)
+    assert (tuple(other.aside), other.order) == (book.order, book.order)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ('"port":5001', '"port":"x"', "line 2, resolved: "),
+        ('"id":"', '"id":"0', "line 2, resolved: is of another rule"),
+        ('"priority":null', '"priority":null,"number":2', "line 2, resolved: is of another rule"),
+    ],
+)
+def test_what_workers_run_fits_its_rule(before: str, after: str, message: str) -> None:
+    """Else nothing of it is taken over."""
+    (line,) = book_of(ONE).lines
+    assert before.encode() in line
+    line = line.replace(before.encode(), after.encode())
+    whole = kept.read_all(kept.write(1, 1, LogLevels(), {}, [line]))
+    with pytest.raises(UnreadableError, match=f"^{message}"):
+        kept.read(whole, in_use=True)
+    assert kept.read(whole, in_use=False).entries == (Entry(Rule.parse(ONE), True),)
 
 
 @given(st.binary(max_size=100) | st.text(max_size=100).map(str.encode))
@@ -90,6 +129,12 @@ def book_of(*texts: str) -> Rulebook:
     book = Rulebook("packet")
     book.commit(book.add(read_entries(texts, enabled=True), Names()))
     return book
+
+
+def restore(book: Rulebook, revision: int, entries: Sequence[Entry]) -> None:
+    """What a control process does with what an earlier one had."""
+    book.commit(book.restore(revision, entries, {}))
+    book.commit(replace(book.retry(book.order, Names()), revision=revision))
 
 
 def test_a_draft_changes_nothing() -> None:
@@ -163,7 +208,7 @@ def test_what_does_not_fit_keeps_its_place_and_name(monkeypatch: pytest.MonkeyPa
     texts = [late[0], ONE, late[1], TWO, late[2]]
     ids = tuple(Rule.parse(text).id for text in texts)
     book = Rulebook("packet")
-    book.commit(book.restore(7, read_entries(texts, enabled=True), {}))
+    restore(book, 7, read_entries(texts, enabled=True))
     lines = book.lines
     assert (book.order, list(book.aside)) == (ids, list(ids[::2]))
     for name, problem in ("late-8", "is the name of a rule"), (ids[0], "is the id of a rule"):
@@ -175,9 +220,10 @@ def test_what_does_not_fit_keeps_its_place_and_name(monkeypatch: pytest.MonkeyPa
     fits = [*(each for each in HOST if each is not tun), replace(tun, multicast=True)]
     monkeypatch.setattr(rulebook, "interfaces", lambda: fits)
     book.commit(book.retry([ids[2]], Names()))
-    assert (book.order, list(book.rules), book.lines) == (ids, list(ids[1:4]), lines)
+    assert (book.order, list(book.rules)) == (ids, list(ids[1:4]))
+    assert (book.lines[:2], book.lines[3:]) == (lines[:2], lines[3:])
     book.commit(book.retry(book.aside, Names()))
-    assert (list(book.rules), book.lines) == (list(ids), lines)
+    assert list(book.rules) == list(ids)
 
 
 def test_a_host_name_is_followed_when_it_has_an_address() -> None:
@@ -200,7 +246,7 @@ def test_what_does_not_fit_is_set_aside() -> None:
     """It is found, turned and removed as others are."""
     late = "239.1.1.9%tun0:5001,name=late to 239.2.0.9%eth1:6001"
     book = Rulebook("packet")
-    book.commit(book.restore(7, read_entries([late, ONE], enabled=True), {}))
+    restore(book, 7, read_entries([late, ONE], enabled=True))
     (waits,) = book.aside
     assert (book.revision, list(book.rules)) == (7, [IDS[ONE]])
     assert "tun0 does no multicast" in book.aside[waits].why

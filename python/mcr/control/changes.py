@@ -143,23 +143,31 @@ class Changes:
         entries = await self._in(self._judge, lambda: read_config(whole))
         return await self.replace(entries)
 
-    async def restore(self, whole: bytes) -> kept.Kept:
+    async def restore(self, whole: bytes, *, in_use: bool) -> kept.Kept:
         """Take over what an earlier process had; workers are not told here.
+
+        Args:
+            whole: the snapshot.
+            in_use: whether workers run by it. Then the rules that fitted this host stay as they
+                were resolved, so that nothing changes in the workers, whatever the host is now.
 
         Raises:
             McrError: it cannot be read, or not all of it; nothing has changed.
         """
-        found = await self._in(self._judge, lambda: kept.read(whole))
-        restored = partial(self._book.restore, found.revision, found.entries, found.answers)
+        found = await self._in(self._judge, lambda: kept.read(whole, in_use=in_use))
         async with self._fleet.lock:
-            draft = await self._in(self._judge, restored)
-            await self._in(self._judge, lambda: self._book.commit(draft))
-        for rule_id, aside in draft.aside.items():
+            await self._in(self._judge, lambda: self._restore(found))
+        for rule_id, aside in self._book.aside.items():
             _log.warning("rule %s waits, and is tried again: %s", rule_id, aside.why)
         self._bus.go_on_after(found.sequence)
         self._log.set_levels(found.log_levels)
         self._fleet.log_level = self._log.level_of("workers", "interfaces")
         return found
+
+    def _restore(self, found: kept.Kept) -> None:
+        self._book.commit(self._book.restore(found.revision, found.entries, found.answers))
+        fitting = self._book.retry(self._book.order, Names(known=found.answers))
+        self._book.commit(replace(fitting, revision=found.revision))
 
     def begin(self) -> None:
         """From now on what there is may replace what was kept before."""

@@ -12,8 +12,8 @@ from ..config import Plan
 from ..names import Answers
 from ..resolved import ResolvedRule
 from ..rules import Rule
-from .entries import Entry, written
-from .rpc import encode
+from .entries import Entry
+from .kept import line_of
 from .worker_messages import spec_tail
 
 Turn = Literal["enabled", "disabled", "replaced"]
@@ -35,11 +35,12 @@ class Held:
     @classmethod
     def of(cls, entry: Entry, resolved: ResolvedRule) -> Self:
         """A rule that fits this host."""
-        return cls(entry.rule, resolved, entry.enabled, spec_tail(resolved), _line_of(entry))
+        line = line_of(Entry(entry.rule, entry.enabled, resolved))
+        return cls(entry.rule, resolved, entry.enabled, spec_tail(resolved), line)
 
     def turned(self, *, enabled: bool) -> Self:
         """The same, enabled or not."""
-        line = _line_of(Entry(self.rule, enabled))
+        line = line_of(Entry(self.rule, enabled, self.resolved))
         return replace(self, enabled=enabled, line=line)
 
     def turn_to(self, after: Self) -> Turn | None:
@@ -70,7 +71,7 @@ class Aside:
     @classmethod
     def of(cls, entry: Entry, why: str) -> Self:
         """A rule that does not fit."""
-        return cls(entry.rule, entry.enabled, why, _line_of(entry))
+        return cls(entry.rule, entry.enabled, why, line_of(entry))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,3 @@ class Draft:
 
 Change = Callable[[], Draft]
 """Finds a change right, or raises; called in the thread that judges rules."""
-
-
-def _line_of(entry: Entry) -> bytes:
-    return encode({"rule": written(entry.rule), "enabled": entry.enabled}) + b"\n"

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from pydantic import TypeAdapter, ValidationError
 
 from ..errors import Problem, RuleError
+from ..resolved import ResolvedRule
 from ..rule_text import GRAMMAR_CHARACTERS, format_ports
 from ..rules import Input, Output, Rule
 from . import limits
@@ -26,6 +27,8 @@ class Entry(NamedTuple):
 
     rule: Rule
     enabled: bool
+    resolved: ResolvedRule | None = None
+    """What workers run of it, where an earlier process has told them; clients never say it."""
 
 
 class Reading:

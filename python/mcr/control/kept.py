@@ -4,8 +4,11 @@ Owns the shape of the snapshot, which the supervisor keeps without reading it an
 may find in the state file. Knows no sockets.
 
     {"mcr":"rules","version":1,"revision":3,"sequence":1000,"log_levels":{...},"hosts":[...],"count":2}
-    {"rule":"239.1.1.1%eth0:5001 to 239.2.0.1%eth1:6001","enabled":true}
+    {"rule":"239.1.1.1%eth0:5001 to 239.2.0.1%eth1:6001","enabled":true,"resolved":{...}}
     {"rule":"239.1.1.2%eth0:5001 to 239.2.0.2%eth1:6001","enabled":false}
+
+`resolved` is what workers run of the rule. It counts for the next control process of the same
+daemon, which takes it as it is; at another start of the daemon the host may be another.
 """
 
 import fcntl
@@ -15,17 +18,20 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from ..errors import McrError, RuleError
 from ..names import Answers, Name
+from ..resolved import ResolvedRule
+from ..rules import Rule
 from . import limits
-from .entries import Entry, read_entry
+from .entries import Entry, read_entry, written
 from .params import Facility, Level
 from .problems import problems_of
 from .rpc import encode
 
+_RESOLVED = TypeAdapter(ResolvedRule)
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
@@ -72,6 +78,15 @@ class Kept:
 
 class UnreadableError(McrError):
     """A snapshot or state file is not what this program has written."""
+
+
+def line_of(entry: Entry) -> bytes:
+    """What is kept of a rule."""
+    line = encode({"rule": written(entry.rule), "enabled": entry.enabled})
+    if entry.resolved is None:
+        return line + b"\n"
+    resolved = _RESOLVED.dump_json(entry.resolved, exclude_defaults=True)
+    return b'%s,"resolved":%s}\n' % (line[:-1], resolved)
 
 
 def write(
@@ -121,8 +136,12 @@ def _sealed(whole: bytes) -> int:
     return memory
 
 
-def read(whole: bytes) -> Kept:
+def read(whole: bytes, *, in_use: bool) -> Kept:
     """What a snapshot says, or nothing of it.
+
+    Args:
+        whole: the snapshot.
+        in_use: whether workers run by it. Else what they ran of each rule is left out, unread.
 
     Raises:
         UnreadableError: with the line and the field that are wrong.
@@ -137,7 +156,7 @@ def read(whole: bytes) -> Kept:
         Name(each.host, each.version): tuple(ip_address(text) for text in each.addresses)
         for each in head.hosts
     }
-    entries = tuple(_entry(number, line) for number, line in enumerate(lines, 2))
+    entries = tuple(_entry(number, line, in_use) for number, line in enumerate(lines, 2))
     return Kept(head.revision, head.sequence, head.log_levels, answers, entries)
 
 
@@ -171,10 +190,25 @@ def _head(line: bytes) -> _Head:
     return head
 
 
-def _entry(number: int, line: bytes) -> Entry:
+def _entry(number: int, line: bytes, in_use: bool) -> Entry:
     try:
-        return read_entry(from_json(line, allow_inf_nan=False), enabled=True)
+        value = from_json(line, allow_inf_nan=False)
+        resolved = value.pop("resolved", None) if isinstance(value, dict) else None
+        entry = read_entry(value, enabled=True)
+        if resolved is None or not in_use:
+            return entry
+        return entry._replace(resolved=_resolved(entry.rule, resolved))
     except RuleError as error:
         raise UnreadableError(f"line {number}, {error.problems[0]}") from None
+    except ValidationError as error:
+        raise UnreadableError(f"line {number}, resolved: {error.errors()[0]['msg']}") from None
     except ValueError as error:
         raise UnreadableError(f"line {number}: is no JSON: {error}") from None
+
+
+def _resolved(rule: Rule, value: object) -> ResolvedRule:
+    resolved = _RESOLVED.validate_python(value)
+    numbers = {output.number for output in resolved.outputs}
+    if resolved.id != rule.id or not numbers <= set(range(1, len(rule.outputs) + 1)):
+        raise RuleError([("resolved", "is of another rule")])
+    return resolved

@@ -30,6 +30,8 @@ class Restore(_Message):
     """The rules of an earlier control process, if a descriptor comes along."""
 
     kind: Literal["restore"]
+    in_use: bool = False
+    """Whether the workers run by them; else they are of an earlier start of the daemon."""
 
 
 class Config(_Message):

@@ -70,6 +70,7 @@ class Process:
         _log.log(logging.DEBUG if hidden == ALL_HIDDEN else logging.WARNING, "%s", hidden)
         self._leash = Leash(arguments.leash, self._take, self._orphaned)
         self._kept: int | None = None
+        self._kept_in_use = False
         self._config: int | None = None
         self._has_begun = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -168,6 +169,7 @@ class Process:
     def _take_rules(self, word: words.Restore | words.Config, descriptors: list[int]) -> None:
         if isinstance(word, words.Restore):
             self._kept = descriptors[0] if descriptors else None
+            self._kept_in_use = word.in_use
         elif self._has_begun:
             self._spawn(self._reconfigure(descriptors[0]))
         else:
@@ -196,7 +198,8 @@ class Process:
 
     async def _restore(self, descriptor: int) -> None:
         try:
-            found = await self._changes.restore(read_all(descriptor))
+            whole = read_all(descriptor)
+            found = await self._changes.restore(whole, in_use=self._kept_in_use)
         except McrError as error:
             text = f"the kept rules cannot be taken over: {error}"
             raise McrError(f"{text}; mend or move away the file of --state") from None

@@ -9,7 +9,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from .._native import interfaces
-from ..config import Ingress, RuleSet
+from ..config import Ingress, Plan, RuleSet
 from ..daemon import ErrorCode
 from ..errors import ConflictError, Problem, RuleError
 from ..names import Answers, Name, Names, uses
@@ -202,13 +202,14 @@ class Rulebook:
     def restore(self, revision: int, entries: Sequence[Entry], answers: Answers) -> Draft:
         """The rules that an earlier process had, to be committed at their revision.
 
-        What does not fit this host now is set aside.
-
-        Raises:
-            RuleError: something is wrong with them that no rule is to blame for.
+        What workers run of them stays as it is. The others are set aside, to be tried by `retry`.
         """
         order = [entry.rule.id for entry in entries]
-        draft = self._fitting(entries, Names(known=answers), {}, order)
+        running = [entry for entry in entries if entry.resolved is not None]
+        others = (entry for entry in entries if entry.resolved is None)
+        aside = {entry.rule.id: Aside.of(entry, "not tried yet") for entry in others}
+        plan = self._set.restore((each.rule, each.resolved) for each in running if each.resolved)
+        draft = self._drafted(plan, running, Names(known=answers), aside, order)
         return replace(draft, revision=revision)
 
     def retry(self, rule_ids: Iterable[str], names: Names) -> Draft:
@@ -259,17 +260,28 @@ class Rulebook:
         rules = [entry.rule for entry in entries]
         _check_names(rules, aside)
         plan = self._set.plan(interfaces(), remove=remove, add=rules, names=names)
+        return self._drafted(plan, entries, names, aside, order)
+
+    def _drafted(
+        self,
+        plan: Plan,
+        entries: Sequence[Entry],
+        names: Names,
+        aside: Mapping[str, Aside],
+        order: Iterable[str] | None,
+    ) -> Draft:
+        """What a plan makes of all rules."""
         coming = {
             entry.rule.id: self._held_for(entry, resolved)
             for entry, resolved in zip(entries, plan.resolved, strict=True)
         }
-        gone = set(remove)
+        gone = set(plan.removed)
         after = {each: held for each, held in self._held.items() if each not in gone} | coming
         stays = {each: held for each, held in coming.items() if each in gone}
         turns = ((each, self._held[each].turn_to(held)) for each, held in stays.items())
         changed = {each: turn for each, turn in turns if turn is not None}
         added = tuple(each for each in coming if each not in gone)
-        removed = tuple(each for each in remove if each not in coming)
+        removed = tuple(each for each in plan.removed if each not in coming)
         news = (each for each, held in coming.items() if held.is_news_after(self._held.get(each)))
         left = {each: kept for each, kept in aside.items() if each not in coming}
         dropped = tuple(each for each in self._aside if each not in left and each not in coming)

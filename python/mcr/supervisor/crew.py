@@ -219,7 +219,7 @@ class Crew:
 
     def _open_control(self, leash: Leash) -> None:
         """Tell a new control process all that it has to know, in the order that it expects."""
-        leash.tell("restore", self._keeper.copy())
+        leash.tell("restore", self._keeper.copy(), in_use=self._keeper.in_use)
         for worker in self.workers:
             if worker.child is not None:
                 self._introduce(worker, leash)

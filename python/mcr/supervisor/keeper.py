@@ -35,6 +35,8 @@ class Keeper:
         self._memory: int | None = None
         self._waiting: list[Answer] = []
         self._saving = False
+        self.in_use = False
+        """Whether control has kept it, so that workers run by it; else it is the file's."""
         if path is not None and path.exists():
             self._memory = sealed(read_bounded(path), _NAME)
 
@@ -68,7 +70,7 @@ class Keeper:
             raise
         if self._memory is not None:
             os.close(self._memory)
-        self._memory = memory
+        self._memory, self.in_use = memory, True
         if self._path is None:
             answer(None)
             return
