@@ -6,15 +6,12 @@ Meanwhile somebody else's ping is answered in time. How long everything took is 
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import TypeVar
 
 import pytest
+from tests.pinger import PING_S, Pinger
 
 import mcr
 
@@ -30,63 +27,8 @@ RULES = [
 ]
 ONE = mcr.Rule.parse(RULES[5000])
 OTHER = mcr.Rule.parse(RULES[9999])
-PING_S = 0.1
 MOST_MIB = 200
-PINGER = """
-import glob, os, select, sys, time, mcr
-
-def waited_s():
-    # For a CPU, by all threads of both ends (proc_pid_schedstat(5)).
-    files = [file for pid in pids for file in glob.glob(f"/proc/{pid}/task/*/schedstat")]
-    return sum(int(open(file).read().split()[1]) for file in files) / 1e9
-
-longest_s = slowest_s = 0.0
-with mcr.Client(sys.argv[1]) as client:
-    pids = (client.hello().pid, os.getpid())
-    print("pings", flush=True)
-    while not select.select([sys.stdin], [], [], 0.002)[0]:
-        delayed_s, began_s = waited_s(), time.monotonic()
-        client.ping()
-        took_s = time.monotonic() - began_s
-        slowest_s = max(slowest_s, took_s)
-        longest_s = max(longest_s, took_s - (waited_s() - delayed_s))
-print(longest_s, slowest_s)
-"""
 T = TypeVar("T")
-
-
-class Pinger:
-    """Another client, in a process of its own, that asks again and again.
-
-    The time for which a busy machine let it, or the daemon's control process, wait for a processor
-    is told apart.
-    """
-
-    def __init__(self, path: Path) -> None:
-        """Ask this daemon."""
-        self.longest_s = self.slowest_s = 0.0
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", PINGER, str(path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def __enter__(self) -> Self:
-        """Begin."""
-        assert self._process.stdout is not None
-        assert self._process.stdout.readline() == "pings\n"
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """End, and know how long the slowest took."""
-        said, _ = self._process.communicate("", timeout=20)
-        self.longest_s, self.slowest_s = map(float, said.split() or ("inf", "inf"))
 
 
 class Undelayed:
