@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any, Literal, final
+from typing import Any, Final, Literal, final
 
 from .resolved import ResolvedInput, ResolvedOutput, ResolvedRule
 
 __all__ = [
+    "LOSSES",
     "Broker",
     "Datagram",
     "Discard",
@@ -26,6 +27,9 @@ __all__ = [
     "try_io_uring",
     "udp_gro_forwarding",
 ]
+
+LOSSES: Final[list[str]]
+"""Why copies may be lost: the names of the counters."""
 
 @final
 class Interface:

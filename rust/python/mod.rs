@@ -28,6 +28,10 @@ mod _native {
         Ok(())
     }
 
+    /// Why copies may be lost: the names of the counters.
+    #[pymodule_export]
+    const LOSSES: [&str; crate::stats::Loss::COUNT] = crate::stats::Loss::NAMES;
+
     #[pymodule_export]
     use super::broker::Broker;
     #[pymodule_export]

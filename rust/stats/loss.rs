@@ -33,6 +33,16 @@ impl Loss {
     ];
     /// How many there are.
     pub const COUNT: usize = Self::ALL.len();
+    /// Their names in reports.
+    pub const NAMES: [&str; Self::COUNT] = {
+        let mut names = [""; Self::COUNT];
+        let mut at = 0;
+        while at < Self::COUNT {
+            names[at] = Self::ALL[at].name();
+            at += 1;
+        }
+        names
+    };
 
     /// The name in reports.
     #[must_use]

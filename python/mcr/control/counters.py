@@ -11,6 +11,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Any
 
+from .._native import LOSSES
 from ..reading import Counted, Takers, rule_stats
 from ..stats import InterfaceStats, RuleStats
 from .draft import Held
@@ -296,7 +297,7 @@ def _nothing_counted(held: Held) -> dict[str, Any]:
     outputs: list[dict[str, Any]] = [
         {
             "parked": None,
-            "dropped": {},
+            "dropped": dict.fromkeys(LOSSES, 0),
             "errors": {},
             "lost_reason": None,
             "lost_age_ms": None,
