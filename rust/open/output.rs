@@ -14,6 +14,12 @@ use super::socket::{self, set};
 use crate::addr::Addr;
 use crate::error::{Error, Result};
 use crate::sys::{sockaddr, sockopt};
+use options::Options;
+
+mod options;
+mod spec;
+
+pub use spec::{Choice, OutputSpec, Ttl};
 
 /// The send buffer that is asked for, in bytes: an output's only queue.
 pub const SEND_BUFFER_BYTES: usize = 4 << 20;
@@ -26,57 +32,6 @@ const MAX_PAYLOAD: u16 = 65507;
 /// that copies are sent from would lose that. From this one (tcpmux, TCP only in practice) nobody
 /// sends.
 const SILENT_PORT: u16 = 1;
-
-/// The TTL, or hop limit, of the copies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Ttl {
-    /// 1 to 255.
-    Set(u8),
-    /// The datagram's.
-    Keep,
-    /// One less than the datagram's, as a router does.
-    Decrement,
-}
-
-/// One side of where the copies come from: the address or the port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Choice<T> {
-    /// As the kernel chooses, once for the output's life.
-    Kernel,
-    /// As the user chooses.
-    Chosen(T),
-    /// As the datagram came.
-    Keep,
-}
-
-/// Where copies go, and how.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct OutputSpec {
-    /// The group or host, or the first of them.
-    pub address: Addr,
-    /// How many low bits of the address follow the datagram's; 0 for one address.
-    pub address_bits: u8,
-    /// The UDP port, or the first of them.
-    pub port: u16,
-    /// The last port; above the first, the port follows the datagram's.
-    pub last_port: u16,
-    /// The interface's index; 0 for a host that is reached by routing.
-    pub ifindex: u32,
-    /// The interface's name, for messages; empty by routing.
-    pub interface: String,
-    /// TTL or hop limit.
-    pub ttl: Ttl,
-    /// The DiffServ code point (RFC 2474), 0 to 63; without, the datagram's.
-    pub dscp: Option<u8>,
-    /// The source address; a chosen one is this host's.
-    pub source: Choice<Addr>,
-    /// The source port.
-    pub source_port: Choice<u16>,
-    /// Whether members on this host get the copies too.
-    pub multicast_loop: bool,
-    /// The kernel's priority for queueing, 0 to 6.
-    pub priority: Option<u8>,
-}
 
 /// An open output.
 #[derive(Debug)]
@@ -117,46 +72,13 @@ pub fn prepare(spec: &OutputSpec) -> Result<OutputSocket> {
         socket::open(family, libc::SOCK_DGRAM, &target)?
     };
     let fd = owned.as_fd();
-    let options = options(spec);
+    let options = options::of(spec.address);
     mark(fd, spec, options, &target)?;
     let send_buffer_bytes = socket::send_buffer(fd, SEND_BUFFER_BYTES, &target)?;
     // What the other side sends back is nobody's; without this it would fill a buffer.
     socket::drop_all(fd, &target)?;
     permit(fd, spec, options, &target)?;
     Ok(OutputSocket { fd: owned, send_buffer_bytes, max_segment: 0 })
-}
-
-impl OutputSpec {
-    /// Whether the headers of the copies are ours to write.
-    #[must_use]
-    pub fn has_own_headers(&self) -> bool {
-        self.source_port == Choice::Keep
-    }
-
-    /// Whether each send has to name where it goes. The source port is chosen, and an input may
-    /// have it too, for datagrams of the very host and port that copies go to (RFC 4961).
-    #[must_use]
-    pub fn names_peer(&self) -> bool {
-        matches!(self.source_port, Choice::Chosen(_)) && !self.address.is_multicast()
-    }
-
-    /// Bytes of the headers that each copy has on Ethernet, a VLAN tag included.
-    #[must_use]
-    pub fn frame_headers(&self) -> u16 {
-        const ETHERNET: u16 = 14 + 4;
-        ETHERNET + options(self).headers
-    }
-
-    /// The port that the kernel looks for when a router says "packet too big" (RFC 4443, 3.2), where
-    /// the socket is not found, as it is connected to another port. IPv4 copies may be cut on
-    /// their way, and so have no such answers.
-    #[must_use]
-    pub fn mtu_port(&self) -> Option<u16> {
-        match self.source_port {
-            Choice::Chosen(port) if self.names_peer() && !self.address.is_v4() => Some(port),
-            _ => None,
-        }
-    }
 }
 
 /// Follows the interface, its addresses and the routes: chooses interface and source address anew.
@@ -168,7 +90,7 @@ impl OutputSpec {
 /// As [`open`]; then the socket is connected to nobody.
 pub fn reconnect(fd: BorrowedFd<'_>, spec: &OutputSpec) -> Result<u16> {
     let target = spec.to_string();
-    let options = options(spec);
+    let options = options::of(spec.address);
     let port = port_for(fd, spec, &target)?;
     // This takes the binding to an interface back too.
     disconnect(fd, &target)?;
@@ -218,63 +140,13 @@ fn leave_first(fd: BorrowedFd<'_>) {
 /// # Errors
 /// The kernel's, ENOTCONN for one.
 pub fn path_segment(fd: BorrowedFd<'_>, spec: &OutputSpec) -> Result<u16> {
-    max_segment(fd, options(spec), &spec.to_string())
+    max_segment(fd, options::of(spec.address), &spec.to_string())
 }
 
 /// The address that the copies of a connected socket carry as their source.
 #[must_use]
 pub fn source(fd: BorrowedFd<'_>) -> Option<Addr> {
     local(fd).map(|local| local.ip().into())
-}
-
-impl std::fmt::Display for OutputSpec {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match (self.address.is_v4(), self.interface.as_str()) {
-            (true, "") => write!(f, "{}:{}", self.address, self.port),
-            (false, "") => write!(f, "[{}]:{}", self.address, self.port),
-            (_, interface) => write!(f, "{}%{interface}:{}", self.address, self.port),
-        }
-    }
-}
-
-/// The options of one family that mean the same in both.
-struct Options {
-    unicast_ttl: (c_int, c_int),
-    multicast_ttl: (c_int, c_int),
-    multicast_loop: (c_int, c_int),
-    traffic_class: (c_int, c_int),
-    errors: (c_int, c_int),
-    mtu: (c_int, c_int),
-    /// Lets each message name any source address.
-    any_source: (c_int, c_int),
-    /// Bytes of the IP and UDP headers.
-    headers: u16,
-}
-
-const V4: Options = Options {
-    unicast_ttl: (libc::IPPROTO_IP, libc::IP_TTL),
-    multicast_ttl: (libc::IPPROTO_IP, libc::IP_MULTICAST_TTL),
-    multicast_loop: (libc::IPPROTO_IP, libc::IP_MULTICAST_LOOP),
-    traffic_class: (libc::IPPROTO_IP, libc::IP_TOS),
-    errors: (libc::IPPROTO_IP, libc::IP_RECVERR),
-    mtu: (libc::IPPROTO_IP, libc::IP_MTU),
-    any_source: (libc::IPPROTO_IP, libc::IP_TRANSPARENT),
-    headers: 28,
-};
-
-const V6: Options = Options {
-    unicast_ttl: (libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS),
-    multicast_ttl: (libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_HOPS),
-    multicast_loop: (libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_LOOP),
-    traffic_class: (libc::IPPROTO_IPV6, libc::IPV6_TCLASS),
-    errors: (libc::IPPROTO_IPV6, libc::IPV6_RECVERR),
-    mtu: (libc::IPPROTO_IPV6, libc::IPV6_MTU),
-    any_source: (libc::IPPROTO_IPV6, libc::IPV6_TRANSPARENT),
-    headers: 48,
-};
-
-fn options(spec: &OutputSpec) -> &'static Options {
-    if spec.address.is_v4() { &V4 } else { &V6 }
 }
 
 /// Pins the interface, by index: no route and no address is needed for multicast.

@@ -190,7 +190,7 @@ fn what_is_kept_needs_another_socket_or_a_right_of_it() {
     with_cable(|| {
         ip(&format!("address add 2001:db8::1/64 dev {NEAR} nodad"));
         for (group, own) in [("239.1.1.1", "10.9.0.1"), ("ff3e::2", "2001:db8::1")] {
-            let options = if addr(group).is_v4() { &V4 } else { &V6 };
+            let options = options::of(addr(group));
             let keeping = OutputSpec { source: Choice::Keep, ..spec(group, NEAR) };
             let output = open(&keeping).unwrap();
             let (level, name) = options.any_source;

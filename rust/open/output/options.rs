@@ -1,0 +1,46 @@
+//! The socket options of an output, which IPv4 and IPv6 have under names of their own.
+
+use libc::c_int;
+
+use crate::addr::Addr;
+
+/// The options of one family that mean the same in both.
+pub(super) struct Options {
+    pub(super) unicast_ttl: (c_int, c_int),
+    pub(super) multicast_ttl: (c_int, c_int),
+    pub(super) multicast_loop: (c_int, c_int),
+    pub(super) traffic_class: (c_int, c_int),
+    pub(super) errors: (c_int, c_int),
+    pub(super) mtu: (c_int, c_int),
+    /// Lets each message name any source address.
+    pub(super) any_source: (c_int, c_int),
+    /// Bytes of the IP and UDP headers.
+    pub(super) headers: u16,
+}
+
+const V4: Options = Options {
+    unicast_ttl: (libc::IPPROTO_IP, libc::IP_TTL),
+    multicast_ttl: (libc::IPPROTO_IP, libc::IP_MULTICAST_TTL),
+    multicast_loop: (libc::IPPROTO_IP, libc::IP_MULTICAST_LOOP),
+    traffic_class: (libc::IPPROTO_IP, libc::IP_TOS),
+    errors: (libc::IPPROTO_IP, libc::IP_RECVERR),
+    mtu: (libc::IPPROTO_IP, libc::IP_MTU),
+    any_source: (libc::IPPROTO_IP, libc::IP_TRANSPARENT),
+    headers: 28,
+};
+
+const V6: Options = Options {
+    unicast_ttl: (libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS),
+    multicast_ttl: (libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_HOPS),
+    multicast_loop: (libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_LOOP),
+    traffic_class: (libc::IPPROTO_IPV6, libc::IPV6_TCLASS),
+    errors: (libc::IPPROTO_IPV6, libc::IPV6_RECVERR),
+    mtu: (libc::IPPROTO_IPV6, libc::IPV6_MTU),
+    any_source: (libc::IPPROTO_IPV6, libc::IPV6_TRANSPARENT),
+    headers: 48,
+};
+
+/// Those of the family of the address that copies go to.
+pub(super) fn of(address: Addr) -> &'static Options {
+    if address.is_v4() { &V4 } else { &V6 }
+}
