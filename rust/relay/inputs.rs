@@ -4,13 +4,14 @@
 //! Changes come in two steps: [`Inputs::add`] and [`Inputs::remove`] say what is needed, and
 //! [`Inputs::settle`] makes filters and AF_PACKET sockets follow, once for many rules.
 
+mod endpoints;
 mod ports;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub(super) use ports::HELD_PORTS;
-use ports::{MERGED_PORTS, SourcePorts};
+use ports::SourcePorts;
 
 use super::interface::{Endpoint, EndpointSocket, Interface};
 use super::merging::{self, Merging};
@@ -122,7 +123,8 @@ impl Inputs {
         if self.merges_by_port(input) {
             self.merging.remove(input.group.is_v4(), input.port..=input.last_port);
         }
-        let (takes_all, endpoints) = (self.takes_all(input), self.endpoints(input));
+        let (takes_all, endpoints) =
+            (self.takes_all(input), endpoints::of(input, self.ingress, &self.share));
         let Some(interface) = self.interfaces.get_mut(&input.interface) else { return };
         interface.remove_block(input, takes_all);
         for endpoint in &endpoints {
@@ -309,7 +311,7 @@ impl Inputs {
 
     /// Opens the sockets of all of an input's endpoints, or none.
     fn add_endpoints(&mut self, input: &InputSpec) -> Result<()> {
-        let endpoints = self.endpoints(input);
+        let endpoints = endpoints::of(input, self.ingress, &self.share);
         let warnings = self.warnings.len();
         for (added, endpoint) in endpoints.iter().enumerate() {
             if let Err(error) = self.add_endpoint(endpoint) {
@@ -323,30 +325,6 @@ impl Inputs {
         // What is said of one port holds for the others too.
         self.warnings.truncate(warnings + 1);
         Ok(())
-    }
-
-    /// The single groups and ports of an input that have a socket each.
-    fn endpoints(&self, input: &InputSpec) -> Vec<InputSpec> {
-        let ports = usize::from(input.last_port - input.port) + 1;
-        let most = match self.ingress {
-            Ingress::Udp => usize::MAX,
-            Ingress::Packet if !self.share.is_first() => 0,
-            Ingress::Packet if input.group_bits > 0 => 0,
-            Ingress::Packet if input.group.is_multicast() => MERGED_PORTS,
-            Ingress::Packet => HELD_PORTS,
-        };
-        if ports > most {
-            return Vec::new();
-        }
-        let ports = input.port..=input.last_port;
-        let ends = input.groups().flat_map(|group| ports.clone().map(move |port| (group, port)));
-        // Sockets of one address of this host have to know of each other.
-        let is_shared = input.group.is_multicast() || input.broadcast;
-        let interface = if is_shared { &*input.interface } else { "" };
-        let is_ours = |(group, port): &(Addr, u16)| {
-            self.ingress == Ingress::Packet || self.share.has_endpoint(interface, *group, *port)
-        };
-        ends.filter(is_ours).map(|(group, port)| input.at(group, port)).collect()
     }
 
     /// Whether an input needs all multicast of its interface.
