@@ -153,6 +153,31 @@ impl Worker {
             Request::AllMulticast { lease, on } => {
                 self.leases.get(lease).ok_or(UNKNOWN)?.take_all(on).ok_or(UNKNOWN)??;
             }
+            Request::Reconnect { lease, ifindex } => return self.reconnect(lease, ifindex),
+            Request::SeekHost { lease, ifindex } => return self.seek_host(lease, ifindex),
+            Request::Datagrams {
+                interface,
+                group,
+                is_broadcast,
+                is_everywhere,
+                is_beside_own,
+                port,
+            } => {
+                let interface = interface.as_ref();
+                let wish =
+                    Wish { group, is_broadcast, is_everywhere, is_beside_own, port, interface };
+                return self.datagrams(&wish);
+            }
+            Request::Output { rule, number, is_connected, spec } => {
+                return self.output(rule, number, is_connected, &spec);
+            }
+            other => return self.grant_membership(other),
+        }
+        Ok(Answer::Done {})
+    }
+
+    fn grant_membership(&mut self, request: Request) -> Granted {
+        match request {
             Request::Join { interface, group, sources } => {
                 self.check_room()?;
                 self.memberships.join(&interface.as_ref(), group, &sources)?;
@@ -180,24 +205,6 @@ impl Worker {
                 let (held, ifindex, group) = self.datagrams_of(lease)?;
                 udp_input::narrow(held.fd.as_fd(), ifindex, group, &sources)?;
                 held.member().ok_or(UNKNOWN)?.narrowed(&sources);
-            }
-            Request::Reconnect { lease, ifindex } => return self.reconnect(lease, ifindex),
-            Request::SeekHost { lease, ifindex } => return self.seek_host(lease, ifindex),
-            Request::Datagrams {
-                interface,
-                group,
-                is_broadcast,
-                is_everywhere,
-                is_beside_own,
-                port,
-            } => {
-                let interface = interface.as_ref();
-                let wish =
-                    Wish { group, is_broadcast, is_everywhere, is_beside_own, port, interface };
-                return self.datagrams(&wish);
-            }
-            Request::Output { rule, number, is_connected, spec } => {
-                return self.output(rule, number, is_connected, &spec);
             }
             other => return self.helper(&other),
         }

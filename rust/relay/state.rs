@@ -189,25 +189,19 @@ impl State {
         around: &Around<'_>,
         opened: &mut Opened,
     ) -> Result<()> {
-        let mut outputs = Vec::with_capacity(spec.outputs.len());
-        for (number, output) in (0..).zip(&spec.outputs) {
-            let slot = self.take_slot(stats::Owner::output(&spec.id, number), opened)?;
-            let owner = Owner { rule: &spec.id, number };
-            outputs.push(self.open_output(output, owner, &spec.input, around, slot)?);
-        }
+        let outputs = self.open_outputs(spec, around, opened)?;
         let slot = self.take_slot(stats::Owner::rule(&spec.id), opened)?;
         let RuleSpec { id, paused, input, .. } = spec.clone();
         let named = input.interface.clone();
         let counted_on = around.present.find(&named).map_or(&named, |link| &link.name).clone();
         let (group, granted) = self.groups.add(&counted_on, &input, &mut self.slots)?;
         opened.slots.extend(granted);
-        let waiting = None;
         let mut rule = LiveRule {
             id,
             paused,
             named,
             input,
-            waiting,
+            waiting: None,
             order: OrderCheck::Nothing,
             order_from: None,
             slot,
@@ -225,6 +219,21 @@ impl State {
         }
         opened.rules.push(rule);
         Ok(())
+    }
+
+    fn open_outputs(
+        &mut self,
+        spec: &RuleSpec,
+        around: &Around<'_>,
+        opened: &mut Opened,
+    ) -> Result<Vec<LiveOutput>> {
+        let mut outputs = Vec::with_capacity(spec.outputs.len());
+        for (number, output) in (0..).zip(&spec.outputs) {
+            let slot = self.take_slot(stats::Owner::output(&spec.id, number), opened)?;
+            let owner = Owner { rule: &spec.id, number };
+            outputs.push(self.open_output(output, owner, &spec.input, around, slot)?);
+        }
+        Ok(outputs)
     }
 
     /// Opens a rule's input, or says why it waits.

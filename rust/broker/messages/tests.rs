@@ -60,34 +60,56 @@ fn datagrams() -> impl Strategy<Value = Request> {
     })
 }
 
+fn blocks() -> impl Strategy<Value = Vec<(Addr, u8)>> {
+    vec((addr(), any::<u8>()), 0..40)
+}
+
+fn sources() -> impl Strategy<Value = Vec<Addr>> {
+    vec(addr(), 0..40)
+}
+
+fn frames() -> impl Strategy<Value = Request> {
+    (interface(), blocks(), of(ring())).prop_map(|(interface, blocks, ring)| Request::Frames {
+        interface,
+        blocks,
+        ring,
+    })
+}
+
+fn join() -> impl Strategy<Value = Request> {
+    (interface(), addr(), sources()).prop_map(|(interface, group, sources)| Request::Join {
+        interface,
+        group,
+        sources,
+    })
+}
+
+fn leave() -> impl Strategy<Value = Request> {
+    (any::<u32>(), addr(), sources()).prop_map(|(ifindex, group, sources)| Request::Leave {
+        ifindex,
+        group,
+        sources,
+    })
+}
+
+fn merger() -> impl Strategy<Value = Request> {
+    (interface(), addr(), any::<u16>()).prop_map(|(interface, group, port)| Request::Merger {
+        interface,
+        group,
+        port,
+    })
+}
+
 pub(in crate::broker) fn request() -> impl Strategy<Value = Request> {
     let (lease, port) = (any::<u64>(), any::<u16>());
-    let blocks = || vec((addr(), any::<u8>()), 0..40);
-    let sources = || vec(addr(), 0..40);
     prop_oneof![
         port.prop_map(|protocol| Request::Hello { protocol }),
-        (interface(), blocks(), of(ring())).prop_map(|(interface, blocks, ring)| Request::Frames {
-            interface,
-            blocks,
-            ring
-        }),
+        frames(),
         (lease, blocks()).prop_map(|(lease, blocks)| Request::Filter { lease, blocks }),
         (lease, any::<bool>()).prop_map(|(lease, on)| Request::AllMulticast { lease, on }),
-        (interface(), addr(), sources()).prop_map(|(interface, group, sources)| Request::Join {
-            interface,
-            group,
-            sources
-        }),
-        (any::<u32>(), addr(), sources()).prop_map(|(ifindex, group, sources)| Request::Leave {
-            ifindex,
-            group,
-            sources
-        }),
-        (interface(), addr(), port).prop_map(|(interface, group, port)| Request::Merger {
-            interface,
-            group,
-            port
-        }),
+        join(),
+        leave(),
+        merger(),
         (addr(), port).prop_map(|(group, port)| Request::MergerAnywhere { group, port }),
         (any::<[bool; 2]>(), port).prop_map(|([v4, is_beside_own], port)| {
             Request::MergerForAny { v4, port, is_beside_own }

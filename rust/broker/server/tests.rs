@@ -344,6 +344,17 @@ fn nothing_that_is_sent_hurts_the_supervisor() {
     });
 }
 
+fn datagrams_at(port: u16) -> Request {
+    Request::Datagrams {
+        interface: lo(),
+        group: GROUP,
+        is_broadcast: false,
+        is_everywhere: false,
+        is_beside_own: false,
+        port,
+    }
+}
+
 /// The same on the loopback, so that more of it is done.
 fn tame(request: Request) -> Request {
     let (interface, few) = (lo(), |id: u64| id % 20 + 1);
@@ -359,14 +370,7 @@ fn tame(request: Request) -> Request {
         }
         Request::Merger { port, .. } => Request::Merger { interface, group: GROUP, port },
         Request::MergerAnywhere { port, .. } => Request::MergerAnywhere { group: GROUP, port },
-        Request::Datagrams { port, .. } => Request::Datagrams {
-            interface,
-            group: GROUP,
-            is_broadcast: false,
-            is_everywhere: false,
-            is_beside_own: false,
-            port,
-        },
+        Request::Datagrams { port, .. } => datagrams_at(port),
         Request::JoinBy { lease, .. } => Request::JoinBy { lease: few(lease), sources: vec![] },
         Request::LeaveBy { lease, .. } => Request::LeaveBy { lease: few(lease), sources: vec![] },
         Request::Announce { .. } => Request::Announce { ifindex: 1 },

@@ -16,6 +16,17 @@ fn run(program: &[sock_filter], frame: &[u8]) -> u32 {
     run_behind(program, frame, 14)
 }
 
+/// What an instruction loads from a frame, if the frame reaches so far.
+fn load(frame: &[u8], at: usize, len: usize) -> Option<u32> {
+    let bytes = frame.get(at..at + len)?;
+    Some(bytes.iter().fold(0, |value, byte| value << 8 | u32::from(*byte)))
+}
+
+/// The protocol of a frame, as the kernel knows it from the network header.
+fn protocol(frame: &[u8], network: usize) -> Option<u32> {
+    Some(if *frame.get(network)? >> 4 == 4 { IPV4 } else { IPV6 })
+}
+
 /// The same for a frame whose network header starts at `network`.
 fn run_behind(program: &[sock_filter], frame: &[u8], network: usize) -> u32 {
     let mut accumulator = 0;
@@ -28,17 +39,12 @@ fn run_behind(program: &[sock_filter], frame: &[u8], network: usize) -> u32 {
             relative @ NETWORK..PROTOCOL => (relative - NETWORK) as usize + network,
             absolute => absolute as usize,
         };
-        let protocol = || Some(if *frame.get(network)? >> 4 == 4 { IPV4 } else { IPV6 });
-        let load = |len: usize| {
-            let bytes = frame.get(k..k + len)?;
-            Some(bytes.iter().fold(0, |value, byte| value << 8 | u32::from(*byte)))
-        };
         let code = u32::from(instruction.code);
         let loaded = match code {
-            LOAD_BYTE => load(1),
-            LOAD_HALF if instruction.k == PROTOCOL => protocol(),
-            LOAD_HALF => load(2),
-            LOAD_WORD => load(4),
+            LOAD_BYTE => load(frame, k, 1),
+            LOAD_HALF if instruction.k == PROTOCOL => protocol(frame, network),
+            LOAD_HALF => load(frame, k, 2),
+            LOAD_WORD => load(frame, k, 4),
             RECALL => Some(memory[k]),
             _ => Some(accumulator),
         };

@@ -208,29 +208,33 @@ proptest! {
     }
 }
 
+/// Everything that the socket has to tell.
+fn all(socket: &LinkSocket) -> Vec<Told> {
+    let mut bytes = vec![0; MESSAGE_BYTES];
+    let mut all = Vec::new();
+    while let Ok(piece) = socket.hear(&mut bytes) {
+        read(piece, |told| all.push(told)).unwrap();
+    }
+    all
+}
+
+/// Whether the link of this index has a carrier, by the newest word on it.
+fn carrier(told: &[Told], index: u32) -> Option<bool> {
+    told.iter().rev().find_map(|told| match told {
+        Told::Link(link) if link.index == index => Some(link.carrier),
+        _ => None,
+    })
+}
+
 #[test]
 fn a_link_is_heard_of_when_it_changes_and_when_all_are_asked_for() {
     with_cable(|| {
         let near = interface(NEAR).index;
         let socket = LinkSocket::open().unwrap();
-        let mut bytes = vec![0; MESSAGE_BYTES];
-        let mut all = move |socket: &LinkSocket| {
-            let mut all = Vec::new();
-            while let Ok(piece) = socket.hear(&mut bytes) {
-                read(piece, |told| all.push(told)).unwrap();
-            }
-            all
-        };
-        let carrier = |told: &[Told]| {
-            told.iter().rev().find_map(|told| match told {
-                Told::Link(link) if link.index == near => Some(link.carrier),
-                _ => None,
-            })
-        };
         assert_eq!(all(&socket), []);
         socket.ask(List::Links).unwrap();
         let list = all(&socket);
-        assert_eq!(carrier(&list), Some(true));
+        assert_eq!(carrier(&list, near), Some(true));
         let of_list: Vec<Link> = list
             .iter()
             .filter_map(|told| match told {
@@ -246,7 +250,7 @@ fn a_link_is_heard_of_when_it_changes_and_when_all_are_asked_for() {
         let is_named = |told: &Told| matches!(told, Told::Link(link) if link.altnames == ["feed0"]);
         assert!(all(&socket).iter().any(is_named));
         ip(&format!("link set {FAR} down"));
-        wait_until("the change is told", || carrier(&all(&socket)) == Some(false));
+        wait_until("the change is told", || carrier(&all(&socket), near) == Some(false));
         ip(&format!("address del 10.9.0.1/24 dev {NEAR}"));
         assert!(all(&socket).contains(&Told::AddressGone(near, Addr::v4([10, 9, 0, 1]))));
         ip(&format!("link delete {NEAR}"));
