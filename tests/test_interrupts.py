@@ -10,10 +10,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
+from typing import Any
 
 import pytest
 
 import mcr
+from mcr.running import RunningRules
 
 GROUPS = [f"239.79.7.{number}" for number in range(1, 31)]
 POINTS = 40
@@ -158,6 +160,39 @@ def test_an_interrupted_relay_starts_and_ends(rules: list[mcr.Rule]) -> None:
         while len(os.listdir("/proc/self/task")) > threads and time.monotonic() < deadline_s:
             time.sleep(0.001)
         assert len(os.listdir("/proc/self/task")) == threads
+
+
+def test_what_waits_is_tried_also_behind_an_interrupted_change(
+    monkeypatch: pytest.MonkeyPatch, receiver: socket.socket
+) -> None:
+    """The exception comes when the change is made, and before anything else is done."""
+    names: dict[str, str] = {}
+    change = RunningRules.change
+
+    def getaddrinfo(host: str, _port: None, family: int, kind: int) -> list[tuple[object, ...]]:
+        if host not in names:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [(family, kind, 17, "", (names[host], 0))]
+
+    def interrupted(self: RunningRules, **change_of: Any) -> None:  # noqa: ANN401 -- any change
+        monkeypatch.setattr(RunningRules, "change", change)
+        change(self, **change_of)
+        raise Interrupted
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    with mcr.Relay(ingress="udp") as relay:
+        monkeypatch.setattr(RunningRules, "change", interrupted)
+        with pytest.raises(Interrupted):
+            relay.add_rule(f"{GROUPS[0]}%lo:5017 to late.example:{receiver.getsockname()[1]}")
+        (rule,) = relay.stats().rules
+        assert rule.outputs[0].parked == "its host name does not resolve"
+        names["late.example"] = "127.0.0.1"
+        deadline_s = time.monotonic() + 10
+        while relay.stats().rules[0].outputs[0].address != "127.0.0.1":
+            assert time.monotonic() < deadline_s
+            time.sleep(0.01)
+        send(GROUPS[:1])
+        assert receiver.recv(99) == GROUPS[0].encode()
 
 
 def test_an_interrupted_reading_keeps_no_lock(rules: list[mcr.Rule]) -> None:

@@ -126,8 +126,9 @@ class Relay:
             if not self._life.is_started:
                 core = self._opened().core
                 self._life.is_started = True
+                if self._opened().unfinished:
+                    self._retry()
                 core.start()
-                self._retry()
 
     def stop(self) -> None:
         """Stop to relay; the counters stay readable until `close`. Twice is once."""
@@ -261,6 +262,7 @@ class Relay:
             with self._life.locked():
                 self._life.check_changeable()
                 running = self._opened()
+                self._retry()
                 running.follow(changed, Names(self._hosts, {**running.answers, **answers}))
         return changes
 
@@ -350,19 +352,23 @@ class Relay:
         if self._running is None:
             self._candidate.change(remove=remove, add=add)
         else:
-            self._running.change(remove=remove, add=add, names=names)
             self._retry()
+            self._running.change(remove=remove, add=add, names=names)
 
     def _retry(self) -> None:
-        """Have tried again what waits, once the relay has started: before, it has one thread."""
-        if self._life.is_started and not self._life.is_stopped and self._opened().unfinished:
+        """Have tried again what a change may leave waiting; to be called before the change.
+
+        An exception of a signal handler may come right behind it. Until the relay has started it
+        has one thread, and tries nothing.
+        """
+        if self._life.is_started and not self._life.is_stopped:
             self._retries.begin()
 
     def _finish_rules(self) -> bool:
         """Try once what waits; whether something still does."""
         with self._life.locked():
             running = self._running
-            if running is None or self._life.is_stopped:
+            if running is None or self._life.is_stopped or not running.unfinished:
                 return False
             waiting, names = running.unfinished, self._names()
         answers = names.look_up(waiting).known(waiting)
