@@ -261,6 +261,18 @@ def test_a_removed_rule_is_gone_when_the_added_are_judged() -> None:
         assert [str(rule) for rule in rule_set.rules] == [successor]
 
 
+def test_a_rule_whose_address_is_gone_stays_as_it_runs() -> None:
+    """Also when it is given anew, so that its sockets and counters stay."""
+    (rule,) = (rule_set := running("10.0.0.1:7000 to 239.2.0.1%eth1:6001")).rules
+    before = rule_set.plan(HOST, remove=[rule.id], add=[rule]).resolved
+    without = [replace(each, addresses=addresses("10.0.9.9")) for each in HOST]
+    plan = rule_set.plan(without, remove=[rule.id], add=[rule])
+    assert plan.resolved == before
+    assert "10.0.0.1 is neither multicast nor an address" in plan.warnings[0]
+    (new,) = RuleSet("udp").plan(without, add=[rule]).resolved
+    assert (new.input.interface, new.input.is_known) == ("", False)
+
+
 def test_removing_leaves_no_trace() -> None:
     """After a removal everything that the rule held is free again."""
     rule_set = running(PLAIN, "239.1.1.1%eth0:5001,name=a to 192.0.2.7:1")

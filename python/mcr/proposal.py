@@ -5,6 +5,7 @@ Owns the judgement: duplicates, names, loops. What one rule needs of the host is
 """
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping
+from dataclasses import replace
 
 from .advice import goes_before, goes_behind
 from .copies import Copies, copies_of
@@ -88,6 +89,7 @@ class Proposal:
         if rule.name is not None:
             self._claim(rule.name, self._holder(rule.name), rule_id, check, "name")
         if resolved is not None:
+            resolved = self._as_known(resolved)
             self._claim_copies(resolved, rule_id, check)
             self._check_interface(resolved.input, check)
             entry = self.entries[rule_id] = Entry.of(rule, resolved)
@@ -97,6 +99,13 @@ class Proposal:
                 self.warnings.append(Problem(f"{path}, input, join", much))
             self._precedence.add(rule_id, resolved.input)
             self._listeners.add(entry.lanes, rule_id)
+
+    def _as_known(self, rule: ResolvedRule) -> ResolvedRule:
+        """The rule; it listens as before where its input's address is only gone from this host."""
+        before = self._running.get(rule.id)
+        if rule.input.is_known or before is None or not before.resolved.input.is_known:
+            return rule
+        return replace(rule, input=before.resolved.input)
 
     def _check_id(self, rule: Rule, check: Checks) -> None:
         """Refuses a name that is another rule's id, which would then mean two rules."""

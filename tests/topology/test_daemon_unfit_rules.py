@@ -106,6 +106,8 @@ def test_counters_stay_while_a_rule_does_not_fit(lab: Lab, ingress: Ingress, kin
         for round_, victims in enumerate(("control", "workers", "control and workers"), 1):
             case.set_fit(False)
             kill_and_wait(daemon, client, victims)
+            if kind == "address":
+                client.replace_rules([case.rule])
             stats = client.stats()
             assert sent_counts(stats) == [round_ * BATCH], f"{victims}: {stats.rules}"
             assert_balanced(stats)
