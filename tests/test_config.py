@@ -1,13 +1,10 @@
-"""Rules against each other: duplicates, names and loops, and changes of running rules."""
+"""Rules against each other: duplicates and names, and changes of running rules."""
 
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from ipaddress import IPv4Address
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from tests.made_up_host import (
     BACK,
     ETH0,
@@ -15,16 +12,14 @@ from tests.made_up_host import (
     HOST,
     PLAIN,
     FakeInterface,
-    addresses,
     check,
     problems,
     refused,
     running,
 )
 
-from mcr.config import Ingress, RuleSet
+from mcr.config import RuleSet
 from mcr.errors import Problem, RuleError
-from mcr.lanes import Lane, Listeners
 from mcr.rules import Rule
 
 
@@ -127,92 +122,6 @@ def test_rules_that_only_look_alike_are_taken(rules: tuple[str, ...]) -> None:
     assert len(check(*rules).rules) == len(rules)
 
 
-THERE = "224.0.0.251%eth0:5353 to 224.0.0.251%eth1:5353"
-RETURN = "224.0.0.251%eth1:5353 to 224.0.0.251%eth0:5353"
-SHOUT = "255.255.255.255%eth0:1 to 255.255.255.255%eth1:1"
-ANSWER = "255.255.255.255%eth1:1 to 255.255.255.255%eth0:1"
-
-
-@pytest.mark.parametrize(
-    ("rules", "ingress"),
-    [
-        ((THERE, RETURN), "packet"),
-        ((THERE + ",loop=on", RETURN + ",loop=on"), "packet"),
-        ((PLAIN, BACK), "packet"),
-        ((SHOUT, ANSWER), "packet"),
-        ((THERE, RETURN), "udp"),
-        ((THERE + ",loop=off", RETURN + ",loop=off"), "udp"),
-        ((THERE + ",loop=on", RETURN), "udp"),
-        ((THERE + ",source=keep", RETURN + ",source=keep"), "udp"),
-        ((PLAIN + ",loop=off", BACK), "udp"),
-        (
-            (
-                "239.1.1.0/30%eth0:5000-5009 to 239.1.1.0/30%eth1:5000-5009",
-                "239.1.1.0/30%eth1:5000-5009 to 239.1.1.0/30%eth0:5000-5009",
-            ),
-            "udp",
-        ),
-    ],
-)
-def test_two_ways_are_no_loop_where_nobody_hears_itself(
-    rules: tuple[str, ...], ingress: Ingress
-) -> None:
-    """AF_PACKET does not see what this host sends, nor does a socket what leaves with loop off."""
-    assert len(check(*rules, ingress=ingress).rules) == len(rules)
-
-
-@pytest.mark.parametrize(
-    ("rules", "ingress", "message"),
-    [
-        ((THERE + ",loop=on", RETURN + ",loop=on"), "udp", "write loop=off on the outputs"),
-        ((PLAIN, BACK), "udp", "write loop=off on the outputs to groups, or leave one of these"),
-        ((SHOUT, ANSWER), "udp", "makes a loop"),
-        ((SHOUT + ",loop=off", ANSWER + ",loop=off"), "udp", "makes a loop"),
-        (("239.1.1.1%lo:1 to 239.1.1.2%lo:1", "239.1.1.2%lo:1 to 239.1.1.1%lo:1"), "packet", "by"),
-        (
-            (
-                "239.1.1.1%lo:1 to 239.1.1.2%lo:1,loop=off",
-                "239.1.1.2%lo:1 to 239.1.1.1%lo:1,loop=off",
-            ),
-            "udp",
-            "makes a loop",
-        ),
-        (("239.1.1.1%eth0:1 to 239.1.1.1%eth0:1",), "packet", "is the rule's own input"),
-        (("239.1.1.1%eth0:1 to 239.1.1.1%eth0:1,loop=off",), "udp", "is the rule's own input"),
-    ],
-)
-def test_circles_are_refused_where_copies_are_heard(
-    rules: tuple[str, ...], ingress: Ingress, message: str
-) -> None:
-    """On the loopback interface, by sockets with loop on, and of broadcasts, which always loop."""
-    (problem,) = problems(*rules, ingress=ingress)
-    assert message in problem.message
-
-
-@pytest.mark.parametrize(
-    ("rule", "ingress", "loop"),
-    [
-        (THERE, "udp", False),
-        (THERE, "packet", True),
-        (THERE + ",loop=on", "udp", True),
-        (PLAIN, "udp", True),
-        ("224.0.0.251%eth0:5353 to 224.0.0.251%lo:5353", "udp", True),
-        ("224.0.0.251%eth0:5353 to 224.0.0.251%eth1:5354", "udp", True),
-        ("239.1.1.0/30%eth0:1-9 to 239.1.1.2%eth1:3", "udp", False),
-    ],
-)
-def test_copies_to_the_own_group_are_kept_from_this_host(
-    rule: str, ingress: Ingress, loop: bool
-) -> None:
-    """Another process may relay the way back; whoever wants the copies here says so."""
-    resolution = check(rule, ingress=ingress)
-    assert resolution.rules[0].outputs[0].loop == loop
-    said = [
-        text for text in resolution.warnings if text.startswith("rule 1, output 1, loop: is off")
-    ]
-    assert len(said) == (not loop)
-
-
 def test_a_plan_changes_nothing_until_it_is_committed() -> None:
     """Planning is a dry run."""
     rule_set = running(PLAIN)
@@ -287,75 +196,6 @@ def test_removing_an_unknown_rule_is_refused() -> None:
     """An id that no rule has is named."""
     (problem,) = refused(running(PLAIN), remove=("0123456789ab",))
     assert problem == Problem("remove", "no rule with the id '0123456789ab' is running")
-
-
-def test_a_loop_among_running_rules_is_not_blamed_on_others() -> None:
-    """An address that came later can close a loop of running rules; a new rule is not its cause."""
-    rule_set = running("10.0.0.1@" + PLAIN, "10.0.9.9@" + BACK)
-    later = [
-        replace(ETH1, addresses=addresses("10.0.9.9")) if each is ETH1 else each for each in HOST
-    ]
-    feeder = "239.7.7.7%eth0:1 to 239.1.1.1%eth0:5001"
-    assert rule_set.plan(later, add=[feeder]).added
-
-
-LANES = st.builds(
-    lambda low, bits, port, more, interface, source: Lane(
-        IPv4Address(0xEF000000 | low >> bits << bits), bits, port, port + more, interface, source
-    ),
-    st.integers(0, 63),
-    st.integers(0, 6),
-    st.integers(1, 12),
-    st.integers(0, 6),
-    st.sampled_from(["eth0", "eth1"]),
-    st.sampled_from([None, IPv4Address("10.0.0.1")]),
-)
-
-
-@given(st.lists(LANES, max_size=25), st.integers(0, 5), st.lists(LANES, min_size=1, max_size=8))
-def test_listeners_are_those_whose_lanes_have_something_in_common(
-    lanes: list[Lane], gone: int, asked: list[Lane]
-) -> None:
-    """Looking through the ordered lanes finds what counting every group and port does."""
-
-    def members(lane: Lane) -> set[tuple[object, ...]]:
-        first = int(lane.address)
-        return {
-            (group, port, lane.interface, lane.source)
-            for group in range(first, first + 2**lane.bits)
-            for port in range(lane.port, lane.last_port + 1)
-        }
-
-    listeners = Listeners()
-    for number, lane in enumerate(lanes):
-        listeners.add([lane], str(number))
-    for number, lane in enumerate(lanes[:gone]):
-        listeners.remove([lane], str(number))
-    left = list(enumerate(lanes))[gone:]
-    for lane in asked:
-        expected = {str(number) for number, listened in left if members(listened) & members(lane)}
-        found = list(listeners.at(lane))
-        assert set(found) == expected
-        assert len(found) == len(expected)
-    for number, lane in left:
-        listeners.remove([lane], str(number))
-    assert not listeners
-
-
-@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=12, unique=True))
-def test_loops_are_found_exactly_where_the_graph_has_them(edges: list[tuple[int, int]]) -> None:
-    """Rules over few groups are refused exactly if a plain search finds a way back."""
-    rules = [f"239.1.1.{a}%lo:1 to 239.1.1.{b}%lo:1" for a, b in edges]
-    reach = set(edges)
-    for _ in range(6):
-        reach |= {(a, d) for a, b in reach for c, d in edges if b == c}
-    try:
-        check(*rules)
-    except RuleError:
-        looped = True
-    else:
-        looped = False
-    assert looped == any(a == b for a, b in reach)
 
 
 def calls_of(work: Callable[[], object]) -> int:
