@@ -1,136 +1,16 @@
 """Changes over several workers that refuse, hang and die at every point: all end equal."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 
 from mcr.control import fleet as module
-from mcr.control.events import Bus
-from mcr.control.fleet import Fleet
-from mcr.control.leash import Came, Ended, LastDeath
-from mcr.control.rpc import encode
-from mcr.control.worker_messages import prepare_body
+from mcr.control.leash import Came, LastDeath
 from mcr.errors import EngineError, RightsError
 
 from .fake_worker import FakeWorker
-
-Spec = tuple[str, bool, bytes]
-
-
-class Book:
-    """The rules that workers shall have."""
-
-    def __init__(self) -> None:
-        self.revision = 0
-        self.rules: dict[str, Spec] = {}
-
-    def specs(self) -> list[Spec]:
-        """As `Rulebook` tells them."""
-        return list(self.rules.values())
-
-
-def spec(rule_id: str, *, enabled: bool = True) -> Spec:
-    """A rule as workers are told of it."""
-    return (rule_id, enabled, encode({"input": {}, "outputs": [{}]})[1:])
-
-
-class Scene:
-    """A fleet of fake workers, in this process, and a supervisor that restarts them."""
-
-    def __init__(self, count: int) -> None:
-        self.book = Book()
-        self.bus = Bus()
-        self.restarts: list[int] = []
-        self.revives = True
-        self.fakes: dict[int, FakeWorker] = {}
-        self.fleet = Fleet(count, self.book, self.bus, self._restart, lambda *_: None)
-        self._pids = iter(range(100, 1000))
-        for number in range(count):
-            self.start(number)
-
-    def start(self, number: int, fake: FakeWorker | None = None) -> FakeWorker:
-        """A worker comes."""
-        pid = next(self._pids)
-        fake = fake or FakeWorker(number)
-        fake.number, fake.pid = number, pid
-        self.fakes[number] = fake
-        word = Came(kind="worker", number=number, pid=pid, incarnation=pid)
-        self.fleet.came(word, fake.hand_over())
-        return fake
-
-    def end(self, number: int) -> None:
-        """A worker has died."""
-        fake = self.fakes[number]
-        fake.die()
-        word = Ended(
-            kind="worker_ended",
-            number=number,
-            pid=fake.pid,
-            cause="killed by SIGKILL",
-            at=0.0,
-            restart_in_ms=0,
-            deaths=1,
-        )
-        self.fleet.ended(word)
-
-    async def change(self, *add: Spec, remove: tuple[str, ...] = ()) -> None:
-        """As the daemon makes one."""
-        async with self.fleet.lock:
-            body = prepare_body(self.book.revision + 1, whole=False, remove=remove, add=add)
-            await self.fleet.change(body, (*remove, *(each[0] for each in add)))
-            for rule_id in remove:
-                del self.book.rules[rule_id]
-            self.book.rules |= {each[0]: each for each in add}
-            self.book.revision += 1
-
-    async def settled(self) -> None:
-        """All workers run and have the same rules as the book."""
-        for _ in range(1000):
-            if len(self.fleet.running) == len(self.fakes) and self.is_equal():
-                return
-            await asyncio.sleep(0.005)
-        have = {number: (each.revision, list(each.rules)) for number, each in self.fakes.items()}
-        pytest.fail(f"not equal: {have}, book {self.book.revision} {list(self.book.rules)}")
-
-    def is_equal(self) -> bool:
-        """Whether every worker has what the book says."""
-        wanted = {rule_id: not enabled for rule_id, enabled, _ in self.book.specs()}
-        return all(
-            {rule_id: rule["paused"] for rule_id, rule in fake.rules.items()} == wanted
-            and fake.revision == self.book.revision
-            for fake in self.fakes.values()
-        )
-
-    def _restart(self, number: int) -> None:
-        self.restarts.append(number)
-        asyncio.get_running_loop().call_soon(self._revive, number)
-
-    def _revive(self, number: int) -> None:
-        self.end(number)
-        if self.revives:
-            self.start(number)
-
-
-def play(work: Callable[[Scene], Coroutine[None, None, None]], count: int = 2) -> None:
-    """Let a scene begin, and play it."""
-
-    async def whole() -> None:
-        scene = Scene(count)
-        await scene.fleet.begin()
-        assert len(scene.fleet.running) == count
-        try:
-            await asyncio.wait_for(work(scene), 20)
-        finally:
-            for worker in scene.fleet.workers:
-                if worker.link is not None:
-                    worker.link.close()
-            for fake in scene.fakes.values():
-                fake.die()
-            await asyncio.sleep(0.02)
-
-    asyncio.run(whole())
+from .scene import Scene, play, spec
 
 
 @pytest.fixture(autouse=True)
