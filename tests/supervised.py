@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from mcr.errors import McrError
+
 CHILDREN = Path(__file__).with_name("fake_children.py")
 WORKER = "worker 0"
 SOON_S = 1.5  # for what happens at once, on a machine that is busy
@@ -118,38 +120,42 @@ def daemon(directory: Path, stderr: int | None = None, **setup: object) -> Itera
         eventually(lambda: not any(map(is_running, pids)))
 
 
+class FakeBroker:
+    """Takes every message but one."""
+
+    def __init__(self, directory: Path) -> None:
+        self.deletions = os.eventfd(0, os.EFD_CLOEXEC)
+        self._directory = directory
+
+    def follow_deletions(self) -> None:
+        """Not asked for, without a deletion."""
+        raise AssertionError("there is nothing to follow")
+
+    def serve(self, worker: int, fd: int) -> bool:
+        """Take one message, if there is any; whether the worker's end is open."""
+        with socket.socket(fileno=os.dup(fd)) as end:
+            try:
+                content = end.recv(100)
+            except BlockingIOError:
+                return True
+            if content == b"bad":
+                raise McrError("no such request")
+            return bool(content)
+
+    def forget(self) -> None:
+        """Leave a sign of it."""
+        (self._directory / "forgotten").touch()
+
+
 def main() -> int:
     """Supervise the stand-ins."""
     # Here, since a test that only uses the handle need not load them.
-    from mcr.errors import McrError  # noqa: PLC0415
     from mcr.supervisor import Setup, Tools, supervise  # noqa: PLC0415
     from mcr.supervisor.commands import ControlEnds, WorkerEnds  # noqa: PLC0415
 
     told = json.loads(sys.argv[1])
     directory = Path(told["directory"])
     common = {"journal": str(directory / "journal"), "supervisor": os.getpid()}
-
-    class FakeBroker:
-        """Takes every message but one."""
-
-        def __init__(self) -> None:
-            self.deletions = os.eventfd(0, os.EFD_CLOEXEC)
-
-        def follow_deletions(self) -> None:
-            raise AssertionError("there is nothing to follow")
-
-        def serve(self, worker: int, fd: int) -> bool:
-            with socket.socket(fileno=os.dup(fd)) as end:
-                try:
-                    content = end.recv(100)
-                except BlockingIOError:
-                    return True
-                if content == b"bad":
-                    raise McrError("no such request")
-                return bool(content)
-
-        def forget(self) -> None:
-            (directory / "forgotten").touch()
 
     def worker_command(setup: Setup, number: int, ends: WorkerEnds) -> list[str]:
         numbers = {"leash": ends.leash, "broker": ends.broker, "page": ends.page}
@@ -164,7 +170,7 @@ def main() -> int:
     tools = Tools(
         shrink=lambda any_file: (directory / f"shrunk-{any_file}").touch(),
         make_page=lambda: os.memfd_create("page", os.MFD_CLOEXEC),
-        make_broker=lambda setup: FakeBroker(),
+        make_broker=lambda setup: FakeBroker(directory),
         worker_command=worker_command,
         control_command=control_command,
     )
@@ -173,14 +179,18 @@ def main() -> int:
         ingress="udp",
         workers=told.get("workers", 1),
         buffer_bytes=1 << 20,
-        config=Path(told["config"]) if "config" in told else None,
-        state=Path(told["state"]) if "state" in told else None,
+        config=_path(told, "config"),
+        state=_path(told, "state"),
     )
     try:
         return 0 if supervise(setup, tools) else 1
     except McrError as error:
         print(f"mcr: {error}", file=sys.stderr)
         return 1
+
+
+def _path(told: dict[str, Any], name: str) -> Path | None:
+    return Path(told[name]) if name in told else None
 
 
 if __name__ == "__main__":

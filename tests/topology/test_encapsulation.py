@@ -74,6 +74,20 @@ def test_overlay(lab: Lab, ingress: Ingress, offload: bool, group: str, out: str
         settle(relay, lambda stats: stats.rules[0].outputs[0].sent >= len(wanted))
 
 
+def tunnelled(inner: Packet, number: int, flags: str, chunk: bytes) -> bytes:
+    """One of the TCP segments of 1000 bytes, in VXLAN."""
+    tunnel = (
+        VXLAN(flags="Instance", vni=7)
+        / Ether(dst="02:00:00:00:00:02", src="02:00:00:00:00:01")
+        / Dot1Q(vlan=9)
+    )
+    header = inner.copy()
+    if header.version == 4:
+        header.id = (header.id + number) % 2**16
+    at = (2**32 - 1000 + number * 1000) % 2**32  # past the largest number
+    return bytes(tunnel / header / TCP(dport=80, seq=at, flags=flags) / Raw(chunk))
+
+
 @pytest.mark.parametrize(("flow", "output", "payload_at"), [V4, V6], ids=["v4", "v6"])
 @pytest.mark.parametrize("inner", [IP(id=65534), IPv6()], ids=["inner-v4", "inner-v6"])
 @pytest.mark.parametrize("gro", [False, True], ids=["ring", "multishot"])
@@ -81,25 +95,11 @@ def test_tcp_inside(
     lab: Lab, gro: bool, inner: Packet, flow: Flow, output: str, payload_at: int
 ) -> None:
     """A TCP super-segment in a tunnel is cut into the segments that it stands for."""
-    tunnel = (
-        VXLAN(flags="Instance", vni=7)
-        / Ether(dst="02:00:00:00:00:02", src="02:00:00:00:00:01")
-        / Dot1Q(vlan=9)
-    )
     data = payloads(1, (4500,))[0]
-    sequence = 2**32 - 1000
-
-    def packet(number: int, flags: str, chunk: bytes) -> bytes:
-        header = inner.copy()
-        if header.version == 4:
-            header.id = (header.id + number) % 2**16
-        at = (sequence + number * 1000) % 2**32
-        return bytes(tunnel / header / TCP(dport=80, seq=at, flags=flags) / Raw(chunk))
-
-    whole = packet(0, "FPA", data)
+    whole = tunnelled(inner, 0, "FPA", data)
     chunks = [data[start : start + 1000] for start in range(0, len(data), 1000)]
-    expected = [packet(number, "A", chunk) for number, chunk in enumerate(chunks[:-1])]
-    expected.append(packet(len(chunks) - 1, "FPA", chunks[-1]))
+    expected = [tunnelled(inner, number, "A", chunk) for number, chunk in enumerate(chunks[:-1])]
+    expected.append(tunnelled(inner, len(chunks) - 1, "FPA", chunks[-1]))
     transport = payload_at + len(whole) - len(data) - 20
     kind = GSO_TCPV4 if inner.version == 4 else GSO_TCPV6
     with (

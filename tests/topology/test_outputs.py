@@ -11,7 +11,7 @@ from .checks import sent_counts, settle, settle_sent, wait_until
 from .lab import Lab
 from .namespaces import Namespace
 from .relays import Ingress, relaying
-from .traffic import PacedFlow, payloads
+from .traffic import PacedFlow, Sender, payloads
 
 QUEUE_BYTES = 20_000
 ENDLESS_BYTES = 100_000_000
@@ -87,19 +87,8 @@ def test_a_burst_smaller_than_a_batch(
         sender.send_super(sent[:200])
         receiver.expect(sent[:200])
         with lab.relay.shaped("out1", *tbf("20mbit", 60_000)):
-
-            def counts_all() -> bool:
-                """Whether a burst lost nothing uncounted: the filter cuts what it cannot pass."""
-                before, through = output_of(relay), lab.relay.qdisc("out1")["packets"]
-                sender.send_super(sent[:200])
-                wait_until(lambda: output_of(relay).wanted == before.wanted + 200)
-                wait_until(lambda: lab.relay.qdisc("out1")["backlog"] == 0)
-                now, passed = output_of(relay), lab.relay.qdisc("out1")["packets"] - through
-                is_lossy = now.dropped["output_full"] > before.dropped["output_full"]
-                return is_lossy and now.sent - before.sent == passed
-
             # Batches that happen to be small pass whole at any time.
-            wait_until(lambda: all(counts_all() for _ in range(3)))
+            wait_until(lambda: all(counts_all(lab, relay, sender, sent[:200]) for _ in range(3)))
             before = output_of(relay)
             receiver.forget()
             sender.send_super(sent)
@@ -112,6 +101,17 @@ def test_a_burst_smaller_than_a_batch(
             assert lost > 0
             receiver.wait_for(len(sent) - lost)
             assert len(receiver.drain()) == len(sent) - lost
+
+
+def counts_all(lab: Lab, relay: mcr.Relay, sender: Sender, burst: list[bytes]) -> bool:
+    """Whether a burst lost nothing uncounted: the filter cuts what it cannot pass."""
+    before, through = output_of(relay), lab.relay.qdisc("out1")["packets"]
+    sender.send_super(burst)
+    wait_until(lambda: output_of(relay).wanted == before.wanted + len(burst))
+    wait_until(lambda: lab.relay.qdisc("out1")["backlog"] == 0)
+    now, passed = output_of(relay), lab.relay.qdisc("out1")["packets"] - through
+    is_lossy = now.dropped["output_full"] > before.dropped["output_full"]
+    return is_lossy and now.sent - before.sent == passed
 
 
 @contextlib.contextmanager
