@@ -12,6 +12,7 @@ from tests.made_up_host import (
     HOST,
     PLAIN,
     FakeInterface,
+    addresses,
     check,
     problems,
     refused,
