@@ -71,10 +71,8 @@ class Relay:
             buffer_bytes=buffer_bytes,
             cpus=cpus,
             verify_checksums=verify_checksums,
+            hosts=hosts,
         )
-        if hosts not in ("first", "all"):
-            raise ValueError(f"hosts: {hosts!r} is none of first, all")
-        self._hosts: Hosts = hosts
         self._candidate = CandidateRules(rules)
         self._retries = Retries(self, Relay._finish_rules)
 
@@ -96,13 +94,13 @@ class Relay:
         """
         with self._life.locked():
             self._life.check_usable()
-            if self._is_open():
+            if self._running is not None:
                 return
             rules = self._candidate.rules
         names = self._names().look_up(rules)
         with self._life.locked():
             self._life.check_usable()
-            if not self._is_open():  # as another thread may have made it, meanwhile
+            if self._running is None:  # as another thread may have made it, meanwhile
                 self._running = RunningRules.open(
                     self._settings, self._candidate, names, has_spares=rights_end
                 )
@@ -256,14 +254,14 @@ class Relay:
         """
         with self._life.locked():
             known = self._opened().answers
-        answers, changes = ask_again(known, self._hosts)
+        answers, changes = ask_again(known, self._settings.hosts)
         changed = {name for name, addresses in answers.items() if known[name] != addresses}
         if changed:
             with self._life.locked():
                 self._life.check_changeable()
                 running = self._opened()
                 self._retry()
-                running.follow(changed, Names(self._hosts, {**running.answers, **answers}))
+                running.follow(changed, Names(self._settings.hosts, {**running.answers, **answers}))
         return changes
 
     def stats(self) -> Stats:
@@ -341,11 +339,11 @@ class Relay:
     def _names(self) -> Names:
         """The host names of the running rules; others are not asked for yet."""
         with self._life.locked():
-            return Names(self._hosts, self._rules.answers)
+            return Names(self._settings.hosts, self._rules.answers)
 
     def _names_for(self, rules: Iterable[Rule]) -> Names:
         """Look up what rules need, without the lock: a slow server must not hold up `stats`."""
-        return self._names().look_up(rules if self._is_open() else ())
+        return self._names().look_up(() if self._running is None else rules)
 
     def _change(self, *, remove: list[str], add: Iterable[Rule], names: Names) -> None:
         self._life.check_changeable()
@@ -375,7 +373,7 @@ class Relay:
         with self._life.locked():
             if self._running is not running or self._life.is_stopped:
                 return False
-            running.finish(Names(self._hosts, {**running.answers, **answers}))
+            running.finish(Names(self._settings.hosts, {**running.answers, **answers}))
             return bool(running.unfinished)
 
     def _set_enabled(self, rule: Rule | str, *, enabled: bool) -> None:
@@ -388,9 +386,6 @@ class Relay:
         if found is None:
             raise RuleError([("rule", f"there is none with the id or name {str(rule)!r}")])
         return found
-
-    def _is_open(self) -> bool:
-        return self._running is not None
 
     def _opened(self) -> RunningRules:
         self._life.check_usable()

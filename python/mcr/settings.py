@@ -1,4 +1,4 @@
-"""How the engines of a relay shall run, as one value.
+"""How a relay shall run, as one value.
 
 Owns which values each choice may have.
 """
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, Self
 
 from .cpus import chosen_cpus
+from .names import Hosts
 
 Ingress = Literal["auto", "packet", "udp"]
 BUFFER_BYTES = 32 * 2**20
@@ -29,6 +30,8 @@ class Settings:
     cpus: tuple[int, ...]
     """The CPU of each worker; empty leaves the choice to the kernel."""
     verify_checksums: bool
+    hosts: Hosts
+    """To which of the addresses of an output's host name copies go."""
 
     @classmethod
     def checked(
@@ -39,11 +42,12 @@ class Settings:
         buffer_bytes: int,
         cpus: Iterable[int] | str | None,
         verify_checksums: bool,
+        hosts: Hosts,
     ) -> Self:
         """Settings as `Relay` takes them.
 
         Raises:
-            ValueError: an ingress, a number of workers or of bytes, or CPUs that cannot be.
+            ValueError: an ingress, a number of workers or of bytes, CPUs or hosts that cannot be.
         """
         if ingress not in ("auto", "packet", "udp"):
             raise ValueError(f"ingress: {ingress!r} is none of auto, packet, udp")
@@ -58,4 +62,6 @@ class Settings:
             numbers = () if cpus is None else chosen_cpus(cpus, workers)
         except ValueError as error:
             raise ValueError(f"cpus: {error}") from None
-        return cls(ingress, workers, buffer_bytes, numbers, verify_checksums)
+        if hosts not in ("first", "all"):
+            raise ValueError(f"hosts: {hosts!r} is none of first, all")
+        return cls(ingress, workers, buffer_bytes, numbers, verify_checksums, hosts)
