@@ -156,9 +156,9 @@ def test_a_daemon_answers_whatever_the_number_of_names_and_addresses(
 ) -> None:
     """The news of so many fills no line."""
     batch = tmp_path / "batch"
-    lab.relay.ip(*"link add spare type veth peer spare-peer".split())
+    lab.relay.ip("link", "add", "spare", "type", "veth", "peer", "spare-peer")
     lab.relay.sysctl("net.ipv6.conf.spare.disable_ipv6", 1)
-    lab.relay.ip(*"link set spare up".split())
+    lab.relay.ip("link", "set", "spare", "up")
     lines = [f"link property add dev spare altname {n:0>127}" for n in range(100)]
     addresses = [f"2001:db8:1111:2222:3333:4444:5555:{n:x}" for n in range(0x1000, 0x1080)]
     lines += [f"addr add {address}/64 dev in0" for address in addresses]
