@@ -68,8 +68,8 @@ def test_descriptors_of_a_worker_are_not_taken(line: tuple[socket.socket, socket
 
 
 def merger(port: int) -> bytes:
-    """Ask for a helper socket that stands on any interface."""
-    return bytes([8, 1]) + port.to_bytes(2, "little")
+    """Ask for a helper socket of any address, that is beside none of an input."""
+    return bytes([8, 1]) + port.to_bytes(2, "little") + b"\0"
 
 
 def test_no_worker_uses_up_the_descriptors(line: tuple[socket.socket, socket.socket]) -> None:
