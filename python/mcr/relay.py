@@ -124,9 +124,8 @@ class Relay:
             if not self._life.is_started:
                 core = self._opened().core
                 self._life.is_started = True
-                if self._opened().unfinished:
-                    self._retry()
                 core.start()
+                self._retry()
 
     def stop(self) -> None:
         """Stop to relay; the counters stay readable until `close`. Twice is once."""
@@ -260,8 +259,8 @@ class Relay:
             with self._life.locked():
                 self._life.check_changeable()
                 running = self._opened()
-                self._retry()
                 running.follow(changed, Names(self._settings.hosts, {**running.answers, **answers}))
+                self._retry()
         return changes
 
     def stats(self) -> Stats:
@@ -350,16 +349,16 @@ class Relay:
         if self._running is None:
             self._candidate.change(remove=remove, add=add)
         else:
-            self._retry()
-            self._running.change(remove=remove, add=add, names=names)
+            try:
+                self._running.change(remove=remove, add=add, names=names)
+                self._retry()
+            except BaseException:  # of a signal handler, perhaps behind the change
+                self._retry()
+                raise
 
     def _retry(self) -> None:
-        """Have tried again what a change may leave waiting; to be called before the change.
-
-        An exception of a signal handler may come right behind it. Until the relay has started it
-        has one thread, and tries nothing.
-        """
-        if self._life.is_started and not self._life.is_stopped:
+        """Have tried again what waits, once the relay has started: before, it has one thread."""
+        if self._life.is_started and not self._life.is_stopped and self._opened().unfinished:
             self._retries.begin()
 
     def _finish_rules(self) -> bool:
