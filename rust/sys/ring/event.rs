@@ -1,0 +1,91 @@
+//! What a ring reports of the operations that it was given. It must not know what they are for.
+
+use io_uring::cqueue;
+
+use super::{KIND_MASK, POLL, RECEIVE, Ring, WAKE, slots};
+use crate::sys::buffers::Buffer;
+
+/// What the ring reports.
+#[derive(Debug)]
+pub enum Event {
+    /// A receive filled a buffer.
+    Received {
+        /// As given to [`Ring::receive`].
+        token: u32,
+        /// The buffer, ours until given back.
+        buffer: Buffer,
+        /// Whether the receive goes on by itself.
+        armed: bool,
+    },
+    /// A receive ended without data.
+    Ended {
+        /// As given to [`Ring::receive`].
+        token: u32,
+        /// The errno, 0 for none.
+        errno: i32,
+    },
+    /// A packet ring has frames, or its socket an error; it is no longer watched.
+    Readable {
+        /// As given to [`Ring::watch_slots`].
+        token: u32,
+        /// Whether the socket has an error to tell.
+        failed: bool,
+    },
+    /// The eventfd of [`Ring::watch`] was written to; it is no longer watched.
+    Woken,
+}
+
+impl Ring {
+    /// The next thing that has happened, of those collected.
+    #[inline(always)]
+    pub fn next_event(&mut self) -> Option<Event> {
+        loop {
+            let entry = self.next_entry()?;
+            if let Some(event) = self.event(&entry) {
+                return Some(event);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn event(&mut self, entry: &cqueue::Entry) -> Option<Event> {
+        let user_data = entry.user_data();
+        match user_data & KIND_MASK {
+            RECEIVE => {
+                let armed = cqueue::more(entry.flags());
+                self.armed -= u32::from(!armed);
+                Some(self.received(entry, armed))
+            }
+            POLL => {
+                self.armed -= 1;
+                let token = low_half(user_data);
+                Some(Event::Readable { token, failed: slots::poll_failed(entry.result()) })
+            }
+            WAKE => {
+                self.armed -= 1;
+                Some(Event::Woken)
+            }
+            _ => None,
+        }
+    }
+
+    #[inline(always)]
+    fn received(&self, entry: &cqueue::Entry, armed: bool) -> Event {
+        let token = low_half(entry.user_data());
+        let [_, pool, ..] = entry.user_data().to_be_bytes();
+        match (cqueue::buffer_select(entry.flags()), u32::try_from(entry.result())) {
+            (Some(id), Ok(len)) => {
+                let buffer = self.pools[usize::from(pool)].take(pool, id, len);
+                Event::Received { token, buffer, armed }
+            }
+            (_, Ok(_)) => Event::Ended { token, errno: 0 },
+            (_, Err(_)) => Event::Ended { token, errno: -entry.result() },
+        }
+    }
+}
+
+#[inline]
+pub(super) fn low_half(user_data: u64) -> u32 {
+    let [.., a, b, c, d] = user_data.to_be_bytes();
+    u32::from_be_bytes([a, b, c, d])
+}
