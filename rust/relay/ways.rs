@@ -8,6 +8,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use nix::time::{ClockId, clock_gettime};
+
 use crate::error::Result;
 use crate::open::notices::{NoticeSocket, Notices};
 use crate::open::output::OutputSpec;
@@ -15,7 +17,7 @@ use crate::open::ways::{Neighbour, Way, WaySocket};
 
 /// The least time between two looks: a routing table may change all the time.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Looking takes at most one part in so many of the time.
+/// Looking takes at most one part in so many of a processor's time.
 const SHARE: u32 = 20;
 
 /// What is known of the ways in a network namespace: that of the thread that opens it.
@@ -59,11 +61,12 @@ impl Ways {
     /// Looks with `look`, if anything has changed and it is time; `has_news` says that links or
     /// addresses have, which decide on routes too.
     pub(super) fn look<T>(&self, has_news: bool, look: impl FnOnce(Notices) -> T) -> T {
-        let start = Instant::now();
+        let (start, used) = (Instant::now(), time_used());
         let changed = self.begin(has_news, start);
         let seen = look(changed);
         if changed.any() {
-            self.known().not_before = start + PAUSE.max(SHARE * start.elapsed());
+            let took = time_used().saturating_sub(used);
+            self.known().not_before = start + PAUSE.max(SHARE * took);
         }
         seen
     }
@@ -115,6 +118,11 @@ impl Ways {
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What the calling thread has had of processors: a busy host makes no look longer.
+fn time_used() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
 impl AsFd for Ways {
