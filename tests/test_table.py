@@ -100,9 +100,17 @@ def test_the_report_tells_every_loss_by_its_reason() -> None:
     assert "ran 2.5 s" in text
     assert "[2001:db8::7]:7000: sent 7 of 10 (9.8 kB), lost 3 [output_full 3]" in text
     assert "too_big" not in text
+    assert "refused" not in text
     assert "balance broken" not in text
     wrong = replace(STATS, interfaces=(replace(INTERFACE, received=13),))
     assert "balance broken, please report this: " in report(wrong, 1)
+
+
+def test_the_report_tells_what_a_receiver_refused() -> None:
+    """Apart from the losses: what was refused was sent again."""
+    rule = replace(RULE, outputs=(replace(OUTPUT, refused=5),))
+    text = report(replace(STATS, rules=(rule,)))
+    assert text.endswith("sent 7 of 10 (9.8 kB), lost 3 [output_full 3], refused 5")
 
 
 @pytest.mark.parametrize(

@@ -102,9 +102,10 @@ def report(stats: Stats, seconds: float | None = None) -> str:
         lines.append(f"  {rule.state}; matched {rule.matched} ({bytes_text(rule.matched_bytes)})")
         for output in rule.outputs:
             losses = _reasons({**output.dropped, "pending": output.pending})
+            refused = f", refused {output.refused}" if output.refused else ""
             lines.append(
                 f"  {_place(output)}: sent {output.sent} of {output.wanted} "
-                f"({bytes_text(output.sent_bytes)}), lost {output.lost}{losses}"
+                f"({bytes_text(output.sent_bytes)}), lost {output.lost}{losses}{refused}"
             )
     lines += [f"balance broken, please report this: {text}" for text in stats.imbalances()]
     return "\n".join(lines)
