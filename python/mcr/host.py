@@ -4,6 +4,7 @@ Owns the facts that rules are judged by. What one rule makes of them is the busi
 """
 
 import difflib
+import functools
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address
 from typing import Protocol
@@ -149,9 +150,14 @@ def can_multicast(interface: Interface) -> bool:
 def missing_interface(name: str, known: Iterable[str]) -> str:
     """What is said of a name that no interface has: the nearest one, and all that there are."""
     names = tuple(known)
-    close = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
+    close = _nearest(name, names)
+    hint = f"did you mean {close!r}? " if close else ""
     return f"there is no interface {name!r}; {hint}this host has {listed(names)}"
+
+
+@functools.lru_cache(1024)  # rules that wait for an interface ask again and again
+def _nearest(name: str, names: tuple[str, ...]) -> str | None:
+    return next(iter(difflib.get_close_matches(name, names, n=1)), None)
 
 
 def listed(items: Iterable[object], empty: str = "none", *, last: str = ", ") -> str:

@@ -5,16 +5,17 @@ at once. Knows no names.
 """
 
 import os
+import random
 import signal
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterable
-from concurrent.futures import Future
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any, TypeVar
 
 Question = TypeVar("Question", bound=Hashable)
 Answer = TypeVar("Answer")
-_MOST = 16  # that wait for an answer; a service that answers has few of them
+_MOST = 64  # that wait for an answer; a service that answers has few of them
 
 _lock = threading.Lock()
 _asked: dict[Hashable, Future[Any]] = {}
@@ -37,32 +38,39 @@ def look_up(
     """
     ends_s = time.monotonic() + patience_s
     answered: dict[Question, Future[Answer]] = {}
+    # In any order: else those that nobody answers would be asked first each time, and only they.
     waiting = list(questions)
+    random.shuffle(waiting)
     while waiting:
         begun = {each: future for each in waiting if (future := _begin(each, ask)) is not None}
-        for question, future in begun.items():
-            try:
-                future.exception(max(0.0, ends_s - time.monotonic()))
-            except TimeoutError:
-                return answered
-            answered[question] = future
-        waiting = [each for each in waiting if each not in begun]
-        if not begun:  # too many are asked that nobody answers
+        left_s = max(0.0, ends_s - time.monotonic())
+        done = wait(begun.values(), left_s, FIRST_COMPLETED).done
+        if not done:  # the time is over, or too many are asked that nobody answers
             break
+        answered |= {each: future for each, future in begun.items() if future in done}
+        waiting = [each for each in waiting if each not in answered]
     return answered
 
 
 def _begin(question: Hashable, ask: Callable[[Any], Any]) -> Future[Any] | None:
-    """The answer to come; None while too many are awaited."""
-    with _lock:
-        if question in _asked:
-            return _asked[question]
-        if len(_asked) >= _MOST:
-            return None
-        future = _asked[question] = Future[Any]()
-    threading.Thread(
-        target=_answer, args=(question, ask, future), name="mcr-lookup", daemon=True
-    ).start()
+    """The answer to come; None while too many are awaited, or there are too many threads."""
+    future = Future[Any]()
+    try:
+        with _lock:
+            if question in _asked:
+                return _asked[question]
+            if len(_asked) >= _MOST:
+                return None
+            _asked[question] = future
+        threading.Thread(
+            target=_answer, args=(question, ask, future), name="mcr-lookup", daemon=True
+        ).start()
+    except RuntimeError:  # the system gives no thread
+        _end(question, future)
+        return None
+    except BaseException:  # of a signal handler
+        _end(question, future)
+        raise
     return future
 
 
@@ -74,12 +82,17 @@ def _answer(question: Hashable, ask: Callable[[Any], Any], future: Future[Any]) 
         result = ask(question)
     except Exception as raised:
         error = raised
-    with _lock:  # before it is known: who asks again wants a new answer
-        _asked.pop(question, None)
+    _end(question, future)  # before it is known: who asks again wants a new answer
     if error is None:
         future.set_result(result)
     else:
         future.set_exception(error)
+
+
+def _end(question: Hashable, future: Future[Any]) -> None:
+    with _lock:
+        if _asked.get(question) is future:
+            del _asked[question]
 
 
 def _forget() -> None:

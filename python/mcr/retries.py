@@ -5,12 +5,14 @@ Owns the thread and its pace. Knows neither rules nor names.
 
 import signal
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 EVERY_S = 1.0
+_SHARE = 10  # an attempt takes at most one part in so many of the time
 
 
 class Retries(Generic[T]):
@@ -47,12 +49,15 @@ class Retries(Generic[T]):
     def _run(self) -> None:
         # A program that waits for its signals has them held in its other threads only.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        while not self._ended.wait(EVERY_S):
+        took_s = 0.0
+        while not self._ended.wait(max(EVERY_S, _SHARE * took_s)):
             with self._lock:
                 self._is_wanted = False
+            began_s = time.thread_time()
             owner = self._owner()
             goes_on = owner is not None and self._attempt(owner)
             del owner
+            took_s = time.thread_time() - began_s
             with self._lock:
                 if not (goes_on or self._is_wanted):
                     self._thread = None

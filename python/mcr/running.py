@@ -190,9 +190,10 @@ class RunningRules:
         """Resolve anew what is unfinished, as far as it can be now; the rest waits on."""
         waiting = self.unfinished
         order = [rule.id for rule in self.rules]
+        host = interfaces()
         for rule in waiting:
             try:
-                plan = self._set.plan(interfaces(), remove=[rule.id], add=[rule], names=names)
+                plan = self._set.plan(host, remove=[rule.id], add=[rule], names=names)
                 (now,), before = plan.resolved, self._by_id[rule.id].resolved
                 if now != before or now.is_final:
                     self.change(remove=[rule.id], add=[rule], names=names, order=order)

@@ -1,0 +1,79 @@
+"""Questions whose answers take long, or never come."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from mcr import lookups
+from mcr.lookups import look_up
+
+PATIENCE_S = 0.2
+
+
+class Service:
+    """Answers at once, but for names that begin with "slow"."""
+
+    def __init__(self) -> None:
+        self.over = threading.Event()
+
+    def ask(self, name: str) -> str:
+        """Wait for the end of the test, or not."""
+        if name.startswith("slow"):
+            self.over.wait(30)
+        return name.upper()
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    """Nothing of it is awaited any more at the end."""
+    service = Service()
+    yield service
+    service.over.set()
+    while lookups._asked:
+        threading.Event().wait(0.01)
+
+
+def found(service: Service, names: list[str]) -> set[str]:
+    """The answers, by their time."""
+    return {future.result() for future in look_up(names, service.ask, PATIENCE_S).values()}
+
+
+def test_who_never_answers_holds_up_no_other(service: Service) -> None:
+    """Whatever the order in which they are asked for."""
+    names = ["slow", "one", "two"]
+    assert found(service, names) == {"ONE", "TWO"}
+    assert found(service, names[::-1]) == {"ONE", "TWO"}
+
+
+def test_many_that_never_answer_leave_others_their_turn(service: Service) -> None:
+    """As soon as some of them are given up, another selection is asked."""
+    names = [f"slow{number}" for number in range(2 * lookups._MOST)] + ["one"]
+    for _ in range(50):
+        if found(service, names):
+            break
+        service.over.set()
+        while lookups._asked:
+            threading.Event().wait(0.01)
+        service.over.clear()
+    else:
+        pytest.fail("it was never asked")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_a_thread_that_does_not_start_leaves_nothing(
+    service: Service, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    """Ctrl-C at that moment, or a limit on threads; the name can be asked for again."""
+
+    def start(_thread: threading.Thread) -> None:
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", start)
+        if error is RuntimeError:
+            assert look_up(["one"], service.ask, PATIENCE_S) == {}
+        else:
+            with pytest.raises(error):
+                look_up(["one"], service.ask, PATIENCE_S)
+    assert found(service, ["one"]) == {"ONE"}
