@@ -6,6 +6,7 @@ nor threads: whoever shares it locks.
 
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import NamedTuple, Self
 
 from ._native import RelayCore, interfaces
@@ -18,6 +19,7 @@ from .rules import Rule
 from .settings import Settings
 from .stats import Stats
 
+_MOST_WARNINGS = 1000  # name servers and interfaces can give cause for any number
 _KERNEL_VERIFIES = (
     "on the ingress 'udp' the kernel itself drops datagrams with a wrong checksum; to relay them"
     " use 'packet'"
@@ -111,8 +113,9 @@ class RunningRules:
         return self._warnings + tuple(self.core.warnings())
 
     def warn(self, warnings: Iterable[str]) -> None:
-        """Keep warnings; the same is said once."""
-        self._warnings = tuple(dict.fromkeys((*self._warnings, *warnings)))
+        """Keep warnings; the same is said once, and no more when there are very many."""
+        kept = dict.fromkeys((*self._warnings, *warnings))
+        self._warnings = tuple(islice(kept, _MOST_WARNINGS))
 
     def find(self, rule: Rule | str) -> str | None:
         """The id of a rule, given as a value, or by its id or its name."""
