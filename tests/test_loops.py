@@ -24,6 +24,7 @@ from mcr.lanes import Lane, Listeners
 THERE = "224.0.0.251%eth0:5353 to 224.0.0.251%eth1:5353"
 RETURN = "224.0.0.251%eth1:5353 to 224.0.0.251%eth0:5353"
 SHOUT = "255.255.255.255%eth0:1 to 255.255.255.255%eth1:1"
+MIXED = "255.255.255.255%eth1:6001 to 239.1.1.1%eth0:5001"
 ANSWER = "255.255.255.255%eth1:1 to 255.255.255.255%eth0:1"
 
 
@@ -60,8 +61,9 @@ def test_two_ways_are_no_loop_where_nobody_hears_itself(
     [
         ((THERE + ",loop=on", RETURN + ",loop=on"), "udp", "write loop=off on the outputs"),
         ((PLAIN, BACK), "udp", "write loop=off on the outputs to groups, or leave one of these"),
-        ((SHOUT, ANSWER), "udp", "makes a loop"),
-        ((SHOUT + ",loop=off", ANSWER + ",loop=off"), "udp", "makes a loop"),
+        ((SHOUT, ANSWER), "udp", "by way of rule 2; use the ingress 'packet' (--ingress packet)"),
+        ((SHOUT + ",loop=off", ANSWER + ",loop=off"), "udp", "; use the ingress 'packet'"),
+        ((PLAIN.replace("239.2.0.1", "255.255.255.255"), MIXED), "udp", "write loop=off on the"),
         (("239.1.1.1%lo:1 to 239.1.1.2%lo:1", "239.1.1.2%lo:1 to 239.1.1.1%lo:1"), "packet", "by"),
         (
             (
@@ -69,7 +71,7 @@ def test_two_ways_are_no_loop_where_nobody_hears_itself(
                 "239.1.1.2%lo:1 to 239.1.1.1%lo:1,loop=off",
             ),
             "udp",
-            "makes a loop",
+            "by way of rule 2; leave one of these out",
         ),
         (("239.1.1.1%eth0:1 to 239.1.1.1%eth0:1",), "packet", "is the rule's own input"),
         (("239.1.1.1%eth0:1 to 239.1.1.1%eth0:1,loop=off",), "udp", "is the rule's own input"),

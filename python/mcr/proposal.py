@@ -220,15 +220,25 @@ class Proposal:
             if first is None or len(ids) == 1:  # no rule of this change; its own input: noted
                 continue
             ids = ids[first:] + ids[:first]
-            number = self._output_towards(ids[0], {n for n in cycle if isinstance(n, Lane)})
+            lanes = {node for node in cycle if isinstance(node, Lane)}
+            number = self._output_towards(ids[0], lanes)
             way = ", ".join(self._label(rule_id) for rule_id in ids[1:])
-            fix = "leave one of these out"
-            if self._host.ingress == "udp":
-                fix = f"write loop=off on the outputs to groups, or {fix}"
             self.check.note(
                 f"{self._paths[ids[0]]}, output {number}",
-                f"makes a loop: its copies come back by way of {way}; {fix}",
+                f"makes a loop: its copies come back by way of {way}; {self._way_out(lanes)}",
             )
+
+    def _way_out(self, lanes: Iterable[Lane]) -> str:
+        """What opens a loop: only `udp` hears on a link what this host sends there."""
+        links = [
+            lane for lane in lanes if lane.interface and not self._host.is_loopback(lane.interface)
+        ]
+        fix = "leave one of these out"
+        if any(lane.address.is_multicast for lane in links):
+            return f"write loop=off on the outputs to groups, or {fix}"
+        if links:
+            return f"use the ingress 'packet' (--ingress packet), or {fix}"
+        return fix
 
     def _successors(self, node: str | Lane) -> Iterable[str | Lane]:
         """From a rule to the lanes of its copies; from a lane to the rules that listen there."""
