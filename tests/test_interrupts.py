@@ -6,10 +6,14 @@ The real engine on loopback, without rights; each datagram is sent to a group of
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
+import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -211,3 +215,49 @@ def test_an_interrupted_reading_keeps_no_lock(rules: list[mcr.Rule]) -> None:
         took_s = time_of(read)
         for moment in moments(took_s):
             is_interrupted(moment, read)
+
+
+ENTRY = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"][
+    "scripts"
+]["mcr"]
+
+
+def command(arguments: list[str], importing: str, then: str) -> subprocess.Popen[str]:
+    """Start the command as its installed script does; `then` is done as it imports a module."""
+    package, _, function = ENTRY.partition(":")
+    code = (
+        "import os, signal, sys\n"
+        "class Hook:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        f"        if name == {importing!r}:\n"
+        f"            {then}\n"
+        "sys.meta_path.insert(0, Hook())\n"
+        f"from {package} import {function} as run\n"
+        f"sys.argv = {['mcr', *arguments]!r}\n"
+        "sys.exit(run())\n"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.parametrize("module", ["mcr.cli", "mcr.client", "rich.live", "typer"])
+def test_a_command_is_interrupted_while_it_loads(module: str) -> None:
+    """Ctrl-C ends it with 130 and without a word, whatever it is importing."""
+    with command(["--version"], module, "os.kill(os.getpid(), signal.SIGINT)") as started:
+        told = started.communicate(timeout=30)
+    assert (started.returncode, *told) == (130, "", "")
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.02, 0.05, 0.1, 0.2, 0.4])
+def test_a_command_is_interrupted_right_at_its_start(delay_s: float) -> None:
+    """At any moment from then on there is no traceback; what it does by then may be reported."""
+    with command(["receive", "239.79.7.1%lo:5017"], "mcr.cli", "os.write(1, b'.')") as started:
+        assert started.stdout is not None
+        assert started.stdout.read(1) == "."
+        time.sleep(delay_s)
+        started.send_signal(signal.SIGINT)
+        _, told = started.communicate(timeout=30)
+    assert started.returncode in (0, 1, 130)
+    assert "Traceback" not in told
+    assert started.returncode != 130 or not told

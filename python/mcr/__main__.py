@@ -1,7 +1,35 @@
-"""`python -m mcr` is the command `mcr`."""
+"""The program `mcr`, which is also `python -m mcr`: Ctrl-C ends it quietly from its start on."""
 
+import os
+import signal
 import sys
+from types import FrameType
 
-from .cli import main
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as a shell counts it: 128 and the signal's number."""
 
-sys.exit(main())
+
+def main() -> int:
+    """Load the command line and run it; return the exit code."""
+    # The import takes long enough to be interrupted. An exception would not do: some of what is
+    # loaded turns it into another one. A signal that the shell ignores stays ignored.
+    quiet = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if quiet:
+        signal.signal(signal.SIGINT, _end)
+    from .cli import main as run  # noqa: PLC0415 -- not before the signal is handled
+
+    try:
+        if quiet:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        return run()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    """End at once: nothing has been opened or printed yet."""
+    os._exit(INTERRUPTED)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
