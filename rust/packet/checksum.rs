@@ -3,7 +3,7 @@
 //! Sums are taken in the host's byte order, which RFC 1071 allows: a correct sum is all ones
 //! in any order. Must not know where in a frame the bytes stand.
 
-use super::UDP;
+use super::{TCP, UDP};
 
 /// Whether bytes that include their own checksum add up.
 #[inline]
@@ -40,9 +40,11 @@ pub(super) fn of(bytes: &[u8]) -> [u8; 2] {
 
 /// The checksum field for a TCP or UDP header and all behind it, in which it is still zero. For a
 /// header in which it holds the sum of the pseudo header already: no addresses, and protocol 0.
+/// As the kernel makes them: TCP's alone may be zero.
 pub(super) fn transport(addresses: &[u8], bytes: &[u8], protocol: u8) -> [u8; 2] {
     let pseudo = if protocol == 0 { 0 } else { pseudo_header(bytes.len(), protocol) };
-    not_zero(complement(sum(addresses) + sum(bytes) + pseudo))
+    let field = complement(sum(addresses) + sum(bytes) + pseudo);
+    if protocol == TCP { field } else { not_zero(field) }
 }
 
 /// A field of zero would say that there is no checksum (RFC 768).
@@ -104,6 +106,15 @@ mod tests {
             let (sum, carry) = sum.overflowing_add(*word);
             sum + u16::from(carry)
         })
+    }
+
+    #[test]
+    fn only_the_field_of_tcp_may_be_zero() {
+        for (protocol, field) in [(TCP, [0; 2]), (UDP, [0xff; 2])] {
+            // With the length and the protocol these are all ones.
+            let word = 0xffff - 2 - u16::from(protocol);
+            assert_eq!(transport(&[], &word.to_be_bytes(), protocol), field);
+        }
     }
 
     #[test]

@@ -5,9 +5,8 @@
 //!
 //! All of it is rare, and whoever made the frame may lie. Must not know where the payload came from.
 
-use super::{Discard, UDP, checksum};
+use super::{Discard, TCP, UDP, checksum};
 
-const TCP: u8 = 6;
 /// An IPv4 header without and with all options, and an IPv6 header: bytes.
 const IPV4: usize = 20;
 const LONGEST_IPV4: usize = 60;

@@ -28,8 +28,9 @@ const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
 /// What no frame has: numbers below 0x0600 are lengths (IEEE 802.3).
 const NO_ETHERTYPE: u16 = 0;
-/// The protocol number of UDP in both IP versions.
+/// The protocol numbers of UDP and TCP in both IP versions.
 const UDP: u8 = 17;
+const TCP: u8 = 6;
 
 /// What the kernel tells about a frame beside its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
