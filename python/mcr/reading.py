@@ -52,22 +52,31 @@ class Takers:
         self._counted = counted
         self._looks_left = _TAKERS_LOOKED_AT
 
-    def of(self, taken: ResolvedInput) -> Taker | None:
-        """Of those that have taken something the one that says most of this input."""
+    def of(self, taken: ResolvedInput, last_source: str | None = None) -> Taker | None:
+        """Of those that have taken something the one that says most of this input.
+
+        Args:
+            taken: the input that lacks datagrams.
+            last_source: the sender of the last one it had: only rules that take this sender can
+                have what came since. None if it had none, or if the sender is not known.
+        """
         if self._looks_left <= 0:
             return None
         ids = [*self._before(taken)][: self._looks_left]
         self._looks_left -= len(ids)
-        found = (self._taker(taken, rule_id) for rule_id in ids)
+        found = (self._taker(taken, last_source, rule_id) for rule_id in ids)
         known = filter(None, found)
         return min(known, key=lambda each: (not each.all_shared, each.age_ms), default=None)
 
-    def _taker(self, taken: ResolvedInput, rule_id: str) -> Taker | None:
+    def _taker(self, taken: ResolvedInput, last_source: str | None, rule_id: str) -> Taker | None:
         counted = self._counted(rule_id)
         if counted is None:
             return None
         rule, resolved, numbers = counted
         if numbers["paused"] or not numbers["matched"]:
+            return None
+        listed = {str(source) for source in resolved.input.sources}
+        if last_source is not None and listed and last_source not in listed:
             return None
         # A restart may have kept the count alone.
         age_ms = numbers["last_seen_age_ms"] or 0
@@ -106,7 +115,7 @@ def rule_stats(
     """Return what one rule counted, with its state."""
     sight = _sight(resolved, counted)
     if takers is not None and sight.is_idle:
-        sight = replace(sight, taker=takers.of(resolved.input))
+        sight = replace(sight, taker=takers.of(resolved.input, sight.last_source))
     outputs = tuple(
         _output(rule.outputs[sent.number - 1], sent, numbers)
         for sent, numbers in zip(resolved.outputs, counted["outputs"], strict=True)

@@ -84,6 +84,27 @@ def test_another_sender_is_for_the_general_rule(lab: Lab, ingress: Ingress) -> N
         assert "more specific" not in states(relay)[1]
 
 
+def test_what_others_send_is_not_what_the_general_rule_lacks(lab: Lab, ingress: Ingress) -> None:
+    """The sender seen last has stopped; the specific rule does not take it, so cannot have it."""
+    with (
+        relaying(lab.relay, GENERAL, NAMED, ingress=ingress) as relay,
+        lab.sender("239.1.110.1", 5001, source=("10.1.0.3", 0)) as other,
+        lab.sender("239.1.110.1", 5001, source=("10.1.0.2", 0)) as listed,
+    ):
+        other.send([b"for the general rule"])
+        wait_until(lambda: states(relay)[0] == "flowing from 10.1.0.3")
+
+        def sent_on() -> list[str]:
+            listed.send([b"for the specific one"])
+            return states(relay)
+
+        wait_until(lambda: sent_on()[0].startswith("silent for"))
+        wait_until(lambda: states(relay)[1] == "flowing from 10.1.0.2")
+        silent, _ = sent_on()
+        assert silent.startswith("silent for")
+        assert silent.endswith("last from 10.1.0.3")
+
+
 def test_a_daemon_says_the_same(lab: Lab, ingress: Ingress) -> None:
     """In the warning of the change, and in the list of rules, also of one rule alone."""
     with (
