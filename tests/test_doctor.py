@@ -215,6 +215,16 @@ def test_a_mistyped_interface_has_a_suggestion() -> None:
     )
 
 
+def test_alternative_names_are_suggested() -> None:
+    """They are as good as the interface's own."""
+    facts = eth0(altnames=("camera-net-left",))
+    (finding,) = (each for each in found(facts, RULE.replace("eth0", "camera-net-lef")))
+    assert finding.text == (
+        "there is no interface 'camera-net-lef'; did you mean 'camera-net-left'? this host has"
+        " eth0, camera-net-left, eth1"
+    )
+
+
 def test_a_long_source_list_is_too_long_for_one_socket_only() -> None:
     """The ingress `packet` joins by as many sockets as it takes."""
     sources = "+".join(f"10.9.0.{number}" for number in range(1, 13))
@@ -377,6 +387,16 @@ def test_the_cards_below_an_interface_are_looked_at_in_its_place() -> None:
     (elsewhere,) = found(eth0(gro=False, card_elsewhere=True), RULE)
     assert (elsewhere.name, elsewhere.fix) == ("gro-below", None)
     assert doctor.repair(elsewhere) is None
+
+
+def test_the_ingress_udp_has_datagrams_merged_only_above_a_card() -> None:
+    """On a card it asks for no merging, so that GRO is not advised there."""
+    bare = replace(eth0(gro=False, gro_forwarding=False), packet_sockets=False)
+    assert not [each for each in doctor.judge(bare, [mcr.Rule.parse(RULE)]) if "gro" in each.name]
+    below = {"p0": Device("p0", 4, gro=False)}
+    above = replace(eth0(cards=("p0",)), packet_sockets=False)
+    above = replace(above, devices={**above.devices, **below})
+    assert "GRO is off on p0, which receives for eth0" in str(found(above, RULE))
 
 
 @pytest.mark.parametrize(("packet", "severity"), [(True, "advice"), (False, "problem")])

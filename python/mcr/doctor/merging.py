@@ -15,8 +15,12 @@ _GAIN = (
 
 
 def check_merging(facts: Facts, device: Device) -> Iterator[Finding]:
-    """Look at the interfaces that receive for an input's one: at itself, if no other does."""
-    if device.loopback:
+    """Look at the interfaces that receive for an input's one: at itself, if no other does.
+
+    The ingress `udp` has datagrams merged only on an interface that stands on others.
+    """
+    stands_on_others = device.card_elsewhere or bool(device.cards)
+    if device.loopback or not (facts.packet_sockets or stands_on_others):
         return
     own = () if device.card_elsewhere else (device.name,)
     for name in device.cards or own:
