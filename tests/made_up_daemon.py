@@ -176,7 +176,7 @@ class MadeUpDaemon:
             raise Refusal(-32001, message, {"supported": [self.protocol]})
         return {
             "protocol": self.protocol,
-            "server": "mcr 0.2.0",
+            "server": "mcr 0.1.0",
             "pid": os.getpid(),
             "revision": self.revision,
             "ingress": "udp",

@@ -18,7 +18,7 @@ from mcr.client.session import Connect, Pause, Receive, Send, Session, Step, Ste
 from mcr.shape import Shape, ShapeError
 
 HELLO = {
-    "protocol": 1, "server": "mcr 0.2.0", "pid": 7, "revision": 3, "ingress": "udp", "workers": 1,
+    "protocol": 1, "server": "mcr 0.1.0", "pid": 7, "revision": 3, "ingress": "udp", "workers": 1,
     "sequence": 9,
 }  # fmt: skip
 ALL = [

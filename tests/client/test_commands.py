@@ -217,8 +217,8 @@ def test_ping_version_and_shutdown(command: Command, daemon: MadeUpDaemon, path:
     """A daemon that is well, which one it is, and its end."""
     assert "revision 0, 1 of 1 workers running, up for 2 h 3 min" in command("ping")
     assert command.json("ping")["uptime_s"] == 7384.2
-    assert command("version").splitlines()[1] == f"daemon at {path}: mcr 0.2.0"
-    assert command.json("version")["daemon"] == "mcr 0.2.0"
+    assert command("version").splitlines()[1] == f"daemon at {path}: mcr 0.1.0"
+    assert command.json("version")["daemon"] == "mcr 0.1.0"
     assert command("shutdown") == "the daemon ends\n"
     wait_for(lambda: not path.exists())
     command("ping", code=1)

@@ -54,7 +54,7 @@ def test_all_values(client: mcr.Client) -> None:
     client.add_rule(A, enabled=False)
     assert client.ping() == mcr.Pong(1, 1, 1, 7384.2)
     hello = client.hello()
-    assert (hello.server, hello.ingress, hello.workers) == ("mcr 0.2.0", "udp", 1)
+    assert (hello.server, hello.ingress, hello.workers) == ("mcr 0.1.0", "udp", 1)
     stats = client.stats()
     assert isinstance(stats, mcr.DaemonStats)
     assert stats.revision == 1

@@ -20,7 +20,7 @@ class Hello:
 
     protocol: int
     server: str
-    """Program and version, as ``mcr 0.2.0``."""
+    """Program and version, as ``mcr 0.1.0``."""
     pid: int
     """The process that serves the socket; another one after it had to be restarted."""
     revision: int
