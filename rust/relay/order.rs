@@ -86,9 +86,9 @@ impl Inputs {
         each_of(interface, input, |endpoint| endpoint.keep_apart(&**opener, warnings));
         if !std::mem::replace(&mut interface.keeps_apart, true) {
             let text = format!(
-                "among the datagrams of {}%{}:{} are some that the kernel cannot merge, which overtake \
-                 others: to keep the order, those of this input arrive one by one from now on, and so \
-                 will those of others where that is seen",
+                "some datagrams of {}%{}:{} cannot be merged by the kernel (short, empty, without \
+                 checksum, with IP options, or fragments) and would overtake others, so mcr takes all \
+                 of this input one by one from now on; a sender that sends none of these saves CPU",
                 input.group.ip(),
                 input.interface,
                 input.port

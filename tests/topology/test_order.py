@@ -114,7 +114,7 @@ def merges(lab: Lab, injector: Injector, receiver: Receiver, flow: Flow) -> bool
 
 def keeps_apart(relay: mcr.Relay) -> bool:
     """Whether the user was told that datagrams are not merged any more."""
-    return any("to keep the order" in warning for warning in relay.warnings)
+    return any("one by one from now on" in warning for warning in relay.warnings)
 
 
 @pytest.mark.usefixtures("gathering")
@@ -181,4 +181,4 @@ def test_the_command_says_what_is_kept_apart(lab: Lab) -> None:
     ):
         relay.wait_ready()
         injector.send(odd("padded", flow)[1])
-        relay.wait_for("warning: among the datagrams of 239.1.160.2%in0:5001 are some")
+        relay.wait_for("warning: some datagrams of 239.1.160.2%in0:5001 cannot be merged")
