@@ -29,6 +29,10 @@ class Relay:
     from any thread. The engine runs in threads of its own, which never take Python's lock for a
     datagram.
 
+    A signal handler may raise at any point, as that of Ctrl-C raises `KeyboardInterrupt`. A change
+    (`add_rule` and the like) that it interrupts was made as a whole or not at all, and the relay
+    can be used on: `rules`, or `stats().rules`, says which.
+
     Example:
         with mcr.Relay("239.1.1.1%eth0:5001 to 239.2.0.1%eth1:6001") as relay:
             relay.wait()
