@@ -324,6 +324,7 @@ class TestChildren:
             "gid": None,
             "starter_uid": os.getuid(),
             "socket_gid": 12,
+            "state": None,
             "workers": 2,
             "ingress": "udp",
             "hosts": "first",

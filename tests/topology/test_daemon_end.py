@@ -185,7 +185,8 @@ def test_a_damaged_state_file_is_refused(
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PROCESS_S)
     assert done.returncode == 1
     assert complaint in done.stderr
-    assert "mend or move away the file of --state" in done.stderr
+    assert f"the state file {state} cannot be used: " in done.stderr
+    assert "; repair or move away the file\n" in done.stderr
     assert done.stderr.count("\n") == 2
     assert state.read_bytes() == content
     assert not (tmp_path / "s").exists()

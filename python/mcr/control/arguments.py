@@ -31,6 +31,8 @@ class Arguments(BaseModel):
     """Who started the daemon, and may use it."""
     socket_gid: int
     """Whose members may use it too."""
+    state: str | None = None
+    """Where the supervisor keeps the rules, to be named in messages; null where in memory only."""
     workers: Annotated[int, Field(ge=1, le=256)]
     ingress: Literal["packet", "udp"]
     hosts: Literal["first", "all"] = "first"

@@ -201,8 +201,11 @@ class Process:
             whole = read_all(descriptor)
             found = await self._changes.restore(whole, in_use=self._kept_in_use)
         except McrError as error:
-            text = f"the kept rules cannot be taken over: {error}"
-            raise McrError(f"{text}; mend or move away the file of --state") from None
+            state = self._arguments.state
+            if state is None:
+                raise McrError(f"the rules that were kept cannot be read: {error}") from None
+            fix = "repair or move away the file"
+            raise McrError(f"the state file {state} cannot be used: {error}; {fix}") from None
         _log.info("revision %d: %s taken over", found.revision, counted(len(found.entries)))
 
     async def _configure(self, descriptor: int) -> None:

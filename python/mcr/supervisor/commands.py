@@ -85,6 +85,7 @@ def control_command(setup: Setup, socket_gid: int, path: Path, ends: ControlEnds
         "socket": str(path),
         "starter_uid": os.getuid(),
         "socket_gid": socket_gid,
+        "state": None if setup.state is None else str(setup.state),
         "workers": setup.workers,
         "ingress": setup.ingress,
         "hosts": setup.hosts,
