@@ -330,6 +330,7 @@ def test_nothing_is_left_of_root() -> None:
 def test_threads_forbid_dropping(monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread that runs already would keep its own flags."""
     monkeypatch.setattr("os.listdir", lambda path: ["1", "2"])
+    monkeypatch.setattr("mcr.cli.privileges._THREADS_END_S", 0.01)
     with pytest.raises(privileges.PrivilegeError, match="threads"):
         privileges.drop(Account("nobody", 65534, 65534))
 

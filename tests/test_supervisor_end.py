@@ -211,7 +211,8 @@ def test_no_signal_is_what_a_daemon_ends_by(running: Daemon, number: signal.Sign
     running.process.send_signal(signal.SIGTERM)
     while running.process.poll() is None:
         running.process.send_signal(number)
-    assert running.process.returncode == (0 if number == signal.SIGHUP else 1)
+    # Being told to end twice is an end with 1; the second time may come too late to be heard.
+    assert running.process.returncode in ({0} if number == signal.SIGHUP else {0, 1})
 
 
 def test_a_configuration_that_is_missing_is_refused(tmp_path: Path) -> None:
