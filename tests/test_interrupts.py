@@ -241,7 +241,7 @@ def command(arguments: list[str], importing: str, then: str) -> subprocess.Popen
     )
 
 
-@pytest.mark.parametrize("module", ["mcr.cli", "mcr.client", "rich.live", "typer"])
+@pytest.mark.parametrize("module", ["mcr.cli", "mcr.rules", "mcr.client", "rich.live", "typer"])
 def test_a_command_is_interrupted_while_it_loads(module: str) -> None:
     """Ctrl-C ends it with 130 and without a word, whatever it is importing."""
     with command(["--version"], module, "os.kill(os.getpid(), signal.SIGINT)") as started:
