@@ -2,7 +2,7 @@
 //! (packet(7)).
 
 use super::offload::{self, VNET_HEADER, VnetHeader};
-use super::{Arrival, OUT_HEADER, is_cut};
+use super::{Arrival, OUT_HEADER, half, is_cut};
 use crate::packet::{self, ChecksumState, Discard, FrameMeta, LinkType, VlanTag};
 use crate::sys::ring::ReceiveLayout;
 
@@ -210,11 +210,6 @@ fn auxiliary_of_slot(head: &[u8; SLOT_HEAD]) -> Auxiliary {
 #[inline(always)]
 fn word<const N: usize>(head: &[u8; N], at: usize) -> u32 {
     u32::from_ne_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]])
-}
-
-#[inline(always)]
-pub(super) fn half<const N: usize>(head: &[u8; N], at: usize) -> u16 {
-    u16::from_ne_bytes([head[at], head[at + 1]])
 }
 
 fn vlan_tag(auxiliary: Auxiliary) -> Option<VlanTag> {

@@ -105,6 +105,12 @@ impl Kind {
 /// and the flags, each a native-endian 32-bit number.
 const OUT_HEADER: usize = 16;
 
+/// A number of 16 bits in the order of this machine.
+#[inline(always)]
+fn half<const N: usize>(head: &[u8; N], at: usize) -> u16 {
+    u16::from_ne_bytes([head[at], head[at + 1]])
+}
+
 /// Whether the kernel had to cut what it delivered.
 fn is_cut<const N: usize>(head: &[u8; N]) -> bool {
     const { assert!(N >= OUT_HEADER) };

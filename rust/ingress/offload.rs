@@ -2,8 +2,7 @@
 //! a checksum that is not made yet, and of a frame that stands for many. It may speak of a packet
 //! in a tunnel instead of the datagram: then that work is done here, before anything is relayed.
 
-use super::Arrival;
-use super::frame::half;
+use super::{Arrival, half};
 use crate::packet::{
     self, ChecksumState, Cut, Datagram, Discard, FrameMeta, LinkType, Offload, Span,
 };
