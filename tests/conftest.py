@@ -11,6 +11,9 @@ from hypothesis import settings
 settings.register_profile("mcr", deadline=None)
 settings.load_profile("mcr")
 
+# Those that draw on a terminal make one of their own, whatever the tests are run in.
+os.environ["TERM"] = "xterm"
+
 # Who runs the tests in the background ignores it, and what they start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
