@@ -343,11 +343,11 @@ def test_a_subscriber_that_never_reads(attacked: Attacked) -> None:
 
 
 @pytest.mark.timeout(120)
-def test_statistics_of_ten_thousand_rules_over_and_over(attacked: Attacked) -> None:
+def test_statistics_of_many_rules_over_and_over(attacked: Attacked) -> None:
     """One client asks all the time, another never reads what it asked for."""
     rules = [
         f"239.{100 + n // 250}.{n % 250}.1%in0:5001,name=r{n} to 239.2.93.2%out0:7001"
-        for n in range(10_000)
+        for n in range(4000)
     ]
     with attacked.talk(60) as talk, attacked.talk(60) as deaf:
         talk.call("rules.add", rules=rules)
@@ -355,10 +355,10 @@ def test_statistics_of_ten_thousand_rules_over_and_over(attacked: Attacked) -> N
 
         def work() -> None:
             for _ in range(5):
-                assert len(talk.call("stats")["rules"]) == 10_001
+                assert len(talk.call("stats")["rules"]) == 4001
 
         attacked.during(work, changes=True)
-        talk.call("rules.remove", rules=[f"r{n}" for n in range(10_000)])
+        talk.call("rules.remove", rules=[f"r{n}" for n in range(4000)])
 
 
 def test_changes_in_a_loop_fill_no_log(attacked: Attacked) -> None:

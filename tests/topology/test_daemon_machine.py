@@ -173,7 +173,7 @@ def test_any_sequence_of_changes_and_kills(lab: Lab, ingress: Ingress) -> None:
     run_state_machine_as_test(
         own,
         settings=settings(
-            max_examples=8,
+            max_examples=5,
             stateful_step_count=12,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -95,7 +95,7 @@ def check(receiver: Receiver, expected: list[bytes]) -> None:
     traffic=st.lists(bursts, min_size=1, max_size=12),
 )
 @settings(
-    max_examples=20,
+    max_examples=12,
     deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],  # Shrinking would wait for losses.
     suppress_health_check=[HealthCheck.function_scoped_fixture],
