@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future, wait
 
 import pytest
 
@@ -16,9 +17,11 @@ class Service:
 
     def __init__(self) -> None:
         self.over = threading.Event()
+        self.asked: list[str] = []
 
     def ask(self, name: str) -> str:
         """Wait for the end of the test, or not."""
+        self.asked.append(name)
         if name.startswith("slow"):
             self.over.wait(30)
         return name.upper()
@@ -44,6 +47,23 @@ def test_who_never_answers_holds_up_no_other(service: Service) -> None:
     names = ["slow", "one", "two"]
     assert found(service, names) == {"ONE", "TWO"}
     assert found(service, names[::-1]) == {"ONE", "TWO"}
+
+
+def test_each_is_asked_once(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those that are answered while others are looked at."""
+
+    def wait_long(futures: set[Future[str]], within_s: float, until: str) -> object:
+        first = wait(futures, within_s, until)
+        service.over.set()
+        while lookups._asked:
+            threading.Event().wait(0.01)
+        return first
+
+    names = ["one", "slow1", "slow2"]
+    with monkeypatch.context() as patched:
+        patched.setattr(lookups, "wait", wait_long)
+        assert found(service, names) == {"ONE", "SLOW1", "SLOW2"}
+    assert sorted(service.asked) == sorted(names)
 
 
 def test_many_that_never_answer_leave_others_their_turn(service: Service) -> None:

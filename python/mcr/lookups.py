@@ -37,19 +37,21 @@ def look_up(
         What was answered: a result or an exception.
     """
     ends_s = time.monotonic() + patience_s
-    answered: dict[Question, Future[Answer]] = {}
     # In any order: else those that nobody answers would be asked first each time, and only they.
     waiting = list(questions)
     random.shuffle(waiting)
-    while waiting:
-        begun = {each: future for each in waiting if (future := _begin(each, ask)) is not None}
+    begun = {each: future for each in waiting if (future := _begin(each, ask)) is not None}
+    waiting = [each for each in waiting if each not in begun]
+    seen: set[Future[Answer]] = set()
+    while True:
         left_s = max(0.0, ends_s - time.monotonic())
-        done = wait(begun.values(), left_s, FIRST_COMPLETED).done
+        done = wait({*begun.values()} - seen, left_s, FIRST_COMPLETED).done
         if not done:  # the time is over, or too many are asked that nobody answers
             break
-        answered |= {each: future for each, future in begun.items() if future in done}
-        waiting = [each for each in waiting if each not in answered]
-    return answered
+        seen |= done
+        while waiting and (future := _begin(waiting[-1], ask)) is not None:
+            begun[waiting.pop()] = future
+    return {each: future for each, future in begun.items() if future.done()}
 
 
 def _begin(question: Hashable, ask: Callable[[Any], Any]) -> Future[Any] | None:
