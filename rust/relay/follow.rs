@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use super::InputSpec;
+use super::inputs::Inputs;
 use super::live::{Around, LiveRule};
 use super::obstacle::{self, Obstacle};
 use super::present::Present;
@@ -44,9 +45,7 @@ impl State {
             if now == Some(open) && !is_lost(key, rule.input.ifindex) {
                 continue;
             }
-            self.inputs.remove(&rule.input);
-            rule.input.ifindex = 0;
-            rule.waiting = Some(Obstacle::renewed());
+            close_input(&mut self.inputs, rule, Obstacle::renewed());
             self.plans.touch(key);
             has_changed = true;
         }
@@ -127,9 +126,8 @@ impl State {
         for key in keys {
             if let Some(rule) = self.rules.get_mut(key) {
                 self.plans.touch(*key);
-                self.inputs.remove(&rule.input);
-                rule.input.ifindex = 0;
-                rule.waiting = Some(Obstacle::refused(&error).named("unresolved"));
+                let why = Obstacle::refused(&error).named("unresolved");
+                close_input(&mut self.inputs, rule, why);
             }
         }
         true
@@ -163,9 +161,8 @@ impl State {
             for (&key, rule) in self.rules.iter_mut().filter(|(_, rule)| on_it(rule)) {
                 if rule.waiting.is_none() {
                     self.plans.touch(key);
-                    self.inputs.remove(&rule.input);
-                    rule.input.ifindex = 0;
-                    rule.waiting = Some(Obstacle::refused(&error).named("unresolved"));
+                    let why = Obstacle::refused(&error).named("unresolved");
+                    close_input(&mut self.inputs, rule, why);
                 }
             }
         }
@@ -186,4 +183,11 @@ impl State {
         self.check_buffer(smallest);
         has_changed
     }
+}
+
+/// Lets a rule wait that was open.
+fn close_input(inputs: &mut Inputs, rule: &mut LiveRule, why: Obstacle) {
+    inputs.remove(&rule.input);
+    rule.input.ifindex = 0;
+    rule.waiting = Some(why);
 }

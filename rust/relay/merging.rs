@@ -81,9 +81,60 @@ struct Helper {
     users: usize,
     /// `None` where a program has the port: then it decides about merging.
     held: Option<opener::Helper>,
-    /// Whether the kernel is asked to merge, and whether it is not to be asked any more.
-    is_merged: bool,
-    is_apart: bool,
+    merge: Merge,
+}
+
+/// Whether the kernel is asked to merge what a helper stands for.
+#[derive(Default)]
+pub(super) struct Merge {
+    is_on: bool,
+    /// Whether it is not to be asked any more: some of it cannot be merged.
+    is_over: bool,
+}
+
+impl Merge {
+    /// Whether it may be asked.
+    pub(super) fn is_possible(&self, helper: Option<&opener::Helper>) -> bool {
+        !self.is_over && helper.is_some()
+    }
+
+    /// Asks for it, unless it is over.
+    pub(super) fn begin(
+        &mut self,
+        helper: Option<&opener::Helper>,
+        opener: &dyn Opener,
+        warnings: &mut Vec<String>,
+    ) {
+        if !self.is_over && !std::mem::replace(&mut self.is_on, true) {
+            self.tell(helper, opener, warnings);
+        }
+    }
+
+    /// Ends it for good. Tells the kernel also where it was not asked: somebody before may have.
+    pub(super) fn end(
+        &mut self,
+        helper: Option<&opener::Helper>,
+        opener: &dyn Opener,
+        warnings: &mut Vec<String>,
+    ) {
+        self.is_on = false;
+        if !std::mem::replace(&mut self.is_over, true) {
+            self.tell(helper, opener, warnings);
+        }
+    }
+
+    fn tell(
+        &self,
+        helper: Option<&opener::Helper>,
+        opener: &dyn Opener,
+        warnings: &mut Vec<String>,
+    ) {
+        if let Some(helper) = helper
+            && let Err(error) = opener.merge(helper, self.is_on)
+        {
+            warn_once(warnings, error.to_string());
+        }
+    }
 }
 
 impl Merging {
@@ -109,7 +160,7 @@ impl Merging {
                     refusal.get_or_insert((port, error));
                     None
                 });
-                Helper { users: 0, held, is_merged: false, is_apart: false }
+                Helper { users: 0, held, merge: Merge::default() }
             });
             helper.users += 1;
         }
@@ -122,7 +173,7 @@ impl Merging {
     pub(super) fn may_merge(&self, input: &InputSpec) -> bool {
         let v4 = input.group.is_v4();
         let mut helpers = self.ports.range((v4, input.port)..=(v4, input.last_port));
-        helpers.any(|(_, helper)| !helper.is_apart && helper.held.is_some())
+        helpers.any(|(_, helper)| helper.merge.is_possible(helper.held.as_ref()))
     }
 
     /// Has the kernel merge what comes to an input's ports, but for those that are kept apart.
@@ -132,11 +183,8 @@ impl Merging {
         opener: &dyn Opener,
         warnings: &mut Vec<String>,
     ) {
-        for helper in self.helpers(input) {
-            if !helper.is_apart && !helper.is_merged {
-                helper.is_merged = true;
-                tell(helper, opener, warnings);
-            }
+        for Helper { held, merge, .. } in self.helpers(input) {
+            merge.begin(held.as_ref(), opener, warnings);
         }
     }
 
@@ -147,11 +195,8 @@ impl Merging {
         opener: &dyn Opener,
         warnings: &mut Vec<String>,
     ) {
-        for helper in self.helpers(input) {
-            helper.is_merged = false;
-            if !std::mem::replace(&mut helper.is_apart, true) {
-                tell(helper, opener, warnings);
-            }
+        for Helper { held, merge, .. } in self.helpers(input) {
+            merge.end(held.as_ref(), opener, warnings);
         }
     }
 
@@ -176,14 +221,5 @@ impl Merging {
     /// Whether a port is among them.
     pub(super) fn has(&self, v4: bool, port: u16) -> bool {
         self.ports.contains_key(&(v4, port))
-    }
-}
-
-/// Has the kernel do as the helper says.
-fn tell(helper: &Helper, opener: &dyn Opener, warnings: &mut Vec<String>) {
-    if let Some(held) = &helper.held
-        && let Err(error) = opener.merge(held, helper.is_merged)
-    {
-        warn_once(warnings, error.to_string());
     }
 }

@@ -114,29 +114,15 @@ fn ends(input: &InputSpec) -> impl Iterator<Item = (Addr, u16, bool)> + use<> {
 
 impl Endpoint {
     fn may_merge(&self) -> bool {
-        !self.is_apart && self.socket.helper().is_some()
+        self.merge.is_possible(self.socket.helper())
     }
 
     /// Has the kernel merge.
     pub(super) fn merge(&mut self, opener: &dyn Opener, warnings: &mut Vec<String>) {
-        if !self.is_apart && !self.is_merged {
-            self.is_merged = true;
-            self.tell(opener, true, warnings);
-        }
+        self.merge.begin(self.socket.helper(), opener, warnings);
     }
 
     fn keep_apart(&mut self, opener: &dyn Opener, warnings: &mut Vec<String>) {
-        self.is_merged = false;
-        if !std::mem::replace(&mut self.is_apart, true) {
-            self.tell(opener, false, warnings);
-        }
-    }
-
-    fn tell(&self, opener: &dyn Opener, on: bool, warnings: &mut Vec<String>) {
-        if let Some(helper) = self.socket.helper()
-            && let Err(error) = opener.merge(helper, on)
-        {
-            warn_once(warnings, error.to_string());
-        }
+        self.merge.end(self.socket.helper(), opener, warnings);
     }
 }

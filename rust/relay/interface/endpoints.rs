@@ -11,7 +11,7 @@ use crate::open::opener::{Helper, Opener};
 use crate::open::{InterfaceRef, udp_input};
 use crate::plan::Source;
 use crate::pool::SizeClass;
-use crate::relay::merging::{hold, merger};
+use crate::relay::merging::{Merge, hold, merger};
 use crate::relay::{InputSpec, warn_once};
 
 /// An address and port of an interface.
@@ -20,9 +20,7 @@ pub(in crate::relay) struct Endpoint {
     pub(in crate::relay) wishes: Vec<Box<[Addr]>>,
     pub(in crate::relay) socket: EndpointSocket,
     /// Whether the kernel is asked to merge what comes to it.
-    pub(in crate::relay) is_merged: bool,
-    /// Whether some of it cannot be merged, so that nothing of it is.
-    pub(in crate::relay) is_apart: bool,
+    pub(in crate::relay) merge: Merge,
 }
 
 pub(in crate::relay) enum EndpointSocket {
@@ -35,7 +33,7 @@ pub(in crate::relay) enum EndpointSocket {
 impl Endpoint {
     /// For no rule yet; what comes to it arrives one by one.
     pub(in crate::relay) fn new(socket: EndpointSocket) -> Self {
-        Self { wishes: Vec::new(), socket, is_merged: false, is_apart: false }
+        Self { wishes: Vec::new(), socket, merge: Merge::default() }
     }
 }
 
