@@ -9,8 +9,8 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer,
-    NetlinkMessage, parse_u32,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkMessage,
+    parse_u32,
 };
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourHeader, NeighbourMessage,
@@ -229,12 +229,12 @@ impl Answer {
 
 /// Takes the messages of one piece; whether the answer is complete with it.
 fn read_piece(
-    mut bytes: &[u8],
+    bytes: &[u8],
     is_list: bool,
     take: &mut impl FnMut(u16, &[u8]),
 ) -> std::result::Result<bool, Answer> {
     let mut is_complete = false;
-    while let Ok(message) = NetlinkBuffer::new_checked(bytes) {
+    messages::each(bytes, |message| {
         match message.message_type() {
             NLMSG_DONE => is_complete = true,
             NLMSG_ERROR => match messages::refusal(message.payload()) {
@@ -246,9 +246,8 @@ fn read_piece(
                 is_complete |= !is_list;
             }
         }
-        let next = (message.length() as usize).next_multiple_of(4);
-        bytes = bytes.get(next..).unwrap_or_default();
-    }
+        Ok(())
+    })?;
     Ok(is_complete)
 }
 

@@ -28,7 +28,7 @@ const IFLA_CARRIER_UP_COUNT: u16 = 47;
 const NLA_TYPE_MASK: u16 = 0x3fff;
 
 /// One message, with its header.
-pub(super) type Message<'a> = NetlinkBuffer<&'a [u8]>;
+pub(in crate::open) type Message<'a> = NetlinkBuffer<&'a [u8]>;
 
 /// Tells everything that a piece of the kernel's messages says. What cannot be read is passed
 /// over.
@@ -46,10 +46,10 @@ pub fn read(bytes: &[u8], mut tell: impl FnMut(Told)) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of `take`, which ends it.
-pub(super) fn each(
+pub(in crate::open) fn each<E>(
     mut bytes: &[u8],
-    mut take: impl FnMut(&Message<'_>) -> io::Result<()>,
-) -> io::Result<()> {
+    mut take: impl FnMut(&Message<'_>) -> Result<(), E>,
+) -> Result<(), E> {
     while let Ok(message) = NetlinkBuffer::new_checked(bytes) {
         take(&message)?;
         // Checked to lie between the header's length and that of the bytes.
