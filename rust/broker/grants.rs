@@ -110,6 +110,9 @@ impl Server {
     fn count_votes(&self, key: &Key) -> Result<()> {
         let helpers = || self.workers.iter().flat_map(|worker| worker.leases.helpers(key));
         let votes = || helpers().filter_map(|(_, vote)| vote);
+        if votes().next().is_none() {
+            return Ok(());
+        }
         let is_wanted = votes().any(|vote| vote) && votes().all(|vote| vote);
         helpers().try_for_each(|(fd, _)| gro_helper::merge(fd, is_wanted))
     }
