@@ -133,11 +133,14 @@ class Counters:
     def _read(self, collected: Collected, rules: Mapping[str, Held]) -> Iterator[RuleStats]:
         """One at a time, so that ten thousand are no one piece of work."""
         now_s = time.monotonic()
-        reports = list(_reports_of(collected))
         every = self._book.rules
 
         def reported(rule_id: str) -> list[tuple[RuleReport, float]]:
-            return [(each[rule_id], now_s - at_s) for each, at_s in reports if rule_id in each]
+            return [
+                (each.rules[rule_id], now_s - each.taken_s)
+                for each in collected.reports
+                if rule_id in each.rules
+            ]
 
         def counted(rule_id: str) -> Counted | None:
             held, found = every.get(rule_id), reported(rule_id)
@@ -285,12 +288,6 @@ def new_rule(held: Held, trouble: str | None, parked: Sequence[str | None]) -> R
     for output, why in zip(report["outputs"], parked, strict=False):
         output["parked"] = why
     return _stats_of(held, report)
-
-
-def _reports_of(collected: Collected) -> Iterator[tuple[dict[str, RuleReport], float]]:
-    for report in collected.reports:
-        rules = {rule["id"]: rule for part in report.parts for rule in part.get("rules", [])}
-        yield rules, report.taken_s
 
 
 def _nothing_counted(held: Held) -> dict[str, Any]:

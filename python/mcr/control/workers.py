@@ -5,10 +5,11 @@ Owns the records that clients see. Talks to nobody.
 
 import asyncio
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from .link import Link
 from .results import WorkerDeath, WorkerInfo
-from .worker_messages import Part
+from .worker_messages import Part, RuleReport
 
 
 @dataclass(slots=True)
@@ -37,13 +38,18 @@ class Death:
         }
 
 
-@dataclass(slots=True)
+@dataclass
 class Report:
     """What a worker counted, when it last said so."""
 
     parts: list[Part]
     taken_s: float
     """By `time.monotonic`."""
+
+    @cached_property
+    def rules(self) -> dict[str, RuleReport]:
+        """What it said of each rule, by id."""
+        return {rule["id"]: rule for part in self.parts for rule in part.get("rules", [])}
 
     def kernel_dropped_frames(self) -> int:
         """Over all interfaces."""
