@@ -258,6 +258,11 @@ def parse_rules(rules: Iterable[Rule | str]) -> tuple[Rule, ...]:
     return tuple(parsed)
 
 
+def counted(rules: int) -> str:
+    """So many rules, for a sentence."""
+    return f"{rules} rule" if rules == 1 else f"{rules} rules"
+
+
 def default_ttl(address: Address | Network | str) -> int:
     """The TTL of an output to this address that names none."""
     if isinstance(address, str):

@@ -21,6 +21,7 @@ from ..client import (
 from ..client.calls import Call
 from ..daemon import EVENT_KINDS, FACILITIES, LEVELS, default_socket
 from ..errors import DaemonError
+from ..rules import counted
 from .remote import AsJson, Socket, ask, connect
 from .rule import known_rules
 from .show import moment, printable, show_table, span
@@ -184,24 +185,23 @@ def _watch(socket: str | None, call: Call[DaemonStats], as_json: bool) -> None:
                 view.show(client.request(call))
 
 
-def _show_stats(counted: DaemonStats) -> None:
-    for number in counted.stale_workers:
+def _show_stats(stats: DaemonStats) -> None:
+    for number in stats.stale_workers:
         print(
             f"warning: worker {number} did not answer; its last known counts are in",
             file=sys.stderr,
         )
-    totals = counted.totals
-    rules = "1 rule" if len(counted.rules) == 1 else f"{len(counted.rules)} rules"
+    totals = stats.totals
     # Interfaces are counted for all rules, also where only some were asked for.
     print(
         f"all interfaces: received {totals.received}, matched {totals.matched}, kernel dropped"
         f" {totals.kernel_dropped_frames} frames"
     )
     print(
-        f"{rules} at revision {counted.revision}: sent {totals.sent} of {totals.wanted}, lost"
-        f" {totals.lost}"
+        f"{counted(len(stats.rules))} at revision {stats.revision}: sent {totals.sent}"
+        f" of {totals.wanted}, lost {totals.lost}"
     )
-    print("\n".join(map(printable, report(counted).splitlines())), flush=True)
+    print("\n".join(map(printable, report(stats).splitlines())), flush=True)
 
 
 def _show_workers(known: tuple[WorkerInfo, ...]) -> None:

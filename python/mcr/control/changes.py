@@ -16,7 +16,7 @@ from typing import TypeVar
 from ..daemon import ErrorCode
 from ..errors import McrError
 from ..names import Answers, HostChange, Hosts, Name, Names, ask_again
-from ..rules import Rule
+from ..rules import Rule, counted
 from . import kept, limits
 from .config_file import read_config
 from .draft import Aside, Change, Draft, Held
@@ -311,11 +311,6 @@ def _told(draft: Draft) -> bytes:
     send = ((each, draft.rules[each]) for each in draft.send)
     specs = ((rule_id, held.enabled, held.tail) for rule_id, held in send)
     return prepare_body(draft.revision, whole=False, remove=draft.removed, add=specs)
-
-
-def counted(rules: int) -> str:
-    """So many rules."""
-    return f"{rules} rule" if rules == 1 else f"{rules} rules"
 
 
 def _check_size(draft: Draft) -> None:

@@ -5,6 +5,7 @@ Owns its words. Knows no processes.
 
 from collections.abc import Sequence
 
+from ..rules import counted
 from ..stats import RuleStats
 from .results import Totals
 
@@ -19,13 +20,12 @@ def farewell(totals: Totals, rules: Sequence[RuleStats]) -> str:
         for output in rule.outputs:
             for reason, count in output.dropped.items():
                 lost[reason] = lost.get(reason, 0) + count
-    counted = "1 rule" if len(rules) == 1 else f"{len(rules)} rules"
     # Interfaces are counted for all rules ever, outputs for the rules that are left.
     lines = [
         f"all interfaces: received {totals['received']}, matched {totals['matched']}, kernel"
         f" dropped {totals['kernel_dropped_frames']} frames{_reasons(totals['dropped'])}",
-        f"{counted} at the end: sent {totals['sent']} of {totals['wanted']}, lost {totals['lost']}"
-        f"{_reasons(lost)}",
+        f"{counted(len(rules))} at the end: sent {totals['sent']} of {totals['wanted']},"
+        f" lost {totals['lost']}{_reasons(lost)}",
     ]
     if len(rules) < RULES_LISTED:
         lines += [

@@ -18,10 +18,11 @@ from typing import Any
 
 from ..daemon import REFUSED_START
 from ..errors import EngineError, McrError
+from ..rules import counted
 from . import leash as words
 from . import limits
 from .arguments import Arguments
-from .changes import Changes, counted
+from .changes import Changes
 from .connections import Connections
 from .counters import Counters, interfaces_of, totals_of
 from .events import Bus
