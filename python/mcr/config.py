@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import starmap
 from typing import Self
 
+from .errors import Problem
 from .host import Host, Interface
 from .indexes import Entry, Indexes
 from .loopback import Ingress
@@ -57,14 +58,20 @@ class Plan:
     _revision: int = field(repr=False)
 
     @classmethod
-    def _of(cls, proposal: Proposal, revision: int) -> Self:
-        entries = proposal.entries.values()
+    def _of(
+        cls,
+        revision: int,
+        entries: Iterable[Entry],
+        removed: Iterable[str] = (),
+        warnings: Iterable[Problem] = (),
+    ) -> Self:
+        added = tuple(entries)
         return cls(
-            removed=tuple(proposal.removed),
-            added=tuple(entry.rule for entry in entries),
-            resolved=tuple(entry.resolved for entry in entries),
-            warnings=tuple(str(warning) for warning in proposal.warnings),
-            _entries=tuple(entries),
+            removed=tuple(removed),
+            added=tuple(entry.rule for entry in added),
+            resolved=tuple(entry.resolved for entry in added),
+            warnings=tuple(map(str, warnings)),
+            _entries=added,
             _revision=revision,
         )
 
@@ -140,19 +147,12 @@ class RuleSet:
         proposal.find_loops()
         proposal.check.done()
         proposal.note_precedence()
-        return Plan._of(proposal, self._revision)
+        entries = proposal.entries.values()
+        return Plan._of(self._revision, entries, proposal.removed, proposal.warnings)
 
     def restore(self, rules: Iterable[tuple[Rule, ResolvedRule]]) -> Plan:
         """The change that adds rules as they ran before, without checking them again."""
-        entries = tuple(starmap(Entry.of, rules))
-        return Plan(
-            removed=(),
-            added=tuple(entry.rule for entry in entries),
-            resolved=tuple(entry.resolved for entry in entries),
-            warnings=(),
-            _entries=entries,
-            _revision=self._revision,
-        )
+        return Plan._of(self._revision, starmap(Entry.of, rules))
 
     def commit(self, plan: Plan) -> None:
         """Makes a planned change real. Twice is once.
