@@ -86,7 +86,7 @@ class Listeners:
         for lane in lanes:
             if lane not in self._rules:
                 self._rules[lane] = {}
-                size = _size(lane)
+                size = size_of(lane)
                 self._wide += size != _SINGLE
                 ordered = self._ordered.setdefault(_place(lane), {}).setdefault(size, [])
                 insort(ordered, _entry(lane))
@@ -102,7 +102,7 @@ class Listeners:
 
     def _forget(self, lane: Lane) -> None:
         """Takes a lane out of the order."""
-        place, size = _place(lane), _size(lane)
+        place, size = _place(lane), size_of(lane)
         sizes = self._ordered[place]
         self._wide -= size != _SINGLE
         del sizes[size][bisect_left(sizes[size], _entry(lane))]
@@ -113,13 +113,13 @@ class Listeners:
 
     def at(self, lane: Lane) -> Iterable[str]:
         """The rules that listen where something of a lane can come along."""
-        if self._wide == 0 and _size(lane) == _SINGLE:
+        if self._wide == 0 and size_of(lane) == _SINGLE:
             return self._rules.get(lane, ())
         return (rule_id for _, ids in self.met(lane) for rule_id in ids)
 
     def met(self, lane: Lane) -> Iterator[tuple[Lane, Collection[str]]]:
         """The lanes that meet one, each with the rules that listen there."""
-        if self._wide == 0 and _size(lane) == _SINGLE:
+        if self._wide == 0 and size_of(lane) == _SINGLE:
             if lane in self._rules:
                 yield lane, self._rules[lane]
             return
@@ -135,7 +135,8 @@ def _place(lane: Lane) -> Place:
     return lane.interface, lane.source, lane.address.version
 
 
-def _size(lane: Lane) -> Size:
+def size_of(lane: Lane) -> Size:
+    """How many groups, in bits, and ports it is for."""
     return lane.bits, lane.last_port - lane.port + 1
 
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from .fields import Address
-from .lanes import Lane, Listeners
+from .lanes import Lane, Listeners, size_of
 from .resolved import ResolvedInput
 
 
@@ -90,19 +90,15 @@ class Precedence:
     def _meeting(self, taken: ResolvedInput) -> Iterator[tuple[Rank, Collection[str]]]:
         """The rules that are for the same datagrams, by how specific they are."""
         for lane, ids in self._for_any.met(_lane(taken)):
-            yield Rank(*_size(lane), any_sender=True), ids
+            yield Rank(*size_of(lane), any_sender=True), ids
         if not taken.sources:
             for lane, ids in self._listing.met(_lane(taken)):
-                yield Rank(*_size(lane), any_sender=False), ids
+                yield Rank(*size_of(lane), any_sender=False), ids
         for source in taken.sources:
             for lane, ids in self._by_sender.met(_lane(taken, source)):
-                yield Rank(*_size(lane), any_sender=False), ids
+                yield Rank(*size_of(lane), any_sender=False), ids
 
 
 def _lane(taken: ResolvedInput, source: Address | None = None) -> Lane:
     home = f"{taken.device}/{taken.vlan}"  # no interface has a slash in its name
     return Lane(taken.group, taken.group_bits, taken.port, taken.last_port, home, source)
-
-
-def _size(lane: Lane) -> tuple[int, int]:
-    return lane.bits, lane.last_port - lane.port + 1
