@@ -11,18 +11,11 @@ from .facts import Device
 from .finding import Finding
 
 
-def known_names(devices: Mapping[str, Device]) -> Iterator[str]:
-    """What interfaces may be called: their names and alternative names."""
-    for device in devices.values():
-        yield device.name
-        yield from device.altnames
-
-
 def own_name(name: str | None, devices: Mapping[str, Device]) -> str | None:
     """The own name of the interface that is called so; the name itself if none is."""
     if name is None or name in devices:
         return name
-    named_so = (device.name for device in devices.values() if name in device.altnames)
+    named_so = (device.name for device in devices.values() if name in device.names)
     return next(named_so, name)
 
 

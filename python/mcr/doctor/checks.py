@@ -11,7 +11,6 @@ from ..host import missing_interface
 from ..resolver import SOCKET_LIMIT
 from ..rule_text import format_ports
 from ..rules import Input, Output, Rule
-from .altnames import known_names
 from .facts import RECEIVE_BUFFER_BYTES, SEND_BUFFER_BYTES, SOURCE_LIMITS, Device, Facts
 from .finding import Finding, Severity
 from .merging import check_merging, check_port
@@ -40,7 +39,8 @@ def check_interface(facts: Facts, name: str, rules: Sequence[Rule]) -> Iterator[
     """What concerns one interface, for the rules that name it; without rules, as an input."""
     device = facts.devices.get(name)
     if device is None:
-        yield Finding("link", "problem", missing_interface(name, known_names(facts.devices)), name)
+        known = (each for other in facts.devices.values() for each in other.names)
+        yield Finding("link", "problem", missing_interface(name, known), name)
         return
     inputs = [rule for rule in rules if input_interface(facts, rule) == name]
     yield from _link(device, rules)

@@ -80,6 +80,11 @@ class Device:
     """The larger one of the interface's own and that of ``all``: it counts."""
     ipv6_disabled: bool = False
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What it may be called: its name and its alternative names."""
+        return self.name, *self.altnames
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
@@ -340,7 +345,7 @@ def _refused_joins(
         for rule in rules
         if rule.input.effective_join == "each"
     }
-    called = {name: each for each in devices.values() for name in (each.name, *each.altnames)}
+    called = {name: each for each in devices.values() for name in each.names}
     for name, group in wanted:
         device = called.get(name or "")
         if device is None or not group.is_multicast or group in device.groups:
