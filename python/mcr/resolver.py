@@ -1,7 +1,7 @@
 """One rule on this host: do its interfaces and addresses exist, and can they do what it asks?
 
 Owns the way from a `Rule` to the `ResolvedRule` that the native core opens sockets for. Sees no
-rule beside the one in hand; what rules do to each other is the business of `config`.
+rule beside the one in hand; what rules do to each other is the business of `proposal`.
 """
 
 from collections.abc import Sequence
