@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Self
 
-from .checks import wait_until
+from .checks import DEADLINE_S, wait_until
 from .namespaces import Namespace
 
 _ETH_P_ALL = 3
@@ -73,9 +73,13 @@ class Reports:
                 self.all.extend(_records(packet))
         return [record for record in self.all if record.group == group]
 
-    def wait_for(self, record: Record, *, times: int = 1) -> None:
+    def wait_for(self, record: Record, *, times: int = 1, seconds: float = DEADLINE_S) -> None:
         """Wait until this has been said, so often."""
-        wait_until(lambda: self.hear(record.group).count(record) >= times, what=str(record))
+
+        def said() -> bool:
+            return self.hear(record.group).count(record) >= times
+
+        wait_until(said, seconds, what=str(record))
 
     def forget(self) -> None:
         """Begin anew with what comes from here on."""

@@ -74,7 +74,7 @@ def test_igmpv2_is_told_as_well(lab: Lab) -> None:
             with lab.source.down("s0"):
                 pass
             # The second of the joins may come up to ten seconds late (RFC 2236, 8.10).
-            reports.wait_for(member, times=before + 2)
+            reports.wait_for(member, times=before + 2, seconds=15.0)
             nothing_is_left(reports)
     finally:
         lab.relay.sysctl("net.ipv4.conf.in0.force_igmp_version", 0)
