@@ -125,6 +125,18 @@ def test_python_imports_point_down(layer: str) -> None:
         assert siblings_used(path) <= allowed, path
 
 
+@pytest.mark.parametrize("layer", PYTHON_LAYERS)
+def test_a_constant_is_defined_once(layer: str) -> None:
+    """A second definition in the same module would silently win."""
+    for path in python_files(layer):
+        names: list[str] = []
+        for node in ast.parse(path.read_text()).body:
+            targets = node.targets if isinstance(node, ast.Assign) else []
+            targets += [node.target] if isinstance(node, ast.AnnAssign) else []
+            names += [target.id for target in targets if isinstance(target, ast.Name)]
+        assert len(names) == len(set(names)), path
+
+
 @pytest.mark.parametrize("layer", RUST_LAYERS)
 def test_rust_uses_point_down(layer: str) -> None:
     """A module of the crate uses only itself and modules of the layers below."""

@@ -28,12 +28,10 @@ LEVELS = ("debug", "info", "warning", "error")
 """Log levels, the most talkative first."""
 
 REFUSED_START = 78
-"""The exit code of control (sysexits.h: EX_CONFIG) for rules at the start that cannot be taken:
-another try would meet the same."""
+"""The exit code of control (sysexits.h: EX_CONFIG) that cannot take the rules it starts with.
 
-REFUSED_START = 78
-"""The exit code (sysexits.h: EX_CONFIG) of a control process that cannot take the rules to begin
-with: another would meet the same."""
+It is not started again: another try would meet the same rules.
+"""
 
 ROOT_SOCKET = Path("/run/mcr/mcr.sock")
 """Where root's daemon listens unless told otherwise."""
