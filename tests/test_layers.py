@@ -49,6 +49,7 @@ PYTHON_LAYERS = [
     "relay",
     "doctor",
     "daemon",
+    "peercred",
     "journal",
     "client",
     "supervisor",

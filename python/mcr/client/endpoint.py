@@ -1,17 +1,16 @@
 """The socket of a daemon: connecting to it, and whom to trust at its other end.
 
-Owns the peer's credentials (SO_PEERCRED, unix(7)). Knows nothing of what is said.
+Knows nothing of what is said.
 """
 
 import os
 import socket
-import struct
 from pathlib import Path
 
 from ..daemon import ROOT_SOCKET, default_socket
 from ..errors import RightsError
+from ..peercred import peer_credentials
 
-_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 _ROOT = 0
 
 
@@ -38,8 +37,7 @@ def _check_peer(connected: socket.socket, path: Path) -> None:
     trusted = trusted_users(path)
     if trusted is None:
         return
-    packed = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    _, uid, _ = _CREDENTIALS.unpack(packed)
+    uid = peer_credentials(connected).uid
     if uid not in trusted:
         raise RightsError(
             f"the process that listens at {path} belongs to the user {uid}, and only root"

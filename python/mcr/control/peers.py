@@ -7,7 +7,8 @@ import socket
 import struct
 from typing import NamedTuple
 
-_PEERCRED = struct.Struct("iII")  # struct ucred: pid, uid, gid
+from ..peercred import peer_credentials
+
 _SO_PEERGROUPS = 59  # <asm-generic/socket.h>, Linux 4.13
 _GROUPS_BYTES = 1024  # what getsockopt reads for Python: 256 groups
 
@@ -36,8 +37,7 @@ def peer_of(connection: socket.socket) -> Peer:
 
     Of somebody with more than 256 groups only the first counts.
     """
-    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size)
-    pid, uid, gid = _PEERCRED.unpack(raw)
+    pid, uid, gid = peer_credentials(connection)
     try:
         groups = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUPS_BYTES)
     except OSError:

@@ -9,19 +9,18 @@ import fcntl
 import os
 import socket
 import stat
-import struct
 import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from ..peercred import peer_credentials
 from .errors import StartError
 
 _MODE = 0o660
 _PATH_BYTES = 107  # of sockaddr_un (unix(7)), without the NUL
 _BACKLOG = 128
-_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid of SO_PEERCRED
 _ENDING_S = 2.0  # how long the control of a supervisor that was killed may take to end
 _PAUSE_S = 0.02
 
@@ -170,9 +169,7 @@ def _who_answers(path: Path) -> int | None:
             if error.errno == errno.EAGAIN:  # so busy that its queue is full
                 raise StartError(_served(path, "")) from None
             raise
-        credentials = visitor.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    pid: int = _CREDENTIALS.unpack(credentials)[0]
-    return pid
+        return peer_credentials(visitor).pid
 
 
 def _served(path: Path, pid: str) -> str:

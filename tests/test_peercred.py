@@ -1,0 +1,46 @@
+"""The credentials of the process at the other end of a Unix socket."""
+
+import os
+import socket
+import struct
+from pathlib import Path
+
+import pytest
+
+from mcr.client import endpoint
+from mcr.control.peers import peer_of
+from mcr.peercred import PeerCredentials, peer_credentials
+
+HIGH_ID = (1 << 31) + 7  # negative if it were read as a signed number
+PATH = Path("/tmp/mcr-of-a-high-user/mcr.sock")
+
+
+def test_the_peer_of_a_socket_pair_is_this_process() -> None:
+    """As the kernel reports it."""
+    one, other = socket.socketpair()
+    with one, other:
+        assert peer_credentials(one) == PeerCredentials(os.getpid(), os.geteuid(), os.getegid())
+
+
+def test_ids_above_two_to_the_31_are_positive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ids are unsigned, up to 2^32 - 2, as user namespaces and directories give them out."""
+    ucred = struct.pack("=iII", 4711, HIGH_ID, HIGH_ID + 1)
+    monkeypatch.setattr(socket.socket, "getsockopt", lambda *_: ucred)
+    one, other = socket.socketpair()
+    with one, other:
+        assert peer_credentials(one) == PeerCredentials(4711, HIGH_ID, HIGH_ID + 1)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user: needs root")
+def test_both_ends_know_a_user_above_two_to_the_31(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The daemon lets such a user in, and the client trusts a daemon of such a user."""
+    os.seteuid(HIGH_ID)
+    try:
+        one, other = socket.socketpair()
+    finally:
+        os.seteuid(0)
+    with one, other:
+        assert peer_of(one).uid == HIGH_ID
+        monkeypatch.setattr(os, "geteuid", lambda: HIGH_ID)
+        monkeypatch.setattr(endpoint, "default_socket", lambda: PATH)
+        endpoint._check_peer(one, PATH)
