@@ -16,11 +16,11 @@ use std::os::unix::net::UnixDatagram;
 use std::sync::{Arc, mpsc};
 
 use _native::addr::Addr;
+use _native::engine::buffers::SizeClass;
+use _native::engine::ingress::{Kind, OrderCheck};
+use _native::engine::plan::{Plan, PlanOutput, PlanRule, Source};
 use _native::engine::{self, Command, FreshRing, Links};
-use _native::ingress::{Kind, OrderCheck};
 use _native::packet::LinkType;
-use _native::plan::{Plan, PlanOutput, PlanRule, Source};
-use _native::pool::SizeClass;
 use _native::rules::{InputKey, Table, TableRule};
 use _native::stats::{self, Grant, Owner, Slot, output};
 use nix::sys::eventfd::{EfdFlags, EventFd};

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use nix::net::if_::if_indextoname;
 
 use crate::error::Result;
-use crate::open::links::{self, LinkSocket, Told};
+use crate::sockets::netlink::links::{self, LinkSocket, Told};
 
 /// Hears of the deletion of interfaces. What becomes of others costs neither time nor room.
 #[derive(Debug)]

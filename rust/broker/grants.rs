@@ -13,11 +13,12 @@ use super::messages::{Answer, Request};
 use super::server::{Fault, NO_WORKER, Server, Worker};
 use crate::addr::Addr;
 use crate::error::{Error, Result};
-use crate::open::output::{self, OutputSpec};
-use crate::open::packet::{self, Spares};
-use crate::open::udp_input::Wish;
-use crate::open::{InterfaceRef, gro_helper, igmp_query, udp_input, ways};
-use crate::pool;
+use crate::sockets::netlink::routes;
+use crate::sockets::output::{self, OutputSpec};
+use crate::sockets::packet::{self, Spares};
+use crate::sockets::ring_shape;
+use crate::sockets::udp_input::Wish;
+use crate::sockets::{InterfaceRef, gro_helper, igmp_query, udp_input};
 use crate::sys::packet_ring::RingShape;
 
 /// Sockets and memberships of one worker: more than there are counters for.
@@ -26,7 +27,7 @@ const MAX_LEASES: usize = 1 << 17;
 /// its engine is just giving up.
 const MAX_FRAMES: usize = 4;
 /// Packet rings of one worker: as many again while they are replaced.
-const MAX_RINGS: usize = 2 * pool::MAX_RINGS;
+const MAX_RINGS: usize = 2 * ring_shape::MAX_RINGS;
 
 /// Descriptors that the supervisor needs itself, also while it starts its children again.
 const OWN_FDS: usize = 64;
@@ -274,7 +275,7 @@ impl Worker {
     /// A worker names one of its outputs, and no host: where copies go is asked of the kernel.
     fn seek_host(&mut self, lease: u64, ifindex: u32) -> Granted {
         let (_, spec) = self.output_of(lease, ifindex)?;
-        ways::seek_host(&spec)?;
+        routes::seek_host(&spec)?;
         Ok(Answer::Done {})
     }
 

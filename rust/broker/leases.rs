@@ -9,8 +9,8 @@ use super::key::Key;
 use super::memberships::Member;
 use crate::addr::Addr;
 use crate::error::Result;
-use crate::open::closer::Closer;
-use crate::open::{InterfaceRef, packet, udp_input};
+use crate::sockets::closer::Closer;
+use crate::sockets::{InterfaceRef, packet, udp_input};
 use crate::sys::packet_ring::RingShape;
 
 /// A socket that a worker has, or whoever comes after it can have.

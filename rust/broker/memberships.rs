@@ -6,8 +6,8 @@ use std::os::fd::BorrowedFd;
 
 use crate::addr::Addr;
 use crate::error::Result;
-use crate::open::joins::Joins;
-use crate::open::{InterfaceRef, udp_input};
+use crate::sockets::joins::Joins;
+use crate::sockets::{InterfaceRef, udp_input};
 
 /// Memberships by sockets of their own, for the packet ingress.
 #[derive(Debug, Default)]

@@ -35,4 +35,4 @@ mod wire;
 pub use client::Client;
 pub use server::Server;
 
-pub use crate::open::ingress::Ingress;
+pub use crate::sockets::ingress::Ingress;

@@ -7,10 +7,10 @@ use super::deletions::is_there;
 use super::messages::{Interface, Request, is_any_name};
 use crate::addr::Addr;
 use crate::error::{Error, Result};
-use crate::open::filter;
-use crate::open::ingress::Ingress;
-use crate::open::output::{Choice, OutputSpec, Ttl};
-use crate::pool;
+use crate::sockets::filter;
+use crate::sockets::ingress::Ingress;
+use crate::sockets::output::{Choice, OutputSpec, Ttl};
+use crate::sockets::ring_shape;
 
 /// Bytes of a rule's id.
 const RULE_BYTES: usize = 64;
@@ -33,7 +33,7 @@ pub(super) fn objection(
     }
     match request {
         Request::Frames { blocks, ring, .. } => {
-            let is_ring = ring.is_none_or(|shape| pool::is_packet_ring(shape, buffer_bytes));
+            let is_ring = ring.is_none_or(|shape| ring_shape::is_packet_ring(shape, buffer_bytes));
             let ring = (!is_ring).then_some("a packet ring of another size");
             ring.or_else(|| filtered(blocks))
         }

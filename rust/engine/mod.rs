@@ -5,8 +5,14 @@
 //! The engine is handed open sockets and a compiled table; it opens nothing, and nothing on the
 //! path of a datagram allocates, locks, logs or calls Python.
 
-mod receiver;
+pub mod buffers;
+mod egress;
+pub mod ingress;
+mod intake;
+pub mod plan;
+pub mod rewrite;
 mod rings;
+pub(crate) mod window;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,17 +22,17 @@ use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
-use crate::egress::Egress;
-use crate::ingress::{Arrival, OrderCheck};
+use crate::engine::egress::Egress;
+use crate::engine::ingress::{Arrival, OrderCheck};
+use crate::engine::plan::{Plan, PlanRule};
+use crate::engine::window::{Entry, Window};
 use crate::packet::{Datagram, Span};
-use crate::plan::{Plan, PlanRule};
 use crate::stats::{MAX_SLOTS, Writer};
 use crate::sys::buffers::Buffer;
 use crate::sys::memory::SharedWords;
 pub use crate::sys::ring::FreshRing;
 use crate::sys::ring::{Event, Ring};
-use crate::window::{Entry, Window};
-use receiver::Intake;
+use intake::Intake;
 
 /// What the cold side tells an engine.
 pub enum Command {
@@ -283,10 +289,10 @@ impl Lanes<'_> {
         let entry = window.push(Entry { buffer, start, len, segment, count, ttl, dscp });
         for &rule in rules {
             let PlanRule { slot, kept, order, .. } = &plan.rules[rule as usize];
-            receiver::count_match(counters, *slot, arrival);
+            intake::count_match(counters, *slot, arrival);
             if *order != OrderCheck::Nothing {
                 let is_v4 = arrival.datagram.group.is_v4();
-                receiver::check_order((ring, window), entry, is_v4, (*slot, *order), counters);
+                intake::check_order((ring, window), entry, is_v4, (*slot, *order), counters);
             }
             if !window.link(rule, kept.as_ref(), &arrival.datagram, entry) {
                 egress.send_window(ring, window, plan, counters)?;

@@ -5,7 +5,7 @@ use std::hint;
 use std::io;
 use std::os::fd::AsFd;
 
-use super::receiver::{Intake, State};
+use super::intake::{Intake, State};
 use crate::stats::Writer;
 use crate::sys::buffers::Buffer;
 use crate::sys::ring::Ring;

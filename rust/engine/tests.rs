@@ -9,9 +9,9 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::*;
 use crate::addr::Addr;
-use crate::ingress::Kind;
-use crate::plan::Source;
-use crate::pool::SizeClass;
+use crate::engine::buffers::SizeClass;
+use crate::engine::ingress::Kind;
+use crate::engine::plan::Source;
 use crate::stats;
 
 /// An engine in a thread of its own, and the ends of its links.

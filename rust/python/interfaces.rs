@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use pyo3::prelude::*;
 
-use crate::interfaces;
-use crate::open::layers::{self, Cards};
-use crate::open::links;
+use crate::sockets::interfaces;
+use crate::sockets::netlink::links;
+use crate::sockets::netlink::stacking::{self, Cards};
 
 /// One network interface of this network namespace, as the kernel lists it.
 #[pyclass(frozen, get_all, module = "mcr._native")]
@@ -54,8 +54,8 @@ pub(super) fn list_layers(py: Python<'_>) -> PyResult<HashMap<String, Layers>> {
         cards.into_iter().filter_map(|card| Some(links.get(&card)?.name.clone())).collect()
     };
     let each = links.values().map(|link| {
-        let Cards { here, elsewhere } = layers::cards(link.index, &links);
-        let taker = layers::taker(link.index, &links).map(|taker| taker.name.clone());
+        let Cards { here, elsewhere } = stacking::cards(link.index, &links);
+        let taker = stacking::taker(link.index, &links).map(|taker| taker.name.clone());
         let snooped_groups = link.layers.snooped_groups;
         (link.name.clone(), Layers { cards: names(here), elsewhere, taker, snooped_groups })
     });

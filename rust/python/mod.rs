@@ -2,12 +2,12 @@
 //! that knows PyO3.
 
 mod broker;
-mod confine;
 mod errors;
 mod interfaces;
 mod parse;
 mod relay;
 mod resolved;
+mod sandbox;
 mod traffic;
 mod wait;
 mod worker;
@@ -35,8 +35,6 @@ mod _native {
     #[pymodule_export]
     use super::broker::Broker;
     #[pymodule_export]
-    use super::confine::{confine_control, shrink_supervisor};
-    #[pymodule_export]
     use super::interfaces::{
         Interface, Layers, list, list_layers, switch_gro_on, udp_gro_forwarding,
     };
@@ -44,6 +42,8 @@ mod _native {
     use super::parse::{Datagram, Discard, parse_frame};
     #[pymodule_export]
     use super::relay::{RelayCore, try_io_uring};
+    #[pymodule_export]
+    use super::sandbox::{confine_control, shrink_supervisor};
     #[pymodule_export]
     use super::traffic::{ReceiverCore, SenderCore};
     #[pymodule_export]

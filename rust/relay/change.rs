@@ -9,8 +9,8 @@ use super::plans::{self, Owners};
 use super::report::{self, Report};
 use super::state::{Opened, State};
 use super::{Relay, RuleSpec, Shared};
+use crate::engine::ingress::OrderCheck;
 use crate::error::{Error, Result};
-use crate::ingress::OrderCheck;
 
 /// What a change does, by the keys that [`Relay::change`] gave the rules.
 #[derive(Clone, Copy, Debug, Default)]

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use super::Relay;
 use super::present::Present;
-use crate::open::links::Link;
+use crate::sockets::netlink::links::Link;
 
 /// How a rule is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,7 +141,7 @@ fn change(link: &Link, change: &'static str, detail: String) -> LinkChange {
 mod tests {
     use super::*;
     use crate::addr::Addr;
-    use crate::open::links::Told;
+    use crate::sockets::netlink::links::Told;
 
     fn link(index: u32, name: &str, up: bool, mtu: u32) -> Told {
         let name = name.to_owned();

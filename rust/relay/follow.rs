@@ -12,8 +12,8 @@ use super::obstacle::{self, Obstacle};
 use super::present::Present;
 use super::state::State;
 use super::watch::News;
-use crate::ingress::OrderCheck;
-use crate::open::InterfaceRef;
+use crate::engine::ingress::OrderCheck;
+use crate::sockets::InterfaceRef;
 
 impl State {
     /// Opens, closes and sets up anew what differs; whether the engines need new plans.

@@ -11,16 +11,16 @@ use super::watch::{Carrier, News, Watch};
 use super::ways::Ways;
 use super::{Ingress, InputSpec};
 use crate::addr::Addr;
+use crate::engine::ingress::OrderCheck;
+use crate::engine::plan::{Burst, PlanOutput};
+use crate::engine::rewrite::Rewrite;
 use crate::error::Result;
-use crate::ingress::OrderCheck;
-use crate::open::links::Link;
-use crate::open::notices::Notices;
-use crate::open::opener::{Opener, Output, Owner, Socket};
-use crate::open::output::{self, OutputSpec};
-use crate::open::ways::Way;
-use crate::plan::{Burst, PlanOutput};
-use crate::rewrite::Rewrite;
 use crate::rules::{InputKey, TableRule};
+use crate::sockets::netlink::links::Link;
+use crate::sockets::netlink::notices::Notices;
+use crate::sockets::netlink::routes::Way;
+use crate::sockets::output::{self, OutputSpec};
+use crate::sockets::provider::{Opener, Output, Owner, Socket};
 use crate::stats::Slot;
 
 /// What there is to open sockets on, and for whom.

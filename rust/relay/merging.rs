@@ -9,9 +9,9 @@ use super::present::Present;
 use super::{InputSpec, warn_once};
 use crate::addr::Addr;
 use crate::error::Result;
-use crate::interfaces::Devices;
-use crate::open::opener::{self, Opener};
-use crate::open::{InterfaceRef, socket};
+use crate::sockets::interfaces::Devices;
+use crate::sockets::provider::{self, Opener};
+use crate::sockets::{InterfaceRef, socket};
 
 /// What makes the kernel merge for a group and port of an interface, or `None`, with a warning
 /// where that is a refusal. `is_upper` says that other interfaces receive for this one.
@@ -20,7 +20,7 @@ pub(super) fn merger(
     is_upper: bool,
     opener: &dyn Opener,
     warnings: &mut Vec<String>,
-) -> Option<opener::Helper> {
+) -> Option<provider::Helper> {
     let (group, port) = (input.group, input.port);
     if !is_upper {
         let target = InterfaceRef { index: input.ifindex, name: &input.interface };
@@ -80,7 +80,7 @@ pub(super) struct Merging {
 struct Helper {
     users: usize,
     /// `None` where a program has the port: then it decides about merging.
-    held: Option<opener::Helper>,
+    held: Option<provider::Helper>,
     merge: Merge,
 }
 
@@ -94,14 +94,14 @@ pub(super) struct Merge {
 
 impl Merge {
     /// Whether it may be asked.
-    pub(super) fn is_possible(&self, helper: Option<&opener::Helper>) -> bool {
+    pub(super) fn is_possible(&self, helper: Option<&provider::Helper>) -> bool {
         !self.is_over && helper.is_some()
     }
 
     /// Asks for it, unless it is over.
     pub(super) fn begin(
         &mut self,
-        helper: Option<&opener::Helper>,
+        helper: Option<&provider::Helper>,
         opener: &dyn Opener,
         warnings: &mut Vec<String>,
     ) {
@@ -113,7 +113,7 @@ impl Merge {
     /// Ends it for good. Tells the kernel also where it was not asked: somebody before may have.
     pub(super) fn end(
         &mut self,
-        helper: Option<&opener::Helper>,
+        helper: Option<&provider::Helper>,
         opener: &dyn Opener,
         warnings: &mut Vec<String>,
     ) {
@@ -125,7 +125,7 @@ impl Merge {
 
     fn tell(
         &self,
-        helper: Option<&opener::Helper>,
+        helper: Option<&provider::Helper>,
         opener: &dyn Opener,
         warnings: &mut Vec<String>,
     ) {

@@ -44,11 +44,11 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::addr::Addr;
 use crate::error::{Error, Result};
-pub use crate::open::ingress::Ingress;
-use crate::open::local::Local;
-use crate::open::notices::Notices;
-use crate::open::opener::Opener;
-use crate::open::output::OutputSpec;
+pub use crate::sockets::ingress::Ingress;
+use crate::sockets::local::Local;
+use crate::sockets::netlink::notices::Notices;
+use crate::sockets::output::OutputSpec;
+use crate::sockets::provider::Opener;
 use crate::stats::{self, Found};
 use crate::sys::memory::SharedWords;
 pub use change::{Change, Prepared, Refusal};

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use super::inputs::HELD_PORTS;
 use super::{Ingress, InputSpec, Join, RuleSpec, Settings};
-use crate::open::output::OutputSpec;
+use crate::sockets::output::OutputSpec;
 
 /// IPv4 memberships that one socket holds (net.ipv4.igmp_max_memberships), unless set otherwise.
 const JOINS_PER_SOCKET: usize = 20;

@@ -4,8 +4,8 @@
 use super::present::Present;
 use super::{Ingress, InputSpec};
 use crate::error::Error;
-use crate::open::links::Link;
-use crate::open::output::{Choice, OutputSpec};
+use crate::sockets::netlink::links::Link;
+use crate::sockets::output::{Choice, OutputSpec};
 
 /// Why something waits.
 #[derive(Clone, Debug, PartialEq, Eq)]

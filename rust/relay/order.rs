@@ -11,8 +11,8 @@ use super::report;
 use super::state::State;
 use super::{Ingress, InputSpec, warn_once};
 use crate::addr::Addr;
-use crate::ingress::OrderCheck;
-use crate::open::opener::Opener;
+use crate::engine::ingress::OrderCheck;
+use crate::sockets::provider::Opener;
 use crate::sys::memory::SharedWords;
 
 /// So many datagrams of a rule must come, none of which would overtake others.

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use super::live::LiveRule;
 use super::state::State;
-use crate::plan::{Plan, PlanOutput, PlanRule, SHARE_RULES};
-use crate::rewrite::Kept;
+use crate::engine::plan::{Plan, PlanOutput, PlanRule, SHARE_RULES};
+use crate::engine::rewrite::Kept;
 use crate::rules::{Compiler, Table};
 use crate::stats::{Grant, Slot};
 

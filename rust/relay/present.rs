@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::addr::Addr;
-use crate::open::layers::{self, Cards};
-use crate::open::links::{Link, Told};
+use crate::sockets::netlink::links::{Link, Told};
+use crate::sockets::netlink::stacking::{self, Cards};
 
 /// The links and addresses of a network namespace at one moment.
 #[derive(Clone, Default)]
@@ -66,17 +66,17 @@ impl Present {
 
     /// The lowest interfaces that receive for the one with this index.
     pub(super) fn cards(&self, index: u32) -> Cards {
-        layers::cards(index, &self.links)
+        stacking::cards(index, &self.links)
     }
 
     /// The interface and all that it stands on.
     pub(super) fn path(&self, index: u32) -> BTreeSet<u32> {
-        layers::path(index, &self.links)
+        stacking::path(index, &self.links)
     }
 
     /// Whether what is sent by the interface `upper` can leave by the interface `lower`.
     pub(super) fn stands_on(&self, upper: u32, lower: u32) -> bool {
-        layers::stands_on(upper, lower, &self.links)
+        stacking::stands_on(upper, lower, &self.links)
     }
 
     /// Whether a link, as it is told of now, leads to a network that it did not lead to before: it
@@ -98,7 +98,7 @@ impl Present {
 
     /// The bridge or bond that takes what arrives at the interface with this index.
     pub(super) fn taker(&self, index: u32) -> Option<&Link> {
-        layers::taker(index, &self.links)
+        stacking::taker(index, &self.links)
     }
 
     /// The addresses of an interface, as text.
@@ -188,7 +188,7 @@ mod tests {
     fn a_way_is_opened_by_carrier_and_by_another_bridge() {
         let mut present = Present::default();
         let was = Link { index: 1, up: true, carrier: true, multicast: true, ..Link::default() };
-        let layers = |master| layers::Layers { master, ..layers::Layers::default() };
+        let layers = |master| stacking::Layers { master, ..stacking::Layers::default() };
         let is_opened = |present: &Present, now: Link| present.opens_way(&now);
         assert!(!is_opened(&present, Link { layers: layers(Some(7)), ..was.clone() }));
         present.take(Told::Link(was.clone()));

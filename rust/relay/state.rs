@@ -14,11 +14,11 @@ use super::plans::{Owners, Plans};
 use super::present::Present;
 use super::slots::Slots;
 use super::{Ingress, InputSpec, Refusal, RuleSpec, Settings, needs, warn_once};
+use crate::engine::ingress::OrderCheck;
 use crate::error::{Error, Result};
-use crate::ingress::OrderCheck;
-use crate::open::descriptors::Descriptors;
-use crate::open::opener::{Opener, Owner};
-use crate::open::output::{self, OutputSpec};
+use crate::sockets::nofile::Descriptors;
+use crate::sockets::output::{self, OutputSpec};
+use crate::sockets::provider::{Opener, Owner};
 use crate::stats::{self, Found, Grant, Slot};
 
 /// What a relay has.

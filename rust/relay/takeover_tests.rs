@@ -4,7 +4,7 @@ use std::net::UdpSocket;
 
 use super::tests::rule;
 use super::*;
-use crate::open::testnet::{in_namespace, wait_until};
+use crate::sockets::testnet::{in_namespace, wait_until};
 
 fn page() -> (Arc<SharedWords>, impl Fn() -> SharedWords) {
     let page = stats::create_page().unwrap();

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use nix::time::{ClockId, clock_gettime};
 
 use crate::error::Result;
-use crate::open::notices::{NoticeSocket, Notices};
-use crate::open::output::OutputSpec;
-use crate::open::ways::{Neighbour, Way, WaySocket};
+use crate::sockets::netlink::notices::{NoticeSocket, Notices};
+use crate::sockets::netlink::routes::{Neighbour, Way, WaySocket};
+use crate::sockets::output::OutputSpec;
 
 /// The least time between two looks: a routing table may change all the time.
 const PAUSE: Duration = Duration::from_millis(100);

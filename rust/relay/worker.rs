@@ -16,9 +16,9 @@ use nix::unistd::Pid;
 
 use super::Settings;
 use super::rings::{self, Rings, describe, refused};
+use crate::engine::plan::Plan;
 use crate::engine::{self, Command, Links};
 use crate::error::{Error, Result};
-use crate::plan::Plan;
 use crate::sys::memory::SharedWords;
 use crate::sys::ring::FreshRing;
 

@@ -2,7 +2,7 @@
 //! say what was lost, doubled, out of order, and how late the rest was.
 //!
 //! `header`, `sequence`, `tally`, `batch` and `spacing` are pure; `sender` and `receiver` own one
-//! socket each, opened by [`crate::open`]. None of them knows rules or the relay: they stand
+//! socket each, opened by [`crate::sockets`]. None of them knows rules or the relay: they stand
 //! outside and measure it.
 
 mod batch;

@@ -13,7 +13,7 @@ use super::tally::{ReceiveReport, Tally};
 use super::{Limits, pacing, realtime_ns};
 use crate::addr::Addr;
 use crate::error::{Error, Result};
-use crate::open::{InterfaceRef, socket, udp_input};
+use crate::sockets::{InterfaceRef, socket, udp_input};
 use crate::sys::recv::{Inbox, Message};
 use crate::sys::sockopt;
 

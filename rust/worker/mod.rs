@@ -38,9 +38,9 @@ use service::Service;
 use talk::Talk;
 
 use crate::broker::Client;
-use crate::confine::{self, Reach, Role};
 use crate::error::{Error, Result};
 use crate::relay::{Relay, Rings};
+use crate::sandbox::{self, Reach, Role};
 use crate::sys::memory::SharedWords;
 
 /// The exit code of a worker whose engine ended by itself (EX_SOFTWARE, sysexits.h).
@@ -73,8 +73,8 @@ fn start(arguments: &Arguments) -> Result<Service> {
     name_process(arguments.number);
     let own = Own::take(arguments).map_err(|e| Error::os("taking over", "descriptors", e))?;
     let rings = Rings::make(1)?;
-    confine::leave(arguments.user(), arguments.supervisor)?;
-    confine::hide_files(&Reach::default())?;
+    sandbox::leave(arguments.user(), arguments.supervisor)?;
+    sandbox::hide_files(&Reach::default())?;
     let Own { leash, broker, page, channel, nothing } = own;
     let relay = Arc::new(relay(arguments, broker, page)?);
     relay.hold(rings);
@@ -85,7 +85,7 @@ fn start(arguments: &Arguments) -> Result<Service> {
     watch(relay.clone(), door.clone())?;
     let filled = descriptors::fill(nothing);
     filled.map_err(|e| Error::os("filling", "the low descriptors", e))?;
-    confine::filter_calls(Role::Worker { first_foreign_fd: FIRST_FOREIGN, channel_fd: CHANNEL })?;
+    sandbox::filter_calls(Role::Worker { first_foreign_fd: FIRST_FOREIGN, channel_fd: CHANNEL })?;
     gate.wait();
     let talk = Talk::new(Channel::new(channel), door);
     Ok(Service::new(relay, talk, arguments.number))

@@ -22,9 +22,9 @@ from ..fields import Address, first_of
 from ..rules import Rule
 
 RECEIVE_BUFFER_BYTES = 16 * 2**20
-"""What an input asks for (rust/open/packet/mod.rs)."""
+"""What an input asks for (rust/sockets/packet/mod.rs)."""
 SEND_BUFFER_BYTES = 4 * 2**20
-"""What an output asks for (rust/open/output/mod.rs)."""
+"""What an output asks for (rust/sockets/output/mod.rs)."""
 
 _SYSCTLS = (
     "net.ipv4.igmp_max_memberships",

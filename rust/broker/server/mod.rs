@@ -15,9 +15,9 @@ use super::messages::{Answer, MESSAGE_BYTES, PROTOCOL, Request};
 use super::policy;
 use crate::addr::Addr;
 use crate::error::{Error, Result};
-use crate::open::closer::Closer;
-use crate::open::ingress::Ingress;
-use crate::open::links::groups::GroupList;
+use crate::sockets::closer::Closer;
+use crate::sockets::ingress::Ingress;
+use crate::sockets::netlink::groups::GroupList;
 use crate::sys::passing;
 
 /// How long one worker is served in a row, so that none keeps the others waiting: to open an

@@ -16,9 +16,9 @@ use crate::broker::messages::tests::request;
 use crate::broker::messages::{Interface, Refusal};
 use crate::broker::testbed::{BUFFER_BYTES, pair};
 use crate::broker::wire::MAX_ITEMS;
-use crate::open::filter;
-use crate::open::output::{Choice, OutputSpec, Ttl};
-use crate::open::testnet::{in_namespace, interface, ip};
+use crate::sockets::filter;
+use crate::sockets::output::{Choice, OutputSpec, Ttl};
+use crate::sockets::testnet::{in_namespace, interface, ip};
 use crate::sys::packet_ring::RingShape;
 use crate::sys::sockopt;
 

@@ -1,8 +1,8 @@
 //! AF_PACKET sockets, and all that makes frames come to them.
 
 use super::*;
-use crate::open::opener::{Frames, FramesWish};
-use crate::open::packet;
+use crate::sockets::packet;
+use crate::sockets::provider::{Frames, FramesWish};
 use crate::sys::packet_ring::RingShape;
 
 const SHAPE: RingShape = RingShape { slot_bytes: 2048, slots: 32 };

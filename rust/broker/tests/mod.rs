@@ -11,13 +11,13 @@ use socket2::SockRef;
 use super::testbed::Supervisor;
 use super::*;
 use crate::addr::Addr;
-use crate::open::links::groups::GroupList;
-use crate::open::opener::{Opener, Owner, Socket};
-use crate::open::output::{self, Choice, OutputSocket, OutputSpec, Ttl};
-use crate::open::testnet::{
+use crate::sockets::netlink::groups::GroupList;
+use crate::sockets::output::{self, Choice, OutputSocket, OutputSpec, Ttl};
+use crate::sockets::provider::{Opener, Owner, Socket};
+use crate::sockets::testnet::{
     FAR, NEAR, again, in_namespace, interface, ip, settle, wait_until, with_cable,
 };
-use crate::open::udp_input::Wish;
+use crate::sockets::udp_input::Wish;
 
 mod frames;
 

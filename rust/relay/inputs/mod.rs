@@ -19,12 +19,12 @@ use super::present::Present;
 use super::slots::Slots;
 use super::{Ingress, InputSpec, Join, Settings, Share, warn_once};
 use crate::addr::Addr;
+use crate::engine::plan::Source;
 use crate::error::{Error, Result};
-use crate::interfaces::Devices;
-use crate::open::InterfaceRef;
-use crate::open::opener::Opener;
-use crate::plan::Source;
-use crate::pool;
+use crate::sockets::InterfaceRef;
+use crate::sockets::interfaces::Devices;
+use crate::sockets::provider::Opener;
+use crate::sockets::ring_shape;
 use crate::stats::{Grant, Owner};
 
 /// How often an interface may come, for each worker, once AF_PACKET sockets are not permitted.
@@ -156,7 +156,7 @@ impl Inputs {
                 interface.close_frames();
                 Ok(())
             } else if interface.frames.is_empty() {
-                let shape = pool::packet_ring(interface.mtu, *buffer_bytes, rings);
+                let shape = ring_shape::packet_ring(interface.mtu, *buffer_bytes, rings);
                 let opened = interface.open_frames(*workers, shape, next_id, &**opener, warnings);
                 rings += usize::from(interface.has_rings());
                 opened

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use super::{Interface, check_buffer, socket_drops};
 use crate::addr::Addr;
+use crate::engine::buffers::SizeClass;
+use crate::engine::ingress::Kind;
+use crate::engine::plan::Source;
 use crate::error::Result;
-use crate::ingress::Kind;
-use crate::open::opener::{Helper, Opener};
-use crate::open::{InterfaceRef, udp_input};
-use crate::plan::Source;
-use crate::pool::SizeClass;
 use crate::relay::merging::{Merge, hold, merger};
 use crate::relay::{InputSpec, warn_once};
+use crate::sockets::provider::{Helper, Opener};
+use crate::sockets::{InterfaceRef, udp_input};
 
 /// An address and port of an interface.
 pub(in crate::relay) struct Endpoint {

@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicUsize;
 
 use super::*;
-use crate::open::testnet::{in_namespace, interface, ip, wait_until};
+use crate::sockets::testnet::{in_namespace, interface, ip, wait_until};
 
 /// Links whose thread counts how often the relay had to follow.
 fn counted(next: Next) -> (Links, Arc<AtomicUsize>) {

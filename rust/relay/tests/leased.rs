@@ -7,7 +7,7 @@ use socket2::SockRef;
 use super::*;
 use crate::broker::Client;
 use crate::broker::testbed::{BUFFER_BYTES, Death, Supervisor};
-use crate::open::testnet::FAR;
+use crate::sockets::testnet::FAR;
 
 const OUT: &str = "127.0.0.1:6001";
 

@@ -5,9 +5,9 @@ use std::net::UdpSocket;
 use std::os::fd::AsFd;
 
 use super::*;
-use crate::interfaces;
-use crate::open::output::{Choice, Ttl};
-use crate::open::testnet::{NEAR, in_namespace, interface, ip, wait_until, with_cable};
+use crate::sockets::interfaces;
+use crate::sockets::output::{Choice, Ttl};
+use crate::sockets::testnet::{NEAR, in_namespace, interface, ip, wait_until, with_cable};
 use crate::sys::netdev;
 
 mod leased;

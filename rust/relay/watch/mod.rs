@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::present::Present;
 use crate::error::{Error, Result};
-use crate::open::links::groups::{GroupList, Groups};
-use crate::open::links::{self, LinkSocket, List, Told};
+use crate::sockets::netlink::groups::{GroupList, Groups};
+use crate::sockets::netlink::links::{self, LinkSocket, List, Told};
 
 /// Whether what is sent to an interface leaves, now.
 pub(super) type Carrier = Arc<AtomicBool>;

@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::addr::Addr;
-use crate::open::links::Link;
-use crate::open::socket;
-use crate::open::testnet::{FAR, NEAR, interface, ip, wait_until, with_cable};
+use crate::sockets::netlink::links::Link;
+use crate::sockets::socket;
+use crate::sockets::testnet::{FAR, NEAR, interface, ip, wait_until, with_cable};
 use crate::sys::sockopt;
 
 fn is_up(carrier: &Carrier) -> bool {

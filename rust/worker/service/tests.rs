@@ -6,8 +6,8 @@ use std::os::unix::net::UnixStream;
 use super::super::channel::Channel;
 use super::super::door::Door;
 use super::*;
-use crate::open::testnet::in_namespace;
 use crate::relay::{Ingress, Settings};
+use crate::sockets::testnet::in_namespace;
 
 /// The service, control's end of its connection, and the door.
 fn service() -> (Service, UnixStream, Arc<Door>) {

@@ -1,0 +1,211 @@
+//! Batches: datagrams of one lane in a row that one UDP_SEGMENT send can carry.
+//!
+//! All datagrams of a batch have one size, only the last may be shorter, and none is empty
+//! unless it is alone: that is what the kernel can cut (udp(7), UDP_SEGMENT). What outputs take
+//! over of them is the same for all of them.
+
+use super::limits::{MAX_SEGMENTS, MAX_SEND_BYTES};
+use crate::engine::rewrite::{Kept, Origin};
+use crate::engine::window::{Entry, Window};
+use crate::packet::Headers;
+use crate::sys::messages::{MessageId, Piece};
+use crate::sys::ring::Ring;
+
+struct Batch {
+    lane: u32,
+    /// The entries, as a part of `Batches::members`.
+    first: u32,
+    end: u32,
+    segment: u32,
+    datagrams: u32,
+    /// The message of the whole batch, shared by its outputs, and the wave that it is good for.
+    whole: Option<(MessageId, u32)>,
+}
+
+/// The batches of one wave.
+pub(super) struct Batches {
+    batches: Vec<Batch>,
+    /// Numbers of window entries.
+    members: Vec<u16>,
+    /// The pieces of the message that is being made: window entry, start and length.
+    pieces: Vec<(u16, u32, u32)>,
+    /// The number of the wave under way among those of these batches.
+    wave: u32,
+}
+
+impl Batches {
+    pub(super) fn new() -> Self {
+        let pieces = Vec::with_capacity(usize::from(MAX_SEGMENTS));
+        Self { batches: Vec::new(), members: Vec::with_capacity(8192), pieces, wave: 0 }
+    }
+
+    pub(super) fn reserve(&mut self, lanes: usize) {
+        self.batches.reserve(lanes);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.batches.clear();
+        self.members.clear();
+        self.wave = 0;
+    }
+
+    pub(super) fn forget_messages(&mut self) {
+        self.wave += 1;
+    }
+
+    pub(super) fn datagrams(&self, batch: u32) -> u32 {
+        self.batches[batch as usize].datagrams
+    }
+
+    pub(super) fn segment(&self, batch: u32) -> u32 {
+        self.batches[batch as usize].segment
+    }
+
+    /// How many datagrams of a batch are left when `done` are done with.
+    pub(super) fn left(&self, batch: u32, done: u32) -> u32 {
+        self.datagrams(batch) - done
+    }
+
+    /// Where the datagrams of a batch came from, as far as it is taken over.
+    pub(super) fn origin(&self, window: &Window, batch: u32) -> Option<Origin> {
+        let Batch { lane, first, .. } = self.batches[batch as usize];
+        window.origin(lane, self.members[first as usize])
+    }
+
+    /// Takes the longest batch off the head of a lane, whose rule's outputs take over `kept`.
+    pub(super) fn take(
+        &mut self,
+        window: &mut Window,
+        lane: u32,
+        kept: Option<&Kept>,
+    ) -> Option<u32> {
+        let number = u32::try_from(self.batches.len()).ok()?;
+        let first = u32::try_from(self.members.len()).ok()?;
+        let (member, entry) = window.peek(lane)?;
+        let (segment, mut bytes, mut datagrams) = (entry.segment, entry.len, entry.count);
+        let marks = (entry.ttl, entry.dscp);
+        let mut open = is_open(entry);
+        self.members.push(member);
+        window.advance(lane);
+        while open && let Some((member, entry)) = window.peek(lane) {
+            let fits = bytes + entry.len <= MAX_SEND_BYTES
+                && datagrams + entry.count <= u32::from(MAX_SEGMENTS)
+                && continues(entry, segment)
+                && kept.is_none_or(|kept| kept.joins(marks, (entry.ttl, entry.dscp)));
+            if !fits {
+                break;
+            }
+            open = is_open(entry) && entry.segment == segment;
+            bytes += entry.len;
+            datagrams += entry.count;
+            self.members.push(member);
+            window.advance(lane);
+        }
+        let end = u32::try_from(self.members.len()).ok()?;
+        self.batches.push(Batch { lane, first, end, segment, datagrams, whole: None });
+        Some(number)
+    }
+
+    /// The window entries of each batch.
+    #[cfg(test)]
+    pub(super) fn all(&self) -> impl Iterator<Item = &[u16]> {
+        let batches = self.batches.iter();
+        batches.map(|batch| &self.members[batch.first as usize..batch.end as usize])
+    }
+
+    /// Makes the message of the next send of a batch of which `done` datagrams are done with,
+    /// of at most `most`, and says how many datagrams it holds. `None` when the wave is full.
+    #[inline(always)]
+    pub(super) fn message(
+        &mut self,
+        ring: &mut Ring,
+        window: &Window,
+        number: u32,
+        done: u32,
+        most: u32,
+    ) -> Option<(MessageId, u32)> {
+        let batch = &self.batches[number as usize];
+        let chunk = most.min(batch.datagrams - done);
+        let message = match batch.whole {
+            Some((message, wave)) if wave == self.wave && chunk == batch.datagrams => message,
+            _ => self.make(ring, window, number, done, chunk)?,
+        };
+        Some((message, chunk))
+    }
+
+    #[inline(never)]
+    fn make(
+        &mut self,
+        ring: &mut Ring,
+        window: &Window,
+        number: u32,
+        done: u32,
+        chunk: u32,
+    ) -> Option<MessageId> {
+        let batch = &mut self.batches[number as usize];
+        let members = &self.members[batch.first as usize..batch.end as usize];
+        self.pieces.clear();
+        cut(members, window, done, chunk, &mut self.pieces);
+        let pieces = self.pieces.iter().map(|&(entry, start, len)| Piece {
+            buffer: &window.entry(entry).buffer,
+            start,
+            len,
+        });
+        let segment = if chunk == 1 { 0 } else { u16::try_from(batch.segment).ok()? };
+        let message = ring.message(pieces, segment)?;
+        if chunk == batch.datagrams {
+            batch.whole = Some((message, self.wave));
+        }
+        Some(message)
+    }
+
+    /// Makes the message of one datagram of a batch behind headers of its own. `None` when the
+    /// wave is full.
+    pub(super) fn headed(
+        &mut self,
+        ring: &mut Ring,
+        window: &Window,
+        number: u32,
+        datagram: u32,
+        headers: &Headers,
+    ) -> Option<MessageId> {
+        let batch = &self.batches[number as usize];
+        let members = &self.members[batch.first as usize..batch.end as usize];
+        self.pieces.clear();
+        cut(members, window, datagram, 1, &mut self.pieces);
+        let &(entry, start, len) = self.pieces.first()?;
+        let piece = Piece { buffer: &window.entry(entry).buffer, start, len };
+        ring.headed(piece, |payload, place| headers.write(payload, place))
+    }
+}
+
+/// Whether more datagrams may follow: every one so far has the full size.
+fn is_open(entry: &Entry) -> bool {
+    entry.len != 0 && entry.len == entry.segment * entry.count
+}
+
+/// Whether an entry may follow datagrams of `segment` bytes.
+fn continues(entry: &Entry, segment: u32) -> bool {
+    entry.len != 0 && (entry.segment == segment || (entry.count == 1 && entry.len < segment))
+}
+
+/// The pieces of the datagrams `done..done + chunk` of a batch.
+fn cut(members: &[u16], window: &Window, done: u32, chunk: u32, pieces: &mut Vec<(u16, u32, u32)>) {
+    let (mut skip, mut left) = (done, chunk);
+    for &member in members {
+        let entry = window.entry(member);
+        if skip >= entry.count {
+            skip -= entry.count;
+            continue;
+        }
+        let datagrams = left.min(entry.count - skip);
+        let offset = skip * entry.segment;
+        let len = (datagrams * entry.segment).min(entry.len - offset);
+        pieces.push((member, entry.start + offset, len));
+        left -= datagrams;
+        skip = 0;
+        if left == 0 {
+            break;
+        }
+    }
+}

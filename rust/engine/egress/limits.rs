@@ -1,0 +1,155 @@
+//! What an output's link takes in one send: learnt from what it refuses, and not for ever, since
+//! links change, and an ICMP answer can look like a refusal. Only where a refusal cannot be seen is
+//! it known beforehand.
+
+use crate::engine::plan::Burst;
+use crate::sys::messages::MAX_PIECES;
+
+/// Most bytes in one send: the largest payload of an IPv4 datagram (RFC 768, RFC 791).
+pub(super) const MAX_SEND_BYTES: u32 = 65_507;
+/// Most segments in one send (UDP_MAX_SEGMENTS; half of that before Linux 6.9).
+pub(super) const MAX_SEGMENTS: u16 = 128;
+/// After so many sends a refusal is forgotten. To meet it again costs one send, and no datagram.
+const MEMORY: u16 = 10_000;
+const _: () = assert!((MAX_SEGMENTS as usize) < MAX_PIECES);
+
+/// How much one send to an output may hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// Bytes of the largest datagram that may be one of several; 0 before the start.
+    max_segment: u16,
+    /// Most datagrams in one send.
+    max_segments: u16,
+    /// What `max_segment` was at the start.
+    first_segment: u16,
+    /// Sends until the last refusal is forgotten; 0 when there is none.
+    memory: u16,
+    /// Most bytes in one send, with this many more for each datagram.
+    bytes: u32,
+    headers: u16,
+}
+
+impl Limits {
+    /// Begins with what the interface's MTU and queueing disciplines say, unless something has
+    /// been learnt under the same ones already.
+    pub(super) fn start(&mut self, max_segment: u16, burst: Option<Burst>) {
+        let Burst { bytes, headers } = burst.unwrap_or(Burst { bytes: MAX_SEND_BYTES, headers: 0 });
+        let fresh = Self {
+            max_segment,
+            max_segments: MAX_SEGMENTS,
+            first_segment: max_segment,
+            memory: 0,
+            bytes: bytes.min(MAX_SEND_BYTES),
+            headers,
+        };
+        if self.max_segments == 0 || self.unlearnt() != fresh {
+            *self = fresh;
+        }
+    }
+
+    fn unlearnt(self) -> Self {
+        let (max_segment, max_segments) = (self.first_segment, MAX_SEGMENTS);
+        Self { max_segment, max_segments, memory: 0, ..self }
+    }
+
+    /// How many of `left` datagrams of `segment` bytes go into the next send.
+    #[inline]
+    pub(super) fn chunk(&self, segment: u32, left: u32) -> u32 {
+        // One is one, whatever its size: the division below takes as long as all the rest.
+        if left == 1 || segment > u32::from(self.max_segment) || segment == 0 {
+            return 1;
+        }
+        let by_bytes = self.bytes / (segment + u32::from(self.headers));
+        left.min(u32::from(self.max_segments)).min(by_bytes).max(1)
+    }
+
+    /// A send was taken, after as many datagrams at once were `refused`, if any were.
+    #[inline]
+    pub(super) fn accept(&mut self, refused: u32) {
+        if refused != 0 {
+            self.refuse_count(refused);
+        } else if self.memory > 0 {
+            self.memory -= 1;
+            if self.memory == 0 {
+                *self = self.unlearnt();
+            }
+        }
+    }
+
+    /// The link does not carry datagrams of this size in one piece: they go out alone.
+    pub(super) fn refuse_size(&mut self, segment: u32) {
+        let below = u16::try_from(segment.saturating_sub(1)).unwrap_or(u16::MAX);
+        self.max_segment = self.max_segment.min(below);
+        self.memory = MEMORY;
+    }
+
+    /// The kernel does not take this many at once.
+    pub(super) fn refuse_count(&mut self, datagrams: u32) {
+        let half = u16::try_from(datagrams / 2).unwrap_or(u16::MAX).max(1);
+        self.max_segments = self.max_segments.min(half);
+        self.memory = MEMORY;
+    }
+
+    /// The device cannot segment at all.
+    pub(super) fn refuse_segments(&mut self) {
+        self.max_segments = 1;
+        self.memory = MEMORY;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chunk_respects_what_was_learnt() {
+        let mut limits = Limits::default();
+        limits.start(1472, None);
+        assert_eq!(limits.chunk(1400, 100), 46);
+        assert_eq!(limits.chunk(200, 500), 128);
+        assert_eq!(limits.chunk(1473, 100), 1);
+        assert_eq!(limits.chunk(0, 1), 1);
+        limits.refuse_count(46);
+        assert_eq!(limits.chunk(200, 500), 23);
+        limits.refuse_size(1400);
+        assert_eq!(limits.chunk(1400, 100), 1);
+        assert_eq!(limits.chunk(1399, 100), 23);
+        limits.refuse_segments();
+        assert_eq!(limits.chunk(100, 100), 1);
+        limits.start(1472, None);
+        assert_eq!(limits.chunk(100, 100), 1);
+        limits.start(8972, None);
+        assert_eq!(limits.chunk(5000, 100), 13);
+    }
+
+    #[test]
+    fn a_chunk_is_no_larger_than_the_burst() {
+        let mut limits = Limits::default();
+        limits.start(1472, None);
+        limits.refuse_count(20);
+        let burst = Burst { bytes: 20_000, headers: 46 };
+        limits.start(1472, Some(burst));
+        assert_eq!(limits.chunk(1000, 100), 19, "with the headers of each");
+        assert_eq!(limits.chunk(1400, 5), 5);
+        limits.start(1472, Some(Burst { bytes: 100, ..burst }));
+        assert_eq!(limits.chunk(1000, 100), 1, "the discipline drops it, and says so");
+        limits.start(1472, None);
+        assert_eq!(limits.chunk(1000, 100), 65);
+    }
+
+    #[test]
+    fn a_refusal_is_forgotten_after_many_sends() {
+        let mut limits = Limits::default();
+        limits.start(1472, None);
+        limits.refuse_size(1400);
+        limits.refuse_count(20);
+        for _ in 1..MEMORY {
+            limits.accept(0);
+        }
+        assert_eq!(limits.chunk(1400, 40), 1);
+        limits.accept(0);
+        assert_eq!(limits.chunk(1400, 40), 40);
+        limits.refuse_segments();
+        assert_eq!(limits.chunk(1400, 40), 1);
+    }
+}

@@ -1,0 +1,250 @@
+//! Batches of what real datagrams left in a window: by flow, in order, as long as can be.
+
+use std::net::UdpSocket;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::addr::Addr;
+use crate::engine::rewrite::Kept;
+use crate::engine::window::Entry;
+use crate::packet::{Datagram, Span};
+use crate::sockets::output::{self, Choice, OutputSpec, Ttl};
+use crate::sockets::testnet::in_namespace;
+use crate::stats::Slot;
+use crate::sys::buffers::{Buffer, Buffers};
+use crate::sys::ring::{Event, ReceiveLayout};
+
+const GROUP: Addr = Addr::v4([239, 1, 1, 1]);
+/// Where the data of a received datagram start in its buffer.
+const DATA: u32 = 16 + 32 + 72;
+
+fn plain(address: Addr) -> OutputSpec {
+    OutputSpec {
+        address,
+        address_bits: 0,
+        port: 6000,
+        last_port: 6000,
+        ifindex: 0,
+        interface: String::new(),
+        ttl: Ttl::Set(1),
+        dscp: Some(0),
+        source: Choice::Kernel,
+        source_port: Choice::Kernel,
+        multicast_loop: true,
+        priority: None,
+    }
+}
+
+/// What the outputs of a rule keep, as the plan has it.
+fn kept(ttl: Ttl, source: Choice<Addr>) -> Kept {
+    let spec = OutputSpec { ttl, source, ..plain(GROUP) };
+    let rewrite = Rewrite::of(&spec, Addr::v4([127, 0, 0, 1]), GROUP, 5001);
+    Kept::by(rewrite.iter()).unwrap()
+}
+
+/// A datagram of a flow: who sent it, with which TTL, and how many bytes.
+type Sent = (u8, u8, u16);
+
+fn datagram((source, ttl, len): Sent) -> Datagram {
+    Datagram {
+        source: Addr::v4([10, 0, 0, source]),
+        group: GROUP,
+        source_port: 4000,
+        port: 5001,
+        ttl,
+        dscp: 0,
+        vlan: 0,
+        payload: Span { start: 0, len: len.into() },
+        segments: 1,
+    }
+}
+
+/// A ring that receives what the second socket sends to the first.
+fn listening() -> (Ring, UdpSocket, UdpSocket) {
+    let near = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let far = UdpSocket::bind("127.0.0.1:0").unwrap();
+    far.connect(near.local_addr().unwrap()).unwrap();
+    let mut ring = Ring::new().unwrap();
+    let pool = ring.add_pool(Buffers::new(2048, 256).unwrap()).unwrap();
+    ring.receive(near.as_fd(), pool, ReceiveLayout::Datagram, 0).unwrap();
+    (ring, near, far)
+}
+
+fn received(ring: &mut Ring) -> Buffer {
+    ring.wait().unwrap();
+    let Some(Event::Received { buffer, .. }) = ring.next_event() else { panic!("nothing") };
+    buffer
+}
+
+/// A window with one rule that took these datagrams; their buffers are real.
+fn window(sent: &[Sent], kept: Option<Kept>) -> Window {
+    let (mut ring, _near, far) = listening();
+    let mut window = Window::new();
+    window.resize(sent.len(), 1);
+    for &sent in sent {
+        far.send(b".").unwrap();
+        let buffer = received(&mut ring);
+        let (datagram, (_, ttl, len)) = (datagram(sent), sent);
+        let (len, segment) = (u32::from(len), u32::from(len));
+        let entry = Entry { buffer, start: 0, len, segment, count: 1, ttl, dscp: 0 };
+        let entry = window.push(entry);
+        assert!(window.link(0, kept.as_ref(), &datagram, entry));
+    }
+    window
+}
+
+/// Sends what came to `places` of a rule for 239.1.1.0/24 and 5000-5099 by an output.
+fn send(spec: &OutputSpec, places: &[(Addr, u16, &str)]) {
+    let socket = output::open(spec).unwrap();
+    let rewrite = Rewrite::of(
+        spec,
+        output::source(socket.fd.as_fd()).unwrap(),
+        Addr::v4([239, 1, 1, 0]),
+        5000,
+    );
+    let kept = Kept::by(rewrite.iter());
+    let output = PlanOutput {
+        fd: Arc::new(socket.fd.into()),
+        slot: Slot { index: 1, generation: 1 },
+        max_segment: socket.max_segment,
+        burst: None,
+        carrier: None,
+        rewrite: rewrite.map(Arc::new),
+    };
+    let rule = PlanRule { outputs: 0..1, kept, ..PlanRule::default() };
+    let plan = Plan { rules: [rule].into(), outputs: [[output].into()].into(), ..Plan::empty() };
+    let mut counters = Writer::new(stats::create_page().unwrap());
+    let mut egress = Egress::new(2);
+    egress.adopt(&plan, &Plan::empty());
+    let (mut ring, _near, far) = listening();
+    let mut window = Window::new();
+    window.resize(places.len(), 1);
+    for &(group, port, payload) in places {
+        let len = u32::try_from(payload.len()).unwrap();
+        far.send(payload.as_bytes()).unwrap();
+        let buffer = received(&mut ring);
+        let entry = Entry { buffer, start: DATA, len, segment: len, count: 1, ttl: 9, dscp: 0 };
+        let entry = window.push(entry);
+        let datagram = Datagram { group, port, ..datagram((7, 9, 0)) };
+        assert!(window.link(0, kept.as_ref(), &datagram, entry));
+    }
+    egress.send_window(&mut ring, &mut window, &plan, &mut counters).unwrap();
+    let words = counters.slot(1);
+    let count = u64::try_from(places.len()).unwrap();
+    assert_eq!((words[stats::output::WANTED], words[stats::output::SENT]), (count, count));
+}
+
+/// The batches of each wave, as numbers of datagrams in the window.
+fn waves(window: &mut Window, kept: Option<Kept>) -> Vec<Vec<Vec<u16>>> {
+    let mut waves = Vec::new();
+    while !window.active().is_empty() {
+        let mut batches = Batches::new();
+        for position in 0..window.active().len() {
+            let lane = window.active()[position];
+            assert_eq!(window.rule(lane), 0);
+            batches.take(window, lane, kept.as_ref()).unwrap();
+        }
+        window.retire_finished();
+        waves.push(batches.all().map(<[u16]>::to_vec).collect());
+    }
+    window.forget_flows();
+    waves
+}
+
+#[test]
+fn senders_that_interleave_make_one_batch_each() {
+    let sent: Vec<Sent> = (0..60).map(|n| (n % 20, 9, 1400)).collect();
+    let kept = Some(kept(Ttl::Set(1), Choice::Keep));
+    let waves = waves(&mut window(&sent, kept), kept);
+    let own = |source: u16| vec![source, source + 20, source + 40];
+    assert_eq!(waves, [(0..20).map(own).collect::<Vec<_>>()]);
+    // A rule that keeps nothing has one lane for all of them.
+    assert_eq!(self::waves(&mut window(&sent, None), None)[0][0].len(), 46);
+}
+
+#[test]
+fn a_change_of_ttl_closes_the_batch_of_its_flow_only() {
+    let sent = [(1, 9, 100), (2, 9, 100), (1, 8, 100), (2, 9, 100), (1, 9, 100)];
+    let kept = Some(kept(Ttl::Keep, Choice::Kernel));
+    let waves = waves(&mut window(&sent, kept), kept);
+    assert_eq!(waves, [vec![vec![0], vec![1, 3]], vec![vec![2]], vec![vec![4]]]);
+}
+
+#[test]
+fn each_copy_goes_to_its_place_in_the_range() {
+    in_namespace(|| {
+        let group = |last| Addr::v4([239, 1, 1, last]);
+        let places: [(Addr, u16, &str, &str); 4] = [
+            (group(3), 5000, "first", "127.0.1.3:6000"),
+            (group(5), 5099, "second", "127.0.1.5:6099"),
+            (group(3), 5001, "third", "127.0.1.3:6001"),
+            (group(3), 5000, "fourth", "127.0.1.3:6000"),
+        ];
+        let came = places.map(|(group, port, payload, _)| (group, port, payload));
+        let hosts = ["127.0.1.3:6000", "127.0.1.3:6001", "127.0.1.5:6099"];
+        let hosts = hosts.map(|host| (host, UdpSocket::bind(host).unwrap()));
+        for (_, socket) in &hosts {
+            socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        }
+        let ranged =
+            OutputSpec { address_bits: 8, last_port: 6099, ..plain(Addr::v4([127, 0, 1, 0])) };
+        let by_ttl = OutputSpec { ttl: Ttl::Decrement, ..ranged.clone() };
+        let by_sender = OutputSpec { source_port: Choice::Keep, ..ranged.clone() };
+        for spec in [ranged, by_ttl, by_sender] {
+            send(&spec, &came);
+            for (host, socket) in &hosts {
+                for (.., payload, _) in places.iter().filter(|(.., place)| place == host) {
+                    let mut bytes = [0; 64];
+                    let (len, from) = socket.recv_from(&mut bytes).unwrap();
+                    assert_eq!(&bytes[..len], payload.as_bytes());
+                    assert_eq!(from.port() == 4000, spec.has_own_headers());
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_window_takes_so_many_flows_and_forgets_them() {
+    let kept = kept(Ttl::Set(1), Choice::Keep);
+    let mut window = window(&[(1, 9, 100)], Some(kept));
+    let link = |window: &mut Window, number: usize| {
+        let number = u32::try_from(number).unwrap();
+        let source = Addr::v4(number.to_be_bytes());
+        window.link(0, Some(&kept), &Datagram { source, ..datagram((0, 9, 100)) }, 0)
+    };
+    let taken = (1..2 * MAX_FLOWS).take_while(|&n| link(&mut window, n)).count();
+    assert_eq!(taken, MAX_FLOWS - 1);
+    waves(&mut window, Some(kept));
+    assert!(link(&mut window, 2 * MAX_FLOWS));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_flow_keeps_its_order_and_a_batch_its_sender_and_ttl(
+        sent in prop::collection::vec((0_u8..4, 8_u8..10, prop::sample::select(vec![0_u16, 50, 100])), 1..80),
+        keeps_ttl: bool,
+    ) {
+        let kept = Some(kept(if keeps_ttl { Ttl::Keep } else { Ttl::Set(1) }, Choice::Keep));
+        let batches = waves(&mut window(&sent, kept), kept).concat();
+        for batch in &batches {
+            let first = sent[usize::from(batch[0])];
+            for &number in batch {
+                let (source, ttl, _) = sent[usize::from(number)];
+                prop_assert!(source == first.0 && (!keeps_ttl || ttl == first.1));
+            }
+        }
+        let order = batches.concat();
+        prop_assert_eq!(order.len(), sent.len());
+        for source in 0..4 {
+            let own: Vec<_> = order.iter().filter(|n| sent[usize::from(**n)].0 == source).collect();
+            prop_assert!(own.is_sorted());
+        }
+    }
+}

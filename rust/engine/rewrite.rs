@@ -1,0 +1,359 @@
+//! What an output takes over from each datagram: its TTL, DSCP, sender or place in a range.
+//!
+//! Owns the way from a datagram's origin to the envelope, or the headers, of a copy, and which
+//! datagrams may share one. It must not know sockets or windows.
+
+use crate::addr::Addr;
+use crate::packet::{Datagram, Headers};
+use crate::sockets::output::{Choice, OutputSpec, Ttl};
+use crate::sys::envelope::Envelope;
+
+/// What copies may take over of a datagram. What nobody wants of it is zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Origin {
+    /// Who sent it.
+    pub source: Addr,
+    /// Where it was sent to.
+    pub group: Addr,
+    /// The sender's port.
+    pub source_port: u16,
+    /// The port it was sent to.
+    pub port: u16,
+    /// Its TTL or hop limit.
+    pub ttl: u8,
+    /// Its differentiated services code point.
+    pub dscp: u8,
+}
+
+/// What the outputs of a rule take over: datagrams that differ in it cannot share a send.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    ttl: bool,
+    dscp: bool,
+    source: bool,
+    source_port: bool,
+    group: bool,
+    port: bool,
+    /// Nothing of the datagram, but that each send names where it goes.
+    peer: bool,
+}
+
+/// How one output makes its copies differ from one datagram to the next.
+#[derive(Clone, Debug)]
+pub struct Rewrite {
+    kept: Kept,
+    is_v4: bool,
+    ifindex: u32,
+    ttl: Ttl,
+    dscp: Option<u8>,
+    /// The source address, where it is not kept.
+    source: Addr,
+    /// From a datagram's group to the copy's address, in the numbers' own arithmetic.
+    shift: u128,
+    address: Addr,
+    port_shift: u16,
+    port: u16,
+    /// Whether the headers are ours to write.
+    has_headers: bool,
+}
+
+impl Kept {
+    /// What the outputs with these rewrites take over together; `None` when they take nothing.
+    pub fn by<'a>(rewrites: impl Iterator<Item = &'a Rewrite>) -> Option<Self> {
+        rewrites.map(|rewrite| rewrite.kept).reduce(|one, other| Self {
+            ttl: one.ttl || other.ttl,
+            dscp: one.dscp || other.dscp,
+            source: one.source || other.source,
+            source_port: one.source_port || other.source_port,
+            group: one.group || other.group,
+            port: one.port || other.port,
+            peer: one.peer || other.peer,
+        })
+    }
+
+    /// The flow that a datagram belongs to: those of one flow stay in order, and have a sender
+    /// and destination in common as far as these are taken over.
+    ///
+    /// A sender may change TTL and DSCP from one datagram to the next. Where they count, flows
+    /// are kept apart by all that makes a flow, as a change of theirs must not reorder it.
+    #[inline]
+    #[must_use]
+    pub fn flow(self, datagram: &Datagram) -> Origin {
+        let all = self.ttl || self.dscp;
+        let zero = Addr::from_bits(0);
+        Origin {
+            source: if all || self.source { datagram.source } else { zero },
+            group: if all || self.group { datagram.group } else { zero },
+            source_port: if all || self.source_port { datagram.source_port } else { 0 },
+            port: if all || self.port { datagram.port } else { 0 },
+            ttl: 0,
+            dscp: 0,
+        }
+    }
+
+    /// Whether two datagrams of one flow, given by TTL and DSCP, may share a send.
+    #[inline]
+    #[must_use]
+    pub fn joins(self, one: (u8, u8), other: (u8, u8)) -> bool {
+        (!self.ttl || one.0 == other.0) && (!self.dscp || one.1 == other.1)
+    }
+}
+
+impl Rewrite {
+    /// How an output of a rule that listens to `group` and `port`, or to ranges that begin with
+    /// them, makes its copies; `None` when all of them are alike. `own` is the address that the
+    /// kernel sends from.
+    #[must_use]
+    pub fn of(spec: &OutputSpec, own: Addr, group: Addr, port: u16) -> Option<Self> {
+        let kept = Kept {
+            ttl: !matches!(spec.ttl, Ttl::Set(_)),
+            dscp: spec.dscp.is_none(),
+            source: spec.source == Choice::Keep,
+            source_port: spec.source_port == Choice::Keep,
+            group: spec.address_bits > 0,
+            port: spec.last_port > spec.port,
+            peer: spec.names_peer(),
+        };
+        (kept != Kept::default()).then(|| Self {
+            kept,
+            is_v4: spec.address.is_v4(),
+            ifindex: spec.ifindex,
+            ttl: spec.ttl,
+            dscp: spec.dscp,
+            source: own,
+            shift: spec.address.bits().wrapping_sub(group.bits()),
+            address: spec.address,
+            port_shift: spec.port.wrapping_sub(port),
+            port: spec.port,
+            has_headers: spec.has_own_headers(),
+        })
+    }
+
+    /// The errno of what no copy can carry of a datagram, if there is such a thing.
+    // Never inlined: else what it makes of the origin is made in advance for every batch, also of
+    // rules that take nothing over.
+    #[inline(never)]
+    #[must_use]
+    pub fn refusal(&self, origin: &Origin) -> Option<i32> {
+        if self.hops(origin) == 0 {
+            return Some(libc::ETIME);
+        }
+        let source = origin.source;
+        let is_no_host = source.is_multicast() || source.ip().is_unspecified();
+        (self.kept.source && is_no_host).then_some(libc::EADDRNOTAVAIL)
+    }
+
+    /// Whether each copy is sent alone, behind headers that are ours to write.
+    #[inline]
+    #[must_use]
+    pub fn has_headers(&self) -> bool {
+        self.has_headers
+    }
+
+    /// Bytes of these headers; 0 where the kernel writes them.
+    #[inline]
+    #[must_use]
+    pub fn header_bytes(&self) -> u32 {
+        match (self.has_headers, self.is_v4) {
+            (false, _) => 0,
+            (true, true) => 28,
+            (true, false) => 48,
+        }
+    }
+
+    /// The headers of the copies of a datagram from `origin`.
+    #[must_use]
+    pub fn headers(&self, origin: &Origin) -> Headers {
+        let (destination, port) = self.destination(origin);
+        Headers {
+            source: self.source(origin),
+            destination,
+            source_port: origin.source_port,
+            port,
+            ttl: self.hops(origin),
+            dscp: self.dscp.unwrap_or(origin.dscp),
+        }
+    }
+
+    /// What the send of the copies says beside their bytes; `None` when the socket says all.
+    #[must_use]
+    pub fn envelope(&self, origin: &Origin) -> Option<Envelope> {
+        let Kept { ttl, dscp, source, group, port, peer, .. } = self.kept;
+        let (address, to_port) = self.destination(origin);
+        let base = Envelope {
+            v4: self.is_v4,
+            ifindex: self.ifindex,
+            to: None,
+            from: None,
+            ttl: None,
+            class: None,
+        };
+        if self.has_headers {
+            // A raw socket has no ports; where the headers lead is for the route to know.
+            return group.then_some(Envelope { to: Some((address, 0)), ..base });
+        }
+        Some(Envelope {
+            to: (group || port || peer).then_some((address, to_port)),
+            from: source.then_some(origin.source),
+            ttl: ttl.then_some(self.hops(origin)),
+            class: dscp.then_some(origin.dscp << 2),
+            ..base
+        })
+    }
+
+    fn hops(&self, origin: &Origin) -> u8 {
+        match self.ttl {
+            Ttl::Set(hops) => hops,
+            Ttl::Keep => origin.ttl,
+            Ttl::Decrement => origin.ttl.saturating_sub(1),
+        }
+    }
+
+    fn source(&self, origin: &Origin) -> Addr {
+        if self.kept.source { origin.source } else { self.source }
+    }
+
+    fn destination(&self, origin: &Origin) -> (Addr, u16) {
+        let address = if self.kept.group {
+            Addr::from_bits(origin.group.bits().wrapping_add(self.shift))
+        } else {
+            self.address
+        };
+        let port =
+            if self.kept.port { origin.port.wrapping_add(self.port_shift) } else { self.port };
+        (address, port)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::Span;
+
+    const OWN: Addr = Addr::v4([10, 2, 0, 1]);
+    const SENDER: Addr = Addr::v4([10, 1, 0, 2]);
+    const GROUP: Addr = Addr::v4([239, 1, 0, 0]);
+
+    fn spec() -> OutputSpec {
+        OutputSpec {
+            address: Addr::v4([239, 2, 0, 0]),
+            address_bits: 0,
+            port: 6000,
+            last_port: 6000,
+            ifindex: 3,
+            interface: "eth1".to_owned(),
+            ttl: Ttl::Set(1),
+            dscp: Some(0),
+            source: Choice::Kernel,
+            source_port: Choice::Kernel,
+            multicast_loop: true,
+            priority: None,
+        }
+    }
+
+    fn origin() -> Origin {
+        let group = Addr::v4([239, 1, 7, 9]);
+        Origin { source: SENDER, group, source_port: 4000, port: 5003, ttl: 9, dscp: 46 }
+    }
+
+    fn rewrite(spec: &OutputSpec) -> Rewrite {
+        Rewrite::of(spec, OWN, GROUP, 5000).unwrap()
+    }
+
+    #[test]
+    fn an_output_that_takes_nothing_over_has_no_rewrite() {
+        let chosen = OutputSpec {
+            source: Choice::Chosen(OWN),
+            source_port: Choice::Chosen(7),
+            dscp: Some(46),
+            ..spec()
+        };
+        assert!(Rewrite::of(&spec(), OWN, GROUP, 5000).is_none());
+        assert!(Rewrite::of(&chosen, OWN, GROUP, 5000).is_none());
+        assert!(Kept::by(std::iter::empty()).is_none());
+    }
+
+    #[test]
+    fn an_envelope_says_what_is_kept_and_no_more() {
+        let keeping = OutputSpec { ttl: Ttl::Decrement, dscp: None, ..spec() };
+        let envelope = rewrite(&keeping).envelope(&origin()).unwrap();
+        assert_eq!((envelope.ttl, envelope.class), (Some(8), Some(46 << 2)));
+        assert_eq!((envelope.from, envelope.to), (None, None));
+        let keeping = OutputSpec { source: Choice::Keep, ..spec() };
+        let envelope = rewrite(&keeping).envelope(&origin()).unwrap();
+        assert_eq!((envelope.from, envelope.ttl, envelope.class), (Some(SENDER), None, None));
+    }
+
+    #[test]
+    fn a_range_follows_the_datagram_in_both_families() {
+        let mapped = OutputSpec { address_bits: 16, last_port: 6099, ..spec() };
+        let to = |spec: &OutputSpec| rewrite(spec).envelope(&origin()).unwrap().to;
+        assert_eq!(to(&mapped), Some((Addr::v4([239, 2, 7, 9]), 6003)));
+        assert_eq!(
+            to(&OutputSpec { address_bits: 0, ..mapped.clone() }).unwrap().0,
+            spec().address
+        );
+        assert_eq!(to(&OutputSpec { last_port: 6000, ..mapped.clone() }).unwrap().1, 6000);
+        let v6: std::net::IpAddr = "ff3e::8000:0".parse().unwrap();
+        let mapped = OutputSpec { address: v6.into(), ..mapped };
+        assert_eq!(to(&mapped).unwrap().0.to_string(), "ff3e::8000:709");
+    }
+
+    #[test]
+    fn headers_hold_what_is_kept_and_what_is_set() {
+        let keeping = OutputSpec { source_port: Choice::Keep, ttl: Ttl::Set(5), ..spec() };
+        let rewritten = rewrite(&keeping);
+        assert!(rewritten.has_headers() && rewritten.envelope(&origin()).is_none());
+        let headers = rewritten.headers(&origin());
+        let Headers { source, source_port, ttl, dscp, .. } = headers;
+        assert_eq!((source, source_port, ttl, dscp), (OWN, 4000, 5, 0));
+        let mapped = OutputSpec { address_bits: 16, ..keeping };
+        let to = rewrite(&mapped).envelope(&origin()).unwrap().to;
+        assert_eq!(to, Some((Addr::v4([239, 2, 7, 9]), 0)));
+        assert_eq!(rewrite(&mapped).headers(&origin()).destination, Addr::v4([239, 2, 7, 9]));
+    }
+
+    #[test]
+    fn what_no_copy_can_carry_is_refused() {
+        let refusal = |ttl, hops| {
+            rewrite(&OutputSpec { ttl, ..spec() }).refusal(&Origin { ttl: hops, ..origin() })
+        };
+        assert_eq!(refusal(Ttl::Decrement, 2), None);
+        assert_eq!(refusal(Ttl::Decrement, 1), Some(libc::ETIME));
+        assert_eq!(refusal(Ttl::Decrement, 0), Some(libc::ETIME));
+        assert_eq!(refusal(Ttl::Keep, 1), None);
+        assert_eq!(refusal(Ttl::Keep, 0), Some(libc::ETIME));
+        let keeping = rewrite(&OutputSpec { source: Choice::Keep, ..spec() });
+        for source in [Addr::v4([0; 4]), Addr::v6([0; 16]), GROUP] {
+            let errno = keeping.refusal(&Origin { source, ..origin() });
+            assert_eq!(errno, Some(libc::EADDRNOTAVAIL));
+        }
+        assert_eq!(keeping.refusal(&origin()), None);
+        // A flow's origin holds only what is kept.
+        let unnamed = Origin { source: Addr::from_bits(0), ..origin() };
+        assert_eq!(rewrite(&OutputSpec { dscp: None, ..spec() }).refusal(&unnamed), None);
+    }
+
+    #[test]
+    fn flows_are_as_wide_as_what_is_kept_allows() {
+        let datagram = |source_port, ttl| Datagram {
+            source: SENDER,
+            group: GROUP,
+            source_port,
+            port: 5000,
+            ttl,
+            dscp: 0,
+            vlan: 0,
+            payload: Span { start: 0, len: 0 },
+            segments: 1,
+        };
+        let kept = |spec: OutputSpec| Kept::by([rewrite(&spec)].iter()).unwrap();
+        let by_source = kept(OutputSpec { source: Choice::Keep, ..spec() });
+        assert_eq!(by_source.flow(&datagram(1, 9)), by_source.flow(&datagram(2, 8)));
+        assert!(by_source.joins((9, 0), (8, 46)));
+        let by_ttl = kept(OutputSpec { ttl: Ttl::Keep, ..spec() });
+        assert_ne!(by_ttl.flow(&datagram(1, 9)), by_ttl.flow(&datagram(2, 9)));
+        assert_eq!(by_ttl.flow(&datagram(1, 9)), by_ttl.flow(&datagram(1, 8)));
+        assert!(!by_ttl.joins((9, 0), (8, 0)) && by_ttl.joins((9, 0), (9, 46)));
+    }
+}

@@ -1,0 +1,220 @@
+//! The datagrams of one turn: their buffers, and in lanes what each rule took of them.
+//!
+//! A rule has one lane, or where its outputs take something over from the datagrams, one for
+//! each flow, so that flows that interleave still make batches. It must not know sockets or
+//! counters.
+
+use std::hash::BuildHasher;
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+
+use crate::engine::rewrite::{Kept, Origin};
+use crate::packet::Datagram;
+use crate::sys::buffers::Buffer;
+
+/// Most (datagram, rule) pairs in a window; beyond, the window is sent first.
+const MAX_LINKS: usize = 8192;
+/// Most lanes of flows in a window; beyond, the window is sent first.
+pub(crate) const MAX_FLOWS: usize = 1024;
+const NONE: u16 = u16::MAX;
+
+/// One datagram, or the equal-sized datagrams of a super-frame, in its buffer.
+pub(crate) struct Entry {
+    pub(crate) buffer: Buffer,
+    /// Where the payload starts in the buffer.
+    pub(crate) start: u32,
+    /// Bytes of payload.
+    pub(crate) len: u32,
+    /// Bytes of each datagram but the last.
+    pub(crate) segment: u32,
+    /// How many datagrams.
+    pub(crate) count: u32,
+    /// Their TTL or hop limit.
+    pub(crate) ttl: u8,
+    /// Their differentiated services code point.
+    pub(crate) dscp: u8,
+}
+
+#[derive(Clone, Copy)]
+struct Link {
+    entry: u16,
+    next: u16,
+}
+
+#[derive(Clone, Copy)]
+struct List {
+    head: u16,
+    tail: u16,
+}
+
+const EMPTY: List = List { head: NONE, tail: NONE };
+
+/// The datagrams of one turn.
+pub(crate) struct Window {
+    entries: Vec<Entry>,
+    links: Vec<Link>,
+    /// By lane: first those of whole rules, then those of flows.
+    lists: Vec<List>,
+    active: Vec<u32>,
+    rules: u32,
+    /// The rule and the flow of each lane beyond the rules' own.
+    flows: Vec<(u32, Origin)>,
+    by_flow: HashTable<u32>,
+    /// Seeded, as senders choose what is hashed.
+    hasher: DefaultHashBuilder,
+}
+
+impl Window {
+    /// A window without room for datagrams or rules.
+    pub(crate) fn new() -> Self {
+        Self {
+            entries: Vec::new(),
+            links: Vec::with_capacity(MAX_LINKS),
+            lists: Vec::new(),
+            active: Vec::new(),
+            rules: 0,
+            flows: Vec::with_capacity(MAX_FLOWS),
+            by_flow: HashTable::with_capacity(MAX_FLOWS),
+            hasher: DefaultHashBuilder::default(),
+        }
+    }
+
+    /// Makes room, so that nothing is allocated while datagrams flow. The window is empty.
+    pub(crate) fn resize(&mut self, entries: usize, rules: usize) {
+        self.entries.reserve(entries);
+        self.lists.clear();
+        self.lists.resize(rules + MAX_FLOWS, EMPTY);
+        self.active.reserve(rules + MAX_FLOWS);
+        self.rules = u32::try_from(rules).unwrap_or(u32::MAX);
+    }
+
+    /// Adds a datagram and says its number.
+    #[inline]
+    pub(crate) fn push(&mut self, entry: Entry) -> u16 {
+        let number = u16::try_from(self.entries.len()).unwrap_or(NONE);
+        self.entries.push(entry);
+        number
+    }
+
+    /// Puts a datagram at the end of a rule's lane, or of its flow's lane where the rule's outputs
+    /// take something over; false when there is no more room.
+    #[inline(always)]
+    #[must_use]
+    pub(crate) fn link(
+        &mut self,
+        rule: u32,
+        kept: Option<&Kept>,
+        datagram: &Datagram,
+        entry: u16,
+    ) -> bool {
+        match kept {
+            None => self.append(rule, entry),
+            Some(kept) => self.link_flow(rule, *kept, *datagram, entry),
+        }
+    }
+
+    /// The datagram is a copy, so that only here it must lie in memory.
+    #[inline(never)]
+    fn link_flow(&mut self, rule: u32, kept: Kept, datagram: Datagram, entry: u16) -> bool {
+        self.lane(rule, kept.flow(&datagram)).is_some_and(|lane| self.append(lane, entry))
+    }
+
+    #[inline(always)]
+    fn append(&mut self, lane: u32, entry: u16) -> bool {
+        if self.links.len() >= MAX_LINKS {
+            return false;
+        }
+        let Ok(number) = u16::try_from(self.links.len()) else { return false };
+        self.links.push(Link { entry, next: NONE });
+        let list = &mut self.lists[lane as usize];
+        if list.head == NONE {
+            list.head = number;
+            self.active.push(lane);
+        } else {
+            self.links[usize::from(list.tail)].next = number;
+        }
+        list.tail = number;
+        true
+    }
+
+    /// The lane of a flow, a new one for a new flow; `None` when there is no more room.
+    fn lane(&mut self, rule: u32, flow: Origin) -> Option<u32> {
+        let Self { flows, by_flow, hasher, .. } = self;
+        let hash = hasher.hash_one((rule, flow));
+        let known = by_flow.find(hash, |&number| flows[number as usize] == (rule, flow));
+        if let Some(number) = known {
+            return Some(self.rules + number);
+        }
+        let number = u32::try_from(flows.len()).ok().filter(|_| flows.len() < MAX_FLOWS)?;
+        flows.push((rule, flow));
+        by_flow.insert_unique(hash, number, |&number| hasher.hash_one(flows[number as usize]));
+        Some(self.rules + number)
+    }
+
+    /// The rule of a lane.
+    #[inline]
+    pub(crate) fn rule(&self, lane: u32) -> u32 {
+        if lane < self.rules { lane } else { self.flows[(lane - self.rules) as usize].0 }
+    }
+
+    /// Where a datagram of a lane came from, as far as the lane's rule takes it over; `None` for
+    /// a rule that takes nothing over.
+    pub(crate) fn origin(&self, lane: u32, entry: u16) -> Option<Origin> {
+        let (_, flow) = self.flows.get(lane.checked_sub(self.rules)? as usize)?;
+        let Entry { ttl, dscp, .. } = *self.entry(entry);
+        Some(Origin { ttl, dscp, ..*flow })
+    }
+
+    /// Ends the lanes of flows, once nothing of them is to be sent any more.
+    pub(crate) fn forget_flows(&mut self) {
+        if !self.flows.is_empty() {
+            self.flows.clear();
+            self.by_flow.clear();
+        }
+    }
+
+    /// The lanes that have datagrams left.
+    pub(crate) fn active(&self) -> &[u32] {
+        &self.active
+    }
+
+    /// The next datagram of a lane, left there.
+    #[inline]
+    pub(crate) fn peek(&self, lane: u32) -> Option<(u16, &Entry)> {
+        let head = self.lists[lane as usize].head;
+        let link = self.links.get(usize::from(head)).filter(|_| head != NONE)?;
+        Some((link.entry, &self.entries[usize::from(link.entry)]))
+    }
+
+    /// Takes the datagram that [`Window::peek`] showed off the lane.
+    #[inline]
+    pub(crate) fn advance(&mut self, lane: u32) {
+        let list = &mut self.lists[lane as usize];
+        list.head = self.links[usize::from(list.head)].next;
+    }
+
+    /// Forgets the lanes that have nothing left.
+    pub(crate) fn retire_finished(&mut self) {
+        let lists = &self.lists;
+        self.active.retain(|&lane| lists[lane as usize].head != NONE);
+        if self.active.is_empty() {
+            self.links.clear();
+        }
+    }
+
+    /// A datagram by its number.
+    #[inline]
+    pub(crate) fn entry(&self, number: u16) -> &Entry {
+        &self.entries[usize::from(number)]
+    }
+
+    /// Takes all datagrams out; the lanes are empty by then.
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = Buffer> + '_ {
+        self.entries.drain(..).map(|entry| entry.buffer)
+    }
+
+    /// How many datagrams it holds.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+}

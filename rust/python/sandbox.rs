@@ -1,0 +1,45 @@
+//! Giving rights up, for Python's processes of a daemon.
+
+use std::path::PathBuf;
+
+use pyo3::prelude::*;
+
+use crate::sandbox::{self, Capability, Reach, Role};
+
+/// What a supervisor does with each stands in docs/security.md.
+const SUPERVISOR_KEEPS: [Capability; 9] = [
+    Capability::CAP_NET_RAW,
+    Capability::CAP_NET_ADMIN,
+    Capability::CAP_NET_BIND_SERVICE,
+    Capability::CAP_IPC_LOCK,
+    Capability::CAP_SETUID,
+    Capability::CAP_SETGID,
+    Capability::CAP_SETPCAP,
+    Capability::CAP_KILL,
+    Capability::CAP_CHOWN,
+];
+
+/// Give up all rights of a control process, for good; return how much the kernel's landlock hides.
+#[pyfunction]
+pub(super) fn confine_control(
+    uid: Option<u32>,
+    gid: Option<u32>,
+    supervisor: i32,
+    readable: Vec<PathBuf>,
+    removable: Vec<PathBuf>,
+) -> PyResult<String> {
+    sandbox::leave(uid.zip(gid), supervisor)?;
+    let reach = Reach { readable: &readable, removable: &removable, resolves: true };
+    let hidden = sandbox::hide_files(&reach)?;
+    sandbox::filter_calls(Role::Control)?;
+    Ok(hidden)
+}
+
+/// Keep only the capabilities that a supervisor uses; with `any_file` also the one to read and
+/// write files whatever their permissions.
+#[pyfunction]
+pub(super) fn shrink_supervisor(any_file: bool) -> PyResult<()> {
+    let files = any_file.then_some(Capability::CAP_DAC_OVERRIDE);
+    let keep: Vec<_> = SUPERVISOR_KEEPS.into_iter().chain(files).collect();
+    Ok(sandbox::shrink(&keep)?)
+}

@@ -1,0 +1,21 @@
+//! Gives rights up, for good: user, capabilities, files, system calls. This file is a map.
+//!
+//! ```text
+//! privileges   user and groups, capabilities, no way back up
+//! landlock     files, TCP ports, abstract sockets, signals
+//! seccomp      what a worker and a control process call, after they have started
+//! ```
+//!
+//! A process calls [`leave`], then [`hide_files`], opens what it needs that takes no right, starts
+//! its threads, and calls [`filter_calls`] before it reads anything that it did not start with. All
+//! of it holds for this process and can be taken back by nobody. It must not know what the process
+//! does: docs/security.md says what is left to each.
+
+mod landlock;
+mod privileges;
+mod seccomp;
+
+pub use self::landlock::{Reach, hide_files};
+pub use caps::Capability;
+pub use privileges::{leave, shrink};
+pub use seccomp::{Role, filter_calls};

@@ -1,0 +1,209 @@
+//! Memberships of multicast groups, held by sockets that have no port and receive nothing: they
+//! make the switch and the network card deliver. It must not know who wants a group, or why.
+//!
+//! A socket holds few memberships (net.ipv4.igmp_max_memberships, igmp_max_msf, mld_max_msf,
+//! the memory of net.core.optmem_max). These limits can change at any time, so that they are
+//! not read but met: where a socket is full, the next one takes what is left.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use super::mcast_options::{is_full, join_group, join_source, leave_group, refusal};
+use super::socket;
+use crate::addr::Addr;
+use crate::error::{Error, Result};
+
+/// The memberships of a process.
+#[derive(Debug, Default)]
+pub struct Joins {
+    holders: Vec<Holder>,
+    held: HashMap<Membership, Held>,
+}
+
+/// What is counted: two wishes for the same are one membership.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Membership {
+    ifindex: u32,
+    group: Addr,
+    sources: Box<[Addr]>,
+}
+
+/// A membership that is there, on one socket or, with many sources, on several.
+#[derive(Debug)]
+struct Held {
+    wishes: usize,
+    holders: Vec<u64>,
+}
+
+/// A socket and what it is a member of. One (interface, group) stands on it once only, so that
+/// lists of sources stay apart.
+#[derive(Debug)]
+struct Holder {
+    id: u64,
+    fd: OwnedFd,
+    v4: bool,
+    full: bool,
+    groups: HashSet<(u32, Addr)>,
+}
+
+impl Joins {
+    /// No memberships.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Becomes a member of `group` on the interface, for datagrams of `sources` only, or of any
+    /// source if there are none. What is joined twice must be left twice.
+    ///
+    /// # Errors
+    /// [`Error::Os`], naming the sysctl where the kernel's limit is met by a single membership.
+    /// Nothing is joined then.
+    pub fn join(
+        &mut self,
+        ifindex: u32,
+        interface: &str,
+        group: Addr,
+        sources: &[Addr],
+    ) -> Result<()> {
+        let membership = Membership::new(ifindex, group, sources);
+        if let Some(held) = self.held.get_mut(&membership) {
+            held.wishes += 1;
+            return Ok(());
+        }
+        let mut holders = Vec::new();
+        let mut left = &*membership.sources;
+        loop {
+            match self.hold(&membership, left, interface) {
+                Ok((holder, joined)) => {
+                    holders.push(holder);
+                    left = left.get(joined..).unwrap_or_default();
+                }
+                Err(error) => {
+                    self.drop_from(&membership, &holders);
+                    return Err(error);
+                }
+            }
+            if left.is_empty() {
+                self.held.insert(membership, Held { wishes: 1, holders });
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes back one [`Joins::join`] with the same arguments; the last one ends the membership.
+    /// It also works when the interface is gone.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when there is no such membership.
+    pub fn leave(&mut self, ifindex: u32, group: Addr, sources: &[Addr]) -> Result<()> {
+        let membership = Membership::new(ifindex, group, sources);
+        let Some(held) = self.held.get_mut(&membership) else {
+            return Err(Error::Invalid(format!("{group} was never joined this way")));
+        };
+        held.wishes -= 1;
+        if held.wishes == 0
+            && let Some(held) = self.held.remove(&membership)
+        {
+            self.drop_from(&membership, &held.holders);
+        }
+        Ok(())
+    }
+
+    /// How many sockets hold them.
+    #[must_use]
+    pub fn sockets(&self) -> usize {
+        self.holders.len()
+    }
+
+    /// Joins as many of `sources` as one socket takes, at least one; says which socket and how
+    /// many sources.
+    fn hold(
+        &mut self,
+        membership: &Membership,
+        sources: &[Addr],
+        interface: &str,
+    ) -> Result<(u64, usize)> {
+        let target = format!("{interface} for {}", membership.group);
+        let refused = |error| refusal(membership.group, &target, error);
+        for holder in &mut self.holders {
+            if holder.takes(membership) {
+                match holder.join(membership, sources) {
+                    Ok(joined) => return Ok((holder.id, joined)),
+                    Err(error) if is_full(&error) => holder.full = true,
+                    Err(error) => return Err(refused(error)),
+                }
+            }
+        }
+        let id = self.holders.last().map_or(0, |last| last.id + 1);
+        let mut holder = Holder::open(id, membership.group, &target)?;
+        let joined = holder.join(membership, sources).map_err(refused)?;
+        self.holders.push(holder);
+        Ok((id, joined))
+    }
+
+    fn drop_from(&mut self, membership: &Membership, holders: &[u64]) {
+        for holder in self.holders.iter_mut().filter(|holder| holders.contains(&holder.id)) {
+            holder.leave(membership);
+        }
+        self.holders.retain(|holder| !holder.groups.is_empty());
+    }
+}
+
+impl Membership {
+    fn new(ifindex: u32, group: Addr, sources: &[Addr]) -> Self {
+        let mut sources = sources.to_vec();
+        sources.sort_unstable();
+        sources.dedup();
+        Self { ifindex, group, sources: sources.into() }
+    }
+}
+
+impl Holder {
+    fn open(id: u64, group: Addr, target: &str) -> Result<Self> {
+        let fd = socket::open(socket::family(group), libc::SOCK_DGRAM, target)?;
+        Ok(Self { id, fd, v4: group.is_v4(), full: false, groups: HashSet::new() })
+    }
+
+    fn takes(&self, membership: &Membership) -> bool {
+        !self.full
+            && self.v4 == membership.group.is_v4()
+            && !self.groups.contains(&(membership.ifindex, membership.group))
+    }
+
+    /// Joins the group, with as many of `sources` as fit; says how many.
+    fn join(&mut self, membership: &Membership, sources: &[Addr]) -> io::Result<usize> {
+        let fd = self.fd.as_fd();
+        let Membership { ifindex, group, .. } = *membership;
+        let mut joined = 0;
+        if sources.is_empty() {
+            join_group(fd, ifindex, group)?;
+        }
+        for source in sources {
+            match join_source(fd, ifindex, group, *source) {
+                Ok(()) => joined += 1,
+                Err(error) if is_full(&error) && joined > 0 => break,
+                Err(error) => {
+                    if joined > 0 {
+                        leave_group(fd, ifindex, group).ok();
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        self.groups.insert((ifindex, group));
+        Ok(joined)
+    }
+
+    fn leave(&mut self, membership: &Membership) {
+        let Membership { ifindex, group, .. } = *membership;
+        // It can fail only when the kernel has no such membership: then it is what was wanted.
+        leave_group(self.fd.as_fd(), ifindex, group).ok();
+        self.groups.remove(&(ifindex, group));
+        self.full = false;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,229 @@
+//! The kernel's messages about links and addresses, taken apart. It must not know a socket.
+//!
+//! Of the attributes only those that are needed are read, and what cannot be read is passed over:
+//! an attribute that a later kernel adds cannot make a message unreadable.
+
+use std::io;
+use std::net::Ipv4Addr;
+
+use netlink_packet_core::{
+    NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer, parse_i32, parse_u32,
+};
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::address::{AddressHeader, AddressHeaderFlags};
+use netlink_packet_route::link::{LinkFlags, LinkHeader};
+
+use super::links::{Address, Link, Told};
+use crate::addr::Addr;
+use crate::sockets::netlink::stacking::{Below, Layers};
+
+/// `struct ifinfomsg` and `struct ifaddrmsg`: the attributes come after.
+const LINK_HEADER_BYTES: usize = 16;
+pub(super) const ADDRESS_HEADER_BYTES: usize = 8;
+
+/// Of <linux/if_link.h>, from Linux 4.16 on.
+const IFLA_CARRIER_UP_COUNT: u16 = 47;
+
+/// NLA_TYPE_MASK of <linux/netlink.h>: an attribute's kind without its flags.
+const NLA_TYPE_MASK: u16 = 0x3fff;
+
+/// One message, with its header.
+pub(in crate::sockets) type Message<'a> = NetlinkBuffer<&'a [u8]>;
+
+/// Tells everything that a piece of the kernel's messages says. What cannot be read is passed
+/// over.
+///
+/// # Errors
+/// The kernel refused a question.
+pub fn read(bytes: &[u8], mut tell: impl FnMut(Told)) -> io::Result<()> {
+    each(bytes, |message| {
+        told_by(message)?.into_iter().for_each(&mut tell);
+        Ok(())
+    })
+}
+
+/// Hands over every message of a piece that the kernel has told.
+///
+/// # Errors
+/// Those of `take`, which ends it.
+pub(in crate::sockets) fn each<E>(
+    mut bytes: &[u8],
+    mut take: impl FnMut(&Message<'_>) -> Result<(), E>,
+) -> Result<(), E> {
+    while let Ok(message) = NetlinkBuffer::new_checked(bytes) {
+        take(&message)?;
+        // Checked to lie between the header's length and that of the bytes.
+        let next = (message.length() as usize).next_multiple_of(4);
+        bytes = bytes.get(next..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+fn told_by(message: &Message<'_>) -> io::Result<Option<Told>> {
+    Ok(match message.message_type() {
+        libc::RTM_NEWLINK => link(message).map(Told::Link),
+        libc::RTM_DELLINK => {
+            link_header(message.payload()).map(|header| Told::LinkGone(header.index))
+        }
+        libc::RTM_NEWADDR | libc::RTM_DELADDR => address(message).map(|of| {
+            let is_there = of.usable && message.message_type() == libc::RTM_NEWADDR;
+            if is_there {
+                Told::Address(of.index, of.address)
+            } else {
+                Told::AddressGone(of.index, of.address)
+            }
+        }),
+        _ => end_of_list(message)?.map(|interrupted| Told::Listed { interrupted }),
+    })
+}
+
+/// Whether things changed while a list was made that is complete with this message.
+///
+/// # Errors
+/// The kernel refused a question.
+pub(super) fn end_of_list(message: &Message<'_>) -> io::Result<Option<bool>> {
+    match message.message_type() {
+        NLMSG_DONE => Ok(Some(message.flags() & NLM_F_DUMP_INTR != 0)),
+        NLMSG_ERROR => match refusal(message.payload()) {
+            // ENODEV: no link has the name that was asked for.
+            0 | libc::ENODEV => Ok(None),
+            errno => Err(io::Error::from_raw_os_error(errno)),
+        },
+        _ => Ok(None),
+    }
+}
+
+/// A bridge speaks of its ports in the same words, but of another family: a port that leaves its
+/// bridge is not deleted.
+fn link_header(payload: &[u8]) -> Option<LinkHeader> {
+    let header = LinkHeader::parse(payload).ok();
+    header.filter(|link| link.interface_family == AddressFamily::Unspec)
+}
+
+/// The link that a message tells of.
+pub(super) fn link(message: &Message<'_>) -> Option<Link> {
+    let payload = message.payload();
+    let header = link_header(payload).filter(|_| message.message_type() == libc::RTM_NEWLINK)?;
+    let kinds = [libc::IFLA_IFNAME, libc::IFLA_MTU, libc::IFLA_PROP_LIST, IFLA_CARRIER_UP_COUNT];
+    let [name, mtu, properties, gains] = attributes(payload, LINK_HEADER_BYTES, kinds);
+    let properties = Attributes(properties.unwrap_or_default());
+    let altnames = properties.filter(|(kind, _)| *kind == libc::IFLA_ALT_IFNAME);
+    let has = |flag| header.flags.contains(flag);
+    Some(Link {
+        index: header.index,
+        name: text(name?)?,
+        altnames: altnames.filter_map(|(_, name)| altname(name)).collect(),
+        up: has(LinkFlags::Up),
+        multicast: has(LinkFlags::Multicast),
+        loopback: has(LinkFlags::Loopback),
+        // In the moment between the two flags what is sent is lost, and success reported.
+        carrier: has(LinkFlags::LowerUp | LinkFlags::Running),
+        carrier_gains: gains.and_then(|gains| parse_u32(gains).ok()).unwrap_or(0),
+        mtu: parse_u32(mtu?).ok()?,
+        layers: layers(payload),
+    })
+}
+
+fn layers(payload: &[u8]) -> Layers {
+    let kinds = [libc::IFLA_LINKINFO, libc::IFLA_LINK, libc::IFLA_LINK_NETNSID, libc::IFLA_MASTER];
+    let [info, below, namespace, master] = attributes(payload, LINK_HEADER_BYTES, kinds);
+    let kinds = [libc::IFLA_INFO_KIND, libc::IFLA_INFO_DATA];
+    let [kind, data] = attributes(info.unwrap_or_default(), 0, kinds);
+    let kind = kind.map(|kind| kind.strip_suffix(b"\0").unwrap_or(kind)).unwrap_or_default();
+    let index = |value: Option<&[u8]>| parse_u32(value?).ok();
+    let below = index(below).map(|index| match namespace {
+        None => Below::Here(index),
+        Some(_) => Below::Elsewhere,
+    });
+    let snooped_groups = data.filter(|_| kind == b"bridge").and_then(snooped_groups);
+    Layers { snooped_groups, ..Layers::new(kind, below, index(master)) }
+}
+
+/// How many groups a bridge keeps, from what is told of its own kind; `None` if it does not snoop.
+fn snooped_groups(bridge: &[u8]) -> Option<u32> {
+    // Of <linux/if_link.h>.
+    const IFLA_BR_MCAST_SNOOPING: u16 = 23;
+    const IFLA_BR_MCAST_HASH_MAX: u16 = 27;
+    let [snooping, most] = attributes(bridge, 0, [IFLA_BR_MCAST_SNOOPING, IFLA_BR_MCAST_HASH_MAX]);
+    if snooping? == [0] { None } else { parse_u32(most?).ok() }
+}
+
+/// The address that a message tells of, new or gone.
+pub(super) fn address(message: &Message<'_>) -> Option<Address> {
+    const UNUSABLE: AddressHeaderFlags =
+        AddressHeaderFlags::Tentative.union(AddressHeaderFlags::Dadfailed);
+    if !matches!(message.message_type(), libc::RTM_NEWADDR | libc::RTM_DELADDR) {
+        return None;
+    }
+    let header = AddressHeader::parse(message.payload()).ok()?;
+    let kinds = [libc::IFA_LOCAL, libc::IFA_ADDRESS, libc::IFA_BROADCAST];
+    let [local, other, broadcast] = attributes(message.payload(), ADDRESS_HEADER_BYTES, kinds);
+    let optimistic = header.flags.contains(AddressHeaderFlags::Optimistic);
+    Some(Address {
+        index: header.index,
+        // On a link between two, IFA_ADDRESS is the other's.
+        address: to_addr(local.or(other)?)?,
+        prefix_bits: header.prefix_len,
+        broadcast: broadcast.and_then(|bytes| <[u8; 4]>::try_from(bytes).ok().map(Ipv4Addr::from)),
+        usable: optimistic || !header.flags.intersects(UNUSABLE),
+    })
+}
+
+/// An address of either family, by its length.
+pub(in crate::sockets) fn to_addr(bytes: &[u8]) -> Option<Addr> {
+    match <[u8; 4]>::try_from(bytes) {
+        Ok(v4) => Some(Addr::v4(v4)),
+        Err(_) => bytes.try_into().ok().map(Addr::v6),
+    }
+}
+
+/// The values of some attributes behind a header.
+pub(in crate::sockets) fn attributes<const N: usize>(
+    payload: &[u8],
+    header: usize,
+    kinds: [u16; N],
+) -> [Option<&[u8]>; N] {
+    let mut found = [None; N];
+    for (kind, value) in Attributes(payload.get(header..).unwrap_or_default()) {
+        if let Some(at) = kinds.iter().position(|&wanted| wanted == kind) {
+            found[at] = Some(value);
+        }
+    }
+    found
+}
+
+/// Attributes one after the other (`struct rtattr`: length, kind, value).
+struct Attributes<'a>(&'a [u8]);
+
+impl<'a> Iterator for Attributes<'a> {
+    type Item = (u16, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let &[a, b, c, d, ..] = self.0 else { return None };
+        let len = usize::from(u16::from_ne_bytes([a, b]));
+        let value = self.0.get(4..len)?;
+        self.0 = self.0.get(len.next_multiple_of(4)..).unwrap_or_default();
+        // The upper bits say how a value is written (NLA_F_NESTED), not what it is.
+        Some((u16::from_ne_bytes([c, d]) & NLA_TYPE_MASK, value))
+    }
+}
+
+/// A text that ends with a zero.
+fn text(value: &[u8]) -> Option<String> {
+    Some(String::from_utf8_lossy(value.strip_suffix(b"\0")?).into_owned())
+}
+
+/// An alternative name, if it can be written in a rule. The kernel takes any bytes, none at all
+/// among them.
+fn altname(value: &[u8]) -> Option<String> {
+    let name = std::str::from_utf8(value.strip_suffix(b"\0")?).ok()?;
+    let is_odd = |each: char| each == '/' || each.is_whitespace() || each.is_control();
+    let is_name = !matches!(name, "" | "." | "..") && !name.contains(is_odd);
+    is_name.then(|| name.to_owned())
+}
+
+/// The errno that an NLMSG_ERROR begins with, negated; 0 says that all is well.
+pub(in crate::sockets) fn refusal(payload: &[u8]) -> i32 {
+    let code = payload.get(..4).and_then(|code| parse_i32(code).ok());
+    code.map_or(0, i32::wrapping_neg)
+}

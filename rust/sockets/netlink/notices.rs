@@ -1,0 +1,178 @@
+//! Hears that routes, queueing disciplines or neighbours have changed (rtnetlink(7)), but not how:
+//! who wants to know asks ([`super::routes`]). So a full routing table that comes or goes costs a
+//! few messages: what the small buffer does not hold is one more word that something changed. It
+//! must not know who asks what.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use netlink_packet_core::NetlinkBuffer;
+use nix::sys::socket::{NetlinkAddr, bind};
+
+use super::links;
+use crate::error::{Error, Result};
+use crate::sockets::{filter, socket};
+use crate::sys::sockopt;
+
+const TARGET: &str = "the changes of routes";
+
+/// Some dozen messages.
+const RECEIVE_BUFFER_BYTES: usize = 16 * 1024;
+/// Room for one message. A longer one counts as lost, and so as any change.
+const MESSAGE_BYTES: usize = 8 * 1024;
+
+/// What has changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Notices {
+    /// Routes, the rules by which they are chosen, or next hops.
+    pub routes: bool,
+    /// Queueing disciplines.
+    pub disciplines: bool,
+    /// A neighbour is known no more, or has not answered.
+    pub neighbours: bool,
+}
+
+impl Notices {
+    const ALL: Self = Self { routes: true, disciplines: true, neighbours: true };
+
+    /// Whether anything has.
+    #[must_use]
+    pub fn any(self) -> bool {
+        self.routes || self.disciplines || self.neighbours
+    }
+
+    /// What is in either.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            routes: self.routes || other.routes,
+            disciplines: self.disciplines || other.disciplines,
+            neighbours: self.neighbours || other.neighbours,
+        }
+    }
+
+    fn of(kind: u16) -> Self {
+        match kind {
+            libc::RTM_NEWQDISC | libc::RTM_DELQDISC => {
+                Self { disciplines: true, ..Self::default() }
+            }
+            libc::RTM_NEWNEIGH | libc::RTM_DELNEIGH => Self { neighbours: true, ..Self::default() },
+            // Classes and filters of queueing disciplines are told in the same group.
+            libc::RTM_NEWTCLASS
+            | libc::RTM_DELTCLASS
+            | libc::RTM_NEWTFILTER
+            | libc::RTM_DELTFILTER => Self::default(),
+            _ => Self { routes: true, ..Self::default() },
+        }
+    }
+}
+
+/// A socket that hears of changes in the network namespace in which it was opened.
+#[derive(Debug)]
+pub struct NoticeSocket {
+    fd: OwnedFd,
+}
+
+impl NoticeSocket {
+    /// Opens it in the calling thread's network namespace; no right is needed.
+    ///
+    /// # Errors
+    /// No descriptor, or no netlink (a sandbox without AF_NETLINK).
+    pub fn open() -> Result<Self> {
+        let groups = [
+            libc::RTNLGRP_NEIGH,
+            libc::RTNLGRP_TC,
+            libc::RTNLGRP_IPV4_ROUTE,
+            libc::RTNLGRP_IPV4_RULE,
+            libc::RTNLGRP_IPV6_ROUTE,
+            libc::RTNLGRP_IPV6_RULE,
+            libc::RTNLGRP_NEXTHOP,
+        ];
+        let groups = groups.into_iter().fold(0, |mask, group| mask | 1 << (group - 1));
+        let fd = socket::open(libc::AF_NETLINK, libc::SOCK_RAW, TARGET)?;
+        sockopt::attach_filter(fd.as_fd(), &filter::without_known_neighbours())
+            .map_err(|error| Error::os("attaching a filter", TARGET, error))?;
+        socket::receive_buffer(fd.as_fd(), RECEIVE_BUFFER_BYTES, TARGET)?;
+        bind(fd.as_raw_fd(), &NetlinkAddr::new(0, groups))
+            .map_err(|errno| Error::os("subscribing to", TARGET, errno))?;
+        Ok(Self { fd })
+    }
+
+    /// What has changed since the last call: it empties the socket, and never waits.
+    #[must_use]
+    pub fn take(&self) -> Notices {
+        let mut bytes = vec![0; MESSAGE_BYTES];
+        let mut heard = Notices::default();
+        loop {
+            match links::hear(self.fd.as_fd(), &mut bytes) {
+                Ok(piece) => {
+                    let kind = NetlinkBuffer::new_checked(piece).map(|it| it.message_type());
+                    heard = heard.or(kind.map_or(Notices::default(), Notices::of));
+                }
+                // Something was lost: anything may have changed.
+                Err(error)
+                    if matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::EMSGSIZE)) =>
+                {
+                    heard = Notices::ALL;
+                }
+                Err(_) => return heard,
+            }
+            if heard == Notices::ALL {
+                // What is left says nothing new; it is bounded by the buffer.
+                while links::hear(self.fd.as_fd(), &mut bytes).is_ok() {}
+                return heard;
+            }
+        }
+    }
+}
+
+impl AsFd for NoticeSocket {
+    /// Readable when something has changed.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sockets::testnet::{NEAR, ip, wait_until, with_cable};
+
+    #[test]
+    fn a_change_is_told_and_a_neighbour_that_answers_is_none() {
+        with_cable(|| {
+            let socket = NoticeSocket::open().unwrap();
+            assert_eq!(socket.take(), Notices::default());
+            let routes = Notices { routes: true, ..Notices::default() };
+            for change in ["route add 192.0.2.0/24 via 10.9.0.3", "rule add to 192.0.2.1 table 7"] {
+                ip(change);
+                assert_eq!(socket.take(), routes, "{change}");
+            }
+            ip(&format!("-6 route add 2001:db8::/64 dev {NEAR}"));
+            assert!(socket.take().routes);
+            let entry = format!("neighbour replace 10.9.0.9 lladdr 2:0:0:0:0:1 dev {NEAR}");
+            ip(&format!("{entry} nud reachable"));
+            assert_eq!(socket.take(), Notices::default());
+            ip(&format!("neighbour delete 10.9.0.9 dev {NEAR}"));
+            assert_eq!(socket.take(), Notices { neighbours: true, ..Notices::default() });
+        });
+    }
+
+    #[test]
+    fn a_flood_is_one_word() {
+        with_cable(|| {
+            let socket = NoticeSocket::open().unwrap();
+            let lines: String = (0..=255)
+                .map(|low| format!("route add 198.51.100.{low}/32 via 10.9.0.3\n"))
+                .collect();
+            let file = std::env::temp_dir().join(format!("mcr-routes-{}", std::process::id()));
+            std::fs::write(&file, lines).unwrap();
+            ip(&format!("-batch {}", file.display()));
+            std::fs::remove_file(file).unwrap();
+            assert!(socket::drops(socket.as_fd()).unwrap() > 0, "it did not overrun");
+            assert_eq!(socket.take(), Notices::ALL);
+            wait_until("it is empty", || !socket.take().any());
+            ip("route delete 198.51.100.1/32");
+            assert!(socket.take().routes, "it hears no more");
+        });
+    }
+}

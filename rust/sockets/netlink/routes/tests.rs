@@ -1,0 +1,138 @@
+//! What the kernel answers, on networks that each test makes.
+
+use std::process::Command;
+
+use super::*;
+use crate::sockets::output::{self, Ttl};
+use crate::sockets::testnet::{FAR, NEAR, in_namespace, interface, ip, wait_until, with_cable};
+
+fn to(address: &str, ifindex: u32) -> OutputSpec {
+    let address = address.parse::<std::net::IpAddr>().unwrap().into();
+    OutputSpec {
+        address,
+        address_bits: 0,
+        port: 7000,
+        last_port: 7000,
+        ifindex,
+        interface: String::new(),
+        ttl: Ttl::Set(1),
+        dscp: None,
+        source: Choice::Kernel,
+        source_port: Choice::Kernel,
+        multicast_loop: true,
+        priority: None,
+    }
+}
+
+fn addr(text: &str) -> Addr {
+    text.parse::<std::net::IpAddr>().unwrap().into()
+}
+
+fn tc(arguments: &str) {
+    let output = Command::new("tc").args(arguments.split(' ')).output().unwrap();
+    assert!(output.status.success(), "tc {arguments}: {output:?}");
+}
+
+/// Asks for a way, and compares its source with what a socket gets that is connected now.
+fn find(socket: &WaySocket, spec: &OutputSpec) -> Way {
+    let way = socket.find(spec).unwrap().unwrap();
+    let opened = output::open(spec).unwrap();
+    assert_eq!(way.source, output::source(opened.fd.as_fd()));
+    way
+}
+
+#[test]
+fn a_way_is_that_of_a_socket_that_is_connected_now() {
+    with_cable(|| {
+        let socket = WaySocket::open().unwrap();
+        let near = interface(NEAR).index;
+        ip(&format!("address add 2001:db8:a::1/64 dev {NEAR} nodad"));
+        ip(&format!("address add 2001:db8:b::1/64 dev {NEAR} nodad"));
+        ip("route add 192.0.2.0/24 via 10.9.0.3");
+        ip("route add 2001:db8:7::/64 via 2001:db8:a::2");
+        let host = find(&socket, &to("10.9.0.9", 0));
+        assert_eq!(
+            (host.ifindex, host.next_hop, host.is_to_a_host),
+            (near, addr("10.9.0.9"), true)
+        );
+        let routed = find(&socket, &to("192.0.2.7", 0));
+        assert_eq!((routed.next_hop, routed.is_to_a_host), (addr("10.9.0.3"), true));
+        let routed = find(&socket, &to("2001:db8:7::7", 0));
+        assert_eq!((routed.next_hop, routed.is_to_a_host), (addr("2001:db8:a::2"), true));
+        for (group, of) in [("239.1.1.1", near), ("ff0e::1", near), ("10.9.0.255", 0)] {
+            assert!(!find(&socket, &to(group, of)).is_to_a_host, "{group}");
+        }
+        assert!(!find(&socket, &to("127.0.0.1", 0)).is_to_a_host);
+        assert_eq!(find(&socket, &to("2001:db8:b::9", 0)).source, Some(addr("2001:db8:b::1")));
+        let group = find(&socket, &to("ff0e::1", near)).source;
+        assert_eq!(socket.find(&to("198.51.100.1", 0)).unwrap(), None);
+        ip(&format!("address change {}/64 dev {NEAR} preferred_lft 0", group.unwrap()));
+        assert_ne!(find(&socket, &to("ff0e::1", near)).source, group);
+        let chosen = OutputSpec { source: Choice::Chosen(addr("10.9.0.1")), ..to("10.9.0.9", 0) };
+        assert_eq!(socket.find(&chosen).unwrap().unwrap().next_hop, addr("10.9.0.9"));
+    });
+}
+
+#[test]
+fn a_neighbour_is_sought_before_anything_is_sent_to_it() {
+    with_cable(|| {
+        let socket = WaySocket::open().unwrap();
+        // Both ends are in one namespace, so that nobody answers who is asked.
+        let way = socket.find(&to("10.9.0.9", 0)).unwrap().unwrap();
+        assert_eq!(socket.neighbour(&way).unwrap(), Neighbour::Unknown);
+        ip(&format!("ntable change name arp_cache dev {NEAR} retrans 20"));
+        socket.seek(&way).unwrap();
+        let failed = || socket.neighbour(&way).unwrap() == Neighbour::Failed;
+        wait_until("nobody has answered", failed);
+        ip(&format!("neighbour replace 10.9.0.9 lladdr 2:0:0:0:0:1 dev {NEAR} nud stale"));
+        assert_eq!(socket.neighbour(&way).unwrap(), Neighbour::Stale);
+        socket.seek(&way).unwrap();
+        assert_eq!(socket.neighbour(&way).unwrap(), Neighbour::Known);
+        ip(&format!("link set {FAR} down"));
+        ip(&format!("link delete {NEAR}"));
+        assert!(socket.seek(&way).is_err());
+        assert_eq!(socket.neighbour(&way).unwrap(), Neighbour::Unknown);
+    });
+}
+
+#[test]
+fn what_cuts_batches_is_found_wherever_it_stands() {
+    with_cable(|| {
+        let socket = WaySocket::open().unwrap();
+        assert_eq!(socket.bursts().unwrap(), BTreeMap::new());
+        let [near, far] = [NEAR, FAR].map(|name| interface(name).index);
+        let within = |found: Option<&u32>, bytes: u32| {
+            found.is_some_and(|found| (bytes - 64..=bytes).contains(found))
+        };
+        tc(&format!("qdisc add dev {NEAR} root tbf rate 20mbit burst 20000 limit 60000"));
+        tc(&format!("qdisc add dev {FAR} root handle 1: htb"));
+        tc(&format!("class add dev {FAR} parent 1: classid 1:1 htb rate 9gbit"));
+        tc(&format!("qdisc add dev {FAR} parent 1:1 tbf rate 9gbit burst 50000 limit 30000"));
+        let bursts = socket.bursts().unwrap();
+        assert!(within(bursts.get(&near), 20_000), "{bursts:?}");
+        assert_eq!(bursts.get(&far), Some(&30_000), "not more than it queues");
+        let peak = "peakrate 40gbit mtu 9000";
+        tc(&format!(
+            "qdisc replace dev {NEAR} root tbf rate 36gbit burst 90000 limit 90000 {peak}"
+        ));
+        let bursts = socket.bursts().unwrap();
+        let found = bursts.get(&near).copied().unwrap();
+        assert!((8_600..=9_000).contains(&found), "{bursts:?}");
+    });
+}
+
+#[test]
+fn answers_that_nobody_took_confuse_nothing() {
+    in_namespace(|| {
+        let socket = WaySocket::open().unwrap();
+        let question = RouteNetlinkMessage::GetRoute(route_to(&to("::1", 0)));
+        let mut question = NetlinkMessage::from(question);
+        question.header.flags = NLM_F_REQUEST;
+        question.finalize();
+        let mut bytes = vec![0; question.buffer_len()];
+        question.serialize(&mut bytes);
+        send(socket.fd.as_raw_fd(), &bytes, MsgFlags::MSG_DONTWAIT).unwrap();
+        let way = socket.find(&to("127.0.0.1", 0)).unwrap().unwrap();
+        assert_eq!(way.next_hop, addr("127.0.0.1"));
+    });
+}

@@ -1,0 +1,28 @@
+//! Rights, in a process of its own: they belong to the whole process.
+
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+
+use super::*;
+use crate::sockets::testnet::again;
+
+#[test]
+fn a_missing_right_is_named() {
+    again("open::socket::tests::in_a_process_without_rights", |command| {
+        if nix::unistd::geteuid().is_root() {
+            command.uid(65534);
+        }
+    });
+}
+
+#[test]
+#[ignore = "run by a_missing_right_is_named, in a process of its own"]
+fn in_a_process_without_rights() {
+    let error = open(libc::AF_PACKET, libc::SOCK_RAW, "lo").unwrap_err();
+    assert!(matches!(error, Error::Permission(_)));
+    assert!(error.to_string().starts_with("CAP_NET_RAW is missing"), "{error}");
+
+    let socket = open(libc::AF_INET, libc::SOCK_DGRAM, "a test").unwrap();
+    let bytes = receive_buffer(socket.as_fd(), 1 << 30, "a test").unwrap();
+    assert!(bytes < 1 << 30, "net.core.rmem_max holds without CAP_NET_ADMIN");
+}
