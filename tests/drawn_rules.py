@@ -4,10 +4,9 @@ from ipaddress import ip_address, ip_network
 
 from hypothesis import strategies as st
 
-from mcr import fields
 from mcr.errors import RuleError
-from mcr.fields import Address, Network
-from mcr.rules import Input, Output, Rule
+from mcr.rules import Input, Output, Rule, fields
+from mcr.rules.fields import Address, Network
 
 
 def usable(address: Address) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from mcr.errors import EngineError
-from mcr.resolved import ResolvedRule
+from mcr.rules.spec import ResolvedRule
 
 
 class FakeCore:

@@ -5,10 +5,10 @@ from ipaddress import IPv4Address, ip_address
 
 import pytest
 
-from mcr.config import Ingress, Resolution, RuleSet, resolve
 from mcr.errors import Problem, RuleError
-from mcr.fields import Address
 from mcr.rules import Rule
+from mcr.rules.fields import Address
+from mcr.rules.ruleset import Ingress, Resolution, RuleSet, resolve
 
 
 @dataclass(frozen=True)

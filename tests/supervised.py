@@ -150,8 +150,8 @@ class FakeBroker:
 def main() -> int:
     """Supervise the stand-ins."""
     # Here, since a test that only uses the handle need not load them.
-    from mcr.supervisor import Setup, Tools, supervise  # noqa: PLC0415
-    from mcr.supervisor.commands import ControlEnds, WorkerEnds  # noqa: PLC0415
+    from mcr.daemon.supervisor import Setup, Tools, supervise  # noqa: PLC0415
+    from mcr.daemon.supervisor.argv import ControlEnds, WorkerEnds  # noqa: PLC0415
 
     told = json.loads(sys.argv[1])
     directory = Path(told["directory"])

@@ -6,11 +6,11 @@ from ipaddress import IPv4Address, IPv6Address
 import pytest
 from tests.made_up_host import HOST, check, problems, running
 
-from mcr.config import RuleSet
 from mcr.errors import Problem, RuleError
-from mcr.host import Host
-from mcr.resolver import RuleResolver
 from mcr.rules import Input, Output
+from mcr.rules.local_host import Host
+from mcr.rules.resolver import RuleResolver
+from mcr.rules.ruleset import RuleSet
 
 A16 = "239.1.0.0/16%eth0:5000-5099"
 

@@ -7,9 +7,9 @@ from ipaddress import IPv4Address
 import pytest
 
 import mcr
-from mcr.config import resolve
 from mcr.errors import RuleError
-from mcr.host import Interface
+from mcr.rules.local_host import Interface
+from mcr.rules.ruleset import resolve
 
 from .made_up_host import ETH0, ETH1, LO
 

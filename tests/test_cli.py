@@ -12,9 +12,9 @@ import pytest
 from tests.fake_core import FakeCore
 
 from mcr import Relay
-from mcr.accounts import Account
 from mcr.cli import main, privileges
-from mcr.supervisor import Setup
+from mcr.daemon.account import Account
+from mcr.daemon.supervisor import Setup
 
 GOOD = "239.1.1.1%lo:5001 to 127.0.0.1:7001"
 
@@ -22,7 +22,7 @@ GOOD = "239.1.1.1%lo:5001 to 127.0.0.1:7001"
 @pytest.fixture(autouse=True)
 def fake_core(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No test here opens a socket or gives up the test run's rights."""
-    monkeypatch.setattr("mcr.running.RelayCore", FakeCore)
+    monkeypatch.setattr("mcr.relay.active_rules.RelayCore", FakeCore)
     monkeypatch.setattr(FakeCore, "made", [])
     monkeypatch.setattr("mcr.cli.relay.drop", lambda account: None)
     yield

@@ -19,9 +19,9 @@ from tests.made_up_host import (
     running,
 )
 
-from mcr.config import RuleSet
 from mcr.errors import Problem, RuleError
 from mcr.rules import Rule
+from mcr.rules.ruleset import RuleSet
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import mcr
-from mcr.cpus import chosen_cpus
+from mcr.affinity import chosen_cpus
 
 RULE = "239.79.2.1%lo:5079 to 127.0.0.1:7079"
 

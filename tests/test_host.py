@@ -18,9 +18,9 @@ from tests.made_up_host import (
     problems,
 )
 
-from mcr.config import RuleSet, resolve
 from mcr.errors import Problem, RuleError
 from mcr.rules import Input, Output, Rule
+from mcr.rules.ruleset import RuleSet, resolve
 
 
 @pytest.fixture(autouse=True)

@@ -45,7 +45,7 @@ class NameServer:
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[NameServer]:
     """Put fakes where the engine and the name server are."""
     made = NameServer()
-    monkeypatch.setattr("mcr.running.RelayCore", FakeCore)
+    monkeypatch.setattr("mcr.relay.active_rules.RelayCore", FakeCore)
     monkeypatch.setattr(FakeCore, "made", [])
     monkeypatch.setattr(socket, "getaddrinfo", made.getaddrinfo)
     yield made

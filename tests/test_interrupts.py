@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 import mcr
-from mcr.running import RunningRules
+from mcr.relay.active_rules import RunningRules
 
 GROUPS = [f"239.79.7.{number}" for number in range(1, 31)]
 POINTS = 40

@@ -6,8 +6,8 @@ from concurrent.futures import Future, wait
 
 import pytest
 
-from mcr import lookups
-from mcr.lookups import look_up
+from mcr.rules import name_service
+from mcr.rules.name_service import look_up
 
 PATIENCE_S = 0.2
 
@@ -33,7 +33,7 @@ def service() -> Iterator[Service]:
     service = Service()
     yield service
     service.over.set()
-    while lookups._asked:
+    while name_service._asked:
         threading.Event().wait(0.01)
 
 
@@ -55,25 +55,25 @@ def test_each_is_asked_once(service: Service, monkeypatch: pytest.MonkeyPatch) -
     def wait_long(futures: set[Future[str]], within_s: float, until: str) -> object:
         first = wait(futures, within_s, until)
         service.over.set()
-        while lookups._asked:
+        while name_service._asked:
             threading.Event().wait(0.01)
         return first
 
     names = ["one", "slow1", "slow2"]
     with monkeypatch.context() as patched:
-        patched.setattr(lookups, "wait", wait_long)
+        patched.setattr(name_service, "wait", wait_long)
         assert found(service, names) == {"ONE", "SLOW1", "SLOW2"}
     assert sorted(service.asked) == sorted(names)
 
 
 def test_many_that_never_answer_leave_others_their_turn(service: Service) -> None:
     """As soon as some of them are given up, another selection is asked."""
-    names = [f"slow{number}" for number in range(2 * lookups._MOST)] + ["one"]
+    names = [f"slow{number}" for number in range(2 * name_service._MOST)] + ["one"]
     for _ in range(50):
         if found(service, names):
             break
         service.over.set()
-        while lookups._asked:
+        while name_service._asked:
             threading.Event().wait(0.01)
         service.over.clear()
     else:

@@ -17,9 +17,9 @@ from tests.made_up_host import (
     running,
 )
 
-from mcr.config import Ingress
 from mcr.errors import RuleError
-from mcr.lanes import Lane, Listeners
+from mcr.rules.loops import Lane, Listeners
+from mcr.rules.ruleset import Ingress
 
 THERE = "224.0.0.251%eth0:5353 to 224.0.0.251%eth1:5353"
 RETURN = "224.0.0.251%eth1:5353 to 224.0.0.251%eth0:5353"

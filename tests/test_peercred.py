@@ -9,7 +9,7 @@ import pytest
 
 from mcr.client import endpoint
 from mcr.control.peers import peer_of
-from mcr.peercred import PeerCredentials, peer_credentials
+from mcr.protocol.peercred import PeerCredentials, peer_credentials
 
 HIGH_ID = (1 << 31) + 7  # negative if it were read as a signed number
 PATH = Path("/tmp/mcr-of-a-high-user/mcr.sock")

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from tests.made_up_host import HOST, check
 
 import mcr
-from mcr.config import RuleSet
-from mcr.fields import Address
-from mcr.precedence import Precedence, holds, rank
-from mcr.resolved import ResolvedInput
+from mcr.rules.fields import Address
+from mcr.rules.precedence import Precedence, holds, rank
+from mcr.rules.ruleset import RuleSet
+from mcr.rules.spec import ResolvedInput
 
 SENDERS = [ip_address(f"10.0.0.{host}") for host in (5, 6, 7)]
 GROUPS = [ip_address("239.1.1.0") + number for number in range(4)]

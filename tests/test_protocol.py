@@ -12,7 +12,7 @@ from typing import Any, TextIO
 import pytest
 from tests.topology.daemons import serving
 
-from mcr.daemon import LINE_BYTES, REPLAY_EVENTS, ErrorCode
+from mcr.protocol.constants import LINE_BYTES, REPLAY_EVENTS, ErrorCode
 
 PAGE = (Path(__file__).parents[1] / "docs/protocol.md").read_text()
 TIMEOUT_S = 10

@@ -19,7 +19,7 @@ C = "239.1.1.3%lo:5001 to 127.0.0.1:7004"
 @pytest.fixture(autouse=True)
 def fake_core(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeCore]]:
     """Put the fake where the engine is."""
-    monkeypatch.setattr("mcr.running.RelayCore", FakeCore)
+    monkeypatch.setattr("mcr.relay.active_rules.RelayCore", FakeCore)
     monkeypatch.setattr(FakeCore, "made", [])
     yield FakeCore
     for core in FakeCore.made:

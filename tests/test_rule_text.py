@@ -7,9 +7,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.drawn_rules import KERNEL_INTERFACES, inputs, outputs, rules
 
-from mcr import rule_text
 from mcr.errors import Problem, RuleError
-from mcr.rules import Input, Output, Rule, parse_rules
+from mcr.rules import Input, Output, Rule, grammar, parse_rules
 
 PLAIN = "239.1.1.1%eth0:5001 to 239.2.0.1%eth1:6001"
 
@@ -53,7 +52,7 @@ def test_strange_interface_names_are_never_misread(rule: Rule) -> None:
         again = Rule.parse(str(rule))
     except RuleError:
         names = [rule.input.interface, *(output.interface for output in rule.outputs)]
-        assert any(set(name or "") & set(rule_text.GRAMMAR_CHARACTERS) for name in names)
+        assert any(set(name or "") & set(grammar.GRAMMAR_CHARACTERS) for name in names)
     else:
         assert again == rule
 
@@ -341,7 +340,7 @@ def test_an_empty_endpoint_is_refused(text: str) -> None:
 )
 def test_command_line_arguments_become_rules(arguments: list[str], rules: list[str]) -> None:
     """Rules need no quotes where there is only one."""
-    assert rule_text.join_arguments(arguments) == rules
+    assert grammar.join_arguments(arguments) == rules
 
 
 def test_several_rules_are_numbered_in_their_problems() -> None:

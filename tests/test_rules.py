@@ -8,14 +8,7 @@ from typing import Any
 
 import pytest
 
-from mcr.errors import (
-    EngineError,
-    InterfaceError,
-    McrError,
-    Problem,
-    RightsError,
-    RuleError,
-)
+from mcr.errors import EngineError, InterfaceError, McrError, Problem, RightsError, RuleError
 from mcr.rules import Input, Output, Rule, parse_rules
 
 TAKEN = Input("239.1.1.1", 5001, interface="eth0")

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from mcr.states import OutputSight, RuleSight, Taker, rule_state
+from mcr.stats.rule_state import OutputSight, RuleSight, Taker, rule_state
 
 SIGHT = RuleSight(interface="eth0", group="239.1.1.1", ports="5001", joined=True)
 

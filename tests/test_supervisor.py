@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from tests.supervised import SOON_S, WORKER, Daemon, daemon, eventually, is_running
 
-from mcr.supervisor.pulse import CONTROL_SILENCE_S, WORKER_SILENCE_S
+from mcr.daemon.supervisor.watchdog import CONTROL_SILENCE_S, WORKER_SILENCE_S
 
 
 @pytest.fixture

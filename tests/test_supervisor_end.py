@@ -15,7 +15,7 @@ import pytest
 from tests.supervised import SOON_S, WORKER, Daemon, daemon, eventually, is_running
 from tests.topology.rights import missing
 
-from mcr.daemon import REFUSED_START
+from mcr.protocol.constants import REFUSED_START
 
 
 @pytest.fixture

@@ -17,11 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.supervised import eventually
 
-from mcr.control.numbers import Numbers
-from mcr.supervisor import StartError
-from mcr.supervisor.disk import Disk
-from mcr.supervisor.keeper import Keeper
-from mcr.supervisor.kept import (
+from mcr.daemon.control.event_sequence import Numbers
+from mcr.daemon.sealed_memfd import (
     LIMIT_BYTES,
     SEALS,
     KeptError,
@@ -30,8 +27,11 @@ from mcr.supervisor.kept import (
     read_bounded,
     sealed,
 )
-from mcr.supervisor.listener import Listener
-from mcr.supervisor.state import save
+from mcr.daemon.supervisor import StartError
+from mcr.daemon.supervisor.atomic_file import save
+from mcr.daemon.supervisor.disk_thread import Disk
+from mcr.daemon.supervisor.listener import Listener
+from mcr.daemon.supervisor.snapshot_store import Keeper
 
 
 class TestKept:
@@ -128,8 +128,8 @@ class TestState:
         code = (
             "import resource, sys\n"
             "from pathlib import Path\n"
-            "from mcr.supervisor.kept import sealed\n"
-            "from mcr.supervisor.state import save\n"
+            "from mcr.daemon.sealed_memfd import sealed\n"
+            "from mcr.daemon.supervisor.atomic_file import save\n"
             "memory = sealed(bytes(5000), 'test')\n"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
             "try:\n"

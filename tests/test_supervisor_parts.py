@@ -17,22 +17,33 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.supervised import eventually
 
-from mcr.accounts import Account
-from mcr.errors import RightsError
-from mcr.supervisor import Setup, choose_ingress, rights
-from mcr.supervisor.backoff import FIRST_DELAY_S, LONGEST_DELAY_S, QUIET_S, Backoff
-from mcr.supervisor.children import Child, cause_of
-from mcr.supervisor.commands import (
+from mcr.daemon.account import Account
+from mcr.daemon.supervisor import Setup, capabilities, choose_ingress
+from mcr.daemon.supervisor.argv import (
     ControlEnds,
     WorkerEnds,
     control_command,
     supervisor_command,
     worker_command,
 )
-from mcr.supervisor.leash import KEEP, PULSE, Leash, LeashError, Message, parse
-from mcr.supervisor.pulse import HUNG_UP_S, LONGEST_TURN_S, START_S, AwakeClock, Watchdog
-from mcr.supervisor.reactor import Reactor
-from mcr.supervisor.saying import Voice, tell_service_manager
+from mcr.daemon.supervisor.backoff import (
+    FIRST_DELAY_S,
+    LONGEST_DELAY_S,
+    QUIET_S,
+    Backoff,
+)
+from mcr.daemon.supervisor.channel import KEEP, PULSE, Leash, LeashError, Message, parse
+from mcr.daemon.supervisor.child import Child, cause_of
+from mcr.daemon.supervisor.log import Voice, tell_service_manager
+from mcr.daemon.supervisor.reactor import Reactor
+from mcr.daemon.supervisor.watchdog import (
+    HUNG_UP_S,
+    LONGEST_TURN_S,
+    START_S,
+    AwakeClock,
+    Watchdog,
+)
+from mcr.errors import RightsError
 
 SETUP = Setup(socket=Path("/run/x.sock"), ingress="udp", workers=2, buffer_bytes=1 << 20)
 
@@ -313,7 +324,7 @@ class TestChildren:
     def test_controls_command(self) -> None:
         """It says whom to serve and whom to become."""
         command = control_command(SETUP, 12, Path("/run/x.sock"), ControlEnds(5, 6, 7))
-        assert command[:5] == [sys.executable, "-E", "-P", "-m", "mcr.control"]
+        assert command[:5] == [sys.executable, "-E", "-P", "-m", "mcr.daemon.control"]
         assert json.loads(command[5]) == {
             "supervisor": os.getpid(),
             "leash": 5,
@@ -336,7 +347,7 @@ class TestChildren:
         setup = replace(SETUP, state=Path("/a b"), config=Path("/\u00e4"), cpus=(1, 0), group=3)
         setup = replace(setup, account=Account("a", 1, 2))
         command = supervisor_command(setup)
-        assert command[:5] == [sys.executable, "-E", "-P", "-m", "mcr.supervisor"]
+        assert command[:5] == [sys.executable, "-E", "-P", "-m", "mcr.daemon.supervisor"]
         assert Setup.from_text(command[5]) == setup
 
     def test_children_become_the_account(self) -> None:
@@ -359,7 +370,7 @@ class TestRights:
         def refuse(*_: object) -> None:
             raise PermissionError
 
-        monkeypatch.setattr("mcr.supervisor.rights.socket.socket", refuse)
+        monkeypatch.setattr("mcr.daemon.supervisor.capabilities.socket.socket", refuse)
         ingress, notice = choose_ingress("auto")
         assert ingress == "udp"
         assert notice is not None
@@ -378,17 +389,17 @@ class TestRights:
 
         closed = tmp_path / "closed"
         closed.mkdir(0o700)
-        found = rights.unreachable(replace(SETUP, state=closed / "state"), become_like_others)
+        found = capabilities.unreachable(replace(SETUP, state=closed / "state"), become_like_others)
         assert found is not None
         assert os.geteuid() == 0
-        assert rights.unreachable(SETUP, lambda any_file: None) is None
+        assert capabilities.unreachable(SETUP, lambda any_file: None) is None
 
     def test_descriptors(self) -> None:
         """The soft limit goes up at least to the hard one."""
         before = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
         try:
-            allowed = rights.raise_descriptor_limit()
+            allowed = capabilities.raise_descriptor_limit()
             assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == allowed >= before[0]
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -16,11 +16,11 @@ from collections.abc import Iterable
 from typing import Any, Literal, Self
 
 from mcr import _native
-from mcr.config import RuleSet
-from mcr.control.worker_messages import spec_tail
-from mcr.names import Names
-from mcr.resolved import ResolvedRule
+from mcr.daemon.control.workers.messages import spec_tail
 from mcr.rules import parse_rules
+from mcr.rules.hostnames import Names
+from mcr.rules.ruleset import RuleSet
+from mcr.rules.spec import ResolvedRule
 
 BOOT = """
 import sys

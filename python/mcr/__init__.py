@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         WorkerDeath,
         WorkerInfo,
     )
-    from .client.asynchronous import AsyncClient, AsyncEventStream
+    from .client.aio import AsyncClient, AsyncEventStream
     from .doctor import Finding, diagnose
     from .errors import (
         ConflictError,
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
         RightsError,
         RuleError,
     )
-    from .names import HostChange
     from .relay import Relay
     from .rules import Input, Output, Rule
+    from .rules.hostnames import HostChange
     from .stats import InterfaceStats, OutputStats, RuleRate, RuleStats, Stats
     from .traffic import Latency, Receiver, ReceiveReport, Sender, SendReport
 
@@ -96,8 +96,8 @@ __all__ = [
 # All is loaded at first use. A program takes only what it needs, and the command `mcr`, for which
 # this file runs first, can handle Ctrl-C before the rest is loaded.
 _LATER = {
-    "AsyncClient": ".client.asynchronous",
-    "AsyncEventStream": ".client.asynchronous",
+    "AsyncClient": ".client.aio",
+    "AsyncEventStream": ".client.aio",
     "ChangeResult": ".client",
     "Client": ".client",
     "ConflictError": ".errors",
@@ -110,7 +110,7 @@ _LATER = {
     "EventStream": ".client",
     "Finding": ".doctor",
     "Hello": ".client",
-    "HostChange": ".names",
+    "HostChange": ".rules.hostnames",
     "Input": ".rules",
     "InterfaceError": ".errors",
     "InterfaceInfo": ".client",

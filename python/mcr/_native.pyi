@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Final, Literal, final
 
-from .resolved import ResolvedInput, ResolvedOutput, ResolvedRule
+from .rules.spec import ResolvedInput, ResolvedOutput, ResolvedRule
 
 __all__ = [
     "LOSSES",

@@ -13,11 +13,11 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 from ._native import ReceiverCore, SenderCore, interfaces
 from .errors import McrError, RuleError
-from .fields import Checks, Invalid
-from .host import Host
-from .resolved import ResolvedInput, ResolvedOutput
-from .resolver import RuleResolver
 from .rules import Input, Output
+from .rules.fields import Checks, Invalid
+from .rules.local_host import Host
+from .rules.resolver import RuleResolver
+from .rules.spec import ResolvedInput, ResolvedOutput
 
 HEADER_BYTES = 24
 """The least size of a datagram: it must hold the header."""

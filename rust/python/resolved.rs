@@ -1,4 +1,4 @@
-//! The values that `mcr.config` hands down: rules checked against this host. It must not know
+//! The values that `mcr.rules.ruleset` hands down: rules checked against this host. It must not know
 //! what is done with them.
 
 use std::net::IpAddr;

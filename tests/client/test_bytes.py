@@ -11,20 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mcr
-from mcr.client import calls
-from mcr.client.following import Following
-from mcr.client.lines import Lines, Malformed, read_line
+from mcr.client import methods
+from mcr.client.event_cursor import Following
+from mcr.client.jsonrpc import Lines, Malformed, read_line
 from mcr.client.session import Connect, Pause, Receive, Send, Session, Step, Steps
-from mcr.shape import Shape, ShapeError
+from mcr.json_reader import Shape, ShapeError
 
 HELLO = {
     "protocol": 1, "server": "mcr 0.1.0", "pid": 7, "revision": 3, "ingress": "udp", "workers": 1,
     "sequence": 9,
 }  # fmt: skip
 ALL = [
-    calls.hello(), calls.ping(), calls.rules(), calls.rule("x"), calls.add_rule("x"),
-    calls.stats(), calls.workers(), calls.interfaces(), calls.log_levels(), calls.resolve_hosts(),
-    calls.shutdown(), calls.subscribe(None, None),
+    methods.hello(), methods.ping(), methods.rules(), methods.rule("x"), methods.add_rule("x"),
+    methods.stats(), methods.workers(), methods.interfaces(), methods.log_levels(),
+    methods.resolve_hosts(), methods.shutdown(), methods.subscribe(None, None),
 ]  # fmt: skip
 JSON = st.recursive(
     st.none()
@@ -109,7 +109,7 @@ class FakeWire:
 
 
 @given(st.sampled_from(ALL), CHUNKS, st.booleans())
-def test_any_answer_ends_a_call(call: calls.Call[Any], chunks: list[bytes], ends: bool) -> None:
+def test_any_answer_ends_a_call(call: methods.Call[Any], chunks: list[bytes], ends: bool) -> None:
     """In the client's time, and with nothing but an error of mcr."""
     wire = FakeWire(chunks, ends=ends)
     session = Session(Path("x"), 2.0, lambda: wire.now_s)

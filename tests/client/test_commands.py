@@ -229,7 +229,7 @@ def test_version_without_a_daemon(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Capture
 ) -> None:
     """That none runs is no failure."""
-    monkeypatch.setattr("mcr.client.blocking.default_socket", lambda: tmp_path / "mcr.sock")
+    monkeypatch.setattr("mcr.client.sync.default_socket", lambda: tmp_path / "mcr.sock")
     assert main(["version"]) == 0
     own, none = capsys.readouterr().out.splitlines()
     assert own.startswith("mcr ")

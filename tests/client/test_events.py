@@ -9,8 +9,8 @@ import pytest
 from tests.made_up_daemon import MadeUpDaemon, wait_for
 
 import mcr
-from mcr.client.blocking import Wire
 from mcr.client.session import Receive, Step
+from mcr.client.sync import Wire
 
 Opener = Callable[..., mcr.Client]
 

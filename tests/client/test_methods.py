@@ -17,7 +17,7 @@ from tests.made_up_daemon import MadeUpDaemon, made_up_daemon
 from tests.made_up_rules import from_object
 
 import mcr
-from mcr.client import calls, endpoint
+from mcr.client import connect, methods
 
 A = "239.1.1.1%lo:5001,name=feed-a to 127.0.0.1:7001"
 B = "239.1.1.2%lo:5001 to 239.2.0.2%lo:6001,ttl=8 127.0.0.1:7001"
@@ -98,10 +98,10 @@ def test_both_clients_have_the_same_methods(name: str) -> None:
     one, other = getattr(mcr.Client, name), getattr(mcr.AsyncClient, name)
     assert inspect.signature(one).parameters.keys() == inspect.signature(other).parameters.keys()
     assert one.__doc__
-    if hasattr(calls, name):
+    if hasattr(methods, name):
         assert inspect.signature(one) == inspect.signature(other)
         assert one.__doc__ == other.__doc__
-        assert one.__annotations__["return"].__module__ != calls.__name__
+        assert one.__annotations__["return"].__module__ != methods.__name__
 
 
 @pytest.mark.parametrize("timeout_s", [0, -1, float("nan"), float("inf")])
@@ -148,7 +148,7 @@ def test_every_interface_name_can_be_sent(one: str, other: str) -> None:
         [mcr.Output("239.2.0.0/30", range(6000, 6003), interface=other, ttl="keep", loop=False)],
         name="x",
     )
-    (sent,) = calls.add_rules([rule]).params["rules"]
+    (sent,) = methods.add_rules([rule]).params["rules"]
     is_text = isinstance(sent, str)
     assert (mcr.Rule.parse(sent) if is_text else from_object(sent)) == rule
     assert is_text or set(one + other) & set(",+=@%:[]")
@@ -171,12 +171,12 @@ def test_objects_hold_every_option(
         priority=None if dscp == "keep" else 3,
     )
     rule = mcr.Rule(mcr.Input("239.1.1.1", 5001, interface="lo", join="each"), [output])
-    assert from_object(json.loads(json.dumps(calls.rule_object(rule)))) == rule
+    assert from_object(json.loads(json.dumps(methods.rule_object(rule)))) == rule
 
 
 def test_a_lone_rule_is_no_sequence() -> None:
     """A mistake that would send one rule for each letter."""
-    for call in (calls.add_rules, calls.replace_rules, calls.remove_rules, calls.stats):
+    for call in (methods.add_rules, methods.replace_rules, methods.remove_rules, methods.stats):
         with pytest.raises(TypeError, match=r"write \[rule\] for a single one"):
             call(A)
 
@@ -191,7 +191,7 @@ def test_a_request_beyond_all_bounds(client: mcr.Client) -> None:
 def test_only_root_may_listen_at_the_path_of_root(path: Path, monkeypatch: Patch) -> None:
     """At a path that nobody chose a stranger learns nothing."""
     with made_up_daemon(path) as daemon, mcr.Client(path) as client:
-        monkeypatch.setattr(endpoint, "trusted_users", lambda _: {12_345})
+        monkeypatch.setattr(connect, "trusted_users", lambda _: {12_345})
         with pytest.raises(mcr.RightsError, match="belongs to the user"):
             client.ping()
         assert daemon.asked == []
@@ -199,11 +199,11 @@ def test_only_root_may_listen_at_the_path_of_root(path: Path, monkeypatch: Patch
 
 def test_whom_to_trust(monkeypatch: Patch, tmp_path: Path) -> None:
     """At /run/mcr root alone, at a user's default path also that user; else whoever is named."""
-    assert endpoint.trusted_users(Path("/run/mcr/mcr.sock")) == {0}
+    assert connect.trusted_users(Path("/run/mcr/mcr.sock")) == {0}
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    assert endpoint.trusted_users(tmp_path / "mcr/mcr.sock") == {0, 1000}
-    assert endpoint.trusted_users(tmp_path / "other.sock") is None
+    assert connect.trusted_users(tmp_path / "mcr/mcr.sock") == {0, 1000}
+    assert connect.trusted_users(tmp_path / "other.sock") is None
     assert mcr.Client().path == tmp_path / "mcr/mcr.sock"
 
 

@@ -352,7 +352,7 @@ def test_no_right_to_connect(opened: Opener, monkeypatch: pytest.MonkeyPatch) ->
     def refuse(_: Path) -> socket.socket:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr("mcr.client.blocking.connected_socket", refuse)
-    monkeypatch.setattr("mcr.client.asynchronous.connected_socket", refuse)
+    monkeypatch.setattr("mcr.client.sync.connected_socket", refuse)
+    monkeypatch.setattr("mcr.client.aio.connected_socket", refuse)
     with pytest.raises(mcr.RightsError, match="become a member of the socket's group"):
         opened().ping()

@@ -156,7 +156,7 @@ class FakeSupervisor:
             "hosts": "first",
         }
         self.process = subprocess.Popen(
-            [*self.enter, sys.executable, "-I", "-m", "mcr.control", json.dumps(arguments)],
+            [*self.enter, sys.executable, "-I", "-m", "mcr.daemon.control", json.dumps(arguments)],
             pass_fds=[theirs.fileno(), self.listener.fileno(), self.numbers],
             stderr=self.errors,
         )

@@ -5,11 +5,11 @@ from collections.abc import Callable, Coroutine
 
 import pytest
 
-from mcr.control.events import Bus
-from mcr.control.fleet import Fleet
-from mcr.control.leash import Came, Ended
-from mcr.control.rpc import encode
-from mcr.control.worker_messages import prepare_body
+from mcr.daemon.control.api.jsonrpc import encode
+from mcr.daemon.control.events import Bus
+from mcr.daemon.control.supervisor_channel import Came, Ended
+from mcr.daemon.control.workers.messages import prepare_body
+from mcr.daemon.control.workers.pool import Fleet
 
 from .fake_worker import FakeWorker
 

@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.pinger import PING_S, undelayed
 
-from mcr.control import limits
-from mcr.control.methods import SHAPES
-from mcr.daemon import LINE_BYTES, ErrorCode
+from mcr.daemon.control import limits
+from mcr.daemon.control.api.methods import SHAPES
+from mcr.protocol.constants import LINE_BYTES, ErrorCode
 
 from .fake_supervisor import FakeSupervisor, Talk, daemon, until
 from .test_process import many

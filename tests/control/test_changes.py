@@ -10,16 +10,16 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from tests.made_up_host import HOST
 
-from mcr.control import kept, rulebook
-from mcr.control.changes import Changes
-from mcr.control.entries import Entry, read_entries
-from mcr.control.events import Bus
-from mcr.control.fleet import Fleet
-from mcr.control.leash import Came
-from mcr.control.logs import Log
-from mcr.control.news import News
-from mcr.control.refusals import Refusal
-from mcr.control.rulebook import Rulebook
+from mcr.daemon.control.api.errors import Refusal
+from mcr.daemon.control.events import Bus
+from mcr.daemon.control.log import Log
+from mcr.daemon.control.rules import rulebook, snapshot
+from mcr.daemon.control.rules.entries import Entry, read_entries
+from mcr.daemon.control.rules.rulebook import Rulebook
+from mcr.daemon.control.rules.transaction import Changes
+from mcr.daemon.control.supervisor_channel import Came
+from mcr.daemon.control.workers.pool import Fleet
+from mcr.daemon.control.workers.status import News
 
 from .fake_worker import FakeWorker
 
@@ -49,11 +49,11 @@ class Keeper:
     """Plays the leash: what is kept is read, as the supervisor's memory of it."""
 
     def __init__(self) -> None:
-        self.kept: list[kept.Kept] = []
+        self.kept: list[snapshot.Kept] = []
 
     async def keep(self, memory: int) -> bool | None:
         """Always well."""
-        self.kept.append(kept.read(kept.read_all(memory), in_use=False))
+        self.kept.append(snapshot.read(snapshot.read_all(memory), in_use=False))
         return True
 
 
@@ -208,7 +208,7 @@ def test_while_draining_nothing_changes() -> None:
 
 def test_rules_that_could_not_be_kept_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before any worker hears of them."""
-    monkeypatch.setattr("mcr.control.limits.KEPT_BYTES", (1 << 20) + 100)
+    monkeypatch.setattr("mcr.daemon.control.limits.KEPT_BYTES", (1 << 20) + 100)
 
     async def work(scene: Scene) -> None:
         with pytest.raises(Refusal, match="all rules together need"):

@@ -6,9 +6,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcr.control import limits
-from mcr.control.events import Bus, Subscription
-from mcr.daemon import REPLAY_EVENTS
+from mcr.daemon.control import limits
+from mcr.daemon.control.events import Bus, Subscription
+from mcr.protocol.constants import REPLAY_EVENTS
 
 
 class Reader:

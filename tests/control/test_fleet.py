@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from mcr.control import fleet as module
-from mcr.control.leash import Came, LastDeath
+from mcr.daemon.control.supervisor_channel import Came, LastDeath
+from mcr.daemon.control.workers import pool as module
 from mcr.errors import EngineError, RightsError
 
 from .fake_worker import FakeWorker

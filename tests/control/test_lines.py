@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcr.control import limits
-from mcr.control.decoding import read_json
-from mcr.control.lines import Budget, LineBuffer, Lines, LineTooLong
-from mcr.control.refusals import Refusal
-from mcr.daemon import ErrorCode
+from mcr.daemon.control import limits
+from mcr.daemon.control.api.decoding import read_json
+from mcr.daemon.control.api.errors import Refusal
+from mcr.daemon.control.api.stream import Budget, LineBuffer, Lines, LineTooLong
+from mcr.protocol.constants import ErrorCode
 
 
 @given(st.binary(max_size=300), st.lists(st.integers(0, 300), max_size=8))

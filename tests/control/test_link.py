@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mcr.control.link import Link
+from mcr.daemon.control.workers.channel import Link
 
 
 @pytest.mark.parametrize("turns", range(4))

@@ -12,10 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcr.control.kept import LogLevels
-from mcr.control.logs import LINES_A_SECOND, LINES_AT_ONCE, Log, Pace, Repeats, printable
-from mcr.control.peers import Gate, Peer, peer_of
-from mcr.daemon import FACILITIES
+from mcr.daemon.control.api.access import Gate, Peer, peer_of
+from mcr.daemon.control.log import (
+    LINES_A_SECOND,
+    LINES_AT_ONCE,
+    Log,
+    Pace,
+    Repeats,
+    printable,
+)
+from mcr.daemon.control.rules.snapshot import LogLevels
+from mcr.protocol.constants import FACILITIES
 
 from .fake_supervisor import FakeSupervisor
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mcr.daemon import REFUSED_START
+from mcr.protocol.constants import REFUSED_START
 
 from .fake_supervisor import FakeSupervisor, Talk, daemon, until
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from mcr.control.methods import SHAPES
-from mcr.control.results import Event, PingResult
-from mcr.control.schema import text
-from mcr.daemon import FACILITIES, ErrorCode
+from mcr.daemon.control.api.methods import SHAPES
+from mcr.daemon.control.api.results import Event, PingResult
+from mcr.daemon.control.api.schema import text
+from mcr.protocol.constants import FACILITIES, ErrorCode
 
 from .fake_supervisor import FakeSupervisor, Talk, until
 
@@ -36,7 +36,7 @@ def ids(rules: list[dict[str, Any]]) -> list[str]:
 
 
 def test_the_schema_is_checked_in() -> None:
-    """`python -m mcr.control.schema` writes it."""
+    """`python -m mcr.daemon.control.api.schema` writes it."""
     assert SCHEMA.read_text() == text()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mcr.control.methods import SHAPES
+from mcr.daemon.control.api.methods import SHAPES
 
 from .fake_supervisor import FakeSupervisor, Talk, daemon, until
 
@@ -76,11 +76,11 @@ def test_nonsense_arguments_are_a_sentence(tmp_path: Path) -> None:
     """Nobody else should start it."""
     for arguments in ([], ["{}"], [json.dumps({"supervisor": 1})]):
         run = subprocess.run(
-            [sys.executable, "-I", "-m", "mcr.control", *arguments],
+            [sys.executable, "-I", "-m", "mcr.daemon.control", *arguments],
             check=False,
             capture_output=True,
             text=True,
             cwd=tmp_path,
         )
         assert run.returncode == 2
-        assert run.stderr == "mcr.control is started by 'mcr serve' only\n"
+        assert run.stderr == "mcr.daemon.control is started by 'mcr serve' only\n"

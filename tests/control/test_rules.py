@@ -12,17 +12,23 @@ from hypothesis import strategies as st
 from tests.drawn_rules import INTERFACES, KERNEL_INTERFACES, rules
 from tests.made_up_host import HOST
 
-from mcr.control import kept, rulebook
-from mcr.control.config_file import read_config
-from mcr.control.draft import Aside
-from mcr.control.entries import Entry, object_of, read_entries, rule_of, written
-from mcr.control.kept import LogLevels, UnreadableError
-from mcr.control.params import RuleObject
-from mcr.control.refusals import Refusal
-from mcr.control.rulebook import Rulebook
+from mcr.daemon.control.api.errors import Refusal
+from mcr.daemon.control.api.params import RuleObject
+from mcr.daemon.control.rules import rulebook, snapshot
+from mcr.daemon.control.rules.config_file import read_config
+from mcr.daemon.control.rules.draft import Aside
+from mcr.daemon.control.rules.entries import (
+    Entry,
+    object_of,
+    read_entries,
+    rule_of,
+    written,
+)
+from mcr.daemon.control.rules.rulebook import Rulebook
+from mcr.daemon.control.rules.snapshot import LogLevels, UnreadableError
 from mcr.errors import ConflictError, RuleError
-from mcr.names import Name, Names
 from mcr.rules import Rule
+from mcr.rules.hostnames import Name, Names
 
 ONE = "239.1.1.1%eth0:5001,name=one to 239.2.0.1%eth1:6001"
 TWO = "239.1.1.2%eth0:5001 to 239.2.0.2%eth1:6001"
@@ -58,13 +64,15 @@ def test_what_is_kept_is_read_back(
     lines = [Aside.of(entry, "").line for entry in entries]
     levels = LogLevels(everything="error", facilities={"rules": "debug"})
     answers = {Name("studio.example", 4): (ip_address("192.0.2.7"),)}
-    whole = kept.read_all(kept.write(revision, sequence, levels, answers, lines))
-    assert kept.read(whole, in_use=True) == kept.Kept(revision, sequence, levels, answers, entries)
+    whole = snapshot.read_all(snapshot.write(revision, sequence, levels, answers, lines))
+    assert snapshot.read(whole, in_use=True) == snapshot.Kept(
+        revision, sequence, levels, answers, entries
+    )
 
 
 def test_the_snapshot_is_sealed() -> None:
     """Whoever keeps it need not trust who made it."""
-    memory = kept.write(1, 1, LogLevels(), {}, [])
+    memory = snapshot.write(1, 1, LogLevels(), {}, [])
     seals = fcntl.fcntl(memory, fcntl.F_GET_SEALS)
     assert seals & (fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
     with pytest.raises(PermissionError):
@@ -76,7 +84,7 @@ def test_the_snapshot_is_sealed() -> None:
 def test_any_snapshot_is_read_or_refused(whole: bytes) -> None:
     """Never half of it, and never by another error."""
     with pytest.raises(UnreadableError, match=r"^line 1"):
-        kept.read(whole, in_use=True)
+        snapshot.read(whole, in_use=True)
 
 
 def test_what_workers_run_stays_whatever_the_host_has_become(
@@ -86,15 +94,15 @@ def test_what_workers_run_stays_whatever_the_host_has_become(
     late = "239.1.1.9%eth0:5001 to studio.example:7000"
     book = book_of(ONE, "10.0.0.1:7000,name=own to 239.2.0.9%eth1:6001", late)
     book.commit(book.enable(["own"], enabled=False))
-    whole = kept.read_all(kept.write(book.revision, 1, LogLevels(), {}, book.lines))
+    whole = snapshot.read_all(snapshot.write(book.revision, 1, LogLevels(), {}, book.lines))
     bare = [replace(each, addresses=(), multicast=False) for each in HOST]
     monkeypatch.setattr(rulebook, "interfaces", lambda: bare)
     same, other = Rulebook("packet"), Rulebook("packet")
-    restore(same, book.revision, kept.read(whole, in_use=True).entries)
+    restore(same, book.revision, snapshot.read(whole, in_use=True).entries)
     assert (same.revision, same.rules, same.aside) == (book.revision, book.rules, {})
     assert same.unfinished == book.unfinished
     assert same.find(["own"]) == book.find(["own"])
-    restore(other, book.revision, kept.read(whole, in_use=False).entries)
+    restore(other, book.revision, snapshot.read(whole, in_use=False).entries)
     assert (tuple(other.aside), other.order) == (book.order, book.order)
 
 
@@ -111,10 +119,10 @@ def test_what_workers_run_fits_its_rule(before: str, after: str, message: str) -
     (line,) = book_of(ONE).lines
     assert before.encode() in line
     line = line.replace(before.encode(), after.encode())
-    whole = kept.read_all(kept.write(1, 1, LogLevels(), {}, [line]))
+    whole = snapshot.read_all(snapshot.write(1, 1, LogLevels(), {}, [line]))
     with pytest.raises(UnreadableError, match=f"^{message}"):
-        kept.read(whole, in_use=True)
-    assert kept.read(whole, in_use=False).entries == (Entry(Rule.parse(ONE), True),)
+        snapshot.read(whole, in_use=True)
+    assert snapshot.read(whole, in_use=False).entries == (Entry(Rule.parse(ONE), True),)
 
 
 @given(st.binary(max_size=100) | st.text(max_size=100).map(str.encode))

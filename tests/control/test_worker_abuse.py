@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.pinger import undelayed
 
-from mcr.control.logs import LINES_A_SECOND, LINES_AT_ONCE
+from mcr.daemon.control.log import LINES_A_SECOND, LINES_AT_ONCE
 
 from .fake_supervisor import FakeSupervisor, Talk, daemon, until
 from .fake_worker import FakeWorker

@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.made_up_host import HOST
 
-from mcr.control import rulebook
-from mcr.control.entries import read_entries
-from mcr.control.events import Bus
-from mcr.control.news import News
-from mcr.control.rulebook import Rulebook
-from mcr.control.worker_messages import read_hello, read_message
-from mcr.names import Names
+from mcr.daemon.control.events import Bus
+from mcr.daemon.control.rules import rulebook
+from mcr.daemon.control.rules.entries import read_entries
+from mcr.daemon.control.rules.rulebook import Rulebook
+from mcr.daemon.control.workers.messages import read_hello, read_message
+from mcr.daemon.control.workers.status import News
+from mcr.rules.hostnames import Names
 
 RULE = "239.1.1.1%eth0:5001,name=one to 239.2.0.1%eth1:6001 239.2.0.2%eth1:6001"
 TEXTS = st.text(max_size=20)

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from tests.control.fake_supervisor import Talk
 from tests.pinger import undelayed
 
-from mcr.control.logs import LINES_A_SECOND, LINES_AT_ONCE
-from mcr.control.methods import SHAPES
-from mcr.daemon import LINE_BYTES, ErrorCode
+from mcr.daemon.control.api.methods import SHAPES
+from mcr.daemon.control.log import LINES_A_SECOND, LINES_AT_ONCE
+from mcr.protocol.constants import LINE_BYTES, ErrorCode
 
 from .checks import settle_sent
 from .daemons import Daemon, eventually, serving

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mcr.daemon import ErrorCode
+from mcr.protocol.constants import ErrorCode
 
 from .checks import assert_balanced
 from .daemons import Daemon, serving

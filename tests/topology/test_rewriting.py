@@ -9,7 +9,7 @@ import pytest
 
 import mcr
 from mcr._native import RelayCore
-from mcr.config import resolve
+from mcr.rules.ruleset import resolve
 
 from .checks import assert_balanced, dropped, settle, settle_sent, wait_until
 from .frames import Flow, Injector, udp_frame

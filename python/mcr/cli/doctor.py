@@ -9,8 +9,8 @@ import typer
 
 from ..doctor import Finding, diagnose, repair
 from ..errors import McrError
-from ..rule_text import join_arguments
 from ..rules import parse_rules
+from ..rules.grammar import join_arguments
 
 
 def doctor(

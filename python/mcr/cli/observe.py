@@ -16,12 +16,12 @@ from ..client import (
     Pong,
     WorkerDeath,
     WorkerInfo,
-    calls,
+    methods,
 )
-from ..client.calls import Call
-from ..daemon import EVENT_KINDS, FACILITIES, LEVELS, default_socket
+from ..client.methods import Call
 from ..errors import DaemonError
-from ..rules import counted
+from ..protocol.constants import EVENT_KINDS, FACILITIES, LEVELS, default_socket
+from ..rules.model import counted
 from .remote import AsJson, Socket, ask, connect
 from .rule import known_rules
 from .show import moment, printable, show_table, span
@@ -45,7 +45,7 @@ def stats(
     as_json: AsJson = False,
 ) -> None:
     """Show what was received, sent and lost, and why, over all workers."""
-    call = calls.stats(known_rules(rules))
+    call = methods.stats(known_rules(rules))
     if not watch:
         ask(socket, call, as_json, _show_stats)
         return
@@ -55,12 +55,12 @@ def stats(
 
 def workers(socket: Socket = None, as_json: AsJson = False) -> None:
     """List the worker processes: how each is, and how the last one died."""
-    ask(socket, calls.workers(), as_json, _show_workers)
+    ask(socket, methods.workers(), as_json, _show_workers)
 
 
 def interfaces(socket: Socket = None, as_json: AsJson = False) -> None:
     """List the network interfaces that the daemon sees."""
-    ask(socket, calls.interfaces(), as_json, _show_interfaces)
+    ask(socket, methods.interfaces(), as_json, _show_interfaces)
 
 
 def log_level(
@@ -88,7 +88,7 @@ def log_level(
         problems.note("LEVEL", f"is missing; it is one of {', '.join(LEVELS)}, {_DEFAULT}")
     problems.raise_if_any()
     wanted = None if level == _DEFAULT else level
-    call = calls.log_levels() if level is None else calls.set_log_level(wanted, facility)
+    call = methods.log_levels() if level is None else methods.set_log_level(wanted, facility)
     ask(socket, call, as_json, _show_levels)
 
 
@@ -145,7 +145,7 @@ def ping(socket: Socket = None, as_json: AsJson = False) -> None:
             f" {pong.workers} workers running, up for {span(pong.uptime_s)}"
         )
 
-    ask(socket, calls.ping(), as_json, show)
+    ask(socket, methods.ping(), as_json, show)
 
 
 def version(socket: Socket = None, as_json: AsJson = False) -> None:
@@ -170,7 +170,7 @@ def version(socket: Socket = None, as_json: AsJson = False) -> None:
 
 def shutdown(socket: Socket = None, as_json: AsJson = False) -> None:
     """End the daemon: what it has received is still sent, its last report goes to its log."""
-    ask(socket, calls.shutdown(), as_json, lambda _: print("the daemon ends"))
+    ask(socket, methods.shutdown(), as_json, lambda _: print("the daemon ends"))
 
 
 def _watch(socket: str | None, call: Call[DaemonStats], as_json: bool) -> None:

@@ -9,7 +9,7 @@ import os
 import time
 from pathlib import Path
 
-from ..accounts import Account
+from ..daemon.account import Account
 
 _PR_SET_NO_NEW_PRIVS = 38
 _THREADS_END_S = 20.0  # more than the C library waits for a name with what `mcr relay` asks of it

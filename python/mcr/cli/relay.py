@@ -11,13 +11,13 @@ from typing import Annotated
 
 import typer
 
-from ..accounts import Account, target_account
-from ..cpus import chosen_cpus
+from ..affinity import chosen_cpus
+from ..daemon.account import Account, target_account
 from ..errors import McrError
-from ..names import Hosts
 from ..relay import Relay
-from ..rule_text import join_arguments
-from ..settings import WORKERS_LIMIT, Ingress
+from ..relay.settings import WORKERS_LIMIT, Ingress
+from ..rules.grammar import join_arguments
+from ..rules.hostnames import Hosts
 from ..stats import Stats
 from .options import AcceptBadChecksums, Duration
 from .privileges import drop

@@ -10,7 +10,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from ..client import Client
-from ..client.calls import Call
+from ..client.methods import Call
 
 T = TypeVar("T")
 _TIMEOUT_S = 60.0  # a change of thousands of rules takes a while, and a user can press Ctrl-C

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from ..client import ChangeResult, RuleList, calls
-from ..client.calls import Call, NewRule
-from ..rule_text import join_arguments
+from ..client import ChangeResult, RuleList, methods
+from ..client.methods import Call, NewRule
 from ..rules import Rule
+from ..rules.grammar import join_arguments
 from .remote import AsJson, Socket, ask
 from .rule_file import read_rules
 from .show import printable, show_table
@@ -50,7 +50,7 @@ def add(
 ) -> None:
     """Add rules, all or nothing; it ends when every worker relays them."""
     revision = _revision(expected_revision)
-    call = calls.add_rules(
+    call = methods.add_rules(
         join_arguments(rules),
         enabled=not disabled,
         expected_revision=revision,
@@ -89,7 +89,7 @@ def replace(
         wanted = [*join_arguments(rules or [])]
     problems.raise_if_any()
     assert wanted is not None  # else there was a problem
-    call = calls.replace_rules(wanted, expected_revision=revision, dry_run=dry_run)
+    call = methods.replace_rules(wanted, expected_revision=revision, dry_run=dry_run)
     ask(socket, call, as_json, _show_change)
 
 
@@ -102,7 +102,7 @@ def remove(
     as_json: AsJson = False,
 ) -> None:
     """Remove rules, all or nothing."""
-    _change_known(calls.remove_rules, rules, dry_run, expected_revision, socket, as_json)
+    _change_known(methods.remove_rules, rules, dry_run, expected_revision, socket, as_json)
 
 
 @app.command("enable", short_help="Let rules relay again.")
@@ -114,7 +114,7 @@ def enable(
     as_json: AsJson = False,
 ) -> None:
     """Let rules relay again, all or nothing."""
-    _change_known(calls.enable_rules, rules, dry_run, expected_revision, socket, as_json)
+    _change_known(methods.enable_rules, rules, dry_run, expected_revision, socket, as_json)
 
 
 @app.command("disable", short_help="Stop rules from relaying, without removing them.")
@@ -126,7 +126,7 @@ def disable(
     as_json: AsJson = False,
 ) -> None:
     """Stop rules from relaying, all or nothing; they keep their counters and their joins."""
-    _change_known(calls.disable_rules, rules, dry_run, expected_revision, socket, as_json)
+    _change_known(methods.disable_rules, rules, dry_run, expected_revision, socket, as_json)
 
 
 @app.command("list", short_help="List the rules and how each is doing.")
@@ -139,7 +139,7 @@ def list_rules(
     as_json: AsJson = False,
 ) -> None:
     """List the rules of the daemon, oldest first, and how each is doing."""
-    ask(socket, calls.rules(known_rules(rules)), as_json, _show_rules)
+    ask(socket, methods.rules(known_rules(rules)), as_json, _show_rules)
 
 
 def known_rules(arguments: list[str] | None) -> list[str] | None:

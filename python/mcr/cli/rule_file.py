@@ -10,8 +10,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from ..client.calls import NewRule
-from ..daemon import LINE_BYTES
+from ..client.methods import NewRule
+from ..protocol.constants import LINE_BYTES
 
 _TOLD = {"id", "name", "object", "state", "outputs"}
 """What `mcr rule list --json` says of a rule beyond what makes it."""

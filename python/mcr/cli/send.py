@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ..fields import TTL_LIMIT
+from ..rules.fields import TTL_LIMIT
 from ..traffic import DEFAULT_SIZE_BYTES, Sender, SendReport
 from .options import AsJson, Count, Duration
 from .signals import stopping

@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 
 import typer
 
-from ..accounts import Account, target_account
-from ..cpus import chosen_cpus
-from ..daemon import LEVELS, default_socket
-from ..names import Hosts
-from ..settings import BUFFER_BYTES, WORKERS_LIMIT
-from ..supervisor import Ingress, Setup, become_supervisor, choose_ingress
-from ..supervisor.kept import LIMIT_BYTES
+from ..affinity import chosen_cpus
+from ..daemon.account import Account, target_account
+from ..daemon.sealed_memfd import LIMIT_BYTES
+from ..daemon.supervisor import Ingress, Setup, become_supervisor, choose_ingress
+from ..protocol.constants import LEVELS, default_socket
+from ..relay.settings import BUFFER_BYTES, WORKERS_LIMIT
+from ..rules.hostnames import Hosts
 from .options import AcceptBadChecksums
 from .usage import Problems
 

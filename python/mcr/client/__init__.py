@@ -1,14 +1,11 @@
 """Clients of the daemon: `Client` waits for its answers, `AsyncClient` runs on asyncio.
 
-A map, no code: `values` and `rule_info` are what is answered, `calls` each method once, `lines` the
-JSON, `session` and `following` what is said when; `blocking` and `asynchronous` do it. Neither
-knows the daemon's insides: all it shares with them is `mcr.daemon`. asyncio is loaded by
-`asynchronous` only.
+A map, no code: `methods` has each method of the protocol once, `jsonrpc` the lines, `session` and
+`event_cursor` what is said when; `sync` and `aio` do it. Neither knows the daemon's insides: all it
+shares with them is `mcr.protocol`. Only `aio` loads asyncio.
 """
 
-from .blocking import Client, EventStream
-from .rule_info import ChangeResult, RuleInfo, RuleList, RuleOutputInfo
-from .values import (
+from ..protocol.results import (
     DaemonStats,
     Event,
     Hello,
@@ -19,6 +16,8 @@ from .values import (
     WorkerDeath,
     WorkerInfo,
 )
+from ..protocol.rule_results import ChangeResult, RuleInfo, RuleList, RuleOutputInfo
+from .sync import Client, EventStream
 
 __all__ = [
     "ChangeResult",

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from ..daemon import PROTOCOL, ROOT_SOCKET, default_socket
 from ..errors import DaemonError, McrError, RightsError
-from ..shape import Shape, ShapeError
-from . import calls
-from .calls import Call
-from .lines import Answer, Lines, Malformed, Notification, read_line, request_line
-from .values import Hello
+from ..json_reader import Shape, ShapeError
+from ..protocol.constants import PROTOCOL, ROOT_SOCKET, default_socket
+from ..protocol.results import Hello
+from . import methods
+from .jsonrpc import Answer, Lines, Malformed, Notification, read_line, request_line
+from .methods import Call
 
 T = TypeVar("T")
 RETRY_S = 0.05
@@ -148,7 +148,7 @@ class Session:
             try:
                 yield Connect()
                 self._lines = Lines()
-                self.hello = yield from self._exchange(calls.hello(), deadline)
+                self.hello = yield from self._exchange(methods.hello(), deadline)
                 self._check(self.hello)
                 return
             except _Lost:

@@ -9,9 +9,9 @@ from dataclasses import replace
 from ipaddress import ip_address
 
 from .. import _native
-from ..config import Ingress, resolve
 from ..errors import RuleError
 from ..rules import Rule, parse_rules
+from ..rules.ruleset import Ingress, resolve
 from .altnames import by_own_names, check_names, own_name
 from .checks import (
     check_host,

@@ -6,14 +6,14 @@ Owns what is judged and in which words. Reads nothing and changes nothing.
 from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import IPv4Address, IPv6Address
 
-from ..fields import Address, Network, block_bits, first_of, port_count
-from ..host import missing_interface
-from ..resolver import SOCKET_LIMIT
-from ..rule_text import format_ports
 from ..rules import Input, Output, Rule
+from ..rules.fields import Address, Network, block_bits, first_of, port_count
+from ..rules.grammar import format_ports
+from ..rules.local_host import missing_interface
+from ..rules.resolver import SOCKET_LIMIT
 from .facts import RECEIVE_BUFFER_BYTES, SEND_BUFFER_BYTES, SOURCE_LIMITS, Device, Facts
 from .finding import Finding, Severity
-from .merging import check_merging, check_port
+from .gro import check_merging, check_port
 
 _JOINS_IN_A_SOCKET = 20  # the kernel's default where the sysctl cannot be read
 _ROOM_PART = 8  # of what a bridge keeps: left for the groups of its ports

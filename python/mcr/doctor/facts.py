@@ -18,8 +18,8 @@ from pathlib import Path
 
 from .. import _native
 from ..errors import McrError
-from ..fields import Address, first_of
 from ..rules import Rule
+from ..rules.fields import Address, first_of
 
 RECEIVE_BUFFER_BYTES = 16 * 2**20
 """What an input asks for (rust/sockets/packet/mod.rs)."""

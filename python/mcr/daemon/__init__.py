@@ -1,0 +1,1 @@
+"""The daemon: a privileged supervisor, and the control process that serves clients."""

@@ -1,0 +1,1 @@
+"""The control protocol: JSON-RPC over a Unix socket."""

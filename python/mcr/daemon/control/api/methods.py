@@ -1,0 +1,379 @@
+"""The methods of the protocol: what each takes, gives and does.
+
+Owns the table, and how what is known here is put for clients. Knows neither lines nor processes.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from concurrent.futures import Executor
+from importlib.metadata import version
+from typing import Any, NamedTuple, TypeVar
+
+from pydantic import BaseModel
+
+from .... import _native
+from ....protocol.constants import PROTOCOL, ErrorCode
+from ....rules import Rule
+from ....stats import RuleStats
+from ..events import Bus
+from ..log import Log, levels_as_dict
+from ..rules.draft import Aside, Draft, Held
+from ..rules.entries import written
+from ..rules.rulebook import Rulebook
+from ..rules.snapshot import LogLevels
+from ..rules.transaction import Changes
+from ..workers.pool import Fleet
+from ..workers.reports import Collected, Counters, new_rule
+from ..workers.status import News
+from . import params, results
+from .errors import Refusal
+from .jsonrpc import Encoded, Method, encode
+from .server import Connection
+
+T = TypeVar("T")
+_SERVER = f"mcr {version('mcr-relay')}"  # read now: later there may be no file to read it from
+_STATE_AGE_S = 1.0
+"""How old the counters may be that the state of a rule is told by, in seconds."""
+
+_NOT_ADDED = "not added, for it is a dry run"
+"""The state of a rule that there would be."""
+
+
+class Shape(NamedTuple):
+    """What a method takes and gives, for whoever speaks the protocol."""
+
+    params: type[BaseModel]
+    result: Any
+    """A typed dictionary."""
+
+
+SHAPES: Mapping[str, Shape] = {
+    "hello": Shape(params.HelloParams, results.HelloResult),
+    "ping": Shape(params.NoParams, results.PingResult),
+    "rules.list": Shape(params.SelectionParams, results.RulesResult),
+    "rules.get": Shape(params.RuleParams, results.RuleResult),
+    "rules.add": Shape(params.AddParams, results.ChangeResult),
+    "rules.remove": Shape(params.RefsParams, results.ChangeResult),
+    "rules.enable": Shape(params.RefsParams, results.ChangeResult),
+    "rules.disable": Shape(params.RefsParams, results.ChangeResult),
+    "rules.replace": Shape(params.ReplaceParams, results.ChangeResult),
+    "stats": Shape(params.SelectionParams, results.StatsResult),
+    "workers.list": Shape(params.NoParams, results.WorkersResult),
+    "interfaces.list": Shape(params.NoParams, results.InterfacesResult),
+    "logs.get": Shape(params.NoParams, results.LogsResult),
+    "logs.set": Shape(params.LogsParams, results.LogsResult),
+    "events.subscribe": Shape(params.SubscribeParams, results.SubscribeResult),
+    "events.unsubscribe": Shape(params.NoParams, results.Nothing),
+    "hosts.resolve": Shape(params.NoParams, results.HostsResult),
+    "shutdown": Shape(params.NoParams, results.Nothing),
+}
+
+
+class Daemon(NamedTuple):
+    """The parts that methods use."""
+
+    ingress: str
+    book: Rulebook
+    fleet: Fleet
+    changes: Changes
+    counters: Counters
+    bus: Bus
+    news: News
+    log: Log
+    executor: Executor
+    """For what may take a while."""
+    set_levels: Callable[[LogLevels], Awaitable[None]]
+    shut_down: Callable[[], None]
+    began_s: float
+    """By `time.monotonic`."""
+
+
+class Methods:
+    """What serves each method."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        """Take the parts."""
+        self._daemon = daemon
+
+    def table(self) -> dict[str, Method[Connection]]:
+        """Every method by its name."""
+        serve: dict[str, Callable[[Connection, Any], Awaitable[object]]] = {
+            "hello": self._hello,
+            "ping": self._ping,
+            "rules.list": self._rules_list,
+            "rules.get": self._rules_get,
+            "rules.add": self._rules_add,
+            "rules.remove": self._rules_remove,
+            "rules.enable": self._rules_enable,
+            "rules.disable": self._rules_disable,
+            "rules.replace": self._rules_replace,
+            "stats": self._stats,
+            "workers.list": self._workers_list,
+            "interfaces.list": self._interfaces_list,
+            "logs.get": self._logs_get,
+            "logs.set": self._logs_set,
+            "events.subscribe": self._events_subscribe,
+            "events.unsubscribe": self._events_unsubscribe,
+            "hosts.resolve": self._hosts_resolve,
+            "shutdown": self._shutdown,
+        }
+        return {name: Method(shape.params, serve[name]) for name, shape in SHAPES.items()}
+
+    async def _hello(self, client: Connection, given: params.HelloParams) -> results.HelloResult:
+        if given.protocol != PROTOCOL:
+            client.ends_after_answer = True
+            message = f"this daemon speaks protocol {PROTOCOL}, not {given.protocol}"
+            raise Refusal(ErrorCode.PROTOCOL_MISMATCH, message, {"supported": [PROTOCOL]})
+        return {
+            "protocol": PROTOCOL,
+            "server": _SERVER,
+            "pid": os.getpid(),
+            "revision": self._daemon.book.revision,
+            "ingress": self._daemon.ingress,
+            "workers": len(self._daemon.fleet.workers),
+            "sequence": self._daemon.bus.sequence,
+        }
+
+    async def _ping(self, _client: Connection, _given: params.NoParams) -> results.PingResult:
+        fleet = self._daemon.fleet
+        return {
+            "revision": self._daemon.book.revision,
+            "workers": {"running": len(fleet.running), "of": len(fleet.workers)},
+            "uptime_s": round(time.monotonic() - self._daemon.began_s, 3),
+        }
+
+    async def _rules_list(self, _client: Connection, given: params.SelectionParams) -> Encoded:
+        revision = self._daemon.book.revision
+        rules, aside = self._selected(given.rules)
+        book = self._daemon.book
+        ids = book.order if given.rules is None else book.find(given.rules)
+        collected = await self._collect(_STATE_AGE_S)
+        stats = await self._daemon.counters.rule_stats(collected, rules)
+
+        def infos() -> Encoded:
+            of = dict(zip(rules, stats, strict=True))
+            every = (
+                _info(rules[each], of[each]) if each in of else _info_aside(aside[each])
+                for each in ids
+            )
+            return _listed("rules", every, {"revision": revision})
+
+        return await self._in_thread(infos)
+
+    async def _rules_get(self, _client: Connection, given: params.RuleParams) -> results.RuleResult:
+        revision = self._daemon.book.revision
+        rules, aside = self._selected([given.rule])
+        for waits in aside.values():
+            return {"revision": revision, "rule": _info_aside(waits)}
+        collected = await self._collect(_STATE_AGE_S)
+        (stats,) = await self._daemon.counters.rule_stats(collected, rules)
+        (held,) = rules.values()
+        return {"revision": revision, "rule": _info(held, stats)}
+
+    async def _rules_add(self, _client: Connection, given: params.AddParams) -> Encoded:
+        changes = self._daemon.changes
+        entries = await changes.read(given.rules, enabled=given.enabled)
+        expected = given.expected_revision
+        draft = await changes.add(entries, expected, dry_run=given.dry_run)
+        return await self._changed(draft, given.dry_run)
+
+    async def _rules_replace(self, _client: Connection, given: params.ReplaceParams) -> Encoded:
+        changes = self._daemon.changes
+        entries = await changes.read(given.rules, enabled=True)
+        expected = given.expected_revision
+        draft = await changes.replace(entries, expected, dry_run=given.dry_run)
+        return await self._changed(draft, given.dry_run)
+
+    async def _rules_remove(self, _client: Connection, given: params.RefsParams) -> Encoded:
+        remove, expected = self._daemon.changes.remove, given.expected_revision
+        draft = await remove(given.rules, expected, dry_run=given.dry_run)
+        return await self._changed(draft, given.dry_run)
+
+    async def _rules_enable(self, _client: Connection, given: params.RefsParams) -> Encoded:
+        return await self._turn(given, enabled=True)
+
+    async def _rules_disable(self, _client: Connection, given: params.RefsParams) -> Encoded:
+        return await self._turn(given, enabled=False)
+
+    async def _stats(self, _client: Connection, given: params.SelectionParams) -> Encoded:
+        rules, _aside = self._selected(given.rules)
+        revision = self._daemon.book.revision
+        collected = await self._collect(0.0)
+        return await self._daemon.counters.stats(collected, rules, revision)
+
+    async def _workers_list(
+        self, _client: Connection, _given: params.NoParams
+    ) -> results.WorkersResult:
+        return {"workers": [worker.as_dict() for worker in self._daemon.fleet.workers]}
+
+    async def _interfaces_list(
+        self, _client: Connection, _given: params.NoParams
+    ) -> results.InterfacesResult:
+        found = await self._in_thread(_native.interfaces)
+        return {
+            "interfaces": [
+                {
+                    "name": each.name,
+                    "altnames": each.altnames,
+                    "index": each.index,
+                    "up": each.up,
+                    "carrier": each.carrier,
+                    "multicast": each.multicast,
+                    "loopback": each.loopback,
+                    "mtu": each.mtu,
+                    "gro": each.gro,
+                    "addresses": [str(address) for address in each.addresses],
+                }
+                for each in found
+            ]
+        }
+
+    async def _logs_get(self, _client: Connection, _given: params.NoParams) -> Mapping[str, object]:
+        return levels_as_dict(self._daemon.log.levels)
+
+    async def _logs_set(
+        self, _client: Connection, given: params.LogsParams
+    ) -> Mapping[str, object]:
+        if given.level is None and given.facility is None:
+            message = "logs.set: level: only a facility can do without one; name it, or a level"
+            problem = {"field": "level", "message": "only a facility can do without one"}
+            raise Refusal(ErrorCode.INVALID_PARAMS, message, {"problems": [problem]})
+        await self._daemon.set_levels(self._daemon.log.with_level(given.level, given.facility))
+        return levels_as_dict(self._daemon.log.levels)
+
+    async def _events_subscribe(
+        self, client: Connection, given: params.SubscribeParams
+    ) -> results.SubscribeResult:
+        bus, lines = self._daemon.bus, client.lines
+        made = bus.subscribe(
+            given.kinds, given.after, lambda line: lines.send([line]), lambda: lines.unread_bytes
+        )
+        client.subscribe(made)
+        return {
+            "sequence": bus.sequence,
+            "oldest": bus.oldest,
+            "missed": bus.missed(given.after, given.kinds),
+        }
+
+    async def _events_unsubscribe(
+        self, client: Connection, _given: params.NoParams
+    ) -> results.Nothing:
+        client.subscribe(None)
+        return {}
+
+    async def _hosts_resolve(
+        self, _client: Connection, _given: params.NoParams
+    ) -> results.HostsResult:
+        changes = await self._daemon.changes.resolve_hosts()
+        return {
+            "changes": [
+                {
+                    "host": each.host,
+                    "before": [str(address) for address in each.before],
+                    "after": [str(address) for address in each.after],
+                    "error": each.error,
+                }
+                for each in changes
+            ],
+            "revision": self._daemon.book.revision,
+        }
+
+    async def _shutdown(self, client: Connection, _given: params.NoParams) -> results.Nothing:
+        client.ends_after_answer = True
+        asyncio.get_running_loop().call_soon(self._daemon.shut_down)
+        return {}
+
+    async def _turn(self, given: params.RefsParams, *, enabled: bool) -> Encoded:
+        enable, expected = self._daemon.changes.enable, given.expected_revision
+        draft = await enable(given.rules, expected, enabled=enabled, dry_run=given.dry_run)
+        return await self._changed(draft, given.dry_run)
+
+    def _selected(
+        self, refs: Iterable[str] | None
+    ) -> tuple[Mapping[str, Held], Mapping[str, Aside]]:
+        """The rules that are meant: those that workers have, and those that do not fit the host."""
+        rules, aside = self._daemon.book.rules, self._daemon.book.aside
+        if refs is None:
+            return rules, aside
+        ids = self._daemon.book.find(refs)
+        meant = {rule_id: rules[rule_id] for rule_id in ids if rule_id in rules}
+        return meant, {rule_id: aside[rule_id] for rule_id in ids if rule_id in aside}
+
+    async def _collect(self, max_age_s: float) -> Collected:
+        book = self._daemon.book
+        return await self._daemon.counters.collect(len(book.rules), book.revision, max_age_s)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._daemon.executor, work)
+
+    async def _changed(self, draft: Draft, dry_run: bool) -> Encoded:
+        rest: dict[str, object] = {
+            "revision": self._daemon.book.revision if dry_run else draft.revision,
+            "dry_run": dry_run,
+            "removed": [*draft.removed, *draft.dropped],
+            "kept": list(draft.kept),
+            "changed": list(draft.changed),
+            "warnings": list(draft.warnings),
+        }
+        troubles = {rule_id: self._daemon.news.of(rule_id) for rule_id in draft.added}
+
+        def infos() -> Encoded:
+            added = [draft.rules[rule_id] for rule_id in draft.added]
+            new = (_info(held, new_rule(held, *troubles[held.rule.id])) for held in added)
+            if dry_run:  # what it would meet is known to a worker only
+                new = ({**info, "state": _NOT_ADDED} for info in new)
+            return _listed("added", new, rest)
+
+        return await self._in_thread(infos)
+
+
+def _listed(name: str, infos: Iterable[results.RuleInfo], rest: Mapping[str, object]) -> Encoded:
+    """A result with a list of rules in it, encoded one by one."""
+    pieces = Encoded([encode(rest)[:-1], b',"%s":[' % name.encode()])
+    separator = b""
+    for info in infos:
+        pieces += [separator, encode(info)]
+        separator = b","
+    pieces.append(b"]}")
+    return pieces
+
+
+def _info_aside(aside: Aside) -> results.RuleInfo:
+    info: results.RuleInfo = {
+        "id": aside.rule.id,
+        "name": aside.rule.name,
+        "rule": str(aside.rule),
+        "enabled": aside.enabled,
+        "state": f"does not fit this host now: {aside.why}",
+        "outputs": [
+            {"output": str(output), "ttl": output.effective_ttl, "parked": None}
+            for output in aside.rule.outputs
+        ],
+    }
+    return _readable(info, aside.rule)
+
+
+def _info(held: Held, stats: RuleStats) -> results.RuleInfo:
+    pairs = zip(held.resolved.outputs, stats.outputs, strict=True)
+    info: results.RuleInfo = {
+        "id": stats.id,
+        "name": stats.name,
+        "rule": stats.rule,
+        "enabled": held.enabled,
+        "state": stats.state,
+        "outputs": [
+            {"output": output.output, "ttl": resolved.ttl, "parked": output.parked}
+            for resolved, output in pairs
+        ],
+    }
+    return _readable(info, held.rule)
+
+
+def _readable(info: results.RuleInfo, rule: Rule) -> results.RuleInfo:
+    """With the rule as an object beside a text that could not be given back to us."""
+    form = written(rule)
+    if not isinstance(form, str):
+        info["object"] = form
+    return info

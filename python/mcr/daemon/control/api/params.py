@@ -1,0 +1,189 @@
+"""What clients may send: the parameters of every method, and rules as objects.
+
+Owns the shape of requests; what a rule's fields may hold is decided by the rules themselves.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    SkipValidation,
+    Tag,
+)
+
+from .. import limits
+
+EventKind = Literal["rule", "worker", "interface", "log"]
+Facility = Literal["control", "rules", "workers", "interfaces", "clients", "supervisor"]
+Level = Literal["debug", "info", "warning", "error"]
+
+
+class Params(BaseModel):
+    """Parameters go by name; a name that the method does not know is an error."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True
+    )
+
+
+class InputObject(Params):
+    """A rule's input, as `mcr.Input` takes it."""
+
+    address: str
+    """A group, a block of groups, an address of this host, or a broadcast address."""
+    port: int | str
+    """1 to 65535, or several in a row as "5000-5099"."""
+    interface: str | None = None
+    sources: list[str] = []
+    vlan: int | None = None
+    join: Literal["each", "none"] | None = None
+
+
+class OutputObject(Params):
+    """One output of a rule, as `mcr.Output` takes it."""
+
+    address: str
+    """A group, a block of groups, a host's or a broadcast address, or a host name."""
+    port: int | str
+    """1 to 65535, or several in a row as "5000-5099"."""
+    interface: str | None = None
+    ttl: int | str | None = None
+    """1 to 255, "keep" or "decrement"; null is 1 for groups and 64 for hosts."""
+    dscp: int | str = 0
+    """0 to 63, or "keep"."""
+    source: str | None = None
+    """An address of this host, or "keep"."""
+    source_port: int | str | None = None
+    """1 to 65535, or "keep"."""
+    loop: bool | None = None
+    """Whether this host hears the copies to a group; null: yes, except on the ingress `udp` where
+    they go to the rule's own group and port."""
+    priority: int | None = None
+    """SO_PRIORITY, 0 to 6."""
+
+
+class RuleObject(Params):
+    """A rule as an object, which can name every interface; rule text cannot."""
+
+    name: str | None = None
+    input: InputObject
+    outputs: list[OutputObject]
+
+
+def _rule_kind(value: object) -> str:
+    return "text" if isinstance(value, str) else "object"
+
+
+def _entry_kind(value: object) -> str:
+    if isinstance(value, dict) and "rule" in value:
+        return "entry"
+    return _rule_kind(value)
+
+
+AnyRule = Annotated[
+    Annotated[str, Tag("text")] | Annotated[RuleObject, Tag("object")], Discriminator(_rule_kind)
+]
+
+
+class RuleEntry(Params):
+    """A rule, and whether it relays."""
+
+    rule: AnyRule
+    enabled: bool | None = None
+    """Null takes what the request says for all its rules."""
+
+
+AnyEntry = Annotated[
+    Annotated[str, Tag("text")]
+    | Annotated[RuleObject, Tag("object")]
+    | Annotated[RuleEntry, Tag("entry")],
+    Discriminator(_entry_kind),
+]
+
+Revision = Annotated[int, Field(ge=0, le=2**63 - 1)]
+RuleRef = Annotated[str, Field(min_length=1, max_length=256)]
+RuleRefs = Annotated[list[RuleRef], Field(max_length=limits.REQUEST_RULES, fail_fast=True)]
+# The rules themselves are read one by one, in the thread that judges them.
+Entries = Annotated[list[SkipValidation[AnyEntry]], Field(max_length=limits.REQUEST_RULES)]
+
+
+class NoParams(Params):
+    """A method that takes nothing."""
+
+
+class HelloParams(Params):
+    """The protocol's version that a client speaks."""
+
+    protocol: int
+    client: Annotated[str, Field(max_length=256)] | None = None
+    """Who it is, for the log."""
+
+
+class SelectionParams(Params):
+    """Some of the rules, by their ids or names; null is all."""
+
+    rules: RuleRefs | None = None
+
+
+class RuleParams(Params):
+    """One rule, by its id or name."""
+
+    rule: RuleRef
+
+
+class ChangeParams(Params):
+    """What every change of the rules takes."""
+
+    expected_revision: Revision | None = None
+    """Refuse unless the rules are at this revision."""
+    dry_run: bool = False
+    """Check against this host and the other rules, and change nothing."""
+
+
+class AddParams(ChangeParams):
+    """Rules to add."""
+
+    rules: Entries
+    enabled: bool = True
+
+
+class ReplaceParams(ChangeParams):
+    """Rules that shall be all there are, in this order."""
+
+    rules: Entries
+
+
+class RefsParams(ChangeParams):
+    """Rules to change, by their ids or names."""
+
+    rules: RuleRefs
+
+
+class LogsParams(Params):
+    """A level for everything, or for one facility; null lets a facility follow the others."""
+
+    level: Level | None
+    facility: Facility | None = None
+
+
+class SubscribeParams(Params):
+    """Which events a client wants; null is all."""
+
+    kinds: Annotated[list[EventKind], Field(max_length=4)] | None = None
+    after: Annotated[int, Field(ge=0, le=2**63 - 1)] | None = None
+    """First those again that came after this sequence number, as far as they are kept."""
+
+
+class Request(BaseModel):
+    """One request (JSON-RPC 2.0, section 4)."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    jsonrpc: Literal["2.0"]
+    method: str
+    params: dict[str, Any] = {}
+    id: Annotated[str, Field(max_length=limits.ID_CHARS)] | int | None = None
+    """Without it the request is a notification, and is not answered."""

@@ -1,0 +1,59 @@
+"""The protocol as JSON Schema: `python -m mcr.daemon.control.api.schema` prints it.
+
+Owns how the shapes of requests and answers are put together in one document.
+"""
+
+import json
+from typing import Any
+
+from pydantic import TypeAdapter
+from pydantic.json_schema import JsonSchemaMode
+
+from ....protocol.constants import PROTOCOL, ErrorCode
+from ..rules.config_file import ConfigFile
+from .methods import SHAPES
+from .params import Request
+from .results import Event
+
+_HEAD = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "title": "mcr control protocol",
+    "description": "JSON-RPC 2.0 over a Unix socket, one object to a line.",
+    "protocol": PROTOCOL,
+}
+
+
+def schema() -> dict[str, Any]:
+    """Every method's parameters and result, events, and the configuration file."""
+    parts: list[tuple[str, JsonSchemaMode, TypeAdapter[Any]]] = [
+        ("request", "validation", TypeAdapter(Request)),
+        ("event", "serialization", TypeAdapter(Event)),
+        ("config_file", "validation", TypeAdapter(ConfigFile)),
+    ]
+    for name, shape in SHAPES.items():
+        parts.append((f"{name} params", "validation", TypeAdapter(shape.params)))
+        parts.append((f"{name} result", "serialization", TypeAdapter(shape.result)))
+    made, shared = TypeAdapter.json_schemas(parts)
+    by_name = {name: part for (name, _mode), part in made.items()}
+    methods = {
+        name: {"params": by_name[f"{name} params"], "result": by_name[f"{name} result"]}
+        for name in SHAPES
+    }
+    return {
+        **_HEAD,
+        "methods": methods,
+        "request": by_name["request"],
+        "event": by_name["event"],
+        "config_file": by_name["config_file"],
+        "errors": {code.name.lower(): int(code) for code in ErrorCode},
+        "$defs": shared["$defs"],
+    }
+
+
+def text() -> str:
+    """The document as it is checked in."""
+    return json.dumps(schema(), indent=1, sort_keys=True) + "\n"
+
+
+if __name__ == "__main__":
+    print(text(), end="")

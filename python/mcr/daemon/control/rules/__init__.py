@@ -1,0 +1,1 @@
+"""The rules of the daemon, and how they change."""

@@ -1,0 +1,214 @@
+"""What outlives this process: the rules and a few numbers, as lines of JSON.
+
+Owns the shape of the snapshot, which the supervisor keeps without reading it and which the user
+may find in the state file. Knows no sockets.
+
+    {"mcr":"rules","version":1,"revision":3,"sequence":1000,"log_levels":{...},"hosts":[...],"count":2}
+    {"rule":"239.1.1.1%eth0:5001 to 239.2.0.1%eth1:6001","enabled":true,"resolved":{...}}
+    {"rule":"239.1.1.2%eth0:5001 to 239.2.0.2%eth1:6001","enabled":false}
+
+`resolved` is what workers run of the rule. It counts for the next control process of the same
+daemon, which takes it as it is; at another start of the daemon the host may be another.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import from_json
+
+from ....errors import McrError, RuleError
+from ....rules import Rule
+from ....rules.hostnames import Answers, Name
+from ....rules.spec import ResolvedRule
+from .. import limits
+from ..api.jsonrpc import encode
+from ..api.params import Facility, Level
+from ..api.validation import problems_of
+from .entries import Entry, read_entry, written
+
+_RESOLVED = TypeAdapter(ResolvedRule)
+_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+
+
+class LogLevels(BaseModel):
+    """The levels of the log that clients have set."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    everything: Level = "info"
+    facilities: dict[Facility, Level] = {}
+
+
+class _Host(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    host: str
+    version: Literal[0, 4, 6]
+    addresses: list[str]
+
+
+class _Head(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    mcr: Literal["rules"]
+    version: Literal[1]
+    revision: Annotated[int, Field(ge=0, le=2**63 - 1)]
+    sequence: Annotated[int, Field(ge=0, le=2**63 - 1)]
+    log_levels: LogLevels
+    hosts: list[_Host]
+    count: Annotated[int, Field(ge=0)]
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a snapshot says."""
+
+    revision: int
+    sequence: int
+    """No event has a higher number yet."""
+    log_levels: LogLevels
+    answers: Answers
+    entries: tuple[Entry, ...]
+
+
+class UnreadableError(McrError):
+    """A snapshot or state file is not what this program has written."""
+
+
+def line_of(entry: Entry) -> bytes:
+    """What is kept of a rule."""
+    line = encode({"rule": written(entry.rule), "enabled": entry.enabled})
+    if entry.resolved is None:
+        return line + b"\n"
+    resolved = _RESOLVED.dump_json(entry.resolved, exclude_defaults=True)
+    return b'%s,"resolved":%s}\n' % (line[:-1], resolved)
+
+
+def write(
+    revision: int,
+    sequence: int,
+    log_levels: LogLevels,
+    answers: Answers,
+    lines: Iterable[bytes],
+) -> int:
+    """A sealed memfd (memfd_create(2), F_ADD_SEALS) with a snapshot; the caller closes it.
+
+    Raises:
+        McrError: it would be longer than what is kept, or the kernel refuses the memory.
+    """
+    rules = list(lines)
+    head = {
+        "mcr": "rules",
+        "version": 1,
+        "revision": revision,
+        "sequence": sequence,
+        "log_levels": log_levels.model_dump(),
+        "hosts": [
+            {"host": name.host, "version": name.version, "addresses": [str(each) for each in known]}
+            for name, known in answers.items()
+        ],
+        "count": len(rules),
+    }
+    whole = b"".join((encode(head), b"\n", *rules))
+    if len(whole) > limits.KEPT_BYTES:
+        raise McrError(f"the rules need {len(whole)} bytes, more than {limits.KEPT_BYTES}")
+    return _sealed(whole)
+
+
+def _sealed(whole: bytes) -> int:
+    try:
+        memory = os.memfd_create("mcr-rules", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    except OSError as error:
+        raise McrError(f"no memory to keep the rules in: {error.strerror}") from None
+    try:
+        rest = memoryview(whole)
+        while rest:
+            rest = rest[os.write(memory, rest) :]
+        fcntl.fcntl(memory, fcntl.F_ADD_SEALS, _SEALS)
+    except OSError as error:
+        os.close(memory)
+        raise McrError(f"no memory to keep the rules in: {error.strerror}") from None
+    return memory
+
+
+def read(whole: bytes, *, in_use: bool) -> Kept:
+    """What a snapshot says, or nothing of it.
+
+    Args:
+        whole: the snapshot.
+        in_use: whether workers run by it. Else what they ran of each rule is left out, unread.
+
+    Raises:
+        UnreadableError: with the line and the field that are wrong.
+    """
+    first, _, rest = whole.partition(b"\n")
+    head = _head(first)
+    lines = rest.splitlines()
+    if len(lines) != head.count:
+        message = f"line 1, count: says {head.count} rules, but {len(lines)} follow"
+        raise UnreadableError(f"{message}; count them, and write their number there")
+    answers = {
+        Name(each.host, each.version): tuple(ip_address(text) for text in each.addresses)
+        for each in head.hosts
+    }
+    entries = tuple(_entry(number, line, in_use) for number, line in enumerate(lines, 2))
+    return Kept(head.revision, head.sequence, head.log_levels, answers, entries)
+
+
+def read_all(descriptor: int, limit_bytes: int = limits.KEPT_BYTES) -> bytes:
+    """All bytes of a file that the supervisor passed, which is closed then.
+
+    Raises:
+        UnreadableError: it is too long, or cannot be read.
+    """
+    try:
+        with os.fdopen(descriptor, "rb") as file:
+            file.seek(0)
+            whole = file.read(limit_bytes + 1)
+    except OSError as error:
+        raise UnreadableError(f"cannot be read: {error.strerror}") from None
+    if len(whole) > limit_bytes:
+        raise UnreadableError(f"is longer than {limit_bytes} bytes")
+    return whole
+
+
+def _head(line: bytes) -> _Head:
+    try:
+        head = _Head.model_validate_json(line)
+        for each in head.hosts:
+            for text in each.addresses:
+                ip_address(text)
+    except ValidationError as error:
+        raise UnreadableError(f"line 1, {problems_of(error, _Head)[0]}") from None
+    except ValueError as error:
+        raise UnreadableError(f"line 1, hosts: {error}") from None
+    return head
+
+
+def _entry(number: int, line: bytes, in_use: bool) -> Entry:
+    try:
+        value = from_json(line, allow_inf_nan=False)
+        resolved = value.pop("resolved", None) if isinstance(value, dict) else None
+        entry = read_entry(value, enabled=True)
+        if resolved is None or not in_use:
+            return entry
+        return entry._replace(resolved=_resolved(entry.rule, resolved))
+    except RuleError as error:
+        raise UnreadableError(f"line {number}, {error.problems[0]}") from None
+    except ValidationError as error:
+        raise UnreadableError(f"line {number}, resolved: {error.errors()[0]['msg']}") from None
+    except ValueError as error:
+        raise UnreadableError(f"line {number}: is no JSON: {error}") from None
+
+
+def _resolved(rule: Rule, value: object) -> ResolvedRule:
+    resolved = _RESOLVED.validate_python(value)
+    numbers = {output.number for output in resolved.outputs}
+    if resolved.id != rule.id or not numbers <= set(range(1, len(rule.outputs) + 1)):
+        raise RuleError([("resolved", "is of another rule")])
+    return resolved

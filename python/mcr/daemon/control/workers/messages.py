@@ -1,0 +1,206 @@
+"""What control and a worker say to each other, as JSON.
+
+Owns the shapes: what is sent is made here, what comes is checked here, since a worker in somebody
+else's hands may say anything. Knows no sockets.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Literal, NotRequired
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
+from ....rules.spec import ResolvedInput, ResolvedOutput, ResolvedRule
+from .. import limits
+from ..api.jsonrpc import encode
+
+PROTOCOL = 1
+"""The version of the messages; a worker that speaks another one is not used."""
+
+Count = Annotated[int, Field(ge=0, le=2**64 - 1)]
+Text = Annotated[str, Field(max_length=4096)]
+Counts = Annotated[dict[Annotated[str, Field(max_length=64)], Count], Field(max_length=256)]
+
+
+class InterfaceReport(TypedDict):
+    """What one interface counted."""
+
+    name: Text
+    ingress: Text
+    received: Count
+    matched: Count
+    kernel_dropped_frames: Count
+    buffer_waits: Count
+    error: Text | None
+    dropped: Counts
+
+
+class OutputReport(TypedDict):
+    """What one output counted."""
+
+    parked: Text | None
+    wanted: Count
+    sent: Count
+    sent_bytes: Count
+    pending: Count
+    refused: Count
+    dropped: Counts
+    errors: Counts
+    lost_reason: Text | None
+    lost_age_ms: Count | None
+    refused_age_ms: Count | None
+
+
+class RuleReport(TypedDict):
+    """What one rule counted, and what is known of its input."""
+
+    id: Text
+    paused: bool
+    trouble: Text | None
+    matched: Count
+    matched_bytes: Count
+    last_source: Text | None
+    last_seen_age_ms: Count | None
+    group_seen: Count
+    group_seen_age_ms: Count | None
+    other_port: Count | None
+    other_source: Text | None
+    outputs: list[OutputReport]
+
+
+class Part(TypedDict):
+    """One piece of a report."""
+
+    interfaces: NotRequired[Annotated[list[InterfaceReport], Field(max_length=4096)]]
+    rules: NotRequired[Annotated[list[RuleReport], Field(max_length=limits.REPORT_RULES)]]
+
+
+class Failure(TypedDict):
+    """Why a worker refuses."""
+
+    kind: Literal["interface", "rights", "limit", "rule", "engine"]
+    rule: Text | None
+    message: Text
+
+
+class RuleNews(TypedDict):
+    """What keeps a rule's input or outputs from working now."""
+
+    id: Text
+    trouble: Text | None
+    parked: list[Text | None]
+
+
+class Hello(TypedDict):
+    """What a worker says of itself."""
+
+    protocol: int
+    number: int
+    pid: int
+    ingress: Text
+    revision: int
+    rules: list[Text]
+
+
+class WorkerMessage(TypedDict, total=False):
+    """An answer (with an id), or an event."""
+
+    __pydantic_config__ = ConfigDict(extra="ignore")  # type: ignore[misc]
+
+    id: int
+    ok: dict[str, Any]
+    error: Failure | Text
+    """Why it refuses; or in an event, what the engine ended with."""
+    part: Part
+    event: Literal["rules", "link", "log", "engine"]
+    rules: list[RuleNews]
+    name: Text
+    index: int
+    change: Text
+    detail: Text
+    level: Literal["debug", "info", "warning", "error"]
+    facility: Literal["worker", "interface", "socket"]
+    text: Text
+
+
+_ANSWER = TypeAdapter(WorkerMessage)
+_HELLO = TypeAdapter(Hello)
+
+
+def read_message(body: bytes) -> WorkerMessage:
+    """A message of a worker.
+
+    Raises:
+        ValueError: it is none, or holds more than can be read without holding up clients.
+    """
+    values = body.count(b",") + body.count(b"[") + body.count(b"{")
+    if values > limits.WORKER_VALUES:
+        raise ValueError(f"a message with {values} commas and brackets")
+    try:
+        return _ANSWER.validate_json(body, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{where}: {first['msg']}") from None
+
+
+def read_hello(ok: dict[str, Any]) -> Hello:
+    """What a worker says of itself.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    return _HELLO.validate_python(ok, strict=True)
+
+
+def spec_tail(rule: ResolvedRule) -> bytes:
+    """What a worker is told of a rule beside its id and whether it is paused; kept as it is."""
+    spec = {"input": _input(rule.input), "outputs": [_output(each) for each in rule.outputs]}
+    return encode(spec)[1:]
+
+
+def prepare_body(
+    revision: int, *, whole: bool, remove: Sequence[str], add: Iterable[tuple[str, bool, bytes]]
+) -> bytes:
+    """The members of a `prepare`; each rule as id, whether it is enabled, and its `spec_tail`."""
+    specs = (
+        b'{"id":%s,"paused":%s,%s' % (encode(rule_id), b"false" if enabled else b"true", tail)
+        for rule_id, enabled, tail in add
+    )
+    head = encode({"do": "prepare", "revision": revision, "whole": whole, "remove": list(remove)})
+    return head[1:-1] + b',"add":[' + b",".join(specs) + b"]}"
+
+
+def _input(taken: ResolvedInput) -> dict[str, Any]:
+    return {
+        "group": str(taken.group),
+        "group_bits": taken.group_bits,
+        "port": taken.port,
+        "last_port": taken.last_port,
+        "interface": taken.interface,
+        "ifindex": taken.ifindex,
+        "sources": [str(source) for source in taken.sources],
+        "vlan": taken.vlan,
+        "join": taken.join,
+        "broadcast": taken.broadcast,
+        "everywhere": taken.everywhere,
+    }
+
+
+def _output(output: ResolvedOutput) -> dict[str, Any]:
+    return {
+        "address": str(output.address),
+        "address_bits": output.address_bits,
+        "port": output.port,
+        "last_port": output.last_port,
+        "interface": output.interface,
+        "ifindex": output.ifindex,
+        "ttl": output.ttl,
+        "dscp": output.dscp,
+        "source": None if output.source is None else str(output.source),
+        "source_port": output.source_port,
+        "loop": output.loop,
+        "priority": output.priority,
+        "broadcast": output.broadcast,
+        "number": output.number,
+    }

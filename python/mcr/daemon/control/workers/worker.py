@@ -1,0 +1,117 @@
+"""What is known of each worker process: its incarnation, its state, its deaths.
+
+Owns the records that clients see. Talks to nobody.
+"""
+
+import asyncio
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from ..api.results import WorkerDeath, WorkerInfo
+from .channel import Link
+from .messages import Part, RuleReport
+
+
+@dataclass(slots=True)
+class Death:
+    """The last end of a worker."""
+
+    at: float
+    """Seconds since 1970."""
+    cause: str
+    outage_ms: int | None = None
+    """Until its successor had the rules; None until then, or if it is not known."""
+    missed_frames: int | None = None
+    """What the kernel dropped meanwhile; None until the successor has counted."""
+    is_over: bool = False
+    """Whether its flows go on again."""
+    was_seen: bool = True
+    """Whether this process was there: of an earlier death it is not known what was missed."""
+
+    def as_dict(self) -> WorkerDeath:
+        """As clients see it."""
+        return {
+            "at": self.at,
+            "cause": self.cause,
+            "outage_ms": self.outage_ms,
+            "missed_frames": self.missed_frames,
+        }
+
+
+@dataclass
+class Report:
+    """What a worker counted, when it last said so."""
+
+    parts: list[Part]
+    taken_s: float
+    """By `time.monotonic`."""
+
+    @cached_property
+    def rules(self) -> dict[str, RuleReport]:
+        """What it said of each rule, by id."""
+        return {rule["id"]: rule for part in self.parts for rule in part.get("rules", [])}
+
+    def kernel_dropped_frames(self) -> int:
+        """Over all interfaces."""
+        return sum(
+            interface["kernel_dropped_frames"]
+            for part in self.parts
+            for interface in part.get("interfaces", [])
+        )
+
+
+@dataclass(slots=True)
+class Worker:
+    """One worker, through all its incarnations."""
+
+    number: int
+    pid: int | None = None
+    cpu: int | None = None
+    incarnation: int = 0
+    started_at: float | None = None
+    deaths: int = 0
+    last_death: Death | None = None
+    restart_in_ms: int | None = None
+    link: Link | None = None
+    provided: Link | None = None
+    """The channel by which it was given rules."""
+    synced: bool = False
+    """Whether these are the rules of now, so that it takes part in changes."""
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by whoever gives it the rules."""
+    had_rules: bool = False
+    """Whether it relayed by some rules already when it was brought up."""
+    lacks: dict[str, str] = field(default_factory=dict)
+    """Rules that it refused when it came back, and why."""
+    is_silent: bool = False
+    """Whether it was asked what it counted, and says nothing."""
+    report: Report | None = None
+    """Of this incarnation or an earlier one, whose counters it goes on with."""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it relays by rules, if only by those before a change, and answers."""
+        return self.link is not None and self.link is self.provided and not self.link.is_over
+
+    @property
+    def state(self) -> str:
+        """In a word."""
+        if self.is_running:
+            return "silent" if self.is_silent else "running"
+        if self.pid is None:
+            return "starting" if self.incarnation == 0 else "restarting"
+        return "silent" if self.link is None or self.link.is_over else "starting"
+
+    def as_dict(self) -> WorkerInfo:
+        """As clients see it."""
+        return {
+            "number": self.number,
+            "pid": self.pid,
+            "state": self.state,
+            "cpu": self.cpu,
+            "incarnation": self.incarnation,
+            "started_at": self.started_at,
+            "deaths": self.deaths,
+            "last_death": self.last_death.as_dict() if self.last_death else None,
+            "restart_in_ms": self.restart_in_ms,
+        }

@@ -1,0 +1,372 @@
+"""The rule text, the only place that knows it: text to constructor arguments, and back.
+
+    rule     = input ("to" | "->") output *(SP output)
+    endpoint = [source *("+" source) "@"] address ["/" length] ["%" interface] ":" port ["-" port]
+               *("," key "=" value)
+
+Canonical: ``to``, one space, options in the order of the tables below, brackets around IPv6 only
+where no interface ends it. Also read: ``->``, commas between outputs, ``[v6]%if:port`` and
+``[v6%if]:port``. What a field may hold is the business of `fields`; this file knows no values.
+"""
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+from ..errors import RuleError
+from . import fields
+from .fields import Checks, Invalid
+
+T = TypeVar("T")
+Arguments = dict[str, Any]
+"""Keyword arguments of `Input` or `Output`."""
+
+SEPARATORS = ("to", "->")
+GRAMMAR_CHARACTERS = ",+=@%:[]"
+"""What an interface name cannot hold in text: such interfaces are named in structured form."""
+
+_RESERVED_OPTIONS = ("expect", "merge", "rate")
+_WHOLE = re.compile(r"-?[0-9]{1,18}", re.ASCII)
+_PORTS = re.compile(r"([0-9]{1,9})-([0-9]{1,9})", re.ASCII)
+_REDIRECT = "the shell took '>' as a redirect; write 'to' between input and outputs"
+
+
+@dataclass(frozen=True, slots=True)
+class RuleParts:
+    """A rule's text, read: what the constructors of `rules` take."""
+
+    input: Arguments
+    outputs: tuple[Arguments, ...]
+    name: str | None
+
+
+def parse_rule(text: str) -> RuleParts:
+    """Reads ``input to output output``.
+
+    Raises:
+        RuleError: with every problem, under paths such as ``output 1, ttl``.
+        TypeError: if it is no text.
+    """
+    head, tail = _halves(_text(text).split())
+    check = Checks()
+    source = _read(head, _INPUT, check, "input, ")
+    name = source.pop("name", None)
+    outputs = [
+        _read(pieces, _OUTPUT, check, f"output {number}, ")
+        for number, pieces in enumerate(_split_outputs(tail), 1)
+    ]
+    if not outputs and not check.problems:
+        check.note("outputs", "there is none after 'to'; write address%interface:port")
+    check.done()
+    return RuleParts(source, tuple(outputs), name)
+
+
+def parse_input(text: str) -> Arguments:
+    """Reads one input without a rule around it.
+
+    Raises:
+        RuleError: with every problem, under the field's name.
+    """
+    check = Checks()
+    arguments = _read(text.strip().split(","), _INPUT, check, "")
+    if "name" in arguments:
+        check.note("name", "belongs to a rule, not to a lone input")
+    check.done()
+    return arguments
+
+
+def parse_output(text: str) -> Arguments:
+    """Reads one output without a rule around it.
+
+    Raises:
+        RuleError: with every problem, under the field's name.
+    """
+    check = Checks()
+    arguments = _read(text.strip().split(","), _OUTPUT, check, "")
+    check.done()
+    return arguments
+
+
+def join_arguments(arguments: Sequence[str]) -> list[str]:
+    """Rules as a command line brings them: one an argument, or one spread over all of them.
+
+    ``["A to B", "C to D"]`` stays; ``["A", "to", "B"]``, whose quotes were left out, is one rule,
+    and so is ``["A", "B"]``, where no argument could be a rule by itself.
+    """
+    loose = any(argument in (*SEPARATORS, "-", ">") for argument in arguments)
+    if loose or (arguments and not any(re.search(r"\s|->", argument) for argument in arguments)):
+        return [" ".join(arguments)]
+    return list(arguments)
+
+
+def format_endpoint(
+    address: object,
+    interface: str | None,
+    port: int | range,
+    *,
+    sources: Iterable[object] = (),
+    options: Iterable[tuple[str, object]] = (),
+) -> str:
+    """The canonical text of an endpoint; options whose value is None are left out."""
+    prefix = "+".join(str(source) for source in sources)
+    host = str(address)
+    if interface is not None:
+        host = f"{host}%{interface}"
+    elif ":" in host:
+        host = f"[{host}]"
+    given = "".join(f",{key}={value}" for key, value in options if value is not None)
+    return f"{prefix}{'@' if prefix else ''}{host}:{format_ports(port)}{given}"
+
+
+def format_ports(port: int | range) -> str:
+    """One port as a number, several as first and last."""
+    return f"{port[0]}-{port[-1]}" if isinstance(port, range) else str(port)
+
+
+class _Option(NamedTuple):
+    """How one option is read: the constructor's argument, and text to its value."""
+
+    argument: str
+    read: Callable[[str], object]
+
+
+class _Side(NamedTuple):
+    """What differs between inputs and outputs."""
+
+    noun: str
+    address: str
+    read_address: Callable[[object], object]
+    options: dict[str, _Option]
+
+
+def _number(parse: Callable[[object], T]) -> Callable[[str], T]:
+    """Text to a whole number that `parse` judges; other text goes to it as it is, to be refused."""
+    return lambda text: parse(int(text) if _WHOLE.fullmatch(text) else text)
+
+
+def _switch(text: str) -> bool:
+    if text not in {"on", "off"}:
+        raise Invalid(f"{text!r} is neither 'on' nor 'off'")
+    return text == "on"
+
+
+_INPUT = _Side(
+    "input",
+    "group",
+    fields.group,
+    {
+        "name": _Option("name", fields.rule_name),
+        "vlan": _Option("vlan", _number(fields.vlan)),
+        "join": _Option("join", fields.join),
+    },
+)
+_OUTPUT = _Side(
+    "output",
+    "address",
+    fields.destination,
+    {
+        "ttl": _Option("ttl", _number(fields.output_ttl)),
+        "dscp": _Option("dscp", _number(fields.output_dscp)),
+        "source": _Option("source", fields.output_source),
+        "sport": _Option("source_port", _number(fields.output_source_port)),
+        "loop": _Option("loop", _switch),
+        "priority": _Option("priority", _number(fields.priority)),
+    },
+)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"a rule is an mcr.Rule or text, not {type(value).__name__}")
+    return value
+
+
+def _halves(tokens: list[str]) -> tuple[list[str], list[str]]:
+    """The input's comma-separated pieces, and the tokens of the outputs."""
+    at = next((at for at, token in enumerate(tokens) if token in SEPARATORS), None)
+    if at is None:
+        tokens = " ".join(tokens).replace("->", " -> ", 1).split()
+        at = tokens.index("->") if "->" in tokens else None
+    if at is None:
+        raise RuleError([_no_separator(tokens)])
+    head, tail = tokens[:at], tokens[at + 1 :]
+    if any(token in SEPARATORS for token in tail):
+        raise RuleError([("outputs", "a second 'to'; write each rule as one argument, in quotes")])
+    if not head:
+        raise RuleError([("input", "there is none before 'to'; write address%interface:port")])
+    if "+" in head or any("+" in token.rpartition("@")[2].split(",")[0] for token in head):
+        raise RuleError(
+            [("input", "several inputs are not supported in this version; write one rule for each")]
+        )
+    if len(head) > 1:
+        raise RuleError(
+            [
+                (
+                    "input",
+                    f"{' '.join(head)!r} has a space; an input and its options have none, and a"
+                    " rule has one input",
+                )
+            ]
+        )
+    return head[0].split(","), tail
+
+
+def _no_separator(tokens: list[str]) -> tuple[str, str]:
+    """Why there is no ``to``: what the shell leaves of an unquoted ``->`` comes first."""
+    if not tokens:
+        return "", "the rule is empty; write 'input to output'"
+    if any(token.endswith("-") for token in tokens):
+        return "outputs", f"missing after '-': {_REDIRECT}"
+    if any(">" in token or token == "=" for token in tokens):
+        return "outputs", "missing: write 'to' between input and outputs"
+    if len(tokens) > 1:
+        return "outputs", (
+            "missing: there is no 'to' between input and outputs; write 'input to output' (a '>'"
+            " would be lost to the shell)"
+        )
+    return "outputs", f"missing: the rule ends after its input; if it had a '>', {_REDIRECT}"
+
+
+def _split_outputs(tokens: list[str]) -> list[list[str]]:
+    """Each output as its comma-separated pieces: endpoint first, then options."""
+    outputs: list[list[str]] = []
+    for token in tokens:
+        begins = True
+        for piece in token.split(","):
+            if not piece:
+                continue
+            if begins or ("=" not in piece and ":" in piece):
+                outputs.append([])
+            outputs[-1].append(piece)
+            begins = False
+    return outputs
+
+
+def _read(pieces: list[str], side: _Side, check: Checks, path: str) -> Arguments:
+    """The arguments of one endpoint, as far as they can be read; `check` gets the rest."""
+    arguments: Arguments = {}
+    endpoint, *options = pieces
+    if side is _INPUT and any("@" in option.partition("=")[0] for option in options):
+        check.note(f"{path}sources", "are joined by '+', not by a comma; write SOURCE+SOURCE@GROUP")
+        return arguments
+    if "=" in endpoint and ":" not in endpoint:
+        check.note(f"{path}{side.address}", f"{endpoint!r} stands alone; options follow a comma")
+    else:
+        _read_endpoint(endpoint, side, check, path, arguments)
+    for option in options:
+        _read_option(option, side, check, path, arguments)
+    own = "sources" if side is _INPUT else "source"
+    check.same_family(f"{path}{own}", arguments.get(own), arguments.get(side.address))
+    check.joinable(f"{path}join", arguments.get("join"), arguments.get(side.address))
+    return arguments
+
+
+def _read_endpoint(text: str, side: _Side, check: Checks, path: str, arguments: Arguments) -> None:
+    """Notes what is wrong with the part before the options, and adds the rest to `arguments`."""
+
+    def add(field: str, parse: Callable[[Any], object], value: object) -> None:
+        parsed = check.field(f"{path}{field}", parse, value)
+        if parsed is not None:
+            arguments[field] = parsed
+
+    senders, at, rest = text.rpartition("@")
+    if at and side is _OUTPUT:
+        check.note(f"{path}source", "stands before '@' on inputs only; write ',source=ADDRESS'")
+    elif at:
+        add("sources", fields.sources, [_bare(sender) for sender in senders.split("+")])
+    try:
+        address, interface, port = _split_endpoint(rest)
+    except Invalid as error:
+        check.note(f"{path}{side.address}", str(error))
+        return
+    add(side.address, side.read_address, address)
+    if interface is not None:
+        add("interface", _read_interface, interface)
+    if port is None:
+        check.note(f"{path}port", f"{rest!r} has none; write address%interface:port")
+    else:
+        add("port", _read_port, port)
+
+
+def _split_endpoint(text: str) -> tuple[str, str | None, str | None]:
+    """Address, interface and port of ``[v6]%if:port``, ``[v6%if]:port`` or ``address%if:port``."""
+    inside, rest = "", text
+    if text.startswith("["):
+        inside, closed, rest = text[1:].partition("]")
+        if not closed:
+            raise Invalid(f"{text!r} lacks its ']'")
+        if ":" not in inside:
+            raise Invalid(f"{text!r}: brackets are for IPv6 addresses only")
+        if rest and rest[0] not in "/%:":
+            raise Invalid(f"{text!r}: after ']' comes %interface or :port")
+    elif "%" not in text and text.count(":") > 1:
+        raise Invalid(
+            f"{text!r}: write an IPv6 address as address%interface:port, without an interface"
+            " as [address]:port"
+        )
+    host, colon, port = rest.rpartition(":")
+    ported = colon and "%" not in port
+    address, zone, interface = (inside + (host if ported else rest)).partition("%")
+    return address, interface if zone else None, port if ported else None
+
+
+def _bare(address: str) -> str:
+    """A source's address; brackets around IPv6 are read too."""
+    if address.startswith("[") and address.endswith("]") and ":" in address:
+        return address[1:-1]
+    return address
+
+
+def _read_interface(text: str) -> str:
+    for character in GRAMMAR_CHARACTERS:
+        if character in text:
+            raise Invalid(
+                f"{text!r} has {character!r} in it; such an interface can only be named in"
+                " Python, with interface="
+            )
+    return fields.interface(text)
+
+
+def _read_port(text: str) -> int | range:
+    several = _PORTS.fullmatch(text)
+    if several is None:
+        if text[:1].isdigit() and "-" in text:
+            raise Invalid(f"{text!r} is no range of ports; write as 5000-5099")
+        return _number(fields.port)(text)
+    first, last = int(several[1]), int(several[2])
+    if first > last:
+        raise Invalid(f"{text!r} runs backwards; write {last}-{first}")
+    return fields.ports(range(first, last + 1))
+
+
+def _read_option(text: str, side: _Side, check: Checks, path: str, arguments: Arguments) -> None:
+    """Adds one ``key=value`` to `arguments`, or notes why not."""
+    key, equals, value = text.partition("=")
+    option = side.options.get(key)
+    field = f"{path}{key}" if key else path.removesuffix(", ")
+    if option is None:
+        check.note(field, _unknown_option(key, side))
+    elif not equals or not value:
+        check.note(field, f"needs a value; write {key}=VALUE")
+    elif option.argument in arguments:
+        check.note(field, "is given twice")
+    else:
+        parsed = check.field(field, option.read, value)
+        if parsed is not None:
+            arguments[option.argument] = parsed
+
+
+def _unknown_option(key: str, side: _Side) -> str:
+    other = _OUTPUT if side is _INPUT else _INPUT
+    if not key:
+        return "an option is empty; leave out the comma, or write key=value after it"
+    if key in _RESERVED_OPTIONS:
+        return f"the option {key!r} is not supported in this version"
+    if key in other.options:
+        return f"is an option of the {other.noun}, not of the {side.noun}"
+    close = difflib.get_close_matches(key, [*side.options, *other.options], n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    known = ", ".join(side.options)
+    return f"is no option; {hint}the options of an {side.noun} are {known}"

@@ -1,0 +1,133 @@
+"""What a rule may ask for, but is seldom meant: one warning each.
+
+Sees resolved rules only; what is wrong with a rule is the business of `resolver` and `proposal`.
+"""
+
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+from ..errors import Problem
+from . import fields
+from .fields import Address, Network
+from .precedence import Rank
+from .spec import ResolvedInput, ResolvedRule
+
+_LINK_LOCAL_CONTROL = IPv4Network("224.0.0.0/24")  # RFC 5771, 4
+_SSM_V4 = IPv4Network("232.0.0.0/8")  # RFC 4607, 1
+_SSM_V6 = IPv6Network("ff30::/12")  # RFC 4607, 1: ff3x::/32, so with 16 bits of zero after it
+_PTP = frozenset(  # IEEE 1588: the primary domains, and peer delay
+    IPv4Address(group)
+    for group in ("224.0.1.129", "224.0.1.130", "224.0.1.131", "224.0.1.132", "224.0.0.107")
+)
+
+
+def warnings(rule: ResolvedRule, *, held_ports: int | None) -> Iterable[Problem]:
+    """What is allowed, but seldom meant."""
+    taken = rule.input
+    block = taken.block
+    if not taken.sources and _is_source_specific(block):
+        yield Problem(
+            "input, group",
+            f"{block} is source-specific (RFC 4607), but no source is given; routers"
+            f" forward it only for a join with one: write SOURCE@{block}",
+        )
+    if taken.join == "none":
+        yield Problem("input, join", _unjoined(taken))
+    ports = taken.last_port - taken.port + 1
+    if held_ports is not None and not taken.group.is_multicast and ports > held_ports:
+        yield Problem(
+            "input, port",
+            f"{ports} ports are more than the {held_ports} that mcr keeps open, so this host"
+            " tells senders that they are unreachable, and what arrives elsewhere than on"
+            f" {taken.interface} is not relayed",
+        )
+    yield from _special_group("input, group", block)
+    for output in rule.outputs:
+        yield from _special_group(f"output {output.number}, address", output.block)
+
+
+def goes_behind(own: Rank, other: Rank, label: str, more: int) -> Problem:
+    """What to say of a rule when more specific ones have a part of its datagrams.
+
+    Args:
+        own: how specific the rule is.
+        other: how specific the first of the others is.
+        label: what that is called.
+        more: how many others there are beside it.
+    """
+    return Problem(
+        "input",
+        f"gets none of the datagrams that it shares with {_counted(label, more)}, which"
+        f" {'are' if more else 'is'} more specific ({_difference(other, own)}); {_BOTH}",
+    )
+
+
+def goes_before(own: Rank, other: Rank, label: str, more: int) -> Problem:
+    """What to say of a rule when it has a part of the datagrams of less specific ones."""
+    return Problem(
+        "input",
+        f"is more specific ({_difference(own, other)}) than {_counted(label, more)}, which"
+        f" {'get' if more else 'gets'} none of the datagrams that both are for; {_BOTH}",
+    )
+
+
+_BOTH = "where both should get them, name all outputs in the more specific rule"
+
+
+def _counted(label: str, more: int) -> str:
+    return f"{label} and {more} more" if more else label
+
+
+def _difference(specific: Rank, general: Rank) -> str:
+    """Why one goes before the other."""
+    if specific.group_bits != general.group_bits:
+        return "fewer groups"
+    return "fewer ports" if specific.ports != general.ports else "sources listed"
+
+
+def _unjoined(taken: ResolvedInput) -> str:
+    groups = 2**taken.group_bits
+    why = ""
+    if groups > fields.JOIN_DEFAULT_GROUPS:
+        why = f"{taken.block} has {groups} groups, more than the {fields.JOIN_DEFAULT_GROUPS} that"
+        why += " a rule joins by itself, so "
+    what = (
+        f"{why}no group is joined: a switch that snoops IGMP or MLD will not deliver, unless it"
+        " forwards statically"
+    )
+    if fields.JOIN_DEFAULT_GROUPS < groups <= fields.JOIN_LIMIT_GROUPS:
+        what += "; join=each joins them, if every switch on the way has room for so many"
+    return what
+
+
+def _special_group(field: str, block: Address | Network) -> Iterable[Problem]:
+    if block in _PTP:
+        yield Problem(
+            field,
+            f"{block} is PTP (IEEE 1588), whose time stamps do not survive a relay",
+        )
+    elif _meets(block, _LINK_LOCAL_CONTROL):
+        yield Problem(
+            field,
+            f"{block} is link-local control traffic (224.0.0.0/24), which belongs to one link;"
+            " switches flood it",
+        )
+
+
+def _meets(block: Address | Network, network: IPv4Network) -> bool:
+    """Whether an address, or part of a block, lies in the network."""
+    if isinstance(block, Address):
+        return block in network
+    return isinstance(block, IPv4Network) and block.overlaps(network)
+
+
+def _is_source_specific(block: Address | Network) -> bool:
+    """Whether all of it is; of IPv6 groups the 16 bits behind ff3x are zero too."""
+    if isinstance(block, IPv4Address):
+        return block in _SSM_V4
+    if isinstance(block, IPv4Network):
+        return block.subnet_of(_SSM_V4)
+    if isinstance(block, IPv6Address):
+        return block in _SSM_V6 and block.packed[2:4] == bytes(2)
+    first, last = block.network_address, block.broadcast_address
+    return _is_source_specific(first) and _is_source_specific(last)

@@ -1,0 +1,341 @@
+"""Rules as frozen values: an `Input`, the `Output`s it is copied to, and the `Rule` of both.
+
+Construction parses: a value that exists is right in itself, and all that is wrong is reported at
+once. Whether it fits this host is the business of `config`; how it is written that of `rule_text`.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from ..errors import Problem, RuleError
+from . import fields, grammar
+from .fields import BROADCAST, Address, Checks, Invalid, Join, Keep, Network, Ttl
+
+DEFAULT_TTL_MULTICAST = 1  # what the kernel does too (RFC 1112, 6.1): a copy stays on its link
+DEFAULT_TTL_UNICAST = 64  # RFC 1700, "Time to live"
+_ID_HEX_DIGITS = 12
+_SWITCH = {None: None, True: "on", False: "off"}
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Input:
+    """What a rule takes: datagrams to an address and port, or to many, seen on one interface."""
+
+    group: Address | Network
+    """A multicast group, a block of groups, an address of this host, or a broadcast address of an
+    interface."""
+    port: int | range
+    """1 to 65535, or several in a row; a range ends behind its last port, as ranges do."""
+    interface: str | None
+    """Needed for a group and 255.255.255.255; for others, None means the one that has them."""
+    sources: tuple[Address, ...]
+    """Senders that are let through, ascending; empty lets everybody through."""
+    vlan: int | None
+    """The VLAN id frames must carry, 1 to 4094; None takes untagged frames."""
+    join: Join | None
+    """Whether ``each`` group is joined or ``none``; None joins each up to 2048, else none."""
+
+    def __init__(
+        self,
+        group: Address | Network | str,
+        port: int | range,
+        *,
+        interface: str | None = None,
+        sources: Iterable[Address | str] = (),
+        vlan: int | None = None,
+        join: Join | None = None,
+    ) -> None:
+        """Parses every field.
+
+        Raises:
+            RuleError: with a problem for each field that cannot hold its value.
+        """
+        check = Checks()
+        values = {
+            "group": check.field("group", fields.group, group),
+            "port": check.field("port", fields.ports, port),
+            "interface": check.optional("interface", fields.interface, interface),
+            "sources": check.field("sources", fields.sources, sources) or (),
+            "vlan": check.optional("vlan", fields.vlan, vlan),
+            "join": check.optional("join", fields.join, join),
+        }
+        check.same_family("sources", values["sources"], values["group"])
+        check.joinable("join", values["join"], values["group"])
+        check.done()
+        _fill(self, values)
+
+    @classmethod
+    def parse(cls, text: str) -> "Input":
+        """The input written as ``10.0.0.5@232.1.1.1%eth0:5001,vlan=7``.
+
+        Raises:
+            RuleError: if the text is no input.
+        """
+        return cls(**grammar.parse_input(text))
+
+    @property
+    def effective_join(self) -> Join:
+        """Whether its groups are joined; says nothing of an address that is no group."""
+        few = 2 ** fields.block_bits(self.group) <= fields.JOIN_DEFAULT_GROUPS
+        return self.join or ("each" if few else "none")
+
+    def __str__(self) -> str:
+        """The canonical text."""
+        return _input_text(self, None)
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Output:
+    """Where each datagram of a rule is sent to, and how."""
+
+    address: Address | Network | str
+    """A group, a block of groups, a host's or a broadcast address, or a host name, which is looked
+    up. To a block each datagram goes to the group that has its own group's place."""
+    port: int | range
+    """1 to 65535, or as many as the input has: then each goes to the one in its place."""
+    interface: str | None
+    """Needed for a group and 255.255.255.255; for a host, None leaves the choice to routing."""
+    ttl: Ttl | None
+    """1 to 255, "keep" or "decrement" (one less than the datagram's); None: `effective_ttl`."""
+    dscp: int | Keep
+    """0 to 63, or "keep"; the ECN bits of a copy are 0."""
+    source: Address | Keep | None
+    """An address of this host to send from, or "keep" for the original sender's (CAP_NET_RAW or
+    CAP_NET_ADMIN); None lets the kernel choose."""
+    source_port: int | Keep | None
+    """1 to 65535, or "keep" for the original sender's (CAP_NET_RAW; each copy is sent alone);
+    None takes an ephemeral one, stable for the output's life."""
+    loop: bool | None
+    """Whether receivers on this host get the copies to a group too (IP_MULTICAST_LOOP); None: yes,
+    except on the ingress "udp" where copies go to the rule's own group and port."""
+    priority: int | None
+    """SO_PRIORITY, 0 to 6; None leaves it to the kernel."""
+
+    def __init__(
+        self,
+        address: Address | Network | str,
+        port: int | range,
+        *,
+        interface: str | None = None,
+        ttl: Ttl | None = None,
+        dscp: int | Keep = 0,
+        source: Address | str | None = None,
+        source_port: int | Keep | None = None,
+        loop: bool | None = None,
+        priority: int | None = None,
+    ) -> None:
+        """Parses every field.
+
+        Raises:
+            RuleError: with a problem for each field that cannot hold its value.
+        """
+        check = Checks()
+        values = {
+            "address": check.field("address", fields.destination, address),
+            "port": check.field("port", fields.ports, port),
+            "interface": check.optional("interface", fields.interface, interface),
+            "ttl": check.optional("ttl", fields.output_ttl, ttl),
+            "dscp": check.field("dscp", fields.output_dscp, dscp),
+            "source": check.optional("source", fields.output_source, source),
+            "source_port": check.optional("source_port", fields.output_source_port, source_port),
+            "loop": check.optional("loop", fields.loop, loop),
+            "priority": check.optional("priority", fields.priority, priority),
+        }
+        check.same_family("source", values["source"], values["address"])
+        check.done()
+        _fill(self, values)
+
+    @classmethod
+    def parse(cls, text: str) -> "Output":
+        """The output written as ``239.2.0.1%eth1:6001,ttl=8``.
+
+        Raises:
+            RuleError: if the text is no output.
+        """
+        return cls(**grammar.parse_output(text))
+
+    @property
+    def effective_ttl(self) -> Ttl:
+        """The TTL that copies leave with; a host name counts as unicast until it is looked up.
+
+        "keep" and "decrement" are answered as they are: each datagram decides.
+        """
+        return self.ttl if self.ttl is not None else default_ttl(self.address)
+
+    def __str__(self) -> str:
+        """The canonical text."""
+        options = [
+            ("ttl", self.ttl),
+            ("dscp", self.dscp or None),
+            ("source", self.source),
+            ("sport", self.source_port),
+            ("loop", _SWITCH[self.loop]),
+            ("priority", self.priority),
+        ]
+        return grammar.format_endpoint(self.address, self.interface, self.port, options=options)
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Rule:
+    """One input and the outputs that get a copy of each of its datagrams."""
+
+    input: Input
+    outputs: tuple[Output, ...]
+    """At least one, in the order in which statistics list them."""
+    name: str | None
+    """1 to 64 printable characters without space and comma; not part of the identity."""
+    _id: str | None = field(init=False, repr=False, compare=False)
+
+    def __init__(self, input: Input, outputs: Iterable[Output], *, name: str | None = None) -> None:
+        """Puts the parts together.
+
+        Raises:
+            RuleError: if there is no output, the name cannot be one, a part is something else, or
+                an output has several addresses or ports, but not as many as the input.
+        """
+        check = Checks()
+        values = {
+            "input": check.field("input", _input, input),
+            "outputs": check.field("outputs", _outputs, outputs),
+            "name": check.optional("name", fields.rule_name, name),
+        }
+        check.done()
+        _fill(self, values | {"_id": None})
+        _check_sizes(self, check)
+        _check_kept_sources(self, check)
+        check.done()
+
+    @classmethod
+    def parse(cls, text: str) -> "Rule":
+        """The rule written as ``239.1.1.1%eth0:5001 to 239.2.0.1%eth1:6001``.
+
+        Raises:
+            RuleError: with everything that is wrong with the text.
+            TypeError: if it is no text.
+        """
+        parts = grammar.parse_rule(text)
+        outputs = [Output(**output) for output in parts.outputs]
+        return cls(Input(**parts.input), outputs, name=parts.name)
+
+    @property
+    def id(self) -> str:
+        """12 hex digits, the same for the same rule everywhere; the name does not count."""
+        if self._id is None:  # made once: statistics of 10 000 rules ask for it at every reading
+            digest = hashlib.sha256(self._text(None).encode()).hexdigest()
+            object.__setattr__(self, "_id", digest[:_ID_HEX_DIGITS])
+        return str(self._id)
+
+    def __str__(self) -> str:
+        """The canonical text, which `parse` reads back.
+
+        Only an interface name with a character of the grammar in it cannot be read back.
+        """
+        return self._text(self.name)
+
+    def _text(self, name: str | None) -> str:
+        return f"{_input_text(self.input, name)} to {' '.join(str(out) for out in self.outputs)}"
+
+
+def parse_rules(rules: Iterable[Rule | str]) -> tuple[Rule, ...]:
+    """Rules given as values or as text, as values.
+
+    Raises:
+        RuleError: with the problems of all of them, each under ``rule N``, counted from 1.
+        TypeError: a lone rule, where a sequence of them belongs.
+    """
+    if isinstance(rules, Rule | str):
+        raise TypeError("rules are a sequence; write [rule] for a single one")
+    parsed: list[Rule] = []
+    problems: list[Problem] = []
+    for number, rule in enumerate(rules, 1):
+        try:
+            parsed.append(rule if isinstance(rule, Rule) else Rule.parse(rule))
+        except RuleError as error:
+            problems += [problem.under(f"rule {number}") for problem in error.problems]
+    if problems:
+        raise RuleError(problems)
+    return tuple(parsed)
+
+
+def counted(rules: int) -> str:
+    """So many rules, for a sentence."""
+    return f"{rules} rule" if rules == 1 else f"{rules} rules"
+
+
+def default_ttl(address: Address | Network | str) -> int:
+    """The TTL of an output to this address that names none."""
+    if isinstance(address, str):
+        return DEFAULT_TTL_UNICAST
+    on_link = address.is_multicast or address == BROADCAST
+    return DEFAULT_TTL_MULTICAST if on_link else DEFAULT_TTL_UNICAST
+
+
+def _input(value: object) -> Input:
+    if not isinstance(value, Input):
+        raise Invalid(f"{value!r} is not an mcr.Input")
+    return value
+
+
+def _outputs(value: object) -> tuple[Output, ...]:
+    if isinstance(value, Output | str) or not isinstance(value, Iterable):
+        raise Invalid(f"{value!r} is not a sequence of mcr.Output")
+    outputs = tuple(value)
+    if not outputs:
+        raise Invalid("a rule needs at least one output")
+    for output in outputs:
+        if not isinstance(output, Output):
+            raise Invalid(f"{output!r} is not an mcr.Output")
+    return outputs
+
+
+def _check_sizes(rule: Rule, check: Checks) -> None:
+    """Notes outputs that have several addresses or ports, but not as many as the input."""
+    advice = "one maps to one, so give both as many, or the output a single one"
+    input = rule.input
+    groups, ports = fields.block_bits(input.group), fields.port_count(input.port)
+    for number, output in enumerate(rule.outputs, 1):
+        addresses, targets = fields.block_bits(output.address), fields.port_count(output.port)
+        if addresses not in (0, groups):
+            check.note(
+                f"output {number}, address",
+                f"{output.address} has {2**addresses} addresses, but the input {input.group}"
+                f" {2**groups}; {advice}",
+            )
+        if targets not in (1, ports):
+            check.note(
+                f"output {number}, port",
+                f"{grammar.format_ports(output.port)} has {targets} ports, but the input"
+                f" {grammar.format_ports(input.port)} {ports}; {advice}",
+            )
+
+
+def _check_kept_sources(rule: Rule, check: Checks) -> None:
+    """Notes each output that cannot carry the sender's address, as it is of the other version."""
+    group = rule.input.group
+    for number, output in enumerate(rule.outputs, 1):
+        address = output.address
+        if output.source != "keep" or isinstance(address, str):
+            continue
+        if address.version != group.version:
+            check.note(
+                f"output {number}, source",
+                f"the sender's address cannot be kept: {group} is IPv{group.version},"
+                f" {address} IPv{address.version}",
+            )
+
+
+def _input_text(input: Input, name: str | None) -> str:
+    return grammar.format_endpoint(
+        input.group,
+        input.interface,
+        input.port,
+        sources=input.sources,
+        options=[("name", name), ("vlan", input.vlan), ("join", input.join)],
+    )
+
+
+def _fill(value: object, slots: Mapping[str, object]) -> None:
+    """Sets the fields of a frozen value while it is being made."""
+    for name, slot in slots.items():
+        object.__setattr__(value, name, slot)

@@ -1,0 +1,276 @@
+"""A proposed change of the rules: what added rules do to each other and to the running ones.
+
+Owns the judgement: duplicates, names, loops. What one rule needs of the host is the business of
+`resolver`. Changes nothing but itself.
+"""
+
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from dataclasses import replace
+
+from ..errors import Problem, RuleError
+from .cycles import cycles
+from .duplicates import Copies, copies_of
+from .fields import Address, Checks
+from .lint import goes_before, goes_behind
+from .local_host import Host
+from .loops import Lane, Listeners, input_lane, meet, output_lane
+from .memberships import Memberships
+from .model import Rule
+from .precedence import Precedence, Rank, rank
+from .resolver import RuleResolver
+from .rule_index import Entry, Indexes
+from .spec import ResolvedInput, ResolvedOutput, ResolvedRule
+
+
+class Proposal:
+    """A change that was asked for, laid over running rules that it only reads."""
+
+    def __init__(
+        self,
+        running: Mapping[str, Entry],
+        indexes: Indexes,
+        host: Host,
+        resolver: RuleResolver,
+    ) -> None:
+        """Begins with the running rules, unchanged.
+
+        Args:
+            running: the rules by their ids.
+            indexes: of these rules.
+            host: the host that they shall run on.
+            resolver: of rules on this host.
+        """
+        self.check = Checks()
+        self.warnings: list[Problem] = []
+        self.removed: dict[str, None] = {}
+        self.entries: dict[str, Entry] = {}
+        self._running = running
+        self._indexes = indexes
+        self._host = host
+        self._resolver = resolver
+        self._claims: dict[Hashable, str] = {}
+        self._listeners = Listeners()
+        self._memberships = Memberships(indexes.memberships)
+        self._precedence = Precedence()
+        self._paths: dict[str, str] = {}
+        self._given = 0
+        self._named_sources: set[Address] | None = None
+
+    def remove(self, rule_id: str) -> None:
+        """Takes a running rule out."""
+        if rule_id not in self._running:
+            self.check.note("remove", f"no rule with the id {rule_id!r} is running")
+        elif rule_id not in self.removed:
+            self.removed[rule_id] = None
+            self._memberships.remove(self._running[rule_id].resolved.input)
+
+    def add(self, rule: Rule | str) -> None:
+        """Puts a rule in if it fits the host and the other rules."""
+        self._given += 1
+        path = f"rule {self._given}"
+        check = Checks()
+        try:
+            parsed = rule if isinstance(rule, Rule) else Rule.parse(rule)
+        except RuleError as error:
+            check.problems += error.problems
+        else:
+            self._add(parsed, check, path)
+        self.check.problems += [problem.under(path) for problem in check.problems]
+
+    def _add(self, rule: Rule, check: Checks, path: str) -> None:
+        resolved, warnings = self._resolver.resolve(rule, check)
+        self.warnings += [warning.under(path) for warning in warnings]
+        rule_id = rule.id
+        if self._entry(rule_id) is not None:
+            check.note("", f"is the same as {self._label(rule_id)}; leave one out")
+            return
+        self._paths[rule_id] = path
+        self._check_id(rule, check)
+        if rule.name is not None:
+            self._claim(rule.name, self._holder(rule.name), rule_id, check, "name")
+        if resolved is not None:
+            resolved = self._as_known(resolved)
+            self._claim_copies(resolved, rule_id, check)
+            self._check_interface(resolved.input, check)
+            entry = self.entries[rule_id] = Entry.of(rule, resolved)
+            if (much := self._memberships.add(resolved.input)) and not self._host.is_loopback(
+                resolved.input.device
+            ):
+                self.warnings.append(Problem(f"{path}, input, join", much))
+            self._precedence.add(rule_id, resolved.input)
+            self._listeners.add(entry.lanes, rule_id)
+
+    def _as_known(self, rule: ResolvedRule) -> ResolvedRule:
+        """The rule; it listens as before where its input's address is only gone from this host."""
+        before = self._running.get(rule.id)
+        if rule.input.is_known or before is None or not before.resolved.input.is_known:
+            return rule
+        return replace(rule, input=before.resolved.input)
+
+    def _check_id(self, rule: Rule, check: Checks) -> None:
+        """Refuses a name that is another rule's id, which would then mean two rules."""
+        name, namesake = rule.name, self._holder(rule.id)
+        if name is not None and name != rule.id and self._entry(name) is not None:
+            check.note("name", f"{name!r} is the id of {self._label(name)}; choose another")
+        if namesake is not None and namesake != rule.id:
+            text = f"has the id {rule.id!r}, which is the name of {self._label(namesake)}"
+            check.note("", f"{text}; give that one another name")
+
+    def _check_interface(self, taken: ResolvedInput, check: Checks) -> None:
+        """Refuses to listen on one interface and on any, where it is the same address."""
+        if taken.is_shared:
+            return
+        running = self._indexes.precedence.meeting(taken)
+        staying = [rule_id for rule_id in running if rule_id not in self.removed]
+        for rule_id in staying + self._precedence.meeting(taken):
+            other = self._entry(rule_id)
+            if other is None or other.resolved.input.everywhere == taken.everywhere:
+                continue
+            label, name = self._label(rule_id), taken.interface
+            check.note(
+                "input, interface",
+                f"{label} names {name} for the same address and port; name it here too, or leave it"
+                " out there"
+                if taken.everywhere
+                else f"{label} hears the same address and port on any interface; name {name} there"
+                " too, or leave it out here",
+            )
+            return
+
+    def _claim_copies(self, rule: ResolvedRule, rule_id: str, check: Checks) -> None:
+        """Claims every copy, so that none is sent twice, and refuses those to the own input."""
+        taken = rule.input
+        for output in rule.outputs:
+            if not output.is_resolved:
+                continue
+            path = f"output {output.number}"
+            if taken.vlan == 0 and meet(output_lane(output), input_lane(taken)):
+                check.note(path, "is the rule's own input: its copies would come back for ever")
+            for source in taken.sources or (None,):
+                claim = copies_of(taken, source, output)
+                holder = self._holder(claim) or self._overlapping(claim, taken.port)
+                if not self._claim(claim, holder, rule_id, check, path):
+                    break
+
+    def _claim(
+        self, claim: Hashable, holder: str | None, rule_id: str, check: Checks, path: str
+    ) -> bool:
+        """Notes a claim, or the problem that somebody holds it already."""
+        if holder is None:
+            self._claims[claim] = rule_id
+            return True
+        if path == "name":
+            check.note(path, f"{claim!r} is the name of {self._label(holder)}; choose another")
+        elif holder == rule_id:
+            check.note(path, "goes to the same place as an output before it; leave one out")
+        else:
+            check.note(
+                path,
+                f"{self._label(holder)} already sends the same input there, so every datagram"
+                " would arrive twice; leave one out",
+            )
+        return False
+
+    def _holder(self, claim: Hashable) -> str | None:
+        holder = self._indexes.claims.get(claim)
+        return self._claims.get(claim) if holder is None or holder in self.removed else holder
+
+    def _overlapping(self, claim: Copies, port: int) -> str | None:
+        """Whoever claims some of the ports by a range that is as wide, but begins elsewhere."""
+        for stride in (claim.stride - 1, claim.stride + 1) if claim.width > 1 else ():
+            holder = self._holder(claim._replace(stride=stride))
+            entry = self._entry(holder) if holder is not None else None
+            if entry is not None and abs(entry.resolved.input.port - port) < claim.width:
+                return holder
+        return None
+
+    def _entry(self, rule_id: str) -> Entry | None:
+        running = self._running.get(rule_id) if rule_id not in self.removed else None
+        return self.entries.get(rule_id, running)
+
+    def _label(self, rule_id: str) -> str:
+        """How messages call a rule: by its number in this change, else by name or text."""
+        if rule_id in self._paths:
+            return self._paths[rule_id]
+        rule = self._running[rule_id].rule
+        return f"the running rule {rule.name or str(rule)!r}"
+
+    def note_precedence(self) -> None:
+        """Warns of added rules that take datagrams from others, or that others take them from."""
+        for rule_id, entry in self.entries.items():
+            taken = entry.resolved.input
+            before, behind = map(self._staying, self._indexes.precedence.around(taken))
+            before |= self._precedence.around(taken)[0]
+            # Those behind that are added too say it themselves.
+            for others, warn in ((before, goes_behind), (behind, goes_before)):
+                if others:
+                    first, more = next(iter(others)), len(others) - 1
+                    warning = warn(rank(taken), others[first], self._label(first), more)
+                    self.warnings.append(warning.under(self._paths[rule_id]))
+
+    def _staying(self, running: Mapping[str, Rank]) -> dict[str, Rank]:
+        return {rule_id: own for rule_id, own in running.items() if rule_id not in self.removed}
+
+    def find_loops(self) -> None:
+        """Notes a problem for each loop that an added rule closes."""
+        starts: list[str | Lane] = list(self.entries)
+        for cycle in cycles(starts, self._successors):
+            ids = [node for node in cycle if isinstance(node, str)]
+            first = next((at for at, rule_id in enumerate(ids) if rule_id in self.entries), None)
+            if first is None or len(ids) == 1:  # no rule of this change; its own input: noted
+                continue
+            ids = ids[first:] + ids[:first]
+            lanes = {node for node in cycle if isinstance(node, Lane)}
+            number = self._output_towards(ids[0], lanes)
+            way = ", ".join(self._label(rule_id) for rule_id in ids[1:])
+            self.check.note(
+                f"{self._paths[ids[0]]}, output {number}",
+                f"makes a loop: its copies come back by way of {way}; {self._way_out(lanes)}",
+            )
+
+    def _way_out(self, lanes: Iterable[Lane]) -> str:
+        """What opens a loop: only `udp` hears on a link what this host sends there."""
+        links = [
+            lane for lane in lanes if lane.interface and not self._host.is_loopback(lane.interface)
+        ]
+        fix = "leave one of these out"
+        if any(lane.address.is_multicast for lane in links):
+            return f"write loop=off on the outputs to groups, or {fix}"
+        if links:
+            return f"use the ingress 'packet' (--ingress packet), or {fix}"
+        return fix
+
+    def _successors(self, node: str | Lane) -> Iterable[str | Lane]:
+        """From a rule to the lanes of its copies; from a lane to the rules that listen there."""
+        if isinstance(node, Lane):
+            running = self._indexes.listeners.at(node)
+            yield from (rule_id for rule_id in running if rule_id not in self.removed)
+            yield from self._listeners.at(node)
+        elif (entry := self._entry(node)) is not None:
+            for output in entry.resolved.outputs:
+                yield from self._lanes(entry.resolved.input, output)
+
+    def _lanes(self, taken: ResolvedInput, output: ResolvedOutput) -> Iterator[Lane]:
+        """Where copies of an output can meet an input; nowhere if this host does not hear them."""
+        lane = output_lane(output)
+        if self._host.hears(output):
+            yield lane
+            for sender in self._senders(taken, output):
+                yield lane._replace(source=sender)
+
+    def _senders(self, taken: ResolvedInput, output: ResolvedOutput) -> Iterable[Address]:
+        """The addresses that copies may carry as their source, of those that rules name."""
+        if output.source != "keep":
+            return self._host.senders(output)
+        if taken.sources:
+            return taken.sources
+        if self._named_sources is None:  # asked for once all rules are in
+            lanes = (*self._indexes.listeners, *self._listeners)
+            self._named_sources = {lane.source for lane in lanes if lane.source is not None}
+        return self._named_sources
+
+    def _output_towards(self, rule_id: str, lanes: set[Lane]) -> int:
+        entry = self.entries[rule_id]
+        outputs, taken = entry.resolved.outputs, entry.resolved.input
+        ways = (each.number for each in outputs if not lanes.isdisjoint(self._lanes(taken, each)))
+        return next(ways)

@@ -1,0 +1,307 @@
+"""One rule on this host: do its interfaces and addresses exist, and can they do what it asks?
+
+Owns the way from a `Rule` to the `ResolvedRule` that the native core opens sockets for. Sees no
+rule beside the one in hand; what rules do to each other is the business of `proposal`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address
+from typing import TypeVar
+
+from ..errors import Problem, RuleError
+from . import fields, lint, loopback
+from .fields import BROADCAST, Address, Checks, Invalid, Network
+from .grammar import format_ports
+from .hostnames import Names, name_of
+from .local_host import Host, can_multicast, listed, missing_interface
+from .model import Input, Output, Rule, default_ttl
+from .spec import UNRESOLVED, ResolvedInput, ResolvedOutput, ResolvedRule
+
+End = TypeVar("End")
+
+SOCKET_LIMIT = 1024
+"""A rule has so many sockets for its groups and ports at most."""
+
+
+class RuleResolver:
+    """Resolves rules on a host, with the host names looked up meanwhile."""
+
+    def __init__(self, host: Host, names: Names | None = None, *, follows: bool = False) -> None:
+        """Takes a host; asks the system nothing yet.
+
+        Args:
+            host: whose interfaces and addresses count.
+            names: host names that were looked up; without them each is, its first address.
+            follows: whether rules wait for interfaces, addresses and host names that are not there,
+                which is a warning then; else it is a problem.
+        """
+        self._host = host
+        self._follows = follows
+        self._awaited: list[Problem] = []
+        self._asks = names is None
+        self._names = Names() if names is None else names
+
+    def resolve(self, rule: Rule, check: Checks) -> tuple[ResolvedRule | None, list[Problem]]:
+        """The rule for the native core, and warnings; None if `check` got a problem."""
+        before = len(check.problems)
+        self._awaited.clear()
+        taken = self._input(rule.input, check)
+        outputs = [
+            replace(resolved, number=number)
+            for number, output in enumerate(rule.outputs, 1)
+            for resolved in self._outputs(output, rule.input, check, f"output {number}")
+        ]
+        if taken is None or len(check.problems) > before:
+            return None, []
+        said = list(self._awaited)
+        if self._host.ingress == "udp":
+            said += loopback.silence(outputs, taken, rule.outputs, self._host.loopbacks)
+        resolved = ResolvedRule(taken, tuple(outputs), rule.id)
+        held_ports = SOCKET_LIMIT if self._host.ingress == "packet" else None
+        return resolved, [*said, *lint.warnings(resolved, held_ports=held_ports)]
+
+    def resolve_input(self, taken: Input) -> ResolvedInput:
+        """A lone input, as a receiver takes it.
+
+        Raises:
+            RuleError: with everything that is wrong, under the fields of `Input`.
+        """
+        check = Checks()
+        _check_single("group", taken.group, taken.port, check)
+        return _alone(self._input(taken, check), check, "input, ")
+
+    def resolve_output(self, output: Output) -> ResolvedOutput:
+        """A lone output, as a sender takes it; of a host name's addresses the first.
+
+        Raises:
+            RuleError: with everything that is wrong, under the fields of `Output`.
+        """
+        check = Checks()
+        _check_single("address", output.address, output.port, check)
+        outputs = self._outputs(output, None, check, "output")
+        return _alone(outputs[0] if outputs else None, check, "output, ")
+
+    def _input(self, taken: Input, check: Checks) -> ResolvedInput | None:
+        if taken.vlan is not None and self._host.ingress == "udp":
+            check.note(
+                "input, vlan",
+                "the ingress 'udp' cannot see VLAN tags; use the ingress 'packet', or name the"
+                " VLAN's own interface as the input",
+            )
+        if self._host.ingress == "udp":
+            _check_sockets(taken, check)
+        group = taken.group
+        if isinstance(group, Network) or group.is_multicast or group == BROADCAST:
+            name = self._named(taken.interface, group, check, "input, interface")
+        else:
+            name = self._local_input(taken, group, check)
+        if name is None:
+            return None
+        port, last_port = _first_and_last(taken.port)
+        return ResolvedInput(
+            group=fields.first_of(group),
+            group_bits=fields.block_bits(group),
+            port=port,
+            last_port=last_port,
+            interface=name,
+            ifindex=self._host.index(name),
+            sources=taken.sources,
+            vlan=taken.vlan or 0,
+            join=taken.effective_join,
+            broadcast=self._host.is_broadcast(group),
+            device=self._host.device(name),
+            everywhere=taken.interface is None and taken.vlan is None and self._is_roaming(group),
+            is_known=group.is_multicast or group == BROADCAST or self._host.is_known(group),
+        )
+
+    def _is_roaming(self, group: Address | Network) -> bool:
+        """Whether it is an address of this host whose datagrams may arrive on any interface."""
+        if isinstance(group, Network) or group.is_loopback or _is_of_a_link(group):
+            return False
+        return bool(self._host.owners(group))
+
+    def _local_input(self, taken: Input, group: Address, check: Checks) -> str | None:
+        """The interface of an input that is no group: the one named, or the address's own.
+
+        Empty while no interface has the address.
+        """
+        owners = self._host.owners(group) or self._host.broadcasters(group)
+        if not owners and taken.interface in (None, *self._host.names):
+            self._await(
+                check,
+                "input, group",
+                f"{group} is neither multicast nor an address of this host; this host has"
+                f" {listed(self._host.addresses)}",
+            )
+        if taken.interface is not None:
+            return self._named(taken.interface, group, check, "input, interface")
+        if not owners and self._follows:
+            return ""
+        if len(owners) > 1:
+            names = listed(owner.name for owner in owners)
+            check.note("input, interface", f"several interfaces have {group}; name {names}")
+            return None
+        return self._named(owners[0].name, group, check, "input, group") if owners else None
+
+    def _outputs(
+        self, output: Output, taken: Input | None, check: Checks, path: str
+    ) -> list[ResolvedOutput]:
+        """One for each address; where a host name has none yet, one that waits."""
+        name = name_of(output, taken)
+        if name is None:
+            assert not isinstance(output.address, str)  # else it had a name
+            return [self._output(output, output.address, check, path)]
+        addresses: Sequence[Address]
+        try:
+            addresses = (self._names.ask(name) if self._asks else self._names).addresses(name)
+        except Invalid as error:
+            self._await(check, f"{path}, address", str(error))
+            addresses = [UNRESOLVED[name.version or 4]]
+        return [self._output(output, address, check, path) for address in addresses]
+
+    def _output(
+        self, output: Output, address: Address | Network, check: Checks, path: str
+    ) -> ResolvedOutput:
+        port, last_port = _first_and_last(output.port)
+        name = self._output_interface(output, address, check, path) or ""
+        if isinstance(output.source, Address) and not self._host.owners(output.source):
+            self._await(
+                check,
+                f"{path}, source",
+                f"{output.source} is not an address of this host, which has"
+                f" {listed(self._host.addresses)}",
+            )
+        if (
+            output.dscp == "keep"
+            and output.priority is not None
+            and isinstance(address, IPv4Address)
+        ):
+            check.note(
+                f"{path}, priority",
+                "cannot be chosen with dscp=keep in IPv4, where the kernel derives it from each"
+                " copy's DSCP; leave one out",
+            )
+        return ResolvedOutput(
+            address=fields.first_of(address),
+            address_bits=fields.block_bits(address),
+            port=port,
+            last_port=last_port,
+            interface=name,
+            ifindex=self._host.index(name),
+            ttl=output.ttl if output.ttl is not None else default_ttl(address),
+            dscp=output.dscp,
+            source=output.source,
+            source_port=output.source_port,
+            loop=output.loop is not False,
+            priority=output.priority,
+            broadcast=self._host.is_broadcast(address),
+            device=self._host.device(name),
+        )
+
+    def _output_interface(
+        self, output: Output, address: Address | Network, check: Checks, path: str
+    ) -> str | None:
+        """The interface named; None also where the routing table shall choose."""
+        name = output.interface
+        if name is None and not _is_of_a_link(address):
+            networks = self._host.broadcasters(address) if isinstance(address, Address) else []
+            if not networks:
+                return None
+            name = networks[0].name if len(networks) == 1 else None
+        where = f"{path}, interface"
+        name = self._named(name, address, check, where)
+        interface = self._host.interface(name or "")
+        if interface is None or output.source is not None or address in UNRESOLVED.values():
+            return name
+        if all(own.version != address.version for own in interface.addresses):
+            family = f"IPv{address.version}"
+            self._await(
+                check,
+                where,
+                f"{interface.name} has no {family} address, so the kernel would send from a wrong"
+                f" one; add one, or choose one of this host's with source=",
+            )
+        return name
+
+    def _named(
+        self, name: str | None, address: Address | Network, check: Checks, where: str
+    ) -> str | None:
+        """The name, if one is given; what the interface of this name lacks is noted."""
+        if name is None:
+            noun = "multicast" if address.is_multicast else "a link-local address"
+            noun = "a broadcast address" if self._host.is_broadcast(address) else noun
+            check.note(where, f"{noun} needs one; write {address}%INTERFACE with {self._usable()}")
+            return None
+        interface = self._host.interface(name)
+        if interface is None:
+            self._await(check, where, missing_interface(name, self._host.names))
+        elif not interface.up:
+            self._await(check, where, f"{name} is down; 'ip link set {name} up' brings it up")
+        elif address.is_multicast and not can_multicast(interface):
+            check.note(
+                where,
+                f"{name} does no multicast; 'ip link set {name} multicast on' switches it on",
+            )
+        return name
+
+    def _await(self, check: Checks, where: str, message: str) -> None:
+        """Notes what may come later: as a warning, if rules wait for it."""
+        if self._follows:
+            self._awaited.append(Problem(where, f"{message}; mcr waits for it"))
+        else:
+            check.note(where, message)
+
+    def _usable(self) -> str:
+        """The interfaces that could be named for a group, as a list for the user."""
+        return listed(
+            self._host.multicast_names(),
+            "an interface that is up and does multicast (there is none now)",
+            last=" or ",
+        )
+
+
+def _alone(resolved: End | None, check: Checks, path: str) -> End:
+    """What was resolved outside a rule; its problems lose the path that led to it."""
+    if resolved is None or check.problems:
+        problems = [(field.removeprefix(path), message) for field, message in check.problems]
+        raise RuleError(problems)
+    return resolved
+
+
+def _first_and_last(port: int | range) -> tuple[int, int]:
+    return (port[0], port[-1]) if isinstance(port, range) else (port, port)
+
+
+def _check_single(
+    field: str, address: Address | Network | str, port: int | range, check: Checks
+) -> None:
+    """Notes several addresses or ports where only a rule can have them."""
+    if isinstance(address, Network):
+        check.note(field, f"{address} is a block, which only rules take; write one address")
+    if isinstance(port, range):
+        check.note("port", f"{format_ports(port)} are several, which only rules take; write one")
+
+
+def _check_sockets(taken: Input, check: Checks) -> None:
+    """Notes what the ingress 'udp' cannot do, as it has a joined socket for each group and port."""
+    if taken.join == "none":
+        check.note(
+            "input, join",
+            "the ingress 'udp' hears only what is joined; use the ingress 'packet', or leave"
+            " join=none out",
+        )
+    sockets = 2 ** fields.block_bits(taken.group) * fields.port_count(taken.port)
+    if sockets > SOCKET_LIMIT:
+        check.note(
+            "input",
+            f"{taken.group} and port {format_ports(taken.port)} need {sockets} sockets on the"
+            f" ingress 'udp', and a rule has at most {SOCKET_LIMIT}; use the ingress 'packet'",
+        )
+
+
+def _is_of_a_link(address: Address | Network) -> bool:
+    """Whether the address says nothing about where to send, without an interface."""
+    if isinstance(address, IPv6Address) and address.is_link_local:
+        return True
+    return address.is_multicast or address == BROADCAST

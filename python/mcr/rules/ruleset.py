@@ -1,0 +1,197 @@
+"""Rules checked against this host and against each other: the last step before sockets open.
+
+Owns the running rules and their indexes. What a change does to them is judged in `proposal`, what
+one rule needs of the host in `resolver`. Opens nothing.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import starmap
+from typing import Self
+
+from ..errors import Problem
+from .hostnames import Names
+from .local_host import Host, Interface
+from .loopback import Ingress
+from .model import Rule
+from .proposal import Proposal
+from .resolver import RuleResolver
+from .rule_index import Entry, Indexes
+from .spec import ResolvedInput, ResolvedRule
+
+__all__ = ["Ingress", "Interface", "Plan", "Resolution", "RuleSet", "resolve"]
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """Rules that fit this host, as the native core takes them."""
+
+    rules: tuple[ResolvedRule, ...]
+    """In the order given."""
+    warnings: tuple[str, ...]
+
+
+def resolve(
+    rules: Iterable[Rule | str], interfaces: Iterable[Interface], *, ingress: Ingress
+) -> Resolution:
+    """Checks a whole set of rules against this host, as it is now, and against each other.
+
+    Raises:
+        RuleError: with everything that is wrong, under paths such as ``rule 2, output 1, ttl``.
+    """
+    plan = RuleSet(ingress).plan(interfaces, add=rules, follows=False)
+    return Resolution(plan.resolved, plan.warnings)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A change that `RuleSet.plan` found right and `RuleSet.commit` makes real."""
+
+    removed: tuple[str, ...]
+    """Ids of the rules that go."""
+    added: tuple[Rule, ...]
+    """The rules that come, in the order given."""
+    resolved: tuple[ResolvedRule, ...]
+    """The same for the native core, in the same order."""
+    warnings: tuple[str, ...]
+    _entries: tuple[Entry, ...] = field(repr=False)
+    _revision: int = field(repr=False)
+
+    @classmethod
+    def _of(
+        cls,
+        revision: int,
+        entries: Iterable[Entry],
+        removed: Iterable[str] = (),
+        warnings: Iterable[Problem] = (),
+    ) -> Self:
+        added = tuple(entries)
+        return cls(
+            removed=tuple(removed),
+            added=tuple(entry.rule for entry in added),
+            resolved=tuple(entry.resolved for entry in added),
+            warnings=tuple(map(str, warnings)),
+            _entries=added,
+            _revision=revision,
+        )
+
+
+class RuleSet:
+    """The running rules with indexes, so that a change costs time for itself, not for all rules.
+
+    Only the search for loops looks further: along the rules that the added ones feed. Not
+    thread-safe: whoever shares it locks from `plan` to `commit`.
+    """
+
+    def __init__(self, ingress: Ingress) -> None:
+        """Starts without rules."""
+        self._ingress: Ingress = ingress
+        self._entries: dict[str, Entry] = {}
+        self._indexes = Indexes()
+        self._revision = 0
+        self._committed: Plan | None = None
+        self._is_half_done = False
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """The running rules, oldest first."""
+        return tuple(self)
+
+    def __iter__(self) -> Iterator[Rule]:
+        """The running rules, oldest first."""
+        return (entry.rule for entry in self._entries.values())
+
+    def __len__(self) -> int:
+        """How many rules run."""
+        return len(self._entries)
+
+    def __contains__(self, rule_id: object) -> bool:
+        """Whether a rule of this id runs."""
+        return rule_id in self._entries
+
+    def find(self, rule: Rule | str) -> str | None:
+        """The id of a running rule, given as a value, or by its id or its name."""
+        if isinstance(rule, Rule):
+            return rule.id if rule.id in self._entries else None
+        return rule if rule in self._entries else self._indexes.claims.get(rule)
+
+    def plan(
+        self,
+        interfaces: Iterable[Interface],
+        *,
+        remove: Iterable[str] = (),
+        add: Iterable[Rule | str] = (),
+        names: Names | None = None,
+        follows: bool = True,
+    ) -> Plan:
+        """Checks a change without making it; removed rules are gone when the added are judged.
+
+        Args:
+            interfaces: of this host, as they are now.
+            remove: ids of running rules.
+            add: rules as values or as text.
+            names: host names that were looked up; without them each is, its first address.
+            follows: whether rules wait for interfaces, addresses and host names that come later.
+
+        Raises:
+            RuleError: with everything that is wrong; ``rule N`` counts the added ones from 1.
+        """
+        host = Host(interfaces, self._ingress)
+        self._follow(host)
+        resolver = RuleResolver(host, names, follows=follows)
+        proposal = Proposal(self._entries, self._indexes, host, resolver)
+        for rule_id in remove:
+            proposal.remove(rule_id)
+        for rule in add:
+            proposal.add(rule)
+        proposal.find_loops()
+        proposal.check.done()
+        proposal.note_precedence()
+        entries = proposal.entries.values()
+        return Plan._of(self._revision, entries, proposal.removed, proposal.warnings)
+
+    def restore(self, rules: Iterable[tuple[Rule, ResolvedRule]]) -> Plan:
+        """The change that adds rules as they ran before, without checking them again."""
+        return Plan._of(self._revision, starmap(Entry.of, rules))
+
+    def commit(self, plan: Plan) -> None:
+        """Makes a planned change real. Twice is once.
+
+        An exception of a signal handler may cut it short; then it is to be called again.
+
+        Raises:
+            ValueError: if the rules have changed since the plan was made.
+        """
+        if plan is self._committed:
+            return
+        if plan._revision != self._revision:
+            raise ValueError("the rules have changed since this plan was made; plan anew")
+        was_cut_short, self._is_half_done = self._is_half_done, True
+        for rule_id in (*plan.removed, *(entry.id for entry in plan._entries)):
+            entry = self._entries.pop(rule_id, None)
+            if entry is not None and not was_cut_short:
+                self._indexes.remove(entry)
+        self._entries |= {entry.id: entry for entry in plan._entries}
+        if was_cut_short:
+            self._indexes = Indexes(self._entries.values())
+        else:
+            for entry in plan._entries:
+                self._indexes.add(entry)
+        self._committed = plan
+        self._is_half_done = False
+        self._revision += 1
+
+    def arrange(self, rule_ids: Iterable[str]) -> None:
+        """Puts the running rules into this order; it names each of them."""
+        self._entries = {rule_id: self._entries[rule_id] for rule_id in rule_ids}
+
+    def before(self, taken: ResolvedInput) -> Iterable[str]:
+        """The more specific rules that have a part of what is for an input; for any thread."""
+        return self._indexes.before(taken)
+
+    def _follow(self, host: Host) -> None:
+        """Knows the rules by what their interfaces are now: alternative names come and move."""
+        if self._indexes.agree(host.device):
+            return
+        self._entries = {each: entry.on(host.device) for each, entry in self._entries.items()}
+        self._indexes = Indexes(self._entries.values())
