@@ -312,7 +312,7 @@ def test_nothing_is_left_of_root() -> None:
     """Other user and group, no capability, and no way back."""
     code = (
         "import os\n"
-        "from mcr.accounts import target_account\n"
+        "from mcr.daemon.account import target_account\n"
         "from mcr.cli.privileges import drop\n"
         "drop(target_account(None))\n"
         "assert os.getresuid() == (65534,) * 3 and os.getgroups() == []\n"

@@ -25,3 +25,142 @@ PYTHON_LAYERS = [
     "relay",
     "doctor",
     "protocol",
+    "client",
+    "daemon",
+    "cli",
+]
+RUST_LAYERS = [
+    "addr",
+    "error",
+    "sys",
+    "sandbox",
+    "packet",
+    "rules",
+    "stats",
+    "sockets",
+    "broker",
+    "engine",
+    "relay",
+    "worker",
+    "traffic",
+    "python",
+]
+PURE = ["addr", "packet", "rules"]  # neither sockets nor clocks
+HEAVY = {"asyncio", "pydantic", "rich", "typer"}  # never loaded by `import mcr`
+
+
+def python_files(layer: str) -> list[Path]:
+    """The files of a module or a subpackage."""
+    single = PACKAGE / f"{layer}.py"
+    return [single] if single.exists() else sorted((PACKAGE / layer).rglob("*.py"))
+
+
+def rust_files(layer: str) -> list[Path]:
+    """The files of a Rust module."""
+    single = CRATE / f"{layer}.rs"
+    return ([single] if single.exists() else []) + sorted((CRATE / layer).rglob("*.rs"))
+
+
+def module_of(path: Path) -> str:
+    """The dotted name of a module below `mcr`; a package is called like its directory."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports_of(path: Path) -> set[str]:
+    """The modules of the package that a file imports, by their dotted names below `mcr`."""
+    package = path.relative_to(PACKAGE).parts[:-1]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = [*package[: len(package) + 1 - node.level], *(node.module or "").split(".")]
+            origin = ".".join(part for part in base if part)
+            for alias in node.names:
+                inner = f"{origin}.{alias.name}".strip(".")
+                found.add(inner if inner in PYTHON_MODULES else origin)
+    return found
+
+
+PYTHON_MODULES = {module_of(path): path for path in PACKAGE.rglob("*.py")} | {"_native": PACKAGE}
+
+
+def without_comments(path: Path) -> str:
+    """The code of a Rust file."""
+    return re.sub(r"//.*", "", path.read_text())
+
+
+def test_every_module_has_a_layer() -> None:
+    """A new module must be given its place here."""
+    python = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert python - {"__init__", "__main__", "__pycache__"} <= set(PYTHON_LAYERS)
+    assert {path.stem for path in CRATE.iterdir()} - {"lib"} <= set(RUST_LAYERS)
+
+
+@pytest.mark.parametrize("layer", PYTHON_LAYERS)
+def test_python_imports_point_down(layer: str) -> None:
+    """A module of the package imports only modules of the layers below."""
+    allowed = set(PYTHON_LAYERS[: PYTHON_LAYERS.index(layer) + 1])
+    for path in python_files(layer):
+        assert {name.split(".")[0] for name in imports_of(path)} <= allowed, path
+
+
+def test_python_modules_import_in_no_circle() -> None:
+    """Modules can be read one after the other, in an order in which each knows the ones before."""
+    graph = {name: imports_of(path) for name, path in PYTHON_MODULES.items() if path.is_file()}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+
+
+@pytest.mark.parametrize("layer", PYTHON_LAYERS)
+def test_a_constant_is_defined_once(layer: str) -> None:
+    """A second definition in the same module would silently win."""
+    for path in python_files(layer):
+        names: list[str] = []
+        for node in ast.parse(path.read_text()).body:
+            targets = node.targets if isinstance(node, ast.Assign) else []
+            targets += [node.target] if isinstance(node, ast.AnnAssign) else []
+            names += [target.id for target in targets if isinstance(target, ast.Name)]
+        assert len(names) == len(set(names)), path
+
+
+@pytest.mark.parametrize("layer", RUST_LAYERS)
+def test_rust_uses_point_down(layer: str) -> None:
+    """A module of the crate uses only itself and modules of the layers below."""
+    allowed = set(RUST_LAYERS[: RUST_LAYERS.index(layer) + 1])
+    for path in rust_files(layer):
+        code = without_comments(path)
+        assert "crate::{" not in code, f"{path}: one module to a `use`, so that this test sees it"
+        assert set(re.findall(r"\bcrate::(\w+)", code)) <= allowed, path
+
+
+@pytest.mark.parametrize("layer", PURE)
+def test_pure_modules_know_neither_sockets_nor_clocks(layer: str) -> None:
+    """What parses and matches can be tested with bytes alone."""
+    forbidden = r"\b(libc|nix|socket2|io_uring|std::time|std::os|UdpSocket)\b"
+    for path in rust_files(layer):
+        assert not re.search(forbidden, without_comments(path)), path
+
+
+def test_unsafe_and_python_stay_behind_their_doors() -> None:
+    """`unsafe` stands only in rust/sys, PyO3 only in rust/python."""
+    for path in CRATE.rglob("*.rs"):
+        code = without_comments(path)
+        place = path.relative_to(CRATE).parts[0]
+        assert place == "sys" or not re.search(r"\bunsafe\b", code), path
+        assert place == "python" or not re.search(r"\bpyo3\b", code), path
+
+
+def test_import_stays_light() -> None:
+    """`import mcr` loads nothing that only the command line needs."""
+    script = "import sys, mcr; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert not HEAVY & set(run.stdout.split())
+
+
+def test_the_supervisor_stays_small() -> None:
+    """It has the rights, so it loads neither what parses for clients nor their libraries."""
+    script = "import sys, mcr.daemon.supervisor; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    unwanted = HEAVY | {"mcr.daemon.control", "mcr.client", "mcr.rules"}
+    assert not unwanted & set(run.stdout.split())
+    for path in (PACKAGE / "daemon" / "supervisor").glob("*.py"):
+        assert not [name for name in imports_of(path) if f"mcr.{name}".startswith(tuple(unwanted))]

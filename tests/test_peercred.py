@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mcr.client import endpoint
-from mcr.control.peers import peer_of
+from mcr.client import connect
+from mcr.daemon.control.api.access import peer_of
 from mcr.protocol.peercred import PeerCredentials, peer_credentials
 
 HIGH_ID = (1 << 31) + 7  # negative if it were read as a signed number
@@ -42,5 +42,5 @@ def test_both_ends_know_a_user_above_two_to_the_31(monkeypatch: pytest.MonkeyPat
     with one, other:
         assert peer_of(one).uid == HIGH_ID
         monkeypatch.setattr(os, "geteuid", lambda: HIGH_ID)
-        monkeypatch.setattr(endpoint, "default_socket", lambda: PATH)
-        endpoint._check_peer(one, PATH)
+        monkeypatch.setattr(connect, "default_socket", lambda: PATH)
+        connect._check_peer(one, PATH)
