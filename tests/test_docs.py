@@ -1,16 +1,18 @@
-"""The documents speak of messages and reasons that exist."""
+"""The documents speak of messages and reasons that exist, and link to what is there."""
 
 import re
 from pathlib import Path
 
 import pytest
+from tests.pages import DOCUMENTS, FENCE, ROOT, Page
 
 import mcr
 
-ROOT = Path(__file__).parents[1]
 HEADINGS = re.findall(r'^### .*?"(.+)"', (ROOT / "docs/troubleshooting.md").read_text(), re.M)
 SHORTEST = 6  # a shorter piece of a message says nothing
 FOREIGN = {"mcr: command not found"}  # said by sudo
+COLUMNS = 100
+ELSEWHERE = ("http://", "https://")
 
 
 def sources() -> str:
@@ -39,3 +41,38 @@ def test_reasons_are_documented() -> None:
         stats = relay.stats()
     assert at_interface == set(stats.interfaces[0].dropped)
     assert at_output == set(stats.rules[0].outputs[0].dropped)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_prose_has_one_width(path: Path) -> None:
+    """Only what cannot be broken is longer: code, tables, headings and single long words."""
+    lines = Page(path.read_text()).prose()
+    assert not [line for line in lines if len(line) > COLUMNS and " " in line.strip(" -*")]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    """Each relative link names a file of the repository, and a heading that the file has."""
+    text = FENCE.sub("", path.read_text())
+    targets = re.findall(r"\]\(([^)\s]+)\)", text)
+    for target in targets:
+        if target.startswith(ELSEWHERE):
+            continue
+        name, _, anchor = target.partition("#")
+        place = (path.parent / name).resolve() if name else path
+        assert place.is_relative_to(ROOT)
+        assert place.exists(), target
+        assert not anchor or anchor in anchors(place), target
+
+
+def anchors(path: Path) -> set[str]:
+    """The names by which GitHub links to the headings of a document."""
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", path.read_text()), re.M)
+    plain = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
+    return {heading.replace(" ", "-") for heading in plain}
+
+
+def test_every_document_is_reached() -> None:
+    """The README links to every page of docs/."""
+    linked = set(re.findall(r"\]\((docs/[\w-]+\.md)", (ROOT / "README.md").read_text()))
+    assert linked == {str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md")}

@@ -1,163 +1,143 @@
-"""What the README shows works as it stands there."""
+"""The README is short, and what it shows works and prints what it says."""
 
 import contextlib
-import os
 import re
-import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.pages import ROOT, Page, assert_printed, commands
 from tests.topology.daemons import serving
 
 import mcr
 
-ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.M | re.S)
+README = Page.read("README.md")
 MCR = Path(sys.executable).with_name("mcr")
 TIMEOUT_S = 30
-DAEMON = {"rule", "stats", "events", "workers"}
-"""The commands that ask a daemon."""
-SHELL = """
-mcr() {
-    case $1 in
-        send) "$MCR" "$@" ;;
-        *) "$MCR" "$@" --socket "$SOCKET" ;;
-    esac
-}
-"""
-"""The command as a shell finds it, but for the place of the daemon."""
+LINES = 150
+RULES = [
+    rule for rule in re.findall(r"`([^`]+)`", README.section("Rules").text) if "[" not in rule[:1]
+]
 
 
-def blocks(language: str) -> list[str]:
-    """The code blocks of one language."""
-    found = [text for name, text in BLOCKS if name == language]
-    assert found, f"no {language} block left in the README"
-    return found
+def test_it_is_short() -> None:
+    """A reader decides within a minute."""
+    assert len(README.text.splitlines()) <= LINES
 
 
-def commands(program: str, texts: list[str] | None = None) -> list[list[str]]:
-    """The command lines of one program, split as a shell would, in these blocks or in all."""
-    parts = blocks("sh") if texts is None else texts
-    lines = (shlex.split(line) for text in parts for line in text.splitlines())
-    return [words[1:] for words in lines if words[0] == program]
-
-
-@pytest.fixture
-def daemon_socket() -> Iterator[Path]:
-    """The socket of a daemon without rules."""
-    with serving(None, "--ingress", "udp") as daemon:
-        yield daemon.socket
-
-
-@pytest.mark.parametrize("code", blocks("python"))
-def test_python_blocks_run(code: str, daemon_socket: Path) -> None:
-    """The Python examples need no rights; the one that asks a daemon asks that of the test."""
-    placed = code.replace("mcr.Client()", f"mcr.Client({str(daemon_socket)!r})")
+def test_the_python_program() -> None:
+    """It needs no rights, and prints what stands below it."""
+    section = README.section("Python")
+    (code,), (shown,) = section.blocks("python"), section.blocks("text")
     run = subprocess.run(
-        [sys.executable, "-W", "error", "-c", placed],
+        [sys.executable, "-W", "error", "-c", code],
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,
         check=False,
     )
     assert run.returncode == 0, run.stderr
+    assert_printed(shown.splitlines(), run.stdout)
     assert "feed-b joined, no frame seen on lo" in run.stdout
 
 
-def test_the_daemon_section(daemon_socket: Path) -> None:
-    """What a new user types, in that order: each command succeeds, and shows what it should."""
-    section = re.findall(r"^## As a daemon$.*?^## ", README, re.M | re.S)[0]
-    serve, use, break_it, kill = re.findall(r"^```sh\n(.*?)^```$", section, re.M | re.S)
-    assert serve == "mcr serve\n"
-    assert {words[0] for words in commands("mcr", [use, break_it, kill])} == DAEMON | {"send"}
-
-    def typed(block: str) -> str:
-        run = subprocess.run(
-            ["/bin/sh", "-e", "-c", f"{SHELL}{block}"],
-            env={**os.environ, "MCR": str(MCR), "SOCKET": str(daemon_socket)},
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_S,
-            check=False,
-        )
-        assert run.returncode == 0, run.stderr
-        return run.stdout
-
-    shown = typed(use)
-    assert "feed-a" in shown
-    assert "flowing from " in shown
-    # What is inside a worker when it is killed is lost.
-    assert re.search("matched (199[0-9]|2000),", shown)
-    shown = typed(break_it)
-    assert shown.count("rule feed-a was ") == 3
-    assert "no       disabled" in shown
-    shown = typed(kill)
-    assert "killed by SIGKILL" in shown
-    matched = int(re.findall(r"matched (\d+) \(", shown)[0])
-    assert 2000 < matched <= 6000
-    assert "removed " in shown
-
-
-def test_the_configuration_is_one(tmp_path: Path) -> None:
-    """A daemon begins with the file as it stands there, but for the interfaces."""
-    (text,) = blocks("toml")
-    config = tmp_path / "rules.toml"
-    config.write_text(text.replace("%eth0", "%lo").replace("%eth1", "%lo"))
-    with (
-        serving(None, "--ingress", "udp", "--config", str(config)) as daemon,
-        daemon.client() as client,
-    ):
-        assert [(rule.name, rule.enabled) for rule in client.rules()] == [
-            ("feed-a", True),
-            (None, False),
-        ]
-
-
-@pytest.mark.parametrize("text", [line for text in blocks("text") for line in text.splitlines()])
+@pytest.mark.parametrize("text", RULES)
 def test_rules_are_read(text: str) -> None:
     """Each rule of the README is a rule, and means the same when it is written again."""
     rule = mcr.Rule.parse(text)
     assert mcr.Rule.parse(str(rule)) == rule
 
 
+def test_every_row_of_the_rules_has_one() -> None:
+    """No row is left out above."""
+    rows = re.findall(r"^\| .* \| `", README.section("Rules").text, re.M)
+    assert len(rows) == len(RULES) >= 7
+
+
 def test_make_targets_exist() -> None:
-    """The commands of the quick start are there."""
+    """The two commands that a newcomer runs are there."""
     targets = re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), re.M)
-    assert commands("make") == [["demo"], ["test"]]
+    assert commands("make", README.blocks("sh")) == [["demo"], ["test"]]
     assert {"demo", "test"} <= set(targets)
 
 
 def test_three_terminals() -> None:
-    """What is sent arrives at the receiver through the relay, as the command lines say."""
-    lines = {words[0]: words for words in reversed(commands("mcr"))}  # the first of each
-    assert set(lines) == {"receive", "relay", "send", "serve", *DAEMON}
+    """What is sent arrives at the receiver through the relay, and each prints what is shown."""
+    shown = dict(README.section("Try it").sessions())
+    lines = {words[0]: words for words in commands("mcr", list(shown))}
+    printed = {name: shown[f"mcr {' '.join(words)}"] for name, words in lines.items()}
+    assert list(lines) == ["receive", "relay", "send"]
     with (
         started([*lines["relay"], "--ingress", "udp"], ready="ready") as relay,
-        started([*lines["receive"], "--duration", "60"], ready="receiving") as receive,
+        started(lines["receive"], ready="receiving") as receive,
     ):
-        seconds = lines["send"].index("--duration") + 1
-        send = [*lines["send"][:seconds], "0.2", *lines["send"][seconds + 1 :]]
-        subprocess.run([MCR, *send], check=True, capture_output=True, timeout=TIMEOUT_S)
-        receive.terminate()
-        report, _ = receive.communicate(timeout=TIMEOUT_S)
-        assert "200" in report
-        relay.terminate()
-        relay.communicate(timeout=TIMEOUT_S)
-        assert relay.returncode == 0
+        send = subprocess.run(
+            [MCR, *lines["send"]],
+            check=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=TIMEOUT_S,
+        )
+        assert_printed(printed["send"], send.stdout)
+        assert_printed(printed["relay"], relay())
+        report = receive()
+        assert_printed(printed["receive"], report)
+        assert "received 5,000 datagrams" in report
+
+
+def test_the_daemon() -> None:
+    """A daemon is started and gets a rule, and each prints what is shown."""
+    (serve, ready), (add, added) = README.section("Daemon").sessions()
+    assert serve == "mcr serve &"
+    with serving(None, "--ingress", "udp") as daemon:
+        place = ready[0].partition("socket ")[2].partition(",")[0]
+        assert_printed([ready[0].replace(place, str(daemon.socket))], daemon.read_log())
+        ((*words,),) = commands("mcr", [add])
+        run = subprocess.run(
+            [MCR, *words, "--socket", str(daemon.socket)],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+        )
+        assert_printed(added, run.stdout)
 
 
 @contextlib.contextmanager
-def started(command: list[str], ready: str) -> Iterator[subprocess.Popen[str]]:
+def started(command: list[str], ready: str) -> Iterator["Ended"]:
     """Run `mcr` with these arguments; the block begins when it has said that it is ready."""
-    pipe = subprocess.PIPE
-    with subprocess.Popen([MCR, *command], stdout=pipe, stderr=pipe, text=True) as process:
+    pipe, merged = subprocess.PIPE, subprocess.STDOUT
+    with subprocess.Popen([MCR, *command], stdout=pipe, stderr=merged, text=True) as process:
+        ended = Ended(process)
         try:
-            assert process.stderr is not None
-            assert any(ready in line for line in process.stderr), f"{command} ended early"
-            yield process
+            ended.wait_for(ready)
+            yield ended
         finally:
             process.kill()
+
+
+class Ended:
+    """Called, it ends a command that runs, and returns all that it has printed."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self._process = process
+        self._printed = ""
+
+    def wait_for(self, text: str) -> None:
+        """Read up to the line with this text."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._printed += line
+            if text in line:
+                return
+        raise AssertionError(f"ended early: {self._printed}")
+
+    def __call__(self) -> str:
+        """End it by SIGTERM, as by Ctrl-C, with exit code 0."""
+        self._process.terminate()
+        rest, _ = self._process.communicate(timeout=TIMEOUT_S)
+        assert self._process.returncode == 0
+        return self._printed + rest

@@ -1,0 +1,71 @@
+"""Documents as data: their code blocks, commands, rules and links."""
+
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    ROOT / "bench/README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One document, or a section of one."""
+
+    text: str
+
+    @classmethod
+    def read(cls, name: str) -> "Page":
+        """Read a document by its path from the top of the repository."""
+        return cls((ROOT / name).read_text())
+
+    def section(self, heading: str) -> "Page":
+        """Return one section of the second level."""
+        (text,) = re.findall(rf"^## {heading}\n.*?(?=^## |\Z)", self.text, re.M | re.S)
+        return Page(text)
+
+    def blocks(self, language: str) -> list[str]:
+        """Return the code blocks of one language; there must be one."""
+        found = [text for name, text in FENCE.findall(self.text) if name == language]
+        assert found, f"no {language} block"
+        return found
+
+    def sessions(self) -> list[tuple[str, list[str]]]:
+        """Return each command of the `console` blocks with the lines that it is shown to print."""
+        typed: list[tuple[str, list[str]]] = []
+        for line in "".join(self.blocks("console")).splitlines():
+            if line.startswith("$ "):
+                typed.append((line[2:], []))
+            else:
+                typed[-1][1].append(line)
+        return typed
+
+    def prose(self) -> list[str]:
+        """Return the lines outside code blocks, headings and tables."""
+        text = FENCE.sub("", self.text)
+        return [line for line in text.splitlines() if not line.startswith(("#", "|", "    "))]
+
+
+def commands(program: str, texts: list[str]) -> list[list[str]]:
+    """Return the command lines of one program, split as a shell would, without its name."""
+    lines = (shlex.split(line) for text in texts for line in text.splitlines())
+    return [words[1:] for words in lines if words[0] == program]
+
+
+def shape(line: str) -> str:
+    """Return what is the same in each run: numbers, addresses and identifiers differ."""
+    without_ids = re.sub(r"\b[0-9a-f]{12}\b", "#", line)
+    return " ".join(re.sub(r"\d[\d.,:]*", "#", without_ids).split())
+
+
+def assert_printed(shown: list[str], printed: str) -> None:
+    """Each line that a document shows was printed, in this order, with numbers of its own."""
+    lines = iter(shape(line) for line in printed.splitlines())
+    for line in shown:
+        assert shape(line) in lines, f"{line!r} is not in:\n{printed}"

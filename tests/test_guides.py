@@ -1,0 +1,148 @@
+"""What docs/daemon.md, docs/rules.md and docs/usage.md show works as it stands there."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.pages import Page, assert_printed, commands
+from tests.topology.daemons import serving
+
+import mcr
+
+DAEMON = Page.read("docs/daemon.md")
+RULES = Page.read("docs/rules.md")
+USAGE = Page.read("docs/usage.md")
+MCR = Path(sys.executable).with_name("mcr")
+TIMEOUT_S = 30
+SHELL = """
+mcr() {
+    case $1 in
+        send) "$MCR" "$@" ;;
+        *) "$MCR" "$@" --socket "$SOCKET" ;;
+    esac
+}
+"""
+"""The command as a shell finds it, but for the place of the daemon."""
+
+
+@pytest.fixture
+def daemon_socket() -> Iterator[Path]:
+    """The socket of a daemon without rules."""
+    with serving(None, "--ingress", "udp") as daemon:
+        yield daemon.socket
+
+
+def test_the_tour(daemon_socket: Path) -> None:
+    """What a new user types, in that order: each command succeeds, and shows what it should."""
+    tour = DAEMON.section("A tour")
+    serve, use, disable, kill = tour.blocks("sh")
+    assert serve == "mcr serve\n"
+    typed = {words[0] for words in commands("mcr", [use, disable, kill])}
+    assert typed == {"rule", "stats", "events", "workers", "send"}
+
+    def run(block: str) -> str:
+        done = subprocess.run(
+            ["/bin/sh", "-e", "-c", f"{SHELL}{block}"],
+            env={**os.environ, "MCR": str(MCR), "SOCKET": str(daemon_socket)},
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    shown = run(use)
+    assert "feed-a" in shown
+    assert "flowing from " in shown
+    # What is inside a worker when it is killed is lost.
+    assert re.search("matched (199[0-9]|2000),", shown)
+    shown = run(disable)
+    assert shown.count("rule feed-a was ") == 3
+    assert "no       disabled" in shown
+    shown = run(kill)
+    assert_printed(tour.blocks("text")[0].splitlines(), shown)
+    assert "killed by SIGKILL" in shown
+    matched = int(re.findall(r"matched (\d+) \(", shown)[0])
+    assert 2000 < matched <= 6000
+    assert "removed " in shown
+
+
+def test_every_command_of_the_table_is_one() -> None:
+    """Each takes the options that the page promises for all."""
+    rows = re.findall(r"^\| (`mcr .*?) \|", DAEMON.section("Commands").text, re.M)
+    names = [name for row in rows for name in re.findall(r"`(?:mcr )?([a-z -]+)`", row)]
+    rule = {"add", "remove", "enable", "disable"}
+    for name in names:
+        words = ["rule", name] if name in rule else name.split()
+        shown = subprocess.run(
+            [MCR, *words, "--help"], capture_output=True, text=True, timeout=TIMEOUT_S, check=True
+        )
+        assert "--socket" in shown.stdout
+        assert "--json" in shown.stdout
+
+
+def test_the_configuration(tmp_path: Path) -> None:
+    """A daemon begins with the file as it stands there, but for the interfaces."""
+    (text,) = DAEMON.blocks("toml")
+    config = tmp_path / "rules.toml"
+    config.write_text(text.replace("%eth0", "%lo").replace("%eth1", "%lo"))
+    with (
+        serving(None, "--ingress", "udp", "--config", str(config)) as daemon,
+        daemon.client() as client,
+    ):
+        assert [(rule.name, rule.enabled) for rule in client.rules()] == [
+            ("feed-a", True),
+            (None, False),
+        ]
+
+
+@pytest.mark.parametrize("code", [*DAEMON.blocks("python"), *USAGE.blocks("python")])
+def test_python_blocks_run(code: str, daemon_socket: Path) -> None:
+    """The Python examples need no rights; the one that asks a daemon asks that of the test."""
+    placed = code.replace("mcr.Client()", f"mcr.Client({str(daemon_socket)!r})")
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", placed],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert "feed-b joined, no frame seen on lo" in run.stdout
+
+
+@pytest.mark.parametrize("text", RULES.blocks("text")[0].splitlines())
+def test_rules_are_read(text: str) -> None:
+    """Each rule of the page is a rule, and means the same when it is written again."""
+    rule = mcr.Rule.parse(text)
+    assert mcr.Rule.parse(str(rule)) == rule
+
+
+def test_every_option_is_listed() -> None:
+    """The table has all options that the grammar knows, and no others."""
+    listed = re.findall(r"^\| `(\w+)` \| (input|output) \|", RULES.text, re.M)
+    for side in ("input", "output"):
+        rule = "239.1.1.1%lo:5001{} to 239.2.0.1%lo:6001{}"
+        texts = (",no-such=1", "") if side == "input" else ("", ",no-such=1")
+        with pytest.raises(mcr.RuleError) as refused:
+            mcr.Rule.parse(rule.format(*texts))
+        known = set(re.findall(r"[a-z]+", str(refused.value).rpartition(" are ")[2]))
+        assert {name for name, of in listed if of == side} == known, str(refused.value)
+
+
+def test_the_commands_of_the_page_are_understood() -> None:
+    """Each relay of the page has rules that can be read, each option is one of its command."""
+    words = [line for line in commands("mcr", USAGE.blocks("sh")) if line]
+    assert {line[0] for line in words} == {"relay", "send", "receive"}
+    for command, *arguments in words:
+        asked = [str(MCR), command, "--help"]
+        shown = subprocess.run(asked, capture_output=True, text=True, timeout=TIMEOUT_S, check=True)
+        options = {word for word in arguments if word.startswith("--")}
+        assert options <= set(re.findall(r"--[a-z-]+", shown.stdout))
+        if command == "relay":
+            assert mcr.Rule.parse(" ".join(arguments))
