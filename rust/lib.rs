@@ -24,6 +24,7 @@ pub mod relay;
 pub mod rules;
 pub mod sandbox;
 pub mod sockets;
+pub mod spec;
 pub mod stats;
 pub mod sys;
 pub mod traffic;

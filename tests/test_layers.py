@@ -37,6 +37,7 @@ RUST_LAYERS = [
     "packet",
     "rules",
     "stats",
+    "spec",
     "sockets",
     "broker",
     "engine",

@@ -14,12 +14,12 @@ use super::messages::{Answer, MESSAGE_BYTES, PROTOCOL, Request};
 use super::wire::MAX_ITEMS;
 use crate::addr::Addr;
 use crate::error::{Error, Result};
-use crate::sockets::output::OutputSpec;
 use crate::sockets::provider::{
     Datagrams, Frames, FramesWish, Helper, Lease, Lender, Opener, Output, Owner, Socket,
 };
 use crate::sockets::socket::descriptors_used_up;
 use crate::sockets::{InterfaceRef, filter, udp_input};
+use crate::spec::OutputSpec;
 use crate::sys::packet_ring::{PacketRing, RingShape};
 use crate::sys::passing;
 

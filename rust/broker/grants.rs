@@ -14,11 +14,12 @@ use super::server::{Fault, NO_WORKER, Server, Worker};
 use crate::addr::Addr;
 use crate::error::{Error, Result};
 use crate::sockets::netlink::routes;
-use crate::sockets::output::{self, OutputSpec};
+use crate::sockets::output;
 use crate::sockets::packet::{self, Spares};
 use crate::sockets::ring_shape;
 use crate::sockets::udp_input::Wish;
 use crate::sockets::{InterfaceRef, gro_helper, igmp_query, udp_input};
+use crate::spec::OutputSpec;
 use crate::sys::packet_ring::RingShape;
 
 /// Sockets and memberships of one worker: more than there are counters for.

@@ -2,7 +2,7 @@
 
 use super::messages::Request;
 use crate::addr::Addr;
-use crate::sockets::output::OutputSpec;
+use crate::spec::OutputSpec;
 
 /// What a socket is for: the same words in every incarnation of a worker.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -9,8 +9,8 @@ use crate::addr::Addr;
 use crate::error::{Error, Result};
 use crate::sockets::filter;
 use crate::sockets::ingress::Ingress;
-use crate::sockets::output::{Choice, OutputSpec, Ttl};
 use crate::sockets::ring_shape;
+use crate::spec::{Choice, OutputSpec, Ttl};
 
 /// Bytes of a rule's id.
 const RULE_BYTES: usize = 64;

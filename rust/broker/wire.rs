@@ -2,7 +2,7 @@
 //! that one value has one spelling. It must not know what messages are made of them.
 
 use crate::addr::Addr;
-use crate::sockets::output::{Choice, OutputSpec, Ttl};
+use crate::spec::{Choice, OutputSpec, Ttl};
 use crate::sys::packet_ring::RingShape;
 
 /// Most items of a list: addresses of a filter, senders of a membership, leases.

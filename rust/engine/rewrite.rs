@@ -5,7 +5,7 @@
 
 use crate::addr::Addr;
 use crate::packet::{Datagram, Headers};
-use crate::sockets::output::{Choice, OutputSpec, Ttl};
+use crate::spec::{Choice, OutputSpec, Ttl};
 use crate::sys::envelope::Envelope;
 
 /// What copies may take over of a datagram. What nobody wants of it is zero.

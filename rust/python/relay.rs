@@ -10,9 +10,10 @@ use pyo3::types::{PyDict, PyTuple};
 use super::resolved::ResolvedRule;
 use crate::error::Error;
 use crate::relay::{
-    Ingress, InterfaceReport, LastLoss, OutputReport, Relay, Report, RuleReport, RuleSpec,
-    Settings, Share, errno_name,
+    Ingress, InterfaceReport, LastLoss, OutputReport, Relay, Report, RuleReport, Settings, Share,
+    errno_name,
 };
+use crate::spec::RuleSpec;
 
 /// How long Ctrl-C may go unnoticed in a wait.
 const SLICE: Duration = Duration::from_millis(50);

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use pyo3::prelude::*;
 
 use crate::addr::Addr;
-use crate::relay::{InputSpec, Join, RuleSpec};
-use crate::sockets::output::{Choice, OutputSpec, Ttl};
+use crate::spec::{Choice, OutputSpec, Ttl};
+use crate::spec::{InputSpec, Join, RuleSpec};
 
 /// A value, or the word for what is done with the datagram's own: "keep" or "decrement".
 #[derive(FromPyObject)]

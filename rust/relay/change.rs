@@ -8,9 +8,10 @@ use super::live::LiveRule;
 use super::plans::{self, Owners};
 use super::report::{self, Report};
 use super::state::{Opened, State};
-use super::{Relay, RuleSpec, Shared};
+use super::{Relay, Shared};
 use crate::engine::ingress::OrderCheck;
 use crate::error::{Error, Result};
+use crate::spec::RuleSpec;
 
 /// What a change does, by the keys that [`Relay::change`] gave the rules.
 #[derive(Clone, Copy, Debug, Default)]

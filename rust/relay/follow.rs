@@ -5,7 +5,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use super::InputSpec;
 use super::inputs::Inputs;
 use super::live::{Around, LiveRule};
 use super::obstacle::{self, Obstacle};
@@ -14,6 +13,7 @@ use super::state::State;
 use super::watch::News;
 use crate::engine::ingress::OrderCheck;
 use crate::sockets::InterfaceRef;
+use crate::spec::InputSpec;
 
 impl State {
     /// Opens, closes and sets up anew what differs; whether the engines need new plans.

@@ -3,10 +3,10 @@
 
 use std::collections::HashMap;
 
-use super::InputSpec;
 use super::slots::Slots;
 use crate::addr::Addr;
 use crate::error::Result;
+use crate::spec::InputSpec;
 use crate::stats::{Grant, Owner, Slot};
 
 /// The slots of the groups, by the interface's name, which outlives its index.

@@ -5,11 +5,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::Ingress;
 use super::obstacle::{self, Obstacle};
 use super::present::Present;
 use super::watch::{Carrier, News, Watch};
 use super::ways::Ways;
-use super::{Ingress, InputSpec};
 use crate::addr::Addr;
 use crate::engine::ingress::OrderCheck;
 use crate::engine::plan::{Burst, PlanOutput};
@@ -19,8 +19,10 @@ use crate::rules::{InputKey, TableRule};
 use crate::sockets::netlink::links::Link;
 use crate::sockets::netlink::notices::Notices;
 use crate::sockets::netlink::routes::Way;
-use crate::sockets::output::{self, OutputSpec};
+use crate::sockets::output;
 use crate::sockets::provider::{Opener, Output, Owner, Socket};
+use crate::spec::InputSpec;
+use crate::spec::OutputSpec;
 use crate::stats::Slot;
 
 /// What there is to open sockets on, and for whom.

@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use super::present::Present;
-use super::{InputSpec, warn_once};
+use super::warn_once;
 use crate::addr::Addr;
 use crate::error::Result;
 use crate::sockets::interfaces::Devices;
 use crate::sockets::provider::{self, Opener};
 use crate::sockets::{InterfaceRef, socket};
+use crate::spec::InputSpec;
 
 /// What makes the kernel merge for a group and port of an interface, or `None`, with a warning
 /// where that is a refusal. `is_upper` says that other interfaces receive for this one.

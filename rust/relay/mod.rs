@@ -42,12 +42,10 @@ use std::time::Duration;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use crate::addr::Addr;
 use crate::error::{Error, Result};
 pub use crate::sockets::ingress::Ingress;
 use crate::sockets::local::Local;
 use crate::sockets::netlink::notices::Notices;
-use crate::sockets::output::OutputSpec;
 use crate::sockets::provider::Opener;
 use crate::stats::{self, Found};
 use crate::sys::memory::SharedWords;
@@ -61,92 +59,6 @@ pub use rings::{Rings, try_io_uring};
 pub use settings::{Settings, Share};
 use state::State;
 use worker::Workers;
-
-/// How the network is asked for an input's groups.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Join {
-    /// By a membership of each group.
-    Each,
-    /// Not at all: the interface takes all multicast that comes along.
-    None,
-}
-
-/// Where a rule listens, resolved for this host.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InputSpec {
-    /// The group, or an address of this host, or a broadcast address; of a block of groups the first.
-    pub group: Addr,
-    /// How many low bits of the group vary; 0 for one group.
-    pub group_bits: u8,
-    /// Whether `group` is a broadcast address.
-    pub broadcast: bool,
-    /// Whether datagrams to `group`, an address of this host, count wherever they arrive: nobody has
-    /// named the interface, which is the one that has the address.
-    pub everywhere: bool,
-    /// The destination port; of several the first.
-    pub port: u16,
-    /// The last port; the same as the first for one.
-    pub last_port: u16,
-    /// How its groups are asked for.
-    pub join: Join,
-    /// The interface's name.
-    pub interface: String,
-    /// The interface's index. A relay looks it up by the name, now and whenever it changes.
-    pub ifindex: u32,
-    /// The senders to take datagrams from; empty for any.
-    pub sources: Box<[Addr]>,
-    /// The VLAN identifier; 0 for untagged frames.
-    pub vlan: u16,
-}
-
-impl InputSpec {
-    /// The groups, which are a handful wherever each of them counts.
-    fn groups(&self) -> impl Iterator<Item = Addr> + use<> {
-        self.group.each_of(self.group_bits)
-    }
-
-    /// Whether it takes a membership of each of them.
-    fn is_joined(&self) -> bool {
-        self.group.is_multicast() && self.join == Join::Each
-    }
-
-    /// The same input for one of its groups and ports.
-    fn at(&self, group: Addr, port: u16) -> Self {
-        Self { group, group_bits: 0, port, last_port: port, ..self.clone() }
-    }
-}
-
-/// A rule, resolved for this host.
-#[derive(Clone, Debug)]
-pub struct RuleSpec {
-    /// What its counters are found by again in a page that outlives the relay; unique in it.
-    pub id: String,
-    /// Whether it takes nothing for now: all is open for it, and its counters stay.
-    pub paused: bool,
-    /// Where it listens.
-    pub input: InputSpec,
-    /// Where each datagram goes.
-    pub outputs: Vec<OutputSpec>,
-}
-
-impl RuleSpec {
-    /// The names that it has for interfaces; "" where it has none.
-    fn interfaces(&self) -> impl Iterator<Item = &String> {
-        self.outputs.iter().map(|output| &output.interface).chain([&self.input.interface])
-    }
-
-    /// Whether both say the same of what is taken and where it goes. Interfaces go by their names.
-    #[must_use]
-    pub fn is_same(&self, other: &Self) -> bool {
-        let unindexed = |spec: &Self| {
-            let input = InputSpec { ifindex: 0, ..spec.input.clone() };
-            let outputs = spec.outputs.iter().cloned();
-            let outputs: Vec<_> = outputs.map(|one| OutputSpec { ifindex: 0, ..one }).collect();
-            (input, outputs)
-        };
-        self.id == other.id && unindexed(self) == unindexed(other)
-    }
-}
 
 /// A relay of this process.
 pub struct Relay {

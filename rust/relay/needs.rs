@@ -4,8 +4,9 @@
 use std::collections::HashSet;
 
 use super::inputs::HELD_PORTS;
-use super::{Ingress, InputSpec, Join, RuleSpec, Settings};
-use crate::sockets::output::OutputSpec;
+use super::{Ingress, Settings};
+use crate::spec::OutputSpec;
+use crate::spec::{InputSpec, Join, RuleSpec};
 
 /// IPv4 memberships that one socket holds (net.ipv4.igmp_max_memberships), unless set otherwise.
 const JOINS_PER_SOCKET: usize = 20;

@@ -1,11 +1,12 @@
 //! What keeps a rule's input or an output from being open, in the user's words, and whether the
 //! kernel will tell when it is gone. It must not know sockets.
 
+use super::Ingress;
 use super::present::Present;
-use super::{Ingress, InputSpec};
 use crate::error::Error;
 use crate::sockets::netlink::links::Link;
-use crate::sockets::output::{Choice, OutputSpec};
+use crate::spec::InputSpec;
+use crate::spec::{Choice, OutputSpec};
 
 /// Why something waits.
 #[derive(Clone, Debug, PartialEq, Eq)]

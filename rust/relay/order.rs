@@ -9,10 +9,11 @@ use super::inputs::Inputs;
 use super::interface::{Endpoint, Interface};
 use super::report;
 use super::state::State;
-use super::{Ingress, InputSpec, warn_once};
+use super::{Ingress, warn_once};
 use crate::addr::Addr;
 use crate::engine::ingress::OrderCheck;
 use crate::sockets::provider::Opener;
+use crate::spec::InputSpec;
 use crate::sys::memory::SharedWords;
 
 /// So many datagrams of a rule must come, none of which would overtake others.

@@ -13,12 +13,14 @@ use super::obstacle::{self, Obstacle};
 use super::plans::{Owners, Plans};
 use super::present::Present;
 use super::slots::Slots;
-use super::{Ingress, InputSpec, Refusal, RuleSpec, Settings, needs, warn_once};
+use super::{Ingress, Refusal, Settings, needs, warn_once};
 use crate::engine::ingress::OrderCheck;
 use crate::error::{Error, Result};
 use crate::sockets::nofile::Descriptors;
-use crate::sockets::output::{self, OutputSpec};
+use crate::sockets::output;
 use crate::sockets::provider::{Opener, Owner};
+use crate::spec::OutputSpec;
+use crate::spec::{InputSpec, RuleSpec};
 use crate::stats::{self, Found, Grant, Slot};
 
 /// What a relay has.

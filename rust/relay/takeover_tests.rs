@@ -5,6 +5,7 @@ use std::net::UdpSocket;
 use super::tests::rule;
 use super::*;
 use crate::sockets::testnet::{in_namespace, wait_until};
+use crate::spec::{InputSpec, RuleSpec};
 
 fn page() -> (Arc<SharedWords>, impl Fn() -> SharedWords) {
     let page = stats::create_page().unwrap();

@@ -13,7 +13,7 @@ use nix::time::{ClockId, clock_gettime};
 use crate::error::Result;
 use crate::sockets::netlink::notices::{NoticeSocket, Notices};
 use crate::sockets::netlink::routes::{Neighbour, Way, WaySocket};
-use crate::sockets::output::OutputSpec;
+use crate::spec::OutputSpec;
 
 /// The least time between two looks: a routing table may change all the time.
 const PAUSE: Duration = Duration::from_millis(100);

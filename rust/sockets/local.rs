@@ -7,12 +7,13 @@ use std::sync::{Mutex, PoisonError};
 use super::closer::Closer;
 use super::joins::Joins;
 use super::netlink::routes;
-use super::output::{self, OutputSocket, OutputSpec};
+use super::output::{self, OutputSocket};
 use super::packet::{self, PacketSocket, Spares};
 use super::provider::{Datagrams, Frames, FramesWish, Helper, Opener, Output, Owner, Socket};
 use super::{InterfaceRef, gro_helper, igmp_query, udp_input};
 use crate::addr::Addr;
 use crate::error::{Error, Result};
+use crate::spec::OutputSpec;
 use crate::sys::packet_ring::PacketRing;
 
 /// What is open beside the sockets that were handed out.

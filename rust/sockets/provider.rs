@@ -8,10 +8,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use super::closer::Closer;
-use super::output::OutputSpec;
 use super::{InterfaceRef, udp_input};
 use crate::addr::Addr;
 use crate::error::Result;
+use crate::spec::OutputSpec;
 use crate::sys::packet_ring::{PacketRing, RingShape};
 
 /// Opens sockets, and does all to them that configures them; reading from them, sending and

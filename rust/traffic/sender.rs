@@ -16,7 +16,8 @@ use super::batch::Batch;
 use super::pacing::{self, Pace};
 use super::spacing::{Departures, Spacing};
 use crate::error::{Error, Result};
-use crate::sockets::output::{self, OutputSpec};
+use crate::sockets::output;
+use crate::spec::OutputSpec;
 use crate::sys::sockopt;
 
 /// The send buffer asked for. An interface queues 1000 frames by default (pfifo_fast); with this

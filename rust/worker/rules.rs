@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::answers::Failure;
 use super::wire::WireRule;
-use crate::relay::{Change, RuleSpec};
+use crate::relay::Change;
+use crate::spec::RuleSpec;
 
 /// The rules that run.
 #[derive(Default)]

@@ -8,8 +8,8 @@ use serde::de::IgnoredAny;
 
 use super::answers::Failure;
 use crate::addr::Addr;
-use crate::relay::{InputSpec, Join, RuleSpec};
-use crate::sockets::output::{Choice, OutputSpec, Ttl};
+use crate::spec::{Choice, OutputSpec, Ttl};
+use crate::spec::{InputSpec, Join, RuleSpec};
 
 /// Groups that a rule joins one by one, as a power of two.
 const JOINED_BITS: u8 = 12;

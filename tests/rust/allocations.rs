@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use _native::addr::Addr;
-use _native::relay::{Ingress, InputSpec, Join, Relay, RuleSpec, Settings};
+use _native::relay::{Ingress, Relay, Settings};
 use _native::sockets::interfaces::{self, Interface};
-use _native::sockets::output::{Choice, OutputSpec, Ttl};
+use _native::spec::{Choice, InputSpec, Join, OutputSpec, RuleSpec, Ttl};
 
 const HOST: Addr = Addr::v4([127, 0, 0, 1]);
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -7,7 +7,7 @@ use super::wire::{Wire, fields};
 use crate::addr::Addr;
 use crate::error::Error;
 use crate::sockets::InterfaceRef;
-use crate::sockets::output::OutputSpec;
+use crate::spec::OutputSpec;
 use crate::sys::packet_ring::RingShape;
 
 /// The version of these messages: both sides come out of one build, and so must agree.

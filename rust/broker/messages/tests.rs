@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::broker::wire::{MAX_ITEMS, MAX_TEXT_BYTES};
-use crate::sockets::output::{Choice, Ttl};
+use crate::spec::{Choice, Ttl};
 
 fn addr() -> impl Strategy<Value = Addr> {
     any::<u128>().prop_map(Addr::from_bits)

@@ -17,8 +17,8 @@ use crate::broker::messages::{Interface, Refusal};
 use crate::broker::testbed::{BUFFER_BYTES, pair};
 use crate::broker::wire::MAX_ITEMS;
 use crate::sockets::filter;
-use crate::sockets::output::{Choice, OutputSpec, Ttl};
 use crate::sockets::testnet::{in_namespace, interface, ip};
+use crate::spec::{Choice, OutputSpec, Ttl};
 use crate::sys::packet_ring::RingShape;
 use crate::sys::sockopt;
 

@@ -12,12 +12,13 @@ use super::testbed::Supervisor;
 use super::*;
 use crate::addr::Addr;
 use crate::sockets::netlink::groups::GroupList;
-use crate::sockets::output::{self, Choice, OutputSocket, OutputSpec, Ttl};
+use crate::sockets::output::{self, OutputSocket};
 use crate::sockets::provider::{Opener, Owner, Socket};
 use crate::sockets::testnet::{
     FAR, NEAR, again, in_namespace, interface, ip, settle, wait_until, with_cable,
 };
 use crate::sockets::udp_input::Wish;
+use crate::spec::{Choice, OutputSpec, Ttl};
 
 mod frames;
 

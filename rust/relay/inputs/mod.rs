@@ -17,7 +17,7 @@ use super::interface::{Endpoint, EndpointSocket, Interface};
 use super::merging::{self, Merging};
 use super::present::Present;
 use super::slots::Slots;
-use super::{Ingress, InputSpec, Join, Settings, Share, warn_once};
+use super::{Ingress, Settings, Share, warn_once};
 use crate::addr::Addr;
 use crate::engine::plan::Source;
 use crate::error::{Error, Result};
@@ -25,6 +25,7 @@ use crate::sockets::InterfaceRef;
 use crate::sockets::interfaces::Devices;
 use crate::sockets::provider::Opener;
 use crate::sockets::ring_shape;
+use crate::spec::{InputSpec, Join};
 use crate::stats::{Grant, Owner};
 
 /// How often an interface may come, for each worker, once AF_PACKET sockets are not permitted.

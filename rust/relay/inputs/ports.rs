@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use super::{InputSpec, Inputs};
-use crate::sockets::output::{Choice, OutputSpec};
+use crate::spec::{Choice, OutputSpec};
 
 /// Ports of one group that the kernel is asked to merge for: a socket each.
 pub(super) const MERGED_PORTS: usize = 256;

@@ -10,9 +10,10 @@ use crate::engine::ingress::Kind;
 use crate::engine::plan::Source;
 use crate::error::Result;
 use crate::relay::merging::{Merge, hold, merger};
-use crate::relay::{InputSpec, warn_once};
+use crate::relay::warn_once;
 use crate::sockets::provider::{Helper, Opener};
 use crate::sockets::{InterfaceRef, udp_input};
+use crate::spec::InputSpec;
 
 /// An address and port of an interface.
 pub(in crate::relay) struct Endpoint {

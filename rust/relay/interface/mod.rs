@@ -11,7 +11,7 @@ pub(super) use endpoints::{Endpoint, EndpointSocket};
 
 use super::merging::hold;
 use super::rings;
-use super::{InputSpec, warn_once};
+use super::warn_once;
 use crate::addr::Addr;
 use crate::engine::buffers::SizeClass;
 use crate::engine::ingress::Kind;
@@ -20,6 +20,7 @@ use crate::error::Result;
 use crate::sockets::packet;
 use crate::sockets::provider::{FramesWish, Opener};
 use crate::sockets::{InterfaceRef, filter, socket};
+use crate::spec::InputSpec;
 use crate::stats::Slot;
 use crate::sys::packet_ring::RingShape;
 

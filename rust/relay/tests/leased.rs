@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 use socket2::SockRef;
 
 use super::*;
+use crate::addr::Addr;
 use crate::broker::Client;
 use crate::broker::testbed::{BUFFER_BYTES, Death, Supervisor};
 use crate::sockets::testnet::FAR;
+use crate::spec::RuleSpec;
 
 const OUT: &str = "127.0.0.1:6001";
 

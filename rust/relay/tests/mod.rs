@@ -5,9 +5,11 @@ use std::net::UdpSocket;
 use std::os::fd::AsFd;
 
 use super::*;
+use crate::addr::Addr;
 use crate::sockets::interfaces;
-use crate::sockets::output::{Choice, Ttl};
 use crate::sockets::testnet::{NEAR, in_namespace, interface, ip, wait_until, with_cable};
+use crate::spec::{Choice, Ttl};
+use crate::spec::{InputSpec, Join, OutputSpec, RuleSpec};
 use crate::sys::netdev;
 
 mod leased;

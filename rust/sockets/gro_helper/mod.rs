@@ -68,7 +68,7 @@ fn open_on(group: Addr, port: u16, ifindex: u32, target: &str) -> Result<OwnedFd
 /// bound to no interface: an application that takes the port later and shares it too goes first.
 ///
 /// Such a socket is also the one that the kernel finds for "packet too big" about copies which
-/// leave from the port ([`super::output::OutputSpec::mtu_port`]): it notes the path's MTU then.
+/// leave from the port ([`crate::spec::OutputSpec::mtu_port`]): it notes the path's MTU then.
 ///
 /// # Errors
 /// [`Error::Permission`] for a port that needs a right.

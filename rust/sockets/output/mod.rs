@@ -13,13 +13,11 @@ use socket2::SockRef;
 use super::socket::{self, set};
 use crate::addr::Addr;
 use crate::error::{Error, Result};
+use crate::spec::{Choice, OutputSpec, Ttl};
 use crate::sys::{sockaddr, sockopt};
 use options::Options;
 
 mod options;
-mod spec;
-
-pub use spec::{Choice, OutputSpec, Ttl};
 
 /// The send buffer that is asked for, in bytes: an output's only queue.
 pub const SEND_BUFFER_BYTES: usize = 4 << 20;
@@ -135,12 +133,18 @@ fn leave_first(fd: BorrowedFd<'_>) {
     }
 }
 
-/// The largest payload that the path takes now.
+/// The largest payload that the path takes now: what the route's MTU leaves. It is the number that
+/// the kernel compares the segments of UDP_SEGMENT with.
 ///
 /// # Errors
 /// The kernel's, ENOTCONN for one.
 pub fn path_segment(fd: BorrowedFd<'_>, spec: &OutputSpec) -> Result<u16> {
-    max_segment(fd, options::of(spec.address), &spec.to_string())
+    let mut mtu = 0_u32;
+    let (level, name) = options::of(spec.address).mtu;
+    sockopt::get(fd, level, name, &mut mtu)
+        .map_err(|error| Error::os("reading the MTU", spec.to_string(), error))?;
+    let payload = mtu.saturating_sub(spec.ip_headers().into());
+    Ok(u16::try_from(payload).unwrap_or(MAX_PAYLOAD).min(MAX_PAYLOAD))
 }
 
 /// The address that the copies of a connected socket carry as their source.
@@ -240,7 +244,7 @@ pub fn connect_to_peer(fd: BorrowedFd<'_>, spec: &OutputSpec) -> Result<()> {
 fn connect(fd: BorrowedFd<'_>, spec: &OutputSpec, options: &Options, target: &str) -> Result<u16> {
     let port = if spec.names_peer() { SILENT_PORT } else { spec.port };
     connect_port(fd, spec, port)?;
-    max_segment(fd, options, target)
+    path_segment(fd, spec)
 }
 
 fn connect_port(fd: BorrowedFd<'_>, spec: &OutputSpec, port: u16) -> Result<()> {
@@ -270,17 +274,6 @@ fn local_port(fd: BorrowedFd<'_>) -> u16 {
 
 fn local(fd: BorrowedFd<'_>) -> Option<SocketAddr> {
     SockRef::from(&fd).local_addr().ok()?.as_socket()
-}
-
-/// What the route's MTU leaves for the payload. It is the number that the kernel compares the
-/// segments of UDP_SEGMENT with.
-fn max_segment(fd: BorrowedFd<'_>, options: &Options, target: &str) -> Result<u16> {
-    let mut mtu = 0_u32;
-    let (level, name) = options.mtu;
-    sockopt::get(fd, level, name, &mut mtu)
-        .map_err(|error| Error::os("reading the MTU", target, error))?;
-    let payload = mtu.saturating_sub(options.headers.into());
-    Ok(u16::try_from(payload).unwrap_or(MAX_PAYLOAD).min(MAX_PAYLOAD))
 }
 
 #[cfg(test)]

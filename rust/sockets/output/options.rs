@@ -14,8 +14,6 @@ pub(super) struct Options {
     pub(super) mtu: (c_int, c_int),
     /// Lets each message name any source address.
     pub(super) any_source: (c_int, c_int),
-    /// Bytes of the IP and UDP headers.
-    pub(super) headers: u16,
 }
 
 const V4: Options = Options {
@@ -26,7 +24,6 @@ const V4: Options = Options {
     errors: (libc::IPPROTO_IP, libc::IP_RECVERR),
     mtu: (libc::IPPROTO_IP, libc::IP_MTU),
     any_source: (libc::IPPROTO_IP, libc::IP_TRANSPARENT),
-    headers: 28,
 };
 
 const V6: Options = Options {
@@ -37,7 +34,6 @@ const V6: Options = Options {
     errors: (libc::IPPROTO_IPV6, libc::IPV6_RECVERR),
     mtu: (libc::IPPROTO_IPV6, libc::IPV6_MTU),
     any_source: (libc::IPPROTO_IPV6, libc::IPV6_TRANSPARENT),
-    headers: 48,
 };
 
 /// Those of the family of the address that copies go to.

@@ -201,7 +201,7 @@ fn what_is_kept_needs_another_socket_or_a_right_of_it() {
             assert!(keeping.has_own_headers());
             let output = open(&keeping).unwrap();
             assert_eq!(option(&output, libc::SOL_SOCKET, libc::SO_TYPE), libc::SOCK_RAW);
-            let payload = 1500 - options.headers;
+            let payload = 1500 - keeping.ip_headers();
             assert_eq!(source(output.fd.as_fd()), Some(addr(own)));
             assert_eq!(output.max_segment, payload);
         }

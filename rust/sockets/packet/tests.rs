@@ -15,8 +15,9 @@ use socket2::SockRef;
 
 use super::*;
 use crate::addr::Addr;
-use crate::sockets::output::{self, Choice, OutputSpec, Ttl};
+use crate::sockets::output;
 use crate::sockets::testnet::{FAR, NEAR, interface, ip, roam, wait_until, with_cable};
+use crate::spec::{Choice, OutputSpec, Ttl};
 use crate::sys::packet_ring::mute::forced;
 
 /// A socket that passes frames to these destinations.

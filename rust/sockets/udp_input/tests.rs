@@ -5,10 +5,11 @@ use nix::unistd::read;
 use socket2::SockRef;
 
 use super::*;
-use crate::sockets::output::{self, Choice, OutputSocket, OutputSpec, Ttl};
+use crate::sockets::output::{self, OutputSocket};
 use crate::sockets::testnet::{
     FAR, NEAR, in_namespace, interface, ip, settle, wait_until, with_cable,
 };
+use crate::spec::{Choice, OutputSpec, Ttl};
 
 fn addr(text: &str) -> Addr {
     text.parse::<std::net::IpAddr>().unwrap().into()

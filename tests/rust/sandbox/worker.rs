@@ -10,11 +10,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use _native::addr::Addr;
-use _native::relay::{Ingress, InputSpec, Join, Relay, RuleSpec, Settings};
+use _native::relay::{Ingress, Relay, Settings};
 use _native::sandbox::{Capability, Reach, Role, filter_calls, hide_files, leave, shrink};
 use _native::sockets::InterfaceRef;
-use _native::sockets::output::{Choice, OutputSpec, Ttl};
 use _native::sockets::packet::{self, Spares};
+use _native::spec::{Choice, InputSpec, Join, OutputSpec, RuleSpec, Ttl};
 use _native::sys::ring::Ring;
 use _native::sys::{sockaddr, sockopt};
 use nix::fcntl::OFlag;

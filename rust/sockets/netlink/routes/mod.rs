@@ -26,8 +26,8 @@ use super::messages::attributes;
 use super::qdiscs;
 use crate::addr::Addr;
 use crate::error::{Error, Result};
-use crate::sockets::output::{Choice, OutputSpec};
 use crate::sockets::socket;
+use crate::spec::{Choice, OutputSpec};
 
 const TARGET: &str = "the routes";
 

@@ -3,8 +3,9 @@
 use std::process::Command;
 
 use super::*;
-use crate::sockets::output::{self, Ttl};
+use crate::sockets::output;
 use crate::sockets::testnet::{FAR, NEAR, in_namespace, interface, ip, wait_until, with_cable};
+use crate::spec::Ttl;
 
 fn to(address: &str, ifindex: u32) -> OutputSpec {
     let address = address.parse::<std::net::IpAddr>().unwrap().into();
