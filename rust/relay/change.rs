@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::counters::report::{self, Report};
+use super::engines::compile::{self, Owners};
 use super::live::LiveRule;
-use super::plans::{self, Owners};
-use super::report::{self, Report};
 use super::state::{Opened, State};
 use super::{Relay, Shared};
 use crate::engine::ingress::OrderCheck;
@@ -167,7 +167,7 @@ impl Shared {
 
     /// Has the engines follow what is open now; the slots that go are free then.
     pub(super) fn follow_plans(&self, state: &mut State, owners: Owners) -> Result<()> {
-        self.workers.adopt(plans::compile(state, self.settings.workers, &owners))?;
+        self.workers.adopt(compile::compile(state, self.settings.workers, &owners))?;
         self.version.fetch_add(1, Ordering::Release);
         for slot in owners.gone {
             state.slots.free(slot);

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Ingress;
-use super::obstacle::{self, Obstacle};
-use super::present::Present;
-use super::watch::{Carrier, News, Watch};
-use super::ways::Ways;
+use super::network::blocked::{self, Obstacle};
+use super::network::link_table::Present;
+use super::network::routes::Ways;
+use super::network::watch::{Carrier, News, Watch};
 use crate::addr::Addr;
 use crate::engine::ingress::OrderCheck;
 use crate::engine::plan::{Burst, PlanOutput};
@@ -69,7 +69,7 @@ impl LiveRule {
     /// What the user should know of the input, if datagrams cannot come.
     pub(super) fn trouble(&self, present: &Present, ingress: Ingress) -> Option<String> {
         let waiting = self.waiting.as_ref().map(|obstacle| obstacle.text.clone());
-        waiting.or_else(|| obstacle::pause(&self.named, &self.input, present, ingress))
+        waiting.or_else(|| blocked::pause(&self.named, &self.input, present, ingress))
     }
 
     /// Whether something of it is to be tried again, since the kernel will not tell when.
@@ -154,7 +154,7 @@ impl LiveOutput {
             parked: None,
         };
         match output.try_follow(around, &News::default()) {
-            Err(error) if obstacle::is_passing(&error) => {
+            Err(error) if blocked::is_passing(&error) => {
                 output.park(Obstacle::refused_output(spec, &error));
             }
             Err(error) => return Err(error),
@@ -199,7 +199,7 @@ impl LiveOutput {
     }
 
     fn try_follow(&mut self, around: &Around<'_>, news: &News) -> Result<bool> {
-        let index = match obstacle::way_out(&self.spec, around.present) {
+        let index = match blocked::way_out(&self.spec, around.present) {
             Ok(index) => index,
             Err(obstacle) => return Ok(self.park(obstacle)),
         };

@@ -4,37 +4,20 @@
 //! [`Relay::start`]. The engines' threads only use what they are handed.
 //!
 //! ```text
-//! change        all of it or nothing
-//! state, live   the rules and what is open for them      inputs, interface   the sockets in
-//! follow        how that follows the interfaces          links, watch, present   what these are
-//! ways          where routing sends copies now
-//! conditions    how they are, for who tells others   groups, slots   whose counters are where
-//! plans, worker what the engines get, and their threads  report   what they counted
+//! change        all of it or nothing                   settings   how a relay is set up
+//! state, live   the rules and what is open for them    inputs     the sockets to receive from
+//! network       links, routes, and how what is open follows them
+//! engines       plans, rings and threads               counters   slots and reports
 //! ```
 
-mod announcements;
 mod change;
-mod conditions;
-mod follow;
-mod groups;
+mod counters;
+mod engines;
 mod inputs;
-mod interface;
-mod links;
 mod live;
-mod merging;
-mod needs;
-mod obstacle;
-mod order;
-mod plans;
-mod present;
-mod report;
-mod rings;
+mod network;
 mod settings;
-mod slots;
 mod state;
-mod watch;
-mod ways;
-mod worker;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -50,15 +33,18 @@ use crate::sockets::provider::Opener;
 use crate::stats::{self, Found};
 use crate::sys::memory::SharedWords;
 pub use change::{Change, Prepared, Refusal};
-pub use conditions::{Condition, LinkChange, SeenLinks};
-use links::{Links, Next};
+use counters::report;
+pub use counters::report::{
+    InterfaceReport, LastLoss, OutputReport, Report, RuleReport, errno_name,
+};
+pub use engines::rings::{Rings, try_io_uring};
+use engines::threads::Workers;
 use live::Around;
-use present::Present;
-pub use report::{InterfaceReport, LastLoss, OutputReport, Report, RuleReport, errno_name};
-pub use rings::{Rings, try_io_uring};
+use network::link_table::Present;
+pub use network::status::{Condition, LinkChange, SeenLinks};
+use network::watcher::{Links, Next};
 pub use settings::{Settings, Share};
 use state::State;
-use worker::Workers;
 
 /// A relay of this process.
 pub struct Relay {
@@ -248,7 +234,5 @@ fn warn_once(warnings: &mut Vec<String>, warning: String) {
     }
 }
 
-#[cfg(test)]
-mod takeover_tests;
 #[cfg(test)]
 mod tests;

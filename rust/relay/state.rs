@@ -5,15 +5,16 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use super::announcements::Announcements;
-use super::groups::Groups;
+use super::counters::groups::Groups;
+use super::counters::slots::Slots;
+use super::engines::compile::{Owners, Plans};
 use super::inputs::Inputs;
+use super::inputs::fd_budget;
 use super::live::{Around, LiveOutput, LiveRule, StandIn};
-use super::obstacle::{self, Obstacle};
-use super::plans::{Owners, Plans};
-use super::present::Present;
-use super::slots::Slots;
-use super::{Ingress, Refusal, Settings, needs, warn_once};
+use super::network::announcements::Announcements;
+use super::network::blocked::{self, Obstacle};
+use super::network::link_table::Present;
+use super::{Ingress, Refusal, Settings, warn_once};
 use crate::engine::ingress::OrderCheck;
 use crate::error::{Error, Result};
 use crate::sockets::nofile::Descriptors;
@@ -93,7 +94,7 @@ impl State {
             [] => Ok(()),
             _ => {
                 let merges = |name: &str| self.inputs.merges(name);
-                let needed = needs::descriptors(add, &self.settings, merges);
+                let needed = fd_budget::descriptors(add, &self.settings, merges);
                 self.descriptors.reserve(needed)
             }
         }
@@ -212,7 +213,7 @@ impl State {
             outputs,
         };
         if let Err(error) = self.attach(&mut rule, around.present) {
-            if !obstacle::is_passing(&error) {
+            if !blocked::is_passing(&error) {
                 self.groups.remove(&rule.counted_on, &rule.input);
                 return Err(error);
             }
@@ -245,7 +246,7 @@ impl State {
     pub(super) fn attach(&mut self, rule: &mut LiveRule, present: &Present) -> Result<()> {
         rule.input.ifindex = 0;
         rule.waiting = None;
-        match obstacle::way_in(&rule.named, &rule.input, present) {
+        match blocked::way_in(&rule.named, &rule.input, present) {
             Err(obstacle) => rule.waiting = Some(obstacle),
             Ok(link) => {
                 self.count_on(rule, &link.name)?;

@@ -10,7 +10,7 @@ use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
 use nix::unistd::dup3;
 use serde::Serialize;
 
-use super::frames::{Decoder, Outbox, TooLong};
+use super::framing::{Decoder, Outbox, TooLong};
 
 /// What is taken from the kernel at once.
 const PIECE_BYTES: usize = 64 << 10;

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::wire::Level;
+use super::messages::requests::Level;
 
 /// Records in one second; the others are counted.
 const SECOND_RECORDS: u32 = 20;

@@ -3,25 +3,24 @@
 //! the process, and the rules come from control again when it has died.
 //!
 //! ```text
-//! arguments, descriptors   what it is started with     leash, door   the supervisor, and threads
-//! frames, channel, talk    messages from and to control
-//! wire, answers            what they say               rules         what that means for a relay
-//! service                  request by request          news, log     what nobody asked for
+//! arguments, fds      what it is started with          supervisor, mailbox  supervisor and threads
+//! framing, channel    bytes from and to control        messages             what they say
+//! session             what is read and answered next   service              request by request
+//! status, log         what nobody asked for            rules                what a change means
 //! ```
 
-mod answers;
 mod arguments;
 mod channel;
-mod descriptors;
-mod door;
-mod frames;
-mod leash;
+mod fds;
+mod framing;
 mod log;
-mod news;
+mod mailbox;
+mod messages;
 mod rules;
 mod service;
-mod talk;
-mod wire;
+mod session;
+mod status;
+mod supervisor;
 
 use std::ffi::CString;
 use std::io::{self, Write};
@@ -32,10 +31,10 @@ use nix::sys::prctl;
 
 use arguments::Arguments;
 use channel::Channel;
-use descriptors::{CHANNEL, FIRST_FOREIGN, Own};
-use door::Door;
+use fds::{CHANNEL, FIRST_FOREIGN, Own};
+use mailbox::Door;
 use service::Service;
-use talk::Talk;
+use session::Talk;
 
 use crate::broker::Client;
 use crate::error::{Error, Result};
@@ -81,9 +80,9 @@ fn start(arguments: &Arguments) -> Result<Service> {
     relay.start()?;
     let door = Arc::new(Door::new()?);
     let gate = Arc::new(Barrier::new(2));
-    leash::start(leash, door.clone(), gate.clone())?;
+    supervisor::start(leash, door.clone(), gate.clone())?;
     watch(relay.clone(), door.clone())?;
-    let filled = descriptors::fill(nothing);
+    let filled = fds::fill(nothing);
     filled.map_err(|e| Error::os("filling", "the low descriptors", e))?;
     sandbox::filter_calls(Role::Worker { first_foreign_fd: FIRST_FOREIGN, channel_fd: CHANNEL })?;
     gate.wait();
@@ -109,7 +108,7 @@ fn relay(arguments: &Arguments, broker: OwnedFd, page: OwnedFd) -> Result<Relay>
 
 /// Lets the main thread know when the engine ends by itself.
 fn watch(relay: Arc<Relay>, door: Arc<Door>) -> Result<()> {
-    leash::spawn("mcr-watch", move || {
+    supervisor::spawn("mcr-watch", move || {
         if let Err(error) = relay.wait(None) {
             door.tell_end(error.to_string());
         }

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::answers::Failure;
-use super::wire::WireRule;
+use super::messages::answers::Failure;
+use super::messages::requests::WireRule;
 use crate::relay::Change;
 use crate::spec::RuleSpec;
 
@@ -113,8 +113,8 @@ impl Proposal {
 
 #[cfg(test)]
 mod tests {
-    use super::super::wire::Request;
-    use super::super::wire::tests::prepare;
+    use super::super::messages::requests::Request;
+    use super::super::messages::requests::tests::prepare;
     use super::*;
 
     fn rule(id: &str, replaced: &[(&str, &str)]) -> WireRule {

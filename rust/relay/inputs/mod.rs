@@ -5,6 +5,10 @@
 //! [`Inputs::settle`] makes filters and AF_PACKET sockets follow, once for many rules.
 
 mod endpoints;
+pub(super) mod fd_budget;
+mod gro_policy;
+pub(super) mod gro_ports;
+pub(super) mod interface;
 mod ports;
 
 use std::collections::BTreeMap;
@@ -13,10 +17,10 @@ use std::sync::Arc;
 pub(super) use ports::HELD_PORTS;
 use ports::SourcePorts;
 
-use super::interface::{Endpoint, EndpointSocket, Interface};
-use super::merging::{self, Merging};
-use super::present::Present;
-use super::slots::Slots;
+use self::gro_ports::Merging;
+use self::interface::{Endpoint, EndpointSocket, Interface};
+use super::counters::slots::Slots;
+use super::network::link_table::Present;
 use super::{Ingress, Settings, Share, warn_once};
 use crate::addr::Addr;
 use crate::engine::plan::Source;
@@ -258,7 +262,7 @@ impl Inputs {
         }
         let (mtu, gro) = self.devices.mtu_and_gro(&input.interface);
         if self.ingress == Ingress::Packet
-            && let Some(advice) = merging::advice(input, present, &self.devices)
+            && let Some(advice) = gro_ports::advice(input, present, &self.devices)
         {
             warn_once(&mut self.warnings, advice);
         }

@@ -13,6 +13,7 @@ use crate::spec::{InputSpec, Join, OutputSpec, RuleSpec};
 use crate::sys::netdev;
 
 mod leased;
+mod takeover;
 
 pub(super) fn rule(group: [u8; 4], name: &str, source: Option<[u8; 4]>) -> RuleSpec {
     let input = InputSpec {

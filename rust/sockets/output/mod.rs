@@ -101,7 +101,7 @@ pub fn reconnect(fd: BorrowedFd<'_>, spec: &OutputSpec) -> Result<u16> {
             bound => bound?,
         }
     }
-    connect(fd, spec, options, &target)
+    connect(fd, spec)
 }
 
 /// The source port to bind to; 0 for none. The kernel keeps a port of its own choice only until the
@@ -241,7 +241,7 @@ pub fn connect_to_peer(fd: BorrowedFd<'_>, spec: &OutputSpec) -> Result<()> {
 }
 
 /// Says the largest payload.
-fn connect(fd: BorrowedFd<'_>, spec: &OutputSpec, options: &Options, target: &str) -> Result<u16> {
+fn connect(fd: BorrowedFd<'_>, spec: &OutputSpec) -> Result<u16> {
     let port = if spec.names_peer() { SILENT_PORT } else { spec.port };
     connect_port(fd, spec, port)?;
     path_segment(fd, spec)

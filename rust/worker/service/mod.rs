@@ -4,11 +4,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::answers::{Committed, Done, Event, Failure, Hello};
-use super::news::News;
+use super::messages::answers::{Committed, Done, Event, Failure, Hello};
+use super::messages::requests::{Level, Request, WireRule};
 use super::rules::{Proposal, Rules};
-use super::talk::{Heard, Talk};
-use super::wire::{Level, Request, WireRule};
+use super::session::{Heard, Talk};
+use super::status::News;
 use crate::relay::{Prepared, Relay};
 
 /// The version of what is said over the channel.

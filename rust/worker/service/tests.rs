@@ -4,10 +4,10 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
 use super::super::channel::Channel;
-use super::super::door::Door;
 use super::*;
 use crate::relay::{Ingress, Settings};
 use crate::sockets::testnet::in_namespace;
+use crate::worker::mailbox::Door;
 
 /// The service, control's end of its connection, and the door.
 fn service() -> (Service, UnixStream, Arc<Door>) {

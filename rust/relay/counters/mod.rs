@@ -1,0 +1,10 @@
+//! The counters of a relay: slots of the pages, and what stands in them. This file is a map.
+//!
+//! ```text
+//! slots   which slots are in use, and by whom      groups  the slots of groups that no rule took
+//! report  the counters of all engines, added up
+//! ```
+
+pub(super) mod groups;
+pub(super) mod report;
+pub(super) mod slots;

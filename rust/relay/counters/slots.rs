@@ -1,0 +1,65 @@
+//! Which slots of the counters' pages are in use, for the how-manieth time, and by whom. It must not
+//! know what is counted.
+
+use std::collections::HashMap;
+
+use crate::error::{Error, Result};
+use crate::stats::{Found, Grant, MAX_SLOTS, Owner, Slot};
+
+/// Hands out slots, the same for the pages of all workers.
+pub(in crate::relay) struct Slots {
+    /// Slots that were used before and are free now, with the generation they had.
+    free: Vec<Slot>,
+    /// Slots from here on were never used.
+    fresh: u32,
+    /// What a process before has counted, by the tags of its owners, until they are all here again.
+    found: HashMap<u64, Slot>,
+}
+
+impl Slots {
+    /// Of a page in which `found` was found.
+    pub(in crate::relay) fn new(found: Found) -> Self {
+        Self { free: found.free, fresh: found.used, found: found.owned }
+    }
+
+    /// The slot in which the owner counted before, or one of a generation that nobody has had.
+    pub(in crate::relay) fn take(&mut self, owner: Owner) -> Result<Grant> {
+        if let Some(slot) = self.found.remove(&owner.tag()) {
+            return Ok(Grant { slot: next(slot), owner, goes_on: true });
+        }
+        if let Some(slot) = self.free.pop() {
+            return Ok(Grant { slot: next(slot), owner, goes_on: false });
+        }
+        if self.fresh == MAX_SLOTS {
+            return Err(Error::Invalid(format!(
+                "too many rules and outputs: there are counters for {MAX_SLOTS} of them together"
+            )));
+        }
+        self.fresh += 1;
+        let slot = Slot { index: self.fresh - 1, generation: 1 };
+        Ok(Grant { slot, owner, goes_on: false })
+    }
+
+    /// Takes a slot back that no plan names any more.
+    pub(in crate::relay) fn free(&mut self, slot: Slot) {
+        self.free.push(slot);
+    }
+
+    /// Takes a slot back that no plan has named yet; its owner may come again.
+    pub(in crate::relay) fn put_back(&mut self, grant: Grant) {
+        if grant.goes_on {
+            self.found.insert(grant.owner.tag(), grant.slot);
+        } else {
+            self.free.push(grant.slot);
+        }
+    }
+
+    /// The slots of those who have not come again; nobody finds them any more.
+    pub(in crate::relay) fn forget_found(&mut self) -> Vec<Slot> {
+        self.found.drain().map(|(_, slot)| slot).collect()
+    }
+}
+
+fn next(slot: Slot) -> Slot {
+    Slot { generation: slot.generation.wrapping_add(1).max(1), ..slot }
+}

@@ -1,0 +1,192 @@
+//! From what is open to what the engines work by: one plan for each worker, made of the one
+//! before. It must not know why something is not open.
+
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::engine::plan::{Plan, PlanOutput, PlanRule, SHARE_RULES};
+use crate::engine::rewrite::Kept;
+use crate::relay::live::LiveRule;
+use crate::relay::state::State;
+use crate::rules::{Compiler, Table};
+use crate::stats::{Grant, Slot};
+
+/// The slots whose owners change with a plan.
+#[derive(Default)]
+pub(in crate::relay) struct Owners {
+    pub(in crate::relay) new: Vec<Grant>,
+    pub(in crate::relay) gone: Vec<Slot>,
+}
+
+/// Beyond so many numbers more than the rules need, all get new ones.
+const SPARE_NUMBERS: usize = 1024;
+
+/// What the last plans were made of, so that a change costs what it changes.
+#[derive(Default)]
+pub(in crate::relay) struct Plans {
+    compiler: Compiler,
+    /// The number of each rule that is in the plans, by its key.
+    numbers: HashMap<u32, u32>,
+    /// The key of each number, where it has one.
+    keys: Vec<Option<u32>>,
+    rules: Vec<PlanRule>,
+    groups: Vec<u32>,
+    /// For each worker.
+    outputs: Vec<Vec<Arc<[PlanOutput]>>>,
+    paused: Paused,
+    /// The keys of rules that came, went or changed since the last plans.
+    stale: BTreeSet<u32>,
+}
+
+/// The rules that take nothing now: in a table of their own, which tells why.
+#[derive(Default)]
+struct Paused {
+    compiler: Compiler,
+    numbers: HashMap<u32, u32>,
+}
+
+/// A plan for each worker; rules whose input waits are in none, and of those that are paused only
+/// the table knows.
+pub(in crate::relay) fn compile(state: &mut State, workers: u16, owners: &Owners) -> Vec<Plan> {
+    let mut plans = std::mem::take(&mut state.plans);
+    if plans.compiler.span() > 2 * state.rules.len() + SPARE_NUMBERS {
+        plans = Plans { stale: state.rules.keys().copied().collect(), ..Plans::default() };
+    }
+    plans.outputs.resize_with(usize::from(workers), Vec::new);
+    plans.refresh(state);
+    debug_assert!(plans.are_true_to(state), "a rule has changed and was not touched");
+    let compiled = plans.compiled(state, owners);
+    state.plans = plans;
+    compiled
+}
+
+impl Plans {
+    /// Notes that a rule came, went or changed: its input, an output, whether it waits or is paused.
+    pub(in crate::relay) fn touch(&mut self, key: u32) {
+        self.stale.insert(key);
+    }
+
+    /// Follows the rules that were touched.
+    fn refresh(&mut self, state: &State) {
+        let stale = std::mem::take(&mut self.stale);
+        let mut shares = BTreeSet::new();
+        if self.paused.refresh(&stale, state) {
+            self.compiler.set_paused(self.paused.table());
+        }
+        for key in &stale {
+            if let Some(number) = self.numbers.remove(key) {
+                self.compiler.remove(number);
+                self.keys[number as usize] = None;
+                shares.insert(number as usize / SHARE_RULES);
+            }
+        }
+        for key in &stale {
+            if let Some(rule) = state.rules.get(key).filter(|rule| rule.takes()) {
+                let number = self.put(*key, rule);
+                shares.insert(number as usize / SHARE_RULES);
+            }
+        }
+        for share in shares {
+            self.share(share, state);
+        }
+    }
+
+    fn put(&mut self, key: u32, rule: &LiveRule) -> u32 {
+        let number = self.compiler.add(rule.table_rule());
+        self.numbers.insert(key, number);
+        self.keys.resize(self.compiler.span(), None);
+        self.keys[number as usize] = Some(key);
+        self.rules.resize(self.compiler.span(), PlanRule::default());
+        self.groups.resize(self.compiler.groups(), 0);
+        self.groups[self.compiler.group_of(number) as usize] = rule.group.index;
+        number
+    }
+
+    /// Makes a share of the outputs anew, with the rules that point into it.
+    fn share(&mut self, share: usize, state: &State) {
+        let first = share * SHARE_RULES;
+        let numbers = first..(first + SHARE_RULES).min(self.keys.len());
+        let rules = numbers.map(|number| (number, self.keys[number]));
+        let rules = rules.filter_map(|(number, key)| Some((number, state.rules.get(&key?)?)));
+        let rules: Vec<(usize, &LiveRule)> = rules.collect();
+        let mut end = 0;
+        for &(number, rule) in &rules {
+            let first = end;
+            end += u32::try_from(rule.outputs.len()).unwrap_or(0);
+            let kept = Kept::by(rule.outputs.iter().filter_map(|output| output.rewrite.as_deref()));
+            let (slot, order) = (rule.slot.index, rule.order);
+            self.rules[number] = PlanRule { slot, outputs: first..end, kept, order };
+        }
+        for (worker, shares) in (0..).zip(&mut self.outputs) {
+            let outputs = rules.iter().flat_map(|(_, rule)| &rule.outputs);
+            let outputs = outputs.map(|output| output.plan(worker, &state.stand_in)).collect();
+            if shares.len() <= share {
+                shares.resize(share + 1, Arc::default());
+            }
+            shares[share] = outputs;
+        }
+    }
+
+    /// Whether every rule that differs was touched.
+    fn are_true_to(&self, state: &State) -> bool {
+        let mut live = state.rules.iter().filter(|(_, rule)| rule.takes());
+        let are_all_known = live.clone().count() == self.numbers.len();
+        are_all_known
+            && live.all(|(key, rule)| {
+                self.numbers.get(key).is_some_and(|number| {
+                    let now = rule.outputs.iter().map(|output| output.plan(0, &state.stand_in));
+                    *self.compiler.rule(*number) == rule.table_rule()
+                        && self.has_outputs(*number, now)
+                })
+            })
+    }
+
+    fn has_outputs(&self, number: u32, now: impl Iterator<Item = PlanOutput>) -> bool {
+        let Range { start, end } = self.rules[number as usize].outputs;
+        let share = &self.outputs[0][number as usize / SHARE_RULES];
+        let carrier = |output: &PlanOutput| output.carrier.as_ref().map(Arc::as_ptr);
+        let what =
+            |output: &PlanOutput| (output.slot, output.max_segment, output.burst, carrier(output));
+        now.map(|output| what(&output)).eq(share[start as usize..end as usize].iter().map(what))
+    }
+
+    fn compiled(&mut self, state: &State, owners: &Owners) -> Vec<Plan> {
+        let table = self.compiler.table();
+        let rules: Arc<[PlanRule]> = self.rules.as_slice().into();
+        let groups: Arc<[u32]> = self.groups.as_slice().into();
+        let plan = |(worker, outputs): (u16, &Vec<Arc<[PlanOutput]>>)| Plan {
+            sources: state.inputs.sources(worker),
+            table: table.clone(),
+            rules: rules.clone(),
+            outputs: outputs.as_slice().into(),
+            groups: groups.clone(),
+            grants: owners.new.clone(),
+            released: owners.gone.clone(),
+        };
+        (0..).zip(&self.outputs).map(plan).collect()
+    }
+}
+
+impl Paused {
+    /// Follows the rules that were touched; whether that changed anything.
+    fn refresh(&mut self, stale: &BTreeSet<u32>, state: &State) -> bool {
+        let mut has_changed = false;
+        for key in stale {
+            if let Some(number) = self.numbers.remove(key) {
+                self.compiler.remove(number);
+                has_changed = true;
+            }
+            let rule = state.rules.get(key);
+            if let Some(rule) = rule.filter(|rule| rule.paused && rule.waiting.is_none()) {
+                self.numbers.insert(*key, self.compiler.add(rule.table_rule()));
+                has_changed = true;
+            }
+        }
+        has_changed
+    }
+
+    fn table(&mut self) -> Option<Arc<Table>> {
+        (!self.numbers.is_empty()).then(|| self.compiler.table())
+    }
+}

@@ -1,0 +1,362 @@
+//! The engines' threads: starting, handing plans over, ending, and what became of them.
+
+use std::any::Any;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::signal::SigSet;
+use nix::unistd::Pid;
+
+use super::rings::{self, Rings, describe, refused};
+use crate::engine::plan::Plan;
+use crate::engine::{self, Command, Links};
+use crate::error::{Error, Result};
+use crate::relay::Settings;
+use crate::sys::memory::SharedWords;
+use crate::sys::ring::FreshRing;
+
+/// How long an engine may take to follow a command. A turn takes well under a millisecond; a
+/// host that is this late is not relaying either.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
+
+/// The engines of a relay.
+pub(in crate::relay) struct Workers {
+    settings: Settings,
+    pages: Vec<Arc<SharedWords>>,
+    phase: Mutex<Phase>,
+    rings: Mutex<Rings>,
+    ends: Arc<Ends>,
+    /// The process that the threads belong to; a fork copies this value, but no thread.
+    process: u32,
+}
+
+enum Phase {
+    /// Not started: the plans to start with.
+    Prepared(Vec<Plan>),
+    Running(Vec<Worker>),
+    Stopped,
+}
+
+struct Worker {
+    commands: Sender<Command>,
+    retired: Receiver<Box<Plan>>,
+    wake: Arc<OwnedFd>,
+    thread: JoinHandle<()>,
+}
+
+/// How many engines run, and what ended the first that failed.
+struct Ends {
+    state: Mutex<(usize, Option<String>)>,
+    changed: Condvar,
+}
+
+impl Workers {
+    /// One engine for each page.
+    pub(in crate::relay) fn new(settings: Settings, pages: Vec<Arc<SharedWords>>) -> Self {
+        let empty = (0..settings.workers).map(|_| Plan::empty()).collect();
+        let ends = Ends { state: Mutex::new((0, None)), changed: Condvar::new() };
+        Self {
+            settings,
+            pages,
+            phase: Mutex::new(Phase::Prepared(empty)),
+            rings: Mutex::default(),
+            ends: Arc::new(ends),
+            process: std::process::id(),
+        }
+    }
+
+    pub(in crate::relay) fn pages(&self) -> Vec<Arc<SharedWords>> {
+        self.pages.clone()
+    }
+
+    /// Whether plans can be handed over, before anything is opened for one.
+    pub(in crate::relay) fn can_adopt(&self) -> Result<()> {
+        if matches!(*self.phase(), Phase::Stopped) {
+            return Err(Error::Invalid("the relay is closed".to_owned()));
+        }
+        self.error().map_or(Ok(()), |error| Err(Error::Engine(error)))
+    }
+
+    /// Hands each engine its plan, and returns when all follow it.
+    pub(in crate::relay) fn adopt(&self, plans: Vec<Plan>) -> Result<()> {
+        match &mut *self.phase() {
+            Phase::Prepared(prepared) => {
+                for (old, mut new) in prepared.iter_mut().zip(plans) {
+                    // The slots that the plan before would have granted are still to be granted,
+                    // but for those that have gone since.
+                    old.grants.retain(|grant| !new.released.contains(&grant.slot));
+                    new.grants.splice(0..0, old.grants.drain(..));
+                    new.released.splice(0..0, old.released.drain(..));
+                    *old = new;
+                }
+                Ok(())
+            }
+            Phase::Stopped => Err(Error::Invalid("the relay is closed".to_owned())),
+            Phase::Running(workers) => {
+                for (worker, plan) in workers.iter().zip(plans) {
+                    worker.tell(Command::Adopt(Box::new(plan)));
+                }
+                workers.iter().try_for_each(|worker| self.await_answer(worker))
+            }
+        }
+    }
+
+    /// Starts with these rings, as far as they go.
+    pub(in crate::relay) fn hold(&self, rings: Rings) {
+        *self.rings.lock().unwrap_or_else(PoisonError::into_inner) = rings;
+    }
+
+    pub(in crate::relay) fn start(&self) -> Result<()> {
+        let mut phase = self.phase();
+        let Phase::Prepared(plans) = &mut *phase else {
+            return Err(Error::Invalid("the relay was started before".to_owned()));
+        };
+        let plans = std::mem::take(plans);
+        *phase = Phase::Running(Vec::with_capacity(plans.len()));
+        let Phase::Running(workers) = &mut *phase else { return Ok(()) };
+        // Whatever fails below, `stop` finds the threads that run.
+        for (plan, page) in plans.into_iter().zip(&self.pages) {
+            workers.push(self.spawn(workers.len(), plan, page.clone())?);
+        }
+        workers.iter().try_for_each(|worker| self.await_answer(worker))
+    }
+
+    /// Ends all engines and waits for their threads. In a forked child it only forgets them: they
+    /// are the parent's, and so is what would wake them.
+    pub(in crate::relay) fn stop(&self) {
+        if std::process::id() != self.process {
+            // Another thread of the parent may have held the lock during the fork.
+            if let Ok(mut phase) = self.phase.try_lock() {
+                std::mem::forget(std::mem::replace(&mut *phase, Phase::Stopped));
+            }
+            return;
+        }
+        let workers = std::mem::replace(&mut *self.phase(), Phase::Stopped);
+        let Phase::Running(workers) = workers else { return };
+        for worker in &workers {
+            worker.tell(Command::Stop);
+        }
+        for worker in workers {
+            // A panic was caught inside and kept as the error.
+            drop(worker.thread.join());
+        }
+    }
+
+    pub(in crate::relay) fn wait(&self, timeout: Option<Duration>) -> Result<bool> {
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        let mut state = self.ends.state();
+        while state.0 > 0 && state.1.is_none() {
+            let left =
+                deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
+            if left.is_zero() {
+                return Ok(false);
+            }
+            let woken = self.ends.changed.wait_timeout(state, left);
+            state = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        match &state.1 {
+            Some(error) => Err(Error::Engine(error.clone())),
+            None => Ok(true),
+        }
+    }
+
+    pub(in crate::relay) fn error(&self) -> Option<String> {
+        self.ends.state().1.clone()
+    }
+
+    fn spawn(&self, number: usize, plan: Plan, page: Arc<SharedWords>) -> Result<Worker> {
+        let (commands, orders) = mpsc::channel();
+        let (retirer, retired) = mpsc::channel();
+        let flags = EfdFlags::EFD_CLOEXEC;
+        let wake = EventFd::from_value_and_flags(0, flags)
+            .map_err(|e| Error::os("eventfd", "the engine", e))?;
+        let wake: Arc<OwnedFd> = Arc::new(wake.into());
+        let links = Links {
+            commands: orders,
+            retired: retirer,
+            wake: wake.clone(),
+            page,
+            buffer_bytes: self.settings.buffer_bytes,
+            verify_checksums: self.settings.verify_checksums,
+        };
+        let ring = self.ring()?;
+        let ends = self.ends.clone();
+        ends.state().0 += 1;
+        let place = self.place(number);
+        // Whoever waits for an answer learns that none will come only once the reason is known.
+        let answers = links.retired.clone();
+        let run = move || {
+            // Signals are for the threads of the program that this library is part of.
+            SigSet::all().thread_block().ok();
+            let result = catch_unwind(AssertUnwindSafe(|| {
+                place.take()?;
+                engine::run(Box::new(plan), ring, links)
+            }));
+            ends.ended(result);
+            drop(answers);
+        };
+        let thread = thread::Builder::new().name(format!("mcr-engine-{number}")).spawn(run);
+        let thread = thread.map_err(|error| {
+            self.ends.state().0 -= 1;
+            Error::os("starting a thread", "the engine", error)
+        })?;
+        Ok(Worker { commands, retired, wake, thread })
+    }
+
+    /// One of those that were made beforehand, or else a new one.
+    fn ring(&self) -> Result<FreshRing> {
+        let made = self.rings.lock().unwrap_or_else(PoisonError::into_inner).take();
+        made.map_or_else(rings::fresh, Ok)
+    }
+
+    fn place(&self, number: usize) -> Place {
+        match self.settings.cpus.get(number) {
+            Some(&cpu) => Place::On(cpu),
+            None if self.settings.workers == 1 => Place::Anywhere,
+            None => Place::OfItsOwn(number),
+        }
+    }
+
+    fn await_answer(&self, worker: &Worker) -> Result<()> {
+        match worker.retired.recv_timeout(ANSWER_TIME) {
+            // The plan that is out of use is freed here, off the hot thread.
+            Ok(_plan) => Ok(()),
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                Err(Error::Engine("it does not answer for 10 seconds".to_owned()))
+            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                Err(refused(self.error().unwrap_or_else(|| "it was stopped".to_owned())))
+            }
+        }
+    }
+
+    fn phase(&self) -> MutexGuard<'_, Phase> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Worker {
+    fn tell(&self, command: Command) {
+        // An engine that is gone has said why; whoever waits for it finds out.
+        drop(self.commands.send(command));
+        nix::unistd::write(&self.wake, &1_u64.to_ne_bytes()).ok();
+    }
+}
+
+impl Ends {
+    fn state(&self) -> MutexGuard<'_, (usize, Option<String>)> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ended(&self, result: std::result::Result<io::Result<()>, Box<dyn Any + Send>>) {
+        let mut state = self.state();
+        state.0 -= 1;
+        let error = match result {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(describe(&error)),
+            Err(panic) => Some(format!("panic: {}", panic_text(panic.as_ref()))),
+        };
+        if state.1.is_none() {
+            state.1 = error;
+        }
+        self.changed.notify_all();
+    }
+}
+
+/// On which processor an engine runs.
+#[derive(Clone, Copy)]
+enum Place {
+    /// Where the kernel sees fit.
+    Anywhere,
+    /// One of several engines, on a processor of its own among those that the program may use.
+    /// A thread that moves in the middle of a flow overtakes itself: the kernel queues what it
+    /// sent before and after on two processors.
+    OfItsOwn(usize),
+    /// On the one that was asked for.
+    On(usize),
+}
+
+impl Place {
+    /// Brings the calling thread there.
+    fn take(self) -> io::Result<()> {
+        let of_its_own = |number: usize| {
+            let allowed = sched_getaffinity(Pid::from_raw(0)).ok()?;
+            let may_use = |&cpu: &usize| allowed.is_set(cpu) == Ok(true);
+            let cpus: Vec<usize> = (0..CpuSet::count()).filter(may_use).collect();
+            cpus.get(number % cpus.len().max(1)).copied()
+        };
+        match self {
+            Self::Anywhere => {}
+            // Where it is refused the engine runs all the same.
+            Self::OfItsOwn(number) => drop(of_its_own(number).map(stay_on)),
+            Self::On(cpu) => stay_on(cpu)?,
+        }
+        Ok(())
+    }
+}
+
+fn stay_on(cpu: usize) -> io::Result<()> {
+    let mut only = CpuSet::new();
+    let result = only.set(cpu).and_then(|()| sched_setaffinity(Pid::from_raw(0), &only));
+    result
+        .map_err(|error| io::Error::other(format!("the engine may not run on CPU {cpu}: {error}")))
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("of unknown cause")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::relay::Ingress;
+    use crate::stats::{self, Grant, MAX_SLOTS, Owner, Slot};
+
+    const PATIENCE: Option<Duration> = Some(Duration::from_secs(10));
+
+    fn workers() -> Workers {
+        let settings = Settings::new(Ingress::Udp, 1 << 20);
+        Workers::new(settings, vec![stats::create_page().unwrap()])
+    }
+
+    /// A plan that the cold side never makes: it resets a slot that the page does not have.
+    fn impossible() -> Plan {
+        let slot = Slot { index: MAX_SLOTS, generation: 1 };
+        let grants = vec![Grant { slot, owner: Owner::rule(""), goes_on: false }];
+        Plan { grants, ..Plan::empty() }
+    }
+
+    fn assert_panicked(workers: &Workers, told: &Error) {
+        let Error::Engine(text) = told else { panic!("{told:?}") };
+        assert!(text.contains("panic: index out of bounds"), "{text}");
+        assert_eq!(workers.error().as_ref(), Some(text));
+        assert_eq!(workers.wait(PATIENCE).unwrap_err().to_string(), told.to_string());
+        workers.stop();
+    }
+
+    #[test]
+    fn a_panic_at_the_start_is_an_error_of_the_start() {
+        let workers = workers();
+        workers.adopt(vec![impossible()]).unwrap();
+        let told = workers.start().unwrap_err();
+        assert_panicked(&workers, &told);
+    }
+
+    #[test]
+    fn a_panic_while_it_runs_is_told_to_whoever_waits() {
+        let workers = workers();
+        workers.start().unwrap();
+        assert!(!workers.wait(Some(Duration::ZERO)).unwrap());
+        let told = workers.adopt(vec![impossible()]).unwrap_err();
+        assert_panicked(&workers, &told);
+        assert!(matches!(workers.adopt(vec![Plan::empty()]), Err(Error::Invalid(_))));
+    }
+}

@@ -1,0 +1,129 @@
+//! For which rules the kernel is asked to merge (GRO). It lets a datagram that it cannot merge
+//! overtake those that it holds of the same flow ([`OrderCheck`]), so merging begins when a rule's
+//! datagrams have shown that all of them can be merged, and ends for good with one that cannot. It
+//! must not know what a datagram looks like.
+
+use std::sync::Arc;
+
+use super::Inputs;
+use super::interface::{Endpoint, Interface};
+use crate::addr::Addr;
+use crate::engine::ingress::OrderCheck;
+use crate::relay::counters::report;
+use crate::relay::state::State;
+use crate::relay::{Ingress, warn_once};
+use crate::sockets::provider::Opener;
+use crate::spec::InputSpec;
+use crate::sys::memory::SharedWords;
+
+/// So many datagrams of a rule must come, none of which would overtake others.
+const PROOF: u64 = 1000;
+
+impl State {
+    /// Begins and ends merging by what the rules' datagrams were; whether plans have to follow.
+    pub(in crate::relay) fn check_order(&mut self, pages: &[Arc<SharedWords>]) -> bool {
+        let Self { rules, inputs, plans, .. } = self;
+        let mut has_changed = false;
+        for (&key, rule) in rules {
+            if rule.order != OrderCheck::Nothing {
+                let [matched, overtaking] = report::order(pages, rule.slot);
+                let begun = *rule.order_from.get_or_insert(matched);
+                if overtaking > 0 {
+                    inputs.keep_apart(&rule.input);
+                } else if matched.saturating_sub(begun) >= PROOF {
+                    inputs.merge(&rule.input);
+                }
+            }
+            let is_open = rule.waiting.is_none();
+            let check = if is_open { inputs.order_check(&rule.input) } else { OrderCheck::Nothing };
+            if check != rule.order {
+                (rule.order, rule.order_from) = (check, None);
+                plans.touch(key);
+                has_changed = true;
+            }
+        }
+        has_changed
+    }
+}
+
+impl Inputs {
+    /// How the datagrams of an input that is open are to be looked at.
+    pub(in crate::relay) fn order_check(&self, input: &InputSpec) -> OrderCheck {
+        let Some(interface) = self.interfaces.get(&input.interface) else {
+            return OrderCheck::Nothing;
+        };
+        let may_merge = !input.everywhere
+            && if self.merges_by_port(input) {
+                self.merging.may_merge(input)
+            } else {
+                ends(input)
+                    .any(|end| interface.endpoints.get(&end).is_some_and(Endpoint::may_merge))
+            };
+        match self.ingress {
+            _ if !may_merge => OrderCheck::Nothing,
+            Ingress::Packet => OrderCheck::frames(interface.mtu),
+            Ingress::Udp => OrderCheck::datagrams(interface.mtu, input.group.is_v4()),
+        }
+    }
+
+    /// Has the kernel merge the datagrams of an input, but for what is kept apart.
+    pub(in crate::relay) fn merge(&mut self, input: &InputSpec) {
+        if self.merges_by_port(input) {
+            self.merging.merge(input, &*self.opener, &mut self.warnings);
+        }
+        let Self { interfaces, opener, warnings, .. } = self;
+        if let Some(interface) = interfaces.get_mut(&input.interface) {
+            each_of(interface, input, |endpoint| endpoint.merge(&**opener, warnings));
+        }
+    }
+
+    /// Has no datagram of an input merged any more, as some of them overtake others.
+    pub(in crate::relay) fn keep_apart(&mut self, input: &InputSpec) {
+        if self.merges_by_port(input) {
+            self.merging.keep_apart(input, &*self.opener, &mut self.warnings);
+        }
+        let Self { interfaces, opener, warnings, .. } = self;
+        let Some(interface) = interfaces.get_mut(&input.interface) else { return };
+        each_of(interface, input, |endpoint| endpoint.keep_apart(&**opener, warnings));
+        if !std::mem::replace(&mut interface.keeps_apart, true) {
+            let text = format!(
+                "some datagrams of {}%{}:{} cannot be merged by the kernel (short, empty, without \
+                 checksum, with IP options, or fragments) and would overtake others, so mcr takes all \
+                 of this input one by one from now on; a sender that sends none of these saves CPU",
+                input.group.ip(),
+                input.interface,
+                input.port
+            );
+            warn_once(warnings, text);
+        }
+    }
+}
+
+fn each_of(interface: &mut Interface, input: &InputSpec, mut act: impl FnMut(&mut Endpoint)) {
+    for end in ends(input) {
+        if let Some(endpoint) = interface.endpoints.get_mut(&end) {
+            act(endpoint);
+        }
+    }
+}
+
+/// The endpoints that an input has, if it has one for each group and port.
+fn ends(input: &InputSpec) -> impl Iterator<Item = (Addr, u16, bool)> + use<> {
+    let (ports, everywhere) = (input.port..=input.last_port, input.everywhere);
+    input.groups().flat_map(move |group| ports.clone().map(move |port| (group, port, everywhere)))
+}
+
+impl Endpoint {
+    fn may_merge(&self) -> bool {
+        self.merge.is_possible(self.socket.helper())
+    }
+
+    /// Has the kernel merge.
+    pub(in crate::relay) fn merge(&mut self, opener: &dyn Opener, warnings: &mut Vec<String>) {
+        self.merge.begin(self.socket.helper(), opener, warnings);
+    }
+
+    fn keep_apart(&mut self, opener: &dyn Opener, warnings: &mut Vec<String>) {
+        self.merge.end(self.socket.helper(), opener, warnings);
+    }
+}

@@ -1,0 +1,204 @@
+//! The sockets behind the single addresses and ports of an interface: what the engine receives from,
+//! and what keeps the kernel from answering or has it merge. It must not know rules.
+
+use std::sync::Arc;
+
+use super::{Interface, check_buffer, socket_drops};
+use crate::addr::Addr;
+use crate::engine::buffers::SizeClass;
+use crate::engine::ingress::Kind;
+use crate::engine::plan::Source;
+use crate::error::Result;
+use crate::relay::inputs::gro_ports::{Merge, hold, merger};
+use crate::relay::warn_once;
+use crate::sockets::provider::{Helper, Opener};
+use crate::sockets::{InterfaceRef, udp_input};
+use crate::spec::InputSpec;
+
+/// An address and port of an interface.
+pub(in crate::relay) struct Endpoint {
+    /// The source lists of the rules on it.
+    pub(in crate::relay) wishes: Vec<Box<[Addr]>>,
+    pub(in crate::relay) socket: EndpointSocket,
+    /// Whether the kernel is asked to merge what comes to it.
+    pub(in crate::relay) merge: Merge,
+}
+
+pub(in crate::relay) enum EndpointSocket {
+    /// `packet`: what makes the kernel merge, or else keeps it from answering; nothing is received.
+    Helper { held: Option<Helper>, merges: bool },
+    /// `udp`: what the engine receives from.
+    Datagrams { source: Source, worker: u16, beside: Option<Helper> },
+}
+
+impl Endpoint {
+    /// For no rule yet; what comes to it arrives one by one.
+    pub(in crate::relay) fn new(socket: EndpointSocket) -> Self {
+        Self { wishes: Vec::new(), socket, merge: Merge::default() }
+    }
+}
+
+impl EndpointSocket {
+    /// What the kernel asks whether it is to merge.
+    pub(in crate::relay) fn helper(&self) -> Option<&Helper> {
+        match self {
+            Self::Helper { held, .. } | Self::Datagrams { beside: held, .. } => held.as_ref(),
+        }
+    }
+}
+
+impl Interface {
+    /// Whether some rule has the address and port, wherever datagrams arrive.
+    pub(in crate::relay) fn has_endpoint(&self, address: Addr, port: u16) -> bool {
+        [false, true]
+            .iter()
+            .any(|everywhere| self.endpoints.contains_key(&(address, port, *everywhere)))
+    }
+
+    /// Whether some rule has the port on an address of this host.
+    pub(in crate::relay) fn has_local_port(&self, v4: bool, port: u16) -> bool {
+        self.endpoints.keys().any(|&(address, number, _)| {
+            number == port && address.is_v4() == v4 && !address.is_multicast()
+        })
+    }
+
+    /// `packet`: without the helper all works, only slower, or with ICMP answers.
+    pub(in crate::relay) fn helper(
+        &self,
+        input: &InputSpec,
+        is_beside_own: bool,
+        opener: &dyn Opener,
+        warnings: &mut Vec<String>,
+    ) -> EndpointSocket {
+        let target = InterfaceRef { index: input.ifindex, name: &input.interface };
+        let (group, port) = (input.group, input.port);
+        let merges = group.is_multicast() || input.broadcast;
+        let held = if !merges {
+            let opened = opener.holder(group, port, &target, is_beside_own);
+            hold(group, port, opened, warnings).flatten()
+        } else if self.gro || self.is_upper {
+            merger(input, self.is_upper, opener, warnings)
+        } else {
+            None
+        };
+        EndpointSocket::Helper { held, merges }
+    }
+
+    /// `packet`: hears what arrives for an address of this host on other interfaces than its own,
+    /// whose frames come by AF_PACKET. Of two sockets the kernel takes the one that is bound to the
+    /// interface: that is the helper, which receives nothing.
+    pub(in crate::relay) fn elsewhere(
+        &self,
+        input: &InputSpec,
+        receiver: (u64, u16),
+        is_beside_own: bool,
+        opener: &dyn Opener,
+        warnings: &mut Vec<String>,
+    ) -> EndpointSocket {
+        let opened = self.datagrams(input, receiver, is_beside_own, opener, warnings);
+        let helper = self.helper(input, is_beside_own || opened.is_ok(), opener, warnings);
+        match (opened, helper) {
+            (
+                Ok(EndpointSocket::Datagrams { source, worker, .. }),
+                EndpointSocket::Helper { held: Some(held), .. },
+            ) => EndpointSocket::Datagrams { source, worker, beside: Some(held) },
+            (opened, helper) => {
+                let why = opened.err().map(|error| format!(": {error}")).unwrap_or_default();
+                let InputSpec { group, interface, .. } = input;
+                let text = format!(
+                    "what arrives for {group} elsewhere than on {interface} is not heard{why}"
+                );
+                warn_once(warnings, text);
+                helper
+            }
+        }
+    }
+
+    pub(in crate::relay) fn datagrams(
+        &self,
+        input: &InputSpec,
+        (id, worker): (u64, u16),
+        is_beside_own: bool,
+        opener: &dyn Opener,
+        warnings: &mut Vec<String>,
+    ) -> Result<EndpointSocket> {
+        let opened = opener.datagrams(&udp_input::Wish {
+            interface: InterfaceRef { index: input.ifindex, name: &input.interface },
+            group: input.group,
+            is_broadcast: input.broadcast,
+            is_everywhere: input.everywhere,
+            is_beside_own,
+            port: input.port,
+        })?;
+        check_buffer(opened.receive_buffer_bytes, udp_input::RECEIVE_BUFFER_BYTES, warnings);
+        let source = Source {
+            id,
+            fd: Arc::new(opened.socket),
+            kind: Kind::Datagram { group: input.group, port: input.port },
+            ring: None,
+            class: SizeClass::Super,
+            interface: input.ifindex,
+            slot: self.slot.index,
+        };
+        // The socket itself is bound to the interface, where the kernel does not look for it.
+        let merger = self.is_upper.then(|| merger(input, true, opener, warnings)).flatten();
+        Ok(EndpointSocket::Datagrams { source, worker, beside: merger })
+    }
+
+    /// `udp`: leaves the IPv4 groups and joins them again at once.
+    pub(in crate::relay) fn rejoin(&self, opener: &dyn Opener) -> Result<()> {
+        for (&(group, ..), endpoint) in &self.endpoints {
+            if let EndpointSocket::Datagrams { source, .. } = &endpoint.socket
+                && group.is_multicast()
+                && group.is_v4()
+            {
+                opener.leave_by(&source.fd, self.index, group, &[]);
+                for sources in &endpoint.wishes {
+                    opener.join_by(&source.fd, self.index, group, sources)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a rule's source list off its endpoint, and closes the endpoint with the last.
+    pub(in crate::relay) fn remove_wish(&mut self, input: &InputSpec, opener: &dyn Opener) {
+        let key = (input.group, input.port, input.everywhere);
+        let Some(endpoint) = self.endpoints.get_mut(&key) else { return };
+        let wish = endpoint.wishes.iter().position(|sources| *sources == input.sources);
+        wish.map(|at| endpoint.wishes.swap_remove(at));
+        if let EndpointSocket::Datagrams { source, .. } = &endpoint.socket {
+            if endpoint.wishes.is_empty() {
+                self.closed_drops += socket_drops(source);
+                if input.group.is_multicast() {
+                    // An engine closes it later. Where the interface was made anew under the same
+                    // index, that would end the membership of the socket that is opened next.
+                    opener.leave_by(&source.fd, input.ifindex, input.group, &[]);
+                }
+            } else if input.group.is_multicast() {
+                leave_sources(source, input, &endpoint.wishes, opener);
+            }
+        }
+        if endpoint.wishes.is_empty() {
+            self.endpoints.remove(&key);
+        }
+    }
+}
+
+/// Ends what only this input wanted of a socket's membership.
+fn leave_sources(source: &Source, input: &InputSpec, left: &[Box<[Addr]>], opener: &dyn Opener) {
+    let any_left = left.iter().any(|sources| sources.is_empty());
+    if input.sources.is_empty() && !any_left {
+        let mut sources: Vec<Addr> = left.iter().flatten().copied().collect();
+        sources.sort_unstable();
+        sources.dedup();
+        // Where a limit is in the way it stays one for any source, and the engine drops the rest.
+        opener.narrow_by(&source.fd, input.ifindex, input.group, &sources).ok();
+    } else if !input.sources.is_empty() {
+        let unwanted = |source: &&Addr| !left.iter().any(|sources| sources.contains(source));
+        let unwanted: Vec<Addr> = input.sources.iter().filter(unwanted).copied().collect();
+        if !unwanted.is_empty() {
+            opener.leave_by(&source.fd, input.ifindex, input.group, &unwanted);
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! One input interface of a relay: its AF_PACKET sockets and their filter, and the endpoints on it.
+//! It must not know rules, nor when an interface is needed.
+
+mod endpoints;
+
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+pub(in crate::relay) use endpoints::{Endpoint, EndpointSocket};
+
+use super::gro_ports::hold;
+use crate::addr::Addr;
+use crate::engine::buffers::SizeClass;
+use crate::engine::ingress::Kind;
+use crate::engine::plan::Source;
+use crate::error::Result;
+use crate::relay::engines::rings;
+use crate::relay::warn_once;
+use crate::sockets::packet;
+use crate::sockets::provider::{FramesWish, Opener};
+use crate::sockets::{InterfaceRef, filter, socket};
+use crate::spec::InputSpec;
+use crate::stats::Slot;
+use crate::sys::packet_ring::RingShape;
+
+/// An interface that some rule listens on, or did: its counters stay.
+pub(in crate::relay) struct Interface {
+    pub(in crate::relay) name: String,
+    /// The index under which its sockets are open; one that is made anew gets another.
+    pub(in crate::relay) index: u32,
+    pub(in crate::relay) slot: Slot,
+    pub(in crate::relay) mtu: u32,
+    pub(in crate::relay) gro: bool,
+    /// Whether other interfaces receive for it, as for a bridge or a VLAN.
+    pub(in crate::relay) is_upper: bool,
+    /// How many rules name each address, or block of groups; AF_PACKET filters pass these.
+    pub(in crate::relay) addresses: BTreeMap<(Addr, u8), usize>,
+    pub(in crate::relay) filter_is_stale: bool,
+    /// The filter of the AF_PACKET sockets that are open.
+    filter: Filter,
+    /// One AF_PACKET socket for each worker.
+    pub(in crate::relay) frames: Vec<Source>,
+    /// By address and port, and whether datagrams count wherever they arrive.
+    pub(in crate::relay) endpoints: BTreeMap<(Addr, u16, bool), Endpoint>,
+    /// How many rules take groups that nobody joins.
+    unjoined: usize,
+    /// The AF_PACKET socket that makes the device take all multicast, while it is needed.
+    all_multicast: Option<u64>,
+    /// Whether frames come that end a packet ring: it is given none any more.
+    ends_rings: bool,
+    /// Whether the user has been told that datagrams on it are kept apart.
+    pub(in crate::relay) keeps_apart: bool,
+    /// What sockets that are closed by now had lost in the kernel.
+    closed_drops: u64,
+}
+
+/// What is known of a filter that is attached; before one is, it passes nothing.
+#[derive(Default)]
+struct Filter {
+    /// Whether it passes any multicast of IPv4, and of IPv6: then groups come and go without
+    /// another one.
+    passes_any: [bool; 2],
+    /// How many addresses there were when it was made.
+    addresses: usize,
+}
+
+impl Interface {
+    /// Nothing is open on it yet.
+    pub(in crate::relay) fn new(
+        name: String,
+        index: u32,
+        slot: Slot,
+        (mtu, gro): (u32, bool),
+    ) -> Self {
+        Self {
+            name,
+            index,
+            slot,
+            mtu,
+            gro,
+            is_upper: false,
+            addresses: BTreeMap::new(),
+            filter_is_stale: false,
+            filter: Filter::default(),
+            frames: Vec::new(),
+            endpoints: BTreeMap::new(),
+            unjoined: 0,
+            all_multicast: None,
+            ends_rings: false,
+            keeps_apart: false,
+            closed_drops: 0,
+        }
+    }
+
+    /// Takes in the addresses that a rule names; `takes_all` where nobody joins them.
+    pub(in crate::relay) fn add_block(&mut self, input: &InputSpec, takes_all: bool) {
+        let is_passed = self.passes(input.group);
+        let rules = self.addresses.entry((input.group, input.group_bits)).or_insert(0);
+        *rules += 1;
+        self.unjoined += usize::from(takes_all);
+        self.filter_is_stale |= *rules == 1 && !is_passed || takes_all && self.unjoined == 1;
+    }
+
+    /// Takes one [`Interface::add_block`] back.
+    pub(in crate::relay) fn remove_block(&mut self, input: &InputSpec, takes_all: bool) {
+        let key = (input.group, input.group_bits);
+        self.unjoined -= usize::from(takes_all);
+        self.filter_is_stale |= takes_all && self.unjoined == 0;
+        let Some(rules) = self.addresses.get_mut(&key) else { return };
+        *rules -= 1;
+        if *rules == 0 {
+            self.addresses.remove(&key);
+            let are_few = self.addresses.len() <= self.filter.addresses / 2;
+            self.filter_is_stale |= are_few || !self.passes(input.group);
+        }
+    }
+
+    /// Makes the device take all multicast while a rule needs it; closing the socket ends it too.
+    pub(in crate::relay) fn settle_all_multicast(&mut self, opener: &dyn Opener) -> Result<()> {
+        let Some(first) = self.frames.first() else { return Ok(()) };
+        let is_on = self.all_multicast == Some(first.id);
+        if is_on != (self.unjoined > 0) {
+            let target = InterfaceRef { index: self.index, name: &self.name };
+            opener.take_all_multicast(&first.fd, &target, !is_on)?;
+            self.all_multicast = (!is_on).then_some(first.id);
+        }
+        Ok(())
+    }
+
+    /// Frames (or for `udp` datagrams) that the kernel lost because we were late.
+    pub(in crate::relay) fn kernel_drops(&self) -> u64 {
+        let datagrams = self.endpoints.values().filter_map(|endpoint| match &endpoint.socket {
+            EndpointSocket::Datagrams { source, .. } => Some(source),
+            EndpointSocket::Helper { .. } => None,
+        });
+        let open = self.frames.iter().chain(datagrams);
+        self.closed_drops + open.map(socket_drops).sum::<u64>()
+    }
+
+    /// Follows the device to another index; no rule listens on it now.
+    pub(in crate::relay) fn move_to(&mut self, index: u32, (mtu, gro): (u32, bool)) {
+        self.close_frames();
+        (self.index, self.mtu, self.gro) = (index, mtu, gro);
+    }
+
+    /// Follows another MTU, or GRO that was turned on or off.
+    pub(in crate::relay) fn resize(
+        &mut self,
+        (mtu, gro): (u32, bool),
+        opener: &dyn Opener,
+        warnings: &mut Vec<String>,
+    ) {
+        let is_turned_on = gro && !self.gro;
+        (self.mtu, self.gro) = (mtu, gro);
+        self.filter_is_stale |= !self.addresses.is_empty();
+        if !is_turned_on {
+            return;
+        }
+        let target = InterfaceRef { index: self.index, name: &self.name };
+        let is_missing = |socket: &EndpointSocket| {
+            matches!(socket, EndpointSocket::Helper { held: None, merges: true })
+        };
+        let missing = self.endpoints.iter_mut().filter(|(_, each)| is_missing(&each.socket));
+        for (&(group, port, _), endpoint) in missing {
+            // Where others receive for the interface, it was opened whatever its own GRO is.
+            let opened = (!self.is_upper).then(|| opener.merger(group, port, &target));
+            let held = opened.and_then(|opened| hold(group, port, opened, warnings));
+            endpoint.socket = EndpointSocket::Helper { held, merges: true };
+        }
+    }
+
+    /// Whether the AF_PACKET sockets and their filter are those that the addresses need.
+    pub(in crate::relay) fn is_settled(&self) -> bool {
+        !self.filter_is_stale && self.frames.is_empty() == self.addresses.is_empty()
+    }
+
+    pub(in crate::relay) fn open_frames(
+        &mut self,
+        workers: u16,
+        shape: Option<RingShape>,
+        next_id: &mut u64,
+        opener: &dyn Opener,
+        warnings: &mut Vec<String>,
+    ) -> Result<()> {
+        let blocks = self.blocks();
+        let interface = InterfaceRef { index: self.index, name: &self.name };
+        // Super-frames are taken whole into buffers of their size.
+        let shape = shape.filter(|_| !self.gro && !self.ends_rings);
+        let wish = FramesWish { interface, blocks: &blocks, sockets: workers, ring: shape };
+        let mut frames: Vec<Source> = Vec::with_capacity(usize::from(workers));
+        for opened in opener.frames(&wish)? {
+            if !opened.vnet_hdr {
+                warn_once(
+                    warnings,
+                    "this kernel has no PACKET_VNET_HDR: super-frames arrive cut \
+                    into single datagrams, which is slower"
+                        .to_owned(),
+                );
+            }
+            check_buffer(opened.receive_buffer_bytes, packet::RECEIVE_BUFFER_BYTES, warnings);
+            self.closed_drops += opened.lost_frames;
+            let link = packet::link_type(opened.socket.as_fd())?;
+            *next_id += 1;
+            frames.push(Source {
+                id: *next_id,
+                fd: Arc::new(opened.socket),
+                kind: match opened.ring {
+                    Some(_) => Kind::Slot { link },
+                    None => Kind::Frame { vnet_hdr: opened.vnet_hdr, link },
+                },
+                ring: opened.ring.map(Arc::new),
+                class: self.class(),
+                interface: self.index,
+                slot: self.slot.index,
+            });
+        }
+        self.frames = frames;
+        self.filter = Filter::of(&blocks);
+        Ok(())
+    }
+
+    /// Whether its frames come in packet rings.
+    pub(in crate::relay) fn has_rings(&self) -> bool {
+        self.frames.first().is_some_and(|source| source.ring.is_some())
+    }
+
+    /// Closes packet rings that the kernel has given up, so that plain sockets are opened instead;
+    /// whether there were any.
+    pub(in crate::relay) fn leave_stuck_rings(&mut self, warnings: &mut Vec<String>) -> bool {
+        let is_stuck = |source: &Source| {
+            source.ring.as_ref().is_some_and(|ring| ring.is_stuck(source.fd.as_fd()))
+        };
+        // Each keeps its own account of what it has seen.
+        if self.frames.iter().filter(|source| is_stuck(source)).count() == 0 {
+            return false;
+        }
+        warn_once(warnings, rings::are_left(&self.name));
+        self.close_frames();
+        (self.ends_rings, self.filter_is_stale) = (true, true);
+        true
+    }
+
+    pub(in crate::relay) fn refresh_filter(&mut self, opener: &dyn Opener) -> Result<()> {
+        let (blocks, class) = (self.blocks(), self.class());
+        for source in &mut self.frames {
+            opener.replace_filter(&source.fd, &blocks)?;
+            if source.ring.is_none() {
+                source.class = class;
+            }
+        }
+        self.filter = Filter::of(&blocks);
+        Ok(())
+    }
+
+    pub(in crate::relay) fn close_frames(&mut self) {
+        self.closed_drops += self.frames.iter().map(socket_drops).sum::<u64>();
+        self.frames.clear();
+        self.filter = Filter::default();
+    }
+
+    /// What a new filter passes.
+    fn blocks(&self) -> Vec<(Addr, u8)> {
+        self.addresses.keys().copied().collect()
+    }
+
+    /// Whether the filter passes a group, and would if it were the only one that came or went.
+    fn passes(&self, group: Addr) -> bool {
+        self.filter.passes_any[usize::from(!group.is_v4())] && group.is_multicast()
+    }
+
+    /// Reassembly delivers whole IPv4 datagrams of up to 64 KiB, GRO super-frames.
+    fn class(&self) -> SizeClass {
+        let reassembled = self.addresses.keys().any(|(address, _)| address.is_v4());
+        SizeClass::for_frames(self.mtu, self.gro || reassembled)
+    }
+}
+
+impl Filter {
+    fn of(blocks: &[(Addr, u8)]) -> Self {
+        Self { passes_any: filter::passes_any_multicast(blocks), addresses: blocks.len() }
+    }
+}
+
+/// A counter that cannot be read must not keep the others from the user.
+fn socket_drops(source: &Source) -> u64 {
+    let fd = source.fd.as_fd();
+    match &source.ring {
+        // What the socket's queue loses beside the ring, the ring's slot tells.
+        Some(ring) => ring.lost(fd).unwrap_or(0),
+        None => socket::drops(fd).unwrap_or(0),
+    }
+}
+
+fn check_buffer(got: usize, wanted: usize, warnings: &mut Vec<String>) {
+    if got < wanted {
+        warn_once(
+            warnings,
+            format!(
+                "the receive buffer is {} KiB instead of {}, so that bursts may be lost: raise \
+                 net.core.rmem_max or start as root",
+                got / 1024,
+                wanted / 1024
+            ),
+        );
+    }
+}

@@ -1,0 +1,183 @@
+//! What keeps a rule's input or an output from being open, in the user's words, and whether the
+//! kernel will tell when it is gone. It must not know sockets.
+
+use super::link_table::Present;
+use crate::error::Error;
+use crate::relay::Ingress;
+use crate::sockets::netlink::links::Link;
+use crate::spec::InputSpec;
+use crate::spec::{Choice, OutputSpec};
+
+/// Why something waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::relay) struct Obstacle {
+    /// One sentence for the user.
+    pub(in crate::relay) text: String,
+    /// Whether a change of links or addresses ends it. If not, it is to be tried again.
+    pub(in crate::relay) is_told: bool,
+}
+
+impl Obstacle {
+    fn told(text: String) -> Self {
+        Self { text, is_told: true }
+    }
+
+    /// The interface was made anew, and nothing has been tried yet.
+    pub(in crate::relay) fn renewed() -> Self {
+        Self::told("unresolved: its interface has just changed".to_owned())
+    }
+
+    /// The kernel's refusal, for whatever reason.
+    pub(in crate::relay) fn refused(error: &Error) -> Self {
+        Self { text: error.to_string(), is_told: false }
+    }
+
+    /// The same of an input that is to listen there.
+    pub(in crate::relay) fn refused_input(input: &InputSpec, error: &Error) -> Self {
+        if errno(error) != Some(libc::EADDRNOTAVAIL) || input.group.is_multicast() {
+            return Self::refused(error);
+        }
+        Self { is_told: false, ..no_address(input) }
+    }
+
+    /// The same of an output.
+    pub(in crate::relay) fn refused_output(output: &OutputSpec, error: &Error) -> Self {
+        if !matches!(errno(error), Some(libc::ENETUNREACH | libc::EHOSTUNREACH)) {
+            return Self::refused(error);
+        }
+        Self { text: format!("there is no route to {}", output.address), is_told: false }
+    }
+
+    /// The same under the name that a rule has in this state.
+    pub(in crate::relay) fn named(self, state: &str) -> Self {
+        Self { text: format!("{state}: {}", self.text), ..self }
+    }
+}
+
+/// Whether the refusal is owed to an interface, an address or a route that may come later.
+pub(in crate::relay) fn is_passing(error: &Error) -> bool {
+    const PASSING: [i32; 6] = [
+        libc::ENODEV,
+        libc::ENXIO,
+        libc::ENETDOWN,
+        libc::EADDRNOTAVAIL,
+        libc::ENETUNREACH,
+        libc::EHOSTUNREACH,
+    ];
+    errno(error).is_some_and(|errno| PASSING.contains(&errno))
+}
+
+/// Whether datagrams to an input's address are for this host.
+fn has_address(input: &InputSpec, present: &Present) -> bool {
+    input.group.is_multicast() || input.broadcast || present.is_local(input.group)
+}
+
+fn no_address(input: &InputSpec) -> Obstacle {
+    Obstacle::told(format!("{} is not an address of this host", input.group))
+}
+
+fn errno(error: &Error) -> Option<i32> {
+    match error {
+        Error::Os { source, .. } => source.raw_os_error(),
+        _ => None,
+    }
+}
+
+/// The interface that an input is to be opened on, which its rule calls `name`.
+pub(in crate::relay) fn way_in<'a>(
+    name: &str,
+    input: &InputSpec,
+    present: &'a Present,
+) -> Result<&'a Link, Obstacle> {
+    match present.find(name) {
+        // The relay of Python has it replaced as soon as an interface has the address.
+        None if name.is_empty() => Err(no_address(input).named("unresolved")),
+        None => Err(missing(name).named("unresolved")),
+        Some(link) if !link.up => Err(down(name, link).named("paused")),
+        Some(link) if lacks_ip(input, link) => {
+            Err(without_ip(&called(name, link), input, link.mtu).named("paused"))
+        }
+        Some(link) => Ok(link),
+    }
+}
+
+/// Whether an input's groups cannot be joined on the link, as its MTU is too small for IP.
+pub(in crate::relay) fn lacks_ip(input: &InputSpec, link: &Link) -> bool {
+    input.is_joined() && link.mtu < least_mtu(input)
+}
+
+/// What keeps datagrams from an input that is open.
+pub(in crate::relay) fn pause(
+    name: &str,
+    input: &InputSpec,
+    present: &Present,
+    ingress: Ingress,
+) -> Option<String> {
+    match way_in(name, input, present) {
+        Err(obstacle) => Some(obstacle.text),
+        Ok(_) if !has_address(input, present) => Some(no_address(input).named("paused").text),
+        // Its datagrams may arrive on any other.
+        Ok(_) if input.everywhere => None,
+        Ok(link) if !link.carrier => Some(format!("paused: {} has no carrier", called(name, link))),
+        // AF_PACKET gets a frame before the bridge does.
+        Ok(_) if ingress == Ingress::Packet => None,
+        Ok(link) => present.taker(link.index).map(|Link { name: taker, .. }| {
+            let name = called(name, link);
+            format!(
+                "paused: {name} belongs to {taker}, a bridge or bond, which takes what arrives \
+                 there; name {taker} as the input"
+            )
+        }),
+    }
+}
+
+/// The index of the interface that an output's copies leave by; 0 by routing.
+pub(in crate::relay) fn way_out(output: &OutputSpec, present: &Present) -> Result<u32, Obstacle> {
+    if output.address.ip().is_unspecified() {
+        // The relay of Python has it replaced as soon as there is an address.
+        return Err(Obstacle::told("its host name does not resolve".to_owned()));
+    }
+    if let Choice::Chosen(source) = output.source
+        && !present.is_local(source)
+    {
+        return Err(Obstacle::told(format!("{source} is not an address of this host")));
+    }
+    if output.interface.is_empty() {
+        return Ok(0);
+    }
+    let is_v4 = output.address.is_v4();
+    match present.find(&output.interface) {
+        None => Err(missing(&output.interface)),
+        Some(link) if !link.up => Err(down(&output.interface, link)),
+        // The kernel would send with the address of another interface.
+        Some(link) if output.source == Choice::Kernel && !present.has_family(link.index, is_v4) => {
+            let family = if is_v4 { "IPv4" } else { "IPv6" };
+            let name = called(&output.interface, link);
+            Err(Obstacle::told(format!("{name} has no {family} address")))
+        }
+        Some(link) => Ok(link.index),
+    }
+}
+
+fn missing(name: &str) -> Obstacle {
+    Obstacle::told(format!("there is no interface {name}"))
+}
+
+fn down(name: &str, link: &Link) -> Obstacle {
+    Obstacle::told(format!("{} is down", called(name, link)))
+}
+
+/// An interface by the name that the rule has for it, and its own where that is another.
+fn called(name: &str, link: &Link) -> String {
+    if name == link.name { name.to_owned() } else { format!("{name} ({})", link.name) }
+}
+
+fn without_ip(name: &str, input: &InputSpec, mtu: u32) -> Obstacle {
+    let (family, least) = (if input.group.is_v4() { "IPv4" } else { "IPv6" }, least_mtu(input));
+    Obstacle::told(format!("{name} has an MTU of {mtu}, and {family} takes at least {least}"))
+}
+
+/// Below it the kernel takes the IP version off an interface (RFC 791; RFC 8200, 5).
+fn least_mtu(input: &InputSpec) -> u32 {
+    if input.group.is_v4() { 68 } else { 1280 }
+}

@@ -1,0 +1,219 @@
+//! Which interfaces and addresses there are, as the kernel has told so far: a table that follows
+//! every message, and begins anew after an overrun. It must not know sockets, threads or rules.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::addr::Addr;
+use crate::sockets::netlink::links::{Link, Told};
+use crate::sockets::netlink::stacking::{self, Cards};
+
+/// The links and addresses of a network namespace at one moment.
+#[derive(Clone, Default)]
+pub(in crate::relay) struct Present {
+    links: BTreeMap<u32, Link>,
+    /// Whose each name is, alternative names among them: the kernel gives none to two links.
+    names: HashMap<String, u32>,
+    addresses: BTreeSet<(u32, Addr)>,
+}
+
+impl Present {
+    /// The interface of this name, or with this alternative name.
+    pub(in crate::relay) fn find(&self, name: &str) -> Option<&Link> {
+        self.names.get(name).and_then(|index| self.links.get(index))
+    }
+
+    /// Whether the kernel would not tell when this name comes or goes. It tells of alternative names
+    /// only while their link is up (net/core/dev.c, `netdev_state_change`). Nothing has the name "".
+    pub(in crate::relay) fn is_untold(&self, name: &str) -> bool {
+        !name.is_empty() && self.find(name).is_none_or(|link| !link.up && link.name != name)
+    }
+
+    /// The link with this index.
+    pub(in crate::relay) fn get(&self, index: u32) -> Option<&Link> {
+        self.links.get(&index)
+    }
+
+    /// Whether there is a carrier on the link with this index.
+    pub(in crate::relay) fn has_carrier(&self, index: u32) -> bool {
+        self.links.get(&index).is_some_and(|link| link.up && link.carrier)
+    }
+
+    /// Whether the interface has an address of this family.
+    pub(in crate::relay) fn has_family(&self, index: u32, is_v4: bool) -> bool {
+        let all = (index, Addr::from_bits(0))..=(index, Addr::from_bits(u128::MAX));
+        self.addresses.range(all).any(|(_, address)| address.is_v4() == is_v4)
+    }
+
+    /// Whether copies can carry this address as their source.
+    pub(in crate::relay) fn is_local(&self, address: Addr) -> bool {
+        address.ip().is_loopback() || self.addresses.iter().any(|(_, local)| *local == address)
+    }
+
+    /// Every link there is.
+    pub(in crate::relay) fn all(&self) -> impl Iterator<Item = &Link> {
+        self.links.values()
+    }
+
+    /// The name of the interface with this index.
+    pub(in crate::relay) fn name(&self, index: u32) -> Option<&str> {
+        self.links.get(&index).map(|link| &*link.name)
+    }
+
+    /// Whether other interfaces receive for the one with this index.
+    pub(in crate::relay) fn is_upper(&self, index: u32) -> bool {
+        self.links.get(&index).is_some_and(|link| link.layers.is_upper())
+    }
+
+    /// The lowest interfaces that receive for the one with this index.
+    pub(in crate::relay) fn cards(&self, index: u32) -> Cards {
+        stacking::cards(index, &self.links)
+    }
+
+    /// The interface and all that it stands on.
+    pub(in crate::relay) fn path(&self, index: u32) -> BTreeSet<u32> {
+        stacking::path(index, &self.links)
+    }
+
+    /// Whether what is sent by the interface `upper` can leave by the interface `lower`.
+    pub(in crate::relay) fn stands_on(&self, upper: u32, lower: u32) -> bool {
+        stacking::stands_on(upper, lower, &self.links)
+    }
+
+    /// Whether a link, as it is told of now, leads to a network that it did not lead to before: it
+    /// gained carrier, takes multicast again, was put into a bridge, or stands on another interface.
+    pub(in crate::relay) fn opens_way(&self, now: &Link) -> bool {
+        let leads = |link: &Link| link.up && link.carrier && link.multicast;
+        match self.links.get(&now.index) {
+            _ if !leads(now) => false,
+            // In the first list all are new, and nothing is joined yet.
+            None => now.layers.master.is_some() && !self.links.is_empty(),
+            Some(was) => {
+                !leads(was)
+                    || was.carrier_gains != now.carrier_gains
+                    || was.layers.master != now.layers.master
+                    || was.layers.foundation != now.layers.foundation
+            }
+        }
+    }
+
+    /// The bridge or bond that takes what arrives at the interface with this index.
+    pub(in crate::relay) fn taker(&self, index: u32) -> Option<&Link> {
+        stacking::taker(index, &self.links)
+    }
+
+    /// The addresses of an interface, as text.
+    pub(in crate::relay) fn addresses_of(&self, index: u32) -> Vec<String> {
+        let all = (index, Addr::from_bits(0))..=(index, Addr::from_bits(u128::MAX));
+        self.addresses.range(all).map(|(_, address)| address.to_string()).collect()
+    }
+
+    /// Follows what the kernel has told.
+    pub(in crate::relay) fn take(&mut self, told: Told) {
+        match told {
+            Told::Link(link) => {
+                self.forget_names(link.index);
+                let names = link.altnames.iter().chain([&link.name]).cloned();
+                self.names.extend(names.map(|name| (name, link.index)));
+                self.links.insert(link.index, link);
+            }
+            Told::LinkGone(index) => {
+                self.forget_names(index);
+                self.links.remove(&index);
+                self.addresses.retain(|(of, _)| *of != index);
+            }
+            Told::Address(index, address) => drop(self.addresses.insert((index, address))),
+            Told::AddressGone(index, address) => drop(self.addresses.remove(&(index, address))),
+            Told::Listed { .. } => {}
+        }
+    }
+
+    /// A name may have become another link's meanwhile.
+    fn forget_names(&mut self, index: u32) {
+        let Some(old) = self.links.get(&index) else { return };
+        for name in old.altnames.iter().chain([&old.name]) {
+            if self.names.get(name) == Some(&index) {
+                self.names.remove(name);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(index: u32, name: &str) -> Told {
+        let name = name.to_owned();
+        Told::Link(Link { index, name, up: true, carrier: true, ..Link::default() })
+    }
+
+    #[test]
+    fn names_follow_the_links_also_when_two_change_them() {
+        let mut present = Present::default();
+        for told in [link(1, "a"), link(2, "b"), link(1, "x"), link(2, "a"), link(1, "b")] {
+            present.take(told);
+        }
+        let index = |name| present.find(name).map(|link| link.index);
+        assert_eq!((index("a"), index("b"), index("x")), (Some(2), Some(1), None));
+        present.take(link(3, "a"));
+        present.take(Told::LinkGone(2));
+        assert_eq!(present.find("a").map(|link| link.index), Some(3));
+        assert!(present.has_carrier(3) && !present.has_carrier(2));
+    }
+
+    #[test]
+    fn alternative_names_come_go_and_change_hands() {
+        let named = |index, name: &str, altnames: &[&str]| {
+            let altnames = altnames.iter().map(|name| (*name).to_owned()).collect();
+            Told::Link(Link { index, name: name.to_owned(), altnames, ..Link::default() })
+        };
+        let mut present = Present::default();
+        present.take(named(1, "a", &["feed", "enp1s0"]));
+        let name = |present: &Present, name| present.find(name).map(|link| link.name.clone());
+        assert_eq!(name(&present, "feed").as_deref(), Some("a"));
+        assert_eq!(name(&present, "enp1s0").as_deref(), Some("a"));
+        // The kernel tells of the one that has it now, and later of the one that had it.
+        present.take(named(2, "b", &["feed"]));
+        present.take(named(1, "a", &["enp1s0"]));
+        assert_eq!(name(&present, "feed").as_deref(), Some("b"));
+        present.take(named(2, "feed", &["b"]));
+        assert_eq!(name(&present, "b").as_deref(), Some("feed"));
+        let untold = ["feed", "b", "enp1s0", "a", "none", ""].map(|name| present.is_untold(name));
+        assert_eq!(untold, [false, true, true, false, true, false]);
+        present.take(Told::LinkGone(2));
+        assert_eq!(name(&present, "feed").or(name(&present, "b")), None);
+    }
+
+    #[test]
+    fn a_way_is_opened_by_carrier_and_by_another_bridge() {
+        let mut present = Present::default();
+        let was = Link { index: 1, up: true, carrier: true, multicast: true, ..Link::default() };
+        let layers = |master| stacking::Layers { master, ..stacking::Layers::default() };
+        let is_opened = |present: &Present, now: Link| present.opens_way(&now);
+        assert!(!is_opened(&present, Link { layers: layers(Some(7)), ..was.clone() }));
+        present.take(Told::Link(was.clone()));
+        assert!(!is_opened(&present, Link { mtu: 9000, ..was.clone() }));
+        assert!(!is_opened(&present, Link { carrier: false, carrier_gains: 1, ..was.clone() }));
+        assert!(is_opened(&present, Link { carrier_gains: 1, ..was.clone() }));
+        assert!(is_opened(&present, Link { layers: layers(Some(7)), ..was.clone() }));
+        assert!(is_opened(&present, Link { index: 2, layers: layers(Some(7)), ..was.clone() }));
+        assert!(!is_opened(&present, Link { index: 2, ..was.clone() }));
+        present.take(Told::Link(Link { carrier: false, ..was.clone() }));
+        assert!(is_opened(&present, was));
+    }
+
+    #[test]
+    fn addresses_go_with_their_link() {
+        let mut present = Present::default();
+        let (v4, v6) = (Addr::v4([10, 0, 0, 1]), Addr::v6([0xfd; 16]));
+        for told in [link(1, "a"), Told::Address(1, v4), Told::Address(2, v6)] {
+            present.take(told);
+        }
+        assert!(present.has_family(1, true) && !present.has_family(1, false));
+        assert!(present.has_family(2, false) && !present.has_family(2, true));
+        assert!(present.is_local(v4) && present.is_local(Addr::v4([127, 3, 2, 1])));
+        present.take(Told::AddressGone(2, v6));
+        present.take(Told::LinkGone(1));
+        assert!(!present.is_local(v4) && !present.is_local(v6));
+    }
+}

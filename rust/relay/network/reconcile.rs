@@ -1,0 +1,197 @@
+//! How what is open follows the interfaces: what stands on one that is gone is closed, what
+//! waits is tried, and nothing else is touched. A refusal becomes the reason why its rule or
+//! output waits, and never costs another one. It must not know the engines.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use super::blocked::{self, Obstacle};
+use super::link_table::Present;
+use super::watch::News;
+use crate::engine::ingress::OrderCheck;
+use crate::relay::inputs::Inputs;
+use crate::relay::live::{Around, LiveRule};
+use crate::relay::state::State;
+use crate::sockets::InterfaceRef;
+use crate::spec::InputSpec;
+
+impl State {
+    /// Opens, closes and sets up anew what differs; whether the engines need new plans.
+    pub(in crate::relay) fn follow(&mut self, around: &Around<'_>, news: &News) -> bool {
+        let mut has_changed = std::mem::take(&mut self.is_behind);
+        let lost = self.lost_memberships(around, news);
+        let is_closed = |key, ifindex| news.gone.contains(&ifindex) || lost.contains(&key);
+        if self.detach(around.present, is_closed) {
+            has_changed = true;
+            // First of all, lest a socket on the old interface pass for one on the new.
+            self.settle_inputs();
+        }
+        has_changed |= self.inputs.resize(|index| news.touched.contains(&index));
+        has_changed |= self.inputs.leave_stuck_rings();
+        has_changed |= self.attach_waiting(around.present);
+        self.settle_attached();
+        has_changed |= self.announce(around, news);
+        has_changed | self.follow_outputs(around, news)
+    }
+
+    /// Closes the inputs whose interface is not the one any more that they were opened on.
+    /// `is_lost` knows by a rule's key and its interface's index which of the others have to be
+    /// opened anew, as the interface was made anew under its old index.
+    pub(in crate::relay) fn detach(
+        &mut self,
+        present: &Present,
+        is_lost: impl Fn(u32, u32) -> bool,
+    ) -> bool {
+        let mut has_changed = false;
+        for (&key, rule) in self.rules.iter_mut().filter(|(_, rule)| rule.waiting.is_none()) {
+            let now = present.find(&rule.named).map(|link| (link.index, &*link.name));
+            let open = (rule.input.ifindex, &*rule.input.interface);
+            if now == Some(open) && !is_lost(key, rule.input.ifindex) {
+                continue;
+            }
+            close_input(&mut self.inputs, rule, Obstacle::renewed());
+            self.plans.touch(key);
+            has_changed = true;
+        }
+        has_changed
+    }
+
+    /// Whether something is to be tried again, or looked at, though nothing is told.
+    pub(in crate::relay) fn is_to_retry(&self) -> bool {
+        self.inputs.has_rings()
+            || self.announcements.are_left()
+            || self
+                .rules
+                .values()
+                .any(|rule| rule.is_to_retry() || rule.order != OrderCheck::Nothing)
+    }
+
+    /// The names that rules have for interfaces of which the kernel would not tell now.
+    pub(in crate::relay) fn untold(&self, present: &Present) -> BTreeSet<String> {
+        self.rules.values().flat_map(|rule| rule.untold(present)).map(str::to_owned).collect()
+    }
+
+    /// The rules on links that have changed whose groups the kernel is a member of no more. It
+    /// forgets them all while the MTU is too small for IP, and their sockets do not notice.
+    fn lost_memberships(&self, around: &Around<'_>, news: &News) -> BTreeSet<u32> {
+        let is_exposed = |input: &InputSpec| {
+            input.ifindex != 0 && input.is_joined() && news.touched.contains(&input.ifindex)
+        };
+        let inputs = self.rules.iter().map(|(&key, rule)| (key, &rule.input));
+        let exposed: Vec<_> = inputs.filter(|(_, input)| is_exposed(input)).collect();
+        let listed = [false, true].map(|is_v4| {
+            let is_asked = exposed.iter().any(|(_, input)| input.group.is_v4() == is_v4);
+            is_asked.then(|| around.watch.groups(is_v4)).flatten()
+        });
+        let is_lost = |input: &InputSpec| {
+            let link = around.present.find(&input.interface);
+            let listed = listed[usize::from(input.group.is_v4())].as_ref();
+            let is_member =
+                |group| listed.is_none_or(|groups| groups.contains(&(input.ifindex, group)));
+            link.is_some_and(|link| blocked::lacks_ip(input, link))
+                || !input.groups().all(is_member)
+        };
+        exposed.into_iter().filter(|(_, input)| is_lost(input)).map(|(key, _)| key).collect()
+    }
+
+    /// Has the IPv4 memberships told to networks that may not know them; whether an input was
+    /// closed for it. The kernel tells those of IPv6 by itself.
+    fn announce(&mut self, around: &Around<'_>, news: &News) -> bool {
+        let now = Instant::now();
+        let mut is_on: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        for (&key, LiveRule { input, .. }) in &self.rules {
+            if input.ifindex != 0 && input.is_joined() && input.group.is_v4() {
+                is_on.entry(input.ifindex).or_default().push(key);
+            }
+        }
+        for &ifindex in is_on.keys() {
+            if news.opened.iter().any(|&link| around.present.stands_on(ifindex, link)) {
+                self.announcements.begin(ifindex, now);
+            }
+        }
+        let mut has_changed = false;
+        for ifindex in self.announcements.take_due(now) {
+            let keys = is_on.get(&ifindex).map(Vec::as_slice).unwrap_or_default();
+            has_changed |= self.announce_rules(around, ifindex, keys);
+        }
+        has_changed
+    }
+
+    /// Where it takes a right that is not there, the groups are left and joined again.
+    fn announce_rules(&mut self, around: &Around<'_>, ifindex: u32, keys: &[u32]) -> bool {
+        let rules = || keys.iter().filter_map(|key| self.rules.get(key));
+        let Some(first) = rules().next() else { return false };
+        let interface = InterfaceRef { index: ifindex, name: &first.input.interface };
+        if around.opener.announce(&interface).is_ok() {
+            return false;
+        }
+        let inputs: Vec<InputSpec> = rules().map(|rule| rule.input.clone()).collect();
+        let Err(error) = self.inputs.rejoin(&inputs) else { return false };
+        for key in keys {
+            if let Some(rule) = self.rules.get_mut(key) {
+                self.plans.touch(*key);
+                let why = Obstacle::refused(&error).named("unresolved");
+                close_input(&mut self.inputs, rule, why);
+            }
+        }
+        true
+    }
+
+    fn attach_waiting(&mut self, present: &Present) -> bool {
+        let mut has_changed = false;
+        let waiting = self.rules.iter().filter(|(_, rule)| rule.waiting.is_some());
+        let keys: Vec<u32> = waiting.map(|(&key, _)| key).collect();
+        for key in keys {
+            let Some(mut rule) = self.rules.remove(&key) else { continue };
+            if let Err(error) = self.attach(&mut rule, present) {
+                let obstacle = Obstacle::refused_input(&rule.input, &error);
+                rule.waiting = Some(obstacle.named("unresolved"));
+            }
+            self.plans.touch(key);
+            has_changed |= rule.waiting.is_none();
+            self.rules.insert(key, rule);
+        }
+        has_changed
+    }
+
+    /// Opens the AF_PACKET sockets; rules on an interface that has none wait on.
+    fn settle_attached(&mut self) {
+        for (name, error) in self.inputs.settle_each() {
+            if self.inputs.has_frames(&name) {
+                crate::relay::warn_once(&mut self.warnings, error.to_string());
+                continue;
+            }
+            let on_it = |rule: &LiveRule| rule.input.interface == name;
+            for (&key, rule) in self.rules.iter_mut().filter(|(_, rule)| on_it(rule)) {
+                if rule.waiting.is_none() {
+                    self.plans.touch(key);
+                    let why = Obstacle::refused(&error).named("unresolved");
+                    close_input(&mut self.inputs, rule, why);
+                }
+            }
+        }
+    }
+
+    fn follow_outputs(&mut self, around: &Around<'_>, news: &News) -> bool {
+        let mut has_changed = false;
+        let mut smallest = usize::MAX;
+        for (&key, rule) in &mut self.rules {
+            for output in &mut rule.outputs {
+                if output.follow(around, news) {
+                    self.plans.touch(key);
+                    has_changed = true;
+                    smallest = smallest.min(output.send_buffer_bytes);
+                }
+            }
+        }
+        self.check_buffer(smallest);
+        has_changed
+    }
+}
+
+/// Lets a rule wait that was open.
+fn close_input(inputs: &mut Inputs, rule: &mut LiveRule, why: Obstacle) {
+    inputs.remove(&rule.input);
+    rule.input.ifindex = 0;
+    rule.waiting = Some(why);
+}

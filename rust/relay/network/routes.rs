@@ -1,0 +1,133 @@
+//! What the relay knows of the ways that its copies take, and when it is to ask again: at once
+//! when something has changed, but not all the time while changes do not end. It must not know
+//! outputs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::time::{ClockId, clock_gettime};
+
+use crate::error::Result;
+use crate::sockets::netlink::notices::{NoticeSocket, Notices};
+use crate::sockets::netlink::routes::{Neighbour, Way, WaySocket};
+use crate::spec::OutputSpec;
+
+/// The least time between two looks: a routing table may change all the time.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Looking takes at most one part in so many of a processor's time.
+const SHARE: u32 = 20;
+
+/// What is known of the ways in a network namespace: that of the thread that opens it.
+pub(in crate::relay) struct Ways {
+    notices: NoticeSocket,
+    known: Mutex<Known>,
+}
+
+struct Known {
+    questions: WaySocket,
+    bursts: BTreeMap<u32, u32>,
+    /// What has changed and was not looked at.
+    due: Notices,
+    /// Until then nothing is looked at.
+    not_before: Instant,
+}
+
+impl Ways {
+    /// # Errors
+    /// No netlink in this process.
+    pub(in crate::relay) fn open() -> Result<Self> {
+        let notices = NoticeSocket::open()?;
+        let questions = WaySocket::open()?;
+        let bursts = questions.bursts().unwrap_or_default();
+        let (due, not_before) = (Notices::default(), Instant::now());
+        Ok(Self { notices, known: Mutex::new(Known { questions, bursts, due, not_before }) })
+    }
+
+    /// Takes in what the kernel has told.
+    pub(in crate::relay) fn hear(&self) {
+        let mut known = self.known();
+        known.due = known.due.or(self.notices.take());
+    }
+
+    /// When to look, if anything has changed.
+    pub(in crate::relay) fn due_at(&self) -> Option<Instant> {
+        let known = self.known();
+        known.due.any().then_some(known.not_before)
+    }
+
+    /// Looks with `look`, if anything has changed and it is time; `has_news` says that links or
+    /// addresses have, which decide on routes too.
+    pub(in crate::relay) fn look<T>(&self, has_news: bool, look: impl FnOnce(Notices) -> T) -> T {
+        let (start, used) = (Instant::now(), time_used());
+        let changed = self.begin(has_news, start);
+        let seen = look(changed);
+        if changed.any() {
+            let took = time_used().saturating_sub(used);
+            self.known().not_before = start + PAUSE.max(SHARE * took);
+        }
+        seen
+    }
+
+    fn begin(&self, has_news: bool, now: Instant) -> Notices {
+        let mut known = self.known();
+        let heard = self.notices.take();
+        known.due = known.due.or(heard).or(Notices { routes: has_news, ..heard });
+        if now < known.not_before {
+            return Notices::default();
+        }
+        let changed = std::mem::take(&mut known.due);
+        // With an interface go its disciplines, and nobody says so.
+        if changed.disciplines || has_news {
+            known.bursts = known.questions.bursts().unwrap_or_default();
+        }
+        changed
+    }
+
+    /// The way of an output now; `None` when there is none.
+    ///
+    /// # Errors
+    /// The kernel does not answer.
+    pub(in crate::relay) fn find(&self, spec: &OutputSpec) -> io::Result<Option<Way>> {
+        self.known().questions.find(spec)
+    }
+
+    /// Whether the kernel has to look for the host that copies are handed to: it does not know the
+    /// host, or, if that counts, has looked in vain.
+    pub(in crate::relay) fn is_to_seek(&self, way: &Way, after_failure: bool) -> bool {
+        way.is_to_a_host
+            && self.known().questions.neighbour(way).is_ok_and(|it| match it {
+                Neighbour::Unknown => true,
+                Neighbour::Failed => after_failure,
+                Neighbour::Stale | Neighbour::Known => false,
+            })
+    }
+
+    /// The bytes of the largest batch that passes all of these interfaces whole, with the headers
+    /// of each datagram, where something would cut a larger one.
+    pub(in crate::relay) fn burst(&self, path: impl FnOnce() -> BTreeSet<u32>) -> Option<u32> {
+        let known = self.known();
+        if known.bursts.is_empty() {
+            return None;
+        }
+        path().iter().filter_map(|ifindex| known.bursts.get(ifindex)).min().copied()
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the calling thread has had of processors: a busy host makes no look longer.
+fn time_used() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+}
+
+impl AsFd for Ways {
+    /// Readable when something has changed.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.notices.as_fd()
+    }
+}

@@ -1,0 +1,196 @@
+//! How rules and interfaces are, without what they count: cheap enough to be asked again and again
+//! by who tells others what has changed. It must not know who that is.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::link_table::Present;
+use crate::relay::Relay;
+use crate::sockets::netlink::links::Link;
+
+/// How a rule is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condition {
+    /// As its `RuleSpec` says.
+    pub id: String,
+    /// Why its input waits or nothing can come, in a sentence; `None` while all is well.
+    pub trouble: Option<String>,
+    /// The same for each output, in their order.
+    pub parked: Vec<Option<String>>,
+}
+
+/// What has happened to an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkChange {
+    /// Its name, now.
+    pub name: String,
+    /// The kernel's index of it.
+    pub index: u32,
+    /// In a word: appeared, vanished, renamed, up, down, carrier, `no_carrier`, mtu,
+    /// altnames or addresses.
+    pub change: &'static str,
+    /// What it is now, or was before, where the word does not say it.
+    pub detail: String,
+}
+
+/// What somebody has seen of the interfaces.
+#[derive(Clone)]
+pub struct SeenLinks(Arc<Present>);
+
+impl Relay {
+    /// Rises with whatever may change a rule's condition, or the warnings.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.shared.version.load(Ordering::Acquire)
+    }
+
+    /// How the rules are that are not as they should be.
+    #[must_use]
+    pub fn troubled(&self) -> Vec<Condition> {
+        let present = self.shared.links.watch().latest();
+        let state = self.shared.state();
+        let conditions = state.rules.values().filter_map(|rule| {
+            let trouble = rule.trouble(&present, state.ingress());
+            let parked: Vec<_> = rule.outputs.iter().map(|output| output.trouble()).collect();
+            let is_well = trouble.is_none() && parked.iter().all(Option::is_none);
+            (!is_well).then(|| Condition { id: rule.id.clone(), trouble, parked })
+        });
+        conditions.collect()
+    }
+
+    /// The keys of the rules that take nothing for now because somebody wants it so.
+    #[must_use]
+    pub fn paused(&self) -> Vec<u32> {
+        let state = self.shared.state();
+        state.rules.iter().filter(|(_, rule)| rule.paused).map(|(&key, _)| key).collect()
+    }
+
+    /// The interfaces as they are now.
+    #[must_use]
+    pub fn links(&self) -> SeenLinks {
+        SeenLinks(self.shared.links.watch().latest())
+    }
+}
+
+impl SeenLinks {
+    /// What has happened since `before`, in the order of the indices.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Vec<LinkChange> {
+        let mut changes = Vec::new();
+        if Arc::ptr_eq(&self.0, &before.0) {
+            return changes;
+        }
+        let [old, new] = [before, self].map(|seen| by_index(&seen.0));
+        for (index, link) in &old {
+            if !new.contains_key(index) {
+                changes.push(change(link, "vanished", String::new()));
+            }
+        }
+        for (index, link) in &new {
+            match old.get(index) {
+                None => changes.push(change(link, "appeared", String::new())),
+                Some(was) => compare(was, link, &mut changes),
+            }
+            let [had, has] = [before, self].map(|seen| seen.0.addresses_of(*index));
+            if had != has && old.contains_key(index) {
+                changes.push(change(link, "addresses", enumerate(&has)));
+            }
+        }
+        changes
+    }
+}
+
+fn by_index(present: &Present) -> BTreeMap<u32, &Link> {
+    present.all().map(|link| (link.index, link)).collect()
+}
+
+fn compare(was: &Link, now: &Link, changes: &mut Vec<LinkChange>) {
+    if was.name != now.name {
+        changes.push(change(now, "renamed", format!("was {}", was.name)));
+    }
+    if was.altnames != now.altnames {
+        changes.push(change(now, "altnames", enumerate(&now.altnames)));
+    }
+    if was.up != now.up {
+        changes.push(change(now, if now.up { "up" } else { "down" }, String::new()));
+    }
+    if was.carrier != now.carrier {
+        let word = if now.carrier { "carrier" } else { "no_carrier" };
+        changes.push(change(now, word, String::new()));
+    }
+    if was.mtu != now.mtu {
+        changes.push(change(now, "mtu", format!("{}, was {}", now.mtu, was.mtu)));
+    }
+}
+
+/// The words one after the other, and of a long list how many more there are: it stands in a line.
+fn enumerate(words: &[String]) -> String {
+    const SHOWN: usize = 16;
+    match words.len().checked_sub(SHOWN) {
+        None | Some(0) => words.join(" "),
+        Some(more) => format!("{} and {more} more", words[..SHOWN].join(" ")),
+    }
+}
+
+fn change(link: &Link, change: &'static str, detail: String) -> LinkChange {
+    LinkChange { name: link.name.clone(), index: link.index, change, detail }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addr::Addr;
+    use crate::sockets::netlink::links::Told;
+
+    fn link(index: u32, name: &str, up: bool, mtu: u32) -> Told {
+        let name = name.to_owned();
+        Told::Link(Link { index, name, up, carrier: up, mtu, ..Link::default() })
+    }
+
+    fn seen(told: impl IntoIterator<Item = Told>) -> SeenLinks {
+        let mut present = Present::default();
+        told.into_iter().for_each(|one| present.take(one));
+        SeenLinks(Arc::new(present))
+    }
+
+    #[test]
+    fn what_happens_to_an_interface_has_a_word() {
+        let address = Addr::v4([10, 0, 0, 1]);
+        let before = seen([link(1, "a", true, 1500), link(2, "b", false, 1500)]);
+        let after = seen([link(1, "x", false, 9000), link(3, "c", true, 1500)]);
+        let words = |now: &SeenLinks, before: &SeenLinks| {
+            now.since(before).iter().map(|one| (one.index, one.change)).collect::<Vec<_>>()
+        };
+        let expected = [
+            (2, "vanished"),
+            (1, "renamed"),
+            (1, "down"),
+            (1, "no_carrier"),
+            (1, "mtu"),
+            (3, "appeared"),
+        ];
+        assert_eq!(words(&after, &before), expected);
+        assert_eq!(words(&after, &after.clone()), []);
+        let named = Link {
+            index: 1,
+            name: "x".to_owned(),
+            altnames: vec!["feed".to_owned()],
+            ..Link::default()
+        };
+        let plain = Link { altnames: Vec::new(), ..named.clone() };
+        let [with, without] = [named, plain].map(|link| seen([Told::Link(link)]));
+        assert_eq!(
+            (words(&with, &without), words(&without, &with)),
+            (vec![(1, "altnames")], vec![(1, "altnames")])
+        );
+        assert_eq!(with.since(&without)[0].detail, "feed");
+        let numbers: Vec<String> = (1..=18).map(|number: u8| number.to_string()).collect();
+        assert!(enumerate(&numbers[..16]).ends_with(" 15 16"));
+        assert!(enumerate(&numbers).ends_with(" 15 16 and 2 more"));
+        let readdressed = seen([link(1, "x", false, 9000), Told::Address(1, address)]);
+        let changes = readdressed.since(&after);
+        assert_eq!(changes.last().unwrap().detail, "10.0.0.1");
+        assert_eq!(words(&readdressed, &after), [(3, "vanished"), (1, "addresses")]);
+    }
+}

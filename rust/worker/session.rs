@@ -1,0 +1,207 @@
+//! The conversation with control: what is heard next, what is answered, and reports that go as fast
+//! as they are read. It must not know what a request does.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde::Serialize;
+
+use super::channel::Channel;
+use super::log::Log;
+use super::mailbox::Door;
+use super::messages::answers::{
+    Answer, Event, Failure, InterfaceEntry, Outcome, Piece, Reported, piece,
+};
+use super::messages::requests::{Level, Request};
+use crate::relay::{Ingress, Report, RuleReport};
+
+/// What happens next.
+pub(super) enum Heard {
+    Request(Request),
+    /// There is another control process: what the one before wanted counts no more.
+    Replaced,
+    /// The connection has ended.
+    Gone,
+    /// The time is over.
+    Nothing,
+    /// The engine has ended by itself.
+    EngineEnded(String),
+}
+
+/// A report under way.
+struct Reporting {
+    id: u64,
+    rules: std::vec::IntoIter<RuleReport>,
+    engine_error: Option<String>,
+}
+
+/// The worker's side.
+pub(super) struct Talk {
+    channel: Channel,
+    door: Arc<Door>,
+    reporting: Option<Reporting>,
+    pub(super) log: Log,
+    /// Whether it is another control process since somebody asked.
+    is_new: bool,
+    /// Whether there is a connection of which nobody was told that it has ended.
+    is_met: bool,
+}
+
+impl Talk {
+    pub(super) fn new(channel: Channel, door: Arc<Door>) -> Self {
+        let log = Log::new(Instant::now());
+        Self { channel, door, reporting: None, log, is_new: false, is_met: false }
+    }
+
+    /// Waits for what comes next, until `deadline`, and says meanwhile what is to be said.
+    pub(super) fn next(&mut self, deadline: Instant) -> Heard {
+        loop {
+            if let Some(error) = self.door.end() {
+                return Heard::EngineEnded(error);
+            }
+            if self.welcome() {
+                return Heard::Replaced;
+            }
+            self.go_on();
+            if let Some(request) = self.read() {
+                return Heard::Request(request);
+            }
+            if self.is_met && !self.channel.is_open() {
+                self.is_met = false;
+                return Heard::Gone;
+            }
+            if Instant::now() >= deadline {
+                return Heard::Nothing;
+            }
+            self.wait(deadline);
+        }
+    }
+
+    /// Hands over what is still to be said, as long as somebody reads it and until `deadline`.
+    pub(super) fn part(&mut self, deadline: Instant) {
+        self.reporting = None;
+        self.go_on();
+        while self.channel.is_saying() && Instant::now() < deadline {
+            self.wait(deadline);
+            self.channel.flush();
+        }
+    }
+
+    /// Whether there is another control process since the last time.
+    pub(super) fn take_new(&mut self) -> bool {
+        std::mem::take(&mut self.is_new)
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.channel.is_open()
+    }
+
+    pub(super) fn answer(&mut self, id: u64, answer: impl Serialize) {
+        self.channel.say(&Answer { id, outcome: Outcome::Ok(answer) });
+    }
+
+    pub(super) fn refuse(&mut self, id: u64, failure: Failure) {
+        self.channel.say(&Answer { id, outcome: Outcome::<()>::Error(failure) });
+    }
+
+    pub(super) fn tell(&mut self, event: &Event<'_>) {
+        self.channel.say(event);
+    }
+
+    /// Answers with the counters, in pieces; no request is taken before the end.
+    pub(super) fn report(
+        &mut self,
+        id: u64,
+        report: Report,
+        ingress: Ingress,
+        engine_error: Option<String>,
+    ) {
+        let interfaces = report.interfaces.into_iter();
+        let interfaces = interfaces.map(|one| InterfaceEntry::new(one, ingress.name())).collect();
+        let outcome = Outcome::Part(Piece::Interfaces(interfaces));
+        self.channel.say(&Answer { id, outcome });
+        let rules = report.rules.into_iter();
+        self.reporting = Some(Reporting { id, rules, engine_error });
+    }
+
+    /// What control says makes no sense.
+    pub(super) fn give_up(&mut self, why: &str) {
+        let text = format!("the connection to control is closed: {why}");
+        self.log.add(Level::Error, "worker", text, Instant::now());
+        self.close();
+    }
+
+    fn close(&mut self) {
+        self.channel.close();
+        self.reporting = None;
+    }
+
+    /// Takes a new connection, if there is one.
+    fn welcome(&mut self) -> bool {
+        let Some(new) = self.door.take_channel() else { return false };
+        self.close();
+        if let Err(errno) = self.channel.replace(&new) {
+            let text = format!("a connection to control cannot be taken: {}", errno.desc());
+            self.log.add(Level::Error, "worker", text, Instant::now());
+        }
+        (self.is_new, self.is_met) = (true, true);
+        true
+    }
+
+    /// Says what is to be said, as far as it is read.
+    fn go_on(&mut self) {
+        while self.channel.is_open()
+            && let Some(record) = self.log.next(Instant::now())
+        {
+            let (level, facility) = (record.level, record.facility);
+            self.channel.say(&Event::Log { level, facility, text: &record.text });
+        }
+        self.channel.flush();
+        while self.channel.is_open() && self.channel.has_room() {
+            let Some(mut reporting) = self.reporting.take() else { return };
+            let (id, rules) = (reporting.id, piece(&mut reporting.rules));
+            if rules.is_empty() {
+                self.answer(id, Reported { engine_error: reporting.engine_error });
+            } else {
+                self.channel.say(&Answer { id, outcome: Outcome::Part(Piece::Rules(rules)) });
+                self.reporting = Some(reporting);
+            }
+        }
+    }
+
+    /// The next request that is there; one at a time.
+    fn read(&mut self) -> Option<Request> {
+        if self.reporting.is_some() {
+            return None;
+        }
+        let request = match self.channel.next() {
+            Ok(None) => return None,
+            Ok(Some(message)) => Request::parse(&message),
+            Err(_) => Err("a message is too long".to_owned()),
+        };
+        request.inspect_err(|why| self.give_up(why)).ok()
+    }
+
+    /// Until something comes or can be said, or the other side is gone.
+    fn wait(&mut self, deadline: Instant) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        // Rounded up, lest the last millisecond be spent in a loop.
+        let left = left + Duration::from_millis(1);
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        let takes = self.reporting.is_none();
+        let door = PollFd::new(self.door.as_fd(), PollFlags::POLLIN);
+        let channel = PollFd::new(self.channel.as_fd(), self.channel.interest(takes));
+        let mut both = [door, channel];
+        let polled = if self.channel.is_open() { &mut both[..] } else { &mut both[..1] };
+        // Interrupted: whoever asked looks again.
+        poll(polled, timeout).ok();
+        let told = both[1].revents().unwrap_or(PollFlags::empty());
+        if takes && told.contains(PollFlags::POLLIN) {
+            self.channel.receive();
+        } else if told.intersects(PollFlags::POLLHUP | PollFlags::POLLERR) {
+            self.close();
+        }
+    }
+}
