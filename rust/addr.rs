@@ -62,6 +62,18 @@ impl Addr {
         Self(self.0 & u128::MAX.checked_shl(bits.into()).unwrap_or(0))
     }
 
+    /// Whether it is the first address of a block in which the `bits` low bits vary.
+    #[must_use]
+    pub fn is_block(self, bits: u8) -> bool {
+        bits <= self.width() && self.block(bits) == self
+    }
+
+    /// The bits of an address of its family.
+    #[must_use]
+    pub fn width(self) -> u8 {
+        if self.is_v4() { 32 } else { 128 }
+    }
+
     /// The addresses of the block in which the `bits` low bits vary, in order, as long as they
     /// can be counted in 32 bits.
     pub fn each_of(self, bits: u8) -> impl Iterator<Item = Self> {

@@ -56,6 +56,37 @@ pub struct OutputSpec {
 }
 
 impl OutputSpec {
+    /// Checks the fields that say by themselves that there can be no such output. The worker and
+    /// the supervisor both call it: what one takes, the other takes.
+    ///
+    /// # Errors
+    /// What is wrong, as a noun: "an output with a TTL of 0".
+    pub fn check(&self) -> Result<(), &'static str> {
+        /// The highest code point (RFC 2474).
+        const MAX_DSCP: u8 = 63;
+        /// The highest priority that takes no right (socket(7), SO_PRIORITY).
+        const MAX_PRIORITY: u8 = 6;
+        let has_valid_name = self.interface.is_empty() || is_interface_name(&self.interface);
+        let is_v4 = self.address.is_v4();
+        let has_other_source =
+            matches!(self.source, Choice::Chosen(source) if source.is_v4() != is_v4);
+        let faults = [
+            (!self.address.is_block(self.address_bits), "an output with an invalid block"),
+            (self.port == 0 || self.last_port < self.port, "an output with an invalid port range"),
+            (!has_valid_name, "an output with an invalid interface name"),
+            (self.ttl == Ttl::Set(0), "an output with a TTL of 0"),
+            (self.dscp.is_some_and(|dscp| dscp > MAX_DSCP), "an output with a DSCP above 63"),
+            (
+                self.priority.is_some_and(|level| level > MAX_PRIORITY),
+                "an output with a priority above 6",
+            ),
+            (has_other_source, "an output with a source address of another family"),
+            (self.source_port == Choice::Chosen(0), "an output with the source port 0"),
+        ];
+        let fault = faults.into_iter().find_map(|(is_there, fault)| is_there.then_some(fault));
+        fault.map_or(Ok(()), Err)
+    }
+
     /// Whether the headers of the copies are ours to write.
     #[must_use]
     pub fn has_own_headers(&self) -> bool {
@@ -92,6 +123,14 @@ impl OutputSpec {
             _ => None,
         }
     }
+}
+
+/// Whether an interface can have this name or alternative name (dev_valid_name in the kernel).
+#[must_use]
+pub fn is_interface_name(name: &str) -> bool {
+    /// ALTIFNAMSIZ (linux/if.h), without the zero.
+    const ALTNAME_BYTES: usize = 127;
+    (1..=ALTNAME_BYTES).contains(&name.len()) && !name.contains(['/', '\0'])
 }
 
 impl fmt::Display for OutputSpec {

@@ -4,20 +4,16 @@
 use std::io;
 
 use super::deletions::is_there;
-use super::messages::{Interface, Request, is_any_name};
+use super::messages::{Interface, Request};
 use crate::addr::Addr;
 use crate::error::{Error, Result};
 use crate::sockets::filter;
 use crate::sockets::ingress::Ingress;
 use crate::sockets::ring_shape;
-use crate::spec::{Choice, OutputSpec, Ttl};
+use crate::spec::OutputSpec;
 
 /// Bytes of a rule's id.
 const RULE_BYTES: usize = 64;
-/// The highest priority that takes no right (socket(7), SO_PRIORITY).
-const MAX_PRIORITY: u8 = 6;
-/// The highest code point (RFC 2474).
-const MAX_DSCP: u8 = 63;
 
 /// Why a request is none of a worker of ours, if it is not.
 pub(super) fn objection(
@@ -108,7 +104,7 @@ fn filtered(blocks: &[(Addr, u8)]) -> Option<&'static str> {
     if blocks.len() > filter::MOST_BLOCKS {
         return Some("too many addresses for a filter");
     }
-    let is_block = |(first, bits): &(Addr, u8)| *bits <= width(*first);
+    let is_block = |(first, bits): &(Addr, u8)| *bits <= first.width();
     (!blocks.iter().all(is_block)).then_some("a block wider than its family")
 }
 
@@ -124,27 +120,12 @@ fn joined(group: Addr, sources: &[Addr]) -> Option<&'static str> {
 }
 
 fn output(spec: &OutputSpec, is_connected: bool) -> Option<&'static str> {
-    let name = &spec.interface;
-    let is_chosen = |source: &Choice<Addr>| match source {
-        Choice::Chosen(source) => source.is_v4() == spec.address.is_v4(),
-        Choice::Kernel | Choice::Keep => true,
-    };
     let has_place = !is_connected || spec.ifindex != 0 || !spec.address.is_multicast();
-    let objections = [
-        (spec.address_bits > width(spec.address), "an output wider than its family"),
-        (spec.port == 0 || spec.last_port < spec.port, "ports that cannot be"),
-        (!name.is_empty() && !is_any_name(name), "an interface that cannot be"),
-        (name.is_empty() && spec.ifindex != 0, "an interface without a name"),
-        (!has_place, "a group without an interface"),
-        (spec.ttl == Ttl::Set(0), "a TTL of 0"),
-        (spec.dscp.is_some_and(|dscp| dscp > MAX_DSCP), "a DSCP that cannot be"),
-        (spec.priority.is_some_and(|level| level > MAX_PRIORITY), "a priority that takes a right"),
-        (!is_chosen(&spec.source), "a source of the other family"),
-    ];
-    objections.into_iter().find_map(|(objects, why)| objects.then_some(why))
-}
-
-/// The bits of an address of this family.
-fn width(address: Addr) -> u8 {
-    if address.is_v4() { 32 } else { 128 }
+    if spec.interface.is_empty() && spec.ifindex != 0 {
+        Some("an interface without a name")
+    } else if !has_place {
+        Some("a group without an interface")
+    } else {
+        spec.check().err()
+    }
 }

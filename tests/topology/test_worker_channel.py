@@ -1,7 +1,7 @@
 """The channel from control to a worker, whatever comes by it, and whoever does not read."""
 
 import pytest
-from tests.worker_process import Control, WorkerProcess
+from tests.worker_process import Control, Refused, WorkerProcess
 
 from .checks import wait_until
 from .lab import Lab
@@ -57,6 +57,41 @@ def test_garbage_ends_the_channel_and_not_the_flow(
         receiver.expect(payloads(10))
         control = worker.connect()
         assert "closed" in control.wait_for_event("log")["text"]
+        wait_for_sent(control, 10)
+
+
+IMPOSSIBLE: list[tuple[str, str, object, str]] = [
+    ("outputs", "ttl", 0, "an output with a TTL of 0"),
+    ("outputs", "source_port", 0, "an output with the source port 0"),
+    ("outputs", "dscp", 64, "an output with a DSCP above 63"),
+    ("outputs", "priority", 7, "an output with a priority above 6"),
+    ("outputs", "interface", "", "an output to a group without an interface"),
+    ("outputs", "interface", "out/0", "an output with an invalid interface name"),
+    ("outputs", "last_port", 6000, "an output with an invalid port range"),
+    ("outputs", "source", "fe80::1", "an output with a source address of another family"),
+    ("input", "sources", ["239.1.60.9"], "a group as a source"),
+    ("input", "everywhere", True, "a group as an address of this host"),
+    ("input", "interface", "in/0", "an input with an invalid interface name"),
+]
+
+
+@pytest.mark.parametrize(("part", "member", "value", "fault"), IMPOSSIBLE)
+def test_an_impossible_rule_is_refused_by_the_worker(
+    lab: Lab, worker: WorkerProcess, part: str, member: str, value: object, fault: str
+) -> None:
+    """The supervisor ends a worker that asks for such a socket, so no worker does."""
+    [rule, other] = resolved(lab, RULE, OTHER)
+    control = worker.connect()
+    control.change(1, [rule], whole=True)
+    spec = other["outputs"][0] if part == "outputs" else other[part]
+    spec[member] = value
+    with pytest.raises(Refused) as refused:
+        control.prepare(2, [other])
+    assert refused.value.failure["message"] == f"rule {other['id']}: has {fault}"
+    assert refused.value.failure["rule"] == other["id"]
+    with lab.receive("239.2.60.1", 6001) as receiver, lab.sender("239.1.60.1", 5001) as sender:
+        sender.send(payloads(10))
+        receiver.expect(payloads(10))
         wait_for_sent(control, 10)
 
 

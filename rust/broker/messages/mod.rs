@@ -7,7 +7,7 @@ use super::wire::{Wire, fields};
 use crate::addr::Addr;
 use crate::error::Error;
 use crate::sockets::InterfaceRef;
-use crate::spec::OutputSpec;
+use crate::spec::{OutputSpec, is_interface_name};
 use crate::sys::packet_ring::RingShape;
 
 /// The version of these messages: both sides come out of one build, and so must agree.
@@ -17,8 +17,6 @@ pub(super) const MESSAGE_BYTES: usize = 56 * 1024;
 
 /// Bytes of an interface's name (IFNAMSIZ, without the zero).
 const NAME_BYTES: usize = 15;
-/// Bytes of an alternative name (ALTIFNAMSIZ, without the zero).
-const ALTNAME_BYTES: usize = 127;
 
 /// An interface, as the worker found it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,9 +152,9 @@ impl Answer {
 }
 
 impl Interface {
-    /// Its name is one that an interface can have.
+    /// Whether it has a name of its own, not an alternative one.
     pub(super) fn is_named(&self) -> bool {
-        is_name(&self.name)
+        self.name.len() <= NAME_BYTES && is_interface_name(&self.name)
     }
 
     pub(super) fn as_ref(&self) -> InterfaceRef<'_> {
@@ -168,16 +166,6 @@ impl From<&InterfaceRef<'_>> for Interface {
     fn from(interface: &InterfaceRef<'_>) -> Self {
         Self { index: interface.index, name: interface.name.to_owned() }
     }
-}
-
-/// Whether an interface can have this name (dev_valid_name in the kernel).
-fn is_name(name: &str) -> bool {
-    (1..=NAME_BYTES).contains(&name.len()) && !name.contains(['/', '\0'])
-}
-
-/// Whether an interface can have this name or alternative name.
-pub(super) fn is_any_name(name: &str) -> bool {
-    (1..=ALTNAME_BYTES).contains(&name.len()) && !name.contains(['/', '\0'])
 }
 
 impl From<Error> for Refusal {

@@ -125,6 +125,7 @@ fn what_no_worker_of_ours_asks_ends_its_line() {
             Request::Release { leases: vec![1] },
             output(OutputSpec { address_bits: 33, ..spec() }),
             output(OutputSpec { port: 0, ..spec() }),
+            output(OutputSpec { address_bits: 4, ..spec() }),
             output(OutputSpec { last_port: 5000, ..spec() }),
             output(OutputSpec { interface: "a/b".to_owned(), ..spec() }),
             output(OutputSpec { interface: "a".repeat(128), ..spec() }),
@@ -134,6 +135,7 @@ fn what_no_worker_of_ours_asks_ends_its_line() {
             output(OutputSpec { dscp: Some(64), ..spec() }),
             output(OutputSpec { priority: Some(7), ..spec() }),
             output(OutputSpec { source: Choice::Chosen(V6), ..spec() }),
+            output(OutputSpec { source_port: Choice::Chosen(0), ..spec() }),
             Request::Output { rule: "x".repeat(65), number: 0, is_connected: false, spec: spec() },
             Request::Hello { protocol: PROTOCOL + 1 },
         ];

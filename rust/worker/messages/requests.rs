@@ -8,8 +8,7 @@ use serde::de::IgnoredAny;
 
 use super::answers::Failure;
 use crate::addr::Addr;
-use crate::spec::{Choice, OutputSpec, Ttl};
-use crate::spec::{InputSpec, Join, RuleSpec};
+use crate::spec::{Choice, InputSpec, Join, OutputSpec, RuleSpec, Ttl, is_interface_name};
 
 /// Groups that a rule joins one by one, as a power of two.
 const JOINED_BITS: u8 = 12;
@@ -17,6 +16,9 @@ const JOINED_BITS: u8 = 12;
 const OUTPUTS: usize = 16_384;
 /// Letters of a rule's id.
 const ID_BYTES: usize = 64;
+/// The highest VLAN identifier (IEEE 802.1Q).
+const MAX_VLAN: u16 = 4094;
+const ONLY_TTL: &str = "a value to decrement that is no TTL";
 
 /// A request. Numbers are the asker's and come back with the answer.
 #[derive(Debug, Deserialize)]
@@ -137,10 +139,10 @@ impl WireRule {
     pub(in crate::worker) fn spec(self) -> Result<RuleSpec, Failure> {
         let id = self.id;
         if id.is_empty() || id.len() > ID_BYTES {
-            return Err(Failure::of_rule(&id, "its id is empty or too long"));
+            return Err(Failure::of_rule(&id, "has an id that is empty or too long"));
         }
         if self.outputs.len() > OUTPUTS {
-            return Err(Failure::of_rule(&id, format!("it has more than {OUTPUTS} outputs")));
+            return Err(Failure::of_rule(&id, format!("has more than {OUTPUTS} outputs")));
         }
         let outputs = self.outputs.into_iter().map(WireOutput::spec).collect::<Result<Vec<_>, _>>();
         let checked = self.input.spec().and_then(|input| {
@@ -150,71 +152,38 @@ impl WireRule {
         });
         match checked {
             Ok((input, outputs)) => Ok(RuleSpec { id, paused: self.paused, input, outputs }),
-            Err(text) => Err(Failure::of_rule(&id, text)),
+            Err(fault) => Err(Failure::of_rule(&id, format!("has {fault}"))),
         }
     }
 }
 
 impl WireInput {
     fn spec(self) -> Result<InputSpec, &'static str> {
-        let group = Addr::from(self.group);
-        let join = match self.join {
-            WireJoin::Each => Join::Each,
-            WireJoin::None => Join::None,
-        };
-        check_range(self.port, self.last_port)?;
-        check_block(group, self.group_bits)?;
-        check_name(&self.interface)?;
-        // An address that no interface has yet is waited for without one.
-        if self.interface.is_empty() && (group.is_multicast() || self.broadcast) {
-            return Err("its input has no interface");
-        }
-        if join == Join::Each && self.group_bits > JOINED_BITS {
-            return Err("its groups are too many to be joined one by one");
-        }
-        let sources: Box<[Addr]> = self.sources.into_iter().map(Addr::from).collect();
-        if sources.iter().any(|source| source.is_v4() != group.is_v4()) {
-            return Err("a source is of another family than the group");
-        }
-        if self.vlan >= 4095 {
-            return Err("its VLAN is not in 0 to 4094");
-        }
-        Ok(InputSpec {
-            group,
+        let spec = InputSpec {
+            group: self.group.into(),
             group_bits: self.group_bits,
             broadcast: self.broadcast,
             everywhere: self.everywhere,
             port: self.port,
             last_port: self.last_port,
-            join,
+            join: match self.join {
+                WireJoin::Each => Join::Each,
+                WireJoin::None => Join::None,
+            },
             interface: self.interface,
             ifindex: 0,
-            sources,
+            sources: self.sources.into_iter().map(Addr::from).collect(),
             vlan: self.vlan,
-        })
+        };
+        check_input(&spec)?;
+        Ok(spec)
     }
 }
 
 impl WireOutput {
     fn spec(self) -> Result<OutputSpec, &'static str> {
-        let address = Addr::from(self.address);
-        check_range(self.port, self.last_port)?;
-        check_block(address, self.address_bits)?;
-        check_name(&self.interface)?;
-        let source = choice(self.source)?;
-        if matches!(source, Choice::Chosen::<Addr>(chosen) if chosen.is_v4() != address.is_v4()) {
-            return Err("the source of an output is of another family than its address");
-        }
-        let dscp = match self.dscp {
-            Kept::Value(dscp) if dscp < 64 => Some(dscp),
-            Kept::Word(Word::Keep) => None,
-            _ => return Err("a DSCP is not in 0 to 63"),
-        };
-        if self.priority.is_some_and(|priority| priority > 6) {
-            return Err("a priority is not in 0 to 6");
-        }
-        Ok(OutputSpec {
-            address,
+        let spec = OutputSpec {
+            address: self.address.into(),
             address_bits: self.address_bits,
             port: self.port,
             last_port: self.last_port,
@@ -225,13 +194,46 @@ impl WireOutput {
                 Kept::Word(Word::Keep) => Ttl::Keep,
                 Kept::Word(Word::Decrement) => Ttl::Decrement,
             },
-            dscp,
-            source,
+            dscp: match self.dscp {
+                Kept::Value(dscp) => Some(dscp),
+                Kept::Word(Word::Keep) => None,
+                Kept::Word(Word::Decrement) => return Err(ONLY_TTL),
+            },
+            source: choice(self.source)?,
             source_port: choice(self.source_port)?,
             multicast_loop: self.r#loop,
             priority: self.priority,
-        })
+        };
+        if spec.interface.is_empty() && spec.address.is_multicast() {
+            return Err("an output to a group without an interface");
+        }
+        spec.check()?;
+        Ok(spec)
     }
+}
+
+/// What no input may have; the supervisor would end a worker that asks for it.
+fn check_input(input: &InputSpec) -> Result<(), &'static str> {
+    let InputSpec { group, interface, sources, .. } = input;
+    let has_port_range = input.port != 0 && input.port <= input.last_port;
+    let has_valid_name = interface.is_empty() || is_interface_name(interface);
+    // An address that no interface has yet is waited for without one.
+    let needs_interface = group.is_multicast() || input.broadcast;
+    let has_many_groups = input.join == Join::Each && input.group_bits > JOINED_BITS;
+    let has_other_source = sources.iter().any(|source| source.is_v4() != group.is_v4());
+    let faults = [
+        (!has_port_range, "an input with an invalid port range"),
+        (!group.is_block(input.group_bits), "an input with an invalid block"),
+        (!has_valid_name, "an input with an invalid interface name"),
+        (needs_interface && interface.is_empty(), "an input without an interface"),
+        (needs_interface && input.everywhere, "a group as an address of this host"),
+        (has_many_groups, "too many groups to join one by one"),
+        (has_other_source, "a source of another family than its group"),
+        (sources.iter().any(|source| source.is_multicast()), "a group as a source"),
+        (input.vlan > MAX_VLAN, "a VLAN above 4094"),
+    ];
+    let fault = faults.into_iter().find_map(|(is_there, fault)| is_there.then_some(fault));
+    fault.map_or(Ok(()), Err)
 }
 
 fn choice<T, U: From<T>>(given: Option<Kept<T>>) -> Result<Choice<U>, &'static str> {
@@ -239,7 +241,7 @@ fn choice<T, U: From<T>>(given: Option<Kept<T>>) -> Result<Choice<U>, &'static s
         None => Ok(Choice::Kernel),
         Some(Kept::Value(value)) => Ok(Choice::Chosen(value.into())),
         Some(Kept::Word(Word::Keep)) => Ok(Choice::Keep),
-        Some(Kept::Word(Word::Decrement)) => Err("only a TTL can be decremented"),
+        Some(Kept::Word(Word::Decrement)) => Err(ONLY_TTL),
     }
 }
 
@@ -249,36 +251,12 @@ fn goes_with(output: &OutputSpec, input: &InputSpec) -> Result<(), &'static str>
     let ports = |first: u16, last: u16| last - first;
     let width = ports(output.port, output.last_port);
     if has_other_bits || width != 0 && width != ports(input.port, input.last_port) {
-        return Err("an output has not as many groups or ports as the input");
+        return Err("an output with another number of groups or ports than the input");
     }
     if output.address.is_v4() != input.group.is_v4()
         && (output.address_bits != 0 || output.source == Choice::Keep)
     {
-        return Err("an output that keeps addresses is of another family than the input");
-    }
-    Ok(())
-}
-
-fn check_range(first: u16, last: u16) -> Result<(), &'static str> {
-    if first == 0 || last < first {
-        return Err("its ports are none");
-    }
-    Ok(())
-}
-
-fn check_block(address: Addr, bits: u8) -> Result<(), &'static str> {
-    let most = if address.is_v4() { 32 } else { 128 };
-    if bits > most || address.block(bits) != address {
-        return Err("a block of addresses does not begin where one can");
-    }
-    Ok(())
-}
-
-fn check_name(name: &str) -> Result<(), &'static str> {
-    // Of an alternative name: ALTIFNAMSIZ (linux/if.h), with the zero at the end.
-    const NAME_BYTES: usize = 128;
-    if name.len() >= NAME_BYTES || name.contains('\0') {
-        return Err("the name of an interface is too long");
+        return Err("an output that keeps addresses of another family");
     }
     Ok(())
 }
@@ -355,6 +333,15 @@ pub(in crate::worker) mod tests {
             ("\"source\":\"keep\"", "\"source\":\"decrement\""),
             ("\"dscp\":\"keep\"", "\"dscp\":64"),
             ("\"priority\":null", "\"priority\":7"),
+            ("\"ttl\":\"keep\"", "\"ttl\":0"),
+            ("\"source_port\":null", "\"source_port\":0"),
+            ("\"10.0.0.1\"", "\"239.1.1.9\""),
+            ("\"everywhere\":false", "\"everywhere\":true"),
+            (
+                "\"interface\":\"lo\",\"ifindex\":1,\n            \"ttl\"",
+                "\"interface\":\"\",\"ifindex\":1,\"ttl\"",
+            ),
+            ("\"interface\":\"lo\"", "\"interface\":\"l/o\""),
             ("\"interface\":\"lo\"", &format!("\"interface\":\"{}\"", "a".repeat(128))),
         ] {
             spec(&[(from, to)]).expect_err(to);
