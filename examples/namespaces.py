@@ -20,7 +20,7 @@ LINK_UP_WITHIN_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Host:
+class LocalHost:
     """A network namespace."""
 
     name: str
@@ -49,9 +49,9 @@ class Host:
 class Network:
     """The three hosts."""
 
-    source: Host
-    relay: Host
-    receiver: Host
+    source: LocalHost
+    relay: LocalHost
+    receiver: LocalHost
 
 
 @contextlib.contextmanager
@@ -73,15 +73,15 @@ def network() -> Iterator[Network]:
 
 
 @contextlib.contextmanager
-def _host(name: str) -> Iterator[Host]:
+def _host(name: str) -> Iterator[LocalHost]:
     _ip(f"netns add {name}")
     try:
-        yield Host(name)
+        yield LocalHost(name)
     finally:
         _ip(f"netns delete {name}")
 
 
-def _wait_for_link(host: Host, interface: str) -> None:
+def _wait_for_link(host: LocalHost, interface: str) -> None:
     deadline = time.monotonic() + LINK_UP_WITHIN_S
     while "state UP" not in host.ip(f"link show {interface}"):
         if time.monotonic() > deadline:

@@ -85,7 +85,7 @@ def worker(told: dict[str, Any]) -> int:
         channel = socket.socket(fileno=passed[0])
         journal.note("channel", channel=identity(passed[0]))
         channel.sendall(f"worker {told['number']} {os.getpid()}\n".encode())
-        threading.Thread(target=_obey, args=(channel, leash, broker), daemon=True).start()
+        threading.Thread(target=_handle_control, args=(channel, leash, broker), daemon=True).start()
 
 
 def _pulse(leash: socket.socket) -> None:
@@ -94,7 +94,7 @@ def _pulse(leash: socket.socket) -> None:
         time.sleep(PULSE_S)
 
 
-def _obey(channel: socket.socket, leash: socket.socket, broker: socket.socket) -> None:
+def _handle_control(channel: socket.socket, leash: socket.socket, broker: socket.socket) -> None:
     for line in channel.makefile():
         match line.split():
             case ["broker", text]:

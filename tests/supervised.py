@@ -150,31 +150,33 @@ class FakeBroker:
 def main() -> int:
     """Supervise the stand-ins."""
     # Here, since a test that only uses the handle need not load them.
-    from mcr.daemon.supervisor import Setup, Tools, supervise  # noqa: PLC0415
+    from mcr.daemon.supervisor import DaemonSettings, NativeTools, supervise  # noqa: PLC0415
     from mcr.daemon.supervisor.argv import ControlEnds, WorkerEnds  # noqa: PLC0415
 
     told = json.loads(sys.argv[1])
     directory = Path(told["directory"])
     common = {"journal": str(directory / "journal"), "supervisor": os.getpid()}
 
-    def worker_command(setup: Setup, number: int, ends: WorkerEnds) -> list[str]:
+    def worker_command(setup: DaemonSettings, number: int, ends: WorkerEnds) -> list[str]:
         numbers = {"leash": ends.leash, "broker": ends.broker, "page": ends.page}
         own = {**common, **numbers, "number": number, "cpu": (setup.cpus or [None])[0]}
         return [sys.executable, "-I", str(CHILDREN), "worker", json.dumps(own)]
 
-    def control_command(setup: Setup, gid: int, path: Path, ends: ControlEnds) -> list[str]:
+    def control_command(
+        setup: DaemonSettings, gid: int, path: Path, ends: ControlEnds
+    ) -> list[str]:
         numbers = {"leash": ends.leash, "listener": ends.listener, "gid": gid, "path": str(path)}
         own = {**common, **numbers, "mode": told.get("mode", "")}
         return [sys.executable, "-I", str(CHILDREN), "control", json.dumps(own)]
 
-    tools = Tools(
+    tools = NativeTools(
         shrink=lambda any_file: (directory / f"shrunk-{any_file}").touch(),
         make_page=lambda: os.memfd_create("page", os.MFD_CLOEXEC),
         make_broker=lambda setup: FakeBroker(directory),
         worker_command=worker_command,
         control_command=control_command,
     )
-    setup = Setup(
+    setup = DaemonSettings(
         socket=Path(told["socket"]),
         ingress="udp",
         workers=told.get("workers", 1),

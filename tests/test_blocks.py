@@ -8,7 +8,7 @@ from tests.made_up_host import HOST, check, problems, running
 
 from mcr.errors import Problem, RuleError
 from mcr.rules import Input, Output
-from mcr.rules.local_host import Host
+from mcr.rules.local_host import LocalHost
 from mcr.rules.resolver import RuleResolver
 from mcr.rules.ruleset import RuleSet
 
@@ -111,7 +111,7 @@ def test_the_udp_ingress_has_a_socket_for_each(taken: str, field: str, message: 
 
 def test_receivers_and_senders_have_one_address_and_one_port() -> None:
     """Blocks and ranges are for rules."""
-    resolver = RuleResolver(Host(HOST, "udp"))
+    resolver = RuleResolver(LocalHost(HOST, "udp"))
     with pytest.raises(RuleError) as caught:
         resolver.resolve_input(Input("239.1.0.0/24", range(1, 5), interface="eth0"))
     assert caught.value.problems == (

@@ -14,7 +14,7 @@ from tests.fake_core import FakeCore
 from mcr import Relay
 from mcr.cli import main, privileges
 from mcr.daemon.account import Account
-from mcr.daemon.supervisor import Setup
+from mcr.daemon.supervisor import DaemonSettings
 
 GOOD = "239.1.1.1%lo:5001 to 127.0.0.1:7001"
 
@@ -135,7 +135,7 @@ def test_serve_names_what_is_wrong(
     assert err.count("\n") == 1
 
 
-def _never(setup: Setup) -> None:
+def _never(setup: DaemonSettings) -> None:
     raise AssertionError(setup)
 
 
@@ -155,7 +155,7 @@ def test_a_configuration_that_is_too_large(
 
 def test_serve_hands_on_what_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every option arrives, also after the way over a command line."""
-    made: list[Setup] = []
+    made: list[DaemonSettings] = []
     monkeypatch.setattr("mcr.cli.serve.become_supervisor", made.append)
     monkeypatch.chdir("/tmp")
     user = ["--user", "nobody"] if os.geteuid() == 0 else []
@@ -163,7 +163,7 @@ def test_serve_hands_on_what_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     options += ["--accept-bad-checksums"]
     assert main(["serve", *options, "--hosts", "all", "--log-level", "debug", *user]) == 0
     (setup,) = made
-    assert Setup.from_text(setup.to_text()) == setup
+    assert DaemonSettings.from_text(setup.to_text()) == setup
     assert setup.socket == Path("/tmp/x.sock")
     assert setup.state == Path("/tmp/state")
     assert (setup.ingress, setup.cpus, setup.workers) == ("udp", (0,), 1)
@@ -176,7 +176,7 @@ def test_serve_hands_on_what_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_serve_gives_each_of_several_workers_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there are enough; a single one is left to the kernel, and nobody's group is no key."""
-    made: list[Setup] = []
+    made: list[DaemonSettings] = []
     monkeypatch.setattr("mcr.cli.serve.become_supervisor", made.append)
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: {3, 1, 2})
     for count in ("1", "2", "3", "4"):

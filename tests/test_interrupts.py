@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 import mcr
-from mcr.relay.active_rules import RunningRules
+from mcr.relay.active_rules import ActiveRules
 
 GROUPS = [f"239.79.7.{number}" for number in range(1, 31)]
 POINTS = 40
@@ -171,21 +171,21 @@ def test_what_waits_is_tried_also_behind_an_interrupted_change(
 ) -> None:
     """The exception comes when the change is made, and before anything else is done."""
     names: dict[str, str] = {}
-    change = RunningRules.change
+    change = ActiveRules.change
 
     def getaddrinfo(host: str, _port: None, family: int, kind: int) -> list[tuple[object, ...]]:
         if host not in names:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         return [(family, kind, 17, "", (names[host], 0))]
 
-    def interrupted(self: RunningRules, **change_of: Any) -> None:  # noqa: ANN401 -- any change
-        monkeypatch.setattr(RunningRules, "change", change)
+    def interrupted(self: ActiveRules, **change_of: Any) -> None:  # noqa: ANN401 -- any change
+        monkeypatch.setattr(ActiveRules, "change", change)
         change(self, **change_of)
         raise Interrupted
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     with mcr.Relay(ingress="udp") as relay:
-        monkeypatch.setattr(RunningRules, "change", interrupted)
+        monkeypatch.setattr(ActiveRules, "change", interrupted)
         with pytest.raises(Interrupted):
             relay.add_rule(f"{GROUPS[0]}%lo:5017 to late.example:{receiver.getsockname()[1]}")
         (rule,) = relay.stats().rules

@@ -18,7 +18,7 @@ from tests.made_up_host import (
 )
 
 from mcr.errors import RuleError
-from mcr.rules.loops import Lane, Listeners
+from mcr.rules.loops import FlowKey, ListenerIndex
 from mcr.rules.ruleset import Ingress
 
 THERE = "224.0.0.251%eth0:5353 to 224.0.0.251%eth1:5353"
@@ -120,7 +120,7 @@ def test_a_loop_among_running_rules_is_not_blamed_on_others() -> None:
 
 
 LANES = st.builds(
-    lambda low, bits, port, more, interface, source: Lane(
+    lambda low, bits, port, more, interface, source: FlowKey(
         IPv4Address(0xEF000000 | low >> bits << bits), bits, port, port + more, interface, source
     ),
     st.integers(0, 63),
@@ -134,11 +134,11 @@ LANES = st.builds(
 
 @given(st.lists(LANES, max_size=25), st.integers(0, 5), st.lists(LANES, min_size=1, max_size=8))
 def test_listeners_are_those_whose_lanes_have_something_in_common(
-    lanes: list[Lane], gone: int, asked: list[Lane]
+    lanes: list[FlowKey], gone: int, asked: list[FlowKey]
 ) -> None:
     """Looking through the ordered lanes finds what counting every group and port does."""
 
-    def members(lane: Lane) -> set[tuple[object, ...]]:
+    def members(lane: FlowKey) -> set[tuple[object, ...]]:
         first = int(lane.address)
         return {
             (group, port, lane.interface, lane.source)
@@ -146,7 +146,7 @@ def test_listeners_are_those_whose_lanes_have_something_in_common(
             for port in range(lane.port, lane.last_port + 1)
         }
 
-    listeners = Listeners()
+    listeners = ListenerIndex()
     for number, lane in enumerate(lanes):
         listeners.add([lane], str(number))
     for number, lane in enumerate(lanes[:gone]):
@@ -154,7 +154,7 @@ def test_listeners_are_those_whose_lanes_have_something_in_common(
     left = list(enumerate(lanes))[gone:]
     for lane in asked:
         expected = {str(number) for number, listened in left if members(listened) & members(lane)}
-        found = list(listeners.at(lane))
+        found = list(listeners.matching(lane))
         assert set(found) == expected
         assert len(found) == len(expected)
     for number, lane in left:

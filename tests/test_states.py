@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from mcr.stats.rule_state import OutputSight, RuleSight, Taker, rule_state
+from mcr.stats.rule_state import OutputStatus, RuleStatus, Taker, rule_state
 
-SIGHT = RuleSight(interface="eth0", group="239.1.1.1", ports="5001", joined=True)
+SIGHT = RuleStatus(interface="eth0", group="239.1.1.1", ports="5001", joined=True)
 
 
 @pytest.mark.parametrize(
@@ -49,9 +49,9 @@ SIGHT = RuleSight(interface="eth0", group="239.1.1.1", ports="5001", joined=True
         (replace(SIGHT, matched=1, last_seen_age_ms=2_000), "silent for 2 s"),
     ],
 )
-def test_the_state_answers_the_first_question(sight: RuleSight, state: str) -> None:
+def test_the_state_answers_the_first_question(sight: RuleStatus, state: str) -> None:
     """Where did my datagram go: nothing came, the wrong thing came, it flows, it stopped."""
-    assert rule_state(sight, [OutputSight()]) == state
+    assert rule_state(sight, [OutputStatus()]) == state
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_the_state_answers_the_first_question(sight: RuleSight, state: str) -> N
     ],
 )
 def test_what_came_astray_and_has_stopped_is_told_with_its_age(
-    sight: RuleSight, state: str
+    sight: RuleStatus, state: str
 ) -> None:
     """What nobody sends any more is not told as if it came now."""
     assert rule_state(replace(sight, group_seen=3, group_seen_age_ms=70_999)) == state
@@ -78,10 +78,10 @@ def test_what_came_astray_and_has_stopped_is_told_with_its_age(
 
 def test_the_state_names_each_output_that_lost_something_just_now() -> None:
     """Outputs are counted from 1; only those with trouble are named, with the last reason."""
-    full = OutputSight(lost_reason="send_error (EPERM)", lost_age_ms=4_999, refused_age_ms=1)
-    refused = OutputSight(refused_age_ms=0)
+    full = OutputStatus(lost_reason="send_error (EPERM)", lost_age_ms=4_999, refused_age_ms=1)
+    refused = OutputStatus(refused_age_ms=0)
     flowing = replace(SIGHT, matched=9, last_source="10.0.0.5", last_seen_age_ms=0)
-    assert rule_state(flowing, [OutputSight(), full, refused]) == (
+    assert rule_state(flowing, [OutputStatus(), full, refused]) == (
         "flowing from 10.0.0.5; output 2 lost copies in the last 5 s: send_error (EPERM); "
         "output 3 was refused in the last 5 s: nobody listens there, or no such host"
     )
@@ -90,14 +90,14 @@ def test_the_state_names_each_output_that_lost_something_just_now() -> None:
 def test_the_state_forgets_what_is_over() -> None:
     """It stays in the counters."""
     flowing = replace(SIGHT, matched=9, last_source="10.0.0.5", last_seen_age_ms=0)
-    over = OutputSight(lost_reason="output_full", lost_age_ms=5_000, refused_age_ms=5_000)
+    over = OutputStatus(lost_reason="output_full", lost_age_ms=5_000, refused_age_ms=5_000)
     assert rule_state(flowing, [over]) == "flowing from 10.0.0.5"
 
 
 def test_the_state_names_each_output_that_is_parked() -> None:
     """While nothing is sent the reason goes before what was lost by it."""
-    parked = OutputSight(parked="eth1 is down", lost_reason="no_carrier", lost_age_ms=0)
-    assert rule_state(SIGHT, [OutputSight(), parked]).endswith("; output 2 parked: eth1 is down")
+    parked = OutputStatus(parked="eth1 is down", lost_reason="no_carrier", lost_age_ms=0)
+    assert rule_state(SIGHT, [OutputStatus(), parked]).endswith("; output 2 parked: eth1 is down")
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_the_state_names_each_output_that_is_parked() -> None:
     ],
 )
 def test_the_state_names_the_rule_that_has_its_datagrams(
-    sight: RuleSight, taker: Taker, state: str
+    sight: RuleStatus, taker: Taker, state: str
 ) -> None:
     """Where did my datagram go: to a more specific rule."""
     assert rule_state(replace(sight, taker=taker)) == state

@@ -17,21 +17,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.supervised import eventually
 
-from mcr.daemon.control.event_sequence import Numbers
+from mcr.daemon.control.event_sequence import EventSequence
 from mcr.daemon.sealed_memfd import (
     LIMIT_BYTES,
     SEALS,
-    KeptError,
+    SealedMemfdError,
     check_sealed,
-    fixed,
+    fixed_size_memfd,
     read_bounded,
-    sealed,
+    sealed_memfd,
 )
 from mcr.daemon.supervisor import StartError
 from mcr.daemon.supervisor.atomic_file import save
-from mcr.daemon.supervisor.disk_thread import Disk
+from mcr.daemon.supervisor.disk_thread import DiskThread
 from mcr.daemon.supervisor.listener import Listener
-from mcr.daemon.supervisor.snapshot_store import Keeper
+from mcr.daemon.supervisor.snapshot_store import SnapshotStore
 
 
 class TestKept:
@@ -39,15 +39,15 @@ class TestKept:
 
     def test_memory_that_goes_from_child_to_child_stays_as_small(self) -> None:
         """Whoever has it can write numbers, and the next one reads them whatever they are."""
-        descriptor = fixed(4096, "test")
+        descriptor = fixed_size_memfd(4096, "test")
         try:
             with pytest.raises(PermissionError):
                 os.ftruncate(descriptor, 1 << 30)
             with pytest.raises(PermissionError):
                 os.pwrite(descriptor, b"x", 4096)
-            assert set(Numbers(descriptor).last().values()) == {0}
+            assert set(EventSequence(descriptor).last().values()) == {0}
             os.pwrite(descriptor, b"\xff" * 4096, 0)
-            numbers = Numbers(descriptor)
+            numbers = EventSequence(descriptor)
             for kind, number in numbers.last().items():
                 numbers.note(kind, number + 1)
         finally:
@@ -60,14 +60,17 @@ class TestKept:
         """Against all three: else it could change, or a reader be killed by a missing page."""
         descriptor = os.memfd_create("test", os.MFD_ALLOW_SEALING)
         fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
-        with pytest.raises(KeptError, match="not sealed"):
+        with pytest.raises(SealedMemfdError, match="not sealed"):
             check_sealed(descriptor)
         os.close(descriptor)
 
     def test_a_file_is_no_memory(self, tmp_path: Path) -> None:
         """Nor is a pipe; neither is looked at further."""
         (tmp_path / "file").touch()
-        with (tmp_path / "file").open() as file, pytest.raises(KeptError, match="can be sealed"):
+        with (
+            (tmp_path / "file").open() as file,
+            pytest.raises(SealedMemfdError, match="can be sealed"),
+        ):
             check_sealed(file.fileno())
 
     def test_its_size_has_a_limit(self) -> None:
@@ -75,14 +78,14 @@ class TestKept:
         descriptor = os.memfd_create("test", os.MFD_ALLOW_SEALING)
         os.ftruncate(descriptor, LIMIT_BYTES + 1)
         fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, SEALS)
-        with pytest.raises(KeptError, match="at most"):
+        with pytest.raises(SealedMemfdError, match="at most"):
             check_sealed(descriptor)
         os.close(descriptor)
 
     @given(st.binary(max_size=5000))
     def test_sealed_memory_is_kept(self, content: bytes) -> None:
         """What was put in comes out, and nobody can change it."""
-        descriptor = sealed(content, "test")
+        descriptor = sealed_memfd(content, "test")
         assert check_sealed(descriptor) == len(content)
         assert os.pread(descriptor, 6000, 0) == content
         with pytest.raises(PermissionError):
@@ -112,7 +115,7 @@ class TestState:
         path = tmp_path / "state"
         (tmp_path / ".state.new").symlink_to(tmp_path / "victim")
         path.write_text("old")
-        memory = sealed(b"new", "test")
+        memory = sealed_memfd(b"new", "test")
         with path.open() as reader:
             save(memory, 3, path)
             assert reader.read() == "old"
@@ -128,9 +131,9 @@ class TestState:
         code = (
             "import resource, sys\n"
             "from pathlib import Path\n"
-            "from mcr.daemon.sealed_memfd import sealed\n"
+            "from mcr.daemon.sealed_memfd import sealed_memfd\n"
             "from mcr.daemon.supervisor.atomic_file import save\n"
-            "memory = sealed(bytes(5000), 'test')\n"
+            "memory = sealed_memfd(bytes(5000), 'test')\n"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
             "try:\n"
             "    save(memory, 5000, Path(sys.argv[1]))\n"
@@ -144,18 +147,18 @@ class TestState:
         assert os.listdir(tmp_path) == ["state"]
 
     @pytest.fixture
-    def disk(self) -> Iterator[Disk]:
+    def disk(self) -> Iterator[DiskThread]:
         """A thread for disks that leaves nothing behind."""
-        made, before = Disk(), threading.active_count()
+        made, before = DiskThread(), threading.active_count()
         yield made
         made.close()
         assert threading.active_count() == before - 1
 
-    def test_a_slow_disk_gets_only_the_newest(self, disk: Disk, tmp_path: Path) -> None:
+    def test_a_slow_disk_gets_only_the_newest(self, disk: DiskThread, tmp_path: Path) -> None:
         """Each change is answered, in order, and only after what it kept is on disk."""
         path = tmp_path / "state"
         answers: list[tuple[int, str | None, str]] = []
-        keeper = Keeper(disk, path)
+        keeper = SnapshotStore(disk, path)
         gate = threading.Event()
 
         def slow() -> Callable[[], None]:
@@ -171,7 +174,7 @@ class TestState:
 
         disk.run(slow)
         for number in range(5):
-            keeper.keep(sealed(b"%d" % number, "test"), functools.partial(answer, number))
+            keeper.keep(sealed_memfd(b"%d" % number, "test"), functools.partial(answer, number))
         disk.finish()
         assert answers == []
         gate.set()
@@ -179,7 +182,7 @@ class TestState:
         assert answers == [(0, None, "0"), *((number, None, "4") for number in range(1, 5))]
         assert disk.pending == 0
 
-    def test_who_floods_a_slow_disk_is_refused(self, disk: Disk, tmp_path: Path) -> None:
+    def test_who_floods_a_slow_disk_is_refused(self, disk: DiskThread, tmp_path: Path) -> None:
         """What waits has an end, and so have open descriptors."""
         gate = threading.Event()
 
@@ -188,19 +191,19 @@ class TestState:
             return gate.clear
 
         disk.run(slow)
-        keeper = Keeper(disk, tmp_path / "state")
+        keeper = SnapshotStore(disk, tmp_path / "state")
         # The first is on its way already.
         for _ in range(1001):
-            keeper.keep(sealed(b"x", "test"), lambda fault: None)
-        with pytest.raises(KeptError, match="1000 others wait for the disk"):
-            keeper.keep(sealed(b"x", "test"), lambda fault: None)
+            keeper.keep(sealed_memfd(b"x", "test"), lambda fault: None)
+        with pytest.raises(SealedMemfdError, match="1000 others wait for the disk"):
+            keeper.keep(sealed_memfd(b"x", "test"), lambda fault: None)
         gate.set()
 
-    def test_a_state_file_that_cannot_be_read(self, disk: Disk, tmp_path: Path) -> None:
+    def test_a_state_file_that_cannot_be_read(self, disk: DiskThread, tmp_path: Path) -> None:
         """It is never taken for an empty one."""
         (tmp_path / "state").mkdir()
         with pytest.raises(OSError):  # noqa: PT011 -- which one depends on the file
-            Keeper(disk, tmp_path / "state")
+            SnapshotStore(disk, tmp_path / "state")
 
 
 @pytest.fixture

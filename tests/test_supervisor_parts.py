@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tests.supervised import eventually
 
 from mcr.daemon.account import Account
-from mcr.daemon.supervisor import Setup, capabilities, choose_ingress
+from mcr.daemon.supervisor import DaemonSettings, capabilities, choose_ingress
 from mcr.daemon.supervisor.argv import (
     ControlEnds,
     WorkerEnds,
@@ -32,9 +32,16 @@ from mcr.daemon.supervisor.backoff import (
     QUIET_S,
     Backoff,
 )
-from mcr.daemon.supervisor.channel import KEEP, PULSE, Leash, LeashError, Message, parse
 from mcr.daemon.supervisor.child import Child, cause_of
-from mcr.daemon.supervisor.log import Voice, tell_service_manager
+from mcr.daemon.supervisor.child_channel import (
+    KEEP,
+    PULSE,
+    ChannelError,
+    ChildChannel,
+    Message,
+    parse,
+)
+from mcr.daemon.supervisor.log import StderrLog, sd_notify
 from mcr.daemon.supervisor.reactor import Reactor
 from mcr.daemon.supervisor.watchdog import (
     HUNG_UP_S,
@@ -45,7 +52,7 @@ from mcr.daemon.supervisor.watchdog import (
 )
 from mcr.errors import RightsError
 
-SETUP = Setup(socket=Path("/run/x.sock"), ingress="udp", workers=2, buffer_bytes=1 << 20)
+SETUP = DaemonSettings(socket=Path("/run/x.sock"), ingress="udp", workers=2, buffer_bytes=1 << 20)
 
 
 class TestBackoff:
@@ -127,7 +134,7 @@ class TestLeash:
         numbers = list(range(100, 100 + passed))
         try:
             message = parse(content, numbers)
-        except LeashError:
+        except ChannelError:
             return
         assert content[:1] in b"PYKSRD"
         assert (message.descriptor is not None) == (passed == 1) == (message.kind == KEEP)
@@ -137,7 +144,7 @@ class TestLeash:
         assert parse(b"P", []) == Message(PULSE)
         assert parse(b"R\x01\x02", []).number == 0x201
         assert parse(b"Y\x01\x02\x00\x00", []).number == 0x201
-        with pytest.raises(LeashError):
+        with pytest.raises(ChannelError):
             parse(b"Y", [])
         assert parse(b"K", [9]).descriptor == 9
 
@@ -146,7 +153,7 @@ class TestLeash:
         reactor = Reactor()
         heard: list[object] = []
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        Leash(near, reactor, heard.append, heard.append)
+        ChildChannel(near, reactor, heard.append, heard.append)
         before = len(os.listdir("/proc/self/fd"))
         with far:
             socket.send_fds(far, [b"K"], [0, 1, 2])
@@ -160,7 +167,7 @@ class TestLeash:
         reactor = Reactor()
         ended: list[str | None] = []
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        leash = Leash(near, reactor, lambda message: None, ended.append)
+        leash = ChildChannel(near, reactor, lambda message: None, ended.append)
         for number in range(300):
             leash.tell("worker", os.open(os.devnull, os.O_RDONLY), number=number)
         found: list[tuple[int, int]] = []
@@ -184,7 +191,7 @@ class TestLeash:
         reactor = Reactor()
         ended: list[str | None] = []
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        leash = Leash(near, reactor, lambda message: None, ended.append)
+        leash = ChildChannel(near, reactor, lambda message: None, ended.append)
         before = len(os.listdir("/proc/self/fd"))
         with far:
             for _ in range(5000):
@@ -210,7 +217,7 @@ class TestVoice:
         status = os.fstat(pipe[1])
         journal = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
         for environment in ({}, {"JOURNAL_STREAM": "1:2"}, journal):
-            voice = Voice("warning", pipe[1], environment)
+            voice = StderrLog("warning", pipe[1], environment)
             voice.log("info", "less")
             voice.log("warning", "bad\nthing")
             voice.say("always")
@@ -219,7 +226,7 @@ class TestVoice:
 
     def test_lines_that_nobody_reads_are_counted(self, pipe: tuple[int, int]) -> None:
         """None waits, none is cut in half."""
-        voice = Voice("info", pipe[1], {})
+        voice = StderrLog("info", pipe[1], {})
         for _ in range(100):
             voice.say("x" * 5000)
         found = b""
@@ -238,11 +245,11 @@ class TestVoice:
         name = f"@mcr-test-{os.getpid()}" if kind == "abstract" else str(tmp_path / "notify")
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
             manager.bind(name.replace("@", "\0"))
-            tell_service_manager("READY=1", {"NOTIFY_SOCKET": name})
+            sd_notify("READY=1", {"NOTIFY_SOCKET": name})
             assert manager.recv(100) == b"READY=1"
-        tell_service_manager("READY=1", {"NOTIFY_SOCKET": name})  # nobody is there any more
-        tell_service_manager("READY=1", {"NOTIFY_SOCKET": "vsock:2:1234"})
-        tell_service_manager("READY=1", {})
+        sd_notify("READY=1", {"NOTIFY_SOCKET": name})  # nobody is there any more
+        sd_notify("READY=1", {"NOTIFY_SOCKET": "vsock:2:1234"})
+        sd_notify("READY=1", {})
 
 
 class TestChildren:
@@ -348,7 +355,7 @@ class TestChildren:
         setup = replace(setup, account=Account("a", 1, 2))
         command = supervisor_command(setup)
         assert command[:5] == [sys.executable, "-E", "-P", "-m", "mcr.daemon.supervisor"]
-        assert Setup.from_text(command[5]) == setup
+        assert DaemonSettings.from_text(command[5]) == setup
 
     def test_children_become_the_account(self) -> None:
         """Unless it is the user that they are already."""
@@ -356,7 +363,7 @@ class TestChildren:
             (Account("other", 12345, 54321), (12345, 54321)),
             (Account("same", os.geteuid(), os.getegid()), (None, None)),
         ):
-            setup = Setup(Path("/x"), "udp", 1, 1 << 20, account=account)
+            setup = DaemonSettings(Path("/x"), "udp", 1, 1 << 20, account=account)
             told = json.loads(control_command(setup, 0, setup.socket, ControlEnds(3, 4, 5))[5])
             assert (told["uid"], told["gid"]) == wanted
 

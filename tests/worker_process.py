@@ -18,7 +18,7 @@ from typing import Any, Literal, Self
 from mcr import _native
 from mcr.daemon.control.workers.messages import spec_tail
 from mcr.rules import parse_rules
-from mcr.rules.hostnames import Names
+from mcr.rules.hostnames import HostResolver
 from mcr.rules.ruleset import RuleSet
 from mcr.rules.spec import ResolvedRule
 
@@ -230,7 +230,7 @@ def specs(*rules: str, ingress: Ingress = "udp", paused: bool = False) -> list[J
     """Rules as a worker takes them, resolved in the calling thread's network namespace."""
     parsed = parse_rules(rules)
     plan = RuleSet(ingress).plan(
-        _native.interfaces(), remove=(), add=parsed, names=Names("first", {})
+        _native.interfaces(), remove=(), add=parsed, names=HostResolver("first", {})
     )
     return [_spec(resolved) | {"paused": paused} for resolved in plan.resolved]
 

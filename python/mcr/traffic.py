@@ -14,8 +14,8 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 from ._native import ReceiverCore, SenderCore, interfaces
 from .errors import McrError, RuleError
 from .rules import Input, Output
-from .rules.fields import Checks, Invalid
-from .rules.local_host import Host
+from .rules.fields import Invalid, ProblemCollector
+from .rules.local_host import LocalHost
 from .rules.resolver import RuleResolver
 from .rules.spec import ResolvedInput, ResolvedOutput
 
@@ -187,12 +187,12 @@ class Sender(_Tool[SenderCore]):
             InterfaceError: the kernel refused an interface or an address.
             RightsError: a capability is missing; the text names it.
         """
-        check = Checks()
+        check = ProblemCollector()
         target = _target(endpoint, ttl, check)
         limit = _LIMIT_BYTES[target.address.version if target else 6]
         check.optional("rate_pps", lambda value: _above_zero(value, _LIMIT_PPS), rate_pps)
         check.field("size_bytes", lambda value: _whole(value, HEADER_BYTES, limit), size_bytes)
-        check.done()
+        check.raise_if_any()
         assert target is not None  # else there was a problem
         self.target = target
         """Where to, checked against this host."""
@@ -273,7 +273,9 @@ class Receiver(_Tool[ReceiverCore]):
         return _received(self._opened().report())
 
 
-def _target(endpoint: str | Output, ttl: int | None, check: Checks) -> ResolvedOutput | None:
+def _target(
+    endpoint: str | Output, ttl: int | None, check: ProblemCollector
+) -> ResolvedOutput | None:
     try:
         output = Output.parse(endpoint) if isinstance(endpoint, str) else endpoint
         if ttl is not None:
@@ -313,7 +315,7 @@ def _source(endpoint: str | Input) -> ResolvedInput:
 
 
 def _resolver() -> RuleResolver:
-    return RuleResolver(Host(interfaces(), "udp"))
+    return RuleResolver(LocalHost(interfaces(), "udp"))
 
 
 def _received(report: dict[str, Any]) -> ReceiveReport:
@@ -324,11 +326,11 @@ def _received(report: dict[str, Any]) -> ReceiveReport:
 def _check_limits(
     *, count: int | None, duration_s: float | None, idle_s: float | None = None
 ) -> None:
-    check = Checks()
+    check = ProblemCollector()
     check.optional("count", lambda value: _whole(value, 1, _LIMIT_COUNT), count)
     check.optional("duration_s", lambda value: _above_zero(value, _LIMIT_S), duration_s)
     check.optional("idle_s", lambda value: _above_zero(value, _LIMIT_S), idle_s)
-    check.done()
+    check.raise_if_any()
 
 
 def _above_zero(value: float, limit: float) -> float:

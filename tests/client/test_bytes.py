@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import mcr
 from mcr.client import methods
-from mcr.client.event_cursor import Following
+from mcr.client.event_cursor import EventCursor
 from mcr.client.jsonrpc import Lines, Malformed, read_line
 from mcr.client.session import Connect, Pause, Receive, Send, Session, Step, Steps
 from mcr.json_reader import Shape, ShapeError
@@ -127,7 +127,7 @@ def test_any_answer_ends_a_call(call: methods.Call[Any], chunks: list[bytes], en
 def test_any_answer_ends_a_stream(chunks: list[bytes], ends: bool, after: int | None) -> None:
     """Reading with a limit never waits longer than that and the client's time."""
     wire = FakeWire(chunks, ends=ends)
-    following = Following(Session(Path("x"), 2.0, lambda: wire.now_s), None, after)
+    following = EventCursor(Session(Path("x"), 2.0, lambda: wire.now_s), None, after)
     for _ in range(5):
         began_s = wire.now_s
         try:
@@ -145,7 +145,7 @@ def test_a_flood_of_other_words_ends_with_the_time() -> None:
     subscribed = json.dumps({"jsonrpc": "2.0", "id": 2, "result": result}).encode() + b"\n"
     other = b'{"jsonrpc":"2.0","method":"news"}\n'
     wire = FakeWire([greeting, subscribed, *[other] * 50_000], ends=False)
-    following = Following(Session(Path("x"), 2.0, lambda: wire.now_s), None, None)
+    following = EventCursor(Session(Path("x"), 2.0, lambda: wire.now_s), None, None)
     assert wire.run(following.next(1.0)) is None
     assert wire.now_s < 1.1
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Coroutine
 import pytest
 
 from mcr.daemon.control.api.jsonrpc import encode
-from mcr.daemon.control.events import Bus
-from mcr.daemon.control.supervisor_channel import Came, Ended
+from mcr.daemon.control.events import EventBus
+from mcr.daemon.control.supervisor_channel import WorkerExited, WorkerStarted
 from mcr.daemon.control.workers.messages import prepare_body
-from mcr.daemon.control.workers.pool import Fleet
+from mcr.daemon.control.workers.pool import WorkerPool
 
 from .fake_worker import FakeWorker
 
@@ -38,11 +38,11 @@ class Scene:
 
     def __init__(self, count: int) -> None:
         self.book = Book()
-        self.bus = Bus()
+        self.bus = EventBus()
         self.restarts: list[int] = []
         self.revives = True
         self.fakes: dict[int, FakeWorker] = {}
-        self.fleet = Fleet(count, self.book, self.bus, self._restart, lambda *_: None)
+        self.fleet = WorkerPool(count, self.book, self.bus, self._restart, lambda *_: None)
         self._pids = iter(range(100, 1000))
         for number in range(count):
             self.start(number)
@@ -53,7 +53,7 @@ class Scene:
         fake = fake or FakeWorker(number)
         fake.number, fake.pid = number, pid
         self.fakes[number] = fake
-        word = Came(kind="worker", number=number, pid=pid, incarnation=pid)
+        word = WorkerStarted(kind="worker", number=number, pid=pid, incarnation=pid)
         self.fleet.came(word, fake.hand_over())
         return fake
 
@@ -61,7 +61,7 @@ class Scene:
         """A worker has died."""
         fake = self.fakes[number]
         fake.die()
-        word = Ended(
+        word = WorkerExited(
             kind="worker_ended",
             number=number,
             pid=fake.pid,

@@ -10,16 +10,16 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from tests.made_up_host import HOST
 
-from mcr.daemon.control.api.errors import Refusal
-from mcr.daemon.control.events import Bus
+from mcr.daemon.control.api.errors import RpcError
+from mcr.daemon.control.events import EventBus
 from mcr.daemon.control.log import Log
 from mcr.daemon.control.rules import rulebook, snapshot
-from mcr.daemon.control.rules.entries import Entry, read_entries
+from mcr.daemon.control.rules.entries import EnabledRule, read_entries
 from mcr.daemon.control.rules.rulebook import Rulebook
-from mcr.daemon.control.rules.transaction import Changes
-from mcr.daemon.control.supervisor_channel import Came
-from mcr.daemon.control.workers.pool import Fleet
-from mcr.daemon.control.workers.status import News
+from mcr.daemon.control.rules.transactions import Transactions
+from mcr.daemon.control.supervisor_channel import WorkerStarted
+from mcr.daemon.control.workers.pool import WorkerPool
+from mcr.daemon.control.workers.status import RuleStatusTracker
 
 from .fake_worker import FakeWorker
 
@@ -45,11 +45,11 @@ class NameServer:
         return [(socket.AF_INET, socket.SOCK_DGRAM, 17, "", (self.table[host], 0))]
 
 
-class Keeper:
+class SnapshotStore:
     """Plays the leash: what is kept is read, as the supervisor's memory of it."""
 
     def __init__(self) -> None:
-        self.kept: list[snapshot.Kept] = []
+        self.kept: list[snapshot.Snapshot] = []
 
     async def keep(self, memory: int) -> bool | None:
         """Always well."""
@@ -61,13 +61,13 @@ class Scene:
     """Changes with one fake worker."""
 
     def __init__(self) -> None:
-        self.bus, self.keeper, self.worker = Bus(), Keeper(), FakeWorker(0)
+        self.bus, self.keeper, self.worker = EventBus(), SnapshotStore(), FakeWorker(0)
         self.book = Rulebook("packet")
-        self.news = News(self.bus)
-        self.fleet = Fleet(1, self.book, self.bus, lambda _: None, lambda *_: None)
+        self.news = RuleStatusTracker(self.bus)
+        self.fleet = WorkerPool(1, self.book, self.bus, lambda _: None, lambda *_: None)
         self.log = Log(lambda *_: None)
         self.executors = [ThreadPoolExecutor(1), ThreadPoolExecutor(2)]
-        self.changes = Changes(
+        self.changes = Transactions(
             self.book,
             self.fleet,
             self.bus,
@@ -81,7 +81,7 @@ class Scene:
 
     async def begin(self) -> None:
         """The worker is there."""
-        word = Came(kind="worker", number=0, pid=os.getpid(), incarnation=1)
+        word = WorkerStarted(kind="worker", number=0, pid=os.getpid(), incarnation=1)
         self.fleet.came(word, self.worker.hand_over())
         await self.fleet.begin()
         self.changes.begin()
@@ -111,7 +111,7 @@ def play(work: Callable[[Scene], Coroutine[None, None, None]]) -> None:
     asyncio.run(whole())
 
 
-def entries(*texts: str) -> list[Entry]:
+def entries(*texts: str) -> list[EnabledRule]:
     """Rules that shall be enabled."""
     return read_entries(texts, enabled=True)
 
@@ -199,7 +199,7 @@ def test_while_draining_nothing_changes() -> None:
 
     async def work(scene: Scene) -> None:
         scene.changes.is_draining = True
-        with pytest.raises(Refusal, match="the daemon ends"):
+        with pytest.raises(RpcError, match="the daemon ends"):
             await scene.changes.add(entries(PLAIN))
         assert "prepare" not in scene.worker.asked
 
@@ -211,7 +211,7 @@ def test_rules_that_could_not_be_kept_are_refused(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("mcr.daemon.control.limits.KEPT_BYTES", (1 << 20) + 100)
 
     async def work(scene: Scene) -> None:
-        with pytest.raises(Refusal, match="all rules together need"):
+        with pytest.raises(RpcError, match="all rules together need"):
             await scene.changes.add(entries(PLAIN, NAMED.replace("studio.example", "192.0.2.1")))
         assert "prepare" not in scene.worker.asked
 

@@ -7,14 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcr.daemon.control import limits
-from mcr.daemon.control.events import Bus, Subscription
+from mcr.daemon.control.events import EventBus, Subscription
 from mcr.protocol.constants import REPLAY_EVENTS
 
 
 class Reader:
     """A subscriber that reads when it is told to."""
 
-    def __init__(self, bus: Bus, kinds: list[str] | None = None, after: int | None = None) -> None:
+    def __init__(
+        self, bus: EventBus, kinds: list[str] | None = None, after: int | None = None
+    ) -> None:
         self.got: list[dict[str, Any]] = []
         self.unread = 0
         self.subscription: Subscription = bus.subscribe(kinds, after, self._take, self._unread)
@@ -32,7 +34,7 @@ class Reader:
         return [event["sequence"] for event in self.got]
 
 
-def publish(bus: Bus, count: int, kind: str = "rule") -> None:
+def publish(bus: EventBus, count: int, kind: str = "rule") -> None:
     """Some events."""
     for _ in range(count):
         bus.publish(kind, "added", "a rule was added", id="x", name=None)
@@ -40,7 +42,7 @@ def publish(bus: Bus, count: int, kind: str = "rule") -> None:
 
 def test_events_are_numbered_and_say_what_they_are_about() -> None:
     """From 1, with the fields of their kind."""
-    bus = Bus()
+    bus = EventBus()
     reader = Reader(bus)
     reader.subscription.pump()
     publish(bus, 2)
@@ -58,7 +60,7 @@ def test_events_are_numbered_and_say_what_they_are_about() -> None:
 
 def test_nothing_flows_before_the_answer() -> None:
     """The first `pump` stands behind it."""
-    bus = Bus()
+    bus = EventBus()
     publish(bus, 3)
     reader = Reader(bus, after=1)
     publish(bus, 1)
@@ -69,7 +71,7 @@ def test_nothing_flows_before_the_answer() -> None:
 
 def test_the_replay_is_bounded_and_says_what_it_lacks() -> None:
     """The oldest go first."""
-    bus = Bus()
+    bus = EventBus()
     publish(bus, REPLAY_EVENTS + 10)
     assert (bus.oldest, bus.missed(4), bus.missed(10), bus.missed(None)) == (11, 6, 0, 0)
     reader = Reader(bus, after=4)
@@ -80,7 +82,7 @@ def test_the_replay_is_bounded_and_says_what_it_lacks() -> None:
 def test_numbers_go_on_across_processes() -> None:
     """What another process told is missed, not invented; what a snapshot reserves is no event."""
     noted: list[tuple[str, int]] = []
-    bus = Bus({"rule": 1000, "log": 900}, lambda *about: noted.append(about))
+    bus = EventBus({"rule": 1000, "log": 900}, lambda *about: noted.append(about))
     bus.hold()
     publish(bus, 1)
     bus.go_on_after(5000)
@@ -91,7 +93,7 @@ def test_numbers_go_on_across_processes() -> None:
 
 def test_numbers_go_on_across_daemons() -> None:
     """Where none of this daemon's processes has numbered anything, a snapshot says more."""
-    bus = Bus()
+    bus = EventBus()
     bus.hold()
     publish(bus, 1)
     bus.go_on_after(5000)
@@ -101,7 +103,7 @@ def test_numbers_go_on_across_daemons() -> None:
 
 def test_only_the_kinds_asked_for() -> None:
     """In the replay and live."""
-    bus = Bus()
+    bus = EventBus()
     publish(bus, 1, "log")
     publish(bus, 1, "worker")
     reader = Reader(bus, ["worker"], after=0)
@@ -113,7 +115,7 @@ def test_only_the_kinds_asked_for() -> None:
 
 def test_a_slow_reader_is_told_what_it_missed() -> None:
     """In the place of what was left out."""
-    bus = Bus()
+    bus = EventBus()
     reader = Reader(bus)
     reader.subscription.pump()
     reader.unread = limits.EVENT_AHEAD_BYTES
@@ -130,7 +132,7 @@ def test_a_slow_reader_is_told_what_it_missed() -> None:
 
 def test_nothing_comes_after_the_end() -> None:
     """The bus has forgotten it."""
-    bus = Bus()
+    bus = EventBus()
     reader = Reader(bus)
     reader.subscription.pump()
     reader.subscription.end()
@@ -141,7 +143,7 @@ def test_nothing_comes_after_the_end() -> None:
 @given(st.lists(st.sampled_from(["publish", "stall", "read"]), max_size=40))
 def test_told_and_missed_add_up(steps: list[str]) -> None:
     """Every event comes, or is counted in a gap at its place."""
-    bus = Bus()
+    bus = EventBus()
     reader = Reader(bus)
     reader.subscription.pump()
     for step in steps:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mcr.daemon.control.supervisor_channel import Came, LastDeath
+from mcr.daemon.control.supervisor_channel import LastDeath, WorkerStarted
 from mcr.daemon.control.workers import pool as module
 from mcr.errors import EngineError, RightsError
 
@@ -243,7 +243,7 @@ def test_deaths_before_this_process_are_known(relays: bool) -> None:
     async def work(scene: Scene) -> None:
         fake = FakeWorker(0)
         fake.revision = int(relays)
-        word = Came(
+        word = WorkerStarted(
             kind="worker",
             number=0,
             pid=99,

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from mcr.daemon.control import limits
 from mcr.daemon.control.api.decoding import read_json
-from mcr.daemon.control.api.errors import Refusal
-from mcr.daemon.control.api.stream import Budget, LineBuffer, Lines, LineTooLong
+from mcr.daemon.control.api.errors import RpcError
+from mcr.daemon.control.api.stream import Budget, LineBuffer, LineStream, LineTooLong
 from mcr.protocol.constants import ErrorCode
 
 
@@ -50,12 +50,14 @@ def serve(work: Coroutine[None, None, None]) -> None:
     asyncio.run(work)
 
 
-async def connected(outgoing: Budget | None = None) -> tuple[Lines, socket.socket, list[Lines]]:
+async def connected(
+    outgoing: Budget | None = None,
+) -> tuple[LineStream, socket.socket, list[LineStream]]:
     """A connection, its other end, and who is gone."""
     ours, theirs = socket.socketpair()
-    gone: list[Lines] = []
+    gone: list[LineStream] = []
     incoming = Budget(limits.INPUT_BYTES)
-    lines = Lines(incoming, outgoing or Budget(limits.OUTPUT_BYTES), gone.append)
+    lines = LineStream(incoming, outgoing or Budget(limits.OUTPUT_BYTES), gone.append)
     await asyncio.get_running_loop().connect_accepted_socket(lambda: lines, ours)
     theirs.setblocking(False)
     return lines, theirs, gone
@@ -190,7 +192,7 @@ def test_pieces_arrive_in_order_at_a_slow_reader() -> None:
 def test_what_is_no_json_is_refused_promptly(line: bytes, code: ErrorCode) -> None:
     """However long or deep it is."""
     began_s = time.monotonic()
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(RpcError) as caught:
         read_json(line)
     assert caught.value.code == code
     assert time.monotonic() - began_s < 0.5
@@ -199,7 +201,7 @@ def test_what_is_no_json_is_refused_promptly(line: bytes, code: ErrorCode) -> No
 @given(st.binary(max_size=200))
 def test_any_bytes_are_json_or_refused(line: bytes) -> None:
     """Never anything else."""
-    with contextlib.suppress(Refusal):
+    with contextlib.suppress(RpcError):
         read_json(line)
 
 

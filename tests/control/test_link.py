@@ -6,21 +6,21 @@ from typing import Any
 
 import pytest
 
-from mcr.daemon.control.workers.channel import Link
+from mcr.daemon.control.workers.channel import WorkerChannel
 
 
 @pytest.mark.parametrize("turns", range(4))
 def test_one_that_is_closed_at_once_ends_without_an_error(turns: int) -> None:
     """However far the event loop has come with it; the other side sees its end, and so do we."""
     faults: list[dict[str, Any]] = []
-    lost: list[Link] = []
+    lost: list[WorkerChannel] = []
 
     async def work() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _, fault: faults.append(fault))
         near, far = socket.socketpair()
         near.setblocking(False)
         far.settimeout(5)
-        link = Link(near, lambda _: None, lost.append)
+        link = WorkerChannel(near, lambda _: None, lost.append)
         for _ in range(turns):
             await asyncio.sleep(0)
         link.close()

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcr.daemon.control.api.access import Gate, Peer, peer_of
+from mcr.daemon.control.api.access import AccessPolicy, Peer, peer_of
 from mcr.daemon.control.log import (
     LINES_A_SECOND,
     LINES_AT_ONCE,
@@ -100,7 +100,7 @@ def test_a_facility_has_its_own_level_or_that_of_all(log: Log) -> None:
 )
 def test_who_is_let_in(peer: Peer, admitted: bool) -> None:
     """Root, whoever started the daemon, and the socket's group."""
-    assert Gate(starter_uid=1000, socket_gid=77).admits(peer) == admitted
+    assert AccessPolicy(starter_uid=1000, socket_gid=77).allows(peer) == admitted
 
 
 def test_the_kernel_says_who_it_is() -> None:

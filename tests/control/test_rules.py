@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from tests.drawn_rules import INTERFACES, KERNEL_INTERFACES, rules
 from tests.made_up_host import HOST
 
-from mcr.daemon.control.api.errors import Refusal
+from mcr.daemon.control.api.errors import RpcError
 from mcr.daemon.control.api.params import RuleObject
 from mcr.daemon.control.rules import rulebook, snapshot
 from mcr.daemon.control.rules.config_file import read_config
-from mcr.daemon.control.rules.draft import Aside
+from mcr.daemon.control.rules.draft import RuleSetAside
 from mcr.daemon.control.rules.entries import (
-    Entry,
+    EnabledRule,
     object_of,
     read_entries,
     rule_of,
@@ -28,7 +28,7 @@ from mcr.daemon.control.rules.rulebook import Rulebook
 from mcr.daemon.control.rules.snapshot import LogLevels, UnreadableError
 from mcr.errors import ConflictError, RuleError
 from mcr.rules import Rule
-from mcr.rules.hostnames import Name, Names
+from mcr.rules.hostnames import HostResolver, Name
 
 ONE = "239.1.1.1%eth0:5001,name=one to 239.2.0.1%eth1:6001"
 TWO = "239.1.1.2%eth0:5001 to 239.2.0.2%eth1:6001"
@@ -48,7 +48,7 @@ def test_objects_say_every_rule(rule: Rule) -> None:
     said = object_of(rule)
     assert rule_of(RuleObject.model_validate(said)) == rule
     (entry,) = read_entries([written(rule)], enabled=True)
-    assert entry == Entry(rule, True)
+    assert entry == EnabledRule(rule, True)
 
 
 @given(
@@ -60,12 +60,12 @@ def test_what_is_kept_is_read_back(
     some: list[tuple[Rule, bool]], revision: int, sequence: int
 ) -> None:
     """Byte for byte the same set."""
-    entries = tuple(Entry(*each) for each in some)
-    lines = [Aside.of(entry, "").line for entry in entries]
+    entries = tuple(EnabledRule(*each) for each in some)
+    lines = [RuleSetAside.of(entry, "").line for entry in entries]
     levels = LogLevels(everything="error", facilities={"rules": "debug"})
     answers = {Name("studio.example", 4): (ip_address("192.0.2.7"),)}
     whole = snapshot.read_all(snapshot.write(revision, sequence, levels, answers, lines))
-    assert snapshot.read(whole, in_use=True) == snapshot.Kept(
+    assert snapshot.read(whole, in_use=True) == snapshot.Snapshot(
         revision, sequence, levels, answers, entries
     )
 
@@ -122,7 +122,7 @@ def test_what_workers_run_fits_its_rule(before: str, after: str, message: str) -
     whole = snapshot.read_all(snapshot.write(1, 1, LogLevels(), {}, [line]))
     with pytest.raises(UnreadableError, match=f"^{message}"):
         snapshot.read(whole, in_use=True)
-    assert snapshot.read(whole, in_use=False).entries == (Entry(Rule.parse(ONE), True),)
+    assert snapshot.read(whole, in_use=False).entries == (EnabledRule(Rule.parse(ONE), True),)
 
 
 @given(st.binary(max_size=100) | st.text(max_size=100).map(str.encode))
@@ -135,20 +135,20 @@ def test_any_configuration_is_read_or_refused(whole: bytes) -> None:
 def book_of(*texts: str) -> Rulebook:
     """A book with these rules."""
     book = Rulebook("packet")
-    book.commit(book.add(read_entries(texts, enabled=True), Names()))
+    book.commit(book.add(read_entries(texts, enabled=True), HostResolver()))
     return book
 
 
-def restore(book: Rulebook, revision: int, entries: Sequence[Entry]) -> None:
+def restore(book: Rulebook, revision: int, entries: Sequence[EnabledRule]) -> None:
     """What a control process does with what an earlier one had."""
     book.commit(book.restore(revision, entries, {}))
-    book.commit(replace(book.retry(book.order, Names()), revision=revision))
+    book.commit(replace(book.retry(book.order, HostResolver()), revision=revision))
 
 
 def test_a_draft_changes_nothing() -> None:
     """Until it is made real."""
     book = book_of(ONE)
-    draft = book.add(read_entries([TWO], enabled=False), Names())
+    draft = book.add(read_entries([TWO], enabled=False), HostResolver())
     assert (list(book.rules), book.revision) == ([IDS[ONE]], 1)
     book.commit(draft)
     assert (list(book.rules), book.revision) == ([IDS[ONE], IDS[TWO]], 2)
@@ -159,7 +159,7 @@ def test_only_what_is_new_is_sent() -> None:
     """A name is nothing to workers, and what stays is not touched."""
     book = book_of(ONE, TWO)
     renamed = ONE.replace("name=one", "name=uno")
-    draft = book.replace(read_entries([renamed, THREE, TWO], enabled=True), Names())
+    draft = book.replace(read_entries([renamed, THREE, TWO], enabled=True), HostResolver())
     assert draft.send == (IDS[THREE],)
     assert draft.changed == {IDS[ONE]: "replaced"}
     assert (draft.kept, draft.removed) == ((IDS[TWO],), ())
@@ -173,14 +173,14 @@ def test_only_what_is_new_is_sent() -> None:
 def test_an_order_is_a_change_too() -> None:
     """And the same set is none."""
     book = book_of(ONE, TWO)
-    assert not book.replace(read_entries([ONE, TWO], enabled=True), Names()).moves
-    draft = book.replace(read_entries([TWO, ONE], enabled=True), Names())
+    assert not book.replace(read_entries([ONE, TWO], enabled=True), HostResolver()).moves
+    draft = book.replace(read_entries([TWO, ONE], enabled=True), HostResolver())
     assert (draft.moves, draft.send, draft.revision) == (True, (), 2)
 
 
 def test_rules_that_are_not_there() -> None:
     """All that are missing are counted."""
-    with pytest.raises(Refusal, match=r"'nobody' .and 1 more"):
+    with pytest.raises(RpcError, match=r"'nobody' .and 1 more"):
         book_of(ONE).remove(["one", "nobody", "nothing"])
 
 
@@ -195,12 +195,12 @@ def test_another_revision_is_a_conflict() -> None:
 
 def test_a_host_that_moved_is_followed_in_place() -> None:
     """The other rules are not touched, and the order stays."""
-    known = Names(known={Name("a.example", 0): (ip_address("192.0.2.7"),)})
+    known = HostResolver(known={Name("a.example", 0): (ip_address("192.0.2.7"),)})
     named = "239.1.1.9%eth0:5001 to a.example:7001"
     book = Rulebook("packet")
     book.commit(book.add(read_entries([named, TWO], enabled=False), known))
     moved = {Name("a.example", 0): (ip_address("192.0.2.8"),)}
-    draft = book.follow(moved, Names(known=moved))
+    draft = book.follow(moved, HostResolver(known=moved))
     (follower,) = draft.send
     assert draft.changed == {follower: "replaced"}
     book.commit(draft)
@@ -222,15 +222,16 @@ def test_what_does_not_fit_keeps_its_place_and_name(monkeypatch: pytest.MonkeyPa
     for name, problem in ("late-8", "is the name of a rule"), (ids[0], "is the id of a rule"):
         with pytest.raises(RuleError, match=problem):
             book.add(
-                read_entries([THREE.replace(":5001", f":5001,name={name}")], enabled=True), Names()
+                read_entries([THREE.replace(":5001", f":5001,name={name}")], enabled=True),
+                HostResolver(),
             )
     tun = next(each for each in HOST if each.name == "tun0")
     fits = [*(each for each in HOST if each is not tun), replace(tun, multicast=True)]
     monkeypatch.setattr(rulebook, "interfaces", lambda: fits)
-    book.commit(book.retry([ids[2]], Names()))
+    book.commit(book.retry([ids[2]], HostResolver()))
     assert (book.order, list(book.rules)) == (ids, list(ids[1:4]))
     assert (book.lines[:2], book.lines[3:]) == (lines[:2], lines[3:])
-    book.commit(book.retry(book.aside, Names()))
+    book.commit(book.retry(book.aside, HostResolver()))
     assert list(book.rules) == list(ids)
 
 
@@ -238,12 +239,12 @@ def test_a_host_name_is_followed_when_it_has_an_address() -> None:
     """Until then workers have an output without one; the others keep their place."""
     late = "239.1.1.9%eth0:5001,name=late to studio.example:7000"
     book = Rulebook("packet")
-    book.commit(book.add(read_entries([late, ONE], enabled=True), Names()))
+    book.commit(book.add(read_entries([late, ONE], enabled=True), HostResolver()))
     (waiting,) = book.unfinished
     assert waiting.rule.name == "late"
-    assert not book.finish(Names()).moves
+    assert not book.finish(HostResolver()).moves
     known = {Name("studio.example", 0): (ip_address("192.0.2.7"),)}
-    draft = book.finish(Names(known=known))
+    draft = book.finish(HostResolver(known=known))
     assert draft.send == (waiting.rule.id,)
     book.commit(draft)
     assert (book.unfinished, book.answers) == ([], known)
@@ -262,9 +263,9 @@ def test_what_does_not_fit_is_set_aside() -> None:
     draft = book.enable(["late"], enabled=False)
     assert (draft.send, draft.changed) == ((), {waits: "disabled"})
     book.commit(draft)
-    assert not book.retry([waits], Names()).moves
+    assert not book.retry([waits], HostResolver()).moves
     draft = book.remove(["late"])
     assert (draft.removed, draft.dropped) == ((), (waits,))
-    assert book.replace(read_entries([ONE], enabled=True), Names()).dropped == (waits,)
+    assert book.replace(read_entries([ONE], enabled=True), HostResolver()).dropped == (waits,)
     book.commit(draft)
     assert len(book.lines) == 1

@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.made_up_host import HOST
 
-from mcr.daemon.control.events import Bus
+from mcr.daemon.control.events import EventBus
 from mcr.daemon.control.rules import rulebook
 from mcr.daemon.control.rules.entries import read_entries
 from mcr.daemon.control.rules.rulebook import Rulebook
 from mcr.daemon.control.workers.messages import read_hello, read_message
-from mcr.daemon.control.workers.status import News
-from mcr.rules.hostnames import Names
+from mcr.daemon.control.workers.status import RuleStatusTracker
+from mcr.rules.hostnames import HostResolver
 
 RULE = "239.1.1.1%eth0:5001,name=one to 239.2.0.1%eth1:6001 239.2.0.2%eth1:6001"
 TEXTS = st.text(max_size=20)
@@ -50,7 +50,7 @@ def book_of(text: str) -> Rulebook:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rulebook, "interfaces", lambda: HOST)
         book = Rulebook("packet")
-        book.commit(book.add(read_entries([text], enabled=True), Names()))
+        book.commit(book.add(read_entries([text], enabled=True), HostResolver()))
     return book
 
 
@@ -64,7 +64,7 @@ def test_anything_is_a_message_or_refused(body: bytes) -> None:
 @given(st.dictionaries(st.sampled_from(["protocol", "number", "rules"]), JSON_VALUES))
 def test_a_hello_is_whole_or_refused(ok: dict[str, Any]) -> None:
     """Some of it is not enough."""
-    with pytest.raises(ValueError, match=r"Hello"):
+    with pytest.raises(ValueError, match=r"WorkerHello"):
         read_hello(ok)
 
 
@@ -89,17 +89,17 @@ def test_counts_are_counts(count: object) -> None:
 @given(st.lists(st.tuples(st.integers(0, 2), EVENTS), max_size=12))
 def test_news_are_told_once_and_in_turn(told: list[tuple[int, dict[str, Any]]]) -> None:
     """A rule waits and resumes, an output is parked and unparked, however many workers say so."""
-    book, bus = book_of(RULE), Bus()
+    book, bus = book_of(RULE), EventBus()
     (rule_id,) = book.rules
     lines: list[dict[str, Any]] = []
     subscription = bus.subscribe(
         ["rule"], None, lambda line: lines.append(json.loads(line)["params"]), lambda: 0
     )
     subscription.pump()
-    news = News(bus)
+    news = RuleStatusTracker(bus)
     for number, event in told:
         body = json.dumps(event).replace('"RULE"', f'"{rule_id}"').encode()
-        news.take(number, read_message(body), book.rules)
+        news.update(number, read_message(body), book.rules)
     for turns in (("waiting", "resumed"), ("parked", "unparked")):
         for output in (None, 1, 2):
             events = [
@@ -109,4 +109,4 @@ def test_news_are_told_once_and_in_turn(told: list[tuple[int, dict[str, Any]]]) 
             ]
             assert events == [turns[at % 2] for at in range(len(events))]
     waits = [line["event"] for line in lines if line["event"] in {"waiting", "resumed"}]
-    assert (news.of(rule_id)[0] is not None) == (waits[-1:] == ["waiting"])
+    assert (news.get(rule_id)[0] is not None) == (waits[-1:] == ["waiting"])

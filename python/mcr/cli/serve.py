@@ -10,7 +10,7 @@ import typer
 from ..affinity import chosen_cpus
 from ..daemon.account import Account, target_account
 from ..daemon.sealed_memfd import LIMIT_BYTES
-from ..daemon.supervisor import Ingress, Setup, become_supervisor, choose_ingress
+from ..daemon.supervisor import DaemonSettings, Ingress, become_supervisor, choose_ingress
 from ..protocol.constants import LEVELS, default_socket
 from ..relay.settings import BUFFER_BYTES, WORKERS_LIMIT
 from ..rules.hostnames import Hosts
@@ -98,7 +98,7 @@ def serve(
     problems.raise_if_any()
     assert path is not None  # else there was a problem
     used = _ingress(chosen)
-    setup = Setup(
+    setup = DaemonSettings(
         socket=path,
         ingress=used,
         workers=count,

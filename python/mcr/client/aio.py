@@ -19,10 +19,10 @@ from ..errors import McrError
 from ..protocol.results import Event
 from . import methods
 from .connect import connected_socket
-from .event_cursor import Following
+from .event_cursor import EventCursor
 from .methods import Call
 from .session import Connect, Pause, Receive, Session, Step, Steps
-from .signature import mirrored
+from .signature import copy_signature
 from .sync import RECEIVE_BYTES, TIMEOUT_S, checked_timeout, chosen_path
 
 P = ParamSpec("P")
@@ -154,7 +154,7 @@ class AsyncClient:
         async def method(self: "AsyncClient", /, *args: P.args, **kwargs: P.kwargs) -> T:
             return await self.request(make(*args, **kwargs))
 
-        return mirrored(method, make)
+        return copy_signature(method, make)
 
     hello = _method(methods.hello)
     ping = _method(methods.ping)
@@ -221,7 +221,7 @@ class AsyncEventStream:
     ) -> None:
         """Made by `AsyncClient.events`."""
         self._wire = AsyncWire(path)
-        self._following = Following(Session(path, timeout_s), kinds, after)
+        self._following = EventCursor(Session(path, timeout_s), kinds, after)
         self._closed = False
 
     async def read(self, timeout_s: float | None = None) -> Event | None:

@@ -15,7 +15,7 @@ from .jsonrpc import Notification
 from .session import RETRY_S, Pause, Session, Steps
 
 
-class Following:
+class EventCursor:
     """One subscription, over all the connections that it takes."""
 
     def __init__(self, session: Session, kinds: Iterable[str] | None, after: int | None) -> None:

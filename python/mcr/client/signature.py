@@ -8,7 +8,7 @@ from typing import Any, TypeVar, get_args
 M = TypeVar("M", bound=Callable[..., Any])
 
 
-def mirrored(method: M, make: Callable[..., Any]) -> M:
+def copy_signature(method: M, make: Callable[..., Any]) -> M:
     """Give the method the name, signature and docstring of what it makes its call with.
 
     It returns what the call reads: of `Call[T]` that is T.

@@ -21,10 +21,10 @@ from ..protocol.constants import default_socket
 from ..protocol.results import Event
 from . import methods
 from .connect import connected_socket
-from .event_cursor import Following
+from .event_cursor import EventCursor
 from .methods import Call
 from .session import Connect, Pause, Receive, Session, Step, Steps
-from .signature import mirrored
+from .signature import copy_signature
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -150,7 +150,7 @@ class Client:
         def method(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> T:
             return self.request(make(*args, **kwargs))
 
-        return mirrored(method, make)
+        return copy_signature(method, make)
 
     hello = _method(methods.hello)
     ping = _method(methods.ping)
@@ -224,7 +224,7 @@ class EventStream:
     ) -> None:
         """Subscribes; made by `Client.events`."""
         self._wire = Wire(path)
-        self._following = Following(Session(path, timeout_s), kinds, after)
+        self._following = EventCursor(Session(path, timeout_s), kinds, after)
         self._closed = False
         try:
             self._wire.run(self._following.begin())

@@ -16,7 +16,7 @@ SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 """What must be sealed before bytes are kept."""
 
 
-class KeptError(Exception):
+class SealedMemfdError(Exception):
     """Bytes cannot be kept; the text is one sentence."""
 
 
@@ -27,21 +27,21 @@ def check_sealed(descriptor: int) -> int:
     process can make a look at it wait.
 
     Raises:
-        KeptError: no sealed memory, or more than 64 MiB.
+        SealedMemfdError: no sealed memory, or more than 64 MiB.
     """
     try:
         seals = fcntl.fcntl(descriptor, fcntl.F_GET_SEALS)
     except OSError as error:
-        raise KeptError(f"no memory that can be sealed: {error.strerror}") from error
+        raise SealedMemfdError(f"no memory that can be sealed: {error.strerror}") from error
     if seals & SEALS != SEALS:
-        raise KeptError("memory that is not sealed against writing, shrinking and growing")
+        raise SealedMemfdError("memory that is not sealed against writing, shrinking and growing")
     size = os.fstat(descriptor).st_size
     if size > LIMIT_BYTES:
-        raise KeptError(f"{size} bytes; it is at most {LIMIT_BYTES}")
+        raise SealedMemfdError(f"{size} bytes; it is at most {LIMIT_BYTES}")
     return size
 
 
-def sealed(content: bytes, name: str) -> int:
+def sealed_memfd(content: bytes, name: str) -> int:
     """Return a descriptor of sealed memory with this content, to be closed by the caller.
 
     Args:
@@ -61,7 +61,7 @@ def sealed(content: bytes, name: str) -> int:
     return descriptor
 
 
-def fixed(size: int, name: str) -> int:
+def fixed_size_memfd(size: int, name: str) -> int:
     """Return a descriptor of zeroed memory that can be written to, but never grow or shrink.
 
     So that whoever is given it can leave nothing behind but these bytes.

@@ -11,7 +11,7 @@ Ingress = Literal["packet", "udp"]
 
 
 @dataclass(frozen=True, slots=True)
-class Setup:
+class DaemonSettings:
     """The choices of a daemon; they stay for its whole life."""
 
     socket: Path

@@ -12,10 +12,10 @@ from typing import NamedTuple, Self
 from .._native import RelayCore, interfaces
 from ..errors import McrError
 from ..rules import Rule
-from ..rules.hostnames import Answers, Name, Names, uses
+from ..rules.hostnames import HostResolver, Name, ResolvedHosts, uses
 from ..rules.ruleset import Plan, RuleSet
 from ..stats import Stats
-from ..stats.report import Running, stats_of
+from ..stats.report import Running, stats_from_report
 from .candidate_rules import CandidateRules
 from .settings import Settings
 
@@ -32,12 +32,12 @@ class _Change(NamedTuple):
     plan: Plan
     coming: Mapping[str, Running]
     """By id, in their order; with the key 0 for those that the core gives one."""
-    names: Names
+    names: HostResolver
     order: Sequence[str] | None
     """The ids of all rules after it; None leaves the added ones behind the others."""
 
 
-class RunningRules:
+class ActiveRules:
     """The rules that a core runs; none at first.
 
     In a program's first thread an exception of a signal handler, as of Ctrl-C, may come between
@@ -48,7 +48,7 @@ class RunningRules:
     def __init__(self, core: RelayCore) -> None:
         """Take a core without rules."""
         self.core = core
-        self._answers: Answers = {}
+        self._answers: ResolvedHosts = {}
         self._set = RuleSet(core.ingress)
         self._by_id: dict[str, Running] = {}
         self._unfinished: dict[str, None] = {}
@@ -57,7 +57,7 @@ class RunningRules:
 
     @classmethod
     def open(
-        cls, settings: Settings, candidate: CandidateRules, names: Names, *, has_spares: bool
+        cls, settings: Settings, candidate: CandidateRules, names: HostResolver, *, has_spares: bool
     ) -> Self:
         """Run candidates in a core of their own, which ends if they cannot run.
 
@@ -97,7 +97,7 @@ class RunningRules:
         return self._set.rules
 
     @property
-    def answers(self) -> Answers:
+    def answers(self) -> ResolvedHosts:
         """The addresses of the host names in use."""
         self._catch_up()
         return self._answers
@@ -125,14 +125,14 @@ class RunningRules:
     def stats(self) -> Stats:
         """Return one consistent reading of all counters."""
         self._catch_up()
-        return stats_of(self.core.stats(), self._by_id.values(), self._set.before)
+        return stats_from_report(self.core.stats(), self._by_id.values(), self._set.before)
 
     def change(
         self,
         *,
         remove: Iterable[str] = (),
         add: Iterable[Rule],
-        names: Names,
+        names: HostResolver,
         disabled: Container[str] = (),
         order: Sequence[str] | None = None,
     ) -> None:
@@ -168,7 +168,7 @@ class RunningRules:
         self._catch_up()
         self.core.set_paused([self._by_id[rule_id].key], not enabled)
 
-    def follow(self, changed: Container[Name], names: Names) -> None:
+    def follow(self, changed: Container[Name], names: HostResolver) -> None:
         """Send what goes to host names that have changed to their addresses in `names`.
 
         Raises:
@@ -189,7 +189,7 @@ class RunningRules:
         self._catch_up()
         return tuple(self._by_id[rule_id].rule for rule_id in self._unfinished)
 
-    def finish(self, names: Names) -> None:
+    def finish(self, names: HostResolver) -> None:
         """Resolve anew what is unfinished, as far as it can be now; the rest waits on."""
         waiting = self.unfinished
         order = [rule.id for rule in self.rules]
@@ -224,7 +224,9 @@ class RunningRules:
         if change.order is not None:
             self._set.arrange(change.order)
             self._by_id = {rule_id: self._by_id[rule_id] for rule_id in change.order}
-        before = Names(known=self._answers)  # another thread's, that came while names were asked
+        before = HostResolver(
+            known=self._answers
+        )  # another thread's, that came while names were asked
         self._answers = {**before.known(self._set), **change.names.known(self._set)}
         self.warn(change.plan.warnings)
         self._noted = change

@@ -8,13 +8,13 @@ from types import MappingProxyType
 from typing import Final
 
 from ..rules import Rule, parse_rules
-from ..rules.hostnames import Answers
+from ..rules.hostnames import ResolvedHosts
 
 
 class CandidateRules:
     """Rules that no core has yet. Not thread-safe."""
 
-    answers: Final[Answers] = MappingProxyType({})
+    answers: Final[ResolvedHosts] = MappingProxyType({})
     """Their host names are asked for when they run."""
     warnings: Final[tuple[str, ...]] = ()
     """Nothing is known yet."""

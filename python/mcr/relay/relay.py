@@ -13,9 +13,9 @@ from typing import Self
 
 from ..errors import McrError, RuleError
 from ..rules import Rule, parse_rules
-from ..rules.hostnames import HostChange, Hosts, Names, ask_again
+from ..rules.hostnames import HostChange, HostResolver, Hosts, resolve_again
 from ..stats import Stats
-from .active_rules import RunningRules
+from .active_rules import ActiveRules
 from .candidate_rules import CandidateRules
 from .lifecycle import Lifecycle
 from .retries import Retries
@@ -67,7 +67,7 @@ class Relay:
             RuleError: rule text that cannot be read; its `problems` names all of them.
             ValueError: an ingress, a number of workers or of bytes, CPUs or hosts that cannot be.
         """
-        self._running: RunningRules | None = None
+        self._running: ActiveRules | None = None
         self._life = Lifecycle()
         self._settings = Settings.checked(
             ingress=ingress,
@@ -105,7 +105,7 @@ class Relay:
         with self._life.locked():
             self._life.check_usable()
             if self._running is None:  # as another thread may have made it, meanwhile
-                self._running = RunningRules.open(
+                self._running = ActiveRules.open(
                     self._settings, self._candidate, names, has_spares=rights_end
                 )
 
@@ -257,13 +257,15 @@ class Relay:
         """
         with self._life.locked():
             known = self._opened().answers
-        answers, changes = ask_again(known, self._settings.hosts)
+        answers, changes = resolve_again(known, self._settings.hosts)
         changed = {name for name, addresses in answers.items() if known[name] != addresses}
         if changed:
             with self._life.locked():
                 self._life.check_changeable()
                 running = self._opened()
-                running.follow(changed, Names(self._settings.hosts, {**running.answers, **answers}))
+                running.follow(
+                    changed, HostResolver(self._settings.hosts, {**running.answers, **answers})
+                )
                 self._retry()
         return changes
 
@@ -334,21 +336,21 @@ class Relay:
         return f"<mcr.Relay {state}, {count} rules>"
 
     @property
-    def _rules(self) -> CandidateRules | RunningRules:
+    def _rules(self) -> CandidateRules | ActiveRules:
         """The rules, in a core or not yet; McrError once the relay is closed."""
         self._life.check_usable()
         return self._candidate if self._running is None else self._running
 
-    def _names(self) -> Names:
+    def _names(self) -> HostResolver:
         """The host names of the running rules; others are not asked for yet."""
         with self._life.locked():
-            return Names(self._settings.hosts, self._rules.answers)
+            return HostResolver(self._settings.hosts, self._rules.answers)
 
-    def _names_for(self, rules: Iterable[Rule]) -> Names:
+    def _names_for(self, rules: Iterable[Rule]) -> HostResolver:
         """Look up what rules need, without the lock: a slow server must not hold up `stats`."""
         return self._names().look_up(() if self._running is None else rules)
 
-    def _change(self, *, remove: list[str], add: Iterable[Rule], names: Names) -> None:
+    def _change(self, *, remove: list[str], add: Iterable[Rule], names: HostResolver) -> None:
         self._life.check_changeable()
         if self._running is None:
             self._candidate.change(remove=remove, add=add)
@@ -376,7 +378,7 @@ class Relay:
         with self._life.locked():
             if self._running is not running or self._life.is_stopped:
                 return False
-            running.finish(Names(self._settings.hosts, {**running.answers, **answers}))
+            running.finish(HostResolver(self._settings.hosts, {**running.answers, **answers}))
             return bool(running.unfinished)
 
     def _set_enabled(self, rule: Rule | str, *, enabled: bool) -> None:
@@ -390,7 +392,7 @@ class Relay:
             raise RuleError([("rule", f"there is none with the id or name {str(rule)!r}")])
         return found
 
-    def _opened(self) -> RunningRules:
+    def _opened(self) -> ActiveRules:
         self._life.check_usable()
         if self._running is None:
             raise McrError("the relay is not open; use it in a with statement, or call start()")

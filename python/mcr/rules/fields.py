@@ -40,7 +40,7 @@ class Invalid(ValueError):
     """A value that its field cannot hold; the text is the problem's message."""
 
 
-class Checks:
+class ProblemCollector:
     """Collects the problems of one value, so that all of them are reported at once."""
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class Checks:
         """As `field`, but None stands for "not given" and passes."""
         return None if value is None else self.field(name, parse, value)
 
-    def note(self, field: str, message: str) -> None:
+    def add(self, field: str, message: str) -> None:
         """Notes a problem found elsewhere."""
         self.problems.append(Problem(field, message))
 
@@ -69,7 +69,7 @@ class Checks:
             return
         for source in sources if isinstance(sources, tuple) else (sources,):
             if isinstance(source, Address) and source.version != address.version:
-                self.note(field, f"{source} is IPv{source.version}, {address} IPv{address.version}")
+                self.add(field, f"{source} is IPv{source.version}, {address} IPv{address.version}")
 
     def joinable(self, field: str, join: object, group: object) -> None:
         """Notes a join of what cannot be joined; skips what is no address."""
@@ -77,15 +77,15 @@ class Checks:
             return
         groups = 2 ** block_bits(group)
         if not group.is_multicast:
-            self.note(field, f"is for groups only; {group} is the address of a host")
+            self.add(field, f"is for groups only; {group} is the address of a host")
         elif join == "each" and groups > JOIN_LIMIT_GROUPS:
-            self.note(
+            self.add(
                 field,
                 f"{group} has {groups} groups, and a rule joins at most {JOIN_LIMIT_GROUPS}; write"
                 " join=none, or a smaller block",
             )
 
-    def done(self) -> None:
+    def raise_if_any(self) -> None:
         """Raises `RuleError` with everything noted, if anything was."""
         if self.problems:
             raise RuleError(self.problems)

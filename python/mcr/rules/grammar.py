@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from ..errors import RuleError
 from . import fields
-from .fields import Checks, Invalid
+from .fields import Invalid, ProblemCollector
 
 T = TypeVar("T")
 Arguments = dict[str, Any]
@@ -50,7 +50,7 @@ def parse_rule(text: str) -> RuleParts:
         TypeError: if it is no text.
     """
     head, tail = _halves(_text(text).split())
-    check = Checks()
+    check = ProblemCollector()
     source = _read(head, _INPUT, check, "input, ")
     name = source.pop("name", None)
     outputs = [
@@ -58,8 +58,8 @@ def parse_rule(text: str) -> RuleParts:
         for number, pieces in enumerate(_split_outputs(tail), 1)
     ]
     if not outputs and not check.problems:
-        check.note("outputs", "there is none after 'to'; write address%interface:port")
-    check.done()
+        check.add("outputs", "there is none after 'to'; write address%interface:port")
+    check.raise_if_any()
     return RuleParts(source, tuple(outputs), name)
 
 
@@ -69,11 +69,11 @@ def parse_input(text: str) -> Arguments:
     Raises:
         RuleError: with every problem, under the field's name.
     """
-    check = Checks()
+    check = ProblemCollector()
     arguments = _read(text.strip().split(","), _INPUT, check, "")
     if "name" in arguments:
-        check.note("name", "belongs to a rule, not to a lone input")
-    check.done()
+        check.add("name", "belongs to a rule, not to a lone input")
+    check.raise_if_any()
     return arguments
 
 
@@ -83,9 +83,9 @@ def parse_output(text: str) -> Arguments:
     Raises:
         RuleError: with every problem, under the field's name.
     """
-    check = Checks()
+    check = ProblemCollector()
     arguments = _read(text.strip().split(","), _OUTPUT, check, "")
-    check.done()
+    check.raise_if_any()
     return arguments
 
 
@@ -244,15 +244,15 @@ def _split_outputs(tokens: list[str]) -> list[list[str]]:
     return outputs
 
 
-def _read(pieces: list[str], side: _Side, check: Checks, path: str) -> Arguments:
+def _read(pieces: list[str], side: _Side, check: ProblemCollector, path: str) -> Arguments:
     """The arguments of one endpoint, as far as they can be read; `check` gets the rest."""
     arguments: Arguments = {}
     endpoint, *options = pieces
     if side is _INPUT and any("@" in option.partition("=")[0] for option in options):
-        check.note(f"{path}sources", "are joined by '+', not by a comma; write SOURCE+SOURCE@GROUP")
+        check.add(f"{path}sources", "are joined by '+', not by a comma; write SOURCE+SOURCE@GROUP")
         return arguments
     if "=" in endpoint and ":" not in endpoint:
-        check.note(f"{path}{side.address}", f"{endpoint!r} stands alone; options follow a comma")
+        check.add(f"{path}{side.address}", f"{endpoint!r} stands alone; options follow a comma")
     else:
         _read_endpoint(endpoint, side, check, path, arguments)
     for option in options:
@@ -263,7 +263,9 @@ def _read(pieces: list[str], side: _Side, check: Checks, path: str) -> Arguments
     return arguments
 
 
-def _read_endpoint(text: str, side: _Side, check: Checks, path: str, arguments: Arguments) -> None:
+def _read_endpoint(
+    text: str, side: _Side, check: ProblemCollector, path: str, arguments: Arguments
+) -> None:
     """Notes what is wrong with the part before the options, and adds the rest to `arguments`."""
 
     def add(field: str, parse: Callable[[Any], object], value: object) -> None:
@@ -273,19 +275,19 @@ def _read_endpoint(text: str, side: _Side, check: Checks, path: str, arguments: 
 
     senders, at, rest = text.rpartition("@")
     if at and side is _OUTPUT:
-        check.note(f"{path}source", "stands before '@' on inputs only; write ',source=ADDRESS'")
+        check.add(f"{path}source", "stands before '@' on inputs only; write ',source=ADDRESS'")
     elif at:
         add("sources", fields.sources, [_bare(sender) for sender in senders.split("+")])
     try:
         address, interface, port = _split_endpoint(rest)
     except Invalid as error:
-        check.note(f"{path}{side.address}", str(error))
+        check.add(f"{path}{side.address}", str(error))
         return
     add(side.address, side.read_address, address)
     if interface is not None:
         add("interface", _read_interface, interface)
     if port is None:
-        check.note(f"{path}port", f"{rest!r} has none; write address%interface:port")
+        check.add(f"{path}port", f"{rest!r} has none; write address%interface:port")
     else:
         add("port", _read_port, port)
 
@@ -341,17 +343,19 @@ def _read_port(text: str) -> int | range:
     return fields.ports(range(first, last + 1))
 
 
-def _read_option(text: str, side: _Side, check: Checks, path: str, arguments: Arguments) -> None:
+def _read_option(
+    text: str, side: _Side, check: ProblemCollector, path: str, arguments: Arguments
+) -> None:
     """Adds one ``key=value`` to `arguments`, or notes why not."""
     key, equals, value = text.partition("=")
     option = side.options.get(key)
     field = f"{path}{key}" if key else path.removesuffix(", ")
     if option is None:
-        check.note(field, _unknown_option(key, side))
+        check.add(field, _unknown_option(key, side))
     elif not equals or not value:
-        check.note(field, f"needs a value; write {key}=VALUE")
+        check.add(field, f"needs a value; write {key}=VALUE")
     elif option.argument in arguments:
-        check.note(field, "is given twice")
+        check.add(field, "is given twice")
     else:
         parsed = check.field(field, option.read, value)
         if parsed is not None:

@@ -26,7 +26,7 @@ class Name(NamedTuple):
     """4 or 6 where the output's source is of that family; 0 takes either."""
 
 
-Answers = Mapping[Name, tuple[Address, ...]]
+ResolvedHosts = Mapping[Name, tuple[Address, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +48,10 @@ class HostChange:
         return f"the host {self.host!r} was {before} and is {after}"
 
 
-class Names:
+class HostResolver:
     """Addresses by name."""
 
-    def __init__(self, hosts: Hosts = "first", known: Answers | None = None) -> None:
+    def __init__(self, hosts: Hosts = "first", known: ResolvedHosts | None = None) -> None:
         """Start with what is known; nothing is asked yet."""
         self._hosts = hosts
         self._answers = dict(known or {})
@@ -67,7 +67,7 @@ class Names:
             return self._answers[name]
         raise self._failures.get(name) or Invalid(_unresolved(name, "there is no answer yet"))
 
-    def look_up(self, rules: Iterable[Rule], patience_s: float = PATIENCE_S) -> "Names":
+    def look_up(self, rules: Iterable[Rule], patience_s: float = PATIENCE_S) -> "HostResolver":
         """Ask for what these rules need and is not known; not longer than that many seconds."""
         unknown = dict.fromkeys(_names_of(rules))
         questions = [(name, self._hosts) for name in unknown if name not in self._answers]
@@ -82,7 +82,7 @@ class Names:
                 raise error
         return self
 
-    def ask(self, name: Name) -> "Names":
+    def ask(self, name: Name) -> "HostResolver":
         """Ask for one name, however long it takes."""
         try:
             self._answers[name] = _ask(name, self._hosts)
@@ -90,7 +90,7 @@ class Names:
             self._failures[name] = error
         return self
 
-    def known(self, rules: Iterable[Rule]) -> Answers:
+    def known(self, rules: Iterable[Rule]) -> ResolvedHosts:
         """The answers that these rules use, in their order."""
         if not self._answers:
             return {}
@@ -121,7 +121,9 @@ def uses(rule: Rule, names: Container[Name]) -> bool:
     return any(name in names for name in _names_of([rule]))
 
 
-def ask_again(known: Answers, hosts: Hosts) -> tuple[Answers, tuple[HostChange, ...]]:
+def resolve_again(
+    known: ResolvedHosts, hosts: Hosts
+) -> tuple[ResolvedHosts, tuple[HostChange, ...]]:
     """Look all names up again.
 
     Of several addresses that a name has, the one in use stays as long as it is among them.

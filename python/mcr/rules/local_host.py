@@ -53,7 +53,7 @@ class Interface(Protocol):
         """What means every host of one of its IPv4 networks."""
 
 
-class Host:
+class LocalHost:
     """The interfaces of this host at one moment, by what they are asked for."""
 
     def __init__(self, interfaces: Iterable[Interface], ingress: Ingress) -> None:

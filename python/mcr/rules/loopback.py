@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Literal
 
 from ..errors import Problem
-from .loops import input_lane, meet, output_lane
+from .loops import input_flow, meet, output_flow
 from .model import Output
 from .spec import ResolvedInput, ResolvedOutput
 
@@ -61,4 +61,4 @@ def _goes_on(output: ResolvedOutput, taken: ResolvedInput) -> bool:
     """Whether copies go to the groups and ports of the input, by another interface."""
     if not output.address.is_multicast or output.device == taken.device:
         return False
-    return meet(output_lane(output)._replace(interface=taken.device), input_lane(taken))
+    return meet(output_flow(output)._replace(interface=taken.device), input_flow(taken))

@@ -13,7 +13,7 @@ from .fields import Address
 from .spec import ResolvedInput, ResolvedOutput
 
 
-class Lane(NamedTuple):
+class FlowKey(NamedTuple):
     """Where copies of one sender can meet an input: the edges of the graph of rules."""
 
     address: Address
@@ -32,27 +32,27 @@ Place = tuple[str, Address | None, int]
 Size = tuple[int, int]
 
 
-def input_lane(taken: ResolvedInput) -> Lane:
+def input_flow(taken: ResolvedInput) -> FlowKey:
     """Where an input listens, whoever sends."""
     home = taken.device if taken.is_shared else ""
-    return Lane(taken.group, taken.group_bits, taken.port, taken.last_port, home, None)
+    return FlowKey(taken.group, taken.group_bits, taken.port, taken.last_port, home, None)
 
 
-def output_lane(output: ResolvedOutput) -> Lane:
+def output_flow(output: ResolvedOutput) -> FlowKey:
     """Where copies of an output go, whoever sends."""
     home = output.device if output.is_shared else ""
-    return Lane(output.address, output.address_bits, output.port, output.last_port, home, None)
+    return FlowKey(output.address, output.address_bits, output.port, output.last_port, home, None)
 
 
-def listened_lanes(taken: ResolvedInput) -> Iterator[Lane]:
+def listened_flows(taken: ResolvedInput) -> Iterator[FlowKey]:
     """The lanes of an input; none for a VLAN, as copies leave without a tag."""
     if taken.vlan == 0:
         yield from (
-            input_lane(taken)._replace(source=source) for source in taken.sources or (None,)
+            input_flow(taken)._replace(source=source) for source in taken.sources or (None,)
         )
 
 
-def meet(one: Lane, other: Lane) -> bool:
+def meet(one: FlowKey, other: FlowKey) -> bool:
     """Whether something goes by way of both."""
     bits = max(one.bits, other.bits)
     return (
@@ -64,24 +64,24 @@ def meet(one: Lane, other: Lane) -> bool:
     )
 
 
-class Listeners:
+class ListenerIndex:
     """Which rules listen on which lanes."""
 
     def __init__(self) -> None:
         """Starts with nobody."""
-        self._rules: dict[Lane, dict[str, None]] = {}
-        self._ordered: dict[Place, dict[Size, list[tuple[int, int, Lane]]]] = {}
+        self._rules: dict[FlowKey, dict[str, None]] = {}
+        self._ordered: dict[Place, dict[Size, list[tuple[int, int, FlowKey]]]] = {}
         self._wide = 0
 
     def __len__(self) -> int:
         """On how many lanes somebody listens."""
         return len(self._rules)
 
-    def __iter__(self) -> Iterator[Lane]:
+    def __iter__(self) -> Iterator[FlowKey]:
         """The lanes on which somebody listens."""
         return iter(self._rules)
 
-    def add(self, lanes: Iterable[Lane], rule_id: str) -> None:
+    def add(self, lanes: Iterable[FlowKey], rule_id: str) -> None:
         """Lets a rule listen on lanes."""
         for lane in lanes:
             if lane not in self._rules:
@@ -92,7 +92,7 @@ class Listeners:
                 insort(ordered, _entry(lane))
             self._rules[lane][rule_id] = None
 
-    def remove(self, lanes: Iterable[Lane], rule_id: str) -> None:
+    def remove(self, lanes: Iterable[FlowKey], rule_id: str) -> None:
         """Takes one `add` back."""
         for lane in lanes:
             del self._rules[lane][rule_id]
@@ -100,7 +100,7 @@ class Listeners:
                 del self._rules[lane]
                 self._forget(lane)
 
-    def _forget(self, lane: Lane) -> None:
+    def _forget(self, lane: FlowKey) -> None:
         """Takes a lane out of the order."""
         place, size = _place(lane), size_of(lane)
         sizes = self._ordered[place]
@@ -111,13 +111,13 @@ class Listeners:
         if not sizes:
             del self._ordered[place]
 
-    def at(self, lane: Lane) -> Iterable[str]:
+    def matching(self, lane: FlowKey) -> Iterable[str]:
         """The rules that listen where something of a lane can come along."""
         if self._wide == 0 and size_of(lane) == _SINGLE:
             return self._rules.get(lane, ())
         return (rule_id for _, ids in self.met(lane) for rule_id in ids)
 
-    def met(self, lane: Lane) -> Iterator[tuple[Lane, Collection[str]]]:
+    def met(self, lane: FlowKey) -> Iterator[tuple[FlowKey, Collection[str]]]:
         """The lanes that meet one, each with the rules that listen there."""
         if self._wide == 0 and size_of(lane) == _SINGLE:
             if lane in self._rules:
@@ -131,20 +131,22 @@ class Listeners:
 _SINGLE = (0, 1)
 
 
-def _place(lane: Lane) -> Place:
+def _place(lane: FlowKey) -> Place:
     return lane.interface, lane.source, lane.address.version
 
 
-def size_of(lane: Lane) -> Size:
+def size_of(lane: FlowKey) -> Size:
     """How many groups, in bits, and ports it is for."""
     return lane.bits, lane.last_port - lane.port + 1
 
 
-def _entry(lane: Lane) -> tuple[int, int, Lane]:
+def _entry(lane: FlowKey) -> tuple[int, int, FlowKey]:
     return int(lane.address), lane.port, lane
 
 
-def _meeting(lane: Lane, size: Size, ordered: list[tuple[int, int, Lane]]) -> Iterator[Lane]:
+def _meeting(
+    lane: FlowKey, size: Size, ordered: list[tuple[int, int, FlowKey]]
+) -> Iterator[FlowKey]:
     """The lanes of one size, given in order, that meet a lane."""
     bits, ports = size
     first = int(lane.address) >> bits << bits

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from ..errors import Problem, RuleError
 from . import fields, grammar
-from .fields import BROADCAST, Address, Checks, Invalid, Join, Keep, Network, Ttl
+from .fields import BROADCAST, Address, Invalid, Join, Keep, Network, ProblemCollector, Ttl
 
 DEFAULT_TTL_MULTICAST = 1  # what the kernel does too (RFC 1112, 6.1): a copy stays on its link
 DEFAULT_TTL_UNICAST = 64  # RFC 1700, "Time to live"
@@ -51,7 +51,7 @@ class Input:
         Raises:
             RuleError: with a problem for each field that cannot hold its value.
         """
-        check = Checks()
+        check = ProblemCollector()
         values = {
             "group": check.field("group", fields.group, group),
             "port": check.field("port", fields.ports, port),
@@ -62,7 +62,7 @@ class Input:
         }
         check.same_family("sources", values["sources"], values["group"])
         check.joinable("join", values["join"], values["group"])
-        check.done()
+        check.raise_if_any()
         _fill(self, values)
 
     @classmethod
@@ -130,7 +130,7 @@ class Output:
         Raises:
             RuleError: with a problem for each field that cannot hold its value.
         """
-        check = Checks()
+        check = ProblemCollector()
         values = {
             "address": check.field("address", fields.destination, address),
             "port": check.field("port", fields.ports, port),
@@ -143,7 +143,7 @@ class Output:
             "priority": check.optional("priority", fields.priority, priority),
         }
         check.same_family("source", values["source"], values["address"])
-        check.done()
+        check.raise_if_any()
         _fill(self, values)
 
     @classmethod
@@ -194,17 +194,17 @@ class Rule:
             RuleError: if there is no output, the name cannot be one, a part is something else, or
                 an output has several addresses or ports, but not as many as the input.
         """
-        check = Checks()
+        check = ProblemCollector()
         values = {
             "input": check.field("input", _input, input),
             "outputs": check.field("outputs", _outputs, outputs),
             "name": check.optional("name", fields.rule_name, name),
         }
-        check.done()
+        check.raise_if_any()
         _fill(self, values | {"_id": None})
         _check_sizes(self, check)
         _check_kept_sources(self, check)
-        check.done()
+        check.raise_if_any()
 
     @classmethod
     def parse(cls, text: str) -> "Rule":
@@ -289,7 +289,7 @@ def _outputs(value: object) -> tuple[Output, ...]:
     return outputs
 
 
-def _check_sizes(rule: Rule, check: Checks) -> None:
+def _check_sizes(rule: Rule, check: ProblemCollector) -> None:
     """Notes outputs that have several addresses or ports, but not as many as the input."""
     advice = "one maps to one, so give both as many, or the output a single one"
     input = rule.input
@@ -297,20 +297,20 @@ def _check_sizes(rule: Rule, check: Checks) -> None:
     for number, output in enumerate(rule.outputs, 1):
         addresses, targets = fields.block_bits(output.address), fields.port_count(output.port)
         if addresses not in (0, groups):
-            check.note(
+            check.add(
                 f"output {number}, address",
                 f"{output.address} has {2**addresses} addresses, but the input {input.group}"
                 f" {2**groups}; {advice}",
             )
         if targets not in (1, ports):
-            check.note(
+            check.add(
                 f"output {number}, port",
                 f"{grammar.format_ports(output.port)} has {targets} ports, but the input"
                 f" {grammar.format_ports(input.port)} {ports}; {advice}",
             )
 
 
-def _check_kept_sources(rule: Rule, check: Checks) -> None:
+def _check_kept_sources(rule: Rule, check: ProblemCollector) -> None:
     """Notes each output that cannot carry the sender's address, as it is of the other version."""
     group = rule.input.group
     for number, output in enumerate(rule.outputs, 1):
@@ -318,7 +318,7 @@ def _check_kept_sources(rule: Rule, check: Checks) -> None:
         if output.source != "keep" or isinstance(address, str):
             continue
         if address.version != group.version:
-            check.note(
+            check.add(
                 f"output {number}, source",
                 f"the sender's address cannot be kept: {group} is IPv{group.version},"
                 f" {address} IPv{address.version}",

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from .fields import Address
-from .loops import Lane, Listeners, size_of
+from .loops import FlowKey, ListenerIndex, size_of
 from .spec import ResolvedInput
 
 
@@ -43,9 +43,9 @@ class Precedence:
     def __init__(self) -> None:
         """Starts without rules."""
         self._lock = threading.Lock()
-        self._for_any = Listeners()
-        self._by_sender = Listeners()
-        self._listing = Listeners()
+        self._for_any = ListenerIndex()
+        self._by_sender = ListenerIndex()
+        self._listing = ListenerIndex()
         """Those that list senders, whatever these are."""
 
     def add(self, rule_id: str, taken: ResolvedInput) -> None:
@@ -80,7 +80,7 @@ class Precedence:
         with self._lock:
             return [rule_id for _, ids in self._meeting(taken) for rule_id in ids]
 
-    def _places(self, taken: ResolvedInput) -> Iterator[tuple[Listeners, list[Lane]]]:
+    def _places(self, taken: ResolvedInput) -> Iterator[tuple[ListenerIndex, list[FlowKey]]]:
         if not taken.sources:
             yield self._for_any, [_lane(taken)]
             return
@@ -99,6 +99,6 @@ class Precedence:
                 yield Rank(*size_of(lane), any_sender=False), ids
 
 
-def _lane(taken: ResolvedInput, source: Address | None = None) -> Lane:
+def _lane(taken: ResolvedInput, source: Address | None = None) -> FlowKey:
     home = f"{taken.device}/{taken.vlan}"  # no interface has a slash in its name
-    return Lane(taken.group, taken.group_bits, taken.port, taken.last_port, home, source)
+    return FlowKey(taken.group, taken.group_bits, taken.port, taken.last_port, home, source)

@@ -8,17 +8,17 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from ..errors import Problem, RuleError
+from .copy_key import CopyKey, copy_key
 from .cycles import cycles
-from .duplicates import Copies, copies_of
-from .fields import Address, Checks
+from .fields import Address, ProblemCollector
 from .lint import goes_before, goes_behind
-from .local_host import Host
-from .loops import Lane, Listeners, input_lane, meet, output_lane
+from .local_host import LocalHost
+from .loops import FlowKey, ListenerIndex, input_flow, meet, output_flow
 from .memberships import Memberships
 from .model import Rule
 from .precedence import Precedence, Rank, rank
 from .resolver import RuleResolver
-from .rule_index import Entry, Indexes
+from .rule_index import IndexedRule, RuleIndex
 from .spec import ResolvedInput, ResolvedOutput, ResolvedRule
 
 
@@ -27,9 +27,9 @@ class Proposal:
 
     def __init__(
         self,
-        running: Mapping[str, Entry],
-        indexes: Indexes,
-        host: Host,
+        running: Mapping[str, IndexedRule],
+        indexes: RuleIndex,
+        host: LocalHost,
         resolver: RuleResolver,
     ) -> None:
         """Begins with the running rules, unchanged.
@@ -40,16 +40,16 @@ class Proposal:
             host: the host that they shall run on.
             resolver: of rules on this host.
         """
-        self.check = Checks()
+        self.check = ProblemCollector()
         self.warnings: list[Problem] = []
         self.removed: dict[str, None] = {}
-        self.entries: dict[str, Entry] = {}
+        self.entries: dict[str, IndexedRule] = {}
         self._running = running
         self._indexes = indexes
         self._host = host
         self._resolver = resolver
         self._claims: dict[Hashable, str] = {}
-        self._listeners = Listeners()
+        self._listeners = ListenerIndex()
         self._memberships = Memberships(indexes.memberships)
         self._precedence = Precedence()
         self._paths: dict[str, str] = {}
@@ -59,7 +59,7 @@ class Proposal:
     def remove(self, rule_id: str) -> None:
         """Takes a running rule out."""
         if rule_id not in self._running:
-            self.check.note("remove", f"no rule with the id {rule_id!r} is running")
+            self.check.add("remove", f"no rule with the id {rule_id!r} is running")
         elif rule_id not in self.removed:
             self.removed[rule_id] = None
             self._memberships.remove(self._running[rule_id].resolved.input)
@@ -68,7 +68,7 @@ class Proposal:
         """Puts a rule in if it fits the host and the other rules."""
         self._given += 1
         path = f"rule {self._given}"
-        check = Checks()
+        check = ProblemCollector()
         try:
             parsed = rule if isinstance(rule, Rule) else Rule.parse(rule)
         except RuleError as error:
@@ -77,12 +77,12 @@ class Proposal:
             self._add(parsed, check, path)
         self.check.problems += [problem.under(path) for problem in check.problems]
 
-    def _add(self, rule: Rule, check: Checks, path: str) -> None:
+    def _add(self, rule: Rule, check: ProblemCollector, path: str) -> None:
         resolved, warnings = self._resolver.resolve(rule, check)
         self.warnings += [warning.under(path) for warning in warnings]
         rule_id = rule.id
         if self._entry(rule_id) is not None:
-            check.note("", f"is the same as {self._label(rule_id)}; leave one out")
+            check.add("", f"is the same as {self._label(rule_id)}; leave one out")
             return
         self._paths[rule_id] = path
         self._check_id(rule, check)
@@ -92,7 +92,7 @@ class Proposal:
             resolved = self._as_known(resolved)
             self._claim_copies(resolved, rule_id, check)
             self._check_interface(resolved.input, check)
-            entry = self.entries[rule_id] = Entry.of(rule, resolved)
+            entry = self.entries[rule_id] = IndexedRule.of(rule, resolved)
             if (much := self._memberships.add(resolved.input)) and not self._host.is_loopback(
                 resolved.input.device
             ):
@@ -107,16 +107,16 @@ class Proposal:
             return rule
         return replace(rule, input=before.resolved.input)
 
-    def _check_id(self, rule: Rule, check: Checks) -> None:
+    def _check_id(self, rule: Rule, check: ProblemCollector) -> None:
         """Refuses a name that is another rule's id, which would then mean two rules."""
         name, namesake = rule.name, self._holder(rule.id)
         if name is not None and name != rule.id and self._entry(name) is not None:
-            check.note("name", f"{name!r} is the id of {self._label(name)}; choose another")
+            check.add("name", f"{name!r} is the id of {self._label(name)}; choose another")
         if namesake is not None and namesake != rule.id:
             text = f"has the id {rule.id!r}, which is the name of {self._label(namesake)}"
-            check.note("", f"{text}; give that one another name")
+            check.add("", f"{text}; give that one another name")
 
-    def _check_interface(self, taken: ResolvedInput, check: Checks) -> None:
+    def _check_interface(self, taken: ResolvedInput, check: ProblemCollector) -> None:
         """Refuses to listen on one interface and on any, where it is the same address."""
         if taken.is_shared:
             return
@@ -127,7 +127,7 @@ class Proposal:
             if other is None or other.resolved.input.everywhere == taken.everywhere:
                 continue
             label, name = self._label(rule_id), taken.interface
-            check.note(
+            check.add(
                 "input, interface",
                 f"{label} names {name} for the same address and port; name it here too, or leave it"
                 " out there"
@@ -137,34 +137,34 @@ class Proposal:
             )
             return
 
-    def _claim_copies(self, rule: ResolvedRule, rule_id: str, check: Checks) -> None:
+    def _claim_copies(self, rule: ResolvedRule, rule_id: str, check: ProblemCollector) -> None:
         """Claims every copy, so that none is sent twice, and refuses those to the own input."""
         taken = rule.input
         for output in rule.outputs:
             if not output.is_resolved:
                 continue
             path = f"output {output.number}"
-            if taken.vlan == 0 and meet(output_lane(output), input_lane(taken)):
-                check.note(path, "is the rule's own input: its copies would come back for ever")
+            if taken.vlan == 0 and meet(output_flow(output), input_flow(taken)):
+                check.add(path, "is the rule's own input: its copies would come back for ever")
             for source in taken.sources or (None,):
-                claim = copies_of(taken, source, output)
+                claim = copy_key(taken, source, output)
                 holder = self._holder(claim) or self._overlapping(claim, taken.port)
                 if not self._claim(claim, holder, rule_id, check, path):
                     break
 
     def _claim(
-        self, claim: Hashable, holder: str | None, rule_id: str, check: Checks, path: str
+        self, claim: Hashable, holder: str | None, rule_id: str, check: ProblemCollector, path: str
     ) -> bool:
         """Notes a claim, or the problem that somebody holds it already."""
         if holder is None:
             self._claims[claim] = rule_id
             return True
         if path == "name":
-            check.note(path, f"{claim!r} is the name of {self._label(holder)}; choose another")
+            check.add(path, f"{claim!r} is the name of {self._label(holder)}; choose another")
         elif holder == rule_id:
-            check.note(path, "goes to the same place as an output before it; leave one out")
+            check.add(path, "goes to the same place as an output before it; leave one out")
         else:
-            check.note(
+            check.add(
                 path,
                 f"{self._label(holder)} already sends the same input there, so every datagram"
                 " would arrive twice; leave one out",
@@ -175,7 +175,7 @@ class Proposal:
         holder = self._indexes.claims.get(claim)
         return self._claims.get(claim) if holder is None or holder in self.removed else holder
 
-    def _overlapping(self, claim: Copies, port: int) -> str | None:
+    def _overlapping(self, claim: CopyKey, port: int) -> str | None:
         """Whoever claims some of the ports by a range that is as wide, but begins elsewhere."""
         for stride in (claim.stride - 1, claim.stride + 1) if claim.width > 1 else ():
             holder = self._holder(claim._replace(stride=stride))
@@ -184,7 +184,7 @@ class Proposal:
                 return holder
         return None
 
-    def _entry(self, rule_id: str) -> Entry | None:
+    def _entry(self, rule_id: str) -> IndexedRule | None:
         running = self._running.get(rule_id) if rule_id not in self.removed else None
         return self.entries.get(rule_id, running)
 
@@ -213,22 +213,22 @@ class Proposal:
 
     def find_loops(self) -> None:
         """Notes a problem for each loop that an added rule closes."""
-        starts: list[str | Lane] = list(self.entries)
+        starts: list[str | FlowKey] = list(self.entries)
         for cycle in cycles(starts, self._successors):
             ids = [node for node in cycle if isinstance(node, str)]
             first = next((at for at, rule_id in enumerate(ids) if rule_id in self.entries), None)
             if first is None or len(ids) == 1:  # no rule of this change; its own input: noted
                 continue
             ids = ids[first:] + ids[:first]
-            lanes = {node for node in cycle if isinstance(node, Lane)}
+            lanes = {node for node in cycle if isinstance(node, FlowKey)}
             number = self._output_towards(ids[0], lanes)
             way = ", ".join(self._label(rule_id) for rule_id in ids[1:])
-            self.check.note(
+            self.check.add(
                 f"{self._paths[ids[0]]}, output {number}",
                 f"makes a loop: its copies come back by way of {way}; {self._way_out(lanes)}",
             )
 
-    def _way_out(self, lanes: Iterable[Lane]) -> str:
+    def _way_out(self, lanes: Iterable[FlowKey]) -> str:
         """What opens a loop: only `udp` hears on a link what this host sends there."""
         links = [
             lane for lane in lanes if lane.interface and not self._host.is_loopback(lane.interface)
@@ -240,19 +240,19 @@ class Proposal:
             return f"use the ingress 'packet' (--ingress packet), or {fix}"
         return fix
 
-    def _successors(self, node: str | Lane) -> Iterable[str | Lane]:
+    def _successors(self, node: str | FlowKey) -> Iterable[str | FlowKey]:
         """From a rule to the lanes of its copies; from a lane to the rules that listen there."""
-        if isinstance(node, Lane):
-            running = self._indexes.listeners.at(node)
+        if isinstance(node, FlowKey):
+            running = self._indexes.listeners.matching(node)
             yield from (rule_id for rule_id in running if rule_id not in self.removed)
-            yield from self._listeners.at(node)
+            yield from self._listeners.matching(node)
         elif (entry := self._entry(node)) is not None:
             for output in entry.resolved.outputs:
                 yield from self._lanes(entry.resolved.input, output)
 
-    def _lanes(self, taken: ResolvedInput, output: ResolvedOutput) -> Iterator[Lane]:
+    def _lanes(self, taken: ResolvedInput, output: ResolvedOutput) -> Iterator[FlowKey]:
         """Where copies of an output can meet an input; nowhere if this host does not hear them."""
-        lane = output_lane(output)
+        lane = output_flow(output)
         if self._host.hears(output):
             yield lane
             for sender in self._senders(taken, output):
@@ -269,7 +269,7 @@ class Proposal:
             self._named_sources = {lane.source for lane in lanes if lane.source is not None}
         return self._named_sources
 
-    def _output_towards(self, rule_id: str, lanes: set[Lane]) -> int:
+    def _output_towards(self, rule_id: str, lanes: set[FlowKey]) -> int:
         entry = self.entries[rule_id]
         outputs, taken = entry.resolved.outputs, entry.resolved.input
         ways = (each.number for each in outputs if not lanes.isdisjoint(self._lanes(taken, each)))

@@ -11,10 +11,10 @@ from typing import TypeVar
 
 from ..errors import Problem, RuleError
 from . import fields, lint, loopback
-from .fields import BROADCAST, Address, Checks, Invalid, Network
+from .fields import BROADCAST, Address, Invalid, Network, ProblemCollector
 from .grammar import format_ports
-from .hostnames import Names, name_of
-from .local_host import Host, can_multicast, listed, missing_interface
+from .hostnames import HostResolver, name_of
+from .local_host import LocalHost, can_multicast, listed, missing_interface
 from .model import Input, Output, Rule, default_ttl
 from .spec import UNRESOLVED, ResolvedInput, ResolvedOutput, ResolvedRule
 
@@ -27,7 +27,9 @@ SOCKET_LIMIT = 1024
 class RuleResolver:
     """Resolves rules on a host, with the host names looked up meanwhile."""
 
-    def __init__(self, host: Host, names: Names | None = None, *, follows: bool = False) -> None:
+    def __init__(
+        self, host: LocalHost, names: HostResolver | None = None, *, follows: bool = False
+    ) -> None:
         """Takes a host; asks the system nothing yet.
 
         Args:
@@ -40,9 +42,11 @@ class RuleResolver:
         self._follows = follows
         self._awaited: list[Problem] = []
         self._asks = names is None
-        self._names = Names() if names is None else names
+        self._names = HostResolver() if names is None else names
 
-    def resolve(self, rule: Rule, check: Checks) -> tuple[ResolvedRule | None, list[Problem]]:
+    def resolve(
+        self, rule: Rule, check: ProblemCollector
+    ) -> tuple[ResolvedRule | None, list[Problem]]:
         """The rule for the native core, and warnings; None if `check` got a problem."""
         before = len(check.problems)
         self._awaited.clear()
@@ -67,7 +71,7 @@ class RuleResolver:
         Raises:
             RuleError: with everything that is wrong, under the fields of `Input`.
         """
-        check = Checks()
+        check = ProblemCollector()
         _check_single("group", taken.group, taken.port, check)
         return _alone(self._input(taken, check), check, "input, ")
 
@@ -77,14 +81,14 @@ class RuleResolver:
         Raises:
             RuleError: with everything that is wrong, under the fields of `Output`.
         """
-        check = Checks()
+        check = ProblemCollector()
         _check_single("address", output.address, output.port, check)
         outputs = self._outputs(output, None, check, "output")
         return _alone(outputs[0] if outputs else None, check, "output, ")
 
-    def _input(self, taken: Input, check: Checks) -> ResolvedInput | None:
+    def _input(self, taken: Input, check: ProblemCollector) -> ResolvedInput | None:
         if taken.vlan is not None and self._host.ingress == "udp":
-            check.note(
+            check.add(
                 "input, vlan",
                 "the ingress 'udp' cannot see VLAN tags; use the ingress 'packet', or name the"
                 " VLAN's own interface as the input",
@@ -121,7 +125,7 @@ class RuleResolver:
             return False
         return bool(self._host.owners(group))
 
-    def _local_input(self, taken: Input, group: Address, check: Checks) -> str | None:
+    def _local_input(self, taken: Input, group: Address, check: ProblemCollector) -> str | None:
         """The interface of an input that is no group: the one named, or the address's own.
 
         Empty while no interface has the address.
@@ -140,12 +144,12 @@ class RuleResolver:
             return ""
         if len(owners) > 1:
             names = listed(owner.name for owner in owners)
-            check.note("input, interface", f"several interfaces have {group}; name {names}")
+            check.add("input, interface", f"several interfaces have {group}; name {names}")
             return None
         return self._named(owners[0].name, group, check, "input, group") if owners else None
 
     def _outputs(
-        self, output: Output, taken: Input | None, check: Checks, path: str
+        self, output: Output, taken: Input | None, check: ProblemCollector, path: str
     ) -> list[ResolvedOutput]:
         """One for each address; where a host name has none yet, one that waits."""
         name = name_of(output, taken)
@@ -161,7 +165,7 @@ class RuleResolver:
         return [self._output(output, address, check, path) for address in addresses]
 
     def _output(
-        self, output: Output, address: Address | Network, check: Checks, path: str
+        self, output: Output, address: Address | Network, check: ProblemCollector, path: str
     ) -> ResolvedOutput:
         port, last_port = _first_and_last(output.port)
         name = self._output_interface(output, address, check, path) or ""
@@ -177,7 +181,7 @@ class RuleResolver:
             and output.priority is not None
             and isinstance(address, IPv4Address)
         ):
-            check.note(
+            check.add(
                 f"{path}, priority",
                 "cannot be chosen with dscp=keep in IPv4, where the kernel derives it from each"
                 " copy's DSCP; leave one out",
@@ -200,7 +204,7 @@ class RuleResolver:
         )
 
     def _output_interface(
-        self, output: Output, address: Address | Network, check: Checks, path: str
+        self, output: Output, address: Address | Network, check: ProblemCollector, path: str
     ) -> str | None:
         """The interface named; None also where the routing table shall choose."""
         name = output.interface
@@ -225,13 +229,13 @@ class RuleResolver:
         return name
 
     def _named(
-        self, name: str | None, address: Address | Network, check: Checks, where: str
+        self, name: str | None, address: Address | Network, check: ProblemCollector, where: str
     ) -> str | None:
         """The name, if one is given; what the interface of this name lacks is noted."""
         if name is None:
             noun = "multicast" if address.is_multicast else "a link-local address"
             noun = "a broadcast address" if self._host.is_broadcast(address) else noun
-            check.note(where, f"{noun} needs one; write {address}%INTERFACE with {self._usable()}")
+            check.add(where, f"{noun} needs one; write {address}%INTERFACE with {self._usable()}")
             return None
         interface = self._host.interface(name)
         if interface is None:
@@ -239,18 +243,18 @@ class RuleResolver:
         elif not interface.up:
             self._await(check, where, f"{name} is down; 'ip link set {name} up' brings it up")
         elif address.is_multicast and not can_multicast(interface):
-            check.note(
+            check.add(
                 where,
                 f"{name} does no multicast; 'ip link set {name} multicast on' switches it on",
             )
         return name
 
-    def _await(self, check: Checks, where: str, message: str) -> None:
+    def _await(self, check: ProblemCollector, where: str, message: str) -> None:
         """Notes what may come later: as a warning, if rules wait for it."""
         if self._follows:
             self._awaited.append(Problem(where, f"{message}; mcr waits for it"))
         else:
-            check.note(where, message)
+            check.add(where, message)
 
     def _usable(self) -> str:
         """The interfaces that could be named for a group, as a list for the user."""
@@ -261,7 +265,7 @@ class RuleResolver:
         )
 
 
-def _alone(resolved: End | None, check: Checks, path: str) -> End:
+def _alone(resolved: End | None, check: ProblemCollector, path: str) -> End:
     """What was resolved outside a rule; its problems lose the path that led to it."""
     if resolved is None or check.problems:
         problems = [(field.removeprefix(path), message) for field, message in check.problems]
@@ -274,26 +278,26 @@ def _first_and_last(port: int | range) -> tuple[int, int]:
 
 
 def _check_single(
-    field: str, address: Address | Network | str, port: int | range, check: Checks
+    field: str, address: Address | Network | str, port: int | range, check: ProblemCollector
 ) -> None:
     """Notes several addresses or ports where only a rule can have them."""
     if isinstance(address, Network):
-        check.note(field, f"{address} is a block, which only rules take; write one address")
+        check.add(field, f"{address} is a block, which only rules take; write one address")
     if isinstance(port, range):
-        check.note("port", f"{format_ports(port)} are several, which only rules take; write one")
+        check.add("port", f"{format_ports(port)} are several, which only rules take; write one")
 
 
-def _check_sockets(taken: Input, check: Checks) -> None:
+def _check_sockets(taken: Input, check: ProblemCollector) -> None:
     """Notes what the ingress 'udp' cannot do, as it has a joined socket for each group and port."""
     if taken.join == "none":
-        check.note(
+        check.add(
             "input, join",
             "the ingress 'udp' hears only what is joined; use the ingress 'packet', or leave"
             " join=none out",
         )
     sockets = 2 ** fields.block_bits(taken.group) * fields.port_count(taken.port)
     if sockets > SOCKET_LIMIT:
-        check.note(
+        check.add(
             "input",
             f"{taken.group} and port {format_ports(taken.port)} need {sockets} sockets on the"
             f" ingress 'udp', and a rule has at most {SOCKET_LIMIT}; use the ingress 'packet'",

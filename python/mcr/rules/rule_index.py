@@ -9,8 +9,8 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Self
 
-from .duplicates import copies_of
-from .loops import Lane, Listeners, listened_lanes
+from .copy_key import copy_key
+from .loops import FlowKey, ListenerIndex, listened_flows
 from .memberships import Memberships
 from .model import Rule
 from .precedence import Precedence
@@ -21,7 +21,7 @@ Device = Callable[[str], str]
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class IndexedRule:
     """A rule with the keys under which the indexes hold it."""
 
     id: str
@@ -29,7 +29,7 @@ class Entry:
     resolved: ResolvedRule
     claims: tuple[Hashable, ...]
     """What no other rule may have: the name, and each (input, source, destination)."""
-    lanes: tuple[Lane, ...]
+    lanes: tuple[FlowKey, ...]
     """Where its input listens."""
 
     @classmethod
@@ -38,9 +38,9 @@ class Entry:
         taken = resolved.input
         sources = taken.sources or (None,)
         known = [output for output in resolved.outputs if output.is_resolved]
-        copies = (copies_of(taken, source, output) for output in known for source in sources)
+        copies = (copy_key(taken, source, output) for output in known for source in sources)
         name = () if rule.name is None else (rule.name,)
-        return cls(resolved.id, rule, resolved, (*name, *copies), tuple(listened_lanes(taken)))
+        return cls(resolved.id, rule, resolved, (*name, *copies), tuple(listened_flows(taken)))
 
     def on(self, device: Device) -> Self:
         """The same, with its interfaces as they are called now."""
@@ -58,13 +58,13 @@ class Entry:
         yield from ((output.interface, output.device) for output in self.resolved.outputs)
 
 
-class Indexes:
+class RuleIndex:
     """The rules by what they claim, where they listen, what they join and what they go before."""
 
-    def __init__(self, entries: Iterable[Entry] = ()) -> None:
+    def __init__(self, entries: Iterable[IndexedRule] = ()) -> None:
         """Holds these."""
         self.claims: dict[Hashable, str] = {}
-        self.listeners = Listeners()
+        self.listeners = ListenerIndex()
         self.memberships = Memberships()
         self.precedence = Precedence()
         self._devices: dict[str, str] = {}
@@ -72,7 +72,7 @@ class Indexes:
         for entry in entries:
             self.add(entry)
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: IndexedRule) -> None:
         """Takes a rule in."""
         self.claims.update(dict.fromkeys(entry.claims, entry.id))
         self.listeners.add(entry.lanes, entry.id)
@@ -82,7 +82,7 @@ class Indexes:
             self._devices[name] = device
             self._uses[name] += 1
 
-    def remove(self, entry: Entry) -> None:
+    def remove(self, entry: IndexedRule) -> None:
         """Takes one `add` back."""
         for claim in entry.claims:
             # Of two that were added before their names met, one has it.

@@ -10,13 +10,13 @@ from itertools import starmap
 from typing import Self
 
 from ..errors import Problem
-from .hostnames import Names
-from .local_host import Host, Interface
+from .hostnames import HostResolver
+from .local_host import Interface, LocalHost
 from .loopback import Ingress
 from .model import Rule
 from .proposal import Proposal
 from .resolver import RuleResolver
-from .rule_index import Entry, Indexes
+from .rule_index import IndexedRule, RuleIndex
 from .spec import ResolvedInput, ResolvedRule
 
 __all__ = ["Ingress", "Interface", "Plan", "Resolution", "RuleSet", "resolve"]
@@ -54,14 +54,14 @@ class Plan:
     resolved: tuple[ResolvedRule, ...]
     """The same for the native core, in the same order."""
     warnings: tuple[str, ...]
-    _entries: tuple[Entry, ...] = field(repr=False)
+    _entries: tuple[IndexedRule, ...] = field(repr=False)
     _revision: int = field(repr=False)
 
     @classmethod
     def _of(
         cls,
         revision: int,
-        entries: Iterable[Entry],
+        entries: Iterable[IndexedRule],
         removed: Iterable[str] = (),
         warnings: Iterable[Problem] = (),
     ) -> Self:
@@ -86,8 +86,8 @@ class RuleSet:
     def __init__(self, ingress: Ingress) -> None:
         """Starts without rules."""
         self._ingress: Ingress = ingress
-        self._entries: dict[str, Entry] = {}
-        self._indexes = Indexes()
+        self._entries: dict[str, IndexedRule] = {}
+        self._indexes = RuleIndex()
         self._revision = 0
         self._committed: Plan | None = None
         self._is_half_done = False
@@ -121,7 +121,7 @@ class RuleSet:
         *,
         remove: Iterable[str] = (),
         add: Iterable[Rule | str] = (),
-        names: Names | None = None,
+        names: HostResolver | None = None,
         follows: bool = True,
     ) -> Plan:
         """Checks a change without making it; removed rules are gone when the added are judged.
@@ -136,7 +136,7 @@ class RuleSet:
         Raises:
             RuleError: with everything that is wrong; ``rule N`` counts the added ones from 1.
         """
-        host = Host(interfaces, self._ingress)
+        host = LocalHost(interfaces, self._ingress)
         self._follow(host)
         resolver = RuleResolver(host, names, follows=follows)
         proposal = Proposal(self._entries, self._indexes, host, resolver)
@@ -145,14 +145,14 @@ class RuleSet:
         for rule in add:
             proposal.add(rule)
         proposal.find_loops()
-        proposal.check.done()
+        proposal.check.raise_if_any()
         proposal.note_precedence()
         entries = proposal.entries.values()
         return Plan._of(self._revision, entries, proposal.removed, proposal.warnings)
 
     def restore(self, rules: Iterable[tuple[Rule, ResolvedRule]]) -> Plan:
         """The change that adds rules as they ran before, without checking them again."""
-        return Plan._of(self._revision, starmap(Entry.of, rules))
+        return Plan._of(self._revision, starmap(IndexedRule.of, rules))
 
     def commit(self, plan: Plan) -> None:
         """Makes a planned change real. Twice is once.
@@ -173,7 +173,7 @@ class RuleSet:
                 self._indexes.remove(entry)
         self._entries |= {entry.id: entry for entry in plan._entries}
         if was_cut_short:
-            self._indexes = Indexes(self._entries.values())
+            self._indexes = RuleIndex(self._entries.values())
         else:
             for entry in plan._entries:
                 self._indexes.add(entry)
@@ -189,9 +189,9 @@ class RuleSet:
         """The more specific rules that have a part of what is for an input; for any thread."""
         return self._indexes.before(taken)
 
-    def _follow(self, host: Host) -> None:
+    def _follow(self, host: LocalHost) -> None:
         """Knows the rules by what their interfaces are now: alternative names come and move."""
         if self._indexes.agree(host.device):
             return
         self._entries = {each: entry.on(host.device) for each, entry in self._entries.items()}
-        self._indexes = Indexes(self._entries.values())
+        self._indexes = RuleIndex(self._entries.values())

@@ -11,7 +11,7 @@ from ..rules import Output, Rule
 from ..rules.precedence import holds
 from ..rules.spec import ResolvedInput, ResolvedOutput, ResolvedRule
 from .counters import InterfaceStats, OutputStats, RuleStats, Stats
-from .rule_state import OutputSight, RuleSight, Taker, rule_state
+from .rule_state import OutputStatus, RuleStatus, Taker, rule_state
 
 Counters = Mapping[str, Any]
 Counted = tuple[Rule, ResolvedRule, Counters]
@@ -85,7 +85,7 @@ class Takers:
         return Taker(rule.name or str(rule.input), age_ms, is_within)
 
 
-def stats_of(counters: Counters, running: Collection[Running], before: Before) -> Stats:
+def stats_from_report(counters: Counters, running: Collection[Running], before: Before) -> Stats:
     """Return the reading, with the rules in the order of `running`.
 
     Args:
@@ -137,14 +137,14 @@ def _output(output: Output, sent: ResolvedOutput, numbers: Counters) -> OutputSt
     return OutputStats(output=str(output), address=address, **counts)
 
 
-def _output_sight(numbers: Counters) -> OutputSight:
+def _output_sight(numbers: Counters) -> OutputStatus:
     seen = {name: numbers[name] for name in _SEEN_OF_OUTPUT}
-    return OutputSight(parked=numbers["parked"], **seen)
+    return OutputStatus(parked=numbers["parked"], **seen)
 
 
-def _sight(resolved: ResolvedRule, counted: Counters) -> RuleSight:
+def _sight(resolved: ResolvedRule, counted: Counters) -> RuleStatus:
     source = resolved.input
-    return RuleSight(
+    return RuleStatus(
         paused=counted["paused"],
         trouble=counted["trouble"],
         interface="any interface" if source.everywhere else source.interface,

@@ -29,7 +29,7 @@ class Taker:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RuleSight:
+class RuleStatus:
     """What is known of a rule's input when its state is put into words.
 
     `group` may be a block of groups and `ports` a range, as rules write them. `group_seen` counts
@@ -66,7 +66,7 @@ class RuleSight:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OutputSight:
+class OutputStatus:
     """What is known of an output when the state of its rule is put into words.
 
     `parked` says why nothing is sent now. `lost_reason` is that of the last copy lost, such as
@@ -80,7 +80,7 @@ class OutputSight:
     refused_age_ms: int | None = None
 
 
-def rule_state(sight: RuleSight, outputs: Sequence[OutputSight] = ()) -> str:
+def rule_state(sight: RuleStatus, outputs: Sequence[OutputStatus] = ()) -> str:
     """Return the sentence that answers "where did my datagram go" for one rule.
 
     First what arrives (or the nearest thing to it that does), then what each output lost just now.
@@ -93,7 +93,7 @@ def rule_state(sight: RuleSight, outputs: Sequence[OutputSight] = ()) -> str:
     return "; ".join(part for part in (*arrival, *troubles) if part)
 
 
-def _flow(sight: RuleSight) -> str:
+def _flow(sight: RuleStatus) -> str:
     age_ms = sight.last_seen_age_ms or 0
     if age_ms < SILENT_AFTER_MS:
         return f"flowing from {sight.last_source}" if sight.last_source else "flowing"
@@ -105,7 +105,7 @@ def _flow(sight: RuleSight) -> str:
     return text
 
 
-def _absence(sight: RuleSight) -> str:
+def _absence(sight: RuleStatus) -> str:
     taker = sight.taker
     if taker is not None and taker.all_shared:
         seen = _seen(taker.age_ms)
@@ -134,7 +134,7 @@ def _seen(age_ms: int | None) -> str:
     return f"seen {age_ms // 1000} s ago"
 
 
-def _trouble(number: int, output: OutputSight) -> str:
+def _trouble(number: int, output: OutputStatus) -> str:
     if output.parked:
         return f"output {number} parked: {output.parked}"
     if output.lost_reason and _is_recent(output.lost_age_ms):

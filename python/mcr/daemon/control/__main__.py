@@ -9,13 +9,13 @@ from pydantic import ValidationError
 
 from ...errors import McrError
 from ...protocol.constants import name_process
-from .app import Process
+from .app import ControlApp
 from .arguments import Arguments
 from .sandbox import give_up
 
 
 async def _serve(arguments: Arguments, hidden: str) -> int:
-    return await Process(arguments, hidden).run()
+    return await ControlApp(arguments, hidden).run()
 
 
 def main() -> int:

@@ -21,31 +21,31 @@ from ...protocol.constants import REFUSED_START
 from ...rules.model import counted
 from . import limits
 from . import supervisor_channel as words
-from .api.access import Gate
-from .api.errors import Refusal
-from .api.jsonrpc import Rpc
+from .api.access import AccessPolicy
+from .api.errors import RpcError
+from .api.jsonrpc import Dispatcher
 from .api.methods import Daemon, Methods
-from .api.server import Connections
+from .api.server import Server
 from .arguments import Arguments
-from .event_sequence import Numbers
-from .events import Bus
+from .event_sequence import EventSequence
+from .events import EventBus
 from .log import Log
 from .rules.rulebook import Rulebook
 from .rules.snapshot import LogLevels, read_all
-from .rules.transaction import Changes
+from .rules.transactions import Transactions
 from .sandbox import ALL_HIDDEN
-from .summary import farewell
-from .supervisor_channel import Leash
+from .summary import final_summary
+from .supervisor_channel import SupervisorChannel
 from .workers.messages import WorkerMessage
-from .workers.pool import Fleet
-from .workers.reports import Counters, interfaces_of, totals_of
-from .workers.status import News
+from .workers.pool import WorkerPool
+from .workers.reports import WorkerReports, interfaces_of, totals_of
+from .workers.status import RuleStatusTracker
 
 _LOOK_AT_LEAST_EVERY_S = 0.5
 _LOOK_SHARE = 20  # of the time goes on between two looks at the counters, of what one takes
 _TAKE_UP_EVERY_S = 2.0
 _FINISH_S = 5.0
-_DESCRIPTORS = {words.Restore: (0, 1), words.Config: (1, 1), words.Came: (1, 1)}
+_DESCRIPTORS = {words.Restore: (0, 1), words.Config: (1, 1), words.WorkerStarted: (1, 1)}
 """How many come with a message, at least and at most; none with others."""
 _SWITCH_S = 0.001
 """After so long a thread that judges rules lets the event loop go on."""
@@ -54,7 +54,7 @@ _GC_THRESHOLDS = (50_000, 20, 100)  # readings of thousands of rules are no garb
 _log = logging.getLogger("mcr.control")
 
 
-class Process:
+class ControlApp:
     """All of it, inside a running event loop."""
 
     def __init__(self, arguments: Arguments, hidden: str) -> None:
@@ -62,14 +62,14 @@ class Process:
         self._arguments = arguments
         self._began_s = time.monotonic()
         self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        numbers = Numbers(arguments.numbers)
-        self._bus = Bus(numbers.last(), numbers.note)
-        self._bus.hold()  # until it is known which numbers an earlier daemon has used
+        numbers = EventSequence(arguments.numbers)
+        self._events = EventBus(numbers.last(), numbers.note)
+        self._events.hold()  # until it is known which numbers an earlier daemon has used
         self._log = Log(self._tell_log)
         self._log.levels = LogLevels(everything=arguments.log_level)
         self._log.install()
         _log.log(logging.DEBUG if hidden == ALL_HIDDEN else logging.WARNING, "%s", hidden)
-        self._leash = Leash(arguments.leash, self._take, self._orphaned)
+        self._supervisor = SupervisorChannel(arguments.leash, self._take, self._orphaned)
         self._kept: int | None = None
         self._kept_in_use = False
         self._config: int | None = None
@@ -79,12 +79,12 @@ class Process:
 
     def _put_together(self, arguments: Arguments) -> None:
         self._book = Rulebook(arguments.ingress)
-        self._news = News(self._bus)
-        self._fleet = Fleet(
+        self._status = RuleStatusTracker(self._events)
+        self._pool = WorkerPool(
             arguments.workers,
             self._book,
-            self._bus,
-            self._leash.ask_restart,
+            self._events,
+            self._supervisor.ask_restart,
             self._told,
         )
         self._judge, self._lookups, self._side = (
@@ -92,14 +92,14 @@ class Process:
             for name, threads in (("judge", 1), ("lookup", limits.HOST_LOOKUPS), ("side", 2))
         )
         counting = ThreadPoolExecutor(1, "mcr-counters")
-        self._counters = Counters(self._fleet, self._book, counting, self._news.of)
-        self._changes = Changes(
+        self._counters = WorkerReports(self._pool, self._book, counting, self._status.get)
+        self._changes = Transactions(
             self._book,
-            self._fleet,
-            self._bus,
-            self._news,
+            self._pool,
+            self._events,
+            self._status,
             self._log,
-            self._leash,
+            self._supervisor,
             judge=self._judge,
             lookups=self._lookups,
             hosts=arguments.hosts,
@@ -113,37 +113,39 @@ class Process:
         gc.set_threshold(*_GC_THRESHOLDS)
         gc.collect()
         gc.freeze()
-        self._leash.start()
+        self._supervisor.start()
         code = await self._ended
         self._log.flush_to_stderr(1.0)
         return code
 
-    def _serving(self) -> Connections:
+    def _serving(self) -> Server:
         arguments = self._arguments
         methods = Methods(
             Daemon(
                 ingress=arguments.ingress,
                 book=self._book,
-                fleet=self._fleet,
+                pool=self._pool,
                 changes=self._changes,
                 counters=self._counters,
-                bus=self._bus,
-                news=self._news,
+                bus=self._events,
+                status=self._status,
                 log=self._log,
                 executor=self._side,
                 set_levels=self._set_levels,
-                shut_down=self._leash.ask_shutdown,
+                shut_down=self._supervisor.ask_shutdown,
                 began_s=self._began_s,
             )
         )
-        rpc = Rpc(methods.table())
+        rpc = Dispatcher(methods.table())
         listener = socket.socket(fileno=arguments.listener)
-        return Connections(listener, Gate(arguments.starter_uid, arguments.socket_gid), rpc.answer)
+        return Server(
+            listener, AccessPolicy(arguments.starter_uid, arguments.socket_gid), rpc.answer
+        )
 
     def _take(self, word: words.Word, descriptors: list[int]) -> None:
         """Do what the supervisor says, or at the start, note it."""
         least, most = _DESCRIPTORS.get(type(word), (0, 0))
-        number = word.number if isinstance(word, words.Came | words.Ended) else 0
+        number = word.number if isinstance(word, words.WorkerStarted | words.WorkerExited) else 0
         known = 0 <= number < self._arguments.workers
         if not (known and least <= len(descriptors) <= most):
             for descriptor in descriptors:
@@ -151,15 +153,15 @@ class Process:
             _log.error("the supervisor's message %r does not fit", word.kind)
         elif isinstance(word, words.Restore | words.Config):
             self._take_rules(word, descriptors)
-        elif isinstance(word, words.Came):
-            self._news.forget_worker(word.number)
-            self._fleet.came(word, descriptors[0])
-        elif isinstance(word, words.Ended):
-            self._fleet.ended(word)
+        elif isinstance(word, words.WorkerStarted):
+            self._status.forget_worker(word.number)
+            self._pool.came(word, descriptors[0])
+        elif isinstance(word, words.WorkerExited):
+            self._pool.ended(word)
         elif isinstance(word, words.Note):
             level = logging.getLevelNamesMapping()[word.level.upper()]
             logging.getLogger("mcr.supervisor").log(level, "%s", word.text)
-        elif isinstance(word, words.LookUp):
+        elif isinstance(word, words.ResolveHosts):
             self._spawn(self._look_up())
         elif isinstance(word, words.Drain):
             self._spawn(self._drain())
@@ -181,11 +183,11 @@ class Process:
         try:
             if self._kept is not None:
                 await self._restore(self._kept)
-            self._bus.go_on_after(0)
-            await self._fleet.begin()
+            self._events.go_on_after(0)
+            await self._pool.begin()
             if self._config is not None:
                 await self._configure(self._config)
-        except (McrError, Refusal) as error:
+        except (McrError, RpcError) as error:
             _log_lines(error)
             self._end(1 if isinstance(error, EngineError) else REFUSED_START)
             return
@@ -193,7 +195,7 @@ class Process:
         for warning in await self._changes.keep():
             _log.warning("%s", warning)
         self._connections.start()
-        self._leash.say_ready(len(self._book.rules) + len(self._book.aside))
+        self._supervisor.say_ready(len(self._book.rules) + len(self._book.aside))
         self._spawn(self._watch_counters())
         self._spawn(self._take_up())
 
@@ -217,14 +219,14 @@ class Process:
     async def _reconfigure(self, descriptor: int) -> None:
         try:
             await self._configure(descriptor)
-        except (McrError, Refusal) as error:
+        except (McrError, RpcError) as error:
             _log_lines(error)
             _log.error("the configuration is refused: the rules stay as they were")
 
     async def _look_up(self) -> None:
         try:
             changes = await self._changes.resolve_hosts()
-        except (McrError, Refusal) as error:
+        except (McrError, RpcError) as error:
             _log.warning("host names looked up, nothing changed: %s", error)
             return
         if not changes:
@@ -232,8 +234,8 @@ class Process:
 
     async def _set_levels(self, levels: LogLevels) -> None:
         self._log.set_levels(levels)
-        await self._fleet.tell_log_level(self._log.level_of("workers", "interfaces"))
-        async with self._fleet.lock:
+        await self._pool.tell_log_level(self._log.level_of("workers", "interfaces"))
+        async with self._pool.lock:
             for warning in await self._changes.keep():
                 _log.warning("%s", warning)
 
@@ -260,25 +262,25 @@ class Process:
         with suppress(ValueError):  # not served yet
             self._connections.stop_accepting()
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._fleet.lock.acquire(), _FINISH_S)
-        await self._fleet.stop(_FINISH_S)
+            await asyncio.wait_for(self._pool.lock.acquire(), _FINISH_S)
+        await self._pool.stop(_FINISH_S)
         rules = self._book.rules
         collected = await self._counters.collect(len(rules), self._book.revision)
         stats = await self._counters.rule_stats(collected, rules)
         totals = totals_of(interfaces_of(collected), stats)
-        self._log.say(farewell(totals, stats))
+        self._log.say(final_summary(totals, stats))
         self._log.flush_to_stderr(1.0)
         await self._connections.close(_FINISH_S)
         for warning in await self._changes.end():
             _log.warning("%s", warning)
-        await self._leash.say_drained()
+        await self._supervisor.say_drained()
         self._end(0)
 
     def _told(self, number: int, message: WorkerMessage) -> None:
-        self._news.take(number, message, self._book.rules)
+        self._status.update(number, message, self._book.rules)
 
     def _tell_log(self, level: str, facility: str, text: str) -> None:
-        self._bus.publish("log", "record", text, level=level, facility=facility)
+        self._events.publish("log", "record", text, level=level, facility=facility)
 
     def _orphaned(self) -> None:
         """The supervisor is gone: leave nothing behind that would stop the next one."""

@@ -13,7 +13,7 @@ _BYTES = 8
 _LARGEST = 2**62 - 1
 
 
-class Numbers:
+class EventSequence:
     """Memory that holds a number for each kind of events."""
 
     def __init__(self, descriptor: int) -> None:

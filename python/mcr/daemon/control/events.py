@@ -20,7 +20,7 @@ class _Told(NamedTuple):
     line: bytes
 
 
-class Bus:
+class EventBus:
     """The stream of events."""
 
     def __init__(
@@ -126,13 +126,13 @@ class Subscription:
 
     def __init__(
         self,
-        bus: Bus,
+        bus: EventBus,
         kinds: frozenset[str],
         send: Callable[[bytes], None],
         unread_bytes: Callable[[], int],
     ) -> None:
-        """See `Bus.subscribe`."""
-        self._bus = bus
+        """See `EventBus.subscribe`."""
+        self._events = bus
         self._kinds = kinds
         self._send = send
         self._unread_bytes = unread_bytes
@@ -167,7 +167,7 @@ class Subscription:
         """Take and send nothing more."""
         self._waiting.clear()
         self._flows = False
-        self._bus.forget(self)
+        self._events.forget(self)
 
     def _note_gap(self) -> None:
         if self._missed:

@@ -13,7 +13,7 @@ RULES_LISTED = 20
 """With so many rules or more, only the sums are told."""
 
 
-def farewell(totals: Totals, rules: Sequence[RuleStats]) -> str:
+def final_summary(totals: Totals, rules: Sequence[RuleStats]) -> str:
     """The report, without a line feed at its end."""
     lost: dict[str, int] = {}
     for rule in rules:

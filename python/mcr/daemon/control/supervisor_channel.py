@@ -1,4 +1,4 @@
-"""The leash: the few words between this process and the supervisor.
+"""The channel to the supervisor, and the messages on it.
 
 Owns the messages, and that the supervisor hears a pulse as long as the event loop turns.
 """
@@ -40,7 +40,7 @@ class Config(_Message):
     kind: Literal["config"]
 
 
-class LookUp(_Message):
+class ResolveHosts(_Message):
     """Host names shall be looked up again."""
 
     kind: Literal["hosts"]
@@ -53,7 +53,7 @@ class LastDeath(_Message):
     cause: str
 
 
-class Came(_Message):
+class WorkerStarted(_Message):
     """A worker runs; the channel to it comes along."""
 
     kind: Literal["worker"]
@@ -66,7 +66,7 @@ class Came(_Message):
     last_death: LastDeath | None = None
 
 
-class Ended(_Message):
+class WorkerExited(_Message):
     """A worker has ended."""
 
     kind: Literal["worker_ended"]
@@ -99,11 +99,11 @@ class Drain(_Message):
     kind: Literal["drain"]
 
 
-Word = Restore | Config | LookUp | Came | Ended | Note | Begin | Drain
+Word = Restore | Config | ResolveHosts | WorkerStarted | WorkerExited | Note | Begin | Drain
 _WORD: TypeAdapter[Word] = TypeAdapter(Annotated[Word, Field(discriminator="kind")])
 
 
-class Leash:
+class SupervisorChannel:
     """Our end of it."""
 
     def __init__(

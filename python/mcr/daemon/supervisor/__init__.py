@@ -10,7 +10,7 @@ import sys
 from typing import NoReturn
 
 from ..._native import try_io_uring
-from ..settings import Ingress, Setup
+from ..settings import DaemonSettings, Ingress
 from .argv import supervisor_command
 from .capabilities import (
     choose_ingress,
@@ -20,22 +20,22 @@ from .capabilities import (
 )
 from .errors import StartError
 from .listener import Listener
-from .log import Voice
-from .native import Tools, native_tools
+from .log import StderrLog
+from .native import NativeTools, native_tools
 from .supervisor import Supervisor
 
 __all__ = [
+    "DaemonSettings",
     "Ingress",
-    "Setup",
+    "NativeTools",
     "StartError",
-    "Tools",
     "become_supervisor",
     "choose_ingress",
     "supervise",
 ]
 
 
-def become_supervisor(setup: Setup) -> NoReturn:
+def become_supervisor(setup: DaemonSettings) -> NoReturn:
     """Run the daemon in place of the running program, with the same process id.
 
     What has rights for years so holds none of the libraries that read a command line.
@@ -55,7 +55,7 @@ def become_supervisor(setup: Setup) -> NoReturn:
         raise StartError(f"cannot run {command[0]}: {error.strerror}") from error
 
 
-def supervise(setup: Setup, tools: Tools | None = None) -> bool:
+def supervise(setup: DaemonSettings, tools: NativeTools | None = None) -> bool:
     """Run the daemon until a signal or a client ends it; return whether it drained in order.
 
     Args:
@@ -69,13 +69,13 @@ def supervise(setup: Setup, tools: Tools | None = None) -> bool:
     fill_standard_descriptors()
     try_io_uring()
     used = native_tools() if tools is None else tools
-    voice = Voice(setup.log_level)
+    log = StderrLog(setup.log_level)
     raise_descriptor_limit()
     closed = unreachable(setup, used.shrink)
     if closed is not None:
-        voice.log("info", f"keeping CAP_DAC_OVERRIDE: without it root cannot use {closed}")
+        log.log("info", f"keeping CAP_DAC_OVERRIDE: without it root cannot use {closed}")
     used.shrink(closed is not None)
     group = os.getegid() if setup.group is None else setup.group
     private = os.geteuid() != 0
     with Listener(setup.socket, group, private) as listener:
-        return Supervisor(setup, used, listener, group, voice).run()
+        return Supervisor(setup, used, listener, group, log).run()

@@ -10,7 +10,7 @@ import sys
 
 from ...errors import McrError
 from ...protocol.constants import name_process
-from . import Setup, supervise
+from . import DaemonSettings, supervise
 
 
 def main() -> int:
@@ -19,7 +19,7 @@ def main() -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     name_process("mcr-supervisor")
     try:
-        return 0 if supervise(Setup.from_text(sys.argv[1])) else 1
+        return 0 if supervise(DaemonSettings.from_text(sys.argv[1])) else 1
     except (McrError, OSError) as error:
         print(f"mcr: {error}", file=sys.stderr)
         return 1

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ... import _native
-from ..settings import Setup
+from ..settings import DaemonSettings
 
 # The package's directory under its name, but without the package: a worker loads the native module,
 # which loads the exceptions, and no other code by which it could reach files or programs. A service
@@ -50,7 +50,7 @@ class ControlEnds:
     """Memory for the number of the last event."""
 
 
-def worker_command(setup: Setup, number: int, ends: WorkerEnds) -> list[str]:
+def worker_command(setup: DaemonSettings, number: int, ends: WorkerEnds) -> list[str]:
     """Return the command that starts a worker."""
     told = {
         "number": number,
@@ -68,7 +68,9 @@ def worker_command(setup: Setup, number: int, ends: WorkerEnds) -> list[str]:
     return [sys.executable, "-I", "-S", "-c", _BOOT, package, json.dumps(told)]
 
 
-def control_command(setup: Setup, socket_gid: int, path: Path, ends: ControlEnds) -> list[str]:
+def control_command(
+    setup: DaemonSettings, socket_gid: int, path: Path, ends: ControlEnds
+) -> list[str]:
     """Return the command that starts control.
 
     Args:
@@ -94,12 +96,12 @@ def control_command(setup: Setup, socket_gid: int, path: Path, ends: ControlEnds
     return [sys.executable, *_UNSWAYED, "-m", "mcr.daemon.control", json.dumps(told)]
 
 
-def supervisor_command(setup: Setup) -> list[str]:
+def supervisor_command(setup: DaemonSettings) -> list[str]:
     """Return the command that supervises: `mcr serve` without the libraries of a command line."""
     return [sys.executable, *_UNSWAYED, "-m", "mcr.daemon.supervisor", setup.to_text()]
 
 
-def _identity(setup: Setup) -> dict[str, int | None]:
+def _identity(setup: DaemonSettings) -> dict[str, int | None]:
     """Whom the child belongs to, and becomes; None to stay the same user without its rights."""
     other = setup.account is not None and setup.account.uid != os.geteuid()
     account = setup.account if other else None

@@ -13,7 +13,7 @@ from typing import Literal
 
 from ... import _native
 from ...errors import RightsError
-from ..settings import Ingress, Setup
+from ..settings import DaemonSettings, Ingress
 
 NO_PACKET = (
     "CAP_NET_RAW is missing: the ingress is udp, which sees no VLAN tags and hears nothing that"
@@ -38,7 +38,7 @@ def choose_ingress(asked: Literal["auto", "packet", "udp"]) -> tuple[Ingress, st
     return "packet", None
 
 
-def unreachable(setup: Setup, shrink: Callable[[bool], None]) -> Path | None:
+def unreachable(setup: DaemonSettings, shrink: Callable[[bool], None]) -> Path | None:
     """Return a file or directory that root needs and cannot reach by permissions alone, if any.
 
     Such as an installation in a home directory that is closed to others, started with sudo. Root
@@ -66,7 +66,7 @@ def unreachable(setup: Setup, shrink: Callable[[bool], None]) -> Path | None:
     return needed[code][0] if 0 <= code < len(needed) else None
 
 
-def _needed(setup: Setup) -> list[tuple[Path, int]]:
+def _needed(setup: DaemonSettings) -> list[tuple[Path, int]]:
     """What children are loaded from, and the files that were named, each with the way of access."""
     looked_into = os.R_OK | os.X_OK
     written_in = os.W_OK | os.X_OK

@@ -7,16 +7,16 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from ..sealed_memfd import read_bounded, sealed
-from .disk_thread import Disk
+from ..sealed_memfd import read_bounded, sealed_memfd
+from .disk_thread import DiskThread
 
 _NAME = "mcr-config"
 
 
-class Configuration:
+class ConfigSource:
     """The bytes of the file as they were when it was last read."""
 
-    def __init__(self, disk: Disk, path: Path) -> None:
+    def __init__(self, disk: DiskThread, path: Path) -> None:
         """Read the file.
 
         Raises:
@@ -24,7 +24,7 @@ class Configuration:
         """
         self._disk = disk
         self._path = path
-        self._memory = sealed(read_bounded(path), _NAME)
+        self._memory = sealed_memfd(read_bounded(path), _NAME)
         self._reading = False
         self._asked_meanwhile = False
 
@@ -52,7 +52,7 @@ class Configuration:
 
     def _try(self) -> int | str:
         try:
-            return sealed(read_bounded(self._path), _NAME)
+            return sealed_memfd(read_bounded(self._path), _NAME)
         except OSError as error:
             return f"{self._path} cannot be read: {error.strerror}; the rules stay as they are"
 

@@ -16,7 +16,7 @@ Job = Callable[[], Callable[[], None]]
 """Runs in the thread; what it returns is called in the loop."""
 
 
-class Disk:
+class DiskThread:
     """The thread; `descriptor` is ready to be read when `finish` has something to call."""
 
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ from ..journal import leads_to_journal, priority
 _LINE_BYTES = 4096  # PIPE_BUF: so much is taken whole where poll(2) says that there is room
 
 
-class Voice:
+class StderrLog:
     """Lines on standard error."""
 
     def __init__(
@@ -62,7 +62,7 @@ class Voice:
         return any(event & select.POLLOUT for _, event in poll.poll(0))
 
 
-def tell_service_manager(text: str, environment: Mapping[str, str] = os.environ) -> None:
+def sd_notify(text: str, environment: Mapping[str, str] = os.environ) -> None:
     """Tell systemd about the daemon, if it asks for that (sd_notify(3)); never wait for it.
 
     Args:

@@ -8,13 +8,13 @@ import time
 from dataclasses import dataclass
 
 from .backoff import Backoff
-from .channel import Leash
 from .child import Child
+from .child_channel import ChildChannel
 from .watchdog import CONTROL_SILENCE_S, WORKER_SILENCE_S, Watchdog
 
 
 @dataclass(frozen=True, slots=True)
-class Death:
+class ProcessDeath:
     """How a holder ended."""
 
     pid: int
@@ -24,7 +24,7 @@ class Death:
     """Seconds since 1970."""
 
 
-class Post:
+class ManagedProcess:
     """The place of control, or of one worker."""
 
     def __init__(self, name: str, silence_s: float) -> None:
@@ -32,31 +32,31 @@ class Post:
         self.name = name
         self.silence_s = silence_s
         self.child: Child | None = None
-        self.leash: Leash | None = None
+        self.channel: ChildChannel | None = None
         self.watchdog: Watchdog | None = None
         self.incarnation = 0
         self.started_at_s = 0.0
         """When the holder began, in seconds since 1970."""
         self.deaths = 0
-        self.last_death: Death | None = None
+        self.last_death: ProcessDeath | None = None
         self.restart_at_s: float | None = 0.0
         self._backoff = Backoff()
 
-    def fill(self, child: Child, leash: Leash, awake_s: float) -> None:
+    def started(self, child: Child, channel: ChildChannel, awake_s: float) -> None:
         """Give the post to a process that was just started."""
         self.child = child
-        self.leash = leash
+        self.channel = channel
         self.started_at_s = time.time()
         self.watchdog = Watchdog(self.silence_s, awake_s)
         self.restart_at_s = None
 
-    def vacate(self, death: Death, now_s: float) -> None:
+    def exited(self, death: ProcessDeath, now_s: float) -> None:
         """The holder has ended, or could not begin: decide when the next one does."""
         self.child = None
         self.watchdog = None
-        if self.leash is not None:
-            self.leash.close()
-            self.leash = None
+        if self.channel is not None:
+            self.channel.close()
+            self.channel = None
         self.deaths += 1
         self.last_death = death
         self.restart_at_s = now_s + self._backoff.died(now_s)
@@ -74,7 +74,7 @@ class Post:
             self.child.kill(complaint)
 
 
-class ControlPost(Post):
+class ManagedControl(ManagedProcess):
     """Control's place."""
 
     def __init__(self) -> None:
@@ -82,7 +82,7 @@ class ControlPost(Post):
         super().__init__("control", CONTROL_SILENCE_S)
 
 
-class WorkerPost(Post):
+class ManagedWorker(ManagedProcess):
     """A worker's place; its page of counters goes from one holder to the next."""
 
     def __init__(self, number: int, cpu: int | None, page: int) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ... import _native
-from ..settings import Setup
+from ..settings import DaemonSettings
 from .argv import ControlEnds, WorkerEnds, control_command, worker_command
 
 
@@ -35,7 +35,7 @@ class Broker(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Tools:
+class NativeTools:
     """Functions, so that each can be another in a test."""
 
     shrink: Callable[[bool], None]
@@ -43,15 +43,15 @@ class Tools:
     True also that to any file; call it before there are threads."""
     make_page: Callable[[], int]
     """Make a page of counters; the descriptor is the caller's."""
-    make_broker: Callable[[Setup], Broker]
+    make_broker: Callable[[DaemonSettings], Broker]
     """Make a broker for the workers that were asked for."""
-    worker_command: Callable[[Setup, int, WorkerEnds], list[str]] = worker_command
-    control_command: Callable[[Setup, int, Path, ControlEnds], list[str]] = control_command
+    worker_command: Callable[[DaemonSettings, int, WorkerEnds], list[str]] = worker_command
+    control_command: Callable[[DaemonSettings, int, Path, ControlEnds], list[str]] = control_command
 
 
-def native_tools() -> Tools:
+def native_tools() -> NativeTools:
     """Return those of the installed package."""
-    return Tools(
+    return NativeTools(
         shrink=_native.shrink_supervisor,
         make_page=_native.make_page,
         make_broker=lambda setup: _native.Broker(setup.workers, setup.ingress, setup.buffer_bytes),

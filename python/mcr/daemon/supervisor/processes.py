@@ -11,10 +11,11 @@ import time
 from typing import Protocol
 
 from ...protocol.constants import REFUSED_START
-from ..sealed_memfd import KeptError, fixed
-from ..settings import Setup
+from ..sealed_memfd import SealedMemfdError, fixed_size_memfd
+from ..settings import DaemonSettings
 from .argv import ControlEnds, WorkerEnds
-from .channel import (
+from .child import Child
+from .child_channel import (
     DRAINED,
     KEEP,
     KEPT,
@@ -23,17 +24,16 @@ from .channel import (
     READY,
     RESTART,
     STOP,
-    Leash,
+    ChildChannel,
     Message,
 )
-from .child import Child
-from .config_source import Configuration
+from .config_source import ConfigSource
 from .listener import Listener
-from .log import Voice
-from .managed_process import ControlPost, Death, Post, WorkerPost
-from .native import Broker, Tools
+from .log import StderrLog
+from .managed_process import ManagedControl, ManagedProcess, ManagedWorker, ProcessDeath
+from .native import Broker, NativeTools
 from .reactor import Reactor
-from .snapshot_store import Keeper
+from .snapshot_store import SnapshotStore
 from .watchdog import AwakeClock
 
 TRIES = 5
@@ -43,7 +43,7 @@ _NUMBERS_BYTES = 4096  # more than there are kinds of events
 _NOTE_LENGTH = 2000  # characters; a message has to fit into the socket's buffer
 
 
-class Superior(Protocol):
+class DaemonLifecycle(Protocol):
     """Who decides over the whole daemon."""
 
     def ready(self, rules: int) -> None:
@@ -59,50 +59,51 @@ class Superior(Protocol):
         """A child cannot be started at all."""
 
 
-class Crew:
+class ProcessManager:
     """Control and the workers."""
 
     def __init__(
         self,
         *,
-        setup: Setup,
-        tools: Tools,
+        setup: DaemonSettings,
+        tools: NativeTools,
         reactor: Reactor,
         clock: AwakeClock,
-        voice: Voice,
-        keeper: Keeper,
-        configuration: Configuration | None,
+        log: StderrLog,
+        keeper: SnapshotStore,
+        configuration: ConfigSource | None,
         listener: Listener,
         socket_gid: int,
-        superior: Superior,
+        lifecycle: DaemonLifecycle,
     ) -> None:
         """Make the pages and the broker; nothing is started before `turn`."""
         self._setup = setup
         self._tools = tools
         self._reactor = reactor
         self._clock = clock
-        self._voice = voice
-        self._keeper = keeper
+        self._log = log
+        self._snapshots = keeper
         self._configuration = configuration
         self._listener = listener
         self._socket_gid = socket_gid
-        self._superior = superior
+        self._lifecycle = lifecycle
         self._broker: Broker = tools.make_broker(setup)
         # Read also while no worker asks for anything: the kernel keeps only so many of them.
         reactor.watch(self._broker.deletions, self._broker.follow_deletions)
         # Where control writes the number of each event, so that its successor goes on behind it.
-        self._numbers = fixed(_NUMBERS_BYTES, "mcr-events")
-        self.control = ControlPost()
+        self._numbers = fixed_size_memfd(_NUMBERS_BYTES, "mcr-events")
+        self.control = ManagedControl()
         cpus = setup.cpus or (None,) * setup.workers
         self.workers = [
-            WorkerPost(number, cpus[number], tools.make_page()) for number in range(setup.workers)
+            ManagedWorker(number, cpus[number], tools.make_page())
+            for number in range(setup.workers)
         ]
         self.ending = False
         """Whether vacant posts stay vacant."""
         self.was_ready = False
 
     @property
-    def posts(self) -> list[Post]:
+    def posts(self) -> list[ManagedProcess]:
         """All of them, workers first: control is told of those that there are."""
         return [*self.workers, self.control]
 
@@ -125,15 +126,15 @@ class Crew:
 
     def log(self, level: str, text: str) -> None:
         """Have control log it, for it has the subscribers; where there is none, say it."""
-        if self.control.leash is not None:
-            self.control.leash.tell("note", level=level, text=text[:_NOTE_LENGTH])
+        if self.control.channel is not None:
+            self.control.channel.tell("note", level=level, text=text[:_NOTE_LENGTH])
         else:
-            self._voice.log(level, text)
+            self._log.log(level, text)
 
     def tell_control(self, kind: str, descriptor: int | None = None) -> None:
         """Tell control something, if it is there."""
-        if self.control.leash is not None:
-            self.control.leash.tell(kind, descriptor)
+        if self.control.channel is not None:
+            self.control.channel.tell(kind, descriptor)
         elif descriptor is not None:
             os.close(descriptor)
 
@@ -141,8 +142,8 @@ class Crew:
         """Let go of the workers, which makes them end."""
         for worker in self.workers:
             self._close_broker(worker)
-            if worker.leash is not None:
-                worker.leash.close()
+            if worker.channel is not None:
+                worker.channel.close()
 
     def kill_all(self) -> None:
         """End all children at once."""
@@ -159,10 +160,10 @@ class Crew:
 
     # Filling a post.
 
-    def _fill(self, post: Post) -> None:
+    def _fill(self, post: ManagedProcess) -> None:
         post.incarnation += 1
         try:
-            if isinstance(post, WorkerPost):
+            if isinstance(post, ManagedWorker):
                 self._start_worker(post)
             else:
                 self._start_control()
@@ -173,27 +174,27 @@ class Crew:
             else:
                 post.child.kill(reason)  # it runs, but there was no descriptor left for a channel
 
-    def _start_worker(self, post: WorkerPost) -> None:
-        leash, leash_far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    def _start_worker(self, post: ManagedWorker) -> None:
+        channel, channel_far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         broker, broker_far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with leash_far, broker_far:
-            ends = WorkerEnds(leash_far.fileno(), broker_far.fileno(), post.page)
+        with channel_far, broker_far:
+            ends = WorkerEnds(channel_far.fileno(), broker_far.fileno(), post.page)
             command = self._tools.worker_command(self._setup, post.number, ends)
             try:
                 child = Child(command, [ends.leash, ends.broker, ends.page])
             except OSError:
-                leash.close()
+                channel.close()
                 broker.close()
                 raise
-        self._install(post, child, leash)
+        self._install(post, child, channel)
         broker.setblocking(False)
         post.broker = broker
         self._reactor.watch(broker, functools.partial(self._serve_broker, post))
-        if self.control.leash is not None:
-            self._introduce(post, self.control.leash)
+        if self.control.channel is not None:
+            self._introduce(post, self.control.channel)
 
     def _start_control(self) -> None:
-        leash, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        channel, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with far:
             ends = ControlEnds(far.fileno(), self._listener.socket.fileno(), self._numbers)
             command = self._tools.control_command(
@@ -202,43 +203,43 @@ class Crew:
             try:
                 child = Child(command, [ends.leash, ends.listener, ends.numbers])
             except OSError:
-                leash.close()
+                channel.close()
                 raise
-        self._open_control(self._install(self.control, child, leash))
+        self._open_control(self._install(self.control, child, channel))
 
-    def _install(self, post: Post, child: Child, end: socket.socket) -> Leash:
+    def _install(self, post: ManagedProcess, child: Child, end: socket.socket) -> ChildChannel:
         self._reactor.watch(child.pidfd, functools.partial(self._reap, post))
-        leash = Leash(
+        channel = ChildChannel(
             end,
             self._reactor,
             functools.partial(self._heard, post),
             functools.partial(self._hung_up, post),
         )
-        post.fill(child, leash, self._clock.awake_s)
-        return leash
+        post.started(child, channel, self._clock.awake_s)
+        return channel
 
-    def _open_control(self, leash: Leash) -> None:
+    def _open_control(self, channel: ChildChannel) -> None:
         """Tell a new control process all that it has to know, in the order that it expects."""
-        leash.tell("restore", self._keeper.copy(), in_use=self._keeper.in_use)
+        channel.tell("restore", self._snapshots.copy(), in_use=self._snapshots.in_use)
         for worker in self.workers:
             if worker.child is not None:
-                self._introduce(worker, leash)
+                self._introduce(worker, channel)
             elif worker.last_death is not None:
                 self._tell_of_death(worker, worker.last_death)
-        if self._configuration is not None and self._keeper.empty:
-            leash.tell("config", self._configuration.copy())
+        if self._configuration is not None and self._snapshots.empty:
+            channel.tell("config", self._configuration.copy())
         if self.control.last_death is not None:
             cause = self.control.last_death.cause
-            leash.tell("note", level="warning", text=f"control was started again: {cause}")
-        leash.tell("begin")
+            channel.tell("note", level="warning", text=f"control was started again: {cause}")
+        channel.tell("begin")
 
-    def _introduce(self, worker: WorkerPost, control: Leash) -> None:
+    def _introduce(self, worker: ManagedWorker, control: ChildChannel) -> None:
         """Connect a worker and control by a channel of their own."""
-        if worker.child is None or worker.leash is None:
+        if worker.child is None or worker.channel is None:
             return
         death = worker.last_death
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        worker.leash.give_channel(near)
+        worker.channel.give_channel(near)
         control.tell(
             "worker",
             far.detach(),
@@ -253,27 +254,27 @@ class Crew:
 
     # What children do.
 
-    def _heard(self, post: Post, message: Message) -> None:
+    def _heard(self, post: ManagedProcess, message: Message) -> None:
         if message.kind == PULSE:
             if post.watchdog is not None:
                 post.watchdog.pulse(self._clock.awake_s)
         elif post is self.control:
-            self._obey(message)
+            self._handle_control(message)
         else:
             if message.descriptor is not None:
                 os.close(message.descriptor)
             self._kill(post, "sent what only control may")
 
-    def _obey(self, message: Message) -> None:
+    def _handle_control(self, message: Message) -> None:
         if message.kind == KEEP and message.descriptor is not None:
             self._keep(message.descriptor)
         elif message.kind == READY and message.number is not None:
-            self._superior.ready(message.number)
+            self._lifecycle.ready(message.number)
             self.was_ready = True
         elif message.kind == STOP:
-            self._superior.drain()
+            self._lifecycle.drain()
         elif message.kind == DRAINED:
-            self._superior.drained()
+            self._lifecycle.drained()
         elif message.kind == RESTART and message.number is not None:
             if message.number < len(self.workers):
                 self._kill(self.workers[message.number], "did not answer control")
@@ -281,26 +282,26 @@ class Crew:
                 self._kill(self.control, "named a worker that does not exist")
 
     def _keep(self, memory: int) -> None:
-        leash = self.control.leash
+        channel = self.control.channel
 
         def answer(fault: str | None) -> None:
             if fault is not None:
                 self.log("warning", fault)
-            if leash is not None:
-                leash.send(KEPT if fault is None else KEPT_NOT_SAVED)
+            if channel is not None:
+                channel.send(KEPT if fault is None else KEPT_NOT_SAVED)
 
         try:
-            self._keeper.keep(memory, answer)
-        except KeptError as error:
+            self._snapshots.keep(memory, answer)
+        except SealedMemfdError as error:
             self._kill(self.control, f"sent a rule set that cannot be kept: {error}")
 
-    def _hung_up(self, post: Post, fault: str | None) -> None:
+    def _hung_up(self, post: ManagedProcess, fault: str | None) -> None:
         if fault is not None:
             self._kill(post, fault)
         elif post.watchdog is not None:
             post.watchdog.hung_up(self._clock.awake_s)
 
-    def _serve_broker(self, post: WorkerPost) -> None:
+    def _serve_broker(self, post: ManagedWorker) -> None:
         if post.broker is None:
             return
         try:
@@ -313,20 +314,20 @@ class Crew:
             self._close_broker(post)
             self._hung_up(post, None)
 
-    def _close_broker(self, post: WorkerPost) -> None:
+    def _close_broker(self, post: ManagedWorker) -> None:
         if post.broker is not None:
             self._reactor.forget(post.broker)
             post.broker.close()
             post.broker = None
 
     @staticmethod
-    def _kill(post: Post, reason: str) -> None:
+    def _kill(post: ManagedProcess, reason: str) -> None:
         if post.child is not None:
             post.child.kill(reason)
 
     # What becomes of children.
 
-    def _reap(self, post: Post) -> None:
+    def _reap(self, post: ManagedProcess) -> None:
         child = post.child
         if child is None:
             return
@@ -335,33 +336,33 @@ class Crew:
             return
         self._reactor.forget(child.pidfd)
         child.close()
-        if isinstance(post, WorkerPost):
+        if isinstance(post, ManagedWorker):
             self._serve_broker(post)  # so that it sees the end, behind the last requests
             self._close_broker(post)
         if post is self.control and child.exit_code == REFUSED_START:
             cause = _REFUSED
         self._ended(post, child.pid, cause)
 
-    def _ended(self, post: Post, pid: int, cause: str) -> None:
+    def _ended(self, post: ManagedProcess, pid: int, cause: str) -> None:
         now_s = time.monotonic()
-        death = Death(pid, cause, time.time())
-        post.vacate(death, now_s)
+        death = ProcessDeath(pid, cause, time.time())
+        post.exited(death, now_s)
         if self.ending:
             return
         if not self.was_ready and cause == _REFUSED:
-            self._superior.give_up(f"{post.name} {cause}")
+            self._lifecycle.give_up(f"{post.name} {cause}")
         elif not self.was_ready and post.deaths >= TRIES:
-            self._superior.give_up(f"{post.name} died {TRIES} times: {cause}")
-        elif isinstance(post, WorkerPost) and self.control.leash is not None:
+            self._lifecycle.give_up(f"{post.name} died {TRIES} times: {cause}")
+        elif isinstance(post, ManagedWorker) and self.control.channel is not None:
             self._tell_of_death(post, death)
         else:
             who = f"{post.name} (pid {pid})" if pid else post.name
             wait_ms = post.restart_in_ms(now_s)
-            self._voice.log("warning", f"{who} {cause}; the next one starts in {wait_ms} ms")
+            self._log.log("warning", f"{who} {cause}; the next one starts in {wait_ms} ms")
 
-    def _tell_of_death(self, worker: WorkerPost, death: Death) -> None:
-        if self.control.leash is not None:
-            self.control.leash.tell(
+    def _tell_of_death(self, worker: ManagedWorker, death: ProcessDeath) -> None:
+        if self.control.channel is not None:
+            self.control.channel.tell(
                 "worker_ended",
                 number=worker.number,
                 pid=death.pid,

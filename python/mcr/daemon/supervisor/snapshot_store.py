@@ -7,9 +7,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from ..sealed_memfd import KeptError, check_sealed, read_bounded, sealed
+from ..sealed_memfd import SealedMemfdError, check_sealed, read_bounded, sealed_memfd
 from .atomic_file import save
-from .disk_thread import Disk
+from .disk_thread import DiskThread
 
 _NAME = "mcr-rules"
 _WAITING_LIMIT = 1000  # control asks for one at a time; whoever asks for this many floods
@@ -17,10 +17,10 @@ Answer = Callable[[str | None], None]
 """Called when the rule set is kept, with what the disk said against the state file."""
 
 
-class Keeper:
+class SnapshotStore:
     """The kept rule set."""
 
-    def __init__(self, disk: Disk, path: Path | None) -> None:
+    def __init__(self, disk: DiskThread, path: Path | None) -> None:
         """Begin with what the state file holds, if there is one.
 
         Args:
@@ -38,7 +38,7 @@ class Keeper:
         self.in_use = False
         """Whether control has kept it, so that workers run by it; else it is the file's."""
         if path is not None and path.exists():
-            self._memory = sealed(read_bounded(path), _NAME)
+            self._memory = sealed_memfd(read_bounded(path), _NAME)
 
     @property
     def empty(self) -> bool:
@@ -58,14 +58,14 @@ class Keeper:
         Where a disk is slower than changes, only the newest is written, and answers for all.
 
         Raises:
-            KeptError: it is no sealed memory, too large, or one too many for a slow disk; the one
-                before stays.
+            SealedMemfdError: not sealed memory, too large, or one too many for a slow disk; the
+                previous snapshot stays.
         """
         try:
             check_sealed(memory)
             if len(self._waiting) >= _WAITING_LIMIT:
-                raise KeptError(f"{_WAITING_LIMIT} others wait for the disk")
-        except KeptError:
+                raise SealedMemfdError(f"{_WAITING_LIMIT} others wait for the disk")
+        except SealedMemfdError:
             os.close(memory)
             raise
         if self._memory is not None:
@@ -104,7 +104,7 @@ class Keeper:
 def _try_to_save(memory: int, path: Path) -> str | None:
     try:
         save(memory, check_sealed(memory), path)
-    except (OSError, KeptError) as error:
+    except (OSError, SealedMemfdError) as error:
         return _complaint(path, error.strerror if isinstance(error, OSError) else str(error))
     finally:
         os.close(memory)

@@ -10,7 +10,7 @@ CONTROL_SILENCE_S = 5.0
 START_S = 30.0
 """How long the first pulse may take: a busy machine loads libraries slowly."""
 HUNG_UP_S = 1.0
-"""How long a process may live on that has closed its leash; one that ends does so at once."""
+"""How long a process may live on that has closed its channel; one that ends does so at once."""
 LONGEST_TURN_S = 0.5
 """What one turn of the supervisor counts at most; it turns at least every quarter of a second."""
 

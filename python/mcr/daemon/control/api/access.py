@@ -21,13 +21,13 @@ class Peer(NamedTuple):
     gids: frozenset[int]
 
 
-class Gate(NamedTuple):
+class AccessPolicy(NamedTuple):
     """Who is let in: root, whoever started the daemon, and the socket's group."""
 
     starter_uid: int
     socket_gid: int
 
-    def admits(self, peer: Peer) -> bool:
+    def allows(self, peer: Peer) -> bool:
         """Whether this one may use the daemon."""
         return peer.uid in {0, self.starter_uid} or self.socket_gid in peer.gids
 

@@ -7,7 +7,7 @@ from pydantic_core import from_json
 
 from ....protocol.constants import ErrorCode
 from .. import limits
-from .errors import Refusal
+from .errors import RpcError
 
 _PIECE_BYTES = 1 << 20
 
@@ -16,15 +16,15 @@ def read_json(line: bytes) -> object:
     """The value that a line holds: RFC 8259, UTF-8, no NaN, at most 200 levels deep.
 
     Raises:
-        Refusal: it is no JSON, or holds more values than can be read without holding up others.
+        RpcError: it is no JSON, or holds more values than can be read without holding up others.
     """
     if _has_too_many_values(line):
         message = f"the line has more than {limits.LINE_VALUES} commas and brackets"
-        raise Refusal(ErrorCode.LIMIT, message)
+        raise RpcError(ErrorCode.LIMIT, message)
     try:
         value: object = from_json(line, allow_inf_nan=False, cache_strings="keys")
     except ValueError as error:
-        raise Refusal(ErrorCode.PARSE, f"the line is no JSON: {error}") from None
+        raise RpcError(ErrorCode.PARSE, f"the line is no JSON: {error}") from None
     return value
 
 

@@ -19,7 +19,7 @@ from ....protocol.constants import ErrorCode
 from .. import limits
 
 
-class Refusal(Exception):
+class RpcError(Exception):
     """An error of JSON-RPC 2.0 (section 5.1): a code, one sentence, and what belongs to it."""
 
     def __init__(self, code: ErrorCode, message: str, data: dict[str, Any] | None = None) -> None:
@@ -35,7 +35,7 @@ class Refusal(Exception):
         return error if self.data is None else error | {"data": self.data}
 
 
-def with_problems(code: ErrorCode, noun: str, problems: Iterable[Problem]) -> Refusal:
+def with_problems(code: ErrorCode, noun: str, problems: Iterable[Problem]) -> RpcError:
     """A refusal that lists problems, as many as an answer holds; the first is the sentence."""
     found = list(problems)
     listed = [
@@ -43,23 +43,23 @@ def with_problems(code: ErrorCode, noun: str, problems: Iterable[Problem]) -> Re
         for field, message in found[: limits.PROBLEMS]
     ]
     message = str(found[0]) if len(found) == 1 else f"{found[0]} (and {len(found) - 1} more)"
-    return Refusal(code, f"{noun}: {message}", {"problems": listed})
+    return RpcError(code, f"{noun}: {message}", {"problems": listed})
 
 
-def refusal_of(error: McrError) -> Refusal:
+def rpc_error_from(error: McrError) -> RpcError:
     """The refusal that says what an error of the package says."""
     if isinstance(error, RuleError):
         return with_problems(ErrorCode.RULE_REFUSED, "the rules are refused", error.problems)
     if isinstance(error, ConflictError):
         data = {"expected": error.expected, "actual": error.actual}
-        return Refusal(ErrorCode.REVISION_CONFLICT, str(error), data)
+        return RpcError(ErrorCode.REVISION_CONFLICT, str(error), data)
     if isinstance(error, InterfaceError):
-        return Refusal(ErrorCode.INTERFACE, str(error))
+        return RpcError(ErrorCode.INTERFACE, str(error))
     if isinstance(error, RightsError):
-        return Refusal(ErrorCode.RIGHTS, str(error))
+        return RpcError(ErrorCode.RIGHTS, str(error))
     if isinstance(error, EngineError):
-        return Refusal(ErrorCode.WORKER_FAILED, str(error))
-    return Refusal(ErrorCode.INTERNAL, str(error))
+        return RpcError(ErrorCode.WORKER_FAILED, str(error))
+    return RpcError(ErrorCode.INTERNAL, str(error))
 
 
 def cut(text: str) -> str:

@@ -17,7 +17,7 @@ from ....errors import McrError
 from ....protocol.constants import LINE_BYTES, ErrorCode
 from .. import limits
 from .decoding import read_json
-from .errors import Refusal, cut, refusal_of, with_problems
+from .errors import RpcError, cut, rpc_error_from, with_problems
 from .params import Request
 from .validation import problems_of, unknown
 
@@ -42,7 +42,7 @@ class Method(Generic[Caller]):
     """Takes who asks and the parameters; gives a result that JSON can hold."""
 
 
-class Rpc(Generic[Caller]):
+class Dispatcher(Generic[Caller]):
     """Serves lines by a table of methods."""
 
     def __init__(self, methods: Mapping[str, Method[Caller]]) -> None:
@@ -54,7 +54,7 @@ class Rpc(Generic[Caller]):
         """The answer to a line, with its line feed; None where none is due."""
         try:
             value = await self._read(line)
-        except Refusal as refusal:
+        except RpcError as refusal:
             return [*_failure(None, refusal), b"\n"]
         if not isinstance(value, list):
             answered = await self._one(value, caller)
@@ -76,7 +76,7 @@ class Rpc(Generic[Caller]):
         if not 0 < len(values) <= limits.BATCH_REQUESTS:
             message = f"a batch has 1 to {limits.BATCH_REQUESTS} requests, not {len(values)}"
             code = ErrorCode.LIMIT if values else ErrorCode.INVALID_REQUEST
-            return [*_failure(None, Refusal(code, message)), b"\n"]
+            return [*_failure(None, RpcError(code, message)), b"\n"]
         pieces: Pieces = []
         left_bytes = LINE_BYTES - len(values) * 2 - 2
         for value in values:
@@ -92,12 +92,12 @@ class Rpc(Generic[Caller]):
         request_id = _id_of(value)
         try:
             request = _request(value)
-        except Refusal as refusal:
+        except RpcError as refusal:
             return _failure(request_id, refusal)
         wants_answer = isinstance(value, dict) and "id" in value
         try:
             result = await self._serve(request, caller)
-        except Refusal as refusal:
+        except RpcError as refusal:
             _clients.debug("%s refused: %s", cut(request.method), refusal.message)
             return _failure(request_id, refusal) if wants_answer else None
         return _success(request_id, result) if wants_answer else None
@@ -114,19 +114,19 @@ class Rpc(Generic[Caller]):
         try:
             return await method.serve(caller, params)
         except McrError as error:
-            raise refusal_of(error) from None
-        except (Refusal, asyncio.CancelledError):
+            raise rpc_error_from(error) from None
+        except (RpcError, asyncio.CancelledError):
             raise
         except Exception as error:
             _log.exception("%s failed", request.method)
             message = f"{request.method} failed inside the daemon: {type(error).__name__}"
-            raise Refusal(ErrorCode.INTERNAL, message) from None
+            raise RpcError(ErrorCode.INTERNAL, message) from None
 
-    def _no_such(self, name: str) -> Refusal:
+    def _no_such(self, name: str) -> RpcError:
         names = list(self._methods)
         text = f"the method {cut(name)!r} {unknown(name[: limits.ID_CHARS], names)}"
         hint = text.partition("did you mean '")[2].removesuffix("'?")
-        return Refusal(ErrorCode.NO_SUCH_METHOD, text, {"suggestion": hint or None})
+        return RpcError(ErrorCode.NO_SUCH_METHOD, text, {"suggestion": hint or None})
 
 
 def encode(value: object) -> bytes:
@@ -134,14 +134,14 @@ def encode(value: object) -> bytes:
     return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
 
 
-def refuse(refusal: Refusal) -> Pieces:
+def refuse(refusal: RpcError) -> Pieces:
     """A line that answers no request in particular."""
     return [*_failure(None, refusal), b"\n"]
 
 
 def _request(value: object) -> Request:
     if not isinstance(value, dict):
-        raise Refusal(ErrorCode.INVALID_REQUEST, "a request is an object with jsonrpc and method")
+        raise RpcError(ErrorCode.INVALID_REQUEST, "a request is an object with jsonrpc and method")
     try:
         return Request.model_validate(value)
     except ValidationError as error:
@@ -149,7 +149,7 @@ def _request(value: object) -> Request:
         by_place = isinstance(value.get("params"), list)
         if by_place and [problem.field for problem in problems] == ["params"]:
             message = "parameters go by name: params is an object"
-            raise Refusal(ErrorCode.INVALID_PARAMS, message) from None
+            raise RpcError(ErrorCode.INVALID_PARAMS, message) from None
         raise with_problems(ErrorCode.INVALID_REQUEST, "the request", problems) from None
 
 
@@ -167,7 +167,7 @@ def _success(request_id: int | str | None, result: object) -> Pieces:
     return [head, *body, b"}"]
 
 
-def _failure(request_id: int | str | None, refusal: Refusal) -> Pieces:
+def _failure(request_id: int | str | None, refusal: RpcError) -> Pieces:
     return [encode({"jsonrpc": "2.0", "id": request_id, "error": refusal.as_dict()})]
 
 
@@ -178,5 +178,5 @@ def _bounded(answered: Pieces, limit_bytes: int) -> Pieces:
         return answered
     head = answered[0].partition(b',"result"')[0]
     message = f"the answer has {size} bytes, more than a line holds; ask for fewer rules"
-    error = encode(Refusal(ErrorCode.LIMIT, message).as_dict())
+    error = encode(RpcError(ErrorCode.LIMIT, message).as_dict())
     return [head, b',"error":', error, b"}"]

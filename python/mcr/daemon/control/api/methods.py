@@ -17,18 +17,18 @@ from .... import _native
 from ....protocol.constants import PROTOCOL, ErrorCode
 from ....rules import Rule
 from ....stats import RuleStats
-from ..events import Bus
+from ..events import EventBus
 from ..log import Log, levels_as_dict
-from ..rules.draft import Aside, Draft, Held
+from ..rules.draft import Draft, RuleRecord, RuleSetAside
 from ..rules.entries import written
 from ..rules.rulebook import Rulebook
 from ..rules.snapshot import LogLevels
-from ..rules.transaction import Changes
-from ..workers.pool import Fleet
-from ..workers.reports import Collected, Counters, new_rule
-from ..workers.status import News
+from ..rules.transactions import Transactions
+from ..workers.pool import WorkerPool
+from ..workers.reports import Collected, WorkerReports, new_rule
+from ..workers.status import RuleStatusTracker
 from . import params, results
-from .errors import Refusal
+from .errors import RpcError
 from .jsonrpc import Encoded, Method, encode
 from .server import Connection
 
@@ -41,7 +41,7 @@ _NOT_ADDED = "not added, for it is a dry run"
 """The state of a rule that there would be."""
 
 
-class Shape(NamedTuple):
+class MethodSchema(NamedTuple):
     """What a method takes and gives, for whoever speaks the protocol."""
 
     params: type[BaseModel]
@@ -49,25 +49,25 @@ class Shape(NamedTuple):
     """A typed dictionary."""
 
 
-SHAPES: Mapping[str, Shape] = {
-    "hello": Shape(params.HelloParams, results.HelloResult),
-    "ping": Shape(params.NoParams, results.PingResult),
-    "rules.list": Shape(params.SelectionParams, results.RulesResult),
-    "rules.get": Shape(params.RuleParams, results.RuleResult),
-    "rules.add": Shape(params.AddParams, results.ChangeResult),
-    "rules.remove": Shape(params.RefsParams, results.ChangeResult),
-    "rules.enable": Shape(params.RefsParams, results.ChangeResult),
-    "rules.disable": Shape(params.RefsParams, results.ChangeResult),
-    "rules.replace": Shape(params.ReplaceParams, results.ChangeResult),
-    "stats": Shape(params.SelectionParams, results.StatsResult),
-    "workers.list": Shape(params.NoParams, results.WorkersResult),
-    "interfaces.list": Shape(params.NoParams, results.InterfacesResult),
-    "logs.get": Shape(params.NoParams, results.LogsResult),
-    "logs.set": Shape(params.LogsParams, results.LogsResult),
-    "events.subscribe": Shape(params.SubscribeParams, results.SubscribeResult),
-    "events.unsubscribe": Shape(params.NoParams, results.Nothing),
-    "hosts.resolve": Shape(params.NoParams, results.HostsResult),
-    "shutdown": Shape(params.NoParams, results.Nothing),
+SHAPES: Mapping[str, MethodSchema] = {
+    "hello": MethodSchema(params.HelloParams, results.HelloResult),
+    "ping": MethodSchema(params.NoParams, results.PingResult),
+    "rules.list": MethodSchema(params.SelectionParams, results.RulesResult),
+    "rules.get": MethodSchema(params.RuleParams, results.RuleResult),
+    "rules.add": MethodSchema(params.AddParams, results.ChangeResult),
+    "rules.remove": MethodSchema(params.RefsParams, results.ChangeResult),
+    "rules.enable": MethodSchema(params.RefsParams, results.ChangeResult),
+    "rules.disable": MethodSchema(params.RefsParams, results.ChangeResult),
+    "rules.replace": MethodSchema(params.ReplaceParams, results.ChangeResult),
+    "stats": MethodSchema(params.SelectionParams, results.StatsResult),
+    "workers.list": MethodSchema(params.NoParams, results.WorkersResult),
+    "interfaces.list": MethodSchema(params.NoParams, results.InterfacesResult),
+    "logs.get": MethodSchema(params.NoParams, results.LogsResult),
+    "logs.set": MethodSchema(params.LogsParams, results.LogsResult),
+    "events.subscribe": MethodSchema(params.SubscribeParams, results.SubscribeResult),
+    "events.unsubscribe": MethodSchema(params.NoParams, results.Nothing),
+    "hosts.resolve": MethodSchema(params.NoParams, results.HostsResult),
+    "shutdown": MethodSchema(params.NoParams, results.Nothing),
 }
 
 
@@ -76,11 +76,11 @@ class Daemon(NamedTuple):
 
     ingress: str
     book: Rulebook
-    fleet: Fleet
-    changes: Changes
-    counters: Counters
-    bus: Bus
-    news: News
+    pool: WorkerPool
+    changes: Transactions
+    counters: WorkerReports
+    bus: EventBus
+    status: RuleStatusTracker
     log: Log
     executor: Executor
     """For what may take a while."""
@@ -125,22 +125,22 @@ class Methods:
         if given.protocol != PROTOCOL:
             client.ends_after_answer = True
             message = f"this daemon speaks protocol {PROTOCOL}, not {given.protocol}"
-            raise Refusal(ErrorCode.PROTOCOL_MISMATCH, message, {"supported": [PROTOCOL]})
+            raise RpcError(ErrorCode.PROTOCOL_MISMATCH, message, {"supported": [PROTOCOL]})
         return {
             "protocol": PROTOCOL,
             "server": _SERVER,
             "pid": os.getpid(),
             "revision": self._daemon.book.revision,
             "ingress": self._daemon.ingress,
-            "workers": len(self._daemon.fleet.workers),
+            "workers": len(self._daemon.pool.workers),
             "sequence": self._daemon.bus.sequence,
         }
 
     async def _ping(self, _client: Connection, _given: params.NoParams) -> results.PingResult:
-        fleet = self._daemon.fleet
+        pool = self._daemon.pool
         return {
             "revision": self._daemon.book.revision,
-            "workers": {"running": len(fleet.running), "of": len(fleet.workers)},
+            "workers": {"running": len(pool.running), "of": len(pool.workers)},
             "uptime_s": round(time.monotonic() - self._daemon.began_s, 3),
         }
 
@@ -206,7 +206,7 @@ class Methods:
     async def _workers_list(
         self, _client: Connection, _given: params.NoParams
     ) -> results.WorkersResult:
-        return {"workers": [worker.as_dict() for worker in self._daemon.fleet.workers]}
+        return {"workers": [worker.as_dict() for worker in self._daemon.pool.workers]}
 
     async def _interfaces_list(
         self, _client: Connection, _given: params.NoParams
@@ -239,7 +239,7 @@ class Methods:
         if given.level is None and given.facility is None:
             message = "logs.set: level: only a facility can do without one; name it, or a level"
             problem = {"field": "level", "message": "only a facility can do without one"}
-            raise Refusal(ErrorCode.INVALID_PARAMS, message, {"problems": [problem]})
+            raise RpcError(ErrorCode.INVALID_PARAMS, message, {"problems": [problem]})
         await self._daemon.set_levels(self._daemon.log.with_level(given.level, given.facility))
         return levels_as_dict(self._daemon.log.levels)
 
@@ -292,7 +292,7 @@ class Methods:
 
     def _selected(
         self, refs: Iterable[str] | None
-    ) -> tuple[Mapping[str, Held], Mapping[str, Aside]]:
+    ) -> tuple[Mapping[str, RuleRecord], Mapping[str, RuleSetAside]]:
         """The rules that are meant: those that workers have, and those that do not fit the host."""
         rules, aside = self._daemon.book.rules, self._daemon.book.aside
         if refs is None:
@@ -317,7 +317,7 @@ class Methods:
             "changed": list(draft.changed),
             "warnings": list(draft.warnings),
         }
-        troubles = {rule_id: self._daemon.news.of(rule_id) for rule_id in draft.added}
+        troubles = {rule_id: self._daemon.status.get(rule_id) for rule_id in draft.added}
 
         def infos() -> Encoded:
             added = [draft.rules[rule_id] for rule_id in draft.added]
@@ -340,7 +340,7 @@ def _listed(name: str, infos: Iterable[results.RuleInfo], rest: Mapping[str, obj
     return pieces
 
 
-def _info_aside(aside: Aside) -> results.RuleInfo:
+def _info_aside(aside: RuleSetAside) -> results.RuleInfo:
     info: results.RuleInfo = {
         "id": aside.rule.id,
         "name": aside.rule.name,
@@ -355,7 +355,7 @@ def _info_aside(aside: Aside) -> results.RuleInfo:
     return _readable(info, aside.rule)
 
 
-def _info(held: Held, stats: RuleStats) -> results.RuleInfo:
+def _info(held: RuleRecord, stats: RuleStats) -> results.RuleInfo:
     pairs = zip(held.resolved.outputs, stats.outputs, strict=True)
     info: results.RuleInfo = {
         "id": stats.id,

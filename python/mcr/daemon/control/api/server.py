@@ -12,10 +12,10 @@ from collections.abc import Awaitable, Callable
 from ....protocol.constants import LINE_BYTES, ErrorCode
 from .. import limits
 from ..events import Subscription
-from .access import Gate, Peer, peer_of
-from .errors import Refusal
+from .access import AccessPolicy, Peer, peer_of
+from .errors import RpcError
 from .jsonrpc import Pieces, refuse
-from .stream import Budget, Lines, LineTooLong
+from .stream import Budget, LineStream, LineTooLong
 
 _ACCEPT_AT_ONCE = 16
 _REFUSED_AT_ONCE = 64  # that are given time to see why
@@ -27,7 +27,7 @@ _log = logging.getLogger("mcr.clients")
 class Connection:
     """One client."""
 
-    def __init__(self, lines: Lines, peer: Peer) -> None:
+    def __init__(self, lines: LineStream, peer: Peer) -> None:
         """Take its stream, and who it is."""
         self.lines = lines
         self.peer = peer
@@ -53,17 +53,17 @@ class Connection:
 Answer = Callable[[bytes, Connection], Awaitable[Pieces | None]]
 
 
-class Connections:
+class Server:
     """All of them."""
 
-    def __init__(self, listener: socket.socket, gate: Gate, answer: Answer) -> None:
+    def __init__(self, listener: socket.socket, gate: AccessPolicy, answer: Answer) -> None:
         """Take a listening socket, who is let in, and what answers a line."""
         self._listener = listener
         self._listener.setblocking(False)
         self._gate = gate
         self._answer = answer
-        self._open: dict[Lines, Connection] = {}
-        self._refused: set[Lines] = set()
+        self._open: dict[LineStream, Connection] = {}
+        self._refused: set[LineStream] = set()
         self._serving: set[asyncio.Task[None]] = set()
         self._incoming = Budget(limits.INPUT_BYTES)
         self._outgoing = Budget(limits.OUTPUT_BYTES)
@@ -124,7 +124,7 @@ class Connections:
         except OSError:
             accepted.close()
             return
-        lines = Lines(self._incoming, self._outgoing, self._forget)
+        lines = LineStream(self._incoming, self._outgoing, self._forget)
         await self._loop.connect_accepted_socket(lambda: lines, accepted)
         refusal = self._unwanted(peer)
         if refusal is not None:
@@ -139,17 +139,17 @@ class Connections:
             self._open[lines] = connection
             await self._converse(connection)
 
-    def _unwanted(self, peer: Peer) -> Refusal | None:
-        if not self._gate.admits(peer):
+    def _unwanted(self, peer: Peer) -> RpcError | None:
+        if not self._gate.allows(peer):
             message = (
                 f"user {peer.uid} may not use this daemon; join the socket's group"
                 f" (gid {self._gate.socket_gid}), or be root"
             )
-            return Refusal(ErrorCode.RIGHTS, message)
+            return RpcError(ErrorCode.RIGHTS, message)
         if len(self._open) < limits.CONNECTIONS or self._make_room():
             return None
         message = f"all {limits.CONNECTIONS} connections are in use; close one"
-        return Refusal(ErrorCode.LIMIT, message)
+        return RpcError(ErrorCode.LIMIT, message)
 
     def _make_room(self) -> bool:
         idle = [each for each in self._open.values() if each.is_idle]
@@ -174,7 +174,7 @@ class Connections:
                 await asyncio.sleep(0)
         except LineTooLong:
             message = f"a line is longer than {LINE_BYTES} bytes"
-            lines.send(refuse(Refusal(ErrorCode.LIMIT, message)))
+            lines.send(refuse(RpcError(ErrorCode.LIMIT, message)))
         lines.close()
 
     async def _serve_line(self, line: bytes, connection: Connection) -> None:
@@ -188,7 +188,7 @@ class Connections:
         if connection.subscription is not None:
             connection.subscription.pump()
 
-    def _forget(self, lines: Lines) -> None:
+    def _forget(self, lines: LineStream) -> None:
         self._refused.discard(lines)
         connection = self._open.pop(lines, None)
         if connection is not None:

@@ -74,10 +74,10 @@ class Budget:
     def __init__(self, limit_bytes: int) -> None:
         """Start with nothing taken."""
         self._limit_bytes = limit_bytes
-        self._held: dict[Lines, int] = {}
+        self._held: dict[LineStream, int] = {}
         self._sum = 0
 
-    def hold(self, lines: "Lines", held_bytes: int) -> None:
+    def hold(self, lines: "LineStream", held_bytes: int) -> None:
         """Note how much a connection holds now; 0 forgets it."""
         before = self._held.pop(lines, 0)
         self._sum += held_bytes - before
@@ -87,10 +87,12 @@ class Budget:
             max(self._held, key=lambda each: self._held[each]).abort()
 
 
-class Lines(asyncio.Protocol):
+class LineStream(asyncio.Protocol):
     """A connection, as lines in and pieces of bytes out."""
 
-    def __init__(self, incoming: Budget, outgoing: Budget, gone: Callable[["Lines"], None]) -> None:
+    def __init__(
+        self, incoming: Budget, outgoing: Budget, gone: Callable[["LineStream"], None]
+    ) -> None:
         """Take the budgets of all connections, and what is called once when this one is over."""
         self._incoming, self._outgoing, self._gone = incoming, outgoing, gone
         self._transport: asyncio.Transport | None = None

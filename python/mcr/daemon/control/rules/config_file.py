@@ -18,7 +18,7 @@ from ....errors import RuleError
 from .. import limits
 from ..api.params import AnyEntry
 from ..api.validation import problems_of
-from .entries import Entry, read_entries
+from .entries import EnabledRule, read_entries
 
 
 class ConfigFile(BaseModel):
@@ -30,7 +30,7 @@ class ConfigFile(BaseModel):
     """In their order."""
 
 
-def read_config(whole: bytes) -> list[Entry]:
+def read_config(whole: bytes) -> list[EnabledRule]:
     """The rules that a configuration file lists.
 
     Raises:

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from typing import Literal, Self
 
 from ....rules import Rule
-from ....rules.hostnames import Answers
+from ....rules.hostnames import ResolvedHosts
 from ....rules.ruleset import Plan
 from ....rules.spec import ResolvedRule
 from ..workers.messages import spec_tail
-from .entries import Entry
+from .entries import EnabledRule
 from .snapshot import line_of
 
 Turn = Literal["enabled", "disabled", "replaced"]
@@ -21,7 +21,7 @@ Turn = Literal["enabled", "disabled", "replaced"]
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class RuleRecord:
     """A rule as the daemon has it, with what is sent and kept of it made once."""
 
     rule: Rule
@@ -33,14 +33,14 @@ class Held:
     """What is kept of it."""
 
     @classmethod
-    def of(cls, entry: Entry, resolved: ResolvedRule) -> Self:
+    def of(cls, entry: EnabledRule, resolved: ResolvedRule) -> Self:
         """A rule that fits this host."""
-        line = line_of(Entry(entry.rule, entry.enabled, resolved))
+        line = line_of(EnabledRule(entry.rule, entry.enabled, resolved))
         return cls(entry.rule, resolved, entry.enabled, spec_tail(resolved), line)
 
     def turned(self, *, enabled: bool) -> Self:
         """The same, enabled or not."""
-        line = line_of(Entry(self.rule, enabled, self.resolved))
+        line = line_of(EnabledRule(self.rule, enabled, self.resolved))
         return replace(self, enabled=enabled, line=line)
 
     def turn_to(self, after: Self) -> Turn | None:
@@ -57,7 +57,7 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Aside:
+class RuleSetAside:
     """A rule of an earlier process that does not fit this host now: it is tried again.
 
     As after a boot, before the host has its addresses.
@@ -69,7 +69,7 @@ class Aside:
     line: bytes
 
     @classmethod
-    def of(cls, entry: Entry, why: str) -> Self:
+    def of(cls, entry: EnabledRule, why: str) -> Self:
         """A rule that does not fit."""
         return cls(entry.rule, entry.enabled, why, line_of(entry))
 
@@ -81,7 +81,7 @@ class Draft:
     revision: int
     """After it."""
     plan: Plan | None
-    rules: Mapping[str, Held]
+    rules: Mapping[str, RuleRecord]
     """All rules after it, in their order."""
     send: tuple[str, ...]
     """Ids of the rules that workers must be told anew."""
@@ -90,11 +90,11 @@ class Draft:
     kept: tuple[str, ...]
     changed: Mapping[str, Turn]
     warnings: tuple[str, ...]
-    answers: Answers
+    answers: ResolvedHosts
     """The addresses of the host names in use after it."""
     moves: bool
     """Whether something is different after it."""
-    aside: Mapping[str, Aside]
+    aside: Mapping[str, RuleSetAside]
     """The rules that do not fit this host, after it."""
     order: tuple[str, ...]
     """The ids of all rules after it, those that are aside among them."""

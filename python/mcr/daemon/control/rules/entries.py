@@ -22,7 +22,7 @@ _SLICE = 100
 _PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", re.ASCII)
 
 
-class Entry(NamedTuple):
+class EnabledRule(NamedTuple):
     """A rule and whether it relays."""
 
     rule: Rule
@@ -31,7 +31,7 @@ class Entry(NamedTuple):
     """What workers run of it, where an earlier process has told them; clients never say it."""
 
 
-class Reading:
+class EntryReader:
     """Rules from what JSON or TOML holds: text, objects, or either with `enabled` beside it.
 
     In slices, so that whoever brings thousands lets others come between.
@@ -42,7 +42,7 @@ class Reading:
         self._values = values
         self._enabled = enabled
         self._read = 0
-        self._entries: list[Entry] = []
+        self._entries: list[EnabledRule] = []
         self._problems: list[Problem] = []
 
     def read_on(self) -> bool:
@@ -56,7 +56,7 @@ class Reading:
                 self._problems += [problem.under(number) for problem in error.problems]
         return self._read < len(self._values) and len(self._problems) <= limits.PROBLEMS
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[EnabledRule]:
         """What was read.
 
         Raises:
@@ -67,15 +67,15 @@ class Reading:
         return self._entries
 
 
-def read_entries(values: Sequence[object], *, enabled: bool) -> list[Entry]:
+def read_entries(values: Sequence[object], *, enabled: bool) -> list[EnabledRule]:
     """All of them at once; see `Reading`."""
-    reading = Reading(values, enabled=enabled)
+    reading = EntryReader(values, enabled=enabled)
     while reading.read_on():
         pass
     return reading.entries()
 
 
-def read_entry(value: object, *, enabled: bool) -> Entry:
+def read_entry(value: object, *, enabled: bool) -> EnabledRule:
     """One of them.
 
     Raises:
@@ -88,7 +88,7 @@ def read_entry(value: object, *, enabled: bool) -> Entry:
     if isinstance(given, RuleEntry):
         enabled = enabled if given.enabled is None else given.enabled
         given = given.rule
-    return Entry(Rule.parse(given) if isinstance(given, str) else rule_of(given), enabled)
+    return EnabledRule(Rule.parse(given) if isinstance(given, str) else rule_of(given), enabled)
 
 
 def rule_of(given: RuleObject) -> Rule:

@@ -12,26 +12,26 @@ from ...._native import interfaces
 from ....errors import ConflictError, Problem, RuleError
 from ....protocol.constants import ErrorCode
 from ....rules import Rule
-from ....rules.hostnames import Answers, Name, Names, uses
+from ....rules.hostnames import HostResolver, Name, ResolvedHosts, uses
 from ....rules.ruleset import Ingress, Plan, RuleSet
 from ....rules.spec import ResolvedInput, ResolvedRule
-from ..api.errors import Refusal, cut
-from .draft import Aside, Draft, Held, Turn
-from .entries import Entry
+from ..api.errors import RpcError, cut
+from .draft import Draft, RuleRecord, RuleSetAside, Turn
+from .entries import EnabledRule
 
 _BLAMED = re.compile(r"rule ([0-9]+)")
 
 
 class Rulebook:
-    """The rules. Whoever changes them holds the fleet's lock; anybody may read them."""
+    """The rules. Whoever changes them holds the pool's lock; anybody may read them."""
 
     def __init__(self, ingress: Ingress) -> None:
         """Start without rules, at revision 0."""
         self.revision = 0
-        self.answers: Answers = {}
+        self.answers: ResolvedHosts = {}
         self._set = RuleSet(ingress)
-        self._held: Mapping[str, Held] = {}
-        self._aside: Mapping[str, Aside] = {}
+        self._held: Mapping[str, RuleRecord] = {}
+        self._aside: Mapping[str, RuleSetAside] = {}
         self._order: tuple[str, ...] = ()
 
     @property
@@ -40,18 +40,18 @@ class Rulebook:
         return self._order
 
     @property
-    def aside(self) -> Mapping[str, Aside]:
+    def aside(self) -> Mapping[str, RuleSetAside]:
         """Those that do not fit this host; never changed in place."""
         return self._aside
 
     @property
     def lines(self) -> list[bytes]:
         """What is kept of all rules."""
-        rules: dict[str, Held | Aside] = {**self._held, **self._aside}
+        rules: dict[str, RuleRecord | RuleSetAside] = {**self._held, **self._aside}
         return [rules[each].line for each in self._order]
 
     @property
-    def rules(self) -> Mapping[str, Held]:
+    def rules(self) -> Mapping[str, RuleRecord]:
         """By id, in their order; never changed in place."""
         return self._held
 
@@ -60,10 +60,10 @@ class Rulebook:
         return self._set.before(taken)
 
     @property
-    def unfinished(self) -> list[Entry]:
+    def unfinished(self) -> list[EnabledRule]:
         """The rules that wait for a host name, or for an address that decides how they listen."""
         waiting = (held for held in self._held.values() if not held.resolved.is_final)
-        return [Entry(held.rule, held.enabled) for held in waiting]
+        return [EnabledRule(held.rule, held.enabled) for held in waiting]
 
     def specs(self) -> list[tuple[str, bool, bytes]]:
         """What workers are told of all rules."""
@@ -73,7 +73,7 @@ class Rulebook:
         """The ids of rules that are given by id or name, each once.
 
         Raises:
-            Refusal: there is no such rule.
+            RpcError: there is no such rule.
         """
         found: dict[str, None] = {}
         missing: list[str] = []
@@ -88,7 +88,7 @@ class Rulebook:
         if missing:
             more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
             message = f"there is no rule with the id or name {cut(missing[0])!r}{more}"
-            raise Refusal(ErrorCode.NO_SUCH_RULE, message)
+            raise RpcError(ErrorCode.NO_SUCH_RULE, message)
         return list(found)
 
     def check(self, expected_revision: int | None) -> None:
@@ -100,7 +100,7 @@ class Rulebook:
         if expected_revision is not None and expected_revision != self.revision:
             raise ConflictError(expected_revision, self.revision)
 
-    def add(self, entries: Sequence[Entry], names: Names) -> Draft:
+    def add(self, entries: Sequence[EnabledRule], names: HostResolver) -> Draft:
         """Add rules behind the others.
 
         Raises:
@@ -112,14 +112,14 @@ class Rulebook:
         """Remove rules.
 
         Raises:
-            Refusal: there is no such rule.
+            RpcError: there is no such rule.
         """
         ids = self.find(refs)
         aside = {each: kept for each, kept in self._aside.items() if each not in ids}
         held = [each for each in ids if each in self._held]
-        return self._planned(held, (), Names(known=self.answers), aside)
+        return self._planned(held, (), HostResolver(known=self.answers), aside)
 
-    def replace(self, entries: Sequence[Entry], names: Names) -> Draft:
+    def replace(self, entries: Sequence[EnabledRule], names: HostResolver) -> Draft:
         """Let these be all rules, in this order.
 
         Raises:
@@ -131,7 +131,7 @@ class Rulebook:
         """Let rules relay, or not.
 
         Raises:
-            Refusal: there is no such rule.
+            RpcError: there is no such rule.
         """
         turn: Turn = "enabled" if enabled else "disabled"
         ids = self.find(refs)
@@ -141,7 +141,9 @@ class Rulebook:
             if each in self._held and self._held[each].enabled != enabled
         }
         turned_aside = {
-            each: Aside.of(Entry(self._aside[each].rule, enabled), self._aside[each].why)
+            each: RuleSetAside.of(
+                EnabledRule(self._aside[each].rule, enabled), self._aside[each].why
+            )
             for each in ids
             if each in self._aside and self._aside[each].enabled != enabled
         }
@@ -162,18 +164,18 @@ class Rulebook:
             order=self._order,
         )
 
-    def follow(self, changed: Container[Name], names: Names) -> Draft:
+    def follow(self, changed: Container[Name], names: HostResolver) -> Draft:
         """Send what goes to host names that have changed to their addresses in `names`.
 
         Raises:
             RuleError: the rules do not fit these addresses.
         """
         followers = [held for held in self._held.values() if uses(held.rule, changed)]
-        entries = [Entry(held.rule, held.enabled) for held in followers]
+        entries = [EnabledRule(held.rule, held.enabled) for held in followers]
         ids = [held.rule.id for held in followers]
         return self._planned(ids, entries, names, self._aside)
 
-    def finish(self, names: Names) -> Draft:
+    def finish(self, names: HostResolver) -> Draft:
         """Resolve anew what is unfinished, as far as it fits; the rest waits on.
 
         Raises:
@@ -199,7 +201,9 @@ class Rulebook:
         self.answers = draft.answers
         self.revision = draft.revision
 
-    def restore(self, revision: int, entries: Sequence[Entry], answers: Answers) -> Draft:
+    def restore(
+        self, revision: int, entries: Sequence[EnabledRule], answers: ResolvedHosts
+    ) -> Draft:
         """The rules that an earlier process had, to be committed at their revision.
 
         What workers run of them stays as it is. The others are set aside, to be tried by `retry`.
@@ -207,26 +211,26 @@ class Rulebook:
         order = [entry.rule.id for entry in entries]
         running = [entry for entry in entries if entry.resolved is not None]
         others = (entry for entry in entries if entry.resolved is None)
-        aside = {entry.rule.id: Aside.of(entry, "not tried yet") for entry in others}
+        aside = {entry.rule.id: RuleSetAside.of(entry, "not tried yet") for entry in others}
         plan = self._set.restore((each.rule, each.resolved) for each in running if each.resolved)
-        draft = self._drafted(plan, running, Names(known=answers), aside, order)
+        draft = self._drafted(plan, running, HostResolver(known=answers), aside, order)
         return replace(draft, revision=revision)
 
-    def retry(self, rule_ids: Iterable[str], names: Names) -> Draft:
+    def retry(self, rule_ids: Iterable[str], names: HostResolver) -> Draft:
         """Take up those of the rules that were set aside which fit now.
 
         Raises:
             RuleError: something is wrong with them that no rule is to blame for.
         """
         waiting = [self._aside[each] for each in rule_ids if each in self._aside]
-        entries = [Entry(kept.rule, kept.enabled) for kept in waiting]
+        entries = [EnabledRule(kept.rule, kept.enabled) for kept in waiting]
         return self._fitting(entries, names, self._aside, self._order)
 
     def _fitting(
         self,
-        entries: Iterable[Entry],
-        names: Names,
-        aside: Mapping[str, Aside],
+        entries: Iterable[EnabledRule],
+        names: HostResolver,
+        aside: Mapping[str, RuleSetAside],
         order: Iterable[str],
     ) -> Draft:
         """As many of the rules as fit; the others are set aside."""
@@ -239,7 +243,8 @@ class Rulebook:
                 if not blamed:
                     raise
                 aside |= {
-                    fitting[at].rule.id: Aside.of(fitting[at], why) for at, why in blamed.items()
+                    fitting[at].rule.id: RuleSetAside.of(fitting[at], why)
+                    for at, why in blamed.items()
                 }
                 fitting = [entry for at, entry in enumerate(fitting) if at not in blamed]
 
@@ -251,9 +256,9 @@ class Rulebook:
     def _planned(
         self,
         remove: Sequence[str],
-        entries: Sequence[Entry],
-        names: Names,
-        aside: Mapping[str, Aside],
+        entries: Sequence[EnabledRule],
+        names: HostResolver,
+        aside: Mapping[str, RuleSetAside],
         order: Iterable[str] | None = None,
     ) -> Draft:
         """Judge a change; rules keep their place in `order`, unless given that which they have."""
@@ -265,9 +270,9 @@ class Rulebook:
     def _drafted(
         self,
         plan: Plan,
-        entries: Sequence[Entry],
-        names: Names,
-        aside: Mapping[str, Aside],
+        entries: Sequence[EnabledRule],
+        names: HostResolver,
+        aside: Mapping[str, RuleSetAside],
         order: Iterable[str] | None,
     ) -> Draft:
         """What a plan makes of all rules."""
@@ -305,22 +310,22 @@ class Rulebook:
             dropped=dropped,
         )
 
-    def _answers_for(self, rules: Sequence[Rule], names: Names) -> Answers:
+    def _answers_for(self, rules: Sequence[Rule], names: HostResolver) -> ResolvedHosts:
         """What is known of the host names of rules, with what came while names were asked."""
-        return {**Names(known=self.answers).known(rules), **names.known(rules)}
+        return {**HostResolver(known=self.answers).known(rules), **names.known(rules)}
 
-    def _held_for(self, entry: Entry, resolved: ResolvedRule) -> Held:
+    def _held_for(self, entry: EnabledRule, resolved: ResolvedRule) -> RuleRecord:
         """The rule as it was, where nothing about it is new."""
         before = self._held.get(entry.rule.id)
         if before is None or before.resolved != resolved:
-            return Held.of(entry, resolved)
+            return RuleRecord.of(entry, resolved)
         is_as_final = before.resolved.is_final == resolved.is_final
         if is_as_final and before.enabled == entry.enabled and before.rule == entry.rule:
             return before
-        return replace(Held.of(entry, resolved), tail=before.tail)
+        return replace(RuleRecord.of(entry, resolved), tail=before.tail)
 
 
-def _check_names(rules: Sequence[Rule], aside: Mapping[str, Aside]) -> None:
+def _check_names(rules: Sequence[Rule], aside: Mapping[str, RuleSetAside]) -> None:
     """Refuse a name or an id by which a rule that is aside is found."""
     coming = {rule.id for rule in rules}
     waiting = {each: kept for each, kept in aside.items() if each not in coming}

@@ -23,13 +23,13 @@ from pydantic_core import from_json
 
 from ....errors import McrError, RuleError
 from ....rules import Rule
-from ....rules.hostnames import Answers, Name
+from ....rules.hostnames import Name, ResolvedHosts
 from ....rules.spec import ResolvedRule
 from .. import limits
 from ..api.jsonrpc import encode
 from ..api.params import Facility, Level
 from ..api.validation import problems_of
-from .entries import Entry, read_entry, written
+from .entries import EnabledRule, read_entry, written
 
 _RESOLVED = TypeAdapter(ResolvedRule)
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
@@ -65,22 +65,22 @@ class _Head(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class Snapshot:
     """What a snapshot says."""
 
     revision: int
     sequence: int
     """No event has a higher number yet."""
     log_levels: LogLevels
-    answers: Answers
-    entries: tuple[Entry, ...]
+    answers: ResolvedHosts
+    entries: tuple[EnabledRule, ...]
 
 
 class UnreadableError(McrError):
     """A snapshot or state file is not what this program has written."""
 
 
-def line_of(entry: Entry) -> bytes:
+def line_of(entry: EnabledRule) -> bytes:
     """What is kept of a rule."""
     line = encode({"rule": written(entry.rule), "enabled": entry.enabled})
     if entry.resolved is None:
@@ -93,7 +93,7 @@ def write(
     revision: int,
     sequence: int,
     log_levels: LogLevels,
-    answers: Answers,
+    answers: ResolvedHosts,
     lines: Iterable[bytes],
 ) -> int:
     """A sealed memfd (memfd_create(2), F_ADD_SEALS) with a snapshot; the caller closes it.
@@ -136,7 +136,7 @@ def _sealed(whole: bytes) -> int:
     return memory
 
 
-def read(whole: bytes, *, in_use: bool) -> Kept:
+def read(whole: bytes, *, in_use: bool) -> Snapshot:
     """What a snapshot says, or nothing of it.
 
     Args:
@@ -157,7 +157,7 @@ def read(whole: bytes, *, in_use: bool) -> Kept:
         for each in head.hosts
     }
     entries = tuple(_entry(number, line, in_use) for number, line in enumerate(lines, 2))
-    return Kept(head.revision, head.sequence, head.log_levels, answers, entries)
+    return Snapshot(head.revision, head.sequence, head.log_levels, answers, entries)
 
 
 def read_all(descriptor: int, limit_bytes: int = limits.KEPT_BYTES) -> bytes:
@@ -190,7 +190,7 @@ def _head(line: bytes) -> _Head:
     return head
 
 
-def _entry(number: int, line: bytes, in_use: bool) -> Entry:
+def _entry(number: int, line: bytes, in_use: bool) -> EnabledRule:
     try:
         value = from_json(line, allow_inf_nan=False)
         resolved = value.pop("resolved", None) if isinstance(value, dict) else None

@@ -1,6 +1,6 @@
 """The channel to one worker: requests and their answers, and what it tells by itself.
 
-Owns the frames, their limits and times. What is asked is the business of `fleet`.
+Owns the frames, their limits and times. What is asked is the business of `pool`.
 """
 
 import asyncio
@@ -23,11 +23,11 @@ _LONG_S = 0.05
 _log = logging.getLogger("mcr.workers")
 
 
-class LinkLost(Exception):
+class ChannelLost(Exception):
     """The channel is over: the worker died, closed it, or said what no worker says."""
 
 
-class LinkSilent(LinkLost):
+class ChannelSilent(ChannelLost):
     """The worker has not answered in time."""
 
 
@@ -40,14 +40,14 @@ class WorkerRefused(Exception):
         super().__init__(failure["message"])
 
 
-class Link:
+class WorkerChannel:
     """One channel, from its first to its last byte."""
 
     def __init__(
         self,
         channel: socket.socket,
         told: Callable[[WorkerMessage], None],
-        lost: Callable[["Link"], None],
+        lost: Callable[["WorkerChannel"], None],
     ) -> None:
         """Take the socket, what takes events, and what is called once when it is over."""
         self._channel = channel
@@ -68,7 +68,7 @@ class Link:
         """Ask, and return what the worker says of it.
 
         Raises:
-            WorkerRefused, LinkLost, LinkSilent: as they say.
+            WorkerRefused, ChannelLost, ChannelSilent: as they say.
         """
         return await self.ask_encoded(encode(request)[1:], within_s)
 
@@ -83,7 +83,7 @@ class Link:
         """Ask for an answer in parts, of which there may be so many.
 
         Raises:
-            WorkerRefused, LinkLost, LinkSilent: as they say.
+            WorkerRefused, ChannelLost, ChannelSilent: as they say.
         """
         parts: list[Part] = []
         async with self._turn:
@@ -92,11 +92,11 @@ class Link:
                 parts.append(answer["part"])
                 if len(parts) > most:
                     self.close()
-                    raise LinkLost(f"the worker reports more than {most} parts")
+                    raise ChannelLost(f"the worker reports more than {most} parts")
         return parts
 
     def close(self) -> None:
-        """End the channel; whoever waits for an answer gets `LinkLost`."""
+        """End the channel; whoever waits for an answer gets `ChannelLost`."""
         if self._writer is not None:
             self._reading.cancel()
         self._end()
@@ -106,7 +106,7 @@ class Link:
         start = b'{"id":%d,' % self._asked
         length = len(start) + len(members)
         if self.is_over or (self._writer is None and not await self._opened()):
-            raise LinkLost("the channel is closed")
+            raise ChannelLost("the channel is closed")
         assert self._writer is not None
         if length > limits.FRAME_BYTES:
             message = f"the rules need {length} bytes, more than a worker takes at once"
@@ -120,7 +120,7 @@ class Link:
             raise self._silent(within_s) from None
         except OSError:
             self.close()
-            raise LinkLost("the channel broke") from None
+            raise ChannelLost("the channel broke") from None
 
     async def _answer(self, within_s: float) -> WorkerMessage:
         try:
@@ -128,15 +128,15 @@ class Link:
         except TimeoutError:
             raise self._silent(within_s) from None
         if answer is None:
-            raise LinkLost("the worker ended the channel")
+            raise ChannelLost("the worker ended the channel")
         error = answer.get("error")
         if isinstance(error, dict):
             raise WorkerRefused(error)
         return answer
 
-    def _silent(self, within_s: float) -> LinkSilent:
+    def _silent(self, within_s: float) -> ChannelSilent:
         self.close()
-        return LinkSilent(f"the worker did not answer for {within_s:.0f} s")
+        return ChannelSilent(f"the worker did not answer for {within_s:.0f} s")
 
     async def _opened(self) -> bool:
         """Wait until the reading task has the stream."""

@@ -91,7 +91,7 @@ class RuleNews(TypedDict):
     parked: list[Text | None]
 
 
-class Hello(TypedDict):
+class WorkerHello(TypedDict):
     """What a worker says of itself."""
 
     protocol: int
@@ -124,7 +124,7 @@ class WorkerMessage(TypedDict, total=False):
 
 
 _ANSWER = TypeAdapter(WorkerMessage)
-_HELLO = TypeAdapter(Hello)
+_HELLO = TypeAdapter(WorkerHello)
 
 
 def read_message(body: bytes) -> WorkerMessage:
@@ -144,7 +144,7 @@ def read_message(body: bytes) -> WorkerMessage:
         raise ValueError(f"{where}: {first['msg']}") from None
 
 
-def read_hello(ok: dict[str, Any]) -> Hello:
+def read_hello(ok: dict[str, Any]) -> WorkerHello:
     """What a worker says of itself.
 
     Raises:

@@ -28,11 +28,11 @@ from typing import Any, Protocol
 
 from ....errors import EngineError, InterfaceError, McrError, RightsError, RuleError
 from ....protocol.constants import ErrorCode
-from ..api.errors import Refusal
-from ..events import Bus
-from ..supervisor_channel import Came, Ended
-from .channel import ANSWER_S, Link, LinkLost, LinkSilent, WorkerRefused
-from .messages import PROTOCOL, Failure, Hello, WorkerMessage, prepare_body, read_hello
+from ..api.errors import RpcError
+from ..events import EventBus
+from ..supervisor_channel import WorkerExited, WorkerStarted
+from .channel import ANSWER_S, ChannelLost, ChannelSilent, WorkerChannel, WorkerRefused
+from .messages import PROTOCOL, Failure, WorkerHello, WorkerMessage, prepare_body, read_hello
 from .worker import Death, Worker
 
 WAIT_FOR_WORKER_S = 5.0
@@ -42,7 +42,7 @@ _PREPARE_S = 9.0  # less than the 10 s for which a worker keeps what it has prep
 _REFUSED_RULES = 16  # that a worker may leave out when it comes back
 _RETRY_S = 10.0
 
-_Linked = tuple[Worker, Link]
+_Linked = tuple[Worker, WorkerChannel]
 """A worker and the channel to this incarnation of it."""
 
 _log = logging.getLogger("mcr.workers")
@@ -59,14 +59,14 @@ class Rules(Protocol):
         """Each in their order: its id, whether it is enabled, what workers are told of the rest."""
 
 
-class Fleet:
+class WorkerPool:
     """The workers, running or not."""
 
     def __init__(
         self,
         count: int,
         rules: Rules,
-        bus: Bus,
+        bus: EventBus,
         restart: Callable[[int], None],
         told: Callable[[int, WorkerMessage], None],
     ) -> None:
@@ -85,7 +85,7 @@ class Fleet:
         self.log_level = "info"
         """What workers shall log at least."""
         self._rules = rules
-        self._bus = bus
+        self._events = bus
         self._restart = restart
         self._told = told
         self._tasks: set[asyncio.Task[None]] = set()
@@ -108,7 +108,7 @@ class Fleet:
         async with self.lock:
             await self._bring_up_all()
 
-    def came(self, word: Came, descriptor: int) -> None:
+    def came(self, word: WorkerStarted, descriptor: int) -> None:
         """Take the channel to a worker that runs; an older one of the same number is over."""
         channel = socket.socket(fileno=descriptor)
         channel.setblocking(False)
@@ -119,13 +119,13 @@ class Fleet:
         if (word.pid, word.incarnation) != (worker.pid, worker.incarnation):
             worker.started_at = time.time() if word.started_at is None else word.started_at
             text = f"worker {word.number} runs as process {word.pid}"
-            self._bus.publish("worker", "started", text, number=word.number, pid=word.pid)
+            self._events.publish("worker", "started", text, number=word.number, pid=word.pid)
         worker.pid, worker.incarnation, worker.cpu = word.pid, word.incarnation, word.cpu
         worker.restart_in_ms, worker.synced = None, False
         worker.deaths = max(worker.deaths, word.deaths)
         if worker.last_death is None and word.last_death is not None:
             worker.last_death = Death(word.last_death.at, word.last_death.cause, was_seen=False)
-        worker.link = Link(
+        worker.link = WorkerChannel(
             channel,
             lambda message: self._told(word.number, message),
             lambda link: self._link_ended(worker, link),
@@ -133,7 +133,7 @@ class Fleet:
         if self._serves:
             self._spawn(self._bring_back(worker))
 
-    def ended(self, word: Ended) -> None:
+    def ended(self, word: WorkerExited) -> None:
         """Take the supervisor's word on the end of a worker."""
         worker = self.workers[word.number]
         if worker.pid == word.pid:
@@ -144,11 +144,11 @@ class Fleet:
         worker.last_death = Death(word.at, word.cause)
         about = {"number": word.number, "pid": word.pid}
         text = f"worker {word.number}, process {word.pid}: {word.cause}"
-        self._bus.publish("worker", "died", text, **about, cause=word.cause)
+        self._events.publish("worker", "died", text, **about, cause=word.cause)
         _log.warning("%s", text)
         if word.restart_in_ms:
             text = f"worker {word.number} starts again in {word.restart_in_ms} ms"
-            self._bus.publish("worker", "restarting", text, **about)
+            self._events.publish("worker", "restarting", text, **about)
 
     async def change(self, body: bytes, rule_ids: Iterable[str]) -> None:
         """Make a change in all workers; the caller holds the lock and makes it real then.
@@ -158,7 +158,7 @@ class Fleet:
             rule_ids: the rules that it is about.
 
         Raises:
-            RuleError, InterfaceError, RightsError, EngineError, Refusal: nothing has changed.
+            RuleError, InterfaceError, RightsError, EngineError, RpcError: nothing has changed.
         """
         ready = await self._prepare(body)
         if not ready:  # those that were there are gone: their successors are asked, once
@@ -225,25 +225,25 @@ class Fleet:
 
     async def _ask_each(
         self, asked: Sequence[_Linked], request: dict[str, Any]
-    ) -> list[WorkerRefused | LinkLost | None]:
+    ) -> list[WorkerRefused | ChannelLost | None]:
         return await asyncio.gather(
             *(self._outcome(worker, link, link.ask(request, ANSWER_S)) for worker, link in asked)
         )
 
     async def _outcome(
-        self, worker: Worker, link: Link, asking: Awaitable[object]
-    ) -> WorkerRefused | LinkLost | None:
+        self, worker: Worker, link: WorkerChannel, asking: Awaitable[object]
+    ) -> WorkerRefused | ChannelLost | None:
         """What came of a question; None where the worker did what it was asked."""
         try:
             await asking
-        except LinkSilent as silent:
+        except ChannelSilent as silent:
             self._give_up(worker, link, str(silent))
             return silent
-        except (LinkLost, WorkerRefused) as error:
+        except (ChannelLost, WorkerRefused) as error:
             return error
         return None
 
-    def _give_up(self, worker: Worker, link: Link, why: str) -> None:
+    def _give_up(self, worker: Worker, link: WorkerChannel, why: str) -> None:
         """Have it killed, unless its successor is there, which gets the rules as they are then."""
         if worker.link is not link:
             return
@@ -252,12 +252,12 @@ class Fleet:
         link.close()
         self._restart(worker.number)
 
-    def _link_ended(self, worker: Worker, link: Link) -> None:
+    def _link_ended(self, worker: Worker, link: WorkerChannel) -> None:
         if worker.link is link:
             worker.synced = False
-            self._spawn(self._see_to_it(worker, link))
+            self._spawn(self._kill_if_disconnected(worker, link))
 
-    async def _see_to_it(self, worker: Worker, link: Link) -> None:
+    async def _kill_if_disconnected(self, worker: Worker, link: WorkerChannel) -> None:
         """A worker that lives without a channel must not go on by rules that nobody can change."""
         await asyncio.sleep(_END_OF_LIFE_S)
         if worker.link is link and worker.pid is not None:
@@ -281,7 +281,7 @@ class Fleet:
         if worker.lacks:
             self._spawn(self._retry(worker, link))
 
-    async def _provide(self, worker: Worker) -> Link | None:
+    async def _provide(self, worker: Worker) -> WorkerChannel | None:
         """Give a worker the rules that are real now; its link, unless it could not take them."""
         async with worker.turn:
             link = worker.link
@@ -305,10 +305,10 @@ class Fleet:
             return  # it was over before this process began, which can tell of it no more
         death.outage_ms = max(0, round((time.time() - death.at) * 1000))
         text = f"worker {worker.number} relays again after {death.outage_ms} ms"
-        self._bus.publish("worker", "restored", text, number=worker.number, pid=worker.pid)
+        self._events.publish("worker", "restored", text, number=worker.number, pid=worker.pid)
         _log.info("%s", text)
 
-    async def _give_rules(self, worker: Worker, link: Link) -> None:
+    async def _give_rules(self, worker: Worker, link: WorkerChannel) -> None:
         """Let a worker have the rules, but for those that it refuses by themselves."""
         hello = _hello_of(worker, await link.ask({"do": "hello"}, ANSWER_S))
         worker.had_rules = hello["revision"] > 0
@@ -338,7 +338,7 @@ class Fleet:
                     _log.error("worker %d lacks rule %s: %s", worker.number, rule_id, refused)
         await link.ask({"do": "commit"}, ANSWER_S)
 
-    async def _retry(self, worker: Worker, link: Link) -> None:
+    async def _retry(self, worker: Worker, link: WorkerChannel) -> None:
         """Try again with all the rules, until it has them."""
         await asyncio.sleep(_RETRY_S)
         async with self.lock:
@@ -352,17 +352,17 @@ class Fleet:
         task.add_done_callback(self._tasks.discard)
 
 
-def _hello_of(worker: Worker, ok: dict[str, Any]) -> Hello:
+def _hello_of(worker: Worker, ok: dict[str, Any]) -> WorkerHello:
     try:
         hello = read_hello(ok)
     except ValueError:
-        raise LinkLost("it says of itself what no worker says") from None
+        raise ChannelLost("it says of itself what no worker says") from None
     if (hello["protocol"], hello["number"]) != (PROTOCOL, worker.number):
-        raise LinkLost("it is another worker, or speaks another protocol")
+        raise ChannelLost("it is another worker, or speaks another protocol")
     return hello
 
 
-def error_of(failure: Failure) -> McrError | Refusal:
+def error_of(failure: Failure) -> McrError | RpcError:
     """The error that says to a client what a worker said."""
     message = failure["message"]
     kind = failure["kind"]
@@ -374,5 +374,5 @@ def error_of(failure: Failure) -> McrError | Refusal:
     if kind == "rights":
         return RightsError(message)
     if kind == "limit":
-        return Refusal(ErrorCode.LIMIT, message)
+        return RpcError(ErrorCode.LIMIT, message)
     return EngineError(message)

@@ -16,11 +16,11 @@ from ....stats import InterfaceStats, RuleStats
 from ....stats.report import Counted, Takers, rule_stats
 from ..api.jsonrpc import Encoded, encode
 from ..api.results import Counts, Totals
-from ..rules.draft import Held
+from ..rules.draft import RuleRecord
 from ..rules.rulebook import Rulebook
-from .channel import Link, LinkLost, WorkerRefused
+from .channel import ChannelLost, WorkerChannel, WorkerRefused
 from .messages import InterfaceReport, OutputReport, RuleReport
-from .pool import Fleet
+from .pool import WorkerPool
 from .status import Trouble
 from .worker import Report, Worker
 
@@ -53,7 +53,7 @@ class _Question:
     """A worker that was asked and has not told all yet."""
 
     task: asyncio.Task[None]
-    link: Link
+    link: WorkerChannel
     asked_s: float
     """By `time.monotonic`."""
 
@@ -63,12 +63,12 @@ class _Question:
         return max(self.asked_s, self.link.heard_s) + SILENCE_S
 
 
-class Counters:
+class WorkerReports:
     """Asks the workers, not more often than it takes."""
 
     def __init__(
         self,
-        fleet: Fleet,
+        pool: WorkerPool,
         book: Rulebook,
         executor: Executor,
         troubles: Callable[[str], Trouble],
@@ -76,12 +76,12 @@ class Counters:
         """Take all that readings are made of.
 
         Args:
-            fleet: the workers.
+            pool: the workers.
             book: the rules.
             executor: the thread in which readings are put together.
             troubles: what is known of a rule that is newer than all reports; for any thread.
         """
-        self._fleet = fleet
+        self._pool = pool
         self._book = book
         self._executor = executor
         self._troubles = troubles
@@ -109,28 +109,30 @@ class Counters:
             self._last = Collected(
                 began_s,
                 revision,
-                tuple(worker.report for worker in self._fleet.workers if worker.report),
+                tuple(worker.report for worker in self._pool.workers if worker.report),
                 tuple(
                     worker.number
-                    for worker in self._fleet.workers
+                    for worker in self._pool.workers
                     if worker.report is None or worker.report.taken_s < began_s
                 ),
             )
             return self._last
 
-    async def rule_stats(self, collected: Collected, rules: Mapping[str, Held]) -> list[RuleStats]:
+    async def rule_stats(
+        self, collected: Collected, rules: Mapping[str, RuleRecord]
+    ) -> list[RuleStats]:
         """What these rules counted."""
         work = lambda: list(self._read(collected, rules))  # noqa: E731
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
     async def stats(
-        self, collected: Collected, rules: Mapping[str, Held], revision: int
+        self, collected: Collected, rules: Mapping[str, RuleRecord], revision: int
     ) -> Encoded:
         """The result of `stats`, in pieces."""
         work = lambda: _encoded(collected, self._read(collected, rules), revision)  # noqa: E731
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
-    def _read(self, collected: Collected, rules: Mapping[str, Held]) -> Iterator[RuleStats]:
+    def _read(self, collected: Collected, rules: Mapping[str, RuleRecord]) -> Iterator[RuleStats]:
         """One at a time, so that ten thousand are no one piece of work."""
         now_s = time.monotonic()
         every = self._book.rules
@@ -155,11 +157,11 @@ class Counters:
                 yield one_rule(held, found, takers)
                 continue
             trouble, parked = self._troubles(rule_id)
-            yield new_rule(held, trouble or self._fleet.lack(rule_id), parked)
+            yield new_rule(held, trouble or self._pool.lack(rule_id), parked)
 
     async def _ask_all(self, rules: int) -> None:
         now_s = began_s = time.monotonic()
-        for worker in self._fleet.running:
+        for worker in self._pool.running:
             is_idle = worker.number not in self._asking
             # By older rules there may be more of them than the answer has room for.
             if is_idle and worker.synced and worker.link is not None:
@@ -175,7 +177,7 @@ class Counters:
 
     def _note_silence(self) -> None:
         now_s = time.monotonic()
-        for worker in self._fleet.workers:
+        for worker in self._pool.workers:
             question = self._asking.get(worker.number)
             worker.is_silent = question is not None and question.ends_s <= now_s
 
@@ -188,7 +190,7 @@ class Counters:
             parts = await link.parts({"do": "report"}, rules + _SPARE_PARTS)
             before, worker.report = worker.report, Report(parts, time.monotonic())
             _note_missed(worker, before)
-        except (LinkLost, WorkerRefused):
+        except (ChannelLost, WorkerRefused):
             pass  # what it said last stays in
         finally:
             del self._asking[worker.number]
@@ -260,13 +262,13 @@ def _encoded(collected: Collected, rules: Iterable[RuleStats], revision: int) ->
 
 
 def one_rule(
-    held: Held, found: Iterable[tuple[RuleReport, float]], takers: Takers | None = None
+    held: RuleRecord, found: Iterable[tuple[RuleReport, float]], takers: Takers | None = None
 ) -> RuleStats:
     """What one rule counted, from what each worker says of it and how many seconds ago."""
     return _stats_of(held, _merged(held, found), takers)
 
 
-def _merged(held: Held, found: Iterable[tuple[RuleReport, float]]) -> dict[str, Any]:
+def _merged(held: RuleRecord, found: Iterable[tuple[RuleReport, float]]) -> dict[str, Any]:
     merged = _nothing_counted(held)
     for report, age_s in found:
         if len(report["outputs"]) == len(merged["outputs"]):  # else of what it was before
@@ -274,12 +276,12 @@ def _merged(held: Held, found: Iterable[tuple[RuleReport, float]]) -> dict[str, 
     return merged
 
 
-def _stats_of(held: Held, merged: dict[str, Any], takers: Takers | None = None) -> RuleStats:
+def _stats_of(held: RuleRecord, merged: dict[str, Any], takers: Takers | None = None) -> RuleStats:
     stats = rule_stats(held.rule, held.resolved, merged, takers)
     return stats if held.enabled else replace(stats, state="disabled")
 
 
-def new_rule(held: Held, trouble: str | None, parked: Sequence[str | None]) -> RuleStats:
+def new_rule(held: RuleRecord, trouble: str | None, parked: Sequence[str | None]) -> RuleStats:
     """A rule that has counted nothing yet, with what keeps it from working."""
     taken = held.resolved.input
     if trouble is None and taken.interface and not taken.ifindex:  # before a worker says so
@@ -290,7 +292,7 @@ def new_rule(held: Held, trouble: str | None, parked: Sequence[str | None]) -> R
     return _stats_of(held, report)
 
 
-def _nothing_counted(held: Held) -> dict[str, Any]:
+def _nothing_counted(held: RuleRecord) -> dict[str, Any]:
     outputs: list[dict[str, Any]] = [
         {
             "parked": None,

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from .. import limits
-from ..events import Bus
-from ..rules.draft import Held
+from ..events import EventBus
+from ..rules.draft import RuleRecord
 from .messages import RuleNews, WorkerMessage
 
 _LINK_CHANGES = {
@@ -37,16 +37,16 @@ Trouble = tuple[str | None, tuple[str | None, ...]]
 """Why a rule's input waits, and why each of its outputs is parked."""
 
 
-class News:
+class RuleStatusTracker:
     """What is known of each rule's troubles, by worker."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: EventBus) -> None:
         """Nothing is known yet."""
-        self._bus = bus
+        self._events = bus
         self._troubles: dict[int, dict[str, Trouble]] = {}
         self._held_back: list[tuple[int, RuleNews]] | None = None
 
-    def of(self, rule_id: str) -> Trouble:
+    def get(self, rule_id: str) -> Trouble:
         """What keeps a rule from working in any worker; the first that says so counts.
 
         May be called by any thread.
@@ -61,7 +61,7 @@ class News:
             parked = tuple(one or other for one, other in zip(*padded, strict=True))
         return trouble, parked
 
-    def take(self, number: int, message: WorkerMessage, rules: Mapping[str, Held]) -> None:
+    def update(self, number: int, message: WorkerMessage, rules: Mapping[str, RuleRecord]) -> None:
         """Take what a worker tells by itself."""
         event = message.get("event")
         if event == "rules":
@@ -78,7 +78,7 @@ class News:
             logging.getLogger("mcr.workers").error("worker %d: engine ended: %s", number, why)
 
     @contextmanager
-    def holding_back(self, rules: Callable[[], Mapping[str, Held]]) -> Iterator[None]:
+    def deferred(self, rules: Callable[[], Mapping[str, RuleRecord]]) -> Iterator[None]:
         """Take news of rules only when the block is over, by the rules that there are then.
 
         Workers know the rules of a change before it is real.
@@ -102,7 +102,7 @@ class News:
                 known.pop(rule_id, None)
 
     def _take_rules(
-        self, number: int, every: Sequence[RuleNews], rules: Mapping[str, Held]
+        self, number: int, every: Sequence[RuleNews], rules: Mapping[str, RuleRecord]
     ) -> None:
         for news in every:
             if self._held_back is None:
@@ -110,28 +110,28 @@ class News:
             elif len(self._held_back) < _HELD_BACK:
                 self._held_back.append((number, news))
 
-    def _take_rule(self, number: int, news: RuleNews, rules: Mapping[str, Held]) -> None:
+    def _take_rule(self, number: int, news: RuleNews, rules: Mapping[str, RuleRecord]) -> None:
         rule_id = news["id"]
         held = rules.get(rule_id)
         if held is None:
             return
-        before = self.of(rule_id)
+        before = self.get(rule_id)
         parked = tuple(news["parked"][: len(held.resolved.outputs)])
         known = self._troubles.setdefault(number, {})
         if news["trouble"] is None and not any(parked):
             known.pop(rule_id, None)
         else:
             known[rule_id] = (news["trouble"], parked)
-        self._tell(held, before, self.of(rule_id))
+        self._tell(held, before, self.get(rule_id))
 
-    def _tell(self, held: Held, before: Trouble, after: Trouble) -> None:
+    def _tell(self, held: RuleRecord, before: Trouble, after: Trouble) -> None:
         name, rule_id = held.rule.name, held.rule.id
         label = name or rule_id
         if (before[0] is None) != (after[0] is None):
             waits = after[0] is not None
             event = "waiting" if waits else "resumed"
             text = f"rule {label} waits: {after[0]}" if waits else f"rule {label} receives again"
-            self._bus.publish("rule", event, text, id=rule_id, name=name)
+            self._events.publish("rule", event, text, id=rule_id, name=name)
         for at, resolved in enumerate(held.resolved.outputs):
             was = before[1][at] if at < len(before[1]) else None
             now = after[1][at] if at < len(after[1]) else None
@@ -142,7 +142,7 @@ class News:
             text = f"output {number} of rule {label} " + (
                 "sends again" if now is None else f"is parked: {now}"
             )
-            self._bus.publish("rule", event, text, id=rule_id, name=name, output=number)
+            self._events.publish("rule", event, text, id=rule_id, name=name, output=number)
 
     def _take_link(self, message: WorkerMessage) -> None:
         change = message.get("change", "")
@@ -154,5 +154,5 @@ class News:
             says = "has no address any more"
         text = f"{name} {says}{f': {detail}' if detail else ''}"
         index = message.get("index", 0)
-        self._bus.publish("interface", change, text, interface=name, index=index)
+        self._events.publish("interface", change, text, interface=name, index=index)
         logging.getLogger("mcr.interfaces").info("%s", text)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from ..api.results import WorkerDeath, WorkerInfo
-from .channel import Link
+from .channel import WorkerChannel
 from .messages import Part, RuleReport
 
 
@@ -72,8 +72,8 @@ class Worker:
     deaths: int = 0
     last_death: Death | None = None
     restart_in_ms: int | None = None
-    link: Link | None = None
-    provided: Link | None = None
+    link: WorkerChannel | None = None
+    provided: WorkerChannel | None = None
     """The channel by which it was given rules."""
     synced: bool = False
     """Whether these are the rules of now, so that it takes part in changes."""

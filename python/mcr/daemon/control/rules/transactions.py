@@ -1,7 +1,7 @@
 """Changes of the rules, one after the other: judged, made in all workers, kept, told.
 
 Owns the order of these steps, and that nothing has changed unless all went well. How a change
-reaches the workers is the business of `fleet`, what it makes of the rules that of `rulebook`.
+reaches the workers is the business of `pool`, what it makes of the rules that of `rulebook`.
 """
 
 import asyncio
@@ -16,20 +16,20 @@ from typing import TypeVar
 from ....errors import McrError
 from ....protocol.constants import ErrorCode
 from ....rules import Rule
-from ....rules.hostnames import Answers, HostChange, Hosts, Name, Names, ask_again
+from ....rules.hostnames import HostChange, HostResolver, Hosts, Name, ResolvedHosts, resolve_again
 from ....rules.model import counted
 from .. import limits
-from ..api.errors import Refusal
-from ..events import Bus
+from ..api.errors import RpcError
+from ..events import EventBus
 from ..log import Log
-from ..supervisor_channel import Leash
+from ..supervisor_channel import SupervisorChannel
 from ..workers.messages import prepare_body
-from ..workers.pool import Fleet
-from ..workers.status import News
+from ..workers.pool import WorkerPool
+from ..workers.status import RuleStatusTracker
 from . import snapshot
 from .config_file import read_config
-from .draft import Aside, Change, Draft, Held
-from .entries import Entry, Reading
+from .draft import Change, Draft, RuleRecord, RuleSetAside
+from .entries import EnabledRule, EntryReader
 from .rulebook import Rulebook
 
 _SEQUENCE_AHEAD = 1000
@@ -44,17 +44,17 @@ T = TypeVar("T")
 _log = logging.getLogger("mcr.rules")
 
 
-class Changes:
+class Transactions:
     """The one way in which rules change."""
 
     def __init__(  # noqa: PLR0917 -- each of another type
         self,
         book: Rulebook,
-        fleet: Fleet,
-        bus: Bus,
-        news: News,
+        pool: WorkerPool,
+        bus: EventBus,
+        status: RuleStatusTracker,
         log: Log,
-        leash: Leash,
+        supervisor: SupervisorChannel,
         *,
         judge: Executor,
         lookups: Executor,
@@ -64,17 +64,17 @@ class Changes:
 
         Args:
             book: the rules.
-            fleet: who relays by them.
+            pool: who relays by them.
             bus: where changes are told.
-            news: what is known of the rules' troubles.
+            status: what is known of the rules' troubles.
             log: whose levels are kept with the rules.
-            leash: to the supervisor, who keeps them.
+            supervisor: keeps the rules.
             judge: one thread, in which rules are read and judged.
             lookups: a few threads, in which host names are looked up.
             hosts: which addresses of a host name count.
         """
-        self._book, self._fleet, self._bus, self._news = book, fleet, bus, news
-        self._log, self._leash = log, leash
+        self._book, self._pool, self._events, self._status = book, pool, bus, status
+        self._log, self._supervisor = log, supervisor
         self._judge, self._lookups, self._hosts = judge, lookups, hosts
         self._reserved = 0
         self._tried: str | None = None
@@ -82,26 +82,26 @@ class Changes:
         self.is_draining = False
         """Whether the daemon ends: rules change no more."""
 
-    async def read(self, values: Sequence[object], *, enabled: bool) -> list[Entry]:
+    async def read(self, values: Sequence[object], *, enabled: bool) -> list[EnabledRule]:
         """Rules as a client brings them.
 
         Raises:
             RuleError: with everything that is wrong with them.
         """
-        reading = Reading(values, enabled=enabled)
+        reading = EntryReader(values, enabled=enabled)
         while await self._in(self._judge, reading.read_on):
             pass
         return reading.entries()
 
     async def add(
-        self, entries: Sequence[Entry], expected: int | None = None, *, dry_run: bool = False
+        self, entries: Sequence[EnabledRule], expected: int | None = None, *, dry_run: bool = False
     ) -> Draft:
         """Add rules; their host names are looked up before anybody else has to wait."""
         names = await self._names_for(entries)
         return await self._change(partial(self._book.add, entries, names), expected, dry_run)
 
     async def replace(
-        self, entries: Sequence[Entry], expected: int | None = None, *, dry_run: bool = False
+        self, entries: Sequence[EnabledRule], expected: int | None = None, *, dry_run: bool = False
     ) -> Draft:
         """Let these be all rules."""
         names = await self._names_for(entries)
@@ -128,7 +128,7 @@ class Changes:
     async def resolve_hosts(self) -> tuple[HostChange, ...]:
         """Look all host names up again, and follow what has changed."""
         known = self._book.answers
-        answers, changes = await self._in(self._lookups, lambda: ask_again(known, self._hosts))
+        answers, changes = await self._in(self._lookups, lambda: resolve_again(known, self._hosts))
         changed = {name for name, addresses in answers.items() if known[name] != addresses}
         if changed:
             await self._change(lambda: self._followed(changed, answers), None, dry_run=False)
@@ -140,12 +140,12 @@ class Changes:
         """Let the rules of a configuration file be all rules.
 
         Raises:
-            McrError, Refusal: nothing has changed.
+            McrError, RpcError: nothing has changed.
         """
         entries = await self._in(self._judge, lambda: read_config(whole))
         return await self.replace(entries)
 
-    async def restore(self, whole: bytes, *, in_use: bool) -> snapshot.Kept:
+    async def restore(self, whole: bytes, *, in_use: bool) -> snapshot.Snapshot:
         """Take over what an earlier process had; workers are not told here.
 
         Args:
@@ -157,30 +157,30 @@ class Changes:
             McrError: it cannot be read, or not all of it; nothing has changed.
         """
         found = await self._in(self._judge, lambda: snapshot.read(whole, in_use=in_use))
-        async with self._fleet.lock:
+        async with self._pool.lock:
             await self._in(self._judge, lambda: self._restore(found))
         for rule_id, aside in self._book.aside.items():
             _log.warning("rule %s waits, and is tried again: %s", rule_id, aside.why)
-        self._bus.go_on_after(found.sequence)
+        self._events.go_on_after(found.sequence)
         self._log.set_levels(found.log_levels)
-        self._fleet.log_level = self._log.level_of("workers", "interfaces")
+        self._pool.log_level = self._log.level_of("workers", "interfaces")
         return found
 
-    def _restore(self, found: snapshot.Kept) -> None:
+    def _restore(self, found: snapshot.Snapshot) -> None:
         self._book.commit(self._book.restore(found.revision, found.entries, found.answers))
-        fitting = self._book.retry(self._book.order, Names(known=found.answers))
+        fitting = self._book.retry(self._book.order, HostResolver(known=found.answers))
         self._book.commit(replace(fitting, revision=found.revision))
 
     def begin(self) -> None:
         """From now on what there is may replace what was kept before."""
-        self._bus.on_published = self._number_ahead
+        self._events.on_published = self._number_ahead
 
     async def end(self) -> list[str]:
         """Keep the exact number of the last event; no other follows. What went wrong is returned.
 
         Nothing is kept where `begin` was never called.
         """
-        has_begun, self._bus.on_published = self._bus.on_published is not None, None
+        has_begun, self._events.on_published = self._events.on_published is not None, None
         return await self.keep(ahead=0) if has_begun else []
 
     async def take_up(self) -> None:
@@ -191,7 +191,7 @@ class Changes:
         unfinished = self._book.unfinished
         if unfinished:
             names = await self._names_for(unfinished)
-            with suppress(McrError, Refusal):
+            with suppress(McrError, RpcError):
                 await self._change(partial(self._book.finish, names), None, dry_run=False)
         ids = [each for each in self._book.order if each in self._book.aside]
         at = next((at for at, each in enumerate(ids) if each == self._tried), -1) + 1
@@ -205,10 +205,10 @@ class Changes:
         """Take up those that fit; whether no worker refused them."""
         aside = self._book.aside
         waiting = [aside[each] for each in rule_ids if each in aside]
-        names = await self._names_for([Entry(each.rule, each.enabled) for each in waiting])
+        names = await self._names_for([EnabledRule(each.rule, each.enabled) for each in waiting])
         try:
             await self._change(partial(self._book.retry, rule_ids, names), None, dry_run=False)
-        except (McrError, Refusal):
+        except (McrError, RpcError):
             return False
         return True
 
@@ -218,7 +218,7 @@ class Changes:
         Args:
             ahead: how many numbers of events are reserved.
         """
-        self._reserved = self._bus.sequence + ahead
+        self._reserved = self._events.sequence + ahead
         reserved, levels, book = self._reserved, self._log.levels, self._book
         try:
             memory = await self._in(
@@ -227,7 +227,7 @@ class Changes:
             )
         except McrError as error:
             return [f"the rules are not kept: {error}"]
-        saved = await self._leash.keep(memory)
+        saved = await self._supervisor.keep(memory)
         if saved:
             return []
         what = "has not said that it keeps them" if saved is None else "cannot write the state file"
@@ -236,18 +236,18 @@ class Changes:
     def _number_ahead(self) -> None:
         """Before event numbers run out that no later process will use again, reserve more."""
         idle = self._keeping is None or self._keeping.done()
-        if self._bus.sequence + _SEQUENCE_AHEAD // 2 > self._reserved and idle:
+        if self._events.sequence + _SEQUENCE_AHEAD // 2 > self._reserved and idle:
             self._keeping = asyncio.get_running_loop().create_task(self._keep_alone())
 
     async def _keep_alone(self) -> None:
-        async with self._fleet.lock:
+        async with self._pool.lock:
             for warning in await self.keep():
                 _log.warning("%s", warning)
 
     async def _change(self, change: Change, expected: int | None, dry_run: bool) -> Draft:
-        async with self._fleet.lock:
+        async with self._pool.lock:
             if self.is_draining:
-                raise Refusal(ErrorCode.SHUTTING_DOWN, "the daemon ends; nothing has changed")
+                raise RpcError(ErrorCode.SHUTTING_DOWN, "the daemon ends; nothing has changed")
             self._book.check(expected)
             draft = await self._in(self._judge, change)
             if dry_run:
@@ -257,7 +257,7 @@ class Changes:
                 return draft
             _check_size(draft)
             body = await self._in(self._judge, lambda: _told(draft))
-            with self._news.holding_back(lambda: self._book.rules):
+            with self._status.deferred(lambda: self._book.rules):
                 await self._make(draft, body)
             warnings = await self.keep()
             for warning in warnings:
@@ -266,17 +266,20 @@ class Changes:
 
     async def _make(self, draft: Draft, body: bytes) -> None:
         """Have the workers change, then the book, and tell it."""
-        await self._fleet.change(body, (*draft.removed, *draft.send))
-        before: dict[str, Held | Aside] = {**self._book.rules, **self._book.aside}
+        await self._pool.change(body, (*draft.removed, *draft.send))
+        before: dict[str, RuleRecord | RuleSetAside] = {**self._book.rules, **self._book.aside}
         await self._in(self._judge, lambda: self._book.commit(draft))
-        self._news.forget_rules(draft.removed)
+        self._status.forget_rules(draft.removed)
         gone = {each: before[each].rule for each in (*draft.removed, *draft.dropped)}
         await self._tell(draft, before, gone)
 
     async def _tell(
-        self, draft: Draft, before: Mapping[str, Held | Aside], gone: Mapping[str, Rule]
+        self,
+        draft: Draft,
+        before: Mapping[str, RuleRecord | RuleSetAside],
+        gone: Mapping[str, Rule],
     ) -> None:
-        after: dict[str, Held | Aside] = {**draft.rules, **draft.aside}
+        after: dict[str, RuleRecord | RuleSetAside] = {**draft.rules, **draft.aside}
         turns = [(each, rule, "removed") for each, rule in gone.items()]
         turns += [(each, after[each].rule, turn) for each, turn in draft.changed.items()]
         turns += [
@@ -287,22 +290,22 @@ class Changes:
             if at % _EVENTS_AT_ONCE == 0:
                 await asyncio.sleep(0)
             text = f"rule {rule.name or rule_id} {'has' if turn == 'resumed' else 'was'} {turn}"
-            self._bus.publish("rule", turn, text, id=rule_id, name=rule.name)
+            self._events.publish("rule", turn, text, id=rule_id, name=rule.name)
         counts = {"added": draft.added, "removed": gone, "changed": draft.changed}
         happened = [f"{counted(len(ids))} {verb}" for verb, ids in counts.items() if ids]
         _log.info("revision %d: %s", draft.revision, ", ".join(happened) or "another order")
 
-    async def _names_for(self, entries: Sequence[Entry]) -> Names:
-        names = Names(self._hosts, self._book.answers)
+    async def _names_for(self, entries: Sequence[EnabledRule]) -> HostResolver:
+        names = HostResolver(self._hosts, self._book.answers)
         rules = [entry.rule for entry in entries]
         unknown = any(isinstance(each.address, str) for rule in rules for each in rule.outputs)
         if unknown:
             await self._in(self._lookups, lambda: names.look_up(rules))
         return names
 
-    def _followed(self, changed: set[Name], answers: Answers) -> Draft:
+    def _followed(self, changed: set[Name], answers: ResolvedHosts) -> Draft:
         known = {**self._book.answers, **answers}
-        return self._book.follow(changed, Names(self._hosts, known))
+        return self._book.follow(changed, HostResolver(self._hosts, known))
 
     async def _in(self, executor: Executor, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(executor, work)
@@ -322,4 +325,4 @@ def _check_size(draft: Draft) -> None:
     for size, limit in ((kept_bytes, limits.KEPT_BYTES), (told_bytes, limits.FRAME_BYTES)):
         if size > limit - _ROOM_BYTES:
             message = f"all rules together need {size} bytes, and {limit - _ROOM_BYTES} is the most"
-            raise Refusal(ErrorCode.LIMIT, message)
+            raise RpcError(ErrorCode.LIMIT, message)

@@ -36,7 +36,7 @@ _NUMBERS: Final = {RESTART: struct.Struct("<H"), READY: struct.Struct("<I")}
 _PLAIN: Final = (PULSE, STOP, DRAINED)
 
 
-class LeashError(Exception):
+class ChannelError(Exception):
     """A child sent what it never may; the text says what."""
 
 
@@ -65,22 +65,22 @@ def parse(content: bytes, descriptors: list[int]) -> Message:
     """Read one message of a child.
 
     Raises:
-        LeashError: it is not in the list; the descriptors stay the caller's.
+        ChannelError: it is not in the list; the descriptors stay the caller's.
     """
     kind, rest = content[:1], content[1:]
     if kind == KEEP and not rest and len(descriptors) == 1:
         return Message(kind, descriptor=descriptors[0])
     if descriptors:
-        raise LeashError("sent descriptors that nobody asked for")
+        raise ChannelError("sent descriptors that nobody asked for")
     if kind in _PLAIN and not rest:
         return Message(kind)
     shape = _NUMBERS.get(kind)
     if shape is not None and len(rest) == shape.size:
         return Message(kind, number=shape.unpack(rest)[0])
-    raise LeashError("sent a message that does not exist")
+    raise ChannelError("sent a message that does not exist")
 
 
-class Leash:
+class ChildChannel:
     """The supervisor's end."""
 
     def __init__(
@@ -157,9 +157,9 @@ class Leash:
     def _take(self, content: bytes, descriptors: list[int], flags: int) -> bool:
         try:
             if flags & socket.MSG_CTRUNC:
-                raise LeashError("sent more descriptors than a message has")
+                raise ChannelError("sent more descriptors than a message has")
             message = parse(content, descriptors)
-        except LeashError as error:
+        except ChannelError as error:
             for descriptor in descriptors:
                 os.close(descriptor)
             self._finish(str(error))

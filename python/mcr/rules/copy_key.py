@@ -1,4 +1,4 @@
-"""`Copies`: by which two rules are seen to send the same datagram to the same place.
+"""`CopyKey`: by which two rules are seen to send the same datagram to the same place.
 
 Owns what makes copies the same; who holds which is the business of `proposal`.
 """
@@ -9,7 +9,7 @@ from .fields import Address
 from .spec import ResolvedInput, ResolvedOutput
 
 
-class Copies(NamedTuple):
+class CopyKey(NamedTuple):
     """What one sender's datagrams to one input become at one destination.
 
     Equally specific rules both take what they have in common, so that the same copies of two are
@@ -29,11 +29,11 @@ class Copies(NamedTuple):
     follows: bool
 
 
-def copies_of(taken: ResolvedInput, source: Address | None, output: ResolvedOutput) -> Copies:
+def copy_key(taken: ResolvedInput, source: Address | None, output: ResolvedOutput) -> CopyKey:
     """What an output makes of the datagrams of one sender, or of any."""
     width = taken.last_port - taken.port + 1
     follows = output.last_port > output.port
-    return Copies(
+    return CopyKey(
         block=(taken.group, taken.group_bits),
         interface=taken.device,
         vlan=taken.vlan,
