@@ -1,4 +1,4 @@
-"""Which CPUs the workers run on: read from text, checked against what this process may use.
+"""CPU affinity of the workers: parsed from text and checked against the CPUs of this process.
 
 Knows nothing of relays; the kernel's own word is asked for with `sched_getaffinity`.
 """

@@ -1,4 +1,4 @@
-"""What the supervisor says when it starts this process.
+"""The arguments with which the supervisor starts control.
 
 Owns the one argument of the command line.
 """

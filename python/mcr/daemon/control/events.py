@@ -1,4 +1,4 @@
-"""What happens, told to those who subscribed, in one numbered stream.
+"""One numbered stream of events for all subscribers.
 
 Owns the numbers, the replay and what becomes of events that a subscriber is too slow for. Knows
 no connection: events leave as lines through a function.

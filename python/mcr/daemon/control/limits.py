@@ -1,4 +1,4 @@
-"""How much of the control process one client, or all together, can take.
+"""Limits: the memory and time that one client, or all together, can take from control.
 
 Owns the numbers and the reasons for them. Beyond each stands an error of the protocol, or the end
 of the connection. The longest line and the length of the replay are known to clients too: `daemon`.

@@ -1,4 +1,4 @@
-"""How this process gives up its rights, once everything that it needs is loaded.
+"""The sandbox of control, entered once everything it needs is loaded.
 
 Owns what it can still reach in the file system afterwards. The rest is the native module's.
 """

@@ -1,4 +1,4 @@
-"""Who may talk to the daemon, by what the kernel says of the other end.
+"""Access to the daemon, decided by the credentials of the peer's socket.
 
 Owns the policy. Knows no request.
 """

@@ -1,4 +1,4 @@
-"""What a request can be refused with, and how errors of the package become it.
+"""Errors of the protocol, and how the package's own errors map to them.
 
 Owns the way from exceptions to the errors of the protocol. Knows no connection.
 """

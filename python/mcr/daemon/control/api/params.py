@@ -1,4 +1,4 @@
-"""What clients may send: the parameters of every method, and rules as objects.
+"""Parameters of every method, and rules as objects.
 
 Owns the shape of requests; what a rule's fields may hold is decided by the rules themselves.
 """

@@ -1,4 +1,4 @@
-"""What pydantic finds wrong, in the words of this package.
+"""Validation errors of pydantic in this package's words.
 
 Owns the path and the sentence of each problem, with a suggestion where a name is unknown.
 """

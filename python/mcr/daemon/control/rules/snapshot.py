@@ -1,4 +1,4 @@
-"""What outlives this process: the rules and a few numbers, as lines of JSON.
+"""The snapshot that outlives control: the rules and a few numbers, as lines of JSON.
 
 Owns the shape of the snapshot, which the supervisor keeps without reading it and which the user
 may find in the state file. Knows no sockets.

@@ -1,4 +1,4 @@
-"""What control and a worker say to each other, as JSON.
+"""Messages between control and a worker, as JSON.
 
 Owns the shapes: what is sent is made here, what comes is checked here, since a worker in somebody
 else's hands may say anything. Knows no sockets.
