@@ -1,4 +1,4 @@
-"""What `mcr serve` was asked for, as one value. Knows nothing of how it is done."""
+"""The settings of the daemon, as `mcr serve` takes them."""
 
 import json
 from dataclasses import asdict, dataclass

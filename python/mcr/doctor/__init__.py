@@ -1,4 +1,4 @@
-"""Why a relay may not do what its rules say: `diagnose` looks at this host and names each fix.
+"""Diagnosis: `diagnose` finds what on this host keeps rules from working, and names each fix.
 
 Owns what is looked at for which rules, and the one repair that is made when it is asked for. What a
 rule may say is decided in `config`.

@@ -1,4 +1,4 @@
-"""What a diagnosis knows of this host: `Facts`, read or tried, nothing judged.
+"""`Facts` about this host, read or tried, without judging them.
 
 Everything belongs to the network namespace of the calling thread. Reading changes nothing that
 lasts: sockets are opened for a try, and a group that nobody is a member of is joined for a moment.

@@ -1,1 +1,1 @@
-"""What the daemon and its clients share: constants, and results as frozen values."""
+"""Constants and results that the daemon and its clients share."""

@@ -1,4 +1,4 @@
-"""What the daemon and those who talk to it agree on.
+"""Constants that the daemon and its clients share.
 
 Owns where the socket is, the protocol's version, its error codes and limits. Knows neither side,
 and loads nothing that `mcr.Client` would have to wait for.

@@ -1,4 +1,4 @@
-"""How far a relay has come in its life, and the lock of the threads that share it.
+"""The lifecycle of a relay, and the lock of the threads that share it.
 
 Owns what may be done when. Knows neither rules nor the engine.
 """

@@ -1,4 +1,4 @@
-"""What a relay tries again by itself, as no message of the kernel tells when it can be done.
+"""Retries of what the kernel does not notify: hostnames, routes and busy addresses.
 
 Owns the thread and its pace. Knows neither rules nor names.
 """

@@ -1,4 +1,4 @@
-"""How a relay shall run, as one value.
+"""The settings of a relay.
 
 Owns which values each choice may have.
 """

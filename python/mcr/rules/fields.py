@@ -1,4 +1,4 @@
-"""What each field of a rule may hold: one function a field, from any object to the typed value.
+"""The fields of a rule: one function each, from any object to the typed value.
 
 Owns ranges and their messages, so that text and constructors judge alike. Knows neither the rule
 text nor this host. Every function raises `Invalid` with one sentence that names the fix.

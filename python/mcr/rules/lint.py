@@ -1,4 +1,4 @@
-"""What a rule may ask for, but is seldom meant: one warning each.
+"""Warnings about rules that are valid but seldom meant.
 
 Sees resolved rules only; what is wrong with a rule is the business of `resolver` and `proposal`.
 """

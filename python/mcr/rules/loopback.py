@@ -1,4 +1,4 @@
-"""Which copies come back to the inputs of this host, and which outputs may not let them.
+"""Looped-back copies: which outputs would feed an input of this host, and how to stop them.
 
 AF_PACKET sees nothing that this host sends, except on the loopback interface, where all of it
 arrives again. A joined UDP socket hears copies to a group unless their socket has

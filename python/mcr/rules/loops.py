@@ -1,4 +1,4 @@
-"""Where copies of one sender can meet an input, and which rules listen there, by their ids.
+"""Loops: where one sender's copies can meet an input, and which rules listen there.
 
 A lane may cover a block of groups and a range of ports. Which lanes meet is found without counting
 groups or ports: blocks either hold one another or have nothing in common, and lanes are kept by

@@ -1,4 +1,4 @@
-"""How many groups rules join on each interface, and when that is much for a bridge on the way.
+"""Group memberships per interface, and when a snooping bridge on the way may run out of entries.
 
 Sees resolved inputs only. What a lone block joins is decided in `fields`.
 """

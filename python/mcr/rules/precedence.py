@@ -1,4 +1,4 @@
-"""Which rules go before which: of rules that are for the same datagrams the most specific has them.
+"""Precedence: of rules that match the same datagram, the most specific takes it.
 
 Owns the order that `rust/rules` follows: fewer groups, then fewer ports, then senders that are
 listed before any sender. What is equally specific has a copy each.

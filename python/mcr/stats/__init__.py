@@ -1,4 +1,4 @@
-"""What a relay counted, and how its rules are doing."""
+"""Counters of a relay, and the status of its rules."""
 
 from .counters import InterfaceStats, OutputStats, RuleRate, RuleStats, Stats
 

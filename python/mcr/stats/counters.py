@@ -1,4 +1,4 @@
-"""What a relay counted, as frozen values.
+"""Counters of interfaces, rules and outputs, as frozen values.
 
 Owns the shape of the numbers; knows neither the engine that counts nor the rules themselves: rules,
 outputs and addresses are text here. All counts are datagrams since the rule, output or interface

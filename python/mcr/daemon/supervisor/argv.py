@@ -1,4 +1,4 @@
-"""How a worker and control are called: the command lines of the two kinds of children.
+"""Command lines of the supervisor's children.
 
 Owns what they are told at their start. Knows no process.
 """

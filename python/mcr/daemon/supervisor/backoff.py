@@ -1,4 +1,4 @@
-"""When a process that died is started again.
+"""Restart delays: a process that keeps dying is restarted ever more slowly.
 
 Pure: times come in as numbers, a delay comes out. Knows no process.
 """

@@ -1,4 +1,4 @@
-"""What this process may do, tried before anything is started, and taking what it is allowed.
+"""The rights of this process: checked before anything starts, and used to raise its limits.
 
 Knows no children. Giving rights up is the native module's work.
 """

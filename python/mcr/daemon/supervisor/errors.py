@@ -1,4 +1,4 @@
-"""Why a daemon does not start; knows nothing of the package."""
+"""The error that ends a daemon at its start."""
 
 from ...errors import McrError
 

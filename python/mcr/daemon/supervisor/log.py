@@ -1,4 +1,4 @@
-"""What the supervisor says by itself, on standard error and to the service manager.
+"""The supervisor's own log lines on standard error, and its notices to the service manager.
 
 Nobody need read it: a pipe that is full costs the line, never the daemon's time. Knows no
 processes and no rules.

@@ -1,4 +1,4 @@
-"""What the supervisor needs and does not own: the native module's part, and the command lines.
+"""The native functions that the supervisor calls, as one value that tests can replace.
 
 Owns nothing; tests give others in their place.
 """

@@ -1,4 +1,4 @@
-"""The one place where the supervisor waits: descriptors and what to call when they are ready.
+"""The event loop of the supervisor: descriptors, and what to call when they are ready.
 
 Knows neither processes nor messages.
 """

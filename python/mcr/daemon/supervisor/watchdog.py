@@ -1,4 +1,4 @@
-"""Who has been silent for too long, in time that the supervisor itself was awake.
+"""Watchdogs: which child has been silent too long while the supervisor was awake.
 
 Pure: times come in as numbers. Knows no process and no socket.
 """

@@ -1,4 +1,4 @@
-"""All workers as one: a change comes to all of them or to none, and who comes back is brought up.
+"""The worker pool: applies a change to all workers or none, and updates restarted workers.
 
 Owns the two phases of a change and who has which rules. What the rules are it is told; what a
 worker counts is the business of `counters`.

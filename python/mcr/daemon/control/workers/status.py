@@ -1,4 +1,4 @@
-"""What workers tell by themselves: rules that wait, outputs that are parked, links, log lines.
+"""The status of rules as workers report it: waiting rules, parked outputs, links, log lines.
 
 Owns how that becomes events, of which there is one however many workers say the same.
 """

@@ -1,4 +1,4 @@
-"""What is known of each worker process: its incarnation, its state, its deaths.
+"""One worker process as control knows it: its incarnation, its state, its deaths.
 
 Owns the records that clients see. Talks to nobody.
 """
