@@ -17,12 +17,12 @@ use std::sync::{Arc, mpsc};
 
 use _native::addr::Addr;
 use _native::engine::buffers::SizeClass;
-use _native::engine::ingress::{Kind, OrderCheck};
+use _native::engine::ingress::{Delivery, OrderCheck};
 use _native::engine::plan::{Plan, PlanOutput, PlanRule, Source};
-use _native::engine::{self, Command, FreshRing, Links};
+use _native::engine::{self, Command, EngineChannels, FreshRing};
 use _native::packet::LinkType;
 use _native::rules::{InputKey, Table, TableRule};
-use _native::stats::{self, Grant, Owner, Slot, output};
+use _native::stats::{self, Grant, Slot, SlotOwner, output};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 const INTERFACE: u32 = 1;
@@ -70,7 +70,7 @@ fn main() -> Outcome<()> {
     // The value is there before the engine looks.
     let wake = EventFd::from_value_and_flags(1, EfdFlags::EFD_CLOEXEC)?;
     commands.send(Command::Stop)?;
-    let links = Links {
+    let links = EngineChannels {
         commands: orders,
         retired: retirer,
         wake: Arc::new(wake.into()),
@@ -97,7 +97,7 @@ fn inputs() -> Outcome<(Vec<Source>, Vec<UnixDatagram>)> {
         sources.push(Source {
             id,
             fd: Arc::new(OwnedFd::from(near).into()),
-            kind: Kind::Frame { vnet_hdr: true, link: LinkType::Ethernet },
+            kind: Delivery::Frame { vnet_hdr: true, link: LinkType::Ethernet },
             ring: None,
             class: SizeClass::Standard,
             interface: INTERFACE,
@@ -128,7 +128,7 @@ fn plan(sources: Vec<Source>, outputs: Vec<PlanOutput>) -> Plan {
     let rule = TableRule { input, group_bits: 0, last_port: PORT, sources: Box::default() };
     let ends = u32::try_from(outputs.len()).unwrap_or(u32::MAX);
     let fixed = (0..FIRST_OUTPUT).map(|index| Slot { index, generation: 1 });
-    let grant = |slot| Grant { slot, owner: Owner::rule(""), goes_on: false };
+    let grant = |slot| Grant { slot, owner: SlotOwner::rule(""), goes_on: false };
     Plan {
         sources: sources.into(),
         table: Table::compile(&[rule]),

@@ -1,4 +1,4 @@
-//! The worker's side of the broker: an [`Opener`] that opens nothing itself. It must not know what
+//! The worker's side of the broker: an [`SocketProvider`] that opens nothing itself. It must not know what
 //! the supervisor grants.
 
 use std::io::{self, ErrorKind};
@@ -15,13 +15,14 @@ use super::wire::MAX_ITEMS;
 use crate::addr::Addr;
 use crate::error::{Error, Result};
 use crate::sockets::provider::{
-    Datagrams, Frames, FramesWish, Helper, Lease, Lender, Opener, Output, Owner, Socket,
+    HelperSocket, Lease, Lender, OutputHandle, OutputOwner, PacketSocketHandle,
+    PacketSocketRequest, Socket, SocketProvider, UdpInputHandle,
 };
 use crate::sockets::socket::descriptors_used_up;
 use crate::sockets::{InterfaceRef, filter, udp_input};
 use crate::spec::OutputSpec;
 use crate::sys::packet_ring::{PacketRing, RingShape};
-use crate::sys::passing;
+use crate::sys::scm_rights;
 
 /// Asks the supervisor for sockets.
 pub struct Client {
@@ -40,12 +41,12 @@ struct Line {
 /// may be for what they held, a port for example; and soon, if none is asked.
 #[derive(Default)]
 struct Freed {
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<ReturnQueue>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct Waiting {
+struct ReturnQueue {
     leases: Vec<u64>,
     /// There will be no more.
     is_over: bool,
@@ -81,7 +82,7 @@ impl Client {
         fd.map(|fd| Socket::leased(fd, self.lease(lease))).ok_or_else(unexpected)
     }
 
-    fn helper(&self, request: &Request) -> Result<Option<Helper>> {
+    fn helper(&self, request: &Request) -> Result<Option<HelperSocket>> {
         match self.line.ask(request)? {
             (Answer::Helper { lease }, None) => Ok(Some(self.lease(lease).into())),
             (Answer::Absent {}, None) => Ok(None),
@@ -89,7 +90,12 @@ impl Client {
         }
     }
 
-    fn any_output(&self, owner: &Owner<'_>, spec: &OutputSpec, connect: bool) -> Result<Output> {
+    fn any_output(
+        &self,
+        owner: &OutputOwner<'_>,
+        spec: &OutputSpec,
+        connect: bool,
+    ) -> Result<OutputHandle> {
         let request = Request::Output {
             rule: owner.rule.to_owned(),
             number: owner.number,
@@ -97,7 +103,7 @@ impl Client {
             spec: spec.clone(),
         };
         match self.line.ask(&request)? {
-            (Answer::Output { lease, send_buffer_bytes, max_segment }, fd) => Ok(Output {
+            (Answer::Output { lease, send_buffer_bytes, max_segment }, fd) => Ok(OutputHandle {
                 socket: self.socket(lease, fd)?,
                 send_buffer_bytes: bytes(send_buffer_bytes),
                 max_segment,
@@ -107,10 +113,10 @@ impl Client {
     }
 }
 
-impl Opener for Client {
+impl SocketProvider for Client {
     /// One: the others in its group are those of other workers.
-    fn frames(&self, wish: &FramesWish<'_>) -> Result<Vec<Frames>> {
-        let FramesWish { interface, blocks, ring, .. } = wish;
+    fn frames(&self, wish: &PacketSocketRequest<'_>) -> Result<Vec<PacketSocketHandle>> {
+        let PacketSocketRequest { interface, blocks, ring, .. } = wish;
         let blocks = filter::bounded(blocks);
         let request = Request::Frames { interface: interface.into(), blocks, ring: *ring };
         let (answer, fd) = self.line.ask(&request)?;
@@ -122,7 +128,7 @@ impl Opener for Client {
         let ring = ring.map(|shape| map(&socket, shape, has_history)).transpose();
         let ring = ring.map_err(|e| Error::os("mapping a packet ring", interface.name, e))?;
         let lost_frames = ring.as_ref().map_or(0, |(_, lost)| *lost);
-        Ok(vec![Frames {
+        Ok(vec![PacketSocketHandle {
             ring: ring.map(|(ring, _)| ring),
             socket,
             receive_buffer_bytes: bytes(receive_buffer_bytes),
@@ -155,20 +161,25 @@ impl Opener for Client {
         self.line.done(&Request::Announce { ifindex: interface.index })
     }
 
-    fn merger(&self, group: Addr, port: u16, interface: &InterfaceRef<'_>) -> Result<Helper> {
+    fn merger(&self, group: Addr, port: u16, interface: &InterfaceRef<'_>) -> Result<HelperSocket> {
         let request = Request::Merger { interface: interface.into(), group, port };
         self.helper(&request)?.ok_or_else(unexpected)
     }
 
-    fn merger_anywhere(&self, group: Addr, port: u16) -> Result<Helper> {
+    fn merger_anywhere(&self, group: Addr, port: u16) -> Result<HelperSocket> {
         self.helper(&Request::MergerAnywhere { group, port })?.ok_or_else(unexpected)
     }
 
-    fn merger_for_any(&self, v4: bool, port: u16, is_beside_own: bool) -> Result<Option<Helper>> {
+    fn merger_for_any(
+        &self,
+        v4: bool,
+        port: u16,
+        is_beside_own: bool,
+    ) -> Result<Option<HelperSocket>> {
         self.helper(&Request::MergerForAny { v4, port, is_beside_own })
     }
 
-    fn merge(&self, helper: &Helper, on: bool) -> Result<()> {
+    fn merge(&self, helper: &HelperSocket, on: bool) -> Result<()> {
         let Some(lease) = helper.lease() else { return Ok(()) };
         self.line.done(&Request::Merge { lease, on })
     }
@@ -179,12 +190,12 @@ impl Opener for Client {
         port: u16,
         interface: &InterfaceRef<'_>,
         is_beside_own: bool,
-    ) -> Result<Option<Helper>> {
+    ) -> Result<Option<HelperSocket>> {
         let interface = interface.into();
         self.helper(&Request::Holder { interface, address, port, is_beside_own })
     }
 
-    fn datagrams(&self, wish: &udp_input::Wish<'_>) -> Result<Datagrams> {
+    fn datagrams(&self, wish: &udp_input::UdpInputRequest<'_>) -> Result<UdpInputHandle> {
         let request = Request::Datagrams {
             interface: (&wish.interface).into(),
             group: wish.group,
@@ -194,7 +205,7 @@ impl Opener for Client {
             port: wish.port,
         };
         match self.line.ask(&request)? {
-            (Answer::Datagrams { lease, receive_buffer_bytes }, fd) => Ok(Datagrams {
+            (Answer::Datagrams { lease, receive_buffer_bytes }, fd) => Ok(UdpInputHandle {
                 socket: self.socket(lease, fd)?,
                 receive_buffer_bytes: bytes(receive_buffer_bytes),
             }),
@@ -219,11 +230,11 @@ impl Opener for Client {
         self.line.done(&Request::NarrowBy { lease: leased(socket)?, sources })
     }
 
-    fn output(&self, owner: &Owner<'_>, spec: &OutputSpec) -> Result<Output> {
+    fn output(&self, owner: &OutputOwner<'_>, spec: &OutputSpec) -> Result<OutputHandle> {
         self.any_output(owner, spec, true)
     }
 
-    fn prepare_output(&self, owner: &Owner<'_>, spec: &OutputSpec) -> Result<Output> {
+    fn prepare_output(&self, owner: &OutputOwner<'_>, spec: &OutputSpec) -> Result<OutputHandle> {
         self.any_output(owner, spec, false)
     }
 
@@ -298,7 +309,7 @@ impl Drop for Line {
 impl Freed {
     /// Waits until there are some; false when there will be no more.
     fn wait(&self) -> bool {
-        let is_idle = |waiting: &mut Waiting| waiting.leases.is_empty() && !waiting.is_over;
+        let is_idle = |waiting: &mut ReturnQueue| waiting.leases.is_empty() && !waiting.is_over;
         let held = self.changed.wait_while(self.lock(), is_idle);
         !held.unwrap_or_else(PoisonError::into_inner).leases.is_empty()
     }
@@ -314,7 +325,7 @@ impl Freed {
         Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    fn lock(&self) -> MutexGuard<'_, ReturnQueue> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -322,7 +333,7 @@ impl Freed {
 fn send(socket: &OwnedFd, request: &Request) -> io::Result<()> {
     let bytes = request.to_bytes();
     loop {
-        match passing::send(socket.as_fd(), &bytes, None, MsgFlags::empty()) {
+        match scm_rights::send(socket.as_fd(), &bytes, None, MsgFlags::empty()) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 wait(socket, PollFlags::POLLOUT)?
             }
@@ -335,7 +346,7 @@ fn send(socket: &OwnedFd, request: &Request) -> io::Result<()> {
 fn receive(socket: &OwnedFd) -> io::Result<(Vec<u8>, Option<OwnedFd>, bool)> {
     let mut bytes = vec![0; MESSAGE_BYTES];
     loop {
-        match passing::receive(socket.as_fd(), &mut bytes, MsgFlags::empty()) {
+        match scm_rights::receive(socket.as_fd(), &mut bytes, MsgFlags::empty()) {
             Ok(message) if message.len == 0 => return Err(ErrorKind::UnexpectedEof.into()),
             Ok(message) => {
                 bytes.truncate(message.len);

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use nix::net::if_::if_indextoname;
 
 use crate::error::Result;
-use crate::sockets::netlink::links::{self, LinkSocket, Told};
+use crate::sockets::netlink::links::{self, LinkEvent, LinkSocket};
 
 /// Hears of the deletion of interfaces. What becomes of others costs neither time nor room.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ impl Deletions {
         loop {
             let heard = self.socket.hear(&mut self.room).and_then(|piece| {
                 links::read(piece, |told| {
-                    if let Told::LinkGone(index) = told {
+                    if let LinkEvent::LinkGone(index) = told {
                         gone.insert(index);
                     }
                 })

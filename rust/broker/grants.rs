@@ -6,18 +6,18 @@ use std::os::fd::AsFd;
 
 use nix::sys::resource::{Resource, getrlimit};
 
-use super::key::Key;
-use super::leases::{Frames, Held, User, What};
+use super::key::SocketKey;
+use super::leases::{LeaseState, LeasedSocket, PacketLease, SocketDetails};
 use super::memberships::Member;
 use super::messages::{Answer, Request};
-use super::server::{Fault, NO_WORKER, Server, Worker};
+use super::server::{Fault, NO_WORKER, Server, WorkerSockets};
 use crate::addr::Addr;
 use crate::error::{Error, Result};
 use crate::sockets::netlink::routes;
 use crate::sockets::output;
-use crate::sockets::packet::{self, Spares};
+use crate::sockets::packet::{self, SpareSockets};
 use crate::sockets::ring_shape;
-use crate::sockets::udp_input::Wish;
+use crate::sockets::udp_input::UdpInputRequest;
 use crate::sockets::{InterfaceRef, gro_helper, igmp_query, udp_input};
 use crate::spec::OutputSpec;
 use crate::sys::packet_ring::RingShape;
@@ -50,7 +50,7 @@ impl Server {
         ring: Option<RingShape>,
     ) -> Granted {
         let is_alone = self.workers.len() == 1;
-        let key = Key::Frames { ifindex: interface.index };
+        let key = SocketKey::Frames { ifindex: interface.index };
         let known = self.worker(worker)?;
         known.check_frames(&key, interface.name, ring)?;
         // In a group it keeps its place, even if by now another ring would be better.
@@ -65,7 +65,7 @@ impl Server {
         }
         let (id, held) = known.leases.waiting(&key).ok_or(UNKNOWN)?;
         packet::replace_filter(held.fd.as_fd(), blocks)?;
-        let has_history = held.user == User::Former;
+        let has_history = held.user == LeaseState::Former;
         known.leases.claim(id);
         known.frames_answer(id, has_history)
     }
@@ -73,13 +73,13 @@ impl Server {
     /// Opens a socket on an interface for each worker, before any of them receives: flows come to
     /// another one when there are more.
     fn open_group(&mut self, interface: &InterfaceRef<'_>, ring: Option<RingShape>) -> Result<()> {
-        self.workers.iter().try_for_each(Worker::check_room)?;
+        self.workers.iter().try_for_each(WorkerSockets::check_room)?;
         let count = u16::try_from(self.workers.len()).unwrap_or(u16::MAX);
-        let sockets = packet::open_group(interface, count, ring, &mut Spares::default())?;
+        let sockets = packet::open_group(interface, count, ring, &mut SpareSockets::default())?;
         self.last_group += 1;
         let group = (count > 1).then_some(self.last_group);
         for (socket, worker) in sockets.into_iter().zip(&mut self.workers) {
-            let frames = Frames {
+            let frames = PacketLease {
                 receive_buffer_bytes: socket.receive_buffer_bytes,
                 vnet_hdr: socket.vnet_hdr,
                 ring: socket.ring,
@@ -88,8 +88,8 @@ impl Server {
                 wants_all: false,
                 group,
             };
-            let key = Key::Frames { ifindex: interface.index };
-            worker.leases.keep(key, socket.fd, What::Frames(frames));
+            let key = SocketKey::Frames { ifindex: interface.index };
+            worker.leases.keep(key, socket.fd, SocketDetails::Frames(frames));
         }
         Ok(())
     }
@@ -109,7 +109,7 @@ impl Server {
         Ok(self.count_votes(&key)?)
     }
 
-    fn count_votes(&self, key: &Key) -> Result<()> {
+    fn count_votes(&self, key: &SocketKey) -> Result<()> {
         let helpers = || self.workers.iter().flat_map(|worker| worker.leases.helpers(key));
         let votes = || helpers().filter_map(|(_, vote)| vote);
         if votes().next().is_none() {
@@ -141,12 +141,12 @@ impl Server {
         }
     }
 
-    fn worker(&mut self, number: u16) -> std::result::Result<&mut Worker, Fault> {
+    fn worker(&mut self, number: u16) -> std::result::Result<&mut WorkerSockets, Fault> {
         self.workers.get_mut(usize::from(number)).ok_or(NO_WORKER)
     }
 }
 
-impl Worker {
+impl WorkerSockets {
     /// Whatever belongs to this worker alone.
     pub(super) fn grant(&mut self, request: Request) -> Granted {
         match request {
@@ -169,8 +169,14 @@ impl Worker {
                 port,
             } => {
                 let interface = interface.as_ref();
-                let wish =
-                    Wish { group, is_broadcast, is_everywhere, is_beside_own, port, interface };
+                let wish = UdpInputRequest {
+                    group,
+                    is_broadcast,
+                    is_everywhere,
+                    is_beside_own,
+                    port,
+                    interface,
+                };
                 return self.datagrams(&wish);
             }
             Request::Output { rule, number, is_connected, spec } => {
@@ -225,10 +231,15 @@ impl Worker {
         Ok(())
     }
 
-    fn datagrams(&mut self, wish: &Wish<'_>) -> Granted {
-        let Wish { interface, group, is_broadcast, is_everywhere, port, .. } = *wish;
-        let key =
-            Key::Datagrams { ifindex: interface.index, group, port, is_broadcast, is_everywhere };
+    fn datagrams(&mut self, wish: &UdpInputRequest<'_>) -> Granted {
+        let UdpInputRequest { interface, group, is_broadcast, is_everywhere, port, .. } = *wish;
+        let key = SocketKey::Datagrams {
+            ifindex: interface.index,
+            group,
+            port,
+            is_broadcast,
+            is_everywhere,
+        };
         let waiting = self.leases.waiting(&key).map(|(id, held)| (id, held.buffer_bytes()));
         let (lease, bytes) = if let Some(found) = waiting {
             self.leases.claim(found.0);
@@ -238,7 +249,7 @@ impl Worker {
             let input = udp_input::open(wish)?;
             udp_input::tell_marks(input.fd.as_fd(), &interface, group)?;
             let receive_buffer_bytes = input.receive_buffer_bytes;
-            let what = What::Datagrams { receive_buffer_bytes, member: Member::default() };
+            let what = SocketDetails::Datagrams { receive_buffer_bytes, member: Member::default() };
             (self.leases.add(key, input.fd, what), receive_buffer_bytes)
         };
         Ok(Answer::Datagrams { lease, receive_buffer_bytes: bytes as u64 })
@@ -251,7 +262,8 @@ impl Worker {
         is_connected: bool,
         spec: &OutputSpec,
     ) -> Granted {
-        let key = Key::Output { rule, number, spec: OutputSpec { ifindex: 0, ..spec.clone() } };
+        let key =
+            SocketKey::Output { rule, number, spec: OutputSpec { ifindex: 0, ..spec.clone() } };
         if let Some((lease, held)) = self.leases.waiting(&key) {
             let bytes = held.buffer_bytes() as u64;
             // It may have been connected long ago, by another interface of this name.
@@ -262,7 +274,7 @@ impl Worker {
         self.check_room()?;
         let socket = if is_connected { output::open(spec)? } else { output::prepare(spec)? };
         let send_buffer_bytes = socket.send_buffer_bytes;
-        let lease = self.leases.add(key, socket.fd, What::Output { send_buffer_bytes });
+        let lease = self.leases.add(key, socket.fd, SocketDetails::Output { send_buffer_bytes });
         let max_segment = socket.max_segment;
         Ok(Answer::Output { lease, send_buffer_bytes: send_buffer_bytes as u64, max_segment })
     }
@@ -285,9 +297,9 @@ impl Worker {
         &mut self,
         lease: u64,
         ifindex: u32,
-    ) -> std::result::Result<(&Held, OutputSpec), Fault> {
+    ) -> std::result::Result<(&LeasedSocket, OutputSpec), Fault> {
         let held = self.leases.get(lease).ok_or(UNKNOWN)?;
-        let Key::Output { spec, .. } = &*held.key else { return Err(UNKNOWN) };
+        let SocketKey::Output { spec, .. } = &*held.key else { return Err(UNKNOWN) };
         if ifindex == 0 && spec.address.is_multicast() || ifindex != 0 && spec.interface.is_empty()
         {
             return Err(Fault::Breach("an output without its interface"));
@@ -297,7 +309,8 @@ impl Worker {
     }
 
     fn helper(&mut self, request: &Request) -> Granted {
-        let key = Key::of_helper(request).ok_or(Fault::Breach("a request out of its place"))?;
+        let key =
+            SocketKey::of_helper(request).ok_or(Fault::Breach("a request out of its place"))?;
         if let Some((lease, _)) = self.leases.waiting(&key) {
             self.leases.claim(lease);
             return Ok(Answer::Helper { lease });
@@ -319,22 +332,27 @@ impl Worker {
             _ => None,
         };
         Ok(opened.map_or(Answer::Absent {}, |fd| Answer::Helper {
-            lease: self.leases.add(key, fd, What::Helper { vote: None }),
+            lease: self.leases.add(key, fd, SocketDetails::Helper { vote: None }),
         }))
     }
 
     /// The worker's socket of the `udp` ingress, its interface and its group.
-    fn datagrams_of(&mut self, lease: u64) -> std::result::Result<(&mut Held, u32, Addr), Fault> {
+    fn datagrams_of(
+        &mut self,
+        lease: u64,
+    ) -> std::result::Result<(&mut LeasedSocket, u32, Addr), Fault> {
         let held = self.leases.get(lease).ok_or(UNKNOWN)?;
         match *held.key {
-            Key::Datagrams { ifindex, group, .. } => Ok((held, ifindex, group)),
+            SocketKey::Datagrams { ifindex, group, .. } => Ok((held, ifindex, group)),
             _ => Err(UNKNOWN),
         }
     }
 
     fn frames_answer(&mut self, lease: u64, has_history: bool) -> Granted {
         let held = self.leases.get(lease).ok_or(UNKNOWN)?;
-        let What::Frames(Frames { receive_buffer_bytes, vnet_hdr, ring, .. }) = held.what else {
+        let SocketDetails::Frames(PacketLease { receive_buffer_bytes, vnet_hdr, ring, .. }) =
+            held.what
+        else {
             return Err(UNKNOWN);
         };
         let receive_buffer_bytes = receive_buffer_bytes as u64;
@@ -342,7 +360,12 @@ impl Worker {
     }
 
     /// Whether there may be one more AF_PACKET socket of this kind.
-    fn check_frames(&self, key: &Key, interface: &str, ring: Option<RingShape>) -> Result<()> {
+    fn check_frames(
+        &self,
+        key: &SocketKey,
+        interface: &str,
+        ring: Option<RingShape>,
+    ) -> Result<()> {
         self.check_room()?;
         let has_many = self.leases.claimed(key) >= MAX_FRAMES;
         if has_many || ring.is_some() && self.leases.rings() >= MAX_RINGS {

@@ -6,7 +6,7 @@ use crate::spec::OutputSpec;
 
 /// What a socket is for: the same words in every incarnation of a worker.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Key {
+pub(super) enum SocketKey {
     Frames {
         ifindex: u32,
     },
@@ -43,7 +43,7 @@ pub(super) enum Key {
     },
 }
 
-impl Key {
+impl SocketKey {
     /// Of a request for a helper.
     pub(super) fn of_helper(request: &Request) -> Option<Self> {
         Some(match request {

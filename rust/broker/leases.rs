@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use super::key::Key;
+use super::key::SocketKey;
 use super::memberships::Member;
 use crate::addr::Addr;
 use crate::error::Result;
@@ -15,11 +15,11 @@ use crate::sys::packet_ring::RingShape;
 
 /// A socket that a worker has, or whoever comes after it can have.
 #[derive(Debug)]
-pub(super) struct Held {
-    pub(super) key: Arc<Key>,
+pub(super) struct LeasedSocket {
+    pub(super) key: Arc<SocketKey>,
     pub(super) fd: OwnedFd,
-    pub(super) what: What,
-    pub(super) user: User,
+    pub(super) what: SocketDetails,
+    pub(super) user: LeaseState,
     /// Whether it stands on an interface that is not there any more, though one with the same
     /// index may be: nobody gets it again.
     is_gone: bool,
@@ -27,7 +27,7 @@ pub(super) struct Held {
 
 /// Who has a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum User {
+pub(super) enum LeaseState {
     /// Nobody had it yet: it was opened with those of the other workers.
     Nobody,
     /// The worker that runs.
@@ -40,8 +40,8 @@ pub(super) enum User {
 
 /// What is known of a socket beside its key.
 #[derive(Debug)]
-pub(super) enum What {
-    Frames(Frames),
+pub(super) enum SocketDetails {
+    Frames(PacketLease),
     Datagrams {
         receive_buffer_bytes: usize,
         member: Member,
@@ -57,7 +57,7 @@ pub(super) enum What {
 }
 
 #[derive(Debug)]
-pub(super) struct Frames {
+pub(super) struct PacketLease {
     pub(super) receive_buffer_bytes: usize,
     pub(super) vnet_hdr: bool,
     pub(super) ring: Option<RingShape>,
@@ -75,8 +75,8 @@ pub(super) struct Frames {
 #[derive(Debug, Default)]
 pub(super) struct Leases {
     last_id: u64,
-    held: HashMap<u64, Held>,
-    by_key: HashMap<Arc<Key>, Vec<u64>>,
+    held: HashMap<u64, LeasedSocket>,
+    by_key: HashMap<Arc<SocketKey>, Vec<u64>>,
     closer: Closer,
 }
 
@@ -91,55 +91,57 @@ impl Leases {
     }
 
     /// A socket that the present worker has.
-    pub(super) fn add(&mut self, key: Key, fd: OwnedFd, what: What) -> u64 {
+    pub(super) fn add(&mut self, key: SocketKey, fd: OwnedFd, what: SocketDetails) -> u64 {
         let id = self.keep(key, fd, what);
         self.claim(id);
         id
     }
 
     /// A socket that nobody has had yet.
-    pub(super) fn keep(&mut self, key: Key, fd: OwnedFd, what: What) -> u64 {
+    pub(super) fn keep(&mut self, key: SocketKey, fd: OwnedFd, what: SocketDetails) -> u64 {
         self.last_id += 1;
         let key = Arc::new(key);
         self.by_key.entry(key.clone()).or_default().push(self.last_id);
-        let held = Held { key, fd, what, user: User::Nobody, is_gone: false };
+        let held = LeasedSocket { key, fd, what, user: LeaseState::Nobody, is_gone: false };
         self.held.insert(self.last_id, held);
         self.last_id
     }
 
     /// The newest socket for this that can be claimed: one that has a queue before one that nobody
     /// had yet.
-    pub(super) fn waiting(&mut self, key: &Key) -> Option<(u64, &mut Held)> {
+    pub(super) fn waiting(&mut self, key: &SocketKey) -> Option<(u64, &mut LeasedSocket)> {
         let ids = self.by_key.get(key)?;
         let newest = |user| {
             let is_its = |id: &&u64| self.held.get(id).is_some_and(|held| held.user == user);
             ids.iter().rev().find(is_its)
         };
-        let id = *newest(User::Former).or_else(|| newest(User::Nobody))?;
+        let id = *newest(LeaseState::Former).or_else(|| newest(LeaseState::Nobody))?;
         Some((id, self.held.get_mut(&id)?))
     }
 
     /// Gives it to the present worker.
     pub(super) fn claim(&mut self, id: u64) {
         if let Some(held) = self.held.get_mut(&id) {
-            held.user = User::Present;
+            held.user = LeaseState::Present;
         }
     }
 
     /// How many sockets for this the worker has.
-    pub(super) fn claimed(&self, key: &Key) -> usize {
+    pub(super) fn claimed(&self, key: &SocketKey) -> usize {
         let ids = self.by_key.get(key).into_iter().flatten();
-        ids.filter(|id| self.held.get(id).is_some_and(Held::is_claimed)).count()
+        ids.filter(|id| self.held.get(id).is_some_and(LeasedSocket::is_claimed)).count()
     }
 
     /// How many packet rings the worker has.
     pub(super) fn rings(&self) -> usize {
-        let has_ring = |what: &What| matches!(what, What::Frames(Frames { ring: Some(_), .. }));
+        let has_ring = |what: &SocketDetails| {
+            matches!(what, SocketDetails::Frames(PacketLease { ring: Some(_), .. }))
+        };
         self.held.values().filter(|held| held.is_claimed() && has_ring(&held.what)).count()
     }
 
     /// What the worker has under this number.
-    pub(super) fn get(&mut self, id: u64) -> Option<&mut Held> {
+    pub(super) fn get(&mut self, id: u64) -> Option<&mut LeasedSocket> {
         self.held.get_mut(&id).filter(|held| held.is_claimed())
     }
 
@@ -150,18 +152,18 @@ impl Leases {
     /// The helpers for this, claimed or not, and what was said of merging.
     pub(super) fn helpers(
         &self,
-        key: &Key,
+        key: &SocketKey,
     ) -> impl Iterator<Item = (BorrowedFd<'_>, Option<bool>)> {
         let ids = self.by_key.get(key).into_iter().flatten();
         ids.filter_map(|id| self.held.get(id)).filter_map(|held| match held.what {
-            What::Helper { vote } => Some((held.fd.as_fd(), vote)),
+            SocketDetails::Helper { vote } => Some((held.fd.as_fd(), vote)),
             _ => None,
         })
     }
 
     /// An AF_PACKET socket on an interface, claimed or not.
     pub(super) fn frames_on(&self, ifindex: u32) -> Option<BorrowedFd<'_>> {
-        let ids = self.by_key.get(&Key::Frames { ifindex })?;
+        let ids = self.by_key.get(&SocketKey::Frames { ifindex })?;
         let held = ids.iter().filter_map(|id| self.held.get(id)).find(|held| !held.is_gone);
         held.map(|held| held.fd.as_fd())
     }
@@ -169,7 +171,7 @@ impl Leases {
     /// Whether a socket of the `udp` ingress is a member of its group on the interface.
     pub(super) fn is_member_on(&self, ifindex: u32) -> bool {
         self.held.values().any(|held| match &held.what {
-            What::Datagrams { member, .. } => {
+            SocketDetails::Datagrams { member, .. } => {
                 member.is_any() && held.key.ifindex() == Some(ifindex)
             }
             _ => false,
@@ -179,7 +181,7 @@ impl Leases {
     /// The present worker does not need a socket any more. It is closed, unless others may need
     /// its place.
     pub(super) fn release(&mut self, id: u64) {
-        let is_placed = |held: &&mut Held| held.group().is_some() && !held.is_gone;
+        let is_placed = |held: &&mut LeasedSocket| held.group().is_some() && !held.is_gone;
         match self.held.get_mut(&id).filter(is_placed) {
             Some(held) => held.retire(),
             None => drop(self.remove(id)),
@@ -188,8 +190,9 @@ impl Leases {
 
     /// The groups of which a worker, dead or alive, has a socket.
     pub(super) fn groups(&self) -> impl Iterator<Item = u64> {
-        let is_used = |held: &&Held| matches!(held.user, User::Present | User::Former);
-        self.held.values().filter(is_used).filter_map(Held::group)
+        let is_used =
+            |held: &&LeasedSocket| matches!(held.user, LeaseState::Present | LeaseState::Former);
+        self.held.values().filter(is_used).filter_map(LeasedSocket::group)
     }
 
     /// Closes the sockets of groups that nobody uses.
@@ -216,12 +219,12 @@ impl Leases {
     pub(super) fn orphan(&mut self) {
         for held in self.held.values_mut() {
             if held.is_claimed() {
-                held.user = User::Former;
+                held.user = LeaseState::Former;
             }
             match &mut held.what {
-                What::Frames(frames) => frames.wants_all = false,
-                What::Datagrams { member, .. } => member.orphan(),
-                What::Helper { .. } | What::Output { .. } => {}
+                SocketDetails::Frames(frames) => frames.wants_all = false,
+                SocketDetails::Datagrams { member, .. } => member.orphan(),
+                SocketDetails::Helper { .. } | SocketDetails::Output { .. } => {}
             }
         }
         self.remove_all(|held| held.is_gone);
@@ -231,9 +234,10 @@ impl Leases {
     /// be members: these are no use to anybody.
     pub(super) fn forget_lost(&mut self, is_lost: impl Fn(u32, Addr) -> bool) {
         self.remove_all(|held| match (&held.what, &*held.key) {
-            (What::Datagrams { member, .. }, &Key::Datagrams { ifindex, group, .. }) => {
-                member.is_any() && is_lost(ifindex, group)
-            }
+            (
+                SocketDetails::Datagrams { member, .. },
+                &SocketKey::Datagrams { ifindex, group, .. },
+            ) => member.is_any() && is_lost(ifindex, group),
             _ => false,
         });
     }
@@ -241,20 +245,20 @@ impl Leases {
     /// The worker has all it needs: closes what waits, and ends what its sockets do for a worker
     /// before it only.
     pub(super) fn settle(&mut self) {
-        let former = self.held.iter().filter(|(_, held)| held.user == User::Former);
+        let former = self.held.iter().filter(|(_, held)| held.user == LeaseState::Former);
         for id in former.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.release(id);
         }
-        self.held.values_mut().for_each(Held::settle);
+        self.held.values_mut().for_each(LeasedSocket::settle);
     }
 
     /// The interface with this index is gone, and another may get the index. What is a member of
     /// something there leaves now: later that would end the membership of another socket.
     pub(super) fn interface_gone(&mut self, ifindex: u32) {
-        let stands_there = |held: &Held| held.key.ifindex() == Some(ifindex);
+        let stands_there = |held: &LeasedSocket| held.key.ifindex() == Some(ifindex);
         for held in self.held.values_mut().filter(|held| stands_there(held)) {
             held.is_gone = true;
-            if let Key::Datagrams { group, .. } = *held.key {
+            if let SocketKey::Datagrams { group, .. } = *held.key {
                 udp_input::leave(held.fd.as_fd(), ifindex, group, &[]);
             }
         }
@@ -271,7 +275,7 @@ impl Leases {
         self.remove_all(|_| true);
     }
 
-    fn remove_all(&mut self, is_unwanted: impl Fn(&Held) -> bool) {
+    fn remove_all(&mut self, is_unwanted: impl Fn(&LeasedSocket) -> bool) {
         let unwanted = self.held.iter().filter(|(_, held)| is_unwanted(held));
         for id in unwanted.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.remove(id);
@@ -279,57 +283,57 @@ impl Leases {
     }
 }
 
-impl Held {
+impl LeasedSocket {
     /// The queue that it got, in bytes.
     pub(super) fn buffer_bytes(&self) -> usize {
         match self.what {
-            What::Frames(Frames { receive_buffer_bytes: bytes, .. })
-            | What::Datagrams { receive_buffer_bytes: bytes, .. }
-            | What::Output { send_buffer_bytes: bytes } => bytes,
-            What::Helper { .. } => 0,
+            SocketDetails::Frames(PacketLease { receive_buffer_bytes: bytes, .. })
+            | SocketDetails::Datagrams { receive_buffer_bytes: bytes, .. }
+            | SocketDetails::Output { send_buffer_bytes: bytes } => bytes,
+            SocketDetails::Helper { .. } => 0,
         }
     }
 
     /// Notes that its worker wants datagrams merged, or refuses it; `None` for what is no helper.
     pub(super) fn vote(&mut self, on: bool) -> Option<()> {
-        let What::Helper { vote } = &mut self.what else { return None };
+        let SocketDetails::Helper { vote } = &mut self.what else { return None };
         *vote = Some(on && *vote != Some(false));
         Some(())
     }
 
     fn is_claimed(&self) -> bool {
-        self.user == User::Present
+        self.user == LeaseState::Present
     }
 
     /// The fan-out group that it is in with those of other workers.
     fn group(&self) -> Option<u64> {
         match &self.what {
-            What::Frames(frames) => frames.group,
+            SocketDetails::Frames(frames) => frames.group,
             _ => None,
         }
     }
 
     /// Lets it receive nothing any more.
     fn retire(&mut self) {
-        self.user = User::Past;
+        self.user = LeaseState::Past;
         // What it queued before is for nobody, as it is never claimed again.
         packet::replace_filter(self.fd.as_fd(), &[]).ok();
         drop(self.take_all(false));
     }
 
     pub(super) fn is_frames(&self) -> bool {
-        matches!(self.what, What::Frames(_))
+        matches!(self.what, SocketDetails::Frames(_))
     }
 
     /// Whether it was made with this wish for a packet ring.
     pub(super) fn has_ring(&self, wanted: Option<RingShape>) -> bool {
-        matches!(&self.what, What::Frames(frames) if frames.asked == wanted)
+        matches!(&self.what, SocketDetails::Frames(frames) if frames.asked == wanted)
     }
 
     /// What it is a member for, where it is one by itself.
     pub(super) fn member(&mut self) -> Option<&mut Member> {
         match &mut self.what {
-            What::Datagrams { member, .. } => Some(member),
+            SocketDetails::Datagrams { member, .. } => Some(member),
             _ => None,
         }
     }
@@ -337,7 +341,9 @@ impl Held {
     /// Has its interface take all multicast for the present worker, or no longer; `None` where
     /// that is not its business.
     pub(super) fn take_all(&mut self, on: bool) -> Option<Result<()>> {
-        let (What::Frames(frames), &Key::Frames { ifindex }) = (&mut self.what, &*self.key) else {
+        let (SocketDetails::Frames(frames), &SocketKey::Frames { ifindex }) =
+            (&mut self.what, &*self.key)
+        else {
             return None;
         };
         if on != frames.takes_all {
@@ -354,8 +360,11 @@ impl Held {
 
     fn settle(&mut self) {
         match (&mut self.what, &*self.key) {
-            (What::Frames(frames), _) if !frames.wants_all => drop(self.take_all(false)),
-            (What::Datagrams { member, .. }, &Key::Datagrams { ifindex, group, .. }) => {
+            (SocketDetails::Frames(frames), _) if !frames.wants_all => drop(self.take_all(false)),
+            (
+                SocketDetails::Datagrams { member, .. },
+                &SocketKey::Datagrams { ifindex, group, .. },
+            ) => {
                 member.settle(self.fd.as_fd(), ifindex, group);
             }
             _ => {}

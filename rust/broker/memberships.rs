@@ -13,14 +13,14 @@ use crate::sockets::{InterfaceRef, udp_input};
 #[derive(Debug, Default)]
 pub(super) struct Memberships {
     joins: Joins,
-    held: HashMap<Wanted, Wish>,
+    held: HashMap<MembershipKey, MembershipClaim>,
 }
 
 /// The interface, the group and the senders in order.
-type Wanted = (u32, Addr, Box<[Addr]>);
+type MembershipKey = (u32, Addr, Box<[Addr]>);
 
 #[derive(Debug, Default)]
-struct Wish {
+struct MembershipClaim {
     /// How often the present worker asked for it.
     claims: usize,
     is_joined: bool,
@@ -107,7 +107,7 @@ impl Memberships {
         self.remove_if(|wish| !wish.is_joined && wish.claims == 0);
     }
 
-    fn remove_if(&mut self, is_unwanted: impl Fn(&Wish) -> bool) {
+    fn remove_if(&mut self, is_unwanted: impl Fn(&MembershipClaim) -> bool) {
         let Self { held, joins } = self;
         held.retain(|(ifindex, group, sources), wish| {
             let goes = is_unwanted(wish);
@@ -119,7 +119,7 @@ impl Memberships {
     }
 }
 
-fn wanted(ifindex: u32, group: Addr, sources: &[Addr]) -> Wanted {
+fn wanted(ifindex: u32, group: Addr, sources: &[Addr]) -> MembershipKey {
     let mut sources = sources.to_vec();
     sources.sort_unstable();
     sources.dedup();

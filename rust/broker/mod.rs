@@ -2,7 +2,7 @@
 //! [`Server`] opens, sets up and keeps a duplicate. This file is a map.
 //!
 //! ```text
-//! client       in the worker: an `Opener` that asks          wire, messages   what both say
+//! client       in the worker: an `SocketProvider` that asks          wire, messages   what both say
 //! server       in the supervisor: takes requests, answers    policy           what is never granted
 //! grants       opens what was asked for, or finds it          leases, memberships   what is held
 //! key          what a socket is for

@@ -4,7 +4,7 @@
 use std::io;
 
 use super::deletions::is_there;
-use super::messages::{Interface, Request};
+use super::messages::{InterfaceId, Request};
 use crate::addr::Addr;
 use crate::error::{Error, Result};
 use crate::sockets::filter;
@@ -60,7 +60,7 @@ pub(super) fn objection(
 ///
 /// # Errors
 /// ENODEV, as the kernel would say it.
-pub(super) fn find(interface: &Interface) -> Result<()> {
+pub(super) fn find(interface: &InterfaceId) -> Result<()> {
     if is_there(interface.index) {
         return Ok(());
     }
@@ -89,7 +89,7 @@ fn ingress_of(request: &Request) -> Option<Ingress> {
 }
 
 /// The interface that a request stands or falls with.
-pub(super) fn interface(request: &Request) -> Option<&Interface> {
+pub(super) fn interface(request: &Request) -> Option<&InterfaceId> {
     match request {
         Request::Frames { interface, .. }
         | Request::Join { interface, .. }

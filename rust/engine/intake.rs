@@ -5,12 +5,12 @@ use std::os::fd::AsFd;
 
 use hashbrown::HashSet;
 
-use super::rings;
+use super::packet_rings;
 use crate::addr::Addr;
 use crate::engine::buffers::SizeClass;
-use crate::engine::ingress::{Arrival, Kind, OrderCheck};
+use crate::engine::ingress::{Arrival, Delivery, OrderCheck};
 use crate::engine::plan::{Plan, Source};
-use crate::engine::window::{Entry, Window};
+use crate::engine::window::{Window, WindowEntry};
 use crate::packet::{Datagram, Discard, Span};
 use crate::rules::Verdict;
 use crate::stats::{SlotWords, Writer, group, interface, rule};
@@ -25,12 +25,12 @@ pub(super) struct Listener {
     pub(super) source: Source,
     /// Its buffers, or the number of its packet ring.
     pub(super) pool: PoolId,
-    pub(super) state: State,
+    pub(super) state: ListenerState,
     failures: u8,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum ListenerState {
     /// The kernel delivers, or watches the packet ring.
     Armed,
     /// To be armed at the end of the turn, or when the packet ring is empty.
@@ -78,7 +78,7 @@ impl Intake {
 
     /// No turn can bring more datagrams: so many buffers, and each packet ring's share.
     pub(super) fn most_datagrams(&self) -> usize {
-        self.buffers + self.rings.len() * rings::TURN_FRAMES
+        self.buffers + self.rings.len() * packet_rings::TURN_FRAMES
     }
 
     /// Whether the kernel still holds a socket that no plan has.
@@ -93,16 +93,16 @@ impl Intake {
         for (token, place) in (0..).zip(&mut self.listeners) {
             let Some(listener) = place else { continue };
             let identity = listener.source.identity();
-            if listener.state == State::Closing {
+            if listener.state == ListenerState::Closing {
                 continue;
             }
             if wanted.contains(&identity) {
                 known.insert(identity);
                 continue;
             }
-            let is_armed = listener.state == State::Armed;
+            let is_armed = listener.state == ListenerState::Armed;
             if is_armed {
-                listener.state = State::Closing;
+                listener.state = ListenerState::Closing;
                 self.closing += 1;
             }
             end(listener, token, is_armed, ring)?;
@@ -129,7 +129,7 @@ impl Intake {
             None => self.pool(source.class, ring)?,
         };
         let has_ring = source.ring.is_some();
-        let listener = Listener { source, pool, state: State::Ended, failures: 0 };
+        let listener = Listener { source, pool, state: ListenerState::Ended, failures: 0 };
         self.some_ended = true;
         let mut places = self.listeners.iter().enumerate().skip(free);
         let at = places.find(|(_, place)| place.is_none()).map(|(at, _)| at);
@@ -221,11 +221,11 @@ impl Intake {
     pub(super) fn disarmed(&mut self, token: u32) {
         let Some(place) = self.listeners.get_mut(token as usize) else { return };
         if let Some(listener) = place {
-            if listener.state == State::Closing {
+            if listener.state == ListenerState::Closing {
                 self.closing -= 1;
                 *place = None;
             } else {
-                listener.state = State::Ended;
+                listener.state = ListenerState::Ended;
                 self.some_ended = true;
             }
         }
@@ -249,7 +249,7 @@ impl Intake {
             _ => {
                 listener.failures += 1;
                 if listener.failures >= MAX_FAILURES {
-                    listener.state = State::Failed;
+                    listener.state = ListenerState::Failed;
                     words[interface::ERROR] = u64::from(errno.unsigned_abs());
                 }
             }
@@ -264,13 +264,13 @@ impl Intake {
         }
         for (token, place) in (0..).zip(&mut self.listeners) {
             if let Some(listener) = place
-                && listener.state == State::Ended
+                && listener.state == ListenerState::Ended
             {
                 let source = &listener.source;
                 // Packet rings are watched when they are empty.
                 let Some(layout) = source.kind.layout() else { continue };
                 ring.receive(source.fd.as_fd(), listener.pool, layout, token)?;
-                listener.state = State::Armed;
+                listener.state = ListenerState::Armed;
             }
         }
         Ok(())
@@ -323,8 +323,8 @@ fn count_discarded(words: &mut SlotWords, reason: Discard, datagrams: u32) {
 }
 
 /// Whether each frame has a virtio header.
-fn is_described(kind: Kind) -> bool {
-    matches!(kind, Kind::Frame { vnet_hdr: true, .. })
+fn is_described(kind: Delivery) -> bool {
+    matches!(kind, Delivery::Frame { vnet_hdr: true, .. })
 }
 
 /// Lets the kernel go of a socket that no plan has any more.
@@ -357,7 +357,7 @@ pub(super) fn check_order(
     (slot, order): (u32, OrderCheck),
     counters: &mut Writer,
 ) {
-    let Entry { buffer, start, len, count: 1, .. } = window.entry(entry) else { return };
+    let WindowEntry { buffer, start, len, count: 1, .. } = window.entry(entry) else { return };
     let payload = Span { start: *start, len: *len };
     if order.overtakes(ring.bytes(buffer), payload, is_v4) {
         counters.slot(slot)[rule::OVERTAKING] += 1;

@@ -9,9 +9,9 @@ pub mod buffers;
 mod egress;
 pub mod ingress;
 mod intake;
+mod packet_rings;
 pub mod plan;
 pub mod rewrite;
-mod rings;
 pub(crate) mod window;
 
 use std::io;
@@ -25,7 +25,7 @@ use nix::time::{ClockId, clock_gettime};
 use crate::engine::egress::Egress;
 use crate::engine::ingress::{Arrival, OrderCheck};
 use crate::engine::plan::{Plan, PlanRule};
-use crate::engine::window::{Entry, Window};
+use crate::engine::window::{Window, WindowEntry};
 use crate::packet::{Datagram, Span};
 use crate::stats::{MAX_SLOTS, Writer};
 use crate::sys::buffers::Buffer;
@@ -43,7 +43,7 @@ pub enum Command {
 }
 
 /// What an engine needs from its creator.
-pub struct Links {
+pub struct EngineChannels {
     /// The orders.
     pub commands: Receiver<Command>,
     /// The plans that are out of use, to be freed elsewhere, and with them the sockets that no
@@ -66,7 +66,7 @@ const BUSY: usize = 16;
 ///
 /// # Errors
 /// io_uring refused, or no memory; later only what makes going on impossible.
-pub fn run(plan: Box<Plan>, ring: FreshRing, links: Links) -> io::Result<()> {
+pub fn run(plan: Box<Plan>, ring: FreshRing, links: EngineChannels) -> io::Result<()> {
     Engine::new(plan, ring, links)?.work()
 }
 
@@ -79,11 +79,11 @@ struct Engine {
     window: Window,
     egress: Egress,
     counters: Writer,
-    links: Links,
+    links: EngineChannels,
 }
 
 impl Engine {
-    fn new(first: Box<Plan>, ring: FreshRing, links: Links) -> io::Result<Self> {
+    fn new(first: Box<Plan>, ring: FreshRing, links: EngineChannels) -> io::Result<Self> {
         let mut ring = Ring::begin(ring)?;
         ring.watch(links.wake.as_fd())?;
         let counters = Writer::new(links.page.clone());
@@ -160,7 +160,7 @@ impl Engine {
     fn take_slots(&mut self) -> io::Result<()> {
         let before = self.window.len();
         for number in 0..self.intake.rings() {
-            for _ in 0..rings::TURN_FRAMES {
+            for _ in 0..packet_rings::TURN_FRAMES {
                 let Some((token, buffer)) = self.intake.take_slot(number, &mut self.ring) else {
                     break;
                 };
@@ -190,7 +190,7 @@ impl Engine {
             ring.give_back(buffer);
             return Ok(());
         }
-        if !ring.has_spare() {
+        if !ring.has_scratch() {
             egress.send_window(ring, window, plan, counters)?;
             window.drain().for_each(|buffer| ring.give_back(buffer));
         }
@@ -260,7 +260,7 @@ impl Engine {
 
     /// Relays what had arrived before the end, and no more, however much arrives meanwhile.
     fn finish(&mut self) -> io::Result<()> {
-        for _ in 0..=self.intake.slots() / rings::TURN_FRAMES {
+        for _ in 0..=self.intake.slots() / packet_rings::TURN_FRAMES {
             self.reap()?;
             self.relay()?;
         }
@@ -286,7 +286,7 @@ impl Lanes<'_> {
         let segment = if arrival.segment == 0 { payload.len } else { u32::from(arrival.segment) };
         let count = arrival.datagram.segments;
         let (Span { start, len }, Datagram { ttl, dscp, .. }) = (payload, arrival.datagram);
-        let entry = window.push(Entry { buffer, start, len, segment, count, ttl, dscp });
+        let entry = window.push(WindowEntry { buffer, start, len, segment, count, ttl, dscp });
         for &rule in rules {
             let PlanRule { slot, kept, order, .. } = &plan.rules[rule as usize];
             intake::count_match(counters, *slot, arrival);

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::engine::buffers::SizeClass;
-use crate::engine::ingress::{Kind, OrderCheck};
-use crate::engine::rewrite::{Kept, Rewrite};
+use crate::engine::ingress::{Delivery, OrderCheck};
+use crate::engine::rewrite::{Preserved, Rewrite};
 use crate::rules::Table;
 use crate::sockets::provider::Socket;
 use crate::stats::{Grant, Slot};
@@ -43,7 +43,7 @@ pub struct Source {
     /// The socket.
     pub fd: Arc<Socket>,
     /// How it delivers.
-    pub kind: Kind,
+    pub kind: Delivery,
     /// Where its frames lie, when they come in slots.
     pub ring: Option<Arc<PacketRing>>,
     /// The size of its buffers.
@@ -62,7 +62,7 @@ pub struct PlanRule {
     /// Its outputs, in the share that its number lies in.
     pub outputs: Range<u32>,
     /// What they take over of a datagram, if any of them does.
-    pub kept: Option<Kept>,
+    pub kept: Option<Preserved>,
     /// How its datagrams are looked at while the kernel merges them, or may soon.
     pub order: OrderCheck,
 }

@@ -6,7 +6,7 @@
 use crate::addr::Addr;
 use crate::packet::{Datagram, Headers};
 use crate::spec::{Choice, OutputSpec, Ttl};
-use crate::sys::envelope::Envelope;
+use crate::sys::send_control::SendControl;
 
 /// What copies may take over of a datagram. What nobody wants of it is zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,7 +27,7 @@ pub struct Origin {
 
 /// What the outputs of a rule take over: datagrams that differ in it cannot share a send.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Kept {
+pub struct Preserved {
     ttl: bool,
     dscp: bool,
     source: bool,
@@ -41,7 +41,7 @@ pub struct Kept {
 /// How one output makes its copies differ from one datagram to the next.
 #[derive(Clone, Debug)]
 pub struct Rewrite {
-    kept: Kept,
+    kept: Preserved,
     is_v4: bool,
     ifindex: u32,
     ttl: Ttl,
@@ -57,7 +57,7 @@ pub struct Rewrite {
     has_headers: bool,
 }
 
-impl Kept {
+impl Preserved {
     /// What the outputs with these rewrites take over together; `None` when they take nothing.
     pub fn by<'a>(rewrites: impl Iterator<Item = &'a Rewrite>) -> Option<Self> {
         rewrites.map(|rewrite| rewrite.kept).reduce(|one, other| Self {
@@ -105,7 +105,7 @@ impl Rewrite {
     /// kernel sends from.
     #[must_use]
     pub fn of(spec: &OutputSpec, own: Addr, group: Addr, port: u16) -> Option<Self> {
-        let kept = Kept {
+        let kept = Preserved {
             ttl: !matches!(spec.ttl, Ttl::Set(_)),
             dscp: spec.dscp.is_none(),
             source: spec.source == Choice::Keep,
@@ -114,7 +114,7 @@ impl Rewrite {
             port: spec.last_port > spec.port,
             peer: spec.names_peer(),
         };
-        (kept != Kept::default()).then(|| Self {
+        (kept != Preserved::default()).then(|| Self {
             kept,
             is_v4: spec.address.is_v4(),
             ifindex: spec.ifindex,
@@ -177,10 +177,10 @@ impl Rewrite {
 
     /// What the send of the copies says beside their bytes; `None` when the socket says all.
     #[must_use]
-    pub fn envelope(&self, origin: &Origin) -> Option<Envelope> {
-        let Kept { ttl, dscp, source, group, port, peer, .. } = self.kept;
+    pub fn send_control(&self, origin: &Origin) -> Option<SendControl> {
+        let Preserved { ttl, dscp, source, group, port, peer, .. } = self.kept;
         let (address, to_port) = self.destination(origin);
-        let base = Envelope {
+        let base = SendControl {
             v4: self.is_v4,
             ifindex: self.ifindex,
             to: None,
@@ -190,9 +190,9 @@ impl Rewrite {
         };
         if self.has_headers {
             // A raw socket has no ports; where the headers lead is for the route to know.
-            return group.then_some(Envelope { to: Some((address, 0)), ..base });
+            return group.then_some(SendControl { to: Some((address, 0)), ..base });
         }
-        Some(Envelope {
+        Some(SendControl {
             to: (group || port || peer).then_some((address, to_port)),
             from: source.then_some(origin.source),
             ttl: ttl.then_some(self.hops(origin)),
@@ -270,24 +270,27 @@ mod tests {
         };
         assert!(Rewrite::of(&spec(), OWN, GROUP, 5000).is_none());
         assert!(Rewrite::of(&chosen, OWN, GROUP, 5000).is_none());
-        assert!(Kept::by(std::iter::empty()).is_none());
+        assert!(Preserved::by(std::iter::empty()).is_none());
     }
 
     #[test]
     fn an_envelope_says_what_is_kept_and_no_more() {
         let keeping = OutputSpec { ttl: Ttl::Decrement, dscp: None, ..spec() };
-        let envelope = rewrite(&keeping).envelope(&origin()).unwrap();
-        assert_eq!((envelope.ttl, envelope.class), (Some(8), Some(46 << 2)));
-        assert_eq!((envelope.from, envelope.to), (None, None));
+        let send_control = rewrite(&keeping).send_control(&origin()).unwrap();
+        assert_eq!((send_control.ttl, send_control.class), (Some(8), Some(46 << 2)));
+        assert_eq!((send_control.from, send_control.to), (None, None));
         let keeping = OutputSpec { source: Choice::Keep, ..spec() };
-        let envelope = rewrite(&keeping).envelope(&origin()).unwrap();
-        assert_eq!((envelope.from, envelope.ttl, envelope.class), (Some(SENDER), None, None));
+        let send_control = rewrite(&keeping).send_control(&origin()).unwrap();
+        assert_eq!(
+            (send_control.from, send_control.ttl, send_control.class),
+            (Some(SENDER), None, None)
+        );
     }
 
     #[test]
     fn a_range_follows_the_datagram_in_both_families() {
         let mapped = OutputSpec { address_bits: 16, last_port: 6099, ..spec() };
-        let to = |spec: &OutputSpec| rewrite(spec).envelope(&origin()).unwrap().to;
+        let to = |spec: &OutputSpec| rewrite(spec).send_control(&origin()).unwrap().to;
         assert_eq!(to(&mapped), Some((Addr::v4([239, 2, 7, 9]), 6003)));
         assert_eq!(
             to(&OutputSpec { address_bits: 0, ..mapped.clone() }).unwrap().0,
@@ -303,12 +306,12 @@ mod tests {
     fn headers_hold_what_is_kept_and_what_is_set() {
         let keeping = OutputSpec { source_port: Choice::Keep, ttl: Ttl::Set(5), ..spec() };
         let rewritten = rewrite(&keeping);
-        assert!(rewritten.has_headers() && rewritten.envelope(&origin()).is_none());
+        assert!(rewritten.has_headers() && rewritten.send_control(&origin()).is_none());
         let headers = rewritten.headers(&origin());
         let Headers { source, source_port, ttl, dscp, .. } = headers;
         assert_eq!((source, source_port, ttl, dscp), (OWN, 4000, 5, 0));
         let mapped = OutputSpec { address_bits: 16, ..keeping };
-        let to = rewrite(&mapped).envelope(&origin()).unwrap().to;
+        let to = rewrite(&mapped).send_control(&origin()).unwrap().to;
         assert_eq!(to, Some((Addr::v4([239, 2, 7, 9]), 0)));
         assert_eq!(rewrite(&mapped).headers(&origin()).destination, Addr::v4([239, 2, 7, 9]));
     }
@@ -347,7 +350,7 @@ mod tests {
             payload: Span { start: 0, len: 0 },
             segments: 1,
         };
-        let kept = |spec: OutputSpec| Kept::by([rewrite(&spec)].iter()).unwrap();
+        let kept = |spec: OutputSpec| Preserved::by([rewrite(&spec)].iter()).unwrap();
         let by_source = kept(OutputSpec { source: Choice::Keep, ..spec() });
         assert_eq!(by_source.flow(&datagram(1, 9)), by_source.flow(&datagram(2, 8)));
         assert!(by_source.joins((9, 0), (8, 46)));

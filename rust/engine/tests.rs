@@ -10,7 +10,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use super::*;
 use crate::addr::Addr;
 use crate::engine::buffers::SizeClass;
-use crate::engine::ingress::Kind;
+use crate::engine::ingress::Delivery;
 use crate::engine::plan::Source;
 use crate::stats;
 
@@ -28,7 +28,7 @@ impl Running {
         let (retirer, retired) = mpsc::channel();
         let wake: Arc<OwnedFd> =
             Arc::new(EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC).unwrap().into());
-        let links = Links {
+        let links = EngineChannels {
             commands: orders,
             retired: retirer,
             wake: wake.clone(),
@@ -56,7 +56,7 @@ fn source(id: u64) -> Source {
     Source {
         id,
         fd: Arc::new(OwnedFd::from(socket).into()),
-        kind: Kind::Datagram { group: Addr::v4([127, 0, 0, 1]), port },
+        kind: Delivery::Datagram { group: Addr::v4([127, 0, 0, 1]), port },
         ring: None,
         class: SizeClass::Super,
         interface: 1,

@@ -8,7 +8,7 @@ use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-use crate::engine::rewrite::{Kept, Origin};
+use crate::engine::rewrite::{Origin, Preserved};
 use crate::packet::Datagram;
 use crate::sys::buffers::Buffer;
 
@@ -19,7 +19,7 @@ pub(crate) const MAX_FLOWS: usize = 1024;
 const NONE: u16 = u16::MAX;
 
 /// One datagram, or the equal-sized datagrams of a super-frame, in its buffer.
-pub(crate) struct Entry {
+pub(crate) struct WindowEntry {
     pub(crate) buffer: Buffer,
     /// Where the payload starts in the buffer.
     pub(crate) start: u32,
@@ -36,25 +36,25 @@ pub(crate) struct Entry {
 }
 
 #[derive(Clone, Copy)]
-struct Link {
+struct LaneNode {
     entry: u16,
     next: u16,
 }
 
 #[derive(Clone, Copy)]
-struct List {
+struct LaneList {
     head: u16,
     tail: u16,
 }
 
-const EMPTY: List = List { head: NONE, tail: NONE };
+const EMPTY: LaneList = LaneList { head: NONE, tail: NONE };
 
 /// The datagrams of one turn.
 pub(crate) struct Window {
-    entries: Vec<Entry>,
-    links: Vec<Link>,
+    entries: Vec<WindowEntry>,
+    links: Vec<LaneNode>,
     /// By lane: first those of whole rules, then those of flows.
-    lists: Vec<List>,
+    lists: Vec<LaneList>,
     active: Vec<u32>,
     rules: u32,
     /// The rule and the flow of each lane beyond the rules' own.
@@ -90,7 +90,7 @@ impl Window {
 
     /// Adds a datagram and says its number.
     #[inline]
-    pub(crate) fn push(&mut self, entry: Entry) -> u16 {
+    pub(crate) fn push(&mut self, entry: WindowEntry) -> u16 {
         let number = u16::try_from(self.entries.len()).unwrap_or(NONE);
         self.entries.push(entry);
         number
@@ -103,7 +103,7 @@ impl Window {
     pub(crate) fn link(
         &mut self,
         rule: u32,
-        kept: Option<&Kept>,
+        kept: Option<&Preserved>,
         datagram: &Datagram,
         entry: u16,
     ) -> bool {
@@ -115,7 +115,7 @@ impl Window {
 
     /// The datagram is a copy, so that only here it must lie in memory.
     #[inline(never)]
-    fn link_flow(&mut self, rule: u32, kept: Kept, datagram: Datagram, entry: u16) -> bool {
+    fn link_flow(&mut self, rule: u32, kept: Preserved, datagram: Datagram, entry: u16) -> bool {
         self.lane(rule, kept.flow(&datagram)).is_some_and(|lane| self.append(lane, entry))
     }
 
@@ -125,7 +125,7 @@ impl Window {
             return false;
         }
         let Ok(number) = u16::try_from(self.links.len()) else { return false };
-        self.links.push(Link { entry, next: NONE });
+        self.links.push(LaneNode { entry, next: NONE });
         let list = &mut self.lists[lane as usize];
         if list.head == NONE {
             list.head = number;
@@ -161,7 +161,7 @@ impl Window {
     /// a rule that takes nothing over.
     pub(crate) fn origin(&self, lane: u32, entry: u16) -> Option<Origin> {
         let (_, flow) = self.flows.get(lane.checked_sub(self.rules)? as usize)?;
-        let Entry { ttl, dscp, .. } = *self.entry(entry);
+        let WindowEntry { ttl, dscp, .. } = *self.entry(entry);
         Some(Origin { ttl, dscp, ..*flow })
     }
 
@@ -180,7 +180,7 @@ impl Window {
 
     /// The next datagram of a lane, left there.
     #[inline]
-    pub(crate) fn peek(&self, lane: u32) -> Option<(u16, &Entry)> {
+    pub(crate) fn peek(&self, lane: u32) -> Option<(u16, &WindowEntry)> {
         let head = self.lists[lane as usize].head;
         let link = self.links.get(usize::from(head)).filter(|_| head != NONE)?;
         Some((link.entry, &self.entries[usize::from(link.entry)]))
@@ -204,7 +204,7 @@ impl Window {
 
     /// A datagram by its number.
     #[inline]
-    pub(crate) fn entry(&self, number: u16) -> &Entry {
+    pub(crate) fn entry(&self, number: u16) -> &WindowEntry {
         &self.entries[usize::from(number)]
     }
 

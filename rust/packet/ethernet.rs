@@ -37,7 +37,7 @@ impl LinkType {
 
 /// What the link layer says.
 #[derive(Clone, Copy)]
-pub(super) struct Link {
+pub(super) struct LinkHeader {
     pub(super) ethertype: u16,
     /// 0 for an untagged frame and for a priority tag.
     pub(super) vlan: u16,
@@ -47,9 +47,9 @@ pub(super) struct Link {
 
 /// Reads the header; `outer` is the tag that the kernel took out of the frame.
 #[inline(always)]
-pub(super) fn read(frame: &[u8], outer: Option<VlanTag>) -> Result<Link, Discard> {
+pub(super) fn read(frame: &[u8], outer: Option<VlanTag>) -> Result<LinkHeader, Discard> {
     let header: &[u8; HEADER_LEN as usize] = frame.first_chunk().ok_or(Discard::Truncated)?;
-    Ok(Link {
+    Ok(LinkHeader {
         ethertype: u16::from_be_bytes([header[12], header[13]]),
         vlan: outer.map_or(0, |tag| tag.tci & VID_MASK),
         len: HEADER_LEN,
@@ -59,7 +59,11 @@ pub(super) fn read(frame: &[u8], outer: Option<VlanTag>) -> Result<Link, Discard
 /// Walks the tags that stand in the frame, behind what [`read`] found.
 #[cold]
 #[inline(never)]
-pub(super) fn skip_tags(frame: &[u8], mut ethertype: u16, mut vlan: u16) -> Result<Link, Discard> {
+pub(super) fn skip_tags(
+    frame: &[u8],
+    mut ethertype: u16,
+    mut vlan: u16,
+) -> Result<LinkHeader, Discard> {
     let mut len = HEADER_LEN;
     while is_tag(ethertype) {
         if len == HEADER_LEN + MAX_TAGS * TAG_LEN {
@@ -75,7 +79,7 @@ pub(super) fn skip_tags(frame: &[u8], mut ethertype: u16, mut vlan: u16) -> Resu
         ethertype = u16::from_be_bytes([tag[2], tag[3]]);
         len += TAG_LEN;
     }
-    Ok(Link { ethertype, vlan, len })
+    Ok(LinkHeader { ethertype, vlan, len })
 }
 
 /// Whether a type field announces a tag: 802.1Q, 802.1ad, or its forerunner.

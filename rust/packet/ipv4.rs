@@ -2,7 +2,7 @@
 //!
 //! Must not know what stands in front of it, nor UDP's own header.
 
-use super::{Discard, IpHeader, Network, UDP, checksum};
+use super::{Discard, IpHeader, IpPacket, UDP, checksum};
 use crate::addr::Addr;
 
 /// A header without options.
@@ -13,11 +13,11 @@ const PLAIN: u8 = 0x45;
 const FRAGMENT_MASK: u16 = 0x3fff;
 
 /// A header, its options left aside.
-pub(super) struct Header<'a>(&'a [u8; MIN_LEN as usize]);
+pub(super) struct Ipv4Header<'a>(&'a [u8; MIN_LEN as usize]);
 
 /// Reads the header at the start of `bytes`; what stands behind the total length is padding.
 #[inline(always)]
-pub(super) fn read(bytes: &[u8]) -> Result<Network<'_, Header<'_>>, Discard> {
+pub(super) fn read(bytes: &[u8]) -> Result<IpPacket<'_, Ipv4Header<'_>>, Discard> {
     let header: &[u8; MIN_LEN as usize] = bytes.first_chunk().ok_or(Discard::Truncated)?;
     let header_len = if header[0] == PLAIN { MIN_LEN } else { long_header_len(bytes)? };
     if header_len == MIN_LEN && !checksum::plain_header_holds(header) {
@@ -34,7 +34,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Network<'_, Header<'_>>, Discard> {
     if u16::from_be_bytes([header[6], header[7]]) & FRAGMENT_MASK != 0 {
         return Err(Discard::Fragment);
     }
-    Ok(Network { header: Header(header), header_len, payload })
+    Ok(IpPacket { header: Ipv4Header(header), header_len, payload })
 }
 
 /// The length of a header that is not a plain one, verified.
@@ -50,7 +50,7 @@ fn long_header_len(bytes: &[u8]) -> Result<u32, Discard> {
     if checksum::holds(header) { Ok(len) } else { Err(Discard::BadHeader) }
 }
 
-impl Header<'_> {
+impl Ipv4Header<'_> {
     #[inline(always)]
     fn word(&self, at: usize) -> [u8; 4] {
         let bytes = self.0;
@@ -58,7 +58,7 @@ impl Header<'_> {
     }
 }
 
-impl IpHeader for Header<'_> {
+impl IpHeader for Ipv4Header<'_> {
     const CHECKSUM_OPTIONAL: bool = true;
 
     #[inline(always)]

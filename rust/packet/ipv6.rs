@@ -2,7 +2,7 @@
 //!
 //! Must not know what stands in front of it, nor UDP's own header.
 
-use super::{Discard, IpHeader, Network, UDP};
+use super::{Discard, IpHeader, IpPacket, UDP};
 use crate::addr::Addr;
 
 /// The header that every datagram has.
@@ -21,11 +21,11 @@ const DESTINATION: u8 = 60;
 const FRAGMENT_MASK: u16 = 0xfff9;
 
 /// The fixed header.
-pub(super) struct Header<'a>(&'a [u8; FIXED_LEN as usize]);
+pub(super) struct Ipv6Header<'a>(&'a [u8; FIXED_LEN as usize]);
 
 /// Reads the header at the start of `bytes`; what stands behind the payload length is padding.
 #[inline(always)]
-pub(super) fn read(bytes: &[u8]) -> Result<Network<'_, Header<'_>>, Discard> {
+pub(super) fn read(bytes: &[u8]) -> Result<IpPacket<'_, Ipv6Header<'_>>, Discard> {
     let (header, rest) =
         bytes.split_first_chunk::<{ FIXED_LEN as usize }>().ok_or(Discard::Truncated)?;
     if header[0] >> 4 != 6 {
@@ -35,11 +35,11 @@ pub(super) fn read(bytes: &[u8]) -> Result<Network<'_, Header<'_>>, Discard> {
     let payload = rest.get(..payload_len).ok_or(Discard::Truncated)?;
     let next = header[6];
     if next == UDP {
-        return Ok(Network { header: Header(header), header_len: FIXED_LEN, payload });
+        return Ok(IpPacket { header: Ipv6Header(header), header_len: FIXED_LEN, payload });
     }
     let extensions_len = skip_extensions(next, payload)?;
     let payload = payload.get(extensions_len as usize..).ok_or(Discard::BadLength)?;
-    Ok(Network { header: Header(header), header_len: FIXED_LEN + extensions_len, payload })
+    Ok(IpPacket { header: Ipv6Header(header), header_len: FIXED_LEN + extensions_len, payload })
 }
 
 /// The length of the extension headers between the fixed header and UDP.
@@ -70,7 +70,7 @@ fn skip_extensions(mut next: u8, payload: &[u8]) -> Result<u32, Discard> {
     if next == UDP { Ok(at) } else { Err(Discard::NotUdp) }
 }
 
-impl Header<'_> {
+impl Ipv6Header<'_> {
     #[inline(always)]
     fn address(&self, at: usize) -> Addr {
         let mut bytes = [0; 16];
@@ -79,7 +79,7 @@ impl Header<'_> {
     }
 }
 
-impl IpHeader for Header<'_> {
+impl IpHeader for Ipv6Header<'_> {
     const CHECKSUM_OPTIONAL: bool = false;
 
     #[inline(always)]

@@ -22,7 +22,7 @@ pub use ethernet::LinkType;
 pub use inner::{Cut, Finished, Offload};
 
 use crate::addr::Addr;
-use ethernet::Link;
+use ethernet::LinkHeader;
 
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
@@ -145,13 +145,13 @@ fn parse_other(
     link_type: LinkType,
     frame: &[u8],
     meta: FrameMeta,
-    link: Link,
+    link: LinkHeader,
     network: u16,
 ) -> Result<Datagram, Discard> {
     let link = match link_type {
         LinkType::Ethernet => ethernet::skip_tags(frame, link.ethertype, link.vlan)?,
         LinkType::Other => {
-            Link { ethertype: ethertype_at(frame, network)?, len: network.into(), ..link }
+            LinkHeader { ethertype: ethertype_at(frame, network)?, len: network.into(), ..link }
         }
     };
     match link.ethertype {
@@ -171,13 +171,13 @@ fn ethertype_at(frame: &[u8], network: u16) -> Result<u16, Discard> {
 }
 
 #[inline(always)]
-fn read_ipv4(frame: &[u8], meta: FrameMeta, link: Link) -> Result<Datagram, Discard> {
+fn read_ipv4(frame: &[u8], meta: FrameMeta, link: LinkHeader) -> Result<Datagram, Discard> {
     let bytes = frame.get(link.len as usize..).ok_or(Discard::Truncated)?;
     read_datagram(meta, link, &ipv4::read(bytes)?)
 }
 
 #[inline(always)]
-fn read_ipv6(frame: &[u8], meta: FrameMeta, link: Link) -> Result<Datagram, Discard> {
+fn read_ipv6(frame: &[u8], meta: FrameMeta, link: LinkHeader) -> Result<Datagram, Discard> {
     let bytes = frame.get(link.len as usize..).ok_or(Discard::Truncated)?;
     read_datagram(meta, link, &ipv6::read(bytes)?)
 }
@@ -187,8 +187,8 @@ fn read_ipv6(frame: &[u8], meta: FrameMeta, link: Link) -> Result<Datagram, Disc
 #[inline(always)]
 fn read_datagram<H: IpHeader>(
     meta: FrameMeta,
-    link: Link,
-    network: &Network<'_, H>,
+    link: LinkHeader,
+    network: &IpPacket<'_, H>,
 ) -> Result<Datagram, Discard> {
     let udp = udp::read(network, meta.checksum)?;
     Ok(Datagram {
@@ -221,7 +221,7 @@ trait IpHeader {
 }
 
 /// A verified IP header and what it carries.
-struct Network<'a, H> {
+struct IpPacket<'a, H> {
     header: H,
     /// All headers up to UDP, bytes.
     header_len: u32,

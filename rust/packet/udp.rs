@@ -2,13 +2,13 @@
 //!
 //! Must not know the IP header beyond what its checksum needs.
 
-use super::{ChecksumState, Discard, IpHeader, Network, checksum};
+use super::{ChecksumState, Discard, IpHeader, IpPacket, checksum};
 
 /// Ports, length and checksum.
 pub(super) const HEADER_LEN: u32 = 8;
 
 /// What the header says.
-pub(super) struct Header {
+pub(super) struct UdpHeader {
     pub(super) source_port: u16,
     pub(super) port: u16,
     pub(super) payload_len: u16,
@@ -18,9 +18,9 @@ pub(super) struct Header {
 /// IP payload.
 #[inline(always)]
 pub(super) fn read<H: IpHeader>(
-    network: &Network<'_, H>,
+    network: &IpPacket<'_, H>,
     state: ChecksumState,
-) -> Result<Header, Discard> {
+) -> Result<UdpHeader, Discard> {
     let header: &[u8; HEADER_LEN as usize] =
         network.payload.first_chunk().ok_or(Discard::BadLength)?;
     let field = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
@@ -38,5 +38,5 @@ pub(super) fn read<H: IpHeader>(
     if !sound {
         return Err(Discard::BadChecksum);
     }
-    Ok(Header { source_port: field(0), port: field(2), payload_len })
+    Ok(UdpHeader { source_port: field(0), port: field(2), payload_len })
 }

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 
 use crate::broker::{Ingress, Server};
 use crate::error::Error;
-use crate::sys::passing;
+use crate::sys::scm_rights;
 
 /// Opens sockets for worker processes that may open none, and keeps what a dead one had.
 #[pyclass(frozen, module = "mcr._native")]
@@ -41,7 +41,7 @@ impl Broker {
 
     /// Answer what waits on a worker's socket; return False when the worker has closed it.
     fn serve(&self, py: Python<'_>, worker: u16, fd: RawFd) -> PyResult<bool> {
-        let socket = passing::duplicate(fd)
+        let socket = scm_rights::duplicate(fd)
             .map_err(|error| Error::os("serving", format!("descriptor {fd}"), error))?;
         Ok(py.detach(|| self.server().serve(worker, socket.as_fd()))?)
     }

@@ -10,8 +10,8 @@ use crate::sockets::netlink::links;
 use crate::sockets::netlink::stacking::{self, Cards};
 
 /// One network interface of this network namespace, as the kernel lists it.
-#[pyclass(frozen, get_all, module = "mcr._native")]
-pub(super) struct Interface {
+#[pyclass(name = "Interface", frozen, get_all, module = "mcr._native")]
+pub(super) struct PyInterface {
     name: String,
     altnames: Vec<String>,
     index: u32,
@@ -27,15 +27,15 @@ pub(super) struct Interface {
 
 /// Return the interfaces of the calling thread's network namespace.
 #[pyfunction(name = "interfaces")]
-pub(super) fn list(py: Python<'_>) -> PyResult<Vec<Interface>> {
+pub(super) fn list(py: Python<'_>) -> PyResult<Vec<PyInterface>> {
     // Asking a device waits for the kernel's lock on all devices; other threads need not.
-    Ok(py.detach(interfaces::list)?.into_iter().map(Interface::from).collect())
+    Ok(py.detach(interfaces::list)?.into_iter().map(PyInterface::from).collect())
 }
 
 /// Where the kernel receives for an interface that does not receive for itself, or who takes what
 /// arrives at one.
-#[pyclass(frozen, get_all, module = "mcr._native")]
-pub(super) struct Layers {
+#[pyclass(name = "Layers", frozen, get_all, module = "mcr._native")]
+pub(super) struct PyLayers {
     /// The lowest interfaces that receive for it; just itself if no other does.
     cards: Vec<String>,
     /// Whether one that receives for it is in another network namespace.
@@ -48,7 +48,7 @@ pub(super) struct Layers {
 
 /// Return how the interfaces of the calling thread's network namespace stand on each other.
 #[pyfunction(name = "layers")]
-pub(super) fn list_layers(py: Python<'_>) -> PyResult<HashMap<String, Layers>> {
+pub(super) fn list_layers(py: Python<'_>) -> PyResult<HashMap<String, PyLayers>> {
     let links = py.detach(links::list)?;
     let names = |cards: BTreeSet<u32>| {
         cards.into_iter().filter_map(|card| Some(links.get(&card)?.name.clone())).collect()
@@ -57,7 +57,7 @@ pub(super) fn list_layers(py: Python<'_>) -> PyResult<HashMap<String, Layers>> {
         let Cards { here, elsewhere } = stacking::cards(link.index, &links);
         let taker = stacking::taker(link.index, &links).map(|taker| taker.name.clone());
         let snooped_groups = link.layers.snooped_groups;
-        (link.name.clone(), Layers { cards: names(here), elsewhere, taker, snooped_groups })
+        (link.name.clone(), PyLayers { cards: names(here), elsewhere, taker, snooped_groups })
     });
     Ok(each.collect())
 }
@@ -74,9 +74,9 @@ pub(super) fn udp_gro_forwarding(py: Python<'_>, interface: &str) -> Option<bool
     py.detach(|| interfaces::udp_gro_forwarding(interface))
 }
 
-impl From<interfaces::Interface> for Interface {
-    fn from(found: interfaces::Interface) -> Self {
-        let interfaces::Interface {
+impl From<interfaces::HostInterface> for PyInterface {
+    fn from(found: interfaces::HostInterface) -> Self {
+        let interfaces::HostInterface {
             name,
             altnames,
             index,

@@ -36,10 +36,10 @@ mod _native {
     use super::broker::Broker;
     #[pymodule_export]
     use super::interfaces::{
-        Interface, Layers, list, list_layers, switch_gro_on, udp_gro_forwarding,
+        PyInterface, PyLayers, list, list_layers, switch_gro_on, udp_gro_forwarding,
     };
     #[pymodule_export]
-    use super::parse::{Datagram, Discard, parse_frame};
+    use super::parse::{PyDatagram, PyDiscard, parse_frame};
     #[pymodule_export]
     use super::relay::{RelayCore, try_io_uring};
     #[pymodule_export]

@@ -7,9 +7,9 @@ use pyo3::prelude::*;
 use crate::packet::{self, ChecksumState, FrameMeta};
 
 /// The UDP datagram that a frame carries.
-#[pyclass(frozen, get_all, eq, module = "mcr._native")]
+#[pyclass(name = "Datagram", frozen, get_all, eq, module = "mcr._native")]
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Datagram {
+pub(super) struct PyDatagram {
     /// The sender's address.
     source: IpAddr,
     /// The destination address.
@@ -29,9 +29,9 @@ pub(super) struct Datagram {
 }
 
 /// Why a frame carries no datagram that can be relayed.
-#[pyclass(frozen, get_all, eq, module = "mcr._native")]
+#[pyclass(name = "Discard", frozen, get_all, eq, module = "mcr._native")]
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Discard {
+pub(super) struct PyDiscard {
     /// The reason, as the statistics name it.
     reason: &'static str,
 }
@@ -39,12 +39,12 @@ pub(super) struct Discard {
 /// What a frame turns out to be.
 #[derive(IntoPyObject)]
 pub(super) enum Parsed {
-    Datagram(Datagram),
-    Discard(Discard),
+    Datagram(PyDatagram),
+    Discard(PyDiscard),
 }
 
 #[pymethods]
-impl Datagram {
+impl PyDatagram {
     fn __repr__(&self) -> String {
         let Self { source, source_port, group, port, payload, .. } = self;
         format!(
@@ -55,7 +55,7 @@ impl Datagram {
 }
 
 #[pymethods]
-impl Discard {
+impl PyDiscard {
     fn __repr__(&self) -> String {
         format!("Discard({})", self.reason)
     }
@@ -67,11 +67,11 @@ impl Discard {
 pub(super) fn parse_frame(frame: &[u8]) -> Parsed {
     let meta = FrameMeta { vlan: None, checksum: ChecksumState::Unverified, segment_size: 0 };
     match packet::parse(frame, meta) {
-        Err(reason) => Parsed::Discard(Discard { reason: reason.name() }),
+        Err(reason) => Parsed::Discard(PyDiscard { reason: reason.name() }),
         Ok(datagram) => {
             let start = datagram.payload.start as usize;
             let payload = frame.get(start..start + datagram.payload.len as usize);
-            Parsed::Datagram(Datagram {
+            Parsed::Datagram(PyDatagram {
                 source: datagram.source.ip(),
                 group: datagram.group.ip(),
                 source_port: datagram.source_port,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use pyo3::prelude::*;
 
-use crate::sandbox::{self, Capability, Reach, Role};
+use crate::sandbox::{self, Capability, FileAccess, Role};
 
 /// What a supervisor does with each stands in docs/security.md.
 const SUPERVISOR_KEEPS: [Capability; 9] = [
@@ -29,7 +29,7 @@ pub(super) fn confine_control(
     removable: Vec<PathBuf>,
 ) -> PyResult<String> {
     sandbox::leave(uid.zip(gid), supervisor)?;
-    let reach = Reach { readable: &readable, removable: &removable, resolves: true };
+    let reach = FileAccess { readable: &readable, removable: &removable, resolves: true };
     let hidden = sandbox::hide_files(&reach)?;
     sandbox::filter_calls(Role::Control)?;
     Ok(hidden)

@@ -12,7 +12,7 @@ use super::resolved::{ResolvedInput, ResolvedOutput};
 use super::wait::aside;
 use crate::addr::Addr;
 use crate::error::Error;
-use crate::traffic::{InputSpec, Limits, ReceiveReport, Receiver, SendReport, Sender};
+use crate::traffic::{ReceiveReport, Receiver, ReceiverSpec, RunLimits, SendReport, Sender};
 
 /// A sender of numbered, time-stamped datagrams.
 #[pyclass(frozen, module = "mcr._native")]
@@ -64,7 +64,7 @@ pub(super) struct ReceiverCore {
 impl ReceiverCore {
     #[new]
     fn new(input: ResolvedInput, gro: bool) -> PyResult<Self> {
-        let receiver = Receiver::open(&InputSpec {
+        let receiver = Receiver::open(&ReceiverSpec {
             address: input.group.into(),
             broadcast: input.broadcast,
             port: input.port,
@@ -101,13 +101,13 @@ impl ReceiverCore {
     }
 }
 
-fn limits(count: Option<u64>, duration_s: Option<f64>, idle_s: Option<f64>) -> PyResult<Limits> {
+fn limits(count: Option<u64>, duration_s: Option<f64>, idle_s: Option<f64>) -> PyResult<RunLimits> {
     let time = |name: &str, seconds: Option<f64>| {
         let time = seconds.map(Duration::try_from_secs_f64).transpose();
         time.map_err(|error| Error::Invalid(format!("{name}: {error}")))
     };
     let (duration, idle) = (time("duration_s", duration_s)?, time("idle_s", idle_s)?);
-    Ok(Limits { count, duration, idle })
+    Ok(RunLimits { count, duration, idle })
 }
 
 fn sent(py: Python<'_>, report: SendReport) -> PyResult<Bound<'_, PyDict>> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::counters::report::{self, Report};
-use super::engines::compile::{self, Owners};
+use super::engines::compile::{self, SlotChanges};
 use super::live::LiveRule;
 use super::state::{Opened, State};
 use super::{Relay, Shared};
@@ -27,14 +27,14 @@ pub struct Change<'a> {
 
 /// Why a change is not made.
 #[derive(Debug)]
-pub struct Refusal {
+pub struct ChangeError {
     /// The id of the rule that it is about, when it is about one.
     pub rule: Option<String>,
     /// What was refused.
     pub error: Error,
 }
 
-impl From<Error> for Refusal {
+impl From<Error> for ChangeError {
     fn from(error: Error) -> Self {
         Self { rule: None, error }
     }
@@ -90,7 +90,7 @@ impl Relay {
         &self,
         change: &Change<'_>,
         agreed: impl FnOnce(&Prepared<'_>) -> bool,
-    ) -> std::result::Result<Option<Vec<u32>>, Refusal> {
+    ) -> std::result::Result<Option<Vec<u32>>, ChangeError> {
         let shared = &*self.shared;
         let mut state = shared.state();
         state.check_keys(change.remove.iter())?;
@@ -114,7 +114,7 @@ impl Relay {
         let mut state = self.shared.state();
         let gone = state.slots.forget_found();
         if !gone.is_empty() {
-            self.shared.follow_plans(&mut state, Owners { new: Vec::new(), gone })?;
+            self.shared.follow_plans(&mut state, SlotChanges { new: Vec::new(), gone })?;
         }
         self.shared.opener.settled()
     }
@@ -122,7 +122,11 @@ impl Relay {
 
 impl Shared {
     /// Opens all that new rules need; on an error everything is as before.
-    fn open(&self, state: &mut State, add: &[RuleSpec]) -> std::result::Result<Opened, Refusal> {
+    fn open(
+        &self,
+        state: &mut State,
+        add: &[RuleSpec],
+    ) -> std::result::Result<Opened, ChangeError> {
         state.reserve(add)?;
         let watch = self.links.watch();
         watch.now()?;
@@ -142,7 +146,7 @@ impl Shared {
 
     /// Takes in what is open, gives up what goes, and has the engines follow.
     fn swap(&self, state: &mut State, change: &Change<'_>, opened: Opened) -> Result<Vec<u32>> {
-        let mut owners = Owners { new: opened.slots, gone: Vec::new() };
+        let mut owners = SlotChanges { new: opened.slots, gone: Vec::new() };
         let removed: Vec<(u32, LiveRule)> = state.take_out(change.remove, &mut owners.gone);
         let before = state.pause(change.pause);
         let keys = state.take_in(opened.rules);
@@ -166,7 +170,7 @@ impl Shared {
     }
 
     /// Has the engines follow what is open now; the slots that go are free then.
-    pub(super) fn follow_plans(&self, state: &mut State, owners: Owners) -> Result<()> {
+    pub(super) fn follow_plans(&self, state: &mut State, owners: SlotChanges) -> Result<()> {
         self.workers.adopt(compile::compile(state, self.settings.workers, &owners))?;
         self.version.fetch_add(1, Ordering::Release);
         for slot in owners.gone {

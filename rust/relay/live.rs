@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Ingress;
-use super::network::blocked::{self, Obstacle};
-use super::network::link_table::Present;
-use super::network::routes::Ways;
-use super::network::watch::{Carrier, News, Watch};
+use super::network::blocked::{self, Blocked};
+use super::network::link_table::LinkTable;
+use super::network::routes::RouteTracker;
+use super::network::watch::{Carrier, LinkNews, Watch};
 use crate::addr::Addr;
 use crate::engine::ingress::OrderCheck;
 use crate::engine::plan::{Burst, PlanOutput};
@@ -18,21 +18,21 @@ use crate::error::Result;
 use crate::rules::{InputKey, TableRule};
 use crate::sockets::netlink::links::Link;
 use crate::sockets::netlink::notices::Notices;
-use crate::sockets::netlink::routes::Way;
+use crate::sockets::netlink::routes::Route;
 use crate::sockets::output;
-use crate::sockets::provider::{Opener, Output, Owner, Socket};
+use crate::sockets::provider::{OutputHandle, OutputOwner, Socket, SocketProvider};
 use crate::spec::InputSpec;
 use crate::spec::OutputSpec;
 use crate::stats::Slot;
 
 /// What there is to open sockets on, and for whom.
-pub(super) struct Around<'a> {
-    pub(super) present: &'a Present,
+pub(super) struct Surroundings<'a> {
+    pub(super) present: &'a LinkTable,
     pub(super) watch: &'a Watch,
-    pub(super) ways: &'a Ways,
+    pub(super) ways: &'a RouteTracker,
     /// What is to be looked at beside the interfaces.
     pub(super) changed: Notices,
-    pub(super) opener: &'a dyn Opener,
+    pub(super) opener: &'a dyn SocketProvider,
     pub(super) workers: u16,
 }
 
@@ -47,7 +47,7 @@ pub(super) struct LiveRule {
     /// 0 while it waits.
     pub(super) input: InputSpec,
     /// Why the input is not open.
-    pub(super) waiting: Option<Obstacle>,
+    pub(super) waiting: Option<Blocked>,
     /// How its datagrams are looked at, as the kernel merges them or may soon.
     pub(super) order: OrderCheck,
     /// What it had matched when that began; `None` until somebody reads it.
@@ -67,7 +67,7 @@ impl LiveRule {
     }
 
     /// What the user should know of the input, if datagrams cannot come.
-    pub(super) fn trouble(&self, present: &Present, ingress: Ingress) -> Option<String> {
+    pub(super) fn trouble(&self, present: &LinkTable, ingress: Ingress) -> Option<String> {
         let waiting = self.waiting.as_ref().map(|obstacle| obstacle.text.clone());
         waiting.or_else(|| blocked::pause(&self.named, &self.input, present, ingress))
     }
@@ -79,7 +79,7 @@ impl LiveRule {
     }
 
     /// The names that it has for interfaces of which the kernel would not tell now.
-    pub(super) fn untold<'a>(&'a self, present: &'a Present) -> impl Iterator<Item = &'a str> {
+    pub(super) fn untold<'a>(&'a self, present: &'a LinkTable) -> impl Iterator<Item = &'a str> {
         let outputs = self.outputs.iter().map(|output| &*output.spec.interface);
         outputs.chain([&*self.named]).filter(|name| present.is_untold(name))
     }
@@ -113,7 +113,7 @@ pub(super) struct LiveOutput {
     /// The address that copies carry.
     source: Option<Addr>,
     /// The way that routing chose when the sockets were connected.
-    way: Option<Way>,
+    way: Option<Route>,
     /// The interface's, when `max_segment` was read.
     mtu: u32,
     max_segment: u16,
@@ -122,7 +122,7 @@ pub(super) struct LiveOutput {
     /// What copies take over of each datagram, if anything.
     pub(super) rewrite: Option<Arc<Rewrite>>,
     /// Why nothing is sent.
-    pub(super) parked: Option<Obstacle>,
+    pub(super) parked: Option<Blocked>,
 }
 
 impl LiveOutput {
@@ -132,10 +132,10 @@ impl LiveOutput {
     /// What the kernel refuses for another reason.
     pub(super) fn open(
         spec: &OutputSpec,
-        owner: Owner<'_>,
+        owner: OutputOwner<'_>,
         input: &InputSpec,
         slot: Slot,
-        around: &Around<'_>,
+        around: &Surroundings<'_>,
     ) -> Result<Self> {
         let mut output = Self {
             spec: spec.clone(),
@@ -153,26 +153,27 @@ impl LiveOutput {
             rewrite: None,
             parked: None,
         };
-        match output.try_follow(around, &News::default()) {
+        match output.try_follow(around, &LinkNews::default()) {
             Err(error) if blocked::is_passing(&error) => {
-                output.park(Obstacle::refused_output(spec, &error));
+                output.park(Blocked::refused_output(spec, &error));
             }
             Err(error) => return Err(error),
             Ok(_) => {}
         }
         if output.sockets.is_empty() {
             // What takes a right is done now: it may have been given up when the interface comes.
-            let prepare = |owner: &Owner<'_>, spec: &_| around.opener.prepare_output(owner, spec);
+            let prepare =
+                |owner: &OutputOwner<'_>, spec: &_| around.opener.prepare_output(owner, spec);
             output.open_sockets(around.workers, prepare)?;
         }
         Ok(output)
     }
 
     /// Follows the interface, its addresses and the routes; whether plans have to.
-    pub(super) fn follow(&mut self, around: &Around<'_>, news: &News) -> bool {
+    pub(super) fn follow(&mut self, around: &Surroundings<'_>, news: &LinkNews) -> bool {
         match self.try_follow(around, news) {
             Ok(has_changed) => has_changed,
-            Err(error) => self.park(Obstacle::refused_output(&self.spec, &error)),
+            Err(error) => self.park(Blocked::refused_output(&self.spec, &error)),
         }
     }
 
@@ -198,7 +199,7 @@ impl LiveOutput {
         PlanOutput { fd, slot: self.slot, max_segment: self.max_segment, burst, carrier, rewrite }
     }
 
-    fn try_follow(&mut self, around: &Around<'_>, news: &News) -> Result<bool> {
+    fn try_follow(&mut self, around: &Surroundings<'_>, news: &LinkNews) -> Result<bool> {
         let index = match blocked::way_out(&self.spec, around.present) {
             Ok(index) => index,
             Err(obstacle) => return Ok(self.park(obstacle)),
@@ -217,7 +218,7 @@ impl LiveOutput {
         // Before connecting: a route that changes in between is found at the next look.
         self.way = around.ways.find(&self.spec).unwrap_or(None);
         if self.sockets.is_empty() {
-            let open = |owner: &Owner<'_>, spec: &_| around.opener.output(owner, spec);
+            let open = |owner: &OutputOwner<'_>, spec: &_| around.opener.output(owner, spec);
             self.open_sockets(around.workers, open)?;
         } else {
             for socket in &self.sockets {
@@ -238,7 +239,7 @@ impl LiveOutput {
 
     /// Looks for the next hop when the kernel has forgotten it, and once more when its link comes
     /// back: while there was no carrier nobody could answer.
-    fn follow_neighbour(&self, around: &Around<'_>, news: &News) {
+    fn follow_neighbour(&self, around: &Surroundings<'_>, news: &LinkNews) {
         let stands_on =
             |link| self.way.is_some_and(|it| around.present.stands_on(it.ifindex, link));
         let is_back = news.opened.iter().any(|&link| stands_on(link));
@@ -248,7 +249,7 @@ impl LiveOutput {
     }
 
     /// Has the next hop's link-layer address found before the first copy needs it.
-    fn seek_host(&self, around: &Around<'_>, after_failure: bool) {
+    fn seek_host(&self, around: &Surroundings<'_>, after_failure: bool) {
         if let (Some(way), Some(socket)) = (&self.way, self.sockets.first())
             && around.ways.is_to_seek(way, after_failure)
         {
@@ -258,7 +259,7 @@ impl LiveOutput {
     }
 
     /// Whether routing would choose otherwise now: the interface, the next hop or the source.
-    fn is_rerouted(&self, around: &Around<'_>) -> bool {
+    fn is_rerouted(&self, around: &Surroundings<'_>) -> bool {
         // Who gets no answer is not to lose the way that there is.
         let is_other = |way| way != self.way;
         around.changed.routes && around.ways.find(&self.spec).is_ok_and(is_other)
@@ -267,10 +268,10 @@ impl LiveOutput {
     fn open_sockets(
         &mut self,
         workers: u16,
-        open: impl Fn(&Owner<'_>, &OutputSpec) -> Result<Output>,
+        open: impl Fn(&OutputOwner<'_>, &OutputSpec) -> Result<OutputHandle>,
     ) -> Result<()> {
         let mut sockets = Vec::with_capacity(usize::from(workers));
-        let owner = Owner { rule: &self.owner.0, number: self.owner.1 };
+        let owner = OutputOwner { rule: &self.owner.0, number: self.owner.1 };
         for _ in 0..workers {
             let opened = open(&owner, &self.spec)?;
             self.send_buffer_bytes = self.send_buffer_bytes.min(opened.send_buffer_bytes);
@@ -282,7 +283,7 @@ impl LiveOutput {
     }
 
     /// Whether that is news for the engines.
-    fn follow_mtu(&mut self, around: &Around<'_>) -> Result<bool> {
+    fn follow_mtu(&mut self, around: &Surroundings<'_>) -> Result<bool> {
         let Some(mtu) = self.link(around).map(|link| link.mtu) else { return Ok(false) };
         if mtu == self.mtu {
             return Ok(false);
@@ -295,7 +296,7 @@ impl LiveOutput {
     }
 
     /// Whether that is news for the engines.
-    fn follow_burst(&mut self, around: &Around<'_>) -> bool {
+    fn follow_burst(&mut self, around: &Surroundings<'_>) -> bool {
         let link = self.link(around);
         let bytes = link.and_then(|link| around.ways.burst(|| around.present.path(link.index)));
         let headers = self.spec.frame_headers();
@@ -304,13 +305,13 @@ impl LiveOutput {
     }
 
     /// The link that copies leave by, as far as it is known.
-    fn link<'a>(&self, around: &Around<'a>) -> Option<&'a Link> {
+    fn link<'a>(&self, around: &Surroundings<'a>) -> Option<&'a Link> {
         let index = self.way.map_or(self.spec.ifindex, |way| way.ifindex);
         around.present.get(index)
     }
 
     /// Whether that is news for the engines.
-    fn park(&mut self, obstacle: Obstacle) -> bool {
+    fn park(&mut self, obstacle: Blocked) -> bool {
         self.parked.replace(obstacle).is_none()
     }
 }

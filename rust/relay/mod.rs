@@ -27,22 +27,22 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::error::{Error, Result};
 pub use crate::sockets::ingress::Ingress;
-use crate::sockets::local::Local;
+use crate::sockets::local::LocalProvider;
 use crate::sockets::netlink::notices::Notices;
-use crate::sockets::provider::Opener;
+use crate::sockets::provider::SocketProvider;
 use crate::stats::{self, Found};
 use crate::sys::memory::SharedWords;
-pub use change::{Change, Prepared, Refusal};
+pub use change::{Change, ChangeError, Prepared};
 use counters::report;
 pub use counters::report::{
     InterfaceReport, LastLoss, OutputReport, Report, RuleReport, errno_name,
 };
-pub use engines::rings::{Rings, try_io_uring};
-use engines::threads::Workers;
-use live::Around;
-use network::link_table::Present;
-pub use network::status::{Condition, LinkChange, SeenLinks};
-use network::watcher::{Links, Next};
+pub use engines::rings::{EngineRings, try_io_uring};
+use engines::threads::EngineThreads;
+use live::Surroundings;
+use network::link_table::LinkTable;
+pub use network::status::{LinkChange, RuleStatus, SeenLinks};
+use network::watcher::{NetworkWatcher, NextStep};
 pub use settings::{Settings, Share};
 use state::State;
 
@@ -53,10 +53,10 @@ pub struct Relay {
 
 struct Shared {
     settings: Settings,
-    opener: Arc<dyn Opener>,
+    opener: Arc<dyn SocketProvider>,
     state: Mutex<State>,
-    links: Links,
-    workers: Workers,
+    links: NetworkWatcher,
+    workers: EngineThreads,
     /// Rises when rules may be in another condition.
     version: AtomicU64,
 }
@@ -67,14 +67,14 @@ impl Relay {
     /// # Errors
     /// No memory or descriptors for the counters and for following the interfaces.
     pub fn new(settings: Settings) -> Result<Self> {
-        Self::with_opener(settings, Box::new(Local::new()))
+        Self::with_opener(settings, Box::new(LocalProvider::new()))
     }
 
     /// The same, with sockets that `opener` opens.
     ///
     /// # Errors
     /// As [`Relay::new`].
-    pub fn with_opener(settings: Settings, opener: Box<dyn Opener>) -> Result<Self> {
+    pub fn with_opener(settings: Settings, opener: Box<dyn SocketProvider>) -> Result<Self> {
         let page =
             |_| stats::create_page().map_err(|e| Error::os("making a page", "the counters", e));
         let pages = (0..settings.workers).map(page).collect::<Result<_>>()?;
@@ -87,7 +87,11 @@ impl Relay {
     ///
     /// # Errors
     /// A page of another layout; else as [`Relay::new`].
-    pub fn on_page(settings: Settings, opener: Box<dyn Opener>, page: SharedWords) -> Result<Self> {
+    pub fn on_page(
+        settings: Settings,
+        opener: Box<dyn SocketProvider>,
+        page: SharedWords,
+    ) -> Result<Self> {
         if settings.workers != 1 {
             return Err(Error::Invalid("one engine counts in one page".to_owned()));
         }
@@ -98,19 +102,19 @@ impl Relay {
 
     fn with_pages(
         settings: Settings,
-        opener: Box<dyn Opener>,
+        opener: Box<dyn SocketProvider>,
         pages: Vec<Arc<SharedWords>>,
         found: Found,
     ) -> Result<Self> {
-        let opener: Arc<dyn Opener> = opener.into();
+        let opener: Arc<dyn SocketProvider> = opener.into();
         let any = EventFd::from_flags(EfdFlags::EFD_CLOEXEC)
             .map_err(|errno| Error::os("eventfd", "the outputs", errno))?;
         let shared = Shared {
             state: Mutex::new(State::new(&settings, any.into(), opener.clone(), found)?),
             opener,
-            links: Links::new()?,
+            links: NetworkWatcher::new()?,
             version: AtomicU64::new(0),
-            workers: Workers::new(settings.clone(), pages),
+            workers: EngineThreads::new(settings.clone(), pages),
             settings,
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -123,7 +127,7 @@ impl Relay {
     }
 
     /// Starts on these rings, as far as they go.
-    pub fn hold(&self, rings: Rings) {
+    pub fn hold(&self, rings: EngineRings) {
         self.shared.workers.hold(rings);
     }
 
@@ -133,7 +137,7 @@ impl Relay {
     /// # Errors
     /// A missing right, a limit.
     pub fn open_spares(&self) -> Result<()> {
-        self.hold(Rings::make(self.shared.settings.workers)?);
+        self.hold(EngineRings::make(self.shared.settings.workers)?);
         self.shared.state().open_spares()
     }
 
@@ -145,7 +149,7 @@ impl Relay {
         self.shared.workers.start()?;
         // The thread must not keep a relay that nobody has any more.
         let shared = Arc::downgrade(&self.shared);
-        self.shared.links.start(move || shared.upgrade().map_or(Next::End, |all| all.follow()))
+        self.shared.links.start(move || shared.upgrade().map_or(NextStep::End, |all| all.follow()))
     }
 
     /// Ends the engines: what they have received is sent first. Does nothing the second time.
@@ -192,7 +196,7 @@ impl Drop for Relay {
 
 impl Shared {
     /// Makes all that is open follow the interfaces, and the engines with it.
-    fn follow(&self) -> Next {
+    fn follow(&self) -> NextStep {
         let mut state = self.state();
         let watch = self.links.watch();
         watch.look_for(&state.untold(&watch.latest()));
@@ -202,24 +206,24 @@ impl Shared {
         let has_news = !Arc::ptr_eq(&present, &state.followed);
         state.followed = present.clone();
         let has_changed = self.links.ways().look(has_news, |changed| {
-            state.follow(&Around { changed, ..self.around(&present) }, &news)
+            state.follow(&Surroundings { changed, ..self.around(&present) }, &news)
         });
         if state.check_order(&self.workers.pages()) || has_changed {
             let moved = state.take_moved();
             if self.follow_plans(&mut state, moved).is_err() {
                 // The relay was stopped, or an engine has ended and said why.
-                return Next::End;
+                return NextStep::End;
             }
         }
         let is_to_retry = state.is_to_retry() || !state.untold(&present).is_empty();
-        if is_to_retry { Next::Retry } else { Next::Wait }
+        if is_to_retry { NextStep::Retry } else { NextStep::Wait }
     }
 
-    fn around<'a>(&'a self, present: &'a Present) -> Around<'a> {
+    fn around<'a>(&'a self, present: &'a LinkTable) -> Surroundings<'a> {
         let workers = self.settings.workers;
         let (watch, ways) = (self.links.watch(), self.links.ways());
         let changed = Notices::default();
-        Around { present, watch, ways, changed, opener: &*self.opener, workers }
+        Surroundings { present, watch, ways, changed, opener: &*self.opener, workers }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -5,21 +5,21 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use super::counters::groups::Groups;
-use super::counters::slots::Slots;
-use super::engines::compile::{Owners, Plans};
+use super::counters::groups::GroupSlots;
+use super::counters::slots::SlotAllocator;
+use super::engines::compile::{Plans, SlotChanges};
 use super::inputs::Inputs;
 use super::inputs::fd_budget;
-use super::live::{Around, LiveOutput, LiveRule, StandIn};
+use super::live::{LiveOutput, LiveRule, StandIn, Surroundings};
 use super::network::announcements::Announcements;
-use super::network::blocked::{self, Obstacle};
-use super::network::link_table::Present;
-use super::{Ingress, Refusal, Settings, warn_once};
+use super::network::blocked::{self, Blocked};
+use super::network::link_table::LinkTable;
+use super::{ChangeError, Ingress, Settings, warn_once};
 use crate::engine::ingress::OrderCheck;
 use crate::error::{Error, Result};
 use crate::sockets::nofile::Descriptors;
 use crate::sockets::output;
-use crate::sockets::provider::{Opener, Owner};
+use crate::sockets::provider::{OutputOwner, SocketProvider};
 use crate::spec::OutputSpec;
 use crate::spec::{InputSpec, RuleSpec};
 use crate::stats::{self, Found, Grant, Slot};
@@ -28,7 +28,7 @@ use crate::stats::{self, Found, Grant, Slot};
 pub(super) struct State {
     pub(super) rules: BTreeMap<u32, LiveRule>,
     pub(super) inputs: Inputs,
-    pub(super) slots: Slots,
+    pub(super) slots: SlotAllocator,
     pub(super) warnings: Vec<String>,
     pub(super) stand_in: StandIn,
     pub(super) plans: Plans,
@@ -36,13 +36,13 @@ pub(super) struct State {
     /// Whether something was closed that plans still name.
     pub(super) is_behind: bool,
     /// What there was at the last change: as long as that is so, no input has lost its interface.
-    pub(super) seen: Arc<Present>,
+    pub(super) seen: Arc<LinkTable>,
     /// What there was when all was followed last.
-    pub(super) followed: Arc<Present>,
+    pub(super) followed: Arc<LinkTable>,
     settings: Settings,
-    groups: Groups,
+    groups: GroupSlots,
     /// Slots of groups that were given or lost since the last plans.
-    moved: Owners,
+    moved: SlotChanges,
     descriptors: Descriptors,
     next_key: u32,
 }
@@ -61,13 +61,13 @@ impl State {
     pub(super) fn new(
         settings: &Settings,
         any: OwnedFd,
-        opener: Arc<dyn Opener>,
+        opener: Arc<dyn SocketProvider>,
         found: Found,
     ) -> Result<Self> {
         Ok(Self {
             rules: BTreeMap::new(),
             inputs: Inputs::new(settings, opener)?,
-            slots: Slots::new(found),
+            slots: SlotAllocator::new(found),
             warnings: Vec::new(),
             stand_in: StandIn::new(any),
             plans: Plans::default(),
@@ -76,8 +76,8 @@ impl State {
             seen: Arc::default(),
             followed: Arc::default(),
             settings: settings.clone(),
-            groups: Groups::default(),
-            moved: Owners::default(),
+            groups: GroupSlots::default(),
+            moved: SlotChanges::default(),
             descriptors: Descriptors::default(),
             next_key: 1,
         })
@@ -110,13 +110,13 @@ impl State {
     pub(super) fn open(
         &mut self,
         add: &[RuleSpec],
-        around: &Around<'_>,
-    ) -> std::result::Result<Opened, Refusal> {
+        around: &Surroundings<'_>,
+    ) -> std::result::Result<Opened, ChangeError> {
         let mut opened = Opened { rules: Vec::with_capacity(add.len()), slots: Vec::new() };
         // Of all rules first: another process may have opened an output of a later one already.
         add.iter().for_each(|spec| self.inputs.add_source_ports(spec.outputs.iter()));
         let result = add.iter().try_for_each(|spec| {
-            let refused = |error| Refusal { rule: Some(spec.id.clone()), error };
+            let refused = |error| ChangeError { rule: Some(spec.id.clone()), error };
             self.open_rule(spec, around, &mut opened).map_err(refused)
         });
         let result = result.and_then(|()| Ok(self.inputs.settle()?));
@@ -189,11 +189,11 @@ impl State {
     fn open_rule(
         &mut self,
         spec: &RuleSpec,
-        around: &Around<'_>,
+        around: &Surroundings<'_>,
         opened: &mut Opened,
     ) -> Result<()> {
         let outputs = self.open_outputs(spec, around, opened)?;
-        let slot = self.take_slot(stats::Owner::rule(&spec.id), opened)?;
+        let slot = self.take_slot(stats::SlotOwner::rule(&spec.id), opened)?;
         let RuleSpec { id, paused, input, .. } = spec.clone();
         let named = input.interface.clone();
         let counted_on = around.present.find(&named).map_or(&named, |link| &link.name).clone();
@@ -217,7 +217,7 @@ impl State {
                 self.groups.remove(&rule.counted_on, &rule.input);
                 return Err(error);
             }
-            let obstacle = Obstacle::refused_input(&rule.input, &error);
+            let obstacle = Blocked::refused_input(&rule.input, &error);
             rule.waiting = Some(obstacle.named("unresolved"));
         }
         opened.rules.push(rule);
@@ -227,13 +227,13 @@ impl State {
     fn open_outputs(
         &mut self,
         spec: &RuleSpec,
-        around: &Around<'_>,
+        around: &Surroundings<'_>,
         opened: &mut Opened,
     ) -> Result<Vec<LiveOutput>> {
         let mut outputs = Vec::with_capacity(spec.outputs.len());
         for (number, output) in (0..).zip(&spec.outputs) {
-            let slot = self.take_slot(stats::Owner::output(&spec.id, number), opened)?;
-            let owner = Owner { rule: &spec.id, number };
+            let slot = self.take_slot(stats::SlotOwner::output(&spec.id, number), opened)?;
+            let owner = OutputOwner { rule: &spec.id, number };
             outputs.push(self.open_output(output, owner, &spec.input, around, slot)?);
         }
         Ok(outputs)
@@ -243,7 +243,7 @@ impl State {
     ///
     /// # Errors
     /// What the kernel refuses; the input is not open then.
-    pub(super) fn attach(&mut self, rule: &mut LiveRule, present: &Present) -> Result<()> {
+    pub(super) fn attach(&mut self, rule: &mut LiveRule, present: &LinkTable) -> Result<()> {
         rule.input.ifindex = 0;
         rule.waiting = None;
         match blocked::way_in(&rule.named, &rule.input, present) {
@@ -274,7 +274,7 @@ impl State {
     }
 
     /// Slots that have other owners than in the plans, beside those that a change gives and takes.
-    pub(super) fn take_moved(&mut self) -> Owners {
+    pub(super) fn take_moved(&mut self) -> SlotChanges {
         let mut moved = std::mem::take(&mut self.moved);
         moved.new.extend(self.inputs.take_new_slots());
         moved
@@ -283,9 +283,9 @@ impl State {
     fn open_output(
         &mut self,
         spec: &OutputSpec,
-        owner: Owner<'_>,
+        owner: OutputOwner<'_>,
         input: &InputSpec,
-        around: &Around<'_>,
+        around: &Surroundings<'_>,
         slot: Slot,
     ) -> Result<LiveOutput> {
         let output = LiveOutput::open(spec, owner, input, slot, around)?;
@@ -310,7 +310,7 @@ impl State {
         }
     }
 
-    fn take_slot(&mut self, owner: stats::Owner, opened: &mut Opened) -> Result<Slot> {
+    fn take_slot(&mut self, owner: stats::SlotOwner, opened: &mut Opened) -> Result<Slot> {
         let grant = self.slots.take(owner)?;
         opened.slots.push(grant);
         Ok(grant.slot)

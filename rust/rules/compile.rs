@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet, HashTable};
 
+use super::groups::{GroupIndexDraft, GroupKey};
 use super::lists::{Lists, Run, Takers, count};
-use super::names::{Name, NamesDraft};
 use super::patterns::PatternsDraft;
-use super::{Entry, InputKey, Key, Table, TableRule};
+use super::{InputKey, PackedKey, Table, TableEntry, TableRule};
 
 /// Lists may become so long, and twice as long as they need be, before they are made anew.
 const SPARE_LEN: usize = 64;
@@ -19,14 +19,15 @@ const SPARE_LEN: usize = 64;
 pub struct Compiler {
     /// By number; what a free number held stays until it is given away again.
     rules: Vec<TableRule>,
-    groups: Vec<u32>,
+    /// The number of each rule's group or block.
+    group_numbers: Vec<u32>,
     free: Vec<u32>,
     /// The rules for one group and port, by their numbers in ascending order.
     by_input: HashMap<InputKey, Vec<u32>>,
     /// Inputs whose rules are not those of the last table.
     changed: HashSet<InputKey>,
     patterns: PatternsDraft,
-    names: NamesDraft,
+    groups: GroupIndexDraft,
     paused: Option<Arc<Table>>,
     table: Arc<Table>,
     /// How long the lists of the table may become by what is added to them.
@@ -37,12 +38,12 @@ impl Default for Compiler {
     fn default() -> Self {
         Self {
             rules: Vec::new(),
-            groups: Vec::new(),
+            group_numbers: Vec::new(),
             free: Vec::new(),
             by_input: HashMap::new(),
             changed: HashSet::new(),
             patterns: PatternsDraft::default(),
-            names: NamesDraft::default(),
+            groups: GroupIndexDraft::default(),
             paused: None,
             table: Arc::new(Table::empty()),
             most_len: SPARE_LEN,
@@ -53,7 +54,7 @@ impl Default for Compiler {
 impl Compiler {
     /// Takes in a rule and says its number: from 0 on, those that became free first.
     pub fn add(&mut self, rule: TableRule) -> u32 {
-        let group = self.names.add(name(&rule), (rule.input.port, rule.last_port));
+        let group = self.groups.add(group_key(&rule), (rule.input.port, rule.last_port));
         let number = self.free.pop().unwrap_or(count(self.rules.len()));
         if is_exact(&rule) {
             let numbers = self.by_input.entry(rule.input).or_default();
@@ -66,11 +67,11 @@ impl Compiler {
         match self.rules.get_mut(number as usize) {
             Some(place) => {
                 *place = rule;
-                self.groups[number as usize] = group;
+                self.group_numbers[number as usize] = group;
             }
             None => {
                 self.rules.push(rule);
-                self.groups.push(group);
+                self.group_numbers.push(group);
             }
         }
         number
@@ -83,7 +84,7 @@ impl Compiler {
     /// When no rule ever had this number.
     pub fn remove(&mut self, number: u32) {
         let rule = &self.rules[number as usize];
-        self.names.remove(name(rule), (rule.input.port, rule.last_port));
+        self.groups.remove(group_key(rule), (rule.input.port, rule.last_port));
         if !is_exact(rule) {
             self.patterns.remove(number, rule);
         } else if let Some(numbers) = self.by_input.get_mut(&rule.input) {
@@ -107,7 +108,7 @@ impl Compiler {
     pub fn table(&mut self) -> Arc<Table> {
         let mut next = self.inputs();
         next.paused.clone_from(&self.paused);
-        self.names.refresh(&mut next.names);
+        self.groups.refresh(&mut next.groups);
         self.patterns.refresh(&self.rules, &mut next.patterns);
         self.table = Arc::new(next);
         self.table.clone()
@@ -132,7 +133,7 @@ impl Compiler {
     /// All numbers of groups and blocks of groups are below.
     #[must_use]
     pub fn groups(&self) -> usize {
-        self.names.span()
+        self.groups.span()
     }
 
     /// The number of a rule's group or block on its interface.
@@ -142,7 +143,7 @@ impl Compiler {
     /// When no rule ever had this number.
     #[must_use]
     pub fn group_of(&self, rule: u32) -> u32 {
-        self.groups[rule as usize]
+        self.group_numbers[rule as usize]
     }
 
     /// The last table, with the inputs as they are now.
@@ -165,7 +166,7 @@ impl Compiler {
             inputs: HashTable::with_capacity(by_input.len()),
             lists: Lists::default(),
             patterns: table.patterns.clone(),
-            names: table.names.clone(),
+            groups: table.groups.clone(),
             paused: None,
         };
         for (input, numbers) in by_input {
@@ -179,21 +180,23 @@ impl Compiler {
 impl Table {
     fn put(&mut self, input: InputKey, takers: &Takers) {
         let Self { hasher, inputs, lists, .. } = self;
-        let key = Key::of(input);
+        let key = PackedKey::of(input);
         let (marks, run) = match takers.only() {
-            Some((rule, source)) => (Key::BY_SOURCE | Key::ONE_SOURCE, Run::of_one(rule, source)),
+            Some((rule, source)) => {
+                (PackedKey::BY_SOURCE | PackedKey::ONE_SOURCE, Run::of_one(rule, source))
+            }
             None => {
                 let run = lists.add(takers);
-                (if run.is_by_source() { Key::BY_SOURCE } else { 0 }, run)
+                (if run.is_by_source() { PackedKey::BY_SOURCE } else { 0 }, run)
             }
         };
-        let entry = Entry { key: key.marked(marks), run };
-        let hash = |entry: &Entry| entry.key.unmarked().hash(hasher);
+        let entry = TableEntry { key: key.marked(marks), run };
+        let hash = |entry: &TableEntry| entry.key.unmarked().hash(hasher);
         inputs.insert_unique(key.hash(hasher), entry, hash);
     }
 
     fn forget(&mut self, input: InputKey) {
-        let key = Key::of(input);
+        let key = PackedKey::of(input);
         if let Ok(entry) =
             self.inputs.find_entry(key.hash(&self.hasher), |entry| entry.key.is_of(&key))
         {
@@ -206,6 +209,6 @@ fn is_exact(rule: &TableRule) -> bool {
     rule.group_bits == 0 && rule.last_port == rule.input.port
 }
 
-fn name(rule: &TableRule) -> Name {
+fn group_key(rule: &TableRule) -> GroupKey {
     (rule.input.interface, rule.group_bits, rule.input.group.block(rule.group_bits))
 }

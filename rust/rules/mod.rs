@@ -8,8 +8,8 @@
 //! for more. Rules that list sources take these only, and leave the rest to the next.
 
 mod compile;
+mod groups;
 mod lists;
-mod names;
 mod patterns;
 #[cfg(test)]
 mod tests;
@@ -22,8 +22,8 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 use crate::addr::Addr;
 use crate::packet::{Datagram, Discard};
 pub use compile::Compiler;
+use groups::GroupIndex;
 use lists::{Lists, Run};
-use names::Names;
 use patterns::Patterns;
 
 /// Where a rule listens.
@@ -63,13 +63,13 @@ pub enum Verdict<'a> {
 }
 
 /// Why no rule takes a datagram, as in [`Verdict::Discard`].
-type Refusal = (Discard, Option<u32>);
+type NoMatch = (Discard, Option<u32>);
 
 // Made of what a call answers only where that is called, so that the verdict of a look-up without
 // one is never in memory.
-impl<'a> From<Result<&'a [u32], Refusal>> for Verdict<'a> {
+impl<'a> From<Result<&'a [u32], NoMatch>> for Verdict<'a> {
     #[inline(always)]
-    fn from(found: Result<&'a [u32], Refusal>) -> Self {
+    fn from(found: Result<&'a [u32], NoMatch>) -> Self {
         match found {
             Ok(rules) => Self::Rules(rules),
             Err((reason, group)) => Self::Discard(reason, group),
@@ -81,10 +81,10 @@ impl<'a> From<Result<&'a [u32], Refusal>> for Verdict<'a> {
 #[derive(Clone, Debug)]
 pub struct Table {
     hasher: DefaultHashBuilder,
-    inputs: HashTable<Entry>,
+    inputs: HashTable<TableEntry>,
     lists: Lists,
     patterns: Arc<Patterns>,
-    names: Names,
+    groups: GroupIndex,
     /// Rules that are there and take nothing now.
     paused: Option<Arc<Self>>,
 }
@@ -98,7 +98,7 @@ impl Table {
             inputs: HashTable::new(),
             lists: Lists::default(),
             patterns: Arc::default(),
-            names: Names::new(),
+            groups: GroupIndex::new(),
             paused: None,
         }
     }
@@ -120,7 +120,7 @@ impl Table {
     #[inline(always)]
     #[must_use]
     pub fn find(&self, interface: u32, datagram: &Datagram) -> Verdict<'_> {
-        let key = Key::new(interface, datagram.vlan, datagram.group, datagram.port);
+        let key = PackedKey::new(interface, datagram.vlan, datagram.group, datagram.port);
         match self.inputs.find(key.hash(&self.hasher), |entry| entry.key.is_of(&key)) {
             Some(entry) if entry.key == key => Verdict::Rules(self.lists.rules(&entry.run)),
             Some(entry) => self.find_source(entry, interface, datagram),
@@ -132,7 +132,7 @@ impl Table {
     #[inline(always)]
     fn find_source<'a>(
         &'a self,
-        entry: &'a Entry,
+        entry: &'a TableEntry,
         interface: u32,
         datagram: &Datagram,
     ) -> Verdict<'a> {
@@ -143,7 +143,7 @@ impl Table {
         if let Some(rules) = takers {
             return Verdict::Rules(rules);
         }
-        let refused = self.names.group(interface, datagram.group, 0);
+        let refused = self.groups.group(interface, datagram.group, 0);
         self.find_pattern(interface, *datagram, refused).into()
     }
 
@@ -156,7 +156,7 @@ impl Table {
         interface: u32,
         datagram: Datagram,
         mut refused: Option<u32>,
-    ) -> Result<&[u32], Refusal> {
+    ) -> Result<&[u32], NoMatch> {
         let datagram = &datagram;
         for meeting in self.patterns.meeting(interface, datagram) {
             for run in meeting.runs() {
@@ -172,7 +172,7 @@ impl Table {
         if refused.is_some() {
             return Err((Discard::Source, refused));
         }
-        Err(self.names.explain(interface, datagram))
+        Err(self.groups.explain(interface, datagram))
     }
 
     /// Whether a rule that is paused would take the datagram.
@@ -186,25 +186,25 @@ impl Table {
 /// An input and its rules: half a cache line, which it never shares with another line.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(32))]
-struct Entry {
+struct TableEntry {
     /// Marked where the source decides.
-    key: Key,
+    key: PackedKey,
     run: Run,
 }
 
-impl Entry {
+impl TableEntry {
     /// The source of the one rule that takes anything, where that is IPv4: then it stands in the
     /// place of the run's count, so that one rule for one source is found as fast as one for any.
     #[inline]
     fn only_source(&self) -> Option<Addr> {
-        let is_alone = self.key.place & Key::ONE_SOURCE != 0;
+        let is_alone = self.key.place & PackedKey::ONE_SOURCE != 0;
         is_alone.then(|| Addr::v4(self.run.count_bits().to_be_bytes()))
     }
 }
 
 /// An input in three words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Key {
+struct PackedKey {
     group_high: u64,
     group_low: u64,
     /// Port, interface and VLAN, in this order: port and VLAN are neighbours in a datagram, and
@@ -213,7 +213,7 @@ struct Key {
     place: u64,
 }
 
-impl Key {
+impl PackedKey {
     /// Marks of an entry, in bits that VLAN identifiers leave (IEEE 802.1Q has twelve): the source
     /// decides, and it is the only one.
     const BY_SOURCE: u64 = 1 << 15;

@@ -13,17 +13,17 @@ use crate::addr::Addr;
 use crate::packet::Datagram;
 
 /// An interface and a VLAN.
-type Place = (u32, u16);
+type VlanKey = (u32, u16);
 
 /// The rules for several groups or ports, by interface and VLAN.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Patterns {
-    places: HashMap<Place, Vec<Level>>,
+    places: HashMap<VlanKey, Vec<BlockLevel>>,
 }
 
 /// The blocks of one size, smaller blocks first.
 #[derive(Clone, Debug)]
-struct Level {
+struct BlockLevel {
     bits: u8,
     blocks: HashMap<Addr, Block>,
 }
@@ -34,13 +34,13 @@ struct Block {
     /// The number of the block in the table.
     group: u32,
     /// In ascending order, none overlapping another.
-    stretches: Arc<[Stretch]>,
-    rest: Arc<Rest>,
+    stretches: Arc<[PortRange]>,
+    rest: Arc<WiderRuns>,
 }
 
 /// What few look-ups come to.
 #[derive(Debug)]
-struct Rest {
+struct WiderRuns {
     /// What the stretches' ranges point into.
     wider: Box<[Run]>,
     lists: Lists,
@@ -48,7 +48,7 @@ struct Rest {
 
 /// Ports that the same rules name.
 #[derive(Debug)]
-struct Stretch {
+struct PortRange {
     first: u16,
     last: u16,
     /// The run of the narrowest of the rules' port ranges, which mostly is the only one: here, so
@@ -59,7 +59,7 @@ struct Stretch {
 }
 
 /// What one block has for a port.
-pub(super) struct Meeting<'a> {
+pub(super) struct BlockMatch<'a> {
     /// The number of the block in the table.
     pub(super) group: u32,
     narrowest: &'a Run,
@@ -68,7 +68,7 @@ pub(super) struct Meeting<'a> {
     pub(super) lists: &'a Lists,
 }
 
-impl<'a> Meeting<'a> {
+impl<'a> BlockMatch<'a> {
     /// In the order in which they are to be asked.
     #[inline]
     pub(super) fn runs(&self) -> impl Iterator<Item = &'a Run> {
@@ -83,14 +83,14 @@ impl Patterns {
         &self,
         interface: u32,
         datagram: &Datagram,
-    ) -> impl Iterator<Item = Meeting<'_>> {
+    ) -> impl Iterator<Item = BlockMatch<'_>> {
         let levels = self.places.get(&(interface, datagram.vlan));
         let (group, port) = (datagram.group, datagram.port);
         levels.into_iter().flatten().filter_map(move |level| {
             let block = level.blocks.get(&group.block(level.bits))?;
             let after = block.stretches.partition_point(|stretch| stretch.first <= port);
             let stretch = &block.stretches[after.checked_sub(1)?];
-            let Stretch { last, narrowest, wider, .. } = stretch;
+            let PortRange { last, narrowest, wider, .. } = stretch;
             let Block { group, rest, .. } = block;
             // Not looked at unless there are some, which spares a load.
             let wider = if wider.is_empty() {
@@ -98,21 +98,21 @@ impl Patterns {
             } else {
                 &rest.wider[wider.start as usize..wider.end as usize]
             };
-            let meeting = Meeting { group: *group, narrowest, wider, lists: &rest.lists };
+            let meeting = BlockMatch { group: *group, narrowest, wider, lists: &rest.lists };
             (*last >= port).then_some(meeting)
         })
     }
 
-    fn put(&mut self, (place, bits, address): BlockName, block: Block) {
+    fn put(&mut self, (place, bits, address): BlockKey, block: Block) {
         let levels = self.places.entry(place).or_default();
         let at = levels.binary_search_by_key(&bits, |level| level.bits).unwrap_or_else(|at| {
-            levels.insert(at, Level { bits, blocks: HashMap::new() });
+            levels.insert(at, BlockLevel { bits, blocks: HashMap::new() });
             at
         });
         levels[at].blocks.insert(address, block);
     }
 
-    fn take_out(&mut self, (place, bits, address): BlockName) {
+    fn take_out(&mut self, (place, bits, address): BlockKey) {
         let Some(levels) = self.places.get_mut(&place) else { return };
         for level in levels.iter_mut().filter(|level| level.bits == bits) {
             level.blocks.remove(&address);
@@ -134,22 +134,22 @@ impl Block {
             let Some(narrowest) = runs.next() else { return };
             let from = count(all.len());
             all.extend(runs);
-            stretches.push(Stretch { first, last, narrowest, wider: from..count(all.len()) });
+            stretches.push(PortRange { first, last, narrowest, wider: from..count(all.len()) });
         });
-        let rest = Rest { wider: all.into(), lists };
+        let rest = WiderRuns { wider: all.into(), lists };
         Self { group, stretches: stretches.into(), rest: rest.into() }
     }
 }
 
 /// Where a block is found: its place, how many low bits vary in it, and its first address.
-type BlockName = (Place, u8, Addr);
+type BlockKey = (VlanKey, u8, Addr);
 
 /// The rules of a compiler for several groups or ports, and which blocks have changed since the
 /// last table.
 #[derive(Default)]
 pub(super) struct PatternsDraft {
-    blocks: HashMap<BlockName, BlockDraft>,
-    changed: HashSet<BlockName>,
+    blocks: HashMap<BlockKey, BlockDraft>,
+    changed: HashSet<BlockKey>,
 }
 
 /// The numbers of the rules of one block, in ascending order.
@@ -196,7 +196,7 @@ impl PatternsDraft {
     }
 }
 
-fn block_name(rule: &TableRule) -> BlockName {
+fn block_name(rule: &TableRule) -> BlockKey {
     let place = (rule.input.interface, rule.input.vlan);
     (place, rule.group_bits, rule.input.group.block(rule.group_bits))
 }

@@ -33,7 +33,7 @@ const DNS_PORT: u16 = 53;
 
 /// What stays within reach. By default nothing.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Reach<'a> {
+pub struct FileAccess<'a> {
     /// Files that may be read, and directories with all below them; what is not there is passed
     /// over.
     pub readable: &'a [PathBuf],
@@ -53,14 +53,14 @@ pub struct Reach<'a> {
 ///
 /// # Errors
 /// [`Error::Permission`] when the kernel has landlock and refuses: no memory, no `no_new_privs`.
-pub fn hide_files(reach: &Reach<'_>) -> Result<String> {
+pub fn hide_files(reach: &FileAccess<'_>) -> Result<String> {
     match restrict(reach) {
         Ok(status) => Ok(sentence(&status)),
         Err(error) => Err(Error::Permission(format!("files cannot be hidden (landlock): {error}"))),
     }
 }
 
-fn restrict(reach: &Reach<'_>) -> std::result::Result<RestrictionStatus, RulesetError> {
+fn restrict(reach: &FileAccess<'_>) -> std::result::Result<RestrictionStatus, RulesetError> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let library = if reach.resolves { &LIBRARY[..] } else { &[] };
     let mut rules = Ruleset::default()

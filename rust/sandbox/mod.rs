@@ -15,7 +15,7 @@ mod landlock;
 mod privileges;
 mod seccomp;
 
-pub use self::landlock::{Reach, hide_files};
+pub use self::landlock::{FileAccess, hide_files};
 pub use caps::Capability;
 pub use privileges::{leave, shrink};
 pub use seccomp::{Role, filter_calls};

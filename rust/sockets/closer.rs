@@ -17,11 +17,11 @@ const STACK_BYTES: usize = 64 * 1024;
 /// Takes sockets that nobody uses any more.
 #[derive(Clone, Debug, Default)]
 pub struct Closer {
-    shared: Arc<Shared>,
+    shared: Arc<CloserState>,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
+struct CloserState {
     queue: Mutex<Queue>,
     changed: Condvar,
 }
@@ -71,7 +71,7 @@ impl Closer {
     }
 }
 
-impl Shared {
+impl CloserState {
     fn close_all(&self) {
         loop {
             let mut queue = self.queue();
@@ -95,7 +95,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::sockets::packet::{self, Spares};
+    use crate::sockets::packet::{self, SpareSockets};
     use crate::sockets::testnet::{in_namespace, interface};
 
     #[test]
@@ -103,7 +103,7 @@ mod tests {
         in_namespace(|| {
             let open = || {
                 let lo = interface("lo");
-                let mut spares = Spares::default();
+                let mut spares = SpareSockets::default();
                 packet::open_group(&lo, 1, None, &mut spares).unwrap().remove(0)
             };
             let began = Instant::now();

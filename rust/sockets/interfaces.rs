@@ -14,7 +14,7 @@ use crate::sys::netdev;
 
 /// A network interface as it is now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Interface {
+pub struct HostInterface {
     /// Its name.
     pub name: String,
     /// Its alternative names (ip-link(8), property add).
@@ -71,10 +71,10 @@ impl Devices {
 ///
 /// # Errors
 /// [`Error::Os`] when the kernel does not list them.
-pub fn list() -> Result<Vec<Interface>> {
+pub fn list() -> Result<Vec<HostInterface>> {
     let socket = socket::open(libc::AF_INET, libc::SOCK_DGRAM, "the list of interfaces")?;
     let links = links::list()?;
-    let mut interfaces: BTreeMap<u32, Interface> =
+    let mut interfaces: BTreeMap<u32, HostInterface> =
         links.into_iter().map(|(index, link)| (index, describe(socket.as_fd(), link))).collect();
     for address in links::addresses()? {
         let Some(of) = interfaces.get_mut(&address.index) else { continue };
@@ -121,10 +121,10 @@ pub fn udp_gro_forwarding(name: &str) -> Option<bool> {
 }
 
 /// The interface without its addresses.
-fn describe(socket: BorrowedFd<'_>, link: Link) -> Interface {
+fn describe(socket: BorrowedFd<'_>, link: Link) -> HostInterface {
     let gro = netdev::gro(socket, &link.name).unwrap_or(false);
     let Link { index, name, altnames, up, multicast, loopback, carrier, mtu, .. } = link;
-    Interface {
+    HostInterface {
         name,
         altnames,
         index,
@@ -156,7 +156,7 @@ mod tests {
     use super::*;
     use crate::sockets::testnet::{FAR, NEAR, in_namespace, ip, with_cable};
 
-    fn find(name: &str) -> Interface {
+    fn find(name: &str) -> HostInterface {
         list().unwrap().into_iter().find(|interface| interface.name == name).unwrap()
     }
 

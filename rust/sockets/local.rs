@@ -8,8 +8,11 @@ use super::closer::Closer;
 use super::joins::Joins;
 use super::netlink::routes;
 use super::output::{self, OutputSocket};
-use super::packet::{self, PacketSocket, Spares};
-use super::provider::{Datagrams, Frames, FramesWish, Helper, Opener, Output, Owner, Socket};
+use super::packet::{self, PacketSocket, SpareSockets};
+use super::provider::{
+    HelperSocket, OutputHandle, OutputOwner, PacketSocketHandle, PacketSocketRequest, Socket,
+    SocketProvider, UdpInputHandle,
+};
 use super::{InterfaceRef, gro_helper, igmp_query, udp_input};
 use crate::addr::Addr;
 use crate::error::{Error, Result};
@@ -18,13 +21,13 @@ use crate::sys::packet_ring::PacketRing;
 
 /// What is open beside the sockets that were handed out.
 #[derive(Debug, Default)]
-pub struct Local {
+pub struct LocalProvider {
     joins: Mutex<Joins>,
-    spares: Mutex<Spares>,
+    spares: Mutex<SpareSockets>,
     closer: Closer,
 }
 
-impl Local {
+impl LocalProvider {
     /// Nothing is open yet.
     #[must_use]
     pub fn new() -> Self {
@@ -32,21 +35,21 @@ impl Local {
     }
 }
 
-impl Drop for Local {
+impl Drop for LocalProvider {
     /// Nothing stays open behind it.
     fn drop(&mut self) {
         self.closer.finish();
     }
 }
 
-impl Opener for Local {
-    fn frames(&self, wish: &FramesWish<'_>) -> Result<Vec<Frames>> {
+impl SocketProvider for LocalProvider {
+    fn frames(&self, wish: &PacketSocketRequest<'_>) -> Result<Vec<PacketSocketHandle>> {
         let mut spares = self.spares.lock().unwrap_or_else(PoisonError::into_inner);
         let group = packet::open_group(&wish.interface, wish.sockets, wish.ring, &mut spares)?;
         let mapped = |socket: PacketSocket| {
             let ring = socket.ring.map(|shape| PacketRing::map(socket.fd.as_fd(), shape));
             let ring = ring.transpose();
-            Ok(Frames {
+            Ok(PacketSocketHandle {
                 ring: ring
                     .map_err(|e| Error::os("mapping a packet ring", wish.interface.name, e))?,
                 socket: Socket::closed_by(socket.fd, self.closer.clone()),
@@ -90,19 +93,24 @@ impl Opener for Local {
         igmp_query::ask(interface)
     }
 
-    fn merger(&self, group: Addr, port: u16, interface: &InterfaceRef<'_>) -> Result<Helper> {
-        gro_helper::open(group, port, interface).map(Helper::from)
+    fn merger(&self, group: Addr, port: u16, interface: &InterfaceRef<'_>) -> Result<HelperSocket> {
+        gro_helper::open(group, port, interface).map(HelperSocket::from)
     }
 
-    fn merger_anywhere(&self, group: Addr, port: u16) -> Result<Helper> {
-        gro_helper::open_anywhere(group, port).map(Helper::from)
+    fn merger_anywhere(&self, group: Addr, port: u16) -> Result<HelperSocket> {
+        gro_helper::open_anywhere(group, port).map(HelperSocket::from)
     }
 
-    fn merger_for_any(&self, v4: bool, port: u16, is_beside_own: bool) -> Result<Option<Helper>> {
-        Ok(gro_helper::open_for_any(v4, port, is_beside_own)?.map(Helper::from))
+    fn merger_for_any(
+        &self,
+        v4: bool,
+        port: u16,
+        is_beside_own: bool,
+    ) -> Result<Option<HelperSocket>> {
+        Ok(gro_helper::open_for_any(v4, port, is_beside_own)?.map(HelperSocket::from))
     }
 
-    fn merge(&self, helper: &Helper, on: bool) -> Result<()> {
+    fn merge(&self, helper: &HelperSocket, on: bool) -> Result<()> {
         helper.fd().map_or(Ok(()), |fd| gro_helper::merge(fd, on))
     }
 
@@ -112,14 +120,18 @@ impl Opener for Local {
         port: u16,
         interface: &InterfaceRef<'_>,
         is_beside_own: bool,
-    ) -> Result<Option<Helper>> {
-        Ok(gro_helper::holder(address, port, interface.index, is_beside_own)?.map(Helper::from))
+    ) -> Result<Option<HelperSocket>> {
+        Ok(gro_helper::holder(address, port, interface.index, is_beside_own)?
+            .map(HelperSocket::from))
     }
 
-    fn datagrams(&self, wish: &udp_input::Wish<'_>) -> Result<Datagrams> {
+    fn datagrams(&self, wish: &udp_input::UdpInputRequest<'_>) -> Result<UdpInputHandle> {
         let input = udp_input::open(wish)?;
         udp_input::tell_marks(input.fd.as_fd(), &wish.interface, wish.group)?;
-        Ok(Datagrams { socket: input.fd.into(), receive_buffer_bytes: input.receive_buffer_bytes })
+        Ok(UdpInputHandle {
+            socket: input.fd.into(),
+            receive_buffer_bytes: input.receive_buffer_bytes,
+        })
     }
 
     fn join_by(&self, socket: &Socket, ifindex: u32, group: Addr, sources: &[Addr]) -> Result<()> {
@@ -140,12 +152,12 @@ impl Opener for Local {
         udp_input::narrow(socket.as_fd(), ifindex, group, sources)
     }
 
-    fn output(&self, _: &Owner<'_>, spec: &OutputSpec) -> Result<Output> {
-        output::open(spec).map(Output::from)
+    fn output(&self, _: &OutputOwner<'_>, spec: &OutputSpec) -> Result<OutputHandle> {
+        output::open(spec).map(OutputHandle::from)
     }
 
-    fn prepare_output(&self, _: &Owner<'_>, spec: &OutputSpec) -> Result<Output> {
-        output::prepare(spec).map(Output::from)
+    fn prepare_output(&self, _: &OutputOwner<'_>, spec: &OutputSpec) -> Result<OutputHandle> {
+        output::prepare(spec).map(OutputHandle::from)
     }
 
     fn reconnect(&self, socket: &Socket, spec: &OutputSpec) -> Result<u16> {
@@ -166,7 +178,7 @@ impl Opener for Local {
     }
 }
 
-impl From<OutputSocket> for Output {
+impl From<OutputSocket> for OutputHandle {
     fn from(socket: OutputSocket) -> Self {
         Self {
             socket: socket.fd.into(),

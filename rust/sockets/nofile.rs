@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn limits_are_raised_to_what_is_needed() {
-        again("open::descriptors::tests::in_a_process_with_few_descriptors", |_| {});
+        again("sockets::nofile::tests::in_a_process_with_few_descriptors", |_| {});
     }
 
     #[test]

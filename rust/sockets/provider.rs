@@ -17,12 +17,12 @@ use crate::sys::packet_ring::{PacketRing, RingShape};
 /// Opens sockets, and does all to them that configures them; reading from them, sending and
 /// asking for their counters is done by who has them. Errors are those of the module that opens
 /// the kind of socket.
-pub trait Opener: Send + Sync {
+pub trait SocketProvider: Send + Sync {
     /// AF_PACKET sockets that queue frames ([`super::packet`]), as many as were asked for.
     ///
     /// # Errors
     /// A missing right, an interface that is gone, a limit.
-    fn frames(&self, wish: &FramesWish<'_>) -> Result<Vec<Frames>>;
+    fn frames(&self, wish: &PacketSocketRequest<'_>) -> Result<Vec<PacketSocketHandle>>;
 
     /// Has it pass other destinations from now on.
     ///
@@ -47,39 +47,44 @@ pub trait Opener: Send + Sync {
     /// What the kernel refuses, naming the sysctl where a limit is met.
     fn join(&self, interface: &InterfaceRef<'_>, group: Addr, sources: &[Addr]) -> Result<()>;
 
-    /// Takes one [`Opener::join`] back.
+    /// Takes one [`SocketProvider::join`] back.
     fn leave(&self, ifindex: u32, group: Addr, sources: &[Addr]);
 
     /// Has the IPv4 memberships of the interface reported to its network again, without leaving
     /// anything ([`super::igmp_query`]).
     ///
     /// # Errors
-    /// A missing right; [`Opener::leave`] and [`Opener::join`] in a row do nearly the same.
+    /// A missing right; [`SocketProvider::leave`] and [`SocketProvider::join`] in a row do nearly the same.
     fn announce(&self, interface: &InterfaceRef<'_>) -> Result<()>;
 
     /// What can make the kernel merge datagrams of a group and port ([`super::gro_helper`]).
     ///
     /// # Errors
     /// As there; without it all works, only slower.
-    fn merger(&self, group: Addr, port: u16, interface: &InterfaceRef<'_>) -> Result<Helper>;
+    fn merger(&self, group: Addr, port: u16, interface: &InterfaceRef<'_>) -> Result<HelperSocket>;
 
     /// The same wherever the group arrives ([`super::gro_helper::open_anywhere`]).
     ///
     /// # Errors
     /// As there; without it all works, only slower.
-    fn merger_anywhere(&self, group: Addr, port: u16) -> Result<Helper>;
+    fn merger_anywhere(&self, group: Addr, port: u16) -> Result<HelperSocket>;
 
     /// The same for a port of any group; `None` when a program has it.
     ///
     /// # Errors
     /// A missing right.
-    fn merger_for_any(&self, v4: bool, port: u16, is_beside_own: bool) -> Result<Option<Helper>>;
+    fn merger_for_any(
+        &self,
+        v4: bool,
+        port: u16,
+        is_beside_own: bool,
+    ) -> Result<Option<HelperSocket>>;
 
     /// Has the kernel merge what a helper is asked about, or no longer.
     ///
     /// # Errors
     /// The kernel's.
-    fn merge(&self, helper: &Helper, on: bool) -> Result<()>;
+    fn merge(&self, helper: &HelperSocket, on: bool) -> Result<()>;
 
     /// What keeps the host from answering for a local port; `None` where nothing has to.
     ///
@@ -91,13 +96,13 @@ pub trait Opener: Send + Sync {
         port: u16,
         interface: &InterfaceRef<'_>,
         is_beside_own: bool,
-    ) -> Result<Option<Helper>>;
+    ) -> Result<Option<HelperSocket>>;
 
     /// A socket of the `udp` ingress that tells TTL and traffic class ([`super::udp_input`]).
     ///
     /// # Errors
     /// A missing right, a port that is taken, an interface or address that is not there.
-    fn datagrams(&self, wish: &udp_input::Wish<'_>) -> Result<Datagrams>;
+    fn datagrams(&self, wish: &udp_input::UdpInputRequest<'_>) -> Result<UdpInputHandle>;
 
     /// Makes such a socket a member of its group for these sources, or for any.
     ///
@@ -112,7 +117,7 @@ pub trait Opener: Send + Sync {
     /// some.
     ///
     /// # Errors
-    /// As [`Opener::join_by`]; it stays a membership for any source then.
+    /// As [`SocketProvider::join_by`]; it stays a membership for any source then.
     fn narrow_by(&self, socket: &Socket, ifindex: u32, group: Addr, sources: &[Addr])
     -> Result<()>;
 
@@ -120,18 +125,18 @@ pub trait Opener: Send + Sync {
     ///
     /// # Errors
     /// A missing right, an interface or address that is not there, a host without a route.
-    fn output(&self, owner: &Owner<'_>, spec: &OutputSpec) -> Result<Output>;
+    fn output(&self, owner: &OutputOwner<'_>, spec: &OutputSpec) -> Result<OutputHandle>;
 
     /// The same with all that takes a right, but connected to nobody yet.
     ///
     /// # Errors
     /// A missing right.
-    fn prepare_output(&self, owner: &Owner<'_>, spec: &OutputSpec) -> Result<Output>;
+    fn prepare_output(&self, owner: &OutputOwner<'_>, spec: &OutputSpec) -> Result<OutputHandle>;
 
     /// Has an output's socket follow its interface and addresses; says the largest payload.
     ///
     /// # Errors
-    /// As [`Opener::output`]; then the socket is connected to nobody.
+    /// As [`SocketProvider::output`]; then the socket is connected to nobody.
     fn reconnect(&self, socket: &Socket, spec: &OutputSpec) -> Result<u16>;
 
     /// Has the kernel look for the host on the link that the copies of an output are handed to
@@ -157,7 +162,7 @@ pub trait Opener: Send + Sync {
 
 /// AF_PACKET sockets to be opened.
 #[derive(Clone, Copy, Debug)]
-pub struct FramesWish<'a> {
+pub struct PacketSocketRequest<'a> {
     /// Where the frames arrive.
     pub interface: InterfaceRef<'a>,
     /// The destinations that pass, as [`super::filter::destinations`] takes them.
@@ -170,7 +175,7 @@ pub struct FramesWish<'a> {
 
 /// An AF_PACKET socket.
 #[derive(Debug)]
-pub struct Frames {
+pub struct PacketSocketHandle {
     /// The socket.
     pub socket: Socket,
     /// The receive buffer that it got, in bytes.
@@ -185,7 +190,7 @@ pub struct Frames {
 
 /// A socket of the `udp` ingress.
 #[derive(Debug)]
-pub struct Datagrams {
+pub struct UdpInputHandle {
     /// The socket.
     pub socket: Socket,
     /// The receive buffer that it got, in bytes.
@@ -194,7 +199,7 @@ pub struct Datagrams {
 
 /// A socket of an output.
 #[derive(Debug)]
-pub struct Output {
+pub struct OutputHandle {
     /// The socket.
     pub socket: Socket,
     /// The send buffer that it got, in bytes.
@@ -205,7 +210,7 @@ pub struct Output {
 
 /// Whose an output is, the same for every relay that has the rule.
 #[derive(Clone, Copy, Debug)]
-pub struct Owner<'a> {
+pub struct OutputOwner<'a> {
     /// The rule's id.
     pub rule: &'a str,
     /// Which of the rule's outputs.
@@ -222,23 +227,23 @@ pub struct Socket {
 
 /// A socket that only has to be there, wherever it is open.
 #[derive(Debug)]
-pub struct Helper {
-    what: Held,
+pub struct HelperSocket {
+    what: HelperLocation,
 }
 
 #[derive(Debug)]
-enum Held {
+enum HelperLocation {
     Here { fd: OwnedFd },
     There { lease: Lease },
 }
 
-impl Helper {
+impl HelperSocket {
     /// The socket, where it is open in this process.
     #[must_use]
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         match &self.what {
-            Held::Here { fd } => Some(fd.as_fd()),
-            Held::There { .. } => None,
+            HelperLocation::Here { fd } => Some(fd.as_fd()),
+            HelperLocation::There { .. } => None,
         }
     }
 
@@ -246,8 +251,8 @@ impl Helper {
     #[must_use]
     pub fn lease(&self) -> Option<u64> {
         match &self.what {
-            Held::Here { .. } => None,
-            Held::There { lease } => Some(lease.id),
+            HelperLocation::Here { .. } => None,
+            HelperLocation::There { lease } => Some(lease.id),
         }
     }
 }
@@ -308,15 +313,15 @@ impl AsFd for Socket {
     }
 }
 
-impl From<OwnedFd> for Helper {
+impl From<OwnedFd> for HelperSocket {
     fn from(fd: OwnedFd) -> Self {
-        Self { what: Held::Here { fd } }
+        Self { what: HelperLocation::Here { fd } }
     }
 }
 
-impl From<Lease> for Helper {
+impl From<Lease> for HelperSocket {
     fn from(lease: Lease) -> Self {
-        Self { what: Held::There { lease } }
+        Self { what: HelperLocation::There { lease } }
     }
 }
 

@@ -18,7 +18,7 @@ use std::time::Duration;
 use crate::packet::Discard;
 use crate::sys::memory::SharedWords;
 pub use loss::{Loss, count_loss, count_send_error};
-pub use owner::{Grant, Owner};
+pub use owner::{Grant, SlotOwner};
 pub use takeover::{Found, incarnations, take_over};
 
 /// Numbers in a slot, and in the header.

@@ -9,7 +9,7 @@ const MOST: u64 = 1 << 56;
 
 /// What a slot counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Kind {
+enum OwnerKind {
     Interface,
     Group,
     Rule,
@@ -18,8 +18,8 @@ enum Kind {
 
 /// The owner of a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Owner {
-    kind: Kind,
+pub struct SlotOwner {
+    kind: OwnerKind,
     tag: u64,
 }
 
@@ -29,35 +29,35 @@ pub struct Grant {
     /// Which one.
     pub slot: Slot,
     /// Who gets it.
-    pub owner: Owner,
+    pub owner: SlotOwner,
     /// Whether it was the owner's already in the process before, and is counted on.
     pub goes_on: bool,
 }
 
-impl Owner {
+impl SlotOwner {
     /// An input interface.
     #[must_use]
     pub fn interface(name: &str) -> Self {
-        Self::new(Kind::Interface, &[name.as_bytes()])
+        Self::new(OwnerKind::Interface, &[name.as_bytes()])
     }
 
     /// A group, or a block of groups in which `bits` low bits vary, on an interface.
     #[must_use]
     pub fn group(interface: &str, group: Addr, bits: u8) -> Self {
         let parts = [interface.as_bytes(), &group.bits().to_le_bytes(), &[bits]];
-        Self::new(Kind::Group, &parts)
+        Self::new(OwnerKind::Group, &parts)
     }
 
     /// A rule.
     #[must_use]
     pub fn rule(id: &str) -> Self {
-        Self::new(Kind::Rule, &[id.as_bytes()])
+        Self::new(OwnerKind::Rule, &[id.as_bytes()])
     }
 
     /// An output of a rule, by its place in it.
     #[must_use]
     pub fn output(rule: &str, place: u16) -> Self {
-        Self::new(Kind::Output, &[rule.as_bytes(), &place.to_le_bytes()])
+        Self::new(OwnerKind::Output, &[rule.as_bytes(), &place.to_le_bytes()])
     }
 
     /// Never 0, which stands in slots that are free.
@@ -66,7 +66,7 @@ impl Owner {
         self.tag
     }
 
-    fn new(kind: Kind, parts: &[&[u8]]) -> Self {
+    fn new(kind: OwnerKind, parts: &[&[u8]]) -> Self {
         let mut hash = super::hashed(super::BASIS, &[kind as u8]);
         for part in parts {
             hash = super::hashed(hash, &part.len().to_le_bytes());
@@ -80,21 +80,21 @@ impl Owner {
     pub(super) fn resumed(self, words: &SlotWords) -> SlotWords {
         let mut resumed = [0; super::SLOT_WORDS];
         let counters = match self.kind {
-            Kind::Interface => interface::RECEIVED..interface::DROPPED + Discard::COUNT,
-            Kind::Group => super::group::UNMATCHED..super::group::OTHER_SOURCE,
-            Kind::Rule => rule::MATCHED..rule::LAST_SOURCE,
-            Kind::Output => output::WANTED..output::END,
+            OwnerKind::Interface => interface::RECEIVED..interface::DROPPED + Discard::COUNT,
+            OwnerKind::Group => super::group::UNMATCHED..super::group::OTHER_SOURCE,
+            OwnerKind::Rule => rule::MATCHED..rule::LAST_SOURCE,
+            OwnerKind::Output => output::WANTED..output::END,
         };
         if words[counters.clone()].iter().any(|word| *word > MOST) {
             return resumed;
         }
         resumed[counters.clone()].copy_from_slice(&words[counters]);
         match self.kind {
-            Kind::Interface => settle_interface(&mut resumed),
-            Kind::Output => settle_output(&mut resumed),
+            OwnerKind::Interface => settle_interface(&mut resumed),
+            OwnerKind::Output => settle_output(&mut resumed),
             // Any two halves are an address.
-            Kind::Group => copy_address(&mut resumed, words, super::group::OTHER_SOURCE),
-            Kind::Rule => copy_address(&mut resumed, words, rule::LAST_SOURCE),
+            OwnerKind::Group => copy_address(&mut resumed, words, super::group::OTHER_SOURCE),
+            OwnerKind::Rule => copy_address(&mut resumed, words, rule::LAST_SOURCE),
         }
         resumed
     }

@@ -6,7 +6,7 @@ use std::ptr;
 use libc::{c_void, iovec, msghdr};
 
 use super::buffers::Buffer;
-use super::envelope::{CONTROL_BYTES, Envelope, NAME_BYTES};
+use super::send_control::{CONTROL_BYTES, NAME_BYTES, SendControl};
 
 /// Most pieces in one wave; each is one `iovec`.
 pub const MAX_PIECES: usize = 8192;
@@ -30,15 +30,15 @@ const CONTROL_LEN: usize = 18;
 /// The control messages of one message: those of an envelope follow the size of the segments.
 #[repr(C, align(8))]
 #[derive(Clone, Copy)]
-struct Control {
+struct ControlBlock {
     segment: SegmentControl,
-    envelope: [u8; CONTROL_BYTES],
+    send_control: [u8; CONTROL_BYTES],
 }
 
 /// A socket address.
 #[repr(C, align(8))]
 #[derive(Clone, Copy)]
-struct Name([u8; NAME_BYTES]);
+struct AddressBytes([u8; NAME_BYTES]);
 
 /// Room for the headers that are sent in front of one datagram.
 pub type Head = [u8; HEAD_BYTES];
@@ -64,8 +64,8 @@ pub struct MessageId(pub(super) u16);
 /// Arrays of fixed size that the kernel reads while a wave is under way; nothing in them moves.
 pub(super) struct Messages {
     pieces: Box<[iovec]>,
-    controls: Box<[Control]>,
-    names: Box<[Name]>,
+    controls: Box<[ControlBlock]>,
+    names: Box<[AddressBytes]>,
     heads: Box<[Head]>,
     headers: Box<[msghdr]>,
     pieces_used: usize,
@@ -81,12 +81,12 @@ impl Messages {
             size: 0,
             padding: [0; 3],
         };
-        let control = Control { segment, envelope: [0; CONTROL_BYTES] };
+        let control = ControlBlock { segment, send_control: [0; CONTROL_BYTES] };
         let piece = iovec { iov_base: ptr::null_mut(), iov_len: 0 };
         Self {
             pieces: vec![piece; MAX_PIECES].into(),
             controls: vec![control; MAX_MESSAGES].into(),
-            names: vec![Name([0; NAME_BYTES]); MAX_MESSAGES].into(),
+            names: vec![AddressBytes([0; NAME_BYTES]); MAX_MESSAGES].into(),
             heads: vec![[0; HEAD_BYTES]; MAX_MESSAGES].into(),
             headers: vec![empty_header(); MAX_MESSAGES].into(),
             pieces_used: 0,
@@ -144,7 +144,11 @@ impl Messages {
     }
 
     /// Makes another message with the pieces of one of this wave, in an envelope of its own.
-    pub(super) fn enclose(&mut self, message: MessageId, envelope: &Envelope) -> Option<MessageId> {
+    pub(super) fn add_with_control(
+        &mut self,
+        message: MessageId,
+        send_control: &SendControl,
+    ) -> Option<MessageId> {
         let number = self.headers_used;
         let like = *self.headers[..number].get(usize::from(message.0))?;
         let segment = self.controls.get(usize::from(message.0))?.segment;
@@ -152,16 +156,16 @@ impl Messages {
         *header = like;
         let control = self.controls.get_mut(number)?;
         control.segment = segment;
-        let len = envelope.write_control(&mut control.envelope);
+        let len = send_control.write_control(&mut control.send_control);
         // Without segments there is nothing in front of the envelope's own.
         header.msg_control = if like.msg_controllen == 0 {
-            control.envelope.as_mut_ptr().cast()
+            control.send_control.as_mut_ptr().cast()
         } else {
             ptr::from_mut(control).cast()
         };
         header.msg_controllen = like.msg_controllen + len;
         let name = self.names.get_mut(number)?;
-        header.msg_namelen = envelope.write_name(&mut name.0);
+        header.msg_namelen = send_control.write_name(&mut name.0);
         if header.msg_namelen != 0 {
             header.msg_name = name.0.as_mut_ptr().cast();
         }

@@ -3,16 +3,16 @@
 #![allow(unsafe_code, reason = "the only door to the kernel; every block says why it holds")]
 
 pub mod buffers;
-pub mod envelope;
 pub mod group_filter;
 pub mod inherited;
 pub mod memory;
 pub mod messages;
 pub mod netdev;
 pub mod packet_ring;
-pub mod passing;
 pub mod recv;
 pub mod ring;
 pub mod sched;
+pub mod scm_rights;
+pub mod send_control;
 pub mod sockaddr;
 pub mod sockopt;

@@ -19,13 +19,13 @@ const CONTROL_BYTES: usize = 64;
 #[derive(Debug)]
 pub struct Inbox {
     data: Box<[u8]>,
-    control: Box<[Control; SLOTS]>,
-    messages: Vec<Message>,
+    control: Box<[ControlBuffer; SLOTS]>,
+    messages: Vec<ReceivedDatagrams>,
 }
 
 /// What one buffer received.
 #[derive(Clone, Copy, Debug)]
-pub struct Message {
+pub struct ReceivedDatagrams {
     slot: usize,
     len: usize,
     /// Payload of each datagram in it, the last may be shorter; 0 where nothing was merged.
@@ -36,13 +36,13 @@ pub struct Message {
 
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(8))]
-struct Control([u8; CONTROL_BYTES]);
+struct ControlBuffer([u8; CONTROL_BYTES]);
 
 impl Default for Inbox {
     fn default() -> Self {
         Self {
             data: vec![0; SLOTS * SLOT_BYTES].into_boxed_slice(),
-            control: Box::new([Control([0; CONTROL_BYTES]); SLOTS]),
+            control: Box::new([ControlBuffer([0; CONTROL_BYTES]); SLOTS]),
             messages: Vec::with_capacity(SLOTS),
         }
     }
@@ -78,25 +78,25 @@ impl Inbox {
         self.messages.extend(received.map(|(slot, (header, control))| {
             let len = (header.msg_len as usize).min(SLOT_BYTES);
             let control_len = header.msg_hdr.msg_controllen.min(CONTROL_BYTES);
-            Message::new(slot, len, &control.0[..control_len])
+            ReceivedDatagrams::new(slot, len, &control.0[..control_len])
         }));
         Ok(())
     }
 
     /// What the last call received, in order.
     #[must_use]
-    pub fn messages(&self) -> &[Message] {
+    pub fn messages(&self) -> &[ReceivedDatagrams] {
         &self.messages
     }
 
     /// The bytes of a message that the last call received.
     #[must_use]
-    pub fn bytes(&self, message: Message) -> &[u8] {
+    pub fn bytes(&self, message: ReceivedDatagrams) -> &[u8] {
         &self.data[message.slot * SLOT_BYTES..][..message.len]
     }
 }
 
-impl Message {
+impl ReceivedDatagrams {
     fn new(slot: usize, len: usize, control: &[u8]) -> Self {
         let mut message = Self { slot, len, segment_bytes: 0, arrived_ns: None };
         for (level, kind, value) in ControlMessages(control) {
@@ -177,7 +177,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_control_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
-            Message::new(0, 0, &bytes);
+            ReceivedDatagrams::new(0, 0, &bytes);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Numbered datagrams in one buffer, as UDP_SEGMENT takes them: one call, many datagrams.
 //! This file must not know sockets.
 
-use super::header::{HEADER_BYTES, Header};
+use super::header::{HEADER_BYTES, ProbeHeader};
 use super::realtime_ns;
 use crate::error::{Error, Result};
 
@@ -14,14 +14,14 @@ const MAX_SEGMENTS: usize = 64;
 
 /// Up to `segments` datagrams of one size, in one buffer.
 #[derive(Debug)]
-pub(super) struct Batch {
+pub(super) struct ProbeBatch {
     buffer: Vec<u8>,
     size_bytes: usize,
     segments: usize,
     stream: u32,
 }
 
-impl Batch {
+impl ProbeBatch {
     pub(super) fn new(stream: u32, size_bytes: usize, v4: bool) -> Result<Self> {
         let max_bytes = if v4 { MAX_BYTES_V4 } else { MAX_BYTES_V6 };
         if !(HEADER_BYTES..=max_bytes).contains(&size_bytes) {
@@ -60,7 +60,7 @@ impl Batch {
         let sent_ns = realtime_ns();
         for (datagram, step) in bytes.chunks_exact_mut(self.size_bytes).zip(0..) {
             let sequence = first.wrapping_add(step);
-            let header = Header { stream: self.stream, sequence, sent_ns };
+            let header = ProbeHeader { stream: self.stream, sequence, sent_ns };
             datagram[..HEADER_BYTES].copy_from_slice(&header.to_bytes());
         }
         (count as u64, bytes)
@@ -76,7 +76,7 @@ mod tests {
         for (size, v4, segments) in
             [(24, true, 64), (1400, true, 46), (65507, true, 1), (65527, false, 1)]
         {
-            let batch = Batch::new(1, size, v4).unwrap();
+            let batch = ProbeBatch::new(1, size, v4).unwrap();
             assert_eq!((batch.segments, batch.buffer.len()), (segments, segments * size));
         }
     }
@@ -84,16 +84,16 @@ mod tests {
     #[test]
     fn sizes_that_no_datagram_can_have_are_refused() {
         for (size, v4) in [(0, true), (23, true), (65508, true), (65528, false)] {
-            let error = Batch::new(1, size, v4).unwrap_err().to_string();
+            let error = ProbeBatch::new(1, size, v4).unwrap_err().to_string();
             assert!(error.starts_with("size_bytes must be 24 to 655"), "{error}");
         }
     }
 
     #[test]
     fn every_datagram_is_numbered_and_numbers_wrap() {
-        let mut batch = Batch::new(9, 100, true).unwrap();
+        let mut batch = ProbeBatch::new(9, 100, true).unwrap();
         let numbers = |(_, bytes): (u64, &[u8])| -> Vec<u64> {
-            bytes.chunks(100).map(|bytes| Header::read(bytes).unwrap().sequence).collect()
+            bytes.chunks(100).map(|bytes| ProbeHeader::read(bytes).unwrap().sequence).collect()
         };
         assert_eq!(numbers(batch.stamp(u64::MAX, 3)), [u64::MAX, 0, 1]);
         batch.halve();

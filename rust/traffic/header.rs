@@ -16,7 +16,7 @@ const MAGIC: [u8; 4] = *b"mcr1";
 
 /// Who sent a datagram, which one it is, and when it left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Header {
+pub struct ProbeHeader {
     /// The sender's random name.
     pub stream: u32,
     /// The datagram's number in its stream.
@@ -25,7 +25,7 @@ pub struct Header {
     pub sent_ns: u64,
 }
 
-impl Header {
+impl ProbeHeader {
     /// The bytes as they stand in a datagram.
     #[must_use]
     pub fn to_bytes(self) -> [u8; HEADER_BYTES] {
@@ -61,21 +61,21 @@ mod tests {
     proptest! {
         #[test]
         fn a_header_survives_the_round_trip(stream: u32, sequence: u64, sent_ns: u64) {
-            let header = Header { stream, sequence, sent_ns };
-            prop_assert_eq!(Header::read(&header.to_bytes()), Some(header));
+            let header = ProbeHeader { stream, sequence, sent_ns };
+            prop_assert_eq!(ProbeHeader::read(&header.to_bytes()), Some(header));
         }
 
         #[test]
         fn any_bytes_are_read_without_a_panic(bytes: Vec<u8>) {
-            prop_assert_eq!(Header::read(&bytes).is_some(), bytes.len() >= 24 && bytes.starts_with(b"mcr1"));
+            prop_assert_eq!(ProbeHeader::read(&bytes).is_some(), bytes.len() >= 24 && bytes.starts_with(b"mcr1"));
         }
     }
 
     #[test]
     fn a_cut_header_is_none() {
-        let bytes = Header { stream: 1, sequence: 2, sent_ns: 3 }.to_bytes();
+        let bytes = ProbeHeader { stream: 1, sequence: 2, sent_ns: 3 }.to_bytes();
         for len in 0..HEADER_BYTES {
-            assert_eq!(Header::read(&bytes[..len]), None);
+            assert_eq!(ProbeHeader::read(&bytes[..len]), None);
         }
     }
 }

@@ -16,15 +16,15 @@ mod tally;
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-pub use header::{HEADER_BYTES, Header};
-pub use receiver::{InputSpec, Receiver};
+pub use header::{HEADER_BYTES, ProbeHeader};
+pub use receiver::{Receiver, ReceiverSpec};
 pub use sender::{SendReport, Sender};
 pub use spacing::Spacing;
 pub use tally::{Latency, ReceiveReport};
 
 /// When a run of sending or receiving ends by itself; whatever comes first.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Limits {
+pub struct RunLimits {
     /// After so many datagrams.
     pub count: Option<u64>,
     /// After so long, counted from the start of the run.
@@ -33,7 +33,7 @@ pub struct Limits {
     pub idle: Option<Duration>,
 }
 
-impl Limits {
+impl RunLimits {
     fn end(&self, start: Instant) -> Option<Instant> {
         self.duration.and_then(|duration| start.checked_add(duration))
     }

@@ -10,16 +10,16 @@ use std::time::Instant;
 use nix::poll::PollFlags;
 
 use super::tally::{ReceiveReport, Tally};
-use super::{Limits, pacing, realtime_ns};
+use super::{RunLimits, pacing, realtime_ns};
 use crate::addr::Addr;
 use crate::error::{Error, Result};
 use crate::sockets::{InterfaceRef, socket, udp_input};
-use crate::sys::recv::{Inbox, Message};
+use crate::sys::recv::{Inbox, ReceivedDatagrams};
 use crate::sys::sockopt;
 
 /// What a receiver listens to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InputSpec {
+pub struct ReceiverSpec {
     /// The group, or an address of this host, or a broadcast address.
     pub address: Addr,
     /// Whether `address` is a broadcast address.
@@ -52,7 +52,7 @@ impl Receiver {
     /// # Errors
     /// [`Error::Invalid`] for sources of an address that is not a group; and what opening the
     /// socket and joining meets.
-    pub fn open(input: &InputSpec) -> Result<Self> {
+    pub fn open(input: &ReceiverSpec) -> Result<Self> {
         let is_group = input.address.is_multicast();
         if !is_group && !input.sources.is_empty() {
             let reason = format!("sources: {} is not a group, and has none", input.address);
@@ -60,9 +60,10 @@ impl Receiver {
         }
         let name = if input.ifindex == 0 { "any interface" } else { &input.interface };
         let interface = InterfaceRef { index: input.ifindex, name };
-        let wish = udp_input::Wish::on(interface, input.address, input.port);
+        let wish = udp_input::UdpInputRequest::on(interface, input.address, input.port);
         let is_everywhere = input.ifindex == 0;
-        let wish = udp_input::Wish { is_broadcast: input.broadcast, is_everywhere, ..wish };
+        let wish =
+            udp_input::UdpInputRequest { is_broadcast: input.broadcast, is_everywhere, ..wish };
         let fd = udp_input::open(&wish)?.fd;
         let set = |level, name, value: libc::c_int, call| {
             sockopt::set(fd.as_fd(), level, name, value)
@@ -81,7 +82,7 @@ impl Receiver {
     ///
     /// # Errors
     /// [`Error::Invalid`] while another thread receives; [`Error::Os`] if the kernel refuses.
-    pub fn run(&self, limits: Limits, stop: &AtomicBool) -> Result<()> {
+    pub fn run(&self, limits: RunLimits, stop: &AtomicBool) -> Result<()> {
         let Ok(mut desk) = self.desk.try_lock() else {
             return Err(Error::Invalid("this receiver is receiving already".to_owned()));
         };
@@ -176,6 +177,6 @@ impl Desk {
     }
 }
 
-fn datagram_bytes(message: Message, rest: usize) -> usize {
+fn datagram_bytes(message: ReceivedDatagrams, rest: usize) -> usize {
     if message.segment_bytes == 0 { rest } else { message.segment_bytes.min(rest) }
 }

@@ -11,8 +11,8 @@ use nix::errno::Errno;
 use nix::poll::PollFlags;
 use socket2::SockRef;
 
-use super::Limits;
-use super::batch::Batch;
+use super::RunLimits;
+use super::batch::ProbeBatch;
 use super::pacing::{self, Pace};
 use super::spacing::{Departures, Spacing};
 use crate::error::{Error, Result};
@@ -32,7 +32,7 @@ const REST: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub struct Sender {
     fd: OwnedFd,
-    batch: Batch,
+    batch: ProbeBatch,
     rate_pps: Option<f64>,
     /// The number that the next datagram gets.
     next: u64,
@@ -68,7 +68,7 @@ impl Sender {
         if let Some(rate) = rate_pps.filter(|rate| !rate.is_finite() || *rate <= 0.0) {
             return Err(Error::Invalid(format!("rate_pps must be above zero, and is {rate}")));
         }
-        let batch = Batch::new(random_name()?, size_bytes, target.address.is_v4())?;
+        let batch = ProbeBatch::new(random_name()?, size_bytes, target.address.is_v4())?;
         let socket = output::open(target)?;
         output::connect_to_peer(socket.fd.as_fd(), target)?;
         sockopt::set(socket.fd.as_fd(), libc::SOL_SOCKET, libc::SO_SNDBUF, SEND_BUFFER_BYTES)
@@ -82,8 +82,8 @@ impl Sender {
 
     /// Sends until a limit is reached or `stop` is set. Numbers go on where the last run ended.
     /// A paced run raises the priority of the calling thread, which is best one of its own.
-    pub fn run(&mut self, limits: Limits, stop: &AtomicBool) -> SendReport {
-        let mut run = Run::new(limits, stop);
+    pub fn run(&mut self, limits: RunLimits, stop: &AtomicBool) -> SendReport {
+        let mut run = SendRun::new(limits, stop);
         match self.rate_pps {
             None => self.run_free(&mut run),
             Some(rate_pps) => self.run_paced(&mut run, rate_pps),
@@ -91,14 +91,14 @@ impl Sender {
         run.report(self.batch.size_bytes() as u64, self.rate_pps.is_some())
     }
 
-    fn run_free(&mut self, run: &mut Run<'_>) {
+    fn run_free(&mut self, run: &mut SendRun<'_>) {
         while run.goes_on() {
             let count = run.left_of(self.batch.segments());
             self.send(run, count);
         }
     }
 
-    fn run_paced(&mut self, run: &mut Run<'_>, rate_pps: f64) {
+    fn run_paced(&mut self, run: &mut SendRun<'_>, rate_pps: f64) {
         pacing::be_prompt(rate_pps);
         let pace = Pace::new(run.start, rate_pps);
         while run.goes_on() {
@@ -118,7 +118,7 @@ impl Sender {
     }
 
     /// Sends up to `count` datagrams with one call, and calls again while there is no room.
-    fn send(&mut self, run: &mut Run<'_>, count: usize) {
+    fn send(&mut self, run: &mut SendRun<'_>, count: usize) {
         let mut answered = false;
         while run.goes_on() {
             let (numbers, bytes) = self.batch.stamp(self.next, count);
@@ -142,7 +142,7 @@ impl Sender {
         }
     }
 
-    fn advance(&mut self, run: &mut Run<'_>, numbers: u64) {
+    fn advance(&mut self, run: &mut SendRun<'_>, numbers: u64) {
         self.next = self.next.wrapping_add(numbers);
         run.used += numbers;
     }
@@ -176,7 +176,7 @@ impl Sender {
 
 /// One run: its limits and its account.
 #[derive(Debug)]
-struct Run<'a> {
+struct SendRun<'a> {
     stop: &'a AtomicBool,
     start: Instant,
     end: Option<Instant>,
@@ -188,8 +188,8 @@ struct Run<'a> {
     departures: Departures,
 }
 
-impl<'a> Run<'a> {
-    fn new(limits: Limits, stop: &'a AtomicBool) -> Self {
+impl<'a> SendRun<'a> {
+    fn new(limits: RunLimits, stop: &'a AtomicBool) -> Self {
         let start = Instant::now();
         Self {
             stop,

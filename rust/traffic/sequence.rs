@@ -19,7 +19,7 @@ pub(super) const MAX_STREAMS: usize = 64;
 /// What became of the datagrams of one stream or of all. A missing datagram that still comes is
 /// no longer lost, but reordered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Counts {
+pub(super) struct LossCounts {
     /// Missing between the lowest and the highest number seen.
     pub(super) lost: u64,
     /// Seen before.
@@ -28,7 +28,7 @@ pub(super) struct Counts {
     pub(super) reordered: u64,
 }
 
-impl Counts {
+impl LossCounts {
     fn plus(self, other: Self) -> Self {
         Self {
             lost: self.lost.saturating_add(other.lost),
@@ -45,7 +45,7 @@ pub(super) struct Streams {
     last: usize,
     clock: u64,
     opened: u64,
-    closed: Counts,
+    closed: LossCounts,
 }
 
 impl Streams {
@@ -66,7 +66,7 @@ impl Streams {
     }
 
     /// The counts of all streams, also of those no longer followed.
-    pub(super) fn counts(&self) -> Counts {
+    pub(super) fn counts(&self) -> LossCounts {
         self.live.iter().fold(self.closed, |sum, (_, stream)| sum.plus(stream.counts))
     }
 
@@ -103,7 +103,7 @@ struct Stream {
     /// How far below `highest` the lowest number seen lies.
     span: u64,
     seen: Box<[u64; WORDS]>,
-    counts: Counts,
+    counts: LossCounts,
     heard: u64,
 }
 
@@ -114,7 +114,7 @@ impl Stream {
     fn new(sequence: u64, heard: u64) -> Self {
         let seen = Box::new([0; WORDS]);
         let mut stream =
-            Self { highest: sequence, span: 0, seen, counts: Counts::default(), heard };
+            Self { highest: sequence, span: 0, seen, counts: LossCounts::default(), heard };
         stream.mark(sequence);
         stream
     }
@@ -211,14 +211,14 @@ mod tests {
 
     use super::*;
 
-    fn counts_of(numbers: impl IntoIterator<Item = u64>) -> Counts {
+    fn counts_of(numbers: impl IntoIterator<Item = u64>) -> LossCounts {
         let mut streams = Streams::default();
         numbers.into_iter().for_each(|number| assert!(streams.note(7, number)));
         streams.counts()
     }
 
-    fn counts(lost: u64, duplicated: u64, reordered: u64) -> Counts {
-        Counts { lost, duplicated, reordered }
+    fn counts(lost: u64, duplicated: u64, reordered: u64) -> LossCounts {
+        LossCounts { lost, duplicated, reordered }
     }
 
     #[test]

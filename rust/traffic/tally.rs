@@ -3,7 +3,7 @@
 
 use hdrhistogram::Histogram;
 
-use super::header::Header;
+use super::header::ProbeHeader;
 use super::sequence::Streams;
 
 /// What one receiver saw since it joined.
@@ -84,7 +84,7 @@ impl Tally {
         self.received += 1;
         self.bytes += datagram.len() as u64;
         self.span_ns = Some((self.span_ns.map_or(arrived_ns, |(first, _)| first), arrived_ns));
-        let header = Header::read(datagram)
+        let header = ProbeHeader::read(datagram)
             .filter(|header| self.streams.note(header.stream, header.sequence));
         let Some(header) = header else {
             self.foreign += 1;
@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     fn datagram(sequence: u64, sent_ns: u64) -> [u8; 24] {
-        Header { stream: 1, sequence, sent_ns }.to_bytes()
+        ProbeHeader { stream: 1, sequence, sent_ns }.to_bytes()
     }
 
     #[test]

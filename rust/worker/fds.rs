@@ -15,7 +15,7 @@ pub(super) const FIRST_FOREIGN: u16 = 24;
 pub(super) const CHANNEL: u16 = 6;
 
 /// What a worker was started with.
-pub(super) struct Own {
+pub(super) struct OwnDescriptors {
     pub(super) leash: OwnedFd,
     pub(super) broker: OwnedFd,
     pub(super) page: OwnedFd,
@@ -25,7 +25,7 @@ pub(super) struct Own {
     pub(super) nothing: OwnedFd,
 }
 
-impl Own {
+impl OwnDescriptors {
     /// Takes over what this process was started with, before it opens anything else.
     ///
     /// # Errors

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::messages::requests::Level;
+use super::messages::requests::LogLevel;
 
 /// Records in one second; the others are counted.
 const SECOND_RECORDS: u32 = 20;
@@ -14,16 +14,16 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// One record.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Record {
-    pub(super) level: Level,
+pub(super) struct LogRecord {
+    pub(super) level: LogLevel,
     pub(super) facility: &'static str,
     pub(super) text: String,
 }
 
 /// What is to be told.
 pub(super) struct Log {
-    pub(super) level: Level,
-    waiting: VecDeque<Record>,
+    pub(super) level: LogLevel,
+    waiting: VecDeque<LogRecord>,
     second: Instant,
     in_second: u32,
     suppressed: u64,
@@ -32,11 +32,17 @@ pub(super) struct Log {
 impl Log {
     pub(super) fn new(now: Instant) -> Self {
         let waiting = VecDeque::new();
-        Self { level: Level::Info, waiting, second: now, in_second: 0, suppressed: 0 }
+        Self { level: LogLevel::Info, waiting, second: now, in_second: 0, suppressed: 0 }
     }
 
     /// Keeps a record, if it is grave enough and there are not too many.
-    pub(super) fn add(&mut self, level: Level, facility: &'static str, text: String, now: Instant) {
+    pub(super) fn add(
+        &mut self,
+        level: LogLevel,
+        facility: &'static str,
+        text: String,
+        now: Instant,
+    ) {
         if level < self.level {
             return;
         }
@@ -46,11 +52,11 @@ impl Log {
             return;
         }
         self.in_second += 1;
-        self.waiting.push_back(Record { level, facility, text });
+        self.waiting.push_back(LogRecord { level, facility, text });
     }
 
     /// The next record to be told.
-    pub(super) fn next(&mut self, now: Instant) -> Option<Record> {
+    pub(super) fn next(&mut self, now: Instant) -> Option<LogRecord> {
         self.turn(now);
         self.waiting.pop_front()
     }
@@ -64,7 +70,11 @@ impl Log {
         if self.suppressed > 0 && self.waiting.len() < WAITING_RECORDS {
             let text = format!("{} suppressed", self.suppressed);
             self.suppressed = 0;
-            self.waiting.push_back(Record { level: Level::Warning, facility: "worker", text });
+            self.waiting.push_back(LogRecord {
+                level: LogLevel::Warning,
+                facility: "worker",
+                text,
+            });
         }
     }
 }
@@ -78,9 +88,9 @@ mod tests {
         let start = Instant::now();
         let mut log = Log::new(start);
         for number in 0..50 {
-            log.add(Level::Info, "worker", number.to_string(), start);
+            log.add(LogLevel::Info, "worker", number.to_string(), start);
         }
-        let told: Vec<Record> = std::iter::from_fn(|| log.next(start)).collect();
+        let told: Vec<LogRecord> = std::iter::from_fn(|| log.next(start)).collect();
         assert_eq!(told.len(), 20);
         let later = start + SECOND;
         assert_eq!(log.next(later).unwrap().text, "30 suppressed");
@@ -91,10 +101,10 @@ mod tests {
     fn what_is_not_grave_enough_is_not_told() {
         let now = Instant::now();
         let mut log = Log::new(now);
-        log.add(Level::Debug, "worker", String::new(), now);
+        log.add(LogLevel::Debug, "worker", String::new(), now);
         assert_eq!(log.next(now), None);
-        log.level = Level::Debug;
-        log.add(Level::Debug, "worker", String::new(), now);
+        log.level = LogLevel::Debug;
+        log.add(LogLevel::Debug, "worker", String::new(), now);
         assert!(log.next(now).is_some());
     }
 
@@ -104,7 +114,7 @@ mod tests {
         let mut log = Log::new(start);
         for second in 0..100 {
             for _ in 0..20 {
-                log.add(Level::Error, "worker", String::new(), start + SECOND * second);
+                log.add(LogLevel::Error, "worker", String::new(), start + SECOND * second);
             }
         }
         assert!(log.waiting.len() <= WAITING_RECORDS);

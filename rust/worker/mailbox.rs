@@ -9,18 +9,18 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use crate::error::{Error, Result};
 
 /// Readable when something has come.
-pub(super) struct Door {
+pub(super) struct Mailbox {
     bell: EventFd,
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<MailboxState>,
 }
 
 #[derive(Default)]
-struct Waiting {
+struct MailboxState {
     channel: Option<OwnedFd>,
     end: Option<String>,
 }
 
-impl Door {
+impl Mailbox {
     /// # Errors
     /// No descriptor.
     pub(super) fn new() -> Result<Self> {
@@ -57,12 +57,12 @@ impl Door {
         self.bell.write(1).ok();
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+    fn waiting(&self) -> MutexGuard<'_, MailboxState> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl AsFd for Door {
+impl AsFd for Mailbox {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.bell.as_fd()
     }

@@ -31,15 +31,15 @@ use nix::sys::prctl;
 
 use arguments::Arguments;
 use channel::Channel;
-use fds::{CHANNEL, FIRST_FOREIGN, Own};
-use mailbox::Door;
+use fds::{CHANNEL, FIRST_FOREIGN, OwnDescriptors};
+use mailbox::Mailbox;
 use service::Service;
-use session::Talk;
+use session::ControlSession;
 
 use crate::broker::Client;
 use crate::error::{Error, Result};
-use crate::relay::{Relay, Rings};
-use crate::sandbox::{self, Reach, Role};
+use crate::relay::{EngineRings, Relay};
+use crate::sandbox::{self, FileAccess, Role};
 use crate::sys::memory::SharedWords;
 
 /// The exit code of a worker whose engine ended by itself (EX_SOFTWARE, sysexits.h).
@@ -70,15 +70,16 @@ pub fn run_worker(arguments: &str) -> i32 {
 /// Gives up all rights and starts the engine; when this returns nothing foreign was read yet.
 fn start(arguments: &Arguments) -> Result<Service> {
     name_process(arguments.number);
-    let own = Own::take(arguments).map_err(|e| Error::os("taking over", "descriptors", e))?;
-    let rings = Rings::make(1)?;
+    let own =
+        OwnDescriptors::take(arguments).map_err(|e| Error::os("taking over", "descriptors", e))?;
+    let rings = EngineRings::make(1)?;
     sandbox::leave(arguments.user(), arguments.supervisor)?;
-    sandbox::hide_files(&Reach::default())?;
-    let Own { leash, broker, page, channel, nothing } = own;
+    sandbox::hide_files(&FileAccess::default())?;
+    let OwnDescriptors { leash, broker, page, channel, nothing } = own;
     let relay = Arc::new(relay(arguments, broker, page)?);
     relay.hold(rings);
     relay.start()?;
-    let door = Arc::new(Door::new()?);
+    let door = Arc::new(Mailbox::new()?);
     let gate = Arc::new(Barrier::new(2));
     supervisor::start(leash, door.clone(), gate.clone())?;
     watch(relay.clone(), door.clone())?;
@@ -86,7 +87,7 @@ fn start(arguments: &Arguments) -> Result<Service> {
     filled.map_err(|e| Error::os("filling", "the low descriptors", e))?;
     sandbox::filter_calls(Role::Worker { first_foreign_fd: FIRST_FOREIGN, channel_fd: CHANNEL })?;
     gate.wait();
-    let talk = Talk::new(Channel::new(channel), door);
+    let talk = ControlSession::new(Channel::new(channel), door);
     Ok(Service::new(relay, talk, arguments.number))
 }
 
@@ -107,7 +108,7 @@ fn relay(arguments: &Arguments, broker: OwnedFd, page: OwnedFd) -> Result<Relay>
 }
 
 /// Lets the main thread know when the engine ends by itself.
-fn watch(relay: Arc<Relay>, door: Arc<Door>) -> Result<()> {
+fn watch(relay: Arc<Relay>, door: Arc<Mailbox>) -> Result<()> {
     supervisor::spawn("mcr-watch", move || {
         if let Err(error) = relay.wait(None) {
             door.tell_end(error.to_string());

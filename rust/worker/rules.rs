@@ -11,12 +11,12 @@ use crate::spec::RuleSpec;
 /// The rules that run.
 #[derive(Default)]
 pub(super) struct Rules {
-    held: BTreeMap<String, Held>,
+    held: BTreeMap<String, ActiveRule>,
     /// Of the last change; 0 before the first.
     pub(super) revision: u64,
 }
 
-struct Held {
+struct ActiveRule {
     key: u32,
     spec: RuleSpec,
 }
@@ -91,7 +91,7 @@ impl Rules {
             held.spec.paused = *paused.get(&held.key).unwrap_or(&held.spec.paused);
         }
         for (spec, &key) in proposal.add.into_iter().zip(keys) {
-            self.held.insert(spec.id.clone(), Held { key, spec });
+            self.held.insert(spec.id.clone(), ActiveRule { key, spec });
         }
     }
 
@@ -113,14 +113,14 @@ impl Proposal {
 
 #[cfg(test)]
 mod tests {
-    use super::super::messages::requests::Request;
+    use super::super::messages::requests::ControlRequest;
     use super::super::messages::requests::tests::prepare;
     use super::*;
 
     fn rule(id: &str, replaced: &[(&str, &str)]) -> WireRule {
         let text = prepare(replaced).replace("\"id\":\"a\"", &format!("\"id\":\"{id}\""));
-        match Request::parse(text.as_bytes()).unwrap() {
-            Request::Prepare { add, .. } => add.into_iter().next().unwrap(),
+        match ControlRequest::parse(text.as_bytes()).unwrap() {
+            ControlRequest::Prepare { add, .. } => add.into_iter().next().unwrap(),
             other => panic!("{other:?}"),
         }
     }

@@ -10,16 +10,16 @@ use serde::Serialize;
 
 use super::channel::Channel;
 use super::log::Log;
-use super::mailbox::Door;
+use super::mailbox::Mailbox;
 use super::messages::answers::{
-    Answer, Event, Failure, InterfaceEntry, Outcome, Piece, Reported, piece,
+    Failure, InterfaceEntry, ReportPart, Reported, Response, ResponseBody, WorkerEvent, piece,
 };
-use super::messages::requests::{Level, Request};
+use super::messages::requests::{ControlRequest, LogLevel};
 use crate::relay::{Ingress, Report, RuleReport};
 
 /// What happens next.
-pub(super) enum Heard {
-    Request(Request),
+pub(super) enum SessionInput {
+    Request(ControlRequest),
     /// There is another control process: what the one before wanted counts no more.
     Replaced,
     /// The connection has ended.
@@ -31,17 +31,17 @@ pub(super) enum Heard {
 }
 
 /// A report under way.
-struct Reporting {
+struct ReportStream {
     id: u64,
     rules: std::vec::IntoIter<RuleReport>,
     engine_error: Option<String>,
 }
 
 /// The worker's side.
-pub(super) struct Talk {
+pub(super) struct ControlSession {
     channel: Channel,
-    door: Arc<Door>,
-    reporting: Option<Reporting>,
+    door: Arc<Mailbox>,
+    reporting: Option<ReportStream>,
     pub(super) log: Log,
     /// Whether it is another control process since somebody asked.
     is_new: bool,
@@ -49,31 +49,31 @@ pub(super) struct Talk {
     is_met: bool,
 }
 
-impl Talk {
-    pub(super) fn new(channel: Channel, door: Arc<Door>) -> Self {
+impl ControlSession {
+    pub(super) fn new(channel: Channel, door: Arc<Mailbox>) -> Self {
         let log = Log::new(Instant::now());
         Self { channel, door, reporting: None, log, is_new: false, is_met: false }
     }
 
     /// Waits for what comes next, until `deadline`, and says meanwhile what is to be said.
-    pub(super) fn next(&mut self, deadline: Instant) -> Heard {
+    pub(super) fn next(&mut self, deadline: Instant) -> SessionInput {
         loop {
             if let Some(error) = self.door.end() {
-                return Heard::EngineEnded(error);
+                return SessionInput::EngineEnded(error);
             }
             if self.welcome() {
-                return Heard::Replaced;
+                return SessionInput::Replaced;
             }
             self.go_on();
             if let Some(request) = self.read() {
-                return Heard::Request(request);
+                return SessionInput::Request(request);
             }
             if self.is_met && !self.channel.is_open() {
                 self.is_met = false;
-                return Heard::Gone;
+                return SessionInput::Gone;
             }
             if Instant::now() >= deadline {
-                return Heard::Nothing;
+                return SessionInput::Nothing;
             }
             self.wait(deadline);
         }
@@ -99,14 +99,14 @@ impl Talk {
     }
 
     pub(super) fn answer(&mut self, id: u64, answer: impl Serialize) {
-        self.channel.say(&Answer { id, outcome: Outcome::Ok(answer) });
+        self.channel.say(&Response { id, outcome: ResponseBody::Ok(answer) });
     }
 
     pub(super) fn refuse(&mut self, id: u64, failure: Failure) {
-        self.channel.say(&Answer { id, outcome: Outcome::<()>::Error(failure) });
+        self.channel.say(&Response { id, outcome: ResponseBody::<()>::Error(failure) });
     }
 
-    pub(super) fn tell(&mut self, event: &Event<'_>) {
+    pub(super) fn tell(&mut self, event: &WorkerEvent<'_>) {
         self.channel.say(event);
     }
 
@@ -120,16 +120,16 @@ impl Talk {
     ) {
         let interfaces = report.interfaces.into_iter();
         let interfaces = interfaces.map(|one| InterfaceEntry::new(one, ingress.name())).collect();
-        let outcome = Outcome::Part(Piece::Interfaces(interfaces));
-        self.channel.say(&Answer { id, outcome });
+        let outcome = ResponseBody::Part(ReportPart::Interfaces(interfaces));
+        self.channel.say(&Response { id, outcome });
         let rules = report.rules.into_iter();
-        self.reporting = Some(Reporting { id, rules, engine_error });
+        self.reporting = Some(ReportStream { id, rules, engine_error });
     }
 
     /// What control says makes no sense.
     pub(super) fn give_up(&mut self, why: &str) {
         let text = format!("the connection to control is closed: {why}");
-        self.log.add(Level::Error, "worker", text, Instant::now());
+        self.log.add(LogLevel::Error, "worker", text, Instant::now());
         self.close();
     }
 
@@ -144,7 +144,7 @@ impl Talk {
         self.close();
         if let Err(errno) = self.channel.replace(&new) {
             let text = format!("a connection to control cannot be taken: {}", errno.desc());
-            self.log.add(Level::Error, "worker", text, Instant::now());
+            self.log.add(LogLevel::Error, "worker", text, Instant::now());
         }
         (self.is_new, self.is_met) = (true, true);
         true
@@ -156,7 +156,7 @@ impl Talk {
             && let Some(record) = self.log.next(Instant::now())
         {
             let (level, facility) = (record.level, record.facility);
-            self.channel.say(&Event::Log { level, facility, text: &record.text });
+            self.channel.say(&WorkerEvent::Log { level, facility, text: &record.text });
         }
         self.channel.flush();
         while self.channel.is_open() && self.channel.has_room() {
@@ -165,20 +165,21 @@ impl Talk {
             if rules.is_empty() {
                 self.answer(id, Reported { engine_error: reporting.engine_error });
             } else {
-                self.channel.say(&Answer { id, outcome: Outcome::Part(Piece::Rules(rules)) });
+                self.channel
+                    .say(&Response { id, outcome: ResponseBody::Part(ReportPart::Rules(rules)) });
                 self.reporting = Some(reporting);
             }
         }
     }
 
     /// The next request that is there; one at a time.
-    fn read(&mut self) -> Option<Request> {
+    fn read(&mut self) -> Option<ControlRequest> {
         if self.reporting.is_some() {
             return None;
         }
         let request = match self.channel.next() {
             Ok(None) => return None,
-            Ok(Some(message)) => Request::parse(&message),
+            Ok(Some(message)) => ControlRequest::parse(&message),
             Err(_) => Err("a message is too long".to_owned()),
         };
         request.inspect_err(|why| self.give_up(why)).ok()

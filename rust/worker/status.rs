@@ -4,24 +4,24 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
 
-use super::messages::answers::{Event, RuleNews};
-use super::messages::requests::Level;
-use super::session::Talk;
+use super::messages::answers::{RuleStatusEntry, WorkerEvent};
+use super::messages::requests::LogLevel;
+use super::session::ControlSession;
 use crate::relay::{Relay, SeenLinks};
 
 /// Rules in one message.
 const PIECE_RULES: usize = 500;
 
 /// What was told.
-pub(super) struct News {
+pub(super) struct RuleStatusTracker {
     version: Option<u64>,
-    rules: BTreeMap<String, RuleNews>,
+    rules: BTreeMap<String, RuleStatusEntry>,
     warnings: HashSet<String>,
     /// The interfaces, for the one worker that tells of them.
     links: Option<SeenLinks>,
 }
 
-impl News {
+impl RuleStatusTracker {
     /// Of several workers one tells of the interfaces.
     pub(super) fn new(relay: &Relay, tells_links: bool) -> Self {
         Self {
@@ -39,7 +39,12 @@ impl News {
     }
 
     /// Tells what is new; `is_there` knows the rules that there are.
-    pub(super) fn tell(&mut self, relay: &Relay, talk: &mut Talk, is_there: impl Fn(&str) -> bool) {
+    pub(super) fn tell(
+        &mut self,
+        relay: &Relay,
+        talk: &mut ControlSession,
+        is_there: impl Fn(&str) -> bool,
+    ) {
         self.tell_links(relay, talk);
         let version = relay.version();
         if self.version == Some(version) || !talk.is_open() {
@@ -48,23 +53,23 @@ impl News {
         self.version = Some(version);
         for warning in relay.warnings() {
             if self.warnings.insert(warning.clone()) {
-                talk.log.add(Level::Warning, "socket", warning, Instant::now());
+                talk.log.add(LogLevel::Warning, "socket", warning, Instant::now());
             }
         }
-        let troubled = relay.troubled().into_iter().map(RuleNews::from);
+        let troubled = relay.troubled().into_iter().map(RuleStatusEntry::from);
         let now: BTreeMap<_, _> = troubled.map(|news| (news.id.clone(), news)).collect();
         let news = differences(&self.rules, &now, is_there);
         for rules in news.chunks(PIECE_RULES) {
-            talk.tell(&Event::Rules { rules: rules.to_vec() });
+            talk.tell(&WorkerEvent::Rules { rules: rules.to_vec() });
         }
         self.rules = now;
     }
 
-    fn tell_links(&mut self, relay: &Relay, talk: &mut Talk) {
+    fn tell_links(&mut self, relay: &Relay, talk: &mut ControlSession) {
         let Some(seen) = &mut self.links else { return };
         let now = relay.links();
         for change in now.since(seen) {
-            talk.tell(&Event::from(&change));
+            talk.tell(&WorkerEvent::from(&change));
         }
         *seen = now;
     }
@@ -73,14 +78,14 @@ impl News {
 /// The rules that are in another condition than before; one that is well again says nothing of
 /// any trouble.
 fn differences(
-    before: &BTreeMap<String, RuleNews>,
-    now: &BTreeMap<String, RuleNews>,
+    before: &BTreeMap<String, RuleStatusEntry>,
+    now: &BTreeMap<String, RuleStatusEntry>,
     is_there: impl Fn(&str) -> bool,
-) -> Vec<RuleNews> {
+) -> Vec<RuleStatusEntry> {
     let new = now.iter().filter(|(id, news)| before.get(*id) != Some(news));
-    let mut differences: Vec<RuleNews> = new.map(|(_, news)| news.clone()).collect();
+    let mut differences: Vec<RuleStatusEntry> = new.map(|(_, news)| news.clone()).collect();
     let well = before.iter().filter(|(id, _)| !now.contains_key(*id) && is_there(id));
-    differences.extend(well.map(|(id, news)| RuleNews {
+    differences.extend(well.map(|(id, news)| RuleStatusEntry {
         id: id.clone(),
         trouble: None,
         parked: vec![None; news.parked.len()],
@@ -92,8 +97,8 @@ fn differences(
 mod tests {
     use super::*;
 
-    fn told(rules: &[(&str, Option<&str>)]) -> BTreeMap<String, RuleNews> {
-        let news = |id: &str, trouble: Option<&str>| RuleNews {
+    fn told(rules: &[(&str, Option<&str>)]) -> BTreeMap<String, RuleStatusEntry> {
+        let news = |id: &str, trouble: Option<&str>| RuleStatusEntry {
             id: id.to_owned(),
             trouble: trouble.map(str::to_owned),
             parked: vec![trouble.map(str::to_owned)],

@@ -11,9 +11,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::SigSet;
 use nix::sys::socket::MsgFlags;
 
-use super::mailbox::Door;
+use super::mailbox::Mailbox;
 use crate::error::{Error, Result};
-use crate::sys::passing::{self, Received};
+use crate::sys::scm_rights::{self, Received};
 
 /// How often the supervisor hears from this process; it waits for 3 s.
 const PULSE: Duration = Duration::from_millis(500);
@@ -28,7 +28,7 @@ const MESSAGE_BYTES: usize = 64;
 ///
 /// # Errors
 /// No thread.
-pub(super) fn start(leash: OwnedFd, door: Arc<Door>, gate: Arc<Barrier>) -> Result<()> {
+pub(super) fn start(leash: OwnedFd, door: Arc<Mailbox>, gate: Arc<Barrier>) -> Result<()> {
     let leash = Arc::new(leash);
     let beaten = leash.clone();
     spawn("mcr-pulse", move || beat(&beaten))?;
@@ -56,13 +56,13 @@ pub(super) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(
 fn beat(leash: &OwnedFd) {
     loop {
         // A supervisor that sleeps has enough of them; that it is gone, the other thread learns.
-        passing::send(leash.as_fd(), ALIVE, None, MsgFlags::MSG_DONTWAIT).ok();
+        scm_rights::send(leash.as_fd(), ALIVE, None, MsgFlags::MSG_DONTWAIT).ok();
         thread::sleep(PULSE);
     }
 }
 
 /// Returns when the supervisor is gone.
-fn listen(leash: &OwnedFd, door: &Door) {
+fn listen(leash: &OwnedFd, door: &Mailbox) {
     let mut room = [0; MESSAGE_BYTES];
     loop {
         let mut ready = [PollFd::new(leash.as_fd(), PollFlags::POLLIN)];
@@ -70,7 +70,7 @@ fn listen(leash: &OwnedFd, door: &Door) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(_) => return,
         }
-        match passing::receive(leash.as_fd(), &mut room, MsgFlags::MSG_DONTWAIT) {
+        match scm_rights::receive(leash.as_fd(), &mut room, MsgFlags::MSG_DONTWAIT) {
             Ok(Received { len: 0, .. }) => return,
             Ok(Received { fd: Some(fd), .. }) if room[0] == CHANNEL => door.hand_in(fd),
             // The supervisor says nothing else to this version.

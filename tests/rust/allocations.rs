@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use _native::addr::Addr;
 use _native::relay::{Ingress, Relay, Settings};
-use _native::sockets::interfaces::{self, Interface};
+use _native::sockets::interfaces::{self, HostInterface};
 use _native::spec::{Choice, InputSpec, Join, OutputSpec, RuleSpec, Ttl};
 
 const HOST: Addr = Addr::v4([127, 0, 0, 1]);
@@ -83,7 +83,7 @@ fn an_engine_allocates_nothing_for_datagrams() {
     }
 }
 
-fn rule(port: u16, loopback: Interface, outputs: &[u16]) -> RuleSpec {
+fn rule(port: u16, loopback: HostInterface, outputs: &[u16]) -> RuleSpec {
     let input = InputSpec {
         group: HOST,
         group_bits: 0,

@@ -20,16 +20,16 @@ const NAME_BYTES: usize = 15;
 
 /// An interface, as the worker found it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Interface {
+pub(super) struct InterfaceId {
     pub(super) index: u32,
     /// For messages.
     pub(super) name: String,
 }
-fields!(Interface { index, name });
+fields!(InterfaceId { index, name });
 
 /// What a refusal says, so that the worker makes the same error of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(super) struct BrokerError {
     kind: u8,
     call: String,
     target: String,
@@ -37,7 +37,7 @@ pub(super) struct Refusal {
     errno: i32,
     text: String,
 }
-fields!(Refusal { kind, call, target, errno, text });
+fields!(BrokerError { kind, call, target, errno, text });
 
 /// Declares the messages of one side, each with its number and its fields.
 macro_rules! messages {
@@ -80,16 +80,16 @@ messages! {
     Request {
         /// The first message: all that the worker before had can be claimed from here on.
         1 Hello { protocol: u16 },
-        2 Frames { interface: Interface, blocks: Vec<(Addr, u8)>, ring: Option<RingShape> },
+        2 Frames { interface: InterfaceId, blocks: Vec<(Addr, u8)>, ring: Option<RingShape> },
         3 Filter { lease: u64, blocks: Vec<(Addr, u8)> },
         4 AllMulticast { lease: u64, on: bool },
-        5 Join { interface: Interface, group: Addr, sources: Vec<Addr> },
+        5 Join { interface: InterfaceId, group: Addr, sources: Vec<Addr> },
         6 Leave { ifindex: u32, group: Addr, sources: Vec<Addr> },
-        7 Merger { interface: Interface, group: Addr, port: u16 },
+        7 Merger { interface: InterfaceId, group: Addr, port: u16 },
         8 MergerForAny { v4: bool, port: u16, is_beside_own: bool },
-        9 Holder { interface: Interface, address: Addr, port: u16, is_beside_own: bool },
+        9 Holder { interface: InterfaceId, address: Addr, port: u16, is_beside_own: bool },
         10 Datagrams {
-            interface: Interface,
+            interface: InterfaceId,
             group: Addr,
             is_broadcast: bool,
             is_everywhere: bool,
@@ -119,7 +119,7 @@ messages! {
     /// The answers; three of them come with a descriptor.
     Answer {
         1 Done {},
-        2 Refused { why: Refusal },
+        2 Refused { why: BrokerError },
         /// A program has what the helper would have held.
         3 Absent {},
         4 Helper { lease: u64 },
@@ -151,7 +151,7 @@ impl Answer {
     }
 }
 
-impl Interface {
+impl InterfaceId {
     /// Whether it has a name of its own, not an alternative one.
     pub(super) fn is_named(&self) -> bool {
         self.name.len() <= NAME_BYTES && is_interface_name(&self.name)
@@ -162,13 +162,13 @@ impl Interface {
     }
 }
 
-impl From<&InterfaceRef<'_>> for Interface {
+impl From<&InterfaceRef<'_>> for InterfaceId {
     fn from(interface: &InterfaceRef<'_>) -> Self {
         Self { index: interface.index, name: interface.name.to_owned() }
     }
 }
 
-impl From<Error> for Refusal {
+impl From<Error> for BrokerError {
     fn from(error: Error) -> Self {
         let plain =
             |kind, text| Self { kind, call: String::new(), target: String::new(), errno: 0, text };
@@ -185,8 +185,8 @@ impl From<Error> for Refusal {
     }
 }
 
-impl From<Refusal> for Error {
-    fn from(why: Refusal) -> Self {
+impl From<BrokerError> for Error {
+    fn from(why: BrokerError) -> Self {
         match why.kind {
             0 => Self::Invalid(why.text),
             1 => Self::Permission(why.text),

@@ -12,8 +12,8 @@ fn addr() -> impl Strategy<Value = Addr> {
     any::<u128>().prop_map(Addr::from_bits)
 }
 
-fn interface() -> impl Strategy<Value = Interface> {
-    (any::<u32>(), ".{0,20}").prop_map(|(index, name)| Interface { index, name })
+fn interface() -> impl Strategy<Value = InterfaceId> {
+    (any::<u32>(), ".{0,20}").prop_map(|(index, name)| InterfaceId { index, name })
 }
 
 fn ring() -> impl Strategy<Value = RingShape> {
@@ -34,7 +34,7 @@ fn spec() -> impl Strategy<Value = OutputSpec> {
     (place, source, rest).prop_map(|(place, (source, source_port), rest)| {
         let (address, address_bits, port, last_port, interface) = place;
         let (ttl, dscp, multicast_loop, priority) = rest;
-        let Interface { index: ifindex, name: interface } = interface;
+        let InterfaceId { index: ifindex, name: interface } = interface;
         OutputSpec {
             address,
             address_bits,
@@ -199,7 +199,7 @@ proptest! {
     #[test]
     fn a_refusal_keeps_its_sentence(call in "[a-z ]{1,40}", target in "[a-z ]{1,40}", errno in 1..133_i32) {
         let error = || Error::os(call.clone(), target.clone(), io::Error::from_raw_os_error(errno));
-        let again = Error::from(Refusal::from(error()));
+        let again = Error::from(BrokerError::from(error()));
         prop_assert_eq!(again.to_string(), error().to_string());
         let Error::Os { source, .. } = again else { panic!() };
         prop_assert_eq!(source.raw_os_error(), Some(errno));
@@ -209,7 +209,7 @@ proptest! {
 #[test]
 fn the_longest_messages_fit() {
     let (group, interface) =
-        (Addr::v4([239, 1, 1, 1]), Interface { index: 1, name: "e".repeat(15) });
+        (Addr::v4([239, 1, 1, 1]), InterfaceId { index: 1, name: "e".repeat(15) });
     let long = vec![(group, 8); MAX_ITEMS + 1];
     let ring = Some(RingShape { slot_bytes: 2048, slots: 32 });
     let bytes = Request::Frames { interface, blocks: long, ring }.to_bytes();
@@ -217,7 +217,7 @@ fn the_longest_messages_fit() {
     let Some(Request::Frames { blocks, .. }) = Request::from_bytes(&bytes) else { panic!() };
     assert_eq!(blocks.len(), MAX_ITEMS);
     let text = "é".repeat(MAX_TEXT_BYTES);
-    let why = Refusal::from(Error::os(text.clone(), text.clone(), io::Error::other(text)));
+    let why = BrokerError::from(Error::os(text.clone(), text.clone(), io::Error::other(text)));
     let bytes = Answer::Refused { why }.to_bytes();
     assert!(bytes.len() <= MESSAGE_BYTES && Answer::from_bytes(&bytes).is_some());
 }
@@ -231,6 +231,6 @@ fn every_sentence_of_the_kernel_has_its_kind_again() {
         Error::os("d", "e", io::Error::other("f")),
     ] {
         let text = format!("{error:?}");
-        assert_eq!(format!("{:?}", Error::from(Refusal::from(error))), text);
+        assert_eq!(format!("{:?}", Error::from(BrokerError::from(error))), text);
     }
 }

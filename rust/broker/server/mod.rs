@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::sockets::closer::Closer;
 use crate::sockets::ingress::Ingress;
 use crate::sockets::netlink::groups::GroupList;
-use crate::sys::passing;
+use crate::sys::scm_rights;
 
 /// How long one worker is served in a row, so that none keeps the others waiting: to open an
 /// AF_PACKET socket alone can take some milliseconds.
@@ -32,7 +32,7 @@ const PAUSE_MS: u8 = 1;
 pub struct Server {
     ingress: Ingress,
     buffer_bytes: usize,
-    pub(super) workers: Vec<Worker>,
+    pub(super) workers: Vec<WorkerSockets>,
     group_list: GroupList,
     deletions: Deletions,
     closer: Closer,
@@ -43,7 +43,7 @@ pub struct Server {
 
 /// All that is held for one worker.
 #[derive(Debug)]
-pub(super) struct Worker {
+pub(super) struct WorkerSockets {
     /// How many workers there are, which share the supervisor's descriptors.
     pub(super) of: u16,
     pub(super) leases: Leases,
@@ -80,7 +80,7 @@ impl Server {
             ingress,
             buffer_bytes,
             group_list: GroupList::open()?,
-            workers: (0..workers).map(|_| Worker::of(workers, closer.clone())).collect(),
+            workers: (0..workers).map(|_| WorkerSockets::of(workers, closer.clone())).collect(),
             closer,
             last_group: 0,
             deletions: Deletions::open()?,
@@ -96,19 +96,20 @@ impl Server {
     pub fn serve(&mut self, worker: u16, socket: BorrowedFd<'_>) -> Result<bool> {
         let start = Instant::now();
         while start.elapsed() < TURN {
-            let len = match passing::receive_bytes(socket, &mut self.room, MsgFlags::MSG_DONTWAIT) {
-                Ok(len) => len,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    if is_quiet(socket) {
-                        return Ok(true);
+            let len =
+                match scm_rights::receive_bytes(socket, &mut self.room, MsgFlags::MSG_DONTWAIT) {
+                    Ok(len) => len,
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                        if is_quiet(socket) {
+                            return Ok(true);
+                        }
+                        continue;
                     }
-                    continue;
-                }
-                Err(error) if error.kind() == ErrorKind::InvalidData => {
-                    return Err(breach(worker, "a message that is too long, or a descriptor"));
-                }
-                Err(_) => return Ok(false),
-            };
+                    Err(error) if error.kind() == ErrorKind::InvalidData => {
+                        return Err(breach(worker, "a message that is too long, or a descriptor"));
+                    }
+                    Err(_) => return Ok(false),
+                };
             if len == 0 {
                 return Ok(false);
             }
@@ -117,8 +118,8 @@ impl Server {
             };
             match self.answer(worker, socket, request) {
                 Ok(()) => {}
-                Err(Outcome::Breach(why)) => return Err(breach(worker, why)),
-                Err(Outcome::Gone) => return Ok(false),
+                Err(SessionEnd::Breach(why)) => return Err(breach(worker, why)),
+                Err(SessionEnd::Gone) => return Ok(false),
             }
         }
         Ok(true)
@@ -143,14 +144,14 @@ impl Server {
     /// How many sockets are open here.
     #[must_use]
     pub fn open_sockets(&self) -> usize {
-        self.workers.iter().map(Worker::sockets).sum()
+        self.workers.iter().map(WorkerSockets::sockets).sum()
     }
 
     /// Closes all that is held, at the end.
     pub fn forget(&mut self) {
         for worker in &mut self.workers {
             worker.leases.clear();
-            *worker = Worker::of(worker.of, self.closer.clone());
+            *worker = WorkerSockets::of(worker.of, self.closer.clone());
         }
         self.closer.finish();
     }
@@ -160,23 +161,23 @@ impl Server {
         worker: u16,
         socket: BorrowedFd<'_>,
         request: Request,
-    ) -> std::result::Result<(), Outcome> {
+    ) -> std::result::Result<(), SessionEnd> {
         self.follow_deletions();
         let is_release = matches!(request, Request::Release { .. });
         let answer = match self.handle(worker, request) {
             Ok(answer) => answer,
             Err(Fault::Refused(error)) => Answer::Refused { why: error.into() },
-            Err(Fault::Breach(why)) => return Err(Outcome::Breach(why)),
+            Err(Fault::Breach(why)) => return Err(SessionEnd::Breach(why)),
         };
         if is_release {
             return Ok(());
         }
         let held = self.workers.get(usize::from(worker));
         let fd = held.and_then(|held| held.leases.fd(answer.lease()?));
-        match passing::send(socket, &answer.to_bytes(), fd, MsgFlags::MSG_DONTWAIT) {
+        match scm_rights::send(socket, &answer.to_bytes(), fd, MsgFlags::MSG_DONTWAIT) {
             Ok(()) => Ok(()),
-            Err(error) if is_gone(&error) => Err(Outcome::Gone),
-            Err(_) => Err(Outcome::Breach("questions without reading the answers")),
+            Err(error) if is_gone(&error) => Err(SessionEnd::Gone),
+            Err(_) => Err(SessionEnd::Breach("questions without reading the answers")),
         }
     }
 
@@ -216,13 +217,13 @@ impl Server {
 }
 
 /// How the answering of a worker can end.
-enum Outcome {
+enum SessionEnd {
     Breach(&'static str),
     /// It is not there any more.
     Gone,
 }
 
-impl Worker {
+impl WorkerSockets {
     fn of(workers: u16, closer: Closer) -> Self {
         let (leases, memberships) = (Leases::new(closer.clone()), Memberships::default());
         Self { of: workers, leases, memberships, closer, is_known: false }

@@ -13,7 +13,7 @@ use proptest::test_runner::TestRunner;
 use super::*;
 use crate::addr::Addr;
 use crate::broker::messages::tests::request;
-use crate::broker::messages::{Interface, Refusal};
+use crate::broker::messages::{BrokerError, InterfaceId};
 use crate::broker::testbed::{BUFFER_BYTES, pair};
 use crate::broker::wire::MAX_ITEMS;
 use crate::sockets::filter;
@@ -33,10 +33,10 @@ fn tell(ingress: Ingress, messages: &[Vec<u8>]) -> (Result<bool>, Vec<Answer>) {
     let mut answers = Vec::new();
     let mut last = Ok(true);
     for message in messages {
-        passing::send(near.as_fd(), message, None, MsgFlags::empty()).unwrap();
+        scm_rights::send(near.as_fd(), message, None, MsgFlags::empty()).unwrap();
         last = server.serve(0, far.as_fd());
         let mut room = vec![0; MESSAGE_BYTES];
-        let told = passing::receive(near.as_fd(), &mut room, MsgFlags::MSG_DONTWAIT);
+        let told = scm_rights::receive(near.as_fd(), &mut room, MsgFlags::MSG_DONTWAIT);
         answers.extend(told.ok().and_then(|told| Answer::from_bytes(&room[..told.len])));
     }
     (last, answers)
@@ -48,7 +48,7 @@ fn ask(ingress: Ingress, requests: &[Request]) -> (Result<bool>, Vec<Answer>) {
     tell(ingress, &all.iter().map(Request::to_bytes).collect::<Vec<_>>())
 }
 
-fn lo() -> Interface {
+fn lo() -> InterfaceId {
     (&interface("lo")).into()
 }
 
@@ -95,13 +95,13 @@ fn datagrams(group: Addr, is_everywhere: bool) -> Request {
 #[test]
 fn what_no_worker_of_ours_asks_ends_its_line() {
     in_namespace(|| {
-        let (named, lo) = (|name: &str| Interface { name: name.to_owned(), ..lo() }, lo());
+        let (named, lo) = (|name: &str| InterfaceId { name: name.to_owned(), ..lo() }, lo());
         let join = |group, sources: &[Addr]| Request::Join {
             interface: lo.clone(),
             group,
             sources: sources.to_vec(),
         };
-        let nowhere = Interface { index: 0, ..lo.clone() };
+        let nowhere = InterfaceId { index: 0, ..lo.clone() };
         let large = RingShape { slots: 1 << 15, ..RING };
         let odd = RingShape { slot_bytes: 2000, ..RING };
         let wrong = [
@@ -173,7 +173,7 @@ fn a_socket_is_used_only_for_what_it_is() {
 #[test]
 fn what_the_kernel_refuses_ends_nothing() {
     in_namespace(|| {
-        let gone = Interface { index: 77, name: "eth7".to_owned() };
+        let gone = InterfaceId { index: 77, name: "eth7".to_owned() };
         let absent = Request::Frames { interface: gone, blocks: vec![], ring: None };
         let (end, answers) = ask(Ingress::Packet, &[absent, frames(vec![(GROUP, 0)], Some(RING))]);
         assert!(end.unwrap());
@@ -193,7 +193,7 @@ fn one_worker_has_few_packet_sockets_on_an_interface() {
         let (end, answers) = ask(Ingress::Packet, &requests);
         assert!(end.unwrap());
         let Some(Answer::Refused { why }) = answers.last() else { panic!("{answers:?}") };
-        let text = Error::from(Refusal::clone(why)).to_string();
+        let text = Error::from(BrokerError::clone(why)).to_string();
         assert_eq!(text, "too many packet sockets are open for lo");
         assert!(matches!(answers[4], Answer::Frames { .. }));
     });
@@ -206,7 +206,7 @@ fn who_does_not_read_is_cut_off_and_nobody_waits() {
         let (near, far) = pair();
         let hello = Request::Hello { protocol: PROTOCOL }.to_bytes();
         let end = (0..100_000).find_map(|_| {
-            passing::send(near.as_fd(), &hello, None, MsgFlags::empty()).unwrap();
+            scm_rights::send(near.as_fd(), &hello, None, MsgFlags::empty()).unwrap();
             server.serve(0, far.as_fd()).err()
         });
         let text = end.unwrap().to_string();
@@ -223,9 +223,9 @@ fn who_never_stops_asking_does_not_keep_the_supervisor() {
         let hello = Request::Hello { protocol: PROTOCOL }.to_bytes();
         let release = Request::Release { leases: vec![] }.to_bytes();
         thread::spawn(move || {
-            passing::send(near.as_fd(), &hello, None, MsgFlags::empty()).unwrap();
+            scm_rights::send(near.as_fd(), &hello, None, MsgFlags::empty()).unwrap();
             ready.send(()).unwrap();
-            while passing::send(near.as_fd(), &release, None, MsgFlags::empty()).is_ok() {}
+            while scm_rights::send(near.as_fd(), &release, None, MsgFlags::empty()).is_ok() {}
         });
         is_ready.recv_timeout(Duration::from_secs(5)).unwrap();
         for _ in 0..10 {
@@ -243,9 +243,9 @@ fn an_end_is_told_and_what_is_too_long_is_refused() {
         let (near, far) = pair();
         assert!(server.serve(0, far.as_fd()).unwrap(), "nothing has come");
         let long = vec![0; MESSAGE_BYTES + 1];
-        passing::send(near.as_fd(), &long, None, MsgFlags::empty()).unwrap();
+        scm_rights::send(near.as_fd(), &long, None, MsgFlags::empty()).unwrap();
         assert!(server.serve(0, far.as_fd()).is_err());
-        passing::send(near.as_fd(), b"x", Some(near.as_fd()), MsgFlags::empty()).unwrap();
+        scm_rights::send(near.as_fd(), b"x", Some(near.as_fd()), MsgFlags::empty()).unwrap();
         assert!(server.serve(0, far.as_fd()).is_err());
         drop(near);
         assert!(!server.serve(0, far.as_fd()).unwrap());
@@ -264,7 +264,7 @@ fn deletions_that_were_not_told_cost_nothing_that_is_still_there() {
         let frames_on = |interface| Request::Frames { interface, blocks: vec![], ring: None };
         let lay = |name: &str| {
             ip(&format!("link add {name} type veth peer name {name}-far"));
-            Interface::from(&interface(name))
+            InterfaceId::from(&interface(name))
         };
         let hello = Request::Hello { protocol: PROTOCOL };
         ask(&mut server, &hello);
@@ -331,7 +331,7 @@ fn nothing_that_is_sent_hurts_the_supervisor() {
         let run = TestRunner::new(config).run(&sent, |(messages, which)| {
             for (worker, message) in messages {
                 let (near, far) = pair();
-                passing::send(near.as_fd(), &message, None, MsgFlags::empty()).unwrap();
+                scm_rights::send(near.as_fd(), &message, None, MsgFlags::empty()).unwrap();
                 servers[which].borrow_mut().serve(worker, far.as_fd()).ok();
             }
             let sockets = servers[which].borrow().open_sockets();

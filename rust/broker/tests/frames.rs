@@ -2,14 +2,14 @@
 
 use super::*;
 use crate::sockets::packet;
-use crate::sockets::provider::{Frames, FramesWish};
+use crate::sockets::provider::{PacketSocketHandle, PacketSocketRequest};
 use crate::sys::packet_ring::RingShape;
 
 const SHAPE: RingShape = RingShape { slot_bytes: 2048, slots: 32 };
 
-fn frames(worker: &Client, group: Addr, ring: Option<RingShape>) -> Frames {
+fn frames(worker: &Client, group: Addr, ring: Option<RingShape>) -> PacketSocketHandle {
     let blocks = [(group, 0)];
-    let wish = FramesWish { interface: interface(FAR), blocks: &blocks, sockets: 1, ring };
+    let wish = PacketSocketRequest { interface: interface(FAR), blocks: &blocks, sockets: 1, ring };
     worker.frames(&wish).unwrap().remove(0)
 }
 
@@ -27,7 +27,7 @@ fn frames_that_came_while_nobody_lived_are_there_with_and_without_a_ring() {
             send(&sender, 3);
             let (worker, _) = supervisor.worker(0);
             let again = frames(&worker, GROUP, ring);
-            let Frames { socket, ring, lost_frames, .. } = again;
+            let PacketSocketHandle { socket, ring, lost_frames, .. } = again;
             assert_eq!(lost_frames, 0);
             wait_until("three frames are there", || match &ring {
                 Some(ring) => ring.filled() == 3,
@@ -143,7 +143,7 @@ fn nothing_of_an_interface_passes_for_one_of_the_next_with_its_index() {
 }
 
 /// How many of 64 flows, a datagram each, come to each socket; 64 in all.
-fn shares(sockets: [&Frames; 2]) -> [usize; 2] {
+fn shares(sockets: [&PacketSocketHandle; 2]) -> [usize; 2] {
     let senders: Vec<OutputSocket> = (0..64).map(|_| sender(GROUP, NEAR)).collect();
     senders.iter().for_each(|sender| send(sender, 1));
     let mut seen = [0; 2];
@@ -164,7 +164,7 @@ fn two_workers_share_the_frames_also_after_one_was_replaced() {
         let (first, death) = supervisor.worker(0);
         let (second, _) = supervisor.worker(1);
         let mut sockets = [frames(&first, GROUP, None), frames(&second, GROUP, None)];
-        let id = |frames: &Frames| packet::fanout_id(frames.socket.as_fd()).unwrap();
+        let id = |frames: &PacketSocketHandle| packet::fanout_id(frames.socket.as_fd()).unwrap();
         let group = id(&sockets[0]);
         assert_eq!(id(&sockets[1]), group);
         shares(sockets.each_ref());
@@ -194,7 +194,7 @@ fn which_flows_come_to_a_worker_does_not_depend_on_the_others() {
         let senders: Vec<OutputSocket> = (0..64).map(|_| sender(GROUP, NEAR)).collect();
         let kept = frames(&first, GROUP, None);
         // On its own it gets its part; a datagram that everybody gets comes behind them.
-        let part = |frames: &Frames| {
+        let part = |frames: &PacketSocketHandle| {
             senders.iter().for_each(|sender| send(sender, 1));
             settle();
             queued(&frames.socket).len()

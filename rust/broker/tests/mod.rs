@@ -13,18 +13,18 @@ use super::*;
 use crate::addr::Addr;
 use crate::sockets::netlink::groups::GroupList;
 use crate::sockets::output::{self, OutputSocket};
-use crate::sockets::provider::{Opener, Owner, Socket};
+use crate::sockets::provider::{OutputOwner, Socket, SocketProvider};
 use crate::sockets::testnet::{
     FAR, NEAR, again, in_namespace, interface, ip, settle, wait_until, with_cable,
 };
-use crate::sockets::udp_input::Wish;
+use crate::sockets::udp_input::UdpInputRequest;
 use crate::spec::{Choice, OutputSpec, Ttl};
 
 mod frames;
 
 const GROUP: Addr = Addr::v4([239, 1, 1, 1]);
 const OTHER: Addr = Addr::v4([239, 1, 1, 2]);
-const OWNER: Owner<'static> = Owner { rule: "0123456789ab", number: 0 };
+const OWNER: OutputOwner<'static> = OutputOwner { rule: "0123456789ab", number: 0 };
 
 /// What waits in the socket, in bytes each.
 fn queued(socket: &impl AsFd) -> Vec<usize> {
@@ -74,7 +74,7 @@ fn datagrams_that_came_while_nobody_lived_are_there() {
         let supervisor = Supervisor::new(1, Ingress::Udp);
         let (worker, death) = supervisor.worker(0);
         let lo = interface("lo");
-        let first = worker.datagrams(&Wish::on(lo, GROUP, 5001)).unwrap();
+        let first = worker.datagrams(&UdpInputRequest::on(lo, GROUP, 5001)).unwrap();
         worker.join_by(&first.socket, lo.index, GROUP, &[]).unwrap();
         let sender = sender(GROUP, "lo");
         send(&sender, 2);
@@ -83,7 +83,7 @@ fn datagrams_that_came_while_nobody_lived_are_there() {
         send(&sender, 3);
         settle();
         let (worker, _) = supervisor.worker(0);
-        let again = worker.datagrams(&Wish::on(lo, GROUP, 5001)).unwrap();
+        let again = worker.datagrams(&UdpInputRequest::on(lo, GROUP, 5001)).unwrap();
         assert_eq!(queued(&again.socket), [100; 5]);
         worker.join_by(&again.socket, lo.index, GROUP, &[]).unwrap();
         worker.settled().unwrap();
@@ -127,7 +127,7 @@ fn with_a_port_that_is_given_back() {
         let (worker, _death) = supervisor.worker(0);
         let lo = interface("lo");
         for round in 0..200 {
-            let opened = worker.datagrams(&Wish::on(lo, Addr::v4([127, 0, 0, 1]), 5001));
+            let opened = worker.datagrams(&UdpInputRequest::on(lo, Addr::v4([127, 0, 0, 1]), 5001));
             drop(opened.unwrap_or_else(|error| panic!("round {round}: {error}")));
         }
     });
@@ -235,11 +235,11 @@ fn an_interface_that_is_renewed_under_a_living_worker_is_joined_anew() {
         let (first, _) = supervisor.worker(0);
         let (second, _) = supervisor.worker(1);
         let far = interface(FAR);
-        let old = first.datagrams(&Wish::on(far, GROUP, 5001)).unwrap();
+        let old = first.datagrams(&UdpInputRequest::on(far, GROUP, 5001)).unwrap();
         first.join_by(&old.socket, far.index, GROUP, &[]).unwrap();
         renew_cable();
         // The one is there before the other has noticed.
-        let new = second.datagrams(&Wish::on(far, GROUP, 5002)).unwrap();
+        let new = second.datagrams(&UdpInputRequest::on(far, GROUP, 5002)).unwrap();
         second.join_by(&new.socket, far.index, GROUP, &[]).unwrap();
         first.leave_by(&old.socket, far.index, GROUP, &[]);
         drop(old);
@@ -261,7 +261,7 @@ fn a_successor_that_wants_fewer_senders_is_a_member_for_fewer() {
         let senders = [one, two].map(from);
         for wanted in [vec![], vec![one, two]] {
             let (worker, death) = supervisor.worker(0);
-            let first = worker.datagrams(&Wish::on(lo, GROUP, 5001)).unwrap();
+            let first = worker.datagrams(&UdpInputRequest::on(lo, GROUP, 5001)).unwrap();
             worker.join_by(&first.socket, lo.index, GROUP, &wanted).unwrap();
             worker.settled().unwrap();
             senders.iter().for_each(|sender| send(sender, 1));
@@ -270,7 +270,7 @@ fn a_successor_that_wants_fewer_senders_is_a_member_for_fewer() {
             death.come();
             drop((first, worker));
             let (worker, _) = supervisor.worker(0);
-            let again = worker.datagrams(&Wish::on(lo, GROUP, 5001)).unwrap();
+            let again = worker.datagrams(&UdpInputRequest::on(lo, GROUP, 5001)).unwrap();
             worker.join_by(&again.socket, lo.index, GROUP, &[one]).unwrap();
             worker.settled().unwrap();
             senders.iter().for_each(|sender| send(sender, 1));
@@ -296,7 +296,7 @@ fn a_successor_joins_anew_what_the_kernel_has_forgotten() {
                     worker.join(&near, group, &[]).unwrap();
                     return None;
                 }
-                let opened = worker.datagrams(&Wish::on(near, group, 5001)).unwrap();
+                let opened = worker.datagrams(&UdpInputRequest::on(near, group, 5001)).unwrap();
                 worker.join_by(&opened.socket, near.index, group, &[]).unwrap();
                 Some(opened)
             };

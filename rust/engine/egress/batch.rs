@@ -5,8 +5,8 @@
 //! over of them is the same for all of them.
 
 use super::limits::{MAX_SEGMENTS, MAX_SEND_BYTES};
-use crate::engine::rewrite::{Kept, Origin};
-use crate::engine::window::{Entry, Window};
+use crate::engine::rewrite::{Origin, Preserved};
+use crate::engine::window::{Window, WindowEntry};
 use crate::packet::Headers;
 use crate::sys::messages::{MessageId, Piece};
 use crate::sys::ring::Ring;
@@ -77,7 +77,7 @@ impl Batches {
         &mut self,
         window: &mut Window,
         lane: u32,
-        kept: Option<&Kept>,
+        kept: Option<&Preserved>,
     ) -> Option<u32> {
         let number = u32::try_from(self.batches.len()).ok()?;
         let first = u32::try_from(self.members.len()).ok()?;
@@ -161,7 +161,7 @@ impl Batches {
 
     /// Makes the message of one datagram of a batch behind headers of its own. `None` when the
     /// wave is full.
-    pub(super) fn headed(
+    pub(super) fn add_with_headers(
         &mut self,
         ring: &mut Ring,
         window: &Window,
@@ -175,17 +175,17 @@ impl Batches {
         cut(members, window, datagram, 1, &mut self.pieces);
         let &(entry, start, len) = self.pieces.first()?;
         let piece = Piece { buffer: &window.entry(entry).buffer, start, len };
-        ring.headed(piece, |payload, place| headers.write(payload, place))
+        ring.add_with_headers(piece, |payload, place| headers.write(payload, place))
     }
 }
 
 /// Whether more datagrams may follow: every one so far has the full size.
-fn is_open(entry: &Entry) -> bool {
+fn is_open(entry: &WindowEntry) -> bool {
     entry.len != 0 && entry.len == entry.segment * entry.count
 }
 
 /// Whether an entry may follow datagrams of `segment` bytes.
-fn continues(entry: &Entry, segment: u32) -> bool {
+fn continues(entry: &WindowEntry, segment: u32) -> bool {
     entry.len != 0 && (entry.segment == segment || (entry.count == 1 && entry.len < segment))
 }
 

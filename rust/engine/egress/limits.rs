@@ -15,7 +15,7 @@ const _: () = assert!((MAX_SEGMENTS as usize) < MAX_PIECES);
 
 /// How much one send to an output may hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Limits {
+pub(crate) struct SendLimits {
     /// Bytes of the largest datagram that may be one of several; 0 before the start.
     max_segment: u16,
     /// Most datagrams in one send.
@@ -29,7 +29,7 @@ pub(crate) struct Limits {
     headers: u16,
 }
 
-impl Limits {
+impl SendLimits {
     /// Begins with what the interface's MTU and queueing disciplines say, unless something has
     /// been learnt under the same ones already.
     pub(super) fn start(&mut self, max_segment: u16, burst: Option<Burst>) {
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_chunk_respects_what_was_learnt() {
-        let mut limits = Limits::default();
+        let mut limits = SendLimits::default();
         limits.start(1472, None);
         assert_eq!(limits.chunk(1400, 100), 46);
         assert_eq!(limits.chunk(200, 500), 128);
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_chunk_is_no_larger_than_the_burst() {
-        let mut limits = Limits::default();
+        let mut limits = SendLimits::default();
         limits.start(1472, None);
         limits.refuse_count(20);
         let burst = Burst { bytes: 20_000, headers: 46 };
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_forgotten_after_many_sends() {
-        let mut limits = Limits::default();
+        let mut limits = SendLimits::default();
         limits.start(1472, None);
         limits.refuse_size(1400);
         limits.refuse_count(20);

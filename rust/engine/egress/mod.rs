@@ -16,8 +16,8 @@ use std::sync::Arc;
 use std::thread;
 
 use batch::Batches;
-pub(crate) use limits::Limits;
-use outcome::{Attempt, Outcome};
+pub(crate) use limits::SendLimits;
+use outcome::{Attempt, SendOutcome};
 
 use crate::engine::plan::{Plan, PlanOutput, PlanRule};
 use crate::engine::rewrite::Rewrite;
@@ -61,12 +61,12 @@ pub(crate) struct Egress {
     batches: Batches,
     cursors: Vec<Cursor>,
     /// What each output's link has refused, by the output's slot.
-    limits: Box<[Limits]>,
+    limits: Box<[SendLimits]>,
 }
 
 impl Egress {
     pub(crate) fn new(slots: usize) -> Self {
-        let limits = vec![Limits::default(); slots].into();
+        let limits = vec![SendLimits::default(); slots].into();
         Self { batches: Batches::new(), cursors: Vec::new(), limits }
     }
 
@@ -76,7 +76,7 @@ impl Egress {
         self.batches.reserve(plan.rules.len() + MAX_FLOWS);
         self.cursors.reserve(plan.count_outputs().max(MAX_MESSAGES));
         for grant in &plan.grants {
-            self.limits[grant.slot.index as usize] = Limits::default();
+            self.limits[grant.slot.index as usize] = SendLimits::default();
         }
         for (at, share) in plan.outputs.iter().enumerate() {
             if before.outputs.get(at).is_some_and(|known| Arc::ptr_eq(known, share)) {
@@ -157,7 +157,7 @@ impl Egress {
             let mut post = Post { ring, window, batches, target, token };
             let is_queued = match target.rewrite.as_deref() {
                 None => post.plain(cursor, limits)?,
-                Some(rewrite) if rewrite.has_headers() => post.headed(cursor, rewrite)?,
+                Some(rewrite) if rewrite.has_headers() => post.add_with_headers(cursor, rewrite)?,
                 Some(rewrite) => post.enveloped(cursor, rewrite, limits)?,
             };
             if !is_queued {
@@ -237,7 +237,7 @@ impl Cursor {
         &mut self,
         errno: u32,
         batches: &Batches,
-        learnt: &mut Limits,
+        learnt: &mut SendLimits,
         words: &mut SlotWords,
         now_ms: u64,
     ) {
@@ -251,20 +251,20 @@ impl Cursor {
             refused: self.refused,
         };
         match outcome::judge(errno, attempt, learnt) {
-            Outcome::Again { repeated } => {
+            SendOutcome::Again { repeated } => {
                 self.repeated = repeated;
                 return self.send_again();
             }
-            Outcome::Alone => {
+            SendOutcome::Alone => {
                 self.refused = datagrams;
                 return self.send_again();
             }
-            Outcome::Unconnected if self.awaits_connection() => return self.send_again(),
-            Outcome::Lost(loss) => stats::count_loss(words, loss, u64::from(datagrams), now_ms),
-            Outcome::Failed | Outcome::Unconnected => {
+            SendOutcome::Unconnected if self.awaits_connection() => return self.send_again(),
+            SendOutcome::Lost(loss) => stats::count_loss(words, loss, u64::from(datagrams), now_ms),
+            SendOutcome::Failed | SendOutcome::Unconnected => {
                 stats::count_send_error(words, u64::from(errno), u64::from(datagrams), now_ms);
             }
-            Outcome::FailedLikeAll => {
+            SendOutcome::FailedLikeAll => {
                 datagrams = batches.left(self.batch, self.done);
                 stats::count_send_error(words, u64::from(errno), u64::from(datagrams), now_ms);
             }
@@ -309,7 +309,7 @@ struct Post<'a> {
 
 /// Each queues what is next of a cursor, and says whether the wave had room for it.
 impl Post<'_> {
-    fn plain(&mut self, cursor: &mut Cursor, limits: &Limits) -> io::Result<bool> {
+    fn plain(&mut self, cursor: &mut Cursor, limits: &SendLimits) -> io::Result<bool> {
         let Self { ring, window, batches, target, token } = self;
         let most = limits.chunk(batches.segment(cursor.batch), batches.datagrams(cursor.batch));
         let made = batches.message(ring, window, cursor.batch, cursor.done, most);
@@ -323,16 +323,16 @@ impl Post<'_> {
         &mut self,
         cursor: &mut Cursor,
         rewrite: &Rewrite,
-        limits: &Limits,
+        limits: &SendLimits,
     ) -> io::Result<bool> {
         let Self { ring, window, batches, target, token } = self;
         let all = if cursor.refused == 0 { batches.datagrams(cursor.batch) } else { 1 };
         let most = limits.chunk(batches.segment(cursor.batch), all);
         let made = batches.message(ring, window, cursor.batch, cursor.done, most);
-        let envelope =
-            batches.origin(window, cursor.batch).and_then(|origin| rewrite.envelope(&origin));
-        let enclosed = made.zip(envelope).and_then(|((message, chunk), envelope)| {
-            Some((ring.enclose(message, &envelope)?, chunk))
+        let send_control =
+            batches.origin(window, cursor.batch).and_then(|origin| rewrite.send_control(&origin));
+        let enclosed = made.zip(send_control).and_then(|((message, chunk), send_control)| {
+            Some((ring.add_with_control(message, &send_control)?, chunk))
         });
         let Some((message, chunk)) = enclosed else { return Ok(false) };
         cursor.chunk = chunk;
@@ -341,14 +341,14 @@ impl Post<'_> {
     }
 
     /// Nothing is ever split or sent again here, so that one wave takes the whole batch.
-    fn headed(&mut self, cursor: &mut Cursor, rewrite: &Rewrite) -> io::Result<bool> {
+    fn add_with_headers(&mut self, cursor: &mut Cursor, rewrite: &Rewrite) -> io::Result<bool> {
         let Self { ring, window, batches, target, token } = self;
         let Some(origin) = batches.origin(window, cursor.batch) else { return Ok(false) };
-        let (headers, envelope) = (rewrite.headers(&origin), rewrite.envelope(&origin));
+        let (headers, send_control) = (rewrite.headers(&origin), rewrite.send_control(&origin));
         for datagram in cursor.done..batches.datagrams(cursor.batch) {
-            let made = batches.headed(ring, window, cursor.batch, datagram, &headers);
-            let message = match (made, &envelope) {
-                (Some(message), Some(envelope)) => ring.enclose(message, envelope),
+            let made = batches.add_with_headers(ring, window, cursor.batch, datagram, &headers);
+            let message = match (made, &send_control) {
+                (Some(message), Some(send_control)) => ring.add_with_control(message, send_control),
                 (made, _) => made,
             };
             let Some(message) = message else { return Ok(false) };

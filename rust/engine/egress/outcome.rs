@@ -1,12 +1,12 @@
 //! What the kernel's answer to a send means for its datagrams (udp(7), ip(7)).
 //! It must not know sockets.
 
-use super::limits::Limits;
+use super::limits::SendLimits;
 use crate::stats::Loss;
 
 /// What becomes of the datagrams of one send that the kernel did not take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum SendOutcome {
     /// To be sent again: in smaller portions, or (`repeated`) once more as they are.
     Again { repeated: bool },
     /// Lost for a reason of its own.
@@ -31,37 +31,37 @@ pub(super) struct Attempt {
     pub(super) repeated: bool,
     /// Whether it said more than its socket does.
     pub(super) enveloped: bool,
-    /// How many datagrams the attempt before had, which ended in [`Outcome::Alone`]; else 0.
+    /// How many datagrams the attempt before had, which ended in [`SendOutcome::Alone`]; else 0.
     pub(super) refused: u32,
 }
 
 /// Judges why a send was refused, and learns from it.
-pub(super) fn judge(errno: u32, attempt: Attempt, limits: &mut Limits) -> Outcome {
+pub(super) fn judge(errno: u32, attempt: Attempt, limits: &mut SendLimits) -> SendOutcome {
     let Attempt { datagrams, segment, repeated, enveloped, refused } = attempt;
     match errno.cast_signed() {
         // ENOBUFS is the queueing discipline, reported because of IP_RECVERR.
-        libc::EAGAIN | libc::ENOBUFS => Outcome::Lost(Loss::OutputFull),
+        libc::EAGAIN | libc::ENOBUFS => SendOutcome::Lost(Loss::OutputFull),
         libc::EMSGSIZE if datagrams > 1 => {
             limits.refuse_size(segment);
-            Outcome::Again { repeated }
+            SendOutcome::Again { repeated }
         }
         // A sender chooses what some envelopes say: what is wrong with them must teach nothing.
-        libc::EINVAL if datagrams > 1 && enveloped => Outcome::Alone,
-        libc::EINVAL if refused > 0 => Outcome::FailedLikeAll,
+        libc::EINVAL if datagrams > 1 && enveloped => SendOutcome::Alone,
+        libc::EINVAL if refused > 0 => SendOutcome::FailedLikeAll,
         libc::EINVAL if datagrams > 1 => {
             limits.refuse_count(datagrams);
-            Outcome::Again { repeated }
+            SendOutcome::Again { repeated }
         }
         libc::EIO | libc::EOPNOTSUPP if datagrams > 1 => {
             limits.refuse_segments();
-            Outcome::Again { repeated }
+            SendOutcome::Again { repeated }
         }
-        libc::EDESTADDRREQ => Outcome::Unconnected,
+        libc::EDESTADDRREQ => SendOutcome::Unconnected,
         errno if !repeated && is_answer_to_an_earlier_datagram(errno) => {
-            Outcome::Again { repeated: true }
+            SendOutcome::Again { repeated: true }
         }
-        libc::EMSGSIZE => Outcome::Lost(Loss::TooBig),
-        _ => Outcome::Failed,
+        libc::EMSGSIZE => SendOutcome::Lost(Loss::TooBig),
+        _ => SendOutcome::Failed,
     }
 }
 
@@ -89,8 +89,8 @@ mod tests {
     const PLAIN: Attempt =
         Attempt { datagrams: 1, segment: 1400, repeated: false, enveloped: false, refused: 0 };
 
-    fn judge_fresh(errno: i32, datagrams: u32, repeated: bool) -> (Outcome, Limits) {
-        let mut limits = Limits::default();
+    fn judge_fresh(errno: i32, datagrams: u32, repeated: bool) -> (SendOutcome, SendLimits) {
+        let mut limits = SendLimits::default();
         limits.start(1472, None);
         let attempt = Attempt { datagrams, repeated, ..PLAIN };
         (judge(errno.unsigned_abs(), attempt, &mut limits), limits)
@@ -100,7 +100,7 @@ mod tests {
     fn a_refused_batch_is_split_and_the_refusal_remembered() {
         for (errno, chunk) in [(libc::EMSGSIZE, 1), (libc::EINVAL, 20), (libc::EIO, 1)] {
             let (outcome, limits) = judge_fresh(errno, 40, false);
-            assert_eq!(outcome, Outcome::Again { repeated: false });
+            assert_eq!(outcome, SendOutcome::Again { repeated: false });
             assert_eq!(limits.chunk(1400, 40), chunk);
         }
     }
@@ -108,35 +108,35 @@ mod tests {
     #[test]
     fn an_answer_to_an_earlier_datagram_costs_nothing_once() {
         let (first, _) = judge_fresh(libc::ECONNREFUSED, 5, false);
-        assert_eq!(first, Outcome::Again { repeated: true });
+        assert_eq!(first, SendOutcome::Again { repeated: true });
         let (second, _) = judge_fresh(libc::ECONNREFUSED, 5, true);
-        assert_eq!(second, Outcome::Failed);
+        assert_eq!(second, SendOutcome::Failed);
     }
 
     #[test]
     fn a_socket_that_is_being_connected_anew_is_waited_for() {
-        assert_eq!(judge_fresh(libc::EDESTADDRREQ, 5, true).0, Outcome::Unconnected);
+        assert_eq!(judge_fresh(libc::EDESTADDRREQ, 5, true).0, SendOutcome::Unconnected);
     }
 
     #[test]
     fn full_and_too_big_have_reasons_of_their_own() {
-        assert_eq!(judge_fresh(libc::EAGAIN, 3, false).0, Outcome::Lost(Loss::OutputFull));
-        assert_eq!(judge_fresh(libc::ENOBUFS, 3, false).0, Outcome::Lost(Loss::OutputFull));
-        assert_eq!(judge_fresh(libc::EMSGSIZE, 1, true).0, Outcome::Lost(Loss::TooBig));
-        assert_eq!(judge_fresh(libc::EPERM, 1, false).0, Outcome::Failed);
+        assert_eq!(judge_fresh(libc::EAGAIN, 3, false).0, SendOutcome::Lost(Loss::OutputFull));
+        assert_eq!(judge_fresh(libc::ENOBUFS, 3, false).0, SendOutcome::Lost(Loss::OutputFull));
+        assert_eq!(judge_fresh(libc::EMSGSIZE, 1, true).0, SendOutcome::Lost(Loss::TooBig));
+        assert_eq!(judge_fresh(libc::EPERM, 1, false).0, SendOutcome::Failed);
     }
 
     /// What a sender wrote into its headers must not slow down the copies of others.
     #[test]
     fn a_refused_envelope_teaches_nothing_and_a_refused_number_does() {
-        let mut limits = Limits::default();
+        let mut limits = SendLimits::default();
         limits.start(1472, None);
         let batch = Attempt { datagrams: 40, enveloped: true, ..PLAIN };
         const EINVAL: u32 = libc::EINVAL.unsigned_abs();
-        assert_eq!(judge(EINVAL, batch, &mut limits), Outcome::Alone);
+        assert_eq!(judge(EINVAL, batch, &mut limits), SendOutcome::Alone);
         assert_eq!(limits.chunk(1400, 40), 40);
         let single = Attempt { enveloped: true, refused: 40, ..PLAIN };
-        assert_eq!(judge(EINVAL, single, &mut limits), Outcome::FailedLikeAll);
+        assert_eq!(judge(EINVAL, single, &mut limits), SendOutcome::FailedLikeAll);
         assert_eq!(limits.chunk(1400, 40), 40);
         limits.accept(single.refused);
         assert_eq!(limits.chunk(1400, 40), 20);

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::addr::Addr;
-use crate::engine::rewrite::Kept;
-use crate::engine::window::Entry;
+use crate::engine::rewrite::Preserved;
+use crate::engine::window::WindowEntry;
 use crate::packet::{Datagram, Span};
 use crate::sockets::output;
 use crate::sockets::testnet::in_namespace;
@@ -41,10 +41,10 @@ fn plain(address: Addr) -> OutputSpec {
 }
 
 /// What the outputs of a rule keep, as the plan has it.
-fn kept(ttl: Ttl, source: Choice<Addr>) -> Kept {
+fn kept(ttl: Ttl, source: Choice<Addr>) -> Preserved {
     let spec = OutputSpec { ttl, source, ..plain(GROUP) };
     let rewrite = Rewrite::of(&spec, Addr::v4([127, 0, 0, 1]), GROUP, 5001);
-    Kept::by(rewrite.iter()).unwrap()
+    Preserved::by(rewrite.iter()).unwrap()
 }
 
 /// A datagram of a flow: who sent it, with which TTL, and how many bytes.
@@ -82,7 +82,7 @@ fn received(ring: &mut Ring) -> Buffer {
 }
 
 /// A window with one rule that took these datagrams; their buffers are real.
-fn window(sent: &[Sent], kept: Option<Kept>) -> Window {
+fn window(sent: &[Sent], kept: Option<Preserved>) -> Window {
     let (mut ring, _near, far) = listening();
     let mut window = Window::new();
     window.resize(sent.len(), 1);
@@ -91,7 +91,7 @@ fn window(sent: &[Sent], kept: Option<Kept>) -> Window {
         let buffer = received(&mut ring);
         let (datagram, (_, ttl, len)) = (datagram(sent), sent);
         let (len, segment) = (u32::from(len), u32::from(len));
-        let entry = Entry { buffer, start: 0, len, segment, count: 1, ttl, dscp: 0 };
+        let entry = WindowEntry { buffer, start: 0, len, segment, count: 1, ttl, dscp: 0 };
         let entry = window.push(entry);
         assert!(window.link(0, kept.as_ref(), &datagram, entry));
     }
@@ -107,7 +107,7 @@ fn send(spec: &OutputSpec, places: &[(Addr, u16, &str)]) {
         Addr::v4([239, 1, 1, 0]),
         5000,
     );
-    let kept = Kept::by(rewrite.iter());
+    let kept = Preserved::by(rewrite.iter());
     let output = PlanOutput {
         fd: Arc::new(socket.fd.into()),
         slot: Slot { index: 1, generation: 1 },
@@ -128,7 +128,8 @@ fn send(spec: &OutputSpec, places: &[(Addr, u16, &str)]) {
         let len = u32::try_from(payload.len()).unwrap();
         far.send(payload.as_bytes()).unwrap();
         let buffer = received(&mut ring);
-        let entry = Entry { buffer, start: DATA, len, segment: len, count: 1, ttl: 9, dscp: 0 };
+        let entry =
+            WindowEntry { buffer, start: DATA, len, segment: len, count: 1, ttl: 9, dscp: 0 };
         let entry = window.push(entry);
         let datagram = Datagram { group, port, ..datagram((7, 9, 0)) };
         assert!(window.link(0, kept.as_ref(), &datagram, entry));
@@ -140,7 +141,7 @@ fn send(spec: &OutputSpec, places: &[(Addr, u16, &str)]) {
 }
 
 /// The batches of each wave, as numbers of datagrams in the window.
-fn waves(window: &mut Window, kept: Option<Kept>) -> Vec<Vec<Vec<u16>>> {
+fn waves(window: &mut Window, kept: Option<Preserved>) -> Vec<Vec<Vec<u16>>> {
     let mut waves = Vec::new();
     while !window.active().is_empty() {
         let mut batches = Batches::new();

@@ -2,7 +2,7 @@
 //! It must not know rules, outputs or who reads the socket.
 
 mod frame;
-mod merging;
+mod gro_order;
 mod offload;
 mod socket;
 #[cfg(test)]
@@ -11,11 +11,11 @@ mod tests;
 use crate::addr::Addr;
 use crate::packet::{Datagram, Discard, LinkType};
 use crate::sys::ring::ReceiveLayout;
-pub use merging::OrderCheck;
+pub use gro_order::OrderCheck;
 
 /// How a socket delivers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum Delivery {
     /// AF_PACKET: whole frames.
     Frame {
         /// Whether each starts with a virtio header (PACKET_VNET_HDR).
@@ -46,7 +46,7 @@ pub struct Arrival {
     pub segment: u16,
 }
 
-impl Kind {
+impl Delivery {
     /// The areas before the data in its buffers; `None` where nothing is to be received.
     #[must_use]
     pub const fn layout(self) -> Option<ReceiveLayout> {
@@ -62,7 +62,7 @@ impl Kind {
     ///
     /// # Errors
     /// The reason why it holds nothing to relay: [`Discard::BadHeader`] also where the kernel has
-    /// left work on a packet inside the datagram, which [`Kind::finish`] may be able to do.
+    /// left work on a packet inside the datagram, which [`Delivery::finish`] may be able to do.
     #[inline]
     pub fn read(self, buffer: &[u8], verify: bool) -> Result<Arrival, Discard> {
         match self {

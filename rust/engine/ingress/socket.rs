@@ -47,7 +47,7 @@ fn read_merged(buffer: &[u8], group: Addr, port: u16) -> Result<Arrival, Discard
     }
     let (source, source_port) = sender(buffer).ok_or(Discard::BadHeader)?;
     let len = u32::try_from(payload.len()).map_err(|_| Discard::BadLength)?;
-    let Told { segment, ttl, dscp } = told(buffer);
+    let ReceiveMeta { segment, ttl, dscp } = told(buffer);
     let segment = segment.filter(|&size| size != 0 && u32::from(size) < len);
     let start = u32::try_from(PAYLOAD).map_err(|_| Discard::BadLength)?;
     let datagram = Datagram {
@@ -80,7 +80,7 @@ fn sender(buffer: &[u8]) -> Option<(Addr, u16)> {
 
 /// What the control messages tell.
 #[derive(Default)]
-struct Told {
+struct ReceiveMeta {
     /// Bytes of each merged datagram.
     segment: Option<u16>,
     ttl: u8,
@@ -88,8 +88,8 @@ struct Told {
 }
 
 #[inline]
-fn told(buffer: &[u8]) -> Told {
-    let mut told = Told::default();
+fn told(buffer: &[u8]) -> ReceiveMeta {
+    let mut told = ReceiveMeta::default();
     let area = buffer.get(OUT_HEADER + LAYOUT.name_bytes()..).unwrap_or(&[]);
     let len = control_len(buffer).unwrap_or(0).min(LAYOUT.control_bytes());
     for (level, kind, value) in ControlMessages(area.get(..len).unwrap_or(&[])) {

@@ -6,20 +6,20 @@ use proptest::prelude::*;
 use super::*;
 use crate::packet::Span;
 
-const FRAME: Kind = Kind::Frame { vnet_hdr: true, link: LinkType::Ethernet };
-const BARE_FRAME: Kind = Kind::Frame { vnet_hdr: false, link: LinkType::Ethernet };
-const SLOT: Kind = Kind::Slot { link: LinkType::Ethernet };
-const OTHER_SLOT: Kind = Kind::Slot { link: LinkType::Other };
-const OTHER: Kind = Kind::Frame { vnet_hdr: true, link: LinkType::Other };
+const FRAME: Delivery = Delivery::Frame { vnet_hdr: true, link: LinkType::Ethernet };
+const BARE_FRAME: Delivery = Delivery::Frame { vnet_hdr: false, link: LinkType::Ethernet };
+const SLOT: Delivery = Delivery::Slot { link: LinkType::Ethernet };
+const OTHER_SLOT: Delivery = Delivery::Slot { link: LinkType::Other };
+const OTHER: Delivery = Delivery::Frame { vnet_hdr: true, link: LinkType::Other };
 const GROUP: Addr = Addr::v4([239, 1, 1, 1]);
-const DATAGRAM: Kind = Kind::Datagram { group: GROUP, port: 5001 };
+const DATAGRAM: Delivery = Delivery::Datagram { group: GROUP, port: 5001 };
 const NEEDS_CSUM: u8 = 1;
 const VLAN_VALID: u32 = 0x10;
 const TPID_VALID: u32 = 0x40;
 const CHECKSUM_VALID: u32 = 0x80;
 
 /// Puts the areas of a buffer one behind the other, each filled up to its length in the layout.
-fn buffer(kind: Kind, flags: i32, name: &[u8], control: &[u8], data: &[u8]) -> Vec<u8> {
+fn buffer(kind: Delivery, flags: i32, name: &[u8], control: &[u8], data: &[u8]) -> Vec<u8> {
     let layout = kind.layout().unwrap();
     let lengths = [name.len(), control.len(), data.len()].map(|len| u32::try_from(len).unwrap());
     let header = [lengths[0], lengths[1], lengths[2], flags.cast_unsigned()];
@@ -264,7 +264,7 @@ fn what_is_said_of_a_packet_inside_is_not_said_of_the_datagram() {
         let read = FRAME.read(&buffer, true).map(drop);
         assert_eq!(SLOT.read(&slot, true).map(drop), read);
         let finish =
-            |kind: Kind, bytes: &[u8]| kind.finish(bytes, &mut [0; 100]).map(|a| a.segment);
+            |kind: Delivery, bytes: &[u8]| kind.finish(bytes, &mut [0; 100]).map(|a| a.segment);
         let finished = finish(FRAME, &buffer);
         assert_eq!(finish(SLOT, &slot), finished);
         (read, finished)

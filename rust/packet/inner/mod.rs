@@ -118,7 +118,7 @@ impl Offload {
             let (to_head, to_data) = place.split_at_mut_checked(head.len())?;
             to_head.copy_from_slice(head);
             to_data.copy_from_slice(pieces.next().unwrap_or_default());
-            let piece = Piece { number, is_last: number + 1 == count };
+            let piece = InnerSegment { number, is_last: number + 1 == count };
             piece.write_transport(place, self.transport, cut)?;
             network.write(place, number)?;
             network.write_checksum(place, self.transport, protocol)?;
@@ -130,12 +130,12 @@ impl Offload {
 }
 
 /// One of the packets that an inner packet is cut into.
-struct Piece {
+struct InnerSegment {
     number: usize,
     is_last: bool,
 }
 
-impl Piece {
+impl InnerSegment {
     /// Writes what differs from the transport header of the whole, but for the checksum.
     fn write_transport(&self, place: &mut [u8], transport: usize, cut: Cut) -> Option<()> {
         if !cut.is_tcp {
@@ -157,14 +157,14 @@ impl Piece {
 }
 
 /// An inner IP header.
-struct Network {
+struct InnerIp {
     /// Where it starts.
     at: usize,
     is_v4: bool,
 }
 
 /// The IP header that ends where the transport header starts, if its packet ends with the payload.
-fn network(payload: &[u8], transport: usize, protocol: u8) -> Option<Network> {
+fn network(payload: &[u8], transport: usize, protocol: u8) -> Option<InnerIp> {
     let is_v4 = |at: &usize| {
         let header = payload.get(*at..transport).unwrap_or_default();
         let len = u8::try_from(header.len() / 4).unwrap_or_default();
@@ -175,17 +175,17 @@ fn network(payload: &[u8], transport: usize, protocol: u8) -> Option<Network> {
     };
     let lengths = (IPV4..=LONGEST_IPV4).step_by(4);
     if let Some(at) = lengths.filter_map(|len| transport.checked_sub(len)).find(is_v4) {
-        return Some(Network { at, is_v4: true });
+        return Some(InnerIp { at, is_v4: true });
     }
     let at = transport.checked_sub(IPV6)?;
     let header = payload.get(at..transport)?;
     let is_v6 = header.first()? >> 4 == 6
         && half(header, 4)? == payload.len() - transport
         && header.get(6) == Some(&protocol);
-    is_v6.then_some(Network { at, is_v4: false })
+    is_v6.then_some(InnerIp { at, is_v4: false })
 }
 
-impl Network {
+impl InnerIp {
     /// Writes what differs in the header of the piece `number`. The identification counts on, as
     /// for all that the kernel cuts; where the whole had a constant one, which nobody tells, the
     /// packets may not be fragmented and it means nothing (RFC 6864).

@@ -39,7 +39,7 @@ fn tcp(sequence: u32, flags: u8, data: &[u8]) -> Vec<u8> {
 /// Writes the transport checksum of a packet in a tunnel.
 fn sealed(mut payload: Vec<u8>, network: usize, transport: usize, protocol: u8) -> Vec<u8> {
     let is_v4 = payload[network] >> 4 == 4;
-    Network { at: network, is_v4 }.write_checksum(&mut payload, transport, protocol).unwrap();
+    InnerIp { at: network, is_v4 }.write_checksum(&mut payload, transport, protocol).unwrap();
     payload
 }
 

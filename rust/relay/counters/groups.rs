@@ -3,24 +3,24 @@
 
 use std::collections::HashMap;
 
-use super::slots::Slots;
+use super::slots::SlotAllocator;
 use crate::addr::Addr;
 use crate::error::Result;
 use crate::spec::InputSpec;
-use crate::stats::{Grant, Owner, Slot};
+use crate::stats::{Grant, Slot, SlotOwner};
 
 /// The slots of the groups, by the interface's name, which outlives its index.
 #[derive(Default)]
-pub(in crate::relay) struct Groups {
-    held: HashMap<(String, Addr, u8), Held>,
+pub(in crate::relay) struct GroupSlots {
+    held: HashMap<(String, Addr, u8), GroupSlot>,
 }
 
-struct Held {
+struct GroupSlot {
     slot: Slot,
     rules: usize,
 }
 
-impl Groups {
+impl GroupSlots {
     /// The slot for one more rule on the interface `name`, and how it is new if it is.
     ///
     /// # Errors
@@ -29,19 +29,19 @@ impl Groups {
         &mut self,
         name: &str,
         input: &InputSpec,
-        slots: &mut Slots,
+        slots: &mut SlotAllocator,
     ) -> Result<(Slot, Option<Grant>)> {
         if let Some(held) = self.held.get_mut(&key(name, input)) {
             held.rules += 1;
             return Ok((held.slot, None));
         }
-        let owner = Owner::group(name, input.group, input.group_bits);
+        let owner = SlotOwner::group(name, input.group, input.group_bits);
         let grant = slots.take(owner)?;
-        self.held.insert(key(name, input), Held { slot: grant.slot, rules: 1 });
+        self.held.insert(key(name, input), GroupSlot { slot: grant.slot, rules: 1 });
         Ok((grant.slot, Some(grant)))
     }
 
-    /// Takes one [`Groups::add`] back; says the slot with the last one.
+    /// Takes one [`GroupSlots::add`] back; says the slot with the last one.
     pub(in crate::relay) fn remove(&mut self, name: &str, input: &InputSpec) -> Option<Slot> {
         let held = self.held.get_mut(&key(name, input))?;
         held.rules -= 1;

@@ -11,7 +11,7 @@ use nix::time::{ClockId, clock_gettime};
 use crate::addr::Addr;
 use crate::packet::Discard;
 use crate::relay::live::{LiveOutput, LiveRule};
-use crate::relay::network::link_table::Present;
+use crate::relay::network::link_table::LinkTable;
 use crate::relay::state::State;
 use crate::stats::{self, Loss, Slot, SlotWords, group, interface, output, rule};
 use crate::sys::memory::SharedWords;
@@ -128,7 +128,7 @@ pub fn errno_name(errno: u64) -> String {
 
 pub(in crate::relay) fn read(
     state: &State,
-    present: &Present,
+    present: &LinkTable,
     pages: &[Arc<SharedWords>],
 ) -> Report {
     let interfaces = state.inputs.interfaces().map(|interface| InterfaceReport {

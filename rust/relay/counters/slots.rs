@@ -4,10 +4,10 @@
 use std::collections::HashMap;
 
 use crate::error::{Error, Result};
-use crate::stats::{Found, Grant, MAX_SLOTS, Owner, Slot};
+use crate::stats::{Found, Grant, MAX_SLOTS, Slot, SlotOwner};
 
 /// Hands out slots, the same for the pages of all workers.
-pub(in crate::relay) struct Slots {
+pub(in crate::relay) struct SlotAllocator {
     /// Slots that were used before and are free now, with the generation they had.
     free: Vec<Slot>,
     /// Slots from here on were never used.
@@ -16,14 +16,14 @@ pub(in crate::relay) struct Slots {
     found: HashMap<u64, Slot>,
 }
 
-impl Slots {
+impl SlotAllocator {
     /// Of a page in which `found` was found.
     pub(in crate::relay) fn new(found: Found) -> Self {
         Self { free: found.free, fresh: found.used, found: found.owned }
     }
 
     /// The slot in which the owner counted before, or one of a generation that nobody has had.
-    pub(in crate::relay) fn take(&mut self, owner: Owner) -> Result<Grant> {
+    pub(in crate::relay) fn take(&mut self, owner: SlotOwner) -> Result<Grant> {
         if let Some(slot) = self.found.remove(&owner.tag()) {
             return Ok(Grant { slot: next(slot), owner, goes_on: true });
         }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::engine::plan::{Plan, PlanOutput, PlanRule, SHARE_RULES};
-use crate::engine::rewrite::Kept;
+use crate::engine::rewrite::Preserved;
 use crate::relay::live::LiveRule;
 use crate::relay::state::State;
 use crate::rules::{Compiler, Table};
@@ -14,7 +14,7 @@ use crate::stats::{Grant, Slot};
 
 /// The slots whose owners change with a plan.
 #[derive(Default)]
-pub(in crate::relay) struct Owners {
+pub(in crate::relay) struct SlotChanges {
     pub(in crate::relay) new: Vec<Grant>,
     pub(in crate::relay) gone: Vec<Slot>,
 }
@@ -34,21 +34,25 @@ pub(in crate::relay) struct Plans {
     groups: Vec<u32>,
     /// For each worker.
     outputs: Vec<Vec<Arc<[PlanOutput]>>>,
-    paused: Paused,
+    paused: PausedRules,
     /// The keys of rules that came, went or changed since the last plans.
     stale: BTreeSet<u32>,
 }
 
 /// The rules that take nothing now: in a table of their own, which tells why.
 #[derive(Default)]
-struct Paused {
+struct PausedRules {
     compiler: Compiler,
     numbers: HashMap<u32, u32>,
 }
 
 /// A plan for each worker; rules whose input waits are in none, and of those that are paused only
 /// the table knows.
-pub(in crate::relay) fn compile(state: &mut State, workers: u16, owners: &Owners) -> Vec<Plan> {
+pub(in crate::relay) fn compile(
+    state: &mut State,
+    workers: u16,
+    owners: &SlotChanges,
+) -> Vec<Plan> {
     let mut plans = std::mem::take(&mut state.plans);
     if plans.compiler.span() > 2 * state.rules.len() + SPARE_NUMBERS {
         plans = Plans { stale: state.rules.keys().copied().collect(), ..Plans::default() };
@@ -114,7 +118,8 @@ impl Plans {
         for &(number, rule) in &rules {
             let first = end;
             end += u32::try_from(rule.outputs.len()).unwrap_or(0);
-            let kept = Kept::by(rule.outputs.iter().filter_map(|output| output.rewrite.as_deref()));
+            let kept =
+                Preserved::by(rule.outputs.iter().filter_map(|output| output.rewrite.as_deref()));
             let (slot, order) = (rule.slot.index, rule.order);
             self.rules[number] = PlanRule { slot, outputs: first..end, kept, order };
         }
@@ -151,7 +156,7 @@ impl Plans {
         now.map(|output| what(&output)).eq(share[start as usize..end as usize].iter().map(what))
     }
 
-    fn compiled(&mut self, state: &State, owners: &Owners) -> Vec<Plan> {
+    fn compiled(&mut self, state: &State, owners: &SlotChanges) -> Vec<Plan> {
         let table = self.compiler.table();
         let rules: Arc<[PlanRule]> = self.rules.as_slice().into();
         let groups: Arc<[u32]> = self.groups.as_slice().into();
@@ -168,7 +173,7 @@ impl Plans {
     }
 }
 
-impl Paused {
+impl PausedRules {
     /// Follows the rules that were touched; whether that changed anything.
     fn refresh(&mut self, stale: &BTreeSet<u32>, state: &State) -> bool {
         let mut has_changed = false;

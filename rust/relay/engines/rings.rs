@@ -8,9 +8,9 @@ use crate::sys::ring::{FreshRing, Ring};
 
 /// Rings for engines, made while the process has all of its rights.
 #[derive(Default)]
-pub struct Rings(Vec<FreshRing>);
+pub struct EngineRings(Vec<FreshRing>);
 
-impl Rings {
+impl EngineRings {
     /// So many.
     ///
     /// # Errors
@@ -27,7 +27,7 @@ impl Rings {
 /// Tries to make a ring as an engine does.
 ///
 /// # Errors
-/// As [`Rings::make`].
+/// As [`EngineRings::make`].
 pub fn try_io_uring() -> Result<()> {
     let tried = FreshRing::new().and_then(Ring::begin);
     tried.map(drop).map_err(|error| refused(describe(&error)))

@@ -14,9 +14,9 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::SigSet;
 use nix::unistd::Pid;
 
-use super::rings::{self, Rings, describe, refused};
+use super::rings::{self, EngineRings, describe, refused};
 use crate::engine::plan::Plan;
-use crate::engine::{self, Command, Links};
+use crate::engine::{self, Command, EngineChannels};
 use crate::error::{Error, Result};
 use crate::relay::Settings;
 use crate::sys::memory::SharedWords;
@@ -27,11 +27,11 @@ use crate::sys::ring::FreshRing;
 const ANSWER_TIME: Duration = Duration::from_secs(10);
 
 /// The engines of a relay.
-pub(in crate::relay) struct Workers {
+pub(in crate::relay) struct EngineThreads {
     settings: Settings,
     pages: Vec<Arc<SharedWords>>,
     phase: Mutex<Phase>,
-    rings: Mutex<Rings>,
+    rings: Mutex<EngineRings>,
     ends: Arc<Ends>,
     /// The process that the threads belong to; a fork copies this value, but no thread.
     process: u32,
@@ -40,11 +40,11 @@ pub(in crate::relay) struct Workers {
 enum Phase {
     /// Not started: the plans to start with.
     Prepared(Vec<Plan>),
-    Running(Vec<Worker>),
+    Running(Vec<EngineThread>),
     Stopped,
 }
 
-struct Worker {
+struct EngineThread {
     commands: Sender<Command>,
     retired: Receiver<Box<Plan>>,
     wake: Arc<OwnedFd>,
@@ -57,7 +57,7 @@ struct Ends {
     changed: Condvar,
 }
 
-impl Workers {
+impl EngineThreads {
     /// One engine for each page.
     pub(in crate::relay) fn new(settings: Settings, pages: Vec<Arc<SharedWords>>) -> Self {
         let empty = (0..settings.workers).map(|_| Plan::empty()).collect();
@@ -109,7 +109,7 @@ impl Workers {
     }
 
     /// Starts with these rings, as far as they go.
-    pub(in crate::relay) fn hold(&self, rings: Rings) {
+    pub(in crate::relay) fn hold(&self, rings: EngineRings) {
         *self.rings.lock().unwrap_or_else(PoisonError::into_inner) = rings;
     }
 
@@ -171,14 +171,14 @@ impl Workers {
         self.ends.state().1.clone()
     }
 
-    fn spawn(&self, number: usize, plan: Plan, page: Arc<SharedWords>) -> Result<Worker> {
+    fn spawn(&self, number: usize, plan: Plan, page: Arc<SharedWords>) -> Result<EngineThread> {
         let (commands, orders) = mpsc::channel();
         let (retirer, retired) = mpsc::channel();
         let flags = EfdFlags::EFD_CLOEXEC;
         let wake = EventFd::from_value_and_flags(0, flags)
             .map_err(|e| Error::os("eventfd", "the engine", e))?;
         let wake: Arc<OwnedFd> = Arc::new(wake.into());
-        let links = Links {
+        let links = EngineChannels {
             commands: orders,
             retired: retirer,
             wake: wake.clone(),
@@ -207,7 +207,7 @@ impl Workers {
             self.ends.state().0 -= 1;
             Error::os("starting a thread", "the engine", error)
         })?;
-        Ok(Worker { commands, retired, wake, thread })
+        Ok(EngineThread { commands, retired, wake, thread })
     }
 
     /// One of those that were made beforehand, or else a new one.
@@ -216,15 +216,15 @@ impl Workers {
         made.map_or_else(rings::fresh, Ok)
     }
 
-    fn place(&self, number: usize) -> Place {
+    fn place(&self, number: usize) -> CpuPlacement {
         match self.settings.cpus.get(number) {
-            Some(&cpu) => Place::On(cpu),
-            None if self.settings.workers == 1 => Place::Anywhere,
-            None => Place::OfItsOwn(number),
+            Some(&cpu) => CpuPlacement::On(cpu),
+            None if self.settings.workers == 1 => CpuPlacement::Anywhere,
+            None => CpuPlacement::OfItsOwn(number),
         }
     }
 
-    fn await_answer(&self, worker: &Worker) -> Result<()> {
+    fn await_answer(&self, worker: &EngineThread) -> Result<()> {
         match worker.retired.recv_timeout(ANSWER_TIME) {
             // The plan that is out of use is freed here, off the hot thread.
             Ok(_plan) => Ok(()),
@@ -242,7 +242,7 @@ impl Workers {
     }
 }
 
-impl Worker {
+impl EngineThread {
     fn tell(&self, command: Command) {
         // An engine that is gone has said why; whoever waits for it finds out.
         drop(self.commands.send(command));
@@ -272,7 +272,7 @@ impl Ends {
 
 /// On which processor an engine runs.
 #[derive(Clone, Copy)]
-enum Place {
+enum CpuPlacement {
     /// Where the kernel sees fit.
     Anywhere,
     /// One of several engines, on a processor of its own among those that the program may use.
@@ -283,7 +283,7 @@ enum Place {
     On(usize),
 }
 
-impl Place {
+impl CpuPlacement {
     /// Brings the calling thread there.
     fn take(self) -> io::Result<()> {
         let of_its_own = |number: usize| {
@@ -318,23 +318,23 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
 mod tests {
     use super::*;
     use crate::relay::Ingress;
-    use crate::stats::{self, Grant, MAX_SLOTS, Owner, Slot};
+    use crate::stats::{self, Grant, MAX_SLOTS, Slot, SlotOwner};
 
     const PATIENCE: Option<Duration> = Some(Duration::from_secs(10));
 
-    fn workers() -> Workers {
+    fn workers() -> EngineThreads {
         let settings = Settings::new(Ingress::Udp, 1 << 20);
-        Workers::new(settings, vec![stats::create_page().unwrap()])
+        EngineThreads::new(settings, vec![stats::create_page().unwrap()])
     }
 
     /// A plan that the cold side never makes: it resets a slot that the page does not have.
     fn impossible() -> Plan {
         let slot = Slot { index: MAX_SLOTS, generation: 1 };
-        let grants = vec![Grant { slot, owner: Owner::rule(""), goes_on: false }];
+        let grants = vec![Grant { slot, owner: SlotOwner::rule(""), goes_on: false }];
         Plan { grants, ..Plan::empty() }
     }
 
-    fn assert_panicked(workers: &Workers, told: &Error) {
+    fn assert_panicked(workers: &EngineThreads, told: &Error) {
         let Error::Engine(text) = told else { panic!("{told:?}") };
         assert!(text.contains("panic: index out of bounds"), "{text}");
         assert_eq!(workers.error().as_ref(), Some(text));

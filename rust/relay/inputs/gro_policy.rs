@@ -6,13 +6,13 @@
 use std::sync::Arc;
 
 use super::Inputs;
-use super::interface::{Endpoint, Interface};
+use super::interface::{Endpoint, InputInterface};
 use crate::addr::Addr;
 use crate::engine::ingress::OrderCheck;
 use crate::relay::counters::report;
 use crate::relay::state::State;
 use crate::relay::{Ingress, warn_once};
-use crate::sockets::provider::Opener;
+use crate::sockets::provider::SocketProvider;
 use crate::spec::InputSpec;
 use crate::sys::memory::SharedWords;
 
@@ -99,7 +99,7 @@ impl Inputs {
     }
 }
 
-fn each_of(interface: &mut Interface, input: &InputSpec, mut act: impl FnMut(&mut Endpoint)) {
+fn each_of(interface: &mut InputInterface, input: &InputSpec, mut act: impl FnMut(&mut Endpoint)) {
     for end in ends(input) {
         if let Some(endpoint) = interface.endpoints.get_mut(&end) {
             act(endpoint);
@@ -119,11 +119,15 @@ impl Endpoint {
     }
 
     /// Has the kernel merge.
-    pub(in crate::relay) fn merge(&mut self, opener: &dyn Opener, warnings: &mut Vec<String>) {
+    pub(in crate::relay) fn merge(
+        &mut self,
+        opener: &dyn SocketProvider,
+        warnings: &mut Vec<String>,
+    ) {
         self.merge.begin(self.socket.helper(), opener, warnings);
     }
 
-    fn keep_apart(&mut self, opener: &dyn Opener, warnings: &mut Vec<String>) {
+    fn keep_apart(&mut self, opener: &dyn SocketProvider, warnings: &mut Vec<String>) {
         self.merge.end(self.socket.helper(), opener, warnings);
     }
 }

@@ -7,10 +7,10 @@ use std::ops::RangeInclusive;
 
 use crate::addr::Addr;
 use crate::error::Result;
-use crate::relay::network::link_table::Present;
+use crate::relay::network::link_table::LinkTable;
 use crate::relay::warn_once;
 use crate::sockets::interfaces::Devices;
-use crate::sockets::provider::{self, Opener};
+use crate::sockets::provider::{HelperSocket, SocketProvider};
 use crate::sockets::{InterfaceRef, socket};
 use crate::spec::InputSpec;
 
@@ -19,9 +19,9 @@ use crate::spec::InputSpec;
 pub(in crate::relay) fn merger(
     input: &InputSpec,
     is_upper: bool,
-    opener: &dyn Opener,
+    opener: &dyn SocketProvider,
     warnings: &mut Vec<String>,
-) -> Option<provider::Helper> {
+) -> Option<HelperSocket> {
     let (group, port) = (input.group, input.port);
     if !is_upper {
         let target = InterfaceRef { index: input.ifindex, name: &input.interface };
@@ -51,7 +51,7 @@ pub(in crate::relay) fn hold<T>(
 /// Measured on one core: super-frames nearly double what one stream can reach.
 pub(in crate::relay) fn advice(
     input: &InputSpec,
-    present: &Present,
+    present: &LinkTable,
     devices: &Devices,
 ) -> Option<String> {
     let name = &*input.interface;
@@ -78,36 +78,36 @@ pub(in crate::relay) fn advice(
 }
 
 /// The ports that rules for blocks of groups name, and those that outputs to IPv6 hosts send from.
-pub(in crate::relay) struct Merging {
-    ports: BTreeMap<(bool, u16), Helper>,
+pub(in crate::relay) struct GroPorts {
+    ports: BTreeMap<(bool, u16), PortHelper>,
 }
 
-struct Helper {
+struct PortHelper {
     users: usize,
     /// `None` where a program has the port: then it decides about merging.
-    held: Option<provider::Helper>,
-    merge: Merge,
+    held: Option<HelperSocket>,
+    merge: GroRequest,
 }
 
 /// Whether the kernel is asked to merge what a helper stands for.
 #[derive(Default)]
-pub(in crate::relay) struct Merge {
+pub(in crate::relay) struct GroRequest {
     is_on: bool,
     /// Whether it is not to be asked any more: some of it cannot be merged.
     is_over: bool,
 }
 
-impl Merge {
+impl GroRequest {
     /// Whether it may be asked.
-    pub(in crate::relay) fn is_possible(&self, helper: Option<&provider::Helper>) -> bool {
+    pub(in crate::relay) fn is_possible(&self, helper: Option<&HelperSocket>) -> bool {
         !self.is_over && helper.is_some()
     }
 
     /// Asks for it, unless it is over.
     pub(in crate::relay) fn begin(
         &mut self,
-        helper: Option<&provider::Helper>,
-        opener: &dyn Opener,
+        helper: Option<&HelperSocket>,
+        opener: &dyn SocketProvider,
         warnings: &mut Vec<String>,
     ) {
         if !self.is_over && !std::mem::replace(&mut self.is_on, true) {
@@ -118,8 +118,8 @@ impl Merge {
     /// Ends it for good. Tells the kernel also where it was not asked: somebody before may have.
     pub(in crate::relay) fn end(
         &mut self,
-        helper: Option<&provider::Helper>,
-        opener: &dyn Opener,
+        helper: Option<&HelperSocket>,
+        opener: &dyn SocketProvider,
         warnings: &mut Vec<String>,
     ) {
         self.is_on = false;
@@ -130,8 +130,8 @@ impl Merge {
 
     fn tell(
         &self,
-        helper: Option<&provider::Helper>,
-        opener: &dyn Opener,
+        helper: Option<&HelperSocket>,
+        opener: &dyn SocketProvider,
         warnings: &mut Vec<String>,
     ) {
         if let Some(helper) = helper
@@ -142,7 +142,7 @@ impl Merge {
     }
 }
 
-impl Merging {
+impl GroPorts {
     pub(in crate::relay) fn new() -> Self {
         Self { ports: BTreeMap::new() }
     }
@@ -154,7 +154,7 @@ impl Merging {
         v4: bool,
         ports: RangeInclusive<u16>,
         is_beside_own: impl Fn(u16) -> bool,
-        opener: &dyn Opener,
+        opener: &dyn SocketProvider,
         warnings: &mut Vec<String>,
     ) {
         let mut refusal = None;
@@ -165,7 +165,7 @@ impl Merging {
                     refusal.get_or_insert((port, error));
                     None
                 });
-                Helper { users: 0, held, merge: Merge::default() }
+                PortHelper { users: 0, held, merge: GroRequest::default() }
             });
             helper.users += 1;
         }
@@ -185,10 +185,10 @@ impl Merging {
     pub(in crate::relay) fn merge(
         &mut self,
         input: &InputSpec,
-        opener: &dyn Opener,
+        opener: &dyn SocketProvider,
         warnings: &mut Vec<String>,
     ) {
-        for Helper { held, merge, .. } in self.helpers(input) {
+        for PortHelper { held, merge, .. } in self.helpers(input) {
             merge.begin(held.as_ref(), opener, warnings);
         }
     }
@@ -197,20 +197,20 @@ impl Merging {
     pub(in crate::relay) fn keep_apart(
         &mut self,
         input: &InputSpec,
-        opener: &dyn Opener,
+        opener: &dyn SocketProvider,
         warnings: &mut Vec<String>,
     ) {
-        for Helper { held, merge, .. } in self.helpers(input) {
+        for PortHelper { held, merge, .. } in self.helpers(input) {
             merge.end(held.as_ref(), opener, warnings);
         }
     }
 
-    fn helpers(&mut self, input: &InputSpec) -> impl Iterator<Item = &mut Helper> {
+    fn helpers(&mut self, input: &InputSpec) -> impl Iterator<Item = &mut PortHelper> {
         let v4 = input.group.is_v4();
         self.ports.range_mut((v4, input.port)..=(v4, input.last_port)).map(|(_, helper)| helper)
     }
 
-    /// Takes one [`Merging::add`] back.
+    /// Takes one [`GroPorts::add`] back.
     pub(in crate::relay) fn remove(&mut self, v4: bool, ports: RangeInclusive<u16>) {
         for port in ports {
             let key = (v4, port);

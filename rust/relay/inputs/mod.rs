@@ -17,20 +17,20 @@ use std::sync::Arc;
 pub(super) use ports::HELD_PORTS;
 use ports::SourcePorts;
 
-use self::gro_ports::Merging;
-use self::interface::{Endpoint, EndpointSocket, Interface};
-use super::counters::slots::Slots;
-use super::network::link_table::Present;
+use self::gro_ports::GroPorts;
+use self::interface::{Endpoint, EndpointSocket, InputInterface};
+use super::counters::slots::SlotAllocator;
+use super::network::link_table::LinkTable;
 use super::{Ingress, Settings, Share, warn_once};
 use crate::addr::Addr;
 use crate::engine::plan::Source;
 use crate::error::{Error, Result};
 use crate::sockets::InterfaceRef;
 use crate::sockets::interfaces::Devices;
-use crate::sockets::provider::Opener;
+use crate::sockets::provider::SocketProvider;
 use crate::sockets::ring_shape;
 use crate::spec::{InputSpec, Join};
-use crate::stats::{Grant, Owner};
+use crate::stats::{Grant, SlotOwner};
 
 /// How often an interface may come, for each worker, once AF_PACKET sockets are not permitted.
 const SPARES: usize = 8;
@@ -42,10 +42,10 @@ pub(super) struct Inputs {
     workers: u16,
     buffer_bytes: usize,
     /// By name: a device that is made anew goes on under its old entry.
-    pub(super) interfaces: BTreeMap<String, Interface>,
+    pub(super) interfaces: BTreeMap<String, InputInterface>,
     devices: Devices,
-    pub(super) opener: Arc<dyn Opener>,
-    pub(super) merging: Merging,
+    pub(super) opener: Arc<dyn SocketProvider>,
+    pub(super) merging: GroPorts,
     new_slots: Vec<Grant>,
     source_ports: SourcePorts,
     next_id: u64,
@@ -57,7 +57,7 @@ impl Inputs {
     ///
     /// # Errors
     /// No descriptor.
-    pub(super) fn new(settings: &Settings, opener: Arc<dyn Opener>) -> Result<Self> {
+    pub(super) fn new(settings: &Settings, opener: Arc<dyn SocketProvider>) -> Result<Self> {
         Ok(Self {
             ingress: settings.ingress,
             share: settings.share,
@@ -66,7 +66,7 @@ impl Inputs {
             interfaces: BTreeMap::new(),
             devices: Devices::open()?,
             opener,
-            merging: Merging::new(),
+            merging: GroPorts::new(),
             new_slots: Vec::new(),
             source_ports: SourcePorts::default(),
             next_id: 0,
@@ -102,8 +102,8 @@ impl Inputs {
     pub(super) fn add(
         &mut self,
         input: &InputSpec,
-        present: &Present,
-        slots: &mut Slots,
+        present: &LinkTable,
+        slots: &mut SlotAllocator,
     ) -> Result<()> {
         self.interface(input, slots, present)?;
         self.join(input)?;
@@ -209,7 +209,7 @@ impl Inputs {
 
     /// Whether there are packet rings, of which the kernel does not tell when it gives one up.
     pub(super) fn has_rings(&self) -> bool {
-        self.interfaces.values().any(Interface::has_rings)
+        self.interfaces.values().any(InputInterface::has_rings)
     }
 
     /// The sockets that a worker receives from.
@@ -242,7 +242,7 @@ impl Inputs {
         std::mem::take(&mut self.new_slots)
     }
 
-    pub(super) fn interfaces(&self) -> impl Iterator<Item = &Interface> {
+    pub(super) fn interfaces(&self) -> impl Iterator<Item = &InputInterface> {
         self.interfaces.values()
     }
 
@@ -251,7 +251,12 @@ impl Inputs {
     }
 
     /// Makes the interface's entry when it is the first time, and brings it to where it is now.
-    fn interface(&mut self, input: &InputSpec, slots: &mut Slots, present: &Present) -> Result<()> {
+    fn interface(
+        &mut self,
+        input: &InputSpec,
+        slots: &mut SlotAllocator,
+        present: &LinkTable,
+    ) -> Result<()> {
         let is_upper = present.is_upper(input.ifindex);
         if let Some(known) = self.interfaces.get_mut(&input.interface) {
             if known.index != input.ifindex {
@@ -266,10 +271,11 @@ impl Inputs {
         {
             warn_once(&mut self.warnings, advice);
         }
-        let grant = slots.take(Owner::interface(&input.interface))?;
+        let grant = slots.take(SlotOwner::interface(&input.interface))?;
         self.new_slots.push(grant);
         let name = input.interface.clone();
-        let mut interface = Interface::new(name.clone(), input.ifindex, grant.slot, (mtu, gro));
+        let mut interface =
+            InputInterface::new(name.clone(), input.ifindex, grant.slot, (mtu, gro));
         interface.is_upper = is_upper;
         self.interfaces.insert(name, interface);
         Ok(())

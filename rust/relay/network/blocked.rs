@@ -1,7 +1,7 @@
 //! What keeps a rule's input or an output from being open, in the user's words, and whether the
 //! kernel will tell when it is gone. It must not know sockets.
 
-use super::link_table::Present;
+use super::link_table::LinkTable;
 use crate::error::Error;
 use crate::relay::Ingress;
 use crate::sockets::netlink::links::Link;
@@ -10,14 +10,14 @@ use crate::spec::{Choice, OutputSpec};
 
 /// Why something waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::relay) struct Obstacle {
+pub(in crate::relay) struct Blocked {
     /// One sentence for the user.
     pub(in crate::relay) text: String,
     /// Whether a change of links or addresses ends it. If not, it is to be tried again.
     pub(in crate::relay) is_told: bool,
 }
 
-impl Obstacle {
+impl Blocked {
     fn told(text: String) -> Self {
         Self { text, is_told: true }
     }
@@ -68,12 +68,12 @@ pub(in crate::relay) fn is_passing(error: &Error) -> bool {
 }
 
 /// Whether datagrams to an input's address are for this host.
-fn has_address(input: &InputSpec, present: &Present) -> bool {
+fn has_address(input: &InputSpec, present: &LinkTable) -> bool {
     input.group.is_multicast() || input.broadcast || present.is_local(input.group)
 }
 
-fn no_address(input: &InputSpec) -> Obstacle {
-    Obstacle::told(format!("{} is not an address of this host", input.group))
+fn no_address(input: &InputSpec) -> Blocked {
+    Blocked::told(format!("{} is not an address of this host", input.group))
 }
 
 fn errno(error: &Error) -> Option<i32> {
@@ -87,8 +87,8 @@ fn errno(error: &Error) -> Option<i32> {
 pub(in crate::relay) fn way_in<'a>(
     name: &str,
     input: &InputSpec,
-    present: &'a Present,
-) -> Result<&'a Link, Obstacle> {
+    present: &'a LinkTable,
+) -> Result<&'a Link, Blocked> {
     match present.find(name) {
         // The relay of Python has it replaced as soon as an interface has the address.
         None if name.is_empty() => Err(no_address(input).named("unresolved")),
@@ -110,7 +110,7 @@ pub(in crate::relay) fn lacks_ip(input: &InputSpec, link: &Link) -> bool {
 pub(in crate::relay) fn pause(
     name: &str,
     input: &InputSpec,
-    present: &Present,
+    present: &LinkTable,
     ingress: Ingress,
 ) -> Option<String> {
     match way_in(name, input, present) {
@@ -132,15 +132,15 @@ pub(in crate::relay) fn pause(
 }
 
 /// The index of the interface that an output's copies leave by; 0 by routing.
-pub(in crate::relay) fn way_out(output: &OutputSpec, present: &Present) -> Result<u32, Obstacle> {
+pub(in crate::relay) fn way_out(output: &OutputSpec, present: &LinkTable) -> Result<u32, Blocked> {
     if output.address.ip().is_unspecified() {
         // The relay of Python has it replaced as soon as there is an address.
-        return Err(Obstacle::told("its host name does not resolve".to_owned()));
+        return Err(Blocked::told("its host name does not resolve".to_owned()));
     }
     if let Choice::Chosen(source) = output.source
         && !present.is_local(source)
     {
-        return Err(Obstacle::told(format!("{source} is not an address of this host")));
+        return Err(Blocked::told(format!("{source} is not an address of this host")));
     }
     if output.interface.is_empty() {
         return Ok(0);
@@ -153,18 +153,18 @@ pub(in crate::relay) fn way_out(output: &OutputSpec, present: &Present) -> Resul
         Some(link) if output.source == Choice::Kernel && !present.has_family(link.index, is_v4) => {
             let family = if is_v4 { "IPv4" } else { "IPv6" };
             let name = called(&output.interface, link);
-            Err(Obstacle::told(format!("{name} has no {family} address")))
+            Err(Blocked::told(format!("{name} has no {family} address")))
         }
         Some(link) => Ok(link.index),
     }
 }
 
-fn missing(name: &str) -> Obstacle {
-    Obstacle::told(format!("there is no interface {name}"))
+fn missing(name: &str) -> Blocked {
+    Blocked::told(format!("there is no interface {name}"))
 }
 
-fn down(name: &str, link: &Link) -> Obstacle {
-    Obstacle::told(format!("{} is down", called(name, link)))
+fn down(name: &str, link: &Link) -> Blocked {
+    Blocked::told(format!("{} is down", called(name, link)))
 }
 
 /// An interface by the name that the rule has for it, and its own where that is another.
@@ -172,9 +172,9 @@ fn called(name: &str, link: &Link) -> String {
     if name == link.name { name.to_owned() } else { format!("{name} ({})", link.name) }
 }
 
-fn without_ip(name: &str, input: &InputSpec, mtu: u32) -> Obstacle {
+fn without_ip(name: &str, input: &InputSpec, mtu: u32) -> Blocked {
     let (family, least) = (if input.group.is_v4() { "IPv4" } else { "IPv6" }, least_mtu(input));
-    Obstacle::told(format!("{name} has an MTU of {mtu}, and {family} takes at least {least}"))
+    Blocked::told(format!("{name} has an MTU of {mtu}, and {family} takes at least {least}"))
 }
 
 /// Below it the kernel takes the IP version off an interface (RFC 791; RFC 8200, 5).

@@ -4,19 +4,19 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::addr::Addr;
-use crate::sockets::netlink::links::{Link, Told};
+use crate::sockets::netlink::links::{Link, LinkEvent};
 use crate::sockets::netlink::stacking::{self, Cards};
 
 /// The links and addresses of a network namespace at one moment.
 #[derive(Clone, Default)]
-pub(in crate::relay) struct Present {
+pub(in crate::relay) struct LinkTable {
     links: BTreeMap<u32, Link>,
     /// Whose each name is, alternative names among them: the kernel gives none to two links.
     names: HashMap<String, u32>,
     addresses: BTreeSet<(u32, Addr)>,
 }
 
-impl Present {
+impl LinkTable {
     /// The interface of this name, or with this alternative name.
     pub(in crate::relay) fn find(&self, name: &str) -> Option<&Link> {
         self.names.get(name).and_then(|index| self.links.get(index))
@@ -108,22 +108,26 @@ impl Present {
     }
 
     /// Follows what the kernel has told.
-    pub(in crate::relay) fn take(&mut self, told: Told) {
+    pub(in crate::relay) fn take(&mut self, told: LinkEvent) {
         match told {
-            Told::Link(link) => {
+            LinkEvent::Link(link) => {
                 self.forget_names(link.index);
                 let names = link.altnames.iter().chain([&link.name]).cloned();
                 self.names.extend(names.map(|name| (name, link.index)));
                 self.links.insert(link.index, link);
             }
-            Told::LinkGone(index) => {
+            LinkEvent::LinkGone(index) => {
                 self.forget_names(index);
                 self.links.remove(&index);
                 self.addresses.retain(|(of, _)| *of != index);
             }
-            Told::Address(index, address) => drop(self.addresses.insert((index, address))),
-            Told::AddressGone(index, address) => drop(self.addresses.remove(&(index, address))),
-            Told::Listed { .. } => {}
+            LinkEvent::Address(index, address) => {
+                self.addresses.insert((index, address));
+            }
+            LinkEvent::AddressGone(index, address) => {
+                self.addresses.remove(&(index, address));
+            }
+            LinkEvent::Listed { .. } => {}
         }
     }
 
@@ -142,21 +146,21 @@ impl Present {
 mod tests {
     use super::*;
 
-    fn link(index: u32, name: &str) -> Told {
+    fn link(index: u32, name: &str) -> LinkEvent {
         let name = name.to_owned();
-        Told::Link(Link { index, name, up: true, carrier: true, ..Link::default() })
+        LinkEvent::Link(Link { index, name, up: true, carrier: true, ..Link::default() })
     }
 
     #[test]
     fn names_follow_the_links_also_when_two_change_them() {
-        let mut present = Present::default();
+        let mut present = LinkTable::default();
         for told in [link(1, "a"), link(2, "b"), link(1, "x"), link(2, "a"), link(1, "b")] {
             present.take(told);
         }
         let index = |name| present.find(name).map(|link| link.index);
         assert_eq!((index("a"), index("b"), index("x")), (Some(2), Some(1), None));
         present.take(link(3, "a"));
-        present.take(Told::LinkGone(2));
+        present.take(LinkEvent::LinkGone(2));
         assert_eq!(present.find("a").map(|link| link.index), Some(3));
         assert!(present.has_carrier(3) && !present.has_carrier(2));
     }
@@ -165,11 +169,11 @@ mod tests {
     fn alternative_names_come_go_and_change_hands() {
         let named = |index, name: &str, altnames: &[&str]| {
             let altnames = altnames.iter().map(|name| (*name).to_owned()).collect();
-            Told::Link(Link { index, name: name.to_owned(), altnames, ..Link::default() })
+            LinkEvent::Link(Link { index, name: name.to_owned(), altnames, ..Link::default() })
         };
-        let mut present = Present::default();
+        let mut present = LinkTable::default();
         present.take(named(1, "a", &["feed", "enp1s0"]));
-        let name = |present: &Present, name| present.find(name).map(|link| link.name.clone());
+        let name = |present: &LinkTable, name| present.find(name).map(|link| link.name.clone());
         assert_eq!(name(&present, "feed").as_deref(), Some("a"));
         assert_eq!(name(&present, "enp1s0").as_deref(), Some("a"));
         // The kernel tells of the one that has it now, and later of the one that had it.
@@ -180,40 +184,40 @@ mod tests {
         assert_eq!(name(&present, "b").as_deref(), Some("feed"));
         let untold = ["feed", "b", "enp1s0", "a", "none", ""].map(|name| present.is_untold(name));
         assert_eq!(untold, [false, true, true, false, true, false]);
-        present.take(Told::LinkGone(2));
+        present.take(LinkEvent::LinkGone(2));
         assert_eq!(name(&present, "feed").or(name(&present, "b")), None);
     }
 
     #[test]
     fn a_way_is_opened_by_carrier_and_by_another_bridge() {
-        let mut present = Present::default();
+        let mut present = LinkTable::default();
         let was = Link { index: 1, up: true, carrier: true, multicast: true, ..Link::default() };
-        let layers = |master| stacking::Layers { master, ..stacking::Layers::default() };
-        let is_opened = |present: &Present, now: Link| present.opens_way(&now);
+        let layers = |master| stacking::LinkStack { master, ..stacking::LinkStack::default() };
+        let is_opened = |present: &LinkTable, now: Link| present.opens_way(&now);
         assert!(!is_opened(&present, Link { layers: layers(Some(7)), ..was.clone() }));
-        present.take(Told::Link(was.clone()));
+        present.take(LinkEvent::Link(was.clone()));
         assert!(!is_opened(&present, Link { mtu: 9000, ..was.clone() }));
         assert!(!is_opened(&present, Link { carrier: false, carrier_gains: 1, ..was.clone() }));
         assert!(is_opened(&present, Link { carrier_gains: 1, ..was.clone() }));
         assert!(is_opened(&present, Link { layers: layers(Some(7)), ..was.clone() }));
         assert!(is_opened(&present, Link { index: 2, layers: layers(Some(7)), ..was.clone() }));
         assert!(!is_opened(&present, Link { index: 2, ..was.clone() }));
-        present.take(Told::Link(Link { carrier: false, ..was.clone() }));
+        present.take(LinkEvent::Link(Link { carrier: false, ..was.clone() }));
         assert!(is_opened(&present, was));
     }
 
     #[test]
     fn addresses_go_with_their_link() {
-        let mut present = Present::default();
+        let mut present = LinkTable::default();
         let (v4, v6) = (Addr::v4([10, 0, 0, 1]), Addr::v6([0xfd; 16]));
-        for told in [link(1, "a"), Told::Address(1, v4), Told::Address(2, v6)] {
+        for told in [link(1, "a"), LinkEvent::Address(1, v4), LinkEvent::Address(2, v6)] {
             present.take(told);
         }
         assert!(present.has_family(1, true) && !present.has_family(1, false));
         assert!(present.has_family(2, false) && !present.has_family(2, true));
         assert!(present.is_local(v4) && present.is_local(Addr::v4([127, 3, 2, 1])));
-        present.take(Told::AddressGone(2, v6));
-        present.take(Told::LinkGone(1));
+        present.take(LinkEvent::AddressGone(2, v6));
+        present.take(LinkEvent::LinkGone(1));
         assert!(!present.is_local(v4) && !present.is_local(v6));
     }
 }

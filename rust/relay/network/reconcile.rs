@@ -5,19 +5,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use super::blocked::{self, Obstacle};
-use super::link_table::Present;
-use super::watch::News;
+use super::blocked::{self, Blocked};
+use super::link_table::LinkTable;
+use super::watch::LinkNews;
 use crate::engine::ingress::OrderCheck;
 use crate::relay::inputs::Inputs;
-use crate::relay::live::{Around, LiveRule};
+use crate::relay::live::{LiveRule, Surroundings};
 use crate::relay::state::State;
 use crate::sockets::InterfaceRef;
 use crate::spec::InputSpec;
 
 impl State {
     /// Opens, closes and sets up anew what differs; whether the engines need new plans.
-    pub(in crate::relay) fn follow(&mut self, around: &Around<'_>, news: &News) -> bool {
+    pub(in crate::relay) fn follow(&mut self, around: &Surroundings<'_>, news: &LinkNews) -> bool {
         let mut has_changed = std::mem::take(&mut self.is_behind);
         let lost = self.lost_memberships(around, news);
         let is_closed = |key, ifindex| news.gone.contains(&ifindex) || lost.contains(&key);
@@ -39,7 +39,7 @@ impl State {
     /// opened anew, as the interface was made anew under its old index.
     pub(in crate::relay) fn detach(
         &mut self,
-        present: &Present,
+        present: &LinkTable,
         is_lost: impl Fn(u32, u32) -> bool,
     ) -> bool {
         let mut has_changed = false;
@@ -49,7 +49,7 @@ impl State {
             if now == Some(open) && !is_lost(key, rule.input.ifindex) {
                 continue;
             }
-            close_input(&mut self.inputs, rule, Obstacle::renewed());
+            close_input(&mut self.inputs, rule, Blocked::renewed());
             self.plans.touch(key);
             has_changed = true;
         }
@@ -67,13 +67,13 @@ impl State {
     }
 
     /// The names that rules have for interfaces of which the kernel would not tell now.
-    pub(in crate::relay) fn untold(&self, present: &Present) -> BTreeSet<String> {
+    pub(in crate::relay) fn untold(&self, present: &LinkTable) -> BTreeSet<String> {
         self.rules.values().flat_map(|rule| rule.untold(present)).map(str::to_owned).collect()
     }
 
     /// The rules on links that have changed whose groups the kernel is a member of no more. It
     /// forgets them all while the MTU is too small for IP, and their sockets do not notice.
-    fn lost_memberships(&self, around: &Around<'_>, news: &News) -> BTreeSet<u32> {
+    fn lost_memberships(&self, around: &Surroundings<'_>, news: &LinkNews) -> BTreeSet<u32> {
         let is_exposed = |input: &InputSpec| {
             input.ifindex != 0 && input.is_joined() && news.touched.contains(&input.ifindex)
         };
@@ -96,7 +96,7 @@ impl State {
 
     /// Has the IPv4 memberships told to networks that may not know them; whether an input was
     /// closed for it. The kernel tells those of IPv6 by itself.
-    fn announce(&mut self, around: &Around<'_>, news: &News) -> bool {
+    fn announce(&mut self, around: &Surroundings<'_>, news: &LinkNews) -> bool {
         let now = Instant::now();
         let mut is_on: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
         for (&key, LiveRule { input, .. }) in &self.rules {
@@ -118,7 +118,7 @@ impl State {
     }
 
     /// Where it takes a right that is not there, the groups are left and joined again.
-    fn announce_rules(&mut self, around: &Around<'_>, ifindex: u32, keys: &[u32]) -> bool {
+    fn announce_rules(&mut self, around: &Surroundings<'_>, ifindex: u32, keys: &[u32]) -> bool {
         let rules = || keys.iter().filter_map(|key| self.rules.get(key));
         let Some(first) = rules().next() else { return false };
         let interface = InterfaceRef { index: ifindex, name: &first.input.interface };
@@ -130,21 +130,21 @@ impl State {
         for key in keys {
             if let Some(rule) = self.rules.get_mut(key) {
                 self.plans.touch(*key);
-                let why = Obstacle::refused(&error).named("unresolved");
+                let why = Blocked::refused(&error).named("unresolved");
                 close_input(&mut self.inputs, rule, why);
             }
         }
         true
     }
 
-    fn attach_waiting(&mut self, present: &Present) -> bool {
+    fn attach_waiting(&mut self, present: &LinkTable) -> bool {
         let mut has_changed = false;
         let waiting = self.rules.iter().filter(|(_, rule)| rule.waiting.is_some());
         let keys: Vec<u32> = waiting.map(|(&key, _)| key).collect();
         for key in keys {
             let Some(mut rule) = self.rules.remove(&key) else { continue };
             if let Err(error) = self.attach(&mut rule, present) {
-                let obstacle = Obstacle::refused_input(&rule.input, &error);
+                let obstacle = Blocked::refused_input(&rule.input, &error);
                 rule.waiting = Some(obstacle.named("unresolved"));
             }
             self.plans.touch(key);
@@ -165,14 +165,14 @@ impl State {
             for (&key, rule) in self.rules.iter_mut().filter(|(_, rule)| on_it(rule)) {
                 if rule.waiting.is_none() {
                     self.plans.touch(key);
-                    let why = Obstacle::refused(&error).named("unresolved");
+                    let why = Blocked::refused(&error).named("unresolved");
                     close_input(&mut self.inputs, rule, why);
                 }
             }
         }
     }
 
-    fn follow_outputs(&mut self, around: &Around<'_>, news: &News) -> bool {
+    fn follow_outputs(&mut self, around: &Surroundings<'_>, news: &LinkNews) -> bool {
         let mut has_changed = false;
         let mut smallest = usize::MAX;
         for (&key, rule) in &mut self.rules {
@@ -190,7 +190,7 @@ impl State {
 }
 
 /// Lets a rule wait that was open.
-fn close_input(inputs: &mut Inputs, rule: &mut LiveRule, why: Obstacle) {
+fn close_input(inputs: &mut Inputs, rule: &mut LiveRule, why: Blocked) {
     inputs.remove(&rule.input);
     rule.input.ifindex = 0;
     rule.waiting = Some(why);

@@ -12,7 +12,7 @@ use nix::time::{ClockId, clock_gettime};
 
 use crate::error::Result;
 use crate::sockets::netlink::notices::{NoticeSocket, Notices};
-use crate::sockets::netlink::routes::{Neighbour, Way, WaySocket};
+use crate::sockets::netlink::routes::{Neighbour, Route, RouteSocket};
 use crate::spec::OutputSpec;
 
 /// The least time between two looks: a routing table may change all the time.
@@ -21,13 +21,13 @@ const PAUSE: Duration = Duration::from_millis(100);
 const SHARE: u32 = 20;
 
 /// What is known of the ways in a network namespace: that of the thread that opens it.
-pub(in crate::relay) struct Ways {
+pub(in crate::relay) struct RouteTracker {
     notices: NoticeSocket,
-    known: Mutex<Known>,
+    known: Mutex<RouteState>,
 }
 
-struct Known {
-    questions: WaySocket,
+struct RouteState {
+    questions: RouteSocket,
     bursts: BTreeMap<u32, u32>,
     /// What has changed and was not looked at.
     due: Notices,
@@ -35,15 +35,15 @@ struct Known {
     not_before: Instant,
 }
 
-impl Ways {
+impl RouteTracker {
     /// # Errors
     /// No netlink in this process.
     pub(in crate::relay) fn open() -> Result<Self> {
         let notices = NoticeSocket::open()?;
-        let questions = WaySocket::open()?;
+        let questions = RouteSocket::open()?;
         let bursts = questions.bursts().unwrap_or_default();
         let (due, not_before) = (Notices::default(), Instant::now());
-        Ok(Self { notices, known: Mutex::new(Known { questions, bursts, due, not_before }) })
+        Ok(Self { notices, known: Mutex::new(RouteState { questions, bursts, due, not_before }) })
     }
 
     /// Takes in what the kernel has told.
@@ -90,13 +90,13 @@ impl Ways {
     ///
     /// # Errors
     /// The kernel does not answer.
-    pub(in crate::relay) fn find(&self, spec: &OutputSpec) -> io::Result<Option<Way>> {
+    pub(in crate::relay) fn find(&self, spec: &OutputSpec) -> io::Result<Option<Route>> {
         self.known().questions.find(spec)
     }
 
     /// Whether the kernel has to look for the host that copies are handed to: it does not know the
     /// host, or, if that counts, has looked in vain.
-    pub(in crate::relay) fn is_to_seek(&self, way: &Way, after_failure: bool) -> bool {
+    pub(in crate::relay) fn is_to_seek(&self, way: &Route, after_failure: bool) -> bool {
         way.is_to_a_host
             && self.known().questions.neighbour(way).is_ok_and(|it| match it {
                 Neighbour::Unknown => true,
@@ -115,7 +115,7 @@ impl Ways {
         path().iter().filter_map(|ifindex| known.bursts.get(ifindex)).min().copied()
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, RouteState> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -125,7 +125,7 @@ fn time_used() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
-impl AsFd for Ways {
+impl AsFd for RouteTracker {
     /// Readable when something has changed.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.notices.as_fd()

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::link_table::Present;
+use super::link_table::LinkTable;
 use crate::relay::Relay;
 use crate::sockets::netlink::links::Link;
 
 /// How a rule is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Condition {
+pub struct RuleStatus {
     /// As its `RuleSpec` says.
     pub id: String,
     /// Why its input waits or nothing can come, in a sentence; `None` while all is well.
@@ -36,7 +36,7 @@ pub struct LinkChange {
 
 /// What somebody has seen of the interfaces.
 #[derive(Clone)]
-pub struct SeenLinks(Arc<Present>);
+pub struct SeenLinks(Arc<LinkTable>);
 
 impl Relay {
     /// Rises with whatever may change a rule's condition, or the warnings.
@@ -47,14 +47,14 @@ impl Relay {
 
     /// How the rules are that are not as they should be.
     #[must_use]
-    pub fn troubled(&self) -> Vec<Condition> {
+    pub fn troubled(&self) -> Vec<RuleStatus> {
         let present = self.shared.links.watch().latest();
         let state = self.shared.state();
         let conditions = state.rules.values().filter_map(|rule| {
             let trouble = rule.trouble(&present, state.ingress());
             let parked: Vec<_> = rule.outputs.iter().map(|output| output.trouble()).collect();
             let is_well = trouble.is_none() && parked.iter().all(Option::is_none);
-            (!is_well).then(|| Condition { id: rule.id.clone(), trouble, parked })
+            (!is_well).then(|| RuleStatus { id: rule.id.clone(), trouble, parked })
         });
         conditions.collect()
     }
@@ -101,7 +101,7 @@ impl SeenLinks {
     }
 }
 
-fn by_index(present: &Present) -> BTreeMap<u32, &Link> {
+fn by_index(present: &LinkTable) -> BTreeMap<u32, &Link> {
     present.all().map(|link| (link.index, link)).collect()
 }
 
@@ -141,15 +141,15 @@ fn change(link: &Link, change: &'static str, detail: String) -> LinkChange {
 mod tests {
     use super::*;
     use crate::addr::Addr;
-    use crate::sockets::netlink::links::Told;
+    use crate::sockets::netlink::links::LinkEvent;
 
-    fn link(index: u32, name: &str, up: bool, mtu: u32) -> Told {
+    fn link(index: u32, name: &str, up: bool, mtu: u32) -> LinkEvent {
         let name = name.to_owned();
-        Told::Link(Link { index, name, up, carrier: up, mtu, ..Link::default() })
+        LinkEvent::Link(Link { index, name, up, carrier: up, mtu, ..Link::default() })
     }
 
-    fn seen(told: impl IntoIterator<Item = Told>) -> SeenLinks {
-        let mut present = Present::default();
+    fn seen(told: impl IntoIterator<Item = LinkEvent>) -> SeenLinks {
+        let mut present = LinkTable::default();
         told.into_iter().for_each(|one| present.take(one));
         SeenLinks(Arc::new(present))
     }
@@ -179,7 +179,7 @@ mod tests {
             ..Link::default()
         };
         let plain = Link { altnames: Vec::new(), ..named.clone() };
-        let [with, without] = [named, plain].map(|link| seen([Told::Link(link)]));
+        let [with, without] = [named, plain].map(|link| seen([LinkEvent::Link(link)]));
         assert_eq!(
             (words(&with, &without), words(&without, &with)),
             (vec![(1, "altnames")], vec![(1, "altnames")])
@@ -188,7 +188,7 @@ mod tests {
         let numbers: Vec<String> = (1..=18).map(|number: u8| number.to_string()).collect();
         assert!(enumerate(&numbers[..16]).ends_with(" 15 16"));
         assert!(enumerate(&numbers).ends_with(" 15 16 and 2 more"));
-        let readdressed = seen([link(1, "x", false, 9000), Told::Address(1, address)]);
+        let readdressed = seen([link(1, "x", false, 9000), LinkEvent::Address(1, address)]);
         let changes = readdressed.since(&after);
         assert_eq!(changes.last().unwrap().detail, "10.0.0.1");
         assert_eq!(words(&readdressed, &after), [(3, "vanished"), (1, "addresses")]);

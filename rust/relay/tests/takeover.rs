@@ -14,7 +14,7 @@ fn page() -> (Arc<SharedWords>, impl Fn() -> SharedWords) {
 }
 
 fn on_page(settings: Settings, page: SharedWords) -> Result<Relay> {
-    Relay::on_page(settings, Box::new(Local::new()), page)
+    Relay::on_page(settings, Box::new(LocalProvider::new()), page)
 }
 
 fn relay(page: SharedWords) -> Relay {

@@ -87,15 +87,15 @@ enum Miss {
 /// A list of calls, each with what must hold for its arguments.
 #[derive(Default)]
 struct Calls {
-    rules: BTreeMap<c_long, Vec<Vec<Condition>>>,
+    rules: BTreeMap<c_long, Vec<Vec<ArgumentCheck>>>,
 }
 
 /// What must hold for one argument.
 #[derive(Clone, Copy)]
-struct Condition {
+struct ArgumentCheck {
     argument: u8,
     width: Width,
-    test: Test,
+    test: Comparison,
     value: u64,
 }
 
@@ -107,7 +107,7 @@ enum Width {
 }
 
 #[derive(Clone, Copy)]
-enum Test {
+enum Comparison {
     Is,
     Below,
     AtLeast,
@@ -123,7 +123,7 @@ impl Calls {
     }
 
     /// Adds one way to make a call: all of `conditions` hold.
-    fn add_if(mut self, call: c_long, conditions: impl Into<Vec<Condition>>) -> Self {
+    fn add_if(mut self, call: c_long, conditions: impl Into<Vec<ArgumentCheck>>) -> Self {
         self.rules.entry(call).or_default().push(conditions.into());
         self
     }
@@ -147,17 +147,17 @@ impl Calls {
 
 type Built<T> = std::result::Result<T, seccompiler::BackendError>;
 
-fn rule(conditions: Vec<Condition>) -> Built<SeccompRule> {
+fn rule(conditions: Vec<ArgumentCheck>) -> Built<SeccompRule> {
     let conditions = conditions.into_iter().map(|condition| {
         let width = match condition.width {
             Width::Int => SeccompCmpArgLen::Dword,
             Width::Long => SeccompCmpArgLen::Qword,
         };
         let test = match condition.test {
-            Test::Is => SeccompCmpOp::Eq,
-            Test::Below => SeccompCmpOp::Lt,
-            Test::AtLeast => SeccompCmpOp::Ge,
-            Test::Bits(mask) => SeccompCmpOp::MaskedEq(mask),
+            Comparison::Is => SeccompCmpOp::Eq,
+            Comparison::Below => SeccompCmpOp::Lt,
+            Comparison::AtLeast => SeccompCmpOp::Ge,
+            Comparison::Bits(mask) => SeccompCmpOp::MaskedEq(mask),
         };
         SeccompCondition::new(condition.argument, width, test, condition.value)
     });
@@ -165,42 +165,42 @@ fn rule(conditions: Vec<Condition>) -> Built<SeccompRule> {
 }
 
 /// The argument, an `int`, is `value`.
-fn is(argument: u8, value: c_int) -> Condition {
+fn is(argument: u8, value: c_int) -> ArgumentCheck {
     let value = u64::from(value.cast_unsigned());
-    Condition { argument, width: Width::Int, test: Test::Is, value }
+    ArgumentCheck { argument, width: Width::Int, test: Comparison::Is, value }
 }
 
 /// The argument, a pointer, is null.
-fn is_null(argument: u8) -> Condition {
-    Condition { argument, width: Width::Long, test: Test::Is, value: 0 }
+fn is_null(argument: u8) -> ArgumentCheck {
+    ArgumentCheck { argument, width: Width::Long, test: Comparison::Is, value: 0 }
 }
 
 /// The argument, an `int` and not negative, is below `value`.
-fn below(argument: u8, value: u16) -> Condition {
-    Condition { argument, width: Width::Int, test: Test::Below, value: value.into() }
+fn below(argument: u8, value: u16) -> ArgumentCheck {
+    ArgumentCheck { argument, width: Width::Int, test: Comparison::Below, value: value.into() }
 }
 
 /// The argument, an `int`, is `value` or more. A negative one is, too: for descriptors, where
 /// these are none.
-fn at_least(argument: u8, value: u16) -> Condition {
-    Condition { argument, width: Width::Int, test: Test::AtLeast, value: value.into() }
+fn at_least(argument: u8, value: u16) -> ArgumentCheck {
+    ArgumentCheck { argument, width: Width::Int, test: Comparison::AtLeast, value: value.into() }
 }
 
 /// The argument, a length, is more than `value`.
-fn longer(argument: u8, value: u32) -> Condition {
+fn longer(argument: u8, value: u32) -> ArgumentCheck {
     let value = u64::from(value) + 1;
-    Condition { argument, width: Width::Long, test: Test::AtLeast, value }
+    ArgumentCheck { argument, width: Width::Long, test: Comparison::AtLeast, value }
 }
 
 /// Of the bits of `mask` the argument, an `int`, has these.
-fn bits(argument: u8, mask: c_int, value: c_int) -> Condition {
+fn bits(argument: u8, mask: c_int, value: c_int) -> ArgumentCheck {
     let [mask, value] = [mask, value].map(|bits| u64::from(bits.cast_unsigned()));
-    Condition { argument, width: Width::Int, test: Test::Bits(mask), value }
+    ArgumentCheck { argument, width: Width::Int, test: Comparison::Bits(mask), value }
 }
 
 /// The second argument is this request of ioctl(2).
-fn request(value: libc::Ioctl) -> Condition {
-    Condition { argument: 1, width: Width::Int, test: Test::Is, value }
+fn request(value: libc::Ioctl) -> ArgumentCheck {
+    ArgumentCheck { argument: 1, width: Width::Int, test: Comparison::Is, value }
 }
 
 /// This process, where a call takes one.

@@ -59,7 +59,7 @@ const PROTOCOL: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_PROTOCOL).cast_unsigned()
 
 /// A block of addresses as words from the left; IPv4 has only the first.
 #[derive(Clone, Copy, Debug)]
-struct Key {
+struct BlockPattern {
     /// The first address.
     words: [u32; 4],
     /// How many words tell the block apart; those behind them may be anything.
@@ -251,7 +251,7 @@ fn outermost(blocks: &[(Addr, u8)]) -> Vec<(Addr, u8)> {
     blocks
 }
 
-impl Key {
+impl BlockPattern {
     fn new(address: Addr, bits: u8, first: usize) -> Self {
         let mut words = [0; 4];
         let bytes = address.bits().to_be_bytes();
@@ -289,8 +289,8 @@ fn search_or_more(
     first: usize,
     multicast: &RangeInclusive<u32>,
 ) -> Vec<sock_filter> {
-    let keys = |blocks: &[(Addr, u8)]| -> Vec<Key> {
-        blocks.iter().map(|(address, bits)| Key::new(*address, *bits, first)).collect()
+    let keys = |blocks: &[(Addr, u8)]| -> Vec<BlockPattern> {
+        blocks.iter().map(|(address, bits)| BlockPattern::new(*address, *bits, first)).collect()
     };
     // Each block takes an instruction at least: of many thousands the search need not be made.
     if blocks.len() <= FAMILY_BUDGET {
@@ -299,7 +299,7 @@ fn search_or_more(
             return exact;
         }
     }
-    let word = |address: Addr| Key::new(address, 0, first).word(0);
+    let word = |address: Addr| BlockPattern::new(address, 0, first).word(0);
     let others = blocks.iter().copied().filter(|(address, _)| !multicast.contains(&word(*address)));
     let others: Vec<(Addr, u8)> = others.take(FAMILY_BUDGET + 1).collect();
     let mut wider =
@@ -310,7 +310,7 @@ fn search_or_more(
 
 /// Passes what is in one of `keys`, which agree in the words before `word`; that word of the
 /// destination is in the accumulator.
-fn search(keys: &[Key], word: u32) -> Vec<sock_filter> {
+fn search(keys: &[BlockPattern], word: u32) -> Vec<sock_filter> {
     if keys.is_empty() {
         return vec![DROP];
     }
@@ -319,8 +319,9 @@ fn search(keys: &[Key], word: u32) -> Vec<sock_filter> {
 }
 
 /// A balanced search over groups of keys that agree in `word`.
-fn halve(groups: &[&[Key]], word: u32) -> Vec<sock_filter> {
-    let firsts: Vec<Key> = groups.iter().filter_map(|group| group.first().copied()).collect();
+fn halve(groups: &[&[BlockPattern]], word: u32) -> Vec<sock_filter> {
+    let firsts: Vec<BlockPattern> =
+        groups.iter().filter_map(|group| group.first().copied()).collect();
     if groups.len() <= LEAF && firsts.iter().all(|key| key.ends_with(word)) {
         return leaf(&firsts, word);
     }
@@ -342,8 +343,8 @@ fn halve(groups: &[&[Key]], word: u32) -> Vec<sock_filter> {
 }
 
 /// Passes the last words of the keys and nothing else.
-fn leaf(keys: &[Key], word: u32) -> Vec<sock_filter> {
-    let is_single = |key: &Key| key.word(word) == key.upper;
+fn leaf(keys: &[BlockPattern], word: u32) -> Vec<sock_filter> {
+    let is_single = |key: &BlockPattern| key.word(word) == key.upper;
     let count: usize = keys.iter().map(|key| if is_single(key) { 1 } else { 2 }).sum();
     let mut code = Vec::with_capacity(count + 2);
     for key in keys {

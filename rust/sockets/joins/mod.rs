@@ -17,8 +17,8 @@ use crate::error::{Error, Result};
 /// The memberships of a process.
 #[derive(Debug, Default)]
 pub struct Joins {
-    holders: Vec<Holder>,
-    held: HashMap<Membership, Held>,
+    holders: Vec<JoinSocket>,
+    held: HashMap<Membership, HeldMembership>,
 }
 
 /// What is counted: two wishes for the same are one membership.
@@ -31,7 +31,7 @@ struct Membership {
 
 /// A membership that is there, on one socket or, with many sources, on several.
 #[derive(Debug)]
-struct Held {
+struct HeldMembership {
     wishes: usize,
     holders: Vec<u64>,
 }
@@ -39,7 +39,7 @@ struct Held {
 /// A socket and what it is a member of. One (interface, group) stands on it once only, so that
 /// lists of sources stay apart.
 #[derive(Debug)]
-struct Holder {
+struct JoinSocket {
     id: u64,
     fd: OwnedFd,
     v4: bool,
@@ -86,7 +86,7 @@ impl Joins {
                 }
             }
             if left.is_empty() {
-                self.held.insert(membership, Held { wishes: 1, holders });
+                self.held.insert(membership, HeldMembership { wishes: 1, holders });
                 return Ok(());
             }
         }
@@ -137,7 +137,7 @@ impl Joins {
             }
         }
         let id = self.holders.last().map_or(0, |last| last.id + 1);
-        let mut holder = Holder::open(id, membership.group, &target)?;
+        let mut holder = JoinSocket::open(id, membership.group, &target)?;
         let joined = holder.join(membership, sources).map_err(refused)?;
         self.holders.push(holder);
         Ok((id, joined))
@@ -160,7 +160,7 @@ impl Membership {
     }
 }
 
-impl Holder {
+impl JoinSocket {
     fn open(id: u64, group: Addr, target: &str) -> Result<Self> {
         let fd = socket::open(socket::family(group), libc::SOCK_DGRAM, target)?;
         Ok(Self { id, fd, v4: group.is_v4(), full: false, groups: HashSet::new() })

@@ -15,7 +15,7 @@ use crate::addr::Addr;
 use crate::error::Result;
 
 /// Groups by the index of the interface.
-pub type Groups = HashSet<(u32, Addr)>;
+pub type InterfaceGroups = HashSet<(u32, Addr)>;
 
 /// `struct nlmsghdr`, and a question with its `struct ifaddrmsg`.
 const HEADER_BYTES: usize = 16;
@@ -43,7 +43,7 @@ impl GroupList {
     ///
     /// # Errors
     /// EOPNOTSUPP from a kernel that does not list them.
-    pub fn ask(&self, is_v4: bool) -> io::Result<Groups> {
+    pub fn ask(&self, is_v4: bool) -> io::Result<InterfaceGroups> {
         let mut bytes = vec![0; MESSAGE_BYTES];
         for _ in 0..INTERRUPTED {
             let (groups, interrupted) = self.list(is_v4, &mut bytes)?;
@@ -55,11 +55,11 @@ impl GroupList {
     }
 
     /// A list, and whether it changed while it was made.
-    fn list(&self, is_v4: bool, bytes: &mut [u8]) -> io::Result<(Groups, bool)> {
+    fn list(&self, is_v4: bool, bytes: &mut [u8]) -> io::Result<(InterfaceGroups, bool)> {
         // What a list before has left that came to a bad end.
         while self.socket.hear(bytes).is_ok() {}
         self.socket.tell(&question(is_v4))?;
-        let (mut groups, mut interrupted) = (Groups::new(), false);
+        let (mut groups, mut interrupted) = (InterfaceGroups::new(), false);
         loop {
             // The kernel makes the list while it is heard, and so never has us wait.
             let mut piece = self.socket.hear(bytes)?;
@@ -118,7 +118,8 @@ mod tests {
             let group: Addr = "ff3e::1".parse::<std::net::IpAddr>().unwrap().into();
             let is_member = || list.ask(false).unwrap().contains(&(near.index, group));
             assert!(!is_member());
-            let input = udp_input::open(&udp_input::Wish::on(near, group, 5001)).unwrap();
+            let input =
+                udp_input::open(&udp_input::UdpInputRequest::on(near, group, 5001)).unwrap();
             udp_input::join(input.fd.as_fd(), near.index, group, &[]).unwrap();
             assert!(is_member());
             ip(&format!("link set {NEAR} mtu 1200"));

@@ -13,9 +13,9 @@ use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressHeader, AddressHeaderFlags};
 use netlink_packet_route::link::{LinkFlags, LinkHeader};
 
-use super::links::{Address, Link, Told};
+use super::links::{Address, Link, LinkEvent};
 use crate::addr::Addr;
-use crate::sockets::netlink::stacking::{Below, Layers};
+use crate::sockets::netlink::stacking::{LinkStack, LowerLink};
 
 /// `struct ifinfomsg` and `struct ifaddrmsg`: the attributes come after.
 const LINK_HEADER_BYTES: usize = 16;
@@ -28,14 +28,14 @@ const IFLA_CARRIER_UP_COUNT: u16 = 47;
 const NLA_TYPE_MASK: u16 = 0x3fff;
 
 /// One message, with its header.
-pub(in crate::sockets) type Message<'a> = NetlinkBuffer<&'a [u8]>;
+pub(in crate::sockets) type MessageBuffer<'a> = NetlinkBuffer<&'a [u8]>;
 
 /// Tells everything that a piece of the kernel's messages says. What cannot be read is passed
 /// over.
 ///
 /// # Errors
 /// The kernel refused a question.
-pub fn read(bytes: &[u8], mut tell: impl FnMut(Told)) -> io::Result<()> {
+pub fn read(bytes: &[u8], mut tell: impl FnMut(LinkEvent)) -> io::Result<()> {
     each(bytes, |message| {
         told_by(message)?.into_iter().for_each(&mut tell);
         Ok(())
@@ -48,7 +48,7 @@ pub fn read(bytes: &[u8], mut tell: impl FnMut(Told)) -> io::Result<()> {
 /// Those of `take`, which ends it.
 pub(in crate::sockets) fn each<E>(
     mut bytes: &[u8],
-    mut take: impl FnMut(&Message<'_>) -> Result<(), E>,
+    mut take: impl FnMut(&MessageBuffer<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
     while let Ok(message) = NetlinkBuffer::new_checked(bytes) {
         take(&message)?;
@@ -59,21 +59,21 @@ pub(in crate::sockets) fn each<E>(
     Ok(())
 }
 
-fn told_by(message: &Message<'_>) -> io::Result<Option<Told>> {
+fn told_by(message: &MessageBuffer<'_>) -> io::Result<Option<LinkEvent>> {
     Ok(match message.message_type() {
-        libc::RTM_NEWLINK => link(message).map(Told::Link),
+        libc::RTM_NEWLINK => link(message).map(LinkEvent::Link),
         libc::RTM_DELLINK => {
-            link_header(message.payload()).map(|header| Told::LinkGone(header.index))
+            link_header(message.payload()).map(|header| LinkEvent::LinkGone(header.index))
         }
         libc::RTM_NEWADDR | libc::RTM_DELADDR => address(message).map(|of| {
             let is_there = of.usable && message.message_type() == libc::RTM_NEWADDR;
             if is_there {
-                Told::Address(of.index, of.address)
+                LinkEvent::Address(of.index, of.address)
             } else {
-                Told::AddressGone(of.index, of.address)
+                LinkEvent::AddressGone(of.index, of.address)
             }
         }),
-        _ => end_of_list(message)?.map(|interrupted| Told::Listed { interrupted }),
+        _ => end_of_list(message)?.map(|interrupted| LinkEvent::Listed { interrupted }),
     })
 }
 
@@ -81,7 +81,7 @@ fn told_by(message: &Message<'_>) -> io::Result<Option<Told>> {
 ///
 /// # Errors
 /// The kernel refused a question.
-pub(super) fn end_of_list(message: &Message<'_>) -> io::Result<Option<bool>> {
+pub(super) fn end_of_list(message: &MessageBuffer<'_>) -> io::Result<Option<bool>> {
     match message.message_type() {
         NLMSG_DONE => Ok(Some(message.flags() & NLM_F_DUMP_INTR != 0)),
         NLMSG_ERROR => match refusal(message.payload()) {
@@ -101,7 +101,7 @@ fn link_header(payload: &[u8]) -> Option<LinkHeader> {
 }
 
 /// The link that a message tells of.
-pub(super) fn link(message: &Message<'_>) -> Option<Link> {
+pub(super) fn link(message: &MessageBuffer<'_>) -> Option<Link> {
     let payload = message.payload();
     let header = link_header(payload).filter(|_| message.message_type() == libc::RTM_NEWLINK)?;
     let kinds = [libc::IFLA_IFNAME, libc::IFLA_MTU, libc::IFLA_PROP_LIST, IFLA_CARRIER_UP_COUNT];
@@ -124,7 +124,7 @@ pub(super) fn link(message: &Message<'_>) -> Option<Link> {
     })
 }
 
-fn layers(payload: &[u8]) -> Layers {
+fn layers(payload: &[u8]) -> LinkStack {
     let kinds = [libc::IFLA_LINKINFO, libc::IFLA_LINK, libc::IFLA_LINK_NETNSID, libc::IFLA_MASTER];
     let [info, below, namespace, master] = attributes(payload, LINK_HEADER_BYTES, kinds);
     let kinds = [libc::IFLA_INFO_KIND, libc::IFLA_INFO_DATA];
@@ -132,11 +132,11 @@ fn layers(payload: &[u8]) -> Layers {
     let kind = kind.map(|kind| kind.strip_suffix(b"\0").unwrap_or(kind)).unwrap_or_default();
     let index = |value: Option<&[u8]>| parse_u32(value?).ok();
     let below = index(below).map(|index| match namespace {
-        None => Below::Here(index),
-        Some(_) => Below::Elsewhere,
+        None => LowerLink::Here(index),
+        Some(_) => LowerLink::Elsewhere,
     });
     let snooped_groups = data.filter(|_| kind == b"bridge").and_then(snooped_groups);
-    Layers { snooped_groups, ..Layers::new(kind, below, index(master)) }
+    LinkStack { snooped_groups, ..LinkStack::new(kind, below, index(master)) }
 }
 
 /// How many groups a bridge keeps, from what is told of its own kind; `None` if it does not snoop.
@@ -149,7 +149,7 @@ fn snooped_groups(bridge: &[u8]) -> Option<u32> {
 }
 
 /// The address that a message tells of, new or gone.
-pub(super) fn address(message: &Message<'_>) -> Option<Address> {
+pub(super) fn address(message: &MessageBuffer<'_>) -> Option<Address> {
     const UNUSABLE: AddressHeaderFlags =
         AddressHeaderFlags::Tentative.union(AddressHeaderFlags::Dadfailed);
     if !matches!(message.message_type(), libc::RTM_NEWADDR | libc::RTM_DELADDR) {

@@ -9,7 +9,7 @@ use super::links::Link;
 
 /// What an interface stands on, and what stands on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Layers {
+pub struct LinkStack {
     /// What receives for it.
     pub foundation: Foundation,
     /// The interface that takes what arrives here for itself, as a bridge does with its ports: by
@@ -28,12 +28,12 @@ pub enum Foundation {
     /// Those whose master it is: a bridge, a bond.
     Members,
     /// Another interface: of a VLAN, a macvlan and their kin.
-    On(Below),
+    On(LowerLink),
 }
 
 /// Where the interface is that another stands on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Below {
+pub enum LowerLink {
     /// In this network namespace, under this index.
     Here(u32),
     /// In another network namespace.
@@ -49,10 +49,10 @@ pub struct Cards {
     pub elsewhere: bool,
 }
 
-impl Layers {
+impl LinkStack {
     /// From what the kernel tells: the kind of a virtual interface, the one that it names as
     /// related, and its master.
-    pub(super) fn new(kind: &[u8], related: Option<Below>, master: Option<u32>) -> Self {
+    pub(super) fn new(kind: &[u8], related: Option<LowerLink>, master: Option<u32>) -> Self {
         let foundation = match (kind, related) {
             (b"bridge" | b"bond" | b"team", _) => Foundation::Members,
             // What a veth or a tunnel names does not receive for it.
@@ -78,7 +78,7 @@ pub fn cards(index: u32, links: &BTreeMap<u32, Link>) -> Cards {
     for index in path(index, links) {
         match links.get(&index).map(|link| link.layers.foundation) {
             Some(Foundation::Itself) => drop(cards.here.insert(index)),
-            Some(Foundation::On(Below::Elsewhere)) => cards.elsewhere = true,
+            Some(Foundation::On(LowerLink::Elsewhere)) => cards.elsewhere = true,
             _ => {}
         }
     }
@@ -96,12 +96,12 @@ pub fn path(index: u32, links: &BTreeMap<u32, Link>) -> BTreeSet<u32> {
             continue;
         }
         match link.layers.foundation {
-            Foundation::On(Below::Here(below)) => ahead.push(below),
+            Foundation::On(LowerLink::Here(below)) => ahead.push(below),
             Foundation::Members => {
                 let members = links.values().filter(|link| link.layers.master == Some(index));
                 ahead.extend(members.map(|link| link.index));
             }
-            Foundation::Itself | Foundation::On(Below::Elsewhere) => {}
+            Foundation::Itself | Foundation::On(LowerLink::Elsewhere) => {}
         }
     }
     path
@@ -119,7 +119,7 @@ pub fn stands_on(upper: u32, lower: u32, links: &BTreeMap<u32, Link>) -> bool {
         }
         if seen.insert(index) {
             ahead.extend(links.get(&index).and_then(|link| link.layers.master));
-            let on_it = Foundation::On(Below::Here(index));
+            let on_it = Foundation::On(LowerLink::Here(index));
             let above = links.values().filter(|link| link.layers.foundation == on_it);
             ahead.extend(above.map(|link| link.index));
         }
@@ -139,24 +139,29 @@ pub fn taker(index: u32, links: &BTreeMap<u32, Link>) -> Option<&Link> {
 mod tests {
     use super::*;
 
-    fn link(index: u32, kind: &str, related: Option<Below>, master: Option<u32>) -> (u32, Link) {
-        let layers = Layers::new(kind.as_bytes(), related, master);
+    fn link(
+        index: u32,
+        kind: &str,
+        related: Option<LowerLink>,
+        master: Option<u32>,
+    ) -> (u32, Link) {
+        let layers = LinkStack::new(kind.as_bytes(), related, master);
         let name = format!("name{index}");
         (index, Link { index, name, layers, ..Link::default() })
     }
 
     #[test]
     fn the_cards_are_at_the_bottom() {
-        let here = |index| Some(Below::Here(index));
+        let here = |index| Some(LowerLink::Here(index));
         let links = BTreeMap::from([
             link(2, "", None, Some(4)),
             link(3, "veth", here(9), Some(4)),
             link(4, "bond", None, None),
             link(5, "vlan", here(4), Some(6)),
             link(6, "bridge", None, None),
-            link(7, "veth", Some(Below::Elsewhere), Some(6)),
+            link(7, "veth", Some(LowerLink::Elsewhere), Some(6)),
             link(8, "macvlan", here(6), None),
-            link(9, "macvlan", Some(Below::Elsewhere), None),
+            link(9, "macvlan", Some(LowerLink::Elsewhere), None),
             link(10, "vrf", None, None),
             link(11, "vxlan", here(2), Some(10)),
             link(12, "macvlan", here(13), None),
@@ -182,7 +187,7 @@ mod tests {
 
     #[test]
     fn an_interface_stands_on_all_that_is_below_it() {
-        let here = |index| Some(Below::Here(index));
+        let here = |index| Some(LowerLink::Here(index));
         let links = BTreeMap::from([
             link(2, "", None, Some(4)),
             link(4, "bond", None, Some(5)),

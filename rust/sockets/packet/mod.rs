@@ -75,7 +75,7 @@ pub fn open_group(
     interface: &InterfaceRef<'_>,
     count: u16,
     ring: Option<RingShape>,
-    spares: &mut Spares,
+    spares: &mut SpareSockets,
 ) -> Result<Vec<PacketSocket>> {
     let mut sockets = Vec::with_capacity(count.into());
     for unbound in unbound_each(interface.name, count)? {
@@ -116,7 +116,7 @@ fn bound(
     interface: &InterfaceRef<'_>,
     ring: Option<RingShape>,
     unbound: Result<PacketSocket>,
-    spares: &mut Spares,
+    spares: &mut SpareSockets,
 ) -> Result<PacketSocket> {
     let (mut socket, is_spare) = match unbound {
         Err(Error::Permission(text)) => (spares.take(text)?, true),
@@ -143,7 +143,7 @@ fn unbound(target: &str) -> Result<PacketSocket> {
     let receive_buffer_bytes = socket::receive_buffer(fd, RECEIVE_BUFFER_BYTES, target)?;
     socket::drop_all(fd, target)?;
     // It is handed to a process that reads what the network sends, and must not speak for it.
-    packet_ring::mute(fd)
+    packet_ring::tx_disable(fd)
         .map_err(|error| socket::refused("taking the sending away", target, error))?;
     Ok(PacketSocket { fd: owned, receive_buffer_bytes, vnet_hdr, ring: None })
 }
@@ -151,13 +151,13 @@ fn unbound(target: &str) -> Result<PacketSocket> {
 /// Sockets that were opened while it was permitted, for interfaces that come later: to bind one
 /// takes no right.
 #[derive(Debug, Default)]
-pub struct Spares {
+pub struct SpareSockets {
     sockets: Vec<PacketSocket>,
     /// Whether there ever were some.
     kept: bool,
 }
 
-impl Spares {
+impl SpareSockets {
     /// Opens this many more.
     ///
     /// # Errors

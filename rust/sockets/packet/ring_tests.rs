@@ -28,7 +28,8 @@ impl Reader {
         let shape = Some(RingShape { slot_bytes: 2048, slots: SLOTS });
         let blocks = [(GROUP, 0)];
         let socket =
-            open(&interface(FAR), &blocks, Fanout::Alone, shape, &mut Spares::default()).unwrap();
+            open(&interface(FAR), &blocks, Fanout::Alone, shape, &mut SpareSockets::default())
+                .unwrap();
         let packets = Arc::new(PacketRing::map(socket.fd.as_fd(), socket.ring.unwrap()).unwrap());
         let mut ring = Ring::new().unwrap();
         let pool = ring.add_slots(&packets).unwrap();

@@ -18,7 +18,7 @@ use crate::addr::Addr;
 use crate::sockets::output;
 use crate::sockets::testnet::{FAR, NEAR, interface, ip, roam, wait_until, with_cable};
 use crate::spec::{Choice, OutputSpec, Ttl};
-use crate::sys::packet_ring::mute::forced;
+use crate::sys::packet_ring::tx_disable::forced;
 
 /// A socket that passes frames to these destinations.
 pub(super) fn open(
@@ -26,7 +26,7 @@ pub(super) fn open(
     blocks: &[(Addr, u8)],
     fanout: Fanout,
     ring: Option<RingShape>,
-    spares: &mut Spares,
+    spares: &mut SpareSockets,
 ) -> Result<PacketSocket> {
     let socket = bound(interface, ring, unbound(interface.name), spares)?;
     enter(socket.fd.as_fd(), fanout, interface.name)?;
@@ -36,7 +36,7 @@ pub(super) fn open(
 
 /// The relay's socket for datagrams to 239.1.1.1 on the far end.
 fn far(fanout: Fanout) -> PacketSocket {
-    let spares = &mut Spares::default();
+    let spares = &mut SpareSockets::default();
     open(&interface(FAR), &[(GROUP, 0)], fanout, None, spares).unwrap()
 }
 
@@ -132,7 +132,8 @@ fn each_new_group_is_another_one() {
         let (first, second) = (far(Fanout::New), far(Fanout::New));
         let ids = [&first, &second].map(|socket| fanout_id(socket.fd.as_fd()).unwrap());
         assert_ne!(ids[0], ids[1]);
-        let near = open(&interface(NEAR), &[], Fanout::Join(ids[0]), None, &mut Spares::default());
+        let near =
+            open(&interface(NEAR), &[], Fanout::Join(ids[0]), None, &mut SpareSockets::default());
         assert!(near.is_err(), "a group belongs to one interface");
     });
 }
@@ -218,8 +219,9 @@ fn an_interface_that_is_down_is_heard_when_it_comes_up() {
 fn an_interface_that_is_not_there_is_named() {
     with_cable(|| {
         let gone = InterfaceRef { index: 99, name: "eth9" };
-        let error =
-            open(&gone, &[], Fanout::New, None, &mut Spares::default()).unwrap_err().to_string();
+        let error = open(&gone, &[], Fanout::New, None, &mut SpareSockets::default())
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("eth9: No such device"), "{error}");
     });
 }
@@ -253,7 +255,7 @@ fn nothing_leaves_by_a_packet_socket() {
 }
 
 fn near(ring: Option<RingShape>) -> PacketSocket {
-    let spares = &mut Spares::default();
+    let spares = &mut SpareSockets::default();
     open(&interface(NEAR), &[(GROUP, 0)], Fanout::Alone, ring, spares).unwrap()
 }
 

@@ -8,7 +8,7 @@ use crate::sockets::testnet::again;
 
 #[test]
 fn a_missing_right_is_named() {
-    again("open::socket::tests::in_a_process_without_rights", |command| {
+    again("sockets::socket::tests::in_a_process_without_rights", |command| {
         if nix::unistd::geteuid().is_root() {
             command.uid(65534);
         }

@@ -16,7 +16,7 @@ pub const RECEIVE_BUFFER_BYTES: usize = 16 << 20;
 
 /// A socket to be opened.
 #[derive(Clone, Copy, Debug)]
-pub struct Wish<'a> {
+pub struct UdpInputRequest<'a> {
     /// Where the datagrams arrive.
     pub interface: InterfaceRef<'a>,
     /// Their destination: a group, or an address of this host, or a broadcast address.
@@ -32,7 +32,7 @@ pub struct Wish<'a> {
     pub port: u16,
 }
 
-impl<'a> Wish<'a> {
+impl<'a> UdpInputRequest<'a> {
     /// For what arrives on the interface, by a socket that no other of mcr shares the port with.
     #[must_use]
     pub fn on(interface: InterfaceRef<'a>, group: Addr, port: u16) -> Self {
@@ -60,8 +60,8 @@ pub struct UdpInput {
 /// [`crate::error::Error::Permission`] for a port that needs a right;
 /// [`crate::error::Error::Os`] with EADDRINUSE when an application has the unicast address and
 /// port, or EADDRNOTAVAIL when it is not this host's.
-pub fn open(wish: &Wish<'_>) -> Result<UdpInput> {
-    let Wish { interface, group, port, .. } = *wish;
+pub fn open(wish: &UdpInputRequest<'_>) -> Result<UdpInput> {
+    let UdpInputRequest { interface, group, port, .. } = *wish;
     let target = describe(interface.name, group);
     let owned = socket::open(socket::family(group), libc::SOCK_DGRAM, &target)?;
     let fd = owned.as_fd();

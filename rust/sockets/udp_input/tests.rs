@@ -51,7 +51,7 @@ fn heard(input: &UdpInput) -> Vec<String> {
 fn check_memberships(group: &str, on: &str, sources: [&str; 3]) {
     let senders = sources.map(|source| (source, sender(group, on, Some(source))));
     let on = interface(on);
-    let input = open(&Wish::on(on, addr(group), 5001)).unwrap();
+    let input = open(&UdpInputRequest::on(on, addr(group), 5001)).unwrap();
     let fd = input.fd.as_fd();
     let [first, second, _] = sources;
     let hears = |wanted: &[&str]| {
@@ -102,7 +102,7 @@ fn sources_add_up_and_any_wins_for_ipv6() {
 fn sources_over_the_limit_leave_the_membership_as_it_was() {
     in_namespace(|| {
         let lo = interface("lo");
-        let input = open(&Wish::on(lo, addr("239.1.1.1"), 5001)).unwrap();
+        let input = open(&UdpInputRequest::on(lo, addr("239.1.1.1"), 5001)).unwrap();
         join(input.fd.as_fd(), lo.index, addr("239.1.1.1"), &[addr("127.0.0.1")]).unwrap();
         let many = (1..30).map(|last| Addr::v4([127, 0, 0, last])).collect::<Vec<_>>();
         let error = join(input.fd.as_fd(), lo.index, addr("239.1.1.1"), &many).unwrap_err();
@@ -125,7 +125,7 @@ fn each_socket_hears_its_own_interface() {
         for group in ["ff3e::1", "ff02::1:5"] {
             let inputs = [NEAR, FAR].map(|name| {
                 let on = interface(name);
-                let input = open(&Wish::on(on, addr(group), 5001)).unwrap();
+                let input = open(&UdpInputRequest::on(on, addr(group), 5001)).unwrap();
                 join(input.fd.as_fd(), on.index, addr(group), &[]).unwrap();
                 input
             });
@@ -148,12 +148,13 @@ fn each_socket_hears_its_own_interface() {
 fn a_local_address_belongs_to_one_socket() {
     in_namespace(|| {
         let lo = interface("lo");
-        let input = open(&Wish::on(lo, addr("127.0.0.1"), 5001)).unwrap();
+        let input = open(&UdpInputRequest::on(lo, addr("127.0.0.1"), 5001)).unwrap();
         assert_eq!(input.receive_buffer_bytes, RECEIVE_BUFFER_BYTES);
         let sender = sender("127.0.0.1", "lo", None);
         SockRef::from(&sender.fd).send(b"to the host").unwrap();
         assert_eq!(heard(&input), ["to the host"]);
-        let error = open(&Wish::on(lo, addr("127.0.0.1"), 5001)).unwrap_err().to_string();
+        let error =
+            open(&UdpInputRequest::on(lo, addr("127.0.0.1"), 5001)).unwrap_err().to_string();
         assert!(error.contains("lo for 127.0.0.1, port"), "{error}");
     });
 }

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::super::{
-    Discard, Grant, Loss, Owner, SlotWords, Writer, create_page, interface, output, read, rule,
+    Discard, Grant, Loss, SlotOwner, SlotWords, Writer, create_page, interface, output, read, rule,
 };
 use super::*;
 
 const FIRST: Slot = Slot { index: 0, generation: 1 };
 const SECOND: Slot = Slot { index: 1, generation: 1 };
 
-fn owners() -> [Owner; 2] {
-    [Owner::interface("eth0"), Owner::output("a", 0)]
+fn owners() -> [SlotOwner; 2] {
+    [SlotOwner::interface("eth0"), SlotOwner::output("a", 0)]
 }
 
 /// A page in which an interface and an output have counted.
@@ -51,8 +51,8 @@ fn a_successor_finds_what_was_counted_and_for_whom() {
     assert_eq!((incarnations(&page), found.used, found.free.len()), (1, 2, 0));
     let [interface, output] = successors(&page, &found);
     assert_eq!((interface[interface::RECEIVED], output[output::SENT]), (9, 7));
-    assert!(!found.owned.contains_key(&Owner::output("a", 1).tag()));
-    assert!(!found.owned.contains_key(&Owner::rule("a").tag()));
+    assert!(!found.owned.contains_key(&SlotOwner::output("a", 1).tag()));
+    assert!(!found.owned.contains_key(&SlotOwner::rule("a").tag()));
 }
 
 #[test]

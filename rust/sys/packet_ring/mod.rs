@@ -18,9 +18,9 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::sys::socket::{MsgFlags, recv};
 
 use super::sockopt;
-pub use mute::mute;
+pub use tx_disable::tx_disable;
 
-pub(crate) mod mute;
+pub(crate) mod tx_disable;
 
 /// What the kernel allocates in one piece; slots do not cross the end of one.
 pub(crate) const BLOCK_BYTES: u32 = 64 * 1024;
@@ -54,7 +54,7 @@ pub struct PacketRing {
 }
 
 impl PacketRing {
-    /// Gives an AF_PACKET socket that is [`mute`] a ring, for somebody to map.
+    /// Gives an AF_PACKET socket that is [`tx_disable`] a ring, for somebody to map.
     ///
     /// # Errors
     /// The kernel's answer: no memory, a socket of another kind, or one that has a ring already;
@@ -211,7 +211,7 @@ impl PacketRing {
 /// Maps a ring of `bytes`. The kernel maps it with the transmit ring behind it or not at all;
 /// that part is given back.
 fn map(fd: BorrowedFd<'_>, bytes: NonZeroUsize) -> io::Result<NonNull<u8>> {
-    let behind = mute::bytes()?;
+    let behind = tx_disable::bytes()?;
     let all = bytes.checked_add(behind).ok_or(io::ErrorKind::InvalidInput)?;
     let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
     // SAFETY: a fresh mapping at an address of the kernel's choice overlaps nothing. The kernel

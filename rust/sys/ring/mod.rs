@@ -15,14 +15,14 @@ use super::messages::{MessageId, Messages, Piece, empty_header};
 pub use event::Event;
 use event::low_half;
 pub use layout::ReceiveLayout;
-pub(crate) use limits::REGISTER_BUFFERS;
-use slots::Slots;
+pub(crate) use restrictions::REGISTER_BUFFERS;
+use slots::SlotReaders;
 
 mod event;
 mod layout;
-mod limits;
+mod restrictions;
+mod scratch;
 mod slots;
-mod spares;
 
 /// Entries of the submission queue.
 const SUBMISSIONS: u32 = 1024;
@@ -66,7 +66,7 @@ impl FreshRing {
 pub struct Ring {
     uring: IoUring,
     pools: Vec<Buffers>,
-    slots: Slots,
+    slots: SlotReaders,
     messages: Messages,
     /// Completions of receives that came up while a wave was awaited.
     stash: Vec<cqueue::Entry>,
@@ -94,11 +94,11 @@ impl Ring {
     /// # Errors
     /// The kernel's answer.
     pub fn begin(FreshRing(uring): FreshRing) -> io::Result<Self> {
-        limits::narrow(&uring)?;
+        restrictions::restrict(&uring)?;
         Ok(Self {
             uring,
             pools: Vec::new(),
-            slots: Slots::new(),
+            slots: SlotReaders::new(),
             messages: Messages::new(),
             stash: Vec::with_capacity(COMPLETIONS as usize),
             stash_read: 0,
@@ -350,6 +350,6 @@ fn uninterrupted(result: io::Result<usize>) -> io::Result<()> {
     }
 }
 
-mod enclosed;
+mod message_headers;
 #[cfg(test)]
 mod tests;

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use io_uring::{opcode, types};
 use nix::sys::socket::{MsgFlags, recv};
 
-use super::spares::{SPARES, Spares};
+use super::scratch::{SCRATCH_POOL, ScratchBuffers};
 use super::{POLL, PoolId, Ring};
 use crate::sys::buffers::{Buffer, Buffers};
 use crate::sys::packet_ring::{PacketRing, SlotReader, Taken};
 
-/// The numbers from [`SPARES`] on are not of provided buffers: this one is of frames too long for
+/// The numbers from [`SCRATCH_POOL`] on are not of provided buffers: this one is of frames too long for
 /// their slots, the others are of packet rings.
-const LONG_FRAMES: u8 = SPARES + 1;
+const LONG_FRAMES: u8 = SCRATCH_POOL + 1;
 /// Bytes for one of those: 64 KiB and all headers.
 const LONG_FRAME_BYTES: usize = 17 * 4096;
 /// How many of those may be held at once; while all are, their ring waits. Few are needed: frames
@@ -25,7 +25,7 @@ const VNET_HEADER: usize = 10;
 
 /// The number of a pool of provided buffers, if there is one left.
 pub(super) fn pool_number(pools: usize) -> Option<u8> {
-    u8::try_from(pools).ok().filter(|&number| number < SPARES)
+    u8::try_from(pools).ok().filter(|&number| number < SCRATCH_POOL)
 }
 
 /// Whether a poll's result, events or minus an errno, says that something is wrong.
@@ -35,17 +35,17 @@ pub(super) fn poll_failed(result: i32) -> bool {
 
 /// The readers of packet rings, the frames that were too long for their slots, and the spare
 /// buffers: all that is no provided buffer.
-pub(super) struct Slots {
+pub(super) struct SlotReaders {
     readers: Vec<Option<SlotReader>>,
     long: Vec<Box<[u8]>>,
     free: Vec<u16>,
-    pub(super) spares: Spares,
+    pub(super) scratch: ScratchBuffers,
 }
 
-impl Slots {
+impl SlotReaders {
     pub(super) fn new() -> Self {
         let (readers, long, free) = (Vec::new(), Vec::new(), Vec::new());
-        Self { readers, long, free, spares: Spares::new() }
+        Self { readers, long, free, scratch: ScratchBuffers::new() }
     }
 
     /// The bytes of a buffer, one of `pools` or a slot.
@@ -61,7 +61,7 @@ impl Slots {
     fn bytes(&self, buffer: &Buffer) -> &[u8] {
         match self.reader(buffer.pool) {
             Some(reader) => reader.bytes(buffer.id, buffer.len),
-            None if buffer.pool == SPARES => self.spares.bytes(buffer),
+            None if buffer.pool == SCRATCH_POOL => self.scratch.bytes(buffer),
             None => self.long_bytes(buffer),
         }
     }
@@ -73,7 +73,7 @@ impl Slots {
             Some(Some(reader)) => reader.give_back(buffer.id),
             // Its ring is gone.
             Some(None) => {}
-            None if buffer.pool == SPARES => self.spares.give_back(buffer.id),
+            None if buffer.pool == SCRATCH_POOL => self.scratch.give_back(buffer.id),
             None => self.free.push(buffer.id),
         }
     }

@@ -5,10 +5,11 @@ use std::net::IpAddr;
 
 use serde::ser::{Serialize, Serializer};
 
-use super::requests::Level;
+use super::requests::LogLevel;
 use crate::error::Error;
 use crate::relay::{
-    Condition, InterfaceReport, LastLoss, LinkChange, OutputReport, Refusal, RuleReport, errno_name,
+    ChangeError, InterfaceReport, LastLoss, LinkChange, OutputReport, RuleReport, RuleStatus,
+    errno_name,
 };
 
 /// Rules in one piece of a report, and outputs after which a piece ends.
@@ -17,16 +18,16 @@ const PIECE_OUTPUTS: usize = 2000;
 
 /// An answer.
 #[derive(serde::Serialize)]
-pub(in crate::worker) struct Answer<T> {
+pub(in crate::worker) struct Response<T> {
     pub(in crate::worker) id: u64,
     #[serde(flatten)]
-    pub(in crate::worker) outcome: Outcome<T>,
+    pub(in crate::worker) outcome: ResponseBody<T>,
 }
 
 /// How it went.
 #[derive(serde::Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(in crate::worker) enum Outcome<T> {
+pub(in crate::worker) enum ResponseBody<T> {
     Ok(T),
     Part(T),
     Error(Failure),
@@ -62,14 +63,14 @@ pub(in crate::worker) struct Reported {
 /// Why something is refused.
 #[derive(Debug, serde::Serialize)]
 pub(in crate::worker) struct Failure {
-    kind: Kind,
+    kind: FailureKind,
     rule: Option<String>,
     pub(in crate::worker) message: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Kind {
+enum FailureKind {
     Interface,
     Rights,
     Limit,
@@ -81,23 +82,23 @@ impl Failure {
     /// One rule is wrong.
     pub(in crate::worker) fn of_rule(id: &str, text: impl Display) -> Self {
         let message = format!("rule {id}: {text}");
-        Self { kind: Kind::Rule, rule: Some(id.to_owned()), message }
+        Self { kind: FailureKind::Rule, rule: Some(id.to_owned()), message }
     }
 
     /// What is asked for is not possible now.
     pub(in crate::worker) fn of_request(text: &str) -> Self {
-        Self { kind: Kind::Rule, rule: None, message: text.to_owned() }
+        Self { kind: FailureKind::Rule, rule: None, message: text.to_owned() }
     }
 }
 
-impl From<Refusal> for Failure {
-    fn from(Refusal { rule, error }: Refusal) -> Self {
+impl From<ChangeError> for Failure {
+    fn from(ChangeError { rule, error }: ChangeError) -> Self {
         let kind = match &error {
-            Error::Permission(_) => Kind::Rights,
-            Error::Engine(_) => Kind::Engine,
-            Error::Os { source, .. } if is_limit(source) => Kind::Limit,
-            Error::Os { .. } => Kind::Interface,
-            Error::Invalid(_) => Kind::Rule,
+            Error::Permission(_) => FailureKind::Rights,
+            Error::Engine(_) => FailureKind::Engine,
+            Error::Os { source, .. } if is_limit(source) => FailureKind::Limit,
+            Error::Os { .. } => FailureKind::Interface,
+            Error::Invalid(_) => FailureKind::Rule,
         };
         Self { kind, rule, message: error.to_string() }
     }
@@ -112,28 +113,28 @@ fn is_limit(error: &std::io::Error) -> bool {
 /// What is told without being asked for.
 #[derive(serde::Serialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
-pub(in crate::worker) enum Event<'a> {
-    Rules { rules: Vec<RuleNews> },
+pub(in crate::worker) enum WorkerEvent<'a> {
+    Rules { rules: Vec<RuleStatusEntry> },
     Link { name: &'a str, index: u32, change: &'static str, detail: &'a str },
-    Log { level: Level, facility: &'static str, text: &'a str },
+    Log { level: LogLevel, facility: &'static str, text: &'a str },
     Engine { error: &'a str },
 }
 
 /// What keeps a rule from working now.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub(in crate::worker) struct RuleNews {
+pub(in crate::worker) struct RuleStatusEntry {
     pub(in crate::worker) id: String,
     pub(in crate::worker) trouble: Option<String>,
     pub(in crate::worker) parked: Vec<Option<String>>,
 }
 
-impl From<Condition> for RuleNews {
-    fn from(Condition { id, trouble, parked }: Condition) -> Self {
+impl From<RuleStatus> for RuleStatusEntry {
+    fn from(RuleStatus { id, trouble, parked }: RuleStatus) -> Self {
         Self { id, trouble, parked }
     }
 }
 
-impl<'a> From<&'a LinkChange> for Event<'a> {
+impl<'a> From<&'a LinkChange> for WorkerEvent<'a> {
     fn from(change: &'a LinkChange) -> Self {
         let LinkChange { name, index, change, detail } = change;
         Self::Link { name, index: *index, change, detail }
@@ -143,7 +144,7 @@ impl<'a> From<&'a LinkChange> for Event<'a> {
 /// Part of a report.
 #[derive(serde::Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(in crate::worker) enum Piece {
+pub(in crate::worker) enum ReportPart {
     Interfaces(Vec<InterfaceEntry>),
     Rules(Vec<RuleEntry>),
 }
@@ -157,7 +158,7 @@ pub(in crate::worker) struct InterfaceEntry {
     kernel_dropped_frames: u64,
     buffer_waits: u64,
     error: Option<String>,
-    dropped: Counts<&'static str>,
+    dropped: CountMap<&'static str>,
 }
 
 #[derive(serde::Serialize)]
@@ -184,17 +185,17 @@ struct OutputEntry {
     sent_bytes: u64,
     pending: u64,
     refused: u64,
-    dropped: Counts<&'static str>,
-    errors: Counts<String>,
+    dropped: CountMap<&'static str>,
+    errors: CountMap<String>,
     lost_reason: Option<String>,
     lost_age_ms: Option<u64>,
     refused_age_ms: Option<u64>,
 }
 
 /// Names and their counts, as an object.
-struct Counts<K>(Vec<(K, u64)>);
+struct CountMap<K>(Vec<(K, u64)>);
 
-impl<K: Serialize> Serialize for Counts<K> {
+impl<K: Serialize> Serialize for CountMap<K> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.0.iter().map(|(name, count)| (name, count)))
     }
@@ -210,7 +211,7 @@ impl InterfaceEntry {
             kernel_dropped_frames: report.kernel_dropped_frames,
             buffer_waits: report.buffer_waits,
             error: (report.error != 0).then(|| errno_name(report.error)),
-            dropped: Counts(report.dropped.map(|(why, count)| (why.name(), count)).to_vec()),
+            dropped: CountMap(report.dropped.map(|(why, count)| (why.name(), count)).to_vec()),
         }
     }
 }
@@ -244,8 +245,8 @@ impl From<OutputReport> for OutputEntry {
             sent_bytes: report.sent_bytes,
             pending: report.pending,
             refused: report.refused,
-            dropped: Counts(report.dropped.map(|(why, count)| (why.name(), count)).to_vec()),
-            errors: Counts(errors.map(|(errno, copies)| (errno_name(errno), copies)).collect()),
+            dropped: CountMap(report.dropped.map(|(why, count)| (why.name(), count)).to_vec()),
+            errors: CountMap(errors.map(|(errno, copies)| (errno_name(errno), copies)).collect()),
             lost_reason: report.last_loss.as_ref().map(LastLoss::reason),
             lost_age_ms: report.last_loss.map(|loss| loss.age_ms),
             refused_age_ms: report.refused_age_ms,
@@ -274,15 +275,15 @@ mod tests {
 
     #[test]
     fn answers_and_events_have_the_shape_that_control_reads() {
-        let outcome = Outcome::Ok(Committed { revision: 7 });
-        assert_eq!(json(&Answer { id: 3, outcome }), r#"{"id":3,"ok":{"revision":7}}"#);
-        let outcome: Outcome<Done> = Outcome::Error(Failure::of_request("no"));
+        let outcome = ResponseBody::Ok(Committed { revision: 7 });
+        assert_eq!(json(&Response { id: 3, outcome }), r#"{"id":3,"ok":{"revision":7}}"#);
+        let outcome: ResponseBody<Done> = ResponseBody::Error(Failure::of_request("no"));
         let refused = r#"{"id":4,"error":{"kind":"rule","rule":null,"message":"no"}}"#;
-        assert_eq!(json(&Answer { id: 4, outcome }), refused);
-        let outcome = Outcome::Part(Piece::Rules(Vec::new()));
-        assert_eq!(json(&Answer { id: 5, outcome }), r#"{"id":5,"part":{"rules":[]}}"#);
-        assert_eq!(json(&Event::Engine { error: "x" }), r#"{"event":"engine","error":"x"}"#);
-        let log = Event::Log { level: Level::Warning, facility: "worker", text: "y" };
+        assert_eq!(json(&Response { id: 4, outcome }), refused);
+        let outcome = ResponseBody::Part(ReportPart::Rules(Vec::new()));
+        assert_eq!(json(&Response { id: 5, outcome }), r#"{"id":5,"part":{"rules":[]}}"#);
+        assert_eq!(json(&WorkerEvent::Engine { error: "x" }), r#"{"event":"engine","error":"x"}"#);
+        let log = WorkerEvent::Log { level: LogLevel::Warning, facility: "worker", text: "y" };
         let told = r#"{"event":"log","level":"warning","facility":"worker","text":"y"}"#;
         assert_eq!(json(&log), told);
     }
@@ -291,13 +292,13 @@ mod tests {
     fn refusals_have_a_kind() {
         let os = |errno| Error::os("a", "b", std::io::Error::from_raw_os_error(errno));
         for (error, kind) in [
-            (Error::Permission(String::new()), Kind::Rights),
-            (Error::Invalid(String::new()), Kind::Rule),
-            (Error::Engine(String::new()), Kind::Engine),
-            (os(libc::EMFILE), Kind::Limit),
-            (os(libc::ENODEV), Kind::Interface),
+            (Error::Permission(String::new()), FailureKind::Rights),
+            (Error::Invalid(String::new()), FailureKind::Rule),
+            (Error::Engine(String::new()), FailureKind::Engine),
+            (os(libc::EMFILE), FailureKind::Limit),
+            (os(libc::ENODEV), FailureKind::Interface),
         ] {
-            assert_eq!(Failure::from(Refusal { rule: None, error }).kind, kind);
+            assert_eq!(Failure::from(ChangeError { rule: None, error }).kind, kind);
         }
     }
 }

@@ -23,7 +23,7 @@ const ONLY_TTL: &str = "a value to decrement that is no TTL";
 /// A request. Numbers are the asker's and come back with the answer.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "do", rename_all = "lowercase", deny_unknown_fields)]
-pub(in crate::worker) enum Request {
+pub(in crate::worker) enum ControlRequest {
     /// Who is there?
     Hello { id: u64 },
     /// Open what these rules need.
@@ -37,13 +37,13 @@ pub(in crate::worker) enum Request {
     /// End the engine.
     Stop { id: u64 },
     /// Tell what is at least as grave.
-    Log { id: u64, level: Level },
+    Log { id: u64, level: LogLevel },
 }
 
 /// How grave something is.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(in crate::worker) enum Level {
+pub(in crate::worker) enum LogLevel {
     Debug,
     Info,
     Warning,
@@ -123,7 +123,7 @@ enum Word {
     Decrement,
 }
 
-impl Request {
+impl ControlRequest {
     /// # Errors
     /// A sentence that says what is wrong.
     pub(in crate::worker) fn parse(message: &[u8]) -> Result<Self, String> {
@@ -287,8 +287,8 @@ pub(in crate::worker) mod tests {
     }
 
     fn spec(replaced: &[(&str, &str)]) -> Result<RuleSpec, String> {
-        match Request::parse(prepare(replaced).as_bytes())? {
-            Request::Prepare { add, .. } => {
+        match ControlRequest::parse(prepare(replaced).as_bytes())? {
+            ControlRequest::Prepare { add, .. } => {
                 let rule = add.into_iter().next().unwrap();
                 rule.spec().map_err(|failure| failure.message)
             }
@@ -358,16 +358,16 @@ pub(in crate::worker) mod tests {
             ("\"ttl\":\"keep\"", "\"ttl\":256"),
             ("\"ttl\":\"keep\"", "\"ttl\":\"lose\""),
         ] {
-            Request::parse(prepare(&[(from, to)]).as_bytes()).unwrap_err();
+            ControlRequest::parse(prepare(&[(from, to)]).as_bytes()).unwrap_err();
         }
         let deep = "[".repeat(100_000);
-        Request::parse(deep.as_bytes()).unwrap_err();
+        ControlRequest::parse(deep.as_bytes()).unwrap_err();
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_harmless(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            drop(Request::parse(&bytes));
+            drop(ControlRequest::parse(&bytes));
         }
 
         #[test]
@@ -376,7 +376,7 @@ pub(in crate::worker) mod tests {
             if let Some(place) = bytes.get_mut(at) {
                 *place = byte;
             }
-            if let Ok(Request::Prepare { add, .. }) = Request::parse(&bytes) {
+            if let Ok(ControlRequest::Prepare { add, .. }) = ControlRequest::parse(&bytes) {
                 add.into_iter().for_each(|rule| drop(rule.spec()));
             }
         }

@@ -4,11 +4,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::messages::answers::{Committed, Done, Event, Failure, Hello};
-use super::messages::requests::{Level, Request, WireRule};
+use super::messages::answers::{Committed, Done, Failure, Hello, WorkerEvent};
+use super::messages::requests::{ControlRequest, LogLevel, WireRule};
 use super::rules::{Proposal, Rules};
-use super::session::{Heard, Talk};
-use super::status::News;
+use super::session::{ControlSession, SessionInput};
+use super::status::RuleStatusTracker;
 use crate::relay::{Prepared, Relay};
 
 /// The version of what is said over the channel.
@@ -23,9 +23,9 @@ const FAREWELL: Duration = Duration::from_millis(500);
 /// The main thread of a worker.
 pub(super) struct Service {
     relay: Arc<Relay>,
-    talk: Talk,
+    talk: ControlSession,
     rules: Rules,
-    news: News,
+    news: RuleStatusTracker,
     number: u16,
     /// Whether all is here again that a process before had; else it waits to be claimed.
     is_settled: bool,
@@ -38,8 +38,8 @@ enum Decision {
 }
 
 impl Service {
-    pub(super) fn new(relay: Arc<Relay>, talk: Talk, number: u16) -> Self {
-        let news = News::new(&relay, number == 0);
+    pub(super) fn new(relay: Arc<Relay>, talk: ControlSession, number: u16) -> Self {
+        let news = RuleStatusTracker::new(&relay, number == 0);
         Self { relay, talk, rules: Rules::default(), news, number, is_settled: false }
     }
 
@@ -48,9 +48,9 @@ impl Service {
         let mut tick = Instant::now();
         loop {
             match self.talk.next(tick) {
-                Heard::Request(request) => self.serve(request),
-                Heard::EngineEnded(error) => return self.end(error),
-                Heard::Replaced | Heard::Gone | Heard::Nothing => {}
+                SessionInput::Request(request) => self.serve(request),
+                SessionInput::EngineEnded(error) => return self.end(error),
+                SessionInput::Replaced | SessionInput::Gone | SessionInput::Nothing => {}
             }
             if self.talk.take_new() {
                 self.news.forget();
@@ -62,25 +62,27 @@ impl Service {
         }
     }
 
-    fn serve(&mut self, request: Request) {
+    fn serve(&mut self, request: ControlRequest) {
         match request {
-            Request::Prepare { id, revision, whole, remove, add } => {
+            ControlRequest::Prepare { id, revision, whole, remove, add } => {
                 self.prepare(id, revision, whole, &remove, add);
             }
-            Request::Commit { id } => self.talk.refuse(id, Failure::of_request("nothing is open")),
-            Request::Abort { id } => self.talk.answer(id, Done {}),
-            Request::Stop { id } => {
+            ControlRequest::Commit { id } => {
+                self.talk.refuse(id, Failure::of_request("nothing is open"))
+            }
+            ControlRequest::Abort { id } => self.talk.answer(id, Done {}),
+            ControlRequest::Stop { id } => {
                 self.relay.stop();
                 self.talk.answer(id, Done {});
             }
-            Request::Report { id } => {
+            ControlRequest::Report { id } => {
                 let (report, error) = (self.relay.report(), self.relay.error());
                 self.talk.report(id, report, self.relay.ingress(), error);
             }
-            Request::Hello { id } => {
+            ControlRequest::Hello { id } => {
                 hello(&mut self.talk, id, &self.rules, &self.relay, self.number)
             }
-            Request::Log { id, level } => set_level(&mut self.talk, id, level),
+            ControlRequest::Log { id, level } => set_level(&mut self.talk, id, level),
         }
     }
 
@@ -126,7 +128,7 @@ impl Service {
             self.is_settled = true;
             if let Err(error) = self.relay.settle() {
                 let text = format!("what was not claimed is still held: {error}");
-                self.talk.log.add(Level::Warning, "worker", text, Instant::now());
+                self.talk.log.add(LogLevel::Warning, "worker", text, Instant::now());
             }
         }
         // First, so that control can say of a new rule at once what it waits for.
@@ -140,7 +142,7 @@ impl Service {
     }
 
     fn end(mut self, error: String) -> String {
-        self.talk.tell(&Event::Engine { error: &error });
+        self.talk.tell(&WorkerEvent::Engine { error: &error });
         let deadline = Instant::now() + FAREWELL;
         self.talk.part(deadline);
         error
@@ -149,7 +151,7 @@ impl Service {
 
 /// Waits for the word on a change that is open; all that reads goes on meanwhile.
 fn decide(
-    talk: &mut Talk,
+    talk: &mut ControlSession,
     prepared: &Prepared<'_>,
     rules: &Rules,
     relay: &Relay,
@@ -158,28 +160,34 @@ fn decide(
     let deadline = Instant::now() + DECISION;
     loop {
         match talk.next(deadline) {
-            Heard::Request(Request::Commit { id }) => return Decision::Commit(id),
-            Heard::Request(Request::Abort { id }) => return Decision::Abort(Some(id)),
-            Heard::Request(Request::Report { id }) => {
+            SessionInput::Request(ControlRequest::Commit { id }) => return Decision::Commit(id),
+            SessionInput::Request(ControlRequest::Abort { id }) => {
+                return Decision::Abort(Some(id));
+            }
+            SessionInput::Request(ControlRequest::Report { id }) => {
                 talk.report(id, prepared.report(), relay.ingress(), relay.error());
             }
-            Heard::Request(Request::Hello { id }) => hello(talk, id, rules, relay, number),
-            Heard::Request(Request::Log { id, level }) => set_level(talk, id, level),
-            Heard::Request(Request::Prepare { .. } | Request::Stop { .. }) => {
+            SessionInput::Request(ControlRequest::Hello { id }) => {
+                hello(talk, id, rules, relay, number)
+            }
+            SessionInput::Request(ControlRequest::Log { id, level }) => set_level(talk, id, level),
+            SessionInput::Request(ControlRequest::Prepare { .. } | ControlRequest::Stop { .. }) => {
                 talk.give_up("a change was to be decided");
                 return Decision::Abort(None);
             }
-            Heard::Nothing => {
+            SessionInput::Nothing => {
                 let text = "a change was given up: nobody decided it for 10 s".to_owned();
-                talk.log.add(Level::Warning, "worker", text, Instant::now());
+                talk.log.add(LogLevel::Warning, "worker", text, Instant::now());
                 return Decision::Abort(None);
             }
-            Heard::Replaced | Heard::Gone | Heard::EngineEnded(_) => return Decision::Abort(None),
+            SessionInput::Replaced | SessionInput::Gone | SessionInput::EngineEnded(_) => {
+                return Decision::Abort(None);
+            }
         }
     }
 }
 
-fn hello(talk: &mut Talk, id: u64, rules: &Rules, relay: &Relay, number: u16) {
+fn hello(talk: &mut ControlSession, id: u64, rules: &Rules, relay: &Relay, number: u16) {
     let hello = Hello {
         protocol: PROTOCOL,
         number,
@@ -191,7 +199,7 @@ fn hello(talk: &mut Talk, id: u64, rules: &Rules, relay: &Relay, number: u16) {
     talk.answer(id, hello);
 }
 
-fn set_level(talk: &mut Talk, id: u64, level: Level) {
+fn set_level(talk: &mut ControlSession, id: u64, level: LogLevel) {
     talk.log.level = level;
     talk.answer(id, Done {});
 }

@@ -7,16 +7,16 @@ use super::super::channel::Channel;
 use super::*;
 use crate::relay::{Ingress, Settings};
 use crate::sockets::testnet::in_namespace;
-use crate::worker::mailbox::Door;
+use crate::worker::mailbox::Mailbox;
 
 /// The service, control's end of its connection, and the door.
-fn service() -> (Service, UnixStream, Arc<Door>) {
+fn service() -> (Service, UnixStream, Arc<Mailbox>) {
     let relay = Arc::new(Relay::new(Settings::new(Ingress::Udp, 1 << 20)).unwrap());
-    let door = Arc::new(Door::new().unwrap());
+    let door = Arc::new(Mailbox::new().unwrap());
     let (own, _) = UnixStream::pair().unwrap();
     let (near, far) = UnixStream::pair().unwrap();
     door.hand_in(near.into());
-    let talk = Talk::new(Channel::new(own.into()), door.clone());
+    let talk = ControlSession::new(Channel::new(own.into()), door.clone());
     (Service::new(relay, talk, 0), far, door)
 }
 

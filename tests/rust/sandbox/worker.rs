@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use _native::addr::Addr;
 use _native::relay::{Ingress, Relay, Settings};
-use _native::sandbox::{Capability, Reach, Role, filter_calls, hide_files, leave, shrink};
+use _native::sandbox::{Capability, FileAccess, Role, filter_calls, hide_files, leave, shrink};
 use _native::sockets::InterfaceRef;
-use _native::sockets::packet::{self, Spares};
+use _native::sockets::packet::{self, SpareSockets};
 use _native::spec::{Choice, InputSpec, Join, OutputSpec, RuleSpec, Ttl};
 use _native::sys::ring::Ring;
 use _native::sys::{sockaddr, sockopt};
@@ -76,7 +76,7 @@ fn user() -> Option<(u32, u32)> {
 
 fn confine_at_once() {
     leave(user(), getppid().as_raw()).unwrap();
-    hide_files(&Reach::default()).unwrap();
+    hide_files(&FileAccess::default()).unwrap();
     filter_calls(Role::Worker { first_foreign_fd: FIRST_FOREIGN, channel_fd: 9 }).unwrap();
 }
 
@@ -121,7 +121,7 @@ fn keep() {
 fn hide(directory: &Path) {
     leave(user(), getppid().as_raw()).unwrap();
     let [readable, removable] = ["readable", "removable"].map(|name| [directory.join(name)]);
-    let reach = Reach { readable: &readable, removable: &removable, resolves: false };
+    let reach = FileAccess { readable: &readable, removable: &removable, resolves: false };
     let hidden = hide_files(&reach).unwrap();
     tell(&hidden);
     if hidden != crate::checks::ALL_HIDDEN {
@@ -175,7 +175,7 @@ struct Bench {
 fn work(ingress: &str, sibling: i32) {
     let mut bench = Bench::new(ingress);
     leave(user(), getppid().as_raw()).unwrap();
-    hide_files(&Reach::default()).unwrap();
+    hide_files(&FileAccess::default()).unwrap();
     bench.relay.start().unwrap();
     let channel_fd = u16::try_from(bench.channel.as_raw_fd()).unwrap();
     filter_calls(Role::Worker { first_foreign_fd: FIRST_FOREIGN, channel_fd }).unwrap();
@@ -340,7 +340,7 @@ fn foreign() -> OwnedFd {
     let below: Vec<_> = (0..FIRST_FOREIGN).map(|_| File::open("/dev/null").unwrap()).collect();
     let index = nix::net::if_::if_nametoindex("near0").unwrap();
     let near = InterfaceRef { index, name: "near0" };
-    let mut sockets = packet::open_group(&near, 1, None, &mut Spares::default()).unwrap();
+    let mut sockets = packet::open_group(&near, 1, None, &mut SpareSockets::default()).unwrap();
     let socket = sockets.remove(0);
     drop(below);
     socket.fd

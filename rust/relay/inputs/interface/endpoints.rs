@@ -3,15 +3,15 @@
 
 use std::sync::Arc;
 
-use super::{Interface, check_buffer, socket_drops};
+use super::{InputInterface, check_buffer, socket_drops};
 use crate::addr::Addr;
 use crate::engine::buffers::SizeClass;
-use crate::engine::ingress::Kind;
+use crate::engine::ingress::Delivery;
 use crate::engine::plan::Source;
 use crate::error::Result;
-use crate::relay::inputs::gro_ports::{Merge, hold, merger};
+use crate::relay::inputs::gro_ports::{GroRequest, hold, merger};
 use crate::relay::warn_once;
-use crate::sockets::provider::{Helper, Opener};
+use crate::sockets::provider::{HelperSocket, SocketProvider};
 use crate::sockets::{InterfaceRef, udp_input};
 use crate::spec::InputSpec;
 
@@ -21,33 +21,33 @@ pub(in crate::relay) struct Endpoint {
     pub(in crate::relay) wishes: Vec<Box<[Addr]>>,
     pub(in crate::relay) socket: EndpointSocket,
     /// Whether the kernel is asked to merge what comes to it.
-    pub(in crate::relay) merge: Merge,
+    pub(in crate::relay) merge: GroRequest,
 }
 
 pub(in crate::relay) enum EndpointSocket {
     /// `packet`: what makes the kernel merge, or else keeps it from answering; nothing is received.
-    Helper { held: Option<Helper>, merges: bool },
+    Helper { held: Option<HelperSocket>, merges: bool },
     /// `udp`: what the engine receives from.
-    Datagrams { source: Source, worker: u16, beside: Option<Helper> },
+    Datagrams { source: Source, worker: u16, beside: Option<HelperSocket> },
 }
 
 impl Endpoint {
     /// For no rule yet; what comes to it arrives one by one.
     pub(in crate::relay) fn new(socket: EndpointSocket) -> Self {
-        Self { wishes: Vec::new(), socket, merge: Merge::default() }
+        Self { wishes: Vec::new(), socket, merge: GroRequest::default() }
     }
 }
 
 impl EndpointSocket {
     /// What the kernel asks whether it is to merge.
-    pub(in crate::relay) fn helper(&self) -> Option<&Helper> {
+    pub(in crate::relay) fn helper(&self) -> Option<&HelperSocket> {
         match self {
             Self::Helper { held, .. } | Self::Datagrams { beside: held, .. } => held.as_ref(),
         }
     }
 }
 
-impl Interface {
+impl InputInterface {
     /// Whether some rule has the address and port, wherever datagrams arrive.
     pub(in crate::relay) fn has_endpoint(&self, address: Addr, port: u16) -> bool {
         [false, true]
@@ -67,7 +67,7 @@ impl Interface {
         &self,
         input: &InputSpec,
         is_beside_own: bool,
-        opener: &dyn Opener,
+        opener: &dyn SocketProvider,
         warnings: &mut Vec<String>,
     ) -> EndpointSocket {
         let target = InterfaceRef { index: input.ifindex, name: &input.interface };
@@ -92,7 +92,7 @@ impl Interface {
         input: &InputSpec,
         receiver: (u64, u16),
         is_beside_own: bool,
-        opener: &dyn Opener,
+        opener: &dyn SocketProvider,
         warnings: &mut Vec<String>,
     ) -> EndpointSocket {
         let opened = self.datagrams(input, receiver, is_beside_own, opener, warnings);
@@ -119,10 +119,10 @@ impl Interface {
         input: &InputSpec,
         (id, worker): (u64, u16),
         is_beside_own: bool,
-        opener: &dyn Opener,
+        opener: &dyn SocketProvider,
         warnings: &mut Vec<String>,
     ) -> Result<EndpointSocket> {
-        let opened = opener.datagrams(&udp_input::Wish {
+        let opened = opener.datagrams(&udp_input::UdpInputRequest {
             interface: InterfaceRef { index: input.ifindex, name: &input.interface },
             group: input.group,
             is_broadcast: input.broadcast,
@@ -134,7 +134,7 @@ impl Interface {
         let source = Source {
             id,
             fd: Arc::new(opened.socket),
-            kind: Kind::Datagram { group: input.group, port: input.port },
+            kind: Delivery::Datagram { group: input.group, port: input.port },
             ring: None,
             class: SizeClass::Super,
             interface: input.ifindex,
@@ -146,7 +146,7 @@ impl Interface {
     }
 
     /// `udp`: leaves the IPv4 groups and joins them again at once.
-    pub(in crate::relay) fn rejoin(&self, opener: &dyn Opener) -> Result<()> {
+    pub(in crate::relay) fn rejoin(&self, opener: &dyn SocketProvider) -> Result<()> {
         for (&(group, ..), endpoint) in &self.endpoints {
             if let EndpointSocket::Datagrams { source, .. } = &endpoint.socket
                 && group.is_multicast()
@@ -162,7 +162,7 @@ impl Interface {
     }
 
     /// Takes a rule's source list off its endpoint, and closes the endpoint with the last.
-    pub(in crate::relay) fn remove_wish(&mut self, input: &InputSpec, opener: &dyn Opener) {
+    pub(in crate::relay) fn remove_wish(&mut self, input: &InputSpec, opener: &dyn SocketProvider) {
         let key = (input.group, input.port, input.everywhere);
         let Some(endpoint) = self.endpoints.get_mut(&key) else { return };
         let wish = endpoint.wishes.iter().position(|sources| *sources == input.sources);
@@ -186,7 +186,12 @@ impl Interface {
 }
 
 /// Ends what only this input wanted of a socket's membership.
-fn leave_sources(source: &Source, input: &InputSpec, left: &[Box<[Addr]>], opener: &dyn Opener) {
+fn leave_sources(
+    source: &Source,
+    input: &InputSpec,
+    left: &[Box<[Addr]>],
+    opener: &dyn SocketProvider,
+) {
     let any_left = left.iter().any(|sources| sources.is_empty());
     if input.sources.is_empty() && !any_left {
         let mut sources: Vec<Addr> = left.iter().flatten().copied().collect();

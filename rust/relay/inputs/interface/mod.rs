@@ -12,20 +12,20 @@ pub(in crate::relay) use endpoints::{Endpoint, EndpointSocket};
 use super::gro_ports::hold;
 use crate::addr::Addr;
 use crate::engine::buffers::SizeClass;
-use crate::engine::ingress::Kind;
+use crate::engine::ingress::Delivery;
 use crate::engine::plan::Source;
 use crate::error::Result;
 use crate::relay::engines::rings;
 use crate::relay::warn_once;
 use crate::sockets::packet;
-use crate::sockets::provider::{FramesWish, Opener};
+use crate::sockets::provider::{PacketSocketRequest, SocketProvider};
 use crate::sockets::{InterfaceRef, filter, socket};
 use crate::spec::InputSpec;
 use crate::stats::Slot;
 use crate::sys::packet_ring::RingShape;
 
 /// An interface that some rule listens on, or did: its counters stay.
-pub(in crate::relay) struct Interface {
+pub(in crate::relay) struct InputInterface {
     pub(in crate::relay) name: String,
     /// The index under which its sockets are open; one that is made anew gets another.
     pub(in crate::relay) index: u32,
@@ -65,7 +65,7 @@ struct Filter {
     addresses: usize,
 }
 
-impl Interface {
+impl InputInterface {
     /// Nothing is open on it yet.
     pub(in crate::relay) fn new(
         name: String,
@@ -102,7 +102,7 @@ impl Interface {
         self.filter_is_stale |= *rules == 1 && !is_passed || takes_all && self.unjoined == 1;
     }
 
-    /// Takes one [`Interface::add_block`] back.
+    /// Takes one [`InputInterface::add_block`] back.
     pub(in crate::relay) fn remove_block(&mut self, input: &InputSpec, takes_all: bool) {
         let key = (input.group, input.group_bits);
         self.unjoined -= usize::from(takes_all);
@@ -117,7 +117,10 @@ impl Interface {
     }
 
     /// Makes the device take all multicast while a rule needs it; closing the socket ends it too.
-    pub(in crate::relay) fn settle_all_multicast(&mut self, opener: &dyn Opener) -> Result<()> {
+    pub(in crate::relay) fn settle_all_multicast(
+        &mut self,
+        opener: &dyn SocketProvider,
+    ) -> Result<()> {
         let Some(first) = self.frames.first() else { return Ok(()) };
         let is_on = self.all_multicast == Some(first.id);
         if is_on != (self.unjoined > 0) {
@@ -148,7 +151,7 @@ impl Interface {
     pub(in crate::relay) fn resize(
         &mut self,
         (mtu, gro): (u32, bool),
-        opener: &dyn Opener,
+        opener: &dyn SocketProvider,
         warnings: &mut Vec<String>,
     ) {
         let is_turned_on = gro && !self.gro;
@@ -180,14 +183,15 @@ impl Interface {
         workers: u16,
         shape: Option<RingShape>,
         next_id: &mut u64,
-        opener: &dyn Opener,
+        opener: &dyn SocketProvider,
         warnings: &mut Vec<String>,
     ) -> Result<()> {
         let blocks = self.blocks();
         let interface = InterfaceRef { index: self.index, name: &self.name };
         // Super-frames are taken whole into buffers of their size.
         let shape = shape.filter(|_| !self.gro && !self.ends_rings);
-        let wish = FramesWish { interface, blocks: &blocks, sockets: workers, ring: shape };
+        let wish =
+            PacketSocketRequest { interface, blocks: &blocks, sockets: workers, ring: shape };
         let mut frames: Vec<Source> = Vec::with_capacity(usize::from(workers));
         for opened in opener.frames(&wish)? {
             if !opened.vnet_hdr {
@@ -206,8 +210,8 @@ impl Interface {
                 id: *next_id,
                 fd: Arc::new(opened.socket),
                 kind: match opened.ring {
-                    Some(_) => Kind::Slot { link },
-                    None => Kind::Frame { vnet_hdr: opened.vnet_hdr, link },
+                    Some(_) => Delivery::Slot { link },
+                    None => Delivery::Frame { vnet_hdr: opened.vnet_hdr, link },
                 },
                 ring: opened.ring.map(Arc::new),
                 class: self.class(),
@@ -241,7 +245,7 @@ impl Interface {
         true
     }
 
-    pub(in crate::relay) fn refresh_filter(&mut self, opener: &dyn Opener) -> Result<()> {
+    pub(in crate::relay) fn refresh_filter(&mut self, opener: &dyn SocketProvider) -> Result<()> {
         let (blocks, class) = (self.blocks(), self.class());
         for source in &mut self.frames {
             opener.replace_filter(&source.fd, &blocks)?;

@@ -8,10 +8,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::link_table::Present;
+use super::link_table::LinkTable;
 use crate::error::{Error, Result};
-use crate::sockets::netlink::groups::{GroupList, Groups};
-use crate::sockets::netlink::links::{self, LinkSocket, List, Told};
+use crate::sockets::netlink::groups::{GroupList, InterfaceGroups};
+use crate::sockets::netlink::links::{self, Dump, LinkEvent, LinkSocket};
 
 /// Whether what is sent to an interface leaves, now.
 pub(in crate::relay) type Carrier = Arc<AtomicBool>;
@@ -27,12 +27,12 @@ const INTERRUPTED: u32 = 8;
 pub(in crate::relay) struct Watch {
     socket: LinkSocket,
     group_list: GroupList,
-    known: Mutex<Known>,
+    known: Mutex<WatchState>,
 }
 
 /// What was told since somebody took notice, apart from what there is now.
 #[derive(Default)]
-pub(in crate::relay) struct News {
+pub(in crate::relay) struct LinkNews {
     /// Links that are new or have changed, or whose addresses have.
     pub(in crate::relay) touched: BTreeSet<u32>,
     /// Links that lead to a network which they did not lead to before.
@@ -41,10 +41,10 @@ pub(in crate::relay) struct News {
     pub(in crate::relay) gone: BTreeSet<u32>,
 }
 
-struct Known {
-    present: Arc<Present>,
+struct WatchState {
+    present: Arc<LinkTable>,
     carriers: BTreeMap<u32, Carrier>,
-    news: News,
+    news: LinkNews,
     is_news: bool,
     listing: Option<Listing>,
     failure: Option<String>,
@@ -52,8 +52,8 @@ struct Known {
 
 /// A full re-read under way: all that is told goes into a new table.
 struct Listing {
-    of: List,
-    draft: Present,
+    of: Dump,
+    draft: LinkTable,
     /// Something was lost since it began.
     doubted: bool,
     interruptions: u32,
@@ -63,10 +63,10 @@ impl Watch {
     /// # Errors
     /// No netlink in this process, or no answer.
     pub(in crate::relay) fn open() -> Result<Self> {
-        let known = Known {
+        let known = WatchState {
             present: Arc::default(),
             carriers: BTreeMap::new(),
-            news: News::default(),
+            news: LinkNews::default(),
             is_news: false,
             listing: Some(Listing::new()),
             failure: None,
@@ -81,7 +81,7 @@ impl Watch {
     ///
     /// # Errors
     /// The kernel does not answer.
-    pub(in crate::relay) fn now(&self) -> Result<Arc<Present>> {
+    pub(in crate::relay) fn now(&self) -> Result<Arc<LinkTable>> {
         let mut known = self.known();
         if known.failure.is_none() {
             let caught_up = self.catch_up(&mut known);
@@ -109,7 +109,7 @@ impl Watch {
     }
 
     /// What there was when somebody last looked.
-    pub(in crate::relay) fn latest(&self) -> Arc<Present> {
+    pub(in crate::relay) fn latest(&self) -> Arc<LinkTable> {
         self.known().present.clone()
     }
 
@@ -135,7 +135,7 @@ impl Watch {
     }
 
     /// The news; from here on there is none.
-    pub(in crate::relay) fn take_news(&self) -> News {
+    pub(in crate::relay) fn take_news(&self) -> LinkNews {
         let mut known = self.known();
         known.is_news = false;
         std::mem::take(&mut known.news)
@@ -143,7 +143,7 @@ impl Watch {
 
     /// The groups of one family that this host is a member of now; `None` where the kernel cannot
     /// say.
-    pub(in crate::relay) fn groups(&self, is_v4: bool) -> Option<Groups> {
+    pub(in crate::relay) fn groups(&self, is_v4: bool) -> Option<InterfaceGroups> {
         self.group_list.ask(is_v4).ok()
     }
 
@@ -151,7 +151,7 @@ impl Watch {
     pub(in crate::relay) fn carrier(&self, index: u32) -> Carrier {
         let mut known = self.known();
         known.forget_unused();
-        let Known { present, carriers, failure, .. } = &mut *known;
+        let WatchState { present, carriers, failure, .. } = &mut *known;
         let new = || Arc::new((failure.is_some() || present.has_carrier(index)).into());
         carriers.entry(index).or_insert_with(new).clone()
     }
@@ -162,7 +162,7 @@ impl Watch {
     }
 
     /// Takes all that the kernel has told, and asks for lists where one is needed. Never waits.
-    fn catch_up(&self, known: &mut Known) -> io::Result<()> {
+    fn catch_up(&self, known: &mut WatchState) -> io::Result<()> {
         let mut bytes = vec![0; links::MESSAGE_BYTES];
         let mut unanswered = 0;
         loop {
@@ -185,7 +185,7 @@ impl Watch {
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, WatchState> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -199,26 +199,26 @@ impl AsFd for Watch {
 
 impl Listing {
     fn new() -> Self {
-        Self { of: List::Links, draft: Present::default(), doubted: false, interruptions: 0 }
+        Self { of: Dump::Links, draft: LinkTable::default(), doubted: false, interruptions: 0 }
     }
 }
 
-impl Known {
-    fn take(&mut self, told: Told) {
+impl WatchState {
+    fn take(&mut self, told: LinkEvent) {
         match &told {
-            Told::Link(link) => {
+            LinkEvent::Link(link) => {
                 self.news.touched.insert(link.index);
                 if self.present.opens_way(link) {
                     self.news.opened.insert(link.index);
                 }
                 self.set_carrier(link.index, link.up && link.carrier);
             }
-            Told::LinkGone(index) => {
+            LinkEvent::LinkGone(index) => {
                 self.news.gone.insert(*index);
                 self.set_carrier(*index, false);
             }
-            Told::Listed { interrupted } => return self.end_list(*interrupted),
-            Told::Address(index, _) | Told::AddressGone(index, _) => {
+            LinkEvent::Listed { interrupted } => return self.end_list(*interrupted),
+            LinkEvent::Address(index, _) | LinkEvent::AddressGone(index, _) => {
                 self.news.touched.insert(*index);
             }
         }
@@ -249,8 +249,8 @@ impl Known {
         if listing.doubted || again {
             let interruptions = listing.interruptions;
             self.listing = Some(Listing { interruptions, ..Listing::new() });
-        } else if listing.of == List::Links {
-            self.listing = Some(Listing { of: List::Addresses, ..listing });
+        } else if listing.of == Dump::Links {
+            self.listing = Some(Listing { of: Dump::Addresses, ..listing });
         } else {
             self.present = Arc::new(listing.draft);
             self.is_news = true;

@@ -110,24 +110,24 @@ fn after_an_overrun_everything_is_read_anew() {
 
 #[test]
 fn a_list_that_is_doubted_is_made_again() {
-    let mut known = Known {
+    let mut known = WatchState {
         present: Arc::default(),
         carriers: BTreeMap::new(),
-        news: News::default(),
+        news: LinkNews::default(),
         is_news: false,
         listing: Some(Listing::new()),
         failure: None,
     };
-    let done = Told::Listed { interrupted: false };
-    let of = |known: &Known| known.listing.as_ref().map(|listing| listing.of);
+    let done = LinkEvent::Listed { interrupted: false };
+    let of = |known: &WatchState| known.listing.as_ref().map(|listing| listing.of);
     known.doubt();
     known.take(done.clone());
-    assert_eq!(of(&known), Some(List::Links), "something was lost while it was made");
-    known.take(Told::Listed { interrupted: true });
-    assert_eq!(of(&known), Some(List::Links), "it has changed while it was made");
-    known.take(Told::Link(Link { index: 3, name: "a".to_owned(), ..Link::default() }));
+    assert_eq!(of(&known), Some(Dump::Links), "something was lost while it was made");
+    known.take(LinkEvent::Listed { interrupted: true });
+    assert_eq!(of(&known), Some(Dump::Links), "it has changed while it was made");
+    known.take(LinkEvent::Link(Link { index: 3, name: "a".to_owned(), ..Link::default() }));
     known.take(done.clone());
-    assert_eq!(of(&known), Some(List::Addresses));
+    assert_eq!(of(&known), Some(Dump::Addresses));
     assert!(known.present.find("a").is_none() && !known.is_news);
     known.take(done);
     assert_eq!(of(&known), None);
@@ -136,7 +136,7 @@ fn a_list_that_is_doubted_is_made_again() {
     known.listing = Some(Listing::new());
     let mut lists = 0;
     while known.listing.is_some() {
-        known.take(Told::Listed { interrupted: true });
+        known.take(LinkEvent::Listed { interrupted: true });
         lists += 1;
         assert!(lists < 100, "there is no end");
     }

@@ -12,7 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::SigSet;
 
-use super::routes::Ways;
+use super::routes::RouteTracker;
 use super::watch::Watch;
 use crate::error::{Error, Result};
 
@@ -26,7 +26,7 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// What the relay says after it has followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::relay) enum Next {
+pub(in crate::relay) enum NextStep {
     /// The kernel will tell of whatever is missing.
     Wait,
     /// Something failed that may go well later, and nobody will tell.
@@ -36,9 +36,9 @@ pub(in crate::relay) enum Next {
 }
 
 /// The interfaces that a relay follows.
-pub(in crate::relay) struct Links {
+pub(in crate::relay) struct NetworkWatcher {
     watch: Arc<Watch>,
-    ways: Arc<Ways>,
+    ways: Arc<RouteTracker>,
     wake: Arc<EventFd>,
     /// The thread never locks it: so a process that is forked meanwhile can drop the relay.
     thread: Mutex<Option<Thread>>,
@@ -52,7 +52,7 @@ struct Thread {
     handle: JoinHandle<()>,
 }
 
-impl Links {
+impl NetworkWatcher {
     /// Of the calling thread's network namespace.
     ///
     /// # Errors
@@ -62,7 +62,7 @@ impl Links {
         let wake = EventFd::from_flags(flags).map_err(|e| Error::os("eventfd", "the links", e))?;
         Ok(Self {
             watch: Arc::new(Watch::open()?),
-            ways: Arc::new(Ways::open()?),
+            ways: Arc::new(RouteTracker::open()?),
             wake: Arc::new(wake),
             thread: Mutex::default(),
             process: std::process::id(),
@@ -73,7 +73,7 @@ impl Links {
         &self.watch
     }
 
-    pub(in crate::relay) fn ways(&self) -> &Ways {
+    pub(in crate::relay) fn ways(&self) -> &RouteTracker {
         &self.ways
     }
 
@@ -82,7 +82,7 @@ impl Links {
     /// and has the rights of the calling one.
     pub(in crate::relay) fn start(
         &self,
-        follow: impl FnMut() -> Next + Send + 'static,
+        follow: impl FnMut() -> NextStep + Send + 'static,
     ) -> Result<()> {
         let (watch, ways, wake) = (self.watch.clone(), self.ways.clone(), self.wake.clone());
         let ends = Arc::new(AtomicBool::new(false));
@@ -127,17 +127,17 @@ impl Links {
 
 struct Follower {
     watch: Arc<Watch>,
-    ways: Arc<Ways>,
+    ways: Arc<RouteTracker>,
     wake: Arc<EventFd>,
     end: Arc<AtomicBool>,
 }
 
 impl Follower {
-    fn run(self, mut follow: impl FnMut() -> Next) {
+    fn run(self, mut follow: impl FnMut() -> NextStep) {
         loop {
             let next = follow();
-            let patience = if next == Next::Retry { Some(RETRY) } else { None };
-            if next == Next::End || !self.wait(patience) {
+            let patience = if next == NextStep::Retry { Some(RETRY) } else { None };
+            if next == NextStep::End || !self.wait(patience) {
                 return;
             }
         }

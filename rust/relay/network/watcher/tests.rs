@@ -6,8 +6,8 @@ use super::*;
 use crate::sockets::testnet::{in_namespace, interface, ip, wait_until};
 
 /// Links whose thread counts how often the relay had to follow.
-fn counted(next: Next) -> (Links, Arc<AtomicUsize>) {
-    let links = Links::new().unwrap();
+fn counted(next: NextStep) -> (NetworkWatcher, Arc<AtomicUsize>) {
+    let links = NetworkWatcher::new().unwrap();
     let count = Arc::new(AtomicUsize::new(0));
     let counter = count.clone();
     let (watch, ways) = (links.watch.clone(), links.ways.clone());
@@ -24,7 +24,7 @@ fn counted(next: Next) -> (Links, Arc<AtomicUsize>) {
 #[test]
 fn it_follows_at_the_start_and_once_for_many_changes() {
     in_namespace(|| {
-        let (links, count) = counted(Next::Wait);
+        let (links, count) = counted(NextStep::Wait);
         wait_until("the start is followed", || count.load(Ordering::Relaxed) == 1);
         let carrier = links.watch().carrier(interface("lo").index);
         for number in 0..20 {
@@ -43,7 +43,7 @@ fn it_follows_at_the_start_and_once_for_many_changes() {
 #[test]
 fn a_route_that_moves_is_followed_and_a_flood_of_them_now_and_then() {
     in_namespace(|| {
-        let (links, count) = counted(Next::Wait);
+        let (links, count) = counted(NextStep::Wait);
         wait_until("the start is followed", || count.load(Ordering::Relaxed) > 0);
         let before = count.load(Ordering::Relaxed);
         ip("route add 198.51.100.0/24 dev lo");
@@ -67,7 +67,7 @@ fn a_route_that_moves_is_followed_and_a_flood_of_them_now_and_then() {
 #[test]
 fn it_tries_again_what_nobody_tells_of() {
     in_namespace(|| {
-        let (links, count) = counted(Next::Retry);
+        let (links, count) = counted(NextStep::Retry);
         let start = Instant::now();
         wait_until("it tries again", || count.load(Ordering::Relaxed) >= 2);
         assert!(start.elapsed() >= RETRY / 2);
@@ -78,7 +78,7 @@ fn it_tries_again_what_nobody_tells_of() {
 #[test]
 fn the_end_is_prompt_whoever_writes_to_the_wake_up() {
     in_namespace(|| {
-        let (links, _) = counted(Next::Wait);
+        let (links, _) = counted(NextStep::Wait);
         let carrier = links.watch().carrier(interface("lo").index);
         links.wake();
         ip("link set lo down");

@@ -14,8 +14,8 @@ use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
 use nix::sys::socket::{MsgFlags, NetlinkAddr, bind, recvmsg, send};
 
 pub use super::messages::read;
-use super::messages::{self, Message};
-use super::stacking::Layers;
+use super::messages::{self, MessageBuffer};
+use super::stacking::LinkStack;
 use crate::addr::Addr;
 use crate::error::{Error, Result};
 use crate::sockets::{filter, socket};
@@ -54,7 +54,7 @@ pub struct Link {
     /// Its MTU in bytes, the IP header included.
     pub mtu: u32,
     /// What it stands on, and what stands on it.
-    pub layers: Layers,
+    pub layers: LinkStack,
 }
 
 /// An address as the kernel says it is.
@@ -75,7 +75,7 @@ pub struct Address {
 
 /// One thing that the kernel has told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Told {
+pub enum LinkEvent {
     /// There is this link, new or changed.
     Link(Link),
     /// The link with this index is gone.
@@ -93,7 +93,7 @@ pub enum Told {
 
 /// What can be listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum List {
+pub enum Dump {
     /// All links.
     Links,
     /// All addresses.
@@ -150,11 +150,11 @@ impl LinkSocket {
     }
 
     /// Asks for all that there is; the kernel makes the list while it is heard. One list at a
-    /// time: the next may be asked for after [`Told::Listed`].
+    /// time: the next may be asked for after [`LinkEvent::Listed`].
     ///
     /// # Errors
     /// The kernel's, no memory for one.
-    pub fn ask(&self, list: List) -> io::Result<()> {
+    pub fn ask(&self, list: Dump) -> io::Result<()> {
         // Only for who names a mask does the kernel make room for the longest link, and it ends the
         // list before a link that has none (net/core/rtnetlink.c, `rtnl_calcit`).
         let mask = LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]);
@@ -162,15 +162,15 @@ impl LinkSocket {
         links.attributes.push(mask);
         self.put(
             match list {
-                List::Links => RouteNetlinkMessage::GetLink(links),
-                List::Addresses => RouteNetlinkMessage::GetAddress(AddressMessage::default()),
+                Dump::Links => RouteNetlinkMessage::GetLink(links),
+                Dump::Addresses => RouteNetlinkMessage::GetAddress(AddressMessage::default()),
             },
             NLM_F_DUMP,
         )
     }
 
     /// Asks for the link with this name or alternative name, which the kernel does not tell of
-    /// while it is down (net/core/dev.c, `netdev_state_change`). [`Told::Link`] is the answer, or
+    /// while it is down (net/core/dev.c, `netdev_state_change`). [`LinkEvent::Link`] is the answer, or
     /// nothing.
     ///
     /// # Errors
@@ -218,7 +218,7 @@ impl AsFd for LinkSocket {
 /// # Errors
 /// No netlink, or no answer.
 pub fn list() -> Result<BTreeMap<u32, Link>> {
-    let links = dump(List::Links, messages::link)?;
+    let links = dump(Dump::Links, messages::link)?;
     Ok(links.into_iter().map(|link| (link.index, link)).collect())
 }
 
@@ -230,11 +230,11 @@ pub fn list() -> Result<BTreeMap<u32, Link>> {
 /// # Errors
 /// As [`list`].
 pub fn addresses() -> Result<Vec<Address>> {
-    dump(List::Addresses, messages::address)
+    dump(Dump::Addresses, messages::address)
 }
 
 /// Everything of a list, as `item` reads it from the messages.
-fn dump<T>(of: List, item: impl Fn(&Message<'_>) -> Option<T>) -> Result<Vec<T>> {
+fn dump<T>(of: Dump, item: impl Fn(&MessageBuffer<'_>) -> Option<T>) -> Result<Vec<T>> {
     let failed = |error| Error::os("asking for", TARGET, error);
     let socket = LinkSocket::subscribe(0)?;
     let mut bytes = vec![0; MESSAGE_BYTES];
@@ -246,7 +246,7 @@ fn dump<T>(of: List, item: impl Fn(&Message<'_>) -> Option<T>) -> Result<Vec<T>>
         while end.is_none() {
             // The kernel makes the list while it is heard: nobody has to wait for it.
             let piece = socket.hear(&mut bytes).map_err(failed)?;
-            let take = |message: &Message<'_>| {
+            let take = |message: &MessageBuffer<'_>| {
                 match item(message) {
                     Some(one) => all.push(one),
                     None => end = end.or(messages::end_of_list(message)?),

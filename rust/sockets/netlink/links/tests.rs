@@ -4,7 +4,7 @@ use netlink_packet_core::{NLMSG_DONE, NLMSG_ERROR};
 use proptest::prelude::*;
 
 use super::*;
-use crate::sockets::netlink::stacking::{Below, Foundation};
+use crate::sockets::netlink::stacking::{Foundation, LowerLink};
 use crate::sockets::testnet::{FAR, NEAR, interface, ip, wait_until, with_cable};
 
 const UP: u32 = libc::IFF_UP.unsigned_abs();
@@ -59,15 +59,15 @@ fn address(kind: u16, flags: u8, attributes: &[(u16, &[u8])]) -> Vec<u8> {
     message(kind, 0, &payload)
 }
 
-fn heard(bytes: &[u8]) -> Vec<Told> {
+fn heard(bytes: &[u8]) -> Vec<LinkEvent> {
     let mut all = Vec::new();
     read(bytes, |told| all.push(told)).unwrap();
     all
 }
 
-fn told(index: u32, up: bool, carrier: bool) -> Told {
+fn told(index: u32, up: bool, carrier: bool) -> LinkEvent {
     let name = format!("name{index}");
-    Told::Link(Link { index, name, up, carrier, mtu: 1400, ..Link::default() })
+    LinkEvent::Link(Link { index, name, up, carrier, mtu: 1400, ..Link::default() })
 }
 
 #[test]
@@ -79,10 +79,13 @@ fn the_list_has_what_stands_on_what() {
         ip(&format!("link set {FAR} master br0"));
         let links = list().unwrap();
         let of = |name: &str| links.values().find(|link| link.name == name).unwrap();
-        assert_eq!(of("up0").layers.foundation, Foundation::On(Below::Here(near)));
+        assert_eq!(of("up0").layers.foundation, Foundation::On(LowerLink::Here(near)));
         assert_eq!(of("br0").layers.foundation, Foundation::Members);
-        assert_eq!(of(FAR).layers, Layers { master: Some(of("br0").index), ..Layers::default() });
-        assert_eq!(of("lo").layers, Layers::default());
+        assert_eq!(
+            of(FAR).layers,
+            LinkStack { master: Some(of("br0").index), ..LinkStack::default() }
+        );
+        assert_eq!(of("lo").layers, LinkStack::default());
         assert_eq!(of("br0").layers.snooped_groups, Some(4096));
         ip("link set br0 type bridge mcast_hash_max 512");
         assert_eq!(list().unwrap()[&of("br0").index].layers.snooped_groups, Some(512));
@@ -99,7 +102,7 @@ fn a_carrier_takes_both_flags() {
     for flags in [UP, UP | RUNNING, UP | LOWER_UP] {
         assert_eq!(heard_with(flags), [told(7, true, false)]);
     }
-    assert_eq!(heard(&link(libc::RTM_DELLINK, 0, 7, UP)), [Told::LinkGone(7)]);
+    assert_eq!(heard(&link(libc::RTM_DELLINK, 0, 7, UP)), [LinkEvent::LinkGone(7)]);
 }
 
 #[test]
@@ -120,7 +123,7 @@ fn a_link_has_flags_and_alternative_names() {
     // As the kernel writes it: NLA_F_NESTED beside the kind.
     payload.extend(attribute(libc::IFLA_PROP_LIST | 0x8000, &properties));
     payload.extend(attribute(libc::IFLA_MTU, &1400_u32.to_ne_bytes()));
-    let [Told::Link(link)] = &heard(&message(libc::RTM_NEWLINK, 0, &payload))[..] else {
+    let [LinkEvent::Link(link)] = &heard(&message(libc::RTM_NEWLINK, 0, &payload))[..] else {
         panic!("no link")
     };
     assert_eq!(link.altnames, ["feed0", &"x".repeat(127)]);
@@ -142,15 +145,15 @@ fn an_address_is_the_interfaces_own_and_usable() {
     let (own, other) = ([10, 0, 0, 1], [10, 0, 0, 2]);
     let both: [(u16, &[u8]); 2] = [(libc::IFA_ADDRESS, &other), (libc::IFA_LOCAL, &own)];
     let v4 = Addr::v4(own);
-    assert_eq!(heard(&address(libc::RTM_NEWADDR, 0, &both)), [Told::Address(7, v4)]);
-    assert_eq!(heard(&address(libc::RTM_DELADDR, 0, &both)), [Told::AddressGone(7, v4)]);
+    assert_eq!(heard(&address(libc::RTM_NEWADDR, 0, &both)), [LinkEvent::Address(7, v4)]);
+    assert_eq!(heard(&address(libc::RTM_DELADDR, 0, &both)), [LinkEvent::AddressGone(7, v4)]);
     let v6: [(u16, &[u8]); 1] = [(libc::IFA_ADDRESS, &[0xfd; 16])];
     let of = |flags| heard(&address(libc::RTM_NEWADDR, flags, &v6));
     let v6 = Addr::v6([0xfd; 16]);
-    assert_eq!(of(0), [Told::Address(7, v6)]);
-    assert_eq!(of(TENTATIVE), [Told::AddressGone(7, v6)]);
-    assert_eq!(of(TENTATIVE | OPTIMISTIC), [Told::Address(7, v6)]);
-    assert_eq!(of(DADFAILED), [Told::AddressGone(7, v6)]);
+    assert_eq!(of(0), [LinkEvent::Address(7, v6)]);
+    assert_eq!(of(TENTATIVE), [LinkEvent::AddressGone(7, v6)]);
+    assert_eq!(of(TENTATIVE | OPTIMISTIC), [LinkEvent::Address(7, v6)]);
+    assert_eq!(of(DADFAILED), [LinkEvent::AddressGone(7, v6)]);
     assert_eq!(heard(&address(libc::RTM_NEWADDR, 0, &[(libc::IFA_ADDRESS, &[1; 5])])), []);
 }
 
@@ -160,7 +163,7 @@ fn one_piece_may_hold_several_messages() {
     bytes.extend(message(libc::RTM_NEWADDR, 0, &[0; 9]));
     bytes.extend(link(libc::RTM_NEWLINK, 0, 4, 0));
     bytes.extend(message(NLMSG_DONE, 0, &[0; 4]));
-    let done = Told::Listed { interrupted: false };
+    let done = LinkEvent::Listed { interrupted: false };
     assert_eq!(heard(&bytes), [told(3, true, true), told(4, false, false), done]);
 }
 
@@ -209,7 +212,7 @@ proptest! {
 }
 
 /// Everything that the socket has to tell.
-fn all(socket: &LinkSocket) -> Vec<Told> {
+fn all(socket: &LinkSocket) -> Vec<LinkEvent> {
     let mut bytes = vec![0; MESSAGE_BYTES];
     let mut all = Vec::new();
     while let Ok(piece) = socket.hear(&mut bytes) {
@@ -219,9 +222,9 @@ fn all(socket: &LinkSocket) -> Vec<Told> {
 }
 
 /// Whether the link of this index has a carrier, by the newest word on it.
-fn carrier(told: &[Told], index: u32) -> Option<bool> {
+fn carrier(told: &[LinkEvent], index: u32) -> Option<bool> {
     told.iter().rev().find_map(|told| match told {
-        Told::Link(link) if link.index == index => Some(link.carrier),
+        LinkEvent::Link(link) if link.index == index => Some(link.carrier),
         _ => None,
     })
 }
@@ -232,28 +235,29 @@ fn a_link_is_heard_of_when_it_changes_and_when_all_are_asked_for() {
         let near = interface(NEAR).index;
         let socket = LinkSocket::open().unwrap();
         assert_eq!(all(&socket), []);
-        socket.ask(List::Links).unwrap();
+        socket.ask(Dump::Links).unwrap();
         let list = all(&socket);
         assert_eq!(carrier(&list, near), Some(true));
         let of_list: Vec<Link> = list
             .iter()
             .filter_map(|told| match told {
-                Told::Link(link) => Some(link.clone()),
+                LinkEvent::Link(link) => Some(link.clone()),
                 _ => None,
             })
             .collect();
         assert_eq!(super::list().unwrap().into_values().collect::<Vec<_>>(), of_list);
-        assert_eq!(list.last(), Some(&Told::Listed { interrupted: false }));
-        socket.ask(List::Addresses).unwrap();
-        assert!(all(&socket).contains(&Told::Address(near, Addr::v4([10, 9, 0, 1]))));
+        assert_eq!(list.last(), Some(&LinkEvent::Listed { interrupted: false }));
+        socket.ask(Dump::Addresses).unwrap();
+        assert!(all(&socket).contains(&LinkEvent::Address(near, Addr::v4([10, 9, 0, 1]))));
         ip(&format!("link property add dev {NEAR} altname feed0"));
-        let is_named = |told: &Told| matches!(told, Told::Link(link) if link.altnames == ["feed0"]);
+        let is_named =
+            |told: &LinkEvent| matches!(told, LinkEvent::Link(link) if link.altnames == ["feed0"]);
         assert!(all(&socket).iter().any(is_named));
         ip(&format!("link set {FAR} down"));
         wait_until("the change is told", || carrier(&all(&socket), near) == Some(false));
         ip(&format!("address del 10.9.0.1/24 dev {NEAR}"));
-        assert!(all(&socket).contains(&Told::AddressGone(near, Addr::v4([10, 9, 0, 1]))));
+        assert!(all(&socket).contains(&LinkEvent::AddressGone(near, Addr::v4([10, 9, 0, 1]))));
         ip(&format!("link delete {NEAR}"));
-        assert!(all(&socket).contains(&Told::LinkGone(near)));
+        assert!(all(&socket).contains(&LinkEvent::LinkGone(near)));
     });
 }

@@ -38,7 +38,7 @@ const ROUTE_HEADER_BYTES: usize = 12;
 
 /// Where the kernel would send a datagram now, and what as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Way {
+pub struct Route {
     /// The index of the interface.
     pub ifindex: u32,
     /// The address on its link that it is handed to: a router's, or its own destination.
@@ -64,11 +64,11 @@ pub enum Neighbour {
 
 /// A socket for questions, of the network namespace in which it was opened.
 #[derive(Debug)]
-pub struct WaySocket {
+pub struct RouteSocket {
     fd: OwnedFd,
 }
 
-impl WaySocket {
+impl RouteSocket {
     /// Opens it in the calling thread's network namespace; no right is needed.
     ///
     /// # Errors
@@ -82,7 +82,7 @@ impl WaySocket {
     ///
     /// # Errors
     /// The kernel does not answer.
-    pub fn find(&self, spec: &OutputSpec) -> io::Result<Option<Way>> {
+    pub fn find(&self, spec: &OutputSpec) -> io::Result<Option<Route>> {
         let question = RouteNetlinkMessage::GetRoute(route_to(spec));
         let mut way = None;
         let asked = self.ask(question, NLM_F_REQUEST, |kind, payload| {
@@ -92,8 +92,8 @@ impl WaySocket {
         });
         match asked {
             Ok(()) => Ok(way),
-            Err(Answer::Refused(_)) => Ok(None),
-            Err(Answer::Missing(error)) => Err(error),
+            Err(QueryError::Refused(_)) => Ok(None),
+            Err(QueryError::Missing(error)) => Err(error),
         }
     }
 
@@ -101,7 +101,7 @@ impl WaySocket {
     ///
     /// # Errors
     /// The kernel does not answer.
-    pub fn neighbour(&self, way: &Way) -> io::Result<Neighbour> {
+    pub fn neighbour(&self, way: &Route) -> io::Result<Neighbour> {
         let question = RouteNetlinkMessage::GetNeighbour(neighbour(way, NeighbourFlags::empty()));
         let mut state = 0;
         let asked = self.ask(question, NLM_F_REQUEST, |kind, payload| {
@@ -113,8 +113,8 @@ impl WaySocket {
         });
         match asked {
             Ok(()) => Ok(Neighbour::of(state)),
-            Err(Answer::Refused(_)) => Ok(Neighbour::Unknown),
-            Err(Answer::Missing(error)) => Err(error),
+            Err(QueryError::Refused(_)) => Ok(Neighbour::Unknown),
+            Err(QueryError::Missing(error)) => Err(error),
         }
     }
 
@@ -122,10 +122,10 @@ impl WaySocket {
     ///
     /// # Errors
     /// EPERM without CAP_NET_ADMIN in the network namespace; an interface that is gone or down.
-    pub fn seek(&self, way: &Way) -> io::Result<()> {
+    pub fn seek(&self, way: &Route) -> io::Result<()> {
         let question = RouteNetlinkMessage::NewNeighbour(neighbour(way, NeighbourFlags::Use));
         let flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE;
-        self.ask(question, flags, |_, _| {}).map_err(Answer::into_error)
+        self.ask(question, flags, |_, _| {}).map_err(QueryError::into_error)
     }
 
     /// The bytes of the largest batch that passes each interface in one piece where a token
@@ -146,7 +146,7 @@ impl WaySocket {
                 *least = bytes.min(*least);
             }
         });
-        asked.map(|()| bursts).map_err(Answer::into_error)
+        asked.map(|()| bursts).map_err(QueryError::into_error)
     }
 
     /// Sends a question, and takes all messages of the answer.
@@ -155,7 +155,7 @@ impl WaySocket {
         question: RouteNetlinkMessage,
         flags: u16,
         mut take: impl FnMut(u16, &[u8]),
-    ) -> std::result::Result<(), Answer> {
+    ) -> std::result::Result<(), QueryError> {
         let mut bytes = vec![0; PIECE_BYTES];
         // What is left of an answer that was given up.
         while links::hear(self.fd.as_fd(), &mut bytes).is_ok() {}
@@ -165,10 +165,10 @@ impl WaySocket {
         question.serialize(&mut bytes);
         let len = question.buffer_len();
         send(self.fd.as_raw_fd(), &bytes[..len], MsgFlags::MSG_DONTWAIT)
-            .map_err(|errno| Answer::Missing(errno.into()))?;
+            .map_err(|errno| QueryError::Missing(errno.into()))?;
         let is_list = flags & NLM_F_DUMP == NLM_F_DUMP;
         loop {
-            let piece = links::hear(self.fd.as_fd(), &mut bytes).map_err(Answer::Missing)?;
+            let piece = links::hear(self.fd.as_fd(), &mut bytes).map_err(QueryError::Missing)?;
             if read_piece(piece, is_list, &mut take)? {
                 return Ok(());
             }
@@ -183,7 +183,7 @@ impl WaySocket {
 /// # Errors
 /// EPERM without CAP_NET_ADMIN in the network namespace; no route; no netlink.
 pub fn seek_host(spec: &OutputSpec) -> Result<()> {
-    let socket = WaySocket::open()?;
+    let socket = RouteSocket::open()?;
     let found = socket.find(spec).and_then(|way| match way {
         Some(way) if way.is_to_a_host => socket.seek(&way),
         _ => Ok(()),
@@ -191,7 +191,7 @@ pub fn seek_host(spec: &OutputSpec) -> Result<()> {
     found.map_err(|error| Error::os("looking for the host of", spec.to_string(), error))
 }
 
-impl AsFd for WaySocket {
+impl AsFd for RouteSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
@@ -214,14 +214,14 @@ impl Neighbour {
 }
 
 /// Why a question has no answer.
-enum Answer {
+enum QueryError {
     /// The kernel's error is the answer.
     Refused(io::Error),
     /// None came.
     Missing(io::Error),
 }
 
-impl Answer {
+impl QueryError {
     fn into_error(self) -> io::Error {
         match self {
             Self::Refused(error) | Self::Missing(error) => error,
@@ -234,14 +234,14 @@ fn read_piece(
     bytes: &[u8],
     is_list: bool,
     take: &mut impl FnMut(u16, &[u8]),
-) -> std::result::Result<bool, Answer> {
+) -> std::result::Result<bool, QueryError> {
     let mut is_complete = false;
     messages::each(bytes, |message| {
         match message.message_type() {
             NLMSG_DONE => is_complete = true,
             NLMSG_ERROR => match messages::refusal(message.payload()) {
                 0 => is_complete = true,
-                errno => return Err(Answer::Refused(io::Error::from_raw_os_error(errno))),
+                errno => return Err(QueryError::Refused(io::Error::from_raw_os_error(errno))),
             },
             kind => {
                 take(kind, message.payload());
@@ -280,7 +280,7 @@ fn route_to(spec: &OutputSpec) -> RouteMessage {
     message
 }
 
-fn read_way(payload: &[u8], destination: Addr) -> Option<Way> {
+fn read_way(payload: &[u8], destination: Addr) -> Option<Route> {
     /// linux/rtnetlink.h; not in every libc.
     const RTA_VIA: u16 = 18;
     let kinds = [libc::RTA_OIF, libc::RTA_GATEWAY, libc::RTA_PREFSRC, RTA_VIA];
@@ -288,7 +288,7 @@ fn read_way(payload: &[u8], destination: Addr) -> Option<Way> {
     // `struct rtvia`: an IPv4 route by an IPv6 router has its family in front of the address.
     let via = via.and_then(|via| via.get(2..));
     let next_hop = gateway.or(via).and_then(messages::to_addr);
-    Some(Way {
+    Some(Route {
         ifindex: parse_u32(interface?).ok()?,
         next_hop: next_hop.unwrap_or(destination),
         source: source.and_then(messages::to_addr),
@@ -297,7 +297,7 @@ fn read_way(payload: &[u8], destination: Addr) -> Option<Way> {
     })
 }
 
-fn neighbour(way: &Way, flags: NeighbourFlags) -> NeighbourMessage {
+fn neighbour(way: &Route, flags: NeighbourFlags) -> NeighbourMessage {
     let mut message = NeighbourMessage::default();
     let is_v4 = way.next_hop.is_v4();
     message.header.family = if is_v4 { AddressFamily::Inet } else { AddressFamily::Inet6 };

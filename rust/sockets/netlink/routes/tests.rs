@@ -35,7 +35,7 @@ fn tc(arguments: &str) {
 }
 
 /// Asks for a way, and compares its source with what a socket gets that is connected now.
-fn find(socket: &WaySocket, spec: &OutputSpec) -> Way {
+fn find(socket: &RouteSocket, spec: &OutputSpec) -> Route {
     let way = socket.find(spec).unwrap().unwrap();
     let opened = output::open(spec).unwrap();
     assert_eq!(way.source, output::source(opened.fd.as_fd()));
@@ -45,7 +45,7 @@ fn find(socket: &WaySocket, spec: &OutputSpec) -> Way {
 #[test]
 fn a_way_is_that_of_a_socket_that_is_connected_now() {
     with_cable(|| {
-        let socket = WaySocket::open().unwrap();
+        let socket = RouteSocket::open().unwrap();
         let near = interface(NEAR).index;
         ip(&format!("address add 2001:db8:a::1/64 dev {NEAR} nodad"));
         ip(&format!("address add 2001:db8:b::1/64 dev {NEAR} nodad"));
@@ -77,7 +77,7 @@ fn a_way_is_that_of_a_socket_that_is_connected_now() {
 #[test]
 fn a_neighbour_is_sought_before_anything_is_sent_to_it() {
     with_cable(|| {
-        let socket = WaySocket::open().unwrap();
+        let socket = RouteSocket::open().unwrap();
         // Both ends are in one namespace, so that nobody answers who is asked.
         let way = socket.find(&to("10.9.0.9", 0)).unwrap().unwrap();
         assert_eq!(socket.neighbour(&way).unwrap(), Neighbour::Unknown);
@@ -99,7 +99,7 @@ fn a_neighbour_is_sought_before_anything_is_sent_to_it() {
 #[test]
 fn what_cuts_batches_is_found_wherever_it_stands() {
     with_cable(|| {
-        let socket = WaySocket::open().unwrap();
+        let socket = RouteSocket::open().unwrap();
         assert_eq!(socket.bursts().unwrap(), BTreeMap::new());
         let [near, far] = [NEAR, FAR].map(|name| interface(name).index);
         let within = |found: Option<&u32>, bytes: u32| {
@@ -125,7 +125,7 @@ fn what_cuts_batches_is_found_wherever_it_stands() {
 #[test]
 fn answers_that_nobody_took_confuse_nothing() {
     in_namespace(|| {
-        let socket = WaySocket::open().unwrap();
+        let socket = RouteSocket::open().unwrap();
         let question = RouteNetlinkMessage::GetRoute(route_to(&to("::1", 0)));
         let mut question = NetlinkMessage::from(question);
         question.header.flags = NLM_F_REQUEST;

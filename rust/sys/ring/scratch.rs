@@ -5,22 +5,22 @@ use super::Ring;
 use crate::sys::buffers::Buffer;
 
 /// The number under which buffers of this kind go.
-pub(super) const SPARES: u8 = 127;
+pub(super) const SCRATCH_POOL: u8 = 127;
 /// Bytes of one: more than any frame, even when each of its packets gets headers of its own.
-const SPARE_BYTES: usize = 128 * 1024;
+const SCRATCH_BYTES: usize = 128 * 1024;
 /// How many there are. Pages are touched when used.
-const SPARE_COUNT: u16 = 64;
+const SCRATCH_COUNT: u16 = 64;
 
 /// The buffers, one behind the other, and which of them are free.
-pub(super) struct Spares {
+pub(super) struct ScratchBuffers {
     memory: Box<[u8]>,
     free: Vec<u16>,
 }
 
-impl Spares {
+impl ScratchBuffers {
     pub(super) fn new() -> Self {
-        let memory = vec![0; SPARE_BYTES * usize::from(SPARE_COUNT)].into();
-        Self { memory, free: (0..SPARE_COUNT).collect() }
+        let memory = vec![0; SCRATCH_BYTES * usize::from(SCRATCH_COUNT)].into();
+        Self { memory, free: (0..SCRATCH_COUNT).collect() }
     }
 
     pub(super) fn give_back(&mut self, id: u16) {
@@ -29,7 +29,7 @@ impl Spares {
 
     #[cold]
     pub(super) fn bytes(&self, buffer: &Buffer) -> &[u8] {
-        let bytes = self.memory.get(usize::from(buffer.id) * SPARE_BYTES..);
+        let bytes = self.memory.get(usize::from(buffer.id) * SCRATCH_BYTES..);
         bytes.and_then(|bytes| bytes.get(..buffer.len as usize)).unwrap_or_default()
     }
 }
@@ -37,8 +37,8 @@ impl Spares {
 impl Ring {
     /// Whether [`Ring::rewrite`] has room.
     #[must_use]
-    pub fn has_spare(&self) -> bool {
-        !self.slots.spares.free.is_empty()
+    pub fn has_scratch(&self) -> bool {
+        !self.slots.scratch.free.is_empty()
     }
 
     /// Writes what is in a buffer anew: `write` reads it, writes to the room that it is given, from
@@ -52,19 +52,19 @@ impl Ring {
         buffer: Buffer,
         write: impl FnOnce(&[u8], &mut [u8]) -> Result<(T, u32), E>,
     ) -> Result<(T, Buffer), Option<E>> {
-        let Some(id) = self.slots.spares.free.pop() else {
+        let Some(id) = self.slots.scratch.free.pop() else {
             self.give_back(buffer);
             return Err(None);
         };
-        let mut memory = std::mem::take(&mut self.slots.spares.memory);
-        let room = &mut memory[usize::from(id) * SPARE_BYTES..][..SPARE_BYTES];
+        let mut memory = std::mem::take(&mut self.slots.scratch.memory);
+        let room = &mut memory[usize::from(id) * SCRATCH_BYTES..][..SCRATCH_BYTES];
         let written = write(self.bytes(&buffer), room);
-        self.slots.spares.memory = memory;
+        self.slots.scratch.memory = memory;
         self.give_back(buffer);
         match written {
-            Ok((told, len)) => Ok((told, Buffer { pool: SPARES, id, len })),
+            Ok((told, len)) => Ok((told, Buffer { pool: SCRATCH_POOL, id, len })),
             Err(error) => {
-                self.slots.spares.give_back(id);
+                self.slots.scratch.give_back(id);
                 Err(Some(error))
             }
         }

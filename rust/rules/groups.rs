@@ -11,29 +11,29 @@ use crate::addr::Addr;
 use crate::packet::{Datagram, Discard};
 
 /// A group, or a block of groups, on an interface.
-pub(super) type Name = (u32, u8, Addr);
+pub(super) type GroupKey = (u32, u8, Addr);
 
 /// So many shares the names are kept in: a change copies those that it touches.
 const SHARES: usize = 64;
 
 /// The groups and blocks that rules name.
 #[derive(Clone, Debug)]
-pub(super) struct Names {
+pub(super) struct GroupIndex {
     hasher: DefaultHashBuilder,
-    shares: Box<[Arc<HashMap<Name, Named>>]>,
+    shares: Box<[Arc<HashMap<GroupKey, GroupEntry>>]>,
     /// For each interface how many low bits vary in its blocks, in ascending order.
     sizes: Arc<HashMap<u32, Box<[u8]>>>,
 }
 
 /// What is said of one group or block.
 #[derive(Clone, Debug)]
-struct Named {
+struct GroupEntry {
     number: u32,
     /// First and last port, in ascending order, none twice.
     ports: Box<[(u16, u16)]>,
 }
 
-impl Names {
+impl GroupIndex {
     pub(super) fn new() -> Self {
         Self {
             hasher: DefaultHashBuilder::default(),
@@ -62,17 +62,17 @@ impl Names {
         (Discard::NoRule, smallest)
     }
 
-    fn find(&self, name: &Name) -> Option<&Named> {
+    fn find(&self, name: &GroupKey) -> Option<&GroupEntry> {
         self.shares[self.share(name)].get(name)
     }
 
-    fn share(&self, name: &Name) -> usize {
+    fn share(&self, name: &GroupKey) -> usize {
         let [.., last] = self.hasher.hash_one(name).to_be_bytes();
         usize::from(last) % SHARES
     }
 }
 
-impl Named {
+impl GroupEntry {
     fn has_port(&self, port: u16) -> bool {
         let after = self.ports.partition_point(|(first, _)| *first <= port);
         after > 0 && self.ports[after - 1].1 >= port
@@ -81,38 +81,38 @@ impl Named {
 
 /// The names that the rules of a compiler use, and which have changed since the last table.
 #[derive(Default)]
-pub(super) struct NamesDraft {
-    names: HashMap<Name, Uses>,
+pub(super) struct GroupIndexDraft {
+    groups: HashMap<GroupKey, GroupUse>,
     /// Numbers from here on were never given away.
     fresh: u32,
     free: Vec<u32>,
     /// How many names there are of each size on each interface.
     sizes: BTreeMap<(u32, u8), usize>,
-    changed: HashSet<Name>,
+    changed: HashSet<GroupKey>,
 }
 
 /// The first and last port of each rule that uses a name, in ascending order.
-struct Uses {
+struct GroupUse {
     number: u32,
     ports: Vec<(u16, u16)>,
 }
 
-impl NamesDraft {
+impl GroupIndexDraft {
     /// All numbers are below.
     pub(super) fn span(&self) -> usize {
         self.fresh as usize
     }
 
     /// Takes in one rule's block and ports, and says the number of the block.
-    pub(super) fn add(&mut self, name: Name, ports: (u16, u16)) -> u32 {
-        let Self { names, fresh, free, sizes, changed } = self;
-        let uses = names.entry(name).or_insert_with(|| {
+    pub(super) fn add(&mut self, name: GroupKey, ports: (u16, u16)) -> u32 {
+        let Self { groups, fresh, free, sizes, changed } = self;
+        let uses = groups.entry(name).or_insert_with(|| {
             let number = free.pop().unwrap_or_else(|| {
                 *fresh += 1;
                 *fresh - 1
             });
             *sizes.entry((name.0, name.1)).or_default() += 1;
-            Uses { number, ports: Vec::new() }
+            GroupUse { number, ports: Vec::new() }
         });
         let at = uses.ports.partition_point(|before| *before < ports);
         uses.ports.insert(at, ports);
@@ -120,9 +120,9 @@ impl NamesDraft {
         uses.number
     }
 
-    /// Takes one [`NamesDraft::add`] back.
-    pub(super) fn remove(&mut self, name: Name, ports: (u16, u16)) {
-        let Some(uses) = self.names.get_mut(&name) else { return };
+    /// Takes one [`GroupIndexDraft::add`] back.
+    pub(super) fn remove(&mut self, name: GroupKey, ports: (u16, u16)) {
+        let Some(uses) = self.groups.get_mut(&name) else { return };
         if let Ok(at) = uses.ports.binary_search(&ports) {
             uses.ports.remove(at);
         }
@@ -131,7 +131,7 @@ impl NamesDraft {
             return;
         }
         self.free.push(uses.number);
-        self.names.remove(&name);
+        self.groups.remove(&name);
         let size = (name.0, name.1);
         if let Some(left) = self.sizes.get_mut(&size) {
             *left -= 1;
@@ -142,20 +142,19 @@ impl NamesDraft {
     }
 
     /// Makes a table's names follow what has changed.
-    pub(super) fn refresh(&mut self, names: &mut Names) {
+    pub(super) fn refresh(&mut self, groups: &mut GroupIndex) {
         for name in self.changed.drain() {
-            let share = names.share(&name);
-            let share = Arc::make_mut(&mut names.shares[share]);
-            match self.names.get(&name) {
-                Some(uses) => {
-                    share.insert(name, Named { number: uses.number, ports: merged(&uses.ports) })
-                }
+            let share = groups.share(&name);
+            let share = Arc::make_mut(&mut groups.shares[share]);
+            match self.groups.get(&name) {
+                Some(uses) => share
+                    .insert(name, GroupEntry { number: uses.number, ports: merged(&uses.ports) }),
                 None => share.remove(&name),
             };
         }
-        let known = names.sizes.values().map(|sizes| sizes.len()).sum::<usize>();
+        let known = groups.sizes.values().map(|sizes| sizes.len()).sum::<usize>();
         let is_known = |&(interface, bits): &(u32, u8)| {
-            names.sizes.get(&interface).is_some_and(|sizes| sizes.contains(&bits))
+            groups.sizes.get(&interface).is_some_and(|sizes| sizes.contains(&bits))
         };
         if known == self.sizes.len() && self.sizes.keys().all(is_known) {
             return;
@@ -165,7 +164,7 @@ impl NamesDraft {
             sizes.entry(interface).or_default().push(bits);
         }
         let sizes = sizes.into_iter().map(|(interface, sizes)| (interface, sizes.into()));
-        names.sizes = Arc::new(sizes.collect());
+        groups.sizes = Arc::new(sizes.collect());
     }
 }
 

@@ -15,7 +15,7 @@ const WORD: usize = size_of::<usize>();
 
 /// What one send says to the kernel, where it does not leave all to the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Envelope {
+pub struct SendControl {
     /// The family of the socket: IPv4, or IPv6.
     pub v4: bool,
     /// The interface's index for what has a scope; 0 for none.
@@ -30,7 +30,7 @@ pub struct Envelope {
     pub class: Option<u8>,
 }
 
-impl Envelope {
+impl SendControl {
     /// Writes the control messages and says how many bytes they are.
     pub(super) fn write_control(&self, area: &mut [u8; CONTROL_BYTES]) -> usize {
         let (level, ttl, class) = if self.v4 {
@@ -107,7 +107,7 @@ mod tests {
     fn every_control_message_has_room() {
         let source = Addr::v6([7; 16]);
         for (v4, from, bytes) in [(true, Addr::v4([10, 0, 0, 5]), 80), (false, source, 88)] {
-            let envelope = Envelope {
+            let send_control = SendControl {
                 v4,
                 ifindex: 3,
                 to: None,
@@ -116,7 +116,7 @@ mod tests {
                 class: Some(184),
             };
             let mut area = [0xaa; CONTROL_BYTES];
-            assert_eq!(envelope.write_control(&mut area), bytes);
+            assert_eq!(send_control.write_control(&mut area), bytes);
             let read: Vec<_> = ControlMessages(&area[..bytes]).collect();
             let [(_, _, ttl), (_, _, class), (_, _, info)] = read[..] else { panic!("{read:?}") };
             assert_eq!((ttl, class), (&[9, 0, 0, 0][..], &[184, 0, 0, 0][..]));
@@ -128,13 +128,14 @@ mod tests {
     #[test]
     fn a_destination_is_a_socket_address() {
         let mut area = [0xaa; NAME_BYTES];
-        let empty = Envelope { v4: true, ifindex: 3, to: None, from: None, ttl: None, class: None };
+        let empty =
+            SendControl { v4: true, ifindex: 3, to: None, from: None, ttl: None, class: None };
         assert_eq!(empty.write_name(&mut area), 0);
         let to = Some((Addr::v4([239, 1, 2, 3]), 6001));
-        assert_eq!(Envelope { to, ..empty }.write_name(&mut area), 16);
+        assert_eq!(SendControl { to, ..empty }.write_name(&mut area), 16);
         assert_eq!(area[..8], [2, 0, 0x17, 0x71, 239, 1, 2, 3]);
         let to = Some((Addr::v6([0xff; 16]), 6001));
-        assert_eq!(Envelope { v4: false, to, ..empty }.write_name(&mut area), 28);
+        assert_eq!(SendControl { v4: false, to, ..empty }.write_name(&mut area), 28);
         assert_eq!(area[..8], [10, 0, 0x17, 0x71, 0, 0, 0, 0]);
         assert_eq!((&area[8..24], &area[24..]), (&[0xff; 16][..], &[3, 0, 0, 0][..]));
     }

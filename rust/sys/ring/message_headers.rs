@@ -1,19 +1,23 @@
 //! Messages that say more than their socket does: in an envelope, or behind headers of their own.
 
 use super::Ring;
-use crate::sys::envelope::Envelope;
 use crate::sys::messages::{Head, MessageId, Piece};
+use crate::sys::send_control::SendControl;
 
 impl Ring {
     /// Makes another message of this wave with the pieces of `message`, in an envelope.
     /// `None` when the wave is full.
-    pub fn enclose(&mut self, message: MessageId, envelope: &Envelope) -> Option<MessageId> {
-        self.messages.enclose(message, envelope)
+    pub fn add_with_control(
+        &mut self,
+        message: MessageId,
+        send_control: &SendControl,
+    ) -> Option<MessageId> {
+        self.messages.add_with_control(message, send_control)
     }
 
     /// Makes a message of one datagram behind the headers that `write` makes of its bytes; it
     /// says how long they are. `None` when the wave is full.
-    pub fn headed(
+    pub fn add_with_headers(
         &mut self,
         piece: Piece<'_>,
         write: impl FnOnce(&[u8], &mut Head) -> usize,

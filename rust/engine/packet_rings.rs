@@ -5,7 +5,7 @@ use std::hint;
 use std::io;
 use std::os::fd::AsFd;
 
-use super::intake::{Intake, State};
+use super::intake::{Intake, ListenerState};
 use crate::stats::Writer;
 use crate::sys::buffers::Buffer;
 use crate::sys::ring::Ring;
@@ -69,10 +69,10 @@ impl Intake {
     pub(super) fn watch_rings(&mut self, ring: &mut Ring) -> io::Result<()> {
         for &token in &self.rings {
             if let Some(listener) = &mut self.listeners[token as usize]
-                && listener.state == State::Ended
+                && listener.state == ListenerState::Ended
             {
                 ring.watch_slots(listener.source.fd.as_fd(), token)?;
-                listener.state = State::Armed;
+                listener.state = ListenerState::Armed;
             }
         }
         Ok(())
@@ -104,7 +104,7 @@ impl Intake {
         let Self { rings, listeners, .. } = self;
         rings.retain(|&token| {
             let listener = listeners[token as usize].as_ref();
-            listener.is_some_and(|listener| listener.state != State::Closing)
+            listener.is_some_and(|listener| listener.state != ListenerState::Closing)
         });
     }
 }

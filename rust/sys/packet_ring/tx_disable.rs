@@ -26,7 +26,7 @@ const RESERVE_BYTES: libc::c_int = 6;
 ///
 /// # Errors
 /// The kernel's answer: no memory, or a socket of another kind.
-pub fn mute(fd: BorrowedFd<'_>) -> io::Result<()> {
+pub fn tx_disable(fd: BorrowedFd<'_>) -> io::Result<()> {
     let bytes = u32::try_from(bytes()?).map_err(|_| io::ErrorKind::InvalidInput)?;
     let request = tpacket_req {
         tp_block_size: bytes,

@@ -23,11 +23,11 @@ pub(crate) const REGISTER_BUFFERS: u8 = 22;
 const SELECT_BUFFER: u8 = 1 << 5;
 
 /// Limits a ring that was made disabled, and enables it: for the calling thread, and for good.
-pub(super) fn narrow(uring: &IoUring) -> io::Result<()> {
-    let mut limits: Vec<_> = OPERATIONS.into_iter().map(Restriction::sqe_op).collect();
-    limits.push(Restriction::sqe_flags_allowed(SELECT_BUFFER));
-    limits.push(Restriction::register_op(REGISTER_BUFFERS));
+pub(super) fn restrict(uring: &IoUring) -> io::Result<()> {
+    let mut restrictions: Vec<_> = OPERATIONS.into_iter().map(Restriction::sqe_op).collect();
+    restrictions.push(Restriction::sqe_flags_allowed(SELECT_BUFFER));
+    restrictions.push(Restriction::register_op(REGISTER_BUFFERS));
     let submitter = uring.submitter();
-    submitter.register_restrictions(&mut limits)?;
+    submitter.register_restrictions(&mut restrictions)?;
     submitter.register_enable_rings()
 }
