@@ -12,6 +12,7 @@ HEADINGS = re.findall(r'^### .*?"(.+)"', (ROOT / "docs/troubleshooting.md").read
 SHORTEST = 6  # a shorter piece of a message says nothing
 FOREIGN = {"mcr: command not found"}  # said by sudo
 COLUMNS = 100
+PLACES = "(?:bench|docs|examples|findings|python|rust|scripts|tests)"
 ELSEWHERE = ("http://", "https://")
 
 
@@ -63,6 +64,13 @@ def test_links_lead_somewhere(path: Path) -> None:
         assert place.is_relative_to(ROOT)
         assert place.exists(), target
         assert not anchor or anchor in anchors(place), target
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_files_exist(path: Path) -> None:
+    """Each file of the repository that a document names by its path is there."""
+    for name in re.findall(rf"`({PLACES}/[\w./*-]*)`", path.read_text()):
+        assert list(ROOT.glob(name)), name
 
 
 def anchors(path: Path) -> set[str]:
