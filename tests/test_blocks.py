@@ -4,7 +4,7 @@ import re
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
-from tests.made_up_host import HOST, check, problems, running
+from tests.support.fake_host import HOST, check, problems, running
 
 from mcr.errors import Problem, RuleError
 from mcr.rules import Input, Output

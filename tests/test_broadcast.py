@@ -5,13 +5,12 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 
 import pytest
+from tests.support.fake_host import ETH0, ETH1, LO
 
 import mcr
 from mcr.errors import RuleError
 from mcr.rules.local_host import Interface
 from mcr.rules.ruleset import resolve
-
-from .made_up_host import ETH0, ETH1, LO
 
 NETS = (
     LO,

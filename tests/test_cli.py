@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.fake_core import FakeCore
+from tests.support.fake_core import FakeCore
 
 from mcr import Relay
 from mcr.cli import main, privileges

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from tests.made_up_host import (
+from tests.support.fake_host import (
     BACK,
     ETH0,
     ETH1,

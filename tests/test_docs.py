@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from tests.pages import DOCUMENTS, FENCE, ROOT, Page
+from tests.support.documents import DOCUMENTS, FENCE, ROOT, Page
 
 import mcr
 

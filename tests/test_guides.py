@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.pages import Page, assert_printed, commands
+from tests.support.documents import Page, assert_printed, commands
 from tests.topology.daemons import serving
 
 import mcr

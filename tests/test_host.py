@@ -6,7 +6,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
-from tests.made_up_host import (
+from tests.support.fake_host import (
     DOWN,
     ETH0,
     ETH1,

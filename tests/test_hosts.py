@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
-from tests.fake_core import FakeCore
+from tests.support.fake_core import FakeCore
 
 import mcr
 from mcr.cli import relay as command

@@ -6,7 +6,7 @@ from ipaddress import IPv4Address
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.made_up_host import (
+from tests.support.fake_host import (
     BACK,
     ETH1,
     HOST,

@@ -6,7 +6,7 @@ from itertools import product
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.made_up_host import HOST, check
+from tests.support.fake_host import HOST, check
 
 import mcr
 from mcr.rules.fields import Address

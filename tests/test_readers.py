@@ -17,7 +17,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from tests.made_up_daemon import MadeUpDaemon, made_up_daemon, wait_for
+from tests.support.fake_daemon import MadeUpDaemon, made_up_daemon, wait_for
 
 import mcr
 from mcr.cli.writer import Writer

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 
 import pytest
-from tests.fake_core import FakeCore
+from tests.support.fake_core import FakeCore
 
 import mcr
 

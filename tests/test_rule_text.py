@@ -5,7 +5,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tests.drawn_rules import KERNEL_INTERFACES, inputs, outputs, rules
+from tests.support.strategies import KERNEL_INTERFACES, inputs, outputs, rules
 
 from mcr.errors import Problem, RuleError
 from mcr.rules import Input, Output, Rule, grammar, parse_rules

@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from tests.supervised import SOON_S, WORKER, Daemon, daemon, eventually, is_running
+from tests.support.supervisor_process import SOON_S, WORKER, Daemon, daemon, eventually, is_running
 
 from mcr.daemon.supervisor.watchdog import CONTROL_SILENCE_S, WORKER_SILENCE_S
 

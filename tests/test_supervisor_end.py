@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.supervised import SOON_S, WORKER, Daemon, daemon, eventually, is_running
+from tests.support.supervisor_process import SOON_S, WORKER, Daemon, daemon, eventually, is_running
 from tests.topology.rights import missing
 
 from mcr.protocol.constants import REFUSED_START

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.supervised import eventually
+from tests.support.supervisor_process import eventually
 
 from mcr.daemon.control.event_sequence import EventSequence
 from mcr.daemon.sealed_memfd import (

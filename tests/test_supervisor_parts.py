@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.supervised import eventually
+from tests.support.supervisor_process import eventually
 
 from mcr.daemon.account import Account
 from mcr.daemon.supervisor import DaemonSettings, capabilities, choose_ingress

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from tests.made_up_daemon import MadeUpDaemon, made_up_daemon
+from tests.support.fake_daemon import MadeUpDaemon, made_up_daemon
 
 import mcr
 

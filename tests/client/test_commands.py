@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from tests.made_up_daemon import MadeUpDaemon, wait_for
+from tests.support.fake_daemon import MadeUpDaemon, wait_for
 
 import mcr
 from mcr.cli import main, show

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.made_up_daemon import MadeUpDaemon, wait_for
+from tests.support.fake_daemon import MadeUpDaemon, wait_for
 
 import mcr
 from mcr.client.session import Receive, Step

@@ -12,9 +12,9 @@ from typing import Literal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.drawn_rules import KERNEL_INTERFACES
-from tests.made_up_daemon import MadeUpDaemon, made_up_daemon
-from tests.made_up_rules import from_object
+from tests.support.fake_daemon import MadeUpDaemon, made_up_daemon
+from tests.support.fake_rules import from_object
+from tests.support.strategies import KERNEL_INTERFACES
 
 import mcr
 from mcr.client import connect, methods

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from tests.made_up_daemon import MadeUpDaemon, wait_for
+from tests.support.fake_daemon import MadeUpDaemon, wait_for
 
 import mcr
 

@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from .fake_supervisor import FakeSupervisor, Talk, daemon
-from .fake_worker import FakeWorker
+from tests.support.fake_supervisor import FakeSupervisor, Talk, daemon
+from tests.support.fake_worker import FakeWorker
 
 
 @pytest.fixture(scope="module", autouse=True)

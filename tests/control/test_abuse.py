@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.pinger import PING_S, undelayed
+from tests.support.fake_supervisor import FakeSupervisor, Talk, daemon, until
+from tests.support.pinger import PING_S, undelayed
 
 from mcr.daemon.control import limits
 from mcr.daemon.control.api.methods import SHAPES
 from mcr.protocol.constants import LINE_BYTES, ErrorCode
 
-from .fake_supervisor import FakeSupervisor, Talk, daemon, until
 from .test_process import many
 
 JSON_VALUES = st.recursive(

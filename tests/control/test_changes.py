@@ -8,7 +8,8 @@ from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from tests.made_up_host import HOST
+from tests.support.fake_host import HOST
+from tests.support.fake_worker import FakeWorker
 
 from mcr.daemon.control.api.errors import RpcError
 from mcr.daemon.control.events import EventBus
@@ -20,8 +21,6 @@ from mcr.daemon.control.rules.transactions import Transactions
 from mcr.daemon.control.supervisor_channel import WorkerStarted
 from mcr.daemon.control.workers.pool import WorkerPool
 from mcr.daemon.control.workers.status import RuleStatusTracker
-
-from .fake_worker import FakeWorker
 
 PLAIN = "239.1.1.1%eth0:5001 to 239.2.0.1%eth1:6001"
 NAMED = "239.1.1.2%eth0:5001 to studio.example:7001"

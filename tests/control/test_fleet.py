@@ -4,13 +4,12 @@ import asyncio
 from typing import Any
 
 import pytest
+from tests.support.fake_worker import FakeWorker
+from tests.support.pool_harness import Scene, play, spec
 
 from mcr.daemon.control.supervisor_channel import LastDeath, WorkerStarted
 from mcr.daemon.control.workers import pool as module
 from mcr.errors import EngineError, RightsError
-
-from .fake_worker import FakeWorker
-from .scene import Scene, play, spec
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.fake_supervisor import FakeSupervisor
 
 from mcr.daemon.control.api.access import AccessPolicy, Peer, peer_of
 from mcr.daemon.control.log import (
@@ -23,8 +24,6 @@ from mcr.daemon.control.log import (
 )
 from mcr.daemon.control.rules.snapshot import LogLevels
 from mcr.protocol.constants import FACILITIES
-
-from .fake_supervisor import FakeSupervisor
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 0.6)), max_size=40))

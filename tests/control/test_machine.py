@@ -9,10 +9,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from tests.support.fake_supervisor import FakeSupervisor, Talk, until
 
 from mcr.rules import Rule
-
-from .fake_supervisor import FakeSupervisor, Talk, until
 
 TEXTS = [
     f"239.1.1.{n}%lo:5001{f',name=r{n}' if n % 2 else ''} to 127.0.0.1:{7000 + n}" for n in range(6)

@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.fake_supervisor import FakeSupervisor, Talk, daemon, until
 
 from mcr.protocol.constants import REFUSED_START
-
-from .fake_supervisor import FakeSupervisor, Talk, daemon, until
 
 ONE = "239.1.1.1%lo:5001,name=one to 127.0.0.1:7001"
 TWO = "239.1.1.2%lo:5001 to 127.0.0.1:7002"

@@ -6,13 +6,12 @@ from typing import Any
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
+from tests.support.fake_supervisor import FakeSupervisor, Talk, until
 
 from mcr.daemon.control.api.methods import SHAPES
 from mcr.daemon.control.api.results import Event, PingResult
 from mcr.daemon.control.api.schema import text
 from mcr.protocol.constants import FACILITIES, ErrorCode
-
-from .fake_supervisor import FakeSupervisor, Talk, until
 
 ONE = "239.1.1.1%lo:5001,name=one to 127.0.0.1:7001"
 TWO = "239.1.1.2%lo:5001 to 127.0.0.1:7002"

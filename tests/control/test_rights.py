@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.fake_supervisor import FakeSupervisor, Talk, daemon, until
 
 from mcr.daemon.control.api.methods import SHAPES
-
-from .fake_supervisor import FakeSupervisor, Talk, daemon, until
 
 NOBODY = 65534
 PARAMS: dict[str, dict[str, object]] = {

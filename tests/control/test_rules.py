@@ -9,8 +9,8 @@ from ipaddress import ip_address
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.drawn_rules import INTERFACES, KERNEL_INTERFACES, rules
-from tests.made_up_host import HOST
+from tests.support.fake_host import HOST
+from tests.support.strategies import INTERFACES, KERNEL_INTERFACES, rules
 
 from mcr.daemon.control.api.errors import RpcError
 from mcr.daemon.control.api.params import RuleObject

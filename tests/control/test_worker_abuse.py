@@ -11,12 +11,11 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.pinger import undelayed
+from tests.support.fake_supervisor import FakeSupervisor, Talk, daemon, until
+from tests.support.fake_worker import FakeWorker
+from tests.support.pinger import undelayed
 
 from mcr.daemon.control.log import LINES_A_SECOND, LINES_AT_ONCE
-
-from .fake_supervisor import FakeSupervisor, Talk, daemon, until
-from .fake_worker import FakeWorker
 
 RULE = "239.1.1.1%lo:5001,name=one to 127.0.0.1:7001"
 TEXTS = st.text(max_size=30)

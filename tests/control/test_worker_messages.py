@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.made_up_host import HOST
+from tests.support.fake_host import HOST
 
 from mcr.daemon.control.events import EventBus
 from mcr.daemon.control.rules import rulebook

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.worker_process import Kept, WorkerProcess
+from tests.support.worker_process import Kept, WorkerProcess
 
 from .lab import Lab
 from .namespaces import Net, remove_leftovers

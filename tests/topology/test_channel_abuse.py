@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.worker_process import Control, Json, Kept, WorkerProcess, specs
+from tests.support.worker_process import Control, Json, Kept, WorkerProcess, specs
 
 from .checks import assert_balanced, wait_until
 from .lab import Lab

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.control.fake_supervisor import Talk
-from tests.pinger import undelayed
+from tests.support.fake_supervisor import Talk
+from tests.support.pinger import undelayed
 
 from mcr.daemon.control.api.methods import SHAPES
 from mcr.daemon.control.log import LINES_A_SECOND, LINES_AT_ONCE

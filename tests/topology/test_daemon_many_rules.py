@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import pytest
-from tests.pinger import PING_S, Pinger
+from tests.support.pinger import PING_S, Pinger
 
 import mcr
 

@@ -3,7 +3,7 @@
 import socket
 
 import pytest
-from tests.worker_process import Kept, Refused, WorkerProcess
+from tests.support.worker_process import Kept, Refused, WorkerProcess
 
 from .checks import wait_until
 from .lab import Lab

@@ -1,7 +1,7 @@
 """The channel from control to a worker, whatever comes by it, and whoever does not read."""
 
 import pytest
-from tests.worker_process import Control, Refused, WorkerProcess
+from tests.support.worker_process import Control, Refused, WorkerProcess
 
 from .checks import wait_until
 from .lab import Lab

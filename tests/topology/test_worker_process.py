@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.worker_process import Json, Kept, Refused, WorkerProcess
+from tests.support.worker_process import Json, Kept, Refused, WorkerProcess
 
 from .checks import wait_until
 from .lab import Lab

@@ -2,7 +2,7 @@
 
 import contextlib
 
-from tests.worker_process import Control, Json, Kept, WorkerProcess, specs
+from tests.support.worker_process import Control, Json, Kept, WorkerProcess, specs
 
 from .checks import assert_balanced, wait_until
 from .lab import Lab

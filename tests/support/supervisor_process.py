@@ -1,6 +1,6 @@
 """The real supervisor with stand-ins for its children, as a process of its own and as its handle.
 
-Run as `python supervised.py ARGUMENTS` it supervises; imported, it gives tests a `Daemon`.
+Run as `python supervisor_process.py ARGUMENTS` it supervises; imported, it gives tests a `Daemon`.
 """
 
 import contextlib

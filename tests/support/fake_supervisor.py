@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from .fake_worker import FakeWorker
+from tests.support.fake_worker import FakeWorker
 
 PATIENCE_S = 10.0
 

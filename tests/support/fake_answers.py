@@ -2,7 +2,7 @@
 
 import os
 
-from tests.made_up_rules import Json
+from tests.support.fake_rules import Json
 
 
 def counters(rules: list[Json], revision: int) -> Json:

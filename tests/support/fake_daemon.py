@@ -14,8 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tests.made_up_answers import counters, host_change, loopback, worker
-from tests.made_up_rules import Json, Refusal, parsed
+from tests.support.fake_answers import counters, host_change, loopback, worker
+from tests.support.fake_rules import Json, Refusal, parsed
 
 import mcr
 

@@ -4,14 +4,13 @@ import asyncio
 from collections.abc import Callable, Coroutine
 
 import pytest
+from tests.support.fake_worker import FakeWorker
 
 from mcr.daemon.control.api.jsonrpc import encode
 from mcr.daemon.control.events import EventBus
 from mcr.daemon.control.supervisor_channel import WorkerExited, WorkerStarted
 from mcr.daemon.control.workers.messages import prepare_body
 from mcr.daemon.control.workers.pool import WorkerPool
-
-from .fake_worker import FakeWorker
 
 Spec = tuple[str, bool, bytes]
 

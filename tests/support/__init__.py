@@ -1,0 +1,1 @@
+"""Test doubles, strategies and helpers that tests share."""
