@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from ..protocol.constants import Level
 from .account import Account
 
 Ingress = Literal["packet", "udp"]
@@ -29,8 +30,7 @@ class DaemonSettings:
     config: Path | None = None
     state: Path | None = None
     hosts: Literal["first", "all"] = "first"
-    log_level: str = "info"
-    """One of `daemon.LEVELS`."""
+    log_level: Level = "info"
     verify_checksums: bool = True
     """Whether datagrams with a wrong UDP checksum are dropped."""
 

@@ -8,6 +8,7 @@ import enum
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal, get_args
 
 PROTOCOL = 1
 """The version of the control protocol; `hello` refuses any other."""
@@ -18,14 +19,17 @@ LINE_BYTES = 16 << 20
 REPLAY_EVENTS = 1024
 """How many past events a subscriber can ask for."""
 
-EVENT_KINDS = ("rule", "worker", "interface", "log")
-"""What events are about."""
+EventKind = Literal["rule", "worker", "interface", "log"]
+EVENT_KINDS: tuple[EventKind, ...] = get_args(EventKind)
+"""The subjects of events."""
 
-FACILITIES = ("control", "rules", "workers", "interfaces", "clients", "supervisor")
-"""The parts of the daemon whose log level can be set apart."""
+Facility = Literal["control", "rules", "workers", "interfaces", "clients", "supervisor"]
+FACILITIES: tuple[Facility, ...] = get_args(Facility)
+"""The parts of the daemon that can have a log level of their own."""
 
-LEVELS = ("debug", "info", "warning", "error")
-"""Log levels, the most talkative first."""
+Level = Literal["debug", "info", "warning", "error"]
+LEVELS: tuple[Level, ...] = get_args(Level)
+"""Log levels, the most verbose first."""
 
 REFUSED_START = 78
 """The exit code of control (sysexits.h: EX_CONFIG) that cannot take the rules it starts with.

@@ -35,4 +35,4 @@ class EventSequence:
         os.pwrite(self._descriptor, number.to_bytes(_BYTES, "little"), _PLACES[kind])
 
 
-_PLACES = {kind: _BYTES * at for at, kind in enumerate(EVENT_KINDS)}
+_PLACES: Mapping[str, int] = {kind: _BYTES * at for at, kind in enumerate(EVENT_KINDS)}

@@ -15,10 +15,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
-from ...protocol.constants import FACILITIES, LEVELS
+from ...protocol.constants import FACILITIES, LEVELS, Facility, Level
 from ..journal import leads_to_journal, priority
 from .api.errors import cut
-from .api.params import Facility, Level
 from .rules.snapshot import LogLevels
 
 _QUEUED_LINES = 1000
@@ -106,7 +105,7 @@ class Log(logging.Handler):
         self.levels = levels
         logging.getLogger("mcr").setLevel(levels.everything.upper())
         for facility in FACILITIES:
-            own = levels.facilities.get(facility)  # type: ignore[call-overload]
+            own = levels.facilities.get(facility)
             logging.getLogger(f"mcr.{facility}").setLevel(own.upper() if own else logging.NOTSET)
 
     def with_level(self, level: Level | None, facility: Facility | None) -> LogLevels:

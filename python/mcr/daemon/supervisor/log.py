@@ -25,7 +25,7 @@ class StderrLog:
         """Say what is at least as grave as the level.
 
         Args:
-            level: one of `daemon.LEVELS`.
+            level: one of `LEVELS`.
             target: the descriptor of standard error.
             environment: where systemd says by JOURNAL_STREAM that lines go to the journal; they
                 begin with their priority there (sd-daemon(3)).

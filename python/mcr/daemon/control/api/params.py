@@ -14,11 +14,8 @@ from pydantic import (
     Tag,
 )
 
+from ....protocol.constants import EventKind, Facility, Level
 from .. import limits
-
-EventKind = Literal["rule", "worker", "interface", "log"]
-Facility = Literal["control", "rules", "workers", "interfaces", "clients", "supervisor"]
-Level = Literal["debug", "info", "warning", "error"]
 
 
 class Params(BaseModel):

@@ -7,7 +7,7 @@ from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-from .params import EventKind, Facility, Level
+from ....protocol.constants import EventKind, Facility, Level
 
 Counts = dict[str, int]
 

@@ -22,12 +22,12 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from ....errors import McrError, RuleError
+from ....protocol.constants import Facility, Level
 from ....rules import Rule
 from ....rules.hostnames import Name, ResolvedHosts
 from ....rules.spec import ResolvedRule
 from .. import limits
 from ..api.jsonrpc import encode
-from ..api.params import Facility, Level
 from ..api.validation import problems_of
 from .entries import EnabledRule, read_entry, written
 
