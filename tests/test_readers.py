@@ -17,7 +17,8 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from tests.support.fake_daemon import MadeUpDaemon, made_up_daemon, wait_for
+from tests.support.deadline import wait_until
+from tests.support.fake_daemon import MadeUpDaemon, made_up_daemon
 
 import mcr
 from mcr.cli.writer import Writer
@@ -169,7 +170,7 @@ def _until_it_catches(pid: int) -> None:
         caught = next(line for line in status.splitlines() if line.startswith("SigCgt"))
         return bool(int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
 
-    wait_for(catches)
+    wait_until(catches)
 
 
 def _until_it_writes(pid: int, daemon: MadeUpDaemon) -> None:
@@ -179,7 +180,7 @@ def _until_it_writes(pid: int, daemon: MadeUpDaemon) -> None:
         daemon.happen("rule", "added", "something to be told")
         return "pipe" in Path(f"/proc/{pid}/wchan").read_text()
 
-    wait_for(writes)
+    wait_until(writes)
 
 
 def test_events_end_quietly_with_their_reader(output: Output, tmp_path: Path) -> None:
@@ -195,7 +196,7 @@ def test_events_end_quietly_with_their_reader(output: Output, tmp_path: Path) ->
                 daemon.happen("rule", "added", "something to be told")
                 return process.poll() is not None
 
-            wait_for(has_ended)
+            wait_until(has_ended)
             assert process.wait() == 1
     assert errors.read_text() == ""
 

@@ -12,24 +12,31 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from tests.support.supervisor_process import SOON_S, WORKER, Daemon, daemon, eventually, is_running
+from tests.support.deadline import wait_until
+from tests.support.processes import is_running
+from tests.support.supervisor_process import (
+    SOON_S,
+    WORKER,
+    SupervisorProcess,
+    supervisor_process,
+)
 
 from mcr.daemon.supervisor.watchdog import CONTROL_SILENCE_S, WORKER_SILENCE_S
 
 
 @pytest.fixture
-def running(tmp_path: Path) -> Iterator[Daemon]:
+def running(tmp_path: Path) -> Iterator[SupervisorProcess]:
     """A daemon with one worker that is ready."""
-    with daemon(tmp_path) as made:
+    with supervisor_process(tmp_path) as made:
         yield made.until_ready()
 
 
-def channels(made: Daemon) -> list[tuple[int, str]]:
+def channels(made: SupervisorProcess) -> list[tuple[int, str]]:
     """Which workers control was connected to, and whom it found at the other end."""
     return [(message["pid"], message["content"]) for message in made.told("worker")]
 
 
-def test_a_start_tells_control_all_it_has_to_know(running: Daemon) -> None:
+def test_a_start_tells_control_all_it_has_to_know(running: SupervisorProcess) -> None:
     """Order and content of the opening, and only the listed descriptors in the children."""
     kinds = [entry["message"]["kind"] for entry in running.journal("told")]
     assert kinds == ["restore", "worker", "begin"]
@@ -46,12 +53,12 @@ def test_a_start_tells_control_all_it_has_to_know(running: Daemon) -> None:
     assert (running.directory / "shrunk-False").exists()
 
 
-def test_a_killed_worker_is_back_at_once_with_its_page(running: Daemon) -> None:
+def test_a_killed_worker_is_back_at_once_with_its_page(running: SupervisorProcess) -> None:
     """The same counters, a new channel, and the cause told; the second death waits."""
     first = running.pid(WORKER)
     os.kill(first, signal.SIGKILL)
-    (ended,) = eventually(lambda: running.told("worker_ended"))
-    second = eventually(lambda: [pid for pid, _ in channels(running) if pid != first])[0]
+    (ended,) = wait_until(lambda: running.told("worker_ended"))
+    second = wait_until(lambda: [pid for pid, _ in channels(running) if pid != first])[0]
     assert (ended["pid"], ended["cause"]) == (first, "killed by SIGKILL")
     assert (ended["incarnation"], ended["restart_in_ms"], ended["deaths"]) == (1, 0, 1)
     assert abs(ended["at"] - time.time()) < 20
@@ -64,15 +71,15 @@ def test_a_killed_worker_is_back_at_once_with_its_page(running: Daemon) -> None:
     assert before["page"] == after["page"]
     assert after["at"] - before["at"] < 20
     os.kill(second, signal.SIGTERM)
-    ended = eventually(lambda: running.told("worker_ended")[1:])[0]
+    ended = wait_until(lambda: running.told("worker_ended")[1:])[0]
     assert (ended["cause"], ended["restart_in_ms"]) == ("killed by SIGTERM", 250)
 
 
-def test_a_crash_loop_slows_down(running: Daemon) -> None:
+def test_a_crash_loop_slows_down(running: SupervisorProcess) -> None:
     """Delays of 0, 250, 500 and 1000 ms; control and traffic of others go on meanwhile."""
     (running.directory / "crash-0").write_text("70")
     os.kill(running.pid(WORKER), signal.SIGKILL)
-    starts = eventually(lambda: running.journal("start")[1:6][4:] and running.journal("start")[1:6])
+    starts = wait_until(lambda: running.journal("start")[1:6][4:] and running.journal("start")[1:6])
     gaps = [after["at"] - before["at"] for before, after in pairwise(starts)]
     for gap, wanted in zip(gaps, (0.25, 0.5, 1, 2), strict=True):
         assert wanted <= gap < wanted + SOON_S
@@ -83,38 +90,38 @@ def test_a_crash_loop_slows_down(running: Daemon) -> None:
     running.order("keep", "[7]")
 
 
-def test_a_stopped_worker_is_replaced_after_three_seconds(running: Daemon) -> None:
+def test_a_stopped_worker_is_replaced_after_three_seconds(running: SupervisorProcess) -> None:
     """A worker that hangs does not pulse; it is killed, and the reason is told."""
     stopped_at = time.monotonic()
     os.kill(running.pid(WORKER), signal.SIGSTOP)
-    (ended,) = eventually(lambda: running.told("worker_ended"))
+    (ended,) = wait_until(lambda: running.told("worker_ended"))
     assert ended["cause"] == "did not answer for 3 s"
     took = time.monotonic() - stopped_at
     assert WORKER_SILENCE_S - 0.5 < took < WORKER_SILENCE_S + SOON_S
-    eventually(lambda: len(channels(running)) == 2)
+    wait_until(lambda: len(channels(running)) == 2)
 
 
 def test_a_stopped_control_is_replaced_after_five_seconds(tmp_path: Path) -> None:
     """The workers stay; the successor gets the rules that were kept, and new channels."""
-    with daemon(tmp_path, workers=2) as made:
+    with supervisor_process(tmp_path, workers=2) as made:
         made.until_ready()
         made.order("keep", "[1,2,3]")
-        eventually(lambda: made.journal("kept"))
+        wait_until(lambda: made.journal("kept"))
         before = made.pid("control")
         workers = {made.pid(WORKER), made.pid("worker 1")}
         stopped_at = time.monotonic()
         os.kill(before, signal.SIGSTOP)
-        eventually(lambda: made.pid("control") != before)
+        wait_until(lambda: made.pid("control") != before)
         took = time.monotonic() - stopped_at
         assert CONTROL_SILENCE_S - 0.5 < took < CONTROL_SILENCE_S + SOON_S
-        eventually(lambda: made.told("begin")[1:])
+        wait_until(lambda: made.told("begin")[1:])
         told = [entry for entry in made.journal("told") if entry["pid"] != before]
         kinds = [entry["message"]["kind"] for entry in told]
         assert kinds == ["restore", "worker", "worker", "note", "begin"]
         assert told[0]["content"] == "[1,2,3]"
         assert {entry["message"]["pid"] for entry in told[1:3]} == workers
         assert told[3]["message"]["text"] == "control was started again: did not answer for 5 s"
-        eventually(lambda: "control serves again" in made.said())
+        wait_until(lambda: "control serves again" in made.said())
         assert all(map(is_running, workers))
         assert (
             f"warning: supervisor: control (pid {before}) did not answer for 5 s; " in made.said()
@@ -122,37 +129,37 @@ def test_a_stopped_control_is_replaced_after_five_seconds(tmp_path: Path) -> Non
         made.order("keep", "[]")
 
 
-def test_a_vacant_post_is_told_to_controls_successor(running: Daemon) -> None:
+def test_a_vacant_post_is_told_to_controls_successor(running: SupervisorProcess) -> None:
     """It learns of a worker that is waiting for its restart, and then of the restart."""
     crash = running.directory / "crash-0"
     crash.write_text("70")
     os.kill(running.pid(WORKER), signal.SIGKILL)
-    eventually(lambda: running.told("worker_ended")[-1:] and waits_ms(running) >= 1000)
+    wait_until(lambda: running.told("worker_ended")[-1:] and waits_ms(running) >= 1000)
     before = running.pid("control")
     os.kill(before, signal.SIGKILL)
-    eventually(lambda: len(running.told("begin")) == 2)
+    wait_until(lambda: len(running.told("begin")) == 2)
     told = [entry["message"] for entry in running.journal("told") if entry["pid"] != before]
     assert [message["kind"] for message in told[:4]] == ["restore", "worker_ended", "note", "begin"]
     assert 0 < told[1]["restart_in_ms"] <= 1000
     crash.unlink()
     count = len(channels(running))
-    eventually(lambda: len(channels(running)) > count)
+    wait_until(lambda: len(channels(running)) > count)
 
 
-def waits_ms(made: Daemon) -> int:
+def waits_ms(made: SupervisorProcess) -> int:
     """How long the worker waits that has died last."""
     wait: int = made.told("worker_ended")[-1]["restart_in_ms"]
     return wait
 
 
-def test_a_supervisor_that_was_stopped_blames_nobody(running: Daemon) -> None:
+def test_a_supervisor_that_was_stopped_blames_nobody(running: SupervisorProcess) -> None:
     """What came meanwhile counts, however late it is read; and who slept as well is spared."""
     pids = (running.pid(WORKER), running.pid("control"))
     running.process.send_signal(signal.SIGSTOP)
     time.sleep(8)  # longer than both limits: the time itself is what is tested
     running.process.send_signal(signal.SIGCONT)
     running.order("keep", "[1]")
-    eventually(lambda: running.journal("kept"))
+    wait_until(lambda: running.journal("kept"))
     time.sleep(1)
     assert pids == (running.pid(WORKER), running.pid("control"))
     assert not running.told("worker_ended")
@@ -160,14 +167,14 @@ def test_a_supervisor_that_was_stopped_blames_nobody(running: Daemon) -> None:
 
 def test_a_killed_supervisor_leaves_nothing_that_stops_the_next(tmp_path: Path) -> None:
     """The children go with it; its socket and lock are in nobody's way."""
-    with daemon(tmp_path) as made:
+    with supervisor_process(tmp_path) as made:
         made.until_ready()
         pids = [made.pid(WORKER), made.pid("control")]
         made.process.kill()
-        with daemon(tmp_path / "next", socket=str(made.path)) as successor:
+        with supervisor_process(tmp_path / "next", socket=str(made.path)) as successor:
             successor.until_ready()
             successor.order("keep", "[]")
-            eventually(lambda: not any(map(is_running, pids)))
+            wait_until(lambda: not any(map(is_running, pids)))
             assert successor.end() == 0
         assert not made.path.exists()
         assert not Path(f"{made.path}.lock").exists()
@@ -175,7 +182,7 @@ def test_a_killed_supervisor_leaves_nothing_that_stops_the_next(tmp_path: Path) 
 
 def test_two_daemons_side_by_side(tmp_path: Path) -> None:
     """Each has its own socket and its own end."""
-    with daemon(tmp_path / "a") as one, daemon(tmp_path / "b") as other:
+    with supervisor_process(tmp_path / "a") as one, supervisor_process(tmp_path / "b") as other:
         one.until_ready()
         other.until_ready()
         assert one.end() == 0
@@ -183,23 +190,23 @@ def test_two_daemons_side_by_side(tmp_path: Path) -> None:
         assert other.end() == 0
 
 
-def test_the_same_socket_twice_is_refused(running: Daemon) -> None:
+def test_the_same_socket_twice_is_refused(running: SupervisorProcess) -> None:
     """The second says who serves there, and disturbs nothing."""
-    with daemon(running.directory / "second", socket=str(running.path)) as second:
+    with supervisor_process(running.directory / "second", socket=str(running.path)) as second:
         assert second.process.wait(20) == 1
         who = f"a daemon with pid {running.process.pid} serves {running.path}"
         assert who in second.said()
     running.order("keep", "[]")
 
 
-def test_the_socket_is_for_its_group(running: Daemon) -> None:
+def test_the_socket_is_for_its_group(running: SupervisorProcess) -> None:
     """Mode 0660, whatever the umask is."""
     status = running.path.stat()
     assert stat.S_IMODE(status.st_mode) == 0o660
     assert status.st_gid == os.getegid()
 
 
-def test_too_few_descriptors_end_no_supervisor(running: Daemon) -> None:
+def test_too_few_descriptors_end_no_supervisor(running: SupervisorProcess) -> None:
     """What cannot be opened is tried again, slower and slower, until it can."""
     pid = running.process.pid
     _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
@@ -207,12 +214,12 @@ def test_too_few_descriptors_end_no_supervisor(running: Daemon) -> None:
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + 1, hard))
     os.kill(running.pid(WORKER), signal.SIGKILL)
     cause = "could not be started: Too many open files"
-    eventually(lambda: cause in [death["cause"] for death in running.told("worker_ended")])
+    wait_until(lambda: cause in [death["cause"] for death in running.told("worker_ended")])
     count = len(channels(running))
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
-    eventually(lambda: len(channels(running)) > count)
+    wait_until(lambda: len(channels(running)) > count)
     running.order("keep", "[1]")
-    eventually(lambda: running.journal("kept"))
+    wait_until(lambda: running.journal("kept"))
 
 
 @pytest.mark.parametrize(
@@ -226,11 +233,13 @@ def test_too_few_descriptors_end_no_supervisor(running: Daemon) -> None:
         (["exit", "7"], "ended with code 7"),
     ],
 )
-def test_a_hostile_control_is_replaced(running: Daemon, orders: list[str], cause: str) -> None:
+def test_a_hostile_control_is_replaced(
+    running: SupervisorProcess, orders: list[str], cause: str
+) -> None:
     """Whatever control says, the supervisor and the worker live on."""
     worker = running.pid(WORKER)
     running.order(*orders)
-    eventually(lambda: len(running.told("begin")) == 2)
+    wait_until(lambda: len(running.told("begin")) == 2)
     assert cause in running.said()
     assert running.pid(WORKER) == worker
 
@@ -244,38 +253,38 @@ def test_a_hostile_control_is_replaced(running: Daemon, orders: list[str], cause
         ("hang-up", "closed its channel to the supervisor"),
     ],
 )
-def test_a_hostile_worker_is_replaced(running: Daemon, order: str, cause: str) -> None:
+def test_a_hostile_worker_is_replaced(running: SupervisorProcess, order: str, cause: str) -> None:
     """Whatever a worker sends, only itself is ended."""
     control = running.pid("control")
     running.order("tell", "0", order)
-    (ended,) = eventually(lambda: running.told("worker_ended"))
+    (ended,) = wait_until(lambda: running.told("worker_ended"))
     assert ended["cause"] == cause
-    eventually(lambda: len(channels(running)) == 2)
+    wait_until(lambda: len(channels(running)) == 2)
     assert running.pid("control") == control
 
 
-def test_control_may_have_a_worker_restarted(running: Daemon) -> None:
+def test_control_may_have_a_worker_restarted(running: SupervisorProcess) -> None:
     """One that pulses, but does not answer control."""
     running.order("raw", b"R\x00\x00".hex())
-    (ended,) = eventually(lambda: running.told("worker_ended"))
+    (ended,) = wait_until(lambda: running.told("worker_ended"))
     assert ended["cause"] == "did not answer control"
 
 
-def test_restarts_leave_no_descriptor_behind(running: Daemon) -> None:
+def test_restarts_leave_no_descriptor_behind(running: SupervisorProcess) -> None:
     """The supervisor lives for years."""
     count = len(os.listdir(f"/proc/{running.process.pid}/fd"))
     for who in (WORKER, "control", WORKER, "control"):
         before = running.pid(who)
         os.kill(before, signal.SIGKILL)
-        eventually(functools.partial(has_another, running, who, before))
+        wait_until(functools.partial(has_another, running, who, before))
     running.order("keep", "[1]")
-    eventually(lambda: running.journal("kept"))
+    wait_until(lambda: running.journal("kept"))
     # One more than at the start: the rules that were kept.
-    eventually(lambda: len(os.listdir(f"/proc/{running.process.pid}/fd")) == count + 1)
+    wait_until(lambda: len(os.listdir(f"/proc/{running.process.pid}/fd")) == count + 1)
     assert len(channels(running)) == 1 + 2 + 2
 
 
-def has_another(made: Daemon, who: str, before: int) -> bool:
+def has_another(made: SupervisorProcess, who: str, before: int) -> bool:
     """Whether a successor has the post, and control knows the worker."""
     return made.pid(who) != before and channels(made)[-1][0] == made.pid(WORKER)
 
@@ -289,10 +298,10 @@ def test_standard_error_that_nobody_reads_holds_nothing_up(tmp_path: Path) -> No
             while True:
                 os.write(writer, bytes(4096))
         os.set_blocking(writer, True)
-        with daemon(tmp_path, stderr=writer) as made:
-            eventually(lambda: made.told("begin"), 20)
+        with supervisor_process(tmp_path, stderr=writer) as made:
+            wait_until(lambda: made.told("begin"), 20)
             made.order("exit", "1")
-            eventually(lambda: len(made.told("begin")) == 2)
+            wait_until(lambda: len(made.told("begin")) == 2)
             assert made.end() == 0
     finally:
         os.close(reader)

@@ -12,25 +12,32 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.supervisor_process import SOON_S, WORKER, Daemon, daemon, eventually, is_running
+from tests.support.deadline import wait_until
+from tests.support.processes import is_running
+from tests.support.supervisor_process import (
+    SOON_S,
+    WORKER,
+    SupervisorProcess,
+    supervisor_process,
+)
 from tests.topology.rights import missing
 
 from mcr.protocol.constants import REFUSED_START
 
 
 @pytest.fixture
-def running(tmp_path: Path) -> Iterator[Daemon]:
+def running(tmp_path: Path) -> Iterator[SupervisorProcess]:
     """A daemon with one worker that is ready."""
-    with daemon(tmp_path) as made:
+    with supervisor_process(tmp_path) as made:
         yield made.until_ready()
 
 
-def has_begun_again(made: Daemon, times: int) -> bool:
+def has_begun_again(made: SupervisorProcess, times: int) -> bool:
     """Whether control was told all at its start more often than so many times."""
     return len(made.told("begin")) > times
 
 
-def test_sigterm_drains_in_order(running: Daemon) -> None:
+def test_sigterm_drains_in_order(running: SupervisorProcess) -> None:
     """Control reports first, then the workers are let go; nothing is left."""
     pids = [running.pid(WORKER), running.pid("control")]
     assert running.end() == 0
@@ -43,7 +50,7 @@ def test_sigterm_drains_in_order(running: Daemon) -> None:
     assert (running.directory / "forgotten").exists()
 
 
-def test_a_client_can_end_the_daemon(running: Daemon) -> None:
+def test_a_client_can_end_the_daemon(running: SupervisorProcess) -> None:
     """Control passes the wish on, and is drained as by a signal."""
     running.order("raw", b"S".hex())
     assert running.process.wait(20) == 0
@@ -52,10 +59,10 @@ def test_a_client_can_end_the_daemon(running: Daemon) -> None:
 
 def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
     """Who asks twice does not wait for a control that does not drain."""
-    with daemon(tmp_path, mode="stubborn") as made:
+    with supervisor_process(tmp_path, mode="stubborn") as made:
         made.until_ready()
         made.process.send_signal(signal.SIGTERM)
-        eventually(lambda: made.told("drain"))
+        wait_until(lambda: made.told("drain"))
         began = time.monotonic()
         assert made.end(signal.SIGINT) == 1
         assert time.monotonic() - began < SOON_S
@@ -64,7 +71,7 @@ def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
 
 def test_a_control_that_does_not_drain_is_not_waited_for_longer(tmp_path: Path) -> None:
     """After ten seconds the end comes without its report, and the exit code says so."""
-    with daemon(tmp_path, mode="stubborn") as made:
+    with supervisor_process(tmp_path, mode="stubborn") as made:
         made.until_ready()
         began = time.monotonic()
         assert made.end() == 1
@@ -74,10 +81,10 @@ def test_a_control_that_does_not_drain_is_not_waited_for_longer(tmp_path: Path) 
 
 def test_a_control_that_dies_instead_of_draining_is_told(tmp_path: Path) -> None:
     """There is no report then, so that the end was not in order."""
-    with daemon(tmp_path, mode="stubborn") as made:
+    with supervisor_process(tmp_path, mode="stubborn") as made:
         made.until_ready()
         made.process.send_signal(signal.SIGTERM)
-        eventually(lambda: made.told("drain"))
+        wait_until(lambda: made.told("drain"))
         os.kill(made.pid("control"), signal.SIGKILL)
         assert made.process.wait(10) == 1
         assert "warning: supervisor: control ended before it had drained" in made.said()
@@ -85,15 +92,15 @@ def test_a_control_that_dies_instead_of_draining_is_told(tmp_path: Path) -> None
 
 def test_an_end_during_the_start_is_in_order(tmp_path: Path) -> None:
     """Nothing was relayed yet that a report could tell of."""
-    with daemon(tmp_path, mode="silent") as made:
-        eventually(lambda: made.told("begin"))
+    with supervisor_process(tmp_path, mode="silent") as made:
+        wait_until(lambda: made.told("begin"))
         assert made.end() == 0
 
 
 def test_a_child_that_cannot_start_ends_the_daemon(tmp_path: Path) -> None:
     """After five tries, with the reason; the socket does not stay."""
     (tmp_path / "crash-0").write_text("3")
-    with daemon(tmp_path, mode="silent") as made:
+    with supervisor_process(tmp_path, mode="silent") as made:
         assert made.process.wait(20) == 1
         assert "mcr: worker 0 died 5 times: ended with code 3" in made.said()
         assert not made.path.exists()
@@ -102,30 +109,30 @@ def test_a_child_that_cannot_start_ends_the_daemon(tmp_path: Path) -> None:
 def test_rules_that_are_refused_are_no_reason_to_try_again(tmp_path: Path) -> None:
     """The user has to mend them: the daemon ends with the first control, and says so."""
     (tmp_path / "crash-control").write_text(str(REFUSED_START))
-    with daemon(tmp_path, mode="silent") as made:
+    with supervisor_process(tmp_path, mode="silent") as made:
         assert made.process.wait(20) == 1
         assert "mcr: control does not start: the rules to begin with are refused" in made.said()
         assert "the next one starts" not in made.said()
         assert not made.path.exists()
 
 
-def test_rules_outlive_control(running: Daemon) -> None:
+def test_rules_outlive_control(running: SupervisorProcess) -> None:
     """The newest rule set goes to each successor, from its beginning, as one that is in use."""
     assert [message["in_use"] for message in running.told("restore")] == [False]
     for text in ("[1]", "[1,2]"):
         running.order("keep", text)
-    eventually(lambda: len(running.journal("kept")) == 2)
+    wait_until(lambda: len(running.journal("kept")) == 2)
     for _ in range(2):
         count = len(running.told("begin"))
         os.kill(running.pid("control"), signal.SIGKILL)
-        eventually(functools.partial(has_begun_again, running, count))
+        wait_until(functools.partial(has_begun_again, running, count))
         told = running.told("restore")[-1]
         assert (told["content"], told["in_use"]) == ("[1,2]", True)
 
 
 def test_a_state_file_that_can_never_be_written_is_refused(tmp_path: Path) -> None:
     """At the start, when the user is still there to read it."""
-    with daemon(tmp_path, state="/proc/sys/state") as made:
+    with supervisor_process(tmp_path, state="/proc/sys/state") as made:
         assert made.process.wait(20) == 1
         assert "mcr: --state: files cannot be written in /proc/sys\n" in made.said()
 
@@ -133,16 +140,16 @@ def test_a_state_file_that_can_never_be_written_is_refused(tmp_path: Path) -> No
 def test_the_state_file_survives_the_daemon(tmp_path: Path) -> None:
     """What was kept is there at the next start, in a file for its owner alone."""
     state = tmp_path / "state"
-    with daemon(tmp_path / "a", state=str(state)) as made:
+    with supervisor_process(tmp_path / "a", state=str(state)) as made:
         made.until_ready()
         assert not state.exists()
         made.order("keep", "[1,2]")
-        eventually(lambda: made.journal("kept"))
+        wait_until(lambda: made.journal("kept"))
         assert made.journal("kept")[0]["answer"] == 0
         assert state.read_text() == "[1,2]"
         assert stat.S_IMODE(state.stat().st_mode) == 0o600
         made.process.kill()
-    with daemon(tmp_path / "b", state=str(state)) as made:
+    with supervisor_process(tmp_path / "b", state=str(state)) as made:
         made.until_ready()
         told = made.told("restore")[0]
         assert (told["content"], told["in_use"]) == ("[1,2]", False)
@@ -157,21 +164,21 @@ def test_a_full_disk_is_told_and_stops_nothing(tmp_path: Path) -> None:
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "mcrtest", str(disk)], check=True)
     try:
-        with daemon(tmp_path / "a", state=str(disk / "state")) as made:
+        with supervisor_process(tmp_path / "a", state=str(disk / "state")) as made:
             made.until_ready()
             made.order("keep", "[1]")
-            eventually(lambda: made.journal("kept"))
+            wait_until(lambda: made.journal("kept"))
             (disk / "ballast").write_bytes(b"x" * 40000)
             made.order("keep", json.dumps(["y" * 50000]).replace(" ", ""))
-            eventually(lambda: len(made.journal("kept")) == 2)
+            wait_until(lambda: len(made.journal("kept")) == 2)
             assert [entry["answer"] for entry in made.journal("kept")] == [0, 1]
-            (note,) = eventually(lambda: made.told("note"))
+            (note,) = wait_until(lambda: made.told("note"))
             assert note["text"].endswith("No space left on device; the rules stay in memory")
             assert (disk / "state").read_text() == "[1]"
             assert {entry.name for entry in disk.iterdir()} == {"state", "ballast"}
             (disk / "ballast").unlink()
             made.order("keep", "[2]")
-            eventually(lambda: len(made.journal("kept")) == 3)
+            wait_until(lambda: len(made.journal("kept")) == 3)
             assert (disk / "state").read_text() == "[2]"
     finally:
         subprocess.run(["umount", str(disk)], check=True)
@@ -181,32 +188,34 @@ def test_the_configuration_is_read_again_on_sighup(tmp_path: Path) -> None:
     """First as there are no kept rules; later the new bytes; a missing file changes nothing."""
     config = tmp_path / "rules.json"
     config.write_text("[1]")
-    with daemon(tmp_path / "a", config=str(config)) as made:
+    with supervisor_process(tmp_path / "a", config=str(config)) as made:
         made.until_ready()
         assert [message["content"] for message in made.told("config")] == ["[1]"]
         config.write_text("[1,2]")
         made.process.send_signal(signal.SIGHUP)
-        eventually(lambda: [m["content"] for m in made.told("config")] == ["[1]", "[1,2]"])
+        wait_until(lambda: [m["content"] for m in made.told("config")] == ["[1]", "[1,2]"])
         config.unlink()
         made.process.send_signal(signal.SIGHUP)
-        (note,) = eventually(lambda: made.told("note"))
+        (note,) = wait_until(lambda: made.told("note"))
         wanted = f"{config} cannot be read: No such file or directory; the rules stay as they are"
         assert (note["level"], note["text"]) == ("warning", wanted)
         made.order("keep", "[5]")
         os.kill(made.pid("control"), signal.SIGKILL)
-        eventually(lambda: len(made.told("begin")) == 2)
+        wait_until(lambda: len(made.told("begin")) == 2)
         assert made.told("restore")[-1]["content"] == "[5]"
         assert len(made.told("config")) == 2
 
 
-def test_without_a_configuration_sighup_asks_for_host_names(running: Daemon) -> None:
+def test_without_a_configuration_sighup_asks_for_host_names(running: SupervisorProcess) -> None:
     """Control looks them up again."""
     running.process.send_signal(signal.SIGHUP)
-    eventually(lambda: running.told("hosts"))
+    wait_until(lambda: running.told("hosts"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
-def test_no_signal_is_what_a_daemon_ends_by(running: Daemon, number: signal.Signals) -> None:
+def test_no_signal_is_what_a_daemon_ends_by(
+    running: SupervisorProcess, number: signal.Signals
+) -> None:
     """They come without a pause until it has ended."""
     running.process.send_signal(signal.SIGTERM)
     while running.process.poll() is None:
@@ -217,7 +226,7 @@ def test_no_signal_is_what_a_daemon_ends_by(running: Daemon, number: signal.Sign
 
 def test_a_configuration_that_is_missing_is_refused(tmp_path: Path) -> None:
     """Before anything is started."""
-    with daemon(tmp_path, config=str(tmp_path / "none")) as made:
+    with supervisor_process(tmp_path, config=str(tmp_path / "none")) as made:
         assert made.process.wait(20) == 1
         wanted = f"mcr: --config: {tmp_path}/none cannot be read: No such file or directory"
         assert wanted in made.said()
@@ -230,7 +239,7 @@ def test_the_service_manager_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
         manager.bind(os.fspath(tmp_path / "notify"))
         manager.settimeout(20)
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
-        with daemon(tmp_path / "a") as made:
+        with supervisor_process(tmp_path / "a") as made:
             assert manager.recv(100) == b"READY=1"
             environment = Path(f"/proc/{made.pid(WORKER)}/environ").read_bytes()
             assert b"NOTIFY_SOCKET" not in environment

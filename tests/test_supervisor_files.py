@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.supervisor_process import eventually
+from tests.support.deadline import wait_until
 
 from mcr.daemon.control.event_sequence import EventSequence
 from mcr.daemon.sealed_memfd import (
@@ -178,7 +178,7 @@ class TestState:
         disk.finish()
         assert answers == []
         gate.set()
-        eventually(done)
+        wait_until(done)
         assert answers == [(0, None, "0"), *((number, None, "4") for number in range(1, 5))]
         assert disk.pending == 0
 

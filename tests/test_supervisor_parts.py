@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.supervisor_process import eventually
+from tests.support.deadline import wait_until
 
 from mcr.daemon.account import Account
 from mcr.daemon.supervisor import DaemonSettings, capabilities, choose_ingress
@@ -280,7 +280,7 @@ class TestChildren:
                 os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
             child.kill("my reason")
             child.kill("another")
-            assert wanted in str(eventually(child.reap))
+            assert wanted in str(wait_until(child.reap))
             child.close()
             assert not Path(f"/proc/{child.pid}").exists()
 
@@ -289,7 +289,7 @@ class TestChildren:
         child = Child([sys.executable, "-S", "-c", "import time; time.sleep(60)"], [])
         assert os.getpgid(child.pid) == child.pid
         child.kill()
-        assert eventually(child.reap) == "killed by SIGKILL"
+        assert wait_until(child.reap) == "killed by SIGKILL"
         child.close()
 
     def test_a_program_that_is_not_there(self) -> None:

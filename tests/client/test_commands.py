@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from tests.support.fake_daemon import MadeUpDaemon, wait_for
+from tests.support.deadline import wait_until
+from tests.support.fake_daemon import MadeUpDaemon
 
 import mcr
 from mcr.cli import main, show
@@ -220,7 +221,7 @@ def test_ping_version_and_shutdown(command: Command, daemon: MadeUpDaemon, path:
     assert command("version").splitlines()[1] == f"daemon at {path}: mcr 0.1.0"
     assert command.json("version")["daemon"] == "mcr 0.1.0"
     assert command("shutdown") == "the daemon ends\n"
-    wait_for(lambda: not path.exists())
+    wait_until(lambda: not path.exists())
     command("ping", code=1)
     assert command.err == f"mcr: no daemon listens at {path}; start one with mcr serve\n"
 
@@ -296,7 +297,7 @@ def test_ctrl_c_ends_what_runs_on(arguments: list[str], daemon: MadeUpDaemon) ->
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:
             if "events" in arguments:
-                wait_for(lambda: daemon.subscribers == 1)
+                wait_until(lambda: daemon.subscribers == 1)
                 daemon.happen("rule", "added", "x")
             assert process.stdout is not None
             assert isinstance(json.loads(process.stdout.readline()), dict)

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.support.fake_daemon import MadeUpDaemon, wait_for
+from tests.support.deadline import wait_until
+from tests.support.fake_daemon import MadeUpDaemon
 
 import mcr
 from mcr.client.session import Receive, Step
@@ -46,11 +47,11 @@ def test_events_over_a_restart(client: mcr.Client, daemon: MadeUpDaemon) -> None
         daemon.happen("rule", "added", "one")
         assert next(events).text == "one"
         daemon.restart_control()
-        wait_for(lambda: not daemon.connections)
+        wait_until(lambda: not daemon.connections)
         daemon.happen("worker", "died", "two")
         assert next(events).text == "two"
         daemon.restart_control()
-        wait_for(lambda: not daemon.connections)
+        wait_until(lambda: not daemon.connections)
         for text in ("three", "four", "five"):
             daemon.happen("rule", "added", text)
         del daemon.events[:-1]
@@ -66,7 +67,7 @@ def test_events_of_another_daemon(client: mcr.Client, daemon: MadeUpDaemon) -> N
     with client.events(after=0) as events:
         assert [next(events).sequence for _ in range(3)] == [1, 2, 3]
         daemon.restart_control()
-        wait_for(lambda: not daemon.connections)
+        wait_until(lambda: not daemon.connections)
         daemon.events.clear()
         daemon.sequence = 0
         daemon.happen("rule", "added", "new")
@@ -116,7 +117,7 @@ def test_a_stream_that_another_thread_closes(daemon: MadeUpDaemon, path: Path) -
         thread = threading.Thread(target=lambda: seen.extend(each.text for each in events))
         thread.start()
         daemon.happen("rule", "added", "one")
-        wait_for(lambda: seen == ["one"])
+        wait_until(lambda: seen == ["one"])
         events.close()
         thread.join(10)
         assert not thread.is_alive()

@@ -11,7 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from tests.support.fake_daemon import MadeUpDaemon, wait_for
+from tests.support.deadline import wait_until
+from tests.support.fake_daemon import MadeUpDaemon
 
 import mcr
 
@@ -60,7 +61,7 @@ def test_a_change_that_was_not_sent_is_made(client: mcr.Client, daemon: MadeUpDa
     """Over a connection that had ended before nothing was asked, so it can be asked anew."""
     client.ping()
     daemon.restart_control()
-    wait_for(lambda: not daemon.connections)
+    wait_until(lambda: not daemon.connections)
     assert client.add_rule(A).revision == 1
     assert daemon.asked.count("rules.add") == 1
 

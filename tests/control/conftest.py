@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.fake_supervisor import FakeSupervisor, Talk, daemon
+from tests.support.fake_supervisor import FakeSupervisor, control_process
 from tests.support.fake_worker import FakeWorker
+from tests.support.raw_client import RawClient
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -24,14 +25,14 @@ def directory() -> Iterator[Path]:
 
 
 @pytest.fixture
-def served(directory: Path) -> Iterator[FakeSupervisor]:
+def supervisor(directory: Path) -> Iterator[FakeSupervisor]:
     """A control process with two workers."""
-    with daemon(directory, workers=2) as supervisor:
+    with control_process(directory, workers=2) as supervisor:
         yield supervisor
 
 
 @pytest.fixture
-def talk(served: FakeSupervisor) -> Iterator[Talk]:
+def client(supervisor: FakeSupervisor) -> Iterator[RawClient]:
     """A client of it."""
-    with Talk(served.path) as made:
+    with RawClient(supervisor.path) as made:
         yield made

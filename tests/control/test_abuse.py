@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.support.fake_supervisor import FakeSupervisor, Talk, daemon, until
+from tests.support.deadline import wait_until
+from tests.support.fake_supervisor import FakeSupervisor, control_process
 from tests.support.pinger import PING_S, undelayed
+from tests.support.raw_client import RawClient
 
 from mcr.daemon.control import limits
 from mcr.daemon.control.api.methods import SHAPES
@@ -54,7 +56,7 @@ def attacked() -> Iterator[FakeSupervisor]:
     """One control process for all of it."""
     with (
         tempfile.TemporaryDirectory(prefix="mcr-", dir="/tmp") as directory,
-        daemon(Path(directory)) as supervisor,
+        control_process(Path(directory)) as supervisor,
     ):
         yield supervisor
 
@@ -63,17 +65,17 @@ def attacked() -> Iterator[FakeSupervisor]:
 @given(st.lists(LINES, max_size=5), st.booleans())
 def test_any_bytes_delay_nobody(attacked: FakeSupervisor, lines: list[bytes], half: bool) -> None:
     """Each line that wants an answer gets one, and others theirs in time."""
-    with Talk(attacked.path) as other, Talk(attacked.path) as talk:
+    with RawClient(attacked.path) as other, RawClient(attacked.path) as client:
         other.call("ping")
         with contextlib.suppress(OSError):
-            talk.send(b"\n".join(lines) + (b"" if half else b"\n"))
+            client.send(b"\n".join(lines) + (b"" if half else b"\n"))
         began_s = time.perf_counter()
         other.call("ping")
         waited_s = time.perf_counter() - began_s
-        talk.socket.shutdown(socket.SHUT_WR)
+        client.socket.shutdown(socket.SHUT_WR)
         with contextlib.suppress(EOFError):
             while True:
-                answer = talk.line()
+                answer = client.line()
                 for each in answer if isinstance(answer, list) else [answer]:
                     assert each["jsonrpc"] == "2.0"
     if waited_s >= PING_S:
@@ -84,23 +86,23 @@ def test_any_bytes_delay_nobody(attacked: FakeSupervisor, lines: list[bytes], ha
 
 def send_all(path: Path, data: bytes) -> None:
     """Send this, and wait for the end of all answers."""
-    with Talk(path) as talk, contextlib.suppress(OSError):
-        talk.send(data)
-        talk.socket.shutdown(socket.SHUT_WR)
-        assert talk.is_closed()
+    with RawClient(path) as client, contextlib.suppress(OSError):
+        client.send(data)
+        client.socket.shutdown(socket.SHUT_WR)
+        assert client.is_closed()
 
 
 def test_an_endless_line_is_cut_off(attacked: FakeSupervisor) -> None:
     """At the limit, with an error that says so."""
 
     def work() -> None:
-        with Talk(attacked.path) as talk:
+        with RawClient(attacked.path) as client:
             block = b"x" * (1 << 20)
             with contextlib.suppress(OSError):
                 for _ in range(LINE_BYTES // len(block) + 2):
-                    talk.send(block)
-            assert talk.line()["error"]["code"] == ErrorCode.LIMIT
-            assert talk.is_closed()
+                    client.send(block)
+            assert client.line()["error"]["code"] == ErrorCode.LIMIT
+            assert client.is_closed()
 
     undelayed(attacked.path, work)
 
@@ -115,71 +117,73 @@ def test_huge_lines_delay_nobody(attacked: FakeSupervisor, unit: bytes) -> None:
     line += unit * ((LINE_BYTES - len(line) - 10) // len(unit)) + b"1]}}\n"
 
     def work() -> None:
-        talks = [Talk(attacked.path) for _ in range(3)]
-        threads = [threading.Thread(target=talk.send, args=(line,)) for talk in talks]
+        clients = [RawClient(attacked.path) for _ in range(3)]
+        threads = [threading.Thread(target=client.send, args=(line,)) for client in clients]
         for thread in threads:
             thread.start()
-        for talk in talks:
-            assert talk.line()["error"]["code"] in {-32700, -32004, -32602, -32000}
+        for client in clients:
+            assert client.line()["error"]["code"] in {-32700, -32004, -32602, -32000}
         for thread in threads:
             thread.join()
-        for talk in talks:
-            talk.socket.close()
+        for client in clients:
+            client.socket.close()
 
     undelayed(attacked.path, work)
 
 
 def test_a_thousand_connections(attacked: FakeSupervisor) -> None:
     """The longest idle make room; a newcomer is served."""
-    talks: list[Talk] = []
+    clients: list[RawClient] = []
     try:
         began_s = time.perf_counter()
         for number in range(1000):
-            talks.append(Talk(attacked.path))
+            clients.append(RawClient(attacked.path))
             if number % 2:
-                talks[-1].send(b'{"half":')
-        talks[-1].send(b"1}\n")
-        assert talks[-1].line()["error"]["code"] == ErrorCode.INVALID_REQUEST
+                clients[-1].send(b'{"half":')
+        clients[-1].send(b"1}\n")
+        assert clients[-1].line()["error"]["code"] == ErrorCode.INVALID_REQUEST
         assert time.perf_counter() - began_s < 10
         undelayed(attacked.path, lambda: None)
-        assert talks[0].is_closed()
+        assert clients[0].is_closed()
     finally:
-        for talk in talks:
-            talk.socket.close()
+        for client in clients:
+            client.socket.close()
 
 
 def test_subscribers_are_not_sent_away_for_newcomers(attacked: FakeSupervisor) -> None:
-    """Where nobody is idle, it is the newcomer who cannot be served."""
-    talks: list[Talk] = []
+    """Where nobody is idle, it is the newcomer that is turned away."""
+    clients: list[RawClient] = []
     try:
         for _ in range(limits.CONNECTIONS):
-            talks.append(Talk(attacked.path))
-            talks[-1].call("events.subscribe", kinds=["worker"])
-        with Talk(attacked.path) as late:
+            clients.append(RawClient(attacked.path))
+            clients[-1].call("events.subscribe", kinds=["worker"])
+        with RawClient(attacked.path) as late:
             assert late.line()["error"]["code"] == ErrorCode.LIMIT
             assert late.is_closed()
-        assert talks[0].call("ping")
+        assert clients[0].call("ping")
     finally:
-        for talk in talks:
-            talk.socket.close()
+        for client in clients:
+            client.socket.close()
 
 
 def test_a_lack_of_descriptors_is_waited_out(attacked: FakeSupervisor) -> None:
-    """Who is served is still served, and nothing spins."""
+    """Open connections stay served, and nothing spins."""
     pid = attacked.process.pid
     limit = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    with Talk(attacked.path) as talk:
-        talk.call("ping")
+    with RawClient(attacked.path) as client:
+        client.call("ping")
         used = {int(each.name) for each in Path(f"/proc/{pid}/fd").iterdir()}
         free = min(set(range(len(used) + 1)) - used)
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (free, limit[1]))
         try:
-            with Talk(attacked.path) as late:
-                until(lambda: "no connection can be accepted" in attacked.said(), "the log")
+            with RawClient(attacked.path) as late:
+                wait_until(
+                    lambda: "no connection can be accepted" in attacked.said(), what="the log"
+                )
                 began_s = cpu_s(pid)
-                until(lambda: attacked.said().count("no connection") > 1, "another try")
+                wait_until(lambda: attacked.said().count("no connection") > 1, what="another try")
                 assert cpu_s(pid) - began_s < 0.5
-                assert talk.call("ping")
+                assert client.call("ping")
                 resource.prlimit(pid, resource.RLIMIT_NOFILE, limit)
                 assert late.call("ping")
         finally:
@@ -195,7 +199,7 @@ def cpu_s(pid: int) -> float:
 def test_a_subscriber_that_never_reads(attacked: FakeSupervisor) -> None:
     """It costs the daemon a bounded number of events, and is told how many it missed."""
     worker = attacked.workers[0]
-    with Talk(attacked.path) as deaf, Talk(attacked.path) as talk:
+    with RawClient(attacked.path) as deaf, RawClient(attacked.path) as client:
         deaf.call("events.subscribe", kinds=["interface"])
         detail = "x" * 2000
         numbers = iter(range(100_000))
@@ -203,7 +207,7 @@ def test_a_subscriber_that_never_reads(attacked: FakeSupervisor) -> None:
         def work() -> None:
             for number in islice(numbers, 4000):
                 worker.push(event="link", name="lo", index=number, change="mtu", detail=detail)
-            talk.call("rules.list")
+            client.call("rules.list")
 
         undelayed(attacked.path, work)
         told = next(numbers)
@@ -219,15 +223,15 @@ def test_a_subscriber_that_never_reads(attacked: FakeSupervisor) -> None:
 
 
 def test_pipelined_requests_wait_for_their_turn(attacked: FakeSupervisor) -> None:
-    """In order; whoever sends thousands is read no faster than served."""
+    """In order; a client that sends thousands is read no faster than it is answered."""
     ping = {"jsonrpc": "2.0", "method": "ping"}
     lines = b"".join(json.dumps(ping | {"id": n}).encode() + b"\n" for n in range(20_000))
 
     def work() -> None:
-        with Talk(attacked.path) as talk:
-            sender = threading.Thread(target=talk.send, args=(lines,))
+        with RawClient(attacked.path) as client:
+            sender = threading.Thread(target=client.send, args=(lines,))
             sender.start()
-            assert [talk.line()["id"] for _ in range(20_000)] == list(range(20_000))
+            assert [client.line()["id"] for _ in range(20_000)] == list(range(20_000))
             sender.join()
 
     undelayed(attacked.path, work)
@@ -237,9 +241,9 @@ def test_blank_lines_are_nothing(attacked: FakeSupervisor) -> None:
     """However many."""
 
     def work() -> None:
-        with Talk(attacked.path) as talk:
-            talk.send(b"\n" * 100_000)
-            assert talk.call("ping")
+        with RawClient(attacked.path) as client:
+            client.send(b"\n" * 100_000)
+            assert client.call("ping")
 
     undelayed(attacked.path, work)
 
@@ -247,28 +251,31 @@ def test_blank_lines_are_nothing(attacked: FakeSupervisor) -> None:
 def test_mistakes_are_not_logged(attacked: FakeSupervisor) -> None:
     """Clients fill no log."""
     before = attacked.said()
-    with Talk(attacked.path) as talk:
-        talk.error("rules.add", rules=["nonsense"])
-        talk.error("nonsense")
-        talk.send(b"nonsense\n")
-        talk.line()
+    with RawClient(attacked.path) as client:
+        client.error("rules.add", rules=["nonsense"])
+        client.error("nonsense")
+        client.send(b"nonsense\n")
+        client.line()
     assert attacked.said() == before
 
 
 @pytest.mark.timeout(240)
 def test_ten_thousand_rules_delay_nobody(directory: Path) -> None:
     """Neither the change, nor the readings, nor one rule changed among them."""
-    with daemon(directory, workers=2) as supervisor, Talk(supervisor.path, 60) as talk:
+    with (
+        control_process(directory, workers=2) as supervisor,
+        RawClient(supervisor.path, 60) as client,
+    ):
         rules = many(10_000)
         added: list[dict[str, str]] = []
 
         def change() -> None:
-            talk.call("rules.replace", rules=[])
-            added[:] = talk.call("rules.add", rules=rules)["added"]
+            client.call("rules.replace", rules=[])
+            added[:] = client.call("rules.add", rules=rules)["added"]
 
         def read() -> None:
-            assert len(talk.call("stats")["rules"]) == 10_000
-            assert len(talk.call("rules.list")["rules"]) == 10_000
+            assert len(client.call("stats")["rules"]) == 10_000
+            assert len(client.call("rules.list")["rules"]) == 10_000
 
         undelayed(supervisor.path, change)
         assert len(added) == 10_000
@@ -276,6 +283,6 @@ def test_ten_thousand_rules_delay_nobody(directory: Path) -> None:
         times_s: list[float] = []
         for turn in range(10):
             began_s = time.perf_counter()
-            talk.call("rules.enable" if turn % 2 else "rules.disable", rules=[added[0]["id"]])
+            client.call("rules.enable" if turn % 2 else "rules.disable", rules=[added[0]["id"]])
             times_s.append(time.perf_counter() - began_s)
         assert min(times_s) < PING_S / 4

@@ -44,7 +44,7 @@ class NameServer:
         return [(socket.AF_INET, socket.SOCK_DGRAM, 17, "", (self.table[host], 0))]
 
 
-class SnapshotStore:
+class FakeSnapshotStore:
     """Plays the leash: what is kept is read, as the supervisor's memory of it."""
 
     def __init__(self) -> None:
@@ -56,19 +56,19 @@ class SnapshotStore:
         return True
 
 
-class Scene:
+class TransactionHarness:
     """Changes with one fake worker."""
 
     def __init__(self) -> None:
-        self.bus, self.keeper, self.worker = EventBus(), SnapshotStore(), FakeWorker(0)
+        self.bus, self.keeper, self.worker = EventBus(), FakeSnapshotStore(), FakeWorker(0)
         self.book = Rulebook("packet")
         self.news = RuleStatusTracker(self.bus)
-        self.fleet = WorkerPool(1, self.book, self.bus, lambda _: None, lambda *_: None)
+        self.pool = WorkerPool(1, self.book, self.bus, lambda _: None, lambda *_: None)
         self.log = Log(lambda *_: None)
         self.executors = [ThreadPoolExecutor(1), ThreadPoolExecutor(2)]
         self.changes = Transactions(
             self.book,
-            self.fleet,
+            self.pool,
             self.bus,
             self.news,
             self.log,
@@ -81,13 +81,13 @@ class Scene:
     async def begin(self) -> None:
         """The worker is there."""
         word = WorkerStarted(kind="worker", number=0, pid=os.getpid(), incarnation=1)
-        self.fleet.came(word, self.worker.hand_over())
-        await self.fleet.begin()
+        self.pool.came(word, self.worker.hand_over())
+        await self.pool.begin()
         self.changes.begin()
 
     async def end(self) -> None:
         """Nothing stays."""
-        link = self.fleet.workers[0].link
+        link = self.pool.workers[0].link
         if link is not None:
             link.close()
         self.worker.die()
@@ -96,16 +96,16 @@ class Scene:
         await asyncio.sleep(0.02)
 
 
-def play(work: Callable[[Scene], Coroutine[None, None, None]]) -> None:
-    """Let it begin, and play it."""
+def run_with_worker(work: Callable[[TransactionHarness], Coroutine[None, None, None]]) -> None:
+    """Run `work` with a fake worker that runs."""
 
     async def whole() -> None:
-        scene = Scene()
-        await scene.begin()
+        harness = TransactionHarness()
+        await harness.begin()
         try:
-            await asyncio.wait_for(work(scene), 20)
+            await asyncio.wait_for(work(harness), 20)
         finally:
-            await scene.end()
+            await harness.end()
 
     asyncio.run(whole())
 
@@ -128,90 +128,90 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[NameServer]:
 def test_a_slow_name_server_delays_only_who_asks_it(server: NameServer) -> None:
     """Changes without names go on, and so does a dry run."""
 
-    async def work(scene: Scene) -> None:
-        slow = asyncio.ensure_future(scene.changes.add(entries(NAMED)))
+    async def work(harness: TransactionHarness) -> None:
+        slow = asyncio.ensure_future(harness.changes.add(entries(NAMED)))
         while not server.asked:
             await asyncio.sleep(0.005)
-        await scene.changes.add(entries(PLAIN))
-        assert (scene.book.revision, slow.done()) == (1, False)
+        await harness.changes.add(entries(PLAIN))
+        assert (harness.book.revision, slow.done()) == (1, False)
         server.may_answer.set()
         draft = await slow
         assert draft.revision == 2
         assert server.asked == ["studio.example"]
 
-    play(work)
+    run_with_worker(work)
 
 
 def test_a_name_that_does_not_resolve_is_asked_again(server: NameServer) -> None:
     """Its rule waits, and the others do not."""
     server.may_answer.set()
 
-    async def work(scene: Scene) -> None:
-        draft = await scene.changes.replace(entries(PLAIN, NOWHERE))
+    async def work(harness: TransactionHarness) -> None:
+        draft = await harness.changes.replace(entries(PLAIN, NOWHERE))
         (warning,) = draft.warnings
         assert warning.startswith("rule 2, output 1, address: the host 'nowhere.example' does not")
         assert server.asked == ["nowhere.example"]
-        await scene.changes.take_up()
+        await harness.changes.take_up()
         assert server.asked == ["nowhere.example"] * 2
-        assert (scene.book.revision, len(scene.book.unfinished)) == (1, 1)
+        assert (harness.book.revision, len(harness.book.unfinished)) == (1, 1)
 
-    play(work)
+    run_with_worker(work)
 
 
 def test_names_are_followed_when_asked_again(server: NameServer) -> None:
     """And the addresses are kept with the rules, for a start without a name server."""
     server.may_answer.set()
 
-    async def work(scene: Scene) -> None:
-        await scene.changes.add(entries(NAMED, PLAIN))
-        assert await scene.changes.resolve_hosts() == ()
+    async def work(harness: TransactionHarness) -> None:
+        await harness.changes.add(entries(NAMED, PLAIN))
+        assert await harness.changes.resolve_hosts() == ()
         server.table["studio.example"] = "192.0.2.8"
-        (change,) = await scene.changes.resolve_hosts()
+        (change,) = await harness.changes.resolve_hosts()
         assert [str(each) for each in change.after] == ["192.0.2.8"]
-        (spec, _) = scene.worker.rules.values()
+        (spec, _) = harness.worker.rules.values()
         assert spec["outputs"][0]["address"] == "192.0.2.8"
-        assert list(scene.keeper.kept[-1].answers.values()) == [change.after]
+        assert list(harness.keeper.kept[-1].answers.values()) == [change.after]
         server.table.clear()
-        (change,) = await scene.changes.resolve_hosts()
+        (change,) = await harness.changes.resolve_hosts()
         assert change.error is not None
-        assert scene.book.revision == 2
+        assert harness.book.revision == 2
 
-    play(work)
+    run_with_worker(work)
 
 
 def test_no_number_of_an_event_is_used_twice() -> None:
     """What is kept is ahead of what was told, also where no rule changes."""
 
-    async def work(scene: Scene) -> None:
-        await scene.changes.keep()
+    async def work(harness: TransactionHarness) -> None:
+        await harness.changes.keep()
         for _ in range(3000):
-            scene.bus.publish("log", "record", "a line")
-            if scene.bus.sequence % 100 == 0:
+            harness.bus.publish("log", "record", "a line")
+            if harness.bus.sequence % 100 == 0:
                 await asyncio.sleep(0.005)
-                assert scene.keeper.kept[-1].sequence > scene.bus.sequence
+                assert harness.keeper.kept[-1].sequence > harness.bus.sequence
 
-    play(work)
+    run_with_worker(work)
 
 
 def test_while_draining_nothing_changes() -> None:
     """The answer says why."""
 
-    async def work(scene: Scene) -> None:
-        scene.changes.is_draining = True
+    async def work(harness: TransactionHarness) -> None:
+        harness.changes.is_draining = True
         with pytest.raises(RpcError, match="the daemon ends"):
-            await scene.changes.add(entries(PLAIN))
-        assert "prepare" not in scene.worker.asked
+            await harness.changes.add(entries(PLAIN))
+        assert "prepare" not in harness.worker.asked
 
-    play(work)
+    run_with_worker(work)
 
 
 def test_rules_that_could_not_be_kept_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before any worker hears of them."""
     monkeypatch.setattr("mcr.daemon.control.limits.KEPT_BYTES", (1 << 20) + 100)
 
-    async def work(scene: Scene) -> None:
+    async def work(harness: TransactionHarness) -> None:
         with pytest.raises(RpcError, match="all rules together need"):
-            await scene.changes.add(entries(PLAIN, NAMED.replace("studio.example", "192.0.2.1")))
-        assert "prepare" not in scene.worker.asked
+            await harness.changes.add(entries(PLAIN, NAMED.replace("studio.example", "192.0.2.1")))
+        assert "prepare" not in harness.worker.asked
 
-    play(work)
+    run_with_worker(work)

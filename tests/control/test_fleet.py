@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from tests.support.fake_worker import FakeWorker
-from tests.support.pool_harness import Scene, play, spec
+from tests.support.pool_harness import PoolHarness, run_with_pool, spec
 
 from mcr.daemon.control.supervisor_channel import LastDeath, WorkerStarted
 from mcr.daemon.control.workers import pool as module
@@ -24,28 +24,28 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_change_reaches_all() -> None:
     """Added, turned, removed."""
 
-    async def work(scene: Scene) -> None:
-        await scene.change(spec("a"), spec("b"))
-        await scene.change(spec("a", enabled=False), remove=("b",))
-        assert scene.is_equal()
-        assert scene.restarts == []
+    async def work(harness: PoolHarness) -> None:
+        await harness.change(spec("a"), spec("b"))
+        await harness.change(spec("a", enabled=False), remove=("b",))
+        assert harness.is_equal()
+        assert harness.restarts == []
 
-    play(work)
+    run_with_pool(work)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_one_refusal_undoes_all(count: int) -> None:
     """Nobody has anything of it."""
 
-    async def work(scene: Scene) -> None:
-        await scene.change(spec("a"))
-        scene.fakes[count - 1].script["prepare"] = "refuse"
+    async def work(harness: PoolHarness) -> None:
+        await harness.change(spec("a"))
+        harness.fakes[count - 1].script["prepare"] = "refuse"
         with pytest.raises(RightsError):
-            await scene.change(spec("b"))
-        assert scene.is_equal()
-        assert scene.restarts == []
+            await harness.change(spec("b"))
+        assert harness.is_equal()
+        assert harness.restarts == []
 
-    play(work, count)
+    run_with_pool(work, count)
 
 
 @pytest.mark.parametrize("at", ["prepare", "commit"])
@@ -53,151 +53,151 @@ def test_one_refusal_undoes_all(count: int) -> None:
 def test_the_others_go_on_without_one(at: str, how: str) -> None:
     """Its successor has the new rules."""
 
-    async def work(scene: Scene) -> None:
-        await scene.change(spec("a"))
-        scene.fakes[1].script[at] = how
+    async def work(harness: PoolHarness) -> None:
+        await harness.change(spec("a"))
+        harness.fakes[1].script[at] = how
         if at == "commit" and how == "hang":
-            scene.fakes[1].script["commit"] = "refuse"
-        await scene.change(spec("b"))
-        if how == "die" and 1 not in scene.restarts:
-            scene.end(1)
-            scene.start(1)
-        await scene.settled()
-        assert list(scene.book.rules) == ["a", "b"]
+            harness.fakes[1].script["commit"] = "refuse"
+        await harness.change(spec("b"))
+        if how == "die" and 1 not in harness.restarts:
+            harness.end(1)
+            harness.start(1)
+        await harness.settled()
+        assert list(harness.book.rules) == ["a", "b"]
 
-    play(work)
+    run_with_pool(work)
 
 
 def test_who_comes_back_during_a_change_does_not_wait_for_its_end() -> None:
     """It relays by the rules before, and is not taken for the one that prepared the change."""
 
-    async def work(scene: Scene) -> None:
-        await scene.change(spec("a"))
-        scene.fakes[1].script["prepare"] = "hang"
-        asked = len(scene.fakes[1].asked)
-        change = asyncio.ensure_future(scene.change(spec("b")))
-        while "prepare" not in scene.fakes[1].asked[asked:]:
+    async def work(harness: PoolHarness) -> None:
+        await harness.change(spec("a"))
+        harness.fakes[1].script["prepare"] = "hang"
+        asked = len(harness.fakes[1].asked)
+        change = asyncio.ensure_future(harness.change(spec("b")))
+        while "prepare" not in harness.fakes[1].asked[asked:]:
             await asyncio.sleep(0.005)
-        scene.end(0)
-        fake = scene.start(0)
+        harness.end(0)
+        fake = harness.start(0)
         while list(fake.rules) != ["a"]:
             await asyncio.sleep(0.005)
-        while scene.fleet.workers[0].state != "running":
+        while harness.pool.workers[0].state != "running":
             await asyncio.sleep(0.005)
         assert not change.done()
         await change
-        await scene.settled()
-        assert scene.restarts == [1]
-        assert list(scene.book.rules) == ["a", "b"]
+        await harness.settled()
+        assert harness.restarts == [1]
+        assert list(harness.book.rules) == ["a", "b"]
 
-    play(work, 3)
+    run_with_pool(work, 3)
 
 
 def test_a_lone_worker_that_dies_is_waited_for() -> None:
     """The change goes through when its successor takes it."""
 
-    async def work(scene: Scene) -> None:
-        scene.fakes[0].script["prepare"] = "die"
-        change = asyncio.ensure_future(scene.change(spec("a")))
-        while "prepare" not in scene.fakes[0].asked:
+    async def work(harness: PoolHarness) -> None:
+        harness.fakes[0].script["prepare"] = "die"
+        change = asyncio.ensure_future(harness.change(spec("a")))
+        while "prepare" not in harness.fakes[0].asked:
             await asyncio.sleep(0.005)
-        scene.end(0)
-        scene.start(0)
+        harness.end(0)
+        harness.start(0)
         await change
-        assert scene.is_equal()
+        assert harness.is_equal()
 
-    play(work, 1)
+    run_with_pool(work, 1)
 
 
 def test_a_rule_that_kills_every_worker_is_refused() -> None:
     """And is not there when they are back."""
 
-    async def work(scene: Scene) -> None:
-        await scene.change(spec("a"))
-        scene.fakes[0].script["prepare"] = "die"
-        change = asyncio.ensure_future(scene.change(spec("poison")))
-        while "prepare" not in scene.fakes[0].asked[4:]:
+    async def work(harness: PoolHarness) -> None:
+        await harness.change(spec("a"))
+        harness.fakes[0].script["prepare"] = "die"
+        change = asyncio.ensure_future(harness.change(spec("poison")))
+        while "prepare" not in harness.fakes[0].asked[4:]:
             await asyncio.sleep(0.005)
-        scene.end(0)
-        scene.start(0).script["prepare"] = lambda request: (
-            {"ok": scene.fakes[0]._prepare(request)} if request["whole"] else _died(scene)
+        harness.end(0)
+        harness.start(0).script["prepare"] = lambda request: (
+            {"ok": harness.fakes[0]._prepare(request)} if request["whole"] else _died(harness)
         )
         with pytest.raises(EngineError):
             await change
-        scene.end(0)
-        scene.start(0)
-        await scene.settled()
-        assert list(scene.book.rules) == ["a"]
+        harness.end(0)
+        harness.start(0)
+        await harness.settled()
+        assert list(harness.book.rules) == ["a"]
 
-    play(work, 1)
+    run_with_pool(work, 1)
 
 
-def _died(scene: Scene) -> dict[str, Any]:
-    scene.fakes[0].die()
+def _died(harness: PoolHarness) -> dict[str, Any]:
+    harness.fakes[0].die()
     return {}
 
 
 def test_without_a_worker_a_change_fails_in_time() -> None:
     """Nothing has changed."""
 
-    async def work(scene: Scene) -> None:
-        scene.end(0)
+    async def work(harness: PoolHarness) -> None:
+        harness.end(0)
         with pytest.raises(EngineError, match="no worker is running"):
-            await scene.change(spec("a"))
+            await harness.change(spec("a"))
 
-    play(work, 1)
+    run_with_pool(work, 1)
 
 
 def test_if_nobody_can_commit_nothing_has_changed() -> None:
     """Whoever refuses to is as before, and not restarted."""
 
-    async def work(scene: Scene) -> None:
-        await scene.change(spec("a"))
-        for fake in scene.fakes.values():
+    async def work(harness: PoolHarness) -> None:
+        await harness.change(spec("a"))
+        for fake in harness.fakes.values():
             fake.script["commit"] = "refuse"
         with pytest.raises(EngineError):
-            await scene.change(spec("b"))
-        await scene.settled()
-        assert list(scene.book.rules) == ["a"]
-        assert scene.restarts == []
+            await harness.change(spec("b"))
+        await harness.settled()
+        assert list(harness.book.rules) == ["a"]
+        assert harness.restarts == []
 
-    play(work)
+    run_with_pool(work)
 
 
 def test_a_channel_that_ends_alone_ends_the_worker() -> None:
     """It must not go on by rules that nobody can change."""
 
-    async def work(scene: Scene) -> None:
-        await scene.change(spec("a"))
-        scene.fakes[1].die()
+    async def work(harness: PoolHarness) -> None:
+        await harness.change(spec("a"))
+        harness.fakes[1].die()
         await asyncio.sleep(0.1)
-        assert scene.restarts == [1]
-        await scene.settled()
+        assert harness.restarts == [1]
+        await harness.settled()
 
-    play(work)
+    run_with_pool(work)
 
 
 def test_a_worker_that_has_the_rules_is_left_alone() -> None:
     """As after a restart of this process."""
 
-    async def work(scene: Scene) -> None:
-        await scene.change(spec("a"))
-        old = scene.fakes[0]
+    async def work(harness: PoolHarness) -> None:
+        await harness.change(spec("a"))
+        old = harness.fakes[0]
         again = FakeWorker(0)
         again.rules, again.revision = old.rules, old.revision
-        scene.start(0, again)
-        await scene.settled()
+        harness.start(0, again)
+        await harness.settled()
         assert "prepare" not in again.asked
 
-    play(work)
+    run_with_pool(work)
 
 
 def test_who_comes_back_goes_without_what_it_refuses() -> None:
     """Until it takes it."""
 
-    async def work(scene: Scene) -> None:
-        await scene.change(spec("a"), spec("b"))
-        scene.end(1)
+    async def work(harness: PoolHarness) -> None:
+        await harness.change(spec("a"), spec("b"))
+        harness.end(1)
         fake = FakeWorker(1)
 
         def prepare(request: dict[str, Any]) -> dict[str, Any]:
@@ -207,39 +207,39 @@ def test_who_comes_back_goes_without_what_it_refuses() -> None:
             return {"ok": fake._prepare(request)}
 
         fake.script["prepare"] = prepare
-        scene.start(1, fake)
+        harness.start(1, fake)
         while list(fake.rules) != ["a"]:
             await asyncio.sleep(0.005)
-        assert scene.fleet.workers[1].lacks == {"b": "port 5001 is in use"}
-        assert scene.restarts == []
+        assert harness.pool.workers[1].lacks == {"b": "port 5001 is in use"}
+        assert harness.restarts == []
         fake.script.clear()
-        await scene.settled()
-        assert scene.fleet.workers[1].lacks == {}
+        await harness.settled()
+        assert harness.pool.workers[1].lacks == {}
 
-    play(work)
+    run_with_pool(work)
 
 
 def test_who_takes_no_rules_at_all_is_restarted() -> None:
     """As after a protocol error, or in another version."""
 
-    async def work(scene: Scene) -> None:
-        await scene.change(spec("a"))
-        scene.end(1)
+    async def work(harness: PoolHarness) -> None:
+        await harness.change(spec("a"))
+        harness.end(1)
         fake = FakeWorker(1)
         fake.script["hello"] = lambda _request: {"ok": {"protocol": 2}}
-        scene.start(1, fake)
-        while scene.restarts != [1]:
+        harness.start(1, fake)
+        while harness.restarts != [1]:
             await asyncio.sleep(0.005)
-        await scene.settled()
+        await harness.settled()
 
-    play(work)
+    run_with_pool(work)
 
 
 @pytest.mark.parametrize("relays", [True, False])
 def test_deaths_before_this_process_are_known(relays: bool) -> None:
     """The supervisor tells them with the worker; what is over already nobody can measure."""
 
-    async def work(scene: Scene) -> None:
+    async def work(harness: PoolHarness) -> None:
         fake = FakeWorker(0)
         fake.revision = int(relays)
         word = WorkerStarted(
@@ -251,34 +251,34 @@ def test_deaths_before_this_process_are_known(relays: bool) -> None:
             deaths=2,
             last_death=LastDeath(at=4.0, cause="killed by SIGSEGV"),
         )
-        scene.fakes[0].die()
-        scene.fakes[0] = fake
-        scene.fleet.came(word, fake.hand_over())
-        await scene.settled()
-        known = scene.fleet.workers[0].as_dict()
+        harness.fakes[0].die()
+        harness.fakes[0] = fake
+        harness.pool.came(word, fake.hand_over())
+        await harness.settled()
+        known = harness.pool.workers[0].as_dict()
         assert (known["started_at"], known["deaths"]) == (5.0, 2)
         death = known["last_death"]
         assert death is not None
         assert (death["at"], death["cause"]) == (4.0, "killed by SIGSEGV")
         assert (death["outage_ms"] is None, death["missed_frames"]) == (relays, None)
 
-    play(work)
+    run_with_pool(work)
 
 
 def test_deaths_are_told() -> None:
     """In the record and in the events."""
 
-    async def work(scene: Scene) -> None:
-        scene.end(1)
-        worker = scene.fleet.workers[1]
+    async def work(harness: PoolHarness) -> None:
+        harness.end(1)
+        worker = harness.pool.workers[1]
         assert worker.as_dict()["state"] == "restarting"
         assert worker.as_dict()["pid"] is None
-        scene.start(1)
-        await scene.settled()
+        harness.start(1)
+        await harness.settled()
         last = worker.as_dict()["last_death"]
         assert last is not None
         assert last["cause"] == "killed by SIGKILL"
         assert last["outage_ms"] is not None
         assert (worker.state, worker.deaths) == ("running", 1)
 
-    play(work)
+    run_with_pool(work)

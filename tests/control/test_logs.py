@@ -1,4 +1,4 @@
-"""The log's levels and repeats; who may talk to the daemon; what is known of troubles."""
+"""The log's levels and repeats; access to the daemon; what is known of troubles."""
 
 import logging
 import os
@@ -114,9 +114,9 @@ def test_the_kernel_says_who_it_is() -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user: needs root")
 @pytest.mark.parametrize(("groups", "word"), [("[]", "error"), ("[gid]", "result")])
-def test_strangers_are_sent_away(served: FakeSupervisor, groups: str, word: str) -> None:
+def test_strangers_are_sent_away(supervisor: FakeSupervisor, groups: str, word: str) -> None:
     """With a sentence; members of the group are not strangers."""
-    path = Path(served.path)
+    path = Path(supervisor.path)
     path.chmod(0o666)
     path.parent.chmod(0o755)
     script = (

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from tests.support.fake_supervisor import FakeSupervisor, Talk, until
+from tests.support.deadline import wait_until
+from tests.support.fake_supervisor import FakeSupervisor
+from tests.support.raw_client import RawClient
 
 from mcr.rules import Rule
 
@@ -44,8 +46,8 @@ class Daemon(RuleBasedStateMachine):
 
     def change(self, method: str, after: dict[str, bool], **params: object) -> dict[str, Any]:
         """Ask for a change; whether it was made decides what the model becomes."""
-        with Talk(self.supervisor.path, 30) as talk:
-            answer = talk.ask(method, **params)
+        with RawClient(self.supervisor.path, 30) as client:
+            answer = client.ask(method, **params)
         if "result" in answer and not answer["result"]["dry_run"]:
             self.revision += list(after.items()) != list(self.model.items())
             self.model = after
@@ -132,12 +134,12 @@ class Daemon(RuleBasedStateMachine):
         """Clients and every worker see the rules of the model."""
         if not self.supervisor.ready.is_set():
             return
-        with Talk(self.supervisor.path) as talk:
-            listed = talk.call("rules.list")
+        with RawClient(self.supervisor.path) as client:
+            listed = client.call("rules.list")
         found = {each["id"]: each["enabled"] for each in listed["rules"]}
         assert list(found.items()) == list(self.model.items())
         assert listed["revision"] == self.revision
-        until(self.workers_agree, "every worker has the rules")
+        wait_until(self.workers_agree, what="every worker has the rules")
 
     def workers_agree(self) -> bool:
         """Whether each has all rules, at the revision."""

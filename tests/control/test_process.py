@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.fake_supervisor import FakeSupervisor, Talk, daemon, until
+from tests.support.deadline import wait_until
+from tests.support.fake_supervisor import FakeSupervisor, control_process
+from tests.support.raw_client import RawClient
 
 from mcr.protocol.constants import REFUSED_START
 
@@ -46,7 +48,7 @@ def refused(directory: Path, *, config: bytes | None = None, state: bytes | None
     supervisor.config = config
     try:
         supervisor.start()
-        until(lambda: supervisor.process.poll() is not None, "the end")
+        wait_until(lambda: supervisor.process.poll() is not None, what="the end")
         assert supervisor.process.returncode == REFUSED_START
         assert not supervisor.ready.is_set()
         assert supervisor.keeps == 0
@@ -57,20 +59,20 @@ def refused(directory: Path, *, config: bytes | None = None, state: bytes | None
 
 def test_a_successor_has_rules_revision_and_numbers(directory: Path) -> None:
     """Workers are not touched by the change of process."""
-    with daemon(directory, workers=2) as supervisor:
-        with Talk(supervisor.path) as talk:
-            talk.call("rules.add", rules=[ONE, TWO])
-            talk.call("rules.disable", rules=["one"])
-            before = talk.call("rules.list")
-            stream = talk.call("events.subscribe")
+    with control_process(directory, workers=2) as supervisor:
+        with RawClient(supervisor.path) as client:
+            client.call("rules.add", rules=[ONE, TWO])
+            client.call("rules.disable", rules=["one"])
+            before = client.call("rules.list")
+            stream = client.call("events.subscribe")
         supervisor.restart_control()
         assert supervisor.rules == 2
-        with Talk(supervisor.path) as talk:
-            assert talk.call("rules.list") == before
-            again = talk.call("events.subscribe", after=stream["sequence"])
+        with RawClient(supervisor.path) as client:
+            assert client.call("rules.list") == before
+            again = client.call("events.subscribe", after=stream["sequence"])
             assert again["missed"] == 0
             numbers = [
-                talk.line()["params"]["sequence"]
+                client.line()["params"]["sequence"]
                 for _ in range(again["sequence"] - again["oldest"] + 1)
             ]
             assert numbers == list(range(stream["sequence"] + 1, again["sequence"] + 1))
@@ -79,11 +81,11 @@ def test_a_successor_has_rules_revision_and_numbers(directory: Path) -> None:
 
 def test_a_change_that_was_not_kept_is_taken_back(directory: Path) -> None:
     """Control died between the workers' commit and the snapshot."""
-    with daemon(directory) as supervisor:
-        with Talk(supervisor.path) as talk:
-            talk.call("rules.add", rules=[ONE])
+    with control_process(directory) as supervisor:
+        with RawClient(supervisor.path) as client:
+            client.call("rules.add", rules=[ONE])
             kept = supervisor.kept
-            talk.call("rules.add", rules=[TWO])
+            client.call("rules.add", rules=[TWO])
             supervisor.kept = kept
         supervisor.restart_control()
         worker = supervisor.workers[0]
@@ -93,22 +95,22 @@ def test_a_change_that_was_not_kept_is_taken_back(directory: Path) -> None:
 
 def test_a_dead_workers_counts_stay_in(directory: Path) -> None:
     """And its successor, which goes on from there, is not added to them."""
-    with daemon(directory, workers=2) as supervisor, Talk(supervisor.path) as talk:
-        (one,) = [rule["id"] for rule in talk.call("rules.add", rules=[ONE])["added"]]
+    with control_process(directory, workers=2) as supervisor, RawClient(supervisor.path) as client:
+        (one,) = [rule["id"] for rule in client.call("rules.add", rules=[ONE])["added"]]
         supervisor.workers[0].counts = {one: 5}
         supervisor.workers[1].counts = {one: 2}
-        assert talk.call("stats")["totals"]["matched"] == 7
+        assert client.call("stats")["totals"]["matched"] == 7
         supervisor.kill_worker(1, revive=False)
-        until(lambda: talk.call("ping")["workers"]["running"] == 1, "one worker")
-        stats = talk.call("stats")
+        wait_until(lambda: client.call("ping")["workers"]["running"] == 1, what="one worker")
+        stats = client.call("stats")
         assert stats["totals"]["matched"] == 7
         assert stats["stale_workers"] == [1]
         supervisor.workers[1].kernel_dropped_frames = 40
         supervisor.add_worker(1)
-        until(lambda: talk.call("ping")["workers"]["running"] == 2, "both workers")
-        stats = talk.call("stats")
+        wait_until(lambda: client.call("ping")["workers"]["running"] == 2, what="both workers")
+        stats = client.call("stats")
         assert (stats["totals"]["matched"], stats["stale_workers"]) == (7, [])
-        worker = talk.call("workers.list")["workers"][1]
+        worker = client.call("workers.list")["workers"][1]
         assert worker["last_death"]["missed_frames"] == 40
         assert worker["last_death"]["outage_ms"] >= 0
         assert worker["last_death"]["cause"] == "killed by SIGKILL"
@@ -117,29 +119,32 @@ def test_a_dead_workers_counts_stay_in(directory: Path) -> None:
 
 def test_a_silent_worker_holds_no_reading_up(directory: Path) -> None:
     """What it said last is in; nobody waits for it twice."""
-    with daemon(directory, workers=2) as supervisor, Talk(supervisor.path) as talk:
-        talk.call("rules.add", rules=[ONE])
-        talk.call("stats")
+    with control_process(directory, workers=2) as supervisor, RawClient(supervisor.path) as client:
+        client.call("rules.add", rules=[ONE])
+        client.call("stats")
         supervisor.workers[1].script["report"] = "hang"
-        until(lambda: talk.call("stats")["stale_workers"] == [1], "a stale worker")
-        until(lambda: supervisor.restarts == [1], "its restart", within_s=20)
-        until(lambda: talk.call("stats")["stale_workers"] == [], "all again")
+        wait_until(lambda: client.call("stats")["stale_workers"] == [1], what="a stale worker")
+        wait_until(lambda: supervisor.restarts == [1], 20, what="its restart")
+        wait_until(lambda: client.call("stats")["stale_workers"] == [], what="all again")
 
 
 def test_a_configuration_is_one_transaction(directory: Path) -> None:
     """At the start and again; a wrong one changes nothing and is logged whole."""
-    with daemon(directory, config=CONFIG.encode()) as supervisor, Talk(supervisor.path) as talk:
-        rules = talk.call("rules.list")["rules"]
+    with (
+        control_process(directory, config=CONFIG.encode()) as supervisor,
+        RawClient(supervisor.path) as client,
+    ):
+        rules = client.call("rules.list")["rules"]
         assert [rule["enabled"] for rule in rules] == [True, False, True]
         supervisor.say({"kind": "config"}, b'rules = ["nonsense", {rule = "x", enabld = true}]')
-        until(lambda: "rules stay" in supervisor.said(), "the log")
+        wait_until(lambda: "rules stay" in supervisor.said(), what="the log")
         said = supervisor.said()
         assert "rule 1, outputs" in said
         assert "rule 2, enabld: is not known; did you mean 'enabled'?" in said
-        assert talk.call("rules.list")["revision"] == 1
+        assert client.call("rules.list")["revision"] == 1
         supervisor.say({"kind": "config"}, json.dumps({"rules": [TWO]}).encode())
-        until(lambda: talk.call("ping")["revision"] == 2, "the new rules")
-        (rule,) = talk.call("rules.list")["rules"]
+        wait_until(lambda: client.call("ping")["revision"] == 2, what="the new rules")
+        (rule,) = client.call("rules.list")["rules"]
         assert (rule["rule"], rule["enabled"]) == (TWO, True)
 
 
@@ -185,8 +190,11 @@ def test_a_damaged_state_is_refused_whole(directory: Path, state: str, says: str
 def test_a_state_file_is_taken_over(directory: Path) -> None:
     """As after a boot."""
     state = head(1) + json.dumps({"rule": ONE, "enabled": False}) + "\n"
-    with daemon(directory, state=state.encode()) as supervisor, Talk(supervisor.path) as talk:
-        listed = talk.call("rules.list")
+    with (
+        control_process(directory, state=state.encode()) as supervisor,
+        RawClient(supervisor.path) as client,
+    ):
+        listed = client.call("rules.list")
         assert listed["revision"] == 4
         assert [(rule["name"], rule["enabled"]) for rule in listed["rules"]] == [("one", False)]
 
@@ -206,44 +214,46 @@ def test_a_rule_that_does_not_fit_now_is_kept_and_tried_again(directory: Path) -
             ["set", "late0", "up", "multicast", "off"],
         ):
             subprocess.run([*enter, "ip", "link", *late], check=True)
-        supervisor = stack.enter_context(daemon(directory, state=state.encode(), enter=enter))
-        with Talk(supervisor.path) as talk:
-            listed = talk.call("rules.list")["rules"]
+        supervisor = stack.enter_context(
+            control_process(directory, state=state.encode(), enter=enter)
+        )
+        with RawClient(supervisor.path) as client:
+            listed = client.call("rules.list")["rules"]
             assert [each["name"] for each in listed] == ["late", "one"]
-            states = {each["name"]: each["state"] for each in talk.call("rules.list")["rules"]}
+            states = {each["name"]: each["state"] for each in client.call("rules.list")["rules"]}
             assert states["one"] == "joined, no frame seen on lo"
             assert states["late"].startswith("does not fit this host now: input, interface")
-            assert talk.call("rules.disable", rules=["late"])["revision"] == 5
+            assert client.call("rules.disable", rules=["late"])["revision"] == 5
             assert len(supervisor.workers[0].rules) == 1
             supervisor.restart_control()
         subprocess.run([*enter, "ip", "link", "set", "late0", "multicast", "on"], check=True)
-        with Talk(supervisor.path) as talk:
-            until(lambda: talk.call("ping")["revision"] == 6, "the rule is taken up")
-            late = talk.call("rules.get", rule="late")["rule"]
+        with RawClient(supervisor.path) as client:
+            wait_until(lambda: client.call("ping")["revision"] == 6, what="the rule is taken up")
+            late = client.call("rules.get", rule="late")["rule"]
             assert (late["enabled"], late["state"]) == (False, "disabled")
             assert supervisor.workers[0].rules[late["id"]]["paused"]
-            assert talk.call("rules.remove", rules=["late"])["removed"] == [late["id"]]
+            assert client.call("rules.remove", rules=["late"])["removed"] == [late["id"]]
 
 
 def test_a_full_disk_stops_nothing(directory: Path) -> None:
     """It is a warning of the change."""
-    with daemon(directory) as supervisor, Talk(supervisor.path) as talk:
+    with control_process(directory) as supervisor, RawClient(supervisor.path) as client:
         supervisor.state_fails = True
-        (warning,) = talk.call("rules.add", rules=[ONE])["warnings"]
+        (warning,) = client.call("rules.add", rules=[ONE])["warnings"]
         assert "cannot write the state file" in warning
-        assert talk.call("ping")["revision"] == 1
+        assert client.call("ping")["revision"] == 1
 
 
 def test_draining_reports_and_ends(directory: Path) -> None:
     """Workers stop first; the report names every rule."""
-    with daemon(directory) as supervisor, Talk(supervisor.path) as talk:
-        (one,) = [rule["id"] for rule in talk.call("rules.add", rules=[ONE])["added"]]
+    with control_process(directory) as supervisor, RawClient(supervisor.path) as client:
+        (one,) = [rule["id"] for rule in client.call("rules.add", rules=[ONE])["added"]]
         supervisor.workers[0].counts = {one: 12}
         supervisor.say({"kind": "drain"})
-        until(supervisor.drained.is_set, "drained")
+        wait_until(supervisor.drained.is_set, what="drained")
         assert supervisor.process.wait(5) == 0
         assert "stop" in supervisor.workers[0].asked
-        assert talk.is_closed()
+        assert client.is_closed()
         said = supervisor.said()
         assert "1 rule at the end: sent 12 of 12, lost 0" in said
         assert "rule one: matched 12, sent 12, lost 0" in said
@@ -251,7 +261,7 @@ def test_draining_reports_and_ends(directory: Path) -> None:
 
 def test_without_a_supervisor_nothing_stays(directory: Path) -> None:
     """Neither the process nor the socket."""
-    with daemon(directory) as supervisor:
+    with control_process(directory) as supervisor:
         supervisor.leash.shutdown(2)
         assert supervisor.process.wait(5) == 1
         assert not supervisor.path.exists()
@@ -259,20 +269,20 @@ def test_without_a_supervisor_nothing_stays(directory: Path) -> None:
 
 def test_the_pulse_goes_on_under_load(directory: Path) -> None:
     """The supervisor would kill a loop that hangs."""
-    with daemon(directory) as supervisor, Talk(supervisor.path) as talk:
+    with control_process(directory) as supervisor, RawClient(supervisor.path) as client:
         before, began_s = supervisor.pulses, time.monotonic()
-        talk.call("rules.add", rules=many(3000))
-        talk.call("stats")
+        client.call("rules.add", rules=many(3000))
+        client.call("stats")
         elapsed_s = time.monotonic() - began_s
-        until(lambda: supervisor.pulses > before, "a pulse")
+        wait_until(lambda: supervisor.pulses > before, what="a pulse")
         assert supervisor.pulses - before >= int(elapsed_s / 0.5) - 1
 
 
 def test_messages_that_do_not_fit_are_survived(directory: Path) -> None:
     """And their descriptors are closed."""
-    with daemon(directory) as supervisor, Talk(supervisor.path) as talk:
+    with control_process(directory) as supervisor, RawClient(supervisor.path) as client:
         descriptors = Path(f"/proc/{supervisor.process.pid}/fd")
-        talk.call("ping")
+        client.call("ping")
         before = len(os.listdir(descriptors))
         for word in (
             {"kind": "what"},
@@ -284,8 +294,8 @@ def test_messages_that_do_not_fit_are_survived(directory: Path) -> None:
         supervisor.say({"kind": "worker", "number": 9, "pid": 1, "incarnation": 1}, b"x")
         supervisor.say({"kind": "config"})
         supervisor.say({"kind": "note", "level": "warning", "text": "the disk is full"})
-        until(lambda: "the disk is full" in supervisor.said(), "the note")
-        assert talk.call("ping")
+        wait_until(lambda: "the disk is full" in supervisor.said(), what="the note")
+        assert client.call("ping")
         assert len(os.listdir(descriptors)) == before
 
 

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
-from tests.support.fake_supervisor import FakeSupervisor, Talk, until
+from tests.support.deadline import wait_until
+from tests.support.fake_supervisor import FakeSupervisor
+from tests.support.raw_client import RawClient
 
 from mcr.daemon.control.api.methods import SHAPES
 from mcr.daemon.control.api.results import Event, PingResult
@@ -19,9 +21,9 @@ THREE = "239.1.1.3%lo:5001,name=three to 127.0.0.1:7003"
 SCHEMA = Path(__file__).parents[2] / "docs" / "protocol.schema.json"
 
 
-def call(talk: Talk, method: str, **params: object) -> Any:  # noqa: ANN401 -- it differs
+def call(client: RawClient, method: str, /, **params: object) -> Any:  # noqa: ANN401 -- it differs
     """The result, which has the shape that the schema says."""
-    result = talk.call(method, **params)
+    result = client.call(method, **params)
     adapter = TypeAdapter(SHAPES[method].result)
     adapter.validate_python(result, strict=True)
     documented = set(adapter.json_schema().get("properties", {}))
@@ -39,161 +41,161 @@ def test_the_schema_is_checked_in() -> None:
     assert SCHEMA.read_text() == text()
 
 
-def test_hello_and_ping(talk: Talk, served: FakeSupervisor) -> None:
+def test_hello_and_ping(client: RawClient, supervisor: FakeSupervisor) -> None:
     """Who answers, and that all is well."""
-    hello = call(talk, "hello", protocol=1, client="a test")
-    assert hello["pid"] == served.process.pid
+    hello = call(client, "hello", protocol=1, client="a test")
+    assert hello["pid"] == supervisor.process.pid
     assert (hello["ingress"], hello["workers"], hello["revision"]) == ("udp", 2, 0)
-    ping = call(talk, "ping")
+    ping = call(client, "ping")
     assert ping["workers"] == {"running": 2, "of": 2}
 
 
-def test_another_protocol_is_refused(talk: Talk) -> None:
+def test_another_protocol_is_refused(client: RawClient) -> None:
     """And the connection is over."""
-    error = talk.error("hello", protocol=2)
+    error = client.error("hello", protocol=2)
     assert error["code"] == ErrorCode.PROTOCOL_MISMATCH
     assert error["data"] == {"supported": [1]}
-    assert talk.is_closed()
+    assert client.is_closed()
 
 
-def test_rules_come_turn_and_go(talk: Talk, served: FakeSupervisor) -> None:
+def test_rules_come_turn_and_go(client: RawClient, supervisor: FakeSupervisor) -> None:
     """Each change has a revision, and every worker has it then."""
-    added = call(talk, "rules.add", rules=[ONE, {"rule": TWO, "enabled": False}])
+    added = call(client, "rules.add", rules=[ONE, {"rule": TWO, "enabled": False}])
     one, two = ids(added["added"])
     assert added["revision"] == 1
     assert [rule["enabled"] for rule in added["added"]] == [True, False]
-    for worker in served.workers.values():
+    for worker in supervisor.workers.values():
         assert worker.revision == 1
         assert {each: spec["paused"] for each, spec in worker.rules.items()} == {
             one: False,
             two: True,
         }
-    assert call(talk, "rules.disable", rules=["one"])["changed"] == [one]
-    assert call(talk, "rules.enable", rules=[one, two])["changed"] == [one, two]
-    unchanged = call(talk, "rules.enable", rules=[one])
+    assert call(client, "rules.disable", rules=["one"])["changed"] == [one]
+    assert call(client, "rules.enable", rules=[one, two])["changed"] == [one, two]
+    unchanged = call(client, "rules.enable", rules=[one])
     assert (unchanged["revision"], unchanged["kept"], unchanged["changed"]) == (3, [one], [])
-    listed = call(talk, "rules.list")
+    listed = call(client, "rules.list")
     assert (ids(listed["rules"]), listed["revision"]) == ([one, two], 3)
-    assert call(talk, "rules.get", rule="one")["rule"] == listed["rules"][0]
-    assert call(talk, "rules.remove", rules=["one"])["removed"] == [one]
-    assert [list(worker.rules) for worker in served.workers.values()] == [[two], [two]]
+    assert call(client, "rules.get", rule="one")["rule"] == listed["rules"][0]
+    assert call(client, "rules.remove", rules=["one"])["removed"] == [one]
+    assert [list(worker.rules) for worker in supervisor.workers.values()] == [[two], [two]]
 
 
-def test_a_set_is_replaced_as_one(talk: Talk, served: FakeSupervisor) -> None:
+def test_a_set_is_replaced_as_one(client: RawClient, supervisor: FakeSupervisor) -> None:
     """What stays is not touched; the order is the new one."""
-    (one, two) = ids(call(talk, "rules.add", rules=[ONE, TWO])["added"])
+    (one, two) = ids(call(client, "rules.add", rules=[ONE, TWO])["added"])
     seen: list[dict[str, Any]] = []
-    worker = served.workers[0]
+    worker = supervisor.workers[0]
 
     def watch(request: dict[str, Any]) -> dict[str, Any]:
         seen.append(request)
         return {"ok": worker._prepare(request)}
 
     worker.script["prepare"] = watch
-    replaced = call(talk, "rules.replace", rules=[THREE, ONE], expected_revision=1)
+    replaced = call(client, "rules.replace", rules=[THREE, ONE], expected_revision=1)
     (three,) = ids(replaced["added"])
     assert (replaced["removed"], replaced["kept"]) == ([two], [one])
     assert [rule["id"] for rule in seen[0]["add"]] == [three]
-    assert ids(call(talk, "rules.list")["rules"]) == [three, one]
-    same = call(talk, "rules.replace", rules=[THREE, ONE])
+    assert ids(call(client, "rules.list")["rules"]) == [three, one]
+    same = call(client, "rules.replace", rules=[THREE, ONE])
     assert (same["revision"], same["kept"]) == (2, [three, one])
 
 
-def test_a_dry_run_changes_nothing(talk: Talk, served: FakeSupervisor) -> None:
+def test_a_dry_run_changes_nothing(client: RawClient, supervisor: FakeSupervisor) -> None:
     """It says what would be."""
-    would = call(talk, "rules.add", rules=[ONE], dry_run=True)
+    would = call(client, "rules.add", rules=[ONE], dry_run=True)
     assert (would["revision"], len(would["added"]), would["dry_run"]) == (0, 1, True)
-    assert call(talk, "rules.list")["rules"] == []
-    assert "prepare" not in served.workers[0].asked
-    assert talk.error("rules.add", rules=[ONE, ONE], dry_run=True)["code"] == -32000
+    assert call(client, "rules.list")["rules"] == []
+    assert "prepare" not in supervisor.workers[0].asked
+    assert client.error("rules.add", rules=[ONE, ONE], dry_run=True)["code"] == -32000
 
 
-def test_an_expected_revision_is_held(talk: Talk) -> None:
+def test_an_expected_revision_is_held(client: RawClient) -> None:
     """Else nothing changes."""
-    call(talk, "rules.add", rules=[ONE])
-    error = talk.error("rules.add", rules=[TWO], expected_revision=0)
+    call(client, "rules.add", rules=[ONE])
+    error = client.error("rules.add", rules=[TWO], expected_revision=0)
     assert error["code"] == ErrorCode.REVISION_CONFLICT
     assert error["data"] == {"expected": 0, "actual": 1}
-    assert len(call(talk, "rules.list")["rules"]) == 1
+    assert len(call(client, "rules.list")["rules"]) == 1
 
 
-def test_names_are_unique_among_the_disabled_too(talk: Talk) -> None:
+def test_names_are_unique_among_the_disabled_too(client: RawClient) -> None:
     """The problem names the rule and its field."""
-    call(talk, "rules.add", rules=[ONE], enabled=False)
-    error = talk.error("rules.add", rules=["239.1.1.9%lo:5001,name=one to 127.0.0.1:7009"])
+    call(client, "rules.add", rules=[ONE], enabled=False)
+    error = client.error("rules.add", rules=["239.1.1.9%lo:5001,name=one to 127.0.0.1:7009"])
     assert error["code"] == ErrorCode.RULE_REFUSED
     (problem,) = error["data"]["problems"]
     assert problem["field"] == "rule 1, name"
 
 
-def test_rule_objects_name_any_interface(talk: Talk) -> None:
+def test_rule_objects_name_any_interface(client: RawClient) -> None:
     """Text cannot; what is wrong is named by the object's own fields."""
     given = {
         "name": "odd",
         "input": {"address": "239.1.1.1", "port": "5001-5002", "interface": "a+b"},
         "outputs": [{"address": "127.0.0.1", "port": "6001-6002", "ttl": 3, "dscp": "keep"}],
     }
-    (rule,) = call(talk, "rules.add", rules=[given])["added"]
+    (rule,) = call(client, "rules.add", rules=[given])["added"]
     assert rule["outputs"][0]["ttl"] == 3
     assert rule["state"] == "unresolved: there is no interface a+b"
     again = {"rule": given, "enabled": False}
-    assert call(talk, "rules.replace", rules=[again])["changed"] == [rule["id"]]
+    assert call(client, "rules.replace", rules=[again])["changed"] == [rule["id"]]
     wrong = {"input": {"address": "239.1.1.x", "port": 0}, "outputs": [{"address": "h", "prt": 1}]}
-    error = talk.error("rules.add", rules=[ONE, wrong])
+    error = client.error("rules.add", rules=[ONE, wrong])
     fields = [problem["field"] for problem in error["data"]["problems"]]
     assert fields == ["rule 2, output 1, port", "rule 2, output 1, prt"]
     wrong["outputs"] = [{"address": "h", "port": 1}]
-    error = talk.error("rules.add", rules=[wrong])
+    error = client.error("rules.add", rules=[wrong])
     fields = [problem["field"] for problem in error["data"]["problems"]]
     assert fields == ["rule 1, input, address", "rule 1, input, port"]
 
 
-def test_counters_of_all_workers_are_added(talk: Talk, served: FakeSupervisor) -> None:
+def test_counters_of_all_workers_are_added(client: RawClient, supervisor: FakeSupervisor) -> None:
     """And the state says that datagrams flow."""
-    (one, two) = ids(call(talk, "rules.add", rules=[ONE, TWO])["added"])
-    served.workers[0].counts = {one: 5}
-    served.workers[1].counts = {one: 2, two: 1}
-    stats = call(talk, "stats")
+    (one, two) = ids(call(client, "rules.add", rules=[ONE, TWO])["added"])
+    supervisor.workers[0].counts = {one: 5}
+    supervisor.workers[1].counts = {one: 2, two: 1}
+    stats = call(client, "stats")
     assert [rule["matched"] for rule in stats["rules"]] == [7, 1]
     assert stats["rules"][0]["state"] == "flowing from 127.0.0.1"
     assert stats["totals"]["sent"] == 8
     assert stats["totals"]["dropped"] == {"no_rule": 2}
     assert stats["stale_workers"] == []
-    (only,) = call(talk, "stats", rules=[two])["rules"]
+    (only,) = call(client, "stats", rules=[two])["rules"]
     assert only["id"] == two
-    call(talk, "rules.disable", rules=[one])
-    assert call(talk, "rules.get", rule=one)["rule"]["state"] == "disabled"
+    call(client, "rules.disable", rules=[one])
+    assert call(client, "rules.get", rule=one)["rule"]["state"] == "disabled"
 
 
-def test_interfaces_and_workers(talk: Talk) -> None:
+def test_interfaces_and_workers(client: RawClient) -> None:
     """As the kernel and the supervisor tell them."""
-    names = [each["name"] for each in call(talk, "interfaces.list")["interfaces"]]
+    names = [each["name"] for each in call(client, "interfaces.list")["interfaces"]]
     assert "lo" in names
-    workers = call(talk, "workers.list")["workers"]
+    workers = call(client, "workers.list")["workers"]
     assert [(each["number"], each["state"]) for each in workers] == [(0, "running"), (1, "running")]
 
 
-def test_log_levels(talk: Talk, served: FakeSupervisor) -> None:
+def test_log_levels(client: RawClient, supervisor: FakeSupervisor) -> None:
     """Of everything and of each facility; workers follow, and the next process knows them."""
-    assert call(talk, "logs.get") == {"global": "info", "facilities": dict.fromkeys(FACILITIES)}
-    call(talk, "logs.set", level="error")
-    changed = call(talk, "logs.set", level="debug", facility="workers")
+    assert call(client, "logs.get") == {"global": "info", "facilities": dict.fromkeys(FACILITIES)}
+    call(client, "logs.set", level="error")
+    changed = call(client, "logs.set", level="debug", facility="workers")
     assert (changed["global"], changed["facilities"]["workers"]) == ("error", "debug")
-    assert served.workers[0].log_level == "debug"
-    served.restart_control()
-    with Talk(served.path) as again:
+    assert supervisor.workers[0].log_level == "debug"
+    supervisor.restart_control()
+    with RawClient(supervisor.path) as again:
         assert call(again, "logs.get") == changed
         assert call(again, "logs.set", level=None, facility="workers")["global"] == "error"
         assert again.error("logs.set", level=None)["code"] == ErrorCode.INVALID_PARAMS
 
 
-def test_events_tell_what_happens(talk: Talk, served: FakeSupervisor) -> None:
+def test_events_tell_what_happens(client: RawClient, supervisor: FakeSupervisor) -> None:
     """To those who want it, from the number that they know on."""
-    (one,) = ids(call(talk, "rules.add", rules=[ONE])["added"])
-    with Talk(served.path) as listener:
+    (one,) = ids(call(client, "rules.add", rules=[ONE])["added"])
+    with RawClient(supervisor.path) as listener:
         stream = call(listener, "events.subscribe", after=0, kinds=["rule", "worker", "interface"])
         assert (stream["oldest"], stream["missed"]) == (1, 0)
-        worker = served.workers[0]
+        worker = supervisor.workers[0]
         worker.push(event="rules", rules=[{"id": one, "trouble": "eth9 is down", "parked": [None]}])
         worker.push(event="rules", rules=[{"id": one, "trouble": None, "parked": ["lo is down"]}])
         worker.push(event="link", name="lo", index=1, change="mtu", detail="1500")
@@ -213,15 +215,15 @@ def test_events_tell_what_happens(talk: Talk, served: FakeSupervisor) -> None:
         assert told[2]["id"] == one
         assert told[6]["text"] == "lo has another MTU: 1500"
         assert call(listener, "events.unsubscribe") == {}
-    rule = call(talk, "rules.get", rule=one)["rule"]
+    rule = call(client, "rules.get", rule=one)["rule"]
     assert rule["state"] == "joined, no frame seen on lo", "as the workers' newer reports say"
 
 
-def test_the_log_is_told_too(talk: Talk, served: FakeSupervisor) -> None:
+def test_the_log_is_told_too(client: RawClient, supervisor: FakeSupervisor) -> None:
     """What a worker logs has its facility."""
-    call(talk, "events.subscribe", kinds=["log"])
-    served.workers[1].push(event="log", level="warning", facility="socket", text="no buffers")
-    event = talk.line()["params"]
+    call(client, "events.subscribe", kinds=["log"])
+    supervisor.workers[1].push(event="log", level="warning", facility="socket", text="no buffers")
+    event = client.line()["params"]
     assert (event["level"], event["facility"]) == ("warning", "workers")
     assert event["text"] == "worker 1: no buffers"
 
@@ -246,21 +248,21 @@ def test_the_log_is_told_too(talk: Talk, served: FakeSupervisor) -> None:
     ],
 )
 def test_wrong_requests_get_the_right_errors(
-    talk: Talk, line: bytes, code: int, request_id: object
+    client: RawClient, line: bytes, code: int, request_id: object
 ) -> None:
     """And the connection goes on."""
-    talk.send(line + b"\n")
-    answer = talk.line()
+    client.send(line + b"\n")
+    answer = client.line()
     assert (answer["error"]["code"], answer["id"]) == (code, request_id)
-    assert call(talk, "ping")
+    assert call(client, "ping")
 
 
-def test_batches_and_notifications(talk: Talk) -> None:
+def test_batches_and_notifications(client: RawClient) -> None:
     """Answers stand in order; what wants none gets none."""
     ping = {"jsonrpc": "2.0", "method": "ping"}
     batch = [ping | {"id": 1}, ping, 7, ping | {"id": "two"}, ping | {"id": 3, "method": "x"}]
-    talk.send(json.dumps(batch).encode() + b"\n" + json.dumps(ping).encode() + b"\n")
-    answers = talk.line()
+    client.send(json.dumps(batch).encode() + b"\n" + json.dumps(ping).encode() + b"\n")
+    answers = client.line()
     assert [answer["id"] for answer in answers] == [1, None, "two", 3]
     assert [answer.get("error", {}).get("code") for answer in answers] == [
         None,
@@ -268,13 +270,13 @@ def test_batches_and_notifications(talk: Talk) -> None:
         None,
         -32601,
     ]
-    talk.send(json.dumps([ping, ping]).encode() + b"\n")
-    assert call(talk, "ping")
+    client.send(json.dumps([ping, ping]).encode() + b"\n")
+    assert call(client, "ping")
 
 
-def test_wrong_types_name_their_fields(talk: Talk) -> None:
+def test_wrong_types_name_their_fields(client: RawClient) -> None:
     """All at once, with what was meant."""
-    error = talk.error("rules.add", rules="x", dry_run=1, enabeld=True, expected_revision=-1)
+    error = client.error("rules.add", rules="x", dry_run=1, enabeld=True, expected_revision=-1)
     problems = {each["field"]: each["message"] for each in error["data"]["problems"]}
     assert problems == {
         "rules": "is no array",
@@ -282,30 +284,32 @@ def test_wrong_types_name_their_fields(talk: Talk) -> None:
         "enabeld": "is not known; did you mean 'enabled'?",
         "expected_revision": "is less than 0",
     }
-    error = talk.error("events.subscribe", kinds=["rule", "rules"])
+    error = client.error("events.subscribe", kinds=["rule", "rules"])
     assert error["data"]["problems"][0]["field"] == "kind 2"
-    error = talk.error("stats", rules=[1, 2])
+    error = client.error("stats", rules=[1, 2])
     assert error["data"]["problems"] == [{"field": "rule 1", "message": "is no text"}]
 
 
-def test_no_such_rule(talk: Talk) -> None:
+def test_no_such_rule(client: RawClient) -> None:
     """By id or name."""
     for method in ("rules.remove", "rules.enable", "stats", "rules.list"):
-        assert talk.error(method, rules=["nobody"])["code"] == ErrorCode.NO_SUCH_RULE
-    assert "'nobody'" in talk.error("rules.get", rule="nobody")["message"]
+        assert client.error(method, rules=["nobody"])["code"] == ErrorCode.NO_SUCH_RULE
+    assert "'nobody'" in client.error("rules.get", rule="nobody")["message"]
 
 
-def test_a_refusal_leaves_all_workers_as_they_were(talk: Talk, served: FakeSupervisor) -> None:
+def test_a_refusal_leaves_all_workers_as_they_were(
+    client: RawClient, supervisor: FakeSupervisor
+) -> None:
     """One that has prepared takes it back."""
-    call(talk, "rules.add", rules=[ONE])
-    served.workers[1].script["prepare"] = "refuse"
-    error = talk.error("rules.add", rules=[TWO])
+    call(client, "rules.add", rules=[ONE])
+    supervisor.workers[1].script["prepare"] = "refuse"
+    error = client.error("rules.add", rules=[TWO])
     assert (error["code"], error["message"]) == (ErrorCode.RIGHTS, "CAP_NET_RAW is missing")
-    assert "abort" in served.workers[0].asked
-    assert {worker.revision for worker in served.workers.values()} == {1}
-    assert len(call(talk, "rules.list")["rules"]) == 1
-    del served.workers[1].script["prepare"]
-    assert call(talk, "rules.add", rules=[TWO])["revision"] == 2
+    assert "abort" in supervisor.workers[0].asked
+    assert {worker.revision for worker in supervisor.workers.values()} == {1}
+    assert len(call(client, "rules.list")["rules"]) == 1
+    del supervisor.workers[1].script["prepare"]
+    assert call(client, "rules.add", rules=[TWO])["revision"] == 2
 
 
 def test_results_match_their_schema() -> None:
@@ -315,8 +319,8 @@ def test_results_match_their_schema() -> None:
         adapter.validate_python({"revision": "1"}, strict=True)
 
 
-def test_shutdown_is_answered_first(talk: Talk, served: FakeSupervisor) -> None:
+def test_shutdown_is_answered_first(client: RawClient, supervisor: FakeSupervisor) -> None:
     """Then the supervisor hears of it."""
-    assert call(talk, "shutdown") == {}
-    assert talk.is_closed()
-    until(served.shutdown_asked.is_set, "the supervisor was asked")
+    assert call(client, "shutdown") == {}
+    assert client.is_closed()
+    wait_until(supervisor.shutdown_asked.is_set, what="the supervisor was asked")

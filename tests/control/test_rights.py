@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.fake_supervisor import FakeSupervisor, Talk, daemon, until
+from tests.support.deadline import wait_until
+from tests.support.fake_supervisor import FakeSupervisor, control_process
+from tests.support.raw_client import RawClient
 
 from mcr.daemon.control.api.methods import SHAPES
 
@@ -32,28 +34,30 @@ def confined(request: pytest.FixtureRequest, directory: Path) -> Iterator[FakeSu
     """As the same user, and as nobody, to whom Python's own files may be closed."""
     if request.param is not None and os.geteuid() != 0:
         pytest.skip("becomes another user: needs root")
-    with daemon(directory, user=request.param) as supervisor:
+    with control_process(directory, user=request.param) as supervisor:
         yield supervisor
 
 
 def test_every_method_works_without_rights(confined: FakeSupervisor) -> None:
     """Nothing has to be loaded or opened later."""
     order = ["rules.add", *(name for name in SHAPES if name not in {"rules.add", "shutdown"})]
-    with Talk(confined.path) as talk:
+    with RawClient(confined.path) as client:
         for name in sorted(order, key=lambda name: name == "rules.remove"):
-            answer = talk.ask(name, **PARAMS.get(name, {}))
+            answer = client.ask(name, **PARAMS.get(name, {}))
             assert ("error" in answer) == (name in WRONG), answer
             assert answer.get("error", {}).get("code") != -32603
-    with Talk(confined.path) as talk:
-        talk.send(b"nonsense\n" + b'{"jsonrpc":"2.0","method":"ping","id":1e5}\n')
-        assert "error" in talk.line()
-        assert "error" in talk.line()
+    with RawClient(confined.path) as client:
+        client.send(b"nonsense\n" + b'{"jsonrpc":"2.0","method":"ping","id":1e5}\n')
+        assert "error" in client.line()
+        assert "error" in client.line()
     config = 'rules = [ { rule = "239.1.1.9%lo:5001,name=nine to localhost:7009" } ]'
     confined.say({"kind": "config"}, config.encode())
     confined.say({"kind": "hosts"})
-    with Talk(confined.path) as talk:
-        until(lambda: "result" in talk.ask("rules.get", rule="nine"), "the configuration")
-        assert talk.call("stats")["rules"][0]["outputs"][0]["address"] in {"127.0.0.1", "::1"}
+    with RawClient(confined.path) as client:
+        wait_until(
+            lambda: "result" in client.ask("rules.get", rule="nine"), what="the configuration"
+        )
+        assert client.call("stats")["rules"][0]["outputs"][0]["address"] in {"127.0.0.1", "::1"}
     confined.say({"kind": "drain"})
     assert confined.process.wait(10) == 0
     assert "Traceback" not in confined.said()

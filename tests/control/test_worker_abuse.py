@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.support.fake_supervisor import FakeSupervisor, Talk, daemon, until
+from tests.support.deadline import wait_until
+from tests.support.fake_supervisor import FakeSupervisor, control_process
 from tests.support.fake_worker import FakeWorker
 from tests.support.pinger import undelayed
+from tests.support.raw_client import RawClient
 
 from mcr.daemon.control.log import LINES_A_SECOND, LINES_AT_ONCE
 
@@ -58,9 +60,9 @@ WORDS = st.one_of(
 @pytest.fixture
 def two(directory: Path) -> Iterator[FakeSupervisor]:
     """A control process with two workers and a rule."""
-    with daemon(directory, workers=2) as supervisor:
-        with Talk(supervisor.path) as talk:
-            talk.call("rules.add", rules=[RULE])
+    with control_process(directory, workers=2) as supervisor:
+        with RawClient(supervisor.path) as client:
+            client.call("rules.add", rules=[RULE])
         yield supervisor
 
 
@@ -75,13 +77,13 @@ def test_whatever_one_says_the_other_relays(two: FakeSupervisor, words: list[byt
     bad = two.workers[0]
     with contextlib.suppress(OSError):
         bad.ours.sendall(b"".join(words))
-    with Talk(two.path) as talk:
-        assert talk.call("ping")["workers"]["of"] == 2
+    with RawClient(two.path) as client:
+        assert client.call("ping")["workers"]["of"] == 2
         two.kill_worker(0)
-        until(lambda: talk.call("ping")["workers"]["running"] == 2, "both workers")
-        talk.call("rules.disable", rules=["one"])
-        talk.call("rules.enable", rules=["one"])
-        assert talk.call("rules.get", rule="one")["rule"]["enabled"]
+        wait_until(lambda: client.call("ping")["workers"]["running"] == 2, what="both workers")
+        client.call("rules.disable", rules=["one"])
+        client.call("rules.enable", rules=["one"])
+        assert client.call("rules.get", rule="one")["rule"]["enabled"]
     assert two.process.poll() is None
     assert "Traceback" not in two.said()
     assert {rule["paused"] for rule in two.workers[1].rules.values()} == {False}
@@ -112,15 +114,17 @@ def test_a_flood_from_one_delays_nobody_and_fills_no_log(two: FakeSupervisor, ki
     flooding.start()
 
     def work() -> None:
-        with Talk(two.path) as talk:
+        with RawClient(two.path) as client:
             for turn in ("disable", "enable") * 5:
-                talk.call(f"rules.{turn}", rules=["one"])
+                client.call(f"rules.{turn}", rules=["one"])
             time.sleep(1)
 
     try:
         undelayed(two.path, work)
-        until(lambda: two.restarts == [0], "its end", 30)
-        until(lambda: "lines before it were left out" in two.said(), "the bound of the log")
+        wait_until(lambda: two.restarts == [0], 30, what="its end")
+        wait_until(
+            lambda: "lines before it were left out" in two.said(), what="the bound of the log"
+        )
     finally:
         ended.set()
         flooding.join()
@@ -135,8 +139,8 @@ def test_a_huge_message_is_not_even_read(two: FakeSupervisor, kind: bytes) -> No
     body = b'{"id":1,' + kind % (b"[]," * 11_000_000) + b"}"
     with contextlib.suppress(OSError), two.workers[0]._write:
         two.workers[0].ours.sendall(frame(body))
-    until(lambda: 0 in two.restarts, "its end", 30)
-    with Talk(two.path) as talk:
-        until(lambda: talk.call("ping")["workers"]["running"] == 2, "both workers")
+    wait_until(lambda: 0 in two.restarts, 30, what="its end")
+    with RawClient(two.path) as client:
+        wait_until(lambda: client.call("ping")["workers"]["running"] == 2, what="both workers")
     assert two.process.poll() is None
     assert "a message with 2200000" in two.said()

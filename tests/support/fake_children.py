@@ -1,4 +1,4 @@
-"""Stand-ins for control and a worker: they speak the leash and write down what they see.
+"""Fake control and workers of a real supervisor: they speak its channels and keep a journal.
 
 Run as `python fake_children.py worker|control ARGUMENTS`. Everything goes as JSON lines into the
 file that the arguments name as `journal`. The fake control takes orders, a line each, from whoever
@@ -66,7 +66,7 @@ def memory(content: bytes, seals: int = SEALS) -> int:
     return descriptor
 
 
-def worker(told: dict[str, Any]) -> int:
+def fake_worker(told: dict[str, Any]) -> int:
     """Pulse, and do what comes over the channel, until the leash ends."""
     journal = Journal(told, f"worker {told['number']}")
     journal.note("start", page=identity(told["page"]), open=descriptors(), told=told)
@@ -105,8 +105,8 @@ def _handle_control(channel: socket.socket, leash: socket.socket, broker: socket
                 broker.shutdown(socket.SHUT_RDWR)
 
 
-class Control:
-    """The stand-in for control."""
+class FakeControl:
+    """Control, without clients: it keeps the supervisor channel and carries out orders."""
 
     def __init__(self, told: dict[str, Any]) -> None:
         """Begin to listen to the leash and to clients."""
@@ -190,9 +190,9 @@ def main() -> int:
     if os.getppid() != told["supervisor"]:
         return 1
     if sys.argv[1] == "worker":
-        return worker(told)
+        return fake_worker(told)
     crash = Path(told["journal"]).with_name("crash-control")
-    return int(crash.read_text()) if crash.exists() else Control(told).run()
+    return int(crash.read_text()) if crash.exists() else FakeControl(told).run()
 
 
 if __name__ == "__main__":

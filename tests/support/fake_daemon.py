@@ -8,7 +8,6 @@ import json
 import os
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -318,14 +317,6 @@ def made_up_daemon(path: Path) -> Iterator[MadeUpDaemon]:
         yield daemon
     finally:
         daemon.stop()
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Wait until something holds; no longer than ten seconds."""
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def _send(connection: socket.socket, message: object) -> None:

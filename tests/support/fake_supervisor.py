@@ -1,4 +1,4 @@
-"""A supervisor that plays the leash for a real control process, and a client that says anything."""
+"""A supervisor with fake workers, for a real control process."""
 
 import contextlib
 import json
@@ -10,85 +10,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.support.deadline import PATIENCE_S, wait_until
 from tests.support.fake_worker import FakeWorker
-
-PATIENCE_S = 10.0
-
-
-def until(condition: Callable[[], object], what: str, within_s: float = PATIENCE_S) -> None:
-    """Wait for a condition."""
-    ends_s = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < ends_s, f"not in time: {what}"
-        time.sleep(0.005)
-
-
-class Talk:
-    """One connection to the daemon's socket."""
-
-    def __init__(self, path: Path, within_s: float = PATIENCE_S) -> None:
-        self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(within_s)
-        try:
-            self.socket.connect(str(path))
-        except OSError:
-            self.socket.close()
-            raise
-        self._rest = b""
-        self._asked = 0
-
-    def __enter__(self) -> "Talk":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.socket.close()
-
-    def line(self) -> Any:  # noqa: ANN401 -- whatever the daemon says
-        """The next line, as JSON."""
-        while b"\n" not in self._rest:
-            data = self.socket.recv(1 << 20)
-            if not data:
-                raise EOFError(self._rest)
-            self._rest += data
-        line, _, self._rest = self._rest.partition(b"\n")
-        return json.loads(line)
-
-    def send(self, data: bytes) -> None:
-        """Any bytes."""
-        self.socket.sendall(data)
-
-    def ask(self, method: str, **params: object) -> dict[str, Any]:
-        """The whole answer; events before it are left out."""
-        self._asked += 1
-        request = {"jsonrpc": "2.0", "id": self._asked, "method": method, "params": params}
-        self.send(json.dumps(request).encode() + b"\n")
-        while "method" in (answer := self.line()):
-            pass
-        assert answer["id"] == self._asked
-        return dict(answer)
-
-    def call(self, method: str, **params: object) -> Any:  # noqa: ANN401 -- whatever the daemon says
-        """The result."""
-        answer = self.ask(method, **params)
-        assert "result" in answer, answer
-        return answer["result"]
-
-    def error(self, method: str, **params: object) -> dict[str, Any]:
-        """The error."""
-        answer = self.ask(method, **params)
-        assert "error" in answer, answer
-        return dict(answer["error"])
-
-    def is_closed(self) -> bool:
-        """Whether the other end has closed, once all that it sent is read."""
-        with contextlib.suppress(OSError):
-            while self.socket.recv(1 << 20):
-                pass
-        return True
 
 
 class FakeSupervisor:
@@ -135,7 +62,9 @@ class FakeSupervisor:
         if self.config is not None:
             self.say({"kind": "config"}, self.config)
         self.say({"kind": "begin"})
-        until(lambda: self.ready.is_set() or self.process.poll() is not None, "ready", within_s)
+        wait_until(
+            lambda: self.ready.is_set() or self.process.poll() is not None, within_s, what="ready"
+        )
 
     def launch(self) -> None:
         """Start control; it gets the kept rules."""
@@ -219,7 +148,7 @@ class FakeSupervisor:
             self.workers[number] = again
             self.introduce(again)
         self.say({"kind": "begin"})
-        until(self.ready.is_set, "ready again")
+        wait_until(self.ready.is_set, what="ready again")
 
     def say(self, word: dict[str, Any], content: bytes | None = None) -> None:
         """Send a message, with a memfd of these bytes."""
@@ -289,7 +218,7 @@ class FakeSupervisor:
 
 
 @contextlib.contextmanager
-def daemon(
+def control_process(
     directory: Path,
     *,
     workers: int = 1,

@@ -1,4 +1,4 @@
-"""A fleet whose workers are fakes in this process, and a supervisor that restarts them."""
+"""A worker pool whose workers are fakes in this process."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -15,15 +15,15 @@ from mcr.daemon.control.workers.pool import WorkerPool
 Spec = tuple[str, bool, bytes]
 
 
-class Book:
-    """The rules that workers shall have."""
+class FakeRulebook:
+    """The rules that the workers must have."""
 
     def __init__(self) -> None:
         self.revision = 0
         self.rules: dict[str, Spec] = {}
 
     def specs(self) -> list[Spec]:
-        """As `Rulebook` tells them."""
+        """The rules as `Rulebook.specs` returns them."""
         return list(self.rules.values())
 
 
@@ -32,16 +32,16 @@ def spec(rule_id: str, *, enabled: bool = True) -> Spec:
     return (rule_id, enabled, encode({"input": {}, "outputs": [{}]})[1:])
 
 
-class Scene:
-    """A fleet of fake workers, in this process, and a supervisor that restarts them."""
+class PoolHarness:
+    """A worker pool with fake workers; plays the supervisor that restarts them."""
 
     def __init__(self, count: int) -> None:
-        self.book = Book()
+        self.book = FakeRulebook()
         self.bus = EventBus()
         self.restarts: list[int] = []
         self.revives = True
         self.fakes: dict[int, FakeWorker] = {}
-        self.fleet = WorkerPool(count, self.book, self.bus, self._restart, lambda *_: None)
+        self.pool = WorkerPool(count, self.book, self.bus, self._restart, lambda *_: None)
         self._pids = iter(range(100, 1000))
         for number in range(count):
             self.start(number)
@@ -53,7 +53,7 @@ class Scene:
         fake.number, fake.pid = number, pid
         self.fakes[number] = fake
         word = WorkerStarted(kind="worker", number=number, pid=pid, incarnation=pid)
-        self.fleet.came(word, fake.hand_over())
+        self.pool.came(word, fake.hand_over())
         return fake
 
     def end(self, number: int) -> None:
@@ -69,13 +69,13 @@ class Scene:
             restart_in_ms=0,
             deaths=1,
         )
-        self.fleet.ended(word)
+        self.pool.ended(word)
 
     async def change(self, *add: Spec, remove: tuple[str, ...] = ()) -> None:
         """As the daemon makes one."""
-        async with self.fleet.lock:
+        async with self.pool.lock:
             body = prepare_body(self.book.revision + 1, whole=False, remove=remove, add=add)
-            await self.fleet.change(body, (*remove, *(each[0] for each in add)))
+            await self.pool.change(body, (*remove, *(each[0] for each in add)))
             for rule_id in remove:
                 del self.book.rules[rule_id]
             self.book.rules |= {each[0]: each for each in add}
@@ -84,7 +84,7 @@ class Scene:
     async def settled(self) -> None:
         """All workers run and have the same rules as the book."""
         for _ in range(1000):
-            if len(self.fleet.running) == len(self.fakes) and self.is_equal():
+            if len(self.pool.running) == len(self.fakes) and self.is_equal():
                 return
             await asyncio.sleep(0.005)
         have = {number: (each.revision, list(each.rules)) for number, each in self.fakes.items()}
@@ -109,20 +109,22 @@ class Scene:
             self.start(number)
 
 
-def play(work: Callable[[Scene], Coroutine[None, None, None]], count: int = 2) -> None:
-    """Let a scene begin, and play it."""
+def run_with_pool(
+    work: Callable[[PoolHarness], Coroutine[None, None, None]], count: int = 2
+) -> None:
+    """Run `work` with a pool of `count` running workers."""
 
     async def whole() -> None:
-        scene = Scene(count)
-        await scene.fleet.begin()
-        assert len(scene.fleet.running) == count
+        harness = PoolHarness(count)
+        await harness.pool.begin()
+        assert len(harness.pool.running) == count
         try:
-            await asyncio.wait_for(work(scene), 20)
+            await asyncio.wait_for(work(harness), 20)
         finally:
-            for worker in scene.fleet.workers:
+            for worker in harness.pool.workers:
                 if worker.link is not None:
                     worker.link.close()
-            for fake in scene.fakes.values():
+            for fake in harness.fakes.values():
                 fake.die()
             await asyncio.sleep(0.02)
 

@@ -1,6 +1,6 @@
-"""The real supervisor with stand-ins for its children, as a process of its own and as its handle.
+"""The real supervisor with fake children, as a program, and the handle that tests have of it.
 
-Run as `python supervisor_process.py ARGUMENTS` it supervises; imported, it gives tests a `Daemon`.
+`python -m tests.support.supervisor_process ARGUMENTS` supervises; `supervisor_process` starts it.
 """
 
 import contextlib
@@ -10,40 +10,23 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
+
+from tests.support.deadline import wait_until
+from tests.support.processes import is_running
 
 from mcr.errors import McrError
 
 CHILDREN = Path(__file__).with_name("fake_children.py")
 WORKER = "worker 0"
 SOON_S = 1.5  # for what happens at once, on a machine that is busy
-Found = TypeVar("Found")
-
-
-def eventually(look: Callable[[], Found], seconds: float = 10) -> Found:
-    """Look until something true is found, and return it."""
-    deadline = time.monotonic() + seconds
-    while not (found := look()):
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
-    return found
-
-
-def is_running(pid: int) -> bool:
-    """Whether a process is there and no zombie."""
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return status.rpartition(")")[2].split()[0] != "Z"
 
 
 @dataclass
-class Daemon:
+class SupervisorProcess:
     """A running supervisor and what its children wrote down."""
 
     directory: Path
@@ -72,8 +55,8 @@ class Daemon:
     def pid(self, who: str) -> int:
         """The process that was started last for a post."""
         if who == "control":
-            return int(eventually(lambda: self.journal(who=who))[-1]["pid"])
-        return int(eventually(lambda: self.journal("start", who))[-1]["pid"])
+            return int(wait_until(lambda: self.journal(who=who))[-1]["pid"])
+        return int(wait_until(lambda: self.journal("start", who))[-1]["pid"])
 
     def order(self, *words: str) -> None:
         """Have the fake control do something."""
@@ -87,9 +70,9 @@ class Daemon:
         """What is on standard error so far."""
         return (self.directory / "stderr").read_text()
 
-    def until_ready(self) -> "Daemon":
+    def until_ready(self) -> "SupervisorProcess":
         """Wait for the line that tells of it."""
-        eventually(lambda: "ready: " in self.said(), 20)
+        wait_until(lambda: "ready: " in self.said(), 20)
         return self
 
     def end(self, number: int = signal.SIGTERM) -> int:
@@ -99,17 +82,20 @@ class Daemon:
 
 
 @contextlib.contextmanager
-def daemon(directory: Path, stderr: int | None = None, **setup: object) -> Iterator[Daemon]:
+def supervisor_process(
+    directory: Path, stderr: int | None = None, **setup: object
+) -> Iterator[SupervisorProcess]:
     """Start a supervisor; whatever happens, nothing of it is left afterwards."""
     directory.mkdir(exist_ok=True)
     told = {"socket": str(directory / "mcr.sock"), "directory": str(directory), **setup}
     with (directory / "stderr").open("w") as file:
         process = subprocess.Popen(
-            [sys.executable, __file__, json.dumps(told)],
+            [sys.executable, "-m", "tests.support.supervisor_process", json.dumps(told)],
+            cwd=Path(__file__).parents[2],
             stderr=file if stderr is None else stderr,
             text=True,
         )
-    made = Daemon(directory, process, Path(str(told["socket"])))
+    made = SupervisorProcess(directory, process, Path(str(told["socket"])))
     try:
         yield made
     finally:
@@ -117,7 +103,7 @@ def daemon(directory: Path, stderr: int | None = None, **setup: object) -> Itera
         process.kill()
         process.wait(10)
         pids = {entry["pid"] for entry in made.journal()}
-        eventually(lambda: not any(map(is_running, pids)))
+        wait_until(lambda: not any(map(is_running, pids)))
 
 
 class FakeBroker:

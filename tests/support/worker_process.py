@@ -37,7 +37,7 @@ Json = dict[str, Any]
 Ingress = Literal["packet", "udp"]
 
 
-class Refused(Exception):
+class WorkerRefusal(Exception):
     """The worker said no; `failure` is what it said."""
 
     def __init__(self, failure: Json) -> None:
@@ -45,8 +45,8 @@ class Refused(Exception):
         self.failure = failure
 
 
-class Control:
-    """Control's end of a channel."""
+class WorkerClient:
+    """The client of a worker: control's end of its channel."""
 
     def __init__(self, end: socket.socket) -> None:
         self.socket = end
@@ -62,7 +62,7 @@ class Control:
             answer = self.hear()
             assert answer["id"] == number, answer
             if "error" in answer:
-                raise Refused(answer["error"])
+                raise WorkerRefusal(answer["error"])
             if "ok" in answer:
                 end: Json = answer["ok"]
                 return parts | end
@@ -135,7 +135,7 @@ class Control:
         return taken
 
 
-class Kept:
+class WorkerResources:
     """What a supervisor keeps through a worker's lives: the page of counters, and the sockets."""
 
     def __init__(self, ingress: Ingress = "udp") -> None:
@@ -155,19 +155,19 @@ class Kept:
 class WorkerProcess:
     """A worker of this process, in the network namespace of the calling thread."""
 
-    def __init__(self, kept: Kept, **arguments: object) -> None:
+    def __init__(self, resources: WorkerResources, **arguments: object) -> None:
         """Start it; `arguments` replace those that it would get."""
         self.leash, leash = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._broker, broker = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._kept = kept
-        passed = {"leash": leash.fileno(), "broker": broker.fileno(), "page": kept.page}
+        self._resources = resources
+        passed = {"leash": leash.fileno(), "broker": broker.fileno(), "page": resources.page}
         stated = {
             "number": 0,
             "workers": 1,
             "cpu": None,
             "buffer_bytes": 1 << 20,
             "verify_checksums": True,
-            "ingress": kept.ingress,
+            "ingress": resources.ingress,
             "uid": None,
             "gid": None,
             "supervisor": os.getpid(),
@@ -179,17 +179,17 @@ class WorkerProcess:
         )
         leash.close()
         broker.close()
-        self._controls: list[Control] = []
+        self._controls: list[WorkerClient] = []
         # It opens sockets in the network namespace of the calling thread.
         self._serving = threading.Thread(target=self._serve)
         self._serving.start()
 
-    def connect(self) -> Control:
+    def connect(self) -> WorkerClient:
         """A new channel, in the place of the one before."""
         end, workers_end = socket.socketpair()
         socket.send_fds(self.leash, [b"C"], [workers_end.fileno()])
         workers_end.close()
-        self._controls.append(Control(end))
+        self._controls.append(WorkerClient(end))
         return self._controls[-1]
 
     def kill(self) -> None:
@@ -222,7 +222,7 @@ class WorkerProcess:
         """Open sockets for it, until it ends."""
         self._broker.setblocking(False)
         while _is_readable(self._broker, None):
-            if not self._kept.broker.serve(0, self._broker.fileno()):
+            if not self._resources.broker.serve(0, self._broker.fileno()):
                 return
 
 

@@ -28,17 +28,6 @@ class HasStats(Protocol[S_co]):
         """The statistics of now."""
 
 
-def wait_until(
-    condition: Callable[[], object], seconds: float = DEADLINE_S, what: str = ""
-) -> None:
-    """Poll until the condition holds; fail when it does not within the time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds} s: {what or condition}")
-        time.sleep(_POLL_S)
-
-
 def assert_balanced(stats: HasDict | Mapping[str, Any]) -> None:
     """Assert both balances of the design for every interface and every output."""
     numbers = stats if isinstance(stats, Mapping) else stats.as_dict()

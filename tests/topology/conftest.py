@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.worker_process import Kept, WorkerProcess
+from tests.support.worker_process import WorkerProcess, WorkerResources
 
 from .lab import Lab
 from .namespaces import Net, remove_leftovers
@@ -63,17 +63,17 @@ def gro(request: pytest.FixtureRequest, lab: Lab) -> bool:
 
 
 @pytest.fixture(params=["packet", "udp"])
-def kept(request: pytest.FixtureRequest) -> Iterator[Kept]:
+def resources(request: pytest.FixtureRequest) -> Iterator[WorkerResources]:
     """What outlives a worker, for either ingress."""
-    with Kept(request.param) as kept:
-        yield kept
+    with WorkerResources(request.param) as resources:
+        yield resources
 
 
 @pytest.fixture
-def worker(lab: Lab, kept: Kept) -> Iterator[WorkerProcess]:
+def worker(lab: Lab, resources: WorkerResources) -> Iterator[WorkerProcess]:
     """A worker of the relay's namespace, that must be alive in the end."""
     with lab.relay:
-        worker = WorkerProcess(kept)
+        worker = WorkerProcess(resources)
     with worker:
         yield worker
         assert worker.process.poll() is None

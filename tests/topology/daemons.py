@@ -8,9 +8,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from tests.support.processes import is_running
 
 import mcr
 
@@ -143,24 +145,6 @@ def put_first(daemon: Daemon) -> None:
                 os.setpriority(os.PRIO_PROCESS, int(thread), -10)
 
 
-def eventually(holds: Callable[[], bool], within_s: float = DEADLINE_S) -> float:
-    """Wait until something holds; return after how many seconds it did."""
-    began = time.monotonic()
-    while not holds():
-        assert time.monotonic() - began < within_s, "it never came true"
-        time.sleep(0.01)
-    return time.monotonic() - began
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs; a zombie does not."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
-    except OSError:
-        return False
-    return state != "Z"
-
-
 def children(pid: int) -> list[int]:
     """The processes that a process has started and that run."""
     try:
@@ -181,7 +165,7 @@ def _clear_away(process: subprocess.Popen[bytes]) -> None:
         process.kill()
         process.wait()
     for pid in left:
-        if alive(pid):
+        if is_running(pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
     if process.stderr is not None:

@@ -11,7 +11,8 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Self
 
-from .checks import wait_until
+from tests.support.deadline import wait_until
+
 from .namespaces import Namespace
 from .traffic import Receiver
 

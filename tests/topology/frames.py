@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Self
 
-from .checks import wait_until
+from tests.support.deadline import wait_until
+
 from .namespaces import Namespace
 
 ETHERTYPE_IPV4 = 0x0800

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Self
 
-from .checks import DEADLINE_S, wait_until
+from tests.support.deadline import wait_until
+
+from .checks import DEADLINE_S
 from .namespaces import Namespace
 
 _ETH_P_ALL = 3

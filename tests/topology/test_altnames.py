@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pytest
+from tests.support.deadline import wait_until
 
 import mcr
 
-from .checks import DEADLINE_S, settle_sent, wait_until
+from .checks import DEADLINE_S, settle_sent
 from .daemons import serving
 from .lab import Lab
 from .relays import Ingress, relaying

@@ -5,8 +5,9 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from tests.support.deadline import wait_until
 
-from .checks import settle_sent, wait_until
+from .checks import settle_sent
 from .lab import Lab
 from .namespaces import Namespace, Net
 from .relays import Ingress, relaying

@@ -6,9 +6,11 @@ import signal
 import time
 from collections.abc import Iterator
 
+from tests.support.deadline import wait_until
+
 import mcr
 
-from .checks import DEADLINE_S, assert_balanced, settle_sent, wait_until
+from .checks import DEADLINE_S, assert_balanced, settle_sent
 from .lab import JUMBO_MTU, Lab
 from .namespaces import Namespace, Net
 from .relays import Ingress, relaying

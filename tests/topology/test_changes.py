@@ -3,8 +3,9 @@
 import os
 
 import pytest
+from tests.support.deadline import wait_until
 
-from .checks import settle_sent, wait_until
+from .checks import settle_sent
 from .lab import Lab
 from .relays import Ingress, relaying
 from .traffic import PacedFlow, payloads

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.support.worker_process import Control, Json, Kept, WorkerProcess, specs
+from tests.support.deadline import wait_until
+from tests.support.worker_process import Json, WorkerClient, WorkerProcess, WorkerResources, specs
 
-from .checks import assert_balanced, wait_until
+from .checks import assert_balanced
 from .lab import Lab
 from .traffic import PacedFlow
 
@@ -82,10 +83,10 @@ def words(spec: Json) -> st.SearchStrategy[bytes]:
 
 
 @pytest.fixture(params=["packet", "udp"])
-def kept(request: pytest.FixtureRequest) -> Iterator[Kept]:
+def resources(request: pytest.FixtureRequest) -> Iterator[WorkerResources]:
     """What outlives a worker, for either ingress."""
-    with Kept(request.param) as kept:
-        yield kept
+    with WorkerResources(request.param) as resources:
+        yield resources
 
 
 def open_descriptors(worker: WorkerProcess) -> int:
@@ -93,11 +94,11 @@ def open_descriptors(worker: WorkerProcess) -> int:
     return len(os.listdir(f"/proc/{worker.process.pid}/fd"))
 
 
-def test_whatever_control_says_the_flow_goes_on(lab: Lab, kept: Kept) -> None:
+def test_whatever_control_says_the_flow_goes_on(lab: Lab, resources: WorkerResources) -> None:
     """A hundred conversations that make no sense; then one that does finds all as it was."""
     with lab.relay:
         # Room for what a sender on a busy machine sends at once to catch up.
-        worker = WorkerProcess(kept, buffer_bytes=32 << 20)
+        worker = WorkerProcess(resources, buffer_bytes=32 << 20)
         rule, other = specs(RULE, SPEC)
     with (
         worker,
@@ -126,7 +127,7 @@ def test_whatever_control_says_the_flow_goes_on(lab: Lab, kept: Kept) -> None:
         wait_until(lambda: open_descriptors(worker) <= before)
 
 
-def matched(control: Control) -> int:
+def matched(control: WorkerClient) -> int:
     """What the rule has counted; the counters balance."""
     counters: Json = {"rules": []} | control.ask("report")
     assert_balanced(counters)

@@ -3,10 +3,12 @@
 import subprocess
 from pathlib import Path
 
+from tests.support.processes import is_running
+
 import mcr
 
 from .checks import DEADLINE_S, assert_balanced
-from .daemons import MCR, alive, serving
+from .daemons import MCR, serving
 from .frames import Flow, Injector, udp_frame
 from .lab import Lab
 from .relays import Ingress
@@ -35,7 +37,7 @@ def test_a_rule_added_to_a_running_daemon_relays(lab: Lab, ingress: Ingress) -> 
         assert [rule.id for rule in client.rules().rules] == [rule.id for rule in added.added]
         pids = daemon.processes
         assert daemon.end() == 0
-        assert not any(alive(pid) for pid in pids)
+        assert not any(is_running(pid) for pid in pids)
         assert not daemon.socket.exists()
 
 

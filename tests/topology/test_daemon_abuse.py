@@ -14,15 +14,16 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.support.fake_supervisor import Talk
+from tests.support.deadline import wait_until
 from tests.support.pinger import undelayed
+from tests.support.raw_client import RawClient
 
 from mcr.daemon.control.api.methods import SHAPES
 from mcr.daemon.control.log import LINES_A_SECOND, LINES_AT_ONCE
 from mcr.protocol.constants import LINE_BYTES, ErrorCode
 
 from .checks import settle_sent
-from .daemons import Daemon, eventually, serving
+from .daemons import Daemon, serving
 from .lab import Lab
 from .traffic import PacedFlow, Receiver
 
@@ -55,12 +56,12 @@ class Attacked:
         """The socket."""
         return self.daemon.socket
 
-    def talk(self, within_s: float = 30.0) -> Talk:
+    def raw_client(self, within_s: float = 30.0) -> RawClient:
         """A client that says anything."""
         ends_s = time.monotonic() + within_s
         while True:
             with contextlib.suppress(BlockingIOError):  # too many wait to be accepted
-                return Talk(self.path, within_s)
+                return RawClient(self.path, within_s)
             assert time.monotonic() < ends_s
             time.sleep(0.001)
 
@@ -111,11 +112,11 @@ def attacked(lab: Lab) -> Iterator[Attacked]:
         assert len(daemon.log) < lines * LINE_BYTES_OF_LOG
 
 
-def answers(talk: Talk) -> Iterator[dict[str, object]]:
+def answers(client: RawClient) -> Iterator[dict[str, object]]:
     """All that is said until the end, with batches taken apart."""
     with contextlib.suppress(EOFError, ConnectionResetError):
         while True:
-            line = talk.line()
+            line = client.line()
             yield from line if isinstance(line, list) else [line]
 
 
@@ -123,52 +124,52 @@ def test_an_endless_line(attacked: Attacked) -> None:
     """It is cut off where a line is too long, with an error that says so."""
 
     def work() -> None:
-        with attacked.talk() as talk:
+        with attacked.raw_client() as client:
             block = b"x" * (1 << 20)
             with contextlib.suppress(OSError):
                 for _ in range(LINE_BYTES // len(block) + 2):
-                    talk.send(block)
-            assert talk.line()["error"]["code"] == ErrorCode.LIMIT
-            assert talk.is_closed()
+                    client.send(block)
+            assert client.line()["error"]["code"] == ErrorCode.LIMIT
+            assert client.is_closed()
 
     attacked.during(work)
 
 
 def test_half_a_message_that_never_ends(attacked: Attacked) -> None:
-    """It costs nobody anything, and its sender is served once it is whole."""
-    with attacked.talk() as talk:
-        talk.send(b'{"jsonrpc":"2.0","id":1,')
+    """It costs nobody anything, and its sender is answered once it is whole."""
+    with attacked.raw_client() as client:
+        client.send(b'{"jsonrpc":"2.0","id":1,')
         attacked.during(lambda: time.sleep(1))
-        talk.send(b'"method":"ping"}\n')
-        assert "result" in talk.line()
+        client.send(b'"method":"ping"}\n')
+        assert "result" in client.line()
 
 
 def test_letter_by_letter(attacked: Attacked) -> None:
     """A hundred clients that are slow on purpose."""
     with contextlib.ExitStack() as stack:
-        talks = [stack.enter_context(attacked.talk()) for _ in range(100)]
+        clients = [stack.enter_context(attacked.raw_client()) for _ in range(100)]
 
         def work() -> None:
             for letter in b'{"jsonrpc":"2.0","id":1,"method":"ping"}\n':
-                for talk in talks:
-                    talk.send(bytes([letter]))
+                for client in clients:
+                    client.send(bytes([letter]))
                 time.sleep(0.02)
-            for talk in talks:
-                assert "result" in talk.line()
+            for client in clients:
+                assert "result" in client.line()
 
         attacked.during(work)
 
 
 def test_a_thousand_connections(attacked: Attacked) -> None:
     """Half of them with half a message: the longest idle go, the last is served."""
-    talks: list[Talk] = []
+    clients: list[RawClient] = []
 
     def work() -> None:
         for number in range(1000):
-            talks.append(attacked.talk())
+            clients.append(attacked.raw_client())
             if number % 2:
-                talks[-1].send(b'{"half":')
-        assert talks[-2].call("ping")
+                clients[-1].send(b'{"half":')
+        assert clients[-2].call("ping")
 
     try:
         attacked.during(work)
@@ -177,8 +178,8 @@ def test_a_thousand_connections(attacked: Attacked) -> None:
             client.ping()
         assert time.perf_counter() - began_s < 1
     finally:
-        for talk in talks:
-            talk.socket.close()
+        for idle in clients:
+            idle.socket.close()
 
 
 def test_ten_thousand_connections_opened_and_closed(attacked: Attacked) -> None:
@@ -186,7 +187,7 @@ def test_ten_thousand_connections_opened_and_closed(attacked: Attacked) -> None:
 
     def work() -> None:
         for _ in range(10_000):
-            attacked.talk().socket.close()
+            attacked.raw_client().socket.close()
 
     attacked.during(work)
 
@@ -220,17 +221,17 @@ NONSENSE = {
 
 @pytest.mark.parametrize("kind", NONSENSE)
 def test_nonsense_is_answered_with_an_error(attacked: Attacked, kind: str) -> None:
-    """In JSON-RPC, and the connection goes on being served."""
+    """In JSON-RPC, and the connection stays served."""
 
     def work() -> None:
-        with attacked.talk() as talk:
+        with attacked.raw_client() as client:
             for _ in range(20):
-                talk.send(NONSENSE[kind] + b"\n")
-                line = talk.line()
+                client.send(NONSENSE[kind] + b"\n")
+                line = client.line()
                 if "digits" not in kind or "result" not in line:
                     assert line["error"]["code"] in set(ErrorCode), line
                     assert len(json.dumps(line)) < 10_000
-            assert talk.call("ping")
+            assert client.call("ping")
 
     attacked.during(work)
 
@@ -271,11 +272,11 @@ def test_any_lines(attacked: Attacked) -> None:
     @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.lists(LINES.filter(changes_nothing), max_size=5), st.booleans())
     def say(lines: list[bytes], half: bool) -> None:
-        with attacked.talk() as talk:
+        with attacked.raw_client() as client:
             with contextlib.suppress(OSError):
-                talk.send(b"\n".join(lines) + (b"" if half else b"\n"))
-                talk.socket.shutdown(socket.SHUT_WR)
-            for answer in answers(talk):
+                client.send(b"\n".join(lines) + (b"" if half else b"\n"))
+                client.socket.shutdown(socket.SHUT_WR)
+            for answer in answers(client):
                 assert answer["jsonrpc"] == "2.0"
 
     attacked.during(say)
@@ -287,10 +288,10 @@ def test_a_hundred_thousand_pings_at_once(attacked: Attacked) -> None:
     lines = b"".join(b'{"jsonrpc":"2.0","id":%d,"method":"ping"}\n' % n for n in range(count))
 
     def work() -> None:
-        with attacked.talk() as talk:
-            sender = threading.Thread(target=talk.send, args=(lines,))
+        with attacked.raw_client() as client:
+            sender = threading.Thread(target=client.send, args=(lines,))
             sender.start()
-            reader = talk.socket.makefile("rb")
+            reader = client.socket.makefile("rb")
             for number in range(count):
                 assert b'"id":%d,' % number in reader.readline()
             sender.join()
@@ -303,17 +304,17 @@ def test_answers_that_nobody_reads(attacked: Attacked) -> None:
     request = b'{"jsonrpc":"2.0","id":1,"method":"logs.get"}\n'
 
     def work() -> None:
-        talks = [attacked.talk() for _ in range(8)]
-        for talk in talks:
-            talk.socket.setblocking(False)
+        clients = [attacked.raw_client() for _ in range(8)]
+        for client in clients:
+            client.socket.setblocking(False)
         ends_s = time.monotonic() + 3
         while time.monotonic() < ends_s:
-            for talk in talks:
+            for client in clients:
                 with contextlib.suppress(OSError):
-                    talk.socket.send(request * 1000)
+                    client.socket.send(request * 1000)
             time.sleep(0.001)
-        for talk in talks:
-            talk.socket.close()
+        for client in clients:
+            client.socket.close()
 
     attacked.during(work)
 
@@ -321,7 +322,7 @@ def test_answers_that_nobody_reads(attacked: Attacked) -> None:
 def test_a_subscriber_that_never_reads(attacked: Attacked) -> None:
     """Thousands of events wait nowhere but in bounds; when it reads it is told of the gap."""
     rule = "239.1.93.9%in0:5009,name=blink to 239.2.93.9%out0:6009"
-    with attacked.talk() as deaf, attacked.talk() as talk:
+    with attacked.raw_client() as deaf, attacked.raw_client() as client:
         deaf.call("events.subscribe")
         batch = [
             {"jsonrpc": "2.0", "method": method, "id": 1, "params": params}
@@ -334,8 +335,8 @@ def test_a_subscriber_that_never_reads(attacked: Attacked) -> None:
 
         def work() -> None:
             for _ in range(10):
-                talk.send(line)
-                assert all("result" in each for each in talk.line())
+                client.send(line)
+                assert all("result" in each for each in client.line())
 
         attacked.during(work, changes=True)
         numbers = [deaf.line()["params"]["sequence"] for _ in range(100)]
@@ -349,16 +350,16 @@ def test_statistics_of_many_rules_over_and_over(attacked: Attacked) -> None:
         f"239.{100 + n // 250}.{n % 250}.1%in0:5001,name=r{n} to 239.2.93.2%out0:7001"
         for n in range(4000)
     ]
-    with attacked.talk(60) as talk, attacked.talk(60) as deaf:
-        talk.call("rules.add", rules=rules)
+    with attacked.raw_client(60) as client, attacked.raw_client(60) as deaf:
+        client.call("rules.add", rules=rules)
         deaf.send(b'{"jsonrpc":"2.0","id":1,"method":"stats"}\n' * 20)
 
         def work() -> None:
             for _ in range(5):
-                assert len(talk.call("stats")["rules"]) == 4001
+                assert len(client.call("stats")["rules"]) == 4001
 
         attacked.during(work, changes=True)
-        talk.call("rules.remove", rules=[f"r{n}" for n in range(4000)])
+        client.call("rules.remove", rules=[f"r{n}" for n in range(4000)])
 
 
 def test_changes_in_a_loop_fill_no_log(attacked: Attacked) -> None:
@@ -368,15 +369,15 @@ def test_changes_in_a_loop_fill_no_log(attacked: Attacked) -> None:
         for turn in ("disable", "enable")
     ]
     line = json.dumps(turns * 50).encode() + b"\n"
-    with attacked.talk() as talk:
-        talk.call("rules.add", rules=["239.1.93.8%in0:5008,name=loop to 239.2.93.8%out0:6008"])
+    with attacked.raw_client() as client:
+        client.call("rules.add", rules=["239.1.93.8%in0:5008,name=loop to 239.2.93.8%out0:6008"])
 
         def work() -> None:
             for _ in range(30):
-                talk.send(line)
-                assert all("result" in each for each in talk.line())
+                client.send(line)
+                assert all("result" in each for each in client.line())
 
         attacked.during(work, changes=True)
         time.sleep(2 / LINES_A_SECOND)
-        talk.call("rules.remove", rules=["loop"])
-    eventually(lambda: "lines before it were left out" in attacked.daemon.read_log())
+        client.call("rules.remove", rules=["loop"])
+    wait_until(lambda: "lines before it were left out" in attacked.daemon.read_log())

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.support.deadline import wait_until
 
 import mcr
 
 from .checks import settle
-from .daemons import Daemon, eventually, serving, sockets
+from .daemons import Daemon, serving, sockets
 from .lab import Lab
 from .relays import Ingress
 from .test_memberships import joined, packet_sockets, udp_sockets
@@ -132,7 +133,7 @@ def test_what_one_worker_cannot_open_no_worker_keeps(
         change(NEW)
         relays_flows(lab, client, NEW[0], "s1")
         client.replace_rules([KEPT])
-        eventually(lambda: sockets(daemon) == before.descriptors)
+        wait_until(lambda: sockets(daemon) == before.descriptors)
         assert daemon.workers == workers
 
 
@@ -169,7 +170,7 @@ def test_an_interface_that_goes_at_the_same_time(lab: Lab, daemon: Daemon) -> No
             assert deleting.wait(10) == 0
             relays_flows(lab, client, NEW[0], "s1")
             client.replace_rules([KEPT])
-            eventually(lambda: sockets(daemon) == before)
+            wait_until(lambda: sockets(daemon) == before)
         relays_flows(lab, client, KEPT)
         assert [worker.deaths for worker in client.workers()] == [0, 0]
 
@@ -177,5 +178,5 @@ def test_an_interface_that_goes_at_the_same_time(lab: Lab, daemon: Daemon) -> No
 def assert_unchanged(lab: Lab, daemon: Daemon, client: mcr.Client, before: Standing) -> None:
     """Nothing has changed; what is closed may be so a moment later."""
     with contextlib.suppress(AssertionError):
-        eventually(lambda: Standing.of(lab, daemon, client) == before, 3)
+        wait_until(lambda: Standing.of(lab, daemon, client) == before, 3)
     assert Standing.of(lab, daemon, client) == before

@@ -7,12 +7,13 @@ import contextlib
 import time
 
 import pytest
+from tests.support.deadline import wait_until
 
 import mcr
 
 from .bulk import Bulk, BulkFlow, bulk_flow
 from .checks import assert_balanced, settle
-from .daemons import Daemon, descriptors, eventually, memory_kib, put_first, serving
+from .daemons import Daemon, descriptors, memory_kib, put_first, serving
 from .lab import Lab
 from .relays import Ingress
 from .test_workers import sleeps
@@ -123,7 +124,7 @@ def test_a_rule_changed_thousands_of_times(lab: Lab, ingress: Ingress, times: in
             early = sizes(daemon)
             change_often(client, times - times // 10)
             seconds = time.monotonic() - began
-            eventually(lambda: sizes(daemon)[1] == early[1])
+            wait_until(lambda: sizes(daemon)[1] == early[1])
             late = sizes(daemon)
             result = flow.end()
         print(f"{times} changes in {seconds:.1f} s: {early[0]} KiB, then {late[0]} KiB; {result}")

@@ -8,11 +8,12 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from tests.support.deadline import wait_until
 
 import mcr
 
 from .checks import settle
-from .daemons import Daemon, eventually, serving
+from .daemons import Daemon, serving
 from .lab import Lab
 from .relays import Ingress
 from .test_command import MCR
@@ -40,13 +41,13 @@ def test_the_file_is_taken_at_the_start_and_again_on_sighup(lab: Lab, tmp_path: 
         with PacedFlow(sender, RATE_PPS) as flow:
             file.write_text(json.dumps({"rules": [FLOW, {"rule": THIRD, "enabled": False}]}))
             daemon.process.send_signal(signal.SIGHUP)
-            eventually(lambda: texts(client) == [(FLOW, True), (THIRD, False)])
+            wait_until(lambda: texts(client) == [(FLOW, True), (THIRD, False)])
             for content, told in WRONG:
                 assert_refused(daemon, client, partial(file.write_text, content), told)
             assert_refused(daemon, client, file.unlink, "cannot be read")
             file.write_text(toml(THIRD, FLOW))
             daemon.process.send_signal(signal.SIGHUP)
-            eventually(lambda: texts(client) == [(THIRD, True), (FLOW, True)])
+            wait_until(lambda: texts(client) == [(THIRD, True), (FLOW, True)])
             flow.advance(50)
         receiver.expect(flow.sent)
         settle(client, lambda stats: stats.rules[1].matched == len(flow.sent))
@@ -78,7 +79,7 @@ def assert_refused(
     before, said = client.rules(), len(daemon.read_log())
     make()
     daemon.process.send_signal(signal.SIGHUP)
-    eventually(lambda: told in daemon.read_log()[said:])
+    wait_until(lambda: told in daemon.read_log()[said:])
     assert client.rules().revision == before.revision
     assert texts(client) == [(rule.rule, rule.enabled) for rule in before]
 
@@ -95,7 +96,7 @@ def test_kept_rules_win_over_the_file(lab: Lab, tmp_path: Path) -> None:
     with serving(lab.relay, *options) as daemon, daemon.client() as client:
         assert texts(client) == [(FLOW, True), (OTHER, True)]
         daemon.process.send_signal(signal.SIGHUP)
-        eventually(lambda: texts(client) == [(FLOW, True)])
+        wait_until(lambda: texts(client) == [(FLOW, True)])
 
 
 @pytest.mark.parametrize(("content", "told"), [*WRONG, (None, "there is no file")])
@@ -138,7 +139,7 @@ def test_host_names_are_looked_up_again(lab: Lab, ingress: Ingress) -> None:
             hosts.write_text("10.3.0.2 studio.example\n")
             daemon.process.send_signal(signal.SIGHUP)
             daemon.wait_for("the host 'studio.example' was 10.2.0.2 and is 10.3.0.2")
-            eventually(lambda: client.ping().revision == 2)
+            wait_until(lambda: client.ping().revision == 2)
             sender.send(after)
             new.expect(after)
             hosts.write_text("")

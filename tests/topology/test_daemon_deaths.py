@@ -9,10 +9,13 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from tests.support.deadline import wait_until
+from tests.support.processes import is_running
+
 import mcr
 
-from .checks import assert_balanced, settle, settle_sent, wait_until
-from .daemons import MCR, Daemon, alive, eventually, serving
+from .checks import assert_balanced, settle, settle_sent
+from .daemons import MCR, Daemon, serving
 from .deaths import Leaves, kill, lost, stopped
 from .lab import Lab
 from .relays import Ingress
@@ -166,7 +169,7 @@ def test_a_worker_that_dies_again_waits_longer_and_its_queue_waits_with_it(
             if wait_ms > 0:  # by the time when this was told a part of it may be over
                 (said_ms,) = re.findall(r"worker 0 starts again in (\d+) ms", next(events).text)
                 assert wait_ms / 2 < int(said_ms) <= wait_ms
-            eventually(lambda: client.ping().workers_running == 1)
+            wait_until(lambda: client.ping().workers_running == 1)
             (worker,) = client.workers()
             assert (worker.deaths, worker.incarnation) == (deaths, deaths + 1)
             assert worker.last_death is not None
@@ -175,7 +178,7 @@ def test_a_worker_that_dies_again_waits_longer_and_its_queue_waits_with_it(
             receiver.expect(datagrams)
             # Killed before it has published this turn, it would leave a part of it uncounted.
             settle_sent(client, len(datagrams))
-        eventually(lambda: known_to_people(daemon)["last_death"]["missed_frames"] == 0)
+        wait_until(lambda: known_to_people(daemon)["last_death"]["missed_frames"] == 0)
         assert known_to_people(daemon)["deaths"] == 3
 
 
@@ -202,14 +205,14 @@ def test_a_stopped_worker_is_noticed_and_replaced(lab: Lab, ingress: Ingress) ->
                 assert time.monotonic() - asked_s < 1
                 assert (matched(stats), stats.stale_workers) == ([200], (0,))
                 assert client.workers()[0].state == "silent"
-            eventually(lambda: client.workers()[0].deaths == 1)
+            wait_until(lambda: client.workers()[0].deaths == 1)
             assert 2 < time.monotonic() - began_s < 5
             receiver.expect(datagrams)
         settle(client, lambda stats: (matched(stats), stats.stale_workers) == ([400], ()))
         (worker,) = client.workers()
         assert worker.last_death is not None
         assert worker.last_death.cause == "did not answer for 3 s"
-        assert not alive(pid)
+        assert not is_running(pid)
 
 
 def known_to_people(daemon: Daemon) -> dict[str, Any]:

@@ -8,9 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.support.deadline import wait_until
+from tests.support.processes import is_running
 
 from .checks import PROCESS_S, assert_balanced, sent_counts, settle
-from .daemons import MCR, Daemon, alive, eventually, serving
+from .daemons import MCR, Daemon, serving
 from .deaths import stopped
 from .lab import Lab
 from .relays import Ingress
@@ -44,7 +46,7 @@ def test_nothing_stays_of_a_killed_supervisor(lab: Lab, tmp_path: Path, stops: s
         victims = {"nobody": [], "control": [daemon.control], "worker": daemon.workers[:1]}
         with stopped(*victims[stops]):
             os.kill(daemon.supervisor, signal.SIGKILL)
-            eventually(lambda: not any(alive(pid) for pid in everybody), 1.0)
+            wait_until(lambda: not any(is_running(pid) for pid in everybody), 1.0)
     with serving(lab.relay, socket=path) as successor:
         relays(lab, successor)
         assert successor.end() == 0
@@ -106,7 +108,7 @@ def test_asked_twice_it_ends_at_once(lab: Lab) -> None:
             assert daemon.end() == 1
             assert time.monotonic() - began_s < 2
         assert "without a report" in daemon.log
-        assert not any(alive(pid) for pid in everybody)
+        assert not any(is_running(pid) for pid in everybody)
         assert not daemon.socket.exists()
 
 

@@ -5,9 +5,11 @@ import subprocess
 import threading
 import time
 
+from tests.support.deadline import wait_until
+
 import mcr
 
-from .daemons import eventually, serving
+from .daemons import serving
 from .deaths import kill, stopped
 from .lab import Lab
 from .namespaces import Namespace
@@ -39,7 +41,7 @@ def outage_ms(client: mcr.Client, killed: int) -> float:
         worker = client.workers()[0]
         return worker.state == "running" and worker.pid != killed
 
-    eventually(is_back)
+    wait_until(is_back)
     death = client.workers()[0].last_death
     assert death is not None
     assert death.outage_ms is not None
@@ -66,7 +68,7 @@ def test_a_change_that_waits_for_one_worker_keeps_no_other_from_coming_back(
             assert outage_ms(client, killed) <= OUTAGE_MS
             assert change.is_alive()
         change.join()
-        eventually(lambda: {worker.state for worker in client.workers()} == {"running"})
+        wait_until(lambda: {worker.state for worker in client.workers()} == {"running"})
         assert {rule.name for rule in client.rules()} == {"kept", "next"}
         datagrams = payloads(10)
         sender.send(datagrams)

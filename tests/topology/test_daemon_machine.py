@@ -16,10 +16,11 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from tests.support.deadline import wait_until
 
 import mcr
 
-from .checks import assert_balanced, settle, wait_until
+from .checks import assert_balanced, settle
 from .daemons import Daemon, serving
 from .lab import Lab
 from .relays import Ingress

@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import pytest
+from tests.support.deadline import wait_until
 from tests.support.pinger import PING_S, Pinger
 
 import mcr
 
 from .checks import assert_balanced, settle
-from .daemons import Daemon, eventually, memory_kib, serving, sockets
+from .daemons import Daemon, memory_kib, serving, sockets
 from .lab import Lab
 from .traffic import payloads
 
@@ -93,7 +94,7 @@ def test_ten_thousand_rules(lab: Lab, daemon: Daemon) -> None:
         assert (len(stats.rules), stats.totals.matched, stats.totals.lost) == (len(RULES), 60, 0)
         undelayed("remove all", lambda: client.replace_rules([]), lambda: client.add_rules(RULES))
         assert len(client.rules()) == 0
-        eventually(lambda: sockets(daemon) == before)
+        wait_until(lambda: sockets(daemon) == before)
         client.add_rule(ONE)
         relays(lab, client, ONE)
 
@@ -119,7 +120,7 @@ def kill_worker(daemon: Daemon, client: mcr.Client) -> None:
         (worker,) = client.workers()
         return worker.state == "running" and worker.pid != killed
 
-    eventually(is_back, 30)
+    wait_until(is_back, 30)
     (worker,) = client.workers()
     assert worker.last_death is not None
     print(f"an outage of {worker.last_death.outage_ms} ms")

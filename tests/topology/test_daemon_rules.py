@@ -7,11 +7,12 @@ import threading
 from pathlib import Path
 
 import pytest
+from tests.support.deadline import wait_until
 
 import mcr
 
 from .checks import DEADLINE_S, assert_balanced, settle
-from .daemons import MCR, Daemon, eventually, serving, sockets
+from .daemons import MCR, Daemon, serving, sockets
 from .lab import Lab
 from .relays import Ingress
 from .test_memberships import joined
@@ -113,7 +114,7 @@ def test_a_new_rule_says_at_once_what_it_waits_for(lab: Lab, ingress: Ingress) -
             lab.relay.set_up("later2", up=True)
             told = [next_event(events) for _ in range(5)]
             assert told == ["added", "waiting", "disabled", "enabled", "resumed"]
-            eventually(lambda: client.rule(rule).state.startswith("joined"))
+            wait_until(lambda: client.rule(rule).state.startswith("joined"))
         finally:
             lab.relay.ip("link", "del", "later")
         assert next_event(events) == "waiting"
@@ -234,7 +235,7 @@ def test_a_disabled_rule_counts_and_costs_others_nothing(lab: Lab, ingress: Ingr
             client.disable_rule("other")
             assert client.rule("other").state == "disabled"
             switched.send(sent[20:40])
-            eventually(lambda: paused(client) == 20)
+            wait_until(lambda: paused(client) == 20)
             client.enable_rule("other")
             switched.send(sent[40:])
             receivers[1].expect(sent[:20] + sent[40:])

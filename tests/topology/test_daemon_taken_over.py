@@ -13,9 +13,11 @@ import struct
 from pathlib import Path
 
 import pytest
+from tests.support.deadline import wait_until
+from tests.support.processes import is_running
 
 from .checks import assert_balanced
-from .daemons import Daemon, alive, eventually, serving
+from .daemons import Daemon, serving
 from .deaths import descriptors
 from .injection import Injected, Killed, why_not
 from .lab import Lab
@@ -212,12 +214,12 @@ def test_what_only_an_attacker_calls_ends_the_worker(lab: Lab, call: str) -> Non
         with contextlib.suppress(Killed), Injected(worker) as inside:
             result = inside.call(call, *FATAL[call])
             pytest.fail(f"{call} gave {result}")
-        eventually(lambda: not alive(worker))
-        eventually(lambda: client.workers()[0].pid not in {None, worker})
+        wait_until(lambda: not is_running(worker))
+        wait_until(lambda: client.workers()[0].pid not in {None, worker})
         death = client.workers()[0].last_death
         assert death is not None
         assert "SIGSYS" in death.cause
-        eventually(lambda: client.rules().rules[0].state != "waiting")
+        wait_until(lambda: client.rules().rules[0].state != "waiting")
         relay_all(lab, daemon, 4)
 
 
@@ -265,13 +267,13 @@ def test_a_worker_that_says_anything_harms_itself_alone(lab: Lab, words: str) ->
             for message in messages:
                 if inside.call("sendto", number, message, len(message), DONTWAIT, 0, 0) < 0:
                     break
-        eventually(lambda: not alive(workers[deaf]))
+        wait_until(lambda: not is_running(workers[deaf]))
         relay_all(lab, daemon, 6)
-        eventually(lambda: client.workers()[deaf].state == "running", 15)
+        wait_until(lambda: client.workers()[deaf].state == "running", 15)
         relay_all(lab, daemon, 7)
         now = daemon.processes
         assert (now[0], now[1], now[3 - deaf]) == (supervisor, control, workers[1 - deaf])
-        eventually(lambda: client.stats().rules[0].matched == counted[0] + 200)
+        wait_until(lambda: client.stats().rules[0].matched == counted[0] + 200)
 
 
 def opened_datagrams(lab: Lab, pid: int) -> int:
@@ -294,7 +296,7 @@ def test_a_control_that_says_anything_harms_no_flow(lab: Lab, message: bytes) ->
         leash = next(fds[name] for each in pairs if (name := f"socket:[{each}]") in fds)
         with contextlib.suppress(Killed), Injected(control) as inside:
             assert inside.call("sendto", leash, message, len(message), DONTWAIT, 0, 0) > 0
-        eventually(lambda: not alive(control))
+        wait_until(lambda: not is_running(control))
         relay_all(lab, daemon, 8)
         assert [rule.name for rule in client.rules().rules] == [None]
         now = daemon.processes

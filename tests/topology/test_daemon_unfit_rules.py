@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.support.deadline import wait_until
 
 import mcr
 
 from .checks import assert_balanced, sent_counts, settle_sent
-from .daemons import Daemon, eventually, serving
+from .daemons import Daemon, serving
 from .deaths import kill
 from .lab import Lab
 from .relays import Ingress
@@ -85,7 +86,7 @@ def kill_and_wait(daemon: Daemon, client: mcr.Client, victims: str) -> None:
         are_new = "workers" not in victims or not set(now) & set(workers)
         return is_new and are_new and client.ping().workers_running == len(workers)
 
-    eventually(is_whole, 20.0)
+    wait_until(is_whole, 20.0)
 
 
 @pytest.mark.parametrize("kind", ["address", "multicast"])
@@ -112,7 +113,7 @@ def test_counters_stay_while_a_rule_does_not_fit(lab: Lab, ingress: Ingress, kin
             assert sent_counts(stats) == [round_ * BATCH], f"{victims}: {stats.rules}"
             assert_balanced(stats)
             case.set_fit(True)
-            eventually(lambda: state(client).startswith(WELL))
+            wait_until(lambda: state(client).startswith(WELL))
             sender.send(sent[round_ * BATCH : (round_ + 1) * BATCH])
             settle_sent(client, (round_ + 1) * BATCH)
         receiver.expect(sent)
@@ -145,7 +146,7 @@ def test_another_start_judges_rules_anew(lab: Lab, tmp_path: Path) -> None:
             kill_and_wait(daemon, client, "control")
             assert state(client).startswith(UNFIT)
             case.set_fit(True)
-            eventually(lambda: state(client).startswith(WELL))
+            wait_until(lambda: state(client).startswith(WELL))
             sender.send(sent[BATCH:])
             settle_sent(client, BATCH)
         receiver.expect(sent)

@@ -5,10 +5,11 @@ import signal
 from collections.abc import Callable, Iterator
 
 import pytest
+from tests.support.deadline import wait_until
 
 import mcr
 
-from .checks import assert_balanced, wait_until
+from .checks import assert_balanced
 from .daemons import serving
 from .lab import Lab
 from .relays import Ingress, relaying

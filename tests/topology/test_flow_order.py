@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from typing import Self
 
 import pytest
+from tests.support.deadline import wait_until
 
 import mcr
 
-from .checks import assert_balanced, wait_until
+from .checks import assert_balanced
 from .daemons import serving
 from .lab import Lab
 from .namespaces import Net

@@ -6,7 +6,9 @@ import signal
 from functools import partial
 from pathlib import Path
 
-from .checks import PROCESS_S, assert_balanced, settle_sent, wait_until
+from tests.support.deadline import wait_until
+
+from .checks import PROCESS_S, assert_balanced, settle_sent
 from .lab import Lab
 from .relays import Ingress, relaying
 from .test_command import Process, command

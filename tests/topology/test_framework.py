@@ -6,8 +6,9 @@ import sys
 import threading
 
 import pytest
+from tests.support.deadline import wait_until
 
-from .checks import assert_balanced, wait_until
+from .checks import assert_balanced
 from .frames import TPID_8021Q, Flow, Injector, udp_frame
 from .lab import Lab
 from .namespaces import NETNS_DIRECTORY, Net, remove_leftovers

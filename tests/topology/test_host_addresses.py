@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.deadline import wait_until
 
 import mcr
 
-from .checks import settle_sent, wait_until
+from .checks import settle_sent
 from .daemons import serving
 from .lab import Lab
 from .relays import Ingress, relaying

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.support.deadline import wait_until
 
-from .checks import sent_counts, settle, wait_until
+from .checks import sent_counts, settle
 from .lab import Lab
 from .namespaces import Namespace
 from .relays import Ingress, relaying

@@ -10,10 +10,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from tests.support.deadline import wait_until
 
 import mcr
 
-from .checks import DEADLINE_S, dropped, settle, wait_until
+from .checks import DEADLINE_S, dropped, settle
 from .lab import Lab
 from .namespaces import Net
 from .relays import Ingress, relaying

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.deadline import wait_until
 
 import mcr
 
-from .checks import settle, settle_sent, wait_until
+from .checks import settle, settle_sent
 from .lab import Lab
 from .relays import Ingress, relaying
 from .traffic import PacedFlow, payloads

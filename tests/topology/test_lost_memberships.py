@@ -1,10 +1,11 @@
 """Memberships that the kernel forgets while their sockets believe to have them."""
 
 import pytest
+from tests.support.deadline import wait_until
 
 import mcr
 
-from .checks import settle_sent, wait_until
+from .checks import settle_sent
 from .daemons import serving
 from .deaths import kill
 from .lab import Lab

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 
 import pytest
+from tests.support.deadline import wait_until
 
-from .checks import settle, wait_until
+from .checks import settle
 from .lab import Lab
 from .namespaces import Net
 from .relays import relaying

@@ -3,7 +3,8 @@
 import sys
 from ipaddress import IPv4Address, IPv6Address
 
-from .checks import wait_until
+from tests.support.deadline import wait_until
+
 from .lab import Lab
 from .namespaces import Namespace
 from .relays import Ingress, relaying

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+from tests.support.deadline import wait_until
 
 import mcr
 
-from .checks import settle_sent, wait_until
+from .checks import settle_sent
 from .daemons import serving
 from .frames import Flow, Injector, internet_checksum, udp_frame
 from .lab import Lab

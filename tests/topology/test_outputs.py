@@ -4,10 +4,11 @@ import contextlib
 from collections.abc import Iterator
 
 import pytest
+from tests.support.deadline import wait_until
 
 import mcr
 
-from .checks import sent_counts, settle, settle_sent, wait_until
+from .checks import sent_counts, settle, settle_sent
 from .lab import Lab
 from .namespaces import Namespace
 from .relays import Ingress, relaying

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from ipaddress import ip_address, ip_network
 
 import pytest
+from tests.support.deadline import wait_until
 
-from .checks import dropped, settle, settle_sent, wait_until
+from .checks import dropped, settle, settle_sent
 from .frames import TPID_8021Q, Flow, Injector, udp_frame
 from .lab import Lab
 from .relays import Ingress, relaying

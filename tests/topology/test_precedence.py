@@ -3,10 +3,10 @@
 import subprocess
 
 import pytest
+from tests.support.deadline import wait_until
 
 import mcr
 
-from .checks import wait_until
 from .daemons import MCR, serving
 from .lab import Lab
 from .relays import Ingress, relaying

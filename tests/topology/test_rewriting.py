@@ -6,12 +6,13 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 
 import pytest
+from tests.support.deadline import wait_until
 
 import mcr
 from mcr._native import RelayCore
 from mcr.rules.ruleset import resolve
 
-from .checks import assert_balanced, dropped, settle, settle_sent, wait_until
+from .checks import assert_balanced, dropped, settle, settle_sent
 from .frames import Flow, Injector, udp_frame
 from .lab import Lab
 from .relays import Ingress, relaying

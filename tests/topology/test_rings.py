@@ -5,10 +5,11 @@ import signal
 from pathlib import Path
 
 import pytest
+from tests.support.deadline import wait_until
 
 import mcr
 
-from .checks import assert_balanced, dropped, settle, settle_sent, wait_until
+from .checks import assert_balanced, dropped, settle, settle_sent
 from .frames import Flow, Tap, udp_frame
 from .lab import Lab
 from .relays import relaying

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from tests.support.deadline import wait_until
 
 import mcr
 
-from .checks import HasStats, assert_balanced, settle_sent, wait_until
+from .checks import HasStats, assert_balanced, settle_sent
 from .daemons import memory_kib, serving
 from .lab import Lab
 from .namespaces import Net

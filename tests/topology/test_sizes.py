@@ -1,8 +1,9 @@
 """Datagrams of every size: empty, fragmented, oversize, jumbo, and changing in one flow."""
 
 import pytest
+from tests.support.deadline import wait_until
 
-from .checks import dropped, settle, settle_sent, wait_until
+from .checks import dropped, settle, settle_sent
 from .lab import Lab
 from .namespaces import Namespace
 from .relays import Ingress, relaying

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
+from tests.support.deadline import wait_until
 
-from .checks import wait_until
 from .frames import TPID_8021Q, Flow, Injector, udp_frame
 from .lab import Lab
 from .relays import Ingress, relaying

@@ -5,10 +5,11 @@ import struct
 from collections.abc import Iterator
 
 import pytest
+from tests.support.deadline import wait_until
 
 import mcr
 
-from .checks import dropped, settle, settle_sent, wait_until
+from .checks import dropped, settle, settle_sent
 from .daemons import serving
 from .deaths import kill
 from .frames import Flow, Tun, internet_checksum, udp_packet

@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
+from tests.support.deadline import wait_until
 
 import mcr
 
-from .checks import PROCESS_S, settle_sent, wait_until
+from .checks import PROCESS_S, settle_sent
 from .daemons import serving
 from .namespaces import Namespace, Net
 from .relays import Ingress, relaying

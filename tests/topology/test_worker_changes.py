@@ -3,16 +3,16 @@
 import socket
 
 import pytest
-from tests.support.worker_process import Kept, Refused, WorkerProcess
+from tests.support.deadline import wait_until
+from tests.support.worker_process import WorkerProcess, WorkerRefusal, WorkerResources
 
-from .checks import wait_until
 from .lab import Lab
 from .traffic import payloads
 from .workers import OTHER, RULE, report, resolved, wait_for_sent
 
 
 def test_rules_come_by_two_steps_and_datagrams_flow(
-    lab: Lab, kept: Kept, worker: WorkerProcess
+    lab: Lab, resources: WorkerResources, worker: WorkerProcess
 ) -> None:
     """Nothing flows before a commit, everything after it; an abort leaves all as it was."""
     control = worker.connect()
@@ -21,7 +21,7 @@ def test_rules_come_by_two_steps_and_datagrams_flow(
         "protocol": 1,
         "number": 0,
         "pid": worker.process.pid,
-        "ingress": kept.ingress,
+        "ingress": resources.ingress,
         "revision": 0,
         "rules": [],
     }
@@ -39,7 +39,7 @@ def test_rules_come_by_two_steps_and_datagrams_flow(
         assert control.ask("abort") == {}
         assert control.ask("abort") == {}
         assert control.ask("hello")["rules"] == [first["id"]]
-        with pytest.raises(Refused, match="nothing is open"):
+        with pytest.raises(WorkerRefusal, match="nothing is open"):
             control.ask("commit")
         sender.send(datagrams)
         receiver.expect(datagrams + datagrams)
@@ -79,7 +79,7 @@ def test_a_change_that_is_refused_changes_nothing(lab: Lab, worker: WorkerProces
     first, second = resolved(lab, RULE, OTHER)
     control.change(1, [first], whole=True)
     wrong = second | {"input": second["input"] | {"last_port": 1}}
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(WorkerRefusal) as refused:
         control.prepare(2, [wrong], remove=[first["id"]])
     assert refused.value.failure["rule"] == second["id"]
     assert refused.value.failure["kind"] == "rule"
@@ -88,7 +88,7 @@ def test_a_change_that_is_refused_changes_nothing(lab: Lab, worker: WorkerProces
         taken = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     with taken:
         taken.bind(("", 7060))
-        with pytest.raises(Refused, match="7060") as refused:
+        with pytest.raises(WorkerRefusal, match="7060") as refused:
             control.prepare(3, [second, astray])
     assert refused.value.failure["rule"] == astray["id"]
     assert refused.value.failure["kind"] == "interface"
@@ -128,14 +128,14 @@ def test_a_channel_that_ends_takes_its_change_with_it(lab: Lab, worker: WorkerPr
 
 def test_a_change_that_nobody_decides_is_given_up(lab: Lab) -> None:
     """After ten seconds; what was opened for it is closed, and it is told."""
-    with Kept("udp") as kept:
+    with WorkerResources("udp") as resources:
         with lab.relay:
-            worker = WorkerProcess(kept)
+            worker = WorkerProcess(resources)
         with worker:
             control = worker.connect()
             control.prepare(1, resolved(lab, RULE), whole=True)
             assert "239.1.60.1" in lab.relay.ip("maddress", "show", "dev", "in0")
             assert "nobody decided" in control.wait_for_event("log", 12.0)["text"]
             assert "239.1.60.1" not in lab.relay.ip("maddress", "show", "dev", "in0")
-            with pytest.raises(Refused, match="nothing is open"):
+            with pytest.raises(WorkerRefusal, match="nothing is open"):
                 control.ask("commit")

@@ -1,15 +1,15 @@
 """The channel from control to a worker, whatever comes by it, and whoever does not read."""
 
 import pytest
-from tests.support.worker_process import Control, Refused, WorkerProcess
+from tests.support.deadline import wait_until
+from tests.support.worker_process import WorkerClient, WorkerProcess, WorkerRefusal
 
-from .checks import wait_until
 from .lab import Lab
 from .traffic import PacedFlow, payloads
 from .workers import OTHER, RULE, resolved, wait_for_sent
 
 
-def flood(control: Control) -> None:
+def flood(control: WorkerClient) -> None:
     """Ask and ask, and never read."""
     for _ in range(1_000_000):
         control.say("hello")
@@ -85,7 +85,7 @@ def test_an_impossible_rule_is_refused_by_the_worker(
     control.change(1, [rule], whole=True)
     spec = other["outputs"][0] if part == "outputs" else other[part]
     spec[member] = value
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(WorkerRefusal) as refused:
         control.prepare(2, [other])
     assert refused.value.failure["message"] == f"rule {other['id']}: has {fault}"
     assert refused.value.failure["rule"] == other["id"]

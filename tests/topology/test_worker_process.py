@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.support.worker_process import Json, Kept, Refused, WorkerProcess
+from tests.support.deadline import wait_until
+from tests.support.worker_process import Json, WorkerProcess, WorkerRefusal, WorkerResources
 
-from .checks import wait_until
 from .lab import Lab
 from .traffic import PacedFlow, payloads
 from .workers import OTHER, RULE, report, resolved, sent, start, wait_for_sent
@@ -19,13 +19,13 @@ from .workers import OTHER, RULE, report, resolved, sent, start, wait_for_sent
 RATE_PPS = 5000
 
 
-def test_one_that_was_root_relays_as_another(lab: Lab, kept: Kept) -> None:
+def test_one_that_was_root_relays_as_another(lab: Lab, resources: WorkerResources) -> None:
     """With the user and the group that it is given, and no other."""
     # A user's processes share the limit of locked memory, so it is none that has others.
     user = 60_000 + os.getpid() % 5000
     with contextlib.ExitStack() as stack:
         with lab.relay:
-            worker = stack.enter_context(WorkerProcess(kept, uid=user, gid=user))
+            worker = stack.enter_context(WorkerProcess(resources, uid=user, gid=user))
         control = worker.connect()
         control.change(1, resolved(lab, RULE), whole=True)
         status = Path(f"/proc/{worker.process.pid}/status").read_text()
@@ -39,8 +39,8 @@ def test_one_that_was_root_relays_as_another(lab: Lab, kept: Kept) -> None:
 
 def test_an_engine_that_ends_ends_its_process(lab: Lab) -> None:
     """For want of memory: control is told, and the exit code says it."""
-    with Kept("udp") as kept, contextlib.ExitStack() as stack:
-        worker = start(lab, kept, stack)
+    with WorkerResources("udp") as resources, contextlib.ExitStack() as stack:
+        worker = start(lab, resources, stack)
         control = worker.connect()
         control.ask("hello")
         pid = worker.process.pid
@@ -48,20 +48,20 @@ def test_an_engine_that_ends_ends_its_process(lab: Lab) -> None:
         limit = (int(size) + 512) << 10
         resource.prlimit(pid, resource.RLIMIT_AS, (limit, limit))
         control.prepare(1, resolved(lab, RULE), whole=True)
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(WorkerRefusal) as refused:
             control.ask("commit")
         assert refused.value.failure["kind"] == "engine"
         assert control.wait_for_event("engine")["error"]
         assert worker.process.wait(5.0) == 70
 
 
-def test_counters_go_on_after_a_kill(lab: Lab, kept: Kept) -> None:
+def test_counters_go_on_after_a_kill(lab: Lab, resources: WorkerResources) -> None:
     """A successor on the same page counts on, and forgets a rule that does not come again."""
     rules = resolved(lab, RULE, OTHER)
     with lab.receive("239.2.60.1", 6001) as receiver, lab.sender("239.1.60.1", 5001) as sender:
         for life in range(3):
             with lab.relay:
-                worker = WorkerProcess(kept)
+                worker = WorkerProcess(resources)
             with worker:
                 control = worker.connect()
                 control.change(life + 1, rules, whole=True)
@@ -72,7 +72,7 @@ def test_counters_go_on_after_a_kill(lab: Lab, kept: Kept) -> None:
                 assert report(control)["interfaces"][0]["received"] == 25 * life + 25
                 worker.kill()
     with lab.relay:
-        worker = WorkerProcess(kept)
+        worker = WorkerProcess(resources)
     with worker:
         control = worker.connect()
         control.change(1, rules[1:], whole=True)
@@ -80,7 +80,7 @@ def test_counters_go_on_after_a_kill(lab: Lab, kept: Kept) -> None:
         assert sorted(rule["matched"] for rule in report(control)["rules"]) == [0, 0]
 
 
-def test_a_kill_under_load_costs_a_moment(lab: Lab, kept: Kept) -> None:
+def test_a_kill_under_load_costs_a_moment(lab: Lab, resources: WorkerResources) -> None:
     """What comes while nobody is there waits in the sockets; the copies on their way are lost."""
     rules = resolved(lab, RULE)
     with (
@@ -88,12 +88,12 @@ def test_a_kill_under_load_costs_a_moment(lab: Lab, kept: Kept) -> None:
         lab.sender("239.1.60.1", 5001) as sender,
         contextlib.ExitStack() as stack,
     ):
-        first = start(lab, kept, stack)
+        first = start(lab, resources, stack)
         first.connect().change(1, rules, whole=True)
         with PacedFlow(sender, RATE_PPS) as flow:
             flow.advance(1000)
             first.kill()
-            control = start(lab, kept, stack).connect()
+            control = start(lab, resources, stack).connect()
             control.change(1, rules, whole=True)
             flow.advance(1000)
         receiver.wait_for_payload(flow.sent[-1])
@@ -101,10 +101,10 @@ def test_a_kill_under_load_costs_a_moment(lab: Lab, kept: Kept) -> None:
         wait_until(lambda: sent(control) >= len(receiver.collected) - RATE_PPS // 100)
 
 
-def test_the_supervisors_end_is_the_workers(lab: Lab, kept: Kept) -> None:
+def test_the_supervisors_end_is_the_workers(lab: Lab, resources: WorkerResources) -> None:
     """The end of the leash ends the process within a second."""
     with lab.relay:
-        worker = WorkerProcess(kept)
+        worker = WorkerProcess(resources)
     with worker:
         worker.connect().ask("hello")
         start = time.monotonic()
@@ -144,9 +144,11 @@ def test_own_descriptors_are_low_and_no_low_one_is_free(worker: WorkerProcess) -
         ({"uid": 1}, 64, "uid and gid go together"),
     ],
 )
-def test_what_cannot_start_says_why(kept: Kept, wrong: Json, code: int, message: str) -> None:
+def test_what_cannot_start_says_why(
+    resources: WorkerResources, wrong: Json, code: int, message: str
+) -> None:
     """In one line, with a code of its own."""
-    with WorkerProcess(kept, **wrong) as worker:
+    with WorkerProcess(resources, **wrong) as worker:
         assert worker.process.wait(5.0) == code
         assert worker.process.stderr is not None
         text = worker.process.stderr.read()
@@ -155,14 +157,14 @@ def test_what_cannot_start_says_why(kept: Kept, wrong: Json, code: int, message:
         assert text.count("\n") == 1
 
 
-def test_a_page_that_is_none_is_refused(kept: Kept) -> None:
+def test_a_page_that_is_none_is_refused(resources: WorkerResources) -> None:
     """Nothing but a page of counters is counted in."""
     page = os.memfd_create("page", os.MFD_ALLOW_SEALING)
-    counters, kept.page = kept.page, page
+    counters, resources.page = resources.page, page
     try:
         os.ftruncate(page, 4096)
-        with WorkerProcess(kept) as worker:
+        with WorkerProcess(resources) as worker:
             assert worker.process.wait(5.0) == 71
     finally:
-        kept.page = counters
+        resources.page = counters
         os.close(page)

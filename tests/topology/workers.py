@@ -2,9 +2,10 @@
 
 import contextlib
 
-from tests.support.worker_process import Control, Json, Kept, WorkerProcess, specs
+from tests.support.deadline import wait_until
+from tests.support.worker_process import Json, WorkerClient, WorkerProcess, WorkerResources, specs
 
-from .checks import assert_balanced, wait_until
+from .checks import assert_balanced
 from .lab import Lab
 
 RULE = "239.1.60.1%in0:5001,name=one to 239.2.60.1%out0:6001"
@@ -17,25 +18,25 @@ def resolved(lab: Lab, *rules: str, paused: bool = False) -> list[Json]:
         return specs(*rules, paused=paused)
 
 
-def report(control: Control) -> Json:
+def report(control: WorkerClient) -> Json:
     """The counters, which balance."""
     counters: Json = {"rules": []} | control.ask("report")
     assert_balanced(counters)
     return counters
 
 
-def sent(control: Control, rule: int = 0) -> int:
+def sent(control: WorkerClient, rule: int = 0) -> int:
     """How many copies the rule's first output sent."""
     count: int = report(control)["rules"][rule]["outputs"][0]["sent"]
     return count
 
 
-def wait_for_sent(control: Control, count: int) -> None:
+def wait_for_sent(control: WorkerClient, count: int) -> None:
     """Wait until the first rule's first output has sent so many copies."""
     wait_until(lambda: sent(control) == count)
 
 
-def start(lab: Lab, kept: Kept, stack: contextlib.ExitStack) -> WorkerProcess:
+def start(lab: Lab, resources: WorkerResources, stack: contextlib.ExitStack) -> WorkerProcess:
     """A worker that ends with the stack."""
     with lab.relay:
-        return stack.enter_context(WorkerProcess(kept))
+        return stack.enter_context(WorkerProcess(resources))
