@@ -1,9 +1,9 @@
-"""Adds a rule to a running daemon, watches what happens there, and removes the rule again.
+"""Adds a rule to a running daemon, prints its events for a while, and removes the rule.
 
     mcr serve &
     python examples/daemon.py
 
-The daemon relays on when this program ends; only its own rule goes. Ctrl-C ends it.
+The daemon keeps running when this program ends. Ctrl-C ends the program early.
 """
 
 import argparse
@@ -17,10 +17,12 @@ RULE = "239.79.1.1%lo:5079,name=example to 239.79.2.1%lo:6079 127.0.0.1:7079"
 
 
 def main() -> None:
-    """Print the events and the state of the rule until the time is over."""
+    """Print events, then the state of the rule, after the given time."""
     parser = argparse.ArgumentParser(description="Talk to a daemon.")
-    parser.add_argument("--socket", help="the daemon's socket; that of this user's if left out")
-    parser.add_argument("--seconds", type=float, default=10.0, help="how long")
+    parser.add_argument(
+        "--socket", help="the daemon's socket; by default that of this user's daemon"
+    )
+    parser.add_argument("--seconds", type=float, default=10.0, help="how long to watch")
     arguments = parser.parse_args()
 
     with (
@@ -40,7 +42,7 @@ def main() -> None:
 
 
 def watch(events: mcr.EventStream, deadline_s: float) -> None:
-    """Print what happens until then."""
+    """Print each event until the deadline."""
     while (left_s := deadline_s - time.monotonic()) > 0:
         event = events.read(left_s)
         if event is not None:
@@ -48,7 +50,7 @@ def watch(events: mcr.EventStream, deadline_s: float) -> None:
 
 
 def report(client: mcr.Client) -> None:
-    """Print how the rule is doing."""
+    """Print the state and the counters of the rule."""
     for rule in client.stats(["example"]).rules:
         print(f"{rule.state}; {rule.matched} datagrams")
         for output in rule.outputs:
@@ -58,5 +60,5 @@ def report(client: mcr.Client) -> None:
 if __name__ == "__main__":
     try:
         main()
-    except mcr.McrError as error:  # no daemon, a refused rule: the text is for the user
+    except mcr.McrError as error:  # no daemon, a refused rule: show the user the message
         sys.exit(f"daemon: {error}")

@@ -1,4 +1,4 @@
-"""The demo behind `make demo`: one stream in, three copies out, and an account of all of it.
+"""The demo behind `make demo`: one stream in, three copies out, every datagram counted.
 
 First over loopback with the `udp` ingress, which needs no rights. Started as root, once more
 between three network namespaces with the `packet` ingress (AF_PACKET).
@@ -24,14 +24,14 @@ import mcr
 from namespaces import network
 
 REFRESH_S = 0.2
-IDLE_S = 1.0  # a receiver that has heard nothing for so long has heard everything
+IDLE_S = 1.0  # after this silence a receiver has everything
 SIZE_BYTES = 1000
 Enter = Callable[[], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Where the demo plays; sockets are opened inside the `at_…` blocks."""
+    """The hosts of a run; sockets are opened inside the `at_…` blocks."""
 
     title: str
     ingress: Literal["packet", "udp"]
@@ -44,7 +44,7 @@ class Stage:
 
 
 def loopback() -> Stage:
-    """All three parts on this host; the ports are drawn, so that demos can run side by side."""
+    """All three parts on this host; the ports are random, so that demos can run side by side."""
     port = random.randrange(20_000, 30_000)
     ends = [f"239.77.2.1%lo:{port + 1}", f"239.77.2.2%lo:{port + 2}", f"127.0.0.1:{port + 3}"]
     return Stage("over loopback", "udp", f"239.77.1.1%lo:{port}", ends, ends)
@@ -52,7 +52,7 @@ def loopback() -> Stage:
 
 @contextlib.contextmanager
 def three_namespaces() -> Iterator[Stage]:
-    """The three parts on three hosts of their own."""
+    """Each part on a host of its own."""
     with network() as hosts:
         yield Stage(
             "across three network namespaces",
@@ -67,8 +67,8 @@ def three_namespaces() -> Iterator[Stage]:
 
 
 def play(stage: Stage, seconds: float, rate_pps: float, console: Console) -> bool:
-    """Relay a generated stream; return whether every output got something and all adds up."""
-    feed = stage.feed.replace("%feed0", "%in0")  # the same wire, seen from its two ends
+    """Relay a generated stream; return whether every receiver got it and the counters add up."""
+    feed = stage.feed.replace("%feed0", "%in0")  # the two ends of one wire
     rule = f"{feed} to {' '.join(stage.outputs)}"
     console.rule(Text(f"{stage.ingress} ingress, {stage.title}"))
     console.print(Text(rule))
@@ -116,7 +116,7 @@ def progress(stats: mcr.Stats) -> Table:
 def account(
     sent: int, outputs: Sequence[mcr.OutputStats], heard: Sequence[mcr.ReceiveReport]
 ) -> Table:
-    """Return the table at the end: from the generator through the relay to each receiver."""
+    """Return the final table: from the generator through the relay to each receiver."""
     table = Table()
     for column in ("output", "sent", "relayed", "lost", "latency p50", "latency p99"):
         table.add_column(column, justify="left" if column == "output" else "right")
@@ -131,10 +131,10 @@ def account(
 
 
 def main() -> int:
-    """Play on loopback, then in namespaces where this is permitted."""
-    parser = argparse.ArgumentParser(description="Relay a generated stream, one input to three.")
+    """Run on loopback, then in namespaces if that is permitted."""
+    parser = argparse.ArgumentParser(description="Relay a generated stream to three outputs.")
     parser.add_argument("--seconds", type=float, default=4.0, help="length of the stream")
-    parser.add_argument("--rate", type=float, default=2000.0, help="datagrams a second")
+    parser.add_argument("--rate", type=float, default=2000.0, help="datagrams per second")
     arguments = parser.parse_args()
 
     console = Console()
@@ -146,7 +146,7 @@ def main() -> int:
         with three_namespaces() as stage:
             good &= play(stage, arguments.seconds, arguments.rate, console)
     except (OSError, mcr.RightsError) as error:
-        console.print(Text(f"Left out, network namespaces or AF_PACKET are refused: {error}"))
+        console.print(Text(f"Skipped: network namespaces or AF_PACKET are not permitted: {error}"))
         good &= os.environ.get("CI") != "true"
     return int(not good)
 

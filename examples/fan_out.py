@@ -1,7 +1,7 @@
-"""One stream to more and more outputs: rules come and go while the traffic runs.
+"""One stream to more and fewer outputs: rules are added and removed under traffic.
 
-Everything happens on the loopback interface, with a test stream of its own, and needs no rights.
-The stream of an output that is not part of a change does not notice it: no datagram is lost.
+Runs on the loopback interface with a generated stream, and needs no rights. Outputs that a change
+does not concern lose no datagram.
 """
 
 import argparse
@@ -14,9 +14,9 @@ GROUP, PORT = "239.77.1.1", 5077
 
 
 def main() -> None:
-    """Start with one output, add a second under traffic, take it away again."""
+    """Start with one output, add a second under traffic, remove it again."""
     parser = argparse.ArgumentParser(description="Change the outputs of a stream while it runs.")
-    parser.add_argument("--seconds", type=float, default=6.0, help="length of the whole")
+    parser.add_argument("--seconds", type=float, default=6.0, help="length of the whole run")
     phase_s = parser.parse_args().seconds / 3
 
     stream = mcr.Input(GROUP, PORT, interface="lo")

@@ -4,7 +4,7 @@
     feed0 10.77.1.2  ------  in0 10.77.1.1
                              out0 10.77.2.1  ------  sink0 10.77.2.2
 
-Each host is a network namespace under a generated name; all of it goes away with the block.
+Each host is a network namespace under a generated name; all are removed at the end of the block.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ class LocalHost:
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
-        """Let the calling thread open its sockets in this namespace."""
+        """Switch the calling thread to this namespace, to open sockets there."""
         with open("/proc/thread-self/ns/net") as home, open(f"/run/netns/{self.name}") as there:
             _setns(there.fileno())
             try:
@@ -56,7 +56,7 @@ class Network:
 
 @contextlib.contextmanager
 def network() -> Iterator[Network]:
-    """Make the network, and remove it at the end, whatever happens."""
+    """Create the network, and remove it at the end, also after an exception."""
     tag = secrets.token_hex(3)
     with contextlib.ExitStack() as stack:
         hosts = [stack.enter_context(_host(f"mcr-{tag}-{role}")) for role in ("src", "mid", "dst")]

@@ -1,7 +1,7 @@
-"""Reads the counters of a running relay once a second, and checks that they add up.
+"""Prints the counters of a running relay every second, and checks that they add up.
 
-Half of the generated datagrams go to a port that no rule names, so that there is something to see
-under `no_rule` (on the `packet` ingress; a `udp` socket never gets them). Runs on loopback.
+Half of the generated datagrams go to a port without a rule, to show the drop reason `no_rule` (on
+the `packet` ingress; a `udp` socket never receives them). Runs on loopback.
 """
 
 import argparse
@@ -14,9 +14,9 @@ INTERVAL_S = 1.0
 
 
 def main() -> None:
-    """Print a line an interval, then what the interfaces dropped and why."""
+    """Print a line per interval, then what the interfaces dropped and why."""
     parser = argparse.ArgumentParser(description="Watch the counters of a relay.")
-    parser.add_argument("--seconds", type=float, default=5.0, help="how long")
+    parser.add_argument("--seconds", type=float, default=5.0, help="how long to watch")
     seconds = parser.parse_args().seconds
 
     with (
