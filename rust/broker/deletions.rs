@@ -7,7 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use nix::net::if_::if_indextoname;
 
 use crate::error::Result;
-use crate::sockets::netlink::links::{self, LinkEvent, LinkSocket};
+use crate::sockets::netlink::link::LinkEvent;
+use crate::sockets::netlink::links::{self, LinkSocket};
 
 /// Hears of the deletion of interfaces. What becomes of others costs neither time nor room.
 #[derive(Debug)]

@@ -5,45 +5,25 @@ use std::os::fd::AsFd;
 
 use hashbrown::HashSet;
 
-use super::packet_rings;
-use crate::addr::Addr;
+use super::counts::{count_discarded, count_unmatched, discard};
+use super::listener::{Listener, ListenerState, end};
+use super::packet_rings::{PacketRings, TURN_FRAMES};
 use crate::engine::buffers::SizeClass;
-use crate::engine::ingress::{Arrival, Delivery, OrderCheck};
+use crate::engine::ingress::{Arrival, Delivery};
 use crate::engine::plan::{Plan, Source};
-use crate::engine::window::{Window, WindowEntry};
-use crate::packet::{Datagram, Discard, Span};
+use crate::packet::Discard;
 use crate::rules::Verdict;
-use crate::stats::{SlotWords, Writer, group, interface, rule};
+use crate::stats::{Writer, interface};
 use crate::sys::buffers::Buffer;
 use crate::sys::ring::{PoolId, Ring};
+use crate::sys::sockopt;
 
 /// Failures in a row after which a socket is not listened to any more.
 const MAX_FAILURES: u8 = 8;
 
-/// One socket that is listened to, or was until a moment ago.
-pub(super) struct Listener {
-    pub(super) source: Source,
-    /// Its buffers, or the number of its packet ring.
-    pub(super) pool: PoolId,
-    pub(super) state: ListenerState,
-    failures: u8,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum ListenerState {
-    /// The kernel delivers, or watches the packet ring.
-    Armed,
-    /// To be armed at the end of the turn, or when the packet ring is empty.
-    Ended,
-    /// No longer in the plan; the kernel still holds it.
-    Closing,
-    /// It failed again and again.
-    Failed,
-}
-
 /// The sockets of an engine, by their tokens in the ring.
 pub(super) struct Intake {
-    pub(super) listeners: Vec<Option<Listener>>,
+    listeners: Vec<Option<Listener>>,
     pools: [Option<PoolId>; SizeClass::ALL.len()],
     buffers: usize,
     buffer_bytes: usize,
@@ -51,13 +31,11 @@ pub(super) struct Intake {
     /// Whether some listener is to be armed.
     some_ended: bool,
     /// How many listeners the kernel still holds though no plan has them.
-    pub(super) closing: usize,
-    /// The tokens of those that have a packet ring.
-    pub(super) rings: Vec<u32>,
+    closing: usize,
+    /// Those that have a packet ring.
+    rings: PacketRings,
     /// Whether the buffer that was read last may have to be finished.
     awaits_finish: bool,
-    /// Whether the rings' frames come faster than a wake-up would.
-    pub(super) is_eager: bool,
 }
 
 impl Intake {
@@ -70,15 +48,62 @@ impl Intake {
             verify_checksums,
             some_ended: false,
             closing: 0,
-            rings: Vec::new(),
+            rings: PacketRings::default(),
             awaits_finish: false,
-            is_eager: false,
         }
     }
 
     /// No turn can bring more datagrams: so many buffers, and each packet ring's share.
     pub(super) fn most_datagrams(&self) -> usize {
-        self.buffers + self.rings.len() * packet_rings::TURN_FRAMES
+        self.buffers + self.rings.len() * TURN_FRAMES
+    }
+
+    /// How many packet rings there are.
+    pub(super) fn rings(&self) -> usize {
+        self.rings.len()
+    }
+
+    /// The slots of the largest packet ring.
+    pub(super) fn slots(&self) -> usize {
+        let rings = self.listeners.iter().flatten().filter_map(|known| known.source.ring.as_ref());
+        rings.map(|ring| usize::from(ring.slots())).max().unwrap_or(0)
+    }
+
+    /// Whether a frame lies in any packet ring, or comes within the time that looking is cheaper
+    /// than sleeping. A lone frame never makes it look out for another.
+    #[inline]
+    pub(super) fn frames_come(&mut self, ring: &Ring) -> bool {
+        self.rings.frames_come(&self.listeners, ring)
+    }
+
+    /// Frames that one turn took in tell how fast they come.
+    #[inline]
+    pub(super) fn note_pace(&mut self, frames: usize) {
+        self.rings.note_pace(frames);
+    }
+
+    /// Has the kernel tell when a frame comes into a packet ring, as they are all empty.
+    #[inline]
+    pub(super) fn watch_rings(&mut self, ring: &mut Ring) -> io::Result<()> {
+        self.rings.watch(&mut self.listeners, ring)
+    }
+
+    /// Takes the next frame of a packet ring, by its number here, and says its token.
+    #[inline]
+    pub(super) fn take_slot(&self, number: usize, ring: &mut Ring) -> Option<(u32, Buffer)> {
+        self.rings.take_slot(&self.listeners, number, ring)
+    }
+
+    /// The kernel no longer watches a packet ring: frames have come, or the socket failed.
+    pub(super) fn readable(&mut self, token: u32, failed: bool, counters: &mut Writer) {
+        let listener = self.listeners.get(token as usize).and_then(Option::as_ref);
+        let errno = listener.filter(|_| failed).map_or(0, |listener| {
+            let mut errno: libc::c_int = 0;
+            let fd = listener.source.fd.as_fd();
+            sockopt::get(fd, libc::SOL_SOCKET, libc::SO_ERROR, &mut errno).ok();
+            errno
+        });
+        self.ended(token, errno, counters);
     }
 
     /// Whether the kernel still holds a socket that no plan has.
@@ -110,7 +135,7 @@ impl Intake {
                 *place = None;
             }
         }
-        self.forget_rings();
+        self.rings.retain_open(&self.listeners);
         // Places below are taken: to search them for each source anew would take the square of
         // their number, while datagrams wait.
         let mut free = 0;
@@ -139,7 +164,7 @@ impl Intake {
         }
         self.listeners[at] = Some(listener);
         if has_ring {
-            self.rings.extend(u32::try_from(at));
+            self.rings.add(u32::try_from(at).ok());
         }
         Ok(at)
     }
@@ -303,91 +328,7 @@ fn find_rules<'a>(
     }
 }
 
-/// Counts what a source received and nobody can read; not so where it may have to be finished, which
-/// is the answer.
-#[cold]
-#[inline(never)]
-fn discard(source: &Source, buffer: &[u8], reason: Discard, counters: &mut Writer) -> bool {
-    if reason == Discard::BadHeader {
-        return true;
-    }
-    let datagrams = source.kind.count_discarded(buffer, reason);
-    count_discarded(counters.slot(source.slot), reason, datagrams);
-    false
-}
-
-/// Counts what was received and is not relayed.
-fn count_discarded(words: &mut SlotWords, reason: Discard, datagrams: u32) {
-    words[interface::RECEIVED] += u64::from(datagrams);
-    words[interface::DROPPED + reason as usize] += u64::from(datagrams);
-}
-
 /// Whether each frame has a virtio header.
 fn is_described(kind: Delivery) -> bool {
     matches!(kind, Delivery::Frame { vnet_hdr: true, .. })
-}
-
-/// Lets the kernel go of a socket that no plan has any more.
-fn end(listener: &Listener, token: u32, is_armed: bool, ring: &mut Ring) -> io::Result<()> {
-    if listener.source.ring.is_some() {
-        ring.remove_slots(listener.pool);
-        return if is_armed { ring.unwatch_slots(token) } else { Ok(()) };
-    }
-    if is_armed { ring.cancel(listener.pool, token) } else { Ok(()) }
-}
-
-/// Counts a datagram that a rule took.
-#[inline]
-pub(super) fn count_match(counters: &mut Writer, slot: u32, arrival: &Arrival) {
-    let (datagram, now_ms) = (&arrival.datagram, counters.now_ms());
-    let words = counters.slot(slot);
-    words[rule::MATCHED] += u64::from(datagram.segments);
-    words[rule::MATCHED_BYTES] += u64::from(datagram.payload.len);
-    words[rule::LAST_SEEN_MS] = now_ms;
-    store_address(&mut words[rule::LAST_SOURCE..], datagram.source);
-}
-
-/// Counts a datagram that GRO lets overtake others, if it is one.
-// Out of line: for most rules nothing is merged, or what is merged comes many at a time.
-#[inline(never)]
-pub(super) fn check_order(
-    (ring, window): (&Ring, &Window),
-    entry: u16,
-    is_v4: bool,
-    (slot, order): (u32, OrderCheck),
-    counters: &mut Writer,
-) {
-    let WindowEntry { buffer, start, len, count: 1, .. } = window.entry(entry) else { return };
-    let payload = Span { start: *start, len: *len };
-    if order.overtakes(ring.bytes(buffer), payload, is_v4) {
-        counters.slot(slot)[rule::OVERTAKING] += 1;
-    }
-}
-
-/// Keeps what tells the user why nothing flows: the group is there, but not as a rule wants it.
-#[inline(never)]
-fn count_unmatched(counters: &mut Writer, slot: u32, datagram: Datagram, reason: Discard) {
-    let now_ms = counters.now_ms();
-    let words = counters.slot(slot);
-    words[group::UNMATCHED] += u64::from(datagram.segments);
-    words[group::LAST_SEEN_MS] = now_ms;
-    match reason {
-        Discard::Source => store_address(&mut words[group::OTHER_SOURCE..], datagram.source),
-        Discard::NoRule => words[group::OTHER_PORT] = u64::from(datagram.port) + 1,
-        _ => {}
-    }
-}
-
-#[inline]
-fn store_address(words: &mut [u64], address: Addr) {
-    let [upper, lower] = split(address.bits());
-    words[0] = upper;
-    words[1] = lower;
-}
-
-/// The upper and lower half of an address.
-#[inline]
-fn split(bits: u128) -> [u64; 2] {
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = bits.to_be_bytes();
-    [u64::from_be_bytes([a, b, c, d, e, f, g, h]), u64::from_be_bytes([i, j, k, l, m, n, o, p])]
 }

@@ -6,9 +6,11 @@
 //! path of a datagram allocates, locks, logs or calls Python.
 
 pub mod buffers;
+mod counts;
 mod egress;
 pub mod ingress;
 mod intake;
+mod listener;
 mod packet_rings;
 pub mod plan;
 pub mod rewrite;
@@ -289,10 +291,10 @@ impl Lanes<'_> {
         let entry = window.push(WindowEntry { buffer, start, len, segment, count, ttl, dscp });
         for &rule in rules {
             let PlanRule { slot, kept, order, .. } = &plan.rules[rule as usize];
-            intake::count_match(counters, *slot, arrival);
+            counts::count_match(counters, *slot, arrival);
             if *order != OrderCheck::Nothing {
                 let is_v4 = arrival.datagram.group.is_v4();
-                intake::check_order((ring, window), entry, is_v4, (*slot, *order), counters);
+                counts::check_order((ring, window), entry, is_v4, (*slot, *order), counters);
             }
             if !window.link(rule, kept.as_ref(), &arrival.datagram, entry) {
                 egress.send_window(ring, window, plan, counters)?;

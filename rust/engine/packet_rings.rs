@@ -5,11 +5,9 @@ use std::hint;
 use std::io;
 use std::os::fd::AsFd;
 
-use super::intake::{Intake, ListenerState};
-use crate::stats::Writer;
+use super::listener::{Listener, ListenerState};
 use crate::sys::buffers::Buffer;
 use crate::sys::ring::Ring;
-use crate::sys::sockopt;
 
 /// Most frames that one turn takes from a ring, so that no ring keeps the others, nor the
 /// commands, waiting.
@@ -18,30 +16,32 @@ pub(super) const TURN_FRAMES: usize = 512;
 /// come fast: two to six microseconds, less than a wake-up costs the core that delivers frames.
 const LOOKS: u32 = 128;
 
-impl Intake {
-    /// How many packet rings there are.
-    pub(super) fn rings(&self) -> usize {
-        self.rings.len()
+/// The listeners that have a packet ring.
+#[derive(Default)]
+pub(super) struct PacketRings {
+    tokens: Vec<u32>,
+    /// Whether frames come faster than a wake-up would.
+    is_eager: bool,
+}
+
+impl PacketRings {
+    pub(super) fn len(&self) -> usize {
+        self.tokens.len()
     }
 
-    /// The slots of the largest packet ring.
-    pub(super) fn slots(&self) -> usize {
-        let sources =
-            self.listeners.iter().flatten().filter_map(|known| known.source.ring.as_ref());
-        sources.map(|ring| usize::from(ring.slots())).max().unwrap_or(0)
+    pub(super) fn add(&mut self, token: Option<u32>) {
+        self.tokens.extend(token);
     }
 
-    /// Whether a frame lies in any packet ring, or comes within the time that looking is cheaper
-    /// than sleeping. A lone frame never makes it look out for another.
     #[inline]
-    pub(super) fn frames_come(&mut self, ring: &Ring) -> bool {
-        if self.frames_wait(ring) {
+    pub(super) fn frames_come(&mut self, listeners: &[Option<Listener>], ring: &Ring) -> bool {
+        if self.frames_wait(listeners, ring) {
             return true;
         }
         if std::mem::take(&mut self.is_eager) {
             for _ in 0..LOOKS {
                 hint::spin_loop();
-                if self.frames_wait(ring) {
+                if self.frames_wait(listeners, ring) {
                     self.is_eager = true;
                     return true;
                 }
@@ -50,25 +50,27 @@ impl Intake {
         false
     }
 
-    /// Frames that one turn took in tell how fast they come.
     #[inline]
     pub(super) fn note_pace(&mut self, frames: usize) {
         self.is_eager |= frames > 1;
     }
 
     #[inline]
-    fn frames_wait(&self, ring: &Ring) -> bool {
-        self.rings.iter().any(|&token| {
-            let listener = self.listeners[token as usize].as_ref();
+    fn frames_wait(&self, listeners: &[Option<Listener>], ring: &Ring) -> bool {
+        self.tokens.iter().any(|&token| {
+            let listener = listeners[token as usize].as_ref();
             listener.is_some_and(|listener| ring.has_frame(listener.pool))
         })
     }
 
-    /// Has the kernel tell when a frame comes into a packet ring, as they are all empty.
     #[inline]
-    pub(super) fn watch_rings(&mut self, ring: &mut Ring) -> io::Result<()> {
-        for &token in &self.rings {
-            if let Some(listener) = &mut self.listeners[token as usize]
+    pub(super) fn watch(
+        &self,
+        listeners: &mut [Option<Listener>],
+        ring: &mut Ring,
+    ) -> io::Result<()> {
+        for &token in &self.tokens {
+            if let Some(listener) = &mut listeners[token as usize]
                 && listener.state == ListenerState::Ended
             {
                 ring.watch_slots(listener.source.fd.as_fd(), token)?;
@@ -78,31 +80,22 @@ impl Intake {
         Ok(())
     }
 
-    /// Takes the next frame of a packet ring, by its number here, and says its token.
     #[inline]
-    pub(super) fn take_slot(&self, number: usize, ring: &mut Ring) -> Option<(u32, Buffer)> {
-        let token = *self.rings.get(number)?;
-        let listener = self.listeners[token as usize].as_ref()?;
+    pub(super) fn take_slot(
+        &self,
+        listeners: &[Option<Listener>],
+        number: usize,
+        ring: &mut Ring,
+    ) -> Option<(u32, Buffer)> {
+        let token = *self.tokens.get(number)?;
+        let listener = listeners[token as usize].as_ref()?;
         let buffer = ring.take_slot(listener.pool, listener.source.fd.as_fd())?;
         Some((token, buffer))
     }
 
-    /// The kernel no longer watches a packet ring: frames have come, or the socket failed.
-    pub(super) fn readable(&mut self, token: u32, failed: bool, counters: &mut Writer) {
-        let listener = self.listeners.get(token as usize).and_then(Option::as_ref);
-        let errno = listener.filter(|_| failed).map_or(0, |listener| {
-            let mut errno: libc::c_int = 0;
-            let fd = listener.source.fd.as_fd();
-            sockopt::get(fd, libc::SOL_SOCKET, libc::SO_ERROR, &mut errno).ok();
-            errno
-        });
-        self.ended(token, errno, counters);
-    }
-
-    /// Looks no longer into the rings of listeners that end.
-    pub(super) fn forget_rings(&mut self) {
-        let Self { rings, listeners, .. } = self;
-        rings.retain(|&token| {
+    /// Forgets the rings of listeners that are closing.
+    pub(super) fn retain_open(&mut self, listeners: &[Option<Listener>]) {
+        self.tokens.retain(|&token| {
             let listener = listeners[token as usize].as_ref();
             listener.is_some_and(|listener| listener.state != ListenerState::Closing)
         });

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::counters::report::{self, Report};
-use super::engines::compile::{self, SlotChanges};
+use super::counters::slots::SlotChanges;
+use super::error::ChangeError;
 use super::live::LiveRule;
 use super::state::{Opened, State};
 use super::{Relay, Shared};
 use crate::engine::ingress::OrderCheck;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::spec::RuleSpec;
 
 /// What a change does, by the keys that [`Relay::change`] gave the rules.
@@ -23,21 +24,6 @@ pub struct Change<'a> {
     /// Rules that take nothing from now on (true), or again what comes (false). All stays open
     /// for them, and their counters stay.
     pub pause: &'a [(u32, bool)],
-}
-
-/// Why a change is not made.
-#[derive(Debug)]
-pub struct ChangeError {
-    /// The id of the rule that it is about, when it is about one.
-    pub rule: Option<String>,
-    /// What was refused.
-    pub error: Error,
-}
-
-impl From<Error> for ChangeError {
-    fn from(error: Error) -> Self {
-        Self { rule: None, error }
-    }
 }
 
 /// A change that is ready: all that it needs is open, and nothing is in use yet. Until it is
@@ -156,7 +142,7 @@ impl Shared {
         owners.gone.extend(moved.gone);
         if let Err(error) = self.follow_plans(state, owners) {
             // An engine has ended, and all it counted is kept for who reads it.
-            keys.iter().chain(change.remove).for_each(|&key| state.plans.touch(key));
+            state.touched.extend(keys.iter().chain(change.remove));
             state.rules.retain(|key, _| !keys.contains(key));
             state.rules.extend(removed);
             state.pause(&before);
@@ -171,7 +157,9 @@ impl Shared {
 
     /// Has the engines follow what is open now; the slots that go are free then.
     pub(super) fn follow_plans(&self, state: &mut State, owners: SlotChanges) -> Result<()> {
-        self.workers.adopt(compile::compile(state, self.settings.workers, &owners))?;
+        let touched = std::mem::take(&mut state.touched);
+        let workers = self.settings.workers;
+        self.workers.adopt(self.plans().compile(state, touched, workers, &owners))?;
         self.version.fetch_add(1, Ordering::Release);
         for slot in owners.gone {
             state.slots.free(slot);

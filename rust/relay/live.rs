@@ -16,7 +16,7 @@ use crate::engine::plan::{Burst, PlanOutput};
 use crate::engine::rewrite::Rewrite;
 use crate::error::Result;
 use crate::rules::{InputKey, TableRule};
-use crate::sockets::netlink::links::Link;
+use crate::sockets::netlink::link::Link;
 use crate::sockets::netlink::notices::Notices;
 use crate::sockets::netlink::routes::Route;
 use crate::sockets::output;

@@ -13,6 +13,7 @@
 mod change;
 mod counters;
 mod engines;
+mod error;
 mod inputs;
 mod live;
 mod network;
@@ -32,13 +33,15 @@ use crate::sockets::netlink::notices::Notices;
 use crate::sockets::provider::SocketProvider;
 use crate::stats::{self, Found};
 use crate::sys::memory::SharedWords;
-pub use change::{Change, ChangeError, Prepared};
+pub use change::{Change, Prepared};
 use counters::report;
 pub use counters::report::{
     InterfaceReport, LastLoss, OutputReport, Report, RuleReport, errno_name,
 };
+use engines::compile::Plans;
 pub use engines::rings::{EngineRings, try_io_uring};
 use engines::threads::EngineThreads;
+pub use error::ChangeError;
 use live::Surroundings;
 use network::link_table::LinkTable;
 pub use network::status::{LinkChange, RuleStatus, SeenLinks};
@@ -55,6 +58,8 @@ struct Shared {
     settings: Settings,
     opener: Arc<dyn SocketProvider>,
     state: Mutex<State>,
+    /// Locked by who has locked the state.
+    plans: Mutex<Plans>,
     links: NetworkWatcher,
     workers: EngineThreads,
     /// Rises when rules may be in another condition.
@@ -111,6 +116,7 @@ impl Relay {
             .map_err(|errno| Error::os("eventfd", "the outputs", errno))?;
         let shared = Shared {
             state: Mutex::new(State::new(&settings, any.into(), opener.clone(), found)?),
+            plans: Mutex::default(),
             opener,
             links: NetworkWatcher::new()?,
             version: AtomicU64::new(0),
@@ -224,6 +230,10 @@ impl Shared {
         let (watch, ways) = (self.links.watch(), self.links.ways());
         let changed = Notices::default();
         Surroundings { present, watch, ways, changed, opener: &*self.opener, workers }
+    }
+
+    fn plans(&self) -> MutexGuard<'_, Plans> {
+        self.plans.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

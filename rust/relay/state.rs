@@ -1,13 +1,13 @@
 //! The rules of a relay with all that is open for them, and how a change opens and closes it.
 //! It must not know the engines.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::counters::groups::GroupSlots;
 use super::counters::slots::SlotAllocator;
-use super::engines::compile::{Plans, SlotChanges};
+use super::counters::slots::SlotChanges;
 use super::inputs::Inputs;
 use super::inputs::fd_budget;
 use super::live::{LiveOutput, LiveRule, StandIn, Surroundings};
@@ -31,7 +31,8 @@ pub(super) struct State {
     pub(super) slots: SlotAllocator,
     pub(super) warnings: Vec<String>,
     pub(super) stand_in: StandIn,
-    pub(super) plans: Plans,
+    /// The keys of rules that came, went or changed since the last plans.
+    pub(super) touched: BTreeSet<u32>,
     pub(super) announcements: Announcements,
     /// Whether something was closed that plans still name.
     pub(super) is_behind: bool,
@@ -70,7 +71,7 @@ impl State {
             slots: SlotAllocator::new(found),
             warnings: Vec::new(),
             stand_in: StandIn::new(any),
-            plans: Plans::default(),
+            touched: BTreeSet::new(),
             announcements: Announcements::default(),
             is_behind: false,
             seen: Arc::default(),
@@ -145,7 +146,7 @@ impl State {
         let keys: Vec<u32> = (self.next_key..).take(rules.len()).collect();
         self.next_key += u32::try_from(keys.len()).unwrap_or(0);
         for (&key, rule) in keys.iter().zip(rules) {
-            self.plans.touch(key);
+            self.touched.insert(key);
             self.rules.insert(key, rule);
         }
         keys
@@ -156,7 +157,7 @@ impl State {
         let mut removed = Vec::with_capacity(keys.len());
         for key in keys {
             if let Some(rule) = self.rules.remove(key) {
-                self.plans.touch(*key);
+                self.touched.insert(*key);
                 freed.extend(self.give_up(&rule));
                 freed.push(rule.slot);
                 freed.extend(rule.outputs.iter().map(|output| output.slot));
@@ -171,7 +172,7 @@ impl State {
         let mut before = Vec::with_capacity(wanted.len());
         for (key, paused) in wanted {
             if let Some(rule) = self.rules.get_mut(key) {
-                self.plans.touch(*key);
+                self.touched.insert(*key);
                 before.push((*key, std::mem::replace(&mut rule.paused, *paused)));
             }
         }

@@ -8,7 +8,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::error::{Error, Result};
-use crate::sockets::netlink::links::{self, Address, Link};
+use crate::sockets::netlink::link::{Address, Link};
+use crate::sockets::netlink::links;
 use crate::sockets::socket;
 use crate::sys::netdev;
 

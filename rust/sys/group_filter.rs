@@ -19,7 +19,7 @@ const AF_INET6: sa_family_t = 10;
 /// The source filter of one membership, its list of sources left out.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub(super) struct GroupFilter {
+struct GroupFilter {
     interface: u32,
     group: sockaddr_storage,
     mode: u32,
@@ -27,6 +27,9 @@ pub(super) struct GroupFilter {
     /// Where the list would begin: the kernel wants the structure in full.
     list: sockaddr_storage,
 }
+
+// SAFETY: a C structure of numbers only, valid for any bits.
+unsafe impl sockopt::Plain for GroupFilter {}
 
 /// The mode of the membership of `group` on the interface with this index: `MCAST_INCLUDE` or
 /// `MCAST_EXCLUDE`.

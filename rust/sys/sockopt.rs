@@ -29,7 +29,6 @@ plain!(
     libc::ipv6_mreq,
     libc::packet_mreq,
     libc::tpacket_req,
-    super::group_filter::GroupFilter,
     libc::group_req,
     libc::group_source_req,
     libc::timeval,

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::messages::requests::LogLevel;
+use super::messages::LogLevel;
 
 /// Records in one second; the others are counted.
 const SECOND_RECORDS: u32 = 20;

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::messages::answers::Failure;
+use super::messages::failure::Failure;
 use super::messages::requests::WireRule;
 use crate::relay::Change;
 use crate::spec::RuleSpec;

@@ -11,10 +11,12 @@ use serde::Serialize;
 use super::channel::Channel;
 use super::log::Log;
 use super::mailbox::Mailbox;
+use super::messages::LogLevel;
 use super::messages::answers::{
-    Failure, InterfaceEntry, ReportPart, Reported, Response, ResponseBody, WorkerEvent, piece,
+    InterfaceEntry, ReportPart, Reported, Response, ResponseBody, WorkerEvent, piece,
 };
-use super::messages::requests::{ControlRequest, LogLevel};
+use super::messages::failure::Failure;
+use super::messages::requests::ControlRequest;
 use crate::relay::{Ingress, Report, RuleReport};
 
 /// What happens next.

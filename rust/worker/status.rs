@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
 
+use super::messages::LogLevel;
 use super::messages::answers::{RuleStatusEntry, WorkerEvent};
-use super::messages::requests::LogLevel;
 use super::session::ControlSession;
 use crate::relay::{Relay, SeenLinks};
 

@@ -6,6 +6,13 @@ use std::collections::HashMap;
 use crate::error::{Error, Result};
 use crate::stats::{Found, Grant, MAX_SLOTS, Slot, SlotOwner};
 
+/// The slots whose owners change with a plan.
+#[derive(Default)]
+pub(in crate::relay) struct SlotChanges {
+    pub(in crate::relay) new: Vec<Grant>,
+    pub(in crate::relay) gone: Vec<Slot>,
+}
+
 /// Hands out slots, the same for the pages of all workers.
 pub(in crate::relay) struct SlotAllocator {
     /// Slots that were used before and are free now, with the generation they had.

@@ -7,17 +7,10 @@ use std::sync::Arc;
 
 use crate::engine::plan::{Plan, PlanOutput, PlanRule, SHARE_RULES};
 use crate::engine::rewrite::Preserved;
+use crate::relay::counters::slots::SlotChanges;
 use crate::relay::live::LiveRule;
 use crate::relay::state::State;
 use crate::rules::{Compiler, Table};
-use crate::stats::{Grant, Slot};
-
-/// The slots whose owners change with a plan.
-#[derive(Default)]
-pub(in crate::relay) struct SlotChanges {
-    pub(in crate::relay) new: Vec<Grant>,
-    pub(in crate::relay) gone: Vec<Slot>,
-}
 
 /// Beyond so many numbers more than the rules need, all get new ones.
 const SPARE_NUMBERS: usize = 1024;
@@ -35,8 +28,6 @@ pub(in crate::relay) struct Plans {
     /// For each worker.
     outputs: Vec<Vec<Arc<[PlanOutput]>>>,
     paused: PausedRules,
-    /// The keys of rules that came, went or changed since the last plans.
-    stale: BTreeSet<u32>,
 }
 
 /// The rules that take nothing now: in a table of their own, which tells why.
@@ -46,46 +37,40 @@ struct PausedRules {
     numbers: HashMap<u32, u32>,
 }
 
-/// A plan for each worker; rules whose input waits are in none, and of those that are paused only
-/// the table knows.
-pub(in crate::relay) fn compile(
-    state: &mut State,
-    workers: u16,
-    owners: &SlotChanges,
-) -> Vec<Plan> {
-    let mut plans = std::mem::take(&mut state.plans);
-    if plans.compiler.span() > 2 * state.rules.len() + SPARE_NUMBERS {
-        plans = Plans { stale: state.rules.keys().copied().collect(), ..Plans::default() };
-    }
-    plans.outputs.resize_with(usize::from(workers), Vec::new);
-    plans.refresh(state);
-    debug_assert!(plans.are_true_to(state), "a rule has changed and was not touched");
-    let compiled = plans.compiled(state, owners);
-    state.plans = plans;
-    compiled
-}
-
 impl Plans {
-    /// Notes that a rule came, went or changed: its input, an output, whether it waits or is paused.
-    pub(in crate::relay) fn touch(&mut self, key: u32) {
-        self.stale.insert(key);
+    /// A plan for each of `workers` engines, after the rules `touched` came, went or changed. Rules
+    /// whose input waits are in none, and of those that are paused only the table knows.
+    pub(in crate::relay) fn compile(
+        &mut self,
+        state: &State,
+        mut touched: BTreeSet<u32>,
+        workers: u16,
+        owners: &SlotChanges,
+    ) -> Vec<Plan> {
+        if self.compiler.span() > 2 * state.rules.len() + SPARE_NUMBERS {
+            *self = Self::default();
+            touched = state.rules.keys().copied().collect();
+        }
+        self.outputs.resize_with(usize::from(workers), Vec::new);
+        self.refresh(state, &touched);
+        debug_assert!(self.are_true_to(state), "a rule has changed and was not touched");
+        self.compiled(state, owners)
     }
 
     /// Follows the rules that were touched.
-    fn refresh(&mut self, state: &State) {
-        let stale = std::mem::take(&mut self.stale);
+    fn refresh(&mut self, state: &State, touched: &BTreeSet<u32>) {
         let mut shares = BTreeSet::new();
-        if self.paused.refresh(&stale, state) {
+        if self.paused.refresh(touched, state) {
             self.compiler.set_paused(self.paused.table());
         }
-        for key in &stale {
+        for key in touched {
             if let Some(number) = self.numbers.remove(key) {
                 self.compiler.remove(number);
                 self.keys[number as usize] = None;
                 shares.insert(number as usize / SHARE_RULES);
             }
         }
-        for key in &stale {
+        for key in touched {
             if let Some(rule) = state.rules.get(key).filter(|rule| rule.takes()) {
                 let number = self.put(*key, rule);
                 shares.insert(number as usize / SHARE_RULES);
@@ -175,9 +160,9 @@ impl Plans {
 
 impl PausedRules {
     /// Follows the rules that were touched; whether that changed anything.
-    fn refresh(&mut self, stale: &BTreeSet<u32>, state: &State) -> bool {
+    fn refresh(&mut self, touched: &BTreeSet<u32>, state: &State) -> bool {
         let mut has_changed = false;
-        for key in stale {
+        for key in touched {
             if let Some(number) = self.numbers.remove(key) {
                 self.compiler.remove(number);
                 has_changed = true;

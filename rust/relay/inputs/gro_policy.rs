@@ -22,7 +22,7 @@ const PROOF: u64 = 1000;
 impl State {
     /// Begins and ends merging by what the rules' datagrams were; whether plans have to follow.
     pub(in crate::relay) fn check_order(&mut self, pages: &[Arc<SharedWords>]) -> bool {
-        let Self { rules, inputs, plans, .. } = self;
+        let Self { rules, inputs, touched, .. } = self;
         let mut has_changed = false;
         for (&key, rule) in rules {
             if rule.order != OrderCheck::Nothing {
@@ -38,7 +38,7 @@ impl State {
             let check = if is_open { inputs.order_check(&rule.input) } else { OrderCheck::Nothing };
             if check != rule.order {
                 (rule.order, rule.order_from) = (check, None);
-                plans.touch(key);
+                touched.insert(key);
                 has_changed = true;
             }
         }

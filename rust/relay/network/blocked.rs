@@ -4,7 +4,7 @@
 use super::link_table::LinkTable;
 use crate::error::Error;
 use crate::relay::Ingress;
-use crate::sockets::netlink::links::Link;
+use crate::sockets::netlink::link::Link;
 use crate::spec::InputSpec;
 use crate::spec::{Choice, OutputSpec};
 

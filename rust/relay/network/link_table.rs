@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::addr::Addr;
-use crate::sockets::netlink::links::{Link, LinkEvent};
+use crate::sockets::netlink::link::{Link, LinkEvent};
 use crate::sockets::netlink::stacking::{self, Cards};
 
 /// The links and addresses of a network namespace at one moment.
@@ -145,6 +145,7 @@ impl LinkTable {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sockets::netlink::link::LinkStack;
 
     fn link(index: u32, name: &str) -> LinkEvent {
         let name = name.to_owned();
@@ -192,7 +193,7 @@ mod tests {
     fn a_way_is_opened_by_carrier_and_by_another_bridge() {
         let mut present = LinkTable::default();
         let was = Link { index: 1, up: true, carrier: true, multicast: true, ..Link::default() };
-        let layers = |master| stacking::LinkStack { master, ..stacking::LinkStack::default() };
+        let layers = |master| LinkStack { master, ..LinkStack::default() };
         let is_opened = |present: &LinkTable, now: Link| present.opens_way(&now);
         assert!(!is_opened(&present, Link { layers: layers(Some(7)), ..was.clone() }));
         present.take(LinkEvent::Link(was.clone()));

@@ -50,7 +50,7 @@ impl State {
                 continue;
             }
             close_input(&mut self.inputs, rule, Blocked::renewed());
-            self.plans.touch(key);
+            self.touched.insert(key);
             has_changed = true;
         }
         has_changed
@@ -129,7 +129,7 @@ impl State {
         let Err(error) = self.inputs.rejoin(&inputs) else { return false };
         for key in keys {
             if let Some(rule) = self.rules.get_mut(key) {
-                self.plans.touch(*key);
+                self.touched.insert(*key);
                 let why = Blocked::refused(&error).named("unresolved");
                 close_input(&mut self.inputs, rule, why);
             }
@@ -147,7 +147,7 @@ impl State {
                 let obstacle = Blocked::refused_input(&rule.input, &error);
                 rule.waiting = Some(obstacle.named("unresolved"));
             }
-            self.plans.touch(key);
+            self.touched.insert(key);
             has_changed |= rule.waiting.is_none();
             self.rules.insert(key, rule);
         }
@@ -164,7 +164,7 @@ impl State {
             let on_it = |rule: &LiveRule| rule.input.interface == name;
             for (&key, rule) in self.rules.iter_mut().filter(|(_, rule)| on_it(rule)) {
                 if rule.waiting.is_none() {
-                    self.plans.touch(key);
+                    self.touched.insert(key);
                     let why = Blocked::refused(&error).named("unresolved");
                     close_input(&mut self.inputs, rule, why);
                 }
@@ -178,7 +178,7 @@ impl State {
         for (&key, rule) in &mut self.rules {
             for output in &mut rule.outputs {
                 if output.follow(around, news) {
-                    self.plans.touch(key);
+                    self.touched.insert(key);
                     has_changed = true;
                     smallest = smallest.min(output.send_buffer_bytes);
                 }

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use super::link_table::LinkTable;
 use crate::relay::Relay;
-use crate::sockets::netlink::links::Link;
+use crate::sockets::netlink::link::Link;
 
 /// How a rule is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,7 +141,7 @@ fn change(link: &Link, change: &'static str, detail: String) -> LinkChange {
 mod tests {
     use super::*;
     use crate::addr::Addr;
-    use crate::sockets::netlink::links::LinkEvent;
+    use crate::sockets::netlink::link::LinkEvent;
 
     fn link(index: u32, name: &str, up: bool, mtu: u32) -> LinkEvent {
         let name = name.to_owned();

@@ -13,9 +13,8 @@ use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressHeader, AddressHeaderFlags};
 use netlink_packet_route::link::{LinkFlags, LinkHeader};
 
-use super::links::{Address, Link, LinkEvent};
+use super::link::{Address, Link, LinkEvent, LinkStack, LowerLink};
 use crate::addr::Addr;
-use crate::sockets::netlink::stacking::{LinkStack, LowerLink};
 
 /// `struct ifinfomsg` and `struct ifaddrmsg`: the attributes come after.
 const LINK_HEADER_BYTES: usize = 16;

@@ -3,12 +3,14 @@
 //!
 //! ```text
 //! links     every change of links and addresses, and the list of all of them
+//! link      a link or address as the kernel describes it
 //! messages  the kernel's messages about them          groups   the multicast memberships
 //! stacking  which interface stands on which           notices  that routes or the like changed
 //! routes    the route and next hop of copies          qdiscs   which of these cut batches
 //! ```
 
 pub mod groups;
+pub mod link;
 pub mod links;
 mod messages;
 pub mod notices;

@@ -5,40 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::links::Link;
-
-/// What an interface stands on, and what stands on it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LinkStack {
-    /// What receives for it.
-    pub foundation: Foundation,
-    /// The interface that takes what arrives here for itself, as a bridge does with its ports: by
-    /// its index.
-    pub master: Option<u32>,
-    /// How many groups it keeps, if it is a bridge that snoops.
-    pub snooped_groups: Option<u32>,
-}
-
-/// What receives the frames of an interface.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Foundation {
-    /// Itself: a card, or a tunnel, which has GRO of its own.
-    #[default]
-    Itself,
-    /// Those whose master it is: a bridge, a bond.
-    Members,
-    /// Another interface: of a VLAN, a macvlan and their kin.
-    On(LowerLink),
-}
-
-/// Where the interface is that another stands on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LowerLink {
-    /// In this network namespace, under this index.
-    Here(u32),
-    /// In another network namespace.
-    Elsewhere,
-}
+use super::link::{Foundation, Link, LowerLink};
 
 /// The lowest interfaces that receive for one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,28 +14,6 @@ pub struct Cards {
     pub here: BTreeSet<u32>,
     /// Whether there is one in another network namespace.
     pub elsewhere: bool,
-}
-
-impl LinkStack {
-    /// From what the kernel tells: the kind of a virtual interface, the one that it names as
-    /// related, and its master.
-    pub(super) fn new(kind: &[u8], related: Option<LowerLink>, master: Option<u32>) -> Self {
-        let foundation = match (kind, related) {
-            (b"bridge" | b"bond" | b"team", _) => Foundation::Members,
-            // What a veth or a tunnel names does not receive for it.
-            (b"vlan" | b"macvlan" | b"macvtap" | b"ipvlan" | b"ipvtap", Some(below)) => {
-                Foundation::On(below)
-            }
-            _ => Foundation::Itself,
-        };
-        Self { foundation, master, snooped_groups: None }
-    }
-
-    /// Whether another interface receives for this one.
-    #[must_use]
-    pub fn is_upper(&self) -> bool {
-        self.foundation != Foundation::Itself
-    }
 }
 
 /// The lowest interfaces that receive for the one with this index, itself if no other does.
@@ -138,6 +83,7 @@ pub fn taker(index: u32, links: &BTreeMap<u32, Link>) -> Option<&Link> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sockets::netlink::link::LinkStack;
 
     fn link(
         index: u32,

@@ -1,15 +1,13 @@
 //! What a worker says: answers, events and reports, as JSON. It must not know when.
 
-use std::fmt::Display;
 use std::net::IpAddr;
 
 use serde::ser::{Serialize, Serializer};
 
-use super::requests::LogLevel;
-use crate::error::Error;
+use super::LogLevel;
+use super::failure::Failure;
 use crate::relay::{
-    ChangeError, InterfaceReport, LastLoss, LinkChange, OutputReport, RuleReport, RuleStatus,
-    errno_name,
+    InterfaceReport, LastLoss, LinkChange, OutputReport, RuleReport, RuleStatus, errno_name,
 };
 
 /// Rules in one piece of a report, and outputs after which a piece ends.
@@ -58,56 +56,6 @@ pub(in crate::worker) struct Committed {
 #[derive(serde::Serialize)]
 pub(in crate::worker) struct Reported {
     pub(in crate::worker) engine_error: Option<String>,
-}
-
-/// Why something is refused.
-#[derive(Debug, serde::Serialize)]
-pub(in crate::worker) struct Failure {
-    kind: FailureKind,
-    rule: Option<String>,
-    pub(in crate::worker) message: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-enum FailureKind {
-    Interface,
-    Rights,
-    Limit,
-    Rule,
-    Engine,
-}
-
-impl Failure {
-    /// One rule is wrong.
-    pub(in crate::worker) fn of_rule(id: &str, text: impl Display) -> Self {
-        let message = format!("rule {id}: {text}");
-        Self { kind: FailureKind::Rule, rule: Some(id.to_owned()), message }
-    }
-
-    /// What is asked for is not possible now.
-    pub(in crate::worker) fn of_request(text: &str) -> Self {
-        Self { kind: FailureKind::Rule, rule: None, message: text.to_owned() }
-    }
-}
-
-impl From<ChangeError> for Failure {
-    fn from(ChangeError { rule, error }: ChangeError) -> Self {
-        let kind = match &error {
-            Error::Permission(_) => FailureKind::Rights,
-            Error::Engine(_) => FailureKind::Engine,
-            Error::Os { source, .. } if is_limit(source) => FailureKind::Limit,
-            Error::Os { .. } => FailureKind::Interface,
-            Error::Invalid(_) => FailureKind::Rule,
-        };
-        Self { kind, rule, message: error.to_string() }
-    }
-}
-
-fn is_limit(error: &std::io::Error) -> bool {
-    const LIMITS: [i32; 5] =
-        [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::EDQUOT];
-    error.raw_os_error().is_none_or(|errno| LIMITS.contains(&errno))
 }
 
 /// What is told without being asked for.
@@ -286,19 +234,5 @@ mod tests {
         let log = WorkerEvent::Log { level: LogLevel::Warning, facility: "worker", text: "y" };
         let told = r#"{"event":"log","level":"warning","facility":"worker","text":"y"}"#;
         assert_eq!(json(&log), told);
-    }
-
-    #[test]
-    fn refusals_have_a_kind() {
-        let os = |errno| Error::os("a", "b", std::io::Error::from_raw_os_error(errno));
-        for (error, kind) in [
-            (Error::Permission(String::new()), FailureKind::Rights),
-            (Error::Invalid(String::new()), FailureKind::Rule),
-            (Error::Engine(String::new()), FailureKind::Engine),
-            (os(libc::EMFILE), FailureKind::Limit),
-            (os(libc::ENODEV), FailureKind::Interface),
-        ] {
-            assert_eq!(Failure::from(ChangeError { rule: None, error }).kind, kind);
-        }
     }
 }

@@ -1,4 +1,22 @@
-//! The messages between a worker and control, as JSON. This file is a map.
+//! The messages between a worker and control, as JSON.
+//!
+//! ```text
+//! requests  what control asks for     answers  responses, events and reports
+//! failure   why a request was refused
+//! ```
+
+use serde::{Deserialize, Serialize};
 
 pub(super) mod answers;
+pub(super) mod failure;
 pub(super) mod requests;
+
+/// The severity of a log record.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum LogLevel {
+    Debug,
+    Info,
+    Warning,
+    Error,
+}

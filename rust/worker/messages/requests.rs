@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::answers::Failure;
+use super::LogLevel;
+use super::failure::Failure;
 use crate::addr::Addr;
 use crate::spec::{Choice, InputSpec, Join, OutputSpec, RuleSpec, Ttl, is_interface_name};
 
@@ -38,16 +39,6 @@ pub(in crate::worker) enum ControlRequest {
     Stop { id: u64 },
     /// Tell what is at least as grave.
     Log { id: u64, level: LogLevel },
-}
-
-/// How grave something is.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(in crate::worker) enum LogLevel {
-    Debug,
-    Info,
-    Warning,
-    Error,
 }
 
 /// A rule as control has resolved it.

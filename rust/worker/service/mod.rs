@@ -4,8 +4,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::messages::answers::{Committed, Done, Failure, Hello, WorkerEvent};
-use super::messages::requests::{ControlRequest, LogLevel, WireRule};
+use super::messages::LogLevel;
+use super::messages::answers::{Committed, Done, Hello, WorkerEvent};
+use super::messages::failure::Failure;
+use super::messages::requests::{ControlRequest, WireRule};
 use super::rules::{Proposal, Rules};
 use super::session::{ControlSession, SessionInput};
 use super::status::RuleStatusTracker;

@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::link_table::LinkTable;
 use crate::error::{Error, Result};
 use crate::sockets::netlink::groups::{GroupList, InterfaceGroups};
-use crate::sockets::netlink::links::{self, Dump, LinkEvent, LinkSocket};
+use crate::sockets::netlink::link::LinkEvent;
+use crate::sockets::netlink::links::{self, Dump, LinkSocket};
 
 /// Whether what is sent to an interface leaves, now.
 pub(in crate::relay) type Carrier = Arc<AtomicBool>;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::addr::Addr;
-use crate::sockets::netlink::links::Link;
+use crate::sockets::netlink::link::Link;
 use crate::sockets::socket;
 use crate::sockets::testnet::{FAR, NEAR, interface, ip, wait_until, with_cable};
 use crate::sys::sockopt;

@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use netlink_packet_core::{DefaultNla, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage};
@@ -13,10 +12,9 @@ use netlink_packet_route::address::AddressMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
 use nix::sys::socket::{MsgFlags, NetlinkAddr, bind, recvmsg, send};
 
+use super::link::{Address, Link};
 pub use super::messages::read;
 use super::messages::{self, MessageBuffer};
-use super::stacking::LinkStack;
-use crate::addr::Addr;
 use crate::error::{Error, Result};
 use crate::sockets::{filter, socket};
 use crate::sys::sockopt;
@@ -30,66 +28,6 @@ const INTERRUPTED: usize = 8;
 
 /// What the socket is for, in messages.
 const TARGET: &str = "the state of the links";
-
-/// A link as the kernel says it is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Link {
-    /// The kernel's index of the interface.
-    pub index: u32,
-    /// Its name.
-    pub name: String,
-    /// Its alternative names, each as good as the name (ip-link(8), property add); up to 127 bytes.
-    /// Without those that nobody could write in a rule.
-    pub altnames: Vec<String>,
-    /// Whether it is switched on (IFF_UP).
-    pub up: bool,
-    /// Whether it takes multicast (IFF_MULTICAST).
-    pub multicast: bool,
-    /// Whether it is the loopback (IFF_LOOPBACK).
-    pub loopback: bool,
-    /// Whether what is sent there leaves (`IFF_LOWER_UP` and `IFF_RUNNING`).
-    pub carrier: bool,
-    /// How often the carrier has come. The kernel may tell of a short loss only when it is over.
-    pub carrier_gains: u32,
-    /// Its MTU in bytes, the IP header included.
-    pub mtu: u32,
-    /// What it stands on, and what stands on it.
-    pub layers: LinkStack,
-}
-
-/// An address as the kernel says it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Address {
-    /// The index of the interface that has it.
-    pub index: u32,
-    /// The interface's own, also on a link between two.
-    pub address: Addr,
-    /// How many bits of it say the network.
-    pub prefix_bits: u8,
-    /// The broadcast address that was set with it (ip-address(8), broadcast).
-    pub broadcast: Option<Ipv4Addr>,
-    /// Whether it can be sent from: not while the kernel still looks for another host that has it
-    /// (RFC 4862, 5.4), nor when it has found one.
-    pub usable: bool,
-}
-
-/// One thing that the kernel has told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LinkEvent {
-    /// There is this link, new or changed.
-    Link(Link),
-    /// The link with this index is gone.
-    LinkGone(u32),
-    /// The interface with this index has this address, and it can be sent from.
-    Address(u32, Addr),
-    /// The interface has this address no more, or cannot send from it.
-    AddressGone(u32, Addr),
-    /// A list is complete, unless things changed while it was made.
-    Listed {
-        /// They did.
-        interrupted: bool,
-    },
-}
 
 /// What can be listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,8 @@ use netlink_packet_core::{NLMSG_DONE, NLMSG_ERROR};
 use proptest::prelude::*;
 
 use super::*;
-use crate::sockets::netlink::stacking::{Foundation, LowerLink};
+use crate::addr::Addr;
+use crate::sockets::netlink::link::{Foundation, LinkEvent, LinkStack, LowerLink};
 use crate::sockets::testnet::{FAR, NEAR, interface, ip, wait_until, with_cable};
 
 const UP: u32 = libc::IFF_UP.unsigned_abs();

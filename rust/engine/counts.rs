@@ -1,0 +1,94 @@
+//! The counting of what an engine receives, in the slots of interface, group and rule.
+
+use crate::addr::Addr;
+use crate::engine::ingress::{Arrival, OrderCheck};
+use crate::engine::plan::Source;
+use crate::engine::window::{Window, WindowEntry};
+use crate::packet::{Datagram, Discard, Span};
+use crate::stats::{SlotWords, Writer, group, interface, rule};
+use crate::sys::ring::Ring;
+
+/// Counts what a source received and nobody can read; not so where it may have to be finished, which
+/// is the answer.
+#[cold]
+#[inline(never)]
+pub(super) fn discard(
+    source: &Source,
+    buffer: &[u8],
+    reason: Discard,
+    counters: &mut Writer,
+) -> bool {
+    if reason == Discard::BadHeader {
+        return true;
+    }
+    let datagrams = source.kind.count_discarded(buffer, reason);
+    count_discarded(counters.slot(source.slot), reason, datagrams);
+    false
+}
+
+/// Counts what was received and is not relayed.
+pub(super) fn count_discarded(words: &mut SlotWords, reason: Discard, datagrams: u32) {
+    words[interface::RECEIVED] += u64::from(datagrams);
+    words[interface::DROPPED + reason as usize] += u64::from(datagrams);
+}
+
+/// Counts a datagram that a rule took.
+#[inline]
+pub(super) fn count_match(counters: &mut Writer, slot: u32, arrival: &Arrival) {
+    let (datagram, now_ms) = (&arrival.datagram, counters.now_ms());
+    let words = counters.slot(slot);
+    words[rule::MATCHED] += u64::from(datagram.segments);
+    words[rule::MATCHED_BYTES] += u64::from(datagram.payload.len);
+    words[rule::LAST_SEEN_MS] = now_ms;
+    store_address(&mut words[rule::LAST_SOURCE..], datagram.source);
+}
+
+/// Counts a datagram that GRO lets overtake others, if it is one.
+// Out of line: for most rules nothing is merged, or what is merged comes many at a time.
+#[inline(never)]
+pub(super) fn check_order(
+    (ring, window): (&Ring, &Window),
+    entry: u16,
+    is_v4: bool,
+    (slot, order): (u32, OrderCheck),
+    counters: &mut Writer,
+) {
+    let WindowEntry { buffer, start, len, count: 1, .. } = window.entry(entry) else { return };
+    let payload = Span { start: *start, len: *len };
+    if order.overtakes(ring.bytes(buffer), payload, is_v4) {
+        counters.slot(slot)[rule::OVERTAKING] += 1;
+    }
+}
+
+/// Keeps what tells the user why nothing flows: the group is there, but not as a rule wants it.
+#[inline(never)]
+pub(super) fn count_unmatched(
+    counters: &mut Writer,
+    slot: u32,
+    datagram: Datagram,
+    reason: Discard,
+) {
+    let now_ms = counters.now_ms();
+    let words = counters.slot(slot);
+    words[group::UNMATCHED] += u64::from(datagram.segments);
+    words[group::LAST_SEEN_MS] = now_ms;
+    match reason {
+        Discard::Source => store_address(&mut words[group::OTHER_SOURCE..], datagram.source),
+        Discard::NoRule => words[group::OTHER_PORT] = u64::from(datagram.port) + 1,
+        _ => {}
+    }
+}
+
+#[inline]
+fn store_address(words: &mut [u64], address: Addr) {
+    let [upper, lower] = split(address.bits());
+    words[0] = upper;
+    words[1] = lower;
+}
+
+/// The upper and lower half of an address.
+#[inline]
+fn split(bits: u128) -> [u64; 2] {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = bits.to_be_bytes();
+    [u64::from_be_bytes([a, b, c, d, e, f, g, h]), u64::from_be_bytes([i, j, k, l, m, n, o, p])]
+}
