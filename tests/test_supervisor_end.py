@@ -224,12 +224,19 @@ def test_no_signal_is_what_a_daemon_ends_by(
     assert running.process.returncode in ({0} if number == signal.SIGHUP else {0, 1})
 
 
-def test_a_configuration_that_is_missing_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("none", "No such file or directory"), ("huge", "it is larger than 67108864 bytes")],
+)
+def test_a_configuration_that_cannot_be_read_is_refused(
+    tmp_path: Path, name: str, reason: str
+) -> None:
     """Before anything is started."""
-    with supervisor_process(tmp_path, config=str(tmp_path / "none")) as made:
+    with (tmp_path / "huge").open("wb") as huge:
+        huge.truncate((64 << 20) + 1)
+    with supervisor_process(tmp_path, config=str(tmp_path / name)) as made:
         assert made.process.wait(20) == 1
-        wanted = f"mcr: --config: {tmp_path}/none cannot be read: No such file or directory"
-        assert wanted in made.said()
+        assert f"mcr: --config: {tmp_path}/{name} cannot be read: {reason}" in made.said()
         assert not made.journal()
 
 

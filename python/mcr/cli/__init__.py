@@ -22,7 +22,6 @@ from .rule import app as rule_commands
 from .send import send as send_command
 from .serve import serve as serve_command
 from .signals import leave_unread
-from .usage import UsageError
 
 FAILED = 1
 WRONG_USAGE = 2
@@ -64,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = app(args=arguments, prog_name="mcr", standalone_mode=False)
     except typer.TyperException as error:
         return _refuse([_usage(error)], WRONG_USAGE)
-    except (UsageError, RuleError) as error:
+    except RuleError as error:
         return _refuse(error.problems, WRONG_USAGE)
     except InterfaceError as error:
         return _refuse([_sentence(error)], WRONG_USAGE)
@@ -106,7 +105,7 @@ def _usage(error: typer.TyperException) -> str:
     """What the parser of the command line says, and the help of the very command."""
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "mcr"
-    text = error.format_message().rstrip(".")
+    text = error.format_message().replace("Value error, ", "").rstrip(".")  # pydantic's prefix
     return f"{text}{'' if text.endswith('?') else ';'} see {command} --help"
 
 

@@ -4,7 +4,7 @@ import json
 import sys
 import time
 from importlib.metadata import version as installed_version
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
 import typer
 
@@ -20,15 +20,17 @@ from ..client import (
 )
 from ..client.methods import Call
 from ..errors import DaemonError
-from ..protocol.constants import EVENT_KINDS, FACILITIES, LEVELS, default_socket
+from ..protocol.constants import EVENT_KINDS, EventKind, Facility, Level, default_socket
 from ..rules.model import counted
-from .remote import AsJson, Socket, ask, connect
+from .options import AnswerAsJson, SocketOption
+from .remote import ask, connect
 from .rule import known_rules
 from .show import moment, printable, show_table, span
 from .signals import until_interrupt
 from .table import INTERVAL_S, open_view, report
-from .usage import Problems
 
+_NewLevel = Literal[Level, "default"]
+_NEW_LEVELS = get_args(_NewLevel)
 _DEFAULT = "default"
 _UNLOGGED = tuple(kind for kind in EVENT_KINDS if kind != "log")
 
@@ -41,8 +43,8 @@ def stats(
     watch: Annotated[
         bool, typer.Option("--watch", help="Show the numbers every second until Ctrl-C.")
     ] = False,
-    socket: Socket = None,
-    as_json: AsJson = False,
+    socket: SocketOption = None,
+    as_json: AnswerAsJson = False,
 ) -> None:
     """Show what was received, sent and lost, and why, over all workers."""
     call = methods.stats(known_rules(rules))
@@ -53,75 +55,74 @@ def stats(
         _watch(socket, call, as_json)
 
 
-def workers(socket: Socket = None, as_json: AsJson = False) -> None:
+def workers(socket: SocketOption = None, as_json: AnswerAsJson = False) -> None:
     """List the worker processes: how each is, and how the last one died."""
     ask(socket, methods.workers(), as_json, _show_workers)
 
 
-def interfaces(socket: Socket = None, as_json: AsJson = False) -> None:
+def interfaces(socket: SocketOption = None, as_json: AnswerAsJson = False) -> None:
     """List the network interfaces that the daemon sees."""
     ask(socket, methods.interfaces(), as_json, _show_interfaces)
 
 
 def log_level(
     level: Annotated[
-        str | None,
+        _NewLevel | None,
         typer.Argument(
-            metavar="LEVEL",
-            help="debug, info, warning or error; default lets a facility follow the others again.",
+            help="The least severe messages to log; default makes a facility follow the global"
+            " level again."
         ),
     ] = None,
     facility: Annotated[
-        str | None,
-        typer.Option(metavar="F", help=f"Only that of one of {', '.join(FACILITIES)}."),
+        Facility | None, typer.Option(help="Set the level of this part of the daemon only.")
     ] = None,
-    socket: Socket = None,
-    as_json: AsJson = False,
+    socket: SocketOption = None,
+    as_json: AnswerAsJson = False,
 ) -> None:
     """Show what the daemon logs, or set it."""
-    problems = Problems()
-    if facility is not None:
-        problems.choice("--facility", facility, FACILITIES)
-    if level is not None:
-        problems.choice("LEVEL", level, LEVELS if facility is None else (*LEVELS, _DEFAULT))
-    elif facility is not None:
-        problems.note("LEVEL", f"is missing; it is one of {', '.join(LEVELS)}, {_DEFAULT}")
-    problems.raise_if_any()
+    if level is None and facility is not None:
+        raise typer.BadParameter(f"needs a level: {', '.join(_NEW_LEVELS)}", param_hint="'LEVEL'")
+    if level == _DEFAULT and facility is None:
+        raise typer.BadParameter("'default' needs --facility", param_hint="'LEVEL'")
     wanted = None if level == _DEFAULT else level
     call = methods.log_levels() if level is None else methods.set_log_level(wanted, facility)
     ask(socket, call, as_json, _show_levels)
+
+
+def _event_kind(text: str) -> EventKind:
+    """One of several choices: typer reads literals and enumerations, but no lists of literals."""
+    if text not in EVENT_KINDS:
+        raise ValueError(f"{text!r} is not one of {', '.join(map(repr, EVENT_KINDS))}")
+    return text
 
 
 def events(
     kind: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="K",
-            help=f"Only these: {', '.join(EVENT_KINDS)}; may be repeated. All but log unless given:"
-            " that repeats in words what the others say.",
+            metavar=f"[{'|'.join(EVENT_KINDS)}]",
+            parser=_event_kind,
+            help="Show events of this kind only; may be repeated. By default all but log, which"
+            " repeats the others in words.",
         ),
     ] = None,
     after: Annotated[
-        str | None,
-        typer.Option(metavar="N", help="Begin behind event N, as far as it is kept; 0 is all."),
+        int | None,
+        typer.Option(
+            metavar="N", min=0, help="Start after event N, as far back as is kept; 0 is all."
+        ),
     ] = None,
     count: Annotated[
-        str | None, typer.Option(metavar="N", help="End after so many events.")
+        int | None, typer.Option(metavar="N", min=1, help="Stop after this many events.")
     ] = None,
-    socket: Socket = None,
-    as_json: AsJson = False,
+    socket: SocketOption = None,
+    as_json: AnswerAsJson = False,
 ) -> None:
     """Show what happens, one line for each event, until Ctrl-C."""
-    problems = Problems()
-    for each in kind or ():
-        problems.choice("--kind", each, EVENT_KINDS)
-    first = problems.revision("--after", after)
-    most = problems.count("--count", count)
-    problems.raise_if_any()
     with (
         until_interrupt(),
         connect(socket) as client,
-        client.events(kind or _UNLOGGED, after=first) as stream,
+        client.events(kind or _UNLOGGED, after=after) as stream,
     ):
         for number, event in enumerate(stream, 1):
             if as_json:
@@ -130,11 +131,11 @@ def events(
                 what = f"{event.kind} {event.event}" if event.event != event.kind else event.kind
                 text = printable(f"{event.sequence} {what}: {event.text}")
                 print(f"{moment(event.at)}  {text}", flush=True)
-            if number == most:
+            if number == count:
                 return
 
 
-def ping(socket: Socket = None, as_json: AsJson = False) -> None:
+def ping(socket: SocketOption = None, as_json: AnswerAsJson = False) -> None:
     """Ask whether the daemon is well. Exit code 1: it is not, or there is none."""
     began_s = time.monotonic()
 
@@ -148,7 +149,7 @@ def ping(socket: Socket = None, as_json: AsJson = False) -> None:
     ask(socket, methods.ping(), as_json, show)
 
 
-def version(socket: Socket = None, as_json: AsJson = False) -> None:
+def version(socket: SocketOption = None, as_json: AnswerAsJson = False) -> None:
     """Show the version of this command, and of the daemon if one runs."""
     own = f"mcr {installed_version('mcr-relay')}"
     path = socket or default_socket()
@@ -168,7 +169,7 @@ def version(socket: Socket = None, as_json: AsJson = False) -> None:
     print(f"daemon at {path}: {printable(answered.server) if answered else f'none ({why})'}")
 
 
-def shutdown(socket: Socket = None, as_json: AsJson = False) -> None:
+def shutdown(socket: SocketOption = None, as_json: AnswerAsJson = False) -> None:
     """End the daemon: what it has received is still sent, its last report goes to its log."""
     ask(socket, methods.shutdown(), as_json, lambda _: print("the daemon ends"))
 

@@ -1,16 +1,57 @@
-"""The options that several commands have, declared once. Knows no command."""
+"""Options that several commands share, each with its type, its range and its help."""
 
 from typing import Annotated
 
 import typer
 
-Count = Annotated[str | None, typer.Option(metavar="N", help="End after so many datagrams.")]
-Duration = Annotated[str | None, typer.Option(metavar="SECONDS", help="End after this time.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")]
+from ..relay.settings import WORKERS_LIMIT, Ingress
+from ..rules.hostnames import Hosts
+
+_LEAST_S, _MOST_S = 0.001, 1e9  # 1 ms to 30 years
+
+CountOption = Annotated[
+    int | None, typer.Option(metavar="N", min=1, help="Stop after this many datagrams.")
+]
+DurationOption = Annotated[
+    float | None,
+    typer.Option(metavar="SECONDS", min=_LEAST_S, max=_MOST_S, help="Stop after this time."),
+]
+ReportAsJson = Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")]
+IngressOption = Annotated[
+    Ingress,
+    typer.Option(
+        help="How to receive: packet (AF_PACKET) needs CAP_NET_RAW, udp (sockets) needs no rights;"
+        " auto is packet where that is permitted."
+    ),
+]
+HostsOption = Annotated[
+    Hosts, typer.Option(help="Send to the first address of a host name, or to all of them.")
+]
+WorkersOption = Annotated[
+    int,
+    typer.Option(
+        metavar="N", min=1, max=WORKERS_LIMIT, help="Number of workers; each uses one core."
+    ),
+]
+CpusOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LIST",
+        help="The CPU of each worker, such as 0,2-3. By default each of several workers gets its"
+        " own, if there are enough.",
+    ),
+]
 AcceptBadChecksums = Annotated[
     bool,
     typer.Option(
         "--accept-bad-checksums",
-        help="Relay datagrams whose UDP checksum is wrong too (packet ingress only).",
+        help="Also relay datagrams with a wrong UDP checksum (ingress packet only).",
     ),
+]
+SocketOption = Annotated[
+    str | None,
+    typer.Option("--socket", metavar="PATH", help="The daemon's socket; by default this user's."),
+]
+AnswerAsJson = Annotated[
+    bool, typer.Option("--json", help="Print the answer as JSON, as the protocol defines it.")
 ]

@@ -7,9 +7,8 @@ from typing import Annotated
 import typer
 
 from ..traffic import Receiver, ReceiveReport
-from .options import AsJson, Count, Duration
+from .options import CountOption, DurationOption, ReportAsJson
 from .signals import stopping
-from .usage import Problems
 from .writer import PATIENCE_S, Writer
 
 
@@ -22,21 +21,16 @@ def receive(
             " 10.0.0.5@232.1.1.1%eth0:5001, or an address of this host.",
         ),
     ],
-    count: Count = None,
-    duration: Duration = None,
-    as_json: AsJson = False,
+    count: CountOption = None,
+    duration: DurationOption = None,
+    as_json: ReportAsJson = False,
 ) -> int:
     """Receive until Ctrl-C or a limit; report loss, order and latency of what `mcr send` sent."""
-    problems = Problems()
-    datagrams = problems.count("--count", count)
-    seconds = problems.seconds("--duration", duration)
-    receiver = problems.collect("endpoint", lambda: Receiver(endpoint))
-    problems.raise_if_any()
-    assert receiver is not None  # else there was a problem
+    receiver = Receiver(endpoint)
     with receiver, stopping(receiver.stop):
         notices = Writer(sys.stderr)
         notices.write(f"ready: receiving {endpoint}\n")
-        report = receiver.receive(datagrams, seconds)
+        report = receiver.receive(count, duration)
     notices.finish(PATIENCE_S)
     print(json.dumps(report.as_dict()) if as_json else _text(report), flush=True)
     return 0

@@ -15,19 +15,23 @@ from ..affinity import chosen_cpus
 from ..daemon.account import Account, target_account
 from ..errors import McrError
 from ..relay import Relay
-from ..relay.settings import WORKERS_LIMIT, Ingress
 from ..rules.grammar import join_arguments
-from ..rules.hostnames import Hosts
 from ..stats import Stats
-from .options import AcceptBadChecksums, Duration
+from .options import (
+    AcceptBadChecksums,
+    CpusOption,
+    DurationOption,
+    HostsOption,
+    IngressOption,
+    ReportAsJson,
+    WorkersOption,
+)
 from .privileges import drop
 from .signals import HeldSignals, hangup_held, signals_held
 from .table import INTERVAL_S, View, open_view, rehearse, report
-from .usage import Problems
+from .usage import usage_of
 from .writer import PATIENCE_S, Writer
 
-_INGRESSES: tuple[Ingress, ...] = ("auto", "packet", "udp")
-_HOSTS: tuple[Hosts, ...] = ("first", "all")
 _REPORT_PATIENCE_S = 3.0  # with a reader who takes nothing of what somebody has asked for
 
 
@@ -40,29 +44,10 @@ def relay(
             "192.0.2.7:7000. One rule needs no quotes; quote each of several.",
         ),
     ],
-    ingress: Annotated[
-        str,
-        typer.Option(
-            metavar="auto|packet|udp",
-            help="How datagrams are received: packet needs CAP_NET_RAW, udp needs no rights.",
-        ),
-    ] = "auto",
-    workers: Annotated[str, typer.Option(metavar="N", help="Engine threads, one core each.")] = "1",
-    hosts: Annotated[
-        str,
-        typer.Option(
-            metavar="first|all",
-            help="Which addresses of a host name copies go to. Names are looked up at the start,"
-            " and again on SIGHUP.",
-        ),
-    ] = "first",
-    cpus: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LIST",
-            help="The CPU of each engine thread, as 0,2-3; else one each where there are several.",
-        ),
-    ] = None,
+    ingress: IngressOption = "auto",
+    workers: WorkersOption = 1,
+    hosts: HostsOption = "first",
+    cpus: CpusOption = None,
     accept_bad_checksums: AcceptBadChecksums = False,
     user: Annotated[
         str | None,
@@ -71,36 +56,24 @@ def relay(
             help="Started as root: the user to become (nobody unless given; root to stay root).",
         ),
     ] = None,
-    duration: Duration = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the final report as one JSON object.")
-    ] = False,
+    duration: DurationOption = None,
+    as_json: ReportAsJson = False,
 ) -> int:
     """Relay in the foreground until Ctrl-C, SIGTERM or the end of the duration."""
-    problems = Problems()
-    chosen = problems.choice("--ingress", ingress, _INGRESSES)
-    threads = problems.count("--workers", workers, WORKERS_LIMIT)
-    which = problems.choice("--hosts", hosts, _HOSTS) or "first"
-    places = problems.collect(
-        "--cpus", lambda: cpus if cpus is None else chosen_cpus(cpus, threads or 1)
+    with usage_of("--cpus"):
+        places = None if cpus is None else chosen_cpus(cpus, workers)
+    with usage_of("--user"):
+        account = target_account(user)
+    made = Relay(
+        *join_arguments(rules),
+        ingress=ingress,
+        workers=workers,
+        cpus=places,
+        verify_checksums=not accept_bad_checksums,
+        hosts=hosts,
     )
-    seconds = problems.seconds("--duration", duration)
-    account = problems.collect("--user", lambda: target_account(user))
-    made = problems.collect(
-        "rule",
-        lambda: Relay(
-            *join_arguments(rules),
-            ingress=chosen or "auto",
-            workers=threads or 1,
-            cpus=places,
-            verify_checksums=not accept_bad_checksums,
-            hosts=which,
-        ),
-    )
-    problems.raise_if_any()
-    assert made is not None  # else there was a problem
     with hangup_held():  # host names are looked up at the start anyway
-        return _run(made, account, seconds, as_json)
+        return _run(made, account, duration, as_json)
 
 
 def _run(made: Relay, account: Account | None, seconds: float | None, as_json: bool) -> int:

@@ -5,24 +5,13 @@ Knows no command.
 
 import json
 from collections.abc import Callable
-from typing import Annotated, TypeVar
-
-import typer
+from typing import TypeVar
 
 from ..client import Client
 from ..client.methods import Call
 
 T = TypeVar("T")
 _TIMEOUT_S = 60.0  # a change of thousands of rules takes a while, and a user can press Ctrl-C
-
-Socket = Annotated[
-    str | None,
-    typer.Option(metavar="PATH", help="The daemon's socket; this user's if left out."),
-]
-AsJson = Annotated[
-    bool,
-    typer.Option("--json", help="Print the answer as JSON, as the protocol has it."),
-]
 
 
 def connect(socket: str | None) -> Client:

@@ -10,10 +10,11 @@ from ..client import ChangeResult, RuleList, methods
 from ..client.methods import Call, NewRule
 from ..rules import Rule
 from ..rules.grammar import join_arguments
-from .remote import AsJson, Socket, ask
+from .options import AnswerAsJson, SocketOption
+from .remote import ask
 from .rule_file import read_rules
 from .show import printable, show_table
-from .usage import Problems
+from .usage import usage_of
 
 app = typer.Typer(no_args_is_help=False, help="The rules of a daemon.")
 
@@ -32,8 +33,10 @@ _DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Judge the change and say what it would do; do nothing.")
 ]
 _Expected = Annotated[
-    str | None,
-    typer.Option(metavar="N", help="Change nothing if the rules are of another revision by now."),
+    int | None,
+    typer.Option(
+        metavar="N", min=0, help="Change nothing if the rules are no longer at this revision."
+    ),
 ]
 
 
@@ -45,15 +48,14 @@ def add(
     ] = False,
     dry_run: _DryRun = False,
     expected_revision: _Expected = None,
-    socket: Socket = None,
-    as_json: AsJson = False,
+    socket: SocketOption = None,
+    as_json: AnswerAsJson = False,
 ) -> None:
     """Add rules, all or nothing; it ends when every worker relays them."""
-    revision = _revision(expected_revision)
     call = methods.add_rules(
         join_arguments(rules),
         enabled=not disabled,
-        expected_revision=revision,
+        expected_revision=expected_revision,
         dry_run=dry_run,
     )
     ask(socket, call, as_json, _show_change)
@@ -74,22 +76,19 @@ def replace(
     ] = None,
     dry_run: _DryRun = False,
     expected_revision: _Expected = None,
-    socket: Socket = None,
-    as_json: AsJson = False,
+    socket: SocketOption = None,
+    as_json: AnswerAsJson = False,
 ) -> None:
     """Make these the rules of the daemon, all or nothing; rules that stay are not touched."""
-    problems = Problems()
-    revision = problems.revision("--expected-revision", expected_revision)
-    wanted: list[NewRule] | None = None
     if (file is None) == (not rules):
-        problems.note("RULE", "give rules, or a file of rules with --file; one of the two")
-    elif file is not None:
-        wanted = problems.collect("--file", lambda: read_rules(file))
-    else:
-        wanted = [*join_arguments(rules or [])]
-    problems.raise_if_any()
-    assert wanted is not None  # else there was a problem
-    call = methods.replace_rules(wanted, expected_revision=revision, dry_run=dry_run)
+        raise typer.BadParameter(
+            "give rules, or a file of rules with --file; one of the two", param_hint="'RULE'"
+        )
+    wanted: list[NewRule] = [*join_arguments(rules or [])]
+    if file is not None:
+        with usage_of("--file"):
+            wanted = read_rules(file)
+    call = methods.replace_rules(wanted, expected_revision=expected_revision, dry_run=dry_run)
     ask(socket, call, as_json, _show_change)
 
 
@@ -98,8 +97,8 @@ def remove(
     rules: _Known,
     dry_run: _DryRun = False,
     expected_revision: _Expected = None,
-    socket: Socket = None,
-    as_json: AsJson = False,
+    socket: SocketOption = None,
+    as_json: AnswerAsJson = False,
 ) -> None:
     """Remove rules, all or nothing."""
     _change_known(methods.remove_rules, rules, dry_run, expected_revision, socket, as_json)
@@ -110,8 +109,8 @@ def enable(
     rules: _Known,
     dry_run: _DryRun = False,
     expected_revision: _Expected = None,
-    socket: Socket = None,
-    as_json: AsJson = False,
+    socket: SocketOption = None,
+    as_json: AnswerAsJson = False,
 ) -> None:
     """Let rules relay again, all or nothing."""
     _change_known(methods.enable_rules, rules, dry_run, expected_revision, socket, as_json)
@@ -122,8 +121,8 @@ def disable(
     rules: _Known,
     dry_run: _DryRun = False,
     expected_revision: _Expected = None,
-    socket: Socket = None,
-    as_json: AsJson = False,
+    socket: SocketOption = None,
+    as_json: AnswerAsJson = False,
 ) -> None:
     """Stop rules from relaying, all or nothing; they keep their counters and their joins."""
     _change_known(methods.disable_rules, rules, dry_run, expected_revision, socket, as_json)
@@ -135,8 +134,8 @@ def list_rules(
         list[str] | None,
         typer.Argument(metavar="RULE", help="Only these, by id, name or text."),
     ] = None,
-    socket: Socket = None,
-    as_json: AsJson = False,
+    socket: SocketOption = None,
+    as_json: AnswerAsJson = False,
 ) -> None:
     """List the rules of the daemon, oldest first, and how each is doing."""
     ask(socket, methods.rules(known_rules(rules)), as_json, _show_rules)
@@ -158,20 +157,12 @@ def _change_known(
     make: Callable[..., Call[ChangeResult]],
     rules: list[str],
     dry_run: bool,
-    expected_revision: str | None,
+    expected_revision: int | None,
     socket: str | None,
     as_json: bool,
 ) -> None:
-    revision = _revision(expected_revision)
-    call = make(known_rules(rules), expected_revision=revision, dry_run=dry_run)
+    call = make(known_rules(rules), expected_revision=expected_revision, dry_run=dry_run)
     ask(socket, call, as_json, _show_change)
-
-
-def _revision(text: str | None) -> int | None:
-    problems = Problems()
-    revision = problems.revision("--expected-revision", text)
-    problems.raise_if_any()
-    return revision
 
 
 def _show_rules(listed: RuleList) -> None:

@@ -1,21 +1,35 @@
 """The command `mcr send`: numbered, time-stamped datagrams to a group or a host."""
 
 import json
+import math
 import sys
 from typing import Annotated
 
 import typer
 
+from ..errors import RuleError
 from ..rules.fields import TTL_LIMIT
-from ..traffic import DEFAULT_SIZE_BYTES, Sender, SendReport
-from .options import AsJson, Count, Duration
+from ..traffic import DEFAULT_SIZE_BYTES, HEADER_BYTES, Sender, SendReport
+from .options import CountOption, DurationOption, ReportAsJson
 from .signals import stopping
-from .usage import Problems
 from .writer import PATIENCE_S, Writer
 
-_MODERATE_PPS = "1000"  # 11 Mbit/s in datagrams of the usual size
+_MODERATE_PPS = 1000.0  # 11 Mbit/s in datagrams of the default size
 _UNPACED = "max"
 _OPTIONS = {"size_bytes": "--size", "rate_pps": "--rate"}
+
+
+def _rate(value: str | float) -> float:
+    """Datagrams per second; infinite for `max`."""
+    if value == _UNPACED:
+        return math.inf
+    try:
+        rate = float(value)
+    except ValueError:
+        rate = math.nan
+    if not math.isfinite(rate):
+        raise ValueError(f"{value!r} is neither a number nor {_UNPACED!r}")
+    return rate
 
 
 def send(
@@ -27,49 +41,56 @@ def send(
         ),
     ],
     rate: Annotated[
-        str,
+        float,
         typer.Option(
-            metavar="PPS", help=f"Datagrams per second; {_UNPACED} sends as fast as it goes."
+            metavar=f"PPS|{_UNPACED}",
+            parser=_rate,
+            help=f"Datagrams per second; {_UNPACED} sends as fast as possible.",
         ),
     ] = _MODERATE_PPS,
     size: Annotated[
-        str, typer.Option(metavar="BYTES", help="Payload of each datagram, at least 24.")
-    ] = str(DEFAULT_SIZE_BYTES),
-    count: Count = None,
-    duration: Duration = None,
+        int, typer.Option(metavar="BYTES", min=HEADER_BYTES, help="Payload of each datagram.")
+    ] = DEFAULT_SIZE_BYTES,
+    count: CountOption = None,
+    duration: DurationOption = None,
     ttl: Annotated[
-        str | None,
-        typer.Option(metavar="N", help="1 to 255; without, 1 for a group and 64 for a host."),
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            max=TTL_LIMIT,
+            help="TTL or hop limit; by default 1 for a group and 64 for a host.",
+        ),
     ] = None,
-    as_json: AsJson = False,
+    as_json: ReportAsJson = False,
 ) -> int:
     """Send datagrams that `mcr receive` can account for, until Ctrl-C or a limit."""
-    problems = Problems()
-    rate_pps = None if rate == _UNPACED else problems.rate("--rate", rate)
-    size_bytes = problems.count("--size", size)
-    datagrams = problems.count("--count", count)
-    seconds = problems.seconds("--duration", duration)
-    hops = problems.count("--ttl", ttl, TTL_LIMIT)
-    sender = problems.collect(
-        "endpoint",
-        lambda: Sender(
-            endpoint, rate_pps=rate_pps, size_bytes=size_bytes or DEFAULT_SIZE_BYTES, ttl=hops
-        ),
-        # Without the option a wrong TTL is the endpoint's.
-        _OPTIONS if ttl is None else {**_OPTIONS, "ttl": "--ttl"},
-    )
-    problems.raise_if_any()
-    assert sender is not None  # else there was a problem
+    sender = _sender(endpoint, None if rate == math.inf else rate, size, ttl)
     with sender, stopping(sender.stop):
-        pace = f"{rate_pps:g} a second" if rate_pps else "as fast as it goes"
+        pace = "as fast as possible" if rate == math.inf else f"{rate:g} a second"
         notices = Writer(sys.stderr)
         notices.write(
             f"sending to {endpoint}, ttl {sender.target.ttl}, {size} bytes each, {pace}\n"
         )
-        report = sender.send(datagrams, seconds)
+        report = sender.send(count, duration)
     notices.finish(PATIENCE_S)
     print(json.dumps(report.as_dict()) if as_json else _text(report), flush=True)
     return 1 if report.errors and not report.sent else 0
+
+
+def _sender(endpoint: str, rate_pps: float | None, size_bytes: int, ttl: int | None) -> Sender:
+    """A sender; its problems name the options of the command line.
+
+    Raises:
+        RuleError: as `Sender`.
+    """
+    # Without the option a wrong TTL is the endpoint's.
+    options = _OPTIONS if ttl is None else {**_OPTIONS, "ttl": "--ttl"}
+    try:
+        return Sender(endpoint, rate_pps=rate_pps, size_bytes=size_bytes, ttl=ttl)
+    except RuleError as error:
+        named = ((options.get(field, field), message) for field, message in error.problems)
+        raise RuleError(named) from None
 
 
 def _text(report: SendReport) -> str:
