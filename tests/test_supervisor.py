@@ -46,7 +46,7 @@ def test_a_start_tells_control_all_it_has_to_know(running: SupervisorProcess) ->
     assert channels(running) == [(pid, f"worker 0 {pid}")]
     assert running.said() == f"ready: socket {running.path}, 1 worker, ingress udp, 0 rules\n"
     (start,) = running.journal("start")
-    own = [start["told"][name] for name in ("leash", "broker", "page")]
+    own = [start["told"][name] for name in ("supervisor_channel", "broker", "page")]
     journal = 1  # a descriptor that the stand-in has opened by itself
     assert len(start["open"]) == 3 + len(own) + journal
     assert set(own) < set(start["open"])
@@ -248,8 +248,8 @@ def test_a_hostile_control_is_replaced(
     ("order", "cause"),
     [
         ("broker bad", "was ended by the broker: no such request"),
-        ("leash S", "sent what only control may"),
-        ("leash X", "sent a message that does not exist"),
+        ("supervisor_channel S", "sent what only control may"),
+        ("supervisor_channel X", "sent a message that does not exist"),
         ("hang-up", "closed its channel to the supervisor"),
     ],
 )

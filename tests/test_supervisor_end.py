@@ -42,7 +42,7 @@ def test_sigterm_drains_in_order(running: SupervisorProcess) -> None:
     pids = [running.pid(WORKER), running.pid("control")]
     assert running.end() == 0
     order = [(entry["who"], entry["what"]) for entry in running.journal()][-2:]
-    assert order == [("control", "told"), (WORKER, "leash ended")]
+    assert order == [("control", "told"), (WORKER, "supervisor channel ended")]
     assert running.told("drain")
     assert not any(map(is_running, pids))
     assert not running.path.exists()

@@ -167,9 +167,9 @@ class TestLeash:
         reactor = Reactor()
         ended: list[str | None] = []
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        leash = ChildChannel(near, reactor, lambda message: None, ended.append)
+        channel = ChildChannel(near, reactor, lambda message: None, ended.append)
         for number in range(300):
-            leash.tell("worker", os.open(os.devnull, os.O_RDONLY), number=number)
+            channel.tell("worker", os.open(os.devnull, os.O_RDONLY), number=number)
         found: list[tuple[int, int]] = []
         with far:
             far.setblocking(False)
@@ -183,7 +183,7 @@ class TestLeash:
                 os.close(passed[0])
         assert found == [(number, 1) for number in range(300)]
         assert ended == []
-        leash.close()
+        channel.close()
         reactor.close()
 
     def test_who_never_reads_is_given_up(self) -> None:
@@ -191,11 +191,11 @@ class TestLeash:
         reactor = Reactor()
         ended: list[str | None] = []
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        leash = ChildChannel(near, reactor, lambda message: None, ended.append)
+        channel = ChildChannel(near, reactor, lambda message: None, ended.append)
         before = len(os.listdir("/proc/self/fd"))
         with far:
             for _ in range(5000):
-                leash.tell("hosts", os.open(os.devnull, os.O_RDONLY) if not ended else None)
+                channel.tell("hosts", os.open(os.devnull, os.O_RDONLY) if not ended else None)
         assert ended == ["did not read what it was told"]
         assert len(os.listdir("/proc/self/fd")) == before - 2
         reactor.close()
@@ -301,7 +301,7 @@ class TestChildren:
 
     def test_the_workers_command(self) -> None:
         """It loads the native module by its path, without the package."""
-        ends = WorkerEnds(leash=5, broker=6, page=7)
+        ends = WorkerEnds(supervisor_channel=5, broker=6, page=7)
         command = worker_command(SETUP, 1, ends)
         assert command[:4] == [sys.executable, "-I", "-S", "-c"]
         assert json.loads(command[6]) == {
@@ -314,7 +314,7 @@ class TestChildren:
             "uid": None,
             "gid": None,
             "supervisor": os.getpid(),
-            "leash": 5,
+            "supervisor_channel": 5,
             "broker": 6,
             "page": 7,
         }
@@ -334,7 +334,7 @@ class TestChildren:
         assert command[:5] == [sys.executable, "-E", "-P", "-m", "mcr.daemon.control"]
         assert json.loads(command[5]) == {
             "supervisor": os.getpid(),
-            "leash": 5,
+            "supervisor_channel": 5,
             "listener": 6,
             "numbers": 7,
             "socket": "/run/x.sock",

@@ -24,7 +24,7 @@ pub(super) struct Arguments {
     /// The process that started this one.
     pub(super) supervisor: i32,
     /// Descriptors: the connections to the supervisor and to its broker, and the counters' page.
-    pub(super) leash: RawFd,
+    pub(super) supervisor_channel: RawFd,
     pub(super) broker: RawFd,
     pub(super) page: RawFd,
 }
@@ -78,7 +78,7 @@ mod tests {
 
     const GOOD: &str = r#"{"number":1,"workers":2,"cpu":null,"buffer_bytes":1048576,
         "verify_checksums":true,"ingress":"udp","uid":null,"gid":null,"supervisor":1,
-        "leash":3,"broker":4,"page":5}"#;
+        "supervisor_channel":3,"broker":4,"page":5}"#;
 
     #[test]
     fn arguments_are_what_is_stated_and_nothing_else() {
@@ -91,7 +91,7 @@ mod tests {
             ("\"udp\"", "\"auto\""),
             ("\"gid\":null", "\"gid\":5"),
             ("\"page\":5", "\"page\":5,\"pages\":6"),
-            ("\"leash\":3,", ""),
+            ("\"supervisor_channel\":3,", ""),
         ] {
             let refused = Arguments::parse(&GOOD.replace(from, to)).unwrap_err();
             assert!(refused.starts_with("the arguments: "), "{refused}");

@@ -11,12 +11,12 @@ use crate::sys::inherited;
 
 /// What a worker is handed has this number or a higher one: all that are lower are taken.
 pub(super) const FIRST_FOREIGN: u16 = 24;
-/// The number of the connection to the control process, behind leash, broker and page.
+/// The number of the connection to the control process, behind supervisor channel, broker and page.
 pub(super) const CHANNEL: u16 = 6;
 
 /// What a worker was started with.
 pub(super) struct OwnDescriptors {
-    pub(super) leash: OwnedFd,
+    pub(super) supervisor_channel: OwnedFd,
     pub(super) broker: OwnedFd,
     pub(super) page: OwnedFd,
     /// Nothing is behind it until there is a connection to control.
@@ -32,11 +32,11 @@ impl OwnDescriptors {
     /// Numbers that cannot be, no descriptor.
     pub(super) fn take(arguments: &Arguments) -> io::Result<Self> {
         let nothing = OpenOptions::new().read(true).write(true).open("/dev/null")?;
-        let numbers = [arguments.leash, arguments.broker, arguments.page];
+        let numbers = [arguments.supervisor_channel, arguments.broker, arguments.page];
         let taken = inherited::take(numbers, nothing.into())?;
-        let ([leash, broker, page], channel, nothing) = taken;
+        let ([supervisor_channel, broker, page], channel, nothing) = taken;
         debug_assert_eq!(channel.as_raw_fd(), RawFd::from(CHANNEL));
-        Ok(Self { leash, broker, page, channel, nothing })
+        Ok(Self { supervisor_channel, broker, page, channel, nothing })
     }
 }
 

@@ -1,4 +1,4 @@
-//! What reaches the main thread from the others: a new connection to control, and the end of the
+//! The mailbox of the main thread: a new connection to control, and the end of the
 //! engine. It must not know what comes over a connection.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 
 /// Readable when something has come.
 pub(super) struct Mailbox {
-    bell: EventFd,
+    eventfd: EventFd,
     waiting: Mutex<MailboxState>,
 }
 
@@ -25,26 +25,27 @@ impl Mailbox {
     /// No descriptor.
     pub(super) fn new() -> Result<Self> {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-        let bell = EventFd::from_flags(flags).map_err(|e| Error::os("eventfd", "the worker", e))?;
-        Ok(Self { bell, waiting: Mutex::default() })
+        let eventfd =
+            EventFd::from_flags(flags).map_err(|e| Error::os("eventfd", "the worker", e))?;
+        Ok(Self { eventfd, waiting: Mutex::default() })
     }
 
     /// A new connection to control; one that waits still is out of date.
-    pub(super) fn hand_in(&self, channel: OwnedFd) {
+    pub(super) fn post_channel(&self, channel: OwnedFd) {
         self.waiting().channel = Some(channel);
-        self.ring();
+        self.signal();
     }
 
     /// The engine has ended by itself.
-    pub(super) fn tell_end(&self, error: String) {
+    pub(super) fn post_end(&self, error: String) {
         self.waiting().end = Some(error);
-        self.ring();
+        self.signal();
     }
 
     /// The connection that has come since the last time.
     pub(super) fn take_channel(&self) -> Option<OwnedFd> {
         // WouldBlock: nothing new has come.
-        self.bell.read().ok();
+        self.eventfd.read().ok();
         self.waiting().channel.take()
     }
 
@@ -53,8 +54,8 @@ impl Mailbox {
         self.waiting().end.clone()
     }
 
-    fn ring(&self) {
-        self.bell.write(1).ok();
+    fn signal(&self) {
+        self.eventfd.write(1).ok();
     }
 
     fn waiting(&self) -> MutexGuard<'_, MailboxState> {
@@ -64,6 +65,6 @@ impl Mailbox {
 
 impl AsFd for Mailbox {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.bell.as_fd()
+        self.eventfd.as_fd()
     }
 }

@@ -75,20 +75,20 @@ fn start(arguments: &Arguments) -> Result<Service> {
     let rings = EngineRings::make(1)?;
     sandbox::leave(arguments.user(), arguments.supervisor)?;
     sandbox::hide_files(&FileAccess::default())?;
-    let OwnDescriptors { leash, broker, page, channel, nothing } = own;
+    let OwnDescriptors { supervisor_channel, broker, page, channel, nothing } = own;
     let relay = Arc::new(relay(arguments, broker, page)?);
     relay.hold(rings);
     relay.start()?;
-    let door = Arc::new(Mailbox::new()?);
+    let mailbox = Arc::new(Mailbox::new()?);
     let gate = Arc::new(Barrier::new(2));
-    supervisor::start(leash, door.clone(), gate.clone())?;
-    watch(relay.clone(), door.clone())?;
+    supervisor::start(supervisor_channel, mailbox.clone(), gate.clone())?;
+    watch(relay.clone(), mailbox.clone())?;
     let filled = fds::fill(nothing);
     filled.map_err(|e| Error::os("filling", "the low descriptors", e))?;
     sandbox::filter_calls(Role::Worker { first_foreign_fd: FIRST_FOREIGN, channel_fd: CHANNEL })?;
     gate.wait();
-    let talk = ControlSession::new(Channel::new(channel), door);
-    Ok(Service::new(relay, talk, arguments.number))
+    let session = ControlSession::new(Channel::new(channel), mailbox);
+    Ok(Service::new(relay, session, arguments.number))
 }
 
 /// What ps(1) and top(1) show.
@@ -108,10 +108,10 @@ fn relay(arguments: &Arguments, broker: OwnedFd, page: OwnedFd) -> Result<Relay>
 }
 
 /// Lets the main thread know when the engine ends by itself.
-fn watch(relay: Arc<Relay>, door: Arc<Mailbox>) -> Result<()> {
+fn watch(relay: Arc<Relay>, mailbox: Arc<Mailbox>) -> Result<()> {
     supervisor::spawn("mcr-watch", move || {
         if let Err(error) = relay.wait(None) {
-            door.tell_end(error.to_string());
+            mailbox.post_end(error.to_string());
         }
     })
 }

@@ -42,7 +42,7 @@ struct ReportStream {
 /// The worker's side.
 pub(super) struct ControlSession {
     channel: Channel,
-    door: Arc<Mailbox>,
+    mailbox: Arc<Mailbox>,
     reporting: Option<ReportStream>,
     pub(super) log: Log,
     /// Whether it is another control process since somebody asked.
@@ -52,15 +52,15 @@ pub(super) struct ControlSession {
 }
 
 impl ControlSession {
-    pub(super) fn new(channel: Channel, door: Arc<Mailbox>) -> Self {
+    pub(super) fn new(channel: Channel, mailbox: Arc<Mailbox>) -> Self {
         let log = Log::new(Instant::now());
-        Self { channel, door, reporting: None, log, is_new: false, is_met: false }
+        Self { channel, mailbox, reporting: None, log, is_new: false, is_met: false }
     }
 
     /// Waits for what comes next, until `deadline`, and says meanwhile what is to be said.
     pub(super) fn next(&mut self, deadline: Instant) -> SessionInput {
         loop {
-            if let Some(error) = self.door.end() {
+            if let Some(error) = self.mailbox.end() {
                 return SessionInput::EngineEnded(error);
             }
             if self.welcome() {
@@ -142,7 +142,7 @@ impl ControlSession {
 
     /// Takes a new connection, if there is one.
     fn welcome(&mut self) -> bool {
-        let Some(new) = self.door.take_channel() else { return false };
+        let Some(new) = self.mailbox.take_channel() else { return false };
         self.close();
         if let Err(errno) = self.channel.replace(&new) {
             let text = format!("a connection to control cannot be taken: {}", errno.desc());
@@ -194,9 +194,9 @@ impl ControlSession {
         let left = left + Duration::from_millis(1);
         let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
         let takes = self.reporting.is_none();
-        let door = PollFd::new(self.door.as_fd(), PollFlags::POLLIN);
+        let mailbox = PollFd::new(self.mailbox.as_fd(), PollFlags::POLLIN);
         let channel = PollFd::new(self.channel.as_fd(), self.channel.interest(takes));
-        let mut both = [door, channel];
+        let mut both = [mailbox, channel];
         let polled = if self.channel.is_open() { &mut both[..] } else { &mut both[..1] };
         // Interrupted: whoever asked looks again.
         poll(polled, timeout).ok();

@@ -28,13 +28,13 @@ const MESSAGE_BYTES: usize = 64;
 ///
 /// # Errors
 /// No thread.
-pub(super) fn start(leash: OwnedFd, door: Arc<Mailbox>, gate: Arc<Barrier>) -> Result<()> {
-    let leash = Arc::new(leash);
-    let beaten = leash.clone();
-    spawn("mcr-pulse", move || beat(&beaten))?;
-    spawn("mcr-leash", move || {
+pub(super) fn start(supervisor: OwnedFd, mailbox: Arc<Mailbox>, gate: Arc<Barrier>) -> Result<()> {
+    let supervisor = Arc::new(supervisor);
+    let beating = supervisor.clone();
+    spawn("mcr-pulse", move || beat(&beating))?;
+    spawn("mcr-supervisor", move || {
         gate.wait();
-        listen(&leash, &door);
+        listen(&supervisor, &mailbox);
         // Without a supervisor nobody would end what this process does, or have it do anything.
         std::process::exit(0);
     })
@@ -53,26 +53,26 @@ pub(super) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(
     thread.map(drop).map_err(|e| Error::os("starting a thread", "the worker", e))
 }
 
-fn beat(leash: &OwnedFd) {
+fn beat(supervisor: &OwnedFd) {
     loop {
         // A supervisor that sleeps has enough of them; that it is gone, the other thread learns.
-        scm_rights::send(leash.as_fd(), ALIVE, None, MsgFlags::MSG_DONTWAIT).ok();
+        scm_rights::send(supervisor.as_fd(), ALIVE, None, MsgFlags::MSG_DONTWAIT).ok();
         thread::sleep(PULSE);
     }
 }
 
 /// Returns when the supervisor is gone.
-fn listen(leash: &OwnedFd, door: &Mailbox) {
+fn listen(supervisor: &OwnedFd, mailbox: &Mailbox) {
     let mut room = [0; MESSAGE_BYTES];
     loop {
-        let mut ready = [PollFd::new(leash.as_fd(), PollFlags::POLLIN)];
+        let mut ready = [PollFd::new(supervisor.as_fd(), PollFlags::POLLIN)];
         match poll(&mut ready, PollTimeout::NONE) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(_) => return,
         }
-        match scm_rights::receive(leash.as_fd(), &mut room, MsgFlags::MSG_DONTWAIT) {
+        match scm_rights::receive(supervisor.as_fd(), &mut room, MsgFlags::MSG_DONTWAIT) {
             Ok(Received { len: 0, .. }) => return,
-            Ok(Received { fd: Some(fd), .. }) if room[0] == CHANNEL => door.hand_in(fd),
+            Ok(Received { fd: Some(fd), .. }) if room[0] == CHANNEL => mailbox.post_channel(fd),
             // The supervisor says nothing else to this version.
             Ok(_) => {}
             Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {}

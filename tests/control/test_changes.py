@@ -45,7 +45,7 @@ class NameServer:
 
 
 class FakeSnapshotStore:
-    """Plays the leash: what is kept is read, as the supervisor's memory of it."""
+    """Plays the supervisor channel: what is kept is read, as the supervisor's memory of it."""
 
     def __init__(self) -> None:
         self.kept: list[snapshot.Snapshot] = []

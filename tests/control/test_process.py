@@ -262,7 +262,7 @@ def test_draining_reports_and_ends(directory: Path) -> None:
 def test_without_a_supervisor_nothing_stays(directory: Path) -> None:
     """Neither the process nor the socket."""
     with control_process(directory) as supervisor:
-        supervisor.leash.shutdown(2)
+        supervisor.supervisor_channel.shutdown(2)
         assert supervisor.process.wait(5) == 1
         assert not supervisor.path.exists()
 

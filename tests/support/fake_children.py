@@ -67,40 +67,44 @@ def memory(content: bytes, seals: int = SEALS) -> int:
 
 
 def fake_worker(told: dict[str, Any]) -> int:
-    """Pulse, and do what comes over the channel, until the leash ends."""
+    """Pulse, and do what comes over the channel, until the supervisor channel ends."""
     journal = Journal(told, f"worker {told['number']}")
     journal.note("start", page=identity(told["page"]), open=descriptors(), told=told)
     crash = Path(told["journal"]).with_name(f"crash-{told['number']}")
     if crash.exists():
         return int(crash.read_text())
-    leash = socket.socket(fileno=told["leash"])
+    supervisor_channel = socket.socket(fileno=told["supervisor_channel"])
     broker = socket.socket(fileno=told["broker"])
-    threading.Thread(target=_pulse, args=(leash,), daemon=True).start()
+    threading.Thread(target=_pulse, args=(supervisor_channel,), daemon=True).start()
     while True:
-        content, passed, _, _ = socket.recv_fds(leash, 64, 4)
+        content, passed, _, _ = socket.recv_fds(supervisor_channel, 64, 4)
         if not content:
-            journal.note("leash ended")
+            journal.note("supervisor channel ended")
             return 0
         assert content == b"C", content
         channel = socket.socket(fileno=passed[0])
         journal.note("channel", channel=identity(passed[0]))
         channel.sendall(f"worker {told['number']} {os.getpid()}\n".encode())
-        threading.Thread(target=_handle_control, args=(channel, leash, broker), daemon=True).start()
+        threading.Thread(
+            target=_handle_control, args=(channel, supervisor_channel, broker), daemon=True
+        ).start()
 
 
-def _pulse(leash: socket.socket) -> None:
+def _pulse(supervisor_channel: socket.socket) -> None:
     while True:
-        leash.send(b"P")
+        supervisor_channel.send(b"P")
         time.sleep(PULSE_S)
 
 
-def _handle_control(channel: socket.socket, leash: socket.socket, broker: socket.socket) -> None:
+def _handle_control(
+    channel: socket.socket, supervisor_channel: socket.socket, broker: socket.socket
+) -> None:
     for line in channel.makefile():
         match line.split():
             case ["broker", text]:
                 broker.send(text.encode())
-            case ["leash", text]:
-                leash.send(text.encode())
+            case ["supervisor_channel", text]:
+                supervisor_channel.send(text.encode())
             case ["hang-up"]:
                 broker.shutdown(socket.SHUT_RDWR)
 
@@ -109,14 +113,14 @@ class FakeControl:
     """Control, without clients: it keeps the supervisor channel and carries out orders."""
 
     def __init__(self, told: dict[str, Any]) -> None:
-        """Begin to listen to the leash and to clients."""
+        """Begin to listen to the supervisor channel and to clients."""
         self.journal = Journal(told, "control")
-        self.leash = socket.socket(fileno=told["leash"])
+        self.supervisor_channel = socket.socket(fileno=told["supervisor_channel"])
         self.listener = socket.socket(fileno=told["listener"])
         self.rules = b"[]"
         self.channels: dict[int, socket.socket] = {}
         self.selector = selectors.DefaultSelector()
-        self.selector.register(self.leash, selectors.EVENT_READ, self.told)
+        self.selector.register(self.supervisor_channel, selectors.EVENT_READ, self.told)
         self.selector.register(self.listener, selectors.EVENT_READ, self.accept)
         self.serving = True
         self.mode = told["mode"]
@@ -124,16 +128,16 @@ class FakeControl:
     def run(self) -> int:
         """Pulse twice a second and answer, until the end."""
         while self.serving:
-            self.leash.send(b"P")
+            self.supervisor_channel.send(b"P")
             for key, _ in self.selector.select(PULSE_S):
                 key.data()
         return 0
 
     def told(self) -> None:
         """Take one message of the supervisor."""
-        content, passed, _, _ = socket.recv_fds(self.leash, 65536, 4)
+        content, passed, _, _ = socket.recv_fds(self.supervisor_channel, 65536, 4)
         if not content:
-            self.journal.note("leash ended")
+            self.journal.note("supervisor channel ended")
             self.serving = False
             return
         if content[:1] == b"k":
@@ -153,9 +157,9 @@ class FakeControl:
         if message["kind"] == "begin" and self.mode == "refusing":
             os._exit(78)
         if message["kind"] == "begin" and self.mode != "silent":
-            self.leash.send(b"Y" + struct.pack("<I", len(json.loads(self.rules))))
+            self.supervisor_channel.send(b"Y" + struct.pack("<I", len(json.loads(self.rules))))
         if message["kind"] == "drain" and self.mode != "stubborn":
-            self.leash.send(b"D")
+            self.supervisor_channel.send(b"D")
             self.serving = False
 
     def accept(self) -> None:
@@ -172,11 +176,11 @@ class FakeControl:
         match what:
             case "keep":
                 self.rules = words[0].encode()
-                socket.send_fds(self.leash, [b"K"], [memory(self.rules)])
+                socket.send_fds(self.supervisor_channel, [b"K"], [memory(self.rules)])
             case "keep-unsealed":
-                socket.send_fds(self.leash, [b"K"], [memory(b"[]", 0)])
+                socket.send_fds(self.supervisor_channel, [b"K"], [memory(b"[]", 0)])
             case "raw":
-                self.leash.send(bytes.fromhex(words[0]))
+                self.supervisor_channel.send(bytes.fromhex(words[0]))
             case "exit":
                 os._exit(int(words[0]))
             case "tell":

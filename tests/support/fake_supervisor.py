@@ -72,7 +72,7 @@ class FakeSupervisor:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         arguments = {
             "supervisor": os.getpid(),
-            "leash": theirs.fileno(),
+            "supervisor_channel": theirs.fileno(),
             "listener": self.listener.fileno(),
             "numbers": self.numbers,
             "socket": str(self.path),
@@ -90,7 +90,7 @@ class FakeSupervisor:
             stderr=self.errors,
         )
         theirs.close()
-        self.leash = ours
+        self.supervisor_channel = ours
         self._hearing = threading.Thread(target=self._listen, args=(ours,), daemon=True)
         self._hearing.start()
         self.say({"kind": "restore", "in_use": self.in_use}, self.kept)
@@ -109,7 +109,7 @@ class FakeSupervisor:
         word = {"kind": "worker", "number": worker.number, "pid": worker.pid, "cpu": None}
         word["incarnation"] = worker.pid - 1000
         descriptor = worker.hand_over()
-        socket.send_fds(self.leash, [json.dumps(word).encode()], [descriptor])
+        socket.send_fds(self.supervisor_channel, [json.dumps(word).encode()], [descriptor])
         os.close(descriptor)
 
     def kill_worker(self, number: int, *, revive: bool = True) -> None:
@@ -136,7 +136,7 @@ class FakeSupervisor:
         self.process.kill()
         self.process.wait()
         self._hearing.join(PATIENCE_S)
-        self.leash.close()
+        self.supervisor_channel.close()
 
     def restart_control(self) -> None:
         """Kill control, and start its successor with new channels to the same workers."""
@@ -157,7 +157,7 @@ class FakeSupervisor:
             descriptors.append(os.memfd_create("test"))
             os.write(descriptors[0], content)
         with contextlib.suppress(OSError):
-            socket.send_fds(self.leash, [json.dumps(word).encode()], descriptors)
+            socket.send_fds(self.supervisor_channel, [json.dumps(word).encode()], descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
 
@@ -174,26 +174,28 @@ class FakeSupervisor:
         for worker in self.workers.values():
             worker.die()
         with contextlib.suppress(OSError):
-            self.leash.shutdown(socket.SHUT_RDWR)
+            self.supervisor_channel.shutdown(socket.SHUT_RDWR)
         self._hearing.join(PATIENCE_S)
-        self.leash.close()
+        self.supervisor_channel.close()
         self.listener.close()
         self.errors.close()
         os.close(self.numbers)
         self.path.unlink(missing_ok=True)
 
-    def _listen(self, leash: socket.socket) -> None:
+    def _listen(self, supervisor_channel: socket.socket) -> None:
         try:
             while True:
-                select.select([leash], [], [])
-                message, descriptors, _, _ = socket.recv_fds(leash, 4096, 4)
+                select.select([supervisor_channel], [], [])
+                message, descriptors, _, _ = socket.recv_fds(supervisor_channel, 4096, 4)
                 if not message:
                     return
-                self._hear(leash, message, descriptors)
+                self._hear(supervisor_channel, message, descriptors)
         except (OSError, ValueError):
             return
 
-    def _hear(self, leash: socket.socket, message: bytes, descriptors: list[int]) -> None:
+    def _hear(
+        self, supervisor_channel: socket.socket, message: bytes, descriptors: list[int]
+    ) -> None:
         kind = message[:1]
         if kind == b"P":
             self.pulses += 1
@@ -205,7 +207,7 @@ class FakeSupervisor:
                 file.seek(0)
                 self.kept, self.in_use = file.read(), True
             self.keeps += 1
-            leash.send(b"k\x01" if self.state_fails else b"k\x00")
+            supervisor_channel.send(b"k\x01" if self.state_fails else b"k\x00")
         elif kind == b"R":
             number = int.from_bytes(message[1:], "little")
             self.restarts.append(number)

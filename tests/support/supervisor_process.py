@@ -144,14 +144,23 @@ def main() -> int:
     common = {"journal": str(directory / "journal"), "supervisor": os.getpid()}
 
     def worker_command(setup: DaemonSettings, number: int, ends: WorkerEnds) -> list[str]:
-        numbers = {"leash": ends.leash, "broker": ends.broker, "page": ends.page}
+        numbers = {
+            "supervisor_channel": ends.supervisor_channel,
+            "broker": ends.broker,
+            "page": ends.page,
+        }
         own = {**common, **numbers, "number": number, "cpu": (setup.cpus or [None])[0]}
         return [sys.executable, "-I", str(CHILDREN), "worker", json.dumps(own)]
 
     def control_command(
         setup: DaemonSettings, gid: int, path: Path, ends: ControlEnds
     ) -> list[str]:
-        numbers = {"leash": ends.leash, "listener": ends.listener, "gid": gid, "path": str(path)}
+        numbers = {
+            "supervisor_channel": ends.supervisor_channel,
+            "listener": ends.listener,
+            "gid": gid,
+            "path": str(path),
+        }
         own = {**common, **numbers, "mode": told.get("mode", "")}
         return [sys.executable, "-I", str(CHILDREN), "control", json.dumps(own)]
 

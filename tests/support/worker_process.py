@@ -157,10 +157,16 @@ class WorkerProcess:
 
     def __init__(self, resources: WorkerResources, **arguments: object) -> None:
         """Start it; `arguments` replace those that it would get."""
-        self.leash, leash = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.supervisor_channel, supervisor_channel = socket.socketpair(
+            socket.AF_UNIX, socket.SOCK_SEQPACKET
+        )
         self._broker, broker = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._resources = resources
-        passed = {"leash": leash.fileno(), "broker": broker.fileno(), "page": resources.page}
+        passed = {
+            "supervisor_channel": supervisor_channel.fileno(),
+            "broker": broker.fileno(),
+            "page": resources.page,
+        }
         stated = {
             "number": 0,
             "workers": 1,
@@ -177,7 +183,7 @@ class WorkerProcess:
         self.process = subprocess.Popen(
             command, pass_fds=list(passed.values()), stderr=subprocess.PIPE, text=True
         )
-        leash.close()
+        supervisor_channel.close()
         broker.close()
         self._controls: list[WorkerClient] = []
         # It opens sockets in the network namespace of the calling thread.
@@ -187,7 +193,7 @@ class WorkerProcess:
     def connect(self) -> WorkerClient:
         """A new channel, in the place of the one before."""
         end, workers_end = socket.socketpair()
-        socket.send_fds(self.leash, [b"C"], [workers_end.fileno()])
+        socket.send_fds(self.supervisor_channel, [b"C"], [workers_end.fileno()])
         workers_end.close()
         self._controls.append(WorkerClient(end))
         return self._controls[-1]
@@ -199,7 +205,7 @@ class WorkerProcess:
 
     def close(self) -> None:
         """End it, and let go of what speaks to it."""
-        for end in (self.leash, *(control.socket for control in self._controls)):
+        for end in (self.supervisor_channel, *(control.socket for control in self._controls)):
             end.close()
         try:
             self.process.wait(PATIENCE_S)

@@ -128,7 +128,7 @@ def of_a_worker(foreign: int) -> Calls:
         ),
         "a low number": ("dup", foreign),
         "a low number by fcntl": ("fcntl", foreign, F_DUPFD, 0),
-        "the leash closed": ("close", 3),
+        "the supervisor channel closed": ("close", 3),
         "a ring that does more": ("io_uring_register", 13, RING_REGISTERS, 0, 0),
         "a file of a ring": ("io_uring_register", 13, 2, 0, 0),
         "a process's handle": ("pidfd_open", 1, 0),
@@ -293,9 +293,13 @@ def test_a_control_that_says_anything_harms_no_flow(lab: Lab, message: bytes) ->
         supervisor, control, worker = daemon.processes
         pairs = re.findall(r" 0005 03\s+(\d+)", lab.relay.proc_net("unix"))
         fds = {target: number for number, target in descriptors(control).items()}
-        leash = next(fds[name] for each in pairs if (name := f"socket:[{each}]") in fds)
+        supervisor_channel = next(
+            fds[name] for each in pairs if (name := f"socket:[{each}]") in fds
+        )
         with contextlib.suppress(Killed), Injected(control) as inside:
-            assert inside.call("sendto", leash, message, len(message), DONTWAIT, 0, 0) > 0
+            assert (
+                inside.call("sendto", supervisor_channel, message, len(message), DONTWAIT, 0, 0) > 0
+            )
         wait_until(lambda: not is_running(control))
         relay_all(lab, daemon, 8)
         assert [rule.name for rule in client.rules().rules] == [None]

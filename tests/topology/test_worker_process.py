@@ -102,24 +102,24 @@ def test_a_kill_under_load_costs_a_moment(lab: Lab, resources: WorkerResources) 
 
 
 def test_the_supervisors_end_is_the_workers(lab: Lab, resources: WorkerResources) -> None:
-    """The end of the leash ends the process within a second."""
+    """The end of the supervisor channel ends the process within a second."""
     with lab.relay:
         worker = WorkerProcess(resources)
     with worker:
         worker.connect().ask("hello")
         start = time.monotonic()
-        worker.leash.close()
+        worker.supervisor_channel.close()
         assert worker.process.wait(1.0) == 0
         assert time.monotonic() - start < 1.0
 
 
 def test_a_sign_of_life_comes_twice_a_second(worker: WorkerProcess) -> None:
     """Also from a worker that was stopped for a while."""
-    worker.leash.settimeout(2.0)
-    assert [worker.leash.recv(8) for _ in range(3)] == [b"P"] * 3
+    worker.supervisor_channel.settimeout(2.0)
+    assert [worker.supervisor_channel.recv(8) for _ in range(3)] == [b"P"] * 3
     worker.process.send_signal(signal.SIGSTOP)
     worker.process.send_signal(signal.SIGCONT)
-    assert worker.leash.recv(8) == b"P"
+    assert worker.supervisor_channel.recv(8) == b"P"
 
 
 def test_own_descriptors_are_low_and_no_low_one_is_free(worker: WorkerProcess) -> None:
@@ -140,7 +140,7 @@ def test_own_descriptors_are_low_and_no_low_one_is_free(worker: WorkerProcess) -
         ({"ingress": "auto"}, 64, "unknown variant"),
         ({"number": 3}, 64, "there is no worker 3 of 1"),
         ({"supervisor": 1}, 71, "supervisor"),
-        ({"leash": 0}, 71, "descriptors"),
+        ({"supervisor_channel": 0}, 71, "descriptors"),
         ({"uid": 1}, 64, "uid and gid go together"),
     ],
 )

@@ -9,15 +9,15 @@ use crate::relay::{Ingress, Settings};
 use crate::sockets::testnet::in_namespace;
 use crate::worker::mailbox::Mailbox;
 
-/// The service, control's end of its connection, and the door.
+/// The service, control's end of its connection, and the mailbox.
 fn service() -> (Service, UnixStream, Arc<Mailbox>) {
     let relay = Arc::new(Relay::new(Settings::new(Ingress::Udp, 1 << 20)).unwrap());
-    let door = Arc::new(Mailbox::new().unwrap());
+    let mailbox = Arc::new(Mailbox::new().unwrap());
     let (own, _) = UnixStream::pair().unwrap();
     let (near, far) = UnixStream::pair().unwrap();
-    door.hand_in(near.into());
-    let talk = ControlSession::new(Channel::new(own.into()), door.clone());
-    (Service::new(relay, talk, 0), far, door)
+    mailbox.post_channel(near.into());
+    let talk = ControlSession::new(Channel::new(own.into()), mailbox.clone());
+    (Service::new(relay, talk, 0), far, mailbox)
 }
 
 fn frame(text: &str) -> Vec<u8> {
@@ -36,12 +36,12 @@ fn heard(far: &mut UnixStream) -> String {
 #[test]
 fn the_end_of_the_engine_is_told_and_is_the_end() {
     in_namespace(|| {
-        let (service, mut far, door) = service();
+        let (service, mut far, mailbox) = service();
         far.write_all(&frame(r#"{"id":9,"do":"report"}"#)).unwrap();
         let thread = std::thread::spawn(move || service.run());
         assert_eq!(heard(&mut far), r#"{"id":9,"part":{"interfaces":[]}}"#);
         assert_eq!(heard(&mut far), r#"{"id":9,"ok":{"engine_error":null}}"#);
-        door.tell_end("a panic".to_owned());
+        mailbox.post_end("a panic".to_owned());
         assert_eq!(heard(&mut far), r#"{"event":"engine","error":"a panic"}"#);
         assert_eq!(thread.join().unwrap(), "a panic");
     });

@@ -69,7 +69,9 @@ class ControlApp:
         self._log.levels = LogLevels(everything=arguments.log_level)
         self._log.install()
         _log.log(logging.DEBUG if hidden == ALL_HIDDEN else logging.WARNING, "%s", hidden)
-        self._supervisor = SupervisorChannel(arguments.leash, self._take, self._orphaned)
+        self._supervisor = SupervisorChannel(
+            arguments.supervisor_channel, self._take, self._orphaned
+        )
         self._kept: int | None = None
         self._kept_in_use = False
         self._config: int | None = None

@@ -17,7 +17,7 @@ class Arguments(BaseModel):
 
     supervisor: int
     """Its process id."""
-    leash: Descriptor
+    supervisor_channel: Descriptor
     listener: Descriptor
     """The Unix socket for clients, which listens."""
     numbers: Descriptor

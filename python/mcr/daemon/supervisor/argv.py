@@ -35,7 +35,7 @@ _UNSWAYED = ("-E", "-P")
 class WorkerEnds:
     """The descriptors of a worker."""
 
-    leash: int
+    supervisor_channel: int
     broker: int
     page: int
 
@@ -44,7 +44,7 @@ class WorkerEnds:
 class ControlEnds:
     """The descriptors of control."""
 
-    leash: int
+    supervisor_channel: int
     listener: int
     numbers: int
     """Memory for the number of the last event."""
@@ -60,7 +60,7 @@ def worker_command(setup: DaemonSettings, number: int, ends: WorkerEnds) -> list
         "verify_checksums": setup.verify_checksums,
         "ingress": setup.ingress,
         **_identity(setup),
-        "leash": ends.leash,
+        "supervisor_channel": ends.supervisor_channel,
         "broker": ends.broker,
         "page": ends.page,
     }
@@ -81,7 +81,7 @@ def control_command(
     """
     told = {
         **_identity(setup),
-        "leash": ends.leash,
+        "supervisor_channel": ends.supervisor_channel,
         "listener": ends.listener,
         "numbers": ends.numbers,
         "socket": str(path),

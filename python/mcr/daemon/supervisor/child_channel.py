@@ -1,7 +1,7 @@
-"""The leash: a pair of sockets between the supervisor and one child, and what goes over it.
+"""A socket pair between the supervisor and one child, and the messages on it.
 
 Owns the fixed messages, and that sending never blocks. A child is not trusted: whatever is not in
-the list ends its leash. Knows no processes, and nothing of what rules are.
+the list closes its channel. Knows no processes, and nothing of what rules are.
 """
 
 import json
@@ -52,7 +52,7 @@ class Message:
 
 
 class Watcher(Protocol):
-    """What a leash needs of the loop."""
+    """The part of the reactor that a channel uses."""
 
     def watch(self, source: Source, on_read: Handler, on_write: Handler | None = None) -> None:
         """Call a handler when the source is ready."""

@@ -181,7 +181,7 @@ class ProcessManager:
             ends = WorkerEnds(channel_far.fileno(), broker_far.fileno(), post.page)
             command = self._tools.worker_command(self._setup, post.number, ends)
             try:
-                child = Child(command, [ends.leash, ends.broker, ends.page])
+                child = Child(command, [ends.supervisor_channel, ends.broker, ends.page])
             except OSError:
                 channel.close()
                 broker.close()
@@ -201,7 +201,7 @@ class ProcessManager:
                 self._setup, self._socket_gid, self._listener.path, ends
             )
             try:
-                child = Child(command, [ends.leash, ends.listener, ends.numbers])
+                child = Child(command, [ends.supervisor_channel, ends.listener, ends.numbers])
             except OSError:
                 channel.close()
                 raise
