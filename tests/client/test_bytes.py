@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import mcr
 from mcr.client import methods
 from mcr.client.event_cursor import EventCursor
-from mcr.client.jsonrpc import Lines, Malformed, read_line
+from mcr.client.jsonrpc import Malformed, read_line
 from mcr.client.session import Connect, Pause, Receive, Send, Session, Step, Steps
 from mcr.json_reader import Shape, ShapeError
 
@@ -150,31 +150,12 @@ def test_a_flood_of_other_words_ends_with_the_time() -> None:
     assert wire.now_s < 1.1
 
 
-@given(st.lists(st.binary(max_size=20)), st.data())
-def test_lines_come_whole(lines: list[bytes], data: st.DataObject) -> None:
-    """However the bytes are cut."""
-    lines = [line.replace(b"\n", b"") for line in lines]
-    stream = b"".join(line + b"\n" for line in lines)
-    taken: list[bytes] = []
-    buffer = Lines()
-    while stream:
-        cut = data.draw(st.integers(1, len(stream)))
-        buffer.feed(stream[:cut])
-        stream = stream[cut:]
-        while (line := buffer.take()) is not None:
-            taken.append(line)
-    assert taken == lines
-
-
 def test_an_endless_line() -> None:
     """Memory is not for the other side to fill."""
-    lines = Lines()
-    for _ in range(256):
-        lines.feed(b"x" * 65536)
-        if _ < 255:
-            assert lines.take() is None
-    with pytest.raises(Malformed, match="with a line of more than 16777216 bytes"):
-        lines.take()
+    wire = FakeWire([b"x" * 65536] * 257, ends=False)
+    session = Session(Path("x"), 2.0, lambda: wire.now_s)
+    with pytest.raises(mcr.DaemonError, match="with a line of more than 16777216 bytes"):
+        wire.run(session.request(methods.ping()))
 
 
 @pytest.mark.parametrize(

@@ -52,36 +52,6 @@ class Notification:
     params: Any
 
 
-class Lines:
-    """Bytes as they come, line by line."""
-
-    def __init__(self) -> None:
-        """Start without any."""
-        self._bytes = bytearray()
-        self._searched = 0
-
-    def feed(self, data: bytes) -> None:
-        """Take what has come."""
-        self._bytes += data
-
-    def take(self) -> bytes | None:
-        """Return the next whole line without its line feed; None as long as there is none.
-
-        Raises:
-            Malformed: the line is longer than the protocol lets it be.
-        """
-        end = self._bytes.find(b"\n", self._searched)
-        if (len(self._bytes) if end < 0 else end) >= LINE_BYTES:
-            raise Malformed(f"with a line of more than {LINE_BYTES} bytes")
-        if end < 0:
-            self._searched = len(self._bytes)
-            return None
-        line = bytes(self._bytes[:end])
-        del self._bytes[: end + 1]
-        self._searched = 0
-        return line
-
-
 def request_line(number: int, method: str, params: Mapping[str, Any]) -> bytes:
     """One request as it is sent.
 

@@ -15,10 +15,11 @@ from typing import TypeVar
 
 from ..errors import DaemonError, McrError, RightsError
 from ..json_reader import Shape, ShapeError
-from ..protocol.constants import PROTOCOL, ROOT_SOCKET, default_socket
+from ..protocol.constants import LINE_BYTES, PROTOCOL, ROOT_SOCKET, default_socket
+from ..protocol.jsonl import LineBuffer, LineTooLong
 from ..protocol.results import Hello
 from . import methods
-from .jsonrpc import Answer, Lines, Malformed, Notification, read_line, request_line
+from .jsonrpc import Answer, Malformed, Notification, read_line, request_line
 from .methods import Call
 
 T = TypeVar("T")
@@ -80,7 +81,7 @@ class Session:
         self.hello: Hello | None = None
         """Whom the last connection was to; None before the first."""
         self._clock = clock
-        self._lines = Lines()
+        self._lines = LineBuffer()
         self._number = 0
         self._revision = 0
         # Whether the connection is there and nothing is owed on it. Not so while an answer is
@@ -147,7 +148,7 @@ class Session:
         while not self._usable:
             try:
                 yield Connect()
-                self._lines = Lines()
+                self._lines = LineBuffer()
                 self.hello = yield from self._exchange(methods.hello(), deadline)
                 self._check(self.hello)
                 return
@@ -235,6 +236,9 @@ class Session:
                     raise _Lost(asked=True)
                 self._lines.feed(data)
             return read_line(line)
+        except LineTooLong:
+            self._usable = False
+            raise self._unfit("answered", f"with a line of more than {LINE_BYTES} bytes") from None
         except Malformed as error:
             self._usable = False
             raise self._unfit("answered", str(error)) from None

@@ -10,12 +10,13 @@ import time
 from collections.abc import Awaitable, Callable
 
 from ....protocol.constants import LINE_BYTES, ErrorCode
+from ....protocol.jsonl import LineTooLong
 from .. import limits
 from ..events import Subscription
 from .access import AccessPolicy, Peer, peer_of
 from .errors import RpcError
 from .jsonrpc import Pieces, refuse
-from .stream import Budget, LineStream, LineTooLong
+from .stream import Budget, LineStream
 
 _ACCEPT_AT_ONCE = 16
 _REFUSED_AT_ONCE = 64  # that are given time to see why

@@ -11,61 +11,11 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import cast
 
-from ....protocol.constants import LINE_BYTES
+from ....protocol.jsonl import LineBuffer
 from .. import limits
 
 _BLOCK_BYTES = 64 << 10  # small pieces are joined to one system call
 _LINGER_S = 2.0
-
-
-class LineTooLong(Exception):
-    """A peer began a line that exceeds `LINE_BYTES`."""
-
-
-class LineBuffer:
-    """Bytes as they arrive, taken out as lines."""
-
-    def __init__(self, limit_bytes: int = LINE_BYTES) -> None:
-        """Hold nothing; a line may have so many bytes with its line feed."""
-        self._limit_bytes = limit_bytes
-        self._bytes = bytearray()
-        self._searched = 0
-        self.lines = 0
-        """How many whole lines wait."""
-
-    def __len__(self) -> int:
-        """How many bytes wait."""
-        return len(self._bytes)
-
-    def feed(self, data: bytes) -> None:
-        """Add what has arrived."""
-        self._bytes += data
-        self.lines += data.count(b"\n")
-
-    def take(self) -> bytes | None:
-        """The next line without its line feed; None if no whole one has arrived.
-
-        Raises:
-            LineTooLong: it exceeds the limit, ended or not.
-        """
-        end = self._bytes.find(b"\n", self._searched)
-        if (len(self._bytes) if end < 0 else end + 1) > self._limit_bytes:
-            raise LineTooLong
-        if end < 0:
-            self._searched = len(self._bytes)
-            return None
-        line = bytes(self._bytes[:end]).strip()
-        del self._bytes[: end + 1]
-        self._searched = 0
-        self.lines -= 1
-        return line
-
-    def rest(self) -> bytes:
-        """What stands behind the last line feed, once nothing more can come."""
-        rest = bytes(self._bytes).strip()
-        self._bytes.clear()
-        self._searched = self.lines = 0
-        return rest
 
 
 class Budget:
