@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.support import rust_sources
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "python" / "mcr"
@@ -46,6 +47,9 @@ RUST_LAYERS = [
     "traffic",
     "python",
 ]
+SOURCES = ["python", "rust", "tests", "bench", "examples"]
+MAX_FILE_LINES = 450
+MAX_FUNCTION_LINES = 60
 PURE = ["addr", "packet", "rules"]  # neither sockets nor clocks
 HEAVY = {"asyncio", "pydantic", "rich", "typer"}  # never loaded by `import mcr`
 
@@ -131,6 +135,35 @@ def test_rust_uses_point_down(layer: str) -> None:
         code = without_comments(path)
         assert "crate::{" not in code, f"{path}: one module to a `use`, so that this test sees it"
         assert set(re.findall(r"\bcrate::(\w+)", code)) <= allowed, path
+
+
+def test_rust_modules_use_each_other_in_no_circle() -> None:
+    """Modules can be read one after the other; one and those that contain it count as one."""
+    modules = [module for module in rust_sources.MODULES if not rust_sources.is_test(module)]
+    graph = {module: rust_sources.imports_of(module) for module in modules}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+
+
+def test_a_rust_type_has_a_name_of_its_own() -> None:
+    """A name can be looked up in the whole crate and means one thing."""
+    homes: dict[str, list[Path]] = {}
+    for name, path in rust_sources.type_names():
+        homes.setdefault(name, []).append(path)
+    assert not {name: paths for name, paths in homes.items() if len(paths) > 1}
+
+
+def test_files_and_functions_are_short() -> None:
+    """What is longer holds a second idea. Clippy counts the lines of the crate's functions."""
+    sources = [path for folder in SOURCES for path in (ROOT / folder).rglob("*.[pr][ys]")]
+    assert not {path for path in sources if len(path.read_text().splitlines()) > MAX_FILE_LINES}
+    assert not {
+        f"{path.relative_to(ROOT)}:{node.name}"
+        for path in sources
+        if path.suffix == ".py"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (node.end_lineno or 0) - node.lineno >= MAX_FUNCTION_LINES
+    }
 
 
 @pytest.mark.parametrize("layer", PURE)

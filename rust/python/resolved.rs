@@ -11,7 +11,7 @@ use crate::spec::{InputSpec, Join, RuleSpec};
 
 /// A value, or the word for what is done with the datagram's own: "keep" or "decrement".
 #[derive(FromPyObject)]
-enum Kept<T> {
+enum FieldValue<T> {
     Word(String),
     Value(T),
 }
@@ -25,10 +25,10 @@ pub(super) struct ResolvedOutput {
     last_port: u16,
     interface: String,
     ifindex: u32,
-    ttl: Kept<u8>,
-    dscp: Kept<u8>,
-    source: Option<Kept<IpAddr>>,
-    source_port: Option<Kept<u16>>,
+    ttl: FieldValue<u8>,
+    dscp: FieldValue<u8>,
+    source: Option<FieldValue<IpAddr>>,
+    source_port: Option<FieldValue<u16>>,
     #[pyo3(attribute("loop"))]
     multicast_loop: bool,
     priority: Option<u8>,
@@ -69,13 +69,13 @@ impl From<ResolvedOutput> for OutputSpec {
             ifindex: output.ifindex,
             interface: output.interface,
             ttl: match output.ttl {
-                Kept::Value(hops) => Ttl::Set(hops),
-                Kept::Word(word) if word == "decrement" => Ttl::Decrement,
-                Kept::Word(_) => Ttl::Keep,
+                FieldValue::Value(hops) => Ttl::Set(hops),
+                FieldValue::Word(word) if word == "decrement" => Ttl::Decrement,
+                FieldValue::Word(_) => Ttl::Keep,
             },
             dscp: match output.dscp {
-                Kept::Value(dscp) => Some(dscp),
-                Kept::Word(_) => None,
+                FieldValue::Value(dscp) => Some(dscp),
+                FieldValue::Word(_) => None,
             },
             source: choice(output.source),
             source_port: choice(output.source_port),
@@ -85,11 +85,11 @@ impl From<ResolvedOutput> for OutputSpec {
     }
 }
 
-fn choice<T, U: From<T>>(given: Option<Kept<T>>) -> Choice<U> {
+fn choice<T, U: From<T>>(given: Option<FieldValue<T>>) -> Choice<U> {
     match given {
         None => Choice::Kernel,
-        Some(Kept::Value(value)) => Choice::Chosen(value.into()),
-        Some(Kept::Word(_)) => Choice::Keep,
+        Some(FieldValue::Value(value)) => Choice::Chosen(value.into()),
+        Some(FieldValue::Word(_)) => Choice::Keep,
     }
 }
 
