@@ -1,5 +1,6 @@
 """`import mcr` stays cheap, and the package exports what it says."""
 
+import ast
 import inspect
 import os
 import re
@@ -48,6 +49,20 @@ def test_public_names_exist_and_are_documented() -> None:
     assert mcr.__all__ == sorted(mcr.__all__)
     assert [name for name in mcr.__all__ if not getattr(mcr, name).__doc__] == []
     assert set(mcr.__all__) <= set(dir(mcr))
+
+
+def test_type_checkers_see_the_same_names() -> None:
+    """The imports that only they execute are those that `__getattr__` makes at first use."""
+    (block,) = (
+        node
+        for node in ast.parse(inspect.getsource(mcr)).body
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    )
+    imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
+    seen = {
+        alias.asname: f".{node.module}" for node in imports for alias in node.names if alias.asname
+    }
+    assert seen == mcr._MODULE_OF
 
 
 def test_what_the_api_returns_has_public_names() -> None:

@@ -9,146 +9,102 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ._native import Datagram, Discard, parse_frame
-    from .client import (
-        ChangeResult,
-        Client,
-        DaemonStats,
-        Event,
-        EventStream,
-        Hello,
-        InterfaceInfo,
-        LogLevels,
-        Pong,
-        RuleInfo,
-        RuleList,
-        RuleOutputInfo,
-        Totals,
-        WorkerDeath,
-        WorkerInfo,
-    )
-    from .client.aio import AsyncClient, AsyncEventStream
-    from .doctor import Finding, diagnose
-    from .errors import (
-        ConflictError,
-        DaemonError,
-        EngineError,
-        InterfaceError,
-        McrError,
-        Problem,
-        RightsError,
-        RuleError,
-    )
-    from .relay import Relay
-    from .rules import Input, Output, Rule
-    from .rules.hostnames import HostChange
-    from .stats import InterfaceStats, OutputStats, RuleRate, RuleStats, Stats
-    from .traffic import Latency, Receiver, ReceiveReport, Sender, SendReport
+    from ._native import Datagram as Datagram
+    from ._native import Discard as Discard
+    from ._native import parse_frame as parse_frame
+    from .client import ChangeResult as ChangeResult
+    from .client import Client as Client
+    from .client import DaemonStats as DaemonStats
+    from .client import Event as Event
+    from .client import EventStream as EventStream
+    from .client import Hello as Hello
+    from .client import InterfaceInfo as InterfaceInfo
+    from .client import LogLevels as LogLevels
+    from .client import Pong as Pong
+    from .client import RuleInfo as RuleInfo
+    from .client import RuleList as RuleList
+    from .client import RuleOutputInfo as RuleOutputInfo
+    from .client import Totals as Totals
+    from .client import WorkerDeath as WorkerDeath
+    from .client import WorkerInfo as WorkerInfo
+    from .client.aio import AsyncClient as AsyncClient
+    from .client.aio import AsyncEventStream as AsyncEventStream
+    from .doctor import Finding as Finding
+    from .doctor import diagnose as diagnose
+    from .errors import ConflictError as ConflictError
+    from .errors import DaemonError as DaemonError
+    from .errors import EngineError as EngineError
+    from .errors import InterfaceError as InterfaceError
+    from .errors import McrError as McrError
+    from .errors import Problem as Problem
+    from .errors import RightsError as RightsError
+    from .errors import RuleError as RuleError
+    from .relay import Relay as Relay
+    from .rules import Input as Input
+    from .rules import Output as Output
+    from .rules import Rule as Rule
+    from .rules.hostnames import HostChange as HostChange
+    from .stats import InterfaceStats as InterfaceStats
+    from .stats import OutputStats as OutputStats
+    from .stats import RuleRate as RuleRate
+    from .stats import RuleStats as RuleStats
+    from .stats import Stats as Stats
+    from .traffic import Latency as Latency
+    from .traffic import Receiver as Receiver
+    from .traffic import ReceiveReport as ReceiveReport
+    from .traffic import Sender as Sender
+    from .traffic import SendReport as SendReport
 
-__all__ = [
-    "AsyncClient",
-    "AsyncEventStream",
-    "ChangeResult",
-    "Client",
-    "ConflictError",
-    "DaemonError",
-    "DaemonStats",
-    "Datagram",
-    "Discard",
-    "EngineError",
-    "Event",
-    "EventStream",
-    "Finding",
-    "Hello",
-    "HostChange",
-    "Input",
-    "InterfaceError",
-    "InterfaceInfo",
-    "InterfaceStats",
-    "Latency",
-    "LogLevels",
-    "McrError",
-    "Output",
-    "OutputStats",
-    "Pong",
-    "Problem",
-    "ReceiveReport",
-    "Receiver",
-    "Relay",
-    "RightsError",
-    "Rule",
-    "RuleError",
-    "RuleInfo",
-    "RuleList",
-    "RuleOutputInfo",
-    "RuleRate",
-    "RuleStats",
-    "SendReport",
-    "Sender",
-    "Stats",
-    "Totals",
-    "WorkerDeath",
-    "WorkerInfo",
-    "diagnose",
-    "parse_frame",
-]
-
-# All is loaded at first use. A program takes only what it needs, and the command `mcr`, for which
-# this file runs first, can handle Ctrl-C before the rest is loaded.
-_LATER = {
-    "AsyncClient": ".client.aio",
-    "AsyncEventStream": ".client.aio",
-    "ChangeResult": ".client",
-    "Client": ".client",
-    "ConflictError": ".errors",
-    "DaemonError": ".errors",
-    "DaemonStats": ".client",
-    "Datagram": "._native",
-    "Discard": "._native",
-    "EngineError": ".errors",
-    "Event": ".client",
-    "EventStream": ".client",
-    "Finding": ".doctor",
-    "Hello": ".client",
-    "HostChange": ".rules.hostnames",
-    "Input": ".rules",
-    "InterfaceError": ".errors",
-    "InterfaceInfo": ".client",
-    "InterfaceStats": ".stats",
-    "Latency": ".traffic",
-    "LogLevels": ".client",
-    "McrError": ".errors",
-    "Output": ".rules",
-    "OutputStats": ".stats",
-    "Pong": ".client",
-    "Problem": ".errors",
-    "ReceiveReport": ".traffic",
-    "Receiver": ".traffic",
-    "Relay": ".relay",
-    "RightsError": ".errors",
-    "Rule": ".rules",
-    "RuleError": ".errors",
-    "RuleInfo": ".client",
-    "RuleList": ".client",
-    "RuleOutputInfo": ".client",
-    "RuleRate": ".stats",
-    "RuleStats": ".stats",
-    "SendReport": ".traffic",
-    "Sender": ".traffic",
-    "Stats": ".stats",
-    "Totals": ".client",
-    "WorkerDeath": ".client",
-    "WorkerInfo": ".client",
-    "diagnose": ".doctor",
-    "parse_frame": "._native",
+# Loaded at first use: a program loads only what it needs, and the command `mcr`, for which this
+# file runs first, can handle Ctrl-C before the rest is loaded. Type checkers read the imports
+# above.
+_EXPORTS = {
+    "._native": ("Datagram", "Discard", "parse_frame"),
+    ".client": (
+        "ChangeResult",
+        "Client",
+        "DaemonStats",
+        "Event",
+        "EventStream",
+        "Hello",
+        "InterfaceInfo",
+        "LogLevels",
+        "Pong",
+        "RuleInfo",
+        "RuleList",
+        "RuleOutputInfo",
+        "Totals",
+        "WorkerDeath",
+        "WorkerInfo",
+    ),
+    ".client.aio": ("AsyncClient", "AsyncEventStream"),
+    ".doctor": ("Finding", "diagnose"),
+    ".errors": (
+        "ConflictError",
+        "DaemonError",
+        "EngineError",
+        "InterfaceError",
+        "McrError",
+        "Problem",
+        "RightsError",
+        "RuleError",
+    ),
+    ".relay": ("Relay",),
+    ".rules": ("Input", "Output", "Rule"),
+    ".rules.hostnames": ("HostChange",),
+    ".stats": ("InterfaceStats", "OutputStats", "RuleRate", "RuleStats", "Stats"),
+    ".traffic": ("Latency", "ReceiveReport", "Receiver", "SendReport", "Sender"),
 }
+_MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}
+
+__all__ = sorted(_MODULE_OF)  # noqa: PLE0605 -- a list, derived from the one above
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 -- a module's attribute may be anything
     """Load a public name at its first use (PEP 562)."""
-    if name not in _LATER:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_LATER[name], __name__), name)
+    value = getattr(importlib.import_module(_MODULE_OF[name], __name__), name)
     globals()[name] = value
     return value
 
