@@ -162,6 +162,34 @@ def test_added_rules_are_judged_with_the_running_ones() -> None:
     assert "by way of the running rule 'a'" in loop.message
 
 
+@pytest.mark.parametrize(
+    ("again", "problem"),
+    [
+        ([PLAIN, PLAIN], Problem("rule 2", "is the same as rule 1; leave one out")),
+        (
+            [PLAIN.replace(" to", ",name=b to")],
+            Problem("rule 1, name", "'b' is the name of the running rule 'b'; choose another"),
+        ),
+        (
+            [PLAIN.replace(" to", ",name=c to"), "239.1.1.8%eth0:1,name=c to 192.0.2.7:1"],
+            Problem("rule 2, name", "'c' is the name of rule 1; choose another"),
+        ),
+    ],
+)
+def test_a_kept_rule_stays_as_it_is(again: list[str], problem: Problem) -> None:
+    """Where it is added again only its name counts: it must not be another rule's."""
+    rule_set = running("239.1.1.1%eth0:5001,name=a to 239.2.0.1%eth1:6001")
+    keep = [rule.id for rule in rule_set.rules]
+    other = "239.1.1.9%eth0:1,name=b to 192.0.2.7:1"
+    plan = rule_set.plan(HOST, add=[PLAIN, other], keep=keep)
+    assert [str(rule) for rule in plan.added] == [other]
+    rule_set.commit(plan)
+    assert [rule.name for rule in rule_set.rules] == ["a", "b"]
+    with pytest.raises(RuleError) as caught:
+        rule_set.plan(HOST, add=again, keep=keep)
+    assert [*caught.value.problems] == [problem]
+
+
 def test_a_removed_rule_is_gone_when_the_added_are_judged() -> None:
     """A rule can be replaced by its like, its reverse, or one of its name, in one change."""
     for successor in (PLAIN, PLAIN + ",ttl=9", BACK, PLAIN.replace(":5001", ":5001,name=a")):

@@ -57,7 +57,9 @@ def test_rules_come_and_go(command: Command, daemon: MadeUpDaemon) -> None:
     assert command("rule", "add", *A.split()) == (
         f"added {ID_A}: {A} (ttl 64): joined, no frame seen on lo\nrevision 1\n"
     )
-    assert f"added {ID_B}: {B} (ttl 8, 64)" in command("rule", "add", A, B)
+    added, unchanged, revision = command("rule", "add", A, B).splitlines()
+    assert added.startswith(f"added {ID_B}: {B} (ttl 8, 64)")
+    assert (unchanged, revision) == (f"unchanged {ID_A}", "revision 2")
     listed = command("rule", "list").splitlines()
     assert [line.split()[0] for line in listed] == ["id", ID_A, ID_B]
     assert listed[1].split()[1:] == [

@@ -55,13 +55,15 @@ class Daemon(RuleBasedStateMachine):
 
     @rule(which=SOME, enabled=st.booleans(), dry_run=st.booleans())
     def add(self, which: list[int], enabled: bool, dry_run: bool) -> None:
-        """All of them, or none if one is there."""
-        after = {**self.model, **dict.fromkeys((IDS[n] for n in which), enabled)}
+        """All of them that are not there; the others are kept, enabled or not."""
+        ids = [IDS[n] for n in which]
+        new = [each for each in ids if each not in self.model]
+        kept = [each for each in ids if each in self.model]
+        after = {**self.model, **dict.fromkeys(new, enabled)}
         texts = [TEXTS[n] for n in which]
-        there = any(IDS[n] in self.model for n in which)
-        after = self.model if there else after
         answer = self.change("rules.add", after, rules=texts, enabled=enabled, dry_run=dry_run)
-        assert ("error" in answer) == there
+        result = answer["result"]
+        assert ([rule["id"] for rule in result["added"]], result["kept"]) == (new, kept)
 
     @rule(which=SOME)
     def remove(self, which: list[int]) -> None:

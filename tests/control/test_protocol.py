@@ -81,6 +81,29 @@ def test_rules_come_turn_and_go(client: RawClient, supervisor: FakeSupervisor) -
     assert [list(worker.rules) for worker in supervisor.workers.values()] == [[two], [two]]
 
 
+def test_a_rule_that_is_there_is_kept(client: RawClient, supervisor: FakeSupervisor) -> None:
+    """It is not touched, whatever name or state the request gives it; workers hear nothing."""
+    (one,) = ids(call(client, "rules.add", rules=[ONE])["added"])
+    before = call(client, "rules.list")
+    worker = supervisor.workers[0]
+    worker.asked.clear()
+    again = call(client, "rules.add", rules=[ONE], expected_revision=1)
+    assert (again["revision"], again["added"], again["kept"]) == (1, [], [one])
+    assert (again["changed"], again["warnings"]) == ([], [])
+    named = ONE.replace("name=one", "name=uno")
+    would = call(client, "rules.add", rules=[named], enabled=False, dry_run=True)
+    assert (would["kept"], would["dry_run"]) == ([one], True)
+    assert would["warnings"] == [
+        "rule 1: is there already and keeps its name 'one'",
+        "rule 1: is there already and stays enabled",
+    ]
+    assert call(client, "rules.list") == before
+    assert "prepare" not in worker.asked
+    mixed = call(client, "rules.add", rules=[TWO, ONE, THREE])
+    assert (mixed["revision"], mixed["kept"], len(mixed["added"])) == (2, [one], 2)
+    assert ids(call(client, "rules.list")["rules"]) == [one, *ids(mixed["added"])]
+
+
 def test_a_set_is_replaced_as_one(client: RawClient, supervisor: FakeSupervisor) -> None:
     """What stays is not touched; the order is the new one."""
     (one, two) = ids(call(client, "rules.add", rules=[ONE, TWO])["added"])

@@ -170,6 +170,23 @@ def test_only_what_is_new_is_sent() -> None:
     assert book.find(["uno"]) == [IDS[ONE]]
 
 
+def test_what_is_there_is_not_judged_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a rule that runs and no longer fits this host, nor one that was set aside."""
+    late = "239.1.1.9%tun0:5001,name=late to 239.2.0.9%eth1:6001"
+    book = Rulebook("packet")
+    restore(book, 7, read_entries([late, ONE], enabled=True))
+    bare = [replace(each, addresses=(), multicast=False) for each in HOST]
+    monkeypatch.setattr(rulebook, "interfaces", lambda: bare)
+    own, other = late.replace("name=late", "name=later"), THREE.replace(" to", ",name=late to")
+    draft = book.add(read_entries([own, ONE], enabled=True), HostResolver())
+    assert (draft.kept, draft.added, draft.moves) == (book.order, (), False)
+    assert draft.warnings == ("rule 1: is there already and keeps its name 'late'",)
+    book.commit(draft)
+    assert (book.revision, list(book.aside), list(book.rules)) == (7, [book.order[0]], [IDS[ONE]])
+    with pytest.raises(RuleError, match="rule 2, name: 'late' is the name of a rule"):
+        book.add(read_entries([own, other], enabled=True), HostResolver())
+
+
 def test_an_order_is_a_change_too() -> None:
     """And the same set is none."""
     book = book_of(ONE, TWO)

@@ -73,20 +73,26 @@ class Machine(RuleBasedStateMachine):
             if hasattr(self, "daemon"):
                 assert self.daemon.end() == 0
 
-    def change(self, make: Callable[[], mcr.ChangeResult], after: dict[str, bool]) -> None:
+    def change(
+        self, make: Callable[[], mcr.ChangeResult], after: dict[str, bool]
+    ) -> mcr.ChangeResult:
         """Make a change that is possible."""
         self.revision += list(after.items()) != list(self.model.items())
         self.model = after
-        assert make().revision == self.revision
+        result = make()
+        assert result.revision == self.revision
+        return result
 
     @rule(which=SOME, enabled=st.booleans())
     def add(self, which: list[int], enabled: bool) -> None:
-        """Rules that are there already are refused with the others, or kept: the daemon says."""
-        new = [n for n in which if IDS[n] not in self.model]
-        after = {**self.model, **dict.fromkeys((IDS[n] for n in new), enabled)}
-        if new:
-            texts = [TEXTS[n] for n in new]
-            self.change(lambda: self.client.add_rules(texts, enabled=enabled), after)
+        """Rules that are there already are kept as they are, enabled or not."""
+        ids = [IDS[n] for n in which]
+        new = [each for each in ids if each not in self.model]
+        kept = tuple(each for each in ids if each in self.model)
+        after = {**self.model, **dict.fromkeys(new, enabled)}
+        texts = [TEXTS[n] for n in which]
+        result = self.change(lambda: self.client.add_rules(texts, enabled=enabled), after)
+        assert ([rule.id for rule in result.added], result.kept) == (new, kept)
 
     @rule(which=SOME)
     def replace(self, which: list[int]) -> None:

@@ -51,7 +51,10 @@ def add(
     socket: SocketOption = None,
     as_json: AnswerAsJson = False,
 ) -> None:
-    """Add rules, all or nothing; it ends when every worker relays them."""
+    """Add rules, all or nothing; it ends when every worker relays them.
+
+    A rule that is there already is left as it is and reported as unchanged.
+    """
     call = methods.add_rules(
         join_arguments(rules),
         enabled=not disabled,
@@ -186,7 +189,7 @@ def _show_change(change: ChangeResult) -> None:
         print(printable(f"added {rule.id}: {rule.rule} (ttl {hops}): {rule.state}"))
     _show_ids("removed", change.removed)
     _show_ids("changed", change.changed)
-    _show_ids("kept", change.kept)
+    _show_ids("unchanged", change.kept)
     trial = "; a dry run, nothing has changed" if change.dry_run else ""
     print(f"revision {change.revision}{trial}", flush=True)
 

@@ -92,7 +92,8 @@ def add_rules(
     """Add rules, all or nothing; it answers when every worker relays them.
 
     Args:
-        rules: as values or as text; one that is there already is kept and not touched.
+        rules: as values or as text. One that is there already is not touched and is among the
+            `kept` of the result; where it has another name or state, a warning says so.
         enabled: False adds them without relaying yet.
         expected_revision: change nothing if the rules are of another revision by now.
         dry_run: judge the change and say what it would do, without doing it.

@@ -186,6 +186,9 @@ class Relay:
     def add_rule(self, rule: Rule | str) -> Rule:
         """Add a rule; when this returns, every worker has it. Other rules do not notice.
 
+        A rule that runs already is refused: within one program it is a mistake. `replace_rules`
+        takes it and leaves it as it is, as a daemon does.
+
         Returns:
             The rule, parsed where it was text.
 

@@ -4,7 +4,7 @@ Owns the judgement: duplicates, names, loops. What one rule needs of the host is
 `resolver`. Changes nothing but itself.
 """
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Container, Hashable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from ..errors import Problem, RuleError
@@ -31,6 +31,8 @@ class Proposal:
         indexes: RuleIndex,
         host: LocalHost,
         resolver: RuleResolver,
+        *,
+        keep: Container[str] = (),
     ) -> None:
         """Begins with the running rules, unchanged.
 
@@ -39,6 +41,7 @@ class Proposal:
             indexes: of these rules.
             host: the host that they shall run on.
             resolver: of rules on this host.
+            keep: ids of rules that stay as they are when they are added again.
         """
         self.check = ProblemCollector()
         self.warnings: list[Problem] = []
@@ -48,6 +51,7 @@ class Proposal:
         self._indexes = indexes
         self._host = host
         self._resolver = resolver
+        self._keep = keep
         self._claims: dict[Hashable, str] = {}
         self._listeners = ListenerIndex()
         self._memberships = Memberships(indexes.memberships)
@@ -65,7 +69,7 @@ class Proposal:
             self._memberships.remove(self._running[rule_id].resolved.input)
 
     def add(self, rule: Rule | str) -> None:
-        """Puts a rule in if it fits the host and the other rules."""
+        """Puts a rule in if it fits the host and the other rules, or keeps the one that runs."""
         self._given += 1
         path = f"rule {self._given}"
         check = ProblemCollector()
@@ -78,10 +82,11 @@ class Proposal:
         self.check.problems += [problem.under(path) for problem in check.problems]
 
     def _add(self, rule: Rule, check: ProblemCollector, path: str) -> None:
-        resolved, warnings = self._resolver.resolve(rule, check)
-        self.warnings += [warning.under(path) for warning in warnings]
         rule_id = rule.id
-        if self._entry(rule_id) is not None:
+        is_kept = rule_id in self._keep
+        resolved, warnings = (None, []) if is_kept else self._resolver.resolve(rule, check)
+        self.warnings += [warning.under(path) for warning in warnings]
+        if rule_id in self._paths or (not is_kept and self._entry(rule_id) is not None):
             check.add("", f"is the same as {self._label(rule_id)}; leave one out")
             return
         self._paths[rule_id] = path
@@ -158,6 +163,8 @@ class Proposal:
         """Notes a claim, or the problem that somebody holds it already."""
         if holder is None:
             self._claims[claim] = rule_id
+            return True
+        if path == "name" and holder == rule_id:  # the rule is kept
             return True
         if path == "name":
             check.add(path, f"{claim!r} is the name of {self._label(holder)}; choose another")

@@ -4,7 +4,7 @@ Owns the running rules and their indexes. What a change does to them is judged i
 one rule needs of the host in `resolver`. Opens nothing.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import starmap
 from typing import Self
@@ -121,6 +121,7 @@ class RuleSet:
         *,
         remove: Iterable[str] = (),
         add: Iterable[Rule | str] = (),
+        keep: Container[str] = (),
         names: HostResolver | None = None,
         follows: bool = True,
     ) -> Plan:
@@ -130,6 +131,7 @@ class RuleSet:
             interfaces: of this host, as they are now.
             remove: ids of running rules.
             add: rules as values or as text.
+            keep: ids of rules that stay as they are where `add` has them again.
             names: host names that were looked up; without them each is, its first address.
             follows: whether rules wait for interfaces, addresses and host names that come later.
 
@@ -139,7 +141,7 @@ class RuleSet:
         host = LocalHost(interfaces, self._ingress)
         self._follow(host)
         resolver = RuleResolver(host, names, follows=follows)
-        proposal = Proposal(self._entries, self._indexes, host, resolver)
+        proposal = Proposal(self._entries, self._indexes, host, resolver, keep=keep)
         for rule_id in remove:
             proposal.remove(rule_id)
         for rule in add:

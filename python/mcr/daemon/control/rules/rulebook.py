@@ -5,7 +5,7 @@ no host name up that it is given the addresses of.
 """
 
 import re
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from ...._native import interfaces
@@ -101,12 +101,21 @@ class Rulebook:
             raise ConflictError(expected_revision, self.revision)
 
     def add(self, entries: Sequence[EnabledRule], names: HostResolver) -> Draft:
-        """Add rules behind the others.
+        """Add rules behind the others; one that is there already is kept and not touched.
 
         Raises:
             RuleError: with everything that is wrong with them.
         """
-        return self._planned((), entries, names, self._aside)
+        there: dict[str, RuleRecord | RuleSetAside] = {**self._held, **self._aside}
+        draft = self._planned((), entries, names, self._aside, keep=there)
+        again = {number: each for number, each in enumerate(entries, 1) if each.rule.id in there}
+        warnings = [
+            str(Problem(f"rule {number}", warning))
+            for number, entry in again.items()
+            for warning in _differences(entry, there[entry.rule.id])
+        ]
+        kept = tuple(entry.rule.id for entry in again.values())
+        return replace(draft, kept=kept, warnings=(*warnings, *draft.warnings))
 
     def remove(self, refs: Iterable[str]) -> Draft:
         """Remove rules.
@@ -259,13 +268,20 @@ class Rulebook:
         entries: Sequence[EnabledRule],
         names: HostResolver,
         aside: Mapping[str, RuleSetAside],
+        *,
         order: Iterable[str] | None = None,
+        keep: Container[str] = (),
     ) -> Draft:
-        """Judge a change; rules keep their place in `order`, unless given that which they have."""
+        """Judge a change.
+
+        Rules keep their place in `order`, unless given that which they have; those of `keep` stay
+        as they are.
+        """
         rules = [entry.rule for entry in entries]
-        _check_names(rules, aside)
-        plan = self._set.plan(interfaces(), remove=remove, add=rules, names=names)
-        return self._drafted(plan, entries, names, aside, order)
+        _check_names(rules, aside, keep)
+        plan = self._set.plan(interfaces(), remove=remove, add=rules, keep=keep, names=names)
+        coming = [entry for entry in entries if entry.rule.id not in keep]
+        return self._drafted(plan, coming, names, aside, order)
 
     def _drafted(
         self,
@@ -325,20 +341,37 @@ class Rulebook:
         return replace(RuleRecord.of(entry, resolved), tail=before.tail)
 
 
-def _check_names(rules: Sequence[Rule], aside: Mapping[str, RuleSetAside]) -> None:
+def _differences(entry: EnabledRule, kept: RuleRecord | RuleSetAside) -> Iterator[str]:
+    """Sentences about what a rule that is kept has otherwise than the one that was asked for."""
+    if entry.rule.name is not None and entry.rule.name != kept.rule.name:
+        name = (
+            "stays without a name"
+            if kept.rule.name is None
+            else f"keeps its name {kept.rule.name!r}"
+        )
+        yield f"is there already and {name}"
+    if entry.enabled != kept.enabled:
+        yield f"is there already and stays {'enabled' if kept.enabled else 'disabled'}"
+
+
+def _check_names(
+    rules: Sequence[Rule], aside: Mapping[str, RuleSetAside], keep: Container[str]
+) -> None:
     """Refuse a name or an id by which a rule that is aside is found."""
-    coming = {rule.id for rule in rules}
+    coming = {rule.id for rule in rules if rule.id not in keep}
     waiting = {each: kept for each, kept in aside.items() if each not in coming}
-    names = {kept.rule.name for kept in waiting.values() if kept.rule.name is not None}
+    names: dict[str | None, str] = {
+        kept.rule.name: each for each, kept in waiting.items() if kept.rule.name is not None
+    }
     problems = []
     for number, rule in enumerate(rules, 1):
-        if rule.name in names:
+        if names.get(rule.name, rule.id) != rule.id:
             text = f"{rule.name!r} is the name of a rule that does not fit this host now"
             problems.append(Problem(f"rule {number}, name", f"{text}; choose another"))
-        elif rule.name in waiting:
+        elif rule.name in waiting and rule.name != rule.id:
             text = f"{rule.name!r} is the id of a rule that does not fit this host now"
             problems.append(Problem(f"rule {number}, name", f"{text}; choose another"))
-        if rule.id in names:
+        if names.get(rule.id, rule.id) != rule.id:
             text = f"has the id {rule.id!r}, which is the name of a rule that waits"
             problems.append(Problem(f"rule {number}", f"{text}; give that one another name"))
     if problems:
