@@ -161,22 +161,27 @@ impl SocketProvider for Client {
         self.line.done(&Request::Announce { ifindex: interface.index })
     }
 
-    fn merger(&self, group: Addr, port: u16, interface: &InterfaceRef<'_>) -> Result<HelperSocket> {
-        let request = Request::Merger { interface: interface.into(), group, port };
+    fn gro_helper(
+        &self,
+        group: Addr,
+        port: u16,
+        interface: &InterfaceRef<'_>,
+    ) -> Result<HelperSocket> {
+        let request = Request::GroHelper { interface: interface.into(), group, port };
         self.helper(&request)?.ok_or_else(unexpected)
     }
 
-    fn merger_anywhere(&self, group: Addr, port: u16) -> Result<HelperSocket> {
-        self.helper(&Request::MergerAnywhere { group, port })?.ok_or_else(unexpected)
+    fn gro_helper_anywhere(&self, group: Addr, port: u16) -> Result<HelperSocket> {
+        self.helper(&Request::GroHelperAnywhere { group, port })?.ok_or_else(unexpected)
     }
 
-    fn merger_for_any(
+    fn gro_helper_for_port(
         &self,
         v4: bool,
         port: u16,
         is_beside_own: bool,
     ) -> Result<Option<HelperSocket>> {
-        self.helper(&Request::MergerForAny { v4, port, is_beside_own })
+        self.helper(&Request::GroHelperForPort { v4, port, is_beside_own })
     }
 
     fn merge(&self, helper: &HelperSocket, on: bool) -> Result<()> {
@@ -184,7 +189,7 @@ impl SocketProvider for Client {
         self.line.done(&Request::Merge { lease, on })
     }
 
-    fn holder(
+    fn port_guard(
         &self,
         address: Addr,
         port: u16,
@@ -192,7 +197,7 @@ impl SocketProvider for Client {
         is_beside_own: bool,
     ) -> Result<Option<HelperSocket>> {
         let interface = interface.into();
-        self.helper(&Request::Holder { interface, address, port, is_beside_own })
+        self.helper(&Request::PortGuard { interface, address, port, is_beside_own })
     }
 
     fn datagrams(&self, wish: &udp_input::UdpInputRequest<'_>) -> Result<UdpInputHandle> {
@@ -213,19 +218,19 @@ impl SocketProvider for Client {
         }
     }
 
-    fn join_by(&self, socket: &Socket, _: u32, group: Addr, sources: &[Addr]) -> Result<()> {
+    fn join_socket(&self, socket: &Socket, _: u32, group: Addr, sources: &[Addr]) -> Result<()> {
         let sources = listed(group, sources)?;
         self.line.done(&Request::JoinBy { lease: leased(socket)?, sources })
     }
 
-    fn leave_by(&self, socket: &Socket, _: u32, _: Addr, sources: &[Addr]) {
+    fn leave_socket(&self, socket: &Socket, _: u32, _: Addr, sources: &[Addr]) {
         let sources = sources.to_vec();
         let asked = leased(socket);
         // Who does not answer has left everything.
         asked.and_then(|lease| self.line.done(&Request::LeaveBy { lease, sources })).ok();
     }
 
-    fn narrow_by(&self, socket: &Socket, _: u32, group: Addr, sources: &[Addr]) -> Result<()> {
+    fn narrow_socket(&self, socket: &Socket, _: u32, group: Addr, sources: &[Addr]) -> Result<()> {
         let sources = listed(group, sources)?;
         self.line.done(&Request::NarrowBy { lease: leased(socket)?, sources })
     }
@@ -246,7 +251,7 @@ impl SocketProvider for Client {
         }
     }
 
-    fn seek_host(&self, socket: &Socket, spec: &OutputSpec) -> Result<()> {
+    fn resolve_host(&self, socket: &Socket, spec: &OutputSpec) -> Result<()> {
         self.line.done(&Request::SeekHost { lease: leased(socket)?, ifindex: spec.ifindex })
     }
 
@@ -255,7 +260,7 @@ impl SocketProvider for Client {
         Ok(())
     }
 
-    fn settled(&self) -> Result<()> {
+    fn release_unclaimed(&self) -> Result<()> {
         self.line.done(&Request::Settled {})
     }
 }
@@ -286,14 +291,14 @@ impl Line {
     /// The socket was leased, and is lost on its way into a process that is full.
     fn without_place(&self, answer: &Answer) -> Error {
         if let Some(lease) = answer.lease() {
-            self.take_back(lease);
+            self.return_lease(lease);
         }
         Error::os("taking over a socket", "a worker", descriptors_used_up())
     }
 }
 
 impl Lender for Line {
-    fn take_back(&self, id: u64) {
+    fn return_lease(&self, id: u64) {
         self.freed.lock().leases.push(id);
         self.freed.changed.notify_one();
     }

@@ -54,7 +54,7 @@ impl Deletions {
     pub(super) fn take(&mut self, is_renewed: impl Fn(u32) -> bool) -> BTreeSet<u32> {
         let mut gone = BTreeSet::new();
         loop {
-            let heard = self.socket.hear(&mut self.room).and_then(|piece| {
+            let heard = self.socket.receive(&mut self.room).and_then(|piece| {
                 links::read(piece, |told| {
                     if let LinkEvent::LinkGone(index) = told {
                         gone.insert(index);

@@ -159,7 +159,7 @@ impl WorkerSockets {
                 self.leases.get(lease).ok_or(UNKNOWN)?.take_all(on).ok_or(UNKNOWN)??;
             }
             Request::Reconnect { lease, ifindex } => return self.reconnect(lease, ifindex),
-            Request::SeekHost { lease, ifindex } => return self.seek_host(lease, ifindex),
+            Request::SeekHost { lease, ifindex } => return self.resolve_host(lease, ifindex),
             Request::Datagrams {
                 interface,
                 group,
@@ -247,7 +247,7 @@ impl WorkerSockets {
         } else {
             self.check_room()?;
             let input = udp_input::open(wish)?;
-            udp_input::tell_marks(input.fd.as_fd(), &interface, group)?;
+            udp_input::enable_marks(input.fd.as_fd(), &interface, group)?;
             let receive_buffer_bytes = input.receive_buffer_bytes;
             let what = SocketDetails::Datagrams { receive_buffer_bytes, member: Member::default() };
             (self.leases.add(key, input.fd, what), receive_buffer_bytes)
@@ -286,9 +286,9 @@ impl WorkerSockets {
     }
 
     /// A worker names one of its outputs, and no host: where copies go is asked of the kernel.
-    fn seek_host(&mut self, lease: u64, ifindex: u32) -> Granted {
+    fn resolve_host(&mut self, lease: u64, ifindex: u32) -> Granted {
         let (_, spec) = self.output_of(lease, ifindex)?;
-        routes::seek_host(&spec)?;
+        routes::resolve_host(&spec)?;
         Ok(Answer::Done {})
     }
 
@@ -317,17 +317,17 @@ impl WorkerSockets {
         }
         self.check_room()?;
         let opened = match request {
-            Request::Merger { interface, group, port } => {
+            Request::GroHelper { interface, group, port } => {
                 Some(gro_helper::open(*group, *port, &interface.as_ref())?)
             }
-            Request::MergerAnywhere { group, port } => {
+            Request::GroHelperAnywhere { group, port } => {
                 Some(gro_helper::open_anywhere(*group, *port)?)
             }
-            Request::MergerForAny { v4, port, is_beside_own } => {
+            Request::GroHelperForPort { v4, port, is_beside_own } => {
                 gro_helper::open_for_any(*v4, *port, *is_beside_own)?
             }
-            Request::Holder { interface, address, port, is_beside_own } => {
-                gro_helper::holder(*address, *port, interface.index, *is_beside_own)?
+            Request::PortGuard { interface, address, port, is_beside_own } => {
+                gro_helper::port_guard(*address, *port, interface.index, *is_beside_own)?
             }
             _ => None,
         };

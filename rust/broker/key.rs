@@ -17,20 +17,20 @@ pub(super) enum SocketKey {
         is_broadcast: bool,
         is_everywhere: bool,
     },
-    Merger {
+    GroHelper {
         ifindex: u32,
         group: Addr,
         port: u16,
     },
-    MergerAnywhere {
+    GroHelperAnywhere {
         group: Addr,
         port: u16,
     },
-    MergerForAny {
+    GroHelperForPort {
         v4: bool,
         port: u16,
     },
-    Holder {
+    PortGuard {
         ifindex: u32,
         address: Addr,
         port: u16,
@@ -47,15 +47,17 @@ impl SocketKey {
     /// Of a request for a helper.
     pub(super) fn of_helper(request: &Request) -> Option<Self> {
         Some(match request {
-            Request::Merger { interface, group, port } => {
-                Self::Merger { ifindex: interface.index, group: *group, port: *port }
+            Request::GroHelper { interface, group, port } => {
+                Self::GroHelper { ifindex: interface.index, group: *group, port: *port }
             }
-            Request::MergerAnywhere { group, port } => {
-                Self::MergerAnywhere { group: *group, port: *port }
+            Request::GroHelperAnywhere { group, port } => {
+                Self::GroHelperAnywhere { group: *group, port: *port }
             }
-            Request::MergerForAny { v4, port, .. } => Self::MergerForAny { v4: *v4, port: *port },
-            Request::Holder { interface, address, port, .. } => {
-                Self::Holder { ifindex: interface.index, address: *address, port: *port }
+            Request::GroHelperForPort { v4, port, .. } => {
+                Self::GroHelperForPort { v4: *v4, port: *port }
+            }
+            Request::PortGuard { interface, address, port, .. } => {
+                Self::PortGuard { ifindex: interface.index, address: *address, port: *port }
             }
             _ => return None,
         })
@@ -66,10 +68,12 @@ impl SocketKey {
         match *self {
             Self::Frames { ifindex }
             | Self::Datagrams { ifindex, .. }
-            | Self::Merger { ifindex, .. }
-            | Self::Holder { ifindex, .. } => Some(ifindex),
+            | Self::GroHelper { ifindex, .. }
+            | Self::PortGuard { ifindex, .. } => Some(ifindex),
             // These stand on none, an output is connected anew.
-            Self::MergerAnywhere { .. } | Self::MergerForAny { .. } | Self::Output { .. } => None,
+            Self::GroHelperAnywhere { .. }
+            | Self::GroHelperForPort { .. }
+            | Self::Output { .. } => None,
         }
     }
 }

@@ -43,9 +43,9 @@ pub(super) fn objection(
             Some("a group as an address of this host")
         }
         Request::NarrowBy { sources, .. } if sources.is_empty() => Some("a membership for nobody"),
-        Request::Holder { address, .. } if address.is_multicast() => Some("a group to hold"),
+        Request::PortGuard { address, .. } if address.is_multicast() => Some("a group to hold"),
         // It would share a local address with the program that has it.
-        Request::MergerAnywhere { group, .. } if !group.is_multicast() => {
+        Request::GroHelperAnywhere { group, .. } if !group.is_multicast() => {
             Some("a group that is none")
         }
         Request::Output { rule, spec, is_connected, .. } => {
@@ -76,8 +76,8 @@ fn ingress_of(request: &Request) -> Option<Ingress> {
         | Request::AllMulticast { .. }
         | Request::Join { .. }
         | Request::Leave { .. }
-        | Request::Merger { .. }
-        | Request::Holder { .. } => Some(Ingress::Packet),
+        | Request::GroHelper { .. }
+        | Request::PortGuard { .. } => Some(Ingress::Packet),
         // What arrives for an address elsewhere than on its interface comes by sockets with both.
         Request::Datagrams { is_everywhere: true, .. } => None,
         Request::Datagrams { .. }
@@ -93,8 +93,8 @@ pub(super) fn interface(request: &Request) -> Option<&InterfaceId> {
     match request {
         Request::Frames { interface, .. }
         | Request::Join { interface, .. }
-        | Request::Merger { interface, .. }
-        | Request::Holder { interface, .. }
+        | Request::GroHelper { interface, .. }
+        | Request::PortGuard { interface, .. }
         | Request::Datagrams { interface, .. } => Some(interface),
         _ => None,
     }

@@ -41,7 +41,7 @@ pub(super) struct PyLayers {
     /// Whether one that receives for it is in another network namespace.
     elsewhere: bool,
     /// The bridge or bond that takes what arrives here.
-    taker: Option<String>,
+    receiving_master: Option<String>,
     /// How many groups it keeps, if it is a bridge that snoops.
     snooped_groups: Option<u32>,
 }
@@ -55,9 +55,13 @@ pub(super) fn list_layers(py: Python<'_>) -> PyResult<HashMap<String, PyLayers>>
     };
     let each = links.values().map(|link| {
         let Cards { here, elsewhere } = stacking::cards(link.index, &links);
-        let taker = stacking::taker(link.index, &links).map(|taker| taker.name.clone());
+        let receiving_master = stacking::receiving_master(link.index, &links)
+            .map(|receiving_master| receiving_master.name.clone());
         let snooped_groups = link.layers.snooped_groups;
-        (link.name.clone(), PyLayers { cards: names(here), elsewhere, taker, snooped_groups })
+        (
+            link.name.clone(),
+            PyLayers { cards: names(here), elsewhere, receiving_master, snooped_groups },
+        )
     });
     Ok(each.collect())
 }

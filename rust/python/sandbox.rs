@@ -28,10 +28,10 @@ pub(super) fn confine_control(
     readable: Vec<PathBuf>,
     removable: Vec<PathBuf>,
 ) -> PyResult<String> {
-    sandbox::leave(uid.zip(gid), supervisor)?;
+    sandbox::drop_privileges(uid.zip(gid), supervisor)?;
     let reach = FileAccess { readable: &readable, removable: &removable, resolves: true };
-    let hidden = sandbox::hide_files(&reach)?;
-    sandbox::filter_calls(Role::Control)?;
+    let hidden = sandbox::apply_landlock(&reach)?;
+    sandbox::apply_seccomp(Role::Control)?;
     Ok(hidden)
 }
 
@@ -41,5 +41,5 @@ pub(super) fn confine_control(
 pub(super) fn shrink_supervisor(any_file: bool) -> PyResult<()> {
     let files = any_file.then_some(Capability::CAP_DAC_OVERRIDE);
     let keep: Vec<_> = SUPERVISOR_KEEPS.into_iter().chain(files).collect();
-    Ok(sandbox::shrink(&keep)?)
+    Ok(sandbox::limit_capabilities(&keep)?)
 }

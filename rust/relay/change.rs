@@ -37,8 +37,8 @@ impl Prepared<'_> {
     /// The counters, which [`Relay::report`] would wait for.
     #[must_use]
     pub fn report(&self) -> Report {
-        let present = self.shared.links.watch().latest();
-        report::read(self.state, &present, &self.shared.workers.pages())
+        let links = self.shared.links.watch().latest();
+        report::read(self.state, &links, &self.shared.workers.pages())
     }
 }
 
@@ -102,7 +102,7 @@ impl Relay {
         if !gone.is_empty() {
             self.shared.follow_plans(&mut state, SlotChanges { new: Vec::new(), gone })?;
         }
-        self.shared.opener.settled()
+        self.shared.provider.release_unclaimed()
     }
 }
 
@@ -116,15 +116,15 @@ impl Shared {
         state.reserve(add)?;
         let watch = self.links.watch();
         watch.now()?;
-        watch.look_for(&add.iter().flat_map(RuleSpec::interfaces).cloned().collect());
-        let present = watch.latest();
+        watch.query_names(&add.iter().flat_map(RuleSpec::interfaces).cloned().collect());
+        let links = watch.latest();
         // An interface that was made anew has one index; the thread opens anew what this closes.
-        if !Arc::ptr_eq(&present, &state.seen) {
-            state.is_behind |= state.detach(&present, |_, _| false);
-            state.seen = present.clone();
+        if !Arc::ptr_eq(&links, &state.seen) {
+            state.has_stale_plans |= state.detach(&links, |_, _| false);
+            state.seen = links.clone();
         }
-        let opened = state.open(add, &self.around(&present));
-        if watch.has_news() {
+        let opened = state.open(add, &self.surroundings(&links));
+        if watch.has_changes() {
             self.links.wake();
         }
         opened
@@ -133,11 +133,11 @@ impl Shared {
     /// Takes in what is open, gives up what goes, and has the engines follow.
     fn swap(&self, state: &mut State, change: &Change<'_>, opened: Opened) -> Result<Vec<u32>> {
         let mut owners = SlotChanges { new: opened.slots, gone: Vec::new() };
-        let removed: Vec<(u32, LiveRule)> = state.take_out(change.remove, &mut owners.gone);
+        let removed: Vec<(u32, LiveRule)> = state.remove_rules(change.remove, &mut owners.gone);
         let before = state.pause(change.pause);
-        let keys = state.take_in(opened.rules);
-        state.settle_inputs();
-        let moved = state.take_moved();
+        let keys = state.insert_rules(opened.rules);
+        state.apply_inputs();
+        let moved = state.take_slot_changes();
         owners.new.extend(moved.new);
         owners.gone.extend(moved.gone);
         if let Err(error) = self.follow_plans(state, owners) {

@@ -27,12 +27,12 @@ use crate::stats::Slot;
 
 /// What there is to open sockets on, and for whom.
 pub(super) struct Surroundings<'a> {
-    pub(super) present: &'a LinkTable,
+    pub(super) links: &'a LinkTable,
     pub(super) watch: &'a Watch,
-    pub(super) ways: &'a RouteTracker,
+    pub(super) routes: &'a RouteTracker,
     /// What is to be looked at beside the interfaces.
     pub(super) changed: Notices,
-    pub(super) opener: &'a dyn SocketProvider,
+    pub(super) provider: &'a dyn SocketProvider,
     pub(super) workers: u16,
 }
 
@@ -67,21 +67,24 @@ impl LiveRule {
     }
 
     /// What the user should know of the input, if datagrams cannot come.
-    pub(super) fn trouble(&self, present: &LinkTable, ingress: Ingress) -> Option<String> {
-        let waiting = self.waiting.as_ref().map(|obstacle| obstacle.text.clone());
-        waiting.or_else(|| blocked::pause(&self.named, &self.input, present, ingress))
+    pub(super) fn trouble(&self, links: &LinkTable, ingress: Ingress) -> Option<String> {
+        let waiting = self.waiting.as_ref().map(|blocked| blocked.text.clone());
+        waiting.or_else(|| blocked::open_input_trouble(&self.named, &self.input, links, ingress))
     }
 
     /// Whether something of it is to be tried again, since the kernel will not tell when.
-    pub(super) fn is_to_retry(&self) -> bool {
+    pub(super) fn needs_retry(&self) -> bool {
         let outputs = self.outputs.iter().filter_map(|output| output.parked.as_ref());
-        self.waiting.iter().chain(outputs).any(|obstacle| !obstacle.is_told)
+        self.waiting.iter().chain(outputs).any(|blocked| !blocked.kernel_notifies)
     }
 
     /// The names that it has for interfaces of which the kernel would not tell now.
-    pub(super) fn untold<'a>(&'a self, present: &'a LinkTable) -> impl Iterator<Item = &'a str> {
+    pub(super) fn unnotified_names<'a>(
+        &'a self,
+        links: &'a LinkTable,
+    ) -> impl Iterator<Item = &'a str> {
         let outputs = self.outputs.iter().map(|output| &*output.spec.interface);
-        outputs.chain([&*self.named]).filter(|name| present.is_untold(name))
+        outputs.chain([&*self.named]).filter(|name| links.is_unnotified(name))
     }
 
     /// Where its copies go, and how.
@@ -113,7 +116,7 @@ pub(super) struct LiveOutput {
     /// The address that copies carry.
     source: Option<Addr>,
     /// The way that routing chose when the sockets were connected.
-    way: Option<Route>,
+    route: Option<Route>,
     /// The interface's, when `max_segment` was read.
     mtu: u32,
     max_segment: u16,
@@ -135,7 +138,7 @@ impl LiveOutput {
         owner: OutputOwner<'_>,
         input: &InputSpec,
         slot: Slot,
-        around: &Surroundings<'_>,
+        surroundings: &Surroundings<'_>,
     ) -> Result<Self> {
         let mut output = Self {
             spec: spec.clone(),
@@ -145,7 +148,7 @@ impl LiveOutput {
             sockets: Box::default(),
             send_buffer_bytes: output::SEND_BUFFER_BYTES,
             source: None,
-            way: None,
+            route: None,
             mtu: 0,
             max_segment: 0,
             burst: None,
@@ -153,8 +156,8 @@ impl LiveOutput {
             rewrite: None,
             parked: None,
         };
-        match output.try_follow(around, &LinkNews::default()) {
-            Err(error) if blocked::is_passing(&error) => {
+        match output.try_follow(surroundings, &LinkNews::default()) {
+            Err(error) if blocked::is_transient(&error) => {
                 output.park(Blocked::refused_output(spec, &error));
             }
             Err(error) => return Err(error),
@@ -162,16 +165,17 @@ impl LiveOutput {
         }
         if output.sockets.is_empty() {
             // What takes a right is done now: it may have been given up when the interface comes.
-            let prepare =
-                |owner: &OutputOwner<'_>, spec: &_| around.opener.prepare_output(owner, spec);
-            output.open_sockets(around.workers, prepare)?;
+            let prepare = |owner: &OutputOwner<'_>, spec: &_| {
+                surroundings.provider.prepare_output(owner, spec)
+            };
+            output.open_sockets(surroundings.workers, prepare)?;
         }
         Ok(output)
     }
 
     /// Follows the interface, its addresses and the routes; whether plans have to.
-    pub(super) fn follow(&mut self, around: &Surroundings<'_>, news: &LinkNews) -> bool {
-        match self.try_follow(around, news) {
+    pub(super) fn follow(&mut self, surroundings: &Surroundings<'_>, changes: &LinkNews) -> bool {
+        match self.try_follow(surroundings, changes) {
             Ok(has_changed) => has_changed,
             Err(error) => self.park(Blocked::refused_output(&self.spec, &error)),
         }
@@ -181,7 +185,7 @@ impl LiveOutput {
     pub(super) fn trouble(&self) -> Option<String> {
         let has_none = |carrier: &Carrier| !carrier.load(Ordering::Relaxed);
         match &self.parked {
-            Some(obstacle) => Some(obstacle.text.clone()),
+            Some(blocked) => Some(blocked.text.clone()),
             None if self.carrier.as_ref().is_some_and(has_none) => {
                 Some(format!("{} has no carrier", self.spec.interface))
             }
@@ -199,70 +203,71 @@ impl LiveOutput {
         PlanOutput { fd, slot: self.slot, max_segment: self.max_segment, burst, carrier, rewrite }
     }
 
-    fn try_follow(&mut self, around: &Surroundings<'_>, news: &LinkNews) -> Result<bool> {
-        let index = match blocked::way_out(&self.spec, around.present) {
+    fn try_follow(&mut self, surroundings: &Surroundings<'_>, changes: &LinkNews) -> Result<bool> {
+        let index = match blocked::output_ifindex(&self.spec, surroundings.links) {
             Ok(index) => index,
-            Err(obstacle) => return Ok(self.park(obstacle)),
+            Err(blocked) => return Ok(self.park(blocked)),
         };
         let is_set_up = !self.sockets.is_empty() && self.parked.is_none();
-        let is_same = index == self.spec.ifindex && !news.gone.contains(&index);
+        let is_same = index == self.spec.ifindex && !changes.gone.contains(&index);
         // A connected socket keeps its source address, also one that is taken away, or that is
         // another interface's than the one that copies leave by now.
-        let has_source = self.source.is_none_or(|source| around.present.is_local(source));
-        if is_set_up && is_same && has_source && !self.is_rerouted(around) {
-            self.follow_neighbour(around, news);
-            let has_other_mtu = self.follow_mtu(around)?;
-            return Ok(self.follow_burst(around) || has_other_mtu);
+        let has_source = self.source.is_none_or(|source| surroundings.links.is_local(source));
+        if is_set_up && is_same && has_source && !self.is_rerouted(surroundings) {
+            self.follow_neighbour(surroundings, changes);
+            let has_other_mtu = self.follow_mtu(surroundings)?;
+            return Ok(self.follow_burst(surroundings) || has_other_mtu);
         }
         self.spec.ifindex = index;
         // Before connecting: a route that changes in between is found at the next look.
-        self.way = around.ways.find(&self.spec).unwrap_or(None);
+        self.route = surroundings.routes.find(&self.spec).unwrap_or(None);
         if self.sockets.is_empty() {
-            let open = |owner: &OutputOwner<'_>, spec: &_| around.opener.output(owner, spec);
-            self.open_sockets(around.workers, open)?;
+            let open =
+                |owner: &OutputOwner<'_>, spec: &_| surroundings.provider.output(owner, spec);
+            self.open_sockets(surroundings.workers, open)?;
         } else {
             for socket in &self.sockets {
-                self.max_segment = around.opener.reconnect(socket, &self.spec)?;
+                self.max_segment = surroundings.provider.reconnect(socket, &self.spec)?;
             }
         }
         self.source = self.sockets.first().and_then(|socket| output::source(socket.as_fd()));
-        self.mtu = self.link(around).map_or(0, |link| link.mtu);
-        self.follow_burst(around);
-        self.carrier = (index != 0).then(|| around.watch.carrier(index));
+        self.mtu = self.link(surroundings).map_or(0, |link| link.mtu);
+        self.follow_burst(surroundings);
+        self.carrier = (index != 0).then(|| surroundings.watch.carrier(index));
         let (group, port) = self.origin;
         let own = self.source.unwrap_or(self.spec.address);
         self.rewrite = Rewrite::of(&self.spec, own, group, port).map(Arc::new);
         self.parked = None;
-        self.seek_host(around, false);
+        self.resolve_host(surroundings, false);
         Ok(true)
     }
 
     /// Looks for the next hop when the kernel has forgotten it, and once more when its link comes
     /// back: while there was no carrier nobody could answer.
-    fn follow_neighbour(&self, around: &Surroundings<'_>, news: &LinkNews) {
+    fn follow_neighbour(&self, surroundings: &Surroundings<'_>, changes: &LinkNews) {
         let stands_on =
-            |link| self.way.is_some_and(|it| around.present.stands_on(it.ifindex, link));
-        let is_back = news.opened.iter().any(|&link| stands_on(link));
-        if around.changed.neighbours || is_back {
-            self.seek_host(around, is_back);
+            |link| self.route.is_some_and(|it| surroundings.links.stands_on(it.ifindex, link));
+        let is_back = changes.opened.iter().any(|&link| stands_on(link));
+        if surroundings.changed.neighbours || is_back {
+            self.resolve_host(surroundings, is_back);
         }
     }
 
     /// Has the next hop's link-layer address found before the first copy needs it.
-    fn seek_host(&self, around: &Surroundings<'_>, after_failure: bool) {
-        if let (Some(way), Some(socket)) = (&self.way, self.sockets.first())
-            && around.ways.is_to_seek(way, after_failure)
+    fn resolve_host(&self, surroundings: &Surroundings<'_>, after_failure: bool) {
+        if let (Some(route), Some(socket)) = (&self.route, self.sockets.first())
+            && surroundings.routes.needs_resolution(route, after_failure)
         {
             // Refused is as good as never asked: the first copy asks.
-            around.opener.seek_host(socket, &self.spec).ok();
+            surroundings.provider.resolve_host(socket, &self.spec).ok();
         }
     }
 
     /// Whether routing would choose otherwise now: the interface, the next hop or the source.
-    fn is_rerouted(&self, around: &Surroundings<'_>) -> bool {
+    fn is_rerouted(&self, surroundings: &Surroundings<'_>) -> bool {
         // Who gets no answer is not to lose the way that there is.
-        let is_other = |way| way != self.way;
-        around.changed.routes && around.ways.find(&self.spec).is_ok_and(is_other)
+        let is_other = |route| route != self.route;
+        surroundings.changed.routes && surroundings.routes.find(&self.spec).is_ok_and(is_other)
     }
 
     fn open_sockets(
@@ -283,8 +288,8 @@ impl LiveOutput {
     }
 
     /// Whether that is news for the engines.
-    fn follow_mtu(&mut self, around: &Surroundings<'_>) -> Result<bool> {
-        let Some(mtu) = self.link(around).map(|link| link.mtu) else { return Ok(false) };
+    fn follow_mtu(&mut self, surroundings: &Surroundings<'_>) -> Result<bool> {
+        let Some(mtu) = self.link(surroundings).map(|link| link.mtu) else { return Ok(false) };
         if mtu == self.mtu {
             return Ok(false);
         }
@@ -296,23 +301,24 @@ impl LiveOutput {
     }
 
     /// Whether that is news for the engines.
-    fn follow_burst(&mut self, around: &Surroundings<'_>) -> bool {
-        let link = self.link(around);
-        let bytes = link.and_then(|link| around.ways.burst(|| around.present.path(link.index)));
+    fn follow_burst(&mut self, surroundings: &Surroundings<'_>) -> bool {
+        let link = self.link(surroundings);
+        let bytes =
+            link.and_then(|link| surroundings.routes.burst(|| surroundings.links.path(link.index)));
         let headers = self.spec.frame_headers();
         let burst = bytes.map(|bytes| Burst { bytes, headers });
         std::mem::replace(&mut self.burst, burst) != burst
     }
 
     /// The link that copies leave by, as far as it is known.
-    fn link<'a>(&self, around: &Surroundings<'a>) -> Option<&'a Link> {
-        let index = self.way.map_or(self.spec.ifindex, |way| way.ifindex);
-        around.present.get(index)
+    fn link<'a>(&self, surroundings: &Surroundings<'a>) -> Option<&'a Link> {
+        let index = self.route.map_or(self.spec.ifindex, |route| route.ifindex);
+        surroundings.links.get(index)
     }
 
     /// Whether that is news for the engines.
-    fn park(&mut self, obstacle: Blocked) -> bool {
-        self.parked.replace(obstacle).is_none()
+    fn park(&mut self, blocked: Blocked) -> bool {
+        self.parked.replace(blocked).is_none()
     }
 }
 

@@ -56,7 +56,7 @@ pub struct Relay {
 
 struct Shared {
     settings: Settings,
-    opener: Arc<dyn SocketProvider>,
+    provider: Arc<dyn SocketProvider>,
     state: Mutex<State>,
     /// Locked by who has locked the state.
     plans: Mutex<Plans>,
@@ -72,21 +72,21 @@ impl Relay {
     /// # Errors
     /// No memory or descriptors for the counters and for following the interfaces.
     pub fn new(settings: Settings) -> Result<Self> {
-        Self::with_opener(settings, Box::new(LocalProvider::new()))
+        Self::with_provider(settings, Box::new(LocalProvider::new()))
     }
 
-    /// The same, with sockets that `opener` opens.
+    /// The same, with sockets that `provider` opens.
     ///
     /// # Errors
     /// As [`Relay::new`].
-    pub fn with_opener(settings: Settings, opener: Box<dyn SocketProvider>) -> Result<Self> {
+    pub fn with_provider(settings: Settings, provider: Box<dyn SocketProvider>) -> Result<Self> {
         let page =
             |_| stats::create_page().map_err(|e| Error::os("making a page", "the counters", e));
         let pages = (0..settings.workers).map(page).collect::<Result<_>>()?;
-        Self::with_pages(settings, opener, pages, Found::default())
+        Self::with_pages(settings, provider, pages, Found::default())
     }
 
-    /// The same, with sockets that `opener` opens, and one engine that counts in a page which
+    /// The same, with sockets that `provider` opens, and one engine that counts in a page which
     /// outlives it: rules and interfaces that a relay before it counted there go on from its
     /// numbers, until [`Relay::settle`].
     ///
@@ -94,7 +94,7 @@ impl Relay {
     /// A page of another layout; else as [`Relay::new`].
     pub fn on_page(
         settings: Settings,
-        opener: Box<dyn SocketProvider>,
+        provider: Box<dyn SocketProvider>,
         page: SharedWords,
     ) -> Result<Self> {
         if settings.workers != 1 {
@@ -102,22 +102,22 @@ impl Relay {
         }
         let taken = stats::take_over(&page);
         let found = taken.map_err(|e| Error::os("taking over", "the counters", e))?;
-        Self::with_pages(settings, opener, vec![Arc::new(page)], found)
+        Self::with_pages(settings, provider, vec![Arc::new(page)], found)
     }
 
     fn with_pages(
         settings: Settings,
-        opener: Box<dyn SocketProvider>,
+        provider: Box<dyn SocketProvider>,
         pages: Vec<Arc<SharedWords>>,
         found: Found,
     ) -> Result<Self> {
-        let opener: Arc<dyn SocketProvider> = opener.into();
+        let provider: Arc<dyn SocketProvider> = provider.into();
         let any = EventFd::from_flags(EfdFlags::EFD_CLOEXEC)
             .map_err(|errno| Error::os("eventfd", "the outputs", errno))?;
         let shared = Shared {
-            state: Mutex::new(State::new(&settings, any.into(), opener.clone(), found)?),
+            state: Mutex::new(State::new(&settings, any.into(), provider.clone(), found)?),
             plans: Mutex::default(),
-            opener,
+            provider,
             links: NetworkWatcher::new()?,
             version: AtomicU64::new(0),
             workers: EngineThreads::new(settings.clone(), pages),
@@ -189,8 +189,8 @@ impl Relay {
     /// The counters.
     #[must_use]
     pub fn report(&self) -> Report {
-        let present = self.shared.links.watch().latest();
-        report::read(&self.shared.state(), &present, &self.shared.workers.pages())
+        let links = self.shared.links.watch().latest();
+        report::read(&self.shared.state(), &links, &self.shared.workers.pages())
     }
 }
 
@@ -205,31 +205,31 @@ impl Shared {
     fn follow(&self) -> NextStep {
         let mut state = self.state();
         let watch = self.links.watch();
-        watch.look_for(&state.untold(&watch.latest()));
-        let news = watch.take_news();
-        let present = watch.latest();
+        watch.query_names(&state.unnotified_names(&watch.latest()));
+        let news = watch.take_changes();
+        let links = watch.latest();
         self.version.fetch_add(1, Ordering::Release);
-        let has_news = !Arc::ptr_eq(&present, &state.followed);
-        state.followed = present.clone();
-        let has_changed = self.links.ways().look(has_news, |changed| {
-            state.follow(&Surroundings { changed, ..self.around(&present) }, &news)
+        let has_changes = !Arc::ptr_eq(&links, &state.followed);
+        state.followed = links.clone();
+        let has_changed = self.links.routes().look(has_changes, |changed| {
+            state.follow(&Surroundings { changed, ..self.surroundings(&links) }, &news)
         });
         if state.check_order(&self.workers.pages()) || has_changed {
-            let moved = state.take_moved();
+            let moved = state.take_slot_changes();
             if self.follow_plans(&mut state, moved).is_err() {
                 // The relay was stopped, or an engine has ended and said why.
                 return NextStep::End;
             }
         }
-        let is_to_retry = state.is_to_retry() || !state.untold(&present).is_empty();
-        if is_to_retry { NextStep::Retry } else { NextStep::Wait }
+        let needs_retry = state.needs_retry() || !state.unnotified_names(&links).is_empty();
+        if needs_retry { NextStep::Retry } else { NextStep::Wait }
     }
 
-    fn around<'a>(&'a self, present: &'a LinkTable) -> Surroundings<'a> {
+    fn surroundings<'a>(&'a self, links: &'a LinkTable) -> Surroundings<'a> {
         let workers = self.settings.workers;
-        let (watch, ways) = (self.links.watch(), self.links.ways());
+        let (watch, routes) = (self.links.watch(), self.links.routes());
         let changed = Notices::default();
-        Surroundings { present, watch, ways, changed, opener: &*self.opener, workers }
+        Surroundings { links, watch, routes, changed, provider: &*self.provider, workers }
     }
 
     fn plans(&self) -> MutexGuard<'_, Plans> {

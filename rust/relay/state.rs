@@ -35,7 +35,7 @@ pub(super) struct State {
     pub(super) touched: BTreeSet<u32>,
     pub(super) announcements: Announcements,
     /// Whether something was closed that plans still name.
-    pub(super) is_behind: bool,
+    pub(super) has_stale_plans: bool,
     /// What there was at the last change: as long as that is so, no input has lost its interface.
     pub(super) seen: Arc<LinkTable>,
     /// What there was when all was followed last.
@@ -62,18 +62,18 @@ impl State {
     pub(super) fn new(
         settings: &Settings,
         any: OwnedFd,
-        opener: Arc<dyn SocketProvider>,
+        provider: Arc<dyn SocketProvider>,
         found: Found,
     ) -> Result<Self> {
         Ok(Self {
             rules: BTreeMap::new(),
-            inputs: Inputs::new(settings, opener)?,
+            inputs: Inputs::new(settings, provider)?,
             slots: SlotAllocator::new(found),
             warnings: Vec::new(),
             stand_in: StandIn::new(any),
             touched: BTreeSet::new(),
             announcements: Announcements::default(),
-            is_behind: false,
+            has_stale_plans: false,
             seen: Arc::default(),
             followed: Arc::default(),
             settings: settings.clone(),
@@ -111,14 +111,14 @@ impl State {
     pub(super) fn open(
         &mut self,
         add: &[RuleSpec],
-        around: &Surroundings<'_>,
+        surroundings: &Surroundings<'_>,
     ) -> std::result::Result<Opened, ChangeError> {
         let mut opened = Opened { rules: Vec::with_capacity(add.len()), slots: Vec::new() };
         // Of all rules first: another process may have opened an output of a later one already.
         add.iter().for_each(|spec| self.inputs.add_source_ports(spec.outputs.iter()));
         let result = add.iter().try_for_each(|spec| {
             let refused = |error| ChangeError { rule: Some(spec.id.clone()), error };
-            self.open_rule(spec, around, &mut opened).map_err(refused)
+            self.open_rule(spec, surroundings, &mut opened).map_err(refused)
         });
         let result = result.and_then(|()| Ok(self.inputs.settle()?));
         if let Err(refusal) = result {
@@ -133,16 +133,16 @@ impl State {
     /// Closes again what a change has opened that is not made.
     pub(super) fn undo(&mut self, opened: Opened) {
         for rule in &opened.rules {
-            self.give_up(rule);
+            self.release_rule(rule);
         }
-        self.settle_inputs();
+        self.apply_inputs();
         for grant in opened.slots.into_iter().chain(self.inputs.forget_new()) {
             self.slots.put_back(grant);
         }
     }
 
     /// Takes opened rules in, and says their keys.
-    pub(super) fn take_in(&mut self, rules: Vec<LiveRule>) -> Vec<u32> {
+    pub(super) fn insert_rules(&mut self, rules: Vec<LiveRule>) -> Vec<u32> {
         let keys: Vec<u32> = (self.next_key..).take(rules.len()).collect();
         self.next_key += u32::try_from(keys.len()).unwrap_or(0);
         for (&key, rule) in keys.iter().zip(rules) {
@@ -153,12 +153,16 @@ impl State {
     }
 
     /// Takes rules out and gives up their inputs; their slots are free once no plan has them.
-    pub(super) fn take_out(&mut self, keys: &[u32], freed: &mut Vec<Slot>) -> Vec<(u32, LiveRule)> {
+    pub(super) fn remove_rules(
+        &mut self,
+        keys: &[u32],
+        freed: &mut Vec<Slot>,
+    ) -> Vec<(u32, LiveRule)> {
         let mut removed = Vec::with_capacity(keys.len());
         for key in keys {
             if let Some(rule) = self.rules.remove(key) {
                 self.touched.insert(*key);
-                freed.extend(self.give_up(&rule));
+                freed.extend(self.release_rule(&rule));
                 freed.push(rule.slot);
                 freed.extend(rule.outputs.iter().map(|output| output.slot));
                 removed.push((*key, rule));
@@ -181,7 +185,7 @@ impl State {
 
     /// Narrows filters and closes what no rule needs any more. A refusal leaves a filter wider
     /// than it need be, which costs time but loses nothing.
-    pub(super) fn settle_inputs(&mut self) {
+    pub(super) fn apply_inputs(&mut self) {
         if let Err(error) = self.inputs.settle() {
             warn_once(&mut self.warnings, error.to_string());
         }
@@ -190,14 +194,14 @@ impl State {
     fn open_rule(
         &mut self,
         spec: &RuleSpec,
-        around: &Surroundings<'_>,
+        surroundings: &Surroundings<'_>,
         opened: &mut Opened,
     ) -> Result<()> {
-        let outputs = self.open_outputs(spec, around, opened)?;
+        let outputs = self.open_outputs(spec, surroundings, opened)?;
         let slot = self.take_slot(stats::SlotOwner::rule(&spec.id), opened)?;
         let RuleSpec { id, paused, input, .. } = spec.clone();
         let named = input.interface.clone();
-        let counted_on = around.present.find(&named).map_or(&named, |link| &link.name).clone();
+        let counted_on = surroundings.links.find(&named).map_or(&named, |link| &link.name).clone();
         let (group, granted) = self.groups.add(&counted_on, &input, &mut self.slots)?;
         opened.slots.extend(granted);
         let mut rule = LiveRule {
@@ -213,13 +217,13 @@ impl State {
             counted_on,
             outputs,
         };
-        if let Err(error) = self.attach(&mut rule, around.present) {
-            if !blocked::is_passing(&error) {
+        if let Err(error) = self.attach(&mut rule, surroundings.links) {
+            if !blocked::is_transient(&error) {
                 self.groups.remove(&rule.counted_on, &rule.input);
                 return Err(error);
             }
-            let obstacle = Blocked::refused_input(&rule.input, &error);
-            rule.waiting = Some(obstacle.named("unresolved"));
+            let blocked = Blocked::refused_input(&rule.input, &error);
+            rule.waiting = Some(blocked.named("unresolved"));
         }
         opened.rules.push(rule);
         Ok(())
@@ -228,14 +232,14 @@ impl State {
     fn open_outputs(
         &mut self,
         spec: &RuleSpec,
-        around: &Surroundings<'_>,
+        surroundings: &Surroundings<'_>,
         opened: &mut Opened,
     ) -> Result<Vec<LiveOutput>> {
         let mut outputs = Vec::with_capacity(spec.outputs.len());
         for (number, output) in (0..).zip(&spec.outputs) {
             let slot = self.take_slot(stats::SlotOwner::output(&spec.id, number), opened)?;
             let owner = OutputOwner { rule: &spec.id, number };
-            outputs.push(self.open_output(output, owner, &spec.input, around, slot)?);
+            outputs.push(self.open_output(output, owner, &spec.input, surroundings, slot)?);
         }
         Ok(outputs)
     }
@@ -244,16 +248,16 @@ impl State {
     ///
     /// # Errors
     /// What the kernel refuses; the input is not open then.
-    pub(super) fn attach(&mut self, rule: &mut LiveRule, present: &LinkTable) -> Result<()> {
+    pub(super) fn attach(&mut self, rule: &mut LiveRule, links: &LinkTable) -> Result<()> {
         rule.input.ifindex = 0;
         rule.waiting = None;
-        match blocked::way_in(&rule.named, &rule.input, present) {
-            Err(obstacle) => rule.waiting = Some(obstacle),
+        match blocked::input_link(&rule.named, &rule.input, links) {
+            Err(blocked) => rule.waiting = Some(blocked),
             Ok(link) => {
                 self.count_on(rule, &link.name)?;
                 rule.input.interface.clone_from(&link.name);
                 rule.input.ifindex = link.index;
-                self.inputs.add(&rule.input, present, &mut self.slots)?;
+                self.inputs.add(&rule.input, links, &mut self.slots)?;
                 (rule.order, rule.order_from) = (self.inputs.order_check(&rule.input), None);
             }
         }
@@ -275,7 +279,7 @@ impl State {
     }
 
     /// Slots that have other owners than in the plans, beside those that a change gives and takes.
-    pub(super) fn take_moved(&mut self) -> SlotChanges {
+    pub(super) fn take_slot_changes(&mut self) -> SlotChanges {
         let mut moved = std::mem::take(&mut self.moved);
         moved.new.extend(self.inputs.take_new_slots());
         moved
@@ -286,10 +290,10 @@ impl State {
         spec: &OutputSpec,
         owner: OutputOwner<'_>,
         input: &InputSpec,
-        around: &Surroundings<'_>,
+        surroundings: &Surroundings<'_>,
         slot: Slot,
     ) -> Result<LiveOutput> {
-        let output = LiveOutput::open(spec, owner, input, slot, around)?;
+        let output = LiveOutput::open(spec, owner, input, slot, surroundings)?;
         self.check_buffer(output.send_buffer_bytes);
         if output.parked.is_none() && output.trouble().is_some() {
             let text = "has no carrier: until it has, copies to it are dropped as no_carrier";
@@ -318,7 +322,7 @@ impl State {
     }
 
     /// Closes a rule's input; says the slot of its group if no other rule names that.
-    fn give_up(&mut self, rule: &LiveRule) -> Option<Slot> {
+    fn release_rule(&mut self, rule: &LiveRule) -> Option<Slot> {
         if rule.waiting.is_none() {
             self.inputs.remove(&rule.input);
         }

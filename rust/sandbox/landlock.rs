@@ -53,7 +53,7 @@ pub struct FileAccess<'a> {
 ///
 /// # Errors
 /// [`Error::Permission`] when the kernel has landlock and refuses: no memory, no `no_new_privs`.
-pub fn hide_files(reach: &FileAccess<'_>) -> Result<String> {
+pub fn apply_landlock(reach: &FileAccess<'_>) -> Result<String> {
     match restrict(reach) {
         Ok(status) => Ok(sentence(&status)),
         Err(error) => Err(Error::Permission(format!("files cannot be hidden (landlock): {error}"))),

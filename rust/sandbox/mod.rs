@@ -6,8 +6,8 @@
 //! seccomp      what a worker and a control process call, after they have started
 //! ```
 //!
-//! A process calls [`leave`], then [`hide_files`], opens what it needs that takes no right, starts
-//! its threads, and calls [`filter_calls`] before it reads anything that it did not start with. All
+//! A process calls [`drop_privileges`], then [`apply_landlock`], opens what it needs that takes no right, starts
+//! its threads, and calls [`apply_seccomp`] before it reads anything that it did not start with. All
 //! of it holds for this process and can be taken back by nobody. It must not know what the process
 //! does: docs/security.md says what is left to each.
 
@@ -15,7 +15,7 @@ mod landlock;
 mod privileges;
 mod seccomp;
 
-pub use self::landlock::{FileAccess, hide_files};
+pub use self::landlock::{FileAccess, apply_landlock};
 pub use caps::Capability;
-pub use privileges::{leave, shrink};
-pub use seccomp::{Role, filter_calls};
+pub use privileges::{drop_privileges, limit_capabilities};
+pub use seccomp::{Role, apply_seccomp};

@@ -27,7 +27,7 @@ const OWN: [CapSet; 4] =
 /// # Errors
 /// [`Error::Permission`] for a user that this process may not become, with several threads, when the
 /// supervisor is gone, or when something is left afterwards.
-pub fn leave(user: Option<(u32, u32)>, supervisor: i32) -> Result<()> {
+pub fn drop_privileges(user: Option<(u32, u32)>, supervisor: i32) -> Result<()> {
     be_alone()?;
     die_with(supervisor)?;
     let is_bounded = give_up_bounding(&CapsHashSet::new()).map_err(kept)?;
@@ -60,7 +60,7 @@ pub fn leave(user: Option<(u32, u32)>, supervisor: i32) -> Result<()> {
 ///
 /// # Errors
 /// [`Error::Permission`] with several threads, or when the kernel refuses.
-pub fn shrink(keep: &[Capability]) -> Result<()> {
+pub fn limit_capabilities(keep: &[Capability]) -> Result<()> {
     be_alone()?;
     let keep: CapsHashSet = keep.iter().copied().collect();
     give_up_bounding(&keep).map_err(kept)?;

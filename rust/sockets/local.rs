@@ -93,15 +93,20 @@ impl SocketProvider for LocalProvider {
         igmp_query::ask(interface)
     }
 
-    fn merger(&self, group: Addr, port: u16, interface: &InterfaceRef<'_>) -> Result<HelperSocket> {
+    fn gro_helper(
+        &self,
+        group: Addr,
+        port: u16,
+        interface: &InterfaceRef<'_>,
+    ) -> Result<HelperSocket> {
         gro_helper::open(group, port, interface).map(HelperSocket::from)
     }
 
-    fn merger_anywhere(&self, group: Addr, port: u16) -> Result<HelperSocket> {
+    fn gro_helper_anywhere(&self, group: Addr, port: u16) -> Result<HelperSocket> {
         gro_helper::open_anywhere(group, port).map(HelperSocket::from)
     }
 
-    fn merger_for_any(
+    fn gro_helper_for_port(
         &self,
         v4: bool,
         port: u16,
@@ -114,35 +119,41 @@ impl SocketProvider for LocalProvider {
         helper.fd().map_or(Ok(()), |fd| gro_helper::merge(fd, on))
     }
 
-    fn holder(
+    fn port_guard(
         &self,
         address: Addr,
         port: u16,
         interface: &InterfaceRef<'_>,
         is_beside_own: bool,
     ) -> Result<Option<HelperSocket>> {
-        Ok(gro_helper::holder(address, port, interface.index, is_beside_own)?
+        Ok(gro_helper::port_guard(address, port, interface.index, is_beside_own)?
             .map(HelperSocket::from))
     }
 
     fn datagrams(&self, wish: &udp_input::UdpInputRequest<'_>) -> Result<UdpInputHandle> {
         let input = udp_input::open(wish)?;
-        udp_input::tell_marks(input.fd.as_fd(), &wish.interface, wish.group)?;
+        udp_input::enable_marks(input.fd.as_fd(), &wish.interface, wish.group)?;
         Ok(UdpInputHandle {
             socket: input.fd.into(),
             receive_buffer_bytes: input.receive_buffer_bytes,
         })
     }
 
-    fn join_by(&self, socket: &Socket, ifindex: u32, group: Addr, sources: &[Addr]) -> Result<()> {
+    fn join_socket(
+        &self,
+        socket: &Socket,
+        ifindex: u32,
+        group: Addr,
+        sources: &[Addr],
+    ) -> Result<()> {
         udp_input::join(socket.as_fd(), ifindex, group, sources)
     }
 
-    fn leave_by(&self, socket: &Socket, ifindex: u32, group: Addr, sources: &[Addr]) {
+    fn leave_socket(&self, socket: &Socket, ifindex: u32, group: Addr, sources: &[Addr]) {
         udp_input::leave(socket.as_fd(), ifindex, group, sources);
     }
 
-    fn narrow_by(
+    fn narrow_socket(
         &self,
         socket: &Socket,
         ifindex: u32,
@@ -164,8 +175,8 @@ impl SocketProvider for LocalProvider {
         output::reconnect(socket.as_fd(), spec)
     }
 
-    fn seek_host(&self, _: &Socket, spec: &OutputSpec) -> Result<()> {
-        routes::seek_host(spec)
+    fn resolve_host(&self, _: &Socket, spec: &OutputSpec) -> Result<()> {
+        routes::resolve_host(spec)
     }
 
     fn keep_spares(&self, count: usize) -> Result<()> {
@@ -173,7 +184,7 @@ impl SocketProvider for LocalProvider {
     }
 
     /// No relay was before: what one has in its own process ends with it.
-    fn settled(&self) -> Result<()> {
+    fn release_unclaimed(&self) -> Result<()> {
         Ok(())
     }
 }

@@ -61,19 +61,24 @@ pub trait SocketProvider: Send + Sync {
     ///
     /// # Errors
     /// As there; without it all works, only slower.
-    fn merger(&self, group: Addr, port: u16, interface: &InterfaceRef<'_>) -> Result<HelperSocket>;
+    fn gro_helper(
+        &self,
+        group: Addr,
+        port: u16,
+        interface: &InterfaceRef<'_>,
+    ) -> Result<HelperSocket>;
 
     /// The same wherever the group arrives ([`super::gro_helper::open_anywhere`]).
     ///
     /// # Errors
     /// As there; without it all works, only slower.
-    fn merger_anywhere(&self, group: Addr, port: u16) -> Result<HelperSocket>;
+    fn gro_helper_anywhere(&self, group: Addr, port: u16) -> Result<HelperSocket>;
 
     /// The same for a port of any group; `None` when a program has it.
     ///
     /// # Errors
     /// A missing right.
-    fn merger_for_any(
+    fn gro_helper_for_port(
         &self,
         v4: bool,
         port: u16,
@@ -90,7 +95,7 @@ pub trait SocketProvider: Send + Sync {
     ///
     /// # Errors
     /// A missing right.
-    fn holder(
+    fn port_guard(
         &self,
         address: Addr,
         port: u16,
@@ -108,18 +113,29 @@ pub trait SocketProvider: Send + Sync {
     ///
     /// # Errors
     /// What the kernel refuses, naming the sysctl where a limit is met.
-    fn join_by(&self, socket: &Socket, ifindex: u32, group: Addr, sources: &[Addr]) -> Result<()>;
+    fn join_socket(
+        &self,
+        socket: &Socket,
+        ifindex: u32,
+        group: Addr,
+        sources: &[Addr],
+    ) -> Result<()>;
 
     /// Ends its membership for these sources, or altogether.
-    fn leave_by(&self, socket: &Socket, ifindex: u32, group: Addr, sources: &[Addr]);
+    fn leave_socket(&self, socket: &Socket, ifindex: u32, group: Addr, sources: &[Addr]);
 
     /// Turns its membership for any source into one for these, without a leave; there must be
     /// some.
     ///
     /// # Errors
-    /// As [`SocketProvider::join_by`]; it stays a membership for any source then.
-    fn narrow_by(&self, socket: &Socket, ifindex: u32, group: Addr, sources: &[Addr])
-    -> Result<()>;
+    /// As [`SocketProvider::join_socket`]; it stays a membership for any source then.
+    fn narrow_socket(
+        &self,
+        socket: &Socket,
+        ifindex: u32,
+        group: Addr,
+        sources: &[Addr],
+    ) -> Result<()>;
 
     /// A socket that copies leave by, connected ([`super::output`]).
     ///
@@ -140,11 +156,11 @@ pub trait SocketProvider: Send + Sync {
     fn reconnect(&self, socket: &Socket, spec: &OutputSpec) -> Result<u16>;
 
     /// Has the kernel look for the host on the link that the copies of an output are handed to
-    /// ([`super::netlink::routes::seek_host`]).
+    /// ([`super::netlink::routes::resolve_host`]).
     ///
     /// # Errors
     /// As there; the first copy does the same.
-    fn seek_host(&self, socket: &Socket, spec: &OutputSpec) -> Result<()>;
+    fn resolve_host(&self, socket: &Socket, spec: &OutputSpec) -> Result<()>;
 
     /// Keeps sockets for interfaces that come when it is not permitted to open any.
     ///
@@ -157,7 +173,7 @@ pub trait SocketProvider: Send + Sync {
     ///
     /// # Errors
     /// Nobody is there to do it.
-    fn settled(&self) -> Result<()>;
+    fn release_unclaimed(&self) -> Result<()>;
 }
 
 /// AF_PACKET sockets to be opened.
@@ -266,7 +282,7 @@ pub struct Lease {
 /// Who gives leases.
 pub trait Lender: Send + Sync {
     /// A lease is over. It must neither block nor fail: any thread may drop one.
-    fn take_back(&self, id: u64);
+    fn return_lease(&self, id: u64);
 }
 
 impl Socket {
@@ -341,6 +357,6 @@ impl fmt::Debug for Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.lender.take_back(self.id);
+        self.lender.return_lease(self.id);
     }
 }

@@ -43,7 +43,7 @@ pub struct ReceiverSpec {
 pub struct Receiver {
     fd: OwnedFd,
     tally: Mutex<Tally>,
-    desk: Mutex<Desk>,
+    queue: Mutex<ReceiveQueue>,
 }
 
 impl Receiver {
@@ -74,7 +74,7 @@ impl Receiver {
         if is_group {
             udp_input::join(fd.as_fd(), input.ifindex, input.address, &input.sources)?;
         }
-        Ok(Self { fd, tally: Mutex::default(), desk: Mutex::default() })
+        Ok(Self { fd, tally: Mutex::default(), queue: Mutex::default() })
     }
 
     /// Receives until a limit is reached or `stop` is set. Datagrams beyond `limits.count` stay
@@ -83,14 +83,14 @@ impl Receiver {
     /// # Errors
     /// [`Error::Invalid`] while another thread receives; [`Error::Os`] if the kernel refuses.
     pub fn run(&self, limits: RunLimits, stop: &AtomicBool) -> Result<()> {
-        let Ok(mut desk) = self.desk.try_lock() else {
+        let Ok(mut queue) = self.queue.try_lock() else {
             return Err(Error::Invalid("this receiver is receiving already".to_owned()));
         };
         let start = Instant::now();
         let end = limits.end(start);
         let (mut left, mut heard) = (limits.count.unwrap_or(u64::MAX), start);
         while left > 0 && !stop.load(Ordering::Relaxed) {
-            let count = desk.settle(&mut self.tally(), left);
+            let count = queue.settle(&mut self.tally(), left);
             left -= count;
             let now = Instant::now();
             if count > 0 {
@@ -101,7 +101,7 @@ impl Receiver {
             if until.is_some_and(|until| until <= now) {
                 break;
             }
-            if desk.is_empty() && !desk.refill(&self.fd)? {
+            if queue.is_empty() && !queue.refill(&self.fd)? {
                 pacing::wait_ready(self.fd.as_fd(), PollFlags::POLLIN, until);
             }
         }
@@ -126,14 +126,14 @@ impl Receiver {
 
 /// The datagrams of the last call that are not accounted for yet.
 #[derive(Debug, Default)]
-struct Desk {
+struct ReceiveQueue {
     inbox: Inbox,
     next: usize,
     /// Bytes of message `next` that are done.
     done_bytes: usize,
 }
 
-impl Desk {
+impl ReceiveQueue {
     fn is_empty(&self) -> bool {
         self.next == self.inbox.messages().len()
     }

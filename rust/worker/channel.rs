@@ -66,7 +66,7 @@ impl Channel {
     }
 
     /// Whether something is said that has not been taken.
-    pub(super) fn is_saying(&self) -> bool {
+    pub(super) fn has_output(&self) -> bool {
         self.is_open && self.output.len() > 0
     }
 
@@ -76,7 +76,7 @@ impl Channel {
     }
 
     /// Says something, now or when the other side reads. One that does not read is cut off.
-    pub(super) fn say(&mut self, message: &impl Serialize) {
+    pub(super) fn send(&mut self, message: &impl Serialize) {
         if !self.is_open {
             return;
         }

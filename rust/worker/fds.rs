@@ -44,7 +44,7 @@ impl OwnDescriptors {
 ///
 /// # Errors
 /// No descriptor; or there are more of its own than low numbers.
-pub(super) fn fill(nothing: OwnedFd) -> io::Result<()> {
+pub(super) fn occupy_low_numbers(nothing: OwnedFd) -> io::Result<()> {
     let mut copy = nothing;
     while copy.as_raw_fd() < RawFd::from(FIRST_FOREIGN) {
         let next = copy.try_clone()?;

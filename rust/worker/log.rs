@@ -46,7 +46,7 @@ impl Log {
         if level < self.level {
             return;
         }
-        self.turn(now);
+        self.start_second(now);
         if self.in_second == SECOND_RECORDS || self.waiting.len() >= WAITING_RECORDS {
             self.suppressed += 1;
             return;
@@ -57,12 +57,12 @@ impl Log {
 
     /// The next record to be told.
     pub(super) fn next(&mut self, now: Instant) -> Option<LogRecord> {
-        self.turn(now);
+        self.start_second(now);
         self.waiting.pop_front()
     }
 
     /// Begins a new second, and says what the one before did not.
-    fn turn(&mut self, now: Instant) {
+    fn start_second(&mut self, now: Instant) {
         if now.duration_since(self.second) < SECOND {
             return;
         }

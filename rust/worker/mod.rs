@@ -73,8 +73,8 @@ fn start(arguments: &Arguments) -> Result<Service> {
     let own =
         OwnDescriptors::take(arguments).map_err(|e| Error::os("taking over", "descriptors", e))?;
     let rings = EngineRings::make(1)?;
-    sandbox::leave(arguments.user(), arguments.supervisor)?;
-    sandbox::hide_files(&FileAccess::default())?;
+    sandbox::drop_privileges(arguments.user(), arguments.supervisor)?;
+    sandbox::apply_landlock(&FileAccess::default())?;
     let OwnDescriptors { supervisor_channel, broker, page, channel, nothing } = own;
     let relay = Arc::new(relay(arguments, broker, page)?);
     relay.hold(rings);
@@ -83,9 +83,9 @@ fn start(arguments: &Arguments) -> Result<Service> {
     let gate = Arc::new(Barrier::new(2));
     supervisor::start(supervisor_channel, mailbox.clone(), gate.clone())?;
     watch(relay.clone(), mailbox.clone())?;
-    let filled = fds::fill(nothing);
+    let filled = fds::occupy_low_numbers(nothing);
     filled.map_err(|e| Error::os("filling", "the low descriptors", e))?;
-    sandbox::filter_calls(Role::Worker { first_foreign_fd: FIRST_FOREIGN, channel_fd: CHANNEL })?;
+    sandbox::apply_seccomp(Role::Worker { first_foreign_fd: FIRST_FOREIGN, channel_fd: CHANNEL })?;
     gate.wait();
     let session = ControlSession::new(Channel::new(channel), mailbox);
     Ok(Service::new(relay, session, arguments.number))

@@ -46,15 +46,22 @@ pub(super) struct ControlSession {
     reporting: Option<ReportStream>,
     pub(super) log: Log,
     /// Whether it is another control process since somebody asked.
-    is_new: bool,
+    has_reconnected: bool,
     /// Whether there is a connection of which nobody was told that it has ended.
-    is_met: bool,
+    is_disconnect_unreported: bool,
 }
 
 impl ControlSession {
     pub(super) fn new(channel: Channel, mailbox: Arc<Mailbox>) -> Self {
         let log = Log::new(Instant::now());
-        Self { channel, mailbox, reporting: None, log, is_new: false, is_met: false }
+        Self {
+            channel,
+            mailbox,
+            reporting: None,
+            log,
+            has_reconnected: false,
+            is_disconnect_unreported: false,
+        }
     }
 
     /// Waits for what comes next, until `deadline`, and says meanwhile what is to be said.
@@ -63,15 +70,15 @@ impl ControlSession {
             if let Some(error) = self.mailbox.end() {
                 return SessionInput::EngineEnded(error);
             }
-            if self.welcome() {
+            if self.accept_channel() {
                 return SessionInput::Replaced;
             }
-            self.go_on();
+            self.send_pending();
             if let Some(request) = self.read() {
                 return SessionInput::Request(request);
             }
-            if self.is_met && !self.channel.is_open() {
-                self.is_met = false;
+            if self.is_disconnect_unreported && !self.channel.is_open() {
+                self.is_disconnect_unreported = false;
                 return SessionInput::Gone;
             }
             if Instant::now() >= deadline {
@@ -84,32 +91,32 @@ impl ControlSession {
     /// Hands over what is still to be said, as long as somebody reads it and until `deadline`.
     pub(super) fn part(&mut self, deadline: Instant) {
         self.reporting = None;
-        self.go_on();
-        while self.channel.is_saying() && Instant::now() < deadline {
+        self.send_pending();
+        while self.channel.has_output() && Instant::now() < deadline {
             self.wait(deadline);
             self.channel.flush();
         }
     }
 
     /// Whether there is another control process since the last time.
-    pub(super) fn take_new(&mut self) -> bool {
-        std::mem::take(&mut self.is_new)
+    pub(super) fn take_reconnected(&mut self) -> bool {
+        std::mem::take(&mut self.has_reconnected)
     }
 
     pub(super) fn is_open(&self) -> bool {
         self.channel.is_open()
     }
 
-    pub(super) fn answer(&mut self, id: u64, answer: impl Serialize) {
-        self.channel.say(&Response { id, outcome: ResponseBody::Ok(answer) });
+    pub(super) fn respond(&mut self, id: u64, respond: impl Serialize) {
+        self.channel.send(&Response { id, outcome: ResponseBody::Ok(respond) });
     }
 
-    pub(super) fn refuse(&mut self, id: u64, failure: Failure) {
-        self.channel.say(&Response { id, outcome: ResponseBody::<()>::Error(failure) });
+    pub(super) fn respond_error(&mut self, id: u64, failure: Failure) {
+        self.channel.send(&Response { id, outcome: ResponseBody::<()>::Error(failure) });
     }
 
-    pub(super) fn tell(&mut self, event: &WorkerEvent<'_>) {
-        self.channel.say(event);
+    pub(super) fn send_event(&mut self, event: &WorkerEvent<'_>) {
+        self.channel.send(event);
     }
 
     /// Answers with the counters, in pieces; no request is taken before the end.
@@ -123,13 +130,13 @@ impl ControlSession {
         let interfaces = report.interfaces.into_iter();
         let interfaces = interfaces.map(|one| InterfaceEntry::new(one, ingress.name())).collect();
         let outcome = ResponseBody::Part(ReportPart::Interfaces(interfaces));
-        self.channel.say(&Response { id, outcome });
+        self.channel.send(&Response { id, outcome });
         let rules = report.rules.into_iter();
         self.reporting = Some(ReportStream { id, rules, engine_error });
     }
 
     /// What control says makes no sense.
-    pub(super) fn give_up(&mut self, why: &str) {
+    pub(super) fn close_with_error(&mut self, why: &str) {
         let text = format!("the connection to control is closed: {why}");
         self.log.add(LogLevel::Error, "worker", text, Instant::now());
         self.close();
@@ -141,34 +148,34 @@ impl ControlSession {
     }
 
     /// Takes a new connection, if there is one.
-    fn welcome(&mut self) -> bool {
+    fn accept_channel(&mut self) -> bool {
         let Some(new) = self.mailbox.take_channel() else { return false };
         self.close();
         if let Err(errno) = self.channel.replace(&new) {
             let text = format!("a connection to control cannot be taken: {}", errno.desc());
             self.log.add(LogLevel::Error, "worker", text, Instant::now());
         }
-        (self.is_new, self.is_met) = (true, true);
+        (self.has_reconnected, self.is_disconnect_unreported) = (true, true);
         true
     }
 
     /// Says what is to be said, as far as it is read.
-    fn go_on(&mut self) {
+    fn send_pending(&mut self) {
         while self.channel.is_open()
             && let Some(record) = self.log.next(Instant::now())
         {
             let (level, facility) = (record.level, record.facility);
-            self.channel.say(&WorkerEvent::Log { level, facility, text: &record.text });
+            self.channel.send(&WorkerEvent::Log { level, facility, text: &record.text });
         }
         self.channel.flush();
         while self.channel.is_open() && self.channel.has_room() {
             let Some(mut reporting) = self.reporting.take() else { return };
             let (id, rules) = (reporting.id, piece(&mut reporting.rules));
             if rules.is_empty() {
-                self.answer(id, Reported { engine_error: reporting.engine_error });
+                self.respond(id, Reported { engine_error: reporting.engine_error });
             } else {
                 self.channel
-                    .say(&Response { id, outcome: ResponseBody::Part(ReportPart::Rules(rules)) });
+                    .send(&Response { id, outcome: ResponseBody::Part(ReportPart::Rules(rules)) });
                 self.reporting = Some(reporting);
             }
         }
@@ -184,7 +191,7 @@ impl ControlSession {
             Ok(Some(message)) => ControlRequest::parse(&message),
             Err(_) => Err("a message is too long".to_owned()),
         };
-        request.inspect_err(|why| self.give_up(why)).ok()
+        request.inspect_err(|why| self.close_with_error(why)).ok()
     }
 
     /// Until something comes or can be said, or the other side is gone.

@@ -39,37 +39,37 @@ impl RuleStatusTracker {
     }
 
     /// Tells what is new; `is_there` knows the rules that there are.
-    pub(super) fn tell(
+    pub(super) fn report(
         &mut self,
         relay: &Relay,
-        talk: &mut ControlSession,
+        session: &mut ControlSession,
         is_there: impl Fn(&str) -> bool,
     ) {
-        self.tell_links(relay, talk);
+        self.report_links(relay, session);
         let version = relay.version();
-        if self.version == Some(version) || !talk.is_open() {
+        if self.version == Some(version) || !session.is_open() {
             return;
         }
         self.version = Some(version);
         for warning in relay.warnings() {
             if self.warnings.insert(warning.clone()) {
-                talk.log.add(LogLevel::Warning, "socket", warning, Instant::now());
+                session.log.add(LogLevel::Warning, "socket", warning, Instant::now());
             }
         }
-        let troubled = relay.troubled().into_iter().map(RuleStatusEntry::from);
-        let now: BTreeMap<_, _> = troubled.map(|news| (news.id.clone(), news)).collect();
+        let rules_in_trouble = relay.rules_in_trouble().into_iter().map(RuleStatusEntry::from);
+        let now: BTreeMap<_, _> = rules_in_trouble.map(|news| (news.id.clone(), news)).collect();
         let news = differences(&self.rules, &now, is_there);
         for rules in news.chunks(PIECE_RULES) {
-            talk.tell(&WorkerEvent::Rules { rules: rules.to_vec() });
+            session.send_event(&WorkerEvent::Rules { rules: rules.to_vec() });
         }
         self.rules = now;
     }
 
-    fn tell_links(&mut self, relay: &Relay, talk: &mut ControlSession) {
+    fn report_links(&mut self, relay: &Relay, session: &mut ControlSession) {
         let Some(seen) = &mut self.links else { return };
         let now = relay.links();
         for change in now.since(seen) {
-            talk.tell(&WorkerEvent::from(&change));
+            session.send_event(&WorkerEvent::from(&change));
         }
         *seen = now;
     }

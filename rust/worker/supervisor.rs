@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::sys::scm_rights::{self, Received};
 
 /// How often the supervisor hears from this process; it waits for 3 s.
-const PULSE: Duration = Duration::from_millis(500);
+const HEARTBEAT: Duration = Duration::from_millis(500);
 /// The sign of life.
 const ALIVE: &[u8] = b"P";
 /// The first byte of the message that brings a connection to control.
@@ -31,7 +31,7 @@ const MESSAGE_BYTES: usize = 64;
 pub(super) fn start(supervisor: OwnedFd, mailbox: Arc<Mailbox>, gate: Arc<Barrier>) -> Result<()> {
     let supervisor = Arc::new(supervisor);
     let beating = supervisor.clone();
-    spawn("mcr-pulse", move || beat(&beating))?;
+    spawn("mcr-pulse", move || send_heartbeats(&beating))?;
     spawn("mcr-supervisor", move || {
         gate.wait();
         listen(&supervisor, &mailbox);
@@ -53,11 +53,11 @@ pub(super) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(
     thread.map(drop).map_err(|e| Error::os("starting a thread", "the worker", e))
 }
 
-fn beat(supervisor: &OwnedFd) {
+fn send_heartbeats(supervisor: &OwnedFd) {
     loop {
         // A supervisor that sleeps has enough of them; that it is gone, the other thread learns.
         scm_rights::send(supervisor.as_fd(), ALIVE, None, MsgFlags::MSG_DONTWAIT).ok();
-        thread::sleep(PULSE);
+        thread::sleep(HEARTBEAT);
     }
 }
 

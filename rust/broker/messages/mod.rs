@@ -85,9 +85,9 @@ messages! {
         4 AllMulticast { lease: u64, on: bool },
         5 Join { interface: InterfaceId, group: Addr, sources: Vec<Addr> },
         6 Leave { ifindex: u32, group: Addr, sources: Vec<Addr> },
-        7 Merger { interface: InterfaceId, group: Addr, port: u16 },
-        8 MergerForAny { v4: bool, port: u16, is_beside_own: bool },
-        9 Holder { interface: InterfaceId, address: Addr, port: u16, is_beside_own: bool },
+        7 GroHelper { interface: InterfaceId, group: Addr, port: u16 },
+        8 GroHelperForPort { v4: bool, port: u16, is_beside_own: bool },
+        9 PortGuard { interface: InterfaceId, address: Addr, port: u16, is_beside_own: bool },
         10 Datagrams {
             interface: InterfaceId,
             group: Addr,
@@ -105,7 +105,7 @@ messages! {
         16 Settled {},
         /// From any sender to these.
         17 NarrowBy { lease: u64, sources: Vec<Addr> },
-        18 MergerAnywhere { group: Addr, port: u16 },
+        18 GroHelperAnywhere { group: Addr, port: u16 },
         /// Have the memberships reported, if the worker has any there.
         19 Announce { ifindex: u32 },
         /// Have the kernel merge what a helper is asked about, or no longer.

@@ -92,8 +92,8 @@ fn leave() -> impl Strategy<Value = Request> {
     })
 }
 
-fn merger() -> impl Strategy<Value = Request> {
-    (interface(), addr(), any::<u16>()).prop_map(|(interface, group, port)| Request::Merger {
+fn gro_helper() -> impl Strategy<Value = Request> {
+    (interface(), addr(), any::<u16>()).prop_map(|(interface, group, port)| Request::GroHelper {
         interface,
         group,
         port,
@@ -109,12 +109,12 @@ pub(in crate::broker) fn request() -> impl Strategy<Value = Request> {
         (lease, any::<bool>()).prop_map(|(lease, on)| Request::AllMulticast { lease, on }),
         join(),
         leave(),
-        merger(),
-        (addr(), port).prop_map(|(group, port)| Request::MergerAnywhere { group, port }),
+        gro_helper(),
+        (addr(), port).prop_map(|(group, port)| Request::GroHelperAnywhere { group, port }),
         (any::<[bool; 2]>(), port).prop_map(|([v4, is_beside_own], port)| {
-            Request::MergerForAny { v4, port, is_beside_own }
+            Request::GroHelperForPort { v4, port, is_beside_own }
         }),
-        (interface(), addr(), port).prop_map(|(interface, address, port)| Request::Holder {
+        (interface(), addr(), port).prop_map(|(interface, address, port)| Request::PortGuard {
             interface,
             address,
             port,

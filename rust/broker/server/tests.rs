@@ -77,8 +77,8 @@ fn output(spec: OutputSpec) -> Request {
     Request::Output { rule: "a".to_owned(), number: 0, is_connected: true, spec }
 }
 
-fn holder(address: Addr) -> Request {
-    Request::Holder { interface: lo(), address, port: 1, is_beside_own: false }
+fn port_guard(address: Addr) -> Request {
+    Request::PortGuard { interface: lo(), address, port: 1, is_beside_own: false }
 }
 
 fn datagrams(group: Addr, is_everywhere: bool) -> Request {
@@ -117,7 +117,7 @@ fn what_no_worker_of_ours_asks_ends_its_line() {
             join(Addr::v4([10, 0, 0, 1]), &[]),
             join(GROUP, &[V6]),
             join(GROUP, &[GROUP]),
-            holder(GROUP),
+            port_guard(GROUP),
             datagrams(Addr::v4([127, 0, 0, 1]), false),
             datagrams(GROUP, true),
             Request::JoinBy { lease: 1, sources: vec![] },
@@ -370,8 +370,10 @@ fn tame(request: Request) -> Request {
         Request::Join { sources: list, .. } => {
             Request::Join { interface, group: GROUP, sources: sources(list) }
         }
-        Request::Merger { port, .. } => Request::Merger { interface, group: GROUP, port },
-        Request::MergerAnywhere { port, .. } => Request::MergerAnywhere { group: GROUP, port },
+        Request::GroHelper { port, .. } => Request::GroHelper { interface, group: GROUP, port },
+        Request::GroHelperAnywhere { port, .. } => {
+            Request::GroHelperAnywhere { group: GROUP, port }
+        }
         Request::Datagrams { port, .. } => datagrams_at(port),
         Request::JoinBy { lease, .. } => Request::JoinBy { lease: few(lease), sources: vec![] },
         Request::LeaveBy { lease, .. } => Request::LeaveBy { lease: few(lease), sources: vec![] },

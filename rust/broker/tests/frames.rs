@@ -96,7 +96,7 @@ fn what_nobody_asked_for_again_is_closed_once_all_is_settled() {
         let (worker, death) = supervisor.worker(0);
         let kept = frames(&worker, GROUP, None);
         let output = worker.output(&OWNER, &spec(OTHER, NEAR)).unwrap();
-        let helper = worker.merger(GROUP, 5001, &far).unwrap();
+        let helper = worker.gro_helper(GROUP, 5001, &far).unwrap();
         worker.take_all_multicast(&kept.socket, &far, true).unwrap();
         worker.join(&far, GROUP, &[]).unwrap();
         worker.join(&far, OTHER, &[]).unwrap();
@@ -112,7 +112,7 @@ fn what_nobody_asked_for_again_is_closed_once_all_is_settled() {
         let _kept = frames(&worker, GROUP, None);
         worker.join(&far, OTHER, &[]).unwrap();
         assert_eq!((supervisor.open_sockets(), groups(FAR)), (4, 2));
-        worker.settled().unwrap();
+        worker.release_unclaimed().unwrap();
         assert_eq!((supervisor.open_sockets(), groups(FAR)), (2, 1));
         assert!(!is_all());
         worker.leave(far.index, OTHER, &[]);
@@ -135,7 +135,7 @@ fn nothing_of_an_interface_passes_for_one_of_the_next_with_its_index() {
         assert_eq!(supervisor.open_sockets(), 0);
         let now = frames(&worker, GROUP, None);
         worker.join(&interface(FAR), GROUP, &[]).unwrap();
-        worker.settled().unwrap();
+        worker.release_unclaimed().unwrap();
         assert_eq!(groups(FAR), 1);
         send(&sender(GROUP, NEAR), 1);
         wait_until("a frame is there", || !queued(&now.socket).is_empty());
@@ -205,7 +205,7 @@ fn which_flows_come_to_a_worker_does_not_depend_on_the_others() {
         assert_eq!(part(&kept), before);
         assert_eq!(queued(&other.socket).len(), 64 - before);
         drop(other);
-        second.settled().unwrap();
+        second.release_unclaimed().unwrap();
         assert_eq!(part(&kept), before);
         drop(kept);
         wait_until("all are closed", || supervisor.open_sockets() == 0);

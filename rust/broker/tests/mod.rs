@@ -75,7 +75,7 @@ fn datagrams_that_came_while_nobody_lived_are_there() {
         let (worker, death) = supervisor.worker(0);
         let lo = interface("lo");
         let first = worker.datagrams(&UdpInputRequest::on(lo, GROUP, 5001)).unwrap();
-        worker.join_by(&first.socket, lo.index, GROUP, &[]).unwrap();
+        worker.join_socket(&first.socket, lo.index, GROUP, &[]).unwrap();
         let sender = sender(GROUP, "lo");
         send(&sender, 2);
         death.come();
@@ -85,8 +85,8 @@ fn datagrams_that_came_while_nobody_lived_are_there() {
         let (worker, _) = supervisor.worker(0);
         let again = worker.datagrams(&UdpInputRequest::on(lo, GROUP, 5001)).unwrap();
         assert_eq!(queued(&again.socket), [100; 5]);
-        worker.join_by(&again.socket, lo.index, GROUP, &[]).unwrap();
-        worker.settled().unwrap();
+        worker.join_socket(&again.socket, lo.index, GROUP, &[]).unwrap();
+        worker.release_unclaimed().unwrap();
         send(&sender, 1);
         settle();
         assert_eq!((queued(&again.socket), groups("lo")), (vec![100], 1));
@@ -209,7 +209,7 @@ fn an_output_that_cannot_be_connected_now_waits_with_its_socket() {
         worker.output(&OWNER, &host).unwrap_err();
         assert_eq!(supervisor.open_sockets(), 1);
         let parked = worker.prepare_output(&OWNER, &host).unwrap();
-        worker.settled().unwrap();
+        worker.release_unclaimed().unwrap();
         ip("route add 192.0.2.0/24 dev lo");
         assert!(worker.reconnect(&parked.socket, &host).unwrap() > 0);
         assert_eq!(supervisor.open_sockets(), 1);
@@ -236,12 +236,12 @@ fn an_interface_that_is_renewed_under_a_living_worker_is_joined_anew() {
         let (second, _) = supervisor.worker(1);
         let far = interface(FAR);
         let old = first.datagrams(&UdpInputRequest::on(far, GROUP, 5001)).unwrap();
-        first.join_by(&old.socket, far.index, GROUP, &[]).unwrap();
+        first.join_socket(&old.socket, far.index, GROUP, &[]).unwrap();
         renew_cable();
         // The one is there before the other has noticed.
         let new = second.datagrams(&UdpInputRequest::on(far, GROUP, 5002)).unwrap();
-        second.join_by(&new.socket, far.index, GROUP, &[]).unwrap();
-        first.leave_by(&old.socket, far.index, GROUP, &[]);
+        second.join_socket(&new.socket, far.index, GROUP, &[]).unwrap();
+        first.leave_socket(&old.socket, far.index, GROUP, &[]);
         drop(old);
         wait_until("the old one is closed", || supervisor.open_sockets() == 1);
         assert_eq!(groups(FAR), 1);
@@ -262,8 +262,8 @@ fn a_successor_that_wants_fewer_senders_is_a_member_for_fewer() {
         for wanted in [vec![], vec![one, two]] {
             let (worker, death) = supervisor.worker(0);
             let first = worker.datagrams(&UdpInputRequest::on(lo, GROUP, 5001)).unwrap();
-            worker.join_by(&first.socket, lo.index, GROUP, &wanted).unwrap();
-            worker.settled().unwrap();
+            worker.join_socket(&first.socket, lo.index, GROUP, &wanted).unwrap();
+            worker.release_unclaimed().unwrap();
             senders.iter().for_each(|sender| send(sender, 1));
             settle();
             assert_eq!(queued(&first.socket).len(), 2);
@@ -271,8 +271,8 @@ fn a_successor_that_wants_fewer_senders_is_a_member_for_fewer() {
             drop((first, worker));
             let (worker, _) = supervisor.worker(0);
             let again = worker.datagrams(&UdpInputRequest::on(lo, GROUP, 5001)).unwrap();
-            worker.join_by(&again.socket, lo.index, GROUP, &[one]).unwrap();
-            worker.settled().unwrap();
+            worker.join_socket(&again.socket, lo.index, GROUP, &[one]).unwrap();
+            worker.release_unclaimed().unwrap();
             senders.iter().for_each(|sender| send(sender, 1));
             settle();
             assert_eq!(queued(&again.socket).len(), 1);
@@ -297,12 +297,12 @@ fn a_successor_joins_anew_what_the_kernel_has_forgotten() {
                     return None;
                 }
                 let opened = worker.datagrams(&UdpInputRequest::on(near, group, 5001)).unwrap();
-                worker.join_by(&opened.socket, near.index, group, &[]).unwrap();
+                worker.join_socket(&opened.socket, near.index, group, &[]).unwrap();
                 Some(opened)
             };
             let (worker, death) = supervisor.worker(0);
             let held = join(&worker);
-            worker.settled().unwrap();
+            worker.release_unclaimed().unwrap();
             assert!(is_member());
             death.come();
             drop((held, worker));
@@ -311,7 +311,7 @@ fn a_successor_joins_anew_what_the_kernel_has_forgotten() {
             assert!(!is_member());
             let (worker, _) = supervisor.worker(0);
             let held = join(&worker);
-            worker.settled().unwrap();
+            worker.release_unclaimed().unwrap();
             assert!(is_member());
             drop((held, worker));
             supervisor.server.lock().unwrap().forget();
@@ -327,20 +327,20 @@ fn helpers_stand_until_nobody_needs_them() {
         let (worker, death) = supervisor.worker(0);
         let (lo, local) = (interface("lo"), Addr::v4([127, 0, 0, 1]));
         let is_taken = || UdpSocket::bind("127.0.0.1:5001").is_err();
-        let held = worker.holder(local, 5001, &lo, false).unwrap();
-        let any = worker.merger_for_any(true, 5002, false).unwrap();
+        let held = worker.port_guard(local, 5001, &lo, false).unwrap();
+        let any = worker.gro_helper_for_port(true, 5002, false).unwrap();
         assert!(held.is_some() && any.is_some() && is_taken());
         death.come();
         drop((held, any, worker));
         assert!(is_taken());
         let (worker, _) = supervisor.worker(0);
-        let held = worker.holder(local, 5001, &lo, false).unwrap();
+        let held = worker.port_guard(local, 5001, &lo, false).unwrap();
         assert!(held.is_some() && supervisor.open_sockets() == 2);
-        worker.settled().unwrap();
+        worker.release_unclaimed().unwrap();
         assert_eq!(supervisor.open_sockets(), 1);
         drop(held);
         wait_until("the port is free", || !is_taken());
         let _program = UdpSocket::bind("127.0.0.1:5001").unwrap();
-        assert!(worker.holder(local, 5001, &lo, false).unwrap().is_none());
+        assert!(worker.port_guard(local, 5001, &lo, false).unwrap().is_none());
     });
 }

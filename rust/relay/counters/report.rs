@@ -128,7 +128,7 @@ pub fn errno_name(errno: u64) -> String {
 
 pub(in crate::relay) fn read(
     state: &State,
-    present: &LinkTable,
+    links: &LinkTable,
     pages: &[Arc<SharedWords>],
 ) -> Report {
     let interfaces = state.inputs.interfaces().map(|interface| InterfaceReport {
@@ -139,7 +139,7 @@ pub(in crate::relay) fn read(
     let interfaces = interfaces.collect();
     let now_ms = now_ms();
     let rules = state.rules.iter().map(|(&key, live)| {
-        let trouble = live.trouble(present, state.ingress());
+        let trouble = live.trouble(links, state.ingress());
         let (id, paused) = (live.id.clone(), live.paused);
         RuleReport { key, id, paused, trouble, ..rule_report(live, pages, now_ms) }
     });
@@ -192,13 +192,14 @@ fn output_report(live: &LiveOutput, pages: &[Arc<SharedWords>], now_ms: u64) -> 
     }
     let words = sum(pages, live.slot);
     let dropped = Loss::ALL.map(|why| (why, words[output::DROPPED + why as usize]));
-    let settled = words[output::SENT] + dropped.iter().map(|(_, copies)| copies).sum::<u64>();
+    let release_unclaimed =
+        words[output::SENT] + dropped.iter().map(|(_, copies)| copies).sum::<u64>();
     OutputReport {
         parked: live.trouble(),
         wanted: words[output::WANTED],
         sent: words[output::SENT],
         sent_bytes: words[output::SENT_BYTES],
-        pending: words[output::WANTED].saturating_sub(settled),
+        pending: words[output::WANTED].saturating_sub(release_unclaimed),
         refused: words[output::REFUSED],
         dropped,
         errors,

@@ -29,7 +29,7 @@ impl State {
                 let [matched, overtaking] = report::order(pages, rule.slot);
                 let begun = *rule.order_from.get_or_insert(matched);
                 if overtaking > 0 {
-                    inputs.keep_apart(&rule.input);
+                    inputs.stop_gro(&rule.input);
                 } else if matched.saturating_sub(begun) >= PROOF {
                     inputs.merge(&rule.input);
                 }
@@ -69,22 +69,22 @@ impl Inputs {
     /// Has the kernel merge the datagrams of an input, but for what is kept apart.
     pub(in crate::relay) fn merge(&mut self, input: &InputSpec) {
         if self.merges_by_port(input) {
-            self.merging.merge(input, &*self.opener, &mut self.warnings);
+            self.merging.merge(input, &*self.provider, &mut self.warnings);
         }
-        let Self { interfaces, opener, warnings, .. } = self;
+        let Self { interfaces, provider, warnings, .. } = self;
         if let Some(interface) = interfaces.get_mut(&input.interface) {
-            each_of(interface, input, |endpoint| endpoint.merge(&**opener, warnings));
+            each_of(interface, input, |endpoint| endpoint.merge(&**provider, warnings));
         }
     }
 
     /// Has no datagram of an input merged any more, as some of them overtake others.
-    pub(in crate::relay) fn keep_apart(&mut self, input: &InputSpec) {
+    pub(in crate::relay) fn stop_gro(&mut self, input: &InputSpec) {
         if self.merges_by_port(input) {
-            self.merging.keep_apart(input, &*self.opener, &mut self.warnings);
+            self.merging.stop_gro(input, &*self.provider, &mut self.warnings);
         }
-        let Self { interfaces, opener, warnings, .. } = self;
+        let Self { interfaces, provider, warnings, .. } = self;
         let Some(interface) = interfaces.get_mut(&input.interface) else { return };
-        each_of(interface, input, |endpoint| endpoint.keep_apart(&**opener, warnings));
+        each_of(interface, input, |endpoint| endpoint.stop_gro(&**provider, warnings));
         if !std::mem::replace(&mut interface.keeps_apart, true) {
             let text = format!(
                 "some datagrams of {}%{}:{} cannot be merged by the kernel (short, empty, without \
@@ -121,13 +121,13 @@ impl Endpoint {
     /// Has the kernel merge.
     pub(in crate::relay) fn merge(
         &mut self,
-        opener: &dyn SocketProvider,
+        provider: &dyn SocketProvider,
         warnings: &mut Vec<String>,
     ) {
-        self.merge.begin(self.socket.helper(), opener, warnings);
+        self.merge.begin(self.socket.helper(), provider, warnings);
     }
 
-    fn keep_apart(&mut self, opener: &dyn SocketProvider, warnings: &mut Vec<String>) {
-        self.merge.end(self.socket.helper(), opener, warnings);
+    fn stop_gro(&mut self, provider: &dyn SocketProvider, warnings: &mut Vec<String>) {
+        self.merge.end(self.socket.helper(), provider, warnings);
     }
 }

@@ -16,21 +16,21 @@ use crate::spec::InputSpec;
 
 /// What makes the kernel merge for a group and port of an interface, or `None`, with a warning
 /// where that is a refusal. `is_upper` says that other interfaces receive for this one.
-pub(in crate::relay) fn merger(
+pub(in crate::relay) fn gro_helper(
     input: &InputSpec,
     is_upper: bool,
-    opener: &dyn SocketProvider,
+    provider: &dyn SocketProvider,
     warnings: &mut Vec<String>,
 ) -> Option<HelperSocket> {
     let (group, port) = (input.group, input.port);
     if !is_upper {
         let target = InterfaceRef { index: input.ifindex, name: &input.interface };
-        return hold(group, port, opener.merger(group, port, &target), warnings);
+        return hold(group, port, provider.gro_helper(group, port, &target), warnings);
     }
     // A broadcast address is a local one to some, and such a group cannot be had everywhere.
     let can_be_anywhere = group.is_multicast() && !socket::needs_interface(group);
     can_be_anywhere
-        .then(|| hold(group, port, opener.merger_anywhere(group, port), warnings))
+        .then(|| hold(group, port, provider.gro_helper_anywhere(group, port), warnings))
         .flatten()
 }
 
@@ -51,15 +51,15 @@ pub(in crate::relay) fn hold<T>(
 /// Measured on one core: super-frames nearly double what one stream can reach.
 pub(in crate::relay) fn advice(
     input: &InputSpec,
-    present: &LinkTable,
+    links: &LinkTable,
     devices: &Devices,
 ) -> Option<String> {
     let name = &*input.interface;
     if name == "lo" {
         return None;
     }
-    let cards = present.cards(input.ifindex);
-    let named = cards.here.iter().filter_map(|card| present.name(*card));
+    let cards = links.cards(input.ifindex);
+    let named = cards.here.iter().filter_map(|card| links.name(*card));
     if let Some(off) = named.into_iter().find(|card| !devices.mtu_and_gro(card).1) {
         let place =
             if off == name { String::new() } else { format!(", which receives for {name}") };
@@ -107,11 +107,11 @@ impl GroRequest {
     pub(in crate::relay) fn begin(
         &mut self,
         helper: Option<&HelperSocket>,
-        opener: &dyn SocketProvider,
+        provider: &dyn SocketProvider,
         warnings: &mut Vec<String>,
     ) {
         if !self.is_over && !std::mem::replace(&mut self.is_on, true) {
-            self.tell(helper, opener, warnings);
+            self.tell(helper, provider, warnings);
         }
     }
 
@@ -119,23 +119,23 @@ impl GroRequest {
     pub(in crate::relay) fn end(
         &mut self,
         helper: Option<&HelperSocket>,
-        opener: &dyn SocketProvider,
+        provider: &dyn SocketProvider,
         warnings: &mut Vec<String>,
     ) {
         self.is_on = false;
         if !std::mem::replace(&mut self.is_over, true) {
-            self.tell(helper, opener, warnings);
+            self.tell(helper, provider, warnings);
         }
     }
 
     fn tell(
         &self,
         helper: Option<&HelperSocket>,
-        opener: &dyn SocketProvider,
+        provider: &dyn SocketProvider,
         warnings: &mut Vec<String>,
     ) {
         if let Some(helper) = helper
-            && let Err(error) = opener.merge(helper, self.is_on)
+            && let Err(error) = provider.merge(helper, self.is_on)
         {
             warn_once(warnings, error.to_string());
         }
@@ -154,13 +154,13 @@ impl GroPorts {
         v4: bool,
         ports: RangeInclusive<u16>,
         is_beside_own: impl Fn(u16) -> bool,
-        opener: &dyn SocketProvider,
+        provider: &dyn SocketProvider,
         warnings: &mut Vec<String>,
     ) {
         let mut refusal = None;
         for port in ports {
             let helper = self.ports.entry((v4, port)).or_insert_with(|| {
-                let opened = opener.merger_for_any(v4, port, is_beside_own(port));
+                let opened = provider.gro_helper_for_port(v4, port, is_beside_own(port));
                 let held = opened.unwrap_or_else(|error| {
                     refusal.get_or_insert((port, error));
                     None
@@ -185,23 +185,23 @@ impl GroPorts {
     pub(in crate::relay) fn merge(
         &mut self,
         input: &InputSpec,
-        opener: &dyn SocketProvider,
+        provider: &dyn SocketProvider,
         warnings: &mut Vec<String>,
     ) {
         for PortHelper { held, merge, .. } in self.helpers(input) {
-            merge.begin(held.as_ref(), opener, warnings);
+            merge.begin(held.as_ref(), provider, warnings);
         }
     }
 
     /// Has nothing of what comes to an input's ports merged any more.
-    pub(in crate::relay) fn keep_apart(
+    pub(in crate::relay) fn stop_gro(
         &mut self,
         input: &InputSpec,
-        opener: &dyn SocketProvider,
+        provider: &dyn SocketProvider,
         warnings: &mut Vec<String>,
     ) {
         for PortHelper { held, merge, .. } in self.helpers(input) {
-            merge.end(held.as_ref(), opener, warnings);
+            merge.end(held.as_ref(), provider, warnings);
         }
     }
 

@@ -44,7 +44,7 @@ pub(super) struct Inputs {
     /// By name: a device that is made anew goes on under its old entry.
     pub(super) interfaces: BTreeMap<String, InputInterface>,
     devices: Devices,
-    pub(super) opener: Arc<dyn SocketProvider>,
+    pub(super) provider: Arc<dyn SocketProvider>,
     pub(super) merging: GroPorts,
     new_slots: Vec<Grant>,
     source_ports: SourcePorts,
@@ -57,7 +57,7 @@ impl Inputs {
     ///
     /// # Errors
     /// No descriptor.
-    pub(super) fn new(settings: &Settings, opener: Arc<dyn SocketProvider>) -> Result<Self> {
+    pub(super) fn new(settings: &Settings, provider: Arc<dyn SocketProvider>) -> Result<Self> {
         Ok(Self {
             ingress: settings.ingress,
             share: settings.share,
@@ -65,7 +65,7 @@ impl Inputs {
             buffer_bytes: settings.buffer_bytes,
             interfaces: BTreeMap::new(),
             devices: Devices::open()?,
-            opener,
+            provider,
             merging: GroPorts::new(),
             new_slots: Vec::new(),
             source_ports: SourcePorts::default(),
@@ -92,7 +92,7 @@ impl Inputs {
     /// # Errors
     /// A missing right.
     pub(super) fn open_spares(&mut self) -> Result<()> {
-        self.opener.keep_spares(self.spares())
+        self.provider.keep_spares(self.spares())
     }
 
     /// Opens what an input needs, except for what [`Inputs::settle`] does for all of them.
@@ -102,10 +102,10 @@ impl Inputs {
     pub(super) fn add(
         &mut self,
         input: &InputSpec,
-        present: &LinkTable,
+        links: &LinkTable,
         slots: &mut SlotAllocator,
     ) -> Result<()> {
-        self.interface(input, slots, present)?;
+        self.interface(input, slots, links)?;
         self.join(input)?;
         let added = self.add_endpoints(input);
         if added.is_err() {
@@ -133,7 +133,7 @@ impl Inputs {
         let Some(interface) = self.interfaces.get_mut(&input.interface) else { return };
         interface.remove_block(input, takes_all);
         for endpoint in &endpoints {
-            interface.remove_wish(endpoint, &*self.opener);
+            interface.remove_wish(endpoint, &*self.provider);
         }
     }
 
@@ -142,33 +142,33 @@ impl Inputs {
     /// # Errors
     /// What the kernel refuses, a missing right among it; the sockets that were there stay.
     pub(super) fn settle(&mut self) -> Result<()> {
-        self.settle_each().into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
+        self.apply_each().into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
     }
 
     /// The same, and says on which interfaces it was refused.
-    pub(super) fn settle_each(&mut self) -> Vec<(String, Error)> {
+    pub(super) fn apply_each(&mut self) -> Vec<(String, Error)> {
         let mut refused = Vec::new();
         if self.ingress == Ingress::Udp {
             return refused;
         }
         let mut rings = self.interfaces.values().filter(|known| known.has_rings()).count();
-        let Self { interfaces, workers, buffer_bytes, next_id, opener, warnings, .. } = self;
+        let Self { interfaces, workers, buffer_bytes, next_id, provider, warnings, .. } = self;
         for (name, interface) in interfaces {
             if interface.is_settled() {
                 continue;
             }
-            let settled = if interface.addresses.is_empty() {
+            let release_unclaimed = if interface.addresses.is_empty() {
                 interface.close_frames();
                 Ok(())
             } else if interface.frames.is_empty() {
                 let shape = ring_shape::packet_ring(interface.mtu, *buffer_bytes, rings);
-                let opened = interface.open_frames(*workers, shape, next_id, &**opener, warnings);
+                let opened = interface.open_frames(*workers, shape, next_id, &**provider, warnings);
                 rings += usize::from(interface.has_rings());
                 opened
             } else {
-                interface.refresh_filter(&**opener)
+                interface.refresh_filter(&**provider)
             };
-            match settled.and_then(|()| interface.settle_all_multicast(&**opener)) {
+            match release_unclaimed.and_then(|()| interface.settle_all_multicast(&**provider)) {
                 Ok(()) => interface.filter_is_stale = false,
                 Err(error) => refused.push((name.clone(), error)),
             }
@@ -193,7 +193,7 @@ impl Inputs {
             }
             let now = self.devices.mtu_and_gro(&interface.name);
             if now != (interface.mtu, interface.gro) {
-                interface.resize(now, &*self.opener, &mut self.warnings);
+                interface.resize(now, &*self.provider, &mut self.warnings);
                 has_changed = true;
             }
         }
@@ -201,9 +201,9 @@ impl Inputs {
     }
 
     /// Leaves packet rings that the kernel has given up; whether there is something to settle.
-    pub(super) fn leave_stuck_rings(&mut self) -> bool {
+    pub(super) fn abandon_stuck_rings(&mut self) -> bool {
         let Self { interfaces, warnings, .. } = self;
-        let stuck = interfaces.values_mut().map(|known| known.leave_stuck_rings(warnings));
+        let stuck = interfaces.values_mut().map(|known| known.abandon_stuck_rings(warnings));
         stuck.fold(false, |any, is_stuck| any | is_stuck)
     }
 
@@ -255,9 +255,9 @@ impl Inputs {
         &mut self,
         input: &InputSpec,
         slots: &mut SlotAllocator,
-        present: &LinkTable,
+        links: &LinkTable,
     ) -> Result<()> {
-        let is_upper = present.is_upper(input.ifindex);
+        let is_upper = links.is_upper(input.ifindex);
         if let Some(known) = self.interfaces.get_mut(&input.interface) {
             if known.index != input.ifindex {
                 known.move_to(input.ifindex, self.devices.mtu_and_gro(&input.interface));
@@ -267,7 +267,7 @@ impl Inputs {
         }
         let (mtu, gro) = self.devices.mtu_and_gro(&input.interface);
         if self.ingress == Ingress::Packet
-            && let Some(advice) = gro_ports::advice(input, present, &self.devices)
+            && let Some(advice) = gro_ports::advice(input, links, &self.devices)
         {
             warn_once(&mut self.warnings, advice);
         }
@@ -285,23 +285,23 @@ impl Inputs {
     fn add_endpoint(&mut self, input: &InputSpec) -> Result<()> {
         let is_beside_own = self.is_beside_own(input);
         let Some(interface) = self.interfaces.get_mut(&input.interface) else { return Ok(()) };
-        let (key, opener) = ((input.group, input.port, input.everywhere), &*self.opener);
+        let (key, provider) = ((input.group, input.port, input.everywhere), &*self.provider);
         if !interface.endpoints.contains_key(&key) {
             self.next_id += 1;
             let worker = u16::try_from(self.next_id % u64::from(self.workers)).unwrap_or(0);
             let (receiver, warnings) = ((self.next_id, worker), &mut self.warnings);
             let socket = match self.ingress {
                 Ingress::Packet if input.everywhere => {
-                    interface.elsewhere(input, receiver, is_beside_own, opener, warnings)
+                    interface.elsewhere(input, receiver, is_beside_own, provider, warnings)
                 }
-                Ingress::Packet => interface.helper(input, is_beside_own, opener, warnings),
+                Ingress::Packet => interface.helper(input, is_beside_own, provider, warnings),
                 Ingress::Udp => {
-                    interface.datagrams(input, receiver, is_beside_own, opener, warnings)?
+                    interface.datagrams(input, receiver, is_beside_own, provider, warnings)?
                 }
             };
             let mut endpoint = Endpoint::new(socket);
             if interface.is_upper {
-                endpoint.merge(opener, warnings);
+                endpoint.merge(provider, warnings);
             }
             interface.endpoints.insert(key, endpoint);
         }
@@ -309,7 +309,7 @@ impl Inputs {
         if let EndpointSocket::Datagrams { source, .. } = &endpoint.socket
             && input.group.is_multicast()
             && let Err(error) =
-                opener.join_by(&source.fd, input.ifindex, input.group, &input.sources)
+                provider.join_socket(&source.fd, input.ifindex, input.group, &input.sources)
         {
             if endpoint.wishes.is_empty() {
                 interface.endpoints.remove(&key);
@@ -328,7 +328,7 @@ impl Inputs {
             if let Err(error) = self.add_endpoint(endpoint) {
                 if let Some(interface) = self.interfaces.get_mut(&input.interface) {
                     let done = endpoints[..added].iter();
-                    done.for_each(|done| interface.remove_wish(done, &*self.opener));
+                    done.for_each(|done| interface.remove_wish(done, &*self.provider));
                 }
                 return Err(error);
             }
@@ -350,7 +350,7 @@ impl Inputs {
         }
         for (joined, group) in input.groups().enumerate() {
             let target = InterfaceRef { index: input.ifindex, name: &input.interface };
-            if let Err(error) = self.opener.join(&target, group, &input.sources) {
+            if let Err(error) = self.provider.join(&target, group, &input.sources) {
                 self.leave(input, input.groups().take(joined));
                 return Err(error);
             }
@@ -369,13 +369,13 @@ impl Inputs {
             return inputs.iter().try_for_each(|input| self.join(input));
         }
         let interface = inputs.first().and_then(|input| self.interfaces.get(&input.interface));
-        interface.map_or(Ok(()), |interface| interface.rejoin(&*self.opener))
+        interface.map_or(Ok(()), |interface| interface.rejoin(&*self.provider))
     }
 
     fn leave(&mut self, input: &InputSpec, groups: impl Iterator<Item = Addr>) {
         if self.joins_groups(input) {
             for group in groups {
-                self.opener.leave(input.ifindex, group, &input.sources);
+                self.provider.leave(input.ifindex, group, &input.sources);
             }
         }
     }

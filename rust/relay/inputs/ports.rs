@@ -83,13 +83,13 @@ impl Inputs {
     }
 
     pub(super) fn merge_by_port(&mut self, v4: bool, ports: RangeInclusive<u16>) {
-        let Self { interfaces, source_ports, merging, opener, warnings, .. } = self;
+        let Self { interfaces, source_ports, merging, provider, warnings, .. } = self;
         let is_beside_own = |port| {
             let mut interfaces = interfaces.values();
             source_ports.contain(port)
                 || interfaces.any(|interface| interface.has_local_port(v4, port))
         };
-        merging.add(v4, ports, is_beside_own, &**opener, warnings);
+        merging.add(v4, ports, is_beside_own, &**provider, warnings);
     }
 
     /// Whether the kernel merges for an input by ports alone: its groups are too many.

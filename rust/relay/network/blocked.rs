@@ -14,22 +14,22 @@ pub(in crate::relay) struct Blocked {
     /// One sentence for the user.
     pub(in crate::relay) text: String,
     /// Whether a change of links or addresses ends it. If not, it is to be tried again.
-    pub(in crate::relay) is_told: bool,
+    pub(in crate::relay) kernel_notifies: bool,
 }
 
 impl Blocked {
-    fn told(text: String) -> Self {
-        Self { text, is_told: true }
+    fn until_notified(text: String) -> Self {
+        Self { text, kernel_notifies: true }
     }
 
     /// The interface was made anew, and nothing has been tried yet.
     pub(in crate::relay) fn renewed() -> Self {
-        Self::told("unresolved: its interface has just changed".to_owned())
+        Self::until_notified("unresolved: its interface has just changed".to_owned())
     }
 
     /// The kernel's refusal, for whatever reason.
     pub(in crate::relay) fn refused(error: &Error) -> Self {
-        Self { text: error.to_string(), is_told: false }
+        Self { text: error.to_string(), kernel_notifies: false }
     }
 
     /// The same of an input that is to listen there.
@@ -37,7 +37,7 @@ impl Blocked {
         if errno(error) != Some(libc::EADDRNOTAVAIL) || input.group.is_multicast() {
             return Self::refused(error);
         }
-        Self { is_told: false, ..no_address(input) }
+        Self { kernel_notifies: false, ..no_address(input) }
     }
 
     /// The same of an output.
@@ -45,7 +45,7 @@ impl Blocked {
         if !matches!(errno(error), Some(libc::ENETUNREACH | libc::EHOSTUNREACH)) {
             return Self::refused(error);
         }
-        Self { text: format!("there is no route to {}", output.address), is_told: false }
+        Self { text: format!("there is no route to {}", output.address), kernel_notifies: false }
     }
 
     /// The same under the name that a rule has in this state.
@@ -55,7 +55,7 @@ impl Blocked {
 }
 
 /// Whether the refusal is owed to an interface, an address or a route that may come later.
-pub(in crate::relay) fn is_passing(error: &Error) -> bool {
+pub(in crate::relay) fn is_transient(error: &Error) -> bool {
     const PASSING: [i32; 6] = [
         libc::ENODEV,
         libc::ENXIO,
@@ -68,12 +68,12 @@ pub(in crate::relay) fn is_passing(error: &Error) -> bool {
 }
 
 /// Whether datagrams to an input's address are for this host.
-fn has_address(input: &InputSpec, present: &LinkTable) -> bool {
-    input.group.is_multicast() || input.broadcast || present.is_local(input.group)
+fn has_address(input: &InputSpec, links: &LinkTable) -> bool {
+    input.group.is_multicast() || input.broadcast || links.is_local(input.group)
 }
 
 fn no_address(input: &InputSpec) -> Blocked {
-    Blocked::told(format!("{} is not an address of this host", input.group))
+    Blocked::until_notified(format!("{} is not an address of this host", input.group))
 }
 
 fn errno(error: &Error) -> Option<i32> {
@@ -84,12 +84,12 @@ fn errno(error: &Error) -> Option<i32> {
 }
 
 /// The interface that an input is to be opened on, which its rule calls `name`.
-pub(in crate::relay) fn way_in<'a>(
+pub(in crate::relay) fn input_link<'a>(
     name: &str,
     input: &InputSpec,
-    present: &'a LinkTable,
+    links: &'a LinkTable,
 ) -> Result<&'a Link, Blocked> {
-    match present.find(name) {
+    match links.find(name) {
         // The relay of Python has it replaced as soon as an interface has the address.
         None if name.is_empty() => Err(no_address(input).named("unresolved")),
         None => Err(missing(name).named("unresolved")),
@@ -107,64 +107,67 @@ pub(in crate::relay) fn lacks_ip(input: &InputSpec, link: &Link) -> bool {
 }
 
 /// What keeps datagrams from an input that is open.
-pub(in crate::relay) fn pause(
+pub(in crate::relay) fn open_input_trouble(
     name: &str,
     input: &InputSpec,
-    present: &LinkTable,
+    links: &LinkTable,
     ingress: Ingress,
 ) -> Option<String> {
-    match way_in(name, input, present) {
-        Err(obstacle) => Some(obstacle.text),
-        Ok(_) if !has_address(input, present) => Some(no_address(input).named("paused").text),
+    match input_link(name, input, links) {
+        Err(blocked) => Some(blocked.text),
+        Ok(_) if !has_address(input, links) => Some(no_address(input).named("paused").text),
         // Its datagrams may arrive on any other.
         Ok(_) if input.everywhere => None,
         Ok(link) if !link.carrier => Some(format!("paused: {} has no carrier", called(name, link))),
         // AF_PACKET gets a frame before the bridge does.
         Ok(_) if ingress == Ingress::Packet => None,
-        Ok(link) => present.taker(link.index).map(|Link { name: taker, .. }| {
+        Ok(link) => links.receiving_master(link.index).map(|Link { name: master, .. }| {
             let name = called(name, link);
             format!(
-                "paused: {name} belongs to {taker}, a bridge or bond, which takes what arrives \
-                 there; name {taker} as the input"
+                "paused: {name} belongs to {master}, a bridge or bond, which takes what arrives \
+                 there; name {master} as the input"
             )
         }),
     }
 }
 
 /// The index of the interface that an output's copies leave by; 0 by routing.
-pub(in crate::relay) fn way_out(output: &OutputSpec, present: &LinkTable) -> Result<u32, Blocked> {
+pub(in crate::relay) fn output_ifindex(
+    output: &OutputSpec,
+    links: &LinkTable,
+) -> Result<u32, Blocked> {
     if output.address.ip().is_unspecified() {
         // The relay of Python has it replaced as soon as there is an address.
-        return Err(Blocked::told("its host name does not resolve".to_owned()));
+        return Err(Blocked::until_notified("its host name does not resolve".to_owned()));
     }
     if let Choice::Chosen(source) = output.source
-        && !present.is_local(source)
+        && !links.is_local(source)
     {
-        return Err(Blocked::told(format!("{source} is not an address of this host")));
+        return Err(Blocked::until_notified(format!("{source} is not an address of this host")));
     }
     if output.interface.is_empty() {
         return Ok(0);
     }
     let is_v4 = output.address.is_v4();
-    match present.find(&output.interface) {
+    match links.find(&output.interface) {
         None => Err(missing(&output.interface)),
         Some(link) if !link.up => Err(down(&output.interface, link)),
         // The kernel would send with the address of another interface.
-        Some(link) if output.source == Choice::Kernel && !present.has_family(link.index, is_v4) => {
+        Some(link) if output.source == Choice::Kernel && !links.has_family(link.index, is_v4) => {
             let family = if is_v4 { "IPv4" } else { "IPv6" };
             let name = called(&output.interface, link);
-            Err(Blocked::told(format!("{name} has no {family} address")))
+            Err(Blocked::until_notified(format!("{name} has no {family} address")))
         }
         Some(link) => Ok(link.index),
     }
 }
 
 fn missing(name: &str) -> Blocked {
-    Blocked::told(format!("there is no interface {name}"))
+    Blocked::until_notified(format!("there is no interface {name}"))
 }
 
 fn down(name: &str, link: &Link) -> Blocked {
-    Blocked::told(format!("{} is down", called(name, link)))
+    Blocked::until_notified(format!("{} is down", called(name, link)))
 }
 
 /// An interface by the name that the rule has for it, and its own where that is another.
@@ -174,7 +177,9 @@ fn called(name: &str, link: &Link) -> String {
 
 fn without_ip(name: &str, input: &InputSpec, mtu: u32) -> Blocked {
     let (family, least) = (if input.group.is_v4() { "IPv4" } else { "IPv6" }, least_mtu(input));
-    Blocked::told(format!("{name} has an MTU of {mtu}, and {family} takes at least {least}"))
+    Blocked::until_notified(format!(
+        "{name} has an MTU of {mtu}, and {family} takes at least {least}"
+    ))
 }
 
 /// Below it the kernel takes the IP version off an interface (RFC 791; RFC 8200, 5).

@@ -24,7 +24,7 @@ impl LinkTable {
 
     /// Whether the kernel would not tell when this name comes or goes. It tells of alternative names
     /// only while their link is up (net/core/dev.c, `netdev_state_change`). Nothing has the name "".
-    pub(in crate::relay) fn is_untold(&self, name: &str) -> bool {
+    pub(in crate::relay) fn is_unnotified(&self, name: &str) -> bool {
         !name.is_empty() && self.find(name).is_none_or(|link| !link.up && link.name != name)
     }
 
@@ -81,7 +81,7 @@ impl LinkTable {
 
     /// Whether a link, as it is told of now, leads to a network that it did not lead to before: it
     /// gained carrier, takes multicast again, was put into a bridge, or stands on another interface.
-    pub(in crate::relay) fn opens_way(&self, now: &Link) -> bool {
+    pub(in crate::relay) fn opens_path(&self, now: &Link) -> bool {
         let leads = |link: &Link| link.up && link.carrier && link.multicast;
         match self.links.get(&now.index) {
             _ if !leads(now) => false,
@@ -97,8 +97,8 @@ impl LinkTable {
     }
 
     /// The bridge or bond that takes what arrives at the interface with this index.
-    pub(in crate::relay) fn taker(&self, index: u32) -> Option<&Link> {
-        stacking::taker(index, &self.links)
+    pub(in crate::relay) fn receiving_master(&self, index: u32) -> Option<&Link> {
+        stacking::receiving_master(index, &self.links)
     }
 
     /// The addresses of an interface, as text.
@@ -154,16 +154,16 @@ mod tests {
 
     #[test]
     fn names_follow_the_links_also_when_two_change_them() {
-        let mut present = LinkTable::default();
+        let mut links = LinkTable::default();
         for told in [link(1, "a"), link(2, "b"), link(1, "x"), link(2, "a"), link(1, "b")] {
-            present.take(told);
+            links.take(told);
         }
-        let index = |name| present.find(name).map(|link| link.index);
+        let index = |name| links.find(name).map(|link| link.index);
         assert_eq!((index("a"), index("b"), index("x")), (Some(2), Some(1), None));
-        present.take(link(3, "a"));
-        present.take(LinkEvent::LinkGone(2));
-        assert_eq!(present.find("a").map(|link| link.index), Some(3));
-        assert!(present.has_carrier(3) && !present.has_carrier(2));
+        links.take(link(3, "a"));
+        links.take(LinkEvent::LinkGone(2));
+        assert_eq!(links.find("a").map(|link| link.index), Some(3));
+        assert!(links.has_carrier(3) && !links.has_carrier(2));
     }
 
     #[test]
@@ -172,53 +172,54 @@ mod tests {
             let altnames = altnames.iter().map(|name| (*name).to_owned()).collect();
             LinkEvent::Link(Link { index, name: name.to_owned(), altnames, ..Link::default() })
         };
-        let mut present = LinkTable::default();
-        present.take(named(1, "a", &["feed", "enp1s0"]));
-        let name = |present: &LinkTable, name| present.find(name).map(|link| link.name.clone());
-        assert_eq!(name(&present, "feed").as_deref(), Some("a"));
-        assert_eq!(name(&present, "enp1s0").as_deref(), Some("a"));
+        let mut links = LinkTable::default();
+        links.take(named(1, "a", &["feed", "enp1s0"]));
+        let name = |links: &LinkTable, name| links.find(name).map(|link| link.name.clone());
+        assert_eq!(name(&links, "feed").as_deref(), Some("a"));
+        assert_eq!(name(&links, "enp1s0").as_deref(), Some("a"));
         // The kernel tells of the one that has it now, and later of the one that had it.
-        present.take(named(2, "b", &["feed"]));
-        present.take(named(1, "a", &["enp1s0"]));
-        assert_eq!(name(&present, "feed").as_deref(), Some("b"));
-        present.take(named(2, "feed", &["b"]));
-        assert_eq!(name(&present, "b").as_deref(), Some("feed"));
-        let untold = ["feed", "b", "enp1s0", "a", "none", ""].map(|name| present.is_untold(name));
-        assert_eq!(untold, [false, true, true, false, true, false]);
-        present.take(LinkEvent::LinkGone(2));
-        assert_eq!(name(&present, "feed").or(name(&present, "b")), None);
+        links.take(named(2, "b", &["feed"]));
+        links.take(named(1, "a", &["enp1s0"]));
+        assert_eq!(name(&links, "feed").as_deref(), Some("b"));
+        links.take(named(2, "feed", &["b"]));
+        assert_eq!(name(&links, "b").as_deref(), Some("feed"));
+        let unnotified_names =
+            ["feed", "b", "enp1s0", "a", "none", ""].map(|name| links.is_unnotified(name));
+        assert_eq!(unnotified_names, [false, true, true, false, true, false]);
+        links.take(LinkEvent::LinkGone(2));
+        assert_eq!(name(&links, "feed").or(name(&links, "b")), None);
     }
 
     #[test]
     fn a_way_is_opened_by_carrier_and_by_another_bridge() {
-        let mut present = LinkTable::default();
+        let mut links = LinkTable::default();
         let was = Link { index: 1, up: true, carrier: true, multicast: true, ..Link::default() };
         let layers = |master| LinkStack { master, ..LinkStack::default() };
-        let is_opened = |present: &LinkTable, now: Link| present.opens_way(&now);
-        assert!(!is_opened(&present, Link { layers: layers(Some(7)), ..was.clone() }));
-        present.take(LinkEvent::Link(was.clone()));
-        assert!(!is_opened(&present, Link { mtu: 9000, ..was.clone() }));
-        assert!(!is_opened(&present, Link { carrier: false, carrier_gains: 1, ..was.clone() }));
-        assert!(is_opened(&present, Link { carrier_gains: 1, ..was.clone() }));
-        assert!(is_opened(&present, Link { layers: layers(Some(7)), ..was.clone() }));
-        assert!(is_opened(&present, Link { index: 2, layers: layers(Some(7)), ..was.clone() }));
-        assert!(!is_opened(&present, Link { index: 2, ..was.clone() }));
-        present.take(LinkEvent::Link(Link { carrier: false, ..was.clone() }));
-        assert!(is_opened(&present, was));
+        let is_opened = |links: &LinkTable, now: Link| links.opens_path(&now);
+        assert!(!is_opened(&links, Link { layers: layers(Some(7)), ..was.clone() }));
+        links.take(LinkEvent::Link(was.clone()));
+        assert!(!is_opened(&links, Link { mtu: 9000, ..was.clone() }));
+        assert!(!is_opened(&links, Link { carrier: false, carrier_gains: 1, ..was.clone() }));
+        assert!(is_opened(&links, Link { carrier_gains: 1, ..was.clone() }));
+        assert!(is_opened(&links, Link { layers: layers(Some(7)), ..was.clone() }));
+        assert!(is_opened(&links, Link { index: 2, layers: layers(Some(7)), ..was.clone() }));
+        assert!(!is_opened(&links, Link { index: 2, ..was.clone() }));
+        links.take(LinkEvent::Link(Link { carrier: false, ..was.clone() }));
+        assert!(is_opened(&links, was));
     }
 
     #[test]
     fn addresses_go_with_their_link() {
-        let mut present = LinkTable::default();
+        let mut links = LinkTable::default();
         let (v4, v6) = (Addr::v4([10, 0, 0, 1]), Addr::v6([0xfd; 16]));
         for told in [link(1, "a"), LinkEvent::Address(1, v4), LinkEvent::Address(2, v6)] {
-            present.take(told);
+            links.take(told);
         }
-        assert!(present.has_family(1, true) && !present.has_family(1, false));
-        assert!(present.has_family(2, false) && !present.has_family(2, true));
-        assert!(present.is_local(v4) && present.is_local(Addr::v4([127, 3, 2, 1])));
-        present.take(LinkEvent::AddressGone(2, v6));
-        present.take(LinkEvent::LinkGone(1));
-        assert!(!present.is_local(v4) && !present.is_local(v6));
+        assert!(links.has_family(1, true) && !links.has_family(1, false));
+        assert!(links.has_family(2, false) && !links.has_family(2, true));
+        assert!(links.is_local(v4) && links.is_local(Addr::v4([127, 3, 2, 1])));
+        links.take(LinkEvent::AddressGone(2, v6));
+        links.take(LinkEvent::LinkGone(1));
+        assert!(!links.is_local(v4) && !links.is_local(v6));
     }
 }

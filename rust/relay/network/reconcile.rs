@@ -17,21 +17,25 @@ use crate::spec::InputSpec;
 
 impl State {
     /// Opens, closes and sets up anew what differs; whether the engines need new plans.
-    pub(in crate::relay) fn follow(&mut self, around: &Surroundings<'_>, news: &LinkNews) -> bool {
-        let mut has_changed = std::mem::take(&mut self.is_behind);
-        let lost = self.lost_memberships(around, news);
-        let is_closed = |key, ifindex| news.gone.contains(&ifindex) || lost.contains(&key);
-        if self.detach(around.present, is_closed) {
+    pub(in crate::relay) fn follow(
+        &mut self,
+        surroundings: &Surroundings<'_>,
+        changes: &LinkNews,
+    ) -> bool {
+        let mut has_changed = std::mem::take(&mut self.has_stale_plans);
+        let lost = self.lost_memberships(surroundings, changes);
+        let is_closed = |key, ifindex| changes.gone.contains(&ifindex) || lost.contains(&key);
+        if self.detach(surroundings.links, is_closed) {
             has_changed = true;
             // First of all, lest a socket on the old interface pass for one on the new.
-            self.settle_inputs();
+            self.apply_inputs();
         }
-        has_changed |= self.inputs.resize(|index| news.touched.contains(&index));
-        has_changed |= self.inputs.leave_stuck_rings();
-        has_changed |= self.attach_waiting(around.present);
+        has_changed |= self.inputs.resize(|index| changes.touched.contains(&index));
+        has_changed |= self.inputs.abandon_stuck_rings();
+        has_changed |= self.attach_waiting(surroundings.links);
         self.settle_attached();
-        has_changed |= self.announce(around, news);
-        has_changed | self.follow_outputs(around, news)
+        has_changed |= self.announce(surroundings, changes);
+        has_changed | self.follow_outputs(surroundings, changes)
     }
 
     /// Closes the inputs whose interface is not the one any more that they were opened on.
@@ -39,12 +43,12 @@ impl State {
     /// opened anew, as the interface was made anew under its old index.
     pub(in crate::relay) fn detach(
         &mut self,
-        present: &LinkTable,
+        links: &LinkTable,
         is_lost: impl Fn(u32, u32) -> bool,
     ) -> bool {
         let mut has_changed = false;
         for (&key, rule) in self.rules.iter_mut().filter(|(_, rule)| rule.waiting.is_none()) {
-            let now = present.find(&rule.named).map(|link| (link.index, &*link.name));
+            let now = links.find(&rule.named).map(|link| (link.index, &*link.name));
             let open = (rule.input.ifindex, &*rule.input.interface);
             if now == Some(open) && !is_lost(key, rule.input.ifindex) {
                 continue;
@@ -57,34 +61,42 @@ impl State {
     }
 
     /// Whether something is to be tried again, or looked at, though nothing is told.
-    pub(in crate::relay) fn is_to_retry(&self) -> bool {
+    pub(in crate::relay) fn needs_retry(&self) -> bool {
         self.inputs.has_rings()
             || self.announcements.are_left()
             || self
                 .rules
                 .values()
-                .any(|rule| rule.is_to_retry() || rule.order != OrderCheck::Nothing)
+                .any(|rule| rule.needs_retry() || rule.order != OrderCheck::Nothing)
     }
 
     /// The names that rules have for interfaces of which the kernel would not tell now.
-    pub(in crate::relay) fn untold(&self, present: &LinkTable) -> BTreeSet<String> {
-        self.rules.values().flat_map(|rule| rule.untold(present)).map(str::to_owned).collect()
+    pub(in crate::relay) fn unnotified_names(&self, links: &LinkTable) -> BTreeSet<String> {
+        self.rules
+            .values()
+            .flat_map(|rule| rule.unnotified_names(links))
+            .map(str::to_owned)
+            .collect()
     }
 
     /// The rules on links that have changed whose groups the kernel is a member of no more. It
     /// forgets them all while the MTU is too small for IP, and their sockets do not notice.
-    fn lost_memberships(&self, around: &Surroundings<'_>, news: &LinkNews) -> BTreeSet<u32> {
+    fn lost_memberships(
+        &self,
+        surroundings: &Surroundings<'_>,
+        changes: &LinkNews,
+    ) -> BTreeSet<u32> {
         let is_exposed = |input: &InputSpec| {
-            input.ifindex != 0 && input.is_joined() && news.touched.contains(&input.ifindex)
+            input.ifindex != 0 && input.is_joined() && changes.touched.contains(&input.ifindex)
         };
         let inputs = self.rules.iter().map(|(&key, rule)| (key, &rule.input));
         let exposed: Vec<_> = inputs.filter(|(_, input)| is_exposed(input)).collect();
         let listed = [false, true].map(|is_v4| {
             let is_asked = exposed.iter().any(|(_, input)| input.group.is_v4() == is_v4);
-            is_asked.then(|| around.watch.groups(is_v4)).flatten()
+            is_asked.then(|| surroundings.watch.groups(is_v4)).flatten()
         });
         let is_lost = |input: &InputSpec| {
-            let link = around.present.find(&input.interface);
+            let link = surroundings.links.find(&input.interface);
             let listed = listed[usize::from(input.group.is_v4())].as_ref();
             let is_member =
                 |group| listed.is_none_or(|groups| groups.contains(&(input.ifindex, group)));
@@ -96,7 +108,7 @@ impl State {
 
     /// Has the IPv4 memberships told to networks that may not know them; whether an input was
     /// closed for it. The kernel tells those of IPv6 by itself.
-    fn announce(&mut self, around: &Surroundings<'_>, news: &LinkNews) -> bool {
+    fn announce(&mut self, surroundings: &Surroundings<'_>, changes: &LinkNews) -> bool {
         let now = Instant::now();
         let mut is_on: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
         for (&key, LiveRule { input, .. }) in &self.rules {
@@ -105,24 +117,29 @@ impl State {
             }
         }
         for &ifindex in is_on.keys() {
-            if news.opened.iter().any(|&link| around.present.stands_on(ifindex, link)) {
+            if changes.opened.iter().any(|&link| surroundings.links.stands_on(ifindex, link)) {
                 self.announcements.begin(ifindex, now);
             }
         }
         let mut has_changed = false;
         for ifindex in self.announcements.take_due(now) {
             let keys = is_on.get(&ifindex).map(Vec::as_slice).unwrap_or_default();
-            has_changed |= self.announce_rules(around, ifindex, keys);
+            has_changed |= self.announce_rules(surroundings, ifindex, keys);
         }
         has_changed
     }
 
     /// Where it takes a right that is not there, the groups are left and joined again.
-    fn announce_rules(&mut self, around: &Surroundings<'_>, ifindex: u32, keys: &[u32]) -> bool {
+    fn announce_rules(
+        &mut self,
+        surroundings: &Surroundings<'_>,
+        ifindex: u32,
+        keys: &[u32],
+    ) -> bool {
         let rules = || keys.iter().filter_map(|key| self.rules.get(key));
         let Some(first) = rules().next() else { return false };
         let interface = InterfaceRef { index: ifindex, name: &first.input.interface };
-        if around.opener.announce(&interface).is_ok() {
+        if surroundings.provider.announce(&interface).is_ok() {
             return false;
         }
         let inputs: Vec<InputSpec> = rules().map(|rule| rule.input.clone()).collect();
@@ -137,15 +154,15 @@ impl State {
         true
     }
 
-    fn attach_waiting(&mut self, present: &LinkTable) -> bool {
+    fn attach_waiting(&mut self, links: &LinkTable) -> bool {
         let mut has_changed = false;
         let waiting = self.rules.iter().filter(|(_, rule)| rule.waiting.is_some());
         let keys: Vec<u32> = waiting.map(|(&key, _)| key).collect();
         for key in keys {
             let Some(mut rule) = self.rules.remove(&key) else { continue };
-            if let Err(error) = self.attach(&mut rule, present) {
-                let obstacle = Blocked::refused_input(&rule.input, &error);
-                rule.waiting = Some(obstacle.named("unresolved"));
+            if let Err(error) = self.attach(&mut rule, links) {
+                let blocked = Blocked::refused_input(&rule.input, &error);
+                rule.waiting = Some(blocked.named("unresolved"));
             }
             self.touched.insert(key);
             has_changed |= rule.waiting.is_none();
@@ -156,7 +173,7 @@ impl State {
 
     /// Opens the AF_PACKET sockets; rules on an interface that has none wait on.
     fn settle_attached(&mut self) {
-        for (name, error) in self.inputs.settle_each() {
+        for (name, error) in self.inputs.apply_each() {
             if self.inputs.has_frames(&name) {
                 crate::relay::warn_once(&mut self.warnings, error.to_string());
                 continue;
@@ -172,12 +189,12 @@ impl State {
         }
     }
 
-    fn follow_outputs(&mut self, around: &Surroundings<'_>, news: &LinkNews) -> bool {
+    fn follow_outputs(&mut self, surroundings: &Surroundings<'_>, changes: &LinkNews) -> bool {
         let mut has_changed = false;
         let mut smallest = usize::MAX;
         for (&key, rule) in &mut self.rules {
             for output in &mut rule.outputs {
-                if output.follow(around, news) {
+                if output.follow(surroundings, changes) {
                     self.touched.insert(key);
                     has_changed = true;
                     smallest = smallest.min(output.send_buffer_bytes);

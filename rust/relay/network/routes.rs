@@ -47,7 +47,7 @@ impl RouteTracker {
     }
 
     /// Takes in what the kernel has told.
-    pub(in crate::relay) fn hear(&self) {
+    pub(in crate::relay) fn receive(&self) {
         let mut known = self.known();
         known.due = known.due.or(self.notices.take());
     }
@@ -58,11 +58,15 @@ impl RouteTracker {
         known.due.any().then_some(known.not_before)
     }
 
-    /// Looks with `look`, if anything has changed and it is time; `has_news` says that links or
+    /// Looks with `look`, if anything has changed and it is time; `has_changes` says that links or
     /// addresses have, which decide on routes too.
-    pub(in crate::relay) fn look<T>(&self, has_news: bool, look: impl FnOnce(Notices) -> T) -> T {
+    pub(in crate::relay) fn look<T>(
+        &self,
+        has_changes: bool,
+        look: impl FnOnce(Notices) -> T,
+    ) -> T {
         let (start, used) = (Instant::now(), time_used());
-        let changed = self.begin(has_news, start);
+        let changed = self.begin(has_changes, start);
         let seen = look(changed);
         if changed.any() {
             let took = time_used().saturating_sub(used);
@@ -71,16 +75,16 @@ impl RouteTracker {
         seen
     }
 
-    fn begin(&self, has_news: bool, now: Instant) -> Notices {
+    fn begin(&self, has_changes: bool, now: Instant) -> Notices {
         let mut known = self.known();
         let heard = self.notices.take();
-        known.due = known.due.or(heard).or(Notices { routes: has_news, ..heard });
+        known.due = known.due.or(heard).or(Notices { routes: has_changes, ..heard });
         if now < known.not_before {
             return Notices::default();
         }
         let changed = std::mem::take(&mut known.due);
         // With an interface go its disciplines, and nobody says so.
-        if changed.disciplines || has_news {
+        if changed.disciplines || has_changes {
             known.bursts = known.questions.bursts().unwrap_or_default();
         }
         changed
@@ -96,9 +100,9 @@ impl RouteTracker {
 
     /// Whether the kernel has to look for the host that copies are handed to: it does not know the
     /// host, or, if that counts, has looked in vain.
-    pub(in crate::relay) fn is_to_seek(&self, way: &Route, after_failure: bool) -> bool {
-        way.is_to_a_host
-            && self.known().questions.neighbour(way).is_ok_and(|it| match it {
+    pub(in crate::relay) fn needs_resolution(&self, route: &Route, after_failure: bool) -> bool {
+        route.is_to_a_host
+            && self.known().questions.neighbour(route).is_ok_and(|it| match it {
                 Neighbour::Unknown => true,
                 Neighbour::Failed => after_failure,
                 Neighbour::Stale | Neighbour::Known => false,

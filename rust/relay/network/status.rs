@@ -47,11 +47,11 @@ impl Relay {
 
     /// How the rules are that are not as they should be.
     #[must_use]
-    pub fn troubled(&self) -> Vec<RuleStatus> {
-        let present = self.shared.links.watch().latest();
+    pub fn rules_in_trouble(&self) -> Vec<RuleStatus> {
+        let links = self.shared.links.watch().latest();
         let state = self.shared.state();
         let conditions = state.rules.values().filter_map(|rule| {
-            let trouble = rule.trouble(&present, state.ingress());
+            let trouble = rule.trouble(&links, state.ingress());
             let parked: Vec<_> = rule.outputs.iter().map(|output| output.trouble()).collect();
             let is_well = trouble.is_none() && parked.iter().all(Option::is_none);
             (!is_well).then(|| RuleStatus { id: rule.id.clone(), trouble, parked })
@@ -101,8 +101,8 @@ impl SeenLinks {
     }
 }
 
-fn by_index(present: &LinkTable) -> BTreeMap<u32, &Link> {
-    present.all().map(|link| (link.index, link)).collect()
+fn by_index(links: &LinkTable) -> BTreeMap<u32, &Link> {
+    links.all().map(|link| (link.index, link)).collect()
 }
 
 fn compare(was: &Link, now: &Link, changes: &mut Vec<LinkChange>) {
@@ -149,9 +149,9 @@ mod tests {
     }
 
     fn seen(told: impl IntoIterator<Item = LinkEvent>) -> SeenLinks {
-        let mut present = LinkTable::default();
-        told.into_iter().for_each(|one| present.take(one));
-        SeenLinks(Arc::new(present))
+        let mut links = LinkTable::default();
+        told.into_iter().for_each(|one| links.take(one));
+        SeenLinks(Arc::new(links))
     }
 
     #[test]

@@ -20,7 +20,7 @@ fn settings(ingress: Ingress, number: u16, of: u16) -> Settings {
 /// A relay in the place of a worker, with these rules.
 fn worker(supervisor: &Supervisor, settings: Settings, rules: &[RuleSpec]) -> (Relay, Death) {
     let (client, death): (Client, Death) = supervisor.worker(settings.share.number);
-    let relay = Relay::with_opener(settings, Box::new(client)).unwrap();
+    let relay = Relay::with_provider(settings, Box::new(client)).unwrap();
     relay.start().unwrap();
     relay.change(&[], rules).unwrap();
     relay.settle().unwrap();
@@ -134,8 +134,8 @@ fn an_interface_that_comes_back_is_followed_through_the_supervisor() {
 fn several_processes_relay_each_datagram_once() {
     with_cable(|| {
         // What comes over the cable from an address of this host is no datagram for its sockets.
-        let ways = [(Ingress::Packet, [10, 9, 0, 1], FAR), (Ingress::Udp, [127, 0, 0, 1], "lo")];
-        for (ingress, from, on) in ways {
+        let routes = [(Ingress::Packet, [10, 9, 0, 1], FAR), (Ingress::Udp, [127, 0, 0, 1], "lo")];
+        for (ingress, from, on) in routes {
             let supervisor = Supervisor::new(2, ingress);
             let receiver = receiver();
             let mut range = rule([239, 1, 1, 1], on, None);

@@ -43,7 +43,7 @@ pub enum Role {
 /// # Errors
 /// [`Error::Permission`] when the kernel has no seccomp filters, or no memory is left for one;
 /// [`Error::Os`] without a descriptor.
-pub fn filter_calls(role: Role) -> Result<()> {
+pub fn apply_seccomp(role: Role) -> Result<()> {
     let mut programs = vec![lethal::calls().program(Miss::Allowed, SeccompAction::KillProcess)?];
     match role {
         Role::Worker { first_foreign_fd, channel_fd } => {

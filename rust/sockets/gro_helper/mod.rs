@@ -100,7 +100,7 @@ pub fn open_for_any(v4: bool, port: u16, is_beside_own: bool) -> Result<Option<O
 ///
 /// # Errors
 /// [`Error::Permission`] for a port that needs a right.
-pub fn holder(
+pub fn port_guard(
     address: Addr,
     port: u16,
     ifindex: u32,

@@ -20,7 +20,7 @@ fn is_refused() -> bool {
 fn a_held_port_is_not_refused() {
     in_namespace(|| {
         assert!(is_refused());
-        let held = holder(LOOPBACK, 5001, interface("lo").index, false).unwrap().unwrap();
+        let held = port_guard(LOOPBACK, 5001, interface("lo").index, false).unwrap().unwrap();
         assert!(!is_refused());
         drop(held);
         assert!(is_refused());
@@ -32,7 +32,7 @@ fn an_application_keeps_its_port_and_its_datagrams() {
     in_namespace(|| {
         let application = UdpSocket::bind("0.0.0.0:5001").unwrap();
         socket2::SockRef::from(&application).set_reuse_address(true).unwrap();
-        assert!(holder(LOOPBACK, 5001, interface("lo").index, false).unwrap().is_none());
+        assert!(port_guard(LOOPBACK, 5001, interface("lo").index, false).unwrap().is_none());
         assert!(!is_refused());
         let mut buffer = [0; 16];
         assert_eq!(application.recv(&mut buffer).unwrap(), 5);
@@ -42,7 +42,7 @@ fn an_application_keeps_its_port_and_its_datagrams() {
 #[test]
 fn an_address_of_another_host_needs_no_holder() {
     in_namespace(|| {
-        assert!(holder(Addr::v4([192, 0, 2, 1]), 5001, 0, false).unwrap().is_none());
+        assert!(port_guard(Addr::v4([192, 0, 2, 1]), 5001, 0, false).unwrap().is_none());
     });
 }
 

@@ -57,12 +57,12 @@ impl GroupList {
     /// A list, and whether it changed while it was made.
     fn list(&self, is_v4: bool, bytes: &mut [u8]) -> io::Result<(InterfaceGroups, bool)> {
         // What a list before has left that came to a bad end.
-        while self.socket.hear(bytes).is_ok() {}
+        while self.socket.receive(bytes).is_ok() {}
         self.socket.tell(&question(is_v4))?;
         let (mut groups, mut interrupted) = (InterfaceGroups::new(), false);
         loop {
             // The kernel makes the list while it is heard, and so never has us wait.
-            let mut piece = self.socket.hear(bytes)?;
+            let mut piece = self.socket.receive(bytes)?;
             while let Ok(message) = NetlinkBuffer::new_checked(piece) {
                 interrupted |= message.flags() & NLM_F_DUMP_INTR != 0;
                 match message.message_type() {

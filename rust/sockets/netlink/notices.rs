@@ -103,7 +103,7 @@ impl NoticeSocket {
         let mut bytes = vec![0; MESSAGE_BYTES];
         let mut heard = Notices::default();
         loop {
-            match links::hear(self.fd.as_fd(), &mut bytes) {
+            match links::receive(self.fd.as_fd(), &mut bytes) {
                 Ok(piece) => {
                     let kind = NetlinkBuffer::new_checked(piece).map(|it| it.message_type());
                     heard = heard.or(kind.map_or(Notices::default(), Notices::of));
@@ -118,7 +118,7 @@ impl NoticeSocket {
             }
             if heard == Notices::ALL {
                 // What is left says nothing new; it is bounded by the buffer.
-                while links::hear(self.fd.as_fd(), &mut bytes).is_ok() {}
+                while links::receive(self.fd.as_fd(), &mut bytes).is_ok() {}
                 return heard;
             }
         }

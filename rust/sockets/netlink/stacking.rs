@@ -75,7 +75,7 @@ pub fn stands_on(upper: u32, lower: u32, links: &BTreeMap<u32, Link>) -> bool {
 /// The interface that takes what arrives at the one with this index before sockets get it: a
 /// bridge, a bond. A VRF is also called a master, and lets sockets hear both.
 #[must_use]
-pub fn taker(index: u32, links: &BTreeMap<u32, Link>) -> Option<&Link> {
+pub fn receiving_master(index: u32, links: &BTreeMap<u32, Link>) -> Option<&Link> {
     let master = links.get(&links.get(&index)?.layers.master?)?;
     (master.layers.foundation == Foundation::Members).then_some(master)
 }
@@ -126,7 +126,7 @@ mod tests {
         for index in [12, 14, 99] {
             assert_eq!(found(index), (vec![], false));
         }
-        let name = |index| taker(index, &links).map(|link| &*link.name);
+        let name = |index| receiving_master(index, &links).map(|link| &*link.name);
         assert_eq!([2, 5, 7].map(name), [Some("name4"), Some("name6"), Some("name6")]);
         assert_eq!([4, 11, 99].map(name), [None; 3]);
     }

@@ -86,7 +86,7 @@ pub fn open(wish: &UdpInputRequest<'_>) -> Result<UdpInput> {
 ///
 /// # Errors
 /// [`crate::error::Error::Os`], if the kernel cannot.
-pub fn tell_marks(fd: BorrowedFd<'_>, interface: &InterfaceRef<'_>, group: Addr) -> Result<()> {
+pub fn enable_marks(fd: BorrowedFd<'_>, interface: &InterfaceRef<'_>, group: Addr) -> Result<()> {
     let names = if group.is_v4() {
         [(libc::IPPROTO_IP, libc::IP_RECVTTL), (libc::IPPROTO_IP, libc::IP_RECVTOS)]
     } else {

@@ -25,9 +25,9 @@ const FAREWELL: Duration = Duration::from_millis(500);
 /// The main thread of a worker.
 pub(super) struct Service {
     relay: Arc<Relay>,
-    talk: ControlSession,
+    session: ControlSession,
     rules: Rules,
-    news: RuleStatusTracker,
+    status: RuleStatusTracker,
     number: u16,
     /// Whether all is here again that a process before had; else it waits to be claimed.
     is_settled: bool,
@@ -40,25 +40,25 @@ enum Decision {
 }
 
 impl Service {
-    pub(super) fn new(relay: Arc<Relay>, talk: ControlSession, number: u16) -> Self {
-        let news = RuleStatusTracker::new(&relay, number == 0);
-        Self { relay, talk, rules: Rules::default(), news, number, is_settled: false }
+    pub(super) fn new(relay: Arc<Relay>, session: ControlSession, number: u16) -> Self {
+        let status = RuleStatusTracker::new(&relay, number == 0);
+        Self { relay, session, rules: Rules::default(), status, number, is_settled: false }
     }
 
     /// Serves control until the engine ends by itself; says why it did.
     pub(super) fn run(mut self) -> String {
         let mut tick = Instant::now();
         loop {
-            match self.talk.next(tick) {
+            match self.session.next(tick) {
                 SessionInput::Request(request) => self.serve(request),
                 SessionInput::EngineEnded(error) => return self.end(error),
                 SessionInput::Replaced | SessionInput::Gone | SessionInput::Nothing => {}
             }
-            if self.talk.take_new() {
-                self.news.forget();
+            if self.session.take_reconnected() {
+                self.status.forget();
             }
             if Instant::now() >= tick {
-                self.tell_news();
+                self.report_status();
                 tick = Instant::now() + TICK;
             }
         }
@@ -70,21 +70,21 @@ impl Service {
                 self.prepare(id, revision, whole, &remove, add);
             }
             ControlRequest::Commit { id } => {
-                self.talk.refuse(id, Failure::of_request("nothing is open"))
+                self.session.respond_error(id, Failure::of_request("nothing is open"))
             }
-            ControlRequest::Abort { id } => self.talk.answer(id, Done {}),
+            ControlRequest::Abort { id } => self.session.respond(id, Done {}),
             ControlRequest::Stop { id } => {
                 self.relay.stop();
-                self.talk.answer(id, Done {});
+                self.session.respond(id, Done {});
             }
             ControlRequest::Report { id } => {
                 let (report, error) = (self.relay.report(), self.relay.error());
-                self.talk.report(id, report, self.relay.ingress(), error);
+                self.session.report(id, report, self.relay.ingress(), error);
             }
             ControlRequest::Hello { id } => {
-                hello(&mut self.talk, id, &self.rules, &self.relay, self.number)
+                hello(&mut self.session, id, &self.rules, &self.relay, self.number)
             }
-            ControlRequest::Log { id, level } => set_level(&mut self.talk, id, level),
+            ControlRequest::Log { id, level } => set_level(&mut self.session, id, level),
         }
     }
 
@@ -99,13 +99,13 @@ impl Service {
     ) {
         let proposal = match self.rules.propose(revision, whole, remove, add) {
             Ok(proposal) => proposal,
-            Err(failure) => return self.talk.refuse(id, failure),
+            Err(failure) => return self.session.respond_error(id, failure),
         };
-        let Self { relay, talk, rules, number, .. } = self;
+        let Self { relay, session, rules, number, .. } = self;
         let mut decision = None;
         let changed = relay.change_if(&proposal.change(), |prepared| {
-            talk.answer(id, Done {});
-            let made = decide(talk, prepared, rules, relay, *number);
+            session.respond(id, Done {});
+            let made = decide(session, prepared, rules, relay, *number);
             let is_agreed = matches!(made, Decision::Commit(_));
             decision = Some(made);
             is_agreed
@@ -114,11 +114,13 @@ impl Service {
             (Ok(Some(keys)), Some(Decision::Commit(id))) => self.adopt(id, proposal, &keys, whole),
             (_, Some(Decision::Abort(asker))) => {
                 if let Some(id) = asker {
-                    self.talk.answer(id, Done {});
+                    self.session.respond(id, Done {});
                 }
             }
-            (Err(refusal), Some(Decision::Commit(id))) => self.talk.refuse(id, refusal.into()),
-            (Err(refusal), None) => self.talk.refuse(id, refusal.into()),
+            (Err(refusal), Some(Decision::Commit(id))) => {
+                self.session.respond_error(id, refusal.into())
+            }
+            (Err(refusal), None) => self.session.respond_error(id, refusal.into()),
             // A change is made when it is agreed to, and asked about before it is made.
             (Ok(_), None) | (Ok(None), Some(Decision::Commit(_))) => {}
         }
@@ -130,30 +132,30 @@ impl Service {
             self.is_settled = true;
             if let Err(error) = self.relay.settle() {
                 let text = format!("what was not claimed is still held: {error}");
-                self.talk.log.add(LogLevel::Warning, "worker", text, Instant::now());
+                self.session.log.add(LogLevel::Warning, "worker", text, Instant::now());
             }
         }
         // First, so that control can say of a new rule at once what it waits for.
-        self.tell_news();
-        self.talk.answer(id, Committed { revision: self.rules.revision });
+        self.report_status();
+        self.session.respond(id, Committed { revision: self.rules.revision });
     }
 
-    fn tell_news(&mut self) {
-        let Self { news, relay, talk, rules, .. } = self;
-        news.tell(relay, talk, |id| rules.has(id));
+    fn report_status(&mut self) {
+        let Self { status, relay, session, rules, .. } = self;
+        status.report(relay, session, |id| rules.has(id));
     }
 
     fn end(mut self, error: String) -> String {
-        self.talk.tell(&WorkerEvent::Engine { error: &error });
+        self.session.send_event(&WorkerEvent::Engine { error: &error });
         let deadline = Instant::now() + FAREWELL;
-        self.talk.part(deadline);
+        self.session.part(deadline);
         error
     }
 }
 
 /// Waits for the word on a change that is open; all that reads goes on meanwhile.
 fn decide(
-    talk: &mut ControlSession,
+    session: &mut ControlSession,
     prepared: &Prepared<'_>,
     rules: &Rules,
     relay: &Relay,
@@ -161,25 +163,27 @@ fn decide(
 ) -> Decision {
     let deadline = Instant::now() + DECISION;
     loop {
-        match talk.next(deadline) {
+        match session.next(deadline) {
             SessionInput::Request(ControlRequest::Commit { id }) => return Decision::Commit(id),
             SessionInput::Request(ControlRequest::Abort { id }) => {
                 return Decision::Abort(Some(id));
             }
             SessionInput::Request(ControlRequest::Report { id }) => {
-                talk.report(id, prepared.report(), relay.ingress(), relay.error());
+                session.report(id, prepared.report(), relay.ingress(), relay.error());
             }
             SessionInput::Request(ControlRequest::Hello { id }) => {
-                hello(talk, id, rules, relay, number)
+                hello(session, id, rules, relay, number)
             }
-            SessionInput::Request(ControlRequest::Log { id, level }) => set_level(talk, id, level),
+            SessionInput::Request(ControlRequest::Log { id, level }) => {
+                set_level(session, id, level)
+            }
             SessionInput::Request(ControlRequest::Prepare { .. } | ControlRequest::Stop { .. }) => {
-                talk.give_up("a change was to be decided");
+                session.close_with_error("a change was to be decided");
                 return Decision::Abort(None);
             }
             SessionInput::Nothing => {
                 let text = "a change was given up: nobody decided it for 10 s".to_owned();
-                talk.log.add(LogLevel::Warning, "worker", text, Instant::now());
+                session.log.add(LogLevel::Warning, "worker", text, Instant::now());
                 return Decision::Abort(None);
             }
             SessionInput::Replaced | SessionInput::Gone | SessionInput::EngineEnded(_) => {
@@ -189,7 +193,7 @@ fn decide(
     }
 }
 
-fn hello(talk: &mut ControlSession, id: u64, rules: &Rules, relay: &Relay, number: u16) {
+fn hello(session: &mut ControlSession, id: u64, rules: &Rules, relay: &Relay, number: u16) {
     let hello = Hello {
         protocol: PROTOCOL,
         number,
@@ -198,12 +202,12 @@ fn hello(talk: &mut ControlSession, id: u64, rules: &Rules, relay: &Relay, numbe
         revision: rules.revision,
         rules: rules.ids().collect(),
     };
-    talk.answer(id, hello);
+    session.respond(id, hello);
 }
 
-fn set_level(talk: &mut ControlSession, id: u64, level: LogLevel) {
-    talk.log.level = level;
-    talk.answer(id, Done {});
+fn set_level(session: &mut ControlSession, id: u64, level: LogLevel) {
+    session.log.level = level;
+    session.respond(id, Done {});
 }
 
 #[cfg(test)]

@@ -16,8 +16,8 @@ fn service() -> (Service, UnixStream, Arc<Mailbox>) {
     let (own, _) = UnixStream::pair().unwrap();
     let (near, far) = UnixStream::pair().unwrap();
     mailbox.post_channel(near.into());
-    let talk = ControlSession::new(Channel::new(own.into()), mailbox.clone());
-    (Service::new(relay, talk, 0), far, mailbox)
+    let session = ControlSession::new(Channel::new(own.into()), mailbox.clone());
+    (Service::new(relay, session, 0), far, mailbox)
 }
 
 fn frame(text: &str) -> Vec<u8> {

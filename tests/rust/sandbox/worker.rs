@@ -11,7 +11,10 @@ use std::time::{Duration, Instant};
 
 use _native::addr::Addr;
 use _native::relay::{Ingress, Relay, Settings};
-use _native::sandbox::{Capability, FileAccess, Role, filter_calls, hide_files, leave, shrink};
+use _native::sandbox::{
+    Capability, FileAccess, Role, apply_landlock, apply_seccomp, drop_privileges,
+    limit_capabilities,
+};
 use _native::sockets::InterfaceRef;
 use _native::sockets::packet::{self, SpareSockets};
 use _native::spec::{Choice, InputSpec, Join, OutputSpec, RuleSpec, Ttl};
@@ -47,7 +50,7 @@ pub(crate) fn play(role: &str, arguments: &[String]) {
             if geteuid().is_root() {
                 setresuid(user, user, user).unwrap();
             }
-            leave(None, getppid().as_raw()).unwrap();
+            drop_privileges(None, getppid().as_raw()).unwrap();
             tell("left");
             hear();
         }
@@ -75,9 +78,9 @@ fn user() -> Option<(u32, u32)> {
 }
 
 fn confine_at_once() {
-    leave(user(), getppid().as_raw()).unwrap();
-    hide_files(&FileAccess::default()).unwrap();
-    filter_calls(Role::Worker { first_foreign_fd: FIRST_FOREIGN, channel_fd: 9 }).unwrap();
+    drop_privileges(user(), getppid().as_raw()).unwrap();
+    apply_landlock(&FileAccess::default()).unwrap();
+    apply_seccomp(Role::Worker { first_foreign_fd: FIRST_FOREIGN, channel_fd: 9 }).unwrap();
 }
 
 fn offend(how: &str) {
@@ -98,7 +101,7 @@ fn offend(how: &str) {
 
 fn supervise() {
     // Who dies signals with the rights it has then: the child is another user's.
-    shrink(&[
+    limit_capabilities(&[
         Capability::CAP_SETUID,
         Capability::CAP_SETGID,
         Capability::CAP_SETPCAP,
@@ -110,7 +113,7 @@ fn supervise() {
 }
 
 fn keep() {
-    shrink(&[Capability::CAP_NET_RAW, Capability::CAP_KILL]).unwrap();
+    limit_capabilities(&[Capability::CAP_NET_RAW, Capability::CAP_KILL]).unwrap();
     tell("shrunk");
     hear();
     socket(AddressFamily::Packet, SockType::Raw, SockFlag::empty(), None).unwrap();
@@ -119,10 +122,10 @@ fn keep() {
 
 /// What landlock does by itself, before any call is filtered.
 fn hide(directory: &Path) {
-    leave(user(), getppid().as_raw()).unwrap();
+    drop_privileges(user(), getppid().as_raw()).unwrap();
     let [readable, removable] = ["readable", "removable"].map(|name| [directory.join(name)]);
     let reach = FileAccess { readable: &readable, removable: &removable, resolves: false };
-    let hidden = hide_files(&reach).unwrap();
+    let hidden = apply_landlock(&reach).unwrap();
     tell(&hidden);
     if hidden != crate::checks::ALL_HIDDEN {
         return;
@@ -147,14 +150,16 @@ fn hide(directory: &Path) {
 
 fn refuse() {
     let me = std::process::id().cast_signed();
-    let text = leave(None, me).unwrap_err().to_string();
+    let text = drop_privileges(None, me).unwrap_err().to_string();
     assert_eq!(text, format!("the supervisor (process {me}) is not the parent any more"));
     if !geteuid().is_root() {
-        let text = leave(Some((0, 0)), getppid().as_raw()).unwrap_err().to_string();
+        let text = drop_privileges(Some((0, 0)), getppid().as_raw()).unwrap_err().to_string();
         assert!(text.starts_with("cannot become the user 0 and the group 0"), "{text}");
     }
     let other = thread::spawn(|| {
-        for text in [leave(None, 1), shrink(&[])].map(|result| result.unwrap_err().to_string()) {
+        for text in [drop_privileges(None, 1), limit_capabilities(&[])]
+            .map(|result| result.unwrap_err().to_string())
+        {
             assert!(text.contains("once a process has several threads"), "{text}");
         }
     });
@@ -174,11 +179,11 @@ struct Bench {
 
 fn work(ingress: &str, sibling: i32) {
     let mut bench = Bench::new(ingress);
-    leave(user(), getppid().as_raw()).unwrap();
-    hide_files(&FileAccess::default()).unwrap();
+    drop_privileges(user(), getppid().as_raw()).unwrap();
+    apply_landlock(&FileAccess::default()).unwrap();
     bench.relay.start().unwrap();
     let channel_fd = u16::try_from(bench.channel.as_raw_fd()).unwrap();
-    filter_calls(Role::Worker { first_foreign_fd: FIRST_FOREIGN, channel_fd }).unwrap();
+    apply_seccomp(Role::Worker { first_foreign_fd: FIRST_FOREIGN, channel_fd }).unwrap();
     tell("confined");
     let mut relayed = 0;
     loop {

@@ -9,7 +9,7 @@ use crate::engine::buffers::SizeClass;
 use crate::engine::ingress::Delivery;
 use crate::engine::plan::Source;
 use crate::error::Result;
-use crate::relay::inputs::gro_ports::{GroRequest, hold, merger};
+use crate::relay::inputs::gro_ports::{GroRequest, gro_helper, hold};
 use crate::relay::warn_once;
 use crate::sockets::provider::{HelperSocket, SocketProvider};
 use crate::sockets::{InterfaceRef, udp_input};
@@ -67,17 +67,17 @@ impl InputInterface {
         &self,
         input: &InputSpec,
         is_beside_own: bool,
-        opener: &dyn SocketProvider,
+        provider: &dyn SocketProvider,
         warnings: &mut Vec<String>,
     ) -> EndpointSocket {
         let target = InterfaceRef { index: input.ifindex, name: &input.interface };
         let (group, port) = (input.group, input.port);
         let merges = group.is_multicast() || input.broadcast;
         let held = if !merges {
-            let opened = opener.holder(group, port, &target, is_beside_own);
+            let opened = provider.port_guard(group, port, &target, is_beside_own);
             hold(group, port, opened, warnings).flatten()
         } else if self.gro || self.is_upper {
-            merger(input, self.is_upper, opener, warnings)
+            gro_helper(input, self.is_upper, provider, warnings)
         } else {
             None
         };
@@ -92,11 +92,11 @@ impl InputInterface {
         input: &InputSpec,
         receiver: (u64, u16),
         is_beside_own: bool,
-        opener: &dyn SocketProvider,
+        provider: &dyn SocketProvider,
         warnings: &mut Vec<String>,
     ) -> EndpointSocket {
-        let opened = self.datagrams(input, receiver, is_beside_own, opener, warnings);
-        let helper = self.helper(input, is_beside_own || opened.is_ok(), opener, warnings);
+        let opened = self.datagrams(input, receiver, is_beside_own, provider, warnings);
+        let helper = self.helper(input, is_beside_own || opened.is_ok(), provider, warnings);
         match (opened, helper) {
             (
                 Ok(EndpointSocket::Datagrams { source, worker, .. }),
@@ -119,10 +119,10 @@ impl InputInterface {
         input: &InputSpec,
         (id, worker): (u64, u16),
         is_beside_own: bool,
-        opener: &dyn SocketProvider,
+        provider: &dyn SocketProvider,
         warnings: &mut Vec<String>,
     ) -> Result<EndpointSocket> {
-        let opened = opener.datagrams(&udp_input::UdpInputRequest {
+        let opened = provider.datagrams(&udp_input::UdpInputRequest {
             interface: InterfaceRef { index: input.ifindex, name: &input.interface },
             group: input.group,
             is_broadcast: input.broadcast,
@@ -141,20 +141,21 @@ impl InputInterface {
             slot: self.slot.index,
         };
         // The socket itself is bound to the interface, where the kernel does not look for it.
-        let merger = self.is_upper.then(|| merger(input, true, opener, warnings)).flatten();
-        Ok(EndpointSocket::Datagrams { source, worker, beside: merger })
+        let gro_helper =
+            self.is_upper.then(|| gro_helper(input, true, provider, warnings)).flatten();
+        Ok(EndpointSocket::Datagrams { source, worker, beside: gro_helper })
     }
 
     /// `udp`: leaves the IPv4 groups and joins them again at once.
-    pub(in crate::relay) fn rejoin(&self, opener: &dyn SocketProvider) -> Result<()> {
+    pub(in crate::relay) fn rejoin(&self, provider: &dyn SocketProvider) -> Result<()> {
         for (&(group, ..), endpoint) in &self.endpoints {
             if let EndpointSocket::Datagrams { source, .. } = &endpoint.socket
                 && group.is_multicast()
                 && group.is_v4()
             {
-                opener.leave_by(&source.fd, self.index, group, &[]);
+                provider.leave_socket(&source.fd, self.index, group, &[]);
                 for sources in &endpoint.wishes {
-                    opener.join_by(&source.fd, self.index, group, sources)?;
+                    provider.join_socket(&source.fd, self.index, group, sources)?;
                 }
             }
         }
@@ -162,7 +163,11 @@ impl InputInterface {
     }
 
     /// Takes a rule's source list off its endpoint, and closes the endpoint with the last.
-    pub(in crate::relay) fn remove_wish(&mut self, input: &InputSpec, opener: &dyn SocketProvider) {
+    pub(in crate::relay) fn remove_wish(
+        &mut self,
+        input: &InputSpec,
+        provider: &dyn SocketProvider,
+    ) {
         let key = (input.group, input.port, input.everywhere);
         let Some(endpoint) = self.endpoints.get_mut(&key) else { return };
         let wish = endpoint.wishes.iter().position(|sources| *sources == input.sources);
@@ -173,10 +178,10 @@ impl InputInterface {
                 if input.group.is_multicast() {
                     // An engine closes it later. Where the interface was made anew under the same
                     // index, that would end the membership of the socket that is opened next.
-                    opener.leave_by(&source.fd, input.ifindex, input.group, &[]);
+                    provider.leave_socket(&source.fd, input.ifindex, input.group, &[]);
                 }
             } else if input.group.is_multicast() {
-                leave_sources(source, input, &endpoint.wishes, opener);
+                leave_sources(source, input, &endpoint.wishes, provider);
             }
         }
         if endpoint.wishes.is_empty() {
@@ -190,7 +195,7 @@ fn leave_sources(
     source: &Source,
     input: &InputSpec,
     left: &[Box<[Addr]>],
-    opener: &dyn SocketProvider,
+    provider: &dyn SocketProvider,
 ) {
     let any_left = left.iter().any(|sources| sources.is_empty());
     if input.sources.is_empty() && !any_left {
@@ -198,12 +203,12 @@ fn leave_sources(
         sources.sort_unstable();
         sources.dedup();
         // Where a limit is in the way it stays one for any source, and the engine drops the rest.
-        opener.narrow_by(&source.fd, input.ifindex, input.group, &sources).ok();
+        provider.narrow_socket(&source.fd, input.ifindex, input.group, &sources).ok();
     } else if !input.sources.is_empty() {
         let unwanted = |source: &&Addr| !left.iter().any(|sources| sources.contains(source));
         let unwanted: Vec<Addr> = input.sources.iter().filter(unwanted).copied().collect();
         if !unwanted.is_empty() {
-            opener.leave_by(&source.fd, input.ifindex, input.group, &unwanted);
+            provider.leave_socket(&source.fd, input.ifindex, input.group, &unwanted);
         }
     }
 }

@@ -119,13 +119,13 @@ impl InputInterface {
     /// Makes the device take all multicast while a rule needs it; closing the socket ends it too.
     pub(in crate::relay) fn settle_all_multicast(
         &mut self,
-        opener: &dyn SocketProvider,
+        provider: &dyn SocketProvider,
     ) -> Result<()> {
         let Some(first) = self.frames.first() else { return Ok(()) };
         let is_on = self.all_multicast == Some(first.id);
         if is_on != (self.unjoined > 0) {
             let target = InterfaceRef { index: self.index, name: &self.name };
-            opener.take_all_multicast(&first.fd, &target, !is_on)?;
+            provider.take_all_multicast(&first.fd, &target, !is_on)?;
             self.all_multicast = (!is_on).then_some(first.id);
         }
         Ok(())
@@ -151,7 +151,7 @@ impl InputInterface {
     pub(in crate::relay) fn resize(
         &mut self,
         (mtu, gro): (u32, bool),
-        opener: &dyn SocketProvider,
+        provider: &dyn SocketProvider,
         warnings: &mut Vec<String>,
     ) {
         let is_turned_on = gro && !self.gro;
@@ -167,7 +167,7 @@ impl InputInterface {
         let missing = self.endpoints.iter_mut().filter(|(_, each)| is_missing(&each.socket));
         for (&(group, port, _), endpoint) in missing {
             // Where others receive for the interface, it was opened whatever its own GRO is.
-            let opened = (!self.is_upper).then(|| opener.merger(group, port, &target));
+            let opened = (!self.is_upper).then(|| provider.gro_helper(group, port, &target));
             let held = opened.and_then(|opened| hold(group, port, opened, warnings));
             endpoint.socket = EndpointSocket::Helper { held, merges: true };
         }
@@ -183,7 +183,7 @@ impl InputInterface {
         workers: u16,
         shape: Option<RingShape>,
         next_id: &mut u64,
-        opener: &dyn SocketProvider,
+        provider: &dyn SocketProvider,
         warnings: &mut Vec<String>,
     ) -> Result<()> {
         let blocks = self.blocks();
@@ -193,7 +193,7 @@ impl InputInterface {
         let wish =
             PacketSocketRequest { interface, blocks: &blocks, sockets: workers, ring: shape };
         let mut frames: Vec<Source> = Vec::with_capacity(usize::from(workers));
-        for opened in opener.frames(&wish)? {
+        for opened in provider.frames(&wish)? {
             if !opened.vnet_hdr {
                 warn_once(
                     warnings,
@@ -231,7 +231,7 @@ impl InputInterface {
 
     /// Closes packet rings that the kernel has given up, so that plain sockets are opened instead;
     /// whether there were any.
-    pub(in crate::relay) fn leave_stuck_rings(&mut self, warnings: &mut Vec<String>) -> bool {
+    pub(in crate::relay) fn abandon_stuck_rings(&mut self, warnings: &mut Vec<String>) -> bool {
         let is_stuck = |source: &Source| {
             source.ring.as_ref().is_some_and(|ring| ring.is_stuck(source.fd.as_fd()))
         };
@@ -245,10 +245,10 @@ impl InputInterface {
         true
     }
 
-    pub(in crate::relay) fn refresh_filter(&mut self, opener: &dyn SocketProvider) -> Result<()> {
+    pub(in crate::relay) fn refresh_filter(&mut self, provider: &dyn SocketProvider) -> Result<()> {
         let (blocks, class) = (self.blocks(), self.class());
         for source in &mut self.frames {
-            opener.replace_filter(&source.fd, &blocks)?;
+            provider.replace_filter(&source.fd, &blocks)?;
             if source.ring.is_none() {
                 source.class = class;
             }

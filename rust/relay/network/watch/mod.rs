@@ -43,10 +43,10 @@ pub(in crate::relay) struct LinkNews {
 }
 
 struct WatchState {
-    present: Arc<LinkTable>,
+    links: Arc<LinkTable>,
     carriers: BTreeMap<u32, Carrier>,
     news: LinkNews,
-    is_news: bool,
+    has_unread_changes: bool,
     listing: Option<Listing>,
     failure: Option<String>,
 }
@@ -56,7 +56,7 @@ struct Listing {
     of: Dump,
     draft: LinkTable,
     /// Something was lost since it began.
-    doubted: bool,
+    is_invalid: bool,
     interruptions: u32,
 }
 
@@ -65,10 +65,10 @@ impl Watch {
     /// No netlink in this process, or no answer.
     pub(in crate::relay) fn open() -> Result<Self> {
         let known = WatchState {
-            present: Arc::default(),
+            links: Arc::default(),
             carriers: BTreeMap::new(),
             news: LinkNews::default(),
-            is_news: false,
+            has_unread_changes: false,
             listing: Some(Listing::new()),
             failure: None,
         };
@@ -88,18 +88,18 @@ impl Watch {
             let caught_up = self.catch_up(&mut known);
             caught_up.map_err(|e| Error::os("asking for", "the links and addresses", e))?;
         }
-        Ok(known.present.clone())
+        Ok(known.links.clone())
     }
 
     /// Asks who has each of these names by now, if the kernel would not tell.
-    pub(in crate::relay) fn look_for(&self, names: &BTreeSet<String>) {
+    pub(in crate::relay) fn query_names(&self, names: &BTreeSet<String>) {
         let mut known = self.known();
         for name in names {
-            if known.failure.is_some() || !known.present.is_untold(name) {
+            if known.failure.is_some() || !known.links.is_unnotified(name) {
                 continue;
             }
             // Of a name that is gone the answer says nothing, of who had it all its names.
-            let had = known.present.find(name).map(|link| link.name.clone());
+            let had = known.links.find(name).map(|link| link.name.clone());
             for asked in had.iter().chain([name]) {
                 if self.socket.ask_for(asked).is_ok() {
                     // Whatever is wrong with the socket is seen by who follows it, too.
@@ -111,7 +111,7 @@ impl Watch {
 
     /// What there was when somebody last looked.
     pub(in crate::relay) fn latest(&self) -> Arc<LinkTable> {
-        self.known().present.clone()
+        self.known().links.clone()
     }
 
     /// Takes in what the kernel has told; false from when that is not possible any more.
@@ -120,25 +120,25 @@ impl Watch {
         if known.failure.is_none()
             && let Err(error) = self.catch_up(&mut known)
         {
-            known.give_up(&error);
+            known.fail(&error);
         }
         known.failure.is_none()
     }
 
     /// Whether there is news.
-    pub(in crate::relay) fn has_news(&self) -> bool {
-        self.known().is_news
+    pub(in crate::relay) fn has_changes(&self) -> bool {
+        self.known().has_unread_changes
     }
 
     /// Has who waits for news look once, though there may be none.
     pub(in crate::relay) fn announce(&self) {
-        self.known().is_news = true;
+        self.known().has_unread_changes = true;
     }
 
     /// The news; from here on there is none.
-    pub(in crate::relay) fn take_news(&self) -> LinkNews {
+    pub(in crate::relay) fn take_changes(&self) -> LinkNews {
         let mut known = self.known();
-        known.is_news = false;
+        known.has_unread_changes = false;
         std::mem::take(&mut known.news)
     }
 
@@ -152,8 +152,8 @@ impl Watch {
     pub(in crate::relay) fn carrier(&self, index: u32) -> Carrier {
         let mut known = self.known();
         known.forget_unused();
-        let WatchState { present, carriers, failure, .. } = &mut *known;
-        let new = || Arc::new((failure.is_some() || present.has_carrier(index)).into());
+        let WatchState { links, carriers, failure, .. } = &mut *known;
+        let new = || Arc::new((failure.is_some() || links.has_carrier(index)).into());
         carriers.entry(index).or_insert_with(new).clone()
     }
 
@@ -167,12 +167,12 @@ impl Watch {
         let mut bytes = vec![0; links::MESSAGE_BYTES];
         let mut unanswered = 0;
         loop {
-            match self.socket.hear(&mut bytes) {
+            match self.socket.receive(&mut bytes) {
                 Ok(piece) => {
                     unanswered = 0;
                     links::read(piece, |told| known.take(told))?;
                 }
-                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => known.doubt(),
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => known.invalidate(),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     let Some(listing) = &known.listing else { return Ok(()) };
                     if unanswered == UNANSWERED {
@@ -200,7 +200,7 @@ impl AsFd for Watch {
 
 impl Listing {
     fn new() -> Self {
-        Self { of: Dump::Links, draft: LinkTable::default(), doubted: false, interruptions: 0 }
+        Self { of: Dump::Links, draft: LinkTable::default(), is_invalid: false, interruptions: 0 }
     }
 }
 
@@ -209,7 +209,7 @@ impl WatchState {
         match &told {
             LinkEvent::Link(link) => {
                 self.news.touched.insert(link.index);
-                if self.present.opens_way(link) {
+                if self.links.opens_path(link) {
                     self.news.opened.insert(link.index);
                 }
                 self.set_carrier(link.index, link.up && link.carrier);
@@ -218,7 +218,7 @@ impl WatchState {
                 self.news.gone.insert(*index);
                 self.set_carrier(*index, false);
             }
-            LinkEvent::Listed { interrupted } => return self.end_list(*interrupted),
+            LinkEvent::Listed { interrupted } => return self.finish_dump(*interrupted),
             LinkEvent::Address(index, _) | LinkEvent::AddressGone(index, _) => {
                 self.news.touched.insert(*index);
             }
@@ -226,8 +226,8 @@ impl WatchState {
         match &mut self.listing {
             Some(listing) => listing.draft.take(told),
             None => {
-                Arc::make_mut(&mut self.present).take(told);
-                self.is_news = true;
+                Arc::make_mut(&mut self.links).take(told);
+                self.has_unread_changes = true;
             }
         }
     }
@@ -239,24 +239,24 @@ impl WatchState {
     }
 
     /// Something was lost: from here on only a new list is believed.
-    fn doubt(&mut self) {
-        self.listing.get_or_insert_with(Listing::new).doubted = true;
+    fn invalidate(&mut self) {
+        self.listing.get_or_insert_with(Listing::new).is_invalid = true;
     }
 
-    fn end_list(&mut self, interrupted: bool) {
+    fn finish_dump(&mut self, interrupted: bool) {
         let Some(mut listing) = self.listing.take() else { return };
         listing.interruptions += u32::from(interrupted);
         let again = interrupted && listing.interruptions < INTERRUPTED;
-        if listing.doubted || again {
+        if listing.is_invalid || again {
             let interruptions = listing.interruptions;
             self.listing = Some(Listing { interruptions, ..Listing::new() });
         } else if listing.of == Dump::Links {
             self.listing = Some(Listing { of: Dump::Addresses, ..listing });
         } else {
-            self.present = Arc::new(listing.draft);
-            self.is_news = true;
+            self.links = Arc::new(listing.draft);
+            self.has_unread_changes = true;
             for (index, carrier) in &self.carriers {
-                carrier.store(self.present.has_carrier(*index), Ordering::Relaxed);
+                carrier.store(self.links.has_carrier(*index), Ordering::Relaxed);
             }
         }
     }
@@ -267,7 +267,7 @@ impl WatchState {
     }
 
     /// Rather lose copies unseen than keep back what could be sent.
-    fn give_up(&mut self, error: &io::Error) {
+    fn fail(&mut self, error: &io::Error) {
         for carrier in self.carriers.values() {
             carrier.store(true, Ordering::Relaxed);
         }

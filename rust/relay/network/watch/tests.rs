@@ -19,20 +19,22 @@ fn index_of(watch: &Watch, name: &str) -> Option<u32> {
 fn the_table_is_that_of_the_kernel() {
     with_cable(|| {
         let watch = Watch::open().unwrap();
-        let present = watch.latest();
-        let near = present.find(NEAR).unwrap();
+        let links = watch.latest();
+        let near = links.find(NEAR).unwrap();
         let known = Link { carrier: true, mtu: 1500, up: true, ..near.clone() };
         assert_eq!((near, near.index), (&known, interface(NEAR).index));
-        assert!(present.is_local(Addr::v4([10, 9, 0, 1])) && present.has_family(near.index, true));
-        assert!(present.find("lo").is_some() && present.find("nowhere0").is_none());
-        watch.take_news();
+        assert!(links.is_local(Addr::v4([10, 9, 0, 1])) && links.has_family(near.index, true));
+        assert!(links.find("lo").is_some() && links.find("nowhere0").is_none());
+        watch.take_changes();
         ip(&format!("address replace 10.9.7.1/24 dev {NEAR}"));
         ip(&format!("link set {NEAR} mtu 1400"));
-        let present = watch.now().unwrap();
-        assert!(watch.has_news() && watch.take_news().touched.contains(&interface(NEAR).index));
-        assert!(present.is_local(Addr::v4([10, 9, 7, 1])));
-        assert_eq!(present.find(NEAR).unwrap().mtu, 1400);
-        assert!(!watch.has_news());
+        let links = watch.now().unwrap();
+        assert!(
+            watch.has_changes() && watch.take_changes().touched.contains(&interface(NEAR).index)
+        );
+        assert!(links.is_local(Addr::v4([10, 9, 7, 1])));
+        assert_eq!(links.find(NEAR).unwrap().mtu, 1400);
+        assert!(!watch.has_changes());
     });
 }
 
@@ -70,7 +72,7 @@ fn a_flag_follows_its_link_to_the_end() {
         let index = interface(NEAR).index;
         ip(&format!("link delete {NEAR}"));
         assert!(watch.follow() && !is_up(&near) && is_up(&loopback));
-        assert_eq!(watch.take_news().gone.into_iter().collect::<Vec<_>>(), [index - 1, index]);
+        assert_eq!(watch.take_changes().gone.into_iter().collect::<Vec<_>>(), [index - 1, index]);
         ip("link add again0 index 4711 type veth peer name again1");
         ip("link set again0 up");
         ip("link set again1 up");
@@ -104,23 +106,23 @@ fn after_an_overrun_everything_is_read_anew() {
             assert_eq!(index_of(&watch, &name), Some(interface(&name).index));
         }
         assert!(watch.latest().is_local(Addr::v4([10, 9, 8, 1])));
-        assert!(!is_up(&near) && watch.has_news());
+        assert!(!is_up(&near) && watch.has_changes());
     });
 }
 
 #[test]
 fn a_list_that_is_doubted_is_made_again() {
     let mut known = WatchState {
-        present: Arc::default(),
+        links: Arc::default(),
         carriers: BTreeMap::new(),
         news: LinkNews::default(),
-        is_news: false,
+        has_unread_changes: false,
         listing: Some(Listing::new()),
         failure: None,
     };
     let done = LinkEvent::Listed { interrupted: false };
     let of = |known: &WatchState| known.listing.as_ref().map(|listing| listing.of);
-    known.doubt();
+    known.invalidate();
     known.take(done.clone());
     assert_eq!(of(&known), Some(Dump::Links), "something was lost while it was made");
     known.take(LinkEvent::Listed { interrupted: true });
@@ -128,10 +130,10 @@ fn a_list_that_is_doubted_is_made_again() {
     known.take(LinkEvent::Link(Link { index: 3, name: "a".to_owned(), ..Link::default() }));
     known.take(done.clone());
     assert_eq!(of(&known), Some(Dump::Addresses));
-    assert!(known.present.find("a").is_none() && !known.is_news);
+    assert!(known.links.find("a").is_none() && !known.has_unread_changes);
     known.take(done);
     assert_eq!(of(&known), None);
-    assert!(known.present.find("a").is_some() && known.is_news);
+    assert!(known.links.find("a").is_some() && known.has_unread_changes);
     // Whatever changes all the time is believed in the end.
     known.listing = Some(Listing::new());
     let mut lists = 0;
@@ -149,7 +151,7 @@ fn what_cannot_be_watched_is_not_kept_back() {
         ip(&format!("link set {FAR} down"));
         let near = watch.carrier(interface(NEAR).index);
         wait_until("down is followed", || watch.follow() && !is_up(&near));
-        watch.known().give_up(&ErrorKind::TimedOut.into());
+        watch.known().fail(&ErrorKind::TimedOut.into());
         assert!(is_up(&near) && !watch.follow());
         let text = watch.failure().unwrap();
         assert!(text.starts_with("the links cannot be watched any more (timed out)"));

@@ -38,7 +38,7 @@ pub(in crate::relay) enum NextStep {
 /// The interfaces that a relay follows.
 pub(in crate::relay) struct NetworkWatcher {
     watch: Arc<Watch>,
-    ways: Arc<RouteTracker>,
+    routes: Arc<RouteTracker>,
     wake: Arc<EventFd>,
     /// The thread never locks it: so a process that is forked meanwhile can drop the relay.
     thread: Mutex<Option<Thread>>,
@@ -62,7 +62,7 @@ impl NetworkWatcher {
         let wake = EventFd::from_flags(flags).map_err(|e| Error::os("eventfd", "the links", e))?;
         Ok(Self {
             watch: Arc::new(Watch::open()?),
-            ways: Arc::new(RouteTracker::open()?),
+            routes: Arc::new(RouteTracker::open()?),
             wake: Arc::new(wake),
             thread: Mutex::default(),
             process: std::process::id(),
@@ -73,8 +73,8 @@ impl NetworkWatcher {
         &self.watch
     }
 
-    pub(in crate::relay) fn ways(&self) -> &RouteTracker {
-        &self.ways
+    pub(in crate::relay) fn routes(&self) -> &RouteTracker {
+        &self.routes
     }
 
     /// Begins to follow the changes, with those of before: not sooner than the engines, since
@@ -84,13 +84,13 @@ impl NetworkWatcher {
         &self,
         follow: impl FnMut() -> NextStep + Send + 'static,
     ) -> Result<()> {
-        let (watch, ways, wake) = (self.watch.clone(), self.ways.clone(), self.wake.clone());
+        let (watch, routes, wake) = (self.watch.clone(), self.routes.clone(), self.wake.clone());
         let ends = Arc::new(AtomicBool::new(false));
         let end = ends.clone();
         let run = move || {
             // Signals are for the threads of the program that this library is part of.
             SigSet::all().thread_block().ok();
-            Follower { watch, ways, wake, end }.run(follow);
+            Follower { watch, routes, wake, end }.run(follow);
         };
         let handle = thread::Builder::new().name("mcr-links".to_owned()).spawn(run);
         let handle = handle.map_err(|e| Error::os("starting a thread", "the links", e))?;
@@ -127,7 +127,7 @@ impl NetworkWatcher {
 
 struct Follower {
     watch: Arc<Watch>,
-    ways: Arc<RouteTracker>,
+    routes: Arc<RouteTracker>,
     wake: Arc<EventFd>,
     end: Arc<AtomicBool>,
 }
@@ -146,8 +146,8 @@ impl Follower {
     /// Until there is news and the flood of it is over, or the time is; false at the end.
     fn wait(&self, patience: Option<Duration>) -> bool {
         let deadline = patience.map(|patience| Instant::now() + patience);
-        while !self.watch.has_news() {
-            let due_at = self.ways.due_at();
+        while !self.watch.has_changes() {
+            let due_at = self.routes.due_at();
             let until = [deadline, due_at].into_iter().flatten().min();
             let now = Instant::now();
             if deadline.is_some_and(|deadline| now >= deadline) {
@@ -180,7 +180,7 @@ impl Follower {
             // Rounded up, lest the last millisecond be spent in a loop.
             PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
         });
-        let all = [self.watch.as_fd(), self.wake.as_fd(), self.ways.as_fd()];
+        let all = [self.watch.as_fd(), self.wake.as_fd(), self.routes.as_fd()];
         let mut all = all.map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         let count = if hears == Hears::Everything { all.len() } else { all.len() - 1 };
         let ready = match poll(&mut all[..count], timeout) {
@@ -189,7 +189,7 @@ impl Follower {
             Err(_) => return None,
         };
         if hears == Hears::Everything {
-            self.ways.hear();
+            self.routes.receive();
         }
         // WouldBlock: it was not this one.
         self.wake.read().ok();

@@ -10,10 +10,10 @@ fn counted(next: NextStep) -> (NetworkWatcher, Arc<AtomicUsize>) {
     let links = NetworkWatcher::new().unwrap();
     let count = Arc::new(AtomicUsize::new(0));
     let counter = count.clone();
-    let (watch, ways) = (links.watch.clone(), links.ways.clone());
+    let (watch, routes) = (links.watch.clone(), links.routes.clone());
     let follow = move || {
-        watch.take_news();
-        ways.look(false, |_| ());
+        watch.take_changes();
+        routes.look(false, |_| ());
         counter.fetch_add(1, Ordering::Relaxed);
         next
     };
@@ -32,7 +32,7 @@ fn it_follows_at_the_start_and_once_for_many_changes() {
         }
         ip("link set lo down");
         wait_until("the end is followed", || {
-            !carrier.load(Ordering::Relaxed) && !links.watch().has_news()
+            !carrier.load(Ordering::Relaxed) && !links.watch().has_changes()
         });
         let times = count.load(Ordering::Relaxed);
         assert!(times > 1 && times < 20, "{times}");
@@ -59,7 +59,7 @@ fn a_route_that_moves_is_followed_and_a_flood_of_them_now_and_then() {
         let times = count.load(Ordering::Relaxed) - before;
         assert!((1..=start.elapsed().as_millis() / 100 + 1).contains(&(times as u128)), "{times}");
         ip("route delete 198.51.100.0/24");
-        wait_until("the last is followed", || links.ways().due_at().is_none());
+        wait_until("the last is followed", || links.routes().due_at().is_none());
         links.stop();
     });
 }

@@ -65,7 +65,7 @@ impl LinkSocket {
         socket::receive_buffer(socket.as_fd(), RECEIVE_BUFFER_BYTES, TARGET)?;
         // What came before the filter.
         let mut bytes = vec![0; MESSAGE_BYTES];
-        while socket.hear(&mut bytes).is_ok() {}
+        while socket.receive(&mut bytes).is_ok() {}
         Ok(socket)
     }
 
@@ -140,8 +140,8 @@ impl LinkSocket {
     /// # Errors
     /// `WouldBlock` when there is none now; ENOBUFS when some was lost, so that the links may be
     /// otherwise than what was heard says; EMSGSIZE when it is longer than the room for it.
-    pub fn hear<'a>(&self, bytes: &'a mut [u8]) -> io::Result<&'a [u8]> {
-        hear(self.as_fd(), bytes)
+    pub fn receive<'a>(&self, bytes: &'a mut [u8]) -> io::Result<&'a [u8]> {
+        receive(self.as_fd(), bytes)
     }
 }
 
@@ -183,7 +183,7 @@ fn dump<T>(of: Dump, item: impl Fn(&MessageBuffer<'_>) -> Option<T>) -> Result<V
         let mut end = None;
         while end.is_none() {
             // The kernel makes the list while it is heard: nobody has to wait for it.
-            let piece = socket.hear(&mut bytes).map_err(failed)?;
+            let piece = socket.receive(&mut bytes).map_err(failed)?;
             let take = |message: &MessageBuffer<'_>| {
                 match item(message) {
                     Some(one) => all.push(one),
@@ -206,7 +206,7 @@ fn dump<T>(of: Dump, item: impl Fn(&MessageBuffer<'_>) -> Option<T>) -> Result<V
 /// # Errors
 /// `WouldBlock` when there is none now; ENOBUFS when some was lost; EMSGSIZE when it is longer than
 /// the room for it.
-pub(super) fn hear<'a>(fd: BorrowedFd<'_>, bytes: &'a mut [u8]) -> io::Result<&'a [u8]> {
+pub(super) fn receive<'a>(fd: BorrowedFd<'_>, bytes: &'a mut [u8]) -> io::Result<&'a [u8]> {
     let mut room = [io::IoSliceMut::new(bytes)];
     let flags = MsgFlags::MSG_DONTWAIT;
     let heard = recvmsg::<NetlinkAddr>(fd.as_raw_fd(), &mut room, None, flags)?;

@@ -216,7 +216,7 @@ proptest! {
 fn all(socket: &LinkSocket) -> Vec<LinkEvent> {
     let mut bytes = vec![0; MESSAGE_BYTES];
     let mut all = Vec::new();
-    while let Ok(piece) = socket.hear(&mut bytes) {
+    while let Ok(piece) = socket.receive(&mut bytes) {
         read(piece, |told| all.push(told)).unwrap();
     }
     all

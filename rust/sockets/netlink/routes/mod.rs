@@ -158,7 +158,7 @@ impl RouteSocket {
     ) -> std::result::Result<(), QueryError> {
         let mut bytes = vec![0; PIECE_BYTES];
         // What is left of an answer that was given up.
-        while links::hear(self.fd.as_fd(), &mut bytes).is_ok() {}
+        while links::receive(self.fd.as_fd(), &mut bytes).is_ok() {}
         let mut question = NetlinkMessage::from(question);
         question.header.flags = flags;
         question.finalize();
@@ -168,7 +168,7 @@ impl RouteSocket {
             .map_err(|errno| QueryError::Missing(errno.into()))?;
         let is_list = flags & NLM_F_DUMP == NLM_F_DUMP;
         loop {
-            let piece = links::hear(self.fd.as_fd(), &mut bytes).map_err(QueryError::Missing)?;
+            let piece = links::receive(self.fd.as_fd(), &mut bytes).map_err(QueryError::Missing)?;
             if read_piece(piece, is_list, &mut take)? {
                 return Ok(());
             }
@@ -182,7 +182,7 @@ impl RouteSocket {
 ///
 /// # Errors
 /// EPERM without CAP_NET_ADMIN in the network namespace; no route; no netlink.
-pub fn seek_host(spec: &OutputSpec) -> Result<()> {
+pub fn resolve_host(spec: &OutputSpec) -> Result<()> {
     let socket = RouteSocket::open()?;
     let found = socket.find(spec).and_then(|way| match way {
         Some(way) if way.is_to_a_host => socket.seek(&way),
