@@ -344,21 +344,6 @@ def test_version_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("mcr 0.")
 
 
-@pytest.mark.parametrize("option", ["-h", "--help"])
-def test_help_names_each_command_in_full(option: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """No description is cut off."""
-    assert main([option]) == 0
-    out = capsys.readouterr().out
-    assert "receive  " in out
-    assert "..." not in out.partition("Commands:")[2]
-
-
-def test_help_shows_a_whole_rule(capsys: pytest.CaptureFixture[str]) -> None:
-    """The quickest way to learn the rule text is to read one."""
-    assert main(["relay", "--help"]) == 0
-    assert "239.1.1.1%eth0:5001 to 239.2.0.1%eth1:6001" in " ".join(capsys.readouterr().out.split())
-
-
 def test_the_module_is_the_command() -> None:
     """`python -m mcr` does what `mcr` does."""
     call = [sys.executable, "-m", "mcr", "--version"]

@@ -171,7 +171,7 @@ def test_a_slow_server_holds_up_nobody_else(server: NameServer, call: str) -> No
         assert len(relay.rules) == (3 if call == "add" else 2)
 
 
-def test_only_an_open_relay_can_look_up_again() -> None:
+def test_only_an_open_relay_can_resolve_hosts() -> None:
     """Before, there is no answer to compare with."""
     with pytest.raises(mcr.McrError, match="not open"):
         mcr.Relay(NAMED).resolve_hosts()
@@ -187,14 +187,16 @@ def test_the_command_tells_what_it_found(server: NameServer) -> None:
     """A line for each change, a warning for each failure, one line if there is neither."""
     said = io.StringIO()
     with mcr.Relay(NAMED, OTHER) as relay, open_view(relay.stats(), said) as view:
-        command._look_up_again(relay, view)
+        command._resolve_hosts(relay, view)
         server.table["other.example"] = ["192.0.2.21"]
         del server.table["studio.example"]
-        command._look_up_again(relay, view)
+        command._resolve_hosts(relay, view)
         server.table["studio.example"] = ["127.0.0.9"]
-        command._look_up_again(relay, view)
+        command._resolve_hosts(relay, view)
     as_before, failed, changed, refused = said.getvalue().splitlines()
-    assert as_before == "host names looked up: all addresses are as before"
+    assert as_before == "host names resolved again: no address has changed"
     assert failed.startswith("warning: the host 'studio.example' does not resolve")
     assert changed == "the host 'other.example' was 192.0.2.20 and is 192.0.2.21"
-    assert refused.startswith("warning: host names looked up, nothing changed: rule 1, output 2")
+    assert refused.startswith(
+        "warning: host names resolved again, nothing changed: rule 1, output 2"
+    )

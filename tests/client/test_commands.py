@@ -73,14 +73,14 @@ def test_rules_come_and_go(command: Command, daemon: MadeUpDaemon) -> None:
     assert command("rule", "remove", B, ID_A, "--expected-revision", "4") == (
         f"removed {ID_A}\nremoved {ID_B}\nrevision 5\n"
     )
-    assert command("rule", "list") == "no rules; mcr rule add makes one\n"
+    assert command("rule", "list") == "no rules; add one with mcr rule add\n"
     assert daemon.rules == {}
 
 
 def test_a_dry_run(command: Command, daemon: MadeUpDaemon) -> None:
     """It says that nothing has changed, and nothing has."""
     done = command("rule", "add", A, "--disabled", "--dry-run")
-    assert done.endswith("): disabled\nrevision 0; a dry run, nothing has changed\n")
+    assert done.endswith("): disabled\nrevision 0 (dry run: nothing has changed)\n")
     assert daemon.rules == {}
 
 
@@ -145,7 +145,7 @@ def test_warnings_go_to_standard_error(command: Command, daemon: MadeUpDaemon) -
     assert command("rule", "add", A) == "revision 1\n"
     assert command.err == "warning: mind\\x1b[2J\n"
     command("stats")
-    assert command.err == "warning: worker 2 did not answer; its last known counts are in\n"
+    assert command.err == "warning: worker 2 did not answer; its last known counts are included\n"
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_ping_version_and_shutdown(command: Command, daemon: MadeUpDaemon, path:
     assert command.json("ping")["uptime_s"] == 7384.2
     assert command("version").splitlines()[1] == f"daemon at {path}: mcr 0.1.0"
     assert command.json("version")["daemon"] == "mcr 0.1.0"
-    assert command("shutdown") == "the daemon ends\n"
+    assert command("shutdown") == "the daemon is shutting down\n"
     wait_until(lambda: not path.exists())
     command("ping", code=1)
     assert command.err == f"mcr: no daemon listens at {path}; start one with mcr serve\n"

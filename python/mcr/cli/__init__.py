@@ -15,6 +15,7 @@ import typer
 from ..errors import InterfaceError, McrError, Problem, RuleError
 from . import observe
 from .doctor import doctor as doctor_command
+from .help import CommandGroup, add_command, epilog_of
 from .privileges import PrivilegeError
 from .receive import receive as receive_command
 from .relay import relay as relay_command
@@ -26,28 +27,106 @@ from .signals import leave_unread
 FAILED = 1
 WRONG_USAGE = 2
 
+_RELAY, _DAEMON, _RULES, _DIAGNOSE = "Relay and test", "Daemon", "Rules of the daemon", "Diagnose"
+
 app = typer.Typer(
+    cls=CommandGroup,
     add_completion=False,
     no_args_is_help=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Relay multicast streams: datagrams of a group go on to any number of outputs.",
+    help="Relay multicast streams to any number of groups and hosts, and account for every"
+    " datagram.\n\nmcr COMMAND --help shows the options of a command, with examples.",
+    epilog=epilog_of(["mcr relay 239.1.1.1%eth0:5001 to 239.2.0.1%eth1:6001 192.0.2.7:7000"]),
 )
-app.command("relay", short_help="Relay in the foreground.")(relay_command)
-app.command("serve", short_help="Run the daemon, which clients give rules to.")(serve_command)
-app.command("doctor", short_help="Find what is in a relay's way.")(doctor_command)
-app.command("send", short_help="Send a numbered test stream.")(send_command)
-app.command("receive", short_help="Receive it: loss, order, latency.")(receive_command)
-app.add_typer(rule_commands, name="rule", short_help="The rules of a daemon: add, remove, list.")
-app.command("stats", short_help="What a daemon received, sent and lost.")(observe.stats)
-app.command("workers", short_help="Its worker processes.")(observe.workers)
-app.command("interfaces", short_help="The interfaces that it sees.")(observe.interfaces)
-app.command("events", short_help="What happens in it.")(observe.events)
-app.command("log-level", short_help="What it logs.")(observe.log_level)
-app.command("ping", short_help="Whether it is well.")(observe.ping)
-app.command("version", short_help="This version, and the daemon's.")(observe.version)
-app.command("shutdown", short_help="End it.")(observe.shutdown)
+add_command(
+    app,
+    "relay",
+    relay_command,
+    group=_RELAY,
+    rules=("input", "output"),
+    examples=(
+        "mcr relay 239.1.1.1%eth0:5001 to 239.2.0.1%eth1:6001 192.0.2.7:7000,ttl=8",
+        "mcr relay '239.1.1.1%eth0:5001 to 192.0.2.7:7000' \\\n"
+        "            '239.1.1.2%eth0:5002 to 192.0.2.8:7000' --workers 2 --duration 60",
+        "mcr relay 10.0.0.5@232.1.1.1%eth0:5001 to 239.2.0.1%eth1:6001 --json",
+    ),
+)
+add_command(
+    app,
+    "send",
+    send_command,
+    group=_RELAY,
+    examples=(
+        "mcr send 239.1.1.1%eth0:5001,ttl=8 --rate 5000 --duration 10",
+        "mcr send 192.0.2.7:7000 --size 200 --count 100000 --rate max",
+    ),
+)
+add_command(
+    app,
+    "receive",
+    receive_command,
+    group=_RELAY,
+    examples=(
+        "mcr receive 239.1.1.1%eth0:5001 --duration 10",
+        "mcr receive 10.0.0.5@232.1.1.1%eth0:5001 --count 100000 --json",
+    ),
+)
+add_command(
+    app,
+    "serve",
+    serve_command,
+    group=_DAEMON,
+    examples=(
+        "mcr serve --socket mcr.sock",
+        "mcr serve --user nobody --config rules.toml --state rules.json --workers 2",
+    ),
+)
+add_command(app, "ping", observe.ping, group=_DAEMON, examples=("mcr ping",))
+add_command(
+    app,
+    "log-level",
+    observe.log_level,
+    group=_DAEMON,
+    examples=(
+        "mcr log-level",
+        "mcr log-level warning",
+        "mcr log-level debug --facility rules",
+        "mcr log-level default --facility rules",
+    ),
+)
+add_command(app, "version", observe.version, group=_DAEMON, examples=("mcr version",))
+add_command(app, "shutdown", observe.shutdown, group=_DAEMON, examples=("mcr shutdown",))
+app.add_typer(rule_commands, name="rule", rich_help_panel=_RULES)
+add_command(
+    app,
+    "stats",
+    observe.stats,
+    group=_RULES,
+    examples=("mcr stats", "mcr stats feed-a --watch", "mcr stats --json"),
+)
+add_command(
+    app,
+    "doctor",
+    doctor_command,
+    group=_DIAGNOSE,
+    rules=("input", "output"),
+    examples=(
+        "mcr doctor",
+        "mcr doctor 239.1.1.1%eth0:5001 to 239.2.0.1%eth1:6001",
+        "mcr doctor --interface eth0 --fix",
+    ),
+)
+add_command(
+    app,
+    "events",
+    observe.events,
+    group=_DIAGNOSE,
+    examples=("mcr events", "mcr events --after 0 --kind rule --kind worker"),
+)
+add_command(app, "workers", observe.workers, group=_DIAGNOSE, examples=("mcr workers",))
+add_command(app, "interfaces", observe.interfaces, group=_DIAGNOSE, examples=("mcr interfaces",))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

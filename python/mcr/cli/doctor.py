@@ -1,4 +1,4 @@
-"""The command `mcr doctor`: what may keep a relay from working here, and the command that helps."""
+"""The command `mcr doctor`: obstacles to relaying on this host, each with the fix."""
 
 import json
 import sys
@@ -16,22 +16,23 @@ from ..rules.grammar import join_arguments
 def doctor(
     rules: Annotated[
         list[str] | None,
-        typer.Argument(metavar="RULE", help="What is to be relayed, as for mcr relay."),
+        typer.Argument(metavar="RULE", help="The rules to check, as for mcr relay."),
     ] = None,
     interface: Annotated[
         list[str] | None,
-        typer.Option(metavar="IFACE", help="An interface to look at beside those of the rules."),
+        typer.Option(metavar="IFACE", help="Also check this interface; may be repeated."),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the findings as one JSON object.")
     ] = False,
     fix: Annotated[
-        bool, typer.Option("--fix", help="Switch GRO on where that is advised; nothing else.")
+        bool, typer.Option("--fix", help="Turn GRO on where that is advised; fix nothing else.")
     ] = False,
 ) -> int:
-    """Look at this host: rights, kernel, limits, interfaces, memberships.
+    """Find what keeps this host from relaying, with the fix for it.
 
-    Nothing is changed without --fix. Exit code 1: there is a problem, or a fix failed.
+    Checks rights, the kernel, limits, interfaces and memberships, and changes nothing without
+    --fix. The exit code is 1 if there is a problem or a fix failed.
     """
     parsed = parse_rules(join_arguments(rules) if rules else ())
     findings = diagnose(*parsed, interfaces=interface or ())
@@ -48,7 +49,11 @@ def doctor(
 
 
 def _repair(findings: tuple[Finding, ...]) -> tuple[list[str], bool]:
-    """Do what may be done; say what was, and whether something was refused."""
+    """Make the repairs that are safe.
+
+    Returns:
+        A sentence for each repair, and whether one failed.
+    """
     done, failed = [], False
     for finding in findings:
         try:

@@ -1,4 +1,4 @@
-"""The commands that look at a daemon, or end it: stats, workers, interfaces, events and others."""
+"""Commands that observe or shut down a daemon: stats, workers, events, log-level and others."""
 
 import json
 import sys
@@ -38,15 +38,18 @@ _UNLOGGED = tuple(kind for kind in EVENT_KINDS if kind != "log")
 def stats(
     rules: Annotated[
         list[str] | None,
-        typer.Argument(metavar="RULE", help="Only these, by id, name or text."),
+        typer.Argument(metavar="RULE", help="Only these rules, by id, name or text."),
     ] = None,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Show the numbers every second until Ctrl-C.")
+        bool, typer.Option("--watch", help="Show the numbers again every second, until Ctrl-C.")
     ] = False,
     socket: SocketOption = None,
     as_json: AnswerAsJson = False,
 ) -> None:
-    """Show what was received, sent and lost, and why, over all workers."""
+    """Show what each rule received, sent and lost, and why.
+
+    The numbers are sums over all workers since the daemon or the rule started.
+    """
     call = methods.stats(known_rules(rules))
     if not watch:
         ask(socket, call, as_json, _show_stats)
@@ -56,7 +59,7 @@ def stats(
 
 
 def workers(socket: SocketOption = None, as_json: AnswerAsJson = False) -> None:
-    """List the worker processes: how each is, and how the last one died."""
+    """List the worker processes, their states and their last deaths."""
     ask(socket, methods.workers(), as_json, _show_workers)
 
 
@@ -69,8 +72,9 @@ def log_level(
     level: Annotated[
         _NewLevel | None,
         typer.Argument(
+            metavar="LEVEL",
             help="The least severe messages to log; default makes a facility follow the global"
-            " level again."
+            " level again.",
         ),
     ] = None,
     facility: Annotated[
@@ -79,7 +83,7 @@ def log_level(
     socket: SocketOption = None,
     as_json: AnswerAsJson = False,
 ) -> None:
-    """Show what the daemon logs, or set it."""
+    """Show or set which messages the daemon logs."""
     if level is None and facility is not None:
         raise typer.BadParameter(f"needs a level: {', '.join(_NEW_LEVELS)}", param_hint="'LEVEL'")
     if level == _DEFAULT and facility is None:
@@ -90,7 +94,7 @@ def log_level(
 
 
 def _event_kind(text: str) -> EventKind:
-    """One of several choices: typer reads literals and enumerations, but no lists of literals."""
+    """A kind of events. Typer reads literals, but no lists of them."""
     if text not in EVENT_KINDS:
         raise ValueError(f"{text!r} is not one of {', '.join(map(repr, EVENT_KINDS))}")
     return text
@@ -118,7 +122,7 @@ def events(
     socket: SocketOption = None,
     as_json: AnswerAsJson = False,
 ) -> None:
-    """Show what happens, one line for each event, until Ctrl-C."""
+    """Follow the events of the daemon, one line each, until Ctrl-C."""
     with (
         until_interrupt(),
         connect(socket) as client,
@@ -136,7 +140,10 @@ def events(
 
 
 def ping(socket: SocketOption = None, as_json: AnswerAsJson = False) -> None:
-    """Ask whether the daemon is well. Exit code 1: it is not, or there is none."""
+    """Check that the daemon answers, and how many workers run.
+
+    The exit code is 1 if it does not answer.
+    """
     began_s = time.monotonic()
 
     def show(pong: Pong) -> None:
@@ -150,7 +157,7 @@ def ping(socket: SocketOption = None, as_json: AnswerAsJson = False) -> None:
 
 
 def version(socket: SocketOption = None, as_json: AnswerAsJson = False) -> None:
-    """Show the version of this command, and of the daemon if one runs."""
+    """Show the versions of this command and of the running daemon."""
     own = f"mcr {installed_version('mcr-relay')}"
     path = socket or default_socket()
     answered: Hello | None = None
@@ -170,8 +177,11 @@ def version(socket: SocketOption = None, as_json: AnswerAsJson = False) -> None:
 
 
 def shutdown(socket: SocketOption = None, as_json: AnswerAsJson = False) -> None:
-    """End the daemon: what it has received is still sent, its last report goes to its log."""
-    ask(socket, methods.shutdown(), as_json, lambda _: print("the daemon ends"))
+    """Shut the daemon down, and with it the traffic.
+
+    It still sends what it has received, and writes a final report to its log.
+    """
+    ask(socket, methods.shutdown(), as_json, lambda _: print("the daemon is shutting down"))
 
 
 def _watch(socket: str | None, call: Call[DaemonStats], as_json: bool) -> None:
@@ -189,11 +199,11 @@ def _watch(socket: str | None, call: Call[DaemonStats], as_json: bool) -> None:
 def _show_stats(stats: DaemonStats) -> None:
     for number in stats.stale_workers:
         print(
-            f"warning: worker {number} did not answer; its last known counts are in",
+            f"warning: worker {number} did not answer; its last known counts are included",
             file=sys.stderr,
         )
     totals = stats.totals
-    # Interfaces are counted for all rules, also where only some were asked for.
+    # Interfaces count for all rules, even if only some rules were requested.
     print(
         f"all interfaces: received {totals.received}, matched {totals.matched}, kernel dropped"
         f" {totals.kernel_dropped_frames} frames"
@@ -226,7 +236,7 @@ def _show_workers(known: tuple[WorkerInfo, ...]) -> None:
 def _state(worker: WorkerInfo) -> str:
     if worker.restart_in_ms is None:
         return worker.state
-    return f"{worker.state}, again in {worker.restart_in_ms:.0f} ms"
+    return f"{worker.state}, restarts in {worker.restart_in_ms:.0f} ms"
 
 
 def _death(death: WorkerDeath) -> str:

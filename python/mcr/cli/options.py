@@ -7,7 +7,7 @@ import typer
 from ..relay.settings import WORKERS_LIMIT, Ingress
 from ..rules.hostnames import Hosts
 
-_LEAST_S, _MOST_S = 0.001, 1e9  # 1 ms to 30 years
+_LEAST_S, _MOST_S = 0.001, 10**9  # 1 ms to 30 years
 
 CountOption = Annotated[
     int | None, typer.Option(metavar="N", min=1, help="Stop after this many datagrams.")

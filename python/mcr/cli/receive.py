@@ -1,4 +1,4 @@
-"""The command `mcr receive`: what arrives of a stream, and how late."""
+"""The command `mcr receive`: loss, order and latency of a test stream."""
 
 import json
 import sys
@@ -17,15 +17,18 @@ def receive(
         str,
         typer.Argument(
             metavar="ENDPOINT",
-            help="What to hear, as an input of a rule: 239.1.1.1%eth0:5001,"
-            " 10.0.0.5@232.1.1.1%eth0:5001, or an address of this host.",
+            help="What to receive, as an input of a rule without options: 239.1.1.1%eth0:5001,"
+            " 10.0.0.5@232.1.1.1%eth0:5001, or an address of this host with a port.",
         ),
     ],
     count: CountOption = None,
     duration: DurationOption = None,
     as_json: ReportAsJson = False,
 ) -> int:
-    """Receive until Ctrl-C or a limit; report loss, order and latency of what `mcr send` sent."""
+    """Receive a test stream and measure its loss, order and latency.
+
+    Runs until Ctrl-C or a limit. Other datagrams than those of mcr send are only counted.
+    """
     receiver = Receiver(endpoint)
     with receiver, stopping(receiver.stop):
         notices = Writer(sys.stderr)
@@ -45,7 +48,7 @@ def _text(report: ReceiveReport) -> str:
     ]
     if report.kernel_dropped:
         lines.append(
-            f"dropped here, as this receiver was too slow: {report.kernel_dropped:,} buffers"
+            f"dropped by this host, as the receiver was too slow: {report.kernel_dropped:,} buffers"
             " (their datagrams count as lost)"
         )
     if (latency := report.latency) is not None:
@@ -55,7 +58,7 @@ def _text(report: ReceiveReport) -> str:
         )
         if latency.negative:
             lines.append(
-                f"came before they were sent: {latency.negative:,}; the clocks of the two hosts"
+                f"arrived before they were sent: {latency.negative:,}; the clocks of the two hosts"
                 " disagree"
             )
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The command `mcr relay`: a relay in the foreground, from its command line to its last report."""
+"""The command `mcr relay`: a relay in the foreground, from its options to its final report."""
 
 import json
 import math
@@ -32,7 +32,7 @@ from .table import INTERVAL_S, View, open_view, rehearse, report
 from .usage import usage_of
 from .writer import PATIENCE_S, Writer
 
-_REPORT_PATIENCE_S = 3.0  # with a reader who takes nothing of what somebody has asked for
+_REPORT_PATIENCE_S = 3.0  # with a reader of the report that has stopped reading
 
 
 def relay(
@@ -40,8 +40,8 @@ def relay(
         list[str],
         typer.Argument(
             metavar="RULE",
-            help="Where from and where to, as: 239.1.1.1%eth0:5001 to 239.2.0.1%eth1:6001 "
-            "192.0.2.7:7000. One rule needs no quotes; quote each of several.",
+            help="A rule: INPUT to OUTPUT [OUTPUT...], as in the examples. A single rule needs no"
+            " quotes; quote each of several.",
         ),
     ],
     ingress: IngressOption = "auto",
@@ -53,13 +53,17 @@ def relay(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Started as root: the user to become (nobody unless given; root to stay root).",
+            help="The user to become after opening the sockets, if started as root; root stays"
+            " root.  [default: nobody]",
         ),
     ] = None,
     duration: DurationOption = None,
     as_json: ReportAsJson = False,
 ) -> int:
-    """Relay in the foreground until Ctrl-C, SIGTERM or the end of the duration."""
+    """Relay by the given rules in the foreground, until Ctrl-C or SIGTERM.
+
+    The final report goes to standard output, all other messages to standard error.
+    """
     with usage_of("--cpus"):
         places = None if cpus is None else chosen_cpus(cpus, workers)
     with usage_of("--user"):
@@ -72,12 +76,12 @@ def relay(
         verify_checksums=not accept_bad_checksums,
         hosts=hosts,
     )
-    with hangup_held():  # host names are looked up at the start anyway
+    with hangup_held():  # host names are resolved at the start anyway
         return _run(made, account, duration, as_json)
 
 
 def _run(made: Relay, account: Account | None, seconds: float | None, as_json: bool) -> int:
-    # A name server that does not answer must not keep root for long (resolv.conf(5)).
+    # A name server that does not answer must not delay giving up root (resolv.conf(5)).
     os.environ.setdefault("RES_OPTIONS", "timeout:1 attempts:2")
     try:
         made.open(rights_end=account is not None and account.uid != 0)
@@ -86,7 +90,7 @@ def _run(made: Relay, account: Account | None, seconds: float | None, as_json: b
             drop(account)
         with signals_held() as signals:
             made.start()
-            # Not before: root is given up in a process with one thread.
+            # Not earlier: a process gives up root while it has one thread.
             notices = Writer(sys.stderr)
             _announce(made, notices)
             began_s = time.monotonic()
@@ -112,39 +116,39 @@ def _announce(made: Relay, notices: Writer) -> None:
 
 
 def _watch(made: Relay, signals: HeldSignals, deadline_s: float | None, notices: Writer) -> None:
-    told_warnings = set(made.warnings)
+    reported = set(made.warnings)
     with open_view(made.stats(), notices) as view:
         while made.error is None:
             left_s = math.inf if deadline_s is None else deadline_s - time.monotonic()
             wait_s = max(0, min(left_s, INTERVAL_S))
-            told = signals.take(wait_s)
-            if told == signal.SIGHUP:
-                # Aside: a slow name server must not keep Ctrl-C waiting.
-                threading.Thread(target=_look_up_again, args=(made, view), daemon=True).start()
+            number = signals.take(wait_s)
+            if number == signal.SIGHUP:
+                # In its own thread: a slow name server must not delay Ctrl-C.
+                threading.Thread(target=_resolve_hosts, args=(made, view), daemon=True).start()
                 continue
-            if told is not None or left_s <= INTERVAL_S:
+            if number is not None or left_s <= INTERVAL_S:
                 return
             for warning in made.warnings:
-                if warning not in told_warnings:
-                    told_warnings.add(warning)
+                if warning not in reported:
+                    reported.add(warning)
                     view.note(f"warning: {warning}")
             view.show(made.stats())
 
 
-def _look_up_again(made: Relay, view: View) -> None:
+def _resolve_hosts(made: Relay, view: View) -> None:
     try:
         changes = made.resolve_hosts()
     except McrError as error:
-        view.note(f"warning: host names looked up, nothing changed: {error}")
+        view.note(f"warning: host names resolved again, nothing changed: {error}")
         return
     for change in changes:
         view.note(f"{'warning: ' if change.error else ''}{change}")
     if not changes:
-        view.note("host names looked up: all addresses are as before")
+        view.note("host names resolved again: no address has changed")
 
 
 def _report(stats: Stats, seconds: float, as_json: bool) -> None:
-    """Write the report, unless who should read it does not."""
+    """Write the report, unless its reader has stopped reading."""
     out = Writer(sys.stdout)
     out.write(f"{json.dumps(stats.as_dict()) if as_json else report(stats, seconds)}\n")
     out.finish(_REPORT_PATIENCE_S)

@@ -1,4 +1,4 @@
-"""The commands `mcr rule ...`: the rules of a daemon, listed and changed."""
+"""The commands `mcr rule ...`, which list and change the rules of a daemon."""
 
 import sys
 from collections.abc import Callable, Iterable
@@ -10,19 +10,26 @@ from ..client import ChangeResult, RuleList, methods
 from ..client.methods import Call, NewRule
 from ..rules import Rule
 from ..rules.grammar import join_arguments
+from .help import CommandGroup, add_command, epilog_of
 from .options import AnswerAsJson, SocketOption
 from .remote import ask
 from .rule_file import read_rules
 from .show import printable, show_table
 from .usage import usage_of
 
-app = typer.Typer(no_args_is_help=False, help="The rules of a daemon.")
+app = typer.Typer(
+    cls=CommandGroup,
+    no_args_is_help=False,
+    help="Add, remove, list, enable, disable or replace rules.\n\nA change is made whole or not"
+    " at all, and takes effect while traffic runs.",
+    epilog=epilog_of(["mcr rule list"]),
+)
 
 _Rules = Annotated[
     list[str],
     typer.Argument(
         metavar="RULE",
-        help="Where from and where to, as for mcr relay. One rule needs no quotes; quote each of"
+        help="A rule: INPUT to OUTPUT [OUTPUT...]. A single rule needs no quotes; quote each of"
         " several.",
     ),
 ]
@@ -30,7 +37,8 @@ _Known = Annotated[
     list[str], typer.Argument(metavar="RULE", help="The id, the name or the text of a rule.")
 ]
 _DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Judge the change and say what it would do; do nothing.")
+    bool,
+    typer.Option("--dry-run", help="Check the change and show its effect; change nothing."),
 ]
 _Expected = Annotated[
     int | None,
@@ -40,20 +48,20 @@ _Expected = Annotated[
 ]
 
 
-@app.command("add", short_help="Add rules.")
 def add(
     rules: _Rules,
     disabled: Annotated[
-        bool, typer.Option("--disabled", help="Add them without relaying yet.")
+        bool, typer.Option("--disabled", help="Add the rules disabled: they do not relay yet.")
     ] = False,
     dry_run: _DryRun = False,
     expected_revision: _Expected = None,
     socket: SocketOption = None,
     as_json: AnswerAsJson = False,
 ) -> None:
-    """Add rules, all or nothing; it ends when every worker relays them.
+    """Add rules, all or none.
 
-    A rule that is there already is left as it is and reported as unchanged.
+    Returns once every worker relays by them. A rule that exists already stays as it is and is
+    reported as unchanged.
     """
     call = methods.add_rules(
         join_arguments(rules),
@@ -64,17 +72,16 @@ def add(
     ask(socket, call, as_json, _show_change)
 
 
-@app.command("replace", short_help="Make these the rules.")
 def replace(
     rules: Annotated[
-        list[str] | None, typer.Argument(metavar="RULE", help="As for mcr rule add.")
+        list[str] | None, typer.Argument(metavar="RULE", help="Rules, as for mcr rule add.")
     ] = None,
     file: Annotated[
         str | None,
         typer.Option(
             metavar="FILE",
-            help="Take the rules from a file as mcr serve --config has, or from what mcr rule list"
-            " --json has printed; - is standard input.",
+            help="Read the rules from a file such as that of mcr serve --config, or from the output"
+            " of mcr rule list --json; - is standard input.",
         ),
     ] = None,
     dry_run: _DryRun = False,
@@ -82,7 +89,10 @@ def replace(
     socket: SocketOption = None,
     as_json: AnswerAsJson = False,
 ) -> None:
-    """Make these the rules of the daemon, all or nothing; rules that stay are not touched."""
+    """Replace all rules of the daemon by these.
+
+    Rules that are among both stay untouched: their traffic and counters continue.
+    """
     if (file is None) == (not rules):
         raise typer.BadParameter(
             "give rules, or a file of rules with --file; one of the two", param_hint="'RULE'"
@@ -95,7 +105,6 @@ def replace(
     ask(socket, call, as_json, _show_change)
 
 
-@app.command("remove", short_help="Remove rules.")
 def remove(
     rules: _Known,
     dry_run: _DryRun = False,
@@ -103,11 +112,10 @@ def remove(
     socket: SocketOption = None,
     as_json: AnswerAsJson = False,
 ) -> None:
-    """Remove rules, all or nothing."""
+    """Remove rules, all or none."""
     _change_known(methods.remove_rules, rules, dry_run, expected_revision, socket, as_json)
 
 
-@app.command("enable", short_help="Let rules relay again.")
 def enable(
     rules: _Known,
     dry_run: _DryRun = False,
@@ -115,11 +123,10 @@ def enable(
     socket: SocketOption = None,
     as_json: AnswerAsJson = False,
 ) -> None:
-    """Let rules relay again, all or nothing."""
+    """Enable disabled rules, all or none."""
     _change_known(methods.enable_rules, rules, dry_run, expected_revision, socket, as_json)
 
 
-@app.command("disable", short_help="Stop rules from relaying, without removing them.")
 def disable(
     rules: _Known,
     dry_run: _DryRun = False,
@@ -127,28 +134,30 @@ def disable(
     socket: SocketOption = None,
     as_json: AnswerAsJson = False,
 ) -> None:
-    """Stop rules from relaying, all or nothing; they keep their counters and their joins."""
+    """Disable rules, all or none.
+
+    They stop relaying and keep their counters and memberships.
+    """
     _change_known(methods.disable_rules, rules, dry_run, expected_revision, socket, as_json)
 
 
-@app.command("list", short_help="List the rules and how each is doing.")
 def list_rules(
     rules: Annotated[
         list[str] | None,
-        typer.Argument(metavar="RULE", help="Only these, by id, name or text."),
+        typer.Argument(metavar="RULE", help="Only these rules, by id, name or text."),
     ] = None,
     socket: SocketOption = None,
     as_json: AnswerAsJson = False,
 ) -> None:
-    """List the rules of the daemon, oldest first, and how each is doing."""
+    """List the rules, oldest first, and the state of each."""
     ask(socket, methods.rules(known_rules(rules)), as_json, _show_rules)
 
 
 def known_rules(arguments: list[str] | None) -> list[str] | None:
-    """The ids and names that a command line means; a rule's text stands for its id.
+    """The ids and names of rules that a command line names by id, name or text.
 
     Raises:
-        RuleError: an argument with a space in it that is no rule.
+        RuleError: an argument contains a space and is not a rule.
     """
     if not arguments:
         return None
@@ -170,7 +179,7 @@ def _change_known(
 
 def _show_rules(listed: RuleList) -> None:
     if not listed.rules:
-        print("no rules; mcr rule add makes one")
+        print("no rules; add one with mcr rule add")
         return
     show_table(
         ("id", "name", "rule", "enabled", "state"),
@@ -190,10 +199,31 @@ def _show_change(change: ChangeResult) -> None:
     _show_ids("removed", change.removed)
     _show_ids("changed", change.changed)
     _show_ids("unchanged", change.kept)
-    trial = "; a dry run, nothing has changed" if change.dry_run else ""
+    trial = " (dry run: nothing has changed)" if change.dry_run else ""
     print(f"revision {change.revision}{trial}", flush=True)
 
 
 def _show_ids(verb: str, ids: Iterable[str]) -> None:
     for each in ids:
         print(f"{verb} {printable(each)}")
+
+
+_RULE = "239.1.1.1%eth0:5001,name=feed-a to 239.2.0.1%eth1:6001"
+add_command(
+    app,
+    "add",
+    add,
+    rules=("input", "output"),
+    examples=(f"mcr rule add {_RULE}", f"mcr rule add --dry-run {_RULE}"),
+)
+add_command(
+    app,
+    "replace",
+    replace,
+    rules=("input", "output"),
+    examples=("mcr rule replace --file rules.toml", f"mcr rule replace {_RULE}"),
+)
+add_command(app, "remove", remove, examples=("mcr rule remove feed-a",))
+add_command(app, "enable", enable, examples=("mcr rule enable feed-a",))
+add_command(app, "disable", disable, examples=("mcr rule disable feed-a feed-b",))
+add_command(app, "list", list_rules, examples=("mcr rule list", "mcr rule list feed-a --json"))

@@ -1,4 +1,4 @@
-"""The command `mcr send`: numbered, time-stamped datagrams to a group or a host."""
+"""The command `mcr send`: a stream of numbered, time-stamped datagrams to a group or a host."""
 
 import json
 import math
@@ -37,7 +37,8 @@ def send(
         str,
         typer.Argument(
             metavar="ENDPOINT",
-            help="Where to, as an output of a rule: 239.1.1.1%eth0:5001 or 192.0.2.7:7000.",
+            help="Where to send, as an output of a rule: 239.1.1.1%eth0:5001 or"
+            " 192.0.2.7:7000,dscp=46.",
         ),
     ],
     rate: Annotated[
@@ -64,7 +65,10 @@ def send(
     ] = None,
     as_json: ReportAsJson = False,
 ) -> int:
-    """Send datagrams that `mcr receive` can account for, until Ctrl-C or a limit."""
+    """Send a numbered test stream to a group or a host.
+
+    Runs until Ctrl-C or a limit. mcr receive measures loss, order and latency of the stream.
+    """
     sender = _sender(endpoint, None if rate == math.inf else rate, size, ttl)
     with sender, stopping(sender.stop):
         pace = "as fast as possible" if rate == math.inf else f"{rate:g} a second"
@@ -84,7 +88,7 @@ def _sender(endpoint: str, rate_pps: float | None, size_bytes: int, ttl: int | N
     Raises:
         RuleError: as `Sender`.
     """
-    # Without the option a wrong TTL is the endpoint's.
+    # Without the option a wrong TTL is that of the endpoint.
     options = _OPTIONS if ttl is None else {**_OPTIONS, "ttl": "--ttl"}
     try:
         return Sender(endpoint, rate_pps=rate_pps, size_bytes=size_bytes, ttl=ttl)
@@ -105,5 +109,5 @@ def _text(report: SendReport) -> str:
         )
     lines += [f"not sent, {name}: {count:,}" for name, count in report.errors.items()]
     if report.refused:
-        lines.append(f"answered by an ICMP error (nobody listens there?): {report.refused:,}")
+        lines.append(f"answered by an ICMP error (no receiver there?): {report.refused:,}")
     return "\n".join(lines)

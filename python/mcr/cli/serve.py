@@ -1,4 +1,4 @@
-"""The command `mcr serve`: the daemon, from its command line to its end."""
+"""The command `mcr serve`: the options of the daemon, and its start."""
 
 import os
 import sys
@@ -45,8 +45,8 @@ _User = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Started as root: the user that all processes but the supervisor become; members of"
-        " its group may use the daemon. By default that is nobody, and only root may.",
+        help="The user that all processes but the supervisor become, if started as root. Members"
+        " of its group may use the daemon. By default it is nobody, and only root may.",
     ),
 ]
 _ConfigFile = Annotated[
@@ -82,11 +82,11 @@ def serve(
     accept_bad_checksums: AcceptBadChecksums = False,
     log_level: _LogLevel = "info",
 ) -> None:
-    """Relay by the rules that clients give, until SIGTERM, Ctrl-C or a client's word.
+    """Run the daemon, which relays by the rules that clients set.
 
-    Control and workers are processes without rights; the supervisor, which has them, reads nothing
-    that comes from clients or the network. One that dies is started again. A second SIGTERM or
-    Ctrl-C ends at once, without the final report.
+    It runs in the foreground until SIGTERM, Ctrl-C or mcr shutdown; a second signal ends it at
+    once, without the final report. A process of it that dies is restarted. Control and workers run
+    without rights; the supervisor, which keeps them, reads nothing from clients or the network.
     """
     with usage_of("--cpus"):
         places = _places(cpus, workers)
@@ -117,7 +117,7 @@ def _available(asked: Ingress) -> Literal["packet", "udp"]:
 
 
 def _places(cpus: str | None, workers: int) -> tuple[int, ...]:
-    """The CPUs that were asked for; unasked, one for each of several workers where they suffice."""
+    """The requested CPUs; by default one for each of several workers, if there are enough."""
     if cpus is not None:
         return chosen_cpus(cpus, workers)
     allowed = sorted(os.sched_getaffinity(0))
@@ -125,5 +125,5 @@ def _places(cpus: str | None, workers: int) -> tuple[int, ...]:
 
 
 def _group(user: str | None, account: Account | None) -> int | None:
-    """The group of a user that was named; nobody's group is no group to trust."""
+    """The group of a user that was named. That of the default user, nobody, cannot be trusted."""
     return account.gid if user is not None and account is not None else None

@@ -13,13 +13,14 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from ..errors import RuleError
 from . import fields
 from .fields import Invalid, ProblemCollector
 
 T = TypeVar("T")
+Noun = Literal["input", "output"]
 Arguments = dict[str, Any]
 """Keyword arguments of `Input` or `Output`."""
 
@@ -125,17 +126,28 @@ def format_ports(port: int | range) -> str:
     return f"{port[0]}-{port[-1]}" if isinstance(port, range) else str(port)
 
 
+def option_help(noun: Noun) -> list[tuple[str, str]]:
+    """The options of an endpoint, each as its text, such as ``ttl=1-255``, and its meaning."""
+    side = _INPUT if noun == "input" else _OUTPUT
+    return [(f"{key}={each.values}", each.meaning) for key, each in side.options.items()]
+
+
 class _Option(NamedTuple):
-    """How one option is read: the constructor's argument, and text to its value."""
+    """An option of an endpoint."""
 
     argument: str
+    """The constructor's argument."""
     read: Callable[[str], object]
+    """Text to its value."""
+    values: str
+    """The values that it accepts, as help shows them."""
+    meaning: str
 
 
 class _Side(NamedTuple):
-    """What differs between inputs and outputs."""
+    """The difference between inputs and outputs."""
 
-    noun: str
+    noun: Noun
     address: str
     read_address: Callable[[object], object]
     options: dict[str, _Option]
@@ -157,9 +169,14 @@ _INPUT = _Side(
     "group",
     fields.group,
     {
-        "name": _Option("name", fields.rule_name),
-        "vlan": _Option("vlan", _number(fields.vlan)),
-        "join": _Option("join", fields.join),
+        "name": _Option("name", fields.rule_name, "NAME", "name in commands and reports"),
+        "vlan": _Option(
+            "vlan",
+            _number(fields.vlan),
+            "1-4094",
+            "match frames with this VLAN tag (packet only)",
+        ),
+        "join": _Option("join", fields.join, "each|none", "join each group of a block, or none"),
     },
 )
 _OUTPUT = _Side(
@@ -167,12 +184,26 @@ _OUTPUT = _Side(
     "address",
     fields.destination,
     {
-        "ttl": _Option("ttl", _number(fields.output_ttl)),
-        "dscp": _Option("dscp", _number(fields.output_dscp)),
-        "source": _Option("source", fields.output_source),
-        "sport": _Option("source_port", _number(fields.output_source_port)),
-        "loop": _Option("loop", _switch),
-        "priority": _Option("priority", _number(fields.priority)),
+        "ttl": _Option(
+            "ttl", _number(fields.output_ttl), "1-255|keep|decrement", "TTL or hop limit"
+        ),
+        "dscp": _Option("dscp", _number(fields.output_dscp), "0-63|keep", "DSCP"),
+        "source": _Option(
+            "source", fields.output_source, "ADDRESS|keep", "source address; keep: the sender's"
+        ),
+        "sport": _Option(
+            "source_port",
+            _number(fields.output_source_port),
+            "1-65535|keep",
+            "source port; keep: the sender's",
+        ),
+        "loop": _Option("loop", _switch, "on|off", "whether this host hears the copies too"),
+        "priority": _Option(
+            "priority",
+            _number(fields.priority),
+            "0-6",
+            "priority in the queues of this host",
+        ),
     },
 )
 
