@@ -180,8 +180,7 @@ def test_blocks_and_ranges_arrive() -> None:
         ("239.1.1.1%eth0:5001, vlan=7 to h:1", "input", "has a space"),
         ("239.1.1.1%e:1 + 239.1.1.2%e:1 to h:1", "input", "several inputs are not supported"),
         ("239.1.1.1%e:1+239.1.1.2%e:1 to h:1", "input", "several inputs are not supported"),
-        ("239.1.1.1%e:1,merge=rtp to h:1", "input, merge", "not supported in this version"),
-        ("239.1.1.1%e:1,expect=2s to h:1", "input, expect", "not supported in this version"),
+        ("239.1.1.1%e:1,merge=rtp to h:1", "input, merge", "is no option; the options of an input"),
         ("239.1.1.1%e:1,join=all to h:1", "input, join", "neither 'each' nor 'none'"),
         ("192.0.2.1:1,join=none to h:1", "input, join", "192.0.2.1 is the address of a host"),
         (
@@ -190,7 +189,7 @@ def test_blocks_and_ranges_arrive() -> None:
             "239.0.0.0/8 has 16777216 groups, and a rule joins at most 4096; write join=none, or",
         ),
         (PLAIN + ",join=none", "output 1, join", "is an option of the input"),
-        (PLAIN + ",rate=5", "output 1, rate", "not supported in this version"),
+        (PLAIN + ",rate=5", "output 1, rate", "is no option; the options of an output are ttl"),
         ("239.1.0.1/16%e:1 to h:1", "input, group", "behind its length; write 239.1.0.0/16"),
         ("ff3e::1/32%e:1 to h:1", "input, group", "behind its length; write ff3e::/32"),
         ("239.1.0.0/33%e:1 to h:1", "input, group", "after '/' stands a length of 0 to 32"),

@@ -231,7 +231,8 @@ impl Intake {
         });
         let (arrival, buffer) = finished
             .inspect_err(|reason| {
-                let reason = reason.unwrap_or(Discard::NoBuffer);
+                // Without a reason there was no room for it, which `not_matched` has made.
+                let reason = reason.unwrap_or(Discard::BadHeader);
                 count_discarded(counters.slot(source.slot), reason, 1);
             })
             .ok()?;

@@ -26,8 +26,6 @@ pub enum Discard {
     NoRule,
     /// Rules take this input, but none from this source.
     Source,
-    /// No receive buffer was free.
-    NoBuffer,
     /// The frame was larger than the receive buffer.
     TruncatedByUs,
     /// Only a rule that is paused would have taken it.
@@ -38,7 +36,7 @@ pub enum Discard {
 
 impl Discard {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 13] = [
         Self::Truncated,
         Self::NotIp,
         Self::NotUdp,
@@ -49,7 +47,6 @@ impl Discard {
         Self::Vlan,
         Self::NoRule,
         Self::Source,
-        Self::NoBuffer,
         Self::TruncatedByUs,
         Self::Paused,
         Self::NotForUs,
@@ -72,7 +69,6 @@ impl Discard {
             Self::Vlan => "vlan",
             Self::NoRule => "no_rule",
             Self::Source => "source",
-            Self::NoBuffer => "no_buffer",
             Self::TruncatedByUs => "truncated_by_us",
             Self::Paused => "paused",
             Self::NotForUs => "not_for_us",
@@ -95,7 +91,7 @@ mod tests {
     fn names_are_the_published_ones() {
         let names: Vec<_> = Discard::ALL.into_iter().map(Discard::name).collect();
         let published = "truncated not_ip not_udp fragment bad_length bad_header bad_checksum \
-                         vlan no_rule source no_buffer truncated_by_us paused not_for_us";
+                         vlan no_rule source truncated_by_us paused not_for_us";
         assert_eq!(names.join(" "), published);
     }
 }

@@ -15,22 +15,11 @@ pub enum Loss {
     TooBig,
     /// The output's interface had no carrier, or was gone, or had no address.
     NoCarrier,
-    /// The output's own rate was used up.
-    RateLimited,
-    /// The output was paused.
-    Paused,
 }
 
 impl Loss {
     /// All of them, in the order of their words.
-    pub const ALL: [Self; 6] = [
-        Self::SendError,
-        Self::OutputFull,
-        Self::TooBig,
-        Self::NoCarrier,
-        Self::RateLimited,
-        Self::Paused,
-    ];
+    pub const ALL: [Self; 4] = [Self::SendError, Self::OutputFull, Self::TooBig, Self::NoCarrier];
     /// How many there are.
     pub const COUNT: usize = Self::ALL.len();
     /// Their names in reports.
@@ -52,8 +41,6 @@ impl Loss {
             Self::OutputFull => "output_full",
             Self::TooBig => "too_big",
             Self::NoCarrier => "no_carrier",
-            Self::RateLimited => "rate_limited",
-            Self::Paused => "paused",
         }
     }
 }

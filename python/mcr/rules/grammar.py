@@ -28,7 +28,6 @@ SEPARATORS = ("to", "->")
 GRAMMAR_CHARACTERS = ",+=@%:[]"
 """What an interface name cannot hold in text: such interfaces are named in structured form."""
 
-_RESERVED_OPTIONS = ("expect", "merge", "rate")
 _WHOLE = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 _PORTS = re.compile(r"([0-9]{1,9})-([0-9]{1,9})", re.ASCII)
 _REDIRECT = "the shell took '>' as a redirect; write 'to' between input and outputs"
@@ -397,8 +396,6 @@ def _unknown_option(key: str, side: _Side) -> str:
     other = _OUTPUT if side is _INPUT else _INPUT
     if not key:
         return "an option is empty; leave out the comma, or write key=value after it"
-    if key in _RESERVED_OPTIONS:
-        return f"the option {key!r} is not supported in this version"
     if key in other.options:
         return f"is an option of the {other.noun}, not of the {side.noun}"
     close = difflib.get_close_matches(key, [*side.options, *other.options], n=1)
