@@ -80,7 +80,7 @@ fn main() -> Outcome<()> {
     };
     engine::run(Box::new(plan(inputs, outputs)), FreshRing::new()?, links)?;
     for slot in slots {
-        let words = stats::read(&page, slot).ok_or("the counters cannot be read")?;
+        let words = stats::read(page.view(), slot).ok_or("the counters cannot be read")?;
         let sent = usize::try_from(words[output::SENT])?;
         if sent != datagrams {
             return Err(format!("sent {sent} of {datagrams}: {words:?}").into());

@@ -31,13 +31,15 @@ pub use crate::sockets::ingress::Ingress;
 use crate::sockets::local::LocalProvider;
 use crate::sockets::netlink::notices::Notices;
 use crate::sockets::provider::SocketProvider;
-use crate::stats::{self, Found};
+use crate::stats::{self, Found, metadata};
 use crate::sys::memory::SharedWords;
 pub use change::{Change, Prepared};
+pub use counters::pages::{WorkerCounters, WorkerPages};
 use counters::report;
 pub use counters::report::{
     InterfaceReport, LastLoss, OutputReport, Report, RuleReport, errno_name,
 };
+use counters::slots::SlotAllocator;
 use engines::compile::Plans;
 pub use engines::rings::{EngineRings, try_io_uring};
 use engines::threads::EngineThreads;
@@ -114,8 +116,9 @@ impl Relay {
         let provider: Arc<dyn SocketProvider> = provider.into();
         let any = EventFd::from_flags(EfdFlags::EFD_CLOEXEC)
             .map_err(|errno| Error::os("eventfd", "the outputs", errno))?;
+        let slots = SlotAllocator::new(found, pages.clone());
         let shared = Shared {
-            state: Mutex::new(State::new(&settings, any.into(), provider.clone(), found)?),
+            state: Mutex::new(State::new(&settings, any.into(), provider.clone(), slots)?),
             plans: Mutex::default(),
             provider,
             links: NetworkWatcher::new()?,
@@ -191,6 +194,17 @@ impl Relay {
     pub fn report(&self) -> Report {
         let links = self.shared.links.watch().latest();
         report::read(&self.shared.state(), &links, &self.shared.workers.pages())
+    }
+
+    /// Tells the readers of the pages how many frames the kernel has lost, which only it knows.
+    pub fn publish_kernel_drops(&self) {
+        self.shared.state().publish_kernel_drops();
+    }
+
+    /// Tells the readers of the pages that this process is there; waits for nothing.
+    pub fn publish_alive(&self) {
+        let now_ms = report::now_ms();
+        self.shared.workers.pages().iter().for_each(|page| metadata::set_alive(page, now_ms));
     }
 }
 

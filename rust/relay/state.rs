@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use super::counters::groups::GroupSlots;
+use super::counters::groups::{self, GroupSlots};
 use super::counters::slots::SlotAllocator;
 use super::counters::slots::SlotChanges;
 use super::inputs::Inputs;
@@ -22,7 +22,7 @@ use crate::sockets::output;
 use crate::sockets::provider::{OutputOwner, SocketProvider};
 use crate::spec::OutputSpec;
 use crate::spec::{InputSpec, RuleSpec};
-use crate::stats::{self, Found, Grant, Slot};
+use crate::stats::{self, Grant, Slot};
 
 /// What a relay has.
 pub(super) struct State {
@@ -63,12 +63,12 @@ impl State {
         settings: &Settings,
         any: OwnedFd,
         provider: Arc<dyn SocketProvider>,
-        found: Found,
+        slots: SlotAllocator,
     ) -> Result<Self> {
         Ok(Self {
             rules: BTreeMap::new(),
             inputs: Inputs::new(settings, provider)?,
-            slots: SlotAllocator::new(found),
+            slots,
             warnings: Vec::new(),
             stand_in: StandIn::new(any),
             touched: BTreeSet::new(),
@@ -183,6 +183,13 @@ impl State {
         before
     }
 
+    /// Tells the readers of the pages how many frames the kernel has lost on each interface.
+    pub(super) fn publish_kernel_drops(&self) {
+        for interface in self.inputs.interfaces() {
+            self.slots.set_kernel_drops(interface.slot, interface.kernel_drops());
+        }
+    }
+
     /// Narrows filters and closes what no rule needs any more. A refusal leaves a filter wider
     /// than it need be, which costs time but loses nothing.
     pub(super) fn apply_inputs(&mut self) {
@@ -203,6 +210,7 @@ impl State {
         let named = input.interface.clone();
         let counted_on = surroundings.links.find(&named).map_or(&named, |link| &link.name).clone();
         let (group, granted) = self.groups.add(&counted_on, &input, &mut self.slots)?;
+        self.slots.set_group(slot, groups::owner(&counted_on, &input));
         opened.slots.extend(granted);
         let mut rule = LiveRule {
             id,
@@ -271,6 +279,7 @@ impl State {
             return Ok(());
         }
         let (slot, granted) = self.groups.add(name, &rule.input, &mut self.slots)?;
+        self.slots.set_group(rule.slot, groups::owner(name, &rule.input));
         self.moved.new.extend(granted);
         self.moved.gone.extend(self.groups.remove(&rule.counted_on, &rule.input));
         rule.group = slot;

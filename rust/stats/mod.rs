@@ -1,5 +1,6 @@
 //! The counters: their layout in a shared page, the writer that the engine owns, and the reader;
-//! in `owner` whose a slot is, in `takeover` how a page outlives the process that counts in it.
+//! in `owner` whose a slot is, in `metadata` what other processes have to know beside the counters, in
+//! `takeover` how a page outlives the process that counts in it.
 //!
 //! A page is a header and slots of equal size. A slot belongs to one interface, group, rule or
 //! output, and to one generation of it, so that a reader notices when it was given to another.
@@ -8,23 +9,29 @@
 //! This file must not know sockets.
 
 mod loss;
+pub mod metadata;
 mod owner;
+mod reader;
 mod takeover;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
-use std::time::Duration;
 
 use crate::packet::Discard;
 use crate::sys::memory::SharedWords;
 pub use loss::{Loss, count_loss, count_send_error};
 pub use owner::{Grant, SlotOwner};
+pub use reader::{InterfaceCopy, Snapshot, alive_ms, read};
 pub use takeover::{Found, incarnations, take_over};
 
 /// Numbers in a slot, and in the header.
 pub const SLOT_WORDS: usize = 32;
 /// Slots in a page: 10 000 rules with five outputs each. Only those in use cost memory.
 pub const MAX_SLOTS: u32 = 65_536;
+/// Behind the header and the slots: the words beside each slot.
+const METADATA_START: usize = (MAX_SLOTS as usize + 1) * SLOT_WORDS;
+/// Numbers in a page.
+const PAGE_WORDS: usize = METADATA_START + MAX_SLOTS as usize * metadata::WORDS;
 /// Changes by itself whenever the layout does; a reader refuses another one.
 pub const LAYOUT: u64 = layout();
 
@@ -37,6 +44,9 @@ mod header {
     pub(super) const INCARNATIONS: usize = 3;
     /// Slots from here on were never used, so that nobody need look at them.
     pub(super) const USED: usize = 4;
+    /// CLOCK_MONOTONIC_COARSE when the process that counts last said that it is there, in
+    /// milliseconds.
+    pub(super) const ALIVE_MS: usize = 5;
 }
 
 /// The word of every slot that says to which reader it belongs.
@@ -131,13 +141,19 @@ pub struct Slot {
 pub type SlotWords = [u64; SLOT_WORDS];
 
 /// Where each word stands.
-const PLACES: [usize; 33] = [
+const PLACES: [usize; 39] = [
     SLOT_WORDS,
     header::LAYOUT,
     header::SEQUENCE,
     header::SLOTS,
     header::INCARNATIONS,
     header::USED,
+    header::ALIVE_MS,
+    METADATA_START,
+    metadata::WORDS,
+    metadata::GROUP,
+    metadata::KERNEL_DROPS,
+    metadata::NAME,
     GENERATION,
     TAG,
     interface::RECEIVED,
@@ -204,7 +220,7 @@ const fn hashed(mut hash: u64, bytes: &[u8]) -> u64 {
 /// # Errors
 /// The kernel's answer: no memory, no free descriptor.
 pub fn create_page() -> std::io::Result<Arc<SharedWords>> {
-    let page = SharedWords::create((MAX_SLOTS as usize + 1) * SLOT_WORDS)?;
+    let page = SharedWords::create(PAGE_WORDS)?;
     page.words()[header::SLOTS].store(u64::from(MAX_SLOTS), Ordering::Relaxed);
     page.words()[header::LAYOUT].store(LAYOUT, Ordering::Release);
     Ok(Arc::new(page))
@@ -226,7 +242,7 @@ impl Writer {
     #[must_use]
     pub fn new(page: Arc<SharedWords>) -> Self {
         let sequence = page.words()[header::SEQUENCE].load(Ordering::Relaxed);
-        let slots = (page.words().len() / SLOT_WORDS).saturating_sub(1);
+        let slots = MAX_SLOTS as usize;
         Self {
             page,
             words: vec![0; slots * SLOT_WORDS].into(),
@@ -308,46 +324,6 @@ impl Writer {
         self.sequence += 2;
         cells[header::SEQUENCE].store(self.sequence, Ordering::Release);
     }
-}
-
-/// Reads a slot so that its numbers belong together. `None` while it is another generation's,
-/// when the page is not one of ours, or when its writer died while it published.
-#[must_use]
-pub fn read(page: &SharedWords, slot: Slot) -> Option<SlotWords> {
-    /// Longer than publishing takes; a writer that takes longer has lost its processor.
-    const SPINS: u32 = 1_000;
-    const REST: Duration = Duration::from_micros(50);
-    /// About half a second of rests. A writer that died must not hold a reader up for ever.
-    const ATTEMPTS: u32 = SPINS + 10_000;
-    let cells = page.words();
-    if cells.get(header::LAYOUT)?.load(Ordering::Acquire) != LAYOUT {
-        return None;
-    }
-    let start = (slot.index as usize + 1) * SLOT_WORDS;
-    let slot_cells = cells.get(start..start + SLOT_WORDS)?;
-    for attempt in 0..ATTEMPTS {
-        if let Some(words) = read_undisturbed(&cells[header::SEQUENCE], slot_cells) {
-            return (words[GENERATION] == u64::from(slot.generation)).then_some(words);
-        }
-        if attempt < SPINS {
-            std::hint::spin_loop();
-        } else {
-            std::thread::sleep(REST);
-        }
-    }
-    None
-}
-
-/// The slot, unless the writer published meanwhile.
-fn read_undisturbed(sequence: &AtomicU64, slot_cells: &[AtomicU64]) -> Option<SlotWords> {
-    let before = sequence.load(Ordering::Acquire);
-    if !before.is_multiple_of(2) {
-        return None;
-    }
-    let mut words = [0; SLOT_WORDS];
-    copy(slot_cells, &mut words);
-    fence(Ordering::Acquire);
-    (sequence.load(Ordering::Relaxed) == before).then_some(words)
 }
 
 fn copy(cells: &[AtomicU64], words: &mut SlotWords) {

@@ -14,11 +14,11 @@ fn a_reader_sees_what_was_published_and_only_of_its_generation() {
     let mut writer = Writer::new(page.clone());
     writer.grant(&granted(SLOT));
     writer.slot(3)[rule::MATCHED] = 5;
-    assert_eq!(read(&page, SLOT), None);
+    assert_eq!(read(page.view(), SLOT), None);
     writer.publish();
-    assert_eq!(read(&page, SLOT).unwrap()[rule::MATCHED], 5);
-    assert_eq!(read(&page, Slot { generation: 8, ..SLOT }), None);
-    assert_eq!(read(&page, Slot { index: u32::MAX, generation: 1 }), None);
+    assert_eq!(read(page.view(), SLOT).unwrap()[rule::MATCHED], 5);
+    assert_eq!(read(page.view(), Slot { generation: 8, ..SLOT }), None);
+    assert_eq!(read(page.view(), Slot { index: u32::MAX, generation: 1 }), None);
 }
 
 #[test]
@@ -27,9 +27,9 @@ fn a_page_of_another_layout_is_not_read() {
     let mut writer = Writer::new(page.clone());
     writer.grant(&granted(SLOT));
     writer.publish();
-    assert!(read(&page, SLOT).is_some());
+    assert!(read(page.view(), SLOT).is_some());
     page.words()[header::LAYOUT].store(LAYOUT + 1, Ordering::Relaxed);
-    assert_eq!(read(&page, SLOT), None);
+    assert_eq!(read(page.view(), SLOT), None);
 }
 
 #[test]
@@ -41,8 +41,8 @@ fn a_slot_that_was_given_to_another_is_not_read_for_the_first() {
     let next = Slot { generation: SLOT.generation + 1, ..SLOT };
     writer.grant(&granted(next));
     writer.publish();
-    assert_eq!(read(&page, SLOT), None);
-    assert_eq!(read(&page, next).unwrap()[rule::MATCHED], 0);
+    assert_eq!(read(page.view(), SLOT), None);
+    assert_eq!(read(page.view(), next).unwrap()[rule::MATCHED], 0);
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn numbers_that_balance_are_read_balanced_while_they_change() {
         }
     });
     while !thread.is_finished() {
-        let words = read(&reader, SLOT).unwrap();
+        let words = read(reader.view(), SLOT).unwrap();
         assert_eq!(words[output::WANTED], words[output::SENT] + words[output::DROPPED]);
     }
     thread.join().unwrap();

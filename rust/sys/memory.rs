@@ -5,11 +5,12 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
+use nix::sys::stat::{Mode, fchmod};
 
 /// Private zeroed memory, page-aligned; a page costs memory only once it is touched.
 pub(super) struct Anonymous {
@@ -43,24 +44,73 @@ impl Drop for Anonymous {
 // SAFETY: the mapping belongs to the value, whichever thread holds it.
 unsafe impl Send for Anonymous {}
 
+/// A shared mapping of a file of numbers.
+struct SharedMapping {
+    base: NonNull<AtomicU64>,
+    words: usize,
+}
+
+impl SharedMapping {
+    /// Maps `words` numbers of a file that is sealed against shrinking.
+    fn new(file: &File, words: usize, prot: ProtFlags) -> io::Result<Self> {
+        let len = NonZeroUsize::new(words * 8).ok_or(io::ErrorKind::InvalidInput)?;
+        // SAFETY: a fresh mapping at an address of the kernel's choice overlaps nothing, and the
+        // seals keep the file as long as the mapping.
+        let base = unsafe { mmap(None, len, prot, MapFlags::MAP_SHARED, file, 0) }?;
+        Ok(Self { base: base.cast(), words })
+    }
+
+    fn cells(&self) -> &[AtomicU64] {
+        // SAFETY: the mapping is `words` aligned, initialised 8-byte cells that live as long as
+        // `self`; they are only ever touched as atomics.
+        unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.words) }
+    }
+}
+
+impl Drop for SharedMapping {
+    fn drop(&mut self) {
+        // SAFETY: the range is exactly the mapping that `new` made, and its owner is going away.
+        let unmapped = unsafe { munmap(self.base.cast(), self.words * 8) };
+        debug_assert!(unmapped.is_ok());
+    }
+}
+
+// SAFETY: the mapping belongs to the value, whichever thread holds it.
+unsafe impl Send for SharedMapping {}
+// SAFETY: a shared reference gives out atomics only.
+unsafe impl Sync for SharedMapping {}
+
+/// How many numbers a file has.
+///
+/// # Errors
+/// InvalidData when the file is not sealed against shrinking: reading it could then fault.
+fn sealed_words(file: &File) -> io::Result<usize> {
+    let seals = SealFlag::from_bits_truncate(fcntl(file, FcntlArg::F_GET_SEALS)?);
+    if !seals.contains(SealFlag::F_SEAL_SHRINK) {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the page is not sealed"));
+    }
+    Ok(usize::try_from(file.metadata()?.len() / 8).unwrap_or(0))
+}
+
 /// Numbers in a sealed memfd, for one writing thread and readers in any process.
 ///
 /// All access is by atomics, so that a reader may look at any time, and whatever another process
 /// writes into the file is at worst a wrong number.
 pub struct SharedWords {
-    base: NonNull<AtomicU64>,
-    words: usize,
+    mapping: SharedMapping,
     file: File,
 }
 
 impl SharedWords {
-    /// A new zeroed file of `words` numbers, sealed so that nobody can change its size.
+    /// A new zeroed file of `words` numbers, sealed so that nobody can change its size, and closed
+    /// to other users who would open it a second time.
     ///
     /// # Errors
     /// The kernel's answer: no memory, no free descriptor.
     pub fn create(words: usize) -> io::Result<Self> {
         let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
         let file = File::from(memfd_create(c"mcr-statistics", flags)?);
+        fchmod(&file, Mode::S_IRUSR | Mode::S_IWUSR)?;
         let bytes = words.checked_mul(8).ok_or(io::ErrorKind::InvalidInput)?;
         file.set_len(u64::try_from(bytes).map_err(|_| io::ErrorKind::InvalidInput)?)?;
         let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
@@ -74,29 +124,25 @@ impl SharedWords {
     /// InvalidData when the file is not sealed against shrinking: reading it could then fault.
     pub fn open(fd: OwnedFd) -> io::Result<Self> {
         let file = File::from(fd);
-        let seals = SealFlag::from_bits_truncate(fcntl(&file, FcntlArg::F_GET_SEALS)?);
-        if !seals.contains(SealFlag::F_SEAL_SHRINK) {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the page is not sealed"));
-        }
-        let words = usize::try_from(file.metadata()?.len() / 8).unwrap_or(0);
+        let words = sealed_words(&file)?;
         Self::map(file, words)
     }
 
     fn map(file: File, words: usize) -> io::Result<Self> {
-        let len = NonZeroUsize::new(words * 8).ok_or(io::ErrorKind::InvalidInput)?;
         let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        // SAFETY: a fresh mapping at an address of the kernel's choice overlaps nothing, and the
-        // seals keep the file as long as the mapping.
-        let base = unsafe { mmap(None, len, prot, MapFlags::MAP_SHARED, &file, 0) }?;
-        Ok(Self { base: base.cast(), words, file })
+        Ok(Self { mapping: SharedMapping::new(&file, words, prot)?, file })
     }
 
     /// The numbers.
     #[must_use]
     pub fn words(&self) -> &[AtomicU64] {
-        // SAFETY: the mapping is `words` aligned, initialised 8-byte cells that live as long as
-        // `self`; they are only ever touched as atomics.
-        unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.words) }
+        self.mapping.cells()
+    }
+
+    /// The numbers, as a reader sees them.
+    #[must_use]
+    pub fn view(&self) -> WordsView<'_> {
+        WordsView(self.words())
     }
 
     /// The file, to hand it to a reader.
@@ -106,22 +152,57 @@ impl SharedWords {
     }
 }
 
-impl Drop for SharedWords {
-    fn drop(&mut self) {
-        // SAFETY: the range is exactly the mapping that `map` made, and its owner is going away.
-        let unmapped = unsafe { munmap(self.base.cast(), self.words * 8) };
-        debug_assert!(unmapped.is_ok());
+/// The numbers of a [`SharedWords`] of another process, which this one cannot change.
+pub struct ReadOnlyWords(SharedMapping);
+
+impl ReadOnlyWords {
+    /// Maps the file behind a descriptor, which may be open for reading only.
+    ///
+    /// # Errors
+    /// InvalidData when the file is not sealed against shrinking: reading it could then fault.
+    pub fn open(fd: OwnedFd) -> io::Result<Self> {
+        let file = File::from(fd);
+        let words = sealed_words(&file)?;
+        Ok(Self(SharedMapping::new(&file, words, ProtFlags::PROT_READ)?))
+    }
+
+    /// The numbers.
+    #[must_use]
+    pub fn view(&self) -> WordsView<'_> {
+        WordsView(self.0.cells())
     }
 }
 
-// SAFETY: the mapping belongs to the value, whichever thread holds it.
-unsafe impl Send for SharedWords {}
-// SAFETY: a shared reference gives out atomics only.
-unsafe impl Sync for SharedWords {}
+/// Numbers to be read and never written: a store to a read-only mapping is a fault.
+#[derive(Clone, Copy)]
+pub struct WordsView<'a>(&'a [AtomicU64]);
+
+impl<'a> WordsView<'a> {
+    /// How many numbers there are.
+    #[must_use]
+    pub const fn count(self) -> usize {
+        self.0.len()
+    }
+
+    /// One of them, if there are so many.
+    #[must_use]
+    pub fn load(self, at: usize, order: Ordering) -> Option<u64> {
+        self.0.get(at).map(|cell| cell.load(order))
+    }
+
+    /// `count` of them from `start` on, in no order, if there are so many.
+    #[must_use]
+    pub fn relaxed(self, start: usize, count: usize) -> Option<impl Iterator<Item = u64> + 'a> {
+        let cells = self.0.get(start..start.checked_add(count)?)?;
+        Some(cells.iter().map(|cell| cell.load(Ordering::Relaxed)))
+    }
+}
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::Ordering;
+    use std::fs::OpenOptions;
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 
@@ -150,5 +231,22 @@ mod tests {
         let file = memfd_create(c"loose", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING);
         let refused = SharedWords::open(file.unwrap()).map(drop).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::InvalidData);
+    }
+    #[test]
+    fn a_reader_that_may_not_write_sees_the_same() {
+        let page = SharedWords::create(8).unwrap();
+        let path = format!("/proc/self/fd/{}", page.fd().as_raw_fd());
+        let only_read = OpenOptions::new().read(true).open(path).unwrap();
+        assert_eq!(only_read.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        let refused = SharedWords::open(only_read.try_clone().unwrap().into()).map(drop);
+        assert_eq!(refused.unwrap_err().raw_os_error(), Some(libc::EACCES));
+        let reader = ReadOnlyWords::open(only_read.into()).unwrap();
+        page.words()[7].store(41, Ordering::Relaxed);
+        assert_eq!(reader.view().count(), 8);
+        assert_eq!(reader.view().load(7, Ordering::Acquire), Some(41));
+        assert_eq!(reader.view().load(8, Ordering::Acquire), None);
+        assert_eq!(reader.view().relaxed(6, 2).unwrap().collect::<Vec<_>>(), [0, 41]);
+        assert!(reader.view().relaxed(6, 3).is_none());
+        assert!(reader.view().relaxed(6, usize::MAX).is_none());
     }
 }

@@ -35,8 +35,7 @@ impl GroupSlots {
             held.rules += 1;
             return Ok((held.slot, None));
         }
-        let owner = SlotOwner::group(name, input.group, input.group_bits);
-        let grant = slots.take(owner)?;
+        let grant = slots.take(owner(name, input))?;
         self.held.insert(key(name, input), GroupSlot { slot: grant.slot, rules: 1 });
         Ok((grant.slot, Some(grant)))
     }
@@ -50,6 +49,11 @@ impl GroupSlots {
         }
         self.held.remove(&key(name, input)).map(|held| held.slot)
     }
+}
+
+/// Whose slot the one of an input on the interface `name` is.
+pub(in crate::relay) fn owner(name: &str, input: &InputSpec) -> SlotOwner {
+    SlotOwner::group(name, input.group, input.group_bits)
 }
 
 fn key(name: &str, input: &InputSpec) -> (String, Addr, u8) {

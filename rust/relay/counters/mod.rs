@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! slots   which slots are in use, and by whom      groups  the slots of groups that no rule took
-//! report  the counters of all engines, added up
+//! report  the counters of all engines, added up  pages   those of worker processes
 //! ```
 
 pub(super) mod groups;
+pub(super) mod pages;
 pub(super) mod report;
 pub(super) mod slots;

@@ -10,7 +10,6 @@ use nix::time::{ClockId, clock_gettime};
 
 use crate::addr::Addr;
 use crate::packet::Discard;
-use crate::relay::live::{LiveOutput, LiveRule};
 use crate::relay::network::link_table::LinkTable;
 use crate::relay::state::State;
 use crate::stats::{self, Loss, Slot, SlotWords, group, interface, output, rule};
@@ -131,83 +130,99 @@ pub(in crate::relay) fn read(
     links: &LinkTable,
     pages: &[Arc<SharedWords>],
 ) -> Report {
-    let interfaces = state.inputs.interfaces().map(|interface| InterfaceReport {
-        name: interface.name.clone(),
-        kernel_dropped_frames: interface.kernel_drops(),
-        ..interface_report(&sum(pages, interface.slot))
+    let interfaces = state.inputs.interfaces().map(|interface| {
+        let (name, copies) = (interface.name.clone(), copies(pages, interface.slot));
+        InterfaceReport::new(name, interface.kernel_drops(), &copies)
     });
     let interfaces = interfaces.collect();
     let now_ms = now_ms();
     let rules = state.rules.iter().map(|(&key, live)| {
         let trouble = live.trouble(links, state.ingress());
         let (id, paused) = (live.id.clone(), live.paused);
-        RuleReport { key, id, paused, trouble, ..rule_report(live, pages, now_ms) }
+        let outputs = live
+            .outputs
+            .iter()
+            .map(|output| OutputReport::new(output.trouble(), &copies(pages, output.slot), now_ms));
+        let outputs = outputs.collect();
+        let [counted, group] = [live.slot, live.group].map(|slot| copies(pages, slot));
+        let report = RuleReport::new(&counted, &group, outputs, now_ms);
+        RuleReport { key, id, paused, trouble, ..report }
     });
     Report { interfaces, rules: rules.collect() }
 }
 
-fn interface_report(words: &SlotWords) -> InterfaceReport {
-    InterfaceReport {
-        name: String::new(),
-        received: words[interface::RECEIVED],
-        matched: words[interface::MATCHED],
-        kernel_dropped_frames: 0,
-        buffer_waits: words[interface::BUFFER_WAITS],
-        error: words[interface::ERROR],
-        dropped: Discard::ALL.map(|why| (why, words[interface::DROPPED + why as usize])),
-    }
-}
-
-fn rule_report(live: &LiveRule, pages: &[Arc<SharedWords>], now_ms: u64) -> RuleReport {
-    let group = newest(pages, live.group, group::LAST_SEEN_MS);
-    let counted = sum(pages, live.slot);
-    let newest = newest(pages, live.slot, rule::LAST_SEEN_MS);
-    RuleReport {
-        key: 0,
-        id: String::new(),
-        paused: false,
-        trouble: None,
-        matched: counted[rule::MATCHED],
-        matched_bytes: counted[rule::MATCHED_BYTES],
-        last_source: address(&newest[rule::LAST_SOURCE..]),
-        last_seen_age_ms: age(newest[rule::LAST_SEEN_MS], now_ms),
-        group_seen: group[group::UNMATCHED],
-        group_seen_age_ms: age(group[group::LAST_SEEN_MS], now_ms),
-        other_port: group[group::OTHER_PORT]
-            .checked_sub(1)
-            .and_then(|port| u16::try_from(port).ok()),
-        other_source: address(&group[group::OTHER_SOURCE..]),
-        outputs: live.outputs.iter().map(|output| output_report(output, pages, now_ms)).collect(),
-    }
-}
-
-fn output_report(live: &LiveOutput, pages: &[Arc<SharedWords>], now_ms: u64) -> OutputReport {
-    let mut errors = BTreeMap::new();
-    for page in pages {
-        let words = stats::read(page, live.slot).unwrap_or([0; stats::SLOT_WORDS]);
-        let pairs = words[output::ERRORS..].chunks_exact(2).take(output::ERROR_PAIRS);
-        for pair in pairs.filter(|pair| pair[1] != 0) {
-            *errors.entry(pair[0]).or_insert(0) += pair[1];
+impl InterfaceReport {
+    /// What the copies of an interface's slot say.
+    pub(super) fn new(name: String, kernel_dropped_frames: u64, copies: &[SlotWords]) -> Self {
+        let words = sum(copies);
+        Self {
+            name,
+            received: words[interface::RECEIVED],
+            matched: words[interface::MATCHED],
+            kernel_dropped_frames,
+            buffer_waits: words[interface::BUFFER_WAITS],
+            error: newest(copies, interface::ERROR)[interface::ERROR],
+            dropped: Discard::ALL.map(|why| (why, words[interface::DROPPED + why as usize])),
         }
     }
-    let words = sum(pages, live.slot);
-    let dropped = Loss::ALL.map(|why| (why, words[output::DROPPED + why as usize]));
-    let release_unclaimed =
-        words[output::SENT] + dropped.iter().map(|(_, copies)| copies).sum::<u64>();
-    OutputReport {
-        parked: live.trouble(),
-        wanted: words[output::WANTED],
-        sent: words[output::SENT],
-        sent_bytes: words[output::SENT_BYTES],
-        pending: words[output::WANTED].saturating_sub(release_unclaimed),
-        refused: words[output::REFUSED],
-        dropped,
-        errors,
-        last_loss: last_loss(&newest(pages, live.slot, output::LOST_MS), now_ms),
-        refused_age_ms: age(
-            newest(pages, live.slot, output::REFUSED_MS)[output::REFUSED_MS],
-            now_ms,
-        ),
+}
+
+impl RuleReport {
+    /// What the copies of a rule's slot and of its group's say; nobody's, and without any trouble.
+    pub(super) fn new(
+        copies: &[SlotWords],
+        groups: &[SlotWords],
+        outputs: Vec<OutputReport>,
+        now_ms: u64,
+    ) -> Self {
+        let (counted, newest_rule) = (sum(copies), newest(copies, rule::LAST_SEEN_MS));
+        let newest_group = newest(groups, group::LAST_SEEN_MS);
+        let other_port = newest_group[group::OTHER_PORT].checked_sub(1);
+        Self {
+            key: 0,
+            id: String::new(),
+            paused: false,
+            trouble: None,
+            matched: counted[rule::MATCHED],
+            matched_bytes: counted[rule::MATCHED_BYTES],
+            last_source: address(&newest_rule[rule::LAST_SOURCE..]),
+            last_seen_age_ms: age(newest_rule[rule::LAST_SEEN_MS], now_ms),
+            group_seen: sum(groups)[group::UNMATCHED],
+            group_seen_age_ms: age(newest_group[group::LAST_SEEN_MS], now_ms),
+            other_port: other_port.and_then(|port| u16::try_from(port).ok()),
+            other_source: address(&newest_group[group::OTHER_SOURCE..]),
+            outputs,
+        }
+    }
+}
+
+impl OutputReport {
+    /// What the copies of an output's slot say.
+    pub(super) fn new(parked: Option<String>, copies: &[SlotWords], now_ms: u64) -> Self {
+        let mut errors: BTreeMap<u64, u64> = BTreeMap::new();
+        for words in copies {
+            let pairs = words[output::ERRORS..].chunks_exact(2).take(output::ERROR_PAIRS);
+            for pair in pairs.filter(|pair| pair[1] != 0) {
+                let count = errors.entry(pair[0]).or_default();
+                *count = count.saturating_add(pair[1]);
+            }
+        }
+        let words = sum(copies);
+        let dropped = Loss::ALL.map(|why| (why, words[output::DROPPED + why as usize]));
+        let settled = dropped.iter().map(|(_, lost)| *lost);
+        let settled = settled.fold(words[output::SENT], u64::saturating_add);
+        Self {
+            parked,
+            wanted: words[output::WANTED],
+            sent: words[output::SENT],
+            sent_bytes: words[output::SENT_BYTES],
+            pending: words[output::WANTED].saturating_sub(settled),
+            refused: words[output::REFUSED],
+            dropped,
+            errors,
+            last_loss: last_loss(&newest(copies, output::LOST_MS), now_ms),
+            refused_age_ms: age(newest(copies, output::REFUSED_MS)[output::REFUSED_MS], now_ms),
+        }
     }
 }
 
@@ -219,25 +234,29 @@ fn last_loss(words: &SlotWords, now_ms: u64) -> Option<LastLoss> {
 
 /// What a rule has taken, and what of it overtakes others where the kernel merges: datagrams.
 pub(in crate::relay) fn order(pages: &[Arc<SharedWords>], slot: Slot) -> [u64; 2] {
-    let words = sum(pages, slot);
+    let words = sum(&copies(pages, slot));
     [words[rule::MATCHED], words[rule::OVERTAKING]]
 }
 
-/// The words of a slot, each added up over the workers.
-fn sum(pages: &[Arc<SharedWords>], slot: Slot) -> SlotWords {
-    let mut total = [0; stats::SLOT_WORDS];
-    for words in pages.iter().filter_map(|page| stats::read(page, slot)) {
+/// A slot as each engine has counted in it.
+fn copies(pages: &[Arc<SharedWords>], slot: Slot) -> Vec<SlotWords> {
+    pages.iter().filter_map(|page| stats::read(page.view(), slot)).collect()
+}
+
+/// Each word of the copies of a slot, added up.
+fn sum(copies: &[SlotWords]) -> SlotWords {
+    let mut total = [0_u64; stats::SLOT_WORDS];
+    for words in copies {
         for (sum, word) in total.iter_mut().zip(words) {
-            *sum += word;
+            *sum = sum.saturating_add(*word);
         }
     }
     total
 }
 
-/// A slot's words from the worker where the word `by` is the greatest.
-fn newest(pages: &[Arc<SharedWords>], slot: Slot, by: usize) -> SlotWords {
-    let slots = pages.iter().filter_map(|page| stats::read(page, slot));
-    slots.max_by_key(|words| words[by]).unwrap_or([0; stats::SLOT_WORDS])
+/// The copy of a slot in which the word `by` is the greatest.
+fn newest(copies: &[SlotWords], by: usize) -> SlotWords {
+    copies.iter().max_by_key(|words| words[by]).copied().unwrap_or([0; stats::SLOT_WORDS])
 }
 
 fn address(words: &[u64]) -> Option<IpAddr> {
@@ -250,7 +269,8 @@ fn age(then_ms: u64, now_ms: u64) -> Option<u64> {
     (then_ms != 0).then(|| now_ms.saturating_sub(then_ms))
 }
 
-fn now_ms() -> u64 {
+/// CLOCK_MONOTONIC_COARSE in milliseconds.
+pub(in crate::relay) fn now_ms() -> u64 {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE);
     now.map_or(0, |now| u64::try_from(Duration::from(now).as_millis()).unwrap_or(0))
 }

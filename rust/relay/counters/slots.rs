@@ -2,9 +2,11 @@
 //! know what is counted.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::stats::{Found, Grant, MAX_SLOTS, Slot, SlotOwner};
+use crate::stats::{Found, Grant, MAX_SLOTS, Slot, SlotOwner, metadata};
+use crate::sys::memory::SharedWords;
 
 /// The slots whose owners change with a plan.
 #[derive(Default)]
@@ -21,12 +23,30 @@ pub(in crate::relay) struct SlotAllocator {
     fresh: u32,
     /// What a process before has counted, by the tags of its owners, until they are all here again.
     found: HashMap<u64, Slot>,
+    pages: Vec<Arc<SharedWords>>,
 }
 
 impl SlotAllocator {
-    /// Of a page in which `found` was found.
-    pub(in crate::relay) fn new(found: Found) -> Self {
-        Self { free: found.free, fresh: found.used, found: found.owned }
+    /// Of pages in which `found` was found.
+    pub(in crate::relay) fn new(found: Found, pages: Vec<Arc<SharedWords>>) -> Self {
+        Self { free: found.free, fresh: found.used, found: found.owned, pages }
+    }
+
+    /// The slot of an interface, which readers of the pages know by its name.
+    pub(in crate::relay) fn take_interface(&mut self, name: &str) -> Result<Grant> {
+        let grant = self.take(SlotOwner::interface(name))?;
+        self.pages.iter().for_each(|page| metadata::set_name(page, grant.slot, name));
+        Ok(grant)
+    }
+
+    /// Tells the readers of the pages which group's counters go with a rule's.
+    pub(in crate::relay) fn set_group(&self, rule: Slot, group: SlotOwner) {
+        self.pages.iter().for_each(|page| metadata::set_group(page, rule, group));
+    }
+
+    /// Tells the readers of the pages how many frames the kernel lost on an interface.
+    pub(in crate::relay) fn set_kernel_drops(&self, interface: Slot, frames: u64) {
+        self.pages.iter().for_each(|page| metadata::set_kernel_drops(page, interface, frames));
     }
 
     /// The slot in which the owner counted before, or one of a generation that nobody has had.

@@ -30,7 +30,7 @@ use crate::sockets::interfaces::Devices;
 use crate::sockets::provider::SocketProvider;
 use crate::sockets::ring_shape;
 use crate::spec::{InputSpec, Join};
-use crate::stats::{Grant, SlotOwner};
+use crate::stats::Grant;
 
 /// How often an interface may come, for each worker, once AF_PACKET sockets are not permitted.
 const SPARES: usize = 8;
@@ -271,7 +271,7 @@ impl Inputs {
         {
             warn_once(&mut self.warnings, advice);
         }
-        let grant = slots.take(SlotOwner::interface(&input.interface))?;
+        let grant = slots.take_interface(&input.interface)?;
         self.new_slots.push(grant);
         let name = input.interface.clone();
         let mut interface =

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::Ordering;
 
-use super::{GENERATION, LAYOUT, MAX_SLOTS, SLOT_WORDS, Slot, TAG, header};
+use super::{GENERATION, LAYOUT, MAX_SLOTS, PAGE_WORDS, SLOT_WORDS, Slot, TAG, header};
 use crate::sys::memory::SharedWords;
 
 /// A sequence that counting cannot reach.
@@ -29,7 +29,7 @@ pub struct Found {
 /// InvalidData when it is not one that [`super::create_page`] of this version made.
 pub fn take_over(page: &SharedWords) -> io::Result<Found> {
     let cells = page.words();
-    let has_size = cells.len() == (MAX_SLOTS as usize + 1) * SLOT_WORDS;
+    let has_size = cells.len() == PAGE_WORDS;
     if !has_size || cells[header::LAYOUT].load(Ordering::Acquire) != LAYOUT {
         let text = "the page of counters has another layout";
         return Err(io::Error::new(io::ErrorKind::InvalidData, text));

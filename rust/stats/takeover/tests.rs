@@ -39,7 +39,7 @@ fn successors(page: &Arc<SharedWords>, found: &Found) -> [SlotWords; 2] {
         let slot = Slot { generation: 77, ..found.unwrap_or(Slot { index: 5, generation: 0 }) };
         writer.grant(&Grant { slot, owner, goes_on: found.is_some() });
         writer.publish();
-        read(page, slot).unwrap()
+        read(page.view(), slot).unwrap()
     })
 }
 
@@ -86,9 +86,9 @@ fn a_writer_that_died_while_it_published_holds_no_reader_up() {
     // Half of what a turn counted: the copies that were wanted, and not yet those that were sent.
     page.words()[header::SEQUENCE].fetch_add(1, Ordering::Relaxed);
     page.words()[2 * SLOT_WORDS + output::WANTED].store(12, Ordering::Relaxed);
-    assert_eq!(read(&page, FIRST), None);
+    assert_eq!(read(page.view(), FIRST), None);
     let found = take_over(&page).unwrap();
-    assert!(read(&page, FIRST).is_some());
+    assert!(read(page.view(), FIRST).is_some());
     let [_, output] = successors(&page, &found);
     assert_eq!((output[output::WANTED], output[output::SENT]), (7, 7));
 }

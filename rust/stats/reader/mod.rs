@@ -1,0 +1,182 @@
+//! The reader's side of a page: one slot, or all slots that have an owner. Nothing in a page is
+//! trusted: whatever it says, a reader ends in time, and the worst that follows is a wrong number.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::atomic::{Ordering, fence};
+use std::time::{Duration, Instant};
+
+use super::{
+    GENERATION, LAYOUT, MAX_SLOTS, PAGE_WORDS, SLOT_WORDS, Slot, SlotOwner, SlotWords, TAG, header,
+    metadata,
+};
+use crate::sys::memory::WordsView;
+
+/// How long a reader waits for the writer of one slot: it may have died while it published.
+const SLOT_PATIENCE: Duration = Duration::from_millis(500);
+/// How long a reader of a whole page waits, for all slots together.
+const PAGE_PATIENCE: Duration = Duration::from_millis(100);
+
+/// Reads a slot so that its numbers belong together. `None` while it is another generation's,
+/// when the page is not one of ours, or when its writer died while it published.
+#[must_use]
+pub fn read(page: WordsView<'_>, slot: Slot) -> Option<SlotWords> {
+    if !is_ours(page) || slot.index >= MAX_SLOTS {
+        return None;
+    }
+    let words = Patience::new(SLOT_PATIENCE).read(page, slot.index)?;
+    (words[GENERATION] == u64::from(slot.generation)).then_some(words)
+}
+
+/// When the process that counts in a page last said that it is there (CLOCK_MONOTONIC_COARSE, in
+/// milliseconds); 0 for never, or when the page is not one of ours.
+#[must_use]
+pub fn alive_ms(page: WordsView<'_>) -> u64 {
+    let alive = page.load(header::ALIVE_MS, Ordering::Relaxed);
+    alive.filter(|_| is_ours(page)).unwrap_or(0)
+}
+
+fn is_ours(page: WordsView<'_>) -> bool {
+    page.count() == PAGE_WORDS && page.load(header::LAYOUT, Ordering::Acquire) == Some(LAYOUT)
+}
+
+/// The slots of a page that have an owner, as they were at one moment each.
+#[derive(Default)]
+pub struct Snapshot {
+    slots: Vec<SlotCopy>,
+    /// Where each owner's slot is, by its tag.
+    places: HashMap<u64, usize>,
+}
+
+struct SlotCopy {
+    words: SlotWords,
+    metadata: [u64; metadata::WORDS],
+}
+
+/// An interface in a [`Snapshot`].
+pub struct InterfaceCopy<'a> {
+    /// Its own name.
+    pub name: String,
+    /// Its slot.
+    pub words: &'a SlotWords,
+    /// Frames lost in the kernel before they were received.
+    pub kernel_drops: u64,
+}
+
+impl Snapshot {
+    /// Reads a page. `None` when it is not one of ours, or its writer was publishing all the time,
+    /// for it died, was stopped or wants it so.
+    #[must_use]
+    pub fn take(page: WordsView<'_>) -> Option<Self> {
+        if !is_ours(page) {
+            return None;
+        }
+        let used = page.load(header::USED, Ordering::Relaxed)?.min(u64::from(MAX_SLOTS));
+        let mut patience = Patience::new(PAGE_PATIENCE);
+        let mut snapshot = Self::default();
+        snapshot.slots.reserve_exact(usize::try_from(used).ok()?);
+        for index in 0..u32::try_from(used).ok()? {
+            let words = patience.read(page, index)?;
+            if words[TAG] != 0 {
+                let place = snapshot.slots.len();
+                // Of two with the same tag one is a mistake.
+                snapshot.places.entry(words[TAG]).or_insert(place);
+                snapshot.slots.push(SlotCopy { words, metadata: metadata::read(page, index)? });
+            }
+        }
+        Some(snapshot)
+    }
+
+    /// The slot of an owner.
+    #[must_use]
+    pub fn find(&self, owner: SlotOwner) -> Option<&SlotWords> {
+        self.copy(owner.tag()).map(|copy| &copy.words)
+    }
+
+    /// The slot of what was seen of a rule's group that no rule took.
+    #[must_use]
+    pub fn find_group(&self, rule: SlotOwner) -> Option<&SlotWords> {
+        let group = self.copy(rule.tag())?.metadata[metadata::GROUP];
+        self.copy(group).map(|copy| &copy.words)
+    }
+
+    /// The interfaces, in the order of their slots.
+    pub fn interfaces(&self) -> impl Iterator<Item = InterfaceCopy<'_>> {
+        self.slots.iter().filter_map(|copy| {
+            let name = metadata::name(&copy.metadata)?;
+            let is_its_own = SlotOwner::interface(&name).tag() == copy.words[TAG];
+            let kernel_drops = copy.metadata[metadata::KERNEL_DROPS];
+            is_its_own.then_some(InterfaceCopy { name, words: &copy.words, kernel_drops })
+        })
+    }
+
+    fn copy(&self, tag: u64) -> Option<&SlotCopy> {
+        self.slots.get(*self.places.get(&tag)?)
+    }
+}
+
+/// How long a reader goes on trying.
+struct Patience {
+    attempts: u32,
+    ends: Instant,
+}
+
+impl Patience {
+    fn new(most: Duration) -> Self {
+        Self { attempts: 0, ends: Instant::now() + most }
+    }
+
+    /// A slot, unless the writer publishes all the time.
+    fn read(&mut self, page: WordsView<'_>, index: u32) -> Option<SlotWords> {
+        let cells = slot_cells(index);
+        loop {
+            if let Some(words) = read_undisturbed(page, cells.clone()) {
+                return Some(words);
+            }
+            if !self.wait() {
+                return None;
+            }
+        }
+    }
+
+    /// Lets the writer go on; false when the time is over.
+    fn wait(&mut self) -> bool {
+        /// Longer than publishing takes; a writer that takes longer has lost its processor.
+        const SPINS: u32 = 1_000;
+        const REST: Duration = Duration::from_micros(50);
+        /// How often the clock is asked.
+        const CHECKED: u32 = 64;
+        self.attempts += 1;
+        if self.attempts.is_multiple_of(CHECKED) && Instant::now() >= self.ends {
+            return false;
+        }
+        if self.attempts < SPINS {
+            std::hint::spin_loop();
+        } else {
+            std::thread::sleep(REST);
+        }
+        true
+    }
+}
+
+fn slot_cells(index: u32) -> Range<usize> {
+    let start = (index as usize + 1) * SLOT_WORDS;
+    start..start + SLOT_WORDS
+}
+
+/// The slot, unless the writer published meanwhile.
+fn read_undisturbed(page: WordsView<'_>, cells: Range<usize>) -> Option<SlotWords> {
+    let before = page.load(header::SEQUENCE, Ordering::Acquire)?;
+    if !before.is_multiple_of(2) {
+        return None;
+    }
+    let mut words = [0; SLOT_WORDS];
+    for (word, cell) in words.iter_mut().zip(page.relaxed(cells.start, cells.len())?) {
+        *word = cell;
+    }
+    fence(Ordering::Acquire);
+    (page.load(header::SEQUENCE, Ordering::Relaxed) == Some(before)).then_some(words)
+}
+
+#[cfg(test)]
+mod tests;
