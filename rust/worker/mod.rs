@@ -7,6 +7,7 @@
 //! framing, channel    bytes from and to control        messages             what they say
 //! session             what is read and answered next   service              request by request
 //! status, log         what nobody asked for            rules                what a change means
+//! page                what is read without asking
 //! ```
 
 mod arguments;
@@ -16,6 +17,7 @@ mod framing;
 mod log;
 mod mailbox;
 mod messages;
+mod page;
 mod rules;
 mod service;
 mod session;

@@ -8,6 +8,7 @@ use super::messages::LogLevel;
 use super::messages::answers::{Committed, Done, Hello, WorkerEvent};
 use super::messages::failure::Failure;
 use super::messages::requests::{ControlRequest, WireRule};
+use super::page::{PagePublisher, TICK};
 use super::rules::{Proposal, Rules};
 use super::session::{ControlSession, SessionInput};
 use super::status::RuleStatusTracker;
@@ -17,8 +18,6 @@ use crate::relay::{Prepared, Relay};
 const PROTOCOL: u32 = 1;
 /// How long everything may be open for a change that nobody decides.
 const DECISION: Duration = Duration::from_secs(10);
-/// How often it is looked what there is to tell.
-const TICK: Duration = Duration::from_millis(250);
 /// How long control has to read why this process ends.
 const FAREWELL: Duration = Duration::from_millis(500);
 
@@ -28,6 +27,7 @@ pub(super) struct Service {
     session: ControlSession,
     rules: Rules,
     status: RuleStatusTracker,
+    page: PagePublisher,
     number: u16,
     /// Whether all is here again that a process before had; else it waits to be claimed.
     is_settled: bool,
@@ -42,7 +42,8 @@ enum Decision {
 impl Service {
     pub(super) fn new(relay: Arc<Relay>, session: ControlSession, number: u16) -> Self {
         let status = RuleStatusTracker::new(&relay, number == 0);
-        Self { relay, session, rules: Rules::default(), status, number, is_settled: false }
+        let (rules, page) = (Rules::default(), PagePublisher::new());
+        Self { relay, session, rules, status, page, number, is_settled: false }
     }
 
     /// Serves control until the engine ends by itself; says why it did.
@@ -59,6 +60,7 @@ impl Service {
             }
             if Instant::now() >= tick {
                 self.report_status();
+                self.page.publish(&self.relay);
                 tick = Instant::now() + TICK;
             }
         }
@@ -75,6 +77,7 @@ impl Service {
             ControlRequest::Abort { id } => self.session.respond(id, Done {}),
             ControlRequest::Stop { id } => {
                 self.relay.stop();
+                self.page.publish_kernel_drops(&self.relay);
                 self.session.respond(id, Done {});
             }
             ControlRequest::Report { id } => {
@@ -135,6 +138,10 @@ impl Service {
                 self.session.log.add(LogLevel::Warning, "worker", text, Instant::now());
             }
         }
+        if whole {
+            // A process that follows another shows what was missed between the two.
+            self.page.publish_kernel_drops(&self.relay);
+        }
         // First, so that control can say of a new rule at once what it waits for.
         self.report_status();
         self.session.respond(id, Committed { revision: self.rules.revision });
@@ -163,7 +170,8 @@ fn decide(
 ) -> Decision {
     let deadline = Instant::now() + DECISION;
     loop {
-        match session.next(deadline) {
+        relay.publish_alive();
+        match session.next(deadline.min(Instant::now() + TICK)) {
             SessionInput::Request(ControlRequest::Commit { id }) => return Decision::Commit(id),
             SessionInput::Request(ControlRequest::Abort { id }) => {
                 return Decision::Abort(Some(id));
@@ -181,6 +189,7 @@ fn decide(
                 session.close_with_error("a change was to be decided");
                 return Decision::Abort(None);
             }
+            SessionInput::Nothing if Instant::now() < deadline => {}
             SessionInput::Nothing => {
                 let text = "a change was given up: nobody decided it for 10 s".to_owned();
                 session.log.add(LogLevel::Warning, "worker", text, Instant::now());
