@@ -9,6 +9,8 @@ from .rules.spec import ResolvedInput, ResolvedOutput, ResolvedRule
 __all__ = [
     "LOSSES",
     "Broker",
+    "CounterPages",
+    "CounterReading",
     "Datagram",
     "Discard",
     "Interface",
@@ -227,6 +229,46 @@ class Broker:
 
     def forget(self) -> None:
         """Close all that is held for workers."""
+
+@final
+class CounterPages:
+    """The pages that worker processes count in, in the order of their numbers, to be read only."""
+
+    def __new__(cls, descriptors: Sequence[int]) -> CounterPages:
+        """Map what is behind each descriptor, which stays the caller's and may be read-only."""
+
+    def read(self) -> CounterReading:
+        """Read all pages; takes at most 0.1 s for each whose worker does not let it."""
+
+@final
+class CounterReading:
+    """What all workers had counted at one moment. Any thread may ask."""
+
+    @property
+    def stale(self) -> list[int]:
+        """The numbers of the workers whose page could not be read: what it showed before counts."""
+
+    @property
+    def alive_age_ms(self) -> list[int | None]:
+        """How long ago each worker last said that it is there; None for never."""
+
+    @property
+    def kernel_dropped_frames(self) -> list[int]:
+        """Frames that the kernel lost on all interfaces of each worker."""
+
+    def interfaces(self, ingress: str) -> list[dict[str, Any]]:
+        """Return what each interface counted, as `RelayCore.stats` does."""
+
+    def has_rule(self, id: str) -> bool:
+        """Whether some worker counts for a rule."""
+
+    def rule(
+        self, id: str, paused: bool, trouble: str | None, parked: Sequence[str | None]
+    ) -> dict[str, Any]:
+        """Return what a rule counted, as `RelayCore.stats` does; zeros where no worker counts.
+
+        `paused`, `trouble` and for each output `parked` are put beside the counters.
+        """
 
 @final
 class SenderCore:

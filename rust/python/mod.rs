@@ -2,6 +2,7 @@
 //! that knows PyO3.
 
 mod broker;
+mod counters;
 mod errors;
 mod interfaces;
 mod parse;
@@ -34,6 +35,8 @@ mod _native {
 
     #[pymodule_export]
     use super::broker::Broker;
+    #[pymodule_export]
+    use super::counters::{CounterPages, CounterReading};
     #[pymodule_export]
     use super::interfaces::{
         PyInterface, PyLayers, list, list_layers, switch_gro_on, udp_gro_forwarding,

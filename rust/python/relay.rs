@@ -161,18 +161,19 @@ fn statistics<'py>(
     report: &Report,
     ingress: &'static str,
 ) -> PyResult<Bound<'py, PyDict>> {
-    let interfaces = report.interfaces.iter().map(|one| interface(py, one, ingress));
-    let rules = report.rules.iter().map(|one| rule(py, one));
+    let interfaces = report.interfaces.iter().map(|one| interface_dict(py, one, ingress));
+    let rules = report.rules.iter().map(|one| rule_dict(py, one));
     let all = PyDict::new(py);
     all.set_item("interfaces", interfaces.collect::<PyResult<Vec<_>>>()?)?;
     all.set_item("rules", rules.collect::<PyResult<Vec<_>>>()?)?;
     Ok(all)
 }
 
-fn interface<'py>(
+/// The counters of an interface as a dictionary.
+pub(super) fn interface_dict<'py>(
     py: Python<'py>,
     report: &InterfaceReport,
-    ingress: &'static str,
+    ingress: &str,
 ) -> PyResult<Bound<'py, PyDict>> {
     let fields = PyDict::new(py);
     fields.set_item("name", &report.name)?;
@@ -186,7 +187,8 @@ fn interface<'py>(
     Ok(fields)
 }
 
-fn rule<'py>(py: Python<'py>, report: &RuleReport) -> PyResult<Bound<'py, PyDict>> {
+/// The counters of a rule as a dictionary.
+pub(super) fn rule_dict<'py>(py: Python<'py>, report: &RuleReport) -> PyResult<Bound<'py, PyDict>> {
     let outputs = report.outputs.iter().map(|one| output(py, one));
     let fields = PyDict::new(py);
     fields.set_item("key", report.key)?;
