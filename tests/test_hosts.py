@@ -10,7 +10,7 @@ from tests.support.fake_core import FakeCore
 
 import mcr
 from mcr.cli import relay as command
-from mcr.cli.table import open_view
+from mcr.cli.output import open_view
 
 NAMED = "239.1.1.1%lo:5001 to studio.example:7001 127.0.0.9:7001"
 OTHER = "239.1.1.2%lo:5001 to other.example:7002"

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from mcr.cli.table import live_table, open_view, report
+from mcr.cli.output import live_table, open_view, report
 from mcr.stats import InterfaceStats, RuleStats, Stats
 
 STATE = "joined, no frame seen on eth0"

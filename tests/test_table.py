@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from mcr.cli.table import bits_text, bytes_text, open_view, report
+from mcr.cli.output import bits_text, bytes_text, open_view, report
 from mcr.stats import InterfaceStats, OutputStats, RuleStats, Stats
 
 MCR = str(Path(sys.executable).parent / "mcr")

@@ -18,7 +18,7 @@ from tests.support.deadline import wait_until
 from tests.support.fake_daemon import MadeUpDaemon
 
 import mcr
-from mcr.cli import main, show
+from mcr.cli import main, output
 
 A = "239.1.1.1%lo:5001,name=feed-a to 127.0.0.1:7001"
 B = "239.1.1.2%lo:5001 to 239.2.0.2%lo:6001,ttl=8 127.0.0.1:7001"
@@ -342,9 +342,9 @@ def test_no_terminal_cuts_a_rule(width: int, monkeypatch: pytest.MonkeyPatch) ->
 
     terminal = Terminal()
     monkeypatch.setattr("sys.stdout", terminal)
-    monkeypatch.setattr(show, "Console", lambda file: Console(file=file, width=width))
+    monkeypatch.setattr(output, "Console", lambda file: Console(file=file, width=width))
     long = f"{B} {B.split(' to ')[1]}"
-    show.show_table(("id", "rule"), [(ID_B, long), (ID_A, "a[red]b\x1b[2J")])
+    output.show_table(("id", "rule"), [(ID_B, long), (ID_A, "a[red]b\x1b[2J")])
     printed = terminal.getvalue()
     assert long in printed
     assert "a[red]b\\x1b[2J" in printed
@@ -357,4 +357,4 @@ def test_no_terminal_cuts_a_rule(width: int, monkeypatch: pytest.MonkeyPatch) ->
 )
 def test_spans(seconds: float, text: str) -> None:
     """Two units say enough."""
-    assert show.span(seconds) == text
+    assert output.span(seconds) == text

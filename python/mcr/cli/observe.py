@@ -23,11 +23,10 @@ from ..errors import DaemonError
 from ..protocol.constants import EVENT_KINDS, EventKind, Facility, Level, default_socket
 from ..rules.model import counted
 from .options import AnswerAsJson, SocketOption
+from .output import INTERVAL_S, moment, open_view, printable, report, show_table, span
 from .remote import ask, connect
 from .rule import known_rules
-from .show import moment, printable, show_table, span
 from .signals import until_interrupt
-from .table import INTERVAL_S, open_view, report
 
 _NewLevel = Literal[Level, "default"]
 _NEW_LEVELS = get_args(_NewLevel)

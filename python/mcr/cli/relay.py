@@ -26,9 +26,9 @@ from .options import (
     ReportAsJson,
     WorkersOption,
 )
+from .output import INTERVAL_S, View, open_view, rehearse, report
 from .privileges import drop
 from .signals import HeldSignals, hangup_held, signals_held
-from .table import INTERVAL_S, View, open_view, rehearse, report
 from .usage import usage_of
 from .writer import PATIENCE_S, Writer
 

@@ -12,9 +12,9 @@ from ..rules import Rule
 from ..rules.grammar import join_arguments
 from .help import CommandGroup, add_command, epilog_of
 from .options import AnswerAsJson, SocketOption
+from .output import printable, show_table
 from .remote import ask
 from .rule_file import read_rules
-from .show import printable, show_table
 from .usage import usage_of
 
 app = typer.Typer(
