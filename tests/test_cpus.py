@@ -37,17 +37,17 @@ def test_each_worker_gets_the_next(asked: list[int] | str, workers: int, given: 
 @pytest.mark.parametrize(
     ("asked", "workers", "message"),
     [
-        ("", 1, "'' is no list of CPUs; write as 0,2-3"),
-        ("0,", 1, "'0,' is no list of CPUs"),
-        ("-1", 1, "'-1' is no list of CPUs"),
-        ("3-2", 1, "'3-2' is no range of CPUs; write as 2-3"),
-        ("0-999999", 1, "'0-999999' is no range of CPUs"),
-        ([-1], 1, "is no list of CPUs"),
-        (["0"], 1, "is no list of CPUs"),
-        ("0,0-1", 1, "CPU 0 is named twice"),
+        ("", 1, "'' is not a list of CPUs; write one such as 0,2-3"),
+        ("0,", 1, "'0,' is not a list of CPUs"),
+        ("-1", 1, "'-1' is not a list of CPUs"),
+        ("3-2", 1, "'3-2' is not a range of CPUs; write one such as 2-3"),
+        ("0-999999", 1, "'0-999999' is not a range of CPUs"),
+        ([-1], 1, "is not a list of CPUs"),
+        (["0"], 1, "is not a list of CPUs"),
+        ("0,0-1", 1, "CPU 0 is listed twice"),
         ("0,4", 1, "this process may not use CPU 4; it may use 0-3,5,8"),
         ("4,6-7", 1, "this process may not use CPU 4,6-7; it may use 0-3,5,8"),
-        ("0,1", 3, "3 workers need 3 CPUs; 2 given"),
+        ("0,1", 3, "3 workers need 3 CPUs; the list has 2"),
     ],
 )
 def test_what_cannot_be_is_refused(asked: list[int] | str, workers: int, message: str) -> None:

@@ -179,7 +179,7 @@ def test_only_an_open_relay_can_resolve_hosts() -> None:
 
 def test_hosts_is_one_of_two_words() -> None:
     """The message names the argument."""
-    with pytest.raises(ValueError, match="hosts: 'some' is none of first, all"):
+    with pytest.raises(ValueError, match="hosts: must be first or all, not 'some'"):
         mcr.Relay(NAMED, hosts="some")  # type: ignore[arg-type]
 
 

@@ -71,12 +71,12 @@ def test_the_engine_is_made_as_asked() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"ingress": "pcap"}, "ingress: 'pcap' is none of auto, packet, udp"),
-        ({"workers": 0}, "workers: 0 is not in 1 to 256"),
-        ({"workers": "2"}, "workers: '2' is not in 1 to 256"),
-        ({"buffer_bytes": 2.5e6}, "buffer_bytes: 2500000.0 is not in"),
-        ({"workers": 99_999}, "workers: 99999 is not in 1 to 256"),
-        ({"buffer_bytes": 4096}, "buffer_bytes: 4096 is not in 1 MiB to 1 TiB"),
+        ({"ingress": "pcap"}, "ingress: must be auto, packet or udp, not 'pcap'"),
+        ({"workers": 0}, "workers: must be an integer from 1 to 256, not 0"),
+        ({"workers": "2"}, "workers: must be an integer from 1 to 256, not '2'"),
+        ({"buffer_bytes": 2.5e6}, "buffer_bytes: must be 1 MiB to 1 TiB, not 2500000.0"),
+        ({"workers": 99_999}, "workers: must be an integer from 1 to 256, not 99999"),
+        ({"buffer_bytes": 4096}, "buffer_bytes: must be 1 MiB to 1 TiB, not 4096"),
     ],
 )
 def test_options_that_cannot_be_are_refused(options: dict[str, object], message: str) -> None:

@@ -1,4 +1,4 @@
-"""The program `mcr`, which is also `python -m mcr`: Ctrl-C ends it quietly from its start on."""
+"""The program `mcr` and `python -m mcr`, which Ctrl-C ends quietly from the very start."""
 
 import os
 import signal
@@ -11,8 +11,8 @@ INTERRUPTED = 130
 
 def main() -> int:
     """Load the command line and run it; return the exit code."""
-    # The import takes long enough to be interrupted. An exception would not do: some of what is
-    # loaded turns it into another one. A signal that the shell ignores stays ignored.
+    # The import takes long enough to be interrupted, and some of the imported modules turn a
+    # KeyboardInterrupt into another error. A signal that the shell ignores stays ignored.
     quiet = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if quiet:
         signal.signal(signal.SIGINT, _end)
@@ -27,7 +27,7 @@ def main() -> int:
 
 
 def _end(_number: int, _frame: FrameType | None) -> None:
-    """End at once: nothing has been opened or printed yet."""
+    """Exit at once: nothing has been opened or printed yet."""
     os._exit(INTERRUPTED)
 
 

@@ -119,7 +119,7 @@ def test_rules_from_standard_input(
     command("rule", "replace", "--file", "-")
     assert list(daemon.rules) == [ID_A]
     command("rule", "replace", "--file", "/dev/zero", code=2)
-    assert "'--file': /dev/zero has more than the 16777216 bytes that a daemon" in command.err
+    assert "'--file': /dev/zero is larger than the 16777216 bytes that a daemon" in command.err
 
 
 def test_warnings_go_to_standard_error(command: Command, daemon: MadeUpDaemon) -> None:
@@ -156,7 +156,7 @@ def test_warnings_go_to_standard_error(command: Command, daemon: MadeUpDaemon) -
         (b"\xff", "is neither TOML nor JSON"),
         (b'{"rules": ' + b"[" * 100_000, "is nested too deeply"),
         (b"", 'has no array of rules; write rules = ["A to B", "C to D"]'),
-        (b"rules = [7]", "has in rule 1 neither text nor a table"),
+        (b"rules = [7]", ": rule 1 is neither a string nor a table"),
         (None, "cannot be read: No such file or directory"),
     ],
 )
@@ -168,7 +168,7 @@ def test_files_that_hold_no_rules(
     if content is not None:
         file.write_bytes(content)
     command("rule", "replace", "--file", str(file), code=2)
-    assert command.err.startswith(f"mcr: Invalid value for '--file': {file} ")
+    assert command.err.startswith(f"mcr: Invalid value for '--file': {file}")
     assert expected in command.err
     assert command.err.count("\n") == 1
 

@@ -1,7 +1,7 @@
-"""The command `mcr`: reads the command line, runs one command, answers with an exit code.
+"""The command `mcr`: reads the command line, runs one command and returns an exit code.
 
-0 is success, 1 failed at run time, 2 wrong usage. Whatever is wrong is said on standard error,
-one line for each thing, without a traceback; a traceback is a defect of mcr.
+The code is 0 for success, 1 for a failure at run time and 2 for wrong usage. Errors go to standard
+error, one line for each problem, without a traceback; a traceback is a defect of mcr.
 """
 
 import sys
@@ -133,10 +133,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code.
 
     Args:
-        argv: the arguments without the program's name; those of the process unless given.
+        argv: the arguments without the program's name; by default those of the process.
     """
     given = sys.argv[1:] if argv is None else argv
-    # An argument "->" would be taken for an option; the rule text reads both alike.
+    # The parser would read an argument "->" as an option; in a rule both mean the same.
     arguments = ["to" if argument == "->" else argument for argument in given]
     try:
         code = app(args=arguments, prog_name="mcr", standalone_mode=False)
@@ -174,14 +174,14 @@ def _options(
 
 
 def _refuse(problems: Sequence[Problem | str], code: int) -> int:
-    with suppress(OSError):  # nobody reads it
+    with suppress(OSError):  # no reader
         for problem in problems:
             print(f"mcr: {problem}", file=sys.stderr)
     return code
 
 
 def _usage(error: typer.TyperException) -> str:
-    """What the parser of the command line says, and the help of the very command."""
+    """The error of the command line's parser, with the help that explains the command."""
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "mcr"
     text = error.format_message().replace("Value error, ", "").rstrip(".")  # pydantic's prefix

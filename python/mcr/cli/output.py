@@ -1,7 +1,8 @@
-"""What a running relay shows: a live table on a terminal, else plain lines.
+"""Output for people: live counters, reports, and tables of a daemon's answers.
 
-Owns the looks of the numbers; computes none. Rule text never passes through rich's markup, which
-would delete `[...]` from an IPv6 address: cells are `Text` objects.
+Owns the layout and computes no numbers. Rule text never passes through rich's markup, which would
+delete `[...]` from an IPv6 address: cells are `Text` objects. No text is cut, and none can move a
+terminal's cursor.
 """
 
 import io
@@ -21,31 +22,33 @@ from ..stats import InterfaceStats, OutputStats, RuleRate, RuleStats, Stats
 from .writer import Stream
 
 INTERVAL_S = 1.0
-"""How often the numbers are shown."""
+"""Interval between two readings."""
 _KILO = 1000
 _HEADINGS = ("in/s", "rate", "lost/s", "matched", "lost")
 _HEADINGS_NARROW = ("in/s", "lost")
 _WIDE_COLUMNS = 96
-"""From this width on all numbers leave room for a sentence beside them."""
-_FRAME_COLUMNS = 3  # what rich draws around each cell, and one more at the end
+"""At this width all numbers leave room for a sentence beside them."""
+_FRAME_COLUMNS = 3  # that rich draws around each cell, with one more at the end
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86400
 
 
 class View(Protocol):
-    """Shows one reading after the other."""
+    """A display of successive readings."""
 
     def show(self, stats: Stats) -> None:
-        """Show a reading and its rates since the one before."""
+        """Show a reading, with its rates since the previous one."""
 
     def note(self, text: str) -> None:
-        """Say something else, in lines that stay."""
+        """Print lines that stay above the readings."""
 
 
 @contextmanager
 def open_view(before: Stats, stream: Stream) -> Iterator[View]:
-    """Give the view that suits the stream, and close it.
+    """Open the view that suits the stream: a live table on a terminal, else a line per reading.
 
-    Rates begin at the reading `before`.
+    Args:
+        before: the reading from which the first rates are computed.
+        stream: a terminal, pipe or file.
     """
     if not stream.isatty():
         yield _Lines(stream, before)
@@ -56,7 +59,7 @@ def open_view(before: Stats, stream: Stream) -> Iterator[View]:
 
 
 def rehearse(stats: Stats) -> None:
-    """Draw a table that nobody sees: rich loads parts of itself when it first draws.
+    """Draw a table in memory, since rich loads parts of itself when it first draws.
 
     A process that has become another user may no longer be able to read those files.
     """
@@ -65,7 +68,7 @@ def rehearse(stats: Stats) -> None:
 
 
 def live_table(stats: Stats, rates: dict[str, RuleRate], width: int) -> Table:
-    """Return the table for a terminal of so many columns; a narrow one shows fewer numbers."""
+    """Return the table for a terminal of `width` columns; a narrow one shows fewer numbers."""
     headings = _HEADINGS if width >= _WIDE_COLUMNS else _HEADINGS_NARROW
     table = Table(expand=True)
     table.add_column(Text("rule"), overflow="fold", max_width=width // 3)
@@ -93,9 +96,11 @@ def label(rule: RuleStats) -> str:
 
 
 def report(stats: Stats, seconds: float | None = None) -> str:
-    """Return the report: what arrived, what each rule relayed, and every loss by reason.
+    """Return a report of several lines: datagrams received, relayed and lost, by reason.
 
-    The final one also says how long it ran.
+    Args:
+        stats: the counters.
+        seconds: the length of the run, for a final report.
     """
     lines = [] if seconds is None else [f"ran {seconds:.1f} s"]
     lines += map(_interface_line, stats.interfaces)
@@ -115,17 +120,17 @@ def report(stats: Stats, seconds: float | None = None) -> str:
 
 
 def bits_text(bits_per_s: float) -> str:
-    """Return a bit rate with a unit that keeps it short."""
+    """Return a bit rate with a decimal prefix, such as ``1.5 Gbit/s``."""
     return _scaled(bits_per_s, "bit/s")
 
 
 def bytes_text(count: int) -> str:
-    """Return a number of bytes with a unit that keeps it short."""
+    """Return a number of bytes with a decimal prefix, such as ``9.8 kB``."""
     return _scaled(count, "B")
 
 
 def printable(text: str) -> str:
-    """The text with all that a terminal would obey written out, as an interface's name may."""
+    """Return the text with control characters escaped; an interface's name may contain some."""
     if text.isprintable():
         return text
     return "".join(
@@ -134,10 +139,10 @@ def printable(text: str) -> str:
 
 
 def show_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows to standard output: as a table on a terminal that is wide enough for it.
+    """Print rows to standard output.
 
-    On a narrower one each row is a paragraph with a line for each cell, which the terminal may
-    break but nobody cuts. Where the output is no terminal the columns stand aligned, a line each.
+    On a terminal that is wide enough they form a table, on a narrower one each row is a paragraph
+    with a line per cell. Elsewhere each row is a line with aligned columns.
     """
     cells = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(headings, *cells, strict=True)]
@@ -152,12 +157,12 @@ def show_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def moment(unix_s: float) -> str:
-    """A time in the zone of who reads it."""
+    """Return a Unix time as local date and time."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(unix_s))
 
 
 def span(seconds: float) -> str:
-    """A length of time in the two units that say most."""
+    """Return a length of time in its two largest units, such as ``2 h 3 min``."""
     whole = int(seconds)
     if whole < _MINUTE_S:
         return f"{whole} s"
@@ -215,7 +220,7 @@ def _interface_line(interface: InterfaceStats) -> str:
 
 
 def _unseen(interface: InterfaceStats) -> str:
-    """What no rule's line can tell: frames lost before mcr saw them, and a receiver's end."""
+    """Facts that belong to no rule: frames lost before mcr saw them, and a failed receiver."""
     kernel = interface.kernel_dropped_frames
     facts = [f"kernel dropped {kernel} frames"] if kernel else []
     facts += [f"receiving ended with {interface.error}"] if interface.error else []
@@ -223,7 +228,7 @@ def _unseen(interface: InterfaceStats) -> str:
 
 
 def _place(output: OutputStats) -> str:
-    """The output, with the address behind a host name."""
+    """The output, with the address that its host name resolved to."""
     known = output.address in output.output
     return output.output if known else f"{output.output} ({output.address})"
 

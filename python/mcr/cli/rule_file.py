@@ -1,7 +1,6 @@
-"""A file of rules for `mcr rule replace --file`, as what the protocol takes.
+"""The file of `mcr rule replace --file`: TOML or, if it begins with a brace, JSON.
 
-The daemon judges the rules; here only the file's form is read: TOML or, where it begins with a
-brace, JSON, with an array ``rules``.
+It holds an array ``rules`` with elements as the protocol accepts them; the daemon checks these.
 """
 
 import json
@@ -13,19 +12,19 @@ from typing import Any
 from ..client.methods import NewRule
 from ..protocol.constants import LINE_BYTES
 
-_TOLD = {"id", "name", "object", "state", "outputs"}
-"""What `mcr rule list --json` says of a rule beyond what makes it."""
+_DERIVED = {"id", "name", "object", "state", "outputs"}
+"""Members of a rule in `mcr rule list --json` that do not define it."""
 
 
 def read_rules(file: str) -> list[NewRule]:
     """Read the rules of a file; ``-`` is standard input.
 
     Raises:
-        ValueError: the file cannot be read or has another form; the text names the fix.
+        ValueError: the file cannot be read or has another form; the text says which.
     """
     content = _content(file)
     if len(content) > LINE_BYTES:
-        raise ValueError(f"{file} has more than the {LINE_BYTES} bytes that a daemon takes")
+        raise ValueError(f"{file} is larger than the {LINE_BYTES} bytes that a daemon accepts")
     try:
         parsed = _parsed(content)
     except RecursionError:
@@ -35,12 +34,12 @@ def read_rules(file: str) -> list[NewRule]:
     rules = parsed.get("rules") if isinstance(parsed, dict) else None
     if not isinstance(rules, list):
         raise ValueError(f'{file} has no array of rules; write rules = ["A to B", "C to D"]')
-    return [_item(f"{file} has in rule {number}", rule) for number, rule in enumerate(rules, 1)]
+    return [_item(f"{file}: rule {number}", rule) for number, rule in enumerate(rules, 1)]
 
 
 def _content(file: str) -> bytes:
     try:
-        # One byte more, to tell a file that is too long; /dev/zero ends here too.
+        # One byte more shows that a file is too large, even /dev/zero.
         if file == "-":
             return sys.stdin.buffer.read(LINE_BYTES + 1)
         with Path(file).open("rb") as stream:
@@ -49,7 +48,7 @@ def _content(file: str) -> bytes:
         raise ValueError(f"{file} cannot be read: {error.strerror}") from None
 
 
-def _parsed(content: bytes) -> Any:  # noqa: ANN401 -- whatever the file holds
+def _parsed(content: bytes) -> Any:  # noqa: ANN401 -- any JSON or TOML value
     text = content.decode()
     return json.loads(text) if text.lstrip().startswith("{") else tomllib.loads(text)
 
@@ -58,8 +57,8 @@ def _item(place: str, rule: object) -> NewRule:
     if isinstance(rule, str):
         return rule
     if not isinstance(rule, dict):
-        raise ValueError(f"{place} neither text nor a table")
+        raise ValueError(f"{place} is neither a string nor a table")
     if "rule" in rule and "id" in rule:
-        kept = {name: value for name, value in rule.items() if name not in _TOLD}
+        kept = {name: value for name, value in rule.items() if name not in _DERIVED}
         return kept | {"rule": rule.get("object", rule["rule"])}
     return rule

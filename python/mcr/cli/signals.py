@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as an orderly end, and what is not written any more then."""
+"""Signals: an orderly end on Ctrl-C and SIGTERM, and signals held back for a safe moment."""
 
 import os
 import select
@@ -15,7 +15,7 @@ _HELD = (*_SIGNALS, signal.SIGHUP)
 
 @contextmanager
 def stopping(stop: Callable[[], None]) -> Iterator[None]:
-    """Call `stop` when the process shall end, so that what was done so far is still reported."""
+    """Call `stop` on SIGINT and SIGTERM, so that the command can still report its results."""
     before = {number: signal.signal(number, lambda *_: stop()) for number in _SIGNALS}
     try:
         yield
@@ -25,29 +25,29 @@ def stopping(stop: Callable[[], None]) -> Iterator[None]:
 
 
 class HeldSignals:
-    """Signals that stay pending but for the time that `take` waits for one.
+    """Signals that stay pending except while `take` waits for one.
 
-    `signal.sigtimedwait` would do, but CPython (3.11, for one) makes up a signal when a process is
-    stopped and continued during the call and its time is over by then.
+    `signal.sigtimedwait` cannot be used: CPython (3.11, for one) reports a signal that never came
+    if the process is stopped and continued during the call and the time is over by then.
     """
 
-    def __init__(self, told: socket.socket) -> None:
-        """Read the signals' numbers from the other end of the wake-up descriptor."""
-        self._told = told
+    def __init__(self, numbers: socket.socket) -> None:
+        """Read the numbers of signals from the other end of the wake-up descriptor."""
+        self._numbers = numbers
 
     def take(self, wait_s: float) -> int | None:
-        """Wait up to so many seconds for a signal; return its number."""
+        """Wait up to `wait_s` seconds for a signal; return its number, or None."""
         blocked = signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
         try:
-            readable, _, _ = select.select([self._told], [], [], wait_s)
+            readable, _, _ = select.select([self._numbers], [], [], wait_s)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        return self._told.recv(1)[0] if readable else None
+        return self._numbers.recv(1)[0] if readable else None
 
 
 @contextmanager
 def hangup_held() -> Iterator[None]:
-    """Keep SIGHUP pending, for `signals_held` inside; after the block it is ignored."""
+    """Keep SIGHUP pending for `signals_held` in the block; ignore it after the block."""
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
     try:
         yield
@@ -58,9 +58,9 @@ def hangup_held() -> Iterator[None]:
 
 @contextmanager
 def signals_held() -> Iterator[HeldSignals]:
-    """Keep the signals pending, for `take`; threads started meanwhile inherit it.
+    """Keep the signals pending for `take`; threads that start in the block inherit that.
 
-    So a signal ends the waiting at once and never interrupts a change or a report.
+    So a signal ends a wait at once and never interrupts a change or a report.
     """
     near, far = socket.socketpair()
     far.setblocking(False)
@@ -80,7 +80,7 @@ def signals_held() -> Iterator[HeldSignals]:
 
 @contextmanager
 def until_interrupt() -> Iterator[None]:
-    """Go on until Ctrl-C, which is the way to end it."""
+    """Run the block until Ctrl-C, which is its regular end."""
     try:
         yield
     except KeyboardInterrupt:
@@ -88,13 +88,13 @@ def until_interrupt() -> Iterator[None]:
 
 
 def leave_unread() -> None:
-    """Drop what waits to be written to standard output: whoever should read it is gone or stuck.
+    """Discard buffered standard output, whose reader has exited or is stuck.
 
-    Else the interpreter would try once more at its end, and complain or wait.
+    Otherwise the interpreter would try to write it at exit, and complain or wait.
     """
     with suppress(OSError, ValueError):  # it is in memory
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _noted(_number: int, _frame: FrameType | None) -> None:
-    """Python writes the signal's number to the wake-up descriptor; there is no more to do."""
+    """Do nothing: Python itself writes the signal's number to the wake-up descriptor."""

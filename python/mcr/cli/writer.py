@@ -1,6 +1,6 @@
-"""Text for people, written by a thread of its own: who should read it may be slow, stuck or gone.
+"""A writer of notices in its own thread, since their reader may be slow, stuck or gone.
 
-Owns what is left out then. Knows nothing of what it writes.
+Owns which texts are discarded then.
 """
 
 import os
@@ -12,53 +12,53 @@ from collections import deque
 from typing import Protocol, TextIO
 
 PATIENCE_S = 1.0
-"""How long the end of a command waits for a reader of notices who takes nothing."""
+"""How long a command waits at its end for a reader of notices that reads nothing."""
 _PIECE_BYTES = 4096
-_LIMIT_BYTES = 1 << 18  # of text that waits: some seconds of a busy table
+_LIMIT_BYTES = 1 << 18  # of queued text: some seconds of a busy table
 
 
 class Stream(Protocol):
-    """What text is written to."""
+    """A destination of text."""
 
     def write(self, text: str, /) -> int:
-        """Take a text; how long it is."""
+        """Write a text; return its length."""
 
     def flush(self) -> None:
-        """Let it be seen."""
+        """Make the text visible."""
 
     def isatty(self) -> bool:
-        """Whether somebody looks at it as it comes."""
+        """Whether the destination is a terminal."""
 
 
 class Writer:
-    """A stream that takes every text at once.
+    """A stream that never blocks.
 
-    What comes while too much waits is left out, as is everything once nobody can read it.
+    A text that does not fit into the queue is discarded, as is every text once the reader is gone.
     """
 
     def __init__(self, stream: TextIO, limit_bytes: int = _LIMIT_BYTES) -> None:
-        """Write to a stream of the system, or to one in memory; its thread begins with a text.
+        """Wrap a stream of the system, or one in memory; the first text starts the thread.
 
         Args:
-            stream: where to.
-            limit_bytes: how much may wait; a text that comes while nothing waits may be longer.
+            stream: the destination.
+            limit_bytes: the size of the queue; into an empty queue a longer text fits, too.
         """
         self.encoding = stream.encoding or "utf-8"
-        """As `rich` asks for it."""
+        """Read by `rich`."""
         self._stream = stream
         self._limit_bytes = limit_bytes
         self._texts: deque[bytes] = deque()
         self._waiting_bytes = 0
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
-        self._is_gone = False
+        self._reader_is_gone = False
 
     def write(self, text: str, /) -> int:
-        """Take a text, or leave it out."""
+        """Queue a text, or discard it; return its length."""
         data = text.encode(self.encoding, "backslashreplace")
         with self._changed:
             fits = not self._texts or self._waiting_bytes + len(data) <= self._limit_bytes
-            if data and fits and not self._is_gone:
+            if data and fits and not self._reader_is_gone:
                 self._texts.append(data)
                 self._waiting_bytes += len(data)
                 self._changed.notify_all()
@@ -66,14 +66,14 @@ class Writer:
         return len(text)
 
     def flush(self) -> None:
-        """Do nothing: all that is taken is written as soon as it can be."""
+        """Do nothing: the thread writes queued text as soon as it can."""
 
     def isatty(self) -> bool:
-        """Whether it ends at a terminal."""
+        """Whether the stream is a terminal."""
         return self._stream.isatty()
 
     def finish(self, patience_s: float) -> None:
-        """Wait until all is written, or nothing of it was taken for so many seconds."""
+        """Wait until the queue is empty, or the reader reads nothing for `patience_s` seconds."""
         with self._changed:
             left_bytes, since_s = self._waiting_bytes, time.monotonic()
             while self._waiting_bytes:
@@ -87,7 +87,7 @@ class Writer:
     def _begin(self) -> None:
         if self._thread is not None:
             return
-        # A daemon: the process can end while it is stuck. Signals are for the others.
+        # A daemon thread: the process can exit while it is stuck. Other threads take the signals.
         self._thread = threading.Thread(target=self._run, name="mcr-writer", daemon=True)
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
@@ -104,7 +104,7 @@ class Writer:
                 self._put(memoryview(text))
             except (OSError, ValueError):  # a pipe without a reader, a full disk, a closed file
                 with self._changed:
-                    self._is_gone = True
+                    self._reader_is_gone = True
                     self._texts.clear()
                     self._waiting_bytes = 0
                     self._changed.notify_all()
@@ -113,10 +113,10 @@ class Writer:
                 self._texts.popleft()
 
     def _put(self, rest: memoryview) -> None:
-        """Write it, piece by piece so that it is seen whether somebody takes it."""
+        """Write in small pieces, so that `finish` notices whether the reader still reads."""
         try:
             descriptor = self._stream.fileno()
-        except (OSError, ValueError):  # it is in memory
+        except (OSError, ValueError):  # a stream in memory
             descriptor = None
         while rest:
             taken = self._put_piece(descriptor, rest)
@@ -131,6 +131,6 @@ class Writer:
             return len(piece)
         try:
             return os.write(descriptor, piece[:_PIECE_BYTES])
-        except BlockingIOError:  # somebody who shares it has made it so
+        except BlockingIOError:  # another process that shares it has set O_NONBLOCK
             select.select([], [descriptor], [])
             return 0

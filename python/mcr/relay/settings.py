@@ -1,7 +1,4 @@
-"""The settings of a relay.
-
-Owns which values each choice may have.
-"""
+"""The settings of a relay, with their ranges."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,16 +9,16 @@ from ..rules.hostnames import Hosts
 
 Ingress = Literal["auto", "packet", "udp"]
 BUFFER_BYTES = 32 * 2**20
-"""Receive buffers per worker unless asked otherwise; memory is touched only when used."""
+"""Receive buffers of each worker by default; memory is touched only when used."""
 WORKERS_LIMIT = 256
-"""More threads than that serve nobody: it is the limit of a fan-out group (packet(7)) too."""
+"""The limit of a fan-out group (packet(7)) too; more threads than that help no relay."""
 _BUFFER_LEAST_BYTES = 2**20  # a few super-frames
 _BUFFER_LIMIT_BYTES = 2**40
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What holds for the whole life of a relay."""
+    """Settings that hold for the whole life of a relay."""
 
     ingress: Ingress
     workers: int
@@ -31,7 +28,7 @@ class Settings:
     """The CPU of each worker; empty leaves the choice to the kernel."""
     verify_checksums: bool
     hosts: Hosts
-    """To which of the addresses of an output's host name copies go."""
+    """The addresses of an output's host name that get copies."""
 
     @classmethod
     def checked(
@@ -47,21 +44,23 @@ class Settings:
         """Settings as `Relay` takes them.
 
         Raises:
-            ValueError: an ingress, a number of workers or of bytes, CPUs or hosts that cannot be.
+            ValueError: a value is out of its range; the text names it.
         """
         if ingress not in ("auto", "packet", "udp"):
-            raise ValueError(f"ingress: {ingress!r} is none of auto, packet, udp")
+            raise ValueError(f"ingress: must be auto, packet or udp, not {ingress!r}")
         if not isinstance(workers, int) or not 1 <= workers <= WORKERS_LIMIT:
-            raise ValueError(f"workers: {workers!r} is not in 1 to {WORKERS_LIMIT}")
+            raise ValueError(
+                f"workers: must be an integer from 1 to {WORKERS_LIMIT}, not {workers!r}"
+            )
         if not (
             isinstance(buffer_bytes, int)
             and _BUFFER_LEAST_BYTES <= buffer_bytes <= _BUFFER_LIMIT_BYTES
         ):
-            raise ValueError(f"buffer_bytes: {buffer_bytes!r} is not in 1 MiB to 1 TiB")
+            raise ValueError(f"buffer_bytes: must be 1 MiB to 1 TiB, not {buffer_bytes!r}")
         try:
             numbers = () if cpus is None else chosen_cpus(cpus, workers)
         except ValueError as error:
             raise ValueError(f"cpus: {error}") from None
         if hosts not in ("first", "all"):
-            raise ValueError(f"hosts: {hosts!r} is none of first, all")
+            raise ValueError(f"hosts: must be first or all, not {hosts!r}")
         return cls(ingress, workers, buffer_bytes, numbers, verify_checksums, hosts)
