@@ -120,8 +120,8 @@ def test_a_stopped_control_is_replaced_after_five_seconds(tmp_path: Path) -> Non
         assert kinds == ["restore", "worker", "worker", "note", "begin"]
         assert told[0]["content"] == "[1,2,3]"
         assert {entry["message"]["pid"] for entry in told[1:3]} == workers
-        assert told[3]["message"]["text"] == "control was started again: did not answer for 5 s"
-        wait_until(lambda: "control serves again" in made.said())
+        assert told[3]["message"]["text"] == "control was restarted: did not answer for 5 s"
+        wait_until(lambda: "control is serving again" in made.said())
         assert all(map(is_running, workers))
         assert (
             f"warning: supervisor: control (pid {before}) did not answer for 5 s; " in made.said()
@@ -225,11 +225,11 @@ def test_too_few_descriptors_end_no_supervisor(running: SupervisorProcess) -> No
 @pytest.mark.parametrize(
     ("orders", "cause"),
     [
-        (["raw", "5058"], "sent a message that does not exist"),
+        (["raw", "5058"], "sent an unknown message"),
         (["raw", b"R\x09\x00".hex()], "named a worker that does not exist"),
-        (["raw", b"R".hex()], "sent a message that does not exist"),
-        (["raw", "00" * 5000], "sent a message that does not exist"),
-        (["keep-unsealed"], "sent a rule set that cannot be kept: memory that is not sealed"),
+        (["raw", b"R".hex()], "sent an unknown message"),
+        (["raw", "00" * 5000], "sent an unknown message"),
+        (["keep-unsealed"], "sent an invalid rule set snapshot: the memfd is not sealed"),
         (["exit", "7"], "ended with code 7"),
     ],
 )
@@ -247,9 +247,9 @@ def test_a_hostile_control_is_replaced(
 @pytest.mark.parametrize(
     ("order", "cause"),
     [
-        ("broker bad", "was ended by the broker: no such request"),
-        ("supervisor_channel S", "sent what only control may"),
-        ("supervisor_channel X", "sent a message that does not exist"),
+        ("broker bad", "was rejected by the broker: no such request"),
+        ("supervisor_channel S", "sent a message that is reserved for control"),
+        ("supervisor_channel X", "sent an unknown message"),
         ("hang-up", "closed its channel to the supervisor"),
     ],
 )

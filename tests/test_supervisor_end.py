@@ -66,7 +66,10 @@ def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
         began = time.monotonic()
         assert made.end(signal.SIGINT) == 1
         assert time.monotonic() - began < SOON_S
-        assert "warning: supervisor: asked twice to end: ending without a report" in made.said()
+        assert (
+            "warning: supervisor: second request to shut down: exiting without a report"
+            in made.said()
+        )
 
 
 def test_a_control_that_does_not_drain_is_not_waited_for_longer(tmp_path: Path) -> None:
@@ -87,7 +90,7 @@ def test_a_control_that_dies_instead_of_draining_is_told(tmp_path: Path) -> None
         wait_until(lambda: made.told("drain"))
         os.kill(made.pid("control"), signal.SIGKILL)
         assert made.process.wait(10) == 1
-        assert "warning: supervisor: control ended before it had drained" in made.said()
+        assert "warning: supervisor: control exited before it had drained" in made.said()
 
 
 def test_an_end_during_the_start_is_in_order(tmp_path: Path) -> None:
@@ -111,8 +114,8 @@ def test_rules_that_are_refused_are_no_reason_to_try_again(tmp_path: Path) -> No
     (tmp_path / "crash-control").write_text(str(REFUSED_START))
     with supervisor_process(tmp_path, mode="silent") as made:
         assert made.process.wait(20) == 1
-        assert "mcr: control does not start: the rules to begin with are refused" in made.said()
-        assert "the next one starts" not in made.said()
+        assert "mcr: control does not start: the initial rules are refused" in made.said()
+        assert "restarting in" not in made.said()
         assert not made.path.exists()
 
 

@@ -69,7 +69,7 @@ class TestKept:
         (tmp_path / "file").touch()
         with (
             (tmp_path / "file").open() as file,
-            pytest.raises(SealedMemfdError, match="can be sealed"),
+            pytest.raises(SealedMemfdError, match="not a sealable memfd"),
         ):
             check_sealed(file.fileno())
 
@@ -78,7 +78,7 @@ class TestKept:
         descriptor = os.memfd_create("test", os.MFD_ALLOW_SEALING)
         os.ftruncate(descriptor, LIMIT_BYTES + 1)
         fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, SEALS)
-        with pytest.raises(SealedMemfdError, match="at most"):
+        with pytest.raises(SealedMemfdError, match="the limit is"):
             check_sealed(descriptor)
         os.close(descriptor)
 
@@ -100,7 +100,7 @@ class TestKept:
         os.mkfifo(tmp_path / "pipe")
         for path, wanted in (
             (huge, "larger than"),
-            (tmp_path / "pipe", "no plain file"),
+            (tmp_path / "pipe", "not a regular file"),
             (tmp_path, "directory"),
         ):
             with pytest.raises(OSError, match=wanted):
@@ -158,7 +158,7 @@ class TestState:
         """Each change is answered, in order, and only after what it kept is on disk."""
         path = tmp_path / "state"
         answers: list[tuple[int, str | None, str]] = []
-        keeper = SnapshotStore(disk, path)
+        snapshots = SnapshotStore(disk, path)
         gate = threading.Event()
 
         def slow() -> Callable[[], None]:
@@ -169,13 +169,13 @@ class TestState:
             answers.append((number, fault, path.read_text()))
 
         def done() -> bool:
-            disk.finish()
+            disk.run_callbacks()
             return len(answers) == 5
 
         disk.run(slow)
         for number in range(5):
-            keeper.keep(sealed_memfd(b"%d" % number, "test"), functools.partial(answer, number))
-        disk.finish()
+            snapshots.keep(sealed_memfd(b"%d" % number, "test"), functools.partial(answer, number))
+        disk.run_callbacks()
         assert answers == []
         gate.set()
         wait_until(done)
@@ -191,12 +191,12 @@ class TestState:
             return gate.clear
 
         disk.run(slow)
-        keeper = SnapshotStore(disk, tmp_path / "state")
+        snapshots = SnapshotStore(disk, tmp_path / "state")
         # The first is on its way already.
         for _ in range(1001):
-            keeper.keep(sealed_memfd(b"x", "test"), lambda fault: None)
+            snapshots.keep(sealed_memfd(b"x", "test"), lambda fault: None)
         with pytest.raises(SealedMemfdError, match="1000 others wait for the disk"):
-            keeper.keep(sealed_memfd(b"x", "test"), lambda fault: None)
+            snapshots.keep(sealed_memfd(b"x", "test"), lambda fault: None)
         gate.set()
 
     def test_a_state_file_that_cannot_be_read(self, disk: DiskThread, tmp_path: Path) -> None:
@@ -267,7 +267,7 @@ class TestListener:
     def test_what_is_no_socket_is_left_alone(self, path: Path) -> None:
         """It may be the user's."""
         path.write_text("precious")
-        with pytest.raises(StartError, match="is no socket"):
+        with pytest.raises(StartError, match="is not a socket"):
             listen(path)
         assert path.read_text() == "precious"
         assert os.listdir(path.parent) == ["mcr.sock"]

@@ -20,8 +20,8 @@ from tests.support.deadline import wait_until
 from mcr.daemon.account import Account
 from mcr.daemon.supervisor import DaemonSettings, capabilities, choose_ingress
 from mcr.daemon.supervisor.argv import (
-    ControlEnds,
-    WorkerEnds,
+    ControlDescriptors,
+    WorkerDescriptors,
     control_command,
     supervisor_command,
     worker_command,
@@ -34,8 +34,8 @@ from mcr.daemon.supervisor.backoff import (
 )
 from mcr.daemon.supervisor.child import Child, cause_of
 from mcr.daemon.supervisor.child_channel import (
+    HEARTBEAT,
     KEEP,
-    PULSE,
     ChannelError,
     ChildChannel,
     Message,
@@ -44,15 +44,17 @@ from mcr.daemon.supervisor.child_channel import (
 from mcr.daemon.supervisor.log import StderrLog, sd_notify
 from mcr.daemon.supervisor.reactor import Reactor
 from mcr.daemon.supervisor.watchdog import (
-    HUNG_UP_S,
-    LONGEST_TURN_S,
+    DISCONNECT_S,
+    LONGEST_TICK_S,
     START_S,
     AwakeClock,
     Watchdog,
 )
 from mcr.errors import RightsError
 
-SETUP = DaemonSettings(socket=Path("/run/x.sock"), ingress="udp", workers=2, buffer_bytes=1 << 20)
+SETTINGS = DaemonSettings(
+    socket=Path("/run/x.sock"), ingress="udp", workers=2, buffer_bytes=1 << 20
+)
 
 
 class TestBackoff:
@@ -88,26 +90,26 @@ class TestBackoff:
             before_s, now_s = delay_s, now + delay_s
 
 
-class TestPulse:
+class TestWatchdog:
     """Patience, in time that the supervisor was awake."""
 
     def test_silence_is_noticed(self) -> None:
         """From the last pulse; the first may take longer."""
         watchdog = Watchdog(3, 10)
-        assert watchdog.complaint(10 + START_S - 0.1) is None
-        assert watchdog.complaint(10 + START_S) == "did not answer for 30 s"
-        watchdog.pulse(50)
-        assert watchdog.complaint(52.9) is None
-        assert watchdog.complaint(53) == "did not answer for 3 s"
+        assert watchdog.fault(10 + START_S - 0.1) is None
+        assert watchdog.fault(10 + START_S) == "did not answer for 30 s"
+        watchdog.record_heartbeat(50)
+        assert watchdog.fault(52.9) is None
+        assert watchdog.fault(53) == "did not answer for 3 s"
 
     def test_who_hangs_up_has_a_second(self) -> None:
         """However often it pulses."""
         watchdog = Watchdog(3, 0)
-        watchdog.hung_up(1)
-        watchdog.pulse(1.5)
-        watchdog.hung_up(1.5)
-        assert watchdog.complaint(1 + HUNG_UP_S - 0.1) is None
-        assert watchdog.complaint(1 + HUNG_UP_S) == "closed its channel to the supervisor"
+        watchdog.record_disconnect(1)
+        watchdog.record_heartbeat(1.5)
+        watchdog.record_disconnect(1.5)
+        assert watchdog.fault(1 + DISCONNECT_S - 0.1) is None
+        assert watchdog.fault(1 + DISCONNECT_S) == "closed its channel to the supervisor"
 
     @given(st.lists(st.floats(0, 1e6), max_size=50))
     def test_no_gap_counts_for_more_than_a_turn(self, steps_s: list[float]) -> None:
@@ -116,16 +118,16 @@ class TestPulse:
         for step_s in steps_s:
             passed_s = now_s + step_s - now_s
             now_s += step_s
-            awake_s = clock.turn(now_s)
-            assert awake_s - before_s == pytest.approx(min(passed_s, LONGEST_TURN_S))
+            awake_s = clock.tick(now_s)
+            assert awake_s - before_s == pytest.approx(min(passed_s, LONGEST_TICK_S))
             before_s = awake_s
 
     def test_a_clock_that_goes_back_counts_nothing(self) -> None:
         """It should not, but nobody may die of it."""
-        assert AwakeClock(10).turn(9) == 0
+        assert AwakeClock(10).tick(9) == 0
 
 
-class TestLeash:
+class TestChildChannel:
     """The fixed messages, and sending that never waits."""
 
     @given(st.binary(max_size=20), st.integers(0, 2))
@@ -141,7 +143,7 @@ class TestLeash:
 
     def test_messages(self) -> None:
         """Those with a number carry it in little-endian order."""
-        assert parse(b"P", []) == Message(PULSE)
+        assert parse(b"P", []) == Message(HEARTBEAT)
         assert parse(b"R\x01\x02", []).number == 0x201
         assert parse(b"Y\x01\x02\x00\x00", []).number == 0x201
         with pytest.raises(ChannelError):
@@ -158,7 +160,7 @@ class TestLeash:
         with far:
             socket.send_fds(far, [b"K"], [0, 1, 2])
             reactor.dispatch(reactor.wait(1))
-        assert heard == ["sent more descriptors than a message has"]
+        assert heard == ["sent too many descriptors with a message"]
         assert len(os.listdir("/proc/self/fd")) == before - 2  # both ends are closed
         reactor.close()
 
@@ -169,7 +171,7 @@ class TestLeash:
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         channel = ChildChannel(near, reactor, lambda message: None, ended.append)
         for number in range(300):
-            channel.tell("worker", os.open(os.devnull, os.O_RDONLY), number=number)
+            channel.send_json("worker", os.open(os.devnull, os.O_RDONLY), number=number)
         found: list[tuple[int, int]] = []
         with far:
             far.setblocking(False)
@@ -195,13 +197,13 @@ class TestLeash:
         before = len(os.listdir("/proc/self/fd"))
         with far:
             for _ in range(5000):
-                channel.tell("hosts", os.open(os.devnull, os.O_RDONLY) if not ended else None)
-        assert ended == ["did not read what it was told"]
+                channel.send_json("hosts", os.open(os.devnull, os.O_RDONLY) if not ended else None)
+        assert ended == ["did not read its messages"]
         assert len(os.listdir("/proc/self/fd")) == before - 2
         reactor.close()
 
 
-class TestVoice:
+class TestLog:
     """What the supervisor says."""
 
     @pytest.fixture
@@ -217,27 +219,27 @@ class TestVoice:
         status = os.fstat(pipe[1])
         journal = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
         for environment in ({}, {"JOURNAL_STREAM": "1:2"}, journal):
-            voice = StderrLog("warning", pipe[1], environment)
-            voice.log("info", "less")
-            voice.log("warning", "bad\nthing")
-            voice.say("always")
+            log = StderrLog("warning", pipe[1], environment)
+            log.log("info", "less")
+            log.log("warning", "bad\nthing")
+            log.write("always")
         plain = b"warning: supervisor: bad thing\nalways\n"
         assert os.read(pipe[0], 1000) == 2 * plain + b"<4>supervisor: bad thing\n<6>always\n"
 
     def test_lines_that_nobody_reads_are_counted(self, pipe: tuple[int, int]) -> None:
         """None waits, none is cut in half."""
-        voice = StderrLog("info", pipe[1], {})
+        log = StderrLog("info", pipe[1], {})
         for _ in range(100):
-            voice.say("x" * 5000)
+            log.write("x" * 5000)
         found = b""
         os.set_blocking(pipe[0], False)
         with contextlib.suppress(BlockingIOError):
             while True:
                 found += os.read(pipe[0], 65536)
         assert {len(line) for line in found.splitlines()} == {4095}
-        voice.say("again")
+        log.write("again")
         missed = 100 - found.count(b"\n")
-        assert os.read(pipe[0], 1000) == b"again (nobody read %d lines before)\n" % missed
+        assert os.read(pipe[0], 1000) == b"again (%d earlier lines dropped)\n" % missed
 
     @pytest.mark.parametrize("kind", ["abstract", "path"])
     def test_the_service_manager(self, kind: str, tmp_path: Path) -> None:
@@ -301,8 +303,8 @@ class TestChildren:
 
     def test_the_workers_command(self) -> None:
         """It loads the native module by its path, without the package."""
-        ends = WorkerEnds(supervisor_channel=5, broker=6, page=7)
-        command = worker_command(SETUP, 1, ends)
+        ends = WorkerDescriptors(supervisor_channel=5, broker=6, page=7)
+        command = worker_command(SETTINGS, 1, ends)
         assert command[:4] == [sys.executable, "-I", "-S", "-c"]
         assert json.loads(command[6]) == {
             "number": 1,
@@ -330,7 +332,7 @@ class TestChildren:
 
     def test_controls_command(self) -> None:
         """It says whom to serve and whom to become."""
-        command = control_command(SETUP, 12, Path("/run/x.sock"), ControlEnds(5, 6, 7))
+        command = control_command(SETTINGS, 12, Path("/run/x.sock"), ControlDescriptors(5, 6, 7))
         assert command[:5] == [sys.executable, "-E", "-P", "-m", "mcr.daemon.control"]
         assert json.loads(command[5]) == {
             "supervisor": os.getpid(),
@@ -351,11 +353,13 @@ class TestChildren:
 
     def test_the_supervisors_command(self) -> None:
         """All that was asked for arrives there."""
-        setup = replace(SETUP, state=Path("/a b"), config=Path("/\u00e4"), cpus=(1, 0), group=3)
-        setup = replace(setup, account=Account("a", 1, 2))
-        command = supervisor_command(setup)
+        settings = replace(
+            SETTINGS, state=Path("/a b"), config=Path("/\u00e4"), cpus=(1, 0), group=3
+        )
+        settings = replace(settings, account=Account("a", 1, 2))
+        command = supervisor_command(settings)
         assert command[:5] == [sys.executable, "-E", "-P", "-m", "mcr.daemon.supervisor"]
-        assert DaemonSettings.from_text(command[5]) == setup
+        assert DaemonSettings.from_text(command[5]) == settings
 
     def test_children_become_the_account(self) -> None:
         """Unless it is the user that they are already."""
@@ -363,9 +367,11 @@ class TestChildren:
             (Account("other", 12345, 54321), (12345, 54321)),
             (Account("same", os.geteuid(), os.getegid()), (None, None)),
         ):
-            setup = DaemonSettings(Path("/x"), "udp", 1, 1 << 20, account=account)
-            told = json.loads(control_command(setup, 0, setup.socket, ControlEnds(3, 4, 5))[5])
-            assert (told["uid"], told["gid"]) == wanted
+            settings = DaemonSettings(Path("/x"), "udp", 1, 1 << 20, account=account)
+            arguments = json.loads(
+                control_command(settings, 0, settings.socket, ControlDescriptors(3, 4, 5))[5]
+            )
+            assert (arguments["uid"], arguments["gid"]) == wanted
 
 
 class TestRights:
@@ -396,10 +402,12 @@ class TestRights:
 
         closed = tmp_path / "closed"
         closed.mkdir(0o700)
-        found = capabilities.unreachable(replace(SETUP, state=closed / "state"), become_like_others)
+        found = capabilities.find_unreachable_path(
+            replace(SETTINGS, state=closed / "state"), become_like_others
+        )
         assert found is not None
         assert os.geteuid() == 0
-        assert capabilities.unreachable(SETUP, lambda any_file: None) is None
+        assert capabilities.find_unreachable_path(SETTINGS, lambda any_file: None) is None
 
     def test_descriptors(self) -> None:
         """The soft limit goes up at least to the hard one."""

@@ -83,11 +83,11 @@ class SupervisorProcess:
 
 @contextlib.contextmanager
 def supervisor_process(
-    directory: Path, stderr: int | None = None, **setup: object
+    directory: Path, stderr: int | None = None, **settings: object
 ) -> Iterator[SupervisorProcess]:
     """Start a supervisor; whatever happens, nothing of it is left afterwards."""
     directory.mkdir(exist_ok=True)
-    told = {"socket": str(directory / "mcr.sock"), "directory": str(directory), **setup}
+    told = {"socket": str(directory / "mcr.sock"), "directory": str(directory), **settings}
     with (directory / "stderr").open("w") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.support.supervisor_process", json.dumps(told)],
@@ -137,27 +137,29 @@ def main() -> int:
     """Supervise the stand-ins."""
     # Here, since a test that only uses the handle need not load them.
     from mcr.daemon.supervisor import DaemonSettings, NativeTools, supervise  # noqa: PLC0415
-    from mcr.daemon.supervisor.argv import ControlEnds, WorkerEnds  # noqa: PLC0415
+    from mcr.daemon.supervisor.argv import ControlDescriptors, WorkerDescriptors  # noqa: PLC0415
 
     told = json.loads(sys.argv[1])
     directory = Path(told["directory"])
     common = {"journal": str(directory / "journal"), "supervisor": os.getpid()}
 
-    def worker_command(setup: DaemonSettings, number: int, ends: WorkerEnds) -> list[str]:
+    def worker_command(
+        settings: DaemonSettings, number: int, descriptors: WorkerDescriptors
+    ) -> list[str]:
         numbers = {
-            "supervisor_channel": ends.supervisor_channel,
-            "broker": ends.broker,
-            "page": ends.page,
+            "supervisor_channel": descriptors.supervisor_channel,
+            "broker": descriptors.broker,
+            "page": descriptors.page,
         }
-        own = {**common, **numbers, "number": number, "cpu": (setup.cpus or [None])[0]}
+        own = {**common, **numbers, "number": number, "cpu": (settings.cpus or [None])[0]}
         return [sys.executable, "-I", str(CHILDREN), "worker", json.dumps(own)]
 
     def control_command(
-        setup: DaemonSettings, gid: int, path: Path, ends: ControlEnds
+        settings: DaemonSettings, gid: int, path: Path, descriptors: ControlDescriptors
     ) -> list[str]:
         numbers = {
-            "supervisor_channel": ends.supervisor_channel,
-            "listener": ends.listener,
+            "supervisor_channel": descriptors.supervisor_channel,
+            "listener": descriptors.listener,
             "gid": gid,
             "path": str(path),
         }
@@ -167,11 +169,11 @@ def main() -> int:
     tools = NativeTools(
         shrink=lambda any_file: (directory / f"shrunk-{any_file}").touch(),
         make_page=lambda: os.memfd_create("page", os.MFD_CLOEXEC),
-        make_broker=lambda setup: FakeBroker(directory),
+        make_broker=lambda settings: FakeBroker(directory),
         worker_command=worker_command,
         control_command=control_command,
     )
-    setup = DaemonSettings(
+    settings = DaemonSettings(
         socket=Path(told["socket"]),
         ingress="udp",
         workers=told.get("workers", 1),
@@ -180,7 +182,7 @@ def main() -> int:
         state=_path(told, "state"),
     )
     try:
-        return 0 if supervise(setup, tools) else 1
+        return 0 if supervise(settings, tools) else 1
     except McrError as error:
         print(f"mcr: {error}", file=sys.stderr)
         return 1

@@ -82,7 +82,7 @@ def test_a_wrong_configuration_ends_the_start_at_once(lab: Lab, tmp_path: Path) 
     assert done.returncode == 1
     assert done.stderr.count("is neither TOML nor JSON") == 1
     assert 'write rules = ["A to B", "C to D"]' in done.stderr
-    assert done.stderr.endswith("control does not start: the rules to begin with are refused\n")
+    assert done.stderr.endswith("control does not start: the initial rules are refused\n")
 
 
 def test_who_leaves_while_events_are_told_costs_no_word(lab: Lab) -> None:

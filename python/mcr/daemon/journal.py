@@ -1,7 +1,4 @@
-"""Lines for the journal of systemd: whether standard error leads there, and what each begins with.
-
-Owns no line. Knows neither who writes nor what.
-"""
+"""The systemd journal: whether standard error leads there, and the priority prefix of its lines."""
 
 import os
 from collections.abc import Mapping
@@ -10,10 +7,11 @@ _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3}  # syslog(3)
 
 
 def leads_to_journal(descriptor: int, environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether what is written to a descriptor is read by the journal (systemd.exec(5)).
+    """Whether the journal reads the lines written to a descriptor (systemd.exec(5)).
 
-    JOURNAL_STREAM names the device and the inode of what systemd had made standard error: whoever
-    has redirected it since inherits the variable, and wants no priorities in a file.
+    JOURNAL_STREAM has the device and inode of the standard error that systemd created. A process
+    whose standard error was redirected to a file inherits the variable, but the file must not get
+    priorities.
     """
     try:
         status = os.fstat(descriptor)
@@ -23,5 +21,5 @@ def leads_to_journal(descriptor: int, environment: Mapping[str, str] = os.enviro
 
 
 def priority(level: str) -> str:
-    """What a line of this level begins with in the journal (sd-daemon(3))."""
+    """The prefix of a line of this level in the journal (sd-daemon(3))."""
     return f"<{_PRIORITIES[level]}>"

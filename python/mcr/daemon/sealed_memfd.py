@@ -1,7 +1,7 @@
-"""Bytes that the supervisor keeps for control and never reads: sealed memory, and how to check it.
+"""Sealed memfds: data that control and the supervisor pass to each other.
 
-The seals (fcntl(2), F_ADD_SEALS) make sure that what was handed over stays as it is, and that
-nobody can shorten it under a reader. Knows neither what the bytes mean nor where they go.
+The seals (fcntl(2), F_ADD_SEALS) guarantee that the content never changes, and that no process can
+truncate it while another one reads. The supervisor does not parse the content.
 """
 
 import errno
@@ -11,42 +11,42 @@ import stat
 from pathlib import Path
 
 LIMIT_BYTES = 64 << 20
-"""The largest rule set, state file or configuration: 10 000 rules take about 5 MiB."""
+"""The limit for a rule set, state file or configuration: 10 000 rules take about 5 MiB."""
 SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
-"""What must be sealed before bytes are kept."""
+"""The seals that `check_sealed` requires."""
 
 
 class SealedMemfdError(Exception):
-    """Bytes cannot be kept; the text is one sentence."""
+    """The descriptor is not acceptable; the text is a phrase that says why."""
 
 
 def check_sealed(descriptor: int) -> int:
-    """Return the size in bytes of sealed memory that may be kept.
+    """Check that a descriptor is a sealed memfd of at most 64 MiB; return its size in bytes.
 
-    Nothing is asked of a file before its seals were seen: only memory has any, so that no other
-    process can make a look at it wait.
+    Checks the seals before any other call on the descriptor. Only memory has seals, so no other
+    process can make this block, as it could with a file on a slow file system.
 
     Raises:
-        SealedMemfdError: no sealed memory, or more than 64 MiB.
+        SealedMemfdError: the descriptor is not a sealed memfd, or is larger than 64 MiB.
     """
     try:
         seals = fcntl.fcntl(descriptor, fcntl.F_GET_SEALS)
     except OSError as error:
-        raise SealedMemfdError(f"no memory that can be sealed: {error.strerror}") from error
+        raise SealedMemfdError(f"not a sealable memfd: {error.strerror}") from error
     if seals & SEALS != SEALS:
-        raise SealedMemfdError("memory that is not sealed against writing, shrinking and growing")
+        raise SealedMemfdError("the memfd is not sealed against writing, shrinking and growing")
     size = os.fstat(descriptor).st_size
     if size > LIMIT_BYTES:
-        raise SealedMemfdError(f"{size} bytes; it is at most {LIMIT_BYTES}")
+        raise SealedMemfdError(f"{size} bytes; the limit is {LIMIT_BYTES}")
     return size
 
 
 def sealed_memfd(content: bytes, name: str) -> int:
-    """Return a descriptor of sealed memory with this content, to be closed by the caller.
+    """Return a descriptor of a sealed memfd with this content; the caller owns it.
 
     Args:
         content: at most 64 MiB.
-        name: what /proc shows of it; nothing else depends on it.
+        name: shown in /proc; nothing depends on it.
     """
     descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
@@ -62,13 +62,13 @@ def sealed_memfd(content: bytes, name: str) -> int:
 
 
 def fixed_size_memfd(size: int, name: str) -> int:
-    """Return a descriptor of zeroed memory that can be written to, but never grow or shrink.
+    """Return a descriptor of a zeroed, writable memfd whose size is sealed.
 
-    So that whoever is given it can leave nothing behind but these bytes.
+    A process that gets the descriptor can thus leave no more than these bytes to the next one.
 
     Args:
-        size: in bytes.
-        name: what /proc shows of it; nothing else depends on it.
+        size: the size in bytes.
+        name: shown in /proc; nothing depends on it.
     """
     descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.ftruncate(descriptor, size)
@@ -79,15 +79,15 @@ def fixed_size_memfd(size: int, name: str) -> int:
 
 
 def read_bounded(path: Path) -> bytes:
-    """Read a file of at most 64 MiB; no pipe or device can make this wait.
+    """Read a file of at most 64 MiB; never blocks on a pipe or device.
 
     Raises:
-        OSError: it cannot be read; EFBIG: it is larger, EINVAL: it is no plain file.
+        OSError: the file cannot be read; EFBIG: it is larger; EINVAL: it is not a regular file.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     with open(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "it is no plain file")
+            raise OSError(errno.EINVAL, "it is not a regular file")
         content = file.read(LIMIT_BYTES + 1)
     if len(content) > LIMIT_BYTES:
         raise OSError(errno.EFBIG, f"it is larger than {LIMIT_BYTES} bytes")

@@ -1,4 +1,4 @@
-"""The settings of the daemon, as `mcr serve` takes them."""
+"""The settings of the daemon, as `mcr serve` accepts them."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -13,20 +13,20 @@ Ingress = Literal["packet", "udp"]
 
 @dataclass(frozen=True, slots=True)
 class DaemonSettings:
-    """The choices of a daemon; they stay for its whole life."""
+    """The settings of a daemon, fixed for its whole life."""
 
     socket: Path
-    """Absolute."""
+    """The absolute path of the Unix socket."""
     ingress: Ingress
     workers: int
     buffer_bytes: int
-    """Receive buffers of each worker."""
+    """The receive buffers of each worker, in bytes."""
     cpus: tuple[int, ...] = ()
     """The CPU of each worker; empty leaves the choice to the kernel."""
     account: Account | None = None
-    """Whom the children become; None: they stay the user that started the daemon."""
+    """The account of the children; None keeps the user that started the daemon."""
     group: int | None = None
-    """The group of the socket; None for the group that the supervisor runs with."""
+    """The group id of the socket; None for the group that the supervisor runs with."""
     config: Path | None = None
     state: Path | None = None
     hosts: Literal["first", "all"] = "first"
@@ -35,17 +35,17 @@ class DaemonSettings:
     """Whether datagrams with a wrong UDP checksum are dropped."""
 
     def to_text(self) -> str:
-        """Write it as one argument of a command line."""
+        """Serialize the settings into one command-line argument."""
         return json.dumps(asdict(self), default=str)  # str() for the paths
 
     @classmethod
     def from_text(cls, text: str) -> Self:
-        """Read what `to_text` has written, and nothing else."""
-        told: dict[str, Any] = json.loads(text)
+        """Parse the output of `to_text`."""
+        values: dict[str, Any] = json.loads(text)
         for name in ("socket", "config", "state"):
-            told[name] = None if told[name] is None else Path(told[name])
-        account = told.pop("account")
+            values[name] = None if values[name] is None else Path(values[name])
+        account = values.pop("account")
         return cls(
-            **{**told, "cpus": tuple(told["cpus"])},
+            **{**values, "cpus": tuple(values["cpus"])},
             account=None if account is None else Account(**account),
         )

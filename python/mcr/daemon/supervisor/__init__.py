@@ -1,8 +1,8 @@
-"""The privileged parent of the daemon: it starts control and workers, and starts them again.
+"""The supervisor: the privileged parent process that starts and restarts control and workers.
 
-Owns processes, the socket's path, the kept rule set and the rights. It reads nothing that a client
-or a frame contains: control and workers, which have no rights, do that. Sockets are opened by the
-native broker.
+Owns the child processes, the socket path, the rule set snapshot and the privileges. It parses no
+input from clients or the network: control and workers do that, without privileges. The native
+broker opens the sockets.
 """
 
 import os
@@ -15,8 +15,8 @@ from .argv import supervisor_command
 from .capabilities import (
     choose_ingress,
     fill_standard_descriptors,
+    find_unreachable_path,
     raise_descriptor_limit,
-    unreachable,
 )
 from .errors import StartError
 from .listener import Listener
@@ -35,47 +35,47 @@ __all__ = [
 ]
 
 
-def become_supervisor(setup: DaemonSettings) -> NoReturn:
-    """Run the daemon in place of the running program, with the same process id.
+def become_supervisor(settings: DaemonSettings) -> NoReturn:
+    """Replace this program by the supervisor, under the same process id (execve(2)).
 
-    What has rights for years so holds none of the libraries that read a command line.
+    The process that keeps privileges for years thus holds none of the command-line libraries.
 
     Args:
-        setup: what the user asked for.
+        settings: the user's choices.
 
     Raises:
-        StartError: this user cannot run the interpreter a second time.
+        StartError: this user cannot run the interpreter again.
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    command = supervisor_command(setup)
+    command = supervisor_command(settings)
     try:
         os.execv(command[0], command)
     except OSError as error:
         raise StartError(f"cannot run {command[0]}: {error.strerror}") from error
 
 
-def supervise(setup: DaemonSettings, tools: NativeTools | None = None) -> bool:
-    """Run the daemon until a signal or a client ends it; return whether it drained in order.
+def supervise(settings: DaemonSettings, tools: NativeTools | None = None) -> bool:
+    """Run the daemon until a signal or a client ends it; return whether it shut down cleanly.
 
     Args:
-        setup: what the user asked for.
-        tools: what the native module does; its own unless given.
+        settings: the user's choices.
+        tools: the native functions; None takes those of the installed package.
 
     Raises:
-        StartError: a child cannot be started, or the socket or a file cannot be had.
+        StartError: a child cannot be started, or the socket or a file cannot be opened.
         RightsError: the kernel refuses io_uring (io_uring_setup(2)).
     """
     fill_standard_descriptors()
     try_io_uring()
-    used = native_tools() if tools is None else tools
-    log = StderrLog(setup.log_level)
+    tools = native_tools() if tools is None else tools
+    log = StderrLog(settings.log_level)
     raise_descriptor_limit()
-    closed = unreachable(setup, used.shrink)
-    if closed is not None:
-        log.log("info", f"keeping CAP_DAC_OVERRIDE: without it root cannot use {closed}")
-    used.shrink(closed is not None)
-    group = os.getegid() if setup.group is None else setup.group
+    unreachable = find_unreachable_path(settings, tools.shrink)
+    if unreachable is not None:
+        log.log("info", f"keeping CAP_DAC_OVERRIDE: without it root cannot use {unreachable}")
+    tools.shrink(unreachable is not None)
+    group = os.getegid() if settings.group is None else settings.group
     private = os.geteuid() != 0
-    with Listener(setup.socket, group, private) as listener:
-        return Supervisor(setup, used, listener, group, log).run()
+    with Listener(settings.socket, group, private) as listener:
+        return Supervisor(settings, tools, listener, group, log).run()

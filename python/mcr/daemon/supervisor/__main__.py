@@ -1,7 +1,7 @@
-"""`python -m mcr.daemon.supervisor SETUP`: what `mcr serve` becomes, and nobody else starts.
+"""`python -m mcr.daemon.supervisor SETTINGS`: the program that `mcr serve` executes.
 
-Owns the exit code: 0 after an end in order, else 1, with one line on standard error; 130 after
-Ctrl-C before anything was started.
+Owns the exit code: 0 after a clean shutdown, 130 after Ctrl-C before anything was started, else 1
+with one line on standard error.
 """
 
 import os
@@ -14,8 +14,8 @@ from . import DaemonSettings, supervise
 
 
 def main() -> int:
-    """Supervise by the setup on the command line."""
-    # It asks for what is read at the start anyway, until the loop takes the signals over.
+    """Run the supervisor with the settings on the command line."""
+    # A reload before the event loop handles signals is redundant: the start reads the files anyway.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     name_process("mcr-supervisor")
     try:
@@ -23,12 +23,12 @@ def main() -> int:
     except (McrError, OSError) as error:
         print(f"mcr: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:  # before the loop has taken the signals over
+    except KeyboardInterrupt:  # before the event loop handles signals
         return 130
 
 
 if __name__ == "__main__":
     code = main()
     sys.stderr.flush()
-    # A thread that waits for a dead disk would hold up an orderly end for ever.
+    # A normal exit would wait for ever for a thread that is blocked on a dead disk.
     os._exit(code)

@@ -1,6 +1,6 @@
-"""Command lines of the supervisor's children.
+"""Command lines of the supervisor and its children.
 
-Owns what they are told at their start. Knows no process.
+Owns the arguments that each process gets at its start.
 """
 
 import json
@@ -12,9 +12,10 @@ from pathlib import Path
 from ... import _native
 from ..settings import DaemonSettings
 
-# The package's directory under its name, but without the package: a worker loads the native module,
-# which loads the exceptions, and no other code by which it could reach files or programs. A service
-# manager sends SIGTERM to all processes of the daemon; a worker ends when control has reported.
+# An empty package `mcr` with the real package's path: a worker imports the native module, which
+# imports the exceptions, and no other code that could access files or programs. A service manager
+# sends SIGTERM to all processes of the daemon; a worker ignores it and exits after control has
+# reported.
 _BOOT = """\
 import signal, sys, types
 for number in signal.SIGINT, signal.SIGTERM, signal.SIGHUP:
@@ -26,14 +27,14 @@ sys.exit(_native.run_worker(sys.argv[2]))
 """
 
 
-# Neither the environment nor the directory of the start says where code comes from. As with -I, but
-# a package that was installed for one user only is found.
-_UNSWAYED = ("-E", "-P")
+# Neither the environment nor the working directory decides where code is imported from. Unlike -I,
+# this finds a package that was installed for one user only.
+_ISOLATION_FLAGS = ("-E", "-P")
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerEnds:
-    """The descriptors of a worker."""
+class WorkerDescriptors:
+    """The descriptors that a worker inherits."""
 
     supervisor_channel: int
     broker: int
@@ -41,70 +42,72 @@ class WorkerEnds:
 
 
 @dataclass(frozen=True, slots=True)
-class ControlEnds:
-    """The descriptors of control."""
+class ControlDescriptors:
+    """The descriptors that control inherits."""
 
     supervisor_channel: int
     listener: int
     numbers: int
-    """Memory for the number of the last event."""
+    """Memory for the number of the last event of each kind."""
 
 
-def worker_command(setup: DaemonSettings, number: int, ends: WorkerEnds) -> list[str]:
+def worker_command(
+    settings: DaemonSettings, number: int, descriptors: WorkerDescriptors
+) -> list[str]:
     """Return the command that starts a worker."""
-    told = {
+    arguments = {
         "number": number,
-        "workers": setup.workers,
-        "cpu": setup.cpus[number] if setup.cpus else None,
-        "buffer_bytes": setup.buffer_bytes,
-        "verify_checksums": setup.verify_checksums,
-        "ingress": setup.ingress,
-        **_identity(setup),
-        "supervisor_channel": ends.supervisor_channel,
-        "broker": ends.broker,
-        "page": ends.page,
+        "workers": settings.workers,
+        "cpu": settings.cpus[number] if settings.cpus else None,
+        "buffer_bytes": settings.buffer_bytes,
+        "verify_checksums": settings.verify_checksums,
+        "ingress": settings.ingress,
+        **_process_identity(settings),
+        "supervisor_channel": descriptors.supervisor_channel,
+        "broker": descriptors.broker,
+        "page": descriptors.page,
     }
     package = str(Path(str(_native.__file__)).parent)
-    return [sys.executable, "-I", "-S", "-c", _BOOT, package, json.dumps(told)]
+    return [sys.executable, "-I", "-S", "-c", _BOOT, package, json.dumps(arguments)]
 
 
 def control_command(
-    setup: DaemonSettings, socket_gid: int, path: Path, ends: ControlEnds
+    settings: DaemonSettings, socket_gid: int, path: Path, descriptors: ControlDescriptors
 ) -> list[str]:
     """Return the command that starts control.
 
     Args:
-        setup: what the user asked for.
-        socket_gid: the group whose members may talk to the daemon.
-        path: the socket, absolute.
-        ends: its descriptors.
+        settings: the user's choices.
+        socket_gid: the group whose members may use the daemon.
+        path: the absolute path of the socket.
+        descriptors: the inherited descriptors.
     """
-    told = {
-        **_identity(setup),
-        "supervisor_channel": ends.supervisor_channel,
-        "listener": ends.listener,
-        "numbers": ends.numbers,
+    arguments = {
+        **_process_identity(settings),
+        "supervisor_channel": descriptors.supervisor_channel,
+        "listener": descriptors.listener,
+        "numbers": descriptors.numbers,
         "socket": str(path),
         "starter_uid": os.getuid(),
         "socket_gid": socket_gid,
-        "state": None if setup.state is None else str(setup.state),
-        "workers": setup.workers,
-        "ingress": setup.ingress,
-        "hosts": setup.hosts,
-        "log_level": setup.log_level,
+        "state": None if settings.state is None else str(settings.state),
+        "workers": settings.workers,
+        "ingress": settings.ingress,
+        "hosts": settings.hosts,
+        "log_level": settings.log_level,
     }
-    return [sys.executable, *_UNSWAYED, "-m", "mcr.daemon.control", json.dumps(told)]
+    return [sys.executable, *_ISOLATION_FLAGS, "-m", "mcr.daemon.control", json.dumps(arguments)]
 
 
-def supervisor_command(setup: DaemonSettings) -> list[str]:
-    """Return the command that supervises: `mcr serve` without the libraries of a command line."""
-    return [sys.executable, *_UNSWAYED, "-m", "mcr.daemon.supervisor", setup.to_text()]
+def supervisor_command(settings: DaemonSettings) -> list[str]:
+    """Return the command that runs the supervisor, without the command-line libraries."""
+    return [sys.executable, *_ISOLATION_FLAGS, "-m", "mcr.daemon.supervisor", settings.to_text()]
 
 
-def _identity(setup: DaemonSettings) -> dict[str, int | None]:
-    """Whom the child belongs to, and becomes; None to stay the same user without its rights."""
-    other = setup.account is not None and setup.account.uid != os.geteuid()
-    account = setup.account if other else None
+def _process_identity(settings: DaemonSettings) -> dict[str, int | None]:
+    """The parent, user and group of a child; None keeps the user and drops only privileges."""
+    other = settings.account is not None and settings.account.uid != os.geteuid()
+    account = settings.account if other else None
     return {
         "uid": account.uid if account else None,
         "gid": account.gid if account else None,

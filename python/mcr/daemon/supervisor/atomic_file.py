@@ -1,7 +1,7 @@
-"""The state file: the kept rule set on disk, for the next start.
+"""The state file: the rule set snapshot on disk, for the next start.
 
-Owns that the file is always whole, the old one or the new one, whatever ends the machine in
-between. Its content is control's alone: the supervisor copies it and does not read it.
+Replaces the file atomically: after a crash or power cut it is either the old or the new one. The
+supervisor copies the content without parsing it; only control does that.
 """
 
 import os
@@ -12,30 +12,30 @@ _COPY_BYTES = 1 << 20
 
 
 def save(descriptor: int, size: int, path: Path) -> None:
-    """Write sealed memory to a file in one step: a new file, synced, renamed over the old one.
+    """Write sealed memory to a file atomically: write a new file, sync it, rename it over the old.
 
-    Blocks for as long as the disk takes. The file gets mode 0600, since rules may name hosts that
-    are nobody's business.
+    Blocks for as long as the disk takes. The file has mode 0600, since the host names in rules may
+    be confidential.
 
     Args:
         descriptor: the memory.
-        size: how many bytes it has.
-        path: the file; its directory must allow new files.
+        size: its size in bytes.
+        path: the file; its directory must be writable.
 
     Raises:
-        OSError: the disk is full or failing, or the directory is not writable. The file is as
-            before then, and no other is left beside it.
+        OSError: the disk is full or failing, or the directory is not writable. The old file is
+            unchanged, and no temporary file is left behind.
     """
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         _replace(descriptor, size, f".{path.name}.new", path.name, directory)
-        os.fsync(directory)  # Else the name may still lead to the old file after a power cut.
+        os.fsync(directory)  # Without it the name may refer to the old file after a power cut.
     finally:
         os.close(directory)
 
 
 def _replace(descriptor: int, size: int, temporary: str, name: str, directory: int) -> None:
-    # Of a start that was cut off; O_EXCL below follows no link that somebody else put there.
+    # A left-over of a process that was killed. O_EXCL below follows no symbolic link.
     with suppress(FileNotFoundError):
         os.unlink(temporary, dir_fd=directory)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -54,11 +54,11 @@ def _replace(descriptor: int, size: int, temporary: str, name: str, directory: i
 
 
 def _copy(source: int, size: int, target: int) -> None:
-    # By position: whoever else has the memory has the same file offset.
-    at = 0
-    while at < size:
-        chunk = os.pread(source, min(_COPY_BYTES, size - at), at)
+    # pread: duplicates of the descriptor in other processes share the file offset.
+    offset = 0
+    while offset < size:
+        chunk = os.pread(source, min(_COPY_BYTES, size - offset), offset)
         rest = memoryview(chunk)
         while rest:
             rest = rest[os.write(target, rest) :]
-        at += len(chunk)
+        offset += len(chunk)

@@ -1,18 +1,18 @@
-"""Restart delays: a process that keeps dying is restarted ever more slowly.
+"""Restart delays: exponential backoff for a process that keeps dying.
 
-Pure: times come in as numbers, a delay comes out. Knows no process.
+Pure: the current time comes in as a number, and a delay goes out.
 """
 
 FIRST_DELAY_S = 0.25
-"""The delay after the second death in a row; a first one has none."""
+"""The delay after the second death in a row; the first death has no delay."""
 LONGEST_DELAY_S = 16.0
-"""Doubling ends here: a cause that passes by itself is met within this time."""
+"""The limit of doubling: once the cause is gone, the process is back within this time."""
 QUIET_S = 60.0
-"""Whoever ran this long before it died begins anew, with no delay."""
+"""A process that ran this long before it died is restarted without a delay."""
 
 
 class Backoff:
-    """The delays of one process that is started again and again."""
+    """The restart delays of one process."""
 
     def __init__(self) -> None:
         """Start as if the process had never died."""
@@ -20,16 +20,16 @@ class Backoff:
         self._restarted_at_s: float | None = None
 
     def died(self, now_s: float) -> float:
-        """Take note of a death; return after how many seconds to start again.
+        """Record a death; return the delay in seconds before the restart.
 
-        The first is 0, from the second within a minute 0.25, doubling to 16. A minute counts from
-        the restart, so that waiting is not taken for running.
+        The first delay is 0. From the second death within a minute it is 0.25, doubling to 16. The
+        minute begins at the restart, so that the delay itself does not count as running.
 
         Args:
-            now_s: a clock that never goes back, in seconds.
+            now_s: the time of a monotonic clock, in seconds.
         """
-        before_s = self._restarted_at_s
-        if before_s is None or now_s - before_s >= QUIET_S:
+        restarted_at_s = self._restarted_at_s
+        if restarted_at_s is None or now_s - restarted_at_s >= QUIET_S:
             self._delay_s = 0.0
         elif self._delay_s == 0.0:
             self._delay_s = FIRST_DELAY_S

@@ -1,8 +1,7 @@
-"""One child process: started, killed, reaped, and why it ended as one short sentence.
+"""A child process: start, kill, reap, and the cause of its end as a short phrase.
 
-Owns the process and its pidfd. A child gets the descriptors that it is given and no other, and a
-process group of its own, so that Ctrl-C in a terminal reaches the supervisor alone. Knows neither
-what the child is for nor when to start it again.
+Owns the process and its pidfd. A child inherits only the given descriptors. It has its own process
+group, so that Ctrl-C in a terminal reaches the supervisor alone.
 """
 
 import os
@@ -11,21 +10,21 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-_NOT_FOR_CHILDREN = "NOTIFY_SOCKET"  # only the supervisor may tell the service manager anything
+_NOT_INHERITED = "NOTIFY_SOCKET"  # only the supervisor may notify the service manager
 
 
 class Child:
-    """A running process that this one has started."""
+    """A child of this process."""
 
     def __init__(self, command: Sequence[str], descriptors: Sequence[int]) -> None:
-        """Start it.
+        """Start the process.
 
         Args:
             command: the program and its arguments.
-            descriptors: what it keeps, under the same numbers, beside standard output and error.
+            descriptors: inherited under the same numbers, beside standard output and error.
 
         Raises:
-            OSError: the kernel refused: no memory, too many processes, or no such program.
+            OSError: the kernel refuses: no memory, too many processes, or no such program.
         """
         self._process = subprocess.Popen(
             command,
@@ -35,9 +34,9 @@ class Child:
             cwd="/",
             env=_environment(os.environ),
         )
-        self._reason: str | None = None
+        self._kill_reason: str | None = None
         self.exit_code: int | None = None
-        """How it has ended by itself; None while it runs, and for one that was killed."""
+        """The exit code; None while the process runs, and if a signal killed it."""
         try:
             self.pidfd = os.pidfd_open(self._process.pid)
         except OSError:
@@ -47,32 +46,37 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """The process id; nobody else has it before `reap` has told the cause."""
+        """The process id; the kernel does not reuse it before `reap` has returned a cause."""
         return self._process.pid
 
     def kill(self, reason: str | None = None) -> None:
-        """Kill it at once (SIGKILL); a reason becomes the cause, if it really dies by this."""
-        self._reason = self._reason or reason
+        """Kill the process (SIGKILL).
+
+        Args:
+            reason: the cause that `reap` returns, if the process dies of this signal; the first
+                reason counts.
+        """
+        self._kill_reason = self._kill_reason or reason
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
 
     def reap(self) -> str | None:
-        """Return why it ended, or None while it runs; nothing is left of it in the kernel then."""
+        """Reap the process if it has ended; return the cause, or None while it runs."""
         code = self._process.poll()
         if code is None:
             return None
         self.exit_code = code if code >= 0 else None
-        if code == -signal.SIGKILL and self._reason is not None:
-            return self._reason
+        if code == -signal.SIGKILL and self._kill_reason is not None:
+            return self._kill_reason
         return cause_of(code)
 
     def close(self) -> None:
-        """Close the pidfd; call it when the process was reaped and nobody watches any more."""
+        """Close the pidfd; call this when the process was reaped and the pidfd is not watched."""
         os.close(self.pidfd)
 
 
 def cause_of(code: int) -> str:
-    """Say how a process ended; a negative code is the signal, as `subprocess` has it."""
+    """Describe how a process ended; a negative code is the signal, as in `subprocess`."""
     if code >= 0:
         return f"ended with code {code}"
     try:
@@ -82,4 +86,4 @@ def cause_of(code: int) -> str:
 
 
 def _environment(own: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in own.items() if name != _NOT_FOR_CHILDREN}
+    return {name: value for name, value in own.items() if name != _NOT_INHERITED}

@@ -1,7 +1,6 @@
-"""A socket pair between the supervisor and one child, and the messages on it.
+"""The supervisor's channel to a child: a SEQPACKET socket and a fixed set of messages.
 
-Owns the fixed messages, and that sending never blocks. A child is not trusted: whatever is not in
-the list closes its channel. Knows no processes, and nothing of what rules are.
+Sending never blocks. Children are not trusted: an unknown message closes the channel.
 """
 
 import json
@@ -16,68 +15,68 @@ from typing import Final, Protocol
 
 from .reactor import Handler, Source
 
-_LONGEST_BYTES = 16
+_BUFFER_BYTES = 16
 _DESCRIPTORS = 1
-_MESSAGES_A_TURN = 64
-_QUEUE_LIMIT = 4096  # messages; with 256 workers a new control is told of fewer than 300
+_MESSAGES_PER_READ = 64
+_QUEUE_LIMIT = 4096  # messages; with 256 workers, a new control process gets fewer than 300
 
-PULSE: Final = b"P"
+HEARTBEAT: Final = b"P"
 READY: Final = b"Y"
 KEEP: Final = b"K"
 STOP: Final = b"S"
 RESTART: Final = b"R"
 DRAINED: Final = b"D"
 KEPT: Final = b"k\x00"
-"""The rule set is kept, and in the state file if there is one."""
+"""The supervisor has the snapshot, and has written it to the state file if there is one."""
 KEPT_NOT_SAVED: Final = b"k\x01"
-"""The rule set is kept, but the state file could not be written."""
+"""The supervisor has the snapshot, but could not write the state file."""
 _CHANNEL: Final = b"C"
 _NUMBERS: Final = {RESTART: struct.Struct("<H"), READY: struct.Struct("<I")}
-_PLAIN: Final = (PULSE, STOP, DRAINED)
+_WITHOUT_NUMBER: Final = (HEARTBEAT, STOP, DRAINED)
 
 
 class ChannelError(Exception):
-    """A child sent what it never may; the text says what."""
+    """A child violated the protocol; the text says how."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What a child said."""
+    """A message from a child."""
 
     kind: bytes
     number: int | None = None
-    """RESTART: the worker. READY: how many rules there are."""
+    """RESTART: the worker's number. READY: the number of rules."""
     descriptor: int | None = None
-    """KEEP: the memory; the receiver of the message owns it."""
+    """KEEP: the memory with the snapshot; the receiver of the message owns it."""
 
 
 class Watcher(Protocol):
-    """The part of the reactor that a channel uses."""
+    """The methods of `Reactor` that a channel uses."""
 
     def watch(self, source: Source, on_read: Handler, on_write: Handler | None = None) -> None:
         """Call a handler when the source is ready."""
 
     def forget(self, source: Source) -> None:
-        """Watch the source no longer."""
+        """Stop watching the source."""
 
 
 def parse(content: bytes, descriptors: list[int]) -> Message:
-    """Read one message of a child.
+    """Parse one message from a child.
 
     Raises:
-        ChannelError: it is not in the list; the descriptors stay the caller's.
+        ChannelError: the message is unknown or malformed; the caller still owns the descriptors.
     """
     kind, rest = content[:1], content[1:]
     if kind == KEEP and not rest and len(descriptors) == 1:
         return Message(kind, descriptor=descriptors[0])
     if descriptors:
-        raise ChannelError("sent descriptors that nobody asked for")
-    if kind in _PLAIN and not rest:
+        raise ChannelError("sent unexpected descriptors")
+    if kind in _WITHOUT_NUMBER and not rest:
         return Message(kind)
-    shape = _NUMBERS.get(kind)
-    if shape is not None and len(rest) == shape.size:
-        return Message(kind, number=shape.unpack(rest)[0])
-    raise ChannelError("sent a message that does not exist")
+    layout = _NUMBERS.get(kind)
+    if layout is not None and len(rest) == layout.size:
+        return Message(kind, number=layout.unpack(rest)[0])
+    raise ChannelError("sent an unknown message")
 
 
 class ChildChannel:
@@ -85,84 +84,87 @@ class ChildChannel:
 
     def __init__(
         self,
-        end: socket.socket,
+        own_end: socket.socket,
         watcher: Watcher,
         on_message: Callable[[Message], None],
-        on_end: Callable[[str | None], None],
+        on_close: Callable[[str | None], None],
     ) -> None:
-        """Take over the socket and begin to listen.
+        """Take ownership of the socket and watch it.
 
         Args:
-            end: this end of the pair.
-            watcher: the loop.
-            on_message: called for each message, and owns its descriptor.
-            on_end: called once, with what the child did wrong, or None where it closed its end.
+            own_end: the supervisor's end of a SEQPACKET socket pair.
+            watcher: the reactor.
+            on_message: called for each message; owns its descriptor.
+            on_close: called once, with the fault of the child, or None if it closed its end.
         """
-        end.setblocking(False)
-        self._end = end
+        own_end.setblocking(False)
+        self._socket = own_end
         self._watcher = watcher
         self._on_message = on_message
-        self._on_end = on_end
+        self._on_close = on_close
         self._queue: deque[tuple[bytes, int | None]] = deque()
-        self._open = True
-        watcher.watch(end, self._receive)
+        self._is_open = True
+        watcher.watch(own_end, self._receive)
 
     def send(self, content: bytes, descriptor: int | None = None) -> None:
-        """Send, or queue what does not fit now; the descriptor is closed when it has gone."""
-        if not self._open:
+        """Send a message, or queue it if the socket is full; close the descriptor once it is sent.
+
+        A queue above its limit closes the channel.
+        """
+        if not self._is_open:
             _close(descriptor)
             return
         self._queue.append((content, descriptor))
         self._flush()
         if len(self._queue) > _QUEUE_LIMIT:
-            self._finish("did not read what it was told")
+            self._fail("did not read its messages")
 
-    def tell(self, kind: str, descriptor: int | None = None, **fields: object) -> None:
-        """Send one JSON object, as control reads it."""
+    def send_json(self, kind: str, descriptor: int | None = None, **fields: object) -> None:
+        """Send a message to control: one JSON object."""
         self.send(json.dumps({"kind": kind, **fields}).encode(), descriptor)
 
-    def give_channel(self, channel: socket.socket) -> None:
-        """Hand a worker its end of a new channel to control."""
+    def send_worker_channel(self, channel: socket.socket) -> None:
+        """Send a worker its end of a new channel to control."""
         self.send(_CHANNEL, channel.detach())
 
     def close(self) -> None:
-        """Close this end, which a child takes as the supervisor's end; twice is once."""
-        if not self._open:
+        """Close this end, which tells the child to exit. Idempotent."""
+        if not self._is_open:
             return
-        self._open = False
-        self._watcher.forget(self._end)
-        self._end.close()
-        self._clear()
+        self._is_open = False
+        self._watcher.forget(self._socket)
+        self._socket.close()
+        self._clear_queue()
 
     def _receive(self) -> None:
-        for _ in range(_MESSAGES_A_TURN):
+        for _ in range(_MESSAGES_PER_READ):
             try:
-                # One byte more than any message has shows one that is too long.
+                # The buffer is longer than any message, so that one that is too long shows.
                 content, descriptors, flags, _ = socket.recv_fds(
-                    self._end, _LONGEST_BYTES, _DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
+                    self._socket, _BUFFER_BYTES, _DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
                 )
             except BlockingIOError:
                 return
             except OSError:
-                self._finish(None)
+                self._fail(None)
                 return
             if not content:
                 for descriptor in descriptors:
                     os.close(descriptor)
-                self._finish(None)
+                self._fail(None)
                 return
-            if not self._take(content, descriptors, flags) or not self._open:
+            if not self._handle(content, descriptors, flags) or not self._is_open:
                 return
 
-    def _take(self, content: bytes, descriptors: list[int], flags: int) -> bool:
+    def _handle(self, content: bytes, descriptors: list[int], flags: int) -> bool:
         try:
             if flags & socket.MSG_CTRUNC:
-                raise ChannelError("sent more descriptors than a message has")
+                raise ChannelError("sent too many descriptors with a message")
             message = parse(content, descriptors)
         except ChannelError as error:
             for descriptor in descriptors:
                 os.close(descriptor)
-            self._finish(str(error))
+            self._fail(str(error))
             return False
         self._on_message(message)
         return True
@@ -171,30 +173,30 @@ class ChildChannel:
         while self._queue:
             content, descriptor = self._queue[0]
             try:
-                socket.send_fds(self._end, [content], [] if descriptor is None else [descriptor])
+                socket.send_fds(self._socket, [content], [] if descriptor is None else [descriptor])
             except BlockingIOError:
-                self._watcher.watch(self._end, self._receive, self._flush)
+                self._watcher.watch(self._socket, self._receive, self._flush)
                 return
             except (BrokenPipeError, ConnectionResetError):
-                # The end is read as such in its turn, behind what the child has still said.
-                self._clear()
+                # `_receive` sees the end of the stream, after the child's last messages.
+                self._clear_queue()
                 break
             except OSError as error:
-                self._finish(f"could not be told anything: {error.strerror}")
+                self._fail(f"could not be sent a message: {error.strerror}")
                 return
             self._queue.popleft()
             _close(descriptor)
-        self._watcher.watch(self._end, self._receive)
+        self._watcher.watch(self._socket, self._receive)
 
-    def _clear(self) -> None:
+    def _clear_queue(self) -> None:
         for _, descriptor in self._queue:
             _close(descriptor)
         self._queue.clear()
 
-    def _finish(self, fault: str | None) -> None:
-        if self._open:
+    def _fail(self, fault: str | None) -> None:
+        if self._is_open:
             self.close()
-            self._on_end(fault)
+            self._on_close(fault)
 
 
 def _close(descriptor: int | None) -> None:

@@ -1,6 +1,6 @@
-"""The configuration file: its bytes, for control to read.
+"""The configuration file: its bytes, which control parses.
 
-Owns when it is read: at the start, and again when the user asks. Does not look into it.
+Reads the file at the start, and again when the user requests it. Does not parse it.
 """
 
 import os
@@ -14,56 +14,60 @@ _NAME = "mcr-config"
 
 
 class ConfigSource:
-    """The bytes of the file as they were when it was last read."""
+    """The content of the file when it was last read."""
 
     def __init__(self, disk: DiskThread, path: Path) -> None:
         """Read the file.
 
         Raises:
-            OSError: it cannot be read, or is larger than 64 MiB.
+            OSError: the file cannot be read, or is larger than 64 MiB.
         """
         self._disk = disk
         self._path = path
         self._memory = sealed_memfd(read_bounded(path), _NAME)
-        self._reading = False
-        self._asked_meanwhile = False
+        self._is_reading = False
+        self._reload_requested = False
 
-    def copy(self) -> int:
-        """A descriptor of the bytes, at their beginning, which the caller owns."""
+    def duplicate(self) -> int:
+        """Return a new descriptor of the content, at offset 0; the caller owns it."""
         os.lseek(self._memory, 0, os.SEEK_SET)
         return os.dup(self._memory)
 
-    def read_again(self, done: Callable[[str | None], None]) -> None:
-        """Read the file again, aside; whatever is asked meanwhile is one reading more.
+    def reload(self, done: Callable[[str | None], None]) -> None:
+        """Read the file again in the disk thread.
+
+        Requests during a reload are combined into one further reload.
 
         Args:
-            done: called with what went wrong, or None when `copy` gives the new bytes.
+            done: called with an error message, or with None once `duplicate` returns the new
+                content.
         """
-        if self._reading:
-            self._asked_meanwhile = True
+        if self._is_reading:
+            self._reload_requested = True
             return
-        self._reading = True
+        self._is_reading = True
 
         def job() -> Callable[[], None]:
-            found = self._try()
-            return lambda: self._take(found, done)
+            result = self._read()
+            return lambda: self._finish_reload(result, done)
 
         self._disk.run(job)
 
-    def _try(self) -> int | str:
+    def _read(self) -> int | str:
+        """The memory with the new content, or an error message."""
         try:
             return sealed_memfd(read_bounded(self._path), _NAME)
         except OSError as error:
             return f"{self._path} cannot be read: {error.strerror}; the rules stay as they are"
 
-    def _take(self, found: int | str, done: Callable[[str | None], None]) -> None:
-        self._reading = False
-        if isinstance(found, str):
-            done(found)
+    def _finish_reload(self, result: int | str, done: Callable[[str | None], None]) -> None:
+        self._is_reading = False
+        if isinstance(result, str):
+            done(result)
         else:
             os.close(self._memory)
-            self._memory = found
+            self._memory = result
             done(None)
-        if self._asked_meanwhile:
-            self._asked_meanwhile = False
-            self.read_again(done)
+        if self._reload_requested:
+            self._reload_requested = False
+            self.reload(done)

@@ -1,7 +1,7 @@
-"""A thread that does what may wait for a disk, one job after the other.
+"""A thread for jobs that may block on a disk, executed in order.
 
-A disk that hangs, or a file on a server that is gone, so delays only what it is asked for: never
-a restart, a pulse or a signal. Knows neither processes nor what the jobs do.
+A disk that hangs, or a file on an unreachable server, thus delays only these jobs: never a restart,
+a heartbeat or a signal.
 """
 
 import os
@@ -10,50 +10,51 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
-_CLOSE_S = 0.5  # an idle thread needs no time to end
+_JOIN_S = 0.5  # an idle thread ends at once
 
 Job = Callable[[], Callable[[], None]]
-"""Runs in the thread; what it returns is called in the loop."""
+"""Runs in the thread; returns a callback that runs in the event loop."""
 
 
 class DiskThread:
-    """The thread; `descriptor` is ready to be read when `finish` has something to call."""
+    """The thread; `descriptor` is readable while `run_callbacks` has something to do."""
 
     def __init__(self) -> None:
         """Start the thread."""
         self.descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.pending = 0
+        """The number of jobs whose callback has not run yet."""
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._done: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        # A daemon thread: one that hangs must not hold up the end of the process.
-        self._thread = threading.Thread(target=self._work, name="mcr-disk", daemon=True)
+        self._callbacks: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        # A daemon thread: if it hangs, the process can exit all the same.
+        self._thread = threading.Thread(target=self._run_jobs, name="mcr-disk", daemon=True)
         self._thread.start()
 
     def run(self, job: Job) -> None:
-        """Do it when all before is done."""
+        """Queue a job; it runs after all earlier ones."""
         self.pending += 1
         self._jobs.put(job)
 
-    def finish(self) -> None:
-        """Call what the jobs that are done have returned."""
+    def run_callbacks(self) -> None:
+        """Call the callbacks of all finished jobs."""
         with suppress(BlockingIOError):
             os.eventfd_read(self.descriptor)
         while True:
             try:
-                done = self._done.get_nowait()
+                callback = self._callbacks.get_nowait()
             except queue.Empty:
                 return
             self.pending -= 1
-            done()
+            callback()
 
     def close(self) -> None:
-        """End the thread; one that hangs is left behind, with the descriptor that it needs."""
+        """End the thread; if it hangs, abandon it together with the descriptor that it uses."""
         self._jobs.put(None)
-        self._thread.join(_CLOSE_S)
+        self._thread.join(_JOIN_S)
         if not self._thread.is_alive():
             os.close(self.descriptor)
 
-    def _work(self) -> None:
+    def _run_jobs(self) -> None:
         while (job := self._jobs.get()) is not None:
-            self._done.put(job())
+            self._callbacks.put(job())
             os.eventfd_write(self.descriptor, 1)

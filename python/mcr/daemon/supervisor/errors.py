@@ -1,7 +1,7 @@
-"""The error that ends a daemon at its start."""
+"""The error that makes the start of a daemon fail."""
 
 from ...errors import McrError
 
 
 class StartError(McrError):
-    """The daemon cannot start, or its children cannot; the text is one sentence."""
+    """The daemon or one of its children cannot start; the text is one sentence."""

@@ -1,7 +1,4 @@
-"""The native functions that the supervisor calls, as one value that tests can replace.
-
-Owns nothing; tests give others in their place.
-"""
+"""The native functions that the supervisor calls, as one value that tests can replace."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,17 +7,17 @@ from typing import Protocol
 
 from ... import _native
 from ..settings import DaemonSettings
-from .argv import ControlEnds, WorkerEnds, control_command, worker_command
+from .argv import ControlDescriptors, WorkerDescriptors, control_command, worker_command
 
 
 class Broker(Protocol):
-    """Opens sockets for workers, and keeps them for their successors."""
+    """Opens sockets for workers, and keeps them for the next incarnation."""
 
     def serve(self, worker: int, fd: int) -> bool:
-        """Answer all that waits on a worker's socket; False when the worker has closed it.
+        """Answer all pending requests on a worker's socket; False if the worker has closed it.
 
         Raises:
-            McrError: the worker sent what it never may.
+            McrError: the worker violated the protocol.
         """
 
     @property
@@ -28,31 +25,35 @@ class Broker(Protocol):
         """A descriptor that is readable when interfaces were deleted."""
 
     def follow_deletions(self) -> None:
-        """Give up what stands on interfaces that are gone."""
+        """Release the sockets and memberships of deleted interfaces."""
 
     def forget(self) -> None:
-        """Close everything that is kept."""
+        """Close all sockets."""
 
 
 @dataclass(frozen=True, slots=True)
 class NativeTools:
-    """Functions, so that each can be another in a test."""
+    """The native functions, each replaceable in a test."""
 
     shrink: Callable[[bool], None]
-    """Give up every right of this process that the broker and new children do not need, unless
-    True also that to any file; call it before there are threads."""
+    """Drop every privilege that the broker and new children do not need. True keeps
+    CAP_DAC_OVERRIDE, the access to any file. Call it while the process has a single thread."""
     make_page: Callable[[], int]
-    """Make a page of counters; the descriptor is the caller's."""
+    """Create a page of counters; the caller owns the descriptor."""
     make_broker: Callable[[DaemonSettings], Broker]
-    """Make a broker for the workers that were asked for."""
-    worker_command: Callable[[DaemonSettings, int, WorkerEnds], list[str]] = worker_command
-    control_command: Callable[[DaemonSettings, int, Path, ControlEnds], list[str]] = control_command
+    """Create a broker for the workers of the settings."""
+    worker_command: Callable[[DaemonSettings, int, WorkerDescriptors], list[str]] = worker_command
+    control_command: Callable[[DaemonSettings, int, Path, ControlDescriptors], list[str]] = (
+        control_command
+    )
 
 
 def native_tools() -> NativeTools:
-    """Return those of the installed package."""
+    """Return the functions of the installed package."""
     return NativeTools(
         shrink=_native.shrink_supervisor,
         make_page=_native.make_page,
-        make_broker=lambda setup: _native.Broker(setup.workers, setup.ingress, setup.buffer_bytes),
+        make_broker=lambda settings: _native.Broker(
+            settings.workers, settings.ingress, settings.buffer_bytes
+        ),
     )

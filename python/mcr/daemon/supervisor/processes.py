@@ -1,26 +1,27 @@
-"""The children: filling posts, making them known to each other, and what they ask for.
+"""The child processes: starts and restarts them, connects them, and handles their messages.
 
-Owns who is alive and which channel leads where. When the daemon ends is decided in `loop`. What
-goes over the channels is between control and the workers.
+`Supervisor` decides when the daemon ends. The content of the worker channels is known to control
+and the workers alone.
 """
 
 import functools
 import os
 import socket
 import time
+from dataclasses import astuple
 from typing import Protocol
 
 from ...protocol.constants import REFUSED_START
 from ..sealed_memfd import SealedMemfdError, fixed_size_memfd
 from ..settings import DaemonSettings
-from .argv import ControlEnds, WorkerEnds
+from .argv import ControlDescriptors, WorkerDescriptors
 from .child import Child
 from .child_channel import (
     DRAINED,
+    HEARTBEAT,
     KEEP,
     KEPT,
     KEPT_NOT_SAVED,
-    PULSE,
     READY,
     RESTART,
     STOP,
@@ -36,26 +37,26 @@ from .reactor import Reactor
 from .snapshot_store import SnapshotStore
 from .watchdog import AwakeClock
 
-TRIES = 5
-"""So often a child may die before the daemon was ever ready; then it is given up."""
-_REFUSED = "does not start: the rules to begin with are refused"
-_NUMBERS_BYTES = 4096  # more than there are kinds of events
-_NOTE_LENGTH = 2000  # characters; a message has to fit into the socket's buffer
+START_DEATHS = 5
+"""The start of the daemon fails when a child has died this often before control was ready."""
+_REFUSED = "does not start: the initial rules are refused"
+_NUMBERS_BYTES = 4096  # more than the 8 bytes for each kind of event need
+_NOTE_LENGTH = 2000  # characters; a message must fit into the socket's buffer
 
 
 class DaemonLifecycle(Protocol):
-    """Who decides over the whole daemon."""
+    """The methods of `Supervisor` that the processes' messages call."""
 
-    def ready(self, rules: int) -> None:
-        """Control serves so many rules, for the first time or again."""
+    def control_ready(self, rules: int) -> None:
+        """Control serves this many rules, for the first time or after its restart."""
 
     def drain(self) -> None:
-        """A client asks for the end."""
+        """A client requests shutdown."""
 
-    def drained(self) -> None:
+    def control_drained(self) -> None:
         """Control has stopped the workers' engines and reported."""
 
-    def give_up(self, reason: str) -> None:
+    def abort_start(self, reason: str) -> None:
         """A child cannot be started at all."""
 
 
@@ -65,184 +66,195 @@ class ProcessManager:
     def __init__(
         self,
         *,
-        setup: DaemonSettings,
+        settings: DaemonSettings,
         tools: NativeTools,
         reactor: Reactor,
         clock: AwakeClock,
         log: StderrLog,
-        keeper: SnapshotStore,
+        snapshots: SnapshotStore,
         configuration: ConfigSource | None,
         listener: Listener,
         socket_gid: int,
         lifecycle: DaemonLifecycle,
     ) -> None:
-        """Make the pages and the broker; nothing is started before `turn`."""
-        self._setup = setup
+        """Create the pages and the broker; `start_due` starts the processes."""
+        self._settings = settings
         self._tools = tools
         self._reactor = reactor
         self._clock = clock
         self._log = log
-        self._snapshots = keeper
+        self._snapshots = snapshots
         self._configuration = configuration
         self._listener = listener
         self._socket_gid = socket_gid
         self._lifecycle = lifecycle
-        self._broker: Broker = tools.make_broker(setup)
-        # Read also while no worker asks for anything: the kernel keeps only so many of them.
+        self._broker: Broker = tools.make_broker(settings)
+        # Read also while no worker sends requests: the kernel's queue of notifications is finite.
         reactor.watch(self._broker.deletions, self._broker.follow_deletions)
-        # Where control writes the number of each event, so that its successor goes on behind it.
+        # Control writes the number of each event here; after a restart it continues from there.
         self._numbers = fixed_size_memfd(_NUMBERS_BYTES, "mcr-events")
         self.control = ManagedControl()
-        cpus = setup.cpus or (None,) * setup.workers
+        cpus = settings.cpus or (None,) * settings.workers
         self.workers = [
             ManagedWorker(number, cpus[number], tools.make_page())
-            for number in range(setup.workers)
+            for number in range(settings.workers)
         ]
-        self.ending = False
-        """Whether vacant posts stay vacant."""
+        self.shutting_down = False
+        """Whether processes that exit are not restarted."""
         self.was_ready = False
+        """Whether control has been ready at least once."""
 
     @property
-    def posts(self) -> list[ManagedProcess]:
-        """All of them, workers first: control is told of those that there are."""
+    def processes(self) -> list[ManagedProcess]:
+        """All processes; workers first, so that a new control process learns of running ones."""
         return [*self.workers, self.control]
 
     @property
-    def alive(self) -> bool:
-        """Whether any child is left."""
-        return any(post.child is not None for post in self.posts)
+    def any_alive(self) -> bool:
+        """Whether any child process exists."""
+        return any(process.child is not None for process in self.processes)
 
-    def turn(self, now_s: float) -> None:
-        """Kill who hangs, fill what is due."""
-        for post in self.posts:
-            post.kill_if_silent(self._clock.awake_s)
-            if not self.ending and post.restart_at_s is not None and post.restart_at_s <= now_s:
-                self._fill(post)
+    def kill_silent(self) -> None:
+        """Kill the processes whose watchdog has expired."""
+        for process in self.processes:
+            process.kill_if_silent(self._clock.awake_s)
+
+    def start_due(self, now_s: float) -> None:
+        """Start the processes whose restart delay is over."""
+        if self.shutting_down:
+            return
+        for process in self.processes:
+            if process.restart_at_s is not None and process.restart_at_s <= now_s:
+                self._start(process)
 
     def next_restart_s(self) -> float | None:
-        """When the next vacant post is due; None if none is."""
-        times = [post.restart_at_s for post in self.posts if post.restart_at_s is not None]
-        return None if self.ending or not times else min(times)
+        """The monotonic time of the next restart, in seconds; None if none is scheduled."""
+        times = [p.restart_at_s for p in self.processes if p.restart_at_s is not None]
+        return None if self.shutting_down or not times else min(times)
 
     def log(self, level: str, text: str) -> None:
-        """Have control log it, for it has the subscribers; where there is none, say it."""
+        """Log through control, which has the subscribers; without control, log to stderr."""
         if self.control.channel is not None:
-            self.control.channel.tell("note", level=level, text=text[:_NOTE_LENGTH])
+            self.control.channel.send_json("note", level=level, text=text[:_NOTE_LENGTH])
         else:
             self._log.log(level, text)
 
-    def tell_control(self, kind: str, descriptor: int | None = None) -> None:
-        """Tell control something, if it is there."""
+    def send_to_control(self, kind: str, descriptor: int | None = None) -> None:
+        """Send control a message, if it runs; the descriptor is closed in any case."""
         if self.control.channel is not None:
-            self.control.channel.tell(kind, descriptor)
+            self.control.channel.send_json(kind, descriptor)
         elif descriptor is not None:
             os.close(descriptor)
 
-    def release_workers(self) -> None:
-        """Let go of the workers, which makes them end."""
+    def disconnect_workers(self) -> None:
+        """Close the channels to the workers, which makes them exit."""
         for worker in self.workers:
             self._close_broker(worker)
             if worker.channel is not None:
                 worker.channel.close()
 
     def kill_all(self) -> None:
-        """End all children at once."""
-        for post in self.posts:
-            if post.child is not None:
-                post.child.kill()
+        """Kill all children."""
+        for process in self.processes:
+            if process.child is not None:
+                process.child.kill()
 
     def close(self) -> None:
-        """Close what outlives the children."""
+        """Close the descriptors that outlive the children."""
         self._broker.forget()
         os.close(self._numbers)
         for worker in self.workers:
             os.close(worker.page)
 
-    # Filling a post.
+    # Start.
 
-    def _fill(self, post: ManagedProcess) -> None:
-        post.incarnation += 1
+    def _start(self, process: ManagedProcess) -> None:
+        process.incarnation += 1
         try:
-            if isinstance(post, ManagedWorker):
-                self._start_worker(post)
+            if isinstance(process, ManagedWorker):
+                self._start_worker(process)
             else:
                 self._start_control()
         except OSError as error:
             reason = f"could not be started: {error.strerror}"
-            if post.child is None:
-                self._ended(post, 0, reason)
+            if process.child is None:
+                self._handle_exit(process, 0, reason)
             else:
-                post.child.kill(reason)  # it runs, but there was no descriptor left for a channel
+                process.child.kill(reason)  # it runs, but no descriptor was left for a channel
 
-    def _start_worker(self, post: ManagedWorker) -> None:
-        channel, channel_far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        broker, broker_far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with channel_far, broker_far:
-            ends = WorkerEnds(channel_far.fileno(), broker_far.fileno(), post.page)
-            command = self._tools.worker_command(self._setup, post.number, ends)
+    def _start_worker(self, worker: ManagedWorker) -> None:
+        channel, child_channel = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        broker, child_broker = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with child_channel, child_broker:
+            descriptors = WorkerDescriptors(
+                child_channel.fileno(), child_broker.fileno(), worker.page
+            )
+            command = self._tools.worker_command(self._settings, worker.number, descriptors)
             try:
-                child = Child(command, [ends.supervisor_channel, ends.broker, ends.page])
+                child = Child(command, astuple(descriptors))
             except OSError:
                 channel.close()
                 broker.close()
                 raise
-        self._install(post, child, channel)
+        self._attach(worker, child, channel)
         broker.setblocking(False)
-        post.broker = broker
-        self._reactor.watch(broker, functools.partial(self._serve_broker, post))
+        worker.broker = broker
+        self._reactor.watch(broker, functools.partial(self._serve_broker, worker))
         if self.control.channel is not None:
-            self._introduce(post, self.control.channel)
+            self._connect_to_control(worker, self.control.channel)
 
     def _start_control(self) -> None:
-        channel, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with far:
-            ends = ControlEnds(far.fileno(), self._listener.socket.fileno(), self._numbers)
+        channel, child_channel = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with child_channel:
+            descriptors = ControlDescriptors(
+                child_channel.fileno(), self._listener.socket.fileno(), self._numbers
+            )
             command = self._tools.control_command(
-                self._setup, self._socket_gid, self._listener.path, ends
+                self._settings, self._socket_gid, self._listener.path, descriptors
             )
             try:
-                child = Child(command, [ends.supervisor_channel, ends.listener, ends.numbers])
+                child = Child(command, astuple(descriptors))
             except OSError:
                 channel.close()
                 raise
-        self._open_control(self._install(self.control, child, channel))
+        self._initialize_control(self._attach(self.control, child, channel))
 
-    def _install(self, post: ManagedProcess, child: Child, end: socket.socket) -> ChildChannel:
-        self._reactor.watch(child.pidfd, functools.partial(self._reap, post))
+    def _attach(self, process: ManagedProcess, child: Child, end: socket.socket) -> ChildChannel:
+        self._reactor.watch(child.pidfd, functools.partial(self._reap, process))
         channel = ChildChannel(
             end,
             self._reactor,
-            functools.partial(self._heard, post),
-            functools.partial(self._hung_up, post),
+            functools.partial(self._handle_message, process),
+            functools.partial(self._handle_disconnect, process),
         )
-        post.started(child, channel, self._clock.awake_s)
+        process.record_start(child, channel, self._clock.awake_s)
         return channel
 
-    def _open_control(self, channel: ChildChannel) -> None:
-        """Tell a new control process all that it has to know, in the order that it expects."""
-        channel.tell("restore", self._snapshots.copy(), in_use=self._snapshots.in_use)
+    def _initialize_control(self, channel: ChildChannel) -> None:
+        """Send a new control process the current state, in the order that it expects."""
+        channel.send_json("restore", self._snapshots.duplicate(), in_use=self._snapshots.in_use)
         for worker in self.workers:
             if worker.child is not None:
-                self._introduce(worker, channel)
+                self._connect_to_control(worker, channel)
             elif worker.last_death is not None:
-                self._tell_of_death(worker, worker.last_death)
-        if self._configuration is not None and self._snapshots.empty:
-            channel.tell("config", self._configuration.copy())
+                self._report_death(worker, worker.last_death)
+        if self._configuration is not None and self._snapshots.is_empty:
+            channel.send_json("config", self._configuration.duplicate())
         if self.control.last_death is not None:
             cause = self.control.last_death.cause
-            channel.tell("note", level="warning", text=f"control was started again: {cause}")
-        channel.tell("begin")
+            channel.send_json("note", level="warning", text=f"control was restarted: {cause}")
+        channel.send_json("begin")
 
-    def _introduce(self, worker: ManagedWorker, control: ChildChannel) -> None:
-        """Connect a worker and control by a channel of their own."""
+    def _connect_to_control(self, worker: ManagedWorker, control: ChildChannel) -> None:
+        """Give a worker and control the two ends of a new channel."""
         if worker.child is None or worker.channel is None:
             return
         death = worker.last_death
-        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        worker.channel.give_channel(near)
-        control.tell(
+        worker_end, control_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        worker.channel.send_worker_channel(worker_end)
+        control.send_json(
             "worker",
-            far.detach(),
+            control_end.detach(),
             number=worker.number,
             pid=worker.child.pid,
             incarnation=worker.incarnation,
@@ -252,36 +264,36 @@ class ProcessManager:
             last_death=None if death is None else {"at": death.at_s, "cause": death.cause},
         )
 
-    # What children do.
+    # Messages.
 
-    def _heard(self, post: ManagedProcess, message: Message) -> None:
-        if message.kind == PULSE:
-            if post.watchdog is not None:
-                post.watchdog.pulse(self._clock.awake_s)
-        elif post is self.control:
+    def _handle_message(self, process: ManagedProcess, message: Message) -> None:
+        if message.kind == HEARTBEAT:
+            if process.watchdog is not None:
+                process.watchdog.record_heartbeat(self._clock.awake_s)
+        elif process is self.control:
             self._handle_control(message)
         else:
             if message.descriptor is not None:
                 os.close(message.descriptor)
-            self._kill(post, "sent what only control may")
+            self._kill(process, "sent a message that is reserved for control")
 
     def _handle_control(self, message: Message) -> None:
         if message.kind == KEEP and message.descriptor is not None:
-            self._keep(message.descriptor)
+            self._keep_snapshot(message.descriptor)
         elif message.kind == READY and message.number is not None:
-            self._lifecycle.ready(message.number)
+            self._lifecycle.control_ready(message.number)
             self.was_ready = True
         elif message.kind == STOP:
             self._lifecycle.drain()
         elif message.kind == DRAINED:
-            self._lifecycle.drained()
+            self._lifecycle.control_drained()
         elif message.kind == RESTART and message.number is not None:
             if message.number < len(self.workers):
                 self._kill(self.workers[message.number], "did not answer control")
             else:
                 self._kill(self.control, "named a worker that does not exist")
 
-    def _keep(self, memory: int) -> None:
+    def _keep_snapshot(self, memory: int) -> None:
         channel = self.control.channel
 
         def answer(fault: str | None) -> None:
@@ -293,42 +305,42 @@ class ProcessManager:
         try:
             self._snapshots.keep(memory, answer)
         except SealedMemfdError as error:
-            self._kill(self.control, f"sent a rule set that cannot be kept: {error}")
+            self._kill(self.control, f"sent an invalid rule set snapshot: {error}")
 
-    def _hung_up(self, post: ManagedProcess, fault: str | None) -> None:
+    def _handle_disconnect(self, process: ManagedProcess, fault: str | None) -> None:
         if fault is not None:
-            self._kill(post, fault)
-        elif post.watchdog is not None:
-            post.watchdog.hung_up(self._clock.awake_s)
+            self._kill(process, fault)
+        elif process.watchdog is not None:
+            process.watchdog.record_disconnect(self._clock.awake_s)
 
-    def _serve_broker(self, post: ManagedWorker) -> None:
-        if post.broker is None:
+    def _serve_broker(self, worker: ManagedWorker) -> None:
+        if worker.broker is None:
             return
         try:
-            open_still = self._broker.serve(post.number, post.broker.fileno())
-        except Exception as error:  # Whatever it is came of what this one sent; the others go on.
-            self._close_broker(post)
-            self._kill(post, f"was ended by the broker: {error}")
+            is_open = self._broker.serve(worker.number, worker.broker.fileno())
+        except Exception as error:  # This worker's requests caused it; the others are unaffected.
+            self._close_broker(worker)
+            self._kill(worker, f"was rejected by the broker: {error}")
             return
-        if not open_still:
-            self._close_broker(post)
-            self._hung_up(post, None)
+        if not is_open:
+            self._close_broker(worker)
+            self._handle_disconnect(worker, None)
 
-    def _close_broker(self, post: ManagedWorker) -> None:
-        if post.broker is not None:
-            self._reactor.forget(post.broker)
-            post.broker.close()
-            post.broker = None
+    def _close_broker(self, worker: ManagedWorker) -> None:
+        if worker.broker is not None:
+            self._reactor.forget(worker.broker)
+            worker.broker.close()
+            worker.broker = None
 
     @staticmethod
-    def _kill(post: ManagedProcess, reason: str) -> None:
-        if post.child is not None:
-            post.child.kill(reason)
+    def _kill(process: ManagedProcess, reason: str) -> None:
+        if process.child is not None:
+            process.child.kill(reason)
 
-    # What becomes of children.
+    # Exit.
 
-    def _reap(self, post: ManagedProcess) -> None:
-        child = post.child
+    def _reap(self, process: ManagedProcess) -> None:
+        child = process.child
         if child is None:
             return
         cause = child.reap()
@@ -336,33 +348,33 @@ class ProcessManager:
             return
         self._reactor.forget(child.pidfd)
         child.close()
-        if isinstance(post, ManagedWorker):
-            self._serve_broker(post)  # so that it sees the end, behind the last requests
-            self._close_broker(post)
-        if post is self.control and child.exit_code == REFUSED_START:
+        if isinstance(process, ManagedWorker):
+            self._serve_broker(process)  # the broker sees the last requests and the end of stream
+            self._close_broker(process)
+        if process is self.control and child.exit_code == REFUSED_START:
             cause = _REFUSED
-        self._ended(post, child.pid, cause)
+        self._handle_exit(process, child.pid, cause)
 
-    def _ended(self, post: ManagedProcess, pid: int, cause: str) -> None:
+    def _handle_exit(self, process: ManagedProcess, pid: int, cause: str) -> None:
         now_s = time.monotonic()
         death = ProcessDeath(pid, cause, time.time())
-        post.exited(death, now_s)
-        if self.ending:
+        process.record_exit(death, now_s)
+        if self.shutting_down:
             return
         if not self.was_ready and cause == _REFUSED:
-            self._lifecycle.give_up(f"{post.name} {cause}")
-        elif not self.was_ready and post.deaths >= TRIES:
-            self._lifecycle.give_up(f"{post.name} died {TRIES} times: {cause}")
-        elif isinstance(post, ManagedWorker) and self.control.channel is not None:
-            self._tell_of_death(post, death)
+            self._lifecycle.abort_start(f"{process.name} {cause}")
+        elif not self.was_ready and process.deaths >= START_DEATHS:
+            self._lifecycle.abort_start(f"{process.name} died {START_DEATHS} times: {cause}")
+        elif isinstance(process, ManagedWorker) and self.control.channel is not None:
+            self._report_death(process, death)
         else:
-            who = f"{post.name} (pid {pid})" if pid else post.name
-            wait_ms = post.restart_in_ms(now_s)
-            self._log.log("warning", f"{who} {cause}; the next one starts in {wait_ms} ms")
+            label = f"{process.name} (pid {pid})" if pid else process.name
+            delay_ms = process.restart_in_ms(now_s)
+            self._log.log("warning", f"{label} {cause}; restarting in {delay_ms} ms")
 
-    def _tell_of_death(self, worker: ManagedWorker, death: ProcessDeath) -> None:
+    def _report_death(self, worker: ManagedWorker, death: ProcessDeath) -> None:
         if self.control.channel is not None:
-            self.control.channel.tell(
+            self.control.channel.send_json(
                 "worker_ended",
                 number=worker.number,
                 pid=death.pid,

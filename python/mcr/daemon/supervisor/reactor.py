@@ -1,7 +1,4 @@
-"""The event loop of the supervisor: descriptors, and what to call when they are ready.
-
-Knows neither processes nor messages.
-"""
+"""The supervisor's event loop: calls handlers when their descriptors are ready."""
 
 import selectors
 from collections.abc import Callable
@@ -11,65 +8,65 @@ Handler = Callable[[], None]
 
 
 class HasDescriptor(Protocol):
-    """Whatever has a descriptor, such as a socket."""
+    """An object with a descriptor, such as a socket."""
 
     def fileno(self) -> int:
-        """The descriptor."""
+        """Return the descriptor."""
 
 
 Source = int | HasDescriptor
 
 
-class _Watch(NamedTuple):
+class _Handlers(NamedTuple):
     on_read: Handler
     on_write: Handler | None
 
 
 class Reactor:
-    """Descriptors that are watched; nothing here blocks but `wait`."""
+    """The watched descriptors; only `wait` blocks."""
 
     def __init__(self) -> None:
-        """Watch nothing yet."""
+        """Begin without descriptors."""
         self._selector = selectors.DefaultSelector()
 
     def watch(self, source: Source, on_read: Handler, on_write: Handler | None = None) -> None:
-        """Call `on_read` whenever there is something to read, `on_write` while there is room.
+        """Call `on_read` whenever the source is readable, `on_write` while it is writable.
 
-        A source that is watched already gets the new handlers.
+        For a source that is already watched, the new handlers replace the old ones.
         """
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if on_write else 0)
-        watch = _Watch(on_read, on_write)
+        handlers = _Handlers(on_read, on_write)
         try:
-            self._selector.modify(source, events, watch)
+            self._selector.modify(source, events, handlers)
         except KeyError:
-            self._selector.register(source, events, watch)
+            self._selector.register(source, events, handlers)
 
     def forget(self, source: Source) -> None:
-        """Watch this no longer; call it before the descriptor is closed."""
+        """Stop watching a source; call this before its descriptor is closed."""
         self._selector.unregister(source)
 
     def wait(self, timeout_s: float) -> "Ready":
-        """Wait until something is ready, or for so long."""
+        """Wait until a source is ready, at most for the timeout."""
         return [(key, mask) for key, mask in self._selector.select(timeout_s)]
 
     def dispatch(self, ready: "Ready") -> None:
-        """Call the handlers of what is ready."""
+        """Call the handlers of the sources that are ready."""
         for key, mask in ready:
-            # A handler before may have closed this one, and its number may be another's by now.
+            # An earlier handler may have closed this source, and its number may be in use again.
             if self._selector.get_map().get(key.fd) is not key:
                 continue
-            watch: _Watch = key.data
+            handlers: _Handlers = key.data
             if mask & selectors.EVENT_READ:
-                watch.on_read()
+                handlers.on_read()
             if (
                 mask & selectors.EVENT_WRITE
-                and watch.on_write is not None
+                and handlers.on_write is not None
                 and self._selector.get_map().get(key.fd) is key
             ):
-                watch.on_write()
+                handlers.on_write()
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Close the selector; the sources stay open."""
         self._selector.close()
 
 

@@ -1,6 +1,6 @@
-"""The rule set that the supervisor keeps for the next control process, and its copy on disk.
+"""The rule set snapshot that the supervisor keeps for the next control process, and its state file.
 
-Owns the newest one and the order of answers. Its bytes are not read; what they mean is control's.
+Owns the newest snapshot and the order of the answers to control. Only control parses the content.
 """
 
 import os
@@ -12,59 +12,61 @@ from .atomic_file import save
 from .disk_thread import DiskThread
 
 _NAME = "mcr-rules"
-_WAITING_LIMIT = 1000  # control asks for one at a time; whoever asks for this many floods
+_PENDING_LIMIT = 1000  # control sends one snapshot at a time; this many is a flood
 Answer = Callable[[str | None], None]
-"""Called when the rule set is kept, with what the disk said against the state file."""
+"""Called once a snapshot is kept, with the error of writing the state file, if any."""
 
 
 class SnapshotStore:
-    """The kept rule set."""
+    """The newest snapshot."""
 
     def __init__(self, disk: DiskThread, path: Path | None) -> None:
-        """Begin with what the state file holds, if there is one.
+        """Begin with the content of the state file, if it exists.
 
         Args:
-            disk: where the file is written.
+            disk: the thread that writes the file.
             path: the state file; None to keep rules in memory only.
 
         Raises:
-            OSError: there is a file that cannot be read, or is too large.
+            OSError: the file exists and cannot be read, or is larger than 64 MiB.
         """
         self._disk = disk
         self._path = path
         self._memory: int | None = None
-        self._waiting: list[Answer] = []
-        self._saving = False
+        self._pending: list[Answer] = []
+        self._is_saving = False
         self.in_use = False
-        """Whether control has kept it, so that workers run by it; else it is the file's."""
+        """Whether the snapshot came from control, so that workers relay by it; else it is the
+        content of the state file."""
         if path is not None and path.exists():
             self._memory = sealed_memfd(read_bounded(path), _NAME)
 
     @property
-    def empty(self) -> bool:
-        """Whether no rule set was ever kept."""
+    def is_empty(self) -> bool:
+        """Whether there is no snapshot yet."""
         return self._memory is None
 
-    def copy(self) -> int | None:
-        """A descriptor of the newest, at its beginning, which the caller owns."""
+    def duplicate(self) -> int | None:
+        """Return a new descriptor of the snapshot, at offset 0; the caller owns it."""
         if self._memory is None:
             return None
         os.lseek(self._memory, 0, os.SEEK_SET)
         return os.dup(self._memory)
 
     def keep(self, memory: int, answer: Answer) -> None:
-        """Keep this one instead; the descriptor is taken over.
+        """Replace the snapshot; takes ownership of the descriptor.
 
-        Where a disk is slower than changes, only the newest is written, and answers for all.
+        If changes come faster than the disk writes, only the newest snapshot is written; its result
+        answers for all.
 
         Raises:
-            SealedMemfdError: not sealed memory, too large, or one too many for a slow disk; the
-                previous snapshot stays.
+            SealedMemfdError: the memory is not sealed or too large, or too many snapshots wait for
+                the disk. The previous snapshot stays.
         """
         try:
             check_sealed(memory)
-            if len(self._waiting) >= _WAITING_LIMIT:
-                raise SealedMemfdError(f"{_WAITING_LIMIT} others wait for the disk")
+            if len(self._pending) >= _PENDING_LIMIT:
+                raise SealedMemfdError(f"{_PENDING_LIMIT} others wait for the disk")
         except SealedMemfdError:
             os.close(memory)
             raise
@@ -74,42 +76,43 @@ class SnapshotStore:
         if self._path is None:
             answer(None)
             return
-        self._waiting.append(answer)
-        if not self._saving:
-            self._save(memory, self._path)
+        self._pending.append(answer)
+        if not self._is_saving:
+            self._start_saving(memory, self._path)
 
-    def _save(self, memory: int, path: Path) -> None:
-        self._saving = True
-        answers, self._waiting = self._waiting, []
+    def _start_saving(self, memory: int, path: Path) -> None:
+        self._is_saving = True
+        answers, self._pending = self._pending, []
         try:
-            mine = os.dup(memory)  # a newer one may close the other while this is written
+            duplicate = os.dup(memory)  # a newer snapshot may close `memory` during the write
         except OSError as error:
-            self._saved(_complaint(path, error.strerror), answers, path)
+            self._finish_saving(_save_error(path, error.strerror), answers, path)
             return
 
         def job() -> Callable[[], None]:
-            fault = _try_to_save(mine, path)
-            return lambda: self._saved(fault, answers, path)
+            fault = _write_state_file(duplicate, path)
+            return lambda: self._finish_saving(fault, answers, path)
 
         self._disk.run(job)
 
-    def _saved(self, fault: str | None, answers: list[Answer], path: Path) -> None:
-        self._saving = False
+    def _finish_saving(self, fault: str | None, answers: list[Answer], path: Path) -> None:
+        self._is_saving = False
         for answer in answers:
             answer(fault)
-        if self._waiting and self._memory is not None:
-            self._save(self._memory, path)
+        if self._pending and self._memory is not None:
+            self._start_saving(self._memory, path)
 
 
-def _try_to_save(memory: int, path: Path) -> str | None:
+def _write_state_file(memory: int, path: Path) -> str | None:
+    """Write the state file and close the memory; return an error message, if any."""
     try:
         save(memory, check_sealed(memory), path)
     except (OSError, SealedMemfdError) as error:
-        return _complaint(path, error.strerror if isinstance(error, OSError) else str(error))
+        return _save_error(path, error.strerror if isinstance(error, OSError) else str(error))
     finally:
         os.close(memory)
     return None
 
 
-def _complaint(path: Path, reason: str | None) -> str:
+def _save_error(path: Path, reason: str | None) -> str:
     return f"the state file {path} could not be written: {reason}; the rules stay in memory"

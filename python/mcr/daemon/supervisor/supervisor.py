@@ -1,6 +1,6 @@
-"""The supervisor's life: from the first child to the last, and what signals mean meanwhile.
+"""The supervisor's main loop, its signals, and the shutdown of the daemon.
 
-Owns the turn and the end of the daemon. What children are and do is the business of `processes`.
+`ProcessManager` owns the child processes.
 """
 
 import os
@@ -24,58 +24,58 @@ from .snapshot_store import SnapshotStore
 from .watchdog import AwakeClock
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_TICK_S = 0.25  # how late hanging children are noticed at most
-_DRAIN_S = 10.0  # how long control may take to stop the engines and to report
-_LEAVE_S = 1.0  # how long children may take to end by themselves; then they are killed
-_REAP_S = 2.0  # how long the kernel may take to end what was killed
+_TICK_S = 0.25  # the longest iteration, and so the delay in noticing a child that hangs
+_DRAIN_S = 10.0  # for control to stop the engines and to report
+_EXIT_S = 1.0  # for the children to exit by themselves; then they are killed
+_REAP_S = 2.0  # for the kernel to end killed processes
 
 
 class Supervisor:
-    """The loop and its phases: it runs, then control drains, then the children leave."""
+    """The main loop and its phases: running, draining (control reports), children exiting."""
 
     def __init__(
         self,
-        setup: DaemonSettings,
+        settings: DaemonSettings,
         tools: NativeTools,
         listener: Listener,
         socket_gid: int,
         log: StderrLog,
     ) -> None:
-        """Read the files and make what outlives the children.
+        """Read the files and create everything that outlives the children.
 
         Raises:
             StartError: a file cannot be read.
         """
-        self._setup = setup
+        self._settings = settings
         self._log = log
         self._reactor = Reactor()
         self._clock = AwakeClock(time.monotonic())
         self._disk = DiskThread()
-        self._reactor.watch(self._disk.descriptor, self._disk.finish)
-        keeper, self._configuration = _read_files(setup, self._disk)
+        self._reactor.watch(self._disk.descriptor, self._disk.run_callbacks)
+        snapshots, self._configuration = _read_files(settings, self._disk)
         self._processes = ProcessManager(
-            setup=setup,
+            settings=settings,
             tools=tools,
             reactor=self._reactor,
             clock=self._clock,
             log=log,
-            keeper=keeper,
+            snapshots=snapshots,
             configuration=self._configuration,
             listener=listener,
             socket_gid=socket_gid,
             lifecycle=self,
         )
-        self._failure: str | None = None
+        self._start_failure: str | None = None
         self._drained = False
-        self._drain_until_s: float | None = None
-        self._leave_until_s: float | None = None
+        self._drain_deadline_s: float | None = None
+        self._exit_deadline_s: float | None = None
         self._killed_at_s: float | None = None
 
     def run(self) -> bool:
-        """Run until a signal or a client ends the daemon; return whether it ended in order.
+        """Run until a signal or a client ends the daemon; return whether it shut down cleanly.
 
         Raises:
-            StartError: a child died again and again before the daemon was ready.
+            StartError: a child died repeatedly before control was ready.
         """
         with ExitStack() as stack:
             stack.callback(self._disk.close)
@@ -83,90 +83,95 @@ class Supervisor:
             stack.callback(self._processes.close)
             stack.callback(self._processes.kill_all)
             stack.enter_context(self._signals())
-            while not self._over():
-                self._turn()
-        if self._failure is not None:
-            raise StartError(self._failure)
+            while not self._is_finished():
+                self._run_once()
+        if self._start_failure is not None:
+            raise StartError(self._start_failure)
         return self._drained or not self._processes.was_ready
 
-    # What the processes report.
+    # Called by the process manager.
 
-    def ready(self, rules: int) -> None:
-        """Control serves so many rules, for the first time or again."""
-        if self._processes.ending:
+    def control_ready(self, rules: int) -> None:
+        """Log and notify that the daemon is ready with this many rules."""
+        if self._processes.shutting_down:
             return
         if self._processes.was_ready:
-            self._log.log("info", "control serves again")
+            self._log.log("info", "control is serving again")
             return
-        workers, count = _count(self._setup.workers, "worker"), _count(rules, "rule")
-        self._log.say(
-            f"ready: socket {self._setup.socket}, {workers}, ingress {self._setup.ingress}, {count}"
+        settings = self._settings
+        workers, count = _count(settings.workers, "worker"), _count(rules, "rule")
+        self._log.write(
+            f"ready: socket {settings.socket}, {workers}, ingress {settings.ingress}, {count}"
         )
         sd_notify("READY=1")
 
     def drain(self) -> None:
-        """End in order: control stops the engines and reports, then all go."""
-        if self._processes.ending:
+        """Shut down cleanly: control stops the engines and reports, then all children exit."""
+        if self._processes.shutting_down:
             return
-        self._processes.ending = True
+        self._processes.shutting_down = True
         sd_notify("STOPPING=1")
-        self._processes.tell_control("drain")
-        self._drain_until_s = time.monotonic() + _DRAIN_S
+        self._processes.send_to_control("drain")
+        self._drain_deadline_s = time.monotonic() + _DRAIN_S
 
-    def drained(self) -> None:
-        """Control has stopped the workers' engines and reported."""
-        if self._processes.ending:
+    def control_drained(self) -> None:
+        """Record that control has stopped the workers' engines and reported."""
+        if self._processes.shutting_down:
             self._drained = True
 
-    def give_up(self, reason: str) -> None:
-        """A child cannot be started at all."""
-        self._failure = reason
-        self._end_at_once()
+    def abort_start(self, reason: str) -> None:
+        """Shut down, because a child cannot be started at all."""
+        self._start_failure = reason
+        self._shut_down_now()
 
-    # The turn.
+    # The main loop.
 
-    def _turn(self) -> None:
+    def _run_once(self) -> None:
         ready = self._reactor.wait(self._timeout_s())
-        # Before the handlers: what has waited while this process was stopped counts as of now.
-        self._clock.turn(time.monotonic())
+        # Before the handlers: messages that waited while this process was stopped count as new.
+        self._clock.tick(time.monotonic())
         self._reactor.dispatch(ready)
+        self._processes.kill_silent()
         now_s = time.monotonic()
-        self._processes.turn(now_s)
-        if self._processes.ending:
-            self._end(now_s)
+        self._processes.start_due(now_s)
+        if self._processes.shutting_down:
+            self._continue_shutdown(now_s)
 
     def _timeout_s(self) -> float:
-        due_s = self._processes.next_restart_s()
-        return _TICK_S if due_s is None else min(max(due_s - time.monotonic(), 0.0), _TICK_S)
+        restart_s = self._processes.next_restart_s()
+        if restart_s is None:
+            return _TICK_S
+        return min(max(restart_s - time.monotonic(), 0.0), _TICK_S)
 
-    def _over(self) -> bool:
+    def _is_finished(self) -> bool:
         if self._killed_at_s is not None and time.monotonic() > self._killed_at_s + _REAP_S:
-            return True  # a process that the kernel cannot end, on a dead disk; it is told to
-        return self._processes.ending and not self._processes.alive and not self._disk.pending
+            return True  # a process on a dead disk that SIGKILL does not end yet
+        manager = self._processes
+        return manager.shutting_down and not manager.any_alive and not self._disk.pending
 
-    def _end(self, now_s: float) -> None:
-        """Take the next step of the end, when it is time."""
-        if self._leave_until_s is None:
-            gone = self._processes.control.child is None
-            late = self._drain_until_s is not None and now_s > self._drain_until_s
-            if late and not self._drained:
+    def _continue_shutdown(self, now_s: float) -> None:
+        """Enter the next phase of the shutdown when its condition holds."""
+        if self._exit_deadline_s is None:
+            has_exited = self._processes.control.child is None
+            is_late = self._drain_deadline_s is not None and now_s > self._drain_deadline_s
+            if is_late and not self._drained:
                 self._log.log("warning", f"control did not drain within {_DRAIN_S:g} s")
-            elif gone and not self._drained and self._processes.was_ready:
-                self._log.log("warning", "control ended before it had drained")
-            if self._drained or gone or late:
-                self._processes.release_workers()
-                self._leave_until_s = now_s + _LEAVE_S
-        elif self._killed_at_s is None and now_s > self._leave_until_s:
-            self._kill(now_s)
+            elif has_exited and not self._drained and self._processes.was_ready:
+                self._log.log("warning", "control exited before it had drained")
+            if self._drained or has_exited or is_late:
+                self._processes.disconnect_workers()
+                self._exit_deadline_s = now_s + _EXIT_S
+        elif self._killed_at_s is None and now_s > self._exit_deadline_s:
+            self._kill_all(now_s)
 
-    def _end_at_once(self) -> None:
-        self._processes.ending = True
+    def _shut_down_now(self) -> None:
+        self._processes.shutting_down = True
         self._drained = False
-        self._processes.release_workers()
-        self._leave_until_s = time.monotonic()
-        self._kill(self._leave_until_s)
+        self._processes.disconnect_workers()
+        self._exit_deadline_s = time.monotonic()
+        self._kill_all(self._exit_deadline_s)
 
-    def _kill(self, now_s: float) -> None:
+    def _kill_all(self, now_s: float) -> None:
         self._processes.kill_all()
         self._killed_at_s = now_s
 
@@ -174,84 +179,87 @@ class Supervisor:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """Have signals written to a socket that the loop reads, for the time of the block.
+        """Within the block, write signal numbers to a socket that the main loop reads.
 
-        After it they are ignored: the process ends, and no signal shall be what it ends by.
+        After the block the signals are ignored, so that none of them kills the exiting process.
         """
-        near, far = socket.socketpair()
-        near.setblocking(False)
-        far.setblocking(False)
+        reader, writer = socket.socketpair()
+        reader.setblocking(False)
+        writer.setblocking(False)
         for number in _SIGNALS:
-            signal.signal(number, _noted)
-        # Children inherit this. They are no foreground processes of a terminal, and one that is
-        # set so (stty tostop) would stop them for writing to it.
+            signal.signal(number, _on_signal)
+        # Inherited by children. They are background processes of a terminal, and with `stty tostop`
+        # the kernel would stop them when they write to it.
         signal.signal(signal.SIGTTOU, signal.SIG_IGN)
-        signal.set_wakeup_fd(far.fileno(), warn_on_full_buffer=False)
-        self._reactor.watch(near, lambda: self._take_signals(near))
+        signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        self._reactor.watch(reader, lambda: self._read_signals(reader))
         try:
             yield
         finally:
-            self._reactor.forget(near)
+            self._reactor.forget(reader)
             for number in _SIGNALS:
                 signal.signal(number, signal.SIG_IGN)
             signal.set_wakeup_fd(-1)
-            near.close()
-            far.close()
+            reader.close()
+            writer.close()
 
-    def _take_signals(self, near: socket.socket) -> None:
-        told = b""
+    def _read_signals(self, reader: socket.socket) -> None:
+        numbers = b""
         with suppress(BlockingIOError):
-            told = near.recv(4096)
-        for number in told:
+            numbers = reader.recv(4096)
+        for number in numbers:
             if number == signal.SIGHUP:
                 self._reload()
             elif number in _SIGNALS:
-                self._asked_to_end()
+                self._terminate()
 
-    def _asked_to_end(self) -> None:
-        if self._processes.ending:
-            self._log.log("warning", "asked twice to end: ending without a report")
-            self._end_at_once()
+    def _terminate(self) -> None:
+        if self._processes.shutting_down:
+            self._log.log("warning", "second request to shut down: exiting without a report")
+            self._shut_down_now()
         else:
             self.drain()
 
     def _reload(self) -> None:
-        if self._processes.ending:
+        if self._processes.shutting_down:
             return
         if self._configuration is None:
-            self._processes.tell_control("hosts")
+            self._processes.send_to_control("hosts")
         else:
-            self._configuration.read_again(self._reloaded)
+            self._configuration.reload(self._send_configuration)
 
-    def _reloaded(self, fault: str | None) -> None:
+    def _send_configuration(self, fault: str | None) -> None:
         if fault is not None:
             self._processes.log("warning", fault)
         elif self._configuration is not None:
             try:
-                self._processes.tell_control("config", self._configuration.copy())
+                self._processes.send_to_control("config", self._configuration.duplicate())
             except OSError as error:
-                self._processes.log("warning", f"the configuration is not read: {error.strerror}")
+                self._processes.log(
+                    "warning", f"the configuration was not reloaded: {error.strerror}"
+                )
 
 
-def _noted(_number: int, _frame: FrameType | None) -> None:
-    """Python writes the signal's number to the wake-up descriptor; there is no more to do."""
+def _on_signal(_number: int, _frame: FrameType | None) -> None:
+    """Do nothing: Python has written the signal number to the wake-up descriptor."""
 
 
 def _read_files(
-    setup: DaemonSettings, disk: DiskThread
+    settings: DaemonSettings, disk: DiskThread
 ) -> tuple[SnapshotStore, ConfigSource | None]:
-    if setup.state is not None and not os.access(setup.state.parent, os.W_OK | os.X_OK):
-        raise StartError(f"--state: files cannot be written in {setup.state.parent}")
+    state, config = settings.state, settings.config
+    if state is not None and not os.access(state.parent, os.W_OK | os.X_OK):
+        raise StartError(f"--state: files cannot be written in {state.parent}")
     try:
-        keeper = SnapshotStore(disk, setup.state)
+        snapshots = SnapshotStore(disk, state)
     except OSError as error:
-        raise StartError(f"--state: {setup.state} cannot be read: {error.strerror}") from error
-    if setup.config is None:
-        return keeper, None
+        raise StartError(f"--state: {state} cannot be read: {error.strerror}") from error
+    if config is None:
+        return snapshots, None
     try:
-        return keeper, ConfigSource(disk, setup.config)
+        return snapshots, ConfigSource(disk, config)
     except OSError as error:
-        raise StartError(f"--config: {setup.config} cannot be read: {error.strerror}") from error
+        raise StartError(f"--config: {config} cannot be read: {error.strerror}") from error
 
 
 def _count(number: int, noun: str) -> str:
