@@ -6,11 +6,14 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use serde::Deserialize;
+
 /// The upper 96 bits of every IPv4-mapped address.
 const V4_MAPPED: u128 = 0xffff << 32;
 
 /// An IPv4 or IPv6 address in 128 bits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Deserialize, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[serde(from = "IpAddr")]
 pub struct Addr(u128);
 
 impl Addr {

@@ -236,18 +236,9 @@ mod tests {
 
     fn spec() -> OutputSpec {
         OutputSpec {
-            address: Addr::v4([239, 2, 0, 0]),
-            address_bits: 0,
-            port: 6000,
-            last_port: 6000,
             ifindex: 3,
             interface: "eth1".to_owned(),
-            ttl: Ttl::Set(1),
-            dscp: Some(0),
-            source: Choice::Kernel,
-            source_port: Choice::Kernel,
-            multicast_loop: true,
-            priority: None,
+            ..OutputSpec::to(Addr::v4([239, 2, 0, 0]), 6000)
         }
     }
 

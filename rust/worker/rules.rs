@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::messages::failure::Failure;
-use super::messages::requests::WireRule;
+use super::messages::requests::check;
 use crate::relay::Change;
 use crate::spec::RuleSpec;
 
@@ -43,12 +43,12 @@ impl Rules {
         revision: u64,
         whole: bool,
         remove: &[String],
-        add: Vec<WireRule>,
+        add: Vec<RuleSpec>,
     ) -> Result<Proposal, Failure> {
         let mut proposal = Proposal { revision, ..Proposal::default() };
         let mut coming = BTreeSet::new();
-        for rule in add {
-            let spec = rule.spec()?;
+        for spec in add {
+            check(&spec)?;
             if !coming.insert(spec.id.clone()) {
                 return Err(Failure::of_rule(&spec.id, "it is there twice"));
             }
@@ -117,7 +117,7 @@ mod tests {
     use super::super::messages::requests::tests::prepare;
     use super::*;
 
-    fn rule(id: &str, replaced: &[(&str, &str)]) -> WireRule {
+    fn rule(id: &str, replaced: &[(&str, &str)]) -> RuleSpec {
         let text = prepare(replaced).replace("\"id\":\"a\"", &format!("\"id\":\"{id}\""));
         match ControlRequest::parse(text.as_bytes()).unwrap() {
             ControlRequest::Prepare { add, .. } => add.into_iter().next().unwrap(),

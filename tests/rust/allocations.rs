@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use _native::addr::Addr;
 use _native::relay::{Ingress, Relay, Settings};
 use _native::sockets::interfaces::{self, HostInterface};
-use _native::spec::{Choice, InputSpec, Join, OutputSpec, RuleSpec, Ttl};
+use _native::spec::{InputSpec, Join, OutputSpec, RuleSpec, Ttl};
 
 const HOST: Addr = Addr::v4([127, 0, 0, 1]);
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -99,18 +99,8 @@ fn rule(port: u16, loopback: HostInterface, outputs: &[u16]) -> RuleSpec {
     };
     // The last one takes the TTL over, and so has lanes and envelopes.
     let output = |&port: &u16| OutputSpec {
-        address: HOST,
-        address_bits: 0,
-        port,
-        last_port: port,
-        interface: String::new(),
-        ifindex: 0,
         ttl: if Some(&port) == outputs.last() { Ttl::Keep } else { Ttl::Set(1) },
-        dscp: Some(0),
-        source: Choice::Kernel,
-        source_port: Choice::Kernel,
-        multicast_loop: true,
-        priority: None,
+        ..OutputSpec::to(HOST, port)
     };
     let id = port.to_string();
     RuleSpec { id, paused: false, input, outputs: outputs.iter().map(output).collect() }

@@ -58,18 +58,9 @@ fn frames(blocks: Vec<(Addr, u8)>, ring: Option<RingShape>) -> Request {
 
 fn spec() -> OutputSpec {
     OutputSpec {
-        address: GROUP,
-        address_bits: 0,
-        port: 5001,
-        last_port: 5001,
         ifindex: interface("lo").index,
         interface: "lo".to_owned(),
-        ttl: Ttl::Set(1),
-        dscp: Some(0),
-        source: Choice::Kernel,
-        source_port: Choice::Kernel,
-        multicast_loop: true,
-        priority: None,
+        ..OutputSpec::to(GROUP, 5001)
     }
 }
 

@@ -18,7 +18,7 @@ use crate::sockets::testnet::{
     FAR, NEAR, again, in_namespace, interface, ip, settle, wait_until, with_cable,
 };
 use crate::sockets::udp_input::UdpInputRequest;
-use crate::spec::{Choice, OutputSpec, Ttl};
+use crate::spec::{Choice, OutputSpec};
 
 mod frames;
 
@@ -35,18 +35,9 @@ fn queued(socket: &impl AsFd) -> Vec<usize> {
 
 pub(crate) fn spec(group: Addr, from: &str) -> OutputSpec {
     OutputSpec {
-        address: group,
-        address_bits: 0,
-        port: 5001,
-        last_port: 5001,
         ifindex: interface(from).index,
         interface: from.to_owned(),
-        ttl: Ttl::Set(1),
-        dscp: Some(0),
-        source: Choice::Kernel,
-        source_port: Choice::Kernel,
-        multicast_loop: true,
-        priority: None,
+        ..OutputSpec::to(group, 5001)
     }
 }
 

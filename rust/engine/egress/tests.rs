@@ -24,20 +24,7 @@ const GROUP: Addr = Addr::v4([239, 1, 1, 1]);
 const DATA: u32 = 16 + 32 + 72;
 
 fn plain(address: Addr) -> OutputSpec {
-    OutputSpec {
-        address,
-        address_bits: 0,
-        port: 6000,
-        last_port: 6000,
-        ifindex: 0,
-        interface: String::new(),
-        ttl: Ttl::Set(1),
-        dscp: Some(0),
-        source: Choice::Kernel,
-        source_port: Choice::Kernel,
-        multicast_loop: true,
-        priority: None,
-    }
+    OutputSpec::to(address, 6000)
 }
 
 /// What the outputs of a rule keep, as the plan has it.

@@ -8,7 +8,7 @@ use super::*;
 use crate::addr::Addr;
 use crate::sockets::interfaces;
 use crate::sockets::testnet::{NEAR, in_namespace, interface, ip, wait_until, with_cable};
-use crate::spec::{Choice, Ttl};
+use crate::spec::Choice;
 use crate::spec::{InputSpec, Join, OutputSpec, RuleSpec};
 use crate::sys::netdev;
 
@@ -30,18 +30,8 @@ pub(super) fn rule(group: [u8; 4], name: &str, source: Option<[u8; 4]>) -> RuleS
         vlan: 0,
     };
     let output = OutputSpec {
-        address: Addr::v4([127, 0, 0, 1]),
-        address_bits: 0,
-        port: 6001,
-        last_port: 6001,
-        ifindex: 0,
-        interface: String::new(),
-        ttl: Ttl::Set(1),
-        dscp: Some(0),
         source: source.map_or(Choice::Kernel, |source| Choice::Chosen(Addr::v4(source))),
-        source_port: Choice::Kernel,
-        multicast_loop: true,
-        priority: None,
+        ..OutputSpec::to(Addr::v4([127, 0, 0, 1]), 6001)
     };
     let id = format!("{group:?}%{name}");
     RuleSpec { id, paused: false, input, outputs: vec![output] }

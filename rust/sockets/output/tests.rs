@@ -14,18 +14,11 @@ fn addr(text: &str) -> Addr {
 fn spec(address: &str, interface_name: &str) -> OutputSpec {
     let by_routing = interface_name.is_empty();
     OutputSpec {
-        address: addr(address),
-        address_bits: 0,
-        port: 6001,
-        last_port: 6001,
         ifindex: if by_routing { 0 } else { interface(interface_name).index },
         interface: interface_name.to_owned(),
         ttl: Ttl::Set(9),
         dscp: Some(46),
-        source: Choice::Kernel,
-        source_port: Choice::Kernel,
-        multicast_loop: true,
-        priority: None,
+        ..OutputSpec::to(addr(address), 6001)
     }
 }
 

@@ -17,7 +17,7 @@ use super::*;
 use crate::addr::Addr;
 use crate::sockets::output;
 use crate::sockets::testnet::{FAR, NEAR, interface, ip, roam, wait_until, with_cable};
-use crate::spec::{Choice, OutputSpec, Ttl};
+use crate::spec::OutputSpec;
 use crate::sys::packet_ring::tx_disable::forced;
 
 /// A socket that passes frames to these destinations.
@@ -83,18 +83,10 @@ pub(super) fn udp(group: [u8; 4], source_port: u16, payload: &[u8]) -> Vec<u8> {
 
 fn spec(from: &str) -> OutputSpec {
     OutputSpec {
-        address: GROUP,
-        address_bits: 0,
-        port: 5001,
-        last_port: 5001,
         ifindex: interface(from).index,
         interface: from.to_owned(),
-        ttl: Ttl::Set(1),
-        dscp: Some(0),
-        source: Choice::Kernel,
-        source_port: Choice::Kernel,
         multicast_loop: false,
-        priority: None,
+        ..OutputSpec::to(GROUP, 5001)
     }
 }
 

@@ -9,7 +9,7 @@ use crate::sockets::output::{self, OutputSocket};
 use crate::sockets::testnet::{
     FAR, NEAR, in_namespace, interface, ip, settle, wait_until, with_cable,
 };
-use crate::spec::{Choice, OutputSpec, Ttl};
+use crate::spec::{Choice, OutputSpec};
 
 fn addr(text: &str) -> Addr {
     text.parse::<std::net::IpAddr>().unwrap().into()
@@ -18,18 +18,10 @@ fn addr(text: &str) -> Addr {
 /// A sender to the group by this interface, from this address.
 fn sender(group: &str, interface_name: &str, source: Option<&str>) -> OutputSocket {
     let spec = OutputSpec {
-        address: addr(group),
-        address_bits: 0,
-        port: 5001,
-        last_port: 5001,
         ifindex: interface(interface_name).index,
         interface: interface_name.to_owned(),
-        ttl: Ttl::Set(1),
-        dscp: Some(0),
         source: source.map_or(Choice::Kernel, |source| Choice::Chosen(addr(source))),
-        source_port: Choice::Kernel,
-        multicast_loop: true,
-        priority: None,
+        ..OutputSpec::to(addr(group), 5001)
     };
     output::open(&spec).unwrap()
 }

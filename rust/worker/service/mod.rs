@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use super::messages::LogLevel;
 use super::messages::answers::{Committed, Done, Hello, WorkerEvent};
 use super::messages::failure::Failure;
-use super::messages::requests::{ControlRequest, WireRule};
+use super::messages::requests::ControlRequest;
 use super::page::{PagePublisher, TICK};
 use super::rules::{Proposal, Rules};
 use super::session::{ControlSession, SessionInput};
 use super::status::RuleStatusTracker;
 use crate::relay::{Prepared, Relay};
+use crate::spec::RuleSpec;
 
 /// The version of what is said over the channel.
 const PROTOCOL: u32 = 1;
@@ -98,7 +99,7 @@ impl Service {
         revision: u64,
         whole: bool,
         remove: &[String],
-        add: Vec<WireRule>,
+        add: Vec<RuleSpec>,
     ) {
         let proposal = match self.rules.propose(revision, whole, remove, add) {
             Ok(proposal) => proposal,

@@ -17,7 +17,7 @@ use _native::sandbox::{
 };
 use _native::sockets::InterfaceRef;
 use _native::sockets::packet::{self, SpareSockets};
-use _native::spec::{Choice, InputSpec, Join, OutputSpec, RuleSpec, Ttl};
+use _native::spec::{InputSpec, Join, OutputSpec, RuleSpec};
 use _native::sys::ring::Ring;
 use _native::sys::{sockaddr, sockopt};
 use nix::fcntl::OFlag;
@@ -365,19 +365,6 @@ fn rule(port: u16) -> RuleSpec {
         sources: Box::default(),
         vlan: 0,
     };
-    let output = OutputSpec {
-        address: Addr::v4([127, 0, 0, 1]),
-        address_bits: 0,
-        port,
-        last_port: port,
-        interface: String::new(),
-        ifindex: 0,
-        ttl: Ttl::Set(1),
-        dscp: Some(0),
-        source: Choice::Kernel,
-        source_port: Choice::Kernel,
-        multicast_loop: true,
-        priority: None,
-    };
+    let output = OutputSpec::to(Addr::v4([127, 0, 0, 1]), port);
     RuleSpec { id: "a".to_owned(), paused: false, input, outputs: vec![output] }
 }

@@ -5,24 +5,10 @@ use std::process::Command;
 use super::*;
 use crate::sockets::output;
 use crate::sockets::testnet::{FAR, NEAR, in_namespace, interface, ip, wait_until, with_cable};
-use crate::spec::Ttl;
 
 fn to(address: &str, ifindex: u32) -> OutputSpec {
     let address = address.parse::<std::net::IpAddr>().unwrap().into();
-    OutputSpec {
-        address,
-        address_bits: 0,
-        port: 7000,
-        last_port: 7000,
-        ifindex,
-        interface: String::new(),
-        ttl: Ttl::Set(1),
-        dscp: None,
-        source: Choice::Kernel,
-        source_port: Choice::Kernel,
-        multicast_loop: true,
-        priority: None,
-    }
+    OutputSpec { ifindex, dscp: None, ..OutputSpec::to(address, 7000) }
 }
 
 fn addr(text: &str) -> Addr {

@@ -201,6 +201,4 @@ def _output(output: ResolvedOutput) -> dict[str, Any]:
         "source_port": output.source_port,
         "loop": output.loop,
         "priority": output.priority,
-        "broadcast": output.broadcast,
-        "number": output.number,
     }
