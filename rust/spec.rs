@@ -307,8 +307,8 @@ impl InputSpec {
 pub struct RuleSpec {
     /// What its counters are found by again in a page that outlives the relay; unique in it.
     pub id: String,
-    /// Whether it takes nothing for now: all is open for it, and its counters stay.
-    pub paused: bool,
+    /// Whether it takes what comes. Disabled, its sockets stay open and its counters stay.
+    pub enabled: bool,
     /// Where it listens.
     pub input: InputSpec,
     /// Where each datagram goes.

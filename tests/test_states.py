@@ -33,9 +33,9 @@ SIGHT = RuleStatus(interface="eth0", group="239.1.1.1", ports="5001", joined=Tru
         ),
         (replace(SIGHT, group_seen=3), "frames for 239.1.1.1 seen, none without a VLAN tag"),
         # What the engine knows of the interface goes before what was seen until then.
-        (replace(SIGHT, trouble="paused: eth0 is down", matched=7), "paused: eth0 is down"),
-        (replace(SIGHT, paused=True, matched=7), "disabled"),
-        (replace(SIGHT, paused=True, trouble="paused: no"), "disabled; paused: no"),
+        (replace(SIGHT, trouble="waiting: eth0 is down", matched=7), "waiting: eth0 is down"),
+        (replace(SIGHT, enabled=False, matched=7), "disabled"),
+        (replace(SIGHT, enabled=False, trouble="waiting: no"), "disabled; waiting: no"),
         (replace(SIGHT, group_seen=3, vlan=7), "frames for 239.1.1.1 seen, none with VLAN tag 7"),
         (
             replace(SIGHT, matched=1, last_source="10.0.0.5", last_seen_age_ms=1999),

@@ -175,11 +175,11 @@ class RelayCore:
     def changed(self) -> tuple[Any, list[int]] | None:
         """The note of the newest change that was made, and the keys of the rules that it added."""
 
-    def paused(self) -> list[int]:
-        """Return the keys of the rules that are paused."""
+    def disabled(self) -> list[int]:
+        """Return the keys of the rules that are disabled."""
 
-    def set_paused(self, keys: Sequence[int], paused: bool) -> None:
-        """Pause rules, or let them go on; all stays open for them."""
+    def set_enabled(self, keys: Sequence[int], enabled: bool) -> None:
+        """Enable or disable rules; their sockets stay open."""
 
     def open_spares(self) -> None:
         """Make rings and open sockets beforehand, for a process that gives up its rights."""
@@ -263,11 +263,11 @@ class CounterReading:
         """Whether some worker counts for a rule."""
 
     def rule(
-        self, id: str, paused: bool, trouble: str | None, parked: Sequence[str | None]
+        self, id: str, enabled: bool, trouble: str | None, parked: Sequence[str | None]
     ) -> dict[str, Any]:
         """Return what a rule counted, as `RelayCore.stats` does; zeros where no worker counts.
 
-        `paused`, `trouble` and for each output `parked` are put beside the counters.
+        `enabled`, `trouble` and for each output `parked` are put beside the counters.
         """
 
 @final

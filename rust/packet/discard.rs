@@ -28,8 +28,8 @@ pub enum Discard {
     Source,
     /// The frame was larger than the receive buffer.
     TruncatedByUs,
-    /// Only a rule that is paused would have taken it.
-    Paused,
+    /// Only a disabled rule would have taken it.
+    Disabled,
     /// Addressed to the MAC address of another host.
     NotForUs,
 }
@@ -48,7 +48,7 @@ impl Discard {
         Self::NoRule,
         Self::Source,
         Self::TruncatedByUs,
-        Self::Paused,
+        Self::Disabled,
         Self::NotForUs,
     ];
 
@@ -70,7 +70,7 @@ impl Discard {
             Self::NoRule => "no_rule",
             Self::Source => "source",
             Self::TruncatedByUs => "truncated_by_us",
-            Self::Paused => "paused",
+            Self::Disabled => "disabled",
             Self::NotForUs => "not_for_us",
         }
     }
@@ -91,7 +91,7 @@ mod tests {
     fn names_are_the_published_ones() {
         let names: Vec<_> = Discard::ALL.into_iter().map(Discard::name).collect();
         let published = "truncated not_ip not_udp fragment bad_length bad_header bad_checksum \
-                         vlan no_rule source truncated_by_us paused not_for_us";
+                         vlan no_rule source truncated_by_us disabled not_for_us";
         assert_eq!(names.join(" "), published);
     }
 }

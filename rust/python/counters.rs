@@ -75,10 +75,10 @@ impl CounterReading {
         &self,
         py: Python<'py>,
         id: String,
-        paused: bool,
+        enabled: bool,
         trouble: Option<String>,
         parked: Vec<Option<String>>,
     ) -> PyResult<Bound<'py, PyDict>> {
-        rule_dict(py, &self.counters.rule(RuleStatus { id, trouble, parked }, paused))
+        rule_dict(py, &self.counters.rule(RuleStatus { id, trouble, parked }, enabled))
     }
 }

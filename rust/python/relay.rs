@@ -96,14 +96,14 @@ impl RelayCore {
         changed.as_ref().map(|made| made.clone_ref(py))
     }
 
-    /// The keys of the rules that are paused.
-    fn paused(&self, py: Python<'_>) -> Vec<u32> {
-        py.detach(|| self.relay.paused())
+    /// The keys of the rules that are disabled.
+    fn disabled(&self, py: Python<'_>) -> Vec<u32> {
+        py.detach(|| self.relay.disabled())
     }
 
-    /// Pause rules, or let them go on; all stays open for them.
-    fn set_paused(&self, py: Python<'_>, keys: Vec<u32>, paused: bool) -> PyResult<()> {
-        Ok(py.detach(|| self.relay.set_paused(&keys, paused))?)
+    /// Enable or disable rules; their sockets stay open.
+    fn set_enabled(&self, py: Python<'_>, keys: Vec<u32>, enabled: bool) -> PyResult<()> {
+        Ok(py.detach(|| self.relay.set_enabled(&keys, enabled))?)
     }
 
     /// Make rings and open sockets beforehand, for a process that gives up its rights before `start`.
@@ -192,7 +192,7 @@ pub(super) fn rule_dict<'py>(py: Python<'py>, report: &RuleReport) -> PyResult<B
     let outputs = report.outputs.iter().map(|one| output(py, one));
     let fields = PyDict::new(py);
     fields.set_item("key", report.key)?;
-    fields.set_item("paused", report.paused)?;
+    fields.set_item("enabled", report.enabled)?;
     fields.set_item("trouble", report.trouble.as_deref())?;
     fields.set_item("matched", report.matched)?;
     fields.set_item("matched_bytes", report.matched_bytes)?;

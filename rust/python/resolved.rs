@@ -54,7 +54,7 @@ pub(super) struct ResolvedInput {
 #[derive(FromPyObject)]
 pub(super) struct ResolvedRule {
     id: String,
-    paused: bool,
+    enabled: bool,
     input: ResolvedInput,
     outputs: Vec<ResolvedOutput>,
 }
@@ -114,6 +114,6 @@ impl From<ResolvedInput> for InputSpec {
 impl From<ResolvedRule> for RuleSpec {
     fn from(rule: ResolvedRule) -> Self {
         let outputs = rule.outputs.into_iter().map(OutputSpec::from).collect();
-        Self { id: rule.id, paused: rule.paused, input: rule.input.into(), outputs }
+        Self { id: rule.id, enabled: rule.enabled, input: rule.input.into(), outputs }
     }
 }

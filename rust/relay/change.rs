@@ -21,9 +21,9 @@ pub struct Change<'a> {
     pub remove: &'a [u32],
     /// Rules that come.
     pub add: &'a [RuleSpec],
-    /// Rules that take nothing from now on (true), or again what comes (false). All stays open
-    /// for them, and their counters stay.
-    pub pause: &'a [(u32, bool)],
+    /// Rules that take what comes from now on (true), or nothing (false). Their sockets stay open,
+    /// and their counters stay.
+    pub enable: &'a [(u32, bool)],
 }
 
 /// A change that is ready: all that it needs is open, and nothing is in use yet. Until it is
@@ -50,19 +50,19 @@ impl Relay {
     /// # Errors
     /// An unknown key, a missing right, a limit, or what the kernel refuses.
     pub fn change(&self, remove: &[u32], add: &[RuleSpec]) -> Result<Vec<u32>> {
-        let change = Change { remove, add, pause: &[] };
+        let change = Change { remove, add, enable: &[] };
         let changed = self.change_if(&change, |_| true).map_err(|refusal| refusal.error)?;
         Ok(changed.unwrap_or_default())
     }
 
-    /// Pauses rules, or lets them go on. What nobody but them would have taken is counted on the
-    /// interface as `paused`.
+    /// Enables or disables rules. What only disabled rules would have taken is counted on the
+    /// interface as `disabled`.
     ///
     /// # Errors
     /// An unknown key, or an engine that has ended.
-    pub fn set_paused(&self, keys: &[u32], paused: bool) -> Result<()> {
-        let pause: Vec<(u32, bool)> = keys.iter().map(|key| (*key, paused)).collect();
-        let change = Change { pause: &pause, ..Change::default() };
+    pub fn set_enabled(&self, keys: &[u32], enabled: bool) -> Result<()> {
+        let enable: Vec<(u32, bool)> = keys.iter().map(|key| (*key, enabled)).collect();
+        let change = Change { enable: &enable, ..Change::default() };
         self.change_if(&change, |_| true).map(drop).map_err(|refusal| refusal.error)
     }
 
@@ -80,7 +80,7 @@ impl Relay {
         let shared = &*self.shared;
         let mut state = shared.state();
         state.check_keys(change.remove.iter())?;
-        state.check_keys(change.pause.iter().map(|(key, _)| key))?;
+        state.check_keys(change.enable.iter().map(|(key, _)| key))?;
         shared.workers.can_adopt()?;
         let opened = shared.open(&mut state, change.add)?;
         if agreed(&Prepared { shared, state: &state }) {
@@ -134,7 +134,7 @@ impl Shared {
     fn swap(&self, state: &mut State, change: &Change<'_>, opened: Opened) -> Result<Vec<u32>> {
         let mut owners = SlotChanges { new: opened.slots, gone: Vec::new() };
         let removed: Vec<(u32, LiveRule)> = state.remove_rules(change.remove, &mut owners.gone);
-        let before = state.pause(change.pause);
+        let before = state.set_enabled(change.enable);
         let keys = state.insert_rules(opened.rules);
         state.apply_inputs();
         let moved = state.take_slot_changes();
@@ -145,7 +145,7 @@ impl Shared {
             state.touched.extend(keys.iter().chain(change.remove));
             state.rules.retain(|key, _| !keys.contains(key));
             state.rules.extend(removed);
-            state.pause(&before);
+            state.set_enabled(&before);
             return Err(error);
         }
         if keys.iter().any(|key| state.rules[key].order != OrderCheck::Nothing) {

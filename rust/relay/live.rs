@@ -39,8 +39,8 @@ pub(super) struct Surroundings<'a> {
 /// A rule of the relay.
 pub(super) struct LiveRule {
     pub(super) id: String,
-    /// Whether it takes nothing, though all is open for it.
-    pub(super) paused: bool,
+    /// Whether it takes what comes. All is open for it either way.
+    pub(super) enabled: bool,
     /// The interface as the rule names it: by its name or an alternative one.
     pub(super) named: String,
     /// As wanted, but with the own name and the index of the interface it is open on; the index is
@@ -63,7 +63,7 @@ pub(super) struct LiveRule {
 impl LiveRule {
     /// Whether it takes what comes.
     pub(super) fn takes(&self) -> bool {
-        self.waiting.is_none() && !self.paused
+        self.waiting.is_none() && self.enabled
     }
 
     /// What the user should know of the input, if datagrams cannot come.

@@ -171,13 +171,13 @@ impl State {
         removed
     }
 
-    /// Pauses rules, or lets them go on; says how it was before.
-    pub(super) fn pause(&mut self, wanted: &[(u32, bool)]) -> Vec<(u32, bool)> {
+    /// Enables or disables rules; says how it was before.
+    pub(super) fn set_enabled(&mut self, wanted: &[(u32, bool)]) -> Vec<(u32, bool)> {
         let mut before = Vec::with_capacity(wanted.len());
-        for (key, paused) in wanted {
+        for (key, enabled) in wanted {
             if let Some(rule) = self.rules.get_mut(key) {
                 self.touched.insert(*key);
-                before.push((*key, std::mem::replace(&mut rule.paused, *paused)));
+                before.push((*key, std::mem::replace(&mut rule.enabled, *enabled)));
             }
         }
         before
@@ -206,7 +206,7 @@ impl State {
     ) -> Result<()> {
         let outputs = self.open_outputs(spec, surroundings, opened)?;
         let slot = self.take_slot(stats::SlotOwner::rule(&spec.id), opened)?;
-        let RuleSpec { id, paused, input, .. } = spec.clone();
+        let RuleSpec { id, enabled, input, .. } = spec.clone();
         let named = input.interface.clone();
         let counted_on = surroundings.links.find(&named).map_or(&named, |link| &link.name).clone();
         let (group, granted) = self.groups.add(&counted_on, &input, &mut self.slots)?;
@@ -214,7 +214,7 @@ impl State {
         opened.slots.extend(granted);
         let mut rule = LiveRule {
             id,
-            paused,
+            enabled,
             named,
             input,
             waiting: None,

@@ -28,7 +28,7 @@ pub struct Compiler {
     changed: HashSet<InputKey>,
     patterns: PatternsDraft,
     groups: GroupIndexDraft,
-    paused: Option<Arc<Table>>,
+    disabled: Option<Arc<Table>>,
     table: Arc<Table>,
     /// How long the lists of the table may become by what is added to them.
     most_len: usize,
@@ -44,7 +44,7 @@ impl Default for Compiler {
             changed: HashSet::new(),
             patterns: PatternsDraft::default(),
             groups: GroupIndexDraft::default(),
-            paused: None,
+            disabled: None,
             table: Arc::new(Table::empty()),
             most_len: SPARE_LEN,
         }
@@ -97,17 +97,17 @@ impl Compiler {
         self.free.push(number);
     }
 
-    /// Tells of other rules that they are paused: from the next table on, what they alone would
-    /// have taken is discarded as [`Discard::Paused`](crate::packet::Discard::Paused).
-    pub fn set_paused(&mut self, rules: Option<Arc<Table>>) {
-        self.paused = rules;
+    /// Tells of other rules that they are disabled: from the next table on, what they alone would
+    /// have taken is discarded as [`Discard::Disabled`](crate::packet::Discard::Disabled).
+    pub fn set_disabled(&mut self, rules: Option<Arc<Table>>) {
+        self.disabled = rules;
     }
 
     /// The table of the rules that are in.
     #[must_use]
     pub fn table(&mut self) -> Arc<Table> {
         let mut next = self.inputs();
-        next.paused.clone_from(&self.paused);
+        next.disabled.clone_from(&self.disabled);
         self.groups.refresh(&mut next.groups);
         self.patterns.refresh(&self.rules, &mut next.patterns);
         self.table = Arc::new(next);
@@ -167,7 +167,7 @@ impl Compiler {
             lists: Lists::default(),
             patterns: table.patterns.clone(),
             groups: table.groups.clone(),
-            paused: None,
+            disabled: None,
         };
         for (input, numbers) in by_input {
             next.put(*input, &Takers::of(rules, numbers));

@@ -85,8 +85,8 @@ pub struct Table {
     lists: Lists,
     patterns: Arc<Patterns>,
     groups: GroupIndex,
-    /// Rules that are there and take nothing now.
-    paused: Option<Arc<Self>>,
+    /// Rules that are there and disabled.
+    disabled: Option<Arc<Self>>,
 }
 
 impl Table {
@@ -99,7 +99,7 @@ impl Table {
             lists: Lists::default(),
             patterns: Arc::default(),
             groups: GroupIndex::new(),
-            paused: None,
+            disabled: None,
         }
     }
 
@@ -166,8 +166,8 @@ impl Table {
             }
             refused = refused.or(Some(meeting.group));
         }
-        if self.is_paused_for(interface, datagram) {
-            return Err((Discard::Paused, None));
+        if self.is_for_disabled(interface, datagram) {
+            return Err((Discard::Disabled, None));
         }
         if refused.is_some() {
             return Err((Discard::Source, refused));
@@ -175,11 +175,11 @@ impl Table {
         Err(self.groups.explain(interface, datagram))
     }
 
-    /// Whether a rule that is paused would take the datagram.
+    /// Whether a disabled rule would take the datagram.
     #[cold]
-    fn is_paused_for(&self, interface: u32, datagram: &Datagram) -> bool {
+    fn is_for_disabled(&self, interface: u32, datagram: &Datagram) -> bool {
         let takes = |table: &Self| matches!(table.find(interface, datagram), Verdict::Rules(_));
-        self.paused.as_deref().is_some_and(takes)
+        self.disabled.as_deref().is_some_and(takes)
     }
 }
 

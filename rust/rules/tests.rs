@@ -223,27 +223,27 @@ fn what_goes_and_comes_again_is_found_under_its_new_number() {
 }
 
 #[test]
-fn what_only_a_paused_rule_would_take_is_paused_and_nothing_else() {
+fn what_only_a_disabled_rule_would_take_is_disabled_and_nothing_else() {
     let other_port = InputKey { port: 5002, ..INPUT };
     let taking = [rule(other_port, &[]), rule(INPUT, &SOURCES[..1])];
-    let paused = [rule(INPUT, &SOURCES[1..2]), pattern(INPUT, 4, 5003, &SOURCES[..2])];
+    let disabled = [rule(INPUT, &SOURCES[1..2]), pattern(INPUT, 4, 5003, &SOURCES[..2])];
     let mut compiler = Compiler::default();
     for rule in taking {
         compiler.add(rule);
     }
-    compiler.set_paused(Some(Table::compile(&paused)));
+    compiler.set_disabled(Some(Table::compile(&disabled)));
     let table = compiler.table();
-    let is_paused = Verdict::Discard(Discard::Paused, None);
+    let is_disabled = Verdict::Discard(Discard::Disabled, None);
     assert_eq!(find(&table, INPUT, SOURCES[0]), Verdict::Rules(&[1]));
-    assert_eq!(find(&table, INPUT, SOURCES[1]), is_paused);
+    assert_eq!(find(&table, INPUT, SOURCES[1]), is_disabled);
     assert_eq!(find(&table, INPUT, SOURCES[2]), Verdict::Discard(Discard::Source, Some(0)));
     assert_eq!(find(&table, other_port, SOURCES[0]), Verdict::Rules(&[0]));
-    assert_eq!(find(&table, InputKey { port: 5003, ..INPUT }, SOURCES[0]), is_paused);
+    assert_eq!(find(&table, InputKey { port: 5003, ..INPUT }, SOURCES[0]), is_disabled);
     let elsewhere = InputKey { port: 5004, ..INPUT };
     assert_eq!(find(&table, elsewhere, SOURCES[0]), Verdict::Discard(Discard::NoRule, Some(0)));
     let tagged = InputKey { vlan: 7, ..INPUT };
     assert_eq!(find(&table, tagged, SOURCES[1]), Verdict::Discard(Discard::Vlan, Some(0)));
-    compiler.set_paused(None);
+    compiler.set_disabled(None);
     let table = compiler.table();
     assert_eq!(find(&table, INPUT, SOURCES[1]), Verdict::Discard(Discard::Source, Some(0)));
 }

@@ -29,7 +29,7 @@ pub(super) struct Proposal {
     gone: Vec<String>,
     remove: Vec<u32>,
     add: Vec<RuleSpec>,
-    pause: Vec<(u32, bool)>,
+    enable: Vec<(u32, bool)>,
 }
 
 impl Rules {
@@ -70,8 +70,8 @@ impl Rules {
     fn propose_one(&self, spec: RuleSpec, proposal: &mut Proposal) {
         let Some(held) = self.held.get(&spec.id) else { return proposal.add.push(spec) };
         if held.spec.is_same(&spec) {
-            if held.spec.paused != spec.paused {
-                proposal.pause.push((held.key, spec.paused));
+            if held.spec.enabled != spec.enabled {
+                proposal.enable.push((held.key, spec.enabled));
             }
             return;
         }
@@ -86,9 +86,9 @@ impl Rules {
         for id in proposal.gone {
             self.held.remove(&id);
         }
-        let paused: BTreeMap<u32, bool> = proposal.pause.into_iter().collect();
+        let enabled: BTreeMap<u32, bool> = proposal.enable.into_iter().collect();
         for held in self.held.values_mut() {
-            held.spec.paused = *paused.get(&held.key).unwrap_or(&held.spec.paused);
+            held.spec.enabled = *enabled.get(&held.key).unwrap_or(&held.spec.enabled);
         }
         for (spec, &key) in proposal.add.into_iter().zip(keys) {
             self.held.insert(spec.id.clone(), ActiveRule { key, spec });
@@ -107,7 +107,7 @@ impl Rules {
 impl Proposal {
     /// For the relay.
     pub(super) fn change(&self) -> Change<'_> {
-        Change { remove: &self.remove, add: &self.add, pause: &self.pause }
+        Change { remove: &self.remove, add: &self.add, enable: &self.enable }
     }
 }
 
@@ -141,21 +141,21 @@ mod tests {
     #[test]
     fn a_rule_that_stays_is_not_touched_and_another_spec_replaces_it() {
         let mut rules = with(&["a", "b", "c"]);
-        let pause = [("\"paused\":false", "\"paused\":true")];
+        let disabled = [("\"enabled\":true", "\"enabled\":false")];
         let other = [("\"vlan\":0", "\"vlan\":7")];
         let index = [("\"ifindex\":1", "\"ifindex\":9")];
-        let add = vec![rule("a", &pause), rule("b", &other), rule("c", &index), rule("d", &[])];
+        let add = vec![rule("a", &disabled), rule("b", &other), rule("c", &index), rule("d", &[])];
         let proposal = rules.propose(5, false, &[], add).unwrap();
         assert_eq!(ids(&proposal), ["b", "d"]);
         assert_eq!(proposal.remove, [11]);
-        assert_eq!(proposal.pause, [(10, true)]);
+        assert_eq!(proposal.enable, [(10, false)]);
         rules.adopt(proposal, &[20, 21]);
         assert_eq!(
             (rules.revision, rules.ids().collect::<Vec<_>>()),
             (5, vec!["a", "b", "c", "d"])
         );
-        let again = rules.propose(6, false, &[], vec![rule("a", &pause)]).unwrap();
-        assert!(again.pause.is_empty() && again.add.is_empty() && again.remove.is_empty());
+        let again = rules.propose(6, false, &[], vec![rule("a", &disabled)]).unwrap();
+        assert!(again.enable.is_empty() && again.add.is_empty() && again.remove.is_empty());
     }
 
     #[test]

@@ -147,7 +147,7 @@ class Daemon(RuleBasedStateMachine):
         """Whether each has all rules, at the revision."""
         return all(
             worker.revision == self.revision
-            and {each: not spec["paused"] for each, spec in worker.rules.items()} == self.model
+            and {each: spec["enabled"] for each, spec in worker.rules.items()} == self.model
             for worker in self.supervisor.workers.values()
         )
 

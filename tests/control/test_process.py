@@ -231,7 +231,7 @@ def test_a_rule_that_does_not_fit_now_is_kept_and_tried_again(directory: Path) -
             wait_until(lambda: client.call("ping")["revision"] == 6, what="the rule is taken up")
             late = client.call("rules.get", rule="late")["rule"]
             assert (late["enabled"], late["state"]) == (False, "disabled")
-            assert supervisor.workers[0].rules[late["id"]]["paused"]
+            assert not supervisor.workers[0].rules[late["id"]]["enabled"]
             assert client.call("rules.remove", rules=["late"])["removed"] == [late["id"]]
 
 

@@ -66,9 +66,9 @@ def test_rules_come_turn_and_go(client: RawClient, supervisor: FakeSupervisor) -
     assert [rule["enabled"] for rule in added["added"]] == [True, False]
     for worker in supervisor.workers.values():
         assert worker.revision == 1
-        assert {each: spec["paused"] for each, spec in worker.rules.items()} == {
-            one: False,
-            two: True,
+        assert {each: spec["enabled"] for each, spec in worker.rules.items()} == {
+            one: True,
+            two: False,
         }
     assert call(client, "rules.disable", rules=["one"])["changed"] == [one]
     assert call(client, "rules.enable", rules=[one, two])["changed"] == [one, two]

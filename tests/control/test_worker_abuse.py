@@ -86,7 +86,7 @@ def test_whatever_one_says_the_other_relays(two: FakeSupervisor, words: list[byt
         assert client.call("rules.get", rule="one")["rule"]["enabled"]
     assert two.process.poll() is None
     assert "Traceback" not in two.said()
-    assert {rule["paused"] for rule in two.workers[1].rules.values()} == {False}
+    assert {rule["enabled"] for rule in two.workers[1].rules.values()} == {True}
 
 
 def flood(worker: FakeWorker, ended: threading.Event, kind: str) -> None:

@@ -103,7 +103,7 @@ fn rule(port: u16, loopback: HostInterface, outputs: &[u16]) -> RuleSpec {
         ..OutputSpec::to(HOST, port)
     };
     let id = port.to_string();
-    RuleSpec { id, paused: false, input, outputs: outputs.iter().map(output).collect() }
+    RuleSpec { id, enabled: true, input, outputs: outputs.iter().map(output).collect() }
 }
 
 /// Waits until every output is done with so many copies.

@@ -51,14 +51,14 @@ class FakeCore:
         self.changes.append((list(remove), len(add)))
         self.changed = (note, keys)
 
-    def paused(self) -> list[int]:
+    def disabled(self) -> list[int]:
         """As the real one."""
-        return [key for key, rule in self.rules.items() if rule.paused]
+        return [key for key, rule in self.rules.items() if not rule.enabled]
 
-    def set_paused(self, keys: Sequence[int], paused: bool) -> None:
+    def set_enabled(self, keys: Sequence[int], enabled: bool) -> None:
         """As the real one."""
         for key in keys:
-            self.rules[key] = replace(self.rules[key], paused=paused)
+            self.rules[key] = replace(self.rules[key], enabled=enabled)
 
     def open_spares(self) -> None:
         """Remember that it was asked for."""
@@ -124,7 +124,7 @@ class FakeCore:
         }
         return {
             "key": key,
-            "paused": rule.paused,
+            "enabled": rule.enabled,
             "trouble": None,
             "matched": 0,
             "matched_bytes": 0,

@@ -174,7 +174,7 @@ class FakeWorker:
         }
         return {
             "id": rule["id"],
-            "paused": rule["paused"],
+            "enabled": rule["enabled"],
             "trouble": None,
             "matched": matched,
             "matched_bytes": 100 * matched,

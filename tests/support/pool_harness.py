@@ -92,9 +92,9 @@ class PoolHarness:
 
     def is_equal(self) -> bool:
         """Whether every worker has what the book says."""
-        wanted = {rule_id: not enabled for rule_id, enabled, _ in self.book.specs()}
+        wanted = {rule_id: enabled for rule_id, enabled, _ in self.book.specs()}
         return all(
-            {rule_id: rule["paused"] for rule_id, rule in fake.rules.items()} == wanted
+            {rule_id: rule["enabled"] for rule_id, rule in fake.rules.items()} == wanted
             and fake.revision == self.book.revision
             for fake in self.fakes.values()
         )

@@ -232,13 +232,13 @@ class WorkerProcess:
                 return
 
 
-def specs(*rules: str, ingress: Ingress = "udp", paused: bool = False) -> list[Json]:
+def specs(*rules: str, ingress: Ingress = "udp", enabled: bool = True) -> list[Json]:
     """Rules as a worker takes them, resolved in the calling thread's network namespace."""
     parsed = parse_rules(rules)
     plan = RuleSet(ingress).plan(
         _native.interfaces(), remove=(), add=parsed, names=HostResolver("first", {})
     )
-    return [_spec(resolved) | {"paused": paused} for resolved in plan.resolved]
+    return [_spec(resolved) | {"enabled": enabled} for resolved in plan.resolved]
 
 
 def _is_readable(end: socket.socket, seconds: float | None) -> bool:

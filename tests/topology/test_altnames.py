@@ -65,7 +65,7 @@ def test_names_come_go_and_move_to_another_interface(lab: Lab, ingress: Ingress)
         wait_until(lambda: ("in0", GROUP) not in joins(lab.relay))
         with lab.relay.down("in0"):
             name(lab, "in0", "feed0")
-            probe.awaits("paused: feed0 (in0) is down", DEADLINE_S)
+            probe.awaits("waiting: feed0 (in0) is down", DEADLINE_S)
         probe.resumes(probe.first)
         name(lab, "in0", "feed0", verb="del")
         name(lab, "bare", "feed0")

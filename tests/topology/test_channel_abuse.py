@@ -50,7 +50,7 @@ def frame(body: bytes) -> bytes:
 def twisted(spec: Json) -> st.SearchStrategy[Json]:
     """A rule as control sends it, with one of its fields wrong."""
     outputs = [f"outputs.0.{name}" for name in spec["outputs"][0]]
-    names = [*(f"input.{name}" for name in spec["input"]), *outputs, "id", "paused", "outputs"]
+    names = [*(f"input.{name}" for name in spec["input"]), *outputs, "id", "enabled", "outputs"]
 
     def twist(name: str, value: object) -> Json:
         made: Json = json.loads(json.dumps(spec))

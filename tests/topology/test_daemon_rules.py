@@ -214,7 +214,7 @@ def what_makes_them(client: mcr.Client) -> tuple[list[tuple[str, str | None, str
 
 
 def test_a_disabled_rule_counts_and_costs_others_nothing(lab: Lab, ingress: Ingress) -> None:
-    """What it would have taken is `paused`; a flow beside it and one it shares lose nothing."""
+    """What it would have taken is `disabled`; a flow beside it and one it shares lose nothing."""
     sharing = "239.1.73.2%in0:5001 to 239.2.73.4%out1:6001"
     with (
         contextlib.ExitStack() as stack,
@@ -235,7 +235,7 @@ def test_a_disabled_rule_counts_and_costs_others_nothing(lab: Lab, ingress: Ingr
             client.disable_rule("other")
             assert client.rule("other").state == "disabled"
             switched.send(sent[20:40])
-            wait_until(lambda: paused(client) == 20)
+            wait_until(lambda: disabled(client) == 20)
             client.enable_rule("other")
             switched.send(sent[40:])
             receivers[1].expect(sent[:20] + sent[40:])
@@ -246,15 +246,15 @@ def test_a_disabled_rule_counts_and_costs_others_nothing(lab: Lab, ingress: Ingr
         receivers[0].expect(flow.sent)
         stats = settle(client, lambda stats: stats.rules[0].matched == len(flow.sent))
         assert (stats.rules[1].matched, stats.rules[1].outputs[0].sent) == (40, 40)
-        assert paused(client) == 20
+        assert disabled(client) == 20
         shares(lab, daemon, client, sharing)
 
 
 def shares(lab: Lab, daemon: Daemon, client: mcr.Client, sharing: str) -> None:
-    """What another rule takes of the same input is not paused."""
+    """What another rule takes of the same input is not counted as disabled."""
     client.disable_rule("other")
     client.add_rule(sharing)
-    before, sent = paused(client), payloads(30)
+    before, sent = disabled(client), payloads(30)
     with (
         lab.receive("239.2.73.4", 6001, "d1") as receiver,
         lab.sender("239.1.73.2", 5001) as sender,
@@ -263,11 +263,11 @@ def shares(lab: Lab, daemon: Daemon, client: mcr.Client, sharing: str) -> None:
         receiver.expect(sent)
     stats = settle(client, lambda stats: stats.rules[2].outputs[0].sent == len(sent))
     assert_balanced(stats)
-    assert paused(client) == before
+    assert disabled(client) == before
     assert [worker.deaths for worker in client.workers()] == [0]
     assert daemon.process.poll() is None
 
 
-def paused(client: mcr.Client) -> int:
+def disabled(client: mcr.Client) -> int:
     """What was dropped for disabled rules."""
-    return client.stats().totals.dropped["paused"]
+    return client.stats().totals.dropped["disabled"]

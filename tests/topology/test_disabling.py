@@ -10,7 +10,7 @@ RULE = "239.1.44.1%in0:5001,name=switched to 239.2.44.1%out0:6001"
 
 
 def test_a_disabled_rule_takes_nothing_and_goes_on_counting(lab: Lab, ingress: Ingress) -> None:
-    """Disabled, its datagrams count as paused on the interface; enabled, its counters go on."""
+    """Disabled, its datagrams count as disabled on the interface; enabled, its counters go on."""
     with (
         lab.receive("239.2.44.1", 6001) as receiver,
         relaying(lab.relay, RULE, ingress=ingress) as relay,
@@ -23,17 +23,17 @@ def test_a_disabled_rule_takes_nothing_and_goes_on_counting(lab: Lab, ingress: I
             relay.disable_rule("switched")
             assert relay.stats().rules[0].state == "disabled"
         sender.send(sent[20:40])
-        stats = settle(relay, lambda stats: stats.interfaces[0].dropped["paused"] == 20)
+        stats = settle(relay, lambda stats: stats.interfaces[0].dropped["disabled"] == 20)
         assert stats.rules[0].matched == 20
         relay.enable_rule("switched")
         assert relay.stats().rules[0].state.startswith("flowing")
         sender.send(sent[40:])
         settle_sent(relay, 40)
         receiver.expect(sent[:20] + sent[40:])
-        assert relay.stats().interfaces[0].dropped["paused"] == 20
+        assert relay.stats().interfaces[0].dropped["disabled"] == 20
 
 
-def test_what_another_rule_takes_is_not_paused(lab: Lab, ingress: Ingress) -> None:
+def test_what_another_rule_takes_is_not_counted_as_disabled(lab: Lab, ingress: Ingress) -> None:
     """Two rules on one input: disabling one costs only its own copies."""
     other = "239.1.44.1%in0:5001 to 239.2.44.2%out1:6001"
     with (
@@ -46,7 +46,7 @@ def test_what_another_rule_takes_is_not_paused(lab: Lab, ingress: Ingress) -> No
         sender.send(sent)
         stats = settle(relay, lambda stats: stats.rules[1].outputs[0].sent == 20)
         assert stats.rules[0].matched == 0
-        assert stats.interfaces[0].dropped["paused"] == 0
+        assert stats.interfaces[0].dropped["disabled"] == 0
         receiver.expect(sent)
 
 

@@ -127,11 +127,11 @@ def test_an_input_that_is_down_or_unplugged(lab: Lab, ingress: Ingress) -> None:
         probe.resumes()
         before = probe.relay.stats().rules[0].matched
         with lab.relay.down("in0"):
-            probe.awaits("paused: in0 is down")
+            probe.awaits("waiting: in0 is down")
         probe.resumes()
         with lab.source.down("s0"):
             # The kernel itself tells of a carrier at most once a second.
-            probe.awaits("paused: in0 has no carrier", DEADLINE_S)
+            probe.awaits("waiting: in0 has no carrier", DEADLINE_S)
         probe.resumes()
         assert probe.relay.stats().rules[0].matched > before
 

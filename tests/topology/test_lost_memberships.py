@@ -58,7 +58,7 @@ def test_groups_are_joined_anew_when_ipv6_is_back(
     with either(lab, ingress, daemon=daemon, rules=RULES) as rules:
         relay_all(lab, rules, 0)
         set_mtu(lab, TOO_SMALL_MTU)
-        reason = "paused: in0 has an MTU of 1200, and IPv6 takes at least 1280"
+        reason = "waiting: in0 has an MTU of 1200, and IPv6 takes at least 1280"
         wait_until(lambda: [rule.state == reason for rule in rules.stats().rules] == [1, 1, 0])
         assert joined(lab.relay) == {("in0", "239.1.71.1")}
         set_mtu(lab, 1500)
@@ -90,7 +90,7 @@ def test_ipv4_is_joined_anew_when_it_is_back(lab: Lab, ingress: Ingress) -> None
     with relaying(lab.relay, rule, ingress=ingress) as relay:
         assert member in igmp(lab.relay)
         lab.relay.ip("link", "set", "lo", "mtu", "60")
-        reason = "paused: lo has an MTU of 60, and IPv4 takes at least 68"
+        reason = "waiting: lo has an MTU of 60, and IPv4 takes at least 68"
         wait_until(lambda: relay.stats().rules[0].state == reason)
         lab.relay.ip("link", "set", "lo", "mtu", "65536")
         wait_until(lambda: member in igmp(lab.relay))

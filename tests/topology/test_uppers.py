@@ -122,7 +122,9 @@ def test_an_input_that_is_a_port_of_a_bridge(uppers: Uppers, ingress: Ingress) -
         Sender(uppers.source, "a1", GROUPS[4], PORT) as sender,
     ):
         if ingress == "udp":
-            expected = "paused: p1 belongs to br0, a bridge or bond, which takes what arrives there"
+            expected = (
+                "waiting: p1 belongs to br0, a bridge or bond, which takes what arrives there"
+            )
             assert state(relay) == f"{expected}; name br0 as the input"
             with sending(uppers, "br0", "a1", GROUPS[4]):
                 assert relay.stats().interfaces[0].received == 0

@@ -95,17 +95,17 @@ def test_a_change_that_is_refused_changes_nothing(lab: Lab, worker: WorkerProces
     assert control.ask("hello")["rules"] == [first["id"]]
 
 
-def test_a_paused_rule_counts_on(lab: Lab, worker: WorkerProcess) -> None:
-    """The same rule, paused or not: sockets and counters stay."""
+def test_a_disabled_rule_counts_on(lab: Lab, worker: WorkerProcess) -> None:
+    """The same rule, disabled or not: sockets and counters stay."""
     control = worker.connect()
     control.change(1, resolved(lab, RULE), whole=True)
     with lab.sender("239.1.60.1", 5001) as sender:
         sender.send(payloads(10))
         wait_for_sent(control, 10)
-        control.change(2, resolved(lab, RULE, paused=True))
+        control.change(2, resolved(lab, RULE, enabled=False))
         sender.send(payloads(10))
-        wait_until(lambda: report(control)["interfaces"][0]["dropped"]["paused"] == 10)
-        assert report(control)["rules"][0]["paused"] is True
+        wait_until(lambda: report(control)["interfaces"][0]["dropped"]["disabled"] == 10)
+        assert report(control)["rules"][0]["enabled"] is False
         control.change(3, resolved(lab, RULE))
         sender.send(payloads(10))
         wait_for_sent(control, 20)

@@ -12,10 +12,10 @@ RULE = "239.1.60.1%in0:5001,name=one to 239.2.60.1%out0:6001"
 OTHER = "239.1.60.2%in0:5001,name=two to 239.2.60.2%out1:6001"
 
 
-def resolved(lab: Lab, *rules: str, paused: bool = False) -> list[Json]:
+def resolved(lab: Lab, *rules: str, enabled: bool = True) -> list[Json]:
     """Rules as they are in the relay's namespace."""
     with lab.relay:
-        return specs(*rules, paused=paused)
+        return specs(*rules, enabled=enabled)
 
 
 def report(control: WorkerClient) -> Json:

@@ -146,13 +146,13 @@ class ActiveRules:
         """
         self._catch_up()
         plan = self._set.plan(interfaces(), remove=remove, add=add, names=names)
-        paused = set(self.core.paused()) if plan.removed else set()
+        now_disabled = set(self.core.disabled()) if plan.removed else set()
         coming = {}
         for rule, resolved in zip(plan.added, plan.resolved, strict=True):
             old = self._by_id.get(rule.id)
-            is_paused = rule.id in disabled if old is None else old.key in paused
+            is_disabled = rule.id in disabled if old is None else old.key in now_disabled
             key = old.key if old is not None and old.resolved == resolved else 0
-            coming[rule.id] = Running(key, rule, replace(resolved, paused=is_paused))
+            coming[rule.id] = Running(key, rule, replace(resolved, enabled=not is_disabled))
         stay = {running.key for running in coming.values()}
         gone = [key for each in plan.removed if (key := self._by_id[each].key) not in stay]
         fresh = [running.resolved for running in coming.values() if running.key == 0]
@@ -166,7 +166,7 @@ class ActiveRules:
             EngineError: the engine has ended.
         """
         self._catch_up()
-        self.core.set_paused([self._by_id[rule_id].key], not enabled)
+        self.core.set_enabled([self._by_id[rule_id].key], enabled)
 
     def follow(self, changed: Container[Name], names: HostResolver) -> None:
         """Send what goes to host names that have changed to their addresses in `names`.

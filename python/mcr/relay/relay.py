@@ -214,9 +214,9 @@ class Relay:
     def disable_rule(self, rule: Rule | str) -> None:
         """Let a rule, given as a value or by its id or its name, take nothing until it is enabled.
 
-        Its sockets stay open and its counters stay; other rules do not notice. What arrives for
-        nobody but a disabled rule is counted on its interface as `paused`. It stays disabled where
-        `replace_rules` or `resolve_hosts` keeps it. Twice is once.
+        Its sockets stay open and its counters stay; other rules do not notice. What only a disabled
+        rule would have taken is counted on its interface as `disabled`. The rule stays disabled
+        where `replace_rules` or `resolve_hosts` keeps it. Twice is once.
 
         Raises:
             RuleError: there is no such rule.

@@ -118,8 +118,8 @@ class ResolvedRule:
     input: ResolvedInput
     outputs: tuple[ResolvedOutput, ...]
     id: str
-    paused: bool = field(default=False, compare=False)
-    """Whether it takes nothing for now; a rule is the same either way."""
+    enabled: bool = field(default=True, compare=False)
+    """Whether it takes datagrams now; a rule is the same either way."""
 
     @property
     def is_final(self) -> bool:

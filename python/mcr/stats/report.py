@@ -73,7 +73,7 @@ class Takers:
         if counted is None:
             return None
         rule, resolved, numbers = counted
-        if numbers["paused"] or not numbers["matched"]:
+        if not numbers["enabled"] or not numbers["matched"]:
             return None
         listed = {str(source) for source in resolved.input.sources}
         if last_source is not None and listed and last_source not in listed:
@@ -145,7 +145,7 @@ def _output_sight(numbers: Counters) -> OutputStatus:
 def _sight(resolved: ResolvedRule, counted: Counters) -> RuleStatus:
     source = resolved.input
     return RuleStatus(
-        paused=counted["paused"],
+        enabled=counted["enabled"],
         trouble=counted["trouble"],
         interface="any interface" if source.everywhere else source.interface,
         group=str(source.block),

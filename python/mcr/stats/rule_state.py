@@ -36,9 +36,8 @@ class RuleStatus:
     the datagrams for the rule's address on its interface that no rule took; `group_seen_age_ms` is
     the age of the last of them, `other_port` and `other_source` are the last port without a rule
     and the last source that source lists refused among them. `last_seen_age_ms` is the age of the
-    last match. `trouble` is the engine's word on an input that waits for its interface; `paused`
-    says that the rule is disabled. `taker` is a more specific rule that may have what this one
-    lacks.
+    last match. `trouble` is the engine's word on an input that waits for its interface.
+    `taker` is a more specific rule that may have what this one lacks.
     """
 
     interface: str
@@ -55,14 +54,14 @@ class RuleStatus:
     other_port: int | None = None
     other_source: str | None = None
     trouble: str | None = None
-    paused: bool = False
+    enabled: bool = True
     taker: Taker | None = None
 
     @property
     def is_idle(self) -> bool:
         """Whether it takes nothing now, so that `taker` matters."""
         is_flowing = self.matched > 0 and (self.last_seen_age_ms or 0) < SILENT_AFTER_MS
-        return not (self.paused or self.trouble or is_flowing)
+        return self.enabled and not (self.trouble or is_flowing)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,10 +84,11 @@ def rule_state(sight: RuleStatus, outputs: Sequence[OutputStatus] = ()) -> str:
 
     First what arrives (or the nearest thing to it that does), then what each output lost just now.
     """
-    if sight.paused:
-        arrival = ["disabled", sight.trouble]
-    else:
+    arrival: list[str | None]
+    if sight.enabled:
         arrival = [sight.trouble or (_flow(sight) if sight.matched else _absence(sight))]
+    else:
+        arrival = ["disabled", sight.trouble]
     troubles = (_trouble(number, output) for number, output in enumerate(outputs, start=1))
     return "; ".join(part for part in (*arrival, *troubles) if part)
 

@@ -48,7 +48,7 @@ pub struct RuleReport {
     /// As its `RuleSpec` says.
     pub id: String,
     /// Whether it takes nothing for now.
-    pub paused: bool,
+    pub enabled: bool,
     /// Why its input waits or nothing can come, in a sentence; `None` while all is well.
     pub trouble: Option<String>,
     /// Datagrams.
@@ -138,7 +138,7 @@ pub(in crate::relay) fn read(
     let now_ms = now_ms();
     let rules = state.rules.iter().map(|(&key, live)| {
         let trouble = live.trouble(links, state.ingress());
-        let (id, paused) = (live.id.clone(), live.paused);
+        let (id, enabled) = (live.id.clone(), live.enabled);
         let outputs = live
             .outputs
             .iter()
@@ -146,7 +146,7 @@ pub(in crate::relay) fn read(
         let outputs = outputs.collect();
         let [counted, group] = [live.slot, live.group].map(|slot| copies(pages, slot));
         let report = RuleReport::new(&counted, &group, outputs, now_ms);
-        RuleReport { key, id, paused, trouble, ..report }
+        RuleReport { key, id, enabled, trouble, ..report }
     });
     Report { interfaces, rules: rules.collect() }
 }
@@ -181,7 +181,7 @@ impl RuleReport {
         Self {
             key: 0,
             id: String::new(),
-            paused: false,
+            enabled: true,
             trouble: None,
             matched: counted[rule::MATCHED],
             matched_bytes: counted[rule::MATCHED_BYTES],

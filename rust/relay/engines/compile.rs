@@ -27,19 +27,19 @@ pub(in crate::relay) struct Plans {
     groups: Vec<u32>,
     /// For each worker.
     outputs: Vec<Vec<Arc<[PlanOutput]>>>,
-    paused: PausedRules,
+    disabled: DisabledRules,
 }
 
-/// The rules that take nothing now: in a table of their own, which tells why.
+/// The disabled rules: in a table of their own, which tells why a datagram is not relayed.
 #[derive(Default)]
-struct PausedRules {
+struct DisabledRules {
     compiler: Compiler,
     numbers: HashMap<u32, u32>,
 }
 
 impl Plans {
     /// A plan for each of `workers` engines, after the rules `touched` came, went or changed. Rules
-    /// whose input waits are in none, and of those that are paused only the table knows.
+    /// whose input waits are in none, and of those that are disabled only the table knows.
     pub(in crate::relay) fn compile(
         &mut self,
         state: &State,
@@ -60,8 +60,8 @@ impl Plans {
     /// Follows the rules that were touched.
     fn refresh(&mut self, state: &State, touched: &BTreeSet<u32>) {
         let mut shares = BTreeSet::new();
-        if self.paused.refresh(touched, state) {
-            self.compiler.set_paused(self.paused.table());
+        if self.disabled.refresh(touched, state) {
+            self.compiler.set_disabled(self.disabled.table());
         }
         for key in touched {
             if let Some(number) = self.numbers.remove(key) {
@@ -158,7 +158,7 @@ impl Plans {
     }
 }
 
-impl PausedRules {
+impl DisabledRules {
     /// Follows the rules that were touched; whether that changed anything.
     fn refresh(&mut self, touched: &BTreeSet<u32>, state: &State) -> bool {
         let mut has_changed = false;
@@ -168,7 +168,7 @@ impl PausedRules {
                 has_changed = true;
             }
             let rule = state.rules.get(key);
-            if let Some(rule) = rule.filter(|rule| rule.paused && rule.waiting.is_none()) {
+            if let Some(rule) = rule.filter(|rule| !rule.enabled && rule.waiting.is_none()) {
                 self.numbers.insert(*key, self.compiler.add(rule.table_rule()));
                 has_changed = true;
             }

@@ -93,9 +93,9 @@ pub(in crate::relay) fn input_link<'a>(
         // The relay of Python has it replaced as soon as an interface has the address.
         None if name.is_empty() => Err(no_address(input).named("unresolved")),
         None => Err(missing(name).named("unresolved")),
-        Some(link) if !link.up => Err(down(name, link).named("paused")),
+        Some(link) if !link.up => Err(down(name, link).named("waiting")),
         Some(link) if lacks_ip(input, link) => {
-            Err(without_ip(&called(name, link), input, link.mtu).named("paused"))
+            Err(without_ip(&called(name, link), input, link.mtu).named("waiting"))
         }
         Some(link) => Ok(link),
     }
@@ -115,16 +115,18 @@ pub(in crate::relay) fn open_input_trouble(
 ) -> Option<String> {
     match input_link(name, input, links) {
         Err(blocked) => Some(blocked.text),
-        Ok(_) if !has_address(input, links) => Some(no_address(input).named("paused").text),
+        Ok(_) if !has_address(input, links) => Some(no_address(input).named("waiting").text),
         // Its datagrams may arrive on any other.
         Ok(_) if input.everywhere => None,
-        Ok(link) if !link.carrier => Some(format!("paused: {} has no carrier", called(name, link))),
+        Ok(link) if !link.carrier => {
+            Some(format!("waiting: {} has no carrier", called(name, link)))
+        }
         // AF_PACKET gets a frame before the bridge does.
         Ok(_) if ingress == Ingress::Packet => None,
         Ok(link) => links.receiving_master(link.index).map(|Link { name: master, .. }| {
             let name = called(name, link);
             format!(
-                "paused: {name} belongs to {master}, a bridge or bond, which takes what arrives \
+                "waiting: {name} belongs to {master}, a bridge or bond, which takes what arrives \
                  there; name {master} as the input"
             )
         }),

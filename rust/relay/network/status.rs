@@ -59,11 +59,11 @@ impl Relay {
         conditions.collect()
     }
 
-    /// The keys of the rules that take nothing for now because somebody wants it so.
+    /// The keys of the rules that are disabled.
     #[must_use]
-    pub fn paused(&self) -> Vec<u32> {
+    pub fn disabled(&self) -> Vec<u32> {
         let state = self.shared.state();
-        state.rules.iter().filter(|(_, rule)| rule.paused).map(|(&key, _)| key).collect()
+        state.rules.iter().filter(|(_, rule)| !rule.enabled).map(|(&key, _)| key).collect()
     }
 
     /// The interfaces as they are now.

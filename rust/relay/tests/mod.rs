@@ -34,7 +34,7 @@ pub(super) fn rule(group: [u8; 4], name: &str, source: Option<[u8; 4]>) -> RuleS
         ..OutputSpec::to(Addr::v4([127, 0, 0, 1]), 6001)
     };
     let id = format!("{group:?}%{name}");
-    RuleSpec { id, paused: false, input, outputs: vec![output] }
+    RuleSpec { id, enabled: true, input, outputs: vec![output] }
 }
 
 fn relay() -> Relay {
@@ -102,7 +102,7 @@ fn what_is_missing_is_waited_for_and_what_is_there_is_not_touched() {
         wait_until("the output is there", || troubles(&relay).1.is_none());
         ip("link add later0 type veth peer name far1");
         ip("link set far1 up");
-        let down = Some("paused: later0 is down".to_owned());
+        let down = Some("waiting: later0 is down".to_owned());
         wait_until("the link is there", || troubles(&relay).0 == down);
         assert!(!memberships().contains("later0"));
         ip("link set later0 up");
@@ -217,7 +217,7 @@ fn a_change_that_is_not_agreed_to_was_open_and_leaves_nothing() {
             relay.start().unwrap();
             let (before, sockets) = (memberships(), bound_sockets());
             let add = [rule([239, 1, 1, 2], NEAR, None)];
-            let change = Change { remove: &kept, add: &add, pause: &[] };
+            let change = Change { remove: &kept, add: &add, enable: &[] };
             let refused = relay.change_if(&change, |prepared| {
                 // The new is open, the old is untouched, and its counters can be read.
                 assert!(memberships().contains("020101EF") && bound_sockets() > sockets);

@@ -112,7 +112,7 @@ pub(in crate::worker) struct InterfaceEntry {
 #[derive(serde::Serialize)]
 pub(in crate::worker) struct RuleEntry {
     id: String,
-    paused: bool,
+    enabled: bool,
     trouble: Option<String>,
     matched: u64,
     matched_bytes: u64,
@@ -168,7 +168,7 @@ impl From<RuleReport> for RuleEntry {
     fn from(report: RuleReport) -> Self {
         Self {
             id: report.id,
-            paused: report.paused,
+            enabled: report.enabled,
             trouble: report.trouble,
             matched: report.matched,
             matched_bytes: report.matched_bytes,

@@ -64,7 +64,7 @@ pub(in crate::worker) mod tests {
 
     /// A prepare with one rule, with pieces of it replaced.
     pub(in crate::worker) fn prepare(replaced: &[(&str, &str)]) -> String {
-        let rule = r#"{"id":"a","paused":false,"input":{"group":"239.1.1.0","group_bits":4,
+        let rule = r#"{"id":"a","enabled":true,"input":{"group":"239.1.1.0","group_bits":4,
             "port":5001,"last_port":5002,"interface":"lo","ifindex":1,"sources":["10.0.0.1"],
             "vlan":0,"join":"each","broadcast":false,"everywhere":false},
             "outputs":[{"address":"239.2.0.0",
@@ -95,7 +95,7 @@ pub(in crate::worker) mod tests {
     #[test]
     fn a_rule_is_what_control_resolved() {
         let rule = spec(&[]).unwrap();
-        assert_eq!((rule.id.as_str(), rule.paused, rule.input.group_bits), ("a", false, 4));
+        assert_eq!((rule.id.as_str(), rule.enabled, rule.input.group_bits), ("a", true, 4));
         let output = &rule.outputs[0];
         assert_eq!((output.ttl, output.dscp, output.priority), (Ttl::Keep, None, None));
         assert_eq!((output.source, output.source_port), (Choice::Keep, Choice::Kernel));

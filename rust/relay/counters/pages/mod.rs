@@ -103,7 +103,7 @@ impl WorkerCounters {
     /// What all workers have counted for a rule of which the rest is known; zeros for what none of
     /// them knows.
     #[must_use]
-    pub fn rule(&self, status: RuleStatus, paused: bool) -> RuleReport {
+    pub fn rule(&self, status: RuleStatus, enabled: bool) -> RuleReport {
         let RuleStatus { id, trouble, parked } = status;
         let (owner, now_ms) = (SlotOwner::rule(&id), now_ms());
         let outputs = (0..=u16::MAX).zip(parked).map(|(place, parked)| {
@@ -113,7 +113,7 @@ impl WorkerCounters {
         let groups = self.snapshots.iter().filter_map(|page| page.find_group(owner).copied());
         let groups: Vec<SlotWords> = groups.collect();
         let report = RuleReport::new(&self.copies(owner), &groups, outputs, now_ms);
-        RuleReport { id, paused, trouble, ..report }
+        RuleReport { id, enabled, trouble, ..report }
     }
 
     fn copies(&self, owner: SlotOwner) -> Vec<SlotWords> {

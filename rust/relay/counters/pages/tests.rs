@@ -80,7 +80,7 @@ fn what_workers_count_is_added_up_and_the_newest_is_told() {
     assert_eq!((interfaces[0].received, interfaces[0].kernel_dropped_frames), (30, 7));
     assert!(reading.has_rule("a") && !reading.has_rule("b"));
     let counted = reading.rule(status(1), true);
-    assert_eq!((counted.matched, counted.group_seen, counted.paused), (30, 2, true));
+    assert_eq!((counted.matched, counted.group_seen, counted.enabled), (30, 2, true));
     assert_eq!(counted.last_source.unwrap().to_string(), "::8");
     let output = &counted.outputs[0];
     assert_eq!((output.wanted, output.sent, output.pending, output.errors[&101]), (30, 28, 0, 2));

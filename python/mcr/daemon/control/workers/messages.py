@@ -55,7 +55,7 @@ class RuleReport(TypedDict):
     """What one rule counted, and what is known of its input."""
 
     id: Text
-    paused: bool
+    enabled: bool
     trouble: Text | None
     matched: Count
     matched_bytes: Count
@@ -154,7 +154,7 @@ def read_hello(ok: dict[str, Any]) -> WorkerHello:
 
 
 def spec_tail(rule: ResolvedRule) -> bytes:
-    """What a worker is told of a rule beside its id and whether it is paused; kept as it is."""
+    """What a worker is told of a rule beside its id and whether it is enabled; kept as it is."""
     spec = {"input": _input(rule.input), "outputs": [_output(each) for each in rule.outputs]}
     return encode(spec)[1:]
 
@@ -164,7 +164,7 @@ def prepare_body(
 ) -> bytes:
     """The members of a `prepare`; each rule as id, whether it is enabled, and its `spec_tail`."""
     specs = (
-        b'{"id":%s,"paused":%s,%s' % (encode(rule_id), b"false" if enabled else b"true", tail)
+        b'{"id":%s,"enabled":%s,%s' % (encode(rule_id), b"true" if enabled else b"false", tail)
         for rule_id, enabled, tail in add
     )
     head = encode({"do": "prepare", "revision": revision, "whole": whole, "remove": list(remove)})

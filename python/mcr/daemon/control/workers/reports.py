@@ -307,7 +307,7 @@ def _nothing_counted(held: RuleRecord) -> dict[str, Any]:
     ]
     return {
         "key": 0,
-        "paused": not held.enabled,
+        "enabled": held.enabled,
         "trouble": None,
         "last_source": None,
         "last_seen_age_ms": None,
