@@ -49,7 +49,7 @@ class TestKept:
             os.pwrite(descriptor, b"\xff" * 4096, 0)
             numbers = EventSequence(descriptor)
             for kind, number in numbers.last().items():
-                numbers.note(kind, number + 1)
+                numbers.record(kind, number + 1)
         finally:
             os.close(descriptor)
 

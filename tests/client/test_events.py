@@ -80,7 +80,7 @@ def test_a_gap_in_the_stream(client: mcr.Client, daemon: MadeUpDaemon) -> None:
     """A reader that was too slow is told how many it missed."""
     with client.events() as events:
         assert events.read(0.01) is None
-        about = {"at": 1.5, "kind": "gap", "text": "7 events were left out"}
+        about = {"at": 1.5, "kind": "gap", "text": "7 events were dropped"}
         daemon.tell({"sequence": 9, "event": "gap", "missed": 7, **about})
         gap = next(events)
         assert (gap.kind, gap.missed, gap.sequence) == ("gap", 7, 9)

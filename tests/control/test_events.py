@@ -85,7 +85,7 @@ def test_numbers_go_on_across_processes() -> None:
     bus = EventBus({"rule": 1000, "log": 900}, lambda *about: noted.append(about))
     bus.hold()
     publish(bus, 1)
-    bus.go_on_after(5000)
+    bus.resume_after(5000)
     assert (bus.missed(400), bus.missed(900)) == (600, 100)
     assert (bus.missed(900, ["log", "worker"]), bus.missed(899, ["log"])) == (0, 101)
     assert (bus.sequence, bus.oldest, noted) == (1001, 1001, [("rule", 1001)])
@@ -96,7 +96,7 @@ def test_numbers_go_on_across_daemons() -> None:
     bus = EventBus()
     bus.hold()
     publish(bus, 1)
-    bus.go_on_after(5000)
+    bus.resume_after(5000)
     assert (bus.sequence, bus.oldest) == (5001, 5001)
     assert (bus.missed(4999, ["log"]), bus.missed(5000)) == (1, 0)
 

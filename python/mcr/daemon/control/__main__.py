@@ -1,4 +1,4 @@
-"""`python -m mcr.daemon.control ARGUMENTS`: started by the supervisor, and by nobody else."""
+"""`python -m mcr.daemon.control ARGUMENTS`: the control process; only the supervisor starts it."""
 
 import asyncio
 import os
@@ -11,7 +11,7 @@ from ...errors import McrError
 from ...protocol.constants import name_process
 from .app import ControlApp
 from .arguments import Arguments
-from .sandbox import give_up
+from .sandbox import enter_sandbox
 
 
 async def _serve(arguments: Arguments, hidden: str) -> int:
@@ -19,20 +19,20 @@ async def _serve(arguments: Arguments, hidden: str) -> int:
 
 
 def main() -> int:
-    """Give up rights, then serve; the exit code."""
+    """Drop privileges, then serve; return the exit code."""
     try:
         arguments = Arguments.model_validate_json(sys.argv[1] if len(sys.argv) > 1 else "")
     except ValidationError:
         print("mcr.daemon.control is started by 'mcr serve' only", file=sys.stderr)
         return 2
     name_process("mcr-control")
-    # They reach the whole group; the supervisor says what follows.
+    # A service manager sends these to the whole daemon; the supervisor decides what follows.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     try:
-        hidden = give_up(arguments.uid, arguments.gid, arguments.supervisor, arguments.socket)
+        hidden = enter_sandbox(arguments.uid, arguments.gid, arguments.supervisor, arguments.socket)
     except McrError as error:
-        print(f"control cannot give up its rights: {error}", file=sys.stderr)
+        print(f"control cannot drop its privileges: {error}", file=sys.stderr)
         return 1
     return asyncio.run(_serve(arguments, hidden))
 
@@ -40,5 +40,5 @@ def main() -> int:
 if __name__ == "__main__":
     code = main()
     sys.stdout.flush()
-    # Threads that look host names up may hang in the C library for as long as it likes.
+    # Threads that resolve host names may block in the C library for an unbounded time.
     os._exit(code)

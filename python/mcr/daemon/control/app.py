@@ -1,8 +1,4 @@
-"""The control process, from its first message to its last.
-
-Owns how its parts come together, and what each message of the supervisor sets off. What the parts
-do is theirs.
-"""
+"""The control process: its parts, its start and shutdown, and the supervisor's messages."""
 
 import asyncio
 import gc
@@ -20,7 +16,6 @@ from ...errors import EngineError, McrError
 from ...protocol.constants import REFUSED_START
 from ...rules.model import counted
 from . import limits
-from . import supervisor_channel as words
 from .api.access import AccessPolicy
 from .api.errors import RpcError
 from .api.jsonrpc import Dispatcher
@@ -35,59 +30,74 @@ from .rules.snapshot import LogLevels, read_all
 from .rules.transactions import Transactions
 from .sandbox import ALL_HIDDEN
 from .summary import final_summary
-from .supervisor_channel import SupervisorChannel
+from .supervisor_channel import (
+    Config,
+    Drain,
+    Note,
+    ResolveHosts,
+    Restore,
+    SupervisorChannel,
+    SupervisorMessage,
+    WorkerExited,
+    WorkerStarted,
+)
 from .workers.messages import WorkerMessage
 from .workers.pool import WorkerPool
 from .workers.reports import WorkerReports, interfaces_of, totals_of
 from .workers.status import RuleStatusTracker
 
-_LOOK_AT_LEAST_EVERY_S = 0.5
-_LOOK_SHARE = 20  # of the time goes on between two looks at the counters, of what one takes
-_TAKE_UP_EVERY_S = 2.0
+_COLLECT_INTERVAL_S = 0.5
+_COLLECT_PAUSE_FACTOR = 20  # the least interval, in multiples of the time that a collection takes
+_RETRY_INTERVAL_S = 2.0
 _FINISH_S = 5.0
-_DESCRIPTORS = {words.Restore: (0, 1), words.Config: (1, 1), words.WorkerStarted: (1, 1)}
-"""How many come with a message, at least and at most; none with others."""
+_DESCRIPTORS = {Restore: (0, 1), Config: (1, 1), WorkerStarted: (1, 1)}
+"""The least and most descriptors of each message; other messages have none."""
 _SWITCH_S = 0.001
-"""After so long a thread that judges rules lets the event loop go on."""
-_GC_THRESHOLDS = (50_000, 20, 100)  # readings of thousands of rules are no garbage
+"""The interval after which a thread that checks rules yields to the event loop."""
+_GC_THRESHOLDS = (50_000, 20, 100)  # reports of thousands of rules allocate much, but no garbage
 
 _log = logging.getLogger("mcr.control")
 
 
 class ControlApp:
-    """All of it, inside a running event loop."""
+    """The control process; lives in a running event loop."""
 
     def __init__(self, arguments: Arguments, hidden: str) -> None:
-        """Put the parts together; nobody is served yet. `hidden` is said in the log."""
+        """Create the parts; clients are not served yet.
+
+        Args:
+            arguments: from the command line.
+            hidden: how much the sandbox hides, for the log.
+        """
         self._arguments = arguments
         self._began_s = time.monotonic()
-        self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        numbers = EventSequence(arguments.numbers)
-        self._events = EventBus(numbers.last(), numbers.note)
-        self._events.hold()  # until it is known which numbers an earlier daemon has used
-        self._log = Log(self._tell_log)
+        self._exit_code: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        sequence = EventSequence(arguments.numbers)
+        self._events = EventBus(sequence.last(), sequence.record)
+        self._events.hold()  # until the last event number of an earlier daemon is known
+        self._log = Log(self._publish_record)
         self._log.levels = LogLevels(everything=arguments.log_level)
         self._log.install()
         _log.log(logging.DEBUG if hidden == ALL_HIDDEN else logging.WARNING, "%s", hidden)
         self._supervisor = SupervisorChannel(
-            arguments.supervisor_channel, self._take, self._orphaned
+            arguments.supervisor_channel, self._handle_message, self._exit_orphaned
         )
-        self._kept: int | None = None
-        self._kept_in_use = False
+        self._snapshot: int | None = None
+        self._snapshot_in_use = False
         self._config: int | None = None
         self._has_begun = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._put_together(arguments)
+        self._create_parts(arguments)
 
-    def _put_together(self, arguments: Arguments) -> None:
+    def _create_parts(self, arguments: Arguments) -> None:
         self._book = Rulebook(arguments.ingress)
         self._status = RuleStatusTracker(self._events)
         self._pool = WorkerPool(
             arguments.workers,
             self._book,
             self._events,
-            self._supervisor.ask_restart,
-            self._told,
+            self._supervisor.request_restart,
+            self._update_status,
         )
         self._judge, self._lookups, self._side = (
             ThreadPoolExecutor(threads, f"mcr-{name}")
@@ -106,21 +116,21 @@ class ControlApp:
             lookups=self._lookups,
             hosts=arguments.hosts,
         )
-        self._connections = self._serving()
+        self._server = self._create_server()
 
     async def run(self) -> int:
-        """Serve until the end; the exit code."""
+        """Serve until the shutdown; return the exit code."""
         asyncio.get_running_loop().set_exception_handler(_log_exception)
         sys.setswitchinterval(_SWITCH_S)
         gc.set_threshold(*_GC_THRESHOLDS)
         gc.collect()
         gc.freeze()
         self._supervisor.start()
-        code = await self._ended
+        code = await self._exit_code
         self._log.flush_to_stderr(1.0)
         return code
 
-    def _serving(self) -> Server:
+    def _create_server(self) -> Server:
         arguments = self._arguments
         methods = Methods(
             Daemon(
@@ -134,7 +144,7 @@ class ControlApp:
                 log=self._log,
                 executor=self._side,
                 set_levels=self._set_levels,
-                shut_down=self._supervisor.ask_shutdown,
+                shut_down=self._supervisor.request_shutdown,
                 began_s=self._began_s,
             )
         )
@@ -144,74 +154,74 @@ class ControlApp:
             listener, AccessPolicy(arguments.starter_uid, arguments.socket_gid), rpc.answer
         )
 
-    def _take(self, word: words.Word, descriptors: list[int]) -> None:
-        """Do what the supervisor says, or at the start, note it."""
-        least, most = _DESCRIPTORS.get(type(word), (0, 0))
-        number = word.number if isinstance(word, words.WorkerStarted | words.WorkerExited) else 0
-        known = 0 <= number < self._arguments.workers
-        if not (known and least <= len(descriptors) <= most):
+    def _handle_message(self, message: SupervisorMessage, descriptors: list[int]) -> None:
+        """Act on a message; at the start, record the rules until `Begin` arrives."""
+        least, most = _DESCRIPTORS.get(type(message), (0, 0))
+        number = message.number if isinstance(message, WorkerStarted | WorkerExited) else 0
+        is_known = 0 <= number < self._arguments.workers
+        if not (is_known and least <= len(descriptors) <= most):
             for descriptor in descriptors:
                 os.close(descriptor)
-            _log.error("the supervisor's message %r does not fit", word.kind)
-        elif isinstance(word, words.Restore | words.Config):
-            self._take_rules(word, descriptors)
-        elif isinstance(word, words.WorkerStarted):
-            self._status.forget_worker(word.number)
-            self._pool.came(word, descriptors[0])
-        elif isinstance(word, words.WorkerExited):
-            self._pool.ended(word)
-        elif isinstance(word, words.Note):
-            level = logging.getLevelNamesMapping()[word.level.upper()]
-            logging.getLogger("mcr.supervisor").log(level, "%s", word.text)
-        elif isinstance(word, words.ResolveHosts):
-            self._spawn(self._look_up())
-        elif isinstance(word, words.Drain):
+            _log.error("the supervisor sent an invalid message of kind %r", message.kind)
+        elif isinstance(message, Restore | Config):
+            self._accept_rules(message, descriptors)
+        elif isinstance(message, WorkerStarted):
+            self._status.forget_worker(message.number)
+            self._pool.came(message, descriptors[0])
+        elif isinstance(message, WorkerExited):
+            self._pool.ended(message)
+        elif isinstance(message, Note):
+            level = logging.getLevelNamesMapping()[message.level.upper()]
+            logging.getLogger("mcr.supervisor").log(level, "%s", message.text)
+        elif isinstance(message, ResolveHosts):
+            self._spawn(self._resolve_hosts())
+        elif isinstance(message, Drain):
             self._spawn(self._drain())
         elif not self._has_begun:
             self._has_begun = True
             self._spawn(self._begin())
 
-    def _take_rules(self, word: words.Restore | words.Config, descriptors: list[int]) -> None:
-        if isinstance(word, words.Restore):
-            self._kept = descriptors[0] if descriptors else None
-            self._kept_in_use = word.in_use
+    def _accept_rules(self, message: Restore | Config, descriptors: list[int]) -> None:
+        if isinstance(message, Restore):
+            self._snapshot = descriptors[0] if descriptors else None
+            self._snapshot_in_use = message.in_use
         elif self._has_begun:
             self._spawn(self._reconfigure(descriptors[0]))
         else:
             self._config = descriptors[0]
 
     async def _begin(self) -> None:
-        """Take over the rules, give them to the workers, and serve."""
+        """Restore the rules, give them to the workers, and serve clients."""
         try:
-            if self._kept is not None:
-                await self._restore(self._kept)
-            self._events.go_on_after(0)
+            if self._snapshot is not None:
+                await self._restore(self._snapshot)
+            self._events.resume_after(0)
             await self._pool.begin()
             if self._config is not None:
                 await self._configure(self._config)
         except (McrError, RpcError) as error:
             _log_lines(error)
-            self._end(1 if isinstance(error, EngineError) else REFUSED_START)
+            self._exit(1 if isinstance(error, EngineError) else REFUSED_START)
             return
         self._changes.begin()
         for warning in await self._changes.keep():
             _log.warning("%s", warning)
-        self._connections.start()
-        self._supervisor.say_ready(len(self._book.rules) + len(self._book.aside))
-        self._spawn(self._watch_counters())
-        self._spawn(self._take_up())
+        self._server.start()
+        self._supervisor.send_ready(len(self._book.rules) + len(self._book.aside))
+        self._spawn(self._collect_counters())
+        self._spawn(self._retry_set_aside())
 
     async def _restore(self, descriptor: int) -> None:
         try:
-            whole = read_all(descriptor)
-            found = await self._changes.restore(whole, in_use=self._kept_in_use)
+            content = read_all(descriptor)
+            snapshot = await self._changes.restore(content, in_use=self._snapshot_in_use)
         except McrError as error:
             state = self._arguments.state
             if state is None:
-                raise McrError(f"the rules that were kept cannot be read: {error}") from None
+                raise McrError(f"the rule set snapshot cannot be read: {error}") from None
             fix = "repair or move away the file"
             raise McrError(f"the state file {state} cannot be used: {error}; {fix}") from None
-        _log.info("revision %d: %s taken over", found.revision, counted(len(found.entries)))
+        _log.info("restored revision %d: %s", snapshot.revision, counted(len(snapshot.entries)))
 
     async def _configure(self, descriptor: int) -> None:
         draft = await self._changes.load(read_all(descriptor))
@@ -223,16 +233,16 @@ class ControlApp:
             await self._configure(descriptor)
         except (McrError, RpcError) as error:
             _log_lines(error)
-            _log.error("the configuration is refused: the rules stay as they were")
+            _log.error("the configuration is refused; the rules stay as they were")
 
-    async def _look_up(self) -> None:
+    async def _resolve_hosts(self) -> None:
         try:
             changes = await self._changes.resolve_hosts()
         except (McrError, RpcError) as error:
-            _log.warning("host names looked up, nothing changed: %s", error)
+            _log.warning("resolved host names again; nothing has changed: %s", error)
             return
         if not changes:
-            _log.info("host names looked up: all addresses are as before")
+            _log.info("resolved host names again; all addresses are unchanged")
 
     async def _set_levels(self, levels: LogLevels) -> None:
         self._log.set_levels(levels)
@@ -241,28 +251,28 @@ class ControlApp:
             for warning in await self._changes.keep():
                 _log.warning("%s", warning)
 
-    async def _watch_counters(self) -> None:
-        """Know all the time what workers have counted, for when one of them is gone."""
+    async def _collect_counters(self) -> None:
+        """Collect the workers' counters regularly, so that recent counts of a dead one exist."""
         while True:
             began_s = time.monotonic()
             rules, revision = len(self._book.rules), self._book.revision
-            await self._counters.collect(rules, revision, _LOOK_AT_LEAST_EVERY_S)
-            took_s = time.monotonic() - began_s
-            await asyncio.sleep(max(_LOOK_AT_LEAST_EVERY_S, took_s * _LOOK_SHARE))
+            await self._counters.collect(rules, revision, _COLLECT_INTERVAL_S)
+            elapsed_s = time.monotonic() - began_s
+            await asyncio.sleep(max(_COLLECT_INTERVAL_S, elapsed_s * _COLLECT_PAUSE_FACTOR))
 
-    async def _take_up(self) -> None:
-        """The host may have become what some rules need."""
+    async def _retry_set_aside(self) -> None:
+        """Retry rules that were set aside: they may fit this host by now."""
         while True:
-            await asyncio.sleep(_TAKE_UP_EVERY_S)
+            await asyncio.sleep(_RETRY_INTERVAL_S)
             await self._changes.take_up()
 
     async def _drain(self) -> None:
-        """Stop in order: nobody comes in, workers send what they have, the last report."""
+        """Shut down cleanly: refuse new clients, let workers send the rest, log the summary."""
         if self._changes.is_draining:
             return
         self._changes.is_draining = True
-        with suppress(ValueError):  # not served yet
-            self._connections.stop_accepting()
+        with suppress(ValueError):  # the server has not started yet
+            self._server.stop_accepting()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._pool.lock.acquire(), _FINISH_S)
         await self._pool.stop(_FINISH_S)
@@ -272,27 +282,27 @@ class ControlApp:
         totals = totals_of(interfaces_of(collected), stats)
         self._log.say(final_summary(totals, stats))
         self._log.flush_to_stderr(1.0)
-        await self._connections.close(_FINISH_S)
+        await self._server.close(_FINISH_S)
         for warning in await self._changes.end():
             _log.warning("%s", warning)
-        await self._supervisor.say_drained()
-        self._end(0)
+        await self._supervisor.send_drained()
+        self._exit(0)
 
-    def _told(self, number: int, message: WorkerMessage) -> None:
+    def _update_status(self, number: int, message: WorkerMessage) -> None:
         self._status.update(number, message, self._book.rules)
 
-    def _tell_log(self, level: str, facility: str, text: str) -> None:
+    def _publish_record(self, level: str, facility: str, text: str) -> None:
         self._events.publish("log", "record", text, level=level, facility=facility)
 
-    def _orphaned(self) -> None:
-        """The supervisor is gone: leave nothing behind that would stop the next one."""
+    def _exit_orphaned(self) -> None:
+        """Exit because the supervisor is dead; leave nothing that prevents the next start."""
         with suppress(OSError):
             os.unlink(self._arguments.socket)
         os._exit(1)
 
-    def _end(self, code: int) -> None:
-        if not self._ended.done():
-            self._ended.set_result(code)
+    def _exit(self, code: int) -> None:
+        if not self._exit_code.done():
+            self._exit_code.set_result(code)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -306,5 +316,5 @@ def _log_lines(error: Exception) -> None:
 
 
 def _log_exception(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """What nobody waits for; asyncio's own logger is not heard here."""
+    """Log an unhandled exception; asyncio's own logger has no handler here."""
     _log.error("%s: %r", context.get("message"), context.get("exception"))

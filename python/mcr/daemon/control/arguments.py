@@ -1,7 +1,4 @@
-"""The arguments with which the supervisor starts control.
-
-Owns the one argument of the command line.
-"""
+"""The arguments of control: one JSON object, the only argument of its command line."""
 
 from typing import Annotated, Literal
 
@@ -11,28 +8,28 @@ Descriptor = Annotated[int, Field(ge=3)]
 
 
 class Arguments(BaseModel):
-    """One JSON object."""
+    """The arguments that the supervisor passes."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     supervisor: int
-    """Its process id."""
+    """The process id of the supervisor."""
     supervisor_channel: Descriptor
     listener: Descriptor
-    """The Unix socket for clients, which listens."""
+    """The listening Unix socket for clients."""
     numbers: Descriptor
-    """Memory for the number of the last event, which outlives this process."""
+    """Memory for the number of the last event of each kind, which outlives this process."""
     socket: str
-    """Where that is, to be removed if the supervisor is gone."""
+    """The path of the listener, which control removes if the supervisor dies."""
     uid: int | None
-    """Whom to become; null stays."""
+    """The user to switch to; null keeps the current one."""
     gid: int | None
     starter_uid: int
-    """Who started the daemon, and may use it."""
+    """The user that started the daemon, and may use it."""
     socket_gid: int
-    """Whose members may use it too."""
+    """The group whose members may use the daemon too."""
     state: str | None = None
-    """Where the supervisor keeps the rules, to be named in messages; null where in memory only."""
+    """The path of the state file, for messages; null if rules are kept in memory only."""
     workers: Annotated[int, Field(ge=1, le=256)]
     ingress: Literal["packet", "udp"]
     hosts: Literal["first", "all"] = "first"

@@ -1,7 +1,7 @@
 """The number of the last event of each kind, in memory that outlives this process.
 
-Owns the few bytes in which they stand. The supervisor passes the memory from one control process
-to the next and does not read it, so that a successor counts on exactly where a killed one was.
+The supervisor passes the memory from one control process to the next without reading it, so that
+the next one continues exactly where a killed one stopped.
 """
 
 import os
@@ -14,25 +14,26 @@ _LARGEST = 2**62 - 1
 
 
 class EventSequence:
-    """Memory that holds a number for each kind of events."""
+    """Memory with one number for each kind of event."""
 
     def __init__(self, descriptor: int) -> None:
-        """Take a memfd (memfd_create(2)); an empty one holds zeros."""
+        """Use a memfd (memfd_create(2)); an empty one holds zeros."""
         self._descriptor = descriptor
 
     def last(self) -> Mapping[str, int]:
-        """The numbers that were noted last, by whatever process.
+        """The recorded number of each kind, from this or an earlier process.
 
-        None is so large that counting on would not fit, even if somebody had the process before.
+        The numbers are masked, so that even values from a compromised process leave room for
+        further events.
         """
         return {
-            kind: int.from_bytes(os.pread(self._descriptor, _BYTES, place), "little") & _LARGEST
-            for kind, place in _PLACES.items()
+            kind: int.from_bytes(os.pread(self._descriptor, _BYTES, offset), "little") & _LARGEST
+            for kind, offset in _OFFSETS.items()
         }
 
-    def note(self, kind: str, number: int) -> None:
-        """Note one, in one write: whatever ends the process, it is the old number or the new."""
-        os.pwrite(self._descriptor, number.to_bytes(_BYTES, "little"), _PLACES[kind])
+    def record(self, kind: str, number: int) -> None:
+        """Record a number in one write: if the process is killed, it is the old or the new one."""
+        os.pwrite(self._descriptor, number.to_bytes(_BYTES, "little"), _OFFSETS[kind])
 
 
-_PLACES: Mapping[str, int] = {kind: _BYTES * at for at, kind in enumerate(EVENT_KINDS)}
+_OFFSETS: Mapping[str, int] = {kind: _BYTES * index for index, kind in enumerate(EVENT_KINDS)}

@@ -1,44 +1,44 @@
-"""Limits: the memory and time that one client, or all together, can take from control.
+"""Limits on the memory and time that one client, or all clients together, can take from control.
 
-Owns the numbers and the reasons for them. Beyond each stands an error of the protocol, or the end
-of the connection. The longest line and the length of the replay are known to clients too: `daemon`.
+A client above a limit gets a protocol error, or its connection is closed. The limits that clients
+need too, such as the longest line and the length of the replay, are in `mcr.protocol.constants`.
 """
 
 CONNECTIONS = 256
-"""Beyond, the one that has been idle the longest makes room, if there is one."""
+"""Open connections. For one more, the connection that has been idle the longest is closed."""
 
 REQUESTS_WAITING = 64
-"""Whole lines of one connection that wait for their turn; beyond, it is read no further."""
+"""Queued lines of one connection; with this many, control stops reading from it."""
 
 AHEAD_BYTES = 256 << 10
-"""What one connection sends ahead of the request being served, before it is read no further."""
+"""Bytes of one connection behind the current request; above, control stops reading from it."""
 
 HALF_LINE_S = 30.0
-"""How old half a line may become, in seconds."""
+"""The time limit for an incomplete line, in seconds."""
 
 UNREAD_BYTES = 32 << 20
 """Answers and events that one client has not read, in bytes."""
 
 UNREAD_S = 30.0
-"""How long a client may read nothing of what waits for it, in seconds."""
+"""How long a client may read none of its pending output, in seconds."""
 
 INPUT_BYTES = 256 << 20
-"""Lines of all clients together; beyond, the connection that holds the most is closed."""
+"""Lines of all clients together; above, the connection with the most bytes is closed."""
 
 OUTPUT_BYTES = 256 << 20
-"""Unread answers of all clients together; beyond, the connection that holds the most is closed."""
+"""Unread answers of all clients together; above, the connection with the most bytes is closed."""
 
 BATCH_REQUESTS = 100
-"""Requests in one array."""
+"""Requests in one batch."""
 
 LINE_VALUES = 300_000
-"""Commas and brackets in a line: with more, reading it would hold up others for 100 ms."""
+"""Commas and brackets in a line: parsing more would delay other clients by over 100 ms."""
 
 BIG_LINE_BYTES = 32 << 10
-"""A longer line is read in turn with other long ones, and others come between."""
+"""Longer lines are parsed one after the other, with shorter ones served in between."""
 
 ID_CHARS = 256
-"""The longest text that may be a request's id: it comes back in the answer."""
+"""The longest string as the id of a request: the answer repeats it."""
 
 REQUEST_RULES = 50_000
 """Rules in one request."""
@@ -47,31 +47,31 @@ PROBLEMS = 1000
 """Problems in one answer."""
 
 MESSAGE_CHARS = 500
-"""Of a sentence that quotes a client, before it is cut."""
+"""The length at which a message that quotes a client is truncated."""
 
 SUBSCRIBER_EVENTS = 2048
-"""Events that wait for one subscriber; later ones become a gap, which it is told of."""
+"""Queued events of one subscriber; later ones are dropped and reported as a gap."""
 
 EVENT_AHEAD_BYTES = 256 << 10
-"""Unread output of a subscriber beyond which its events wait."""
+"""Unread output of a subscriber; above, its events are queued."""
 
 KEPT_BYTES = 64 << 20
-"""The longest snapshot of the rules: the supervisor keeps no longer one."""
+"""The largest snapshot of the rules that the supervisor keeps."""
 
 FRAME_BYTES = 32 << 20
 """The longest message to or from a worker."""
 
 REPORT_RULES = 500
-"""A worker tells the counters of at most so many rules in one message."""
+"""The most rules whose counters a worker reports in one message."""
 
 WORKER_VALUES = 1_000_000
-"""Commas and brackets in a message of a worker: reading so many takes some 300 ms."""
+"""Commas and brackets in a message of a worker: parsing this many takes about 300 ms."""
 
 WORKER_EVENTS = 20_000
-"""What a worker may tell by itself at once: all links of a large host, several times."""
+"""A burst of unrequested messages of a worker: all links of a large host, several times."""
 
 WORKER_EVENTS_A_SECOND = 1000
-"""And for long; one that tells more is none of ours, and is restarted."""
+"""Unrequested messages in the long run; a worker that sends more is restarted."""
 
 HOST_LOOKUPS = 4
-"""Clients' host names that are looked up at the same time, each by a thread."""
+"""Concurrent look-ups of host names in clients' requests, each in a thread."""

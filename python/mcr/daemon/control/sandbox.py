@@ -1,6 +1,6 @@
 """The sandbox of control, entered once everything it needs is loaded.
 
-Owns what it can still reach in the file system afterwards. The rest is the native module's.
+Chooses the paths that stay accessible; the native module does the rest.
 """
 
 import asyncio
@@ -13,29 +13,35 @@ from pathlib import Path
 from ... import _native
 
 ALL_HIDDEN = "landlock hides files, TCP, sockets and processes"
-"""What the native module says where the kernel does all that is asked of it."""
+"""The result of `enter_sandbox` where the kernel supports everything."""
 
 
-def give_up(uid: int | None, gid: int | None, supervisor: int, socket_path: str) -> str:
-    """Become the user given, or stay who this is, without any capability and for good.
+def enter_sandbox(uid: int | None, gid: int | None, supervisor: int, socket_path: str) -> str:
+    """Switch to the user, drop all capabilities, and restrict files and system calls, for good.
 
-    The process dies with the supervisor from here on.
+    From then on the kernel kills this process when the supervisor dies.
+
+    Args:
+        uid: the user to switch to; None keeps the current one.
+        gid: the group to switch to.
+        supervisor: the process id of the supervisor.
+        socket_path: the path of the daemon's socket, which stays removable.
 
     Returns:
-        How much the kernel hides of the file system, in a sentence.
+        How much landlock hides, as a phrase.
 
     Raises:
-        RightsError: the kernel refuses some of it; nothing is served then.
+        RightsError: the kernel refuses a part of it; control must exit then.
     """
-    _load_the_rest()
-    # What Python loads later; what the resolver reads, the native module knows.
+    _load_lazy_modules()
+    # Python loads modules from here later. The native module adds the files of the resolver.
     package = Path(str(_native.__file__)).parents[1]
     readable = sorted({sys.prefix, sys.base_prefix, str(package)})
     return _native.confine_control(uid, gid, supervisor, readable, [socket_path])
 
 
-def _load_the_rest() -> None:
-    """Let what Python loads at its first use be loaded now."""
+def _load_lazy_modules() -> None:
+    """Load now what Python would load at its first use."""
     assert encodings.idna is not None
     with suppress(OSError):
         socket.getaddrinfo("localhost", None)

@@ -1,7 +1,4 @@
-"""The last report: what was relayed, in a few lines for people.
-
-Owns its words. Knows no processes.
-"""
+"""The final summary of a daemon: what it relayed, in a few lines of text."""
 
 from collections.abc import Sequence
 
@@ -10,17 +7,17 @@ from ...stats import RuleStats
 from .api.results import Totals
 
 RULES_LISTED = 20
-"""With so many rules or more, only the sums are told."""
+"""With this many rules or more, the summary has the sums only."""
 
 
 def final_summary(totals: Totals, rules: Sequence[RuleStats]) -> str:
-    """The report, without a line feed at its end."""
+    """Return the summary, without a trailing newline."""
     lost: dict[str, int] = {}
     for rule in rules:
         for output in rule.outputs:
             for reason, count in output.dropped.items():
                 lost[reason] = lost.get(reason, 0) + count
-    # Interfaces are counted for all rules ever, outputs for the rules that are left.
+    # The counts of interfaces include removed rules, those of outputs do not.
     lines = [
         f"all interfaces: received {totals['received']}, matched {totals['matched']}, kernel"
         f" dropped {totals['kernel_dropped_frames']} frames{_reasons(totals['dropped'])}",
@@ -37,5 +34,5 @@ def final_summary(totals: Totals, rules: Sequence[RuleStats]) -> str:
 
 
 def _reasons(counts: dict[str, int]) -> str:
-    told = [f"{count} {reason}" for reason, count in counts.items() if count]
-    return f" ({', '.join(told)})" if told else ""
+    parts = [f"{count} {reason}" for reason, count in counts.items() if count]
+    return f" ({', '.join(parts)})" if parts else ""

@@ -1,6 +1,6 @@
-"""The channel to the supervisor, and the messages on it.
+"""Control's channel to the supervisor, with its messages.
 
-Owns the messages, and that the supervisor hears a pulse as long as the event loop turns.
+Sends a heartbeat as long as the event loop runs.
 """
 
 import asyncio
@@ -13,11 +13,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-_PULSE_S = 0.5
+_HEARTBEAT_S = 0.5
 _MESSAGE_BYTES = 64 << 10
 _DESCRIPTORS = 4
-_SAVED_S = 5.0
-_WAITING = 64  # messages that the supervisor has not taken
+_SAVE_S = 5.0
+_QUEUE_LIMIT = 64  # messages that the supervisor has not read
 
 _log = logging.getLogger("mcr.supervisor")
 
@@ -27,34 +27,35 @@ class _Message(BaseModel):
 
 
 class Restore(_Message):
-    """The rules of an earlier control process, if a descriptor comes along."""
+    """The snapshot of an earlier control process, if the message has a descriptor."""
 
     kind: Literal["restore"]
     in_use: bool = False
-    """Whether the workers run by them; else they are of an earlier start of the daemon."""
+    """Whether the workers relay by these rules; else they are from an earlier daemon."""
 
 
 class Config(_Message):
-    """The bytes of the configuration file come along."""
+    """The content of the configuration file, in the message's descriptor."""
 
     kind: Literal["config"]
 
 
 class ResolveHosts(_Message):
-    """Host names shall be looked up again."""
+    """Request to resolve host names again."""
 
     kind: Literal["hosts"]
 
 
 class LastDeath(_Message):
-    """How a worker ended that this process has not seen."""
+    """The last exit of a worker, before this process started."""
 
     at: float
+    """Seconds since 1970."""
     cause: str
 
 
 class WorkerStarted(_Message):
-    """A worker runs; the channel to it comes along."""
+    """A worker runs; the message's descriptor is the channel to it."""
 
     kind: Literal["worker"]
     number: int
@@ -67,7 +68,7 @@ class WorkerStarted(_Message):
 
 
 class WorkerExited(_Message):
-    """A worker has ended."""
+    """A worker has exited."""
 
     kind: Literal["worker_ended"]
     number: int
@@ -80,7 +81,7 @@ class WorkerExited(_Message):
 
 
 class Note(_Message):
-    """What the supervisor wants logged."""
+    """A log record of the supervisor."""
 
     kind: Literal["note"]
     level: Literal["debug", "info", "warning", "error"]
@@ -88,107 +89,114 @@ class Note(_Message):
 
 
 class Begin(_Message):
-    """The opening messages are over."""
+    """The end of the messages that initialize a control process."""
 
     kind: Literal["begin"]
 
 
 class Drain(_Message):
-    """The end, in order."""
+    """Request to shut down cleanly."""
 
     kind: Literal["drain"]
 
 
-Word = Restore | Config | ResolveHosts | WorkerStarted | WorkerExited | Note | Begin | Drain
-_WORD: TypeAdapter[Word] = TypeAdapter(Annotated[Word, Field(discriminator="kind")])
+SupervisorMessage = (
+    Restore | Config | ResolveHosts | WorkerStarted | WorkerExited | Note | Begin | Drain
+)
+_ADAPTER: TypeAdapter[SupervisorMessage] = TypeAdapter(
+    Annotated[SupervisorMessage, Field(discriminator="kind")]
+)
 
 
 class SupervisorChannel:
-    """Our end of it."""
+    """Control's end of the channel."""
 
     def __init__(
         self,
         descriptor: int,
-        told: Callable[[Word, list[int]], None],
-        gone: Callable[[], None],
+        on_message: Callable[[SupervisorMessage, list[int]], None],
+        on_close: Callable[[], None],
     ) -> None:
-        """Take the SEQPACKET socket, what takes messages, and what is called at its end.
+        """Take ownership of the socket.
 
-        Whatever takes a message owns the descriptors that come with it.
+        Args:
+            descriptor: SEQPACKET socket to the supervisor.
+            on_message: called for each message; owns the descriptors that come with it.
+            on_close: called once, when the channel is closed.
         """
         self._socket = socket.socket(fileno=descriptor)
         self._socket.setblocking(False)
-        self._told, self._gone = told, gone
-        self._waiting: deque[tuple[bytes, int | None]] = deque()
+        self._on_message, self._on_close = on_message, on_close
+        self._queue: deque[tuple[bytes, int | None]] = deque()
         self._saves: deque[asyncio.Future[bool]] = deque()
         self._loop = asyncio.get_running_loop()
-        self._is_over = False
+        self._is_closed = False
 
     def start(self) -> None:
-        """Listen, and let the supervisor hear that the loop turns."""
+        """Begin to receive messages and to send heartbeats."""
         self._loop.add_reader(self._socket, self._receive)
-        self._pulse()
+        self._send_heartbeat()
 
-    def say_ready(self, rules: int) -> None:
-        """So many rules are restored, and clients are served."""
+    def send_ready(self, rules: int) -> None:
+        """Report that clients are served, with this many rules."""
         self._send(b"Y" + rules.to_bytes(4, "little"))
 
-    def ask_shutdown(self) -> None:
-        """A client asks the daemon to end."""
+    def request_shutdown(self) -> None:
+        """Request the shutdown of the daemon on behalf of a client."""
         self._send(b"S")
 
-    def ask_restart(self, number: int) -> None:
-        """Have a worker killed and started again."""
+    def request_restart(self, number: int) -> None:
+        """Request that the worker with this number is killed and restarted."""
         self._send(b"R" + number.to_bytes(2, "little"))
 
-    async def say_drained(self) -> None:
-        """All is reported; this process ends now."""
+    async def send_drained(self) -> None:
+        """Report that draining is complete; wait until all messages are sent."""
         self._send(b"D")
-        while self._waiting and not self._is_over:
+        while self._queue and not self._is_closed:
             await asyncio.sleep(0.005)
 
     async def keep(self, memory: int) -> bool | None:
-        """Have a snapshot kept, which is closed here.
+        """Give the supervisor a snapshot to keep; closes the descriptor.
 
         Returns:
-            Whether the state file, if there is one, was written; None if the supervisor has not
-            said so in time.
+            Whether the state file, if there is one, was written; None if the supervisor did not
+            answer in time.
         """
         saved: asyncio.Future[bool] = self._loop.create_future()
         self._saves.append(saved)
         self._send(b"K", memory)
         try:
-            return await asyncio.wait_for(asyncio.shield(saved), _SAVED_S)
+            return await asyncio.wait_for(asyncio.shield(saved), _SAVE_S)
         except TimeoutError:
             return None
 
-    def _pulse(self) -> None:
-        if not self._waiting:  # else it hears what waits
+    def _send_heartbeat(self) -> None:
+        if not self._queue:  # else the supervisor does not read: more messages do not help
             self._send(b"P")
-        self._loop.call_later(_PULSE_S, self._pulse)
+        self._loop.call_later(_HEARTBEAT_S, self._send_heartbeat)
 
     def _send(self, message: bytes, memory: int | None = None) -> None:
-        self._waiting.append((message, memory))
-        if len(self._waiting) > _WAITING:
-            _log.error("the supervisor takes no messages")
-            self._end()
+        self._queue.append((message, memory))
+        if len(self._queue) > _QUEUE_LIMIT:
+            _log.error("the supervisor does not read its messages")
+            self._close()
         self._flush()
 
     def _flush(self) -> None:
-        while self._waiting and not self._is_over:
-            message, memory = self._waiting[0]
+        while self._queue and not self._is_closed:
+            message, memory = self._queue[0]
             try:
                 socket.send_fds(self._socket, [message], [] if memory is None else [memory])
             except BlockingIOError:
                 self._loop.add_writer(self._socket, self._flush)
                 return
             except OSError:
-                self._end()
+                self._close()
                 return
-            self._waiting.popleft()
+            self._queue.popleft()
             if memory is not None:
                 os.close(memory)
-        if not self._is_over:
+        if not self._is_closed:
             self._loop.remove_writer(self._socket)
 
     def _receive(self) -> None:
@@ -201,7 +209,7 @@ class SupervisorChannel:
         except OSError:
             message, descriptors, flags = b"", [], 0
         if not message:
-            self._end()
+            self._close()
             return
         if message[:1] == b"k" and not descriptors:
             if self._saves:
@@ -211,23 +219,23 @@ class SupervisorChannel:
             return
         try:
             if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
-                raise ValueError("cut short")
-            word = _WORD.validate_json(message)
+                raise ValueError("the message is truncated")
+            parsed = _ADAPTER.validate_json(message)
         except ValueError as error:
             for descriptor in descriptors:
                 os.close(descriptor)
-            _log.error("the supervisor says what is not known: %s", error)
+            _log.error("the supervisor sent an invalid message: %s", error)
             return
-        self._told(word, descriptors)
+        self._on_message(parsed, descriptors)
 
-    def _end(self) -> None:
-        if self._is_over:
+    def _close(self) -> None:
+        if self._is_closed:
             return
-        self._is_over = True
+        self._is_closed = True
         self._loop.remove_reader(self._socket)
         self._loop.remove_writer(self._socket)
-        for _message, memory in self._waiting:
+        for _message, memory in self._queue:
             if memory is not None:
                 os.close(memory)
-        self._waiting.clear()
-        self._gone()
+        self._queue.clear()
+        self._on_close()

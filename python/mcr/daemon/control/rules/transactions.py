@@ -161,7 +161,7 @@ class Transactions:
             await self._in(self._judge, lambda: self._restore(found))
         for rule_id, aside in self._book.aside.items():
             _log.warning("rule %s waits, and is tried again: %s", rule_id, aside.why)
-        self._events.go_on_after(found.sequence)
+        self._events.resume_after(found.sequence)
         self._log.set_levels(found.log_levels)
         self._pool.log_level = self._log.level_of("workers", "interfaces")
         return found
