@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.deadline import wait_until
-from tests.support.fake_daemon import MadeUpDaemon, made_up_daemon
+from tests.support.fake_supervisor import FakeSupervisor, control_process
 
 import mcr
 from mcr.cli.writer import Writer
@@ -60,6 +60,13 @@ class Output:
         for end in (self.reader, self.writer):
             with suppress(OSError):
                 os.close(end)
+
+
+@pytest.fixture(scope="module")
+def control(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeSupervisor]:
+    """A control process with one worker."""
+    with control_process(tmp_path_factory.mktemp("control")) as supervisor:
+        yield supervisor
 
 
 @pytest.fixture
@@ -138,28 +145,26 @@ def test_a_daemon_needs_no_reader(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("command", ["send", "events", "stats"])
 def test_a_signal_ends_a_command_whose_reader_is_stuck(
-    command: str, number: signal.Signals, output: Output, tmp_path: Path
+    command: str, number: signal.Signals, output: Output, control: FakeSupervisor
 ) -> None:
     """Also one that has been writing when the signal came."""
-    path = tmp_path / "mcr.sock"
     ways = {
         "send": ["127.0.0.1:9", "--rate", "10"],
-        "events": ["--socket", str(path), "--json"],
-        "stats": ["--watch", "--socket", str(path), "--json"],
+        "events": ["--socket", str(control.path), "--json"],
+        "stats": ["--watch", "--socket", str(control.path), "--json"],
     }
-    with made_up_daemon(path) as daemon:
-        output.spoil("stuck")
-        with running(output, command, *ways[command]) as process:
-            if command == "send":
-                _until_it_catches(process.pid)
-            else:
-                _until_it_writes(process.pid, daemon)
+    output.spoil("stuck")
+    with running(output, command, *ways[command]) as process:
+        if command == "send":
+            _until_it_catches(process.pid)
+        else:
+            _until_it_writes(process.pid, control)
+        process.send_signal(number)
+        if command == "send":  # its report is asked for; who sends another one does not want it
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(2)
             process.send_signal(number)
-            if command == "send":  # its report is asked for; who sends another one does not want it
-                with suppress(subprocess.TimeoutExpired):
-                    process.wait(2)
-                process.send_signal(number)
-            process.wait(PATIENCE_S)
+        process.wait(PATIENCE_S)
 
 
 def _until_it_catches(pid: int) -> None:
@@ -173,27 +178,32 @@ def _until_it_catches(pid: int) -> None:
     wait_until(catches)
 
 
-def _until_it_writes(pid: int, daemon: MadeUpDaemon) -> None:
+def _publish_event(control: FakeSupervisor) -> None:
+    control.workers[0].push(event="link", name="lo", index=1, change="mtu", detail="1500")
+
+
+def _until_it_writes(pid: int, control: FakeSupervisor) -> None:
     """Wait until the process waits for room in its pipe."""
 
     def writes() -> bool:
-        daemon.happen("rule", "added", "something to be told")
+        _publish_event(control)
         return "pipe" in Path(f"/proc/{pid}/wchan").read_text()
 
     wait_until(writes)
 
 
-def test_events_end_quietly_with_their_reader(output: Output, tmp_path: Path) -> None:
+def test_events_end_quietly_with_their_reader(
+    output: Output, tmp_path: Path, control: FakeSupervisor
+) -> None:
     """As behind `| head`."""
-    path = tmp_path / "mcr.sock"
     errors = tmp_path / "errors"
-    with made_up_daemon(path) as daemon, errors.open("wb") as said:
-        command = [*COMMAND, "events", "--socket", str(path)]
+    with errors.open("wb") as said:
+        command = [*COMMAND, "events", "--socket", str(control.path)]
         with subprocess.Popen(command, stdout=output.writer, stderr=said) as process:
             output.spoil("gone")
 
             def has_ended() -> bool:
-                daemon.happen("rule", "added", "something to be told")
+                _publish_event(control)
                 return process.poll() is not None
 
             wait_until(has_ended)

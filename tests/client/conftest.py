@@ -1,64 +1,75 @@
-"""What the tests of the clients share: a daemon, and clients of both kinds for it."""
+"""Clients of both kinds, and the real control process that they talk to."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import pytest
-from tests.support.fake_daemon import MadeUpDaemon, made_up_daemon
+from tests.support.fake_supervisor import FakeSupervisor, control_process
+from tests.support.fake_worker import FakeWorker
+from tests.support.line_proxy import LineProxy, line_proxy
+from tests.support.raw_client import RawClient
 
 import mcr
 
+from .clients import Awaited, Opener
 
-class Awaited:
-    """An `AsyncClient` (or its events) whose every method is awaited in a loop of its own."""
 
-    def __init__(self, runner: asyncio.Runner, make: Callable[[], Any]) -> None:
-        async def made() -> Any:  # noqa: ANN401
-            return make()
+@pytest.fixture(scope="package")
+def shared_control() -> Iterator[FakeSupervisor]:
+    """A control process with one worker, for all tests of this folder."""
+    with (
+        tempfile.TemporaryDirectory(prefix="mcr-", dir="/tmp") as directory,
+        control_process(Path(directory)) as supervisor,
+    ):
+        yield supervisor
+    FakeWorker.end_all()
 
-        self._runner = runner
-        self._inner = runner.run(made())
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
-        method = getattr(self._inner, name)
-        if name == "events":
-            return lambda *given, **named: Awaited(self._runner, lambda: method(*given, **named))
-        return lambda *given, **named: self._runner.run(method(*given, **named))
+@pytest.fixture
+def control(shared_control: FakeSupervisor) -> FakeSupervisor:
+    """The control process, without rules, at the levels of log that it begins with."""
+    with RawClient(shared_control.path) as client:
+        client.call("rules.replace", rules=[])
+        client.call("logs.set", level="info")
+        for facility, level in client.call("logs.get")["facilities"].items():
+            if level is not None:
+                client.call("logs.set", facility=facility, level=None)
+    worker = shared_control.workers[0]
+    worker.counts, worker.losses, worker.kernel_dropped_frames = {}, {}, 0
+    return shared_control
 
-    def __enter__(self) -> "Awaited":
-        self._runner.run(self._inner.__aenter__())
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self._runner.run(self._inner.__aexit__(None, None, None))
-
-    def __next__(self) -> mcr.Event:
-        event: mcr.Event = self._runner.run(anext(self._inner))
-        return event
+@pytest.fixture
+def revision(control: FakeSupervisor) -> int:
+    """The revision of the rules before the test."""
+    with RawClient(control.path) as client:
+        number: int = client.call("ping")["revision"]
+    return number
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where the daemon listens."""
+    """A path where nothing listens yet."""
     return tmp_path / "mcr.sock"
 
 
 @pytest.fixture
-def daemon(path: Path) -> Iterator[MadeUpDaemon]:
-    """A daemon that is well."""
-    with made_up_daemon(path) as made:
+def proxy(control: FakeSupervisor, path: Path) -> Iterator[LineProxy]:
+    """A proxy in front of the control process."""
+    with line_proxy(path, control.path) as made:
         yield made
 
 
 @pytest.fixture(params=["blocking", "asyncio"])
-def opened(request: pytest.FixtureRequest, path: Path) -> Iterator[Callable[..., mcr.Client]]:
+def opened(request: pytest.FixtureRequest) -> Iterator[Opener]:
     """Makes clients of one kind, and closes them."""
     made: list[mcr.Client] = []
     with asyncio.Runner() as runner:
 
-        def opener(timeout_s: float = 5.0) -> mcr.Client:
+        def opener(path: Path, timeout_s: float = 5.0) -> mcr.Client:
             client = (
                 mcr.Client(path, timeout_s=timeout_s)
                 if request.param == "blocking"
@@ -75,6 +86,12 @@ def opened(request: pytest.FixtureRequest, path: Path) -> Iterator[Callable[...,
 
 
 @pytest.fixture
-def client(daemon: MadeUpDaemon, opened: Callable[..., mcr.Client]) -> mcr.Client:
-    """A client of the daemon."""
-    return opened()
+def client(control: FakeSupervisor, opened: Opener) -> mcr.Client:
+    """A client of the control process."""
+    return opened(control.path)
+
+
+@pytest.fixture
+def proxied(proxy: LineProxy, opened: Opener) -> mcr.Client:
+    """A client of the control process, through the proxy."""
+    return opened(proxy.path)

@@ -5,29 +5,43 @@ import json
 import subprocess
 import sys
 import threading
+import time
+from importlib.metadata import version
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.fake_daemon import MadeUpDaemon, made_up_daemon
-from tests.support.fake_rules import from_object
+from tests.support.deadline import wait_until
+from tests.support.fake_supervisor import FakeSupervisor
+from tests.support.line_proxy import LineProxy, answering
 from tests.support.strategies import KERNEL_INTERFACES
 
 import mcr
+from mcr import _native
 from mcr.client import connect, methods
+from mcr.daemon.control.rules.entries import read_entry
 
 A = "239.1.1.1%lo:5001,name=feed-a to 127.0.0.1:7001"
 B = "239.1.1.2%lo:5001 to 239.2.0.2%lo:6001,ttl=8 127.0.0.1:7001"
+SERVER = f"mcr {version('mcr-relay')}"
 Patch = pytest.MonkeyPatch
 
 
-def test_a_rule_from_its_coming_to_its_going(client: mcr.Client, daemon: MadeUpDaemon) -> None:
+def read_object(given: dict[str, Any]) -> mcr.Rule:
+    """The rule that an object of the protocol means to the daemon."""
+    return read_entry(given, enabled=True).rule
+
+
+def test_a_rule_from_its_coming_to_its_going(
+    proxied: mcr.Client, proxy: LineProxy, revision: int
+) -> None:
     """Added, listed, looked up, disabled, enabled, removed: each answer is a value."""
+    client = proxied
     added = client.add_rules([A, mcr.Rule.parse(B)])
-    assert added.revision == 1
+    assert added.revision == revision + 1
     assert not added.dry_run
     first, second = (mcr.Rule.parse(text) for text in (A, B))
     assert [each.id for each in added.added] == [first.id, second.id]
@@ -36,60 +50,102 @@ def test_a_rule_from_its_coming_to_its_going(client: mcr.Client, daemon: MadeUpD
         mcr.RuleOutputInfo("127.0.0.1:7001", 64, None),
     )
     rules = client.rules()
-    assert (rules.revision, len(rules)) == (1, 2)
+    assert (rules.revision, len(rules)) == (revision + 1, 2)
     assert [each.rule for each in rules] == [str(first), str(second)]
     assert client.rules(["feed-a"]).rules == rules.rules[:1]
     assert client.rule(second) == rules.rules[1]
     assert client.disable_rule("feed-a").changed == (first.id,)
     assert client.rule("feed-a").state == "disabled"
-    assert client.enable_rules([first.id]).revision == 3
+    assert client.enable_rules([first.id]).revision == revision + 3
     assert client.remove_rule(rules.rules[0]).removed == (first.id,)
     assert client.remove_rules([second.id]).removed == (second.id,)
     assert client.rules().rules == ()
-    assert daemon.asked.count("hello") == 1
+    assert proxy.methods.count("hello") == 1
 
 
-def test_all_values(client: mcr.Client) -> None:
+def test_all_values(client: mcr.Client, control: FakeSupervisor, revision: int) -> None:
     """Whatever can be asked comes back typed."""
-    client.add_rule(A, enabled=False)
-    assert client.ping() == mcr.Pong(1, 1, 1, 7384.2)
+    (rule,) = client.add_rule(A).added
+    control.workers[0].counts, control.workers[0].losses = {rule.id: 10}, {rule.id: 1}
+    pong = client.ping()
+    assert pong == mcr.Pong(revision + 1, 1, 1, pong.uptime_s)
+    assert 0 < pong.uptime_s < 3600
     hello = client.hello()
-    assert (hello.server, hello.ingress, hello.workers) == ("mcr 0.1.0", "udp", 1)
+    assert (hello.server, hello.ingress, hello.workers) == (SERVER, "udp", 1)
+    assert hello.pid == control.process.pid
     stats = client.stats()
     assert isinstance(stats, mcr.DaemonStats)
-    assert stats.revision == 1
-    assert stats.totals == mcr.Totals(12, 10, {"no_rule": 2, "source": 0}, 10, 9, 1, 0)
+    assert stats.revision == revision + 1
+    assert stats.totals == mcr.Totals(11, 10, {"no_rule": 1}, 10, 9, 1, 0)
     assert stats.rules[0].outputs[0].lost == 1
     assert stats.imbalances() == ()
     assert stats.rates_since(stats)[stats.rules[0].id].matched_pps == 0
     assert client.stats(["feed-a"]).rules == stats.rules
-    (worker,) = client.workers()
-    assert worker.last_death == mcr.WorkerDeath(1_700_000_000.0, "killed by SIGKILL", 112.0, 40)
-    (loopback,) = client.interfaces()
-    assert loopback.altnames == ("loop0",)
-    assert loopback.addresses == (ip_address("127.0.0.1"), ip_address("::1"))
-    (change,) = client.resolve_hosts()
-    assert str(change) == "the host 'studio.example' was 192.0.2.7 and is 192.0.2.8"
+    assert client.resolve_hosts() == ()
     assert client.log_levels().level == "info"
     assert client.set_log_level("debug", "rules").facilities["rules"] == "debug"
     assert client.set_log_level(None, "rules").facilities["rules"] is None
     assert client.set_log_level("error").level == "error"
 
 
-def test_a_transaction(client: mcr.Client) -> None:
+def test_a_worker_that_died(client: mcr.Client, control: FakeSupervisor) -> None:
+    """When, of what, for how long its flows stood still, and what they missed meanwhile."""
+    client.stats()
+    began_s = time.time()
+    control.kill_worker(0, missed_frames=40)
+
+    def missed() -> bool:
+        client.stats()
+        death = client.workers()[0].last_death
+        return death is not None and death.at > began_s and death.missed_frames is not None
+
+    wait_until(missed)
+    (worker,) = client.workers()
+    assert (worker.number, worker.pid, worker.state) == (0, control.workers[0].pid, "running")
+    assert (worker.cpu, worker.deaths, worker.restart_in_ms) == (None, 1, None)
+    death = worker.last_death
+    assert death is not None
+    assert began_s <= death.at <= time.time()
+    assert 0 <= (death.outage_ms or 0) < 10_000
+    assert (death.cause, death.missed_frames) == ("killed by SIGKILL", 40)
+
+
+def test_the_interfaces_of_this_host(client: mcr.Client) -> None:
+    """As the kernel tells them."""
+    told, known = client.interfaces(), _native.interfaces()
+    assert [each.name for each in told] == [each.name for each in known]
+    loopback, expected = (next(x for x in each if x.name == "lo") for each in (told, known))
+    for field in ("index", "up", "carrier", "multicast", "loopback", "mtu", "gro"):
+        assert getattr(loopback, field) == getattr(expected, field), field
+    assert loopback.altnames == tuple(expected.altnames)
+    assert loopback.addresses == tuple(expected.addresses)
+    assert ip_address("127.0.0.1") in loopback.addresses
+
+
+def test_a_host_name_with_another_address(proxied: mcr.Client, proxy: LineProxy) -> None:
+    """What it was and what it is."""
+    change = {"host": "studio.example", "before": ["192.0.2.7"], "after": ["192.0.2.8"]}
+    result = {"changes": [{**change, "error": None}], "revision": 3}
+    proxy.script = answering({"hosts.resolve": result}.get)
+    (moved,) = proxied.resolve_hosts()
+    assert str(moved) == "the host 'studio.example' was 192.0.2.7 and is 192.0.2.8"
+
+
+def test_a_transaction(client: mcr.Client, revision: int) -> None:
     """What `rules` has answered can be changed and given back; what is stale is refused."""
     client.add_rules([A, B])
     client.disable_rule("feed-a")
     before = client.rules()
     trial = client.replace_rules(before.rules[:1], dry_run=True)
-    assert (trial.dry_run, trial.revision, trial.removed) == (True, 2, (before.rules[1].id,))
+    assert (trial.dry_run, trial.revision) == (True, revision + 2)
+    assert trial.removed == (before.rules[1].id,)
     assert client.rules() == before
     done = client.replace_rules(before.rules[:1], expected_revision=before.revision)
-    assert (done.revision, done.kept) == (3, (before.rules[0].id,))
+    assert (done.revision, done.kept) == (revision + 3, (before.rules[0].id,))
     assert not client.rule("feed-a").enabled, "a rule that was disabled stays so"
     with pytest.raises(mcr.ConflictError) as refused:
         client.add_rule(B, expected_revision=before.revision)
-    assert (refused.value.expected, refused.value.actual) == (2, 3)
+    assert (refused.value.expected, refused.value.actual) == (revision + 2, revision + 3)
 
 
 @pytest.mark.parametrize("name", [each for each in vars(mcr.Client) if not each.startswith("_")])
@@ -121,9 +177,9 @@ def test_a_closed_client(client: mcr.Client) -> None:
         client.ping()
 
 
-def test_many_threads(daemon: MadeUpDaemon, path: Path) -> None:
+def test_many_threads(proxy: LineProxy) -> None:
     """They take turns on one connection, and each gets its own answer."""
-    with mcr.Client(path) as client:
+    with mcr.Client(proxy.path) as client:
         client.add_rules([A, B])
         ids = [rule.id for rule in client.rules()]
         wrong: list[str] = []
@@ -137,7 +193,7 @@ def test_many_threads(daemon: MadeUpDaemon, path: Path) -> None:
         for thread in threads:
             thread.join()
     assert wrong == []
-    assert daemon.asked.count("hello") == 1
+    assert proxy.methods.count("hello") == 1
 
 
 @given(KERNEL_INTERFACES, KERNEL_INTERFACES)
@@ -150,7 +206,7 @@ def test_every_interface_name_can_be_sent(one: str, other: str) -> None:
     )
     (sent,) = methods.add_rules([rule]).params["rules"]
     is_text = isinstance(sent, str)
-    assert (mcr.Rule.parse(sent) if is_text else from_object(sent)) == rule
+    assert (mcr.Rule.parse(sent) if is_text else read_object(sent)) == rule
     assert is_text or set(one + other) & set(",+=@%:[]")
 
 
@@ -171,7 +227,7 @@ def test_objects_hold_every_option(
         priority=None if dscp == "keep" else 3,
     )
     rule = mcr.Rule(mcr.Input("239.1.1.1", 5001, interface="lo", join="each"), [output])
-    assert from_object(json.loads(json.dumps(methods.rule_object(rule)))) == rule
+    assert read_object(json.loads(json.dumps(methods.rule_object(rule)))) == rule
 
 
 def test_a_lone_rule_is_no_sequence() -> None:
@@ -188,13 +244,13 @@ def test_a_request_beyond_all_bounds(client: mcr.Client) -> None:
     assert client.ping()
 
 
-def test_only_root_may_listen_at_the_path_of_root(path: Path, monkeypatch: Patch) -> None:
+def test_only_root_may_listen_at_the_path_of_root(proxy: LineProxy, monkeypatch: Patch) -> None:
     """At a path that nobody chose a stranger learns nothing."""
-    with made_up_daemon(path) as daemon, mcr.Client(path) as client:
+    with mcr.Client(proxy.path) as client:
         monkeypatch.setattr(connect, "trusted_users", lambda _: {12_345})
         with pytest.raises(mcr.RightsError, match="belongs to the user"):
             client.ping()
-        assert daemon.asked == []
+        assert proxy.methods == []
 
 
 def test_whom_to_trust(monkeypatch: Patch, tmp_path: Path) -> None:

@@ -11,31 +11,32 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from tests.support.deadline import wait_until
-from tests.support.fake_daemon import MadeUpDaemon
+from tests.support.fake_supervisor import FakeSupervisor
+from tests.support.line_proxy import LineProxy, Script, answering, send_message
 
 import mcr
 
+from .clients import Opener
+
 A = "239.1.1.1%lo:5001,name=feed-a to 127.0.0.1:7001"
 B = "239.1.1.2%lo:5001 to 239.2.0.2%lo:6001,ttl=8 127.0.0.1:7001"
-Opener = Callable[..., mcr.Client]
 
 
 def test_no_daemon(opened: Opener, path: Path) -> None:
     """Three ways in which nobody can be there, and each is said at once."""
     began_s = time.monotonic()
     with pytest.raises(mcr.DaemonError) as error:
-        opened().ping()
+        opened(path).ping()
     assert str(error.value) == f"no daemon listens at {path}; start one with mcr serve"
     stale = socket.socket(socket.AF_UNIX)
     stale.bind(str(path))
     stale.close()
     with pytest.raises(mcr.DaemonError, match="is gone and left its socket behind; start one"):
-        opened().add_rule(A)
+        opened(path).add_rule(A)
     path.unlink()
     path.touch()
     with pytest.raises(mcr.DaemonError, match=r"mcr\.sock is no socket; name the one that"):
-        opened().ping()
+        opened(path).ping()
     assert time.monotonic() - began_s < 4, "it does not wait for a daemon that never was"
 
 
@@ -49,68 +50,76 @@ def test_a_path_that_cannot_be(name: str) -> None:
         client.ping()
 
 
-def test_reading_goes_on_after_a_restart(client: mcr.Client, daemon: MadeUpDaemon) -> None:
-    """The control process was exchanged between two questions: nobody notices."""
-    client.add_rule(A)
-    daemon.restart_control()
-    assert len(client.rules()) == 1
-    assert daemon.asked.count("hello") == 2
+def test_reading_goes_on_after_a_restart(
+    proxied: mcr.Client, proxy: LineProxy, control: FakeSupervisor
+) -> None:
+    """The control process was replaced between two questions: the client does not notice."""
+    proxied.add_rule(A)
+    control.restart_control()
+    assert len(proxied.rules()) == 1
+    assert proxy.methods.count("hello") == 2
 
 
-def test_a_change_that_was_not_sent_is_made(client: mcr.Client, daemon: MadeUpDaemon) -> None:
-    """Over a connection that had ended before nothing was asked, so it can be asked anew."""
-    client.ping()
-    daemon.restart_control()
-    wait_until(lambda: not daemon.connections)
-    assert client.add_rule(A).revision == 1
-    assert daemon.asked.count("rules.add") == 1
+def test_a_change_that_was_not_sent_is_made(
+    proxied: mcr.Client, proxy: LineProxy, control: FakeSupervisor, revision: int
+) -> None:
+    """Over a connection that had ended before nothing was asked, so it can be asked again."""
+    proxied.ping()
+    control.restart_control()
+    assert proxied.add_rule(A).revision == revision + 1
+    assert proxy.methods.count("rules.add") == 1
 
 
 def test_a_change_without_an_answer_is_left_in_doubt(
-    client: mcr.Client, daemon: MadeUpDaemon
+    proxied: mcr.Client, proxy: LineProxy, revision: int
 ) -> None:
     """Never made twice: the caller is told what to look at."""
-    client.add_rule(A)
-
-    def end(line: bytes, connection: socket.socket) -> bool:
-        if b"rules.add" in line:
-            daemon.asked.append("lost")
-            connection.shutdown(socket.SHUT_RDWR)
-        return b"rules.add" in line
-
-    daemon.on_line = end
+    proxied.add_rule(A)
+    proxy.script = hanging_up("rules.add")
     with pytest.raises(mcr.DaemonError) as error:
-        client.add_rule(B)
+        proxied.add_rule(B)
     assert "the change may or may not have been made: compare the revision" in str(error.value)
-    assert "was 1 when it last answered" in str(error.value)
-    assert daemon.asked.count("lost") == 1
+    assert f"was {revision + 1} when it last answered" in str(error.value)
+    assert proxy.methods.count("rules.add") == 2
     with pytest.raises(mcr.DaemonError, match=r"ended the connection without an answer$"):
-        client.add_rule(B, dry_run=True)  # which may be asked twice, and was
-    assert daemon.asked.count("lost") == 3
-    daemon.on_line = None
-    assert client.ping().revision == 1
+        proxied.add_rule(B, dry_run=True)  # which may be asked twice, and was
+    assert proxy.methods.count("rules.add") == 4
+    proxy.script = None
+    assert proxied.ping().revision == revision + 1
+
+
+def hanging_up(method: str) -> Script:
+    """End the connection of a client that calls this method."""
+
+    def script(line: bytes, connection: socket.socket) -> bool:
+        is_called: bool = json.loads(line)["method"] == method
+        if is_called:
+            connection.shutdown(socket.SHUT_RDWR)
+        return is_called
+
+    return script
 
 
 def test_it_waits_for_a_daemon_on_its_way_back(
-    client: mcr.Client, daemon: MadeUpDaemon, opened: Opener
+    proxied: mcr.Client, proxy: LineProxy, opened: Opener
 ) -> None:
     """As after an update: no socket for a while, then another daemon on the same path."""
-    client.ping()
-    daemon.stop()
-    timer = threading.Timer(0.3, daemon.start)
+    proxied.ping()
+    proxy.stop()
+    timer = threading.Timer(0.3, proxy.start)
     timer.start()
-    assert client.ping()
+    assert proxied.ping()
     timer.join()
-    short = opened(timeout_s=0.3)
+    short = opened(proxy.path, timeout_s=0.3)
     short.ping()
-    daemon.stop()
+    proxy.stop()
     with pytest.raises(mcr.DaemonError, match="no daemon listens at"):
         short.ping()
 
 
-def test_a_silent_daemon(daemon: MadeUpDaemon, opened: Opener) -> None:
+def test_a_silent_daemon(proxy: LineProxy, opened: Opener) -> None:
     """The time is kept, and a late answer is never taken for the next question's."""
-    client = opened(timeout_s=0.2)
+    client = opened(proxy.path, timeout_s=0.2)
     client.ping()
     held: list[tuple[bytes, socket.socket]] = []
 
@@ -120,35 +129,38 @@ def test_a_silent_daemon(daemon: MadeUpDaemon, opened: Opener) -> None:
         held.append((line, connection))
         return True
 
-    daemon.on_line = hold
+    proxy.script = hold
     began_s = time.monotonic()
     with pytest.raises(mcr.DaemonError, match=r"did not answer within 0\.2 s$"):
         client.ping()
     assert time.monotonic() - began_s < 2
-    daemon.answer(*held[0])
+    proxy.pass_on(*held[0])
     assert client.rules().rules == ()
 
 
-def test_a_change_and_a_silent_daemon(daemon: MadeUpDaemon, opened: Opener) -> None:
+def test_a_change_and_a_silent_daemon(proxy: LineProxy, opened: Opener) -> None:
     """It may still be made; that is said."""
-    client = opened(timeout_s=0.2)
-    daemon.on_line = lambda line, _: b"rules.add" in line
+    client = opened(proxy.path, timeout_s=0.2)
+    proxy.script = lambda line, _: b"rules.add" in line
     with pytest.raises(mcr.DaemonError, match=r"did not answer within 0\.2 s; the change may or"):
         client.add_rule(A)
 
 
-def test_a_greeting_that_is_refused(daemon: MadeUpDaemon, client: mcr.Client) -> None:
+def test_a_greeting_that_is_refused(
+    proxied: mcr.Client, proxy: LineProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Another protocol: the daemon's sentence, and nothing is asked."""
-    daemon.protocol = 2
-    with pytest.raises(mcr.DaemonError, match="this daemon speaks protocol 2 only"):
-        client.add_rule(A)
-    assert set(daemon.asked) == {"hello"}
-    daemon.on_line = refusing({"code": -32004, "message": "there are 256 connections"}, known=False)
+    with monkeypatch.context() as later:
+        later.setattr("mcr.client.methods.PROTOCOL", 2)
+        with pytest.raises(mcr.DaemonError, match="this daemon speaks protocol 1, not 2"):
+            proxied.add_rule(A)
+    assert set(proxy.methods) == {"hello"}
+    proxy.script = refusing({"code": -32004, "message": "there are 256 connections"}, known=False)
     with pytest.raises(mcr.DaemonError, match="there are 256 connections"):
-        client.ping()
+        proxied.ping()
 
 
-def test_unasked_words_are_passed_over(client: mcr.Client, daemon: MadeUpDaemon) -> None:
+def test_unasked_words_are_passed_over(proxied: mcr.Client, proxy: LineProxy) -> None:
     """A notification before the answer, and an answer that comes in single bytes."""
 
     def drip(line: bytes, connection: socket.socket) -> bool:
@@ -157,39 +169,39 @@ def test_unasked_words_are_passed_over(client: mcr.Client, daemon: MadeUpDaemon)
             return False
         result = {"revision": 3, "workers": {"running": 0, "of": 1}, "uptime_s": 1, "new": []}
         answer = {"jsonrpc": "2.0", "id": asked["id"], "result": result}
-        connection.sendall(b'{"jsonrpc":"2.0","method":"news","params":{}}\n')
+        send_message(connection, {"jsonrpc": "2.0", "method": "news", "params": {}})
         for byte in json.dumps(answer).encode() + b"\n":
             connection.sendall(bytes([byte]))
         return True
 
-    daemon.on_line = drip
-    assert client.ping() == mcr.Pong(3, 0, 1, 1.0)
+    proxy.script = drip
+    assert proxied.ping() == mcr.Pong(3, 0, 1, 1.0)
 
 
-def test_a_task_that_is_cancelled(daemon: MadeUpDaemon, path: Path) -> None:
+def test_a_task_that_is_cancelled(proxy: LineProxy, revision: int) -> None:
     """The next question gets its own answer."""
-    daemon.on_line = lambda line, _: b"ping" in line
+    proxy.script = lambda line, _: b"ping" in line
 
     async def cancel_and_ask() -> int:
-        async with mcr.AsyncClient(path) as client:
+        async with mcr.AsyncClient(proxy.path) as client:
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(client.ping(), 0.1)
             return (await client.rules()).revision
 
-    assert asyncio.run(cancel_and_ask()) == 0
+    assert asyncio.run(cancel_and_ask()) == revision
 
 
-def test_refusals_are_exceptions(client: mcr.Client, daemon: MadeUpDaemon) -> None:
+def test_refusals_are_exceptions(proxied: mcr.Client, proxy: LineProxy) -> None:
     """With the daemon's sentence, and the field where there is one."""
     with pytest.raises(mcr.RuleError) as refused:
-        client.add_rules(["239.1.1.1%lo:0 to 127.0.0.1:7001", "x to y:1"])
+        proxied.add_rules(["239.1.1.1%lo:0 to 127.0.0.1:7001", "x to y:1"])
     fields = [problem.field for problem in refused.value.problems]
     assert fields[0] == "rule 1, input, port"
     assert len(fields) >= 2
     with pytest.raises(mcr.RuleError, match="there is no rule with the id or name 'nobody'"):
-        client.rule("nobody")
-    with pytest.raises(mcr.DaemonError, match="the parameters are wrong; level: 'loud' is no"):
-        client.set_log_level("loud")
+        proxied.rule("nobody")
+    with pytest.raises(mcr.DaemonError, match=r"level: .*'debug', 'info', 'warning' or 'error'"):
+        proxied.set_log_level("loud")
     for code, kind in (
         (-32004, mcr.DaemonError),
         (-32005, mcr.DaemonError),
@@ -198,39 +210,34 @@ def test_refusals_are_exceptions(client: mcr.Client, daemon: MadeUpDaemon) -> No
         (-32008, mcr.EngineError),
         (-32603, mcr.DaemonError),
     ):
-        daemon.on_line = refusing({"code": code, "message": f"no {code}"})
+        proxy.script = refusing({"code": code, "message": f"no {code}"})
         with pytest.raises(kind, match=f"no {code}"):
-            client.ping()
-    daemon.on_line = None
-    assert client.ping(), "a refusal costs no connection"
-    assert daemon.asked.count("hello") == 1
+            proxied.ping()
+    proxy.script = None
+    assert proxied.ping(), "a refusal costs no connection"
+    assert proxy.methods.count("hello") == 1
 
 
-def refusing(error: object, *, known: bool = True) -> Callable[[bytes, socket.socket], bool]:
+def refusing(error: object, *, known: bool = True) -> Script:
     """Answer all but greetings with this error; with `known` off all, as if no id could be read."""
 
-    def on_line(line: bytes, connection: socket.socket) -> bool:
+    def script(line: bytes, connection: socket.socket) -> bool:
         asked = json.loads(line)
         if known and asked["method"] == "hello":
             return False
-        answer = {"jsonrpc": "2.0", "id": asked["id"] if known else None, "error": error}
-        connection.sendall(json.dumps(answer).encode() + b"\n")
+        number = asked["id"] if known else None
+        send_message(connection, {"jsonrpc": "2.0", "id": number, "error": error})
         return True
 
-    return on_line
+    return script
 
 
-def test_the_end_of_a_daemon_without_an_answer(client: mcr.Client, daemon: MadeUpDaemon) -> None:
+def test_the_end_of_a_daemon_without_an_answer(proxied: mcr.Client, proxy: LineProxy) -> None:
     """Nobody asks twice for it, and its words are no change's."""
-
-    def end(line: bytes, connection: socket.socket) -> bool:
-        if b"shutdown" in line:
-            connection.shutdown(socket.SHUT_RDWR)
-        return b"shutdown" in line
-
-    daemon.on_line = end
+    proxy.script = hanging_up("shutdown")
     with pytest.raises(mcr.DaemonError, match="without an answer; it may be ending"):
-        client.shutdown()
+        proxied.shutdown()
+    assert proxy.methods.count("shutdown") == 1
 
 
 def test_a_user_is_told_of_the_daemon_of_root(
@@ -280,7 +287,7 @@ def test_a_connection_that_ends_at_once(path: Path, opened: Opener) -> None:
         listening(path, 8, lambda _: None),
         pytest.raises(mcr.DaemonError, match=r"ended the connection at once$"),
     ):
-        opened().ping()
+        opened(path).ping()
     assert time.monotonic() - began_s < 4
 
 
@@ -292,22 +299,22 @@ def test_a_refusal_before_the_request_was_read(path: Path, opened: Opener) -> No
         connection.sendall(json.dumps(refusal).encode() + b"\n")
 
     with listening(path, 8, refuse), pytest.raises(mcr.RightsError, match="not you"):
-        opened().ping()
+        opened(path).ping()
 
 
-def test_a_daemon_that_reads_nothing(daemon: MadeUpDaemon, opened: Opener) -> None:
+def test_a_daemon_that_reads_nothing(proxy: LineProxy, opened: Opener) -> None:
     """A request that never arrived as a whole was not carried out: there is no doubt."""
     release = threading.Event()
 
     def greet_and_sleep(line: bytes, connection: socket.socket) -> bool:
-        daemon.answer(line, connection)
+        proxy.pass_on(line, connection)
         release.wait(20)
         return True
 
-    daemon.on_line = greet_and_sleep
+    proxy.script = greet_and_sleep
     try:
         with pytest.raises(mcr.DaemonError, match=r"did not answer within 0\.3 s$"):
-            opened(timeout_s=0.3).add_rule("x" * (8 << 20))
+            opened(proxy.path, timeout_s=0.3).add_rule("x" * (8 << 20))
     finally:
         release.set()
 
@@ -327,27 +334,21 @@ def test_a_full_queue_of_connections(path: Path, opened: Opener) -> None:
             except BlockingIOError:
                 break
         with pytest.raises(mcr.DaemonError, match="takes no connection: too many wait"):
-            opened(timeout_s=0.2).ping()
+            opened(path, timeout_s=0.2).ping()
         for made in waiting:
             made.close()
 
 
-def test_a_daemon_of_another_protocol(client: mcr.Client, daemon: MadeUpDaemon) -> None:
+def test_a_daemon_of_another_protocol(proxied: mcr.Client, proxy: LineProxy) -> None:
     """One that greets all the same, with its own number."""
-
-    def greet(line: bytes, connection: socket.socket) -> bool:
-        result = {"protocol": 9, "server": "mcr 9", "pid": 1, "revision": 0, "ingress": "udp"}
-        result |= {"workers": 1, "sequence": 0}
-        answer = {"jsonrpc": "2.0", "id": json.loads(line)["id"], "result": result}
-        connection.sendall(json.dumps(answer).encode() + b"\n")
-        return True
-
-    daemon.on_line = greet
+    result: dict[str, object] = {"protocol": 9, "server": "mcr 9", "pid": 1, "revision": 0}
+    result |= {"ingress": "udp", "workers": 1, "sequence": 0}
+    proxy.script = answering(lambda _: result)
     with pytest.raises(mcr.DaemonError, match="speaks protocol 9, this client 1: use the mcr"):
-        client.add_rule(A)
+        proxied.add_rule(A)
 
 
-def test_no_right_to_connect(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_right_to_connect(opened: Opener, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The group of the socket is what helps."""
 
     def refuse(_: Path) -> socket.socket:
@@ -356,4 +357,4 @@ def test_no_right_to_connect(opened: Opener, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("mcr.client.sync.connected_socket", refuse)
     monkeypatch.setattr("mcr.client.aio.connected_socket", refuse)
     with pytest.raises(mcr.RightsError, match="become a member of the socket's group"):
-        opened().ping()
+        opened(path).ping()

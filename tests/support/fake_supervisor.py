@@ -29,8 +29,9 @@ class FakeSupervisor:
         state: bytes | None = None,
         enter: Sequence[str] = (),
         user: int | None = None,
+        name: str | None = None,
     ) -> None:
-        self.path = directory / f"s{os.urandom(4).hex()}"
+        self.path = directory / (name or f"s{os.urandom(4).hex()}")
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(str(self.path))
         self.listener.listen(1024)
@@ -50,6 +51,7 @@ class FakeSupervisor:
         self.rules: int | None = None
         self.numbers = os.memfd_create("numbers")
         self.incarnations = 0
+        self._notes = 0
         self.revives = True
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115 -- closed in `close`
         self._closing = False
@@ -112,10 +114,11 @@ class FakeSupervisor:
         socket.send_fds(self.supervisor_channel, [json.dumps(word).encode()], [descriptor])
         os.close(descriptor)
 
-    def kill_worker(self, number: int, *, revive: bool = True) -> None:
-        """End a worker, tell so, and start its successor."""
+    def kill_worker(self, number: int, *, revive: bool = True, missed_frames: int = 0) -> None:
+        """End a worker, tell so, and start its successor, which missed so many frames."""
         worker = self.workers[number]
         worker.die()
+        worker.kernel_dropped_frames += missed_frames
         self.say(
             {
                 "kind": "worker_ended",
@@ -160,6 +163,13 @@ class FakeSupervisor:
             socket.send_fds(self.supervisor_channel, [json.dumps(word).encode()], descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
+
+    def note(self) -> str:
+        """Have control log a warning, which is an event too; return its text, like no other."""
+        self._notes += 1
+        text = f"note {self._notes}"
+        self.say({"kind": "note", "level": "warning", "text": text})
+        return text
 
     def said(self) -> str:
         """What control has written to standard error."""
@@ -228,9 +238,15 @@ def control_process(
     config: bytes | None = None,
     enter: Sequence[str] = (),
     user: int | None = None,
+    name: str | None = None,
 ) -> Iterator[FakeSupervisor]:
-    """A control process that serves; `enter` begins the command that starts it."""
-    supervisor = FakeSupervisor(directory, workers=workers, state=state, enter=enter, user=user)
+    """A control process that serves; `enter` begins the command that starts it.
+
+    Its socket has this name in the directory, or one that nothing else has.
+    """
+    supervisor = FakeSupervisor(
+        directory, workers=workers, state=state, enter=enter, user=user, name=name
+    )
     supervisor.config = config
     supervisor.start()
     try:

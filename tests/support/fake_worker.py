@@ -31,6 +31,9 @@ class FakeWorker:
         self.asked: list[str] = []
         self.log_level: str | None = None
         self.counts: dict[str, int] = dict(before.counts) if before else {}
+        """What each rule has matched."""
+        self.losses: dict[str, int] = dict(before.losses) if before else {}
+        """How many copies each output of a rule has lost, as `output_full`."""
         self.kernel_dropped_frames: int = before.kernel_dropped_frames if before else 0
         self.report_wait_s = 0.0
         self._prepared: tuple[int, dict[str, dict[str, Any]]] | None = None
@@ -158,15 +161,15 @@ class FakeWorker:
         self._send({"id": request_id, "ok": {"engine_error": None}})
 
     def _rule(self, rule: dict[str, Any]) -> dict[str, Any]:
-        matched = self.counts.get(rule["id"], 0)
+        matched, lost = self.counts.get(rule["id"], 0), self.losses.get(rule["id"], 0)
         output = {
             "parked": None,
             "wanted": matched,
-            "sent": matched,
-            "sent_bytes": 100 * matched,
+            "sent": matched - lost,
+            "sent_bytes": 100 * (matched - lost),
             "pending": 0,
             "refused": 0,
-            "dropped": {"output_full": 0},
+            "dropped": {"output_full": lost},
             "errors": {},
             "lost_reason": None,
             "lost_age_ms": None,
