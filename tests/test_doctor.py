@@ -1,4 +1,4 @@
-"""What `mcr doctor` says about made-up hosts, and what it says of this one without rights."""
+"""What `mcr doctor` says about fake hosts, and about this one without rights."""
 
 import json
 import subprocess

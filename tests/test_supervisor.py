@@ -1,4 +1,4 @@
-"""The supervisor's loop as a process, with small stand-ins for control and workers."""
+"""The supervisor's loop as a process, with fake control and worker processes."""
 
 import contextlib
 import functools
@@ -47,7 +47,7 @@ def test_a_start_tells_control_all_it_has_to_know(running: SupervisorProcess) ->
     assert running.said() == f"ready: socket {running.path}, 1 worker, ingress udp, 0 rules\n"
     (start,) = running.journal("start")
     own = [start["told"][name] for name in ("supervisor_channel", "broker", "page")]
-    journal = 1  # a descriptor that the stand-in has opened by itself
+    journal = 1  # a descriptor that the fake has opened by itself
     assert len(start["open"]) == 3 + len(own) + journal
     assert set(own) < set(start["open"])
     assert (running.directory / "shrunk-False").exists()

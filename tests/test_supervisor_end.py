@@ -1,4 +1,4 @@
-"""What the supervisor keeps for the next start, and how it ends, with stand-ins for children."""
+"""What the supervisor keeps for the next start, and how it ends, with fake children."""
 
 import functools
 import json

@@ -37,7 +37,7 @@ IDS = {text: Rule.parse(text).id for text in (ONE, TWO, THREE)}
 
 
 @pytest.fixture(autouse=True)
-def made_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def fake_host(monkeypatch: pytest.MonkeyPatch) -> None:
     """The host of these tests."""
     monkeypatch.setattr(rulebook, "interfaces", lambda: HOST)
 

@@ -46,7 +46,7 @@ JSON_VALUES = st.recursive(
 
 
 def book_of(text: str) -> Rulebook:
-    """A book with one rule on the made-up host."""
+    """A book with one rule on the fake host."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rulebook, "interfaces", lambda: HOST)
         book = Rulebook("packet")

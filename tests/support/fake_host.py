@@ -43,7 +43,7 @@ BACK = "239.2.0.1%eth1:6001 to 239.1.1.1%eth0:5001"
 
 
 def check(*rules: Rule | str, ingress: Ingress = "packet") -> Resolution:
-    """The rules resolved on the made-up host."""
+    """The rules resolved on the fake host."""
     return resolve(rules, HOST, ingress=ingress)
 
 

@@ -134,7 +134,7 @@ class FakeBroker:
 
 
 def main() -> int:
-    """Supervise the stand-ins."""
+    """Supervise the fake children."""
     # Here, since a test that only uses the handle need not load them.
     from mcr.daemon.supervisor import DaemonSettings, NativeTools, supervise  # noqa: PLC0415
     from mcr.daemon.supervisor.argv import ControlDescriptors, WorkerDescriptors  # noqa: PLC0415
