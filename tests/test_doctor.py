@@ -402,7 +402,7 @@ def test_the_ingress_udp_has_datagrams_merged_only_above_a_card() -> None:
 @pytest.mark.parametrize(("packet", "severity"), [(True, "advice"), (False, "problem")])
 def test_an_input_that_belongs_to_a_bridge(packet: bool, severity: str) -> None:
     """The bridge is named; as an output the port is as good as any."""
-    facts = replace(eth0(taker="br0"), packet_sockets=packet)
+    facts = replace(eth0(receiving_master="br0"), packet_sockets=packet)
     (port,) = (each for each in found(facts, RULE) if each.name == "port")
     assert (port.severity, port.interface) == (severity, "eth0")
     assert port.text.endswith("name br0 as the input")

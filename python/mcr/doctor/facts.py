@@ -68,7 +68,7 @@ class Device:
     """The interfaces of this namespace that receive for it; empty if it does so itself."""
     card_elsewhere: bool = False
     """Whether an interface of another network namespace receives for it."""
-    taker: str | None = None
+    receiving_master: str | None = None
     """The bridge or bond that takes what arrives here."""
     snooped_groups: int | None = None
     """How many groups it keeps, if it is a bridge that snoops (``mcast_hash_max``)."""
@@ -172,7 +172,7 @@ def _device(
         gro_forwarding=_native.udp_gro_forwarding(found.name),
         cards=tuple(layers.cards) if layers and layers.cards != [found.name] else (),
         card_elsewhere=layers is not None and layers.elsewhere,
-        taker=layers.taker if layers else None,
+        receiving_master=layers.receiving_master if layers else None,
         snooped_groups=layers.snooped_groups if layers else None,
         addresses=tuple(found.addresses),
         broadcasts=tuple(found.broadcasts),

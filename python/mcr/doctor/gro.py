@@ -40,18 +40,18 @@ def check_merging(facts: Facts, device: Device) -> Iterator[Finding]:
 
 def check_port(facts: Facts, device: Device) -> Iterator[Finding]:
     """Say who takes what arrives at an input's interface, if that is a bridge or a bond."""
-    taker, name = device.taker, device.name
-    if taker is None:
+    master, name = device.receiving_master, device.name
+    if master is None:
         return
-    belongs = f"{name} belongs to {taker}, a bridge or bond, which takes what arrives there"
+    belongs = f"{name} belongs to {master}, a bridge or bond, which takes what arrives there"
     if facts.packet_sockets:
         text = f"{belongs}: the ingress 'packet' hears it, but the network's queries for members"
         text += (
-            f" reach {taker} alone, so that switches forget the groups that are joined on {name}"
+            f" reach {master} alone, so that switches forget the groups that are joined on {name}"
         )
-        yield Finding("port", "advice", f"{text}; name {taker} as the input", name)
+        yield Finding("port", "advice", f"{text}; name {master} as the input", name)
         return
-    text = f"{belongs}: the ingress 'udp' hears nothing; name {taker} as the input"
+    text = f"{belongs}: the ingress 'udp' hears nothing; name {master} as the input"
     yield Finding("port", "problem", text, name)
 
 
