@@ -37,20 +37,20 @@ def test_blocks_and_ranges_reach_the_core_as_their_first_and_how_far_they_go() -
             "239.1.0.0/20",
             "none",
             "input, join: 239.1.0.0/20 has 4096 groups, more than the 2048 that a rule joins by"
-            " itself, so no group is joined: a switch that snoops IGMP or MLD will not deliver,"
-            " unless it forwards statically; join=each joins them, if every switch on the way has",
+            " default, so no group is joined: a switch that snoops IGMP or MLD does not forward"
+            " any, unless it forwards them statically; join=each joins them, if every switch on",
         ),
         (
             "239.1.0.0/20%eth0:1,join=each",
             "each",
-            "with this one the rules join 4096 groups on eth0: a Linux bridge on the way that",
+            "with this rule 4096 groups are joined on eth0: a snooping Linux bridge",
         ),
         ("239.1.0.0/21%eth0:1,join=none", "none", "input, join: no group is joined: a switch that"),
         (
             "239.1.0.0/19",
             "none",
             "input, join: 239.1.0.0/19 has 8192 groups, more than the 2048 that a rule joins by"
-            " itself, so no group is joined: a switch that snoops",
+            " default, so no group is joined: a switch that snoops",
         ),
         ("239.1.1.1%eth0:1,join=none", "none", "no group is joined"),
     ],
@@ -70,32 +70,36 @@ def test_the_groups_of_all_rules_count_for_a_bridge_on_the_way() -> None:
     def said(rule_set: RuleSet, rule: str, *, remove: tuple[str, ...] = ()) -> list[str]:
         plan = rule_set.plan(HOST, add=[f"{rule} to 192.0.2.7:1"], remove=remove)
         rule_set.commit(plan)
-        return [text for text in plan.warnings if "a Linux bridge on the way" in text]
+        return [text for text in plan.warnings if "Linux bridge on the way" in text]
 
     rule_set = RuleSet("packet")
     assert said(rule_set, "239.1.0.0/21%eth0:1") == []
     assert said(rule_set, "239.1.0.0/21%eth0:2") == []
     assert said(rule_set, "239.2.0.0/21%eth1:1") == []
     (much,) = said(rule_set, "ff15::1%eth0:1")
-    assert much.startswith("rule 1, input, join: with this one the rules join 2049 groups on eth0")
+    assert much.startswith("rule 1, input, join: with this rule 2049 groups are joined on eth0")
     assert said(rule_set, "239.3.0.0/22%eth0:1") == []
     (much,) = said(rule_set, "239.4.0.0/22%eth0:1")
-    assert "join 4097 groups" in much
+    assert "4097 groups are joined" in much
     first, second, *_ = (rule.id for rule in rule_set.rules)
     assert said(rule_set, "239.5.0.0/24%eth0:1", remove=(first, second)) == []
     (much,) = said(rule_set, "239.1.0.0/21%eth0:1")
-    assert "join 4353 groups" in much
+    assert "4353 groups are joined" in much
     assert said(rule_set, "239.6.0.0/20%lo:1,join=each") == []
 
 
 @pytest.mark.parametrize(
     ("taken", "field", "message"),
     [
-        ("239.1.1.1%eth0:1,join=none", "input, join", "the ingress 'udp' hears only what is"),
+        (
+            "239.1.1.1%eth0:1,join=none",
+            "input, join",
+            "the ingress 'udp' receives joined groups only",
+        ),
         (
             "239.1.0.0/24%eth0:1-5",
             "input",
-            "239.1.0.0/24 and port 1-5 need 1280 sockets on the ingress 'udp', and a rule has at"
+            "239.1.0.0/24 and port 1-5 need 1280 sockets on the ingress 'udp', but a rule has at"
             " most 1024; use the ingress 'packet'",
         ),
     ],
@@ -115,8 +119,8 @@ def test_receivers_and_senders_have_one_address_and_one_port() -> None:
     with pytest.raises(RuleError) as caught:
         resolver.resolve_input(Input("239.1.0.0/24", range(1, 5), interface="eth0"))
     assert caught.value.problems == (
-        Problem("group", "239.1.0.0/24 is a block, which only rules take; write one address"),
-        Problem("port", "1-4 are several, which only rules take; write one"),
+        Problem("group", "239.1.0.0/24 is a block, which only rules accept; write one address"),
+        Problem("port", "1-4 is a range, which only rules accept; write one"),
     )
     with pytest.raises(RuleError, match=r"address: 239\.2\.0\.0/24 is a block"):
         resolver.resolve_output(Output("239.2.0.0/24", 1, interface="eth1"))
@@ -194,12 +198,12 @@ def test_rules_may_overlap(rules: tuple[str, ...]) -> None:
         (
             (f"{A16} to 239.2.0.0/16%eth1:1", "239.2.7.7%eth1:1 to 239.1.7.7%eth0:5005"),
             "rule 1, output 1",
-            "makes a loop: its copies come back by way of rule 2",
+            "makes a loop: its copies come back through rule 2",
         ),
         (
             ("239.2.7.7%eth1:1 to 239.1.7.7%eth0:5005", f"{A16} to 239.2.0.0/16%eth1:1"),
             "rule 1, output 1",
-            "makes a loop: its copies come back by way of rule 2",
+            "makes a loop: its copies come back through rule 2",
         ),
         (
             (
@@ -208,12 +212,12 @@ def test_rules_may_overlap(rules: tuple[str, ...]) -> None:
                 "ff3e::/64%eth0:1-9 to 239.1.9.9%eth0:5099",
             ),
             "rule 1, output 1",
-            "by way of rule 2, rule 3",
+            "through rule 2, rule 3",
         ),
         (
             ("239.1.1.1%eth0:1 to 10.0.1.1:70", "10.0.1.1:1-100 to 239.1.1.1%eth0:1"),
             "rule 1, output 1",
-            "by way of rule 2",
+            "through rule 2",
         ),
     ],
 )

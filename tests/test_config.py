@@ -55,7 +55,7 @@ from mcr.rules.ruleset import RuleSet
             "rule 2, name",
             "'a' is the name of rule 1; choose another",
         ),
-        ((PLAIN, BACK), "rule 1, output 1", "makes a loop: its copies come back by way of rule 2"),
+        ((PLAIN, BACK), "rule 1, output 1", "makes a loop: its copies come back through rule 2"),
         (
             (
                 PLAIN,
@@ -63,17 +63,17 @@ from mcr.rules.ruleset import RuleSet
                 "239.3.0.1%eth0:1 to 239.1.1.1%eth0:5001",
             ),
             "rule 1, output 1",
-            "by way of rule 2, rule 3",
+            "through rule 2, rule 3",
         ),
         (
             ("239.1.1.1%eth0:1 to 10.0.1.1:7", "10.0.1.1:7 to 239.1.1.1%eth0:1"),
             "rule 1, output 1",
-            "by way of rule 2",
+            "through rule 2",
         ),
         (
             ("239.1.1.1%eth0:1 to 127.0.0.9:7", "127.0.0.9:7 to 239.1.1.1%eth0:1"),
             "rule 1, output 1",
-            "by way of rule 2",
+            "through rule 2",
         ),
         (
             ("10.0.0.1@" + PLAIN, "10.0.1.1@" + BACK),
@@ -143,7 +143,7 @@ def test_a_plan_from_before_another_change_is_refused() -> None:
     rule_set = running()
     plans = [rule_set.plan(HOST, add=[PLAIN]), rule_set.plan(HOST, add=[BACK])]
     rule_set.commit(plans[0])
-    with pytest.raises(ValueError, match="plan anew"):
+    with pytest.raises(ValueError, match="make a new plan"):
         rule_set.commit(plans[1])
     assert [str(rule) for rule in rule_set.rules] == [PLAIN]
 
@@ -152,20 +152,20 @@ def test_added_rules_are_judged_with_the_running_ones() -> None:
     """A new rule may not double, rename or loop with one that runs."""
     rule_set = running("239.1.1.1%eth0:5001,name=a to 239.2.0.1%eth1:6001")
     (same,) = refused(rule_set, PLAIN)
-    assert same == Problem("rule 1", "is the same as the running rule 'a'; leave one out")
+    assert same == Problem("rule 1", "is the same as the running rule 'a'; omit one")
     (twice,) = refused(rule_set, PLAIN + ",ttl=9")
     assert "the running rule 'a' already sends" in twice.message
     (name,) = refused(rule_set, "239.1.1.9%eth0:1,name=a to 192.0.2.7:1")
     assert name.field == "rule 1, name"
     (loop,) = refused(rule_set, BACK)
     assert loop.field == "rule 1, output 1"
-    assert "by way of the running rule 'a'" in loop.message
+    assert "through the running rule 'a'" in loop.message
 
 
 @pytest.mark.parametrize(
     ("again", "problem"),
     [
-        ([PLAIN, PLAIN], Problem("rule 2", "is the same as rule 1; leave one out")),
+        ([PLAIN, PLAIN], Problem("rule 2", "is the same as rule 1; omit one")),
         (
             [PLAIN.replace(" to", ",name=b to")],
             Problem("rule 1, name", "'b' is the name of the running rule 'b'; choose another"),
@@ -224,7 +224,7 @@ def test_removing_leaves_no_trace() -> None:
 def test_removing_an_unknown_rule_is_refused() -> None:
     """An id that no rule has is named."""
     (problem,) = refused(running(PLAIN), remove=("0123456789ab",))
-    assert problem == Problem("remove", "no rule with the id '0123456789ab' is running")
+    assert problem == Problem("remove", "there is no running rule with the id '0123456789ab'")
 
 
 def calls_of(work: Callable[[], object]) -> int:

@@ -146,7 +146,9 @@ def test_an_address_that_several_interfaces_have_needs_one_named() -> None:
     with pytest.raises(RuleError) as caught:
         resolve(["[fe80::1]:1 to 192.0.2.7:1"], [ETH0, twin], ingress="packet")
     assert caught.value.problems == (
-        Problem("rule 1, input, interface", "several interfaces have fe80::1; name eth0, eth1"),
+        Problem(
+            "rule 1, input, interface", "several interfaces have fe80::1; name one of eth0, eth1"
+        ),
     )
 
 
@@ -192,11 +194,11 @@ def test_host_names_are_looked_up_once_and_get_the_ttl_of_their_address() -> Non
             "this host has lo, eth0, eth1, v4only, bare",
         ),
         ("239.1.1.1%eth0:1 to 192.0.2.7%eht1:1", "output 1, interface", "did you mean 'eth1'?"),
-        ("239.1.1.1%down:1 to h:1", "input, interface", "down is down; 'ip link set down up'"),
+        ("239.1.1.1%down:1 to h:1", "input, interface", "down is down; run 'ip link set down up'"),
         ("239.1.1.1%eth0:1 to 239.2.0.1%down:1", "output 1, interface", "down is down"),
         ("10.0.3.1:1 to h:1", "input, group", "down is down"),
         ("239.1.1.1%tun0:1 to h:1", "input, interface", "'ip link set tun0 multicast on'"),
-        ("239.1.1.1%eth0:1 to 239.2.0.1%tun0:1", "output 1, interface", "does no multicast"),
+        ("239.1.1.1%eth0:1 to 239.2.0.1%tun0:1", "output 1, interface", "has multicast disabled"),
         (
             "239.1.1.1%eth0:1 to ff3e::2%v4only:1",
             "output 1, interface",
@@ -205,7 +207,7 @@ def test_host_names_are_looked_up_once_and_get_the_ttl_of_their_address() -> Non
         ("239.1.1.1%eth0:1 to 239.2.0.1%bare:1", "output 1, interface", "bare has no IPv4 address"),
         ("239.1.1.1%eth0:1 to 192.0.2.7%bare:1", "output 1, interface", "bare has no IPv4 address"),
         ("10.9.9.9:1 to h:1", "input, group", "10.9.9.9 is neither multicast nor an address of"),
-        ("10.9.9.9%eth0:1 to h:1", "input, group", "this host has 127.0.0.1, ::1, 10.0.0.1"),
+        ("10.9.9.9%eth0:1 to h:1", "input, group", "this host, which has 127.0.0.1, ::1, 10.0.0.1"),
         (
             "239.1.1.1%eth0:1 to h:1,source=10.9.9.9",
             "output 1, source",
@@ -214,7 +216,7 @@ def test_host_names_are_looked_up_once_and_get_the_ttl_of_their_address() -> Non
         (
             "239.1.1.1%eth0:1 to h:1,dscp=keep,priority=3",
             "output 1, priority",
-            "cannot be chosen with dscp=keep in IPv4",
+            "cannot be combined with dscp=keep in IPv4",
         ),
         ("239.1.1.1%eth0:1 to nohost:1", "output 1, address", "the host 'nohost' does not resolve"),
         (
@@ -222,7 +224,7 @@ def test_host_names_are_looked_up_once_and_get_the_ttl_of_their_address() -> Non
             "output 1, address",
             "'six.example' does not resolve to an IPv4 address, as its source is one: Name or",
         ),
-        ("239.1.1.1%eth0:1 to h:1 h:1,ttl=9", "output 2", "same place as an output before it"),
+        ("239.1.1.1%eth0:1 to h:1 h:1,ttl=9", "output 2", "same destination as an earlier output"),
         ("239.1.1.1%eth0:1 to h:1 239.1.1.1%eth0:1,ttl=9", "output 2", "is the rule's own input"),
         ("10.9.9.9@239.1.1.1%eth0:1 to 239.1.1.1%eth0:1", "output 1", "is the rule's own input"),
         ("10.0.0.1%eth1:1 to 10.0.0.1:1", "output 1", "is the rule's own input"),
@@ -240,7 +242,7 @@ def test_each_misfit_names_its_field_and_the_way_out(rule: str, field: str, mess
 
 def test_a_host_without_a_usable_interface_is_told_so() -> None:
     """Where there is no candidate, the list says what one would be."""
-    with pytest.raises(RuleError, match="an interface that is up and does multicast"):
+    with pytest.raises(RuleError, match="an interface that is up and has multicast enabled"):
         resolve(["239.1.1.1:1 to 192.0.2.7:1"], [DOWN, TUN], ingress="packet")
 
 

@@ -84,7 +84,7 @@ def test_a_source_decides_the_family() -> None:
 def test_problems_name_the_output_of_the_rule() -> None:
     """However many addresses the names before it have."""
     rule = f"{NAMED} 127.0.0.9:7001"
-    with pytest.raises(mcr.RuleError, match="output 3: goes to the same place"):
+    with pytest.raises(mcr.RuleError, match="output 3: has the same destination"):
         mcr.Relay(rule, hosts="all").open()
 
 
@@ -128,7 +128,7 @@ def test_an_answer_that_cannot_be_followed_changes_nothing(server: NameServer) -
     """All or nothing, and the next time it may work."""
     with mcr.Relay(NAMED, OTHER) as relay:
         server.table |= {"studio.example": ["127.0.0.9"], "other.example": ["192.0.2.21"]}
-        with pytest.raises(mcr.RuleError, match="same place"):
+        with pytest.raises(mcr.RuleError, match="same destination"):
             relay.resolve_hosts()
         assert addresses(relay) == [["192.0.2.8", "127.0.0.9"], ["192.0.2.20"]]
         server.table["studio.example"] = ["192.0.2.9"]

@@ -60,18 +60,26 @@ def test_two_ways_are_no_loop_where_nobody_hears_itself(
     ("rules", "ingress", "message"),
     [
         ((THERE + ",loop=on", RETURN + ",loop=on"), "udp", "write loop=off on the outputs"),
-        ((PLAIN, BACK), "udp", "write loop=off on the outputs to groups, or leave one of these"),
-        ((SHOUT, ANSWER), "udp", "by way of rule 2; use the ingress 'packet' (--ingress packet)"),
+        (
+            (PLAIN, BACK),
+            "udp",
+            "write loop=off on the outputs to groups, or omit one of these rules",
+        ),
+        ((SHOUT, ANSWER), "udp", "through rule 2; use the ingress 'packet' (--ingress packet)"),
         ((SHOUT + ",loop=off", ANSWER + ",loop=off"), "udp", "; use the ingress 'packet'"),
         ((PLAIN.replace("239.2.0.1", "255.255.255.255"), MIXED), "udp", "write loop=off on the"),
-        (("239.1.1.1%lo:1 to 239.1.1.2%lo:1", "239.1.1.2%lo:1 to 239.1.1.1%lo:1"), "packet", "by"),
+        (
+            ("239.1.1.1%lo:1 to 239.1.1.2%lo:1", "239.1.1.2%lo:1 to 239.1.1.1%lo:1"),
+            "packet",
+            "through",
+        ),
         (
             (
                 "239.1.1.1%lo:1 to 239.1.1.2%lo:1,loop=off",
                 "239.1.1.2%lo:1 to 239.1.1.1%lo:1,loop=off",
             ),
             "udp",
-            "by way of rule 2; leave one of these out",
+            "through rule 2; omit one of these rules",
         ),
         (("239.1.1.1%eth0:1 to 239.1.1.1%eth0:1",), "packet", "is the rule's own input"),
         (("239.1.1.1%eth0:1 to 239.1.1.1%eth0:1,loop=off",), "udp", "is the rule's own input"),

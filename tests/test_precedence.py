@@ -76,18 +76,18 @@ def test_the_search_finds_what_meets(others: list[ResolvedInput], taken: Resolve
         (
             (ANY, NAMED),
             "rule 1, input: gets none of the datagrams that it shares with rule 2, which is more"
-            " specific (sources listed); where both should get them, name all outputs in the more"
+            " specific (sources listed); if both should get them, name all outputs in the more"
             " specific rule",
         ),
         (
             (ANY.replace("5001", "5001-5002"), ANY),
             "rule 1, input: gets none of the datagrams that it shares with rule 2, which is more"
-            " specific (fewer ports); where both",
+            " specific (fewer ports); if both",
         ),
         (
             ("239.1.1.0/24%eth0:5001 to 192.0.2.7:3", ANY, NAMED),
             "rule 1, input: gets none of the datagrams that it shares with rule 2 and 1 more, which"
-            " are more specific (fewer groups); where both",
+            " are more specific (fewer groups); if both",
         ),
         (
             (

@@ -88,36 +88,36 @@ def test_default_ttl_depends_on_the_address() -> None:
 @pytest.mark.parametrize(
     ("named", "field", "message"),
     [
-        ({"group": "studio.example"}, "group", "takes no host names"),
+        ({"group": "studio.example"}, "group", "cannot be a host name"),
         ({"group": 5}, "group", "is not an IP address"),
-        ({"group": "239.1.1.1/24"}, "group", "has bits set behind its length"),
-        ({"group": "ff02::%eth0/120"}, "group", "carries a zone"),
-        ({"group": IPv4Network("10.0.0.0/8")}, "group", "is no block of multicast groups"),
-        ({"group": "0.0.0.0"}, "group", "stands for any address"),
-        ({"group": "::"}, "group", "stands for any address"),
+        ({"group": "239.1.1.1/24"}, "group", "has host bits set"),
+        ({"group": "ff02::%eth0/120"}, "group", "has a zone"),
+        ({"group": IPv4Network("10.0.0.0/8")}, "group", "is not a block of multicast groups"),
+        ({"group": "0.0.0.0"}, "group", "means any address"),
+        ({"group": "::"}, "group", "means any address"),
         ({"group": "::ffff:239.1.1.1"}, "group", "write 239.1.1.1"),
-        ({"group": "fe80::1%eth0"}, "group", "carries a zone"),
+        ({"group": "fe80::1%eth0"}, "group", "has a zone"),
         ({"group": "ff01::1"}, "group", "interface-local"),
         ({"group": "ff11::1"}, "group", "interface-local"),
-        ({"port": "5001"}, "port", "'5001' is not a whole number"),
-        ({"port": True}, "port", "True is not a whole number"),
+        ({"port": "5001"}, "port", "not '5001'"),
+        ({"port": True}, "port", "not True"),
         ({"port": 0}, "port", "0 is out of range"),
         ({"port": 65536}, "port", "65536 is out of range"),
-        ({"port": range(5, 5)}, "port", "range(5, 5) is no range of ports"),
-        ({"port": range(1, 9, 2)}, "port", "range(1, 9, 2) is no range of ports"),
-        ({"port": range(9, 1, -1)}, "port", "is no range of ports"),
+        ({"port": range(5, 5)}, "port", "range(5, 5) is not a range of ports"),
+        ({"port": range(1, 9, 2)}, "port", "range(1, 9, 2) is not a range of ports"),
+        ({"port": range(9, 1, -1)}, "port", "is not a range of ports"),
         ({"port": range(65000, 65537)}, "port", "65536 is out of range"),
-        ({"join": "all"}, "join", "'all' is neither 'each' nor 'none'"),
+        ({"join": "all"}, "join", "must be 'each' or 'none', not 'all'"),
         ({"group": "239.0.0.0/8", "join": "each"}, "join", "joins at most 4096"),
-        ({"interface": ""}, "interface", "is empty"),
-        ({"interface": 2}, "interface", "is not an interface name"),
-        ({"interface": "a/b"}, "interface", "is not a name an interface can have"),
-        ({"interface": "."}, "interface", "is not a name an interface can have"),
+        ({"interface": ""}, "interface", "must not be empty"),
+        ({"interface": 2}, "interface", "must be a string"),
+        ({"interface": "a/b"}, "interface", "is not a possible interface name"),
+        ({"interface": "."}, "interface", "is not a possible interface name"),
         ({"interface": "é" * 64}, "interface", "longer than 127 bytes"),
-        ({"sources": "10.0.0.1"}, "sources", "is not a sequence"),
-        ({"sources": 7}, "sources", "is not a sequence"),
+        ({"sources": "10.0.0.1"}, "sources", "must be a sequence"),
+        ({"sources": 7}, "sources", "must be a sequence"),
         ({"sources": ["239.0.0.1"]}, "sources", "is a multicast group"),
-        ({"sources": ["2001:db8::1"]}, "sources", "2001:db8::1 is IPv6, 239.1.1.1 IPv4"),
+        ({"sources": ["2001:db8::1"]}, "sources", "2001:db8::1 is IPv6, but 239.1.1.1 is IPv4"),
         ({"vlan": 4095}, "vlan", "4095 is out of range"),
     ],
 )
@@ -133,7 +133,7 @@ def test_an_input_names_the_field_it_refuses(
 @pytest.mark.parametrize(
     ("named", "field", "message"),
     [
-        ({"source": "255.255.255.255"}, "source", "is a broadcast address; a source is one"),
+        ({"source": "255.255.255.255"}, "source", "is a broadcast address; a source must be"),
         ({"address": "300.1.1.1"}, "address", "is not an IP address"),
         ({"address": "1"}, "address", "is not an IP address"),
         ({"address": "a b"}, "address", "nor a host name"),
@@ -141,18 +141,26 @@ def test_an_input_names_the_field_it_refuses(
         ({"address": "a" * 64}, "address", "nor a host name"),
         ({"address": "a.1"}, "address", "nor a host name"),
         ({"address": ""}, "address", "nor a host name"),
-        ({"ttl": 0}, "ttl", "a TTL is 1 to 255"),
-        ({"ttl": 1.5}, "ttl", "is not a whole number"),
-        ({"dscp": None}, "dscp", "is not a whole number"),
-        ({"dscp": 64}, "dscp", "a DSCP is 0 to 63"),
+        ({"ttl": 0}, "ttl", "out of range: 1 to 255"),
+        ({"ttl": 1.5}, "ttl", "must be an integer from"),
+        ({"dscp": None}, "dscp", "must be an integer from"),
+        ({"dscp": 64}, "dscp", "out of range: 0 to 63"),
         ({"source": "127.0.0.1", "address": "::1"}, "source", "127.0.0.1 is IPv4"),
-        ({"source": "0.0.0.0"}, "source", "stands for any address"),
-        ({"ttl": "kept"}, "ttl", "a TTL is 1 to 255 (or 'keep' or 'decrement')"),
-        ({"dscp": "decrement"}, "dscp", "a DSCP is 0 to 63 (or 'keep')"),
-        ({"source_port": "any"}, "source_port", "a port is 1 to 65535 (or 'keep')"),
+        ({"source": "0.0.0.0"}, "source", "means any address"),
+        (
+            {"ttl": "kept"},
+            "ttl",
+            "from 1 to 255, not 'kept' (it may also be 'keep' or 'decrement')",
+        ),
+        ({"dscp": "decrement"}, "dscp", "from 0 to 63, not 'decrement' (it may also be 'keep')"),
+        (
+            {"source_port": "any"},
+            "source_port",
+            "from 1 to 65535, not 'any' (it may also be 'keep')",
+        ),
         ({"source_port": -1}, "source_port", "-1 is out of range"),
-        ({"loop": 1}, "loop", "neither True nor False"),
-        ({"priority": 7}, "priority", "a priority is 0 to 6"),
+        ({"loop": 1}, "loop", "must be True or False"),
+        ({"priority": 7}, "priority", "out of range: 0 to 6"),
     ],
 )
 def test_an_output_names_the_field_it_refuses(
@@ -167,17 +175,17 @@ def test_an_output_names_the_field_it_refuses(
 @pytest.mark.parametrize(
     ("args", "named", "field", "message"),
     [
-        (("239.1.1.1", [OUTPUT]), {}, "input", "is not an mcr.Input"),
-        ((TAKEN, OUTPUT), {}, "outputs", "is not a sequence of mcr.Output"),
-        ((TAKEN, "h:1"), {}, "outputs", "is not a sequence of mcr.Output"),
+        (("239.1.1.1", [OUTPUT]), {}, "input", "must be an mcr.Input"),
+        ((TAKEN, OUTPUT), {}, "outputs", "must be a sequence of mcr.Output"),
+        ((TAKEN, "h:1"), {}, "outputs", "must be a sequence of mcr.Output"),
         ((TAKEN, []), {}, "outputs", "at least one output"),
-        ((TAKEN, [OUTPUT, "h:1"]), {}, "outputs", "'h:1' is not an mcr.Output"),
+        ((TAKEN, [OUTPUT, "h:1"]), {}, "outputs", "must be mcr.Output, not 'h:1'"),
         ((TAKEN, [OUTPUT]), {"name": ""}, "name", "1 to 64 characters"),
         ((TAKEN, [OUTPUT]), {"name": "a" * 65}, "name", "1 to 64 characters"),
         ((TAKEN, [OUTPUT]), {"name": "a b"}, "name", "a comma, a space"),
         ((TAKEN, [OUTPUT]), {"name": "a,b"}, "name", "a comma, a space"),
         ((TAKEN, [OUTPUT]), {"name": "\x1b[2J"}, "name", "unprintable"),
-        ((TAKEN, [OUTPUT]), {"name": 5}, "name", "is not a name"),
+        ((TAKEN, [OUTPUT]), {"name": 5}, "name", "must be a string"),
     ],
 )
 def test_a_rule_names_the_part_it_refuses(
@@ -198,7 +206,7 @@ def test_a_sender_is_kept_within_one_ip_version() -> None:
     ]
     found = problems(Rule, TAKEN, keeping)
     assert list(found) == ["output 2, source"]
-    assert "cannot be kept: 239.1.1.1 is IPv4, ::1 IPv6" in found["output 2, source"]
+    assert "cannot be kept: 239.1.1.1 is IPv4, but ::1 is IPv6" in found["output 2, source"]
 
 
 def test_a_constructor_reports_all_fields_at_once() -> None:
@@ -209,7 +217,7 @@ def test_a_constructor_reports_all_fields_at_once() -> None:
 
 def test_only_text_is_parsed() -> None:
     """Something that is neither a rule nor text is a mistake of the program."""
-    with pytest.raises(TypeError, match=r"an mcr\.Rule or text, not int"):
+    with pytest.raises(TypeError, match=r"an mcr\.Rule or a string, not int"):
         Rule.parse(5)  # type: ignore[arg-type]
 
 

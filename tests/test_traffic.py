@@ -394,20 +394,20 @@ def test_a_signal_ends_an_endless_sender_with_its_report(port: int, number: sign
 
 
 def test_the_command_line_names_its_own_options() -> None:
-    """All that is wrong is said at once, in the words that were typed; the exit code is 2."""
-    wrong = ("--rate", "0", "--size", "9", "--duration", "x", "--ttl", "256")
+    """Also where the sender, not the parser of options, finds what is wrong; the exit code is 2."""
+    wrong = ("--rate", "0", "--size", "65508")
     with command("send", "239.1.1.1%lo:5001", *wrong) as sender:
         err = sender.communicate(timeout=30)[1]
     assert sender.returncode == 2
     options = [line.split(": ")[1] for line in err.splitlines()]
-    assert sorted(options) == ["--duration", "--rate", "--size", "--ttl"]
+    assert sorted(options) == ["--rate", "--size"]
 
 
 @pytest.mark.parametrize(
-    ("rate", "pace"), [((), "1000 a second"), (("--rate", "max"), "as fast as it goes")]
+    ("rate", "pace"), [((), "1000 a second"), (("--rate", "max"), "as fast as possible")]
 )
 def test_who_names_no_rate_floods_nobody(port: int, rate: tuple[str, ...], pace: str) -> None:
-    """As fast as it goes is for who asks for it."""
+    """Only --rate max sends as fast as possible."""
     to = f"{GROUP}:{port}"
     with command("send", to, *rate, "--count", "1") as sender:
         await_line(sender, f"sending to {to}, ttl 1, 1400 bytes each, {pace}")

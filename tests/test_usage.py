@@ -41,7 +41,7 @@ def test_a_number_is_above_zero(
         (["send", "239.1.1.1%lo:0"], "port: 0 is out of range"),
         (["send", f"{GROUP},tll=3"], "did you mean 'ttl'?"),
         (["send", f"{GROUP},ttl=keep"], "mcr: ttl: 'keep' is for a relay's outputs"),
-        (["send", f"{GROUP},ttl=0"], "mcr: ttl: 0 is out of range; a TTL is 1 to 255"),
+        (["send", f"{GROUP},ttl=0"], "mcr: ttl: 0 is out of range: 1 to 255"),
         (["send", f"{GROUP},ttl=3", "--ttl", "4"], "mcr: --ttl: is 4 here and 3 in the endpoint"),
         (["send", GROUP, "--ttl", "0"], "'--ttl': Input should be greater than or equal to 1"),
         (["send", GROUP, "--size", "23"], "'--size': Input should be greater than or equal to 24"),

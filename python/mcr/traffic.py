@@ -177,7 +177,7 @@ class Sender(_Tool[SenderCore]):
 
         Args:
             endpoint: where to, in the words of a rule's output, options included.
-            rate_pps: datagrams per second, evenly spaced, up to 1e9; None is as fast as it goes.
+            rate_pps: datagrams per second, evenly spaced, up to 1e9; None is as fast as possible.
                 On a busy host an even pace needs CAP_SYS_NICE, which is used where it is there.
             size_bytes: payload of each, from 24 to 65507 (IPv6: 65527).
             ttl: 1 to 255; without, 1 for a group and 64 for a host.

@@ -275,7 +275,7 @@ def test_what_does_not_fit_is_set_aside() -> None:
     restore(book, 7, read_entries([late, ONE], enabled=True))
     (waits,) = book.aside
     assert (book.revision, list(book.rules)) == (7, [IDS[ONE]])
-    assert "tun0 does no multicast" in book.aside[waits].why
+    assert "tun0 has multicast disabled" in book.aside[waits].why
     assert len(book.lines) == 2
     draft = book.enable(["late"], enabled=False)
     assert (draft.send, draft.changed) == ((), {waits: "disabled"})

@@ -1,7 +1,7 @@
 """The fields of a rule: one function each, from any object to the typed value.
 
-Owns ranges and their messages, so that text and constructors judge alike. Knows neither the rule
-text nor this host. Every function raises `Invalid` with one sentence that names the fix.
+Owns the ranges and their messages, which hold for text and constructors alike. Knows neither the
+rule text nor this host. Every function raises `Invalid` with one sentence that names the fix.
 """
 
 import re
@@ -18,16 +18,16 @@ Join = Literal["each", "none"]
 Keep = Literal["keep"]
 Ttl = int | Literal["keep", "decrement"]
 BROADCAST = IPv4Address("255.255.255.255")
-"""Every host of a link (RFC 919, 7): it never leaves the link, and so needs an interface."""
+"""All hosts of a link (RFC 919, 7): it never leaves the link, and so needs an interface."""
 T = TypeVar("T")
 V = TypeVar("V")
 
 NAME_LIMIT_CHARS = 64
 TTL_LIMIT = 255  # one octet of the header
 JOIN_LIMIT_GROUPS = 4096
-"""A rule joins so many groups at most: the kernel keeps and reports each of them."""
+"""The most groups that a rule joins: the kernel keeps and reports each of them."""
 JOIN_DEFAULT_GROUPS = 2048
-"""And so many unless it says that it shall: half of what a Linux bridge keeps by default."""
+"""The most that it joins without ``join=each``: half of what a Linux bridge keeps by default."""
 INTERFACE_LIMIT_BYTES = 127  # of an alternative name: ALTIFNAMSIZ - 1
 _HOST_LIMIT_CHARS = 253  # RFC 1035, 2.3.4, without the root's dot
 _HOST_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
@@ -44,11 +44,11 @@ class ProblemCollector:
     """Collects the problems of one value, so that all of them are reported at once."""
 
     def __init__(self) -> None:
-        """Starts without a problem."""
+        """Starts empty."""
         self.problems: list[Problem] = []
 
     def field(self, name: str, parse: Callable[[V], T], value: V) -> T | None:
-        """The parsed value; None, with the problem noted, if `parse` refuses it."""
+        """The parsed value; None if `parse` refuses it, which is noted as a problem."""
         try:
             return parse(value)
         except Invalid as error:
@@ -56,7 +56,7 @@ class ProblemCollector:
             return None
 
     def optional(self, name: str, parse: Callable[[V], T], value: V | None) -> T | None:
-        """As `field`, but None stands for "not given" and passes."""
+        """As `field`, but accepts None, which means that the field is not given."""
         return None if value is None else self.field(name, parse, value)
 
     def add(self, field: str, message: str) -> None:
@@ -64,47 +64,48 @@ class ProblemCollector:
         self.problems.append(Problem(field, message))
 
     def same_family(self, field: str, sources: object, address: object) -> None:
-        """Notes each source of the other IP version than `address`; skips what is no address."""
+        """Notes each source whose IP version differs from that of `address`, if that is one."""
         if not isinstance(address, Address | Network):
             return
         for source in sources if isinstance(sources, tuple) else (sources,):
             if isinstance(source, Address) and source.version != address.version:
-                self.add(field, f"{source} is IPv{source.version}, {address} IPv{address.version}")
+                version = f"IPv{source.version}, but {address} is IPv{address.version}"
+                self.add(field, f"{source} is {version}")
 
     def joinable(self, field: str, join: object, group: object) -> None:
-        """Notes a join of what cannot be joined; skips what is no address."""
+        """Notes a join of something that cannot be joined; skips a group that is no address."""
         if join is None or not isinstance(group, Address | Network):
             return
         groups = 2 ** block_bits(group)
         if not group.is_multicast:
-            self.add(field, f"is for groups only; {group} is the address of a host")
+            self.add(field, f"applies to groups only; {group} is the address of a host")
         elif join == "each" and groups > JOIN_LIMIT_GROUPS:
             self.add(
                 field,
-                f"{group} has {groups} groups, and a rule joins at most {JOIN_LIMIT_GROUPS}; write"
+                f"{group} has {groups} groups, but a rule joins at most {JOIN_LIMIT_GROUPS}; write"
                 " join=none, or a smaller block",
             )
 
     def raise_if_any(self) -> None:
-        """Raises `RuleError` with everything noted, if anything was."""
+        """Raises `RuleError` with all problems, if there are any."""
         if self.problems:
             raise RuleError(self.problems)
 
 
 def address(value: object) -> Address:
-    """One address that datagrams can go to."""
+    """An address that datagrams can be sent to."""
     return _usable(_address(value))
 
 
 def group(value: object) -> Address | Network:
-    """What a rule listens on: a group, a block of groups, a broadcast address or this host's."""
+    """The address of an input: a group, a block of groups, a broadcast address or this host's."""
     if isinstance(value, str) and not _reads_as_address(value):
-        raise Invalid(f"{value!r} is not an IP address; an input takes no host names")
+        raise Invalid(f"{value!r} is not an IP address; an input cannot be a host name")
     return _block(value)
 
 
 def destination(value: object) -> Address | Network | str:
-    """Where an output sends to: as an input's group, or a host name in lower case (RFC 1123)."""
+    """The address of an output: as that of an input, or a host name in lower case (RFC 1123)."""
     if isinstance(value, str) and not _reads_as_address(value):
         return _host(value)
     return _block(value)
@@ -116,74 +117,74 @@ def first_of(block: Address | Network) -> Address:
 
 
 def block_of(first: Address, bits: int) -> Address | Network:
-    """The address, or the block in which so many low bits vary."""
+    """The address, or the block in which the lowest `bits` bits vary."""
     return ip_network((first, first.max_prefixlen - bits)) if bits else first
 
 
 def block_bits(block: object) -> int:
-    """How many low bits vary in a block of addresses; none in a single address or host name."""
+    """The number of low bits that vary in a block; 0 for a single address or a host name."""
     return block.max_prefixlen - block.prefixlen if isinstance(block, Network) else 0
 
 
 def source(value: object) -> Address:
-    """One sender's address."""
+    """The address of a sender."""
     address = _usable(_address(value))
     if address.is_multicast:
-        raise Invalid(f"{address} is a multicast group; a source is one host's address")
+        raise Invalid(f"{address} is a multicast group; a source must be the address of a host")
     if address == BROADCAST:
-        raise Invalid(f"{address} is a broadcast address; a source is one host's address")
+        raise Invalid(f"{address} is a broadcast address; a source must be the address of a host")
     return address
 
 
 def sources(value: object) -> tuple[Address, ...]:
-    """Senders' addresses in ascending order: a set has one spelling, however it was written."""
+    """Addresses of senders in ascending order, so that a set has one spelling."""
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
-        raise Invalid(f"{value!r} is not a sequence of addresses")
+        raise Invalid(f"{value!r} must be a sequence of addresses")
     parsed = [source(item) for item in value]
     ascending = sorted(parsed, key=lambda address: (address.version, int(address)))
     for one, next_one in pairwise(ascending):
         if one == next_one:
-            raise Invalid(f"{one} is given twice")
+            raise Invalid(f"{one} is listed twice")
     return tuple(ascending)
 
 
 def port(value: object) -> int:
-    """A UDP port that datagrams can go to."""
-    return _whole(value, "port", 1, 65535)
+    """A UDP port that datagrams can be sent to."""
+    return _integer(value, 1, 65535)
 
 
 def ports(value: object) -> int | range:
-    """One port or several; a range of one is that port, so that it has one spelling."""
+    """A port or a range; a range of one is that port, so that it has one spelling."""
     if not isinstance(value, range):
         return port(value)
     if not value or value.step != 1:
-        raise Invalid(f"{value!r} is no range of ports: it needs one at least, and the step 1")
+        raise Invalid(f"{value!r} is not a range of ports with the step 1")
     first, last = port(value[0]), port(value[-1])
     return first if first == last else value
 
 
 def port_count(value: int | range) -> int:
-    """How many ports these are."""
+    """The number of ports."""
     return len(value) if isinstance(value, range) else 1
 
 
 def join(value: object) -> Join:
-    """Whether a rule's groups are joined, each of them, or none."""
+    """The groups of a rule that are joined: each or none."""
     if value == "each":
         return "each"
     if value == "none":
         return "none"
-    raise Invalid(f"{value!r} is neither 'each' nor 'none'")
+    raise Invalid(f"must be 'each' or 'none', not {value!r}")
 
 
 def ttl(value: object) -> int:
     """The TTL or hop limit of the copies."""
-    return _whole(value, "TTL", 1, TTL_LIMIT)
+    return _integer(value, 1, TTL_LIMIT)
 
 
 def dscp(value: object) -> int:
     """The DSCP of the copies (RFC 2474): the upper six bits of the traffic class."""
-    return _whole(value, "DSCP", 0, 63)
+    return _integer(value, 0, 63)
 
 
 def output_ttl(value: object) -> Ttl:
@@ -199,53 +200,53 @@ def output_dscp(value: object) -> int | Keep:
 
 
 def output_source(value: object) -> Address | Keep:
-    """Where copies come from: an address of this host, or the original sender's."""
+    """The source of copies: an address of this host, or the original sender's."""
     return "keep" if _is_keep(value) else _or_word(source, value, "'keep'")
 
 
 def output_source_port(value: object) -> int | Keep:
-    """The port that copies come from: a number, or the original sender's."""
+    """The source port of copies: a number, or the original sender's."""
     return "keep" if _is_keep(value) else _or_word(port, value, "'keep'")
 
 
 def vlan(value: object) -> int:
     """A VLAN id that frames can carry (IEEE 802.1Q: 0 means untagged, 4095 is reserved)."""
-    return _whole(value, "VLAN id", 1, 4094)
+    return _integer(value, 1, 4094)
 
 
 def priority(value: object) -> int:
-    """SO_PRIORITY of an output: what a process without rights may set."""
-    return _whole(value, "priority", 0, 6)
+    """SO_PRIORITY of an output: the values that need no rights."""
+    return _integer(value, 0, 6)
 
 
 def loop(value: object) -> bool:
     """Whether receivers on this host get the copies too (IP_MULTICAST_LOOP)."""
     if not isinstance(value, bool):
-        raise Invalid(f"{value!r} is neither True nor False")
+        raise Invalid(f"must be True or False, not {value!r}")
     return value
 
 
 def interface(value: object) -> str:
-    """A name that an interface could have, its own or an alternative one (ip-link(8), property)."""
+    """A possible name of an interface, its own or an alternative one (ip-link(8), property)."""
     if not isinstance(value, str):
-        raise Invalid(f"{value!r} is not an interface name")
+        raise Invalid(f"must be a string, not {value!r}")
     if not value:
-        raise Invalid("the interface name is empty; write address%interface:port")
+        raise Invalid("must not be empty; write address%interface:port")
     if len(value.encode(errors="replace")) > INTERFACE_LIMIT_BYTES:
         raise Invalid(f"{value!r} is longer than {INTERFACE_LIMIT_BYTES} bytes")
     if value in {".", ".."} or not value.isprintable() or re.search(r"[/\s]", value):
-        raise Invalid(f"{value!r} is not a name an interface can have")
+        raise Invalid(f"{value!r} is not a possible interface name")
     return value
 
 
 def rule_name(value: object) -> str:
-    """A rule's name: fit for the rule text, for a log and for a terminal."""
+    """The name of a rule: suitable for the rule text, a log and a terminal."""
     if not isinstance(value, str):
-        raise Invalid(f"{value!r} is not a name")
+        raise Invalid(f"must be a string, not {value!r}")
     if not value or len(value) > NAME_LIMIT_CHARS:
-        raise Invalid(f"a name has 1 to {NAME_LIMIT_CHARS} characters")
+        raise Invalid(f"must have 1 to {NAME_LIMIT_CHARS} characters")
     if "," in value or not value.isprintable() or re.search(r"\s", value):
-        raise Invalid(f"{value!r} has a comma, a space or an unprintable character; leave it out")
+        raise Invalid(f"{value!r} contains a comma, a space or an unprintable character; omit it")
     return value
 
 
@@ -254,26 +255,26 @@ def _is_keep(value: object) -> bool:
 
 
 def _or_word(parse: Callable[[object], T], value: object, words: str) -> T:
-    """As `parse`; what is no value of its kind may have been meant as one of the words."""
+    """As `parse`; the message for text also names the words that the field accepts."""
     try:
         return parse(value)
     except Invalid as error:
         if isinstance(value, str):
-            raise Invalid(f"{error} (or {words})") from None
+            raise Invalid(f"{error} (it may also be {words})") from None
         raise
 
 
-def _whole(value: object, noun: str, low: int, high: int) -> int:
-    """A whole number in a range; True and False are none."""
+def _integer(value: object, low: int, high: int) -> int:
+    """An integer in a range; True and False are not integers."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise Invalid(f"{value!r} is not a whole number; a {noun} is {low} to {high}")
+        raise Invalid(f"must be an integer from {low} to {high}, not {value!r}")
     if not low <= value <= high:
-        raise Invalid(f"{value} is out of range; a {noun} is {low} to {high}")
+        raise Invalid(f"{value} is out of range: {low} to {high}")
     return value
 
 
 def _reads_as_address(text: str) -> bool:
-    """Whether somebody who wrote this meant an IP address, right or wrong."""
+    """Whether the text was meant as an IP address, valid or not."""
     return ":" in text or _IPV4_LIKE.fullmatch(text) is not None
 
 
@@ -291,7 +292,7 @@ def _address(value: object) -> Address:
 
 
 def _block(value: object) -> Address | Network:
-    """An address, or a block of groups; a block of one address is that address."""
+    """An address or a block of groups; a block of one address is that address."""
     if isinstance(value, str) and "/" in value:
         value = _network(value)
     if not isinstance(value, Network):
@@ -310,39 +311,39 @@ def _network(text: str) -> Network:
     start, _, length = text.partition("/")
     first = _address(start)
     if "%" in start:
-        raise Invalid(f"{text} carries a zone; give the interface in its own field")
+        raise Invalid(f"{text} has a zone; give the interface in its own field")
     if not _LENGTH.fullmatch(length) or int(length) > first.max_prefixlen:
-        raise Invalid(f"{text!r}: after '/' stands a length of 0 to {first.max_prefixlen}")
+        raise Invalid(f"{text!r}: the prefix length after '/' must be 0 to {first.max_prefixlen}")
     block = ip_network((first, int(length)), strict=False)
     if block.network_address != first:
         if not block.is_multicast:
             raise _no_block(text, block)
-        raise Invalid(f"{text} has bits set behind its length; write {block}")
+        raise Invalid(f"{text} has host bits set; write {block}")
     return block
 
 
 def _no_block(text: str, block: Network) -> Invalid:
     groups = "224.0.0.0/4" if isinstance(block, IPv4Network) else "ff00::/8"
     return Invalid(
-        f"{text} is no block of multicast groups, and only these can be a block; write one within"
-        f" {groups}, or one address"
+        f"{text} is not a block of multicast groups, as a block must be; write one within {groups},"
+        " or a single address"
     )
 
 
 def _usable(address: Address) -> Address:
-    """Refuses addresses that nothing can be sent to, or that have another spelling."""
+    """Refuses addresses that cannot be a destination, or that have another spelling."""
     if isinstance(address, IPv6Address):
         if address.scope_id is not None:
-            raise Invalid(f"{address} carries a zone; give the interface in its own field")
+            raise Invalid(f"{address} has a zone; give the interface in its own field")
         if address.ipv4_mapped is not None:
-            raise Invalid(f"{address} is IPv4 in disguise; write {address.ipv4_mapped}")
+            raise Invalid(f"{address} is an IPv4-mapped address; write {address.ipv4_mapped}")
         if address.is_multicast and address.packed[1] & 0x0F <= 1:  # RFC 4291, 2.7
             raise Invalid(
                 f"{address} has interface-local scope (ff01::) and never leaves a host;"
                 " use ff02:: or wider"
             )
     if address.is_unspecified:
-        raise Invalid(f"{address} stands for any address; write one")
+        raise Invalid(f"{address} means any address; write a specific one")
     return address
 
 

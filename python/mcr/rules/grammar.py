@@ -1,4 +1,4 @@
-"""The rule text, the only place that knows it: text to constructor arguments, and back.
+"""The rule text: its syntax, from text to constructor arguments and back.
 
     rule     = input ("to" | "->") output *(SP output)
     endpoint = [source *("+" source) "@"] address ["/" length] ["%" interface] ":" port ["-" port]
@@ -6,7 +6,7 @@
 
 Canonical: ``to``, one space, options in the order of the tables below, brackets around IPv6 only
 where no interface ends it. Also read: ``->``, commas between outputs, ``[v6]%if:port`` and
-``[v6%if]:port``. What a field may hold is the business of `fields`; this file knows no values.
+``[v6%if]:port``. The values of a field are read in `fields`.
 """
 
 import difflib
@@ -26,16 +26,16 @@ Arguments = dict[str, Any]
 
 SEPARATORS = ("to", "->")
 GRAMMAR_CHARACTERS = ",+=@%:[]"
-"""What an interface name cannot hold in text: such interfaces are named in structured form."""
+"""Characters that an interface name in text cannot contain; other forms of a rule can."""
 
 _WHOLE = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 _PORTS = re.compile(r"([0-9]{1,9})-([0-9]{1,9})", re.ASCII)
-_REDIRECT = "the shell took '>' as a redirect; write 'to' between input and outputs"
+_REDIRECT = "the shell read '>' as a redirection; write 'to' between input and outputs"
 
 
 @dataclass(frozen=True, slots=True)
 class RuleParts:
-    """A rule's text, read: what the constructors of `rules` take."""
+    """The parts of a rule's text, as arguments of the constructors in `model`."""
 
     input: Arguments
     outputs: tuple[Arguments, ...]
@@ -43,11 +43,11 @@ class RuleParts:
 
 
 def parse_rule(text: str) -> RuleParts:
-    """Reads ``input to output output``.
+    """Reads a rule, ``input to output output``.
 
     Raises:
         RuleError: with every problem, under paths such as ``output 1, ttl``.
-        TypeError: if it is no text.
+        TypeError: `text` is not a string.
     """
     head, tail = _halves(_text(text).split())
     check = ProblemCollector()
@@ -58,7 +58,7 @@ def parse_rule(text: str) -> RuleParts:
         for number, pieces in enumerate(_split_outputs(tail), 1)
     ]
     if not outputs and not check.problems:
-        check.add("outputs", "there is none after 'to'; write address%interface:port")
+        check.add("outputs", "missing after 'to'; write address%interface:port")
     check.raise_if_any()
     return RuleParts(source, tuple(outputs), name)
 
@@ -72,7 +72,7 @@ def parse_input(text: str) -> Arguments:
     check = ProblemCollector()
     arguments = _read(text.strip().split(","), _INPUT, check, "")
     if "name" in arguments:
-        check.add("name", "belongs to a rule, not to a lone input")
+        check.add("name", "belongs to a rule, not to a single input")
     check.raise_if_any()
     return arguments
 
@@ -90,10 +90,10 @@ def parse_output(text: str) -> Arguments:
 
 
 def join_arguments(arguments: Sequence[str]) -> list[str]:
-    """Rules as a command line brings them: one an argument, or one spread over all of them.
+    """The rules of a command line: one per argument, or a single one spread over all of them.
 
-    ``["A to B", "C to D"]`` stays; ``["A", "to", "B"]``, whose quotes were left out, is one rule,
-    and so is ``["A", "B"]``, where no argument could be a rule by itself.
+    ``["A to B", "C to D"]`` are two rules; ``["A", "to", "B"]`` is one without quotes, and so is
+    ``["A", "B"]``, where no argument could be a rule by itself.
     """
     loose = any(argument in (*SEPARATORS, "-", ">") for argument in arguments)
     if loose or (arguments and not any(re.search(r"\s|->", argument) for argument in arguments)):
@@ -109,7 +109,7 @@ def format_endpoint(
     sources: Iterable[object] = (),
     options: Iterable[tuple[str, object]] = (),
 ) -> str:
-    """The canonical text of an endpoint; options whose value is None are left out."""
+    """The canonical text of an endpoint; options whose value is None are omitted."""
     prefix = "+".join(str(source) for source in sources)
     host = str(address)
     if interface is not None:
@@ -121,7 +121,7 @@ def format_endpoint(
 
 
 def format_ports(port: int | range) -> str:
-    """One port as a number, several as first and last."""
+    """The text of a port, or of the first and last of several."""
     return f"{port[0]}-{port[-1]}" if isinstance(port, range) else str(port)
 
 
@@ -153,13 +153,13 @@ class _Side(NamedTuple):
 
 
 def _number(parse: Callable[[object], T]) -> Callable[[str], T]:
-    """Text to a whole number that `parse` judges; other text goes to it as it is, to be refused."""
+    """A parser of text by `parse`, which gets an integer, or the text itself and refuses it."""
     return lambda text: parse(int(text) if _WHOLE.fullmatch(text) else text)
 
 
 def _switch(text: str) -> bool:
     if text not in {"on", "off"}:
-        raise Invalid(f"{text!r} is neither 'on' nor 'off'")
+        raise Invalid(f"must be 'on' or 'off', not {text!r}")
     return text == "on"
 
 
@@ -209,7 +209,7 @@ _OUTPUT = _Side(
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"a rule is an mcr.Rule or text, not {type(value).__name__}")
+        raise TypeError(f"a rule must be an mcr.Rule or a string, not {type(value).__name__}")
     return value
 
 
@@ -223,9 +223,9 @@ def _halves(tokens: list[str]) -> tuple[list[str], list[str]]:
         raise RuleError([_no_separator(tokens)])
     head, tail = tokens[:at], tokens[at + 1 :]
     if any(token in SEPARATORS for token in tail):
-        raise RuleError([("outputs", "a second 'to'; write each rule as one argument, in quotes")])
+        raise RuleError([("outputs", "second 'to'; write each rule as one argument, in quotes")])
     if not head:
-        raise RuleError([("input", "there is none before 'to'; write address%interface:port")])
+        raise RuleError([("input", "missing before 'to'; write address%interface:port")])
     if "+" in head or any("+" in token.rpartition("@")[2].split(",")[0] for token in head):
         raise RuleError(
             [("input", "several inputs are not supported in this version; write one rule for each")]
@@ -235,8 +235,7 @@ def _halves(tokens: list[str]) -> tuple[list[str], list[str]]:
             [
                 (
                     "input",
-                    f"{' '.join(head)!r} has a space; an input and its options have none, and a"
-                    " rule has one input",
+                    f"{' '.join(head)!r} contains a space; a rule has one input, without spaces",
                 )
             ]
         )
@@ -244,7 +243,7 @@ def _halves(tokens: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _no_separator(tokens: list[str]) -> tuple[str, str]:
-    """Why there is no ``to``: what the shell leaves of an unquoted ``->`` comes first."""
+    """The problem of a rule without ``to``, such as what a shell leaves of an unquoted ``->``."""
     if not tokens:
         return "", "the rule is empty; write 'input to output'"
     if any(token.endswith("-") for token in tokens):
@@ -254,7 +253,7 @@ def _no_separator(tokens: list[str]) -> tuple[str, str]:
     if len(tokens) > 1:
         return "outputs", (
             "missing: there is no 'to' between input and outputs; write 'input to output' (a '>'"
-            " would be lost to the shell)"
+            " would be read by the shell)"
         )
     return "outputs", f"missing: the rule ends after its input; if it had a '>', {_REDIRECT}"
 
@@ -275,14 +274,14 @@ def _split_outputs(tokens: list[str]) -> list[list[str]]:
 
 
 def _read(pieces: list[str], side: _Side, check: ProblemCollector, path: str) -> Arguments:
-    """The arguments of one endpoint, as far as they can be read; `check` gets the rest."""
+    """The arguments of an endpoint, as far as they can be read; `check` gets the problems."""
     arguments: Arguments = {}
     endpoint, *options = pieces
     if side is _INPUT and any("@" in option.partition("=")[0] for option in options):
-        check.add(f"{path}sources", "are joined by '+', not by a comma; write SOURCE+SOURCE@GROUP")
+        check.add(f"{path}sources", "must be joined by '+'; write SOURCE+SOURCE@GROUP")
         return arguments
     if "=" in endpoint and ":" not in endpoint:
-        check.add(f"{path}{side.address}", f"{endpoint!r} stands alone; options follow a comma")
+        check.add(f"{path}{side.address}", f"missing before {endpoint!r}; options follow a comma")
     else:
         _read_endpoint(endpoint, side, check, path, arguments)
     for option in options:
@@ -296,7 +295,7 @@ def _read(pieces: list[str], side: _Side, check: ProblemCollector, path: str) ->
 def _read_endpoint(
     text: str, side: _Side, check: ProblemCollector, path: str, arguments: Arguments
 ) -> None:
-    """Notes what is wrong with the part before the options, and adds the rest to `arguments`."""
+    """Adds the part before the options to `arguments`, or notes its problems."""
 
     def add(field: str, parse: Callable[[Any], object], value: object) -> None:
         parsed = check.field(f"{path}{field}", parse, value)
@@ -305,7 +304,7 @@ def _read_endpoint(
 
     senders, at, rest = text.rpartition("@")
     if at and side is _OUTPUT:
-        check.add(f"{path}source", "stands before '@' on inputs only; write ',source=ADDRESS'")
+        check.add(f"{path}source", "is written before '@' in inputs only; write ',source=ADDRESS'")
     elif at:
         add("sources", fields.sources, [_bare(sender) for sender in senders.split("+")])
     try:
@@ -317,7 +316,7 @@ def _read_endpoint(
     if interface is not None:
         add("interface", _read_interface, interface)
     if port is None:
-        check.add(f"{path}port", f"{rest!r} has none; write address%interface:port")
+        check.add(f"{path}port", f"missing in {rest!r}; write address%interface:port")
     else:
         add("port", _read_port, port)
 
@@ -328,11 +327,11 @@ def _split_endpoint(text: str) -> tuple[str, str | None, str | None]:
     if text.startswith("["):
         inside, closed, rest = text[1:].partition("]")
         if not closed:
-            raise Invalid(f"{text!r} lacks its ']'")
+            raise Invalid(f"{text!r}: the closing ']' is missing")
         if ":" not in inside:
             raise Invalid(f"{text!r}: brackets are for IPv6 addresses only")
         if rest and rest[0] not in "/%:":
-            raise Invalid(f"{text!r}: after ']' comes %interface or :port")
+            raise Invalid(f"{text!r}: write %interface or :port after ']'")
     elif "%" not in text and text.count(":") > 1:
         raise Invalid(
             f"{text!r}: write an IPv6 address as address%interface:port, without an interface"
@@ -345,7 +344,7 @@ def _split_endpoint(text: str) -> tuple[str, str | None, str | None]:
 
 
 def _bare(address: str) -> str:
-    """A source's address; brackets around IPv6 are read too."""
+    """The address of a source, without brackets around IPv6."""
     if address.startswith("[") and address.endswith("]") and ":" in address:
         return address[1:-1]
     return address
@@ -355,8 +354,8 @@ def _read_interface(text: str) -> str:
     for character in GRAMMAR_CHARACTERS:
         if character in text:
             raise Invalid(
-                f"{text!r} has {character!r} in it; such an interface can only be named in"
-                " Python, with interface="
+                f"{text!r} contains {character!r}; such an interface can only be named in Python,"
+                " with interface="
             )
     return fields.interface(text)
 
@@ -365,18 +364,18 @@ def _read_port(text: str) -> int | range:
     several = _PORTS.fullmatch(text)
     if several is None:
         if text[:1].isdigit() and "-" in text:
-            raise Invalid(f"{text!r} is no range of ports; write as 5000-5099")
+            raise Invalid(f"{text!r} is not a range of ports; write one such as 5000-5099")
         return _number(fields.port)(text)
     first, last = int(several[1]), int(several[2])
     if first > last:
-        raise Invalid(f"{text!r} runs backwards; write {last}-{first}")
+        raise Invalid(f"{text!r} is in reverse order; write {last}-{first}")
     return fields.ports(range(first, last + 1))
 
 
 def _read_option(
     text: str, side: _Side, check: ProblemCollector, path: str, arguments: Arguments
 ) -> None:
-    """Adds one ``key=value`` to `arguments`, or notes why not."""
+    """Adds ``key=value`` to `arguments`, or notes its problem."""
     key, equals, value = text.partition("=")
     option = side.options.get(key)
     field = f"{path}{key}" if key else path.removesuffix(", ")
@@ -395,10 +394,10 @@ def _read_option(
 def _unknown_option(key: str, side: _Side) -> str:
     other = _OUTPUT if side is _INPUT else _INPUT
     if not key:
-        return "an option is empty; leave out the comma, or write key=value after it"
+        return "there is an empty option; omit the comma, or write key=value after it"
     if key in other.options:
         return f"is an option of the {other.noun}, not of the {side.noun}"
     close = difflib.get_close_matches(key, [*side.options, *other.options], n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     known = ", ".join(side.options)
-    return f"is no option; {hint}the options of an {side.noun} are {known}"
+    return f"is not an option; {hint}the options of an {side.noun} are {known}"

@@ -1,6 +1,6 @@
 """Warnings about rules that are valid but seldom meant.
 
-Sees resolved rules only; what is wrong with a rule is the business of `resolver` and `proposal`.
+Errors of a rule are found in `resolver` and `proposal`.
 """
 
 from collections.abc import Iterable
@@ -22,14 +22,19 @@ _PTP = frozenset(  # IEEE 1588: the primary domains, and peer delay
 
 
 def warnings(rule: ResolvedRule, *, held_ports: int | None) -> Iterable[Problem]:
-    """What is allowed, but seldom meant."""
+    """Warnings about a resolved rule.
+
+    Args:
+        rule: the rule.
+        held_ports: the most ports that mcr keeps open for an input; None on the ingress `udp`.
+    """
     taken = rule.input
     block = taken.block
     if not taken.sources and _is_source_specific(block):
         yield Problem(
             "input, group",
-            f"{block} is source-specific (RFC 4607), but no source is given; routers"
-            f" forward it only for a join with one: write SOURCE@{block}",
+            f"{block} is source-specific (RFC 4607), but no source is given; routers forward it"
+            f" only for a join with a source: write SOURCE@{block}",
         )
     if taken.join == "none":
         yield Problem("input, join", _unjoined(taken))
@@ -38,8 +43,8 @@ def warnings(rule: ResolvedRule, *, held_ports: int | None) -> Iterable[Problem]
         yield Problem(
             "input, port",
             f"{ports} ports are more than the {held_ports} that mcr keeps open, so this host"
-            " tells senders that they are unreachable, and what arrives elsewhere than on"
-            f" {taken.interface} is not relayed",
+            " reports them to senders as unreachable, and datagrams that arrive on other interfaces"
+            f" than {taken.interface} are not relayed",
         )
     yield from _special_group("input, group", block)
     for output in rule.outputs:
@@ -47,13 +52,13 @@ def warnings(rule: ResolvedRule, *, held_ports: int | None) -> Iterable[Problem]
 
 
 def goes_behind(own: Rank, other: Rank, label: str, more: int) -> Problem:
-    """What to say of a rule when more specific ones have a part of its datagrams.
+    """The warning about a rule from which more specific ones take a part of its datagrams.
 
     Args:
         own: how specific the rule is.
         other: how specific the first of the others is.
-        label: what that is called.
-        more: how many others there are beside it.
+        label: the name of that rule in messages.
+        more: the number of further rules.
     """
     return Problem(
         "input",
@@ -63,7 +68,7 @@ def goes_behind(own: Rank, other: Rank, label: str, more: int) -> Problem:
 
 
 def goes_before(own: Rank, other: Rank, label: str, more: int) -> Problem:
-    """What to say of a rule when it has a part of the datagrams of less specific ones."""
+    """The warning about a rule that takes a part of the datagrams of less specific ones."""
     return Problem(
         "input",
         f"is more specific ({_difference(own, other)}) than {_counted(label, more)}, which"
@@ -71,7 +76,7 @@ def goes_before(own: Rank, other: Rank, label: str, more: int) -> Problem:
     )
 
 
-_BOTH = "where both should get them, name all outputs in the more specific rule"
+_BOTH = "if both should get them, name all outputs in the more specific rule"
 
 
 def _counted(label: str, more: int) -> str:
@@ -79,7 +84,7 @@ def _counted(label: str, more: int) -> str:
 
 
 def _difference(specific: Rank, general: Rank) -> str:
-    """Why one goes before the other."""
+    """The reason why one rule precedes the other."""
     if specific.group_bits != general.group_bits:
         return "fewer groups"
     return "fewer ports" if specific.ports != general.ports else "sources listed"
@@ -90,13 +95,13 @@ def _unjoined(taken: ResolvedInput) -> str:
     why = ""
     if groups > fields.JOIN_DEFAULT_GROUPS:
         why = f"{taken.block} has {groups} groups, more than the {fields.JOIN_DEFAULT_GROUPS} that"
-        why += " a rule joins by itself, so "
+        why += " a rule joins by default, so "
     what = (
-        f"{why}no group is joined: a switch that snoops IGMP or MLD will not deliver, unless it"
-        " forwards statically"
+        f"{why}no group is joined: a switch that snoops IGMP or MLD does not forward any, unless"
+        " it forwards them statically"
     )
     if fields.JOIN_DEFAULT_GROUPS < groups <= fields.JOIN_LIMIT_GROUPS:
-        what += "; join=each joins them, if every switch on the way has room for so many"
+        what += "; join=each joins them, if every switch on the way has room for as many"
     return what
 
 
@@ -104,7 +109,7 @@ def _special_group(field: str, block: Address | Network) -> Iterable[Problem]:
     if block in _PTP:
         yield Problem(
             field,
-            f"{block} is PTP (IEEE 1588), whose time stamps do not survive a relay",
+            f"{block} is PTP (IEEE 1588), whose timestamps do not survive a relay",
         )
     elif _meets(block, _LINK_LOCAL_CONTROL):
         yield Problem(
@@ -115,14 +120,14 @@ def _special_group(field: str, block: Address | Network) -> Iterable[Problem]:
 
 
 def _meets(block: Address | Network, network: IPv4Network) -> bool:
-    """Whether an address, or part of a block, lies in the network."""
+    """Whether the network contains the address or a part of the block."""
     if isinstance(block, Address):
         return block in network
     return isinstance(block, IPv4Network) and block.overlaps(network)
 
 
 def _is_source_specific(block: Address | Network) -> bool:
-    """Whether all of it is; of IPv6 groups the 16 bits behind ff3x are zero too."""
+    """Whether all groups are; in IPv6 the 16 bits after ff3x are zero too."""
     if isinstance(block, IPv4Address):
         return block in _SSM_V4
     if isinstance(block, IPv4Network):

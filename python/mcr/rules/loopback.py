@@ -51,9 +51,9 @@ def silence(
 
 
 _SILENCED = (
-    "is off, as the copies go on to the rule's own group and port, and on the ingress 'udp' a rule"
-    " for the way back would take them for new datagrams; write loop=off to agree, or loop=on if"
-    " programs on this host listen to the copies"
+    "is off, since the copies go to the rule's own group and port, and on the ingress 'udp' a rule"
+    " for the opposite direction would relay them again; write loop=off to confirm it, or loop=on"
+    " if programs on this host receive the copies"
 )
 
 

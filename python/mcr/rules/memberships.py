@@ -36,10 +36,10 @@ class Memberships:
         if not any(before <= limit < now for limit in (JOIN_DEFAULT_GROUPS, BRIDGE_GROUPS)):
             return None
         return (
-            f"with this one the rules join {now} groups on {taken.interface}: a Linux bridge on the"
-            f" way that snoops keeps {BRIDGE_GROUPS} by default, those of others among them, and"
-            " with one more it floods every group from then on; raise its mcast_hash_max, or write"
-            " join=none"
+            f"with this rule {now} groups are joined on {taken.interface}: a snooping Linux bridge"
+            f" on the way keeps {BRIDGE_GROUPS} groups by default, including those of other hosts,"
+            " and with one more it floods all groups from then on; raise its mcast_hash_max, or"
+            " write join=none"
         )
 
     def remove(self, taken: ResolvedInput) -> None:

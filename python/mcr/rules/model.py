@@ -1,7 +1,7 @@
 """Rules as frozen values: an `Input`, the `Output`s it is copied to, and the `Rule` of both.
 
-Construction parses: a value that exists is right in itself, and all that is wrong is reported at
-once. Whether it fits this host is the business of `config`; how it is written that of `rule_text`.
+Construction parses: a value that exists is valid in itself, and all problems are reported at once.
+`ruleset` checks it against this host; `grammar` reads and writes its text.
 """
 
 import hashlib
@@ -20,19 +20,19 @@ _SWITCH = {None: None, True: "on", False: "off"}
 
 @dataclass(frozen=True, slots=True, init=False)
 class Input:
-    """What a rule takes: datagrams to an address and port, or to many, seen on one interface."""
+    """The input of a rule: datagrams to an address and port, or to many, on one interface."""
 
     group: Address | Network
     """A multicast group, a block of groups, an address of this host, or a broadcast address of an
     interface."""
     port: int | range
-    """1 to 65535, or several in a row; a range ends behind its last port, as ranges do."""
+    """1 to 65535, or a range, whose stop is the last port plus one as usual."""
     interface: str | None
     """Needed for a group and 255.255.255.255; for others, None means the one that has them."""
     sources: tuple[Address, ...]
-    """Senders that are let through, ascending; empty lets everybody through."""
+    """The accepted senders, ascending; empty accepts any."""
     vlan: int | None
-    """The VLAN id frames must carry, 1 to 4094; None takes untagged frames."""
+    """The VLAN id of accepted frames, 1 to 4094; None accepts untagged frames."""
     join: Join | None
     """Whether ``each`` group is joined or ``none``; None joins each up to 2048, else none."""
 
@@ -49,7 +49,7 @@ class Input:
         """Parses every field.
 
         Raises:
-            RuleError: with a problem for each field that cannot hold its value.
+            RuleError: with a problem for each invalid field.
         """
         check = ProblemCollector()
         values = {
@@ -70,13 +70,13 @@ class Input:
         """The input written as ``10.0.0.5@232.1.1.1%eth0:5001,vlan=7``.
 
         Raises:
-            RuleError: if the text is no input.
+            RuleError: with all problems of the text.
         """
         return cls(**grammar.parse_input(text))
 
     @property
     def effective_join(self) -> Join:
-        """Whether its groups are joined; says nothing of an address that is no group."""
+        """Whether its groups are joined; meaningless for an address that is not a group."""
         few = 2 ** fields.block_bits(self.group) <= fields.JOIN_DEFAULT_GROUPS
         return self.join or ("each" if few else "none")
 
@@ -87,13 +87,13 @@ class Input:
 
 @dataclass(frozen=True, slots=True, init=False)
 class Output:
-    """Where each datagram of a rule is sent to, and how."""
+    """A destination of a rule's datagrams, and the options of its copies."""
 
     address: Address | Network | str
-    """A group, a block of groups, a host's or a broadcast address, or a host name, which is looked
-    up. To a block each datagram goes to the group that has its own group's place."""
+    """A group, a block of groups, a host's or a broadcast address, or a host name, which is
+    resolved. In a block each datagram goes to the group at the place of its own group."""
     port: int | range
-    """1 to 65535, or as many as the input has: then each goes to the one in its place."""
+    """1 to 65535, or as many as the input has: then each datagram goes to the port at its place."""
     interface: str | None
     """Needed for a group and 255.255.255.255; for a host, None leaves the choice to routing."""
     ttl: Ttl | None
@@ -105,10 +105,10 @@ class Output:
     CAP_NET_ADMIN); None lets the kernel choose."""
     source_port: int | Keep | None
     """1 to 65535, or "keep" for the original sender's (CAP_NET_RAW; each copy is sent alone);
-    None takes an ephemeral one, stable for the output's life."""
+    None uses an ephemeral one, stable for the output's life."""
     loop: bool | None
-    """Whether receivers on this host get the copies to a group too (IP_MULTICAST_LOOP); None: yes,
-    except on the ingress "udp" where copies go to the rule's own group and port."""
+    """Whether receivers on this host get copies to a group too (IP_MULTICAST_LOOP); None: yes,
+    except on the ingress "udp" for copies to the rule's own group and port."""
     priority: int | None
     """SO_PRIORITY, 0 to 6; None leaves it to the kernel."""
 
@@ -128,7 +128,7 @@ class Output:
         """Parses every field.
 
         Raises:
-            RuleError: with a problem for each field that cannot hold its value.
+            RuleError: with a problem for each invalid field.
         """
         check = ProblemCollector()
         values = {
@@ -151,15 +151,15 @@ class Output:
         """The output written as ``239.2.0.1%eth1:6001,ttl=8``.
 
         Raises:
-            RuleError: if the text is no output.
+            RuleError: with all problems of the text.
         """
         return cls(**grammar.parse_output(text))
 
     @property
     def effective_ttl(self) -> Ttl:
-        """The TTL that copies leave with; a host name counts as unicast until it is looked up.
+        """The TTL that copies leave with; a host name counts as unicast until it is resolved.
 
-        "keep" and "decrement" are answered as they are: each datagram decides.
+        "keep" and "decrement" are returned as they are, since they depend on the datagram.
         """
         return self.ttl if self.ttl is not None else default_ttl(self.address)
 
@@ -182,17 +182,17 @@ class Rule:
 
     input: Input
     outputs: tuple[Output, ...]
-    """At least one, in the order in which statistics list them."""
+    """At least one, in the order of the statistics."""
     name: str | None
     """1 to 64 printable characters without space and comma; not part of the identity."""
     _id: str | None = field(init=False, repr=False, compare=False)
 
     def __init__(self, input: Input, outputs: Iterable[Output], *, name: str | None = None) -> None:
-        """Puts the parts together.
+        """Combines the parts.
 
         Raises:
-            RuleError: if there is no output, the name cannot be one, a part is something else, or
-                an output has several addresses or ports, but not as many as the input.
+            RuleError: there is no output, the name or the type of a part is invalid, or an output
+                has several addresses or ports, but not as many as the input.
         """
         check = ProblemCollector()
         values = {
@@ -211,8 +211,8 @@ class Rule:
         """The rule written as ``239.1.1.1%eth0:5001 to 239.2.0.1%eth1:6001``.
 
         Raises:
-            RuleError: with everything that is wrong with the text.
-            TypeError: if it is no text.
+            RuleError: with all problems of the text.
+            TypeError: `text` is not a string.
         """
         parts = grammar.parse_rule(text)
         outputs = [Output(**output) for output in parts.outputs]
@@ -220,8 +220,8 @@ class Rule:
 
     @property
     def id(self) -> str:
-        """12 hex digits, the same for the same rule everywhere; the name does not count."""
-        if self._id is None:  # made once: statistics of 10 000 rules ask for it at every reading
+        """12 hex digits, the same for the same rule on every host; the name is not part of it."""
+        if self._id is None:  # computed once: each reading of the counters of 10 000 rules uses it
             digest = hashlib.sha256(self._text(None).encode()).hexdigest()
             object.__setattr__(self, "_id", digest[:_ID_HEX_DIGITS])
         return str(self._id)
@@ -229,7 +229,7 @@ class Rule:
     def __str__(self) -> str:
         """The canonical text, which `parse` reads back.
 
-        Only an interface name with a character of the grammar in it cannot be read back.
+        Only an interface name that contains a character of the grammar cannot be read back.
         """
         return self._text(self.name)
 
@@ -238,14 +238,14 @@ class Rule:
 
 
 def parse_rules(rules: Iterable[Rule | str]) -> tuple[Rule, ...]:
-    """Rules given as values or as text, as values.
+    """Parses rules given as values or as text.
 
     Raises:
-        RuleError: with the problems of all of them, each under ``rule N``, counted from 1.
-        TypeError: a lone rule, where a sequence of them belongs.
+        RuleError: with the problems of all rules, under ``rule N``, counted from 1.
+        TypeError: a single rule instead of a sequence.
     """
     if isinstance(rules, Rule | str):
-        raise TypeError("rules are a sequence; write [rule] for a single one")
+        raise TypeError("rules must be a sequence; write [rule] for a single one")
     parsed: list[Rule] = []
     problems: list[Problem] = []
     for number, rule in enumerate(rules, 1):
@@ -259,12 +259,12 @@ def parse_rules(rules: Iterable[Rule | str]) -> tuple[Rule, ...]:
 
 
 def counted(rules: int) -> str:
-    """So many rules, for a sentence."""
+    """The number of rules with its noun, such as ``1 rule``."""
     return f"{rules} rule" if rules == 1 else f"{rules} rules"
 
 
 def default_ttl(address: Address | Network | str) -> int:
-    """The TTL of an output to this address that names none."""
+    """The TTL of an output to this address without the option."""
     if isinstance(address, str):
         return DEFAULT_TTL_UNICAST
     on_link = address.is_multicast or address == BROADCAST
@@ -273,25 +273,25 @@ def default_ttl(address: Address | Network | str) -> int:
 
 def _input(value: object) -> Input:
     if not isinstance(value, Input):
-        raise Invalid(f"{value!r} is not an mcr.Input")
+        raise Invalid(f"must be an mcr.Input, not {value!r}")
     return value
 
 
 def _outputs(value: object) -> tuple[Output, ...]:
     if isinstance(value, Output | str) or not isinstance(value, Iterable):
-        raise Invalid(f"{value!r} is not a sequence of mcr.Output")
+        raise Invalid(f"must be a sequence of mcr.Output, not {value!r}")
     outputs = tuple(value)
     if not outputs:
-        raise Invalid("a rule needs at least one output")
+        raise Invalid("must have at least one output")
     for output in outputs:
         if not isinstance(output, Output):
-            raise Invalid(f"{output!r} is not an mcr.Output")
+            raise Invalid(f"must be mcr.Output, not {output!r}")
     return outputs
 
 
 def _check_sizes(rule: Rule, check: ProblemCollector) -> None:
-    """Notes outputs that have several addresses or ports, but not as many as the input."""
-    advice = "one maps to one, so give both as many, or the output a single one"
+    """Notes outputs with several addresses or ports, but not as many as the input."""
+    advice = "give both the same number, or the output a single one"
     input = rule.input
     groups, ports = fields.block_bits(input.group), fields.port_count(input.port)
     for number, output in enumerate(rule.outputs, 1):
@@ -299,19 +299,19 @@ def _check_sizes(rule: Rule, check: ProblemCollector) -> None:
         if addresses not in (0, groups):
             check.add(
                 f"output {number}, address",
-                f"{output.address} has {2**addresses} addresses, but the input {input.group}"
+                f"{output.address} has {2**addresses} addresses, but the input {input.group} has"
                 f" {2**groups}; {advice}",
             )
         if targets not in (1, ports):
             check.add(
                 f"output {number}, port",
                 f"{grammar.format_ports(output.port)} has {targets} ports, but the input"
-                f" {grammar.format_ports(input.port)} {ports}; {advice}",
+                f" {grammar.format_ports(input.port)} has {ports}; {advice}",
             )
 
 
 def _check_kept_sources(rule: Rule, check: ProblemCollector) -> None:
-    """Notes each output that cannot carry the sender's address, as it is of the other version."""
+    """Notes each output of another IP version than the sender's address that it keeps."""
     group = rule.input.group
     for number, output in enumerate(rule.outputs, 1):
         address = output.address
@@ -320,8 +320,8 @@ def _check_kept_sources(rule: Rule, check: ProblemCollector) -> None:
         if address.version != group.version:
             check.add(
                 f"output {number}, source",
-                f"the sender's address cannot be kept: {group} is IPv{group.version},"
-                f" {address} IPv{address.version}",
+                f"the sender's address cannot be kept: {group} is IPv{group.version}, but"
+                f" {address} is IPv{address.version}",
             )
 
 
@@ -336,6 +336,6 @@ def _input_text(input: Input, name: str | None) -> str:
 
 
 def _fill(value: object, slots: Mapping[str, object]) -> None:
-    """Sets the fields of a frozen value while it is being made."""
+    """Sets the fields of a frozen value during construction."""
     for name, slot in slots.items():
         object.__setattr__(value, name, slot)

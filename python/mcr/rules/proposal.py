@@ -1,7 +1,7 @@
-"""A proposed change of the rules: what added rules do to each other and to the running ones.
+"""A proposed change of the rules, checked for duplicates, names, loops and precedence.
 
-Owns the judgement: duplicates, names, loops. What one rule needs of the host is the business of
-`resolver`. Changes nothing but itself.
+Each rule on its own is resolved in `resolver`. A proposal reads the running rules and changes
+only itself.
 """
 
 from collections.abc import Container, Hashable, Iterable, Iterator, Mapping
@@ -23,7 +23,7 @@ from .spec import ResolvedInput, ResolvedOutput, ResolvedRule
 
 
 class Proposal:
-    """A change that was asked for, laid over running rules that it only reads."""
+    """A requested change, laid over running rules that it only reads."""
 
     def __init__(
         self,
@@ -34,13 +34,13 @@ class Proposal:
         *,
         keep: Container[str] = (),
     ) -> None:
-        """Begins with the running rules, unchanged.
+        """Starts with the running rules, unchanged.
 
         Args:
             running: the rules by their ids.
             indexes: of these rules.
-            host: the host that they shall run on.
-            resolver: of rules on this host.
+            host: the host on which they run.
+            resolver: resolves rules on this host.
             keep: ids of rules that stay as they are when they are added again.
         """
         self.check = ProblemCollector()
@@ -61,9 +61,9 @@ class Proposal:
         self._named_sources: set[Address] | None = None
 
     def remove(self, rule_id: str) -> None:
-        """Takes a running rule out."""
+        """Removes a running rule."""
         if rule_id not in self._running:
-            self.check.add("remove", f"no rule with the id {rule_id!r} is running")
+            self.check.add("remove", f"there is no running rule with the id {rule_id!r}")
         elif rule_id not in self.removed:
             self.removed[rule_id] = None
             self._memberships.remove(self._running[rule_id].resolved.input)
@@ -87,7 +87,7 @@ class Proposal:
         resolved, warnings = (None, []) if is_kept else self._resolver.resolve(rule, check)
         self.warnings += [warning.under(path) for warning in warnings]
         if rule_id in self._paths or (not is_kept and self._entry(rule_id) is not None):
-            check.add("", f"is the same as {self._label(rule_id)}; leave one out")
+            check.add("", f"is the same as {self._label(rule_id)}; omit one")
             return
         self._paths[rule_id] = path
         self._check_id(rule, check)
@@ -106,23 +106,23 @@ class Proposal:
             self._listeners.add(entry.lanes, rule_id)
 
     def _as_known(self, rule: ResolvedRule) -> ResolvedRule:
-        """The rule; it listens as before where its input's address is only gone from this host."""
+        """The rule; it keeps its input as it was if this host has only lost the input's address."""
         before = self._running.get(rule.id)
         if rule.input.is_known or before is None or not before.resolved.input.is_known:
             return rule
         return replace(rule, input=before.resolved.input)
 
     def _check_id(self, rule: Rule, check: ProblemCollector) -> None:
-        """Refuses a name that is another rule's id, which would then mean two rules."""
+        """Refuses a name that is the id of another rule, as it would denote both."""
         name, namesake = rule.name, self._holder(rule.id)
         if name is not None and name != rule.id and self._entry(name) is not None:
             check.add("name", f"{name!r} is the id of {self._label(name)}; choose another")
         if namesake is not None and namesake != rule.id:
             text = f"has the id {rule.id!r}, which is the name of {self._label(namesake)}"
-            check.add("", f"{text}; give that one another name")
+            check.add("", f"{text}; rename that rule")
 
     def _check_interface(self, taken: ResolvedInput, check: ProblemCollector) -> None:
-        """Refuses to listen on one interface and on any, where it is the same address."""
+        """Refuses the same address on one interface and on any."""
         if taken.is_shared:
             return
         running = self._indexes.precedence.meeting(taken)
@@ -134,23 +134,23 @@ class Proposal:
             label, name = self._label(rule_id), taken.interface
             check.add(
                 "input, interface",
-                f"{label} names {name} for the same address and port; name it here too, or leave it"
-                " out there"
+                f"{label} names {name} for the same address and port; name it here too, or omit it"
+                " there"
                 if taken.everywhere
-                else f"{label} hears the same address and port on any interface; name {name} there"
-                " too, or leave it out here",
+                else f"{label} receives the same address and port on any interface; name {name}"
+                " there too, or omit it here",
             )
             return
 
     def _claim_copies(self, rule: ResolvedRule, rule_id: str, check: ProblemCollector) -> None:
-        """Claims every copy, so that none is sent twice, and refuses those to the own input."""
+        """Claims every copy, so that none is sent twice; refuses copies to the rule's own input."""
         taken = rule.input
         for output in rule.outputs:
             if not output.is_resolved:
                 continue
             path = f"output {output.number}"
             if taken.vlan == 0 and meet(output_flow(output), input_flow(taken)):
-                check.add(path, "is the rule's own input: its copies would come back for ever")
+                check.add(path, "is the rule's own input: its copies would loop for ever")
             for source in taken.sources or (None,):
                 claim = copy_key(taken, source, output)
                 holder = self._holder(claim) or self._overlapping(claim, taken.port)
@@ -160,7 +160,7 @@ class Proposal:
     def _claim(
         self, claim: Hashable, holder: str | None, rule_id: str, check: ProblemCollector, path: str
     ) -> bool:
-        """Notes a claim, or the problem that somebody holds it already."""
+        """Notes a claim, or a problem if another output holds it already."""
         if holder is None:
             self._claims[claim] = rule_id
             return True
@@ -169,12 +169,12 @@ class Proposal:
         if path == "name":
             check.add(path, f"{claim!r} is the name of {self._label(holder)}; choose another")
         elif holder == rule_id:
-            check.add(path, "goes to the same place as an output before it; leave one out")
+            check.add(path, "has the same destination as an earlier output; omit one")
         else:
             check.add(
                 path,
                 f"{self._label(holder)} already sends the same input there, so every datagram"
-                " would arrive twice; leave one out",
+                " would arrive twice; omit one",
             )
         return False
 
@@ -183,7 +183,7 @@ class Proposal:
         return self._claims.get(claim) if holder is None or holder in self.removed else holder
 
     def _overlapping(self, claim: CopyKey, port: int) -> str | None:
-        """Whoever claims some of the ports by a range that is as wide, but begins elsewhere."""
+        """The rule that claims some of the ports by a range as wide that starts elsewhere."""
         for stride in (claim.stride - 1, claim.stride + 1) if claim.width > 1 else ():
             holder = self._holder(claim._replace(stride=stride))
             entry = self._entry(holder) if holder is not None else None
@@ -196,19 +196,19 @@ class Proposal:
         return self.entries.get(rule_id, running)
 
     def _label(self, rule_id: str) -> str:
-        """How messages call a rule: by its number in this change, else by name or text."""
+        """The name of a rule in messages: its number in this change, else its name or text."""
         if rule_id in self._paths:
             return self._paths[rule_id]
         rule = self._running[rule_id].rule
         return f"the running rule {rule.name or str(rule)!r}"
 
     def note_precedence(self) -> None:
-        """Warns of added rules that take datagrams from others, or that others take them from."""
+        """Warns of added rules that take datagrams from other rules, or lose some to them."""
         for rule_id, entry in self.entries.items():
             taken = entry.resolved.input
             before, behind = map(self._staying, self._indexes.precedence.around(taken))
             before |= self._precedence.around(taken)[0]
-            # Those behind that are added too say it themselves.
+            # Less specific rules of this change get a warning of their own.
             for others, warn in ((before, goes_behind), (behind, goes_before)):
                 if others:
                     first, more = next(iter(others)), len(others) - 1
@@ -224,7 +224,7 @@ class Proposal:
         for cycle in cycles(starts, self._successors):
             ids = [node for node in cycle if isinstance(node, str)]
             first = next((at for at, rule_id in enumerate(ids) if rule_id in self.entries), None)
-            if first is None or len(ids) == 1:  # no rule of this change; its own input: noted
+            if first is None or len(ids) == 1:  # not of this change, or noted as its own input
                 continue
             ids = ids[first:] + ids[:first]
             lanes = {node for node in cycle if isinstance(node, FlowKey)}
@@ -232,15 +232,15 @@ class Proposal:
             way = ", ".join(self._label(rule_id) for rule_id in ids[1:])
             self.check.add(
                 f"{self._paths[ids[0]]}, output {number}",
-                f"makes a loop: its copies come back by way of {way}; {self._way_out(lanes)}",
+                f"makes a loop: its copies come back through {way}; {self._way_out(lanes)}",
             )
 
     def _way_out(self, lanes: Iterable[FlowKey]) -> str:
-        """What opens a loop: only `udp` hears on a link what this host sends there."""
+        """The fix for a loop; only `udp` receives on a link what this host sends there."""
         links = [
             lane for lane in lanes if lane.interface and not self._host.is_loopback(lane.interface)
         ]
-        fix = "leave one of these out"
+        fix = "omit one of these rules"
         if any(lane.address.is_multicast for lane in links):
             return f"write loop=off on the outputs to groups, or {fix}"
         if links:
@@ -248,7 +248,7 @@ class Proposal:
         return fix
 
     def _successors(self, node: str | FlowKey) -> Iterable[str | FlowKey]:
-        """From a rule to the lanes of its copies; from a lane to the rules that listen there."""
+        """The flows of a rule's copies; the rules that receive a flow."""
         if isinstance(node, FlowKey):
             running = self._indexes.listeners.matching(node)
             yield from (rule_id for rule_id in running if rule_id not in self.removed)
@@ -258,7 +258,7 @@ class Proposal:
                 yield from self._lanes(entry.resolved.input, output)
 
     def _lanes(self, taken: ResolvedInput, output: ResolvedOutput) -> Iterator[FlowKey]:
-        """Where copies of an output can meet an input; nowhere if this host does not hear them."""
+        """The flows by which copies of an output can reach an input of this host."""
         lane = output_flow(output)
         if self._host.hears(output):
             yield lane
@@ -266,12 +266,12 @@ class Proposal:
                 yield lane._replace(source=sender)
 
     def _senders(self, taken: ResolvedInput, output: ResolvedOutput) -> Iterable[Address]:
-        """The addresses that copies may carry as their source, of those that rules name."""
+        """The source addresses that copies may have, among those that rules name."""
         if output.source != "keep":
             return self._host.senders(output)
         if taken.sources:
             return taken.sources
-        if self._named_sources is None:  # asked for once all rules are in
+        if self._named_sources is None:  # computed once all rules are added
             lanes = (*self._indexes.listeners, *self._listeners)
             self._named_sources = {lane.source for lane in lanes if lane.source is not None}
         return self._named_sources

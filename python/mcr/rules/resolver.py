@@ -1,7 +1,7 @@
-"""One rule on this host: do its interfaces and addresses exist, and can they do what it asks?
+"""Resolution of a single rule: from a `Rule` to a `ResolvedRule` with interfaces of this host.
 
-Owns the way from a `Rule` to the `ResolvedRule` that the native core opens sockets for. Sees no
-rule beside the one in hand; what rules do to each other is the business of `proposal`.
+The native core opens sockets for a `ResolvedRule`. Effects of rules on each other are checked in
+`proposal`.
 """
 
 from collections.abc import Sequence
@@ -21,22 +21,22 @@ from .spec import UNRESOLVED, ResolvedInput, ResolvedOutput, ResolvedRule
 End = TypeVar("End")
 
 SOCKET_LIMIT = 1024
-"""A rule has so many sockets for its groups and ports at most."""
+"""The most sockets that a rule has for its groups and ports."""
 
 
 class RuleResolver:
-    """Resolves rules on a host, with the host names looked up meanwhile."""
+    """Resolves rules on a host, including host names."""
 
     def __init__(
         self, host: LocalHost, names: HostResolver | None = None, *, follows: bool = False
     ) -> None:
-        """Takes a host; asks the system nothing yet.
+        """Makes no system call yet.
 
         Args:
-            host: whose interfaces and addresses count.
-            names: host names that were looked up; without them each is, its first address.
-            follows: whether rules wait for interfaces, addresses and host names that are not there,
-                which is a warning then; else it is a problem.
+            host: its interfaces and addresses.
+            names: resolved host names; without them each name is resolved to its first address.
+            follows: whether rules wait for missing interfaces, addresses and host names, with a
+                warning; otherwise these are problems.
         """
         self._host = host
         self._follows = follows
@@ -47,7 +47,7 @@ class RuleResolver:
     def resolve(
         self, rule: Rule, check: ProblemCollector
     ) -> tuple[ResolvedRule | None, list[Problem]]:
-        """The rule for the native core, and warnings; None if `check` got a problem."""
+        """The rule for the native core and its warnings; None if `check` got a problem."""
         before = len(check.problems)
         self._awaited.clear()
         taken = self._input(rule.input, check)
@@ -66,20 +66,20 @@ class RuleResolver:
         return resolved, [*said, *lint.warnings(resolved, held_ports=held_ports)]
 
     def resolve_input(self, taken: Input) -> ResolvedInput:
-        """A lone input, as a receiver takes it.
+        """A single input, for a receiver.
 
         Raises:
-            RuleError: with everything that is wrong, under the fields of `Input`.
+            RuleError: with all problems, under the fields of `Input`.
         """
         check = ProblemCollector()
         _check_single("group", taken.group, taken.port, check)
         return _alone(self._input(taken, check), check, "input, ")
 
     def resolve_output(self, output: Output) -> ResolvedOutput:
-        """A lone output, as a sender takes it; of a host name's addresses the first.
+        """A single output, for a sender, with the first address of a host name.
 
         Raises:
-            RuleError: with everything that is wrong, under the fields of `Output`.
+            RuleError: with all problems, under the fields of `Output`.
         """
         check = ProblemCollector()
         _check_single("address", output.address, output.port, check)
@@ -90,8 +90,8 @@ class RuleResolver:
         if taken.vlan is not None and self._host.ingress == "udp":
             check.add(
                 "input, vlan",
-                "the ingress 'udp' cannot see VLAN tags; use the ingress 'packet', or name the"
-                " VLAN's own interface as the input",
+                "the ingress 'udp' cannot see VLAN tags; use the ingress 'packet', or a VLAN"
+                " interface as the input",
             )
         if self._host.ingress == "udp":
             _check_sockets(taken, check)
@@ -120,13 +120,13 @@ class RuleResolver:
         )
 
     def _is_roaming(self, group: Address | Network) -> bool:
-        """Whether it is an address of this host whose datagrams may arrive on any interface."""
+        """Whether datagrams to this address of the host may arrive on any interface."""
         if isinstance(group, Network) or group.is_loopback or _is_of_a_link(group):
             return False
         return bool(self._host.owners(group))
 
     def _local_input(self, taken: Input, group: Address, check: ProblemCollector) -> str | None:
-        """The interface of an input that is no group: the one named, or the address's own.
+        """The interface of an input that is not a group: the one named, or that of the address.
 
         Empty while no interface has the address.
         """
@@ -135,7 +135,7 @@ class RuleResolver:
             self._await(
                 check,
                 "input, group",
-                f"{group} is neither multicast nor an address of this host; this host has"
+                f"{group} is neither multicast nor an address of this host, which has"
                 f" {listed(self._host.addresses)}",
             )
         if taken.interface is not None:
@@ -144,14 +144,14 @@ class RuleResolver:
             return ""
         if len(owners) > 1:
             names = listed(owner.name for owner in owners)
-            check.add("input, interface", f"several interfaces have {group}; name {names}")
+            check.add("input, interface", f"several interfaces have {group}; name one of {names}")
             return None
         return self._named(owners[0].name, group, check, "input, group") if owners else None
 
     def _outputs(
         self, output: Output, taken: Input | None, check: ProblemCollector, path: str
     ) -> list[ResolvedOutput]:
-        """One for each address; where a host name has none yet, one that waits."""
+        """One for each address; for an unresolved host name, one that waits."""
         name = name_of(output, taken)
         if name is None:
             assert not isinstance(output.address, str)  # else it had a name
@@ -183,8 +183,8 @@ class RuleResolver:
         ):
             check.add(
                 f"{path}, priority",
-                "cannot be chosen with dscp=keep in IPv4, where the kernel derives it from each"
-                " copy's DSCP; leave one out",
+                "cannot be combined with dscp=keep in IPv4, where the kernel derives it from the"
+                " DSCP of each copy; omit one",
             )
         return ResolvedOutput(
             address=fields.first_of(address),
@@ -206,7 +206,7 @@ class RuleResolver:
     def _output_interface(
         self, output: Output, address: Address | Network, check: ProblemCollector, path: str
     ) -> str | None:
-        """The interface named; None also where the routing table shall choose."""
+        """The interface named; None if there is a problem or routing chooses."""
         name = output.interface
         if name is None and not _is_of_a_link(address):
             networks = self._host.broadcasters(address) if isinstance(address, Address) else []
@@ -223,15 +223,15 @@ class RuleResolver:
             self._await(
                 check,
                 where,
-                f"{interface.name} has no {family} address, so the kernel would send from a wrong"
-                f" one; add one, or choose one of this host's with source=",
+                f"{interface.name} has no {family} address, so the kernel would use that of another"
+                f" interface; add an address, or choose one of this host with source=",
             )
         return name
 
     def _named(
         self, name: str | None, address: Address | Network, check: ProblemCollector, where: str
     ) -> str | None:
-        """The name, if one is given; what the interface of this name lacks is noted."""
+        """The name, if one is given; notes problems of the interface."""
         if name is None:
             noun = "multicast" if address.is_multicast else "a link-local address"
             noun = "a broadcast address" if self._host.is_broadcast(address) else noun
@@ -241,32 +241,32 @@ class RuleResolver:
         if interface is None:
             self._await(check, where, missing_interface(name, self._host.names))
         elif not interface.up:
-            self._await(check, where, f"{name} is down; 'ip link set {name} up' brings it up")
+            self._await(check, where, f"{name} is down; run 'ip link set {name} up'")
         elif address.is_multicast and not can_multicast(interface):
             check.add(
                 where,
-                f"{name} does no multicast; 'ip link set {name} multicast on' switches it on",
+                f"{name} has multicast disabled; run 'ip link set {name} multicast on'",
             )
         return name
 
     def _await(self, check: ProblemCollector, where: str, message: str) -> None:
-        """Notes what may come later: as a warning, if rules wait for it."""
+        """Notes something missing: as a warning if rules wait for it, otherwise as a problem."""
         if self._follows:
             self._awaited.append(Problem(where, f"{message}; mcr waits for it"))
         else:
             check.add(where, message)
 
     def _usable(self) -> str:
-        """The interfaces that could be named for a group, as a list for the user."""
+        """The interfaces that a group may name, as text."""
         return listed(
             self._host.multicast_names(),
-            "an interface that is up and does multicast (there is none now)",
+            "an interface that is up and has multicast enabled (there is none now)",
             last=" or ",
         )
 
 
 def _alone(resolved: End | None, check: ProblemCollector, path: str) -> End:
-    """What was resolved outside a rule; its problems lose the path that led to it."""
+    """An endpoint resolved outside a rule; strips the path from its problems."""
     if resolved is None or check.problems:
         problems = [(field.removeprefix(path), message) for field, message in check.problems]
         raise RuleError(problems)
@@ -280,32 +280,32 @@ def _first_and_last(port: int | range) -> tuple[int, int]:
 def _check_single(
     field: str, address: Address | Network | str, port: int | range, check: ProblemCollector
 ) -> None:
-    """Notes several addresses or ports where only a rule can have them."""
+    """Notes several addresses or ports, which only a rule can have."""
     if isinstance(address, Network):
-        check.add(field, f"{address} is a block, which only rules take; write one address")
+        check.add(field, f"{address} is a block, which only rules accept; write one address")
     if isinstance(port, range):
-        check.add("port", f"{format_ports(port)} are several, which only rules take; write one")
+        check.add("port", f"{format_ports(port)} is a range, which only rules accept; write one")
 
 
 def _check_sockets(taken: Input, check: ProblemCollector) -> None:
-    """Notes what the ingress 'udp' cannot do, as it has a joined socket for each group and port."""
+    """Notes limits of the ingress 'udp', which joins with a socket for each group and port."""
     if taken.join == "none":
         check.add(
             "input, join",
-            "the ingress 'udp' hears only what is joined; use the ingress 'packet', or leave"
-            " join=none out",
+            "the ingress 'udp' receives joined groups only; use the ingress 'packet', or omit"
+            " join=none",
         )
     sockets = 2 ** fields.block_bits(taken.group) * fields.port_count(taken.port)
     if sockets > SOCKET_LIMIT:
         check.add(
             "input",
             f"{taken.group} and port {format_ports(taken.port)} need {sockets} sockets on the"
-            f" ingress 'udp', and a rule has at most {SOCKET_LIMIT}; use the ingress 'packet'",
+            f" ingress 'udp', but a rule has at most {SOCKET_LIMIT}; use the ingress 'packet'",
         )
 
 
 def _is_of_a_link(address: Address | Network) -> bool:
-    """Whether the address says nothing about where to send, without an interface."""
+    """Whether the address has a meaning only together with an interface."""
     if isinstance(address, IPv6Address) and address.is_link_local:
         return True
     return address.is_multicast or address == BROADCAST

@@ -1,7 +1,6 @@
-"""Rules checked against this host and against each other: the last step before sockets open.
+"""The set of running rules with its indexes, and changes of it: planned, then committed.
 
-Owns the running rules and their indexes. What a change does to them is judged in `proposal`, what
-one rule needs of the host in `resolver`. Opens nothing.
+A change is checked in `proposal`, each rule of it in `resolver`. No socket is opened here.
 """
 
 from collections.abc import Container, Iterable, Iterator
@@ -24,7 +23,7 @@ __all__ = ["Ingress", "Interface", "Plan", "Resolution", "RuleSet", "resolve"]
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """Rules that fit this host, as the native core takes them."""
+    """Rules resolved on this host, for the native core."""
 
     rules: tuple[ResolvedRule, ...]
     """In the order given."""
@@ -37,7 +36,7 @@ def resolve(
     """Checks a whole set of rules against this host, as it is now, and against each other.
 
     Raises:
-        RuleError: with everything that is wrong, under paths such as ``rule 2, output 1, ttl``.
+        RuleError: with all problems, under paths such as ``rule 2, output 1, ttl``.
     """
     plan = RuleSet(ingress).plan(interfaces, add=rules, follows=False)
     return Resolution(plan.resolved, plan.warnings)
@@ -45,12 +44,12 @@ def resolve(
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A change that `RuleSet.plan` found right and `RuleSet.commit` makes real."""
+    """A change that `RuleSet.plan` has checked and `RuleSet.commit` makes."""
 
     removed: tuple[str, ...]
-    """Ids of the rules that go."""
+    """Ids of the removed rules."""
     added: tuple[Rule, ...]
-    """The rules that come, in the order given."""
+    """The added rules, in the given order."""
     resolved: tuple[ResolvedRule, ...]
     """The same for the native core, in the same order."""
     warnings: tuple[str, ...]
@@ -79,12 +78,12 @@ class Plan:
 class RuleSet:
     """The running rules with indexes, so that a change costs time for itself, not for all rules.
 
-    Only the search for loops looks further: along the rules that the added ones feed. Not
-    thread-safe: whoever shares it locks from `plan` to `commit`.
+    Only the search for loops looks further: along the rules that the added ones feed. It is not
+    thread-safe: threads that share it hold a lock from `plan` to `commit`.
     """
 
     def __init__(self, ingress: Ingress) -> None:
-        """Starts without rules."""
+        """Starts empty."""
         self._ingress: Ingress = ingress
         self._entries: dict[str, IndexedRule] = {}
         self._indexes = RuleIndex()
@@ -102,11 +101,11 @@ class RuleSet:
         return (entry.rule for entry in self._entries.values())
 
     def __len__(self) -> int:
-        """How many rules run."""
+        """The number of running rules."""
         return len(self._entries)
 
     def __contains__(self, rule_id: object) -> bool:
-        """Whether a rule of this id runs."""
+        """Whether a rule with this id is running."""
         return rule_id in self._entries
 
     def find(self, rule: Rule | str) -> str | None:
@@ -125,18 +124,18 @@ class RuleSet:
         names: HostResolver | None = None,
         follows: bool = True,
     ) -> Plan:
-        """Checks a change without making it; removed rules are gone when the added are judged.
+        """Checks a change without making it; the removed rules no longer count for the added ones.
 
         Args:
             interfaces: of this host, as they are now.
             remove: ids of running rules.
             add: rules as values or as text.
             keep: ids of rules that stay as they are where `add` has them again.
-            names: host names that were looked up; without them each is, its first address.
-            follows: whether rules wait for interfaces, addresses and host names that come later.
+            names: resolved host names; without them each name is resolved to its first address.
+            follows: whether rules wait for missing interfaces, addresses and host names.
 
         Raises:
-            RuleError: with everything that is wrong; ``rule N`` counts the added ones from 1.
+            RuleError: with all problems; ``rule N`` counts the added ones from 1.
         """
         host = LocalHost(interfaces, self._ingress)
         self._follow(host)
@@ -153,21 +152,21 @@ class RuleSet:
         return Plan._of(self._revision, entries, proposal.removed, proposal.warnings)
 
     def restore(self, rules: Iterable[tuple[Rule, ResolvedRule]]) -> Plan:
-        """The change that adds rules as they ran before, without checking them again."""
+        """The change that adds rules as they ran before, without a check."""
         return Plan._of(self._revision, starmap(IndexedRule.of, rules))
 
     def commit(self, plan: Plan) -> None:
-        """Makes a planned change real. Twice is once.
+        """Makes a planned change; a second call does nothing.
 
-        An exception of a signal handler may cut it short; then it is to be called again.
+        If an exception of a signal handler interrupts it, call it again.
 
         Raises:
-            ValueError: if the rules have changed since the plan was made.
+            ValueError: the rules have changed since the plan was made.
         """
         if plan is self._committed:
             return
         if plan._revision != self._revision:
-            raise ValueError("the rules have changed since this plan was made; plan anew")
+            raise ValueError("the rules have changed since this plan was made; make a new plan")
         was_cut_short, self._is_half_done = self._is_half_done, True
         for rule_id in (*plan.removed, *(entry.id for entry in plan._entries)):
             entry = self._entries.pop(rule_id, None)
@@ -184,15 +183,15 @@ class RuleSet:
         self._revision += 1
 
     def arrange(self, rule_ids: Iterable[str]) -> None:
-        """Puts the running rules into this order; it names each of them."""
+        """Puts the running rules into this order, which contains each of them."""
         self._entries = {rule_id: self._entries[rule_id] for rule_id in rule_ids}
 
     def before(self, taken: ResolvedInput) -> Iterable[str]:
-        """The more specific rules that have a part of what is for an input; for any thread."""
+        """The more specific rules that take a part of an input's datagrams; for any thread."""
         return self._indexes.before(taken)
 
     def _follow(self, host: LocalHost) -> None:
-        """Knows the rules by what their interfaces are now: alternative names come and move."""
+        """Updates the rules to the current interfaces, as alternative names may move."""
         if self._indexes.agree(host.device):
             return
         self._entries = {each: entry.on(host.device) for each, entry in self._entries.items()}
