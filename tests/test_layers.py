@@ -18,7 +18,7 @@ CRATE = ROOT / "rust"
 PYTHON_LAYERS = [
     "_native",
     "errors",
-    "json_reader",
+    "json_codec",
     "affinity",
     "rules",
     "stats",

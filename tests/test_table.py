@@ -23,6 +23,7 @@ MCR = str(Path(sys.executable).parent / "mcr")
 PATIENCE_S = 20
 WINDOW = (40, 160)  # rows, columns
 OUTPUT = OutputStats(
+    address="",
     output="[2001:db8::7]:7000",
     wanted=10,
     sent=7,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .client import RuleList as RuleList
     from .client import RuleOutputInfo as RuleOutputInfo
     from .client import Totals as Totals
+    from .client import WorkerCount as WorkerCount
     from .client import WorkerDeath as WorkerDeath
     from .client import WorkerInfo as WorkerInfo
     from .client.aio import AsyncClient as AsyncClient
@@ -74,6 +75,7 @@ _EXPORTS = {
         "RuleList",
         "RuleOutputInfo",
         "Totals",
+        "WorkerCount",
         "WorkerDeath",
         "WorkerInfo",
     ),

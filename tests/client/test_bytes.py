@@ -15,7 +15,7 @@ from mcr.client import methods
 from mcr.client.event_cursor import EventCursor
 from mcr.client.jsonrpc import Malformed, read_line
 from mcr.client.session import Connect, Pause, Receive, Send, Session, Step, Steps
-from mcr.json_reader import Shape, ShapeError
+from mcr.protocol.results import Hello
 
 HELLO = {
     "protocol": 1, "server": "mcr 0.1.0", "pid": 7, "revision": 3, "ingress": "udp", "workers": 1,
@@ -180,36 +180,4 @@ def test_an_endless_line() -> None:
 def test_lines_that_are_none(line: bytes) -> None:
     """Each is refused with the reason."""
     with pytest.raises(Malformed, match=r"^with "):
-        read_line(line)
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        ({}, "number is missing"),
-        ({"number": "1"}, "number is '1', not a whole number"),
-        ({"number": True}, "number is True, not a whole number"),
-        ({"number": -1}, "number is -1, less than 0"),
-        ({"number": 1.5}, "number is 1.5, not a whole number"),
-        ({"number": []}, "number is an array, not a whole number"),
-        ({"number": "x" * 99}, f"number is '{'x' * 39}..., not a whole number"),
-        ([], "it is an array, not an object"),
-        (None, "it is null, not an object"),
-    ],
-)
-def test_wrong_fields_are_named(value: object, text: str) -> None:
-    """With what stood there, however long."""
-    with pytest.raises(ShapeError) as error:
-        Shape(value).count("number")
-    assert str(error.value) == text
-
-
-def test_paths_lead_to_the_field() -> None:
-    """Through arrays and objects."""
-    given = Shape({"rules": [{"id": "a"}, {"id": 7}]}, "result")
-    with pytest.raises(ShapeError, match=r"result\.rules\[1\]\.id is 7, not text"):
-        [each.get("id", str) for each in given.objects("rules")]
-    with pytest.raises(ShapeError, match="a number beyond all bounds"):
-        Shape({"at": 10**400}).get("at", float)
-    with pytest.raises(ShapeError, match=r"'a\\x1bb' is -1, less than 0"):
-        Shape({"dropped": {"a\x1bb": -1}}).counts("dropped")
+        read_line(line, Hello)

@@ -175,7 +175,7 @@ def test_unasked_words_are_passed_over(proxied: mcr.Client, proxy: LineProxy) ->
         return True
 
     proxy.script = drip
-    assert proxied.ping() == mcr.Pong(3, 0, 1, 1.0)
+    assert proxied.ping() == mcr.Pong(3, mcr.WorkerCount(0, 1), 1.0)
 
 
 def test_a_task_that_is_cancelled(proxy: LineProxy, revision: int) -> None:

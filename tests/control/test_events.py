@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mcr.daemon.control import limits
 from mcr.daemon.control.events import EventBus, Subscription
-from mcr.protocol.constants import REPLAY_EVENTS
+from mcr.protocol.constants import REPLAY_EVENTS, EventKind
 
 
 class Reader:
@@ -34,7 +34,7 @@ class Reader:
         return [event["sequence"] for event in self.got]
 
 
-def publish(bus: EventBus, count: int, kind: str = "rule") -> None:
+def publish(bus: EventBus, count: int, kind: EventKind = "rule") -> None:
     """Some events."""
     for _ in range(count):
         bus.publish(kind, "added", "a rule was added", id="x", name=None)

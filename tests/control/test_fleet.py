@@ -255,12 +255,12 @@ def test_deaths_before_this_process_are_known(relays: bool) -> None:
         harness.fakes[0] = fake
         harness.pool.came(word, fake.hand_over())
         await harness.settled()
-        known = harness.pool.workers[0].as_dict()
-        assert (known["started_at"], known["deaths"]) == (5.0, 2)
-        death = known["last_death"]
+        known = harness.pool.workers[0].info()
+        assert (known.started_at, known.deaths) == (5.0, 2)
+        death = known.last_death
         assert death is not None
-        assert (death["at"], death["cause"]) == (4.0, "killed by SIGSEGV")
-        assert (death["outage_ms"] is None, death["missed_frames"]) == (relays, None)
+        assert (death.at, death.cause) == (4.0, "killed by SIGSEGV")
+        assert (death.outage_ms is None, death.missed_frames) == (relays, None)
 
     run_with_pool(work)
 
@@ -271,14 +271,14 @@ def test_deaths_are_told() -> None:
     async def work(harness: PoolHarness) -> None:
         harness.end(1)
         worker = harness.pool.workers[1]
-        assert worker.as_dict()["state"] == "restarting"
-        assert worker.as_dict()["pid"] is None
+        assert worker.info().state == "restarting"
+        assert worker.info().pid is None
         harness.start(1)
         await harness.settled()
-        last = worker.as_dict()["last_death"]
+        last = worker.info().last_death
         assert last is not None
-        assert last["cause"] == "killed by SIGKILL"
-        assert last["outage_ms"] is not None
+        assert last.cause == "killed by SIGKILL"
+        assert last.outage_ms is not None
         assert (worker.state, worker.deaths) == ("running", 1)
 
     run_with_pool(work)

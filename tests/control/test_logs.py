@@ -22,8 +22,8 @@ from mcr.daemon.control.log import (
     Repeats,
     printable,
 )
-from mcr.daemon.control.rules.snapshot import LogLevels
 from mcr.protocol.constants import FACILITIES
+from mcr.protocol.results import LogLevels
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 0.6)), max_size=40))
@@ -79,7 +79,7 @@ def test_a_facility_has_its_own_level_or_that_of_all(log: Log) -> None:
     """Null takes it back."""
     log.set_levels(log.with_level("warning", None))
     log.set_levels(log.with_level("debug", "rules"))
-    assert log.levels == LogLevels(everything="warning", facilities={"rules": "debug"})
+    assert log.levels == LogLevels("warning", {**dict.fromkeys(FACILITIES), "rules": "debug"})
     assert logging.getLogger("mcr.rules").isEnabledFor(logging.DEBUG)
     assert not logging.getLogger("mcr.workers").isEnabledFor(logging.INFO)
     assert log.level_of("rules", "workers") == "debug"

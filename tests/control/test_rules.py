@@ -14,6 +14,7 @@ from tests.support.strategies import INTERFACES, KERNEL_INTERFACES, rules
 
 from mcr.daemon.control.api.errors import RpcError
 from mcr.daemon.control.api.params import RuleObject
+from mcr.daemon.control.log import default_levels
 from mcr.daemon.control.rules import rulebook, snapshot
 from mcr.daemon.control.rules.config_file import read_config
 from mcr.daemon.control.rules.draft import RuleSetAside
@@ -25,7 +26,7 @@ from mcr.daemon.control.rules.entries import (
     written,
 )
 from mcr.daemon.control.rules.rulebook import Rulebook
-from mcr.daemon.control.rules.snapshot import LogLevels, UnreadableError
+from mcr.daemon.control.rules.snapshot import UnreadableError
 from mcr.errors import ConflictError, RuleError
 from mcr.rules import Rule
 from mcr.rules.hostnames import HostResolver, Name
@@ -62,7 +63,9 @@ def test_what_is_kept_is_read_back(
     """Byte for byte the same set."""
     entries = tuple(EnabledRule(*each) for each in some)
     lines = [RuleSetAside.of(entry, "").line for entry in entries]
-    levels = LogLevels(everything="error", facilities={"rules": "debug"})
+    levels = replace(
+        default_levels("error"), facilities={**default_levels().facilities, "rules": "debug"}
+    )
     answers = {Name("studio.example", 4): (ip_address("192.0.2.7"),)}
     whole = snapshot.read_all(snapshot.write(revision, sequence, levels, answers, lines))
     assert snapshot.read(whole, in_use=True) == snapshot.Snapshot(
@@ -72,7 +75,7 @@ def test_what_is_kept_is_read_back(
 
 def test_the_snapshot_is_sealed() -> None:
     """Whoever keeps it need not trust who made it."""
-    memory = snapshot.write(1, 1, LogLevels(), {}, [])
+    memory = snapshot.write(1, 1, default_levels(), {}, [])
     seals = fcntl.fcntl(memory, fcntl.F_GET_SEALS)
     assert seals & (fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
     with pytest.raises(PermissionError):
@@ -94,7 +97,7 @@ def test_what_workers_run_stays_whatever_the_host_has_become(
     late = "239.1.1.9%eth0:5001 to studio.example:7000"
     book = book_of(ONE, "10.0.0.1:7000,name=own to 239.2.0.9%eth1:6001", late)
     book.commit(book.enable(["own"], enabled=False))
-    whole = snapshot.read_all(snapshot.write(book.revision, 1, LogLevels(), {}, book.lines))
+    whole = snapshot.read_all(snapshot.write(book.revision, 1, default_levels(), {}, book.lines))
     bare = [replace(each, addresses=(), multicast=False) for each in HOST]
     monkeypatch.setattr(rulebook, "interfaces", lambda: bare)
     same, other = Rulebook("packet"), Rulebook("packet")
@@ -119,7 +122,7 @@ def test_what_workers_run_fits_its_rule(before: str, after: str, message: str) -
     (line,) = book_of(ONE).lines
     assert before.encode() in line
     line = line.replace(before.encode(), after.encode())
-    whole = snapshot.read_all(snapshot.write(1, 1, LogLevels(), {}, [line]))
+    whole = snapshot.read_all(snapshot.write(1, 1, default_levels(), {}, [line]))
     with pytest.raises(UnreadableError, match=f"^{message}"):
         snapshot.read(whole, in_use=True)
     assert snapshot.read(whole, in_use=False).entries == (EnabledRule(Rule.parse(ONE), True),)

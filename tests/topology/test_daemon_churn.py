@@ -53,7 +53,7 @@ def test_a_death_after_churn_costs_no_membership(lab: Lab, ingress: Ingress) -> 
             assert set(told_and_unread(daemon.supervisor)) == {(0, 0)}
             kill(daemon.workers[0])
             sender.send(sent[100:200])
-            wait_until(lambda: client.ping().workers_running == 1)
+            wait_until(lambda: client.ping().workers.running == 1)
             sender.send(sent[200:])
             receiver.expect(sent)
             assert leaves.heard(0.1) == set()

@@ -67,7 +67,7 @@ def test_control_is_killed_and_traffic_does_not_notice(lab: Lab, ingress: Ingres
         client.add_rules([ONE, TWO])
         client.disable_rule("two")
         kill(daemon.workers[1])
-        wait_until(lambda: client.ping().workers_running == 2)
+        wait_until(lambda: client.ping().workers.running == 2)
         before, started = known(client), [worker.started_at for worker in client.workers()]
         with flowing(lab) as (flow, _receiver):
             counted = client.stats().rules[0].matched

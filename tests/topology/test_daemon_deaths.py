@@ -169,7 +169,7 @@ def test_a_worker_that_dies_again_waits_longer_and_its_queue_waits_with_it(
             if wait_ms > 0:  # by the time when this was told a part of it may be over
                 (said_ms,) = re.findall(r"worker 0 starts again in (\d+) ms", next(events).text)
                 assert wait_ms / 2 < int(said_ms) <= wait_ms
-            wait_until(lambda: client.ping().workers_running == 1)
+            wait_until(lambda: client.ping().workers.running == 1)
             (worker,) = client.workers()
             assert (worker.deaths, worker.incarnation) == (deaths, deaths + 1)
             assert worker.last_death is not None

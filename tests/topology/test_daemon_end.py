@@ -66,7 +66,7 @@ def test_a_supervisor_that_sleeps_kills_nobody_when_it_wakes(lab: Lab) -> None:
         with PacedFlow(sender, 1000) as flow:
             with stopped(daemon.supervisor):
                 time.sleep(4)
-                assert client.ping().workers_running == 2
+                assert client.ping().workers.running == 2
                 time.sleep(4)
             client.disable_rule("two")  # kept by the supervisor, so that it has read what waited
             time.sleep(1)

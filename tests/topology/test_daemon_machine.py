@@ -154,7 +154,7 @@ class Machine(RuleBasedStateMachine):
     @rule(mark=st.binary(min_size=1, max_size=50))
     def send(self, mark: bytes) -> None:
         """At rest a datagram goes through each enabled rule to both outputs, and no other."""
-        wait_until(lambda: self.client.ping().workers_running == WORKERS)
+        wait_until(lambda: self.client.ping().workers.running == WORKERS)
         before = self.client.stats().totals
         for sender in self.senders:
             sender.send([mark])

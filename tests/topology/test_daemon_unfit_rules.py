@@ -84,7 +84,7 @@ def kill_and_wait(daemon: Daemon, client: mcr.Client, victims: str) -> None:
             return False
         is_new = "control" not in victims or client.hello().pid != control
         are_new = "workers" not in victims or not set(now) & set(workers)
-        return is_new and are_new and client.ping().workers_running == len(workers)
+        return is_new and are_new and client.ping().workers.running == len(workers)
 
     wait_until(is_whole, 20.0)
 

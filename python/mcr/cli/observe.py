@@ -148,8 +148,8 @@ def ping(socket: SocketOption = None, as_json: AnswerAsJson = False) -> None:
     def show(pong: Pong) -> None:
         took_ms = 1000 * (time.monotonic() - began_s)
         print(
-            f"answered in {took_ms:.1f} ms: revision {pong.revision}, {pong.workers_running} of"
-            f" {pong.workers} workers running, up for {span(pong.uptime_s)}"
+            f"answered in {took_ms:.1f} ms: revision {pong.revision}, {pong.workers.running} of"
+            f" {pong.workers.of} workers running, up for {span(pong.uptime_s)}"
         )
 
     ask(socket, methods.ping(), as_json, show)
@@ -187,7 +187,7 @@ def _watch(socket: str | None, call: Call[DaemonStats], as_json: bool) -> None:
     with connect(socket) as client:
         if as_json:
             while True:
-                print(json.dumps(client.request(call.unread())), flush=True)
+                print(json.dumps(client.request(call.as_dict())), flush=True)
                 time.sleep(INTERVAL_S)
         with open_view(client.request(call), sys.stdout) as view:
             while True:

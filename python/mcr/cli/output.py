@@ -58,11 +58,13 @@ def open_view(before: Stats, stream: Stream) -> Iterator[View]:
         yield _LiveTable(live, before)
 
 
-def rehearse(stats: Stats) -> None:
-    """Draw a table in memory, since rich loads parts of itself when it first draws.
+def rehearse(stats: Stats, *, as_json: bool) -> None:
+    """Draw a table in memory, and with `as_json` write JSON, since both load libraries.
 
     A process that has become another user may no longer be able to read those files.
     """
+    if as_json:
+        stats.as_dict()
     console = Console(file=io.StringIO(), force_terminal=True)
     console.print(live_table(stats, stats.rates_since(stats), console.width))
 

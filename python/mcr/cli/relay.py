@@ -85,7 +85,7 @@ def _run(made: Relay, account: Account | None, seconds: float | None, as_json: b
     os.environ.setdefault("RES_OPTIONS", "timeout:1 attempts:2")
     try:
         made.open(rights_end=account is not None and account.uid != 0)
-        rehearse(made.stats())
+        rehearse(made.stats(), as_json=as_json)
         if account is not None:
             drop(account)
         with signals_held() as signals:

@@ -20,6 +20,6 @@ def ask(socket: str | None, call: Call[T], as_json: bool, show: Callable[[T], No
     """Make one request; print the answer as JSON, or let `show` print it for people."""
     with connect(socket) as client:
         if as_json:
-            print(json.dumps(client.request(call.unread())), flush=True)
+            print(json.dumps(client.request(call.as_dict())), flush=True)
         else:
             show(client.request(call))

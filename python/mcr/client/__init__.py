@@ -6,17 +6,21 @@ shares with them is `mcr.protocol`. Only `aio` loads asyncio.
 """
 
 from ..protocol.results import (
+    ChangeResult,
     DaemonStats,
     Event,
     Hello,
     InterfaceInfo,
     LogLevels,
     Pong,
+    RuleInfo,
+    RuleList,
+    RuleOutputInfo,
     Totals,
+    WorkerCount,
     WorkerDeath,
     WorkerInfo,
 )
-from ..protocol.rule_results import ChangeResult, RuleInfo, RuleList, RuleOutputInfo
 from .sync import Client, EventStream
 
 __all__ = [
@@ -33,6 +37,7 @@ __all__ = [
     "RuleList",
     "RuleOutputInfo",
     "Totals",
+    "WorkerCount",
     "WorkerDeath",
     "WorkerInfo",
 ]

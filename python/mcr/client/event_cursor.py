@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from ..errors import DaemonError
-from ..json_reader import Shape, ShapeError
+from ..json_codec import JsonError
 from ..protocol.results import Event
 from . import methods
 from .jsonrpc import Notification
@@ -70,17 +70,18 @@ class EventCursor:
                 yield Pause(RETRY_S)
 
     def _subscribe(self) -> Steps[None]:
-        last, missed = yield from self._session.request(methods.subscribe(self._kinds, self._last))
+        stream = yield from self._session.request(methods.subscribe(self._kinds, self._last))
         if self._last is None:
-            self._last = last
-        elif missed:
-            self._gaps.append(self._gap(missed, f"{missed} events are kept no longer"))
+            self._last = stream.sequence
+        elif stream.missed:
+            text = f"{stream.missed} events are kept no longer"
+            self._gaps.append(self._gap(stream.missed, text))
 
     def _event(self, message: Notification) -> Event:
         try:
-            event = Event.read(Shape(message.params, "event"))
-        except ShapeError as error:
-            raise DaemonError(f"the daemon sent a wrong {error}") from None
+            event = Event.from_dict(message.params)
+        except JsonError as error:
+            raise DaemonError(f"the daemon sent a malformed event: {error}") from None
         self._last = event.sequence
         return event
 

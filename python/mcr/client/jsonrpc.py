@@ -4,11 +4,10 @@ Pure. Whatever the other side sends, this raises `Malformed` or gives a value of
 """
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, Generic, Literal, TypeVar
 
 from ..errors import (
     ConflictError,
@@ -19,9 +18,10 @@ from ..errors import (
     RightsError,
     RuleError,
 )
-from ..json_reader import Shape, ShapeError
+from ..json_codec import Count, JsonError, JsonObject, decode
 from ..protocol.constants import LINE_BYTES, ErrorCode
 
+T = TypeVar("T")
 _UNFIT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _SENTENCES: Mapping[int, type[McrError]] = {
     ErrorCode.INTERFACE: InterfaceError,
@@ -35,12 +35,12 @@ class Malformed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """The answer to one request."""
+class Answer(Generic[T]):
+    """The answer to one request: its result or an error."""
 
     id: int | None
     """None where the daemon could not read the request's."""
-    result: Any = None
+    result: T | None = None
     error: McrError | None = None
 
 
@@ -50,6 +50,38 @@ class Notification:
 
     method: str
     params: Any
+
+
+@dataclass(frozen=True, slots=True)
+class _ProblemObject(JsonObject):
+    field: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class _ErrorData(JsonObject):
+    problems: tuple[_ProblemObject, ...] = ()
+    expected: Count | None = None
+    actual: Count | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _ErrorObject(JsonObject):
+    code: int
+    message: str
+    data: _ErrorData | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Message(JsonObject, Generic[T]):
+    """Any message of JSON-RPC 2.0; absent and null are one."""
+
+    jsonrpc: Literal["2.0"]
+    id: int | None = None
+    method: str | None = None
+    params: Any = None
+    result: T | None = None
+    error: _ErrorObject | None = None
 
 
 def request_line(number: int, method: str, params: Mapping[str, Any]) -> bytes:
@@ -69,78 +101,46 @@ def request_line(number: int, method: str, params: Mapping[str, Any]) -> bytes:
     return text.encode() + b"\n"
 
 
-def read_line(line: bytes) -> Answer | Notification:
-    """What one line says.
+def read_line(line: bytes, result: type[T]) -> Answer[T] | Notification:
+    """The message that one line holds.
+
+    Args:
+        line: without its line feed.
+        result: the type of the result, if the line is an answer with one.
 
     Raises:
-        Malformed: nothing that the protocol knows.
+        Malformed: it is nothing that the protocol knows.
     """
     try:
-        message = json.loads(
-            str(line, "utf-8"), parse_float=_finite, parse_constant=_refuse_constant
-        )
-    except RecursionError:
-        raise Malformed("with JSON that is nested too deeply") from None
-    except ValueError:
-        raise Malformed("with what is not JSON") from None
-    try:
-        return _message(Shape(message))
-    except ShapeError as error:
-        raise Malformed(f"with what is not JSON-RPC 2.0: {error}") from None
+        message: _Message[T] = decode(_Message[result], line)  # type: ignore[valid-type]
+    except JsonError as error:
+        raise Malformed(f"with a malformed message: {error}") from None
+    if message.method is not None:
+        return Notification(message.method, message.params)
+    if message.error is not None:
+        return Answer(message.id, error=_exception(message.error))
+    if message.result is None:
+        raise Malformed("with a message that has no method, result or error")
+    return Answer(message.id, message.result)
 
 
-def _message(given: Shape) -> Answer | Notification:
-    fields = given.plain()
-    if fields.get("jsonrpc") != "2.0":
-        raise ShapeError("jsonrpc is not '2.0'")
-    if "method" in fields:
-        return Notification(given.get("method", str), fields.get("params"))
-    if "id" not in fields:
-        raise ShapeError("there is neither method nor id")
-    number = given.maybe("id", int)
-    if "error" in fields:
-        return Answer(number, error=_error(given.nested("error")))
-    if "result" not in fields:
-        raise ShapeError("there is neither result nor error")
-    return Answer(number, result=fields["result"])
-
-
-def _error(given: Shape) -> McrError:
+def _exception(error: _ErrorObject) -> McrError:
     """The exception that an error of the protocol is."""
-    code, message = given.get("code", int), _printable(given.get("message", str))
-    if code == ErrorCode.REVISION_CONFLICT:
-        data = given.nested("data")
-        return ConflictError(expected=data.count("expected"), actual=data.count("actual"))
-    problems = _problems(given)
-    if code in (ErrorCode.RULE_REFUSED, ErrorCode.NO_SUCH_RULE):
+    message, data = _printable(error.message), error.data or _ErrorData()
+    if error.code == ErrorCode.REVISION_CONFLICT:
+        if data.expected is None or data.actual is None:
+            raise Malformed("with a conflict of revisions that it does not name")
+        return ConflictError(expected=data.expected, actual=data.actual)
+    problems = [(_printable(each.field), _printable(each.message)) for each in data.problems]
+    if error.code in (ErrorCode.RULE_REFUSED, ErrorCode.NO_SUCH_RULE):
         return RuleError(problems or message)
-    if code in _SENTENCES:
-        return _SENTENCES[code](message)
+    if error.code in _SENTENCES:
+        return _SENTENCES[error.code](message)
     details = [f"{field}: {text}" if field else text for field, text in problems]
     untold = [each for each in details if each not in message]
     return DaemonError("; ".join([message, *untold]))
 
 
-def _problems(given: Shape) -> list[tuple[str, str]]:
-    if not given.has("data") or not given.nested("data").has("problems"):
-        return []
-    return [
-        (_printable(problem.get("field", str)), _printable(problem.get("message", str)))
-        for problem in given.nested("data").objects("problems")
-    ]
-
-
 def _printable(text: str) -> str:
     """The text without what would move a terminal's cursor, or cannot be written at all."""
     return _UNFIT.sub("\ufffd", text)
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(text)
-    return number
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(name)

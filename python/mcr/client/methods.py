@@ -8,17 +8,32 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from ..json_reader import Shape
-from ..protocol import results
+from ..json_codec import JsonObject
 from ..protocol.constants import PROTOCOL
-from ..protocol.results import DaemonStats, Hello, InterfaceInfo, LogLevels, Pong, WorkerInfo
-from ..protocol.rule_results import ChangeResult, RuleInfo, RuleList
+from ..protocol.results import (
+    ChangeResult,
+    DaemonStats,
+    EventPosition,
+    Hello,
+    HostChanges,
+    InterfaceInfo,
+    InterfaceList,
+    LogLevels,
+    Nothing,
+    Pong,
+    RuleInfo,
+    RuleList,
+    RuleResult,
+    WorkerInfo,
+    WorkerList,
+)
 from ..rules import Input, Output, Rule
 from ..rules.fields import Network
 from ..rules.grammar import GRAMMAR_CHARACTERS, format_ports
 from ..rules.hostnames import HostChange
 
 T = TypeVar("T")
+R = TypeVar("R", bound=JsonObject)
 Json = Mapping[str, Any]
 NewRule = Rule | str | RuleInfo | Json
 """A rule as a value or as text; one that a daemon has told of, which also says whether it is
@@ -38,30 +53,27 @@ class Call(Generic[T]):
 
     method: str
     params: Json
-    read: Callable[[Shape], T]
-    """Raises ShapeError where the result is not what the protocol says."""
+    result: type[JsonObject]
+    """What the protocol answers."""
+    value: Callable[[Any], T]
+    """Makes what is returned of the result."""
     doubt: str = ""
     """What nobody knows when the answer is lost, with ``{revision}`` for the last known one; empty
     for what can be asked twice, which is repeated where that helps."""
 
-    def unread(self) -> "Call[dict[str, Any]]":
-        """The same request with its result as the protocol has it; what is wrong with it shows."""
-
-        def plain(result: Shape) -> dict[str, Any]:
-            self.read(result)
-            return result.plain()
-
-        return Call(self.method, self.params, plain, self.doubt)
+    def as_dict(self) -> "Call[dict[str, Any]]":
+        """The same request, which returns its result as the protocol has it."""
+        return Call(self.method, self.params, self.result, self.result.as_dict, self.doubt)
 
 
 def hello() -> Call[Hello]:
     """Ask who answers; the connection was greeted already, so this only tells what is new."""
-    return Call("hello", {"protocol": PROTOCOL, "client": "mcr.Client"}, Hello.read)
+    return _call("hello", {"protocol": PROTOCOL, "client": "mcr.Client"}, Hello)
 
 
 def ping() -> Call[Pong]:
     """Ask whether the daemon is well."""
-    return Call("ping", {}, Pong.read)
+    return _call("ping", {}, Pong)
 
 
 def rules(which: Iterable[KnownRule] | None = None) -> Call[RuleList]:
@@ -70,7 +82,7 @@ def rules(which: Iterable[KnownRule] | None = None) -> Call[RuleList]:
     Raises:
         RuleError: the daemon has no such rule.
     """
-    return Call("rules.list", _given(rules=_ids(which)), RuleList.read)
+    return _call("rules.list", _given(rules=_ids(which)), RuleList)
 
 
 def rule(which: KnownRule) -> Call[RuleInfo]:
@@ -79,7 +91,7 @@ def rule(which: KnownRule) -> Call[RuleInfo]:
     Raises:
         RuleError: the daemon has no such rule.
     """
-    return Call("rules.get", {"rule": _id(which)}, RuleInfo.read_one)
+    return Call("rules.get", {"rule": _id(which)}, RuleResult, lambda result: result.rule)
 
 
 def add_rules(
@@ -185,22 +197,22 @@ def stats(rules: Iterable[KnownRule] | None = None) -> Call[DaemonStats]:
     Raises:
         RuleError: the daemon has no such rule.
     """
-    return Call("stats", _given(rules=_ids(rules)), DaemonStats.read)
+    return _call("stats", _given(rules=_ids(rules)), DaemonStats)
 
 
 def workers() -> Call[tuple[WorkerInfo, ...]]:
     """List the worker processes: how each is, and how the last one died."""
-    return Call("workers.list", {}, WorkerInfo.read_all)
+    return Call("workers.list", {}, WorkerList, lambda result: result.workers)
 
 
 def interfaces() -> Call[tuple[InterfaceInfo, ...]]:
     """List the network interfaces that the daemon sees."""
-    return Call("interfaces.list", {}, InterfaceInfo.read_all)
+    return Call("interfaces.list", {}, InterfaceList, lambda result: result.interfaces)
 
 
 def log_levels() -> Call[LogLevels]:
     """Ask what is logged."""
-    return Call("logs.get", {}, LogLevels.read)
+    return _call("logs.get", {}, LogLevels)
 
 
 def set_log_level(level: str | None, facility: str | None = None) -> Call[LogLevels]:
@@ -212,7 +224,7 @@ def set_log_level(level: str | None, facility: str | None = None) -> Call[LogLev
             have no level of their own.
     """
     # It may be asked twice: the second time it finds what it wants.
-    return Call("logs.set", {"level": level, **_given(facility=facility)}, LogLevels.read)
+    return _call("logs.set", {"level": level, **_given(facility=facility)}, LogLevels)
 
 
 def resolve_hosts() -> Call[tuple[HostChange, ...]]:
@@ -221,20 +233,18 @@ def resolve_hosts() -> Call[tuple[HostChange, ...]]:
     Returns:
         The names that have other addresses now, and those that do not resolve.
     """
-    return Call("hosts.resolve", {}, results.host_changes)
+    return Call("hosts.resolve", {}, HostChanges, lambda result: result.changes)
 
 
 def shutdown() -> Call[None]:
     """End the daemon: what it has received is still sent, and its last report goes to its log."""
-    return Call("shutdown", {}, lambda _: None, "it may be ending")
+    return Call("shutdown", {}, Nothing, lambda _: None, "it may be ending")
 
 
-def subscribe(kinds: Iterable[str] | None, after: int | None) -> Call[tuple[int, int]]:
-    """Ask for events on this connection: the last number there is, and how many are lost."""
+def subscribe(kinds: Iterable[str] | None, after: int | None) -> Call[EventPosition]:
+    """Ask for events on this connection."""
     params = _given(kinds=None if kinds is None else list(kinds), after=after)
-    return Call(
-        "events.subscribe", params, lambda given: (given.count("sequence"), given.count("missed"))
-    )
+    return _call("events.subscribe", params, EventPosition)
 
 
 def rule_object(rule: Rule) -> dict[str, Any]:
@@ -279,8 +289,13 @@ def _ports(port: int | range) -> int | str:
     return port if isinstance(port, int) else format_ports(port)
 
 
+def _call(method: str, params: Json, result: type[R], doubt: str = "") -> Call[R]:
+    """A call that returns its result as it is."""
+    return Call(method, params, result, lambda result: result, doubt)
+
+
 def _change(method: str, params: Json) -> Call[ChangeResult]:
-    return Call(method, params, ChangeResult.read, "" if "dry_run" in params else _DOUBT)
+    return _call(method, params, ChangeResult, "" if "dry_run" in params else _DOUBT)
 
 
 def _change_known(

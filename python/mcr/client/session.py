@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ..errors import DaemonError, McrError, RightsError
-from ..json_reader import Shape, ShapeError
+from ..json_codec import prepare
 from ..protocol.constants import LINE_BYTES, PROTOCOL, ROOT_SOCKET, default_socket
 from ..protocol.jsonl import LineBuffer, LineTooLong
 from ..protocol.results import Hello
@@ -76,6 +76,7 @@ class Session:
         self, path: Path, timeout_s: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
         """Nothing is said before it is asked for."""
+        prepare(Hello)  # now, so that loading pydantic takes no time of an answer's
         self.path = path
         self.timeout_s = timeout_s
         self.hello: Hello | None = None
@@ -191,19 +192,13 @@ class Session:
         self._usable = True
         if answer.error is not None:
             raise answer.error
-        try:
-            result = Shape(answer.result, "result")
-            if result.has("revision"):
-                self._revision = result.count("revision")
-            return call.read(result)
-        except ShapeError as error:
-            self._usable = False
-            raise self._unfit(f"answered {call.method} with", f"a wrong {error}") from None
+        self._revision = getattr(answer.result, "revision", self._revision)
+        return call.value(answer.result)
 
-    def _answer(self, call: Call[T], deadline: float) -> Steps[Answer]:
+    def _answer(self, call: Call[T], deadline: float) -> Steps[Answer[Any]]:
         while True:
             try:
-                message = yield from self._message(deadline)
+                message = yield from self._message(deadline, call.result)
             except TimeoutError:
                 raise self._timed_out(call) from None
             if isinstance(message, Notification):
@@ -222,7 +217,9 @@ class Session:
         if isinstance(message, Answer) and message.id is None and message.error is not None:
             raise message.error
 
-    def _message(self, deadline: float | None) -> Steps[Answer | Notification]:
+    def _message(
+        self, deadline: float | None, result: type[Any] = object
+    ) -> Steps[Answer[Any] | Notification]:
         try:
             while (line := self._lines.take()) is None:
                 left = None if deadline is None else self._left(deadline)
@@ -235,7 +232,7 @@ class Session:
                 if not data:
                     raise _Lost(asked=True)
                 self._lines.feed(data)
-            return read_line(line)
+            return read_line(line, result)
         except LineTooLong:
             self._usable = False
             raise self._unfit("answered", f"with a line of more than {LINE_BYTES} bytes") from None

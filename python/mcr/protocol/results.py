@@ -1,193 +1,263 @@
-"""What a daemon answers of itself, its host and its traffic, as frozen values.
+"""The results of the control protocol and its events, as frozen values.
 
-Owns how each is read from the protocol's objects; knows neither sockets nor methods.
+Owns their form: the daemon writes these values, clients read them, and the JSON Schema is made of
+them. Knows neither sockets nor methods.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from ipaddress import ip_address
-from typing import Any, Self
+from typing import Any
 
-from ..json_reader import Shape, ShapeError
-from ..rules.fields import Address
+from ..json_codec import Count, JsonObject, decode_object
+from ..rules.fields import Address, Ttl
 from ..rules.hostnames import HostChange
-from ..stats import InterfaceStats, RuleStats, Stats
+from ..stats import Stats
 
 
 @dataclass(frozen=True, slots=True)
-class Hello:
-    """Who answers: the daemon at the other end of the connection."""
+class Nothing(JsonObject):
+    """The result of a method that has nothing to report."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hello(JsonObject):
+    """The daemon at the other end of the connection."""
 
     protocol: int
     server: str
     """Program and version, as ``mcr 0.1.0``."""
     pid: int
     """The process that serves the socket; another one after it had to be restarted."""
-    revision: int
+    revision: Count
     """Grows by one with each change of the rules."""
     ingress: str
-    workers: int
+    workers: Count
     """How many worker processes there shall be."""
-    sequence: int
+    sequence: Count
     """The number of the last event."""
 
-    @classmethod
-    def read(cls, given: Shape) -> Self:
-        """Read the result of ``hello``; ShapeError if it is none."""
-        return cls(
-            protocol=given.get("protocol", int),
-            server=given.get("server", str),
-            pid=given.get("pid", int),
-            revision=given.count("revision"),
-            ingress=given.get("ingress", str),
-            workers=given.count("workers"),
-            sequence=given.count("sequence"),
-        )
+
+@dataclass(frozen=True, slots=True)
+class WorkerCount(JsonObject):
+    """How many workers relay, of how many that should."""
+
+    running: Count
+    of: Count
 
 
 @dataclass(frozen=True, slots=True)
-class Pong:
+class Pong(JsonObject):
     """A daemon that is well enough to answer."""
 
-    revision: int
-    workers_running: int
-    workers: int
+    revision: Count
+    workers: WorkerCount
     uptime_s: float
-
-    @classmethod
-    def read(cls, given: Shape) -> Self:
-        """Read the result of ``ping``; ShapeError if it is none."""
-        workers = given.nested("workers")
-        return cls(
-            revision=given.count("revision"),
-            workers_running=workers.count("running"),
-            workers=workers.count("of"),
-            uptime_s=given.get("uptime_s", float),
-        )
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerDeath:
+class RuleOutputInfo(JsonObject):
+    """One output of a rule of the daemon."""
+
+    output: str
+    """The output as rule text."""
+    ttl: Ttl
+    """What copies leave with: 1 to 255, or that of each datagram."""
+    parked: str | None
+    """Why nothing is sent now; None while all is well."""
+
+
+def _is_none(value: object) -> bool:
+    return value is None
+
+
+@dataclass(frozen=True, slots=True)
+class RuleInfo(JsonObject):
+    """One rule of the daemon."""
+
+    id: str
+    """12 hex digits, the same for the same rule everywhere: `Rule.id`."""
+    name: str | None
+    rule: str
+    """The canonical text."""
+    enabled: bool
+    state: str
+    """One sentence that says how the rule is doing; "disabled" for a disabled one."""
+    outputs: tuple[RuleOutputInfo, ...]
+    object: Mapping[str, Any] | None = field(
+        default=None, hash=False, metadata={"exclude_if": _is_none}
+    )
+    """The rule as the protocol's object, only where its text cannot be read back, since it names
+    an interface with a character of the text's grammar in its name."""
+
+
+@dataclass(frozen=True, slots=True)
+class RuleResult(JsonObject):
+    """One rule, and the revision that it was of."""
+
+    revision: Count
+    rule: RuleInfo
+
+
+@dataclass(frozen=True, slots=True)
+class RuleList(JsonObject):
+    """Rules of the daemon, and the revision that they were of."""
+
+    revision: Count
+    """What to give as `expected_revision` to a change that builds on these rules."""
+    rules: tuple[RuleInfo, ...]
+
+    def __iter__(self) -> Iterator[RuleInfo]:
+        """The rules, oldest first."""
+        return iter(self.rules)
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self.rules)
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeResult(JsonObject):
+    """What a change of the rules has done, or with `dry_run` would do."""
+
+    revision: Count
+    """The revision after the change; with `dry_run` the one that there is."""
+    dry_run: bool
+    removed: tuple[str, ...]
+    """The ids of rules that are gone."""
+    kept: tuple[str, ...]
+    """The ids of rules that were asked for and there already; their counters went on."""
+    changed: tuple[str, ...]
+    """The ids of rules that were enabled or disabled."""
+    warnings: tuple[str, ...]
+    added: tuple[RuleInfo, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Totals(JsonObject):
+    """The counters of all interfaces, and of the rules that were asked for, added up.
+
+    `wanted`, `sent` and `lost` are those of rules, all others those of interfaces.
+    """
+
+    received: Count
+    matched: Count
+    dropped: Mapping[str, Count]
+    wanted: Count
+    sent: Count
+    lost: Count
+    kernel_dropped_frames: Count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonStats(Stats):
+    """One reading of all counters of a daemon, over all workers."""
+
+    revision: Count
+    totals: Totals
+    stale_workers: tuple[int, ...]
+    """The workers that did not answer; their last known counts are in."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerDeath(JsonObject):
     """How a worker process ended the last time."""
 
     at: float
     """Unix time, in seconds."""
     cause: str
-    outage_ms: float | None
+    outage_ms: int | None
     """How long its flows stood still; None while they do, or where control was restarted since."""
     missed_frames: int | None
     """The frames that its sockets could not keep meanwhile; None where nobody knows (yet)."""
 
-    @classmethod
-    def read(cls, given: Shape) -> Self:
-        """Read a death; ShapeError if it is none."""
-        return cls(
-            at=given.get("at", float),
-            cause=given.get("cause", str),
-            outage_ms=given.maybe("outage_ms", float),
-            missed_frames=given.maybe("missed_frames", int),
-        )
-
 
 @dataclass(frozen=True, slots=True)
-class WorkerInfo:
+class WorkerInfo(JsonObject):
     """One worker process of the daemon."""
 
-    number: int
+    number: Count
     pid: int | None
     state: str
     """running, restarting, starting, or silent (it does not answer)."""
     cpu: int | None
     """The CPU that it is bound to; None leaves it to the kernel."""
-    incarnation: int
+    incarnation: Count
     started_at: float | None
     """Unix time, in seconds."""
-    deaths: int
+    deaths: Count
     last_death: WorkerDeath | None
-    restart_in_ms: float | None
-
-    @classmethod
-    def read(cls, given: Shape) -> Self:
-        """Read a worker; ShapeError if it is none."""
-        died = given.has("last_death")
-        return cls(
-            number=given.count("number"),
-            pid=given.maybe("pid", int),
-            state=given.get("state", str),
-            cpu=given.maybe("cpu", int),
-            incarnation=given.count("incarnation"),
-            started_at=given.maybe("started_at", float),
-            deaths=given.count("deaths"),
-            last_death=WorkerDeath.read(given.nested("last_death")) if died else None,
-            restart_in_ms=given.maybe("restart_in_ms", float),
-        )
-
-    @classmethod
-    def read_all(cls, given: Shape) -> tuple[Self, ...]:
-        """Read the result of ``workers.list``; ShapeError if it is none."""
-        return tuple(map(cls.read, given.objects("workers")))
+    restart_in_ms: int | None
 
 
 @dataclass(frozen=True, slots=True)
-class InterfaceInfo:
+class WorkerList(JsonObject):
+    """All workers, by their number."""
+
+    workers: tuple[WorkerInfo, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceInfo(JsonObject):
     """One network interface that the daemon sees."""
 
     name: str
     altnames: tuple[str, ...]
     """Its alternative names, each as good as the name (ip-link(8), property)."""
-    index: int
+    index: Count
     up: bool
     carrier: bool
     multicast: bool
     loopback: bool
-    mtu: int
+    mtu: Count
     gro: bool
     """Whether generic receive offload is on."""
     addresses: tuple[Address, ...]
 
-    @classmethod
-    def read(cls, given: Shape) -> Self:
-        """Read an interface; ShapeError if it is none."""
-        return cls(
-            name=given.get("name", str),
-            altnames=given.array("altnames", str),
-            index=given.count("index"),
-            up=given.get("up", bool),
-            carrier=given.get("carrier", bool),
-            multicast=given.get("multicast", bool),
-            loopback=given.get("loopback", bool),
-            mtu=given.count("mtu"),
-            gro=given.get("gro", bool),
-            addresses=_addresses(given, "addresses"),
-        )
 
-    @classmethod
-    def read_all(cls, given: Shape) -> tuple[Self, ...]:
-        """Read the result of ``interfaces.list``; ShapeError if it is none."""
-        return tuple(map(cls.read, given.objects("interfaces")))
+@dataclass(frozen=True, slots=True)
+class InterfaceList(JsonObject):
+    """All interfaces of the daemon's network namespace."""
+
+    interfaces: tuple[InterfaceInfo, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class LogLevels:
+class LogLevels(JsonObject):
     """What the daemon writes to its log: debug, info, warning or error, and what is worse."""
 
-    level: str
+    level: str = field(metadata={"alias": "global"})
     """For all facilities that have no level of their own."""
     facilities: Mapping[str, str | None]
 
-    @classmethod
-    def read(cls, given: Shape) -> Self:
-        """Read the result of ``logs.get``; ShapeError if it is none."""
-        facilities = given.nested("facilities")
-        levels = {name: facilities.maybe(name, str) for name in facilities.plain()}
-        return cls(level=given.get("global", str), facilities=levels)
+
+@dataclass(frozen=True, slots=True)
+class HostChanges(JsonObject):
+    """The host names that have other addresses now, and those that do not resolve."""
+
+    changes: tuple[HostChange, ...]
+    revision: Count
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
-    """Something that happened in the daemon, or a gap in what was heard of it."""
+class EventPosition(JsonObject):
+    """Where the stream of events stands when a subscription begins."""
 
-    sequence: int
+    sequence: Count
+    """The number of the last event."""
+    oldest: Count
+    """The number of the first event that is kept, or of the next one if none is."""
+    missed: Count
+    """How many of the events that were asked for are kept no longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event(JsonObject):
+    """Something that happened in the daemon, or a gap in what was heard of it.
+
+    In JSON the `fields` are members beside the others.
+    """
+
+    sequence: Count
     """Ascending by one over all kinds; of a gap, of the last one that was missed."""
     at: float
     """Unix time, in seconds."""
@@ -208,82 +278,20 @@ class Event:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the event as the protocol has it."""
-        own = ("sequence", "at", "kind", "event", "text")
-        return {**{name: getattr(self, name) for name in own}, **self.fields}
+        own = {name: getattr(self, name) for name in _EVENT_MEMBERS}
+        return own | dict(self.fields)
 
     @classmethod
-    def read(cls, given: Shape) -> Self:
-        """Read an event; ShapeError if it is none."""
-        own = {each.name for each in fields(cls)} - {"fields"}
-        return cls(
-            sequence=given.count("sequence"),
-            at=given.get("at", float),
-            kind=given.get("kind", str),
-            event=given.get("event", str),
-            text=given.get("text", str),
-            fields={name: value for name, value in given.plain().items() if name not in own},
-        )
+    def from_dict(cls, given: object) -> "Event":
+        """Read what `as_dict` has written.
+
+        Raises:
+            ValueError: a member is missing or of another type; the text names it.
+        """
+        members = given if isinstance(given, dict) else {}
+        own = {name: value for name, value in members.items() if name in _EVENT_MEMBERS}
+        rest = {name: value for name, value in members.items() if name not in _EVENT_MEMBERS}
+        return decode_object(cls, own | {"fields": rest})
 
 
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """The counters of all interfaces, and of the rules that were asked for, added up.
-
-    `wanted`, `sent` and `lost` are those of rules, all others those of interfaces.
-    """
-
-    received: int
-    matched: int
-    dropped: Mapping[str, int]
-    wanted: int
-    sent: int
-    lost: int
-    kernel_dropped_frames: int
-
-    @classmethod
-    def read(cls, given: Shape) -> Self:
-        """Read the sums; ShapeError if there are none."""
-        sums = {each.name: given.count(each.name) for each in fields(cls) if each.type is int}
-        return cls(dropped=given.counts("dropped"), **sums)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DaemonStats(Stats):
-    """One reading of all counters of a daemon, over all workers."""
-
-    revision: int
-    totals: Totals
-    stale_workers: tuple[int, ...]
-    """The workers that did not answer; their last known counts are in."""
-
-    @classmethod
-    def read(cls, given: Shape) -> Self:
-        """Read the result of ``stats``; ShapeError if it is none."""
-        return cls(
-            interfaces=tuple(map(InterfaceStats.from_shape, given.objects("interfaces"))),
-            rules=tuple(map(RuleStats.from_shape, given.objects("rules"))),
-            revision=given.count("revision"),
-            totals=Totals.read(given.nested("totals")),
-            stale_workers=given.array("stale_workers", int),
-        )
-
-
-def host_changes(given: Shape) -> tuple[HostChange, ...]:
-    """Read the result of ``hosts.resolve``; ShapeError if it is none."""
-    return tuple(
-        HostChange(
-            host=each.get("host", str),
-            before=_addresses(each, "before"),
-            after=_addresses(each, "after"),
-            error=each.maybe("error", str),
-        )
-        for each in given.objects("changes")
-    )
-
-
-def _addresses(given: Shape, name: str) -> tuple[Address, ...]:
-    texts = given.array(name, str)
-    try:
-        return tuple(map(ip_address, texts))
-    except ValueError as error:
-        raise ShapeError(f"{name}: {error}") from None
+_EVENT_MEMBERS = tuple(each.name for each in fields(Event) if each.name != "fields")

@@ -8,6 +8,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from ..json_codec import JsonObject
 from . import fields, name_service
 from .fields import Address, Invalid
 from .model import Input, Output, Rule
@@ -30,7 +31,7 @@ ResolvedHosts = Mapping[Name, tuple[Address, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class HostChange:
+class HostChange(JsonObject):
     """What looking a host name up again has brought, where it brought something."""
 
     host: str

@@ -8,13 +8,12 @@ was added, unless the name has another unit.
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
 
-from ..json_reader import Shape
+from ..json_codec import Count, JsonObject, decode_object
 
 
 @dataclass(frozen=True, slots=True)
-class InterfaceStats:
+class InterfaceStats(JsonObject):
     """What arrived on one interface: `received = matched + sum(dropped)`.
 
     `received` counts the datagrams that the kernel handed over (a super-frame counts its
@@ -27,47 +26,16 @@ class InterfaceStats:
 
     name: str
     ingress: str
-    received: int
-    matched: int
-    kernel_dropped_frames: int
-    buffer_waits: int
+    received: Count
+    matched: Count
+    kernel_dropped_frames: Count
+    buffer_waits: Count
     error: str | None
-    dropped: Mapping[str, int]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the numbers as JSON holds them."""
-        return {
-            "name": self.name,
-            "ingress": self.ingress,
-            "received": self.received,
-            "matched": self.matched,
-            "kernel_dropped_frames": self.kernel_dropped_frames,
-            "buffer_waits": self.buffer_waits,
-            "error": self.error,
-            "dropped": dict(self.dropped),
-        }
-
-    @classmethod
-    def from_shape(cls, given: Shape) -> Self:
-        """Read what `as_dict` has written.
-
-        Raises:
-            ShapeError: a field is missing, or of another type.
-        """
-        return cls(
-            name=given.get("name", str),
-            ingress=given.get("ingress", str),
-            received=given.count("received"),
-            matched=given.count("matched"),
-            kernel_dropped_frames=given.count("kernel_dropped_frames"),
-            buffer_waits=given.count("buffer_waits"),
-            error=given.maybe("error", str),
-            dropped=given.counts("dropped"),
-        )
+    dropped: Mapping[str, Count]
 
 
 @dataclass(frozen=True, slots=True)
-class OutputStats:
+class OutputStats(JsonObject):
     """What one output was asked to send: `wanted = sent + sum(dropped) + pending`.
 
     `output` is the output as rule text, `address` the address that copies are sent to, which tells
@@ -78,102 +46,38 @@ class OutputStats:
     """
 
     output: str
-    wanted: int
-    sent: int
-    sent_bytes: int
-    pending: int
-    refused: int
-    dropped: Mapping[str, int]
-    errors: Mapping[str, int]
+    address: str
+    wanted: Count
+    sent: Count
+    sent_bytes: Count
+    pending: Count
+    refused: Count
+    dropped: Mapping[str, Count]
+    errors: Mapping[str, Count]
     parked: str | None = None
-    address: str = ""
 
     @property
     def lost(self) -> int:
         """The datagrams that this output was asked to send and did not."""
         return sum(self.dropped.values())
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the numbers as JSON holds them."""
-        return {
-            "output": self.output,
-            "address": self.address,
-            "wanted": self.wanted,
-            "sent": self.sent,
-            "sent_bytes": self.sent_bytes,
-            "pending": self.pending,
-            "refused": self.refused,
-            "dropped": dict(self.dropped),
-            "errors": dict(self.errors),
-            "parked": self.parked,
-        }
-
-    @classmethod
-    def from_shape(cls, given: Shape) -> Self:
-        """Read what `as_dict` has written.
-
-        Raises:
-            ShapeError: a field is missing, or of another type.
-        """
-        return cls(
-            output=given.get("output", str),
-            address=given.get("address", str),
-            wanted=given.count("wanted"),
-            sent=given.count("sent"),
-            sent_bytes=given.count("sent_bytes"),
-            pending=given.count("pending"),
-            refused=given.count("refused"),
-            dropped=given.counts("dropped"),
-            errors=given.counts("errors"),
-            parked=given.maybe("parked", str),
-        )
-
 
 @dataclass(frozen=True, slots=True)
-class RuleStats:
+class RuleStats(JsonObject):
     """What one rule relayed; `state` is one sentence that says how it is doing."""
 
     id: str
     name: str | None
     rule: str
     state: str
-    matched: int
-    matched_bytes: int
+    matched: Count
+    matched_bytes: Count
     outputs: tuple[OutputStats, ...]
 
     @property
     def lost(self) -> int:
         """The copies that were not sent, over all outputs."""
         return sum(output.lost for output in self.outputs)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the numbers as JSON holds them."""
-        return {
-            "id": self.id,
-            "name": self.name,
-            "rule": self.rule,
-            "state": self.state,
-            "matched": self.matched,
-            "matched_bytes": self.matched_bytes,
-            "outputs": [output.as_dict() for output in self.outputs],
-        }
-
-    @classmethod
-    def from_shape(cls, given: Shape) -> Self:
-        """Read what `as_dict` has written.
-
-        Raises:
-            ShapeError: a field is missing, or of another type.
-        """
-        return cls(
-            id=given.get("id", str),
-            name=given.maybe("name", str),
-            rule=given.get("rule", str),
-            state=given.get("state", str),
-            matched=given.count("matched"),
-            matched_bytes=given.count("matched_bytes"),
-            outputs=tuple(map(OutputStats.from_shape, given.objects("outputs"))),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,23 +90,18 @@ class RuleRate:
 
 
 @dataclass(frozen=True, slots=True)
-class Stats:
+class Stats(JsonObject):
     """One consistent reading of all counters of a relay.
 
-    `taken_at_s` is `time.monotonic()` when they were read. Two readings are equal when their
-    counts are.
+    `taken_at_s` is `time.monotonic()` when they were read; JSON does not hold it. Two readings are
+    equal when their counts are. `as_dict` returns the object that `mcr relay --json` prints.
     """
 
     interfaces: tuple[InterfaceStats, ...]
     rules: tuple[RuleStats, ...]
-    taken_at_s: float = field(default_factory=time.monotonic, compare=False, kw_only=True)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the object that `mcr relay --json` prints."""
-        return {
-            "interfaces": [interface.as_dict() for interface in self.interfaces],
-            "rules": [rule.as_dict() for rule in self.rules],
-        }
+    taken_at_s: float = field(
+        default_factory=time.monotonic, compare=False, kw_only=True, metadata={"exclude": True}
+    )
 
     @classmethod
     def from_dict(cls, given: object) -> "Stats":
@@ -211,11 +110,7 @@ class Stats:
         Raises:
             ValueError: a field is missing or of another type; the text names it by its path.
         """
-        shape = Shape(given)
-        return Stats(
-            interfaces=tuple(map(InterfaceStats.from_shape, shape.objects("interfaces"))),
-            rules=tuple(map(RuleStats.from_shape, shape.objects("rules"))),
-        )
+        return decode_object(Stats, given)
 
     def rates_since(self, before: "Stats") -> dict[str, RuleRate]:
         """Return the rate of each rule, by its id, between an earlier reading and this one.

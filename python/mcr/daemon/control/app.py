@@ -13,7 +13,8 @@ from contextlib import suppress
 from typing import Any
 
 from ...errors import EngineError, McrError
-from ...protocol.constants import REFUSED_START
+from ...protocol.constants import REFUSED_START, Facility, Level
+from ...protocol.results import LogLevels
 from ...rules.model import counted
 from . import limits
 from .api.access import AccessPolicy
@@ -24,9 +25,9 @@ from .api.server import Server
 from .arguments import Arguments
 from .event_sequence import EventSequence
 from .events import EventBus
-from .log import Log
+from .log import Log, default_levels
 from .rules.rulebook import Rulebook
-from .rules.snapshot import LogLevels, read_all
+from .rules.snapshot import read_all
 from .rules.transactions import Transactions
 from .sandbox import ALL_HIDDEN
 from .summary import final_summary
@@ -76,7 +77,7 @@ class ControlApp:
         self._events = EventBus(sequence.last(), sequence.record)
         self._events.hold()  # until the last event number of an earlier daemon is known
         self._log = Log(self._publish_record)
-        self._log.levels = LogLevels(everything=arguments.log_level)
+        self._log.levels = default_levels(arguments.log_level)
         self._log.install()
         _log.log(logging.DEBUG if hidden == ALL_HIDDEN else logging.WARNING, "%s", hidden)
         self._supervisor = SupervisorChannel(
@@ -291,7 +292,7 @@ class ControlApp:
     def _update_status(self, number: int, message: WorkerMessage) -> None:
         self._status.update(number, message, self._book.rules)
 
-    def _publish_record(self, level: str, facility: str, text: str) -> None:
+    def _publish_record(self, level: Level, facility: Facility, text: str) -> None:
         self._events.publish("log", "record", text, level=level, facility=facility)
 
     def _exit_orphaned(self) -> None:

@@ -7,11 +7,30 @@ through a callback; connections are the server's.
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple, Unpack
 
-from ...protocol.constants import EVENT_KINDS, REPLAY_EVENTS
+from typing_extensions import TypedDict
+
+from ...protocol.constants import EVENT_KINDS, REPLAY_EVENTS, EventKind, Facility, Level
+from ...protocol.results import Event
 from . import limits
 from .api.jsonrpc import encode
+
+
+class EventFields(TypedDict, total=False):
+    """The members that only some kinds of events have."""
+
+    id: str
+    name: str | None
+    output: int
+    number: int
+    pid: int | None
+    cause: str
+    interface: str
+    index: int
+    level: Level
+    facility: Facility
+    missed: int
 
 
 class _PublishedEvent(NamedTuple):
@@ -41,7 +60,7 @@ class EventBus:
         self._record = record
         self.on_published: Callable[[], None] | None = None
         """Called after each event."""
-        self._held: list[tuple[str, str, str, Mapping[str, object]]] | None = None
+        self._held: list[tuple[EventKind, str, str, EventFields]] | None = None
         self._replay: deque[_PublishedEvent] = deque(maxlen=REPLAY_EVENTS)
         self._subscriptions: set[Subscription] = set()
 
@@ -67,7 +86,9 @@ class EventBus:
         for event in held:
             self._publish(*event)
 
-    def publish(self, kind: str, event: str, text: str, **fields: object) -> None:
+    def publish(
+        self, kind: EventKind, event: str, text: str, **fields: Unpack[EventFields]
+    ) -> None:
         """Publish an event.
 
         Args:
@@ -114,7 +135,7 @@ class EventBus:
         """Remove a subscription."""
         self._subscriptions.discard(subscription)
 
-    def _publish(self, kind: str, event: str, text: str, fields: Mapping[str, object]) -> None:
+    def _publish(self, kind: EventKind, event: str, text: str, fields: EventFields) -> None:
         self.sequence += 1
         if self._record is not None:
             self._record(kind, self.sequence)
@@ -186,8 +207,7 @@ class Subscription:
             self._queue.append(gap)
 
 
-def event_line(sequence: int, kind: str, event: str, text: str, fields: Mapping[str, Any]) -> bytes:
+def event_line(sequence: int, kind: str, event: str, text: str, fields: EventFields) -> bytes:
     """The JSON-RPC notification of an event, as a line."""
-    head = {"sequence": sequence, "at": round(time.time(), 6), "kind": kind, "event": event}
-    params = {**head, "text": text, **fields}
+    params = Event(sequence, round(time.time(), 6), kind, event, text, fields).as_dict()
     return encode({"jsonrpc": "2.0", "method": "event", "params": params}) + b"\n"

@@ -12,13 +12,14 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 
 from ...protocol.constants import FACILITIES, LEVELS, Facility, Level
+from ...protocol.results import LogLevels
 from ..journal import leads_to_journal, priority
 from .api.errors import cut
-from .rules.snapshot import LogLevels
 
 _QUEUED_LINES = 1000
 _REMEMBERED_LINES = 512
@@ -71,6 +72,11 @@ class Pace:
         return f"{text} ({left_out} lines before it were left out)" if left_out else text
 
 
+def default_levels(level: str = "info") -> LogLevels:
+    """This level for all facilities."""
+    return LogLevels(level, dict.fromkeys(FACILITIES))
+
+
 def printable(text: str) -> str:
     """One line that does nothing to a terminal: what others have named may hold anything."""
     if text.isprintable():
@@ -85,7 +91,7 @@ class Log(logging.Handler):
     def __init__(self, tell: Tell) -> None:
         """Take what tells a line to subscribers; lines come from the event loop's thread."""
         super().__init__()
-        self.levels = LogLevels()
+        self.levels = default_levels()
         self._tell = tell
         self._repeats = Repeats()
         self._pace = Pace(time.monotonic())
@@ -103,24 +109,20 @@ class Log(logging.Handler):
     def set_levels(self, levels: LogLevels) -> None:
         """Log from these levels on."""
         self.levels = levels
-        logging.getLogger("mcr").setLevel(levels.everything.upper())
+        logging.getLogger("mcr").setLevel(levels.level.upper())
         for facility in FACILITIES:
-            own = levels.facilities.get(facility)
+            own = levels.facilities[facility]
             logging.getLogger(f"mcr.{facility}").setLevel(own.upper() if own else logging.NOTSET)
 
     def with_level(self, level: Level | None, facility: Facility | None) -> LogLevels:
         """The levels with one of them set; a facility without one follows the others."""
-        facilities = dict(self.levels.facilities)
         if facility is None:
-            return LogLevels(everything=level or "info", facilities=facilities)
-        facilities.pop(facility, None)
-        if level is not None:
-            facilities[facility] = level
-        return LogLevels(everything=self.levels.everything, facilities=facilities)
+            return replace(self.levels, level=level or "info")
+        return replace(self.levels, facilities={**self.levels.facilities, facility: level})
 
-    def level_of(self, *facilities: Facility) -> Level:
+    def level_of(self, *facilities: Facility) -> str:
         """The most talkative level that one of these has."""
-        levels = (self.levels.facilities.get(each, self.levels.everything) for each in facilities)
+        levels = (self.levels.facilities[each] or self.levels.level for each in facilities)
         return min(levels, key=LEVELS.index)
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -160,9 +162,3 @@ class Log(logging.Handler):
             with suppress(OSError, ValueError):  # nobody is there to be told
                 os.write(sys.stderr.fileno(), line.encode(errors="backslashreplace"))
             self._lines.task_done()
-
-
-def levels_as_dict(levels: LogLevels) -> Mapping[str, object]:
-    """As clients see them."""
-    facilities: dict[str, Level | None] = dict.fromkeys(FACILITIES)
-    return {"global": levels.everything, "facilities": facilities | dict(levels.facilities)}

@@ -7,13 +7,15 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from .... import json_codec
 from ....errors import McrError
+from ....json_codec import JsonObject
 from ....protocol.constants import LINE_BYTES, ErrorCode
 from .. import limits
 from .decoding import read_json
@@ -33,13 +35,16 @@ class Encoded(list[bytes]):
     """A result that is JSON already, in pieces."""
 
 
+Result = JsonObject | Encoded
+
+
 @dataclass(frozen=True, slots=True)
 class Method(Generic[Caller]):
     """What one method takes, and what serves it."""
 
     params: type[BaseModel]
-    serve: Callable[[Caller, Any], Awaitable[object]]
-    """Takes who asks and the parameters; gives a result that JSON can hold."""
+    serve: Callable[[Caller, Any], Awaitable[Result]]
+    """Takes who asks and the parameters."""
 
 
 class Dispatcher(Generic[Caller]):
@@ -102,7 +107,7 @@ class Dispatcher(Generic[Caller]):
             return _failure(request_id, refusal) if wants_answer else None
         return _success(request_id, result) if wants_answer else None
 
-    async def _serve(self, request: Request, caller: Caller) -> object:
+    async def _serve(self, request: Request, caller: Caller) -> Result:
         method = self._methods.get(request.method)
         if method is None:
             raise self._no_such(request.method)
@@ -161,9 +166,9 @@ def _id_of(value: object) -> int | str | None:
     return None if isinstance(found, str) and len(found) > limits.ID_CHARS else found
 
 
-def _success(request_id: int | str | None, result: object) -> Pieces:
+def _success(request_id: int | str | None, result: Result) -> Pieces:
     head = b'{"jsonrpc":"2.0","id":%s,"result":' % encode(request_id)
-    body: Iterable[bytes] = result if isinstance(result, Encoded) else [encode(result)]
+    body = result if isinstance(result, Encoded) else [json_codec.encode(result)]
     return [head, *body, b"}"]
 
 

@@ -6,30 +6,49 @@ Owns the table, and how what is known here is put for clients. Knows neither lin
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel
 
 from .... import _native
+from ....json_codec import JsonObject, encode_in_pieces, prepare
 from ....protocol.constants import PROTOCOL, ErrorCode
+from ....protocol.results import (
+    ChangeResult,
+    DaemonStats,
+    EventPosition,
+    Hello,
+    HostChanges,
+    InterfaceInfo,
+    InterfaceList,
+    LogLevels,
+    Nothing,
+    Pong,
+    RuleInfo,
+    RuleList,
+    RuleOutputInfo,
+    RuleResult,
+    WorkerCount,
+    WorkerList,
+)
 from ....rules import Rule
 from ....stats import RuleStats
 from ..events import EventBus
-from ..log import Log, levels_as_dict
+from ..log import Log
 from ..rules.draft import Draft, RuleRecord, RuleSetAside
 from ..rules.entries import written
 from ..rules.rulebook import Rulebook
-from ..rules.snapshot import LogLevels
 from ..rules.transactions import Transactions
 from ..workers.pool import WorkerPool
 from ..workers.reports import Collected, WorkerReports, new_rule
 from ..workers.status import RuleStatusTracker
-from . import params, results
+from . import params
 from .errors import RpcError
-from .jsonrpc import Encoded, Method, encode
+from .jsonrpc import Encoded, Method, Result
 from .server import Connection
 
 T = TypeVar("T")
@@ -45,30 +64,32 @@ class MethodSchema(NamedTuple):
     """What a method takes and gives, for whoever speaks the protocol."""
 
     params: type[BaseModel]
-    result: Any
-    """A typed dictionary."""
+    result: type[JsonObject]
 
 
 SHAPES: Mapping[str, MethodSchema] = {
-    "hello": MethodSchema(params.HelloParams, results.HelloResult),
-    "ping": MethodSchema(params.NoParams, results.PingResult),
-    "rules.list": MethodSchema(params.SelectionParams, results.RulesResult),
-    "rules.get": MethodSchema(params.RuleParams, results.RuleResult),
-    "rules.add": MethodSchema(params.AddParams, results.ChangeResult),
-    "rules.remove": MethodSchema(params.RefsParams, results.ChangeResult),
-    "rules.enable": MethodSchema(params.RefsParams, results.ChangeResult),
-    "rules.disable": MethodSchema(params.RefsParams, results.ChangeResult),
-    "rules.replace": MethodSchema(params.ReplaceParams, results.ChangeResult),
-    "stats": MethodSchema(params.SelectionParams, results.StatsResult),
-    "workers.list": MethodSchema(params.NoParams, results.WorkersResult),
-    "interfaces.list": MethodSchema(params.NoParams, results.InterfacesResult),
-    "logs.get": MethodSchema(params.NoParams, results.LogsResult),
-    "logs.set": MethodSchema(params.LogsParams, results.LogsResult),
-    "events.subscribe": MethodSchema(params.SubscribeParams, results.SubscribeResult),
-    "events.unsubscribe": MethodSchema(params.NoParams, results.Nothing),
-    "hosts.resolve": MethodSchema(params.NoParams, results.HostsResult),
-    "shutdown": MethodSchema(params.NoParams, results.Nothing),
+    "hello": MethodSchema(params.HelloParams, Hello),
+    "ping": MethodSchema(params.NoParams, Pong),
+    "rules.list": MethodSchema(params.SelectionParams, RuleList),
+    "rules.get": MethodSchema(params.RuleParams, RuleResult),
+    "rules.add": MethodSchema(params.AddParams, ChangeResult),
+    "rules.remove": MethodSchema(params.RefsParams, ChangeResult),
+    "rules.enable": MethodSchema(params.RefsParams, ChangeResult),
+    "rules.disable": MethodSchema(params.RefsParams, ChangeResult),
+    "rules.replace": MethodSchema(params.ReplaceParams, ChangeResult),
+    "stats": MethodSchema(params.SelectionParams, DaemonStats),
+    "workers.list": MethodSchema(params.NoParams, WorkerList),
+    "interfaces.list": MethodSchema(params.NoParams, InterfaceList),
+    "logs.get": MethodSchema(params.NoParams, LogLevels),
+    "logs.set": MethodSchema(params.LogsParams, LogLevels),
+    "events.subscribe": MethodSchema(params.SubscribeParams, EventPosition),
+    "events.unsubscribe": MethodSchema(params.NoParams, Nothing),
+    "hosts.resolve": MethodSchema(params.NoParams, HostChanges),
+    "shutdown": MethodSchema(params.NoParams, Nothing),
 }
+
+# Now: at the first answer of each kind it would keep all clients waiting.
+prepare(RuleInfo, RuleStats, *(shape.result for shape in SHAPES.values()))
 
 
 class Daemon(NamedTuple):
@@ -99,7 +120,7 @@ class Methods:
 
     def table(self) -> dict[str, Method[Connection]]:
         """Every method by its name."""
-        serve: dict[str, Callable[[Connection, Any], Awaitable[object]]] = {
+        serve: dict[str, Callable[[Connection, Any], Awaitable[Result]]] = {
             "hello": self._hello,
             "ping": self._ping,
             "rules.list": self._rules_list,
@@ -121,28 +142,28 @@ class Methods:
         }
         return {name: Method(shape.params, serve[name]) for name, shape in SHAPES.items()}
 
-    async def _hello(self, client: Connection, given: params.HelloParams) -> results.HelloResult:
+    async def _hello(self, client: Connection, given: params.HelloParams) -> Hello:
         if given.protocol != PROTOCOL:
             client.ends_after_answer = True
             message = f"this daemon speaks protocol {PROTOCOL}, not {given.protocol}"
             raise RpcError(ErrorCode.PROTOCOL_MISMATCH, message, {"supported": [PROTOCOL]})
-        return {
-            "protocol": PROTOCOL,
-            "server": _SERVER,
-            "pid": os.getpid(),
-            "revision": self._daemon.book.revision,
-            "ingress": self._daemon.ingress,
-            "workers": len(self._daemon.pool.workers),
-            "sequence": self._daemon.bus.sequence,
-        }
+        return Hello(
+            protocol=PROTOCOL,
+            server=_SERVER,
+            pid=os.getpid(),
+            revision=self._daemon.book.revision,
+            ingress=self._daemon.ingress,
+            workers=len(self._daemon.pool.workers),
+            sequence=self._daemon.bus.sequence,
+        )
 
-    async def _ping(self, _client: Connection, _given: params.NoParams) -> results.PingResult:
+    async def _ping(self, _client: Connection, _given: params.NoParams) -> Pong:
         pool = self._daemon.pool
-        return {
-            "revision": self._daemon.book.revision,
-            "workers": {"running": len(pool.running), "of": len(pool.workers)},
-            "uptime_s": round(time.monotonic() - self._daemon.began_s, 3),
-        }
+        return Pong(
+            revision=self._daemon.book.revision,
+            workers=WorkerCount(running=len(pool.running), of=len(pool.workers)),
+            uptime_s=round(time.monotonic() - self._daemon.began_s, 3),
+        )
 
     async def _rules_list(self, _client: Connection, given: params.SelectionParams) -> Encoded:
         revision = self._daemon.book.revision
@@ -158,19 +179,19 @@ class Methods:
                 _info(rules[each], of[each]) if each in of else _info_aside(aside[each])
                 for each in ids
             )
-            return _listed("rules", every, {"revision": revision})
+            return Encoded(encode_in_pieces(RuleList(revision, tuple(every)), "rules"))
 
         return await self._in_thread(infos)
 
-    async def _rules_get(self, _client: Connection, given: params.RuleParams) -> results.RuleResult:
+    async def _rules_get(self, _client: Connection, given: params.RuleParams) -> RuleResult:
         revision = self._daemon.book.revision
         rules, aside = self._selected([given.rule])
         for waits in aside.values():
-            return {"revision": revision, "rule": _info_aside(waits)}
+            return RuleResult(revision, _info_aside(waits))
         collected = await self._collect(_STATE_AGE_S)
         (stats,) = await self._daemon.counters.rule_stats(collected, rules)
         (held,) = rules.values()
-        return {"revision": revision, "rule": _info(held, stats)}
+        return RuleResult(revision, _info(held, stats))
 
     async def _rules_add(self, _client: Connection, given: params.AddParams) -> Encoded:
         changes = self._daemon.changes
@@ -203,87 +224,46 @@ class Methods:
         collected = await self._collect(0.0)
         return await self._daemon.counters.stats(collected, rules, revision)
 
-    async def _workers_list(
-        self, _client: Connection, _given: params.NoParams
-    ) -> results.WorkersResult:
-        return {"workers": [worker.as_dict() for worker in self._daemon.pool.workers]}
+    async def _workers_list(self, _client: Connection, _given: params.NoParams) -> WorkerList:
+        return WorkerList(tuple(worker.info() for worker in self._daemon.pool.workers))
 
-    async def _interfaces_list(
-        self, _client: Connection, _given: params.NoParams
-    ) -> results.InterfacesResult:
+    async def _interfaces_list(self, _client: Connection, _given: params.NoParams) -> InterfaceList:
         found = await self._in_thread(_native.interfaces)
-        return {
-            "interfaces": [
-                {
-                    "name": each.name,
-                    "altnames": each.altnames,
-                    "index": each.index,
-                    "up": each.up,
-                    "carrier": each.carrier,
-                    "multicast": each.multicast,
-                    "loopback": each.loopback,
-                    "mtu": each.mtu,
-                    "gro": each.gro,
-                    "addresses": [str(address) for address in each.addresses],
-                }
-                for each in found
-            ]
-        }
+        return InterfaceList(tuple(map(_interface, found)))
 
-    async def _logs_get(self, _client: Connection, _given: params.NoParams) -> Mapping[str, object]:
-        return levels_as_dict(self._daemon.log.levels)
+    async def _logs_get(self, _client: Connection, _given: params.NoParams) -> LogLevels:
+        return self._daemon.log.levels
 
-    async def _logs_set(
-        self, _client: Connection, given: params.LogsParams
-    ) -> Mapping[str, object]:
+    async def _logs_set(self, _client: Connection, given: params.LogsParams) -> LogLevels:
         if given.level is None and given.facility is None:
             message = "logs.set: level: only a facility can do without one; name it, or a level"
             problem = {"field": "level", "message": "only a facility can do without one"}
             raise RpcError(ErrorCode.INVALID_PARAMS, message, {"problems": [problem]})
         await self._daemon.set_levels(self._daemon.log.with_level(given.level, given.facility))
-        return levels_as_dict(self._daemon.log.levels)
+        return self._daemon.log.levels
 
     async def _events_subscribe(
         self, client: Connection, given: params.SubscribeParams
-    ) -> results.SubscribeResult:
+    ) -> EventPosition:
         bus, lines = self._daemon.bus, client.lines
         made = bus.subscribe(
             given.kinds, given.after, lambda line: lines.send([line]), lambda: lines.unread_bytes
         )
         client.subscribe(made)
-        return {
-            "sequence": bus.sequence,
-            "oldest": bus.oldest,
-            "missed": bus.missed(given.after, given.kinds),
-        }
+        return EventPosition(bus.sequence, bus.oldest, bus.missed(given.after, given.kinds))
 
-    async def _events_unsubscribe(
-        self, client: Connection, _given: params.NoParams
-    ) -> results.Nothing:
+    async def _events_unsubscribe(self, client: Connection, _given: params.NoParams) -> Nothing:
         client.subscribe(None)
-        return {}
+        return Nothing()
 
-    async def _hosts_resolve(
-        self, _client: Connection, _given: params.NoParams
-    ) -> results.HostsResult:
+    async def _hosts_resolve(self, _client: Connection, _given: params.NoParams) -> HostChanges:
         changes = await self._daemon.changes.resolve_hosts()
-        return {
-            "changes": [
-                {
-                    "host": each.host,
-                    "before": [str(address) for address in each.before],
-                    "after": [str(address) for address in each.after],
-                    "error": each.error,
-                }
-                for each in changes
-            ],
-            "revision": self._daemon.book.revision,
-        }
+        return HostChanges(changes, self._daemon.book.revision)
 
-    async def _shutdown(self, client: Connection, _given: params.NoParams) -> results.Nothing:
+    async def _shutdown(self, client: Connection, _given: params.NoParams) -> Nothing:
         client.ends_after_answer = True
         asyncio.get_running_loop().call_soon(self._daemon.shut_down)
-        return {}
+        return Nothing()
 
     async def _turn(self, given: params.RefsParams, *, enabled: bool) -> Encoded:
         enable, expected = self._daemon.changes.enable, given.expected_revision
@@ -309,71 +289,78 @@ class Methods:
         return await asyncio.get_running_loop().run_in_executor(self._daemon.executor, work)
 
     async def _changed(self, draft: Draft, dry_run: bool) -> Encoded:
-        rest: dict[str, object] = {
-            "revision": self._daemon.book.revision if dry_run else draft.revision,
-            "dry_run": dry_run,
-            "removed": [*draft.removed, *draft.dropped],
-            "kept": list(draft.kept),
-            "changed": list(draft.changed),
-            "warnings": list(draft.warnings),
-        }
+        revision = self._daemon.book.revision if dry_run else draft.revision
         troubles = {rule_id: self._daemon.status.get(rule_id) for rule_id in draft.added}
 
-        def infos() -> Encoded:
-            added = [draft.rules[rule_id] for rule_id in draft.added]
-            new = (_info(held, new_rule(held, *troubles[held.rule.id])) for held in added)
-            if dry_run:  # what it would meet is known to a worker only
-                new = ({**info, "state": _NOT_ADDED} for info in new)
-            return _listed("added", new, rest)
+        def infos() -> Iterator[RuleInfo]:
+            for rule_id in draft.added:
+                info = _info(
+                    draft.rules[rule_id], new_rule(draft.rules[rule_id], *troubles[rule_id])
+                )
+                # What it would meet is known to a worker only.
+                yield replace(info, state=_NOT_ADDED) if dry_run else info
 
-        return await self._in_thread(infos)
+        def encoded() -> Encoded:
+            result = ChangeResult(
+                revision=revision,
+                dry_run=dry_run,
+                removed=(*draft.removed, *draft.dropped),
+                kept=draft.kept,
+                changed=tuple(draft.changed),
+                warnings=draft.warnings,
+                added=tuple(infos()),
+            )
+            return Encoded(encode_in_pieces(result, "added"))
+
+        return await self._in_thread(encoded)
 
 
-def _listed(name: str, infos: Iterable[results.RuleInfo], rest: Mapping[str, object]) -> Encoded:
-    """A result with a list of rules in it, encoded one by one."""
-    pieces = Encoded([encode(rest)[:-1], b',"%s":[' % name.encode()])
-    separator = b""
-    for info in infos:
-        pieces += [separator, encode(info)]
-        separator = b","
-    pieces.append(b"]}")
-    return pieces
-
-
-def _info_aside(aside: RuleSetAside) -> results.RuleInfo:
-    info: results.RuleInfo = {
-        "id": aside.rule.id,
-        "name": aside.rule.name,
-        "rule": str(aside.rule),
-        "enabled": aside.enabled,
-        "state": f"does not fit this host now: {aside.why}",
-        "outputs": [
-            {"output": str(output), "ttl": output.effective_ttl, "parked": None}
+def _info_aside(aside: RuleSetAside) -> RuleInfo:
+    return RuleInfo(
+        id=aside.rule.id,
+        name=aside.rule.name,
+        rule=str(aside.rule),
+        enabled=aside.enabled,
+        state=f"does not fit this host now: {aside.why}",
+        outputs=tuple(
+            RuleOutputInfo(str(output), output.effective_ttl, parked=None)
             for output in aside.rule.outputs
-        ],
-    }
-    return _readable(info, aside.rule)
+        ),
+        object=_object(aside.rule),
+    )
 
 
-def _info(held: RuleRecord, stats: RuleStats) -> results.RuleInfo:
+def _info(held: RuleRecord, stats: RuleStats) -> RuleInfo:
     pairs = zip(held.resolved.outputs, stats.outputs, strict=True)
-    info: results.RuleInfo = {
-        "id": stats.id,
-        "name": stats.name,
-        "rule": stats.rule,
-        "enabled": held.enabled,
-        "state": stats.state,
-        "outputs": [
-            {"output": output.output, "ttl": resolved.ttl, "parked": output.parked}
-            for resolved, output in pairs
-        ],
-    }
-    return _readable(info, held.rule)
+    return RuleInfo(
+        id=stats.id,
+        name=stats.name,
+        rule=stats.rule,
+        enabled=held.enabled,
+        state=stats.state,
+        outputs=tuple(
+            RuleOutputInfo(output.output, resolved.ttl, output.parked) for resolved, output in pairs
+        ),
+        object=_object(held.rule),
+    )
 
 
-def _readable(info: results.RuleInfo, rule: Rule) -> results.RuleInfo:
-    """With the rule as an object beside a text that could not be given back to us."""
+def _object(rule: Rule) -> dict[str, Any] | None:
+    """The rule as an object, where its text could not be given back to us."""
     form = written(rule)
-    if not isinstance(form, str):
-        info["object"] = form
-    return info
+    return None if isinstance(form, str) else form
+
+
+def _interface(found: _native.Interface) -> InterfaceInfo:
+    return InterfaceInfo(
+        name=found.name,
+        altnames=tuple(found.altnames),
+        index=found.index,
+        up=found.up,
+        carrier=found.carrier,
+        multicast=found.multicast,
+        loopback=found.loopback,
+        mtu=found.mtu,
+        gro=found.gro,
+        addresses=tuple(found.addresses),
+    )

@@ -10,10 +10,11 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 
 from ....protocol.constants import PROTOCOL, ErrorCode
+from ....protocol.results import Event
+from ..events import EventFields
 from ..rules.config_file import ConfigFile
 from .methods import SHAPES
 from .params import Request
-from .results import Event
 
 _HEAD = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -28,6 +29,7 @@ def schema() -> dict[str, Any]:
     parts: list[tuple[str, JsonSchemaMode, TypeAdapter[Any]]] = [
         ("request", "validation", TypeAdapter(Request)),
         ("event", "serialization", TypeAdapter(Event)),
+        ("event fields", "serialization", TypeAdapter(EventFields)),
         ("config_file", "validation", TypeAdapter(ConfigFile)),
     ]
     for name, shape in SHAPES.items():
@@ -46,8 +48,17 @@ def schema() -> dict[str, Any]:
         "event": by_name["event"],
         "config_file": by_name["config_file"],
         "errors": {code.name.lower(): int(code) for code in ErrorCode},
-        "$defs": shared["$defs"],
+        "$defs": _with_flat_events(shared["$defs"]),
     }
+
+
+def _with_flat_events(definitions: dict[str, Any]) -> dict[str, Any]:
+    """The definitions with the fields of an event beside its other members, as in JSON."""
+    fields, event = definitions.pop("EventFields"), definitions["Event"]
+    properties = event["properties"] | fields["properties"]
+    del properties["fields"]
+    required = [name for name in event["required"] if name != "fields"]
+    return definitions | {"Event": event | {"properties": properties, "required": required}}
 
 
 def text() -> str:

@@ -22,7 +22,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from ....errors import McrError, RuleError
-from ....protocol.constants import Facility, Level
+from ....protocol.constants import FACILITIES, Facility, Level
+from ....protocol.results import LogLevels
 from ....rules import Rule
 from ....rules.hostnames import Name, ResolvedHosts
 from ....rules.spec import ResolvedRule
@@ -35,9 +36,7 @@ _RESOLVED = TypeAdapter(ResolvedRule)
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
-class LogLevels(BaseModel):
-    """The levels of the log that clients have set."""
-
+class _Levels(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     everything: Level = "info"
@@ -59,7 +58,7 @@ class _Head(BaseModel):
     version: Literal[1]
     revision: Annotated[int, Field(ge=0, le=2**63 - 1)]
     sequence: Annotated[int, Field(ge=0, le=2**63 - 1)]
-    log_levels: LogLevels
+    log_levels: _Levels
     hosts: list[_Host]
     count: Annotated[int, Field(ge=0)]
 
@@ -107,7 +106,10 @@ def write(
         "version": 1,
         "revision": revision,
         "sequence": sequence,
-        "log_levels": log_levels.model_dump(),
+        "log_levels": {
+            "everything": log_levels.level,
+            "facilities": {name: own for name, own in log_levels.facilities.items() if own},
+        },
         "hosts": [
             {"host": name.host, "version": name.version, "addresses": [str(each) for each in known]}
             for name, known in answers.items()
@@ -157,7 +159,9 @@ def read(whole: bytes, *, in_use: bool) -> Snapshot:
         for each in head.hosts
     }
     entries = tuple(_entry(number, line, in_use) for number, line in enumerate(lines, 2))
-    return Snapshot(head.revision, head.sequence, head.log_levels, answers, entries)
+    own: dict[str, str | None] = {name: head.log_levels.facilities.get(name) for name in FACILITIES}
+    levels = LogLevels(head.log_levels.everything, own)
+    return Snapshot(head.revision, head.sequence, levels, answers, entries)
 
 
 def read_all(descriptor: int, limit_bytes: int = limits.KEPT_BYTES) -> bytes:

@@ -142,13 +142,13 @@ class WorkerPool:
                 worker.link.close()
         worker.deaths, worker.restart_in_ms = word.deaths, word.restart_in_ms
         worker.last_death = Death(word.at, word.cause)
-        about = {"number": word.number, "pid": word.pid}
-        text = f"worker {word.number}, process {word.pid}: {word.cause}"
-        self._events.publish("worker", "died", text, **about, cause=word.cause)
+        number, pid = word.number, word.pid
+        text = f"worker {number}, process {pid}: {word.cause}"
+        self._events.publish("worker", "died", text, number=number, pid=pid, cause=word.cause)
         _log.warning("%s", text)
         if word.restart_in_ms:
-            text = f"worker {word.number} starts again in {word.restart_in_ms} ms"
-            self._events.publish("worker", "restarting", text, **about)
+            text = f"worker {number} starts again in {word.restart_in_ms} ms"
+            self._events.publish("worker", "restarting", text, number=number, pid=pid)
 
     async def change(self, body: bytes, rule_ids: Iterable[str]) -> None:
         """Make a change in all workers; the caller holds the lock and makes it real then.

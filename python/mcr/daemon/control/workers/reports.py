@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ...._native import LOSSES
+from ....json_codec import encode_in_pieces
+from ....protocol.results import DaemonStats, Totals
 from ....stats import InterfaceStats, RuleStats
 from ....stats.report import Counted, Takers, rule_stats
-from ..api.jsonrpc import Encoded, encode
-from ..api.results import Counts, Totals
+from ..api.jsonrpc import Encoded
 from ..rules.draft import RuleRecord
 from ..rules.rulebook import Rulebook
 from .channel import ChannelLost, WorkerChannel, WorkerRefused
@@ -222,43 +223,32 @@ def interfaces_of(collected: Collected) -> list[InterfaceStats]:
 
 def totals_of(interfaces: Iterable[InterfaceStats], rules: Iterable[RuleStats]) -> Totals:
     """The sums over everything."""
-    totals: Totals = {
-        "received": 0,
-        "matched": 0,
-        "dropped": {},
-        "wanted": 0,
-        "sent": 0,
-        "lost": 0,
-        "kernel_dropped_frames": 0,
-    }
+    interfaces = list(interfaces)
+    outputs = [output for rule in rules for output in rule.outputs]
+    dropped: dict[str, int] = {}
     for interface in interfaces:
-        totals["received"] += interface.received
-        totals["matched"] += interface.matched
-        totals["kernel_dropped_frames"] += interface.kernel_dropped_frames
-        _add_counts(totals["dropped"], interface.dropped)
-    for rule in rules:
-        for output in rule.outputs:
-            totals["wanted"] += output.wanted
-            totals["sent"] += output.sent
-            totals["lost"] += output.lost
-    return totals
+        _add_counts(dropped, interface.dropped)
+    return Totals(
+        received=sum(interface.received for interface in interfaces),
+        matched=sum(interface.matched for interface in interfaces),
+        dropped=dropped,
+        wanted=sum(output.wanted for output in outputs),
+        sent=sum(output.sent for output in outputs),
+        lost=sum(output.lost for output in outputs),
+        kernel_dropped_frames=sum(each.kernel_dropped_frames for each in interfaces),
+    )
 
 
 def _encoded(collected: Collected, rules: Iterable[RuleStats], revision: int) -> Encoded:
-    interfaces = interfaces_of(collected)
-    pieces = Encoded([b'{"interfaces":', encode([each.as_dict() for each in interfaces])])
-    pieces.append(b',"rules":[')
-    stats: list[RuleStats] = []
-    for one in rules:
-        pieces += [b",", encode(one.as_dict())] if stats else [encode(one.as_dict())]
-        stats.append(one)
-    rest = {
-        "revision": revision,
-        "totals": totals_of(interfaces, stats),
-        "stale_workers": list(collected.stale_workers),
-    }
-    pieces += [b"],", encode(rest)[1:]]
-    return pieces
+    interfaces, stats = tuple(interfaces_of(collected)), tuple(rules)
+    result = DaemonStats(
+        interfaces=interfaces,
+        rules=stats,
+        revision=revision,
+        totals=totals_of(interfaces, stats),
+        stale_workers=collected.stale_workers,
+    )
+    return Encoded(encode_in_pieces(result, "rules"))
 
 
 def one_rule(
@@ -369,6 +359,6 @@ def _add_interface(found: dict[tuple[str, str], dict[str, Any]], one: InterfaceR
     _add_counts(into["dropped"], one["dropped"])
 
 
-def _add_counts(into: Counts, counts: Mapping[str, int]) -> None:
+def _add_counts(into: dict[str, int], counts: Mapping[str, int]) -> None:
     for name, count in counts.items():
         into[name] = into.get(name, 0) + count

@@ -7,7 +7,7 @@ import asyncio
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from ..api.results import WorkerDeath, WorkerInfo
+from ....protocol.results import WorkerDeath, WorkerInfo
 from .channel import WorkerChannel
 from .messages import Part, RuleReport
 
@@ -28,14 +28,9 @@ class Death:
     was_seen: bool = True
     """Whether this process was there: of an earlier death it is not known what was missed."""
 
-    def as_dict(self) -> WorkerDeath:
+    def info(self) -> WorkerDeath:
         """As clients see it."""
-        return {
-            "at": self.at,
-            "cause": self.cause,
-            "outage_ms": self.outage_ms,
-            "missed_frames": self.missed_frames,
-        }
+        return WorkerDeath(self.at, self.cause, self.outage_ms, self.missed_frames)
 
 
 @dataclass
@@ -102,16 +97,16 @@ class Worker:
             return "starting" if self.incarnation == 0 else "restarting"
         return "silent" if self.link is None or self.link.is_over else "starting"
 
-    def as_dict(self) -> WorkerInfo:
+    def info(self) -> WorkerInfo:
         """As clients see it."""
-        return {
-            "number": self.number,
-            "pid": self.pid,
-            "state": self.state,
-            "cpu": self.cpu,
-            "incarnation": self.incarnation,
-            "started_at": self.started_at,
-            "deaths": self.deaths,
-            "last_death": self.last_death.as_dict() if self.last_death else None,
-            "restart_in_ms": self.restart_in_ms,
-        }
+        return WorkerInfo(
+            number=self.number,
+            pid=self.pid,
+            state=self.state,
+            cpu=self.cpu,
+            incarnation=self.incarnation,
+            started_at=self.started_at,
+            deaths=self.deaths,
+            last_death=self.last_death.info() if self.last_death else None,
+            restart_in_ms=self.restart_in_ms,
+        )

@@ -1,0 +1,139 @@
+"""Frozen dataclasses as JSON objects, and back.
+
+Owns how values are written and read: by pydantic, from their types alone. Knows no particular
+value. pydantic is loaded at the first value, since a program that only relays does not need it.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler, TypeAdapter, ValidationError
+
+T = TypeVar("T")
+_PATH_CHARS = 40
+
+
+class JsonError(ValueError):
+    """A text is not JSON of the expected form; the message names the member by its path."""
+
+
+class JsonObject:
+    """A dataclass that is a JSON object: each field is a member of the same name.
+
+    Types are exact: a number in quotes is not a number. Unknown members are ignored, since a newer
+    writer may add some.
+    """
+
+    __slots__ = ()
+    __pydantic_config__: ClassVar[dict[str, Any]] = {
+        "strict": True,
+        "allow_inf_nan": False,
+        "serialize_by_alias": True,
+        "json_schema_serialization_defaults_required": True,
+    }
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the JSON object as `json.dumps` takes it."""
+        made: dict[str, Any] = _adapter(type(self)).dump_python(self, mode="json")
+        return made
+
+
+class _AtLeastZero:
+    """The range of a count, for pydantic; no other library has to be loaded to name it."""
+
+    def __get_pydantic_core_schema__(
+        self, source: type[int], handler: "GetCoreSchemaHandler"
+    ) -> dict[str, Any]:
+        return {**handler(source), "ge": 0}
+
+
+Count = Annotated[int, _AtLeastZero()]
+"""An integer that is not negative."""
+
+
+def encode(value: JsonObject) -> bytes:
+    """JSON without spaces, in printable ASCII, as `json.dumps` writes it."""
+    text: bytes = _adapter(type(value)).dump_json(value, ensure_ascii=True)
+    return text.replace(b"\x7f", rb"\u007f")
+
+
+def encode_in_pieces(value: JsonObject, name: str) -> Iterator[bytes]:
+    """As `encode`, with each item of the list `name` by itself.
+
+    So ten thousand items neither need one block of memory nor hold the interpreter at once.
+    """
+    mark = b'"%s":[' % name.encode()
+    # In a text each quote stands behind a backslash, so that this can only be the member.
+    head, _, tail = encode(replace(value, **{name: ()})).partition(mark + b"]")  # type: ignore[type-var]
+    yield head + mark
+    for number, item in enumerate(getattr(value, name)):
+        yield b"," + encode(item) if number else encode(item)
+    yield b"]" + tail
+
+
+def decode(kind: type[T], text: bytes | str) -> T:
+    """The value that a JSON text holds.
+
+    Raises:
+        JsonError: it is not JSON, or not the form of this type.
+    """
+    from pydantic import ValidationError  # noqa: PLC0415 -- at the first use
+
+    try:
+        value: T = _adapter(kind).validate_json(text)
+    except ValidationError as error:
+        raise JsonError(_sentence(error)) from None
+    return value
+
+
+def decode_object(kind: type[T], value: object) -> T:
+    """The value that a JSON object holds which has been parsed already, as by `json.loads`.
+
+    Raises:
+        JsonError: it does not have the form of this type.
+    """
+    from pydantic_core import PydanticSerializationError, to_json  # noqa: PLC0415 -- as above
+
+    try:
+        text = to_json(value)
+    except PydanticSerializationError as error:
+        raise JsonError(str(error)) from None
+    return decode(kind, text)
+
+
+def prepare(*kinds: type[JsonObject]) -> None:
+    """Build what writing and reading these needs, instead of at the first value of each."""
+    for kind in kinds:
+        _adapter(kind)
+
+
+def _new_adapter(kind: Any) -> "TypeAdapter[Any]":  # noqa: ANN401 -- any type
+    from pydantic import TypeAdapter  # noqa: PLC0415 -- as above
+
+    return TypeAdapter(kind)
+
+
+_adapter: "Callable[[Any], TypeAdapter[Any]]" = cache(_new_adapter)
+
+
+def _sentence(error: "ValidationError") -> str:
+    """The first problem, under a path such as `rules[0].outputs[1].sent`."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    path = ""
+    for part in first["loc"]:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif "[" not in part:  # else one of pydantic's own words, which names no member
+            path += f".{_shown(part)}" if path else _shown(part)
+    message = first["msg"]
+    message = message[:1].lower() + message[1:]
+    return f"{path}: {message}" if path else message
+
+
+def _shown(name: str) -> str:
+    """The name of a member as a message shows it: the other side may have sent anything."""
+    text = name if name.isidentifier() else ascii(name)
+    return text if len(text) <= _PATH_CHARS else f"{text[:_PATH_CHARS]}..."

@@ -1,0 +1,79 @@
+"""Values as JSON and back: the text, the names of wrong members, and texts that are too much."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcr.json_codec import JsonError, decode, decode_object, encode, encode_in_pieces
+from mcr.protocol.results import LogLevels, RuleInfo, RuleList, RuleOutputInfo, WorkerCount
+
+OUTPUT = RuleOutputInfo("127.0.0.1:7001", 64, None)
+INFO = RuleInfo("0123456789ab", None, "A to B", True, "disabled", (OUTPUT,))
+TEXTS = st.text(st.characters(exclude_categories=["Cs"])) | st.just('"rules":[]')
+INFOS = st.lists(st.builds(replace, st.just(INFO), name=TEXTS, rule=TEXTS, state=TEXTS)).map(tuple)
+
+
+@given(INFOS)
+def test_values_are_written_and_read(infos: tuple[RuleInfo, ...]) -> None:
+    """As `json.dumps` writes them, in one piece or in many."""
+    rules = RuleList(3, infos)
+    text = encode(rules)
+    assert text == json.dumps(rules.as_dict(), separators=(",", ":")).encode()
+    assert b"".join(encode_in_pieces(rules, "rules")) == text
+    assert decode(RuleList, text) == rules
+    assert decode_object(RuleList, json.loads(text)) == rules
+
+
+def test_members_that_are_left_out_and_renamed() -> None:
+    """An object only beside a text that cannot be read; `global` is a word of Python."""
+    assert "object" not in INFO.as_dict()
+    assert replace(INFO, object={"a": 1}).as_dict()["object"] == {"a": 1}
+    assert LogLevels("info", {}).as_dict() == {"global": "info", "facilities": {}}
+    assert decode(LogLevels, b'{"global":"info","facilities":{},"new":1}').level == "info"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({}, "running: field required"),
+        ({"running": "1"}, "running: input should be a valid integer"),
+        ({"running": True}, "running: input should be a valid integer"),
+        ({"running": 1.0}, "running: input should be a valid integer"),
+        ({"running": -1}, "running: input should be greater than or equal to 0"),
+        ([], "input should be an object"),
+        (None, "input should be an object"),
+    ],
+)
+def test_wrong_members_are_named(value: object, text: str) -> None:
+    """With what belongs there."""
+    with pytest.raises(JsonError) as error:
+        decode_object(WorkerCount, value)
+    assert str(error.value) == text
+
+
+def test_paths_lead_to_the_member() -> None:
+    """Through arrays and objects, whatever their members are called."""
+    infos = [INFO.as_dict(), INFO.as_dict() | {"id": 7}]
+    with pytest.raises(JsonError, match=r"^rules\[1\]\.id: input should be a valid string$"):
+        decode_object(RuleList, {"revision": 1, "rules": infos})
+    levels = {"global": "info", "facilities": {"a\x1bb": 1, "x" * 99: 2}}
+    with pytest.raises(JsonError, match=r"^facilities\.'a\\x1bb': input should be a"):
+        decode_object(LogLevels, levels)
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"{", b"\xff", b"[" * 10_000, b'{"running":NaN,"of":1}', b'{"running":"\\ud800"}']
+)
+def test_what_is_not_json(text: bytes) -> None:
+    """Each is refused with the reason."""
+    with pytest.raises(JsonError, match=r"invalid JSON|valid integer"):
+        decode(WorkerCount, text)
+
+
+def test_what_json_cannot_hold() -> None:
+    """Also where it was not parsed from JSON."""
+    with pytest.raises(JsonError):
+        decode_object(WorkerCount, {"running": object(), "of": 1})
