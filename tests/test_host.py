@@ -96,7 +96,7 @@ def test_a_name_is_looked_up_for_the_kept_source() -> None:
     (rule,) = check("239.1.1.1%eth0:1 to studio.example:1,source=keep").rules
     assert rule.outputs[0].address == IPv4Address("192.0.2.7")
     (problem,) = problems("239.1.1.1%eth0:1 to six.example:1,source=keep")
-    assert "does not resolve to an IPv4 address, as its source is one" in problem.message
+    assert "does not resolve to an IPv4 address, which its source needs" in problem.message
 
 
 def test_a_kept_dscp_leaves_ipv6_its_priority() -> None:
@@ -222,7 +222,7 @@ def test_host_names_are_looked_up_once_and_get_the_ttl_of_their_address() -> Non
         (
             "239.1.1.1%eth0:1 to six.example:1,source=10.0.0.1",
             "output 1, address",
-            "'six.example' does not resolve to an IPv4 address, as its source is one: Name or",
+            "'six.example' does not resolve to an IPv4 address, which its source needs: Name or",
         ),
         ("239.1.1.1%eth0:1 to h:1 h:1,ttl=9", "output 2", "same destination as an earlier output"),
         ("239.1.1.1%eth0:1 to h:1 239.1.1.1%eth0:1,ttl=9", "output 2", "is the rule's own input"),

@@ -93,7 +93,10 @@ def test_looking_up_again_follows_what_changed(server: NameServer) -> None:
     with mcr.Relay(NAMED, OTHER, PLAIN) as relay:
         server.table["studio.example"] = ["192.0.2.9"]
         (change,) = relay.resolve_hosts()
-        assert str(change) == "the host 'studio.example' was 192.0.2.8 and is 192.0.2.9"
+        assert (
+            str(change)
+            == "the host 'studio.example' now resolves to 192.0.2.9 instead of 192.0.2.8"
+        )
         assert addresses(relay) == [["192.0.2.9", "127.0.0.9"], ["192.0.2.20"], ["127.0.0.1"]]
         assert [str(rule) for rule in relay.rules] == [NAMED, OTHER, PLAIN]
         assert FakeCore.made[0].changes == [([], 3), ([7], 1)]
@@ -118,7 +121,7 @@ def test_a_name_that_fails_keeps_its_addresses(server: NameServer) -> None:
         failed, changed = relay.resolve_hosts()
         assert str(failed) == (
             "the host 'studio.example' does not resolve: Name or service not known; its copies"
-            " go on to 192.0.2.8"
+            " still go to 192.0.2.8"
         )
         assert (changed.host, changed.error) == ("other.example", None)
         assert addresses(relay) == [["192.0.2.8", "127.0.0.9"], ["192.0.2.21"]]
@@ -196,7 +199,7 @@ def test_the_command_tells_what_it_found(server: NameServer) -> None:
     as_before, failed, changed, refused = said.getvalue().splitlines()
     assert as_before == "host names resolved again: no address has changed"
     assert failed.startswith("warning: the host 'studio.example' does not resolve")
-    assert changed == "the host 'other.example' was 192.0.2.20 and is 192.0.2.21"
+    assert changed == "the host 'other.example' now resolves to 192.0.2.21 instead of 192.0.2.20"
     assert refused.startswith(
         "warning: host names resolved again, nothing changed: rule 1, output 2"
     )

@@ -33,7 +33,7 @@ def service() -> Iterator[Service]:
     service = Service()
     yield service
     service.over.set()
-    while name_service._asked:
+    while name_service._pending:
         threading.Event().wait(0.01)
 
 
@@ -55,7 +55,7 @@ def test_each_is_asked_once(service: Service, monkeypatch: pytest.MonkeyPatch) -
     def wait_long(futures: set[Future[str]], within_s: float, until: str) -> object:
         first = wait(futures, within_s, until)
         service.over.set()
-        while name_service._asked:
+        while name_service._pending:
             threading.Event().wait(0.01)
         return first
 
@@ -68,12 +68,12 @@ def test_each_is_asked_once(service: Service, monkeypatch: pytest.MonkeyPatch) -
 
 def test_many_that_never_answer_leave_others_their_turn(service: Service) -> None:
     """As soon as some of them are given up, another selection is asked."""
-    names = [f"slow{number}" for number in range(2 * name_service._MOST)] + ["one"]
+    names = [f"slow{number}" for number in range(2 * name_service._PENDING_LIMIT)] + ["one"]
     for _ in range(50):
         if found(service, names):
             break
         service.over.set()
-        while name_service._asked:
+        while name_service._pending:
             threading.Event().wait(0.01)
         service.over.clear()
     else:

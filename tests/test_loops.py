@@ -127,7 +127,7 @@ def test_a_loop_among_running_rules_is_not_blamed_on_others() -> None:
     assert rule_set.plan(later, add=[feeder]).added
 
 
-LANES = st.builds(
+FLOWS = st.builds(
     lambda low, bits, port, more, interface, source: FlowKey(
         IPv4Address(0xEF000000 | low >> bits << bits), bits, port, port + more, interface, source
     ),
@@ -140,33 +140,33 @@ LANES = st.builds(
 )
 
 
-@given(st.lists(LANES, max_size=25), st.integers(0, 5), st.lists(LANES, min_size=1, max_size=8))
-def test_listeners_are_those_whose_lanes_have_something_in_common(
-    lanes: list[FlowKey], gone: int, asked: list[FlowKey]
+@given(st.lists(FLOWS, max_size=25), st.integers(0, 5), st.lists(FLOWS, min_size=1, max_size=8))
+def test_listeners_are_those_whose_flows_overlap(
+    flows: list[FlowKey], gone: int, asked: list[FlowKey]
 ) -> None:
-    """Looking through the ordered lanes finds what counting every group and port does."""
+    """Looking through the ordered flows finds what counting every group and port does."""
 
-    def members(lane: FlowKey) -> set[tuple[object, ...]]:
-        first = int(lane.address)
+    def members(flow: FlowKey) -> set[tuple[object, ...]]:
+        first = int(flow.address)
         return {
-            (group, port, lane.interface, lane.source)
-            for group in range(first, first + 2**lane.bits)
-            for port in range(lane.port, lane.last_port + 1)
+            (group, port, flow.interface, flow.source)
+            for group in range(first, first + 2**flow.bits)
+            for port in range(flow.port, flow.last_port + 1)
         }
 
     listeners = ListenerIndex()
-    for number, lane in enumerate(lanes):
-        listeners.add([lane], str(number))
-    for number, lane in enumerate(lanes[:gone]):
-        listeners.remove([lane], str(number))
-    left = list(enumerate(lanes))[gone:]
-    for lane in asked:
-        expected = {str(number) for number, listened in left if members(listened) & members(lane)}
-        found = list(listeners.matching(lane))
+    for number, flow in enumerate(flows):
+        listeners.add([flow], str(number))
+    for number, flow in enumerate(flows[:gone]):
+        listeners.remove([flow], str(number))
+    left = list(enumerate(flows))[gone:]
+    for flow in asked:
+        expected = {str(number) for number, listened in left if members(listened) & members(flow)}
+        found = list(listeners.matching(flow))
         assert set(found) == expected
         assert len(found) == len(expected)
-    for number, lane in left:
-        listeners.remove([lane], str(number))
+    for number, flow in left:
+        listeners.remove([flow], str(number))
     assert not listeners
 
 

@@ -10,7 +10,7 @@ from tests.support.fake_host import HOST, check
 
 import mcr
 from mcr.rules.fields import Address
-from mcr.rules.precedence import Precedence, holds, rank
+from mcr.rules.precedence import Precedence, covers, rank
 from mcr.rules.ruleset import RuleSet
 from mcr.rules.spec import ResolvedInput
 
@@ -63,11 +63,11 @@ def test_the_search_finds_what_meets(others: list[ResolvedInput], taken: Resolve
         for number, other in enumerate(others)
         if datagrams(other) & datagrams(taken)
     }
-    before, behind = index.around(taken)
+    before, behind = index.ranked_overlaps(taken)
     assert set(before) == {each for each, one in meeting.items() if rank(one) < rank(taken)}
     assert set(behind) == {each for each, one in meeting.items() if rank(one) > rank(taken)}
     for other in meeting.values():
-        assert holds(taken, other) == (datagrams(other) <= datagrams(taken))
+        assert covers(taken, other) == (datagrams(other) <= datagrams(taken))
 
 
 @pytest.mark.parametrize(

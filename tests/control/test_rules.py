@@ -29,7 +29,7 @@ from mcr.daemon.control.rules.rulebook import Rulebook
 from mcr.daemon.control.rules.snapshot import UnreadableError
 from mcr.errors import ConflictError, RuleError
 from mcr.rules import Rule
-from mcr.rules.hostnames import HostResolver, Name
+from mcr.rules.hostnames import HostName, HostResolver
 
 ONE = "239.1.1.1%eth0:5001,name=one to 239.2.0.1%eth1:6001"
 TWO = "239.1.1.2%eth0:5001 to 239.2.0.2%eth1:6001"
@@ -66,7 +66,7 @@ def test_what_is_kept_is_read_back(
     levels = replace(
         default_levels("error"), facilities={**default_levels().facilities, "rules": "debug"}
     )
-    answers = {Name("studio.example", 4): (ip_address("192.0.2.7"),)}
+    answers = {HostName("studio.example", 4): (ip_address("192.0.2.7"),)}
     whole = snapshot.read_all(snapshot.write(revision, sequence, levels, answers, lines))
     assert snapshot.read(whole, in_use=True) == snapshot.Snapshot(
         revision, sequence, levels, answers, entries
@@ -215,11 +215,11 @@ def test_another_revision_is_a_conflict() -> None:
 
 def test_a_host_that_moved_is_followed_in_place() -> None:
     """The other rules are not touched, and the order stays."""
-    known = HostResolver(known={Name("a.example", 0): (ip_address("192.0.2.7"),)})
+    known = HostResolver(known={HostName("a.example", 0): (ip_address("192.0.2.7"),)})
     named = "239.1.1.9%eth0:5001 to a.example:7001"
     book = Rulebook("packet")
     book.commit(book.add(read_entries([named, TWO], enabled=False), known))
-    moved = {Name("a.example", 0): (ip_address("192.0.2.8"),)}
+    moved = {HostName("a.example", 0): (ip_address("192.0.2.8"),)}
     draft = book.follow(moved, HostResolver(known=moved))
     (follower,) = draft.send
     assert draft.changed == {follower: "replaced"}
@@ -263,7 +263,7 @@ def test_a_host_name_is_followed_when_it_has_an_address() -> None:
     (waiting,) = book.unfinished
     assert waiting.rule.name == "late"
     assert not book.finish(HostResolver()).moves
-    known = {Name("studio.example", 0): (ip_address("192.0.2.7"),)}
+    known = {HostName("studio.example", 0): (ip_address("192.0.2.7"),)}
     draft = book.finish(HostResolver(known=known))
     assert draft.send == (waiting.rule.id,)
     book.commit(draft)

@@ -138,7 +138,9 @@ def test_host_names_are_looked_up_again(lab: Lab, ingress: Ingress) -> None:
             old.expect(before)
             hosts.write_text("10.3.0.2 studio.example\n")
             daemon.process.send_signal(signal.SIGHUP)
-            daemon.wait_for("the host 'studio.example' was 10.2.0.2 and is 10.3.0.2")
+            daemon.wait_for(
+                "the host 'studio.example' now resolves to 10.3.0.2 instead of 10.2.0.2"
+            )
             wait_until(lambda: client.ping().revision == 2)
             sender.send(after)
             new.expect(after)

@@ -138,7 +138,9 @@ def test_the_command_looks_up_again_on_sighup(lab: Lab, ingress: Ingress) -> Non
             old.expect(before)
             hosts.write_text("10.3.0.2 studio.example\n")
             relay.process.send_signal(signal.SIGHUP)
-            wait_told(relay, "the host 'studio.example' was 10.2.0.2 and is 10.3.0.2")
+            wait_told(
+                relay, "the host 'studio.example' now resolves to 10.3.0.2 instead of 10.2.0.2"
+            )
             sender.send(after)
             new.expect(after)
             hosts.write_text("")

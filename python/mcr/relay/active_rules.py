@@ -12,7 +12,7 @@ from typing import NamedTuple, Self
 from .._native import RelayCore, interfaces
 from ..errors import McrError
 from ..rules import Rule
-from ..rules.hostnames import HostResolver, Name, ResolvedHosts, uses
+from ..rules.hostnames import HostName, HostResolver, ResolvedHosts, uses
 from ..rules.ruleset import Plan, RuleSet
 from ..stats import Stats
 from ..stats.report import Running, stats_from_report
@@ -168,7 +168,7 @@ class ActiveRules:
         self._catch_up()
         self.core.set_enabled([self._by_id[rule_id].key], enabled)
 
-    def follow(self, changed: Container[Name], names: HostResolver) -> None:
+    def follow(self, changed: Container[HostName], names: HostResolver) -> None:
         """Send what goes to host names that have changed to their addresses in `names`.
 
         Raises:

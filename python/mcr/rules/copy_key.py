@@ -1,6 +1,6 @@
-"""`CopyKey`: by which two rules are seen to send the same datagram to the same place.
+"""`CopyKey`: equal for two rules that send the same datagram to the same destination.
 
-Owns what makes copies the same; who holds which is the business of `proposal`.
+`proposal` refuses a rule whose copies another rule already sends.
 """
 
 from typing import NamedTuple
@@ -10,11 +10,11 @@ from .spec import ResolvedInput, ResolvedOutput
 
 
 class CopyKey(NamedTuple):
-    """What one sender's datagrams to one input become at one destination.
+    """The copies of one sender's datagrams to one input at one destination.
 
-    Equally specific rules both take what they have in common, so that the same copies of two are
-    refused; with ranges as wide as each other that need not begin at the same port, `stride` is
-    the same only if they overlap, and is a neighbour's if they may.
+    Equally specific rules both relay the datagrams that both match, so equal copies are refused.
+    Two port ranges of the same width may overlap without beginning at the same port: ranges with
+    equal `stride` overlap, ranges with neighbouring `stride` may.
     """
 
     block: tuple[Address, int]
@@ -24,23 +24,29 @@ class CopyKey(NamedTuple):
     width: int
     stride: int
     destination: tuple[Address, int, str]
-    to_port: int
-    """How far it is from the input's port, if it follows that."""
-    follows: bool
+    target_port: int
+    """The destination port, or its offset from the input's port."""
+    is_offset: bool
 
 
-def copy_key(taken: ResolvedInput, source: Address | None, output: ResolvedOutput) -> CopyKey:
-    """What an output makes of the datagrams of one sender, or of any."""
-    width = taken.last_port - taken.port + 1
-    follows = output.last_port > output.port
+def copy_key(rule_input: ResolvedInput, source: Address | None, output: ResolvedOutput) -> CopyKey:
+    """The key of an output's copies.
+
+    Args:
+        rule_input: the input of the rule.
+        source: the sender; None for all senders.
+        output: an output of the rule.
+    """
+    width = rule_input.last_port - rule_input.port + 1
+    is_offset = output.last_port > output.port
     return CopyKey(
-        block=(taken.group, taken.group_bits),
-        interface=taken.device,
-        vlan=taken.vlan,
+        block=(rule_input.group, rule_input.group_bits),
+        interface=rule_input.device,
+        vlan=rule_input.vlan,
         source=source,
         width=width,
-        stride=taken.port // width,
+        stride=rule_input.port // width,
         destination=(output.address, output.address_bits, output.device),
-        to_port=output.port - taken.port if follows else output.port,
-        follows=follows,
+        target_port=output.port - rule_input.port if is_offset else output.port,
+        is_offset=is_offset,
     )

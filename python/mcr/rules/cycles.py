@@ -1,4 +1,4 @@
-"""Cycles in a directed graph, found without recursion; knows nothing of rules."""
+"""Cycles in a directed graph, found without recursion."""
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import TypeVar
@@ -9,24 +9,25 @@ Node = TypeVar("Node", bound=Hashable)
 def cycles(
     starts: Iterable[Node], successors: Callable[[Node], Iterable[Node]]
 ) -> Iterator[list[Node]]:
-    """A cycle for each edge that closes one, among the nodes that `starts` reach.
+    """Yield a cycle for each edge that closes one, among the nodes reachable from `starts`.
 
-    Depth first; visits each node and each edge once. Each cycle is given in the order of its edges.
+    A depth-first search that visits each node and edge once. The nodes of a cycle are in the order
+    of its edges.
     """
     finished: set[Node] = set()
     for start in starts:
         if start in finished:
             continue
-        path = {start: None}  # a dict is an ordered set: the way from `start` to the node in hand
-        ahead = [iter(successors(start))]
-        while ahead:
-            node = next(ahead[-1], None)
+        path = {start: None}  # a dict as an ordered set: the nodes from `start` to the current one
+        unvisited = [iter(successors(start))]
+        while unvisited:
+            node = next(unvisited[-1], None)
             if node is None:
-                ahead.pop()
+                unvisited.pop()
                 finished.add(path.popitem()[0])
             elif node in path:
-                way = list(path)
-                yield way[way.index(node) :]
+                nodes = list(path)
+                yield nodes[nodes.index(node) :]
             elif node not in finished:
                 path[node] = None
-                ahead.append(iter(successors(node)))
+                unvisited.append(iter(successors(node)))

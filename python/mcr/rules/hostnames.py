@@ -1,6 +1,6 @@
-"""Host names of outputs and their addresses: looked up, kept, and asked again on demand.
+"""Host names of outputs: resolved, cached, and resolved again on request.
 
-Owns which answers of the system count. Knows neither interfaces nor sockets.
+Chooses which of the addresses of a name are used.
 """
 
 import socket
@@ -14,66 +14,76 @@ from .fields import Address, Invalid
 from .model import Input, Output, Rule
 
 Hosts = Literal["first", "all"]
-"""Which addresses of a host name count."""
-PATIENCE_S = 3.0
-"""How long a rule's names are waited for before it goes on without them, and tries again."""
+"""Which addresses of a host name get copies: the first one or all."""
+TIMEOUT_S = 3.0
+"""How long a change waits for host names; a rule then begins without the rest, and they are
+retried."""
 
 
-class Name(NamedTuple):
-    """A host name as an output asks for it."""
+class HostName(NamedTuple):
+    """A host name with the IP version that an output needs."""
 
     host: str
     version: int
-    """4 or 6 where the output's source is of that family; 0 takes either."""
+    """4 or 6 if the output's source has that version; 0 accepts either."""
 
 
-ResolvedHosts = Mapping[Name, tuple[Address, ...]]
+ResolvedHosts = Mapping[HostName, tuple[Address, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class HostChange(JsonObject):
-    """What looking a host name up again has brought, where it brought something."""
+    """A host name whose addresses changed, or that failed to resolve again."""
 
     host: str
     before: tuple[Address, ...]
     after: tuple[Address, ...]
-    """The same as before where the name did not resolve."""
+    """The same as `before` if the name did not resolve."""
     error: str | None = None
-    """Why it did not resolve; None where it did."""
+    """Why the name did not resolve; None if it did."""
 
     def __str__(self) -> str:
         """One line for a log."""
         before, after = (", ".join(map(str, each)) for each in (self.before, self.after))
         if self.error is not None:
-            return f"{self.error}; its copies go on to {before}"
-        return f"the host {self.host!r} was {before} and is {after}"
+            return f"{self.error}; its copies still go to {before}"
+        return f"the host {self.host!r} now resolves to {after} instead of {before}"
 
 
 class HostResolver:
-    """Addresses by name."""
+    """A cache of the addresses of host names."""
 
     def __init__(self, hosts: Hosts = "first", known: ResolvedHosts | None = None) -> None:
-        """Start with what is known; nothing is asked yet."""
+        """Begin with known answers.
+
+        Args:
+            hosts: which addresses of a name are used.
+            known: earlier answers.
+        """
         self._hosts = hosts
         self._answers = dict(known or {})
-        self._failures: dict[Name, Invalid] = {}
+        self._failures: dict[HostName, Invalid] = {}
 
-    def addresses(self, name: Name) -> tuple[Address, ...]:
-        """The addresses of a name, as far as it was looked up.
+    def addresses(self, name: HostName) -> tuple[Address, ...]:
+        """The cached addresses of a name.
 
         Raises:
-            Invalid: it does not resolve.
+            Invalid: the name does not resolve, or has not been resolved yet.
         """
         if name in self._answers:
             return self._answers[name]
         raise self._failures.get(name) or Invalid(_unresolved(name, "there is no answer yet"))
 
-    def look_up(self, rules: Iterable[Rule], patience_s: float = PATIENCE_S) -> "HostResolver":
-        """Ask for what these rules need and is not known; not longer than that many seconds."""
-        unknown = dict.fromkeys(_names_of(rules))
-        questions = [(name, self._hosts) for name in unknown if name not in self._answers]
-        found = name_service.look_up(questions, _first_answer, patience_s)
-        for (name, _hosts), answer in found.items():
+    def look_up(self, rules: Iterable[Rule], timeout_s: float = TIMEOUT_S) -> "HostResolver":
+        """Resolve the names of these rules that are not known yet, within the timeout.
+
+        Returns:
+            This resolver.
+        """
+        names = dict.fromkeys(_names_of(rules))
+        queries = [(name, self._hosts) for name in names if name not in self._answers]
+        answers = name_service.look_up(queries, _resolve_query, timeout_s)
+        for (name, _hosts), answer in answers.items():
             error = answer.exception()
             if error is None:
                 self._answers[name] = answer.result()
@@ -83,59 +93,58 @@ class HostResolver:
                 raise error
         return self
 
-    def ask(self, name: Name) -> "HostResolver":
-        """Ask for one name, however long it takes."""
+    def resolve(self, name: HostName) -> "HostResolver":
+        """Resolve one name, without a timeout.
+
+        Returns:
+            This resolver.
+        """
         try:
-            self._answers[name] = _ask(name, self._hosts)
+            self._answers[name] = _resolve(name, self._hosts)
         except Invalid as error:
             self._failures[name] = error
         return self
 
     def known(self, rules: Iterable[Rule]) -> ResolvedHosts:
-        """The answers that these rules use, in their order."""
+        """The answers that these rules use, in the order of the rules."""
         if not self._answers:
             return {}
         names = _names_of(rules)
         return {name: self._answers[name] for name in names if name in self._answers}
 
 
-def name_of(output: Output, taken: Input | None) -> Name | None:
-    """The host name that an output is sent to; None for an address.
+def host_name_of(output: Output, rule_input: Input | None) -> HostName | None:
+    """The host name of an output; None if it has an address.
 
-    A source that is kept is of the version of what the rule takes.
+    With `source=keep` the output needs the IP version of the rule's input.
     """
     if not isinstance(output.address, str):
         return None
     version = output.source.version if isinstance(output.source, Address) else 0
-    if output.source == "keep" and taken is not None:
-        version = taken.group.version
-    return Name(output.address, version)
+    if output.source == "keep" and rule_input is not None:
+        version = rule_input.group.version
+    return HostName(output.address, version)
 
 
-def names_of(rule: Rule) -> tuple[Name, ...]:
-    """The host names that a rule's outputs are sent to."""
-    return tuple(_names_of([rule]))
-
-
-def uses(rule: Rule, names: Container[Name]) -> bool:
-    """Whether an output of the rule is sent to one of these host names."""
+def uses(rule: Rule, names: Container[HostName]) -> bool:
+    """Whether an output of the rule has one of these host names."""
     return any(name in names for name in _names_of([rule]))
 
 
 def resolve_again(
     known: ResolvedHosts, hosts: Hosts
 ) -> tuple[ResolvedHosts, tuple[HostChange, ...]]:
-    """Look all names up again.
+    """Resolve all known names again.
 
-    Of several addresses that a name has, the one in use stays as long as it is among them.
+    With `hosts="first"`, the address in use stays while the name still has it.
 
     Returns:
-        The answers, with the known one where a name does not resolve; and what has changed.
+        The new answers, with the known one for each name that does not resolve; and the changes.
     """
     answers, changes = dict(known), []
     for name, before in known.items():
         try:
-            answers[name] = _ask(name, hosts, preferred=before)
+            answers[name] = _resolve(name, hosts, preferred=before)
         except Invalid as error:
             changes.append(HostChange(name.host, before, before, str(error)))
         else:
@@ -144,31 +153,33 @@ def resolve_again(
     return answers, tuple(changes)
 
 
-def _names_of(rules: Iterable[Rule]) -> Iterator[Name]:
+def _names_of(rules: Iterable[Rule]) -> Iterator[HostName]:
     for rule in rules:
         for output in rule.outputs:
-            if (name := name_of(output, rule.input)) is not None:
+            if (name := host_name_of(output, rule.input)) is not None:
                 yield name
 
 
-def _first_answer(question: tuple[Name, Hosts]) -> tuple[Address, ...]:
-    return _ask(*question)
+def _resolve_query(query: tuple[HostName, Hosts]) -> tuple[Address, ...]:
+    return _resolve(*query)
 
 
-def _unresolved(name: Name, why: str) -> str:
-    wanted = f" to an IPv{name.version} address, as its source is one" if name.version else ""
-    return f"the host {name.host!r} does not resolve{wanted}: {why}"
+def _unresolved(name: HostName, reason: str) -> str:
+    version = f" to an IPv{name.version} address, which its source needs" if name.version else ""
+    return f"the host {name.host!r} does not resolve{version}: {reason}"
 
 
-def _ask(name: Name, hosts: Hosts, preferred: tuple[Address, ...] = ()) -> tuple[Address, ...]:
+def _resolve(
+    name: HostName, hosts: Hosts, preferred: tuple[Address, ...] = ()
+) -> tuple[Address, ...]:
     family = {0: socket.AF_UNSPEC, 4: socket.AF_INET, 6: socket.AF_INET6}[name.version]
     try:
-        answers = socket.getaddrinfo(name.host, None, family, socket.SOCK_DGRAM)
+        infos = socket.getaddrinfo(name.host, None, family, socket.SOCK_DGRAM)
     except OSError as error:
         raise Invalid(_unresolved(name, error.strerror or str(error))) from None
-    found = dict.fromkeys(fields.address(answer[4][0]) for answer in answers)
+    addresses = dict.fromkeys(fields.address(info[4][0]) for info in infos)
     if hosts == "first":
-        in_use = [address for address in preferred if address in found]
-        return tuple(in_use or found)[:1]
-    # A server may give them in another order each time.
-    return tuple(sorted(found, key=lambda address: (address.version, int(address))))
+        in_use = [address for address in preferred if address in addresses]
+        return tuple(in_use or addresses)[:1]
+    # Sorted, because a name server may return them in another order each time.
+    return tuple(sorted(addresses, key=lambda address: (address.version, int(address))))

@@ -1,6 +1,6 @@
-"""This host at one moment: its interfaces, its addresses, and what it hears of its own copies.
+"""A snapshot of this host: its interfaces and addresses, and which of its own copies it receives.
 
-Owns the facts that rules are judged by. What one rule makes of them is the business of `resolver`.
+`resolver` checks rules against it.
 """
 
 import difflib
@@ -14,62 +14,62 @@ from .fields import BROADCAST, Address, Network
 from .loopback import Ingress
 from .spec import ResolvedOutput
 
-_LIST_LIMIT = 12  # names or addresses in one message: beyond it nobody reads
+_LIST_LIMIT = 12  # names or addresses in one message; a longer list is unreadable
 
 
 class Interface(Protocol):
-    """What is asked of an interface; `mcr._native.interfaces()` gives such objects."""
+    """The attributes of an interface; `mcr._native.interfaces()` returns such objects."""
 
     @property
     def name(self) -> str:
-        """The kernel's name for it."""
+        """The kernel name."""
 
     @property
     def altnames(self) -> Sequence[str]:
-        """Its alternative names, each as good as the name."""
+        """The alternative names, which are equivalent to the name."""
 
     @property
     def index(self) -> int:
-        """The kernel's number for it."""
+        """The interface index."""
 
     @property
     def up(self) -> bool:
-        """Whether it is switched on (IFF_UP)."""
+        """Whether it is up (IFF_UP)."""
 
     @property
     def multicast(self) -> bool:
-        """Whether it can do multicast (IFF_MULTICAST)."""
+        """Whether it supports multicast (IFF_MULTICAST)."""
 
     @property
     def loopback(self) -> bool:
-        """Whether it is the loopback; joining works there without the multicast flag."""
+        """Whether it is a loopback interface, where joining works without IFF_MULTICAST."""
 
     @property
     def addresses(self) -> Sequence[Address]:
-        """Its addresses of both families, without zones."""
+        """The addresses of both IP versions, without zones."""
 
     @property
     def broadcasts(self) -> Sequence[IPv4Address]:
-        """What means every host of one of its IPv4 networks."""
+        """The broadcast addresses of its IPv4 networks."""
 
 
 class LocalHost:
-    """The interfaces of this host at one moment, by what they are asked for."""
+    """The interfaces of this host at one moment, indexed by name and address."""
 
     def __init__(self, interfaces: Iterable[Interface], ingress: Ingress) -> None:
-        """Indexes the interfaces; asks the system nothing.
+        """Index the interfaces; makes no system call.
 
         Args:
-            interfaces: of this host, as they are now.
+            interfaces: the current interfaces of this host.
             ingress: how datagrams are received.
         """
         self.ingress = ingress
         self._interfaces = tuple(interfaces)
-        self._named_so: dict[str, Interface] = {}
+        self._by_name: dict[str, Interface] = {}
         self._owners: dict[Address, list[Interface]] = {}
         self._broadcasts: dict[Address, list[Interface]] = {}
         for interface in self._interfaces:
-            self._named_so |= dict.fromkeys((interface.name, *interface.altnames), interface)
+            self._by_name |= dict.fromkeys((interface.name, *interface.altnames), interface)
             for address in interface.addresses:
                 self._owners.setdefault(address, []).append(interface)
             for broadcast in interface.broadcasts:
@@ -78,90 +78,96 @@ class LocalHost:
 
     @property
     def names(self) -> Iterable[str]:
-        """What interfaces may be called: their names and alternative names."""
-        return self._named_so.keys()
+        """The names and alternative names of all interfaces."""
+        return self._by_name.keys()
 
     @property
     def addresses(self) -> Iterable[Address]:
-        """The addresses of all interfaces, each once."""
+        """The addresses of all interfaces, without duplicates."""
         return self._owners.keys()
 
     def interface(self, name: str) -> Interface | None:
-        """The interface that is called so."""
-        return self._named_so.get(name)
+        """The interface with this name or alternative name."""
+        return self._by_name.get(name)
 
     def index(self, name: str) -> int:
-        """The kernel's number for the interface that is called so; 0 if none is."""
-        return self._named_so[name].index if name in self._named_so else 0
+        """The index of the interface with this name; 0 if there is none."""
+        return self._by_name[name].index if name in self._by_name else 0
 
     def device(self, name: str) -> str:
-        """The own name of the interface that is called so; the name itself if none is."""
-        return self._named_so[name].name if name in self._named_so else name
+        """The kernel name of the interface with this name; the name itself if there is none."""
+        return self._by_name[name].name if name in self._by_name else name
 
     def owners(self, address: Address) -> list[Interface]:
-        """The interfaces that have this address; all of 127.0.0.0/8 is the loopback's."""
+        """The interfaces with this address; the loopback owns all of 127.0.0.0/8."""
         owners = self._owners.get(address, [])
         return owners if owners or not address.is_loopback else list(self.loopbacks.values())
 
     def broadcasters(self, address: Address) -> list[Interface]:
-        """The interfaces on one of whose networks this address means every host."""
+        """The interfaces with a network of which this is the broadcast address."""
         return self._broadcasts.get(address, [])
 
     def is_broadcast(self, address: Address | Network) -> bool:
-        """Whether it means every host, of one network or of all."""
+        """Whether this is 255.255.255.255 or the broadcast address of a local network."""
         return address == BROADCAST or address in self._broadcasts
 
     def is_known(self, address: Address | Network) -> bool:
-        """Whether the address is this host's, or one of its broadcasts."""
+        """Whether this is an address of this host, a broadcast address, or a block of groups."""
         return isinstance(address, Network) or bool(
             self.owners(address) or self.is_broadcast(address)
         )
 
     def is_loopback(self, name: str) -> bool:
-        """Whether the interface leads nowhere beyond this host."""
+        """Whether this is a loopback interface."""
         return name in self.loopbacks
 
-    def hears(self, output: ResolvedOutput) -> bool:
-        """Whether inputs of this host get copies of this output, if they listen where it sends."""
+    def receives(self, output: ResolvedOutput) -> bool:
+        """Whether a matching input of this host would receive copies of this output."""
         if not output.is_shared:
             return bool(self.owners(output.address))
-        return loopback.comes_back(output, self.ingress, self.loopbacks)
+        return loopback.is_looped_back(output, self.ingress, self.loopbacks)
 
     def senders(self, output: ResolvedOutput) -> list[Address]:
-        """The addresses of this host that copies of this output may carry as their source."""
+        """The addresses of this host that may be the source of this output's copies."""
         if isinstance(output.source, Address):
             return [output.source]
         addresses: Iterable[Address] = self._owners
         if output.interface:
-            interface = self._named_so.get(output.interface)
+            interface = self._by_name.get(output.interface)
             addresses = interface.addresses if interface else ()
         return [each for each in addresses if each.version == output.address.version]
 
     def multicast_names(self) -> list[str]:
-        """The names of the interfaces that take part in multicast now."""
+        """The names of the interfaces that are up and support multicast."""
         return [each.name for each in self._interfaces if each.up and can_multicast(each)]
 
 
 def can_multicast(interface: Interface) -> bool:
-    """Whether groups can be joined on the interface, and sent to."""
+    """Whether the interface can join groups and send to them."""
     return interface.multicast or interface.loopback
 
 
 def missing_interface(name: str, known: Iterable[str]) -> str:
-    """What is said of a name that no interface has: the nearest one, and all that there are."""
+    """The message for an unknown interface: the closest name, and all existing ones."""
     names = tuple(known)
     close = _nearest(name, names)
     hint = f"did you mean {close!r}? " if close else ""
     return f"there is no interface {name!r}; {hint}this host has {listed(names)}"
 
 
-@functools.lru_cache(1024)  # rules that wait for an interface ask again and again
+@functools.lru_cache(1024)  # rules that wait for an interface are resolved again and again
 def _nearest(name: str, names: tuple[str, ...]) -> str | None:
     return next(iter(difflib.get_close_matches(name, names, n=1)), None)
 
 
 def listed(items: Iterable[object], empty: str = "none", *, last: str = ", ") -> str:
-    """The items for a sentence, cut where nobody reads on."""
+    """Join the items for a message, up to a limit.
+
+    Args:
+        items: converted with `str`.
+        empty: the text if there are no items.
+        last: the separator before the last item.
+    """
     texts = [str(item) for item in items]
     if len(texts) > _LIST_LIMIT:
         return ", ".join(texts[:_LIST_LIMIT]) + f" and {len(texts) - _LIST_LIMIT} more"

@@ -1,8 +1,8 @@
-"""Looped-back copies: which outputs would feed an input of this host, and how to stop them.
+"""Looped-back copies: outputs that would feed an input of this host, and the default of `loop`.
 
-AF_PACKET sees nothing that this host sends, except on the loopback interface, where all of it
-arrives again. A joined UDP socket hears copies to a group unless their socket has
-IP_MULTICAST_LOOP off (ip(7)); a broadcast it always hears (ip_mc_output in the kernel).
+AF_PACKET receives nothing that this host sends, except on the loopback interface, where all of it
+arrives again. A joined UDP socket receives copies to a group unless IP_MULTICAST_LOOP is off on the
+sending socket (ip(7)); it always receives broadcasts (ip_mc_output in the kernel).
 """
 
 from collections.abc import Collection, Sequence
@@ -10,19 +10,19 @@ from dataclasses import replace
 from typing import Literal
 
 from ..errors import Problem
-from .loops import input_flow, meet, output_flow
+from .loops import flows_overlap, input_flow, output_flow
 from .model import Output
 from .spec import ResolvedInput, ResolvedOutput
 
 Ingress = Literal["packet", "udp"]
 
 
-def comes_back(output: ResolvedOutput, ingress: Ingress, loopbacks: Collection[str]) -> bool:
-    """Whether inputs hear copies to a group or a broadcast address on the link that they leave by.
+def is_looped_back(output: ResolvedOutput, ingress: Ingress, loopbacks: Collection[str]) -> bool:
+    """Whether inputs on the output's interface receive its copies.
 
     Args:
-        output: to a group or a broadcast address.
-        ingress: how the inputs listen.
+        output: an output to a group or a broadcast address.
+        ingress: how the inputs receive.
         loopbacks: the names of this host's loopback interfaces.
     """
     if output.device in loopbacks:
@@ -30,35 +30,43 @@ def comes_back(output: ResolvedOutput, ingress: Ingress, loopbacks: Collection[s
     return ingress == "udp" and (output.loop or not output.address.is_multicast)
 
 
-def silence(
+def turn_loop_off(
     outputs: list[ResolvedOutput],
-    taken: ResolvedInput,
+    rule_input: ResolvedInput,
     written: Sequence[Output],
     loopbacks: Collection[str],
 ) -> list[Problem]:
-    """Switches `loop` off on the ingress `udp` where that is the default, and says so.
+    """Apply the default `loop=off` of the ingress `udp`; return a warning for each output.
 
-    It is where copies go on to the input's own groups and ports: whoever relays the other link's
-    datagrams back, this process or another one, would take them for new ones.
+    It applies to outputs whose copies go to the input's own groups and ports on another interface:
+    a rule for the reverse direction, in this process or another one, would relay them as new
+    datagrams.
+
+    Args:
+        outputs: the outputs of a rule; changed in place.
+        rule_input: the input of the rule.
+        written: the outputs as the rule has them.
+        loopbacks: the names of this host's loopback interfaces.
     """
-    said: dict[Problem, None] = {}
-    for at, output in enumerate(outputs):
-        chosen = written[output.number - 1].loop
-        if chosen is None and output.device not in loopbacks and _goes_on(output, taken):
-            outputs[at] = replace(output, loop=False)
-            said[Problem(f"output {output.number}, loop", _SILENCED)] = None
-    return list(said)
+    warnings: dict[Problem, None] = {}
+    for index, output in enumerate(outputs):
+        choice = written[output.number - 1].loop
+        if choice is None and output.device not in loopbacks and _extends(output, rule_input):
+            outputs[index] = replace(output, loop=False)
+            warnings[Problem(f"output {output.number}, loop", _LOOP_OFF)] = None
+    return list(warnings)
 
 
-_SILENCED = (
+_LOOP_OFF = (
     "is off, since the copies go to the rule's own group and port, and on the ingress 'udp' a rule"
     " for the opposite direction would relay them again; write loop=off to confirm it, or loop=on"
     " if programs on this host receive the copies"
 )
 
 
-def _goes_on(output: ResolvedOutput, taken: ResolvedInput) -> bool:
-    """Whether copies go to the groups and ports of the input, by another interface."""
-    if not output.address.is_multicast or output.device == taken.device:
+def _extends(output: ResolvedOutput, rule_input: ResolvedInput) -> bool:
+    """Whether copies go to the groups and ports of the input, on another interface."""
+    if not output.address.is_multicast or output.device == rule_input.device:
         return False
-    return meet(output_flow(output)._replace(interface=taken.device), input_flow(taken))
+    flow = output_flow(output)._replace(interface=rule_input.device)
+    return flows_overlap(flow, input_flow(rule_input))

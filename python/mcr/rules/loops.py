@@ -1,8 +1,8 @@
-"""Loops: where one sender's copies can meet an input, and which rules listen there.
+"""Flow keys: where one sender's copies can reach an input, and an index of the rules' listeners.
 
-A lane may cover a block of groups and a range of ports. Which lanes meet is found without counting
-groups or ports: blocks either hold one another or have nothing in common, and lanes are kept by
-their size, each size in order.
+They are the edges of the graph in which `proposal` finds loops. A key may cover a block of groups
+and a range of ports. Overlapping keys are found without enumerating groups or ports: two blocks are
+either nested or disjoint, and the index holds the keys of each size in order.
 """
 
 from bisect import bisect_left, insort
@@ -14,46 +14,60 @@ from .spec import ResolvedInput, ResolvedOutput
 
 
 class FlowKey(NamedTuple):
-    """Where copies of one sender can meet an input: the edges of the graph of rules."""
+    """The flows to a block of addresses and a range of ports on one interface, from one sender."""
 
     address: Address
-    """Of a block the first."""
+    """The address; of a block the first."""
     bits: int
-    """How many low bits of the address vary."""
+    """The number of low bits of the address that vary; 0 for one address."""
     port: int
     last_port: int
     interface: str
-    """Empty for an address of this host: a copy to it comes home on any way."""
+    """Empty for an address of this host, which a copy reaches by any interface."""
     source: Address | None
-    """None is met by every sender, and listened to by inputs that let everybody through."""
+    """The sender. None of an output stands for every sender, None of an input for an input without
+    a source list."""
 
 
-Place = tuple[str, Address | None, int]
+Scope = tuple[str, Address | None, int]
+"""Interface, source and IP version: only keys that agree in these can overlap."""
 Size = tuple[int, int]
+"""Variable bits of the address, and number of ports."""
 
 
-def input_flow(taken: ResolvedInput) -> FlowKey:
-    """Where an input listens, whoever sends."""
-    home = taken.device if taken.is_shared else ""
-    return FlowKey(taken.group, taken.group_bits, taken.port, taken.last_port, home, None)
+def input_flow(rule_input: ResolvedInput) -> FlowKey:
+    """The key of an input, regardless of the sender."""
+    return FlowKey(
+        rule_input.group,
+        rule_input.group_bits,
+        rule_input.port,
+        rule_input.last_port,
+        rule_input.device if rule_input.is_shared else "",
+        None,
+    )
 
 
 def output_flow(output: ResolvedOutput) -> FlowKey:
-    """Where copies of an output go, whoever sends."""
-    home = output.device if output.is_shared else ""
-    return FlowKey(output.address, output.address_bits, output.port, output.last_port, home, None)
+    """The key of an output's copies, regardless of the sender."""
+    return FlowKey(
+        output.address,
+        output.address_bits,
+        output.port,
+        output.last_port,
+        output.device if output.is_shared else "",
+        None,
+    )
 
 
-def listened_flows(taken: ResolvedInput) -> Iterator[FlowKey]:
-    """The lanes of an input; none for a VLAN, as copies leave without a tag."""
-    if taken.vlan == 0:
-        yield from (
-            input_flow(taken)._replace(source=source) for source in taken.sources or (None,)
-        )
+def listener_flows(rule_input: ResolvedInput) -> Iterator[FlowKey]:
+    """The keys of an input, one for each source; none for a VLAN, as copies leave untagged."""
+    if rule_input.vlan == 0:
+        flow = input_flow(rule_input)
+        yield from (flow._replace(source=source) for source in rule_input.sources or (None,))
 
 
-def meet(one: FlowKey, other: FlowKey) -> bool:
-    """Whether something goes by way of both."""
+def flows_overlap(one: FlowKey, other: FlowKey) -> bool:
+    """Whether a datagram exists that belongs to both keys."""
     bits = max(one.bits, other.bits)
     return (
         (one.interface, one.source) == (other.interface, other.source)
@@ -65,97 +79,99 @@ def meet(one: FlowKey, other: FlowKey) -> bool:
 
 
 class ListenerIndex:
-    """Which rules listen on which lanes."""
+    """The rules that listen, by their flow keys."""
 
     def __init__(self) -> None:
-        """Starts with nobody."""
+        """Create an empty index."""
         self._rules: dict[FlowKey, dict[str, None]] = {}
-        self._ordered: dict[Place, dict[Size, list[tuple[int, int, FlowKey]]]] = {}
-        self._wide = 0
+        self._ordered: dict[Scope, dict[Size, list[_Ordered]]] = {}
+        self._wide_keys = 0
+        """The number of keys with more than one address or port."""
 
     def __len__(self) -> int:
-        """On how many lanes somebody listens."""
+        """The number of keys."""
         return len(self._rules)
 
     def __iter__(self) -> Iterator[FlowKey]:
-        """The lanes on which somebody listens."""
+        """The keys of all listeners."""
         return iter(self._rules)
 
-    def add(self, lanes: Iterable[FlowKey], rule_id: str) -> None:
-        """Lets a rule listen on lanes."""
-        for lane in lanes:
-            if lane not in self._rules:
-                self._rules[lane] = {}
-                size = size_of(lane)
-                self._wide += size != _SINGLE
-                ordered = self._ordered.setdefault(_place(lane), {}).setdefault(size, [])
-                insort(ordered, _entry(lane))
-            self._rules[lane][rule_id] = None
+    def add(self, flows: Iterable[FlowKey], rule_id: str) -> None:
+        """Add a rule under these keys."""
+        for flow in flows:
+            if flow not in self._rules:
+                self._rules[flow] = {}
+                self._insert(flow)
+            self._rules[flow][rule_id] = None
 
-    def remove(self, lanes: Iterable[FlowKey], rule_id: str) -> None:
-        """Takes one `add` back."""
-        for lane in lanes:
-            del self._rules[lane][rule_id]
-            if not self._rules[lane]:
-                del self._rules[lane]
-                self._forget(lane)
+    def remove(self, flows: Iterable[FlowKey], rule_id: str) -> None:
+        """Undo one `add`."""
+        for flow in flows:
+            del self._rules[flow][rule_id]
+            if not self._rules[flow]:
+                del self._rules[flow]
+                self._delete(flow)
 
-    def _forget(self, lane: FlowKey) -> None:
-        """Takes a lane out of the order."""
-        place, size = _place(lane), size_of(lane)
-        sizes = self._ordered[place]
-        self._wide -= size != _SINGLE
-        del sizes[size][bisect_left(sizes[size], _entry(lane))]
+    def _insert(self, flow: FlowKey) -> None:
+        size = size_of(flow)
+        self._wide_keys += size != _SINGLE
+        insort(self._ordered.setdefault(_scope(flow), {}).setdefault(size, []), _ordered(flow))
+
+    def _delete(self, flow: FlowKey) -> None:
+        scope, size = _scope(flow), size_of(flow)
+        sizes = self._ordered[scope]
+        self._wide_keys -= size != _SINGLE
+        del sizes[size][bisect_left(sizes[size], _ordered(flow))]
         if not sizes[size]:
             del sizes[size]
         if not sizes:
-            del self._ordered[place]
+            del self._ordered[scope]
 
-    def matching(self, lane: FlowKey) -> Iterable[str]:
-        """The rules that listen where something of a lane can come along."""
-        if self._wide == 0 and size_of(lane) == _SINGLE:
-            return self._rules.get(lane, ())
-        return (rule_id for _, ids in self.met(lane) for rule_id in ids)
+    def matching(self, flow: FlowKey) -> Iterable[str]:
+        """The rules that receive datagrams of this key."""
+        if self._wide_keys == 0 and size_of(flow) == _SINGLE:
+            return self._rules.get(flow, ())
+        return (rule_id for _, ids in self.overlapping(flow) for rule_id in ids)
 
-    def met(self, lane: FlowKey) -> Iterator[tuple[FlowKey, Collection[str]]]:
-        """The lanes that meet one, each with the rules that listen there."""
-        if self._wide == 0 and size_of(lane) == _SINGLE:
-            if lane in self._rules:
-                yield lane, self._rules[lane]
+    def overlapping(self, flow: FlowKey) -> Iterator[tuple[FlowKey, Collection[str]]]:
+        """The keys that overlap this one, each with its rules."""
+        if self._wide_keys == 0 and size_of(flow) == _SINGLE:
+            if flow in self._rules:
+                yield flow, self._rules[flow]
             return
-        for size, ordered in self._ordered.get(_place(lane), {}).items():
-            for listened in _meeting(lane, size, ordered):
-                yield listened, self._rules[listened]
+        for size, ordered in self._ordered.get(_scope(flow), {}).items():
+            for other in _overlapping(flow, size, ordered):
+                yield other, self._rules[other]
 
 
 _SINGLE = (0, 1)
+_Ordered = tuple[int, int, FlowKey]
 
 
-def _place(lane: FlowKey) -> Place:
-    return lane.interface, lane.source, lane.address.version
+def size_of(flow: FlowKey) -> Size:
+    """The size of a key: variable address bits, and number of ports."""
+    return flow.bits, flow.last_port - flow.port + 1
 
 
-def size_of(lane: FlowKey) -> Size:
-    """How many groups, in bits, and ports it is for."""
-    return lane.bits, lane.last_port - lane.port + 1
+def _scope(flow: FlowKey) -> Scope:
+    return flow.interface, flow.source, flow.address.version
 
 
-def _entry(lane: FlowKey) -> tuple[int, int, FlowKey]:
-    return int(lane.address), lane.port, lane
+def _ordered(flow: FlowKey) -> _Ordered:
+    """The key as it is sorted: by address, then port."""
+    return int(flow.address), flow.port, flow
 
 
-def _meeting(
-    lane: FlowKey, size: Size, ordered: list[tuple[int, int, FlowKey]]
-) -> Iterator[FlowKey]:
-    """The lanes of one size, given in order, that meet a lane."""
+def _overlapping(flow: FlowKey, size: Size, ordered: list[_Ordered]) -> Iterator[FlowKey]:
+    """Of the ordered keys of one size, those that overlap this key."""
     bits, ports = size
-    first = int(lane.address) >> bits << bits
-    last = first | (1 << lane.bits) - 1
-    lowest = lane.port - ports + 1 if bits >= lane.bits else 0
-    for at in range(bisect_left(ordered, (first, lowest)), len(ordered)):
-        address, port, listened = ordered[at]
-        beyond_port = bits >= lane.bits and port > lane.last_port
-        if address > last or beyond_port:
+    first_address = int(flow.address) >> bits << bits
+    last_address = first_address | (1 << flow.bits) - 1
+    first_port = flow.port - ports + 1 if bits >= flow.bits else 0
+    for index in range(bisect_left(ordered, (first_address, first_port)), len(ordered)):
+        address, port, other = ordered[index]
+        is_beyond_port = bits >= flow.bits and port > flow.last_port
+        if address > last_address or is_beyond_port:
             return
-        if meet(lane, listened):
-            yield listened
+        if flows_overlap(flow, other):
+            yield other

@@ -1,7 +1,7 @@
-"""Questions to the system's name service, each in a thread of its own.
+"""Queries to the system's name service, each in its own thread.
 
-An answer may take half a minute, and nobody has to wait for it that long. Owns how many are asked
-at once. Knows no names.
+An answer may take half a minute; the caller waits no longer than its timeout. The number of
+concurrent queries is bounded.
 """
 
 import os
@@ -13,95 +13,95 @@ from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any, TypeVar
 
-Question = TypeVar("Question", bound=Hashable)
+Query = TypeVar("Query", bound=Hashable)
 Answer = TypeVar("Answer")
-_MOST = 64  # that wait for an answer; a service that answers has few of them
+_PENDING_LIMIT = 64  # queries without an answer; a service that works has few of them
 
 _lock = threading.Lock()
-_asked: dict[Hashable, Future[Any]] = {}
+_pending: dict[Hashable, Future[Any]] = {}
 
 
 def look_up(
-    questions: Iterable[Question], ask: Callable[[Question], Answer], patience_s: float
-) -> dict[Question, Future[Answer]]:
-    """Ask all at once, and wait until they are answered or the time is over.
+    queries: Iterable[Query], resolve: Callable[[Query], Answer], timeout_s: float
+) -> dict[Query, Future[Answer]]:
+    """Send all queries at once, and wait until they are answered or the timeout is over.
 
-    What is still being asked from a time before is not asked twice.
+    A query that is still pending from an earlier call is not sent twice.
 
     Args:
-        questions: each once.
-        ask: gives the answer, or raises why there is none.
-        patience_s: the longest time to wait in all, in seconds.
+        queries: without duplicates.
+        resolve: returns the answer of a query, or raises an exception.
+        timeout_s: the total timeout, in seconds.
 
     Returns:
-        What was answered: a result or an exception.
+        The answered queries, each with a result or an exception.
     """
-    ends_s = time.monotonic() + patience_s
-    # In any order: else those that nobody answers would be asked first each time, and only they.
-    waiting = list(questions)
-    random.shuffle(waiting)
-    begun = {each: future for each in waiting if (future := _begin(each, ask)) is not None}
-    waiting = [each for each in waiting if each not in begun]
-    seen: set[Future[Answer]] = set()
+    deadline_s = time.monotonic() + timeout_s
+    # Shuffled, so that unanswered queries do not occupy all threads in every call.
+    unsent = list(queries)
+    random.shuffle(unsent)
+    sent = {query: future for query in unsent if (future := _send(query, resolve)) is not None}
+    unsent = [query for query in unsent if query not in sent]
+    finished: set[Future[Answer]] = set()
     while True:
-        left_s = max(0.0, ends_s - time.monotonic())
-        done = wait({*begun.values()} - seen, left_s, FIRST_COMPLETED).done
-        if not done:  # the time is over, or too many are asked that nobody answers
+        left_s = max(0.0, deadline_s - time.monotonic())
+        done = wait({*sent.values()} - finished, left_s, FIRST_COMPLETED).done
+        if not done:  # the timeout, or nothing was sent because too many queries are pending
             break
-        seen |= done
-        while waiting and (future := _begin(waiting[-1], ask)) is not None:
-            begun[waiting.pop()] = future
-    return {each: future for each, future in begun.items() if future.done()}
+        finished |= done
+        while unsent and (future := _send(unsent[-1], resolve)) is not None:
+            sent[unsent.pop()] = future
+    return {query: future for query, future in sent.items() if future.done()}
 
 
-def _begin(question: Hashable, ask: Callable[[Any], Any]) -> Future[Any] | None:
-    """The answer to come; None while too many are awaited, or there are too many threads."""
+def _send(query: Hashable, resolve: Callable[[Any], Any]) -> Future[Any] | None:
+    """The future answer; None while too many queries are pending or no thread can be started."""
     future = Future[Any]()
     try:
         with _lock:
-            if question in _asked:
-                return _asked[question]
-            if len(_asked) >= _MOST:
+            if query in _pending:
+                return _pending[query]
+            if len(_pending) >= _PENDING_LIMIT:
                 return None
-            _asked[question] = future
+            _pending[query] = future
         threading.Thread(
-            target=_answer, args=(question, ask, future), name="mcr-lookup", daemon=True
+            target=_answer, args=(query, resolve, future), name="mcr-lookup", daemon=True
         ).start()
-    except RuntimeError:  # the system gives no thread
-        _end(question, future)
+    except RuntimeError:  # no thread could be started
+        _remove(query, future)
         return None
-    except BaseException:  # of a signal handler
-        _end(question, future)
+    except BaseException:  # raised by a signal handler
+        _remove(query, future)
         raise
     return future
 
 
-def _answer(question: Hashable, ask: Callable[[Any], Any], future: Future[Any]) -> None:
-    # A program that waits for its signals has them held in its other threads only.
+def _answer(query: Hashable, resolve: Callable[[Any], Any], future: Future[Any]) -> None:
+    # A program that waits for signals may have blocked them in its own threads only.
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     result, error = None, None
     try:
-        result = ask(question)
+        result = resolve(query)
     except Exception as raised:
         error = raised
-    _end(question, future)  # before it is known: who asks again wants a new answer
+    _remove(query, future)  # before the result is set, so that the next call sends a new query
     if error is None:
         future.set_result(result)
     else:
         future.set_exception(error)
 
 
-def _end(question: Hashable, future: Future[Any]) -> None:
+def _remove(query: Hashable, future: Future[Any]) -> None:
     with _lock:
-        if _asked.get(question) is future:
-            del _asked[question]
+        if _pending.get(query) is future:
+            del _pending[query]
 
 
-def _forget() -> None:
-    """In a forked child, which has none of these threads, and whose lock may be held for ever."""
+def _reset_after_fork() -> None:
+    """Reset the state in a forked child: the threads do not exist, and the lock may be held."""
     global _lock  # noqa: PLW0603
     _lock = threading.Lock()
-    _asked.clear()
+    _pending.clear()
 
 
-os.register_at_fork(after_in_child=_forget)
+os.register_at_fork(after_in_child=_reset_after_fork)

@@ -1,7 +1,7 @@
-"""Precedence: of rules that match the same datagram, the most specific takes it.
+"""Precedence: of the rules that match a datagram, the most specific one gets it.
 
-Owns the order that `rust/rules` follows: fewer groups, then fewer ports, then senders that are
-listed before any sender. What is equally specific has a copy each.
+Defines the same order as `rust/rules`: fewer groups first, then fewer ports, then a source list
+before any sender. Equally specific rules each get the datagram.
 """
 
 import threading
@@ -14,91 +14,101 @@ from .spec import ResolvedInput
 
 
 class Rank(NamedTuple):
-    """How specific an input is: the smaller the more."""
+    """How specific an input is; a smaller rank takes precedence."""
 
     group_bits: int
     ports: int
     any_sender: bool
 
 
-def rank(taken: ResolvedInput) -> Rank:
-    """How specific an input is."""
-    return Rank(taken.group_bits, taken.last_port - taken.port + 1, not taken.sources)
+def rank(rule_input: ResolvedInput) -> Rank:
+    """The rank of an input."""
+    ports = rule_input.last_port - rule_input.port + 1
+    return Rank(rule_input.group_bits, ports, not rule_input.sources)
 
 
-def holds(taken: ResolvedInput, other: ResolvedInput) -> bool:
-    """Whether every datagram for the other input, which meets this one, is for this one too."""
-    groups = taken.group_bits >= other.group_bits
-    ports = taken.port <= other.port and other.last_port <= taken.last_port
-    senders = not taken.sources or (bool(other.sources) and {*other.sources} <= {*taken.sources})
+def covers(one: ResolvedInput, other: ResolvedInput) -> bool:
+    """Whether `one` matches every datagram that `other` matches; the two must overlap."""
+    groups = one.group_bits >= other.group_bits
+    ports = one.port <= other.port and other.last_port <= one.last_port
+    senders = not one.sources or (bool(other.sources) and {*other.sources} <= {*one.sources})
     return groups and ports and senders
 
 
 class Precedence:
-    """The inputs of rules, so that those that meet one are found without looking at all.
+    """An index of the rules' inputs that finds overlapping ones without a full scan.
 
-    May be asked by any thread.
+    Thread-safe.
     """
 
     def __init__(self) -> None:
-        """Starts without rules."""
+        """Create an empty index."""
         self._lock = threading.Lock()
-        self._for_any = ListenerIndex()
+        self._any_sender = ListenerIndex()
+        """Rules without a source list."""
         self._by_sender = ListenerIndex()
-        self._listing = ListenerIndex()
-        """Those that list senders, whatever these are."""
+        """Rules with a source list, under each source."""
+        self._listed_senders = ListenerIndex()
+        """Rules with a source list, under no source."""
 
-    def add(self, rule_id: str, taken: ResolvedInput) -> None:
-        """Takes a rule in."""
+    def add(self, rule_id: str, rule_input: ResolvedInput) -> None:
+        """Add a rule."""
         with self._lock:
-            for listeners, lanes in self._places(taken):
-                listeners.add(lanes, rule_id)
+            for listeners, flows in self._keys(rule_input):
+                listeners.add(flows, rule_id)
 
-    def remove(self, rule_id: str, taken: ResolvedInput) -> None:
-        """Takes one `add` back."""
+    def remove(self, rule_id: str, rule_input: ResolvedInput) -> None:
+        """Undo one `add`."""
         with self._lock:
-            for listeners, lanes in self._places(taken):
-                listeners.remove(lanes, rule_id)
+            for listeners, flows in self._keys(rule_input):
+                listeners.remove(flows, rule_id)
 
-    def around(self, taken: ResolvedInput) -> tuple[dict[str, Rank], dict[str, Rank]]:
-        """The rules that are for a part of the same datagrams, with their ranks.
+    def ranked_overlaps(self, rule_input: ResolvedInput) -> tuple[dict[str, Rank], dict[str, Rank]]:
+        """Find the rules that match some of the same datagrams and have another rank.
 
         Returns:
-            Those that are more specific, and those that are less.
+            The more specific rules and the less specific rules, each with its rank.
         """
-        own = rank(taken)
-        before: dict[str, Rank] = {}
-        behind: dict[str, Rank] = {}
+        own = rank(rule_input)
+        more_specific: dict[str, Rank] = {}
+        less_specific: dict[str, Rank] = {}
         with self._lock:
-            for other, ids in self._meeting(taken):
+            for other, ids in self._overlaps(rule_input):
                 if other != own:
-                    (before if other < own else behind).update(dict.fromkeys(ids, other))
-        return before, behind
+                    ranks = more_specific if other < own else less_specific
+                    ranks.update(dict.fromkeys(ids, other))
+        return more_specific, less_specific
 
-    def meeting(self, taken: ResolvedInput) -> list[str]:
-        """The rules that are for a part of the same datagrams on the same interface."""
+    def overlapping(self, rule_input: ResolvedInput) -> list[str]:
+        """The rules that match some of the same datagrams on the same interface."""
         with self._lock:
-            return [rule_id for _, ids in self._meeting(taken) for rule_id in ids]
+            return [rule_id for _, ids in self._overlaps(rule_input) for rule_id in ids]
 
-    def _places(self, taken: ResolvedInput) -> Iterator[tuple[ListenerIndex, list[FlowKey]]]:
-        if not taken.sources:
-            yield self._for_any, [_lane(taken)]
+    def _keys(self, rule_input: ResolvedInput) -> Iterator[tuple[ListenerIndex, list[FlowKey]]]:
+        if not rule_input.sources:
+            yield self._any_sender, [_flow(rule_input)]
             return
-        yield self._by_sender, [_lane(taken, source) for source in taken.sources]
-        yield self._listing, [_lane(taken)]
+        yield self._by_sender, [_flow(rule_input, source) for source in rule_input.sources]
+        yield self._listed_senders, [_flow(rule_input)]
 
-    def _meeting(self, taken: ResolvedInput) -> Iterator[tuple[Rank, Collection[str]]]:
-        """The rules that are for the same datagrams, by how specific they are."""
-        for lane, ids in self._for_any.met(_lane(taken)):
-            yield Rank(*size_of(lane), any_sender=True), ids
-        if not taken.sources:
-            for lane, ids in self._listing.met(_lane(taken)):
-                yield Rank(*size_of(lane), any_sender=False), ids
-        for source in taken.sources:
-            for lane, ids in self._by_sender.met(_lane(taken, source)):
-                yield Rank(*size_of(lane), any_sender=False), ids
+    def _overlaps(self, rule_input: ResolvedInput) -> Iterator[tuple[Rank, Collection[str]]]:
+        """The rules that match some of the same datagrams, by rank."""
+        for flow, ids in self._any_sender.overlapping(_flow(rule_input)):
+            yield Rank(*size_of(flow), any_sender=True), ids
+        if not rule_input.sources:
+            for flow, ids in self._listed_senders.overlapping(_flow(rule_input)):
+                yield Rank(*size_of(flow), any_sender=False), ids
+        for source in rule_input.sources:
+            for flow, ids in self._by_sender.overlapping(_flow(rule_input, source)):
+                yield Rank(*size_of(flow), any_sender=False), ids
 
 
-def _lane(taken: ResolvedInput, source: Address | None = None) -> FlowKey:
-    home = f"{taken.device}/{taken.vlan}"  # no interface has a slash in its name
-    return FlowKey(taken.group, taken.group_bits, taken.port, taken.last_port, home, source)
+def _flow(rule_input: ResolvedInput, source: Address | None = None) -> FlowKey:
+    return FlowKey(
+        rule_input.group,
+        rule_input.group_bits,
+        rule_input.port,
+        rule_input.last_port,
+        f"{rule_input.device}/{rule_input.vlan}",  # unambiguous: interface names have no slash
+        source,
+    )

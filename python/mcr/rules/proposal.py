@@ -13,7 +13,7 @@ from .cycles import cycles
 from .fields import Address, ProblemCollector
 from .lint import goes_before, goes_behind
 from .local_host import LocalHost
-from .loops import FlowKey, ListenerIndex, input_flow, meet, output_flow
+from .loops import FlowKey, ListenerIndex, flows_overlap, input_flow, output_flow
 from .memberships import Memberships
 from .model import Rule
 from .precedence import Precedence, Rank, rank
@@ -103,7 +103,7 @@ class Proposal:
             ):
                 self.warnings.append(Problem(f"{path}, input, join", much))
             self._precedence.add(rule_id, resolved.input)
-            self._listeners.add(entry.lanes, rule_id)
+            self._listeners.add(entry.flows, rule_id)
 
     def _as_known(self, rule: ResolvedRule) -> ResolvedRule:
         """The rule; it keeps its input as it was if this host has only lost the input's address."""
@@ -125,9 +125,9 @@ class Proposal:
         """Refuses the same address on one interface and on any."""
         if taken.is_shared:
             return
-        running = self._indexes.precedence.meeting(taken)
+        running = self._indexes.precedence.overlapping(taken)
         staying = [rule_id for rule_id in running if rule_id not in self.removed]
-        for rule_id in staying + self._precedence.meeting(taken):
+        for rule_id in staying + self._precedence.overlapping(taken):
             other = self._entry(rule_id)
             if other is None or other.resolved.input.everywhere == taken.everywhere:
                 continue
@@ -149,7 +149,7 @@ class Proposal:
             if not output.is_resolved:
                 continue
             path = f"output {output.number}"
-            if taken.vlan == 0 and meet(output_flow(output), input_flow(taken)):
+            if taken.vlan == 0 and flows_overlap(output_flow(output), input_flow(taken)):
                 check.add(path, "is the rule's own input: its copies would loop for ever")
             for source in taken.sources or (None,):
                 claim = copy_key(taken, source, output)
@@ -206,8 +206,8 @@ class Proposal:
         """Warns of added rules that take datagrams from other rules, or lose some to them."""
         for rule_id, entry in self.entries.items():
             taken = entry.resolved.input
-            before, behind = map(self._staying, self._indexes.precedence.around(taken))
-            before |= self._precedence.around(taken)[0]
+            before, behind = map(self._staying, self._indexes.precedence.ranked_overlaps(taken))
+            before |= self._precedence.ranked_overlaps(taken)[0]
             # Less specific rules of this change get a warning of their own.
             for others, warn in ((before, goes_behind), (behind, goes_before)):
                 if others:
@@ -227,21 +227,21 @@ class Proposal:
             if first is None or len(ids) == 1:  # not of this change, or noted as its own input
                 continue
             ids = ids[first:] + ids[:first]
-            lanes = {node for node in cycle if isinstance(node, FlowKey)}
-            number = self._output_towards(ids[0], lanes)
+            flows = {node for node in cycle if isinstance(node, FlowKey)}
+            number = self._output_towards(ids[0], flows)
             way = ", ".join(self._label(rule_id) for rule_id in ids[1:])
             self.check.add(
                 f"{self._paths[ids[0]]}, output {number}",
-                f"makes a loop: its copies come back through {way}; {self._way_out(lanes)}",
+                f"makes a loop: its copies come back through {way}; {self._way_out(flows)}",
             )
 
-    def _way_out(self, lanes: Iterable[FlowKey]) -> str:
+    def _way_out(self, flows: Iterable[FlowKey]) -> str:
         """The fix for a loop; only `udp` receives on a link what this host sends there."""
         links = [
-            lane for lane in lanes if lane.interface and not self._host.is_loopback(lane.interface)
+            flow for flow in flows if flow.interface and not self._host.is_loopback(flow.interface)
         ]
         fix = "omit one of these rules"
-        if any(lane.address.is_multicast for lane in links):
+        if any(flow.address.is_multicast for flow in links):
             return f"write loop=off on the outputs to groups, or {fix}"
         if links:
             return f"use the ingress 'packet' (--ingress packet), or {fix}"
@@ -255,15 +255,15 @@ class Proposal:
             yield from self._listeners.matching(node)
         elif (entry := self._entry(node)) is not None:
             for output in entry.resolved.outputs:
-                yield from self._lanes(entry.resolved.input, output)
+                yield from self._flows(entry.resolved.input, output)
 
-    def _lanes(self, taken: ResolvedInput, output: ResolvedOutput) -> Iterator[FlowKey]:
+    def _flows(self, taken: ResolvedInput, output: ResolvedOutput) -> Iterator[FlowKey]:
         """The flows by which copies of an output can reach an input of this host."""
-        lane = output_flow(output)
-        if self._host.hears(output):
-            yield lane
+        flow = output_flow(output)
+        if self._host.receives(output):
+            yield flow
             for sender in self._senders(taken, output):
-                yield lane._replace(source=sender)
+                yield flow._replace(source=sender)
 
     def _senders(self, taken: ResolvedInput, output: ResolvedOutput) -> Iterable[Address]:
         """The source addresses that copies may have, among those that rules name."""
@@ -272,12 +272,12 @@ class Proposal:
         if taken.sources:
             return taken.sources
         if self._named_sources is None:  # computed once all rules are added
-            lanes = (*self._indexes.listeners, *self._listeners)
-            self._named_sources = {lane.source for lane in lanes if lane.source is not None}
+            flows = (*self._indexes.listeners, *self._listeners)
+            self._named_sources = {flow.source for flow in flows if flow.source is not None}
         return self._named_sources
 
-    def _output_towards(self, rule_id: str, lanes: set[FlowKey]) -> int:
+    def _output_towards(self, rule_id: str, flows: set[FlowKey]) -> int:
         entry = self.entries[rule_id]
         outputs, taken = entry.resolved.outputs, entry.resolved.input
-        ways = (each.number for each in outputs if not lanes.isdisjoint(self._lanes(taken, each)))
+        ways = (each.number for each in outputs if not flows.isdisjoint(self._flows(taken, each)))
         return next(ways)

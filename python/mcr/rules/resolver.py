@@ -13,7 +13,7 @@ from ..errors import Problem, RuleError
 from . import fields, lint, loopback
 from .fields import BROADCAST, Address, Invalid, Network, ProblemCollector
 from .grammar import format_ports
-from .hostnames import HostResolver, name_of
+from .hostnames import HostResolver, host_name_of
 from .local_host import LocalHost, can_multicast, listed, missing_interface
 from .model import Input, Output, Rule, default_ttl
 from .spec import UNRESOLVED, ResolvedInput, ResolvedOutput, ResolvedRule
@@ -60,7 +60,7 @@ class RuleResolver:
             return None, []
         said = list(self._awaited)
         if self._host.ingress == "udp":
-            said += loopback.silence(outputs, taken, rule.outputs, self._host.loopbacks)
+            said += loopback.turn_loop_off(outputs, taken, rule.outputs, self._host.loopbacks)
         resolved = ResolvedRule(taken, tuple(outputs), rule.id)
         held_ports = SOCKET_LIMIT if self._host.ingress == "packet" else None
         return resolved, [*said, *lint.warnings(resolved, held_ports=held_ports)]
@@ -152,13 +152,13 @@ class RuleResolver:
         self, output: Output, taken: Input | None, check: ProblemCollector, path: str
     ) -> list[ResolvedOutput]:
         """One for each address; for an unresolved host name, one that waits."""
-        name = name_of(output, taken)
+        name = host_name_of(output, taken)
         if name is None:
             assert not isinstance(output.address, str)  # else it had a name
             return [self._output(output, output.address, check, path)]
         addresses: Sequence[Address]
         try:
-            addresses = (self._names.ask(name) if self._asks else self._names).addresses(name)
+            addresses = (self._names.resolve(name) if self._asks else self._names).addresses(name)
         except Invalid as error:
             self._await(check, f"{path}, address", str(error))
             addresses = [UNRESOLVED[name.version or 4]]

@@ -1,7 +1,7 @@
-"""The running rules, held so that those which a change meets are found without looking at all.
+"""Indexes of the running rules, which find those that a change affects without a full scan.
 
-Owns the keys under which they are found. Keys have the own names of interfaces, as they are now: an
-alternative name may come or move while rules run. Judges nothing.
+The keys contain the current kernel names of interfaces: an alternative name may appear or move to
+another interface while rules run. `proposal` checks a change against the indexes.
 """
 
 from collections import Counter
@@ -10,59 +10,59 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from .copy_key import copy_key
-from .loops import FlowKey, ListenerIndex, listened_flows
+from .loops import FlowKey, ListenerIndex, listener_flows
 from .memberships import Memberships
 from .model import Rule
 from .precedence import Precedence
 from .spec import ResolvedInput, ResolvedRule
 
 Device = Callable[[str], str]
-"""An interface's own name, by what a rule calls it."""
+"""Returns the kernel name of an interface for its name in a rule."""
 
 
 @dataclass(frozen=True, slots=True)
 class IndexedRule:
-    """A rule with the keys under which the indexes hold it."""
+    """A rule with its keys in the indexes."""
 
     id: str
     rule: Rule
     resolved: ResolvedRule
     claims: tuple[Hashable, ...]
-    """What no other rule may have: the name, and each (input, source, destination)."""
-    lanes: tuple[FlowKey, ...]
-    """Where its input listens."""
+    """Keys that must be unique: the name, and the key of each copy."""
+    flows: tuple[FlowKey, ...]
+    """The flow keys of the input."""
 
     @classmethod
     def of(cls, rule: Rule, resolved: ResolvedRule) -> Self:
-        """The entry of a rule."""
-        taken = resolved.input
-        sources = taken.sources or (None,)
-        known = [output for output in resolved.outputs if output.is_resolved]
-        copies = (copy_key(taken, source, output) for output in known for source in sources)
+        """Compute the keys of a rule."""
+        rule_input = resolved.input
+        sources = rule_input.sources or (None,)
+        outputs = [output for output in resolved.outputs if output.is_resolved]
+        copies = (copy_key(rule_input, source, output) for output in outputs for source in sources)
         name = () if rule.name is None else (rule.name,)
-        return cls(resolved.id, rule, resolved, (*name, *copies), tuple(listened_flows(taken)))
+        return cls(resolved.id, rule, resolved, (*name, *copies), tuple(listener_flows(rule_input)))
 
-    def on(self, device: Device) -> Self:
-        """The same, with its interfaces as they are called now."""
-        taken, outputs = self.resolved.input, self.resolved.outputs
+    def with_devices(self, device: Device) -> Self:
+        """The same rule with the current kernel names of its interfaces."""
+        rule_input, outputs = self.resolved.input, self.resolved.outputs
         resolved = replace(
             self.resolved,
-            input=replace(taken, device=device(taken.interface)),
-            outputs=tuple(replace(each, device=device(each.interface)) for each in outputs),
+            input=replace(rule_input, device=device(rule_input.interface)),
+            outputs=tuple(replace(output, device=device(output.interface)) for output in outputs),
         )
         return self.of(self.rule, resolved)
 
-    def names(self) -> Iterator[tuple[str, str]]:
-        """What it calls its interfaces, with their own names."""
+    def interfaces(self) -> Iterator[tuple[str, str]]:
+        """The names of its interfaces in the rule, each with its kernel name."""
         yield self.resolved.input.interface, self.resolved.input.device
         yield from ((output.interface, output.device) for output in self.resolved.outputs)
 
 
 class RuleIndex:
-    """The rules by what they claim, where they listen, what they join and what they go before."""
+    """The rules by claims, listeners, memberships and precedence."""
 
     def __init__(self, entries: Iterable[IndexedRule] = ()) -> None:
-        """Holds these."""
+        """Index these rules."""
         self.claims: dict[Hashable, str] = {}
         self.listeners = ListenerIndex()
         self.memberships = Memberships()
@@ -73,34 +73,34 @@ class RuleIndex:
             self.add(entry)
 
     def add(self, entry: IndexedRule) -> None:
-        """Takes a rule in."""
+        """Add a rule."""
         self.claims.update(dict.fromkeys(entry.claims, entry.id))
-        self.listeners.add(entry.lanes, entry.id)
+        self.listeners.add(entry.flows, entry.id)
         self.memberships.add(entry.resolved.input)
         self.precedence.add(entry.id, entry.resolved.input)
-        for name, device in entry.names():
+        for name, device in entry.interfaces():
             self._devices[name] = device
             self._uses[name] += 1
 
     def remove(self, entry: IndexedRule) -> None:
-        """Takes one `add` back."""
+        """Undo one `add`."""
         for claim in entry.claims:
-            # Of two that were added before their names met, one has it.
+            # Two rules may share a claim if their interface names became equal later.
             if self.claims.get(claim) == entry.id:
                 del self.claims[claim]
-        self.listeners.remove(entry.lanes, entry.id)
+        self.listeners.remove(entry.flows, entry.id)
         self.memberships.remove(entry.resolved.input)
         self.precedence.remove(entry.id, entry.resolved.input)
-        for name, _ in entry.names():
+        for name, _ in entry.interfaces():
             self._uses[name] -= 1
             if not self._uses[name]:
                 del self._uses[name], self._devices[name]
 
-    def agree(self, device: Device) -> bool:
-        """Whether all names mean the interfaces that they meant when the rules were added."""
-        return all(device(name) == own for name, own in self._devices.items())
+    def is_current(self, device: Device) -> bool:
+        """Whether every name still refers to the interface of the time when its rule was added."""
+        return all(device(name) == known for name, known in self._devices.items())
 
-    def before(self, taken: ResolvedInput) -> Iterable[str]:
-        """The more specific rules that have a part of what is for an input; for any thread."""
-        device = self._devices.get(taken.interface, taken.device)
-        return self.precedence.around(replace(taken, device=device))[0]
+    def more_specific(self, rule_input: ResolvedInput) -> Iterable[str]:
+        """The more specific rules that match some datagrams of an input. Thread-safe."""
+        device = self._devices.get(rule_input.interface, rule_input.device)
+        return self.precedence.ranked_overlaps(replace(rule_input, device=device))[0]

@@ -188,11 +188,13 @@ class RuleSet:
 
     def before(self, taken: ResolvedInput) -> Iterable[str]:
         """The more specific rules that take a part of an input's datagrams; for any thread."""
-        return self._indexes.before(taken)
+        return self._indexes.more_specific(taken)
 
     def _follow(self, host: LocalHost) -> None:
         """Updates the rules to the current interfaces, as alternative names may move."""
-        if self._indexes.agree(host.device):
+        if self._indexes.is_current(host.device):
             return
-        self._entries = {each: entry.on(host.device) for each, entry in self._entries.items()}
+        self._entries = {
+            each: entry.with_devices(host.device) for each, entry in self._entries.items()
+        }
         self._indexes = RuleIndex(self._entries.values())

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ..rules import Output, Rule
-from ..rules.precedence import holds
+from ..rules.precedence import covers
 from ..rules.spec import ResolvedInput, ResolvedOutput, ResolvedRule
 from .counters import InterfaceStats, OutputStats, RuleStats, Stats
 from .rule_state import OutputStatus, RuleStatus, Taker, rule_state
@@ -81,7 +81,7 @@ class Takers:
         # A restart may have kept the count alone.
         age_ms = numbers["last_seen_age_ms"] or 0
         is_last_ours = _text(numbers["last_source"]) in {str(source) for source in taken.sources}
-        is_within = holds(replace(taken, sources=()) if is_last_ours else taken, resolved.input)
+        is_within = covers(replace(taken, sources=()) if is_last_ours else taken, resolved.input)
         return Taker(rule.name or str(rule.input), age_ms, is_within)
 
 

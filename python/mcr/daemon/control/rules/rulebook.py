@@ -12,7 +12,7 @@ from ...._native import interfaces
 from ....errors import ConflictError, Problem, RuleError
 from ....protocol.constants import ErrorCode
 from ....rules import Rule
-from ....rules.hostnames import HostResolver, Name, ResolvedHosts, uses
+from ....rules.hostnames import HostName, HostResolver, ResolvedHosts, uses
 from ....rules.ruleset import Ingress, Plan, RuleSet
 from ....rules.spec import ResolvedInput, ResolvedRule
 from ..api.errors import RpcError, cut
@@ -173,7 +173,7 @@ class Rulebook:
             order=self._order,
         )
 
-    def follow(self, changed: Container[Name], names: HostResolver) -> Draft:
+    def follow(self, changed: Container[HostName], names: HostResolver) -> Draft:
         """Send what goes to host names that have changed to their addresses in `names`.
 
         Raises:

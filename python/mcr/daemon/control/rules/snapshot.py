@@ -25,7 +25,7 @@ from ....errors import McrError, RuleError
 from ....protocol.constants import FACILITIES, Facility, Level
 from ....protocol.results import LogLevels
 from ....rules import Rule
-from ....rules.hostnames import Name, ResolvedHosts
+from ....rules.hostnames import HostName, ResolvedHosts
 from ....rules.spec import ResolvedRule
 from .. import limits
 from ..api.jsonrpc import encode
@@ -155,7 +155,7 @@ def read(whole: bytes, *, in_use: bool) -> Snapshot:
         message = f"line 1, count: says {head.count} rules, but {len(lines)} follow"
         raise UnreadableError(f"{message}; count them, and write their number there")
     answers = {
-        Name(each.host, each.version): tuple(ip_address(text) for text in each.addresses)
+        HostName(each.host, each.version): tuple(ip_address(text) for text in each.addresses)
         for each in head.hosts
     }
     entries = tuple(_entry(number, line, in_use) for number, line in enumerate(lines, 2))

@@ -16,7 +16,14 @@ from typing import TypeVar
 from ....errors import McrError
 from ....protocol.constants import ErrorCode
 from ....rules import Rule
-from ....rules.hostnames import HostChange, HostResolver, Hosts, Name, ResolvedHosts, resolve_again
+from ....rules.hostnames import (
+    HostChange,
+    HostName,
+    HostResolver,
+    Hosts,
+    ResolvedHosts,
+    resolve_again,
+)
 from ....rules.model import counted
 from .. import limits
 from ..api.errors import RpcError
@@ -303,7 +310,7 @@ class Transactions:
             await self._in(self._lookups, lambda: names.look_up(rules))
         return names
 
-    def _followed(self, changed: set[Name], answers: ResolvedHosts) -> Draft:
+    def _followed(self, changed: set[HostName], answers: ResolvedHosts) -> Draft:
         known = {**self._book.answers, **answers}
         return self._book.follow(changed, HostResolver(self._hosts, known))
 
