@@ -1,6 +1,6 @@
-//! Closes AF_PACKET sockets in threads of its own. For each the kernel waits some ten milliseconds,
-//! until no processor looks at the socket any more (net/packet/af_packet.c, `packet_release`); many
-//! threads wait at the same time. It must not know what the sockets were for.
+//! Background threads that close AF_PACKET sockets. Each close waits some ten milliseconds in the
+//! kernel, until no processor looks at the socket any more (net/packet/af_packet.c,
+//! `packet_release`), so many threads wait in parallel.
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -9,12 +9,12 @@ use std::thread;
 
 use nix::sys::signal::SigSet;
 
-/// As many sockets are closed at the same time: 600 take about half a second so.
+/// Sockets closed in parallel; at this number, closing 600 takes about half a second.
 const MOST_THREADS: usize = 64;
-/// Bytes for a thread that calls `close` and nothing else.
+/// Stack size for a thread that only calls `close`.
 const STACK_BYTES: usize = 64 * 1024;
 
-/// Takes sockets that nobody uses any more.
+/// Closes sockets that are no longer used.
 #[derive(Clone, Debug, Default)]
 pub struct Closer {
     shared: Arc<CloserState>,
@@ -29,12 +29,12 @@ struct CloserState {
 #[derive(Debug, Default)]
 struct Queue {
     waiting: VecDeque<OwnedFd>,
-    /// How many threads there are; each ends when nothing waits.
+    /// The number of running threads; each ends when the queue is empty.
     threads: usize,
 }
 
 impl Closer {
-    /// Has a socket closed soon, and does not wait for it.
+    /// Queues a socket for closing and returns at once.
     pub fn close(&self, fd: OwnedFd) {
         let mut queue = self.shared.queue();
         queue.waiting.push_back(fd);
@@ -51,19 +51,19 @@ impl Closer {
         if thread.spawn(run).is_ok() {
             queue.threads += 1;
         } else if queue.threads == 0 {
-            // Late is better than never.
+            // No thread could be started: close here, although that blocks.
             queue.waiting.clear();
         }
     }
 
-    /// How many sockets wait to be closed, or are being closed.
+    /// An upper bound for the sockets that are queued or being closed.
     #[must_use]
     pub fn pending(&self) -> usize {
         let queue = self.shared.queue();
         queue.waiting.len() + queue.threads
     }
 
-    /// Waits until all are closed.
+    /// Waits until all of them are closed.
     pub fn finish(&self) {
         let is_busy = |queue: &mut Queue| queue.threads > 0;
         let idle = self.shared.changed.wait_while(self.shared.queue(), is_busy);

@@ -1,9 +1,8 @@
-//! Has the kernel report all IPv4 memberships of an interface, by asking it the way a router would:
-//! with a query that does not leave the host. Nothing is left or joined for it. It must not know
-//! why the network has to hear.
+//! A local IGMP query that makes the kernel report all IPv4 memberships of an interface, as if a
+//! router had asked. The query does not leave the host, and no group is left or joined for it.
 //!
-//! Linux reports memberships of IPv6 by itself when a carrier returns, those of IPv4 only when they
-//! are asked for.
+//! When a carrier returns, Linux reports IPv6 memberships by itself, IPv4 memberships only on a
+//! query.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::AsFd;
@@ -13,19 +12,20 @@ use socket2::{SockAddr, SockRef};
 use super::{InterfaceRef, socket};
 use crate::error::{Error, Result};
 
-/// An IPv4 header without options to all hosts (224.0.0.1), and the query behind it. The kernel
-/// fills in the source, the length and the checksum (raw(7)).
+/// An IPv4 header without options to all hosts (224.0.0.1), followed by the query. The kernel fills
+/// in source, length and checksum (raw(7)).
 ///
 /// A multicast packet with a TTL of 0 is looped back to this host and not sent (ip_mc_output).
 #[rustfmt::skip]
 const PACKET: [u8; 32] = [
     0x45, 0xc0, 0, 0,  0, 0, 0, 0,  0, 2, 0, 0,  0, 0, 0, 0,  224, 0, 0, 1,
-    // A general query of IGMPv3, to be answered within 0.1 s (RFC 3376, 4.1). Its checksum follows.
-    // Robustness and interval of 0 mean the defaults. A host that heard IGMPv2 answers by that.
+    // A general IGMPv3 query with a response time of 0.1 s (RFC 3376, 4.1), followed by its
+    // checksum. Robustness and interval of 0 mean the defaults. A host that has seen an IGMPv2
+    // querier answers in that version.
     0x11, 1, 0xee, 0xfe,  0, 0, 0, 0,  0, 0, 0, 0,
 ];
 
-/// Asks for the memberships of the interface.
+/// Queries the memberships of the interface.
 ///
 /// # Errors
 /// [`Error::Permission`] without `CAP_NET_RAW`; [`Error::Os`] when the interface is gone.
@@ -35,7 +35,7 @@ pub fn ask(interface: &InterfaceRef<'_>) -> Result<()> {
     socket::bind_to_interface(owned.as_fd(), interface.index, target)?;
     let all_hosts = SockAddr::from(SocketAddrV4::new(Ipv4Addr::new(224, 0, 0, 1), 0));
     let sent = SockRef::from(&owned).send_to(&PACKET, &all_hosts);
-    sent.map(drop).map_err(|error| Error::os("asking for the memberships", target, error))
+    sent.map(drop).map_err(|error| Error::os("querying the memberships", target, error))
 }
 
 #[cfg(test)]

@@ -1,18 +1,18 @@
-//! Which of the two kinds of sockets datagrams are taken from. It must not know how either is read.
+//! The two ways to receive datagrams: AF_PACKET or UDP sockets.
 
 use super::packet;
 
-/// Where datagrams are taken from.
+/// The kind of socket that datagrams are received from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ingress {
-    /// Frames of an interface, by AF_PACKET; needs CAP_NET_RAW.
+    /// Frames of an interface, through AF_PACKET; needs CAP_NET_RAW.
     Packet,
-    /// Ordinary joined UDP sockets; needs nothing.
+    /// Ordinary UDP sockets with memberships; needs no privilege.
     Udp,
 }
 
 impl Ingress {
-    /// `Packet` where this thread may open such a socket, else `Udp`.
+    /// `Packet` if this thread may open such a socket, else `Udp`.
     #[must_use]
     pub fn permitted() -> Self {
         if packet::is_permitted() { Self::Packet } else { Self::Udp }

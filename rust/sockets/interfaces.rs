@@ -1,6 +1,5 @@
-//! The network interfaces of the calling thread's namespace, and the one setting of theirs that is
-//! ever changed. It asks by netlink and ioctl and never reads /sys, which shows the namespace that
-//! it was mounted in. It must not know which interface is good for what.
+//! The network interfaces of the calling thread's namespace, and the one setting that mcr changes:
+//! GRO. Uses netlink and ioctl, never /sys, which shows the namespace it was mounted in.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,52 +12,52 @@ use crate::sockets::netlink::links;
 use crate::sockets::socket;
 use crate::sys::netdev;
 
-/// A network interface as it is now.
+/// A network interface in its current state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostInterface {
     /// Its name.
     pub name: String,
     /// Its alternative names (ip-link(8), property add).
     pub altnames: Vec<String>,
-    /// Its index: what the kernel knows it by, stable over renaming.
+    /// Its index: the kernel's identifier, unchanged by renaming.
     pub index: u32,
-    /// Whether it is set up by the administrator.
+    /// Whether it is administratively up.
     pub up: bool,
-    /// Whether it takes multicast.
+    /// Whether it supports multicast (IFF_MULTICAST).
     pub multicast: bool,
     /// Whether it is the loopback.
     pub loopback: bool,
-    /// Whether the link is there and in use (`IFF_LOWER_UP`, `IFF_RUNNING`): in the moment
-    /// between the two, what is sent is lost and success reported.
+    /// Whether the link is up and running (`IFF_LOWER_UP`, `IFF_RUNNING`). Between the two flags,
+    /// datagrams are lost although sends succeed.
     pub carrier: bool,
     /// Its MTU in bytes, the IP header included.
     pub mtu: u32,
-    /// Whether generic receive offload is on; false when the device does not say.
+    /// Whether generic receive offload is on; false if the device does not report it.
     pub gro: bool,
     /// Its addresses, IPv4 first, each family in the kernel's order.
     pub addresses: Vec<IpAddr>,
-    /// The addresses that mean every host of one of its IPv4 networks.
+    /// The broadcast addresses of its IPv4 networks.
     pub broadcasts: Vec<Ipv4Addr>,
 }
 
-/// Asks single devices: of the network namespace in which it was opened, from any thread.
+/// Queries single devices of the network namespace in which it was opened, from any thread.
 #[derive(Debug)]
 pub struct Devices {
     socket: OwnedFd,
 }
 
 impl Devices {
-    /// Of the calling thread's network namespace.
+    /// Opens it in the calling thread's network namespace.
     ///
     /// # Errors
-    /// [`Error::Os`] without a descriptor.
+    /// [`Error::Os`] if no descriptor is left.
     pub fn open() -> Result<Self> {
         let socket = socket::open(libc::AF_INET, libc::SOCK_DGRAM, "the interfaces")?;
         Ok(Self { socket })
     }
 
-    /// The MTU in bytes, and whether generic receive offload is on, what decides how large frames
-    /// are; of a device that is gone, the worst.
+    /// The MTU in bytes and whether generic receive offload is on, which together bound the frame
+    /// size. For a device that is gone, the worst case.
     #[must_use]
     pub fn mtu_and_gro(&self, name: &str) -> (u32, bool) {
         match netdev::mtu(self.socket.as_fd(), name) {
@@ -71,7 +70,7 @@ impl Devices {
 /// Every interface of the calling thread's network namespace, in the order of the indices.
 ///
 /// # Errors
-/// [`Error::Os`] when the kernel does not list them.
+/// [`Error::Os`] if the kernel does not list them.
 pub fn list() -> Result<Vec<HostInterface>> {
     let socket = socket::open(libc::AF_INET, libc::SOCK_DGRAM, "the list of interfaces")?;
     let links = links::list()?;
@@ -95,8 +94,8 @@ pub fn list() -> Result<Vec<HostInterface>> {
 /// Switches generic receive offload of an interface on.
 ///
 /// # Errors
-/// [`Error::Permission`] naming CAP_NET_ADMIN; [`Error::Os`] where the device cannot, or says that
-/// it has and has not.
+/// [`Error::Permission`] naming CAP_NET_ADMIN; [`Error::Os`] if the device does not support it, or
+/// reports success but leaves it off.
 pub fn switch_gro_on(name: &str) -> Result<()> {
     let socket = socket::open(libc::AF_INET, libc::SOCK_DGRAM, name)?;
     let failed = |error| Error::os("switching GRO on", name, error);
@@ -106,15 +105,15 @@ pub fn switch_gro_on(name: &str) -> Result<()> {
         )),
         _ => failed(error),
     })?;
-    // A macvlan reports success and goes on as the interface below it does.
+    // A macvlan reports success but keeps the setting of its lower interface.
     if netdev::gro(socket.as_fd(), name).map_err(failed)? {
         return Ok(());
     }
     Err(failed(io::Error::other("the device reports success and leaves it off")))
 }
 
-/// Whether the device merges datagrams also where no socket asks for it; `None` where it or the
-/// kernel does not know of that.
+/// Whether the device merges datagrams even if no socket asks for it; `None` if the device or the
+/// kernel does not have the feature.
 #[must_use]
 pub fn udp_gro_forwarding(name: &str) -> Option<bool> {
     let socket = socket::open(libc::AF_INET, libc::SOCK_DGRAM, name).ok()?;
@@ -140,16 +139,16 @@ fn describe(socket: BorrowedFd<'_>, link: Link) -> HostInterface {
     }
 }
 
-/// The broadcast addresses of an IPv4 address: the one that was set, and the one that the kernel
-/// makes of every network of more than two hosts (fib_add_ifaddr).
+/// The broadcast addresses of an IPv4 address: the configured one, and the one that the kernel
+/// derives for every network of more than two hosts (fib_add_ifaddr).
 fn broadcasts(of: &Address) -> impl Iterator<Item = Ipv4Addr> {
-    let made = match of.address.ip() {
+    let derived = match of.address.ip() {
         IpAddr::V4(address) if of.prefix_bits < 31 => {
             Some(Ipv4Addr::from_bits(address.to_bits() | u32::MAX >> of.prefix_bits))
         }
         _ => None,
     };
-    of.broadcast.into_iter().chain(made)
+    of.broadcast.into_iter().chain(derived)
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Opens sockets in this process, in the calling thread's network namespace and with its rights.
-//! It must not know what they are for.
+//! The provider that opens sockets in this process, in the calling thread's network namespace and
+//! with its privileges.
 
 use std::os::fd::AsFd;
 use std::sync::{Mutex, PoisonError};
@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::spec::OutputSpec;
 use crate::sys::packet_ring::PacketRing;
 
-/// What is open beside the sockets that were handed out.
+/// The state of the provider besides the sockets that it has handed out.
 #[derive(Debug, Default)]
 pub struct LocalProvider {
     joins: Mutex<Joins>,
@@ -28,7 +28,7 @@ pub struct LocalProvider {
 }
 
 impl LocalProvider {
-    /// Nothing is open yet.
+    /// Creates a provider without open sockets.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -36,31 +36,32 @@ impl LocalProvider {
 }
 
 impl Drop for LocalProvider {
-    /// Nothing stays open behind it.
+    /// Waits until all sockets are closed.
     fn drop(&mut self) {
         self.closer.finish();
     }
 }
 
 impl SocketProvider for LocalProvider {
-    fn frames(&self, wish: &PacketSocketRequest<'_>) -> Result<Vec<PacketSocketHandle>> {
+    fn frames(&self, request: &PacketSocketRequest<'_>) -> Result<Vec<PacketSocketHandle>> {
         let mut spares = self.spares.lock().unwrap_or_else(PoisonError::into_inner);
-        let group = packet::open_group(&wish.interface, wish.sockets, wish.ring, &mut spares)?;
-        let mapped = |socket: PacketSocket| {
+        let group =
+            packet::open_group(&request.interface, request.sockets, request.ring, &mut spares)?;
+        let map = |socket: PacketSocket| {
             let ring = socket.ring.map(|shape| PacketRing::map(socket.fd.as_fd(), shape));
             let ring = ring.transpose();
             Ok(PacketSocketHandle {
                 ring: ring
-                    .map_err(|e| Error::os("mapping a packet ring", wish.interface.name, e))?,
+                    .map_err(|e| Error::os("mapping a packet ring", request.interface.name, e))?,
                 socket: Socket::closed_by(socket.fd, self.closer.clone()),
                 receive_buffer_bytes: socket.receive_buffer_bytes,
                 vnet_hdr: socket.vnet_hdr,
                 lost_frames: 0,
             })
         };
-        let frames = group.into_iter().map(mapped).collect::<Result<Vec<_>>>()?;
-        for each in &frames {
-            packet::replace_filter(each.socket.as_fd(), wish.blocks)?;
+        let frames = group.into_iter().map(map).collect::<Result<Vec<_>>>()?;
+        for handle in &frames {
+            packet::replace_filter(handle.socket.as_fd(), request.blocks)?;
         }
         Ok(frames)
     }
@@ -85,7 +86,7 @@ impl SocketProvider for LocalProvider {
 
     fn leave(&self, ifindex: u32, group: Addr, sources: &[Addr]) {
         let mut joins = self.joins.lock().unwrap_or_else(PoisonError::into_inner);
-        // It was joined in the same way, so there is nothing to refuse.
+        // It was joined with the same arguments, so leaving cannot be refused.
         joins.leave(ifindex, group, sources).ok();
     }
 
@@ -130,9 +131,9 @@ impl SocketProvider for LocalProvider {
             .map(HelperSocket::from))
     }
 
-    fn datagrams(&self, wish: &udp_input::UdpInputRequest<'_>) -> Result<UdpInputHandle> {
-        let input = udp_input::open(wish)?;
-        udp_input::enable_marks(input.fd.as_fd(), &wish.interface, wish.group)?;
+    fn datagrams(&self, request: &udp_input::UdpInputRequest<'_>) -> Result<UdpInputHandle> {
+        let input = udp_input::open(request)?;
+        udp_input::enable_marks(input.fd.as_fd(), &request.interface, request.group)?;
         Ok(UdpInputHandle {
             socket: input.fd.into(),
             receive_buffer_bytes: input.receive_buffer_bytes,
@@ -183,7 +184,7 @@ impl SocketProvider for LocalProvider {
         self.spares.lock().unwrap_or_else(PoisonError::into_inner).fill(count)
     }
 
-    /// No relay was before: what one has in its own process ends with it.
+    /// Sockets of an in-process relay end with it, so there is nothing to release.
     fn release_unclaimed(&self) -> Result<()> {
         Ok(())
     }

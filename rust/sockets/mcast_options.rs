@@ -1,5 +1,4 @@
-//! The kernel's requests about multicast memberships (RFC 3678, the same for both families).
-//! It must not know why a group is joined.
+//! The socket options for multicast memberships (RFC 3678, the same for both families).
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,22 +11,22 @@ use crate::addr::Addr;
 use crate::error::Error;
 use crate::sys::{group_filter, sockaddr, sockopt};
 
-/// The mode of a membership for any source.
+/// The filter mode of a membership for any source.
 const EXCLUDE: u32 = libc::MCAST_EXCLUDE.unsigned_abs();
-/// The mode of a membership for listed sources.
+/// The filter mode of a membership for listed sources.
 const INCLUDE: u32 = libc::MCAST_INCLUDE.unsigned_abs();
 
-/// Becomes a member for any source. EADDRINUSE: the socket is a member already, in some way.
+/// Joins for any source. EADDRINUSE: the socket is already a member, for any or for some sources.
 pub(super) fn join_group(fd: BorrowedFd<'_>, ifindex: u32, group: Addr) -> io::Result<()> {
     group_request(fd, libc::MCAST_JOIN_GROUP, ifindex, group)
 }
 
-/// Ends the membership, whatever sources it has.
+/// Ends the membership, whatever its sources.
 pub(super) fn leave_group(fd: BorrowedFd<'_>, ifindex: u32, group: Addr) -> io::Result<()> {
     group_request(fd, libc::MCAST_LEAVE_GROUP, ifindex, group)
 }
 
-/// Becomes a member for one more source. EADDRNOTAVAIL: it is one for this source already.
+/// Adds a source to the membership. EADDRNOTAVAIL: it already has this source.
 pub(super) fn join_source(
     fd: BorrowedFd<'_>,
     ifindex: u32,
@@ -37,7 +36,7 @@ pub(super) fn join_source(
     source_request(fd, libc::MCAST_JOIN_SOURCE_GROUP, ifindex, group, source)
 }
 
-/// Ends the membership for one source, and with the last one the membership.
+/// Removes a source from the membership; removing the last one ends it.
 pub(super) fn leave_source(
     fd: BorrowedFd<'_>,
     ifindex: u32,
@@ -47,13 +46,13 @@ pub(super) fn leave_source(
     source_request(fd, libc::MCAST_LEAVE_SOURCE_GROUP, ifindex, group, source)
 }
 
-/// Turns a membership for some sources into one for any, without a gap.
+/// Changes a membership for some sources into one for any, without a gap.
 pub(super) fn widen(fd: BorrowedFd<'_>, ifindex: u32, group: Addr) -> io::Result<()> {
     group_filter::set(fd, level(group), ifindex, plain(group), EXCLUDE, &[])
 }
 
-/// Turns a membership for any source, or for others, into one for these, of which there must be
-/// some. It is one step for the kernel, so the group is not left in between.
+/// Changes the membership into one for exactly `sources`, which must not be empty. The kernel does
+/// this in one step, so the group is not left in between.
 pub(super) fn narrow(
     fd: BorrowedFd<'_>,
     ifindex: u32,
@@ -64,23 +63,24 @@ pub(super) fn narrow(
     group_filter::set(fd, level(group), ifindex, plain(group), INCLUDE, &sources)
 }
 
-/// Whether the socket is a member for any source. A source that is joined then would narrow the
-/// membership to that source.
+/// Whether the socket is a member for any source. Joining a source would then narrow the membership
+/// to that source.
 pub(super) fn takes_any(fd: BorrowedFd<'_>, ifindex: u32, group: Addr) -> bool {
     group_filter::mode(fd, level(group), ifindex, storage(group)).is_ok_and(|mode| mode == EXCLUDE)
 }
 
-/// Whether a limit of the kernel was met.
+/// Whether the error means that a kernel limit was reached.
 pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::ENOMEM))
 }
 
-/// What the kernel says when a join did not succeed, with the sysctl that would help.
+/// The error for a failed join, naming the sysctl to raise.
 pub(super) fn refusal(group: Addr, target: &str, error: io::Error) -> Error {
     let limits = if group.is_v4() {
         "net.ipv4.igmp_max_memberships, net.ipv4.igmp_max_msf"
     } else {
-        // Of this one only the first network namespace has a sysctl; it holds in all of them.
+        // This sysctl exists only in the initial network namespace, but its value applies in all of
+        // them.
         "net.ipv6.mld_max_msf (on the host itself, outside of containers)"
     };
     let error = if is_full(&error) {

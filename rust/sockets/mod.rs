@@ -1,20 +1,20 @@
-//! Every socket that the relay uses is opened here; the engine opens none. This file is a map.
+//! All sockets of the relay; the engine opens none. This file is a map.
 //!
 //! ```text
 //! packet         AF_PACKET of the packet ingress   filter      its BPF program
-//! udp_input      the udp ingress                   output      the sockets that copies leave by
-//! joins          multicast memberships             gro_helper  sockets that receive nothing
-//! mcast_options  the socket options of both        igmp_query  makes the kernel report them again
-//! provider       all of that as one trait, since another process may do it
-//! local          the provider that opens them in this process
-//! ingress        which of the two ingresses        ring_shape  the size of packet rings
-//! interfaces     the interfaces of this host       netlink     what the kernel says of them
+//! udp_input      the udp ingress                   output      sockets that send copies
+//! joins          multicast memberships             gro_helper  helper sockets for GRO and ports
+//! mcast_options  socket options of memberships     igmp_query  makes the kernel report them again
+//! provider       all of the above as a trait, because another process may do it
+//! local          the provider of this process
+//! ingress        packet or udp                     ring_shape  the size of packet rings
+//! interfaces     the interfaces of this host       netlink     kernel notifications and queries
 //! nofile         the limit of open files           closer      closes AF_PACKET sockets
-//! socket         what they share: creation, buffer sizes, addresses, the text of refusals
+//! socket         shared basics: creation, buffer sizes, addresses, error texts
 //! ```
 //!
-//! All of it acts in the calling thread's network namespace and with its rights, and knows
-//! neither rules nor the engine.
+//! Everything here acts in the calling thread's network namespace and with its privileges, and must
+//! not depend on rules or the engine.
 
 pub mod closer;
 pub mod filter;
@@ -39,8 +39,8 @@ pub mod udp_input;
 /// A network interface, as the caller found it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InterfaceRef<'a> {
-    /// Its index, which the kernel knows it by.
+    /// The kernel's index.
     pub index: u32,
-    /// Its name, for messages.
+    /// The name, for messages.
     pub name: &'a str,
 }

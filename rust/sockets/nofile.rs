@@ -1,5 +1,5 @@
-//! The limit of open files: raised beforehand to what is needed, so that a change is refused as a
-//! whole and not in its middle. It must not know what the files are for.
+//! The limit on open files. It is raised in advance, so that a change is refused as a whole and not
+//! halfway through.
 
 use std::{fs, io};
 
@@ -7,30 +7,30 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::error::{Error, Result};
 
-/// For what the program around this library opens meanwhile.
+/// Descriptors left for the program that embeds this library.
 const MARGIN: u64 = 64;
 
-/// What is left of the limit, as far as is known: counted anew when it is used up.
+/// The known remaining capacity below the limit; recounted when it is used up.
 #[derive(Debug, Default)]
 pub(crate) struct Descriptors {
     left: u64,
 }
 
 impl Descriptors {
-    /// Makes sure that this many more descriptors can be opened: raises the soft limit to what
-    /// is needed, never further than to the next power of two.
+    /// Makes sure that `count` more descriptors can be opened. Raises the soft limit only as far as
+    /// needed, rounded up to a power of two.
     ///
     /// # Errors
-    /// [`Error::Os`] with what is needed and what there is, when the hard limit is lower.
+    /// [`Error::Os`] with the required and the available number, if the hard limit is too low.
     pub(crate) fn reserve(&mut self, count: usize) -> Result<()> {
         let count = u64::try_from(count).unwrap_or(u64::MAX);
         if let Some(left) = self.left.checked_sub(count) {
             self.left = left;
             return Ok(());
         }
-        // Where limits cannot be read, opening tells.
+        // If limits cannot be read, opening will report the error.
         let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return Ok(()) };
-        // A process that does not see its files does not raise its limits either.
+        // Without /proc/self/fd the limits are not raised either.
         let Ok(open) = fs::read_dir("/proc/self/fd") else { return within(count, soft) };
         let in_use = u64::try_from(open.count()).unwrap_or(u64::MAX);
         let needed = in_use.saturating_add(count);
@@ -63,11 +63,11 @@ fn within(needed: u64, limit: u64) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sockets::testnet::again;
+    use crate::sockets::testnet::rerun;
 
     #[test]
     fn limits_are_raised_to_what_is_needed() {
-        again("sockets::nofile::tests::in_a_process_with_few_descriptors", |_| {});
+        rerun("sockets::nofile::tests::in_a_process_with_few_descriptors", |_| {});
     }
 
     #[test]
@@ -80,7 +80,7 @@ mod tests {
         assert_eq!(limits(), (100, 1000));
         descriptors.reserve(200).unwrap();
         assert_eq!(limits(), (512, 1000));
-        // Nothing is open yet of what was reserved.
+        // None of the reserved descriptors is open yet.
         descriptors.reserve(850).unwrap();
         assert_eq!(limits(), (1000, 1000));
         let refused = descriptors.reserve(1000).unwrap_err().to_string();

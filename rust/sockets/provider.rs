@@ -1,7 +1,7 @@
-//! Who opens and sets up the sockets of a relay: this process ([`super::local`]), or another one
-//! that has the rights for it. It must not know rules, nor what comes in or goes out.
+//! The interface for opening and setting up a relay's sockets, implemented by this process
+//! ([`super::local`]) or by another one that has the privileges.
 //!
-//! Whatever is asked for with a descriptor in hand, is asked of the opener that it came from.
+//! Calls that take a socket go to the provider that opened it.
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,26 +14,25 @@ use crate::error::Result;
 use crate::spec::OutputSpec;
 use crate::sys::packet_ring::{PacketRing, RingShape};
 
-/// Opens sockets, and does all to them that configures them; reading from them, sending and
-/// asking for their counters is done by who has them. Errors are those of the module that opens
-/// the kind of socket.
+/// Opens sockets and configures them; their owner reads, sends and queries the counters. Errors are
+/// those of the module for the kind of socket.
 pub trait SocketProvider: Send + Sync {
-    /// AF_PACKET sockets that queue frames ([`super::packet`]), as many as were asked for.
+    /// Opens AF_PACKET sockets that queue frames ([`super::packet`]), as many as requested.
     ///
     /// # Errors
-    /// A missing right, an interface that is gone, a limit.
-    fn frames(&self, wish: &PacketSocketRequest<'_>) -> Result<Vec<PacketSocketHandle>>;
+    /// A missing privilege, a missing interface, a limit.
+    fn frames(&self, request: &PacketSocketRequest<'_>) -> Result<Vec<PacketSocketHandle>>;
 
-    /// Has it pass other destinations from now on.
+    /// Makes the socket pass other destinations from now on.
     ///
     /// # Errors
-    /// The kernel's; the filter before stays.
+    /// The kernel's; the previous filter stays.
     fn replace_filter(&self, socket: &Socket, blocks: &[(Addr, u8)]) -> Result<()>;
 
-    /// Makes its interface take all multicast, or no longer.
+    /// Makes the socket's interface receive all multicast, or stops that.
     ///
     /// # Errors
-    /// An interface that is gone.
+    /// The interface is gone.
     fn take_all_multicast(
         &self,
         socket: &Socket,
@@ -41,26 +40,28 @@ pub trait SocketProvider: Send + Sync {
         on: bool,
     ) -> Result<()>;
 
-    /// Becomes a member of a group, by sockets that receive nothing ([`super::joins`]).
+    /// Joins a group, on sockets that receive nothing ([`super::joins`]).
     ///
     /// # Errors
-    /// What the kernel refuses, naming the sysctl where a limit is met.
+    /// The kernel's, naming the sysctl if a limit is reached.
     fn join(&self, interface: &InterfaceRef<'_>, group: Addr, sources: &[Addr]) -> Result<()>;
 
-    /// Takes one [`SocketProvider::join`] back.
+    /// Reverts one [`SocketProvider::join`].
     fn leave(&self, ifindex: u32, group: Addr, sources: &[Addr]);
 
-    /// Has the IPv4 memberships of the interface reported to its network again, without leaving
-    /// anything ([`super::igmp_query`]).
+    /// Makes the kernel report the IPv4 memberships of the interface again, without leaving any
+    /// group ([`super::igmp_query`]).
     ///
     /// # Errors
-    /// A missing right; [`SocketProvider::leave`] and [`SocketProvider::join`] in a row do nearly the same.
+    /// A missing privilege; [`SocketProvider::leave`] followed by [`SocketProvider::join`] has
+    /// nearly the same effect.
     fn announce(&self, interface: &InterfaceRef<'_>) -> Result<()>;
 
-    /// What can make the kernel merge datagrams of a group and port ([`super::gro_helper`]).
+    /// Opens a socket that can make the kernel merge datagrams of a group and port
+    /// ([`super::gro_helper`]).
     ///
     /// # Errors
-    /// As there; without it all works, only slower.
+    /// As there; everything works without it, only slower.
     fn gro_helper(
         &self,
         group: Addr,
@@ -68,16 +69,16 @@ pub trait SocketProvider: Send + Sync {
         interface: &InterfaceRef<'_>,
     ) -> Result<HelperSocket>;
 
-    /// The same wherever the group arrives ([`super::gro_helper::open_anywhere`]).
+    /// The same for any interface the group arrives on ([`super::gro_helper::open_anywhere`]).
     ///
     /// # Errors
-    /// As there; without it all works, only slower.
+    /// As there; everything works without it, only slower.
     fn gro_helper_anywhere(&self, group: Addr, port: u16) -> Result<HelperSocket>;
 
-    /// The same for a port of any group; `None` when a program has it.
+    /// The same for a port of any group; `None` if a program has the port.
     ///
     /// # Errors
-    /// A missing right.
+    /// A missing privilege.
     fn gro_helper_for_port(
         &self,
         v4: bool,
@@ -85,16 +86,17 @@ pub trait SocketProvider: Send + Sync {
         is_beside_own: bool,
     ) -> Result<Option<HelperSocket>>;
 
-    /// Has the kernel merge what a helper is asked about, or no longer.
+    /// Switches merging for the flow of a helper on or off.
     ///
     /// # Errors
-    /// The kernel's.
+    /// The kernel refuses the option.
     fn merge(&self, helper: &HelperSocket, on: bool) -> Result<()>;
 
-    /// What keeps the host from answering for a local port; `None` where nothing has to.
+    /// Opens a socket that keeps the host from answering for a local port; `None` if none is
+    /// needed.
     ///
     /// # Errors
-    /// A missing right.
+    /// A missing privilege.
     fn port_guard(
         &self,
         address: Addr,
@@ -103,16 +105,17 @@ pub trait SocketProvider: Send + Sync {
         is_beside_own: bool,
     ) -> Result<Option<HelperSocket>>;
 
-    /// A socket of the `udp` ingress that tells TTL and traffic class ([`super::udp_input`]).
+    /// Opens a socket of the `udp` ingress that reports TTL and traffic class
+    /// ([`super::udp_input`]).
     ///
     /// # Errors
-    /// A missing right, a port that is taken, an interface or address that is not there.
-    fn datagrams(&self, wish: &udp_input::UdpInputRequest<'_>) -> Result<UdpInputHandle>;
+    /// A missing privilege, a port in use, a missing interface or address.
+    fn datagrams(&self, request: &udp_input::UdpInputRequest<'_>) -> Result<UdpInputHandle>;
 
-    /// Makes such a socket a member of its group for these sources, or for any.
+    /// Joins the group of such a socket for `sources`, or for any source if there are none.
     ///
     /// # Errors
-    /// What the kernel refuses, naming the sysctl where a limit is met.
+    /// The kernel's, naming the sysctl if a limit is reached.
     fn join_socket(
         &self,
         socket: &Socket,
@@ -121,14 +124,14 @@ pub trait SocketProvider: Send + Sync {
         sources: &[Addr],
     ) -> Result<()>;
 
-    /// Ends its membership for these sources, or altogether.
+    /// Ends its membership for `sources`, or for all if there are none.
     fn leave_socket(&self, socket: &Socket, ifindex: u32, group: Addr, sources: &[Addr]);
 
-    /// Turns its membership for any source into one for these, without a leave; there must be
-    /// some.
+    /// Changes its membership for any source into one for `sources`, which must not be empty,
+    /// without leaving the group.
     ///
     /// # Errors
-    /// As [`SocketProvider::join_socket`]; it stays a membership for any source then.
+    /// As [`SocketProvider::join_socket`]; the membership then stays one for any source.
     fn narrow_socket(
         &self,
         socket: &Socket,
@@ -137,70 +140,71 @@ pub trait SocketProvider: Send + Sync {
         sources: &[Addr],
     ) -> Result<()>;
 
-    /// A socket that copies leave by, connected ([`super::output`]).
+    /// Opens a connected socket that sends copies ([`super::output`]).
     ///
     /// # Errors
-    /// A missing right, an interface or address that is not there, a host without a route.
+    /// A missing privilege, a missing interface or address, a host without a route.
     fn output(&self, owner: &OutputOwner<'_>, spec: &OutputSpec) -> Result<OutputHandle>;
 
-    /// The same with all that takes a right, but connected to nobody yet.
+    /// Does everything of [`SocketProvider::output`] that needs a privilege, without connecting.
     ///
     /// # Errors
-    /// A missing right.
+    /// A missing privilege.
     fn prepare_output(&self, owner: &OutputOwner<'_>, spec: &OutputSpec) -> Result<OutputHandle>;
 
-    /// Has an output's socket follow its interface and addresses; says the largest payload.
+    /// Connects an output's socket again after a change of its interface or addresses; returns the
+    /// largest payload.
     ///
     /// # Errors
-    /// As [`SocketProvider::output`]; then the socket is connected to nobody.
+    /// As [`SocketProvider::output`]; the socket is then unconnected.
     fn reconnect(&self, socket: &Socket, spec: &OutputSpec) -> Result<u16>;
 
-    /// Has the kernel look for the host on the link that the copies of an output are handed to
+    /// Makes the kernel resolve the host on the link that an output's copies are handed to
     /// ([`super::netlink::routes::resolve_host`]).
     ///
     /// # Errors
-    /// As there; the first copy does the same.
+    /// As there; otherwise the first copy starts the resolution.
     fn resolve_host(&self, socket: &Socket, spec: &OutputSpec) -> Result<()>;
 
-    /// Keeps sockets for interfaces that come when it is not permitted to open any.
+    /// Keeps sockets for interfaces that appear when no more can be opened.
     ///
     /// # Errors
-    /// A missing right.
+    /// A missing privilege.
     fn keep_spares(&self, count: usize) -> Result<()>;
 
-    /// All that is needed has been asked for: what a relay before this one had, and this one has
-    /// not claimed, is closed.
+    /// Signals that everything needed was requested: sockets of a previous relay that this one has
+    /// not claimed are closed.
     ///
     /// # Errors
-    /// Nobody is there to do it.
+    /// The provider is gone.
     fn release_unclaimed(&self) -> Result<()>;
 }
 
-/// AF_PACKET sockets to be opened.
+/// A request for AF_PACKET sockets.
 #[derive(Clone, Copy, Debug)]
 pub struct PacketSocketRequest<'a> {
-    /// Where the frames arrive.
+    /// The interface on which the frames arrive.
     pub interface: InterfaceRef<'a>,
-    /// The destinations that pass, as [`super::filter::destinations`] takes them.
+    /// The destinations to pass, as for [`super::filter::destinations`].
     pub blocks: &'a [(Addr, u8)],
-    /// How many of this process share the frames; each flow comes to one.
+    /// How many sockets of this process share the frames; each flow goes to one.
     pub sockets: u16,
-    /// The packet ring that they are to lie in.
+    /// The packet ring to set up.
     pub ring: Option<RingShape>,
 }
 
 /// An AF_PACKET socket.
 #[derive(Debug)]
 pub struct PacketSocketHandle {
-    /// The socket.
+    /// The descriptor and its owner.
     pub socket: Socket,
-    /// The receive buffer that it got, in bytes.
+    /// The actual receive buffer in bytes.
     pub receive_buffer_bytes: usize,
     /// Whether every frame has a `virtio_net_hdr` in front.
     pub vnet_hdr: bool,
-    /// Where the frames lie, if in a ring.
+    /// The mapped ring, if the socket has one.
     pub ring: Option<PacketRing>,
-    /// Frames that the one who had the socket before had in hand when it died.
+    /// Frames that the socket's previous owner had claimed when it died.
     pub lost_frames: u64,
 }
 
@@ -209,7 +213,7 @@ pub struct PacketSocketHandle {
 pub struct UdpInputHandle {
     /// The socket.
     pub socket: Socket,
-    /// The receive buffer that it got, in bytes.
+    /// The actual receive buffer in bytes.
     pub receive_buffer_bytes: usize,
 }
 
@@ -218,22 +222,22 @@ pub struct UdpInputHandle {
 pub struct OutputHandle {
     /// The socket.
     pub socket: Socket,
-    /// The send buffer that it got, in bytes.
+    /// The actual send buffer in bytes.
     pub send_buffer_bytes: usize,
-    /// The largest payload that the path takes without fragments; 0 while it is not connected.
+    /// The largest payload in bytes that the path takes without fragmentation; 0 while unconnected.
     pub max_segment: u16,
 }
 
-/// Whose an output is, the same for every relay that has the rule.
+/// The identity of an output, the same in every relay that has the rule.
 #[derive(Clone, Copy, Debug)]
 pub struct OutputOwner<'a> {
     /// The rule's id.
     pub rule: &'a str,
-    /// Which of the rule's outputs.
+    /// The position among the rule's outputs.
     pub number: u16,
 }
 
-/// A descriptor that this process uses, and may have to give back.
+/// A descriptor that this process uses, and may have to return to its provider.
 #[derive(Debug)]
 pub struct Socket {
     fd: OwnedFd,
@@ -241,7 +245,7 @@ pub struct Socket {
     closer: Option<Closer>,
 }
 
-/// A socket that only has to be there, wherever it is open.
+/// A socket that only has to exist, in this process or in another one.
 #[derive(Debug)]
 pub struct HelperSocket {
     what: HelperLocation,
@@ -254,7 +258,7 @@ enum HelperLocation {
 }
 
 impl HelperSocket {
-    /// The socket, where it is open in this process.
+    /// The socket, if it is open in this process.
     #[must_use]
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         match &self.what {
@@ -263,7 +267,7 @@ impl HelperSocket {
         }
     }
 
-    /// The number of its lease, where it is open in another one.
+    /// The number of its lease, if it is open in another process.
     #[must_use]
     pub fn lease(&self) -> Option<u64> {
         match &self.what {
@@ -273,26 +277,26 @@ impl HelperSocket {
     }
 }
 
-/// The right to something that another process holds for this one; given back when dropped.
+/// The right to something that another process holds for this one; returned when dropped.
 pub struct Lease {
     id: u64,
     lender: Arc<dyn Lender>,
 }
 
-/// Who gives leases.
+/// The issuer of leases.
 pub trait Lender: Send + Sync {
-    /// A lease is over. It must neither block nor fail: any thread may drop one.
+    /// Takes a lease back. It must neither block nor fail: any thread may drop one.
     fn return_lease(&self, id: u64);
 }
 
 impl Socket {
-    /// With the lease that it is held under.
+    /// Wraps a descriptor together with its lease.
     #[must_use]
     pub fn leased(fd: OwnedFd, lease: Lease) -> Self {
         Self { fd, lease: Some(lease), closer: None }
     }
 
-    /// One that takes the kernel long to close.
+    /// Wraps a descriptor that takes the kernel long to close.
     #[must_use]
     pub fn closed_by(fd: OwnedFd, closer: Closer) -> Self {
         Self { fd, lease: None, closer: Some(closer) }
@@ -306,7 +310,7 @@ impl Socket {
 }
 
 impl Drop for Socket {
-    /// Whoever closes the last descriptor waits for the kernel: another one does that.
+    /// The last close waits for the kernel, so a `Closer` thread does it.
     fn drop(&mut self) {
         if let Some(closer) = &self.closer
             && let Ok(last) = self.fd.try_clone()
@@ -342,7 +346,7 @@ impl From<Lease> for HelperSocket {
 }
 
 impl Lease {
-    /// The lease that `lender` knows by this number.
+    /// Creates the lease that `lender` identifies by this number.
     #[must_use]
     pub fn new(id: u64, lender: Arc<dyn Lender>) -> Self {
         Self { id, lender }

@@ -1,25 +1,27 @@
-//! The size of packet rings: slots that hold an interface's frames, within an engine's memory.
+//! The dimensions of packet rings: slots for an interface's frames, within an engine's memory
+//! budget.
 
 use crate::sys::packet_ring::RingShape;
 
-/// Ethernet header and one VLAN tag that stayed in the frame.
+/// Ethernet header and one VLAN tag left in the frame.
 pub(crate) const LINK_HEADER_BYTES: u32 = 18;
 /// Bytes before the frame in a slot of a packet ring: the kernel's headers, aligned.
 const SLOT_HEADROOM: u32 = 82;
-/// Frames of an MTU of 9000 and more.
+/// Slots of this size hold frames for an MTU of 9000 and more.
 const MAX_SLOT_BYTES: u32 = 16 * 1024;
-/// Most packet rings of a worker: each is a thing to look at in every turn.
+/// The most packet rings of a worker: it polls each of them in every turn.
 pub const MAX_RINGS: usize = 4;
-/// Most slots of a ring: a sixteenth of a second at 500 000 frames a second.
+/// The most slots of a ring: a sixteenth of a second at 500 000 frames a second.
 const MAX_SLOTS: usize = 1 << 15;
-/// Slots come in such numbers: the smallest fill a block of the kernel's then.
+/// The slot count is a multiple of this, so that even the smallest slots fill a kernel block.
 const SLOTS_STEP: usize = 32;
 
-/// The packet ring for an interface of this MTU (bytes) of a worker that has `open` rings
-/// already; `None` where frames would not fit a slot, or there are enough rings.
+/// The packet ring for an interface of this MTU (bytes), in a worker that already has `open` rings;
+/// `None` if frames would not fit a slot, or there are enough rings.
 ///
-/// A ring is the socket's queue, too: what bursts wait in. So it is beside the buffers' budget,
-/// half as much for each, which is what a socket's queue of 16 MiB would hold by default.
+/// A ring is also the socket's queue, which absorbs bursts. It therefore comes on top of the
+/// buffers' budget, half of it for each ring: as much as a socket's queue of 16 MiB would hold by
+/// default.
 #[must_use]
 pub fn packet_ring(mtu: u32, budget_bytes: usize, open: usize) -> Option<RingShape> {
     let frame = mtu.saturating_add(SLOT_HEADROOM + LINK_HEADER_BYTES);
@@ -30,7 +32,7 @@ pub fn packet_ring(mtu: u32, budget_bytes: usize, open: usize) -> Option<RingSha
     Some(RingShape { slot_bytes, slots })
 }
 
-/// Whether [`packet_ring`] makes such a ring of this budget for some interface.
+/// Whether [`packet_ring`] creates a ring of this shape from this budget for some interface.
 #[must_use]
 pub fn is_packet_ring(shape: RingShape, budget_bytes: usize) -> bool {
     let (slots, slot_bytes) = (usize::from(shape.slots), shape.slot_bytes);

@@ -1,4 +1,4 @@
-//! Network namespaces for tests: each test thread gets its own, which ends with it.
+//! Network namespaces for tests: each test thread gets its own, which is removed with it.
 
 use std::env;
 use std::io::{Write, stderr};
@@ -12,13 +12,13 @@ use nix::unistd::Pid;
 
 use super::InterfaceRef;
 
-/// Both ends of the cable that [`with_cable`] lays.
+/// The two ends of the cable from [`with_cable`].
 pub(crate) const NEAR: &str = "near0";
 pub(crate) const FAR: &str = "far0";
 
-/// Runs the test in a namespace of its own, whose loopback is up; where it may not it says so, and
-/// fails in CI.
-/// The test stays on one CPU, which delivers on the loopback in the order of sending.
+/// Runs the test in a namespace of its own, with loopback up. If namespaces are not permitted it
+/// says so and skips the test, or fails in CI. The test stays on one CPU, so that the loopback
+/// delivers in the order of sending.
 pub(crate) fn in_namespace(test: impl FnOnce() + Send + 'static) {
     let body = || {
         if let Err(errno) = unshare(CloneFlags::CLONE_NEWNET) {
@@ -43,7 +43,7 @@ pub(crate) fn with_cable(test: impl FnOnce() + Send + 'static) {
             ip(&format!("address add {address} dev {name}"));
             ip(&format!("link set {name} up"));
         }
-        // Until the kernel has seen the carrier, what is sent is lost and success reported.
+        // Before the kernel has noticed the carrier, datagrams are lost although sends succeed.
         for name in [NEAR, FAR] {
             wait_until("the cable is up", || {
                 ip(&format!("-o link show {name}")).contains("state UP")
@@ -53,8 +53,8 @@ pub(crate) fn with_cable(test: impl FnOnce() + Send + 'static) {
     });
 }
 
-/// Runs an ignored test again, as a process of its own that is prepared by `prepare`.
-pub(crate) fn again(test: &str, prepare: impl FnOnce(&mut Command)) {
+/// Runs an ignored test again in a process of its own, set up by `prepare`.
+pub(crate) fn rerun(test: &str, prepare: impl FnOnce(&mut Command)) {
     let mut command = Command::new(env::current_exe().unwrap());
     command.args(["--ignored", "--exact", test]);
     prepare(&mut command);
@@ -63,7 +63,7 @@ pub(crate) fn again(test: &str, prepare: impl FnOnce(&mut Command)) {
     assert!(output.status.success() && text.contains("1 passed"), "{text}");
 }
 
-/// Waits until all that was sent on the loopback, and what was answered to it, is delivered.
+/// Waits until everything sent on the loopback, and the answers, are delivered.
 pub(crate) fn settle() {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     for _ in 0..2 {
@@ -79,7 +79,7 @@ pub(crate) fn ip(arguments: &str) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// The interface of this name.
+/// The interface with this name.
 pub(crate) fn interface(name: &str) -> InterfaceRef<'_> {
     InterfaceRef { index: nix::net::if_::if_nametoindex(name).unwrap(), name }
 }
@@ -93,7 +93,7 @@ pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Lets the thread run anywhere: for traffic beside the test.
+/// Lets the thread run on any CPU, to send traffic in parallel with the test.
 pub(crate) fn roam() {
     let mut cpus = CpuSet::new();
     for cpu in 0..CpuSet::count() {

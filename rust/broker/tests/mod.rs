@@ -15,7 +15,7 @@ use crate::sockets::netlink::groups::GroupList;
 use crate::sockets::output::{self, OutputSocket};
 use crate::sockets::provider::{OutputOwner, Socket, SocketProvider};
 use crate::sockets::testnet::{
-    FAR, NEAR, again, in_namespace, interface, ip, settle, wait_until, with_cable,
+    FAR, NEAR, in_namespace, interface, ip, rerun, settle, wait_until, with_cable,
 };
 use crate::sockets::udp_input::UdpInputRequest;
 use crate::spec::{Choice, OutputSpec};
@@ -106,7 +106,7 @@ fn what_is_dropped_is_given_back_and_what_is_in_use_is_given_to_nobody_else() {
 
 #[test]
 fn a_port_that_is_given_back_can_be_asked_for_at_once() {
-    again("broker::tests::with_a_port_that_is_given_back", |_| {});
+    rerun("broker::tests::with_a_port_that_is_given_back", |_| {});
 }
 
 /// Beside no other tests: what they start has every socket of this process until it is executed.
@@ -126,7 +126,7 @@ fn with_a_port_that_is_given_back() {
 
 #[test]
 fn what_finds_no_place_in_a_worker_is_a_limit_and_is_given_back() {
-    again("broker::tests::in_a_worker_that_is_full", |_| {});
+    rerun("broker::tests::in_a_worker_that_is_full", |_| {});
 }
 
 #[test]

@@ -1,9 +1,9 @@
-//! The program that decides in the kernel which frames are queued: UDP, to destinations that
-//! some rule names (classic BPF). Ports and sources are left to the engine, so that it can
-//! count what no rule wants. It must not know sockets.
+//! The classic BPF program of the AF_PACKET sockets. It decides in the kernel which frames are
+//! queued: UDP to destinations that a rule names. Ports and sources are left to the engine, so that
+//! it can count datagrams that match no rule.
 //!
-//! A program is put together from fragments: each is entered at its first instruction, ends in
-//! a verdict on every path and jumps only inside itself, so that fragments can be moved.
+//! A program is assembled from fragments. Each is entered at its first instruction, ends in a
+//! verdict on every path and jumps only within itself, so fragments can be moved.
 
 mod netlink;
 
@@ -15,14 +15,14 @@ use crate::addr::Addr;
 use crate::packet::LinkType;
 pub use netlink::{link_deletions, without_known_neighbours};
 
-/// Instructions for the addresses of one family: both fit in the kernel's 4096 with room to
-/// spare, because the translated program must also fit in net.core.optmem_max.
+/// Instruction limit for the addresses of one family. Both families fit into the kernel's 4096 with
+/// room to spare, because the translated program must also fit into net.core.optmem_max.
 const FAMILY_BUDGET: usize = 1400;
 
-/// The most blocks that [`bounded`] makes.
+/// The largest number of blocks that [`bounded`] returns.
 pub const MOST_BLOCKS: usize = 2 * FAMILY_BUDGET;
 
-/// So many values are compared one after the other where a binary search ends.
+/// Groups of values that are compared one by one at the end of a binary search.
 const LEAF: usize = 4;
 
 const LOAD_BYTE: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_ABS;
@@ -44,41 +44,41 @@ const IPV4: u32 = 0x0800;
 const IPV6: u32 = 0x86dd;
 const UDP: u32 = 17;
 
-/// Instructions of [`ethernet_head`] and [`network_head`].
+/// Instruction counts of [`ethernet_head`] and [`network_head`].
 const ETHERNET_HEAD: usize = 15;
 const NETWORK_HEAD: usize = 6;
 
 /// Where the network header of an untagged Ethernet frame starts.
 const BEHIND_ETHERNET: u32 = 14;
-/// Bytes of a VLAN tag that stands inside the frame.
+/// Bytes of a VLAN tag inside the frame.
 const TAG: u32 = 4;
-/// What the kernel has found itself (linux/filter.h): SKF_NET_OFF, where the network header starts,
-/// and SKF_AD_OFF + SKF_AD_PROTOCOL, what protocol it is.
+/// Values that the kernel provides (linux/filter.h): SKF_NET_OFF, the offset of the network header,
+/// and SKF_AD_OFF + SKF_AD_PROTOCOL, its protocol.
 const NETWORK: u32 = libc::SKF_NET_OFF.cast_unsigned();
 const PROTOCOL: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_PROTOCOL).cast_unsigned();
 
-/// A block of addresses as words from the left; IPv4 has only the first.
+/// A block of addresses as big-endian 32-bit words; IPv4 uses only the first.
 #[derive(Clone, Copy, Debug)]
 struct BlockPattern {
     /// The first address.
     words: [u32; 4],
-    /// How many words tell the block apart; those behind them may be anything.
+    /// How many words identify the block; later words may have any value.
     len: u32,
-    /// The highest value of the last of them.
+    /// The highest value of the last identifying word.
     upper: u32,
 }
 
-/// The first words of the multicast addresses.
+/// The range of the first word of multicast addresses.
 const V4_MULTICAST: RangeInclusive<u32> = 0xe000_0000..=0xefff_ffff;
 const V6_MULTICAST: RangeInclusive<u32> = 0xff00_0000..=0xffff_ffff;
 
-/// A program that passes frames with UDP to one of `blocks` of addresses, each of them given by its
-/// first and how many low bits vary, or with an IPv6 extension header in front of whatever follows.
-/// One VLAN tag that is still inside an Ethernet frame is looked through, so that doubly tagged
-/// frames are counted.
+/// Builds a program that passes UDP frames to one of `blocks`, and frames with an IPv6 extension
+/// header to one of `blocks`, whatever the header carries. A block is its first address and the
+/// number of low bits that vary. The program looks through one VLAN tag inside an Ethernet frame,
+/// so that double-tagged frames are counted.
 ///
-/// Where the blocks of a family do not fit, it passes any multicast UDP of that family and
-/// exactly the unicast addresses; where these do not fit either, any UDP of the family.
+/// If the blocks of a family do not fit, the program passes all multicast UDP of that family and
+/// exactly the listed unicast addresses; if these do not fit either, all UDP of the family.
 #[must_use]
 pub fn destinations(blocks: &[(Addr, u8)], link: LinkType) -> Vec<sock_filter> {
     let (v4, v6): (Vec<_>, Vec<_>) = blocks.iter().copied().partition(|(first, _)| first.is_v4());
@@ -90,7 +90,7 @@ pub fn destinations(blocks: &[(Addr, u8)], link: LinkType) -> Vec<sock_filter> {
     }
 }
 
-/// The searches behind what finds an address in an Ethernet frame.
+/// Places the searches behind the code that finds the destination address in an Ethernet frame.
 fn in_ethernet(v4: Vec<sock_filter>, v6: Vec<sock_filter>) -> Vec<sock_filter> {
     let v4_tagged = v4_entry(BEHIND_ETHERNET + TAG);
     let v6_tagged = v6_entry(BEHIND_ETHERNET + TAG);
@@ -108,7 +108,8 @@ fn in_ethernet(v4: Vec<sock_filter>, v6: Vec<sock_filter>) -> Vec<sock_filter> {
     program
 }
 
-/// The searches behind what finds an address where the kernel has found the network header.
+/// Places the searches behind the code that finds the destination address from the kernel's network
+/// header offset.
 fn in_other(v4: Vec<sock_filter>, v6: Vec<sock_filter>) -> Vec<sock_filter> {
     let parts = [v4_entry(NETWORK), v4, v6_entry(NETWORK), v6];
     let [v4, _, v6, _] = starts(NETWORK_HEAD, &parts);
@@ -117,7 +118,7 @@ fn in_other(v4: Vec<sock_filter>, v6: Vec<sock_filter>) -> Vec<sock_filter> {
     program
 }
 
-/// Where each of the parts starts that stand behind `head` instructions.
+/// The start of each part when they follow `head` instructions.
 fn starts<const N: usize>(head: usize, parts: &[Vec<sock_filter>; N]) -> [usize; N] {
     let mut end = head;
     parts.each_ref().map(|part| {
@@ -127,16 +128,16 @@ fn starts<const N: usize>(head: usize, parts: &[Vec<sock_filter>; N]) -> [usize;
     })
 }
 
-/// Whether [`destinations`] passes any multicast, of IPv4 and of IPv6, because the blocks are very
-/// many. Where they are just too many it does too, though this says no.
+/// Whether [`destinations`] passes all multicast of IPv4 and of IPv6 because there are more blocks
+/// than instructions. It may also do so for slightly fewer blocks, for which this returns false.
 #[must_use]
 pub fn passes_any_multicast(blocks: &[(Addr, u8)]) -> [bool; 2] {
     let (v4, v6): (Vec<_>, Vec<_>) = blocks.iter().copied().partition(|(first, _)| first.is_v4());
     [v4, v6].map(|blocks| outermost(&blocks).len() > FAMILY_BUDGET)
 }
 
-/// The same for whoever has to keep the list short: at most [`MOST_BLOCKS`], for which
-/// [`destinations`] makes a program that passes the same as for all of `blocks`.
+/// Shortens the list to at most [`MOST_BLOCKS`] blocks, for which [`destinations`] builds a program
+/// that passes the same frames as for all of `blocks`.
 #[must_use]
 pub fn bounded(blocks: &[(Addr, u8)]) -> Vec<(Addr, u8)> {
     let (v4, v6): (Vec<_>, Vec<_>) = blocks.iter().partition(|(first, _)| first.is_v4());
@@ -149,8 +150,8 @@ pub fn bounded(blocks: &[(Addr, u8)]) -> Vec<(Addr, u8)> {
     bounded
 }
 
-/// Each block takes an instruction at least: more of them than there may be instructions end in
-/// the wider programs of [`search_or_more`].
+/// Each block takes at least one instruction, so a longer list would end in the wider programs of
+/// [`search_or_more`].
 fn bounded_family(
     blocks: &[(Addr, u8)],
     multicast: (Addr, u8),
@@ -170,8 +171,8 @@ pub fn nothing() -> [sock_filter; 1] {
     [DROP]
 }
 
-/// The dispatch by the ethertype in the frame; the arguments are the positions of the entries for
-/// IPv4 and IPv6, in a plain frame and behind a tag.
+/// Dispatches by the ethertype in the frame. The arguments are the positions of the entries for
+/// IPv4 and IPv6, in an untagged frame and behind a tag.
 fn ethernet_head(
     [v4, v6]: [usize; 2],
     [v4_tagged, v6_tagged]: [usize; 2],
@@ -195,7 +196,7 @@ fn ethernet_head(
     ]
 }
 
-/// The dispatch by the protocol that the kernel knows.
+/// Dispatches by the protocol that the kernel has determined.
 fn network_head([v4, v6]: [usize; 2]) -> [sock_filter; NETWORK_HEAD] {
     [
         statement(LOAD_HALF, PROTOCOL),
@@ -207,8 +208,8 @@ fn network_head([v4, v6]: [usize; 2]) -> [sock_filter; NETWORK_HEAD] {
     ]
 }
 
-/// Leaves the destination of the IPv4 header at `network` in the accumulator, if it is UDP. Every
-/// fragment of a datagram says UDP.
+/// Loads the destination of the IPv4 header at `network` into the accumulator if the protocol is
+/// UDP. Every fragment of a UDP datagram carries that protocol number.
 fn v4_entry(network: u32) -> Vec<sock_filter> {
     vec![
         statement(LOAD_BYTE, network + 9),
@@ -218,8 +219,8 @@ fn v4_entry(network: u32) -> Vec<sock_filter> {
     ]
 }
 
-/// The same for IPv6, or an extension header: hop-by-hop 0, routing 43, fragment 44, AH 51,
-/// destination 60. The later words of the destination are kept for the search.
+/// The same for IPv6, for UDP or an extension header: hop-by-hop 0, routing 43, fragment 44, AH 51,
+/// destination 60. Stores the later words of the destination for the search.
 fn v6_entry(network: u32) -> Vec<sock_filter> {
     let next_headers = [UDP, 0, 43, 44, 51, 60];
     let mut code = vec![statement(LOAD_BYTE, network + 6)];
@@ -235,18 +236,18 @@ fn v6_entry(network: u32) -> Vec<sock_filter> {
     code
 }
 
-/// `entry`, then a jump over `skipped`, which stands between it and the search.
+/// Appends to `entry` a jump over `skipped`, which lies between it and the search.
 fn before(mut entry: Vec<sock_filter>, skipped: &[sock_filter]) -> Vec<sock_filter> {
     entry.push(always(skipped.len()));
     entry
 }
 
-/// The blocks that are in no other one, in order.
+/// The blocks that are not inside another one, sorted.
 fn outermost(blocks: &[(Addr, u8)]) -> Vec<(Addr, u8)> {
     let mut blocks: Vec<(Addr, u8)> =
         blocks.iter().map(|(address, bits)| (address.block(*bits), *bits)).collect();
     blocks.sort_unstable_by_key(|(address, bits)| (*address, std::cmp::Reverse(*bits)));
-    // Of two blocks that meet one holds the other, and so comes before all that is in it.
+    // Blocks either nest or are disjoint, and an enclosing block sorts before those inside it.
     blocks.dedup_by(|(inner, _), (outer, bits)| inner.block(*bits) == *outer);
     blocks
 }
@@ -271,7 +272,7 @@ impl BlockPattern {
         self.words.get(word as usize).copied().unwrap_or(0)
     }
 
-    /// Whether this word, which is in the accumulator, decides about the block.
+    /// Whether this word, which is in the accumulator, is the last one that identifies the block.
     fn ends_with(&self, word: u32) -> bool {
         self.len == word + 1
     }
@@ -282,8 +283,8 @@ impl BlockPattern {
     }
 }
 
-/// The search for `blocks`, in words from the word `first` on, or the nearest wider one that keeps
-/// to the budget.
+/// The search for `blocks`, from the word `first` on, or the narrowest wider search that fits the
+/// budget.
 fn search_or_more(
     blocks: &[(Addr, u8)],
     first: usize,
@@ -292,7 +293,7 @@ fn search_or_more(
     let keys = |blocks: &[(Addr, u8)]| -> Vec<BlockPattern> {
         blocks.iter().map(|(address, bits)| BlockPattern::new(*address, *bits, first)).collect()
     };
-    // Each block takes an instruction at least: of many thousands the search need not be made.
+    // Each block takes at least one instruction: skip the search for longer lists.
     if blocks.len() <= FAMILY_BUDGET {
         let exact = search(&keys(blocks), 0);
         if exact.len() <= FAMILY_BUDGET {
@@ -308,7 +309,7 @@ fn search_or_more(
     if wider.len() <= FAMILY_BUDGET { wider } else { vec![PASS] }
 }
 
-/// Passes what is in one of `keys`, which agree in the words before `word`; that word of the
+/// Passes destinations in one of `keys`, which agree in all words before `word`. That word of the
 /// destination is in the accumulator.
 fn search(keys: &[BlockPattern], word: u32) -> Vec<sock_filter> {
     if keys.is_empty() {
@@ -318,7 +319,7 @@ fn search(keys: &[BlockPattern], word: u32) -> Vec<sock_filter> {
     halve(&groups, word)
 }
 
-/// A balanced search over groups of keys that agree in `word`.
+/// A balanced binary search over groups of keys that agree in `word`.
 fn halve(groups: &[&[BlockPattern]], word: u32) -> Vec<sock_filter> {
     let firsts: Vec<BlockPattern> =
         groups.iter().filter_map(|group| group.first().copied()).collect();
@@ -342,7 +343,7 @@ fn halve(groups: &[&[BlockPattern]], word: u32) -> Vec<sock_filter> {
     code
 }
 
-/// Passes the last words of the keys and nothing else.
+/// Passes the last words of the keys and drops the rest.
 fn leaf(keys: &[BlockPattern], word: u32) -> Vec<sock_filter> {
     let is_single = |key: &BlockPattern| key.word(word) == key.upper;
     let count: usize = keys.iter().map(|key| if is_single(key) { 1 } else { 2 }).sum();
@@ -359,7 +360,7 @@ fn leaf(keys: &[BlockPattern], word: u32) -> Vec<sock_filter> {
     code
 }
 
-/// A distance inside one of the short lists above.
+/// A jump distance inside one of the short lists above.
 fn near(distance: usize) -> u8 {
     u8::try_from(distance).unwrap_or(u8::MAX)
 }
@@ -372,9 +373,9 @@ const fn statement(code: u32, k: u32) -> sock_filter {
     jump(code, k, 0, 0)
 }
 
-/// `jt` and `jf` count the instructions that are skipped.
+/// `jt` and `jf` are the numbers of instructions to skip.
 const fn jump(code: u32, k: u32, jt: u8, jf: u8) -> sock_filter {
-    // An operation code is one byte.
+    // An opcode is one byte.
     let [code, ..] = code.to_le_bytes();
     sock_filter { code: code as u16, jt, jf, k }
 }

@@ -1,16 +1,16 @@
-//! The programs of netlink sockets that hear only of some changes: links that are deleted, or
-//! neighbours that do not answer. It must not know who wants to know.
+//! BPF programs for netlink sockets that receive only some notifications: deleted links, or
+//! neighbours that do not answer.
 
 use libc::sock_filter;
 
 use super::{DROP, EQUAL, LOAD_HALF, LOAD_WORD, PASS, jump, statement};
 
-/// A program for a netlink socket that passes only what is told of the deletion of one of these
-/// links; of any link where they are too many for a program.
+/// A program that passes only notifications about the deletion of these links; of all links if
+/// there are too many for a program.
 #[must_use]
 pub fn link_deletions(indices: &[u32]) -> Vec<sock_filter> {
-    // The type of `struct nlmsghdr` and the index of the `struct ifinfomsg` behind it, in this
-    // machine's order where loads take the network's.
+    // The type in `struct nlmsghdr` and the index in the `struct ifinfomsg` behind it are in host
+    // byte order, while BPF loads assume network byte order.
     const TYPE: u32 = 4;
     const INDEX: u32 = 20;
     const MOST: usize = 2000;
@@ -28,11 +28,11 @@ pub fn link_deletions(indices: &[u32]) -> Vec<sock_filter> {
     code
 }
 
-/// A program for a netlink socket that passes of neighbours only that one has not answered, or
-/// that an entry was deleted, and everything that is not about neighbours.
+/// A program that passes everything that is not about neighbours, and of neighbours only that one
+/// did not answer or that an entry was deleted.
 #[must_use]
 pub fn without_known_neighbours() -> [sock_filter; 6] {
-    // As above; the state in `struct ndmsg`, behind `struct nlmsghdr`.
+    // As above; the state is in `struct ndmsg`, behind `struct nlmsghdr`.
     const TYPE: u32 = 4;
     const STATE: u32 = 16 + 8;
     let entry = u16::from_be_bytes(libc::RTM_NEWNEIGH.to_ne_bytes());

@@ -1,4 +1,4 @@
-//! The programs run in a small machine and are compared with what they are meant to do.
+//! The programs, run in a small interpreter and compared with the specification.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -6,23 +6,23 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// The program for Ethernet.
+/// The program for Ethernet frames.
 fn destinations(blocks: &[(Addr, u8)]) -> Vec<sock_filter> {
     super::destinations(blocks, LinkType::Ethernet)
 }
 
-/// What the kernel's classic BPF does with the instructions used here; 0 is a drop.
+/// An interpreter for the classic BPF instructions used here; 0 means drop.
 fn run(program: &[sock_filter], frame: &[u8]) -> u32 {
     run_behind(program, frame, 14)
 }
 
-/// What an instruction loads from a frame, if the frame reaches so far.
+/// The value that an instruction loads from a frame, if the frame is long enough.
 fn load(frame: &[u8], at: usize, len: usize) -> Option<u32> {
     let bytes = frame.get(at..at + len)?;
     Some(bytes.iter().fold(0, |value, byte| value << 8 | u32::from(*byte)))
 }
 
-/// The protocol of a frame, as the kernel knows it from the network header.
+/// The protocol of a frame, derived from the network header as in the kernel.
 fn protocol(frame: &[u8], network: usize) -> Option<u32> {
     Some(if *frame.get(network)? >> 4 == 4 { IPV4 } else { IPV6 })
 }
@@ -69,7 +69,7 @@ fn run_behind(program: &[sock_filter], frame: &[u8], network: usize) -> u32 {
     }
 }
 
-/// A frame cut down to what the filter may look at.
+/// A frame truncated to the part that the filter may look at.
 #[derive(Clone, Debug)]
 struct Frame {
     tag: Option<u16>,
@@ -109,7 +109,7 @@ fn passes(program: &[sock_filter], frame: &Frame) -> bool {
     run(program, &frame.bytes()) != 0
 }
 
-/// Addresses that share words, so that all branches of the search are met.
+/// Addresses that share words, so that all branches of the search are covered.
 fn address() -> impl Strategy<Value = Addr> {
     let word = || prop_oneof![0..6_u32, Just(0xff3e_0000), Just(u32::MAX), any::<u32>()];
     prop_oneof![
@@ -122,7 +122,7 @@ fn address() -> impl Strategy<Value = Addr> {
     ]
 }
 
-/// Single addresses, and blocks of all sizes; a block's first address may be any in it.
+/// Single addresses and blocks of all sizes; a block may be given by any address in it.
 fn block() -> impl Strategy<Value = (Addr, u8)> {
     (address(), prop_oneof![2 => Just(0), 1 => 0..33_u8, 1 => 0..97_u8])
         .prop_map(|(address, bits)| (address, if address.is_v4() { bits.min(32) } else { bits }))
@@ -171,7 +171,7 @@ proptest! {
     fn exactly_the_named_destinations_pass((known, frames) in case()) {
         let program = destinations(&known);
         let v6 = known.iter().filter(|(address, _)| !address.is_v4()).count();
-        // So many addresses fit however little they have in common.
+        // This many addresses fit even if they have little in common.
         prop_assume!(v6 < 130);
         for frame in frames {
             let wanted = frame.tag != Some(0x9200)
@@ -223,7 +223,7 @@ proptest! {
     }
 }
 
-/// Numbers of groups and of hosts on both sides of every limit.
+/// Numbers of groups and of hosts below and above every limit.
 const CROWDS: [(u32, u32); 6] =
     [(3, 2), (1000, 300), (1300, 300), (2000, 5), (2000, 1350), (2000, 2000)];
 
@@ -316,7 +316,7 @@ fn the_kernel_takes_the_largest_program() {
     let mut largest = Vec::new();
     for count in (100..1500).step_by(25) {
         let (v4, _) = groups(count);
-        // With no prefix in common an IPv6 address costs the most.
+        // IPv6 addresses without a common prefix cost the most.
         let v6 = (0..count / 8).map(|n| {
             let word = u128::from(n.wrapping_mul(0x9e37_79b9));
             Addr::from_bits(word << 96 | 1 << 95 | word << 64 | word << 32 | word)

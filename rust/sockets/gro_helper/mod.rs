@@ -1,6 +1,5 @@
-//! Sockets beside the inputs that receive nothing: one can make the kernel form super-frames, one
-//! keeps the host from answering for a port that nobody has open. It must not know what the frames
-//! are for.
+//! Helper sockets that receive nothing: one kind makes the kernel form super-frames, the other
+//! keeps the host from answering for a port without an open socket.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -9,45 +8,46 @@ use super::socket::{self, set};
 use crate::addr::Addr;
 use crate::error::{Error, Result};
 
-/// The kernel raises it to the least that it gives.
+/// The kernel raises it to its minimum.
 const RECEIVE_BUFFER_BYTES: usize = 1;
 
-/// Opens a socket on group (or broadcast address) and port that receives nothing: it is a member
-/// of nothing, and has a filter against broadcasts, which need no membership. While it is open and
-/// told to [`merge`], frames of this flow are merged into super-frames where the device's GRO is on;
-/// before that it keeps them single, whatever sockets of other programs want.
+/// Opens a helper socket on a group (or broadcast address) and port. It receives nothing: it joins
+/// no group and has a filter against broadcasts, which need no membership. Once it is switched on
+/// with [`merge`], the kernel merges frames of this flow into super-frames where the device's GRO
+/// is on. Before that it keeps them single, whatever sockets of other programs ask for.
 ///
-/// It is bound to the interface, which puts it before sockets of applications when the kernel
-/// asks one socket whether it wants merging: an application without UDP_GRO on the same group
-/// and port ends the merging otherwise. It still gets its datagrams one by one.
+/// It is bound to the interface, which makes the kernel prefer it to sockets of applications when
+/// it looks up the one socket that decides on merging. Otherwise an application without UDP_GRO on
+/// the same group and port would end the merging. Such an application still gets its datagrams one
+/// by one.
 ///
 /// # Errors
-/// [`Error::Permission`] for a port that needs a right; [`Error::Os`] when an application has
-/// group and port to itself, which is no harm but for speed.
+/// [`Error::Permission`] for a privileged port; [`Error::Os`] when an application holds the group
+/// and port exclusively, which costs only speed.
 pub fn open(group: Addr, port: u16, interface: &InterfaceRef<'_>) -> Result<OwnedFd> {
     let target = format!("{} for {group}", interface.name);
     open_on(group, port, interface.index, &target)
 }
 
-/// Has the kernel merge what it would give this socket, or no longer (udp(7), UDP_GRO).
+/// Switches on or off whether the kernel merges datagrams for this socket (udp(7), UDP_GRO).
 ///
 /// # Errors
-/// The kernel's.
+/// The kernel refuses the option.
 pub fn merge(fd: BorrowedFd<'_>, on: bool) -> Result<()> {
     let what = if on { "turning UDP_GRO on" } else { "turning UDP_GRO off" };
-    set(fd, (libc::SOL_UDP, libc::UDP_GRO), on.into(), what, "a socket that receives nothing")
+    set(fd, (libc::SOL_UDP, libc::UDP_GRO), on.into(), what, "a GRO helper socket")
 }
 
-/// The same for a group that arrives on an interface that others receive for: a bridge, a bond, a
-/// VLAN, a macvlan. The kernel merges at these, and asks for a socket that hears them
-/// (`udp4_gro_lookup_skb`). One that is bound to no interface is found at each of them, also at
-/// those that join later; a socket of a program on the same group and port without UDP_GRO may be
-/// found instead, which ends the merging, not the relaying.
+/// The same for a group that arrives on an interface with other interfaces below it: a bridge, a
+/// bond, a VLAN, a macvlan. The kernel merges at the lower ones and looks for a socket that listens
+/// there (`udp4_gro_lookup_skb`). A socket bound to no interface is found at each of them, also at
+/// those added later. The kernel may find a socket of another program on the same group and port
+/// without UDP_GRO instead, which ends the merging, not the relaying.
 ///
 /// # Errors
 /// As [`open`]; EINVAL for an IPv6 group of a scope that needs an interface.
 pub fn open_anywhere(group: Addr, port: u16) -> Result<OwnedFd> {
-    open_on(group, port, 0, &format!("{group} wherever it arrives"))
+    open_on(group, port, 0, &format!("{group} on any interface"))
 }
 
 fn open_on(group: Addr, port: u16, ifindex: u32, target: &str) -> Result<OwnedFd> {
@@ -60,25 +60,26 @@ fn open_on(group: Addr, port: u16, ifindex: u32, target: &str) -> Result<OwnedFd
     Ok(owned)
 }
 
-/// Opens a socket on a port of any address, which is what [`open`] is for many groups at once.
-/// `None` when an application has the port, as it may be meant for unicast too; `is_beside_own` says
-/// whether other sockets of mcr may have it.
+/// Opens a socket on a port of the wildcard address, which serves many groups at once. Returns
+/// `None` when an application has the port, since that may receive unicast too. `is_beside_own`
+/// says whether other sockets of mcr may have the port.
 ///
-/// It begins to share only when it has the port, so that it comes in front of nobody, and is
-/// bound to no interface: an application that takes the port later and shares it too goes first.
+/// It enables sharing only after it has bound the port, so it never takes precedence over an
+/// existing socket, and it is bound to no interface: an application that binds the port later with
+/// sharing goes first.
 ///
-/// Such a socket is also the one that the kernel finds for "packet too big" about copies which
-/// leave from the port ([`crate::spec::OutputSpec::mtu_port`]): it notes the path's MTU then.
+/// The kernel also finds such a socket for "packet too big" messages about copies sent from the
+/// port ([`crate::spec::OutputSpec::mtu_port`]), and then stores the path's MTU.
 ///
 /// # Errors
-/// [`Error::Permission`] for a port that needs a right.
+/// [`Error::Permission`] for a privileged port.
 pub fn open_for_any(v4: bool, port: u16, is_beside_own: bool) -> Result<Option<OwnedFd>> {
     let any = if v4 { Addr::v4([0; 4]) } else { Addr::v6([0; 16]) };
     let target = format!("any group, port {port}");
     let owned = socket::open(socket::family(any), libc::SOCK_DGRAM, &target)?;
     let fd = owned.as_fd();
     if !v4 {
-        set(fd, (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY), 1, "leaving IPv4 out", &target)?;
+        set(fd, (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY), 1, "restricting to IPv6", &target)?;
     }
     prepare(fd, 0, &target)?;
     socket::drop_all(fd, &target)?;
@@ -91,15 +92,15 @@ pub fn open_for_any(v4: bool, port: u16, is_beside_own: bool) -> Result<Option<O
     }
 }
 
-/// Holds a local address and port, so that the host does not answer "port unreachable" to what
-/// the packet ingress relays. `None` when an application holds it, or when the address is not
-/// this host's: then the host does not answer.
+/// Holds a local address and port, so that the host does not answer "port unreachable" to datagrams
+/// that the packet ingress relays. Returns `None` when an application holds it, or when this host
+/// does not have the address: in both cases the host does not answer.
 ///
-/// It shares with other sockets of mcr only, of which `is_beside_own` says whether there may be any.
-/// `ifindex` is the interface that they arrive on; 0 for any.
+/// It shares the port only with other sockets of mcr; `is_beside_own` says whether there may be
+/// any. `ifindex` is the interface on which the datagrams arrive; 0 for any.
 ///
 /// # Errors
-/// [`Error::Permission`] for a port that needs a right.
+/// [`Error::Permission`] for a privileged port.
 pub fn port_guard(
     address: Addr,
     port: u16,

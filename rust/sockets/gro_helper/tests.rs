@@ -1,4 +1,4 @@
-//! Sockets that only stand there: whether they do.
+//! Helper sockets and their effect on the kernel.
 
 use std::net::UdpSocket;
 
@@ -7,7 +7,7 @@ use crate::sockets::testnet::{NEAR, in_namespace, interface, settle, with_cable}
 
 const LOOPBACK: Addr = Addr::v4([127, 0, 0, 1]);
 
-/// The second send tells the answer to the first.
+/// The second send reports the answer to the first.
 fn is_refused() -> bool {
     let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
     sender.connect("127.0.0.1:5001").unwrap();

@@ -1,9 +1,9 @@
-//! Memberships of multicast groups, held by sockets that have no port and receive nothing: they
-//! make the switch and the network card deliver. It must not know who wants a group, or why.
+//! Multicast memberships, held by sockets that have no port and receive nothing. They make the
+//! switch and the network card deliver the groups.
 //!
-//! A socket holds few memberships (net.ipv4.igmp_max_memberships, igmp_max_msf, mld_max_msf,
-//! the memory of net.core.optmem_max). These limits can change at any time, so that they are
-//! not read but met: where a socket is full, the next one takes what is left.
+//! A socket holds a limited number of memberships (net.ipv4.igmp_max_memberships, igmp_max_msf,
+//! mld_max_msf, the memory of net.core.optmem_max). These limits can change at any time, so the
+//! code does not read them: when a socket is full, the next one takes the rest.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -21,7 +21,7 @@ pub struct Joins {
     held: HashMap<Membership, HeldMembership>,
 }
 
-/// What is counted: two wishes for the same are one membership.
+/// The key for counting: two requests for the same key share one membership.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Membership {
     ifindex: u32,
@@ -29,15 +29,15 @@ struct Membership {
     sources: Box<[Addr]>,
 }
 
-/// A membership that is there, on one socket or, with many sources, on several.
+/// An existing membership, on one socket or, with many sources, on several.
 #[derive(Debug)]
 struct HeldMembership {
-    wishes: usize,
+    claims: usize,
     holders: Vec<u64>,
 }
 
-/// A socket and what it is a member of. One (interface, group) stands on it once only, so that
-/// lists of sources stay apart.
+/// A socket and its memberships. It holds each (interface, group) only once, so that source lists
+/// stay separate.
 #[derive(Debug)]
 struct JoinSocket {
     id: u64,
@@ -48,18 +48,18 @@ struct JoinSocket {
 }
 
 impl Joins {
-    /// No memberships.
+    /// Creates an empty set.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Becomes a member of `group` on the interface, for datagrams of `sources` only, or of any
-    /// source if there are none. What is joined twice must be left twice.
+    /// Joins `group` on the interface, for datagrams from `sources` only, or from any source if
+    /// `sources` is empty. Every join needs its own leave.
     ///
     /// # Errors
-    /// [`Error::Os`], naming the sysctl where the kernel's limit is met by a single membership.
-    /// Nothing is joined then.
+    /// [`Error::Os`], naming the sysctl if a single membership exceeds the kernel's limit. Nothing
+    /// is joined then.
     pub fn join(
         &mut self,
         ifindex: u32,
@@ -69,7 +69,7 @@ impl Joins {
     ) -> Result<()> {
         let membership = Membership::new(ifindex, group, sources);
         if let Some(held) = self.held.get_mut(&membership) {
-            held.wishes += 1;
+            held.claims += 1;
             return Ok(());
         }
         let mut holders = Vec::new();
@@ -86,24 +86,24 @@ impl Joins {
                 }
             }
             if left.is_empty() {
-                self.held.insert(membership, HeldMembership { wishes: 1, holders });
+                self.held.insert(membership, HeldMembership { claims: 1, holders });
                 return Ok(());
             }
         }
     }
 
-    /// Takes back one [`Joins::join`] with the same arguments; the last one ends the membership.
-    /// It also works when the interface is gone.
+    /// Reverts one [`Joins::join`] with the same arguments; the last one ends the membership. Works
+    /// even if the interface is gone.
     ///
     /// # Errors
     /// [`Error::Invalid`] when there is no such membership.
     pub fn leave(&mut self, ifindex: u32, group: Addr, sources: &[Addr]) -> Result<()> {
         let membership = Membership::new(ifindex, group, sources);
         let Some(held) = self.held.get_mut(&membership) else {
-            return Err(Error::Invalid(format!("{group} was never joined this way")));
+            return Err(Error::Invalid(format!("{group} is not joined in this way")));
         };
-        held.wishes -= 1;
-        if held.wishes == 0
+        held.claims -= 1;
+        if held.claims == 0
             && let Some(held) = self.held.remove(&membership)
         {
             self.drop_from(&membership, &held.holders);
@@ -111,14 +111,14 @@ impl Joins {
         Ok(())
     }
 
-    /// How many sockets hold them.
+    /// The number of sockets that hold the memberships.
     #[must_use]
     pub fn sockets(&self) -> usize {
         self.holders.len()
     }
 
-    /// Joins as many of `sources` as one socket takes, at least one; says which socket and how
-    /// many sources.
+    /// Joins as many of `sources` as one socket takes, at least one. Returns the socket's index and
+    /// the number of sources.
     fn hold(
         &mut self,
         membership: &Membership,
@@ -172,7 +172,7 @@ impl JoinSocket {
             && !self.groups.contains(&(membership.ifindex, membership.group))
     }
 
-    /// Joins the group, with as many of `sources` as fit; says how many.
+    /// Joins the group with as many of `sources` as fit; returns how many.
     fn join(&mut self, membership: &Membership, sources: &[Addr]) -> io::Result<usize> {
         let fd = self.fd.as_fd();
         let Membership { ifindex, group, .. } = *membership;
@@ -198,7 +198,7 @@ impl JoinSocket {
 
     fn leave(&mut self, membership: &Membership) {
         let Membership { ifindex, group, .. } = *membership;
-        // It can fail only when the kernel has no such membership: then it is what was wanted.
+        // It fails only if the kernel has no such membership, which is the intended result.
         leave_group(self.fd.as_fd(), ifindex, group).ok();
         self.groups.remove(&(ifindex, group));
         self.full = false;

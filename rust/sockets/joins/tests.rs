@@ -1,4 +1,4 @@
-//! Memberships as the kernel lists them, in namespaces of their own.
+//! Memberships as listed by the kernel, in namespaces of their own.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -9,7 +9,7 @@ use crate::sockets::testnet::{NEAR, in_namespace, interface, with_cable};
 /// The groups of 239.1.0.0/16 that the kernel lists, in the thread's namespace.
 fn v4_groups() -> usize {
     let text = fs::read_to_string("/proc/thread-self/net/igmp").unwrap();
-    // Written as the bytes lie in memory: 239.1.x.y is yyxx01EF here.
+    // The file prints the bytes in memory order: 239.1.x.y is yyxx01EF here.
     let wanted = if cfg!(target_endian = "little") { "01EF" } else { "EF01" };
     text.lines()
         .filter_map(|line| line.split_whitespace().next())
@@ -130,7 +130,7 @@ fn what_is_joined_twice_is_left_twice() {
         joins.leave(lo.index, v4(1), &forth).unwrap();
         assert_eq!(v4_groups(), 0);
         let error = joins.leave(lo.index, v4(1), &forth).unwrap_err();
-        assert_eq!(error.to_string(), "239.1.1.1 was never joined this way");
+        assert_eq!(error.to_string(), "239.1.1.1 is not joined in this way");
     });
 }
 

@@ -1,5 +1,4 @@
-//! The groups that the interfaces are members of, as the kernel lists them. It must not know who
-//! wants a membership.
+//! The kernel's list of the multicast groups that interfaces are members of.
 
 use std::collections::HashSet;
 use std::io::{self, ErrorKind};
@@ -14,24 +13,24 @@ use super::messages::{ADDRESS_HEADER_BYTES, attributes, refusal, to_addr};
 use crate::addr::Addr;
 use crate::error::Result;
 
-/// Groups by the index of the interface.
+/// Pairs of interface index and group.
 pub type InterfaceGroups = HashSet<(u32, Addr)>;
 
-/// `struct nlmsghdr`, and a question with its `struct ifaddrmsg`.
+/// Lengths of `struct nlmsghdr`, and of a request with its `struct ifaddrmsg`.
 const HEADER_BYTES: usize = 16;
-const QUESTION_BYTES: usize = HEADER_BYTES + ADDRESS_HEADER_BYTES;
+const REQUEST_BYTES: usize = HEADER_BYTES + ADDRESS_HEADER_BYTES;
 
-/// Lists in a row that changed while they were made; the last one is taken as it is.
+/// Retries for a dump that changed while it was read; the last one is used as it is.
 const INTERRUPTED: usize = 4;
 
-/// A socket to ask by.
+/// A socket for requests.
 #[derive(Debug)]
 pub struct GroupList {
     socket: LinkSocket,
 }
 
 impl GroupList {
-    /// Opens it in the calling thread's network namespace; no right is needed.
+    /// Opens it in the calling thread's network namespace; needs no privilege.
     ///
     /// # Errors
     /// As [`LinkSocket::open`].
@@ -39,10 +38,10 @@ impl GroupList {
         Ok(Self { socket: LinkSocket::subscribe(0)? })
     }
 
-    /// The groups of one family (`RTM_GETMULTICAST`: for IPv4 from Linux 6.14 on).
+    /// Lists the groups of one family (`RTM_GETMULTICAST`: for IPv4 since Linux 6.14).
     ///
     /// # Errors
-    /// EOPNOTSUPP from a kernel that does not list them.
+    /// EOPNOTSUPP from a kernel that cannot list them.
     pub fn ask(&self, is_v4: bool) -> io::Result<InterfaceGroups> {
         let mut bytes = vec![0; MESSAGE_BYTES];
         for _ in 0..INTERRUPTED {
@@ -54,14 +53,14 @@ impl GroupList {
         self.list(is_v4, &mut bytes).map(|(groups, _)| groups)
     }
 
-    /// A list, and whether it changed while it was made.
+    /// The groups, and whether they changed while they were listed.
     fn list(&self, is_v4: bool, bytes: &mut [u8]) -> io::Result<(InterfaceGroups, bool)> {
-        // What a list before has left that came to a bad end.
+        // Discard the rest of an earlier dump that failed.
         while self.socket.receive(bytes).is_ok() {}
-        self.socket.tell(&question(is_v4))?;
+        self.socket.send_request(&request(is_v4))?;
         let (mut groups, mut interrupted) = (InterfaceGroups::new(), false);
         loop {
-            // The kernel makes the list while it is heard, and so never has us wait.
+            // The kernel produces the dump as it is read, so this never blocks.
             let mut piece = self.socket.receive(bytes)?;
             while let Ok(message) = NetlinkBuffer::new_checked(piece) {
                 interrupted |= message.flags() & NLM_F_DUMP_INTR != 0;
@@ -77,12 +76,12 @@ impl GroupList {
     }
 }
 
-/// The question for all groups of a family, which `netlink-packet-route` has no type for.
-fn question(is_v4: bool) -> [u8; QUESTION_BYTES] {
+/// The request for all groups of a family; `netlink-packet-route` has no type for it.
+fn request(is_v4: bool) -> [u8; REQUEST_BYTES] {
     let family = if is_v4 { AddressFamily::Inet } else { AddressFamily::Inet6 };
-    let mut bytes = [0; QUESTION_BYTES];
+    let mut bytes = [0; REQUEST_BYTES];
     let mut header = NetlinkBuffer::new(&mut bytes);
-    header.set_length(u32::try_from(QUESTION_BYTES).unwrap_or(0));
+    header.set_length(u32::try_from(REQUEST_BYTES).unwrap_or(0));
     header.set_message_type(libc::RTM_GETMULTICAST);
     header.set_flags(NLM_F_REQUEST | NLM_F_DUMP);
     bytes[HEADER_BYTES] = family.into();

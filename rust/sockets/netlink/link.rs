@@ -1,94 +1,94 @@
-//! Interfaces and addresses, as the kernel describes them in its messages.
+//! Interfaces and addresses as reported by rtnetlink(7).
 
 use std::net::Ipv4Addr;
 
 use crate::addr::Addr;
 
-/// A link as the kernel says it is.
+/// The reported state of a link.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Link {
     /// The kernel's index of the interface.
     pub index: u32,
     /// Its name.
     pub name: String,
-    /// Its alternative names, each as good as the name (ip-link(8), property add); up to 127 bytes.
-    /// Without those that nobody could write in a rule.
+    /// Its alternative names, equivalent to the name (ip-link(8), property add), of up to 127
+    /// bytes. Names that a rule cannot contain are left out.
     pub altnames: Vec<String>,
-    /// Whether it is switched on (IFF_UP).
+    /// Whether it is administratively up (IFF_UP).
     pub up: bool,
-    /// Whether it takes multicast (IFF_MULTICAST).
+    /// Whether it supports multicast (IFF_MULTICAST).
     pub multicast: bool,
-    /// Whether it is the loopback (IFF_LOOPBACK).
+    /// Whether it is a loopback (IFF_LOOPBACK).
     pub loopback: bool,
-    /// Whether what is sent there leaves (`IFF_LOWER_UP` and `IFF_RUNNING`).
+    /// Whether frames sent there leave (`IFF_LOWER_UP` and `IFF_RUNNING`).
     pub carrier: bool,
-    /// How often the carrier has come. The kernel may tell of a short loss only when it is over.
+    /// How often the carrier has come up. The kernel may report a short loss only after it is over.
     pub carrier_gains: u32,
     /// Its MTU in bytes, the IP header included.
     pub mtu: u32,
-    /// What it stands on, and what stands on it.
+    /// Its place in the stack of interfaces.
     pub layers: LinkStack,
 }
 
-/// An address as the kernel says it is.
+/// The reported state of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Address {
     /// The index of the interface that has it.
     pub index: u32,
-    /// The interface's own, also on a link between two.
+    /// The interface's own address, also on a point-to-point link.
     pub address: Addr,
-    /// How many bits of it say the network.
+    /// The length of the network prefix in bits.
     pub prefix_bits: u8,
-    /// The broadcast address that was set with it (ip-address(8), broadcast).
+    /// The broadcast address that was configured with it (ip-address(8), broadcast).
     pub broadcast: Option<Ipv4Addr>,
-    /// Whether it can be sent from: not while the kernel still looks for another host that has it
-    /// (RFC 4862, 5.4), nor when it has found one.
+    /// Whether it can be a source address: not while duplicate address detection is running (RFC
+    /// 4862, 5.4) or after it has found a duplicate.
     pub usable: bool,
 }
 
-/// One thing that the kernel has told.
+/// One notification from the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LinkEvent {
-    /// There is this link, new or changed.
+    /// This link is new or has changed.
     Link(Link),
     /// The link with this index is gone.
     LinkGone(u32),
-    /// The interface with this index has this address, and it can be sent from.
+    /// The interface with this index has this address, and can use it as a source.
     Address(u32, Addr),
-    /// The interface has this address no more, or cannot send from it.
+    /// The interface has lost this address, or cannot use it as a source any more.
     AddressGone(u32, Addr),
-    /// A list is complete, unless things changed while it was made.
+    /// A dump is complete.
     Listed {
-        /// They did.
+        /// Whether things changed while it was made, so that it may be inconsistent.
         interrupted: bool,
     },
 }
 
-/// What an interface stands on, and what stands on it.
+/// The relations of an interface to those below and above it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LinkStack {
-    /// What receives for it.
+    /// The interfaces that receive for it.
     pub foundation: Foundation,
-    /// The interface that takes what arrives here for itself, as a bridge does with its ports: by
-    /// its index.
+    /// The index of the interface that takes over what arrives here, as a bridge does with its
+    /// ports.
     pub master: Option<u32>,
-    /// How many groups it keeps, if it is a bridge that snoops.
+    /// The number of groups it has entries for, if it is a bridge with multicast snooping.
     pub snooped_groups: Option<u32>,
 }
 
-/// What receives the frames of an interface.
+/// The origin of the frames that an interface receives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Foundation {
-    /// Itself: a card, or a tunnel, which has GRO of its own.
+    /// The interface itself: a card, or a tunnel, which has GRO of its own.
     #[default]
     Itself,
-    /// Those whose master it is: a bridge, a bond.
+    /// The interfaces whose master it is: of a bridge or a bond.
     Members,
-    /// Another interface: of a VLAN, a macvlan and their kin.
+    /// Another interface: of a VLAN, a macvlan and the like.
     On(LowerLink),
 }
 
-/// Where the interface is that another stands on.
+/// The location of the lower interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LowerLink {
     /// In this network namespace, under this index.
@@ -98,12 +98,12 @@ pub enum LowerLink {
 }
 
 impl LinkStack {
-    /// From what the kernel tells: the kind of a virtual interface, the one that it names as
-    /// related, and its master.
+    /// Derives the relations from the kernel's attributes: the kind of a virtual interface, its
+    /// related interface (IFLA_LINK), and its master.
     pub(super) fn new(kind: &[u8], related: Option<LowerLink>, master: Option<u32>) -> Self {
         let foundation = match (kind, related) {
             (b"bridge" | b"bond" | b"team", _) => Foundation::Members,
-            // What a veth or a tunnel names does not receive for it.
+            // The related interface of a veth or a tunnel does not receive for it.
             (b"vlan" | b"macvlan" | b"macvtap" | b"ipvlan" | b"ipvtap", Some(below)) => {
                 Foundation::On(below)
             }

@@ -1,7 +1,7 @@
-//! The kernel's messages about links and addresses, taken apart. It must not know a socket.
+//! A parser for rtnetlink(7) messages about links and addresses.
 //!
-//! Of the attributes only those that are needed are read, and what cannot be read is passed over:
-//! an attribute that a later kernel adds cannot make a message unreadable.
+//! It reads only the attributes it needs and skips those it cannot read, so an attribute added by a
+//! later kernel cannot make a message unreadable.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -16,49 +16,48 @@ use netlink_packet_route::link::{LinkFlags, LinkHeader};
 use super::link::{Address, Link, LinkEvent, LinkStack, LowerLink};
 use crate::addr::Addr;
 
-/// `struct ifinfomsg` and `struct ifaddrmsg`: the attributes come after.
+/// Lengths of `struct ifinfomsg` and `struct ifaddrmsg`; the attributes follow.
 const LINK_HEADER_BYTES: usize = 16;
 pub(super) const ADDRESS_HEADER_BYTES: usize = 8;
 
-/// Of <linux/if_link.h>, from Linux 4.16 on.
+/// From <linux/if_link.h>, since Linux 4.16.
 const IFLA_CARRIER_UP_COUNT: u16 = 47;
 
-/// NLA_TYPE_MASK of <linux/netlink.h>: an attribute's kind without its flags.
+/// NLA_TYPE_MASK of <linux/netlink.h>: an attribute's type without its flags.
 const NLA_TYPE_MASK: u16 = 0x3fff;
 
 /// One message, with its header.
 pub(in crate::sockets) type MessageBuffer<'a> = NetlinkBuffer<&'a [u8]>;
 
-/// Tells everything that a piece of the kernel's messages says. What cannot be read is passed
-/// over.
+/// Reports every event in a chunk of messages. Skips messages that it cannot read.
 ///
 /// # Errors
-/// The kernel refused a question.
-pub fn read(bytes: &[u8], mut tell: impl FnMut(LinkEvent)) -> io::Result<()> {
+/// The kernel refused a request.
+pub fn read(bytes: &[u8], mut report: impl FnMut(LinkEvent)) -> io::Result<()> {
     each(bytes, |message| {
-        told_by(message)?.into_iter().for_each(&mut tell);
+        event(message)?.into_iter().for_each(&mut report);
         Ok(())
     })
 }
 
-/// Hands over every message of a piece that the kernel has told.
+/// Passes every message of a chunk to `take`.
 ///
 /// # Errors
-/// Those of `take`, which ends it.
+/// The first error of `take`; later messages are skipped.
 pub(in crate::sockets) fn each<E>(
     mut bytes: &[u8],
     mut take: impl FnMut(&MessageBuffer<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
     while let Ok(message) = NetlinkBuffer::new_checked(bytes) {
         take(&message)?;
-        // Checked to lie between the header's length and that of the bytes.
+        // `new_checked` ensures that the length covers the header and lies within the bytes.
         let next = (message.length() as usize).next_multiple_of(4);
         bytes = bytes.get(next..).unwrap_or_default();
     }
     Ok(())
 }
 
-fn told_by(message: &MessageBuffer<'_>) -> io::Result<Option<LinkEvent>> {
+fn event(message: &MessageBuffer<'_>) -> io::Result<Option<LinkEvent>> {
     Ok(match message.message_type() {
         libc::RTM_NEWLINK => link(message).map(LinkEvent::Link),
         libc::RTM_DELLINK => {
@@ -76,15 +75,15 @@ fn told_by(message: &MessageBuffer<'_>) -> io::Result<Option<LinkEvent>> {
     })
 }
 
-/// Whether things changed while a list was made that is complete with this message.
+/// For the message that completes a dump: whether things changed while it was made.
 ///
 /// # Errors
-/// The kernel refused a question.
+/// The kernel refused a request.
 pub(super) fn end_of_list(message: &MessageBuffer<'_>) -> io::Result<Option<bool>> {
     match message.message_type() {
         NLMSG_DONE => Ok(Some(message.flags() & NLM_F_DUMP_INTR != 0)),
         NLMSG_ERROR => match refusal(message.payload()) {
-            // ENODEV: no link has the name that was asked for.
+            // ENODEV: no link has the requested name.
             0 | libc::ENODEV => Ok(None),
             errno => Err(io::Error::from_raw_os_error(errno)),
         },
@@ -92,14 +91,14 @@ pub(super) fn end_of_list(message: &MessageBuffer<'_>) -> io::Result<Option<bool
     }
 }
 
-/// A bridge speaks of its ports in the same words, but of another family: a port that leaves its
+/// Bridges report their ports in the same messages, but with another family: a port that leaves its
 /// bridge is not deleted.
 fn link_header(payload: &[u8]) -> Option<LinkHeader> {
     let header = LinkHeader::parse(payload).ok();
     header.filter(|link| link.interface_family == AddressFamily::Unspec)
 }
 
-/// The link that a message tells of.
+/// The link in an RTM_NEWLINK message.
 pub(super) fn link(message: &MessageBuffer<'_>) -> Option<Link> {
     let payload = message.payload();
     let header = link_header(payload).filter(|_| message.message_type() == libc::RTM_NEWLINK)?;
@@ -115,7 +114,7 @@ pub(super) fn link(message: &MessageBuffer<'_>) -> Option<Link> {
         up: has(LinkFlags::Up),
         multicast: has(LinkFlags::Multicast),
         loopback: has(LinkFlags::Loopback),
-        // In the moment between the two flags what is sent is lost, and success reported.
+        // Between the two flags, datagrams are lost although sends succeed.
         carrier: has(LinkFlags::LowerUp | LinkFlags::Running),
         carrier_gains: gains.and_then(|gains| parse_u32(gains).ok()).unwrap_or(0),
         mtu: parse_u32(mtu?).ok()?,
@@ -138,16 +137,17 @@ fn layers(payload: &[u8]) -> LinkStack {
     LinkStack { snooped_groups, ..LinkStack::new(kind, below, index(master)) }
 }
 
-/// How many groups a bridge keeps, from what is told of its own kind; `None` if it does not snoop.
+/// The number of groups a bridge has entries for, from its IFLA_INFO_DATA; `None` if snooping is
+/// off.
 fn snooped_groups(bridge: &[u8]) -> Option<u32> {
-    // Of <linux/if_link.h>.
+    // From <linux/if_link.h>.
     const IFLA_BR_MCAST_SNOOPING: u16 = 23;
     const IFLA_BR_MCAST_HASH_MAX: u16 = 27;
     let [snooping, most] = attributes(bridge, 0, [IFLA_BR_MCAST_SNOOPING, IFLA_BR_MCAST_HASH_MAX]);
     if snooping? == [0] { None } else { parse_u32(most?).ok() }
 }
 
-/// The address that a message tells of, new or gone.
+/// The address in a message, added or removed.
 pub(super) fn address(message: &MessageBuffer<'_>) -> Option<Address> {
     const UNUSABLE: AddressHeaderFlags =
         AddressHeaderFlags::Tentative.union(AddressHeaderFlags::Dadfailed);
@@ -160,7 +160,7 @@ pub(super) fn address(message: &MessageBuffer<'_>) -> Option<Address> {
     let optimistic = header.flags.contains(AddressHeaderFlags::Optimistic);
     Some(Address {
         index: header.index,
-        // On a link between two, IFA_ADDRESS is the other's.
+        // On a point-to-point link, IFA_ADDRESS is the peer's.
         address: to_addr(local.or(other)?)?,
         prefix_bits: header.prefix_len,
         broadcast: broadcast.and_then(|bytes| <[u8; 4]>::try_from(bytes).ok().map(Ipv4Addr::from)),
@@ -168,7 +168,7 @@ pub(super) fn address(message: &MessageBuffer<'_>) -> Option<Address> {
     })
 }
 
-/// An address of either family, by its length.
+/// An address of either family, determined by its length.
 pub(in crate::sockets) fn to_addr(bytes: &[u8]) -> Option<Addr> {
     match <[u8; 4]>::try_from(bytes) {
         Ok(v4) => Some(Addr::v4(v4)),
@@ -176,7 +176,7 @@ pub(in crate::sockets) fn to_addr(bytes: &[u8]) -> Option<Addr> {
     }
 }
 
-/// The values of some attributes behind a header.
+/// The values of selected attributes behind a header.
 pub(in crate::sockets) fn attributes<const N: usize>(
     payload: &[u8],
     header: usize,
@@ -191,7 +191,7 @@ pub(in crate::sockets) fn attributes<const N: usize>(
     found
 }
 
-/// Attributes one after the other (`struct rtattr`: length, kind, value).
+/// A sequence of attributes (`struct rtattr`: length, type, value).
 struct Attributes<'a>(&'a [u8]);
 
 impl<'a> Iterator for Attributes<'a> {
@@ -202,26 +202,25 @@ impl<'a> Iterator for Attributes<'a> {
         let len = usize::from(u16::from_ne_bytes([a, b]));
         let value = self.0.get(4..len)?;
         self.0 = self.0.get(len.next_multiple_of(4)..).unwrap_or_default();
-        // The upper bits say how a value is written (NLA_F_NESTED), not what it is.
+        // The upper bits give the encoding of the value (NLA_F_NESTED), not its type.
         Some((u16::from_ne_bytes([c, d]) & NLA_TYPE_MASK, value))
     }
 }
 
-/// A text that ends with a zero.
+/// A zero-terminated string.
 fn text(value: &[u8]) -> Option<String> {
     Some(String::from_utf8_lossy(value.strip_suffix(b"\0")?).into_owned())
 }
 
-/// An alternative name, if it can be written in a rule. The kernel takes any bytes, none at all
-/// among them.
+/// An alternative name, if a rule can contain it. The kernel accepts any bytes, even none.
 fn altname(value: &[u8]) -> Option<String> {
     let name = std::str::from_utf8(value.strip_suffix(b"\0")?).ok()?;
-    let is_odd = |each: char| each == '/' || each.is_whitespace() || each.is_control();
+    let is_odd = |c: char| c == '/' || c.is_whitespace() || c.is_control();
     let is_name = !matches!(name, "" | "." | "..") && !name.contains(is_odd);
     is_name.then(|| name.to_owned())
 }
 
-/// The errno that an NLMSG_ERROR begins with, negated; 0 says that all is well.
+/// The errno at the start of an NLMSG_ERROR, as a positive number; 0 means success.
 pub(in crate::sockets) fn refusal(payload: &[u8]) -> i32 {
     let code = payload.get(..4).and_then(|code| parse_i32(code).ok());
     code.map_or(0, i32::wrapping_neg)

@@ -1,12 +1,12 @@
-//! What the kernel says about interfaces, addresses, routes and queueing disciplines (rtnetlink(7)).
-//! The only module that knows the netlink crates. This file is a map.
+//! Interfaces, addresses, routes and queueing disciplines over rtnetlink(7). Only this module uses
+//! the netlink crates. This file is a map.
 //!
 //! ```text
-//! links     every change of links and addresses, and the list of all of them
-//! link      a link or address as the kernel describes it
-//! messages  the kernel's messages about them          groups   the multicast memberships
-//! stacking  which interface stands on which           notices  that routes or the like changed
-//! routes    the route and next hop of copies          qdiscs   which of these cut batches
+//! links     notifications and dumps of links and addresses
+//! link      the reported state of a link or address
+//! messages  a parser for these messages             groups   multicast memberships
+//! stacking  lower and upper interfaces               notices  notifications about routes
+//! routes    the route and next hop of copies         qdiscs   qdiscs that split batches
 //! ```
 
 pub mod groups;

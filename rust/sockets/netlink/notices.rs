@@ -1,7 +1,6 @@
-//! Hears that routes, queueing disciplines or neighbours have changed (rtnetlink(7)), but not how:
-//! who wants to know asks ([`super::routes`]). So a full routing table that comes or goes costs a
-//! few messages: what the small buffer does not hold is one more word that something changed. It
-//! must not know who asks what.
+//! Notifications that routes, queueing disciplines or neighbours have changed (rtnetlink(7)),
+//! without the details; [`super::routes`] queries those. A full routing table that comes or goes
+//! costs only a few messages: an overrun of the small buffer counts as one more change.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -13,34 +12,34 @@ use crate::error::{Error, Result};
 use crate::sockets::{filter, socket};
 use crate::sys::sockopt;
 
-const TARGET: &str = "the changes of routes";
+const TARGET: &str = "route notifications";
 
-/// Some dozen messages.
+/// Room for some dozen messages.
 const RECEIVE_BUFFER_BYTES: usize = 16 * 1024;
-/// Room for one message. A longer one counts as lost, and so as any change.
+/// Buffer for one message. A longer one counts as lost, and so as a change of anything.
 const MESSAGE_BYTES: usize = 8 * 1024;
 
-/// What has changed.
+/// The kinds of changes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Notices {
-    /// Routes, the rules by which they are chosen, or next hops.
+    /// Routes, routing rules, or next hops.
     pub routes: bool,
     /// Queueing disciplines.
     pub disciplines: bool,
-    /// A neighbour is known no more, or has not answered.
+    /// A neighbour has lost its entry, or has not answered.
     pub neighbours: bool,
 }
 
 impl Notices {
     const ALL: Self = Self { routes: true, disciplines: true, neighbours: true };
 
-    /// Whether anything has.
+    /// Whether anything has changed.
     #[must_use]
     pub fn any(self) -> bool {
         self.routes || self.disciplines || self.neighbours
     }
 
-    /// What is in either.
+    /// The changes in either.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         Self {
@@ -56,7 +55,7 @@ impl Notices {
                 Self { disciplines: true, ..Self::default() }
             }
             libc::RTM_NEWNEIGH | libc::RTM_DELNEIGH => Self { neighbours: true, ..Self::default() },
-            // Classes and filters of queueing disciplines are told in the same group.
+            // Classes and filters of queueing disciplines are reported to the same multicast group.
             libc::RTM_NEWTCLASS
             | libc::RTM_DELTCLASS
             | libc::RTM_NEWTFILTER
@@ -66,14 +65,14 @@ impl Notices {
     }
 }
 
-/// A socket that hears of changes in the network namespace in which it was opened.
+/// A socket that receives notifications of the network namespace in which it was opened.
 #[derive(Debug)]
 pub struct NoticeSocket {
     fd: OwnedFd,
 }
 
 impl NoticeSocket {
-    /// Opens it in the calling thread's network namespace; no right is needed.
+    /// Opens it in the calling thread's network namespace; needs no privilege.
     ///
     /// # Errors
     /// No descriptor, or no netlink (a sandbox without AF_NETLINK).
@@ -97,29 +96,29 @@ impl NoticeSocket {
         Ok(Self { fd })
     }
 
-    /// What has changed since the last call: it empties the socket, and never waits.
+    /// Returns the changes since the last call. It empties the socket and never blocks.
     #[must_use]
     pub fn take(&self) -> Notices {
         let mut bytes = vec![0; MESSAGE_BYTES];
-        let mut heard = Notices::default();
+        let mut changes = Notices::default();
         loop {
             match links::receive(self.fd.as_fd(), &mut bytes) {
                 Ok(piece) => {
                     let kind = NetlinkBuffer::new_checked(piece).map(|it| it.message_type());
-                    heard = heard.or(kind.map_or(Notices::default(), Notices::of));
+                    changes = changes.or(kind.map_or(Notices::default(), Notices::of));
                 }
-                // Something was lost: anything may have changed.
+                // Messages were lost: anything may have changed.
                 Err(error)
                     if matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::EMSGSIZE)) =>
                 {
-                    heard = Notices::ALL;
+                    changes = Notices::ALL;
                 }
-                Err(_) => return heard,
+                Err(_) => return changes,
             }
-            if heard == Notices::ALL {
-                // What is left says nothing new; it is bounded by the buffer.
+            if changes == Notices::ALL {
+                // The remaining messages add nothing; the buffer limits their number.
                 while links::receive(self.fd.as_fd(), &mut bytes).is_ok() {}
-                return heard;
+                return changes;
             }
         }
     }
@@ -172,7 +171,7 @@ mod tests {
             assert_eq!(socket.take(), Notices::ALL);
             wait_until("it is empty", || !socket.take().any());
             ip("route delete 198.51.100.1/32");
-            assert!(socket.take().routes, "it hears no more");
+            assert!(socket.take().routes, "it receives no more notifications");
         });
     }
 }

@@ -1,22 +1,22 @@
-//! How large a batch passes a token bucket filter in one piece (tc-tbf(8)). It cuts a larger one
-//! into its datagrams, and says that it took all where it took one (net/sched/sch_tbf.c,
-//! `tbf_segment`). It must not know who sends what.
+//! The largest batch that a token bucket filter passes in one piece (tc-tbf(8)). It splits a larger
+//! one into its datagrams, and reports that it took all even if it took only one
+//! (net/sched/sch_tbf.c, `tbf_segment`).
 
 use netlink_packet_core::{parse_u32, parse_u64};
 
 use super::messages::attributes;
 
-/// `struct tcmsg`: the attributes come after.
+/// Length of `struct tcmsg`; the attributes follow.
 const HEADER_BYTES: usize = 20;
 /// Attributes of a token bucket filter (linux/pkt_sched.h).
 const TBF_PARMS: u16 = 1;
 const TBF_RATE64: u16 = 4;
 const TBF_PRATE64: u16 = 5;
-/// Nanoseconds in the unit in which it tells times (`PSCHED_SHIFT`).
+/// Nanoseconds per tick, the unit of its times (`PSCHED_SHIFT`).
 const TICK_NS: u64 = 64;
 
-/// The interface's index and the bytes of the largest batch, headers of each datagram included,
-/// which a message says of a token bucket filter; `None` for every other discipline.
+/// The interface index, and the bytes of the largest batch including the headers of each datagram,
+/// from a message about a token bucket filter; `None` for every other discipline.
 pub(super) fn read(message: &[u8]) -> Option<(u32, u32)> {
     let ifindex = parse_u32(message.get(4..8)?).ok()?;
     let [kind, options] = attributes(message, HEADER_BYTES, [libc::TCA_KIND, libc::TCA_OPTIONS]);
@@ -25,8 +25,8 @@ pub(super) fn read(message: &[u8]) -> Option<(u32, u32)> {
     }
     let kinds = [TBF_PARMS, TBF_RATE64, TBF_PRATE64];
     let [parameters, rate64, peak64] = attributes(options?, 0, kinds);
-    // `struct tc_tbf_qopt`: rate and peak rate (`struct tc_ratespec`: 8 bytes, then bytes/s),
-    // what it queues in bytes, and the times that a burst takes at the one and the other.
+    // `struct tc_tbf_qopt`: rate and peak rate (`struct tc_ratespec`: 8 bytes, then bytes/s), the
+    // queue limit in bytes, and the times of a burst at the rate and at the peak rate.
     let word = |at: usize| parse_u32(parameters?.get(at..at + 4)?).ok();
     let rate_of = |rate64: Option<&[u8]>, at| match rate64 {
         Some(rate) => parse_u64(rate).ok(),
@@ -40,7 +40,7 @@ pub(super) fn read(message: &[u8]) -> Option<(u32, u32)> {
     Some((ifindex, burst.min(peak_burst).min(word(24)?)))
 }
 
-/// What passes in so many ticks at this rate.
+/// The bytes that pass in this number of ticks at this rate.
 fn bytes_in(ticks: u32, rate: u64) -> u32 {
     const NS_PER_S: u128 = 1_000_000_000;
     let bytes = u128::from(ticks) * u128::from(TICK_NS) * u128::from(rate) / NS_PER_S;

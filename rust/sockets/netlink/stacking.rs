@@ -1,22 +1,21 @@
-//! How interfaces stand on each other, as rtnetlink(7) tells: a bridge on its ports, a bond on
-//! its members, a VLAN or macvlan on the card below it. The kernel merges datagrams (GRO) at the
-//! lowest of them, before it knows that they are meant for one above, and asks for a socket that
-//! listens there. It must not know who wants to know.
+//! The stacking of interfaces, from rtnetlink(7): a bridge on its ports, a bond on its members, a
+//! VLAN or macvlan on the card below it. The kernel merges datagrams (GRO) at the lowest interface,
+//! before it knows that they are for one above, and looks for a socket that listens there.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::link::{Foundation, Link, LowerLink};
 
-/// The lowest interfaces that receive for one.
+/// The lowest interfaces that receive for an interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cards {
-    /// Those in this network namespace, by their indices.
+    /// Those in this network namespace, by index.
     pub here: BTreeSet<u32>,
-    /// Whether there is one in another network namespace.
+    /// Whether one is in another network namespace.
     pub elsewhere: bool,
 }
 
-/// The lowest interfaces that receive for the one with this index, itself if no other does.
+/// The lowest interfaces that receive for the one with this index; itself if it has none below.
 #[must_use]
 pub fn cards(index: u32, links: &BTreeMap<u32, Link>) -> Cards {
     let mut cards = Cards::default();
@@ -30,7 +29,7 @@ pub fn cards(index: u32, links: &BTreeMap<u32, Link>) -> Cards {
     cards
 }
 
-/// The interface with this index, and all in this network namespace that it stands on.
+/// The interface with this index, and all in this network namespace below it.
 #[must_use]
 pub fn path(index: u32, links: &BTreeMap<u32, Link>) -> BTreeSet<u32> {
     let mut path = BTreeSet::new();
@@ -52,8 +51,8 @@ pub fn path(index: u32, links: &BTreeMap<u32, Link>) -> BTreeSet<u32> {
     path
 }
 
-/// Whether what is sent by the one with the index `upper` can leave by the one with the index
-/// `lower`: as it is the same one, or stands on it, with any number between them.
+/// Whether frames sent by the interface `upper` can leave through the interface `lower`: they are
+/// the same, or `upper` is stacked on it, directly or through others.
 #[must_use]
 pub fn stands_on(upper: u32, lower: u32, links: &BTreeMap<u32, Link>) -> bool {
     let mut seen = BTreeSet::new();
@@ -72,8 +71,8 @@ pub fn stands_on(upper: u32, lower: u32, links: &BTreeMap<u32, Link>) -> bool {
     false
 }
 
-/// The interface that takes what arrives at the one with this index before sockets get it: a
-/// bridge, a bond. A VRF is also called a master, and lets sockets hear both.
+/// The interface that takes over what arrives at the one with this index before sockets get it: a
+/// bridge, a bond. A VRF also counts as a master, but leaves frames to sockets on both.
 #[must_use]
 pub fn receiving_master(index: u32, links: &BTreeMap<u32, Link>) -> Option<&Link> {
     let master = links.get(&links.get(&index)?.layers.master?)?;

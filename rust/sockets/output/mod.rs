@@ -1,5 +1,5 @@
-//! The sockets that copies leave by: connected, so that a send need not name an address, and set
-//! up once for the life of the output. It must not know what is sent.
+//! The connected sockets that send copies. They are set up once for the life of an output; being
+//! connected, a send need not name an address.
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,48 +19,46 @@ use options::Options;
 
 mod options;
 
-/// The send buffer that is asked for, in bytes: an output's only queue.
+/// The requested send buffer in bytes; it is an output's only queue.
 pub const SEND_BUFFER_BYTES: usize = 4 << 20;
 
 /// The largest UDP payload in an IPv4 datagram; mcr uses it for both families.
 const MAX_PAYLOAD: u16 = 65507;
 
-/// The port that sockets are connected to which name their peer with each send. The kernel hands a
-/// connected socket what its peer sends, before any other on the same port: an input on the port
-/// that copies are sent from would lose that. From this one (tcpmux, TCP only in practice) nobody
-/// sends.
+/// The port to connect to for sockets that name their peer with each send. The kernel delivers what
+/// its peer sends to a connected socket before any other on the same port, so an input on the port
+/// that copies are sent from would lose those datagrams. Nothing sends UDP from this port (tcpmux,
+/// TCP only in practice).
 const SILENT_PORT: u16 = 1;
 
 /// An open output.
 #[derive(Debug)]
 pub struct OutputSocket {
-    /// The descriptor, nonblocking and connected, to the first address and port where the
-    /// datagram decides, and to another port where [`OutputSpec::names_peer`]. It is a raw socket
-    /// that takes whole headers where the source port is kept: a UDP socket has one port.
+    /// The descriptor, nonblocking and connected: to the first address and port of a range, or to
+    /// another port if [`OutputSpec::names_peer`]. If the source port is preserved it is a raw
+    /// socket that takes complete headers, because a UDP socket has only one source port.
     pub fd: OwnedFd,
-    /// The send buffer that it got, in the unit of [`SEND_BUFFER_BYTES`].
+    /// The actual send buffer, in the unit of [`SEND_BUFFER_BYTES`].
     pub send_buffer_bytes: usize,
-    /// The largest payload that the path takes without fragments.
+    /// The largest payload in bytes that the path takes without fragmentation.
     pub max_segment: u16,
 }
 
 /// Opens the socket of an output.
 ///
-/// # Errors
-/// [`Error::Permission`] for a source port that needs a right, or a source that is kept without
-/// one; [`Error::Os`] for an interface or source address that is not there, or a host without a
-/// route.
+/// [`Error::Permission`] for a privileged source port, or a preserved source without the privilege;
+/// [`Error::Os`] for a missing interface or source address, or a host without a route.
 pub fn open(spec: &OutputSpec) -> Result<OutputSocket> {
     let mut socket = prepare(spec)?;
     socket.max_segment = reconnect(socket.fd.as_fd(), spec)?;
     Ok(socket)
 }
 
-/// Opens the socket of an output whose interface is not there yet, with all that takes a right:
-/// [`reconnect`] does the rest, when the right may be gone.
+/// Opens the socket of an output whose interface does not exist yet, and does everything that needs
+/// a privilege. [`reconnect`] does the rest, possibly after the privilege has been dropped.
 ///
 /// # Errors
-/// [`Error::Permission`] for a source that is kept without a right.
+/// [`Error::Permission`] for a preserved source without the privilege.
 pub fn prepare(spec: &OutputSpec) -> Result<OutputSocket> {
     let target = spec.to_string();
     let family = socket::family(spec.address);
@@ -73,30 +71,30 @@ pub fn prepare(spec: &OutputSpec) -> Result<OutputSocket> {
     let options = options::of(spec.address);
     mark(fd, spec, options, &target)?;
     let send_buffer_bytes = socket::send_buffer(fd, SEND_BUFFER_BYTES, &target)?;
-    // What the other side sends back is nobody's; without this it would fill a buffer.
+    // Replies to the copies are not used; without this they would fill a buffer.
     socket::drop_all(fd, &target)?;
     permit(fd, spec, options, &target)?;
     Ok(OutputSocket { fd: owned, send_buffer_bytes, max_segment: 0 })
 }
 
-/// Follows the interface, its addresses and the routes: chooses interface and source address anew.
-/// The socket keeps its buffers and its source port, which may have taken rights that are gone by
-/// now. For a moment it is connected to nobody, and a send is refused (EDESTADDRREQ). Says the
-/// largest payload, as [`open`] does.
+/// Selects interface and source address again, after a change of the interface, its addresses or
+/// the routes. The socket keeps its buffers and its source port, which may have needed privileges
+/// that were dropped since. It is unconnected for a moment, in which a send fails (EDESTADDRREQ).
+/// Returns the largest payload, as [`open`] does.
 ///
 /// # Errors
-/// As [`open`]; then the socket is connected to nobody.
+/// As [`open`]; the socket is then unconnected.
 pub fn reconnect(fd: BorrowedFd<'_>, spec: &OutputSpec) -> Result<u16> {
     let target = spec.to_string();
     let options = options::of(spec.address);
     let port = port_for(fd, spec, &target)?;
-    // This takes the binding to an interface back too.
+    // This also removes the binding to an interface.
     disconnect(fd, &target)?;
     leave_first(fd);
     choose_interface(fd, spec, options, &target)?;
     if spec.has_own_headers() || local_port(fd) == 0 {
         match bind_to(fd, spec, port, &target) {
-            // Who has taken the kernel's choice meanwhile keeps it.
+            // Another program has taken the port that the kernel chose before.
             Err(_) if spec.source_port == Choice::Kernel => bind_to(fd, spec, 0, &target)?,
             bound => bound?,
         }
@@ -105,8 +103,8 @@ pub fn reconnect(fd: BorrowedFd<'_>, spec: &OutputSpec) -> Result<u16> {
 }
 
 /// The source port to bind to; 0 for none. The kernel keeps a port of its own choice only until the
-/// socket is disconnected, one that was asked for to the end: so it chooses first, and then is
-/// asked for its choice.
+/// socket is disconnected, but a requested one until it is closed. So let it choose first, and then
+/// request its choice.
 fn port_for(fd: BorrowedFd<'_>, spec: &OutputSpec, target: &str) -> Result<u16> {
     match spec.source_port {
         Choice::Chosen(port) => return Ok(port),
@@ -123,8 +121,8 @@ fn disconnect(fd: BorrowedFd<'_>, target: &str) -> Result<()> {
     sockaddr::disconnect(fd).map_err(|error| Error::os("disconnecting", target, error))
 }
 
-/// Lets what was sent before leave before what is sent after, as far as that takes no time: a
-/// queueing discipline may sort by source address.
+/// Gives earlier datagrams time to leave before later ones, without blocking: a queueing discipline
+/// may sort by source address.
 fn leave_first(fd: BorrowedFd<'_>) {
     const PATIENCE: Duration = Duration::from_millis(1);
     let start = Instant::now();
@@ -133,11 +131,11 @@ fn leave_first(fd: BorrowedFd<'_>) {
     }
 }
 
-/// The largest payload that the path takes now: what the route's MTU leaves. It is the number that
-/// the kernel compares the segments of UDP_SEGMENT with.
+/// The largest payload that the path takes now, from the route's MTU. The kernel compares the
+/// segment size of UDP_SEGMENT with the same number.
 ///
 /// # Errors
-/// The kernel's, ENOTCONN for one.
+/// The kernel's, such as ENOTCONN.
 pub fn path_segment(fd: BorrowedFd<'_>, spec: &OutputSpec) -> Result<u16> {
     let mut mtu = 0_u32;
     let (level, name) = options::of(spec.address).mtu;
@@ -147,13 +145,13 @@ pub fn path_segment(fd: BorrowedFd<'_>, spec: &OutputSpec) -> Result<u16> {
     Ok(u16::try_from(payload).unwrap_or(MAX_PAYLOAD).min(MAX_PAYLOAD))
 }
 
-/// The address that the copies of a connected socket carry as their source.
+/// The source address of a connected socket.
 #[must_use]
 pub fn source(fd: BorrowedFd<'_>) -> Option<Addr> {
     local(fd).map(|local| local.ip().into())
 }
 
-/// Pins the interface, by index: no route and no address is needed for multicast.
+/// Selects the interface by index; multicast then needs no route and no address.
 fn choose_interface(
     fd: BorrowedFd<'_>,
     spec: &OutputSpec,
@@ -162,7 +160,8 @@ fn choose_interface(
 ) -> Result<()> {
     if !spec.address.is_multicast() {
         set_ttl(fd, options.unicast_ttl, spec.ttl, target)?;
-        // The kernel's guard is for programs that do not mean it: a rule names its address.
+        // The kernel's guard is for programs that send broadcasts by mistake; a rule names its
+        // address.
         let broadcast = (libc::SOL_SOCKET, libc::SO_BROADCAST);
         set(fd, broadcast, 1, "permitting broadcasts", target)?;
         if spec.ifindex != 0 {
@@ -181,7 +180,7 @@ fn choose_interface(
     };
     chosen.map_err(|error| socket::refused("choosing the interface", target, error))?;
     set_ttl(fd, options.multicast_ttl, spec.ttl, target)?;
-    set(fd, options.multicast_loop, spec.multicast_loop.into(), "setting the loop", target)
+    set(fd, options.multicast_loop, spec.multicast_loop.into(), "setting multicast loop", target)
 }
 
 fn set_ttl(fd: BorrowedFd<'_>, option: (c_int, c_int), ttl: Ttl, target: &str) -> Result<()> {
@@ -191,19 +190,20 @@ fn set_ttl(fd: BorrowedFd<'_>, option: (c_int, c_int), ttl: Ttl, target: &str) -
     }
 }
 
-/// Sets what every copy carries, and how its losses are told.
+/// Sets the header fields of every copy, and how losses are reported.
 fn mark(fd: BorrowedFd<'_>, spec: &OutputSpec, options: &Options, target: &str) -> Result<()> {
     // The lower two bits of the traffic class are ECN, which is not the relay's to set.
     let class = c_int::from(spec.dscp.unwrap_or(0)) << 2;
     set(fd, options.traffic_class, class, "setting the DSCP", target)?;
-    // Without it a full queueing discipline loses datagrams and the send reports success.
-    set(fd, options.errors, 1, "asking for errors", target)?;
+    // Without it, a full queueing discipline loses datagrams although sends succeed.
+    set(fd, options.errors, 1, "enabling error reports", target)?;
     if spec.address.is_v4() {
-        // A datagram over the MTU leaves in fragments, as it came, rather than not at all.
+        // A datagram larger than the MTU leaves in fragments, as it arrived, instead of being
+        // dropped.
         let discover = (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER);
         set(fd, discover, libc::IP_PMTUDISC_DONT, "allowing fragments", target)?;
     }
-    // After the DSCP, from which IPv4 derives a priority of its own.
+    // After the DSCP, because IPv4 derives a priority from it.
     if let Some(priority) = spec.priority {
         let name = (libc::SOL_SOCKET, libc::SO_PRIORITY);
         set(fd, name, priority.into(), "setting the priority", target)?;
@@ -211,8 +211,8 @@ fn mark(fd: BorrowedFd<'_>, spec: &OutputSpec, options: &Options, target: &str) 
     Ok(())
 }
 
-/// Permits what the source needs. Outputs may share a source port with each other, with outputs of
-/// other programs, and with inputs of this one.
+/// Sets the options that the source needs. Outputs may share a source port with each other, with
+/// outputs of other programs, and with inputs of this one.
 fn permit(fd: BorrowedFd<'_>, spec: &OutputSpec, options: &Options, target: &str) -> Result<()> {
     if spec.source == Choice::Keep && !spec.has_own_headers() {
         set(fd, options.any_source, 1, "keeping the sender's address (source=keep)", target)?;
@@ -223,7 +223,7 @@ fn permit(fd: BorrowedFd<'_>, spec: &OutputSpec, options: &Options, target: &str
     Ok(())
 }
 
-/// Binds where a source is asked for.
+/// Binds the socket if the output specifies a source.
 fn bind_to(fd: BorrowedFd<'_>, spec: &OutputSpec, port: u16, target: &str) -> Result<()> {
     let source = if let Choice::Chosen(source) = spec.source { source } else { any(spec) };
     if source == any(spec) && port == 0 {
@@ -232,15 +232,16 @@ fn bind_to(fd: BorrowedFd<'_>, spec: &OutputSpec, port: u16, target: &str) -> Re
     socket::bind(fd, socket::endpoint(source, port, spec.ifindex), target)
 }
 
-/// Connects a socket that is to name its peer with each send to that peer, for who only sends.
+/// Connects a socket to the peer that it would otherwise name with each send, for callers that only
+/// send.
 ///
 /// # Errors
-/// The kernel's, where there is no route.
+/// The kernel's, if there is no route.
 pub fn connect_to_peer(fd: BorrowedFd<'_>, spec: &OutputSpec) -> Result<()> {
     if spec.names_peer() { connect_port(fd, spec, spec.port) } else { Ok(()) }
 }
 
-/// Says the largest payload.
+/// Connects the socket; returns the largest payload.
 fn connect(fd: BorrowedFd<'_>, spec: &OutputSpec) -> Result<u16> {
     let port = if spec.names_peer() { SILENT_PORT } else { spec.port };
     connect_port(fd, spec, port)?;
@@ -253,9 +254,9 @@ fn connect_port(fd: BorrowedFd<'_>, spec: &OutputSpec, port: u16) -> Result<()> 
     connected.map_err(|error| socket::refused("connecting", &spec.to_string(), no_way(error)))
 }
 
-/// The same answer for every route that leads nowhere (ip-route(8)). To a socket that may send
-/// broadcasts, given an address of its own family, the kernel says EACCES for `prohibit` and
-/// EINVAL for `blackhole`.
+/// Maps the errors of all routes that lead nowhere (ip-route(8)) to the same one. For a socket that
+/// may send broadcasts, given an address of its own family, the kernel returns EACCES for
+/// `prohibit` and EINVAL for `blackhole`.
 fn no_way(error: io::Error) -> io::Error {
     match error.raw_os_error() {
         Some(libc::EACCES | libc::EINVAL) => io::Error::from_raw_os_error(libc::EHOSTUNREACH),
@@ -263,7 +264,7 @@ fn no_way(error: io::Error) -> io::Error {
     }
 }
 
-/// The address that stands for none.
+/// The unspecified address.
 fn any(spec: &OutputSpec) -> Addr {
     if spec.address.is_v4() { Addr::v4([0; 4]) } else { Addr::v6([0; 16]) }
 }

@@ -1,10 +1,10 @@
-//! The socket options of an output, which IPv4 and IPv6 have under names of their own.
+//! The socket options of an output. IPv4 and IPv6 have different names for them.
 
 use libc::c_int;
 
 use crate::addr::Addr;
 
-/// The options of one family that mean the same in both.
+/// The option names of one family.
 pub(super) struct Options {
     pub(super) unicast_ttl: (c_int, c_int),
     pub(super) multicast_ttl: (c_int, c_int),
@@ -12,7 +12,7 @@ pub(super) struct Options {
     pub(super) traffic_class: (c_int, c_int),
     pub(super) errors: (c_int, c_int),
     pub(super) mtu: (c_int, c_int),
-    /// Lets each message name any source address.
+    /// Lets each message specify any source address.
     pub(super) any_source: (c_int, c_int),
 }
 
@@ -36,7 +36,7 @@ const V6: Options = Options {
     any_source: (libc::IPPROTO_IPV6, libc::IPV6_TRANSPARENT),
 };
 
-/// Those of the family of the address that copies go to.
+/// The options for the family of the destination address.
 pub(super) fn of(address: Addr) -> &'static Options {
     if address.is_v4() { &V4 } else { &V6 }
 }

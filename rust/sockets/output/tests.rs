@@ -1,4 +1,4 @@
-//! What the kernel says of a socket afterwards, and what leaves by it.
+//! The state of an output's socket, and the datagrams that it sends.
 
 use socket2::SockRef;
 
@@ -45,7 +45,7 @@ fn a_group_is_sent_to_as_asked_without_a_route() {
         assert_eq!(output.max_segment, 1472);
         let from = SockRef::from(&output.fd).local_addr().unwrap().as_socket().unwrap();
         assert_eq!(from.ip().to_string(), "10.9.0.1");
-        // Over the MTU it leaves in fragments.
+        // A datagram over the MTU leaves in fragments.
         assert_eq!(SockRef::from(&output.fd).send(&[0; 9000]).unwrap(), 9000);
     });
 }
@@ -143,7 +143,7 @@ fn a_socket_follows_its_interface_and_keeps_its_port_and_buffer() {
             SockRef::from(&fd).send(b"lost").unwrap_err();
             let anew = OutputSpec { ifindex: interface(NEAR).index, ..asked };
             let headers = if addr(address).is_v4() { 28 } else { 48 };
-            // The kernel makes the routes of a link some time after it is up.
+            // The kernel creates the routes of a link some time after it comes up.
             wait_until("there is a route", || reconnect(fd, &anew).is_ok());
             for _ in 0..2 {
                 assert_eq!(reconnect(fd, &anew).unwrap(), 1400 - headers);

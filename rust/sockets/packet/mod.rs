@@ -1,5 +1,5 @@
-//! The AF_PACKET socket of one worker on one interface, from creation to the moment where it
-//! queues the first frame. It must not know rules, only the destinations that they name.
+//! The AF_PACKET socket of one worker on one interface, from its creation until it queues the first
+//! frame. It must not depend on rules, only on the destinations that they name.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -15,17 +15,17 @@ use crate::packet::LinkType;
 use crate::sys::packet_ring::{self, PacketRing, RingShape};
 use crate::sys::{sockaddr, sockopt};
 
-/// The receive buffer that is asked for, in bytes.
+/// The requested receive buffer in bytes.
 pub const RECEIVE_BUFFER_BYTES: usize = 16 << 20;
 
-/// Kept whole by reassembly, and blind for what the host itself sends. The socket option
+/// Reassembles fragments, and ignores frames that the host sends. The socket option
 /// PACKET_IGNORE_OUTGOING has no effect in a group; the group has a flag of its own.
 const FANOUT_FLAGS: u32 =
     libc::PACKET_FANOUT_FLAG_DEFRAG | libc::PACKET_FANOUT_FLAG_IGNORE_OUTGOING;
-/// Spread over the group, each flow to one socket.
+/// Distributes the flows over the group, each to one socket.
 const BY_FLOW: u32 = libc::PACKET_FANOUT_HASH;
-/// By receive queue: where there is nothing to choose, what costs least. To hash every frame
-/// took 5 % of the core that delivers them.
+/// By receive queue: the cheapest mode for a group of one socket. Hashing every frame took 5 % of
+/// the core that delivers them.
 const ALONE: u32 = libc::PACKET_FANOUT_QM;
 
 /// An open AF_PACKET socket that queues the frames that its filter passes.
@@ -33,44 +33,44 @@ const ALONE: u32 = libc::PACKET_FANOUT_QM;
 pub struct PacketSocket {
     /// The descriptor, nonblocking.
     pub fd: OwnedFd,
-    /// The receive buffer that it got, in the unit of [`RECEIVE_BUFFER_BYTES`].
+    /// The actual receive buffer, in the unit of [`RECEIVE_BUFFER_BYTES`].
     pub receive_buffer_bytes: usize,
-    /// Whether every frame has a `virtio_net_hdr` in front, and super-frames come whole.
+    /// Whether every frame has a `virtio_net_hdr` in front, and super-frames arrive whole.
     pub vnet_hdr: bool,
-    /// The ring that the frames lie in, if one was asked for and could be had; it is to be mapped.
-    /// Those too long for a slot wait in the socket's queue.
+    /// The ring for the frames, if one was requested and could be created; the caller maps it.
+    /// Frames too long for a slot wait in the socket's queue.
     pub ring: Option<RingShape>,
 }
 
-/// The fan-out group that a socket enters.
+/// The fan-out group that a socket joins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fanout {
-    /// A group that stays its own.
+    /// A group that no other socket joins.
     Alone,
-    /// A new group for others to join, under an id that the kernel chooses.
+    /// A new group for others to join, with an id that the kernel chooses.
     New,
-    /// The group with this id, as [`fanout_id`] told it: the same interface, another worker.
+    /// The group with this id, from [`fanout_id`]: the same interface, another worker.
     Join(u16),
 }
 
-/// Opens sockets for the frames of an interface, `count` of them, each flow for one of them. None
-/// passes anything before [`replace_filter`].
+/// Opens `count` sockets for the frames of an interface, each flow going to one of them. They pass
+/// nothing before [`replace_filter`].
 ///
-/// Which socket a flow comes to depends on how many there are. A socket that had a filter from the
-/// start would queue what belongs to another one a moment later, and the flow would come out of
-/// both, in any order.
+/// The number of sockets in the group decides which socket a flow goes to. A socket that passed
+/// frames from the start would queue some that belong to another socket a moment later, and the
+/// flow would come out of both, in any order.
 ///
-/// Frames are taken as the device has them (SOCK_RAW), whatever its type is: to a socket that the
-/// kernel takes the link header off for (SOCK_DGRAM) it gives no `virtio_net_hdr`
-/// (net/packet/af_packet.c, `packet_setsockopt`), and then super-frames cannot be told from long
-/// datagrams. Where the network header starts is told with each frame.
+/// Frames are received with the device's link header (SOCK_RAW), whatever its type. If the kernel
+/// removes the link header (SOCK_DGRAM), it provides no `virtio_net_hdr` (net/packet/af_packet.c,
+/// `packet_setsockopt`), and super-frames cannot be told from long datagrams. The kernel reports
+/// the offset of the network header with each frame.
 ///
-/// Nothing that arrives or leaves before the group is entered gets into a queue either, because
-/// only the group hides outgoing frames and puts fragments together.
+/// Nothing is queued before the socket joins the group either, because only the group ignores
+/// outgoing frames and reassembles fragments.
 ///
 /// # Errors
-/// [`Error::Permission`] without CAP_NET_RAW, [`Error::Os`] for an interface that is gone or where
-/// no thread can be started.
+/// [`Error::Permission`] without CAP_NET_RAW; [`Error::Os`] if the interface is gone or no thread
+/// can be started.
 pub fn open_group(
     interface: &InterfaceRef<'_>,
     count: u16,
@@ -91,7 +91,8 @@ pub fn open_group(
     Ok(sockets)
 }
 
-/// So many of [`unbound`], made at the same time: each waits some milliseconds for the kernel.
+/// Calls [`unbound`] `count` times in parallel, because each call waits some milliseconds for the
+/// kernel.
 fn unbound_each(target: &str, count: u16) -> Result<Vec<Result<PacketSocket>>> {
     let run = || {
         // Signals are for the main thread.
@@ -103,15 +104,15 @@ fn unbound_each(target: &str, count: u16) -> Result<Vec<Result<PacketSocket>>> {
             .map(|_| thread::Builder::new().spawn_scoped(scope, run))
             .collect::<io::Result<_>>()
             .map_err(|error| Error::os("starting a thread", target, error))?;
-        let mut made = vec![unbound(target)];
+        let mut sockets = vec![unbound(target)];
         let panicked = |_| Err(Error::Engine(format!("no packet socket for {target}")));
-        made.extend(others.into_iter().map(|other| other.join().unwrap_or_else(panicked)));
-        Ok(made)
+        sockets.extend(others.into_iter().map(|other| other.join().unwrap_or_else(panicked)));
+        Ok(sockets)
     })
 }
 
-/// Binds a socket to its interface, and gives it a ring if one can be had. Where it could not be
-/// opened for lack of rights, a spare one takes its place.
+/// Binds a socket to its interface, and sets up a ring if possible. If the socket could not be
+/// opened for lack of privileges, uses a spare one.
 fn bound(
     interface: &InterfaceRef<'_>,
     ring: Option<RingShape>,
@@ -124,17 +125,17 @@ fn bound(
     };
     let fd = socket.fd.as_fd();
     if let Err(error) = bind(fd, interface) {
-        // An interface that has gone again must not cost one of the few.
+        // An interface that is gone again must not use up a spare socket.
         spares.sockets.extend(is_spare.then_some(socket));
         return Err(error);
     }
-    // Without a ring frames are received one by one: slower, but nothing is missing.
+    // Without a ring, frames are received one by one: slower, but nothing is lost.
     let ring = ring.filter(|_| socket.vnet_hdr).and_then(|shape| open_ring(fd, shape).ok());
     socket.ring = ring;
     Ok(socket)
 }
 
-/// A socket that is set up, but for its interface, queues nothing, and never sends.
+/// A socket that is set up except for its interface. It queues nothing, and can never send.
 fn unbound(target: &str) -> Result<PacketSocket> {
     let owned = socket::open(libc::AF_PACKET, libc::SOCK_RAW, target)?;
     let fd = owned.as_fd();
@@ -142,23 +143,23 @@ fn unbound(target: &str) -> Result<PacketSocket> {
     socket::set(fd, (libc::SOL_PACKET, libc::PACKET_AUXDATA), 1, "PACKET_AUXDATA", target)?;
     let receive_buffer_bytes = socket::receive_buffer(fd, RECEIVE_BUFFER_BYTES, target)?;
     socket::drop_all(fd, target)?;
-    // It is handed to a process that reads what the network sends, and must not speak for it.
+    // It is handed to a process that parses network input, and must not be able to send for it.
     packet_ring::tx_disable(fd)
-        .map_err(|error| socket::refused("taking the sending away", target, error))?;
+        .map_err(|error| socket::refused("disabling transmission", target, error))?;
     Ok(PacketSocket { fd: owned, receive_buffer_bytes, vnet_hdr, ring: None })
 }
 
-/// Sockets that were opened while it was permitted, for interfaces that come later: to bind one
-/// takes no right.
+/// Sockets opened in advance, for interfaces that appear after the privilege is dropped: binding
+/// one needs no privilege.
 #[derive(Debug, Default)]
 pub struct SpareSockets {
     sockets: Vec<PacketSocket>,
-    /// Whether there ever were some.
+    /// Whether there ever were any.
     kept: bool,
 }
 
 impl SpareSockets {
-    /// Opens this many more.
+    /// Opens `count` more.
     ///
     /// # Errors
     /// [`Error::Permission`] without CAP_NET_RAW.
@@ -185,31 +186,32 @@ pub fn is_permitted() -> bool {
     socket::open(libc::AF_PACKET, libc::SOCK_RAW, "the packet ingress").is_ok()
 }
 
-/// The id of the fan-out group that the socket is in.
+/// The id of the socket's fan-out group.
 ///
 /// # Errors
-/// [`Error::Os`] when `fd` is no AF_PACKET socket.
+/// [`Error::Os`] if `fd` is not an AF_PACKET socket.
 pub fn fanout_id(fd: BorrowedFd<'_>) -> Result<u16> {
     let mut value = 0_u32;
     sockopt::get(fd, libc::SOL_PACKET, libc::PACKET_FANOUT, &mut value)
         .map_err(|error| Error::os("reading the fan-out group", "a packet socket", error))?;
-    // packet(7): the id in the lower half, type and flags in the upper one.
+    // packet(7): the id is in the lower half, type and flags in the upper one.
     let [low, high, ..] = value.to_le_bytes();
     Ok(u16::from_le_bytes([low, high]))
 }
 
-/// Whether the interface that the socket was bound to is still there: another one that got its
-/// index is not the same.
+/// Whether the interface that the socket was bound to still exists; a new interface with the same
+/// index does not count.
 #[must_use]
 pub fn has_interface(fd: BorrowedFd<'_>) -> bool {
-    // The index is -1 from when the interface was removed (net/packet/af_packet.c, NETDEV_UNREGISTER).
+    // The kernel sets the index to -1 when the interface is removed (net/packet/af_packet.c,
+    // NETDEV_UNREGISTER).
     sockaddr::bound_interface(fd).is_ok_and(|index| index > 0)
 }
 
-/// How the frames of the socket's interface start.
+/// The link layer type of the socket's interface.
 ///
 /// # Errors
-/// [`Error::Os`] when `fd` is no AF_PACKET socket.
+/// [`Error::Os`] if `fd` is not an AF_PACKET socket.
 pub fn link_type(fd: BorrowedFd<'_>) -> Result<LinkType> {
     let hardware = sockaddr::bound_hardware(fd);
     hardware
@@ -217,11 +219,10 @@ pub fn link_type(fd: BorrowedFd<'_>) -> Result<LinkType> {
         .map_err(|error| Error::os("reading the type of the interface", "a packet socket", error))
 }
 
-/// Passes frames to other destinations from now on, atomically: no frame is lost or let through
-/// by the change.
+/// Switches to other destinations, atomically: no frame is lost or wrongly passed by the change.
 ///
 /// # Errors
-/// [`Error::Os`], naming net.core.optmem_max where the program is too large for it.
+/// [`Error::Os`], naming net.core.optmem_max if the program is too large for it.
 pub fn replace_filter(fd: BorrowedFd<'_>, blocks: &[(Addr, u8)]) -> Result<()> {
     let program = filter::destinations(blocks, link_type(fd)?);
     sockopt::attach_filter(fd, &program).map_err(|error| match error.raw_os_error() {
@@ -232,11 +233,11 @@ pub fn replace_filter(fd: BorrowedFd<'_>, blocks: &[(Addr, u8)]) -> Result<()> {
     })
 }
 
-/// Makes the interface take all multicast for as long as the socket is open, or no longer. The
-/// kernel counts who asks for it.
+/// Makes the interface receive all multicast as long as the socket is open, or stops that. The
+/// kernel counts the requests.
 ///
 /// # Errors
-/// [`Error::Os`] for an interface that is gone.
+/// [`Error::Os`] if the interface is gone.
 pub fn take_all_multicast(
     fd: BorrowedFd<'_>,
     interface: &InterfaceRef<'_>,
@@ -250,10 +251,10 @@ pub fn take_all_multicast(
         mr_address: [0; 8],
     };
     sockopt::set(fd, libc::SOL_PACKET, call, request)
-        .map_err(|error| socket::refused("taking all multicast", interface.name, error))
+        .map_err(|error| socket::refused("receiving all multicast", interface.name, error))
 }
 
-/// Has the frames put into slots, and those that are too long for one queued whole.
+/// Sets up a ring; frames too long for a slot are queued whole.
 fn open_ring(fd: BorrowedFd<'_>, shape: RingShape) -> io::Result<RingShape> {
     /// Not in libc (linux/if_packet.h).
     const PACKET_COPY_THRESH: c_int = 7;
@@ -266,21 +267,21 @@ fn bind(fd: BorrowedFd<'_>, interface: &InterfaceRef<'_>) -> Result<()> {
         .map_err(|error| socket::refused("binding a packet socket", interface.name, error))
 }
 
-/// The interface's index as the kernel's link-layer calls want it.
+/// The interface's index in the type of the kernel's link-layer calls.
 fn link_index(interface: &InterfaceRef<'_>) -> Result<c_int> {
     c_int::try_from(interface.index)
         .map_err(|_| Error::Invalid(format!("no interface has the index {}", interface.index)))
 }
 
 fn enter(fd: BorrowedFd<'_>, fanout: Fanout, target: &str) -> Result<()> {
-    // UNIQUEID counts only for the first socket: the kernel does not remember it in the group.
+    // UNIQUEID is set only for the first socket: the kernel does not store it in the group.
     let value = match fanout {
         Fanout::Alone => (ALONE | FANOUT_FLAGS | libc::PACKET_FANOUT_FLAG_UNIQUEID) << 16,
         Fanout::New => (BY_FLOW | FANOUT_FLAGS | libc::PACKET_FANOUT_FLAG_UNIQUEID) << 16,
         Fanout::Join(id) => ((BY_FLOW | FANOUT_FLAGS) << 16) | u32::from(id),
     };
     sockopt::set(fd, libc::SOL_PACKET, libc::PACKET_FANOUT, value)
-        .map_err(|error| socket::refused("entering a fan-out group", target, error))
+        .map_err(|error| socket::refused("joining a fan-out group", target, error))
 }
 
 #[cfg(test)]

@@ -10,12 +10,12 @@ use crate::sys::buffers::Buffer;
 use crate::sys::ring::{Event, PoolId, Ring};
 
 const SLOTS: u16 = 32;
-/// Where the frame stands in a slot: its IP header is aligned.
+/// The offset of the frame in a slot: its IP header is aligned.
 const FRAME: usize = 96 - 14;
-/// Bytes of Ethernet, IPv4 and UDP.
+/// Lengths of the Ethernet, IPv4 and UDP headers.
 const HEADERS: usize = 14 + 20 + 8;
 
-/// A ring for datagrams to 239.1.1.1 on the far end, and who reads it.
+/// A ring for datagrams to 239.1.1.1 on the far end, and its reader.
 struct Reader {
     fd: OwnedFd,
     packets: Arc<PacketRing>,
@@ -36,7 +36,8 @@ impl Reader {
         Self { fd: socket.fd, packets, ring, pool }
     }
 
-    /// Dies with what it has in hand; says who comes after it, and how many frames were lost.
+    /// Simulates a death with unfinished frames; returns the successor and the number of lost
+    /// frames.
     fn die(self) -> (Self, u64) {
         let Self { fd, packets, ring, .. } = self;
         drop((packets, ring));
@@ -52,7 +53,7 @@ impl Reader {
         self.ring.take_slot(self.pool, self.fd.as_fd())
     }
 
-    /// Takes the frame that is on its way.
+    /// Waits for the next frame and takes it.
     fn await_frame(&mut self) -> Buffer {
         let mut taken = None;
         wait_until("a frame is there", || {
@@ -219,7 +220,7 @@ fn who_takes_a_ring_over_reads_on_wherever_the_dead_one_was() {
             let (next, lost) = reader.die();
             reader = next;
             assert_eq!(lost, u64::from(taken - given_back));
-            // What waited, and then once round: nothing is missing and nothing comes twice.
+            // The waiting frames, then one round of the ring: none is lost or duplicated.
             for expected in number - waiting..number + SLOTS {
                 if expected >= number {
                     inject(&injector, &numbered(expected));
@@ -279,7 +280,7 @@ fn long_frames_stay_in_their_places_when_a_ring_is_taken_over() {
             assert!(reader.payload(&buffer) == [number; 4000]);
             reader.ring.give_back(buffer);
         }
-        // Whoever dies over one that may have been fetched, leaves none behind.
+        // A process that dies over a possibly fetched frame leaves none behind.
         for number in 4..7 {
             inject(&injector, &long(number));
         }

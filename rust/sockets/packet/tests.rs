@@ -51,13 +51,13 @@ fn next(socket: &PacketSocket) -> Option<Vec<u8>> {
             let headers = if socket.vnet_hdr { VNET_HDR_BYTES } else { 0 };
             Some(buffer[headers..len].to_vec())
         }
-        // A link that goes down is told once.
+        // A link that goes down is reported once.
         Err(Errno::EAGAIN | Errno::ENETDOWN) => None,
         Err(errno) => panic!("{errno}"),
     }
 }
 
-/// What puts frames on the near end as they are.
+/// A socket that sends raw frames on the near end.
 pub(super) fn injector() -> OwnedFd {
     let fd = socket::open(libc::AF_PACKET, libc::SOCK_RAW, "injector").unwrap();
     socket::drop_all(fd.as_fd(), "injector").unwrap();
@@ -149,7 +149,7 @@ fn only_named_destinations_reach_the_queue() {
             seen.extend(next(&far));
             seen.len() == 2
         });
-        // The outer tag is out of the frame, the inner one is not.
+        // The outer tag has been removed from the frame, the inner one has not.
         assert_eq!(seen[0][12..], tagged_twice[16..]);
         assert_eq!(seen[1], wanted);
 
@@ -171,7 +171,7 @@ fn nothing_of_the_moment_before_is_queued() {
         let leaving = output::open(&spec(FAR)).unwrap();
         let arriving = output::open(&spec(NEAR)).unwrap();
         let until = Arc::clone(&stop);
-        // The thread has the namespace of the one that makes it.
+        // A thread inherits the namespace of its creator.
         let traffic = thread::spawn(move || {
             roam();
             while !until.load(Ordering::Relaxed) {
@@ -230,7 +230,7 @@ fn nothing_leaves_by_a_packet_socket() {
         for socket in [near(None), near(shape)] {
             let raw = SockRef::from(&socket.fd);
             for bytes in [&frame, &with_header] {
-                // With a transmit ring the bytes of a call count for nothing; the ring is empty.
+                // With a transmit ring the bytes passed to the call are ignored; the ring is empty.
                 assert_eq!(raw.send(bytes).unwrap(), 0);
                 let none = MsgFlags::empty();
                 assert_eq!(sendto(socket.fd.as_raw_fd(), bytes, &place, none).unwrap(), 0);
@@ -251,7 +251,8 @@ fn near(ring: Option<RingShape>) -> PacketSocket {
     open(&interface(NEAR), &[(GROUP, 0)], Fanout::Alone, ring, spares).unwrap()
 }
 
-/// What remains where the seccomp filter has to let a socket be mapped: docs/security.md says so.
+/// The remaining possibilities where the seccomp filter must permit mapping a socket; see
+/// docs/security.md.
 #[test]
 fn by_force_only_frames_too_short_for_an_address_leave() {
     with_cable(|| {

@@ -1,6 +1,5 @@
-//! What all sockets share: creation, forced buffer sizes,
-//! addresses with a scope, and the sentences for what the kernel refuses.
-//! It must not know what a socket is for.
+//! Shared basics of all sockets: creation, forced buffer sizes, scoped addresses, and error texts
+//! for refusals of the kernel.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -14,8 +13,8 @@ use crate::addr::Addr;
 use crate::error::{Error, Result};
 use crate::sys::sockopt;
 
-/// Opens a socket, nonblocking and closed on exec, with the protocol 0. `target` says in
-/// messages what it is for.
+/// Opens a socket, nonblocking and close-on-exec, with protocol 0. `target` names its purpose in
+/// messages.
 ///
 /// # Errors
 /// [`Error::Permission`] naming CAP_NET_RAW for AF_PACKET; [`Error::Os`] otherwise.
@@ -23,7 +22,7 @@ pub(crate) fn open(family: c_int, kind: c_int, target: &str) -> Result<OwnedFd> 
     open_protocol(family, kind, None, target)
 }
 
-/// Opens a socket that sends whole IP packets, headers included, and receives nothing.
+/// Opens a socket that sends complete IP packets, headers included, and receives nothing.
 ///
 /// # Errors
 /// [`Error::Permission`] naming CAP_NET_RAW; [`Error::Os`] otherwise.
@@ -49,19 +48,18 @@ fn open_protocol(
         Some(libc::ENFILE) => Error::os(
             "opening a socket",
             target,
-            io::Error::other("the host has no file left to open; raise fs.file-max"),
+            io::Error::other("the host has reached its limit of open files; raise fs.file-max"),
         ),
         _ => Error::os("opening a socket", target, error),
     })
 }
 
-/// The address family of an address.
+/// The address family constant.
 pub(crate) fn family(address: Addr) -> c_int {
     if address.is_v4() { libc::AF_INET } else { libc::AF_INET6 }
 }
 
-/// The address with a port and, for the IPv6 scopes that mean nothing without one, the
-/// interface (RFC 4007).
+/// The address with a port, and with the interface if its IPv6 scope requires one (RFC 4007).
 pub(crate) fn endpoint(address: Addr, port: u16, ifindex: u32) -> SocketAddr {
     match address.ip() {
         IpAddr::V4(ip) => SocketAddrV4::new(ip, port).into(),
@@ -72,8 +70,8 @@ pub(crate) fn endpoint(address: Addr, port: u16, ifindex: u32) -> SocketAddr {
     }
 }
 
-/// Whether the address means nothing without an interface: link-local IPv6 unicast, and IPv6
-/// multicast of the scopes interface and link.
+/// Whether the address is ambiguous without an interface: link-local IPv6 unicast, and IPv6
+/// multicast of interface-local and link-local scope.
 pub(crate) fn needs_interface(address: Addr) -> bool {
     let IpAddr::V6(ip) = address.ip() else { return false };
     let [a, b, ..] = ip.octets();
@@ -91,10 +89,10 @@ pub(crate) fn set(
     sockopt::set(fd, level, name, value).map_err(|error| refused(call, target, error))
 }
 
-/// Ties the socket to one interface.
+/// Binds the socket to one interface.
 ///
 /// # Errors
-/// ENODEV when the interface is gone.
+/// ENODEV if the interface is gone.
 pub(crate) fn bind_to_interface(fd: BorrowedFd<'_>, ifindex: u32, target: &str) -> Result<()> {
     sockopt::set(fd, libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX, ifindex)
         .map_err(|error| refused("binding to the interface", target, error))
@@ -119,7 +117,7 @@ pub(crate) fn bind(fd: BorrowedFd<'_>, address: SocketAddr, target: &str) -> Res
     })
 }
 
-/// Lets several sockets have one group and port, and hear only what each is a member of.
+/// Lets several sockets bind to one group and port, each receiving only groups it has joined.
 pub(crate) fn share_group(fd: BorrowedFd<'_>, group: Addr, target: &str) -> Result<()> {
     set(fd, (libc::SOL_SOCKET, libc::SO_REUSEADDR), 1, "sharing the group", target)?;
     let all = if group.is_v4() {
@@ -127,21 +125,21 @@ pub(crate) fn share_group(fd: BorrowedFd<'_>, group: Addr, target: &str) -> Resu
     } else {
         (libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_ALL)
     };
-    set(fd, all, 0, "hearing only what is joined", target)
+    set(fd, all, 0, "limiting reception to joined groups", target)
 }
 
-/// Lets other sockets that do so too have the address and port as well. With SO_REUSEPORT the
-/// kernel may take the first that fits, before one that is bound to the interface
-/// (`udp6_lib_lookup2`).
+/// Lets other sockets that also call this function bind to the same address and port. With
+/// SO_REUSEPORT instead, the kernel may choose the first match over one that is bound to the
+/// interface (`udp6_lib_lookup2`).
 pub(crate) fn share_port(fd: BorrowedFd<'_>, target: &str) -> Result<()> {
     set(fd, (libc::SOL_SOCKET, libc::SO_REUSEADDR), 1, "sharing the port", target)
 }
 
-/// Binds a socket to an address of this host that no other program may have. `is_beside_own` says
+/// Binds a socket to an address of this host that no other program may share. `is_beside_own` says
 /// whether other sockets of this program have it, bound by this function or after [`share_port`].
 ///
 /// # Errors
-/// EADDRINUSE, when another program has it.
+/// EADDRINUSE if another program has it.
 pub(crate) fn bind_own(
     fd: BorrowedFd<'_>,
     endpoint: SocketAddr,
@@ -149,7 +147,7 @@ pub(crate) fn bind_own(
     target: &str,
 ) -> Result<()> {
     match bind(fd, endpoint, target) {
-        // It shares only now: who begins with it may come beside another program.
+        // Enable sharing only now: a socket that starts with it could bind beside another program.
         Err(Error::Os { source, .. })
             if is_beside_own && source.raw_os_error() == Some(libc::EADDRINUSE) =>
         {
@@ -160,30 +158,31 @@ pub(crate) fn bind_own(
     }
 }
 
-/// Makes the receive buffer this large, by force where permitted, and returns the size that it
-/// has now, in the same unit. The kernel books twice as much, for its own headers.
+/// Sets the receive buffer to `bytes`, beyond the limits if permitted, and returns the actual size
+/// in the same unit. The kernel accounts for twice as much, for its own headers.
 pub(crate) fn receive_buffer(fd: BorrowedFd<'_>, bytes: usize, target: &str) -> Result<usize> {
     buffer(fd, [libc::SO_RCVBUFFORCE, libc::SO_RCVBUF], bytes, target)
 }
 
-/// As [`receive_buffer`], for what waits to be sent.
+/// As [`receive_buffer`], for the send buffer.
 pub(crate) fn send_buffer(fd: BorrowedFd<'_>, bytes: usize, target: &str) -> Result<usize> {
     buffer(fd, [libc::SO_SNDBUFFORCE, libc::SO_SNDBUF], bytes, target)
 }
 
-/// What the kernel dropped because nobody read the socket in time: it never falls.
+/// The total number of datagrams that the kernel dropped because the socket was not read in time;
+/// it never decreases.
 ///
 /// # Errors
 /// The kernel's answer.
 pub(crate) fn drops(fd: BorrowedFd<'_>) -> io::Result<u64> {
-    // SO_MEMINFO gives nine words (linux/sock_diag.h, SK_MEMINFO_VARS), the last one drops.
+    // SO_MEMINFO returns nine words (linux/sock_diag.h, SK_MEMINFO_VARS); the last one is drops.
     let mut words = [0_u32; 9];
     sockopt::get(fd, libc::SOL_SOCKET, libc::SO_MEMINFO, &mut words)?;
     let [.., dropped] = words;
     Ok(dropped.into())
 }
 
-/// The bytes that were sent and have not left the host, with what the kernel books for them.
+/// The bytes that were sent but have not left the host, including the kernel's overhead.
 ///
 /// # Errors
 /// The kernel's answer.
@@ -195,13 +194,13 @@ pub(crate) fn unsent(fd: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(unsent)
 }
 
-/// A filter that lets nothing pass.
+/// Attaches a filter that passes nothing.
 pub(crate) fn drop_all(fd: BorrowedFd<'_>, target: &str) -> Result<()> {
     sockopt::attach_filter(fd, &super::filter::nothing())
         .map_err(|error| refused("attaching a filter", target, error))
 }
 
-/// The kernel's refusal in the user's words.
+/// The kernel's refusal as an error for the user.
 pub(crate) fn refused(call: &'static str, target: &str, error: io::Error) -> Error {
     match error.raw_os_error() {
         Some(libc::EPERM) => Error::Permission(format!(
@@ -227,7 +226,7 @@ fn buffer(
     Ok(usize::try_from(booked).unwrap_or(0) / 2)
 }
 
-/// Why a process can have no more descriptors, and what would help.
+/// The error for a used-up descriptor limit, with its remedy.
 pub(crate) fn descriptors_used_up() -> io::Error {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or_default();
     io::Error::other(format!(

@@ -1,14 +1,14 @@
-//! Rights, in a process of its own: they belong to the whole process.
+//! Privileges, tested in a process of its own because they belong to the whole process.
 
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 
 use super::*;
-use crate::sockets::testnet::again;
+use crate::sockets::testnet::rerun;
 
 #[test]
 fn a_missing_right_is_named() {
-    again("sockets::socket::tests::in_a_process_without_rights", |command| {
+    rerun("sockets::socket::tests::in_a_process_without_rights", |command| {
         if nix::unistd::geteuid().is_root() {
             command.uid(65534);
         }

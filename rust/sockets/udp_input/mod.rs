@@ -1,5 +1,5 @@
-//! The socket of the `udp` ingress: one for each (interface, group, port), or local address
-//! instead of the group. It needs no privilege. It must not know rules.
+//! The sockets of the `udp` ingress: one for each (interface, group, port), or local address
+//! instead of a group. They need no privilege.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -11,29 +11,30 @@ use super::{InterfaceRef, mcast_options};
 use crate::addr::Addr;
 use crate::error::Result;
 
-/// The receive buffer that is asked for, in bytes.
+/// The requested receive buffer in bytes.
 pub const RECEIVE_BUFFER_BYTES: usize = 16 << 20;
 
-/// A socket to be opened.
+/// A request for a socket.
 #[derive(Clone, Copy, Debug)]
 pub struct UdpInputRequest<'a> {
-    /// Where the datagrams arrive.
+    /// The interface on which the datagrams arrive.
     pub interface: InterfaceRef<'a>,
-    /// Their destination: a group, or an address of this host, or a broadcast address.
+    /// Their destination: a group, an address of this host, or a broadcast address.
     pub group: Addr,
     /// Whether it is a broadcast address.
     pub is_broadcast: bool,
-    /// Whether datagrams to an address of this host may arrive on any interface, as they do at an
-    /// ordinary socket: Linux takes them wherever they come (the weak host model).
+    /// Whether datagrams to an address of this host may arrive on any interface, as at an ordinary
+    /// socket: Linux accepts them everywhere (the weak host model).
     pub is_everywhere: bool,
-    /// Whether other sockets of mcr may have the address and port, too.
+    /// Whether other sockets of mcr may also have the address and port.
     pub is_beside_own: bool,
-    /// Their port.
+    /// Their destination port.
     pub port: u16,
 }
 
 impl<'a> UdpInputRequest<'a> {
-    /// For what arrives on the interface, by a socket that no other of mcr shares the port with.
+    /// A request for datagrams that arrive on the interface, on a port that no other socket of mcr
+    /// has.
     #[must_use]
     pub fn on(interface: InterfaceRef<'a>, group: Addr, port: u16) -> Self {
         let (is_broadcast, is_everywhere, is_beside_own) = (false, false, false);
@@ -41,51 +42,51 @@ impl<'a> UdpInputRequest<'a> {
     }
 }
 
-/// An open socket, not yet a member of anything.
+/// An open socket without memberships.
 #[derive(Debug)]
 pub struct UdpInput {
     /// The descriptor, nonblocking.
     pub fd: OwnedFd,
-    /// The receive buffer that it got, in the unit of [`RECEIVE_BUFFER_BYTES`].
+    /// The actual receive buffer, in the unit of [`RECEIVE_BUFFER_BYTES`].
     pub receive_buffer_bytes: usize,
 }
 
-/// Opens a socket for datagrams to an address and port that arrive on the interface, or
-/// everywhere. A group and a broadcast address are shared with other programs.
+/// Opens a socket for datagrams to an address and port that arrive on the interface, or on any.
+/// Groups and broadcast addresses are shared with other programs.
 ///
-/// For one interface it is bound to the interface too: IPv6 does not look at the interface of a
-/// membership, so that two sockets of one group would hear both interfaces.
+/// For one interface it is also bound to the interface: IPv6 ignores the interface of a membership,
+/// so two sockets of one group would receive from both interfaces.
 ///
 /// # Errors
-/// [`crate::error::Error::Permission`] for a port that needs a right;
-/// [`crate::error::Error::Os`] with EADDRINUSE when an application has the unicast address and
-/// port, or EADDRNOTAVAIL when it is not this host's.
-pub fn open(wish: &UdpInputRequest<'_>) -> Result<UdpInput> {
-    let UdpInputRequest { interface, group, port, .. } = *wish;
+/// [`crate::error::Error::Permission`] for a privileged port; [`crate::error::Error::Os`] with
+/// EADDRINUSE if an application has the unicast address and port, or EADDRNOTAVAIL if this host
+/// does not have the address.
+pub fn open(request: &UdpInputRequest<'_>) -> Result<UdpInput> {
+    let UdpInputRequest { interface, group, port, .. } = *request;
     let target = describe(interface.name, group);
     let owned = socket::open(socket::family(group), libc::SOCK_DGRAM, &target)?;
     let fd = owned.as_fd();
-    let is_shared = group.is_multicast() || wish.is_broadcast;
+    let is_shared = group.is_multicast() || request.is_broadcast;
     if is_shared {
         socket::share_group(fd, group, &target)?;
     }
     let receive_buffer_bytes = socket::receive_buffer(fd, RECEIVE_BUFFER_BYTES, &target)?;
-    if !wish.is_everywhere {
+    if !request.is_everywhere {
         socket::bind_to_interface(fd, interface.index, &target)?;
     }
     let endpoint = socket::endpoint(group, port, interface.index);
     if is_shared {
         socket::bind(fd, endpoint, &target)?;
     } else {
-        socket::bind_own(fd, endpoint, wish.is_beside_own, &target)?;
+        socket::bind_own(fd, endpoint, request.is_beside_own, &target)?;
     }
     Ok(UdpInput { fd: owned, receive_buffer_bytes })
 }
 
-/// Has the TTL and the traffic class of each datagram told, for outputs that keep them.
+/// Enables the report of TTL and traffic class with each datagram, for outputs that preserve them.
 ///
 /// # Errors
-/// [`crate::error::Error::Os`], if the kernel cannot.
+/// [`crate::error::Error::Os`] if the kernel refuses the options.
 pub fn enable_marks(fd: BorrowedFd<'_>, interface: &InterfaceRef<'_>, group: Addr) -> Result<()> {
     let names = if group.is_v4() {
         [(libc::IPPROTO_IP, libc::IP_RECVTTL), (libc::IPPROTO_IP, libc::IP_RECVTOS)]
@@ -94,15 +95,15 @@ pub fn enable_marks(fd: BorrowedFd<'_>, interface: &InterfaceRef<'_>, group: Add
         [(level, libc::IPV6_RECVHOPLIMIT), (level, libc::IPV6_RECVTCLASS)]
     };
     let target = describe(interface.name, group);
-    names.into_iter().try_for_each(|name| set(fd, name, 1, "asking for the TTL and DSCP", &target))
+    names.into_iter().try_for_each(|name| set(fd, name, 1, "enabling the TTL and DSCP", &target))
 }
 
-/// Makes the socket a member of `group` for `sources` beside those it has, or for any source if
-/// there are none. Any source wins over a list, whichever comes first; the change from a list
-/// to any source loses nothing.
+/// Adds `sources` to the socket's membership of `group`, or any source if `sources` is empty. Any
+/// source takes precedence over a list, whichever comes first; the change from a list to any source
+/// loses nothing.
 ///
 /// # Errors
-/// [`crate::error::Error::Os`], naming the sysctl where a limit is met. Of the sources none is
+/// [`crate::error::Error::Os`], naming the sysctl if a limit is reached. None of the sources is
 /// added then.
 pub fn join(fd: BorrowedFd<'_>, ifindex: u32, group: Addr, sources: &[Addr]) -> Result<()> {
     let joined = if sources.is_empty() {
@@ -115,11 +116,11 @@ pub fn join(fd: BorrowedFd<'_>, ifindex: u32, group: Addr, sources: &[Addr]) -> 
     joined.map_err(|error| mcast_options::refusal(group, &describe(&name(ifindex), group), error))
 }
 
-/// Ends the membership for `sources`, or, if there are none, for any source and with it all
-/// that the socket has of this group: sources that are still wanted are joined anew. Leaving
-/// sources changes nothing while the socket is a member for any.
+/// Removes `sources` from the membership. If `sources` is empty, removes any source and with it the
+/// whole membership of this group: join the sources that are still needed again. Removing sources
+/// has no effect while the socket is a member for any source.
 ///
-/// It also works when the interface is gone, and what was never joined is left already.
+/// It also works if the interface is gone; leaving what was never joined has no effect.
 pub fn leave(fd: BorrowedFd<'_>, ifindex: u32, group: Addr, sources: &[Addr]) {
     if sources.is_empty() {
         mcast_options::leave_group(fd, ifindex, group).ok();
@@ -128,12 +129,12 @@ pub fn leave(fd: BorrowedFd<'_>, ifindex: u32, group: Addr, sources: &[Addr]) {
     }
 }
 
-/// Turns a membership for any source into one for these only, of which there must be some.
-/// Nothing of theirs is lost, and the network hears of no leave.
+/// Changes a membership for any source into one for `sources` only, which must not be empty. No
+/// datagram from them is lost, and no leave is sent to the network.
 ///
 /// # Errors
-/// [`crate::error::Error::Os`], naming the sysctl where a limit is met. The membership stays one
-/// for any source then.
+/// [`crate::error::Error::Os`], naming the sysctl if a limit is reached. The membership then stays
+/// one for any source.
 pub fn narrow(fd: BorrowedFd<'_>, ifindex: u32, group: Addr, sources: &[Addr]) -> Result<()> {
     let narrowed = mcast_options::narrow(fd, ifindex, group, sources);
     narrowed.map_err(|error| mcast_options::refusal(group, &describe(&name(ifindex), group), error))
@@ -163,7 +164,7 @@ fn join_sources(fd: BorrowedFd<'_>, ifindex: u32, group: Addr, sources: &[Addr])
     Ok(())
 }
 
-/// A source that is not there is what was wanted.
+/// Ignores sources that are not in the membership.
 fn leave_sources(fd: BorrowedFd<'_>, ifindex: u32, group: Addr, sources: &[Addr]) {
     for source in sources {
         mcast_options::leave_source(fd, ifindex, group, *source).ok();

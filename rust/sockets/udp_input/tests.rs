@@ -1,4 +1,4 @@
-//! What sockets of the udp ingress hear, on the loopback and on a cable.
+//! Reception by sockets of the udp ingress, on the loopback and on a cable.
 
 use nix::errno::Errno;
 use nix::unistd::read;
@@ -15,7 +15,7 @@ fn addr(text: &str) -> Addr {
     text.parse::<std::net::IpAddr>().unwrap().into()
 }
 
-/// A sender to the group by this interface, from this address.
+/// A sender to the group through this interface, from this address.
 fn sender(group: &str, interface_name: &str, source: Option<&str>) -> OutputSocket {
     let spec = OutputSpec {
         ifindex: interface(interface_name).index,
@@ -26,7 +26,7 @@ fn sender(group: &str, interface_name: &str, source: Option<&str>) -> OutputSock
     output::open(&spec).unwrap()
 }
 
-/// What this host sent and the socket heard.
+/// What the socket received of what this host sent.
 fn heard(input: &UdpInput) -> Vec<String> {
     settle();
     let mut buffer = [0; 64];
@@ -121,7 +121,7 @@ fn each_socket_hears_its_own_interface() {
                 join(input.fd.as_fd(), on.index, addr(group), &[]).unwrap();
                 input
             });
-            // The near socket gets the looped copy of the one, the far one what arrives.
+            // The near socket gets the looped copy, the far one the datagram that arrives.
             let sender = sender(group, NEAR, None);
             let [near, far] = &inputs;
             let mut far_heard = Vec::new();

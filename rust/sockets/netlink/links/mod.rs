@@ -1,6 +1,5 @@
-//! What the kernel tells about links and addresses (rtnetlink(7)): a socket that hears of every
-//! change, and the question for all there are now. Only this module and `ways` know the netlink
-//! crates. It must not know what an interface is good for.
+//! Links and addresses over rtnetlink(7): a socket that receives every change, and dumps of the
+//! current state.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -19,17 +18,17 @@ use crate::error::{Error, Result};
 use crate::sockets::{filter, socket};
 use crate::sys::sockopt;
 
-/// Room for one message of the kernel: 32 KiB of a list (net/netlink/af_netlink.c), or a link whose
-/// alternative names alone take 64 KiB (the length of an attribute).
+/// Buffer for one message: 32 KiB for a dump (net/netlink/af_netlink.c), or a link whose
+/// alternative names alone take 64 KiB (the maximum length of an attribute).
 pub const MESSAGE_BYTES: usize = 128 * 1024;
 
-/// Lists in a row that may change while they are made; the last one is taken as it is.
+/// Retries for a dump that changed while it was read; the last one is used as it is.
 const INTERRUPTED: usize = 8;
 
-/// What the socket is for, in messages.
-const TARGET: &str = "the state of the links";
+/// The socket's name in error messages.
+const TARGET: &str = "rtnetlink";
 
-/// What can be listed.
+/// The available dumps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dump {
     /// All links.
@@ -38,14 +37,15 @@ pub enum Dump {
     Addresses,
 }
 
-/// A socket that hears of every link and address of the network namespace in which it was opened.
+/// A socket that receives notifications about every link and address of the network namespace in
+/// which it was opened.
 #[derive(Debug)]
 pub struct LinkSocket {
     fd: OwnedFd,
 }
 
 impl LinkSocket {
-    /// Opens it in the calling thread's network namespace; no right is needed.
+    /// Opens it in the calling thread's network namespace; needs no privilege.
     ///
     /// # Errors
     /// No descriptor, or no netlink (a sandbox without AF_NETLINK).
@@ -53,7 +53,7 @@ impl LinkSocket {
         Self::subscribe(libc::RTMGRP_LINK | libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR)
     }
 
-    /// Opens one that hears only of links that are deleted, and of none before
+    /// Opens one that receives only deletions of links, and none before
     /// [`LinkSocket::hear_deletions_of`].
     ///
     /// # Errors
@@ -63,38 +63,39 @@ impl LinkSocket {
         let socket = Self::subscribe(libc::RTMGRP_LINK)?;
         socket.hear_deletions_of(&[])?;
         socket::receive_buffer(socket.as_fd(), RECEIVE_BUFFER_BYTES, TARGET)?;
-        // What came before the filter.
+        // Discard what arrived before the filter was attached.
         let mut bytes = vec![0; MESSAGE_BYTES];
         while socket.receive(&mut bytes).is_ok() {}
         Ok(socket)
     }
 
-    /// Hears from now on only of the deletion of links with these indices, or of any where they are
-    /// too many for a filter.
+    /// Receives from now on only deletions of links with these indices, or of all links if there
+    /// are too many for a filter.
     ///
     /// # Errors
-    /// No memory in the kernel; it hears what it heard before.
+    /// The kernel has no memory; the previous filter stays.
     pub fn hear_deletions_of(&self, indices: &[u32]) -> Result<()> {
         sockopt::attach_filter(self.as_fd(), &filter::link_deletions(indices))
             .map_err(|error| Error::os("attaching a filter", TARGET, error))
     }
 
     pub(super) fn subscribe(groups: i32) -> Result<Self> {
-        // Protocol 0, which `socket::open` asks for, is NETLINK_ROUTE.
+        // Protocol 0, which `socket::open` uses, is NETLINK_ROUTE.
         let fd = socket::open(libc::AF_NETLINK, libc::SOCK_RAW, TARGET)?;
         bind(fd.as_raw_fd(), &NetlinkAddr::new(0, groups.unsigned_abs()))
             .map_err(|errno| Error::os("subscribing to", TARGET, errno))?;
         Ok(Self { fd })
     }
 
-    /// Asks for all that there is; the kernel makes the list while it is heard. One list at a
-    /// time: the next may be asked for after [`LinkEvent::Listed`].
+    /// Requests a dump, which the kernel produces as it is read. Only one dump may run at a time:
+    /// request the next after [`LinkEvent::Listed`].
     ///
     /// # Errors
-    /// The kernel's, no memory for one.
+    /// The kernel's, such as lack of memory.
     pub fn ask(&self, list: Dump) -> io::Result<()> {
-        // Only for who names a mask does the kernel make room for the longest link, and it ends the
-        // list before a link that has none (net/core/rtnetlink.c, `rtnl_calcit`).
+        // Only for requests with a mask does the kernel allocate room for the longest link; without
+        // one it ends the dump before a link that does not fit (net/core/rtnetlink.c,
+        // `rtnl_calcit`).
         let mask = LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]);
         let mut links = LinkMessage::default();
         links.attributes.push(mask);
@@ -107,9 +108,9 @@ impl LinkSocket {
         )
     }
 
-    /// Asks for the link with this name or alternative name, which the kernel does not tell of
-    /// while it is down (net/core/dev.c, `netdev_state_change`). [`LinkEvent::Link`] is the answer, or
-    /// nothing.
+    /// Requests the link with this name or alternative name; the kernel sends no notifications
+    /// about changes to a link that is down (net/core/dev.c, `netdev_state_change`). The answer is
+    /// [`LinkEvent::Link`], or nothing.
     ///
     /// # Errors
     /// As [`LinkSocket::ask`].
@@ -121,25 +122,25 @@ impl LinkSocket {
         self.put(RouteNetlinkMessage::GetLink(wanted), 0)
     }
 
-    fn put(&self, question: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
-        let mut question = NetlinkMessage::from(question);
-        question.header.flags = NLM_F_REQUEST | flags;
-        question.finalize();
-        let mut bytes = vec![0; question.buffer_len()];
-        question.serialize(&mut bytes);
-        self.tell(&bytes)
+    fn put(&self, request: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+        let mut request = NetlinkMessage::from(request);
+        request.header.flags = NLM_F_REQUEST | flags;
+        request.finalize();
+        let mut bytes = vec![0; request.buffer_len()];
+        request.serialize(&mut bytes);
+        self.send_request(&bytes)
     }
 
-    pub(super) fn tell(&self, question: &[u8]) -> io::Result<()> {
-        send(self.fd.as_raw_fd(), question, MsgFlags::MSG_DONTWAIT)?;
+    pub(super) fn send_request(&self, request: &[u8]) -> io::Result<()> {
+        send(self.fd.as_raw_fd(), request, MsgFlags::MSG_DONTWAIT)?;
         Ok(())
     }
 
-    /// Takes the next piece of what the kernel has told, for [`read`].
+    /// Receives the next chunk of messages, for [`read`].
     ///
     /// # Errors
-    /// `WouldBlock` when there is none now; ENOBUFS when some was lost, so that the links may be
-    /// otherwise than what was heard says; EMSGSIZE when it is longer than the room for it.
+    /// `WouldBlock` if there is none now; ENOBUFS if messages were lost, so that the known state
+    /// may be out of date; EMSGSIZE if the chunk is longer than the buffer.
     pub fn receive<'a>(&self, bytes: &'a mut [u8]) -> io::Result<&'a [u8]> {
         receive(self.as_fd(), bytes)
     }
@@ -154,7 +155,7 @@ impl AsFd for LinkSocket {
 /// Every link of the calling thread's network namespace, by its index.
 ///
 /// # Errors
-/// No netlink, or no answer.
+/// Netlink is unavailable, or there is no answer.
 pub fn list() -> Result<BTreeMap<u32, Link>> {
     let links = dump(Dump::Links, messages::link)?;
     Ok(links.into_iter().map(|link| (link.index, link)).collect())
@@ -162,8 +163,8 @@ pub fn list() -> Result<BTreeMap<u32, Link>> {
 
 /// Every address of the calling thread's network namespace, in the kernel's order.
 ///
-/// Not by getifaddrs(3), which asks for the links too, without a mask, and can wait for ever for
-/// one that the kernel leaves out then (glibc 2.36).
+/// Does not use getifaddrs(3), which also requests the links, without a mask, and can wait forever
+/// for one that the kernel then leaves out (glibc 2.36).
 ///
 /// # Errors
 /// As [`list`].
@@ -171,9 +172,9 @@ pub fn addresses() -> Result<Vec<Address>> {
     dump(Dump::Addresses, messages::address)
 }
 
-/// Everything of a list, as `item` reads it from the messages.
+/// All entries of a dump, each parsed by `item`.
 fn dump<T>(of: Dump, item: impl Fn(&MessageBuffer<'_>) -> Option<T>) -> Result<Vec<T>> {
-    let failed = |error| Error::os("asking for", TARGET, error);
+    let failed = |error| Error::os("listing the links and addresses", TARGET, error);
     let socket = LinkSocket::subscribe(0)?;
     let mut bytes = vec![0; MESSAGE_BYTES];
     let mut all = Vec::new();
@@ -182,7 +183,7 @@ fn dump<T>(of: Dump, item: impl Fn(&MessageBuffer<'_>) -> Option<T>) -> Result<V
         socket.ask(of).map_err(failed)?;
         let mut end = None;
         while end.is_none() {
-            // The kernel makes the list while it is heard: nobody has to wait for it.
+            // The kernel produces the dump as it is read, so this never blocks.
             let piece = socket.receive(&mut bytes).map_err(failed)?;
             let take = |message: &MessageBuffer<'_>| {
                 match item(message) {
@@ -200,22 +201,22 @@ fn dump<T>(of: Dump, item: impl Fn(&MessageBuffer<'_>) -> Option<T>) -> Result<V
     Ok(all)
 }
 
-/// Takes the next piece of the kernel's messages from a netlink socket; empty for what somebody
-/// else has sent.
+/// Receives the next chunk of messages from a netlink socket; returns an empty slice for a message
+/// from another process.
 ///
 /// # Errors
-/// `WouldBlock` when there is none now; ENOBUFS when some was lost; EMSGSIZE when it is longer than
-/// the room for it.
+/// `WouldBlock` if there is none now; ENOBUFS if messages were lost; EMSGSIZE if the chunk is
+/// longer than the buffer.
 pub(super) fn receive<'a>(fd: BorrowedFd<'_>, bytes: &'a mut [u8]) -> io::Result<&'a [u8]> {
     let mut room = [io::IoSliceMut::new(bytes)];
     let flags = MsgFlags::MSG_DONTWAIT;
-    let heard = recvmsg::<NetlinkAddr>(fd.as_raw_fd(), &mut room, None, flags)?;
-    if heard.flags.contains(MsgFlags::MSG_TRUNC) {
-        // Not ENOBUFS: to ask again would end in the same.
+    let received = recvmsg::<NetlinkAddr>(fd.as_raw_fd(), &mut room, None, flags)?;
+    if received.flags.contains(MsgFlags::MSG_TRUNC) {
+        // Not ENOBUFS, because a retry would fail in the same way.
         return Err(io::Error::from_raw_os_error(libc::EMSGSIZE));
     }
-    let is_kernel = heard.address.is_some_and(|sender| sender.pid() == 0);
-    let len = if is_kernel { heard.bytes } else { 0 };
+    let is_kernel = received.address.is_some_and(|sender| sender.pid() == 0);
+    let len = if is_kernel { received.bytes } else { 0 };
     Ok(&bytes[..len])
 }
 

@@ -1,4 +1,4 @@
-//! Bytes as the kernel writes them, as it never would, and a link that changes under the socket.
+//! Valid and malformed messages, and a link that changes under the socket.
 
 use netlink_packet_core::{NLMSG_DONE, NLMSG_ERROR};
 use proptest::prelude::*;
@@ -38,7 +38,7 @@ fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// `struct ifinfomsg`, an attribute of an unknown kind, and those that are read.
+/// `struct ifinfomsg`, an attribute of an unknown type, and those that are read.
 fn link(kind: u16, family: u8, index: u32, flags: u32) -> Vec<u8> {
     let mut payload = vec![family, 0, 1, 0];
     payload.extend(index.to_ne_bytes());
@@ -60,13 +60,13 @@ fn address(kind: u16, flags: u8, attributes: &[(u16, &[u8])]) -> Vec<u8> {
     message(kind, 0, &payload)
 }
 
-fn heard(bytes: &[u8]) -> Vec<LinkEvent> {
+fn events(bytes: &[u8]) -> Vec<LinkEvent> {
     let mut all = Vec::new();
-    read(bytes, |told| all.push(told)).unwrap();
+    read(bytes, |event| all.push(event)).unwrap();
     all
 }
 
-fn told(index: u32, up: bool, carrier: bool) -> LinkEvent {
+fn carrier_event(index: u32, up: bool, carrier: bool) -> LinkEvent {
     let name = format!("name{index}");
     LinkEvent::Link(Link { index, name, up, carrier, mtu: 1400, ..Link::default() })
 }
@@ -97,13 +97,13 @@ fn the_list_has_what_stands_on_what() {
 
 #[test]
 fn a_carrier_takes_both_flags() {
-    let heard_with = |flags| heard(&link(libc::RTM_NEWLINK, 0, 7, flags));
-    assert_eq!(heard_with(UP | RUNNING | LOWER_UP), [told(7, true, true)]);
-    assert_eq!(heard_with(0), [told(7, false, false)]);
+    let events_with = |flags| events(&link(libc::RTM_NEWLINK, 0, 7, flags));
+    assert_eq!(events_with(UP | RUNNING | LOWER_UP), [carrier_event(7, true, true)]);
+    assert_eq!(events_with(0), [carrier_event(7, false, false)]);
     for flags in [UP, UP | RUNNING, UP | LOWER_UP] {
-        assert_eq!(heard_with(flags), [told(7, true, false)]);
+        assert_eq!(events_with(flags), [carrier_event(7, true, false)]);
     }
-    assert_eq!(heard(&link(libc::RTM_DELLINK, 0, 7, UP)), [LinkEvent::LinkGone(7)]);
+    assert_eq!(events(&link(libc::RTM_DELLINK, 0, 7, UP)), [LinkEvent::LinkGone(7)]);
 }
 
 #[test]
@@ -115,16 +115,16 @@ fn a_link_has_flags_and_alternative_names() {
     let of_another_kind = attribute(libc::IFLA_ALT_IFNAME + 1, b"no\0");
     let long = [&[b'x'; 127][..], b"\0"].concat();
     let names = [b"feed0\0".as_slice(), &long, b"cut"];
-    // The kernel takes these, and no rule can say them.
+    // The kernel accepts these names, but a rule cannot contain them.
     let odd: [&[u8]; 8] =
         [b"\0", b".\0", b"..\0", b"a/b\0", b"a b\0", b"\x1b[2J\0", b"a\nb\0", b"\xff\0"];
     let names: Vec<_> =
         names.into_iter().chain(odd).map(|it| attribute(libc::IFLA_ALT_IFNAME, it)).collect();
     let properties = [of_another_kind, names.concat()].concat();
-    // As the kernel writes it: NLA_F_NESTED beside the kind.
+    // As the kernel writes it, with NLA_F_NESTED in the type.
     payload.extend(attribute(libc::IFLA_PROP_LIST | 0x8000, &properties));
     payload.extend(attribute(libc::IFLA_MTU, &1400_u32.to_ne_bytes()));
-    let [LinkEvent::Link(link)] = &heard(&message(libc::RTM_NEWLINK, 0, &payload))[..] else {
+    let [LinkEvent::Link(link)] = &events(&message(libc::RTM_NEWLINK, 0, &payload))[..] else {
         panic!("no link")
     };
     assert_eq!(link.altnames, ["feed0", &"x".repeat(127)]);
@@ -137,7 +137,7 @@ fn a_link_has_flags_and_alternative_names() {
 #[test]
 fn what_a_bridge_says_of_its_ports_is_no_deletion() {
     for kind in [libc::RTM_NEWLINK, libc::RTM_DELLINK] {
-        assert_eq!(heard(&link(kind, BRIDGE, 7, 0)), []);
+        assert_eq!(events(&link(kind, BRIDGE, 7, 0)), []);
     }
 }
 
@@ -146,16 +146,16 @@ fn an_address_is_the_interfaces_own_and_usable() {
     let (own, other) = ([10, 0, 0, 1], [10, 0, 0, 2]);
     let both: [(u16, &[u8]); 2] = [(libc::IFA_ADDRESS, &other), (libc::IFA_LOCAL, &own)];
     let v4 = Addr::v4(own);
-    assert_eq!(heard(&address(libc::RTM_NEWADDR, 0, &both)), [LinkEvent::Address(7, v4)]);
-    assert_eq!(heard(&address(libc::RTM_DELADDR, 0, &both)), [LinkEvent::AddressGone(7, v4)]);
+    assert_eq!(events(&address(libc::RTM_NEWADDR, 0, &both)), [LinkEvent::Address(7, v4)]);
+    assert_eq!(events(&address(libc::RTM_DELADDR, 0, &both)), [LinkEvent::AddressGone(7, v4)]);
     let v6: [(u16, &[u8]); 1] = [(libc::IFA_ADDRESS, &[0xfd; 16])];
-    let of = |flags| heard(&address(libc::RTM_NEWADDR, flags, &v6));
+    let of = |flags| events(&address(libc::RTM_NEWADDR, flags, &v6));
     let v6 = Addr::v6([0xfd; 16]);
     assert_eq!(of(0), [LinkEvent::Address(7, v6)]);
     assert_eq!(of(TENTATIVE), [LinkEvent::AddressGone(7, v6)]);
     assert_eq!(of(TENTATIVE | OPTIMISTIC), [LinkEvent::Address(7, v6)]);
     assert_eq!(of(DADFAILED), [LinkEvent::AddressGone(7, v6)]);
-    assert_eq!(heard(&address(libc::RTM_NEWADDR, 0, &[(libc::IFA_ADDRESS, &[1; 5])])), []);
+    assert_eq!(events(&address(libc::RTM_NEWADDR, 0, &[(libc::IFA_ADDRESS, &[1; 5])])), []);
 }
 
 #[test]
@@ -165,28 +165,31 @@ fn one_piece_may_hold_several_messages() {
     bytes.extend(link(libc::RTM_NEWLINK, 0, 4, 0));
     bytes.extend(message(NLMSG_DONE, 0, &[0; 4]));
     let done = LinkEvent::Listed { interrupted: false };
-    assert_eq!(heard(&bytes), [told(3, true, true), told(4, false, false), done]);
+    assert_eq!(
+        events(&bytes),
+        [carrier_event(3, true, true), carrier_event(4, false, false), done]
+    );
 }
 
 #[test]
 fn a_refusal_is_an_error() {
     let answer = |errno: i32| message(NLMSG_ERROR, 9, &(-errno).to_ne_bytes());
-    assert_eq!(heard(&answer(0)), []);
-    let error = read(&answer(libc::EPERM), |_| panic!("nothing is told")).unwrap_err();
+    assert_eq!(events(&answer(0)), []);
+    let error = read(&answer(libc::EPERM), |_| panic!("no event expected")).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::EPERM));
-    assert_eq!(heard(&message(NLMSG_ERROR, 9, &i32::MIN.to_ne_bytes()[..3])), []);
+    assert_eq!(events(&message(NLMSG_ERROR, 9, &i32::MIN.to_ne_bytes()[..3])), []);
 }
 
 #[test]
 fn messages_cut_anywhere_are_passed_over() {
     let whole = link(libc::RTM_NEWLINK, 0, 3, UP | LOWER_UP | RUNNING);
     for end in 0..whole.len() {
-        assert_eq!(heard(&whole[..end]), []);
+        assert_eq!(events(&whole[..end]), []);
     }
     for len in [0_u32, 1, 15, 16, 20, 31, 50, u32::MAX] {
         let mut bytes = whole.clone();
         bytes[..4].copy_from_slice(&len.to_ne_bytes());
-        assert_eq!(heard(&bytes), []);
+        assert_eq!(events(&bytes), []);
     }
 }
 
@@ -212,19 +215,19 @@ proptest! {
     }
 }
 
-/// Everything that the socket has to tell.
+/// All events waiting on the socket.
 fn all(socket: &LinkSocket) -> Vec<LinkEvent> {
     let mut bytes = vec![0; MESSAGE_BYTES];
     let mut all = Vec::new();
     while let Ok(piece) = socket.receive(&mut bytes) {
-        read(piece, |told| all.push(told)).unwrap();
+        read(piece, |event| all.push(event)).unwrap();
     }
     all
 }
 
-/// Whether the link of this index has a carrier, by the newest word on it.
-fn carrier(told: &[LinkEvent], index: u32) -> Option<bool> {
-    told.iter().rev().find_map(|told| match told {
+/// Whether the link with this index has a carrier, according to its latest event.
+fn carrier(events: &[LinkEvent], index: u32) -> Option<bool> {
+    events.iter().rev().find_map(|event| match event {
         LinkEvent::Link(link) if link.index == index => Some(link.carrier),
         _ => None,
     })
@@ -241,7 +244,7 @@ fn a_link_is_heard_of_when_it_changes_and_when_all_are_asked_for() {
         assert_eq!(carrier(&list, near), Some(true));
         let of_list: Vec<Link> = list
             .iter()
-            .filter_map(|told| match told {
+            .filter_map(|event| match event {
                 LinkEvent::Link(link) => Some(link.clone()),
                 _ => None,
             })
@@ -251,11 +254,10 @@ fn a_link_is_heard_of_when_it_changes_and_when_all_are_asked_for() {
         socket.ask(Dump::Addresses).unwrap();
         assert!(all(&socket).contains(&LinkEvent::Address(near, Addr::v4([10, 9, 0, 1]))));
         ip(&format!("link property add dev {NEAR} altname feed0"));
-        let is_named =
-            |told: &LinkEvent| matches!(told, LinkEvent::Link(link) if link.altnames == ["feed0"]);
+        let is_named = |event: &LinkEvent| matches!(event, LinkEvent::Link(link) if link.altnames == ["feed0"]);
         assert!(all(&socket).iter().any(is_named));
         ip(&format!("link set {FAR} down"));
-        wait_until("the change is told", || carrier(&all(&socket), near) == Some(false));
+        wait_until("the change is reported", || carrier(&all(&socket), near) == Some(false));
         ip(&format!("address del 10.9.0.1/24 dev {NEAR}"));
         assert!(all(&socket).contains(&LinkEvent::AddressGone(near, Addr::v4([10, 9, 0, 1]))));
         ip(&format!("link delete {NEAR}"));

@@ -1,8 +1,9 @@
-//! What the kernel says of the way that copies take (rtnetlink(7)): the interface, the next hop
-//! and the source address that routing chooses, how well the next hop is known, and which
-//! queueing disciplines cut batches. It must not know who sends what.
+//! Queries for the route of an output (rtnetlink(7)): the interface, next hop and source address
+//! that routing selects, the state of the neighbour entry, and which queueing disciplines split
+//! batches.
 //!
-//! Each question is answered before the call that asks it returns, and takes no right.
+//! Each call waits for the kernel's answer, which comes before the request returns. No query needs
+//! a privilege.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -29,116 +30,115 @@ use crate::error::{Error, Result};
 use crate::sockets::socket;
 use crate::spec::{Choice, OutputSpec};
 
-const TARGET: &str = "the routes";
+const TARGET: &str = "rtnetlink";
 
-/// Room for one piece of an answer (net/netlink/af_netlink.c, `netlink_recvmsg`).
+/// Buffer for one chunk of an answer (net/netlink/af_netlink.c, `netlink_recvmsg`).
 const PIECE_BYTES: usize = 32 * 1024;
-/// `struct rtmsg`: the attributes come after.
+/// Length of `struct rtmsg`; the attributes follow.
 const ROUTE_HEADER_BYTES: usize = 12;
 
-/// Where the kernel would send a datagram now, and what as.
+/// The kernel's current route for a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// The index of the interface.
+    /// The index of the outgoing interface.
     pub ifindex: u32,
-    /// The address on its link that it is handed to: a router's, or its own destination.
+    /// The address on the link that receives the datagram: a router's, or the destination itself.
     pub next_hop: Addr,
-    /// The source address, where the kernel chooses it.
+    /// The source address, if the kernel selects it.
     pub source: Option<Addr>,
-    /// Whether the next hop is one host on the link: neither this host nor a group of hosts.
+    /// Whether the next hop is a single other host on the link, not this host or a group.
     pub is_to_a_host: bool,
 }
 
-/// How well the kernel knows the link-layer address of a neighbour (`ndm_state`).
+/// The state of a neighbour's link-layer address (`ndm_state`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Neighbour {
     /// There is no entry, or no answer yet.
     Unknown,
-    /// Nobody has answered for it.
+    /// The neighbour did not answer.
     Failed,
-    /// It is known, and was not used or confirmed for a while.
+    /// It is known, but was not used or confirmed for a while.
     Stale,
-    /// It is known, or needs not be.
+    /// It is known, or none is needed.
     Known,
 }
 
-/// A socket for questions, of the network namespace in which it was opened.
+/// A socket for requests in the network namespace in which it was opened.
 #[derive(Debug)]
 pub struct RouteSocket {
     fd: OwnedFd,
 }
 
 impl RouteSocket {
-    /// Opens it in the calling thread's network namespace; no right is needed.
+    /// Opens it in the calling thread's network namespace; needs no privilege.
     ///
     /// # Errors
-    /// No descriptor, or no netlink (a sandbox without AF_NETLINK).
+    /// No descriptor is left, or netlink is unavailable (a sandbox without AF_NETLINK).
     pub fn open() -> Result<Self> {
         Ok(Self { fd: socket::open(libc::AF_NETLINK, libc::SOCK_RAW, TARGET)? })
     }
 
-    /// The way that the copies of an output would take if it were connected now; `None` when
-    /// there is none.
+    /// The route that an output would use if it were connected now; `None` if there is none.
     ///
     /// # Errors
     /// The kernel does not answer.
     pub fn find(&self, spec: &OutputSpec) -> io::Result<Option<Route>> {
-        let question = RouteNetlinkMessage::GetRoute(route_to(spec));
-        let mut way = None;
-        let asked = self.ask(question, NLM_F_REQUEST, |kind, payload| {
+        let request = RouteNetlinkMessage::GetRoute(route_to(spec));
+        let mut route = None;
+        let answered = self.ask(request, NLM_F_REQUEST, |kind, payload| {
             if kind == libc::RTM_NEWROUTE {
-                way = read_way(payload, spec.address);
+                route = read_route(payload, spec.address);
             }
         });
-        match asked {
-            Ok(()) => Ok(way),
+        match answered {
+            Ok(()) => Ok(route),
             Err(QueryError::Refused(_)) => Ok(None),
             Err(QueryError::Missing(error)) => Err(error),
         }
     }
 
-    /// How well the kernel knows a neighbour.
+    /// The state of the neighbour entry for the next hop.
     ///
     /// # Errors
     /// The kernel does not answer.
-    pub fn neighbour(&self, way: &Route) -> io::Result<Neighbour> {
-        let question = RouteNetlinkMessage::GetNeighbour(neighbour(way, NeighbourFlags::empty()));
+    pub fn neighbour(&self, route: &Route) -> io::Result<Neighbour> {
+        let request = RouteNetlinkMessage::GetNeighbour(neighbour(route, NeighbourFlags::empty()));
         let mut state = 0;
-        let asked = self.ask(question, NLM_F_REQUEST, |kind, payload| {
+        let answered = self.ask(request, NLM_F_REQUEST, |kind, payload| {
             if kind == libc::RTM_NEWNEIGH
                 && let Ok(header) = NeighbourHeader::parse(payload)
             {
                 state = header.state.into();
             }
         });
-        match asked {
+        match answered {
             Ok(()) => Ok(Neighbour::of(state)),
             Err(QueryError::Refused(_)) => Ok(Neighbour::Unknown),
             Err(QueryError::Missing(error)) => Err(error),
         }
     }
 
-    /// Has the kernel look for a neighbour as if something were sent to it (`NTF_USE`).
+    /// Makes the kernel resolve the next hop as if a datagram were sent to it (`NTF_USE`).
     ///
     /// # Errors
-    /// EPERM without CAP_NET_ADMIN in the network namespace; an interface that is gone or down.
-    pub fn seek(&self, way: &Route) -> io::Result<()> {
-        let question = RouteNetlinkMessage::NewNeighbour(neighbour(way, NeighbourFlags::Use));
+    /// EPERM without CAP_NET_ADMIN in the network namespace; the interface is gone or down.
+    pub fn seek(&self, route: &Route) -> io::Result<()> {
+        let request = RouteNetlinkMessage::NewNeighbour(neighbour(route, NeighbourFlags::Use));
         let flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE;
-        self.ask(question, flags, |_, _| {}).map_err(QueryError::into_error)
+        self.ask(request, flags, |_, _| {}).map_err(QueryError::into_error)
     }
 
-    /// The bytes of the largest batch that passes each interface in one piece where a token
-    /// bucket filter, of the interface or somewhere below its root, would cut it (tc-tbf(8)):
-    /// its burst, or what it queues if that is less.
+    /// For each interface with a token bucket filter, at its root or below (tc-tbf(8)), the size in
+    /// bytes of the largest batch that passes in one piece: its burst, or its queue limit if that
+    /// is less.
     ///
     /// # Errors
     /// The kernel does not answer.
     pub fn bursts(&self) -> io::Result<BTreeMap<u32, u32>> {
-        let question = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default());
+        let request = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default());
         let mut bursts = BTreeMap::new();
         let flags = NLM_F_REQUEST | NLM_F_DUMP;
-        let asked = self.ask(question, flags, |kind, payload| {
+        let answered = self.ask(request, flags, |kind, payload| {
             if kind == libc::RTM_NEWQDISC
                 && let Some((ifindex, bytes)) = qdiscs::read(payload)
             {
@@ -146,24 +146,24 @@ impl RouteSocket {
                 *least = bytes.min(*least);
             }
         });
-        asked.map(|()| bursts).map_err(QueryError::into_error)
+        answered.map(|()| bursts).map_err(QueryError::into_error)
     }
 
-    /// Sends a question, and takes all messages of the answer.
+    /// Sends a request and passes all messages of the answer to `take`.
     fn ask(
         &self,
-        question: RouteNetlinkMessage,
+        request: RouteNetlinkMessage,
         flags: u16,
         mut take: impl FnMut(u16, &[u8]),
     ) -> std::result::Result<(), QueryError> {
         let mut bytes = vec![0; PIECE_BYTES];
-        // What is left of an answer that was given up.
+        // Discard the rest of an earlier answer that was not read to its end.
         while links::receive(self.fd.as_fd(), &mut bytes).is_ok() {}
-        let mut question = NetlinkMessage::from(question);
-        question.header.flags = flags;
-        question.finalize();
-        question.serialize(&mut bytes);
-        let len = question.buffer_len();
+        let mut request = NetlinkMessage::from(request);
+        request.header.flags = flags;
+        request.finalize();
+        request.serialize(&mut bytes);
+        let len = request.buffer_len();
         send(self.fd.as_raw_fd(), &bytes[..len], MsgFlags::MSG_DONTWAIT)
             .map_err(|errno| QueryError::Missing(errno.into()))?;
         let is_list = flags & NLM_F_DUMP == NLM_F_DUMP;
@@ -176,19 +176,19 @@ impl RouteSocket {
     }
 }
 
-/// Has the kernel look for the host on the link that the copies of an output are handed to, if
-/// they are handed to one: what is sent before it is found is dropped beyond a few, and reported
-/// as sent.
+/// Makes the kernel resolve the host that the copies of an output are handed to, if the next hop is
+/// a single host. Until it is resolved, the kernel queues a few datagrams and drops the rest,
+/// although sends succeed.
 ///
 /// # Errors
-/// EPERM without CAP_NET_ADMIN in the network namespace; no route; no netlink.
+/// EPERM without CAP_NET_ADMIN in the network namespace; no route; netlink is unavailable.
 pub fn resolve_host(spec: &OutputSpec) -> Result<()> {
     let socket = RouteSocket::open()?;
-    let found = socket.find(spec).and_then(|way| match way {
-        Some(way) if way.is_to_a_host => socket.seek(&way),
+    let found = socket.find(spec).and_then(|route| match route {
+        Some(route) if route.is_to_a_host => socket.seek(&route),
         _ => Ok(()),
     });
-    found.map_err(|error| Error::os("looking for the host of", spec.to_string(), error))
+    found.map_err(|error| Error::os("resolving the next hop", spec.to_string(), error))
 }
 
 impl AsFd for RouteSocket {
@@ -213,11 +213,11 @@ impl Neighbour {
     }
 }
 
-/// Why a question has no answer.
+/// The reason for a missing answer.
 enum QueryError {
-    /// The kernel's error is the answer.
+    /// The kernel answered with this error.
     Refused(io::Error),
-    /// None came.
+    /// No answer was received.
     Missing(io::Error),
 }
 
@@ -229,7 +229,7 @@ impl QueryError {
     }
 }
 
-/// Takes the messages of one piece; whether the answer is complete with it.
+/// Passes the messages of one chunk to `take`; returns whether the answer is complete.
 fn read_piece(
     bytes: &[u8],
     is_list: bool,
@@ -253,7 +253,7 @@ fn read_piece(
     Ok(is_complete)
 }
 
-/// The question for the route to an output, asked as its socket would.
+/// The request for the route of an output, with the same parameters as its socket.
 fn route_to(spec: &OutputSpec) -> RouteMessage {
     let mut message = RouteMessage::default();
     let (family, bits) =
@@ -280,30 +280,30 @@ fn route_to(spec: &OutputSpec) -> RouteMessage {
     message
 }
 
-fn read_way(payload: &[u8], destination: Addr) -> Option<Route> {
-    /// linux/rtnetlink.h; not in every libc.
+fn read_route(payload: &[u8], destination: Addr) -> Option<Route> {
+    /// From linux/rtnetlink.h; not in every libc.
     const RTA_VIA: u16 = 18;
     let kinds = [libc::RTA_OIF, libc::RTA_GATEWAY, libc::RTA_PREFSRC, RTA_VIA];
     let [interface, gateway, source, via] = attributes(payload, ROUTE_HEADER_BYTES, kinds);
-    // `struct rtvia`: an IPv4 route by an IPv6 router has its family in front of the address.
+    // `struct rtvia`: an IPv4 route through an IPv6 router has the family before the address.
     let via = via.and_then(|via| via.get(2..));
     let next_hop = gateway.or(via).and_then(messages::to_addr);
     Some(Route {
         ifindex: parse_u32(interface?).ok()?,
         next_hop: next_hop.unwrap_or(destination),
         source: source.and_then(messages::to_addr),
-        // rtm_type of `struct rtmsg`. IPv6 has no broadcast, and its groups are of this type too.
+        // rtm_type of `struct rtmsg`. IPv6 has no broadcast; its groups have this type too.
         is_to_a_host: payload.get(7) == Some(&libc::RTN_UNICAST) && !destination.is_multicast(),
     })
 }
 
-fn neighbour(way: &Route, flags: NeighbourFlags) -> NeighbourMessage {
+fn neighbour(route: &Route, flags: NeighbourFlags) -> NeighbourMessage {
     let mut message = NeighbourMessage::default();
-    let is_v4 = way.next_hop.is_v4();
+    let is_v4 = route.next_hop.is_v4();
     message.header.family = if is_v4 { AddressFamily::Inet } else { AddressFamily::Inet6 };
-    message.header.ifindex = way.ifindex;
+    message.header.ifindex = route.ifindex;
     message.header.flags = flags;
-    let address = NeighbourAddress::from(way.next_hop.ip());
+    let address = NeighbourAddress::from(route.next_hop.ip());
     message.attributes = vec![NeighbourAttribute::Destination(address)];
     message
 }

@@ -1,4 +1,4 @@
-//! What the kernel answers, on networks that each test makes.
+//! The kernel's answers, on networks that each test creates.
 
 use std::process::Command;
 
@@ -20,7 +20,7 @@ fn tc(arguments: &str) {
     assert!(output.status.success(), "tc {arguments}: {output:?}");
 }
 
-/// Asks for a way, and compares its source with what a socket gets that is connected now.
+/// Queries a route, and compares its source with that of a newly connected socket.
 fn find(socket: &RouteSocket, spec: &OutputSpec) -> Route {
     let way = socket.find(spec).unwrap().unwrap();
     let opened = output::open(spec).unwrap();
@@ -64,7 +64,7 @@ fn a_way_is_that_of_a_socket_that_is_connected_now() {
 fn a_neighbour_is_sought_before_anything_is_sent_to_it() {
     with_cable(|| {
         let socket = RouteSocket::open().unwrap();
-        // Both ends are in one namespace, so that nobody answers who is asked.
+        // Both ends are in one namespace, so no host answers.
         let way = socket.find(&to("10.9.0.9", 0)).unwrap().unwrap();
         assert_eq!(socket.neighbour(&way).unwrap(), Neighbour::Unknown);
         ip(&format!("ntable change name arp_cache dev {NEAR} retrans 20"));
