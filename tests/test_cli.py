@@ -12,9 +12,10 @@ import pytest
 from tests.support.fake_core import FakeCore
 
 from mcr import Relay
-from mcr.cli import main, privileges
+from mcr.cli import main
 from mcr.daemon.account import Account
 from mcr.daemon.supervisor import DaemonSettings
+from mcr.errors import RightsError
 
 GOOD = "239.1.1.1%lo:5001 to 127.0.0.1:7001"
 
@@ -24,7 +25,8 @@ def fake_core(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No test here opens a socket or gives up the test run's rights."""
     monkeypatch.setattr("mcr.relay.active_rules.RelayCore", FakeCore)
     monkeypatch.setattr(FakeCore, "made", [])
-    monkeypatch.setattr("mcr.cli.relay.drop", lambda account: None)
+    monkeypatch.setattr("mcr.cli.relay.drop_privileges", lambda uid, gid: None)
+    monkeypatch.setattr("mcr.cli.relay._THREADS_END_S", 0)  # those of the test run stay
     yield
     for core in FakeCore.made:
         assert core.stopped.is_set(), "a command left a relay open"
@@ -274,15 +276,17 @@ def test_rights_are_dropped_between_opening_and_starting(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The sockets exist by then, and no frame has been read."""
-    seen: list[tuple[str, int, bool]] = []
+    seen: list[tuple[int, int, int, bool]] = []
     account = Account("nobody", 65534, 65534)
     monkeypatch.setattr("mcr.cli.relay.target_account", lambda user: account)
     monkeypatch.setattr(
-        "mcr.cli.relay.drop",
-        lambda who: seen.append((who.name, len(FakeCore.made[0].rules), FakeCore.made[0].started)),
+        "mcr.cli.relay.drop_privileges",
+        lambda uid, gid: seen.append(
+            (uid, gid, len(FakeCore.made[0].rules), FakeCore.made[0].started)
+        ),
     )
     assert _relay(GOOD) == 0
-    assert seen == [("nobody", 1, False)]
+    assert seen == [(65534, 65534, 1, False)]
 
 
 def test_rights_that_cannot_be_dropped_stop_it(
@@ -290,42 +294,64 @@ def test_rights_that_cannot_be_dropped_stop_it(
 ) -> None:
     """It never goes on as root."""
 
-    def refuse(account: Account) -> None:
-        raise privileges.PrivilegeError("cannot become nobody")
+    def refuse(uid: int, gid: int) -> None:
+        raise RightsError(f"cannot become {uid}, {gid}")
 
     monkeypatch.setattr("mcr.cli.relay.target_account", lambda user: Account("nobody", 1, 1))
-    monkeypatch.setattr("mcr.cli.relay.drop", refuse)
+    monkeypatch.setattr("mcr.cli.relay.drop_privileges", refuse)
     assert _relay(GOOD) == 1
-    assert capsys.readouterr().err.endswith("mcr: cannot become nobody\n")
+    wanted = "mcr: cannot become 1, 1; --user root keeps the rights of root\n"
+    assert capsys.readouterr().err.endswith(wanted)
     assert not FakeCore.made[0].started
+
+
+def _drop(account: str, before: str = "") -> dict[str, str]:
+    """The status of a process (proc(5)) that has given up root as `mcr relay` does."""
+    code = f"""
+import ctypes, threading
+from mcr.cli import relay
+from mcr.daemon.account import target_account
+{before}
+relay._drop_root(target_account({account!r}))
+print(open("/proc/self/status").read() + "Dumpable:\t" + str(ctypes.CDLL(None).prctl(3)))
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30
+    )
+    assert run.returncode == 0, run.stderr
+    return dict(line.split(":\t", 1) for line in run.stdout.splitlines())
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up root")
 def test_nothing_is_left_of_root() -> None:
-    """Other user and group, no capability, and no way back."""
-    code = (
-        "import os\n"
-        "from mcr.daemon.account import target_account\n"
-        "from mcr.cli.privileges import drop\n"
-        "drop(target_account(None))\n"
-        "assert os.getresuid() == (65534,) * 3 and os.getgroups() == []\n"
-        "try:\n"
-        "    os.setuid(0)\n"
-        "except PermissionError:\n"
-        "    print('gone')\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30
-    )
-    assert done.stdout == "gone\n"
+    """As of a worker: other user and group, no capability in any set, and no way to get one."""
+    status = _drop("nobody")
+    assert {*status["Uid"].split(), *status["Gid"].split()} == {"65534"}
+    assert status["Groups"].strip() == ""
+    for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+        assert int(status[name], 16) == 0, name
+    assert (status["NoNewPrivs"], status["Dumpable"]) == ("1", "0")
 
 
-def test_threads_forbid_dropping(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thread that runs already would keep its own flags."""
-    monkeypatch.setattr("os.listdir", lambda path: ["1", "2"])
-    monkeypatch.setattr("mcr.cli.privileges._THREADS_END_S", 0.01)
-    with pytest.raises(privileges.PrivilegeError, match="threads"):
-        privileges.drop(Account("nobody", 65534, 65534))
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can stay root")
+def test_root_that_stays_keeps_its_capabilities() -> None:
+    """Only programs that it starts can gain nothing."""
+    before = dict(
+        line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines()
+    )
+    status = _drop("root")
+    assert status["Uid"].split() == ["0"] * 4
+    names = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
+    assert [status[name] for name in names] == [before[name] for name in names]
+    assert status["NoNewPrivs"] == "1"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up root")
+def test_threads_forbid_dropping() -> None:
+    """A thread that runs already would keep its own rights."""
+    thread = "threading.Thread(target=threading.Event().wait, daemon=True).start()"
+    with pytest.raises(AssertionError, match=r"RightsError: .* once a process has several threads"):
+        _drop("nobody", f"relay._THREADS_END_S = 0.01\n{thread}")
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ __all__ = [
     "RelayCore",
     "SenderCore",
     "confine_control",
+    "drop_privileges",
     "interfaces",
     "layers",
     "make_page",
@@ -109,6 +110,13 @@ def confine_control(
     now on. Becomes the user and group, or without them stays who it is; keeps no capability, opens
     only `readable` (files, and directories with all below them) and what the resolver reads, and
     removes only files beside `removable`. Raises RightsError; then it must end.
+    """
+
+def drop_privileges(uid: int, gid: int) -> None:
+    """Become another user and group without any capability, for good, while there is one thread.
+
+    With the user 0 nothing but programs that are started loses rights: they gain none. Raises
+    RightsError; then the process must end.
     """
 
 def shrink_supervisor(any_file: bool) -> None:

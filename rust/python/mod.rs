@@ -46,7 +46,7 @@ mod _native {
     #[pymodule_export]
     use super::relay::{RelayCore, try_io_uring};
     #[pymodule_export]
-    use super::sandbox::{confine_control, shrink_supervisor};
+    use super::sandbox::{confine_control, drop_privileges, shrink_supervisor};
     #[pymodule_export]
     use super::traffic::{ReceiverCore, SenderCore};
     #[pymodule_export]

@@ -1,4 +1,4 @@
-//! Giving rights up, for Python's processes of a daemon.
+//! Giving rights up, for `mcr relay` and for Python's processes of a daemon.
 
 use std::path::PathBuf;
 
@@ -28,11 +28,22 @@ pub(super) fn confine_control(
     readable: Vec<PathBuf>,
     removable: Vec<PathBuf>,
 ) -> PyResult<String> {
-    sandbox::drop_privileges(uid.zip(gid), supervisor)?;
+    sandbox::drop_privileges(uid.zip(gid), Some(supervisor))?;
     let reach = FileAccess { readable: &readable, removable: &removable, resolves: true };
     let hidden = sandbox::apply_landlock(&reach)?;
     sandbox::apply_seccomp(Role::Control)?;
     Ok(hidden)
+}
+
+/// Become another user and group without any capability, for good. Root stays root and keeps its
+/// capabilities; programs that it starts gain none.
+#[pyfunction]
+pub(super) fn drop_privileges(uid: u32, gid: u32) -> PyResult<()> {
+    match uid {
+        0 => sandbox::forbid_new_privileges()?,
+        _ => sandbox::drop_privileges(Some((uid, gid)), None)?,
+    }
+    Ok(())
 }
 
 /// Keep only the capabilities that a supervisor uses; with `any_file` also the one to read and

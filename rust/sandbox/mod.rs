@@ -17,5 +17,5 @@ mod seccomp;
 
 pub use self::landlock::{FileAccess, apply_landlock};
 pub use caps::Capability;
-pub use privileges::{drop_privileges, limit_capabilities};
+pub use privileges::{drop_privileges, forbid_new_privileges, limit_capabilities};
 pub use seccomp::{Role, apply_seccomp};

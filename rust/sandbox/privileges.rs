@@ -18,7 +18,8 @@ const OWN: [CapSet; 4] =
     [CapSet::Ambient, CapSet::Inheritable, CapSet::Effective, CapSet::Permitted];
 
 /// Becomes `user` (its user and group identifiers; `None`: stays who it is) without any capability
-/// and without a way to get one, and dies with the process `supervisor`, which must be the parent.
+/// and without a way to get one. With a `supervisor`, which must be the parent, the process dies
+/// when that one does.
 ///
 /// Supplementary groups go with the user. The bounding set goes where CAP_SETPCAP allows it; what
 /// stays there is of no use under `no_new_privs` (prctl(2), PR_SET_NO_NEW_PRIVS). The process
@@ -27,9 +28,9 @@ const OWN: [CapSet; 4] =
 /// # Errors
 /// [`Error::Permission`] for a user that this process may not become, with several threads, when the
 /// supervisor is gone, or when something is left afterwards.
-pub fn drop_privileges(user: Option<(u32, u32)>, supervisor: i32) -> Result<()> {
+pub fn drop_privileges(user: Option<(u32, u32)>, supervisor: Option<i32>) -> Result<()> {
     be_alone()?;
-    die_with(supervisor)?;
+    supervisor.map_or(Ok(()), die_with)?;
     let is_bounded = give_up_bounding(&CapsHashSet::new()).map_err(kept)?;
     if let Some((uid, gid)) = user {
         become_user(Uid::from_raw(uid), Gid::from_raw(gid)).map_err(|errno| {
@@ -46,8 +47,10 @@ pub fn drop_privileges(user: Option<(u32, u32)>, supervisor: i32) -> Result<()> 
     prctl::set_no_new_privs().map_err(refused)?;
     prctl::set_dumpable(false).map_err(refused)?;
     // Becoming another user took this back (prctl(2), PR_SET_PDEATHSIG).
-    die_with(supervisor)?;
-    let left = left(user, is_bounded)?;
+    supervisor.map_or(Ok(()), die_with)?;
+    let mut left = left(user, is_bounded)?;
+    let outlives = prctl::get_pdeathsig().map_err(refused)? != Some(Signal::SIGKILL);
+    left.extend((supervisor.is_some() && outlives).then_some("a life after the supervisor's"));
     if left.is_empty() {
         return Ok(());
     }
@@ -72,6 +75,15 @@ pub fn limit_capabilities(keep: &[Capability]) -> Result<()> {
         let stays = has.intersection(&keep).copied().collect();
         caps::set(None, set, &stays).map_err(kept)?;
     }
+    prctl::set_no_new_privs().map_err(refused)
+}
+
+/// Forbids any gain of privileges by execve(2), and keeps those there are.
+///
+/// # Errors
+/// [`Error::Permission`] with several threads, or when the kernel refuses.
+pub fn forbid_new_privileges() -> Result<()> {
+    be_alone()?;
     prctl::set_no_new_privs().map_err(refused)
 }
 
@@ -131,8 +143,6 @@ fn left(user: Option<(u32, u32)>, is_bounded: bool) -> Result<Vec<&'static str>>
     }
     left.extend((!prctl::get_no_new_privs().map_err(refused)?).then_some("new privileges"));
     left.extend(prctl::get_dumpable().map_err(refused)?.then_some("core files"));
-    let ends = prctl::get_pdeathsig().map_err(refused)? == Some(Signal::SIGKILL);
-    left.extend((!ends).then_some("a life after the supervisor's"));
     Ok(left)
 }
 

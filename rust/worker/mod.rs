@@ -75,7 +75,7 @@ fn start(arguments: &Arguments) -> Result<Service> {
     let own =
         OwnDescriptors::take(arguments).map_err(|e| Error::os("taking over", "descriptors", e))?;
     let rings = EngineRings::make(1)?;
-    sandbox::drop_privileges(arguments.user(), arguments.supervisor)?;
+    sandbox::drop_privileges(arguments.user(), Some(arguments.supervisor))?;
     sandbox::apply_landlock(&FileAccess::default())?;
     let OwnDescriptors { supervisor_channel, broker, page, channel, nothing } = own;
     let relay = Arc::new(relay(arguments, broker, page)?);

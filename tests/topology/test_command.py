@@ -165,8 +165,9 @@ def test_root_becomes_nobody_before_the_first_frame(lab: Lab, ingress: Ingress) 
         for status in threads:
             assert set(status["Uid"].split()) == {str(NOBODY)}
             assert str(0) not in status["Gid"].split()
-            for kind in ("CapEff", "CapPrm", "CapInh", "CapAmb"):
+            for kind in ("CapEff", "CapPrm", "CapInh", "CapAmb", "CapBnd"):
                 assert int(status[kind], 16) == NO_SUCH_RIGHTS, kind
+            assert status["NoNewPrivs"] == "1"
         relay.process.send_signal(signal.SIGTERM)
         relay.report()
 

@@ -16,7 +16,6 @@ from ..errors import InterfaceError, McrError, Problem, RuleError
 from . import observe
 from .doctor import doctor as doctor_command
 from .help import CommandGroup, add_command, epilog_of
-from .privileges import PrivilegeError
 from .receive import receive as receive_command
 from .relay import relay as relay_command
 from .rule import app as rule_commands
@@ -149,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         leave_unread()
         return FAILED
-    except (McrError, PrivilegeError, OSError) as error:
+    except (McrError, OSError) as error:
         return _refuse([_sentence(error)], FAILED)
     except KeyboardInterrupt:
         leave_unread()

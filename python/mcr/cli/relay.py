@@ -11,9 +11,10 @@ from typing import Annotated
 
 import typer
 
+from .._native import drop_privileges
 from ..affinity import chosen_cpus
 from ..daemon.account import Account, target_account
-from ..errors import McrError
+from ..errors import McrError, RightsError
 from ..relay import Relay
 from ..rules.grammar import join_arguments
 from ..stats import Stats
@@ -27,12 +28,12 @@ from .options import (
     WorkersOption,
 )
 from .output import INTERVAL_S, View, open_view, rehearse, report
-from .privileges import drop
 from .signals import HeldSignals, hangup_held, signals_held
 from .usage import usage_of
 from .writer import PATIENCE_S, Writer
 
 _REPORT_PATIENCE_S = 3.0  # with a reader of the report that has stopped reading
+_THREADS_END_S = 20.0  # more than the C library waits for a name with what is asked of it here
 
 
 def relay(
@@ -87,7 +88,7 @@ def _run(made: Relay, account: Account | None, seconds: float | None, as_json: b
         made.open(rights_end=account is not None and account.uid != 0)
         rehearse(made.stats(), as_json=as_json)
         if account is not None:
-            drop(account)
+            _drop_root(account)
         with signals_held() as signals:
             made.start()
             # Not earlier: a process gives up root while it has one thread.
@@ -102,6 +103,22 @@ def _run(made: Relay, account: Account | None, seconds: float | None, as_json: b
     finally:
         made.close()
     return 0
+
+
+def _drop_root(account: Account) -> None:
+    """Become the account for good, before the engine starts its threads.
+
+    Raises:
+        RightsError: the kernel refused, or threads run, each of which has rights of its own.
+    """
+    ends_s = time.monotonic() + _THREADS_END_S
+    while len(os.listdir("/proc/self/task")) > 1 and time.monotonic() < ends_s:
+        time.sleep(0.005)  # one that looks up a host name ends yet
+    try:
+        drop_privileges(account.uid, account.gid)
+    except RightsError as error:
+        hint = "" if account.uid == 0 else "; --user root keeps the rights of root"
+        raise RightsError(f"{error}{hint}") from error
 
 
 def _announce(made: Relay, notices: Writer) -> None:

@@ -50,7 +50,7 @@ pub(crate) fn play(role: &str, arguments: &[String]) {
             if geteuid().is_root() {
                 setresuid(user, user, user).unwrap();
             }
-            drop_privileges(None, getppid().as_raw()).unwrap();
+            drop_privileges(None, Some(getppid().as_raw())).unwrap();
             tell("left");
             hear();
         }
@@ -78,7 +78,7 @@ fn user() -> Option<(u32, u32)> {
 }
 
 fn confine_at_once() {
-    drop_privileges(user(), getppid().as_raw()).unwrap();
+    drop_privileges(user(), Some(getppid().as_raw())).unwrap();
     apply_landlock(&FileAccess::default()).unwrap();
     apply_seccomp(Role::Worker { first_foreign_fd: FIRST_FOREIGN, channel_fd: 9 }).unwrap();
 }
@@ -122,7 +122,7 @@ fn keep() {
 
 /// What landlock does by itself, before any call is filtered.
 fn hide(directory: &Path) {
-    drop_privileges(user(), getppid().as_raw()).unwrap();
+    drop_privileges(user(), Some(getppid().as_raw())).unwrap();
     let [readable, removable] = ["readable", "removable"].map(|name| [directory.join(name)]);
     let reach = FileAccess { readable: &readable, removable: &removable, resolves: false };
     let hidden = apply_landlock(&reach).unwrap();
@@ -150,14 +150,14 @@ fn hide(directory: &Path) {
 
 fn refuse() {
     let me = std::process::id().cast_signed();
-    let text = drop_privileges(None, me).unwrap_err().to_string();
+    let text = drop_privileges(None, Some(me)).unwrap_err().to_string();
     assert_eq!(text, format!("the supervisor (process {me}) is not the parent any more"));
     if !geteuid().is_root() {
-        let text = drop_privileges(Some((0, 0)), getppid().as_raw()).unwrap_err().to_string();
+        let text = drop_privileges(Some((0, 0)), Some(getppid().as_raw())).unwrap_err().to_string();
         assert!(text.starts_with("cannot become the user 0 and the group 0"), "{text}");
     }
     let other = thread::spawn(|| {
-        for text in [drop_privileges(None, 1), limit_capabilities(&[])]
+        for text in [drop_privileges(None, Some(1)), limit_capabilities(&[])]
             .map(|result| result.unwrap_err().to_string())
         {
             assert!(text.contains("once a process has several threads"), "{text}");
@@ -179,7 +179,7 @@ struct Bench {
 
 fn work(ingress: &str, sibling: i32) {
     let mut bench = Bench::new(ingress);
-    drop_privileges(user(), getppid().as_raw()).unwrap();
+    drop_privileges(user(), Some(getppid().as_raw())).unwrap();
     apply_landlock(&FileAccess::default()).unwrap();
     bench.relay.start().unwrap();
     let channel_fd = u16::try_from(bench.channel.as_raw_fd()).unwrap();
