@@ -104,7 +104,7 @@ def test_wrong_usage_is_named_in_one_line(
 
 @pytest.mark.parametrize("text", ["0", "-1", "x", "nan", "inf", ""])
 def test_a_duration_is_a_number_above_zero(text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Zero, negative, and what is no number."""
+    """Not zero, a negative number or text."""
     assert main(["relay", GOOD, "--duration", text]) == 2
     assert capsys.readouterr().err.startswith("mcr: Invalid value for '--duration': ")
 

@@ -83,7 +83,7 @@ def test_a_host_where_all_is_well_has_no_finding(rule: str) -> None:
         ),
         (eth0(up=False), RULE, "link", "problem", "eth0 is down", "ip link set eth0 up"),
         (eth0(carrier=False), RULE, "link", "problem", "no carrier", None),
-        (eth0(multicast=False), RULE, "link", "problem", "no multicast", "multicast on"),
+        (eth0(multicast=False), RULE, "link", "problem", "multicast disabled", "multicast on"),
         (eth0(gro=False), RULE, "gro", "advice", "GRO is off", "ethtool -K eth0 gro on"),
         (eth0(mtu=9000), RULE, "mtu", "advice", "more than 1472 bytes", "eth1 mtu 9000"),
         (
@@ -148,7 +148,7 @@ def test_each_thing_is_found_with_its_fix(
         (1, "eth1", SOURCED, "drops 10.9.0.5, which is reached by eth1", "eth0.rp_filter=2"),
         (1, None, SOURCED, "drops 10.9.0.5, which is without a route", "all.rp_filter=0"),
         (2, None, SOURCED, "drops 10.9.0.5, which is without a route", "all.rp_filter=0"),
-        (1, None, RULE, "drops senders that another interface leads to", "eth0.rp_filter=2"),
+        (1, None, RULE, "drops senders reached by another interface", "eth0.rp_filter=2"),
         (2, "eth1", SOURCED, None, None),
         (1, "eth0", SOURCED, None, None),
         (2, None, RULE, None, None),
@@ -170,7 +170,7 @@ def test_the_reverse_path_filter_is_judged_by_the_sender(
     assert finding.severity == ("problem" if rule == SOURCED else "advice")
     (beside,) = found(replace(facts, packet_sockets=True), rule)
     assert beside.severity == "advice"
-    assert beside.text.endswith("the ingress 'packet' does not mind")
+    assert beside.text.endswith("the ingress 'packet' receives them")
 
 
 def test_the_reverse_path_filter_of_an_interface_without_address_drops_all() -> None:
@@ -241,13 +241,13 @@ def test_a_limit_that_is_not_to_be_read_here() -> None:
     facts = replace(WELL, packet_sockets=False, tried_limits={"net.ipv6.mld_max_msf": 5})
     (finding,) = (each for each in found(facts, rule) if each.name == "sources")
     assert (finding.severity, finding.fix) == ("problem", "sysctl -w net.ipv6.mld_max_msf=7")
-    assert "lists 7 sources, and a socket takes 5; " in finding.text
-    assert finding.text.endswith("for root to raise, on the host itself, outside of containers")
+    assert "lists 7 sources, but a socket joins at most 5; " in finding.text
+    assert finding.text.endswith("root has to raise it on the host, outside of containers")
     enough = replace(facts, tried_limits={"net.ipv6.mld_max_msf": 7})
     assert "sources" not in {each.name for each in found(enough, rule)}
     readable = replace(facts, sysctls={"net.ipv6.mld_max_msf": 6})
     (finding,) = (each for each in found(readable, rule) if each.name == "sources")
-    assert finding.text == "a rule lists 7 sources, and a socket takes 6"
+    assert finding.text == "a rule lists 7 sources, but a socket joins at most 6"
 
 
 def test_a_vlan_s_interface_is_written_as_sysctl_reads_it() -> None:
@@ -294,7 +294,7 @@ def test_a_fix_is_made_told_and_looked_at_again(
     assert main(["doctor", RULE, "--fix", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert host == ["eth0"]
-    assert said["fixed"] == ["GRO is switched on for eth0; 'ethtool -K eth0 gro off' takes it back"]
+    assert said["fixed"] == ["turned GRO on for eth0; 'ethtool -K eth0 gro off' undoes it"]
     assert all(finding["severity"] == "ok" for finding in said["findings"])
 
 

@@ -24,7 +24,7 @@ NUMBERS = ["0", "-1", "x", "nan", "inf", ""]
 def test_a_number_is_above_zero(
     command: str, option: str, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Zero, negative, and what is no number."""
+    """Not zero, a negative number or text."""
     assert main([command, GROUP, f"{option}={text}"]) == 2
     out, err = capsys.readouterr()
     assert out == ""

@@ -299,15 +299,15 @@ def test_wrong_types_name_their_fields(client: RawClient) -> None:
     error = client.error("rules.add", rules="x", dry_run=1, enabeld=True, expected_revision=-1)
     problems = {each["field"]: each["message"] for each in error["data"]["problems"]}
     assert problems == {
-        "rules": "is no array",
-        "dry_run": "is neither true nor false",
+        "rules": "must be an array",
+        "dry_run": "must be true or false",
         "enabeld": "is not known; did you mean 'enabled'?",
-        "expected_revision": "is less than 0",
+        "expected_revision": "must be at least 0",
     }
     error = client.error("events.subscribe", kinds=["rule", "rules"])
     assert error["data"]["problems"][0]["field"] == "kind 2"
     error = client.error("stats", rules=[1, 2])
-    assert error["data"]["problems"] == [{"field": "rule 1", "message": "is no text"}]
+    assert error["data"]["problems"] == [{"field": "rule 1", "message": "must be a string"}]
 
 
 def test_no_such_rule(client: RawClient) -> None:

@@ -50,7 +50,7 @@ def test_both_ends_by_alternative_names(lab: Lab, ingress: Ingress) -> None:
             assert hearing.receive(count=3, duration_s=DEADLINE_S).received == 3
         with mcr.Sender(f"{OUT_0}%{LONG}:6001") as sending:
             assert sending.send(count=2).sent == 2
-    assert "feed0 is another name of in0" in [finding.text for finding in findings]
+    assert "feed0 is an alternative name of in0" in [finding.text for finding in findings]
     assert not [finding for finding in findings if finding.severity == "problem"]
 
 

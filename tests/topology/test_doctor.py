@@ -73,7 +73,7 @@ def test_gro_is_found_and_mended(lab: Lab) -> None:
     mended = command(lab, RULE, "--fix", "--json")
     assert mended.returncode == 0
     assert json.loads(mended.stdout)["fixed"] == [
-        "GRO is switched on for in0; 'ethtool -K in0 gro off' takes it back"
+        "turned GRO on for in0; 'ethtool -K in0 gro off' undoes it"
     ]
     assert look(lab.relay, RULE) == {}
     with lab.relay:
@@ -104,7 +104,7 @@ def test_links_that_are_down_or_unplugged(lab: Lab) -> None:
     """The interface that is down, and the one at the other end of it."""
     with lab.receiver.down("d0"):
         finding = look(lab.relay, RULE)["link"]
-        assert finding.text == "out0 has no carrier: is the cable in?"
+        assert finding.text == "out0 has no carrier: is the cable plugged in?"
     with lab.relay.down("in0"):
         told = command(lab, RULE, "--json")
         assert told.returncode == 1
@@ -138,7 +138,7 @@ def test_long_source_lists(lab: Lab, group: str, network: str, limit: str) -> No
     assert sources(most) == []
     (problem,) = sources(most + 1)
     assert problem["fix"] == f"sysctl -w {limit}={most + 1}"
-    assert f"a socket takes {most}" in problem["text"]
+    assert f"a socket joins at most {most}" in problem["text"]
     assert ("outside of containers" in problem["text"]) == limit.startswith("net.ipv6")
 
 
@@ -185,7 +185,7 @@ def test_memberships(lab: Lab) -> None:
 
 
 def test_ipv6_that_is_disabled(lab: Lab) -> None:
-    """A rule of the other family does not mind."""
+    """A rule of the other family receives them."""
     rule = "ff15::70:1%bare:5001 to 239.2.70.1%out0:6001"
     with set_to(lab.relay, "net.ipv6.conf.bare.disable_ipv6", 1):
         fix = look(lab.relay, rule)["ipv6"].fix

@@ -167,7 +167,7 @@ def test_the_doctor_on_a_port_of_a_bridge(uppers: Uppers) -> None:
     done = subprocess.run(bare, capture_output=True, text=True, timeout=PROCESS_S, check=False)
     (port,) = (each for each in json.loads(done.stdout)["findings"] if each["name"] == "port")
     assert port["severity"] == "problem"
-    assert port["text"].endswith("the ingress 'udp' hears nothing; name br0 as the input")
+    assert port["text"].endswith("the ingress 'udp' receives nothing; name br0 as the input")
 
 
 def test_the_doctor_counts_the_groups_of_a_bridge(uppers: Uppers) -> None:

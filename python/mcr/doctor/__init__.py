@@ -1,7 +1,6 @@
 """Diagnosis: `diagnose` finds what on this host keeps rules from working, and names each fix.
 
-Owns what is looked at for which rules, and the one repair that is made when it is asked for. What a
-rule may say is decided in `config`.
+Owns the selection of checks, and the one repair that is made on request.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,25 +29,25 @@ _STAND_IN_ADDRESSES = (ip_address("169.254.0.1"), ip_address("fe80::1"))  # RFC 
 
 
 def diagnose(*rules: Rule | str, interfaces: Iterable[str] = ()) -> tuple[Finding, ...]:
-    """Look at this host with the eyes of a relay of these rules, and change nothing.
+    """Check this host for a relay of these rules; change nothing that lasts.
 
-    A group that this host is no member of is joined for a moment, to see whether that works.
+    A group of which this host is not a member is joined for a moment, to test that it can be.
 
     Args:
-        rules: what is to be relayed; they need not be running.
-        interfaces: names of interfaces to look at beside those of the rules. With neither rules
-            nor names every interface that is up is looked at.
+        rules: the rules to check; they need not be running.
+        interfaces: names of interfaces to check in addition to those of the rules. Without rules
+            and names every interface that is up is checked.
 
     Raises:
-        RuleError: rule text that cannot be read.
+        RuleError: the text of a rule is invalid.
     """
     parsed = parse_rules(rules)
-    # Of many rules the same thing is said once.
+    # Many rules may lead to the same finding.
     return tuple(dict.fromkeys(judge(read_facts(parsed), parsed, tuple(interfaces))))
 
 
 def judge(facts: Facts, rules: Sequence[Rule], interfaces: Sequence[str] = ()) -> Iterator[Finding]:
-    """Say what the facts mean for the rules."""
+    """Yield the findings that follow from the facts for the rules."""
     written, rules = rules, [by_own_names(rule, facts.devices) for rule in rules]
     yield from check_host(facts, rules)
     yield from _refusals(facts, rules)
@@ -67,31 +66,32 @@ def judge(facts: Facts, rules: Sequence[Rule], interfaces: Sequence[str] = ()) -
 
 
 def repair(finding: Finding) -> str | None:
-    """Do what a finding advises, if that is safe and can be taken back: switch GRO on.
+    """Make the repair that a finding advises, if it is safe and can be undone: turn GRO on.
 
     Returns:
-        What was done and how to undo it; None for a finding that is left to the administrator.
+        A sentence with the repair and how to undo it; None for a finding that is left to the
+        administrator.
 
     Raises:
         RightsError: CAP_NET_ADMIN is missing.
-        InterfaceError: the interface is gone, or cannot.
+        InterfaceError: the interface was removed, or does not support GRO.
     """
     if finding.name != "gro" or finding.severity == "ok" or finding.interface is None:
         return None
     _native.switch_gro_on(finding.interface)
     name = finding.interface
-    return f"GRO is switched on for {name}; 'ethtool -K {name} gro off' takes it back"
+    return f"turned GRO on for {name}; 'ethtool -K {name} gro off' undoes it"
 
 
 def _used(facts: Facts, rules: Iterable[Rule]) -> Iterator[str]:
-    """The interfaces of rules, also those that they do not name."""
+    """The interfaces of rules, including those that they do not name."""
     for rule in rules:
         used = [output_interface(facts, output) for output in rule.outputs]
         yield from filter(None, [input_interface(facts, rule), *used])
 
 
 def _refusals(facts: Facts, rules: Sequence[Rule]) -> Iterator[Finding]:
-    """What a relay would refuse or warn about, but for the interfaces, which are judged apart."""
+    """Refusals and warnings of a relay, except those about interfaces, which have their checks."""
     devices = [replace(device, up=True, multicast=True) for device in facts.devices.values()]
     missing = [name for name in dict.fromkeys(_used(facts, rules)) if name not in facts.devices]
     stand_ins = [Device(name, 0, addresses=_STAND_IN_ADDRESSES) for name in missing]

@@ -1,7 +1,4 @@
-"""Rules by the own names of their interfaces, so that facts are found whatever a rule calls them.
-
-Owns nothing else: that an alternative name is as good as the name is decided in `host`.
-"""
+"""Alternative names of interfaces, replaced by the own names under which facts are kept."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -12,7 +9,7 @@ from .finding import Finding
 
 
 def own_name(name: str | None, devices: Mapping[str, Device]) -> str | None:
-    """The own name of the interface that is called so; the name itself if none is."""
+    """The own name of the interface with this name; the name itself if there is none."""
     if name is None or name in devices:
         return name
     named_so = (device.name for device in devices.values() if name in device.names)
@@ -33,12 +30,12 @@ def by_own_names(rule: Rule, devices: Mapping[str, Device]) -> Rule:
 def check_names(
     rules: Iterable[Rule], interfaces: Iterable[str], devices: Mapping[str, Device]
 ) -> Iterator[Finding]:
-    """Which interface an alternative name stands for: the others are known by their own."""
+    """Yield a finding for each alternative name, with the interface that has it."""
     names = (name for rule in rules for name in _names(rule))
     for name in dict.fromkeys((*names, *interfaces)):
         own = own_name(name, devices)
         if own is not None and own != name:
-            yield Finding("link", "ok", f"{name} is another name of {own}", own)
+            yield Finding("link", "ok", f"{name} is an alternative name of {own}", own)
 
 
 def _names(rule: Rule) -> Iterator[str | None]:

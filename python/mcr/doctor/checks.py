@@ -1,6 +1,6 @@
-"""From `Facts` and rules to findings: pure, so that every host can be made up in a test.
+"""Checks: pure functions from `Facts` and rules to findings.
 
-Owns what is judged and in which words. Reads nothing and changes nothing.
+They read nothing and change nothing, so that tests can check any host.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,15 +15,15 @@ from .facts import RECEIVE_BUFFER_BYTES, SEND_BUFFER_BYTES, SOURCE_LIMITS, Devic
 from .finding import Finding, Severity
 from .gro import check_merging, check_port
 
-_JOINS_IN_A_SOCKET = 20  # the kernel's default where the sysctl cannot be read
-_ROOM_PART = 8  # of what a bridge keeps: left for the groups of its ports
+_JOINS_IN_A_SOCKET = 20  # the kernel's default, if the sysctl cannot be read
+_ROOM_PART = 8  # of the groups that a bridge keeps: left to its ports
 _SPARE_DESCRIPTORS = 64  # standard streams, libraries, a reader of the statistics
 _HEADER_BYTES = {4: 28, 6: 48}  # IP and UDP
 _AS_ROOT = 'sudo "$(command -v mcr)" relay ...'
 
 
 def check_host(facts: Facts, rules: Sequence[Rule]) -> Iterator[Finding]:
-    """What concerns every relay on this host, whatever its interfaces."""
+    """Findings about the host, independent of interfaces."""
     yield _ingress(facts)
     yield _io_uring(facts)
     yield _options(facts)
@@ -36,7 +36,7 @@ def check_host(facts: Facts, rules: Sequence[Rule]) -> Iterator[Finding]:
 
 
 def check_interface(facts: Facts, name: str, rules: Sequence[Rule]) -> Iterator[Finding]:
-    """What concerns one interface, for the rules that name it; without rules, as an input."""
+    """Findings about one interface, for the rules that name it; without rules, as an input."""
     device = facts.devices.get(name)
     if device is None:
         known = (each for other in facts.devices.values() for each in other.names)
@@ -61,7 +61,7 @@ def check_interface(facts: Facts, name: str, rules: Sequence[Rule]) -> Iterator[
 
 
 def check_mtu(facts: Facts, rule: Rule) -> Iterator[Finding]:
-    """Whether what fits the input's link fits those of the outputs."""
+    """Findings about outputs with a smaller MTU than their input."""
     taken = facts.devices.get(input_interface(facts, rule))
     if taken is None or taken.loopback:
         return
@@ -82,7 +82,7 @@ def check_mtu(facts: Facts, rule: Rule) -> Iterator[Finding]:
 
 
 def check_route(facts: Facts, output: Output) -> Iterator[Finding]:
-    """Whether this host knows a way to an output that names no interface."""
+    """A finding if this host has no route to an output that names no interface."""
     address = output.address
     if output.interface is not None or not isinstance(address, Address) or address.is_multicast:
         return
@@ -92,7 +92,7 @@ def check_route(facts: Facts, output: Output) -> Iterator[Finding]:
 
 
 def input_interface(facts: Facts, rule: Rule) -> str:
-    """Where a rule listens: the interface named, else the one with the address; empty for none."""
+    """The interface of an input: the one named, else that of its address; empty for none."""
     taken = rule.input
     if taken.interface is not None:
         return taken.interface
@@ -105,7 +105,7 @@ def input_interface(facts: Facts, rule: Rule) -> str:
 
 
 def output_interface(facts: Facts, output: Output) -> str:
-    """Where copies leave: the interface named, else the one that routing finds; empty for none."""
+    """The interface of an output: the one named, else that of the route; empty for none."""
     if output.interface is not None or not isinstance(output.address, Address):
         return output.interface or ""
     return facts.ways.get(output.address) or ""
@@ -113,19 +113,19 @@ def output_interface(facts: Facts, output: Output) -> str:
 
 def _ingress(facts: Facts) -> Finding:
     if facts.packet_sockets:
-        text = "CAP_NET_RAW is there: the ingress is 'packet' unless another is asked for"
+        text = "CAP_NET_RAW is available: the ingress is 'packet' by default"
         return Finding("ingress", "ok", text)
     return Finding(
         "ingress",
         "advice",
-        "CAP_NET_RAW is missing: the ingress is 'udp', which sees no VLAN tags and comes after"
-        " the host's firewall",
+        "CAP_NET_RAW is missing: the ingress is 'udp', which sees no VLAN tags and receives what"
+        " the host's firewall lets through",
         fix=_AS_ROOT,
     )
 
 
 def _lacking_rights(facts: Facts, rules: Sequence[Rule]) -> Iterator[tuple[str, str]]:
-    """What a relay will be refused for, each with its fix."""
+    """The rights that a relay needs and lacks, each with its fix."""
     for output in (output for rule in rules for output in rule.outputs):
         place = f"{output.address}%{output.interface}" if output.interface else f"{output.address}"
         place = f"{place}:{format_ports(output.port)}"
@@ -135,7 +135,7 @@ def _lacking_rights(facts: Facts, rules: Sequence[Rule]) -> Iterator[tuple[str, 
         if output.source_port == "keep" and not facts.packet_sockets:
             yield f"CAP_NET_RAW is missing: sport=keep on {place} needs it", _AS_ROOT
     bound = [output.source_port for rule in rules for output in rule.outputs]
-    if not facts.packet_sockets:  # else mcr hears the port without having it
+    if not facts.packet_sockets:  # else mcr receives the port without binding it
         ports = (rule.input.port for rule in rules)
         bound += [port[0] if isinstance(port, range) else port for port in ports]
     for port in bound:
@@ -154,9 +154,9 @@ def _io_uring(facts: Facts) -> Finding:
 
 def _options(facts: Facts) -> Finding:
     if not facts.missing_options:
-        return Finding("kernel", "ok", "the kernel takes and gives many datagrams at once")
+        return Finding("kernel", "ok", "the kernel receives and sends many datagrams at once")
     names = ", ".join(facts.missing_options)
-    return Finding("kernel", "advice", f"this kernel has no {names}: all works, but slower")
+    return Finding("kernel", "advice", f"this kernel has no {names}: everything works, but slower")
 
 
 def _buffer(granted: int, wanted: int, which: str, limit: str) -> Finding:
@@ -179,14 +179,14 @@ def _descriptors(facts: Facts, rules: Sequence[Rule]) -> Finding:
     needed = outputs + sum(sockets.values()) + _SPARE_DESCRIPTORS
     limit = facts.descriptors
     if needed <= limit:
-        text = f"about {needed} descriptors are needed, and {limit} may be had"
+        text = f"about {needed} descriptors are needed; the hard limit is {limit}"
         return Finding("descriptors", "ok", text)
-    text = f"about {needed} descriptors are needed, and the hard limit is {limit}"
+    text = f"about {needed} descriptors are needed, but the hard limit is {limit}"
     return Finding("descriptors", "problem", text, fix=f"ulimit -Hn {needed}")
 
 
 def _sockets(facts: Facts, taken: Input) -> int:
-    """How many an input opens for its groups and ports, at worst with those that join."""
+    """The most sockets that an input opens for its groups and ports, including those that join."""
     groups, ports = 1 << block_bits(taken.group), port_count(taken.port)
     if not facts.packet_sockets:
         return groups * ports
@@ -195,7 +195,7 @@ def _sockets(facts: Facts, taken: Input) -> int:
 
 
 def _joined_groups(taken: Input) -> int:
-    """How many groups an input joins."""
+    """The number of groups that an input joins."""
     joins = taken.group.is_multicast and taken.effective_join == "each"
     return 1 << block_bits(taken.group) if joins else 0
 
@@ -206,13 +206,13 @@ def _memberships_in_a_socket(facts: Facts) -> int:
 
 
 def _limits(facts: Facts, rules: Sequence[Rule]) -> Iterator[Finding]:
-    """Limits on memberships matter once the rules meet them."""
+    """Findings about limits on memberships that the rules reach."""
     inputs = [rule.input for rule in rules if _is_group(rule, version=4)]
     joined = {(each.interface, each.group): _joined_groups(each) for each in inputs}
     groups = sum(joined.values())
     limit = _memberships_in_a_socket(facts)
     if groups > limit:
-        text = f"{groups} IPv4 groups are joined by several sockets, each {limit} at most"
+        text = f"{groups} IPv4 groups need several sockets, with at most {limit} groups each"
         yield Finding("memberships", "ok", text)
     for version, name in SOURCE_LIMITS.items():
         most = max(
@@ -221,18 +221,18 @@ def _limits(facts: Facts, rules: Sequence[Rule]) -> Iterator[Finding]:
         limit = facts.sysctls.get(name, facts.tried_limits.get(name, most))
         if most <= limit:
             continue
-        text = f"a rule lists {most} sources, and a socket takes {limit}"
+        text = f"a rule lists {most} sources, but a socket joins at most {limit}"
         if facts.packet_sockets:
-            yield Finding("sources", "ok", f"{text}: several sockets join")
+            yield Finding("sources", "ok", f"{text}: several sockets join them")
             continue
         if name not in facts.sysctls:
-            text += f"; {name} is not in this network namespace: it is for root to raise, on the"
-            text += " host itself, outside of containers"
+            text += f"; {name} does not exist in this network namespace: root has to raise it on"
+            text += " the host, outside of containers"
         yield Finding("sources", "problem", text, fix=f"sysctl -w {name}={most}")
 
 
 def _snooping(device: Device, inputs: Sequence[Rule]) -> Iterator[Finding]:
-    """A bridge gives snooping up for good with one group more than it keeps."""
+    """A finding about an input that is a snooping bridge, which stops snooping when it is full."""
     if device.snooped_groups is None:
         return
     joined = {rule.input.group: _joined_groups(rule.input) for rule in inputs}
@@ -248,8 +248,8 @@ def _snooping(device: Device, inputs: Sequence[Rule]) -> Iterator[Finding]:
         yield Finding("snooping", "ok", text, name)
         return
     text = (
-        f"{groups} groups are to be joined on {name}, a bridge that keeps {room}, those of its"
-        " ports among them: with one more it stops snooping for good and floods every group"
+        f"{groups} groups would be joined on {name}, a bridge that keeps {room}, including those of"
+        " its ports: with one more it stops snooping for good and floods every group"
     )
     fix = f"ip link set {name} type bridge mcast_hash_max {1 << (2 * groups).bit_length()}"
     yield Finding("snooping", "problem", text, name, fix)
@@ -261,12 +261,12 @@ def _link(device: Device, rules: Sequence[Rule]) -> Iterator[Finding]:
         yield Finding("link", "problem", f"{name} is down", name, f"ip link set {name} up")
         return
     if not device.carrier:
-        yield Finding("link", "problem", f"{name} has no carrier: is the cable in?", name)
+        yield Finding("link", "problem", f"{name} has no carrier: is the cable plugged in?", name)
         return
     groups = any(address.is_multicast for address in _addresses(name, rules))
     if groups and not (device.multicast or device.loopback):
         fix = f"ip link set {name} multicast on"
-        yield Finding("link", "problem", f"{name} does no multicast", name, fix)
+        yield Finding("link", "problem", f"{name} has multicast disabled", name, fix)
         return
     yield Finding("link", "ok", f"{name} is up, MTU {device.mtu}", name)
 
@@ -274,21 +274,21 @@ def _link(device: Device, rules: Sequence[Rule]) -> Iterator[Finding]:
 def _own_address(device: Device, inputs: Sequence[Rule]) -> Iterator[Finding]:
     if not _has_v4(device) and any(_is_group(rule, version=4) for rule in inputs):
         text = (
-            f"{device.name} has no IPv4 address: its memberships are told from 0.0.0.0, which"
-            " some switches ignore"
+            f"{device.name} has no IPv4 address: memberships are reported from 0.0.0.0, which some"
+            " switches ignore"
         )
         fix = f"ip address add ADDRESS/LENGTH dev {device.name}"
         yield Finding("address", "advice", text, device.name, fix)
 
 
 def _reverse_path(facts: Facts, device: Device, inputs: Sequence[Rule]) -> Iterator[Finding]:
-    """What the kernel drops by the way back to the sender, before a UDP socket sees it."""
+    """Findings about datagrams that reverse-path filtering drops before a UDP socket."""
     rules = [rule for rule in inputs if isinstance(first_of(rule.input.group), IPv4Address)]
     if not rules or device.loopback:
         return
     name = device.name
     severity: Severity = "advice" if facts.packet_sockets else "problem"
-    beside = "; the ingress 'packet' does not mind" if facts.packet_sockets else ""
+    beside = "; the ingress 'packet' receives them" if facts.packet_sockets else ""
     if device.rp_filter == 0:
         yield Finding("reverse-path", "ok", f"reverse-path filtering is off on {name}", name)
         return
@@ -306,15 +306,15 @@ def _reverse_path(facts: Facts, device: Device, inputs: Sequence[Rule]) -> Itera
         yield Finding("reverse-path", severity, text, name, _set_rp_filter(name, 2 if way else 0))
         return
     if device.rp_filter == 1 and not all(rule.input.sources for rule in rules):
-        text = f"the reverse-path filter of {name} drops senders that another interface leads to"
+        text = f"the reverse-path filter of {name} drops senders reached by another interface"
         yield Finding("reverse-path", "advice", text + beside, name, _set_rp_filter(name, 2))
         return
-    text = f"the reverse-path filter of {name} lets senders pass that this host has a route to"
+    text = f"the reverse-path filter of {name} accepts senders to which this host has a route"
     yield Finding("reverse-path", "ok", text, name)
 
 
 def _set_rp_filter(name: str, value: int) -> str:
-    """The larger one of two sysctls counts: 2 (any route will do) needs one, 0 needs both."""
+    """The command: the larger of two sysctls counts, so 2 (any route) needs one, 0 needs both."""
     own = f"net.ipv4.conf.{_dotted(name)}.rp_filter={value}"
     return f"sysctl -w {own}" if value else f"sysctl -w net.ipv4.conf.all.rp_filter=0 {own}"
 
@@ -326,7 +326,7 @@ def _membership(facts: Facts, device: Device, group: Address) -> Finding:
         return Finding("membership", "ok", text, name)
     why = facts.refused_joins.get((name, group))
     if why is None:
-        text = f"{group} can be joined on {name}; nobody is a member now"
+        text = f"{group} can be joined on {name}; this host is not a member now"
         return Finding("membership", "ok", text, name)
     return Finding("membership", "problem", f"{group} cannot be joined on {name}: {why}", name)
 
@@ -350,5 +350,5 @@ def _addresses(name: str, rules: Iterable[Rule]) -> Iterator[Address]:
 
 
 def _dotted(name: str) -> str:
-    """An interface's name inside a sysctl's, where `/` stands for a dot of its own (sysctl(8))."""
+    """The interface name as part of a sysctl name, in which `/` means a dot (sysctl(8))."""
     return name.replace(".", "/")

@@ -1,7 +1,7 @@
-"""`Facts` about this host, read or tried, without judging them.
+"""Facts about this host, read or tried.
 
-Everything belongs to the network namespace of the calling thread. Reading changes nothing that
-lasts: sockets are opened for a try, and a group that nobody is a member of is joined for a moment.
+They belong to the network namespace of the calling thread. Reading changes nothing that lasts:
+sockets are opened for a test, and a group without members is joined for a moment.
 """
 
 import errno
@@ -22,20 +22,20 @@ from ..rules import Rule
 from ..rules.fields import Address, first_of
 
 RECEIVE_BUFFER_BYTES = 16 * 2**20
-"""What an input asks for (rust/sockets/packet/mod.rs)."""
+"""The receive buffer that an input requests (rust/sockets/packet/mod.rs)."""
 SEND_BUFFER_BYTES = 4 * 2**20
-"""What an output asks for (rust/sockets/output/mod.rs)."""
+"""The send buffer that an output requests (rust/sockets/output/mod.rs)."""
 
 _SYSCTLS = (
     "net.ipv4.igmp_max_memberships",
     "kernel.io_uring_disabled",
 )
 SOURCE_LIMITS = {4: "net.ipv4.igmp_max_msf", 6: "net.ipv6.mld_max_msf"}
-"""By IP version: how many sources of one group a socket takes."""
+"""By IP version: the limit on the sources of one group on a socket."""
 _TRIED_GROUP_V4 = IPv4Address("239.255.255.254")
 _TRIED_GROUP_V6 = IPv6Address("ff15::ffff:fffe")
 _STRANGERS: Mapping[int, Address] = {4: IPv4Address("10.0.0.1"), 6: IPv6Address("fd00::1")}
-"""By IP version the first of any senders; nothing is asked of them."""
+"""By IP version: the first address of made-up senders."""
 _MCAST_JOIN_SOURCE_GROUP = 46
 _STORAGE_BYTES = 128
 _SOL_PACKET = 263
@@ -46,12 +46,12 @@ _SO_SNDBUFFORCE = 32
 _SO_RCVBUFFORCE = 33
 _IP_TRANSPARENT = 19
 _RESERVED_PORTS = 1024
-_ANY_PORT = 9  # nothing is sent: a connected UDP socket only asks the routing table
+_ANY_PORT = 9  # nothing is sent: connecting a UDP socket only looks up the route
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One interface, as `host.Interface` and what a diagnosis asks beyond that."""
+    """An interface with the facts that a diagnosis needs."""
 
     name: str
     index: int
@@ -63,63 +63,63 @@ class Device:
     mtu: int = 1500
     gro: bool = True
     gro_forwarding: bool | None = None
-    """``rx-udp-gro-forwarding``; None where the device does not know of it."""
+    """``rx-udp-gro-forwarding``; None if the device does not have it."""
     cards: tuple[str, ...] = ()
     """The interfaces of this namespace that receive for it; empty if it does so itself."""
     card_elsewhere: bool = False
     """Whether an interface of another network namespace receives for it."""
     receiving_master: str | None = None
-    """The bridge or bond that takes what arrives here."""
+    """The bridge or bond that receives the frames of this interface."""
     snooped_groups: int | None = None
-    """How many groups it keeps, if it is a bridge that snoops (``mcast_hash_max``)."""
+    """The number of groups that it keeps (``mcast_hash_max``), if it is a snooping bridge."""
     addresses: tuple[Address, ...] = ()
     broadcasts: tuple[IPv4Address, ...] = ()
     groups: frozenset[Address] = frozenset()
-    """The groups that the kernel is a member of here, whoever asked for it."""
+    """The groups of which the kernel is a member here, for any program."""
     rp_filter: int = 0
-    """The larger one of the interface's own and that of ``all``: it counts."""
+    """The larger of the interface's value and that of ``all``, which is in effect."""
     ipv6_disabled: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What it may be called: its name and its alternative names."""
+        """Its name and its alternative names."""
         return self.name, *self.altnames
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """This host at one moment; the defaults are those of a host where all is well."""
+    """Facts about the host at one moment; the defaults describe a host without problems."""
 
     devices: Mapping[str, Device]
     packet_sockets: bool = True
     """Whether AF_PACKET sockets may be opened (CAP_NET_RAW)."""
     foreign_sources: bool = True
-    """Whether copies may leave from addresses of others (CAP_NET_ADMIN or CAP_NET_RAW)."""
+    """Whether copies may have foreign source addresses (CAP_NET_ADMIN or CAP_NET_RAW)."""
     lowest_port: int = 1
     """The lowest port that this process may bind."""
     io_uring: str | None = None
-    """Why io_uring is refused; None where it works."""
+    """The reason why io_uring is refused; None if it works."""
     missing_options: tuple[str, ...] = ()
     """Socket options that this kernel does not have."""
     receive_buffer_bytes: int = RECEIVE_BUFFER_BYTES
-    """What an input would get of what it asks for."""
+    """The buffer that an input would get."""
     send_buffer_bytes: int = SEND_BUFFER_BYTES
-    """What an output would get."""
+    """The buffer that an output would get."""
     descriptors: int = 1024 * 1024
-    """How many files this process may open at most: the hard limit."""
+    """The hard limit on open files of this process."""
     sysctls: Mapping[str, int] = field(default_factory=dict)
-    """Those that can be read here, by their names."""
+    """The readable ones, by name."""
     tried_limits: Mapping[str, int] = field(default_factory=dict)
-    """By the names of sysctls that cannot be read here, what was found by trial instead: the
-    limit, or what the rules need if that is less."""
+    """Limits found by trial, by the names of sysctls that cannot be read here: the limit, or what
+    the rules need if that is less."""
     ways: Mapping[Address, str | None] = field(default_factory=dict)
-    """By which interface a host is reached; None without a route, empty if it is this host."""
+    """The interface by which a host is reached; None without a route, empty for this host."""
     refused_joins: Mapping[tuple[str, Address], str] = field(default_factory=dict)
-    """Groups that the kernel did not join when it was tried, and why."""
+    """Groups that the kernel refused to join in a test, each with the reason."""
 
 
 def read_facts(rules: Iterable[Rule]) -> Facts:
-    """Look at this host, as far as the rules need it."""
+    """Read the facts that matter for the rules."""
     rules = tuple(rules)
     memberships = set(_memberships())
     found = _native.interfaces()
@@ -146,7 +146,7 @@ def read_facts(rules: Iterable[Rule]) -> Facts:
 
 
 def sysctl(name: str, *parts: str) -> int | None:
-    """Read a number of /proc/sys; None where there is none. `parts` may hold dots."""
+    """Read a number from /proc/sys; None if there is none. `parts` may contain dots."""
     with suppress(OSError, ValueError):
         return int(Path("/proc/sys", *name.split("."), *parts).read_text())
     return None
@@ -183,7 +183,7 @@ def _device(
 
 
 def _memberships() -> Iterator[tuple[str, Address]]:
-    """(interface, group) from /proc/net/igmp and igmp6 of this thread's namespace."""
+    """Pairs of interface and group, from /proc/net/igmp and igmp6 of this thread's namespace."""
     name = ""
     for line in _lines("igmp")[1:]:
         words = line.split()
@@ -197,7 +197,7 @@ def _memberships() -> Iterator[tuple[str, Address]]:
 
 
 def _lines(table: str) -> list[str]:
-    """A table of this thread's network namespace; none where IPv6 is not compiled in."""
+    """The lines of a table of this thread's network namespace; none without IPv6 in the kernel."""
     with suppress(OSError):
         return Path("/proc/thread-self/net", table).read_text().splitlines()
     return []
@@ -211,7 +211,7 @@ def _opens(family: int, kind: int) -> bool:
 
 
 def _tried_limits(rules: Iterable[Rule], sysctls: Mapping[str, int]) -> Iterator[tuple[str, int]]:
-    """Meet the limits that are not to be read: of mld_max_msf only the first namespace has one."""
+    """Find unreadable limits by trial: only the first namespace has mld_max_msf."""
     rules = tuple(rules)
     for version, name in SOURCE_LIMITS.items():
         groups = (rule.input for rule in rules if rule.input.group.version == version)
@@ -223,7 +223,7 @@ def _tried_limits(rules: Iterable[Rule], sysctls: Mapping[str, int]) -> Iterator
 
 
 def _try_sources(first: Address, wanted: int) -> int:
-    """How many sources a socket takes, up to as many as are wanted: joined on the loopback.
+    """The number of sources that a socket joins on the loopback, up to `wanted`.
 
     Raises:
         OSError: the host has no such sockets, or refuses for another reason than a limit.
@@ -266,7 +266,7 @@ def _lowest_port() -> int:
             tried.bind(("", 1))
         except PermissionError:
             return sysctl("net.ipv4.ip_unprivileged_port_start") or _RESERVED_PORTS
-        except OSError:  # in use: not for want of a right
+        except OSError:  # in use, so no right is missing
             return 1
     return 1
 
@@ -288,7 +288,7 @@ def _missing_options() -> Iterator[str]:
     ]
     for name, (family, kind, level), option, value in wanted:
         if not _opens(family, kind):
-            continue  # for want of a right, which is a finding of its own
+            continue  # a right is missing, which is a finding of its own
         with socket.socket(family, kind, 0) as tried:
             try:
                 tried.setsockopt(level, option, value)
@@ -297,7 +297,7 @@ def _missing_options() -> Iterator[str]:
 
 
 def _buffers() -> tuple[int, int]:
-    """What of the receive and the send buffer is granted, in the unit in which it is asked for."""
+    """The granted receive and send buffers, in the unit of the request."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as tried:
         return (
             _granted(tried, _SO_RCVBUFFORCE, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES),
@@ -310,11 +310,11 @@ def _granted(tried: socket.socket, force: int, plain: int, wanted: int) -> int:
         tried.setsockopt(socket.SOL_SOCKET, force, wanted)
     except PermissionError:
         tried.setsockopt(socket.SOL_SOCKET, plain, wanted)
-    return tried.getsockopt(socket.SOL_SOCKET, plain) // 2  # the kernel books twice as much
+    return tried.getsockopt(socket.SOL_SOCKET, plain) // 2  # the kernel counts twice as much
 
 
 def _hosts(rules: Iterable[Rule]) -> Iterator[Address]:
-    """Whose way matters: the senders of source lists, and outputs that routing finds."""
+    """The hosts whose routes matter: senders in source lists, and outputs by route."""
     for rule in rules:
         yield from rule.input.sources
         for output in rule.outputs:
@@ -324,7 +324,7 @@ def _hosts(rules: Iterable[Rule]) -> Iterator[Address]:
 
 
 def _way(host: Address, devices: Iterable[Device]) -> str | None:
-    """By which interface this host would send there: the one whose address it would take."""
+    """The interface by which this host would send there: that of the source address."""
     if any(host in device.addresses for device in devices):
         return ""
     family = socket.AF_INET if isinstance(host, IPv4Address) else socket.AF_INET6
@@ -339,7 +339,7 @@ def _way(host: Address, devices: Iterable[Device]) -> str | None:
 def _refused_joins(
     rules: Iterable[Rule], devices: Mapping[str, Device]
 ) -> Iterator[tuple[tuple[str, Address], str]]:
-    """Try to join the groups that this host is no member of; of a block the first."""
+    """Try to join the groups of which this host is not a member; of a block the first."""
     wanted = {
         (rule.input.interface, first_of(rule.input.group)): None
         for rule in rules
@@ -355,7 +355,7 @@ def _refused_joins(
 
 
 def _try_join(device: Device, group: Address) -> str | None:
-    """Join a group, look for it in the kernel's list, and leave it; say what went wrong."""
+    """Join a group, look for it in the kernel's list, and leave it; return the error, if any."""
     if isinstance(group, IPv4Address):
         family, level, option = socket.AF_INET, socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP
         request = struct.pack("4s4si", group.packed, bytes(4), device.index)
@@ -370,4 +370,4 @@ def _try_join(device: Device, group: Address) -> str | None:
     except OSError as error:
         number = error.errno or 0
         return f"{os.strerror(number)} ({errno.errorcode.get(number, number)})"
-    return "the kernel reports success and does not list it"
+    return "the kernel reports success, but does not list it"

@@ -1,4 +1,4 @@
-"""`Finding`: one thing that was looked at, and how it stands. Knows nothing else."""
+"""A finding of the diagnosis."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -8,18 +8,18 @@ Severity = Literal["ok", "advice", "problem"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing about this host that matters to a relay."""
+    """The result of one check of this host."""
 
     name: str
-    """What was looked at, such as ``gro``: always the same word for the same thing."""
+    """The name of the check, such as ``gro``."""
     severity: Severity
-    """`problem`: something will not work; `advice`: it works, and could do better."""
+    """`problem`: something will not work; `advice`: it works, but could work better."""
     text: str
     """One sentence, without a full stop."""
     interface: str | None = None
-    """The interface that it is about."""
+    """The interface concerned."""
     fix: str | None = None
-    """The command that changes it, run by an administrator."""
+    """The command by which an administrator fixes it."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the object that `mcr doctor --json` prints."""

@@ -1,7 +1,7 @@
-"""Whether the kernel merges the datagrams of an input (GRO), and where that is switched.
+"""Checks of GRO, by which the kernel merges the datagrams of an input.
 
-Owns what is judged of interfaces that stand on others: a bridge, a bond, a VLAN or a macvlan gets
-what the cards below it have received. Pure, as `checks`.
+A bridge, bond, VLAN or macvlan gets what the cards below it have received, so it is set there.
+Pure functions, as in `checks`.
 """
 
 from collections.abc import Iterator
@@ -15,9 +15,9 @@ _GAIN = (
 
 
 def check_merging(facts: Facts, device: Device) -> Iterator[Finding]:
-    """Look at the interfaces that receive for an input's one: at itself, if no other does.
+    """Yield findings about the interfaces that receive for an input: others, or itself.
 
-    The ingress `udp` has datagrams merged only on an interface that stands on others.
+    With the ingress `udp` datagrams are merged only on interfaces that stand on others.
     """
     stands_on_others = device.card_elsewhere or bool(device.cards)
     if device.loopback or not (facts.packet_sockets or stands_on_others):
@@ -32,26 +32,27 @@ def check_merging(facts: Facts, device: Device) -> Iterator[Finding]:
             "gro-below",
             "advice",
             f"the card below {device.name} is in another network namespace, where mcr cannot ask"
-            f" the kernel to merge: 'ethtool -K CARD gro on rx-udp-gro-forwarding on' there does"
-            " it, and one core relays about twice as much of a stream",
+            f" the kernel to merge: run 'ethtool -K CARD gro on rx-udp-gro-forwarding on' there,"
+            " so that one core relays about twice as much of a stream",
             device.name,
         )
 
 
 def check_port(facts: Facts, device: Device) -> Iterator[Finding]:
-    """Say who takes what arrives at an input's interface, if that is a bridge or a bond."""
+    """Yield a finding if the input is a port of a bridge or bond, which receives its frames."""
     master, name = device.receiving_master, device.name
     if master is None:
         return
     belongs = f"{name} belongs to {master}, a bridge or bond, which takes what arrives there"
     if facts.packet_sockets:
-        text = f"{belongs}: the ingress 'packet' hears it, but the network's queries for members"
-        text += (
-            f" reach {master} alone, so that switches forget the groups that are joined on {name}"
+        text = (
+            f"{belongs}: the ingress 'packet' receives it too, but the network's queries for"
+            f" members reach {master} alone, so that switches forget the groups joined on {name};"
+            f" name {master} as the input"
         )
-        yield Finding("port", "advice", f"{text}; name {master} as the input", name)
+        yield Finding("port", "advice", text, name)
         return
-    text = f"{belongs}: the ingress 'udp' hears nothing; name {master} as the input"
+    text = f"{belongs}: the ingress 'udp' receives nothing; name {master} as the input"
     yield Finding("port", "problem", text, name)
 
 
@@ -65,7 +66,7 @@ def _card(card: Device, device: Device) -> Iterator[Finding]:
     yield Finding("gro", "ok", f"{name}{place and place + ','} has GRO on", name)
     if card.gro_forwarding is None:
         return
-    # It merges what no socket of this host is for: mcr opens one for each of its streams.
+    # It merges datagrams without a socket on this host; mcr opens one for each of its streams.
     state = "on" if card.gro_forwarding else "off"
     text = f"rx-udp-gro-forwarding is {state} on {name}, which makes no difference to mcr"
     yield Finding("gro-forwarding", "ok", text, name)

@@ -12,19 +12,20 @@ from pydantic import BaseModel, ValidationError
 from ....errors import Problem
 from .params import InputObject, OutputObject, RuleEntry, RuleObject
 
+_MUST_BE = "must be "
 _SENTENCES = {
     "missing": "is missing",
-    "int_type": "is no whole number",
-    "int_from_float": "is no whole number",
-    "float_type": "is no number",
-    "string_type": "is no text",
-    "bool_type": "is neither true nor false",
-    "list_type": "is no array",
-    "dict_type": "is no object",
-    "model_type": "is no object",
-    "model_attributes_type": "is no object",
+    "int_type": "must be an integer",
+    "int_from_float": "must be an integer",
+    "float_type": "must be a number",
+    "string_type": "must be a string",
+    "bool_type": "must be true or false",
+    "list_type": "must be an array",
+    "dict_type": "must be an object",
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
 }
-_TAGS = {"text", "object", "entry", "int", "str", "literal"}  # pydantic's, not the client's
+_TAGS = {"text", "object", "entry", "int", "str", "literal"}  # names of pydantic, not of clients
 _MODELS: Mapping[str, type[BaseModel]] = {
     "object": RuleObject,
     "entry": RuleEntry,
@@ -34,9 +35,12 @@ _MODELS: Mapping[str, type[BaseModel]] = {
 
 
 def problems_of(error: ValidationError, model: type[BaseModel] | None) -> list[Problem]:
-    """Each problem under a path such as `rule 2, output 1, port`; `model` is what was read.
+    """Return each problem under a path such as `rule 2, output 1, port`.
 
-    Where a field may be of several types, what each of them says becomes one sentence.
+    Args:
+        error: the error of pydantic. The errors of all types that a field may have become one
+            sentence.
+        model: the model that was validated.
     """
     found: dict[str, list[str]] = {}
     for each in error.errors(include_url=False, include_context=True, include_input=False):
@@ -44,11 +48,11 @@ def problems_of(error: ValidationError, model: type[BaseModel] | None) -> list[P
         sentences = found.setdefault(_path(each["loc"]), [])
         if sentence not in sentences:
             sentences.append(sentence)
-    return [Problem(path, " and ".join(sentences)) for path, sentences in found.items()]
+    return [Problem(path, _joined(sentences)) for path, sentences in found.items()]
 
 
 def unknown(name: str, known: Sequence[str]) -> str:
-    """The sentence about a name that means nothing, with the nearest that does."""
+    """The sentence about an unknown name, with a suggestion of a similar known one."""
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     return f"is not known{hint}"
@@ -64,16 +68,23 @@ def _sentence(
     if kind == "extra_forbidden":
         return unknown(str(location[-1]), _fields_at(location, model))
     if kind == "literal_error":
-        expected = str(context["expected"])
-        return f"is none of {expected}" if " or " in expected else f"is not {expected}"
-    if kind in {"greater_than_equal", "less_than_equal"}:
-        least = "less than" if kind == "greater_than_equal" else "more than"
-        return f"is {least} {context.get('ge', context.get('le'))}"
+        return f"must be {context['expected']}"
+    if kind == "greater_than_equal":
+        return f"must be at least {context['ge']}"
+    if kind == "less_than_equal":
+        return f"must be at most {context['le']}"
     if kind in {"too_long", "string_too_long"}:
-        return f"is longer than {context['max_length']}"
+        return f"must not be longer than {context['max_length']}"
     if kind == "string_too_short":
-        return "is empty"
+        return "must not be empty"
     return _SENTENCES.get(kind, message[:1].lower() + message[1:])
+
+
+def _joined(sentences: Sequence[str]) -> str:
+    """One sentence of those about a field: "must be an integer or a string"."""
+    if all(sentence.startswith(_MUST_BE) for sentence in sentences):
+        return _MUST_BE + " or ".join(each.removeprefix(_MUST_BE) for each in sentences)
+    return " and ".join(sentences)
 
 
 def _fields_at(location: tuple[int | str, ...], model: type[BaseModel] | None) -> list[str]:
@@ -83,7 +94,7 @@ def _fields_at(location: tuple[int | str, ...], model: type[BaseModel] | None) -
 
 
 def _path(location: tuple[int | str, ...]) -> str:
-    """Lists become counted things, from 1; names of alternatives are left out."""
+    """The path as text: elements of lists are counted from 1, names of alternatives omitted."""
     parts: list[str] = []
     for part in location:
         if isinstance(part, int):
