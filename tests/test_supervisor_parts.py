@@ -332,13 +332,16 @@ class TestChildren:
 
     def test_controls_command(self) -> None:
         """It says whom to serve and whom to become."""
-        command = control_command(SETTINGS, 12, Path("/run/x.sock"), ControlDescriptors(5, 6, 7))
+        command = control_command(
+            SETTINGS, 12, Path("/run/x.sock"), ControlDescriptors(5, 6, 7, [8, 9])
+        )
         assert command[:5] == [sys.executable, "-E", "-P", "-m", "mcr.daemon.control"]
         assert json.loads(command[5]) == {
             "supervisor": os.getpid(),
             "supervisor_channel": 5,
             "listener": 6,
             "numbers": 7,
+            "pages": [8, 9],
             "socket": "/run/x.sock",
             "uid": None,
             "gid": None,
@@ -369,7 +372,7 @@ class TestChildren:
         ):
             settings = DaemonSettings(Path("/x"), "udp", 1, 1 << 20, account=account)
             arguments = json.loads(
-                control_command(settings, 0, settings.socket, ControlDescriptors(3, 4, 5))[5]
+                control_command(settings, 0, settings.socket, ControlDescriptors(3, 4, 5, [6]))[5]
             )
             assert (arguments["uid"], arguments["gid"]) == wanted
 

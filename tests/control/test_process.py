@@ -103,8 +103,7 @@ def test_a_dead_workers_counts_stay_in(directory: Path) -> None:
         supervisor.kill_worker(1, revive=False)
         wait_until(lambda: client.call("ping")["workers"]["running"] == 1, what="one worker")
         stats = client.call("stats")
-        assert stats["totals"]["matched"] == 7
-        assert stats["stale_workers"] == [1]
+        assert (stats["totals"]["matched"], stats["stale_workers"]) == (7, [])
         supervisor.workers[1].kernel_dropped_frames = 40
         supervisor.add_worker(1)
         wait_until(lambda: client.call("ping")["workers"]["running"] == 2, what="both workers")
@@ -117,15 +116,37 @@ def test_a_dead_workers_counts_stay_in(directory: Path) -> None:
         assert list(supervisor.workers[1].rules) == [one]
 
 
-def test_a_silent_worker_holds_no_reading_up(directory: Path) -> None:
-    """What it said last is in; nobody waits for it twice."""
+def test_a_worker_that_gives_no_sign_of_life_is_silent_and_restarted(directory: Path) -> None:
+    """Its counters are read as before."""
     with control_process(directory, workers=2) as supervisor, RawClient(supervisor.path) as client:
-        client.call("rules.add", rules=[ONE])
-        client.call("stats")
-        supervisor.workers[1].script["report"] = "hang"
-        wait_until(lambda: client.call("stats")["stale_workers"] == [1], what="a stale worker")
-        wait_until(lambda: supervisor.restarts == [1], 20, what="its restart")
+        (one,) = [rule["id"] for rule in client.call("rules.add", rules=[ONE])["added"]]
+        supervisor.workers[1].counts = {one: 2}
+        for age_s, state in ((0, "running"), (5, "silent")):
+            supervisor.pages[1].say_alive(round((time.monotonic() - age_s) * 1000))
+            stats = client.call("stats")
+            assert client.call("workers.list")["workers"][1]["state"] == state
+            assert (stats["totals"]["matched"], stats["stale_workers"]) == (2, [])
+            assert supervisor.restarts == []
+        supervisor.pages[1].say_alive(round((time.monotonic() - 15) * 1000))
+        wait_until(lambda: supervisor.restarts == [1], what="its restart")
+        wait_until(lambda: client.call("ping")["workers"]["running"] == 2, what="both workers")
+
+
+def test_a_worker_that_was_stopped_while_it_published_holds_no_reading_up(directory: Path) -> None:
+    """What was read last is in, and told as such, until its successor publishes."""
+    with control_process(directory, workers=2) as supervisor, RawClient(supervisor.path) as client:
+        (one,) = [rule["id"] for rule in client.call("rules.add", rules=[ONE])["added"]]
+        supervisor.workers[0].counts = {one: 5}
+        supervisor.workers[1].counts = {one: 2}
+        assert client.call("stats")["totals"]["matched"] == 7
+        supervisor.pages[1].stop_publishing()
+        began_s = time.monotonic()
+        stats = client.call("stats")
+        assert time.monotonic() - began_s < 1
+        assert (stats["totals"]["matched"], stats["stale_workers"]) == (7, [1])
+        supervisor.kill_worker(1)
         wait_until(lambda: client.call("stats")["stale_workers"] == [], what="all again")
+        assert client.call("stats")["totals"]["matched"] == 7
 
 
 def test_a_configuration_is_one_transaction(directory: Path) -> None:

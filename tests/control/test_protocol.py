@@ -179,7 +179,9 @@ def test_counters_of_all_workers_are_added(client: RawClient, supervisor: FakeSu
     assert [rule["matched"] for rule in stats["rules"]] == [7, 1]
     assert stats["rules"][0]["state"] == "flowing from 127.0.0.1"
     assert stats["totals"]["sent"] == 8
-    assert stats["totals"]["dropped"] == {"no_rule": 2}
+    assert {why: count for why, count in stats["totals"]["dropped"].items() if count} == {
+        "no_rule": 2
+    }
     assert stats["stale_workers"] == []
     (only,) = call(client, "stats", rules=[two])["rules"]
     assert only["id"] == two
@@ -236,7 +238,7 @@ def test_events_tell_what_happens(client: RawClient, supervisor: FakeSupervisor)
         assert told[6]["text"] == "lo has another MTU: 1500"
         assert call(listener, "events.unsubscribe") == {}
     rule = call(client, "rules.get", rule=one)["rule"]
-    assert rule["state"] == "joined, no frame seen on lo", "as the workers' newer reports say"
+    assert rule["state"] == "joined, no frame seen on lo; output 1 parked: lo is down"
 
 
 def test_the_log_is_told_too(client: RawClient, supervisor: FakeSupervisor) -> None:

@@ -144,3 +144,36 @@ def test_a_huge_message_is_not_even_read(two: FakeSupervisor, kind: bytes) -> No
         wait_until(lambda: client.call("ping")["workers"]["running"] == 2, what="both workers")
     assert two.process.poll() is None
     assert "a message with 2200000" in two.said()
+
+
+WORDS_OF_A_PAGE = st.lists(
+    st.tuples(
+        st.integers(0, 400), st.integers(0, 2**64 - 1) | st.sampled_from([0, 1, 2, 2**64 - 1])
+    ),
+    max_size=80,
+)
+
+
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+@given(WORDS_OF_A_PAGE)
+def test_whatever_one_counts_the_other_is_read(
+    two: FakeSupervisor, words: list[tuple[int, int]]
+) -> None:
+    """In time, and with all that it has counted; nothing that a page says ends the daemon."""
+    (one,) = two.workers[1].rules
+    two.workers[1].counts = {one: 7}
+    for place, word in words:
+        two.pages[0].words[place] = word
+    with RawClient(two.path) as client:
+        began_s = time.monotonic()
+        stats = client.call("stats")
+        assert time.monotonic() - began_s < 2
+        assert 1 not in stats["stale_workers"]
+        assert stats["rules"][0]["matched"] >= 7
+        assert client.call("rules.get", rule="one")["rule"]["id"] == one
+    assert two.process.poll() is None
+    assert "Traceback" not in two.said()

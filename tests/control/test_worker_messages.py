@@ -68,24 +68,6 @@ def test_a_hello_is_whole_or_refused(ok: dict[str, Any]) -> None:
         read_hello(ok)
 
 
-@pytest.mark.parametrize("count", [-1, 2**64, 1.5, "1", None])
-def test_counts_are_counts(count: object) -> None:
-    """Nothing else is added up."""
-    interface = {
-        "name": "lo",
-        "ingress": "udp",
-        "received": count,
-        "matched": 0,
-        "kernel_dropped_frames": 0,
-        "buffer_waits": 0,
-        "error": None,
-        "dropped": {},
-    }
-    body = json.dumps({"id": 1, "part": {"interfaces": [interface]}}).encode()
-    with pytest.raises(ValueError, match="received"):
-        read_message(body)
-
-
 @given(st.lists(st.tuples(st.integers(0, 2), EVENTS), max_size=12))
 def test_news_are_told_once_and_in_turn(told: list[tuple[int, dict[str, Any]]]) -> None:
     """A rule waits and resumes, an output is parked and unparked, however many workers say so."""

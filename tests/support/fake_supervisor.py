@@ -16,6 +16,9 @@ from typing import Any
 
 from tests.support.deadline import PATIENCE_S, wait_until
 from tests.support.fake_worker import FakeWorker
+from tests.support.page_writer import PageWriter
+
+from mcr import _native
 
 
 class FakeSupervisor:
@@ -50,6 +53,8 @@ class FakeSupervisor:
         self.drained = threading.Event()
         self.rules: int | None = None
         self.numbers = os.memfd_create("numbers")
+        self._page_descriptors = [_native.make_page() for _ in range(workers)]
+        self.pages = [PageWriter(page) for page in self._page_descriptors]
         self.incarnations = 0
         self._notes = 0
         self.revives = True
@@ -77,6 +82,7 @@ class FakeSupervisor:
             "supervisor_channel": theirs.fileno(),
             "listener": self.listener.fileno(),
             "numbers": self.numbers,
+            "pages": self._page_descriptors,
             "socket": str(self.path),
             "uid": self.user,
             "gid": self.user,
@@ -88,7 +94,12 @@ class FakeSupervisor:
         }
         self.process = subprocess.Popen(
             [*self.enter, sys.executable, "-I", "-m", "mcr.daemon.control", json.dumps(arguments)],
-            pass_fds=[theirs.fileno(), self.listener.fileno(), self.numbers],
+            pass_fds=[
+                theirs.fileno(),
+                self.listener.fileno(),
+                self.numbers,
+                *self._page_descriptors,
+            ],
             stderr=self.errors,
         )
         theirs.close()
@@ -101,7 +112,9 @@ class FakeSupervisor:
         """A worker that goes on where the one before it was."""
         self.incarnations += 1
         before = self.workers.get(number)
-        worker = FakeWorker(number, pid=1000 + self.incarnations, before=before)
+        worker = FakeWorker(
+            number, pid=1000 + self.incarnations, before=before, page=self.pages[number]
+        )
         self.workers[number] = worker
         self.introduce(worker)
         return worker
@@ -146,7 +159,7 @@ class FakeSupervisor:
         self.kill_control()
         self.launch()
         for number, old in list(self.workers.items()):
-            again = FakeWorker(number, pid=old.pid, before=old)
+            again = FakeWorker(number, pid=old.pid, before=old, page=self.pages[number])
             again.revision, again.rules = old.revision, old.rules
             self.workers[number] = again
             self.introduce(again)
@@ -190,6 +203,9 @@ class FakeSupervisor:
         self.listener.close()
         self.errors.close()
         os.close(self.numbers)
+        for writer, page in zip(self.pages, self._page_descriptors, strict=True):
+            writer.close()
+            os.close(page)
         self.path.unlink(missing_ok=True)
 
     def _listen(self, supervisor_channel: socket.socket) -> None:

@@ -5,9 +5,10 @@ import json
 import os
 import socket
 import threading
-import time
 from collections.abc import Callable
 from typing import Any, ClassVar
+
+from tests.support.page_writer import PageWriter
 
 
 class FakeWorker:
@@ -20,7 +21,12 @@ class FakeWorker:
     made: ClassVar[list["FakeWorker"]] = []
 
     def __init__(
-        self, number: int = 0, *, pid: int = 100, before: "FakeWorker | None" = None
+        self,
+        number: int = 0,
+        *,
+        pid: int = 100,
+        before: "FakeWorker | None" = None,
+        page: PageWriter | None = None,
     ) -> None:
         self.made.append(self)
         self.ours, self.theirs = socket.socketpair()
@@ -30,16 +36,47 @@ class FakeWorker:
         self.script: dict[str, str | Callable[[dict[str, Any]], dict[str, Any]]] = {}
         self.asked: list[str] = []
         self.log_level: str | None = None
-        self.counts: dict[str, int] = dict(before.counts) if before else {}
-        """What each rule has matched."""
-        self.losses: dict[str, int] = dict(before.losses) if before else {}
-        """How many copies each output of a rule has lost, as `output_full`."""
-        self.kernel_dropped_frames: int = before.kernel_dropped_frames if before else 0
-        self.report_wait_s = 0.0
+        self.page = page
+        if page is not None:
+            page.take_over()
+        self._page_turn = threading.Lock()
+        self._counts: dict[str, int] = dict(before.counts) if before else {}
+        self._losses: dict[str, int] = dict(before.losses) if before else {}
+        self._kernel_dropped_frames: int = before.kernel_dropped_frames if before else 0
         self._prepared: tuple[int, dict[str, dict[str, Any]]] | None = None
         self._write = threading.Lock()
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many datagrams each rule has relayed, by id; to be replaced as a whole."""
+        return self._counts
+
+    @counts.setter
+    def counts(self, counts: dict[str, int]) -> None:
+        self._counts = counts
+        self._write_page()
+
+    @property
+    def losses(self) -> dict[str, int]:
+        """How many copies each output of a rule has lost, as `output_full`; replaced as a whole."""
+        return self._losses
+
+    @losses.setter
+    def losses(self, losses: dict[str, int]) -> None:
+        self._losses = losses
+        self._write_page()
+
+    @property
+    def kernel_dropped_frames(self) -> int:
+        """How many frames the kernel has lost."""
+        return self._kernel_dropped_frames
+
+    @kernel_dropped_frames.setter
+    def kernel_dropped_frames(self, frames: int) -> None:
+        self._kernel_dropped_frames = frames
+        self._write_page()
 
     def hand_over(self) -> int:
         """The other end's descriptor, which the receiver owns then."""
@@ -102,8 +139,6 @@ class FakeWorker:
         elif script == "refuse":
             error = {"kind": "rights", "rule": None, "message": "CAP_NET_RAW is missing"}
             self._send({"id": request["id"], "error": error})
-        elif what == "report":
-            self._report(request["id"])
         else:
             self._send({"id": request["id"], "ok": getattr(self, f"_{what}")(request)})
 
@@ -128,6 +163,7 @@ class FakeWorker:
     def _commit(self, _request: dict[str, Any]) -> dict[str, Any]:
         assert self._prepared is not None
         (self.revision, self.rules), self._prepared = self._prepared, None
+        self._write_page()
         return {"revision": self.revision}
 
     def _abort(self, _request: dict[str, Any]) -> dict[str, Any]:
@@ -141,51 +177,9 @@ class FakeWorker:
         self.log_level = request["level"]
         return {}
 
-    def _report(self, request_id: int) -> None:
-        time.sleep(self.report_wait_s)
-        interface = {
-            "name": "lo",
-            "ingress": "udp",
-            "received": sum(self.counts.values()) + 1,
-            "matched": sum(self.counts.values()),
-            "kernel_dropped_frames": self.kernel_dropped_frames,
-            "buffer_waits": 0,
-            "error": None,
-            "dropped": {"no_rule": 1},
-        }
-        self._send({"id": request_id, "part": {"interfaces": [interface]}})
-        rules = list(self.rules.values())
-        for first in range(0, len(rules), 500):
-            part = [self._rule(rule) for rule in rules[first : first + 500]]
-            self._send({"id": request_id, "part": {"rules": part}})
-        self._send({"id": request_id, "ok": {"engine_error": None}})
-
-    def _rule(self, rule: dict[str, Any]) -> dict[str, Any]:
-        matched, lost = self.counts.get(rule["id"], 0), self.losses.get(rule["id"], 0)
-        output = {
-            "parked": None,
-            "wanted": matched,
-            "sent": matched - lost,
-            "sent_bytes": 100 * (matched - lost),
-            "pending": 0,
-            "refused": 0,
-            "dropped": {"output_full": lost},
-            "errors": {},
-            "lost_reason": None,
-            "lost_age_ms": None,
-            "refused_age_ms": None,
-        }
-        return {
-            "id": rule["id"],
-            "enabled": rule["enabled"],
-            "trouble": None,
-            "matched": matched,
-            "matched_bytes": 100 * matched,
-            "last_source": "127.0.0.1" if matched else None,
-            "last_seen_age_ms": 5 if matched else None,
-            "group_seen": 0,
-            "group_seen_age_ms": None,
-            "other_port": None,
-            "other_source": None,
-            "outputs": [dict(output) for _ in rule["outputs"]],
-        }
+    def _write_page(self) -> None:
+        if self.page is None:
+            return
+        with self._page_turn:
+            rules = [(rule["id"], len(rule["outputs"])) for rule in self.rules.values()]
+            self.page.write(rules, self._counts, self._losses, self._kernel_dropped_frames)

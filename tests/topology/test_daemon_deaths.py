@@ -183,7 +183,7 @@ def test_a_worker_that_dies_again_waits_longer_and_its_queue_waits_with_it(
 
 
 def test_a_stopped_worker_is_noticed_and_replaced(lab: Lab, ingress: Ingress) -> None:
-    """After 3 s; until then statistics are answered at once, with what it said last."""
+    """After 3 s; until then its counters are read as before, and it is silent after 1 s."""
     with (
         serving(lab.relay, "--ingress", ingress) as daemon,
         daemon.client() as client,
@@ -203,8 +203,8 @@ def test_a_stopped_worker_is_noticed_and_replaced(lab: Lab, ingress: Ingress) ->
                 asked_s = time.monotonic()
                 stats = client.stats()
                 assert time.monotonic() - asked_s < 1
-                assert (matched(stats), stats.stale_workers) == ([200], (0,))
-                assert client.workers()[0].state == "silent"
+                assert (matched(stats), stats.stale_workers) == ([200], ())
+            assert client.workers()[0].state == "silent"
             wait_until(lambda: client.workers()[0].deaths == 1)
             assert 2 < time.monotonic() - began_s < 5
             receiver.expect(datagrams)

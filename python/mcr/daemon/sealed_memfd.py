@@ -8,6 +8,8 @@ import errno
 import fcntl
 import os
 import stat
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 LIMIT_BYTES = 64 << 20
@@ -76,6 +78,25 @@ def fixed_size_memfd(size: int, name: str) -> int:
         descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
     )
     return descriptor
+
+
+@contextmanager
+def reopen_read_only(descriptors: Iterable[int]) -> Iterator[list[int]]:
+    """Open memory again so that it cannot be written to, nor mapped to be; close it afterwards.
+
+    Args:
+        descriptors: of memory, however it is open.
+
+    Raises:
+        OSError: there is no /proc, or no descriptor left.
+    """
+    with ExitStack() as stack:
+        opened: list[int] = []
+        for descriptor in descriptors:
+            path = f"/proc/self/fd/{descriptor}"
+            opened.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+            stack.callback(os.close, opened[-1])
+        yield opened
 
 
 def read_bounded(path: Path) -> bytes:

@@ -139,6 +139,7 @@ impl Service {
                 self.session.log.add(LogLevel::Warning, "worker", text, Instant::now());
             }
         }
+        self.relay.publish_alive();
         if whole {
             // A process that follows another shows what was missed between the two.
             self.page.publish_kernel_drops(&self.relay);

@@ -7,11 +7,12 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
+from ..._native import CounterPages
 from ...errors import EngineError, McrError
 from ...protocol.constants import REFUSED_START, Facility, Level
 from ...protocol.results import LogLevels
@@ -42,9 +43,9 @@ from .supervisor_channel import (
     WorkerExited,
     WorkerStarted,
 )
+from .workers.counters import WorkerCounters, totals_of
 from .workers.messages import WorkerMessage
 from .workers.pool import WorkerPool
-from .workers.reports import WorkerReports, interfaces_of, totals_of
 from .workers.status import RuleStatusTracker
 
 _COLLECT_INTERVAL_S = 0.5
@@ -105,7 +106,14 @@ class ControlApp:
             for name, threads in (("judge", 1), ("lookup", limits.HOST_LOOKUPS), ("side", 2))
         )
         counting = ThreadPoolExecutor(1, "mcr-counters")
-        self._counters = WorkerReports(self._pool, self._book, counting, self._status.get)
+        self._counters = WorkerCounters(
+            _mapped(arguments.pages),
+            self._pool,
+            self._book,
+            ingress=arguments.ingress,
+            executor=counting,
+            troubles=self._status.get,
+        )
         self._changes = Transactions(
             self._book,
             self._pool,
@@ -253,11 +261,10 @@ class ControlApp:
                 _log.warning("%s", warning)
 
     async def _collect_counters(self) -> None:
-        """Collect the workers' counters regularly, so that recent counts of a dead one exist."""
+        """Read the workers' counters regularly, so that recent counts of each exist."""
         while True:
             began_s = time.monotonic()
-            rules, revision = len(self._book.rules), self._book.revision
-            await self._counters.collect(rules, revision, _COLLECT_INTERVAL_S)
+            await self._counters.read(_COLLECT_INTERVAL_S)
             elapsed_s = time.monotonic() - began_s
             await asyncio.sleep(max(_COLLECT_INTERVAL_S, elapsed_s * _COLLECT_PAUSE_FACTOR))
 
@@ -278,9 +285,9 @@ class ControlApp:
             await asyncio.wait_for(self._pool.lock.acquire(), _FINISH_S)
         await self._pool.stop(_FINISH_S)
         rules = self._book.rules
-        collected = await self._counters.collect(len(rules), self._book.revision)
-        stats = await self._counters.rule_stats(collected, rules)
-        totals = totals_of(interfaces_of(collected), stats)
+        reading = await self._counters.read()
+        stats = await self._counters.rule_stats(reading, rules)
+        totals = totals_of(self._counters.interfaces(reading), stats)
         self._log.say(final_summary(totals, stats))
         self._log.flush_to_stderr(1.0)
         await self._server.close(_FINISH_S)
@@ -309,6 +316,14 @@ class ControlApp:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _mapped(descriptors: Sequence[int]) -> CounterPages:
+    """The workers' pages; the descriptors are closed."""
+    pages = CounterPages(descriptors)
+    for descriptor in descriptors:
+        os.close(descriptor)
+    return pages
 
 
 def _log_lines(error: Exception) -> None:

@@ -19,6 +19,8 @@ class Arguments(BaseModel):
     """The listening Unix socket for clients."""
     numbers: Descriptor
     """Memory for the number of the last event of each kind, which outlives this process."""
+    pages: list[Descriptor]
+    """The workers' pages of counters in the order of their numbers, open for reading only."""
     socket: str
     """The path of the listener, which control removes if the supervisor dies."""
     uid: int | None

@@ -61,9 +61,6 @@ KEPT_BYTES = 64 << 20
 FRAME_BYTES = 32 << 20
 """The longest message to or from a worker."""
 
-REPORT_RULES = 500
-"""The most rules whose counters a worker reports in one message."""
-
 WORKER_VALUES = 1_000_000
 """Commas and brackets in a message of a worker: parsing this many takes about 300 ms."""
 

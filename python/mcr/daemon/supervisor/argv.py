@@ -6,6 +6,7 @@ Owns the arguments that each process gets at its start.
 import json
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +50,13 @@ class ControlDescriptors:
     listener: int
     numbers: int
     """Memory for the number of the last event of each kind."""
+    pages: Sequence[int]
+    """The workers' pages of counters in the order of their numbers, open for reading only."""
+
+    @property
+    def all(self) -> list[int]:
+        """The descriptors that control inherits."""
+        return [self.supervisor_channel, self.listener, self.numbers, *self.pages]
 
 
 def worker_command(
@@ -87,6 +95,7 @@ def control_command(
         "supervisor_channel": descriptors.supervisor_channel,
         "listener": descriptors.listener,
         "numbers": descriptors.numbers,
+        "pages": list(descriptors.pages),
         "socket": str(path),
         "starter_uid": os.getuid(),
         "socket_gid": socket_gid,

@@ -12,7 +12,7 @@ from dataclasses import astuple
 from typing import Protocol
 
 from ...protocol.constants import REFUSED_START
-from ..sealed_memfd import SealedMemfdError, fixed_size_memfd
+from ..sealed_memfd import SealedMemfdError, fixed_size_memfd, reopen_read_only
 from ..settings import DaemonSettings
 from .argv import ControlDescriptors, WorkerDescriptors
 from .child import Child
@@ -205,18 +205,18 @@ class ProcessManager:
 
     def _start_control(self) -> None:
         channel, child_channel = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with child_channel:
-            descriptors = ControlDescriptors(
-                child_channel.fileno(), self._listener.socket.fileno(), self._numbers
-            )
-            command = self._tools.control_command(
-                self._settings, self._socket_gid, self._listener.path, descriptors
-            )
-            try:
-                child = Child(command, astuple(descriptors))
-            except OSError:
-                channel.close()
-                raise
+        try:
+            with child_channel, reopen_read_only(each.page for each in self.workers) as pages:
+                descriptors = ControlDescriptors(
+                    child_channel.fileno(), self._listener.socket.fileno(), self._numbers, pages
+                )
+                command = self._tools.control_command(
+                    self._settings, self._socket_gid, self._listener.path, descriptors
+                )
+                child = Child(command, descriptors.all)
+        except OSError:
+            channel.close()
+            raise
         self._initialize_control(self._attach(self.control, child, channel))
 
     def _attach(self, process: ManagedProcess, child: Child, end: socket.socket) -> ChildChannel:

@@ -43,8 +43,8 @@ from ..rules.draft import Draft, RuleRecord, RuleSetAside
 from ..rules.entries import written
 from ..rules.rulebook import Rulebook
 from ..rules.transactions import Transactions
+from ..workers.counters import WorkerCounters, new_rule
 from ..workers.pool import WorkerPool
-from ..workers.reports import Collected, WorkerReports, new_rule
 from ..workers.status import RuleStatusTracker
 from . import params
 from .errors import RpcError
@@ -99,7 +99,7 @@ class Daemon(NamedTuple):
     book: Rulebook
     pool: WorkerPool
     changes: Transactions
-    counters: WorkerReports
+    counters: WorkerCounters
     bus: EventBus
     status: RuleStatusTracker
     log: Log
@@ -170,8 +170,8 @@ class Methods:
         rules, aside = self._selected(given.rules)
         book = self._daemon.book
         ids = book.order if given.rules is None else book.find(given.rules)
-        collected = await self._collect(_STATE_AGE_S)
-        stats = await self._daemon.counters.rule_stats(collected, rules)
+        reading = await self._daemon.counters.read(_STATE_AGE_S)
+        stats = await self._daemon.counters.rule_stats(reading, rules)
 
         def infos() -> Encoded:
             of = dict(zip(rules, stats, strict=True))
@@ -188,8 +188,8 @@ class Methods:
         rules, aside = self._selected([given.rule])
         for waits in aside.values():
             return RuleResult(revision, _info_aside(waits))
-        collected = await self._collect(_STATE_AGE_S)
-        (stats,) = await self._daemon.counters.rule_stats(collected, rules)
+        reading = await self._daemon.counters.read(_STATE_AGE_S)
+        (stats,) = await self._daemon.counters.rule_stats(reading, rules)
         (held,) = rules.values()
         return RuleResult(revision, _info(held, stats))
 
@@ -221,8 +221,8 @@ class Methods:
     async def _stats(self, _client: Connection, given: params.SelectionParams) -> Encoded:
         rules, _aside = self._selected(given.rules)
         revision = self._daemon.book.revision
-        collected = await self._collect(0.0)
-        return await self._daemon.counters.stats(collected, rules, revision)
+        reading = await self._daemon.counters.read()
+        return await self._daemon.counters.stats(reading, rules, revision)
 
     async def _workers_list(self, _client: Connection, _given: params.NoParams) -> WorkerList:
         return WorkerList(tuple(worker.info() for worker in self._daemon.pool.workers))
@@ -280,10 +280,6 @@ class Methods:
         ids = self._daemon.book.find(refs)
         meant = {rule_id: rules[rule_id] for rule_id in ids if rule_id in rules}
         return meant, {rule_id: aside[rule_id] for rule_id in ids if rule_id in aside}
-
-    async def _collect(self, max_age_s: float) -> Collected:
-        book = self._daemon.book
-        return await self._daemon.counters.collect(len(book.rules), book.revision, max_age_s)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._daemon.executor, work)

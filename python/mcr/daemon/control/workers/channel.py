@@ -12,10 +12,10 @@ from typing import Any
 
 from .. import limits
 from ..api.jsonrpc import encode
-from .messages import Failure, Part, WorkerMessage, read_message
+from .messages import Failure, WorkerMessage, read_message
 
 ANSWER_S = 10.0
-"""How long a worker may take for an answer, or for each part of one, in seconds."""
+"""How long a worker may take for an answer, in seconds."""
 _LENGTH_BYTES = 4
 _PAUSE_S = 0.002
 _LONG_S = 0.05
@@ -59,8 +59,6 @@ class WorkerChannel:
         self._expects = False
         self._reading = asyncio.get_running_loop().create_task(self._read())
         self.is_over = False
-        self.heard_s = 0.0
-        """When the worker last said anything, by `time.monotonic`."""
         self._events, self._counted_s = 0.0, time.monotonic()
         self._owed_s = 0.0  # to others, for what the worker has told by itself
 
@@ -78,22 +76,6 @@ class WorkerChannel:
             await self._send(members, within_s)
             answer = await self._answer(within_s)
             return answer.get("ok", {})
-
-    async def parts(self, request: dict[str, Any], most: int) -> list[Part]:
-        """Ask for an answer in parts, of which there may be so many.
-
-        Raises:
-            WorkerRefused, ChannelLost, ChannelSilent: as they say.
-        """
-        parts: list[Part] = []
-        async with self._turn:
-            await self._send(encode(request)[1:], ANSWER_S)
-            while "part" in (answer := await self._answer(ANSWER_S)):
-                parts.append(answer["part"])
-                if len(parts) > most:
-                    self.close()
-                    raise ChannelLost(f"the worker reports more than {most} parts")
-        return parts
 
     def close(self) -> None:
         """End the channel; whoever waits for an answer gets `ChannelLost`."""
@@ -187,13 +169,12 @@ class WorkerChannel:
             raise ValueError(f"more than {limits.WORKER_EVENTS_A_SECOND} events a second")
 
     async def _take(self, message: WorkerMessage) -> None:
-        self.heard_s = time.monotonic()
         if "event" in message:
             self._told(message)
         elif isinstance(message.get("error"), str):
             raise ValueError("a refusal without its kind")
         elif self._expects and message.get("id") == self._asked:
-            self._expects = "part" in message
+            self._expects = False
             await self._answers.put(message)
         else:
             raise ValueError("an answer to nothing that was asked")

@@ -5,7 +5,7 @@ else's hands may say anything. Knows no sockets.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
@@ -17,62 +17,7 @@ from ..api.jsonrpc import encode
 PROTOCOL = 1
 """The version of the messages; a worker that speaks another one is not used."""
 
-Count = Annotated[int, Field(ge=0, le=2**64 - 1)]
 Text = Annotated[str, Field(max_length=4096)]
-Counts = Annotated[dict[Annotated[str, Field(max_length=64)], Count], Field(max_length=256)]
-
-
-class InterfaceReport(TypedDict):
-    """What one interface counted."""
-
-    name: Text
-    ingress: Text
-    received: Count
-    matched: Count
-    kernel_dropped_frames: Count
-    buffer_waits: Count
-    error: Text | None
-    dropped: Counts
-
-
-class OutputReport(TypedDict):
-    """What one output counted."""
-
-    parked: Text | None
-    wanted: Count
-    sent: Count
-    sent_bytes: Count
-    pending: Count
-    refused: Count
-    dropped: Counts
-    errors: Counts
-    lost_reason: Text | None
-    lost_age_ms: Count | None
-    refused_age_ms: Count | None
-
-
-class RuleReport(TypedDict):
-    """What one rule counted, and what is known of its input."""
-
-    id: Text
-    enabled: bool
-    trouble: Text | None
-    matched: Count
-    matched_bytes: Count
-    last_source: Text | None
-    last_seen_age_ms: Count | None
-    group_seen: Count
-    group_seen_age_ms: Count | None
-    other_port: Count | None
-    other_source: Text | None
-    outputs: list[OutputReport]
-
-
-class Part(TypedDict):
-    """One piece of a report."""
-
-    interfaces: NotRequired[Annotated[list[InterfaceReport], Field(max_length=4096)]]
-    rules: NotRequired[Annotated[list[RuleReport], Field(max_length=limits.REPORT_RULES)]]
 
 
 class Failure(TypedDict):
@@ -111,7 +56,6 @@ class WorkerMessage(TypedDict, total=False):
     ok: dict[str, Any]
     error: Failure | Text
     """Why it refuses; or in an event, what the engine ended with."""
-    part: Part
     event: Literal["rules", "link", "log", "engine"]
     rules: list[RuleNews]
     name: Text

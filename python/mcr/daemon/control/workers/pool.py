@@ -141,7 +141,8 @@ class WorkerPool:
             if worker.link is not None:
                 worker.link.close()
         worker.deaths, worker.restart_in_ms = word.deaths, word.restart_in_ms
-        worker.last_death = Death(word.at, word.cause)
+        dropped = worker.kernel_dropped_frames
+        worker.last_death = Death(word.at, word.cause, kernel_dropped_frames=dropped)
         number, pid = word.number, word.pid
         text = f"worker {number}, process {pid}: {word.cause}"
         self._events.publish("worker", "died", text, number=number, pid=pid, cause=word.cause)
@@ -183,9 +184,14 @@ class WorkerPool:
         await self._ask_each(self._linked, {"do": "log", "level": level})
 
     async def stop(self, within_s: float) -> None:
-        """Let all engines send what they have received, and end; reports still work."""
+        """Let all engines send what they have received, and end; what they counted stays."""
         stops = (link.ask({"do": "stop"}, within_s) for _worker, link in self._linked)
         await asyncio.gather(*stops, return_exceptions=True)
+
+    def restart(self, worker: Worker, why: str) -> None:
+        """Have a worker killed that hangs; its successor gets the rules."""
+        if worker.link is not None:
+            self._give_up(worker, worker.link, why)
 
     async def _prepare(self, body: bytes) -> list[_Linked]:
         """Those that are ready to commit; none if all have ended meanwhile."""

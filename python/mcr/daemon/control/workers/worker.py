@@ -5,11 +5,9 @@ Owns the records that clients see. Talks to nobody.
 
 import asyncio
 from dataclasses import dataclass, field
-from functools import cached_property
 
 from ....protocol.results import WorkerDeath, WorkerInfo
 from .channel import WorkerChannel
-from .messages import Part, RuleReport
 
 
 @dataclass(slots=True)
@@ -23,6 +21,8 @@ class Death:
     """Until its successor had the rules; None until then, or if it is not known."""
     missed_frames: int | None = None
     """What the kernel dropped meanwhile; None until the successor has counted."""
+    kernel_dropped_frames: int = 0
+    """What the kernel had dropped before it, as the worker knew."""
     is_over: bool = False
     """Whether its flows go on again."""
     was_seen: bool = True
@@ -31,28 +31,6 @@ class Death:
     def info(self) -> WorkerDeath:
         """As clients see it."""
         return WorkerDeath(self.at, self.cause, self.outage_ms, self.missed_frames)
-
-
-@dataclass
-class Report:
-    """What a worker counted, when it last said so."""
-
-    parts: list[Part]
-    taken_s: float
-    """By `time.monotonic`."""
-
-    @cached_property
-    def rules(self) -> dict[str, RuleReport]:
-        """What it said of each rule, by id."""
-        return {rule["id"]: rule for part in self.parts for rule in part.get("rules", [])}
-
-    def kernel_dropped_frames(self) -> int:
-        """Over all interfaces."""
-        return sum(
-            interface["kernel_dropped_frames"]
-            for part in self.parts
-            for interface in part.get("interfaces", [])
-        )
 
 
 @dataclass(slots=True)
@@ -79,9 +57,9 @@ class Worker:
     lacks: dict[str, str] = field(default_factory=dict)
     """Rules that it refused when it came back, and why."""
     is_silent: bool = False
-    """Whether it was asked what it counted, and says nothing."""
-    report: Report | None = None
-    """Of this incarnation or an earlier one, whose counters it goes on with."""
+    """Whether it has not said for a while that it is there."""
+    kernel_dropped_frames: int = 0
+    """What the kernel has dropped over all interfaces, in all incarnations."""
 
     @property
     def is_running(self) -> bool:
