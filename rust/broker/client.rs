@@ -1,5 +1,5 @@
-//! The worker's side of the broker: an [`SocketProvider`] that opens nothing itself. It must not know what
-//! the supervisor grants.
+//! The worker's side of the broker: a [`SocketProvider`] that requests every socket from the
+//! supervisor.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
@@ -24,23 +24,23 @@ use crate::spec::OutputSpec;
 use crate::sys::packet_ring::{PacketRing, RingShape};
 use crate::sys::scm_rights;
 
-/// Asks the supervisor for sockets.
+/// Requests sockets from the supervisor.
 pub struct Client {
     line: Arc<Line>,
 }
 
-/// The way to the supervisor.
+/// The connection to the supervisor.
 struct Line {
     socket: Arc<OwnedFd>,
-    /// One question at a time.
-    asking: Mutex<()>,
-    freed: Arc<Freed>,
+    /// Allows one request at a time.
+    request_lock: Mutex<()>,
+    returned: Arc<ReturnedLeases>,
 }
 
-/// Leases that nobody has any more. The supervisor hears of them before the next question, which
-/// may be for what they held, a port for example; and soon, if none is asked.
+/// Dropped leases to return. They are sent before the next request, which may need what they held,
+/// a port for example, and soon if there is no request.
 #[derive(Default)]
-struct Freed {
+struct ReturnedLeases {
     waiting: Mutex<ReturnQueue>,
     changed: Condvar,
 }
@@ -49,23 +49,27 @@ struct Freed {
 struct ReturnQueue {
     leases: Vec<u64>,
     /// There will be no more.
-    is_over: bool,
+    is_closed: bool,
 }
 
 impl Client {
-    /// Says hello on a SOCK_SEQPACKET socket whose other end the supervisor serves.
+    /// Sends a hello on a SOCK_SEQPACKET socket whose other end the supervisor serves.
     ///
     /// # Errors
-    /// It does not answer, or speaks otherwise; no thread.
+    /// The supervisor does not answer or uses another protocol; no thread can be started.
     pub fn new(socket: OwnedFd) -> Result<Self> {
         let socket = Arc::new(socket);
-        let freed = Arc::new(Freed::default());
-        let line = Line { socket: socket.clone(), asking: Mutex::new(()), freed: freed.clone() };
-        line.done(&Request::Hello { protocol: PROTOCOL })?;
-        // It ends with the last lease, which holds the line.
+        let returned = Arc::new(ReturnedLeases::default());
+        let line = Line {
+            socket: socket.clone(),
+            request_lock: Mutex::new(()),
+            returned: returned.clone(),
+        };
+        line.execute(&Request::Hello { protocol: PROTOCOL })?;
+        // The thread ends after the last lease is dropped, since leases keep the line alive.
         let run = move || {
             SigSet::all().thread_block().ok();
-            while freed.wait() && freed.give_back(&socket).is_ok() {}
+            while returned.wait() && returned.flush(&socket).is_ok() {}
         };
         thread::Builder::new()
             .name("mcr-leases".to_owned())
@@ -83,14 +87,14 @@ impl Client {
     }
 
     fn helper(&self, request: &Request) -> Result<Option<HelperSocket>> {
-        match self.line.ask(request)? {
+        match self.line.request(request)? {
             (Answer::Helper { lease }, None) => Ok(Some(self.lease(lease).into())),
             (Answer::Absent {}, None) => Ok(None),
             _ => Err(unexpected()),
         }
     }
 
-    fn any_output(
+    fn request_output(
         &self,
         owner: &OutputOwner<'_>,
         spec: &OutputSpec,
@@ -102,7 +106,7 @@ impl Client {
             is_connected: connect,
             spec: spec.clone(),
         };
-        match self.line.ask(&request)? {
+        match self.line.request(&request)? {
             (Answer::Output { lease, send_buffer_bytes, max_segment }, fd) => Ok(OutputHandle {
                 socket: self.socket(lease, fd)?,
                 send_buffer_bytes: bytes(send_buffer_bytes),
@@ -114,12 +118,12 @@ impl Client {
 }
 
 impl SocketProvider for Client {
-    /// One: the others in its group are those of other workers.
-    fn frames(&self, wish: &PacketSocketRequest<'_>) -> Result<Vec<PacketSocketHandle>> {
-        let PacketSocketRequest { interface, blocks, ring, .. } = wish;
+    /// Returns one socket: the others of its group belong to other workers.
+    fn frames(&self, wanted: &PacketSocketRequest<'_>) -> Result<Vec<PacketSocketHandle>> {
+        let PacketSocketRequest { interface, blocks, ring, .. } = wanted;
         let blocks = filter::bounded(blocks);
         let request = Request::Frames { interface: interface.into(), blocks, ring: *ring };
-        let (answer, fd) = self.line.ask(&request)?;
+        let (answer, fd) = self.line.request(&request)?;
         let Answer::Frames { lease, receive_buffer_bytes, vnet_hdr, ring, has_history } = answer
         else {
             return Err(unexpected());
@@ -139,26 +143,26 @@ impl SocketProvider for Client {
 
     fn replace_filter(&self, socket: &Socket, blocks: &[(Addr, u8)]) -> Result<()> {
         let blocks = filter::bounded(blocks);
-        self.line.done(&Request::Filter { lease: leased(socket)?, blocks })
+        self.line.execute(&Request::Filter { lease: leased(socket)?, blocks })
     }
 
     fn take_all_multicast(&self, socket: &Socket, _: &InterfaceRef<'_>, on: bool) -> Result<()> {
-        self.line.done(&Request::AllMulticast { lease: leased(socket)?, on })
+        self.line.execute(&Request::AllMulticast { lease: leased(socket)?, on })
     }
 
     fn join(&self, interface: &InterfaceRef<'_>, group: Addr, sources: &[Addr]) -> Result<()> {
-        let sources = listed(group, sources)?;
-        self.line.done(&Request::Join { interface: interface.into(), group, sources })
+        let sources = checked_list(group, sources)?;
+        self.line.execute(&Request::Join { interface: interface.into(), group, sources })
     }
 
     fn leave(&self, ifindex: u32, group: Addr, sources: &[Addr]) {
         let sources = sources.to_vec();
-        // Who does not answer has left everything.
-        self.line.done(&Request::Leave { ifindex, group, sources }).ok();
+        // If the supervisor does not answer, it is gone and so are the memberships.
+        self.line.execute(&Request::Leave { ifindex, group, sources }).ok();
     }
 
     fn announce(&self, interface: &InterfaceRef<'_>) -> Result<()> {
-        self.line.done(&Request::Announce { ifindex: interface.index })
+        self.line.execute(&Request::Announce { ifindex: interface.index })
     }
 
     fn gro_helper(
@@ -186,7 +190,7 @@ impl SocketProvider for Client {
 
     fn merge(&self, helper: &HelperSocket, on: bool) -> Result<()> {
         let Some(lease) = helper.lease() else { return Ok(()) };
-        self.line.done(&Request::Merge { lease, on })
+        self.line.execute(&Request::Merge { lease, on })
     }
 
     fn port_guard(
@@ -200,16 +204,16 @@ impl SocketProvider for Client {
         self.helper(&Request::PortGuard { interface, address, port, is_beside_own })
     }
 
-    fn datagrams(&self, wish: &udp_input::UdpInputRequest<'_>) -> Result<UdpInputHandle> {
+    fn datagrams(&self, wanted: &udp_input::UdpInputRequest<'_>) -> Result<UdpInputHandle> {
         let request = Request::Datagrams {
-            interface: (&wish.interface).into(),
-            group: wish.group,
-            is_broadcast: wish.is_broadcast,
-            is_everywhere: wish.is_everywhere,
-            is_beside_own: wish.is_beside_own,
-            port: wish.port,
+            interface: (&wanted.interface).into(),
+            group: wanted.group,
+            is_broadcast: wanted.is_broadcast,
+            is_everywhere: wanted.is_everywhere,
+            is_beside_own: wanted.is_beside_own,
+            port: wanted.port,
         };
-        match self.line.ask(&request)? {
+        match self.line.request(&request)? {
             (Answer::Datagrams { lease, receive_buffer_bytes }, fd) => Ok(UdpInputHandle {
                 socket: self.socket(lease, fd)?,
                 receive_buffer_bytes: bytes(receive_buffer_bytes),
@@ -219,77 +223,77 @@ impl SocketProvider for Client {
     }
 
     fn join_socket(&self, socket: &Socket, _: u32, group: Addr, sources: &[Addr]) -> Result<()> {
-        let sources = listed(group, sources)?;
-        self.line.done(&Request::JoinBy { lease: leased(socket)?, sources })
+        let sources = checked_list(group, sources)?;
+        self.line.execute(&Request::JoinBy { lease: leased(socket)?, sources })
     }
 
     fn leave_socket(&self, socket: &Socket, _: u32, _: Addr, sources: &[Addr]) {
         let sources = sources.to_vec();
         let asked = leased(socket);
-        // Who does not answer has left everything.
-        asked.and_then(|lease| self.line.done(&Request::LeaveBy { lease, sources })).ok();
+        // If the supervisor does not answer, it is gone and so are the memberships.
+        asked.and_then(|lease| self.line.execute(&Request::LeaveBy { lease, sources })).ok();
     }
 
     fn narrow_socket(&self, socket: &Socket, _: u32, group: Addr, sources: &[Addr]) -> Result<()> {
-        let sources = listed(group, sources)?;
-        self.line.done(&Request::NarrowBy { lease: leased(socket)?, sources })
+        let sources = checked_list(group, sources)?;
+        self.line.execute(&Request::NarrowBy { lease: leased(socket)?, sources })
     }
 
     fn output(&self, owner: &OutputOwner<'_>, spec: &OutputSpec) -> Result<OutputHandle> {
-        self.any_output(owner, spec, true)
+        self.request_output(owner, spec, true)
     }
 
     fn prepare_output(&self, owner: &OutputOwner<'_>, spec: &OutputSpec) -> Result<OutputHandle> {
-        self.any_output(owner, spec, false)
+        self.request_output(owner, spec, false)
     }
 
     fn reconnect(&self, socket: &Socket, spec: &OutputSpec) -> Result<u16> {
         let request = Request::Reconnect { lease: leased(socket)?, ifindex: spec.ifindex };
-        match self.line.ask(&request)? {
+        match self.line.request(&request)? {
             (Answer::Segment { max_segment }, None) => Ok(max_segment),
             _ => Err(unexpected()),
         }
     }
 
     fn resolve_host(&self, socket: &Socket, spec: &OutputSpec) -> Result<()> {
-        self.line.done(&Request::SeekHost { lease: leased(socket)?, ifindex: spec.ifindex })
+        self.line.execute(&Request::ResolveHost { lease: leased(socket)?, ifindex: spec.ifindex })
     }
 
-    /// The supervisor keeps its rights.
+    /// Nothing to do: the supervisor keeps its privileges.
     fn keep_spares(&self, _: usize) -> Result<()> {
         Ok(())
     }
 
     fn release_unclaimed(&self) -> Result<()> {
-        self.line.done(&Request::Settled {})
+        self.line.execute(&Request::ReleaseUnclaimed {})
     }
 }
 
 impl Line {
-    fn done(&self, request: &Request) -> Result<()> {
-        match self.ask(request)? {
+    fn execute(&self, request: &Request) -> Result<()> {
+        match self.request(request)? {
             (Answer::Done {}, None) => Ok(()),
             _ => Err(unexpected()),
         }
     }
 
-    fn ask(&self, request: &Request) -> Result<(Answer, Option<OwnedFd>)> {
-        let _alone = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
-        let told = self.freed.give_back(&self.socket);
-        let told = told.and_then(|()| send(&self.socket, request));
-        let told = told.and_then(|()| receive(&self.socket));
+    fn request(&self, request: &Request) -> Result<(Answer, Option<OwnedFd>)> {
+        let _alone = self.request_lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let reply = self.returned.flush(&self.socket);
+        let reply = reply.and_then(|()| send(&self.socket, request));
+        let reply = reply.and_then(|()| receive(&self.socket));
         let (bytes, fd, lacks_fd) =
-            told.map_err(|e| Error::Engine(format!("the supervisor does not answer ({e})")))?;
+            reply.map_err(|e| Error::Engine(format!("the supervisor does not answer ({e})")))?;
         match Answer::from_bytes(&bytes) {
             Some(Answer::Refused { why }) => Err(why.into()),
-            Some(answer) if lacks_fd => Err(self.without_place(&answer)),
+            Some(answer) if lacks_fd => Err(self.descriptor_lost(&answer)),
             Some(answer) => Ok((answer, fd)),
             None => Err(unexpected()),
         }
     }
 
-    /// The socket was leased, and is lost on its way into a process that is full.
-    fn without_place(&self, answer: &Answer) -> Error {
+    /// The socket was leased, but this process had no descriptor left to receive it.
+    fn descriptor_lost(&self, answer: &Answer) -> Error {
         if let Some(lease) = answer.lease() {
             self.return_lease(lease);
         }
@@ -299,29 +303,29 @@ impl Line {
 
 impl Lender for Line {
     fn return_lease(&self, id: u64) {
-        self.freed.lock().leases.push(id);
-        self.freed.changed.notify_one();
+        self.returned.lock().leases.push(id);
+        self.returned.changed.notify_one();
     }
 }
 
 impl Drop for Line {
     fn drop(&mut self) {
-        self.freed.lock().is_over = true;
-        self.freed.changed.notify_one();
+        self.returned.lock().is_closed = true;
+        self.returned.changed.notify_one();
     }
 }
 
-impl Freed {
+impl ReturnedLeases {
     /// Waits until there are some; false when there will be no more.
     fn wait(&self) -> bool {
-        let is_idle = |waiting: &mut ReturnQueue| waiting.leases.is_empty() && !waiting.is_over;
+        let is_idle = |waiting: &mut ReturnQueue| waiting.leases.is_empty() && !waiting.is_closed;
         let held = self.changed.wait_while(self.lock(), is_idle);
         !held.unwrap_or_else(PoisonError::into_inner).leases.is_empty()
     }
 
-    /// Gives them back, many in one message. The lock is held until they are told, so that no
-    /// question overtakes them.
-    fn give_back(&self, socket: &OwnedFd) -> io::Result<()> {
+    /// Returns the leases, many in one message. The lock is held until they are sent, so that no
+    /// request overtakes them.
+    fn flush(&self, socket: &OwnedFd) -> io::Result<()> {
         let mut waiting = self.lock();
         for leases in waiting.leases.chunks(MAX_ITEMS) {
             send(socket, &Request::Release { leases: leases.to_vec() })?;
@@ -364,7 +368,7 @@ fn receive(socket: &OwnedFd) -> io::Result<(Vec<u8>, Option<OwnedFd>, bool)> {
     }
 }
 
-/// The socket may have been made nonblocking.
+/// Waits in case the socket has been made nonblocking.
 fn wait(socket: &OwnedFd, until: PollFlags) -> io::Result<()> {
     match poll(&mut [PollFd::new(socket.as_fd(), until)], PollTimeout::NONE) {
         Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
@@ -372,7 +376,7 @@ fn wait(socket: &OwnedFd, until: PollFlags) -> io::Result<()> {
     }
 }
 
-/// The ring, and how many frames of it were lost.
+/// Maps the ring; also returns how many frames were lost.
 fn map(socket: &Socket, shape: RingShape, has_history: bool) -> io::Result<(PacketRing, u64)> {
     if has_history {
         PacketRing::take_over(socket.as_fd(), shape)
@@ -382,13 +386,13 @@ fn map(socket: &Socket, shape: RingShape, has_history: bool) -> io::Result<(Pack
 }
 
 fn leased(socket: &Socket) -> Result<u64> {
-    socket.lease().ok_or_else(|| Error::Invalid("a socket of this process itself".to_owned()))
+    socket.lease().ok_or_else(|| Error::Invalid("the socket has no lease".to_owned()))
 }
 
-/// A list that fits into a message.
-fn listed(group: Addr, sources: &[Addr]) -> Result<Vec<Addr>> {
+/// Checks that the list fits into a message.
+fn checked_list(group: Addr, sources: &[Addr]) -> Result<Vec<Addr>> {
     if sources.len() > MAX_ITEMS {
-        let text = format!("too many sources for {group}: at most {MAX_ITEMS} can be listed");
+        let text = format!("too many sources for {group}: at most {MAX_ITEMS} are supported");
         return Err(Error::Invalid(text));
     }
     Ok(sources.to_vec())
@@ -399,5 +403,5 @@ fn bytes(count: u64) -> usize {
 }
 
 fn unexpected() -> Error {
-    Error::Engine("the supervisor's answer is not one to the question".to_owned())
+    Error::Engine("the supervisor's answer does not match the request".to_owned())
 }

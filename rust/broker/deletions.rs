@@ -1,5 +1,4 @@
-//! Which of the interfaces that something is held on are deleted, as the kernel tells it. It must
-//! not know what is held.
+//! Notifications about deleted interfaces on which sockets are held.
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -10,7 +9,8 @@ use crate::error::Result;
 use crate::sockets::netlink::link::LinkEvent;
 use crate::sockets::netlink::links::{self, LinkSocket};
 
-/// Hears of the deletion of interfaces. What becomes of others costs neither time nor room.
+/// A subscription to the deletion of watched interfaces. Events about other interfaces cost neither
+/// time nor memory.
 #[derive(Debug)]
 pub(super) struct Deletions {
     socket: LinkSocket,
@@ -19,10 +19,10 @@ pub(super) struct Deletions {
 }
 
 impl Deletions {
-    /// In the calling thread's network namespace; no interface is watched yet.
+    /// Opens it in the calling thread's network namespace; no interface is watched yet.
     ///
     /// # Errors
-    /// No descriptor, or no netlink.
+    /// No descriptor is left, or netlink is unavailable.
     pub(super) fn open() -> Result<Self> {
         Ok(Self {
             socket: LinkSocket::open_for_deletions()?,
@@ -31,10 +31,10 @@ impl Deletions {
         })
     }
 
-    /// Watches this interface too: call it before anything is opened there.
+    /// Also watches this interface. Call it before opening anything there.
     ///
     /// # Errors
-    /// No memory in the kernel.
+    /// The kernel has no memory.
     pub(super) fn watch(&mut self, ifindex: u32) -> Result<()> {
         if !self.watched.insert(ifindex) {
             return Ok(());
@@ -47,21 +47,21 @@ impl Deletions {
         watched
     }
 
-    /// Those that were deleted since it was last asked, and are watched no longer: each may be
-    /// there again, another one with its index. Where so many were deleted that the kernel could
-    /// not tell of all, they are compared with what is there. Of one that is there, `is_renewed`
-    /// says whether it is another one, as far as that can be known.
+    /// Returns the watched interfaces that were deleted since the last call, and stops watching
+    /// them: the index may already belong to a new interface. If events were lost, compares all
+    /// watched interfaces with those that exist; for one that exists, `is_renewed` says whether it
+    /// is known to be a new one.
     pub(super) fn take(&mut self, is_renewed: impl Fn(u32) -> bool) -> BTreeSet<u32> {
         let mut gone = BTreeSet::new();
         loop {
-            let heard = self.socket.receive(&mut self.room).and_then(|piece| {
-                links::read(piece, |told| {
-                    if let LinkEvent::LinkGone(index) = told {
+            let received = self.socket.receive(&mut self.room).and_then(|piece| {
+                links::read(piece, |event| {
+                    if let LinkEvent::LinkGone(index) = event {
                         gone.insert(index);
                     }
                 })
             });
-            match heard {
+            match received {
                 Ok(()) => {}
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
                     let is_gone = |index: &u32| !is_there(*index) || is_renewed(*index);
@@ -75,14 +75,14 @@ impl Deletions {
     }
 }
 
-/// Whether an interface has this index.
+/// Whether an interface with this index exists.
 pub(super) fn is_there(ifindex: u32) -> bool {
-    // For an index that nobody has, nix gives an empty name.
+    // For an unused index, nix returns an empty name.
     if_indextoname(ifindex).is_ok_and(|name| !name.is_empty())
 }
 
 impl AsFd for Deletions {
-    /// Readable when there is something to hear.
+    /// Readable when there are events.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }

@@ -1,5 +1,5 @@
-//! Opens what a worker asks for, or finds it among what a worker before it had. It must not know
-//! how requests come, nor look at what the policy has looked at.
+//! The granting of requests: opens a socket, or finds the one that an earlier incarnation of the
+//! worker had. It relies on the policy's checks and does not repeat them.
 
 use std::collections::HashSet;
 use std::os::fd::AsFd;
@@ -22,26 +22,26 @@ use crate::sockets::{InterfaceRef, gro_helper, igmp_query, udp_input};
 use crate::spec::OutputSpec;
 use crate::sys::packet_ring::RingShape;
 
-/// Sockets and memberships of one worker: more than there are counters for.
+/// The most sockets and memberships of one worker: more than there are counters for.
 const MAX_LEASES: usize = 1 << 17;
-/// AF_PACKET sockets of one worker on one interface: the one it receives from, and those that
-/// its engine is just giving up.
+/// The most AF_PACKET sockets of one worker on one interface: the one in use, and those that its
+/// engine is releasing.
 const MAX_FRAMES: usize = 4;
-/// Packet rings of one worker: as many again while they are replaced.
+/// The most packet rings of one worker: twice the usual number while they are replaced.
 const MAX_RINGS: usize = 2 * ring_shape::MAX_RINGS;
 
-/// Descriptors that the supervisor needs itself, also while it starts its children again.
+/// Descriptors that the supervisor needs itself, also while it restarts its children.
 const OWN_FDS: usize = 64;
-/// And for each worker.
+/// Descriptors that it needs in addition for each worker.
 const OWN_FDS_PER_WORKER: usize = 16;
 
 type Granted = std::result::Result<Answer, Fault>;
 
-const UNKNOWN: Fault = Fault::Breach("a number that is none of its sockets");
+const UNKNOWN: Fault = Fault::Breach("an unknown lease");
 
 impl Server {
-    /// The AF_PACKET socket of a worker on an interface. Those of several workers share the
-    /// frames, each flow to one, also after one of them was replaced.
+    /// Grants the AF_PACKET socket of a worker on an interface. The sockets of several workers
+    /// share the frames, each flow going to one, also after one of them was replaced.
     pub(super) fn frames(
         &mut self,
         worker: u16,
@@ -53,25 +53,26 @@ impl Server {
         let key = SocketKey::Frames { ifindex: interface.index };
         let known = self.worker(worker)?;
         known.check_frames(&key, interface.name, ring)?;
-        // In a group it keeps its place, even if by now another ring would be better.
+        // In a group it keeps its place, even if another ring would be better by now.
         let waiting = known.leases.waiting(&key).map(|(id, held)| (id, held.has_ring(ring)));
         if !waiting.is_some_and(|(_, fits)| fits || !is_alone) {
             self.open_group(interface, ring)?;
         }
         let known = self.worker(worker)?;
         if let Some((old, false)) = waiting.filter(|_| is_alone) {
-            // Its ring has another shape: what is in its queue is given up for what fits now.
+            // Its ring has another shape: replace it by one that fits, and give up the frames in
+            // its queue.
             known.leases.remove(old);
         }
         let (id, held) = known.leases.waiting(&key).ok_or(UNKNOWN)?;
         packet::replace_filter(held.fd.as_fd(), blocks)?;
-        let has_history = held.user == LeaseState::Former;
+        let has_history = held.state == LeaseState::Orphaned;
         known.leases.claim(id);
         known.frames_answer(id, has_history)
     }
 
-    /// Opens a socket on an interface for each worker, before any of them receives: flows come to
-    /// another one when there are more.
+    /// Opens a socket on an interface for each worker before any of them receives, because a larger
+    /// group would redistribute the flows.
     fn open_group(&mut self, interface: &InterfaceRef<'_>, ring: Option<RingShape>) -> Result<()> {
         self.workers.iter().try_for_each(WorkerSockets::check_room)?;
         let count = u16::try_from(self.workers.len()).unwrap_or(u16::MAX);
@@ -94,9 +95,9 @@ impl Server {
         Ok(())
     }
 
-    /// Notes whether a worker wants the datagrams of a flow merged. All that have a helper for the flow
-    /// share it: the kernel merges when one of them wants that, and none has seen a datagram that
-    /// merging would let overtake others.
+    /// Records whether a worker wants the datagrams of a flow merged. All workers with a helper for
+    /// the flow share the decision: the kernel merges if one of them wants it and none has seen a
+    /// datagram that would overtake others because of merging.
     pub(super) fn merge(
         &mut self,
         worker: u16,
@@ -119,7 +120,8 @@ impl Server {
         helpers().try_for_each(|(fd, _)| gro_helper::merge(fd, is_wanted))
     }
 
-    /// Has a new helper do as the others for its flow: the kernel asks one of them.
+    /// Applies the current decision for a flow to a new helper, because the kernel consults any one
+    /// of them.
     pub(super) fn follow_votes(
         &mut self,
         worker: u16,
@@ -132,7 +134,7 @@ impl Server {
         Ok(answer)
     }
 
-    /// Closes the fan-out groups of which no worker has a socket any more.
+    /// Closes the fan-out groups in which no worker has a socket any more.
     pub(super) fn close_unused_groups(&mut self) {
         let used: HashSet<u64> =
             self.workers.iter().flat_map(|worker| worker.leases.groups()).collect();
@@ -147,7 +149,7 @@ impl Server {
 }
 
 impl WorkerSockets {
-    /// Whatever belongs to this worker alone.
+    /// Grants a request that concerns only this worker.
     pub(super) fn grant(&mut self, request: Request) -> Granted {
         match request {
             Request::Filter { lease, blocks } => {
@@ -159,7 +161,7 @@ impl WorkerSockets {
                 self.leases.get(lease).ok_or(UNKNOWN)?.take_all(on).ok_or(UNKNOWN)??;
             }
             Request::Reconnect { lease, ifindex } => return self.reconnect(lease, ifindex),
-            Request::SeekHost { lease, ifindex } => return self.resolve_host(lease, ifindex),
+            Request::ResolveHost { lease, ifindex } => return self.resolve_host(lease, ifindex),
             Request::Datagrams {
                 interface,
                 group,
@@ -169,7 +171,7 @@ impl WorkerSockets {
                 port,
             } => {
                 let interface = interface.as_ref();
-                let wish = UdpInputRequest {
+                let request = UdpInputRequest {
                     group,
                     is_broadcast,
                     is_everywhere,
@@ -177,7 +179,7 @@ impl WorkerSockets {
                     port,
                     interface,
                 };
-                return self.datagrams(&wish);
+                return self.datagrams(&request);
             }
             Request::Output { rule, number, is_connected, spec } => {
                 return self.output(rule, number, is_connected, &spec);
@@ -222,7 +224,7 @@ impl WorkerSockets {
         Ok(Answer::Done {})
     }
 
-    /// Gives back what the worker does not need any more.
+    /// Takes back leases that the worker no longer needs.
     pub(super) fn release(&mut self, leases: &[u64]) -> std::result::Result<(), Fault> {
         for id in leases {
             self.leases.get(*id).ok_or(UNKNOWN)?;
@@ -231,8 +233,8 @@ impl WorkerSockets {
         Ok(())
     }
 
-    fn datagrams(&mut self, wish: &UdpInputRequest<'_>) -> Granted {
-        let UdpInputRequest { interface, group, is_broadcast, is_everywhere, port, .. } = *wish;
+    fn datagrams(&mut self, request: &UdpInputRequest<'_>) -> Granted {
+        let UdpInputRequest { interface, group, is_broadcast, is_everywhere, port, .. } = *request;
         let key = SocketKey::Datagrams {
             ifindex: interface.index,
             group,
@@ -246,7 +248,7 @@ impl WorkerSockets {
             found
         } else {
             self.check_room()?;
-            let input = udp_input::open(wish)?;
+            let input = udp_input::open(request)?;
             udp_input::enable_marks(input.fd.as_fd(), &interface, group)?;
             let receive_buffer_bytes = input.receive_buffer_bytes;
             let what = SocketDetails::Datagrams { receive_buffer_bytes, member: Member::default() };
@@ -266,7 +268,8 @@ impl WorkerSockets {
             SocketKey::Output { rule, number, spec: OutputSpec { ifindex: 0, ..spec.clone() } };
         if let Some((lease, held)) = self.leases.waiting(&key) {
             let bytes = held.buffer_bytes() as u64;
-            // It may have been connected long ago, by another interface of this name.
+            // The socket may have been connected long ago, through an earlier interface of this
+            // name.
             let segment = if is_connected { output::reconnect(held.fd.as_fd(), spec)? } else { 0 };
             self.leases.claim(lease);
             return Ok(Answer::Output { lease, send_buffer_bytes: bytes, max_segment: segment });
@@ -285,14 +288,15 @@ impl WorkerSockets {
         Ok(Answer::Segment { max_segment })
     }
 
-    /// A worker names one of its outputs, and no host: where copies go is asked of the kernel.
+    /// A worker names one of its outputs, not a host; the kernel's route decides which host is
+    /// resolved.
     fn resolve_host(&mut self, lease: u64, ifindex: u32) -> Granted {
         let (_, spec) = self.output_of(lease, ifindex)?;
         routes::resolve_host(&spec)?;
         Ok(Answer::Done {})
     }
 
-    /// A socket of the worker that copies leave by, and what it is for on this interface.
+    /// An output socket of the worker, and its specification for this interface.
     fn output_of(
         &mut self,
         lease: u64,
@@ -302,15 +306,14 @@ impl WorkerSockets {
         let SocketKey::Output { spec, .. } = &*held.key else { return Err(UNKNOWN) };
         if ifindex == 0 && spec.address.is_multicast() || ifindex != 0 && spec.interface.is_empty()
         {
-            return Err(Fault::Breach("an output without its interface"));
+            return Err(Fault::Breach("an output without its interface index"));
         }
         let spec = OutputSpec { ifindex, ..spec.clone() };
         Ok((held, spec))
     }
 
     fn helper(&mut self, request: &Request) -> Granted {
-        let key =
-            SocketKey::of_helper(request).ok_or(Fault::Breach("a request out of its place"))?;
+        let key = SocketKey::of_helper(request).ok_or(Fault::Breach("an unexpected request"))?;
         if let Some((lease, _)) = self.leases.waiting(&key) {
             self.leases.claim(lease);
             return Ok(Answer::Helper { lease });
@@ -336,7 +339,7 @@ impl WorkerSockets {
         }))
     }
 
-    /// The worker's socket of the `udp` ingress, its interface and its group.
+    /// A `udp` ingress socket of the worker, with its interface and group.
     fn datagrams_of(
         &mut self,
         lease: u64,
@@ -359,7 +362,7 @@ impl WorkerSockets {
         Ok(Answer::Frames { lease, receive_buffer_bytes, vnet_hdr, ring, has_history })
     }
 
-    /// Whether there may be one more AF_PACKET socket of this kind.
+    /// Checks whether the worker may have one more AF_PACKET socket of this kind.
     fn check_frames(
         &self,
         key: &SocketKey,
@@ -384,23 +387,23 @@ impl WorkerSockets {
         let most = share(self.of);
         if self.sockets() < most {
             if self.sockets() + self.closer.pending() >= most {
-                // Their descriptors are still in use.
+                // The descriptors of sockets that are being closed still count.
                 self.closer.finish();
             }
             return Ok(());
         }
         Err(Error::Invalid(format!(
-            "too many rules: the descriptors of the supervisor are enough for {most} sockets of each \
+            "too many rules: the supervisor's descriptors suffice for {most} sockets per \
              worker; raise their limit (ulimit -Hn, or LimitNOFILE= of the service)"
         )))
     }
 }
 
-/// How many sockets each of so many workers may have: what the supervisor's descriptors allow
-/// beside those that it needs itself, whatever one worker asks for.
+/// The number of sockets that each of `workers` workers may have: what the supervisor's descriptor
+/// limit allows besides its own needs, whatever one worker requests.
 fn share(workers: u16) -> usize {
     let workers = usize::from(workers.max(1));
-    // Where limits cannot be read, opening tells.
+    // If limits cannot be read, opening will report the error.
     let Ok((limit, _)) = getrlimit(Resource::RLIMIT_NOFILE) else { return MAX_LEASES };
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     limit.saturating_sub(OWN_FDS + workers * OWN_FDS_PER_WORKER) / workers

@@ -1,10 +1,10 @@
-//! What a socket is for. It must not know the socket, nor who has it.
+//! The purpose of a socket, as a key.
 
 use super::messages::Request;
 use crate::addr::Addr;
 use crate::spec::OutputSpec;
 
-/// What a socket is for: the same words in every incarnation of a worker.
+/// The purpose of a socket: the same key in every incarnation of a worker.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum SocketKey {
     Frames {
@@ -35,7 +35,7 @@ pub(super) enum SocketKey {
         address: Addr,
         port: u16,
     },
-    /// The specification is without the interface's index, which changes.
+    /// The specification without the interface's index, which changes.
     Output {
         rule: String,
         number: u16,
@@ -44,7 +44,7 @@ pub(super) enum SocketKey {
 }
 
 impl SocketKey {
-    /// Of a request for a helper.
+    /// The key of a request for a helper.
     pub(super) fn of_helper(request: &Request) -> Option<Self> {
         Some(match request {
             Request::GroHelper { interface, group, port } => {
@@ -63,14 +63,14 @@ impl SocketKey {
         })
     }
 
-    /// The interface that the socket stands on for good.
+    /// The interface that the socket depends on permanently.
     pub(super) fn ifindex(&self) -> Option<u32> {
         match *self {
             Self::Frames { ifindex }
             | Self::Datagrams { ifindex, .. }
             | Self::GroHelper { ifindex, .. }
             | Self::PortGuard { ifindex, .. } => Some(ifindex),
-            // These stand on none, an output is connected anew.
+            // Helpers for any interface depend on none, and an output can be connected again.
             Self::GroHelperAnywhere { .. }
             | Self::GroHelperForPort { .. }
             | Self::Output { .. } => None,

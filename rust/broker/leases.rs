@@ -1,5 +1,4 @@
-//! The sockets that are held for one worker, by what they are for. It must not know how they are
-//! opened, nor who asks.
+//! The sockets held for one worker, by purpose.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,32 +12,32 @@ use crate::sockets::closer::Closer;
 use crate::sockets::{InterfaceRef, packet, udp_input};
 use crate::sys::packet_ring::RingShape;
 
-/// A socket that a worker has, or whoever comes after it can have.
+/// A socket that a worker has, or that its next incarnation can claim.
 #[derive(Debug)]
 pub(super) struct LeasedSocket {
     pub(super) key: Arc<SocketKey>,
     pub(super) fd: OwnedFd,
     pub(super) what: SocketDetails,
-    pub(super) user: LeaseState,
-    /// Whether it stands on an interface that is not there any more, though one with the same
-    /// index may be: nobody gets it again.
+    pub(super) state: LeaseState,
+    /// Whether its interface was deleted, even if a new one has the same index: it cannot be
+    /// claimed again.
     is_gone: bool,
 }
 
-/// Who has a socket.
+/// The state of a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LeaseState {
-    /// Nobody had it yet: it was opened with those of the other workers.
-    Nobody,
-    /// The worker that runs.
-    Present,
-    /// One that is dead: it waits for the next.
-    Former,
-    /// None any more. It only keeps its place among those of the other workers.
-    Past,
+    /// Not claimed yet: the socket was opened together with those of the other workers.
+    Unclaimed,
+    /// Claimed by the running worker.
+    Claimed,
+    /// Its worker has died; the next incarnation can claim it.
+    Orphaned,
+    /// Released. It only keeps its place in the fan-out group.
+    Retired,
 }
 
-/// What is known of a socket beside its key.
+/// The state of a socket besides its key.
 #[derive(Debug)]
 pub(super) enum SocketDetails {
     Frames(PacketLease),
@@ -46,8 +45,8 @@ pub(super) enum SocketDetails {
         receive_buffer_bytes: usize,
         member: Member,
     },
-    /// Whether the worker wants datagrams merged for it, which a refusal ends for good; `None` as long
-    /// as it says neither.
+    /// Whether the worker wants datagrams merged for this helper, which one refusal ends for good;
+    /// `None` until the worker has voted.
     Helper {
         vote: Option<bool>,
     },
@@ -61,13 +60,14 @@ pub(super) struct PacketLease {
     pub(super) receive_buffer_bytes: usize,
     pub(super) vnet_hdr: bool,
     pub(super) ring: Option<RingShape>,
-    /// The ring that was asked for: there may be none, and yet it is what is wanted.
+    /// The requested ring. A socket without a ring also satisfies the request.
     pub(super) asked: Option<RingShape>,
-    /// Whether the kernel has been told to take all multicast, and whether that is still wanted.
+    /// Whether all multicast is enabled in the kernel.
     pub(super) takes_all: bool,
     pub(super) wants_all: bool,
-    /// The fan-out group that it shares with the other workers, as the server numbers them. Which
-    /// flow comes to whom depends on how many are in it: all are there until nobody has one.
+    /// The fan-out group that it shares with the other workers, as numbered by the server. The
+    /// group's size decides which flow goes to which socket, so all stay open until no worker uses
+    /// the group.
     pub(super) group: Option<u64>,
 }
 
@@ -81,7 +81,7 @@ pub(super) struct Leases {
 }
 
 impl Leases {
-    /// None yet; `closer` closes what takes long.
+    /// Creates an empty set; `closer` closes sockets whose close blocks.
     pub(super) fn new(closer: Closer) -> Self {
         Self { closer, ..Self::default() }
     }
@@ -90,49 +90,49 @@ impl Leases {
         self.held.len()
     }
 
-    /// A socket that the present worker has.
+    /// Adds a socket that the running worker has claimed.
     pub(super) fn add(&mut self, key: SocketKey, fd: OwnedFd, what: SocketDetails) -> u64 {
         let id = self.keep(key, fd, what);
         self.claim(id);
         id
     }
 
-    /// A socket that nobody has had yet.
+    /// Adds an unclaimed socket.
     pub(super) fn keep(&mut self, key: SocketKey, fd: OwnedFd, what: SocketDetails) -> u64 {
         self.last_id += 1;
         let key = Arc::new(key);
         self.by_key.entry(key.clone()).or_default().push(self.last_id);
-        let held = LeasedSocket { key, fd, what, user: LeaseState::Nobody, is_gone: false };
+        let held = LeasedSocket { key, fd, what, state: LeaseState::Unclaimed, is_gone: false };
         self.held.insert(self.last_id, held);
         self.last_id
     }
 
-    /// The newest socket for this that can be claimed: one that has a queue before one that nobody
-    /// had yet.
+    /// The newest socket with this key that can be claimed; one with a queue is preferred to one
+    /// that was never claimed.
     pub(super) fn waiting(&mut self, key: &SocketKey) -> Option<(u64, &mut LeasedSocket)> {
         let ids = self.by_key.get(key)?;
-        let newest = |user| {
-            let is_its = |id: &&u64| self.held.get(id).is_some_and(|held| held.user == user);
+        let newest = |state| {
+            let is_its = |id: &&u64| self.held.get(id).is_some_and(|held| held.state == state);
             ids.iter().rev().find(is_its)
         };
-        let id = *newest(LeaseState::Former).or_else(|| newest(LeaseState::Nobody))?;
+        let id = *newest(LeaseState::Orphaned).or_else(|| newest(LeaseState::Unclaimed))?;
         Some((id, self.held.get_mut(&id)?))
     }
 
-    /// Gives it to the present worker.
+    /// Assigns the socket to the running worker.
     pub(super) fn claim(&mut self, id: u64) {
         if let Some(held) = self.held.get_mut(&id) {
-            held.user = LeaseState::Present;
+            held.state = LeaseState::Claimed;
         }
     }
 
-    /// How many sockets for this the worker has.
+    /// How many sockets with this key the worker has claimed.
     pub(super) fn claimed(&self, key: &SocketKey) -> usize {
         let ids = self.by_key.get(key).into_iter().flatten();
         ids.filter(|id| self.held.get(id).is_some_and(LeasedSocket::is_claimed)).count()
     }
 
-    /// How many packet rings the worker has.
+    /// How many packet rings the worker has claimed.
     pub(super) fn rings(&self) -> usize {
         let has_ring = |what: &SocketDetails| {
             matches!(what, SocketDetails::Frames(PacketLease { ring: Some(_), .. }))
@@ -140,7 +140,7 @@ impl Leases {
         self.held.values().filter(|held| held.is_claimed() && has_ring(&held.what)).count()
     }
 
-    /// What the worker has under this number.
+    /// The claimed socket with this lease number.
     pub(super) fn get(&mut self, id: u64) -> Option<&mut LeasedSocket> {
         self.held.get_mut(&id).filter(|held| held.is_claimed())
     }
@@ -149,7 +149,7 @@ impl Leases {
         self.held.get(&id).map(|held| held.fd.as_fd())
     }
 
-    /// The helpers for this, claimed or not, and what was said of merging.
+    /// The helpers with this key, claimed or not, and their votes on merging.
     pub(super) fn helpers(
         &self,
         key: &SocketKey,
@@ -178,8 +178,8 @@ impl Leases {
         })
     }
 
-    /// The present worker does not need a socket any more. It is closed, unless others may need
-    /// its place.
+    /// Releases a socket of the running worker. It is closed, unless its fan-out group is still in
+    /// use.
     pub(super) fn release(&mut self, id: u64) {
         let is_placed = |held: &&mut LeasedSocket| held.group().is_some() && !held.is_gone;
         match self.held.get_mut(&id).filter(is_placed) {
@@ -188,19 +188,19 @@ impl Leases {
         }
     }
 
-    /// The groups of which a worker, dead or alive, has a socket.
+    /// The fan-out groups in which a worker, running or dead, has a socket.
     pub(super) fn groups(&self) -> impl Iterator<Item = u64> {
         let is_used =
-            |held: &&LeasedSocket| matches!(held.user, LeaseState::Present | LeaseState::Former);
+            |held: &&LeasedSocket| matches!(held.state, LeaseState::Claimed | LeaseState::Orphaned);
         self.held.values().filter(is_used).filter_map(LeasedSocket::group)
     }
 
-    /// Closes the sockets of groups that nobody uses.
+    /// Closes the sockets of unused groups.
     pub(super) fn close_groups(&mut self, is_used: impl Fn(u64) -> bool) {
         self.remove_all(|held| held.group().is_some_and(|group| !is_used(group)));
     }
 
-    /// Closes a socket; false when there is none of this number.
+    /// Closes a socket; false if there is none with this number.
     pub(super) fn remove(&mut self, id: u64) -> bool {
         let Some(held) = self.held.remove(&id) else { return false };
         if let Some(ids) = self.by_key.get_mut(&held.key) {
@@ -215,11 +215,11 @@ impl Leases {
         true
     }
 
-    /// The worker is dead: all it had waits for who comes after it.
+    /// Handles the worker's death: its sockets wait for the next incarnation.
     pub(super) fn orphan(&mut self) {
         for held in self.held.values_mut() {
             if held.is_claimed() {
-                held.user = LeaseState::Former;
+                held.state = LeaseState::Orphaned;
             }
             match &mut held.what {
                 SocketDetails::Frames(frames) => frames.wants_all = false,
@@ -230,8 +230,8 @@ impl Leases {
         self.remove_all(|held| held.is_gone);
     }
 
-    /// The worker is dead, and the kernel has forgotten some groups while their sockets believe to
-    /// be members: these are no use to anybody.
+    /// After the worker's death, closes sockets whose groups the kernel has dropped although the
+    /// sockets still count as members: they cannot receive any more.
     pub(super) fn forget_lost(&mut self, is_lost: impl Fn(u32, Addr) -> bool) {
         self.remove_all(|held| match (&held.what, &*held.key) {
             (
@@ -242,18 +242,18 @@ impl Leases {
         });
     }
 
-    /// The worker has all it needs: closes what waits, and ends what its sockets do for a worker
-    /// before it only.
-    pub(super) fn settle(&mut self) {
-        let former = self.held.iter().filter(|(_, held)| held.user == LeaseState::Former);
+    /// Once the worker has claimed all it needs, closes unclaimed sockets and drops what the others
+    /// still do only for an earlier incarnation.
+    pub(super) fn release_unclaimed(&mut self) {
+        let former = self.held.iter().filter(|(_, held)| held.state == LeaseState::Orphaned);
         for id in former.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.release(id);
         }
-        self.held.values_mut().for_each(LeasedSocket::settle);
+        self.held.values_mut().for_each(LeasedSocket::release_unclaimed);
     }
 
-    /// The interface with this index is gone, and another may get the index. What is a member of
-    /// something there leaves now: later that would end the membership of another socket.
+    /// Handles the deletion of an interface, whose index may be reused. Sockets leave their groups
+    /// there now; a later leave would end the membership of another socket.
     pub(super) fn interface_gone(&mut self, ifindex: u32) {
         let stands_there = |held: &LeasedSocket| held.key.ifindex() == Some(ifindex);
         for held in self.held.values_mut().filter(|held| stands_there(held)) {
@@ -265,12 +265,12 @@ impl Leases {
         self.remove_all(|held| held.is_gone && !held.is_claimed());
     }
 
-    /// Whether an AF_PACKET socket tells that the interface with this index is another one by now.
+    /// Whether an AF_PACKET socket shows that the interface with this index is a new one.
     pub(super) fn has_lost(&self, ifindex: u32) -> bool {
         self.frames_on(ifindex).is_some_and(|fd| !packet::has_interface(fd))
     }
 
-    /// Closes all of them.
+    /// Closes all sockets.
     pub(super) fn clear(&mut self) {
         self.remove_all(|_| true);
     }
@@ -284,7 +284,7 @@ impl Leases {
 }
 
 impl LeasedSocket {
-    /// The queue that it got, in bytes.
+    /// The actual size of its queue in bytes.
     pub(super) fn buffer_bytes(&self) -> usize {
         match self.what {
             SocketDetails::Frames(PacketLease { receive_buffer_bytes: bytes, .. })
@@ -294,7 +294,7 @@ impl LeasedSocket {
         }
     }
 
-    /// Notes that its worker wants datagrams merged, or refuses it; `None` for what is no helper.
+    /// Records the worker's vote on merging; `None` if the socket is not a helper.
     pub(super) fn vote(&mut self, on: bool) -> Option<()> {
         let SocketDetails::Helper { vote } = &mut self.what else { return None };
         *vote = Some(on && *vote != Some(false));
@@ -302,10 +302,10 @@ impl LeasedSocket {
     }
 
     fn is_claimed(&self) -> bool {
-        self.user == LeaseState::Present
+        self.state == LeaseState::Claimed
     }
 
-    /// The fan-out group that it is in with those of other workers.
+    /// Its fan-out group, if shared with other workers.
     fn group(&self) -> Option<u64> {
         match &self.what {
             SocketDetails::Frames(frames) => frames.group,
@@ -313,10 +313,10 @@ impl LeasedSocket {
         }
     }
 
-    /// Lets it receive nothing any more.
+    /// Stops all reception, but keeps the socket's place in the group.
     fn retire(&mut self) {
-        self.user = LeaseState::Past;
-        // What it queued before is for nobody, as it is never claimed again.
+        self.state = LeaseState::Retired;
+        // It is never claimed again, so its queued frames are not needed.
         packet::replace_filter(self.fd.as_fd(), &[]).ok();
         drop(self.take_all(false));
     }
@@ -325,12 +325,12 @@ impl LeasedSocket {
         matches!(self.what, SocketDetails::Frames(_))
     }
 
-    /// Whether it was made with this wish for a packet ring.
+    /// Whether the socket was opened with this request for a packet ring.
     pub(super) fn has_ring(&self, wanted: Option<RingShape>) -> bool {
         matches!(&self.what, SocketDetails::Frames(frames) if frames.asked == wanted)
     }
 
-    /// What it is a member for, where it is one by itself.
+    /// Its membership, if the socket has one of its own.
     pub(super) fn member(&mut self) -> Option<&mut Member> {
         match &mut self.what {
             SocketDetails::Datagrams { member, .. } => Some(member),
@@ -338,8 +338,8 @@ impl LeasedSocket {
         }
     }
 
-    /// Has its interface take all multicast for the present worker, or no longer; `None` where
-    /// that is not its business.
+    /// Makes its interface receive all multicast for the running worker, or stops that; `None` if
+    /// this is not a packet socket.
     pub(super) fn take_all(&mut self, on: bool) -> Option<Result<()>> {
         let (SocketDetails::Frames(frames), &SocketKey::Frames { ifindex }) =
             (&mut self.what, &*self.key)
@@ -349,23 +349,23 @@ impl LeasedSocket {
         if on != frames.takes_all {
             let name = format!("interface {ifindex}");
             let interface = InterfaceRef { index: ifindex, name: &name };
-            let told = packet::take_all_multicast(self.fd.as_fd(), &interface, on);
-            if told.is_err() {
-                return Some(told);
+            let result = packet::take_all_multicast(self.fd.as_fd(), &interface, on);
+            if result.is_err() {
+                return Some(result);
             }
         }
         (frames.takes_all, frames.wants_all) = (on, on);
         Some(Ok(()))
     }
 
-    fn settle(&mut self) {
+    fn release_unclaimed(&mut self) {
         match (&mut self.what, &*self.key) {
             (SocketDetails::Frames(frames), _) if !frames.wants_all => drop(self.take_all(false)),
             (
                 SocketDetails::Datagrams { member, .. },
                 &SocketKey::Datagrams { ifindex, group, .. },
             ) => {
-                member.settle(self.fd.as_fd(), ifindex, group);
+                member.release_unclaimed(self.fd.as_fd(), ifindex, group);
             }
             _ => {}
         }

@@ -1,5 +1,5 @@
-//! The groups that are joined for one worker: they outlive it, so that nothing is missed until the
-//! next one asks for them. It must not know who receives.
+//! The groups joined for one worker. They outlive it, so that no datagram is missed until its next
+//! incarnation joins them again.
 
 use std::collections::{BTreeSet, HashMap};
 use std::os::fd::BorrowedFd;
@@ -9,19 +9,19 @@ use crate::error::Result;
 use crate::sockets::joins::Joins;
 use crate::sockets::{InterfaceRef, udp_input};
 
-/// Memberships by sockets of their own, for the packet ingress.
+/// Memberships on sockets of their own, for the packet ingress.
 #[derive(Debug, Default)]
 pub(super) struct Memberships {
     joins: Joins,
     held: HashMap<MembershipKey, MembershipClaim>,
 }
 
-/// The interface, the group and the senders in order.
+/// Interface index, group and sorted sources.
 type MembershipKey = (u32, Addr, Box<[Addr]>);
 
 #[derive(Debug, Default)]
 struct MembershipClaim {
-    /// How often the present worker asked for it.
+    /// How often the running worker has joined it.
     claims: usize,
     is_joined: bool,
 }
@@ -31,7 +31,7 @@ impl Memberships {
         self.held.len()
     }
 
-    /// The sockets that hold them.
+    /// The number of sockets that hold the memberships.
     pub(super) fn sockets(&self) -> usize {
         self.joins.sockets()
     }
@@ -44,77 +44,80 @@ impl Memberships {
     ) -> Result<()> {
         let wanted = wanted(interface.index, group, sources);
         let known = self.held.get(&wanted);
-        if !known.is_some_and(|wish| wish.is_joined) {
+        if !known.is_some_and(|claim| claim.is_joined) {
             self.joins.join(interface.index, interface.name, group, sources)?;
         }
-        let wish = self.held.entry(wanted).or_default();
-        wish.is_joined = true;
-        wish.claims += 1;
+        let claim = self.held.entry(wanted).or_default();
+        claim.is_joined = true;
+        claim.claims += 1;
         Ok(())
     }
 
-    /// Whether there are any on the interface.
+    /// Whether the interface has any membership.
     pub(super) fn is_on(&self, ifindex: u32) -> bool {
         self.held.keys().any(|(index, _, _)| *index == ifindex)
     }
 
-    /// Takes one join back. What the worker never joined is nothing to leave.
+    /// Reverts one join. Ignores groups that the worker has not joined.
     pub(super) fn leave(&mut self, ifindex: u32, group: Addr, sources: &[Addr]) {
         let wanted = wanted(ifindex, group, sources);
-        let Some(wish) = self.held.get_mut(&wanted).filter(|wish| wish.claims > 0) else { return };
-        wish.claims -= 1;
-        if wish.claims > 0 {
+        let Some(claim) = self.held.get_mut(&wanted).filter(|claim| claim.claims > 0) else {
+            return;
+        };
+        claim.claims -= 1;
+        if claim.claims > 0 {
             return;
         }
-        let is_joined = wish.is_joined;
+        let is_joined = claim.is_joined;
         self.held.remove(&wanted);
         if is_joined {
-            // It was joined in the same way, so there is nothing to refuse.
+            // It was joined with the same arguments, so leaving cannot be refused.
             self.joins.leave(ifindex, group, sources).ok();
         }
     }
 
-    /// The worker is dead.
+    /// Handles the worker's death.
     pub(super) fn orphan(&mut self) {
-        self.held.values_mut().for_each(|wish| wish.claims = 0);
-        self.remove_if(|wish| !wish.is_joined);
+        self.held.values_mut().for_each(|claim| claim.claims = 0);
+        self.remove_if(|claim| !claim.is_joined);
     }
 
-    /// The worker is dead, and the kernel has forgotten some groups while their sockets believe to
-    /// be members: who comes after it joins them anew.
+    /// After the worker's death, drops memberships that the kernel has forgotten although the
+    /// sockets still count as members. The next incarnation joins them again.
     pub(super) fn forget_lost(&mut self, is_lost: impl Fn(u32, Addr) -> bool) {
         self.held.retain(|(ifindex, group, sources), _| {
-            let goes = is_lost(*ifindex, *group);
-            if goes {
+            let is_removed = is_lost(*ifindex, *group);
+            if is_removed {
                 self.joins.leave(*ifindex, *group, sources).ok();
             }
-            !goes
+            !is_removed
         });
     }
 
-    /// The worker has all it needs: the rest is left.
-    pub(super) fn settle(&mut self) {
-        self.remove_if(|wish| wish.claims == 0);
+    /// Once the worker has joined all it needs, leaves the other groups.
+    pub(super) fn release_unclaimed(&mut self) {
+        self.remove_if(|claim| claim.claims == 0);
     }
 
-    /// As for a lease: what is left later, would take the membership of another socket with it.
+    /// Handles the deletion of an interface. As with leases, leaving later would end the membership
+    /// of another socket.
     pub(super) fn interface_gone(&mut self, index: u32) {
-        for ((ifindex, group, sources), wish) in &mut self.held {
-            if *ifindex == index && std::mem::take(&mut wish.is_joined) {
+        for ((ifindex, group, sources), claim) in &mut self.held {
+            if *ifindex == index && std::mem::take(&mut claim.is_joined) {
                 self.joins.leave(index, *group, sources).ok();
             }
         }
-        self.remove_if(|wish| !wish.is_joined && wish.claims == 0);
+        self.remove_if(|claim| !claim.is_joined && claim.claims == 0);
     }
 
     fn remove_if(&mut self, is_unwanted: impl Fn(&MembershipClaim) -> bool) {
         let Self { held, joins } = self;
-        held.retain(|(ifindex, group, sources), wish| {
-            let goes = is_unwanted(wish);
-            if goes && wish.is_joined {
+        held.retain(|(ifindex, group, sources), claim| {
+            let is_removed = is_unwanted(claim);
+            if is_removed && claim.is_joined {
                 joins.leave(*ifindex, *group, sources).ok();
             }
-            !goes
+            !is_removed
         });
     }
 }
@@ -126,69 +129,71 @@ fn wanted(ifindex: u32, group: Addr, sources: &[Addr]) -> MembershipKey {
     (ifindex, group, sources.into())
 }
 
-/// What a socket of the `udp` ingress is a member for, as the kernel counts it, and what of that
-/// the present worker wants.
+/// The membership of a `udp` ingress socket: the sources that the running worker wants, and those
+/// that an earlier incarnation has joined.
 #[derive(Debug, Default)]
 pub(super) struct Member {
-    now: Senders,
-    before: Senders,
+    current: Senders,
+    former: Senders,
 }
 
 #[derive(Debug, Default)]
 struct Senders {
-    /// Any sender: then there is no list.
+    /// Any source; `list` is then empty.
     any: bool,
     list: BTreeSet<Addr>,
 }
 
 impl Member {
     pub(super) fn joined(&mut self, sources: &[Addr]) {
-        self.now.add(sources);
+        self.current.add(sources);
     }
 
-    /// Without a list all ends, also what a worker before has joined.
+    /// Without a list the whole membership ends, including what an earlier incarnation joined.
     pub(super) fn left(&mut self, sources: &[Addr]) {
-        self.now.remove(sources);
-        self.before.remove(sources);
+        self.current.remove(sources);
+        self.former.remove(sources);
     }
 
-    /// Whether it is one at all.
+    /// Whether there is a membership at all.
     pub(super) fn is_any(&self) -> bool {
-        [&self.now, &self.before].into_iter().any(|senders| senders.any || !senders.list.is_empty())
+        [&self.current, &self.former]
+            .into_iter()
+            .any(|senders| senders.any || !senders.list.is_empty())
     }
 
-    /// Also what a worker before has joined is no more than this now.
+    /// Also reduces what an earlier incarnation joined to these sources.
     pub(super) fn narrowed(&mut self, sources: &[Addr]) {
         *self = Self::default();
         self.joined(sources);
     }
 
     pub(super) fn orphan(&mut self) {
-        let now = std::mem::take(&mut self.now);
-        self.before.add(&Vec::from_iter(now.list));
-        if now.any {
-            self.before.add(&[]);
+        let current = std::mem::take(&mut self.current);
+        self.former.add(&Vec::from_iter(current.list));
+        if current.any {
+            self.former.add(&[]);
         }
     }
 
-    /// Ends what only a worker before wanted.
-    pub(super) fn settle(&mut self, fd: BorrowedFd<'_>, ifindex: u32, group: Addr) {
-        let before = std::mem::take(&mut self.before);
-        let now = &self.now;
-        if now.any {
+    /// Drops sources that only an earlier incarnation wanted.
+    pub(super) fn release_unclaimed(&mut self, fd: BorrowedFd<'_>, ifindex: u32, group: Addr) {
+        let former = std::mem::take(&mut self.former);
+        let current = &self.current;
+        if current.any {
             return;
         }
-        let wanted: Vec<Addr> = now.list.iter().copied().collect();
+        let wanted: Vec<Addr> = current.list.iter().copied().collect();
         if wanted.is_empty() {
             udp_input::leave(fd, ifindex, group, &[]);
             return;
         }
-        if before.any {
-            // Where a limit is in the way it stays one for any sender.
+        if former.any {
+            // If a limit prevents it, the membership stays one for any source.
             udp_input::narrow(fd, ifindex, group, &wanted).ok();
             return;
         }
-        let unwanted: Vec<Addr> = before.list.difference(&now.list).copied().collect();
+        let unwanted: Vec<Addr> = former.list.difference(&current.list).copied().collect();
         if !unwanted.is_empty() {
             udp_input::leave(fd, ifindex, group, &unwanted);
         }

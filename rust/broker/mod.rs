@@ -1,21 +1,20 @@
-//! Sockets for a process that may open none: the worker's [`Client`] asks, the supervisor's
-//! [`Server`] opens, sets up and keeps a duplicate. This file is a map.
+//! Sockets for a process that may not open any: the worker's [`Client`] requests them, the
+//! supervisor's [`Server`] opens and configures them and keeps a duplicate. This file is a map.
 //!
 //! ```text
-//! client       in the worker: an `SocketProvider` that asks          wire, messages   what both say
-//! server       in the supervisor: takes requests, answers    policy           what is never granted
-//! grants       opens what was asked for, or finds it          leases, memberships   what is held
-//! key          what a socket is for
-//! deletions    which interfaces it does not stand on any more
+//! client       the worker's `SocketProvider`       wire, messages        the protocol
+//! server       the supervisor's request loop       policy                requests to reject
+//! grants       opens or finds sockets              leases, memberships   what is held
+//! key          the purpose of a socket             deletions             deleted interfaces
 //! ```
 //!
-//! What is asked for is a **lease** with a key that says what it is for, and so is the same in
-//! every incarnation of a worker. When a worker dies, its sockets stay open, and go on queueing;
-//! who comes after it and asks for the same gets the same socket. What it has not asked for when
-//! it says that it has settled, is closed.
+//! A granted request is a **lease**. Its key gives the purpose and is the same in every incarnation
+//! of a worker. When a worker dies, its sockets stay open and keep queueing; the next incarnation
+//! gets the same socket for the same key. Sockets that it has not claimed when it sends
+//! `ReleaseUnclaimed` are closed.
 //!
-//! It must not know rules, nor what frames hold. The server trusts no byte of a request: it
-//! never blocks, and a message that no client sends ends the connection.
+//! This module must not depend on rules or the contents of frames. The server trusts no byte of a
+//! request: it never blocks, and a message that no client sends ends the connection.
 
 mod client;
 mod deletions;

@@ -1,5 +1,5 @@
-//! What no worker of ours ever asks for, and so nobody gets: checked before anything is done.
-//! What the kernel refuses by itself, rights apart, is left to it. It must not know what is held.
+//! Requests that a genuine worker never sends, rejected before anything is done. What the kernel
+//! refuses by itself, privileges aside, is left to it.
 
 use std::io;
 
@@ -12,11 +12,11 @@ use crate::sockets::ingress::Ingress;
 use crate::sockets::ring_shape;
 use crate::spec::OutputSpec;
 
-/// Bytes of a rule's id.
+/// The maximum length of a rule's id in bytes.
 const RULE_BYTES: usize = 64;
 
-/// Why a request is none of a worker of ours, if it is not.
-pub(super) fn objection(
+/// How a request violates the policy, if it does.
+pub(super) fn violation(
     request: &Request,
     ingress: Ingress,
     buffer_bytes: usize,
@@ -25,41 +25,45 @@ pub(super) fn objection(
         return Some("a socket of the other ingress");
     }
     if interface(request).is_some_and(|interface| interface.index == 0 || !interface.is_named()) {
-        return Some("an interface that cannot be");
+        return Some("an invalid interface");
     }
     match request {
         Request::Frames { blocks, ring, .. } => {
             let is_ring = ring.is_none_or(|shape| ring_shape::is_packet_ring(shape, buffer_bytes));
-            let ring = (!is_ring).then_some("a packet ring of another size");
-            ring.or_else(|| filtered(blocks))
+            let ring = (!is_ring).then_some("an unexpected packet ring size");
+            ring.or_else(|| filter_violation(blocks))
         }
-        Request::Filter { blocks, .. } => filtered(blocks),
+        Request::Filter { blocks, .. } => filter_violation(blocks),
         Request::Join { group, sources, .. } | Request::Leave { group, sources, .. } => {
-            joined(*group, sources)
+            join_violation(*group, sources)
         }
         Request::Datagrams { group, is_broadcast, is_everywhere, is_beside_own, .. }
             if (*is_everywhere || *is_beside_own) && (group.is_multicast() || *is_broadcast) =>
         {
-            Some("a group as an address of this host")
+            Some("a group as a local address")
         }
-        Request::NarrowBy { sources, .. } if sources.is_empty() => Some("a membership for nobody"),
-        Request::PortGuard { address, .. } if address.is_multicast() => Some("a group to hold"),
-        // It would share a local address with the program that has it.
+        Request::NarrowBy { sources, .. } if sources.is_empty() => {
+            Some("a membership without sources")
+        }
+        Request::PortGuard { address, .. } if address.is_multicast() => {
+            Some("a port guard on a group")
+        }
+        // Otherwise it would share a local address with the program that has it.
         Request::GroHelperAnywhere { group, .. } if !group.is_multicast() => {
-            Some("a group that is none")
+            Some("a group that is not multicast")
         }
         Request::Output { rule, spec, is_connected, .. } => {
-            let rule = (rule.len() > RULE_BYTES).then_some("a rule's id that is too long");
-            rule.or_else(|| output(spec, *is_connected))
+            let rule = (rule.len() > RULE_BYTES).then_some("an oversized rule id");
+            rule.or_else(|| output_violation(spec, *is_connected))
         }
         _ => None,
     }
 }
 
-/// Whether the interface is there.
+/// Checks that the interface exists.
 ///
 /// # Errors
-/// ENODEV, as the kernel would say it.
+/// ENODEV, as from the kernel.
 pub(super) fn find(interface: &InterfaceId) -> Result<()> {
     if is_there(interface.index) {
         return Ok(());
@@ -68,7 +72,7 @@ pub(super) fn find(interface: &InterfaceId) -> Result<()> {
     Err(Error::os("opening a socket", &*interface.name, gone))
 }
 
-/// The ingress that a request belongs to, if it is not one for both.
+/// The ingress that a request belongs to, or `None` if it is for both.
 fn ingress_of(request: &Request) -> Option<Ingress> {
     match request {
         Request::Frames { .. }
@@ -78,7 +82,8 @@ fn ingress_of(request: &Request) -> Option<Ingress> {
         | Request::Leave { .. }
         | Request::GroHelper { .. }
         | Request::PortGuard { .. } => Some(Ingress::Packet),
-        // What arrives for an address elsewhere than on its interface comes by sockets with both.
+        // Datagrams to a local address that arrive on another interface use UDP sockets with either
+        // ingress.
         Request::Datagrams { is_everywhere: true, .. } => None,
         Request::Datagrams { .. }
         | Request::JoinBy { .. }
@@ -88,7 +93,7 @@ fn ingress_of(request: &Request) -> Option<Ingress> {
     }
 }
 
-/// The interface that a request stands or falls with.
+/// The interface that a request depends on.
 pub(super) fn interface(request: &Request) -> Option<&InterfaceId> {
     match request {
         Request::Frames { interface, .. }
@@ -100,7 +105,7 @@ pub(super) fn interface(request: &Request) -> Option<&InterfaceId> {
     }
 }
 
-fn filtered(blocks: &[(Addr, u8)]) -> Option<&'static str> {
+fn filter_violation(blocks: &[(Addr, u8)]) -> Option<&'static str> {
     if blocks.len() > filter::MOST_BLOCKS {
         return Some("too many addresses for a filter");
     }
@@ -108,18 +113,18 @@ fn filtered(blocks: &[(Addr, u8)]) -> Option<&'static str> {
     (!blocks.iter().all(is_block)).then_some("a block wider than its family")
 }
 
-fn joined(group: Addr, sources: &[Addr]) -> Option<&'static str> {
+fn join_violation(group: Addr, sources: &[Addr]) -> Option<&'static str> {
     let is_sender = |source: &Addr| source.is_v4() == group.is_v4() && !source.is_multicast();
     if !group.is_multicast() {
-        Some("a group that is none")
+        Some("a group that is not multicast")
     } else if !sources.iter().all(is_sender) {
-        Some("a sender that cannot be one")
+        Some("an invalid source")
     } else {
         None
     }
 }
 
-fn output(spec: &OutputSpec, is_connected: bool) -> Option<&'static str> {
+fn output_violation(spec: &OutputSpec, is_connected: bool) -> Option<&'static str> {
     let has_place = !is_connected || spec.ifindex != 0 || !spec.address.is_multicast();
     if spec.interface.is_empty() && spec.ifindex != 0 {
         Some("an interface without a name")

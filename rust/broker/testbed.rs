@@ -1,5 +1,5 @@
-//! A supervisor for tests, served by threads of the test's network namespace, and workers that can
-//! die: what they hold is closed then, and nobody is told.
+//! A supervisor for tests, served by threads in the test's network namespace, and workers that can
+//! die: their sockets are then closed without notifying the supervisor.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex};
@@ -17,7 +17,7 @@ pub(crate) struct Supervisor {
     pub(crate) server: Arc<Mutex<Server>>,
 }
 
-/// The end of a worker.
+/// The handle that kills a worker.
 pub(crate) struct Death(OwnedFd);
 
 impl Supervisor {
@@ -26,7 +26,7 @@ impl Supervisor {
         Self { server: Arc::new(Mutex::new(server)) }
     }
 
-    /// A worker, and how it dies.
+    /// Starts a worker; returns it with the handle that kills it.
     pub(crate) fn worker(&self, number: u16) -> (Client, Death) {
         let (near, far) = pair();
         let server = self.server.clone();
@@ -49,13 +49,13 @@ impl Supervisor {
 }
 
 impl Death {
-    /// From here on nothing that the worker drops is told to the supervisor.
+    /// From here on the supervisor is not notified of what the worker drops.
     pub(crate) fn come(self) {
         shutdown(self.0.as_raw_fd(), Shutdown::Both).unwrap();
     }
 }
 
-/// The two ends of a line: the worker's, and the supervisor's.
+/// The two ends of a connection: the worker's and the supervisor's.
 pub(crate) fn pair() -> (OwnedFd, OwnedFd) {
     let flags = SockFlag::SOCK_CLOEXEC;
     socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap()

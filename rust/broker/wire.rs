@@ -1,20 +1,20 @@
-//! Values as bytes: little-endian, without padding, every length bounded, and read strictly, so
-//! that one value has one spelling. It must not know what messages are made of them.
+//! The encoding of values: little-endian, without padding, with bounded lengths. Decoding is
+//! strict, so that each value has exactly one encoding.
 
 use crate::addr::Addr;
 use crate::spec::{Choice, OutputSpec, Ttl};
 use crate::sys::packet_ring::RingShape;
 
-/// Most items of a list: addresses of a filter, senders of a membership, leases.
+/// The most items of a list: addresses of a filter, sources of a membership, leases.
 pub(super) const MAX_ITEMS: usize = 3000;
-/// Most bytes of a text.
+/// The most bytes of a string.
 pub(super) const MAX_TEXT_BYTES: usize = 1024;
 
-/// A value that can stand in a message.
+/// A value that can be part of a message.
 pub(super) trait Wire: Sized {
     fn write(&self, to: &mut Vec<u8>);
 
-    /// Takes the value off the front; `None` for what [`Wire::write`] never writes.
+    /// Reads a value from the front; `None` for anything that [`Wire::write`] does not produce.
     fn read(from: &mut &[u8]) -> Option<Self>;
 }
 
@@ -35,7 +35,7 @@ macro_rules! numbers {
 }
 numbers!(u8, u16, u32, u64, i32, u128);
 
-/// A structure whose fields follow one another.
+/// Implements [`Wire`] for a structure whose fields follow one another.
 macro_rules! fields {
     ($name:ty { $($field:ident),+ $(,)? }) => {
         impl crate::broker::wire::Wire for $name {
@@ -115,7 +115,7 @@ impl<A: Wire, B: Wire> Wire for (A, B) {
     }
 }
 
-/// The writer keeps to [`MAX_ITEMS`]; what is beyond would be left out.
+/// The caller keeps to [`MAX_ITEMS`]; further items would be left out.
 impl<T: Wire> Wire for Vec<T> {
     fn write(&self, to: &mut Vec<u8>) {
         let count = u16::try_from(self.len().min(MAX_ITEMS)).unwrap_or(0);
@@ -132,7 +132,7 @@ impl<T: Wire> Wire for Vec<T> {
     }
 }
 
-/// A longer text is cut where a character ends.
+/// A longer string is truncated at a character boundary.
 impl Wire for String {
     fn write(&self, to: &mut Vec<u8>) {
         let mut len = self.len().min(MAX_TEXT_BYTES);

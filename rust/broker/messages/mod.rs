@@ -1,5 +1,4 @@
-//! What a worker asks of the supervisor, and what it answers: one message for each, of a fixed
-//! set. It must not know who does what is asked.
+//! The messages between worker and supervisor: a fixed set of requests and answers.
 
 use std::io;
 
@@ -10,36 +9,36 @@ use crate::sockets::InterfaceRef;
 use crate::spec::{OutputSpec, is_interface_name};
 use crate::sys::packet_ring::RingShape;
 
-/// The version of these messages: both sides come out of one build, and so must agree.
+/// The version of these messages. Both sides come from one build, so the versions must be equal.
 pub(super) const PROTOCOL: u16 = 1;
-/// No message is longer: a full list, and what stands around it.
+/// The maximum message length: a full list and the fields around it.
 pub(super) const MESSAGE_BYTES: usize = 56 * 1024;
 
-/// Bytes of an interface's name (IFNAMSIZ, without the zero).
+/// The maximum length of an interface name (IFNAMSIZ without the terminating zero).
 const NAME_BYTES: usize = 15;
 
 /// An interface, as the worker found it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct InterfaceId {
     pub(super) index: u32,
-    /// For messages.
+    /// Used in error messages.
     pub(super) name: String,
 }
 fields!(InterfaceId { index, name });
 
-/// What a refusal says, so that the worker makes the same error of it.
+/// The content of a refusal, from which the worker restores the same error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct BrokerError {
     kind: u8,
     call: String,
     target: String,
-    /// 0 for none.
+    /// 0 if there is none.
     errno: i32,
     text: String,
 }
 fields!(BrokerError { kind, call, target, errno, text });
 
-/// Declares the messages of one side, each with its number and its fields.
+/// Declares the messages of one side, each with its number and fields.
 macro_rules! messages {
     ($(#[$about:meta])* $name:ident {
         $($(#[$what:meta])* $number:literal $message:ident { $($field:ident: $type:ty),* $(,)? },)+
@@ -62,7 +61,7 @@ macro_rules! messages {
                 bytes
             }
 
-            /// `None` for anything that [`Self::to_bytes`] does not make.
+            /// Returns `None` for anything that [`Self::to_bytes`] does not produce.
             pub(super) fn from_bytes(mut bytes: &[u8]) -> Option<Self> {
                 let bytes = &mut bytes;
                 let message = match u8::read(bytes)? {
@@ -76,9 +75,10 @@ macro_rules! messages {
 }
 
 messages! {
-    /// What a worker asks. Each is answered, but for `Release`.
+    /// The requests of a worker. Each is answered, except `Release`.
     Request {
-        /// The first message: all that the worker before had can be claimed from here on.
+        /// The first message: from here on the worker can claim all that its earlier incarnation
+        /// had.
         1 Hello { protocol: u16 },
         2 Frames { interface: InterfaceId, blocks: Vec<(Addr, u8)>, ring: Option<RingShape> },
         3 Filter { lease: u64, blocks: Vec<(Addr, u8)> },
@@ -101,17 +101,17 @@ messages! {
         13 Output { rule: String, number: u16, is_connected: bool, spec: OutputSpec },
         14 Reconnect { lease: u64, ifindex: u32 },
         15 Release { leases: Vec<u64> },
-        /// Whatever was not claimed by now can be closed.
-        16 Settled {},
-        /// From any sender to these.
+        /// Everything that is still unclaimed can be closed.
+        16 ReleaseUnclaimed {},
+        /// Changes a membership for any source into one for these sources.
         17 NarrowBy { lease: u64, sources: Vec<Addr> },
         18 GroHelperAnywhere { group: Addr, port: u16 },
-        /// Have the memberships reported, if the worker has any there.
+        /// Makes the kernel report the memberships on the interface, if the worker has any there.
         19 Announce { ifindex: u32 },
-        /// Have the kernel merge what a helper is asked about, or no longer.
+        /// Switches merging for the flow of a helper on or off.
         20 Merge { lease: u64, on: bool },
-        /// Have the host looked for that an output's copies are handed to.
-        21 SeekHost { lease: u64, ifindex: u32 },
+        /// Makes the kernel resolve the host that an output's copies are handed to.
+        21 ResolveHost { lease: u64, ifindex: u32 },
     }
 }
 
@@ -120,10 +120,10 @@ messages! {
     Answer {
         1 Done {},
         2 Refused { why: BrokerError },
-        /// A program has what the helper would have held.
+        /// Another program has the port that the helper would have held.
         3 Absent {},
         4 Helper { lease: u64 },
-        /// With the socket. `has_history` where somebody had it before.
+        /// With the socket. `has_history` if an earlier incarnation has used it.
         5 Frames {
             lease: u64,
             receive_buffer_bytes: u64,
@@ -140,7 +140,7 @@ messages! {
 }
 
 impl Answer {
-    /// The lease whose socket comes with it.
+    /// The lease whose socket is attached.
     pub(super) fn lease(&self) -> Option<u64> {
         match self {
             Self::Frames { lease, .. }
@@ -152,7 +152,7 @@ impl Answer {
 }
 
 impl InterfaceId {
-    /// Whether it has a name of its own, not an alternative one.
+    /// Whether the name is a regular one, not an alternative name.
     pub(super) fn is_named(&self) -> bool {
         self.name.len() <= NAME_BYTES && is_interface_name(&self.name)
     }

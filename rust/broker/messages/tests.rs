@@ -1,4 +1,4 @@
-//! Messages come out as they went in; other bytes are none, whatever they are.
+//! Messages survive the round trip; all other bytes are rejected.
 
 use proptest::collection::vec;
 use proptest::option::of;
@@ -130,9 +130,9 @@ pub(in crate::broker) fn request() -> impl Strategy<Value = Request> {
             Request::Output { rule, number, is_connected, spec }
         }),
         (lease, any::<u32>()).prop_map(|(lease, ifindex)| Request::Reconnect { lease, ifindex }),
-        (lease, any::<u32>()).prop_map(|(lease, ifindex)| Request::SeekHost { lease, ifindex }),
+        (lease, any::<u32>()).prop_map(|(lease, ifindex)| Request::ResolveHost { lease, ifindex }),
         vec(lease, 0..40).prop_map(|leases| Request::Release { leases }),
-        Just(Request::Settled {}),
+        Just(Request::ReleaseUnclaimed {}),
     ]
 }
 

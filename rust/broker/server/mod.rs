@@ -1,5 +1,5 @@
-//! The supervisor's side of the broker: reads what a worker asks, lets the policy look at it, and
-//! answers. It must not know what a rule is, and trusts no byte of a message.
+//! The supervisor's side of the broker: reads a worker's requests, checks them against the policy,
+//! and answers. It trusts no byte of a message.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -20,14 +20,14 @@ use crate::sockets::ingress::Ingress;
 use crate::sockets::netlink::groups::GroupList;
 use crate::sys::scm_rights;
 
-/// How long one worker is served in a row, so that none keeps the others waiting: to open an
+/// How long one worker is served in a row, so that it does not keep the others waiting: opening one
 /// AF_PACKET socket alone can take some milliseconds.
 const TURN: Duration = Duration::from_millis(20);
-/// How long its next question may be on the way, in milliseconds. Who asks one after the other
-/// would otherwise get one answer a turn, while another has sockets opened.
+/// How long to wait for a worker's next request, in milliseconds. Otherwise a worker that sends its
+/// requests one by one would get only one answer per turn while another has sockets opened.
 const PAUSE_MS: u8 = 1;
 
-/// What is held for the workers, and who opens it.
+/// The sockets held for the workers, and the means to open more.
 #[derive(Debug)]
 pub struct Server {
     ingress: Ingress,
@@ -36,29 +36,29 @@ pub struct Server {
     group_list: GroupList,
     deletions: Deletions,
     closer: Closer,
-    /// The number of the fan-out group that was opened last.
+    /// The number of the fan-out group opened last.
     pub(super) last_group: u64,
     room: Vec<u8>,
 }
 
-/// All that is held for one worker.
+/// All sockets and memberships of one worker.
 #[derive(Debug)]
 pub(super) struct WorkerSockets {
-    /// How many workers there are, which share the supervisor's descriptors.
+    /// How many workers share the supervisor's descriptors.
     pub(super) of: u16,
     pub(super) leases: Leases,
     pub(super) memberships: Memberships,
     /// Closes AF_PACKET sockets of all workers.
     pub(super) closer: Closer,
-    /// Whether the present one has said hello.
+    /// Whether the current incarnation has sent its hello.
     is_known: bool,
 }
 
-/// Why there is no answer but an error.
+/// The reason for a request that is not granted.
 pub(super) enum Fault {
-    /// To be told to the worker.
+    /// Reported to the worker.
     Refused(Error),
-    /// No worker of ours asks for this.
+    /// A protocol violation: a genuine worker never sends this.
     Breach(&'static str),
 }
 
@@ -69,11 +69,11 @@ impl From<Error> for Fault {
 }
 
 impl Server {
-    /// For so many workers, each with this budget for its buffers; in the calling thread's
-    /// network namespace.
+    /// Creates the server for `workers` workers, each with a budget of `buffer_bytes`, in the
+    /// calling thread's network namespace.
     ///
     /// # Errors
-    /// No descriptor, or no netlink.
+    /// No descriptor is left, or netlink is unavailable.
     pub fn new(workers: u16, ingress: Ingress, buffer_bytes: usize) -> Result<Self> {
         let closer = Closer::default();
         Ok(Self {
@@ -88,11 +88,11 @@ impl Server {
         })
     }
 
-    /// Answers what waits on a worker's socket, for some milliseconds at most; false when the
-    /// worker has closed it.
+    /// Answers the requests waiting on a worker's socket, for some milliseconds at most; returns
+    /// false when the worker has closed it.
     ///
     /// # Errors
-    /// [`Error::Engine`] for a worker that does not keep to the messages: end it.
+    /// [`Error::Engine`] for a worker that violates the protocol; the caller must end it.
     pub fn serve(&mut self, worker: u16, socket: BorrowedFd<'_>) -> Result<bool> {
         let start = Instant::now();
         while start.elapsed() < TURN {
@@ -106,7 +106,10 @@ impl Server {
                         continue;
                     }
                     Err(error) if error.kind() == ErrorKind::InvalidData => {
-                        return Err(breach(worker, "a message that is too long, or a descriptor"));
+                        return Err(breach(
+                            worker,
+                            "a message that is too long or carries a descriptor",
+                        ));
                     }
                     Err(_) => return Ok(false),
                 };
@@ -114,7 +117,7 @@ impl Server {
                 return Ok(false);
             }
             let Some(request) = self.room.get(..len).and_then(Request::from_bytes) else {
-                return Err(breach(worker, "a message that cannot be read"));
+                return Err(breach(worker, "a malformed message"));
             };
             match self.answer(worker, socket, request) {
                 Ok(()) => {}
@@ -131,8 +134,8 @@ impl Server {
         self.deletions.as_fd()
     }
 
-    /// Learns which interfaces are gone, before anything is done on one that is there, and gives up
-    /// what stands on them.
+    /// Reads which interfaces were deleted, before anything is done on an existing one, and gives
+    /// up the sockets on them.
     pub fn follow_deletions(&mut self) {
         let Self { deletions, workers, .. } = self;
         let stands_there = |index| workers.iter().any(|worker| worker.leases.has_lost(index));
@@ -141,13 +144,13 @@ impl Server {
         }
     }
 
-    /// How many sockets are open here.
+    /// The number of sockets that are open here.
     #[must_use]
     pub fn open_sockets(&self) -> usize {
         self.workers.iter().map(WorkerSockets::sockets).sum()
     }
 
-    /// Closes all that is held, at the end.
+    /// Closes all sockets, at the end.
     pub fn forget(&mut self) {
         for worker in &mut self.workers {
             worker.leases.clear();
@@ -177,13 +180,13 @@ impl Server {
         match scm_rights::send(socket, &answer.to_bytes(), fd, MsgFlags::MSG_DONTWAIT) {
             Ok(()) => Ok(()),
             Err(error) if is_gone(&error) => Err(SessionEnd::Gone),
-            Err(_) => Err(SessionEnd::Breach("questions without reading the answers")),
+            Err(_) => Err(SessionEnd::Breach("requests without reading the answers")),
         }
     }
 
     fn handle(&mut self, worker: u16, request: Request) -> std::result::Result<Answer, Fault> {
         let ingress = self.ingress;
-        if let Some(why) = policy::objection(&request, ingress, self.buffer_bytes) {
+        if let Some(why) = policy::violation(&request, ingress, self.buffer_bytes) {
             return Err(Fault::Breach(why));
         }
         if let Some(interface) = policy::interface(&request) {
@@ -195,8 +198,8 @@ impl Server {
             Request::Hello { protocol: PROTOCOL } => known.welcome(&self.group_list),
             Request::Hello { .. } => return Err(Fault::Breach("another protocol")),
             _ if !known.is_known => return Err(Fault::Breach("no hello")),
-            Request::Settled {} => {
-                known.settle();
+            Request::ReleaseUnclaimed {} => {
+                known.release_unclaimed();
                 self.close_unused_groups();
             }
             Request::Release { leases } => {
@@ -216,10 +219,10 @@ impl Server {
     }
 }
 
-/// How the answering of a worker can end.
+/// The ways in which serving a worker can end.
 enum SessionEnd {
     Breach(&'static str),
-    /// It is not there any more.
+    /// The worker has closed its end.
     Gone,
 }
 
@@ -229,7 +232,7 @@ impl WorkerSockets {
         Self { of: workers, leases, memberships, closer, is_known: false }
     }
 
-    /// The sockets that are open for it.
+    /// The number of sockets that are open for it.
     pub(super) fn sockets(&self) -> usize {
         self.leases.len() + self.memberships.sockets()
     }
@@ -239,7 +242,7 @@ impl WorkerSockets {
         self.leases.orphan();
         self.memberships.orphan();
         for is_v4 in [true, false] {
-            // Where the kernel cannot say, its sockets are believed.
+            // If the kernel cannot list them, the sockets' own state is trusted.
             if let Ok(groups) = list.ask(is_v4) {
                 let is_lost = |ifindex, group: Addr| {
                     group.is_v4() == is_v4 && !groups.contains(&(ifindex, group))
@@ -250,9 +253,9 @@ impl WorkerSockets {
         }
     }
 
-    fn settle(&mut self) {
-        self.leases.settle();
-        self.memberships.settle();
+    fn release_unclaimed(&mut self) {
+        self.leases.release_unclaimed();
+        self.memberships.release_unclaimed();
     }
 
     fn interface_gone(&mut self, index: u32) {
@@ -261,10 +264,10 @@ impl WorkerSockets {
     }
 }
 
-/// Who asks with a number that is none of a worker.
-pub(super) const NO_WORKER: Fault = Fault::Breach("a number that is none of a worker");
+/// The request names a worker that does not exist.
+pub(super) const NO_WORKER: Fault = Fault::Breach("an unknown worker number");
 
-/// Whether no question comes for a moment.
+/// Whether no request arrives within [`PAUSE_MS`].
 fn is_quiet(socket: BorrowedFd<'_>) -> bool {
     let ready = poll(&mut [PollFd::new(socket, PollFlags::POLLIN)], PollTimeout::from(PAUSE_MS));
     !ready.is_ok_and(|ready| ready > 0)

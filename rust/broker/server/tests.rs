@@ -1,4 +1,4 @@
-//! Workers that are none of ours: what they send changes nothing, ends their line, and never the
+//! Malicious workers: their messages change nothing and end only their own connection, never the
 //! supervisor.
 
 use std::cell::RefCell;
@@ -26,7 +26,7 @@ const GROUP: Addr = Addr::v4([239, 1, 1, 1]);
 const V6: Addr = Addr::v6([0xff, 0x3e, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
 const RING: RingShape = RingShape { slot_bytes: 2048, slots: 32 };
 
-/// Sends messages to a new server, and says what it thinks of the last one.
+/// Sends messages to a new server; returns its verdict on the last one.
 fn tell(ingress: Ingress, messages: &[Vec<u8>]) -> (Result<bool>, Vec<Answer>) {
     let mut server = Server::new(2, ingress, BUFFER_BYTES).unwrap();
     let (near, far) = pair();
@@ -138,7 +138,7 @@ fn what_no_worker_of_ours_asks_ends_its_line() {
         }
         let (end, _) = ask(Ingress::Udp, &[frames(vec![], None)]);
         assert!(end.is_err());
-        let (end, _) = tell(Ingress::Udp, &[Request::Settled {}.to_bytes()]);
+        let (end, _) = tell(Ingress::Udp, &[Request::ReleaseUnclaimed {}.to_bytes()]);
         assert!(end.is_err(), "without a hello");
     });
 }
@@ -201,7 +201,7 @@ fn who_does_not_read_is_cut_off_and_nobody_waits() {
             server.serve(0, far.as_fd()).err()
         });
         let text = end.unwrap().to_string();
-        assert!(text.contains("questions without reading the answers"), "{text}");
+        assert!(text.contains("requests without reading the answers"), "{text}");
     });
 }
 
@@ -243,8 +243,8 @@ fn an_end_is_told_and_what_is_too_long_is_refused() {
     });
 }
 
-/// Where the kernel could not tell of all deletions, only what stands on an interface that is gone
-/// is given up.
+/// If the kernel had to drop deletions, only the sockets on interfaces that are really gone are
+/// given up.
 #[test]
 fn deletions_that_were_not_told_cost_nothing_that_is_still_there() {
     in_namespace(|| {
@@ -266,7 +266,7 @@ fn deletions_that_were_not_told_cost_nothing_that_is_still_there() {
             ask(&mut server, &frames_on(interface));
             ask(&mut server, &join);
         }
-        // Room for one message.
+        // Room for a single message.
         sockopt::set(server.deletions(), libc::SOL_SOCKET, libc::SO_RCVBUF, 1_i32).unwrap();
         let index = interface("renewed").index;
         for name in ["told", "untold", "renewed"] {
@@ -285,7 +285,7 @@ fn deletions_that_were_not_told_cost_nothing_that_is_still_there() {
     });
 }
 
-/// What happens to other interfaces takes no room from what has to be told.
+/// Events about other interfaces do not use up the room for those that matter.
 #[test]
 fn only_deletions_of_its_own_interfaces_are_told() {
     in_namespace(|| {
@@ -303,8 +303,8 @@ fn only_deletions_of_its_own_interfaces_are_told() {
     });
 }
 
-/// Requests and bytes of any kind, to one server of each ingress: it answers, refuses or breaks
-/// off, and its sockets stay within its limits.
+/// Arbitrary requests and bytes to one server of each ingress: it answers, refuses or disconnects,
+/// and its sockets stay within the limits.
 #[test]
 fn nothing_that_is_sent_hurts_the_supervisor() {
     in_namespace(|| {
@@ -348,7 +348,7 @@ fn datagrams_at(port: u16) -> Request {
     }
 }
 
-/// The same on the loopback, so that more of it is done.
+/// The same on the loopback, where more requests succeed.
 fn tame(request: Request) -> Request {
     let (interface, few) = (lo(), |id: u64| id % 20 + 1);
     let sources = |_: Vec<Addr>| vec![Addr::v4([127, 0, 0, 1])];
@@ -377,7 +377,9 @@ fn tame(request: Request) -> Request {
             Request::Output { rule: "a".to_owned(), number, is_connected: true, spec: spec() }
         }
         Request::Reconnect { lease, .. } => Request::Reconnect { lease: few(lease), ifindex: 1 },
-        Request::SeekHost { lease, .. } => Request::SeekHost { lease: few(lease), ifindex: 1 },
+        Request::ResolveHost { lease, .. } => {
+            Request::ResolveHost { lease: few(lease), ifindex: 1 }
+        }
         Request::Release { leases } => Request::Release {
             leases: leases.into_iter().take(MAX_ITEMS).take(1).map(few).collect(),
         },

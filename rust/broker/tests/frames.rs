@@ -1,4 +1,4 @@
-//! AF_PACKET sockets, and all that makes frames come to them.
+//! AF_PACKET sockets and the settings that make frames reach them.
 
 use super::*;
 use crate::sockets::packet;
@@ -38,7 +38,7 @@ fn frames_that_came_while_nobody_lived_are_there_with_and_without_a_ring() {
     });
 }
 
-/// How many frames the socket was given since this was last asked.
+/// The number of frames given to the socket since the last call.
 fn packets(socket: &Socket) -> u32 {
     thread_local!(static SEEN: std::cell::Cell<u32> = const { std::cell::Cell::new(0) });
     let mut counts = [0_u32; 2];
@@ -103,7 +103,7 @@ fn what_nobody_asked_for_again_is_closed_once_all_is_settled() {
         worker.join(&far, OTHER, &[]).unwrap();
         let is_all = || ip(&format!("-d link show {FAR}")).contains("allmulti 1");
         assert!(is_all() && groups(FAR) == 2);
-        // A socket holds both memberships.
+        // One socket holds both memberships.
         assert_eq!(supervisor.open_sockets(), 4);
         death.come();
         drop((kept, output, helper, worker));
@@ -142,7 +142,7 @@ fn nothing_of_an_interface_passes_for_one_of_the_next_with_its_index() {
     });
 }
 
-/// How many of 64 flows, a datagram each, come to each socket; 64 in all.
+/// How many of 64 flows, one datagram each, reach each socket; 64 in total.
 fn shares(sockets: [&PacketSocketHandle; 2]) -> [usize; 2] {
     let senders: Vec<OutputSocket> = (0..64).map(|_| sender(GROUP, NEAR)).collect();
     senders.iter().for_each(|sender| send(sender, 1));
@@ -171,11 +171,11 @@ fn two_workers_share_the_frames_also_after_one_was_replaced() {
         death.come();
         drop(first);
         let (first, _) = supervisor.worker(0);
-        // It would rather have a ring now, but another socket would have another place.
+        // The request is for a ring now, but a new socket would have another place in the group.
         sockets[0] = frames(&first, GROUP, Some(SHAPE));
         assert_eq!(id(&sockets[0]), group);
         shares(sockets.each_ref());
-        // While it has one, another one has the same place in another group.
+        // While it has one socket, the next has the same place in another group.
         sockets[0] = frames(&first, GROUP, None);
         assert_ne!(id(&sockets[0]), group);
         shares(sockets.each_ref());
@@ -184,7 +184,7 @@ fn two_workers_share_the_frames_also_after_one_was_replaced() {
     });
 }
 
-/// A socket has a part of the flows, the same for as long as anybody has one of the group.
+/// A socket keeps its share of the flows as long as any worker has a socket in the group.
 #[test]
 fn which_flows_come_to_a_worker_does_not_depend_on_the_others() {
     with_cable(|| {
@@ -193,7 +193,7 @@ fn which_flows_come_to_a_worker_does_not_depend_on_the_others() {
         let (second, _) = supervisor.worker(1);
         let senders: Vec<OutputSocket> = (0..64).map(|_| sender(GROUP, NEAR)).collect();
         let kept = frames(&first, GROUP, None);
-        // On its own it gets its part; a datagram that everybody gets comes behind them.
+        // Alone it gets its share; a datagram that every socket gets marks the end.
         let part = |frames: &PacketSocketHandle| {
             senders.iter().for_each(|sender| send(sender, 1));
             settle();

@@ -1,4 +1,4 @@
-//! What a worker gets of what the one before it had, and what it does not.
+//! The sockets that a worker inherits from its earlier incarnation, and those it does not.
 
 use std::fs;
 use std::net::UdpSocket;
@@ -26,7 +26,7 @@ const GROUP: Addr = Addr::v4([239, 1, 1, 1]);
 const OTHER: Addr = Addr::v4([239, 1, 1, 2]);
 const OWNER: OutputOwner<'static> = OutputOwner { rule: "0123456789ab", number: 0 };
 
-/// What waits in the socket, in bytes each.
+/// The lengths in bytes of the datagrams queued in the socket.
 fn queued(socket: &impl AsFd) -> Vec<usize> {
     let mut bytes = [0; 4096];
     let next = || recv(socket.as_fd().as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT).ok();
@@ -51,7 +51,7 @@ fn send(sender: &OutputSocket, count: usize) {
     }
 }
 
-/// The IPv4 groups that the interface is a member of, but for the one that every host is in.
+/// The number of IPv4 groups that the interface is a member of, without the one of all hosts.
 fn groups(name: &str) -> usize {
     let all = fs::read_to_string("/proc/thread-self/net/igmp").unwrap();
     let of = all.lines().skip_while(|line| line.split_whitespace().nth(1) != Some(name));
@@ -109,7 +109,8 @@ fn a_port_that_is_given_back_can_be_asked_for_at_once() {
     rerun("broker::tests::with_a_port_that_is_given_back", |_| {});
 }
 
-/// Beside no other tests: what they start has every socket of this process until it is executed.
+/// Must not run in parallel with other tests: a child process of theirs has every socket of this
+/// process until it calls exec.
 #[test]
 #[ignore = "run by a_port_that_is_given_back_can_be_asked_for_at_once, alone"]
 fn with_a_port_that_is_given_back() {
@@ -140,7 +141,7 @@ fn in_a_worker_that_is_full() {
         setrlimit(Resource::RLIMIT_NOFILE, hard.min(4096), hard).unwrap();
         let any = UdpSocket::bind("127.0.0.1:0").unwrap();
         let mut taken: Vec<UdpSocket> = std::iter::from_fn(|| any.try_clone().ok()).collect();
-        // In this process the supervisor, too, needs some; the worker's is the last.
+        // In this process the supervisor also needs descriptors; the worker's is the last.
         let ends = std::iter::from_fn(|| {
             taken.pop()?;
             let end = worker.output(&OWNER, &spec).map(drop);
@@ -207,7 +208,7 @@ fn an_output_that_cannot_be_connected_now_waits_with_its_socket() {
     });
 }
 
-/// Takes the far end of the cable away, and lays another under the same indices.
+/// Removes the far end of the cable, and creates a new cable with the same indices.
 fn renew_cable() {
     let [near, far] = [NEAR, FAR].map(|name| interface(name).index);
     ip(&format!("link delete {NEAR}"));
@@ -229,7 +230,7 @@ fn an_interface_that_is_renewed_under_a_living_worker_is_joined_anew() {
         let old = first.datagrams(&UdpInputRequest::on(far, GROUP, 5001)).unwrap();
         first.join_socket(&old.socket, far.index, GROUP, &[]).unwrap();
         renew_cable();
-        // The one is there before the other has noticed.
+        // The new interface exists before the deletion of the old one was noticed.
         let new = second.datagrams(&UdpInputRequest::on(far, GROUP, 5002)).unwrap();
         second.join_socket(&new.socket, far.index, GROUP, &[]).unwrap();
         first.leave_socket(&old.socket, far.index, GROUP, &[]);
