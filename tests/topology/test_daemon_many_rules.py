@@ -7,7 +7,7 @@ Meanwhile somebody else's ping is answered in time. How long everything took is 
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import pytest
@@ -16,7 +16,7 @@ from tests.support.pinger import PING_S, Pinger
 
 import mcr
 
-from .checks import assert_balanced, settle
+from .checks import assert_balanced, settle_sent
 from .daemons import Daemon, memory_kib, serving, sockets
 from .lab import Lab
 from .traffic import payloads
@@ -126,9 +126,26 @@ def kill_worker(daemon: Daemon, client: mcr.Client) -> None:
     print(f"an outage of {worker.last_death.outage_ms} ms")
 
 
+class Selection:
+    """The statistics of some rules of a daemon; those of all rules take seconds to read."""
+
+    def __init__(self, client: mcr.Client, rules: Sequence[mcr.Rule]) -> None:
+        """Take whom to ask, and for which rules."""
+        self._client, self._ids = client, [rule.id for rule in rules]
+
+    def stats(self) -> mcr.DaemonStats:
+        """The statistics of now."""
+        return self._client.stats(self._ids)
+
+    def sent(self) -> list[int]:
+        """How many copies each rule has sent."""
+        return [rule.outputs[0].sent for rule in self.stats().rules]
+
+
 def relays(lab: Lab, client: mcr.Client, *rules: mcr.Rule) -> None:
     """Each of these rules relays; ten datagrams each, all counted."""
-    before = client.stats().totals.sent
+    selection = Selection(client, rules)
+    before = selection.sent()
     for rule in rules:
         (output,) = rule.outputs
         sent = payloads(10)
@@ -138,4 +155,4 @@ def relays(lab: Lab, client: mcr.Client, *rules: mcr.Rule) -> None:
         ):
             sender.send(sent)
             receiver.expect(sent)
-    settle(client, lambda stats: stats.totals.sent == before + 10 * len(rules))
+    settle_sent(selection, *(count + 10 for count in before))
