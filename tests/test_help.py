@@ -10,10 +10,10 @@ import typer.main
 from typer.core import TyperCommand, TyperGroup
 
 from mcr import Rule
-from mcr.cli import app, main
+from mcr.cli import application, main
 from mcr.rules.grammar import Noun, join_arguments, option_help
 
-ROOT = typer.main.get_command(app)
+ROOT = typer.main.get_command(application())
 GROUPS = {
     "Relay and test": {"relay", "send", "receive"},
     "Daemon": {"serve", "ping", "log-level", "version", "shutdown"},

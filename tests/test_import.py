@@ -44,6 +44,18 @@ def test_import_loads_nothing_heavy(module: str) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
 
 
+def test_a_command_loads_only_its_own_modules() -> None:
+    """A daemon need not wait for what clients, relays and reports need."""
+    others = ("rich", "pydantic", "mcr.client", "mcr.doctor", "mcr.relay.relay", "mcr.traffic")
+    code = (
+        "import sys; from mcr.cli import application; application(['serve'])\n"
+        f"sys.exit(' '.join(name for name in {others!r} if name in sys.modules))"
+    )
+    command = [sys.executable, "-c", code]
+    run = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
+    assert run.stderr.split() == []
+
+
 def test_public_names_exist_and_are_documented() -> None:
     """`__all__` is the API: every name is there, sorted, and has a docstring."""
     assert mcr.__all__ == sorted(mcr.__all__)

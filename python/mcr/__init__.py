@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from .errors import Problem as Problem
     from .errors import RightsError as RightsError
     from .errors import RuleError as RuleError
-    from .relay import Relay as Relay
+    from .relay.relay import Relay as Relay
     from .rules import Input as Input
     from .rules import Output as Output
     from .rules import Rule as Rule
@@ -91,7 +91,7 @@ _EXPORTS = {
         "RightsError",
         "RuleError",
     ),
-    ".relay": ("Relay",),
+    ".relay.relay": ("Relay",),
     ".rules": ("Input", "Output", "Rule"),
     ".rules.hostnames": ("HostChange",),
     ".stats": ("InterfaceStats", "OutputStats", "RuleRate", "RuleStats", "Stats"),

@@ -5,127 +5,140 @@ error, one line for each problem, without a traceback; a traceback is a defect o
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from importlib.metadata import version
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, NamedTuple
 
 import typer
 
 from ..errors import InterfaceError, McrError, Problem, RuleError
-from . import observe
-from .doctor import doctor as doctor_command
+from ..rules.grammar import Noun
 from .help import CommandGroup, add_command, epilog_of
-from .receive import receive as receive_command
-from .relay import relay as relay_command
-from .rule import app as rule_commands
-from .send import send as send_command
-from .serve import serve as serve_command
 from .signals import leave_unread
 
 FAILED = 1
 WRONG_USAGE = 2
 
+
+class CommandEntry(NamedTuple):
+    """A command as the list of commands has it."""
+
+    target: str
+    """Its module in this package, and there the function or the application."""
+    group: str
+    """The heading under which `mcr --help` lists it."""
+    examples: tuple[str, ...] = ()
+    rules: tuple[Noun, ...] = ()
+    """The endpoints of rules that its arguments have."""
+
+
 _RELAY, _DAEMON, _RULES, _DIAGNOSE = "Relay and test", "Daemon", "Rules of the daemon", "Diagnose"
 
-app = typer.Typer(
-    cls=CommandGroup,
-    add_completion=False,
-    no_args_is_help=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="Relay multicast streams to any number of groups and hosts, and account for every"
-    " datagram.\n\nmcr COMMAND --help shows the options of a command, with examples.",
-    epilog=epilog_of(["mcr relay 239.1.1.1%eth0:5001 to 239.2.0.1%eth1:6001 192.0.2.7:7000"]),
-)
-add_command(
-    app,
-    "relay",
-    relay_command,
-    group=_RELAY,
-    rules=("input", "output"),
-    examples=(
-        "mcr relay 239.1.1.1%eth0:5001 to 239.2.0.1%eth1:6001 192.0.2.7:7000,ttl=8",
-        "mcr relay '239.1.1.1%eth0:5001 to 192.0.2.7:7000' \\\n"
-        "            '239.1.1.2%eth0:5002 to 192.0.2.8:7000' --workers 2 --duration 60",
-        "mcr relay 10.0.0.5@232.1.1.1%eth0:5001 to 239.2.0.1%eth1:6001 --json",
+COMMANDS: Mapping[str, CommandEntry] = {
+    "relay": CommandEntry(
+        "relay:relay",
+        _RELAY,
+        (
+            "mcr relay 239.1.1.1%eth0:5001 to 239.2.0.1%eth1:6001 192.0.2.7:7000,ttl=8",
+            "mcr relay '239.1.1.1%eth0:5001 to 192.0.2.7:7000' \\\n"
+            "            '239.1.1.2%eth0:5002 to 192.0.2.8:7000' --workers 2 --duration 60",
+            "mcr relay 10.0.0.5@232.1.1.1%eth0:5001 to 239.2.0.1%eth1:6001 --json",
+        ),
+        rules=("input", "output"),
     ),
-)
-add_command(
-    app,
-    "send",
-    send_command,
-    group=_RELAY,
-    examples=(
-        "mcr send 239.1.1.1%eth0:5001,ttl=8 --rate 5000 --duration 10",
-        "mcr send 192.0.2.7:7000 --size 200 --count 100000 --rate max",
+    "send": CommandEntry(
+        "send:send",
+        _RELAY,
+        (
+            "mcr send 239.1.1.1%eth0:5001,ttl=8 --rate 5000 --duration 10",
+            "mcr send 192.0.2.7:7000 --size 200 --count 100000 --rate max",
+        ),
     ),
-)
-add_command(
-    app,
-    "receive",
-    receive_command,
-    group=_RELAY,
-    examples=(
-        "mcr receive 239.1.1.1%eth0:5001 --duration 10",
-        "mcr receive 10.0.0.5@232.1.1.1%eth0:5001 --count 100000 --json",
+    "receive": CommandEntry(
+        "receive:receive",
+        _RELAY,
+        (
+            "mcr receive 239.1.1.1%eth0:5001 --duration 10",
+            "mcr receive 10.0.0.5@232.1.1.1%eth0:5001 --count 100000 --json",
+        ),
     ),
-)
-add_command(
-    app,
-    "serve",
-    serve_command,
-    group=_DAEMON,
-    examples=(
-        "mcr serve --socket mcr.sock",
-        "mcr serve --user nobody --config rules.toml --state rules.json --workers 2",
+    "serve": CommandEntry(
+        "serve:serve",
+        _DAEMON,
+        (
+            "mcr serve --socket mcr.sock",
+            "mcr serve --user nobody --config rules.toml --state rules.json --workers 2",
+        ),
     ),
-)
-add_command(app, "ping", observe.ping, group=_DAEMON, examples=("mcr ping",))
-add_command(
-    app,
-    "log-level",
-    observe.log_level,
-    group=_DAEMON,
-    examples=(
-        "mcr log-level",
-        "mcr log-level warning",
-        "mcr log-level debug --facility rules",
-        "mcr log-level default --facility rules",
+    "ping": CommandEntry("observe:ping", _DAEMON, ("mcr ping",)),
+    "log-level": CommandEntry(
+        "observe:log_level",
+        _DAEMON,
+        (
+            "mcr log-level",
+            "mcr log-level warning",
+            "mcr log-level debug --facility rules",
+            "mcr log-level default --facility rules",
+        ),
     ),
-)
-add_command(app, "version", observe.version, group=_DAEMON, examples=("mcr version",))
-add_command(app, "shutdown", observe.shutdown, group=_DAEMON, examples=("mcr shutdown",))
-app.add_typer(rule_commands, name="rule", rich_help_panel=_RULES)
-add_command(
-    app,
-    "stats",
-    observe.stats,
-    group=_RULES,
-    examples=("mcr stats", "mcr stats feed-a --watch", "mcr stats --json"),
-)
-add_command(
-    app,
-    "doctor",
-    doctor_command,
-    group=_DIAGNOSE,
-    rules=("input", "output"),
-    examples=(
-        "mcr doctor",
-        "mcr doctor 239.1.1.1%eth0:5001 to 239.2.0.1%eth1:6001",
-        "mcr doctor --interface eth0 --fix",
+    "version": CommandEntry("observe:version", _DAEMON, ("mcr version",)),
+    "shutdown": CommandEntry("observe:shutdown", _DAEMON, ("mcr shutdown",)),
+    "rule": CommandEntry("rule:app", _RULES),
+    "stats": CommandEntry(
+        "observe:stats",
+        _RULES,
+        ("mcr stats", "mcr stats feed-a --watch", "mcr stats --json"),
     ),
-)
-add_command(
-    app,
-    "events",
-    observe.events,
-    group=_DIAGNOSE,
-    examples=("mcr events", "mcr events --after 0 --kind rule --kind worker"),
-)
-add_command(app, "workers", observe.workers, group=_DIAGNOSE, examples=("mcr workers",))
-add_command(app, "interfaces", observe.interfaces, group=_DIAGNOSE, examples=("mcr interfaces",))
+    "doctor": CommandEntry(
+        "doctor:doctor",
+        _DIAGNOSE,
+        (
+            "mcr doctor",
+            "mcr doctor 239.1.1.1%eth0:5001 to 239.2.0.1%eth1:6001",
+            "mcr doctor --interface eth0 --fix",
+        ),
+        rules=("input", "output"),
+    ),
+    "events": CommandEntry(
+        "observe:events",
+        _DIAGNOSE,
+        ("mcr events", "mcr events --after 0 --kind rule --kind worker"),
+    ),
+    "workers": CommandEntry("observe:workers", _DIAGNOSE, ("mcr workers",)),
+    "interfaces": CommandEntry("observe:interfaces", _DIAGNOSE, ("mcr interfaces",)),
+}
+"""Every command by its name, in the order of the help."""
+
+
+def application(names: Iterable[str] = COMMANDS) -> typer.Typer:
+    """The application with some of the commands; only their modules are loaded.
+
+    What a command does not need costs each start of it some tenths of a second.
+    """
+    app = typer.Typer(
+        cls=CommandGroup,
+        add_completion=False,
+        no_args_is_help=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        help="Relay multicast streams to any number of groups and hosts, and account for every"
+        " datagram.\n\nmcr COMMAND --help shows the options of a command, with examples.",
+        epilog=epilog_of(["mcr relay 239.1.1.1%eth0:5001 to 239.2.0.1%eth1:6001 192.0.2.7:7000"]),
+    )
+    app.callback()(_options)
+    for name in names:
+        entry = COMMANDS[name]
+        module, _, attribute = entry.target.partition(":")
+        target = getattr(import_module(f".{module}", __name__), attribute)
+        if isinstance(target, typer.Typer):
+            app.add_typer(target, name=name, rich_help_panel=entry.group)
+        else:
+            add_command(
+                app, name, target, group=entry.group, examples=entry.examples, rules=entry.rules
+            )
+    return app
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -138,6 +151,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # The parser would read an argument "->" as an option; in a rule both mean the same.
     arguments = ["to" if argument == "->" else argument for argument in given]
     try:
+        app = application(arguments[:1] if arguments and arguments[0] in COMMANDS else COMMANDS)
         code = app(args=arguments, prog_name="mcr", standalone_mode=False)
     except typer.TyperException as error:
         return _refuse([_usage(error)], WRONG_USAGE)
@@ -158,11 +172,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        print(f"mcr {version('mcr-relay')}")
+        metadata = import_module("importlib.metadata")  # slow to load
+        print(f"mcr {metadata.version('mcr-relay')}")
         raise typer.Exit
 
 
-@app.callback()
 def _options(
     _version: Annotated[
         bool,

@@ -15,7 +15,7 @@ from .._native import drop_privileges
 from ..affinity import chosen_cpus
 from ..daemon.account import Account, target_account
 from ..errors import McrError, RightsError
-from ..relay import Relay
+from ..relay.relay import Relay
 from ..rules.grammar import join_arguments
 from ..stats import Stats
 from .options import (

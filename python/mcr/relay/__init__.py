@@ -1,5 +1,1 @@
-"""A relay that runs in this process."""
-
-from .relay import Relay
-
-__all__ = ["Relay"]
+"""The relay that runs in this process, and the settings that it shares with the daemon."""
