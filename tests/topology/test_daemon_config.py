@@ -99,7 +99,7 @@ def test_kept_rules_win_over_the_file(lab: Lab, tmp_path: Path) -> None:
         wait_until(lambda: texts(client) == [(FLOW, True)])
 
 
-@pytest.mark.parametrize(("content", "told"), [*WRONG, (None, "there is no file")])
+@pytest.mark.parametrize(("content", "told"), [*WRONG, (None, "does not exist")])
 def test_a_wrong_file_at_the_start_ends_it_in_words(
     lab: Lab, tmp_path: Path, content: str | None, told: str
 ) -> None:

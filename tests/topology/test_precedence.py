@@ -57,7 +57,8 @@ def test_the_rule_without_datagrams_names_the_one_that_has_them(
         sender.send([b"for the specific one"])
         wait_until(lambda: states(relay)[1] == f"flowing from {source}")
         taken = str(mcr.Rule.parse(general).input.group)
-        assert states(relay)[0] == f"frames for {taken} seen, taken by the more specific rule named"
+        wanted = f"frames for {taken} seen, matched by the more specific rule named"
+        assert states(relay)[0] == wanted
         relay.disable_rule("named")
         assert "no frame seen" in states(relay)[0]
         sender.send([b"for both, if they could"])
@@ -68,7 +69,7 @@ def test_the_rule_without_datagrams_names_the_one_that_has_them(
             sender.send([b"for the specific one again"])
             return states(relay)
 
-        has_it = "; the more specific rule named has what came since"
+        has_it = "; the more specific rule named has matched datagrams since"
         wait_until(lambda: sent_again()[0].endswith(has_it))
 
 
@@ -117,7 +118,7 @@ def test_a_daemon_says_the_same(lab: Lab, ingress: Ingress) -> None:
         told = subprocess.run(command, capture_output=True, text=True, check=True)
         assert "warning: rule 1, input: is more specific (sources listed) than" in told.stderr
         sender.send([b"datagram"])
-        wanted = "frames for 239.1.110.1 seen, taken by the more specific rule named"
+        wanted = "frames for 239.1.110.1 seen, matched by the more specific rule named"
         wait_until(lambda: states(client)[0] == wanted)
         (alone,) = client.stats(["general"]).rules
         assert alone.state == wanted

@@ -69,7 +69,7 @@ def test_the_state_forgets_what_is_over(lab: Lab, ingress: Ingress) -> None:
             sender.send([b"datagram"])
             return relay.stats().rules[0].state
 
-        refused = "output 1 was refused in the last 5 s: nobody listens there, or no such host"
+        refused = "output 1 was refused in the last 5 s: no program listens there, or no such host"
         wait_until(lambda: refused in state())
         with lab.relay.down("out1"):
             wait_until(lambda: "output 2 parked" in state())

@@ -1,6 +1,6 @@
-"""The rules with which a relay will open.
+"""The rules of a relay that is not open yet.
 
-Owns how they change until then: at once, and without a look at the host.
+Changes apply at once, without checks against the host.
 """
 
 from collections.abc import Iterable
@@ -12,42 +12,45 @@ from ..rules.hostnames import ResolvedHosts
 
 
 class CandidateRules:
-    """Rules that no core has yet. Not thread-safe."""
+    """Rules before they run. Not thread-safe."""
 
     answers: Final[ResolvedHosts] = MappingProxyType({})
-    """Their host names are asked for when they run."""
+    """Empty: host names are resolved when the relay opens."""
     warnings: Final[tuple[str, ...]] = ()
-    """Nothing is known yet."""
+    """Empty: rules are checked when the relay opens."""
 
     def __init__(self, rules: Iterable[Rule | str]) -> None:
-        """Take rules, as values or as text; all of them are enabled.
+        """Parse the rules; all of them are enabled.
+
+        Args:
+            rules: values or text.
 
         Raises:
-            RuleError: rule text that cannot be read; its `problems` names all of them.
+            RuleError: the text of a rule is invalid; `problems` has all problems.
         """
         self.rules = parse_rules(rules)
-        """Oldest first."""
+        """In the order in which they were added."""
         self.disabled: set[str] = set()
-        """The ids of those that shall take nothing."""
+        """The ids of the disabled rules."""
 
     def __len__(self) -> int:
-        """How many rules there are."""
+        """The number of rules."""
         return len(self.rules)
 
     def find(self, rule: Rule | str) -> str | None:
-        """The id of a rule, given as a value, or by its id or its name."""
-        wanted = rule.id if isinstance(rule, Rule) else rule
-        return next((each.id for each in self.rules if wanted in (each.id, each.name)), None)
+        """The id of a rule, given as a value, or by its id or name; None if it is not here."""
+        key = rule.id if isinstance(rule, Rule) else rule
+        return next((each.id for each in self.rules if key in (each.id, each.name)), None)
 
     def change(self, *, remove: Iterable[str], add: Iterable[Rule]) -> None:
-        """Remove rules by their ids, and add rules behind the others."""
-        gone = set(remove)
-        rules = (*(rule for rule in self.rules if rule.id not in gone), *add)
+        """Remove rules by their ids, and append rules."""
+        removed = set(remove)
+        rules = (*(rule for rule in self.rules if rule.id not in removed), *add)
         disabled = self.disabled & {rule.id for rule in rules}
         self.rules, self.disabled = rules, disabled
 
     def set_enabled(self, rule_id: str, enabled: bool) -> None:
-        """Let a rule take datagrams or not, once it runs."""
+        """Enable or disable a rule."""
         if enabled:
             self.disabled.discard(rule_id)
         else:

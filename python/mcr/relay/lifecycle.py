@@ -1,7 +1,4 @@
-"""The lifecycle of a relay, and the lock of the threads that share it.
-
-Owns what may be done when. Knows neither rules nor the engine.
-"""
+"""The lifecycle of a relay, and the lock for the threads that share it."""
 
 import os
 import threading
@@ -10,13 +7,14 @@ from ..errors import McrError
 
 
 class Lifecycle:
-    """New, started, stopped, closed; all of it in the process that made it.
+    """The state of a relay: new, started, stopped or closed.
 
-    A forked child owns nothing of a relay: engine and sockets are its parent's.
+    Valid only in the process that created the relay: the engine and sockets are not inherited by a
+    forked child.
     """
 
     def __init__(self) -> None:
-        """Begin a life in this process."""
+        """Begin in the state new, owned by this process."""
         self.is_started = False
         self.is_stopped = False
         self.is_closed = False
@@ -25,36 +23,38 @@ class Lifecycle:
 
     @property
     def is_own(self) -> bool:
-        """Whether this process is the one that made it."""
+        """Whether this process created the relay."""
         return self._pid == os.getpid()
 
     def locked(self) -> threading.RLock:
-        """The lock, to be used with `with`.
+        """Return the lock, for a `with` statement.
 
-        A context manager written in Python would keep the lock if an exception of a signal handler
-        came while it has it.
+        Not a context manager written in Python: that would keep the lock if a signal handler raised
+        an exception inside it.
 
         Raises:
             McrError: called in a forked child.
         """
-        # Before the lock: another thread of the parent may have held it during the fork.
+        # Before acquiring the lock: another thread of the parent may have held it during the fork.
         if not self.is_own:
-            raise McrError("the relay belongs to the process that made it, not to a forked child")
+            raise McrError(
+                "the relay belongs to the process that created it, not to a forked child"
+            )
         return self._lock
 
     def check_usable(self) -> None:
-        """Raise McrError once it is closed."""
+        """Raise McrError if the relay is closed."""
         if self.is_closed:
             raise McrError("the relay is closed")
 
     def check_startable(self) -> None:
-        """Raise McrError once it is closed or was stopped."""
+        """Raise McrError if the relay is closed or was stopped."""
         self.check_usable()
         if self.is_stopped:
-            raise McrError("the relay was stopped; make a new one")
+            raise McrError("the relay was stopped; create a new one")
 
     def check_changeable(self) -> None:
-        """Raise McrError once it is closed or was stopped: rules change no more then."""
+        """Raise McrError if the relay is closed or was stopped, as its rules are final then."""
         self.check_usable()
         if self.is_stopped:
-            raise McrError("the relay was stopped; its rules change no more")
+            raise McrError("the relay was stopped; its rules can no longer change")

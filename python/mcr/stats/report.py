@@ -11,7 +11,7 @@ from ..rules import Output, Rule
 from ..rules.precedence import covers
 from ..rules.spec import ResolvedInput, ResolvedOutput, ResolvedRule
 from .counters import InterfaceStats, OutputStats, RuleStats, Stats
-from .rule_state import OutputStatus, RuleStatus, Taker, rule_state
+from .rule_state import MoreSpecificRule, OutputStatus, RuleStatus, rule_state
 
 Counters = Mapping[str, Any]
 Counted = tuple[Rule, ResolvedRule, Counters]
@@ -52,7 +52,7 @@ class Takers:
         self._counted = counted
         self._looks_left = _TAKERS_LOOKED_AT
 
-    def of(self, taken: ResolvedInput, last_source: str | None = None) -> Taker | None:
+    def of(self, taken: ResolvedInput, last_source: str | None = None) -> MoreSpecificRule | None:
         """Of those that have taken something the one that says most of this input.
 
         Args:
@@ -68,7 +68,9 @@ class Takers:
         known = filter(None, found)
         return min(known, key=lambda each: (not each.all_shared, each.age_ms), default=None)
 
-    def _taker(self, taken: ResolvedInput, last_source: str | None, rule_id: str) -> Taker | None:
+    def _taker(
+        self, taken: ResolvedInput, last_source: str | None, rule_id: str
+    ) -> MoreSpecificRule | None:
         counted = self._counted(rule_id)
         if counted is None:
             return None
@@ -82,7 +84,7 @@ class Takers:
         age_ms = numbers["last_seen_age_ms"] or 0
         is_last_ours = _text(numbers["last_source"]) in {str(source) for source in taken.sources}
         is_within = covers(replace(taken, sources=()) if is_last_ours else taken, resolved.input)
-        return Taker(rule.name or str(rule.input), age_ms, is_within)
+        return MoreSpecificRule(rule.name or str(rule.input), age_ms, is_within)
 
 
 def stats_from_report(counters: Counters, running: Collection[Running], before: Before) -> Stats:
@@ -115,7 +117,7 @@ def rule_stats(
     """Return what one rule counted, with its state."""
     sight = _sight(resolved, counted)
     if takers is not None and sight.is_idle:
-        sight = replace(sight, taker=takers.of(resolved.input, sight.last_source))
+        sight = replace(sight, more_specific=takers.of(resolved.input, sight.last_source))
     outputs = tuple(
         _output(rule.outputs[sent.number - 1], sent, numbers)
         for sent, numbers in zip(resolved.outputs, counted["outputs"], strict=True)

@@ -1,131 +1,128 @@
-"""The sentence that says how a rule is doing.
+"""The state of a rule, as a sentence.
 
-Owns its words. A sentence is made of what happens now: what has ended is told with its age, or not
-at all, and stays in the counters. Knows neither the engine that sees nor the rules themselves:
-addresses are text here.
+The sentence describes the present. Past events appear with their age, or only in the counters.
+Pure: all inputs are plain values, and addresses are text.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 SILENT_AFTER_MS = 2_000
-"""A rule whose last datagram is older than this is called silent, not flowing."""
+"""A rule whose last datagram is older than this is silent, not flowing."""
 RECENT_MS = 5_000
-"""What an output lost or was refused longer ago than this stands in its counters only."""
+"""A loss or refusal at an output older than this appears in the counters only."""
 _RECENTLY = f"in the last {RECENT_MS // 1000} s"
 
 
 @dataclass(frozen=True, slots=True)
-class Taker:
-    """A more specific rule that has taken datagrams.
-
-    `age_ms` is the age of the last of them; `all_shared` says that each of them would have been
-    for the other rule too.
-    """
+class MoreSpecificRule:
+    """A more specific rule that has matched datagrams."""
 
     label: str
+    """The name or text of the rule."""
     age_ms: int
+    """The time since its last match."""
     all_shared: bool
+    """Whether the other rule would have matched each of its datagrams too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleStatus:
-    """What is known of a rule's input when its state is put into words.
-
-    `group` may be a block of groups and `ports` a range, as rules write them. `group_seen` counts
-    the datagrams for the rule's address on its interface that no rule took; `group_seen_age_ms` is
-    the age of the last of them, `other_port` and `other_source` are the last port without a rule
-    and the last source that source lists refused among them. `last_seen_age_ms` is the age of the
-    last match. `trouble` is the engine's word on an input that waits for its interface.
-    `taker` is a more specific rule that may have what this one lacks.
-    """
+    """The facts about a rule's input that its state describes."""
 
     interface: str
     group: str
+    """The address of the input, or a block, as text."""
     ports: str
+    """The port of the input, or a range, as text."""
     joined: bool
     sources: Sequence[str] = ()
     vlan: int = 0
     matched: int = 0
     last_source: str | None = None
     last_seen_age_ms: int | None = None
+    """The time since the last match."""
     group_seen: int = 0
+    """The datagrams for the input's address on its interface that no rule matched."""
     group_seen_age_ms: int | None = None
+    """The time since the last of these."""
     other_port: int | None = None
+    """Among these, the last port without a rule."""
     other_source: str | None = None
+    """Among these, the last sender that a source list rejected."""
     trouble: str | None = None
+    """Why the input waits for its interface, as the engine reports it."""
     enabled: bool = True
-    taker: Taker | None = None
+    more_specific: MoreSpecificRule | None = None
+    """A rule that may have matched the datagrams that this one lacks."""
 
     @property
     def is_idle(self) -> bool:
-        """Whether it takes nothing now, so that `taker` matters."""
+        """Whether the rule receives nothing now, so that `more_specific` matters."""
         is_flowing = self.matched > 0 and (self.last_seen_age_ms or 0) < SILENT_AFTER_MS
         return self.enabled and not (self.trouble or is_flowing)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputStatus:
-    """What is known of an output when the state of its rule is put into words.
-
-    `parked` says why nothing is sent now. `lost_reason` is that of the last copy lost, such as
-    `send_error (EPERM)`, and `lost_age_ms` its age; `refused_age_ms` is the age of the last answer
-    that nobody listens.
-    """
+    """The facts about an output that the state of its rule describes."""
 
     parked: str | None = None
+    """Why nothing is sent now."""
     lost_reason: str | None = None
+    """The reason of the last lost copy, such as `send_error (EPERM)`."""
     lost_age_ms: int | None = None
+    """The time since that loss."""
     refused_age_ms: int | None = None
+    """The time since a host last answered that it has no receiver."""
 
 
-def rule_state(sight: RuleStatus, outputs: Sequence[OutputStatus] = ()) -> str:
+def rule_state(status: RuleStatus, outputs: Sequence[OutputStatus] = ()) -> str:
     """Return the sentence that answers "where did my datagram go" for one rule.
 
-    First what arrives (or the nearest thing to it that does), then what each output lost just now.
+    It names first what arrives, or the closest that does, and then the recent losses of each
+    output.
     """
     arrival: list[str | None]
-    if sight.enabled:
-        arrival = [sight.trouble or (_flow(sight) if sight.matched else _absence(sight))]
+    if status.enabled:
+        arrival = [status.trouble or (_flow(status) if status.matched else _absence(status))]
     else:
-        arrival = ["disabled", sight.trouble]
+        arrival = ["disabled", status.trouble]
     troubles = (_trouble(number, output) for number, output in enumerate(outputs, start=1))
     return "; ".join(part for part in (*arrival, *troubles) if part)
 
 
-def _flow(sight: RuleStatus) -> str:
-    age_ms = sight.last_seen_age_ms or 0
+def _flow(status: RuleStatus) -> str:
+    age_ms = status.last_seen_age_ms or 0
     if age_ms < SILENT_AFTER_MS:
-        return f"flowing from {sight.last_source}" if sight.last_source else "flowing"
-    last = f", last from {sight.last_source}" if sight.last_source else ""
+        return f"flowing from {status.last_source}" if status.last_source else "flowing"
+    last = f", last from {status.last_source}" if status.last_source else ""
     text = f"silent for {age_ms // 1000} s{last}"
-    taker = sight.taker
-    if taker is not None and taker.all_shared and taker.age_ms < age_ms:
-        text += f"; the more specific rule {taker.label} has what came since"
+    other = status.more_specific
+    if other is not None and other.all_shared and other.age_ms < age_ms:
+        text += f"; the more specific rule {other.label} has matched datagrams since"
     return text
 
 
-def _absence(sight: RuleStatus) -> str:
-    taker = sight.taker
-    if taker is not None and taker.all_shared:
-        seen = _seen(taker.age_ms)
-        return f"frames for {sight.group} {seen}, taken by the more specific rule {taker.label}"
-    seen = _seen(sight.group_seen_age_ms)
-    is_over = seen != "seen"
-    if sight.sources and sight.other_source is not None:
-        wanted = " or ".join(sight.sources)
-        return (
-            f"frames for {sight.group} {seen}, none from {wanted} (last from {sight.other_source})"
-        )
-    if sight.other_port is not None:
-        arrives = f"{sight.group} {'arrived' if is_over else 'arrives'} for port {sight.other_port}"
-        return f"frames {seen}, none for port {sight.ports} ({arrives})"
-    if sight.group_seen and sight.vlan:
-        return f"frames for {sight.group} {seen}, none with VLAN tag {sight.vlan}"
-    if sight.group_seen:
-        return f"frames for {sight.group} {seen}, none without a VLAN tag"
-    text = f"{'joined' if sight.joined else 'bound'}, no frame seen on {sight.interface}"
-    return f"{text} but those of the more specific rule {taker.label}" if taker else text
+def _absence(status: RuleStatus) -> str:
+    group, other = status.group, status.more_specific
+    if other is not None and other.all_shared:
+        seen = _seen(other.age_ms)
+        return f"frames for {group} {seen}, matched by the more specific rule {other.label}"
+    seen = _seen(status.group_seen_age_ms)
+    if status.sources and status.other_source is not None:
+        wanted = " or ".join(status.sources)
+        return f"frames for {group} {seen}, none from {wanted} (last from {status.other_source})"
+    if status.other_port is not None:
+        verb = "arrives" if seen == "seen" else "arrived"
+        elsewhere = f"{group} {verb} for port {status.other_port}"
+        return f"frames {seen}, none for port {status.ports} ({elsewhere})"
+    if status.group_seen and status.vlan:
+        return f"frames for {group} {seen}, none with VLAN tag {status.vlan}"
+    if status.group_seen:
+        return f"frames for {group} {seen}, none without a VLAN tag"
+    text = f"{'joined' if status.joined else 'bound'}, no frame seen on {status.interface}"
+    return f"{text} except those for the more specific rule {other.label}" if other else text
 
 
 def _seen(age_ms: int | None) -> str:
@@ -140,7 +137,7 @@ def _trouble(number: int, output: OutputStatus) -> str:
     if output.lost_reason and _is_recent(output.lost_age_ms):
         return f"output {number} lost copies {_RECENTLY}: {output.lost_reason}"
     if _is_recent(output.refused_age_ms):
-        return f"output {number} was refused {_RECENTLY}: nobody listens there, or no such host"
+        return f"output {number} was refused {_RECENTLY}: no program listens there, or no such host"
     return ""
 
 
