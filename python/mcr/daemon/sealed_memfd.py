@@ -82,13 +82,15 @@ def fixed_size_memfd(size: int, name: str) -> int:
 
 @contextmanager
 def reopen_read_only(descriptors: Iterable[int]) -> Iterator[list[int]]:
-    """Open memory again so that it cannot be written to, nor mapped to be; close it afterwards.
+    """Open memfds again, read-only, so that they cannot be mapped writable either.
+
+    The new descriptors are closed at the end of the block.
 
     Args:
-        descriptors: of memory, however it is open.
+        descriptors: memfds with any access mode.
 
     Raises:
-        OSError: there is no /proc, or no descriptor left.
+        OSError: /proc is missing, or no descriptor is left.
     """
     with ExitStack() as stack:
         opened: list[int] = []

@@ -12,7 +12,7 @@ from ..errors import Problem, RuleError
 from . import fields, grammar
 from .fields import BROADCAST, Address, Invalid, Join, Keep, Network, ProblemCollector, Ttl
 
-DEFAULT_TTL_MULTICAST = 1  # what the kernel does too (RFC 1112, 6.1): a copy stays on its link
+DEFAULT_TTL_MULTICAST = 1  # the kernel's default (RFC 1112, 6.1): a copy stays on its link
 DEFAULT_TTL_UNICAST = 64  # RFC 1700, "Time to live"
 _ID_HEX_DIGITS = 12
 _SWITCH = {None: None, True: "on", False: "off"}
@@ -28,13 +28,15 @@ class Input:
     port: int | range
     """1 to 65535, or a range, whose stop is the last port plus one as usual."""
     interface: str | None
-    """Needed for a group and 255.255.255.255; for others, None means the one that has them."""
+    """Required for a group and 255.255.255.255; for other addresses, None means the interface that
+    has the address."""
     sources: tuple[Address, ...]
     """The accepted senders, ascending; empty accepts any."""
     vlan: int | None
     """The VLAN id of accepted frames, 1 to 4094; None accepts untagged frames."""
     join: Join | None
-    """Whether ``each`` group is joined or ``none``; None joins each up to 2048, else none."""
+    """``each`` joins every group, ``none`` joins no group; None joins each of up to 2048 groups,
+    and none of more."""
 
     def __init__(
         self,
@@ -95,7 +97,7 @@ class Output:
     port: int | range
     """1 to 65535, or as many as the input has: then each datagram goes to the port at its place."""
     interface: str | None
-    """Needed for a group and 255.255.255.255; for a host, None leaves the choice to routing."""
+    """Required for a group and 255.255.255.255; for a host, None leaves the choice to routing."""
     ttl: Ttl | None
     """1 to 255, "keep" or "decrement" (one less than the datagram's); None: `effective_ttl`."""
     dscp: int | Keep

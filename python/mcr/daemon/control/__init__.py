@@ -1,5 +1,5 @@
-"""The control process of the daemon: it serves clients, and tells the workers what to relay.
+"""The control process of the daemon: serves clients, and gives the workers their rules.
 
-It has no rights and no sockets but a Unix socket for clients, a channel to the supervisor and a
-channel to each worker. What it knows of datagrams is what workers count.
+It has no privileges, and only these sockets: the Unix socket for clients, the channel to the
+supervisor and a channel to each worker. All it sees of datagrams is the workers' counters.
 """
