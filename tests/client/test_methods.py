@@ -23,6 +23,7 @@ import mcr
 from mcr import _native
 from mcr.client import connect, methods
 from mcr.daemon.control.rules.entries import read_entry
+from mcr.rules.objects import object_from_rule
 
 A = "239.1.1.1%lo:5001,name=feed-a to 127.0.0.1:7001"
 B = "239.1.1.2%lo:5001 to 239.2.0.2%lo:6001,ttl=8 127.0.0.1:7001"
@@ -228,7 +229,7 @@ def test_objects_hold_every_option(
         priority=None if dscp == "keep" else 3,
     )
     rule = mcr.Rule(mcr.Input("239.1.1.1", 5001, interface="lo", join="each"), [output])
-    assert read_object(json.loads(json.dumps(methods.rule_object(rule)))) == rule
+    assert read_object(json.loads(json.dumps(object_from_rule(rule)))) == rule
 
 
 def test_a_lone_rule_is_no_sequence() -> None:

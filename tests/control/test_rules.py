@@ -13,23 +13,17 @@ from tests.support.fake_host import HOST
 from tests.support.strategies import INTERFACES, KERNEL_INTERFACES, rules
 
 from mcr.daemon.control.api.errors import RpcError
-from mcr.daemon.control.api.params import RuleObject
 from mcr.daemon.control.log import default_levels
 from mcr.daemon.control.rules import rulebook, snapshot
 from mcr.daemon.control.rules.config_file import read_config
 from mcr.daemon.control.rules.draft import RuleSetAside
-from mcr.daemon.control.rules.entries import (
-    EnabledRule,
-    object_of,
-    read_entries,
-    rule_of,
-    written,
-)
+from mcr.daemon.control.rules.entries import EnabledRule, read_entries
 from mcr.daemon.control.rules.rulebook import Rulebook
 from mcr.daemon.control.rules.snapshot import UnreadableError
 from mcr.errors import ConflictError, RuleError
 from mcr.rules import Rule
 from mcr.rules.hostnames import HostName, HostResolver
+from mcr.rules.objects import object_from_rule, text_or_object
 
 ONE = "239.1.1.1%eth0:5001,name=one to 239.2.0.1%eth1:6001"
 TWO = "239.1.1.2%eth0:5001 to 239.2.0.2%eth1:6001"
@@ -46,10 +40,8 @@ def fake_host(monkeypatch: pytest.MonkeyPatch) -> None:
 @given(rules(KERNEL_INTERFACES))
 def test_objects_say_every_rule(rule: Rule) -> None:
     """Also those that text cannot."""
-    said = object_of(rule)
-    assert rule_of(RuleObject.model_validate(said)) == rule
-    (entry,) = read_entries([written(rule)], enabled=True)
-    assert entry == EnabledRule(rule, True)
+    for form in (object_from_rule(rule), text_or_object(rule)):
+        assert read_entries([form], enabled=True) == [EnabledRule(rule, True)]
 
 
 @given(

@@ -27,10 +27,9 @@ from ..protocol.results import (
     WorkerInfo,
     WorkerList,
 )
-from ..rules import Input, Output, Rule
-from ..rules.fields import Network
-from ..rules.grammar import GRAMMAR_CHARACTERS, format_ports
+from ..rules import Rule
 from ..rules.hostnames import HostChange
+from ..rules.objects import text_or_object
 
 T = TypeVar("T")
 R = TypeVar("R", bound=JsonObject)
@@ -247,48 +246,6 @@ def subscribe(kinds: Iterable[str] | None, after: int | None) -> Call[EventPosit
     return _call("events.subscribe", params, EventPosition)
 
 
-def rule_object(rule: Rule) -> dict[str, Any]:
-    """The rule as an object of the protocol, which can hold every interface name."""
-    return _given(
-        name=rule.name,
-        input=_input_object(rule.input),
-        outputs=[_output_object(output) for output in rule.outputs],
-    )
-
-
-def _input_object(source: Input) -> dict[str, Any]:
-    return _given(
-        address=_address(source.group),
-        port=_ports(source.port),
-        interface=source.interface,
-        sources=[str(address) for address in source.sources] or None,
-        vlan=source.vlan,
-        join=source.join,
-    )
-
-
-def _output_object(output: Output) -> dict[str, Any]:
-    return _given(
-        address=_address(output.address),
-        port=_ports(output.port),
-        interface=output.interface,
-        ttl=output.ttl,
-        dscp=output.dscp or None,
-        source=None if output.source is None else str(output.source),
-        source_port=output.source_port,
-        loop=output.loop,
-        priority=output.priority,
-    )
-
-
-def _address(address: object) -> str:
-    return address.with_prefixlen if isinstance(address, Network) else str(address)
-
-
-def _ports(port: int | range) -> int | str:
-    return port if isinstance(port, int) else format_ports(port)
-
-
 def _call(method: str, params: Json, result: type[R], doubt: str = "") -> Call[R]:
     """A call that returns its result as it is."""
     return Call(method, params, result, lambda result: result, doubt)
@@ -319,9 +276,7 @@ def _new_rule(rule: NewRule) -> str | dict[str, Any]:
         return {"rule": form, "enabled": rule.enabled}
     if isinstance(rule, Mapping):
         return dict(rule)
-    interfaces = (rule.input.interface, *(output.interface for output in rule.outputs))
-    is_plain = not any(set(name or "") & set(GRAMMAR_CHARACTERS) for name in interfaces)
-    return str(rule) if is_plain else rule_object(rule)
+    return text_or_object(rule)
 
 
 def _ids(rules: Iterable[KnownRule] | None) -> list[str] | None:

@@ -36,11 +36,11 @@ from ....protocol.results import (
     WorkerList,
 )
 from ....rules import Rule
+from ....rules.objects import text_or_object
 from ....stats import RuleStats
 from ..events import EventBus
 from ..log import Log
 from ..rules.draft import Draft, RuleRecord, RuleSetAside
-from ..rules.entries import written
 from ..rules.rulebook import Rulebook
 from ..rules.transactions import Transactions
 from ..workers.counters import WorkerCounters, new_rule
@@ -343,7 +343,7 @@ def _info(held: RuleRecord, stats: RuleStats) -> RuleInfo:
 
 def _object(rule: Rule) -> dict[str, Any] | None:
     """The rule as an object, where its text could not be given back to us."""
-    form = written(rule)
+    form = text_or_object(rule)
     return None if isinstance(form, str) else form
 
 

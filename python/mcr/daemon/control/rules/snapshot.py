@@ -26,11 +26,12 @@ from ....protocol.constants import FACILITIES, Facility, Level
 from ....protocol.results import LogLevels
 from ....rules import Rule
 from ....rules.hostnames import HostName, ResolvedHosts
+from ....rules.objects import text_or_object
 from ....rules.spec import ResolvedRule
 from .. import limits
 from ..api.jsonrpc import encode
 from ..api.validation import problems_of
-from .entries import EnabledRule, read_entry, written
+from .entries import EnabledRule, read_entry
 
 _RESOLVED = TypeAdapter(ResolvedRule)
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
@@ -81,7 +82,7 @@ class UnreadableError(McrError):
 
 def line_of(entry: EnabledRule) -> bytes:
     """What is kept of a rule."""
-    line = encode({"rule": written(entry.rule), "enabled": entry.enabled})
+    line = encode({"rule": text_or_object(entry.rule), "enabled": entry.enabled})
     if entry.resolved is None:
         return line + b"\n"
     resolved = _RESOLVED.dump_json(entry.resolved, exclude_defaults=True)
