@@ -130,7 +130,7 @@ def test_a_host_name_with_another_address(proxied: mcr.Client, proxy: LineProxy)
     result = {"changes": [{**change, "error": None}], "revision": 3}
     proxy.script = answering({"hosts.resolve": result}.get)
     (moved,) = proxied.resolve_hosts()
-    assert str(moved) == "the host 'studio.example' was 192.0.2.7 and is 192.0.2.8"
+    assert str(moved) == "the host 'studio.example' now resolves to 192.0.2.8 instead of 192.0.2.7"
 
 
 def test_a_transaction(client: mcr.Client, revision: int) -> None:
