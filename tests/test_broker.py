@@ -88,7 +88,7 @@ def test_no_worker_uses_up_the_descriptors(line: tuple[socket.socket, socket.soc
             near.send(merger(port))
             assert broker.serve(0, far.fileno())
             answers.append(near.recv(2000))
-        assert b"too many rules: the descriptors of the supervisor" in answers[-1]
+        assert b"too many rules: the supervisor's descriptors" in answers[-1]
         assert 100 < broker.open_sockets <= (used + 400) // 2
         others = [socket.socketpair() for _ in range(50)]
         for pair in others:
