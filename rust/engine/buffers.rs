@@ -1,7 +1,7 @@
-//! Sizes of receive buffers, and how an engine's memory is divided among them.
+//! The size classes of receive buffers, and the division of an engine's memory among them.
 //!
 //! The kernel picks a buffer before it knows a frame's size, so the size class belongs to the
-//! socket. This file must not know io_uring.
+//! socket.
 
 use std::io;
 
@@ -12,24 +12,24 @@ use crate::sys::buffers::Buffers;
 /// the virtio header (10); for a UDP socket the address (32) and its control messages (72).
 const HEADROOM: u32 = 120;
 
-/// How big the buffers of a socket are.
+/// The size of a socket's buffers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SizeClass {
-    /// Frames of an MTU of 1500.
+    /// Frames for an MTU of 1500.
     Standard,
-    /// Frames of an MTU of 9000.
+    /// Frames for an MTU of 9000.
     Jumbo,
-    /// Super-frames and reassembled datagrams of 64 KiB. Only the pages that a frame touches
-    /// cost memory.
+    /// Super-frames and reassembled datagrams of 64 KiB. Only the pages that a frame touches use
+    /// memory.
     Super,
 }
 
 impl SizeClass {
-    /// All of them, in the order of their sizes.
+    /// All classes, in increasing size.
     pub const ALL: [Self; 3] = [Self::Standard, Self::Jumbo, Self::Super];
 
-    /// The class for an interface of this MTU (bytes); `merged` where GRO or reassembly can
-    /// deliver more than the MTU at once.
+    /// The class for an interface with this MTU (bytes); `merged` if GRO or reassembly can deliver
+    /// more than the MTU at once.
     #[must_use]
     pub fn for_frames(mtu: u32, merged: bool) -> Self {
         let fits =
@@ -38,19 +38,19 @@ impl SizeClass {
         if merged { Self::Super } else { class }
     }
 
-    /// Bytes of one buffer.
+    /// The size of one buffer in bytes.
     #[must_use]
     pub const fn buffer_bytes(self) -> u32 {
         match self {
             Self::Standard => 2048,
             Self::Jumbo => 10 * 1024,
-            // 64 KiB and all headers, an odd number of pages so that the heads of the buffers
+            // 64 KiB and all headers, an odd number of pages so that the starts of the buffers
             // spread over the cache.
             Self::Super => 17 * 4096,
         }
     }
 
-    /// How many buffers of the class fit its part of `budget_bytes`, at least 4.
+    /// How many buffers of the class fit its share of `budget_bytes`; at least 4.
     #[must_use]
     pub fn count(self, budget_bytes: usize) -> u16 {
         let part = match self {
@@ -62,10 +62,10 @@ impl SizeClass {
         u16::try_from(count.clamp(4, 1 << 14)).unwrap_or(4)
     }
 
-    /// The buffers of this class for a worker with `budget_bytes` for all of its classes.
+    /// Allocates the buffers of this class for a worker with `budget_bytes` for all of its classes.
     ///
     /// # Errors
-    /// The kernel's answer: no memory.
+    /// The kernel's: no memory.
     pub fn buffers(self, budget_bytes: usize) -> io::Result<Buffers> {
         Buffers::new(self.buffer_bytes(), self.count(budget_bytes))
     }

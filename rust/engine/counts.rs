@@ -1,4 +1,4 @@
-//! The counting of what an engine receives, in the slots of interface, group and rule.
+//! The counting of received datagrams, in the slots of interface, group and rule.
 
 use crate::addr::Addr;
 use crate::engine::ingress::{Arrival, OrderCheck};
@@ -8,8 +8,8 @@ use crate::packet::{Datagram, Discard, Span};
 use crate::stats::{SlotWords, Writer, group, interface, rule};
 use crate::sys::ring::Ring;
 
-/// Counts what a source received and nobody can read; not so where it may have to be finished, which
-/// is the answer.
+/// Counts unreadable datagrams from a source. Returns true, without counting, if they may have to
+/// be finished first.
 #[cold]
 #[inline(never)]
 pub(super) fn discard(
@@ -26,13 +26,13 @@ pub(super) fn discard(
     false
 }
 
-/// Counts what was received and is not relayed.
+/// Counts datagrams that were received but are not relayed.
 pub(super) fn count_discarded(words: &mut SlotWords, reason: Discard, datagrams: u32) {
     words[interface::RECEIVED] += u64::from(datagrams);
     words[interface::DROPPED + reason as usize] += u64::from(datagrams);
 }
 
-/// Counts a datagram that a rule took.
+/// Counts a datagram that matches a rule.
 #[inline]
 pub(super) fn count_match(counters: &mut Writer, slot: u32, arrival: &Arrival) {
     let (datagram, now_ms) = (&arrival.datagram, counters.now_ms());
@@ -43,8 +43,8 @@ pub(super) fn count_match(counters: &mut Writer, slot: u32, arrival: &Arrival) {
     store_address(&mut words[rule::LAST_SOURCE..], datagram.source);
 }
 
-/// Counts a datagram that GRO lets overtake others, if it is one.
-// Out of line: for most rules nothing is merged, or what is merged comes many at a time.
+/// Counts a datagram if GRO lets it overtake others.
+// Not inlined: for most rules nothing is merged, or super-frames carry many datagrams at a time.
 #[inline(never)]
 pub(super) fn check_order(
     (ring, window): (&Ring, &Window),
@@ -60,7 +60,7 @@ pub(super) fn check_order(
     }
 }
 
-/// Keeps what tells the user why nothing flows: the group is there, but not as a rule wants it.
+/// Records why no rule matches, for the user: the group arrives, but not as any rule expects it.
 #[inline(never)]
 pub(super) fn count_unmatched(
     counters: &mut Writer,

@@ -1,4 +1,4 @@
-//! The receiving side of an engine: which sockets are listened to, and what each datagram counts as.
+//! The receiving side of an engine: its listeners, and the counting of each datagram.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -18,7 +18,7 @@ use crate::sys::buffers::Buffer;
 use crate::sys::ring::{PoolId, Ring};
 use crate::sys::sockopt;
 
-/// Failures in a row after which a socket is not listened to any more.
+/// Consecutive failures after which a socket is given up.
 const MAX_FAILURES: u8 = 8;
 
 /// The sockets of an engine, by their tokens in the ring.
@@ -28,11 +28,11 @@ pub(super) struct Intake {
     buffers: usize,
     buffer_bytes: usize,
     verify_checksums: bool,
-    /// Whether some listener is to be armed.
+    /// Whether some listener must be armed again.
     some_ended: bool,
-    /// How many listeners the kernel still holds though no plan has them.
+    /// How many listeners the kernel still holds although no plan has them.
     closing: usize,
-    /// Those that have a packet ring.
+    /// The listeners with a packet ring.
     rings: PacketRings,
     /// Whether the buffer that was read last may have to be finished.
     awaits_finish: bool,
@@ -53,48 +53,49 @@ impl Intake {
         }
     }
 
-    /// No turn can bring more datagrams: so many buffers, and each packet ring's share.
+    /// The most datagrams of one turn: all buffers, and each packet ring's share.
     pub(super) fn most_datagrams(&self) -> usize {
         self.buffers + self.rings.len() * TURN_FRAMES
     }
 
-    /// How many packet rings there are.
+    /// The number of packet rings.
     pub(super) fn rings(&self) -> usize {
         self.rings.len()
     }
 
-    /// The slots of the largest packet ring.
+    /// The number of slots in the largest packet ring.
     pub(super) fn slots(&self) -> usize {
         let rings = self.listeners.iter().flatten().filter_map(|known| known.source.ring.as_ref());
         rings.map(|ring| usize::from(ring.slots())).max().unwrap_or(0)
     }
 
-    /// Whether a frame lies in any packet ring, or comes within the time that looking is cheaper
-    /// than sleeping. A lone frame never makes it look out for another.
+    /// Whether a packet ring has a frame, or gets one within the time that polling is cheaper than
+    /// sleeping. A lone frame never causes polling for the next.
     #[inline]
-    pub(super) fn frames_come(&mut self, ring: &Ring) -> bool {
-        self.rings.frames_come(&self.listeners, ring)
+    pub(super) fn has_frames(&mut self, ring: &Ring) -> bool {
+        self.rings.has_frames(&self.listeners, ring)
     }
 
-    /// Frames that one turn took in tell how fast they come.
+    /// Records the number of frames of one turn, as a measure of their rate.
     #[inline]
     pub(super) fn note_pace(&mut self, frames: usize) {
         self.rings.note_pace(frames);
     }
 
-    /// Has the kernel tell when a frame comes into a packet ring, as they are all empty.
+    /// Makes the kernel report the next frame in a packet ring; all of them are empty.
     #[inline]
     pub(super) fn watch_rings(&mut self, ring: &mut Ring) -> io::Result<()> {
         self.rings.watch(&mut self.listeners, ring)
     }
 
-    /// Takes the next frame of a packet ring, by its number here, and says its token.
+    /// Takes the next frame of the packet ring with this number, and returns it with its token.
     #[inline]
     pub(super) fn take_slot(&self, number: usize, ring: &mut Ring) -> Option<(u32, Buffer)> {
         self.rings.take_slot(&self.listeners, number, ring)
     }
 
-    /// The kernel no longer watches a packet ring: frames have come, or the socket failed.
+    /// Records that the kernel no longer watches a packet ring: frames have arrived, or the socket
+    /// failed.
     pub(super) fn readable(&mut self, token: u32, failed: bool, counters: &mut Writer) {
         let listener = self.listeners.get(token as usize).and_then(Option::as_ref);
         let errno = listener.filter(|_| failed).map_or(0, |listener| {
@@ -106,12 +107,12 @@ impl Intake {
         self.ended(token, errno, counters);
     }
 
-    /// Whether the kernel still holds a socket that no plan has.
+    /// Whether the kernel still holds a socket that is in no plan.
     pub(super) fn is_closing(&self) -> bool {
         self.closing > 0
     }
 
-    /// Starts and ends listening as a new plan says.
+    /// Starts and ends listeners as a new plan requires.
     pub(super) fn adopt(&mut self, sources: &[Source], ring: &mut Ring) -> io::Result<()> {
         let wanted: HashSet<_> = sources.iter().map(Source::identity).collect();
         let mut known = HashSet::new();
@@ -136,8 +137,8 @@ impl Intake {
             }
         }
         self.rings.retain_open(&self.listeners);
-        // Places below are taken: to search them for each source anew would take the square of
-        // their number, while datagrams wait.
+        // Places below `free` are used. Searching all of them for each source would take quadratic
+        // time while datagrams wait.
         let mut free = 0;
         for source in sources {
             if !known.contains(&source.identity()) {
@@ -147,7 +148,7 @@ impl Intake {
         self.listen(ring)
     }
 
-    /// Puts a socket into the first free place from `free` on, and says which that was.
+    /// Puts a socket into the first free place from `free` on, and returns that place.
     fn add(&mut self, source: Source, free: usize, ring: &mut Ring) -> io::Result<usize> {
         let pool = match &source.ring {
             Some(packets) => ring.add_slots(packets)?,
@@ -169,7 +170,7 @@ impl Intake {
         Ok(at)
     }
 
-    /// The buffers of a class, made when the first socket needs them.
+    /// The buffer pool of a class, created for the first socket that needs it.
     fn pool(&mut self, class: SizeClass, ring: &mut Ring) -> io::Result<PoolId> {
         if let Some(pool) = self.pools[class as usize] {
             return Ok(pool);
@@ -181,8 +182,8 @@ impl Intake {
         Ok(pool)
     }
 
-    /// Reads a filled buffer and counts it; the rules that take it, if any do. What may have to be
-    /// finished is not counted: [`Intake::awaits_finish`] says so.
+    /// Reads a filled buffer and counts it; returns the matching rules, if any. A buffer that may
+    /// have to be finished is not counted: [`Intake::awaits_finish`] tells.
     #[inline(always)]
     pub(super) fn read<'a>(
         &mut self,
@@ -205,13 +206,13 @@ impl Intake {
         Some((arrival, rules))
     }
 
-    /// Whether the buffer that was read last may have to be finished; no longer when this was asked.
+    /// Whether the buffer that was read last may have to be finished; resets the state.
     pub(super) fn awaits_finish(&mut self) -> bool {
         std::mem::take(&mut self.awaits_finish)
     }
 
-    /// Does what the kernel left to do in a buffer and counts what comes of it; the new buffer, and
-    /// the rules that take what is in it, if any do. The old one is given back.
+    /// Completes the offloaded work in a buffer and counts the result; returns the new buffer and
+    /// the matching rules, if any. The old buffer is given back.
     pub(super) fn finish<'a>(
         &self,
         token: u32,
@@ -243,7 +244,7 @@ impl Intake {
         Some((buffer, arrival, rules))
     }
 
-    /// The kernel has ended a receive that brought data.
+    /// Records that the kernel has ended a receive that delivered data.
     pub(super) fn disarmed(&mut self, token: u32) {
         let Some(place) = self.listeners.get_mut(token as usize) else { return };
         if let Some(listener) = place {
@@ -257,18 +258,18 @@ impl Intake {
         }
     }
 
-    /// The kernel has ended a receive without data.
+    /// Records that the kernel has ended a receive without data.
     pub(super) fn ended(&mut self, token: u32, errno: i32, counters: &mut Writer) {
         self.disarmed(token);
         let Some(Some(listener)) = self.listeners.get_mut(token as usize) else { return };
         let words = counters.slot(listener.source.slot);
         match errno {
-            // Nothing is lost: what finds no buffer waits in the socket.
+            // Nothing is lost: a datagram without a buffer waits in the socket.
             libc::ENOBUFS => words[interface::BUFFER_WAITS] += 1,
-            // The link went down; listening again waits until it is up.
+            // The link went down; listening resumes when it is up.
             0 | libc::ENETDOWN => {}
-            // The frame is gone: no `virtio_net_hdr` can say how it is to be cut. The network decides
-            // how many of them come, so they must not count as failures.
+            // The frame is lost: no `virtio_net_hdr` can describe how to segment it. The network
+            // determines the number of such frames, so they must not count as failures.
             libc::EINVAL if is_described(listener.source.kind) => {
                 count_discarded(words, Discard::BadHeader, 1);
             }
@@ -282,7 +283,7 @@ impl Intake {
         }
     }
 
-    /// Listens again to every socket whose receive has ended. The buffers are back by now.
+    /// Arms every listener whose receive has ended. The buffers have been given back by now.
     #[inline]
     pub(super) fn listen(&mut self, ring: &mut Ring) -> io::Result<()> {
         if !std::mem::take(&mut self.some_ended) {
@@ -303,7 +304,7 @@ impl Intake {
     }
 }
 
-/// Counts what a source received; the rules that take it, if any do.
+/// Counts the datagrams from a source; returns the matching rules, if any.
 #[inline(always)]
 fn find_rules<'a>(
     source: &Source,

@@ -1,17 +1,17 @@
-//! A socket that an engine listens to, and how far the kernel delivers from it.
+//! A socket that an engine listens to, and the state of its reception.
 
 use std::io;
 
 use crate::engine::plan::Source;
 use crate::sys::ring::{PoolId, Ring};
 
-/// One socket that is listened to, or was until a moment ago.
+/// A socket that is listened to, or is being closed.
 pub(super) struct Listener {
     pub(super) source: Source,
-    /// Its buffers, or the number of its packet ring.
+    /// Its buffer pool, or its packet ring.
     pub(super) pool: PoolId,
     pub(super) state: ListenerState,
-    /// Failed receives in a row.
+    /// Consecutive failed receives.
     pub(super) failures: u8,
 }
 
@@ -23,11 +23,11 @@ pub(super) enum ListenerState {
     Ended,
     /// No longer in the plan; the kernel still holds it.
     Closing,
-    /// It failed again and again.
+    /// Given up after too many failures.
     Failed,
 }
 
-/// Lets the kernel go of a socket that no plan has any more.
+/// Cancels the kernel's use of a socket that is in no plan any more.
 pub(super) fn end(
     listener: &Listener,
     token: u32,

@@ -1,9 +1,9 @@
-//! The hot thread: one io_uring, one turn after the other.
+//! The hot thread: one io_uring, served in turns.
 //!
-//! A turn reaps everything that has arrived, then sends it, counts, and gives the buffers back.
+//! A turn receives everything that has arrived, sends it, counts it, and gives the buffers back.
 //! Batches form by themselves under load, and a lone datagram leaves at once: there is no timer.
-//! The engine is handed open sockets and a compiled table; it opens nothing, and nothing on the
-//! path of a datagram allocates, locks, logs or calls Python.
+//! The engine gets open sockets and a compiled table; it opens nothing, and nothing on the path of
+//! a datagram allocates, locks, logs or calls Python.
 
 pub mod buffers;
 mod counts;
@@ -36,24 +36,24 @@ pub use crate::sys::ring::FreshRing;
 use crate::sys::ring::{Event, Ring};
 use intake::Intake;
 
-/// What the cold side tells an engine.
+/// A command from the cold side.
 pub enum Command {
-    /// Follow this plan from now on; answered by the plan that it replaces.
+    /// Use this plan from now on; the reply is the plan that it replaces.
     Adopt(Box<Plan>),
     /// Send what has been received, then end.
     Stop,
 }
 
-/// What an engine needs from its creator.
+/// The engine's connection to the cold side, and its settings.
 pub struct EngineChannels {
-    /// The orders.
+    /// The commands.
     pub commands: Receiver<Command>,
-    /// The plans that are out of use, to be freed elsewhere, and with them the sockets that no
-    /// later plan has: one once the engine runs, then one for each [`Command::Adopt`].
+    /// Returns plans that are out of use, to be freed in another thread together with the sockets
+    /// that no later plan has: one plan once the engine runs, then one for each [`Command::Adopt`].
     pub retired: Sender<Box<Plan>>,
-    /// Written to after each command.
+    /// An eventfd that is written after each command.
     pub wake: Arc<OwnedFd>,
-    /// The page of the counters, for this engine alone to write.
+    /// The counter page; this engine is its only writer.
     pub page: Arc<SharedWords>,
     /// Bytes for all receive buffers together.
     pub buffer_bytes: usize,
@@ -61,35 +61,37 @@ pub struct EngineChannels {
     pub verify_checksums: bool,
 }
 
-/// Datagrams that one look at the ring must bring to make another look worth a system call.
+/// The number of datagrams that one check of the ring must deliver to make another check worth a
+/// system call.
 const BUSY: usize = 16;
 
-/// Runs an engine in the calling thread until it is told to stop.
+/// Runs an engine in the calling thread until it receives [`Command::Stop`].
 ///
 /// # Errors
-/// io_uring refused, or no memory; later only what makes going on impossible.
-pub fn run(plan: Box<Plan>, ring: FreshRing, links: EngineChannels) -> io::Result<()> {
-    Engine::new(plan, ring, links)?.work()
+/// io_uring is refused, or there is no memory; later, only errors that make it impossible to
+/// continue.
+pub fn run(plan: Box<Plan>, ring: FreshRing, channels: EngineChannels) -> io::Result<()> {
+    Engine::new(plan, ring, channels)?.work()
 }
 
 struct Engine {
     ring: Ring,
     plan: Box<Plan>,
-    /// The plan before, for as long as the kernel has not let go of its sockets.
+    /// The previous plan, until the kernel has released its sockets.
     replaced: Option<Box<Plan>>,
     intake: Intake,
     window: Window,
     egress: Egress,
     counters: Writer,
-    links: EngineChannels,
+    channels: EngineChannels,
 }
 
 impl Engine {
-    fn new(first: Box<Plan>, ring: FreshRing, links: EngineChannels) -> io::Result<Self> {
+    fn new(first: Box<Plan>, ring: FreshRing, channels: EngineChannels) -> io::Result<Self> {
         let mut ring = Ring::begin(ring)?;
-        ring.watch(links.wake.as_fd())?;
-        let counters = Writer::new(links.page.clone());
-        let intake = Intake::new(links.buffer_bytes, links.verify_checksums);
+        ring.watch(channels.wake.as_fd())?;
+        let counters = Writer::new(channels.page.clone());
+        let intake = Intake::new(channels.buffer_bytes, channels.verify_checksums);
         let egress = Egress::new(MAX_SLOTS as usize);
         let plan = Box::new(Plan::empty());
         let mut engine = Self {
@@ -100,24 +102,24 @@ impl Engine {
             window: Window::new(),
             egress,
             counters,
-            links,
+            channels,
         };
-        engine.follow(first)?;
+        engine.adopt(first)?;
         Ok(engine)
     }
 
-    /// All turns.
-    // A function of its own in every build, so that what happens in it can be counted, and neither
-    // what is made before nor what is freed after.
+    /// Runs all turns.
+    // A separate function in every build, so that a profiler can count its instructions without
+    // those of setup and cleanup.
     #[inline(never)]
     fn work(&mut self) -> io::Result<()> {
         while self.turn()? {}
         self.finish()
     }
 
-    /// One turn; false when it was the last.
+    /// Runs one turn; false if it was the last.
     fn turn(&mut self) -> io::Result<bool> {
-        if self.intake.frames_come(&self.ring) {
+        if self.intake.has_frames(&self.ring) {
             self.ring.poll()?;
         } else {
             self.intake.watch_rings(&mut self.ring)?;
@@ -126,10 +128,10 @@ impl Engine {
         let woken = self.reap()?;
         self.relay()?;
         self.retire();
-        if woken { self.obey() } else { Ok(true) }
+        if woken { self.run_commands() } else { Ok(true) }
     }
 
-    /// Takes in everything that has arrived; true when a command waits.
+    /// Receives everything that has arrived; true if a command waits.
     fn reap(&mut self) -> io::Result<bool> {
         self.counters.set_time(coarse_clock_ms());
         let mut woken = false;
@@ -158,7 +160,7 @@ impl Engine {
         Ok(woken)
     }
 
-    /// Takes in what lies in the packet rings, a turn's share of each.
+    /// Receives the frames in the packet rings, a turn's share of each.
     fn take_slots(&mut self) -> io::Result<()> {
         let before = self.window.len();
         for number in 0..self.intake.rings() {
@@ -184,7 +186,7 @@ impl Engine {
         Lanes { ring, plan, window, egress, counters }.enter(buffer, &arrival, rules)
     }
 
-    /// Gives a buffer back that no rule takes, unless it is to be finished first.
+    /// Gives back a buffer that matches no rule, unless it must be finished first.
     #[inline(never)]
     fn not_matched(&mut self, token: u32, buffer: Buffer) -> io::Result<()> {
         let Self { ring, plan, intake, window, egress, counters, .. } = self;
@@ -201,7 +203,8 @@ impl Engine {
         Lanes { ring, plan, window, egress, counters }.enter(buffer, &arrival, rules)
     }
 
-    /// Sends what was taken in, gives the buffers back, listens again, and publishes the counters.
+    /// Sends what was received, gives the buffers back, arms the listeners, and publishes the
+    /// counters.
     fn relay(&mut self) -> io::Result<()> {
         let Self { ring, window, plan, egress, counters, .. } = self;
         egress.send_window(ring, window, plan, counters)?;
@@ -214,20 +217,20 @@ impl Engine {
         Ok(())
     }
 
-    /// Follows the commands that wait; false when one of them is to stop.
-    fn obey(&mut self) -> io::Result<bool> {
-        self.ring.watch(self.links.wake.as_fd())?;
-        while let Ok(command) = self.links.commands.try_recv() {
+    /// Runs the waiting commands; false if one of them is to stop.
+    fn run_commands(&mut self) -> io::Result<bool> {
+        self.ring.watch(self.channels.wake.as_fd())?;
+        while let Ok(command) = self.channels.commands.try_recv() {
             match command {
                 Command::Stop => return Ok(false),
-                Command::Adopt(plan) => self.follow(plan)?,
+                Command::Adopt(plan) => self.adopt(plan)?,
             }
         }
         Ok(true)
     }
 
-    /// Swaps the plan, and hands the one before back to be freed off this thread.
-    fn follow(&mut self, plan: Box<Plan>) -> io::Result<()> {
+    /// Switches to a new plan, and returns the previous one to be freed in another thread.
+    fn adopt(&mut self, plan: Box<Plan>) -> io::Result<()> {
         for released in &plan.released {
             self.counters.release(*released);
         }
@@ -244,9 +247,9 @@ impl Engine {
         Ok(())
     }
 
-    /// Hands the plan before back once nothing of it is in use. Not sooner: whoever lets go of a
-    /// socket last closes it, and for AF_PACKET the kernel waits many milliseconds then, until no
-    /// processor looks at the socket any more.
+    /// Returns the previous plan once nothing of it is in use. Not earlier: the last reference to a
+    /// socket closes it, and closing an AF_PACKET socket waits many milliseconds in the kernel
+    /// until no processor looks at it any more.
     fn retire(&mut self) {
         if !self.intake.is_closing() {
             self.retire_at_once();
@@ -255,12 +258,12 @@ impl Engine {
 
     fn retire_at_once(&mut self) {
         if let Some(plan) = self.replaced.take() {
-            // The other side is gone only when nobody waits for the answer any more.
-            self.links.retired.send(plan).ok();
+            // The receiver is gone only when no reply is expected any more.
+            self.channels.retired.send(plan).ok();
         }
     }
 
-    /// Relays what had arrived before the end, and no more, however much arrives meanwhile.
+    /// Relays what had arrived before the end, but no more, however much arrives meanwhile.
     fn finish(&mut self) -> io::Result<()> {
         for _ in 0..=self.intake.slots() / packet_rings::TURN_FRAMES {
             self.reap()?;
@@ -270,7 +273,7 @@ impl Engine {
     }
 }
 
-/// Where datagrams go that rules have taken.
+/// The destination of matched datagrams.
 struct Lanes<'a> {
     ring: &'a mut Ring,
     plan: &'a Plan,
@@ -280,7 +283,7 @@ struct Lanes<'a> {
 }
 
 impl Lanes<'_> {
-    /// Counts the datagrams of a buffer for each of these rules, and puts them into its lane.
+    /// Counts the datagrams of a buffer for each of these rules, and adds them to its lane.
     #[inline(always)]
     fn enter(self, buffer: Buffer, arrival: &Arrival, rules: &[u32]) -> io::Result<()> {
         let Self { ring, plan, window, egress, counters } = self;
@@ -306,7 +309,7 @@ impl Lanes<'_> {
     }
 }
 
-/// CLOCK_MONOTONIC_COARSE in milliseconds: cheap, and good to a few of them.
+/// CLOCK_MONOTONIC_COARSE in milliseconds: cheap, with an error of a few milliseconds.
 fn coarse_clock_ms() -> u64 {
     let Ok(now) = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE) else { return 0 };
     u64::try_from(Duration::from(now).as_millis()).unwrap_or(0)

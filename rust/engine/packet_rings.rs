@@ -1,5 +1,6 @@
-//! The packet rings of an engine: looked into without a system call, and watched only while
-//! they are empty, so that a busy one costs neither the kernel nor the engine a wake-up.
+//! The packet rings of an engine. They are read without system calls, and watched by the kernel
+//! only while they are empty, so that a busy ring costs neither the kernel nor the engine a
+//! wake-up.
 
 use std::hint;
 use std::io;
@@ -9,18 +10,18 @@ use super::listener::{Listener, ListenerState};
 use crate::sys::buffers::Buffer;
 use crate::sys::ring::Ring;
 
-/// Most frames that one turn takes from a ring, so that no ring keeps the others, nor the
-/// commands, waiting.
+/// The most frames that one turn takes from a ring, so that no ring delays the others or the
+/// commands.
 pub(super) const TURN_FRAMES: usize = 512;
-/// How often an empty ring is looked at before the kernel is asked to watch it, while frames
-/// come fast: two to six microseconds, less than a wake-up costs the core that delivers frames.
-const LOOKS: u32 = 128;
+/// How often an empty ring is polled before the kernel is asked to watch it, while frames arrive
+/// fast: two to six microseconds, less than a wake-up costs the core that delivers frames.
+const POLLS: u32 = 128;
 
-/// The listeners that have a packet ring.
+/// The listeners with a packet ring.
 #[derive(Default)]
 pub(super) struct PacketRings {
     tokens: Vec<u32>,
-    /// Whether frames come faster than a wake-up would.
+    /// Whether frames arrive faster than a wake-up takes.
     is_eager: bool,
 }
 
@@ -34,12 +35,12 @@ impl PacketRings {
     }
 
     #[inline]
-    pub(super) fn frames_come(&mut self, listeners: &[Option<Listener>], ring: &Ring) -> bool {
+    pub(super) fn has_frames(&mut self, listeners: &[Option<Listener>], ring: &Ring) -> bool {
         if self.frames_wait(listeners, ring) {
             return true;
         }
         if std::mem::take(&mut self.is_eager) {
-            for _ in 0..LOOKS {
+            for _ in 0..POLLS {
                 hint::spin_loop();
                 if self.frames_wait(listeners, ring) {
                     self.is_eager = true;
@@ -93,7 +94,7 @@ impl PacketRings {
         Some((token, buffer))
     }
 
-    /// Forgets the rings of listeners that are closing.
+    /// Removes the rings of listeners that are closing.
     pub(super) fn retain_open(&mut self, listeners: &[Option<Listener>]) {
         self.tokens.retain(|&token| {
             let listener = listeners[token as usize].as_ref();

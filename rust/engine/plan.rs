@@ -1,5 +1,5 @@
-//! What one worker is told to do: sockets, table and counters, compiled by the cold side.
-//! A plan never changes; the engine swaps it for the next one between two turns.
+//! A worker's plan: sockets, table and counters, compiled by the cold side. A plan is immutable;
+//! the engine replaces it between two turns.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,57 +13,57 @@ use crate::sockets::provider::Socket;
 use crate::stats::{Grant, Slot};
 use crate::sys::packet_ring::PacketRing;
 
-/// So many rules have their outputs in one share: a change makes those shares anew that it
-/// touches, and hands on all others as they are.
+/// The number of rules whose outputs form one share. A change rebuilds only the shares that it
+/// affects and reuses all others.
 pub const SHARE_RULES: usize = 64;
 
-/// A worker's sockets and rules.
+/// The sockets and rules of a worker.
 pub struct Plan {
     /// The sockets to receive from.
     pub sources: Box<[Source]>,
-    /// Which rules take a datagram.
+    /// The table that matches datagrams to rules.
     pub table: Arc<Table>,
-    /// The rules, by their numbers in the table; under numbers that no rule has stands anything.
+    /// The rules, by their number in the table; entries with unused numbers have no meaning.
     pub rules: Arc<[PlanRule]>,
-    /// The outputs of [`SHARE_RULES`] rules each; plans in which they are the same share them.
+    /// The outputs of [`SHARE_RULES`] rules each; plans with the same outputs share them.
     pub outputs: Box<[Arc<[PlanOutput]>]>,
-    /// The counters of each group number of the table.
+    /// The counter slot of each group number of the table.
     pub groups: Arc<[u32]>,
-    /// Slots that have a new owner since the plan before.
+    /// Slots with a new owner since the previous plan.
     pub grants: Vec<Grant>,
-    /// Slots that have none any more.
+    /// Slots that have lost their owner since the previous plan.
     pub released: Vec<Slot>,
 }
 
 /// A socket to receive from.
 #[derive(Clone)]
 pub struct Source {
-    /// The same in every plan that has this socket.
+    /// The identity of the socket, the same in every plan.
     pub id: u64,
     /// The socket.
     pub fd: Arc<Socket>,
-    /// How it delivers.
+    /// The form in which it delivers.
     pub kind: Delivery,
-    /// Where its frames lie, when they come in slots.
+    /// The ring with its frames, if it delivers in slots.
     pub ring: Option<Arc<PacketRing>>,
     /// The size of its buffers.
     pub class: SizeClass,
     /// The kernel's index of its interface.
     pub interface: u32,
-    /// The interface's counters.
+    /// The interface's counter slot.
     pub slot: u32,
 }
 
 /// A rule's counters and outputs.
 #[derive(Clone, Debug, Default)]
 pub struct PlanRule {
-    /// The rule's counters.
+    /// The rule's counter slot.
     pub slot: u32,
-    /// Its outputs, in the share that its number lies in.
+    /// The range of its outputs within its share.
     pub outputs: Range<u32>,
-    /// What they take over of a datagram, if any of them does.
+    /// The fields of a datagram that its outputs preserve, if any.
     pub kept: Option<Preserved>,
-    /// How its datagrams are looked at while the kernel merges them, or may soon.
+    /// The check of its datagrams while the kernel merges them, or is about to.
     pub order: OrderCheck,
 }
 
@@ -71,31 +71,31 @@ pub struct PlanRule {
 pub struct PlanOutput {
     /// The socket.
     pub fd: Arc<Socket>,
-    /// The output's counters.
+    /// The output's counter slot.
     pub slot: Slot,
-    /// The largest datagram that its link carries in one piece, bytes.
+    /// The largest datagram in bytes that its link carries in one piece.
     pub max_segment: u16,
-    /// How large a send leaves its link whole, where something would cut a larger one.
+    /// The largest send that is not split on its link, if something would split a larger one.
     pub burst: Option<Burst>,
-    /// Whether what is sent leaves, kept true by the cold side: its interface has a carrier and
-    /// it is not parked. `None` by routing.
+    /// Whether its datagrams leave: its interface has a carrier and it is not parked. The cold side
+    /// keeps it up to date. `None` if the route determines the interface.
     pub carrier: Option<Arc<AtomicBool>>,
-    /// What it takes over of each datagram, if anything.
+    /// The fields of each datagram that it preserves, if any.
     pub rewrite: Option<Arc<Rewrite>>,
 }
 
-/// How large a send leaves a link whole: a queueing discipline cuts a larger one, loses datagrams
-/// of it, and says that it took all.
+/// The largest send that a link carries in one piece: a queueing discipline splits a larger one,
+/// loses datagrams of it, and reports that it took all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Burst {
-    /// Bytes of all datagrams, with their headers.
+    /// Bytes of all datagrams including their headers.
     pub bytes: u32,
-    /// Bytes of the headers of each.
+    /// Bytes of the headers of each datagram.
     pub headers: u16,
 }
 
 impl Plan {
-    /// Nothing to do.
+    /// A plan without sockets and rules.
     #[must_use]
     pub fn empty() -> Self {
         Self {
@@ -109,12 +109,12 @@ impl Plan {
         }
     }
 
-    /// How many outputs there are.
+    /// The number of outputs.
     pub(super) fn count_outputs(&self) -> usize {
         self.outputs.iter().map(|share| share.len()).sum()
     }
 
-    /// The outputs of a rule and of its neighbours, which the rule's range points into.
+    /// The share that contains the outputs of a rule, into which the rule's range points.
     #[inline]
     pub(super) fn share(&self, rule: u32) -> &[PlanOutput] {
         &self.outputs[rule as usize / SHARE_RULES]
@@ -122,7 +122,7 @@ impl Plan {
 }
 
 impl PlanOutput {
-    /// Whether what is sent leaves, as far as is known.
+    /// Whether its datagrams leave, as far as is known.
     #[inline]
     pub(super) fn has_carrier(&self) -> bool {
         self.carrier.as_ref().is_none_or(|carrier| carrier.load(Ordering::Relaxed))
@@ -130,8 +130,7 @@ impl PlanOutput {
 }
 
 impl Source {
-    /// What two sources have in common exactly when they are the same socket, received from in
-    /// the same way.
+    /// The key of a source: equal exactly for the same socket, received from in the same way.
     pub(super) fn identity(&self) -> (u64, SizeClass, u32) {
         (self.id, self.class, self.slot)
     }

@@ -1,23 +1,24 @@
-//! What an output takes over from each datagram: its TTL, DSCP, sender or place in a range.
+//! The fields that an output preserves from each datagram: TTL, DSCP, sender or position in a
+//! range.
 //!
-//! Owns the way from a datagram's origin to the envelope, or the headers, of a copy, and which
-//! datagrams may share one. It must not know sockets or windows.
+//! This module turns a datagram's origin into the control message or the headers of a copy, and
+//! decides which datagrams may share one. It must not depend on sockets or windows.
 
 use crate::addr::Addr;
 use crate::packet::{Datagram, Headers};
 use crate::spec::{Choice, OutputSpec, Ttl};
 use crate::sys::send_control::SendControl;
 
-/// What copies may take over of a datagram. What nobody wants of it is zero.
+/// The fields that copies may preserve of a datagram. Unused fields are zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Origin {
-    /// Who sent it.
+    /// The source address.
     pub source: Addr,
-    /// Where it was sent to.
+    /// The destination address.
     pub group: Addr,
-    /// The sender's port.
+    /// The source port.
     pub source_port: u16,
-    /// The port it was sent to.
+    /// The destination port.
     pub port: u16,
     /// Its TTL or hop limit.
     pub ttl: u8,
@@ -25,7 +26,8 @@ pub struct Origin {
     pub dscp: u8,
 }
 
-/// What the outputs of a rule take over: datagrams that differ in it cannot share a send.
+/// The fields that the outputs of a rule preserve; datagrams that differ in them cannot share a
+/// send.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Preserved {
     ttl: bool,
@@ -34,11 +36,11 @@ pub struct Preserved {
     source_port: bool,
     group: bool,
     port: bool,
-    /// Nothing of the datagram, but that each send names where it goes.
+    /// No field of the datagram, but each send names its destination.
     peer: bool,
 }
 
-/// How one output makes its copies differ from one datagram to the next.
+/// The differences of one output's copies from one datagram to the next.
 #[derive(Clone, Debug)]
 pub struct Rewrite {
     kept: Preserved,
@@ -46,19 +48,19 @@ pub struct Rewrite {
     ifindex: u32,
     ttl: Ttl,
     dscp: Option<u8>,
-    /// The source address, where it is not kept.
+    /// The source address, unless it is preserved.
     source: Addr,
-    /// From a datagram's group to the copy's address, in the numbers' own arithmetic.
+    /// The offset from a datagram's group to the copy's address, modulo the number range.
     shift: u128,
     address: Addr,
     port_shift: u16,
     port: u16,
-    /// Whether the headers are ours to write.
+    /// Whether the relay writes the headers.
     has_headers: bool,
 }
 
 impl Preserved {
-    /// What the outputs with these rewrites take over together; `None` when they take nothing.
+    /// The fields that the outputs with these rewrites preserve together; `None` if there are none.
     pub fn by<'a>(rewrites: impl Iterator<Item = &'a Rewrite>) -> Option<Self> {
         rewrites.map(|rewrite| rewrite.kept).reduce(|one, other| Self {
             ttl: one.ttl || other.ttl,
@@ -71,11 +73,11 @@ impl Preserved {
         })
     }
 
-    /// The flow that a datagram belongs to: those of one flow stay in order, and have a sender
-    /// and destination in common as far as these are taken over.
+    /// The flow of a datagram: datagrams of one flow stay in order and have the same sender and
+    /// destination as far as these are preserved.
     ///
-    /// A sender may change TTL and DSCP from one datagram to the next. Where they count, flows
-    /// are kept apart by all that makes a flow, as a change of theirs must not reorder it.
+    /// A sender may change TTL and DSCP from one datagram to the next. If they are preserved, flows
+    /// are separated by all flow fields instead, because such a change must not reorder a flow.
     #[inline]
     #[must_use]
     pub fn flow(self, datagram: &Datagram) -> Origin {
@@ -100,9 +102,8 @@ impl Preserved {
 }
 
 impl Rewrite {
-    /// How an output of a rule that listens to `group` and `port`, or to ranges that begin with
-    /// them, makes its copies; `None` when all of them are alike. `own` is the address that the
-    /// kernel sends from.
+    /// The rewrite of an output whose rule listens to `group` and `port`, or to ranges that begin
+    /// with them; `None` if all copies are alike. `own` is the address that the kernel sends from.
     #[must_use]
     pub fn of(spec: &OutputSpec, own: Addr, group: Addr, port: u16) -> Option<Self> {
         let kept = Preserved {
@@ -129,9 +130,9 @@ impl Rewrite {
         })
     }
 
-    /// The errno of what no copy can carry of a datagram, if there is such a thing.
-    // Never inlined: else what it makes of the origin is made in advance for every batch, also of
-    // rules that take nothing over.
+    /// The errno of a field that no copy can carry, if the datagram has one.
+    // Never inlined: otherwise values from the origin would be computed in advance for every batch,
+    // even for rules that preserve nothing.
     #[inline(never)]
     #[must_use]
     pub fn refusal(&self, origin: &Origin) -> Option<i32> {
@@ -143,14 +144,14 @@ impl Rewrite {
         (self.kept.source && is_no_host).then_some(libc::EADDRNOTAVAIL)
     }
 
-    /// Whether each copy is sent alone, behind headers that are ours to write.
+    /// Whether each copy is sent alone, behind headers that the relay writes.
     #[inline]
     #[must_use]
     pub fn has_headers(&self) -> bool {
         self.has_headers
     }
 
-    /// Bytes of these headers; 0 where the kernel writes them.
+    /// Bytes of these headers; 0 if the kernel writes them.
     #[inline]
     #[must_use]
     pub fn header_bytes(&self) -> u32 {
@@ -175,7 +176,7 @@ impl Rewrite {
         }
     }
 
-    /// What the send of the copies says beside their bytes; `None` when the socket says all.
+    /// The control message for the copies' send; `None` if the socket needs none.
     #[must_use]
     pub fn send_control(&self, origin: &Origin) -> Option<SendControl> {
         let Preserved { ttl, dscp, source, group, port, peer, .. } = self.kept;
@@ -189,7 +190,7 @@ impl Rewrite {
             class: None,
         };
         if self.has_headers {
-            // A raw socket has no ports; where the headers lead is for the route to know.
+            // A raw socket has no ports; the address is only for the route lookup.
             return group.then_some(SendControl { to: Some((address, 0)), ..base });
         }
         Some(SendControl {
@@ -323,7 +324,7 @@ mod tests {
             assert_eq!(errno, Some(libc::EADDRNOTAVAIL));
         }
         assert_eq!(keeping.refusal(&origin()), None);
-        // A flow's origin holds only what is kept.
+        // A flow's origin holds only the preserved fields.
         let unnamed = Origin { source: Addr::from_bits(0), ..origin() };
         assert_eq!(rewrite(&OutputSpec { dscp: None, ..spec() }).refusal(&unnamed), None);
     }

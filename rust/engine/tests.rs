@@ -1,4 +1,4 @@
-//! What an engine holds on to when its plans change.
+//! The sockets that an engine holds when its plans change.
 
 use std::net::UdpSocket;
 use std::sync::mpsc;
@@ -14,7 +14,7 @@ use crate::engine::ingress::Delivery;
 use crate::engine::plan::Source;
 use crate::stats;
 
-/// An engine in a thread of its own, and the ends of its links.
+/// An engine in a thread of its own, and the other ends of its channels.
 struct Running {
     commands: Sender<Command>,
     retired: Receiver<Box<Plan>>,
@@ -68,8 +68,8 @@ fn plan(sources: &[Source]) -> Plan {
     Plan { sources: sources.into(), ..Plan::empty() }
 }
 
-/// To close a packet socket takes the kernel milliseconds: whoever frees the plan shall do it,
-/// not the engine, and then it shall be done.
+/// Closing a packet socket takes the kernel milliseconds: the thread that frees the plan must do
+/// it, not the engine, and then it must be done.
 #[test]
 fn a_retired_plan_is_the_last_to_hold_its_sockets() {
     let sources: Vec<Source> = (1..=400).map(source).collect();

@@ -1,8 +1,7 @@
-//! The datagrams of one turn: their buffers, and in lanes what each rule took of them.
+//! The datagrams of one turn: their buffers, and lanes with what matched each rule.
 //!
-//! A rule has one lane, or where its outputs take something over from the datagrams, one for
-//! each flow, so that flows that interleave still make batches. It must not know sockets or
-//! counters.
+//! A rule has one lane or, if its outputs preserve fields of the datagrams, one for each flow, so
+//! that interleaved flows still form batches.
 
 use std::hash::BuildHasher;
 
@@ -12,22 +11,22 @@ use crate::engine::rewrite::{Origin, Preserved};
 use crate::packet::Datagram;
 use crate::sys::buffers::Buffer;
 
-/// Most (datagram, rule) pairs in a window; beyond, the window is sent first.
+/// The most (datagram, rule) pairs in a window; when it is full, the window is sent first.
 const MAX_LINKS: usize = 8192;
-/// Most lanes of flows in a window; beyond, the window is sent first.
+/// The most lanes of flows in a window; when it is full, the window is sent first.
 pub(crate) const MAX_FLOWS: usize = 1024;
 const NONE: u16 = u16::MAX;
 
 /// One datagram, or the equal-sized datagrams of a super-frame, in its buffer.
 pub(crate) struct WindowEntry {
     pub(crate) buffer: Buffer,
-    /// Where the payload starts in the buffer.
+    /// The offset of the payload in the buffer.
     pub(crate) start: u32,
-    /// Bytes of payload.
+    /// The length of the payload in bytes.
     pub(crate) len: u32,
-    /// Bytes of each datagram but the last.
+    /// The size in bytes of each datagram but the last.
     pub(crate) segment: u32,
-    /// How many datagrams.
+    /// The number of datagrams.
     pub(crate) count: u32,
     /// Their TTL or hop limit.
     pub(crate) ttl: u8,
@@ -57,15 +56,15 @@ pub(crate) struct Window {
     lists: Vec<LaneList>,
     active: Vec<u32>,
     rules: u32,
-    /// The rule and the flow of each lane beyond the rules' own.
+    /// The rule and the flow of each lane after the rules' own.
     flows: Vec<(u32, Origin)>,
     by_flow: HashTable<u32>,
-    /// Seeded, as senders choose what is hashed.
+    /// Seeded, because senders choose what is hashed.
     hasher: DefaultHashBuilder,
 }
 
 impl Window {
-    /// A window without room for datagrams or rules.
+    /// Creates a window without room for datagrams or rules.
     pub(crate) fn new() -> Self {
         Self {
             entries: Vec::new(),
@@ -79,7 +78,7 @@ impl Window {
         }
     }
 
-    /// Makes room, so that nothing is allocated while datagrams flow. The window is empty.
+    /// Reserves memory, so that nothing is allocated while datagrams flow. The window is empty.
     pub(crate) fn resize(&mut self, entries: usize, rules: usize) {
         self.entries.reserve(entries);
         self.lists.clear();
@@ -88,7 +87,7 @@ impl Window {
         self.rules = u32::try_from(rules).unwrap_or(u32::MAX);
     }
 
-    /// Adds a datagram and says its number.
+    /// Adds a datagram and returns its number.
     #[inline]
     pub(crate) fn push(&mut self, entry: WindowEntry) -> u16 {
         let number = u16::try_from(self.entries.len()).unwrap_or(NONE);
@@ -96,8 +95,8 @@ impl Window {
         number
     }
 
-    /// Puts a datagram at the end of a rule's lane, or of its flow's lane where the rule's outputs
-    /// take something over; false when there is no more room.
+    /// Appends a datagram to a rule's lane, or to its flow's lane if the rule's outputs preserve
+    /// fields; false if there is no more room.
     #[inline(always)]
     #[must_use]
     pub(crate) fn link(
@@ -113,7 +112,7 @@ impl Window {
         }
     }
 
-    /// The datagram is a copy, so that only here it must lie in memory.
+    /// The datagram is passed by value, so that it needs to be in memory only here.
     #[inline(never)]
     fn link_flow(&mut self, rule: u32, kept: Preserved, datagram: Datagram, entry: u16) -> bool {
         self.lane(rule, kept.flow(&datagram)).is_some_and(|lane| self.append(lane, entry))
@@ -137,7 +136,7 @@ impl Window {
         true
     }
 
-    /// The lane of a flow, a new one for a new flow; `None` when there is no more room.
+    /// The lane of a flow, created for a new flow; `None` if there is no more room.
     fn lane(&mut self, rule: u32, flow: Origin) -> Option<u32> {
         let Self { flows, by_flow, hasher, .. } = self;
         let hash = hasher.hash_one((rule, flow));
@@ -157,15 +156,15 @@ impl Window {
         if lane < self.rules { lane } else { self.flows[(lane - self.rules) as usize].0 }
     }
 
-    /// Where a datagram of a lane came from, as far as the lane's rule takes it over; `None` for
-    /// a rule that takes nothing over.
+    /// The origin of a datagram of a lane, as far as the lane's rule preserves it; `None` for a
+    /// rule that preserves nothing.
     pub(crate) fn origin(&self, lane: u32, entry: u16) -> Option<Origin> {
         let (_, flow) = self.flows.get(lane.checked_sub(self.rules)? as usize)?;
         let WindowEntry { ttl, dscp, .. } = *self.entry(entry);
         Some(Origin { ttl, dscp, ..*flow })
     }
 
-    /// Ends the lanes of flows, once nothing of them is to be sent any more.
+    /// Removes the lanes of flows, after everything in them was sent.
     pub(crate) fn forget_flows(&mut self) {
         if !self.flows.is_empty() {
             self.flows.clear();
@@ -173,12 +172,12 @@ impl Window {
         }
     }
 
-    /// The lanes that have datagrams left.
+    /// The lanes with remaining datagrams.
     pub(crate) fn active(&self) -> &[u32] {
         &self.active
     }
 
-    /// The next datagram of a lane, left there.
+    /// The next datagram of a lane, without removing it.
     #[inline]
     pub(crate) fn peek(&self, lane: u32) -> Option<(u16, &WindowEntry)> {
         let head = self.lists[lane as usize].head;
@@ -186,14 +185,14 @@ impl Window {
         Some((link.entry, &self.entries[usize::from(link.entry)]))
     }
 
-    /// Takes the datagram that [`Window::peek`] showed off the lane.
+    /// Removes the datagram that [`Window::peek`] returned from the lane.
     #[inline]
     pub(crate) fn advance(&mut self, lane: u32) {
         let list = &mut self.lists[lane as usize];
         list.head = self.links[usize::from(list.head)].next;
     }
 
-    /// Forgets the lanes that have nothing left.
+    /// Removes the lanes that are empty.
     pub(crate) fn retire_finished(&mut self) {
         let lists = &self.lists;
         self.active.retain(|&lane| lists[lane as usize].head != NONE);
@@ -202,18 +201,18 @@ impl Window {
         }
     }
 
-    /// A datagram by its number.
+    /// The datagram with this number.
     #[inline]
     pub(crate) fn entry(&self, number: u16) -> &WindowEntry {
         &self.entries[usize::from(number)]
     }
 
-    /// Takes all datagrams out; the lanes are empty by then.
+    /// Removes all datagrams; the lanes are already empty.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = Buffer> + '_ {
         self.entries.drain(..).map(|entry| entry.buffer)
     }
 
-    /// How many datagrams it holds.
+    /// The number of datagrams.
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }

@@ -1,8 +1,8 @@
-//! Batches: datagrams of one lane in a row that one UDP_SEGMENT send can carry.
+//! Batches: consecutive datagrams of one lane that one UDP_SEGMENT send can carry.
 //!
-//! All datagrams of a batch have one size, only the last may be shorter, and none is empty
-//! unless it is alone: that is what the kernel can cut (udp(7), UDP_SEGMENT). What outputs take
-//! over of them is the same for all of them.
+//! All datagrams of a batch have the same size, except that the last may be shorter, and none is
+//! empty unless it is alone: this is what the kernel can segment (udp(7), UDP_SEGMENT). The fields
+//! that outputs preserve are the same for all of them.
 
 use super::limits::{MAX_SEGMENTS, MAX_SEND_BYTES};
 use crate::engine::rewrite::{Origin, Preserved};
@@ -13,12 +13,12 @@ use crate::sys::ring::Ring;
 
 struct Batch {
     lane: u32,
-    /// The entries, as a part of `Batches::members`.
+    /// The first of the entries in `Batches::members`.
     first: u32,
     end: u32,
     segment: u32,
     datagrams: u32,
-    /// The message of the whole batch, shared by its outputs, and the wave that it is good for.
+    /// The message of the whole batch, shared by its outputs, and the wave in which it is valid.
     whole: Option<(MessageId, u32)>,
 }
 
@@ -27,9 +27,9 @@ pub(super) struct Batches {
     batches: Vec<Batch>,
     /// Numbers of window entries.
     members: Vec<u16>,
-    /// The pieces of the message that is being made: window entry, start and length.
+    /// The pieces of the message under construction: window entry, start and length.
     pieces: Vec<(u16, u32, u32)>,
-    /// The number of the wave under way among those of these batches.
+    /// The number of the current wave of these batches.
     wave: u32,
 }
 
@@ -61,18 +61,19 @@ impl Batches {
         self.batches[batch as usize].segment
     }
 
-    /// How many datagrams of a batch are left when `done` are done with.
+    /// How many datagrams of a batch remain after `done` have been handled.
     pub(super) fn left(&self, batch: u32, done: u32) -> u32 {
         self.datagrams(batch) - done
     }
 
-    /// Where the datagrams of a batch came from, as far as it is taken over.
+    /// The origin of the datagrams of a batch, as far as it is preserved.
     pub(super) fn origin(&self, window: &Window, batch: u32) -> Option<Origin> {
         let Batch { lane, first, .. } = self.batches[batch as usize];
         window.origin(lane, self.members[first as usize])
     }
 
-    /// Takes the longest batch off the head of a lane, whose rule's outputs take over `kept`.
+    /// Takes the longest possible batch from the head of a lane whose rule's outputs preserve
+    /// `kept`.
     pub(super) fn take(
         &mut self,
         window: &mut Window,
@@ -113,8 +114,9 @@ impl Batches {
         batches.map(|batch| &self.members[batch.first as usize..batch.end as usize])
     }
 
-    /// Makes the message of the next send of a batch of which `done` datagrams are done with,
-    /// of at most `most`, and says how many datagrams it holds. `None` when the wave is full.
+    /// Builds the message for the next send of a batch of which `done` datagrams have been handled,
+    /// with at most `most` datagrams; returns it with its number of datagrams, or `None` if the
+    /// wave is full.
     #[inline(always)]
     pub(super) fn message(
         &mut self,
@@ -159,8 +161,8 @@ impl Batches {
         Some(message)
     }
 
-    /// Makes the message of one datagram of a batch behind headers of its own. `None` when the
-    /// wave is full.
+    /// Builds the message of one datagram of a batch behind headers of its own; `None` if the wave
+    /// is full.
     pub(super) fn add_with_headers(
         &mut self,
         ring: &mut Ring,
@@ -179,7 +181,7 @@ impl Batches {
     }
 }
 
-/// Whether more datagrams may follow: every one so far has the full size.
+/// Whether more datagrams may follow: all so far have the full size.
 fn is_open(entry: &WindowEntry) -> bool {
     entry.len != 0 && entry.len == entry.segment * entry.count
 }

@@ -1,37 +1,38 @@
-//! What an output's link takes in one send: learnt from what it refuses, and not for ever, since
-//! links change, and an ICMP answer can look like a refusal. Only where a refusal cannot be seen is
-//! it known beforehand.
+//! The limits of one send to an output. They are learned from refusals, and forgotten again, since
+//! links change and an ICMP error can look like a refusal. Only limits whose violation is invisible
+//! are known in advance.
 
 use crate::engine::plan::Burst;
 use crate::sys::messages::MAX_PIECES;
 
-/// Most bytes in one send: the largest payload of an IPv4 datagram (RFC 768, RFC 791).
+/// The most bytes in one send: the largest payload of an IPv4 datagram (RFC 768, RFC 791).
 pub(super) const MAX_SEND_BYTES: u32 = 65_507;
-/// Most segments in one send (UDP_MAX_SEGMENTS; half of that before Linux 6.9).
+/// The most segments in one send (UDP_MAX_SEGMENTS; half of that before Linux 6.9).
 pub(super) const MAX_SEGMENTS: u16 = 128;
-/// After so many sends a refusal is forgotten. To meet it again costs one send, and no datagram.
+/// The number of sends after which a refusal is forgotten. Meeting it again costs one send and no
+/// datagram.
 const MEMORY: u16 = 10_000;
 const _: () = assert!((MAX_SEGMENTS as usize) < MAX_PIECES);
 
-/// How much one send to an output may hold.
+/// The limits of one send to an output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SendLimits {
-    /// Bytes of the largest datagram that may be one of several; 0 before the start.
+    /// Bytes of the largest datagram that may share a send with others; 0 before the start.
     max_segment: u16,
-    /// Most datagrams in one send.
+    /// The most datagrams in one send.
     max_segments: u16,
-    /// What `max_segment` was at the start.
+    /// The initial value of `max_segment`.
     first_segment: u16,
-    /// Sends until the last refusal is forgotten; 0 when there is none.
+    /// Sends until the last refusal is forgotten; 0 if there is none.
     memory: u16,
-    /// Most bytes in one send, with this many more for each datagram.
+    /// The most bytes in one send, counting this many header bytes for each datagram.
     bytes: u32,
     headers: u16,
 }
 
 impl SendLimits {
-    /// Begins with what the interface's MTU and queueing disciplines say, unless something has
-    /// been learnt under the same ones already.
+    /// Starts with the limits of the interface's MTU and queueing disciplines, unless limits were
+    /// already learned under the same ones.
     pub(super) fn start(&mut self, max_segment: u16, burst: Option<Burst>) {
         let Burst { bytes, headers } = burst.unwrap_or(Burst { bytes: MAX_SEND_BYTES, headers: 0 });
         let fresh = Self {
@@ -55,7 +56,8 @@ impl SendLimits {
     /// How many of `left` datagrams of `segment` bytes go into the next send.
     #[inline]
     pub(super) fn chunk(&self, segment: u32, left: u32) -> u32 {
-        // One is one, whatever its size: the division below takes as long as all the rest.
+        // A single datagram is always allowed. This check first: the division below takes as long
+        // as everything else together.
         if left == 1 || segment > u32::from(self.max_segment) || segment == 0 {
             return 1;
         }
@@ -63,7 +65,7 @@ impl SendLimits {
         left.min(u32::from(self.max_segments)).min(by_bytes).max(1)
     }
 
-    /// A send was taken, after as many datagrams at once were `refused`, if any were.
+    /// Records a successful send, after as many datagrams at once were `refused`, if any were.
     #[inline]
     pub(super) fn accept(&mut self, refused: u32) {
         if refused != 0 {
@@ -76,21 +78,22 @@ impl SendLimits {
         }
     }
 
-    /// The link does not carry datagrams of this size in one piece: they go out alone.
+    /// Records that the link cannot send several datagrams of this size at once: they are sent one
+    /// by one.
     pub(super) fn refuse_size(&mut self, segment: u32) {
         let below = u16::try_from(segment.saturating_sub(1)).unwrap_or(u16::MAX);
         self.max_segment = self.max_segment.min(below);
         self.memory = MEMORY;
     }
 
-    /// The kernel does not take this many at once.
+    /// Records that the kernel refuses this many datagrams at once.
     pub(super) fn refuse_count(&mut self, datagrams: u32) {
         let half = u16::try_from(datagrams / 2).unwrap_or(u16::MAX).max(1);
         self.max_segments = self.max_segments.min(half);
         self.memory = MEMORY;
     }
 
-    /// The device cannot segment at all.
+    /// Records that the device cannot segment at all.
     pub(super) fn refuse_segments(&mut self) {
         self.max_segments = 1;
         self.memory = MEMORY;
@@ -132,7 +135,7 @@ mod tests {
         assert_eq!(limits.chunk(1000, 100), 19, "with the headers of each");
         assert_eq!(limits.chunk(1400, 5), 5);
         limits.start(1472, Some(Burst { bytes: 100, ..burst }));
-        assert_eq!(limits.chunk(1000, 100), 1, "the discipline drops it, and says so");
+        assert_eq!(limits.chunk(1000, 100), 1, "the discipline drops it and reports that");
         limits.start(1472, None);
         assert_eq!(limits.chunk(1000, 100), 65);
     }

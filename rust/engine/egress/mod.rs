@@ -1,10 +1,9 @@
 //! Sending: batches of a rule's datagrams to each of its outputs, in waves.
 //!
-//! One wave holds at most one batch of each lane, and is over before the next begins, so that a
-//! batch that the kernel refuses can be split and repeated without anything overtaking it.
-//! Outputs that take something over from the datagrams send in envelopes, or, where a UDP socket
-//! cannot say it, one by one behind headers of their own.
-//! This module must not know where datagrams come from or who counts for whom.
+//! One wave holds at most one batch of each lane, and completes before the next begins, so that a
+//! refused batch can be split and repeated without reordering. Outputs that preserve fields of the
+//! datagrams send with control messages or, where a UDP socket cannot express them, one by one
+//! behind headers of their own. This module must not depend on where datagrams come from.
 
 mod batch;
 mod limits;
@@ -26,41 +25,41 @@ use crate::stats::{self, Loss, SlotWords, Writer, output};
 use crate::sys::messages::MAX_MESSAGES;
 use crate::sys::ring::Ring;
 
-/// One batch on its way to one output.
+/// The progress of one batch to one output.
 #[derive(Clone, Copy)]
 struct Cursor {
-    /// The rule's number, and the output's place among those of its share.
+    /// The rule's number, and the output's position in its share.
     rule: u32,
     output: u32,
-    /// The output's counters.
+    /// The output's counter slot.
     slot: u32,
-    /// Bytes of headers that its copies leave behind; 0 where the kernel writes them.
+    /// Bytes of headers in front of each copy; 0 if the kernel writes them.
     headers: u32,
-    /// Whether it sends in envelopes, or behind headers of its own.
-    enveloped: bool,
+    /// Whether it sends with control messages or with headers of its own.
+    has_control: bool,
     batch: u32,
-    /// Datagrams of the batch that are done with.
+    /// The number of handled datagrams of the batch.
     done: u32,
-    /// Datagrams in the send that is under way.
+    /// The number of datagrams in the pending send.
     chunk: u32,
-    /// Whether the send before answered for an earlier one, and this is its repetition.
+    /// Whether the pending send repeats one that failed with the error of an earlier datagram.
     repeated: bool,
-    /// How many datagrams a send in an envelope had that was refused, until one alone shows
-    /// whether it was their number; else 0.
+    /// The number of datagrams in a refused send with control messages, until a single one shows
+    /// whether the number was the cause; else 0.
     refused: u32,
-    /// How often it found the output connected to nobody.
+    /// How often the output was found unconnected.
     unconnected: u16,
 }
 
-/// How often a batch is sent to an output that is being connected anew, before it is lost: for
-/// some milliseconds, of which the connecting takes a part.
+/// How often a batch is tried on an output that is being reconnected before it is lost: for some
+/// milliseconds, of which reconnecting takes a part.
 const MOST_UNCONNECTED: u16 = 4096;
 
 /// The sending side of an engine.
 pub(crate) struct Egress {
     batches: Batches,
     cursors: Vec<Cursor>,
-    /// What each output's link has refused, by the output's slot.
+    /// The learned limits of each output, by its slot.
     limits: Box<[SendLimits]>,
 }
 
@@ -70,8 +69,8 @@ impl Egress {
         Self { batches: Batches::new(), cursors: Vec::new(), limits }
     }
 
-    /// Makes room, so that nothing is allocated while datagrams flow, and forgets what was
-    /// learnt of outputs that are new. What the plan before has too is known already.
+    /// Reserves memory, so that nothing is allocated while datagrams flow, and resets the limits of
+    /// new outputs. The limits of outputs in the previous plan stay.
     pub(crate) fn adopt(&mut self, plan: &Plan, before: &Plan) {
         self.batches.reserve(plan.rules.len() + MAX_FLOWS);
         self.cursors.reserve(plan.count_outputs().max(MAX_MESSAGES));
@@ -88,10 +87,10 @@ impl Egress {
         }
     }
 
-    /// Sends every datagram that the window's rules took, and counts what became of it.
+    /// Sends every matched datagram of the window, and counts the results.
     ///
     /// # Errors
-    /// The ring's; a datagram makes none.
+    /// The ring's; datagrams cause no errors.
     pub(crate) fn send_window(
         &mut self,
         ring: &mut Ring,
@@ -103,7 +102,7 @@ impl Egress {
             self.gather(window, plan, counters);
             while !self.cursors.is_empty() {
                 self.queue(ring, window, plan)?;
-                self.settle(ring, counters)?;
+                self.await_sends(ring, counters)?;
             }
             self.batches.clear();
         }
@@ -112,13 +111,14 @@ impl Egress {
     }
 
     /// Takes the next batch of every lane, as long as there is room, for each output of its rule
-    /// that has a carrier: without one the kernel would lose the copies and report success.
+    /// that has a carrier. Without a carrier the kernel would lose the copies although sends
+    /// succeed.
     fn gather(&mut self, window: &mut Window, plan: &Plan, counters: &mut Writer) {
         for position in 0..window.active().len() {
             let lane = window.active()[position];
             let rule = window.rule(lane);
             let PlanRule { outputs, kept, .. } = &plan.rules[rule as usize];
-            // Only lanes of flows are more than the outputs that the room is made for.
+            // Only lanes of flows can exceed the number of outputs that room is reserved for.
             if self.cursors.len() + outputs.len() > self.cursors.capacity() {
                 break;
             }
@@ -147,18 +147,18 @@ impl Egress {
         window.retire_finished();
     }
 
-    /// Queues the next send of as many cursors as the ring has room for.
+    /// Queues the next send of each cursor, up to the capacity of the ring.
     fn queue(&mut self, ring: &mut Ring, window: &Window, plan: &Plan) -> io::Result<()> {
         let Self { batches, cursors, limits } = self;
         batches.forget_messages();
         for (token, cursor) in (0..).zip(cursors.iter_mut().take(MAX_MESSAGES)) {
             let target = &plan.share(cursor.rule)[cursor.output as usize];
             let limits = &limits[cursor.slot as usize];
-            let mut post = Post { ring, window, batches, target, token };
+            let mut send = OutputSend { ring, window, batches, target, token };
             let is_queued = match target.rewrite.as_deref() {
-                None => post.plain(cursor, limits)?,
-                Some(rewrite) if rewrite.has_headers() => post.add_with_headers(cursor, rewrite)?,
-                Some(rewrite) => post.enveloped(cursor, rewrite, limits)?,
+                None => send.send_plain(cursor, limits)?,
+                Some(rewrite) if rewrite.has_headers() => send.add_with_headers(cursor, rewrite)?,
+                Some(rewrite) => send.send_with_control(cursor, rewrite, limits)?,
             };
             if !is_queued {
                 break;
@@ -167,22 +167,22 @@ impl Egress {
         Ok(())
     }
 
-    /// Awaits the sends that are under way and counts each; cursors with datagrams left stay.
-    fn settle(&mut self, ring: &mut Ring, counters: &mut Writer) -> io::Result<()> {
+    /// Waits for the pending sends and counts each; cursors with remaining datagrams stay.
+    fn await_sends(&mut self, ring: &mut Ring, counters: &mut Writer) -> io::Result<()> {
         let Self { batches, cursors, limits } = self;
         let now_ms = counters.now_ms();
         ring.finish_wave(|token, result| {
             let cursor = &mut cursors[token as usize];
-            let learnt = &mut limits[cursor.slot as usize];
+            let limit = &mut limits[cursor.slot as usize];
             let words = counters.slot(cursor.slot);
             match u32::try_from(result) {
                 Ok(bytes) => {
-                    learnt.accept(cursor.refused);
+                    limit.accept(cursor.refused);
                     cursor.count_sent(bytes, words, now_ms);
                 }
                 Err(_) => {
                     let errno = result.unsigned_abs();
-                    cursor.count_refused(errno, batches, learnt, words, now_ms);
+                    cursor.count_refused(errno, batches, limit, words, now_ms);
                 }
             }
         })?;
@@ -200,7 +200,7 @@ impl Cursor {
             output,
             slot: target.slot.index,
             headers: rewrite.map_or(0, Rewrite::header_bytes),
-            enveloped: rewrite.is_some(),
+            has_control: rewrite.is_some(),
             batch,
             done: 0,
             chunk: 0,
@@ -210,14 +210,14 @@ impl Cursor {
         }
     }
 
-    /// How many datagrams the send was of whose result has come.
+    /// The number of datagrams in the completed send.
     #[inline]
     fn sent_at_once(&self) -> u32 {
-        // Behind headers of their own several single ones may be under way.
+        // With headers of their own, several single datagrams may be pending.
         if self.headers > 0 { 1 } else { self.chunk }
     }
 
-    /// The kernel has taken the send; its result counts the headers too.
+    /// Counts a successful send; its result includes the headers.
     #[inline]
     fn count_sent(&mut self, bytes: u32, words: &mut SlotWords, now_ms: u64) {
         let datagrams = self.sent_at_once();
@@ -230,14 +230,14 @@ impl Cursor {
         self.advance(datagrams);
     }
 
-    /// The kernel has not taken the send: learns from that, and counts its datagrams unless they
-    /// are to be sent again.
+    /// Handles a failed send: learns from it, and counts its datagrams unless they will be sent
+    /// again.
     #[cold]
     fn count_refused(
         &mut self,
         errno: u32,
         batches: &Batches,
-        learnt: &mut SendLimits,
+        limit: &mut SendLimits,
         words: &mut SlotWords,
         now_ms: u64,
     ) {
@@ -245,26 +245,26 @@ impl Cursor {
         let attempt = Attempt {
             datagrams,
             segment: batches.segment(self.batch),
-            // A raw socket hears of no answers to earlier datagrams.
+            // A raw socket does not report errors of earlier datagrams.
             repeated: self.repeated || self.headers > 0,
-            enveloped: self.enveloped,
+            has_control: self.has_control,
             refused: self.refused,
         };
-        match outcome::judge(errno, attempt, learnt) {
-            SendOutcome::Again { repeated } => {
+        match outcome::judge(errno, attempt, limit) {
+            SendOutcome::Retry { repeated } => {
                 self.repeated = repeated;
                 return self.send_again();
             }
-            SendOutcome::Alone => {
+            SendOutcome::RetryAlone => {
                 self.refused = datagrams;
                 return self.send_again();
             }
-            SendOutcome::Unconnected if self.awaits_connection() => return self.send_again(),
+            SendOutcome::Unconnected if self.retry_unconnected() => return self.send_again(),
             SendOutcome::Lost(loss) => stats::count_loss(words, loss, u64::from(datagrams), now_ms),
             SendOutcome::Failed | SendOutcome::Unconnected => {
                 stats::count_send_error(words, u64::from(errno), u64::from(datagrams), now_ms);
             }
-            SendOutcome::FailedLikeAll => {
+            SendOutcome::BatchFailed => {
                 datagrams = batches.left(self.batch, self.done);
                 stats::count_send_error(words, u64::from(errno), u64::from(datagrams), now_ms);
             }
@@ -276,19 +276,19 @@ impl Cursor {
         self.chunk = 0;
     }
 
-    /// Whether to try once more an output that is being connected anew.
-    fn awaits_connection(&mut self) -> bool {
-        // Behind headers of their own several are under way, and would overtake each other.
+    /// Whether to try again on an output that is being reconnected.
+    fn retry_unconnected(&mut self) -> bool {
+        // With headers of their own several sends are pending, and would be reordered.
         if self.headers > 0 || self.unconnected == MOST_UNCONNECTED {
             return false;
         }
         self.unconnected += 1;
-        // Who connects it may be waiting for this processor.
+        // The thread that connects it may be waiting for this processor.
         thread::yield_now();
         true
     }
 
-    /// So many more datagrams are done with.
+    /// Advances by this many datagrams.
     #[inline]
     fn advance(&mut self, datagrams: u32) {
         self.done += datagrams;
@@ -298,8 +298,8 @@ impl Cursor {
     }
 }
 
-/// What the next send to one output is made with.
-struct Post<'a> {
+/// The context of the next send to one output.
+struct OutputSend<'a> {
     ring: &'a mut Ring,
     window: &'a Window,
     batches: &'a mut Batches,
@@ -307,19 +307,19 @@ struct Post<'a> {
     token: u32,
 }
 
-/// Each queues what is next of a cursor, and says whether the wave had room for it.
-impl Post<'_> {
-    fn plain(&mut self, cursor: &mut Cursor, limits: &SendLimits) -> io::Result<bool> {
+/// Each method queues the next send of a cursor; it returns false if the wave is full.
+impl OutputSend<'_> {
+    fn send_plain(&mut self, cursor: &mut Cursor, limits: &SendLimits) -> io::Result<bool> {
         let Self { ring, window, batches, target, token } = self;
         let most = limits.chunk(batches.segment(cursor.batch), batches.datagrams(cursor.batch));
-        let made = batches.message(ring, window, cursor.batch, cursor.done, most);
-        let Some((message, chunk)) = made else { return Ok(false) };
+        let built = batches.message(ring, window, cursor.batch, cursor.done, most);
+        let Some((message, chunk)) = built else { return Ok(false) };
         cursor.chunk = chunk;
         ring.send(target.fd.as_fd(), message, *token)?;
         Ok(true)
     }
 
-    fn enveloped(
+    fn send_with_control(
         &mut self,
         cursor: &mut Cursor,
         rewrite: &Rewrite,
@@ -328,10 +328,10 @@ impl Post<'_> {
         let Self { ring, window, batches, target, token } = self;
         let all = if cursor.refused == 0 { batches.datagrams(cursor.batch) } else { 1 };
         let most = limits.chunk(batches.segment(cursor.batch), all);
-        let made = batches.message(ring, window, cursor.batch, cursor.done, most);
+        let built = batches.message(ring, window, cursor.batch, cursor.done, most);
         let send_control =
             batches.origin(window, cursor.batch).and_then(|origin| rewrite.send_control(&origin));
-        let enclosed = made.zip(send_control).and_then(|((message, chunk), send_control)| {
+        let enclosed = built.zip(send_control).and_then(|((message, chunk), send_control)| {
             Some((ring.add_with_control(message, &send_control)?, chunk))
         });
         let Some((message, chunk)) = enclosed else { return Ok(false) };
@@ -340,16 +340,16 @@ impl Post<'_> {
         Ok(true)
     }
 
-    /// Nothing is ever split or sent again here, so that one wave takes the whole batch.
+    /// With headers, nothing is ever split or sent again, so one wave takes the whole batch.
     fn add_with_headers(&mut self, cursor: &mut Cursor, rewrite: &Rewrite) -> io::Result<bool> {
         let Self { ring, window, batches, target, token } = self;
         let Some(origin) = batches.origin(window, cursor.batch) else { return Ok(false) };
         let (headers, send_control) = (rewrite.headers(&origin), rewrite.send_control(&origin));
         for datagram in cursor.done..batches.datagrams(cursor.batch) {
-            let made = batches.add_with_headers(ring, window, cursor.batch, datagram, &headers);
-            let message = match (made, &send_control) {
+            let built = batches.add_with_headers(ring, window, cursor.batch, datagram, &headers);
+            let message = match (built, &send_control) {
                 (Some(message), Some(send_control)) => ring.add_with_control(message, send_control),
-                (made, _) => made,
+                (built, _) => built,
             };
             let Some(message) = message else { return Ok(false) };
             ring.send(target.fd.as_fd(), message, *token)?;

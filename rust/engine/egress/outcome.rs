@@ -1,73 +1,74 @@
-//! What the kernel's answer to a send means for its datagrams (udp(7), ip(7)).
-//! It must not know sockets.
+//! The meaning of the kernel's error for the datagrams of a send (udp(7), ip(7)).
 
 use super::limits::SendLimits;
 use crate::stats::Loss;
 
-/// What becomes of the datagrams of one send that the kernel did not take.
+/// The consequence for the datagrams of a failed send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SendOutcome {
-    /// To be sent again: in smaller portions, or (`repeated`) once more as they are.
-    Again { repeated: bool },
-    /// Lost for a reason of its own.
+    /// Send again: in smaller portions or, if `repeated`, once more unchanged.
+    Retry { repeated: bool },
+    /// Lost, with a loss reason of its own.
     Lost(Loss),
-    /// To be sent again as they are: the socket is being connected anew.
+    /// Send again unchanged: the socket is being reconnected.
     Unconnected,
-    /// To be sent again one by one: either their number is refused, or what the envelope says.
-    Alone,
+    /// Send again one by one: either their number or their control message is refused.
+    RetryAlone,
     /// Lost as `send_error`.
     Failed,
-    /// Lost as `send_error`, and so will be the rest of the batch, whose envelope is the same.
-    FailedLikeAll,
+    /// Lost as `send_error`, like the rest of the batch, which has the same control message.
+    BatchFailed,
 }
 
 /// One send, as it was tried.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Attempt {
     pub(super) datagrams: u32,
-    /// Bytes of each.
+    /// The size of each datagram in bytes.
     pub(super) segment: u32,
-    /// Whether it was the second attempt after an error of an earlier datagram.
+    /// Whether it repeated a send that failed with the error of an earlier datagram.
     pub(super) repeated: bool,
-    /// Whether it said more than its socket does.
-    pub(super) enveloped: bool,
-    /// How many datagrams the attempt before had, which ended in [`SendOutcome::Alone`]; else 0.
+    /// Whether it carried a control message or headers of its own.
+    pub(super) has_control: bool,
+    /// The number of datagrams in the previous attempt if it ended in [`SendOutcome::RetryAlone`];
+    /// else 0.
     pub(super) refused: u32,
 }
 
-/// Judges why a send was refused, and learns from it.
+/// Classifies a failed send, and learns from it.
 pub(super) fn judge(errno: u32, attempt: Attempt, limits: &mut SendLimits) -> SendOutcome {
-    let Attempt { datagrams, segment, repeated, enveloped, refused } = attempt;
+    let Attempt { datagrams, segment, repeated, has_control, refused } = attempt;
     match errno.cast_signed() {
-        // ENOBUFS is the queueing discipline, reported because of IP_RECVERR.
+        // ENOBUFS comes from the queueing discipline; it is reported because of IP_RECVERR.
         libc::EAGAIN | libc::ENOBUFS => SendOutcome::Lost(Loss::OutputFull),
         libc::EMSGSIZE if datagrams > 1 => {
             limits.refuse_size(segment);
-            SendOutcome::Again { repeated }
+            SendOutcome::Retry { repeated }
         }
-        // A sender chooses what some envelopes say: what is wrong with them must teach nothing.
-        libc::EINVAL if datagrams > 1 && enveloped => SendOutcome::Alone,
-        libc::EINVAL if refused > 0 => SendOutcome::FailedLikeAll,
+        // Senders determine the content of some control messages, so an error in them must not
+        // change the limits.
+        libc::EINVAL if datagrams > 1 && has_control => SendOutcome::RetryAlone,
+        libc::EINVAL if refused > 0 => SendOutcome::BatchFailed,
         libc::EINVAL if datagrams > 1 => {
             limits.refuse_count(datagrams);
-            SendOutcome::Again { repeated }
+            SendOutcome::Retry { repeated }
         }
         libc::EIO | libc::EOPNOTSUPP if datagrams > 1 => {
             limits.refuse_segments();
-            SendOutcome::Again { repeated }
+            SendOutcome::Retry { repeated }
         }
         libc::EDESTADDRREQ => SendOutcome::Unconnected,
-        errno if !repeated && is_answer_to_an_earlier_datagram(errno) => {
-            SendOutcome::Again { repeated: true }
+        errno if !repeated && is_error_of_earlier_datagram(errno) => {
+            SendOutcome::Retry { repeated: true }
         }
         libc::EMSGSIZE => SendOutcome::Lost(Loss::TooBig),
         _ => SendOutcome::Failed,
     }
 }
 
-/// Errors that ICMP brings: a connected socket reports them with the next send, which is then not
-/// carried out (udp(7), "Error handling"; RFC 1122, 4.1.3.3).
-fn is_answer_to_an_earlier_datagram(errno: i32) -> bool {
+/// Errors from ICMP: a connected socket reports them on the next send, which is then not carried
+/// out (udp(7), "Error handling"; RFC 1122, 4.1.3.3).
+fn is_error_of_earlier_datagram(errno: i32) -> bool {
     matches!(
         errno,
         libc::ECONNREFUSED
@@ -87,7 +88,7 @@ mod tests {
     use super::*;
 
     const PLAIN: Attempt =
-        Attempt { datagrams: 1, segment: 1400, repeated: false, enveloped: false, refused: 0 };
+        Attempt { datagrams: 1, segment: 1400, repeated: false, has_control: false, refused: 0 };
 
     fn judge_fresh(errno: i32, datagrams: u32, repeated: bool) -> (SendOutcome, SendLimits) {
         let mut limits = SendLimits::default();
@@ -100,7 +101,7 @@ mod tests {
     fn a_refused_batch_is_split_and_the_refusal_remembered() {
         for (errno, chunk) in [(libc::EMSGSIZE, 1), (libc::EINVAL, 20), (libc::EIO, 1)] {
             let (outcome, limits) = judge_fresh(errno, 40, false);
-            assert_eq!(outcome, SendOutcome::Again { repeated: false });
+            assert_eq!(outcome, SendOutcome::Retry { repeated: false });
             assert_eq!(limits.chunk(1400, 40), chunk);
         }
     }
@@ -108,7 +109,7 @@ mod tests {
     #[test]
     fn an_answer_to_an_earlier_datagram_costs_nothing_once() {
         let (first, _) = judge_fresh(libc::ECONNREFUSED, 5, false);
-        assert_eq!(first, SendOutcome::Again { repeated: true });
+        assert_eq!(first, SendOutcome::Retry { repeated: true });
         let (second, _) = judge_fresh(libc::ECONNREFUSED, 5, true);
         assert_eq!(second, SendOutcome::Failed);
     }
@@ -126,17 +127,17 @@ mod tests {
         assert_eq!(judge_fresh(libc::EPERM, 1, false).0, SendOutcome::Failed);
     }
 
-    /// What a sender wrote into its headers must not slow down the copies of others.
+    /// The header fields that one sender chooses must not slow down the copies of others.
     #[test]
-    fn a_refused_envelope_teaches_nothing_and_a_refused_number_does() {
+    fn a_refused_control_message_changes_no_limits_and_a_refused_number_does() {
         let mut limits = SendLimits::default();
         limits.start(1472, None);
-        let batch = Attempt { datagrams: 40, enveloped: true, ..PLAIN };
+        let batch = Attempt { datagrams: 40, has_control: true, ..PLAIN };
         const EINVAL: u32 = libc::EINVAL.unsigned_abs();
-        assert_eq!(judge(EINVAL, batch, &mut limits), SendOutcome::Alone);
+        assert_eq!(judge(EINVAL, batch, &mut limits), SendOutcome::RetryAlone);
         assert_eq!(limits.chunk(1400, 40), 40);
-        let single = Attempt { enveloped: true, refused: 40, ..PLAIN };
-        assert_eq!(judge(EINVAL, single, &mut limits), SendOutcome::FailedLikeAll);
+        let single = Attempt { has_control: true, refused: 40, ..PLAIN };
+        assert_eq!(judge(EINVAL, single, &mut limits), SendOutcome::BatchFailed);
         assert_eq!(limits.chunk(1400, 40), 40);
         limits.accept(single.refused);
         assert_eq!(limits.chunk(1400, 40), 20);

@@ -1,4 +1,4 @@
-//! Batches of what real datagrams left in a window: by flow, in order, as long as can be.
+//! Batches of the received datagrams in a window: by flow, in order, of maximal length.
 
 use std::net::UdpSocket;
 use std::os::fd::AsFd;
@@ -20,21 +20,21 @@ use crate::sys::buffers::{Buffer, Buffers};
 use crate::sys::ring::{Event, ReceiveLayout};
 
 const GROUP: Addr = Addr::v4([239, 1, 1, 1]);
-/// Where the data of a received datagram start in its buffer.
+/// The offset of the data in a buffer.
 const DATA: u32 = 16 + 32 + 72;
 
 fn plain(address: Addr) -> OutputSpec {
     OutputSpec::to(address, 6000)
 }
 
-/// What the outputs of a rule keep, as the plan has it.
+/// The fields that the outputs of a rule preserve, as in the plan.
 fn kept(ttl: Ttl, source: Choice<Addr>) -> Preserved {
     let spec = OutputSpec { ttl, source, ..plain(GROUP) };
     let rewrite = Rewrite::of(&spec, Addr::v4([127, 0, 0, 1]), GROUP, 5001);
     Preserved::by(rewrite.iter()).unwrap()
 }
 
-/// A datagram of a flow: who sent it, with which TTL, and how many bytes.
+/// A datagram of a flow: sender, TTL, and length in bytes.
 type Sent = (u8, u8, u16);
 
 fn datagram((source, ttl, len): Sent) -> Datagram {
@@ -68,7 +68,7 @@ fn received(ring: &mut Ring) -> Buffer {
     buffer
 }
 
-/// A window with one rule that took these datagrams; their buffers are real.
+/// A window with one rule that matched these datagrams; their buffers are real.
 fn window(sent: &[Sent], kept: Option<Preserved>) -> Window {
     let (mut ring, _near, far) = listening();
     let mut window = Window::new();
@@ -85,7 +85,8 @@ fn window(sent: &[Sent], kept: Option<Preserved>) -> Window {
     window
 }
 
-/// Sends what came to `places` of a rule for 239.1.1.0/24 and 5000-5099 by an output.
+/// Sends datagrams to `places`, matched by a rule for 239.1.1.0/24 and 5000-5099, through an
+/// output.
 fn send(spec: &OutputSpec, places: &[(Addr, u16, &str)]) {
     let socket = output::open(spec).unwrap();
     let rewrite = Rewrite::of(
@@ -151,7 +152,7 @@ fn senders_that_interleave_make_one_batch_each() {
     let waves = waves(&mut window(&sent, kept), kept);
     let own = |source: u16| vec![source, source + 20, source + 40];
     assert_eq!(waves, [(0..20).map(own).collect::<Vec<_>>()]);
-    // A rule that keeps nothing has one lane for all of them.
+    // A rule that preserves nothing has one lane for all of them.
     assert_eq!(self::waves(&mut window(&sent, None), None)[0][0].len(), 46);
 }
 

@@ -1,5 +1,5 @@
-//! A buffer from an AF_PACKET socket: link-layer address, auxiliary data, virtio header and frame
-//! (packet(7)).
+//! The layout of a buffer from an AF_PACKET socket: link-layer address, auxiliary data, virtio
+//! header and frame (packet(7)).
 
 use super::offload::{self, VNET_HEADER, VnetHeader};
 use super::{Arrival, OUT_HEADER, half, is_cut};
@@ -10,11 +10,11 @@ const LAYOUT: ReceiveLayout = ReceiveLayout::Frame;
 /// Bytes before the data in a buffer.
 const HEAD: usize = OUT_HEADER + LAYOUT.name_bytes() + LAYOUT.control_bytes();
 
-/// Where `sll_pkttype` stands in `struct sockaddr_ll`.
+/// The offset of `sll_pkttype` in `struct sockaddr_ll`.
 const PACKET_TYPE: usize = 10;
-/// Where the `struct sockaddr_ll` of a slot stands, behind its `struct tpacket2_hdr`.
+/// The offset of `struct sockaddr_ll` in a slot, behind its `struct tpacket2_hdr`.
 const SLOT_ADDRESS: usize = 32;
-/// Bytes of both.
+/// The length of both.
 const SLOT_HEAD: usize = SLOT_ADDRESS + 20;
 
 /// Bits of `tp_status` in `struct tpacket_auxdata`.
@@ -25,7 +25,7 @@ mod status {
     pub(super) const CHECKSUM_VALID: u32 = 0x80;
 }
 
-/// A buffer of multishot receive.
+/// Reads a buffer of a multishot receive.
 #[inline]
 pub(super) fn read(
     buffer: &[u8],
@@ -43,7 +43,7 @@ pub(super) fn read(
     read_any(buffer, vnet_hdr, link, verify)
 }
 
-/// The same, whomever it is addressed to.
+/// The same, whatever host it is addressed to.
 #[inline(always)]
 fn read_any(
     buffer: &[u8],
@@ -64,7 +64,8 @@ fn read_any(
     parse(buffer, start, link, meta, verify, network)
 }
 
-/// A slot of a packet ring: `struct tpacket2_hdr`, `struct sockaddr_ll`, and at `tp_mac` the frame.
+/// Reads a slot of a packet ring: `struct tpacket2_hdr`, `struct sockaddr_ll`, and the frame at
+/// `tp_mac`.
 #[inline]
 pub(super) fn read_slot(slot: &[u8], link: LinkType, verify: bool) -> Result<Arrival, Discard> {
     let head: &[u8; SLOT_HEAD] = slot.first_chunk().ok_or(Discard::Truncated)?;
@@ -77,7 +78,7 @@ pub(super) fn read_slot(slot: &[u8], link: LinkType, verify: bool) -> Result<Arr
     read_any_slot(slot, link, verify)
 }
 
-/// The same, whomever it is addressed to.
+/// The same, whatever host it is addressed to.
 #[inline(always)]
 fn read_any_slot(slot: &[u8], link: LinkType, verify: bool) -> Result<Arrival, Discard> {
     let head: &[u8; SLOT_HEAD] = slot.first_chunk().ok_or(Discard::Truncated)?;
@@ -90,7 +91,7 @@ fn read_any_slot(slot: &[u8], link: LinkType, verify: bool) -> Result<Arrival, D
     parse(slot, start, link, meta, verify, network)
 }
 
-/// How many datagrams a buffer holds that is addressed to another host.
+/// The number of datagrams in a buffer that is addressed to another host.
 #[cold]
 #[inline(never)]
 pub(super) fn count(buffer: &[u8], vnet_hdr: bool, link: LinkType) -> u32 {
@@ -104,7 +105,7 @@ pub(super) fn count_slot(slot: &[u8], link: LinkType) -> u32 {
     read_any_slot(slot, link, false).map_or(1, |arrival| arrival.datagram.segments)
 }
 
-/// Does what the kernel left to do in the frame of a buffer.
+/// Completes the offloaded work in the frame of a buffer.
 pub(super) fn finish(buffer: &[u8], link: LinkType, room: &mut [u8]) -> Result<Arrival, Discard> {
     let head: &[u8; HEAD] = buffer.first_chunk().ok_or(Discard::Truncated)?;
     let auxiliary = auxiliary(head);
@@ -129,8 +130,8 @@ pub(super) fn finish_slot(
     })
 }
 
-/// Where the frame behind a virtio header starts, and what the header says of it: of its checksum,
-/// and the bytes of each datagram in a super-frame.
+/// The start of the frame behind a virtio header, and the header's content: the checksum state, and
+/// the size of each datagram in a super-frame in bytes.
 #[inline(always)]
 fn behind_vnet_header(
     buffer: &[u8],
@@ -141,14 +142,14 @@ fn behind_vnet_header(
     let header = VnetHeader::at(buffer, start)?;
     let frame = start + VNET_HEADER;
     if header.leaves_work()
-        && header.speaks_of_inner(buffer.get(frame..).unwrap_or_default(), link, network())
+        && header.describes_inner(buffer.get(frame..).unwrap_or_default(), link, network())
     {
         return Err(Discard::BadHeader);
     }
     Ok((frame, header.checksum(), header.segment_size()))
 }
 
-// Always inlined, as the parser is.
+// Always inlined, like the parser.
 #[inline(always)]
 fn parse(
     buffer: &[u8],
@@ -172,19 +173,19 @@ fn parse(
 #[derive(Clone, Copy)]
 struct Auxiliary {
     status: u32,
-    /// Where the network header starts, from the start of the frame.
+    /// The offset of the network header in the frame.
     network: u16,
     vlan_tci: u16,
     vlan_tpid: u16,
 }
 
-/// The auxiliary data: the only control message that these sockets ask for.
+/// The auxiliary data: the only control message that these sockets enable.
 #[inline]
 fn auxiliary(head: &[u8; HEAD]) -> Option<Auxiliary> {
-    /// Where the message starts, and its bytes: `struct cmsghdr`, then the data.
+    /// The offset of the message: `struct cmsghdr`, then the data.
     const MESSAGE: usize = OUT_HEADER + LAYOUT.name_bytes();
     const BYTES: u32 = 16 + 20;
-    /// What stands in the header: the length, the level and the type.
+    /// The level and the type in its header.
     const SENDER: [i32; 2] = [libc::SOL_PACKET, libc::PACKET_AUXDATA];
     let number = |at| word(head, MESSAGE + at).cast_signed();
     if word(head, 4) < BYTES || word(head, MESSAGE) < BYTES || [number(8), number(12)] != SENDER {
@@ -199,7 +200,7 @@ fn auxiliary(head: &[u8; HEAD]) -> Option<Auxiliary> {
     })
 }
 
-/// What a slot's `struct tpacket2_hdr` says of the same.
+/// The same from a slot's `struct tpacket2_hdr`.
 #[inline(always)]
 fn auxiliary_of_slot(head: &[u8; SLOT_HEAD]) -> Auxiliary {
     let (vlan_tci, vlan_tpid) = (half(head, 24), half(head, 26));

@@ -1,7 +1,6 @@
-//! What the kernel's merging (GRO) does to the order of a flow. It holds the datagrams that it
-//! merges, and lets one of the same flow that it cannot merge pass by at once
-//! (`inet_gro_receive`, `udp_gro_receive_segment` of the kernel). It must not know who turns
-//! merging on or off.
+//! The reordering of a flow by GRO. The kernel holds back the datagrams that it merges, and passes
+//! on at once one of the same flow that it cannot merge (`inet_gro_receive`,
+//! `udp_gro_receive_segment` of the kernel).
 
 use crate::packet::Span;
 
@@ -15,19 +14,19 @@ const IPV4_PLAIN: u8 = 0x45;
 /// The protocol number of UDP.
 const UDP: u8 = 17;
 
-/// How datagrams are looked at whose order merging could change. `longest` is the largest payload
-/// that comes without fragments, bytes.
+/// The check for datagrams that merging could reorder. `longest` is the largest payload in bytes
+/// that arrives without fragmentation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OrderCheck {
-    /// Not at all: nothing is merged for their rule.
+    /// None: nothing is merged for the rule.
     #[default]
     Nothing,
-    /// With the headers of their frames.
+    /// By the headers of their frames.
     Frames {
         /// Longer ones were reassembled.
         longest: u32,
     },
-    /// By their payloads alone, which is all that a UDP socket shows.
+    /// By their payloads alone, which is all that a UDP socket provides.
     Datagrams {
         /// Longer ones were reassembled.
         longest: u32,
@@ -35,9 +34,9 @@ pub enum OrderCheck {
 }
 
 impl OrderCheck {
-    /// Whether GRO lets a single datagram overtake others: one that is empty, padded to the least
-    /// length of a frame, came in fragments, has no checksum, or has IP options or extension
-    /// headers. `payload` is where it stands in the buffer.
+    /// Whether GRO lets a single datagram overtake others: one that is empty, padded to the minimum
+    /// frame length, was fragmented, has no checksum, or has IP options or extension headers.
+    /// `payload` is its position in the buffer.
     #[must_use]
     pub fn overtakes(self, buffer: &[u8], payload: Span, is_v4: bool) -> bool {
         match self {
@@ -50,7 +49,7 @@ impl OrderCheck {
         }
     }
 
-    /// The one for the rules of an interface with this MTU, bytes.
+    /// The check for the rules of an interface with this MTU in bytes.
     #[must_use]
     pub const fn frames(mtu: u32) -> Self {
         Self::Frames { longest: mtu.saturating_sub(IPV4_LEN + UDP_LEN) }
@@ -64,8 +63,8 @@ impl OrderCheck {
     }
 }
 
-/// Whether a frame is what GRO merges: an IP header of the usual length, UDP with a checksum, and
-/// nothing behind it. `None` where no headers stand in front.
+/// Whether GRO merges such a frame: an IP header of the usual length, UDP with a checksum, and no
+/// padding. `None` if there are no headers in front.
 fn is_plain(buffer: &[u8], payload: Span, is_v4: bool) -> Option<bool> {
     let Span { start, len } = payload;
     let half = |at: u32| Some(u16::from_be_bytes(*buffer.get(at as usize..)?.first_chunk()?));
@@ -79,7 +78,7 @@ fn is_plain(buffer: &[u8], payload: Span, is_v4: bool) -> Option<bool> {
     Some(is_usual && half(start - 2)? != 0 && buffer.len() == (start + len) as usize)
 }
 
-/// Whether an Ethernet frame with so much payload is padded, as cards deliver it.
+/// Whether an Ethernet frame with this payload length is padded when the card delivers it.
 const fn is_padded(payload_len: u32, is_v4: bool) -> bool {
     let header = ETHERNET_LEN + UDP_LEN + if is_v4 { IPV4_LEN } else { IPV6_LEN };
     header + payload_len < ETHERNET_LEAST
@@ -91,7 +90,7 @@ mod tests {
 
     const FRAMES: OrderCheck = OrderCheck::frames(1500);
 
-    /// An IPv4 or IPv6 packet behind an Ethernet header, and where its payload stands.
+    /// An IPv4 or IPv6 packet behind an Ethernet header, and the position of its payload.
     fn frame(is_v4: bool, len: u16, checksum: u16) -> (Vec<u8>, Span) {
         let total = (len + if is_v4 { 28 } else { 8 }).to_be_bytes();
         let mut bytes = vec![0; 14 + if is_v4 { 20 } else { 40 }];

@@ -1,5 +1,4 @@
-//! From a filled buffer to the datagram in it, for both kinds of input socket.
-//! It must not know rules, outputs or who reads the socket.
+//! The step from a filled buffer to the datagram in it, for both kinds of input socket.
 
 mod frame;
 mod gro_order;
@@ -13,22 +12,22 @@ use crate::packet::{Datagram, Discard, LinkType};
 use crate::sys::ring::ReceiveLayout;
 pub use gro_order::OrderCheck;
 
-/// How a socket delivers.
+/// The form in which a socket delivers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
     /// AF_PACKET: whole frames.
     Frame {
         /// Whether each starts with a virtio header (PACKET_VNET_HDR).
         vnet_hdr: bool,
-        /// What stands before its network header.
+        /// The link layer before its network header.
         link: LinkType,
     },
     /// AF_PACKET: whole frames in the slots of a packet ring, each behind a virtio header.
     Slot {
-        /// What stands before its network header.
+        /// The link layer before its network header.
         link: LinkType,
     },
-    /// An ordinary UDP socket that is bound to one destination.
+    /// An ordinary UDP socket bound to one destination.
     Datagram {
         /// The destination address.
         group: Addr,
@@ -40,14 +39,14 @@ pub enum Delivery {
 /// A datagram, or the equal-sized datagrams of one super-frame, in a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
-    /// What the headers say; the payload's span counts from the start of the buffer.
+    /// The parsed headers; the payload's span is relative to the start of the buffer.
     pub datagram: Datagram,
-    /// Bytes of each datagram but the last; 0 when it is one.
+    /// The size in bytes of each datagram but the last; 0 for a single one.
     pub segment: u16,
 }
 
 impl Delivery {
-    /// The areas before the data in its buffers; `None` where nothing is to be received.
+    /// The areas before the data in its buffers; `None` if it is not read with receive calls.
     #[must_use]
     pub const fn layout(self) -> Option<ReceiveLayout> {
         match self {
@@ -57,11 +56,11 @@ impl Delivery {
         }
     }
 
-    /// Reads a buffer that a receive has filled. `verify` says whether a UDP checksum that nobody
-    /// has looked at is looked at here; of a UDP socket's datagrams the kernel has verified each.
+    /// Reads a buffer that a receive has filled. `verify` says whether to verify UDP checksums that
+    /// were not verified yet; for UDP sockets the kernel has verified each.
     ///
     /// # Errors
-    /// The reason why it holds nothing to relay: [`Discard::BadHeader`] also where the kernel has
+    /// The reason why it contains nothing to relay. [`Discard::BadHeader`] also if the kernel has
     /// left work on a packet inside the datagram, which [`Delivery::finish`] may be able to do.
     #[inline]
     pub fn read(self, buffer: &[u8], verify: bool) -> Result<Arrival, Discard> {
@@ -72,12 +71,12 @@ impl Delivery {
         }
     }
 
-    /// Writes the datagrams of a buffer in which the kernel has left work to `room`, where the
-    /// arrival's span counts from.
+    /// Completes the datagrams of a buffer in which the kernel has left work, and writes them to
+    /// `room`, to which the arrival's span is relative.
     ///
     /// # Errors
-    /// [`Discard::BadHeader`] where it has not, or where what is to be done contradicts the bytes or
-    /// cannot be done.
+    /// [`Discard::BadHeader`] if there is no such work, or if it contradicts the bytes or is not
+    /// possible.
     #[cold]
     pub fn finish(self, buffer: &[u8], room: &mut [u8]) -> Result<Arrival, Discard> {
         match self {
@@ -88,8 +87,8 @@ impl Delivery {
         }
     }
 
-    /// How many datagrams a buffer holds that was discarded for `reason`, as far as that is known;
-    /// at least 1.
+    /// How many datagrams a buffer discarded for `reason` contains, as far as that is known; at
+    /// least 1.
     #[must_use]
     pub fn count_discarded(self, buffer: &[u8], reason: Discard) -> u32 {
         match self {
@@ -105,13 +104,13 @@ impl Delivery {
 /// and the flags, each a native-endian 32-bit number.
 const OUT_HEADER: usize = 16;
 
-/// A number of 16 bits in the order of this machine.
+/// A 16-bit number in native byte order.
 #[inline(always)]
 fn half<const N: usize>(head: &[u8; N], at: usize) -> u16 {
     u16::from_ne_bytes([head[at], head[at + 1]])
 }
 
-/// Whether the kernel had to cut what it delivered.
+/// Whether the kernel truncated the data.
 fn is_cut<const N: usize>(head: &[u8; N]) -> bool {
     const { assert!(N >= OUT_HEADER) };
     let flags = u32::from_ne_bytes([head[12], head[13], head[14], head[15]]);

@@ -1,15 +1,15 @@
-//! What the kernel says of a frame in front of it: `struct virtio_net_hdr` (linux/virtio_net.h), of
-//! a checksum that is not made yet, and of a frame that stands for many. It may speak of a packet
-//! in a tunnel instead of the datagram: then that work is done here, before anything is relayed.
+//! The `struct virtio_net_hdr` in front of a frame (linux/virtio_net.h): a checksum that is still
+//! to be computed, or a frame that stands for many. It may describe a packet in a tunnel instead of
+//! the datagram; that work is then done here before anything is relayed.
 
 use super::{Arrival, half};
 use crate::packet::{
     self, ChecksumState, Cut, Datagram, Discard, FrameMeta, LinkType, Offload, Span,
 };
 
-/// Bytes of the header.
+/// The length of the header in bytes.
 pub(super) const VNET_HEADER: usize = 10;
-/// `VIRTIO_NET_HDR_F_NEEDS_CSUM`: a checksum is to be made yet.
+/// `VIRTIO_NET_HDR_F_NEEDS_CSUM`: the checksum is still to be computed.
 const NEEDS_CHECKSUM: u8 = 1;
 /// That, or `VIRTIO_NET_HDR_F_DATA_VALID`.
 const CHECKSUM_SETTLED: u8 = NEEDS_CHECKSUM | 2;
@@ -17,59 +17,59 @@ const CHECKSUM_SETTLED: u8 = NEEDS_CHECKSUM | 2;
 const GSO_TCP: [u8; 2] = [1, 4];
 /// `VIRTIO_NET_HDR_GSO_UDP_L4`: a super-frame.
 const GSO_UDP_L4: u8 = 5;
-/// `VIRTIO_NET_HDR_GSO_ECN`, a flag beside the type.
+/// `VIRTIO_NET_HDR_GSO_ECN`, a flag in addition to the type.
 const GSO_ECN: u8 = 0x80;
-/// Bytes of UDP's header, and where its checksum stands in it.
+/// The length of a UDP header, and the offset of its checksum.
 const UDP_HEADER: usize = 8;
 const UDP_CHECKSUM: usize = 6;
 
-/// A frame's header. Its numbers count from the start of the frame.
+/// A frame's header. Its offsets are relative to the start of the frame.
 #[derive(Clone, Copy)]
 pub(super) struct VnetHeader<'a>(&'a [u8; VNET_HEADER]);
 
 impl<'a> VnetHeader<'a> {
-    /// The header that starts there.
+    /// The header that starts at `start`.
     #[inline(always)]
     pub(super) fn at(buffer: &'a [u8], start: usize) -> Result<Self, Discard> {
         let data = buffer.get(start..).ok_or(Discard::Truncated)?;
         data.first_chunk().map(Self).ok_or(Discard::Truncated)
     }
 
-    /// What it says of the datagram's checksum.
+    /// The state of the datagram's checksum.
     #[inline(always)]
     pub(super) fn checksum(self) -> ChecksumState {
         let is_settled = self.0[0] & CHECKSUM_SETTLED != 0;
         if is_settled { ChecksumState::Trusted } else { ChecksumState::Unverified }
     }
 
-    /// Bytes of each datagram in a super-frame; 0 for another.
+    /// The size in bytes of each datagram in a super-frame; 0 for any other frame.
     #[inline(always)]
     pub(super) fn segment_size(self) -> u16 {
         if self.gso_type() == GSO_UDP_L4 { half(self.0, 4) } else { 0 }
     }
 
-    /// Whether anything is left to be done, in the datagram or in a packet inside.
+    /// Whether the kernel left any work, in the datagram or in a packet inside it.
     #[inline(always)]
     pub(super) fn leaves_work(self) -> bool {
         self.needs_checksum() || self.gso_type() != 0
     }
 
-    /// Whether what is left is to be done in a packet inside the frame's datagram. With another link
-    /// type than Ethernet the network header starts at `network`.
+    /// Whether the remaining work is in a packet inside the frame's datagram. With a link type
+    /// other than Ethernet the network header starts at `network`.
     #[inline(never)]
-    pub(super) fn speaks_of_inner(self, frame: &[u8], link: LinkType, network: u16) -> bool {
+    pub(super) fn describes_inner(self, frame: &[u8], link: LinkType, network: u16) -> bool {
         const META: FrameMeta =
             FrameMeta { vlan: None, checksum: ChecksumState::Ignored, segment_size: 0 };
-        if link == LinkType::Ethernet && self.speaks_of(plain_udp(frame)) {
+        if link == LinkType::Ethernet && self.describes(plain_udp(frame)) {
             return false;
         }
         let datagram = packet::parse_of(link, frame, META, || network);
-        datagram.is_ok_and(|datagram| !self.speaks_of(datagram.payload.start as usize - UDP_HEADER))
+        datagram.is_ok_and(|datagram| !self.describes(datagram.payload.start as usize - UDP_HEADER))
     }
 
-    /// Whether it speaks of the datagram whose UDP header starts there: of UDP alone, and of the
+    /// Whether it describes the datagram whose UDP header starts at `udp`: UDP alone, and the
     /// checksum in that header.
-    fn speaks_of(self, udp: usize) -> bool {
+    fn describes(self, udp: usize) -> bool {
         let is_there = self.checksum_start() == udp && self.checksum_field() == UDP_CHECKSUM;
         matches!(self.gso_type(), 0 | GSO_UDP_L4) && (is_there || !self.needs_checksum())
     }
@@ -88,12 +88,12 @@ impl<'a> VnetHeader<'a> {
         half(self.0, 6).into()
     }
 
-    /// Where the checksum stands, from where it starts.
+    /// The offset of the checksum, from the start of the checksummed area.
     fn checksum_field(self) -> usize {
         half(self.0, 8).into()
     }
 
-    /// What is left to be done in a payload that starts there; `None` where nobody knows.
+    /// The remaining work in a payload that starts at `payload`; `None` if it is unknown.
     fn offload(self, payload: usize) -> Option<Offload> {
         let size = half(self.0, 4);
         let cut = match self.gso_type() {
@@ -108,7 +108,7 @@ impl<'a> VnetHeader<'a> {
     }
 }
 
-/// Where UDP starts in an Ethernet frame without tags and extension headers; 0 in another.
+/// The offset of UDP in an Ethernet frame without tags and extension headers; 0 in any other.
 fn plain_udp(frame: &[u8]) -> usize {
     let Some(head) = frame.first_chunk::<21>() else { return 0 };
     match ([head[12], head[13]], head[14] >> 4) {
@@ -118,7 +118,7 @@ fn plain_udp(frame: &[u8]) -> usize {
     }
 }
 
-/// Does what is left in the frame behind the header at `start`, which `parse` reads.
+/// Does the remaining work in the frame behind the header at `start`, which `parse` reads.
 pub(super) fn finish(
     buffer: &[u8],
     start: usize,
@@ -133,7 +133,7 @@ pub(super) fn finish(
     finish_datagram(frame, datagram, offload, room)
 }
 
-/// Does what is left in a datagram whose span counts from the start of `bytes`.
+/// Does the remaining work in a datagram whose span is relative to the start of `bytes`.
 pub(super) fn finish_datagram(
     bytes: &[u8],
     datagram: Datagram,

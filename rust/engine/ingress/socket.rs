@@ -1,6 +1,5 @@
-//! A buffer from a joined UDP socket: sender, payload, and what control messages tell of them
-//! (udp(7), UDP_GRO; ip(7), IP_RECVTTL, IP_RECVTOS). The kernel has checked headers and checksum
-//! already.
+//! The layout of a buffer from a joined UDP socket: sender, control messages and payload (udp(7),
+//! UDP_GRO; ip(7), IP_RECVTTL, IP_RECVTOS). The kernel has already verified headers and checksum.
 
 use super::{Arrival, OUT_HEADER, is_cut, offload};
 use crate::addr::Addr;
@@ -14,14 +13,14 @@ const PAYLOAD: usize = OUT_HEADER + LAYOUT.name_bytes() + LAYOUT.control_bytes()
 #[inline]
 pub(super) fn read(buffer: &[u8], group: Addr, port: u16) -> Result<Arrival, Discard> {
     let arrival = read_merged(buffer, group, port)?;
-    // Most of what is merged holds many datagrams: one look at its headers costs little.
+    // Most super-frames hold many datagrams, so checking the headers once costs little.
     if arrival.segment > 0 && inner_offload(buffer, &arrival).is_some() {
         return Err(Discard::BadHeader);
     }
     Ok(arrival)
 }
 
-/// Does what the kernel left to do in a buffer.
+/// Completes the offloaded work in a buffer.
 pub(super) fn finish(
     buffer: &[u8],
     group: Addr,
@@ -33,7 +32,7 @@ pub(super) fn finish(
     offload::finish_datagram(buffer, arrival.datagram, offload, room)
 }
 
-/// What is left to do where the pieces are those of a packet inside the datagram.
+/// The remaining work if the segments belong to a packet inside the datagram.
 #[inline(never)]
 fn inner_offload(buffer: &[u8], arrival: &Arrival) -> Option<Offload> {
     Offload::find(buffer.get(PAYLOAD..)?, arrival.segment)
@@ -47,7 +46,7 @@ fn read_merged(buffer: &[u8], group: Addr, port: u16) -> Result<Arrival, Discard
     }
     let (source, source_port) = sender(buffer).ok_or(Discard::BadHeader)?;
     let len = u32::try_from(payload.len()).map_err(|_| Discard::BadLength)?;
-    let ReceiveMeta { segment, ttl, dscp } = told(buffer);
+    let ReceiveMeta { segment, ttl, dscp } = receive_meta(buffer);
     let segment = segment.filter(|&size| size != 0 && u32::from(size) < len);
     let start = u32::try_from(PAYLOAD).map_err(|_| Discard::BadLength)?;
     let datagram = Datagram {
@@ -78,45 +77,45 @@ fn sender(buffer: &[u8]) -> Option<(Addr, u16)> {
     Some((address, port))
 }
 
-/// What the control messages tell.
+/// The values of the control messages.
 #[derive(Default)]
 struct ReceiveMeta {
-    /// Bytes of each merged datagram.
+    /// The size of each merged datagram in bytes.
     segment: Option<u16>,
     ttl: u8,
     dscp: u8,
 }
 
 #[inline]
-fn told(buffer: &[u8]) -> ReceiveMeta {
-    let mut told = ReceiveMeta::default();
+fn receive_meta(buffer: &[u8]) -> ReceiveMeta {
+    let mut meta = ReceiveMeta::default();
     let area = buffer.get(OUT_HEADER + LAYOUT.name_bytes()..).unwrap_or(&[]);
     let len = control_len(buffer).unwrap_or(0).min(LAYOUT.control_bytes());
     for (level, kind, value) in ControlMessages(area.get(..len).unwrap_or(&[])) {
         match (level, kind) {
             (libc::SOL_UDP, libc::UDP_GRO) => {
-                told.segment = number(value).and_then(|size| u16::try_from(size).ok());
+                meta.segment = number(value).and_then(|size| u16::try_from(size).ok());
             }
             (libc::IPPROTO_IP, libc::IP_TTL) | (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT) => {
-                told.ttl = number(value).and_then(|hops| u8::try_from(hops).ok()).unwrap_or(0);
+                meta.ttl = number(value).and_then(|hops| u8::try_from(hops).ok()).unwrap_or(0);
             }
-            // One byte in IPv4, and an integer in IPv6: the traffic class, ECN included.
-            (libc::IPPROTO_IP, libc::IP_TOS) => told.dscp = value.first().map_or(0, |tos| tos >> 2),
+            // One byte for IPv4, an integer for IPv6: the traffic class, including ECN.
+            (libc::IPPROTO_IP, libc::IP_TOS) => meta.dscp = value.first().map_or(0, |tos| tos >> 2),
             (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => {
                 let class = number(value).and_then(|class| u8::try_from(class).ok());
-                told.dscp = class.unwrap_or(0) >> 2;
+                meta.dscp = class.unwrap_or(0) >> 2;
             }
             _ => {}
         }
     }
-    told
+    meta
 }
 
 fn number(value: &[u8]) -> Option<i32> {
     value.first_chunk().map(|bytes| i32::from_ne_bytes(*bytes))
 }
 
-/// Bytes of control messages that the kernel wrote.
+/// The length of the control messages that the kernel wrote.
 fn control_len(buffer: &[u8]) -> Option<usize> {
     usize::try_from(u32::from_ne_bytes(*buffer.get(4..)?.first_chunk()?)).ok()
 }

@@ -1,4 +1,4 @@
-//! Buffers as the kernel fills them, made by hand.
+//! Hand-made buffers in the kernel's format.
 
 use etherparse::PacketBuilder;
 use proptest::prelude::*;
@@ -18,7 +18,7 @@ const VLAN_VALID: u32 = 0x10;
 const TPID_VALID: u32 = 0x40;
 const CHECKSUM_VALID: u32 = 0x80;
 
-/// Puts the areas of a buffer one behind the other, each filled up to its length in the layout.
+/// Concatenates the areas of a buffer, each padded to its length in the layout.
 fn buffer(kind: Delivery, flags: i32, name: &[u8], control: &[u8], data: &[u8]) -> Vec<u8> {
     let layout = kind.layout().unwrap();
     let lengths = [name.len(), control.len(), data.len()].map(|len| u32::try_from(len).unwrap());
@@ -49,12 +49,12 @@ fn auxiliary(status: u32, tci: u16, tpid: u16) -> Vec<u8> {
     message(libc::SOL_PACKET, libc::PACKET_AUXDATA, &data)
 }
 
-/// `struct virtio_net_hdr` that speaks of the UDP header of [`frame`].
+/// `struct virtio_net_hdr` for the UDP header of [`frame`].
 fn virtio(flags: u8, gso_type: u8, gso_size: u16) -> Vec<u8> {
     virtio_of(34, flags, gso_type, gso_size)
 }
 
-/// The same of what starts at `checksum_start`.
+/// The same for a checksum area that starts at `checksum_start`.
 fn virtio_of(checksum_start: u8, flags: u8, gso_type: u8, gso_size: u16) -> Vec<u8> {
     let [low, high] = gso_size.to_ne_bytes();
     vec![flags, gso_type, 0, 0, low, high, checksum_start, 0, 6, 0]
@@ -187,7 +187,7 @@ fn what_is_discarded_counts_as_the_datagrams_in_it() {
     let slot = slot(1, (0, 0), &virtio(NEEDS_CSUM, 5, 3), &whole);
     assert_eq!(SLOT.count_discarded(&slot, Discard::NotForUs), 3);
     assert_eq!(SLOT.count_discarded(&slot, Discard::BadHeader), 1);
-    // Without auxiliary data the network header is taken to come first.
+    // Without auxiliary data the network header is assumed to come first.
     let other = with_header(virtio_of(20, NEEDS_CSUM, 5, 3), &whole[14..]);
     let received = buffer(OTHER, 0, &name, &[], &other);
     assert_eq!(OTHER.read(&received, true), Err(Discard::NotForUs));
@@ -234,7 +234,7 @@ fn a_checksum_is_verified_unless_the_kernel_vouches() {
     assert_eq!(read(0, true), Err(Discard::BadChecksum));
     assert_eq!(read(NEEDS_CSUM, true), Ok(()));
     assert_eq!(read(0, false), Ok(()));
-    // Without the virtio header the auxiliary data tell.
+    // Without the virtio header the auxiliary data decide.
     let bare = |status| {
         let control = auxiliary(status, 0, 0);
         BARE_FRAME.read(&buffer(BARE_FRAME, 0, &[], &control, &damaged), true).map(drop)
@@ -276,7 +276,7 @@ fn what_is_said_of_a_packet_inside_is_not_said_of_the_datagram() {
     let mut inside = virtio_of(42, NEEDS_CSUM, 0, 0);
     inside[8] = 2;
     assert_eq!(read(inside), (unfinished, Ok(0)));
-    // Pieces of something in it, of TCP, or of what nobody knows.
+    // Segments of something in the payload, of TCP, or of an unknown type.
     for (start, flags, kind) in
         [(42, NEEDS_CSUM, 5), (34, NEEDS_CSUM, 1), (42, NEEDS_CSUM, 4), (42, 0, 1), (42, 1, 3)]
     {
