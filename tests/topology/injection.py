@@ -8,6 +8,7 @@ import ctypes
 import errno
 import os
 import platform
+import time
 from types import TracebackType
 from typing import Self
 
@@ -15,13 +16,14 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
 _libc.ptrace.restype = ctypes.c_long
 
-_SINGLESTEP, _GETREGS, _SETREGS = 9, 12, 13
+_CONTINUE, _SINGLESTEP, _GETREGS, _SETREGS = 7, 9, 12, 13
 _DETACH, _SEIZE, _INTERRUPT = 17, 0x4206, 0x4207
 _WALL = 0x40000000
 _SYSCALL = b"\x0f\x05"  # the instruction
 _BELOW_STACK = 4096  # well below the red zone of 128 bytes
 _ARGUMENTS = ("rdi", "rsi", "rdx", "r10", "r8", "r9")
 _ERRNO_MAX = 4095
+_TRIES = 5000
 
 CALLS = {
     "sendto": 44,
@@ -86,15 +88,17 @@ class Injected:
         self._is_dead = False
 
     def __enter__(self) -> Self:
-        """Stop the thread; it sleeps in a system call nearly always, and is taken there."""
+        """Stop the thread in a system call, in which it sleeps nearly always."""
         self._ask(_SEIZE)
-        self._ask(_INTERRUPT)
-        self._wait()
-        self._saved = self._registers()
-        if self._peek(self._saved.rip - len(_SYSCALL), len(_SYSCALL)) != _SYSCALL:
-            self.__exit__(None, None, None)
-            raise RuntimeError("the thread is not in a system call")
-        return self
+        for _ in range(_TRIES):
+            self._ask(_INTERRUPT)
+            self._wait()
+            self._saved = self._registers()
+            if self._peek(self._saved.rip - len(_SYSCALL), len(_SYSCALL)) == _SYSCALL:
+                return self
+            self._ask(_CONTINUE)
+            time.sleep(0.001)
+        raise RuntimeError("the thread makes no system call")
 
     def __exit__(
         self,
