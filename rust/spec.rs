@@ -332,16 +332,4 @@ impl RuleSpec {
     pub(crate) fn interfaces(&self) -> impl Iterator<Item = &String> {
         self.outputs.iter().map(|output| &output.interface).chain([&self.input.interface])
     }
-
-    /// Whether both say the same of what is taken and where it goes. Interfaces go by their names.
-    #[must_use]
-    pub fn is_same(&self, other: &Self) -> bool {
-        let unindexed = |spec: &Self| {
-            let input = InputSpec { ifindex: 0, ..spec.input.clone() };
-            let outputs = spec.outputs.iter().cloned();
-            let outputs: Vec<_> = outputs.map(|one| OutputSpec { ifindex: 0, ..one }).collect();
-            (input, outputs)
-        };
-        self.id == other.id && unindexed(self) == unindexed(other)
-    }
 }

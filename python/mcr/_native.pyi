@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Final, Literal, final
 
-from .rules.spec import ResolvedInput, ResolvedOutput, ResolvedRule
-
 __all__ = [
     "LOSSES",
     "Broker",
@@ -158,7 +156,7 @@ def parse_frame(frame: bytes) -> Datagram | Discard:
 
 @final
 class RelayCore:
-    """The relay: sockets are opened by `change`, threads begin with `start`."""
+    """The relay: sockets are opened by `apply`, threads begin with `start`."""
 
     def __new__(
         cls,
@@ -172,22 +170,23 @@ class RelayCore:
     def ingress(self) -> Literal["packet", "udp"]: ...
     @property
     def error(self) -> str | None: ...
-    def change(self, remove: Sequence[int], add: Sequence[ResolvedRule], note: object) -> None:
-        """Remove and add rules, all or nothing.
+    def apply(self, remove: Sequence[str], put: bytes, whole: bool, note: object) -> None:
+        """Remove rules by their ids and put others, all or nothing.
 
-        A change that is made leaves its note in `changed` before this returns: no signal handler
-        comes between the two.
+        `put` is what `rules.spec.rule_specs` makes; `whole` removes all rules that it does not
+        have. Rules that stay as they are, enabled or not, are not touched. A change that is made
+        leaves its note in `changed` before this returns: no signal handler comes between the two.
         """
 
     @property
-    def changed(self) -> tuple[Any, list[int]] | None:
-        """The note of the newest change that was made, and the keys of the rules that it added."""
+    def changed(self) -> object:
+        """The note of the newest change that was made; None before the first."""
 
-    def disabled(self) -> list[int]:
-        """Return the keys of the rules that are disabled."""
+    def disabled(self) -> list[str]:
+        """Return the ids of the rules that are disabled."""
 
-    def set_enabled(self, keys: Sequence[int], enabled: bool) -> None:
-        """Enable or disable rules; their sockets stay open."""
+    def set_enabled(self, rule_id: str, enabled: bool) -> None:
+        """Enable or disable a rule; its sockets stay open."""
 
     def open_spares(self) -> None:
         """Make rings and open sockets beforehand, for a process that gives up its rights."""
@@ -282,9 +281,9 @@ class CounterReading:
 class SenderCore:
     """A sender of numbered, time-stamped datagrams."""
 
-    def __new__(
-        cls, output: ResolvedOutput, size_bytes: int, rate_pps: float | None
-    ) -> SenderCore: ...
+    def __new__(cls, output: bytes, size_bytes: int, rate_pps: float | None) -> SenderCore:
+        """Open the socket for an output in the form of `rules.spec.output_spec`."""
+
     def send(self, count: int | None, duration_s: float | None) -> dict[str, Any]:
         """Send until a limit is reached or `stop` was called; return the report of this run."""
 
@@ -295,7 +294,9 @@ class SenderCore:
 class ReceiverCore:
     """A receiver of numbered, time-stamped datagrams, and of any others."""
 
-    def __new__(cls, input: ResolvedInput, gro: bool) -> ReceiverCore: ...
+    def __new__(cls, input: bytes, gro: bool) -> ReceiverCore:
+        """Open the socket for an input in the form of `rules.spec.input_spec`, and join."""
+
     def receive(
         self, count: int | None, duration_s: float | None, idle_s: float | None
     ) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from .rules import Input, Output
 from .rules.fields import Invalid, ProblemCollector
 from .rules.local_host import LocalHost
 from .rules.resolver import RuleResolver
-from .rules.spec import ResolvedInput, ResolvedOutput
+from .rules.spec import ResolvedInput, ResolvedOutput, input_spec, output_spec
 
 HEADER_BYTES = 24
 """The minimum size of a datagram, which must hold the header."""
@@ -197,7 +197,7 @@ class Sender(_Endpoint[SenderCore]):
         assert target is not None  # else there was a problem
         self.target = target
         """The destination, resolved on this host."""
-        self._core = SenderCore(target, size_bytes, rate_pps)
+        self._core = SenderCore(output_spec(target), size_bytes, rate_pps)
 
     def send(self, count: int | None = None, duration_s: float | None = None) -> SendReport:
         """Send until a limit is reached or `stop` was called.
@@ -242,7 +242,7 @@ class Receiver(_Endpoint[ReceiverCore]):
         """
         self.source = _source(endpoint)
         """The input, resolved on this host."""
-        self._core = ReceiverCore(self.source, gro)
+        self._core = ReceiverCore(input_spec(self.source), gro)
 
     def receive(
         self,

@@ -5,26 +5,25 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::PyDict;
 
-use super::resolved::ResolvedRule;
+use super::specs::read_rules;
 use crate::error::Error;
 use crate::relay::{
-    Ingress, InterfaceReport, LastLoss, OutputReport, Relay, Report, RuleReport, Settings, Share,
-    errno_name,
+    Ingress, InterfaceReport, LastLoss, OutputReport, Relay, Report, RuleChange, RuleReport,
+    Settings, Share, errno_name,
 };
-use crate::spec::RuleSpec;
 
 /// How long Ctrl-C may go unnoticed in a wait.
 const SLICE: Duration = Duration::from_millis(50);
 /// The least bytes of receive buffers that make sense: a few super-frames.
 const MIN_BUFFER_BYTES: usize = 1 << 20;
 
-/// A relay in this process: sockets are opened by `change`, threads begin with `start`.
+/// A relay in this process: sockets are opened by `apply`, threads begin with `start`.
 #[pyclass(frozen, module = "mcr._native")]
 pub(super) struct RelayCore {
     relay: Relay,
-    changed: Mutex<Option<Py<PyTuple>>>,
+    changed: Mutex<Option<Py<PyAny>>>,
 }
 
 #[pymethods]
@@ -70,40 +69,44 @@ impl RelayCore {
         self.relay.error()
     }
 
-    /// Remove and add rules, all or nothing. A change that is made leaves its note in `changed`
-    /// before this returns: no signal handler of Python comes between the two.
-    fn change(
+    /// Remove rules by their ids, and put others, a JSON array of specifications, all or nothing;
+    /// `whole` removes all that are not put. Rules that stay as they are, enabled or not, are not
+    /// touched. A change that is made leaves its note in `changed` before this returns: no signal
+    /// handler of Python comes between the two.
+    fn apply(
         &self,
         py: Python<'_>,
-        remove: Vec<u32>,
-        add: Vec<ResolvedRule>,
+        remove: Vec<String>,
+        put: &[u8],
+        whole: bool,
         note: Py<PyAny>,
     ) -> PyResult<()> {
-        let add: Vec<RuleSpec> = add.into_iter().map(RuleSpec::from).collect();
-        let keys = py.detach(|| self.relay.change(&remove, &add))?;
-        let made = (note, keys).into_pyobject(py)?.unbind();
+        let put = read_rules(put)?;
+        let change = RuleChange { remove: &remove, put: &put, whole };
+        let applied = py.detach(|| self.relay.apply(&change, |_| true));
+        applied.map_err(|refusal| refusal.error)?;
         let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = changed.replace(made);
+        let before = changed.replace(note);
         drop(changed);
         drop(before); // which may run code of Python
         Ok(())
     }
 
-    /// The note of the newest change that was made, and the keys of the rules that it added.
+    /// The note of the newest change that was made.
     #[getter]
-    fn changed(&self, py: Python<'_>) -> Option<Py<PyTuple>> {
+    fn changed(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         let changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
-        changed.as_ref().map(|made| made.clone_ref(py))
+        changed.as_ref().map(|note| note.clone_ref(py))
     }
 
-    /// The keys of the rules that are disabled.
-    fn disabled(&self, py: Python<'_>) -> Vec<u32> {
+    /// The ids of the rules that are disabled.
+    fn disabled(&self, py: Python<'_>) -> Vec<String> {
         py.detach(|| self.relay.disabled())
     }
 
-    /// Enable or disable rules; their sockets stay open.
-    fn set_enabled(&self, py: Python<'_>, keys: Vec<u32>, enabled: bool) -> PyResult<()> {
-        Ok(py.detach(|| self.relay.set_enabled(&keys, enabled))?)
+    /// Enable or disable a rule; its sockets stay open.
+    fn set_enabled(&self, py: Python<'_>, rule_id: &str, enabled: bool) -> PyResult<()> {
+        Ok(py.detach(|| self.relay.set_enabled(rule_id, enabled))?)
     }
 
     /// Make rings and open sockets beforehand, for a process that gives up its rights before `start`.
@@ -191,7 +194,7 @@ pub(super) fn interface_dict<'py>(
 pub(super) fn rule_dict<'py>(py: Python<'py>, report: &RuleReport) -> PyResult<Bound<'py, PyDict>> {
     let outputs = report.outputs.iter().map(|one| output(py, one));
     let fields = PyDict::new(py);
-    fields.set_item("key", report.key)?;
+    fields.set_item("id", &report.id)?;
     fields.set_item("enabled", report.enabled)?;
     fields.set_item("trouble", report.trouble.as_deref())?;
     fields.set_item("matched", report.matched)?;

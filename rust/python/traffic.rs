@@ -8,10 +8,10 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::resolved::{ResolvedInput, ResolvedOutput};
+use super::specs::read;
 use super::wait::aside;
-use crate::addr::Addr;
 use crate::error::Error;
+use crate::spec::{InputSpec, OutputSpec};
 use crate::traffic::{ReceiveReport, Receiver, ReceiverSpec, RunLimits, SendReport, Sender};
 
 /// A sender of numbered, time-stamped datagrams.
@@ -24,8 +24,9 @@ pub(super) struct SenderCore {
 #[pymethods]
 impl SenderCore {
     #[new]
-    fn new(output: ResolvedOutput, size_bytes: usize, rate_pps: Option<f64>) -> PyResult<Self> {
-        let sender = Sender::open(&output.into(), size_bytes, rate_pps)?;
+    fn new(output: &[u8], size_bytes: usize, rate_pps: Option<f64>) -> PyResult<Self> {
+        let output: OutputSpec = read(output)?;
+        let sender = Sender::open(&output, size_bytes, rate_pps)?;
         Ok(Self { sender: Mutex::new(sender), stop: AtomicBool::new(false) })
     }
 
@@ -63,14 +64,15 @@ pub(super) struct ReceiverCore {
 #[pymethods]
 impl ReceiverCore {
     #[new]
-    fn new(input: ResolvedInput, gro: bool) -> PyResult<Self> {
+    fn new(input: &[u8], gro: bool) -> PyResult<Self> {
+        let input: InputSpec = read(input)?;
         let receiver = Receiver::open(&ReceiverSpec {
-            address: input.group.into(),
+            address: input.group,
             broadcast: input.broadcast,
             port: input.port,
             ifindex: input.ifindex,
             interface: input.interface,
-            sources: input.sources.into_iter().map(Addr::from).collect(),
+            sources: input.sources.into_vec(),
             gro,
         })?;
         Ok(Self { receiver, stop: AtomicBool::new(false) })

@@ -7,24 +7,12 @@ use std::sync::atomic::Ordering;
 use super::counters::report::{self, Report};
 use super::counters::slots::SlotChanges;
 use super::error::ChangeError;
-use super::live::LiveRule;
+use super::rule_change::{Difference, RuleChange};
 use super::state::{Opened, State};
 use super::{Relay, Shared};
 use crate::engine::ingress::OrderCheck;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::spec::RuleSpec;
-
-/// What a change does, by the keys that [`Relay::change`] gave the rules.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Change<'a> {
-    /// Rules that go.
-    pub remove: &'a [u32],
-    /// Rules that come.
-    pub add: &'a [RuleSpec],
-    /// Rules that take what comes from now on (true), or nothing (false). Their sockets stay open,
-    /// and their counters stay.
-    pub enable: &'a [(u32, bool)],
-}
 
 /// A change that is ready: all that it needs is open, and nothing is in use yet. Until it is
 /// decided no other change is made, and the relay does not follow its interfaces.
@@ -40,54 +28,64 @@ impl Prepared<'_> {
         let links = self.shared.links.watch().latest();
         report::read(self.state, &links, &self.shared.workers.pages())
     }
+
+    /// The ids of the rules that run, in their order.
+    pub fn rule_ids(&self) -> impl Iterator<Item = &str> {
+        self.state.rules.keys().map(|id| &**id)
+    }
 }
 
 impl Relay {
-    /// Removes and adds rules as one change: all of it, or on an error nothing. Says the keys of
-    /// the rules that were added; when it returns, every engine follows the change. A rule whose
-    /// interface is missing or down is taken, and waits for it.
+    /// Makes a change: all of it, or on an error nothing. Opens all that is new, asks `agreed`, and
+    /// only then swaps; false when that says no, and then all is as it was before. When it
+    /// returns, every engine follows the change. A rule whose interface is missing or down is
+    /// taken, and waits for it.
     ///
     /// # Errors
-    /// An unknown key, a missing right, a limit, or what the kernel refuses.
-    pub fn change(&self, remove: &[u32], add: &[RuleSpec]) -> Result<Vec<u32>> {
-        let change = Change { remove, add, enable: &[] };
-        let changed = self.change_if(&change, |_| true).map_err(|refusal| refusal.error)?;
-        Ok(changed.unwrap_or_default())
+    /// A rule that is put twice, or is to go and does not run; a missing right, a limit, or what
+    /// the kernel refuses. `agreed` is asked only when nothing but an engine that ends can be in
+    /// the way any more.
+    pub fn apply(
+        &self,
+        change: &RuleChange<'_>,
+        agreed: impl FnOnce(&Prepared<'_>) -> bool,
+    ) -> std::result::Result<bool, ChangeError> {
+        let shared = &*self.shared;
+        let mut state = shared.state();
+        let difference = Difference::of(change, &state.rules)?;
+        shared.workers.can_adopt()?;
+        let opened = shared.open(&mut state, &difference.add)?;
+        if agreed(&Prepared { shared, state: &state }) {
+            shared.swap(&mut state, &difference, opened)?;
+            return Ok(true);
+        }
+        state.undo(opened);
+        Ok(false)
     }
 
-    /// Enables or disables rules. What only disabled rules would have taken is counted on the
+    /// Removes rules by their ids, and adds or replaces others, as [`Relay::apply`] does.
+    ///
+    /// # Errors
+    /// As [`Relay::apply`].
+    pub fn change(&self, remove: &[String], put: &[RuleSpec]) -> Result<()> {
+        let change = RuleChange { remove, put, whole: false };
+        self.apply(&change, |_| true).map(drop).map_err(|refusal| refusal.error)
+    }
+
+    /// Enables or disables a rule. What only disabled rules would have taken is counted on the
     /// interface as `disabled`.
     ///
     /// # Errors
-    /// An unknown key, or an engine that has ended.
-    pub fn set_enabled(&self, keys: &[u32], enabled: bool) -> Result<()> {
-        let enable: Vec<(u32, bool)> = keys.iter().map(|key| (*key, enabled)).collect();
-        let change = Change { enable: &enable, ..Change::default() };
-        self.change_if(&change, |_| true).map(drop).map_err(|refusal| refusal.error)
-    }
-
-    /// The same in two steps: opens all that is new, asks, and only then swaps. `None` when
-    /// `agreed` says no; then all is as it was before.
-    ///
-    /// # Errors
-    /// As [`Relay::change`]; `agreed` is asked only when nothing but an engine that ends can be
-    /// in the way any more.
-    pub fn change_if(
-        &self,
-        change: &Change<'_>,
-        agreed: impl FnOnce(&Prepared<'_>) -> bool,
-    ) -> std::result::Result<Option<Vec<u32>>, ChangeError> {
+    /// An unknown id, or an engine that has ended.
+    pub fn set_enabled(&self, id: &str, enabled: bool) -> Result<()> {
         let shared = &*self.shared;
         let mut state = shared.state();
-        state.check_keys(change.remove.iter())?;
-        state.check_keys(change.enable.iter().map(|(key, _)| key))?;
+        let Some((id, _)) = state.rules.get_key_value(id) else {
+            return Err(Error::Invalid(format!("there is no rule with the id {id:?}")));
+        };
+        let enable = vec![(id.clone(), enabled)];
         shared.workers.can_adopt()?;
-        let opened = shared.open(&mut state, change.add)?;
-        if agreed(&Prepared { shared, state: &state }) {
-            return Ok(Some(shared.swap(&mut state, change, opened)?));
-        }
-        state.undo(opened);
-        Ok(None)
+        shared.swap(&mut state, &Difference { enable, ..Difference::default() }, Opened::default())
     }
 
     /// All rules are in that a relay before this one had: what it has counted for others is
@@ -111,12 +109,12 @@ impl Shared {
     fn open(
         &self,
         state: &mut State,
-        add: &[RuleSpec],
+        add: &[&RuleSpec],
     ) -> std::result::Result<Opened, ChangeError> {
         state.reserve(add)?;
         let watch = self.links.watch();
         watch.now()?;
-        watch.query_names(&add.iter().flat_map(RuleSpec::interfaces).cloned().collect());
+        watch.query_names(&add.iter().flat_map(|spec| spec.interfaces()).cloned().collect());
         let links = watch.latest();
         // An interface that was made anew has one index; the thread opens anew what this closes.
         if !Arc::ptr_eq(&links, &state.seen) {
@@ -131,28 +129,31 @@ impl Shared {
     }
 
     /// Takes in what is open, gives up what goes, and has the engines follow.
-    fn swap(&self, state: &mut State, change: &Change<'_>, opened: Opened) -> Result<Vec<u32>> {
+    fn swap(&self, state: &mut State, difference: &Difference<'_>, opened: Opened) -> Result<()> {
         let mut owners = SlotChanges { new: opened.slots, gone: Vec::new() };
-        let removed: Vec<(u32, LiveRule)> = state.remove_rules(change.remove, &mut owners.gone);
-        let before = state.set_enabled(change.enable);
-        let keys = state.insert_rules(opened.rules);
+        let removed = state.remove_rules(&difference.remove, &mut owners.gone);
+        let before = state.set_enabled(&difference.enable);
+        let added = state.insert_rules(opened.rules);
         state.apply_inputs();
         let moved = state.take_slot_changes();
         owners.new.extend(moved.new);
         owners.gone.extend(moved.gone);
         if let Err(error) = self.follow_plans(state, owners) {
             // An engine has ended, and all it counted is kept for who reads it.
-            state.touched.extend(keys.iter().chain(change.remove));
-            state.rules.retain(|key, _| !keys.contains(key));
-            state.rules.extend(removed);
+            for id in &added {
+                state.rules.remove(id);
+            }
+            state.touched.extend(added);
+            state.touched.extend(removed.iter().map(|rule| rule.id.clone()));
+            state.rules.extend(removed.into_iter().map(|rule| (rule.id.clone(), rule)));
             state.set_enabled(&before);
             return Err(error);
         }
-        if keys.iter().any(|key| state.rules[key].order != OrderCheck::Nothing) {
+        if added.iter().any(|id| state.rules[id].order != OrderCheck::Nothing) {
             self.links.watch().announce();
             self.links.wake();
         }
-        Ok(keys)
+        Ok(())
     }
 
     /// Has the engines follow what is open now; the slots that go are free then.

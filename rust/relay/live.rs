@@ -21,8 +21,7 @@ use crate::sockets::netlink::notices::Notices;
 use crate::sockets::netlink::routes::Route;
 use crate::sockets::output;
 use crate::sockets::provider::{OutputHandle, OutputOwner, Socket, SocketProvider};
-use crate::spec::InputSpec;
-use crate::spec::OutputSpec;
+use crate::spec::{InputSpec, OutputSpec, RuleSpec};
 use crate::stats::Slot;
 
 /// What there is to open sockets on, and for whom.
@@ -36,9 +35,12 @@ pub(super) struct Surroundings<'a> {
     pub(super) workers: u16,
 }
 
+/// The id of a rule, shared by all that speak of it.
+pub(super) type RuleId = Arc<str>;
+
 /// A rule of the relay.
 pub(super) struct LiveRule {
-    pub(super) id: String,
+    pub(super) id: RuleId,
     /// Whether it takes what comes. All is open for it either way.
     pub(super) enabled: bool,
     /// The interface as the rule names it: by its name or an alternative one.
@@ -61,6 +63,21 @@ pub(super) struct LiveRule {
 }
 
 impl LiveRule {
+    /// Whether it is the rule that `spec` asks for, enabled or not. Interfaces go by their names.
+    pub(super) fn is_as(&self, spec: &RuleSpec) -> bool {
+        let input = InputSpec {
+            interface: self.named.clone(),
+            ifindex: spec.input.ifindex,
+            ..self.input.clone()
+        };
+        let is_same = |(live, wanted): (&OutputSpec, &OutputSpec)| {
+            *wanted == OutputSpec { ifindex: wanted.ifindex, ..live.clone() }
+        };
+        input == spec.input
+            && self.outputs.len() == spec.outputs.len()
+            && self.output_specs().zip(&spec.outputs).all(is_same)
+    }
+
     /// Whether it takes what comes.
     pub(super) fn takes(&self) -> bool {
         self.waiting.is_none() && self.enabled

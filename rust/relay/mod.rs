@@ -17,6 +17,7 @@ mod error;
 mod inputs;
 mod live;
 mod network;
+mod rule_change;
 mod settings;
 mod state;
 
@@ -33,7 +34,7 @@ use crate::sockets::netlink::notices::Notices;
 use crate::sockets::provider::SocketProvider;
 use crate::stats::{self, Found, metadata};
 use crate::sys::memory::SharedWords;
-pub use change::{Change, Prepared};
+pub use change::Prepared;
 pub use counters::pages::{WorkerCounters, WorkerPages};
 use counters::report;
 pub use counters::report::{
@@ -48,6 +49,7 @@ use live::Surroundings;
 use network::link_table::LinkTable;
 pub use network::status::{LinkChange, RuleStatus, SeenLinks};
 use network::watcher::{NetworkWatcher, NextStep};
+pub use rule_change::RuleChange;
 pub use settings::{Settings, Share};
 use state::State;
 

@@ -10,13 +10,13 @@ use super::counters::slots::SlotAllocator;
 use super::counters::slots::SlotChanges;
 use super::inputs::Inputs;
 use super::inputs::fd_budget;
-use super::live::{LiveOutput, LiveRule, StandIn, Surroundings};
+use super::live::{LiveOutput, LiveRule, RuleId, StandIn, Surroundings};
 use super::network::announcements::Announcements;
 use super::network::blocked::{self, Blocked};
 use super::network::link_table::LinkTable;
 use super::{ChangeError, Ingress, Settings, warn_once};
 use crate::engine::ingress::OrderCheck;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::sockets::nofile::Descriptors;
 use crate::sockets::output;
 use crate::sockets::provider::{OutputOwner, SocketProvider};
@@ -26,13 +26,13 @@ use crate::stats::{self, Grant, Slot};
 
 /// What a relay has.
 pub(super) struct State {
-    pub(super) rules: BTreeMap<u32, LiveRule>,
+    pub(super) rules: BTreeMap<RuleId, LiveRule>,
     pub(super) inputs: Inputs,
     pub(super) slots: SlotAllocator,
     pub(super) warnings: Vec<String>,
     pub(super) stand_in: StandIn,
-    /// The keys of rules that came, went or changed since the last plans.
-    pub(super) touched: BTreeSet<u32>,
+    /// The rules that came, went or changed since the last plans.
+    pub(super) touched: BTreeSet<RuleId>,
     pub(super) announcements: Announcements,
     /// Whether something was closed that plans still name.
     pub(super) has_stale_plans: bool,
@@ -45,10 +45,10 @@ pub(super) struct State {
     /// Slots of groups that were given or lost since the last plans.
     moved: SlotChanges,
     descriptors: Descriptors,
-    next_key: u32,
 }
 
 /// What a change has opened; nothing of it is in use yet.
+#[derive(Default)]
 pub(super) struct Opened {
     pub(super) rules: Vec<LiveRule>,
     pub(super) slots: Vec<Grant>,
@@ -80,7 +80,6 @@ impl State {
             groups: GroupSlots::default(),
             moved: SlotChanges::default(),
             descriptors: Descriptors::default(),
-            next_key: 1,
         })
     }
 
@@ -90,7 +89,7 @@ impl State {
     }
 
     /// Whether there may be as many descriptors as new rules need.
-    pub(super) fn reserve(&mut self, add: &[RuleSpec]) -> Result<()> {
+    pub(super) fn reserve(&mut self, add: &[&RuleSpec]) -> Result<()> {
         match add {
             [] => Ok(()),
             _ => {
@@ -110,7 +109,7 @@ impl State {
     /// Opens all that new rules need. On an error everything is as before.
     pub(super) fn open(
         &mut self,
-        add: &[RuleSpec],
+        add: &[&RuleSpec],
         surroundings: &Surroundings<'_>,
     ) -> std::result::Result<Opened, ChangeError> {
         let mut opened = Opened { rules: Vec::with_capacity(add.len()), slots: Vec::new() };
@@ -141,43 +140,36 @@ impl State {
         }
     }
 
-    /// Takes opened rules in, and says their keys.
-    pub(super) fn insert_rules(&mut self, rules: Vec<LiveRule>) -> Vec<u32> {
-        let keys: Vec<u32> = (self.next_key..).take(rules.len()).collect();
-        self.next_key += u32::try_from(keys.len()).unwrap_or(0);
-        for (&key, rule) in keys.iter().zip(rules) {
-            self.touched.insert(key);
-            self.rules.insert(key, rule);
-        }
-        keys
+    /// Takes opened rules in, and says their ids.
+    pub(super) fn insert_rules(&mut self, rules: Vec<LiveRule>) -> Vec<RuleId> {
+        let ids: Vec<RuleId> = rules.iter().map(|rule| rule.id.clone()).collect();
+        self.touched.extend(ids.iter().cloned());
+        self.rules.extend(rules.into_iter().map(|rule| (rule.id.clone(), rule)));
+        ids
     }
 
     /// Takes rules out and gives up their inputs; their slots are free once no plan has them.
-    pub(super) fn remove_rules(
-        &mut self,
-        keys: &[u32],
-        freed: &mut Vec<Slot>,
-    ) -> Vec<(u32, LiveRule)> {
-        let mut removed = Vec::with_capacity(keys.len());
-        for key in keys {
-            if let Some(rule) = self.rules.remove(key) {
-                self.touched.insert(*key);
+    pub(super) fn remove_rules(&mut self, ids: &[RuleId], freed: &mut Vec<Slot>) -> Vec<LiveRule> {
+        let mut removed = Vec::with_capacity(ids.len());
+        for id in ids {
+            if let Some(rule) = self.rules.remove(id) {
+                self.touched.insert(id.clone());
                 freed.extend(self.release_rule(&rule));
                 freed.push(rule.slot);
                 freed.extend(rule.outputs.iter().map(|output| output.slot));
-                removed.push((*key, rule));
+                removed.push(rule);
             }
         }
         removed
     }
 
     /// Enables or disables rules; says how it was before.
-    pub(super) fn set_enabled(&mut self, wanted: &[(u32, bool)]) -> Vec<(u32, bool)> {
+    pub(super) fn set_enabled(&mut self, wanted: &[(RuleId, bool)]) -> Vec<(RuleId, bool)> {
         let mut before = Vec::with_capacity(wanted.len());
-        for (key, enabled) in wanted {
-            if let Some(rule) = self.rules.get_mut(key) {
-                self.touched.insert(*key);
-                before.push((*key, std::mem::replace(&mut rule.enabled, *enabled)));
+        for (id, enabled) in wanted {
+            if let Some(rule) = self.rules.get_mut(id) {
+                self.touched.insert(id.clone());
+                before.push((id.clone(), std::mem::replace(&mut rule.enabled, *enabled)));
             }
         }
         before
@@ -213,7 +205,7 @@ impl State {
         self.slots.set_group(slot, groups::owner(&counted_on, &input));
         opened.slots.extend(granted);
         let mut rule = LiveRule {
-            id,
+            id: id.into(),
             enabled,
             named,
             input,
@@ -337,13 +329,5 @@ impl State {
         }
         self.inputs.remove_source_ports(rule.output_specs());
         self.groups.remove(&rule.counted_on, &rule.input)
-    }
-
-    /// Says that there is no rule with one of these keys, if so.
-    pub(super) fn check_keys<'a>(&self, keys: impl IntoIterator<Item = &'a u32>) -> Result<()> {
-        match keys.into_iter().find(|key| !self.rules.contains_key(key)) {
-            Some(key) => Err(Error::Invalid(format!("there is no rule with the key {key}"))),
-            None => Ok(()),
-        }
     }
 }

@@ -6,7 +6,7 @@
 //! arguments, fds      what it is started with          supervisor, mailbox  supervisor and threads
 //! framing, channel    bytes from and to control        messages             what they say
 //! session             what is read and answered next   service              request by request
-//! status, log         what nobody asked for            rules                what a change means
+//! status, log         what nobody asked for
 //! page                what is read without asking
 //! ```
 
@@ -18,7 +18,6 @@ mod log;
 mod mailbox;
 mod messages;
 mod page;
-mod rules;
 mod service;
 mod session;
 mod status;

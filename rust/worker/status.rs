@@ -38,13 +38,8 @@ impl RuleStatusTracker {
         self.rules.clear();
     }
 
-    /// Tells what is new; `is_there` knows the rules that there are.
-    pub(super) fn report(
-        &mut self,
-        relay: &Relay,
-        session: &mut ControlSession,
-        is_there: impl Fn(&str) -> bool,
-    ) {
+    /// Tells what is new.
+    pub(super) fn report(&mut self, relay: &Relay, session: &mut ControlSession) {
         self.report_links(relay, session);
         let version = relay.version();
         if self.version == Some(version) || !session.is_open() {
@@ -58,7 +53,7 @@ impl RuleStatusTracker {
         }
         let rules_in_trouble = relay.rules_in_trouble().into_iter().map(RuleStatusEntry::from);
         let now: BTreeMap<_, _> = rules_in_trouble.map(|news| (news.id.clone(), news)).collect();
-        let news = differences(&self.rules, &now, is_there);
+        let news = differences(&self.rules, &now, |id| relay.has_rule(id));
         for rules in news.chunks(PIECE_RULES) {
             session.send_event(&WorkerEvent::Rules { rules: rules.to_vec() });
         }

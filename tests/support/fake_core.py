@@ -1,12 +1,11 @@
 """An engine that moves no datagram: what `Relay` asks of it is recorded, failures are ordered."""
 
+import json
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, ClassVar
 
 from mcr.errors import EngineError
-from mcr.rules.spec import ResolvedRule
 
 
 class FakeCore:
@@ -28,37 +27,39 @@ class FakeCore:
         self.buffer_bytes = buffer_bytes
         self.cpus = cpus
         self.verify_checksums = verify_checksums
-        self.rules: dict[int, ResolvedRule] = {}
-        self.changes: list[tuple[list[int], int]] = []
+        self.rules: dict[str, dict[str, Any]] = {}
+        """The specifications, by id."""
+        self.changes: list[tuple[int, int]] = []
+        """How many rules each change has removed, and how many put or replaced."""
         self.started = False
         self.has_spares = False
         self.stopped = threading.Event()
         self.error: str | None = None
         self.counters: dict[str, Any] = {}
-        self.changed: tuple[object, list[int]] | None = None
-        self._next_key = 7
+        self.changed: object = None
         self.made.append(self)
 
-    def change(self, remove: Sequence[int], add: Sequence[ResolvedRule], note: object) -> None:
-        """All or nothing, as the real one."""
+    def apply(self, remove: Sequence[str], put: bytes, whole: bool, note: object) -> None:
+        """All or nothing, as the real one; what is put as it is there already is not touched."""
         if self.refuse_change is not None:
             raise self.refuse_change
-        for key in remove:
-            del self.rules[key]
-        keys = list(range(self._next_key, self._next_key + len(add)))
-        self._next_key += len(add)
-        self.rules.update(zip(keys, add, strict=True))
-        self.changes.append((list(remove), len(add)))
-        self.changed = (note, keys)
+        assert not whole
+        rules = {rule["id"]: rule for rule in json.loads(put)}
+        fresh = [each for each, rule in rules.items() if self.rules.get(each) != rule]
+        replaced = [each for each in fresh if each in self.rules]
+        for rule_id in remove:
+            del self.rules[rule_id]
+        self.rules |= rules
+        self.changes.append((len(remove) + len(replaced), len(fresh)))
+        self.changed = note
 
-    def disabled(self) -> list[int]:
+    def disabled(self) -> list[str]:
         """As the real one."""
-        return [key for key, rule in self.rules.items() if not rule.enabled]
+        return [rule_id for rule_id, rule in self.rules.items() if not rule["enabled"]]
 
-    def set_enabled(self, keys: Sequence[int], enabled: bool) -> None:
+    def set_enabled(self, rule_id: str, enabled: bool) -> None:
         """As the real one."""
-        for key in keys:
-            self.rules[key] = replace(self.rules[key], enabled=enabled)
+        self.rules[rule_id]["enabled"] = enabled
 
     def open_spares(self) -> None:
         """Remember that it was asked for."""
@@ -105,10 +106,10 @@ class FakeCore:
                     "dropped": {"no_rule": 0},
                 }
             ],
-            "rules": [self._rule(key, rule) for key, rule in self.rules.items()],
+            "rules": [self._rule(rule) for rule in self.rules.values()],
         }
 
-    def _rule(self, key: int, rule: ResolvedRule) -> dict[str, Any]:
+    def _rule(self, rule: dict[str, Any]) -> dict[str, Any]:
         output: dict[str, Any] = {
             "parked": None,
             "wanted": 0,
@@ -123,8 +124,8 @@ class FakeCore:
             "refused_age_ms": None,
         }
         return {
-            "key": key,
-            "enabled": rule.enabled,
+            "id": rule["id"],
+            "enabled": rule["enabled"],
             "trouble": None,
             "matched": 0,
             "matched_bytes": 0,
@@ -134,5 +135,5 @@ class FakeCore:
             "group_seen_age_ms": None,
             "other_port": None,
             "other_source": None,
-            "outputs": [dict(output) for _ in rule.outputs],
+            "outputs": [dict(output) for _ in rule["outputs"]],
         } | self.counters

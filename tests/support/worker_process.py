@@ -16,11 +16,10 @@ from collections.abc import Iterable
 from typing import Any, Literal, Self
 
 from mcr import _native
-from mcr.daemon.control.workers.messages import spec_tail
 from mcr.rules import parse_rules
 from mcr.rules.hostnames import HostResolver
 from mcr.rules.ruleset import RuleSet
-from mcr.rules.spec import ResolvedRule
+from mcr.rules.spec import ResolvedRule, spec_members
 
 BOOT = """
 import sys
@@ -248,5 +247,5 @@ def _is_readable(end: socket.socket, seconds: float | None) -> bool:
 
 
 def _spec(rule: ResolvedRule) -> Json:
-    told: Json = json.loads(b"{" + spec_tail(rule))
+    told: Json = json.loads(b"{" + spec_members(rule))
     return {"id": rule.id} | told

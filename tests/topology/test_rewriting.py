@@ -2,17 +2,11 @@
 
 import socket
 from contextlib import ExitStack
-from dataclasses import replace
 from ipaddress import IPv4Address
 
 import pytest
-from tests.support.deadline import wait_until
 
-import mcr
-from mcr._native import RelayCore
-from mcr.rules.ruleset import resolve
-
-from .checks import assert_balanced, dropped, settle, settle_sent
+from .checks import dropped, settle, settle_sent
 from .frames import Flow, Injector, udp_frame
 from .lab import Lab
 from .relays import Ingress, relaying
@@ -321,28 +315,19 @@ def test_a_range_begins_with_its_first_place(
 ) -> None:
     """A destination that the datagram decides is named with each send, on any kind of socket."""
     lab.set_offload(on=True)
-    group, pattern = GROUPS[version]
+    block, pattern = {
+        4: ("239.{}.130.0/28", "239.{}.130.0"),
+        6: ("ff15::{}30:0/124", "ff15::{}30:0"),
+    }[version]
     sent = payloads(120, (1000,))
-    with lab.relay:
-        (rule,) = resolve(
-            [f"{group}%in0:5001 to {pattern.format(1)}%out0:6001{options}"],
-            mcr._native.interfaces(),
-            ingress="packet",
-        ).rules
-        ranged = replace(rule.outputs[0], address_bits=8, last_port=6099)
-        core = RelayCore(ingress, 1, BUFFER_BYTES, (), True)
-        core.change([], [replace(rule, outputs=(ranged,))], None)
-    core.start()
-    try:
-        with (
-            lab.receive(pattern.format(1), 6001) as receiver,
-            lab.sender(group, 5001) as sender,
-        ):
-            sender.send_super(sent)
-            receiver.expect(sent)
-            port = sender.socket.getsockname()[1]
-            assert (receiver.sources[0][1] == port) == ("sport" in options)
-            wait_until(lambda: core.stats()["rules"][0]["outputs"][0]["sent"] == len(sent))
-            assert_balanced(core.stats())
-    finally:
-        core.stop()
+    rule = f"{block.format(1)}%in0:5001-5009 to {block.format(2)}%out0:6001-6009{options}"
+    with (
+        lab.receive(pattern.format(2), 6001) as receiver,
+        relaying(lab.relay, rule, ingress=ingress) as relay,
+        lab.sender(pattern.format(1), 5001) as sender,
+    ):
+        sender.send_super(sent)
+        receiver.expect(sent)
+        port = sender.socket.getsockname()[1]
+        assert (receiver.sources[0][1] == port) == ("sport" in options)
+        settle_sent(relay, len(sent))

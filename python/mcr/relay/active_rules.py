@@ -1,4 +1,4 @@
-"""The rules inside a native core: under which key each runs, and what their host names are.
+"""The rules inside a native core, and what their host names are.
 
 Owns how a change goes from the rules' plan to the core, all or nothing. Knows neither life cycle
 nor threads: whoever shares it locks.
@@ -14,8 +14,9 @@ from ..errors import McrError
 from ..rules import Rule
 from ..rules.hostnames import HostName, HostResolver, ResolvedHosts, uses
 from ..rules.ruleset import Plan, RuleSet
+from ..rules.spec import rule_specs
 from ..stats import Stats
-from ..stats.report import Running, stats_from_report
+from ..stats.report import ActiveRule, stats_from_report
 from .candidate_rules import CandidateRules
 from .settings import Settings
 
@@ -30,8 +31,8 @@ class _Change(NamedTuple):
     """A change with all that is to be noted of it, made before the core is told."""
 
     plan: Plan
-    coming: Mapping[str, Running]
-    """By id, in their order; with the key 0 for those that the core gives one."""
+    coming: Mapping[str, ActiveRule]
+    """By id, in their order."""
     names: HostResolver
     order: Sequence[str] | None
     """The ids of all rules after it; None leaves the added ones behind the others."""
@@ -50,7 +51,7 @@ class ActiveRules:
         self.core = core
         self._answers: ResolvedHosts = {}
         self._set = RuleSet(core.ingress)
-        self._by_id: dict[str, Running] = {}
+        self._by_id: dict[str, ActiveRule] = {}
         self._unfinished: dict[str, None] = {}
         self._warnings: tuple[str, ...] = ()
         self._noted: _Change | None = None
@@ -149,14 +150,11 @@ class ActiveRules:
         now_disabled = set(self.core.disabled()) if plan.removed else set()
         coming = {}
         for rule, resolved in zip(plan.added, plan.resolved, strict=True):
-            old = self._by_id.get(rule.id)
-            is_disabled = rule.id in disabled if old is None else old.key in now_disabled
-            key = old.key if old is not None and old.resolved == resolved else 0
-            coming[rule.id] = Running(key, rule, replace(resolved, enabled=not is_disabled))
-        stay = {running.key for running in coming.values()}
-        gone = [key for each in plan.removed if (key := self._by_id[each].key) not in stay]
-        fresh = [running.resolved for running in coming.values() if running.key == 0]
-        self.core.change(gone, fresh, _Change(plan, coming, names, order))
+            is_disabled = rule.id in (now_disabled if rule.id in self._by_id else disabled)
+            coming[rule.id] = ActiveRule(rule, replace(resolved, enabled=not is_disabled))
+        gone = [rule_id for rule_id in plan.removed if rule_id not in coming]
+        put = rule_specs(each.resolved for each in coming.values())
+        self.core.apply(gone, put, False, _Change(plan, coming, names, order))
         self._catch_up()
 
     def set_enabled(self, rule_id: str, enabled: bool) -> None:
@@ -166,7 +164,7 @@ class ActiveRules:
             EngineError: the engine has ended.
         """
         self._catch_up()
-        self.core.set_enabled([self._by_id[rule_id].key], enabled)
+        self.core.set_enabled(rule_id, enabled)
 
     def follow(self, changed: Container[HostName], names: HostResolver) -> None:
         """Send what goes to host names that have changed to their addresses in `names`.
@@ -205,21 +203,16 @@ class ActiveRules:
 
     def _catch_up(self) -> None:
         """Note the newest change of the core; every step may be done twice."""
-        changed = self.core.changed
-        if changed is None or changed[0] is self._noted:
+        change = self.core.changed
+        if not isinstance(change, _Change) or change is self._noted:
             return
-        change: _Change = changed[0]
-        keys = iter(changed[1])
         self._set.commit(change.plan)
-        coming = {
-            rule_id: running if running.key else running._replace(key=next(keys))
-            for rule_id, running in change.coming.items()
-        }
-        for rule_id in (*change.plan.removed, *coming):
+        for rule_id in (*change.plan.removed, *change.coming):
             self._by_id.pop(rule_id, None)
             self._unfinished.pop(rule_id, None)
-        self._by_id |= coming
-        late = (rule_id for rule_id, running in coming.items() if not running.resolved.is_final)
+        self._by_id |= change.coming
+        coming = change.coming.items()
+        late = (rule_id for rule_id, active in coming if not active.resolved.is_final)
         self._unfinished |= dict.fromkeys(late)
         if change.order is not None:
             self._set.arrange(change.order)

@@ -1,12 +1,14 @@
 """A rule as the native core takes it: every name looked up, every default filled in.
 
-Owns the shape only, which `mcr._native` reads by attribute; how a rule becomes one is the business
-of `resolver`.
+Owns the shape, and the JSON that the core reads, in this process and in a worker's; how a rule
+becomes one is the business of `resolver`.
 """
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
+from typing import Any
 
 from .fields import Address, Join, Keep, Network, Ttl, block_of
 from .grammar import format_ports
@@ -125,3 +127,67 @@ class ResolvedRule:
     def is_final(self) -> bool:
         """Whether all was known that it is made of; else it is to be resolved again."""
         return self.input.is_known and all(output.is_resolved for output in self.outputs)
+
+
+def input_spec(taken: ResolvedInput) -> bytes:
+    """The JSON object of an input."""
+    return _encode(_input(taken))
+
+
+def output_spec(output: ResolvedOutput) -> bytes:
+    """The JSON object of an output."""
+    return _encode(_output(output))
+
+
+def spec_members(rule: ResolvedRule) -> bytes:
+    """The JSON members of a rule beside its id and `enabled`, with the closing brace."""
+    members = {"input": _input(rule.input), "outputs": [_output(each) for each in rule.outputs]}
+    return _encode(members)[1:]
+
+
+def rule_spec(rule_id: str, members: bytes, *, enabled: bool) -> bytes:
+    """The JSON object of a rule with these `spec_members`."""
+    return b'{"id":%s,"enabled":%s,%s' % (_encode(rule_id), _encode(enabled), members)
+
+
+def rule_specs(rules: Iterable[ResolvedRule]) -> bytes:
+    """The JSON array of rules."""
+    specs = (rule_spec(rule.id, spec_members(rule), enabled=rule.enabled) for rule in rules)
+    return b"[" + b",".join(specs) + b"]"
+
+
+def _encode(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _input(taken: ResolvedInput) -> dict[str, Any]:
+    return {
+        "group": str(taken.group),
+        "group_bits": taken.group_bits,
+        "port": taken.port,
+        "last_port": taken.last_port,
+        "interface": taken.interface,
+        "ifindex": taken.ifindex,
+        "sources": [str(source) for source in taken.sources],
+        "vlan": taken.vlan,
+        "join": taken.join,
+        "broadcast": taken.broadcast,
+        "everywhere": taken.everywhere,
+    }
+
+
+def _output(output: ResolvedOutput) -> dict[str, Any]:
+    return {
+        "address": str(output.address),
+        "address_bits": output.address_bits,
+        "port": output.port,
+        "last_port": output.last_port,
+        "interface": output.interface,
+        "ifindex": output.ifindex,
+        "ttl": output.ttl,
+        "dscp": output.dscp,
+        "source": None if output.source is None else str(output.source),
+        "source_port": output.source_port,
+        "loop": output.loop,
+        "priority": output.priority,
+    }

@@ -1,4 +1,4 @@
-"""From the engine's counters, which know keys and numbers, to `Stats`, which name rules.
+"""From the engine's counters, which know ids and numbers, to `Stats`, which name rules.
 
 Pure: the shape of the engine's dictionaries is known here and nowhere else.
 """
@@ -26,10 +26,9 @@ _SEEN_OF_OUTPUT = ("lost_reason", "lost_age_ms", "refused_age_ms")
 """What is counted of an output for the state of its rule alone."""
 
 
-class Running(NamedTuple):
-    """A rule, what it became on this host, and the engine's key for it."""
+class ActiveRule(NamedTuple):
+    """A rule, and what it became on this host."""
 
-    key: int
     rule: Rule
     resolved: ResolvedRule
 
@@ -87,7 +86,7 @@ class Takers:
         return MoreSpecificRule(rule.name or str(rule.input), age_ms, is_within)
 
 
-def stats_from_report(counters: Counters, running: Collection[Running], before: Before) -> Stats:
+def stats_from_report(counters: Counters, running: Collection[ActiveRule], before: Before) -> Stats:
     """Return the reading, with the rules in the order of `running`.
 
     Args:
@@ -95,18 +94,18 @@ def stats_from_report(counters: Counters, running: Collection[Running], before: 
         running: the rules.
         before: the ids of the more specific rules that meet an input.
     """
-    by_key = {counted["key"]: counted for counted in counters["rules"]}
+    counts = {counted["id"]: counted for counted in counters["rules"]}
     by_id = {each.rule.id: each for each in running}
 
     def counted(rule_id: str) -> Counted | None:
         each = by_id.get(rule_id)
-        return each and (each.rule, each.resolved, by_key[each.key])
+        return each and (each.rule, each.resolved, counts[rule_id])
 
     takers = Takers(before, counted)
     return Stats(
         interfaces=tuple(InterfaceStats(**interface) for interface in counters["interfaces"]),
         rules=tuple(
-            rule_stats(each.rule, each.resolved, by_key[each.key], takers) for each in running
+            rule_stats(each.rule, each.resolved, counts[each.rule.id], takers) for each in running
         ),
     )
 

@@ -19,7 +19,7 @@ use crate::sys::memory::SharedWords;
 pub struct Report {
     /// One for each input interface.
     pub interfaces: Vec<InterfaceReport>,
-    /// One for each rule, in the order of their keys.
+    /// One for each rule, in the order of their ids.
     pub rules: Vec<RuleReport>,
 }
 
@@ -43,11 +43,9 @@ pub struct InterfaceReport {
 
 /// What a rule took, and what helps to see why it took nothing.
 pub struct RuleReport {
-    /// As `Relay::change` gave it.
-    pub key: u32,
     /// As its `RuleSpec` says.
     pub id: String,
-    /// Whether it takes nothing for now.
+    /// Whether it takes what comes.
     pub enabled: bool,
     /// Why its input waits or nothing can come, in a sentence; `None` while all is well.
     pub trouble: Option<String>,
@@ -136,9 +134,9 @@ pub(in crate::relay) fn read(
     });
     let interfaces = interfaces.collect();
     let now_ms = now_ms();
-    let rules = state.rules.iter().map(|(&key, live)| {
+    let rules = state.rules.values().map(|live| {
         let trouble = live.trouble(links, state.ingress());
-        let (id, enabled) = (live.id.clone(), live.enabled);
+        let (id, enabled) = (live.id.to_string(), live.enabled);
         let outputs = live
             .outputs
             .iter()
@@ -146,7 +144,7 @@ pub(in crate::relay) fn read(
         let outputs = outputs.collect();
         let [counted, group] = [live.slot, live.group].map(|slot| copies(pages, slot));
         let report = RuleReport::new(&counted, &group, outputs, now_ms);
-        RuleReport { key, id, enabled, trouble, ..report }
+        RuleReport { id, enabled, trouble, ..report }
     });
     Report { interfaces, rules: rules.collect() }
 }
@@ -179,7 +177,6 @@ impl RuleReport {
         let newest_group = newest(groups, group::LAST_SEEN_MS);
         let other_port = newest_group[group::OTHER_PORT].checked_sub(1);
         Self {
-            key: 0,
             id: String::new(),
             enabled: true,
             trouble: None,

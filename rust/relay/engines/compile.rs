@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::engine::plan::{Plan, PlanOutput, PlanRule, SHARE_RULES};
 use crate::engine::rewrite::Preserved;
 use crate::relay::counters::slots::SlotChanges;
-use crate::relay::live::LiveRule;
+use crate::relay::live::{LiveRule, RuleId};
 use crate::relay::state::State;
 use crate::rules::{Compiler, Table};
 
@@ -19,10 +19,10 @@ const SPARE_NUMBERS: usize = 1024;
 #[derive(Default)]
 pub(in crate::relay) struct Plans {
     compiler: Compiler,
-    /// The number of each rule that is in the plans, by its key.
-    numbers: HashMap<u32, u32>,
-    /// The key of each number, where it has one.
-    keys: Vec<Option<u32>>,
+    /// The number of each rule that is in the plans.
+    numbers: HashMap<RuleId, u32>,
+    /// The rule of each number, where it has one.
+    ids: Vec<Option<RuleId>>,
     rules: Vec<PlanRule>,
     groups: Vec<u32>,
     /// For each worker.
@@ -34,7 +34,7 @@ pub(in crate::relay) struct Plans {
 #[derive(Default)]
 struct DisabledRules {
     compiler: Compiler,
-    numbers: HashMap<u32, u32>,
+    numbers: HashMap<RuleId, u32>,
 }
 
 impl Plans {
@@ -43,13 +43,13 @@ impl Plans {
     pub(in crate::relay) fn compile(
         &mut self,
         state: &State,
-        mut touched: BTreeSet<u32>,
+        mut touched: BTreeSet<RuleId>,
         workers: u16,
         owners: &SlotChanges,
     ) -> Vec<Plan> {
         if self.compiler.span() > 2 * state.rules.len() + SPARE_NUMBERS {
             *self = Self::default();
-            touched = state.rules.keys().copied().collect();
+            touched = state.rules.keys().cloned().collect();
         }
         self.outputs.resize_with(usize::from(workers), Vec::new);
         self.refresh(state, &touched);
@@ -58,21 +58,21 @@ impl Plans {
     }
 
     /// Follows the rules that were touched.
-    fn refresh(&mut self, state: &State, touched: &BTreeSet<u32>) {
+    fn refresh(&mut self, state: &State, touched: &BTreeSet<RuleId>) {
         let mut shares = BTreeSet::new();
         if self.disabled.refresh(touched, state) {
             self.compiler.set_disabled(self.disabled.table());
         }
-        for key in touched {
-            if let Some(number) = self.numbers.remove(key) {
+        for id in touched {
+            if let Some(number) = self.numbers.remove(id) {
                 self.compiler.remove(number);
-                self.keys[number as usize] = None;
+                self.ids[number as usize] = None;
                 shares.insert(number as usize / SHARE_RULES);
             }
         }
-        for key in touched {
-            if let Some(rule) = state.rules.get(key).filter(|rule| rule.takes()) {
-                let number = self.put(*key, rule);
+        for id in touched {
+            if let Some(rule) = state.rules.get(id).filter(|rule| rule.takes()) {
+                let number = self.put(id, rule);
                 shares.insert(number as usize / SHARE_RULES);
             }
         }
@@ -81,11 +81,11 @@ impl Plans {
         }
     }
 
-    fn put(&mut self, key: u32, rule: &LiveRule) -> u32 {
+    fn put(&mut self, id: &RuleId, rule: &LiveRule) -> u32 {
         let number = self.compiler.add(rule.table_rule());
-        self.numbers.insert(key, number);
-        self.keys.resize(self.compiler.span(), None);
-        self.keys[number as usize] = Some(key);
+        self.numbers.insert(id.clone(), number);
+        self.ids.resize(self.compiler.span(), None);
+        self.ids[number as usize] = Some(id.clone());
         self.rules.resize(self.compiler.span(), PlanRule::default());
         self.groups.resize(self.compiler.groups(), 0);
         self.groups[self.compiler.group_of(number) as usize] = rule.group.index;
@@ -95,9 +95,9 @@ impl Plans {
     /// Makes a share of the outputs anew, with the rules that point into it.
     fn share(&mut self, share: usize, state: &State) {
         let first = share * SHARE_RULES;
-        let numbers = first..(first + SHARE_RULES).min(self.keys.len());
-        let rules = numbers.map(|number| (number, self.keys[number]));
-        let rules = rules.filter_map(|(number, key)| Some((number, state.rules.get(&key?)?)));
+        let numbers = first..(first + SHARE_RULES).min(self.ids.len());
+        let rules = numbers.map(|number| (number, self.ids[number].as_ref()));
+        let rules = rules.filter_map(|(number, id)| Some((number, state.rules.get(id?)?)));
         let rules: Vec<(usize, &LiveRule)> = rules.collect();
         let mut end = 0;
         for &(number, rule) in &rules {
@@ -123,8 +123,8 @@ impl Plans {
         let mut live = state.rules.iter().filter(|(_, rule)| rule.takes());
         let are_all_known = live.clone().count() == self.numbers.len();
         are_all_known
-            && live.all(|(key, rule)| {
-                self.numbers.get(key).is_some_and(|number| {
+            && live.all(|(id, rule)| {
+                self.numbers.get(id).is_some_and(|number| {
                     let now = rule.outputs.iter().map(|output| output.plan(0, &state.stand_in));
                     *self.compiler.rule(*number) == rule.table_rule()
                         && self.has_outputs(*number, now)
@@ -160,16 +160,16 @@ impl Plans {
 
 impl DisabledRules {
     /// Follows the rules that were touched; whether that changed anything.
-    fn refresh(&mut self, touched: &BTreeSet<u32>, state: &State) -> bool {
+    fn refresh(&mut self, touched: &BTreeSet<RuleId>, state: &State) -> bool {
         let mut has_changed = false;
-        for key in touched {
-            if let Some(number) = self.numbers.remove(key) {
+        for id in touched {
+            if let Some(number) = self.numbers.remove(id) {
                 self.compiler.remove(number);
                 has_changed = true;
             }
-            let rule = state.rules.get(key);
+            let rule = state.rules.get(id);
             if let Some(rule) = rule.filter(|rule| !rule.enabled && rule.waiting.is_none()) {
-                self.numbers.insert(*key, self.compiler.add(rule.table_rule()));
+                self.numbers.insert(id.clone(), self.compiler.add(rule.table_rule()));
                 has_changed = true;
             }
         }

@@ -18,7 +18,7 @@ const PER_WORKER: usize = 2;
 /// At most so many, with what the engines open when they start. `merges` says whether the kernel
 /// merges datagrams on an interface, which takes a helper for each stream.
 pub(in crate::relay) fn descriptors(
-    add: &[RuleSpec],
+    add: &[&RuleSpec],
     settings: &Settings,
     merges: impl Fn(&str) -> bool,
 ) -> usize {
@@ -41,7 +41,7 @@ pub(in crate::relay) fn descriptors(
 }
 
 /// The sockets that hold memberships.
-fn holders(add: &[RuleSpec]) -> usize {
+fn holders(add: &[&RuleSpec]) -> usize {
     let joined = |input: &&InputSpec| input.group.is_multicast() && input.join == Join::Each;
     let (any, listed): (Vec<_>, Vec<_>) = add
         .iter()

@@ -24,7 +24,7 @@ impl State {
     pub(in crate::relay) fn check_order(&mut self, pages: &[Arc<SharedWords>]) -> bool {
         let Self { rules, inputs, touched, .. } = self;
         let mut has_changed = false;
-        for (&key, rule) in rules {
+        for (id, rule) in rules {
             if rule.order != OrderCheck::Nothing {
                 let [matched, overtaking] = report::order(pages, rule.slot);
                 let begun = *rule.order_from.get_or_insert(matched);
@@ -38,7 +38,7 @@ impl State {
             let check = if is_open { inputs.order_check(&rule.input) } else { OrderCheck::Nothing };
             if check != rule.order {
                 (rule.order, rule.order_from) = (check, None);
-                touched.insert(key);
+                touched.insert(id.clone());
                 has_changed = true;
             }
         }

@@ -10,7 +10,7 @@ use super::link_table::LinkTable;
 use super::watch::LinkNews;
 use crate::engine::ingress::OrderCheck;
 use crate::relay::inputs::Inputs;
-use crate::relay::live::{LiveRule, Surroundings};
+use crate::relay::live::{LiveRule, RuleId, Surroundings};
 use crate::relay::state::State;
 use crate::sockets::InterfaceRef;
 use crate::spec::InputSpec;
@@ -24,7 +24,7 @@ impl State {
     ) -> bool {
         let mut has_changed = std::mem::take(&mut self.has_stale_plans);
         let lost = self.lost_memberships(surroundings, changes);
-        let is_closed = |key, ifindex| changes.gone.contains(&ifindex) || lost.contains(&key);
+        let is_closed = |id: &RuleId, ifindex| changes.gone.contains(&ifindex) || lost.contains(id);
         if self.detach(surroundings.links, is_closed) {
             has_changed = true;
             // First of all, lest a socket on the old interface pass for one on the new.
@@ -39,22 +39,22 @@ impl State {
     }
 
     /// Closes the inputs whose interface is not the one any more that they were opened on.
-    /// `is_lost` knows by a rule's key and its interface's index which of the others have to be
+    /// `is_lost` knows by a rule's id and its interface's index which of the others have to be
     /// opened anew, as the interface was made anew under its old index.
     pub(in crate::relay) fn detach(
         &mut self,
         links: &LinkTable,
-        is_lost: impl Fn(u32, u32) -> bool,
+        is_lost: impl Fn(&RuleId, u32) -> bool,
     ) -> bool {
         let mut has_changed = false;
-        for (&key, rule) in self.rules.iter_mut().filter(|(_, rule)| rule.waiting.is_none()) {
+        for (id, rule) in self.rules.iter_mut().filter(|(_, rule)| rule.waiting.is_none()) {
             let now = links.find(&rule.named).map(|link| (link.index, &*link.name));
             let open = (rule.input.ifindex, &*rule.input.interface);
-            if now == Some(open) && !is_lost(key, rule.input.ifindex) {
+            if now == Some(open) && !is_lost(id, rule.input.ifindex) {
                 continue;
             }
             close_input(&mut self.inputs, rule, Blocked::renewed());
-            self.touched.insert(key);
+            self.touched.insert(id.clone());
             has_changed = true;
         }
         has_changed
@@ -85,11 +85,11 @@ impl State {
         &self,
         surroundings: &Surroundings<'_>,
         changes: &LinkNews,
-    ) -> BTreeSet<u32> {
+    ) -> BTreeSet<RuleId> {
         let is_exposed = |input: &InputSpec| {
             input.ifindex != 0 && input.is_joined() && changes.touched.contains(&input.ifindex)
         };
-        let inputs = self.rules.iter().map(|(&key, rule)| (key, &rule.input));
+        let inputs = self.rules.iter().map(|(id, rule)| (id, &rule.input));
         let exposed: Vec<_> = inputs.filter(|(_, input)| is_exposed(input)).collect();
         let listed = [false, true].map(|is_v4| {
             let is_asked = exposed.iter().any(|(_, input)| input.group.is_v4() == is_v4);
@@ -103,17 +103,17 @@ impl State {
             link.is_some_and(|link| blocked::lacks_ip(input, link))
                 || !input.groups().all(is_member)
         };
-        exposed.into_iter().filter(|(_, input)| is_lost(input)).map(|(key, _)| key).collect()
+        exposed.into_iter().filter(|(_, input)| is_lost(input)).map(|(id, _)| id.clone()).collect()
     }
 
     /// Has the IPv4 memberships told to networks that may not know them; whether an input was
     /// closed for it. The kernel tells those of IPv6 by itself.
     fn announce(&mut self, surroundings: &Surroundings<'_>, changes: &LinkNews) -> bool {
         let now = Instant::now();
-        let mut is_on: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-        for (&key, LiveRule { input, .. }) in &self.rules {
+        let mut is_on: BTreeMap<u32, Vec<RuleId>> = BTreeMap::new();
+        for (id, LiveRule { input, .. }) in &self.rules {
             if input.ifindex != 0 && input.is_joined() && input.group.is_v4() {
-                is_on.entry(input.ifindex).or_default().push(key);
+                is_on.entry(input.ifindex).or_default().push(id.clone());
             }
         }
         for &ifindex in is_on.keys() {
@@ -123,8 +123,8 @@ impl State {
         }
         let mut has_changed = false;
         for ifindex in self.announcements.take_due(now) {
-            let keys = is_on.get(&ifindex).map(Vec::as_slice).unwrap_or_default();
-            has_changed |= self.announce_rules(surroundings, ifindex, keys);
+            let ids = is_on.get(&ifindex).map(Vec::as_slice).unwrap_or_default();
+            has_changed |= self.announce_rules(surroundings, ifindex, ids);
         }
         has_changed
     }
@@ -134,9 +134,9 @@ impl State {
         &mut self,
         surroundings: &Surroundings<'_>,
         ifindex: u32,
-        keys: &[u32],
+        ids: &[RuleId],
     ) -> bool {
-        let rules = || keys.iter().filter_map(|key| self.rules.get(key));
+        let rules = || ids.iter().filter_map(|id| self.rules.get(id));
         let Some(first) = rules().next() else { return false };
         let interface = InterfaceRef { index: ifindex, name: &first.input.interface };
         if surroundings.provider.announce(&interface).is_ok() {
@@ -144,9 +144,9 @@ impl State {
         }
         let inputs: Vec<InputSpec> = rules().map(|rule| rule.input.clone()).collect();
         let Err(error) = self.inputs.rejoin(&inputs) else { return false };
-        for key in keys {
-            if let Some(rule) = self.rules.get_mut(key) {
-                self.touched.insert(*key);
+        for id in ids {
+            if let Some(rule) = self.rules.get_mut(id) {
+                self.touched.insert(id.clone());
                 let why = Blocked::refused(&error).named("unresolved");
                 close_input(&mut self.inputs, rule, why);
             }
@@ -157,16 +157,16 @@ impl State {
     fn attach_waiting(&mut self, links: &LinkTable) -> bool {
         let mut has_changed = false;
         let waiting = self.rules.iter().filter(|(_, rule)| rule.waiting.is_some());
-        let keys: Vec<u32> = waiting.map(|(&key, _)| key).collect();
-        for key in keys {
-            let Some(mut rule) = self.rules.remove(&key) else { continue };
+        let ids: Vec<RuleId> = waiting.map(|(id, _)| id.clone()).collect();
+        for id in ids {
+            let Some(mut rule) = self.rules.remove(&id) else { continue };
             if let Err(error) = self.attach(&mut rule, links) {
                 let blocked = Blocked::refused_input(&rule.input, &error);
                 rule.waiting = Some(blocked.named("unresolved"));
             }
-            self.touched.insert(key);
+            self.touched.insert(id.clone());
             has_changed |= rule.waiting.is_none();
-            self.rules.insert(key, rule);
+            self.rules.insert(id, rule);
         }
         has_changed
     }
@@ -179,9 +179,9 @@ impl State {
                 continue;
             }
             let on_it = |rule: &LiveRule| rule.input.interface == name;
-            for (&key, rule) in self.rules.iter_mut().filter(|(_, rule)| on_it(rule)) {
+            for (id, rule) in self.rules.iter_mut().filter(|(_, rule)| on_it(rule)) {
                 if rule.waiting.is_none() {
-                    self.touched.insert(key);
+                    self.touched.insert(id.clone());
                     let why = Blocked::refused(&error).named("unresolved");
                     close_input(&mut self.inputs, rule, why);
                 }
@@ -192,10 +192,10 @@ impl State {
     fn follow_outputs(&mut self, surroundings: &Surroundings<'_>, changes: &LinkNews) -> bool {
         let mut has_changed = false;
         let mut smallest = usize::MAX;
-        for (&key, rule) in &mut self.rules {
+        for (id, rule) in &mut self.rules {
             for output in &mut rule.outputs {
                 if output.follow(surroundings, changes) {
-                    self.touched.insert(key);
+                    self.touched.insert(id.clone());
                     has_changed = true;
                     smallest = smallest.min(output.send_buffer_bytes);
                 }

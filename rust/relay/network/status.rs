@@ -54,16 +54,28 @@ impl Relay {
             let trouble = rule.trouble(&links, state.ingress());
             let parked: Vec<_> = rule.outputs.iter().map(|output| output.trouble()).collect();
             let is_well = trouble.is_none() && parked.iter().all(Option::is_none);
-            (!is_well).then(|| RuleStatus { id: rule.id.clone(), trouble, parked })
+            (!is_well).then(|| RuleStatus { id: rule.id.to_string(), trouble, parked })
         });
         conditions.collect()
     }
 
-    /// The keys of the rules that are disabled.
+    /// The ids of the rules that are disabled.
     #[must_use]
-    pub fn disabled(&self) -> Vec<u32> {
+    pub fn disabled(&self) -> Vec<String> {
         let state = self.shared.state();
-        state.rules.iter().filter(|(_, rule)| !rule.enabled).map(|(&key, _)| key).collect()
+        state.rules.iter().filter(|(_, rule)| !rule.enabled).map(|(id, _)| id.to_string()).collect()
+    }
+
+    /// The ids of the rules that run, in their order.
+    #[must_use]
+    pub fn rule_ids(&self) -> Vec<String> {
+        self.shared.state().rules.keys().map(|id| id.to_string()).collect()
+    }
+
+    /// Whether a rule of this id runs.
+    #[must_use]
+    pub fn has_rule(&self, id: &str) -> bool {
+        self.shared.state().rules.contains_key(id)
     }
 
     /// The interfaces as they are now.

@@ -82,8 +82,8 @@ fn check_succession(ingress: Ingress, from: [u8; 4], on: &str) {
     let good = rule([239, 1, 1, 4], on, None);
     second.change(&[], &[good, bad]).unwrap_err();
     wait_until("all is as before", || supervisor.open_sockets() == sockets);
-    let keys: Vec<u32> = second.report().rules.iter().map(|rule| rule.key).collect();
-    second.change(&keys, &[]).unwrap();
+    let ids = second.rule_ids();
+    second.change(&ids, &[]).unwrap();
     wait_until("all is closed", || supervisor.open_sockets() == 0);
     second.stop();
 }
@@ -205,8 +205,8 @@ fn many_rules_are_opened_and_given_back() {
         let (second, _) = worker(&supervisor, settings(Ingress::Udp, 0, 1), &rules(501..1001));
         assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
         assert_eq!(supervisor.open_sockets(), 1000);
-        let keys: Vec<u32> = second.report().rules.iter().map(|rule| rule.key).collect();
-        second.change(&keys, &[]).unwrap();
+        let ids = second.rule_ids();
+        second.change(&ids, &[]).unwrap();
         wait_until("all is closed", || supervisor.open_sockets() == 0);
         second.stop();
     });

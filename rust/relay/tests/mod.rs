@@ -69,14 +69,68 @@ fn a_change_after_the_end_changes_nothing() {
     in_namespace(|| {
         let relay = relay();
         let first = rule([239, 1, 1, 1], "lo", None);
-        let keys = relay.change(&[], &[first]).unwrap();
+        let ids = [first.id.clone()];
+        relay.change(&[], &[first]).unwrap();
         relay.start().unwrap();
         relay.stop();
         let before = memberships();
-        relay.change(&keys, &[rule([239, 1, 1, 2], "lo", None)]).unwrap_err();
+        relay.change(&ids, &[rule([239, 1, 1, 2], "lo", None)]).unwrap_err();
         assert_eq!(memberships(), before);
-        let left: Vec<u32> = relay.report().rules.iter().map(|rule| rule.key).collect();
-        assert_eq!(left, keys);
+        assert_eq!(relay.rule_ids(), ids);
+    });
+}
+
+/// The ids of the rules that run, and the slots in which they count.
+fn slots(relay: &Relay) -> Vec<(String, u32)> {
+    let state = relay.shared.state();
+    state.rules.values().map(|rule| (rule.id.to_string(), rule.slot.index)).collect()
+}
+
+/// A rule called like this, as of a change that puts it.
+fn named(id: &str, ifindex: u32, vlan: u16) -> RuleSpec {
+    let mut spec = rule([239, 1, 1, 1], "lo", None);
+    spec.id = id.to_owned();
+    (spec.input.ifindex, spec.input.vlan) = (ifindex, vlan);
+    spec
+}
+
+#[test]
+fn a_rule_that_stays_is_not_touched_and_another_spec_replaces_it() {
+    in_namespace(|| {
+        let relay = relay();
+        let plain = |id| named(id, 1, 0);
+        relay.change(&[], &["a", "b", "c"].map(plain)).unwrap();
+        let before = slots(&relay);
+        let disabled = RuleSpec { enabled: false, ..plain("a") };
+        let put = [disabled.clone(), named("b", 1, 7), named("c", 9, 0), plain("d")];
+        relay.change(&[], &put).unwrap();
+        let after = slots(&relay);
+        assert_eq!((&after[0], &after[2]), (&before[0], &before[2]));
+        assert_ne!(after[1].1, before[1].1);
+        assert_eq!((relay.rule_ids().len(), relay.disabled()), (4, vec!["a".to_owned()]));
+        relay.change(&[], &[disabled]).unwrap();
+        assert_eq!(slots(&relay), after);
+    });
+}
+
+#[test]
+fn what_goes_is_named_or_is_not_in_the_whole() {
+    in_namespace(|| {
+        let relay = relay();
+        let plain = |id| named(id, 1, 0);
+        relay.change(&[], &["a", "b", "c"].map(plain)).unwrap();
+        let removed = ["a", "b"].map(str::to_owned);
+        relay.change(&removed, &[plain("b")]).unwrap();
+        assert_eq!(relay.rule_ids(), ["b", "c"]);
+        let put = [plain("b"), plain("d")];
+        let whole = RuleChange { put: &put, whole: true, ..RuleChange::default() };
+        relay.apply(&whole, |_| true).unwrap();
+        assert_eq!(relay.rule_ids(), ["b", "d"]);
+        let unknown = RuleChange { remove: &["x".to_owned()], ..RuleChange::default() };
+        let twice = RuleChange { put: &["x", "x"].map(plain), ..RuleChange::default() };
+        for change in [unknown, twice] {
+            assert_eq!(relay.apply(&change, |_| true).unwrap_err().rule.as_deref(), Some("x"));
+        }
     });
 }
 
@@ -178,10 +232,11 @@ fn a_refused_port_of_a_range_takes_the_others_with_it() {
         assert!(error.contains("5003"), "{error}");
         assert_eq!(bound_sockets(), 1);
         range.input.last_port = 5002;
-        let keys = relay.change(&[], &[range]).unwrap();
+        let ids = [range.id.clone()];
+        relay.change(&[], &[range]).unwrap();
         // One for each port, and the output's.
         assert_eq!(bound_sockets(), 1 + 2 + 1);
-        relay.change(&keys, &[]).unwrap();
+        relay.change(&ids, &[]).unwrap();
         assert_eq!(bound_sockets(), 1);
     });
 }
@@ -200,9 +255,10 @@ fn the_groups_of_a_refused_block_are_left() {
             bad.outputs[0].source_port = Choice::Chosen(taken.local_addr().unwrap().port());
             relay.change(&[], &[block.clone(), bad]).unwrap_err();
             assert_eq!(memberships(), before);
-            let keys = relay.change(&[], &[block]).unwrap();
+            let ids = [block.id.clone()];
+            relay.change(&[], &[block]).unwrap();
             assert_eq!(memberships().lines().count(), before.lines().count() + 64);
-            relay.change(&keys, &[]).unwrap();
+            relay.change(&ids, &[]).unwrap();
             assert_eq!(memberships(), before);
         }
     });
@@ -213,25 +269,24 @@ fn a_change_that_is_not_agreed_to_was_open_and_leaves_nothing() {
     with_cable(|| {
         for ingress in [Ingress::Packet, Ingress::Udp] {
             let relay = Relay::new(Settings::new(ingress, 1 << 20)).unwrap();
-            let kept = relay.change(&[], &[rule([239, 1, 1, 1], "lo", None)]).unwrap();
+            let first = rule([239, 1, 1, 1], "lo", None);
+            let kept = [first.id.clone()];
+            relay.change(&[], &[first]).unwrap();
             relay.start().unwrap();
             let (before, sockets) = (memberships(), bound_sockets());
             let add = [rule([239, 1, 1, 2], NEAR, None)];
-            let change = Change { remove: &kept, add: &add, enable: &[] };
-            let refused = relay.change_if(&change, |prepared| {
+            let change = RuleChange { remove: &kept, put: &add, whole: false };
+            let refused = relay.apply(&change, |prepared| {
                 // The new is open, the old is untouched, and its counters can be read.
                 assert!(memberships().contains("020101EF") && bound_sockets() > sockets);
-                assert_eq!(
-                    prepared.report().rules.iter().map(|one| one.key).collect::<Vec<_>>(),
-                    kept
-                );
+                assert_eq!(prepared.rule_ids().collect::<Vec<_>>(), kept);
                 false
             });
-            assert_eq!(refused.unwrap(), None);
+            assert!(!refused.unwrap());
             assert_eq!((memberships(), bound_sockets()), (before, sockets));
             assert_eq!(relay.report().interfaces.len(), 1);
-            let agreed = relay.change_if(&change, |_| true);
-            assert_eq!(agreed.unwrap().unwrap().len(), 1);
+            let agreed = relay.apply(&change, |_| true);
+            assert!(agreed.unwrap());
             assert!(!memberships().contains("010101EF"));
             relay.stop();
         }

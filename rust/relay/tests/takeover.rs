@@ -57,10 +57,11 @@ fn a_successor_counts_on_for_the_same_rules_and_forgets_the_others() {
         let relay = relay(open());
         assert_eq!(stats::incarnations(&page), 2);
         relay.start().unwrap();
-        let change = Change { add: std::slice::from_ref(&first), ..Change::default() };
+        let put = std::slice::from_ref(&first);
+        let change = RuleChange { put, ..RuleChange::default() };
         // What is not agreed to is found again.
-        assert_eq!(relay.change_if(&change, |_| false).unwrap(), None);
-        let keys = relay.change(&[], std::slice::from_ref(&first)).unwrap();
+        assert!(!relay.apply(&change, |_| false).unwrap());
+        relay.change(&[], put).unwrap();
         assert_eq!(counts(&relay), [(5, 5)]);
         assert_eq!(relay.report().interfaces[0].received, 5);
         send(&relay, 3, 8);
@@ -68,7 +69,8 @@ fn a_successor_counts_on_for_the_same_rules_and_forgets_the_others() {
         relay.change(&[], &[second]).unwrap();
         assert_eq!(counts(&relay), [(8, 8), (0, 0)]);
         // A rule that goes and comes again begins anew, in this process and in the next one.
-        relay.change(&keys, &[first]).unwrap();
+        relay.change(std::slice::from_ref(&first.id), &[]).unwrap();
+        relay.change(&[], &[first]).unwrap();
         assert_eq!(counts(&relay), [(0, 0), (0, 0)]);
         relay.stop();
     });
@@ -81,9 +83,9 @@ fn what_was_counted_for_a_removed_rule_is_not_found_by_the_next_process() {
         let [first, _] = specs();
         let dead = relay(open());
         dead.start().unwrap();
-        let keys = dead.change(&[], std::slice::from_ref(&first)).unwrap();
+        dead.change(&[], std::slice::from_ref(&first)).unwrap();
         send(&dead, 5, 5);
-        dead.change(&keys, &[]).unwrap();
+        dead.change(std::slice::from_ref(&first.id), &[]).unwrap();
         dead.stop();
         drop(dead);
         let relay = relay(open());

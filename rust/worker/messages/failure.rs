@@ -26,8 +26,8 @@ enum FailureKind {
 impl Failure {
     /// One rule is wrong.
     pub(in crate::worker) fn of_rule(id: &str, text: impl Display) -> Self {
-        let message = format!("rule {id}: {text}");
-        Self { kind: FailureKind::Rule, rule: Some(id.to_owned()), message }
+        let (rule, message) = (Some(id.to_owned()), text.to_string());
+        Self { kind: FailureKind::Rule, rule, message }
     }
 
     /// What is asked for is not possible now.

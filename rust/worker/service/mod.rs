@@ -7,13 +7,11 @@ use std::time::{Duration, Instant};
 use super::messages::LogLevel;
 use super::messages::answers::{Committed, Done, Hello, WorkerEvent};
 use super::messages::failure::Failure;
-use super::messages::requests::ControlRequest;
+use super::messages::requests::{ControlRequest, check};
 use super::page::{PagePublisher, TICK};
-use super::rules::{Proposal, Rules};
 use super::session::{ControlSession, SessionInput};
 use super::status::RuleStatusTracker;
-use crate::relay::{Prepared, Relay};
-use crate::spec::RuleSpec;
+use crate::relay::{Prepared, Relay, RuleChange};
 
 /// The version of what is said over the channel.
 const PROTOCOL: u32 = 1;
@@ -26,7 +24,8 @@ const FAREWELL: Duration = Duration::from_millis(500);
 pub(super) struct Service {
     relay: Arc<Relay>,
     session: ControlSession,
-    rules: Rules,
+    /// Of the last change; 0 before the first.
+    revision: u64,
     status: RuleStatusTracker,
     page: PagePublisher,
     number: u16,
@@ -40,11 +39,26 @@ enum Decision {
     Abort(Option<u64>),
 }
 
+/// What a worker says of itself beside its relay.
+#[derive(Clone, Copy)]
+struct Identity {
+    number: u16,
+    revision: u64,
+}
+
+impl Identity {
+    fn hello<'a>(self, relay: &Relay, rules: Vec<&'a str>) -> Hello<'a> {
+        let Self { number, revision } = self;
+        let ingress = relay.ingress().name();
+        Hello { protocol: PROTOCOL, number, pid: std::process::id(), ingress, revision, rules }
+    }
+}
+
 impl Service {
     pub(super) fn new(relay: Arc<Relay>, session: ControlSession, number: u16) -> Self {
         let status = RuleStatusTracker::new(&relay, number == 0);
-        let (rules, page) = (Rules::default(), PagePublisher::new());
-        Self { relay, session, rules, status, page, number, is_settled: false }
+        let page = PagePublisher::new();
+        Self { relay, session, revision: 0, status, page, number, is_settled: false }
     }
 
     /// Serves control until the engine ends by itself; says why it did.
@@ -70,7 +84,8 @@ impl Service {
     fn serve(&mut self, request: ControlRequest) {
         match request {
             ControlRequest::Prepare { id, revision, whole, remove, add } => {
-                self.prepare(id, revision, whole, &remove, add);
+                let change = RuleChange { remove: &remove, put: &add, whole };
+                self.prepare(id, revision, &change);
             }
             ControlRequest::Commit { id } => {
                 self.session.respond_error(id, Failure::of_request("nothing is open"))
@@ -86,52 +101,50 @@ impl Service {
                 self.session.report(id, report, self.relay.ingress(), error);
             }
             ControlRequest::Hello { id } => {
-                hello(&mut self.session, id, &self.rules, &self.relay, self.number)
+                let own = Identity { number: self.number, revision: self.revision };
+                let rules = self.relay.rule_ids();
+                let rules = rules.iter().map(String::as_str).collect();
+                self.session.respond(id, own.hello(&self.relay, rules));
             }
             ControlRequest::Log { id, level } => set_level(&mut self.session, id, level),
         }
     }
 
     /// Opens what a change needs, and makes it when control says so.
-    fn prepare(
-        &mut self,
-        id: u64,
-        revision: u64,
-        whole: bool,
-        remove: &[String],
-        add: Vec<RuleSpec>,
-    ) {
-        let proposal = match self.rules.propose(revision, whole, remove, add) {
-            Ok(proposal) => proposal,
-            Err(failure) => return self.session.respond_error(id, failure),
-        };
-        let Self { relay, session, rules, number, .. } = self;
+    fn prepare(&mut self, id: u64, revision: u64, change: &RuleChange<'_>) {
+        if let Err(failure) = change.put.iter().try_for_each(check) {
+            return self.session.respond_error(id, failure);
+        }
+        let Self { relay, session, number, .. } = self;
+        let own = Identity { number: *number, revision: self.revision };
         let mut decision = None;
-        let changed = relay.change_if(&proposal.change(), |prepared| {
+        let changed = relay.apply(change, |prepared| {
             session.respond(id, Done {});
-            let made = decide(session, prepared, rules, relay, *number);
+            let made = decide(session, prepared, own, relay);
             let is_agreed = matches!(made, Decision::Commit(_));
             decision = Some(made);
             is_agreed
         });
         match (changed, decision) {
-            (Ok(Some(keys)), Some(Decision::Commit(id))) => self.adopt(id, proposal, &keys, whole),
+            (Ok(true), Some(Decision::Commit(id))) => {
+                self.revision = revision;
+                self.adopt(id, change.whole);
+            }
             (_, Some(Decision::Abort(asker))) => {
                 if let Some(id) = asker {
                     self.session.respond(id, Done {});
                 }
             }
             (Err(refusal), Some(Decision::Commit(id))) => {
-                self.session.respond_error(id, refusal.into())
+                self.session.respond_error(id, refusal.into());
             }
             (Err(refusal), None) => self.session.respond_error(id, refusal.into()),
             // A change is made when it is agreed to, and asked about before it is made.
-            (Ok(_), None) | (Ok(None), Some(Decision::Commit(_))) => {}
+            (Ok(_), None) | (Ok(false), Some(Decision::Commit(_))) => {}
         }
     }
 
-    fn adopt(&mut self, id: u64, proposal: Proposal, keys: &[u32], whole: bool) {
-        self.rules.adopt(proposal, keys);
+    fn adopt(&mut self, id: u64, whole: bool) {
         if whole && !self.is_settled {
             self.is_settled = true;
             if let Err(error) = self.relay.settle() {
@@ -146,12 +159,12 @@ impl Service {
         }
         // First, so that control can say of a new rule at once what it waits for.
         self.report_status();
-        self.session.respond(id, Committed { revision: self.rules.revision });
+        self.session.respond(id, Committed { revision: self.revision });
     }
 
     fn report_status(&mut self) {
-        let Self { status, relay, session, rules, .. } = self;
-        status.report(relay, session, |id| rules.has(id));
+        let Self { status, relay, session, .. } = self;
+        status.report(relay, session);
     }
 
     fn end(mut self, error: String) -> String {
@@ -166,9 +179,8 @@ impl Service {
 fn decide(
     session: &mut ControlSession,
     prepared: &Prepared<'_>,
-    rules: &Rules,
+    own: Identity,
     relay: &Relay,
-    number: u16,
 ) -> Decision {
     let deadline = Instant::now() + DECISION;
     loop {
@@ -182,7 +194,8 @@ fn decide(
                 session.report(id, prepared.report(), relay.ingress(), relay.error());
             }
             SessionInput::Request(ControlRequest::Hello { id }) => {
-                hello(session, id, rules, relay, number)
+                let rules = prepared.rule_ids().collect();
+                session.respond(id, own.hello(relay, rules));
             }
             SessionInput::Request(ControlRequest::Log { id, level }) => {
                 set_level(session, id, level)
@@ -202,18 +215,6 @@ fn decide(
             }
         }
     }
-}
-
-fn hello(session: &mut ControlSession, id: u64, rules: &Rules, relay: &Relay, number: u16) {
-    let hello = Hello {
-        protocol: PROTOCOL,
-        number,
-        pid: std::process::id(),
-        ingress: relay.ingress().name(),
-        revision: rules.revision,
-        rules: rules.ids().collect(),
-    };
-    session.respond(id, hello);
 }
 
 fn set_level(session: &mut ControlSession, id: u64, level: LogLevel) {

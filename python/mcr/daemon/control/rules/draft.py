@@ -11,8 +11,7 @@ from typing import Literal, Self
 from ....rules import Rule
 from ....rules.hostnames import ResolvedHosts
 from ....rules.ruleset import Plan
-from ....rules.spec import ResolvedRule
-from ..workers.messages import spec_tail
+from ....rules.spec import ResolvedRule, spec_members
 from .entries import EnabledRule
 from .snapshot import line_of
 
@@ -36,7 +35,7 @@ class RuleRecord:
     def of(cls, entry: EnabledRule, resolved: ResolvedRule) -> Self:
         """A rule that fits this host."""
         line = line_of(EnabledRule(entry.rule, entry.enabled, resolved))
-        return cls(entry.rule, resolved, entry.enabled, spec_tail(resolved), line)
+        return cls(entry.rule, resolved, entry.enabled, spec_members(resolved), line)
 
     def turned(self, *, enabled: bool) -> Self:
         """The same, enabled or not."""

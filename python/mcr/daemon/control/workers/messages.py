@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from ....rules.spec import ResolvedInput, ResolvedOutput, ResolvedRule
+from ....rules.spec import rule_spec
 from .. import limits
 from ..api.jsonrpc import encode
 
@@ -97,52 +97,10 @@ def read_hello(ok: dict[str, Any]) -> WorkerHello:
     return _HELLO.validate_python(ok, strict=True)
 
 
-def spec_tail(rule: ResolvedRule) -> bytes:
-    """What a worker is told of a rule beside its id and whether it is enabled; kept as it is."""
-    spec = {"input": _input(rule.input), "outputs": [_output(each) for each in rule.outputs]}
-    return encode(spec)[1:]
-
-
 def prepare_body(
     revision: int, *, whole: bool, remove: Sequence[str], add: Iterable[tuple[str, bool, bytes]]
 ) -> bytes:
-    """The members of a `prepare`; each rule as id, whether it is enabled, and its `spec_tail`."""
-    specs = (
-        b'{"id":%s,"enabled":%s,%s' % (encode(rule_id), b"true" if enabled else b"false", tail)
-        for rule_id, enabled, tail in add
-    )
+    """The members of a `prepare`; each rule as id, whether enabled, and its `spec_members`."""
+    specs = (rule_spec(rule_id, members, enabled=enabled) for rule_id, enabled, members in add)
     head = encode({"do": "prepare", "revision": revision, "whole": whole, "remove": list(remove)})
     return head[1:-1] + b',"add":[' + b",".join(specs) + b"]}"
-
-
-def _input(taken: ResolvedInput) -> dict[str, Any]:
-    return {
-        "group": str(taken.group),
-        "group_bits": taken.group_bits,
-        "port": taken.port,
-        "last_port": taken.last_port,
-        "interface": taken.interface,
-        "ifindex": taken.ifindex,
-        "sources": [str(source) for source in taken.sources],
-        "vlan": taken.vlan,
-        "join": taken.join,
-        "broadcast": taken.broadcast,
-        "everywhere": taken.everywhere,
-    }
-
-
-def _output(output: ResolvedOutput) -> dict[str, Any]:
-    return {
-        "address": str(output.address),
-        "address_bits": output.address_bits,
-        "port": output.port,
-        "last_port": output.last_port,
-        "interface": output.interface,
-        "ifindex": output.ifindex,
-        "ttl": output.ttl,
-        "dscp": output.dscp,
-        "source": None if output.source is None else str(output.source),
-        "source_port": output.source_port,
-        "loop": output.loop,
-        "priority": output.priority,
-    }

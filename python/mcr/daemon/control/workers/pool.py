@@ -373,8 +373,7 @@ def error_of(failure: Failure) -> McrError | RpcError:
     message = failure["message"]
     kind = failure["kind"]
     if kind == "rule":
-        path = f"rule {failure['rule']}" if failure["rule"] else ""
-        return RuleError([(path, message.removeprefix(f"{path}: "))])
+        return RuleError([(f"rule {failure['rule']}" if failure["rule"] else "", message)])
     if kind == "interface":
         return InterfaceError(message)
     if kind == "rights":
