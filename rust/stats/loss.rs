@@ -1,26 +1,25 @@
-//! Copies that were not sent: the reasons, and how they are counted in an output's slot.
-//! It must not know how a loss comes about.
+//! The reasons for copies that were not sent, and their counting in an output's slot.
 
 use super::{SlotWords, output};
 
-/// Why a copy was not sent.
+/// The reason why a copy was not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Loss {
-    /// The kernel refused it; the errno is counted beside.
+    /// The kernel refused it; the errno is counted separately.
     SendError,
     /// The output's send buffer or queueing discipline was full.
     OutputFull,
-    /// It fits neither the link nor, fragmented, the protocol.
+    /// It fits neither the link nor, in fragments, the protocol.
     TooBig,
-    /// The output's interface had no carrier, or was gone, or had no address.
+    /// The output's interface had no carrier, did not exist, or had no address.
     NoCarrier,
 }
 
 impl Loss {
-    /// All of them, in the order of their words.
+    /// All reasons, in the order of their words.
     pub const ALL: [Self; 4] = [Self::SendError, Self::OutputFull, Self::TooBig, Self::NoCarrier];
-    /// How many there are.
+    /// The number of reasons.
     pub const COUNT: usize = Self::ALL.len();
     /// Their names in reports.
     pub const NAMES: [&str; Self::COUNT] = {
@@ -53,7 +52,7 @@ pub fn count_loss(words: &mut SlotWords, loss: Loss, copies: u64, now_ms: u64) {
     words[output::LAST_LOSS] = loss as u64;
 }
 
-/// Counts `copies` lost to the errno in an output's slot.
+/// Counts `copies` lost to this errno in an output's slot.
 #[cold]
 pub fn count_send_error(words: &mut SlotWords, errno: u64, copies: u64, now_ms: u64) {
     count_loss(words, Loss::SendError, copies, now_ms);

@@ -1,28 +1,28 @@
-//! Words beside each slot that the cold side of the relay writes, one by one and at any time: what
-//! a reader in another process has to know and the engine does not. It must not know what for.
+//! Metadata for each slot: words that the cold side of the relay writes one by one, at any time,
+//! for readers in other processes. The engine does not use them.
 
 use std::sync::atomic::Ordering;
 
 use super::{METADATA_START, Slot, SlotOwner, header};
 use crate::sys::memory::{SharedWords, WordsView};
 
-/// Words beside a slot.
+/// The number of metadata words for each slot.
 pub(super) const WORDS: usize = 4;
-/// Beside a rule's slot: the tag of its group's owner.
+/// For a rule's slot: the tag of its group's owner.
 pub(super) const GROUP: usize = 0;
-/// Beside an interface's slot: frames lost in the kernel before they were received.
+/// For an interface's slot: frames lost in the kernel before they were received.
 pub(super) const KERNEL_DROPS: usize = 0;
-/// Beside an interface's slot: its own name, zeros behind it.
+/// For an interface's slot: its name, padded with zeros.
 pub(super) const NAME: usize = 1;
-/// The longest name that an interface can have, and a zero (IFNAMSIZ).
+/// The longest interface name and a terminating zero (IFNAMSIZ).
 const NAME_BYTES: usize = 16;
 
-/// Says which group's counters go with a rule's.
+/// Sets the group whose counters belong to a rule.
 pub fn set_group(page: &SharedWords, rule: Slot, group: SlotOwner) {
     write(page, rule, GROUP, group.tag());
 }
 
-/// Says what the interface is called whose slot this is.
+/// Sets the name of the interface that owns the slot.
 pub fn set_name(page: &SharedWords, interface: Slot, name: &str) {
     let mut bytes = [0; NAME_BYTES];
     if let Some(room) = bytes.get_mut(..name.len()) {
@@ -33,17 +33,17 @@ pub fn set_name(page: &SharedWords, interface: Slot, name: &str) {
     }
 }
 
-/// Says how many frames the kernel lost on an interface.
+/// Sets the number of frames that the kernel lost on an interface.
 pub fn set_kernel_drops(page: &SharedWords, interface: Slot, frames: u64) {
     write(page, interface, KERNEL_DROPS, frames);
 }
 
-/// Says that the process which counts in a page is there (CLOCK_MONOTONIC_COARSE).
+/// Sets the time (CLOCK_MONOTONIC_COARSE) at which the process that counts in the page was alive.
 pub fn set_alive(page: &SharedWords, now_ms: u64) {
     page.words()[header::ALIVE_MS].store(now_ms, Ordering::Relaxed);
 }
 
-/// The words beside a slot; `None` when the page is too short.
+/// The metadata of a slot; `None` if the page is too short.
 pub(super) fn read(page: WordsView<'_>, index: u32) -> Option<[u64; WORDS]> {
     let mut words = [0; WORDS];
     for (word, cell) in words.iter_mut().zip(page.relaxed(start(index), WORDS)?) {
@@ -52,7 +52,7 @@ pub(super) fn read(page: WordsView<'_>, index: u32) -> Option<[u64; WORDS]> {
     Some(words)
 }
 
-/// The name in the words beside an interface's slot, if it can be one.
+/// The name in an interface's metadata, if it is valid.
 pub(super) fn name(words: &[u64; WORDS]) -> Option<String> {
     let halves = [words[NAME], words[NAME + 1]];
     let mut bytes: Vec<u8> = halves.iter().flat_map(|half| half.to_le_bytes()).collect();

@@ -1,12 +1,11 @@
-//! The counters: their layout in a shared page, the writer that the engine owns, and the reader;
-//! in `owner` whose a slot is, in `metadata` what other processes have to know beside the counters, in
-//! `takeover` how a page outlives the process that counts in it.
+//! The counters: their layout in a shared page, the engine's writer, and the reader. `owner`
+//! identifies the owner of a slot, `metadata` holds what other processes need besides the counters,
+//! and `takeover` lets a page outlive the process that counts in it.
 //!
 //! A page is a header and slots of equal size. A slot belongs to one interface, group, rule or
-//! output, and to one generation of it, so that a reader notices when it was given to another.
-//! The writer keeps its own copy and publishes what changed once a turn, under a sequence number
-//! (a seqlock), so that a reader sees numbers that balance without ever stopping the writer.
-//! This file must not know sockets.
+//! output and has a generation, so that a reader notices when it was given to another owner. The
+//! writer keeps its own copy and publishes the changes once per turn under a sequence number (a
+//! seqlock), so that a reader gets consistent numbers without stopping the writer.
 
 mod loss;
 pub mod metadata;
@@ -24,15 +23,15 @@ pub use owner::{Grant, SlotOwner};
 pub use reader::{InterfaceCopy, Snapshot, alive_ms, read};
 pub use takeover::{Found, incarnations, take_over};
 
-/// Numbers in a slot, and in the header.
+/// Words in a slot, and in the header.
 pub const SLOT_WORDS: usize = 32;
-/// Slots in a page: 10 000 rules with five outputs each. Only those in use cost memory.
+/// Slots in a page: enough for 10 000 rules with five outputs each. Only used slots take memory.
 pub const MAX_SLOTS: u32 = 65_536;
-/// Behind the header and the slots: the words beside each slot.
+/// The offset of the metadata, behind the header and the slots.
 const METADATA_START: usize = (MAX_SLOTS as usize + 1) * SLOT_WORDS;
-/// Numbers in a page.
+/// Words in a page.
 const PAGE_WORDS: usize = METADATA_START + MAX_SLOTS as usize * metadata::WORDS;
-/// Changes by itself whenever the layout does; a reader refuses another one.
+/// A hash of the layout, which readers check.
 pub const LAYOUT: u64 = layout();
 
 /// The words of the header.
@@ -40,43 +39,43 @@ mod header {
     pub(super) const LAYOUT: usize = 0;
     pub(super) const SEQUENCE: usize = 1;
     pub(super) const SLOTS: usize = 2;
-    /// How many processes have counted in the page, one after the other.
+    /// The number of processes that have counted in the page, one after the other.
     pub(super) const INCARNATIONS: usize = 3;
-    /// Slots from here on were never used, so that nobody need look at them.
+    /// The end of the used slots, where a search may stop.
     pub(super) const USED: usize = 4;
-    /// CLOCK_MONOTONIC_COARSE when the process that counts last said that it is there, in
-    /// milliseconds.
+    /// The last time at which the current process was alive, in milliseconds of
+    /// CLOCK_MONOTONIC_COARSE.
     pub(super) const ALIVE_MS: usize = 5;
 }
 
-/// The word of every slot that says to which reader it belongs.
+/// The word of every slot that holds its generation.
 const GENERATION: usize = 0;
-/// The word of every slot that says whose it is, whichever process counts; 0 for nobody's.
+/// The word of every slot that holds its owner's tag, the same in every process; 0 for none.
 const TAG: usize = SLOT_WORDS - 1;
 
 /// The words of an interface's slot.
 pub mod interface {
     use super::Discard;
-    /// Datagrams that arrived, relayed or not.
+    /// Datagrams received, relayed or not.
     pub const RECEIVED: usize = 1;
-    /// Datagrams that some rule took.
+    /// Datagrams that matched a rule.
     pub const MATCHED: usize = 2;
     /// How often all buffers were in use, so that frames waited in the kernel.
     pub const BUFFER_WAITS: usize = 3;
-    /// The errno that ended the reception, 0 while it goes on.
+    /// The errno that ended the reception; 0 while it is running.
     pub const ERROR: usize = 4;
     /// Datagrams discarded, one word for each [`Discard`].
     pub const DROPPED: usize = 8;
     const _: () = assert!(DROPPED + Discard::COUNT <= super::TAG);
 }
 
-/// The words of a group's slot: what was seen of a group that no rule took.
+/// The words of a group's slot: traffic of the group that matched no rule.
 pub mod group {
-    /// Datagrams of the group that no rule took.
+    /// Datagrams of the group that matched no rule.
     pub const UNMATCHED: usize = 1;
-    /// The last port that no rule names, plus one; 0 for none.
+    /// The last port that no rule has, plus one; 0 for none.
     pub const OTHER_PORT: usize = 2;
-    /// CLOCK_MONOTONIC_COARSE of the last one, in milliseconds; 0 for none.
+    /// The time of the last one, in milliseconds of CLOCK_MONOTONIC_COARSE; 0 for none.
     pub const LAST_SEEN_MS: usize = 3;
     /// The last source that no rule lists, upper and lower half; 0 for none.
     pub const OTHER_SOURCE: usize = 4;
@@ -84,63 +83,64 @@ pub mod group {
 
 /// The words of a rule's slot.
 pub mod rule {
-    /// Datagrams that the rule took.
+    /// Datagrams that matched the rule.
     pub const MATCHED: usize = 1;
     /// Bytes of their payloads.
     pub const MATCHED_BYTES: usize = 2;
-    /// CLOCK_MONOTONIC_COARSE of the last one, in milliseconds; 0 for none.
+    /// The time of the last one, in milliseconds of CLOCK_MONOTONIC_COARSE; 0 for none.
     pub const LAST_SEEN_MS: usize = 3;
     /// Its source, upper and lower half.
     pub const LAST_SOURCE: usize = 4;
-    /// Datagrams that overtake others where the kernel merges; counted while somebody looks.
+    /// Datagrams that would overtake others if the kernel merges; counted only while the check is
+    /// on.
     pub const OVERTAKING: usize = 6;
 }
 
 /// The words of an output's slot.
 pub mod output {
     use super::Loss;
-    /// Copies that should have been sent.
+    /// Copies to be sent.
     pub const WANTED: usize = 1;
-    /// Copies that the kernel took.
+    /// Copies that the kernel accepted.
     pub const SENT: usize = 2;
     /// Bytes of their payloads.
     pub const SENT_BYTES: usize = 3;
-    /// Sends that an ICMP error answered and that were repeated.
+    /// Sends that returned an ICMP error and were repeated.
     pub const REFUSED: usize = 4;
     /// Copies lost, one word for each [`Loss`].
     pub const DROPPED: usize = 5;
     /// Pairs of errno and count for the copies lost as `send_error`; the last pair, with errno 0,
-    /// collects whatever finds no pair of its own.
+    /// counts errors without a pair of their own.
     pub const ERRORS: usize = 12;
-    /// How many such pairs there are.
+    /// The number of such pairs.
     pub const ERROR_PAIRS: usize = 7;
-    /// CLOCK_MONOTONIC_COARSE of the last loss, in milliseconds; 0 for none.
+    /// The time of the last loss, in milliseconds of CLOCK_MONOTONIC_COARSE; 0 for none.
     pub const LOST_MS: usize = ERRORS + 2 * ERROR_PAIRS;
     /// Its [`Loss`].
     pub const LAST_LOSS: usize = LOST_MS + 1;
     /// The errno of the last `send_error`.
     pub const LAST_ERRNO: usize = LOST_MS + 2;
-    /// CLOCK_MONOTONIC_COARSE of the last ICMP error, in milliseconds; 0 for none.
+    /// The time of the last ICMP error, in milliseconds of CLOCK_MONOTONIC_COARSE; 0 for none.
     pub const REFUSED_MS: usize = LOST_MS + 3;
-    /// Behind the last of these words.
+    /// The end of these words.
     pub const END: usize = REFUSED_MS + 1;
     const _: () = assert!(DROPPED + Loss::COUNT <= ERRORS);
     const _: () = assert!(END <= super::TAG);
 }
 
-/// A slot to be handed out: its number and the generation that its new owner has.
+/// A slot in use: its number and the generation of its owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Slot {
-    /// The number in the page.
+    /// The position in the page.
     pub index: u32,
-    /// Never 0; a slot's generation rises each time it is handed out.
+    /// Never 0; it increases each time the slot is assigned.
     pub generation: u32,
 }
 
 /// One copy of a slot's words.
 pub type SlotWords = [u64; SLOT_WORDS];
 
-/// Where each word stands.
+/// The position of each word, for the layout hash.
 const PLACES: [usize; 39] = [
     SLOT_WORDS,
     header::LAYOUT,
@@ -183,7 +183,7 @@ const PLACES: [usize; 39] = [
     output::REFUSED_MS,
 ];
 
-/// A hash (FNV-1a) of where each word stands and of what the words of the reasons mean.
+/// A hash (FNV-1a) of the position of each word and the meaning of the reason words.
 const fn layout() -> u64 {
     let (mut hash, mut at) = (BASIS, 0);
     while at < PLACES.len() {
@@ -203,7 +203,7 @@ const fn layout() -> u64 {
     hash
 }
 
-/// Where FNV-1a begins.
+/// The initial value of FNV-1a.
 const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
 
 const fn hashed(mut hash: u64, bytes: &[u8]) -> u64 {
@@ -215,10 +215,10 @@ const fn hashed(mut hash: u64, bytes: &[u8]) -> u64 {
     hash
 }
 
-/// Makes a page with room for [`MAX_SLOTS`].
+/// Creates a page with room for [`MAX_SLOTS`].
 ///
 /// # Errors
-/// The kernel's answer: no memory, no free descriptor.
+/// The kernel's: no memory, no free descriptor.
 pub fn create_page() -> std::io::Result<Arc<SharedWords>> {
     let page = SharedWords::create(PAGE_WORDS)?;
     page.words()[header::SLOTS].store(u64::from(MAX_SLOTS), Ordering::Relaxed);
@@ -226,10 +226,10 @@ pub fn create_page() -> std::io::Result<Arc<SharedWords>> {
     Ok(Arc::new(page))
 }
 
-/// The engine's side: plain numbers, published once a turn.
+/// The engine's counters: plain numbers, published once per turn.
 pub struct Writer {
     page: Arc<SharedWords>,
-    /// The words of all slots in a row: as plain zeros they cost memory only once they are used.
+    /// The words of all slots in sequence; zeroed memory is allocated by the kernel only when used.
     words: Box<[u64]>,
     changed: Vec<u32>,
     is_changed: Box<[bool]>,
@@ -238,7 +238,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// The only writer of `page`, which is new or was taken over.
+    /// Creates the only writer of `page`, which is new or was taken over.
     #[must_use]
     pub fn new(page: Arc<SharedWords>) -> Self {
         let sequence = page.words()[header::SEQUENCE].load(Ordering::Relaxed);
@@ -253,20 +253,20 @@ impl Writer {
         }
     }
 
-    /// What is counted from here on happens at this time (CLOCK_MONOTONIC_COARSE).
+    /// Sets the time of subsequent counts, in milliseconds of CLOCK_MONOTONIC_COARSE.
     #[inline]
     pub const fn set_time(&mut self, now_ms: u64) {
         self.now_ms = now_ms;
     }
 
-    /// The time of what is counted, in milliseconds.
+    /// The time of the counts, in milliseconds.
     #[inline]
     #[must_use]
     pub const fn now_ms(&self) -> u64 {
         self.now_ms
     }
 
-    /// A slot's words, to count in; they are published with the next [`Writer::publish`].
+    /// The words of a slot, to count in; [`Writer::publish`] publishes them.
     #[inline]
     pub fn slot(&mut self, index: u32) -> &mut SlotWords {
         let at = index as usize;
@@ -277,7 +277,7 @@ impl Writer {
         &mut self.words.as_chunks_mut().0[at]
     }
 
-    /// Gives a slot to its new owner, all counters at zero or where they were.
+    /// Assigns a slot to its new owner, with all counters at zero or resumed.
     #[cold]
     pub fn grant(&mut self, grant: &Grant) {
         let Grant { slot, owner, goes_on } = *grant;
@@ -290,13 +290,13 @@ impl Writer {
         self.page.words()[header::USED].fetch_max(used, Ordering::Relaxed);
     }
 
-    /// A slot is nobody's any more; who still reads it reads what was counted.
+    /// Removes the owner of a slot; the counts stay readable.
     #[cold]
     pub fn release(&mut self, slot: Slot) {
         self.slot(slot.index)[TAG] = 0;
     }
 
-    /// What the readers see of a slot.
+    /// The published words of a slot.
     fn published(&self, slot: Slot) -> SlotWords {
         let mut words = [0; SLOT_WORDS];
         let start = (slot.index as usize + 1) * SLOT_WORDS;
@@ -304,7 +304,7 @@ impl Writer {
         words
     }
 
-    /// Shows the readers everything counted since the last time.
+    /// Publishes all changes since the last call.
     pub fn publish(&mut self) {
         if self.changed.is_empty() {
             return;

@@ -1,13 +1,14 @@
-//! Whose a slot is: a number that says it in any process, so that who takes a page over finds what
-//! it counted before. It must not know where a slot lies.
+//! The owner of a slot, as a number that is the same in every process, so that a process that takes
+//! a page over finds its slots again.
 
 use super::{Discard, Loss, Slot, SlotWords, interface, output, rule};
 use crate::addr::Addr;
 
-/// Far above what can be counted in years, far enough below the end to be counted on and added up.
+/// The largest plausible count: far above what can be counted in years, yet small enough to be
+/// incremented and added up without overflow.
 const MOST: u64 = 1 << 56;
 
-/// What a slot counts.
+/// The kind of object that a slot counts for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum OwnerKind {
     Interface,
@@ -23,44 +24,45 @@ pub struct SlotOwner {
     tag: u64,
 }
 
-/// A slot that gets an owner.
+/// The assignment of a slot to an owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// Which one.
+    /// The slot.
     pub slot: Slot,
-    /// Who gets it.
+    /// The new owner.
     pub owner: SlotOwner,
-    /// Whether it was the owner's already in the process before, and is counted on.
+    /// Whether the owner already had it in the previous process, and resumes its counts.
     pub goes_on: bool,
 }
 
 impl SlotOwner {
-    /// An input interface.
+    /// The owner for an input interface.
     #[must_use]
     pub fn interface(name: &str) -> Self {
         Self::new(OwnerKind::Interface, &[name.as_bytes()])
     }
 
-    /// A group, or a block of groups in which `bits` low bits vary, on an interface.
+    /// The owner for a group, or a block of groups in which the low `bits` bits vary, on an
+    /// interface.
     #[must_use]
     pub fn group(interface: &str, group: Addr, bits: u8) -> Self {
         let parts = [interface.as_bytes(), &group.bits().to_le_bytes(), &[bits]];
         Self::new(OwnerKind::Group, &parts)
     }
 
-    /// A rule.
+    /// The owner for a rule.
     #[must_use]
     pub fn rule(id: &str) -> Self {
         Self::new(OwnerKind::Rule, &[id.as_bytes()])
     }
 
-    /// An output of a rule, by its place in it.
+    /// The owner for an output of a rule, by its position.
     #[must_use]
     pub fn output(rule: &str, place: u16) -> Self {
         Self::new(OwnerKind::Output, &[rule.as_bytes(), &place.to_le_bytes()])
     }
 
-    /// Never 0, which stands in slots that are free.
+    /// Never 0, which marks free slots.
     #[must_use]
     pub const fn tag(self) -> u64 {
         self.tag
@@ -75,8 +77,8 @@ impl SlotOwner {
         Self { kind, tag: hash.max(1) }
     }
 
-    /// What a process that died has left of a slot, made to balance: it may have died half-way.
-    /// All zeros where the numbers are none that can have been counted.
+    /// The counts to resume from a slot of a dead process, made consistent: it may have died
+    /// halfway. All zeros if the numbers are not plausible counts.
     pub(super) fn resumed(self, words: &SlotWords) -> SlotWords {
         let mut resumed = [0; super::SLOT_WORDS];
         let counters = match self.kind {
@@ -90,9 +92,9 @@ impl SlotOwner {
         }
         resumed[counters.clone()].copy_from_slice(&words[counters]);
         match self.kind {
-            OwnerKind::Interface => settle_interface(&mut resumed),
-            OwnerKind::Output => settle_output(&mut resumed),
-            // Any two halves are an address.
+            OwnerKind::Interface => balance_interface(&mut resumed),
+            OwnerKind::Output => balance_output(&mut resumed),
+            // Any two halves form an address.
             OwnerKind::Group => copy_address(&mut resumed, words, super::group::OTHER_SOURCE),
             OwnerKind::Rule => copy_address(&mut resumed, words, rule::LAST_SOURCE),
         }
@@ -100,15 +102,15 @@ impl SlotOwner {
     }
 }
 
-/// Reception begins anew.
-fn settle_interface(words: &mut SlotWords) {
+/// Reception starts again, so the error is cleared.
+fn balance_interface(words: &mut SlotWords) {
     words[interface::ERROR] = 0;
     let dropped = &words[interface::DROPPED..interface::DROPPED + Discard::COUNT];
     words[interface::RECEIVED] = words[interface::MATCHED] + dropped.iter().sum::<u64>();
 }
 
-/// What was on its way is told by nobody any more.
-fn settle_output(words: &mut SlotWords) {
+/// Copies that were being sent are not counted any more.
+fn balance_output(words: &mut SlotWords) {
     let pairs = words[output::ERRORS..].chunks_exact(2).take(output::ERROR_PAIRS);
     let failed = pairs.map(|pair| pair[1]).sum();
     words[output::DROPPED + Loss::SendError as usize] = failed;

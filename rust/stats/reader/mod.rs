@@ -1,5 +1,5 @@
-//! The reader's side of a page: one slot, or all slots that have an owner. Nothing in a page is
-//! trusted: whatever it says, a reader ends in time, and the worst that follows is a wrong number.
+//! The reader of a page: one slot, or all slots with an owner. It trusts nothing in a page:
+//! whatever the content, a reader ends in time, and the worst result is a wrong number.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -12,13 +12,13 @@ use super::{
 };
 use crate::sys::memory::WordsView;
 
-/// How long a reader waits for the writer of one slot: it may have died while it published.
+/// How long a reader waits for the writer of one slot, which may have died while publishing.
 const SLOT_PATIENCE: Duration = Duration::from_millis(500);
-/// How long a reader of a whole page waits, for all slots together.
+/// How long a reader of a whole page waits for all slots together.
 const PAGE_PATIENCE: Duration = Duration::from_millis(100);
 
-/// Reads a slot so that its numbers belong together. `None` while it is another generation's,
-/// when the page is not one of ours, or when its writer died while it published.
+/// Reads a slot consistently. `None` if it has another generation, if the page is not a valid one,
+/// or if its writer died while publishing.
 #[must_use]
 pub fn read(page: WordsView<'_>, slot: Slot) -> Option<SlotWords> {
     if !is_ours(page) || slot.index >= MAX_SLOTS {
@@ -28,8 +28,8 @@ pub fn read(page: WordsView<'_>, slot: Slot) -> Option<SlotWords> {
     (words[GENERATION] == u64::from(slot.generation)).then_some(words)
 }
 
-/// When the process that counts in a page last said that it is there (CLOCK_MONOTONIC_COARSE, in
-/// milliseconds); 0 for never, or when the page is not one of ours.
+/// When the process that counts in a page was last alive, in milliseconds of
+/// CLOCK_MONOTONIC_COARSE; 0 for never, or if the page is not a valid one.
 #[must_use]
 pub fn alive_ms(page: WordsView<'_>) -> u64 {
     let alive = page.load(header::ALIVE_MS, Ordering::Relaxed);
@@ -40,11 +40,11 @@ fn is_ours(page: WordsView<'_>) -> bool {
     page.count() == PAGE_WORDS && page.load(header::LAYOUT, Ordering::Acquire) == Some(LAYOUT)
 }
 
-/// The slots of a page that have an owner, as they were at one moment each.
+/// The slots of a page that have an owner, each consistent in itself.
 #[derive(Default)]
 pub struct Snapshot {
     slots: Vec<SlotCopy>,
-    /// Where each owner's slot is, by its tag.
+    /// The position of each owner's slot, by tag.
     places: HashMap<u64, usize>,
 }
 
@@ -55,17 +55,17 @@ struct SlotCopy {
 
 /// An interface in a [`Snapshot`].
 pub struct InterfaceCopy<'a> {
-    /// Its own name.
+    /// Its name.
     pub name: String,
-    /// Its slot.
+    /// The counters in its slot.
     pub words: &'a SlotWords,
     /// Frames lost in the kernel before they were received.
     pub kernel_drops: u64,
 }
 
 impl Snapshot {
-    /// Reads a page. `None` when it is not one of ours, or its writer was publishing all the time,
-    /// for it died, was stopped or wants it so.
+    /// Reads a page. `None` if it is not a valid one, or if its writer was publishing all the time,
+    /// because it has died, was stopped or is malicious.
     #[must_use]
     pub fn take(page: WordsView<'_>) -> Option<Self> {
         if !is_ours(page) {
@@ -79,7 +79,7 @@ impl Snapshot {
             let words = patience.read(page, index)?;
             if words[TAG] != 0 {
                 let place = snapshot.slots.len();
-                // Of two with the same tag one is a mistake.
+                // A duplicate tag is an error; the first one counts.
                 snapshot.places.entry(words[TAG]).or_insert(place);
                 snapshot.slots.push(SlotCopy { words, metadata: metadata::read(page, index)? });
             }
@@ -93,7 +93,7 @@ impl Snapshot {
         self.copy(owner.tag()).map(|copy| &copy.words)
     }
 
-    /// The slot of what was seen of a rule's group that no rule took.
+    /// The slot for traffic of a rule's group that matched no rule.
     #[must_use]
     pub fn find_group(&self, rule: SlotOwner) -> Option<&SlotWords> {
         let group = self.copy(rule.tag())?.metadata[metadata::GROUP];
@@ -115,7 +115,7 @@ impl Snapshot {
     }
 }
 
-/// How long a reader goes on trying.
+/// The time limit of a reader.
 struct Patience {
     attempts: u32,
     ends: Instant,
@@ -126,7 +126,7 @@ impl Patience {
         Self { attempts: 0, ends: Instant::now() + most }
     }
 
-    /// A slot, unless the writer publishes all the time.
+    /// Reads a slot, unless the writer publishes all the time.
     fn read(&mut self, page: WordsView<'_>, index: u32) -> Option<SlotWords> {
         let cells = slot_cells(index);
         loop {
@@ -139,12 +139,12 @@ impl Patience {
         }
     }
 
-    /// Lets the writer go on; false when the time is over.
+    /// Waits for the writer; false when the time is over.
     fn wait(&mut self) -> bool {
-        /// Longer than publishing takes; a writer that takes longer has lost its processor.
+        /// Longer than publishing takes; a writer that takes longer was preempted.
         const SPINS: u32 = 1_000;
         const REST: Duration = Duration::from_micros(50);
-        /// How often the clock is asked.
+        /// The number of waits between two looks at the clock.
         const CHECKED: u32 = 64;
         self.attempts += 1;
         if self.attempts.is_multiple_of(CHECKED) && Instant::now() >= self.ends {
@@ -164,7 +164,7 @@ fn slot_cells(index: u32) -> Range<usize> {
     start..start + SLOT_WORDS
 }
 
-/// The slot, unless the writer published meanwhile.
+/// Reads the slot, unless the writer published meanwhile.
 fn read_undisturbed(page: WordsView<'_>, cells: Range<usize>) -> Option<SlotWords> {
     let before = page.load(header::SEQUENCE, Ordering::Acquire)?;
     if !before.is_multiple_of(2) {

@@ -1,4 +1,4 @@
-//! What a reader finds in a page, whatever is written there.
+//! Readers of pages with any content.
 
 use std::sync::Arc;
 

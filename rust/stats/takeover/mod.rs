@@ -1,5 +1,5 @@
-//! A page that a process before has counted in: what is found there, and by whom. Nothing in it is
-//! trusted; whatever it says, the worst that follows is a wrong number.
+//! The takeover of a page in which an earlier process has counted: its slots and their owners. It
+//! trusts nothing in the page: whatever the content, the worst result is a wrong number.
 
 use std::collections::HashMap;
 use std::io;
@@ -8,34 +8,34 @@ use std::sync::atomic::Ordering;
 use super::{GENERATION, LAYOUT, MAX_SLOTS, PAGE_WORDS, SLOT_WORDS, Slot, TAG, header};
 use crate::sys::memory::SharedWords;
 
-/// A sequence that counting cannot reach.
+/// The sequence limit, which counting cannot reach.
 const LAST_SEQUENCE: u64 = 1 << 62;
 
 /// The slots of a page that was taken over.
 #[derive(Debug, Default)]
 pub struct Found {
-    /// Those with an owner, by its tag.
+    /// The slots with an owner, by its tag.
     pub owned: HashMap<u64, Slot>,
-    /// Those that were used and have no owner.
+    /// The slots that were used and have no owner.
     pub free: Vec<Slot>,
-    /// No slot from here on was ever used.
+    /// The end of the used slots.
     pub used: u32,
 }
 
-/// Takes a page over from a process that is gone, or takes a new one, and counts that. The
-/// caller is its only writer from here on.
+/// Takes a page over from a dead process, or a new one, and increments its incarnation. The caller
+/// is its only writer from here on.
 ///
 /// # Errors
-/// InvalidData when it is not one that [`super::create_page`] of this version made.
+/// InvalidData if it was not created by [`super::create_page`] of this version.
 pub fn take_over(page: &SharedWords) -> io::Result<Found> {
     let cells = page.words();
     let has_size = cells.len() == PAGE_WORDS;
     if !has_size || cells[header::LAYOUT].load(Ordering::Acquire) != LAYOUT {
-        let text = "the page of counters has another layout";
+        let text = "the counter page has another layout";
         return Err(io::Error::new(io::ErrorKind::InvalidData, text));
     }
     cells[header::INCARNATIONS].fetch_add(1, Ordering::Relaxed);
-    // It may have died while it published; readers wait for an even number.
+    // The process may have died while publishing; readers wait for an even number.
     let sequence = cells[header::SEQUENCE].load(Ordering::Relaxed);
     let next = if sequence < LAST_SEQUENCE { sequence.next_multiple_of(2) } else { 0 };
     cells[header::SEQUENCE].store(next, Ordering::Release);
@@ -46,7 +46,7 @@ pub fn take_over(page: &SharedWords) -> io::Result<Found> {
         let word = |at: usize| cells[start + at].load(Ordering::Relaxed);
         let generation = u32::try_from(word(GENERATION)).unwrap_or(0);
         let slot = Slot { index, generation };
-        // Of two with the same tag one is a mistake.
+        // A duplicate tag is an error; the first one counts.
         match found.owned.entry(word(TAG)) {
             std::collections::hash_map::Entry::Vacant(place) if word(TAG) != 0 => {
                 place.insert(slot);
@@ -57,7 +57,7 @@ pub fn take_over(page: &SharedWords) -> io::Result<Found> {
     Ok(found)
 }
 
-/// How many processes have counted in a page, one after the other; 0 when it is not one of ours.
+/// The number of processes that have counted in a page, one after the other; 0 if it is not valid.
 #[must_use]
 pub fn incarnations(page: &SharedWords) -> u64 {
     let cells = page.words();

@@ -1,4 +1,4 @@
-//! What a successor finds in a page, whatever was left there.
+//! Takeover of pages with any content.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ fn used() -> Arc<SharedWords> {
     page
 }
 
-/// What a successor counts from, in the slots of both owners.
+/// The counts that the successor resumes from, in the slots of both owners.
 fn successors(page: &Arc<SharedWords>, found: &Found) -> [SlotWords; 2] {
     let mut writer = Writer::new(page.clone());
     owners().map(|owner| {
@@ -83,7 +83,7 @@ fn a_page_of_another_layout_or_size_is_refused() {
 #[test]
 fn a_writer_that_died_while_it_published_holds_no_reader_up() {
     let page = used();
-    // Half of what a turn counted: the copies that were wanted, and not yet those that were sent.
+    // Half of a turn's counts: the wanted copies, but not the sent ones.
     page.words()[header::SEQUENCE].fetch_add(1, Ordering::Relaxed);
     page.words()[2 * SLOT_WORDS + output::WANTED].store(12, Ordering::Relaxed);
     assert_eq!(read(page.view(), FIRST), None);
@@ -121,7 +121,7 @@ proptest! {
         prop_assert_eq!(output[output::WANTED], output[output::SENT] + lost.iter().sum::<u64>());
         let failed = output[output::ERRORS..].chunks_exact(2).take(output::ERROR_PAIRS);
         prop_assert_eq!(lost[Loss::SendError as usize], failed.map(|pair| pair[1]).sum::<u64>());
-        // It can be counted on for long.
+        // Counting can continue for a long time.
         prop_assert!(output[output::SENT] < 1 << 60 && interface[rule::MATCHED] < 1 << 60);
     }
 }
