@@ -1,8 +1,7 @@
-//! Provided buffers: memory that the kernel picks from when a frame arrives.
+//! Provided buffers: memory from which the kernel picks when a frame arrives.
 //!
-//! A buffer belongs to the kernel from the moment it is offered until a completion names it;
-//! from then on a [`Buffer`] stands for it, and giving that back offers it again.
-//! It must not know what frames are.
+//! A buffer belongs to the kernel from when it is offered until a completion names it. From then on
+//! a [`Buffer`] token represents it; giving the token back offers the buffer again.
 
 use std::io;
 use std::ptr::NonNull;
@@ -12,7 +11,7 @@ use io_uring::types::BufRingEntry;
 
 use super::memory::Anonymous;
 
-/// A buffer that the kernel has filled and that is ours until it is given back.
+/// A buffer that the kernel has filled and that this process owns until it is given back.
 #[derive(Debug)]
 pub struct Buffer {
     pub(super) pool: u8,
@@ -20,7 +19,7 @@ pub struct Buffer {
     pub(super) len: u32,
 }
 
-/// Equal buffers and the ring through which the kernel takes them.
+/// Buffers of equal size, and the ring through which the kernel takes them.
 pub struct Buffers {
     memory: Anonymous,
     ring: Anonymous,
@@ -31,10 +30,10 @@ pub struct Buffers {
 }
 
 impl Buffers {
-    /// `count` buffers of `buffer_bytes` each, all of them on offer.
+    /// Creates `count` buffers of `buffer_bytes` each, all of them on offer.
     ///
     /// # Errors
-    /// No memory; InvalidInput for sizes that make no ring (1 to 32768 buffers).
+    /// No memory; InvalidInput for sizes that form no ring (1 to 32768 buffers).
     pub fn new(buffer_bytes: u32, count: u16) -> io::Result<Self> {
         let entries = count.checked_next_power_of_two().filter(|n| (1..=1 << 15).contains(n));
         let entries = entries.ok_or(io::ErrorKind::InvalidInput)?;
@@ -53,37 +52,37 @@ impl Buffers {
         Ok(buffers)
     }
 
-    /// How many buffers there are.
+    /// The number of buffers.
     #[must_use]
     pub fn count(&self) -> u16 {
         self.count
     }
 
-    /// Takes the buffer `id`, of which the kernel has filled `len` bytes.
+    /// Takes the buffer `id`, in which the kernel has filled `len` bytes.
     #[inline]
     pub(super) fn take(&self, pool: u8, id: u16, len: u32) -> Buffer {
         Buffer { pool, id, len: len.min(self.buffer_bytes) }
     }
 
-    /// What the kernel wrote.
+    /// The bytes that the kernel wrote.
     #[inline]
     #[must_use]
     pub(super) fn bytes(&self, buffer: &Buffer) -> &[u8] {
         let start = self.address(buffer.id);
-        // The token may be of another ring, whose buffers are longer.
+        // The token may belong to another ring, whose buffers are longer.
         let len = buffer.len.min(self.buffer_bytes) as usize;
         // SAFETY: `address` and `len` keep the range inside the mapping, and the kernel does not
         // write to a buffer between naming it in a completion and being offered it again.
         unsafe { std::slice::from_raw_parts(start.as_ptr(), len) }
     }
 
-    /// Offers a buffer to the kernel again, once [`Buffers::publish`] tells it.
+    /// Returns a buffer, which is offered with the next [`Buffers::publish`].
     #[inline]
     pub(super) fn give_back(&mut self, buffer: Buffer) {
         self.offer(buffer.id);
     }
 
-    /// Tells the kernel of every buffer offered since the last time.
+    /// Offers all buffers returned since the last call to the kernel.
     #[inline]
     pub(super) fn publish(&self) {
         // SAFETY: the ring's memory is page-aligned and at least one entry long.
@@ -102,7 +101,7 @@ impl Buffers {
         self.ring_mask + 1
     }
 
-    /// Where the buffer `id` starts; an id that never was is answered with the first one.
+    /// The start of the buffer `id`; an invalid id yields the first buffer.
     #[inline]
     fn address(&self, id: u16) -> NonNull<u8> {
         let id = if id < self.count { id } else { 0 };

@@ -1,7 +1,7 @@
-//! `struct group_filter` of RFC 3678. It must not know who is a member of what.
+//! `struct group_filter` of RFC 3678: the source filter of a membership.
 //!
-//! When asked, the kernel writes as many sources behind the structure as the number in it allows;
-//! so nobody outside gets hold of that number, and the list is never asked for.
+//! On a query, the kernel writes as many sources behind the structure as its count field allows. So
+//! that field is private, and the list is never requested.
 
 use std::io;
 use std::mem::{offset_of, size_of};
@@ -12,11 +12,11 @@ use libc::{c_int, sa_family_t, sockaddr_storage};
 
 use super::sockopt;
 
-/// These are constants of libc in the width of the field that takes them.
+/// The libc constant in the width of the field.
 const AF_INET: sa_family_t = 2;
 const AF_INET6: sa_family_t = 10;
 
-/// The source filter of one membership, its list of sources left out.
+/// The source filter of one membership, without its list of sources.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct GroupFilter {
@@ -24,18 +24,18 @@ struct GroupFilter {
     group: sockaddr_storage,
     mode: u32,
     sources: u32,
-    /// Where the list would begin: the kernel wants the structure in full.
+    /// The start of the list: the kernel requires the full structure.
     list: sockaddr_storage,
 }
 
 // SAFETY: a C structure of numbers only, valid for any bits.
 unsafe impl sockopt::Plain for GroupFilter {}
 
-/// The mode of the membership of `group` on the interface with this index: `MCAST_INCLUDE` or
-/// `MCAST_EXCLUDE`.
+/// The filter mode of the membership of `group` on the interface with this index: `MCAST_INCLUDE`
+/// or `MCAST_EXCLUDE`.
 ///
 /// # Errors
-/// EADDRNOTAVAIL when the socket is no member.
+/// EADDRNOTAVAIL if the socket is not a member.
 pub fn mode(
     fd: BorrowedFd<'_>,
     level: c_int,
@@ -47,11 +47,11 @@ pub fn mode(
     Ok(now.mode)
 }
 
-/// Gives the membership another mode and another list of sources, in one step.
+/// Sets the filter mode and the source list of a membership in one step.
 ///
 /// # Errors
-/// The kernel's answer: EINVAL when the socket is no member, ENOBUFS when the list is longer than
-/// net.ipv4.igmp_max_msf or net.ipv6.mld_max_msf; the membership is as before then.
+/// The kernel's: EINVAL if the socket is not a member, ENOBUFS if the list is longer than
+/// net.ipv4.igmp_max_msf or net.ipv6.mld_max_msf; the membership is then unchanged.
 pub fn set(
     fd: BorrowedFd<'_>,
     level: c_int,

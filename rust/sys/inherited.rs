@@ -1,5 +1,4 @@
-//! Descriptors that a process was started with, and the numbers that they have: taken over once,
-//! and given numbers that are known beforehand. It must not know what they are for.
+//! Descriptors inherited at exec: taken over once, and moved to fixed numbers.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -7,20 +6,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::fcntl::{FcntlArg, fcntl};
 
-/// The first number behind standard input, output and error.
+/// The first number after standard input, output and error.
 const FIRST: RawFd = 3;
 
-/// Whether this process has taken over what it was started with.
-static IS_TAKEN: AtomicBool = AtomicBool::new(false);
+/// Whether the inherited descriptors have been taken over.
+static IS_TAKEN_OVER: AtomicBool = AtomicBool::new(false);
 
-/// Takes over the descriptors that this process was started with for the caller's use, and gives
-/// them the numbers 3, 4 and so on. The number behind the last holds a copy of `filler`, which
-/// comes back with another number. Whatever else had these numbers is closed, so this comes before
-/// anything that opens one.
+/// Takes ownership of inherited descriptors, and moves them to the numbers 3, 4 and so on. The
+/// number after the last one gets a copy of `filler`, which is returned under another number. Any
+/// other descriptors on these numbers are closed, so the caller must do this before it opens any.
 ///
 /// # Errors
-/// A number that is not open, is named twice or is one of the first three; AlreadyExists when it
-/// is not the first time; no descriptor.
+/// InvalidInput for a number that is not open, is given twice or is one of the first three;
+/// AlreadyExists on a second call; no descriptor is left.
 pub fn take<const N: usize>(
     numbers: [RawFd; N],
     filler: OwnedFd,
@@ -29,10 +27,10 @@ pub fn take<const N: usize>(
     if numbers.iter().any(|number| *number < FIRST) || (0..N).any(is_double) {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    if IS_TAKEN.swap(true, Ordering::AcqRel) {
+    if IS_TAKEN_OVER.swap(true, Ordering::AcqRel) {
         return Err(io::ErrorKind::AlreadyExists.into());
     }
-    // Out of the way first: some may have numbers that others are to get.
+    // First move all of them out of the way: some may have target numbers of others.
     let above = FIRST + RawFd::try_from(N).unwrap_or(RawFd::MAX) + 1;
     let mut high = Vec::with_capacity(N + 1);
     for number in numbers {
@@ -50,29 +48,29 @@ pub fn take<const N: usize>(
 }
 
 fn owned(number: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: it is only asked whether there is one.
-    let asked = unsafe { BorrowedFd::borrow_raw(number) };
-    fcntl(asked, FcntlArg::F_GETFD)?;
-    // SAFETY: it is open, whoever started this process meant it for the caller, and nobody takes
-    // it over twice.
+    // SAFETY: the borrowed descriptor is only used to ask whether it exists.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+    fcntl(borrowed, FcntlArg::F_GETFD)?;
+    // SAFETY: it is open, the process that started this one meant it for the caller, and it is
+    // taken over only once.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// A copy with a number of at least `least`.
+/// A duplicate with a number of at least `least`.
 fn raised(fd: BorrowedFd<'_>, least: RawFd) -> io::Result<OwnedFd> {
     let number = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(least))?;
-    // SAFETY: the kernel has just made this descriptor, so that nobody else has it.
+    // SAFETY: the kernel has just created this descriptor, so nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 fn placed_at(fd: &OwnedFd, number: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: the call takes numbers only; what it closes belongs to nobody who still uses it, as
+    // SAFETY: the call takes only numbers; nothing uses the descriptor that it closes any more, as
     // the caller has promised.
     let result = unsafe { libc::dup3(fd.as_raw_fd(), number, libc::O_CLOEXEC) };
     if result < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the kernel has just made this descriptor, so that nobody else has it.
+    // SAFETY: the kernel has just created this descriptor, so nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
@@ -83,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_nobody_can_have_been_started_with_is_refused() {
+    fn impossible_numbers_are_refused() {
         let null = File::open("/dev/null").unwrap();
         for numbers in [[1, 5], [-1, 5], [7, 7]] {
             let refused = take(numbers, null.try_clone().unwrap().into()).unwrap_err();

@@ -1,4 +1,4 @@
-//! Anonymous and shared memory mappings. It must not know what is kept in them.
+//! Anonymous and shared memory mappings.
 
 use std::fs::File;
 use std::io;
@@ -12,7 +12,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 use nix::sys::stat::{Mode, fchmod};
 
-/// Private zeroed memory, page-aligned; a page costs memory only once it is touched.
+/// Private zeroed memory, page-aligned; a page uses memory only once it is touched.
 pub(super) struct Anonymous {
     base: NonNull<u8>,
     len: NonZeroUsize,
@@ -35,27 +35,28 @@ impl Anonymous {
 
 impl Drop for Anonymous {
     fn drop(&mut self) {
-        // SAFETY: the range is exactly the mapping that `new` made, and its owner is going away.
+        // SAFETY: the range is exactly the mapping that `new` created, and its owner is being
+        // dropped.
         let unmapped = unsafe { munmap(self.base.cast(), self.len.get()) };
         debug_assert!(unmapped.is_ok());
     }
 }
 
-// SAFETY: the mapping belongs to the value, whichever thread holds it.
+// SAFETY: the value owns the mapping, whatever thread holds it.
 unsafe impl Send for Anonymous {}
 
-/// A shared mapping of a file of numbers.
+/// A shared mapping of a file of 64-bit words.
 struct SharedMapping {
     base: NonNull<AtomicU64>,
     words: usize,
 }
 
 impl SharedMapping {
-    /// Maps `words` numbers of a file that is sealed against shrinking.
+    /// Maps `words` words of a file that is sealed against shrinking.
     fn new(file: &File, words: usize, prot: ProtFlags) -> io::Result<Self> {
         let len = NonZeroUsize::new(words * 8).ok_or(io::ErrorKind::InvalidInput)?;
         // SAFETY: a fresh mapping at an address of the kernel's choice overlaps nothing, and the
-        // seals keep the file as long as the mapping.
+        // seals keep the file at least as long as the mapping.
         let base = unsafe { mmap(None, len, prot, MapFlags::MAP_SHARED, file, 0) }?;
         Ok(Self { base: base.cast(), words })
     }
@@ -69,21 +70,22 @@ impl SharedMapping {
 
 impl Drop for SharedMapping {
     fn drop(&mut self) {
-        // SAFETY: the range is exactly the mapping that `new` made, and its owner is going away.
+        // SAFETY: the range is exactly the mapping that `new` created, and its owner is being
+        // dropped.
         let unmapped = unsafe { munmap(self.base.cast(), self.words * 8) };
         debug_assert!(unmapped.is_ok());
     }
 }
 
-// SAFETY: the mapping belongs to the value, whichever thread holds it.
+// SAFETY: the value owns the mapping, whatever thread holds it.
 unsafe impl Send for SharedMapping {}
-// SAFETY: a shared reference gives out atomics only.
+// SAFETY: a shared reference gives access to atomics only.
 unsafe impl Sync for SharedMapping {}
 
-/// How many numbers a file has.
+/// The number of words in a file.
 ///
 /// # Errors
-/// InvalidData when the file is not sealed against shrinking: reading it could then fault.
+/// InvalidData if the file is not sealed against shrinking: reading it could then fault.
 fn sealed_words(file: &File) -> io::Result<usize> {
     let seals = SealFlag::from_bits_truncate(fcntl(file, FcntlArg::F_GET_SEALS)?);
     if !seals.contains(SealFlag::F_SEAL_SHRINK) {
@@ -92,21 +94,21 @@ fn sealed_words(file: &File) -> io::Result<usize> {
     Ok(usize::try_from(file.metadata()?.len() / 8).unwrap_or(0))
 }
 
-/// Numbers in a sealed memfd, for one writing thread and readers in any process.
+/// 64-bit words in a sealed memfd, for one writing thread and readers in any process.
 ///
-/// All access is by atomics, so that a reader may look at any time, and whatever another process
-/// writes into the file is at worst a wrong number.
+/// All access is atomic, so a reader may read at any time, and whatever another process writes into
+/// the file is at worst a wrong number.
 pub struct SharedWords {
     mapping: SharedMapping,
     file: File,
 }
 
 impl SharedWords {
-    /// A new zeroed file of `words` numbers, sealed so that nobody can change its size, and closed
-    /// to other users who would open it a second time.
+    /// Creates a zeroed file of `words` words, sealed against changes of its size, and with
+    /// permissions that keep other users from opening it again.
     ///
     /// # Errors
-    /// The kernel's answer: no memory, no free descriptor.
+    /// The kernel's: no memory, no free descriptor.
     pub fn create(words: usize) -> io::Result<Self> {
         let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
         let file = File::from(memfd_create(c"mcr-statistics", flags)?);
@@ -118,10 +120,10 @@ impl SharedWords {
         Self::map(file, words)
     }
 
-    /// Maps a file that [`SharedWords::create`] made, perhaps in another process.
+    /// Maps a file created by [`SharedWords::create`], possibly in another process.
     ///
     /// # Errors
-    /// InvalidData when the file is not sealed against shrinking: reading it could then fault.
+    /// InvalidData if the file is not sealed against shrinking: reading it could then fault.
     pub fn open(fd: OwnedFd) -> io::Result<Self> {
         let file = File::from(fd);
         let words = sealed_words(&file)?;
@@ -133,64 +135,64 @@ impl SharedWords {
         Ok(Self { mapping: SharedMapping::new(&file, words, prot)?, file })
     }
 
-    /// The numbers.
+    /// The words.
     #[must_use]
     pub fn words(&self) -> &[AtomicU64] {
         self.mapping.cells()
     }
 
-    /// The numbers, as a reader sees them.
+    /// A read-only view of the words.
     #[must_use]
     pub fn view(&self) -> WordsView<'_> {
         WordsView(self.words())
     }
 
-    /// The file, to hand it to a reader.
+    /// The file, to pass to a reader.
     #[must_use]
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
 }
 
-/// The numbers of a [`SharedWords`] of another process, which this one cannot change.
+/// The words of another process's [`SharedWords`], which this process cannot change.
 pub struct ReadOnlyWords(SharedMapping);
 
 impl ReadOnlyWords {
     /// Maps the file behind a descriptor, which may be open for reading only.
     ///
     /// # Errors
-    /// InvalidData when the file is not sealed against shrinking: reading it could then fault.
+    /// InvalidData if the file is not sealed against shrinking: reading it could then fault.
     pub fn open(fd: OwnedFd) -> io::Result<Self> {
         let file = File::from(fd);
         let words = sealed_words(&file)?;
         Ok(Self(SharedMapping::new(&file, words, ProtFlags::PROT_READ)?))
     }
 
-    /// The numbers.
+    /// A read-only view of the words.
     #[must_use]
     pub fn view(&self) -> WordsView<'_> {
         WordsView(self.0.cells())
     }
 }
 
-/// Numbers to be read and never written: a store to a read-only mapping is a fault.
+/// Words that are read but never written: a store to a read-only mapping would fault.
 #[derive(Clone, Copy)]
 pub struct WordsView<'a>(&'a [AtomicU64]);
 
 impl<'a> WordsView<'a> {
-    /// How many numbers there are.
+    /// The number of words.
     #[must_use]
     pub const fn count(self) -> usize {
         self.0.len()
     }
 
-    /// One of them, if there are so many.
+    /// The word at index `at`, if it exists.
     #[must_use]
     pub fn load(self, at: usize, order: Ordering) -> Option<u64> {
         self.0.get(at).map(|cell| cell.load(order))
     }
 
-    /// `count` of them from `start` on, in no order, if there are so many.
+    /// `count` words from `start` on, read in no particular order; `None` if there are fewer.
     #[must_use]
     pub fn relaxed(self, start: usize, count: usize) -> Option<impl Iterator<Item = u64> + 'a> {
         let cells = self.0.get(start..start.checked_add(count)?)?;

@@ -1,5 +1,5 @@
-//! The message headers of one wave of sends: pieces of received buffers, gathered without a copy,
-//! in envelopes where the socket does not say all. It must not know to whom they go.
+//! The message headers of one wave of sends: pieces of received buffers, gathered without copying,
+//! with control messages where the socket's own settings do not suffice.
 
 use std::ptr;
 
@@ -8,12 +8,12 @@ use libc::{c_void, iovec, msghdr};
 use super::buffers::Buffer;
 use super::send_control::{CONTROL_BYTES, NAME_BYTES, SendControl};
 
-/// Most pieces in one wave; each is one `iovec`.
+/// The most pieces in one wave; each is one `iovec`.
 pub const MAX_PIECES: usize = 8192;
-/// Most messages in one wave.
+/// The most messages in one wave.
 pub const MAX_MESSAGES: usize = 1024;
 
-/// A control message that holds UDP_SEGMENT, laid out as `CMSG_FIRSTHDR` would (udp(7)).
+/// A control message with UDP_SEGMENT, laid out as by `CMSG_FIRSTHDR` (udp(7)).
 #[repr(C, align(8))]
 #[derive(Clone, Copy)]
 struct SegmentControl {
@@ -24,10 +24,10 @@ struct SegmentControl {
     padding: [u16; 3],
 }
 
-/// Bytes of the control message without its trailing padding: `CMSG_LEN(2)`.
+/// The length of the control message without its trailing padding: `CMSG_LEN(2)`.
 const CONTROL_LEN: usize = 18;
 
-/// The control messages of one message: those of an envelope follow the size of the segments.
+/// The control messages of one message: the segment size, then those of its [`SendControl`].
 #[repr(C, align(8))]
 #[derive(Clone, Copy)]
 struct ControlBlock {
@@ -40,10 +40,10 @@ struct ControlBlock {
 #[derive(Clone, Copy)]
 struct AddressBytes([u8; NAME_BYTES]);
 
-/// Room for the headers that are sent in front of one datagram.
+/// Room for the headers in front of one datagram.
 pub type Head = [u8; HEAD_BYTES];
 
-/// Bytes of the longest headers that are ours to write: IPv6 and UDP.
+/// The length of the longest headers that the relay writes: IPv6 and UDP.
 pub const HEAD_BYTES: usize = 48;
 
 /// A part of a received buffer.
@@ -51,9 +51,9 @@ pub const HEAD_BYTES: usize = 48;
 pub struct Piece<'a> {
     /// The buffer.
     pub buffer: &'a Buffer,
-    /// Where the part starts, in bytes from the start of the buffer.
+    /// The offset of the part in the buffer, in bytes.
     pub start: u32,
-    /// How long it is, in bytes; 0 makes an empty datagram.
+    /// The length of the part in bytes; 0 makes an empty datagram.
     pub len: u32,
 }
 
@@ -61,7 +61,7 @@ pub struct Piece<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MessageId(pub(super) u16);
 
-/// Arrays of fixed size that the kernel reads while a wave is under way; nothing in them moves.
+/// Fixed-size arrays that the kernel reads during a wave; their content never moves.
 pub(super) struct Messages {
     pieces: Box<[iovec]>,
     controls: Box<[ControlBlock]>,
@@ -99,12 +99,12 @@ impl Messages {
         self.headers_used = 0;
     }
 
-    /// Whether a message of `pieces` still fits.
+    /// Whether another message of `pieces` pieces fits.
     pub(super) fn fits(&self, pieces: usize) -> bool {
         self.headers_used < MAX_MESSAGES && self.pieces_used + pieces <= MAX_PIECES
     }
 
-    /// Adds one piece to the message that [`Messages::close`] will make.
+    /// Adds a piece to the message that [`Messages::close`] will create.
     pub(super) fn piece(&mut self, base: *const u8, len: usize) {
         if let Some(slot) = self.pieces.get_mut(self.pieces_used) {
             *slot = iovec { iov_base: base.cast_mut().cast(), iov_len: len };
@@ -112,7 +112,7 @@ impl Messages {
         }
     }
 
-    /// Adds a piece that `write` fills; it says how many bytes they are.
+    /// Adds a piece that `write` fills; `write` returns its length.
     pub(super) fn head(&mut self, write: impl FnOnce(&mut Head) -> usize) {
         if let Some(head) = self.heads.get_mut(self.headers_used) {
             let len = write(head).min(HEAD_BYTES);
@@ -121,7 +121,7 @@ impl Messages {
         }
     }
 
-    /// Makes a message of the pieces added since `first`, cut into datagrams of `segment` bytes
+    /// Creates a message of the pieces added since `first`, split into datagrams of `segment` bytes
     /// (0: one datagram).
     pub(super) fn close(&mut self, first: usize, segment: u16) -> Option<MessageId> {
         let number = self.headers_used;
@@ -143,7 +143,7 @@ impl Messages {
         u16::try_from(number).ok().map(MessageId)
     }
 
-    /// Makes another message with the pieces of one of this wave, in an envelope of its own.
+    /// Creates another message with the pieces of an existing one and its own control messages.
     pub(super) fn add_with_control(
         &mut self,
         message: MessageId,
@@ -157,7 +157,7 @@ impl Messages {
         let control = self.controls.get_mut(number)?;
         control.segment = segment;
         let len = send_control.write_control(&mut control.send_control);
-        // Without segments there is nothing in front of the envelope's own.
+        // Without segmentation, no control message precedes those of the `SendControl`.
         header.msg_control = if like.msg_controllen == 0 {
             control.send_control.as_mut_ptr().cast()
         } else {
@@ -183,7 +183,7 @@ impl Messages {
     }
 }
 
-/// A header without address, data or control.
+/// A header without address, data or control messages.
 pub(super) fn empty_header() -> msghdr {
     // SAFETY: all-zero bytes are a valid `msghdr`: null pointers, zero lengths.
     unsafe { std::mem::zeroed() }

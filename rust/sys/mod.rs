@@ -1,5 +1,5 @@
-//! The door to the kernel: the only module with `unsafe`. Each file wraps one kernel facility
-//! in functions that are safe to call with any arguments.
+//! The interface to the kernel, and the only module with `unsafe`. Each file wraps one kernel
+//! facility in functions that are safe to call with any arguments.
 #![allow(unsafe_code, reason = "the only door to the kernel; every block says why it holds")]
 
 pub mod buffers;

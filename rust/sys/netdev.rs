@@ -1,5 +1,4 @@
-//! Questions to a network device, and one setting, by name, in the namespace of the socket that
-//! asks. It must not know what the answers are for.
+//! Queries to a network device by name, and the GRO setting, in the namespace of the socket used.
 
 use std::io;
 use std::mem::zeroed;
@@ -13,15 +12,15 @@ const ETHTOOL_GGRO: u32 = 0x2b;
 /// `ETHTOOL_SGRO` of the same.
 const ETHTOOL_SGRO: u32 = 0x2c;
 
-/// `ETHTOOL_GSSET_INFO`: how many names a set has.
+/// `ETHTOOL_GSSET_INFO`: the number of names in a set.
 const ETHTOOL_GSSET_INFO: u32 = 0x37;
 /// `ETHTOOL_GSTRINGS`: the names of a set.
 const ETHTOOL_GSTRINGS: u32 = 0x1b;
 /// `ETHTOOL_GFEATURES`: four words for 32 features: available, requested, active, never changed.
 const ETHTOOL_GFEATURES: u32 = 0x3a;
-/// `ETH_SS_FEATURES`: the set of the features' names.
+/// `ETH_SS_FEATURES`: the set of feature names.
 const FEATURES: u32 = 4;
-/// `ETH_GSTRING_LEN` in words: a name fills them with zeros.
+/// `ETH_GSTRING_LEN` in words; names are padded with zeros.
 const NAME_WORDS: usize = 8;
 
 /// `struct ethtool_value` of <linux/ethtool.h>.
@@ -34,11 +33,11 @@ struct EthtoolValue {
 /// The MTU of the device in bytes.
 ///
 /// # Errors
-/// ENODEV when no device has this name (any more).
+/// ENODEV if no device has this name (any more).
 pub fn mtu(socket: BorrowedFd<'_>, name: &str) -> io::Result<u32> {
     let mut request = request(name)?;
     ioctl(socket, libc::SIOCGIFMTU, &mut request)?;
-    // SAFETY: SIOCGIFMTU filled this member, and any bits make an int.
+    // SAFETY: SIOCGIFMTU filled this member, and any bits are a valid int.
     let mtu = unsafe { request.ifr_ifru.ifru_mtu };
     Ok(mtu.unsigned_abs())
 }
@@ -46,7 +45,7 @@ pub fn mtu(socket: BorrowedFd<'_>, name: &str) -> io::Result<u32> {
 /// Whether generic receive offload is on.
 ///
 /// # Errors
-/// The kernel's answer, EOPNOTSUPP for one.
+/// The kernel's, such as EOPNOTSUPP.
 pub fn gro(socket: BorrowedFd<'_>, name: &str) -> io::Result<bool> {
     ethtool(socket, name, EthtoolValue { cmd: ETHTOOL_GGRO, data: 0 }).map(|data| data != 0)
 }
@@ -54,15 +53,15 @@ pub fn gro(socket: BorrowedFd<'_>, name: &str) -> io::Result<bool> {
 /// Switches generic receive offload on or off.
 ///
 /// # Errors
-/// The kernel's answer, EPERM for one.
+/// The kernel's, such as EPERM.
 pub fn set_gro(socket: BorrowedFd<'_>, name: &str, on: bool) -> io::Result<()> {
     ethtool(socket, name, EthtoolValue { cmd: ETHTOOL_SGRO, data: on.into() }).map(drop)
 }
 
-/// Whether a feature that ethtool(8) knows by `feature` is on.
+/// Whether the feature with this ethtool(8) name is on.
 ///
 /// # Errors
-/// The kernel's answer; NotFound for a name that it does not have.
+/// The kernel's; NotFound for an unknown name.
 pub fn feature(socket: BorrowedFd<'_>, name: &str, feature: &str) -> io::Result<bool> {
     let mut count = [ETHTOOL_GSSET_INFO, 0, 1 << FEATURES, 0, 0];
     ethtool_words(socket, name, &mut count)?;
@@ -84,8 +83,8 @@ fn is_called(words: &[u32], feature: &str) -> bool {
     bytes.eq(feature.bytes())
 }
 
-/// A command with an answer of several words, for which `words` has the room: the kernel writes
-/// as many as [`ETHTOOL_GSSET_INFO`] counted.
+/// Runs a command whose answer has several words. `words` has room for them: the kernel writes as
+/// many as [`ETHTOOL_GSSET_INFO`] counted.
 fn ethtool_words(socket: BorrowedFd<'_>, name: &str, words: &mut [u32]) -> io::Result<()> {
     let mut request = request(name)?;
     request.ifr_ifru.ifru_data = words.as_mut_ptr().cast::<c_char>();
@@ -100,7 +99,7 @@ fn ethtool(socket: BorrowedFd<'_>, name: &str, mut value: EthtoolValue) -> io::R
 }
 
 fn request(name: &str) -> io::Result<ifreq> {
-    // SAFETY: `ifreq` is numbers and a null pointer when all zero.
+    // SAFETY: `ifreq` consists of numbers and a pointer, for which zero is a valid value.
     let mut request: ifreq = unsafe { zeroed() };
     if name.len() >= request.ifr_name.len() || name.contains('\0') {
         return Err(io::ErrorKind::InvalidInput.into());
@@ -112,8 +111,8 @@ fn request(name: &str) -> io::Result<ifreq> {
 }
 
 fn ioctl(socket: BorrowedFd<'_>, call: libc::Ioctl, request: &mut ifreq) -> io::Result<()> {
-    // SAFETY: both calls read and write one `ifreq`, and what its data pointer names: an
-    // `EthtoolValue`, or words with room for the answer, of the caller, that outlive the call.
+    // SAFETY: both calls read and write one `ifreq` and the data that its pointer names: the
+    // caller's `EthtoolValue`, or words with room for the answer. All outlive the call.
     let rc = unsafe { libc::ioctl(socket.as_raw_fd(), call, std::ptr::from_mut(request)) };
     if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

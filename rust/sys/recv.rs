@@ -1,5 +1,5 @@
-//! Many datagrams in one call, each with the kernel's receive timestamp and, where the kernel
-//! merged several, their size. It must not know what the bytes mean.
+//! Batched receives: many datagrams in one call, each with the kernel's receive timestamp and, if
+//! the kernel merged several, their size.
 
 use std::io;
 use std::mem::size_of;
@@ -8,14 +8,14 @@ use std::ptr;
 
 use libc::{c_int, c_uint, iovec, mmsghdr, timespec};
 
-/// Buffers in one call. Each can hold the longest merged datagram.
+/// The number of buffers in one call. Each can hold the longest merged datagram.
 const BATCH: c_uint = 16;
 const SLOTS: usize = BATCH as usize;
 const SLOT_BYTES: usize = 65536;
 /// Room for a timestamp (32 bytes) and a segment size (24).
 const CONTROL_BYTES: usize = 64;
 
-/// Buffers for one socket's datagrams, and those of the last call. Pages are touched when used.
+/// Buffers for one socket, with the datagrams of the last call. Pages are touched only when used.
 #[derive(Debug)]
 pub struct Inbox {
     data: Box<[u8]>,
@@ -23,14 +23,15 @@ pub struct Inbox {
     messages: Vec<ReceivedDatagrams>,
 }
 
-/// What one buffer received.
+/// The datagrams received into one buffer.
 #[derive(Clone, Copy, Debug)]
 pub struct ReceivedDatagrams {
     slot: usize,
     len: usize,
-    /// Payload of each datagram in it, the last may be shorter; 0 where nothing was merged.
+    /// The payload of each datagram in bytes, where the last may be shorter; 0 if nothing was
+    /// merged.
     pub segment_bytes: usize,
-    /// CLOCK_REALTIME in nanoseconds at which the kernel received it, if SO_TIMESTAMPNS is on.
+    /// The kernel's receive time, in nanoseconds of CLOCK_REALTIME, if SO_TIMESTAMPNS is on.
     pub arrived_ns: Option<u64>,
 }
 
@@ -49,11 +50,11 @@ impl Default for Inbox {
 }
 
 impl Inbox {
-    /// Takes what the socket holds, up to the number of buffers, and never waits. What the last
-    /// call brought is gone.
+    /// Receives what the socket holds, up to the number of buffers, without waiting. It overwrites
+    /// what the last call received.
     ///
     /// # Errors
-    /// The kernel's answer; `WouldBlock` when there is nothing.
+    /// The kernel's; `WouldBlock` if there is nothing.
     pub fn fill(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
         self.messages.clear();
         // SAFETY: `mmsghdr` is integers and pointers, for which zero is a valid value.
@@ -83,13 +84,13 @@ impl Inbox {
         Ok(())
     }
 
-    /// What the last call received, in order.
+    /// The messages of the last call, in order.
     #[must_use]
     pub fn messages(&self) -> &[ReceivedDatagrams] {
         &self.messages
     }
 
-    /// The bytes of a message that the last call received.
+    /// The bytes of a message of the last call.
     #[must_use]
     pub fn bytes(&self, message: ReceivedDatagrams) -> &[u8] {
         &self.data[message.slot * SLOT_BYTES..][..message.len]
@@ -115,7 +116,7 @@ impl ReceivedDatagrams {
     }
 }
 
-/// Reads a `timespec`: seconds and nanoseconds, two words of half its size each.
+/// Reads a `timespec`: seconds and nanoseconds, each half of its size.
 fn nanoseconds(value: &[u8]) -> Option<u64> {
     const HALF: usize = size_of::<timespec>() / 2;
     let (seconds, rest) = value.split_first_chunk::<HALF>()?;
@@ -124,8 +125,8 @@ fn nanoseconds(value: &[u8]) -> Option<u64> {
     seconds.checked_mul(1_000_000_000)?.checked_add(rest)
 }
 
-/// Control messages as (level, type, value): what the macros CMSG_FIRSTHDR and CMSG_NXTHDR do,
-/// without pointers.
+/// An iterator over control messages as (level, type, value); like the macros CMSG_FIRSTHDR and
+/// CMSG_NXTHDR, but without pointers.
 #[derive(Debug)]
 pub struct ControlMessages<'a>(pub &'a [u8]);
 

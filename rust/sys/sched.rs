@@ -1,8 +1,8 @@
-//! The calling thread's place in the kernel's scheduling. It must not know what the thread does.
+//! The calling thread's scheduling policy and priority.
 
 use std::io;
 
-/// Puts the calling thread before all ordinary ones: SCHED_FIFO, the lowest of its priorities.
+/// Schedules the calling thread before all ordinary ones: SCHED_FIFO with its lowest priority.
 ///
 /// # Errors
 /// EPERM without CAP_SYS_NICE and without RLIMIT_RTPRIO.
@@ -13,13 +13,13 @@ pub fn go_first() -> io::Result<()> {
     if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Gives the calling thread the greatest share of the processor that an ordinary one can have,
-/// and leaves the others something: nice -20.
+/// Gives the calling thread the largest share of the processor that an ordinary thread can have,
+/// while leaving some for the others: nice -20.
 ///
 /// # Errors
 /// EACCES without CAP_SYS_NICE and without RLIMIT_NICE.
 pub fn go_often() -> io::Result<()> {
-    // SAFETY: the call takes numbers only; 0 is the calling thread (setpriority(2), NOTES).
+    // SAFETY: the call takes only numbers; 0 is the calling thread (setpriority(2), NOTES).
     let rc = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) };
     if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -1,30 +1,29 @@
-//! Messages between two processes that may carry a descriptor (unix(7), SCM_RIGHTS). It must not
-//! know what they say.
+//! Messages between two processes that may carry a descriptor (unix(7), SCM_RIGHTS).
 
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 
-/// Most descriptors of one message (include/net/scm.h).
+/// The most descriptors in one message (include/net/scm.h).
 const SCM_MAX_FD: usize = 253;
 
-/// A message that has come.
+/// A received message.
 #[derive(Debug)]
 pub struct Received {
-    /// How many bytes it has; 0 when the other side is gone, too.
+    /// The message's length in bytes; also 0 if the peer has closed its end.
     pub len: usize,
-    /// What came with it.
+    /// The descriptor that came with it.
     pub fd: Option<OwnedFd>,
-    /// Whether a descriptor came that found no place in this process (RLIMIT_NOFILE), and is gone.
+    /// Whether a descriptor was lost because this process has no room for it (RLIMIT_NOFILE).
     pub lacks_fd: bool,
 }
 
-/// Sends a message, as a whole or not at all.
+/// Sends a message as a whole or not at all.
 ///
 /// # Errors
-/// The kernel's answer: `WouldBlock` for a socket that is full and nonblocking, EPIPE when the
-/// other side is gone. No signal comes of that.
+/// The kernel's: `WouldBlock` if a nonblocking socket is full, EPIPE if the peer has closed its
+/// end, without a signal.
 pub fn send(
     socket: BorrowedFd<'_>,
     message: &[u8],
@@ -39,20 +38,20 @@ pub fn send(
     Ok(())
 }
 
-/// Takes the next message, and a descriptor if one came with it.
+/// Receives the next message, and the descriptor that came with it, if any.
 ///
 /// # Errors
-/// The kernel's answer, `WouldBlock` where there is none; InvalidData when the message is longer
-/// than `room`, or came with several descriptors.
+/// The kernel's, `WouldBlock` if there is none; InvalidData if the message is longer than `room`,
+/// or carries several descriptors.
 pub fn receive(socket: BorrowedFd<'_>, room: &mut [u8], flags: MsgFlags) -> io::Result<Received> {
-    // Room for all that one message can carry: of what finds none, some would stay open.
+    // Room for all that one message can carry: otherwise some descriptors would stay open.
     let mut control = nix::cmsg_space!([RawFd; SCM_MAX_FD]);
     let mut pieces = [IoSliceMut::new(room)];
     let flags = flags | MsgFlags::MSG_CMSG_CLOEXEC;
     let message = recvmsg::<()>(socket.as_raw_fd(), &mut pieces, Some(&mut control), flags)?;
     let lacks_fd = message.flags.contains(MsgFlags::MSG_CTRUNC);
     let mut fds = Vec::new();
-    // What was cut cannot be read; of a single descriptor nothing is left then.
+    // A truncated control message cannot be read; a single descriptor is then lost completely.
     for part in message.cmsgs().into_iter().flatten() {
         if let ControlMessageOwned::ScmRights(numbers) = part {
             fds.extend(numbers.into_iter().map(adopt));
@@ -64,11 +63,11 @@ pub fn receive(socket: BorrowedFd<'_>, room: &mut [u8], flags: MsgFlags) -> io::
     Ok(Received { len: message.bytes, fd: fds.pop(), lacks_fd })
 }
 
-/// Takes the next message of somebody who must not send descriptors; says how many bytes.
+/// Receives the next message of a peer that must not send descriptors; returns its length in bytes.
 ///
 /// # Errors
-/// The kernel's answer, `WouldBlock` where there is none; InvalidData when the message is longer
-/// than `room`, or came with descriptors, which are gone then.
+/// The kernel's, `WouldBlock` if there is none; InvalidData if the message is longer than `room`,
+/// or carries descriptors, which are then closed.
 pub fn receive_bytes(
     socket: BorrowedFd<'_>,
     room: &mut [u8],
@@ -82,18 +81,18 @@ pub fn receive_bytes(
     Ok(message.bytes)
 }
 
-/// Another descriptor for what somebody has open under this number.
+/// Duplicates the descriptor with this number, whoever owns it.
 ///
 /// # Errors
-/// EBADF when nobody has; no descriptor.
+/// EBADF if the number is not open; no descriptor is left.
 pub fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: the call takes any number, and changes nothing about what it names.
+    // SAFETY: the call accepts any number, and does not change the descriptor that it names.
     let new = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) };
     if new < 0 { Err(io::Error::last_os_error()) } else { Ok(adopt(new)) }
 }
 
 fn adopt(fd: RawFd) -> OwnedFd {
-    // SAFETY: the kernel has just made this descriptor for us, so that nobody else has it.
+    // SAFETY: the kernel has just created this descriptor for this call, so nothing else owns it.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 

@@ -1,5 +1,5 @@
-//! What a message says beside its pieces: control messages and a destination, laid out as the
-//! kernel reads them (cmsg(3), ip(7), ipv6(7)). It must not know why it says so.
+//! The control messages and the destination of a send, laid out for the kernel (cmsg(3), ip(7),
+//! ipv6(7)).
 
 use libc::c_int;
 
@@ -7,31 +7,31 @@ use crate::addr::Addr;
 
 /// Room for a TTL, a traffic class and the longer of the two source addresses.
 pub(super) const CONTROL_BYTES: usize = 24 + 24 + 40;
-/// Room for a `sockaddr_in6`, the longer of the two.
+/// Room for a `sockaddr_in6`, the longer address type.
 pub(super) const NAME_BYTES: usize = 28;
 
 const HEADER: usize = size_of::<libc::cmsghdr>();
 const WORD: usize = size_of::<usize>();
 
-/// What one send says to the kernel, where it does not leave all to the socket.
+/// The parameters of one send that differ from the socket's settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SendControl {
     /// The family of the socket: IPv4, or IPv6.
     pub v4: bool,
-    /// The interface's index for what has a scope; 0 for none.
+    /// The interface's index for addresses with a scope; 0 for none.
     pub ifindex: u32,
-    /// Where to, with a port; the socket's peer without.
+    /// The destination address and port; if `None`, the socket's peer.
     pub to: Option<(Addr, u16)>,
     /// The source address, on a socket that may choose any.
     pub from: Option<Addr>,
     /// TTL or hop limit, 1 to 255.
     pub ttl: Option<u8>,
-    /// The traffic class, ECN included.
+    /// The traffic class, including ECN.
     pub class: Option<u8>,
 }
 
 impl SendControl {
-    /// Writes the control messages and says how many bytes they are.
+    /// Writes the control messages; returns their length in bytes.
     pub(super) fn write_control(&self, area: &mut [u8; CONTROL_BYTES]) -> usize {
         let (level, ttl, class) = if self.v4 {
             (libc::IPPROTO_IP, libc::IP_TTL, libc::IP_TOS)
@@ -47,7 +47,7 @@ impl SendControl {
         }
         let Some(from) = self.from else { return end };
         if self.v4 {
-            // `struct in_pktinfo`; without an interface, as the socket has its own.
+            // `struct in_pktinfo`; without an interface, because the socket has its own.
             let mut info = [0; 12];
             info[4..8].copy_from_slice(&v4(from));
             return put(area, end, (level, libc::IP_PKTINFO), &info);
@@ -59,7 +59,7 @@ impl SendControl {
         put(area, end, (level, libc::IPV6_PKTINFO), &info)
     }
 
-    /// Writes the destination, if there is one, and says how many bytes it is.
+    /// Writes the destination, if there is one; returns its length in bytes.
     pub(super) fn write_name(&self, area: &mut [u8; NAME_BYTES]) -> u32 {
         let Some((address, port)) = self.to else { return 0 };
         let family = if self.v4 { libc::AF_INET } else { libc::AF_INET6 };
@@ -77,7 +77,7 @@ impl SendControl {
     }
 }
 
-/// Adds one control message at `at` and says where the next one starts.
+/// Writes one control message at `at`; returns the position of the next one.
 fn put(
     area: &mut [u8; CONTROL_BYTES],
     at: usize,

@@ -1,4 +1,4 @@
-//! Socket addresses in the kernel's form. It must not know what they are used for.
+//! Socket addresses in the kernel's format.
 
 use std::io;
 use std::mem::zeroed;
@@ -8,21 +8,21 @@ use std::ptr;
 
 use libc::{c_int, sa_family_t, sockaddr_storage, socklen_t};
 
-/// These are constants of libc in the width of the fields and arguments that take them.
+/// The libc constants in the width of the fields and arguments.
 const AF_UNSPEC: sa_family_t = 0;
 const AF_PACKET: sa_family_t = 17;
 const ETH_P_ALL: u16 = 0x0003;
 const SOCKADDR_BYTES: socklen_t = 16;
 const SOCKADDR_LL_BYTES: socklen_t = 20;
 
-/// The address in the form that RFC 3678 requests carry.
+/// The address in the format of RFC 3678 requests.
 #[must_use]
 pub fn storage(address: SocketAddr) -> sockaddr_storage {
     let address = socket2::SockAddr::from(address);
-    // SAFETY: `sockaddr_storage` is numbers only; all zero is AF_UNSPEC.
+    // SAFETY: `sockaddr_storage` consists of numbers; all zero is AF_UNSPEC.
     let mut storage: sockaddr_storage = unsafe { zeroed() };
     // SAFETY: socket2 holds `len()` initialised bytes at `as_ptr()`, never more than a
-    // `sockaddr_storage` has, and `storage` is a local of its own.
+    // `sockaddr_storage` has, and `storage` is a separate local.
     unsafe {
         ptr::copy_nonoverlapping(
             address.as_ptr().cast::<u8>(),
@@ -36,9 +36,9 @@ pub fn storage(address: SocketAddr) -> sockaddr_storage {
 /// Binds an AF_PACKET socket to every protocol of one interface: `ETH_P_ALL`.
 ///
 /// # Errors
-/// ENODEV when the interface is gone.
+/// ENODEV if the interface is gone.
 pub fn bind_link_layer(fd: BorrowedFd<'_>, ifindex: c_int) -> io::Result<()> {
-    // SAFETY: `sockaddr_ll` is numbers only; the fields that count are set below.
+    // SAFETY: `sockaddr_ll` consists of numbers; the relevant fields are set below.
     let mut address: libc::sockaddr_ll = unsafe { zeroed() };
     address.sll_family = AF_PACKET;
     address.sll_protocol = ETH_P_ALL.to_be();
@@ -52,25 +52,25 @@ pub fn bind_link_layer(fd: BorrowedFd<'_>, ifindex: c_int) -> io::Result<()> {
 /// The index of the interface that an AF_PACKET socket is bound to; 0 for all of them.
 ///
 /// # Errors
-/// The kernel's answer; InvalidInput for another kind of socket.
+/// The kernel's; InvalidInput for another kind of socket.
 pub fn bound_interface(fd: BorrowedFd<'_>) -> io::Result<c_int> {
     link_layer_name(fd).map(|address| address.sll_ifindex)
 }
 
-/// The type of that interface, ARPHRD_ETHER for one.
+/// The hardware type of that interface, such as ARPHRD_ETHER.
 ///
 /// # Errors
-/// The kernel's answer; InvalidInput for another kind of socket.
+/// The kernel's; InvalidInput for another kind of socket.
 pub fn bound_hardware(fd: BorrowedFd<'_>) -> io::Result<u16> {
     link_layer_name(fd).map(|address| address.sll_hatype)
 }
 
 fn link_layer_name(fd: BorrowedFd<'_>) -> io::Result<libc::sockaddr_ll> {
-    // SAFETY: `sockaddr_ll` is numbers only; all zero is AF_UNSPEC.
+    // SAFETY: `sockaddr_ll` consists of numbers; all zero is AF_UNSPEC.
     let mut address: libc::sockaddr_ll = unsafe { zeroed() };
     let (place, mut len) = (&raw mut address, SOCKADDR_LL_BYTES);
-    // SAFETY: the kernel writes at most `len` bytes to `address`, which is as long and outlives
-    // the call; any bytes make one.
+    // SAFETY: the kernel writes at most `len` bytes to `address`, which has this length and
+    // outlives the call; any bytes are a valid value.
     let rc = unsafe { libc::getsockname(fd.as_raw_fd(), place.cast(), &raw mut len) };
     match (rc, address.sll_family) {
         (0, AF_PACKET) => Ok(address),
@@ -79,13 +79,13 @@ fn link_layer_name(fd: BorrowedFd<'_>) -> io::Result<libc::sockaddr_ll> {
     }
 }
 
-/// Takes back the address that a datagram socket is connected to.
+/// Disconnects a datagram socket from its peer.
 ///
 /// # Errors
-/// The kernel's answer.
+/// The kernel's.
 pub fn disconnect(fd: BorrowedFd<'_>) -> io::Result<()> {
-    let nobody = libc::sockaddr { sa_family: AF_UNSPEC, sa_data: [0; 14] };
+    let unspecified = libc::sockaddr { sa_family: AF_UNSPEC, sa_data: [0; 14] };
     // SAFETY: the kernel reads one `sockaddr`, which outlives the call.
-    let rc = unsafe { libc::connect(fd.as_raw_fd(), &raw const nobody, SOCKADDR_BYTES) };
+    let rc = unsafe { libc::connect(fd.as_raw_fd(), &raw const unspecified, SOCKADDR_BYTES) };
     if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -1,5 +1,4 @@
-//! Socket options by number, for those that no library wraps.
-//! It must not know what any option means.
+//! Socket options by number, for those without a library wrapper.
 
 use std::io;
 use std::mem::size_of;
@@ -7,16 +6,15 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use libc::{c_int, c_void, socklen_t};
 
-/// Types that are plain bytes for the kernel: any bit pattern is valid and there is no padding
-/// that matters.
+/// Types that are plain bytes to the kernel: any bit pattern is valid, and padding does not matter.
 ///
 /// # Safety
-/// An implementor has no pointers and every bit pattern of its size is a valid value.
+/// The type has no pointers, and every bit pattern of its size is a valid value.
 pub unsafe trait Plain: Copy {}
 
 macro_rules! plain {
     ($($type:ty),+ $(,)?) => {$(
-        // SAFETY: a C structure or integer of numbers only, valid for any bits.
+        // SAFETY: a C structure or integer that consists of numbers, valid for any bits.
         unsafe impl Plain for $type {}
     )+};
 }
@@ -37,15 +35,15 @@ plain!(
 /// Sets the option `name` at `level` to `value`.
 ///
 /// # Errors
-/// The kernel's answer.
+/// The kernel's.
 pub fn set<T: Plain>(fd: BorrowedFd<'_>, level: c_int, name: c_int, value: T) -> io::Result<()> {
     set_raw(fd, level, name, (&raw const value).cast(), size_of::<T>())
 }
 
-/// Sets the option `name` at `level` to a text, as SO_BINDTODEVICE wants it.
+/// Sets the option `name` at `level` to a string, as for SO_BINDTODEVICE.
 ///
 /// # Errors
-/// The kernel's answer.
+/// The kernel's.
 pub fn set_bytes(fd: BorrowedFd<'_>, level: c_int, name: c_int, value: &[u8]) -> io::Result<()> {
     set_raw(fd, level, name, value.as_ptr().cast(), value.len())
 }
@@ -64,11 +62,12 @@ fn set_raw(
     if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Reads the option `name` at `level` into `value`, and says how many bytes the kernel wrote.
+/// Reads the option `name` at `level` into `value`; returns the number of bytes that the kernel
+/// wrote.
 ///
 /// # Errors
-/// The kernel's answer; InvalidInput for options whose answer is not written to `value` alone:
-/// SO_GET_FILTER counts in instructions, and TCP has one with addresses in its value.
+/// The kernel's; InvalidInput for options that do not write only to `value`: SO_GET_FILTER counts
+/// in instructions, and one TCP option has addresses in its value.
 pub fn get<T: Plain>(
     fd: BorrowedFd<'_>,
     level: c_int,
@@ -79,7 +78,7 @@ pub fn get<T: Plain>(
         return Err(io::ErrorKind::InvalidInput.into());
     }
     let mut len = socklen_t::try_from(size_of::<T>()).map_err(|_| io::ErrorKind::InvalidInput)?;
-    // SAFETY: `value` is `len` writable bytes, and any bytes make a valid `T` (trait `Plain`).
+    // SAFETY: `value` has `len` writable bytes, and any bytes are a valid `T` (trait `Plain`).
     let rc = unsafe {
         libc::getsockopt(
             fd.as_raw_fd(),
@@ -92,7 +91,7 @@ pub fn get<T: Plain>(
     if rc == 0 { Ok(len as usize) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Attaches a classic BPF program; the kernel swaps it for an older one atomically.
+/// Attaches a classic BPF program, atomically replacing an earlier one.
 ///
 /// # Errors
 /// EINVAL for a malformed program or one over 4096 instructions, ENOMEM beyond

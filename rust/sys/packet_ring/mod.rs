@@ -1,9 +1,9 @@
-//! The receive ring of an AF_PACKET socket (TPACKET_V2): frames lie in slots that the kernel and
-//! this process share, so that taking one costs no system call.
+//! The receive ring of an AF_PACKET socket (TPACKET_V2): frames lie in slots shared with the
+//! kernel, so taking one costs no system call.
 //!
-//! A slot is the kernel's while its status word is zero. Once the kernel has put a frame in, one
-//! [`SlotReader`] takes it, and nobody writes to it until it is given back. The socket is a mute
-//! one. It must not know what frames are.
+//! A slot belongs to the kernel while its status word is zero. Once the kernel has put a frame in,
+//! one [`SlotReader`] takes it, and nothing writes to it until it is given back. The socket cannot
+//! send ([`tx_disable`]).
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -22,43 +22,45 @@ pub use tx_disable::tx_disable;
 
 pub(crate) mod tx_disable;
 
-/// What the kernel allocates in one piece; slots do not cross the end of one.
+/// The kernel's allocation unit; slots do not cross its boundaries.
 pub(crate) const BLOCK_BYTES: u32 = 64 * 1024;
-/// Our mark in the status word of a slot that is taken: not zero, so that the kernel leaves it,
+/// The mark in the status word of a taken slot: not zero, so that the kernel does not use the slot,
 /// and not TP_STATUS_USER, so that it is not taken twice.
 const HELD: u32 = 1 << 30;
 
 /// The shape of a ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RingShape {
-    /// Bytes of one slot, headers included: a power of two, 256 bytes to 64 KiB.
+    /// Bytes of one slot including headers: a power of two, 256 bytes to 64 KiB.
     pub slot_bytes: u32,
-    /// How many slots: whole blocks of 64 KiB of them, at most 32 768.
+    /// The number of slots: they fill whole blocks of 64 KiB; at most 32 768.
     pub slots: u16,
 }
 
-/// Slots that the kernel fills in a circle. They belong to the socket that they were made for.
+/// Slots that the kernel fills in ring order. They belong to the socket that they were created for.
 #[derive(Debug)]
 pub struct PacketRing {
     base: NonNull<u8>,
     shape: RingShape,
     has_reader: AtomicBool,
-    /// Where the next reader goes on.
+    /// The position of the next slot to read.
     next: AtomicU16,
-    /// Whether nobody knows that: the kernel goes on where the process before stopped it.
-    is_adrift: AtomicBool,
+    /// Whether that position is unknown: the kernel continues where it was when the previous
+    /// process died.
+    position_is_unknown: AtomicBool,
     kept: AtomicU64,
     lost: AtomicU64,
-    /// What `kept` and `lost` were when [`PacketRing::is_stuck`] looked.
+    /// The values of `kept` and `lost` at the last call of [`PacketRing::is_stuck`].
     seen: [AtomicU64; 2],
 }
 
 impl PacketRing {
-    /// Gives an AF_PACKET socket that is [`tx_disable`] a ring, for somebody to map.
+    /// Creates the ring of an AF_PACKET socket on which [`tx_disable`] was called; it can then be
+    /// mapped.
     ///
     /// # Errors
-    /// The kernel's answer: no memory, a socket of another kind, or one that has a ring already;
-    /// InvalidInput for a shape that has no whole blocks.
+    /// The kernel's: no memory, a socket of another kind, or one that already has a ring;
+    /// InvalidInput for a shape that does not fill whole blocks.
     pub fn reserve(fd: BorrowedFd<'_>, shape: RingShape) -> io::Result<()> {
         let bytes = shape.bytes().ok_or(io::ErrorKind::InvalidInput)?;
         let len = u32::try_from(bytes.get()).map_err(|_| io::ErrorKind::InvalidInput)?;
@@ -71,10 +73,10 @@ impl PacketRing {
         sockopt::set(fd, libc::SOL_PACKET, libc::PACKET_RX_RING, request)
     }
 
-    /// Maps a ring that nobody has read yet.
+    /// Maps a ring that has had no reader yet.
     ///
     /// # Errors
-    /// The kernel's answer: no memory, or a ring of another size; or a socket that can send.
+    /// The kernel's: no memory, or a ring of another size; or a socket that can send.
     pub fn map(fd: BorrowedFd<'_>, shape: RingShape) -> io::Result<Self> {
         let bytes = shape.bytes().ok_or(io::ErrorKind::InvalidInput)?;
         Ok(Self {
@@ -82,15 +84,16 @@ impl PacketRing {
             shape,
             has_reader: AtomicBool::new(false),
             next: AtomicU16::new(0),
-            is_adrift: AtomicBool::new(false),
+            position_is_unknown: AtomicBool::new(false),
             kept: AtomicU64::new(0),
             lost: AtomicU64::new(0),
             seen: [AtomicU64::new(0), AtomicU64::new(0)],
         })
     }
 
-    /// Maps a ring whose reader, in another process, is dead. The slots that it had in hand are
-    /// the kernel's again; says how many frames were lost so. What waits is read first.
+    /// Maps a ring whose reader, in another process, is dead. Slots that the reader had taken are
+    /// returned to the kernel; the second value is the number of frames lost by that. Waiting
+    /// frames are read first.
     ///
     /// # Errors
     /// As [`PacketRing::map`].
@@ -99,45 +102,46 @@ impl PacketRing {
         let held = ring.give_back_all(HELD);
         let mut lost = held.len() as u64;
         if held.iter().any(|status| status & TP_STATUS_COPY != 0) {
-            // Nobody knows whether it was fetched. So that no frame is fetched in the place of
-            // another for ever, all that are as long are given up.
+            // It is unknown whether the frame was already fetched from the queue. All frames of
+            // this kind are given up, so that later ones are not fetched in place of each other
+            // forever.
             lost += ring.give_back_all(TP_STATUS_COPY).len() as u64;
             empty_queue(fd, shape.slots);
         }
         match ring.oldest() {
             Some(id) => ring.next.store(id, Ordering::Relaxed),
-            None => ring.is_adrift.store(true, Ordering::Relaxed),
+            None => ring.position_is_unknown.store(true, Ordering::Relaxed),
         }
         Ok((ring, lost))
     }
 
-    /// How many slots there are.
+    /// The number of slots.
     #[must_use]
     pub fn slots(&self) -> u16 {
         self.shape.slots
     }
 
-    /// Takes a slot as a reader does that dies before anything else.
+    /// Marks a slot as taken, like a reader that dies immediately afterwards.
     #[cfg(test)]
     pub(crate) fn hold(&self, id: u16) {
         let word = self.status(id);
         word.store(word.load(Ordering::Acquire) & !TP_STATUS_USER | HELD, Ordering::Relaxed);
     }
 
-    /// How many slots hold a frame that nobody has taken.
+    /// The number of slots with a frame that was not taken.
     #[cfg(test)]
     pub(crate) fn filled(&self) -> usize {
         let is_filled = |id: &u16| self.status(*id).load(Ordering::Acquire) & TP_STATUS_USER != 0;
         (0..self.shape.slots).filter(is_filled).count()
     }
 
-    /// How many frames found no slot, or were lost otherwise, since the ring was made; `fd` is
-    /// the ring's socket. The kernel's count starts anew whenever it is read.
+    /// The number of frames that found no slot or were lost otherwise since the ring was created;
+    /// `fd` is the ring's socket. The kernel's own count restarts at each reading.
     ///
     /// # Errors
-    /// The kernel's answer.
+    /// The kernel's.
     pub fn lost(&self, fd: BorrowedFd<'_>) -> io::Result<u64> {
-        // `struct tpacket_stats`: frames with those lost among them, then those lost.
+        // `struct tpacket_stats`: all frames including the lost ones, then the lost ones.
         let mut counts = [0_u32; 2];
         sockopt::get(fd, libc::SOL_PACKET, libc::PACKET_STATISTICS, &mut counts)?;
         let [all, lost] = counts.map(u64::from);
@@ -145,9 +149,9 @@ impl PacketRing {
         Ok(self.lost.fetch_add(lost, Ordering::Relaxed) + lost)
     }
 
-    /// Whether the kernel puts no frames in any more: since this was last asked it has lost some
-    /// and kept none, though every slot is its own. A frame that no `virtio_net_hdr` can describe
-    /// does that: its slot stays reserved for ever (net/packet/af_packet.c, `tpacket_rcv`).
+    /// Whether the kernel has stopped storing frames: since the last call it has lost some and
+    /// stored none, although every slot is its own. A frame that no `virtio_net_hdr` can describe
+    /// causes this: its slot stays reserved forever (net/packet/af_packet.c, `tpacket_rcv`).
     pub fn is_stuck(&self, fd: BorrowedFd<'_>) -> bool {
         let Ok(lost) = self.lost(fd) else { return false };
         let now = [self.kept.load(Ordering::Relaxed), lost];
@@ -156,7 +160,8 @@ impl PacketRing {
         now[0] == was[0] && now[1] > was[1] && (0..self.shape.slots).all(is_empty)
     }
 
-    /// Lets the kernel have all slots whose status has one of these bits; says what it was.
+    /// Returns all slots whose status has one of these bits to the kernel; returns their previous
+    /// statuses.
     fn give_back_all(&self, bits: u32) -> Vec<u32> {
         let words = (0..self.shape.slots).map(|id| self.status(id));
         let marked = words.filter_map(|word| {
@@ -169,12 +174,12 @@ impl PacketRing {
         marked.collect()
     }
 
-    /// The slot that was filled first; `None` while all are empty.
+    /// The slot filled first; `None` while all are empty.
     #[cold]
     fn oldest(&self) -> Option<u16> {
         let last = self.shape.slots - 1;
         let is_filled = |id: u16| self.status(id).load(Ordering::Acquire) & TP_STATUS_USER != 0;
-        // They follow one another, but for one that the kernel may just be filling.
+        // Filled slots are contiguous, except for one that the kernel may just be filling.
         let begins = |id: &u16| is_filled(*id) && !is_filled(id.checked_sub(1).unwrap_or(last));
         let starts: Vec<u16> = (0..=last).filter(begins).collect();
         match *starts {
@@ -184,11 +189,11 @@ impl PacketRing {
         }
     }
 
-    /// When the frame of a filled slot came, in seconds and nanoseconds.
+    /// The timestamp of the frame in a filled slot, in seconds and nanoseconds.
     fn stamp(&self, id: u16) -> (u32, u32) {
         let header = self.slot(id).cast::<libc::tpacket2_hdr>();
-        // SAFETY: every slot begins with this header, of numbers only, and is aligned to it; the
-        // kernel does not write to one that is filled.
+        // SAFETY: every slot begins with this header, which consists of numbers and is aligned; the
+        // kernel does not write to a filled slot.
         let header = unsafe { header.read_volatile() };
         (header.tp_sec, header.tp_nsec)
     }
@@ -208,18 +213,18 @@ impl PacketRing {
     }
 }
 
-/// Maps a ring of `bytes`. The kernel maps it with the transmit ring behind it or not at all;
-/// that part is given back.
+/// Maps a ring of `bytes`. The kernel maps it only together with the transmit ring behind it; that
+/// part is unmapped again.
 fn map(fd: BorrowedFd<'_>, bytes: NonZeroUsize) -> io::Result<NonNull<u8>> {
     let behind = tx_disable::bytes()?;
     let all = bytes.checked_add(behind).ok_or(io::ErrorKind::InvalidInput)?;
     let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
     // SAFETY: a fresh mapping at an address of the kernel's choice overlaps nothing. The kernel
-    // maps rings only in their exact size, and changes none that is mapped.
+    // maps rings only in their exact size, and does not change mapped ones.
     let base: NonNull<u8> = unsafe { mmap(None, all, prot, MapFlags::MAP_SHARED, fd, 0) }?.cast();
-    // SAFETY: `bytes` is less than what was mapped.
+    // SAFETY: `bytes` is less than the mapped length.
     let end = unsafe { base.add(bytes.get()) };
-    // SAFETY: the last part of the mapping of above, which nothing refers to.
+    // SAFETY: the last part of the mapping above, which nothing refers to.
     unsafe { munmap(end.cast(), behind) }?;
     Ok(base)
 }
@@ -227,16 +232,17 @@ fn map(fd: BorrowedFd<'_>, bytes: NonZeroUsize) -> io::Result<NonNull<u8>> {
 impl Drop for PacketRing {
     fn drop(&mut self) {
         let bytes = self.shape.bytes().map_or(0, NonZeroUsize::get);
-        // SAFETY: the range is exactly the mapping that `map` made, and its owner is going away.
+        // SAFETY: the range is exactly the mapping that `map` created, and its owner is being
+        // dropped.
         let unmapped = unsafe { munmap(self.base.cast(), bytes) };
         debug_assert!(unmapped.is_ok());
     }
 }
 
-// SAFETY: the mapping belongs to the value, whichever thread holds it.
+// SAFETY: the value owns the mapping, whatever thread holds it.
 unsafe impl Send for PacketRing {}
-// SAFETY: through a shared reference only status words are touched, as atomics; the rest of a
-// slot is read by the one reader, between taking it and giving it back.
+// SAFETY: through a shared reference only status words are accessed, as atomics; the rest of a slot
+// is read only by the one reader, between taking it and giving it back.
 unsafe impl Sync for PacketRing {}
 
 impl RingShape {
@@ -250,19 +256,19 @@ impl RingShape {
     }
 }
 
-/// Throws away the frames that wait beside the slots.
+/// Discards the frames in the socket's queue, outside the slots.
 fn empty_queue(fd: BorrowedFd<'_>, at_most: u16) {
     for _ in 0..at_most {
-        // What else went wrong on the socket is told in between, once.
+        // A pending socket error is returned in between, once.
         if recv(fd.as_raw_fd(), &mut [0], MsgFlags::MSG_DONTWAIT) == Err(Errno::EAGAIN) {
             return;
         }
     }
 }
 
-/// A slot that holds a frame.
+/// A taken slot with a frame.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Taken {
+pub(super) struct TakenSlot {
     pub(super) id: u16,
     /// Bytes from the start of the slot to the end of the frame.
     pub(super) len: u32,
@@ -272,40 +278,40 @@ pub(super) struct Taken {
     pub(super) is_queued: bool,
 }
 
-/// The one who takes frames out of a ring, in their order.
+/// The reader of a ring, which takes frames in order.
 pub(super) struct SlotReader {
     ring: Arc<PacketRing>,
     next: u16,
-    /// Whether `next` is to be found yet.
-    is_adrift: bool,
+    /// Whether `next` must still be determined.
+    position_is_unknown: bool,
 }
 
 impl SlotReader {
-    /// `None` while the ring has another reader.
+    /// Returns `None` while the ring has another reader.
     pub(super) fn new(ring: &Arc<PacketRing>) -> Option<Self> {
         if ring.has_reader.swap(true, Ordering::Acquire) {
             return None;
         }
         let next = ring.next.load(Ordering::Relaxed);
-        let is_adrift = ring.is_adrift.load(Ordering::Relaxed);
-        Some(Self { ring: ring.clone(), next, is_adrift })
+        let position_is_unknown = ring.position_is_unknown.load(Ordering::Relaxed);
+        Some(Self { ring: ring.clone(), next, position_is_unknown })
     }
 
     /// Whether the next slot holds a frame.
     #[inline]
     pub(super) fn has_frame(&self) -> bool {
-        if self.is_adrift {
+        if self.position_is_unknown {
             return self.ring.oldest().is_some();
         }
         self.ring.status(self.next).load(Ordering::Acquire) & TP_STATUS_USER != 0
     }
 
-    /// Takes the next slot, if it holds a frame; it is ours until it is given back.
+    /// Takes the next slot, if it holds a frame; the reader owns it until it is given back.
     #[inline]
-    pub(super) fn take(&mut self) -> Option<Taken> {
-        if self.is_adrift {
+    pub(super) fn take(&mut self) -> Option<TakenSlot> {
+        if self.position_is_unknown {
             self.next = self.ring.oldest()?;
-            self.is_adrift = false;
+            self.position_is_unknown = false;
         }
         let id = self.next;
         let word = self.ring.status(id);
@@ -313,17 +319,17 @@ impl SlotReader {
         if status & TP_STATUS_USER == 0 {
             return None;
         }
-        // The reader of the frame finds the other bits where they were.
+        // The frame's reader needs the other bits unchanged.
         word.store(status & !TP_STATUS_USER | HELD, Ordering::Relaxed);
         self.next = if id + 1 == self.ring.shape.slots { 0 } else { id + 1 };
         let header = self.bytes(id, self.ring.shape.slot_bytes);
         let frame = u32::from(u16::from_ne_bytes([header[12], header[13]]));
         let held = u32::from_ne_bytes([header[8], header[9], header[10], header[11]]);
         let len = frame.saturating_add(held).min(self.ring.shape.slot_bytes);
-        Some(Taken { id, len, frame, is_queued: status & TP_STATUS_COPY != 0 })
+        Some(TakenSlot { id, len, frame, is_queued: status & TP_STATUS_COPY != 0 })
     }
 
-    /// The first bytes of a slot that is taken.
+    /// The first bytes of a taken slot.
     #[inline]
     pub(super) fn bytes(&self, id: u16, len: u32) -> &[u8] {
         let len = len.min(self.ring.shape.slot_bytes) as usize;
@@ -332,7 +338,7 @@ impl SlotReader {
         unsafe { std::slice::from_raw_parts(self.ring.slot(id).as_ptr(), len) }
     }
 
-    /// Lets the kernel have a slot again.
+    /// Returns a slot to the kernel.
     #[inline]
     pub(super) fn give_back(&mut self, id: u16) {
         self.ring.status(id).store(TP_STATUS_KERNEL, Ordering::Release);
@@ -342,7 +348,7 @@ impl SlotReader {
 impl Drop for SlotReader {
     fn drop(&mut self) {
         self.ring.next.store(self.next, Ordering::Relaxed);
-        self.ring.is_adrift.store(self.is_adrift, Ordering::Relaxed);
+        self.ring.position_is_unknown.store(self.position_is_unknown, Ordering::Relaxed);
         self.ring.has_reader.store(false, Ordering::Release);
     }
 }

@@ -1,9 +1,9 @@
-//! Takes the sending away from an AF_PACKET socket, which no option of the kernel's does: a socket
-//! with a transmit ring sends what lies in the ring and nothing else, whatever a call to send
-//! brings (net/packet/af_packet.c, `packet_sendmsg`). Nobody fills the ring.
+//! Disables transmission on an AF_PACKET socket. The kernel has no option for that, but a socket
+//! with a transmit ring sends only what lies in the ring, whatever data a send call passes
+//! (net/packet/af_packet.c, `packet_sendmsg`), and the ring stays empty.
 //!
-//! The ring can be filled only where it is mapped, and its slots are the smallest that the kernel
-//! makes: what fits is a link-layer header and 8 bytes, no IP packet and no ARP.
+//! Filling the ring requires mapping it, and its slots are the smallest that the kernel allows:
+//! they have room for a link-layer header and 8 bytes, but for no IP or ARP packet.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -13,19 +13,19 @@ use nix::unistd::{SysconfVar, sysconf};
 
 use crate::sys::sockopt;
 
-/// Bytes of a slot: the kernel's header for it (`TPACKET2_HDRLEN`, 52), and as many more as its
-/// alignment (`TPACKET_ALIGNMENT`, 16) makes it take.
+/// Bytes of a slot: the kernel's header (`TPACKET2_HDRLEN`, 52), rounded up to its alignment
+/// (`TPACKET_ALIGNMENT`, 16).
 const SLOT_BYTES: u32 = 64;
-/// Bytes in a slot between its start and the frame of a receive ring, beside the kernel's headers,
-/// which end at an odd place: so the frame's IP header is aligned.
+/// Bytes reserved before the frame in a slot of the receive ring, besides the kernel's headers.
+/// Those end at an odd place; the reserve aligns the frame's IP header.
 const RESERVE_BYTES: libc::c_int = 6;
 
-/// Makes an AF_PACKET socket deaf to all calls that send, for as long as it is open. It comes
-/// before the receive ring, whose version and layout it decides: the kernel changes neither while
-/// there is a ring.
+/// Disables all send calls on an AF_PACKET socket for as long as it is open. It must come before
+/// the receive ring, because it sets the version and layout of both: the kernel changes neither
+/// while there is a ring.
 ///
 /// # Errors
-/// The kernel's answer: no memory, or a socket of another kind.
+/// The kernel's: no memory, or a socket of another kind.
 pub fn tx_disable(fd: BorrowedFd<'_>) -> io::Result<()> {
     let bytes = u32::try_from(bytes()?).map_err(|_| io::ErrorKind::InvalidInput)?;
     let request = tpacket_req {
@@ -40,14 +40,13 @@ pub fn tx_disable(fd: BorrowedFd<'_>) -> io::Result<()> {
     sockopt::set(fd, libc::SOL_PACKET, libc::PACKET_TX_RING, request)
 }
 
-/// Bytes of the transmit ring of a mute socket: a page, which stands behind the receive ring
-/// where both are mapped.
+/// Bytes of the transmit ring: a page, mapped behind the receive ring.
 pub(super) fn bytes() -> io::Result<usize> {
     let page = sysconf(SysconfVar::PAGE_SIZE)?.ok_or(io::ErrorKind::Unsupported)?;
     usize::try_from(page).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
-/// What somebody could do who may map a mute socket without a receive ring.
+/// What a process could do that may map such a socket without a receive ring.
 #[cfg(test)]
 pub(crate) mod forced {
     use std::num::NonZeroUsize;
@@ -58,7 +57,7 @@ pub(crate) mod forced {
 
     use super::*;
 
-    /// Puts a frame into the transmit ring and sends it; says what the kernel answers.
+    /// Puts a frame into the transmit ring and sends it; returns the kernel's result.
     pub(crate) fn send(fd: BorrowedFd<'_>, vnet_hdr: bool, frame: &[u8]) -> io::Result<usize> {
         const FRAME: usize = 32;
         let len = NonZeroUsize::new(bytes()?).unwrap();
@@ -72,12 +71,13 @@ pub(crate) mod forced {
         slot[..4].copy_from_slice(&libc::TP_STATUS_SEND_REQUEST.to_ne_bytes());
         slot[4..8].copy_from_slice(&u32::try_from(all.len()).unwrap().to_ne_bytes());
         slot[FRAME..].copy_from_slice(&all);
-        // SAFETY: the mapping is longer than `slot`, and the kernel looks at it only when told.
+        // SAFETY: the mapping is longer than `slot`, and the kernel reads it only during a send
+        // call.
         unsafe { ptr::copy_nonoverlapping(slot.as_ptr(), base.cast().as_ptr(), slot.len()) };
-        // SAFETY: a call without data, as the kernel wants it for a ring.
+        // SAFETY: the call passes no data, as required for a ring.
         let sent = unsafe { libc::send(fd.as_raw_fd(), ptr::null(), 0, libc::MSG_DONTWAIT) };
         let sent = usize::try_from(sent).map_err(|_| io::Error::last_os_error());
-        // SAFETY: the mapping of above, which nothing refers to any more.
+        // SAFETY: the mapping above, which nothing refers to any more.
         unsafe { munmap(base, len.get()) }?;
         sent
     }

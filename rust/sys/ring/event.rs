@@ -1,42 +1,42 @@
-//! What a ring reports of the operations that it was given. It must not know what they are for.
+//! Events: the results of the ring's operations.
 
 use io_uring::cqueue;
 
 use super::{KIND_MASK, POLL, RECEIVE, Ring, WAKE, slots};
 use crate::sys::buffers::Buffer;
 
-/// What the ring reports.
+/// A result reported by the ring.
 #[derive(Debug)]
 pub enum Event {
     /// A receive filled a buffer.
     Received {
         /// As given to [`Ring::receive`].
         token: u32,
-        /// The buffer, ours until given back.
+        /// The buffer, owned by the caller until it is given back.
         buffer: Buffer,
-        /// Whether the receive goes on by itself.
+        /// Whether the receive continues by itself.
         armed: bool,
     },
     /// A receive ended without data.
     Ended {
         /// As given to [`Ring::receive`].
         token: u32,
-        /// The errno, 0 for none.
+        /// The errno; 0 if there is none.
         errno: i32,
     },
-    /// A packet ring has frames, or its socket an error; it is no longer watched.
+    /// A packet ring has frames, or its socket has an error; it is no longer watched.
     Readable {
         /// As given to [`Ring::watch_slots`].
         token: u32,
-        /// Whether the socket has an error to tell.
+        /// Whether the socket has a pending error.
         failed: bool,
     },
-    /// The eventfd of [`Ring::watch`] was written to; it is no longer watched.
+    /// The eventfd of [`Ring::watch`] was written; it is no longer watched.
     Woken,
 }
 
 impl Ring {
-    /// The next thing that has happened, of those collected.
+    /// The next event among the collected completions.
     #[inline(always)]
     pub fn next_event(&mut self) -> Option<Event> {
         loop {

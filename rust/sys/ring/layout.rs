@@ -1,4 +1,4 @@
-//! How a receive lays a buffer out.
+//! The layout of received buffers.
 
 /// The sizes of the areas before the data in each received buffer (io_uring_prep_recvmsg_multishot(3)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,12 +1,12 @@
-//! Messages that say more than their socket does: in an envelope, or behind headers of their own.
+//! Messages with control messages or headers of their own.
 
 use super::Ring;
 use crate::sys::messages::{Head, MessageId, Piece};
 use crate::sys::send_control::SendControl;
 
 impl Ring {
-    /// Makes another message of this wave with the pieces of `message`, in an envelope.
-    /// `None` when the wave is full.
+    /// Creates another message of this wave from the pieces of `message`, with control messages.
+    /// Returns `None` if the wave is full.
     pub fn add_with_control(
         &mut self,
         message: MessageId,
@@ -15,8 +15,8 @@ impl Ring {
         self.messages.add_with_control(message, send_control)
     }
 
-    /// Makes a message of one datagram behind the headers that `write` makes of its bytes; it
-    /// says how long they are. `None` when the wave is full.
+    /// Creates a message of one datagram, with headers that `write` builds from the datagram's
+    /// bytes; `write` returns their length. Returns `None` if the wave is full.
     pub fn add_with_headers(
         &mut self,
         piece: Piece<'_>,

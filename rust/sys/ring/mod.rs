@@ -1,8 +1,8 @@
 //! One io_uring: multishot receives into provided buffers, waves of sends out of them.
 //!
-//! The ring owns all memory that the kernel may touch, so that no order of calls can make the
-//! kernel write where it should not: buffers come out as [`Buffer`] tokens and can be given back
-//! only between waves. It must not know frames, rules or outputs.
+//! The ring owns all memory that the kernel may access, so no order of calls can make the kernel
+//! write where it must not: buffers are handed out as [`Buffer`] tokens and can be given back only
+//! between waves. This module must not depend on frames, rules or outputs.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -24,9 +24,9 @@ mod restrictions;
 mod scratch;
 mod slots;
 
-/// Entries of the submission queue.
+/// Entries in the submission queue.
 const SUBMISSIONS: u32 = 1024;
-/// Entries of the completion queue: more than all buffers and one full wave together.
+/// Entries in the completion queue: more than all buffers and one full wave together.
 const COMPLETIONS: u32 = 8192;
 
 const RECEIVE: u64 = 1 << 56;
@@ -36,20 +36,21 @@ const CANCEL: u64 = 4 << 56;
 const POLL: u64 = 5 << 56;
 const KIND_MASK: u64 = 0xff << 56;
 
-/// The number of a pool of buffers in its ring.
+/// The number of a buffer pool in its ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolId(u8);
 
-/// An io_uring that nobody uses yet, nor can: one thread will.
+/// An io_uring that is not used yet, and can be used by one thread later.
 ///
-/// The kernel charges its memory to who makes it: with CAP_IPC_LOCK to nobody, else to the user,
-/// whose processes share one limit (RLIMIT_MEMLOCK). So it is made before rights are given up.
+/// The kernel charges its memory to the creator: not at all with CAP_IPC_LOCK, otherwise to the
+/// user, whose processes share one limit (RLIMIT_MEMLOCK). So it is created before privileges are
+/// dropped.
 pub struct FreshRing(IoUring);
 
 impl FreshRing {
     /// # Errors
-    /// EPERM or ENOSYS where io_uring is refused (kernel.io_uring_disabled, a seccomp profile);
-    /// ENOMEM where the limit is reached.
+    /// EPERM or ENOSYS if io_uring is refused (kernel.io_uring_disabled, a seccomp profile); ENOMEM
+    /// if the limit is reached.
     pub fn new() -> io::Result<Self> {
         let uring = IoUring::builder()
             .setup_single_issuer()
@@ -68,20 +69,20 @@ pub struct Ring {
     pools: Vec<Buffers>,
     slots: SlotReaders,
     messages: Messages,
-    /// Completions of receives that came up while a wave was awaited.
+    /// Completions of receives that arrived while a wave was awaited.
     stash: Vec<cqueue::Entry>,
     stash_read: usize,
     frame_header: Box<msghdr>,
     datagram_header: Box<msghdr>,
     wake_value: Box<u64>,
-    /// Receives and reads that the kernel still holds.
+    /// The number of receives and reads that the kernel still holds.
     armed: u32,
     sends_in_flight: u32,
 }
 
 impl Ring {
-    /// A ring for the calling thread, which alone may use it, and for nothing but what this file
-    /// does with it.
+    /// Creates a ring that only the calling thread may use, restricted to the operations in this
+    /// module.
     ///
     /// # Errors
     /// As [`FreshRing::new`].
@@ -89,10 +90,10 @@ impl Ring {
         Self::begin(FreshRing::new()?)
     }
 
-    /// The same with a ring that was made before, in whichever thread.
+    /// The same with a ring created earlier, in any thread.
     ///
     /// # Errors
-    /// The kernel's answer.
+    /// The kernel's.
     pub fn begin(FreshRing(uring): FreshRing) -> io::Result<Self> {
         restrictions::restrict(&uring)?;
         Ok(Self {
@@ -110,10 +111,10 @@ impl Ring {
         })
     }
 
-    /// Gives a pool of buffers to the ring.
+    /// Adds a pool of buffers to the ring.
     ///
     /// # Errors
-    /// The kernel's answer; InvalidInput for more than 127 pools.
+    /// The kernel's; InvalidInput for more than 127 pools.
     pub fn add_pool(&mut self, buffers: Buffers) -> io::Result<PoolId> {
         let id = slots::pool_number(self.pools.len()).ok_or(io::ErrorKind::InvalidInput)?;
         let (address, entries) = (buffers.ring_address(), buffers.ring_entries());
@@ -124,10 +125,10 @@ impl Ring {
         Ok(PoolId(id))
     }
 
-    /// Receives from `fd` into buffers of `pool`, again and again until it ends.
+    /// Receives from `fd` into buffers of `pool`, repeatedly until the kernel ends it.
     ///
     /// # Errors
-    /// The kernel's answer to submitting what was queued before.
+    /// The kernel's, when earlier entries are submitted.
     pub fn receive(
         &mut self,
         fd: BorrowedFd<'_>,
@@ -147,10 +148,10 @@ impl Ring {
         self.push(&entry)
     }
 
-    /// Ends the receive that was started with `pool` and `token`; it reports [`Event::Ended`].
+    /// Ends the receive started with `pool` and `token`; [`Event::Ended`] reports it.
     ///
     /// # Errors
-    /// The kernel's answer to submitting what was queued before.
+    /// The kernel's, when earlier entries are submitted.
     pub fn cancel(&mut self, pool: PoolId, token: u32) -> io::Result<()> {
         self.cancel_operation(RECEIVE | u64::from(pool.0) << 48 | u64::from(token))
     }
@@ -159,10 +160,10 @@ impl Ring {
         self.push(&opcode::AsyncCancel::new(target).build().user_data(CANCEL))
     }
 
-    /// Reports [`Event::Woken`] once somebody writes to the eventfd.
+    /// Reports [`Event::Woken`] once the eventfd is written.
     ///
     /// # Errors
-    /// The kernel's answer to submitting what was queued before.
+    /// The kernel's, when earlier entries are submitted.
     pub fn watch(&mut self, eventfd: BorrowedFd<'_>) -> io::Result<()> {
         let value = std::ptr::from_mut(&mut *self.wake_value).cast();
         let fd = types::Fd(eventfd.as_raw_fd());
@@ -170,10 +171,10 @@ impl Ring {
         self.push(&opcode::Read::new(fd, value, 8).build().user_data(WAKE))
     }
 
-    /// Submits what is queued and sleeps until something has happened.
+    /// Submits the queued entries and sleeps until there is an event.
     ///
     /// # Errors
-    /// The kernel's answer; an interrupting signal is none.
+    /// The kernel's; an interruption by a signal is not an error.
     pub fn wait(&mut self) -> io::Result<()> {
         if self.stash_read < self.stash.len() {
             return Ok(());
@@ -181,27 +182,27 @@ impl Ring {
         uninterrupted(self.uring.submit_and_wait(1))
     }
 
-    /// Collects what has happened meanwhile, without sleeping.
+    /// Collects completions without sleeping.
     ///
     /// # Errors
-    /// The kernel's answer.
+    /// The kernel's.
     pub fn poll(&mut self) -> io::Result<()> {
-        /// IORING_ENTER_GETEVENTS: run deferred work, wait for nothing.
+        /// IORING_ENTER_GETEVENTS: runs deferred work without waiting.
         const GET_EVENTS: u32 = 1;
         let queued = u32::try_from(self.uring.submission().len()).unwrap_or(0);
         let submitter = self.uring.submitter();
-        // SAFETY: no argument structure is passed, and every queued entry was made by `push`.
+        // SAFETY: no argument structure is passed, and every queued entry was created by `push`.
         uninterrupted(unsafe { submitter.enter::<libc::sigset_t>(queued, 0, GET_EVENTS, None) })
     }
 
-    /// What the kernel wrote into a buffer, the areas of its [`ReceiveLayout`] included.
+    /// The bytes that the kernel wrote into a buffer, including the areas of its [`ReceiveLayout`].
     #[inline]
     #[must_use]
     pub fn bytes(&self, buffer: &Buffer) -> &[u8] {
         self.slots.bytes_among(&self.pools, buffer)
     }
 
-    /// Gives a buffer back; the kernel may use it after [`Ring::offer_buffers`].
+    /// Returns a buffer; the kernel may use it after [`Ring::offer_buffers`].
     #[inline(always)]
     pub fn give_back(&mut self, buffer: Buffer) {
         assert!(self.sends_in_flight == 0, "a buffer was given back inside a wave");
@@ -211,7 +212,7 @@ impl Ring {
         }
     }
 
-    /// Tells the kernel of all buffers given back.
+    /// Offers all returned buffers to the kernel.
     #[inline]
     pub fn offer_buffers(&self) {
         for pool in &self.pools {
@@ -219,8 +220,8 @@ impl Ring {
         }
     }
 
-    /// Makes a message of one wave: `pieces` in a row, cut into datagrams of `segment` bytes
-    /// (0: one datagram). Several sends may share it. `None` when the wave is full.
+    /// Creates a message of one wave: `pieces` in sequence, split into datagrams of `segment` bytes
+    /// (0: one datagram). Several sends may share it. Returns `None` if the wave is full.
     pub fn message<'a>(
         &mut self,
         pieces: impl ExactSizeIterator<Item = Piece<'a>>,
@@ -239,11 +240,11 @@ impl Ring {
         self.messages.close(first, segment)
     }
 
-    /// Queues one send of this wave on a connected socket. A full socket buffer is an error at
-    /// once (MSG_DONTWAIT): otherwise io_uring would wait and reorder.
+    /// Queues one send of this wave on a connected socket. A full socket buffer is reported as an
+    /// error at once (MSG_DONTWAIT): otherwise io_uring would wait and reorder.
     ///
     /// # Errors
-    /// The kernel's answer to submitting what was queued before.
+    /// The kernel's, when earlier entries are submitted.
     pub fn send(&mut self, fd: BorrowedFd<'_>, message: MessageId, token: u32) -> io::Result<()> {
         let header = self.messages.header(message).ok_or(io::ErrorKind::InvalidInput)?;
         let fd = types::Fd(fd.as_raw_fd());
@@ -253,15 +254,17 @@ impl Ring {
         self.push(&entry.user_data(SEND | u64::from(token)))
     }
 
-    /// Submits the wave, and calls `done` with the token and result (bytes, or minus the errno) of
-    /// each send. Afterwards the buffers are free of the kernel and the messages are gone.
+    /// Submits the wave, waits for it, and calls `done` with the token and result of each send
+    /// (bytes, or the negated errno). Afterwards the kernel no longer uses the buffers, and the
+    /// messages are cleared.
     ///
     /// # Errors
-    /// The kernel's answer to submitting.
+    /// The kernel's, on submission.
     pub fn finish_wave(&mut self, mut done: impl FnMut(u32, i32)) -> io::Result<()> {
         uninterrupted(self.uring.submit())?;
         loop {
-            // One look for all that is there: each costs two words that the kernel shares.
+            // One pass over all available completions, since each pass reads and writes a word
+            // shared with the kernel.
             for entry in self.uring.completion() {
                 if entry.user_data() & KIND_MASK == SEND {
                     self.sends_in_flight -= 1;
@@ -294,25 +297,26 @@ impl Ring {
 
     #[inline]
     fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
-        if self.has_queued(entry) {
+        if self.try_queue(entry) {
             return Ok(());
         }
         uninterrupted(self.uring.submit())?;
-        if self.has_queued(entry) { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+        if self.try_queue(entry) { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
     }
 
-    /// Queues an entry; false when there is no room.
+    /// Queues an entry; returns false if there is no room.
     #[inline]
-    fn has_queued(&mut self, entry: &squeue::Entry) -> bool {
+    fn try_queue(&mut self, entry: &squeue::Entry) -> bool {
         // SAFETY: every pointer in an entry leads to memory that the ring owns on the heap
-        // (headers, messages, pools, the wake value) and frees only in `drop`, after the kernel
-        // has let go of it.
+        // (headers, messages, pools, the wake value) and frees only in `drop`, after the kernel has
+        // released it.
         unsafe { self.uring.submission().push(entry) }.is_ok()
     }
 }
 
 impl Drop for Ring {
-    /// Cancels and drains, so that the kernel holds none of the memory that goes away next.
+    /// Cancels and drains all operations, so that the kernel uses none of the memory that is freed
+    /// next.
     fn drop(&mut self) {
         let everything = types::CancelBuilder::any().all();
         let entry = opcode::AsyncCancel2::new(everything).build().user_data(CANCEL);
@@ -337,7 +341,7 @@ fn receive_header(layout: ReceiveLayout) -> msghdr {
     header
 }
 
-/// An interrupted wait is a wait that ended early; a full completion queue is emptied next.
+/// Treats an interruption as an early end of the wait; a full completion queue is emptied next.
 fn uninterrupted(result: io::Result<usize>) -> io::Result<()> {
     match result {
         Ok(_) => Ok(()),

@@ -1,8 +1,8 @@
-//! What a ring can be used for: the kernel refuses everything else with EACCES, whoever asks
-//! (io_uring_register(2), `IORING_REGISTER_RESTRICTIONS`). It must not know why something is done.
+//! Restrictions of a ring: the kernel refuses all other operations with EACCES
+//! (io_uring_register(2), `IORING_REGISTER_RESTRICTIONS`).
 //!
-//! The kernel looks at the operation only, not at the descriptor: a ring that may send can send on
-//! every socket of its process.
+//! The kernel checks only the operation, not the descriptor: a ring that may send can send on every
+//! socket of its process.
 
 use std::io;
 
@@ -19,10 +19,10 @@ const OPERATIONS: [u8; 5] = [
 ];
 /// `IORING_REGISTER_PBUF_RING` of <linux/io_uring.h>: pools are added while the ring is in use.
 pub(crate) const REGISTER_BUFFERS: u8 = 22;
-/// `IOSQE_BUFFER_SELECT` of the same: a receive takes its buffer out of a pool.
+/// `IOSQE_BUFFER_SELECT` of the same: a receive takes its buffer from a pool.
 const SELECT_BUFFER: u8 = 1 << 5;
 
-/// Limits a ring that was made disabled, and enables it: for the calling thread, and for good.
+/// Restricts a ring that was created disabled, and enables it: for the calling thread, permanently.
 pub(super) fn restrict(uring: &IoUring) -> io::Result<()> {
     let mut restrictions: Vec<_> = OPERATIONS.into_iter().map(Restriction::sqe_op).collect();
     restrictions.push(Restriction::sqe_flags_allowed(SELECT_BUFFER));

@@ -1,17 +1,17 @@
-//! Buffers beside those that the kernel fills, for what has to be written anew before it is sent:
-//! it goes into sends like any other. It must not know what is written.
+//! Scratch buffers for datagrams that must be rewritten before they are sent. They are separate
+//! from those that the kernel fills, but sends use them in the same way.
 
 use super::Ring;
 use crate::sys::buffers::Buffer;
 
-/// The number under which buffers of this kind go.
+/// The pool number of these buffers.
 pub(super) const SCRATCH_POOL: u8 = 127;
-/// Bytes of one: more than any frame, even when each of its packets gets headers of its own.
+/// The size of one: more than any frame, even if each of its packets gets headers of its own.
 const SCRATCH_BYTES: usize = 128 * 1024;
-/// How many there are. Pages are touched when used.
+/// The number of buffers. Pages are touched only when used.
 const SCRATCH_COUNT: u16 = 64;
 
-/// The buffers, one behind the other, and which of them are free.
+/// The buffers in one allocation, and which of them are free.
 pub(super) struct ScratchBuffers {
     memory: Box<[u8]>,
     free: Vec<u16>,
@@ -35,18 +35,18 @@ impl ScratchBuffers {
 }
 
 impl Ring {
-    /// Whether [`Ring::rewrite`] has room.
+    /// Whether [`Ring::rewrite`] has a free buffer.
     #[must_use]
     pub fn has_scratch(&self) -> bool {
         !self.slots.scratch.free.is_empty()
     }
 
-    /// Writes what is in a buffer anew: `write` reads it, writes to the room that it is given, from
-    /// its start, and says how many bytes, beside what it has to tell. The new buffer takes the
-    /// place of the old one, which is given back in any case.
+    /// Rewrites a buffer: `write` reads it, writes to the start of the memory that it gets, and
+    /// returns the number of bytes along with its result. The new buffer replaces the old one,
+    /// which is given back in any case.
     ///
     /// # Errors
-    /// What `write` says; `None` when there is no room.
+    /// The error of `write`; `None` if there is no room.
     pub fn rewrite<T, E>(
         &mut self,
         buffer: Buffer,

@@ -1,4 +1,4 @@
-//! The packet rings that are read beside an io_uring: their slots go into its sends like buffers.
+//! The packet rings that are read alongside an io_uring; its sends use their slots like buffers.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -10,31 +10,31 @@ use nix::sys::socket::{MsgFlags, recv};
 use super::scratch::{SCRATCH_POOL, ScratchBuffers};
 use super::{POLL, PoolId, Ring};
 use crate::sys::buffers::{Buffer, Buffers};
-use crate::sys::packet_ring::{PacketRing, SlotReader, Taken};
+use crate::sys::packet_ring::{PacketRing, SlotReader, TakenSlot};
 
-/// The numbers from [`SCRATCH_POOL`] on are not of provided buffers: this one is of frames too long for
-/// their slots, the others are of packet rings.
+/// Pool numbers from [`SCRATCH_POOL`] on are not provided buffers: this one is for frames too long
+/// for their slots, later ones are packet rings.
 const LONG_FRAMES: u8 = SCRATCH_POOL + 1;
-/// Bytes for one of those: 64 KiB and all headers.
+/// The size of a buffer for a long frame: 64 KiB and all headers.
 const LONG_FRAME_BYTES: usize = 17 * 4096;
-/// How many of those may be held at once; while all are, their ring waits. Few are needed: frames
-/// are this long only where the network fragments, or where GRO was turned on meanwhile.
+/// How many long frames may be held at once; while all are, their ring waits. Few are needed:
+/// frames are this long only if the network fragments, or if GRO was switched on meanwhile.
 const LONG_FRAME_COUNT: u16 = 8;
-/// Bytes of the `virtio_net_hdr` in front of a frame.
+/// The length of the `virtio_net_hdr` in front of a frame.
 const VNET_HEADER: usize = 10;
 
-/// The number of a pool of provided buffers, if there is one left.
+/// The next number of a pool of provided buffers, if one is left.
 pub(super) fn pool_number(pools: usize) -> Option<u8> {
     u8::try_from(pools).ok().filter(|&number| number < SCRATCH_POOL)
 }
 
-/// Whether a poll's result, events or minus an errno, says that something is wrong.
+/// Whether a poll's result (events, or the negated errno) means an error.
 pub(super) fn poll_failed(result: i32) -> bool {
     result < 0 || result & i32::from(libc::POLLERR) != 0
 }
 
-/// The readers of packet rings, the frames that were too long for their slots, and the spare
-/// buffers: all that is no provided buffer.
+/// The readers of packet rings, the frames too long for their slots, and the scratch buffers: all
+/// buffers that are not provided buffers.
 pub(super) struct SlotReaders {
     readers: Vec<Option<SlotReader>>,
     long: Vec<Box<[u8]>>,
@@ -48,7 +48,7 @@ impl SlotReaders {
         Self { readers, long, free, scratch: ScratchBuffers::new() }
     }
 
-    /// The bytes of a buffer, one of `pools` or a slot.
+    /// The bytes of a buffer, from one of `pools` or a slot.
     #[inline]
     pub(super) fn bytes_among<'a>(&'a self, pools: &'a [Buffers], buffer: &Buffer) -> &'a [u8] {
         match pools.get(usize::from(buffer.pool)) {
@@ -71,7 +71,7 @@ impl SlotReaders {
         let place = usize::from(buffer.pool).checked_sub(usize::from(LONG_FRAMES) + 1);
         match place.and_then(|place| self.readers.get_mut(place)) {
             Some(Some(reader)) => reader.give_back(buffer.id),
-            // Its ring is gone.
+            // Its ring was removed.
             Some(None) => {}
             None if buffer.pool == SCRATCH_POOL => self.scratch.give_back(buffer.id),
             None => self.free.push(buffer.id),
@@ -90,10 +90,10 @@ impl SlotReaders {
         bytes.and_then(|bytes| bytes.get(..buffer.len as usize)).unwrap_or_default()
     }
 
-    /// Fetches the frame of a slot from its socket's queue, and puts it where it would stand in a
-    /// slot that is long enough.
+    /// Fetches the frame of a slot from its socket's queue, and stores it as in a slot that is long
+    /// enough.
     #[cold]
-    fn fetch(&mut self, place: usize, slot: Taken, fd: BorrowedFd<'_>) -> Option<Buffer> {
+    fn fetch(&mut self, place: usize, slot: TakenSlot, fd: BorrowedFd<'_>) -> Option<Buffer> {
         let reader = self.readers.get_mut(place)?.as_mut()?;
         let id = self.free.pop()?;
         let bytes = &mut self.long[usize::from(id)];
@@ -101,10 +101,11 @@ impl SlotReaders {
         bytes[..data].copy_from_slice(&reader.bytes(slot.id, slot.frame)[..data]);
         let flags = MsgFlags::MSG_DONTWAIT;
         let room = &mut bytes[data..];
-        // What went wrong on the socket is told first, once; the frame comes after it.
+        // A pending socket error is returned first, once; the frame follows it.
         let received =
             recv(fd.as_raw_fd(), room, flags).or_else(|_| recv(fd.as_raw_fd(), room, flags));
-        // Not sooner: while it is held, who takes the ring over knows that it may have been fetched.
+        // Not earlier: while the slot is held, a successor knows that the frame may have been
+        // fetched.
         reader.give_back(slot.id);
         let received = received.unwrap_or(0).saturating_sub(VNET_HEADER);
         let len = u32::try_from(received).ok()?;
@@ -114,10 +115,10 @@ impl SlotReaders {
 }
 
 impl Ring {
-    /// Begins to read a packet ring.
+    /// Starts reading a packet ring.
     ///
     /// # Errors
-    /// ResourceBusy when somebody else reads it; InvalidInput when there are more than 127.
+    /// ResourceBusy if the ring has another reader; InvalidInput for more than 127 rings.
     pub fn add_slots(&mut self, packets: &Arc<PacketRing>) -> io::Result<PoolId> {
         let slots = &mut self.slots;
         let reader = SlotReader::new(packets).ok_or(io::ErrorKind::ResourceBusy)?;
@@ -136,7 +137,7 @@ impl Ring {
         Ok(PoolId(number))
     }
 
-    /// Reads a packet ring no longer. Slots that are taken are lost to it.
+    /// Stops reading a packet ring. The frames in taken slots are lost.
     pub fn remove_slots(&mut self, pool: PoolId) {
         assert!(self.sends_in_flight == 0, "a packet ring was given up inside a wave");
         let place = usize::from(pool.0).checked_sub(usize::from(LONG_FRAMES) + 1);
@@ -152,9 +153,9 @@ impl Ring {
         self.slots.reader(pool.0).is_some_and(SlotReader::has_frame)
     }
 
-    /// Takes the next frame of the packet ring of the socket `fd`: `tpacket2_hdr`, then at
-    /// `tp_mac` the frame, with its virtio header before it. `None` when there is none, or no
-    /// room for one that is too long for its slot until others are given back.
+    /// Takes the next frame of the packet ring of the socket `fd`: `tpacket2_hdr`, then the frame
+    /// at `tp_mac` with its virtio header before it. `None` if there is none, or if it is too long
+    /// for its slot and there is no room for it until others are given back.
     #[inline]
     pub fn take_slot(&mut self, pool: PoolId, fd: BorrowedFd<'_>) -> Option<Buffer> {
         let place = usize::from(pool.0).checked_sub(usize::from(LONG_FRAMES) + 1)?;
@@ -168,11 +169,11 @@ impl Ring {
         Some(Buffer { pool: pool.0, id: slot.id, len: slot.len })
     }
 
-    /// Reports [`Event::Readable`](super::Event::Readable) once a frame lies in the packet ring of
-    /// `fd`, or lay there already.
+    /// Reports [`Event::Readable`](super::Event::Readable) once the packet ring of `fd` has a
+    /// frame, at once if it has one already.
     ///
     /// # Errors
-    /// The kernel's answer to submitting what was queued before.
+    /// The kernel's, when earlier entries are submitted.
     pub fn watch_slots(&mut self, fd: BorrowedFd<'_>, token: u32) -> io::Result<()> {
         let events = u32::from(libc::POLLIN.cast_unsigned());
         let entry = opcode::PollAdd::new(types::Fd(fd.as_raw_fd()), events).build();
@@ -180,10 +181,10 @@ impl Ring {
         self.push(&entry.user_data(POLL | u64::from(token)))
     }
 
-    /// Ends [`Ring::watch_slots`]; it reports [`Event::Readable`](super::Event::Readable).
+    /// Ends [`Ring::watch_slots`], which then reports [`Event::Readable`](super::Event::Readable).
     ///
     /// # Errors
-    /// The kernel's answer to submitting what was queued before.
+    /// The kernel's, when earlier entries are submitted.
     pub fn unwatch_slots(&mut self, token: u32) -> io::Result<()> {
         self.cancel_operation(POLL | u64::from(token))
     }

@@ -1,4 +1,4 @@
-//! The ring against real sockets on loopback.
+//! The ring with real sockets on loopback.
 
 use std::net::UdpSocket;
 use std::os::fd::{AsFd, AsRawFd};
@@ -20,7 +20,7 @@ fn listening(count: u16) -> (Ring, UdpSocket, UdpSocket) {
     (ring, near, far)
 }
 
-/// Takes in payloads until `count` are there, listening again whenever the kernel stopped.
+/// Collects `count` payloads, starting the receive again whenever the kernel has ended it.
 fn collect(ring: &mut Ring, near: &UdpSocket, count: usize) -> (Vec<Vec<u8>>, usize) {
     let (mut payloads, mut exhausted) = (Vec::new(), 0);
     while payloads.len() < count {
@@ -132,7 +132,7 @@ fn a_ring_refuses_what_it_is_not_for() {
     ];
     for entry in refused {
         ring.push(&entry).unwrap();
-        // Submission stops at what is refused.
+        // Submission stops at a refused entry.
         ring.uring.submit_and_wait(1).unwrap();
         let told = ring.uring.completion().next().unwrap();
         assert_eq!(told.result(), -libc::EACCES);
