@@ -18,6 +18,7 @@ CRATE = ROOT / "rust"
 PYTHON_LAYERS = [
     "_native",
     "errors",
+    "choices",
     "json_codec",
     "affinity",
     "rules",

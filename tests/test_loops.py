@@ -17,9 +17,9 @@ from tests.support.fake_host import (
     running,
 )
 
+from mcr.choices import Ingress
 from mcr.errors import RuleError
 from mcr.rules.loops import FlowKey, ListenerIndex
-from mcr.rules.ruleset import Ingress
 
 THERE = "224.0.0.251%eth0:5353 to 224.0.0.251%eth1:5353"
 RETURN = "224.0.0.251%eth1:5353 to 224.0.0.251%eth0:5353"

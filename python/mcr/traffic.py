@@ -14,7 +14,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 from ._native import ReceiverCore, SenderCore, interfaces
 from .errors import McrError, RuleError
 from .rules import Input, Output
-from .rules.fields import Invalid, ProblemCollector
+from .rules.fields import TTL_WORDS, Invalid, ProblemCollector
 from .rules.local_host import LocalHost
 from .rules.resolver import RuleResolver
 from .rules.spec import ResolvedInput, ResolvedOutput, input_spec, output_spec
@@ -297,7 +297,7 @@ def _check_values(output: Output) -> None:
         "source": output.source,
         "source_port": output.source_port,
     }
-    kept = [(field, value) for field, value in options.items() if value in ("keep", "decrement")]
+    kept = [(field, value) for field, value in options.items() if value in TTL_WORDS]
     if kept:
         reason = "is for outputs of a relay, since a sender receives no datagrams; write a value"
         raise RuleError([(field, f"{value!r} {reason}") for field, value in kept])

@@ -5,10 +5,11 @@ from ipaddress import IPv4Address, ip_address
 
 import pytest
 
+from mcr.choices import Ingress
 from mcr.errors import Problem, RuleError
 from mcr.rules import Rule
 from mcr.rules.fields import Address
-from mcr.rules.ruleset import Ingress, Resolution, RuleSet, resolve
+from mcr.rules.ruleset import Resolution, RuleSet, resolve
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from ..relay.settings import WORKERS_LIMIT, Ingress
-from ..rules.hostnames import Hosts
+from ..choices import Hosts, IngressChoice
+from ..relay.settings import WORKERS_LIMIT
 
 _LEAST_S, _MOST_S = 0.001, 10**9  # 1 ms to 30 years
 
@@ -18,7 +18,7 @@ DurationOption = Annotated[
 ]
 ReportAsJson = Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")]
 IngressOption = Annotated[
-    Ingress,
+    IngressChoice,
     typer.Option(
         help="How to receive: packet (AF_PACKET) needs CAP_NET_RAW, udp (sockets) needs no rights;"
         " auto is packet where that is permitted."

@@ -3,15 +3,16 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from ..affinity import chosen_cpus
+from ..choices import Ingress, IngressChoice
 from ..daemon.account import Account, target_account
 from ..daemon.supervisor import DaemonSettings, become_supervisor, choose_ingress
 from ..protocol.constants import Level, default_socket
-from ..relay.settings import BUFFER_BYTES, Ingress
+from ..relay.settings import BUFFER_BYTES
 from .options import AcceptBadChecksums, CpusOption, HostsOption, IngressOption, WorkersOption
 from .usage import usage_of
 
@@ -109,7 +110,7 @@ def serve(
     become_supervisor(settings)
 
 
-def _available(asked: Ingress) -> Literal["packet", "udp"]:
+def _available(asked: IngressChoice) -> Ingress:
     chosen, notice = choose_ingress(asked)
     if notice is not None:
         print(f"warning: {notice}", file=sys.stderr, flush=True)

@@ -3,12 +3,11 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
+from ..choices import Hosts, Ingress
 from ..protocol.constants import Level
 from .account import Account
-
-Ingress = Literal["packet", "udp"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +28,7 @@ class DaemonSettings:
     """The group id of the socket; None for the group that the supervisor runs with."""
     config: Path | None = None
     state: Path | None = None
-    hosts: Literal["first", "all"] = "first"
+    hosts: Hosts = "first"
     log_level: Level = "info"
     verify_checksums: bool = True
     """Whether datagrams with a wrong UDP checksum are dropped."""

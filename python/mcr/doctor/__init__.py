@@ -8,9 +8,10 @@ from dataclasses import replace
 from ipaddress import ip_address
 
 from .. import _native
+from ..choices import Ingress
 from ..errors import RuleError
 from ..rules import Rule, parse_rules
-from ..rules.ruleset import Ingress, resolve
+from ..rules.ruleset import resolve
 from .altnames import by_own_names, check_names, own_name
 from .checks import (
     check_host,

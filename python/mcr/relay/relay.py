@@ -11,15 +11,16 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
+from ..choices import Hosts, IngressChoice
 from ..errors import McrError, RuleError
 from ..rules import Rule, parse_rules
-from ..rules.hostnames import HostChange, HostResolver, Hosts, resolve_again
+from ..rules.hostnames import HostChange, HostResolver, resolve_again
 from ..stats import Stats
 from .active_rules import ActiveRules
 from .candidate_rules import CandidateRules
 from .lifecycle import Lifecycle
 from .retries import Retries
-from .settings import BUFFER_BYTES, Ingress, Settings
+from .settings import BUFFER_BYTES, Settings
 
 
 class Relay:
@@ -41,7 +42,7 @@ class Relay:
     def __init__(
         self,
         *rules: Rule | str,
-        ingress: Ingress = "auto",
+        ingress: IngressChoice = "auto",
         workers: int = 1,
         buffer_bytes: int = BUFFER_BYTES,
         cpus: Iterable[int] | str | None = None,
@@ -289,7 +290,7 @@ class Relay:
             return None if self._running is None else self._running.core.error
 
     @property
-    def ingress(self) -> Ingress:
+    def ingress(self) -> IngressChoice:
         """How datagrams are received; once open it is `packet` or `udp`, never `auto`."""
         with self._life.locked():
             self._life.check_usable()

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Self, get_args
 
 from ..affinity import chosen_cpus
-from ..rules.hostnames import Hosts
+from ..choices import Hosts, IngressChoice
 
-Ingress = Literal["auto", "packet", "udp"]
 BUFFER_BYTES = 32 * 2**20
 """Receive buffers of each worker by default; memory is touched only when used."""
 WORKERS_LIMIT = 256
@@ -20,7 +19,7 @@ _BUFFER_LIMIT_BYTES = 2**40
 class Settings:
     """Settings that hold for the whole life of a relay."""
 
-    ingress: Ingress
+    ingress: IngressChoice
     workers: int
     buffer_bytes: int
     """Receive buffers of each worker."""
@@ -34,7 +33,7 @@ class Settings:
     def checked(
         cls,
         *,
-        ingress: Ingress,
+        ingress: IngressChoice,
         workers: int,
         buffer_bytes: int,
         cpus: Iterable[int] | str | None,
@@ -46,7 +45,7 @@ class Settings:
         Raises:
             ValueError: a value is out of its range; the text names it.
         """
-        if ingress not in ("auto", "packet", "udp"):
+        if ingress not in get_args(IngressChoice):
             raise ValueError(f"ingress: must be auto, packet or udp, not {ingress!r}")
         if not isinstance(workers, int) or not 1 <= workers <= WORKERS_LIMIT:
             raise ValueError(
@@ -61,6 +60,6 @@ class Settings:
             numbers = () if cpus is None else chosen_cpus(cpus, workers)
         except ValueError as error:
             raise ValueError(f"cpus: {error}") from None
-        if hosts not in ("first", "all"):
+        if hosts not in get_args(Hosts):
             raise ValueError(f"hosts: must be first or all, not {hosts!r}")
         return cls(ingress, workers, buffer_bytes, numbers, verify_checksums, hosts)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from itertools import pairwise
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 from ..errors import Problem, RuleError
 
@@ -16,7 +16,9 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 Join = Literal["each", "none"]
 Keep = Literal["keep"]
-Ttl = int | Literal["keep", "decrement"]
+TtlWord = Literal["keep", "decrement"]
+TTL_WORDS: tuple[TtlWord, ...] = get_args(TtlWord)
+Ttl = int | TtlWord
 BROADCAST = IPv4Address("255.255.255.255")
 """All hosts of a link (RFC 919, 7): it never leaves the link, and so needs an interface."""
 T = TypeVar("T")
@@ -189,8 +191,9 @@ def dscp(value: object) -> int:
 
 def output_ttl(value: object) -> Ttl:
     """The TTL of the copies: a number, the datagram's own, or one less."""
-    if value in ("keep", "decrement") and isinstance(value, str):
-        return "keep" if value == "keep" else "decrement"
+    for word in TTL_WORDS:
+        if value == word:
+            return word
     return _or_word(ttl, value, "'keep' or 'decrement'")
 
 

@@ -6,15 +6,14 @@ Chooses which of the addresses of a name are used.
 import socket
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
+from ..choices import Hosts
 from ..json_codec import JsonObject
 from . import fields, name_service
 from .fields import Address, Invalid
 from .model import Input, Output, Rule
 
-Hosts = Literal["first", "all"]
-"""Which addresses of a host name get copies: the first one or all."""
 TIMEOUT_S = 3.0
 """How long a change waits for host names; a rule then begins without the rest, and they are
 retried."""

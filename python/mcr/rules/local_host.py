@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address
 from typing import Protocol
 
+from ..choices import Ingress
 from . import loopback
 from .fields import BROADCAST, Address, Network
-from .loopback import Ingress
 from .spec import ResolvedOutput
 
 _LIST_LIMIT = 12  # names or addresses in one message; a longer list is unreadable

@@ -7,14 +7,12 @@ sending socket (ip(7)); it always receives broadcasts (ip_mc_output in the kerne
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import Literal
 
+from ..choices import Ingress
 from ..errors import Problem
 from .loops import flows_overlap, input_flow, output_flow
 from .model import Output
 from .spec import ResolvedInput, ResolvedOutput
-
-Ingress = Literal["packet", "udp"]
 
 
 def is_looped_back(output: ResolvedOutput, ingress: Ingress, loopbacks: Collection[str]) -> bool:

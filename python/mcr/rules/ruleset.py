@@ -8,17 +8,17 @@ from dataclasses import dataclass, field
 from itertools import starmap
 from typing import Self
 
+from ..choices import Ingress
 from ..errors import Problem
 from .hostnames import HostResolver
 from .local_host import Interface, LocalHost
-from .loopback import Ingress
 from .model import Rule
 from .proposal import Proposal
 from .resolver import RuleResolver
 from .rule_index import IndexedRule, RuleIndex
 from .spec import ResolvedInput, ResolvedRule
 
-__all__ = ["Ingress", "Interface", "Plan", "Resolution", "RuleSet", "resolve"]
+__all__ = ["Interface", "Plan", "Resolution", "RuleSet", "resolve"]
 
 
 @dataclass(frozen=True, slots=True)

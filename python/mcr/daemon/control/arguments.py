@@ -1,8 +1,11 @@
 """The arguments of control: one JSON object, the only argument of its command line."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from ...choices import Hosts, Ingress
+from ...protocol.constants import Level
 
 Descriptor = Annotated[int, Field(ge=3)]
 
@@ -33,6 +36,6 @@ class Arguments(BaseModel):
     state: str | None = None
     """The path of the state file, for messages; null if rules are kept in memory only."""
     workers: Annotated[int, Field(ge=1, le=256)]
-    ingress: Literal["packet", "udp"]
-    hosts: Literal["first", "all"] = "first"
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    ingress: Ingress
+    hosts: Hosts = "first"
+    log_level: Level = "info"

@@ -13,6 +13,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from ...protocol.constants import Level
+
 _HEARTBEAT_S = 0.5
 _MESSAGE_BYTES = 64 << 10
 _DESCRIPTORS = 4
@@ -84,7 +86,7 @@ class Note(_Message):
     """A log record of the supervisor."""
 
     kind: Literal["note"]
-    level: Literal["debug", "info", "warning", "error"]
+    level: Level
     text: str
 
 

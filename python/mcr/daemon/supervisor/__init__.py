@@ -10,7 +10,7 @@ import sys
 from typing import NoReturn
 
 from ..._native import try_io_uring
-from ..settings import DaemonSettings, Ingress
+from ..settings import DaemonSettings
 from .argv import supervisor_command
 from .capabilities import (
     choose_ingress,
@@ -26,7 +26,6 @@ from .supervisor import Supervisor
 
 __all__ = [
     "DaemonSettings",
-    "Ingress",
     "NativeTools",
     "StartError",
     "become_supervisor",

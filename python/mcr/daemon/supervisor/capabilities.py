@@ -9,11 +9,11 @@ import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 from ... import _native
+from ...choices import Ingress, IngressChoice
 from ...errors import RightsError
-from ..settings import DaemonSettings, Ingress
+from ..settings import DaemonSettings
 
 NO_PACKET = (
     "CAP_NET_RAW is missing: the ingress is udp, which sees no VLAN tags and receives only joined"
@@ -21,7 +21,7 @@ NO_PACKET = (
 )
 
 
-def choose_ingress(requested: Literal["auto", "packet", "udp"]) -> tuple[Ingress, str | None]:
+def choose_ingress(requested: IngressChoice) -> tuple[Ingress, str | None]:
     """Return the ingress to use, and a notice for the user if there is one.
 
     Raises:

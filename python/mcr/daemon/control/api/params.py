@@ -15,6 +15,7 @@ from pydantic import (
 )
 
 from ....protocol.constants import EventKind, Facility, Level
+from ....rules.fields import Join
 from .. import limits
 
 
@@ -36,7 +37,7 @@ class InputObject(Params):
     interface: str | None = None
     sources: list[str] = []
     vlan: int | None = None
-    join: Literal["each", "none"] | None = None
+    join: Join | None = None
 
 
 class OutputObject(Params):

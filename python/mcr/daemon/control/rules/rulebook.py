@@ -9,11 +9,12 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from ...._native import interfaces
+from ....choices import Ingress
 from ....errors import ConflictError, Problem, RuleError
 from ....protocol.constants import ErrorCode
 from ....rules import Rule
 from ....rules.hostnames import HostName, HostResolver, ResolvedHosts, uses
-from ....rules.ruleset import Ingress, Plan, RuleSet
+from ....rules.ruleset import Plan, RuleSet
 from ....rules.spec import ResolvedInput, ResolvedRule
 from ..api.errors import RpcError, cut
 from .draft import Draft, RuleRecord, RuleSetAside, Turn

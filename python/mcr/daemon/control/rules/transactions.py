@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
+from ....choices import Hosts
 from ....errors import McrError
 from ....protocol.constants import ErrorCode
 from ....rules import Rule
@@ -20,7 +21,6 @@ from ....rules.hostnames import (
     HostChange,
     HostName,
     HostResolver,
-    Hosts,
     ResolvedHosts,
     resolve_again,
 )

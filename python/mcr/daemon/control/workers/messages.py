@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
+from ....protocol.constants import Level
 from ....rules.spec import rule_spec
 from .. import limits
 from ..api.jsonrpc import encode
@@ -62,7 +63,7 @@ class WorkerMessage(TypedDict, total=False):
     index: int
     change: Text
     detail: Text
-    level: Literal["debug", "info", "warning", "error"]
+    level: Level
     facility: Literal["worker", "interface", "socket"]
     text: Text
 
