@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -14,43 +15,45 @@ from hypothesis import strategies as st
 from tests.support.fake_supervisor import FakeSupervisor
 
 from mcr.daemon.control.api.access import AccessPolicy, Peer, peer_of
-from mcr.daemon.control.log import (
-    LINES_A_SECOND,
-    LINES_AT_ONCE,
-    Log,
-    Pace,
-    Repeats,
-    printable,
-)
+from mcr.daemon.control.log import LINES_A_SECOND, LINES_AT_ONCE, Log, RateLimit, RepeatLimit
 from mcr.protocol.constants import FACILITIES
 from mcr.protocol.results import LogLevels
+from mcr.protocol.text import printable
+
+
+def filtered(limit: logging.Filter, text: str) -> str | None:
+    """The message of a record that passes a filter; None if it does not."""
+    record = logging.makeLogRecord({"msg": text})
+    return record.getMessage() if limit.filter(record) else None
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 0.6)), max_size=40))
 def test_every_line_is_said_or_counted(lines: list[tuple[str, float]]) -> None:
     """The same at most once a second."""
-    repeats = Repeats()
     now_s, said_at, said, counted = 0.0, {"": 0.0}, 0, 0
+    repeats = RepeatLimit(lambda: now_s)
     for text, later_s in lines:
         now_s += later_s
-        passed = repeats.pass_on(text, now_s)
+        passed = filtered(repeats, text)
         if passed is not None:
             assert text not in said_at or now_s - said_at[text] >= 1
             said_at[text] = now_s
             said += 1
-            counted += int(passed.split("(")[1].split()[0]) if "(" in passed else 0
-    left = sum(left_out for _, left_out in repeats._said.values())
+            counted += int(passed.split()[-3]) if "(" in passed else 0
+    left = sum(refused for _, refused in repeats._repeats.values())
     assert said + counted + left == len(lines)
 
 
 def test_ever_new_lines_come_at_a_pace() -> None:
     """As many as may come at once, then so many a second; the others are counted."""
-    pace = Pace(0.0)
-    said = [pace.pass_on(f"line {number}", 0.0) for number in range(LINES_AT_ONCE + 50)]
+    now_s = 0.0
+    rate = RateLimit(lambda: now_s)
+    said = [filtered(rate, f"line {number}") for number in range(LINES_AT_ONCE + 50)]
     assert said[:LINES_AT_ONCE] == [f"line {number}" for number in range(LINES_AT_ONCE)]
     assert set(said[LINES_AT_ONCE:]) == {None}
-    assert pace.pass_on("later", 1.0) == "later (50 lines before it were left out)"
-    later = [pace.pass_on("more", 1.0) for _ in range(50)]
+    now_s = 1.0
+    assert filtered(rate, "later") == "later (50 lines before it omitted)"
+    later = [filtered(rate, "more") for _ in range(50)]
     assert later == ["more"] * (LINES_A_SECOND - 1) + [None] * (51 - LINES_A_SECOND)
 
 
@@ -86,6 +89,45 @@ def test_a_facility_has_its_own_level_or_that_of_all(log: Log) -> None:
     assert log.level_of("workers", "interfaces") == "warning"
     log.set_levels(log.with_level(None, "rules"))
     assert not logging.getLogger("mcr.rules").isEnabledFor(logging.INFO)
+
+
+STUCK = """
+import logging, sys
+from mcr.daemon.control.log import Log
+log = Log(lambda *_: None)
+log.install()
+for number in range(3000):
+    log.say(f"{number} " + 100 * "x")
+logging.getLogger("mcr.control").error("refused")
+print("done", flush=True)
+if sys.stdin.readline():
+    log.flush_to_stderr(20)
+    logging.getLogger("mcr.control").error("the last one")
+    log.flush_to_stderr(20)
+"""
+
+
+@pytest.mark.parametrize("read", [False, True])
+def test_a_stuck_reader_of_standard_error_delays_nothing(read: bool) -> None:
+    """Neither log calls nor the exit; later lines say how much was dropped."""
+    pipes = subprocess.PIPE
+    with subprocess.Popen(
+        [sys.executable, "-c", STUCK], stdin=pipes, stdout=pipes, stderr=pipes, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "done\n"
+        if not read:
+            process.stdin.close()
+            assert process.wait(20) == 0
+            return
+        _, said = process.communicate("go on\n", timeout=20)
+    counts = re.findall(r"^warning: control: dropped (\d+) records", said, re.MULTILINE)
+    assert counts
+    lines = said.splitlines()
+    assert len(lines) - len(counts) + sum(map(int, counts)) == 3000 + 2
+    assert lines[-1] == "error: control: the last one"
 
 
 @pytest.mark.parametrize(

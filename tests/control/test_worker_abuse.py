@@ -122,9 +122,7 @@ def test_a_flood_from_one_delays_nobody_and_fills_no_log(two: FakeSupervisor, ki
     try:
         undelayed(two.path, work)
         wait_until(lambda: two.restarts == [0], 30, what="its end")
-        wait_until(
-            lambda: "lines before it were left out" in two.said(), what="the bound of the log"
-        )
+        wait_until(lambda: "lines before it omitted" in two.said(), what="the bound of the log")
     finally:
         ended.set()
         flooding.join()

@@ -137,7 +137,7 @@ def test_a_bridge_goes_on_snooping(net: Net) -> None:
         assert (kept(), is_snooping()) == (2048, True)
         with relay:
             running.replace_rules([rules[1].replace(":5001", ":5001,join=each")])
-        assert any("a Linux bridge on the way" in warning for warning in running.warnings)
+        assert any("Linux bridge on the way" in warning for warning in running.warnings)
 
 
 def test_4096_groups_are_joined_and_left_in_time(lab: Lab) -> None:

@@ -380,4 +380,4 @@ def test_changes_in_a_loop_fill_no_log(attacked: Attacked) -> None:
         attacked.during(work, changes=True)
         time.sleep(2 / LINES_A_SECOND)
         client.call("rules.remove", rules=["loop"])
-    wait_until(lambda: "lines before it were left out" in attacked.daemon.read_log())
+    wait_until(lambda: "lines before it omitted" in attacked.daemon.read_log())

@@ -87,7 +87,7 @@ def test_gro_needs_a_right(lab: Lab) -> None:
     told = command(lab, RULE, "--fix", before=("setpriv", "--bounding-set=-net_admin"))
     assert told.returncode == 1
     assert told.stderr.startswith("mcr: CAP_NET_ADMIN is missing")
-    assert "ok       ingress: CAP_NET_RAW is there" in told.stdout
+    assert "ok       ingress: CAP_NET_RAW is available" in told.stdout
     assert "advice   gro" in told.stdout
 
 

@@ -21,9 +21,10 @@ from ..client import (
 from ..client.methods import Call
 from ..errors import DaemonError
 from ..protocol.constants import EVENT_KINDS, EventKind, Facility, Level, default_socket
+from ..protocol.text import printable
 from ..rules.model import counted
 from .options import AnswerAsJson, SocketOption
-from .output import INTERVAL_S, moment, open_view, printable, report, show_table, span
+from .output import INTERVAL_S, moment, open_view, report, show_table, span
 from .remote import ask, connect
 from .rule import known_rules
 from .signals import until_interrupt

@@ -18,6 +18,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from ..protocol.text import printable
 from ..stats import InterfaceStats, OutputStats, RuleRate, RuleStats, Stats
 from .writer import Stream
 
@@ -129,15 +130,6 @@ def bits_text(bits_per_s: float) -> str:
 def bytes_text(count: int) -> str:
     """Return a number of bytes with a decimal prefix, such as ``9.8 kB``."""
     return _scaled(count, "B")
-
-
-def printable(text: str) -> str:
-    """Return the text with control characters escaped; an interface's name may contain some."""
-    if text.isprintable():
-        return text
-    return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
-    )
 
 
 def show_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

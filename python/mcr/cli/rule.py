@@ -8,11 +8,12 @@ import typer
 
 from ..client import ChangeResult, RuleList, methods
 from ..client.methods import Call, NewRule
+from ..protocol.text import printable
 from ..rules import Rule
 from ..rules.grammar import join_arguments
 from .help import CommandGroup, add_command, epilog_of
 from .options import AnswerAsJson, SocketOption
-from .output import printable, show_table
+from .output import show_table
 from .remote import ask
 from .rule_file import read_rules
 from .usage import usage_of

@@ -1,15 +1,15 @@
-"""The log: to standard error for people, to the stream of events for programs.
+"""The log of control: to standard error for people, to the stream of events for programs.
 
-Owns levels, for everything and for each facility, and that nobody can fill the log: neither with
-the same line again and again, nor with ever new ones. A log that nobody reads, such as a full pipe,
-holds nothing up.
+Owns the log levels, and the limits that keep clients and workers from filling the log, by repeats
+of one line or by ever new ones. A stuck reader of standard error delays nothing: lines wait in a
+queue of limited size, from which a thread writes them.
 """
 
 import logging
+import logging.handlers
 import os
 import queue
 import sys
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -18,58 +18,79 @@ from dataclasses import replace
 
 from ...protocol.constants import FACILITIES, LEVELS, Facility, Level
 from ...protocol.results import LogLevels
+from ...protocol.text import printable
 from ..journal import leads_to_journal, priority
 from .api.errors import cut
 
-_QUEUED_LINES = 1000
+_QUEUED_RECORDS = 1000
 _REMEMBERED_LINES = 512
-_AGAIN_AFTER_S = 1.0
+_REPEAT_S = 1.0
 LINES_A_SECOND = 20
-"""That are logged when it goes on for long: some 2 KiB."""
+"""The rate of lines in the long run: some 2 KiB per second."""
 LINES_AT_ONCE = 1000
-"""That are logged without a pause between them."""
+"""The most lines in a burst."""
 
-Tell = Callable[[Level, Facility, str], None]
-
-
-class Repeats:
-    """Lets the same line through once a second, and says then how often it was left out."""
-
-    def __init__(self) -> None:
-        """Nothing was said yet."""
-        self._said: OrderedDict[str, tuple[float, int]] = OrderedDict()
-
-    def pass_on(self, text: str, now_s: float) -> str | None:
-        """The line, with how many like it were left out; None to leave it out."""
-        said_s, left_out = self._said.pop(text, (None, 0))
-        if said_s is not None and now_s - said_s < _AGAIN_AFTER_S:
-            self._said[text] = (said_s, left_out + 1)
-            return None
-        self._said[text] = (now_s, 0)
-        if len(self._said) > _REMEMBERED_LINES:
-            self._said.popitem(last=False)
-        return f"{text} ({left_out} more like it)" if left_out else text
+Clock = Callable[[], float]
+Publish = Callable[[Level, Facility, str], None]
 
 
-class Pace:
-    """Lets so many lines through at once, then so many a second, and says how many it left out."""
+class PlainText(logging.Filter):
+    """Replaces a record's message by one printable line of limited length."""
 
-    def __init__(self, now_s: float) -> None:
-        """Begin with all that may come at once."""
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Accept every record."""
+        _set_text(record, printable(cut(record.getMessage())))
+        return True
+
+
+class RepeatLimit(logging.Filter):
+    """Accepts a message once per second, with the number of repeats that it has refused."""
+
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        """Measure time by this clock, in seconds."""
+        super().__init__()
+        self._clock = clock
+        self._repeats: OrderedDict[str, tuple[float, int]] = OrderedDict()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the message was not accepted within the last second."""
+        text, now_s = record.getMessage(), self._clock()
+        accepted_s, refused = self._repeats.pop(text, (-_REPEAT_S, 0))
+        if now_s - accepted_s < _REPEAT_S:
+            self._repeats[text] = (accepted_s, refused + 1)
+            return False
+        self._repeats[text] = (now_s, 0)
+        if len(self._repeats) > _REMEMBERED_LINES:
+            self._repeats.popitem(last=False)
+        if refused:
+            _set_text(record, f"{text} (repeated {refused} times before)")
+        return True
+
+
+class RateLimit(logging.Filter):
+    """Accepts a burst of messages, then a steady rate, with the number that it has refused."""
+
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        """Start with a full burst; measure time by this clock, in seconds."""
+        super().__init__()
+        self._clock = clock
         self._room = float(LINES_AT_ONCE)
-        self._at_s = now_s
-        self._left_out = 0
+        self._at_s = clock()
+        self._refused = 0
 
-    def pass_on(self, text: str, now_s: float) -> str | None:
-        """The line, with how many before it were left out; None to leave it out."""
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the rate permits one more message."""
+        now_s = self._clock()
         earned = (now_s - self._at_s) * LINES_A_SECOND
         self._room, self._at_s = min(self._room + earned, LINES_AT_ONCE), now_s
         if self._room < 1:
-            self._left_out += 1
-            return None
+            self._refused += 1
+            return False
         self._room -= 1
-        left_out, self._left_out = self._left_out, 0
-        return f"{text} ({left_out} lines before it were left out)" if left_out else text
+        if self._refused:
+            _set_text(record, f"{record.getMessage()} ({self._refused} lines before it omitted)")
+            self._refused = 0
+        return True
 
 
 def default_levels(level: str = "info") -> LogLevels:
@@ -77,34 +98,28 @@ def default_levels(level: str = "info") -> LogLevels:
     return LogLevels(level, dict.fromkeys(FACILITIES))
 
 
-def printable(text: str) -> str:
-    """One line that does nothing to a terminal: what others have named may hold anything."""
-    if text.isprintable():
-        return text
-    escaped = (each if each.isprintable() else ascii(each)[1:-1] for each in text)
-    return "".join(escaped)
+class Log(logging.handlers.QueueHandler):
+    """The handler of all records of this process."""
 
-
-class Log(logging.Handler):
-    """Where everything goes that this process logs."""
-
-    def __init__(self, tell: Tell) -> None:
-        """Take what tells a line to subscribers; lines come from the event loop's thread."""
-        super().__init__()
+    def __init__(self, publish: Publish) -> None:
+        """Limit the records; call `publish` with each, in the thread that logs it."""
+        self._records: queue.Queue[logging.LogRecord] = queue.Queue(_QUEUED_RECORDS)
+        super().__init__(self._records)
         self.levels = default_levels()
-        self._tell = tell
-        self._repeats = Repeats()
-        self._pace = Pace(time.monotonic())
-        self._lines: queue.Queue[str] = queue.Queue(_QUEUED_LINES)
-        self._journal = leads_to_journal(sys.stderr.fileno())
+        self._publish = publish
+        self._dropped = 0
+        self._lines = _LineFormatter(leads_to_journal(sys.stderr.fileno()))
+        self.setFormatter(self._lines)
+        for each in (PlainText(), RepeatLimit(), RateLimit()):
+            self.addFilter(each)
 
     def install(self) -> None:
-        """Take all that this package logs, from now on."""
+        """Handle the records of this package from now on, and start the thread that writes."""
         root = logging.getLogger("mcr")
         root.addHandler(self)
         root.propagate = False
         self.set_levels(self.levels)
-        threading.Thread(target=self._write, name="mcr-log", daemon=True).start()
+        _Writer(self.queue).start()
 
     def set_levels(self, levels: LogLevels) -> None:
         """Log from these levels on."""
@@ -126,39 +141,66 @@ class Log(logging.Handler):
         return min(levels, key=LEVELS.index)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Logging: take a line."""
-        facility = record.name.rpartition(".")[2]
-        level = record.levelname.lower()
-        now_s = time.monotonic()
-        text = self._repeats.pass_on(printable(cut(record.getMessage())), now_s)
-        text = None if text is None else self._pace.pass_on(text, now_s)
-        if text is None:
-            return
-        self._put(level, f"{facility}: {text}")
-        if record.exc_info:
-            formatted = logging.Formatter().formatException(record.exc_info)
-            for line in formatted.splitlines():
-                self._put(level, line)
-        self._tell(level, facility, text)  # type: ignore[arg-type]
+        """Queue a record for standard error, and publish it."""
+        super().emit(record)
+        level, text = record.levelname.lower(), record.getMessage()
+        self._publish(level, _facility(record), text)  # type: ignore[arg-type]
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        """Queue a record, or drop it if the queue is full; the next one says how many were."""
+        if self._dropped:
+            text = f"control: dropped {self._dropped} records, as nothing read standard error"
+            record.msg = self._lines.line("warning", text) + record.msg
+        try:
+            self._records.put_nowait(record)
+        except queue.Full:
+            self._dropped += 1
+        else:
+            self._dropped = 0
 
     def say(self, text: str) -> None:
-        """Write lines that are for people only, whatever the level is."""
-        with suppress(queue.Full):  # whoever should read them does not
-            self._lines.put_nowait(f"{text}\n")
+        """Write lines to standard error only, whatever the level is."""
+        self.enqueue(logging.makeLogRecord({"msg": f"{text}\n"}))
 
     def flush_to_stderr(self, within_s: float) -> None:
-        """Wait until the lines so far are written, or the time is over."""
+        """Wait until the queued lines are written, at most for so long."""
         ends_s = time.monotonic() + within_s
-        while self._lines.unfinished_tasks and time.monotonic() < ends_s:
+        while self._records.unfinished_tasks and time.monotonic() < ends_s:
             time.sleep(0.005)
 
-    def _put(self, level: str, line: str) -> None:
-        head = priority(level) if self._journal else f"{level}: "
-        self.say(f"{head}{line}")
 
-    def _write(self) -> None:
-        while True:
-            line = self._lines.get()
-            with suppress(OSError, ValueError):  # nobody is there to be told
-                os.write(sys.stderr.fileno(), line.encode(errors="backslashreplace"))
-            self._lines.task_done()
+class _LineFormatter(logging.Formatter):
+    """Formats a record as lines, each with its level or with a priority for the journal."""
+
+    def __init__(self, journal: bool) -> None:
+        super().__init__()
+        self._journal = journal
+
+    def format(self, record: logging.LogRecord) -> str:
+        texts = [f"{_facility(record)}: {record.getMessage()}"]
+        if record.exc_info:
+            texts += self.formatException(record.exc_info).splitlines()
+        return "".join(self.line(record.levelname.lower(), text) for text in texts)
+
+    def line(self, level: str, text: str) -> str:
+        head = priority(level) if self._journal else f"{level}: "
+        return f"{head}{printable(text)}\n"
+
+
+class _Writer(logging.handlers.QueueListener):
+    """Writes queued records to standard error, in a thread of its own.
+
+    It uses no handler: `logging.shutdown` would wait at exit for the lock of one that is stuck.
+    """
+
+    def handle(self, record: logging.LogRecord) -> None:
+        with suppress(OSError, ValueError):  # without a reader there is nothing to do
+            os.write(sys.stderr.fileno(), record.msg.encode(errors="backslashreplace"))
+
+
+def _facility(record: logging.LogRecord) -> Facility:
+    return record.name.rpartition(".")[2]  # type: ignore[return-value]
+
+
+def _set_text(record: logging.LogRecord, text: str) -> None:
+    record.msg, record.args = text, None
