@@ -30,34 +30,51 @@ impl EngineRings {
 /// As [`EngineRings::make`].
 pub fn try_io_uring() -> Result<()> {
     let tried = FreshRing::new().and_then(Ring::begin);
-    tried.map(drop).map_err(|error| refused(describe(&error)))
+    tried.map(drop).map_err(|error| EngineFailure::from(&error).into_error())
 }
 
 /// A ring for one engine.
 pub(in crate::relay) fn fresh() -> Result<FreshRing> {
-    FreshRing::new().map_err(|error| refused(describe(&error)))
+    FreshRing::new().map_err(|error| EngineFailure::from(&error).into_error())
 }
 
-/// The words that mark a refusal of io_uring among the ends of an engine.
-const IO_URING_REFUSED: &str = "io_uring is refused";
+/// Why an engine ended, or could not start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::relay) struct EngineFailure {
+    /// With the fix, where there is one.
+    pub(in crate::relay) text: String,
+    /// Whether the kernel refuses io_uring to this process.
+    is_refusal: bool,
+}
 
-/// What ended an engine, with the fix where there is one.
-pub(in crate::relay) fn describe(error: &io::Error) -> String {
-    match error.raw_os_error() {
-        Some(libc::EPERM | libc::ENOSYS | libc::EACCES) => format!(
-            "{IO_URING_REFUSED} ({error}): set the sysctl kernel.io_uring_disabled to 0, and in a \
-             container allow io_uring in its seccomp profile"
-        ),
-        Some(libc::ENOMEM) => format!(
-            "{error}: lower the buffers' bytes or raise the limit of locked memory (ulimit -l)"
-        ),
-        _ => error.to_string(),
+impl EngineFailure {
+    /// One that no right would have prevented.
+    pub(in crate::relay) fn other(text: String) -> Self {
+        Self { text, is_refusal: false }
+    }
+
+    /// For who started the engine.
+    pub(in crate::relay) fn into_error(self) -> Error {
+        if self.is_refusal { Error::Permission(self.text) } else { Error::Engine(self.text) }
     }
 }
 
-/// The error of a text that [`describe`] has made.
-pub(in crate::relay) fn refused(text: String) -> Error {
-    if text.starts_with(IO_URING_REFUSED) { Error::Permission(text) } else { Error::Engine(text) }
+impl From<&io::Error> for EngineFailure {
+    fn from(error: &io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::EPERM | libc::ENOSYS | libc::EACCES) => {
+                let text = format!(
+                    "io_uring is refused ({error}): set the sysctl kernel.io_uring_disabled to 0, \
+                     and in a container allow io_uring in its seccomp profile"
+                );
+                Self { text, is_refusal: true }
+            }
+            Some(libc::ENOMEM) => Self::other(format!(
+                "{error}: lower the buffers' bytes or raise the limit of locked memory (ulimit -l)"
+            )),
+            _ => Self::other(error.to_string()),
+        }
+    }
 }
 
 /// What is said of an interface whose packet rings were given up.

@@ -14,7 +14,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::SigSet;
 use nix::unistd::Pid;
 
-use super::rings::{self, EngineRings, describe, refused};
+use super::rings::{self, EngineFailure, EngineRings};
 use crate::engine::plan::Plan;
 use crate::engine::{self, Command, EngineChannels};
 use crate::error::{Error, Result};
@@ -53,7 +53,7 @@ struct EngineThread {
 
 /// How many engines run, and what ended the first that failed.
 struct Ends {
-    state: Mutex<(usize, Option<String>)>,
+    state: Mutex<(usize, Option<EngineFailure>)>,
     changed: Condvar,
 }
 
@@ -162,13 +162,13 @@ impl EngineThreads {
             state = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
         match &state.1 {
-            Some(error) => Err(Error::Engine(error.clone())),
+            Some(failure) => Err(Error::Engine(failure.text.clone())),
             None => Ok(true),
         }
     }
 
     pub(in crate::relay) fn error(&self) -> Option<String> {
-        self.ends.state().1.clone()
+        self.ends.state().1.as_ref().map(|failure| failure.text.clone())
     }
 
     fn spawn(&self, number: usize, plan: Plan, page: Arc<SharedWords>) -> Result<EngineThread> {
@@ -232,7 +232,9 @@ impl EngineThreads {
                 Err(Error::Engine("it does not answer for 10 seconds".to_owned()))
             }
             Err(mpsc::RecvTimeoutError::Disconnected) => {
-                Err(refused(self.error().unwrap_or_else(|| "it was stopped".to_owned())))
+                let failure = self.ends.state().1.clone();
+                let stopped = || EngineFailure::other("it was stopped".to_owned());
+                Err(failure.unwrap_or_else(stopped).into_error())
             }
         }
     }
@@ -251,7 +253,7 @@ impl EngineThread {
 }
 
 impl Ends {
-    fn state(&self) -> MutexGuard<'_, (usize, Option<String>)> {
+    fn state(&self) -> MutexGuard<'_, (usize, Option<EngineFailure>)> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -260,8 +262,10 @@ impl Ends {
         state.0 -= 1;
         let error = match result {
             Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(describe(&error)),
-            Err(panic) => Some(format!("panic: {}", panic_text(panic.as_ref()))),
+            Ok(Err(error)) => Some(EngineFailure::from(&error)),
+            Err(panic) => {
+                Some(EngineFailure::other(format!("panic: {}", panic_text(panic.as_ref()))))
+            }
         };
         if state.1.is_none() {
             state.1 = error;
