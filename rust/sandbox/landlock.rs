@@ -1,5 +1,4 @@
-//! Which files there are for this process, and with them abstract sockets, TCP ports and whom it
-//! may signal (landlock(7)). It must not know what is in the files.
+//! Access limits for files, abstract sockets, TCP ports and signals (landlock(7)).
 
 use std::path::{Path, PathBuf};
 
@@ -11,12 +10,12 @@ use landlock::{
 
 use crate::error::{Error, Result};
 
-/// What was tried. A kernel that has less is asked for less; what a later one adds is not asked
-/// for, since it might forbid what is needed.
-const TRIED: ABI = ABI::V7;
+/// The requested landlock version. On an older kernel only its features are requested; features of
+/// later versions are not, since they might forbid what is needed.
+const REQUESTED: ABI = ABI::V7;
 
-/// Where the C library looks when it resolves a host name (nsswitch.conf(5)), its modules included,
-/// or tells the local time. `/etc/resolv.conf` is often a link to one of those in `/run`.
+/// Files that the C library reads to resolve host names (nsswitch.conf(5)), including its modules,
+/// or to determine the local time. `/etc/resolv.conf` is often a link into one of those in `/run`.
 const LIBRARY: [&str; 9] = [
     "/etc",
     "/usr/share/zoneinfo",
@@ -28,31 +27,32 @@ const LIBRARY: [&str; 9] = [
     "/run/resolvconf",
     "/run/NetworkManager",
 ];
-/// A name server that has more to say than one datagram holds is asked by TCP (RFC 7766).
+/// Answers of a name server that do not fit a datagram come over TCP (RFC 7766).
 const DNS_PORT: u16 = 53;
 
-/// What stays within reach. By default nothing.
+/// The files that remain accessible. By default none.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct FileAccess<'a> {
-    /// Files that may be read, and directories with all below them; what is not there is passed
-    /// over.
+    /// Files that may be read, and directories with everything below them; missing ones are
+    /// skipped.
     pub readable: &'a [PathBuf],
-    /// Files that may be removed. Landlock knows directories only: so may those beside them, as
-    /// far as their permissions go.
+    /// Files that may be removed. Landlock handles only directories, so their siblings may be
+    /// removed too, as far as permissions allow.
     pub removable: &'a [PathBuf],
-    /// Whether host names are resolved and the local time is told.
+    /// Whether host names and the local time are needed.
     pub resolves: bool,
 }
 
-/// Hides all files but those of `reach` from this thread and those that it starts: nothing can be
-/// opened, made, changed or removed, no TCP port bound or connected to, no abstract socket of
-/// another process connected to, and no process outside signalled. Open descriptors stay.
+/// Limits this thread, and threads and processes that it starts, to the files of `reach`. No other
+/// file can be opened, created, changed or removed, no TCP port bound or connected to, no abstract
+/// socket of another process connected to, and no outside process signalled. Open descriptors stay
+/// usable.
 ///
-/// Says in one sentence how much of that this kernel does: Linux 6.12 does all, one older than 5.13,
-/// or started without landlock, nothing.
+/// Returns one sentence on how much of that the kernel enforces: Linux 6.12 everything; a kernel
+/// older than 5.13, or started without landlock, nothing.
 ///
 /// # Errors
-/// [`Error::Permission`] when the kernel has landlock and refuses: no memory, no `no_new_privs`.
+/// [`Error::Permission`] if the kernel has landlock and refuses: no memory, no `no_new_privs`.
 pub fn apply_landlock(reach: &FileAccess<'_>) -> Result<String> {
     match restrict(reach) {
         Ok(status) => Ok(sentence(&status)),
@@ -65,9 +65,9 @@ fn restrict(reach: &FileAccess<'_>) -> std::result::Result<RestrictionStatus, Ru
     let library = if reach.resolves { &LIBRARY[..] } else { &[] };
     let mut rules = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
-        .handle_access(AccessFs::from_all(TRIED))?
-        .handle_access(AccessNet::from_all(TRIED))?
-        .scope(Scope::from_all(TRIED))?
+        .handle_access(AccessFs::from_all(REQUESTED))?
+        .handle_access(AccessNet::from_all(REQUESTED))?
+        .scope(Scope::from_all(REQUESTED))?
         .create()?
         .add_rules(path_beneath_rules(reach.readable, read))?
         .add_rules(path_beneath_rules(library, read))?;
@@ -87,7 +87,7 @@ fn allow(
 ) -> std::result::Result<RulesetCreated, RulesetError> {
     match directory.map(PathFd::new) {
         Some(Ok(directory)) => rules.add_rule(PathBeneath::new(directory, access)),
-        // There is nothing to remove.
+        // The file or directory does not exist.
         _ => Ok(rules),
     }
 }

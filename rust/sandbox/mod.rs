@@ -1,15 +1,16 @@
-//! Gives rights up, for good: user, capabilities, files, system calls. This file is a map.
+//! Dropping of privileges, permanently: user, capabilities, files, system calls. This file is a
+//! map.
 //!
 //! ```text
-//! privileges   user and groups, capabilities, no way back up
+//! privileges   user and groups, capabilities, no regaining
 //! landlock     files, TCP ports, abstract sockets, signals
-//! seccomp      what a worker and a control process call, after they have started
+//! seccomp      system calls of a worker and a control process after their start
 //! ```
 //!
-//! A process calls [`drop_privileges`], then [`apply_landlock`], opens what it needs that takes no right, starts
-//! its threads, and calls [`apply_seccomp`] before it reads anything that it did not start with. All
-//! of it holds for this process and can be taken back by nobody. It must not know what the process
-//! does: docs/security.md says what is left to each.
+//! A process calls [`drop_privileges`], then [`apply_landlock`], opens what needs no privilege,
+//! starts its threads, and calls [`apply_seccomp`] before it reads any input that it was not
+//! started with. All of this affects the whole process and is irrevocable. docs/security.md lists
+//! what remains permitted to each process.
 
 mod landlock;
 mod privileges;

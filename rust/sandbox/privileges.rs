@@ -1,6 +1,7 @@
-//! User, groups and capabilities. It must not know what the process is for.
+//! User, groups and capabilities.
 //!
-//! Capabilities belong to a thread (capabilities(7)), so all of this happens while there is one.
+//! Capabilities belong to a thread (capabilities(7)), so all of this must happen while there is
+//! only one thread.
 
 use std::fs;
 
@@ -13,25 +14,26 @@ use nix::unistd::{setgroups, setresgid, setresuid};
 
 use crate::error::{Error, Result};
 
-/// What a process has of its own, whatever it may do to others.
+/// The capability sets of the process itself.
 const OWN: [CapSet; 4] =
     [CapSet::Ambient, CapSet::Inheritable, CapSet::Effective, CapSet::Permitted];
 
-/// Becomes `user` (its user and group identifiers; `None`: stays who it is) without any capability
-/// and without a way to get one. With a `supervisor`, which must be the parent, the process dies
-/// when that one does.
+/// Switches to `user` (user and group id; `None`: no change) and drops all capabilities and every
+/// way to regain them. With a `supervisor`, which must be the parent, the process dies when the
+/// supervisor does.
 ///
-/// Supplementary groups go with the user. The bounding set goes where CAP_SETPCAP allows it; what
-/// stays there is of no use under `no_new_privs` (prctl(2), PR_SET_NO_NEW_PRIVS). The process
-/// leaves no core file and no other process of its user may look into it (PR_SET_DUMPABLE).
+/// Supplementary groups are dropped with the user. The bounding set is cleared if CAP_SETPCAP
+/// permits; otherwise it has no effect under `no_new_privs` (prctl(2), PR_SET_NO_NEW_PRIVS). The
+/// process leaves no core file, and other processes of its user cannot inspect it
+/// (PR_SET_DUMPABLE).
 ///
 /// # Errors
-/// [`Error::Permission`] for a user that this process may not become, with several threads, when the
-/// supervisor is gone, or when something is left afterwards.
+/// [`Error::Permission`] if this process may not become that user, has several threads, or has lost
+/// its supervisor, or if a privilege remains afterwards.
 pub fn drop_privileges(user: Option<(u32, u32)>, supervisor: Option<i32>) -> Result<()> {
-    be_alone()?;
-    supervisor.map_or(Ok(()), die_with)?;
-    let is_bounded = give_up_bounding(&CapsHashSet::new()).map_err(kept)?;
+    require_single_thread()?;
+    supervisor.map_or(Ok(()), die_with_parent)?;
+    let is_bounded = drop_bounding_set(&CapsHashSet::new()).map_err(capability_error)?;
     if let Some((uid, gid)) = user {
         become_user(Uid::from_raw(uid), Gid::from_raw(gid)).map_err(|errno| {
             Error::Permission(format!(
@@ -42,64 +44,67 @@ pub fn drop_privileges(user: Option<(u32, u32)>, supervisor: Option<i32>) -> Res
         })?;
     }
     for set in OWN {
-        caps::clear(None, set).map_err(kept)?;
+        caps::clear(None, set).map_err(capability_error)?;
     }
     prctl::set_no_new_privs().map_err(refused)?;
     prctl::set_dumpable(false).map_err(refused)?;
-    // Becoming another user took this back (prctl(2), PR_SET_PDEATHSIG).
-    supervisor.map_or(Ok(()), die_with)?;
-    let mut left = left(user, is_bounded)?;
+    // The change of the user has reset this (prctl(2), PR_SET_PDEATHSIG).
+    supervisor.map_or(Ok(()), die_with_parent)?;
+    let mut remaining = remaining_privileges(user, is_bounded)?;
     let outlives = prctl::get_pdeathsig().map_err(refused)? != Some(Signal::SIGKILL);
-    left.extend((supervisor.is_some() && outlives).then_some("a life after the supervisor's"));
-    if left.is_empty() {
+    remaining.extend((supervisor.is_some() && outlives).then_some("survival of the supervisor"));
+    if remaining.is_empty() {
         return Ok(());
     }
-    Err(Error::Permission(format!("rights are left that were given up: {}", left.join(", "))))
+    Err(Error::Permission(format!(
+        "privileges remain after they were dropped: {}",
+        remaining.join(", ")
+    )))
 }
 
-/// Keeps no capabilities but those of `keep` that there are, in any set, and no way to get others:
-/// for a process that goes on with rights. Programs that it starts have no more; where it is not
-/// root they have none.
+/// Reduces the capabilities in all sets to those of `keep`, and prevents regaining others: for a
+/// process that continues with privileges. Programs that it starts have no more than it; if it is
+/// not root they have none.
 ///
 /// # Errors
-/// [`Error::Permission`] with several threads, or when the kernel refuses.
+/// [`Error::Permission`] with several threads, or if the kernel refuses.
 pub fn limit_capabilities(keep: &[Capability]) -> Result<()> {
-    be_alone()?;
+    require_single_thread()?;
     let keep: CapsHashSet = keep.iter().copied().collect();
-    give_up_bounding(&keep).map_err(kept)?;
+    drop_bounding_set(&keep).map_err(capability_error)?;
     for set in [CapSet::Ambient, CapSet::Inheritable] {
-        caps::clear(None, set).map_err(kept)?;
+        caps::clear(None, set).map_err(capability_error)?;
     }
     for set in [CapSet::Effective, CapSet::Permitted] {
-        let has = caps::read(None, set).map_err(kept)?;
+        let has = caps::read(None, set).map_err(capability_error)?;
         let stays = has.intersection(&keep).copied().collect();
-        caps::set(None, set, &stays).map_err(kept)?;
+        caps::set(None, set, &stays).map_err(capability_error)?;
     }
     prctl::set_no_new_privs().map_err(refused)
 }
 
-/// Forbids any gain of privileges by execve(2), and keeps those there are.
+/// Forbids any gain of privileges by execve(2), and keeps the present ones.
 ///
 /// # Errors
-/// [`Error::Permission`] with several threads, or when the kernel refuses.
+/// [`Error::Permission`] with several threads, or if the kernel refuses.
 pub fn forbid_new_privileges() -> Result<()> {
-    be_alone()?;
+    require_single_thread()?;
     prctl::set_no_new_privs().map_err(refused)
 }
 
-fn be_alone() -> Result<()> {
-    // Where /proc is not mounted nobody can count; the callers do this first of all.
+fn require_single_thread() -> Result<()> {
+    // Threads cannot be counted without /proc; the callers do this first of all.
     match fs::read_dir("/proc/self/task").map(Iterator::count) {
         Ok(2..) => Err(Error::Permission(
-            "rights cannot be given up once a process has several threads".to_owned(),
+            "privileges cannot be dropped once a process has several threads".to_owned(),
         )),
         _ => Ok(()),
     }
 }
 
-fn die_with(supervisor: i32) -> Result<()> {
+fn die_with_parent(supervisor: i32) -> Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(refused)?;
-    // It may have died before the kernel was told.
+    // The supervisor may have died before prctl took effect.
     if getppid().as_raw() == supervisor {
         return Ok(());
     }
@@ -108,8 +113,8 @@ fn die_with(supervisor: i32) -> Result<()> {
     )))
 }
 
-/// Whether nothing but `keep` is left in the bounding set.
-fn give_up_bounding(keep: &CapsHashSet) -> std::result::Result<bool, CapsError> {
+/// Drops all but `keep` from the bounding set; returns false if that is not permitted.
+fn drop_bounding_set(keep: &CapsHashSet) -> std::result::Result<bool, CapsError> {
     let may = caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP)?;
     if may {
         for capability in caps::read(None, CapSet::Bounding)?.difference(keep) {
@@ -125,31 +130,31 @@ fn become_user(uid: Uid, gid: Gid) -> nix::Result<()> {
     setresuid(uid, uid, uid)
 }
 
-/// What should be gone and is not.
-fn left(user: Option<(u32, u32)>, is_bounded: bool) -> Result<Vec<&'static str>> {
-    let mut left = Vec::new();
+/// The privileges that should be gone but remain.
+fn remaining_privileges(user: Option<(u32, u32)>, is_bounded: bool) -> Result<Vec<&'static str>> {
+    let mut remaining = Vec::new();
     if let Some((uid, gid)) = user {
         let (users, groups) = (getresuid().map_err(refused)?, getresgid().map_err(refused)?);
         let is_user = [users.real, users.effective, users.saved] == [Uid::from_raw(uid); 3];
         let is_group = [groups.real, groups.effective, groups.saved] == [Gid::from_raw(gid); 3];
-        left.extend((!is_user).then_some("the user"));
-        left.extend((!is_group).then_some("the group"));
+        remaining.extend((!is_user).then_some("the user"));
+        remaining.extend((!is_group).then_some("the group"));
         let has_groups = !getgroups().map_err(refused)?.is_empty();
-        left.extend(has_groups.then_some("supplementary groups"));
+        remaining.extend(has_groups.then_some("supplementary groups"));
     }
     for set in OWN.into_iter().chain(is_bounded.then_some(CapSet::Bounding)) {
-        let is_empty = caps::read(None, set).map_err(kept)?.is_empty();
-        left.extend((!is_empty).then_some("capabilities"));
+        let is_empty = caps::read(None, set).map_err(capability_error)?.is_empty();
+        remaining.extend((!is_empty).then_some("capabilities"));
     }
-    left.extend((!prctl::get_no_new_privs().map_err(refused)?).then_some("new privileges"));
-    left.extend(prctl::get_dumpable().map_err(refused)?.then_some("core files"));
-    Ok(left)
+    remaining.extend((!prctl::get_no_new_privs().map_err(refused)?).then_some("new privileges"));
+    remaining.extend(prctl::get_dumpable().map_err(refused)?.then_some("core files"));
+    Ok(remaining)
 }
 
 fn refused(errno: Errno) -> Error {
-    Error::Permission(format!("rights cannot be given up: {}", errno.desc()))
+    Error::Permission(format!("privileges cannot be dropped: {}", errno.desc()))
 }
 
-fn kept(error: CapsError) -> Error {
-    Error::Permission(format!("capabilities cannot be given up: {error}"))
+fn capability_error(error: CapsError) -> Error {
+    Error::Permission(format!("capabilities cannot be dropped: {error}"))
 }

@@ -1,5 +1,5 @@
-//! What the control process calls: an event loop of Python's, threads that resolve host names,
-//! files that are read, and modules that are loaded when they are first used.
+//! The system calls of the control process: Python's event loop, threads that resolve host names,
+//! files that are read, and modules that are loaded on first use.
 
 use libc::{PROT_EXEC, c_int, c_long};
 
@@ -13,8 +13,8 @@ pub(super) fn calls() -> Calls {
     sockets(calls).add_if(libc::SYS_prlimit64, [is(0, 0), is_null(2)])
 }
 
-/// What the C library does without where the kernel has not got it: its flags are in memory, which
-/// no filter can see. [`calls`] allows it, so that of the two answers this one is the stricter.
+/// Calls that the C library can do without if the kernel lacks them: their flags are in memory,
+/// which no filter can see. [`calls`] allows them, so this answer is the stricter of the two.
 pub(super) fn missing() -> Calls {
     Calls::default().add([libc::SYS_clone3])
 }
@@ -51,7 +51,7 @@ const ITSELF: [c_long; 29] = [
     libc::SYS_gettimeofday,
 ];
 
-/// What is written to is a connection or a memfd: files are opened for reading only.
+/// Data is written only to connections or memfds: files are opened for reading only.
 const FILES: [c_long; 22] = [
     libc::SYS_read,
     libc::SYS_readv,
@@ -104,7 +104,7 @@ const SOCKETS: [c_long; 14] = [
     libc::SYS_recvmmsg,
 ];
 
-/// What this machine has beside the calls that came later.
+/// Calls of this architecture that newer calls supersede.
 #[cfg(target_arch = "x86_64")]
 const OLD: [c_long; 10] = [
     libc::SYS_stat,
@@ -121,7 +121,7 @@ const OLD: [c_long; 10] = [
 
 fn reading(calls: Calls) -> Calls {
     const CHANGES: c_int = libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC | O_TMPFILE;
-    // Without O_DIRECTORY, which it includes and which only reads.
+    // Without O_DIRECTORY, which O_TMPFILE includes and which only reads.
     const O_TMPFILE: c_int = libc::O_TMPFILE & !libc::O_DIRECTORY;
     let calls = calls.add_if(libc::SYS_openat, [bits(2, CHANGES, libc::O_RDONLY)]);
     #[cfg(target_arch = "x86_64")]
@@ -140,7 +140,7 @@ fn reading(calls: Calls) -> Calls {
     commands.into_iter().fold(calls, add)
 }
 
-/// Threads, but no processes, and signals to nobody else.
+/// Threads, but no processes, and signals only within the process.
 fn threads(calls: Calls) -> Calls {
     calls
         .add([libc::SYS_clone3])
@@ -149,7 +149,7 @@ fn threads(calls: Calls) -> Calls {
         .add_if(libc::SYS_prctl, [is(0, libc::PR_SET_NAME)])
 }
 
-/// Memory to run comes out of files: Python's modules and those of the name service.
+/// Executable memory is mapped only from files: Python's modules and those of the name service.
 fn memory(calls: Calls) -> Calls {
     let not_run = |argument| bits(argument, PROT_EXEC, 0);
     calls
@@ -161,14 +161,14 @@ fn memory(calls: Calls) -> Calls {
 }
 
 fn sockets(calls: Calls) -> Calls {
-    /// The bits of a socket's kind, without its flags.
+    /// The bits of a socket's type without its flags.
     const KIND: c_int = 0xf;
-    /// `sizeof(struct sockaddr_nl)`: less than the address of any other family that matters has.
+    /// `sizeof(struct sockaddr_nl)`: shorter than the address of any other relevant family.
     const NETLINK_ADDRESS_BYTES: c_int = 12;
     let kinds = [
         (libc::AF_UNIX, libc::SOCK_STREAM),
         (libc::AF_UNIX, libc::SOCK_DGRAM),
-        // What asks name servers, and devices.
+        // Sockets for queries to name servers and devices.
         (libc::AF_INET, libc::SOCK_DGRAM),
         (libc::AF_INET, libc::SOCK_STREAM),
         (libc::AF_INET6, libc::SOCK_DGRAM),

@@ -1,5 +1,6 @@
-//! What neither a worker nor a control process ever calls: to run programs, to look into or change
-//! other processes, to change the system, and doors into large parts of the kernel.
+//! The system calls that neither a worker nor a control process ever makes: running programs,
+//! inspecting or changing other processes, changing the system, and entry points to large parts of
+//! the kernel.
 
 use super::Calls;
 
@@ -48,7 +49,7 @@ const SYSTEM: [libc::c_long; 24] = [
     libc::SYS_open_by_handle_at,
 ];
 
-/// A ring is made before the filter stands, with limits of its own.
+/// Rings are created before the filter is applied, with restrictions of their own.
 const DOORS: [libc::c_long; 7] = [
     libc::SYS_io_uring_setup,
     libc::SYS_bpf,

@@ -1,9 +1,9 @@
-//! Which system calls there are for this process (seccomp(2)): a list of what it needs, with what
-//! their numbers may be, since a filter sees no memory. It must not know why something is needed.
+//! The permitted system calls of this process (seccomp(2)): a list of those it needs, with the
+//! permitted values of numeric arguments, since a filter cannot read memory.
 //!
-//! What is on no list gives EPERM, so that a library that tries something goes on without. What
-//! only somebody calls who has taken the process over kills it: it cannot look for a second way,
-//! and its end, by SIGSYS, is told and counted.
+//! Calls that are on no list fail with EPERM, so that a library that tries one can continue without
+//! it. Calls that only an attacker in control of the process would make kill it: it cannot try
+//! another way, and its end by SIGSYS is reported and counted.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd};
@@ -21,33 +21,33 @@ mod control;
 mod lethal;
 mod worker;
 
-/// Whose calls are filtered.
+/// The process whose calls are filtered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// A worker, all of whose threads run and whose own descriptors are open. They are below
-    /// `first_foreign_fd`, and all numbers there are taken from now on: what it is handed later
-    /// is at or above it, and cannot be written to by a call. The one number that can be given
-    /// anew is `channel_fd`, its connection to the control process: by dup3(2).
+    /// A worker with all threads running and its own descriptors open. They are below
+    /// `first_foreign_fd`, and all lower numbers are in use from now on: descriptors that it
+    /// receives later are at or above it, and cannot be written to by a call. Only the number
+    /// `channel_fd`, its connection to the control process, can be reassigned, by dup3(2).
     Worker {
-        /// The lowest number of a descriptor that it is handed.
+        /// The lowest number of a received descriptor.
         first_foreign_fd: u16,
         /// The number of the connection to the control process.
         channel_fd: u16,
     },
-    /// The control process: Python, with threads to come.
+    /// The control process: Python, which starts more threads.
     Control,
 }
 
-/// Leaves all threads of this process only the calls that its role needs, for good.
+/// Limits all threads of this process to the calls that its role needs, permanently.
 ///
 /// # Errors
-/// [`Error::Permission`] when the kernel has no seccomp filters, or no memory is left for one;
-/// [`Error::Os`] without a descriptor.
+/// [`Error::Permission`] if the kernel has no seccomp filters or no memory for one; [`Error::Os`]
+/// without a free descriptor.
 pub fn apply_seccomp(role: Role) -> Result<()> {
     let mut programs = vec![lethal::calls().program(Miss::Allowed, SeccompAction::KillProcess)?];
     match role {
         Role::Worker { first_foreign_fd, channel_fd } => {
-            take_numbers(first_foreign_fd)?;
+            occupy_numbers(first_foreign_fd)?;
             let calls = worker::calls(first_foreign_fd, channel_fd);
             programs.push(calls.program(Miss::Refused, SeccompAction::Allow)?);
         }
@@ -57,40 +57,41 @@ pub fn apply_seccomp(role: Role) -> Result<()> {
             programs.push(control::calls().program(Miss::Refused, SeccompAction::Allow)?);
         }
     }
-    // Of several filters the kernel follows the strictest. The list comes last: it forbids more.
+    // Among several filters the kernel follows the strictest result. The list comes last because it
+    // forbids more.
     for program in &programs {
         apply_filter_all_threads(program).map_err(|error| refused(&error))?;
     }
     Ok(())
 }
 
-/// Leaves no number below `first` to a descriptor that comes later.
-fn take_numbers(first: u16) -> Result<()> {
+/// Occupies all descriptor numbers below `first`.
+fn occupy_numbers(first: u16) -> Result<()> {
     loop {
         let filler = EventFd::from_flags(EfdFlags::EFD_CLOEXEC)
-            .map_err(|errno| Error::os("eventfd", "the numbers of descriptors", errno))?;
+            .map_err(|errno| Error::os("eventfd", "the descriptor numbers", errno))?;
         if filler.as_fd().as_raw_fd() >= c_int::from(first) {
             return Ok(());
         }
-        // It stays for as long as the process: the filter lets nobody close it.
+        // It stays open as long as the process: the filter forbids closing it.
         std::mem::forget(filler);
     }
 }
 
-/// What becomes of a call that is not on the list.
+/// The result for a call that is not on the list.
 #[derive(Clone, Copy)]
 enum Miss {
     Allowed,
     Refused,
 }
 
-/// A list of calls, each with what must hold for its arguments.
+/// A list of calls, each with checks of its arguments.
 #[derive(Default)]
 struct Calls {
     rules: BTreeMap<c_long, Vec<Vec<ArgumentCheck>>>,
 }
 
-/// What must hold for one argument.
+/// A check of one argument.
 #[derive(Clone, Copy)]
 struct ArgumentCheck {
     argument: u8,
@@ -99,7 +100,7 @@ struct ArgumentCheck {
     value: u64,
 }
 
-/// How much of an argument counts: the kernel takes no more of an `int`.
+/// The relevant width of an argument: the kernel ignores the upper half of an `int`.
 #[derive(Clone, Copy)]
 enum Width {
     Int,
@@ -111,18 +112,18 @@ enum Comparison {
     Is,
     Below,
     AtLeast,
-    /// Of the bits of this mask.
+    /// Equality of the bits in this mask.
     Bits(u64),
 }
 
 impl Calls {
-    /// Adds calls that may be made in any way.
+    /// Permits calls with any arguments.
     fn add(mut self, calls: impl IntoIterator<Item = c_long>) -> Self {
         self.rules.extend(calls.into_iter().map(|call| (call, Vec::new())));
         self
     }
 
-    /// Adds one way to make a call: all of `conditions` hold.
+    /// Permits a call if all of `conditions` hold.
     fn add_if(mut self, call: c_long, conditions: impl Into<Vec<ArgumentCheck>>) -> Self {
         self.rules.entry(call).or_default().push(conditions.into());
         self
@@ -164,7 +165,7 @@ fn rule(conditions: Vec<ArgumentCheck>) -> Built<SeccompRule> {
     SeccompRule::new(conditions.collect::<Built<_>>()?)
 }
 
-/// The argument, an `int`, is `value`.
+/// The argument, an `int`, equals `value`.
 fn is(argument: u8, value: c_int) -> ArgumentCheck {
     let value = u64::from(value.cast_unsigned());
     ArgumentCheck { argument, width: Width::Int, test: Comparison::Is, value }
@@ -175,24 +176,24 @@ fn is_null(argument: u8) -> ArgumentCheck {
     ArgumentCheck { argument, width: Width::Long, test: Comparison::Is, value: 0 }
 }
 
-/// The argument, an `int` and not negative, is below `value`.
+/// The argument, a non-negative `int`, is below `value`.
 fn below(argument: u8, value: u16) -> ArgumentCheck {
     ArgumentCheck { argument, width: Width::Int, test: Comparison::Below, value: value.into() }
 }
 
-/// The argument, an `int`, is `value` or more. A negative one is, too: for descriptors, where
-/// these are none.
+/// The argument, an `int`, is at least `value`. Negative values pass too: for descriptors, where
+/// they are invalid.
 fn at_least(argument: u8, value: u16) -> ArgumentCheck {
     ArgumentCheck { argument, width: Width::Int, test: Comparison::AtLeast, value: value.into() }
 }
 
-/// The argument, a length, is more than `value`.
+/// The argument, a length, exceeds `value`.
 fn longer(argument: u8, value: u32) -> ArgumentCheck {
     let value = u64::from(value) + 1;
     ArgumentCheck { argument, width: Width::Long, test: Comparison::AtLeast, value }
 }
 
-/// Of the bits of `mask` the argument, an `int`, has these.
+/// The bits of `mask` in the argument, an `int`, equal `value`.
 fn bits(argument: u8, mask: c_int, value: c_int) -> ArgumentCheck {
     let [mask, value] = [mask, value].map(|bits| u64::from(bits.cast_unsigned()));
     ArgumentCheck { argument, width: Width::Int, test: Comparison::Bits(mask), value }
@@ -203,7 +204,7 @@ fn request(value: libc::Ioctl) -> ArgumentCheck {
     ArgumentCheck { argument: 1, width: Width::Int, test: Comparison::Is, value }
 }
 
-/// This process, where a call takes one.
+/// The id of this process, as a call argument.
 fn this_process() -> c_int {
     nix::unistd::getpid().as_raw()
 }

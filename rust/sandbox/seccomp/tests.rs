@@ -1,4 +1,4 @@
-//! The filters, run as the kernel runs them, on calls that no test could make.
+//! The filters, run in an interpreter like the kernel's, on calls that no test could make.
 
 use libc::{MAP_ANONYMOUS, MAP_PRIVATE, MAP_SHARED, PROT_EXEC, PROT_READ, PROT_WRITE};
 use seccompiler::sock_filter;
@@ -9,11 +9,12 @@ use crate::sys::ring::REGISTER_BUFFERS;
 const FIRST: u16 = 16;
 const CHANNEL: u16 = 5;
 
-/// How the kernel marks the calls of this machine (<linux/audit.h>), and of one that it can be, too.
+/// The kernel's constant for the calls of this architecture (<linux/audit.h>), and for a compatible
+/// one.
 const HERE: u32 = if cfg!(target_arch = "x86_64") { 0xc000_003e } else { 0xc000_00b7 };
 const NARROWER: u32 = if cfg!(target_arch = "x86_64") { 0x4000_0003 } else { 0x4000_0028 };
 
-/// What a filter answers to a call with these arguments (seccomp(2), `struct seccomp_data`).
+/// A filter's result for a call with these arguments (seccomp(2), `struct seccomp_data`).
 fn answer(program: &[sock_filter], audit: u32, call: c_long, arguments: &[i64]) -> u32 {
     let mut data = u32::try_from(call).unwrap().to_ne_bytes().to_vec();
     data.extend(audit.to_ne_bytes());
@@ -46,7 +47,7 @@ const ALLOWED: u32 = 0x7fff_0000;
 const REFUSED: u32 = 0x0005_0000 | 1;
 const KILLED: u32 = 0x8000_0000;
 
-/// Checks calls by their names, arguments and whether the filter of the role lets them pass.
+/// Checks calls, each with its arguments and whether the role's filter permits it.
 fn check(calls: Calls, cases: &[(c_long, &[i64], bool)]) {
     let program = calls.program(Miss::Refused, SeccompAction::Allow).unwrap();
     for &(call, arguments, passes) in cases {
@@ -73,7 +74,7 @@ fn a_worker_writes_to_its_own_descriptors_only() {
         (libc::SYS_write, own, true),
         (libc::SYS_write, foreign, false),
         (libc::SYS_write, &[-1], false),
-        // The kernel takes the lower half of the number only.
+        // The kernel uses only the lower half of the number.
         (libc::SYS_write, &[1 << 32 | 16], false),
         (libc::SYS_sendto, own, true),
         (libc::SYS_sendto, foreign, false),
@@ -162,7 +163,7 @@ fn a_control_process_reads_asks_names_and_starts_threads_only() {
         (libc::SYS_socket, &socket(libc::AF_INET, libc::SOCK_RAW), false),
         (libc::SYS_socket, &socket(libc::AF_PACKET, libc::SOCK_DGRAM), false),
         (libc::SYS_socket, &socket(libc::AF_ALG, libc::SOCK_STREAM), false),
-        // To bind a netlink socket, and one of IPv4.
+        // Binding a netlink socket, and an IPv4 socket.
         (libc::SYS_bind, &[9, 0, 12], true),
         (libc::SYS_bind, &[9, 0, 16], false),
         (libc::SYS_setsockopt, &[9, libc::SOL_SOCKET.into(), libc::SO_ATTACH_FILTER.into()], false),

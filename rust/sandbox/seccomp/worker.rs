@@ -1,6 +1,6 @@
-//! What a worker calls while it relays, after all of its threads have started. Sockets come by
-//! messages and are received from and sent to by the ring; nothing is opened, and nothing
-//! about a socket is changed.
+//! The system calls of a worker while it relays, after all of its threads have started. It gets
+//! sockets in messages, and receives and sends through the ring; it opens nothing, and changes
+//! nothing about a socket.
 
 use libc::{PROT_EXEC, c_int};
 
@@ -27,7 +27,7 @@ const EVERYWHERE: [libc::c_long; 25] = [
     libc::SYS_getsockopt,
     libc::SYS_getsockname,
     libc::SYS_ppoll,
-    // Threads that were started a moment ago, wait for each other and end.
+    // Threads that have just started, wait for each other and end.
     libc::SYS_set_robust_list,
     libc::SYS_rseq,
     libc::SYS_sched_getaffinity,
@@ -45,13 +45,13 @@ const EVERYWHERE: [libc::c_long; 25] = [
     libc::SYS_getpid,
     libc::SYS_gettid,
     libc::SYS_getrandom,
-    // Memory that is given back.
+    // Memory that is freed.
     libc::SYS_munmap,
     libc::SYS_madvise,
     libc::SYS_brk,
 ];
 
-/// What is this process's own is written to. What it was handed is not, and is closed only.
+/// Descriptors of the process itself may be written; received ones may only be closed.
 fn descriptors(calls: Calls, first_foreign_fd: u16, channel_fd: u16) -> Calls {
     let own = [
         libc::SYS_read,
@@ -64,7 +64,7 @@ fn descriptors(calls: Calls, first_foreign_fd: u16, channel_fd: u16) -> Calls {
     ];
     let own =
         own.into_iter().fold(calls, |calls, call| calls.add_if(call, [below(0, first_foreign_fd)]));
-    // What a device is like; to change one takes a capability.
+    // Queries of a device; changing one takes a capability.
     let asked: [libc::Ioctl; 2] = [libc::SIOCGIFMTU, libc::SIOCETHTOOL];
     let asked = asked.into_iter().fold(own, |calls, request| {
         calls.add_if(libc::SYS_ioctl, [below(0, first_foreign_fd), super::request(request)])
@@ -78,8 +78,8 @@ fn descriptors(calls: Calls, first_foreign_fd: u16, channel_fd: u16) -> Calls {
         .add_if(libc::SYS_dup3, [is(1, c_int::from(channel_fd)), is(2, libc::O_CLOEXEC)])
 }
 
-/// Memory, but none to run, and of what the process was handed only packet rings: a mapping that
-/// is no longer than a block of theirs would be that of a socket without one, to send by it.
+/// Memory, but not executable, and of received descriptors only packet rings: a mapping no longer
+/// than one of their blocks would be that of a socket without a ring, which could then send.
 fn memory(calls: Calls) -> Calls {
     let not_run = bits(2, PROT_EXEC, 0);
     calls
