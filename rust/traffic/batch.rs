@@ -1,18 +1,18 @@
-//! Numbered datagrams in one buffer, as UDP_SEGMENT takes them: one call, many datagrams.
-//! This file must not know sockets.
+//! Numbered datagrams in one buffer, as for UDP_SEGMENT: one call, many datagrams.
 
 use super::header::{HEADER_BYTES, ProbeHeader};
 use super::realtime_ns;
 use crate::error::{Error, Result};
 
-/// The most that UDP carries: 65535 less the headers of UDP and, in IPv4, of IP.
+/// The largest UDP payload: 65535 less the UDP header and, for IPv4, the IP header.
 const MAX_BYTES_V4: usize = 65507;
 const MAX_BYTES_V6: usize = 65527;
 
-/// What every kernel with UDP_SEGMENT takes in one call (UDP_MAX_SEGMENTS; 128 since 6.8).
+/// The number of segments that every kernel with UDP_SEGMENT accepts in one call (UDP_MAX_SEGMENTS;
+/// 128 since 6.8).
 const MAX_SEGMENTS: usize = 64;
 
-/// Up to `segments` datagrams of one size, in one buffer.
+/// Up to `segments` datagrams of equal size in one buffer.
 #[derive(Debug)]
 pub(super) struct ProbeBatch {
     buffer: Vec<u8>,
@@ -26,7 +26,7 @@ impl ProbeBatch {
         let max_bytes = if v4 { MAX_BYTES_V4 } else { MAX_BYTES_V6 };
         if !(HEADER_BYTES..=max_bytes).contains(&size_bytes) {
             return Err(Error::Invalid(format!(
-                "size_bytes must be {HEADER_BYTES} to {max_bytes}, and is {size_bytes}"
+                "size_bytes must be {HEADER_BYTES} to {max_bytes}, not {size_bytes}"
             )));
         }
         let segments = MAX_SEGMENTS.min(max_bytes / size_bytes);
@@ -37,23 +37,23 @@ impl ProbeBatch {
         self.size_bytes
     }
 
-    /// How many datagrams one call may send.
+    /// The most datagrams for one call.
     pub(super) fn segments(&self) -> usize {
         self.segments
     }
 
-    /// From now on each datagram is sent by a call of its own.
+    /// Switches to one datagram per call.
     pub(super) fn send_singly(&mut self) {
         self.segments = 1;
     }
 
-    /// From now on one call sends at most half as many.
+    /// Halves the most datagrams for one call.
     pub(super) fn halve(&mut self) {
         self.segments = self.segments.div_ceil(2);
     }
 
-    /// Numbers and stamps the first `count` datagrams, or as many as a call may send; gives
-    /// how many they are, and their bytes.
+    /// Numbers and stamps the first `count` datagrams, or the most for one call; returns their
+    /// number and bytes.
     pub(super) fn stamp(&mut self, first: u64, count: usize) -> (u64, &[u8]) {
         let count = count.min(self.segments);
         let bytes = &mut self.buffer[..count * self.size_bytes];

@@ -2,31 +2,31 @@
 //!
 //! ```text
 //!  0  magic      "mcr1"
-//!  4  stream     u32  chosen at random when the sender opens: a restart is another stream
-//!  8  sequence   u64  0, 1, 2, ... and after 2^64 - 1 again 0
+//!  4  stream     u32  random, chosen when the sender opens: a restart is another stream
+//!  8  sequence   u64  0, 1, 2, ... and 0 again after 2^64 - 1
 //! 16  sent_ns    u64  CLOCK_REALTIME in nanoseconds, read just before the send call
 //! ```
 //!
-//! The rest of the datagram is zero. This file must not know sockets or clocks.
+//! The rest of the datagram is zero.
 
-/// The length of the header in bytes: the least size of a datagram that can carry it.
+/// The header length in bytes: the minimum size of a datagram.
 pub const HEADER_BYTES: usize = 24;
 
 const MAGIC: [u8; 4] = *b"mcr1";
 
-/// Who sent a datagram, which one it is, and when it left.
+/// The header of a datagram: its stream, number and sending time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProbeHeader {
-    /// The sender's random name.
+    /// The sender's random stream id.
     pub stream: u32,
     /// The datagram's number in its stream.
     pub sequence: u64,
-    /// When it left, in nanoseconds of CLOCK_REALTIME.
+    /// The sending time in nanoseconds of CLOCK_REALTIME.
     pub sent_ns: u64,
 }
 
 impl ProbeHeader {
-    /// The bytes as they stand in a datagram.
+    /// The header's bytes in a datagram.
     #[must_use]
     pub fn to_bytes(self) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
@@ -37,7 +37,7 @@ impl ProbeHeader {
         bytes
     }
 
-    /// The header that a datagram begins with, or none where it is not from `mcr send`.
+    /// The header of a datagram, or `None` if it is not from `mcr send`.
     #[must_use]
     pub fn read(datagram: &[u8]) -> Option<Self> {
         let rest = datagram.strip_prefix(&MAGIC)?;

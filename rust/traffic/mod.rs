@@ -1,9 +1,9 @@
-//! Test traffic: datagrams that carry a number and a time, and the receiver that can therefore
-//! say what was lost, doubled, out of order, and how late the rest was.
+//! Test traffic: datagrams with a number and a time, and a receiver that uses them to count lost,
+//! duplicated and reordered datagrams and to measure the latency of the rest.
 //!
 //! `header`, `sequence`, `tally`, `batch` and `spacing` are pure; `sender` and `receiver` own one
-//! socket each, opened by [`crate::sockets`]. None of them knows rules or the relay: they stand
-//! outside and measure it.
+//! socket each, opened by [`crate::sockets`]. None of them depends on rules or the relay, which
+//! they measure from outside.
 
 mod batch;
 mod header;
@@ -22,14 +22,14 @@ pub use sender::{SendReport, Sender};
 pub use spacing::Spacing;
 pub use tally::{Latency, ReceiveReport};
 
-/// When a run of sending or receiving ends by itself; whatever comes first.
+/// The conditions that end a run of sending or receiving; the first one counts.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RunLimits {
-    /// After so many datagrams.
+    /// The number of datagrams.
     pub count: Option<u64>,
-    /// After so long, counted from the start of the run.
+    /// The duration since the start of the run.
     pub duration: Option<Duration>,
-    /// After so long without a datagram; a sender does not look at it.
+    /// The time without a datagram; senders ignore it.
     pub idle: Option<Duration>,
 }
 
@@ -39,7 +39,7 @@ impl RunLimits {
     }
 }
 
-/// CLOCK_REALTIME, which headers and the kernel's receive timestamps are in.
+/// CLOCK_REALTIME, the clock of the headers and of the kernel's receive timestamps.
 fn realtime_ns() -> u64 {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since_1970.as_nanos()).unwrap_or(u64::MAX)

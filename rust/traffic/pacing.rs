@@ -1,6 +1,5 @@
-//! Even spacing: each datagram has a deadline that does not depend on when the last one left, so
-//! that lateness never adds up. And waiting, in slices, so that a stop is noticed. This file must
-//! not know what is sent.
+//! Even spacing: each datagram has a deadline independent of when the last one left, so that
+//! lateness does not add up. Waiting happens in slices, so that a stop is noticed.
 
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,10 +10,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::sys::sched;
 
-/// The last stretch before a deadline is waited out on the CPU: a sleep ends this late at times.
+/// The last part of a wait is spent on the CPU: sleeps sometimes end this late.
 const SPIN: Duration = Duration::from_micros(60);
 
-/// Who waits looks this often whether it shall stop.
+/// The interval at which a waiting thread checks for a stop.
 const SLICE: Duration = Duration::from_millis(50);
 
 /// Deadlines at a fixed rate.
@@ -29,25 +28,25 @@ impl Pace {
         Self { start, rate_pps }
     }
 
-    /// When datagram `number` is due; none if that is beyond any clock.
+    /// When datagram `number` is due; `None` if that is out of the clock's range.
     pub(super) fn deadline(&self, number: u64) -> Option<Instant> {
         let after = Duration::try_from_secs_f64(number as f64 / self.rate_pps).ok()?;
         self.start.checked_add(after)
     }
 }
 
-/// Asks the kernel to wake the calling thread in time: its sleeps end when they are over and not
-/// up to 50 us later, and other threads yield to it. They yield at once while it waits on the CPU
-/// for at most a quarter of the time, and beyond that as to an ordinary thread of top priority,
-/// so that it does not shut them out. Yielding needs CAP_SYS_NICE.
-/// What is refused makes the pace less even on a busy host, and nothing worse.
-pub(super) fn be_prompt(rate_pps: f64) {
+/// Asks the kernel to wake the calling thread on time: its sleeps end without the usual delay of up
+/// to 50 us, and other threads yield to it. They yield at once while it spends at most a quarter of
+/// the time waiting on the CPU; above that it gets only the top priority of an ordinary thread, so
+/// that it does not starve the others. This needs CAP_SYS_NICE. Without it the pace is less even on
+/// a busy host.
+pub(super) fn raise_priority(rate_pps: f64) {
     let _ = nix::sys::prctl::set_timerslack(1);
     let rests = SPIN.as_secs_f64() * rate_pps <= 0.25;
     let _ = if rests { sched::go_first() } else { sched::go_often() };
 }
 
-/// Waits until `deadline` (none: for ever); false if `stop` came first.
+/// Waits until `deadline` (`None`: forever); false if `stop` was set first.
 pub(super) fn wait_until(deadline: Option<Instant>, stop: &AtomicBool) -> bool {
     while !stop.load(Ordering::Relaxed) {
         let left = deadline
@@ -63,12 +62,12 @@ pub(super) fn wait_until(deadline: Option<Instant>, stop: &AtomicBool) -> bool {
     false
 }
 
-/// Waits until the socket is ready, `end` has come, or a slice is over, whichever is first.
+/// Waits until the socket is ready, `end` is reached, or a slice is over, whichever is first.
 pub(super) fn wait_ready(fd: BorrowedFd<'_>, events: PollFlags, end: Option<Instant>) {
     let left = end.map_or(SLICE, |end| end.saturating_duration_since(Instant::now()).min(SLICE));
-    // Up to a millisecond too long rather than a busy loop for what is left of one.
+    // Rounded up, to wait up to a millisecond too long rather than busy-loop for the rest of one.
     let ms = u16::try_from(left.as_millis()).unwrap_or(0) + 1;
-    // Whatever poll says, the caller tries again and looks at the clock.
+    // Whatever poll returns, the caller tries again and checks the clock.
     let _ = poll(&mut [PollFd::new(fd, events)], PollTimeout::from(ms));
 }
 

@@ -1,5 +1,5 @@
-//! A receiver of test traffic: a group of one interface, from any source or listed ones, or an
-//! address of this host. It must not know how datagrams are judged; `tally` does.
+//! A receiver of test traffic: a group on one interface, from any or listed sources, or an address
+//! of this host.
 
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,28 +17,28 @@ use crate::sockets::{InterfaceRef, socket, udp_input};
 use crate::sys::recv::{Inbox, ReceivedDatagrams};
 use crate::sys::sockopt;
 
-/// What a receiver listens to.
+/// The input of a receiver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReceiverSpec {
-    /// The group, or an address of this host, or a broadcast address.
+    /// A group, an address of this host, or a broadcast address.
     pub address: Addr,
     /// Whether `address` is a broadcast address.
     pub broadcast: bool,
     /// The UDP port.
     pub port: u16,
-    /// The interface's index; 0 for an address on whichever interface datagrams come.
+    /// The interface's index; 0 to receive an address on any interface.
     pub ifindex: u32,
     /// The interface's name, for messages.
     pub interface: String,
-    /// The senders to hear, by their addresses; empty for any. Only for a group.
+    /// The source addresses to receive from; empty for any. Only for a group.
     pub sources: Vec<Addr>,
-    /// Whether the kernel may hand over several datagrams at once (UDP_GRO).
+    /// Whether the kernel may deliver several datagrams at once (UDP_GRO).
     pub gro: bool,
 }
 
-/// A socket, joined from the start, and the account of what it heard.
+/// A socket, joined from the start, and the counts of what it has received.
 ///
-/// Any thread may ask for a report; one at a time receives.
+/// Any thread may request a report; only one at a time may receive.
 #[derive(Debug)]
 pub struct Receiver {
     fd: OwnedFd,
@@ -47,15 +47,16 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// Opens the socket and joins.
+    /// Opens the socket and joins the group.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for sources of an address that is not a group; and what opening the
-    /// socket and joining meets.
+    /// [`Error::Invalid`] for sources of an address that is not a group; errors of opening the
+    /// socket and joining.
     pub fn open(input: &ReceiverSpec) -> Result<Self> {
         let is_group = input.address.is_multicast();
         if !is_group && !input.sources.is_empty() {
-            let reason = format!("sources: {} is not a group, and has none", input.address);
+            let reason =
+                format!("sources: {} is not a group, so it cannot have sources", input.address);
             return Err(Error::Invalid(reason));
         }
         let name = if input.ifindex == 0 { "any interface" } else { &input.interface };
@@ -69,7 +70,7 @@ impl Receiver {
             sockopt::set(fd.as_fd(), level, name, value)
                 .map_err(|error| Error::os(call, input.address.to_string(), error))
         };
-        set(libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1, "asking for timestamps")?;
+        set(libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1, "enabling timestamps")?;
         set(libc::SOL_UDP, libc::UDP_GRO, input.gro.into(), "setting UDP_GRO")?;
         if is_group {
             udp_input::join(fd.as_fd(), input.ifindex, input.address, &input.sources)?;
@@ -77,20 +78,20 @@ impl Receiver {
         Ok(Self { fd, tally: Mutex::default(), queue: Mutex::default() })
     }
 
-    /// Receives until a limit is reached or `stop` is set. Datagrams beyond `limits.count` stay
+    /// Receives until a limit is reached or `stop` is set. Datagrams beyond `limits.count` remain
     /// for the next run.
     ///
     /// # Errors
     /// [`Error::Invalid`] while another thread receives; [`Error::Os`] if the kernel refuses.
     pub fn run(&self, limits: RunLimits, stop: &AtomicBool) -> Result<()> {
         let Ok(mut queue) = self.queue.try_lock() else {
-            return Err(Error::Invalid("this receiver is receiving already".to_owned()));
+            return Err(Error::Invalid("this receiver is already receiving".to_owned()));
         };
         let start = Instant::now();
         let end = limits.end(start);
         let (mut left, mut heard) = (limits.count.unwrap_or(u64::MAX), start);
         while left > 0 && !stop.load(Ordering::Relaxed) {
-            let count = queue.settle(&mut self.tally(), left);
+            let count = queue.count(&mut self.tally(), left);
             left -= count;
             let now = Instant::now();
             if count > 0 {
@@ -108,10 +109,10 @@ impl Receiver {
         Ok(())
     }
 
-    /// What was heard so far.
+    /// The counts so far.
     ///
     /// # Errors
-    /// [`Error::Os`] if the kernel does not tell its drops.
+    /// [`Error::Os`] if the kernel does not report its drops.
     pub fn report(&self) -> Result<ReceiveReport> {
         let dropped = socket::drops(self.fd.as_fd())
             .map_err(|error| Error::os("reading the drops", "the receiver", error))?;
@@ -119,17 +120,18 @@ impl Receiver {
     }
 
     fn tally(&self) -> MutexGuard<'_, Tally> {
-        // Counters are whole between any two statements; a panic elsewhere leaves them usable.
+        // The counts are consistent between any two statements; a panic elsewhere leaves them
+        // usable.
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The datagrams of the last call that are not accounted for yet.
+/// The datagrams of the last call that are not counted yet.
 #[derive(Debug, Default)]
 struct ReceiveQueue {
     inbox: Inbox,
     next: usize,
-    /// Bytes of message `next` that are done.
+    /// The counted bytes of message `next`.
     done_bytes: usize,
 }
 
@@ -138,7 +140,7 @@ impl ReceiveQueue {
         self.next == self.inbox.messages().len()
     }
 
-    /// Asks the kernel for more; false if it has none.
+    /// Receives more from the kernel; false if there is nothing.
     fn refill(&mut self, fd: &OwnedFd) -> Result<bool> {
         (self.next, self.done_bytes) = (0, 0);
         match self.inbox.fill(fd.as_fd()) {
@@ -152,8 +154,8 @@ impl ReceiveQueue {
         }
     }
 
-    /// Accounts for up to `limit` datagrams; says for how many.
-    fn settle(&mut self, tally: &mut Tally, limit: u64) -> u64 {
+    /// Counts up to `limit` datagrams; returns how many.
+    fn count(&mut self, tally: &mut Tally, limit: u64) -> u64 {
         let mut count = 0;
         while let Some(&message) = self.inbox.messages().get(self.next) {
             let arrived_ns = message.arrived_ns.unwrap_or_else(realtime_ns);

@@ -1,5 +1,5 @@
-//! A sender of test traffic: as fast as one thread can, or evenly spaced. A full send buffer
-//! makes it wait; it drops nothing itself. It must not know groups from hosts.
+//! A sender of test traffic: as fast as one thread can, or evenly spaced. If the send buffer is
+//! full it waits; it drops nothing itself.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
@@ -20,53 +20,53 @@ use crate::sockets::output;
 use crate::spec::OutputSpec;
 use crate::sys::sockopt;
 
-/// The send buffer asked for. An interface queues 1000 frames by default (pfifo_fast); with this
-/// a sender meets its own limit, at which it waits, before the interface's, which drops.
+/// The requested send buffer. An interface queues 1000 frames by default (pfifo_fast); with this
+/// size the sender reaches its own limit, at which it waits, before the interface's, which drops.
 const SEND_BUFFER_BYTES: libc::c_int = 256 << 10;
 
-/// A refused datagram is lost. The next one leaves after this rest, so that what refused it may
-/// recover, and a dead network costs no processor.
+/// The pause after a refused datagram, which is lost. It lets the cause recover, and limits the
+/// processor time spent on a dead network.
 const REST: Duration = Duration::from_millis(1);
 
-/// A socket, and where its stream of datagrams stands.
+/// A socket and the state of its stream.
 #[derive(Debug)]
 pub struct Sender {
     fd: OwnedFd,
     batch: ProbeBatch,
     rate_pps: Option<f64>,
-    /// The number that the next datagram gets.
+    /// The number of the next datagram.
     next: u64,
 }
 
-/// What one run of a sender did. `sent + sum(errors)` is how many numbers it used.
+/// The result of one run. `sent + sum(errors)` is the count of numbers used.
 #[derive(Clone, Debug, Default)]
 pub struct SendReport {
-    /// Datagrams that the kernel took.
+    /// Datagrams accepted by the kernel.
     pub sent: u64,
     /// Their payload bytes.
     pub sent_bytes: u64,
-    /// How long the run took.
+    /// The duration of the run.
     pub seconds: f64,
-    /// Datagrams per second: from the first to the last where they are paced, else over the run.
+    /// Datagrams per second: from the first to the last if they are paced, else over the run.
     pub rate_pps: f64,
-    /// Datagrams that the kernel refused, by the name of its error. They are not sent again.
+    /// Datagrams that the kernel refused, by errno name. They are not sent again.
     pub errors: BTreeMap<String, u64>,
-    /// ICMP errors that answered an earlier datagram. They cost none.
+    /// ICMP errors about earlier datagrams. They cost no datagram.
     pub refused: u64,
-    /// How even a pace was.
+    /// The evenness of a paced run.
     pub spacing: Option<Spacing>,
 }
 
 impl Sender {
-    /// Opens a sender of datagrams of `size_bytes` to `target`: one stream, whose name is chosen
-    /// here, at `rate_pps` or as fast as it goes.
+    /// Opens a sender of datagrams of `size_bytes` to `target`: one stream with a random id, at
+    /// `rate_pps` or as fast as possible.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a size that cannot hold the header or exceeds what UDP carries,
-    /// and for a rate that is not above zero; and what opening the socket meets.
+    /// [`Error::Invalid`] for a size that is too small for the header or exceeds the UDP maximum,
+    /// and for a rate that is not positive; errors of opening the socket.
     pub fn open(target: &OutputSpec, size_bytes: usize, rate_pps: Option<f64>) -> Result<Self> {
         if let Some(rate) = rate_pps.filter(|rate| !rate.is_finite() || *rate <= 0.0) {
-            return Err(Error::Invalid(format!("rate_pps must be above zero, and is {rate}")));
+            return Err(Error::Invalid(format!("rate_pps must be above zero, not {rate}")));
         }
         let batch = ProbeBatch::new(random_name()?, size_bytes, target.address.is_v4())?;
         let socket = output::open(target)?;
@@ -80,8 +80,8 @@ impl Sender {
         Ok(sender)
     }
 
-    /// Sends until a limit is reached or `stop` is set. Numbers go on where the last run ended.
-    /// A paced run raises the priority of the calling thread, which is best one of its own.
+    /// Sends until a limit is reached or `stop` is set. The numbers continue from the last run. A
+    /// paced run raises the priority of the calling thread, which should be a dedicated one.
     pub fn run(&mut self, limits: RunLimits, stop: &AtomicBool) -> SendReport {
         let mut run = SendRun::new(limits, stop);
         match self.rate_pps {
@@ -92,23 +92,23 @@ impl Sender {
     }
 
     fn run_free(&mut self, run: &mut SendRun<'_>) {
-        while run.goes_on() {
+        while run.is_running() {
             let count = run.left_of(self.batch.segments());
             self.send(run, count);
         }
     }
 
     fn run_paced(&mut self, run: &mut SendRun<'_>, rate_pps: f64) {
-        pacing::be_prompt(rate_pps);
+        pacing::raise_priority(rate_pps);
         let pace = Pace::new(run.start, rate_pps);
-        while run.goes_on() {
+        while run.is_running() {
             let deadline = pace.deadline(run.used);
             let until = [deadline, run.end].into_iter().flatten().min();
-            if !pacing::wait_until(until, run.stop) || !run.goes_on() {
+            if !pacing::wait_until(until, run.stop) || !run.is_running() {
                 return;
             }
             let (now, Some(deadline)) = (Instant::now(), deadline) else { return };
-            // One that is late takes those along whose time has come meanwhile.
+            // A late call also sends the datagrams that have become due meanwhile.
             let is_due = |number| pace.deadline(number).is_some_and(|deadline| deadline <= now);
             let more = (run.used + 1..).take_while(|number| is_due(*number));
             let count = 1 + more.take(run.left_of(self.batch.segments()) - 1).count();
@@ -117,22 +117,22 @@ impl Sender {
         }
     }
 
-    /// Sends up to `count` datagrams with one call, and calls again while there is no room.
+    /// Sends up to `count` datagrams with one call, which is repeated while there is no room.
     fn send(&mut self, run: &mut SendRun<'_>, count: usize) {
-        let mut answered = false;
-        while run.goes_on() {
+        let mut is_retry = false;
+        while run.is_running() {
             let (numbers, bytes) = self.batch.stamp(self.next, count);
             let Err(error) = SockRef::from(&self.fd).send(bytes) else {
                 run.sent += numbers;
-                run.refused += u64::from(answered);
+                run.refused += u64::from(is_retry);
                 return self.advance(run, numbers);
             };
             match Errno::from_raw(error.raw_os_error().unwrap_or_default()) {
                 Errno::EAGAIN => pacing::wait_ready(self.fd.as_fd(), PollFlags::POLLOUT, run.end),
                 Errno::EINTR => {}
-                // Perhaps it tells of an earlier datagram, and took the place of this one.
-                errno if !answered && is_answer(errno) => answered = true,
-                errno if self.shrinks(errno) => {}
+                // It may be the error of an earlier datagram, returned instead of sending this one.
+                errno if !is_retry && is_icmp_error(errno) => is_retry = true,
+                errno if self.reduce_batch(errno) => {}
                 errno => {
                     *run.errors.entry(format!("{errno:?}")).or_default() += numbers;
                     thread::sleep(REST);
@@ -147,13 +147,14 @@ impl Sender {
         run.used += numbers;
     }
 
-    /// Learns from what the kernel says of a batch: true if a smaller one is worth a try.
-    fn shrinks(&mut self, errno: Errno) -> bool {
+    /// Reduces the batch size if the error calls for that; false if a retry would not help.
+    fn reduce_batch(&mut self, errno: Errno) -> bool {
         match errno {
             _ if self.batch.segments() == 1 => return false,
-            // Older kernels take fewer segments, and say so, too, where one exceeds the MTU.
+            // Older kernels accept fewer segments, and return this also if a segment exceeds the
+            // MTU.
             Errno::EINVAL if self.batch.segments() > 2 => self.batch.halve(),
-            // Over the MTU (which may have changed), or a device that cannot.
+            // Larger than the MTU (which may have changed), or a device without support.
             Errno::EINVAL | Errno::EMSGSIZE | Errno::EIO => self.send_singly(),
             _ => return false,
         }
@@ -162,11 +163,11 @@ impl Sender {
 
     fn send_singly(&mut self) {
         self.batch.send_singly();
-        // A datagram that fits is sent the same way either way; the option only forbids others.
+        // The option would only refuse datagrams that do not fit; others are sent in the same way.
         self.segment_by(0);
     }
 
-    /// Sets the size at which the kernel cuts what one call sends; false where it cannot.
+    /// Sets the size at which the kernel segments a call's data; false if it cannot.
     fn segment_by(&self, size_bytes: usize) -> bool {
         libc::c_int::try_from(size_bytes).is_ok_and(|size| {
             sockopt::set(self.fd.as_fd(), libc::SOL_UDP, libc::UDP_SEGMENT, size).is_ok()
@@ -174,7 +175,7 @@ impl Sender {
     }
 }
 
-/// One run: its limits and its account.
+/// One run: its limits and its counts.
 #[derive(Debug)]
 struct SendRun<'a> {
     stop: &'a AtomicBool,
@@ -204,7 +205,7 @@ impl<'a> SendRun<'a> {
         }
     }
 
-    fn goes_on(&self) -> bool {
+    fn is_running(&self) -> bool {
         self.used < self.count
             && !self.stop.load(Ordering::Relaxed)
             && self.end.is_none_or(|end| Instant::now() < end)
@@ -231,8 +232,8 @@ impl<'a> SendRun<'a> {
     }
 }
 
-/// Errors that an ICMP message leaves on a connected socket, for the next call to find.
-fn is_answer(errno: Errno) -> bool {
+/// Errors that an ICMP message leaves on a connected socket for the next call.
+fn is_icmp_error(errno: Errno) -> bool {
     matches!(
         errno,
         Errno::ECONNREFUSED

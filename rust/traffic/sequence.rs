@@ -1,30 +1,30 @@
-//! Which datagrams of a stream are missing, came twice, or came late, from their numbers alone.
+//! Detection of missing, duplicated and late datagrams of a stream from their numbers alone.
 //!
-//! A stream begins with the first datagram seen, so a receiver that joins late reports nothing
-//! as lost. "Reordered" is what RFC 4737 calls so: a number below one that came before it.
-//! Memory is bounded whatever arrives. This file must not know sockets, clocks or headers.
+//! A stream begins with the first datagram seen, so a receiver that joins late reports nothing as
+//! lost. "Reordered" is defined by RFC 4737: a number below one that arrived before. Memory is
+//! bounded whatever arrives.
 
-/// How far back a stream remembers single datagrams. Behind it a datagram counts as late if
-/// something that old is missing, and as a duplicate if nothing is.
+/// How many of the latest numbers of a stream are tracked individually. An older datagram counts as
+/// late if a number that old is missing, otherwise as a duplicate.
 pub(super) const WINDOW: u64 = 4096;
 
-/// Numbers farther apart than this, in either direction, are not of one sender: the datagram is
-/// counted as foreign. At a million a second it is twelve days.
+/// Numbers farther apart than this, in either direction, do not belong to one sender: the datagram
+/// counts as foreign. At a million datagrams per second it is twelve days.
 const MAX_STEP: u64 = 1 << 40;
 
-/// Streams followed at a time. One more takes the place of that heard least recently, whose
-/// counts are kept.
+/// The most streams tracked at a time. A further one replaces the stream that was idle for longest;
+/// its counts are kept.
 pub(super) const MAX_STREAMS: usize = 64;
 
-/// What became of the datagrams of one stream or of all. A missing datagram that still comes is
-/// no longer lost, but reordered.
+/// The counts of one stream or of all. A missing datagram that arrives later counts as reordered
+/// instead of lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct LossCounts {
     /// Missing between the lowest and the highest number seen.
     pub(super) lost: u64,
-    /// Seen before.
+    /// Already seen.
     pub(super) duplicated: u64,
-    /// Came after a datagram with a higher number; a duplicate is not counted again here.
+    /// Arrived after a datagram with a higher number; duplicates are not counted here.
     pub(super) reordered: u64,
 }
 
@@ -38,7 +38,7 @@ impl LossCounts {
     }
 }
 
-/// All the streams that a receiver hears.
+/// All streams of a receiver.
 #[derive(Debug, Default)]
 pub(super) struct Streams {
     live: Vec<(u32, Stream)>,
@@ -49,7 +49,7 @@ pub(super) struct Streams {
 }
 
 impl Streams {
-    /// Takes note of datagram `sequence` of `stream`; false if it cannot belong to that stream.
+    /// Records datagram `sequence` of `stream`; false if it cannot belong to that stream.
     pub(super) fn note(&mut self, stream: u32, sequence: u64) -> bool {
         self.clock += 1;
         let clock = self.clock;
@@ -65,18 +65,18 @@ impl Streams {
         }
     }
 
-    /// The counts of all streams, also of those no longer followed.
+    /// The counts of all streams, including those no longer tracked.
     pub(super) fn counts(&self) -> LossCounts {
         self.live.iter().fold(self.closed, |sum, (_, stream)| sum.plus(stream.counts))
     }
 
-    /// How many streams were heard: one for each sender and each of its restarts.
+    /// How many streams were seen: one for each sender and each of its restarts.
     pub(super) fn opened(&self) -> u64 {
         self.opened
     }
 
     fn find(&mut self, id: u32) -> Option<&mut Stream> {
-        // Runs of one stream are the rule, so the last one is tried first.
+        // Consecutive datagrams mostly belong to one stream, so the last one is tried first.
         if self.live.get(self.last).is_none_or(|(live, _)| *live != id) {
             self.last = self.live.iter().position(|(live, _)| *live == id)?;
         }
@@ -100,7 +100,7 @@ impl Streams {
 #[derive(Debug)]
 struct Stream {
     highest: u64,
-    /// How far below `highest` the lowest number seen lies.
+    /// How far the lowest number seen is below `highest`.
     span: u64,
     seen: Box<[u64; WORDS]>,
     counts: LossCounts,
@@ -135,7 +135,7 @@ impl Stream {
         true
     }
 
-    /// A number above all before: what it skipped is missing for now.
+    /// Records a new highest number; the skipped numbers are missing for now.
     fn advance(&mut self, ahead: u64) {
         if ahead >= WINDOW {
             self.seen.fill(0);
@@ -148,7 +148,7 @@ impl Stream {
         self.mark(self.highest);
     }
 
-    /// A number inside the window: the bit says whether it is new.
+    /// Records a number inside the window; its bit says whether it is new.
     fn fill(&mut self, sequence: u64, behind: u64) {
         if self.is_marked(sequence) {
             self.counts.duplicated += 1;
@@ -157,7 +157,8 @@ impl Stream {
         self.mark(sequence);
         self.counts.reordered += 1;
         if behind > self.span {
-            // Sent before the first one seen: the stream begins there, with what lies between.
+            // Sent before the first one seen: the stream now begins there, and the numbers between
+            // are missing.
             self.counts.lost = self.counts.lost.saturating_add(behind - self.span - 1);
             self.span = behind;
         } else {
@@ -165,7 +166,7 @@ impl Stream {
         }
     }
 
-    /// A number below the window, of which no bit is left.
+    /// Records a number below the window, which has no bit any more.
     fn late(&mut self, behind: u64) {
         if behind > self.span {
             self.counts.reordered += 1;

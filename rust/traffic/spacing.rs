@@ -1,4 +1,4 @@
-//! How evenly datagrams left. This file must not know sockets.
+//! The evenness of the departures of datagrams.
 
 use std::time::{Duration, Instant};
 
@@ -6,18 +6,18 @@ use hdrhistogram::Histogram;
 
 use super::tally::{histogram_ns, quantile_us};
 
-/// Gaps between send calls, and how late these were, in microseconds.
+/// Gaps between send calls, and their lateness, in microseconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spacing {
     /// The median gap.
     pub gap_p50_us: f64,
-    /// 99 of 100 gaps were at most this.
+    /// The 99th percentile of the gaps.
     pub gap_p99_us: f64,
-    /// 99 of 100 datagrams left at most this long after their time.
+    /// The 99th percentile of the datagrams' delay after their deadline.
     pub late_p99_us: f64,
 }
 
-/// The running account behind a [`Spacing`].
+/// The running measurement behind a [`Spacing`].
 #[derive(Debug)]
 pub(super) struct Departures {
     first: Option<Instant>,
@@ -31,7 +31,7 @@ impl Departures {
         Self { first: None, last: None, gaps_ns: histogram_ns(), late_ns: histogram_ns() }
     }
 
-    /// Takes note of `count` datagrams that leave together; the first was due at `deadline`.
+    /// Records `count` datagrams that leave together; the first was due at `deadline`.
     pub(super) fn note(&mut self, now: Instant, deadline: Instant, count: u64) {
         let ns = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         if let Some(last) = self.last {
@@ -43,12 +43,12 @@ impl Departures {
         self.last = Some(now);
     }
 
-    /// From the first departure to the last.
+    /// The time from the first departure to the last.
     pub(super) fn span(&self) -> Duration {
         self.first.zip(self.last).map_or(Duration::ZERO, |(first, last)| last - first)
     }
 
-    /// None before the second datagram.
+    /// `None` before the second datagram.
     pub(super) fn spacing(&self) -> Option<Spacing> {
         Some(Spacing {
             gap_p50_us: quantile_us(&self.gaps_ns, 0.5)?,

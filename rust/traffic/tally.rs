@@ -1,58 +1,58 @@
-//! What a receiver makes of the datagrams it was given: counts, and how long they took.
-//! This file must not know sockets.
+//! The statistics of received datagrams: counts and latencies.
 
 use hdrhistogram::Histogram;
 
 use super::header::ProbeHeader;
 use super::sequence::Streams;
 
-/// What one receiver saw since it joined.
+/// The statistics of one receiver since it joined.
 ///
 /// `received = foreign + duplicated + (datagrams of a stream, each once)`.
 #[derive(Clone, Debug, Default)]
 pub struct ReceiveReport {
-    /// All datagrams, ours and foreign, duplicates included.
+    /// All datagrams, including foreign ones and duplicates.
     pub received: u64,
     /// Their payload bytes.
     pub received_bytes: u64,
-    /// Datagrams that no `mcr send` made: counted, but without a number or a time.
+    /// Datagrams not sent by `mcr send`: counted, but without a number or a time.
     pub foreign: u64,
     /// Missing between the lowest and the highest number of each stream.
     pub lost: u64,
-    /// Datagrams that had come before.
+    /// Datagrams that had already arrived.
     pub duplicated: u64,
-    /// Datagrams that came after one with a higher number (RFC 4737).
+    /// Datagrams that arrived after one with a higher number (RFC 4737).
     pub reordered: u64,
-    /// Senders heard; a restarted one counts again.
+    /// Streams seen; a restarted sender counts again.
     pub streams: u64,
-    /// What the kernel dropped because this receiver's own buffer was full (SO_MEMINFO). It
-    /// counts buffers, and where the kernel merged datagrams one buffer holds several.
+    /// Buffers that the kernel dropped because this receiver's buffer was full (SO_MEMINFO). If the
+    /// kernel merged datagrams, one buffer holds several.
     pub kernel_dropped: u64,
-    /// From the first datagram to the last, by the kernel's receive timestamps.
+    /// The time from the first datagram to the last, by the kernel's receive timestamps.
     pub seconds: f64,
     /// Datagrams per second over that time; 0 with fewer than two.
     pub rate_pps: f64,
-    /// How long datagrams took, once there is one with a time.
+    /// The latency of the datagrams, once one with a time has arrived.
     pub latency: Option<Latency>,
 }
 
-/// From the sender's CLOCK_REALTIME before its send call to the receiving kernel's timestamp, in
-/// microseconds. Across two hosts it is as true as their clocks agree.
+/// The time from the sender's CLOCK_REALTIME before its send call to the receiving kernel's
+/// timestamp, in microseconds. Between two hosts it is only as accurate as their clocks agree.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Latency {
     /// The median.
     pub p50_us: f64,
-    /// 99 of 100 took at most this.
+    /// The 99th percentile.
     pub p99_us: f64,
-    /// 999 of 1000 took at most this.
+    /// The 99.9th percentile.
     pub p999_us: f64,
-    /// The longest.
+    /// The maximum.
     pub max_us: f64,
-    /// Datagrams that arrived before they were sent: the clocks disagree. They count as 0 us.
+    /// Datagrams that arrived before they were sent, because the clocks disagree. They count as 0
+    /// us.
     pub negative: u64,
 }
 
-/// The running account behind a [`ReceiveReport`].
+/// The running statistics behind a [`ReceiveReport`].
 #[derive(Debug)]
 pub(super) struct Tally {
     received: u64,
@@ -66,7 +66,7 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// An empty account.
+    /// Creates empty statistics.
     pub(super) fn new() -> Self {
         Self {
             received: 0,
@@ -79,7 +79,7 @@ impl Tally {
         }
     }
 
-    /// Takes a datagram into account that the kernel received at `arrived_ns` (CLOCK_REALTIME).
+    /// Counts a datagram that the kernel received at `arrived_ns` (CLOCK_REALTIME).
     pub(super) fn add(&mut self, datagram: &[u8], arrived_ns: u64) {
         self.received += 1;
         self.bytes += datagram.len() as u64;
@@ -96,7 +96,7 @@ impl Tally {
         self.latency_ns.saturating_record(arrived_ns.saturating_sub(header.sent_ns));
     }
 
-    /// The account so far, with what the kernel says it dropped before us.
+    /// The statistics so far, with the kernel's own drop count.
     pub(super) fn report(&self, kernel_dropped: u64) -> ReceiveReport {
         let counts = self.streams.counts();
         let span_ns = self.span_ns.map_or(0, |(first, last)| last.saturating_sub(first));
@@ -135,14 +135,14 @@ impl Default for Tally {
     }
 }
 
-/// Times up to an hour, to three digits, in 400 KiB whatever comes.
+/// Times up to an hour, with three significant digits, in 400 KiB at most.
 pub(super) fn histogram_ns() -> Histogram<u64> {
     const HOUR_NS: u64 = 3_600_000_000_000;
     Histogram::new_with_bounds(1, HOUR_NS, 3)
         .unwrap_or_else(|_| unreachable!("the bounds are fixed"))
 }
 
-/// The value at a quantile in microseconds, none of an empty histogram.
+/// The value at a quantile in microseconds; `None` for an empty histogram.
 pub(super) fn quantile_us(histogram: &Histogram<u64>, quantile: f64) -> Option<f64> {
     (!histogram.is_empty()).then(|| histogram.value_at_quantile(quantile) as f64 / 1e3)
 }

@@ -263,8 +263,8 @@ impl Ring {
     pub fn finish_wave(&mut self, mut done: impl FnMut(u32, i32)) -> io::Result<()> {
         uninterrupted(self.uring.submit())?;
         loop {
-            // One pass over all available completions, since each pass reads and writes a word
-            // shared with the kernel.
+            // One pass over all available completions: each pass accesses two words shared with the
+            // kernel.
             for entry in self.uring.completion() {
                 if entry.user_data() & KIND_MASK == SEND {
                     self.sends_in_flight -= 1;
