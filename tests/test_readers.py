@@ -162,7 +162,7 @@ def test_a_signal_ends_a_command_whose_reader_is_stuck(
         process.send_signal(number)
         if command == "send":  # its report is asked for; who sends another one does not want it
             with suppress(subprocess.TimeoutExpired):
-                process.wait(2)
+                process.wait(0.3)
             process.send_signal(number)
         process.wait(PATIENCE_S)
 

@@ -140,6 +140,7 @@ def main() -> int:
     from mcr.daemon.supervisor.argv import ControlDescriptors, WorkerDescriptors  # noqa: PLC0415
 
     told = json.loads(sys.argv[1])
+    _set_limits(told)
     directory = Path(told["directory"])
     common = {"journal": str(directory / "journal"), "supervisor": os.getpid()}
 
@@ -186,6 +187,16 @@ def main() -> int:
     except McrError as error:
         print(f"mcr: {error}", file=sys.stderr)
         return 1
+
+
+def _set_limits(told: dict[str, Any]) -> None:
+    """Replace time limits by those of the test, lest it wait for longer than it must."""
+    from mcr.daemon.supervisor import managed_process, supervisor  # noqa: PLC0415
+
+    for name in ("CONTROL_SILENCE_S", "WORKER_SILENCE_S") if "silence_s" in told else ():
+        setattr(managed_process, name, told["silence_s"])
+    if "drain_s" in told:
+        supervisor._DRAIN_S = told["drain_s"]
 
 
 def _path(told: dict[str, Any], name: str) -> Path | None:

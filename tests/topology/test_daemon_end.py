@@ -11,6 +11,8 @@ import pytest
 from tests.support.deadline import wait_until
 from tests.support.processes import is_running
 
+from mcr.daemon.supervisor.watchdog import CONTROL_SILENCE_S
+
 from .checks import PROCESS_S, assert_balanced, sent_counts, settle
 from .daemons import MCR, Daemon, serving
 from .deaths import stopped
@@ -65,9 +67,9 @@ def test_a_supervisor_that_sleeps_kills_nobody_when_it_wakes(lab: Lab) -> None:
         everybody = daemon.processes
         with PacedFlow(sender, 1000) as flow:
             with stopped(daemon.supervisor):
-                time.sleep(4)
+                time.sleep(CONTROL_SILENCE_S / 2)
                 assert client.ping().workers.running == 2
-                time.sleep(4)
+                time.sleep(CONTROL_SILENCE_S / 2 + 1)
             client.disable_rule("two")  # kept by the supervisor, so that it has read what waited
             time.sleep(1)
         receiver.expect(flow.sent)

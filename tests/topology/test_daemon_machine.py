@@ -116,13 +116,13 @@ class Machine(RuleBasedStateMachine):
         method = self.client.enable_rule if enabled else self.client.disable_rule
         self.change(lambda: method(turned), {**self.model, turned: enabled})
 
-    @precondition(lambda self: self.kills < 4)
+    @precondition(lambda self: self.kills < 3)
     @rule(number=st.integers(0, WORKERS - 1))
     def kill_worker(self, number: int) -> None:
         """The next step does not wait for its successor."""
         self.kill(self.client.workers()[number].pid)
 
-    @precondition(lambda self: self.kills < 4)
+    @precondition(lambda self: self.kills < 3)
     @rule()
     def kill_control(self) -> None:
         """Nor for this one's."""
@@ -180,7 +180,7 @@ def test_any_sequence_of_changes_and_kills(lab: Lab, ingress: Ingress) -> None:
     run_state_machine_as_test(
         own,
         settings=settings(
-            max_examples=5,
+            max_examples=4,
             stateful_step_count=12,
             deadline=None,
             suppress_health_check=list(HealthCheck),

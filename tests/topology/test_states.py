@@ -57,28 +57,38 @@ def test_the_state_of_a_socket(lab: Lab) -> None:
         wait_until(lambda: relay.stats().rules[0].state == "flowing from 10.1.0.2")
 
 
-def test_the_state_forgets_what_is_over(lab: Lab, ingress: Ingress) -> None:
+def test_the_state_forgets_what_is_over(lab: Lab) -> None:
     """A refusal and a loss are told while they last; later the counters alone have them."""
     rule = "239.1.100.1%in0:5001 to 10.2.0.2:6001 239.2.100.1%out1:6001"
     with (
-        relaying(lab.relay, rule, ingress=ingress) as relay,
+        relaying(lab.relay, rule, ingress="packet") as by_packet,
+        relaying(lab.relay, rule, ingress="udp") as by_socket,
         lab.sender("239.1.100.1", 5001) as sender,
     ):
+        relays = (by_packet, by_socket)
 
-        def state() -> str:
+        def is_told(text: str) -> bool:
             sender.send([b"datagram"])
-            return relay.stats().rules[0].state
+            return all(text in relay.stats().rules[0].state for relay in relays)
 
         refused = "output 1 was refused in the last 5 s: no program listens there, or no such host"
-        wait_until(lambda: refused in state())
+        wait_until(lambda: is_told(refused))
         with lab.relay.down("out1"):
-            wait_until(lambda: "output 2 parked" in state())
-        wait_until(lambda: "output 2 lost copies in the last 5 s: no_carrier" in state())
+            wait_until(lambda: is_told("output 2 parked"))
+        wait_until(lambda: is_told("output 2 lost copies in the last 5 s: no_carrier"))
         with lab.receive("10.2.0.2", 6001):
-            wait_until(lambda: state() == "flowing from 10.1.0.2")
-        one, two = relay.stats().rules[0].outputs
-        assert one.refused > 0
-        assert two.dropped["no_carrier"] > 0
+            wait_until(
+                lambda: (
+                    is_told("flowing from 10.1.0.2")
+                    and not is_told("in the last 5 s")
+                    and not is_told("parked")
+                )
+            )
+        for relay in relays:
+            assert relay.stats().rules[0].state == "flowing from 10.1.0.2"
+            one, two = relay.stats().rules[0].outputs
+            assert one.refused > 0
+            assert two.dropped["no_carrier"] > 0
 
 
 @pytest.mark.parametrize(
