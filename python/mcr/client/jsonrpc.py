@@ -4,7 +4,6 @@ Pure. Whatever the other side sends, this raises `Malformed` or gives a value of
 """
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
@@ -20,9 +19,9 @@ from ..errors import (
 )
 from ..json_codec import Count, JsonError, JsonObject, decode
 from ..protocol.constants import LINE_BYTES, ErrorCode
+from ..protocol.text import printable
 
 T = TypeVar("T")
-_UNFIT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _SENTENCES: Mapping[int, type[McrError]] = {
     ErrorCode.INTERFACE: InterfaceError,
     ErrorCode.RIGHTS: RightsError,
@@ -126,12 +125,12 @@ def read_line(line: bytes, result: type[T]) -> Answer[T] | Notification:
 
 def _exception(error: _ErrorObject) -> McrError:
     """The exception that an error of the protocol is."""
-    message, data = _printable(error.message), error.data or _ErrorData()
+    message, data = printable(error.message), error.data or _ErrorData()
     if error.code == ErrorCode.REVISION_CONFLICT:
         if data.expected is None or data.actual is None:
             raise Malformed("with a conflict of revisions that it does not name")
         return ConflictError(expected=data.expected, actual=data.actual)
-    problems = [(_printable(each.field), _printable(each.message)) for each in data.problems]
+    problems = [(printable(each.field), printable(each.message)) for each in data.problems]
     if error.code in (ErrorCode.RULE_REFUSED, ErrorCode.NO_SUCH_RULE):
         return RuleError(problems or message)
     if error.code in _SENTENCES:
@@ -139,8 +138,3 @@ def _exception(error: _ErrorObject) -> McrError:
     details = [f"{field}: {text}" if field else text for field, text in problems]
     untold = [each for each in details if each not in message]
     return DaemonError("; ".join([message, *untold]))
-
-
-def _printable(text: str) -> str:
-    """The text without what would move a terminal's cursor, or cannot be written at all."""
-    return _UNFIT.sub("\ufffd", text)
