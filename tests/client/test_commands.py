@@ -166,7 +166,7 @@ def test_warnings_go_to_standard_error(proxied_command: Command, proxy: LineProx
     [
         (b"rules = [", "is neither TOML nor JSON"),
         (b"{", "is neither TOML nor JSON"),
-        (b"\xff", "is neither TOML nor JSON"),
+        (b"\xff", "is not UTF-8 at byte 1"),
         (b'{"rules": ' + b"[" * 100_000, "is nested too deeply"),
         (b"", 'has no array of rules; write rules = ["A to B", "C to D"]'),
         (b"rules = [7]", ": rule 1 is neither a string nor a table"),

@@ -1,16 +1,14 @@
-"""The file of `mcr rule replace --file`: TOML or, if it begins with a brace, JSON.
+"""The file of `mcr rule replace --file`.
 
 It holds an array ``rules`` with elements as the protocol accepts them; the daemon checks these.
 """
 
-import json
 import sys
-import tomllib
 from pathlib import Path
-from typing import Any
 
 from ..client.methods import NewRule
 from ..protocol.constants import LINE_BYTES
+from ..rules.file_format import parse_file
 
 _DERIVED = {"id", "name", "object", "state", "outputs"}
 """Members of a rule in `mcr rule list --json` that do not define it."""
@@ -26,11 +24,9 @@ def read_rules(file: str) -> list[NewRule]:
     if len(content) > LINE_BYTES:
         raise ValueError(f"{file} is larger than the {LINE_BYTES} bytes that a daemon accepts")
     try:
-        parsed = _parsed(content)
-    except RecursionError:
-        raise ValueError(f"{file} is nested too deeply") from None
+        parsed = parse_file(content)
     except ValueError as error:
-        raise ValueError(f"{file} is neither TOML nor JSON: {error}") from None
+        raise ValueError(f"{file} {error}") from None
     rules = parsed.get("rules") if isinstance(parsed, dict) else None
     if not isinstance(rules, list):
         raise ValueError(f'{file} has no array of rules; write rules = ["A to B", "C to D"]')
@@ -46,11 +42,6 @@ def _content(file: str) -> bytes:
             return stream.read(LINE_BYTES + 1)
     except OSError as error:
         raise ValueError(f"{file} cannot be read: {error.strerror}") from None
-
-
-def _parsed(content: bytes) -> Any:  # noqa: ANN401 -- any JSON or TOML value
-    text = content.decode()
-    return json.loads(text) if text.lstrip().startswith("{") else tomllib.loads(text)
 
 
 def _item(place: str, rule: object) -> NewRule:

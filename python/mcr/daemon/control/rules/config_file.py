@@ -1,20 +1,14 @@
-"""The configuration file: rules as TOML, or as JSON where it begins with a brace.
+"""The configuration file of the daemon: its rules, in the format of `mcr.rules.file_format`.
 
-    rules = [
-      "239.1.1.1%eth0:5001 to 239.2.0.1%eth1:6001",
-      { rule = "239.1.1.2%eth0:5001 to 192.0.2.7:7000", enabled = false },
-    ]
-
-Owns how it is read. Knows neither where it lies nor what becomes of the rules.
+Knows neither where the file is nor what happens to the rules.
 """
 
-import tomllib
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, SkipValidation, ValidationError
-from pydantic_core import from_json
 
 from ....errors import RuleError
+from ....rules.file_format import parse_file
 from .. import limits
 from ..api.params import AnyEntry
 from ..api.validation import problems_of
@@ -37,21 +31,9 @@ def read_config(whole: bytes) -> list[EnabledRule]:
         RuleError: with everything that is wrong with it; rules are counted from 1.
     """
     try:
-        config = ConfigFile.model_validate(_parsed(whole))
-    except ValidationError as error:
+        config = ConfigFile.model_validate(parse_file(whole))
+    except ValidationError as error:  # before ValueError, which it is too
         raise RuleError(problems_of(error, ConfigFile)) from None
+    except ValueError as error:
+        raise RuleError(f"the configuration file {error}") from None
     return read_entries(config.rules, enabled=True)
-
-
-def _parsed(whole: bytes) -> Any:  # noqa: ANN401 -- whatever the file holds
-    try:
-        if whole.lstrip().startswith(b"{"):
-            return from_json(whole, allow_inf_nan=False)
-        return tomllib.loads(whole.decode())
-    except UnicodeDecodeError as error:
-        raise RuleError(f"the configuration file is not UTF-8 at byte {error.start + 1}") from None
-    except (ValueError, RecursionError) as error:
-        raise RuleError(
-            f"the configuration file is neither TOML nor JSON: {error};"
-            ' write rules = ["A to B", "C to D"]'
-        ) from None
