@@ -1,18 +1,17 @@
 //! The Internet checksum (RFC 1071) and its use by UDP (RFC 768; RFC 8200, 8.1).
 //!
-//! Sums are taken in the host's byte order, which RFC 1071 allows: a correct sum is all ones
-//! in any order. Must not know where in a frame the bytes stand.
+//! Sums use the host's byte order, as RFC 1071 allows: a correct sum is all ones in any order.
 
 use super::{TCP, UDP};
 
-/// Whether bytes that include their own checksum add up.
+/// Whether bytes that include their own checksum are consistent.
 #[inline]
 pub(super) fn holds(bytes: &[u8]) -> bool {
     is_all_ones(sum(bytes))
 }
 
-/// The same for an IPv4 header without options, in a handful of additions. Its first byte says
-/// so, and so the sum is never zero.
+/// The same for an IPv4 header without options, in a handful of additions. Its first byte is not
+/// zero, so the sum never is either.
 #[inline(always)]
 pub(super) fn plain_header_holds(header: &[u8; 20]) -> bool {
     let (words, _) = header.as_chunks::<4>();
@@ -20,13 +19,13 @@ pub(super) fn plain_header_holds(header: &[u8; 20]) -> bool {
     sum.is_multiple_of(0xffff)
 }
 
-/// Whether a UDP header and payload add up with their pseudo header. `addresses` are the source
-/// and destination as they stand in the IP header, `datagram` has the length that UDP states.
+/// Whether a UDP header and payload are consistent with their pseudo header. `addresses` are source
+/// and destination as in the IP header; `datagram` has the length in the UDP header.
 pub(super) fn udp_holds(addresses: &[u8], datagram: &[u8]) -> bool {
     is_all_ones(sum(addresses) + sum(datagram) + pseudo_header(datagram.len(), UDP))
 }
 
-/// The checksum field for a UDP header in which it is still zero, and its payload.
+/// The checksum field for a UDP header, in which it is still zero, and its payload.
 #[inline]
 pub(super) fn of_udp(addresses: [&[u8]; 2], header: &[u8; 8], payload: &[u8]) -> [u8; 2] {
     let parts = addresses.map(sum).iter().sum::<u64>() + sum(header) + sum(payload);
@@ -38,22 +37,22 @@ pub(super) fn of(bytes: &[u8]) -> [u8; 2] {
     complement(sum(bytes))
 }
 
-/// The checksum field for a TCP or UDP header and all behind it, in which it is still zero. For a
-/// header in which it holds the sum of the pseudo header already: no addresses, and protocol 0.
-/// As the kernel makes them: TCP's alone may be zero.
+/// The checksum field for a TCP or UDP header and everything after it, in which it is still zero.
+/// If it already holds the sum of the pseudo header, pass no addresses and protocol 0. Like the
+/// kernel's, only TCP's may be zero.
 pub(super) fn transport(addresses: &[u8], bytes: &[u8], protocol: u8) -> [u8; 2] {
     let pseudo = if protocol == 0 { 0 } else { pseudo_header(bytes.len(), protocol) };
     let field = complement(sum(addresses) + sum(bytes) + pseudo);
     if protocol == TCP { field } else { not_zero(field) }
 }
 
-/// A field of zero would say that there is no checksum (RFC 768).
+/// A zero field would mean that there is no checksum (RFC 768).
 #[inline]
 fn not_zero(field: [u8; 2]) -> [u8; 2] {
     if field == [0; 2] { [0xff; 2] } else { field }
 }
 
-/// Every carry added back in at the bottom, and all bits turned over.
+/// Folds all carries into the low 16 bits, and inverts all bits.
 #[inline]
 fn complement(mut total: u64) -> [u8; 2] {
     while total > 0xffff {
@@ -63,15 +62,14 @@ fn complement(mut total: u64) -> [u8; 2] {
     (!u16::from_le_bytes([low, high])).to_ne_bytes()
 }
 
-/// What the pseudo header adds beside the addresses: the protocol and the length.
+/// The pseudo header's contribution besides the addresses: the protocol and the length.
 #[inline]
 fn pseudo_header(length: usize, protocol: u8) -> u64 {
     let length = u32::try_from(length).unwrap_or(u32::MAX);
     u64::from(u32::from(protocol).to_be()) + u64::from(length.to_be())
 }
 
-/// Adds up 32-bit halves in 64 bits: no carry is lost below 16 GiB, and the loop becomes
-/// vector instructions.
+/// Adds 32-bit values in 64 bits: no carry is lost below 16 GiB, and the loop is vectorized.
 #[inline]
 fn sum(bytes: &[u8]) -> u64 {
     let (words, tail) = bytes.as_chunks::<8>();
@@ -89,8 +87,9 @@ fn sum(bytes: &[u8]) -> u64 {
     low + high + (last & 0xffff_ffff) + (last >> 32)
 }
 
-/// Whether a sum is all ones once every carry is added back in at the bottom: 16 bits with that
-/// carry count modulo 65535, in which all ones are zero; a true zero needs nothing but zeros.
+/// Whether a sum is all ones after folding all carries into the low 16 bits. The folded sum is the
+/// value modulo 65535, where all ones represent zero; a true zero occurs only if all bytes are
+/// zero.
 #[inline]
 const fn is_all_ones(sum: u64) -> bool {
     sum != 0 && sum.is_multiple_of(0xffff)
@@ -100,7 +99,7 @@ const fn is_all_ones(sum: u64) -> bool {
 mod tests {
     use super::*;
 
-    /// The sum by the book: 16 bits at a time, each carry added back in at once.
+    /// The reference sum: 16 bits at a time, folding each carry at once.
     fn plain_sum(words: &[u16]) -> u16 {
         words.iter().fold(0, |sum: u16, word| {
             let (sum, carry) = sum.overflowing_add(*word);
@@ -111,7 +110,7 @@ mod tests {
     #[test]
     fn only_the_field_of_tcp_may_be_zero() {
         for (protocol, field) in [(TCP, [0; 2]), (UDP, [0xff; 2])] {
-            // With the length and the protocol these are all ones.
+            // The word that makes the sum all ones together with length and protocol.
             let word = 0xffff - 2 - u16::from(protocol);
             assert_eq!(transport(&[], &word.to_be_bytes(), protocol), field);
         }

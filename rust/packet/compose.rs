@@ -1,30 +1,31 @@
-//! The headers in front of a payload: the inverse of parsing, for copies whose headers the
-//! kernel does not write.
+//! Writing of the headers in front of a payload, the inverse of parsing, for copies whose headers
+//! the kernel does not write.
 //!
-//! Must not know sockets. The kernel adds what only it knows: the IPv4 length and checksum.
+//! The kernel fills in the IPv4 length and checksum.
 
 use super::{UDP, checksum};
 use crate::addr::Addr;
 
-/// Bytes of the longest headers: IPv6 and UDP.
+/// The length of the longest headers: IPv6 and UDP.
 pub const MAX_HEADERS: usize = IPV6 + UDP_HEADER;
 
 const IPV4: usize = 20;
 const IPV6: usize = 40;
 const UDP_HEADER: usize = 8;
-/// The flag "don't fragment": the kernel takes nothing larger than the MTU with its own headers.
+/// The flag "don't fragment": with headers from user space the kernel accepts no packet larger than
+/// the MTU anyway.
 const DONT_FRAGMENT: u16 = 0x4000;
 
-/// What stands in the headers of one copy.
+/// The header fields of one copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Headers {
-    /// The sender's address; of the family of `destination`.
+    /// The source address, in the same family as `destination`.
     pub source: Addr,
-    /// Where it goes.
+    /// The destination address.
     pub destination: Addr,
-    /// The sender's port.
+    /// The source port.
     pub source_port: u16,
-    /// The port it goes to.
+    /// The destination port.
     pub port: u16,
     /// Time to live, or the hop limit of IPv6.
     pub ttl: u8,
@@ -33,7 +34,7 @@ pub struct Headers {
 }
 
 impl Headers {
-    /// Writes the headers of `payload` to the start of `place` and says how many bytes they are.
+    /// Writes the headers of `payload` to the start of `place`, and returns their length in bytes.
     #[inline]
     pub fn write(&self, payload: &[u8], place: &mut [u8; MAX_HEADERS]) -> usize {
         let udp = self.udp(payload);
@@ -47,7 +48,7 @@ impl Headers {
         MAX_HEADERS
     }
 
-    /// RFC 791; identification 0, which means nothing where fragments are forbidden (RFC 6864).
+    /// RFC 791. Identification 0, which is ignored where fragmentation is forbidden (RFC 6864).
     fn ipv4(&self, len: usize) -> [u8; IPV4] {
         let mut header = [0; IPV4];
         header[0] = 0x45;
@@ -92,7 +93,7 @@ impl Headers {
     }
 }
 
-/// A length field. What it cannot hold exceeds every MTU, so that the kernel refuses it.
+/// A length field. A length that does not fit exceeds every MTU, so the kernel refuses the packet.
 fn length(bytes: usize) -> [u8; 2] {
     u16::try_from(bytes).unwrap_or(u16::MAX).to_be_bytes()
 }
@@ -112,7 +113,7 @@ mod tests {
 
     fn addr() -> impl Strategy<Value = (Addr, Addr)> {
         let v4 = any::<([u8; 4], [u8; 4])>().prop_map(|(from, to)| (Addr::v4(from), Addr::v4(to)));
-        // An IPv6 header never holds an IPv4-mapped address here.
+        // IPv6 headers here never contain an IPv4-mapped address.
         let v6 = any::<([u8; 15], [u8; 15])>().prop_map(|(from, to)| {
             let global = |tail: [u8; 15]| {
                 let mut bytes = [0x20; 16];
@@ -136,7 +137,7 @@ mod tests {
         }
     }
 
-    /// The whole IP packet, with the IPv4 header's checksum as the kernel fills it in.
+    /// The complete IP packet, with the IPv4 header's checksum as filled in by the kernel.
     fn packet(headers: &Headers, payload: &[u8]) -> Vec<u8> {
         let mut place = [0xaa; MAX_HEADERS];
         let len = headers.write(payload, &mut place);
@@ -194,7 +195,7 @@ mod tests {
         }
     }
 
-    /// A sum of zero would say that there is none.
+    /// A zero checksum would mean that there is none.
     #[test]
     fn a_checksum_of_zero_is_written_as_ones() {
         let (source, destination) = (Addr::v4([10, 0, 0, 1]), Addr::v4([239, 1, 1, 1]));
@@ -202,7 +203,7 @@ mod tests {
             Headers { source, destination, source_port: 0, port: 5001, ttl: 1, dscp: 0 };
         let mut place = [0; MAX_HEADERS];
         headers.write(b"", &mut place);
-        // The port that makes up for what is missing to all ones.
+        // The port that brings the sum to all ones.
         headers.source_port = u16::from_be_bytes([place[26], place[27]]);
         headers.write(b"", &mut place);
         assert_eq!(place[26..28], [0xff, 0xff]);

@@ -1,18 +1,16 @@
-//! The closed list of reasons for which a frame or datagram is not relayed.
-//!
-//! Owns the reasons and their names in reports; must not know who counts them.
+//! The closed list of reasons for not relaying a frame or datagram, and their names in reports.
 
-/// Why a datagram reached no rule. The number is its place in counters.
+/// The reason why a datagram reached no rule. The number is its position in the counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Discard {
-    /// The frame ends before its headers say that it ends.
+    /// The frame is shorter than its headers state.
     Truncated,
     /// Neither IPv4 nor IPv6.
     NotIp,
-    /// IP, but no UDP header was found behind it.
+    /// IP, but without a UDP header.
     NotUdp,
-    /// A part of a datagram that nobody put together.
+    /// A fragment of a datagram that was not reassembled.
     Fragment,
     /// A length field contradicts another one.
     BadLength,
@@ -22,13 +20,13 @@ pub enum Discard {
     BadChecksum,
     /// On another VLAN than the rules of this input, or under several tags.
     Vlan,
-    /// No rule takes this group and port on this interface.
+    /// No rule has this group and port on this interface.
     NoRule,
-    /// Rules take this input, but none from this source.
+    /// Rules match this input, but not this source.
     Source,
     /// The frame was larger than the receive buffer.
     TruncatedByUs,
-    /// Only a disabled rule would have taken it.
+    /// Only a disabled rule would have matched it.
     Disabled,
     /// Addressed to the MAC address of another host.
     NotForUs,
@@ -52,7 +50,7 @@ impl Discard {
         Self::NotForUs,
     ];
 
-    /// How many reasons there are: the length of an array of counters.
+    /// The number of reasons: the length of an array of counters.
     pub const COUNT: usize = Self::ALL.len();
 
     /// The name in reports and statistics.

@@ -1,6 +1,5 @@
-//! The Ethernet header and the VLAN tags (IEEE 802.1Q) behind it.
-//!
-//! Owns the question "which protocol, on which VLAN"; must not know IP.
+//! The Ethernet header and the VLAN tags (IEEE 802.1Q) behind it: the protocol and the VLAN of a
+//! frame.
 
 use super::{Discard, VlanTag};
 
@@ -8,22 +7,22 @@ use super::{Discard, VlanTag};
 const HEADER_LEN: u32 = 14;
 /// A tag's control information and the type that follows it.
 const TAG_LEN: u32 = 4;
-/// More tags than any network stacks; the kernel's own limit (`VLAN_MAX_DEPTH`).
+/// More tags than any network uses; the kernel's own limit (`VLAN_MAX_DEPTH`).
 const MAX_TAGS: u32 = 8;
 /// The VLAN identifier in the tag control information; the rest is priority.
 const VID_MASK: u16 = 0x0fff;
 
-/// What stands before the network header of an interface's frames.
+/// The link layer in front of the network header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinkType {
     /// An Ethernet header.
     Ethernet,
-    /// Nothing, or what the kernel has read and passed: VPNs, PPP, tunnels.
+    /// None, or one that the kernel has parsed: VPNs, PPP, tunnels.
     Other,
 }
 
 impl LinkType {
-    /// Of an interface that says so of itself (`ARPHRD_*` of linux/if_arp.h).
+    /// The link type for an interface's hardware type (`ARPHRD_*` of linux/if_arp.h).
     #[must_use]
     pub const fn of(hardware: u16) -> Self {
         const ETHER: u16 = 1;
@@ -35,17 +34,17 @@ impl LinkType {
     }
 }
 
-/// What the link layer says.
+/// The parsed link layer.
 #[derive(Clone, Copy)]
 pub(super) struct LinkHeader {
     pub(super) ethertype: u16,
-    /// 0 for an untagged frame and for a priority tag.
+    /// The VLAN identifier; 0 for an untagged frame and for a priority tag.
     pub(super) vlan: u16,
-    /// The header and the tags, bytes.
+    /// The length of the header and the tags in bytes.
     pub(super) len: u32,
 }
 
-/// Reads the header; `outer` is the tag that the kernel took out of the frame.
+/// Reads the header; `outer` is the tag that the kernel has removed from the frame.
 #[inline(always)]
 pub(super) fn read(frame: &[u8], outer: Option<VlanTag>) -> Result<LinkHeader, Discard> {
     let header: &[u8; HEADER_LEN as usize] = frame.first_chunk().ok_or(Discard::Truncated)?;
@@ -56,7 +55,7 @@ pub(super) fn read(frame: &[u8], outer: Option<VlanTag>) -> Result<LinkHeader, D
     })
 }
 
-/// Walks the tags that stand in the frame, behind what [`read`] found.
+/// Skips the tags inside the frame, after what [`read`] has parsed.
 #[cold]
 #[inline(never)]
 pub(super) fn skip_tags(
@@ -82,7 +81,7 @@ pub(super) fn skip_tags(
     Ok(LinkHeader { ethertype, vlan, len })
 }
 
-/// Whether a type field announces a tag: 802.1Q, 802.1ad, or its forerunner.
+/// Whether a type field announces a tag: 802.1Q, 802.1ad, or its predecessor.
 #[inline]
 const fn is_tag(ethertype: u16) -> bool {
     matches!(ethertype, 0x8100 | 0x88a8 | 0x9100)

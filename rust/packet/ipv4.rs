@@ -1,6 +1,4 @@
 //! The IPv4 header (RFC 791).
-//!
-//! Must not know what stands in front of it, nor UDP's own header.
 
 use super::{Discard, IpHeader, IpPacket, UDP, checksum};
 use crate::addr::Addr;
@@ -12,10 +10,10 @@ const PLAIN: u8 = 0x45;
 /// The "more fragments" flag and the fragment offset.
 const FRAGMENT_MASK: u16 = 0x3fff;
 
-/// A header, its options left aside.
+/// The header without its options.
 pub(super) struct Ipv4Header<'a>(&'a [u8; MIN_LEN as usize]);
 
-/// Reads the header at the start of `bytes`; what stands behind the total length is padding.
+/// Reads the header at the start of `bytes`; everything after the total length is padding.
 #[inline(always)]
 pub(super) fn read(bytes: &[u8]) -> Result<IpPacket<'_, Ipv4Header<'_>>, Discard> {
     let header: &[u8; MIN_LEN as usize] = bytes.first_chunk().ok_or(Discard::Truncated)?;
@@ -37,7 +35,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<IpPacket<'_, Ipv4Header<'_>>, Discard
     Ok(IpPacket { header: Ipv4Header(header), header_len, payload })
 }
 
-/// The length of a header that is not a plain one, verified.
+/// The verified length of a header that is not a plain one.
 #[cold]
 #[inline(never)]
 fn long_header_len(bytes: &[u8]) -> Result<u32, Discard> {

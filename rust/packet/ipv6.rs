@@ -1,15 +1,13 @@
-//! The IPv6 header and the extension headers that may stand before UDP (RFC 8200, 4).
-//!
-//! Must not know what stands in front of it, nor UDP's own header.
+//! The IPv6 header and the extension headers before UDP (RFC 8200, 4).
 
 use super::{Discard, IpHeader, IpPacket, UDP};
 use crate::addr::Addr;
 
-/// The header that every datagram has.
+/// The length of the fixed header.
 const FIXED_LEN: u32 = 40;
 /// More extension headers than an honest sender uses.
 const MAX_EXTENSIONS: usize = 8;
-/// The unit of every extension header, and the least length of one.
+/// The unit and the minimum length of an extension header.
 const EXTENSION_UNIT: u32 = 8;
 
 const HOP_BY_HOP: u8 = 0;
@@ -23,7 +21,7 @@ const FRAGMENT_MASK: u16 = 0xfff9;
 /// The fixed header.
 pub(super) struct Ipv6Header<'a>(&'a [u8; FIXED_LEN as usize]);
 
-/// Reads the header at the start of `bytes`; what stands behind the payload length is padding.
+/// Reads the header at the start of `bytes`; everything after the payload length is padding.
 #[inline(always)]
 pub(super) fn read(bytes: &[u8]) -> Result<IpPacket<'_, Ipv6Header<'_>>, Discard> {
     let (header, rest) =
@@ -61,7 +59,8 @@ fn skip_extensions(mut next: u8, payload: &[u8]) -> Result<u32, Discard> {
                 return Err(Discard::Fragment);
             }
             FRAGMENT => EXTENSION_UNIT,
-            // Counted in four bytes, less two (RFC 4302, 2.2); the others in eight, less one.
+            // In units of four bytes, less two (RFC 4302, 2.2); the others in units of eight, less
+            // one.
             AUTHENTICATION => (units + 2) * 4,
             _ => (units + 1) * EXTENSION_UNIT,
         };
@@ -102,7 +101,7 @@ impl IpHeader for Ipv6Header<'_> {
         self.0[7]
     }
 
-    /// The traffic class lies across the first two bytes; DSCP is its upper six bits.
+    /// The traffic class spans the first two bytes; DSCP is its upper six bits.
     #[inline(always)]
     fn dscp(&self) -> u8 {
         (self.0[0] & 0x0f) << 2 | self.0[1] >> 6

@@ -1,9 +1,9 @@
-//! From the bytes of a frame to the datagram in it, or to the reason why there is none; and to
-//! the headers of a copy.
+//! The parser for frames, which finds the datagram or the reason why there is none, and the writer
+//! for the headers of a copy.
 //!
-//! Owns Ethernet, VLAN tags, IPv4, IPv6 and UDP. Of other link types it must be told where the
-//! network header starts. Any bytes are input: nothing here panics,
-//! allocates or copies a payload. Must not know sockets, buffers or rules.
+//! The parser covers Ethernet, VLAN tags, IPv4, IPv6 and UDP. For other link types the caller
+//! provides the offset of the network header. Any bytes are valid input: nothing here panics,
+//! allocates or copies a payload. This module must not depend on sockets, buffers or rules.
 
 mod checksum;
 mod compose;
@@ -26,21 +26,21 @@ use ethernet::LinkHeader;
 
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
-/// What no frame has: numbers below 0x0600 are lengths (IEEE 802.3).
+/// A value that no frame has: numbers below 0x0600 are lengths (IEEE 802.3).
 const NO_ETHERTYPE: u16 = 0;
 /// The protocol numbers of UDP and TCP in both IP versions.
 const UDP: u8 = 17;
 const TCP: u8 = 6;
 
-/// What the kernel tells about a frame beside its bytes.
+/// The kernel's information about a frame besides its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameMeta {
-    /// The outer VLAN tag, which the kernel takes out of the frame.
+    /// The outer VLAN tag, which the kernel has removed from the frame.
     pub vlan: Option<VlanTag>,
-    /// Whether somebody has looked at the UDP checksum already.
+    /// The state of the UDP checksum.
     pub checksum: ChecksumState,
-    /// Payload bytes of each datagram in a super-frame (the last may be shorter); 0 when the
-    /// frame is not one.
+    /// Payload bytes of each datagram in a super-frame (the last may have fewer); 0 for an ordinary
+    /// frame.
     pub segment_size: u16,
 }
 
@@ -53,34 +53,34 @@ pub struct VlanTag {
     pub tci: u16,
 }
 
-/// What is known about the UDP checksum of a frame.
+/// The state of the UDP checksum of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChecksumState {
-    /// Nobody verified it: [`parse`] does.
+    /// Not verified yet: [`parse`] verifies it.
     Unverified,
     /// The kernel or the device vouches for it, or it is still to be computed.
     Trusted,
-    /// The user takes whatever it is, even none at all in IPv6.
+    /// The user accepts any checksum, even none in IPv6.
     Ignored,
 }
 
-/// Where a datagram's bytes stand in the frame.
+/// The position of a datagram's bytes in the frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
-    /// Bytes from the start of the frame.
+    /// The offset from the start of the frame in bytes.
     pub start: u32,
-    /// Bytes.
+    /// The length in bytes.
     pub len: u32,
 }
 
 /// A datagram, or the equal-sized datagrams of one super-frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Datagram {
-    /// The sender's address.
+    /// The source address.
     pub source: Addr,
     /// The destination address: a group, or an address of this host.
     pub group: Addr,
-    /// The sender's port.
+    /// The source port.
     pub source_port: u16,
     /// The destination port.
     pub port: u16,
@@ -92,7 +92,7 @@ pub struct Datagram {
     pub vlan: u16,
     /// The UDP payload.
     pub payload: Span,
-    /// How many datagrams it is: 1, or more in a super-frame. An empty datagram is one.
+    /// The number of datagrams: 1, or more in a super-frame. An empty datagram counts as one.
     pub segments: u32,
 }
 
@@ -100,20 +100,20 @@ pub struct Datagram {
 ///
 /// # Errors
 ///
-/// The reason why the frame holds no datagram that may be relayed. The first one that shows
-/// counts: link, then network, then transport.
+/// The reason why the frame contains no datagram to relay. The first one found counts: link, then
+/// network, then transport.
 #[inline(always)]
 pub fn parse(frame: &[u8], meta: FrameMeta) -> Result<Datagram, Discard> {
     parse_of(LinkType::Ethernet, frame, meta, || 0)
 }
 
-/// The same for a frame of this link type. `network` says where the network header starts, in
-/// bytes; it counts where the frame is not of Ethernet.
+/// The same for a frame of this link type. `network` returns the offset of the network header in
+/// bytes; it is used only for link types other than Ethernet.
 ///
 /// # Errors
 ///
 /// As [`parse`].
-// Always inlined: a result that is stored in narrow fields and copied in wide words stalls the
+// Always inlined: storing a result in narrow fields and copying it in wide words stalls the
 // processor for as long as all of the parsing takes.
 #[inline(always)]
 pub fn parse_of(
@@ -128,17 +128,17 @@ pub fn parse_of(
         ETHERTYPE_IPV4 => read_ipv4(frame, meta, link),
         ETHERTYPE_IPV6 => read_ipv6(frame, meta, link),
         _ => {
-            // Taken out of one answer and put into another: where a call writes its answer is
-            // memory, and what the branches above find belongs into registers.
+            // Unwrapped and wrapped again: a call writes its result to memory, but the results of
+            // the branches above belong in registers.
             let datagram = parse_other(link_type, frame, meta, link, network())?;
             Ok(datagram)
         }
     }
 }
 
-/// Finds the datagram in a frame of another link type, whose network header starts at `network`.
-/// Or behind tags that stand in an Ethernet frame, which are few: the kernel takes the outer one
-/// out.
+/// Finds the datagram in a frame of another link type, whose network header starts at `network`, or
+/// behind VLAN tags inside an Ethernet frame. These are rare, because the kernel removes the outer
+/// tag.
 #[cold]
 #[inline(never)]
 fn parse_other(
@@ -161,7 +161,8 @@ fn parse_other(
     }
 }
 
-/// What protocol a packet is by its own word: both have the version at the same place.
+/// The protocol of a packet according to its version field, which both IP versions have at the same
+/// position.
 fn ethertype_at(frame: &[u8], network: u16) -> Result<u16, Discard> {
     match frame.get(usize::from(network)).ok_or(Discard::Truncated)? >> 4 {
         4 => Ok(ETHERTYPE_IPV4),
@@ -182,8 +183,8 @@ fn read_ipv6(frame: &[u8], meta: FrameMeta, link: LinkHeader) -> Result<Datagram
     read_datagram(meta, link, &ipv6::read(bytes)?)
 }
 
-/// Reads what is behind the IP header, and only then the rest of that header: a frame that is
-/// discarded costs no more than it must.
+/// Reads what follows the IP header before the rest of that header, so that discarding a frame
+/// costs as little as possible.
 #[inline(always)]
 fn read_datagram<H: IpHeader>(
     meta: FrameMeta,
@@ -207,12 +208,12 @@ fn read_datagram<H: IpHeader>(
     })
 }
 
-/// What UDP and a datagram need of an IP header of either version.
+/// The fields of an IP header of either version that UDP and a datagram need.
 trait IpHeader {
-    /// Whether a sender may leave the UDP checksum out.
+    /// Whether a sender may omit the UDP checksum.
     const CHECKSUM_OPTIONAL: bool;
 
-    /// Source and destination as they stand in the header: the UDP checksum covers them.
+    /// Source and destination as in the header, for the UDP checksum.
     fn addresses(&self) -> &[u8];
     fn source(&self) -> Addr;
     fn group(&self) -> Addr;
@@ -220,16 +221,16 @@ trait IpHeader {
     fn dscp(&self) -> u8;
 }
 
-/// A verified IP header and what it carries.
+/// A verified IP header and its payload.
 struct IpPacket<'a, H> {
     header: H,
-    /// All headers up to UDP, bytes.
+    /// The length of all headers before UDP in bytes.
     header_len: u32,
-    /// From the UDP header to the end that the IP header states.
+    /// The bytes from the UDP header to the end stated in the IP header.
     payload: &'a [u8],
 }
 
-/// How many datagrams a payload is; `segment_size` is 0 outside super-frames.
+/// The number of datagrams in a payload; `segment_size` is 0 outside super-frames.
 #[inline]
 fn segments(payload_len: u16, segment_size: u16) -> u32 {
     if segment_size == 0 {

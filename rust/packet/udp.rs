@@ -1,21 +1,19 @@
 //! The UDP header (RFC 768).
-//!
-//! Must not know the IP header beyond what its checksum needs.
 
 use super::{ChecksumState, Discard, IpHeader, IpPacket, checksum};
 
-/// Ports, length and checksum.
+/// The length of ports, length and checksum.
 pub(super) const HEADER_LEN: u32 = 8;
 
-/// What the header says.
+/// The parsed header.
 pub(super) struct UdpHeader {
     pub(super) source_port: u16,
     pub(super) port: u16,
     pub(super) payload_len: u16,
 }
 
-/// Reads the header at the start of the network payload. UDP's own length wins over a longer
-/// IP payload.
+/// Reads the header at the start of the network payload. UDP's own length takes precedence over a
+/// longer IP payload.
 #[inline(always)]
 pub(super) fn read<H: IpHeader>(
     network: &IpPacket<'_, H>,
@@ -29,8 +27,8 @@ pub(super) fn read<H: IpHeader>(
     let datagram = network.payload.get(..usize::from(length)).ok_or(Discard::BadLength)?;
     let sound = match (state, field(6)) {
         (ChecksumState::Ignored, _) => true,
-        // GRO calls an absent checksum verified, in IPv6 too. One left to the hardware is never 0:
-        // it holds the sum of the addresses.
+        // GRO reports an absent checksum as verified, for IPv6 too. A checksum left to the hardware
+        // is never 0: it holds the sum of the addresses.
         (_, 0) => H::CHECKSUM_OPTIONAL,
         (ChecksumState::Trusted, _) => true,
         (ChecksumState::Unverified, _) => checksum::udp_holds(network.header.addresses(), datagram),

@@ -1,60 +1,61 @@
-//! Packets inside a datagram (VXLAN, GENEVE, GRE in UDP and their kin) on which the kernel has left
-//! work to the hardware: a checksum, or the cut into packets of a size. Here that work is done, as
-//! the kernel does it for a device that cannot (net/core/dev.c, `skb_checksum_help`;
+//! Offloaded work on packets inside a datagram (VXLAN, GENEVE, GRE in UDP and similar), which the
+//! kernel has left to the hardware: a checksum, or the segmentation into packets. It is done here
+//! as the kernel does it for a device without support (net/core/dev.c, `skb_checksum_help`;
 //! net/ipv4/udp_offload.c, `__udp_gso_segment`; net/ipv4/tcp_offload.c, `tcp_gso_segment`).
 //!
-//! All of it is rare, and whoever made the frame may lie. Must not know where the payload came from.
+//! All of it is rare, and the frame's content cannot be trusted.
 
 use super::{Discard, TCP, UDP, checksum};
 
-/// An IPv4 header without and with all options, and an IPv6 header: bytes.
+/// The lengths in bytes of an IPv4 header without and with all options, and of an IPv6 header.
 const IPV4: usize = 20;
 const LONGEST_IPV4: usize = 60;
 const IPV6: usize = 40;
 const UDP_HEADER: usize = 8;
 const LEAST_TCP_HEADER: usize = 20;
-/// The flag "congestion window reduced", which the first packet alone keeps.
+/// The flag "congestion window reduced", kept only in the first packet.
 const TCP_CWR: u8 = 0x80;
-/// The flags "push" and "finish", which the last packet alone keeps.
+/// The flags "push" and "finish", kept only in the last packet.
 const TCP_PSH_FIN: u8 = 0x09;
 /// The headers of a tunnel before its IP header: GENEVE with all options, Ethernet, two VLAN tags.
 const LONGEST_TUNNEL: usize = 8 + 252 + 14 + 8;
 
-/// What is left to be done in the payload of a datagram.
+/// The remaining work in the payload of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offload {
-    /// Where the inner transport header starts, in bytes from the start of the payload.
+    /// The offset of the inner transport header in the payload, in bytes.
     pub transport: usize,
-    /// Where its checksum stands, in bytes from there.
+    /// The offset of its checksum in that header, in bytes.
     pub checksum: usize,
-    /// How the inner packet is to be cut; `None` where only its checksum is missing.
+    /// The segmentation of the inner packet; `None` if only its checksum is missing.
     pub cut: Option<Cut>,
 }
 
-/// An inner packet that stands for many.
+/// The segmentation of an inner packet that stands for many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cut {
-    /// Whether they are TCP segments, and not UDP datagrams.
+    /// Whether the packets are TCP segments, not UDP datagrams.
     pub is_tcp: bool,
-    /// Bytes that each carries behind its transport header; the last may be shorter.
+    /// Bytes after the transport header in each packet; the last may have fewer.
     pub size: u16,
 }
 
-/// The datagrams that a payload has become, one behind the other.
+/// The resulting datagrams of a payload, in sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Finished {
-    /// Bytes of all payloads.
+    /// The length of all payloads in bytes.
     pub len: u32,
-    /// Bytes of each payload but the last; 0 when it is one.
+    /// The length of each payload but the last in bytes; 0 for a single one.
     pub segment: u16,
-    /// How many datagrams.
+    /// The number of datagrams.
     pub count: u32,
 }
 
 impl Offload {
-    /// What is left of a UDP socket's super-datagram that is one because of the packet inside: the
-    /// kernel says the size of the pieces, `size`, but not of what. An inner packet that ends where
-    /// all pieces end tells: a datagram that was merged with its like holds one that ends before.
+    /// The remaining work of a UDP socket's super-datagram that results from its inner packet. The
+    /// kernel reports the segment size, `size`, but not of what. The inner packet decides: if it
+    /// ends where all segments end, it is to be segmented; in a datagram that was merged with
+    /// others like it, the inner packet ends earlier.
     #[must_use]
     pub fn find(payload: &[u8], size: u16) -> Option<Self> {
         let transport = (0..=LONGEST_TUNNEL).step_by(2).find_map(|at| {
@@ -73,11 +74,11 @@ impl Offload {
         Some(Self { transport, checksum: 6, cut: Some(Cut { is_tcp: false, size }) })
     }
 
-    /// Writes the datagrams of `payload` as they are meant to `room`.
+    /// Writes the completed datagrams of `payload` to `room`.
     ///
     /// # Errors
-    /// [`Discard::BadHeader`] when the payload is not what the offload says, or has become longer
-    /// than the room, or is sealed by a checksum or number of the tunnel's own.
+    /// [`Discard::BadHeader`] if the payload contradicts the offload, has become longer than the
+    /// room, or is protected by a checksum or a number of the tunnel's own.
     pub fn finish(&self, payload: &[u8], room: &mut [u8]) -> Result<Finished, Discard> {
         let finished = match self.cut {
             None => self.add_checksum(payload, room),
@@ -86,7 +87,7 @@ impl Offload {
         finished.ok_or(Discard::BadHeader)
     }
 
-    /// The field holds the sum of the pseudo header, and all behind it is added.
+    /// Completes the checksum; the field holds the sum of the pseudo header.
     fn add_checksum(&self, payload: &[u8], room: &mut [u8]) -> Option<Finished> {
         let sum = checksum::transport(&[], payload.get(self.transport..)?, 0);
         let copy = room.get_mut(..payload.len())?;
@@ -98,7 +99,7 @@ impl Offload {
     fn cut(&self, cut: Cut, payload: &[u8], room: &mut [u8]) -> Option<Finished> {
         let protocol = if cut.is_tcp { TCP } else { UDP };
         let network = network(payload, self.transport, protocol)?;
-        if is_sealed(payload.get(..network.at)?) {
+        if has_per_packet_fields(payload.get(..network.at)?) {
             return None;
         }
         let header_len = if cut.is_tcp {
@@ -129,14 +130,15 @@ impl Offload {
     }
 }
 
-/// One of the packets that an inner packet is cut into.
+/// One of the packets that an inner packet is segmented into.
 struct InnerSegment {
     number: usize,
     is_last: bool,
 }
 
 impl InnerSegment {
-    /// Writes what differs from the transport header of the whole, but for the checksum.
+    /// Writes the fields in which the transport header differs from the original, except the
+    /// checksum.
     fn write_transport(&self, place: &mut [u8], transport: usize, cut: Cut) -> Option<()> {
         if !cut.is_tcp {
             let length = u16::try_from(place.len() - transport).ok()?;
@@ -158,7 +160,7 @@ impl InnerSegment {
 
 /// An inner IP header.
 struct InnerIp {
-    /// Where it starts.
+    /// The offset of its start.
     at: usize,
     is_v4: bool,
 }
@@ -186,9 +188,10 @@ fn network(payload: &[u8], transport: usize, protocol: u8) -> Option<InnerIp> {
 }
 
 impl InnerIp {
-    /// Writes what differs in the header of the piece `number`. The identification counts on, as
-    /// for all that the kernel cuts; where the whole had a constant one, which nobody tells, the
-    /// packets may not be fragmented and it means nothing (RFC 6864).
+    /// Writes the fields in which the header of segment `number` differs. The identification
+    /// increases, as in all packets that the kernel segments. If the original had a constant one,
+    /// which the kernel does not report, the packets may not be fragmented and it has no meaning
+    /// (RFC 6864).
     fn write(&self, place: &mut [u8], number: usize) -> Option<()> {
         let packet = place.get_mut(self.at..)?;
         let len = u16::try_from(packet.len()).ok()?;
@@ -216,10 +219,10 @@ impl InnerIp {
     }
 }
 
-/// Whether the headers of a tunnel hold what is different for each packet, so that none can be made
-/// out of another: GRE with a checksum or a sequence number (RFC 2890), VXLAN that tells where a
-/// checksum is to be made (draft-herbert-vxlan-rco).
-fn is_sealed(tunnel: &[u8]) -> bool {
+/// Whether the tunnel's headers contain fields that differ for each packet, so that no packet can
+/// be derived from another: GRE with a checksum or a sequence number (RFC 2890), VXLAN with the
+/// position of a checksum to compute (draft-herbert-vxlan-rco).
+fn has_per_packet_fields(tunnel: &[u8]) -> bool {
     const GRE_CHECKSUM_OR_SEQUENCE: u8 = 0x90;
     const GRE_UNUSED: u8 = 0x4f;
     const VXLAN_VNI: u8 = 0x08;

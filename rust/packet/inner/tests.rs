@@ -1,10 +1,10 @@
-//! Packets of a tunnel as a virtual link leaves them, made by hand.
+//! Hand-made tunnel packets, as a virtual link leaves them.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// An Ethernet header behind one of VXLAN: what stands before the inner packet.
+/// A VXLAN and an Ethernet header: the bytes before the inner packet.
 const TUNNEL: [u8; 22] = [8, 0, 0, 0, 0, 0, 7, 0, 2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
 const ADDRESSES: [u8; 8] = [192, 168, 7, 1, 192, 168, 7, 2];
 
@@ -12,7 +12,7 @@ fn be(number: usize) -> [u8; 2] {
     u16::try_from(number).unwrap().to_be_bytes()
 }
 
-/// An IPv4 packet, complete but for the transport checksum.
+/// An IPv4 packet, complete except for the transport checksum.
 fn ipv4(id: u16, protocol: u8, transport: &[u8]) -> Vec<u8> {
     let front = [&[0x45, 0][..], &be(20 + transport.len()), &id.to_be_bytes(), &[0, 0, 8]];
     let mut header = [&front.concat()[..], &[protocol, 0, 0], &ADDRESSES].concat();
@@ -37,7 +37,7 @@ fn tcp(sequence: u32, flags: u8, data: &[u8]) -> Vec<u8> {
 }
 
 /// Writes the transport checksum of a packet in a tunnel.
-fn sealed(mut payload: Vec<u8>, network: usize, transport: usize, protocol: u8) -> Vec<u8> {
+fn with_checksum(mut payload: Vec<u8>, network: usize, transport: usize, protocol: u8) -> Vec<u8> {
     let is_v4 = payload[network] >> 4 == 4;
     InnerIp { at: network, is_v4 }.write_checksum(&mut payload, transport, protocol).unwrap();
     payload
@@ -67,7 +67,7 @@ fn udp_is_cut_as_it_would_have_been_sent() {
         .zip(data.chunks(100))
         .map(|(number, chunk)| {
             let packet = [&TUNNEL[..], &ipv4(7 + number, UDP, &udp(chunk))].concat();
-            sealed(packet, 22, 42, UDP)
+            with_checksum(packet, 22, 42, UDP)
         })
         .collect();
     assert_eq!(finish(&whole, offload), Ok(expected));
@@ -88,7 +88,7 @@ fn tcp_counts_on_and_its_flags_stay_where_they_belong() {
         packet(0, 0x10, &data[100..200]),
         packet(100, 0x18, &data[200..]),
     ];
-    let expected = expected.map(|packet| sealed(packet, 22, 62, TCP)).to_vec();
+    let expected = expected.map(|packet| with_checksum(packet, 22, 62, TCP)).to_vec();
     assert_eq!(finish(&whole, Offload { transport: 62, checksum: 16, cut }), Ok(expected));
 }
 
@@ -100,7 +100,7 @@ fn a_checksum_is_added_up_from_the_sum_of_the_pseudo_header() {
     let sum = checksum::of(&pseudo).map(|byte| !byte);
     partial[48..50].copy_from_slice(&sum);
     let offload = Offload { transport: 42, checksum: 6, cut: None };
-    assert_eq!(finish(&partial, offload), Ok(vec![sealed(plain, 22, 42, UDP)]));
+    assert_eq!(finish(&partial, offload), Ok(vec![with_checksum(plain, 22, 42, UDP)]));
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn what_contradicts_itself_is_refused() {
         (10, 6, cut(false, 100)),
         (42, 6, cut(true, 100)),
         (42, 6, cut(false, 0)),
-        // More than there is room for.
+        // Longer than the room.
         (42, 6, cut(false, 1)),
         (42, 400, None),
         (400, 6, None),
@@ -124,7 +124,7 @@ fn what_contradicts_itself_is_refused() {
     let offload = Offload { transport: 42, checksum: 6, cut: cut(false, 100) };
     let longer = [&whole[..], &[0]].concat();
     assert_eq!(finish(&longer, offload), refused);
-    // GRE with a checksum and with a sequence number, and VXLAN that says where one is.
+    // GRE with a checksum and with a sequence number, and VXLAN with a checksum position.
     for head in [[0x80, 0, 0x65, 0x58], [0x10, 0, 0x65, 0x58], [8, 0x20, 0, 0]] {
         let tunnel = [&head[..], &whole[4..]].concat();
         assert_eq!(finish(&tunnel, offload), refused);

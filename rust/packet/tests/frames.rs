@@ -1,4 +1,4 @@
-//! Frames built by hand, with headers and checksums as they must be.
+//! Hand-made frames with correct headers and checksums.
 
 use super::*;
 
@@ -6,13 +6,13 @@ pub(super) const V4_SOURCE: [u8; 4] = [10, 0, 0, 5];
 pub(super) const V4_GROUP: [u8; 4] = [239, 1, 1, 1];
 pub(super) const V6_SOURCE: [u8; 16] = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7];
 pub(super) const V6_GROUP: [u8; 16] = [0xff, 0x3e, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2];
-/// Where the network header of an untagged frame starts.
+/// The offset of the network header in an untagged frame.
 pub(super) const IP: usize = 14;
-/// Where UDP starts in an untagged frame without options or extension headers.
+/// The offset of UDP in an untagged frame without options or extension headers.
 pub(super) const V4_UDP: usize = IP + 20;
 pub(super) const V6_UDP: usize = IP + 40;
 
-/// The complement of the ones' complement sum, one 16-bit word after the other.
+/// The complement of the ones' complement sum, one 16-bit word at a time.
 fn plain_checksum(parts: &[&[u8]]) -> [u8; 2] {
     let mut bytes = parts.concat();
     bytes.resize(bytes.len().next_multiple_of(2), 0);
@@ -40,7 +40,7 @@ pub(super) fn udp(addresses: &[u8], payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// An IPv4 header with TTL 9, DSCP 46 and these options, a multiple of four bytes.
+/// An IPv4 header with TTL 9, DSCP 46 and these options, whose length is a multiple of four bytes.
 pub(super) fn ipv4(protocol: u8, options: &[u8], body: &[u8]) -> Vec<u8> {
     let words = u8::try_from(5 + options.len() / 4).unwrap();
     let total = be(20 + options.len() + body.len());
@@ -71,7 +71,7 @@ pub(super) fn v6_extended(next: u8, extensions: &[u8], payload: &[u8]) -> Vec<u8
     ethernet(ETHERTYPE_IPV6, &ipv6(next, &body))
 }
 
-/// A frame with bytes replaced; where they lie in an IPv4 header, its checksum is mended.
+/// A frame with replaced bytes; if they are in an IPv4 header, its checksum is corrected.
 pub(super) fn patched(mut frame: Vec<u8>, at: usize, bytes: &[u8]) -> Vec<u8> {
     frame[at..at + bytes.len()].copy_from_slice(bytes);
     if frame[12..14] == ETHERTYPE_IPV4.to_be_bytes() {

@@ -1,4 +1,4 @@
-//! Every reason, every truncation and every variant of a frame, from frames built by hand.
+//! Every reason, every truncation and every variant of hand-made frames.
 
 use super::*;
 use frames::{
