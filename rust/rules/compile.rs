@@ -1,36 +1,35 @@
-//! From rules to the table, and from one table to the next.
-//!
-//! Owns what is known of rules beside the table; runs when rules change, never for a datagram.
+//! The compiler for rule tables. It keeps the state of the rules besides the table; it runs when
+//! rules change, never for a datagram.
 
 use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet, HashTable};
 
 use super::groups::{GroupIndexDraft, GroupKey};
-use super::lists::{Lists, Run, Takers, count};
+use super::lists::{Lists, RuleSelection, Run, count};
 use super::patterns::PatternsDraft;
 use super::{InputKey, PackedKey, Table, TableEntry, TableRule};
 
-/// Lists may become so long, and twice as long as they need be, before they are made anew.
+/// Lists may be this long, or twice as long as needed, before they are rebuilt.
 const SPARE_LEN: usize = 64;
 
-/// Makes tables of rules that come and go. A table is made of the one before: what a change does
-/// not touch is copied or shared, never compiled again.
+/// Builds tables while rules are added and removed. Each table derives from the previous one: parts
+/// that a change does not affect are copied or shared, never compiled again.
 pub struct Compiler {
-    /// By number; what a free number held stays until it is given away again.
+    /// The rules by number; a free number keeps its old rule until it is reused.
     rules: Vec<TableRule>,
     /// The number of each rule's group or block.
     group_numbers: Vec<u32>,
     free: Vec<u32>,
-    /// The rules for one group and port, by their numbers in ascending order.
+    /// The rules for one group and port, by ascending number.
     by_input: HashMap<InputKey, Vec<u32>>,
-    /// Inputs whose rules are not those of the last table.
+    /// Inputs whose rules have changed since the last table.
     changed: HashSet<InputKey>,
     patterns: PatternsDraft,
     groups: GroupIndexDraft,
     disabled: Option<Arc<Table>>,
     table: Arc<Table>,
-    /// How long the lists of the table may become by what is added to them.
+    /// The limit for growing the lists of the table.
     most_len: usize,
 }
 
@@ -52,7 +51,7 @@ impl Default for Compiler {
 }
 
 impl Compiler {
-    /// Takes in a rule and says its number: from 0 on, those that became free first.
+    /// Adds a rule and returns its number: the lowest unused from 0 on, but freed numbers first.
     pub fn add(&mut self, rule: TableRule) -> u32 {
         let group = self.groups.add(group_key(&rule), (rule.input.port, rule.last_port));
         let number = self.free.pop().unwrap_or(count(self.rules.len()));
@@ -77,11 +76,11 @@ impl Compiler {
         number
     }
 
-    /// Takes out the rule of this number, which [`Compiler::add`] said.
+    /// Removes the rule with this number, as returned by [`Compiler::add`].
     ///
     /// # Panics
     ///
-    /// When no rule ever had this number.
+    /// If no rule ever had this number.
     pub fn remove(&mut self, number: u32) {
         let rule = &self.rules[number as usize];
         self.groups.remove(group_key(rule), (rule.input.port, rule.last_port));
@@ -97,13 +96,13 @@ impl Compiler {
         self.free.push(number);
     }
 
-    /// Tells of other rules that they are disabled: from the next table on, what they alone would
-    /// have taken is discarded as [`Discard::Disabled`](crate::packet::Discard::Disabled).
+    /// Sets the disabled rules: from the next table on, datagrams that only they would match are
+    /// discarded as [`Discard::Disabled`](crate::packet::Discard::Disabled).
     pub fn set_disabled(&mut self, rules: Option<Arc<Table>>) {
         self.disabled = rules;
     }
 
-    /// The table of the rules that are in.
+    /// The table of the current rules.
     #[must_use]
     pub fn table(&mut self) -> Arc<Table> {
         let mut next = self.inputs();
@@ -114,23 +113,23 @@ impl Compiler {
         self.table.clone()
     }
 
-    /// The rule of a number.
+    /// The rule with this number.
     ///
     /// # Panics
     ///
-    /// When no rule ever had this number.
+    /// If no rule ever had this number.
     #[must_use]
     pub fn rule(&self, number: u32) -> &TableRule {
         &self.rules[number as usize]
     }
 
-    /// All numbers of rules are below.
+    /// An upper bound for rule numbers: all are below it.
     #[must_use]
     pub fn span(&self) -> usize {
         self.rules.len()
     }
 
-    /// All numbers of groups and blocks of groups are below.
+    /// An upper bound for the numbers of groups and blocks: all are below it.
     #[must_use]
     pub fn groups(&self) -> usize {
         self.groups.span()
@@ -140,13 +139,13 @@ impl Compiler {
     ///
     /// # Panics
     ///
-    /// When no rule ever had this number.
+    /// If no rule ever had this number.
     #[must_use]
     pub fn group_of(&self, rule: u32) -> u32 {
         self.group_numbers[rule as usize]
     }
 
-    /// The last table, with the inputs as they are now.
+    /// The last table with the current inputs.
     fn inputs(&mut self) -> Table {
         let Self { rules, by_input, changed, table, .. } = self;
         let is_anew = 2 * changed.len() > by_input.len() || table.lists.len() > self.most_len;
@@ -155,7 +154,7 @@ impl Compiler {
             for input in changed.drain() {
                 next.forget(input);
                 if let Some(numbers) = by_input.get(&input) {
-                    next.put(input, &Takers::of(rules, numbers));
+                    next.put(input, &RuleSelection::of(rules, numbers));
                 }
             }
             return next;
@@ -170,7 +169,7 @@ impl Compiler {
             disabled: None,
         };
         for (input, numbers) in by_input {
-            next.put(*input, &Takers::of(rules, numbers));
+            next.put(*input, &RuleSelection::of(rules, numbers));
         }
         self.most_len = 2 * next.lists.len() + SPARE_LEN;
         next
@@ -178,15 +177,15 @@ impl Compiler {
 }
 
 impl Table {
-    fn put(&mut self, input: InputKey, takers: &Takers) {
+    fn put(&mut self, input: InputKey, selection: &RuleSelection) {
         let Self { hasher, inputs, lists, .. } = self;
         let key = PackedKey::of(input);
-        let (marks, run) = match takers.only() {
+        let (marks, run) = match selection.only() {
             Some((rule, source)) => {
                 (PackedKey::BY_SOURCE | PackedKey::ONE_SOURCE, Run::of_one(rule, source))
             }
             None => {
-                let run = lists.add(takers);
+                let run = lists.add(selection);
                 (if run.is_by_source() { PackedKey::BY_SOURCE } else { 0 }, run)
             }
         };

@@ -1,5 +1,5 @@
-//! What rules name on an interface: groups, blocks of groups and their ports, whatever the VLAN.
-//! It says why a datagram that no rule takes is not taken, and numbers the groups.
+//! The groups, blocks of groups and ports that rules have on an interface, regardless of the VLAN.
+//! The index explains why no rule matches a datagram, and numbers the groups.
 
 use std::collections::BTreeMap;
 use std::hash::BuildHasher;
@@ -13,23 +13,23 @@ use crate::packet::{Datagram, Discard};
 /// A group, or a block of groups, on an interface.
 pub(super) type GroupKey = (u32, u8, Addr);
 
-/// So many shares the names are kept in: a change copies those that it touches.
+/// The number of shares of the index; a change copies only those that it affects.
 const SHARES: usize = 64;
 
-/// The groups and blocks that rules name.
+/// The groups and blocks of all rules.
 #[derive(Clone, Debug)]
 pub(super) struct GroupIndex {
     hasher: DefaultHashBuilder,
     shares: Box<[Arc<HashMap<GroupKey, GroupEntry>>]>,
-    /// For each interface how many low bits vary in its blocks, in ascending order.
+    /// For each interface, the numbers of low bits that vary in its blocks, in ascending order.
     sizes: Arc<HashMap<u32, Box<[u8]>>>,
 }
 
-/// What is said of one group or block.
+/// The entry of one group or block.
 #[derive(Clone, Debug)]
 struct GroupEntry {
     number: u32,
-    /// First and last port, in ascending order, none twice.
+    /// Pairs of first and last port, in ascending order without duplicates.
     ports: Box<[(u16, u16)]>,
 }
 
@@ -42,18 +42,18 @@ impl GroupIndex {
         }
     }
 
-    /// The number of the block of this size that holds the group.
+    /// The number of the block of this size that contains the group.
     #[inline]
     pub(super) fn group(&self, interface: u32, group: Addr, bits: u8) -> Option<u32> {
         self.find(&(interface, bits, group.block(bits))).map(|named| named.number)
     }
 
-    /// Why no rule fits a datagram, and the number of the smallest block that this is about.
+    /// Why no rule matches a datagram, and the number of the smallest block concerned.
     pub(super) fn explain(&self, interface: u32, datagram: &Datagram) -> (Discard, Option<u32>) {
         let mut smallest = None;
         for bits in self.sizes.get(&interface).into_iter().flatten() {
-            let name = (interface, *bits, datagram.group.block(*bits));
-            let Some(named) = self.find(&name) else { continue };
+            let key = (interface, *bits, datagram.group.block(*bits));
+            let Some(named) = self.find(&key) else { continue };
             if named.has_port(datagram.port) {
                 return (Discard::Vlan, Some(named.number));
             }
@@ -62,12 +62,12 @@ impl GroupIndex {
         (Discard::NoRule, smallest)
     }
 
-    fn find(&self, name: &GroupKey) -> Option<&GroupEntry> {
-        self.shares[self.share(name)].get(name)
+    fn find(&self, key: &GroupKey) -> Option<&GroupEntry> {
+        self.shares[self.share(key)].get(key)
     }
 
-    fn share(&self, name: &GroupKey) -> usize {
-        let [.., last] = self.hasher.hash_one(name).to_be_bytes();
+    fn share(&self, key: &GroupKey) -> usize {
+        let [.., last] = self.hasher.hash_one(key).to_be_bytes();
         usize::from(last) % SHARES
     }
 }
@@ -79,60 +79,60 @@ impl GroupEntry {
     }
 }
 
-/// The names that the rules of a compiler use, and which have changed since the last table.
+/// The keys that the rules of a compiler use, and which of them have changed since the last table.
 #[derive(Default)]
 pub(super) struct GroupIndexDraft {
     groups: HashMap<GroupKey, GroupUse>,
-    /// Numbers from here on were never given away.
-    fresh: u32,
+    /// The lowest number that was never used.
+    next_number: u32,
     free: Vec<u32>,
-    /// How many names there are of each size on each interface.
+    /// The number of keys of each size on each interface.
     sizes: BTreeMap<(u32, u8), usize>,
     changed: HashSet<GroupKey>,
 }
 
-/// The first and last port of each rule that uses a name, in ascending order.
+/// The first and last port of each rule that uses a key, in ascending order.
 struct GroupUse {
     number: u32,
     ports: Vec<(u16, u16)>,
 }
 
 impl GroupIndexDraft {
-    /// All numbers are below.
+    /// An upper bound for the numbers: all are below it.
     pub(super) fn span(&self) -> usize {
-        self.fresh as usize
+        self.next_number as usize
     }
 
-    /// Takes in one rule's block and ports, and says the number of the block.
-    pub(super) fn add(&mut self, name: GroupKey, ports: (u16, u16)) -> u32 {
-        let Self { groups, fresh, free, sizes, changed } = self;
-        let uses = groups.entry(name).or_insert_with(|| {
+    /// Adds the block and the ports of one rule, and returns the number of the block.
+    pub(super) fn add(&mut self, key: GroupKey, ports: (u16, u16)) -> u32 {
+        let Self { groups, next_number, free, sizes, changed } = self;
+        let uses = groups.entry(key).or_insert_with(|| {
             let number = free.pop().unwrap_or_else(|| {
-                *fresh += 1;
-                *fresh - 1
+                *next_number += 1;
+                *next_number - 1
             });
-            *sizes.entry((name.0, name.1)).or_default() += 1;
+            *sizes.entry((key.0, key.1)).or_default() += 1;
             GroupUse { number, ports: Vec::new() }
         });
         let at = uses.ports.partition_point(|before| *before < ports);
         uses.ports.insert(at, ports);
-        changed.insert(name);
+        changed.insert(key);
         uses.number
     }
 
-    /// Takes one [`GroupIndexDraft::add`] back.
-    pub(super) fn remove(&mut self, name: GroupKey, ports: (u16, u16)) {
-        let Some(uses) = self.groups.get_mut(&name) else { return };
+    /// Reverts one [`GroupIndexDraft::add`].
+    pub(super) fn remove(&mut self, key: GroupKey, ports: (u16, u16)) {
+        let Some(uses) = self.groups.get_mut(&key) else { return };
         if let Ok(at) = uses.ports.binary_search(&ports) {
             uses.ports.remove(at);
         }
-        self.changed.insert(name);
+        self.changed.insert(key);
         if !uses.ports.is_empty() {
             return;
         }
         self.free.push(uses.number);
-        self.groups.remove(&name);
-        let size = (name.0, name.1);
+        self.groups.remove(&key);
+        let size = (key.0, key.1);
         if let Some(left) = self.sizes.get_mut(&size) {
             *left -= 1;
             if *left == 0 {
@@ -141,15 +141,15 @@ impl GroupIndexDraft {
         }
     }
 
-    /// Makes a table's names follow what has changed.
+    /// Updates a table's index with the changes.
     pub(super) fn refresh(&mut self, groups: &mut GroupIndex) {
-        for name in self.changed.drain() {
-            let share = groups.share(&name);
+        for key in self.changed.drain() {
+            let share = groups.share(&key);
             let share = Arc::make_mut(&mut groups.shares[share]);
-            match self.groups.get(&name) {
+            match self.groups.get(&key) {
                 Some(uses) => share
-                    .insert(name, GroupEntry { number: uses.number, ports: merged(&uses.ports) }),
-                None => share.remove(&name),
+                    .insert(key, GroupEntry { number: uses.number, ports: merged(&uses.ports) }),
+                None => share.remove(&key),
             };
         }
         let known = groups.sizes.values().map(|sizes| sizes.len()).sum::<usize>();
@@ -168,7 +168,7 @@ impl GroupIndexDraft {
     }
 }
 
-/// The same ports in as few ranges as overlap nowhere.
+/// Merges port ranges that overlap.
 fn merged(ports: &[(u16, u16)]) -> Box<[(u16, u16)]> {
     let mut merged: Vec<(u16, u16)> = Vec::new();
     for &(first, last) in ports {

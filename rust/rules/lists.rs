@@ -1,5 +1,4 @@
-//! The lists of rules and of sources that runs point into, and what a source decides. It must not
-//! know inputs.
+//! The lists of rules and of sources that runs refer to, and the selection by source.
 
 use std::collections::BTreeMap;
 use std::slice;
@@ -7,35 +6,36 @@ use std::slice;
 use super::TableRule;
 use crate::addr::Addr;
 
-/// What runs point into.
+/// The storage that runs refer to.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Lists {
-    /// For each input that depends on the source first what any other source gets, then the named
+    /// For each input that depends on the source: the run for any other source, then the listed
     /// sources in ascending order.
     sources: Vec<(Addr, Run)>,
-    /// What runs of several rules point into.
+    /// The rule numbers for runs of several rules.
     numbers: Vec<u32>,
 }
 
-/// A stretch of rule numbers, or of sources, in eight bytes.
+/// A range of rule numbers, or of sources, in eight bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Run {
-    /// Where it starts in `numbers`; for a run of one rule, that rule's number itself; for a run
-    /// by source, where it starts in `sources`.
+    /// The start in `numbers`; for a run of one rule, the rule's number itself; for a run by
+    /// source, the start in `sources`.
     first: u32,
-    /// How many rules; by source, how many named sources, and [`Run::BY_SOURCE`].
+    /// The number of rules; for a run by source, the number of listed sources and
+    /// [`Run::BY_SOURCE`].
     count: u32,
 }
 
-/// Rules that are equally specific.
+/// Equally specific rules.
 #[derive(Default)]
-pub(super) struct Takers {
+pub(super) struct RuleSelection {
     any: Vec<u32>,
     by_source: BTreeMap<Addr, Vec<u32>>,
 }
 
 impl Run {
-    /// The bit that makes a run one of sources.
+    /// The bit that marks a run by source.
     const BY_SOURCE: u32 = 1 << 31;
 
     #[inline]
@@ -43,7 +43,7 @@ impl Run {
         self.count & Self::BY_SOURCE != 0
     }
 
-    /// Of one rule, with other bits in the place of the count.
+    /// A run of one rule, with other bits in place of the count.
     pub(super) const fn of_one(rule: u32, count_bits: u32) -> Self {
         Self { first: rule, count: count_bits }
     }
@@ -53,7 +53,7 @@ impl Run {
         self.count
     }
 
-    /// The one rule of a run, whatever its count.
+    /// The only rule of a run, whatever its count.
     #[inline]
     pub(super) const fn alone(&self) -> &[u32] {
         slice::from_ref(&self.first)
@@ -66,9 +66,9 @@ impl Run {
 }
 
 impl Lists {
-    /// The rules of a run that take datagrams of this source, if there are any.
+    /// The rules of a run that match this source, if any.
     #[inline]
-    pub(super) fn takers<'a>(&'a self, run: &'a Run, source: Addr) -> Option<&'a [u32]> {
+    pub(super) fn matching<'a>(&'a self, run: &'a Run, source: Addr) -> Option<&'a [u32]> {
         let mut run = run;
         if run.is_by_source() {
             let place = run.first as usize;
@@ -90,24 +90,24 @@ impl Lists {
         &self.numbers[run.first as usize..][..run.len()]
     }
 
-    /// How long the lists are together.
+    /// The total length of the lists.
     pub(super) fn len(&self) -> usize {
         self.sources.len() + self.numbers.len()
     }
 
-    /// Makes a run of the takers of one input.
-    pub(super) fn add(&mut self, takers: &Takers) -> Run {
-        let others = self.add_rules(&takers.any);
-        if takers.by_source.is_empty() {
+    /// Creates the run for the rules of one input.
+    pub(super) fn add(&mut self, selection: &RuleSelection) -> Run {
+        let others = self.add_rules(&selection.any);
+        if selection.by_source.is_empty() {
             return others;
         }
         let first = count(self.sources.len());
         self.sources.push((Addr::from_bits(0), others));
-        for (source, rules) in &takers.by_source {
+        for (source, rules) in &selection.by_source {
             let run = self.add_rules(rules);
             self.sources.push((*source, run));
         }
-        Run { first, count: Run::BY_SOURCE | count(takers.by_source.len()) }
+        Run { first, count: Run::BY_SOURCE | count(selection.by_source.len()) }
     }
 
     fn add_rules(&mut self, rules: &[u32]) -> Run {
@@ -120,22 +120,22 @@ impl Lists {
     }
 }
 
-impl Takers {
-    /// The rules of these numbers, which ascend.
+impl RuleSelection {
+    /// The rules with these ascending numbers.
     pub(super) fn of(rules: &[TableRule], numbers: &[u32]) -> Self {
-        let mut takers = Self::default();
+        let mut selection = Self::default();
         for number in numbers {
-            takers.add(*number, &rules[*number as usize]);
+            selection.add(*number, &rules[*number as usize]);
         }
-        takers
+        selection
     }
 
-    /// The rule and its source, where no other rule or source is named, and that is IPv4.
+    /// The rule and its source if there is only one of each, and the source is IPv4.
     pub(super) fn only(&self) -> Option<(u32, u32)> {
         let (source, rules) = self.by_source.first_key_value()?;
         let is_alone = self.any.is_empty() && self.by_source.len() == 1;
         let [rule] = rules.as_slice() else { return None };
-        // The address in the last four bytes.
+        // The IPv4 address is in the last four bytes.
         let [.., a, b, c, d] = source.bits().to_be_bytes();
         (is_alone && source.is_v4()).then_some((*rule, u32::from_be_bytes([a, b, c, d])))
     }
@@ -153,8 +153,7 @@ impl Takers {
     }
 }
 
-/// A length as tables hold it. The saturated value is never met: 2^31 rules do not fit into
-/// memory.
+/// A length as tables store it. It never saturates: 2^31 rules do not fit into memory.
 pub(super) fn count(len: usize) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)
 }

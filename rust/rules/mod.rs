@@ -1,11 +1,13 @@
-//! The compiled rule table: which rules take a datagram.
+//! The compiled rule table, which matches datagrams to rules by interface, VLAN, group, port and
+//! source.
 //!
-//! Owns the matching of interface, VLAN, group, port and source. A table never changes: a new
-//! one, made of the one before, replaces it. Must not know what a rule does with a datagram, nor who counts.
+//! A table is immutable; a change builds a new one from it. This module must not depend on what a
+//! rule does with a datagram, or on counters.
 //!
-//! The most specific rules win: first those for the very group and port, then those for smaller
-//! blocks of groups before those for larger, and of one block those for fewer ports before those
-//! for more. Rules that list sources take these only, and leave the rest to the next.
+//! The most specific rules match: first those for the exact group and port, then those for smaller
+//! blocks of groups before those for larger ones, and within one block those for fewer ports before
+//! those for more. Rules that list sources match only these, and leave other sources to the next
+//! rules.
 
 mod compile;
 mod groups;
@@ -26,7 +28,7 @@ use groups::GroupIndex;
 use lists::{Lists, Run};
 use patterns::Patterns;
 
-/// Where a rule listens.
+/// The input of a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct InputKey {
     /// The kernel's interface index.
@@ -39,34 +41,34 @@ pub struct InputKey {
     pub port: u16,
 }
 
-/// A rule as the table sees it; its number is what [`Compiler::add`] says.
+/// A rule in the table; [`Compiler::add`] returns its number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableRule {
-    /// Where it listens; of several groups or ports the first.
+    /// The input; the first one for several groups or ports.
     pub input: InputKey,
-    /// How many low bits of the group vary; 0 for one group.
+    /// The number of low bits of the group that vary; 0 for a single group.
     pub group_bits: u8,
-    /// The last port; the same as the first for one.
+    /// The last port; the same as the first for a single port.
     pub last_port: u16,
-    /// The senders that it takes datagrams from; empty = any.
+    /// The source addresses that it matches; empty for any.
     pub sources: Box<[Addr]>,
 }
 
-/// What the table says about a datagram.
+/// The result of a look-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict<'a> {
-    /// The numbers of the rules that take it, ascending; never empty.
+    /// The numbers of the matching rules, ascending; never empty.
     Rules(&'a [u32]),
-    /// No rule takes it. The number is that of its group, or of the smallest block that holds
-    /// it, among those that rules name on this interface.
+    /// No rule matches. The number is that of the datagram's group, or of the smallest block that
+    /// contains it, among those that rules have on this interface.
     Discard(Discard, Option<u32>),
 }
 
-/// Why no rule takes a datagram, as in [`Verdict::Discard`].
+/// The reason and the group number, as in [`Verdict::Discard`].
 type NoMatch = (Discard, Option<u32>);
 
-// Made of what a call answers only where that is called, so that the verdict of a look-up without
-// one is never in memory.
+// Converted only where a function was called, so that the verdict of a look-up without a call never
+// goes through memory.
 impl<'a> From<Result<&'a [u32], NoMatch>> for Verdict<'a> {
     #[inline(always)]
     fn from(found: Result<&'a [u32], NoMatch>) -> Self {
@@ -77,7 +79,7 @@ impl<'a> From<Result<&'a [u32], NoMatch>> for Verdict<'a> {
     }
 }
 
-/// The rules, ready for one look-up a datagram.
+/// The rules, prepared for one look-up per datagram.
 #[derive(Clone, Debug)]
 pub struct Table {
     hasher: DefaultHashBuilder,
@@ -85,12 +87,12 @@ pub struct Table {
     lists: Lists,
     patterns: Arc<Patterns>,
     groups: GroupIndex,
-    /// Rules that are there and disabled.
+    /// The table of the disabled rules.
     disabled: Option<Arc<Self>>,
 }
 
 impl Table {
-    /// Without rules.
+    /// A table without rules.
     #[must_use]
     pub fn empty() -> Self {
         Self {
@@ -103,8 +105,8 @@ impl Table {
         }
     }
 
-    /// Compiles rules; the number of each is its index. Several may have the same input; a source
-    /// named twice counts once.
+    /// Compiles rules; the number of each is its index. Several may have the same input; a
+    /// duplicate source counts once.
     #[must_use]
     pub fn compile(rules: &[TableRule]) -> Arc<Self> {
         let mut compiler = Compiler::default();
@@ -114,9 +116,9 @@ impl Table {
         compiler.table()
     }
 
-    /// The rules that take a datagram which arrived on `interface`. Where rules name its source,
-    /// those for any source on the same input do not take it.
-    // Always, since there are two places that ask: a call costs as much as half a look-up.
+    /// The rules that match a datagram which arrived on `interface`. If rules list its source,
+    /// those for any source on the same input do not match.
+    // Always inlined, since it has two callers: a call costs as much as half a look-up.
     #[inline(always)]
     #[must_use]
     pub fn find(&self, interface: u32, datagram: &Datagram) -> Verdict<'_> {
@@ -128,7 +130,7 @@ impl Table {
         }
     }
 
-    /// Lets the source decide, on an input where some rule names one.
+    /// Selects by source, on an input where some rule lists sources.
     #[inline(always)]
     fn find_source<'a>(
         &'a self,
@@ -136,20 +138,20 @@ impl Table {
         interface: u32,
         datagram: &Datagram,
     ) -> Verdict<'a> {
-        let takers = match entry.only_source() {
+        let rules = match entry.only_source() {
             Some(source) => (source == datagram.source).then(|| entry.run.alone()),
-            None => self.lists.takers(&entry.run, datagram.source),
+            None => self.lists.matching(&entry.run, datagram.source),
         };
-        if let Some(rules) = takers {
+        if let Some(rules) = rules {
             return Verdict::Rules(rules);
         }
         let refused = self.groups.group(interface, datagram.group, 0);
         self.find_pattern(interface, *datagram, refused).into()
     }
 
-    /// Asks the rules for several groups or ports, the most specific first. `refused` is the
-    /// number of the group where rules name group and port, but not the source. The datagram is a
-    /// copy, so that only here it must lie in memory.
+    /// Looks up the rules for several groups or ports, the most specific first. `refused` is the
+    /// number of the group if rules have this group and port, but not the source. The datagram is
+    /// passed by value, so that it needs to be in memory only here.
     #[inline(never)]
     fn find_pattern(
         &self,
@@ -158,13 +160,13 @@ impl Table {
         mut refused: Option<u32>,
     ) -> Result<&[u32], NoMatch> {
         let datagram = &datagram;
-        for meeting in self.patterns.meeting(interface, datagram) {
-            for run in meeting.runs() {
-                if let Some(rules) = meeting.lists.takers(run, datagram.source) {
+        for found in self.patterns.matches(interface, datagram) {
+            for run in found.runs() {
+                if let Some(rules) = found.lists.matching(run, datagram.source) {
                     return Ok(rules);
                 }
             }
-            refused = refused.or(Some(meeting.group));
+            refused = refused.or(Some(found.group));
         }
         if self.is_for_disabled(interface, datagram) {
             return Err((Discard::Disabled, None));
@@ -175,7 +177,7 @@ impl Table {
         Err(self.groups.explain(interface, datagram))
     }
 
-    /// Whether a disabled rule would take the datagram.
+    /// Whether a disabled rule would match the datagram.
     #[cold]
     fn is_for_disabled(&self, interface: u32, datagram: &Datagram) -> bool {
         let takes = |table: &Self| matches!(table.find(interface, datagram), Verdict::Rules(_));
@@ -183,18 +185,18 @@ impl Table {
     }
 }
 
-/// An input and its rules: half a cache line, which it never shares with another line.
+/// An input and its rules: half a cache line, aligned so that it never crosses one.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(32))]
 struct TableEntry {
-    /// Marked where the source decides.
+    /// The input, marked if the source decides.
     key: PackedKey,
     run: Run,
 }
 
 impl TableEntry {
-    /// The source of the one rule that takes anything, where that is IPv4: then it stands in the
-    /// place of the run's count, so that one rule for one source is found as fast as one for any.
+    /// The source of the only rule, if that lists a single IPv4 source: it is stored in place of
+    /// the run's count, so that one rule for one source is found as fast as one for any.
     #[inline]
     fn only_source(&self) -> Option<Addr> {
         let is_alone = self.key.place & PackedKey::ONE_SOURCE != 0;
@@ -207,19 +209,19 @@ impl TableEntry {
 struct PackedKey {
     group_high: u64,
     group_low: u64,
-    /// Port, interface and VLAN, in this order: port and VLAN are neighbours in a datagram, and
-    /// if they were here too, they would be loaded as one word right after they were stored as
-    /// two, which stalls the processor for longer than all the rest of a look-up takes.
+    /// Port, interface and VLAN, in this order. Port and VLAN are neighbours in a datagram; if they
+    /// were here too, they would be loaded as one word right after they were stored as two, which
+    /// stalls the processor for longer than the rest of a look-up takes.
     place: u64,
 }
 
 impl PackedKey {
-    /// Marks of an entry, in bits that VLAN identifiers leave (IEEE 802.1Q has twelve): the source
+    /// Marks of an entry, in bits not used by VLAN identifiers (IEEE 802.1Q has twelve): the source
     /// decides, and it is the only one.
     const BY_SOURCE: u64 = 1 << 15;
     const ONE_SOURCE: u64 = 1 << 14;
 
-    /// Whether it is that of an input, whatever its marks.
+    /// Whether the key is that of `input`, whatever its marks.
     #[inline]
     fn is_of(&self, input: &Self) -> bool {
         self.unmarked() == *input

@@ -1,6 +1,6 @@
-//! The rules for several groups or several ports: found by the block of a group and the stretch
-//! of ports that a port lies in. It must not know sources: it says which runs may take a
-//! datagram, in the order in which they are to be asked.
+//! The rules for several groups or ports, found by the block of a group and the range that contains
+//! the port. This module does not look at sources: it returns the runs that may match a datagram,
+//! in the order of their precedence.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use hashbrown::{HashMap, HashSet};
 
 use super::TableRule;
-use super::lists::{Lists, Run, Takers, count};
+use super::lists::{Lists, RuleSelection, Run, count};
 use crate::addr::Addr;
 use crate::packet::Datagram;
 
@@ -21,55 +21,55 @@ pub(super) struct Patterns {
     places: HashMap<VlanKey, Vec<BlockLevel>>,
 }
 
-/// The blocks of one size, smaller blocks first.
+/// The blocks of one size; levels are sorted by size, smallest first.
 #[derive(Clone, Debug)]
 struct BlockLevel {
     bits: u8,
     blocks: HashMap<Addr, Block>,
 }
 
-/// What rules name of one block; tables in which it is the same share what it holds.
+/// The rules of one block; tables share the content of an unchanged block.
 #[derive(Clone, Debug)]
 struct Block {
     /// The number of the block in the table.
     group: u32,
-    /// In ascending order, none overlapping another.
-    stretches: Arc<[PortRange]>,
+    /// In ascending order, without overlaps.
+    ranges: Arc<[PortRange]>,
     rest: Arc<WiderRuns>,
 }
 
-/// What few look-ups come to.
+/// The data that few look-ups need.
 #[derive(Debug)]
 struct WiderRuns {
-    /// What the stretches' ranges point into.
+    /// The runs that the ranges refer to.
     wider: Box<[Run]>,
     lists: Lists,
 }
 
-/// Ports that the same rules name.
+/// A range of ports for which the same rules match.
 #[derive(Debug)]
 struct PortRange {
     first: u16,
     last: u16,
-    /// The run of the narrowest of the rules' port ranges, which mostly is the only one: here, so
-    /// that a look-up ends with what it has loaded.
+    /// The run of the rules with the narrowest port range, which is mostly the only one. It is
+    /// stored here, so that a look-up needs no further load.
     narrowest: Run,
-    /// A run for each wider one, in their order.
+    /// A run for each wider range, in ascending width.
     wider: Range<u32>,
 }
 
-/// What one block has for a port.
+/// The runs of one block for a port.
 pub(super) struct BlockMatch<'a> {
     /// The number of the block in the table.
     pub(super) group: u32,
     narrowest: &'a Run,
     wider: &'a [Run],
-    /// What the runs point into.
+    /// The lists that the runs refer to.
     pub(super) lists: &'a Lists,
 }
 
 impl<'a> BlockMatch<'a> {
-    /// In the order in which they are to be asked.
+    /// The runs in order of precedence.
     #[inline]
     pub(super) fn runs(&self) -> impl Iterator<Item = &'a Run> {
         std::iter::once(self.narrowest).chain(self.wider)
@@ -77,9 +77,10 @@ impl<'a> BlockMatch<'a> {
 }
 
 impl Patterns {
-    /// What each block has that holds the datagram's group and names its port, the smallest first.
+    /// The match of each block that contains the datagram's group and has its port, the smallest
+    /// first.
     #[inline]
-    pub(super) fn meeting(
+    pub(super) fn matches(
         &self,
         interface: u32,
         datagram: &Datagram,
@@ -88,18 +89,18 @@ impl Patterns {
         let (group, port) = (datagram.group, datagram.port);
         levels.into_iter().flatten().filter_map(move |level| {
             let block = level.blocks.get(&group.block(level.bits))?;
-            let after = block.stretches.partition_point(|stretch| stretch.first <= port);
-            let stretch = &block.stretches[after.checked_sub(1)?];
-            let PortRange { last, narrowest, wider, .. } = stretch;
+            let after = block.ranges.partition_point(|range| range.first <= port);
+            let range = &block.ranges[after.checked_sub(1)?];
+            let PortRange { last, narrowest, wider, .. } = range;
             let Block { group, rest, .. } = block;
-            // Not looked at unless there are some, which spares a load.
+            // Loaded only if there are any.
             let wider = if wider.is_empty() {
                 &[]
             } else {
                 &rest.wider[wider.start as usize..wider.end as usize]
             };
-            let meeting = BlockMatch { group: *group, narrowest, wider, lists: &rest.lists };
-            (*last >= port).then_some(meeting)
+            let found = BlockMatch { group: *group, narrowest, wider, lists: &rest.lists };
+            (*last >= port).then_some(found)
         })
     }
 
@@ -125,26 +126,26 @@ impl Patterns {
 }
 
 impl Block {
-    /// Of the rules of these numbers, which ascend.
+    /// The block of the rules with these ascending numbers.
     fn of(rules: &[TableRule], group: u32, numbers: &[u32]) -> Self {
-        let (mut stretches, mut all) = (Vec::new(), Vec::new());
+        let (mut ranges, mut all) = (Vec::new(), Vec::new());
         let mut lists = Lists::default();
-        cut(rules, numbers.to_vec(), |first, last, takers| {
-            let mut runs = takers.iter().map(|takers| lists.add(takers));
+        split(rules, numbers.to_vec(), |first, last, selections| {
+            let mut runs = selections.iter().map(|selection| lists.add(selection));
             let Some(narrowest) = runs.next() else { return };
             let from = count(all.len());
             all.extend(runs);
-            stretches.push(PortRange { first, last, narrowest, wider: from..count(all.len()) });
+            ranges.push(PortRange { first, last, narrowest, wider: from..count(all.len()) });
         });
         let rest = WiderRuns { wider: all.into(), lists };
-        Self { group, stretches: stretches.into(), rest: rest.into() }
+        Self { group, ranges: ranges.into(), rest: rest.into() }
     }
 }
 
-/// Where a block is found: its place, how many low bits vary in it, and its first address.
+/// The key of a block: interface and VLAN, the number of low bits that vary, and its first address.
 type BlockKey = (VlanKey, u8, Addr);
 
-/// The rules of a compiler for several groups or ports, and which blocks have changed since the
+/// The rules of a compiler for several groups or ports, and the blocks that have changed since the
 /// last table.
 #[derive(Default)]
 pub(super) struct PatternsDraft {
@@ -160,7 +161,7 @@ struct BlockDraft {
 }
 
 impl PatternsDraft {
-    /// Takes in a rule by its number and that of its block.
+    /// Adds a rule, given with its number and that of its block.
     pub(super) fn add(&mut self, number: u32, group: u32, rule: &TableRule) {
         let name = block_name(rule);
         let block = self.blocks.entry(name).or_default();
@@ -170,7 +171,7 @@ impl PatternsDraft {
         self.changed.insert(name);
     }
 
-    /// Takes one [`PatternsDraft::add`] back.
+    /// Reverts one [`PatternsDraft::add`].
     pub(super) fn remove(&mut self, number: u32, rule: &TableRule) {
         let name = block_name(rule);
         let Some(block) = self.blocks.get_mut(&name) else { return };
@@ -181,7 +182,7 @@ impl PatternsDraft {
         self.changed.insert(name);
     }
 
-    /// Makes a table's patterns follow what has changed.
+    /// Updates a table's patterns with the changes.
     pub(super) fn refresh(&mut self, rules: &[TableRule], patterns: &mut Arc<Patterns>) {
         if self.changed.is_empty() {
             return;
@@ -201,9 +202,13 @@ fn block_name(rule: &TableRule) -> BlockKey {
     (place, rule.group_bits, rule.input.group.block(rule.group_bits))
 }
 
-/// Cuts the port ranges of one block's rules into stretches that the same rules name, in
-/// ascending order, and gives each with the takers of every width, the narrowest first.
-fn cut(rules: &[TableRule], mut numbers: Vec<u32>, mut give: impl FnMut(u16, u16, &[Takers])) {
+/// Splits the port ranges of one block's rules into ascending ranges with the same rules, and
+/// passes each with the rules of every width, the narrowest first, to `emit`.
+fn split(
+    rules: &[TableRule],
+    mut numbers: Vec<u32>,
+    mut emit: impl FnMut(u16, u16, &[RuleSelection]),
+) {
     let ports = |number: u32| {
         let rule = &rules[number as usize];
         (u32::from(rule.input.port), u32::from(rule.last_port))
@@ -227,8 +232,8 @@ fn cut(rules: &[TableRule], mut numbers: Vec<u32>, mut give: impl FnMut(u16, u16
             let width = |number: u32| ports(number).1 - ports(number).0;
             here.sort_unstable_by_key(|number| (width(*number), *number));
             let widths = here.chunk_by(|one, next| width(*one) == width(*next));
-            let takers = widths.map(|numbers| Takers::of(rules, numbers));
-            give(first, last, &takers.collect::<Vec<_>>());
+            let selections = widths.map(|numbers| RuleSelection::of(rules, numbers));
+            emit(first, last, &selections.collect::<Vec<_>>());
         }
     }
 }

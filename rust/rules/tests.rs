@@ -1,4 +1,4 @@
-//! Each verdict, and the precedence between rules on one input.
+//! Every verdict, and the precedence between rules on one input.
 
 use super::*;
 use crate::packet::Span;
@@ -13,7 +13,7 @@ fn rule(input: InputKey, sources: &[Addr]) -> TableRule {
     TableRule { input, group_bits: 0, last_port: input.port, sources: sources.into() }
 }
 
-/// A rule for a block of groups, or a range of ports, that begins with `input`.
+/// A rule for a block of groups or a range of ports, starting with `input`.
 fn pattern(input: InputKey, group_bits: u8, last_port: u16, sources: &[Addr]) -> TableRule {
     TableRule { group_bits, last_port, ..rule(input, sources) }
 }
@@ -32,7 +32,7 @@ fn datagram(input: InputKey, source: Addr) -> Datagram {
     }
 }
 
-/// What the table says about a datagram for `input` from `source`.
+/// The table's verdict on a datagram for `input` from `source`.
 fn find(table: &Table, input: InputKey, source: Addr) -> Verdict<'_> {
     table.find(input.interface, &datagram(input, source))
 }
@@ -125,7 +125,7 @@ fn groups_are_numbered_densely_per_interface() {
     assert_eq!(verdict, Verdict::Discard(Discard::NoRule, Some(1)));
 }
 
-/// Where a rule for 239.1.0.0 with so many varying bits, and ports from 5000 on, begins.
+/// The start of a rule for 239.1.0.0 with this many varying bits, and ports from 5000 on.
 const BLOCK: InputKey =
     InputKey { interface: 3, vlan: 0, group: Addr::v4([239, 1, 0, 0]), port: 5000 };
 
@@ -213,13 +213,13 @@ fn what_goes_and_comes_again_is_found_under_its_new_number() {
         let without = compiler.table();
         let verdict = find(&without, again.input, SOURCES[0]);
         assert_eq!(verdict, Verdict::Discard(Discard::NoRule, Some(0)), "round {round}");
-        assert_eq!(compiler.add(again.clone()), number, "a number that is free is taken first");
+        assert_eq!(compiler.add(again.clone()), number, "a free number is reused first");
         let with = compiler.table();
         assert_eq!(find(&with, again.input, SOURCES[0]), Verdict::Rules(&[number]));
         assert_eq!(find(&with, INPUT, SOURCES[2]), Verdict::Rules(&[first]));
     }
     assert_eq!(compiler.span(), 101);
-    assert_eq!(find(&before, INPUT, SOURCES[2]), Verdict::Rules(&[first]), "it never changes");
+    assert_eq!(find(&before, INPUT, SOURCES[2]), Verdict::Rules(&[first]), "a table is immutable");
 }
 
 #[test]
