@@ -1,7 +1,7 @@
-//! IP addresses, 128 bits wide for both families, as rules and frames are compared by them.
+//! IP addresses in 128 bits for both families, the form in which rules and frames are compared.
 //!
-//! An IPv4 address is held in its IPv4-mapped form (RFC 4291, 2.5.5.2), so that one comparison
-//! and one hash serve both families. This file must not know sockets.
+//! An IPv4 address is stored in its IPv4-mapped form (RFC 4291, 2.5.5.2), so that one comparison
+//! and one hash serve both families.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -31,14 +31,14 @@ impl Addr {
         Self(u128::from_be_bytes(bytes))
     }
 
-    /// The address as a number: what tables hash and compare.
+    /// The address as a number, for hashing and comparison in tables.
     #[inline]
     #[must_use]
     pub const fn bits(self) -> u128 {
         self.0
     }
 
-    /// The address with these bits, as [`Addr::bits`] gave them.
+    /// The address with these bits, as returned by [`Addr::bits`].
     #[inline]
     #[must_use]
     pub const fn from_bits(bits: u128) -> Self {
@@ -71,21 +71,20 @@ impl Addr {
         bits <= self.width() && self.block(bits) == self
     }
 
-    /// The bits of an address of its family.
+    /// The number of bits of an address in its family: 32 or 128.
     #[must_use]
     pub fn width(self) -> u8 {
         if self.is_v4() { 32 } else { 128 }
     }
 
-    /// The addresses of the block in which the `bits` low bits vary, in order, as long as they
-    /// can be counted in 32 bits.
+    /// The addresses of the block in which the `bits` low bits vary, in order; at most 2^32 of them.
     pub fn each_of(self, bits: u8) -> impl Iterator<Item = Self> {
         let first = self.block(bits).0;
         let last = u32::MAX.checked_shl(bits.into()).map_or(u32::MAX, |high| !high);
         (0..=last).map(move |low| Self(first | u128::from(low)))
     }
 
-    /// The address as the standard library writes it.
+    /// The address as a standard library type.
     #[must_use]
     pub fn ip(self) -> IpAddr {
         Ipv6Addr::from(self.0).to_canonical()

@@ -1,36 +1,36 @@
-//! What can go wrong while the relay is set up or changed. A datagram never makes an error:
-//! it is relayed, or dropped for a reason that is counted.
+//! Errors of setting up or changing the relay. A datagram never causes an error: it is relayed, or
+//! dropped for a counted reason.
 
 use std::borrow::Cow;
 use std::io;
 
-/// A refused set-up or change. Its text is one sentence for the user.
+/// A refused setup or change. Its text is one sentence for the user.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The request itself is wrong, whatever the kernel thinks of it.
+    /// The request itself is invalid.
     #[error("{0}")]
     Invalid(String),
-    /// A right is missing; the text names the capability.
+    /// A privilege is missing; the text names the capability.
     #[error("{0}")]
     Permission(String),
     /// The kernel refused a call on `target`.
-    #[error("{call} on {target}: {}", answer(source))]
+    #[error("{call} on {target}: {}", describe(source))]
     Os {
-        /// What was tried, in the user's words or the kernel's.
+        /// The attempted operation, in the user's words or the kernel's.
         call: Cow<'static, str>,
-        /// The interface, address or file that it was tried on.
+        /// The interface, address or file concerned.
         target: String,
-        /// The kernel's answer.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// The engine ended by itself: a panic, or a ring that the kernel took away.
+    /// The engine ended unexpectedly: by a panic, or because the kernel closed its ring.
     #[error("the engine stopped: {0}")]
     Engine(String),
 }
 
 impl Error {
-    /// Wraps the kernel's answer to `call` on `target`.
+    /// Wraps the kernel's error from `call` on `target`.
     pub fn os(
         call: impl Into<Cow<'static, str>>,
         target: impl Into<String>,
@@ -40,11 +40,11 @@ impl Error {
     }
 }
 
-/// The kernel's answer in words; with the way out where there is a common one.
-fn answer(source: &io::Error) -> String {
+/// The kernel's error in words, with the usual remedy if there is one.
+fn describe(source: &io::Error) -> String {
     match source.raw_os_error() {
         Some(libc::EADDRINUSE) => {
-            "another program has this port; end it (`ss -ulpn` names it), or choose another".into()
+            "another program has this port; stop it (`ss -ulpn` shows it), or choose another".into()
         }
         Some(libc::ENETUNREACH | libc::EHOSTUNREACH) => {
             "there is no route to it; add one (`ip route`)".into()
@@ -54,7 +54,7 @@ fn answer(source: &io::Error) -> String {
     }
 }
 
-/// The result of a set-up step.
+/// The result of a setup step.
 pub type Result<T> = std::result::Result<T, Error>;
 
 #[cfg(test)]
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_answer_names_the_way_out_and_no_number() {
+    fn the_text_names_the_remedy_and_no_number() {
         let refused = |number| {
             let source = io::Error::from_raw_os_error(number);
             Error::os("connecting", "192.0.2.1:7000", source).to_string()

@@ -10,8 +10,8 @@
 //!        -> traffic -> sockets
 //! ```
 //!
-//! `packet`, `rules`, `stats` and `addr` are pure: they know neither sockets nor clocks.
-//! `sys` is the only place with `unsafe`; `python` the only one that knows PyO3.
+//! `packet`, `rules`, `stats` and `addr` are pure: they use neither sockets nor clocks. `sys` is
+//! the only module with `unsafe`, `python` the only one that depends on PyO3.
 
 pub mod addr;
 pub mod broker;
