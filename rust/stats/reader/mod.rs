@@ -17,6 +17,9 @@ const SLOT_PATIENCE: Duration = Duration::from_millis(500);
 /// How long a reader of a whole page waits for all slots together.
 const PAGE_PATIENCE: Duration = Duration::from_millis(100);
 
+/// The most interfaces read from a page: no host has more.
+const MAX_INTERFACES: usize = 4096;
+
 /// Reads a slot consistently. `None` if it has another generation, if the page is not a valid one,
 /// or if its writer died while publishing.
 #[must_use]
@@ -43,20 +46,25 @@ fn is_ours(page: WordsView<'_>) -> bool {
 /// The slots of a page that have an owner, each consistent in itself.
 #[derive(Default)]
 pub struct Snapshot {
-    slots: Vec<SlotCopy>,
-    /// The position of each owner's slot, by tag.
-    places: HashMap<u64, usize>,
+    /// The place of each owner's slot, by tag.
+    places: HashMap<u64, Place>,
+    /// The words of the slots in which something was counted.
+    counted: Vec<SlotWords>,
+    interfaces: Vec<(String, Place)>,
 }
 
-struct SlotCopy {
-    words: SlotWords,
-    metadata: [u64; metadata::WORDS],
+#[derive(Clone, Copy)]
+struct Place {
+    /// Which of the words are the slot's; `None` while nothing was counted.
+    counted: Option<u32>,
+    /// Of an interface: frames that the kernel lost. Of a rule: the tag of its group's owner.
+    beside: u64,
 }
 
 /// An interface in a [`Snapshot`].
 pub struct InterfaceCopy<'a> {
     /// Its name.
-    pub name: String,
+    pub name: &'a str,
     /// The counters in its slot.
     pub words: &'a SlotWords,
     /// Frames lost in the kernel before they were received.
@@ -74,14 +82,10 @@ impl Snapshot {
         let used = page.load(header::USED, Ordering::Relaxed)?.min(u64::from(MAX_SLOTS));
         let mut patience = Patience::new(PAGE_PATIENCE);
         let mut snapshot = Self::default();
-        snapshot.slots.reserve_exact(usize::try_from(used).ok()?);
         for index in 0..u32::try_from(used).ok()? {
             let words = patience.read(page, index)?;
             if words[TAG] != 0 {
-                let place = snapshot.slots.len();
-                // A duplicate tag is an error; the first one counts.
-                snapshot.places.entry(words[TAG]).or_insert(place);
-                snapshot.slots.push(SlotCopy { words, metadata: metadata::read(page, index)? });
+                snapshot.add(&words, &metadata::read(page, index)?);
             }
         }
         Some(snapshot)
@@ -90,28 +94,44 @@ impl Snapshot {
     /// The slot of an owner.
     #[must_use]
     pub fn find(&self, owner: SlotOwner) -> Option<&SlotWords> {
-        self.copy(owner.tag()).map(|copy| &copy.words)
+        Some(self.words(*self.places.get(&owner.tag())?))
     }
 
     /// The slot for traffic of a rule's group that matched no rule.
     #[must_use]
     pub fn find_group(&self, rule: SlotOwner) -> Option<&SlotWords> {
-        let group = self.copy(rule.tag())?.metadata[metadata::GROUP];
-        self.copy(group).map(|copy| &copy.words)
+        let group = self.places.get(&rule.tag())?.beside;
+        Some(self.words(*self.places.get(&group)?))
     }
 
     /// The interfaces, in the order of their slots.
     pub fn interfaces(&self) -> impl Iterator<Item = InterfaceCopy<'_>> {
-        self.slots.iter().filter_map(|copy| {
-            let name = metadata::name(&copy.metadata)?;
-            let is_its_own = SlotOwner::interface(&name).tag() == copy.words[TAG];
-            let kernel_drops = copy.metadata[metadata::KERNEL_DROPS];
-            is_its_own.then_some(InterfaceCopy { name, words: &copy.words, kernel_drops })
+        self.interfaces.iter().map(|(name, place)| {
+            let (words, kernel_drops) = (self.words(*place), place.beside);
+            InterfaceCopy { name, words, kernel_drops }
         })
     }
 
-    fn copy(&self, tag: u64) -> Option<&SlotCopy> {
-        self.slots.get(*self.places.get(&tag)?)
+    fn add(&mut self, words: &SlotWords, metadata: &[u64; metadata::WORDS]) {
+        const _: () = assert!(metadata::GROUP == metadata::KERNEL_DROPS);
+        // Most rules of many are idle, and cost next to nothing.
+        let is_idle = words[GENERATION + 1..TAG].iter().all(|word| *word == 0);
+        let counted = if is_idle { None } else { u32::try_from(self.counted.len()).ok() };
+        if counted.is_some() {
+            self.counted.push(*words);
+        }
+        let place = Place { counted, beside: metadata[metadata::GROUP] };
+        // A duplicate tag is an error; the first one counts.
+        self.places.entry(words[TAG]).or_insert(place);
+        let name = metadata::name(metadata).filter(|_| self.interfaces.len() < MAX_INTERFACES);
+        if let Some(name) = name.filter(|name| SlotOwner::interface(name).tag() == words[TAG]) {
+            self.interfaces.push((name, place));
+        }
+    }
+
+    fn words(&self, place: Place) -> &SlotWords {
+        const NOTHING: &SlotWords = &[0; SLOT_WORDS];
+        place.counted.and_then(|at| self.counted.get(at as usize)).unwrap_or(NOTHING)
     }
 }
 

@@ -11,9 +11,6 @@ use crate::relay::network::status::RuleStatus;
 use crate::stats::{self, InterfaceCopy, SlotOwner, SlotWords, Snapshot};
 use crate::sys::memory::ReadOnlyWords;
 
-/// Interfaces of one page beyond which no more are shown: no host has as many.
-const MAX_INTERFACES: usize = 4096;
-
 /// The pages of all workers, in the order of their numbers.
 pub struct WorkerPages {
     pages: Vec<ReadOnlyWords>,
@@ -67,11 +64,11 @@ impl WorkerCounters {
     /// The interfaces of all workers, each once, in the order in which they are first named.
     #[must_use]
     pub fn interfaces(&self) -> Vec<InterfaceReport> {
-        let mut places: HashMap<String, usize> = HashMap::new();
-        let mut found: Vec<(String, u64, Vec<SlotWords>)> = Vec::new();
-        let each = self.snapshots.iter().flat_map(|page| page.interfaces().take(MAX_INTERFACES));
+        let mut places: HashMap<&str, usize> = HashMap::new();
+        let mut found: Vec<(&str, u64, Vec<SlotWords>)> = Vec::new();
+        let each = self.snapshots.iter().flat_map(|page| page.interfaces());
         for InterfaceCopy { name, words, kernel_drops } in each {
-            let place = *places.entry(name.clone()).or_insert(found.len());
+            let place = *places.entry(name).or_insert(found.len());
             if place == found.len() {
                 found.push((name, 0, Vec::new()));
             }
@@ -79,8 +76,10 @@ impl WorkerCounters {
             *drops = drops.saturating_add(kernel_drops);
             copies.push(*words);
         }
-        let reports = found.into_iter().take(MAX_INTERFACES);
-        reports.map(|(name, drops, copies)| InterfaceReport::new(name, drops, &copies)).collect()
+        let report = |(name, drops, copies): (&str, u64, Vec<SlotWords>)| {
+            InterfaceReport::new(name.to_owned(), drops, &copies)
+        };
+        found.into_iter().map(report).collect()
     }
 
     /// Frames that the kernel lost on all interfaces of each worker.
