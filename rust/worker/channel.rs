@@ -14,8 +14,6 @@ use super::framing::{Decoder, Outbox, TooLong};
 
 /// What is taken from the kernel at once.
 const PIECE_BYTES: usize = 64 << 10;
-/// Below this a report goes on: the reader keeps up.
-const LOW_BYTES: usize = 256 << 10;
 
 /// A connection, or none.
 pub(super) struct Channel {
@@ -57,10 +55,9 @@ impl Channel {
         (self.input, self.output) = (Decoder::default(), Outbox::default());
     }
 
-    /// What to wait for, when messages are taken or not.
-    pub(super) fn interest(&self, takes: bool) -> PollFlags {
-        let mut flags = PollFlags::empty();
-        flags.set(PollFlags::POLLIN, takes);
+    /// What to wait for.
+    pub(super) fn interest(&self) -> PollFlags {
+        let mut flags = PollFlags::POLLIN;
         flags.set(PollFlags::POLLOUT, self.output.len() > 0);
         flags
     }
@@ -68,11 +65,6 @@ impl Channel {
     /// Whether something is said that has not been taken.
     pub(super) fn has_output(&self) -> bool {
         self.is_open && self.output.len() > 0
-    }
-
-    /// Whether the reader keeps up with what is said.
-    pub(super) fn has_room(&self) -> bool {
-        self.output.len() < LOW_BYTES
     }
 
     /// Says something, now or when the other side reads. One that does not read is cut off.

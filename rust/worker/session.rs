@@ -1,5 +1,5 @@
-//! The conversation with control: what is heard next, what is answered, and reports that go as fast
-//! as they are read. It must not know what a request does.
+//! The conversation with control: what is heard next, and what is answered. It must not know what a
+//! request does.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -12,12 +12,9 @@ use super::channel::Channel;
 use super::log::Log;
 use super::mailbox::Mailbox;
 use super::messages::LogLevel;
-use super::messages::answers::{
-    InterfaceEntry, ReportPart, Reported, Response, ResponseBody, WorkerEvent, piece,
-};
+use super::messages::answers::{Response, ResponseBody, WorkerEvent};
 use super::messages::failure::Failure;
 use super::messages::requests::ControlRequest;
-use crate::relay::{Ingress, Report, RuleReport};
 
 /// What happens next.
 pub(super) enum SessionInput {
@@ -32,18 +29,10 @@ pub(super) enum SessionInput {
     EngineEnded(String),
 }
 
-/// A report under way.
-struct ReportStream {
-    id: u64,
-    rules: std::vec::IntoIter<RuleReport>,
-    engine_error: Option<String>,
-}
-
 /// The worker's side.
 pub(super) struct ControlSession {
     channel: Channel,
     mailbox: Arc<Mailbox>,
-    reporting: Option<ReportStream>,
     pub(super) log: Log,
     /// Whether it is another control process since somebody asked.
     has_reconnected: bool,
@@ -54,14 +43,7 @@ pub(super) struct ControlSession {
 impl ControlSession {
     pub(super) fn new(channel: Channel, mailbox: Arc<Mailbox>) -> Self {
         let log = Log::new(Instant::now());
-        Self {
-            channel,
-            mailbox,
-            reporting: None,
-            log,
-            has_reconnected: false,
-            is_disconnect_unreported: false,
-        }
+        Self { channel, mailbox, log, has_reconnected: false, is_disconnect_unreported: false }
     }
 
     /// Waits for what comes next, until `deadline`, and says meanwhile what is to be said.
@@ -90,7 +72,6 @@ impl ControlSession {
 
     /// Hands over what is still to be said, as long as somebody reads it and until `deadline`.
     pub(super) fn part(&mut self, deadline: Instant) {
-        self.reporting = None;
         self.send_pending();
         while self.channel.has_output() && Instant::now() < deadline {
             self.wait(deadline);
@@ -119,38 +100,17 @@ impl ControlSession {
         self.channel.send(event);
     }
 
-    /// Answers with the counters, in pieces; no request is taken before the end.
-    pub(super) fn report(
-        &mut self,
-        id: u64,
-        report: Report,
-        ingress: Ingress,
-        engine_error: Option<String>,
-    ) {
-        let interfaces = report.interfaces.into_iter();
-        let interfaces = interfaces.map(|one| InterfaceEntry::new(one, ingress.name())).collect();
-        let outcome = ResponseBody::Part(ReportPart::Interfaces(interfaces));
-        self.channel.send(&Response { id, outcome });
-        let rules = report.rules.into_iter();
-        self.reporting = Some(ReportStream { id, rules, engine_error });
-    }
-
     /// What control says makes no sense.
     pub(super) fn close_with_error(&mut self, why: &str) {
         let text = format!("the connection to control is closed: {why}");
         self.log.add(LogLevel::Error, "worker", text, Instant::now());
-        self.close();
-    }
-
-    fn close(&mut self) {
         self.channel.close();
-        self.reporting = None;
     }
 
     /// Takes a new connection, if there is one.
     fn accept_channel(&mut self) -> bool {
         let Some(new) = self.mailbox.take_channel() else { return false };
-        self.close();
+        self.channel.close();
         if let Err(errno) = self.channel.replace(&new) {
             let text = format!("a connection to control cannot be taken: {}", errno.desc());
             self.log.add(LogLevel::Error, "worker", text, Instant::now());
@@ -168,24 +128,10 @@ impl ControlSession {
             self.channel.send(&WorkerEvent::Log { level, facility, text: &record.text });
         }
         self.channel.flush();
-        while self.channel.is_open() && self.channel.has_room() {
-            let Some(mut reporting) = self.reporting.take() else { return };
-            let (id, rules) = (reporting.id, piece(&mut reporting.rules));
-            if rules.is_empty() {
-                self.respond(id, Reported { engine_error: reporting.engine_error });
-            } else {
-                self.channel
-                    .send(&Response { id, outcome: ResponseBody::Part(ReportPart::Rules(rules)) });
-                self.reporting = Some(reporting);
-            }
-        }
     }
 
     /// The next request that is there; one at a time.
     fn read(&mut self) -> Option<ControlRequest> {
-        if self.reporting.is_some() {
-            return None;
-        }
         let request = match self.channel.next() {
             Ok(None) => return None,
             Ok(Some(message)) => ControlRequest::parse(&message),
@@ -200,18 +146,17 @@ impl ControlSession {
         // Rounded up, lest the last millisecond be spent in a loop.
         let left = left + Duration::from_millis(1);
         let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        let takes = self.reporting.is_none();
         let mailbox = PollFd::new(self.mailbox.as_fd(), PollFlags::POLLIN);
-        let channel = PollFd::new(self.channel.as_fd(), self.channel.interest(takes));
+        let channel = PollFd::new(self.channel.as_fd(), self.channel.interest());
         let mut both = [mailbox, channel];
         let polled = if self.channel.is_open() { &mut both[..] } else { &mut both[..1] };
         // Interrupted: whoever asked looks again.
         poll(polled, timeout).ok();
         let told = both[1].revents().unwrap_or(PollFlags::empty());
-        if takes && told.contains(PollFlags::POLLIN) {
+        if told.contains(PollFlags::POLLIN) {
             self.channel.receive();
         } else if told.intersects(PollFlags::POLLHUP | PollFlags::POLLERR) {
-            self.close();
+            self.channel.close();
         }
     }
 }

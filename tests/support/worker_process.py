@@ -45,28 +45,33 @@ class WorkerRefusal(Exception):
 
 
 class WorkerClient:
-    """The client of a worker: control's end of its channel."""
+    """The client of a worker: control's end of its channel, and its page of counters."""
 
-    def __init__(self, end: socket.socket) -> None:
+    def __init__(self, end: socket.socket, pages: _native.CounterPages) -> None:
         self.socket = end
+        self._pages = pages
         self.events: list[Json] = []
         self._bytes = b""
         self._id = 0
 
     def ask(self, do: str, **members: object) -> Json:
-        """Ask, and return what came with `ok`; parts are put together."""
-        parts: dict[str, list[Any]] = {}
+        """Ask, and return what came with `ok`."""
         number = self.say(do, **members)
-        while True:
-            answer = self.hear()
-            assert answer["id"] == number, answer
-            if "error" in answer:
-                raise WorkerRefusal(answer["error"])
-            if "ok" in answer:
-                end: Json = answer["ok"]
-                return parts | end
-            for name, values in answer["part"].items():
-                parts.setdefault(name, []).extend(values)
+        answer = self.hear()
+        assert answer["id"] == number, answer
+        if "error" in answer:
+            raise WorkerRefusal(answer["error"])
+        ok: Json = answer["ok"]
+        return ok
+
+    def counters(self, ingress: str) -> Json:
+        """What the page says of the interfaces, and of the worker's rules with one output each."""
+        reading = self._pages.read()
+        rules = self.ask("hello")["rules"]
+        return {
+            "interfaces": reading.interfaces(ingress),
+            "rules": [reading.rule(rule_id, True, None, [None]) for rule_id in rules],
+        }
 
     def say(self, do: str, **members: object) -> int:
         """Ask without waiting; return the number of the request."""
@@ -194,7 +199,8 @@ class WorkerProcess:
         end, workers_end = socket.socketpair()
         socket.send_fds(self.supervisor_channel, [b"C"], [workers_end.fileno()])
         workers_end.close()
-        self._controls.append(WorkerClient(end))
+        pages = _native.CounterPages([self._resources.page])
+        self._controls.append(WorkerClient(end, pages))
         return self._controls[-1]
 
     def kill(self) -> None:

@@ -1,7 +1,7 @@
 //! The messages between a worker and control, as JSON.
 //!
 //! ```text
-//! requests  what control asks for     answers  responses, events and reports
+//! requests  what control asks for     answers  responses and events
 //! failure   why a request was refused
 //! ```
 

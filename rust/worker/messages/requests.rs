@@ -23,8 +23,6 @@ pub(in crate::worker) enum ControlRequest {
     Commit { id: u64 },
     /// Close it again.
     Abort { id: u64 },
-    /// What was counted?
-    Report { id: u64 },
     /// End the engine.
     Stop { id: u64 },
     /// Tell what is at least as grave.

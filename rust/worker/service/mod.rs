@@ -96,10 +96,6 @@ impl Service {
                 self.page.publish_kernel_drops(&self.relay);
                 self.session.respond(id, Done {});
             }
-            ControlRequest::Report { id } => {
-                let (report, error) = (self.relay.report(), self.relay.error());
-                self.session.report(id, report, self.relay.ingress(), error);
-            }
             ControlRequest::Hello { id } => {
                 let own = Identity { number: self.number, revision: self.revision };
                 let rules = self.relay.rule_ids();
@@ -189,9 +185,6 @@ fn decide(
             SessionInput::Request(ControlRequest::Commit { id }) => return Decision::Commit(id),
             SessionInput::Request(ControlRequest::Abort { id }) => {
                 return Decision::Abort(Some(id));
-            }
-            SessionInput::Request(ControlRequest::Report { id }) => {
-                session.report(id, prepared.report(), relay.ingress(), relay.error());
             }
             SessionInput::Request(ControlRequest::Hello { id }) => {
                 let rules = prepared.rule_ids().collect();
