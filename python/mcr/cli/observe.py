@@ -199,7 +199,8 @@ def _watch(socket: str | None, call: Call[DaemonStats], as_json: bool) -> None:
 def _show_stats(stats: DaemonStats) -> None:
     for number in stats.stale_workers:
         print(
-            f"warning: worker {number} did not answer; its last known counts are included",
+            f"warning: the counters of worker {number} could not be read; its last known counts are"
+            " included",
             file=sys.stderr,
         )
     totals = stats.totals

@@ -155,7 +155,7 @@ class DaemonStats(Stats):
     revision: Count
     totals: Totals
     stale_workers: tuple[int, ...]
-    """The workers that did not answer; their last known counts are in."""
+    """The workers whose counters could not be read; their last known counts are in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +178,7 @@ class WorkerInfo(JsonObject):
     number: Count
     pid: int | None
     state: str
-    """running, restarting, starting, or silent (it does not answer)."""
+    """running, restarting, starting, or silent (no sign of life for a second)."""
     cpu: int | None
     """The CPU that it is bound to; None leaves it to the kernel."""
     incarnation: Count
