@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::counters::report::{self, Report};
 use super::counters::slots::SlotChanges;
 use super::error::ChangeError;
 use super::rule_change::{Difference, RuleChange};
@@ -17,18 +16,10 @@ use crate::spec::RuleSpec;
 /// A change that is ready: all that it needs is open, and nothing is in use yet. Until it is
 /// decided no other change is made, and the relay does not follow its interfaces.
 pub struct Prepared<'a> {
-    shared: &'a Shared,
     state: &'a State,
 }
 
 impl Prepared<'_> {
-    /// The counters, which [`Relay::report`] would wait for.
-    #[must_use]
-    pub fn report(&self) -> Report {
-        let links = self.shared.links.watch().latest();
-        report::read(self.state, &links, &self.shared.workers.pages())
-    }
-
     /// The ids of the rules that run, in their order.
     pub fn rule_ids(&self) -> impl Iterator<Item = &str> {
         self.state.rules.keys().map(|id| &**id)
@@ -55,7 +46,7 @@ impl Relay {
         let difference = Difference::of(change, &state.rules)?;
         shared.workers.can_adopt()?;
         let opened = shared.open(&mut state, &difference.add)?;
-        if agreed(&Prepared { shared, state: &state }) {
+        if agreed(&Prepared { state: &state }) {
             shared.swap(&mut state, &difference, opened)?;
             return Ok(true);
         }
