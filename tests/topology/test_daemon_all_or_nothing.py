@@ -81,12 +81,27 @@ def few_descriptors(pid: int, spare: int) -> Iterator[None]:
         set_limit(before)
 
 
-@pytest.fixture
-def daemon(lab: Lab, ingress: Ingress) -> Iterator[Daemon]:
+@pytest.fixture(scope="module", params=["packet", "udp"])
+def ingress(request: pytest.FixtureRequest) -> Ingress:
+    """Both ways of receiving, with a daemon for each."""
+    kind: Ingress = request.param
+    return kind
+
+
+@pytest.fixture(scope="module")
+def shared_daemon(lab: Lab, ingress: Ingress) -> Iterator[Daemon]:
     """Two workers."""
     lab.set_offload(on=False)
     with serving(lab.relay, "--ingress", ingress, "--workers", "2") as daemon:
         yield daemon
+
+
+@pytest.fixture
+def daemon(shared_daemon: Daemon) -> Daemon:
+    """The same, without rules."""
+    with shared_daemon.client() as client:
+        client.replace_rules([])
+    return shared_daemon
 
 
 def relays_flows(lab: Lab, client: mcr.Client, rule: str, interface: str = "s0") -> None:
@@ -154,6 +169,8 @@ def test_a_port_that_is_taken_for_its_only_owner(lab: Lab, daemon: Daemon) -> No
             assert_unchanged(lab, daemon, client, before)
         client.add_rules(rules)
         relays_flows(lab, client, KEPT)
+        client.replace_rules([KEPT])
+        wait_until(lambda: sockets(daemon) == before.descriptors)
 
 
 def test_an_interface_that_goes_at_the_same_time(lab: Lab, daemon: Daemon) -> None:
