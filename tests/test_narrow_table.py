@@ -5,7 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from mcr.cli.output import live_table, open_view, report
+from mcr.cli.output import live_table, open_view
+from mcr.protocol.summary import report
 from mcr.stats import InterfaceStats, RuleStats, Stats
 
 STATE = "joined, no frame seen on eth0"

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from mcr.cli.output import bits_text, bytes_text, open_view, report
+from mcr.cli.output import open_view
+from mcr.protocol.summary import bits_text, bytes_text, report
 from mcr.stats import InterfaceStats, OutputStats, RuleStats, Stats
 
 MCR = str(Path(sys.executable).parent / "mcr")

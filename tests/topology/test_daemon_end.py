@@ -93,8 +93,8 @@ def test_what_was_received_is_sent_before_the_end(lab: Lab, ingress: Ingress) ->
         assert arrived >= RATE_PPS // 4
         assert receiver.collected == flow.sent[:arrived]
         assert f"all interfaces: received {arrived}, matched {arrived}, kernel" in daemon.log
-        assert f"1 rule at the end: sent {arrived} of {arrived}, lost 0\n" in daemon.log
-        assert f"rule one: matched {arrived}, sent {arrived}, lost 0\n" in daemon.log
+        assert f"1 rule at revision 1: sent {arrived} of {arrived}, lost 0\n" in daemon.log
+        assert f": sent {arrived} of {arrived} (" in daemon.log
         assert not daemon.socket.exists()
 
 

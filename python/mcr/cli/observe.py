@@ -21,10 +21,10 @@ from ..client import (
 from ..client.methods import Call
 from ..errors import DaemonError
 from ..protocol.constants import EVENT_KINDS, EventKind, Facility, Level, default_socket
+from ..protocol.summary import daemon_report
 from ..protocol.text import printable
-from ..rules.model import counted
 from .options import AnswerAsJson, SocketOption
-from .output import INTERVAL_S, moment, open_view, report, show_table, span
+from .output import INTERVAL_S, moment, open_view, show_table, span
 from .remote import ask, connect
 from .rule import known_rules
 from .signals import until_interrupt
@@ -203,17 +203,7 @@ def _show_stats(stats: DaemonStats) -> None:
             " included",
             file=sys.stderr,
         )
-    totals = stats.totals
-    # Interfaces count for all rules, even if only some rules were requested.
-    print(
-        f"all interfaces: received {totals.received}, matched {totals.matched}, kernel dropped"
-        f" {totals.kernel_dropped_frames} frames"
-    )
-    print(
-        f"{counted(len(stats.rules))} at revision {stats.revision}: sent {totals.sent}"
-        f" of {totals.wanted}, lost {totals.lost}"
-    )
-    print("\n".join(map(printable, report(stats).splitlines())), flush=True)
+    print(daemon_report(stats), flush=True)
 
 
 def _show_workers(known: tuple[WorkerInfo, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Output for people: live counters, reports, and tables of a daemon's answers.
+"""Output for people: live counters, and tables of a daemon's answers.
 
 Owns the layout and computes no numbers. Rule text never passes through rich's markup, which would
 delete `[...]` from an IPv6 address: cells are `Text` objects. No text is cut, and none can move a
@@ -8,7 +8,7 @@ terminal's cursor.
 import io
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, Protocol, cast
 
@@ -18,13 +18,13 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from ..protocol.summary import bits_text, interface_line
 from ..protocol.text import printable
-from ..stats import InterfaceStats, OutputStats, RuleRate, RuleStats, Stats
+from ..stats import InterfaceStats, RuleRate, RuleStats, Stats
 from .writer import Stream
 
 INTERVAL_S = 1.0
 """Interval between two readings."""
-_KILO = 1000
 _HEADINGS = ("in/s", "rate", "lost/s", "matched", "lost")
 _HEADINGS_NARROW = ("in/s", "lost")
 _WIDE_COLUMNS = 96
@@ -89,47 +89,13 @@ def live_table(stats: Stats, rates: dict[str, RuleRate], width: int) -> Table:
         }
         cells = (label(rule), rule.state, *(numbers[heading] for heading in headings))
         table.add_row(*map(Text, map(printable, cells)), style="red" if rate.lost_pps else "")
-    table.caption = Text("\n".join(map(_interface_line, stats.interfaces)))
+    table.caption = Text("\n".join(map(interface_line, stats.interfaces)))
     return table
 
 
 def label(rule: RuleStats) -> str:
     """Return the short name of a rule: its name, else its input."""
     return rule.name or rule.rule.split(" to ", 1)[0]
-
-
-def report(stats: Stats, seconds: float | None = None) -> str:
-    """Return a report of several lines: datagrams received, relayed and lost, by reason.
-
-    Args:
-        stats: the counters.
-        seconds: the length of the run, for a final report.
-    """
-    lines = [] if seconds is None else [f"ran {seconds:.1f} s"]
-    lines += map(_interface_line, stats.interfaces)
-    for rule in stats.rules:
-        name = f" ({rule.name})" if rule.name else ""
-        lines.append(f"rule {rule.id}{name}: {rule.rule}")
-        lines.append(f"  {rule.state}; matched {rule.matched} ({bytes_text(rule.matched_bytes)})")
-        for output in rule.outputs:
-            losses = _reasons({**output.dropped, "pending": output.pending})
-            refused = f", refused {output.refused}" if output.refused else ""
-            lines.append(
-                f"  {_place(output)}: sent {output.sent} of {output.wanted} "
-                f"({bytes_text(output.sent_bytes)}), lost {output.lost}{losses}{refused}"
-            )
-    lines += [f"balance broken, please report this: {text}" for text in stats.imbalances()]
-    return "\n".join(lines)
-
-
-def bits_text(bits_per_s: float) -> str:
-    """Return a bit rate with a decimal prefix, such as ``1.5 Gbit/s``."""
-    return _scaled(bits_per_s, "bit/s")
-
-
-def bytes_text(count: int) -> str:
-    """Return a number of bytes with a decimal prefix, such as ``9.8 kB``."""
-    return _scaled(count, "B")
 
 
 def show_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -203,41 +169,12 @@ def _rule_line(rule: RuleStats, rate: RuleRate) -> str:
     return f"{label(rule)}: {rule.state}, {speed}, matched {rule.matched}, lost {rule.lost}"
 
 
-def _interface_line(interface: InterfaceStats) -> str:
-    losses = _reasons(interface.dropped)
-    kernel = interface.kernel_dropped_frames
-    ended = f", receiving ended with {interface.error}" if interface.error else ""
-    return (
-        f"{interface.name} ({interface.ingress}): received {interface.received}, "
-        f"matched {interface.matched}, kernel dropped {kernel} frames{losses}{ended}"
-    )
-
-
 def _unseen(interface: InterfaceStats) -> str:
     """Facts that belong to no rule: frames lost before mcr saw them, and a failed receiver."""
     kernel = interface.kernel_dropped_frames
     facts = [f"kernel dropped {kernel} frames"] if kernel else []
     facts += [f"receiving ended with {interface.error}"] if interface.error else []
     return f"{interface.name}: {', '.join(facts)}" if facts else ""
-
-
-def _place(output: OutputStats) -> str:
-    """The output, with the address that its host name resolved to."""
-    known = output.address in output.output
-    return output.output if known else f"{output.output} ({output.address})"
-
-
-def _reasons(counts: Mapping[str, int]) -> str:
-    found = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
-    return f" [{found}]" if found else ""
-
-
-def _scaled(value: float, unit: str) -> str:
-    for prefix in ("", "k", "M", "G"):
-        if value < _KILO:
-            return f"{value:.0f} {unit}" if not prefix else f"{value:.1f} {prefix}{unit}"
-        value /= _KILO
-    return f"{value:.1f} T{unit}"
 
 
 def _table(headings: Sequence[str], cells: list[list[str]]) -> Table:

@@ -15,6 +15,7 @@ from .._native import drop_privileges
 from ..affinity import chosen_cpus
 from ..daemon.account import Account, target_account
 from ..errors import McrError, RightsError
+from ..protocol.summary import report
 from ..relay.relay import Relay
 from ..rules.grammar import join_arguments
 from ..stats import Stats
@@ -27,7 +28,7 @@ from .options import (
     ReportAsJson,
     WorkersOption,
 )
-from .output import INTERVAL_S, View, open_view, rehearse, report
+from .output import INTERVAL_S, View, open_view, rehearse
 from .signals import HeldSignals, hangup_held, signals_held
 from .usage import usage_of
 from .writer import PATIENCE_S, Writer

@@ -16,6 +16,7 @@ from ..._native import CounterPages
 from ...errors import EngineError, McrError
 from ...protocol.constants import REFUSED_START, Facility, Level
 from ...protocol.results import LogLevels
+from ...protocol.summary import final_report
 from ...rules.model import counted
 from . import limits
 from .api.access import AccessPolicy
@@ -31,7 +32,6 @@ from .rules.rulebook import Rulebook
 from .rules.snapshot import read_all
 from .rules.transactions import Transactions
 from .sandbox import ALL_HIDDEN
-from .summary import final_summary
 from .supervisor_channel import (
     Config,
     Drain,
@@ -43,7 +43,7 @@ from .supervisor_channel import (
     WorkerExited,
     WorkerStarted,
 )
-from .workers.counters import WorkerCounters, totals_of
+from .workers.counters import WorkerCounters
 from .workers.messages import WorkerMessage
 from .workers.pool import WorkerPool
 from .workers.status import RuleStatusTracker
@@ -286,9 +286,8 @@ class ControlApp:
         await self._pool.stop(_FINISH_S)
         rules = self._book.rules
         reading = await self._counters.read()
-        stats = await self._counters.rule_stats(reading, rules)
-        totals = totals_of(self._counters.interfaces(reading), stats)
-        self._log.say(final_summary(totals, stats))
+        stats = await self._counters.daemon_stats(reading, rules, self._book.revision)
+        self._log.say(final_report(stats))
         self._log.flush_to_stderr(1.0)
         await self._server.close(_FINISH_S)
         for warning in await self._changes.end():

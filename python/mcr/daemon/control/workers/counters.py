@@ -110,6 +110,13 @@ class WorkerCounters:
         work = lambda: self._encoded(reading, rules, revision)  # noqa: E731
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
+    async def daemon_stats(
+        self, reading: Reading, rules: Mapping[str, RuleRecord], revision: int
+    ) -> DaemonStats:
+        """The counters of all interfaces and these rules."""
+        work = lambda: self._daemon_stats(reading, rules, revision)  # noqa: E731
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
     def interfaces(self, reading: Reading) -> list[InterfaceStats]:
         """What all interfaces counted, in the order in which they are first named."""
         found = reading.counters.interfaces(self._ingress)
@@ -135,16 +142,20 @@ class WorkerCounters:
                 yield new_rule(held, trouble or self._pool.lack(rule_id), parked)
 
     def _encoded(self, reading: Reading, rules: Mapping[str, RuleRecord], revision: int) -> Encoded:
+        return Encoded(encode_in_pieces(self._daemon_stats(reading, rules, revision), "rules"))
+
+    def _daemon_stats(
+        self, reading: Reading, rules: Mapping[str, RuleRecord], revision: int
+    ) -> DaemonStats:
         interfaces = tuple(self.interfaces(reading))
         stats = tuple(self._rule_stats(reading, rules))
-        result = DaemonStats(
+        return DaemonStats(
             interfaces=interfaces,
             rules=stats,
             revision=revision,
             totals=totals_of(interfaces, stats),
             stale_workers=tuple(reading.counters.stale),
         )
-        return Encoded(encode_in_pieces(result, "rules"))
 
     def _note(self, counters: CounterReading, back: Mapping[int, Death | None]) -> None:
         """Note what a reading says of the workers.

@@ -1,0 +1,101 @@
+"""Counters as text: the reports of `mcr relay` and `mcr stats`, and the final one of a daemon."""
+
+from collections.abc import Mapping
+
+from ..rules.model import counted
+from ..stats import InterfaceStats, OutputStats, Stats
+from .results import DaemonStats
+from .text import printable
+
+RULES_LISTED = 20
+"""With this many rules or more, the final report of a daemon has the sums only."""
+_KILO = 1000
+
+
+def report(stats: Stats, seconds: float | None = None) -> str:
+    """Return a report of several lines: datagrams received, relayed and lost, by reason.
+
+    Args:
+        stats: the counters.
+        seconds: the length of the run, for a final report.
+    """
+    lines = [] if seconds is None else [f"ran {seconds:.1f} s"]
+    lines += map(interface_line, stats.interfaces)
+    for rule in stats.rules:
+        name = f" ({rule.name})" if rule.name else ""
+        lines.append(f"rule {rule.id}{name}: {rule.rule}")
+        lines.append(f"  {rule.state}; matched {rule.matched} ({bytes_text(rule.matched_bytes)})")
+        for output in rule.outputs:
+            losses = _reasons({**output.dropped, "pending": output.pending})
+            refused = f", refused {output.refused}" if output.refused else ""
+            lines.append(
+                f"  {_place(output)}: sent {output.sent} of {output.wanted} "
+                f"({bytes_text(output.sent_bytes)}), lost {output.lost}{losses}{refused}"
+            )
+    lines += [f"balance broken, please report this: {text}" for text in stats.imbalances()]
+    return "\n".join(map(printable, lines))
+
+
+def daemon_report(stats: DaemonStats) -> str:
+    """Return a report with the sums of all interfaces and rules first."""
+    return f"{_sums(stats)}\n{report(stats)}".rstrip("\n")
+
+
+def final_report(stats: DaemonStats) -> str:
+    """Return the report with which a daemon ends: `daemon_report`, or its sums for many rules."""
+    return daemon_report(stats) if len(stats.rules) < RULES_LISTED else _sums(stats)
+
+
+def interface_line(interface: InterfaceStats) -> str:
+    """Return the counters of an interface in one line."""
+    losses = _reasons(interface.dropped)
+    kernel = interface.kernel_dropped_frames
+    ended = f", receiving ended with {interface.error}" if interface.error else ""
+    return (
+        f"{interface.name} ({interface.ingress}): received {interface.received}, "
+        f"matched {interface.matched}, kernel dropped {kernel} frames{losses}{ended}"
+    )
+
+
+def bits_text(bits_per_s: float) -> str:
+    """Return a bit rate with a decimal prefix, such as ``1.5 Gbit/s``."""
+    return _scaled(bits_per_s, "bit/s")
+
+
+def bytes_text(count: int) -> str:
+    """Return a number of bytes with a decimal prefix, such as ``9.8 kB``."""
+    return _scaled(count, "B")
+
+
+def _sums(stats: DaemonStats) -> str:
+    totals = stats.totals
+    lost: dict[str, int] = {}
+    for output in (output for rule in stats.rules for output in rule.outputs):
+        for reason, count in output.dropped.items():
+            lost[reason] = lost.get(reason, 0) + count
+    # Interfaces count for all rules, also removed ones and those that were not requested.
+    return (
+        f"all interfaces: received {totals.received}, matched {totals.matched}, kernel dropped"
+        f" {totals.kernel_dropped_frames} frames{_reasons(totals.dropped)}\n"
+        f"{counted(len(stats.rules))} at revision {stats.revision}: sent {totals.sent} of"
+        f" {totals.wanted}, lost {totals.lost}{_reasons(lost)}"
+    )
+
+
+def _place(output: OutputStats) -> str:
+    """The output, with the address that its host name resolved to."""
+    known = output.address in output.output
+    return output.output if known else f"{output.output} ({output.address})"
+
+
+def _reasons(counts: Mapping[str, int]) -> str:
+    found = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
+    return f" [{found}]" if found else ""
+
+
+def _scaled(value: float, unit: str) -> str:
+    for prefix in ("", "k", "M", "G"):
+        if value < _KILO:
+            return f"{value:.0f} {unit}" if not prefix else f"{value:.1f} {prefix}{unit}"
+        value /= _KILO
+    return f"{value:.1f} T{unit}"
