@@ -2,8 +2,8 @@
 //! kernel, so taking one costs no system call.
 //!
 //! A slot belongs to the kernel while its status word is zero. Once the kernel has put a frame in,
-//! one [`SlotReader`] takes it, and nothing writes to it until it is given back. The socket cannot
-//! send ([`tx_disable`]).
+//! one `SlotReader` takes it, and nothing writes to it until it is given back. The socket cannot
+//! send ([`tx_disable()`]).
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -55,7 +55,7 @@ pub struct PacketRing {
 }
 
 impl PacketRing {
-    /// Creates the ring of an AF_PACKET socket on which [`tx_disable`] was called; it can then be
+    /// Creates the ring of an AF_PACKET socket on which [`tx_disable()`] was called; it can then be
     /// mapped.
     ///
     /// # Errors

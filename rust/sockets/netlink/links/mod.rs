@@ -88,7 +88,7 @@ impl LinkSocket {
     }
 
     /// Requests a dump, which the kernel produces as it is read. Only one dump may run at a time:
-    /// request the next after [`LinkEvent::Listed`].
+    /// request the next after [`super::link::LinkEvent::Listed`].
     ///
     /// # Errors
     /// The kernel's, such as lack of memory.
@@ -110,7 +110,7 @@ impl LinkSocket {
 
     /// Requests the link with this name or alternative name; the kernel sends no notifications
     /// about changes to a link that is down (net/core/dev.c, `netdev_state_change`). The answer is
-    /// [`LinkEvent::Link`], or nothing.
+    /// [`super::link::LinkEvent::Link`], or nothing.
     ///
     /// # Errors
     /// As [`LinkSocket::ask`].
