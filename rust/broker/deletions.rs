@@ -40,7 +40,7 @@ impl Deletions {
             return Ok(());
         }
         let indices: Vec<u32> = self.watched.iter().copied().collect();
-        let watched = self.socket.hear_deletions_of(&indices);
+        let watched = self.socket.watch_deletions_of(&indices);
         if watched.is_err() {
             self.watched.remove(&ifindex);
         }

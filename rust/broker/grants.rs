@@ -90,7 +90,7 @@ impl Server {
                 group,
             };
             let key = SocketKey::Frames { ifindex: interface.index };
-            worker.leases.keep(key, socket.fd, SocketDetails::Frames(frames));
+            worker.leases.add_unclaimed(key, socket.fd, SocketDetails::Frames(frames));
         }
         Ok(())
     }
@@ -207,17 +207,17 @@ impl WorkerSockets {
             Request::JoinBy { lease, sources } => {
                 let (held, ifindex, group) = self.datagrams_of(lease)?;
                 udp_input::join(held.fd.as_fd(), ifindex, group, &sources)?;
-                held.member().ok_or(UNKNOWN)?.joined(&sources);
+                held.member().ok_or(UNKNOWN)?.record_join(&sources);
             }
             Request::LeaveBy { lease, sources } => {
                 let (held, ifindex, group) = self.datagrams_of(lease)?;
                 udp_input::leave(held.fd.as_fd(), ifindex, group, &sources);
-                held.member().ok_or(UNKNOWN)?.left(&sources);
+                held.member().ok_or(UNKNOWN)?.record_leave(&sources);
             }
             Request::NarrowBy { lease, sources } => {
                 let (held, ifindex, group) = self.datagrams_of(lease)?;
                 udp_input::narrow(held.fd.as_fd(), ifindex, group, &sources)?;
-                held.member().ok_or(UNKNOWN)?.narrowed(&sources);
+                held.member().ok_or(UNKNOWN)?.record_narrow(&sources);
             }
             other => return self.helper(&other),
         }

@@ -92,13 +92,18 @@ impl Leases {
 
     /// Adds a socket that the running worker has claimed.
     pub(super) fn add(&mut self, key: SocketKey, fd: OwnedFd, what: SocketDetails) -> u64 {
-        let id = self.keep(key, fd, what);
+        let id = self.add_unclaimed(key, fd, what);
         self.claim(id);
         id
     }
 
     /// Adds an unclaimed socket.
-    pub(super) fn keep(&mut self, key: SocketKey, fd: OwnedFd, what: SocketDetails) -> u64 {
+    pub(super) fn add_unclaimed(
+        &mut self,
+        key: SocketKey,
+        fd: OwnedFd,
+        what: SocketDetails,
+    ) -> u64 {
         self.last_id += 1;
         let key = Arc::new(key);
         self.by_key.entry(key.clone()).or_default().push(self.last_id);
@@ -232,7 +237,7 @@ impl Leases {
 
     /// After the worker's death, closes sockets whose groups the kernel has dropped although the
     /// sockets still count as members: they cannot receive any more.
-    pub(super) fn forget_lost(&mut self, is_lost: impl Fn(u32, Addr) -> bool) {
+    pub(super) fn drop_lost(&mut self, is_lost: impl Fn(u32, Addr) -> bool) {
         self.remove_all(|held| match (&held.what, &*held.key) {
             (
                 SocketDetails::Datagrams { member, .. },
@@ -254,7 +259,7 @@ impl Leases {
 
     /// Handles the deletion of an interface, whose index may be reused. Sockets leave their groups
     /// there now; a later leave would end the membership of another socket.
-    pub(super) fn interface_gone(&mut self, ifindex: u32) {
+    pub(super) fn interface_removed(&mut self, ifindex: u32) {
         let stands_there = |held: &LeasedSocket| held.key.ifindex() == Some(ifindex);
         for held in self.held.values_mut().filter(|held| stands_there(held)) {
             held.is_gone = true;
@@ -266,7 +271,7 @@ impl Leases {
     }
 
     /// Whether an AF_PACKET socket shows that the interface with this index is a new one.
-    pub(super) fn has_lost(&self, ifindex: u32) -> bool {
+    pub(super) fn is_interface_replaced(&self, ifindex: u32) -> bool {
         self.frames_on(ifindex).is_some_and(|fd| !packet::has_interface(fd))
     }
 

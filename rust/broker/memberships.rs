@@ -42,12 +42,12 @@ impl Memberships {
         group: Addr,
         sources: &[Addr],
     ) -> Result<()> {
-        let wanted = wanted(interface.index, group, sources);
-        let known = self.held.get(&wanted);
+        let key = key(interface.index, group, sources);
+        let known = self.held.get(&key);
         if !known.is_some_and(|claim| claim.is_joined) {
             self.joins.join(interface.index, interface.name, group, sources)?;
         }
-        let claim = self.held.entry(wanted).or_default();
+        let claim = self.held.entry(key).or_default();
         claim.is_joined = true;
         claim.claims += 1;
         Ok(())
@@ -60,8 +60,8 @@ impl Memberships {
 
     /// Reverts one join. Ignores groups that the worker has not joined.
     pub(super) fn leave(&mut self, ifindex: u32, group: Addr, sources: &[Addr]) {
-        let wanted = wanted(ifindex, group, sources);
-        let Some(claim) = self.held.get_mut(&wanted).filter(|claim| claim.claims > 0) else {
+        let key = key(ifindex, group, sources);
+        let Some(claim) = self.held.get_mut(&key).filter(|claim| claim.claims > 0) else {
             return;
         };
         claim.claims -= 1;
@@ -69,7 +69,7 @@ impl Memberships {
             return;
         }
         let is_joined = claim.is_joined;
-        self.held.remove(&wanted);
+        self.held.remove(&key);
         if is_joined {
             // It was joined with the same arguments, so leaving cannot be refused.
             self.joins.leave(ifindex, group, sources).ok();
@@ -84,7 +84,7 @@ impl Memberships {
 
     /// After the worker's death, drops memberships that the kernel has forgotten although the
     /// sockets still count as members. The next incarnation joins them again.
-    pub(super) fn forget_lost(&mut self, is_lost: impl Fn(u32, Addr) -> bool) {
+    pub(super) fn drop_lost(&mut self, is_lost: impl Fn(u32, Addr) -> bool) {
         self.held.retain(|(ifindex, group, sources), _| {
             let is_removed = is_lost(*ifindex, *group);
             if is_removed {
@@ -101,7 +101,7 @@ impl Memberships {
 
     /// Handles the deletion of an interface. As with leases, leaving later would end the membership
     /// of another socket.
-    pub(super) fn interface_gone(&mut self, index: u32) {
+    pub(super) fn interface_removed(&mut self, index: u32) {
         for ((ifindex, group, sources), claim) in &mut self.held {
             if *ifindex == index && std::mem::take(&mut claim.is_joined) {
                 self.joins.leave(index, *group, sources).ok();
@@ -122,7 +122,7 @@ impl Memberships {
     }
 }
 
-fn wanted(ifindex: u32, group: Addr, sources: &[Addr]) -> MembershipKey {
+fn key(ifindex: u32, group: Addr, sources: &[Addr]) -> MembershipKey {
     let mut sources = sources.to_vec();
     sources.sort_unstable();
     sources.dedup();
@@ -145,12 +145,12 @@ struct Senders {
 }
 
 impl Member {
-    pub(super) fn joined(&mut self, sources: &[Addr]) {
+    pub(super) fn record_join(&mut self, sources: &[Addr]) {
         self.current.add(sources);
     }
 
     /// Without a list the whole membership ends, including what an earlier incarnation joined.
-    pub(super) fn left(&mut self, sources: &[Addr]) {
+    pub(super) fn record_leave(&mut self, sources: &[Addr]) {
         self.current.remove(sources);
         self.former.remove(sources);
     }
@@ -163,9 +163,9 @@ impl Member {
     }
 
     /// Also reduces what an earlier incarnation joined to these sources.
-    pub(super) fn narrowed(&mut self, sources: &[Addr]) {
+    pub(super) fn record_narrow(&mut self, sources: &[Addr]) {
         *self = Self::default();
-        self.joined(sources);
+        self.record_join(sources);
     }
 
     pub(super) fn orphan(&mut self) {

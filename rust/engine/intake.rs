@@ -270,7 +270,7 @@ impl Intake {
             0 | libc::ENETDOWN => {}
             // The frame is lost: no `virtio_net_hdr` can describe how to segment it. The network
             // determines the number of such frames, so they must not count as failures.
-            libc::EINVAL if is_described(listener.source.kind) => {
+            libc::EINVAL if has_vnet_header(listener.source.kind) => {
                 count_discarded(words, Discard::BadHeader, 1);
             }
             _ => {
@@ -331,6 +331,6 @@ fn find_rules<'a>(
 }
 
 /// Whether each frame has a virtio header.
-fn is_described(kind: Delivery) -> bool {
+fn has_vnet_header(kind: Delivery) -> bool {
     matches!(kind, Delivery::Frame { vnet_hdr: true, .. })
 }

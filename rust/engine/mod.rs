@@ -147,7 +147,7 @@ impl Engine {
                         self.intake.readable(token, failed, &mut self.counters);
                     }
                     Event::Received { token, buffer, armed } => {
-                        self.received(token, buffer, armed)?;
+                        self.handle_received(token, buffer, armed)?;
                     }
                 }
             }
@@ -168,7 +168,7 @@ impl Engine {
                 let Some((token, buffer)) = self.intake.take_slot(number, &mut self.ring) else {
                     break;
                 };
-                self.received(token, buffer, true)?;
+                self.handle_received(token, buffer, true)?;
             }
         }
         self.intake.note_pace(self.window.len() - before);
@@ -176,19 +176,19 @@ impl Engine {
     }
 
     #[inline]
-    fn received(&mut self, token: u32, buffer: Buffer, armed: bool) -> io::Result<()> {
+    fn handle_received(&mut self, token: u32, buffer: Buffer, armed: bool) -> io::Result<()> {
         let Self { ring, plan, intake, window, egress, counters, .. } = self;
         let read = intake.read(token, ring.bytes(&buffer), plan, counters);
         if !armed {
             intake.disarmed(token);
         }
-        let Some((arrival, rules)) = read else { return self.not_matched(token, buffer) };
+        let Some((arrival, rules)) = read else { return self.handle_unmatched(token, buffer) };
         Lanes { ring, plan, window, egress, counters }.enter(buffer, &arrival, rules)
     }
 
     /// Gives back a buffer that matches no rule, unless it must be finished first.
     #[inline(never)]
-    fn not_matched(&mut self, token: u32, buffer: Buffer) -> io::Result<()> {
+    fn handle_unmatched(&mut self, token: u32, buffer: Buffer) -> io::Result<()> {
         let Self { ring, plan, intake, window, egress, counters, .. } = self;
         if !intake.awaits_finish() {
             ring.give_back(buffer);

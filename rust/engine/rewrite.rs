@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn an_output_that_takes_nothing_over_has_no_rewrite() {
+    fn an_output_that_preserves_nothing_has_no_rewrite() {
         let chosen = OutputSpec {
             source: Choice::Chosen(OWN),
             source_port: Choice::Chosen(7),
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn an_envelope_says_what_is_kept_and_no_more() {
+    fn a_control_message_holds_exactly_the_preserved_fields() {
         let keeping = OutputSpec { ttl: Ttl::Decrement, dscp: None, ..spec() };
         let send_control = rewrite(&keeping).send_control(&origin()).unwrap();
         assert_eq!((send_control.ttl, send_control.class), (Some(8), Some(46 << 2)));
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_hold_what_is_kept_and_what_is_set() {
+    fn headers_hold_the_preserved_and_the_set_fields() {
         let keeping = OutputSpec { source_port: Choice::Keep, ttl: Ttl::Set(5), ..spec() };
         let rewritten = rewrite(&keeping);
         assert!(rewritten.has_headers() && rewritten.send_control(&origin()).is_none());
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_copy_can_carry_is_refused() {
+    fn fields_that_no_copy_can_carry_are_refused() {
         let refusal = |ttl, hops| {
             rewrite(&OutputSpec { ttl, ..spec() }).refusal(&Origin { ttl: hops, ..origin() })
         };
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn flows_are_as_wide_as_what_is_kept_allows() {
+    fn flows_are_as_wide_as_the_preserved_fields_allow() {
         let datagram = |source_port, ttl| Datagram {
             source: SENDER,
             group: GROUP,

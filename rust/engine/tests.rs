@@ -40,7 +40,7 @@ impl Running {
         Self { commands, retired, wake, thread }
     }
 
-    fn tell(&self, command: Command) {
+    fn send(&self, command: Command) {
         self.commands.send(command).unwrap();
         nix::unistd::write(&self.wake, &1_u64.to_ne_bytes()).unwrap();
     }
@@ -76,12 +76,12 @@ fn a_retired_plan_is_the_last_to_hold_its_sockets() {
     let engine = Running::start(plan(&sources));
     engine.retired();
     for left in [300, 1, 0] {
-        engine.tell(Command::Adopt(Box::new(plan(&sources[..left]))));
+        engine.send(Command::Adopt(Box::new(plan(&sources[..left]))));
         let gone = engine.retired();
         let held = |source: &Source| Arc::strong_count(&source.fd) > 2;
         assert_eq!(sources[left..].iter().filter(|source| held(source)).count(), 0);
         drop(gone);
     }
-    engine.tell(Command::Stop);
+    engine.send(Command::Stop);
     engine.thread.join().unwrap().unwrap();
 }

@@ -13,7 +13,7 @@ pub(super) fn holds(bytes: &[u8]) -> bool {
 /// The same for an IPv4 header without options, in a handful of additions. Its first byte is not
 /// zero, so the sum never is either.
 #[inline(always)]
-pub(super) fn plain_header_holds(header: &[u8; 20]) -> bool {
+pub(super) fn is_plain_header_valid(header: &[u8; 20]) -> bool {
     let (words, _) = header.as_chunks::<4>();
     let sum: u64 = words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum();
     sum.is_multiple_of(0xffff)
@@ -21,7 +21,7 @@ pub(super) fn plain_header_holds(header: &[u8; 20]) -> bool {
 
 /// Whether a UDP header and payload are consistent with their pseudo header. `addresses` are source
 /// and destination as in the IP header; `datagram` has the length in the UDP header.
-pub(super) fn udp_holds(addresses: &[u8], datagram: &[u8]) -> bool {
+pub(super) fn is_udp_valid(addresses: &[u8], datagram: &[u8]) -> bool {
     is_all_ones(sum(addresses) + sum(datagram) + pseudo_header(datagram.len(), UDP))
 }
 
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_agree_with_the_book_at_the_edges_of_carries() {
+    fn sums_match_the_reference_at_the_edges_of_carries() {
         let edges = [0, 1, 0x7fff, 0x8000, 0xfffe, 0xffff];
         let mut words = [0_u16; 6];
         for case in 0..edges.len().pow(6) {

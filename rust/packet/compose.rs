@@ -151,7 +151,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn another_parser_reads_what_was_written(
+        fn another_parser_reads_the_headers(
             headers in headers(),
             payload in prop::collection::vec(any::<u8>(), 0..300),
         ) {
@@ -181,7 +181,7 @@ mod tests {
         }
 
         #[test]
-        fn what_was_written_is_parsed_again(
+        fn written_headers_parse_back(
             headers in headers(),
             payload in prop::collection::vec(any::<u8>(), 0..300),
         ) {

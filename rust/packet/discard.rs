@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_places_in_the_list() {
+    fn numbers_are_positions_in_the_list() {
         for (place, reason) in Discard::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, place);
         }

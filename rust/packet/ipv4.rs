@@ -18,7 +18,7 @@ pub(super) struct Ipv4Header<'a>(&'a [u8; MIN_LEN as usize]);
 pub(super) fn read(bytes: &[u8]) -> Result<IpPacket<'_, Ipv4Header<'_>>, Discard> {
     let header: &[u8; MIN_LEN as usize] = bytes.first_chunk().ok_or(Discard::Truncated)?;
     let header_len = if header[0] == PLAIN { MIN_LEN } else { long_header_len(bytes)? };
-    if header_len == MIN_LEN && !checksum::plain_header_holds(header) {
+    if header_len == MIN_LEN && !checksum::is_plain_header_valid(header) {
         return Err(Discard::BadHeader);
     }
     let total_len = u32::from(u16::from_be_bytes([header[2], header[3]]));

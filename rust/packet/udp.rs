@@ -31,7 +31,9 @@ pub(super) fn read<H: IpHeader>(
         // is never 0: it holds the sum of the addresses.
         (_, 0) => H::CHECKSUM_OPTIONAL,
         (ChecksumState::Trusted, _) => true,
-        (ChecksumState::Unverified, _) => checksum::udp_holds(network.header.addresses(), datagram),
+        (ChecksumState::Unverified, _) => {
+            checksum::is_udp_valid(network.header.addresses(), datagram)
+        }
     };
     if !sound {
         return Err(Discard::BadChecksum);

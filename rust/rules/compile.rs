@@ -148,8 +148,8 @@ impl Compiler {
     /// The last table with the current inputs.
     fn inputs(&mut self) -> Table {
         let Self { rules, by_input, changed, table, .. } = self;
-        let is_anew = 2 * changed.len() > by_input.len() || table.lists.len() > self.most_len;
-        if !is_anew {
+        let is_rebuild = 2 * changed.len() > by_input.len() || table.lists.len() > self.most_len;
+        if !is_rebuild {
             let mut next = Table::clone(table);
             for input in changed.drain() {
                 next.forget(input);

@@ -113,7 +113,7 @@ impl Patterns {
         levels[at].blocks.insert(address, block);
     }
 
-    fn take_out(&mut self, (place, bits, address): BlockKey) {
+    fn remove_block(&mut self, (place, bits, address): BlockKey) {
         let Some(levels) = self.places.get_mut(&place) else { return };
         for level in levels.iter_mut().filter(|level| level.bits == bits) {
             level.blocks.remove(&address);
@@ -163,7 +163,7 @@ struct BlockDraft {
 impl PatternsDraft {
     /// Adds a rule, given with its number and that of its block.
     pub(super) fn add(&mut self, number: u32, group: u32, rule: &TableRule) {
-        let name = block_name(rule);
+        let name = block_key(rule);
         let block = self.blocks.entry(name).or_default();
         block.group = group;
         let at = block.rules.partition_point(|before| *before < number);
@@ -173,7 +173,7 @@ impl PatternsDraft {
 
     /// Reverts one [`PatternsDraft::add`].
     pub(super) fn remove(&mut self, number: u32, rule: &TableRule) {
-        let name = block_name(rule);
+        let name = block_key(rule);
         let Some(block) = self.blocks.get_mut(&name) else { return };
         block.rules.retain(|other| *other != number);
         if block.rules.is_empty() {
@@ -191,13 +191,13 @@ impl PatternsDraft {
         for name in self.changed.drain() {
             match self.blocks.get(&name) {
                 Some(block) => patterns.put(name, Block::of(rules, block.group, &block.rules)),
-                None => patterns.take_out(name),
+                None => patterns.remove_block(name),
             }
         }
     }
 }
 
-fn block_name(rule: &TableRule) -> BlockKey {
+fn block_key(rule: &TableRule) -> BlockKey {
     let place = (rule.input.interface, rule.input.vlan);
     (place, rule.group_bits, rule.input.group.block(rule.group_bits))
 }

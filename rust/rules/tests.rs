@@ -38,7 +38,7 @@ fn find(table: &Table, input: InputKey, source: Addr) -> Verdict<'_> {
 }
 
 #[test]
-fn a_rule_takes_what_fits_it_and_nothing_else() {
+fn a_rule_matches_only_its_input() {
     let table = Table::compile(&[rule(INPUT, &[])]);
     let no_rule = |group| Verdict::Discard(Discard::NoRule, group);
     for (input, verdict) in [
@@ -54,7 +54,7 @@ fn a_rule_takes_what_fits_it_and_nothing_else() {
 }
 
 #[test]
-fn an_empty_table_takes_nothing() {
+fn an_empty_table_matches_nothing() {
     let table = Table::compile(&[]);
     assert_eq!(find(&table, INPUT, SOURCES[0]), Verdict::Discard(Discard::NoRule, None));
 }
@@ -70,7 +70,7 @@ fn a_rule_for_a_vlan_does_not_take_untagged_datagrams() {
 }
 
 #[test]
-fn rules_on_one_input_all_take_it_in_their_order() {
+fn all_rules_on_one_input_match_in_order() {
     let other = InputKey { port: 5002, ..INPUT };
     let rules = [rule(INPUT, &[]), rule(other, &[]), rule(INPUT, &[]), rule(INPUT, &[])];
     let table = Table::compile(&rules);
@@ -160,7 +160,7 @@ fn the_smaller_block_wins_and_then_the_narrower_range() {
 }
 
 #[test]
-fn ranges_of_one_width_that_overlap_both_take_what_lies_in_both() {
+fn overlapping_ranges_of_one_width_both_match_the_overlap() {
     let later = InputKey { port: 5050, ..BLOCK };
     let table = Table::compile(&[pattern(BLOCK, 8, 5099, &[]), pattern(later, 8, 5149, &[])]);
     for (port, taken) in
@@ -172,7 +172,7 @@ fn ranges_of_one_width_that_overlap_both_take_what_lies_in_both() {
 }
 
 #[test]
-fn what_the_specific_rule_does_not_list_is_left_to_the_next() {
+fn unlisted_sources_are_left_to_the_next_rule() {
     let rules = [
         rule(INPUT, &SOURCES[..1]),
         pattern(BLOCK, 16, 5099, &SOURCES[1..2]),
@@ -200,7 +200,7 @@ fn a_block_for_a_vlan_takes_no_untagged_datagrams() {
 }
 
 #[test]
-fn what_goes_and_comes_again_is_found_under_its_new_number() {
+fn a_rule_added_again_is_found_under_its_new_number() {
     let mut compiler = Compiler::default();
     let other = |port| rule(InputKey { port, ..INPUT }, &SOURCES[..1]);
     let first = compiler.add(rule(INPUT, &[]));
@@ -223,7 +223,7 @@ fn what_goes_and_comes_again_is_found_under_its_new_number() {
 }
 
 #[test]
-fn what_only_a_disabled_rule_would_take_is_disabled_and_nothing_else() {
+fn only_datagrams_of_disabled_rules_count_as_disabled() {
     let other_port = InputKey { port: 5002, ..INPUT };
     let taking = [rule(other_port, &[]), rule(INPUT, &SOURCES[..1])];
     let disabled = [rule(INPUT, &SOURCES[1..2]), pattern(INPUT, 4, 5003, &SOURCES[..2])];

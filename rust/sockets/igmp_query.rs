@@ -44,7 +44,7 @@ mod tests {
     use crate::sockets::testnet::{in_namespace, interface};
 
     #[test]
-    fn an_interface_is_asked_if_it_is_there() {
+    fn an_existing_interface_is_queried() {
         in_namespace(|| {
             ask(&interface("lo")).unwrap();
             ask(&InterfaceRef { index: 4711, name: "gone0" }).unwrap_err();

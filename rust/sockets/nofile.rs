@@ -67,12 +67,12 @@ mod tests {
 
     #[test]
     fn limits_are_raised_to_what_is_needed() {
-        rerun("sockets::nofile::tests::in_a_process_with_few_descriptors", |_| {});
+        rerun("sockets::nofile::tests::process_with_few_descriptors", |_| {});
     }
 
     #[test]
     #[ignore = "run by limits_are_raised_to_what_is_needed, in a process of its own"]
-    fn in_a_process_with_few_descriptors() {
+    fn process_with_few_descriptors() {
         let limits = || getrlimit(Resource::RLIMIT_NOFILE).unwrap();
         setrlimit(Resource::RLIMIT_NOFILE, 100, 1000).unwrap();
         let mut descriptors = Descriptors::default();

@@ -94,7 +94,7 @@ pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 /// Lets the thread run on any CPU, to send traffic in parallel with the test.
-pub(crate) fn roam() {
+pub(crate) fn run_on_any_cpu() {
     let mut cpus = CpuSet::new();
     for cpu in 0..CpuSet::count() {
         cpus.set(cpu).unwrap();

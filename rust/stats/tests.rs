@@ -9,7 +9,7 @@ fn granted(slot: Slot) -> Grant {
 }
 
 #[test]
-fn a_reader_sees_what_was_published_and_only_of_its_generation() {
+fn a_reader_sees_published_counts_of_its_generation_only() {
     let page = create_page().unwrap();
     let mut writer = Writer::new(page.clone());
     writer.grant(&granted(SLOT));
@@ -33,7 +33,7 @@ fn a_page_of_another_layout_is_not_read() {
 }
 
 #[test]
-fn a_slot_that_was_given_to_another_is_not_read_for_the_first() {
+fn a_reassigned_slot_is_not_read_for_its_first_owner() {
     let page = create_page().unwrap();
     let mut writer = Writer::new(page.clone());
     writer.grant(&granted(SLOT));
@@ -46,7 +46,7 @@ fn a_slot_that_was_given_to_another_is_not_read_for_the_first() {
 }
 
 #[test]
-fn numbers_that_balance_are_read_balanced_while_they_change() {
+fn consistent_numbers_are_read_consistently_while_they_change() {
     let page = create_page().unwrap();
     let reader = page.clone();
     let mut writer = Writer::new(page);

@@ -209,7 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_can_change_the_size_of_the_page() {
+    fn the_size_of_the_page_cannot_change() {
         let page = SharedWords::create(8).unwrap();
         let file = File::from(page.fd().try_clone_to_owned().unwrap());
         for bytes in [0, 8, 4096] {
@@ -235,7 +235,7 @@ mod tests {
         assert_eq!(refused.kind(), io::ErrorKind::InvalidData);
     }
     #[test]
-    fn a_reader_that_may_not_write_sees_the_same() {
+    fn a_read_only_reader_sees_the_same() {
         let page = SharedWords::create(8).unwrap();
         let path = format!("/proc/self/fd/{}", page.fd().as_raw_fd());
         let only_read = OpenOptions::new().read(true).open(path).unwrap();

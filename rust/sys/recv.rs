@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn datagrams_come_with_size_and_time() {
+    fn datagrams_have_size_and_time() {
         let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
         crate::sys::sockopt::set(receiver.as_fd(), libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1)
             .unwrap();

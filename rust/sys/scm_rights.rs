@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_descriptor_comes_with_its_message() {
+    fn a_descriptor_arrives_with_its_message() {
         let (near, far) = pair();
         let (reads, writes) = nix::unistd::pipe().unwrap();
         send(near.as_fd(), b"end", Some(writes.as_fd()), MsgFlags::empty()).unwrap();
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_refused_and_its_descriptors_closed() {
+    fn a_long_message_is_refused_and_its_descriptors_closed() {
         let (near, far) = pair();
         let (reads, writes) = nix::unistd::pipe().unwrap();
         send(near.as_fd(), b"longer", Some(writes.as_fd()), MsgFlags::empty()).unwrap();

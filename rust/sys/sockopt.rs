@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_answer_is_longer_than_its_place() {
+    fn no_value_is_longer_than_its_buffer() {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         attach_filter(socket.as_fd(), &[libc::sock_filter { code: 6, jt: 0, jf: 0, k: 0 }; 9])
             .unwrap();

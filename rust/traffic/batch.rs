@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_batch_fits_into_what_the_kernel_takes() {
+    fn a_batch_fits_the_kernel_limits() {
         for (size, v4, segments) in
             [(24, true, 64), (1400, true, 46), (65507, true, 1), (65527, false, 1)]
         {

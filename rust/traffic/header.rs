@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_header_is_none() {
+    fn a_truncated_header_is_rejected() {
         let bytes = ProbeHeader { stream: 1, sequence: 2, sent_ns: 3 }.to_bytes();
         for len in 0..HEADER_BYTES {
             assert_eq!(ProbeHeader::read(&bytes[..len]), None);

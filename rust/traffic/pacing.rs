@@ -43,7 +43,7 @@ impl Pace {
 pub(super) fn raise_priority(rate_pps: f64) {
     let _ = nix::sys::prctl::set_timerslack(1);
     let rests = SPIN.as_secs_f64() * rate_pps <= 0.25;
-    let _ = if rests { sched::go_first() } else { sched::go_often() };
+    let _ = if rests { sched::set_realtime_priority() } else { sched::set_highest_nice() };
 }
 
 /// Waits until `deadline` (`None`: forever); false if `stop` was set first.

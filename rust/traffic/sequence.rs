@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_stream_has_nothing_to_report() {
+    fn a_complete_stream_has_no_losses() {
         assert_eq!(counts_of(0..10_000), counts(0, 0, 0));
         assert_eq!(counts_of(500..10_000), counts(0, 0, 0));
     }
@@ -236,13 +236,13 @@ mod tests {
     }
 
     #[test]
-    fn a_second_copy_is_a_duplicate_wherever_it_comes() {
+    fn a_second_copy_is_a_duplicate_in_any_position() {
         assert_eq!(counts_of([0, 0, 1, 2, 1, 2]), counts(0, 3, 0));
         assert_eq!(counts_of((0..10_000).chain([3])), counts(0, 1, 0));
     }
 
     #[test]
-    fn behind_the_window_a_missing_one_is_late_and_no_other() {
+    fn behind_the_window_only_missing_numbers_count_as_late() {
         let stream = || (0..10_000).filter(|number| *number != 3);
         assert_eq!(counts_of(stream().chain([3])), counts(0, 0, 1));
         assert_eq!(counts_of(stream().chain([3, 3])), counts(0, 1, 1));

@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn clocks_that_disagree_are_told_and_not_hidden() {
+    fn disagreeing_clocks_are_reported() {
         let mut tally = Tally::new();
         tally.add(&datagram(0, 2000), 1000);
         assert_eq!(tally.report(0).latency.unwrap().negative, 1);

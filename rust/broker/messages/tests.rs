@@ -173,7 +173,7 @@ fn answer() -> impl Strategy<Value = Answer> {
 
 proptest! {
     #[test]
-    fn a_request_comes_out_as_it_went_in(request in request(), cut in any::<prop::sample::Index>()) {
+    fn a_request_survives_the_round_trip(request in request(), cut in any::<prop::sample::Index>()) {
         let bytes = request.to_bytes();
         prop_assert_eq!(Request::from_bytes(&bytes), Some(request));
         prop_assert_eq!(Request::from_bytes(&bytes[..cut.index(bytes.len())]), None);
@@ -197,7 +197,7 @@ proptest! {
     }
 
     #[test]
-    fn a_refusal_keeps_its_sentence(call in "[a-z ]{1,40}", target in "[a-z ]{1,40}", errno in 1..133_i32) {
+    fn a_refusal_keeps_its_text(call in "[a-z ]{1,40}", target in "[a-z ]{1,40}", errno in 1..133_i32) {
         let error = || Error::os(call.clone(), target.clone(), io::Error::from_raw_os_error(errno));
         let again = Error::from(BrokerError::from(error()));
         prop_assert_eq!(again.to_string(), error().to_string());
@@ -223,7 +223,7 @@ fn the_longest_messages_fit() {
 }
 
 #[test]
-fn every_sentence_of_the_kernel_has_its_kind_again() {
+fn every_error_survives_the_broker() {
     for error in [
         Error::Invalid("a".to_owned()),
         Error::Permission("b".to_owned()),

@@ -138,9 +138,10 @@ impl Server {
     /// up the sockets on them.
     pub fn follow_deletions(&mut self) {
         let Self { deletions, workers, .. } = self;
-        let stands_there = |index| workers.iter().any(|worker| worker.leases.has_lost(index));
+        let stands_there =
+            |index| workers.iter().any(|worker| worker.leases.is_interface_replaced(index));
         for index in deletions.take(stands_there) {
-            workers.iter_mut().for_each(|worker| worker.interface_gone(index));
+            workers.iter_mut().for_each(|worker| worker.interface_removed(index));
         }
     }
 
@@ -195,7 +196,7 @@ impl Server {
         }
         let known = self.workers.get_mut(usize::from(worker)).ok_or(NO_WORKER)?;
         match request {
-            Request::Hello { protocol: PROTOCOL } => known.welcome(&self.group_list),
+            Request::Hello { protocol: PROTOCOL } => known.start_session(&self.group_list),
             Request::Hello { .. } => return Err(Fault::Breach("another protocol")),
             _ if !known.is_known => return Err(Fault::Breach("no hello")),
             Request::ReleaseUnclaimed {} => {
@@ -237,7 +238,7 @@ impl WorkerSockets {
         self.leases.len() + self.memberships.sockets()
     }
 
-    fn welcome(&mut self, list: &GroupList) {
+    fn start_session(&mut self, list: &GroupList) {
         self.is_known = true;
         self.leases.orphan();
         self.memberships.orphan();
@@ -247,8 +248,8 @@ impl WorkerSockets {
                 let is_lost = |ifindex, group: Addr| {
                     group.is_v4() == is_v4 && !groups.contains(&(ifindex, group))
                 };
-                self.leases.forget_lost(is_lost);
-                self.memberships.forget_lost(is_lost);
+                self.leases.drop_lost(is_lost);
+                self.memberships.drop_lost(is_lost);
             }
         }
     }
@@ -258,9 +259,9 @@ impl WorkerSockets {
         self.memberships.release_unclaimed();
     }
 
-    fn interface_gone(&mut self, index: u32) {
-        self.leases.interface_gone(index);
-        self.memberships.interface_gone(index);
+    fn interface_removed(&mut self, index: u32) {
+        self.leases.interface_removed(index);
+        self.memberships.interface_removed(index);
     }
 }
 

@@ -27,7 +27,7 @@ const V6: Addr = Addr::v6([0xff, 0x3e, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]
 const RING: RingShape = RingShape { slot_bytes: 2048, slots: 32 };
 
 /// Sends messages to a new server; returns its verdict on the last one.
-fn tell(ingress: Ingress, messages: &[Vec<u8>]) -> (Result<bool>, Vec<Answer>) {
+fn exchange(ingress: Ingress, messages: &[Vec<u8>]) -> (Result<bool>, Vec<Answer>) {
     let mut server = Server::new(2, ingress, BUFFER_BYTES).unwrap();
     let (near, far) = pair();
     let mut answers = Vec::new();
@@ -36,8 +36,8 @@ fn tell(ingress: Ingress, messages: &[Vec<u8>]) -> (Result<bool>, Vec<Answer>) {
         scm_rights::send(near.as_fd(), message, None, MsgFlags::empty()).unwrap();
         last = server.serve(0, far.as_fd());
         let mut room = vec![0; MESSAGE_BYTES];
-        let told = scm_rights::receive(near.as_fd(), &mut room, MsgFlags::MSG_DONTWAIT);
-        answers.extend(told.ok().and_then(|told| Answer::from_bytes(&room[..told.len])));
+        let answer = scm_rights::receive(near.as_fd(), &mut room, MsgFlags::MSG_DONTWAIT);
+        answers.extend(answer.ok().and_then(|answer| Answer::from_bytes(&room[..answer.len])));
     }
     (last, answers)
 }
@@ -45,7 +45,7 @@ fn tell(ingress: Ingress, messages: &[Vec<u8>]) -> (Result<bool>, Vec<Answer>) {
 fn ask(ingress: Ingress, requests: &[Request]) -> (Result<bool>, Vec<Answer>) {
     let hello = Request::Hello { protocol: PROTOCOL };
     let all = [std::slice::from_ref(&hello), requests].concat();
-    tell(ingress, &all.iter().map(Request::to_bytes).collect::<Vec<_>>())
+    exchange(ingress, &all.iter().map(Request::to_bytes).collect::<Vec<_>>())
 }
 
 fn lo() -> InterfaceId {
@@ -84,7 +84,7 @@ fn datagrams(group: Addr, is_everywhere: bool) -> Request {
 }
 
 #[test]
-fn what_no_worker_of_ours_asks_ends_its_line() {
+fn policy_violations_end_the_connection() {
     in_namespace(|| {
         let (named, lo) = (|name: &str| InterfaceId { name: name.to_owned(), ..lo() }, lo());
         let join = |group, sources: &[Addr]| Request::Join {
@@ -138,7 +138,7 @@ fn what_no_worker_of_ours_asks_ends_its_line() {
         }
         let (end, _) = ask(Ingress::Udp, &[frames(vec![], None)]);
         assert!(end.is_err());
-        let (end, _) = tell(Ingress::Udp, &[Request::ReleaseUnclaimed {}.to_bytes()]);
+        let (end, _) = exchange(Ingress::Udp, &[Request::ReleaseUnclaimed {}.to_bytes()]);
         assert!(end.is_err(), "without a hello");
     });
 }
@@ -162,7 +162,7 @@ fn a_socket_is_used_only_for_what_it_is() {
 }
 
 #[test]
-fn what_the_kernel_refuses_ends_nothing() {
+fn refusals_of_the_kernel_keep_the_connection() {
     in_namespace(|| {
         let gone = InterfaceId { index: 77, name: "eth7".to_owned() };
         let absent = Request::Frames { interface: gone, blocks: vec![], ring: None };
@@ -191,7 +191,7 @@ fn one_worker_has_few_packet_sockets_on_an_interface() {
 }
 
 #[test]
-fn who_does_not_read_is_cut_off_and_nobody_waits() {
+fn a_worker_that_does_not_read_is_disconnected_without_blocking() {
     in_namespace(|| {
         let mut server = Server::new(1, Ingress::Udp, BUFFER_BYTES).unwrap();
         let (near, far) = pair();
@@ -206,7 +206,7 @@ fn who_does_not_read_is_cut_off_and_nobody_waits() {
 }
 
 #[test]
-fn who_never_stops_asking_does_not_keep_the_supervisor() {
+fn endless_requests_do_not_hold_up_the_supervisor() {
     in_namespace(|| {
         let mut server = Server::new(1, Ingress::Udp, BUFFER_BYTES).unwrap();
         let (near, far) = pair();
@@ -228,7 +228,7 @@ fn who_never_stops_asking_does_not_keep_the_supervisor() {
 }
 
 #[test]
-fn an_end_is_told_and_what_is_too_long_is_refused() {
+fn a_closed_connection_is_reported_and_a_long_message_refused() {
     in_namespace(|| {
         let mut server = Server::new(1, Ingress::Udp, BUFFER_BYTES).unwrap();
         let (near, far) = pair();
@@ -246,7 +246,7 @@ fn an_end_is_told_and_what_is_too_long_is_refused() {
 /// If the kernel had to drop deletions, only the sockets on interfaces that are really gone are
 /// given up.
 #[test]
-fn deletions_that_were_not_told_cost_nothing_that_is_still_there() {
+fn lost_deletion_events_cost_no_existing_interface() {
     in_namespace(|| {
         let mut server = Server::new(1, Ingress::Packet, BUFFER_BYTES).unwrap();
         let ask = |server: &mut Server, request: &Request| {
@@ -260,7 +260,7 @@ fn deletions_that_were_not_told_cost_nothing_that_is_still_there() {
         let hello = Request::Hello { protocol: PROTOCOL };
         ask(&mut server, &hello);
         let stays = lay("stays");
-        for interface in [stays.clone(), lay("told"), lay("untold"), lay("renewed")] {
+        for interface in [stays.clone(), lay("reported"), lay("unreported"), lay("renewed")] {
             let join =
                 Request::Join { interface: interface.clone(), group: GROUP, sources: vec![] };
             ask(&mut server, &frames_on(interface));
@@ -269,7 +269,7 @@ fn deletions_that_were_not_told_cost_nothing_that_is_still_there() {
         // Room for a single message.
         sockopt::set(server.deletions(), libc::SOL_SOCKET, libc::SO_RCVBUF, 1_i32).unwrap();
         let index = interface("renewed").index;
-        for name in ["told", "untold", "renewed"] {
+        for name in ["reported", "unreported", "renewed"] {
             ip(&format!("link delete {name}"));
         }
         ip(&format!("link add renewed index {index} type veth peer name far"));
@@ -287,7 +287,7 @@ fn deletions_that_were_not_told_cost_nothing_that_is_still_there() {
 
 /// Events about other interfaces do not use up the room for those that matter.
 #[test]
-fn only_deletions_of_its_own_interfaces_are_told() {
+fn only_deletions_of_watched_interfaces_are_reported() {
     in_namespace(|| {
         let mut deletions = Deletions::open().unwrap();
         for name in ["ours", "theirs"] {
@@ -306,7 +306,7 @@ fn only_deletions_of_its_own_interfaces_are_told() {
 /// Arbitrary requests and bytes to one server of each ingress: it answers, refuses or disconnects,
 /// and its sockets stay within the limits.
 #[test]
-fn nothing_that_is_sent_hurts_the_supervisor() {
+fn no_message_hurts_the_supervisor() {
     in_namespace(|| {
         let servers = [Ingress::Packet, Ingress::Udp]
             .map(|ingress| RefCell::new(Server::new(2, ingress, BUFFER_BYTES).unwrap()));

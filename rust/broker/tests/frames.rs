@@ -14,7 +14,7 @@ fn frames(worker: &Client, group: Addr, ring: Option<RingShape>) -> PacketSocket
 }
 
 #[test]
-fn frames_that_came_while_nobody_lived_are_there_with_and_without_a_ring() {
+fn frames_between_two_incarnations_are_kept_with_and_without_a_ring() {
     with_cable(|| {
         for ring in [None, Some(SHAPE)] {
             let supervisor = Supervisor::new(1, Ingress::Packet);
@@ -89,7 +89,7 @@ fn the_filter_is_the_one_that_is_asked_for_now() {
 }
 
 #[test]
-fn what_nobody_asked_for_again_is_closed_once_all_is_settled() {
+fn unclaimed_sockets_are_closed_when_released() {
     with_cable(|| {
         let supervisor = Supervisor::new(1, Ingress::Packet);
         let far = interface(FAR);
@@ -121,7 +121,7 @@ fn what_nobody_asked_for_again_is_closed_once_all_is_settled() {
 }
 
 #[test]
-fn nothing_of_an_interface_passes_for_one_of_the_next_with_its_index() {
+fn a_reused_interface_index_inherits_no_socket() {
     with_cable(|| {
         let supervisor = Supervisor::new(1, Ingress::Packet);
         let (worker, death) = supervisor.worker(0);
@@ -186,7 +186,7 @@ fn two_workers_share_the_frames_also_after_one_was_replaced() {
 
 /// A socket keeps its share of the flows as long as any worker has a socket in the group.
 #[test]
-fn which_flows_come_to_a_worker_does_not_depend_on_the_others() {
+fn the_flows_of_a_worker_do_not_depend_on_the_others() {
     with_cable(|| {
         let supervisor = Supervisor::new(2, Ingress::Packet);
         let (first, _) = supervisor.worker(0);

@@ -60,7 +60,7 @@ fn groups(name: &str) -> usize {
 }
 
 #[test]
-fn datagrams_that_came_while_nobody_lived_are_there() {
+fn datagrams_between_two_incarnations_are_kept() {
     in_namespace(|| {
         let supervisor = Supervisor::new(1, Ingress::Udp);
         let (worker, death) = supervisor.worker(0);
@@ -85,7 +85,7 @@ fn datagrams_that_came_while_nobody_lived_are_there() {
 }
 
 #[test]
-fn what_is_dropped_is_given_back_and_what_is_in_use_is_given_to_nobody_else() {
+fn dropped_leases_are_returned_and_used_ones_are_exclusive() {
     in_namespace(|| {
         let supervisor = Supervisor::new(1, Ingress::Udp);
         let (worker, _) = supervisor.worker(0);
@@ -105,15 +105,15 @@ fn what_is_dropped_is_given_back_and_what_is_in_use_is_given_to_nobody_else() {
 }
 
 #[test]
-fn a_port_that_is_given_back_can_be_asked_for_at_once() {
-    rerun("broker::tests::with_a_port_that_is_given_back", |_| {});
+fn a_returned_port_can_be_requested_at_once() {
+    rerun("broker::tests::returned_port", |_| {});
 }
 
 /// Must not run in parallel with other tests: a child process of theirs has every socket of this
 /// process until it calls exec.
 #[test]
-#[ignore = "run by a_port_that_is_given_back_can_be_asked_for_at_once, alone"]
-fn with_a_port_that_is_given_back() {
+#[ignore = "run by a_returned_port_can_be_requested_at_once, alone"]
+fn returned_port() {
     in_namespace(|| {
         let supervisor = Supervisor::new(1, Ingress::Udp);
         let (worker, _death) = supervisor.worker(0);
@@ -126,13 +126,13 @@ fn with_a_port_that_is_given_back() {
 }
 
 #[test]
-fn what_finds_no_place_in_a_worker_is_a_limit_and_is_given_back() {
-    rerun("broker::tests::in_a_worker_that_is_full", |_| {});
+fn a_worker_without_free_descriptors_returns_the_lease() {
+    rerun("broker::tests::full_worker", |_| {});
 }
 
 #[test]
-#[ignore = "run by what_finds_no_place_in_a_worker_is_a_limit_and_is_given_back, alone"]
-fn in_a_worker_that_is_full() {
+#[ignore = "run by a_worker_without_free_descriptors_returns_the_lease, alone"]
+fn full_worker() {
     in_namespace(|| {
         let supervisor = Supervisor::new(1, Ingress::Udp);
         let (worker, _) = supervisor.worker(0);
@@ -221,7 +221,7 @@ fn renew_cable() {
 }
 
 #[test]
-fn an_interface_that_is_renewed_under_a_living_worker_is_joined_anew() {
+fn a_running_worker_joins_again_on_a_recreated_interface() {
     with_cable(|| {
         let supervisor = Supervisor::new(2, Ingress::Udp);
         let (first, _) = supervisor.worker(0);
@@ -275,7 +275,7 @@ fn a_successor_that_wants_fewer_senders_is_a_member_for_fewer() {
 }
 
 #[test]
-fn a_successor_joins_anew_what_the_kernel_has_forgotten() {
+fn a_successor_joins_groups_again_that_the_kernel_has_dropped() {
     with_cable(|| {
         let group = "ff3e::1".parse::<std::net::IpAddr>().unwrap().into();
         let near = interface(NEAR);
@@ -313,7 +313,7 @@ fn a_successor_joins_anew_what_the_kernel_has_forgotten() {
 }
 
 #[test]
-fn helpers_stand_until_nobody_needs_them() {
+fn helpers_stay_open_until_unused() {
     in_namespace(|| {
         let supervisor = Supervisor::new(1, Ingress::Packet);
         let (worker, death) = supervisor.worker(0);

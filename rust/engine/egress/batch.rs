@@ -147,7 +147,7 @@ impl Batches {
         let batch = &mut self.batches[number as usize];
         let members = &self.members[batch.first as usize..batch.end as usize];
         self.pieces.clear();
-        cut(members, window, done, chunk, &mut self.pieces);
+        append_pieces(members, window, done, chunk, &mut self.pieces);
         let pieces = self.pieces.iter().map(|&(entry, start, len)| Piece {
             buffer: &window.entry(entry).buffer,
             start,
@@ -174,7 +174,7 @@ impl Batches {
         let batch = &self.batches[number as usize];
         let members = &self.members[batch.first as usize..batch.end as usize];
         self.pieces.clear();
-        cut(members, window, datagram, 1, &mut self.pieces);
+        append_pieces(members, window, datagram, 1, &mut self.pieces);
         let &(entry, start, len) = self.pieces.first()?;
         let piece = Piece { buffer: &window.entry(entry).buffer, start, len };
         ring.add_with_headers(piece, |payload, place| headers.write(payload, place))
@@ -192,7 +192,13 @@ fn continues(entry: &WindowEntry, segment: u32) -> bool {
 }
 
 /// The pieces of the datagrams `done..done + chunk` of a batch.
-fn cut(members: &[u16], window: &Window, done: u32, chunk: u32, pieces: &mut Vec<(u16, u32, u32)>) {
+fn append_pieces(
+    members: &[u16],
+    window: &Window,
+    done: u32,
+    chunk: u32,
+    pieces: &mut Vec<(u16, u32, u32)>,
+) {
     let (mut skip, mut left) = (done, chunk);
     for &member in members {
         let entry = window.entry(member);

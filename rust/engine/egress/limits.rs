@@ -43,12 +43,12 @@ impl SendLimits {
             bytes: bytes.min(MAX_SEND_BYTES),
             headers,
         };
-        if self.max_segments == 0 || self.unlearnt() != fresh {
+        if self.max_segments == 0 || self.initial() != fresh {
             *self = fresh;
         }
     }
 
-    fn unlearnt(self) -> Self {
+    fn initial(self) -> Self {
         let (max_segment, max_segments) = (self.first_segment, MAX_SEGMENTS);
         Self { max_segment, max_segments, memory: 0, ..self }
     }
@@ -73,7 +73,7 @@ impl SendLimits {
         } else if self.memory > 0 {
             self.memory -= 1;
             if self.memory == 0 {
-                *self = self.unlearnt();
+                *self = self.initial();
             }
         }
     }
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_chunk_respects_what_was_learnt() {
+    fn a_chunk_respects_learned_limits() {
         let mut limits = SendLimits::default();
         limits.start(1472, None);
         assert_eq!(limits.chunk(1400, 100), 46);

@@ -250,7 +250,7 @@ impl Cursor {
             has_control: self.has_control,
             refused: self.refused,
         };
-        match outcome::judge(errno, attempt, limit) {
+        match outcome::classify(errno, attempt, limit) {
             SendOutcome::Retry { repeated } => {
                 self.repeated = repeated;
                 return self.send_again();

@@ -36,7 +36,7 @@ pub(super) struct Attempt {
 }
 
 /// Classifies a failed send, and learns from it.
-pub(super) fn judge(errno: u32, attempt: Attempt, limits: &mut SendLimits) -> SendOutcome {
+pub(super) fn classify(errno: u32, attempt: Attempt, limits: &mut SendLimits) -> SendOutcome {
     let Attempt { datagrams, segment, repeated, has_control, refused } = attempt;
     match errno.cast_signed() {
         // ENOBUFS comes from the queueing discipline; it is reported because of IP_RECVERR.
@@ -90,41 +90,41 @@ mod tests {
     const PLAIN: Attempt =
         Attempt { datagrams: 1, segment: 1400, repeated: false, has_control: false, refused: 0 };
 
-    fn judge_fresh(errno: i32, datagrams: u32, repeated: bool) -> (SendOutcome, SendLimits) {
+    fn classify_fresh(errno: i32, datagrams: u32, repeated: bool) -> (SendOutcome, SendLimits) {
         let mut limits = SendLimits::default();
         limits.start(1472, None);
         let attempt = Attempt { datagrams, repeated, ..PLAIN };
-        (judge(errno.unsigned_abs(), attempt, &mut limits), limits)
+        (classify(errno.unsigned_abs(), attempt, &mut limits), limits)
     }
 
     #[test]
     fn a_refused_batch_is_split_and_the_refusal_remembered() {
         for (errno, chunk) in [(libc::EMSGSIZE, 1), (libc::EINVAL, 20), (libc::EIO, 1)] {
-            let (outcome, limits) = judge_fresh(errno, 40, false);
+            let (outcome, limits) = classify_fresh(errno, 40, false);
             assert_eq!(outcome, SendOutcome::Retry { repeated: false });
             assert_eq!(limits.chunk(1400, 40), chunk);
         }
     }
 
     #[test]
-    fn an_answer_to_an_earlier_datagram_costs_nothing_once() {
-        let (first, _) = judge_fresh(libc::ECONNREFUSED, 5, false);
+    fn an_error_of_an_earlier_datagram_is_retried_once() {
+        let (first, _) = classify_fresh(libc::ECONNREFUSED, 5, false);
         assert_eq!(first, SendOutcome::Retry { repeated: true });
-        let (second, _) = judge_fresh(libc::ECONNREFUSED, 5, true);
+        let (second, _) = classify_fresh(libc::ECONNREFUSED, 5, true);
         assert_eq!(second, SendOutcome::Failed);
     }
 
     #[test]
-    fn a_socket_that_is_being_connected_anew_is_waited_for() {
-        assert_eq!(judge_fresh(libc::EDESTADDRREQ, 5, true).0, SendOutcome::Unconnected);
+    fn a_reconnecting_socket_is_retried() {
+        assert_eq!(classify_fresh(libc::EDESTADDRREQ, 5, true).0, SendOutcome::Unconnected);
     }
 
     #[test]
     fn full_and_too_big_have_reasons_of_their_own() {
-        assert_eq!(judge_fresh(libc::EAGAIN, 3, false).0, SendOutcome::Lost(Loss::OutputFull));
-        assert_eq!(judge_fresh(libc::ENOBUFS, 3, false).0, SendOutcome::Lost(Loss::OutputFull));
-        assert_eq!(judge_fresh(libc::EMSGSIZE, 1, true).0, SendOutcome::Lost(Loss::TooBig));
-        assert_eq!(judge_fresh(libc::EPERM, 1, false).0, SendOutcome::Failed);
+        assert_eq!(classify_fresh(libc::EAGAIN, 3, false).0, SendOutcome::Lost(Loss::OutputFull));
+        assert_eq!(classify_fresh(libc::ENOBUFS, 3, false).0, SendOutcome::Lost(Loss::OutputFull));
+        assert_eq!(classify_fresh(libc::EMSGSIZE, 1, true).0, SendOutcome::Lost(Loss::TooBig));
+        assert_eq!(classify_fresh(libc::EPERM, 1, false).0, SendOutcome::Failed);
     }
 
     /// The header fields that one sender chooses must not slow down the copies of others.
@@ -134,10 +134,10 @@ mod tests {
         limits.start(1472, None);
         let batch = Attempt { datagrams: 40, has_control: true, ..PLAIN };
         const EINVAL: u32 = libc::EINVAL.unsigned_abs();
-        assert_eq!(judge(EINVAL, batch, &mut limits), SendOutcome::RetryAlone);
+        assert_eq!(classify(EINVAL, batch, &mut limits), SendOutcome::RetryAlone);
         assert_eq!(limits.chunk(1400, 40), 40);
         let single = Attempt { has_control: true, refused: 40, ..PLAIN };
-        assert_eq!(judge(EINVAL, single, &mut limits), SendOutcome::BatchFailed);
+        assert_eq!(classify(EINVAL, single, &mut limits), SendOutcome::BatchFailed);
         assert_eq!(limits.chunk(1400, 40), 40);
         limits.accept(single.refused);
         assert_eq!(limits.chunk(1400, 40), 20);

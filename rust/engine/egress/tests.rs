@@ -146,7 +146,7 @@ fn waves(window: &mut Window, kept: Option<Preserved>) -> Vec<Vec<Vec<u16>>> {
 }
 
 #[test]
-fn senders_that_interleave_make_one_batch_each() {
+fn interleaved_senders_form_one_batch_each() {
     let sent: Vec<Sent> = (0..60).map(|n| (n % 20, 9, 1400)).collect();
     let kept = Some(kept(Ttl::Set(1), Choice::Keep));
     let waves = waves(&mut window(&sent, kept), kept);
@@ -165,7 +165,7 @@ fn a_change_of_ttl_closes_the_batch_of_its_flow_only() {
 }
 
 #[test]
-fn each_copy_goes_to_its_place_in_the_range() {
+fn each_copy_goes_to_its_position_in_the_range() {
     in_namespace(|| {
         let group = |last| Addr::v4([239, 1, 1, last]);
         let places: [(Addr, u16, &str, &str); 4] = [
@@ -199,7 +199,7 @@ fn each_copy_goes_to_its_place_in_the_range() {
 }
 
 #[test]
-fn a_window_takes_so_many_flows_and_forgets_them() {
+fn a_window_limits_its_flows_and_clears_them() {
     let kept = kept(Ttl::Set(1), Choice::Keep);
     let mut window = window(&[(1, 9, 100)], Some(kept));
     let link = |window: &mut Window, number: usize| {

@@ -2,7 +2,7 @@
 //! header and frame (packet(7)).
 
 use super::offload::{self, VNET_HEADER, VnetHeader};
-use super::{Arrival, OUT_HEADER, half, is_cut};
+use super::{Arrival, OUT_HEADER, is_truncated, read_u16};
 use crate::packet::{self, ChecksumState, Discard, FrameMeta, LinkType, VlanTag};
 use crate::sys::ring::ReceiveLayout;
 
@@ -34,7 +34,7 @@ pub(super) fn read(
     verify: bool,
 ) -> Result<Arrival, Discard> {
     let head: &[u8; HEAD] = buffer.first_chunk().ok_or(Discard::Truncated)?;
-    if is_cut(head) {
+    if is_truncated(head) {
         return Err(Discard::TruncatedByUs);
     }
     if head[OUT_HEADER + PACKET_TYPE] == libc::PACKET_OTHERHOST {
@@ -84,7 +84,8 @@ fn read_any_slot(slot: &[u8], link: LinkType, verify: bool) -> Result<Arrival, D
     let head: &[u8; SLOT_HEAD] = slot.first_chunk().ok_or(Discard::Truncated)?;
     let auxiliary = auxiliary_of_slot(head);
     let network = || auxiliary.network;
-    let start = usize::from(half(head, 12)).checked_sub(VNET_HEADER).ok_or(Discard::Truncated)?;
+    let start =
+        usize::from(read_u16(head, 12)).checked_sub(VNET_HEADER).ok_or(Discard::Truncated)?;
     let (start, checksum, segment_size) = behind_vnet_header(slot, start, link, network)?;
     let vlan = vlan_tag(auxiliary);
     let meta = FrameMeta { vlan, checksum, segment_size };
@@ -122,7 +123,8 @@ pub(super) fn finish_slot(
     room: &mut [u8],
 ) -> Result<Arrival, Discard> {
     let head: &[u8; SLOT_HEAD] = slot.first_chunk().ok_or(Discard::Truncated)?;
-    let start = usize::from(half(head, 12)).checked_sub(VNET_HEADER).ok_or(Discard::Truncated)?;
+    let start =
+        usize::from(read_u16(head, 12)).checked_sub(VNET_HEADER).ok_or(Discard::Truncated)?;
     let auxiliary = auxiliary_of_slot(head);
     let vlan = vlan_tag(auxiliary);
     offload::finish(slot, start, room, |frame, meta| {
@@ -194,17 +196,17 @@ fn auxiliary(head: &[u8; HEAD]) -> Option<Auxiliary> {
     let data = MESSAGE + 16;
     Some(Auxiliary {
         status: word(head, data),
-        network: half(head, data + 14),
-        vlan_tci: half(head, data + 16),
-        vlan_tpid: half(head, data + 18),
+        network: read_u16(head, data + 14),
+        vlan_tci: read_u16(head, data + 16),
+        vlan_tpid: read_u16(head, data + 18),
     })
 }
 
 /// The same from a slot's `struct tpacket2_hdr`.
 #[inline(always)]
 fn auxiliary_of_slot(head: &[u8; SLOT_HEAD]) -> Auxiliary {
-    let (vlan_tci, vlan_tpid) = (half(head, 24), half(head, 26));
-    let network = half(head, 14).wrapping_sub(half(head, 12));
+    let (vlan_tci, vlan_tpid) = (read_u16(head, 24), read_u16(head, 26));
+    let network = read_u16(head, 14).wrapping_sub(read_u16(head, 12));
     Auxiliary { status: word(head, 0), network, vlan_tci, vlan_tpid }
 }
 

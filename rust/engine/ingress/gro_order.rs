@@ -67,15 +67,15 @@ impl OrderCheck {
 /// padding. `None` if there are no headers in front.
 fn is_plain(buffer: &[u8], payload: Span, is_v4: bool) -> Option<bool> {
     let Span { start, len } = payload;
-    let half = |at: u32| Some(u16::from_be_bytes(*buffer.get(at as usize..)?.first_chunk()?));
+    let read_u16 = |at: u32| Some(u16::from_be_bytes(*buffer.get(at as usize..)?.first_chunk()?));
     let ip = start.checked_sub(UDP_LEN + if is_v4 { IPV4_LEN } else { IPV6_LEN })?;
     let is_usual = if is_v4 {
         *buffer.get(ip as usize)? == IPV4_PLAIN
-            && u32::from(half(ip + 2)?) == IPV4_LEN + UDP_LEN + len
+            && u32::from(read_u16(ip + 2)?) == IPV4_LEN + UDP_LEN + len
     } else {
-        *buffer.get(ip as usize + 6)? == UDP && u32::from(half(ip + 4)?) == UDP_LEN + len
+        *buffer.get(ip as usize + 6)? == UDP && u32::from(read_u16(ip + 4)?) == UDP_LEN + len
     };
-    Some(is_usual && half(start - 2)? != 0 && buffer.len() == (start + len) as usize)
+    Some(is_usual && read_u16(start - 2)? != 0 && buffer.len() == (start + len) as usize)
 }
 
 /// Whether an Ethernet frame with this payload length is padded when the card delivers it.
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_merges_overtakes_nothing() {
+    fn mergeable_datagrams_overtake_nothing() {
         for is_v4 in [true, false] {
             assert!(!overtakes(FRAMES, is_v4, 1400, 7, 0));
             assert!(!overtakes(FRAMES, is_v4, 1, 7, 0));
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_empty_padded_unsummed_or_reassembled_overtakes() {
+    fn empty_padded_unsummed_or_reassembled_datagrams_overtake() {
         for is_v4 in [true, false] {
             assert!(overtakes(FRAMES, is_v4, 0, 7, 0));
             assert!(overtakes(FRAMES, is_v4, 4, 7, 14));
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_datagram_without_its_headers_is_taken_as_it_is() {
+    fn a_datagram_without_headers_is_judged_by_its_payload() {
         assert!(!FRAMES.overtakes(&[1; 20], Span { start: 0, len: 20 }, true));
         assert!(!FRAMES.overtakes(&[1; 20], Span { start: 0, len: 20 }, false));
     }

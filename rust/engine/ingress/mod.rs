@@ -106,12 +106,12 @@ const OUT_HEADER: usize = 16;
 
 /// A 16-bit number in native byte order.
 #[inline(always)]
-fn half<const N: usize>(head: &[u8; N], at: usize) -> u16 {
+fn read_u16<const N: usize>(head: &[u8; N], at: usize) -> u16 {
     u16::from_ne_bytes([head[at], head[at + 1]])
 }
 
 /// Whether the kernel truncated the data.
-fn is_cut<const N: usize>(head: &[u8; N]) -> bool {
+fn is_truncated<const N: usize>(head: &[u8; N]) -> bool {
     const { assert!(N >= OUT_HEADER) };
     let flags = u32::from_ne_bytes([head[12], head[13], head[14], head[15]]);
     flags & libc::MSG_TRUNC.cast_unsigned() != 0

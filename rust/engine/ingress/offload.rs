@@ -2,7 +2,7 @@
 //! to be computed, or a frame that stands for many. It may describe a packet in a tunnel instead of
 //! the datagram; that work is then done here before anything is relayed.
 
-use super::{Arrival, half};
+use super::{Arrival, read_u16};
 use crate::packet::{
     self, ChecksumState, Cut, Datagram, Discard, FrameMeta, LinkType, Offload, Span,
 };
@@ -45,7 +45,7 @@ impl<'a> VnetHeader<'a> {
     /// The size in bytes of each datagram in a super-frame; 0 for any other frame.
     #[inline(always)]
     pub(super) fn segment_size(self) -> u16 {
-        if self.gso_type() == GSO_UDP_L4 { half(self.0, 4) } else { 0 }
+        if self.gso_type() == GSO_UDP_L4 { read_u16(self.0, 4) } else { 0 }
     }
 
     /// Whether the kernel left any work, in the datagram or in a packet inside it.
@@ -85,17 +85,17 @@ impl<'a> VnetHeader<'a> {
     }
 
     fn checksum_start(self) -> usize {
-        half(self.0, 6).into()
+        read_u16(self.0, 6).into()
     }
 
     /// The offset of the checksum, from the start of the checksummed area.
     fn checksum_field(self) -> usize {
-        half(self.0, 8).into()
+        read_u16(self.0, 8).into()
     }
 
     /// The remaining work in a payload that starts at `payload`; `None` if it is unknown.
     fn offload(self, payload: usize) -> Option<Offload> {
-        let size = half(self.0, 4);
+        let size = read_u16(self.0, 4);
         let cut = match self.gso_type() {
             0 => None,
             GSO_UDP_L4 => Some(Cut { is_tcp: false, size }),

@@ -1,7 +1,7 @@
 //! The layout of a buffer from a joined UDP socket: sender, control messages and payload (udp(7),
 //! UDP_GRO; ip(7), IP_RECVTTL, IP_RECVTOS). The kernel has already verified headers and checksum.
 
-use super::{Arrival, OUT_HEADER, is_cut, offload};
+use super::{Arrival, OUT_HEADER, is_truncated, offload};
 use crate::addr::Addr;
 use crate::packet::{Datagram, Discard, Offload, Span};
 use crate::sys::recv::ControlMessages;
@@ -41,7 +41,7 @@ fn inner_offload(buffer: &[u8], arrival: &Arrival) -> Option<Offload> {
 #[inline]
 fn read_merged(buffer: &[u8], group: Addr, port: u16) -> Result<Arrival, Discard> {
     let (head, payload) = buffer.split_first_chunk::<PAYLOAD>().ok_or(Discard::Truncated)?;
-    if is_cut(head) {
+    if is_truncated(head) {
         return Err(Discard::TruncatedByUs);
     }
     let (source, source_port) = sender(buffer).ok_or(Discard::BadHeader)?;

@@ -96,7 +96,7 @@ fn slot(status: u32, (tci, tpid): (u16, u16), virtio: &[u8], frame: &[u8]) -> Ve
 }
 
 #[test]
-fn a_slot_says_what_a_buffer_says() {
+fn a_slot_reads_like_a_buffer() {
     let (plain, tag) = (virtio(0, 0, 0), VLAN_VALID | TPID_VALID);
     let read = |status, vlan, virtio: &[u8], frame: &[u8]| {
         let bytes = slot(status, vlan, virtio, frame);
@@ -136,7 +136,7 @@ fn a_packet_inside_is_seen_on_other_links_too() {
 }
 
 #[test]
-fn frames_of_other_links_are_read_from_where_the_kernel_says() {
+fn frames_of_other_links_start_at_the_reported_network_header() {
     let bytes =
         |network: u16| [vec![0xcc; network.into()], frame(b"payload")[14..].to_vec()].concat();
     for network in [0_u16, 24] {
@@ -177,7 +177,7 @@ fn frames_for_another_host_are_not_ours() {
 }
 
 #[test]
-fn what_is_discarded_counts_as_the_datagrams_in_it() {
+fn a_discarded_buffer_counts_all_its_datagrams() {
     let whole = frame(b"payload");
     let name = [&[0; 10][..], &[libc::PACKET_OTHERHOST]].concat();
     let count =
@@ -195,7 +195,7 @@ fn what_is_discarded_counts_as_the_datagrams_in_it() {
 }
 
 #[test]
-fn what_was_cut_is_never_relayed_short() {
+fn truncated_datagrams_are_never_relayed() {
     let whole = frame(b"payload");
     let cases = [
         (FRAME, with_header(virtio(0, 0, 0), &whole)),
@@ -213,7 +213,7 @@ fn what_was_cut_is_never_relayed_short() {
 }
 
 #[test]
-fn the_tag_that_the_kernel_took_out_counts() {
+fn the_tag_that_the_kernel_removed_counts() {
     let data = with_header(virtio(0, 0, 0), &frame(b"payload"));
     let read = |control: &[u8]| FRAME.read(&buffer(FRAME, 0, &[], control, &data), true);
     let vlan = |control: &[u8]| read(control).map(|arrival| arrival.datagram.vlan);
@@ -244,7 +244,7 @@ fn a_checksum_is_verified_unless_the_kernel_vouches() {
 }
 
 #[test]
-fn a_super_frame_says_its_segments() {
+fn a_super_frame_has_its_segment_size() {
     for (gso_type, size, expected) in
         [(5, 3, (3, 3)), (5 | 0x80, 3, (3, 3)), (5, 7, (1, 0)), (5, 0, (1, 0)), (0, 3, (1, 0))]
     {
@@ -255,7 +255,7 @@ fn a_super_frame_says_its_segments() {
 }
 
 #[test]
-fn what_is_said_of_a_packet_inside_is_not_said_of_the_datagram() {
+fn offload_of_an_inner_packet_does_not_apply_to_the_datagram() {
     let whole = frame(b"payload");
     let read = |virtio: Vec<u8>| {
         let data = with_header(virtio.clone(), &whole);
@@ -286,7 +286,7 @@ fn what_is_said_of_a_packet_inside_is_not_said_of_the_datagram() {
 }
 
 #[test]
-fn merged_datagrams_of_a_socket_say_their_size() {
+fn merged_datagrams_of_a_socket_have_their_segment_size() {
     let read = |control: &[u8]| {
         let bytes = buffer(DATAGRAM, 0, &sockaddr_v4(), control, b"payload");
         let Arrival { datagram, segment } = DATAGRAM.read(&bytes, true).unwrap();
@@ -302,7 +302,7 @@ fn merged_datagrams_of_a_socket_say_their_size() {
 }
 
 #[test]
-fn a_socket_tells_ttl_and_dscp_in_both_families() {
+fn a_socket_reports_ttl_and_dscp_in_both_families() {
     let read = |messages: &[Vec<u8>]| {
         let padded = messages.iter().flat_map(|message| {
             let mut bytes = message.clone();
@@ -336,18 +336,18 @@ fn a_sender_of_an_unknown_family_is_refused() {
 
 proptest! {
     #[test]
-    fn any_buffer_is_a_datagram_within_it_or_a_reason(
+    fn any_buffer_yields_a_datagram_inside_it_or_a_reason(
         mut bytes in prop::collection::vec(any::<u8>(), 0..300),
-        is_cut: bool,
+        is_truncated: bool,
         kind in prop::sample::select(vec![FRAME, BARE_FRAME, SLOT, OTHER, OTHER_SLOT, DATAGRAM]),
     ) {
         if let Some(flags) = bytes.get_mut(12..16) {
-            flags.fill(if is_cut { 0xff } else { 0 });
+            flags.fill(if is_truncated { 0xff } else { 0 });
         }
         if let Ok(arrival) = kind.read(&bytes, true) {
             let Span { start, len } = arrival.datagram.payload;
             prop_assert!(bytes.get(start as usize..).and_then(|rest| rest.get(..len as usize)).is_some());
-            prop_assert!(!is_cut || kind.layout().is_none());
+            prop_assert!(!is_truncated || kind.layout().is_none());
         }
     }
 

@@ -62,13 +62,14 @@ impl Offload {
             let header = payload.get(at..)?.first_chunk::<6>()?;
             let rest = payload.len() - at;
             let header_len = match header[0] >> 4 {
-                4 if half(header, 2) == Some(rest) => usize::from(header[0] & 0x0f) * 4,
-                6 if half(header, 4).is_some_and(|len| len + IPV6 == rest) => IPV6,
+                4 if read_u16(header, 2) == Some(rest) => usize::from(header[0] & 0x0f) * 4,
+                6 if read_u16(header, 4).is_some_and(|len| len + IPV6 == rest) => IPV6,
                 _ => return None,
             };
             let transport = at + header_len;
             let udp = payload.get(transport..)?;
-            let is_inner = network(payload, transport, UDP)?.at == at && half(udp, 4)? == udp.len();
+            let is_inner =
+                network(payload, transport, UDP)?.at == at && read_u16(udp, 4)? == udp.len();
             is_inner.then_some(transport)
         })?;
         Some(Self { transport, checksum: 6, cut: Some(Cut { is_tcp: false, size }) })
@@ -171,7 +172,7 @@ fn network(payload: &[u8], transport: usize, protocol: u8) -> Option<InnerIp> {
         let header = payload.get(*at..transport).unwrap_or_default();
         let len = u8::try_from(header.len() / 4).unwrap_or_default();
         header.first() == Some(&(0x40 | len))
-            && half(header, 2) == Some(payload.len() - at)
+            && read_u16(header, 2) == Some(payload.len() - at)
             && header.get(9) == Some(&protocol)
             && checksum::holds(header)
     };
@@ -182,7 +183,7 @@ fn network(payload: &[u8], transport: usize, protocol: u8) -> Option<InnerIp> {
     let at = transport.checked_sub(IPV6)?;
     let header = payload.get(at..transport)?;
     let is_v6 = header.first()? >> 4 == 6
-        && half(header, 4)? == payload.len() - transport
+        && read_u16(header, 4)? == payload.len() - transport
         && header.get(6) == Some(&protocol);
     is_v6.then_some(InnerIp { at, is_v4: false })
 }
@@ -199,7 +200,7 @@ impl InnerIp {
             return put(packet, 4, len.checked_sub(40)?.to_be_bytes());
         }
         put(packet, 2, len.to_be_bytes())?;
-        let first = u16::try_from(half(packet, 4)?).ok()?;
+        let first = u16::try_from(read_u16(packet, 4)?).ok()?;
         let [.., high, low] = number.to_be_bytes();
         put(packet, 4, first.wrapping_add(u16::from_be_bytes([high, low])).to_be_bytes())?;
         put(packet, 10, [0; 2])?;
@@ -234,7 +235,7 @@ fn has_per_packet_fields(tunnel: &[u8]) -> bool {
     is_gre && first & GRE_CHECKSUM_OR_SEQUENCE != 0 || is_vxlan && second & VXLAN_CHECKSUM != 0
 }
 
-fn half(bytes: &[u8], at: usize) -> Option<usize> {
+fn read_u16(bytes: &[u8], at: usize) -> Option<usize> {
     Some(usize::from(u16::from_be_bytes(*bytes.get(at..)?.first_chunk()?)))
 }
 

@@ -58,7 +58,7 @@ fn finish(payload: &[u8], offload: Offload) -> Result<Vec<Vec<u8>>, Discard> {
 }
 
 #[test]
-fn udp_is_cut_as_it_would_have_been_sent() {
+fn udp_is_segmented_as_it_would_have_been_sent() {
     let data: Vec<u8> = (0..250).collect();
     let whole = [&TUNNEL[..], &ipv4(7, UDP, &udp(&data))].concat();
     let cut = Some(Cut { is_tcp: false, size: 100 });
@@ -75,7 +75,7 @@ fn udp_is_cut_as_it_would_have_been_sent() {
 }
 
 #[test]
-fn tcp_counts_on_and_its_flags_stay_where_they_belong() {
+fn tcp_sequence_numbers_increase_and_flags_stay_in_place() {
     const CWR_PSH_ACK: u8 = 0x98;
     let data: Vec<u8> = (0..250).collect();
     let packet = |sequence, flags, data: &[u8]| {
@@ -104,7 +104,7 @@ fn a_checksum_is_added_up_from_the_sum_of_the_pseudo_header() {
 }
 
 #[test]
-fn what_contradicts_itself_is_refused() {
+fn contradictory_offloads_are_refused() {
     let whole = [&TUNNEL[..], &ipv4(7, UDP, &udp(&[1; 250]))].concat();
     let cut = |is_tcp, size| Some(Cut { is_tcp, size });
     let refused = Err(Discard::BadHeader);
@@ -132,7 +132,7 @@ fn what_contradicts_itself_is_refused() {
 }
 
 #[test]
-fn datagrams_that_were_merged_with_their_like_are_no_inner_packet() {
+fn datagrams_merged_with_others_are_not_an_inner_packet() {
     let one = [&TUNNEL[..], &ipv4(7, UDP, &udp(&[1; 100]))].concat();
     let size = u16::try_from(one.len()).unwrap();
     assert_eq!(Offload::find(&[&one[..], &one, &one].concat(), size), None);

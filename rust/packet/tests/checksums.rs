@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn wrong_udp_checksums_are_refused_unless_somebody_vouches() {
+fn wrong_udp_checksums_are_refused_unless_trusted() {
     for (plain, udp_at) in [(v4_frame(b"hello!!"), V4_UDP), (v6_frame(b"hello!!"), V6_UDP)] {
         for at in (udp_at..udp_at + 4).chain(udp_at + 6..plain.len()) {
             let mut frame = plain.clone();

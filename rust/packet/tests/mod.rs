@@ -25,7 +25,7 @@ fn discard(frame: &[u8], meta: FrameMeta) -> Option<Discard> {
 }
 
 #[test]
-fn of_other_links_the_network_header_is_read_wherever_it_starts() {
+fn on_other_links_the_network_header_may_start_anywhere() {
     for frame in [v4_frame(b"hello"), v6_frame(b"hello")] {
         for network in [0, 4, 24] {
             let other = [vec![0xcc; network], frame[IP..].to_vec()].concat();
@@ -136,7 +136,7 @@ fn other_protocols_are_named() {
 }
 
 #[test]
-fn tags_in_the_frame_and_beside_it_name_one_vlan() {
+fn tags_inside_and_outside_the_frame_give_one_vlan() {
     let plain = v4_frame(b"hello");
     let outer = |tci| Some(VlanTag { tpid: 0x8100, tci });
     for (beside, inside, vlan) in [

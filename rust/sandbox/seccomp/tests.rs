@@ -94,7 +94,7 @@ fn a_worker_writes_to_its_own_descriptors_only() {
 }
 
 #[test]
-fn a_worker_has_no_memory_to_run_and_maps_no_ring_to_send_by() {
+fn a_worker_maps_no_executable_memory_and_no_transmit_ring() {
     let ring = i64::from(crate::sys::packet_ring::BLOCK_BYTES);
     let cases: [(c_long, &[i64], bool); 9] = [
         (libc::SYS_mmap, &anonymous(DATA), true),
@@ -134,7 +134,7 @@ fn a_worker_changes_no_socket_and_starts_nothing() {
 }
 
 #[test]
-fn a_worker_asks_devices_and_tells_them_nothing() {
+fn a_worker_queries_devices_but_does_not_change_them() {
     let ethtool = i64::try_from(libc::SIOCETHTOOL).unwrap();
     let up = i64::try_from(libc::SIOCSIFFLAGS).unwrap();
     let cases: [(c_long, &[i64], bool); 3] = [
@@ -146,7 +146,7 @@ fn a_worker_asks_devices_and_tells_them_nothing() {
 }
 
 #[test]
-fn a_control_process_reads_asks_names_and_starts_threads_only() {
+fn a_control_process_only_reads_resolves_names_and_starts_threads() {
     let at: i64 = libc::AT_FDCWD.into();
     let socket = |family: c_int, kind: c_int| [family.into(), kind.into(), 0_i64];
     let open = |flags: c_int| [at, 0, flags.into()];
@@ -178,7 +178,7 @@ fn a_control_process_reads_asks_names_and_starts_threads_only() {
 }
 
 #[test]
-fn what_is_fatal_kills_and_is_on_no_list() {
+fn lethal_calls_kill_and_are_on_no_list() {
     let lethal = lethal::calls();
     let program = lethal::calls().program(Miss::Allowed, SeccompAction::KillProcess).unwrap();
     for &call in lethal.rules.keys() {

@@ -211,7 +211,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(8))]
 
     #[test]
-    fn no_named_destination_is_lost_however_many_there_are(
+    fn no_destination_is_lost_however_many_there_are(
         known in prop::collection::vec(block(), 0..3000),
     ) {
         let program = destinations(&known);

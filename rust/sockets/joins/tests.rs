@@ -58,7 +58,7 @@ fn forty_five_groups_take_three_sockets() {
 }
 
 #[test]
-fn room_that_is_left_is_used_again() {
+fn free_room_is_reused() {
     in_namespace(|| {
         let lo = interface("lo");
         let mut joins = Joins::new();
@@ -101,7 +101,7 @@ fn many_sources_of_one_group_take_several_sockets() {
 }
 
 #[test]
-fn lists_and_any_source_stand_beside_each_other() {
+fn source_lists_and_any_source_are_separate_memberships() {
     in_namespace(|| {
         let lo = interface("lo");
         let mut joins = Joins::new();
@@ -117,7 +117,7 @@ fn lists_and_any_source_stand_beside_each_other() {
 }
 
 #[test]
-fn what_is_joined_twice_is_left_twice() {
+fn a_group_joined_twice_must_be_left_twice() {
     in_namespace(|| {
         let lo = interface("lo");
         let mut joins = Joins::new();
@@ -135,7 +135,7 @@ fn what_is_joined_twice_is_left_twice() {
 }
 
 #[test]
-fn what_fails_in_the_middle_leaves_nothing() {
+fn a_join_that_fails_halfway_leaves_nothing() {
     in_namespace(|| {
         let lo = interface("lo");
         let mut joins = Joins::new();

@@ -110,7 +110,7 @@ mod tests {
     use crate::sockets::udp_input;
 
     #[test]
-    fn a_list_has_what_was_joined_until_the_kernel_forgets_it() {
+    fn a_list_contains_joined_groups_until_the_kernel_drops_them() {
         with_cable(|| {
             let list = GroupList::open().unwrap();
             let near = interface(NEAR);

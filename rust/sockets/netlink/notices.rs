@@ -137,7 +137,7 @@ mod tests {
     use crate::sockets::testnet::{NEAR, ip, wait_until, with_cable};
 
     #[test]
-    fn a_change_is_told_and_a_neighbour_that_answers_is_none() {
+    fn a_change_is_reported_and_an_answering_neighbour_is_not() {
         with_cable(|| {
             let socket = NoticeSocket::open().unwrap();
             assert_eq!(socket.take(), Notices::default());
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_is_one_word() {
+    fn a_flood_is_one_change() {
         with_cable(|| {
             let socket = NoticeSocket::open().unwrap();
             let lines: String = (0..=255)

@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interface_stands_on_all_that_is_below_it() {
+    fn an_interface_is_stacked_on_everything_below_it() {
         let here = |index| Some(LowerLink::Here(index));
         let links = BTreeMap::from([
             link(2, "", None, Some(4)),

@@ -90,7 +90,7 @@ pub fn reconnect(fd: BorrowedFd<'_>, spec: &OutputSpec) -> Result<u16> {
     let port = port_for(fd, spec, &target)?;
     // This also removes the binding to an interface.
     disconnect(fd, &target)?;
-    leave_first(fd);
+    let_queue_drain(fd);
     choose_interface(fd, spec, options, &target)?;
     if spec.has_own_headers() || local_port(fd) == 0 {
         match bind_to(fd, spec, port, &target) {
@@ -123,7 +123,7 @@ fn disconnect(fd: BorrowedFd<'_>, target: &str) -> Result<()> {
 
 /// Gives earlier datagrams time to leave before later ones, without blocking: a queueing discipline
 /// may sort by source address.
-fn leave_first(fd: BorrowedFd<'_>) {
+fn let_queue_drain(fd: BorrowedFd<'_>) {
     const PATIENCE: Duration = Duration::from_millis(1);
     let start = Instant::now();
     while socket::unsent(fd).is_ok_and(|bytes| bytes > 0) && start.elapsed() < PATIENCE {
@@ -251,13 +251,13 @@ fn connect(fd: BorrowedFd<'_>, spec: &OutputSpec) -> Result<u16> {
 fn connect_port(fd: BorrowedFd<'_>, spec: &OutputSpec, port: u16) -> Result<()> {
     let peer = socket::endpoint(spec.address, port, spec.ifindex);
     let connected = SockRef::from(&fd).connect(&peer.into());
-    connected.map_err(|error| socket::refused("connecting", &spec.to_string(), no_way(error)))
+    connected.map_err(|error| socket::refused("connecting", &spec.to_string(), no_route(error)))
 }
 
 /// Maps the errors of all routes that lead nowhere (ip-route(8)) to the same one. For a socket that
 /// may send broadcasts, given an address of its own family, the kernel returns EACCES for
 /// `prohibit` and EINVAL for `blackhole`.
-fn no_way(error: io::Error) -> io::Error {
+fn no_route(error: io::Error) -> io::Error {
     match error.raw_os_error() {
         Some(libc::EACCES | libc::EINVAL) => io::Error::from_raw_os_error(libc::EHOSTUNREACH),
         _ => error,

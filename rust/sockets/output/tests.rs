@@ -112,7 +112,7 @@ fn a_source_address_must_be_this_hosts() {
 }
 
 #[test]
-fn what_the_other_side_answers_is_not_kept() {
+fn replies_of_the_peer_are_discarded() {
     in_namespace(|| {
         let host = std::net::UdpSocket::bind("127.0.0.1:6001").unwrap();
         let output = open(&spec("127.0.0.1", "")).unwrap();
@@ -179,7 +179,7 @@ fn a_source_that_is_asked_for_stays_when_it_is_reconnected() {
 }
 
 #[test]
-fn what_is_kept_needs_another_socket_or_a_right_of_it() {
+fn preserved_fields_need_another_socket_or_a_privilege() {
     with_cable(|| {
         ip(&format!("address add 2001:db8::1/64 dev {NEAR} nodad"));
         for (group, own) in [("239.1.1.1", "10.9.0.1"), ("ff3e::2", "2001:db8::1")] {

@@ -77,7 +77,7 @@ fn numbered(number: u16) -> Vec<u8> {
 }
 
 #[test]
-fn frames_come_in_order_round_and_round() {
+fn frames_stay_in_order_around_the_ring() {
     with_cable(|| {
         let (mut reader, injector) = (Reader::new(), injector());
         for number in 0..5 * SLOTS {
@@ -91,7 +91,7 @@ fn frames_come_in_order_round_and_round() {
 }
 
 #[test]
-fn a_slot_that_is_held_is_neither_taken_again_nor_overwritten() {
+fn a_held_slot_is_neither_taken_again_nor_overwritten() {
     with_cable(|| {
         let (mut reader, injector) = (Reader::new(), injector());
         for number in 0..2 * SLOTS {
@@ -117,7 +117,7 @@ fn a_slot_that_is_held_is_neither_taken_again_nor_overwritten() {
 }
 
 #[test]
-fn a_frame_longer_than_its_slot_comes_whole_and_in_its_place() {
+fn a_frame_longer_than_its_slot_arrives_whole_and_in_order() {
     with_cable(|| {
         ip_mtu(9000);
         let (mut reader, injector) = (Reader::new(), injector());
@@ -176,7 +176,7 @@ fn a_ring_has_one_reader_at_a_time() {
 }
 
 #[test]
-fn a_watched_ring_tells_of_the_next_frame_and_of_its_end() {
+fn a_watched_ring_reports_the_next_frame_and_its_end() {
     with_cable(|| {
         let (mut reader, injector) = (Reader::new(), injector());
         reader.ring.watch_slots(reader.fd.as_fd(), 5).unwrap();
@@ -195,7 +195,7 @@ fn a_watched_ring_tells_of_the_next_frame_and_of_its_end() {
 }
 
 #[test]
-fn who_takes_a_ring_over_reads_on_wherever_the_dead_one_was() {
+fn a_successor_reads_on_at_the_position_of_the_dead_reader() {
     with_cable(|| {
         let (mut reader, injector) = (Reader::new(), injector());
         let mut number = 0;
@@ -237,7 +237,7 @@ fn who_takes_a_ring_over_reads_on_wherever_the_dead_one_was() {
 }
 
 #[test]
-fn frames_of_the_first_look_at_an_empty_ring_that_was_taken_over_are_in_order() {
+fn frames_in_an_empty_ring_after_takeover_are_in_order() {
     with_cable(|| {
         for begin in 0..SLOTS {
             let (mut reader, injector) = (Reader::new(), injector());

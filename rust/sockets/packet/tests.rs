@@ -16,7 +16,7 @@ use socket2::SockRef;
 use super::*;
 use crate::addr::Addr;
 use crate::sockets::output;
-use crate::sockets::testnet::{FAR, NEAR, interface, ip, roam, wait_until, with_cable};
+use crate::sockets::testnet::{FAR, NEAR, interface, ip, run_on_any_cpu, wait_until, with_cable};
 use crate::spec::OutputSpec;
 use crate::sys::packet_ring::tx_disable::forced;
 
@@ -165,7 +165,7 @@ fn only_named_destinations_reach_the_queue() {
 }
 
 #[test]
-fn nothing_of_the_moment_before_is_queued() {
+fn nothing_is_queued_before_the_group_is_joined() {
     with_cable(|| {
         let stop = Arc::new(AtomicBool::new(false));
         let leaving = output::open(&spec(FAR)).unwrap();
@@ -173,7 +173,7 @@ fn nothing_of_the_moment_before_is_queued() {
         let until = Arc::clone(&stop);
         // A thread inherits the namespace of its creator.
         let traffic = thread::spawn(move || {
-            roam();
+            run_on_any_cpu();
             while !until.load(Ordering::Relaxed) {
                 SockRef::from(&leaving.fd).send(b"leaving").ok();
                 SockRef::from(&arriving.fd).send(&[7; 3000]).ok();
@@ -194,7 +194,7 @@ fn nothing_of_the_moment_before_is_queued() {
 }
 
 #[test]
-fn an_interface_that_is_down_is_heard_when_it_comes_up() {
+fn an_interface_that_comes_up_delivers_frames() {
     with_cable(|| {
         ip(&format!("link set {FAR} down"));
         let far = far(Fanout::New);
@@ -219,7 +219,7 @@ fn an_interface_that_is_not_there_is_named() {
 }
 
 #[test]
-fn nothing_leaves_by_a_packet_socket() {
+fn nothing_is_sent_through_a_packet_socket() {
     with_cable(|| {
         let watcher = far(Fanout::New);
         let shape = Some(RingShape { slot_bytes: 2048, slots: 32 });
@@ -254,7 +254,7 @@ fn near(ring: Option<RingShape>) -> PacketSocket {
 /// The remaining possibilities where the seccomp filter must permit mapping a socket; see
 /// docs/security.md.
 #[test]
-fn by_force_only_frames_too_short_for_an_address_leave() {
+fn a_mapped_transmit_ring_sends_only_frames_too_short_for_an_address() {
     with_cable(|| {
         let near = near(None);
         let header = [1, 0, 0x5e, 1, 1, 1, 2, 0, 0, 0, 0, 1, 0x88, 0xb5];

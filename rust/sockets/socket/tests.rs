@@ -7,8 +7,8 @@ use super::*;
 use crate::sockets::testnet::rerun;
 
 #[test]
-fn a_missing_right_is_named() {
-    rerun("sockets::socket::tests::in_a_process_without_rights", |command| {
+fn a_missing_privilege_is_named() {
+    rerun("sockets::socket::tests::process_without_privileges", |command| {
         if nix::unistd::geteuid().is_root() {
             command.uid(65534);
         }
@@ -16,8 +16,8 @@ fn a_missing_right_is_named() {
 }
 
 #[test]
-#[ignore = "run by a_missing_right_is_named, in a process of its own"]
-fn in_a_process_without_rights() {
+#[ignore = "run by a_missing_privilege_is_named, in a process of its own"]
+fn process_without_privileges() {
     let error = open(libc::AF_PACKET, libc::SOCK_RAW, "lo").unwrap_err();
     assert!(matches!(error, Error::Permission(_)));
     assert!(error.to_string().starts_with("CAP_NET_RAW is missing"), "{error}");

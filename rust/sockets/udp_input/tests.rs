@@ -109,7 +109,7 @@ fn sources_over_the_limit_leave_the_membership_as_it_was() {
 }
 
 #[test]
-fn each_socket_hears_its_own_interface() {
+fn each_socket_receives_only_from_its_interface() {
     with_cable(|| {
         for (name, address) in [(NEAR, "2001:db8::1"), (FAR, "2001:db8::2")] {
             ip(&format!("address add {address}/64 dev {name} nodad"));

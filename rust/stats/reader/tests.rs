@@ -36,7 +36,7 @@ fn used() -> (Arc<SharedWords>, Writer) {
 }
 
 #[test]
-fn slots_are_found_by_whose_they_are() {
+fn slots_are_found_by_owner() {
     let (page, mut writer) = used();
     let snapshot = Snapshot::take(page.view()).unwrap();
     let owner = SlotOwner::rule("a");
@@ -53,7 +53,7 @@ fn slots_are_found_by_whose_they_are() {
 }
 
 #[test]
-fn the_longest_name_is_kept_and_no_longer_one() {
+fn the_longest_name_fits_but_no_longer_one() {
     let page = create_page().unwrap();
     for (name, kept) in [("fifteen-letters", Some("fifteen-letters")), ("sixteen-letters!", None)] {
         metadata::set_name(&page, RULE, name);
@@ -63,7 +63,7 @@ fn the_longest_name_is_kept_and_no_longer_one() {
 }
 
 #[test]
-fn a_page_that_is_published_all_the_time_ends_the_reading_in_time() {
+fn a_read_of_a_constantly_published_page_ends_in_time() {
     let (page, _) = used();
     page.words()[header::SEQUENCE].fetch_add(1, Ordering::Relaxed);
     let start = Instant::now();
@@ -93,7 +93,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn whatever_is_in_a_page_is_harmless(
+    fn any_page_content_is_harmless(
         damage in prop::collection::vec((0..200_usize, word()), 0..60),
         beside in prop::collection::vec(any::<u64>(), 0..16),
     ) {

@@ -44,7 +44,7 @@ fn successors(page: &Arc<SharedWords>, found: &Found) -> [SlotWords; 2] {
 }
 
 #[test]
-fn a_successor_finds_what_was_counted_and_for_whom() {
+fn a_successor_finds_counts_and_owners() {
     let page = used();
     assert_eq!(incarnations(&page), 0);
     let found = take_over(&page).unwrap();
@@ -81,7 +81,7 @@ fn a_page_of_another_layout_or_size_is_refused() {
 }
 
 #[test]
-fn a_writer_that_died_while_it_published_holds_no_reader_up() {
+fn a_writer_that_died_while_publishing_blocks_no_reader() {
     let page = used();
     // Half of a turn's counts: the wanted copies, but not the sent ones.
     page.words()[header::SEQUENCE].fetch_add(1, Ordering::Relaxed);
@@ -101,7 +101,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn whatever_is_in_a_page_is_harmless(damage in prop::collection::vec((0..200_usize, word()), 0..60)) {
+    fn any_page_content_is_harmless(damage in prop::collection::vec((0..200_usize, word()), 0..60)) {
         let page = used();
         for (at, word) in damage {
             if at != header::LAYOUT {

@@ -62,7 +62,7 @@ impl Ring {
         self.slots.scratch.memory = memory;
         self.give_back(buffer);
         match written {
-            Ok((told, len)) => Ok((told, Buffer { pool: SCRATCH_POOL, id, len })),
+            Ok((result, len)) => Ok((result, Buffer { pool: SCRATCH_POOL, id, len })),
             Err(error) => {
                 self.slots.scratch.give_back(id);
                 Err(Some(error))

@@ -116,7 +116,7 @@ fn a_ring_that_still_listens_is_dropped_at_once() {
 }
 
 #[test]
-fn a_ring_refuses_what_it_is_not_for() {
+fn a_ring_refuses_other_operations() {
     let (mut ring, near, far) = listening(8);
     let fd = types::Fd(near.as_raw_fd());
     let address = libc::sockaddr { sa_family: 0, sa_data: [0; 14] };

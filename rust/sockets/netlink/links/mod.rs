@@ -54,14 +54,14 @@ impl LinkSocket {
     }
 
     /// Opens one that receives only deletions of links, and none before
-    /// [`LinkSocket::hear_deletions_of`].
+    /// [`LinkSocket::watch_deletions_of`].
     ///
     /// # Errors
     /// As [`LinkSocket::open`].
     pub fn open_for_deletions() -> Result<Self> {
         const RECEIVE_BUFFER_BYTES: usize = 8 << 20;
         let socket = Self::subscribe(libc::RTMGRP_LINK)?;
-        socket.hear_deletions_of(&[])?;
+        socket.watch_deletions_of(&[])?;
         socket::receive_buffer(socket.as_fd(), RECEIVE_BUFFER_BYTES, TARGET)?;
         // Discard what arrived before the filter was attached.
         let mut bytes = vec![0; MESSAGE_BYTES];
@@ -74,7 +74,7 @@ impl LinkSocket {
     ///
     /// # Errors
     /// The kernel has no memory; the previous filter stays.
-    pub fn hear_deletions_of(&self, indices: &[u32]) -> Result<()> {
+    pub fn watch_deletions_of(&self, indices: &[u32]) -> Result<()> {
         sockopt::attach_filter(self.as_fd(), &filter::link_deletions(indices))
             .map_err(|error| Error::os("attaching a filter", TARGET, error))
     }

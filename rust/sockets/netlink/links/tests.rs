@@ -72,7 +72,7 @@ fn carrier_event(index: u32, up: bool, carrier: bool) -> LinkEvent {
 }
 
 #[test]
-fn the_list_has_what_stands_on_what() {
+fn the_list_contains_the_stacking() {
     with_cable(|| {
         let near = interface(NEAR).index;
         ip(&format!("link add up0 link {NEAR} type macvlan"));
@@ -135,7 +135,7 @@ fn a_link_has_flags_and_alternative_names() {
 }
 
 #[test]
-fn what_a_bridge_says_of_its_ports_is_no_deletion() {
+fn a_bridge_port_message_is_not_a_deletion() {
     for kind in [libc::RTM_NEWLINK, libc::RTM_DELLINK] {
         assert_eq!(events(&link(kind, BRIDGE, 7, 0)), []);
     }
@@ -181,7 +181,7 @@ fn a_refusal_is_an_error() {
 }
 
 #[test]
-fn messages_cut_anywhere_are_passed_over() {
+fn truncated_messages_are_skipped() {
     let whole = link(libc::RTM_NEWLINK, 0, 3, UP | LOWER_UP | RUNNING);
     for end in 0..whole.len() {
         assert_eq!(events(&whole[..end]), []);
@@ -200,7 +200,7 @@ proptest! {
     }
 
     #[test]
-    fn no_damage_makes_a_panic(
+    fn no_corruption_causes_a_panic(
         kind in prop_oneof![
             Just(libc::RTM_NEWLINK), Just(libc::RTM_DELLINK), Just(libc::RTM_NEWADDR), Just(NLMSG_ERROR)
         ],
@@ -234,7 +234,7 @@ fn carrier(events: &[LinkEvent], index: u32) -> Option<bool> {
 }
 
 #[test]
-fn a_link_is_heard_of_when_it_changes_and_when_all_are_asked_for() {
+fn a_link_is_reported_on_changes_and_in_dumps() {
     with_cable(|| {
         let near = interface(NEAR).index;
         let socket = LinkSocket::open().unwrap();

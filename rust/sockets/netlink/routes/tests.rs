@@ -29,7 +29,7 @@ fn find(socket: &RouteSocket, spec: &OutputSpec) -> Route {
 }
 
 #[test]
-fn a_way_is_that_of_a_socket_that_is_connected_now() {
+fn a_route_matches_a_newly_connected_socket() {
     with_cable(|| {
         let socket = RouteSocket::open().unwrap();
         let near = interface(NEAR).index;
@@ -61,7 +61,7 @@ fn a_way_is_that_of_a_socket_that_is_connected_now() {
 }
 
 #[test]
-fn a_neighbour_is_sought_before_anything_is_sent_to_it() {
+fn a_neighbour_is_resolved_before_anything_is_sent_to_it() {
     with_cable(|| {
         let socket = RouteSocket::open().unwrap();
         // Both ends are in one namespace, so no host answers.
@@ -83,7 +83,7 @@ fn a_neighbour_is_sought_before_anything_is_sent_to_it() {
 }
 
 #[test]
-fn what_cuts_batches_is_found_wherever_it_stands() {
+fn token_bucket_filters_are_found_anywhere_below_the_root() {
     with_cable(|| {
         let socket = RouteSocket::open().unwrap();
         assert_eq!(socket.bursts().unwrap(), BTreeMap::new());
@@ -109,7 +109,7 @@ fn what_cuts_batches_is_found_wherever_it_stands() {
 }
 
 #[test]
-fn answers_that_nobody_took_confuse_nothing() {
+fn unread_answers_do_not_confuse_the_next_request() {
     in_namespace(|| {
         let socket = RouteSocket::open().unwrap();
         let question = RouteNetlinkMessage::GetRoute(route_to(&to("::1", 0)));
