@@ -1,6 +1,6 @@
-"""Lines of JSON-RPC 2.0: requests to bytes, and any bytes to answers, notifications or an error.
+"""Messages of JSON-RPC 2.0 as lines: requests are written, responses and notifications read.
 
-Pure. Whatever the other side sends, this raises `Malformed` or gives a value of a known shape.
+Pure. From any bytes comes a value of a known type, or `Malformed`.
 """
 
 import json
@@ -34,7 +34,7 @@ class Malformed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer(Generic[T]):
+class Response(Generic[T]):
     """The answer to one request: its result or an error."""
 
     id: int | None
@@ -72,7 +72,7 @@ class _ErrorObject(JsonObject):
 
 
 @dataclass(frozen=True, slots=True)
-class _Message(JsonObject, Generic[T]):
+class _RpcMessage(JsonObject, Generic[T]):
     """Any message of JSON-RPC 2.0; absent and null are one."""
 
     jsonrpc: Literal["2.0"]
@@ -100,7 +100,7 @@ def request_line(number: int, method: str, params: Mapping[str, Any]) -> bytes:
     return text.encode() + b"\n"
 
 
-def read_line(line: bytes, result: type[T]) -> Answer[T] | Notification:
+def read_line(line: bytes, result: type[T]) -> Response[T] | Notification:
     """The message that one line holds.
 
     Args:
@@ -111,16 +111,16 @@ def read_line(line: bytes, result: type[T]) -> Answer[T] | Notification:
         Malformed: it is nothing that the protocol knows.
     """
     try:
-        message: _Message[T] = decode(_Message[result], line)  # type: ignore[valid-type]
+        message: _RpcMessage[T] = decode(_RpcMessage[result], line)  # type: ignore[valid-type]
     except JsonError as error:
         raise Malformed(f"with a malformed message: {error}") from None
     if message.method is not None:
         return Notification(message.method, message.params)
     if message.error is not None:
-        return Answer(message.id, error=_exception(message.error))
+        return Response(message.id, error=_exception(message.error))
     if message.result is None:
         raise Malformed("with a message that has no method, result or error")
-    return Answer(message.id, message.result)
+    return Response(message.id, message.result)
 
 
 def _exception(error: _ErrorObject) -> McrError:

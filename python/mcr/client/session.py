@@ -19,7 +19,7 @@ from ..protocol.constants import LINE_BYTES, PROTOCOL, ROOT_SOCKET, default_sock
 from ..protocol.jsonl import LineBuffer, LineTooLong
 from ..protocol.results import Hello
 from . import methods
-from .jsonrpc import Answer, Malformed, Notification, read_line, request_line
+from .jsonrpc import Malformed, Notification, Response, read_line, request_line
 from .methods import Call
 
 T = TypeVar("T")
@@ -76,7 +76,7 @@ class Session:
         self, path: Path, timeout_s: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
         """Nothing is said before it is asked for."""
-        prepare(Hello)  # now, so that loading pydantic takes no time of an answer's
+        prepare(Hello)  # loads pydantic now, not within the time of the first answer
         self.path = path
         self.timeout_s = timeout_s
         self.hello: Hello | None = None
@@ -195,7 +195,7 @@ class Session:
         self._revision = getattr(answer.result, "revision", self._revision)
         return call.value(answer.result)
 
-    def _answer(self, call: Call[T], deadline: float) -> Steps[Answer[Any]]:
+    def _answer(self, call: Call[T], deadline: float) -> Steps[Response[Any]]:
         while True:
             try:
                 message = yield from self._message(deadline, call.result)
@@ -214,12 +214,12 @@ class Session:
             message = yield from self._message(deadline)
         except (TimeoutError, _Lost):
             return
-        if isinstance(message, Answer) and message.id is None and message.error is not None:
+        if isinstance(message, Response) and message.id is None and message.error is not None:
             raise message.error
 
     def _message(
         self, deadline: float | None, result: type[Any] = object
-    ) -> Steps[Answer[Any] | Notification]:
+    ) -> Steps[Response[Any] | Notification]:
         try:
             while (line := self._lines.take()) is None:
                 left = None if deadline is None else self._left(deadline)

@@ -27,19 +27,19 @@ class Hello(JsonObject):
     server: str
     """Program and version, as ``mcr 0.1.0``."""
     pid: int
-    """The process that serves the socket; another one after it had to be restarted."""
+    """The process that serves the socket; it changes when control is restarted."""
     revision: Count
     """Grows by one with each change of the rules."""
     ingress: str
     workers: Count
-    """How many worker processes there shall be."""
+    """The number of worker processes, running or not."""
     sequence: Count
     """The number of the last event."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerCount(JsonObject):
-    """How many workers relay, of how many that should."""
+    """The number of workers that relay, and of all."""
 
     running: Count
     of: Count
@@ -61,7 +61,7 @@ class RuleOutputInfo(JsonObject):
     output: str
     """The output as rule text."""
     ttl: Ttl
-    """What copies leave with: 1 to 255, or that of each datagram."""
+    """The TTL of copies: 1 to 255, or derived from that of each datagram."""
     parked: str | None
     """Why nothing is sent now; None while all is well."""
 
@@ -92,7 +92,7 @@ class RuleInfo(JsonObject):
 
 @dataclass(frozen=True, slots=True)
 class RuleResult(JsonObject):
-    """One rule, and the revision that it was of."""
+    """One rule of the daemon, at one revision."""
 
     revision: Count
     rule: RuleInfo
@@ -100,10 +100,10 @@ class RuleResult(JsonObject):
 
 @dataclass(frozen=True, slots=True)
 class RuleList(JsonObject):
-    """Rules of the daemon, and the revision that they were of."""
+    """Rules of the daemon, at one revision."""
 
     revision: Count
-    """What to give as `expected_revision` to a change that builds on these rules."""
+    """The `expected_revision` of a change that builds on these rules."""
     rules: tuple[RuleInfo, ...]
 
     def __iter__(self) -> Iterator[RuleInfo]:
@@ -117,17 +117,17 @@ class RuleList(JsonObject):
 
 @dataclass(frozen=True, slots=True)
 class ChangeResult(JsonObject):
-    """What a change of the rules has done, or with `dry_run` would do."""
+    """The effect of a change of the rules, or with `dry_run` of one that was not made."""
 
     revision: Count
-    """The revision after the change; with `dry_run` the one that there is."""
+    """The revision after the change; with `dry_run` the current one."""
     dry_run: bool
     removed: tuple[str, ...]
-    """The ids of rules that are gone."""
+    """The ids of the rules that were removed."""
     kept: tuple[str, ...]
-    """The ids of rules that were asked for and there already; their counters went on."""
+    """The ids of requested rules that existed already; their counters continue."""
     changed: tuple[str, ...]
-    """The ids of rules that were enabled or disabled."""
+    """The ids of the rules that were enabled or disabled."""
     warnings: tuple[str, ...]
     added: tuple[RuleInfo, ...]
 
@@ -155,20 +155,20 @@ class DaemonStats(Stats):
     revision: Count
     totals: Totals
     stale_workers: tuple[int, ...]
-    """The workers whose counters could not be read; their last known counts are in."""
+    """The workers whose counters cannot be read; their last known counts are included."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerDeath(JsonObject):
-    """How a worker process ended the last time."""
+    """The last death of a worker process."""
 
     at: float
     """Unix time, in seconds."""
     cause: str
     outage_ms: int | None
-    """How long its flows stood still; None while they do, or where control was restarted since."""
+    """The time until its flows continued; None until then, or if control was restarted since."""
     missed_frames: int | None
-    """The frames that its sockets could not keep meanwhile; None where nobody knows (yet)."""
+    """The frames that its sockets could not hold meanwhile; None if that is not known (yet)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,10 +223,10 @@ class InterfaceList(JsonObject):
 
 @dataclass(frozen=True, slots=True)
 class LogLevels(JsonObject):
-    """What the daemon writes to its log: debug, info, warning or error, and what is worse."""
+    """The lowest level that the daemon logs: debug, info, warning or error."""
 
     level: str = field(metadata={"alias": "global"})
-    """For all facilities that have no level of their own."""
+    """The level of the facilities that have none of their own."""
     facilities: Mapping[str, str | None]
 
 
@@ -240,14 +240,14 @@ class HostChanges(JsonObject):
 
 @dataclass(frozen=True, slots=True)
 class EventPosition(JsonObject):
-    """Where the stream of events stands when a subscription begins."""
+    """The position in the stream of events at which a subscription begins."""
 
     sequence: Count
     """The number of the last event."""
     oldest: Count
-    """The number of the first event that is kept, or of the next one if none is."""
+    """The number of the first available event, or of the next one if there is none."""
     missed: Count
-    """How many of the events that were asked for are kept no longer."""
+    """The number of requested events that are no longer available."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,15 +264,15 @@ class Event(JsonObject):
     kind: str
     """rule, worker, interface or log; of a gap, gap."""
     event: str
-    """What happened, such as added or died; gap where events were missed."""
+    """What happened, such as added or died; gap if events were missed."""
     text: str
     """One sentence."""
     fields: Mapping[str, Any] = field(default_factory=dict)
-    """What else events of this kind say, such as id, number or interface."""
+    """Further members of events of this kind, such as id, number or interface."""
 
     @property
     def missed(self) -> int | None:
-        """Of a gap, how many events of all kinds were missed at most; None where nobody knows."""
+        """Of a gap, the maximum of missed events of all kinds; None if it is not known."""
         count = self.fields.get("missed")
         return count if type(count) is int else None
 
