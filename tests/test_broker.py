@@ -48,7 +48,7 @@ def test_a_worker_that_sends_something_else_is_told_of(
     near, far = line
     broker = Broker(2, "udp")
     near.send(message)
-    with pytest.raises(mcr.McrError, match="worker 1 sent its supervisor"):
+    with pytest.raises(mcr.McrError, match="worker 1 violated the broker protocol"):
         broker.serve(1, far.fileno())
     near.send(HELLO)
     assert broker.serve(1, far.fileno())

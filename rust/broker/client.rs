@@ -74,7 +74,7 @@ impl Client {
         thread::Builder::new()
             .name("mcr-leases".to_owned())
             .spawn(run)
-            .map_err(|error| Error::os("starting a thread", "the leases", error))?;
+            .map_err(|error| Error::os("starting a thread", "the broker client", error))?;
         Ok(Self { line: Arc::new(line) })
     }
 

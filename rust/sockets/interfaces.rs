@@ -98,10 +98,10 @@ pub fn list() -> Result<Vec<HostInterface>> {
 /// reports success but leaves it off.
 pub fn switch_gro_on(name: &str) -> Result<()> {
     let socket = socket::open(libc::AF_INET, libc::SOCK_DGRAM, name)?;
-    let failed = |error| Error::os("switching GRO on", name, error);
+    let failed = |error| Error::os("enabling GRO", name, error);
     netdev::set_gro(socket.as_fd(), name, true).map_err(|error| match error.raw_os_error() {
         Some(libc::EPERM) => Error::Permission(format!(
-            "CAP_NET_ADMIN is missing: switching GRO on for {name} is not permitted; run as root"
+            "CAP_NET_ADMIN is missing: enabling GRO for {name} is not permitted; run as root"
         )),
         _ => failed(error),
     })?;
@@ -109,7 +109,7 @@ pub fn switch_gro_on(name: &str) -> Result<()> {
     if netdev::gro(socket.as_fd(), name).map_err(failed)? {
         return Ok(());
     }
-    Err(failed(io::Error::other("the device reports success and leaves it off")))
+    Err(failed(io::Error::other("the device reports success but leaves it off")))
 }
 
 /// Whether the device merges datagrams even if no socket asks for it; `None` if the device or the

@@ -41,7 +41,7 @@ impl Descriptors {
         } else {
             let raised = wanted.checked_next_power_of_two().unwrap_or(hard).min(hard);
             let set = setrlimit(Resource::RLIMIT_NOFILE, raised, hard);
-            set.map_err(|e| Error::os("raising the limit of descriptors", "this process", e))?;
+            set.map_err(|e| Error::os("raising the descriptor limit", "this process", e))?;
             raised
         };
         self.left = granted.saturating_sub(needed).saturating_sub(MARGIN);

@@ -1,6 +1,9 @@
 //! The interface to the kernel, and the only module with `unsafe`. Each file wraps one kernel
 //! facility in functions that are safe to call with any arguments.
-#![allow(unsafe_code, reason = "the only door to the kernel; every block says why it holds")]
+#![allow(
+    unsafe_code,
+    reason = "the only module with unsafe code; every block states why it is sound"
+)]
 
 pub mod buffers;
 pub mod group_filter;

@@ -152,7 +152,7 @@ def test_the_doctor_names_the_cards_below(uppers: Uppers) -> None:
             assert mcr.doctor.repair(told) is not None
         assert "gro" not in look(uppers.relay, rule.replace("mv0", upper))
     uppers.relay.offload("c0", gro=False)
-    with uppers.relay, pytest.raises(mcr.McrError, match="reports success and leaves it off"):
+    with uppers.relay, pytest.raises(mcr.McrError, match="reports success but leaves it off"):
         mcr.doctor.repair(mcr.Finding("gro", "advice", "", "mv0"))
     uppers.relay.offload("c0", gro=True)
 

@@ -197,7 +197,7 @@ impl Server {
         let known = self.workers.get_mut(usize::from(worker)).ok_or(NO_WORKER)?;
         match request {
             Request::Hello { protocol: PROTOCOL } => known.start_session(&self.group_list),
-            Request::Hello { .. } => return Err(Fault::Breach("another protocol")),
+            Request::Hello { .. } => return Err(Fault::Breach("another protocol version")),
             _ if !known.is_known => return Err(Fault::Breach("no hello")),
             Request::ReleaseUnclaimed {} => {
                 known.release_unclaimed();
@@ -279,7 +279,7 @@ fn is_gone(error: &io::Error) -> bool {
 }
 
 fn breach(worker: u16, what: &str) -> Error {
-    Error::Engine(format!("worker {worker} sent its supervisor {what}"))
+    Error::Engine(format!("worker {worker} violated the broker protocol: {what}"))
 }
 
 #[cfg(test)]

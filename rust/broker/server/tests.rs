@@ -133,7 +133,10 @@ fn policy_violations_end_the_connection() {
         for request in wrong {
             let (end, answers) = ask(Ingress::Packet, std::slice::from_ref(&request));
             let text = end.unwrap_err().to_string();
-            assert!(text.starts_with("the engine stopped: worker 0 sent its supervisor"), "{text}");
+            assert!(
+                text.starts_with("the engine stopped: worker 0 violated the broker protocol"),
+                "{text}"
+            );
             assert_eq!(answers, [Answer::Done {}], "{request:?}");
         }
         let (end, _) = ask(Ingress::Udp, &[frames(vec![], None)]);

@@ -34,7 +34,7 @@ pub fn open(group: Addr, port: u16, interface: &InterfaceRef<'_>) -> Result<Owne
 /// # Errors
 /// The kernel refuses the option.
 pub fn merge(fd: BorrowedFd<'_>, on: bool) -> Result<()> {
-    let what = if on { "turning UDP_GRO on" } else { "turning UDP_GRO off" };
+    let what = if on { "enabling UDP_GRO" } else { "disabling UDP_GRO" };
     set(fd, (libc::SOL_UDP, libc::UDP_GRO), on.into(), what, "a GRO helper socket")
 }
 

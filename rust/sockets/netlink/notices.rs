@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::sockets::{filter, socket};
 use crate::sys::sockopt;
 
-const TARGET: &str = "route notifications";
+const TARGET: &str = "rtnetlink";
 
 /// Room for some dozen messages.
 const RECEIVE_BUFFER_BYTES: usize = 16 * 1024;
@@ -92,7 +92,7 @@ impl NoticeSocket {
             .map_err(|error| Error::os("attaching a filter", TARGET, error))?;
         socket::receive_buffer(fd.as_fd(), RECEIVE_BUFFER_BYTES, TARGET)?;
         bind(fd.as_raw_fd(), &NetlinkAddr::new(0, groups))
-            .map_err(|errno| Error::os("subscribing to", TARGET, errno))?;
+            .map_err(|errno| Error::os("subscribing to notifications", TARGET, errno))?;
         Ok(Self { fd })
     }
 

@@ -83,7 +83,7 @@ impl LinkSocket {
         // Protocol 0, which `socket::open` uses, is NETLINK_ROUTE.
         let fd = socket::open(libc::AF_NETLINK, libc::SOCK_RAW, TARGET)?;
         bind(fd.as_raw_fd(), &NetlinkAddr::new(0, groups.unsigned_abs()))
-            .map_err(|errno| Error::os("subscribing to", TARGET, errno))?;
+            .map_err(|errno| Error::os("subscribing to notifications", TARGET, errno))?;
         Ok(Self { fd })
     }
 
