@@ -1,6 +1,8 @@
 """Rules, inputs and outputs of every kind, as Hypothesis draws them."""
 
-from ipaddress import ip_address, ip_network
+from functools import cache
+from ipaddress import ip_network
+from typing import Literal
 
 from hypothesis import strategies as st
 
@@ -41,77 +43,99 @@ KERNEL_INTERFACES = st.text(
     max_size=127,
 ).filter(lambda name: name not in {".", ".."})
 
+# Built once: hypothesis looks into each strategy that it sees for the first time.
+_TARGETS = st.one_of(GROUPS, ADDRESSES)
+_TARGETS_OR_HOSTS = st.one_of(GROUPS, ADDRESSES, HOSTS)
+_SOURCES = {
+    version: st.lists(st.ip_addresses(v=version).filter(usable_source), max_size=3, unique=True)
+    for version in (4, 6)
+}
+_BOOLEANS = st.booleans()
+_VLANS = st.one_of(st.none(), st.integers(1, 4094))
+_JOINS: dict[bool, st.SearchStrategy[Literal["each", "none"] | None]] = {
+    True: st.sampled_from([None, "none"]),
+    False: st.sampled_from([None, "none", "each"]),
+}
+_TTLS: st.SearchStrategy[int | Literal["keep", "decrement"] | None] = st.one_of(
+    st.none(), st.integers(1, 255), st.just("keep"), st.just("decrement")
+)
+_DSCPS: st.SearchStrategy[int | Literal["keep"]] = st.one_of(st.integers(0, 63), st.just("keep"))
+_SOURCE_PORTS: st.SearchStrategy[int | Literal["keep"] | None] = st.one_of(
+    st.none(), PORTS, st.just("keep")
+)
+_LOOPS = st.sampled_from([None, True, False])
+_PRIORITIES = st.one_of(st.none(), st.integers(0, 6))
+_BITS = st.one_of(st.just(0), st.integers(0, 28))
+_PORT_COUNTS = st.one_of(st.just(1), st.integers(1, 5000))
+_OUTPUT_COUNTS = st.integers(1, 4)
+_RULE_NAMES = st.one_of(st.none(), NAMES.filter(lambda name: len(name) <= 64))
 
-@st.composite
-def blocks(draw: st.DrawFn, bits: int) -> Network:
+
+@cache
+def _optional(strategy: st.SearchStrategy[str]) -> st.SearchStrategy[str | None]:
+    return st.one_of(st.none(), strategy)
+
+
+def _block(draw: st.DrawFn, bits: int) -> Network:
     """Any block of groups in which so many bits vary."""
     first = draw(GROUPS)
     return ip_network((first, first.max_prefixlen - bits), strict=False)
 
 
-@st.composite
-def port_ranges(draw: st.DrawFn, count: int) -> range:
+def _ports(draw: st.DrawFn, count: int) -> range:
     """So many ports in a row."""
-    first = draw(st.integers(1, 65536 - count))
+    first = 1 + (draw(PORTS) - 1) % (65536 - count)
     return range(first, first + count)
 
 
-@st.composite
-def sources_of(draw: st.DrawFn, group: Address | Network) -> list[Address]:
-    """Some senders of the group's family."""
-    senders = st.ip_addresses(v=4 if group.version == 4 else 6)
-    unicast = senders.filter(usable_source)
-    return draw(st.lists(unicast, max_size=3, unique=True))
-
-
-@st.composite
-def inputs(
-    draw: st.DrawFn,
-    interfaces: st.SearchStrategy[str] = INTERFACES,
-    bits: int = 0,
-    ports: int = 1,
+def _input(
+    draw: st.DrawFn, interfaces: st.SearchStrategy[str], bits: int, port_count: int
 ) -> Input:
-    """Any input with so many bits that vary in its group, and so many ports."""
-    group = draw(blocks(bits) if bits else st.one_of(GROUPS, ADDRESSES))
-    joins = [None, "none"] if bits > 12 else [None, "none", "each"]
+    group = _block(draw, bits) if bits else draw(_TARGETS)
     return Input(
         group,
-        draw(port_ranges(ports)),
-        interface=draw(st.one_of(st.none(), interfaces)),
-        sources=draw(sources_of(group)),
-        vlan=draw(st.one_of(st.none(), st.integers(1, 4094))),
-        join=draw(st.sampled_from(joins)) if group.is_multicast else None,
+        _ports(draw, port_count),
+        interface=draw(_optional(interfaces)),
+        sources=draw(_SOURCES[group.version]),
+        vlan=draw(_VLANS),
+        join=draw(_JOINS[bits > 12]) if group.is_multicast else None,
+    )
+
+
+def _output(
+    draw: st.DrawFn, interfaces: st.SearchStrategy[str], bits: int, port_count: int
+) -> Output:
+    takes_block = bits > 0 and draw(_BOOLEANS)
+    address = _block(draw, bits) if takes_block else draw(_TARGETS_OR_HOSTS)
+    source = draw(_SOURCES[4 if isinstance(address, str) else address.version])
+    return Output(
+        address,
+        _ports(draw, port_count) if draw(_BOOLEANS) else draw(PORTS),
+        interface=draw(_optional(interfaces)),
+        ttl=draw(_TTLS),
+        dscp=draw(_DSCPS),
+        source=source[0] if source else None,
+        source_port=draw(_SOURCE_PORTS),
+        loop=draw(_LOOPS),
+        priority=draw(_PRIORITIES),
     )
 
 
 @st.composite
-def outputs(
-    draw: st.DrawFn,
-    interfaces: st.SearchStrategy[str] = INTERFACES,
-    bits: int = 0,
-    ports: int = 1,
-) -> Output:
-    """Any output, with any of the options, that fits such an input."""
-    address = draw(st.one_of(GROUPS, ADDRESSES, HOSTS, *([blocks(bits)] if bits else [])))
-    source = draw(sources_of(ip_address("192.0.2.1") if isinstance(address, str) else address))
-    return Output(
-        address,
-        draw(st.one_of(PORTS, port_ranges(ports))),
-        interface=draw(st.one_of(st.none(), interfaces)),
-        ttl=draw(st.one_of(st.none(), st.integers(1, 255), st.just("keep"), st.just("decrement"))),
-        dscp=draw(st.one_of(st.integers(0, 63), st.just("keep"))),
-        source=source[0] if source else None,
-        source_port=draw(st.one_of(st.none(), PORTS, st.just("keep"))),
-        loop=draw(st.sampled_from([None, True, False])),
-        priority=draw(st.one_of(st.none(), st.integers(0, 6))),
-    )
+def inputs(draw: st.DrawFn, interfaces: st.SearchStrategy[str] = INTERFACES) -> Input:
+    """Any input for one group and one port."""
+    return _input(draw, interfaces, 0, 1)
+
+
+@st.composite
+def outputs(draw: st.DrawFn, interfaces: st.SearchStrategy[str] = INTERFACES) -> Output:
+    """Any output, with any of the options, of an input for one group and one port."""
+    return _output(draw, interfaces, 0, 1)
 
 
 @st.composite
 def rules(draw: st.DrawFn, interfaces: st.SearchStrategy[str] = INTERFACES) -> Rule:
-    """Any rule."""
-    bits = draw(st.one_of(st.just(0), st.integers(0, 28)))
-    ports = draw(st.one_of(st.just(1), st.integers(1, 5000)))
-    several = st.lists(outputs(interfaces, bits, ports), min_size=1, max_size=4)
-    names = st.one_of(st.none(), NAMES.filter(lambda name: len(name) <= 64))
-    return Rule(draw(inputs(interfaces, bits, ports)), draw(several), name=draw(names))
+    """Any rule, for one group or a block of them, and for one port or a range."""
+    bits, port_count = draw(_BITS), draw(_PORT_COUNTS)
+    made = [_output(draw, interfaces, bits, port_count) for _ in range(draw(_OUTPUT_COUNTS))]
+    return Rule(_input(draw, interfaces, bits, port_count), made, name=draw(_RULE_NAMES))
