@@ -5,6 +5,7 @@ import graphlib
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,18 @@ RUST_LAYERS = [
 SOURCES = ["python", "rust", "tests", "bench", "examples"]
 MAX_FILE_LINES = 450
 MAX_FUNCTION_LINES = 60
+IN_BOTH_LANGUAGES = {  # one concept, which Python shows and Rust does
+    "Broker",
+    "Latency",
+    "ReceiveReport",
+    "Receiver",
+    "Relay",
+    "RuleStatus",
+    "RuleStatusTracker",
+    "SendReport",
+    "Sender",
+    "WorkerCounters",
+}
 PURE = ["addr", "packet", "rules"]  # neither sockets nor clocks
 HEAVY = {"asyncio", "pydantic", "rich", "typer"}  # never loaded by `import mcr`
 
@@ -145,12 +158,25 @@ def test_rust_modules_use_each_other_in_no_circle() -> None:
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
-def test_a_rust_type_has_a_name_of_its_own() -> None:
-    """A name can be looked up in the whole crate and means one thing."""
+def python_type_names() -> Iterator[tuple[str, Path]]:
+    """The public classes of the package, each with the file that defines it."""
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                yield node.name, path
+
+
+def test_a_type_has_a_name_of_its_own() -> None:
+    """A name can be looked up in the whole repository and means one thing."""
     homes: dict[str, list[Path]] = {}
-    for name, path in rust_sources.type_names():
+    for name, path in (*python_type_names(), *rust_sources.type_names()):
         homes.setdefault(name, []).append(path)
-    assert not {name: paths for name, paths in homes.items() if len(paths) > 1}
+    doubles = {
+        name: paths
+        for name, paths in homes.items()
+        if len(paths) > (2 if name in IN_BOTH_LANGUAGES else 1)
+    }
+    assert not doubles
 
 
 def test_files_and_functions_are_short() -> None:

@@ -21,7 +21,7 @@ from tests.support.deadline import wait_until
 from tests.support.fake_supervisor import FakeSupervisor, control_process
 
 import mcr
-from mcr.cli.writer import Writer
+from mcr.cli.writer import TextWriter
 
 COMMAND = [sys.executable, "-c", "import sys; from mcr.cli import main; sys.exit(main())"]
 PIPE_BYTES = 4096
@@ -216,7 +216,7 @@ def test_a_writer_writes_all_in_order_to_who_reads() -> None:
     output = Output()
     try:
         with open(output.writer, "w", closefd=False) as stream:
-            writer = Writer(stream)
+            writer = TextWriter(stream)
             texts = [f"{number} {'é' * 9000}\n" for number in range(5)]
             for text in texts:
                 writer.write(text)
@@ -236,7 +236,7 @@ def test_a_writer_leaves_out_what_nobody_has_room_for() -> None:
     try:
         output.spoil("stuck")
         with open(output.writer, "w", closefd=False) as stream:
-            writer = Writer(stream, limit_bytes=100)
+            writer = TextWriter(stream, limit_bytes=100)
             for number in range(50):
                 writer.write(f"line {number}\n")
             began_s = time.monotonic()
@@ -256,7 +256,7 @@ def test_a_writer_leaves_out_what_nobody_has_room_for() -> None:
 def test_a_writer_to_memory() -> None:
     """As tests have it."""
     stream = io.StringIO()
-    writer = Writer(stream)
+    writer = TextWriter(stream)
     writer.write("one\n")
     writer.finish(PATIENCE_S)
     assert (stream.getvalue(), writer.isatty()) == ("one\n", False)

@@ -19,7 +19,7 @@ use _native::addr::Addr;
 use _native::engine::buffers::SizeClass;
 use _native::engine::ingress::{Delivery, OrderCheck};
 use _native::engine::plan::{Plan, PlanOutput, PlanRule, Source};
-use _native::engine::{self, Command, EngineChannels, FreshRing};
+use _native::engine::{self, EngineChannels, EngineCommand, FreshRing};
 use _native::packet::LinkType;
 use _native::rules::{InputKey, Table, TableRule};
 use _native::stats::{self, Grant, Slot, SlotOwner, output};
@@ -69,7 +69,7 @@ fn main() -> Outcome<()> {
     let (retirer, _retired) = mpsc::channel();
     // The value is there before the engine looks.
     let wake = EventFd::from_value_and_flags(1, EfdFlags::EFD_CLOEXEC)?;
-    commands.send(Command::Stop)?;
+    commands.send(EngineCommand::Stop)?;
     let links = EngineChannels {
         commands: orders,
         retired: retirer,

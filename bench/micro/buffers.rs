@@ -11,7 +11,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use _native::engine::buffers::SizeClass;
-use _native::sys::ring::{Event, PoolId, ReceiveLayout, Ring};
+use _native::sys::ring::{PoolId, ReceiveLayout, Ring, RingEvent};
 use criterion::{Criterion, Throughput};
 
 /// Bytes for all classes of buffers, so that the pool is the one of a relay by default.
@@ -90,13 +90,13 @@ impl Pool {
         let (mut taken, mut still_armed) = (0, true);
         while let Some(event) = self.ring.next_event() {
             match event {
-                Event::Received { buffer, armed, .. } => {
+                RingEvent::Received { buffer, armed, .. } => {
                     taken += 1;
                     still_armed &= armed;
                     self.ring.give_back(black_box(buffer));
                 }
-                Event::Ended { .. } => still_armed = false,
-                Event::Woken | Event::Readable { .. } => {}
+                RingEvent::Ended { .. } => still_armed = false,
+                RingEvent::Woken | RingEvent::Readable { .. } => {}
             }
         }
         self.ring.offer_buffers();

@@ -25,7 +25,7 @@ use crate::sys::packet_ring::{PacketRing, RingShape};
 use crate::sys::scm_rights;
 
 /// Requests sockets from the supervisor.
-pub struct Client {
+pub struct BrokerClient {
     line: Arc<Line>,
 }
 
@@ -52,7 +52,7 @@ struct ReturnQueue {
     is_closed: bool,
 }
 
-impl Client {
+impl BrokerClient {
     /// Sends a hello on a SOCK_SEQPACKET socket whose other end the supervisor serves.
     ///
     /// # Errors
@@ -117,7 +117,7 @@ impl Client {
     }
 }
 
-impl SocketProvider for Client {
+impl SocketProvider for BrokerClient {
     /// Returns one socket: the others of its group belong to other workers.
     fn frames(&self, wanted: &PacketSocketRequest<'_>) -> Result<Vec<PacketSocketHandle>> {
         let PacketSocketRequest { interface, blocks, ring, .. } = wanted;

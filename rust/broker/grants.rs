@@ -10,7 +10,7 @@ use super::key::SocketKey;
 use super::leases::{LeaseState, LeasedSocket, PacketLease, SocketDetails};
 use super::memberships::Member;
 use super::messages::{Answer, Request};
-use super::server::{Fault, NO_WORKER, Server, WorkerSockets};
+use super::server::{BrokerServer, Fault, NO_WORKER, WorkerSockets};
 use crate::addr::Addr;
 use crate::error::{Error, Result};
 use crate::sockets::netlink::routes;
@@ -39,7 +39,7 @@ type Granted = std::result::Result<Answer, Fault>;
 
 const UNKNOWN: Fault = Fault::Breach("an unknown lease");
 
-impl Server {
+impl BrokerServer {
     /// Grants the AF_PACKET socket of a worker on an interface. The sockets of several workers
     /// share the frames, each flow going to one, also after one of them was replaced.
     pub(super) fn frames(

@@ -1,5 +1,5 @@
-//! Sockets for a process that may not open any: the worker's [`Client`] requests them, the
-//! supervisor's [`Server`] opens and configures them and keeps a duplicate. This file is a map.
+//! Sockets for a process that may not open any: the worker's [`BrokerClient`] requests them, the
+//! supervisor's [`BrokerServer`] opens and configures them and keeps a duplicate. This file is a map.
 //!
 //! ```text
 //! client       the worker's `SocketProvider`       wire, messages        the protocol
@@ -31,7 +31,7 @@ pub(crate) mod testbed;
 mod tests;
 mod wire;
 
-pub use client::Client;
-pub use server::Server;
+pub use client::BrokerClient;
+pub use server::BrokerServer;
 
 pub use crate::sockets::ingress::Ingress;

@@ -8,26 +8,26 @@ use std::thread;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socketpair};
 
-use super::{Client, Ingress, Server};
+use super::{BrokerClient, BrokerServer, Ingress};
 
 pub(crate) const BUFFER_BYTES: usize = 1 << 20;
 
 /// The supervisor.
-pub(crate) struct Supervisor {
-    pub(crate) server: Arc<Mutex<Server>>,
+pub(crate) struct TestSupervisor {
+    pub(crate) server: Arc<Mutex<BrokerServer>>,
 }
 
 /// The handle that kills a worker.
 pub(crate) struct Death(OwnedFd);
 
-impl Supervisor {
+impl TestSupervisor {
     pub(crate) fn new(workers: u16, ingress: Ingress) -> Self {
-        let server = Server::new(workers, ingress, BUFFER_BYTES).unwrap();
+        let server = BrokerServer::new(workers, ingress, BUFFER_BYTES).unwrap();
         Self { server: Arc::new(Mutex::new(server)) }
     }
 
     /// Starts a worker; returns it with the handle that kills it.
-    pub(crate) fn worker(&self, number: u16) -> (Client, Death) {
+    pub(crate) fn worker(&self, number: u16) -> (BrokerClient, Death) {
         let (near, far) = pair();
         let server = self.server.clone();
         thread::spawn(move || {
@@ -40,7 +40,7 @@ impl Supervisor {
             }
         });
         let death = Death(near.try_clone().unwrap());
-        (Client::new(near).unwrap(), death)
+        (BrokerClient::new(near).unwrap(), death)
     }
 
     pub(crate) fn open_sockets(&self) -> usize {

@@ -11,16 +11,16 @@ pub(super) const MAX_ITEMS: usize = 3000;
 pub(super) const MAX_TEXT_BYTES: usize = 1024;
 
 /// A value that can be part of a message.
-pub(super) trait Wire: Sized {
+pub(super) trait WireFormat: Sized {
     fn write(&self, to: &mut Vec<u8>);
 
-    /// Reads a value from the front; `None` for anything that [`Wire::write`] does not produce.
+    /// Reads a value from the front; `None` for anything that [`WireFormat::write`] does not produce.
     fn read(from: &mut &[u8]) -> Option<Self>;
 }
 
 macro_rules! numbers {
     ($($number:ty),+) => {$(
-        impl Wire for $number {
+        impl WireFormat for $number {
             fn write(&self, to: &mut Vec<u8>) {
                 to.extend(self.to_le_bytes());
             }
@@ -35,16 +35,16 @@ macro_rules! numbers {
 }
 numbers!(u8, u16, u32, u64, i32, u128);
 
-/// Implements [`Wire`] for a structure whose fields follow one another.
+/// Implements [`WireFormat`] for a structure whose fields follow one another.
 macro_rules! fields {
     ($name:ty { $($field:ident),+ $(,)? }) => {
-        impl crate::broker::wire::Wire for $name {
+        impl crate::broker::wire::WireFormat for $name {
             fn write(&self, to: &mut Vec<u8>) {
-                $(crate::broker::wire::Wire::write(&self.$field, to);)+
+                $(crate::broker::wire::WireFormat::write(&self.$field, to);)+
             }
 
             fn read(from: &mut &[u8]) -> Option<Self> {
-                Some(Self { $($field: crate::broker::wire::Wire::read(from)?),+ })
+                Some(Self { $($field: crate::broker::wire::WireFormat::read(from)?),+ })
             }
         }
     };
@@ -67,7 +67,7 @@ fields!(OutputSpec {
     priority,
 });
 
-impl Wire for bool {
+impl WireFormat for bool {
     fn write(&self, to: &mut Vec<u8>) {
         to.push((*self).into());
     }
@@ -81,7 +81,7 @@ impl Wire for bool {
     }
 }
 
-impl Wire for Addr {
+impl WireFormat for Addr {
     fn write(&self, to: &mut Vec<u8>) {
         self.bits().write(to);
     }
@@ -91,7 +91,7 @@ impl Wire for Addr {
     }
 }
 
-impl<T: Wire> Wire for Option<T> {
+impl<T: WireFormat> WireFormat for Option<T> {
     fn write(&self, to: &mut Vec<u8>) {
         self.is_some().write(to);
         if let Some(value) = self {
@@ -104,7 +104,7 @@ impl<T: Wire> Wire for Option<T> {
     }
 }
 
-impl<A: Wire, B: Wire> Wire for (A, B) {
+impl<A: WireFormat, B: WireFormat> WireFormat for (A, B) {
     fn write(&self, to: &mut Vec<u8>) {
         self.0.write(to);
         self.1.write(to);
@@ -116,7 +116,7 @@ impl<A: Wire, B: Wire> Wire for (A, B) {
 }
 
 /// The caller keeps to [`MAX_ITEMS`]; further items would be left out.
-impl<T: Wire> Wire for Vec<T> {
+impl<T: WireFormat> WireFormat for Vec<T> {
     fn write(&self, to: &mut Vec<u8>) {
         let count = u16::try_from(self.len().min(MAX_ITEMS)).unwrap_or(0);
         count.write(to);
@@ -133,7 +133,7 @@ impl<T: Wire> Wire for Vec<T> {
 }
 
 /// A longer string is truncated at a character boundary.
-impl Wire for String {
+impl WireFormat for String {
     fn write(&self, to: &mut Vec<u8>) {
         let mut len = self.len().min(MAX_TEXT_BYTES);
         while !self.is_char_boundary(len) {
@@ -151,7 +151,7 @@ impl Wire for String {
     }
 }
 
-impl Wire for Ttl {
+impl WireFormat for Ttl {
     fn write(&self, to: &mut Vec<u8>) {
         match self {
             Self::Keep => to.push(0),
@@ -170,7 +170,7 @@ impl Wire for Ttl {
     }
 }
 
-impl<T: Wire> Wire for Choice<T> {
+impl<T: WireFormat> WireFormat for Choice<T> {
     fn write(&self, to: &mut Vec<u8>) {
         match self {
             Self::Kernel => to.push(0),

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use hashbrown::HashSet;
 
 use super::counts::{count_discarded, count_unmatched, discard};
-use super::listener::{Listener, ListenerState, end};
+use super::listener::{InputListener, ListenerState, end};
 use super::packet_rings::{PacketRings, TURN_FRAMES};
 use crate::engine::buffers::SizeClass;
 use crate::engine::ingress::{Arrival, Delivery};
@@ -23,7 +23,7 @@ const MAX_FAILURES: u8 = 8;
 
 /// The sockets of an engine, by their tokens in the ring.
 pub(super) struct Intake {
-    listeners: Vec<Option<Listener>>,
+    listeners: Vec<Option<InputListener>>,
     pools: [Option<PoolId>; SizeClass::ALL.len()],
     buffers: usize,
     buffer_bytes: usize,
@@ -155,7 +155,7 @@ impl Intake {
             None => self.pool(source.class, ring)?,
         };
         let has_ring = source.ring.is_some();
-        let listener = Listener { source, pool, state: ListenerState::Ended, failures: 0 };
+        let listener = InputListener { source, pool, state: ListenerState::Ended, failures: 0 };
         self.some_ended = true;
         let mut places = self.listeners.iter().enumerate().skip(free);
         let at = places.find(|(_, place)| place.is_none()).map(|(at, _)| at);
@@ -222,7 +222,7 @@ impl Intake {
         counters: &mut Writer,
     ) -> Option<(Buffer, Arrival, &'a [u32])> {
         let listener = self.listeners.get(token as usize).and_then(Option::as_ref);
-        let Some(Listener { source, .. }) = listener else {
+        let Some(InputListener { source, .. }) = listener else {
             ring.give_back(buffer);
             return None;
         };

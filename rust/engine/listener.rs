@@ -6,7 +6,7 @@ use crate::engine::plan::Source;
 use crate::sys::ring::{PoolId, Ring};
 
 /// A socket that is listened to, or is being closed.
-pub(super) struct Listener {
+pub(super) struct InputListener {
     pub(super) source: Source,
     /// Its buffer pool, or its packet ring.
     pub(super) pool: PoolId,
@@ -29,7 +29,7 @@ pub(super) enum ListenerState {
 
 /// Cancels the kernel's use of a socket that is in no plan any more.
 pub(super) fn end(
-    listener: &Listener,
+    listener: &InputListener,
     token: u32,
     is_armed: bool,
     ring: &mut Ring,

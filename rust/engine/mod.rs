@@ -33,11 +33,11 @@ use crate::stats::{MAX_SLOTS, Writer};
 use crate::sys::buffers::Buffer;
 use crate::sys::memory::SharedWords;
 pub use crate::sys::ring::FreshRing;
-use crate::sys::ring::{Event, Ring};
+use crate::sys::ring::{Ring, RingEvent};
 use intake::Intake;
 
 /// A command from the cold side.
-pub enum Command {
+pub enum EngineCommand {
     /// Use this plan from now on; the reply is the plan that it replaces.
     Adopt(Box<Plan>),
     /// Send what has been received, then end.
@@ -47,9 +47,9 @@ pub enum Command {
 /// The engine's connection to the cold side, and its settings.
 pub struct EngineChannels {
     /// The commands.
-    pub commands: Receiver<Command>,
+    pub commands: Receiver<EngineCommand>,
     /// Returns plans that are out of use, to be freed in another thread together with the sockets
-    /// that no later plan has: one plan once the engine runs, then one for each [`Command::Adopt`].
+    /// that no later plan has: one plan once the engine runs, then one for each [`EngineCommand::Adopt`].
     pub retired: Sender<Box<Plan>>,
     /// An eventfd that is written after each command.
     pub wake: Arc<OwnedFd>,
@@ -65,7 +65,7 @@ pub struct EngineChannels {
 /// system call.
 const BUSY: usize = 16;
 
-/// Runs an engine in the calling thread until it receives [`Command::Stop`].
+/// Runs an engine in the calling thread until it receives [`EngineCommand::Stop`].
 ///
 /// # Errors
 /// io_uring is refused, or there is no memory; later, only errors that make it impossible to
@@ -139,14 +139,14 @@ impl Engine {
             let before = self.window.len();
             while let Some(event) = self.ring.next_event() {
                 match event {
-                    Event::Woken => woken = true,
-                    Event::Ended { token, errno } => {
+                    RingEvent::Woken => woken = true,
+                    RingEvent::Ended { token, errno } => {
                         self.intake.ended(token, errno, &mut self.counters);
                     }
-                    Event::Readable { token, failed } => {
+                    RingEvent::Readable { token, failed } => {
                         self.intake.readable(token, failed, &mut self.counters);
                     }
-                    Event::Received { token, buffer, armed } => {
+                    RingEvent::Received { token, buffer, armed } => {
                         self.handle_received(token, buffer, armed)?;
                     }
                 }
@@ -222,8 +222,8 @@ impl Engine {
         self.ring.watch(self.channels.wake.as_fd())?;
         while let Ok(command) = self.channels.commands.try_recv() {
             match command {
-                Command::Stop => return Ok(false),
-                Command::Adopt(plan) => self.adopt(plan)?,
+                EngineCommand::Stop => return Ok(false),
+                EngineCommand::Adopt(plan) => self.adopt(plan)?,
             }
         }
         Ok(true)

@@ -6,7 +6,7 @@ use std::hint;
 use std::io;
 use std::os::fd::AsFd;
 
-use super::listener::{Listener, ListenerState};
+use super::listener::{InputListener, ListenerState};
 use crate::sys::buffers::Buffer;
 use crate::sys::ring::Ring;
 
@@ -35,7 +35,7 @@ impl PacketRings {
     }
 
     #[inline]
-    pub(super) fn has_frames(&mut self, listeners: &[Option<Listener>], ring: &Ring) -> bool {
+    pub(super) fn has_frames(&mut self, listeners: &[Option<InputListener>], ring: &Ring) -> bool {
         if self.frames_wait(listeners, ring) {
             return true;
         }
@@ -57,7 +57,7 @@ impl PacketRings {
     }
 
     #[inline]
-    fn frames_wait(&self, listeners: &[Option<Listener>], ring: &Ring) -> bool {
+    fn frames_wait(&self, listeners: &[Option<InputListener>], ring: &Ring) -> bool {
         self.tokens.iter().any(|&token| {
             let listener = listeners[token as usize].as_ref();
             listener.is_some_and(|listener| ring.has_frame(listener.pool))
@@ -67,7 +67,7 @@ impl PacketRings {
     #[inline]
     pub(super) fn watch(
         &self,
-        listeners: &mut [Option<Listener>],
+        listeners: &mut [Option<InputListener>],
         ring: &mut Ring,
     ) -> io::Result<()> {
         for &token in &self.tokens {
@@ -84,7 +84,7 @@ impl PacketRings {
     #[inline]
     pub(super) fn take_slot(
         &self,
-        listeners: &[Option<Listener>],
+        listeners: &[Option<InputListener>],
         number: usize,
         ring: &mut Ring,
     ) -> Option<(u32, Buffer)> {
@@ -95,7 +95,7 @@ impl PacketRings {
     }
 
     /// Removes the rings of listeners that are closing.
-    pub(super) fn retain_open(&mut self, listeners: &[Option<Listener>]) {
+    pub(super) fn retain_open(&mut self, listeners: &[Option<InputListener>]) {
         self.tokens.retain(|&token| {
             let listener = listeners[token as usize].as_ref();
             listener.is_some_and(|listener| listener.state != ListenerState::Closing)

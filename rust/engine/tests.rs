@@ -16,7 +16,7 @@ use crate::stats;
 
 /// An engine in a thread of its own, and the other ends of its channels.
 struct Running {
-    commands: Sender<Command>,
+    commands: Sender<EngineCommand>,
     retired: Receiver<Box<Plan>>,
     wake: Arc<OwnedFd>,
     thread: thread::JoinHandle<io::Result<()>>,
@@ -40,7 +40,7 @@ impl Running {
         Self { commands, retired, wake, thread }
     }
 
-    fn send(&self, command: Command) {
+    fn send(&self, command: EngineCommand) {
         self.commands.send(command).unwrap();
         nix::unistd::write(&self.wake, &1_u64.to_ne_bytes()).unwrap();
     }
@@ -76,12 +76,12 @@ fn a_retired_plan_is_the_last_to_hold_its_sockets() {
     let engine = Running::start(plan(&sources));
     engine.retired();
     for left in [300, 1, 0] {
-        engine.send(Command::Adopt(Box::new(plan(&sources[..left]))));
+        engine.send(EngineCommand::Adopt(Box::new(plan(&sources[..left]))));
         let gone = engine.retired();
         let held = |source: &Source| Arc::strong_count(&source.fd) > 2;
         assert_eq!(sources[left..].iter().filter(|source| held(source)).count(), 0);
         drop(gone);
     }
-    engine.send(Command::Stop);
+    engine.send(EngineCommand::Stop);
     engine.thread.join().unwrap().unwrap();
 }

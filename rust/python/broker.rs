@@ -6,14 +6,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
 
-use crate::broker::{Ingress, Server};
+use crate::broker::{BrokerServer, Ingress};
 use crate::error::Error;
 use crate::sys::scm_rights;
 
 /// Opens sockets for worker processes that may open none, and keeps what a dead one had.
 #[pyclass(frozen, module = "mcr._native")]
 pub(super) struct Broker {
-    server: Mutex<Server>,
+    server: Mutex<BrokerServer>,
 }
 
 #[pymethods]
@@ -29,7 +29,7 @@ impl Broker {
                 return Err(Error::Invalid(text).into());
             }
         };
-        let server = Server::new(workers, ingress, buffer_bytes)?;
+        let server = BrokerServer::new(workers, ingress, buffer_bytes)?;
         Ok(Self { server: Mutex::new(server) })
     }
 
@@ -65,7 +65,7 @@ impl Broker {
 }
 
 impl Broker {
-    fn server(&self) -> MutexGuard<'_, Server> {
+    fn server(&self) -> MutexGuard<'_, BrokerServer> {
         self.server.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -37,7 +37,7 @@ use mailbox::Mailbox;
 use service::Service;
 use session::ControlSession;
 
-use crate::broker::Client;
+use crate::broker::BrokerClient;
 use crate::error::{Error, Result};
 use crate::relay::{EngineRings, Relay};
 use crate::sandbox::{self, FileAccess, Role};
@@ -104,7 +104,7 @@ fn name_process(number: u16) {
 fn relay(arguments: &Arguments, broker: OwnedFd, page: OwnedFd) -> Result<Relay> {
     let page = SharedWords::open(page);
     let page = page.map_err(|e| Error::os("mapping", "the counters", e))?;
-    let client = Client::new(broker)?;
+    let client = BrokerClient::new(broker)?;
     Relay::on_page(arguments.settings(), Box::new(client), page)
 }
 

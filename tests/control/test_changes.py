@@ -13,7 +13,7 @@ from tests.support.fake_worker import FakeWorker
 
 from mcr.daemon.control.api.errors import RpcError
 from mcr.daemon.control.events import EventBus
-from mcr.daemon.control.log import Log
+from mcr.daemon.control.log import ControlLog
 from mcr.daemon.control.rules import rulebook, snapshot
 from mcr.daemon.control.rules.entries import EnabledRule, read_entries
 from mcr.daemon.control.rules.rulebook import Rulebook
@@ -48,7 +48,7 @@ class FakeSnapshotStore:
     """Plays the supervisor channel: what is kept is read, as the supervisor's memory of it."""
 
     def __init__(self) -> None:
-        self.kept: list[snapshot.Snapshot] = []
+        self.kept: list[snapshot.RuleSnapshot] = []
 
     async def keep(self, memory: int) -> bool | None:
         """Always well."""
@@ -64,7 +64,7 @@ class TransactionHarness:
         self.book = Rulebook("packet")
         self.news = RuleStatusTracker(self.bus)
         self.pool = WorkerPool(1, self.book, self.bus, lambda _: None, lambda *_: None)
-        self.log = Log(lambda *_: None)
+        self.log = ControlLog(lambda *_: None)
         self.executors = [ThreadPoolExecutor(1), ThreadPoolExecutor(2)]
         self.changes = Transactions(
             self.book,

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.support.fake_supervisor import FakeSupervisor
 
 from mcr.daemon.control.api.access import AccessPolicy, Peer, peer_of
-from mcr.daemon.control.log import LINES_A_SECOND, LINES_AT_ONCE, Log, RateLimit, RepeatLimit
+from mcr.daemon.control.log import LINES_A_SECOND, LINES_AT_ONCE, ControlLog, RateLimit, RepeatLimit
 from mcr.protocol.constants import FACILITIES
 from mcr.protocol.results import LogLevels
 from mcr.protocol.text import printable
@@ -66,11 +66,11 @@ def test_a_line_stays_one_line(text: str) -> None:
 
 
 @pytest.fixture
-def log() -> Iterator[Log]:
+def log() -> Iterator[ControlLog]:
     """A log that is taken away again."""
     root = logging.getLogger("mcr")
     before = (root.handlers[:], root.propagate, root.level)
-    made = Log(lambda *_: None)
+    made = ControlLog(lambda *_: None)
     yield made
     root.handlers[:], root.propagate = before[0], before[1]
     root.setLevel(before[2])
@@ -78,7 +78,7 @@ def log() -> Iterator[Log]:
         logging.getLogger(f"mcr.{facility}").setLevel(logging.NOTSET)
 
 
-def test_a_facility_has_its_own_level_or_that_of_all(log: Log) -> None:
+def test_a_facility_has_its_own_level_or_that_of_all(log: ControlLog) -> None:
     """Null takes it back."""
     log.set_levels(log.with_level("warning", None))
     log.set_levels(log.with_level("debug", "rules"))
@@ -93,8 +93,8 @@ def test_a_facility_has_its_own_level_or_that_of_all(log: Log) -> None:
 
 STUCK = """
 import logging, sys
-from mcr.daemon.control.log import Log
-log = Log(lambda *_: None)
+from mcr.daemon.control.log import ControlLog
+log = ControlLog(lambda *_: None)
 log.install()
 for number in range(3000):
     log.say(f"{number} " + 100 * "x")

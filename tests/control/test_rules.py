@@ -60,7 +60,7 @@ def test_what_is_kept_is_read_back(
     )
     answers = {HostName("studio.example", 4): (ip_address("192.0.2.7"),)}
     whole = snapshot.read_all(snapshot.write(revision, sequence, levels, answers, lines))
-    assert snapshot.read(whole, in_use=True) == snapshot.Snapshot(
+    assert snapshot.read(whole, in_use=True) == snapshot.RuleSnapshot(
         revision, sequence, levels, answers, entries
     )
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _COLUMN_CHARS = 28
 
 
-class Command(TyperCommand):
+class ExampleCommand(TyperCommand):
     """A command whose epilog keeps its lines."""
 
     def format_epilog(self, _: typer.Context, formatter: "HelpFormatter") -> None:  # type: ignore[override]
@@ -65,7 +65,7 @@ def add_command(
         rules: the endpoints of rules that its arguments have; help shows their options.
     """
     epilog = epilog_of(examples, rules)
-    app.command(name, cls=Command, rich_help_panel=group, epilog=epilog)(function)
+    app.command(name, cls=ExampleCommand, rich_help_panel=group, epilog=epilog)(function)
 
 
 def epilog_of(examples: Iterable[str], rules: Sequence[Noun] = ()) -> str:

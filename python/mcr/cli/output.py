@@ -21,7 +21,7 @@ from rich.text import Text
 from ..protocol.summary import bits_text, interface_line
 from ..protocol.text import printable
 from ..stats import InterfaceStats, RuleRate, RuleStats, Stats
-from .writer import Stream
+from .writer import TextStream
 
 INTERVAL_S = 1.0
 """Interval between two readings."""
@@ -44,7 +44,7 @@ class View(Protocol):
 
 
 @contextmanager
-def open_view(before: Stats, stream: Stream) -> Iterator[View]:
+def open_view(before: Stats, stream: TextStream) -> Iterator[View]:
     """Open the view that suits the stream: a live table on a terminal, else a line per reading.
 
     Args:
@@ -148,7 +148,7 @@ class _LiveTable:
 
 
 class _Lines:
-    def __init__(self, stream: Stream, before: Stats) -> None:
+    def __init__(self, stream: TextStream, before: Stats) -> None:
         self._stream = stream
         self._before = before
 

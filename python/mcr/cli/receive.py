@@ -9,7 +9,7 @@ import typer
 from ..traffic import Receiver, ReceiveReport
 from .options import CountOption, DurationOption, ReportAsJson
 from .signals import stopping
-from .writer import PATIENCE_S, Writer
+from .writer import PATIENCE_S, TextWriter
 
 
 def receive(
@@ -31,7 +31,7 @@ def receive(
     """
     receiver = Receiver(endpoint)
     with receiver, stopping(receiver.stop):
-        notices = Writer(sys.stderr)
+        notices = TextWriter(sys.stderr)
         notices.write(f"ready: receiving {endpoint}\n")
         report = receiver.receive(count, duration)
     notices.finish(PATIENCE_S)

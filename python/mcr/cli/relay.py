@@ -31,7 +31,7 @@ from .options import (
 from .output import INTERVAL_S, View, open_view, rehearse
 from .signals import HeldSignals, hangup_held, signals_held
 from .usage import usage_of
-from .writer import PATIENCE_S, Writer
+from .writer import PATIENCE_S, TextWriter
 
 _REPORT_PATIENCE_S = 3.0  # with a reader of the report that has stopped reading
 _THREADS_END_S = 20.0  # more than the C library waits for a name with what is asked of it here
@@ -93,7 +93,7 @@ def _run(made: Relay, account: Account | None, seconds: float | None, as_json: b
         with signals_held() as signals:
             made.start()
             # Not earlier: a process gives up root while it has one thread.
-            notices = Writer(sys.stderr)
+            notices = TextWriter(sys.stderr)
             _announce(made, notices)
             began_s = time.monotonic()
             _watch(made, signals, None if seconds is None else began_s + seconds, notices)
@@ -122,7 +122,7 @@ def _drop_root(account: Account) -> None:
         raise RightsError(f"{error}{hint}") from error
 
 
-def _announce(made: Relay, notices: Writer) -> None:
+def _announce(made: Relay, notices: TextWriter) -> None:
     lines = [f"warning: {warning}" for warning in made.warnings]
     for rule in made.rules:
         hops = ", ".join(str(output.effective_ttl) for output in rule.outputs)
@@ -133,7 +133,9 @@ def _announce(made: Relay, notices: Writer) -> None:
     notices.write("".join(f"{line}\n" for line in lines))
 
 
-def _watch(made: Relay, signals: HeldSignals, deadline_s: float | None, notices: Writer) -> None:
+def _watch(
+    made: Relay, signals: HeldSignals, deadline_s: float | None, notices: TextWriter
+) -> None:
     reported = set(made.warnings)
     with open_view(made.stats(), notices) as view:
         while made.error is None:
@@ -167,6 +169,6 @@ def _resolve_hosts(made: Relay, view: View) -> None:
 
 def _report(stats: Stats, seconds: float, as_json: bool) -> None:
     """Write the report, unless its reader has stopped reading."""
-    out = Writer(sys.stdout)
+    out = TextWriter(sys.stdout)
     out.write(f"{json.dumps(stats.as_dict()) if as_json else report(stats, seconds)}\n")
     out.finish(_REPORT_PATIENCE_S)

@@ -12,7 +12,7 @@ from ..rules.fields import TTL_LIMIT
 from ..traffic import DEFAULT_SIZE_BYTES, HEADER_BYTES, Sender, SendReport
 from .options import CountOption, DurationOption, ReportAsJson
 from .signals import stopping
-from .writer import PATIENCE_S, Writer
+from .writer import PATIENCE_S, TextWriter
 
 _MODERATE_PPS = 1000.0  # 11 Mbit/s in datagrams of the default size
 _UNPACED = "max"
@@ -72,7 +72,7 @@ def send(
     sender = _sender(endpoint, None if rate == math.inf else rate, size, ttl)
     with sender, stopping(sender.stop):
         pace = "as fast as possible" if rate == math.inf else f"{rate:g} a second"
-        notices = Writer(sys.stderr)
+        notices = TextWriter(sys.stderr)
         notices.write(
             f"sending to {endpoint}, ttl {sender.target.ttl}, {size} bytes each, {pace}\n"
         )

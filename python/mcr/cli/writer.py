@@ -17,7 +17,7 @@ _PIECE_BYTES = 4096
 _LIMIT_BYTES = 1 << 18  # of queued text: some seconds of a busy table
 
 
-class Stream(Protocol):
+class TextStream(Protocol):
     """A destination of text."""
 
     def write(self, text: str, /) -> int:
@@ -30,7 +30,7 @@ class Stream(Protocol):
         """Whether the destination is a terminal."""
 
 
-class Writer:
+class TextWriter:
     """A stream that never blocks.
 
     A text that does not fit into the queue is discarded, as is every text once the reader is gone.

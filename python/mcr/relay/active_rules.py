@@ -13,12 +13,12 @@ from .._native import RelayCore, interfaces
 from ..errors import McrError
 from ..rules import Rule
 from ..rules.hostnames import HostName, HostResolver, ResolvedHosts, uses
-from ..rules.ruleset import Plan, RuleSet
+from ..rules.ruleset import RulePlan, RuleSet
 from ..rules.spec import rule_specs
 from ..stats import Stats
 from ..stats.report import ActiveRule, stats_from_report
 from .candidate_rules import CandidateRules
-from .settings import Settings
+from .settings import RelaySettings
 
 _MOST_WARNINGS = 1000  # name servers and interfaces can give cause for any number
 _KERNEL_VERIFIES = (
@@ -30,7 +30,7 @@ _KERNEL_VERIFIES = (
 class _Change(NamedTuple):
     """A change with all that is to be noted of it, made before the core is told."""
 
-    plan: Plan
+    plan: RulePlan
     coming: Mapping[str, ActiveRule]
     """By id, in their order."""
     names: HostResolver
@@ -58,7 +58,12 @@ class ActiveRules:
 
     @classmethod
     def open(
-        cls, settings: Settings, candidate: CandidateRules, names: HostResolver, *, has_spares: bool
+        cls,
+        settings: RelaySettings,
+        candidate: CandidateRules,
+        names: HostResolver,
+        *,
+        has_spares: bool,
     ) -> Self:
         """Run candidates in a core of their own, which ends if they cannot run.
 

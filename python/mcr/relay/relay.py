@@ -20,7 +20,7 @@ from .active_rules import ActiveRules
 from .candidate_rules import CandidateRules
 from .lifecycle import Lifecycle
 from .retries import Retries
-from .settings import BUFFER_BYTES, Settings
+from .settings import BUFFER_BYTES, RelaySettings
 
 
 class Relay:
@@ -70,7 +70,7 @@ class Relay:
         """
         self._running: ActiveRules | None = None
         self._life = Lifecycle()
-        self._settings = Settings.checked(
+        self._settings = RelaySettings.checked(
             ingress=ingress,
             workers=workers,
             buffer_bytes=buffer_bytes,

@@ -16,7 +16,7 @@ _BUFFER_LIMIT_BYTES = 2**40
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class RelaySettings:
     """Settings that hold for the whole life of a relay."""
 
     ingress: IngressChoice

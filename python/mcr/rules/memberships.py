@@ -15,10 +15,10 @@ all its hosts. With one more it disables snooping for good (br_multicast_new_gro
 _Block = tuple[str, Address, int]
 
 
-class Memberships:
+class MembershipCounts:
     """The groups that rules join, by interface; several rules for one block join it once."""
 
-    def __init__(self, base: Optional["Memberships"] = None) -> None:
+    def __init__(self, base: Optional["MembershipCounts"] = None) -> None:
         """Begin with the memberships of `base`, which is not changed."""
         self._base = base
         self._rules: Counter[_Block] = Counter()

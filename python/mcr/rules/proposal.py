@@ -14,7 +14,7 @@ from .fields import Address, ProblemCollector
 from .lint import goes_before, goes_behind
 from .local_host import LocalHost
 from .loops import FlowKey, ListenerIndex, flows_overlap, input_flow, output_flow
-from .memberships import Memberships
+from .memberships import MembershipCounts
 from .model import Rule
 from .precedence import Precedence, Rank, rank
 from .resolver import RuleResolver
@@ -54,7 +54,7 @@ class Proposal:
         self._keep = keep
         self._claims: dict[Hashable, str] = {}
         self._listeners = ListenerIndex()
-        self._memberships = Memberships(indexes.memberships)
+        self._memberships = MembershipCounts(indexes.memberships)
         self._precedence = Precedence()
         self._paths: dict[str, str] = {}
         self._given = 0

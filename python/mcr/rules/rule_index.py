@@ -11,12 +11,12 @@ from typing import Self
 
 from .copy_key import copy_key
 from .loops import FlowKey, ListenerIndex, listener_flows
-from .memberships import Memberships
+from .memberships import MembershipCounts
 from .model import Rule
 from .precedence import Precedence
 from .spec import ResolvedInput, ResolvedRule
 
-Device = Callable[[str], str]
+DeviceResolver = Callable[[str], str]
 """Returns the kernel name of an interface for its name in a rule."""
 
 
@@ -42,7 +42,7 @@ class IndexedRule:
         name = () if rule.name is None else (rule.name,)
         return cls(resolved.id, rule, resolved, (*name, *copies), tuple(listener_flows(rule_input)))
 
-    def with_devices(self, device: Device) -> Self:
+    def with_devices(self, device: DeviceResolver) -> Self:
         """The same rule with the current kernel names of its interfaces."""
         rule_input, outputs = self.resolved.input, self.resolved.outputs
         resolved = replace(
@@ -65,7 +65,7 @@ class RuleIndex:
         """Index these rules."""
         self.claims: dict[Hashable, str] = {}
         self.listeners = ListenerIndex()
-        self.memberships = Memberships()
+        self.memberships = MembershipCounts()
         self.precedence = Precedence()
         self._devices: dict[str, str] = {}
         self._uses: Counter[str] = Counter()
@@ -96,7 +96,7 @@ class RuleIndex:
             if not self._uses[name]:
                 del self._uses[name], self._devices[name]
 
-    def is_current(self, device: Device) -> bool:
+    def is_current(self, device: DeviceResolver) -> bool:
         """Whether every name still refers to the interface of the time when its rule was added."""
         return all(device(name) == known for name, known in self._devices.items())
 

@@ -18,7 +18,7 @@ from .resolver import RuleResolver
 from .rule_index import IndexedRule, RuleIndex
 from .spec import ResolvedInput, ResolvedRule
 
-__all__ = ["Interface", "Plan", "Resolution", "RuleSet", "resolve"]
+__all__ = ["Interface", "Resolution", "RulePlan", "RuleSet", "resolve"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ def resolve(
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class RulePlan:
     """A change that `RuleSet.plan` has checked and `RuleSet.commit` makes."""
 
     removed: tuple[str, ...]
@@ -88,7 +88,7 @@ class RuleSet:
         self._entries: dict[str, IndexedRule] = {}
         self._indexes = RuleIndex()
         self._revision = 0
-        self._committed: Plan | None = None
+        self._committed: RulePlan | None = None
         self._is_half_done = False
 
     @property
@@ -123,7 +123,7 @@ class RuleSet:
         keep: Container[str] = (),
         names: HostResolver | None = None,
         follows: bool = True,
-    ) -> Plan:
+    ) -> RulePlan:
         """Checks a change without making it; the removed rules no longer count for the added ones.
 
         Args:
@@ -149,13 +149,13 @@ class RuleSet:
         proposal.check.raise_if_any()
         proposal.note_precedence()
         entries = proposal.entries.values()
-        return Plan._of(self._revision, entries, proposal.removed, proposal.warnings)
+        return RulePlan._of(self._revision, entries, proposal.removed, proposal.warnings)
 
-    def restore(self, rules: Iterable[tuple[Rule, ResolvedRule]]) -> Plan:
+    def restore(self, rules: Iterable[tuple[Rule, ResolvedRule]]) -> RulePlan:
         """The change that adds rules as they ran before, without a check."""
-        return Plan._of(self._revision, starmap(IndexedRule.of, rules))
+        return RulePlan._of(self._revision, starmap(IndexedRule.of, rules))
 
-    def commit(self, plan: Plan) -> None:
+    def commit(self, plan: RulePlan) -> None:
         """Makes a planned change; a second call does nothing.
 
         If an exception of a signal handler interrupts it, call it again.

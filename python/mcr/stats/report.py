@@ -33,7 +33,7 @@ class ActiveRule(NamedTuple):
     resolved: ResolvedRule
 
 
-class Takers:
+class PrecedingRules:
     """Finds the more specific rule that takes what a rule lacks, for one reading."""
 
     def __init__(
@@ -101,7 +101,7 @@ def stats_from_report(counters: Counters, running: Collection[ActiveRule], befor
         each = by_id.get(rule_id)
         return each and (each.rule, each.resolved, counts[rule_id])
 
-    takers = Takers(before, counted)
+    takers = PrecedingRules(before, counted)
     return Stats(
         interfaces=tuple(InterfaceStats(**interface) for interface in counters["interfaces"]),
         rules=tuple(
@@ -111,7 +111,7 @@ def stats_from_report(counters: Counters, running: Collection[ActiveRule], befor
 
 
 def rule_stats(
-    rule: Rule, resolved: ResolvedRule, counted: Counters, takers: Takers | None = None
+    rule: Rule, resolved: ResolvedRule, counted: Counters, takers: PrecedingRules | None = None
 ) -> RuleStats:
     """Return what one rule counted, with its state."""
     sight = _sight(resolved, counted)

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::wire::{Wire, fields};
+use super::wire::{WireFormat, fields};
 use crate::addr::Addr;
 use crate::error::Error;
 use crate::sockets::InterfaceRef;
@@ -65,7 +65,7 @@ macro_rules! messages {
             pub(super) fn from_bytes(mut bytes: &[u8]) -> Option<Self> {
                 let bytes = &mut bytes;
                 let message = match u8::read(bytes)? {
-                    $($number => Self::$message { $($field: Wire::read(bytes)?),* },)+
+                    $($number => Self::$message { $($field: WireFormat::read(bytes)?),* },)+
                     _ => return None,
                 };
                 bytes.is_empty().then_some(message)

@@ -29,7 +29,7 @@ const PAUSE_MS: u8 = 1;
 
 /// The sockets held for the workers, and the means to open more.
 #[derive(Debug)]
-pub struct Server {
+pub struct BrokerServer {
     ingress: Ingress,
     buffer_bytes: usize,
     pub(super) workers: Vec<WorkerSockets>,
@@ -68,7 +68,7 @@ impl From<Error> for Fault {
     }
 }
 
-impl Server {
+impl BrokerServer {
     /// Creates the server for `workers` workers, each with a budget of `buffer_bytes`, in the
     /// calling thread's network namespace.
     ///
@@ -128,7 +128,7 @@ impl Server {
         Ok(true)
     }
 
-    /// Readable when [`Server::follow_deletions`] has something to do.
+    /// Readable when [`BrokerServer::follow_deletions`] has something to do.
     #[must_use]
     pub fn deletions(&self) -> BorrowedFd<'_> {
         self.deletions.as_fd()

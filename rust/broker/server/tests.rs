@@ -28,7 +28,7 @@ const RING: RingShape = RingShape { slot_bytes: 2048, slots: 32 };
 
 /// Sends messages to a new server; returns its verdict on the last one.
 fn exchange(ingress: Ingress, messages: &[Vec<u8>]) -> (Result<bool>, Vec<Answer>) {
-    let mut server = Server::new(2, ingress, BUFFER_BYTES).unwrap();
+    let mut server = BrokerServer::new(2, ingress, BUFFER_BYTES).unwrap();
     let (near, far) = pair();
     let mut answers = Vec::new();
     let mut last = Ok(true);
@@ -196,7 +196,7 @@ fn one_worker_has_few_packet_sockets_on_an_interface() {
 #[test]
 fn a_worker_that_does_not_read_is_disconnected_without_blocking() {
     in_namespace(|| {
-        let mut server = Server::new(1, Ingress::Udp, BUFFER_BYTES).unwrap();
+        let mut server = BrokerServer::new(1, Ingress::Udp, BUFFER_BYTES).unwrap();
         let (near, far) = pair();
         let hello = Request::Hello { protocol: PROTOCOL }.to_bytes();
         let end = (0..100_000).find_map(|_| {
@@ -211,7 +211,7 @@ fn a_worker_that_does_not_read_is_disconnected_without_blocking() {
 #[test]
 fn endless_requests_do_not_hold_up_the_supervisor() {
     in_namespace(|| {
-        let mut server = Server::new(1, Ingress::Udp, BUFFER_BYTES).unwrap();
+        let mut server = BrokerServer::new(1, Ingress::Udp, BUFFER_BYTES).unwrap();
         let (near, far) = pair();
         let (ready, is_ready) = mpsc::channel();
         let hello = Request::Hello { protocol: PROTOCOL }.to_bytes();
@@ -233,7 +233,7 @@ fn endless_requests_do_not_hold_up_the_supervisor() {
 #[test]
 fn a_closed_connection_is_reported_and_a_long_message_refused() {
     in_namespace(|| {
-        let mut server = Server::new(1, Ingress::Udp, BUFFER_BYTES).unwrap();
+        let mut server = BrokerServer::new(1, Ingress::Udp, BUFFER_BYTES).unwrap();
         let (near, far) = pair();
         assert!(server.serve(0, far.as_fd()).unwrap(), "nothing has come");
         let long = vec![0; MESSAGE_BYTES + 1];
@@ -251,8 +251,8 @@ fn a_closed_connection_is_reported_and_a_long_message_refused() {
 #[test]
 fn lost_deletion_events_cost_no_existing_interface() {
     in_namespace(|| {
-        let mut server = Server::new(1, Ingress::Packet, BUFFER_BYTES).unwrap();
-        let ask = |server: &mut Server, request: &Request| {
+        let mut server = BrokerServer::new(1, Ingress::Packet, BUFFER_BYTES).unwrap();
+        let ask = |server: &mut BrokerServer, request: &Request| {
             server.handle(0, request.clone()).unwrap_or_else(|_| panic!("{request:?}"))
         };
         let frames_on = |interface| Request::Frames { interface, blocks: vec![], ring: None };
@@ -312,7 +312,7 @@ fn only_deletions_of_watched_interfaces_are_reported() {
 fn no_message_hurts_the_supervisor() {
     in_namespace(|| {
         let servers = [Ingress::Packet, Ingress::Udp]
-            .map(|ingress| RefCell::new(Server::new(2, ingress, BUFFER_BYTES).unwrap()));
+            .map(|ingress| RefCell::new(BrokerServer::new(2, ingress, BUFFER_BYTES).unwrap()));
         let hello = Just(Request::Hello { protocol: PROTOCOL });
         let message = prop_oneof![
             2 => hello.prop_map(|hello| hello.to_bytes()),

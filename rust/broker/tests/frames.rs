@@ -7,7 +7,7 @@ use crate::sys::packet_ring::RingShape;
 
 const SHAPE: RingShape = RingShape { slot_bytes: 2048, slots: 32 };
 
-fn frames(worker: &Client, group: Addr, ring: Option<RingShape>) -> PacketSocketHandle {
+fn frames(worker: &BrokerClient, group: Addr, ring: Option<RingShape>) -> PacketSocketHandle {
     let blocks = [(group, 0)];
     let wish = PacketSocketRequest { interface: interface(FAR), blocks: &blocks, sockets: 1, ring };
     worker.frames(&wish).unwrap().remove(0)
@@ -17,7 +17,7 @@ fn frames(worker: &Client, group: Addr, ring: Option<RingShape>) -> PacketSocket
 fn frames_between_two_incarnations_are_kept_with_and_without_a_ring() {
     with_cable(|| {
         for ring in [None, Some(SHAPE)] {
-            let supervisor = Supervisor::new(1, Ingress::Packet);
+            let supervisor = TestSupervisor::new(1, Ingress::Packet);
             let (worker, death) = supervisor.worker(0);
             let first = frames(&worker, GROUP, ring);
             assert_eq!(first.ring.is_some(), ring.is_some());
@@ -51,7 +51,7 @@ fn packets(socket: &Socket) -> u32 {
 #[test]
 fn another_shape_of_ring_takes_another_socket() {
     with_cable(|| {
-        let supervisor = Supervisor::new(1, Ingress::Packet);
+        let supervisor = TestSupervisor::new(1, Ingress::Packet);
         let (worker, death) = supervisor.worker(0);
         let first = frames(&worker, GROUP, None);
         death.come();
@@ -66,7 +66,7 @@ fn another_shape_of_ring_takes_another_socket() {
 #[test]
 fn the_filter_is_the_one_that_is_asked_for_now() {
     with_cable(|| {
-        let supervisor = Supervisor::new(1, Ingress::Packet);
+        let supervisor = TestSupervisor::new(1, Ingress::Packet);
         let (worker, death) = supervisor.worker(0);
         let first = frames(&worker, GROUP, None);
         death.come();
@@ -91,7 +91,7 @@ fn the_filter_is_the_one_that_is_asked_for_now() {
 #[test]
 fn unclaimed_sockets_are_closed_when_released() {
     with_cable(|| {
-        let supervisor = Supervisor::new(1, Ingress::Packet);
+        let supervisor = TestSupervisor::new(1, Ingress::Packet);
         let far = interface(FAR);
         let (worker, death) = supervisor.worker(0);
         let kept = frames(&worker, GROUP, None);
@@ -123,7 +123,7 @@ fn unclaimed_sockets_are_closed_when_released() {
 #[test]
 fn a_reused_interface_index_inherits_no_socket() {
     with_cable(|| {
-        let supervisor = Supervisor::new(1, Ingress::Packet);
+        let supervisor = TestSupervisor::new(1, Ingress::Packet);
         let (worker, death) = supervisor.worker(0);
         let before = frames(&worker, GROUP, None);
         worker.join(&interface(FAR), GROUP, &[]).unwrap();
@@ -160,7 +160,7 @@ fn shares(sockets: [&PacketSocketHandle; 2]) -> [usize; 2] {
 #[test]
 fn two_workers_share_the_frames_also_after_one_was_replaced() {
     with_cable(|| {
-        let supervisor = Supervisor::new(2, Ingress::Packet);
+        let supervisor = TestSupervisor::new(2, Ingress::Packet);
         let (first, death) = supervisor.worker(0);
         let (second, _) = supervisor.worker(1);
         let mut sockets = [frames(&first, GROUP, None), frames(&second, GROUP, None)];
@@ -188,7 +188,7 @@ fn two_workers_share_the_frames_also_after_one_was_replaced() {
 #[test]
 fn the_flows_of_a_worker_do_not_depend_on_the_others() {
     with_cable(|| {
-        let supervisor = Supervisor::new(2, Ingress::Packet);
+        let supervisor = TestSupervisor::new(2, Ingress::Packet);
         let (first, _) = supervisor.worker(0);
         let (second, _) = supervisor.worker(1);
         let senders: Vec<OutputSocket> = (0..64).map(|_| sender(GROUP, NEAR)).collect();

@@ -8,7 +8,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{MsgFlags, recv};
 use socket2::SockRef;
 
-use super::testbed::Supervisor;
+use super::testbed::TestSupervisor;
 use super::*;
 use crate::addr::Addr;
 use crate::sockets::netlink::groups::GroupList;
@@ -62,7 +62,7 @@ fn groups(name: &str) -> usize {
 #[test]
 fn datagrams_between_two_incarnations_are_kept() {
     in_namespace(|| {
-        let supervisor = Supervisor::new(1, Ingress::Udp);
+        let supervisor = TestSupervisor::new(1, Ingress::Udp);
         let (worker, death) = supervisor.worker(0);
         let lo = interface("lo");
         let first = worker.datagrams(&UdpInputRequest::on(lo, GROUP, 5001)).unwrap();
@@ -87,7 +87,7 @@ fn datagrams_between_two_incarnations_are_kept() {
 #[test]
 fn dropped_leases_are_returned_and_used_ones_are_exclusive() {
     in_namespace(|| {
-        let supervisor = Supervisor::new(1, Ingress::Udp);
+        let supervisor = TestSupervisor::new(1, Ingress::Udp);
         let (worker, _) = supervisor.worker(0);
         let port = |socket: &Socket| {
             let local = SockRef::from(socket).local_addr().unwrap();
@@ -115,7 +115,7 @@ fn a_returned_port_can_be_requested_at_once() {
 #[ignore = "run by a_returned_port_can_be_requested_at_once, alone"]
 fn returned_port() {
     in_namespace(|| {
-        let supervisor = Supervisor::new(1, Ingress::Udp);
+        let supervisor = TestSupervisor::new(1, Ingress::Udp);
         let (worker, _death) = supervisor.worker(0);
         let lo = interface("lo");
         for round in 0..200 {
@@ -134,7 +134,7 @@ fn a_worker_without_free_descriptors_returns_the_lease() {
 #[ignore = "run by a_worker_without_free_descriptors_returns_the_lease, alone"]
 fn full_worker() {
     in_namespace(|| {
-        let supervisor = Supervisor::new(1, Ingress::Udp);
+        let supervisor = TestSupervisor::new(1, Ingress::Udp);
         let (worker, _) = supervisor.worker(0);
         let spec = spec(GROUP, "lo");
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
@@ -159,7 +159,7 @@ fn full_worker() {
 #[test]
 fn an_output_keeps_its_socket_and_follows_its_interface() {
     with_cable(|| {
-        let supervisor = Supervisor::new(1, Ingress::Udp);
+        let supervisor = TestSupervisor::new(1, Ingress::Udp);
         let (worker, death) = supervisor.worker(0);
         let local = |socket: &Socket| SockRef::from(socket).local_addr().unwrap().as_socket();
         let first = worker.output(&OWNER, &spec(GROUP, NEAR)).unwrap();
@@ -188,7 +188,7 @@ fn an_output_keeps_its_socket_and_follows_its_interface() {
 #[test]
 fn an_output_that_cannot_be_connected_now_waits_with_its_socket() {
     in_namespace(|| {
-        let supervisor = Supervisor::new(1, Ingress::Udp);
+        let supervisor = TestSupervisor::new(1, Ingress::Udp);
         let host = OutputSpec { ifindex: 0, interface: String::new(), ..spec(GROUP, "lo") };
         let host = OutputSpec { address: Addr::v4([192, 0, 2, 1]), ..host };
         let (worker, death) = supervisor.worker(0);
@@ -223,7 +223,7 @@ fn renew_cable() {
 #[test]
 fn a_running_worker_joins_again_on_a_recreated_interface() {
     with_cable(|| {
-        let supervisor = Supervisor::new(2, Ingress::Udp);
+        let supervisor = TestSupervisor::new(2, Ingress::Udp);
         let (first, _) = supervisor.worker(0);
         let (second, _) = supervisor.worker(1);
         let far = interface(FAR);
@@ -243,7 +243,7 @@ fn a_running_worker_joins_again_on_a_recreated_interface() {
 #[test]
 fn a_successor_that_wants_fewer_senders_is_a_member_for_fewer() {
     in_namespace(|| {
-        let supervisor = Supervisor::new(1, Ingress::Udp);
+        let supervisor = TestSupervisor::new(1, Ingress::Udp);
         let lo = interface("lo");
         let [one, two] = [1, 2].map(|last| Addr::v4([127, 0, 0, last]));
         let from = |source: Addr| {
@@ -282,8 +282,8 @@ fn a_successor_joins_groups_again_that_the_kernel_has_dropped() {
         let list = GroupList::open().unwrap();
         let is_member = || list.ask(false).unwrap().contains(&(near.index, group));
         for ingress in [Ingress::Packet, Ingress::Udp] {
-            let supervisor = Supervisor::new(1, ingress);
-            let join = |worker: &Client| {
+            let supervisor = TestSupervisor::new(1, ingress);
+            let join = |worker: &BrokerClient| {
                 if ingress == Ingress::Packet {
                     worker.join(&near, group, &[]).unwrap();
                     return None;
@@ -315,7 +315,7 @@ fn a_successor_joins_groups_again_that_the_kernel_has_dropped() {
 #[test]
 fn helpers_stay_open_until_unused() {
     in_namespace(|| {
-        let supervisor = Supervisor::new(1, Ingress::Packet);
+        let supervisor = TestSupervisor::new(1, Ingress::Packet);
         let (worker, death) = supervisor.worker(0);
         let (lo, local) = (interface("lo"), Addr::v4([127, 0, 0, 1]));
         let is_taken = || UdpSocket::bind("127.0.0.1:5001").is_err();

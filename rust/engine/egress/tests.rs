@@ -17,7 +17,7 @@ use crate::sockets::testnet::in_namespace;
 use crate::spec::{Choice, OutputSpec, Ttl};
 use crate::stats::Slot;
 use crate::sys::buffers::{Buffer, Buffers};
-use crate::sys::ring::{Event, ReceiveLayout};
+use crate::sys::ring::{ReceiveLayout, RingEvent};
 
 const GROUP: Addr = Addr::v4([239, 1, 1, 1]);
 /// The offset of the data in a buffer.
@@ -64,7 +64,7 @@ fn listening() -> (Ring, UdpSocket, UdpSocket) {
 
 fn received(ring: &mut Ring) -> Buffer {
     ring.wait().unwrap();
-    let Some(Event::Received { buffer, .. }) = ring.next_event() else { panic!("nothing") };
+    let Some(RingEvent::Received { buffer, .. }) = ring.next_event() else { panic!("nothing") };
     buffer
 }
 

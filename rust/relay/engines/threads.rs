@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 
 use super::rings::{self, EngineFailure, EngineRings};
 use crate::engine::plan::Plan;
-use crate::engine::{self, Command, EngineChannels};
+use crate::engine::{self, EngineChannels, EngineCommand};
 use crate::error::{Error, Result};
 use crate::relay::Settings;
 use crate::sys::memory::SharedWords;
@@ -45,7 +45,7 @@ enum Phase {
 }
 
 struct EngineThread {
-    commands: Sender<Command>,
+    commands: Sender<EngineCommand>,
     retired: Receiver<Box<Plan>>,
     wake: Arc<OwnedFd>,
     thread: JoinHandle<()>,
@@ -101,7 +101,7 @@ impl EngineThreads {
             Phase::Stopped => Err(Error::Invalid("the relay is closed".to_owned())),
             Phase::Running(workers) => {
                 for (worker, plan) in workers.iter().zip(plans) {
-                    worker.tell(Command::Adopt(Box::new(plan)));
+                    worker.tell(EngineCommand::Adopt(Box::new(plan)));
                 }
                 workers.iter().try_for_each(|worker| self.await_answer(worker))
             }
@@ -141,7 +141,7 @@ impl EngineThreads {
         let workers = std::mem::replace(&mut *self.phase(), Phase::Stopped);
         let Phase::Running(workers) = workers else { return };
         for worker in &workers {
-            worker.tell(Command::Stop);
+            worker.tell(EngineCommand::Stop);
         }
         for worker in workers {
             // A panic was caught inside and kept as the error.
@@ -245,7 +245,7 @@ impl EngineThreads {
 }
 
 impl EngineThread {
-    fn tell(&self, command: Command) {
+    fn tell(&self, command: EngineCommand) {
         // An engine that is gone has said why; whoever waits for it finds out.
         drop(self.commands.send(command));
         nix::unistd::write(&self.wake, &1_u64.to_ne_bytes()).ok();

@@ -6,8 +6,8 @@ use socket2::SockRef;
 
 use super::*;
 use crate::addr::Addr;
-use crate::broker::Client;
-use crate::broker::testbed::{BUFFER_BYTES, Death, Supervisor};
+use crate::broker::BrokerClient;
+use crate::broker::testbed::{BUFFER_BYTES, Death, TestSupervisor};
 use crate::sockets::testnet::FAR;
 use crate::spec::RuleSpec;
 
@@ -18,8 +18,8 @@ fn settings(ingress: Ingress, number: u16, of: u16) -> Settings {
 }
 
 /// A relay in the place of a worker, with these rules.
-fn worker(supervisor: &Supervisor, settings: Settings, rules: &[RuleSpec]) -> (Relay, Death) {
-    let (client, death): (Client, Death) = supervisor.worker(settings.share.number);
+fn worker(supervisor: &TestSupervisor, settings: Settings, rules: &[RuleSpec]) -> (Relay, Death) {
+    let (client, death): (BrokerClient, Death) = supervisor.worker(settings.share.number);
     let relay = Relay::with_provider(settings, Box::new(client)).unwrap();
     relay.start().unwrap();
     relay.change(&[], rules).unwrap();
@@ -58,7 +58,7 @@ fn expect(receiver: &UdpSocket, numbers: std::ops::Range<u16>) {
 
 /// Relays, dies and goes on; `from` and `on` are two ends of one cable.
 fn check_succession(ingress: Ingress, from: [u8; 4], on: &str) {
-    let supervisor = Supervisor::new(1, ingress);
+    let supervisor = TestSupervisor::new(1, ingress);
     let (receiver, sender) = (receiver(), sender(from));
     let rules = [rule([239, 1, 1, 1], on, None), rule([239, 1, 1, 2], on, None)];
     let (first, death) = worker(&supervisor, settings(ingress, 0, 1), &rules);
@@ -108,7 +108,7 @@ fn packet_rings_are_taken_over() {
 #[test]
 fn an_interface_that_comes_back_is_followed_through_the_supervisor() {
     with_cable(|| {
-        let supervisor = Supervisor::new(1, Ingress::Packet);
+        let supervisor = TestSupervisor::new(1, Ingress::Packet);
         let (receiver, rules) = (receiver(), [rule([239, 1, 1, 1], FAR, None)]);
         let (relay, _) = worker(&supervisor, settings(Ingress::Packet, 0, 1), &rules);
         let sockets = supervisor.open_sockets();
@@ -136,7 +136,7 @@ fn several_processes_relay_each_datagram_once() {
         // What comes over the cable from an address of this host is no datagram for its sockets.
         let routes = [(Ingress::Packet, [10, 9, 0, 1], FAR), (Ingress::Udp, [127, 0, 0, 1], "lo")];
         for (ingress, from, on) in routes {
-            let supervisor = Supervisor::new(2, ingress);
+            let supervisor = TestSupervisor::new(2, ingress);
             let receiver = receiver();
             let mut range = rule([239, 1, 1, 1], on, None);
             range.input.last_port = 5032;
@@ -168,7 +168,7 @@ fn several_processes_relay_each_datagram_once() {
 #[test]
 fn the_supervisors_sentences_are_those_of_this_process() {
     in_namespace(|| {
-        let supervisor = Supervisor::new(1, Ingress::Udp);
+        let supervisor = TestSupervisor::new(1, Ingress::Udp);
         let _taken = UdpSocket::bind("127.0.0.1:5001").unwrap();
         let mut no_port = rule([239, 1, 1, 1], "lo", None);
         no_port.outputs[0].source_port = Choice::Chosen(5001);
@@ -188,7 +188,7 @@ fn the_supervisors_sentences_are_those_of_this_process() {
 #[test]
 fn many_rules_are_opened_and_given_back() {
     in_namespace(|| {
-        let supervisor = Supervisor::new(1, Ingress::Udp);
+        let supervisor = TestSupervisor::new(1, Ingress::Udp);
         let rules = |range: std::ops::Range<u16>| -> Vec<RuleSpec> {
             let port = |port: u16| {
                 let mut rule = rule([239, 1, 1, 1], "lo", None);

@@ -7,7 +7,7 @@ use super::tests::{GROUP, inject, injector, open, udp};
 use super::*;
 use crate::sockets::testnet::{FAR, NEAR, interface, ip, wait_until, with_cable};
 use crate::sys::buffers::Buffer;
-use crate::sys::ring::{Event, PoolId, Ring};
+use crate::sys::ring::{PoolId, Ring, RingEvent};
 
 const SLOTS: u16 = 32;
 /// The offset of the frame in a slot: its IP header is aligned.
@@ -183,14 +183,17 @@ fn a_watched_ring_reports_the_next_frame_and_its_end() {
         inject(&injector, &numbered(1));
         reader.ring.wait().unwrap();
         let event = reader.ring.next_event();
-        assert!(matches!(event, Some(Event::Readable { token: 5, failed: false })), "{event:?}");
+        assert!(
+            matches!(event, Some(RingEvent::Readable { token: 5, failed: false })),
+            "{event:?}"
+        );
         let buffer = reader.await_frame();
         reader.ring.give_back(buffer);
         reader.ring.watch_slots(reader.fd.as_fd(), 6).unwrap();
         reader.ring.unwatch_slots(6).unwrap();
         reader.ring.wait().unwrap();
         let event = reader.ring.next_event();
-        assert!(matches!(event, Some(Event::Readable { token: 6, .. })), "{event:?}");
+        assert!(matches!(event, Some(RingEvent::Readable { token: 6, .. })), "{event:?}");
     });
 }
 

@@ -7,7 +7,7 @@ use crate::sys::buffers::Buffer;
 
 /// A result reported by the ring.
 #[derive(Debug)]
-pub enum Event {
+pub enum RingEvent {
     /// A receive filled a buffer.
     Received {
         /// As given to [`Ring::receive`].
@@ -38,7 +38,7 @@ pub enum Event {
 impl Ring {
     /// The next event among the collected completions.
     #[inline(always)]
-    pub fn next_event(&mut self) -> Option<Event> {
+    pub fn next_event(&mut self) -> Option<RingEvent> {
         loop {
             let entry = self.next_entry()?;
             if let Some(event) = self.event(&entry) {
@@ -48,7 +48,7 @@ impl Ring {
     }
 
     #[inline(always)]
-    fn event(&mut self, entry: &cqueue::Entry) -> Option<Event> {
+    fn event(&mut self, entry: &cqueue::Entry) -> Option<RingEvent> {
         let user_data = entry.user_data();
         match user_data & KIND_MASK {
             RECEIVE => {
@@ -59,27 +59,27 @@ impl Ring {
             POLL => {
                 self.armed -= 1;
                 let token = low_half(user_data);
-                Some(Event::Readable { token, failed: slots::poll_failed(entry.result()) })
+                Some(RingEvent::Readable { token, failed: slots::poll_failed(entry.result()) })
             }
             WAKE => {
                 self.armed -= 1;
-                Some(Event::Woken)
+                Some(RingEvent::Woken)
             }
             _ => None,
         }
     }
 
     #[inline(always)]
-    fn received(&self, entry: &cqueue::Entry, armed: bool) -> Event {
+    fn received(&self, entry: &cqueue::Entry, armed: bool) -> RingEvent {
         let token = low_half(entry.user_data());
         let [_, pool, ..] = entry.user_data().to_be_bytes();
         match (cqueue::buffer_select(entry.flags()), u32::try_from(entry.result())) {
             (Some(id), Ok(len)) => {
                 let buffer = self.pools[usize::from(pool)].take(pool, id, len);
-                Event::Received { token, buffer, armed }
+                RingEvent::Received { token, buffer, armed }
             }
-            (_, Ok(_)) => Event::Ended { token, errno: 0 },
-            (_, Err(_)) => Event::Ended { token, errno: -entry.result() },
+            (_, Ok(_)) => RingEvent::Ended { token, errno: 0 },
+            (_, Err(_)) => RingEvent::Ended { token, errno: -entry.result() },
         }
     }
 }

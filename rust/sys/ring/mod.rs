@@ -12,7 +12,7 @@ use libc::msghdr;
 
 use super::buffers::{Buffer, Buffers};
 use super::messages::{MessageId, Messages, Piece, empty_header};
-pub use event::Event;
+pub use event::RingEvent;
 use event::low_half;
 pub use layout::ReceiveLayout;
 pub(crate) use restrictions::REGISTER_BUFFERS;
@@ -148,7 +148,7 @@ impl Ring {
         self.push(&entry)
     }
 
-    /// Ends the receive started with `pool` and `token`; [`Event::Ended`] reports it.
+    /// Ends the receive started with `pool` and `token`; [`RingEvent::Ended`] reports it.
     ///
     /// # Errors
     /// The kernel's, when earlier entries are submitted.
@@ -160,7 +160,7 @@ impl Ring {
         self.push(&opcode::AsyncCancel::new(target).build().user_data(CANCEL))
     }
 
-    /// Reports [`Event::Woken`] once the eventfd is written.
+    /// Reports [`RingEvent::Woken`] once the eventfd is written.
     ///
     /// # Errors
     /// The kernel's, when earlier entries are submitted.

@@ -169,7 +169,7 @@ impl Ring {
         Some(Buffer { pool: pool.0, id: slot.id, len: slot.len })
     }
 
-    /// Reports [`Event::Readable`](super::Event::Readable) once the packet ring of `fd` has a
+    /// Reports [`RingEvent::Readable`](super::RingEvent::Readable) once the packet ring of `fd` has a
     /// frame, at once if it has one already.
     ///
     /// # Errors
@@ -181,7 +181,7 @@ impl Ring {
         self.push(&entry.user_data(POLL | u64::from(token)))
     }
 
-    /// Ends [`Ring::watch_slots`], which then reports [`Event::Readable`](super::Event::Readable).
+    /// Ends [`Ring::watch_slots`], which then reports [`RingEvent::Readable`](super::RingEvent::Readable).
     ///
     /// # Errors
     /// The kernel's, when earlier entries are submitted.

@@ -28,17 +28,17 @@ fn collect(ring: &mut Ring, near: &UdpSocket, count: usize) -> (Vec<Vec<u8>>, us
         let mut again = false;
         while let Some(event) = ring.next_event() {
             match event {
-                Event::Received { token, buffer, armed } => {
+                RingEvent::Received { token, buffer, armed } => {
                     assert_eq!(token, 7);
                     payloads.push(ring.bytes(&buffer)[DATA..].to_vec());
                     ring.give_back(buffer);
                     again |= !armed;
                 }
-                Event::Ended { errno, .. } => {
+                RingEvent::Ended { errno, .. } => {
                     exhausted += usize::from(errno == libc::ENOBUFS);
                     again = true;
                 }
-                Event::Woken | Event::Readable { .. } => panic!("nothing is watched"),
+                RingEvent::Woken | RingEvent::Readable { .. } => panic!("nothing is watched"),
             }
         }
         ring.offer_buffers();
@@ -75,7 +75,7 @@ fn a_message_is_sent_in_segments_to_every_output() {
     let (mut ring, near, far) = listening(8);
     far.send(b"onetwothr4").unwrap();
     ring.wait().unwrap();
-    let Some(Event::Received { buffer, .. }) = ring.next_event() else { panic!("no datagram") };
+    let Some(RingEvent::Received { buffer, .. }) = ring.next_event() else { panic!("no datagram") };
     let start = u32::try_from(DATA).unwrap();
     let piece = Piece { buffer: &buffer, start, len: 10 };
     let message = ring.message([piece].into_iter(), 3).unwrap();
@@ -97,7 +97,7 @@ fn a_piece_outside_its_buffer_makes_no_message() {
     let (mut ring, _near, far) = listening(8);
     far.send(b"abc").unwrap();
     ring.wait().unwrap();
-    let Some(Event::Received { buffer, .. }) = ring.next_event() else { panic!("no datagram") };
+    let Some(RingEvent::Received { buffer, .. }) = ring.next_event() else { panic!("no datagram") };
     let beyond = u32::try_from(DATA + 4).unwrap();
     for (start, len) in [(u32::MAX, 1), (0, u32::MAX), (beyond, 0)] {
         assert_eq!(ring.message([Piece { buffer: &buffer, start, len }].into_iter(), 0), None);

@@ -10,18 +10,18 @@ from pydantic import ValidationError
 from ...errors import McrError
 from ...protocol.constants import name_process
 from .app import ControlApp
-from .arguments import Arguments
+from .arguments import ControlArguments
 from .sandbox import enter_sandbox
 
 
-async def _serve(arguments: Arguments, hidden: str) -> int:
+async def _serve(arguments: ControlArguments, hidden: str) -> int:
     return await ControlApp(arguments, hidden).run()
 
 
 def main() -> int:
     """Drop privileges, then serve; return the exit code."""
     try:
-        arguments = Arguments.model_validate_json(sys.argv[1] if len(sys.argv) > 1 else "")
+        arguments = ControlArguments.model_validate_json(sys.argv[1] if len(sys.argv) > 1 else "")
     except ValidationError:
         print("mcr.daemon.control is started by 'mcr serve' only", file=sys.stderr)
         return 2

@@ -24,10 +24,10 @@ from .api.errors import RpcError
 from .api.jsonrpc import Dispatcher
 from .api.methods import Daemon, Methods
 from .api.server import Server
-from .arguments import Arguments
+from .arguments import ControlArguments
 from .event_sequence import EventSequence
 from .events import EventBus
-from .log import Log, default_levels
+from .log import ControlLog, default_levels
 from .rules.rulebook import Rulebook
 from .rules.snapshot import read_all
 from .rules.transactions import Transactions
@@ -64,7 +64,7 @@ _log = logging.getLogger("mcr.control")
 class ControlApp:
     """The control process; lives in a running event loop."""
 
-    def __init__(self, arguments: Arguments, hidden: str) -> None:
+    def __init__(self, arguments: ControlArguments, hidden: str) -> None:
         """Create the parts; clients are not served yet.
 
         Args:
@@ -77,7 +77,7 @@ class ControlApp:
         sequence = EventSequence(arguments.numbers)
         self._events = EventBus(sequence.last(), sequence.record)
         self._events.hold()  # until the last event number of an earlier daemon is known
-        self._log = Log(self._publish_record)
+        self._log = ControlLog(self._publish_record)
         self._log.levels = default_levels(arguments.log_level)
         self._log.install()
         _log.log(logging.DEBUG if hidden == ALL_HIDDEN else logging.WARNING, "%s", hidden)
@@ -91,7 +91,7 @@ class ControlApp:
         self._tasks: set[asyncio.Task[None]] = set()
         self._create_parts(arguments)
 
-    def _create_parts(self, arguments: Arguments) -> None:
+    def _create_parts(self, arguments: ControlArguments) -> None:
         self._book = Rulebook(arguments.ingress)
         self._status = RuleStatusTracker(self._events)
         self._pool = WorkerPool(

@@ -10,7 +10,7 @@ from ...protocol.constants import Level
 Descriptor = Annotated[int, Field(ge=3)]
 
 
-class Arguments(BaseModel):
+class ControlArguments(BaseModel):
     """The arguments that the supervisor passes."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)

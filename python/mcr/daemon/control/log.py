@@ -98,7 +98,7 @@ def default_levels(level: str = "info") -> LogLevels:
     return LogLevels(level, dict.fromkeys(FACILITIES))
 
 
-class Log(logging.handlers.QueueHandler):
+class ControlLog(logging.handlers.QueueHandler):
     """The handler of all records of this process."""
 
     def __init__(self, publish: Publish) -> None:

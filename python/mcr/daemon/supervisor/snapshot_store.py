@@ -13,7 +13,7 @@ from .disk_thread import DiskThread
 
 _NAME = "mcr-rules"
 _PENDING_LIMIT = 1000  # control sends one snapshot at a time; this many is a flood
-Answer = Callable[[str | None], None]
+OnSaved = Callable[[str | None], None]
 """Called once a snapshot is kept, with the error of writing the state file, if any."""
 
 
@@ -33,7 +33,7 @@ class SnapshotStore:
         self._disk = disk
         self._path = path
         self._memory: int | None = None
-        self._pending: list[Answer] = []
+        self._pending: list[OnSaved] = []
         self._is_saving = False
         self.in_use = False
         """Whether the snapshot came from control, so that workers relay by it; else it is the
@@ -53,7 +53,7 @@ class SnapshotStore:
         os.lseek(self._memory, 0, os.SEEK_SET)
         return os.dup(self._memory)
 
-    def keep(self, memory: int, answer: Answer) -> None:
+    def keep(self, memory: int, answer: OnSaved) -> None:
         """Replace the snapshot; takes ownership of the descriptor.
 
         If changes come faster than the disk writes, only the newest snapshot is written; its result
@@ -95,7 +95,7 @@ class SnapshotStore:
 
         self._disk.run(job)
 
-    def _finish_saving(self, fault: str | None, answers: list[Answer], path: Path) -> None:
+    def _finish_saving(self, fault: str | None, answers: list[OnSaved], path: Path) -> None:
         self._is_saving = False
         for answer in answers:
             answer(fault)

@@ -39,7 +39,7 @@ from ....rules import Rule
 from ....rules.objects import text_or_object
 from ....stats import RuleStats
 from ..events import EventBus
-from ..log import Log
+from ..log import ControlLog
 from ..rules.draft import Draft, RuleRecord, RuleSetAside
 from ..rules.rulebook import Rulebook
 from ..rules.transactions import Transactions
@@ -102,7 +102,7 @@ class Daemon(NamedTuple):
     counters: WorkerCounters
     bus: EventBus
     status: RuleStatusTracker
-    log: Log
+    log: ControlLog
     executor: Executor
     """For what may take a while."""
     set_levels: Callable[[LogLevels], Awaitable[None]]

@@ -51,13 +51,13 @@ class Connection:
         self.lines.on_room = None if subscription is None else subscription.pump
 
 
-Answer = Callable[[bytes, Connection], Awaitable[Pieces | None]]
+LineHandler = Callable[[bytes, Connection], Awaitable[Pieces | None]]
 
 
 class Server:
     """All of them."""
 
-    def __init__(self, listener: socket.socket, gate: AccessPolicy, answer: Answer) -> None:
+    def __init__(self, listener: socket.socket, gate: AccessPolicy, answer: LineHandler) -> None:
         """Take a listening socket, who is let in, and what answers a line."""
         self._listener = listener
         self._listener.setblocking(False)

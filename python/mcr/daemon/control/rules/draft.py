@@ -10,7 +10,7 @@ from typing import Literal, Self
 
 from ....rules import Rule
 from ....rules.hostnames import ResolvedHosts
-from ....rules.ruleset import Plan
+from ....rules.ruleset import RulePlan
 from ....rules.spec import ResolvedRule, spec_members
 from .entries import EnabledRule
 from .snapshot import line_of
@@ -79,7 +79,7 @@ class Draft:
 
     revision: int
     """After it."""
-    plan: Plan | None
+    plan: RulePlan | None
     rules: Mapping[str, RuleRecord]
     """All rules after it, in their order."""
     send: tuple[str, ...]

@@ -14,7 +14,7 @@ from ....errors import ConflictError, Problem, RuleError
 from ....protocol.constants import ErrorCode
 from ....rules import Rule
 from ....rules.hostnames import HostName, HostResolver, ResolvedHosts, uses
-from ....rules.ruleset import Plan, RuleSet
+from ....rules.ruleset import RulePlan, RuleSet
 from ....rules.spec import ResolvedInput, ResolvedRule
 from ..api.errors import RpcError, cut
 from .draft import Draft, RuleRecord, RuleSetAside, Turn
@@ -286,7 +286,7 @@ class Rulebook:
 
     def _drafted(
         self,
-        plan: Plan,
+        plan: RulePlan,
         entries: Sequence[EnabledRule],
         names: HostResolver,
         aside: Mapping[str, RuleSetAside],

@@ -65,7 +65,7 @@ class _Head(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class RuleSnapshot:
     """What a snapshot says."""
 
     revision: int
@@ -139,7 +139,7 @@ def _sealed(whole: bytes) -> int:
     return memory
 
 
-def read(whole: bytes, *, in_use: bool) -> Snapshot:
+def read(whole: bytes, *, in_use: bool) -> RuleSnapshot:
     """What a snapshot says, or nothing of it.
 
     Args:
@@ -162,7 +162,7 @@ def read(whole: bytes, *, in_use: bool) -> Snapshot:
     entries = tuple(_entry(number, line, in_use) for number, line in enumerate(lines, 2))
     own: dict[str, str | None] = {name: head.log_levels.facilities.get(name) for name in FACILITIES}
     levels = LogLevels(head.log_levels.everything, own)
-    return Snapshot(head.revision, head.sequence, levels, answers, entries)
+    return RuleSnapshot(head.revision, head.sequence, levels, answers, entries)
 
 
 def read_all(descriptor: int, limit_bytes: int = limits.KEPT_BYTES) -> bytes:

@@ -28,7 +28,7 @@ from ....rules.model import counted
 from .. import limits
 from ..api.errors import RpcError
 from ..events import EventBus
-from ..log import Log
+from ..log import ControlLog
 from ..supervisor_channel import SupervisorChannel
 from ..workers.messages import prepare_body
 from ..workers.pool import WorkerPool
@@ -60,7 +60,7 @@ class Transactions:
         pool: WorkerPool,
         bus: EventBus,
         status: RuleStatusTracker,
-        log: Log,
+        log: ControlLog,
         supervisor: SupervisorChannel,
         *,
         judge: Executor,
@@ -152,7 +152,7 @@ class Transactions:
         entries = await self._in(self._judge, lambda: read_config(whole))
         return await self.replace(entries)
 
-    async def restore(self, whole: bytes, *, in_use: bool) -> snapshot.Snapshot:
+    async def restore(self, whole: bytes, *, in_use: bool) -> snapshot.RuleSnapshot:
         """Take over what an earlier process had; workers are not told here.
 
         Args:
@@ -173,7 +173,7 @@ class Transactions:
         self._pool.log_level = self._log.level_of("workers", "interfaces")
         return found
 
-    def _restore(self, found: snapshot.Snapshot) -> None:
+    def _restore(self, found: snapshot.RuleSnapshot) -> None:
         self._book.commit(self._book.restore(found.revision, found.entries, found.answers))
         fitting = self._book.retry(self._book.order, HostResolver(known=found.answers))
         self._book.commit(replace(fitting, revision=found.revision))

@@ -16,13 +16,13 @@ from ...._native import CounterPages, CounterReading
 from ....json_codec import encode_in_pieces
 from ....protocol.results import DaemonStats, Totals
 from ....stats import InterfaceStats, RuleStats
-from ....stats.report import Counted, Takers, rule_stats
+from ....stats.report import Counted, PrecedingRules, rule_stats
 from ..api.jsonrpc import Encoded
 from ..rules.draft import RuleRecord
 from ..rules.rulebook import Rulebook
 from .pool import WorkerPool
 from .status import Trouble
-from .worker import Death, Worker
+from .worker import DeathRecord, Worker
 
 SILENCE_S = 1.0
 """After so long a worker that has not said that it is there counts as silent; it does so four times
@@ -133,7 +133,7 @@ class WorkerCounters:
             trouble, parked = self._troubles(rule_id)
             return held.rule, held.resolved, _counts(counters, held, trouble, parked)
 
-        takers = Takers(self._book.before, counted)
+        takers = PrecedingRules(self._book.before, counted)
         for rule_id, held in rules.items():
             trouble, parked = self._troubles(rule_id)
             if counters.has_rule(rule_id):
@@ -157,7 +157,7 @@ class WorkerCounters:
             stale_workers=tuple(reading.counters.stale),
         )
 
-    def _note(self, counters: CounterReading, back: Mapping[int, Death | None]) -> None:
+    def _note(self, counters: CounterReading, back: Mapping[int, DeathRecord | None]) -> None:
         """Note what a reading says of the workers.
 
         Args:
@@ -175,7 +175,7 @@ class WorkerCounters:
                 self._pool.restart(worker, f"it has been silent for {HANGS_S:.0f} s")
 
 
-def _missed_by(worker: Worker) -> Death | None:
+def _missed_by(worker: Worker) -> DeathRecord | None:
     """The death of which a reading can tell now what was missed until the successor's return."""
     death = worker.last_death
     if death is None or not death.was_seen or death.outage_ms is None:
@@ -219,6 +219,8 @@ def _counts(
     return counters.rule(held.rule.id, held.enabled, trouble, padded)
 
 
-def _stats_of(held: RuleRecord, counts: dict[str, Any], takers: Takers | None = None) -> RuleStats:
+def _stats_of(
+    held: RuleRecord, counts: dict[str, Any], takers: PrecedingRules | None = None
+) -> RuleStats:
     stats = rule_stats(held.rule, held.resolved, counts, takers)
     return stats if held.enabled else replace(stats, state="disabled")

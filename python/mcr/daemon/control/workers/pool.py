@@ -33,7 +33,7 @@ from ..events import EventBus
 from ..supervisor_channel import WorkerExited, WorkerStarted
 from .channel import ANSWER_S, ChannelLost, ChannelSilent, WorkerChannel, WorkerRefused
 from .messages import PROTOCOL, Failure, WorkerHello, WorkerMessage, prepare_body, read_hello
-from .worker import Death, Worker
+from .worker import DeathRecord, Worker
 
 WAIT_FOR_WORKER_S = 5.0
 """How long a change waits for a worker while none is there, in seconds."""
@@ -124,7 +124,9 @@ class WorkerPool:
         worker.restart_in_ms, worker.synced = None, False
         worker.deaths = max(worker.deaths, word.deaths)
         if worker.last_death is None and word.last_death is not None:
-            worker.last_death = Death(word.last_death.at, word.last_death.cause, was_seen=False)
+            worker.last_death = DeathRecord(
+                word.last_death.at, word.last_death.cause, was_seen=False
+            )
         worker.link = WorkerChannel(
             channel,
             lambda message: self._told(word.number, message),
@@ -142,7 +144,7 @@ class WorkerPool:
                 worker.link.close()
         worker.deaths, worker.restart_in_ms = word.deaths, word.restart_in_ms
         dropped = worker.kernel_dropped_frames
-        worker.last_death = Death(word.at, word.cause, kernel_dropped_frames=dropped)
+        worker.last_death = DeathRecord(word.at, word.cause, kernel_dropped_frames=dropped)
         number, pid = word.number, word.pid
         text = f"worker {number}, process {pid}: {word.cause}"
         self._events.publish("worker", "died", text, number=number, pid=pid, cause=word.cause)

@@ -11,7 +11,7 @@ from .channel import WorkerChannel
 
 
 @dataclass(slots=True)
-class Death:
+class DeathRecord:
     """The last end of a worker."""
 
     at: float
@@ -43,7 +43,7 @@ class Worker:
     incarnation: int = 0
     started_at: float | None = None
     deaths: int = 0
-    last_death: Death | None = None
+    last_death: DeathRecord | None = None
     restart_in_ms: int | None = None
     link: WorkerChannel | None = None
     provided: WorkerChannel | None = None
