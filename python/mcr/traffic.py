@@ -14,7 +14,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 from ._native import ReceiverCore, SenderCore, interfaces
 from .errors import McrError, RuleError
 from .rules import Input, Output
-from .rules.fields import TTL_WORDS, Invalid, ProblemCollector
+from .rules.fields import TTL_WORDS, Invalid, ProblemCollector, integer
 from .rules.local_host import LocalHost
 from .rules.resolver import RuleResolver
 from .rules.spec import ResolvedInput, ResolvedOutput, input_spec, output_spec
@@ -192,7 +192,7 @@ class Sender(_Endpoint[SenderCore]):
         target = _target(endpoint, ttl, check)
         limit = _LIMIT_BYTES[target.address.version if target else 6]
         check.optional("rate_pps", lambda value: _positive(value, _LIMIT_PPS), rate_pps)
-        check.field("size_bytes", lambda value: _integer(value, HEADER_BYTES, limit), size_bytes)
+        check.field("size_bytes", lambda value: integer(value, HEADER_BYTES, limit), size_bytes)
         check.raise_if_any()
         assert target is not None  # else there was a problem
         self.target = target
@@ -328,7 +328,7 @@ def _check_limits(
     *, count: int | None, duration_s: float | None, idle_s: float | None = None
 ) -> None:
     check = ProblemCollector()
-    check.optional("count", lambda value: _integer(value, 1, _LIMIT_COUNT), count)
+    check.optional("count", lambda value: integer(value, 1, _LIMIT_COUNT), count)
     check.optional("duration_s", lambda value: _positive(value, _LIMIT_S), duration_s)
     check.optional("idle_s", lambda value: _positive(value, _LIMIT_S), idle_s)
     check.raise_if_any()
@@ -339,12 +339,4 @@ def _positive(value: float, limit: float) -> float:
         raise Invalid(f"must be a number, not {value!r}")
     if not 0 < value <= limit:
         raise Invalid(f"{value} is out of range: above 0, at most {limit:.0f}")
-    return value
-
-
-def _integer(value: int, low: int, high: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise Invalid(f"must be an integer from {low} to {high}, not {value!r}")
-    if not low <= value <= high:
-        raise Invalid(f"{value} is out of range: {low} to {high}")
     return value

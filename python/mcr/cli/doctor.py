@@ -57,12 +57,12 @@ def _repair(findings: tuple[Finding, ...]) -> tuple[list[str], bool]:
     done, failed = [], False
     for finding in findings:
         try:
-            said = repair(finding)
+            change = repair(finding)
         except McrError as error:
             print(f"mcr: {error}", file=sys.stderr)
             failed = True
         else:
-            done += [said] if said else []
+            done += [change] if change else []
     return done, failed
 
 

@@ -17,7 +17,7 @@ LINE_BYTES = 16 << 20
 """The longest request or answer, in bytes with its line feed."""
 
 REPLAY_EVENTS = 1024
-"""How many past events a subscriber can ask for."""
+"""The number of past events that a subscriber can request."""
 
 EventKind = Literal["rule", "worker", "interface", "log"]
 EVENT_KINDS: tuple[EventKind, ...] = get_args(EventKind)
@@ -38,7 +38,7 @@ It is not started again: another try would meet the same rules.
 """
 
 ROOT_SOCKET = Path("/run/mcr/mcr.sock")
-"""Where root's daemon listens unless told otherwise."""
+"""The socket of root's daemon by default."""
 
 
 class ErrorCode(enum.IntEnum):
@@ -67,10 +67,10 @@ def name_process(name: str) -> None:
 
 
 def default_socket() -> Path:
-    """Where the daemon of this user listens unless told otherwise.
+    """The socket of this user's daemon by default.
 
-    Root's is /run/mcr/mcr.sock; anybody else's lies in XDG_RUNTIME_DIR, or where there is none in
-    a directory of /tmp that only this user can enter.
+    Root's is /run/mcr/mcr.sock. That of another user is in XDG_RUNTIME_DIR, or without that in a
+    directory of /tmp that only this user can enter.
     """
     uid = os.geteuid()
     if uid == 0:

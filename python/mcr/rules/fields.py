@@ -152,7 +152,7 @@ def sources(value: object) -> tuple[Address, ...]:
 
 def port(value: object) -> int:
     """A UDP port that datagrams can be sent to."""
-    return _integer(value, 1, 65535)
+    return integer(value, 1, 65535)
 
 
 def ports(value: object) -> int | range:
@@ -181,12 +181,12 @@ def join(value: object) -> Join:
 
 def ttl(value: object) -> int:
     """The TTL or hop limit of the copies."""
-    return _integer(value, 1, TTL_LIMIT)
+    return integer(value, 1, TTL_LIMIT)
 
 
 def dscp(value: object) -> int:
     """The DSCP of the copies (RFC 2474): the upper six bits of the traffic class."""
-    return _integer(value, 0, 63)
+    return integer(value, 0, 63)
 
 
 def output_ttl(value: object) -> Ttl:
@@ -214,12 +214,12 @@ def output_source_port(value: object) -> int | Keep:
 
 def vlan(value: object) -> int:
     """A VLAN id that frames can carry (IEEE 802.1Q: 0 means untagged, 4095 is reserved)."""
-    return _integer(value, 1, 4094)
+    return integer(value, 1, 4094)
 
 
 def priority(value: object) -> int:
     """SO_PRIORITY of an output: the values that need no rights."""
-    return _integer(value, 0, 6)
+    return integer(value, 0, 6)
 
 
 def loop(value: object) -> bool:
@@ -253,6 +253,15 @@ def rule_name(value: object) -> str:
     return value
 
 
+def integer(value: object, low: int, high: int) -> int:
+    """An integer in a range; True and False are not integers."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise Invalid(f"must be an integer from {low} to {high}, not {value!r}")
+    if not low <= value <= high:
+        raise Invalid(f"{value} is out of range: {low} to {high}")
+    return value
+
+
 def _is_keep(value: object) -> bool:
     return isinstance(value, str) and value == "keep"
 
@@ -265,15 +274,6 @@ def _or_word(parse: Callable[[object], T], value: object, words: str) -> T:
         if isinstance(value, str):
             raise Invalid(f"{error} (it may also be {words})") from None
         raise
-
-
-def _integer(value: object, low: int, high: int) -> int:
-    """An integer in a range; True and False are not integers."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise Invalid(f"must be an integer from {low} to {high}, not {value!r}")
-    if not low <= value <= high:
-        raise Invalid(f"{value} is out of range: {low} to {high}")
-    return value
 
 
 def _reads_as_address(text: str) -> bool:
