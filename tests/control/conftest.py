@@ -1,4 +1,4 @@
-"""A control process for tests that only read, and do no harm to it."""
+"""Control processes with fake workers, and clients of them."""
 
 import tempfile
 from collections.abc import Iterator
@@ -35,4 +35,20 @@ def supervisor(directory: Path) -> Iterator[FakeSupervisor]:
 def client(supervisor: FakeSupervisor) -> Iterator[RawClient]:
     """A client of it."""
     with RawClient(supervisor.path) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def _shared(_no_threads_stay: None) -> Iterator[FakeSupervisor]:
+    with (
+        tempfile.TemporaryDirectory(prefix="mcr-", dir="/tmp") as made,
+        control_process(Path(made), workers=2) as supervisor,
+    ):
+        yield supervisor
+
+
+@pytest.fixture
+def reader(_shared: FakeSupervisor) -> Iterator[RawClient]:
+    """A client for a test that changes nothing: the module has one control process for all."""
+    with RawClient(_shared.path) as made:
         yield made

@@ -47,12 +47,12 @@ def test_hello_and_ping(client: RawClient, supervisor: FakeSupervisor) -> None:
     assert ping["workers"] == {"running": 2, "of": 2}
 
 
-def test_another_protocol_is_refused(client: RawClient) -> None:
+def test_another_protocol_is_refused(reader: RawClient) -> None:
     """And the connection is over."""
-    error = client.error("hello", protocol=2)
+    error = reader.error("hello", protocol=2)
     assert error["code"] == ErrorCode.PROTOCOL_MISMATCH
     assert error["data"] == {"supported": [1]}
-    assert client.is_closed()
+    assert reader.is_closed()
 
 
 def test_rules_come_turn_and_go(client: RawClient, supervisor: FakeSupervisor) -> None:
@@ -189,11 +189,11 @@ def test_counters_of_all_workers_are_added(client: RawClient, supervisor: FakeSu
     assert call(client, "rules.get", rule=one)["rule"]["state"] == "disabled"
 
 
-def test_interfaces_and_workers(client: RawClient) -> None:
+def test_interfaces_and_workers(reader: RawClient) -> None:
     """As the kernel and the supervisor tell them."""
-    names = [each["name"] for each in call(client, "interfaces.list")["interfaces"]]
+    names = [each["name"] for each in call(reader, "interfaces.list")["interfaces"]]
     assert "lo" in names
-    workers = call(client, "workers.list")["workers"]
+    workers = call(reader, "workers.list")["workers"]
     assert [(each["number"], each["state"]) for each in workers] == [(0, "running"), (1, "running")]
 
 
@@ -270,21 +270,21 @@ def test_the_log_is_told_too(client: RawClient, supervisor: FakeSupervisor) -> N
     ],
 )
 def test_wrong_requests_get_the_right_errors(
-    client: RawClient, line: bytes, code: int, request_id: object
+    reader: RawClient, line: bytes, code: int, request_id: object
 ) -> None:
     """And the connection goes on."""
-    client.send(line + b"\n")
-    answer = client.line()
+    reader.send(line + b"\n")
+    answer = reader.line()
     assert (answer["error"]["code"], answer["id"]) == (code, request_id)
-    assert call(client, "ping")
+    assert call(reader, "ping")
 
 
-def test_batches_and_notifications(client: RawClient) -> None:
+def test_batches_and_notifications(reader: RawClient) -> None:
     """Answers stand in order; what wants none gets none."""
     ping = {"jsonrpc": "2.0", "method": "ping"}
     batch = [ping | {"id": 1}, ping, 7, ping | {"id": "two"}, ping | {"id": 3, "method": "x"}]
-    client.send(json.dumps(batch).encode() + b"\n" + json.dumps(ping).encode() + b"\n")
-    answers = client.line()
+    reader.send(json.dumps(batch).encode() + b"\n" + json.dumps(ping).encode() + b"\n")
+    answers = reader.line()
     assert [answer["id"] for answer in answers] == [1, None, "two", 3]
     assert [answer.get("error", {}).get("code") for answer in answers] == [
         None,
@@ -292,13 +292,13 @@ def test_batches_and_notifications(client: RawClient) -> None:
         None,
         -32601,
     ]
-    client.send(json.dumps([ping, ping]).encode() + b"\n")
-    assert call(client, "ping")
+    reader.send(json.dumps([ping, ping]).encode() + b"\n")
+    assert call(reader, "ping")
 
 
-def test_wrong_types_name_their_fields(client: RawClient) -> None:
+def test_wrong_types_name_their_fields(reader: RawClient) -> None:
     """All at once, with what was meant."""
-    error = client.error("rules.add", rules="x", dry_run=1, enabeld=True, expected_revision=-1)
+    error = reader.error("rules.add", rules="x", dry_run=1, enabeld=True, expected_revision=-1)
     problems = {each["field"]: each["message"] for each in error["data"]["problems"]}
     assert problems == {
         "rules": "must be an array",
@@ -306,17 +306,17 @@ def test_wrong_types_name_their_fields(client: RawClient) -> None:
         "enabeld": "is not known; did you mean 'enabled'?",
         "expected_revision": "must be at least 0",
     }
-    error = client.error("events.subscribe", kinds=["rule", "rules"])
+    error = reader.error("events.subscribe", kinds=["rule", "rules"])
     assert error["data"]["problems"][0]["field"] == "kind 2"
-    error = client.error("stats", rules=[1, 2])
+    error = reader.error("stats", rules=[1, 2])
     assert error["data"]["problems"] == [{"field": "rule 1", "message": "must be a string"}]
 
 
-def test_no_such_rule(client: RawClient) -> None:
+def test_no_such_rule(reader: RawClient) -> None:
     """By id or name."""
     for method in ("rules.remove", "rules.enable", "stats", "rules.list"):
-        assert client.error(method, rules=["nobody"])["code"] == ErrorCode.NO_SUCH_RULE
-    assert "'nobody'" in client.error("rules.get", rule="nobody")["message"]
+        assert reader.error(method, rules=["nobody"])["code"] == ErrorCode.NO_SUCH_RULE
+    assert "'nobody'" in reader.error("rules.get", rule="nobody")["message"]
 
 
 def test_a_refusal_leaves_all_workers_as_they_were(
