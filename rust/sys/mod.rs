@@ -1,9 +1,6 @@
 //! The interface to the kernel, and the only module with `unsafe`. Each file wraps one kernel
 //! facility in functions that are safe to call with any arguments.
-#![allow(
-    unsafe_code,
-    reason = "the only module with unsafe code; every block states why it is sound"
-)]
+#![allow(unsafe_code, reason = "the one module with unsafe code; every block states why it holds")]
 
 pub mod buffers;
 pub mod group_filter;
