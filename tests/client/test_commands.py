@@ -155,9 +155,8 @@ def test_warnings_go_to_standard_error(proxied_command: Command, proxy: LineProx
     assert proxied_command("rule", "add", A) == "revision 1\n"
     assert proxied_command.err == "warning: mind\\x1b[2J\n"
     proxied_command("stats")
-    assert (
-        proxied_command.err
-        == "warning: worker 2 did not answer; its last known counts are included\n"
+    assert proxied_command.err == (
+        "warning: the counters of worker 2 could not be read; its last known counts are included\n"
     )
 
 
