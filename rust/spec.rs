@@ -127,7 +127,6 @@ impl OutputSpec {
         let ports = width(self.port, self.last_port);
         let has_other_bits = self.address_bits != 0 && self.address_bits != input.group_bits;
         let has_other_ports = ports != 0 && ports != width(input.port, input.last_port);
-        let keeps_address = self.address_bits != 0 || self.source == Choice::Keep;
         let is_other_family = self.address.is_v4() != input.group.is_v4();
         first_fault(&[
             (
@@ -138,7 +137,10 @@ impl OutputSpec {
                 has_other_bits || has_other_ports,
                 "an output with another number of groups or ports than the input",
             ),
-            (is_other_family && keeps_address, "an output that keeps addresses of another family"),
+            (
+                is_other_family && self.source == Choice::Keep,
+                "an output that keeps a source address of another family",
+            ),
         ])
     }
 

@@ -262,9 +262,9 @@ def test_another_thread_can_look_and_stop(port: int) -> None:
         deadline = time.monotonic() + 10
         while receiver.report().received < 100 and time.monotonic() < deadline:
             time.sleep(0.01)
-        with pytest.raises(mcr.RuleError, match="sending already"):
+        with pytest.raises(mcr.RuleError, match="already sending"):
             sender.send(count=1)
-        with pytest.raises(mcr.RuleError, match="receiving already"):
+        with pytest.raises(mcr.RuleError, match="already receiving"):
             receiver.receive(count=1)
         sender.stop()
         sent = sending.result(timeout=5).sent

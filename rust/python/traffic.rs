@@ -41,7 +41,7 @@ impl SenderCore {
         let report = aside(py, &self.stop, || match self.sender.try_lock() {
             Ok(mut sender) => Ok(sender.run(limits, &self.stop)),
             Err(TryLockError::WouldBlock) => {
-                Err(Error::Invalid("this sender is sending already".to_owned()))
+                Err(Error::Invalid("this sender is already sending".to_owned()))
             }
             Err(TryLockError::Poisoned(_)) => Err(Error::Engine("an earlier run panicked".into())),
         })??;

@@ -21,7 +21,7 @@ mod page;
 mod service;
 mod session;
 mod status;
-mod supervisor;
+mod supervisor_channel;
 
 use std::ffi::CString;
 use std::io::{self, Write};
@@ -82,7 +82,7 @@ fn start(arguments: &Arguments) -> Result<Service> {
     relay.start()?;
     let mailbox = Arc::new(Mailbox::new()?);
     let gate = Arc::new(Barrier::new(2));
-    supervisor::start(supervisor_channel, mailbox.clone(), gate.clone())?;
+    supervisor_channel::start(supervisor_channel, mailbox.clone(), gate.clone())?;
     watch(relay.clone(), mailbox.clone())?;
     let filled = fds::occupy_low_numbers(nothing);
     filled.map_err(|e| Error::os("filling", "the low descriptors", e))?;
@@ -110,7 +110,7 @@ fn relay(arguments: &Arguments, broker: OwnedFd, page: OwnedFd) -> Result<Relay>
 
 /// Lets the main thread know when the engine ends by itself.
 fn watch(relay: Arc<Relay>, mailbox: Arc<Mailbox>) -> Result<()> {
-    supervisor::spawn("mcr-watch", move || {
+    supervisor_channel::spawn("mcr-watch", move || {
         if let Err(error) = relay.wait(None) {
             mailbox.post_end(error.to_string());
         }

@@ -6,6 +6,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from .checks import settle_sent
+from .daemons import serving
 from .lab import Lab
 from .relays import Ingress, relaying
 from .test_patterns import Place, expect_all, places, scatter
@@ -58,6 +59,23 @@ def test_blocks_map_one_to_one(
         for place, receiver in receivers.items():
             expect_all(receiver, wanted[place])
         settle_sent(relay, len(where))
+
+
+def test_a_daemon_maps_a_block_to_the_other_family(lab: Lab, ingress: Ingress) -> None:
+    """What the library relays, a worker takes too."""
+    rule = "239.1.96.0/28%in0:5001 to ff15::96:0/124%out0:6001"
+    arguments = ("--ingress", ingress)
+    with (
+        lab.receive("ff15::96:5", 6001) as receiver,
+        serving(lab.relay, *arguments) as daemon,
+        daemon.client() as client,
+        lab.sender("239.1.96.5", 5001) as sender,
+    ):
+        client.add_rule(rule)
+        sent = payloads(20)
+        sender.send(sent)
+        receiver.expect(sent)
+        settle_sent(client, len(sent))
 
 
 def test_a_mapped_flow_keeps_its_order_and_its_bytes(lab: Lab, ingress: Ingress, gro: bool) -> None:

@@ -1,7 +1,8 @@
 """Rules as frozen values: an `Input`, the `Output`s it is copied to, and the `Rule` of both.
 
 Construction parses: a value that exists is valid in itself, and all problems are reported at once.
-`ruleset` checks it against this host; `grammar` reads and writes its text.
+`fields` checks each value, `resolver` the rule on this host, `proposal` it beside other rules;
+`grammar` reads and writes its text.
 """
 
 import hashlib

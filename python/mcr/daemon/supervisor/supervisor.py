@@ -18,7 +18,7 @@ from .errors import StartError
 from .listener import Listener
 from .log import StderrLog, sd_notify
 from .native import NativeTools
-from .processes import ProcessManager
+from .process_manager import ProcessManager
 from .reactor import Reactor
 from .snapshot_store import SnapshotStore
 from .watchdog import AwakeClock

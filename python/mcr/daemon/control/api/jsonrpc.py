@@ -21,7 +21,7 @@ from .. import limits
 from .decoding import read_json
 from .errors import RpcError, cut, rpc_error_from, with_problems
 from .params import Request
-from .validation import problems_of, unknown
+from .pydantic_problems import problems_of, unknown
 
 Caller = TypeVar("Caller")
 Pieces = list[bytes]

@@ -1,6 +1,6 @@
 """The clients' connections: who is let in, whose turn it is, and who must go.
 
-Owns their number and their life. What a line means is the business of `rpc`.
+Owns their number and their life. What a line means is the business of `jsonrpc`.
 """
 
 import asyncio

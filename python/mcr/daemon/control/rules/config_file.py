@@ -11,7 +11,7 @@ from ....errors import RuleError
 from ....rules.file_format import parse_file
 from .. import limits
 from ..api.params import AnyEntry
-from ..api.validation import problems_of
+from ..api.pydantic_problems import problems_of
 from .entries import EnabledRule, read_entries
 
 

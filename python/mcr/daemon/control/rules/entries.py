@@ -14,7 +14,7 @@ from ....rules.objects import rule_from_object
 from ....rules.spec import ResolvedRule
 from .. import limits
 from ..api.params import AnyEntry, RuleEntry, RuleObject
-from ..api.validation import problems_of
+from ..api.pydantic_problems import problems_of
 
 _ENTRY: TypeAdapter[str | RuleObject | RuleEntry] = TypeAdapter(AnyEntry)
 _SLICE = 100

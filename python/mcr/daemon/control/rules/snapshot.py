@@ -30,7 +30,7 @@ from ....rules.objects import text_or_object
 from ....rules.spec import ResolvedRule
 from .. import limits
 from ..api.jsonrpc import encode
-from ..api.validation import problems_of
+from ..api.pydantic_problems import problems_of
 from .entries import EnabledRule, read_entry
 
 _RESOLVED = TypeAdapter(ResolvedRule)
