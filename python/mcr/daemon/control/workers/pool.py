@@ -326,11 +326,12 @@ class WorkerPool:
         revision = self._rules.revision
         specs = self._rules.specs()
         ids = {rule_id for rule_id, _enabled, _tail in specs}
-        told, worker.lacks = worker.lacks, {}
         if hello["revision"] == revision and set(hello["rules"]) == ids:
+            worker.lacks = {}
             return
+        lacks: dict[str, str] = {}
         while True:
-            wanted = [spec for spec in specs if spec[0] not in worker.lacks]
+            wanted = [spec for spec in specs if spec[0] not in lacks]
             whole = partial(prepare_body, revision, whole=True, remove=(), add=wanted)
             body = await asyncio.to_thread(whole)
             try:
@@ -338,13 +339,15 @@ class WorkerPool:
                 break
             except WorkerRefused as refused:
                 rule_id = refused.failure["rule"]
-                known = rule_id in ids and rule_id not in worker.lacks
-                if rule_id is None or not known or len(worker.lacks) >= _REFUSED_RULES:
+                known = rule_id in ids and rule_id not in lacks
+                if rule_id is None or not known or len(lacks) >= _REFUSED_RULES:
                     raise
-                worker.lacks[rule_id] = refused.failure["message"]
-                if told.get(rule_id) != worker.lacks[rule_id]:
+                lacks[rule_id] = refused.failure["message"]
+                if worker.lacks.get(rule_id) != lacks[rule_id]:
                     _log.error("worker %d lacks rule %s: %s", worker.number, rule_id, refused)
         await link.ask({"do": "commit"}, ANSWER_S)
+        # Only now: meanwhile clients see the reasons of the last attempt.
+        worker.lacks = lacks
 
     async def _retry(self, worker: Worker, link: WorkerChannel) -> None:
         """Try again with all the rules, until it has them."""
