@@ -3,6 +3,7 @@
 The real engine on loopback, without rights; each datagram is sent to a group of its own.
 """
 
+import gc
 import os
 import signal
 import socket
@@ -61,6 +62,7 @@ def handler() -> Iterator[None]:
 
 def is_interrupted(after_s: float, work: Callable[[], object]) -> bool:
     """Interrupt that once, after so many seconds, unless it has ended before."""
+    gc.disable()  # an exception in another library's callback of the collector would be lost
     try:
         try:
             signal.setitimer(signal.ITIMER_REAL, after_s)
@@ -69,6 +71,8 @@ def is_interrupted(after_s: float, work: Callable[[], object]) -> bool:
             signal.setitimer(signal.ITIMER_REAL, 0)
     except Interrupted:
         return True
+    finally:
+        gc.enable()
     return False
 
 
