@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from ...._native import CounterPages, CounterReading
 from ....json_codec import encode_in_pieces
@@ -24,6 +24,7 @@ from .pool import WorkerPool
 from .status import Trouble
 from .worker import DeathRecord, Worker
 
+T = TypeVar("T")
 SILENCE_S = 1.0
 """After so long a worker that has not said that it is there counts as silent; it does so four times
 a second."""
@@ -100,21 +101,21 @@ class WorkerCounters:
         self, reading: Reading, rules: Mapping[str, RuleRecord]
     ) -> list[RuleStats]:
         """What these rules counted."""
-        work = lambda: list(self._rule_stats(reading, rules))  # noqa: E731
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        return await self._in_thread(lambda: list(self._rule_stats(reading, rules)))
 
     async def stats(
         self, reading: Reading, rules: Mapping[str, RuleRecord], revision: int
     ) -> Encoded:
         """The result of `stats`, in pieces."""
-        work = lambda: self._encoded(reading, rules, revision)  # noqa: E731
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        return await self._in_thread(lambda: self._encoded(reading, rules, revision))
 
     async def daemon_stats(
         self, reading: Reading, rules: Mapping[str, RuleRecord], revision: int
     ) -> DaemonStats:
         """The counters of all interfaces and these rules."""
-        work = lambda: self._daemon_stats(reading, rules, revision)  # noqa: E731
+        return await self._in_thread(lambda: self._daemon_stats(reading, rules, revision))
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
     def interfaces(self, reading: Reading) -> list[InterfaceStats]:
