@@ -222,9 +222,8 @@ class ActiveRules:
         if change.order is not None:
             self._set.arrange(change.order)
             self._by_id = {rule_id: self._by_id[rule_id] for rule_id in change.order}
-        before = HostResolver(
-            known=self._answers
-        )  # another thread's, that came while names were asked
+        # Another thread may have resolved names while these were resolved.
+        before = HostResolver(known=self._answers)
         self._answers = {**before.known(self._set), **change.names.known(self._set)}
         self.warn(change.plan.warnings)
         self._noted = change
