@@ -12,22 +12,8 @@ if TYPE_CHECKING:
     from ._native import Datagram as Datagram
     from ._native import Discard as Discard
     from ._native import parse_frame as parse_frame
-    from .client import ChangeResult as ChangeResult
     from .client import Client as Client
-    from .client import DaemonStats as DaemonStats
-    from .client import Event as Event
     from .client import EventStream as EventStream
-    from .client import Hello as Hello
-    from .client import InterfaceInfo as InterfaceInfo
-    from .client import LogLevels as LogLevels
-    from .client import Pong as Pong
-    from .client import RuleInfo as RuleInfo
-    from .client import RuleList as RuleList
-    from .client import RuleOutputInfo as RuleOutputInfo
-    from .client import Totals as Totals
-    from .client import WorkerCount as WorkerCount
-    from .client import WorkerDeath as WorkerDeath
-    from .client import WorkerInfo as WorkerInfo
     from .client.aio import AsyncClient as AsyncClient
     from .client.aio import AsyncEventStream as AsyncEventStream
     from .doctor import Finding as Finding
@@ -40,6 +26,20 @@ if TYPE_CHECKING:
     from .errors import Problem as Problem
     from .errors import RightsError as RightsError
     from .errors import RuleError as RuleError
+    from .protocol.results import ChangeResult as ChangeResult
+    from .protocol.results import DaemonStats as DaemonStats
+    from .protocol.results import Event as Event
+    from .protocol.results import Hello as Hello
+    from .protocol.results import InterfaceInfo as InterfaceInfo
+    from .protocol.results import LogLevels as LogLevels
+    from .protocol.results import Pong as Pong
+    from .protocol.results import RuleInfo as RuleInfo
+    from .protocol.results import RuleList as RuleList
+    from .protocol.results import RuleOutputInfo as RuleOutputInfo
+    from .protocol.results import Totals as Totals
+    from .protocol.results import WorkerCount as WorkerCount
+    from .protocol.results import WorkerDeath as WorkerDeath
+    from .protocol.results import WorkerInfo as WorkerInfo
     from .relay.relay import Relay as Relay
     from .rules import Input as Input
     from .rules import Output as Output
@@ -61,24 +61,7 @@ if TYPE_CHECKING:
 # above.
 _EXPORTS = {
     "._native": ("Datagram", "Discard", "parse_frame"),
-    ".client": (
-        "ChangeResult",
-        "Client",
-        "DaemonStats",
-        "Event",
-        "EventStream",
-        "Hello",
-        "InterfaceInfo",
-        "LogLevels",
-        "Pong",
-        "RuleInfo",
-        "RuleList",
-        "RuleOutputInfo",
-        "Totals",
-        "WorkerCount",
-        "WorkerDeath",
-        "WorkerInfo",
-    ),
+    ".client": ("Client", "EventStream"),
     ".client.aio": ("AsyncClient", "AsyncEventStream"),
     ".doctor": ("Finding", "diagnose"),
     ".errors": (
@@ -90,6 +73,22 @@ _EXPORTS = {
         "Problem",
         "RightsError",
         "RuleError",
+    ),
+    ".protocol.results": (
+        "ChangeResult",
+        "DaemonStats",
+        "Event",
+        "Hello",
+        "InterfaceInfo",
+        "LogLevels",
+        "Pong",
+        "RuleInfo",
+        "RuleList",
+        "RuleOutputInfo",
+        "Totals",
+        "WorkerCount",
+        "WorkerDeath",
+        "WorkerInfo",
     ),
     ".relay.relay": ("Relay",),
     ".rules": ("Input", "Output", "Rule"),

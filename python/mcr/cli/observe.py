@@ -8,7 +8,11 @@ from typing import Annotated, Literal, get_args
 
 import typer
 
-from ..client import (
+from ..client import methods
+from ..client.methods import Call
+from ..errors import DaemonError
+from ..protocol.constants import EVENT_KINDS, EventKind, Facility, Level, default_socket
+from ..protocol.results import (
     DaemonStats,
     Hello,
     InterfaceInfo,
@@ -16,11 +20,7 @@ from ..client import (
     Pong,
     WorkerDeath,
     WorkerInfo,
-    methods,
 )
-from ..client.methods import Call
-from ..errors import DaemonError
-from ..protocol.constants import EVENT_KINDS, EventKind, Facility, Level, default_socket
 from ..protocol.summary import daemon_report
 from ..protocol.text import printable
 from .options import AnswerAsJson, SocketOption

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from ..client import ChangeResult, RuleList, methods
+from ..client import methods
 from ..client.methods import Call, NewRule
+from ..protocol.results import ChangeResult, RuleList
 from ..protocol.text import printable
 from ..rules import Rule
 from ..rules.grammar import join_arguments

@@ -5,39 +5,6 @@ A map, no code: `methods` has each method of the protocol once, `jsonrpc` the li
 shares with them is `mcr.protocol`. Only `aio` loads asyncio.
 """
 
-from ..protocol.results import (
-    ChangeResult,
-    DaemonStats,
-    Event,
-    Hello,
-    InterfaceInfo,
-    LogLevels,
-    Pong,
-    RuleInfo,
-    RuleList,
-    RuleOutputInfo,
-    Totals,
-    WorkerCount,
-    WorkerDeath,
-    WorkerInfo,
-)
 from .sync import Client, EventStream
 
-__all__ = [
-    "ChangeResult",
-    "Client",
-    "DaemonStats",
-    "Event",
-    "EventStream",
-    "Hello",
-    "InterfaceInfo",
-    "LogLevels",
-    "Pong",
-    "RuleInfo",
-    "RuleList",
-    "RuleOutputInfo",
-    "Totals",
-    "WorkerCount",
-    "WorkerDeath",
-    "WorkerInfo",
-]
+__all__ = ["Client", "EventStream"]
