@@ -128,7 +128,7 @@ fn plan(sources: Vec<Source>, outputs: Vec<PlanOutput>) -> Plan {
     let rule = TableRule { input, group_bits: 0, last_port: PORT, sources: Box::default() };
     let ends = u32::try_from(outputs.len()).unwrap_or(u32::MAX);
     let fixed = (0..FIRST_OUTPUT).map(|index| Slot { index, generation: 1 });
-    let grant = |slot| Grant { slot, owner: SlotOwner::rule(""), goes_on: false };
+    let grant = |slot| Grant { slot, owner: SlotOwner::rule(""), is_continued: false };
     Plan {
         sources: sources.into(),
         table: Table::compile(&[rule]),

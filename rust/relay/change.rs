@@ -87,9 +87,9 @@ impl Relay {
     /// An engine has ended, or the opener does not answer.
     pub fn settle(&self) -> Result<()> {
         let mut state = self.shared.state();
-        let gone = state.slots.forget_found();
-        if !gone.is_empty() {
-            self.shared.follow_plans(&mut state, SlotChanges { new: Vec::new(), gone })?;
+        let released = state.slots.release_unclaimed();
+        if !released.is_empty() {
+            self.shared.follow_plans(&mut state, SlotChanges { granted: Vec::new(), released })?;
         }
         self.shared.provider.release_unclaimed()
     }
@@ -108,11 +108,11 @@ impl Shared {
         watch.query_names(&add.iter().flat_map(|spec| spec.interfaces()).cloned().collect());
         let links = watch.latest();
         // An interface that was made anew has one index; the thread opens anew what this closes.
-        if !Arc::ptr_eq(&links, &state.seen) {
+        if !Arc::ptr_eq(&links, &state.checked_links) {
             state.has_stale_plans |= state.detach(&links, |_, _| false);
-            state.seen = links.clone();
+            state.checked_links = links.clone();
         }
-        let opened = state.open(add, &self.surroundings(&links));
+        let opened = state.open(add, &self.context(&links));
         if watch.has_changes() {
             self.links.wake();
         }
@@ -121,14 +121,14 @@ impl Shared {
 
     /// Takes in what is open, gives up what goes, and has the engines follow.
     fn swap(&self, state: &mut State, difference: &Difference<'_>, opened: Opened) -> Result<()> {
-        let mut owners = SlotChanges { new: opened.slots, gone: Vec::new() };
-        let removed = state.remove_rules(&difference.remove, &mut owners.gone);
+        let mut owners = SlotChanges { granted: opened.slots, released: Vec::new() };
+        let removed = state.remove_rules(&difference.remove, &mut owners.released);
         let before = state.set_enabled(&difference.enable);
         let added = state.insert_rules(opened.rules);
         state.apply_inputs();
-        let moved = state.take_slot_changes();
-        owners.new.extend(moved.new);
-        owners.gone.extend(moved.gone);
+        let slot_changes = state.take_slot_changes();
+        owners.granted.extend(slot_changes.granted);
+        owners.released.extend(slot_changes.released);
         if let Err(error) = self.follow_plans(state, owners) {
             // An engine has ended, and all it counted is kept for who reads it.
             for id in &added {
@@ -153,7 +153,7 @@ impl Shared {
         let workers = self.settings.workers;
         self.workers.adopt(self.plans().compile(state, touched, workers, &owners))?;
         self.version.fetch_add(1, Ordering::Release);
-        for slot in owners.gone {
+        for slot in owners.released {
             state.slots.free(slot);
         }
         Ok(())

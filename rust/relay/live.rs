@@ -25,7 +25,7 @@ use crate::spec::{InputSpec, OutputSpec, RuleSpec};
 use crate::stats::Slot;
 
 /// What there is to open sockets on, and for whom.
-pub(super) struct Surroundings<'a> {
+pub(super) struct NetworkContext<'a> {
     pub(super) links: &'a LinkTable,
     pub(super) watch: &'a Watch,
     pub(super) routes: &'a RouteTracker,
@@ -44,7 +44,7 @@ pub(super) struct LiveRule {
     /// Whether it takes what comes. All is open for it either way.
     pub(super) enabled: bool,
     /// The interface as the rule names it: by its name or an alternative one.
-    pub(super) named: String,
+    pub(super) interface_name: String,
     /// As wanted, but with the own name and the index of the interface it is open on; the index is
     /// 0 while it waits.
     pub(super) input: InputSpec,
@@ -58,15 +58,15 @@ pub(super) struct LiveRule {
     /// The counters of what was seen of its group that no rule took.
     pub(super) group: Slot,
     /// The name of the interface under which these are kept: its own as soon as it is known.
-    pub(super) counted_on: String,
+    pub(super) group_interface: String,
     pub(super) outputs: Vec<LiveOutput>,
 }
 
 impl LiveRule {
     /// Whether it is the rule that `spec` asks for, enabled or not. Interfaces go by their names.
-    pub(super) fn is_as(&self, spec: &RuleSpec) -> bool {
+    pub(super) fn matches_spec(&self, spec: &RuleSpec) -> bool {
         let input = InputSpec {
-            interface: self.named.clone(),
+            interface: self.interface_name.clone(),
             ifindex: spec.input.ifindex,
             ..self.input.clone()
         };
@@ -79,14 +79,16 @@ impl LiveRule {
     }
 
     /// Whether it takes what comes.
-    pub(super) fn takes(&self) -> bool {
+    pub(super) fn is_active(&self) -> bool {
         self.waiting.is_none() && self.enabled
     }
 
     /// What the user should know of the input, if datagrams cannot come.
     pub(super) fn trouble(&self, links: &LinkTable, ingress: Ingress) -> Option<String> {
         let waiting = self.waiting.as_ref().map(|blocked| blocked.text.clone());
-        waiting.or_else(|| blocked::open_input_trouble(&self.named, &self.input, links, ingress))
+        waiting.or_else(|| {
+            blocked::open_input_trouble(&self.interface_name, &self.input, links, ingress)
+        })
     }
 
     /// Whether something of it is to be tried again, since the kernel will not tell when.
@@ -101,7 +103,7 @@ impl LiveRule {
         links: &'a LinkTable,
     ) -> impl Iterator<Item = &'a str> {
         let outputs = self.outputs.iter().map(|output| &*output.spec.interface);
-        outputs.chain([&*self.named]).filter(|name| links.is_unnotified(name))
+        outputs.chain([&*self.interface_name]).filter(|name| links.is_unnotified(name))
     }
 
     /// Where its copies go, and how.
@@ -155,7 +157,7 @@ impl LiveOutput {
         owner: OutputOwner<'_>,
         input: &InputSpec,
         slot: Slot,
-        surroundings: &Surroundings<'_>,
+        context: &NetworkContext<'_>,
     ) -> Result<Self> {
         let mut output = Self {
             spec: spec.clone(),
@@ -173,7 +175,7 @@ impl LiveOutput {
             rewrite: None,
             parked: None,
         };
-        match output.try_follow(surroundings, &LinkNews::default()) {
+        match output.try_follow(context, &LinkNews::default()) {
             Err(error) if blocked::is_transient(&error) => {
                 output.park(Blocked::refused_output(spec, &error));
             }
@@ -182,17 +184,16 @@ impl LiveOutput {
         }
         if output.sockets.is_empty() {
             // What takes a right is done now: it may have been given up when the interface comes.
-            let prepare = |owner: &OutputOwner<'_>, spec: &_| {
-                surroundings.provider.prepare_output(owner, spec)
-            };
-            output.open_sockets(surroundings.workers, prepare)?;
+            let prepare =
+                |owner: &OutputOwner<'_>, spec: &_| context.provider.prepare_output(owner, spec);
+            output.open_sockets(context.workers, prepare)?;
         }
         Ok(output)
     }
 
     /// Follows the interface, its addresses and the routes; whether plans have to.
-    pub(super) fn follow(&mut self, surroundings: &Surroundings<'_>, changes: &LinkNews) -> bool {
-        match self.try_follow(surroundings, changes) {
+    pub(super) fn follow(&mut self, context: &NetworkContext<'_>, changes: &LinkNews) -> bool {
+        match self.try_follow(context, changes) {
             Ok(has_changed) => has_changed,
             Err(error) => self.park(Blocked::refused_output(&self.spec, &error)),
         }
@@ -220,8 +221,8 @@ impl LiveOutput {
         PlanOutput { fd, slot: self.slot, max_segment: self.max_segment, burst, carrier, rewrite }
     }
 
-    fn try_follow(&mut self, surroundings: &Surroundings<'_>, changes: &LinkNews) -> Result<bool> {
-        let index = match blocked::output_ifindex(&self.spec, surroundings.links) {
+    fn try_follow(&mut self, context: &NetworkContext<'_>, changes: &LinkNews) -> Result<bool> {
+        let index = match blocked::output_ifindex(&self.spec, context.links) {
             Ok(index) => index,
             Err(blocked) => return Ok(self.park(blocked)),
         };
@@ -229,62 +230,61 @@ impl LiveOutput {
         let is_same = index == self.spec.ifindex && !changes.gone.contains(&index);
         // A connected socket keeps its source address, also one that is taken away, or that is
         // another interface's than the one that copies leave by now.
-        let has_source = self.source.is_none_or(|source| surroundings.links.is_local(source));
-        if is_set_up && is_same && has_source && !self.is_rerouted(surroundings) {
-            self.follow_neighbour(surroundings, changes);
-            let has_other_mtu = self.follow_mtu(surroundings)?;
-            return Ok(self.follow_burst(surroundings) || has_other_mtu);
+        let has_source = self.source.is_none_or(|source| context.links.is_local(source));
+        if is_set_up && is_same && has_source && !self.is_rerouted(context) {
+            self.follow_neighbour(context, changes);
+            let has_other_mtu = self.follow_mtu(context)?;
+            return Ok(self.follow_burst(context) || has_other_mtu);
         }
         self.spec.ifindex = index;
         // Before connecting: a route that changes in between is found at the next look.
-        self.route = surroundings.routes.find(&self.spec).unwrap_or(None);
+        self.route = context.routes.find(&self.spec).unwrap_or(None);
         if self.sockets.is_empty() {
-            let open =
-                |owner: &OutputOwner<'_>, spec: &_| surroundings.provider.output(owner, spec);
-            self.open_sockets(surroundings.workers, open)?;
+            let open = |owner: &OutputOwner<'_>, spec: &_| context.provider.output(owner, spec);
+            self.open_sockets(context.workers, open)?;
         } else {
             for socket in &self.sockets {
-                self.max_segment = surroundings.provider.reconnect(socket, &self.spec)?;
+                self.max_segment = context.provider.reconnect(socket, &self.spec)?;
             }
         }
         self.source = self.sockets.first().and_then(|socket| output::source(socket.as_fd()));
-        self.mtu = self.link(surroundings).map_or(0, |link| link.mtu);
-        self.follow_burst(surroundings);
-        self.carrier = (index != 0).then(|| surroundings.watch.carrier(index));
+        self.mtu = self.link(context).map_or(0, |link| link.mtu);
+        self.follow_burst(context);
+        self.carrier = (index != 0).then(|| context.watch.carrier(index));
         let (group, port) = self.origin;
         let own = self.source.unwrap_or(self.spec.address);
         self.rewrite = Rewrite::of(&self.spec, own, group, port).map(Arc::new);
         self.parked = None;
-        self.resolve_host(surroundings, false);
+        self.resolve_host(context, false);
         Ok(true)
     }
 
     /// Looks for the next hop when the kernel has forgotten it, and once more when its link comes
     /// back: while there was no carrier nobody could answer.
-    fn follow_neighbour(&self, surroundings: &Surroundings<'_>, changes: &LinkNews) {
+    fn follow_neighbour(&self, context: &NetworkContext<'_>, changes: &LinkNews) {
         let stands_on =
-            |link| self.route.is_some_and(|it| surroundings.links.stands_on(it.ifindex, link));
+            |link| self.route.is_some_and(|it| context.links.stands_on(it.ifindex, link));
         let is_back = changes.opened.iter().any(|&link| stands_on(link));
-        if surroundings.changed.neighbours || is_back {
-            self.resolve_host(surroundings, is_back);
+        if context.changed.neighbours || is_back {
+            self.resolve_host(context, is_back);
         }
     }
 
     /// Has the next hop's link-layer address found before the first copy needs it.
-    fn resolve_host(&self, surroundings: &Surroundings<'_>, after_failure: bool) {
+    fn resolve_host(&self, context: &NetworkContext<'_>, after_failure: bool) {
         if let (Some(route), Some(socket)) = (&self.route, self.sockets.first())
-            && surroundings.routes.needs_resolution(route, after_failure)
+            && context.routes.needs_resolution(route, after_failure)
         {
             // Refused is as good as never asked: the first copy asks.
-            surroundings.provider.resolve_host(socket, &self.spec).ok();
+            context.provider.resolve_host(socket, &self.spec).ok();
         }
     }
 
     /// Whether routing would choose otherwise now: the interface, the next hop or the source.
-    fn is_rerouted(&self, surroundings: &Surroundings<'_>) -> bool {
+    fn is_rerouted(&self, context: &NetworkContext<'_>) -> bool {
         // Who gets no answer is not to lose the way that there is.
         let is_other = |route| route != self.route;
-        surroundings.changed.routes && surroundings.routes.find(&self.spec).is_ok_and(is_other)
+        context.changed.routes && context.routes.find(&self.spec).is_ok_and(is_other)
     }
 
     fn open_sockets(
@@ -305,8 +305,8 @@ impl LiveOutput {
     }
 
     /// Whether that is news for the engines.
-    fn follow_mtu(&mut self, surroundings: &Surroundings<'_>) -> Result<bool> {
-        let Some(mtu) = self.link(surroundings).map(|link| link.mtu) else { return Ok(false) };
+    fn follow_mtu(&mut self, context: &NetworkContext<'_>) -> Result<bool> {
+        let Some(mtu) = self.link(context).map(|link| link.mtu) else { return Ok(false) };
         if mtu == self.mtu {
             return Ok(false);
         }
@@ -318,19 +318,18 @@ impl LiveOutput {
     }
 
     /// Whether that is news for the engines.
-    fn follow_burst(&mut self, surroundings: &Surroundings<'_>) -> bool {
-        let link = self.link(surroundings);
-        let bytes =
-            link.and_then(|link| surroundings.routes.burst(|| surroundings.links.path(link.index)));
+    fn follow_burst(&mut self, context: &NetworkContext<'_>) -> bool {
+        let link = self.link(context);
+        let bytes = link.and_then(|link| context.routes.burst(|| context.links.path(link.index)));
         let headers = self.spec.frame_headers();
         let burst = bytes.map(|bytes| Burst { bytes, headers });
         std::mem::replace(&mut self.burst, burst) != burst
     }
 
     /// The link that copies leave by, as far as it is known.
-    fn link<'a>(&self, surroundings: &Surroundings<'a>) -> Option<&'a Link> {
+    fn link<'a>(&self, context: &NetworkContext<'a>) -> Option<&'a Link> {
         let index = self.route.map_or(self.spec.ifindex, |route| route.ifindex);
-        surroundings.links.get(index)
+        context.links.get(index)
     }
 
     /// Whether that is news for the engines.

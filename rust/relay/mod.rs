@@ -45,7 +45,7 @@ use engines::compile::Plans;
 pub use engines::rings::{EngineRings, try_io_uring};
 use engines::threads::EngineThreads;
 pub use error::ChangeError;
-use live::Surroundings;
+use live::NetworkContext;
 use network::link_table::LinkTable;
 pub use network::status::{LinkChange, RuleStatus, SeenLinks};
 use network::watcher::{NetworkWatcher, NextStep};
@@ -138,8 +138,8 @@ impl Relay {
     }
 
     /// Starts on these rings, as far as they go.
-    pub fn hold(&self, rings: EngineRings) {
-        self.shared.workers.hold(rings);
+    pub fn set_rings(&self, rings: EngineRings) {
+        self.shared.workers.set_rings(rings);
     }
 
     /// Does beforehand what takes rights, for who gives them up before the start: makes the rings,
@@ -148,7 +148,7 @@ impl Relay {
     /// # Errors
     /// A missing right, a limit.
     pub fn open_spares(&self) -> Result<()> {
-        self.hold(EngineRings::make(self.shared.settings.workers)?);
+        self.set_rings(EngineRings::create(self.shared.settings.workers)?);
         self.shared.state().open_spares()
     }
 
@@ -225,14 +225,14 @@ impl Shared {
         let news = watch.take_changes();
         let links = watch.latest();
         self.version.fetch_add(1, Ordering::Release);
-        let has_changes = !Arc::ptr_eq(&links, &state.followed);
-        state.followed = links.clone();
+        let has_changes = !Arc::ptr_eq(&links, &state.followed_links);
+        state.followed_links = links.clone();
         let has_changed = self.links.routes().look(has_changes, |changed| {
-            state.follow(&Surroundings { changed, ..self.surroundings(&links) }, &news)
+            state.follow(&NetworkContext { changed, ..self.context(&links) }, &news)
         });
         if state.check_order(&self.workers.pages()) || has_changed {
-            let moved = state.take_slot_changes();
-            if self.follow_plans(&mut state, moved).is_err() {
+            let slot_changes = state.take_slot_changes();
+            if self.follow_plans(&mut state, slot_changes).is_err() {
                 // The relay was stopped, or an engine has ended and said why.
                 return NextStep::End;
             }
@@ -241,11 +241,11 @@ impl Shared {
         if needs_retry { NextStep::Retry } else { NextStep::Wait }
     }
 
-    fn surroundings<'a>(&'a self, links: &'a LinkTable) -> Surroundings<'a> {
+    fn context<'a>(&'a self, links: &'a LinkTable) -> NetworkContext<'a> {
         let workers = self.settings.workers;
         let (watch, routes) = (self.links.watch(), self.links.routes());
         let changed = Notices::default();
-        Surroundings { links, watch, routes, changed, provider: &*self.provider, workers }
+        NetworkContext { links, watch, routes, changed, provider: &*self.provider, workers }
     }
 
     fn plans(&self) -> MutexGuard<'_, Plans> {

@@ -59,7 +59,7 @@ impl<'a> Difference<'a> {
 
     fn put(&mut self, spec: &'a RuleSpec, rules: &BTreeMap<RuleId, LiveRule>) {
         match rules.get_key_value(spec.id.as_str()) {
-            Some((id, live)) if live.is_as(spec) => {
+            Some((id, live)) if live.matches_spec(spec) => {
                 if live.enabled != spec.enabled {
                     self.enable.push((id.clone(), spec.enabled));
                 }

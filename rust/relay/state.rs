@@ -10,7 +10,7 @@ use super::counters::slots::SlotAllocator;
 use super::counters::slots::SlotChanges;
 use super::inputs::Inputs;
 use super::inputs::fd_budget;
-use super::live::{LiveOutput, LiveRule, RuleId, StandIn, Surroundings};
+use super::live::{LiveOutput, LiveRule, NetworkContext, RuleId, StandIn};
 use super::network::announcements::Announcements;
 use super::network::blocked::{self, Blocked};
 use super::network::link_table::LinkTable;
@@ -37,13 +37,13 @@ pub(super) struct State {
     /// Whether something was closed that plans still name.
     pub(super) has_stale_plans: bool,
     /// What there was at the last change: as long as that is so, no input has lost its interface.
-    pub(super) seen: Arc<LinkTable>,
+    pub(super) checked_links: Arc<LinkTable>,
     /// What there was when all was followed last.
-    pub(super) followed: Arc<LinkTable>,
+    pub(super) followed_links: Arc<LinkTable>,
     settings: Settings,
     groups: GroupSlots,
     /// Slots of groups that were given or lost since the last plans.
-    moved: SlotChanges,
+    slot_changes: SlotChanges,
     descriptors: Descriptors,
 }
 
@@ -74,11 +74,11 @@ impl State {
             touched: BTreeSet::new(),
             announcements: Announcements::default(),
             has_stale_plans: false,
-            seen: Arc::default(),
-            followed: Arc::default(),
+            checked_links: Arc::default(),
+            followed_links: Arc::default(),
             settings: settings.clone(),
             groups: GroupSlots::default(),
-            moved: SlotChanges::default(),
+            slot_changes: SlotChanges::default(),
             descriptors: Descriptors::default(),
         })
     }
@@ -110,16 +110,16 @@ impl State {
     pub(super) fn open(
         &mut self,
         add: &[&RuleSpec],
-        surroundings: &Surroundings<'_>,
+        context: &NetworkContext<'_>,
     ) -> std::result::Result<Opened, ChangeError> {
         let mut opened = Opened { rules: Vec::with_capacity(add.len()), slots: Vec::new() };
         // Of all rules first: another process may have opened an output of a later one already.
         add.iter().for_each(|spec| self.inputs.add_source_ports(spec.outputs.iter()));
         let result = add.iter().try_for_each(|spec| {
             let refused = |error| ChangeError { rule: Some(spec.id.clone()), error };
-            self.open_rule(spec, surroundings, &mut opened).map_err(refused)
+            self.open_rule(spec, context, &mut opened).map_err(refused)
         });
-        let result = result.and_then(|()| Ok(self.inputs.settle()?));
+        let result = result.and_then(|()| Ok(self.inputs.update_packet_sockets()?));
         if let Err(refusal) = result {
             let missing = &add[opened.rules.len()..];
             missing.iter().for_each(|spec| self.inputs.remove_source_ports(spec.outputs.iter()));
@@ -136,7 +136,7 @@ impl State {
         }
         self.apply_inputs();
         for grant in opened.slots.into_iter().chain(self.inputs.forget_new()) {
-            self.slots.put_back(grant);
+            self.slots.return_grant(grant);
         }
     }
 
@@ -185,7 +185,7 @@ impl State {
     /// Narrows filters and closes what no rule needs any more. A refusal leaves a filter wider
     /// than it need be, which costs time but loses nothing.
     pub(super) fn apply_inputs(&mut self) {
-        if let Err(error) = self.inputs.settle() {
+        if let Err(error) = self.inputs.update_packet_sockets() {
             warn_once(&mut self.warnings, error.to_string());
         }
     }
@@ -193,37 +193,38 @@ impl State {
     fn open_rule(
         &mut self,
         spec: &RuleSpec,
-        surroundings: &Surroundings<'_>,
+        context: &NetworkContext<'_>,
         opened: &mut Opened,
     ) -> Result<()> {
-        let outputs = self.open_outputs(spec, surroundings, opened)?;
-        let slot = self.take_slot(stats::SlotOwner::rule(&spec.id), opened)?;
+        let outputs = self.open_outputs(spec, context, opened)?;
+        let slot = self.allocate_slot(stats::SlotOwner::rule(&spec.id), opened)?;
         let RuleSpec { id, enabled, input, .. } = spec.clone();
-        let named = input.interface.clone();
-        let counted_on = surroundings.links.find(&named).map_or(&named, |link| &link.name).clone();
-        let (group, granted) = self.groups.add(&counted_on, &input, &mut self.slots)?;
-        self.slots.set_group(slot, groups::owner(&counted_on, &input));
+        let interface_name = input.interface.clone();
+        let group_interface =
+            context.links.find(&interface_name).map_or(&interface_name, |link| &link.name).clone();
+        let (group, granted) = self.groups.add(&group_interface, &input, &mut self.slots)?;
+        self.slots.set_group(slot, groups::owner(&group_interface, &input));
         opened.slots.extend(granted);
         let mut rule = LiveRule {
             id: id.into(),
             enabled,
-            named,
+            interface_name,
             input,
             waiting: None,
             order: OrderCheck::Nothing,
             order_from: None,
             slot,
             group,
-            counted_on,
+            group_interface,
             outputs,
         };
-        if let Err(error) = self.attach(&mut rule, surroundings.links) {
+        if let Err(error) = self.attach(&mut rule, context.links) {
             if !blocked::is_transient(&error) {
-                self.groups.remove(&rule.counted_on, &rule.input);
+                self.groups.remove(&rule.group_interface, &rule.input);
                 return Err(error);
             }
             let blocked = Blocked::refused_input(&rule.input, &error);
-            rule.waiting = Some(blocked.named("unresolved"));
+            rule.waiting = Some(blocked.with_state("unresolved"));
         }
         opened.rules.push(rule);
         Ok(())
@@ -232,14 +233,14 @@ impl State {
     fn open_outputs(
         &mut self,
         spec: &RuleSpec,
-        surroundings: &Surroundings<'_>,
+        context: &NetworkContext<'_>,
         opened: &mut Opened,
     ) -> Result<Vec<LiveOutput>> {
         let mut outputs = Vec::with_capacity(spec.outputs.len());
         for (number, output) in (0..).zip(&spec.outputs) {
-            let slot = self.take_slot(stats::SlotOwner::output(&spec.id, number), opened)?;
+            let slot = self.allocate_slot(stats::SlotOwner::output(&spec.id, number), opened)?;
             let owner = OutputOwner { rule: &spec.id, number };
-            outputs.push(self.open_output(output, owner, &spec.input, surroundings, slot)?);
+            outputs.push(self.open_output(output, owner, &spec.input, context, slot)?);
         }
         Ok(outputs)
     }
@@ -251,10 +252,10 @@ impl State {
     pub(super) fn attach(&mut self, rule: &mut LiveRule, links: &LinkTable) -> Result<()> {
         rule.input.ifindex = 0;
         rule.waiting = None;
-        match blocked::input_link(&rule.named, &rule.input, links) {
+        match blocked::input_link(&rule.interface_name, &rule.input, links) {
             Err(blocked) => rule.waiting = Some(blocked),
             Ok(link) => {
-                self.count_on(rule, &link.name)?;
+                self.move_group_counters(rule, &link.name)?;
                 rule.input.interface.clone_from(&link.name);
                 rule.input.ifindex = link.index;
                 self.inputs.add(&rule.input, links, &mut self.slots)?;
@@ -266,24 +267,24 @@ impl State {
 
     /// Keeps the counters of a rule's group under the own name of its interface, so that all rules
     /// for it there have the same, whatever they call it.
-    fn count_on(&mut self, rule: &mut LiveRule, name: &str) -> Result<()> {
-        if rule.counted_on == name {
+    fn move_group_counters(&mut self, rule: &mut LiveRule, name: &str) -> Result<()> {
+        if rule.group_interface == name {
             return Ok(());
         }
         let (slot, granted) = self.groups.add(name, &rule.input, &mut self.slots)?;
         self.slots.set_group(rule.slot, groups::owner(name, &rule.input));
-        self.moved.new.extend(granted);
-        self.moved.gone.extend(self.groups.remove(&rule.counted_on, &rule.input));
+        self.slot_changes.granted.extend(granted);
+        self.slot_changes.released.extend(self.groups.remove(&rule.group_interface, &rule.input));
         rule.group = slot;
-        name.clone_into(&mut rule.counted_on);
+        name.clone_into(&mut rule.group_interface);
         Ok(())
     }
 
     /// Slots that have other owners than in the plans, beside those that a change gives and takes.
     pub(super) fn take_slot_changes(&mut self) -> SlotChanges {
-        let mut moved = std::mem::take(&mut self.moved);
-        moved.new.extend(self.inputs.take_new_slots());
-        moved
+        let mut changes = std::mem::take(&mut self.slot_changes);
+        changes.granted.extend(self.inputs.take_new_slots());
+        changes
     }
 
     fn open_output(
@@ -291,10 +292,10 @@ impl State {
         spec: &OutputSpec,
         owner: OutputOwner<'_>,
         input: &InputSpec,
-        surroundings: &Surroundings<'_>,
+        context: &NetworkContext<'_>,
         slot: Slot,
     ) -> Result<LiveOutput> {
-        let output = LiveOutput::open(spec, owner, input, slot, surroundings)?;
+        let output = LiveOutput::open(spec, owner, input, slot, context)?;
         self.check_buffer(output.send_buffer_bytes);
         if output.parked.is_none() && output.trouble().is_some() {
             let text = "has no carrier: until it has, copies to it are dropped as no_carrier";
@@ -316,8 +317,8 @@ impl State {
         }
     }
 
-    fn take_slot(&mut self, owner: stats::SlotOwner, opened: &mut Opened) -> Result<Slot> {
-        let grant = self.slots.take(owner)?;
+    fn allocate_slot(&mut self, owner: stats::SlotOwner, opened: &mut Opened) -> Result<Slot> {
+        let grant = self.slots.allocate(owner)?;
         opened.slots.push(grant);
         Ok(grant.slot)
     }
@@ -328,6 +329,6 @@ impl State {
             self.inputs.remove(&rule.input);
         }
         self.inputs.remove_source_ports(rule.output_specs());
-        self.groups.remove(&rule.counted_on, &rule.input)
+        self.groups.remove(&rule.group_interface, &rule.input)
     }
 }

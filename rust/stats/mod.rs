@@ -280,8 +280,9 @@ impl Writer {
     /// Assigns a slot to its new owner, with all counters at zero or resumed.
     #[cold]
     pub fn grant(&mut self, grant: &Grant) {
-        let Grant { slot, owner, goes_on } = *grant;
-        let words = if goes_on { owner.resumed(&self.published(slot)) } else { [0; SLOT_WORDS] };
+        let Grant { slot, owner, is_continued } = *grant;
+        let words =
+            if is_continued { owner.resumed(&self.published(slot)) } else { [0; SLOT_WORDS] };
         let own = self.slot(slot.index);
         *own = words;
         own[GENERATION] = u64::from(slot.generation);

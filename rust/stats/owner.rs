@@ -32,7 +32,7 @@ pub struct Grant {
     /// The new owner.
     pub owner: SlotOwner,
     /// Whether the owner already had it in the previous process, and resumes its counts.
-    pub goes_on: bool,
+    pub is_continued: bool,
 }
 
 impl SlotOwner {

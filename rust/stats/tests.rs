@@ -5,7 +5,7 @@ use super::*;
 const SLOT: Slot = Slot { index: 3, generation: 7 };
 
 fn granted(slot: Slot) -> Grant {
-    Grant { slot, owner: SlotOwner::rule("a"), goes_on: false }
+    Grant { slot, owner: SlotOwner::rule("a"), is_continued: false }
 }
 
 #[test]

@@ -73,12 +73,12 @@ fn start(arguments: &Arguments) -> Result<Service> {
     name_process(arguments.number);
     let own =
         OwnDescriptors::take(arguments).map_err(|e| Error::os("taking over", "descriptors", e))?;
-    let rings = EngineRings::make(1)?;
+    let rings = EngineRings::create(1)?;
     sandbox::drop_privileges(arguments.user(), Some(arguments.supervisor))?;
     sandbox::apply_landlock(&FileAccess::default())?;
     let OwnDescriptors { supervisor_channel, broker, page, channel, nothing } = own;
     let relay = Arc::new(relay(arguments, broker, page)?);
-    relay.hold(rings);
+    relay.set_rings(rings);
     relay.start()?;
     let mailbox = Arc::new(Mailbox::new()?);
     let gate = Arc::new(Barrier::new(2));

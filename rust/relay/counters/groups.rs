@@ -35,7 +35,7 @@ impl GroupSlots {
             held.rules += 1;
             return Ok((held.slot, None));
         }
-        let grant = slots.take(owner(name, input))?;
+        let grant = slots.allocate(owner(name, input))?;
         self.held.insert(key(name, input), GroupSlot { slot: grant.slot, rules: 1 });
         Ok((grant.slot, Some(grant)))
     }

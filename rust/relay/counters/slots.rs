@@ -11,8 +11,8 @@ use crate::sys::memory::SharedWords;
 /// The slots whose owners change with a plan.
 #[derive(Default)]
 pub(in crate::relay) struct SlotChanges {
-    pub(in crate::relay) new: Vec<Grant>,
-    pub(in crate::relay) gone: Vec<Slot>,
+    pub(in crate::relay) granted: Vec<Grant>,
+    pub(in crate::relay) released: Vec<Slot>,
 }
 
 /// Hands out slots, the same for the pages of all workers.
@@ -33,8 +33,8 @@ impl SlotAllocator {
     }
 
     /// The slot of an interface, which readers of the pages know by its name.
-    pub(in crate::relay) fn take_interface(&mut self, name: &str) -> Result<Grant> {
-        let grant = self.take(SlotOwner::interface(name))?;
+    pub(in crate::relay) fn allocate_interface(&mut self, name: &str) -> Result<Grant> {
+        let grant = self.allocate(SlotOwner::interface(name))?;
         self.pages.iter().for_each(|page| metadata::set_name(page, grant.slot, name));
         Ok(grant)
     }
@@ -50,12 +50,12 @@ impl SlotAllocator {
     }
 
     /// The slot in which the owner counted before, or one of a generation that nobody has had.
-    pub(in crate::relay) fn take(&mut self, owner: SlotOwner) -> Result<Grant> {
+    pub(in crate::relay) fn allocate(&mut self, owner: SlotOwner) -> Result<Grant> {
         if let Some(slot) = self.found.remove(&owner.tag()) {
-            return Ok(Grant { slot: next(slot), owner, goes_on: true });
+            return Ok(Grant { slot: next(slot), owner, is_continued: true });
         }
         if let Some(slot) = self.free.pop() {
-            return Ok(Grant { slot: next(slot), owner, goes_on: false });
+            return Ok(Grant { slot: next(slot), owner, is_continued: false });
         }
         if self.fresh == MAX_SLOTS {
             return Err(Error::Invalid(format!(
@@ -64,7 +64,7 @@ impl SlotAllocator {
         }
         self.fresh += 1;
         let slot = Slot { index: self.fresh - 1, generation: 1 };
-        Ok(Grant { slot, owner, goes_on: false })
+        Ok(Grant { slot, owner, is_continued: false })
     }
 
     /// Takes a slot back that no plan names any more.
@@ -73,8 +73,8 @@ impl SlotAllocator {
     }
 
     /// Takes a slot back that no plan has named yet; its owner may come again.
-    pub(in crate::relay) fn put_back(&mut self, grant: Grant) {
-        if grant.goes_on {
+    pub(in crate::relay) fn return_grant(&mut self, grant: Grant) {
+        if grant.is_continued {
             self.found.insert(grant.owner.tag(), grant.slot);
         } else {
             self.free.push(grant.slot);
@@ -82,7 +82,7 @@ impl SlotAllocator {
     }
 
     /// The slots of those who have not come again; nobody finds them any more.
-    pub(in crate::relay) fn forget_found(&mut self) -> Vec<Slot> {
+    pub(in crate::relay) fn release_unclaimed(&mut self) -> Vec<Slot> {
         self.found.drain().map(|(_, slot)| slot).collect()
     }
 }

@@ -71,7 +71,7 @@ impl Plans {
             }
         }
         for id in touched {
-            if let Some(rule) = state.rules.get(id).filter(|rule| rule.takes()) {
+            if let Some(rule) = state.rules.get(id).filter(|rule| rule.is_active()) {
                 let number = self.put(id, rule);
                 shares.insert(number as usize / SHARE_RULES);
             }
@@ -120,7 +120,7 @@ impl Plans {
 
     /// Whether every rule that differs was touched.
     fn are_true_to(&self, state: &State) -> bool {
-        let mut live = state.rules.iter().filter(|(_, rule)| rule.takes());
+        let mut live = state.rules.iter().filter(|(_, rule)| rule.is_active());
         let are_all_known = live.clone().count() == self.numbers.len();
         are_all_known
             && live.all(|(id, rule)| {
@@ -151,8 +151,8 @@ impl Plans {
             rules: rules.clone(),
             outputs: outputs.as_slice().into(),
             groups: groups.clone(),
-            grants: owners.new.clone(),
-            released: owners.gone.clone(),
+            grants: owners.granted.clone(),
+            released: owners.released.clone(),
         };
         (0..).zip(&self.outputs).map(plan).collect()
     }

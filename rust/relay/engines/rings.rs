@@ -15,8 +15,8 @@ impl EngineRings {
     ///
     /// # Errors
     /// [`Error::Permission`] where io_uring is refused; the text names what refuses it.
-    pub fn make(count: u16) -> Result<Self> {
-        (0..count).map(|_| fresh()).collect::<Result<_>>().map(Self)
+    pub fn create(count: u16) -> Result<Self> {
+        (0..count).map(|_| create_ring()).collect::<Result<_>>().map(Self)
     }
 
     pub(in crate::relay) fn take(&mut self) -> Option<FreshRing> {
@@ -27,14 +27,14 @@ impl EngineRings {
 /// Tries to make a ring as an engine does.
 ///
 /// # Errors
-/// As [`EngineRings::make`].
+/// As [`EngineRings::create`].
 pub fn try_io_uring() -> Result<()> {
     let tried = FreshRing::new().and_then(Ring::begin);
     tried.map(drop).map_err(|error| EngineFailure::from(&error).into_error())
 }
 
 /// A ring for one engine.
-pub(in crate::relay) fn fresh() -> Result<FreshRing> {
+pub(in crate::relay) fn create_ring() -> Result<FreshRing> {
     FreshRing::new().map_err(|error| EngineFailure::from(&error).into_error())
 }
 
@@ -78,7 +78,7 @@ impl From<&io::Error> for EngineFailure {
 }
 
 /// What is said of an interface whose packet rings were given up.
-pub(in crate::relay) fn are_left(name: &str) -> String {
+pub(in crate::relay) fn abandoned_rings_warning(name: &str) -> String {
     format!(
         "frames came on {name} that the kernel cannot put into a packet ring (UDP fragmentation \
          offload, from a virtual machine): it is received without one, which is slower"

@@ -32,7 +32,7 @@ pub(in crate::relay) struct EngineThreads {
     pages: Vec<Arc<SharedWords>>,
     phase: Mutex<Phase>,
     rings: Mutex<EngineRings>,
-    ends: Arc<Ends>,
+    exits: Arc<EngineExits>,
     /// The process that the threads belong to; a fork copies this value, but no thread.
     process: u32,
 }
@@ -52,7 +52,7 @@ struct EngineThread {
 }
 
 /// How many engines run, and what ended the first that failed.
-struct Ends {
+struct EngineExits {
     state: Mutex<(usize, Option<EngineFailure>)>,
     changed: Condvar,
 }
@@ -61,13 +61,13 @@ impl EngineThreads {
     /// One engine for each page.
     pub(in crate::relay) fn new(settings: Settings, pages: Vec<Arc<SharedWords>>) -> Self {
         let empty = (0..settings.workers).map(|_| Plan::empty()).collect();
-        let ends = Ends { state: Mutex::new((0, None)), changed: Condvar::new() };
+        let exits = EngineExits { state: Mutex::new((0, None)), changed: Condvar::new() };
         Self {
             settings,
             pages,
             phase: Mutex::new(Phase::Prepared(empty)),
             rings: Mutex::default(),
-            ends: Arc::new(ends),
+            exits: Arc::new(exits),
             process: std::process::id(),
         }
     }
@@ -101,7 +101,7 @@ impl EngineThreads {
             Phase::Stopped => Err(Error::Invalid("the relay is closed".to_owned())),
             Phase::Running(workers) => {
                 for (worker, plan) in workers.iter().zip(plans) {
-                    worker.tell(EngineCommand::Adopt(Box::new(plan)));
+                    worker.send(EngineCommand::Adopt(Box::new(plan)));
                 }
                 workers.iter().try_for_each(|worker| self.await_answer(worker))
             }
@@ -109,7 +109,7 @@ impl EngineThreads {
     }
 
     /// Starts with these rings, as far as they go.
-    pub(in crate::relay) fn hold(&self, rings: EngineRings) {
+    pub(in crate::relay) fn set_rings(&self, rings: EngineRings) {
         *self.rings.lock().unwrap_or_else(PoisonError::into_inner) = rings;
     }
 
@@ -141,7 +141,7 @@ impl EngineThreads {
         let workers = std::mem::replace(&mut *self.phase(), Phase::Stopped);
         let Phase::Running(workers) = workers else { return };
         for worker in &workers {
-            worker.tell(EngineCommand::Stop);
+            worker.send(EngineCommand::Stop);
         }
         for worker in workers {
             // A panic was caught inside and kept as the error.
@@ -151,14 +151,14 @@ impl EngineThreads {
 
     pub(in crate::relay) fn wait(&self, timeout: Option<Duration>) -> Result<bool> {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
-        let mut state = self.ends.state();
+        let mut state = self.exits.state();
         while state.0 > 0 && state.1.is_none() {
             let left =
                 deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
             if left.is_zero() {
                 return Ok(false);
             }
-            let woken = self.ends.changed.wait_timeout(state, left);
+            let woken = self.exits.changed.wait_timeout(state, left);
             state = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
         match &state.1 {
@@ -168,43 +168,43 @@ impl EngineThreads {
     }
 
     pub(in crate::relay) fn error(&self) -> Option<String> {
-        self.ends.state().1.as_ref().map(|failure| failure.text.clone())
+        self.exits.state().1.as_ref().map(|failure| failure.text.clone())
     }
 
     fn spawn(&self, number: usize, plan: Plan, page: Arc<SharedWords>) -> Result<EngineThread> {
-        let (commands, orders) = mpsc::channel();
-        let (retirer, retired) = mpsc::channel();
+        let (commands, command_receiver) = mpsc::channel();
+        let (retired_sender, retired) = mpsc::channel();
         let flags = EfdFlags::EFD_CLOEXEC;
         let wake = EventFd::from_value_and_flags(0, flags)
             .map_err(|e| Error::os("eventfd", "the engine", e))?;
         let wake: Arc<OwnedFd> = Arc::new(wake.into());
-        let links = EngineChannels {
-            commands: orders,
-            retired: retirer,
+        let channels = EngineChannels {
+            commands: command_receiver,
+            retired: retired_sender,
             wake: wake.clone(),
             page,
             buffer_bytes: self.settings.buffer_bytes,
             verify_checksums: self.settings.verify_checksums,
         };
         let ring = self.ring()?;
-        let ends = self.ends.clone();
-        ends.state().0 += 1;
-        let place = self.place(number);
+        let exits = self.exits.clone();
+        exits.state().0 += 1;
+        let placement = self.cpu_placement(number);
         // Whoever waits for an answer learns that none will come only once the reason is known.
-        let answers = links.retired.clone();
+        let answers = channels.retired.clone();
         let run = move || {
             // Signals are for the threads of the program that this library is part of.
             SigSet::all().thread_block().ok();
             let result = catch_unwind(AssertUnwindSafe(|| {
-                place.take()?;
-                engine::run(Box::new(plan), ring, links)
+                placement.apply()?;
+                engine::run(Box::new(plan), ring, channels)
             }));
-            ends.ended(result);
+            exits.record(result);
             drop(answers);
         };
         let thread = thread::Builder::new().name(format!("mcr-engine-{number}")).spawn(run);
         let thread = thread.map_err(|error| {
-            self.ends.state().0 -= 1;
+            self.exits.state().0 -= 1;
             Error::os("starting a thread", "the engine", error)
         })?;
         Ok(EngineThread { commands, retired, wake, thread })
@@ -213,14 +213,14 @@ impl EngineThreads {
     /// One of those that were made beforehand, or else a new one.
     fn ring(&self) -> Result<FreshRing> {
         let made = self.rings.lock().unwrap_or_else(PoisonError::into_inner).take();
-        made.map_or_else(rings::fresh, Ok)
+        made.map_or_else(rings::create_ring, Ok)
     }
 
-    fn place(&self, number: usize) -> CpuPlacement {
+    fn cpu_placement(&self, number: usize) -> CpuPlacement {
         match self.settings.cpus.get(number) {
             Some(&cpu) => CpuPlacement::On(cpu),
             None if self.settings.workers == 1 => CpuPlacement::Anywhere,
-            None => CpuPlacement::OfItsOwn(number),
+            None => CpuPlacement::Exclusive(number),
         }
     }
 
@@ -232,7 +232,7 @@ impl EngineThreads {
                 Err(Error::Engine("it does not answer for 10 seconds".to_owned()))
             }
             Err(mpsc::RecvTimeoutError::Disconnected) => {
-                let failure = self.ends.state().1.clone();
+                let failure = self.exits.state().1.clone();
                 let stopped = || EngineFailure::other("it was stopped".to_owned());
                 Err(failure.unwrap_or_else(stopped).into_error())
             }
@@ -245,19 +245,19 @@ impl EngineThreads {
 }
 
 impl EngineThread {
-    fn tell(&self, command: EngineCommand) {
+    fn send(&self, command: EngineCommand) {
         // An engine that is gone has said why; whoever waits for it finds out.
         drop(self.commands.send(command));
         nix::unistd::write(&self.wake, &1_u64.to_ne_bytes()).ok();
     }
 }
 
-impl Ends {
+impl EngineExits {
     fn state(&self) -> MutexGuard<'_, (usize, Option<EngineFailure>)> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn ended(&self, result: std::result::Result<io::Result<()>, Box<dyn Any + Send>>) {
+    fn record(&self, result: std::result::Result<io::Result<()>, Box<dyn Any + Send>>) {
         let mut state = self.state();
         state.0 -= 1;
         let error = match result {
@@ -282,15 +282,15 @@ enum CpuPlacement {
     /// One of several engines, on a processor of its own among those that the program may use.
     /// A thread that moves in the middle of a flow overtakes itself: the kernel queues what it
     /// sent before and after on two processors.
-    OfItsOwn(usize),
+    Exclusive(usize),
     /// On the one that was asked for.
     On(usize),
 }
 
 impl CpuPlacement {
     /// Brings the calling thread there.
-    fn take(self) -> io::Result<()> {
-        let of_its_own = |number: usize| {
+    fn apply(self) -> io::Result<()> {
+        let exclusive_cpu = |number: usize| {
             let allowed = sched_getaffinity(Pid::from_raw(0)).ok()?;
             let may_use = |&cpu: &usize| allowed.is_set(cpu) == Ok(true);
             let cpus: Vec<usize> = (0..CpuSet::count()).filter(may_use).collect();
@@ -299,14 +299,14 @@ impl CpuPlacement {
         match self {
             Self::Anywhere => {}
             // Where it is refused the engine runs all the same.
-            Self::OfItsOwn(number) => drop(of_its_own(number).map(stay_on)),
-            Self::On(cpu) => stay_on(cpu)?,
+            Self::Exclusive(number) => drop(exclusive_cpu(number).map(pin_to_cpu)),
+            Self::On(cpu) => pin_to_cpu(cpu)?,
         }
         Ok(())
     }
 }
 
-fn stay_on(cpu: usize) -> io::Result<()> {
+fn pin_to_cpu(cpu: usize) -> io::Result<()> {
     let mut only = CpuSet::new();
     let result = only.set(cpu).and_then(|()| sched_setaffinity(Pid::from_raw(0), &only));
     result
@@ -334,15 +334,15 @@ mod tests {
     /// A plan that the cold side never makes: it resets a slot that the page does not have.
     fn impossible() -> Plan {
         let slot = Slot { index: MAX_SLOTS, generation: 1 };
-        let grants = vec![Grant { slot, owner: SlotOwner::rule(""), goes_on: false }];
+        let grants = vec![Grant { slot, owner: SlotOwner::rule(""), is_continued: false }];
         Plan { grants, ..Plan::empty() }
     }
 
-    fn assert_panicked(workers: &EngineThreads, told: &Error) {
-        let Error::Engine(text) = told else { panic!("{told:?}") };
+    fn assert_panicked(workers: &EngineThreads, error: &Error) {
+        let Error::Engine(text) = error else { panic!("{error:?}") };
         assert!(text.contains("panic: index out of bounds"), "{text}");
         assert_eq!(workers.error().as_ref(), Some(text));
-        assert_eq!(workers.wait(PATIENCE).unwrap_err().to_string(), told.to_string());
+        assert_eq!(workers.wait(PATIENCE).unwrap_err().to_string(), error.to_string());
         workers.stop();
     }
 
@@ -350,8 +350,8 @@ mod tests {
     fn a_panic_at_the_start_is_an_error_of_the_start() {
         let workers = workers();
         workers.adopt(vec![impossible()]).unwrap();
-        let told = workers.start().unwrap_err();
-        assert_panicked(&workers, &told);
+        let error = workers.start().unwrap_err();
+        assert_panicked(&workers, &error);
     }
 
     #[test]
@@ -359,8 +359,8 @@ mod tests {
         let workers = workers();
         workers.start().unwrap();
         assert!(!workers.wait(Some(Duration::ZERO)).unwrap());
-        let told = workers.adopt(vec![impossible()]).unwrap_err();
-        assert_panicked(&workers, &told);
+        let error = workers.adopt(vec![impossible()]).unwrap_err();
+        assert_panicked(&workers, &error);
         assert!(matches!(workers.adopt(vec![Plan::empty()]), Err(Error::Invalid(_))));
     }
 }

@@ -5,7 +5,7 @@ use super::{Ingress, InputSpec, Share};
 use crate::addr::Addr;
 
 /// The single groups and ports of an input that have a socket each.
-pub(super) fn of(input: &InputSpec, ingress: Ingress, share: &Share) -> Vec<InputSpec> {
+pub(super) fn list(input: &InputSpec, ingress: Ingress, share: &Share) -> Vec<InputSpec> {
     let ports = usize::from(input.last_port - input.port) + 1;
     let most = match ingress {
         Ingress::Udp => usize::MAX,
@@ -18,12 +18,12 @@ pub(super) fn of(input: &InputSpec, ingress: Ingress, share: &Share) -> Vec<Inpu
         return Vec::new();
     }
     let ports = input.port..=input.last_port;
-    let ends = input.groups().flat_map(|group| ports.clone().map(move |port| (group, port)));
+    let endpoints = input.groups().flat_map(|group| ports.clone().map(move |port| (group, port)));
     // Sockets of one address of this host have to know of each other.
     let is_shared = input.group.is_multicast() || input.broadcast;
     let interface = if is_shared { &*input.interface } else { "" };
-    let is_ours = |(group, port): &(Addr, u16)| {
+    let is_owned = |(group, port): &(Addr, u16)| {
         ingress == Ingress::Packet || share.has_endpoint(interface, *group, *port)
     };
-    ends.filter(is_ours).map(|(group, port)| input.at(group, port)).collect()
+    endpoints.filter(is_owned).map(|(group, port)| input.at(group, port)).collect()
 }

@@ -31,17 +31,17 @@ pub(in crate::relay) fn descriptors(
         input.sockets(settings.ingress, is_merged)
     };
     let inputs = add.iter().map(|rule| sockets(&rule.input)).sum::<usize>();
-    let beside = if settings.ingress == Ingress::Packet {
-        interfaces.len() * workers + holders(add)
+    let packet_sockets = if settings.ingress == Ingress::Packet {
+        interfaces.len() * workers + membership_sockets(add)
     } else {
         0
     };
     let ports = add.iter().flat_map(|rule| &rule.outputs).filter_map(OutputSpec::mtu_port);
-    outputs + ports.count() + inputs + beside + PER_WORKER * workers
+    outputs + ports.count() + inputs + packet_sockets + PER_WORKER * workers
 }
 
 /// The sockets that hold memberships.
-fn holders(add: &[&RuleSpec]) -> usize {
+fn membership_sockets(add: &[&RuleSpec]) -> usize {
     let joined = |input: &&InputSpec| input.group.is_multicast() && input.join == Join::Each;
     let (any, listed): (Vec<_>, Vec<_>) = add
         .iter()

@@ -56,8 +56,8 @@ impl Inputs {
             && if self.merges_by_port(input) {
                 self.merging.may_merge(input)
             } else {
-                ends(input)
-                    .any(|end| interface.endpoints.get(&end).is_some_and(Endpoint::may_merge))
+                endpoint_keys(input)
+                    .any(|key| interface.endpoints.get(&key).is_some_and(Endpoint::may_merge))
             };
         match self.ingress {
             _ if !may_merge => OrderCheck::Nothing,
@@ -85,7 +85,7 @@ impl Inputs {
         let Self { interfaces, provider, warnings, .. } = self;
         let Some(interface) = interfaces.get_mut(&input.interface) else { return };
         each_of(interface, input, |endpoint| endpoint.stop_gro(&**provider, warnings));
-        if !std::mem::replace(&mut interface.keeps_apart, true) {
+        if !std::mem::replace(&mut interface.has_gro_warning, true) {
             let text = format!(
                 "some datagrams of {}%{}:{} cannot be merged by the kernel (short, empty, without \
                  checksum, with IP options, or fragments) and would overtake others, so mcr takes all \
@@ -100,15 +100,15 @@ impl Inputs {
 }
 
 fn each_of(interface: &mut InputInterface, input: &InputSpec, mut act: impl FnMut(&mut Endpoint)) {
-    for end in ends(input) {
-        if let Some(endpoint) = interface.endpoints.get_mut(&end) {
+    for key in endpoint_keys(input) {
+        if let Some(endpoint) = interface.endpoints.get_mut(&key) {
             act(endpoint);
         }
     }
 }
 
 /// The endpoints that an input has, if it has one for each group and port.
-fn ends(input: &InputSpec) -> impl Iterator<Item = (Addr, u16, bool)> + use<> {
+fn endpoint_keys(input: &InputSpec) -> impl Iterator<Item = (Addr, u16, bool)> + use<> {
     let (ports, everywhere) = (input.port..=input.last_port, input.everywhere);
     input.groups().flat_map(move |group| ports.clone().map(move |port| (group, port, everywhere)))
 }

@@ -25,17 +25,17 @@ pub(in crate::relay) fn gro_helper(
     let (group, port) = (input.group, input.port);
     if !is_upper {
         let target = InterfaceRef { index: input.ifindex, name: &input.interface };
-        return hold(group, port, provider.gro_helper(group, port, &target), warnings);
+        return warn_on_error(group, port, provider.gro_helper(group, port, &target), warnings);
     }
     // A broadcast address is a local one to some, and such a group cannot be had everywhere.
     let can_be_anywhere = group.is_multicast() && !socket::needs_interface(group);
     can_be_anywhere
-        .then(|| hold(group, port, provider.gro_helper_anywhere(group, port), warnings))
+        .then(|| warn_on_error(group, port, provider.gro_helper_anywhere(group, port), warnings))
         .flatten()
 }
 
 /// The helper, or `None` with a warning.
-pub(in crate::relay) fn hold<T>(
+pub(in crate::relay) fn warn_on_error<T>(
     group: Addr,
     port: u16,
     opened: Result<T>,
@@ -85,7 +85,7 @@ pub(in crate::relay) struct GroPorts {
 struct PortHelper {
     users: usize,
     /// `None` where a program has the port: then it decides about merging.
-    held: Option<HelperSocket>,
+    socket: Option<HelperSocket>,
     merge: GroRequest,
 }
 
@@ -94,13 +94,13 @@ struct PortHelper {
 pub(in crate::relay) struct GroRequest {
     is_on: bool,
     /// Whether it is not to be asked any more: some of it cannot be merged.
-    is_over: bool,
+    is_ended: bool,
 }
 
 impl GroRequest {
     /// Whether it may be asked.
     pub(in crate::relay) fn is_possible(&self, helper: Option<&HelperSocket>) -> bool {
-        !self.is_over && helper.is_some()
+        !self.is_ended && helper.is_some()
     }
 
     /// Asks for it, unless it is over.
@@ -110,8 +110,8 @@ impl GroRequest {
         provider: &dyn SocketProvider,
         warnings: &mut Vec<String>,
     ) {
-        if !self.is_over && !std::mem::replace(&mut self.is_on, true) {
-            self.tell(helper, provider, warnings);
+        if !self.is_ended && !std::mem::replace(&mut self.is_on, true) {
+            self.apply(helper, provider, warnings);
         }
     }
 
@@ -123,12 +123,12 @@ impl GroRequest {
         warnings: &mut Vec<String>,
     ) {
         self.is_on = false;
-        if !std::mem::replace(&mut self.is_over, true) {
-            self.tell(helper, provider, warnings);
+        if !std::mem::replace(&mut self.is_ended, true) {
+            self.apply(helper, provider, warnings);
         }
     }
 
-    fn tell(
+    fn apply(
         &self,
         helper: Option<&HelperSocket>,
         provider: &dyn SocketProvider,
@@ -161,11 +161,11 @@ impl GroPorts {
         for port in ports {
             let helper = self.ports.entry((v4, port)).or_insert_with(|| {
                 let opened = provider.gro_helper_for_port(v4, port, is_beside_own(port));
-                let held = opened.unwrap_or_else(|error| {
+                let socket = opened.unwrap_or_else(|error| {
                     refusal.get_or_insert((port, error));
                     None
                 });
-                PortHelper { users: 0, held, merge: GroRequest::default() }
+                PortHelper { users: 0, socket, merge: GroRequest::default() }
             });
             helper.users += 1;
         }
@@ -178,7 +178,7 @@ impl GroPorts {
     pub(in crate::relay) fn may_merge(&self, input: &InputSpec) -> bool {
         let v4 = input.group.is_v4();
         let mut helpers = self.ports.range((v4, input.port)..=(v4, input.last_port));
-        helpers.any(|(_, helper)| helper.merge.is_possible(helper.held.as_ref()))
+        helpers.any(|(_, helper)| helper.merge.is_possible(helper.socket.as_ref()))
     }
 
     /// Has the kernel merge what comes to an input's ports, but for those that are kept apart.
@@ -188,8 +188,8 @@ impl GroPorts {
         provider: &dyn SocketProvider,
         warnings: &mut Vec<String>,
     ) {
-        for PortHelper { held, merge, .. } in self.helpers(input) {
-            merge.begin(held.as_ref(), provider, warnings);
+        for PortHelper { socket, merge, .. } in self.helpers(input) {
+            merge.begin(socket.as_ref(), provider, warnings);
         }
     }
 
@@ -200,8 +200,8 @@ impl GroPorts {
         provider: &dyn SocketProvider,
         warnings: &mut Vec<String>,
     ) {
-        for PortHelper { held, merge, .. } in self.helpers(input) {
-            merge.end(held.as_ref(), provider, warnings);
+        for PortHelper { socket, merge, .. } in self.helpers(input) {
+            merge.end(socket.as_ref(), provider, warnings);
         }
     }
 

@@ -2,7 +2,7 @@
 //! last. It must not know rules or outputs.
 //!
 //! Changes come in two steps: [`Inputs::add`] and [`Inputs::remove`] say what is needed, and
-//! [`Inputs::settle`] makes filters and AF_PACKET sockets follow, once for many rules.
+//! [`Inputs::update_packet_sockets`] makes filters and AF_PACKET sockets follow, once for many rules.
 
 mod endpoints;
 pub(super) mod fd_budget;
@@ -95,7 +95,7 @@ impl Inputs {
         self.provider.keep_spares(self.spares())
     }
 
-    /// Opens what an input needs, except for what [`Inputs::settle`] does for all of them.
+    /// Opens what an input needs, except for what [`Inputs::update_packet_sockets`] does for all of them.
     ///
     /// # Errors
     /// What the kernel refuses; nothing has changed then.
@@ -129,11 +129,11 @@ impl Inputs {
             self.merging.remove(input.group.is_v4(), input.port..=input.last_port);
         }
         let (takes_all, endpoints) =
-            (self.takes_all(input), endpoints::of(input, self.ingress, &self.share));
+            (self.takes_all(input), endpoints::list(input, self.ingress, &self.share));
         let Some(interface) = self.interfaces.get_mut(&input.interface) else { return };
         interface.remove_block(input, takes_all);
         for endpoint in &endpoints {
-            interface.remove_wish(endpoint, &*self.provider);
+            interface.remove_source_list(endpoint, &*self.provider);
         }
     }
 
@@ -141,12 +141,12 @@ impl Inputs {
     ///
     /// # Errors
     /// What the kernel refuses, a missing right among it; the sockets that were there stay.
-    pub(super) fn settle(&mut self) -> Result<()> {
-        self.apply_each().into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
+    pub(super) fn update_packet_sockets(&mut self) -> Result<()> {
+        self.update_each_interface().into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
     }
 
     /// The same, and says on which interfaces it was refused.
-    pub(super) fn apply_each(&mut self) -> Vec<(String, Error)> {
+    pub(super) fn update_each_interface(&mut self) -> Vec<(String, Error)> {
         let mut refused = Vec::new();
         if self.ingress == Ingress::Udp {
             return refused;
@@ -154,10 +154,10 @@ impl Inputs {
         let mut rings = self.interfaces.values().filter(|known| known.has_rings()).count();
         let Self { interfaces, workers, buffer_bytes, next_id, provider, warnings, .. } = self;
         for (name, interface) in interfaces {
-            if interface.is_settled() {
+            if interface.is_up_to_date() {
                 continue;
             }
-            let release_unclaimed = if interface.addresses.is_empty() {
+            let updated = if interface.addresses.is_empty() {
                 interface.close_frames();
                 Ok(())
             } else if interface.frames.is_empty() {
@@ -168,7 +168,7 @@ impl Inputs {
             } else {
                 interface.refresh_filter(&**provider)
             };
-            match release_unclaimed.and_then(|()| interface.settle_all_multicast(&**provider)) {
+            match updated.and_then(|()| interface.update_all_multicast(&**provider)) {
                 Ok(()) => interface.filter_is_stale = false,
                 Err(error) => refused.push((name.clone(), error)),
             }
@@ -182,7 +182,7 @@ impl Inputs {
     }
 
     /// Follows the MTU and the offloads of interfaces; whether there is something to settle.
-    pub(super) fn resize(&mut self, is_touched: impl Fn(u32) -> bool) -> bool {
+    pub(super) fn follow_mtu_and_gro(&mut self, is_touched: impl Fn(u32) -> bool) -> bool {
         let mut has_changed = false;
         if self.ingress == Ingress::Udp {
             return has_changed;
@@ -193,7 +193,7 @@ impl Inputs {
             }
             let now = self.devices.mtu_and_gro(&interface.name);
             if now != (interface.mtu, interface.gro) {
-                interface.resize(now, &*self.provider, &mut self.warnings);
+                interface.set_mtu_and_gro(now, &*self.provider, &mut self.warnings);
                 has_changed = true;
             }
         }
@@ -271,7 +271,7 @@ impl Inputs {
         {
             warn_once(&mut self.warnings, advice);
         }
-        let grant = slots.take_interface(&input.interface)?;
+        let grant = slots.allocate_interface(&input.interface)?;
         self.new_slots.push(grant);
         let name = input.interface.clone();
         let mut interface =
@@ -292,11 +292,11 @@ impl Inputs {
             let (receiver, warnings) = ((self.next_id, worker), &mut self.warnings);
             let socket = match self.ingress {
                 Ingress::Packet if input.everywhere => {
-                    interface.elsewhere(input, receiver, is_beside_own, provider, warnings)
+                    interface.open_everywhere(input, receiver, is_beside_own, provider, warnings)
                 }
-                Ingress::Packet => interface.helper(input, is_beside_own, provider, warnings),
+                Ingress::Packet => interface.open_helper(input, is_beside_own, provider, warnings),
                 Ingress::Udp => {
-                    interface.datagrams(input, receiver, is_beside_own, provider, warnings)?
+                    interface.open_datagrams(input, receiver, is_beside_own, provider, warnings)?
                 }
             };
             let mut endpoint = Endpoint::new(socket);
@@ -311,24 +311,24 @@ impl Inputs {
             && let Err(error) =
                 provider.join_socket(&source.fd, input.ifindex, input.group, &input.sources)
         {
-            if endpoint.wishes.is_empty() {
+            if endpoint.source_lists.is_empty() {
                 interface.endpoints.remove(&key);
             }
             return Err(error);
         }
-        endpoint.wishes.push(input.sources.clone());
+        endpoint.source_lists.push(input.sources.clone());
         Ok(())
     }
 
     /// Opens the sockets of all of an input's endpoints, or none.
     fn add_endpoints(&mut self, input: &InputSpec) -> Result<()> {
-        let endpoints = endpoints::of(input, self.ingress, &self.share);
+        let endpoints = endpoints::list(input, self.ingress, &self.share);
         let warnings = self.warnings.len();
         for (added, endpoint) in endpoints.iter().enumerate() {
             if let Err(error) = self.add_endpoint(endpoint) {
                 if let Some(interface) = self.interfaces.get_mut(&input.interface) {
                     let done = endpoints[..added].iter();
-                    done.for_each(|done| interface.remove_wish(done, &*self.provider));
+                    done.for_each(|done| interface.remove_source_list(done, &*self.provider));
                 }
                 return Err(error);
             }
@@ -340,7 +340,7 @@ impl Inputs {
 
     /// Whether an input needs all multicast of its interface.
     fn takes_all(&self, input: &InputSpec) -> bool {
-        self.holds_for_all() && input.group.is_multicast() && input.join == Join::None
+        self.holds_shared_state() && input.group.is_multicast() && input.join == Join::None
     }
 
     /// Becomes a member of all of an input's groups, or of none.
@@ -382,11 +382,11 @@ impl Inputs {
 
     /// Whether memberships apart from the sockets that receive are needed.
     fn joins_groups(&self, input: &InputSpec) -> bool {
-        self.holds_for_all() && input.is_joined()
+        self.holds_shared_state() && input.is_joined()
     }
 
     /// Whether what makes frames come is this process's business: once is enough for all.
-    fn holds_for_all(&self) -> bool {
+    fn holds_shared_state(&self) -> bool {
         self.ingress == Ingress::Packet && self.share.is_first()
     }
 }

@@ -94,7 +94,7 @@ impl Inputs {
 
     /// Whether the kernel merges for an input by ports alone: its groups are too many.
     pub(in crate::relay) fn merges_by_port(&self, input: &InputSpec) -> bool {
-        self.holds_for_all()
+        self.holds_shared_state()
             && input.group_bits > 0
             && usize::from(input.last_port - input.port) < MERGED_PORTS
     }

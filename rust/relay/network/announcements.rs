@@ -12,35 +12,35 @@ const TIMES: [Duration; 3] = [Duration::ZERO, Duration::from_secs(1), Duration::
 /// What is still to be told, by the index of the interface.
 #[derive(Default)]
 pub(in crate::relay) struct Announcements {
-    left: BTreeMap<u32, Left>,
+    schedules: BTreeMap<u32, Schedule>,
 }
 
-struct Left {
-    since: Instant,
-    told: usize,
+struct Schedule {
+    start: Instant,
+    sent: usize,
 }
 
 impl Announcements {
     /// Has an interface told from now on, whatever was told of it before.
-    pub(in crate::relay) fn begin(&mut self, ifindex: u32, now: Instant) {
-        self.left.insert(ifindex, Left { since: now, told: 0 });
+    pub(in crate::relay) fn start(&mut self, ifindex: u32, now: Instant) {
+        self.schedules.insert(ifindex, Schedule { start: now, sent: 0 });
     }
 
     /// Whether something is to be told later.
-    pub(in crate::relay) fn are_left(&self) -> bool {
-        !self.left.is_empty()
+    pub(in crate::relay) fn has_pending(&self) -> bool {
+        !self.schedules.is_empty()
     }
 
     /// The interfaces whose time has come.
-    pub(in crate::relay) fn take_due(&mut self, now: Instant) -> Vec<u32> {
+    pub(in crate::relay) fn take_due_interfaces(&mut self, now: Instant) -> Vec<u32> {
         let mut due = Vec::new();
-        self.left.retain(|&ifindex, left| {
-            let Some(&time) = TIMES.get(left.told) else { return false };
-            if now.duration_since(left.since) >= time {
+        self.schedules.retain(|&ifindex, schedule| {
+            let Some(&time) = TIMES.get(schedule.sent) else { return false };
+            if now.duration_since(schedule.start) >= time {
                 due.push(ifindex);
-                left.told += 1;
+                schedule.sent += 1;
             }
-            left.told < TIMES.len()
+            schedule.sent < TIMES.len()
         });
         due
     }
@@ -54,17 +54,17 @@ mod tests {
     fn an_interface_is_told_three_times_and_anew_from_the_beginning() {
         let start = Instant::now();
         let mut announcements = Announcements::default();
-        let mut told = Vec::new();
+        let mut announced = Vec::new();
         let mut at = |announcements: &mut Announcements, seconds: u64| {
-            let due = announcements.take_due(start + Duration::from_secs(seconds));
-            told.extend(due.iter().map(|_| seconds));
+            let due = announcements.take_due_interfaces(start + Duration::from_secs(seconds));
+            announced.extend(due.iter().map(|_| seconds));
         };
-        announcements.begin(3, start);
+        announcements.start(3, start);
         (0..20).for_each(|seconds| at(&mut announcements, seconds));
-        announcements.begin(3, start + Duration::from_secs(20));
-        assert!(announcements.are_left());
+        announcements.start(3, start + Duration::from_secs(20));
+        assert!(announcements.has_pending());
         (20..80).for_each(|seconds| at(&mut announcements, seconds));
-        assert!(!announcements.are_left());
-        assert_eq!(told, [0, 1, 20, 21, 55]);
+        assert!(!announcements.has_pending());
+        assert_eq!(announced, [0, 1, 20, 21, 55]);
     }
 }

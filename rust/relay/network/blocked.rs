@@ -23,7 +23,7 @@ impl Blocked {
     }
 
     /// The interface was made anew, and nothing has been tried yet.
-    pub(in crate::relay) fn renewed() -> Self {
+    pub(in crate::relay) fn recreated() -> Self {
         Self::until_notified("unresolved: its interface has just changed".to_owned())
     }
 
@@ -49,7 +49,7 @@ impl Blocked {
     }
 
     /// The same under the name that a rule has in this state.
-    pub(in crate::relay) fn named(self, state: &str) -> Self {
+    pub(in crate::relay) fn with_state(self, state: &str) -> Self {
         Self { text: format!("{state}: {}", self.text), ..self }
     }
 }
@@ -91,11 +91,11 @@ pub(in crate::relay) fn input_link<'a>(
 ) -> Result<&'a Link, Blocked> {
     match links.find(name) {
         // The relay of Python has it replaced as soon as an interface has the address.
-        None if name.is_empty() => Err(no_address(input).named("unresolved")),
-        None => Err(missing(name).named("unresolved")),
-        Some(link) if !link.up => Err(down(name, link).named("waiting")),
+        None if name.is_empty() => Err(no_address(input).with_state("unresolved")),
+        None => Err(missing(name).with_state("unresolved")),
+        Some(link) if !link.up => Err(down(name, link).with_state("waiting")),
         Some(link) if lacks_ip(input, link) => {
-            Err(without_ip(&called(name, link), input, link.mtu).named("waiting"))
+            Err(without_ip(&display_name(name, link), input, link.mtu).with_state("waiting"))
         }
         Some(link) => Ok(link),
     }
@@ -115,16 +115,16 @@ pub(in crate::relay) fn open_input_trouble(
 ) -> Option<String> {
     match input_link(name, input, links) {
         Err(blocked) => Some(blocked.text),
-        Ok(_) if !has_address(input, links) => Some(no_address(input).named("waiting").text),
+        Ok(_) if !has_address(input, links) => Some(no_address(input).with_state("waiting").text),
         // Its datagrams may arrive on any other.
         Ok(_) if input.everywhere => None,
         Ok(link) if !link.carrier => {
-            Some(format!("waiting: {} has no carrier", called(name, link)))
+            Some(format!("waiting: {} has no carrier", display_name(name, link)))
         }
         // AF_PACKET gets a frame before the bridge does.
         Ok(_) if ingress == Ingress::Packet => None,
         Ok(link) => links.receiving_master(link.index).map(|Link { name: master, .. }| {
-            let name = called(name, link);
+            let name = display_name(name, link);
             format!(
                 "waiting: {name} belongs to {master}, a bridge or bond, which takes what arrives \
                  there; name {master} as the input"
@@ -157,7 +157,7 @@ pub(in crate::relay) fn output_ifindex(
         // The kernel would send with the address of another interface.
         Some(link) if output.source == Choice::Kernel && !links.has_family(link.index, is_v4) => {
             let family = if is_v4 { "IPv4" } else { "IPv6" };
-            let name = called(&output.interface, link);
+            let name = display_name(&output.interface, link);
             Err(Blocked::until_notified(format!("{name} has no {family} address")))
         }
         Some(link) => Ok(link.index),
@@ -169,11 +169,11 @@ fn missing(name: &str) -> Blocked {
 }
 
 fn down(name: &str, link: &Link) -> Blocked {
-    Blocked::until_notified(format!("{} is down", called(name, link)))
+    Blocked::until_notified(format!("{} is down", display_name(name, link)))
 }
 
 /// An interface by the name that the rule has for it, and its own where that is another.
-fn called(name: &str, link: &Link) -> String {
+fn display_name(name: &str, link: &Link) -> String {
     if name == link.name { name.to_owned() } else { format!("{name} ({})", link.name) }
 }
 

@@ -108,8 +108,8 @@ impl LinkTable {
     }
 
     /// Follows what the kernel has told.
-    pub(in crate::relay) fn take(&mut self, told: LinkEvent) {
-        match told {
+    pub(in crate::relay) fn apply(&mut self, event: LinkEvent) {
+        match event {
             LinkEvent::Link(link) => {
                 self.forget_names(link.index);
                 let names = link.altnames.iter().chain([&link.name]).cloned();
@@ -155,13 +155,13 @@ mod tests {
     #[test]
     fn names_follow_the_links_also_when_two_change_them() {
         let mut links = LinkTable::default();
-        for told in [link(1, "a"), link(2, "b"), link(1, "x"), link(2, "a"), link(1, "b")] {
-            links.take(told);
+        for event in [link(1, "a"), link(2, "b"), link(1, "x"), link(2, "a"), link(1, "b")] {
+            links.apply(event);
         }
         let index = |name| links.find(name).map(|link| link.index);
         assert_eq!((index("a"), index("b"), index("x")), (Some(2), Some(1), None));
-        links.take(link(3, "a"));
-        links.take(LinkEvent::LinkGone(2));
+        links.apply(link(3, "a"));
+        links.apply(LinkEvent::LinkGone(2));
         assert_eq!(links.find("a").map(|link| link.index), Some(3));
         assert!(links.has_carrier(3) && !links.has_carrier(2));
     }
@@ -173,20 +173,20 @@ mod tests {
             LinkEvent::Link(Link { index, name: name.to_owned(), altnames, ..Link::default() })
         };
         let mut links = LinkTable::default();
-        links.take(named(1, "a", &["feed", "enp1s0"]));
+        links.apply(named(1, "a", &["feed", "enp1s0"]));
         let name = |links: &LinkTable, name| links.find(name).map(|link| link.name.clone());
         assert_eq!(name(&links, "feed").as_deref(), Some("a"));
         assert_eq!(name(&links, "enp1s0").as_deref(), Some("a"));
         // The kernel tells of the one that has it now, and later of the one that had it.
-        links.take(named(2, "b", &["feed"]));
-        links.take(named(1, "a", &["enp1s0"]));
+        links.apply(named(2, "b", &["feed"]));
+        links.apply(named(1, "a", &["enp1s0"]));
         assert_eq!(name(&links, "feed").as_deref(), Some("b"));
-        links.take(named(2, "feed", &["b"]));
+        links.apply(named(2, "feed", &["b"]));
         assert_eq!(name(&links, "b").as_deref(), Some("feed"));
         let unnotified_names =
             ["feed", "b", "enp1s0", "a", "none", ""].map(|name| links.is_unnotified(name));
         assert_eq!(unnotified_names, [false, true, true, false, true, false]);
-        links.take(LinkEvent::LinkGone(2));
+        links.apply(LinkEvent::LinkGone(2));
         assert_eq!(name(&links, "feed").or(name(&links, "b")), None);
     }
 
@@ -197,14 +197,14 @@ mod tests {
         let layers = |master| LinkStack { master, ..LinkStack::default() };
         let is_opened = |links: &LinkTable, now: Link| links.opens_path(&now);
         assert!(!is_opened(&links, Link { layers: layers(Some(7)), ..was.clone() }));
-        links.take(LinkEvent::Link(was.clone()));
+        links.apply(LinkEvent::Link(was.clone()));
         assert!(!is_opened(&links, Link { mtu: 9000, ..was.clone() }));
         assert!(!is_opened(&links, Link { carrier: false, carrier_gains: 1, ..was.clone() }));
         assert!(is_opened(&links, Link { carrier_gains: 1, ..was.clone() }));
         assert!(is_opened(&links, Link { layers: layers(Some(7)), ..was.clone() }));
         assert!(is_opened(&links, Link { index: 2, layers: layers(Some(7)), ..was.clone() }));
         assert!(!is_opened(&links, Link { index: 2, ..was.clone() }));
-        links.take(LinkEvent::Link(Link { carrier: false, ..was.clone() }));
+        links.apply(LinkEvent::Link(Link { carrier: false, ..was.clone() }));
         assert!(is_opened(&links, was));
     }
 
@@ -212,14 +212,14 @@ mod tests {
     fn addresses_go_with_their_link() {
         let mut links = LinkTable::default();
         let (v4, v6) = (Addr::v4([10, 0, 0, 1]), Addr::v6([0xfd; 16]));
-        for told in [link(1, "a"), LinkEvent::Address(1, v4), LinkEvent::Address(2, v6)] {
-            links.take(told);
+        for event in [link(1, "a"), LinkEvent::Address(1, v4), LinkEvent::Address(2, v6)] {
+            links.apply(event);
         }
         assert!(links.has_family(1, true) && !links.has_family(1, false));
         assert!(links.has_family(2, false) && !links.has_family(2, true));
         assert!(links.is_local(v4) && links.is_local(Addr::v4([127, 3, 2, 1])));
-        links.take(LinkEvent::AddressGone(2, v6));
-        links.take(LinkEvent::LinkGone(1));
+        links.apply(LinkEvent::AddressGone(2, v6));
+        links.apply(LinkEvent::LinkGone(1));
         assert!(!links.is_local(v4) && !links.is_local(v6));
     }
 }

@@ -10,7 +10,7 @@ use super::link_table::LinkTable;
 use super::watch::LinkNews;
 use crate::engine::ingress::OrderCheck;
 use crate::relay::inputs::Inputs;
-use crate::relay::live::{LiveRule, RuleId, Surroundings};
+use crate::relay::live::{LiveRule, NetworkContext, RuleId};
 use crate::relay::state::State;
 use crate::sockets::InterfaceRef;
 use crate::spec::InputSpec;
@@ -19,23 +19,23 @@ impl State {
     /// Opens, closes and sets up anew what differs; whether the engines need new plans.
     pub(in crate::relay) fn follow(
         &mut self,
-        surroundings: &Surroundings<'_>,
+        context: &NetworkContext<'_>,
         changes: &LinkNews,
     ) -> bool {
         let mut has_changed = std::mem::take(&mut self.has_stale_plans);
-        let lost = self.lost_memberships(surroundings, changes);
+        let lost = self.lost_memberships(context, changes);
         let is_closed = |id: &RuleId, ifindex| changes.gone.contains(&ifindex) || lost.contains(id);
-        if self.detach(surroundings.links, is_closed) {
+        if self.detach(context.links, is_closed) {
             has_changed = true;
             // First of all, lest a socket on the old interface pass for one on the new.
             self.apply_inputs();
         }
-        has_changed |= self.inputs.resize(|index| changes.touched.contains(&index));
+        has_changed |= self.inputs.follow_mtu_and_gro(|index| changes.touched.contains(&index));
         has_changed |= self.inputs.abandon_stuck_rings();
-        has_changed |= self.attach_waiting(surroundings.links);
-        self.settle_attached();
-        has_changed |= self.announce(surroundings, changes);
-        has_changed | self.follow_outputs(surroundings, changes)
+        has_changed |= self.attach_waiting(context.links);
+        self.update_attached();
+        has_changed |= self.announce(context, changes);
+        has_changed | self.follow_outputs(context, changes)
     }
 
     /// Closes the inputs whose interface is not the one any more that they were opened on.
@@ -48,12 +48,12 @@ impl State {
     ) -> bool {
         let mut has_changed = false;
         for (id, rule) in self.rules.iter_mut().filter(|(_, rule)| rule.waiting.is_none()) {
-            let now = links.find(&rule.named).map(|link| (link.index, &*link.name));
+            let now = links.find(&rule.interface_name).map(|link| (link.index, &*link.name));
             let open = (rule.input.ifindex, &*rule.input.interface);
             if now == Some(open) && !is_lost(id, rule.input.ifindex) {
                 continue;
             }
-            close_input(&mut self.inputs, rule, Blocked::renewed());
+            close_input(&mut self.inputs, rule, Blocked::recreated());
             self.touched.insert(id.clone());
             has_changed = true;
         }
@@ -63,7 +63,7 @@ impl State {
     /// Whether something is to be tried again, or looked at, though nothing is told.
     pub(in crate::relay) fn needs_retry(&self) -> bool {
         self.inputs.has_rings()
-            || self.announcements.are_left()
+            || self.announcements.has_pending()
             || self
                 .rules
                 .values()
@@ -83,7 +83,7 @@ impl State {
     /// forgets them all while the MTU is too small for IP, and their sockets do not notice.
     fn lost_memberships(
         &self,
-        surroundings: &Surroundings<'_>,
+        context: &NetworkContext<'_>,
         changes: &LinkNews,
     ) -> BTreeSet<RuleId> {
         let is_exposed = |input: &InputSpec| {
@@ -93,10 +93,10 @@ impl State {
         let exposed: Vec<_> = inputs.filter(|(_, input)| is_exposed(input)).collect();
         let listed = [false, true].map(|is_v4| {
             let is_asked = exposed.iter().any(|(_, input)| input.group.is_v4() == is_v4);
-            is_asked.then(|| surroundings.watch.groups(is_v4)).flatten()
+            is_asked.then(|| context.watch.groups(is_v4)).flatten()
         });
         let is_lost = |input: &InputSpec| {
-            let link = surroundings.links.find(&input.interface);
+            let link = context.links.find(&input.interface);
             let listed = listed[usize::from(input.group.is_v4())].as_ref();
             let is_member =
                 |group| listed.is_none_or(|groups| groups.contains(&(input.ifindex, group)));
@@ -108,7 +108,7 @@ impl State {
 
     /// Has the IPv4 memberships told to networks that may not know them; whether an input was
     /// closed for it. The kernel tells those of IPv6 by itself.
-    fn announce(&mut self, surroundings: &Surroundings<'_>, changes: &LinkNews) -> bool {
+    fn announce(&mut self, context: &NetworkContext<'_>, changes: &LinkNews) -> bool {
         let now = Instant::now();
         let mut is_on: BTreeMap<u32, Vec<RuleId>> = BTreeMap::new();
         for (id, LiveRule { input, .. }) in &self.rules {
@@ -117,14 +117,14 @@ impl State {
             }
         }
         for &ifindex in is_on.keys() {
-            if changes.opened.iter().any(|&link| surroundings.links.stands_on(ifindex, link)) {
-                self.announcements.begin(ifindex, now);
+            if changes.opened.iter().any(|&link| context.links.stands_on(ifindex, link)) {
+                self.announcements.start(ifindex, now);
             }
         }
         let mut has_changed = false;
-        for ifindex in self.announcements.take_due(now) {
+        for ifindex in self.announcements.take_due_interfaces(now) {
             let ids = is_on.get(&ifindex).map(Vec::as_slice).unwrap_or_default();
-            has_changed |= self.announce_rules(surroundings, ifindex, ids);
+            has_changed |= self.announce_rules(context, ifindex, ids);
         }
         has_changed
     }
@@ -132,14 +132,14 @@ impl State {
     /// Where it takes a right that is not there, the groups are left and joined again.
     fn announce_rules(
         &mut self,
-        surroundings: &Surroundings<'_>,
+        context: &NetworkContext<'_>,
         ifindex: u32,
         ids: &[RuleId],
     ) -> bool {
         let rules = || ids.iter().filter_map(|id| self.rules.get(id));
         let Some(first) = rules().next() else { return false };
         let interface = InterfaceRef { index: ifindex, name: &first.input.interface };
-        if surroundings.provider.announce(&interface).is_ok() {
+        if context.provider.announce(&interface).is_ok() {
             return false;
         }
         let inputs: Vec<InputSpec> = rules().map(|rule| rule.input.clone()).collect();
@@ -147,7 +147,7 @@ impl State {
         for id in ids {
             if let Some(rule) = self.rules.get_mut(id) {
                 self.touched.insert(id.clone());
-                let why = Blocked::refused(&error).named("unresolved");
+                let why = Blocked::refused(&error).with_state("unresolved");
                 close_input(&mut self.inputs, rule, why);
             }
         }
@@ -162,7 +162,7 @@ impl State {
             let Some(mut rule) = self.rules.remove(&id) else { continue };
             if let Err(error) = self.attach(&mut rule, links) {
                 let blocked = Blocked::refused_input(&rule.input, &error);
-                rule.waiting = Some(blocked.named("unresolved"));
+                rule.waiting = Some(blocked.with_state("unresolved"));
             }
             self.touched.insert(id.clone());
             has_changed |= rule.waiting.is_none();
@@ -172,8 +172,8 @@ impl State {
     }
 
     /// Opens the AF_PACKET sockets; rules on an interface that has none wait on.
-    fn settle_attached(&mut self) {
-        for (name, error) in self.inputs.apply_each() {
+    fn update_attached(&mut self) {
+        for (name, error) in self.inputs.update_each_interface() {
             if self.inputs.has_frames(&name) {
                 crate::relay::warn_once(&mut self.warnings, error.to_string());
                 continue;
@@ -182,19 +182,19 @@ impl State {
             for (id, rule) in self.rules.iter_mut().filter(|(_, rule)| on_it(rule)) {
                 if rule.waiting.is_none() {
                     self.touched.insert(id.clone());
-                    let why = Blocked::refused(&error).named("unresolved");
+                    let why = Blocked::refused(&error).with_state("unresolved");
                     close_input(&mut self.inputs, rule, why);
                 }
             }
         }
     }
 
-    fn follow_outputs(&mut self, surroundings: &Surroundings<'_>, changes: &LinkNews) -> bool {
+    fn follow_outputs(&mut self, context: &NetworkContext<'_>, changes: &LinkNews) -> bool {
         let mut has_changed = false;
         let mut smallest = usize::MAX;
         for (id, rule) in &mut self.rules {
             for output in &mut rule.outputs {
-                if output.follow(surroundings, changes) {
+                if output.follow(context, changes) {
                     self.touched.insert(id.clone());
                     has_changed = true;
                     smallest = smallest.min(output.send_buffer_bytes);

@@ -23,11 +23,11 @@ const SHARE: u32 = 20;
 /// What is known of the ways in a network namespace: that of the thread that opens it.
 pub(in crate::relay) struct RouteTracker {
     notices: NoticeSocket,
-    known: Mutex<RouteState>,
+    state: Mutex<RouteState>,
 }
 
 struct RouteState {
-    questions: RouteSocket,
+    queries: RouteSocket,
     bursts: BTreeMap<u32, u32>,
     /// What has changed and was not looked at.
     due: Notices,
@@ -40,22 +40,22 @@ impl RouteTracker {
     /// No netlink in this process.
     pub(in crate::relay) fn open() -> Result<Self> {
         let notices = NoticeSocket::open()?;
-        let questions = RouteSocket::open()?;
-        let bursts = questions.bursts().unwrap_or_default();
+        let queries = RouteSocket::open()?;
+        let bursts = queries.bursts().unwrap_or_default();
         let (due, not_before) = (Notices::default(), Instant::now());
-        Ok(Self { notices, known: Mutex::new(RouteState { questions, bursts, due, not_before }) })
+        Ok(Self { notices, state: Mutex::new(RouteState { queries, bursts, due, not_before }) })
     }
 
     /// Takes in what the kernel has told.
     pub(in crate::relay) fn receive(&self) {
-        let mut known = self.known();
-        known.due = known.due.or(self.notices.take());
+        let mut state = self.state();
+        state.due = state.due.or(self.notices.take());
     }
 
     /// When to look, if anything has changed.
     pub(in crate::relay) fn due_at(&self) -> Option<Instant> {
-        let known = self.known();
-        known.due.any().then_some(known.not_before)
+        let state = self.state();
+        state.due.any().then_some(state.not_before)
     }
 
     /// Looks with `look`, if anything has changed and it is time; `has_changes` says that links or
@@ -65,27 +65,27 @@ impl RouteTracker {
         has_changes: bool,
         look: impl FnOnce(Notices) -> T,
     ) -> T {
-        let (start, used) = (Instant::now(), time_used());
+        let (start, used) = (Instant::now(), thread_cpu_time());
         let changed = self.begin(has_changes, start);
         let seen = look(changed);
         if changed.any() {
-            let took = time_used().saturating_sub(used);
-            self.known().not_before = start + PAUSE.max(SHARE * took);
+            let took = thread_cpu_time().saturating_sub(used);
+            self.state().not_before = start + PAUSE.max(SHARE * took);
         }
         seen
     }
 
     fn begin(&self, has_changes: bool, now: Instant) -> Notices {
-        let mut known = self.known();
-        let heard = self.notices.take();
-        known.due = known.due.or(heard).or(Notices { routes: has_changes, ..heard });
-        if now < known.not_before {
+        let mut state = self.state();
+        let notices = self.notices.take();
+        state.due = state.due.or(notices).or(Notices { routes: has_changes, ..notices });
+        if now < state.not_before {
             return Notices::default();
         }
-        let changed = std::mem::take(&mut known.due);
+        let changed = std::mem::take(&mut state.due);
         // With an interface go its disciplines, and nobody says so.
         if changed.disciplines || has_changes {
-            known.bursts = known.questions.bursts().unwrap_or_default();
+            state.bursts = state.queries.bursts().unwrap_or_default();
         }
         changed
     }
@@ -95,14 +95,14 @@ impl RouteTracker {
     /// # Errors
     /// The kernel does not answer.
     pub(in crate::relay) fn find(&self, spec: &OutputSpec) -> io::Result<Option<Route>> {
-        self.known().questions.find(spec)
+        self.state().queries.find(spec)
     }
 
     /// Whether the kernel has to look for the host that copies are handed to: it does not know the
     /// host, or, if that counts, has looked in vain.
     pub(in crate::relay) fn needs_resolution(&self, route: &Route, after_failure: bool) -> bool {
         route.is_to_a_host
-            && self.known().questions.neighbour(route).is_ok_and(|it| match it {
+            && self.state().queries.neighbour(route).is_ok_and(|it| match it {
                 Neighbour::Unknown => true,
                 Neighbour::Failed => after_failure,
                 Neighbour::Stale | Neighbour::Known => false,
@@ -112,20 +112,20 @@ impl RouteTracker {
     /// The bytes of the largest batch that passes all of these interfaces whole, with the headers
     /// of each datagram, where something would cut a larger one.
     pub(in crate::relay) fn burst(&self, path: impl FnOnce() -> BTreeSet<u32>) -> Option<u32> {
-        let known = self.known();
-        if known.bursts.is_empty() {
+        let state = self.state();
+        if state.bursts.is_empty() {
             return None;
         }
-        path().iter().filter_map(|ifindex| known.bursts.get(ifindex)).min().copied()
+        path().iter().filter_map(|ifindex| state.bursts.get(ifindex)).min().copied()
     }
 
-    fn known(&self) -> MutexGuard<'_, RouteState> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, RouteState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// What the calling thread has had of processors: a busy host makes no look longer.
-fn time_used() -> Duration {
+fn thread_cpu_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 

@@ -160,9 +160,9 @@ mod tests {
         LinkEvent::Link(Link { index, name, up, carrier: up, mtu, ..Link::default() })
     }
 
-    fn seen(told: impl IntoIterator<Item = LinkEvent>) -> SeenLinks {
+    fn seen(events: impl IntoIterator<Item = LinkEvent>) -> SeenLinks {
         let mut links = LinkTable::default();
-        told.into_iter().for_each(|one| links.take(one));
+        events.into_iter().for_each(|event| links.apply(event));
         SeenLinks(Arc::new(links))
     }
 

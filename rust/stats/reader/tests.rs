@@ -23,7 +23,7 @@ fn used() -> (Arc<SharedWords>, Writer) {
     let mut writer = Writer::new(page.clone());
     let owners = [SlotOwner::interface("eth0"), SlotOwner::rule("a"), group()];
     for (slot, owner) in [INTERFACE, RULE, GROUP].into_iter().zip(owners) {
-        writer.grant(&Grant { slot, owner, goes_on: false });
+        writer.grant(&Grant { slot, owner, is_continued: false });
     }
     metadata::set_name(&page, INTERFACE, "eth0");
     metadata::set_kernel_drops(&page, INTERFACE, 5);

@@ -21,7 +21,7 @@ fn used() -> Arc<SharedWords> {
     let page = create_page().unwrap();
     let mut writer = Writer::new(page.clone());
     for (slot, owner) in [FIRST, SECOND].into_iter().zip(owners()) {
-        writer.grant(&Grant { slot, owner, goes_on: false });
+        writer.grant(&Grant { slot, owner, is_continued: false });
     }
     writer.slot(0)[interface::RECEIVED] = 9;
     writer.slot(0)[interface::MATCHED] = 9;
@@ -37,7 +37,7 @@ fn successors(page: &Arc<SharedWords>, found: &Found) -> [SlotWords; 2] {
     owners().map(|owner| {
         let found = found.owned.get(&owner.tag()).copied();
         let slot = Slot { generation: 77, ..found.unwrap_or(Slot { index: 5, generation: 0 }) };
-        writer.grant(&Grant { slot, owner, goes_on: found.is_some() });
+        writer.grant(&Grant { slot, owner, is_continued: found.is_some() });
         writer.publish();
         read(page.view(), slot).unwrap()
     })

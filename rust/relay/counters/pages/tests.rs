@@ -32,7 +32,7 @@ impl FakeWorker {
         let owners: [SlotOwner; OWNERS] =
             [SlotOwner::interface("eth0"), SlotOwner::rule("a"), group, SlotOwner::output("a", 0)];
         for (index, owner) in (0..).zip(owners) {
-            writer.grant(&Grant { slot: slot(index), owner, goes_on: false });
+            writer.grant(&Grant { slot: slot(index), owner, is_continued: false });
         }
         metadata::set_name(&page, slot(0), "eth0");
         metadata::set_group(&page, slot(1), group);

@@ -9,7 +9,7 @@ use crate::engine::buffers::SizeClass;
 use crate::engine::ingress::Delivery;
 use crate::engine::plan::Source;
 use crate::error::Result;
-use crate::relay::inputs::gro_ports::{GroRequest, gro_helper, hold};
+use crate::relay::inputs::gro_ports::{GroRequest, gro_helper, warn_on_error};
 use crate::relay::warn_once;
 use crate::sockets::provider::{HelperSocket, SocketProvider};
 use crate::sockets::{InterfaceRef, udp_input};
@@ -18,7 +18,7 @@ use crate::spec::InputSpec;
 /// An address and port of an interface.
 pub(in crate::relay) struct Endpoint {
     /// The source lists of the rules on it.
-    pub(in crate::relay) wishes: Vec<Box<[Addr]>>,
+    pub(in crate::relay) source_lists: Vec<Box<[Addr]>>,
     pub(in crate::relay) socket: EndpointSocket,
     /// Whether the kernel is asked to merge what comes to it.
     pub(in crate::relay) merge: GroRequest,
@@ -26,15 +26,15 @@ pub(in crate::relay) struct Endpoint {
 
 pub(in crate::relay) enum EndpointSocket {
     /// `packet`: what makes the kernel merge, or else keeps it from answering; nothing is received.
-    Helper { held: Option<HelperSocket>, merges: bool },
+    Helper { socket: Option<HelperSocket>, merges: bool },
     /// `udp`: what the engine receives from.
-    Datagrams { source: Source, worker: u16, beside: Option<HelperSocket> },
+    Datagrams { source: Source, worker: u16, helper: Option<HelperSocket> },
 }
 
 impl Endpoint {
     /// For no rule yet; what comes to it arrives one by one.
     pub(in crate::relay) fn new(socket: EndpointSocket) -> Self {
-        Self { wishes: Vec::new(), socket, merge: GroRequest::default() }
+        Self { source_lists: Vec::new(), socket, merge: GroRequest::default() }
     }
 }
 
@@ -42,7 +42,7 @@ impl EndpointSocket {
     /// What the kernel asks whether it is to merge.
     pub(in crate::relay) fn helper(&self) -> Option<&HelperSocket> {
         match self {
-            Self::Helper { held, .. } | Self::Datagrams { beside: held, .. } => held.as_ref(),
+            Self::Helper { socket, .. } | Self::Datagrams { helper: socket, .. } => socket.as_ref(),
         }
     }
 }
@@ -63,7 +63,7 @@ impl InputInterface {
     }
 
     /// `packet`: without the helper all works, only slower, or with ICMP answers.
-    pub(in crate::relay) fn helper(
+    pub(in crate::relay) fn open_helper(
         &self,
         input: &InputSpec,
         is_beside_own: bool,
@@ -73,21 +73,21 @@ impl InputInterface {
         let target = InterfaceRef { index: input.ifindex, name: &input.interface };
         let (group, port) = (input.group, input.port);
         let merges = group.is_multicast() || input.broadcast;
-        let held = if !merges {
+        let socket = if !merges {
             let opened = provider.port_guard(group, port, &target, is_beside_own);
-            hold(group, port, opened, warnings).flatten()
+            warn_on_error(group, port, opened, warnings).flatten()
         } else if self.gro || self.is_upper {
             gro_helper(input, self.is_upper, provider, warnings)
         } else {
             None
         };
-        EndpointSocket::Helper { held, merges }
+        EndpointSocket::Helper { socket, merges }
     }
 
     /// `packet`: hears what arrives for an address of this host on other interfaces than its own,
     /// whose frames come by AF_PACKET. Of two sockets the kernel takes the one that is bound to the
     /// interface: that is the helper, which receives nothing.
-    pub(in crate::relay) fn elsewhere(
+    pub(in crate::relay) fn open_everywhere(
         &self,
         input: &InputSpec,
         receiver: (u64, u16),
@@ -95,13 +95,13 @@ impl InputInterface {
         provider: &dyn SocketProvider,
         warnings: &mut Vec<String>,
     ) -> EndpointSocket {
-        let opened = self.datagrams(input, receiver, is_beside_own, provider, warnings);
-        let helper = self.helper(input, is_beside_own || opened.is_ok(), provider, warnings);
+        let opened = self.open_datagrams(input, receiver, is_beside_own, provider, warnings);
+        let helper = self.open_helper(input, is_beside_own || opened.is_ok(), provider, warnings);
         match (opened, helper) {
             (
                 Ok(EndpointSocket::Datagrams { source, worker, .. }),
-                EndpointSocket::Helper { held: Some(held), .. },
-            ) => EndpointSocket::Datagrams { source, worker, beside: Some(held) },
+                EndpointSocket::Helper { socket: Some(helper), .. },
+            ) => EndpointSocket::Datagrams { source, worker, helper: Some(helper) },
             (opened, helper) => {
                 let why = opened.err().map(|error| format!(": {error}")).unwrap_or_default();
                 let InputSpec { group, interface, .. } = input;
@@ -114,7 +114,7 @@ impl InputInterface {
         }
     }
 
-    pub(in crate::relay) fn datagrams(
+    pub(in crate::relay) fn open_datagrams(
         &self,
         input: &InputSpec,
         (id, worker): (u64, u16),
@@ -141,9 +141,8 @@ impl InputInterface {
             slot: self.slot.index,
         };
         // The socket itself is bound to the interface, where the kernel does not look for it.
-        let gro_helper =
-            self.is_upper.then(|| gro_helper(input, true, provider, warnings)).flatten();
-        Ok(EndpointSocket::Datagrams { source, worker, beside: gro_helper })
+        let helper = self.is_upper.then(|| gro_helper(input, true, provider, warnings)).flatten();
+        Ok(EndpointSocket::Datagrams { source, worker, helper })
     }
 
     /// `udp`: leaves the IPv4 groups and joins them again at once.
@@ -154,7 +153,7 @@ impl InputInterface {
                 && group.is_v4()
             {
                 provider.leave_socket(&source.fd, self.index, group, &[]);
-                for sources in &endpoint.wishes {
+                for sources in &endpoint.source_lists {
                     provider.join_socket(&source.fd, self.index, group, sources)?;
                 }
             }
@@ -163,17 +162,17 @@ impl InputInterface {
     }
 
     /// Takes a rule's source list off its endpoint, and closes the endpoint with the last.
-    pub(in crate::relay) fn remove_wish(
+    pub(in crate::relay) fn remove_source_list(
         &mut self,
         input: &InputSpec,
         provider: &dyn SocketProvider,
     ) {
         let key = (input.group, input.port, input.everywhere);
         let Some(endpoint) = self.endpoints.get_mut(&key) else { return };
-        let wish = endpoint.wishes.iter().position(|sources| *sources == input.sources);
-        wish.map(|at| endpoint.wishes.swap_remove(at));
+        let position = endpoint.source_lists.iter().position(|sources| *sources == input.sources);
+        position.map(|at| endpoint.source_lists.swap_remove(at));
         if let EndpointSocket::Datagrams { source, .. } = &endpoint.socket {
-            if endpoint.wishes.is_empty() {
+            if endpoint.source_lists.is_empty() {
                 self.closed_drops += socket_drops(source);
                 if input.group.is_multicast() {
                     // An engine closes it later. Where the interface was made anew under the same
@@ -181,10 +180,10 @@ impl InputInterface {
                     provider.leave_socket(&source.fd, input.ifindex, input.group, &[]);
                 }
             } else if input.group.is_multicast() {
-                leave_sources(source, input, &endpoint.wishes, provider);
+                leave_sources(source, input, &endpoint.source_lists, provider);
             }
         }
-        if endpoint.wishes.is_empty() {
+        if endpoint.source_lists.is_empty() {
             self.endpoints.remove(&key);
         }
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 pub(in crate::relay) use endpoints::{Endpoint, EndpointSocket};
 
-use super::gro_ports::hold;
+use super::gro_ports::warn_on_error;
 use crate::addr::Addr;
 use crate::engine::buffers::SizeClass;
 use crate::engine::ingress::Delivery;
@@ -48,9 +48,9 @@ pub(in crate::relay) struct InputInterface {
     /// The AF_PACKET socket that makes the device take all multicast, while it is needed.
     all_multicast: Option<u64>,
     /// Whether frames come that end a packet ring: it is given none any more.
-    ends_rings: bool,
+    rings_abandoned: bool,
     /// Whether the user has been told that datagrams on it are kept apart.
-    pub(in crate::relay) keeps_apart: bool,
+    pub(in crate::relay) has_gro_warning: bool,
     /// What sockets that are closed by now had lost in the kernel.
     closed_drops: u64,
 }
@@ -87,8 +87,8 @@ impl InputInterface {
             endpoints: BTreeMap::new(),
             unjoined: 0,
             all_multicast: None,
-            ends_rings: false,
-            keeps_apart: false,
+            rings_abandoned: false,
+            has_gro_warning: false,
             closed_drops: 0,
         }
     }
@@ -117,7 +117,7 @@ impl InputInterface {
     }
 
     /// Makes the device take all multicast while a rule needs it; closing the socket ends it too.
-    pub(in crate::relay) fn settle_all_multicast(
+    pub(in crate::relay) fn update_all_multicast(
         &mut self,
         provider: &dyn SocketProvider,
     ) -> Result<()> {
@@ -148,7 +148,7 @@ impl InputInterface {
     }
 
     /// Follows another MTU, or GRO that was turned on or off.
-    pub(in crate::relay) fn resize(
+    pub(in crate::relay) fn set_mtu_and_gro(
         &mut self,
         (mtu, gro): (u32, bool),
         provider: &dyn SocketProvider,
@@ -162,19 +162,19 @@ impl InputInterface {
         }
         let target = InterfaceRef { index: self.index, name: &self.name };
         let is_missing = |socket: &EndpointSocket| {
-            matches!(socket, EndpointSocket::Helper { held: None, merges: true })
+            matches!(socket, EndpointSocket::Helper { socket: None, merges: true })
         };
         let missing = self.endpoints.iter_mut().filter(|(_, each)| is_missing(&each.socket));
         for (&(group, port, _), endpoint) in missing {
             // Where others receive for the interface, it was opened whatever its own GRO is.
             let opened = (!self.is_upper).then(|| provider.gro_helper(group, port, &target));
-            let held = opened.and_then(|opened| hold(group, port, opened, warnings));
-            endpoint.socket = EndpointSocket::Helper { held, merges: true };
+            let socket = opened.and_then(|opened| warn_on_error(group, port, opened, warnings));
+            endpoint.socket = EndpointSocket::Helper { socket, merges: true };
         }
     }
 
     /// Whether the AF_PACKET sockets and their filter are those that the addresses need.
-    pub(in crate::relay) fn is_settled(&self) -> bool {
+    pub(in crate::relay) fn is_up_to_date(&self) -> bool {
         !self.filter_is_stale && self.frames.is_empty() == self.addresses.is_empty()
     }
 
@@ -189,11 +189,11 @@ impl InputInterface {
         let blocks = self.blocks();
         let interface = InterfaceRef { index: self.index, name: &self.name };
         // Super-frames are taken whole into buffers of their size.
-        let shape = shape.filter(|_| !self.gro && !self.ends_rings);
-        let wish =
+        let shape = shape.filter(|_| !self.gro && !self.rings_abandoned);
+        let request =
             PacketSocketRequest { interface, blocks: &blocks, sockets: workers, ring: shape };
         let mut frames: Vec<Source> = Vec::with_capacity(usize::from(workers));
-        for opened in provider.frames(&wish)? {
+        for opened in provider.frames(&request)? {
             if !opened.vnet_hdr {
                 warn_once(
                     warnings,
@@ -239,9 +239,9 @@ impl InputInterface {
         if self.frames.iter().filter(|source| is_stuck(source)).count() == 0 {
             return false;
         }
-        warn_once(warnings, rings::are_left(&self.name));
+        warn_once(warnings, rings::abandoned_rings_warning(&self.name));
         self.close_frames();
-        (self.ends_rings, self.filter_is_stale) = (true, true);
+        (self.rings_abandoned, self.filter_is_stale) = (true, true);
         true
     }
 

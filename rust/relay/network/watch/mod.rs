@@ -28,7 +28,7 @@ const INTERRUPTED: u32 = 8;
 pub(in crate::relay) struct Watch {
     socket: LinkSocket,
     group_list: GroupList,
-    known: Mutex<WatchState>,
+    state: Mutex<WatchState>,
 }
 
 /// What was told since somebody took notice, apart from what there is now.
@@ -64,7 +64,7 @@ impl Watch {
     /// # Errors
     /// No netlink in this process, or no answer.
     pub(in crate::relay) fn open() -> Result<Self> {
-        let known = WatchState {
+        let state = WatchState {
             links: Arc::default(),
             carriers: BTreeMap::new(),
             news: LinkNews::default(),
@@ -73,7 +73,7 @@ impl Watch {
             failure: None,
         };
         let (socket, group_list) = (LinkSocket::open()?, GroupList::open()?);
-        let watch = Self { socket, group_list, known: Mutex::new(known) };
+        let watch = Self { socket, group_list, state: Mutex::new(state) };
         watch.now()?;
         Ok(watch)
     }
@@ -83,27 +83,27 @@ impl Watch {
     /// # Errors
     /// The kernel does not answer.
     pub(in crate::relay) fn now(&self) -> Result<Arc<LinkTable>> {
-        let mut known = self.known();
-        if known.failure.is_none() {
-            let caught_up = self.catch_up(&mut known);
+        let mut state = self.state();
+        if state.failure.is_none() {
+            let caught_up = self.catch_up(&mut state);
             caught_up.map_err(|e| Error::os("asking for", "the links and addresses", e))?;
         }
-        Ok(known.links.clone())
+        Ok(state.links.clone())
     }
 
     /// Asks who has each of these names by now, if the kernel would not tell.
     pub(in crate::relay) fn query_names(&self, names: &BTreeSet<String>) {
-        let mut known = self.known();
+        let mut state = self.state();
         for name in names {
-            if known.failure.is_some() || !known.links.is_unnotified(name) {
+            if state.failure.is_some() || !state.links.is_unnotified(name) {
                 continue;
             }
             // Of a name that is gone the answer says nothing, of who had it all its names.
-            let had = known.links.find(name).map(|link| link.name.clone());
+            let had = state.links.find(name).map(|link| link.name.clone());
             for asked in had.iter().chain([name]) {
                 if self.socket.ask_for(asked).is_ok() {
                     // Whatever is wrong with the socket is seen by who follows it, too.
-                    self.catch_up(&mut known).ok();
+                    self.catch_up(&mut state).ok();
                 }
             }
         }
@@ -111,35 +111,35 @@ impl Watch {
 
     /// What there was when somebody last looked.
     pub(in crate::relay) fn latest(&self) -> Arc<LinkTable> {
-        self.known().links.clone()
+        self.state().links.clone()
     }
 
     /// Takes in what the kernel has told; false from when that is not possible any more.
     pub(in crate::relay) fn follow(&self) -> bool {
-        let mut known = self.known();
-        if known.failure.is_none()
-            && let Err(error) = self.catch_up(&mut known)
+        let mut state = self.state();
+        if state.failure.is_none()
+            && let Err(error) = self.catch_up(&mut state)
         {
-            known.fail(&error);
+            state.fail(&error);
         }
-        known.failure.is_none()
+        state.failure.is_none()
     }
 
     /// Whether there is news.
     pub(in crate::relay) fn has_changes(&self) -> bool {
-        self.known().has_unread_changes
+        self.state().has_unread_changes
     }
 
     /// Has who waits for news look once, though there may be none.
     pub(in crate::relay) fn announce(&self) {
-        self.known().has_unread_changes = true;
+        self.state().has_unread_changes = true;
     }
 
     /// The news; from here on there is none.
     pub(in crate::relay) fn take_changes(&self) -> LinkNews {
-        let mut known = self.known();
-        known.has_unread_changes = false;
-        std::mem::take(&mut known.news)
+        let mut state = self.state();
+        state.has_unread_changes = false;
+        std::mem::take(&mut state.news)
     }
 
     /// The groups of one family that this host is a member of now; `None` where the kernel cannot
@@ -150,31 +150,31 @@ impl Watch {
 
     /// The flag of an interface, kept true from here on.
     pub(in crate::relay) fn carrier(&self, index: u32) -> Carrier {
-        let mut known = self.known();
-        known.forget_unused();
-        let WatchState { links, carriers, failure, .. } = &mut *known;
+        let mut state = self.state();
+        state.forget_unused();
+        let WatchState { links, carriers, failure, .. } = &mut *state;
         let new = || Arc::new((failure.is_some() || links.has_carrier(index)).into());
         carriers.entry(index).or_insert_with(new).clone()
     }
 
     /// Why it cannot be watched any more.
     pub(in crate::relay) fn failure(&self) -> Option<String> {
-        self.known().failure.clone()
+        self.state().failure.clone()
     }
 
     /// Takes all that the kernel has told, and asks for lists where one is needed. Never waits.
-    fn catch_up(&self, known: &mut WatchState) -> io::Result<()> {
+    fn catch_up(&self, state: &mut WatchState) -> io::Result<()> {
         let mut bytes = vec![0; links::MESSAGE_BYTES];
         let mut unanswered = 0;
         loop {
             match self.socket.receive(&mut bytes) {
                 Ok(piece) => {
                     unanswered = 0;
-                    links::read(piece, |told| known.take(told))?;
+                    links::read(piece, |event| state.apply(event))?;
                 }
-                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => known.invalidate(),
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => state.invalidate(),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    let Some(listing) = &known.listing else { return Ok(()) };
+                    let Some(listing) = &state.listing else { return Ok(()) };
                     if unanswered == UNANSWERED {
                         return Err(ErrorKind::TimedOut.into());
                     }
@@ -186,8 +186,8 @@ impl Watch {
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, WatchState> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, WatchState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -205,8 +205,8 @@ impl Listing {
 }
 
 impl WatchState {
-    fn take(&mut self, told: LinkEvent) {
-        match &told {
+    fn apply(&mut self, event: LinkEvent) {
+        match &event {
             LinkEvent::Link(link) => {
                 self.news.touched.insert(link.index);
                 if self.links.opens_path(link) {
@@ -224,9 +224,9 @@ impl WatchState {
             }
         }
         match &mut self.listing {
-            Some(listing) => listing.draft.take(told),
+            Some(listing) => listing.draft.apply(event),
             None => {
-                Arc::make_mut(&mut self.links).take(told);
+                Arc::make_mut(&mut self.links).apply(event);
                 self.has_unread_changes = true;
             }
         }

@@ -21,8 +21,8 @@ fn the_table_is_that_of_the_kernel() {
         let watch = Watch::open().unwrap();
         let links = watch.latest();
         let near = links.find(NEAR).unwrap();
-        let known = Link { carrier: true, mtu: 1500, up: true, ..near.clone() };
-        assert_eq!((near, near.index), (&known, interface(NEAR).index));
+        let expected = Link { carrier: true, mtu: 1500, up: true, ..near.clone() };
+        assert_eq!((near, near.index), (&expected, interface(NEAR).index));
         assert!(links.is_local(Addr::v4([10, 9, 0, 1])) && links.has_family(near.index, true));
         assert!(links.find("lo").is_some() && links.find("nowhere0").is_none());
         watch.take_changes();
@@ -112,7 +112,7 @@ fn after_an_overrun_everything_is_read_anew() {
 
 #[test]
 fn a_list_that_is_doubted_is_made_again() {
-    let mut known = WatchState {
+    let mut state = WatchState {
         links: Arc::default(),
         carriers: BTreeMap::new(),
         news: LinkNews::default(),
@@ -121,24 +121,24 @@ fn a_list_that_is_doubted_is_made_again() {
         failure: None,
     };
     let done = LinkEvent::Listed { interrupted: false };
-    let of = |known: &WatchState| known.listing.as_ref().map(|listing| listing.of);
-    known.invalidate();
-    known.take(done.clone());
-    assert_eq!(of(&known), Some(Dump::Links), "something was lost while it was made");
-    known.take(LinkEvent::Listed { interrupted: true });
-    assert_eq!(of(&known), Some(Dump::Links), "it has changed while it was made");
-    known.take(LinkEvent::Link(Link { index: 3, name: "a".to_owned(), ..Link::default() }));
-    known.take(done.clone());
-    assert_eq!(of(&known), Some(Dump::Addresses));
-    assert!(known.links.find("a").is_none() && !known.has_unread_changes);
-    known.take(done);
-    assert_eq!(of(&known), None);
-    assert!(known.links.find("a").is_some() && known.has_unread_changes);
+    let of = |state: &WatchState| state.listing.as_ref().map(|listing| listing.of);
+    state.invalidate();
+    state.apply(done.clone());
+    assert_eq!(of(&state), Some(Dump::Links), "something was lost while it was made");
+    state.apply(LinkEvent::Listed { interrupted: true });
+    assert_eq!(of(&state), Some(Dump::Links), "it has changed while it was made");
+    state.apply(LinkEvent::Link(Link { index: 3, name: "a".to_owned(), ..Link::default() }));
+    state.apply(done.clone());
+    assert_eq!(of(&state), Some(Dump::Addresses));
+    assert!(state.links.find("a").is_none() && !state.has_unread_changes);
+    state.apply(done);
+    assert_eq!(of(&state), None);
+    assert!(state.links.find("a").is_some() && state.has_unread_changes);
     // Whatever changes all the time is believed in the end.
-    known.listing = Some(Listing::new());
+    state.listing = Some(Listing::new());
     let mut lists = 0;
-    while known.listing.is_some() {
-        known.take(LinkEvent::Listed { interrupted: true });
+    while state.listing.is_some() {
+        state.apply(LinkEvent::Listed { interrupted: true });
         lists += 1;
         assert!(lists < 100, "there is no end");
     }
@@ -151,7 +151,7 @@ fn what_cannot_be_watched_is_not_kept_back() {
         ip(&format!("link set {FAR} down"));
         let near = watch.carrier(interface(NEAR).index);
         wait_until("down is followed", || watch.follow() && !is_up(&near));
-        watch.known().fail(&ErrorKind::TimedOut.into());
+        watch.state().fail(&ErrorKind::TimedOut.into());
         assert!(is_up(&near) && !watch.follow());
         let text = watch.failure().unwrap();
         assert!(text.starts_with("the links cannot be watched any more (timed out)"));
@@ -167,6 +167,6 @@ fn only_flags_that_somebody_holds_are_kept() {
         let held = watch.carrier(1);
         drop(watch.carrier(2));
         assert!(Arc::ptr_eq(&held, &watch.carrier(1)));
-        assert_eq!(watch.known().carriers.keys().collect::<Vec<_>>(), [&1]);
+        assert_eq!(watch.state().carriers.keys().collect::<Vec<_>>(), [&1]);
     });
 }

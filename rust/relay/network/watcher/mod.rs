@@ -157,14 +157,14 @@ impl Follower {
                 break;
             }
             // While something waits to be looked at, more of it is none of our business.
-            let hears = if due_at.is_none() { Hears::Everything } else { Hears::Links };
-            if self.sleep(until.map(|at| at.saturating_duration_since(now)), hears).is_none() {
+            let sources = if due_at.is_none() { WakeSources::All } else { WakeSources::Links };
+            if self.sleep(until.map(|at| at.saturating_duration_since(now)), sources).is_none() {
                 return false;
             }
         }
         let start = Instant::now();
         while start.elapsed() < FLOOD {
-            match self.sleep(Some(QUIET), Hears::Links) {
+            match self.sleep(Some(QUIET), WakeSources::Links) {
                 Some(true) => {}
                 Some(false) => return true,
                 None => return false,
@@ -175,20 +175,20 @@ impl Follower {
 
     /// Until the kernel tells something, `wake` is written or the time is over; whether it is not
     /// over, and `None` at the end.
-    fn sleep(&self, left: Option<Duration>, hears: Hears) -> Option<bool> {
+    fn sleep(&self, left: Option<Duration>, sources: WakeSources) -> Option<bool> {
         let timeout = left.map_or(PollTimeout::NONE, |left| {
             // Rounded up, lest the last millisecond be spent in a loop.
             PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
         });
         let all = [self.watch.as_fd(), self.wake.as_fd(), self.routes.as_fd()];
         let mut all = all.map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-        let count = if hears == Hears::Everything { all.len() } else { all.len() - 1 };
+        let count = if sources == WakeSources::All { all.len() } else { all.len() - 1 };
         let ready = match poll(&mut all[..count], timeout) {
             Ok(ready) => ready > 0,
             Err(Errno::EINTR) => true,
             Err(_) => return None,
         };
-        if hears == Hears::Everything {
+        if sources == WakeSources::All {
             self.routes.receive();
         }
         // WouldBlock: it was not this one.
@@ -199,11 +199,11 @@ impl Follower {
 
 /// What wakes the thread.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Hears {
+enum WakeSources {
     /// Links and addresses, and whoever wakes it.
     Links,
     /// The same, and routes, neighbours and queueing disciplines.
-    Everything,
+    All,
 }
 
 #[cfg(test)]
