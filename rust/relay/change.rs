@@ -1,5 +1,5 @@
-//! How a change goes from what a caller wants to what the engines follow: all of it, or nothing.
-//! It must not know why a caller wants it, nor how sockets are opened.
+//! Applies a change of the rules, from the request of a caller to the plans of the engines: all of
+//! it or nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,29 +13,29 @@ use crate::engine::ingress::OrderCheck;
 use crate::error::{Error, Result};
 use crate::spec::RuleSpec;
 
-/// A change that is ready: all that it needs is open, and nothing is in use yet. Until it is
-/// decided no other change is made, and the relay does not follow its interfaces.
+/// A prepared change: all its sockets are open and none is in use. Until the caller decides, no
+/// other change is made, and the relay does not follow its interfaces.
 pub struct Prepared<'a> {
     state: &'a State,
 }
 
 impl Prepared<'_> {
-    /// The ids of the rules that run, in their order.
+    /// The ids of the current rules, sorted.
     pub fn rule_ids(&self) -> impl Iterator<Item = &str> {
         self.state.rules.keys().map(|id| &**id)
     }
 }
 
 impl Relay {
-    /// Makes a change: all of it, or on an error nothing. Opens all that is new, asks `agreed`, and
-    /// only then swaps; false when that says no, and then all is as it was before. When it
-    /// returns, every engine follows the change. A rule whose interface is missing or down is
-    /// taken, and waits for it.
+    /// Applies a change: all of it, or on an error nothing. Opens all new sockets, calls `agreed`,
+    /// and swaps the plans of all engines only if that returns true; else everything is as before,
+    /// and the result is false. On return every engine uses the new plans. A rule whose interface
+    /// is missing or down is accepted, and waits for it.
     ///
     /// # Errors
-    /// A rule that is put twice, or is to go and does not run; a missing right, a limit, or what
-    /// the kernel refuses. `agreed` is asked only when nothing but an engine that ends can be in
-    /// the way any more.
+    /// A rule that is put twice, an unknown id to remove; a missing privilege, a limit, or another
+    /// error of the kernel. After `agreed` was called, only an engine that has ended can prevent
+    /// the change.
     pub fn apply(
         &self,
         change: &RuleChange<'_>,
@@ -63,7 +63,7 @@ impl Relay {
         self.apply(&change, |_| true).map(drop).map_err(|refusal| refusal.error)
     }
 
-    /// Enables or disables a rule. What only disabled rules would have taken is counted on the
+    /// Enables or disables a rule. Datagrams that only disabled rules match are counted on the
     /// interface as `disabled`.
     ///
     /// # Errors
@@ -79,12 +79,11 @@ impl Relay {
         shared.swap(&mut state, &Difference { enable, ..Difference::default() }, Opened::default())
     }
 
-    /// All rules are in that a relay before this one had: what it has counted for others is
-    /// forgotten, and what it held of an opener that outlives relays, and this one has not asked
-    /// for, is closed.
+    /// Ends the takeover from an earlier relay, once this one has all of its rules: counters and
+    /// sockets of that relay which this one has not claimed are released.
     ///
     /// # Errors
-    /// An engine has ended, or the opener does not answer.
+    /// An engine has ended, or the socket provider does not answer.
     pub fn settle(&self) -> Result<()> {
         let mut state = self.shared.state();
         let released = state.slots.release_unclaimed();
@@ -96,7 +95,7 @@ impl Relay {
 }
 
 impl Shared {
-    /// Opens all that new rules need; on an error everything is as before.
+    /// Opens all sockets that new rules need. After an error nothing has changed.
     fn open(
         &self,
         state: &mut State,
@@ -107,7 +106,7 @@ impl Shared {
         watch.now()?;
         watch.query_names(&add.iter().flat_map(|spec| spec.interfaces()).cloned().collect());
         let links = watch.latest();
-        // An interface that was made anew has one index; the thread opens anew what this closes.
+        // Closes the inputs of recreated interfaces; the watcher's thread reopens them.
         if !Arc::ptr_eq(&links, &state.checked_links) {
             state.has_stale_plans |= state.detach(&links, |_, _| false);
             state.checked_links = links.clone();
@@ -119,7 +118,7 @@ impl Shared {
         opened
     }
 
-    /// Takes in what is open, gives up what goes, and has the engines follow.
+    /// Adds the opened rules, removes the old ones, and passes new plans to the engines.
     fn swap(&self, state: &mut State, difference: &Difference<'_>, opened: Opened) -> Result<()> {
         let mut owners = SlotChanges { granted: opened.slots, released: Vec::new() };
         let removed = state.remove_rules(&difference.remove, &mut owners.released);
@@ -130,7 +129,7 @@ impl Shared {
         owners.granted.extend(slot_changes.granted);
         owners.released.extend(slot_changes.released);
         if let Err(error) = self.follow_plans(state, owners) {
-            // An engine has ended, and all it counted is kept for who reads it.
+            // An engine has ended. The old rules return, so that their counters can still be read.
             for id in &added {
                 state.rules.remove(id);
             }
@@ -147,7 +146,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Has the engines follow what is open now; the slots that go are free then.
+    /// Passes plans for the current state to the engines, then frees the released slots.
     pub(super) fn follow_plans(&self, state: &mut State, owners: SlotChanges) -> Result<()> {
         let touched = std::mem::take(&mut state.touched);
         let workers = self.settings.workers;

@@ -1,13 +1,13 @@
-//! Why a change of the rules is refused.
+//! The error of a change of the rules.
 
 use crate::error::Error;
 
-/// Why a change is not made.
+/// Why a change was refused.
 #[derive(Debug)]
 pub struct ChangeError {
-    /// The id of the rule that it is about, when it is about one.
+    /// The id of the rule that caused it, if one did.
     pub rule: Option<String>,
-    /// What was refused.
+    /// The cause.
     pub error: Error,
 }
 

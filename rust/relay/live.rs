@@ -24,66 +24,66 @@ use crate::sockets::provider::{OutputHandle, OutputOwner, Socket, SocketProvider
 use crate::spec::{InputSpec, OutputSpec, RuleSpec};
 use crate::stats::Slot;
 
-/// What there is to open sockets on, and for whom.
+/// The network at one moment, and what opens sockets in it.
 pub(super) struct NetworkContext<'a> {
     pub(super) links: &'a LinkTable,
     pub(super) watch: &'a Watch,
     pub(super) routes: &'a RouteTracker,
-    /// What is to be looked at beside the interfaces.
+    /// Which routes, neighbours and queueing disciplines have changed.
     pub(super) changed: Notices,
     pub(super) provider: &'a dyn SocketProvider,
     pub(super) workers: u16,
 }
 
-/// The id of a rule, shared by all that speak of it.
+/// The id of a rule.
 pub(super) type RuleId = Arc<str>;
 
 /// A rule of the relay.
 pub(super) struct LiveRule {
     pub(super) id: RuleId,
-    /// Whether it takes what comes. All is open for it either way.
+    /// Whether it relays. Its sockets are open either way.
     pub(super) enabled: bool,
-    /// The interface as the rule names it: by its name or an alternative one.
+    /// The interface as the rule names it: by its primary name or an alternative one.
     pub(super) interface_name: String,
-    /// As wanted, but with the own name and the index of the interface it is open on; the index is
-    /// 0 while it waits.
+    /// As specified, but with the primary name and the index of the interface on which the input
+    /// is open; the index is 0 while it waits.
     pub(super) input: InputSpec,
-    /// Why the input is not open.
+    /// Why the input is not open; `None` while it is.
     pub(super) waiting: Option<Blocked>,
-    /// How its datagrams are looked at, as the kernel merges them or may soon.
+    /// How the order of its datagrams is checked, if the kernel merges them or may soon.
     pub(super) order: OrderCheck,
-    /// What it had matched when that began; `None` until somebody reads it.
+    /// The number of matched datagrams when that check began; `None` until it is first read.
     pub(super) order_from: Option<u64>,
     pub(super) slot: Slot,
-    /// The counters of what was seen of its group that no rule took.
+    /// The counters of datagrams of its group that no rule matched.
     pub(super) group: Slot,
-    /// The name of the interface under which these are kept: its own as soon as it is known.
+    /// The interface name under which these are kept: the primary name once it is known.
     pub(super) group_interface: String,
     pub(super) outputs: Vec<LiveOutput>,
 }
 
 impl LiveRule {
-    /// Whether it is the rule that `spec` asks for, enabled or not. Interfaces go by their names.
+    /// Whether it equals `spec`, apart from `enabled` and the indices of interfaces.
     pub(super) fn matches_spec(&self, spec: &RuleSpec) -> bool {
         let input = InputSpec {
             interface: self.interface_name.clone(),
             ifindex: spec.input.ifindex,
             ..self.input.clone()
         };
-        let is_same = |(live, wanted): (&OutputSpec, &OutputSpec)| {
-            *wanted == OutputSpec { ifindex: wanted.ifindex, ..live.clone() }
+        let is_same = |(live, other): (&OutputSpec, &OutputSpec)| {
+            *other == OutputSpec { ifindex: other.ifindex, ..live.clone() }
         };
         input == spec.input
             && self.outputs.len() == spec.outputs.len()
             && self.output_specs().zip(&spec.outputs).all(is_same)
     }
 
-    /// Whether it takes what comes.
+    /// Whether it relays what it receives.
     pub(super) fn is_active(&self) -> bool {
         self.waiting.is_none() && self.enabled
     }
 
-    /// What the user should know of the input, if datagrams cannot come.
+    /// Why the input cannot receive, in a sentence; `None` if it can.
     pub(super) fn trouble(&self, links: &LinkTable, ingress: Ingress) -> Option<String> {
         let waiting = self.waiting.as_ref().map(|blocked| blocked.text.clone());
         waiting.or_else(|| {
@@ -91,13 +91,14 @@ impl LiveRule {
         })
     }
 
-    /// Whether something of it is to be tried again, since the kernel will not tell when.
+    /// Whether it waits for something of which the kernel does not notify, so that it has to be
+    /// tried again.
     pub(super) fn needs_retry(&self) -> bool {
         let outputs = self.outputs.iter().filter_map(|output| output.parked.as_ref());
         self.waiting.iter().chain(outputs).any(|blocked| !blocked.kernel_notifies)
     }
 
-    /// The names that it has for interfaces of which the kernel would not tell now.
+    /// The interface names in it about which the kernel would not notify now.
     pub(super) fn unnotified_names<'a>(
         &'a self,
         links: &'a LinkTable,
@@ -106,7 +107,6 @@ impl LiveRule {
         outputs.chain([&*self.interface_name]).filter(|name| links.is_unnotified(name))
     }
 
-    /// Where its copies go, and how.
     pub(super) fn output_specs(&self) -> impl Iterator<Item = &OutputSpec> {
         self.outputs.iter().map(|output| &output.spec)
     }
@@ -121,37 +121,38 @@ impl LiveRule {
 
 /// An output of a rule.
 pub(super) struct LiveOutput {
-    /// As wanted; its index is that of the interface the sockets are set up for.
+    /// As specified, but with the index of the interface for which the sockets are set up.
     spec: OutputSpec,
-    /// The rule's id, and which of its outputs this is.
+    /// The rule's id and the output's position in it.
     owner: (String, u16),
     /// The first group and port of the rule's input.
     origin: (Addr, u16),
     pub(super) slot: Slot,
-    /// One for each worker; connected to nobody while it is parked.
+    /// One for each worker; unconnected while the output is parked.
     sockets: Box<[Arc<Socket>]>,
-    /// The smallest that a socket got.
+    /// The smallest send buffer among the sockets, in bytes.
     pub(super) send_buffer_bytes: usize,
-    /// The address that copies carry.
+    /// The source address of copies.
     source: Option<Addr>,
-    /// The way that routing chose when the sockets were connected.
+    /// The route when the sockets were connected.
     route: Option<Route>,
-    /// The interface's, when `max_segment` was read.
+    /// The MTU of the interface when `max_segment` was read, in bytes.
     mtu: u32,
+    /// The largest segment of a UDP batch, in bytes.
     max_segment: u16,
     burst: Option<Burst>,
     carrier: Option<Carrier>,
-    /// What copies take over of each datagram, if anything.
+    /// Which fields of each datagram copies preserve, if any.
     pub(super) rewrite: Option<Arc<Rewrite>>,
-    /// Why nothing is sent.
+    /// Why nothing is sent; `None` while the output sends.
     pub(super) parked: Option<Blocked>,
 }
 
 impl LiveOutput {
-    /// Opens the sockets, or parks the output until its interface and address are there.
+    /// Opens the sockets, or parks the output until its interface and address exist.
     ///
     /// # Errors
-    /// What the kernel refuses for another reason.
+    /// The kernel's, for any other reason.
     pub(super) fn open(
         spec: &OutputSpec,
         owner: OutputOwner<'_>,
@@ -183,7 +184,7 @@ impl LiveOutput {
             Ok(_) => {}
         }
         if output.sockets.is_empty() {
-            // What takes a right is done now: it may have been given up when the interface comes.
+            // What needs a privilege is done now: it may be given up before the interface appears.
             let prepare =
                 |owner: &OutputOwner<'_>, spec: &_| context.provider.prepare_output(owner, spec);
             output.open_sockets(context.workers, prepare)?;
@@ -191,7 +192,7 @@ impl LiveOutput {
         Ok(output)
     }
 
-    /// Follows the interface, its addresses and the routes; whether plans have to.
+    /// Adapts to the interface, its addresses and the routes; returns whether plans have changed.
     pub(super) fn follow(&mut self, context: &NetworkContext<'_>, changes: &LinkNews) -> bool {
         match self.try_follow(context, changes) {
             Ok(has_changed) => has_changed,
@@ -199,7 +200,7 @@ impl LiveOutput {
         }
     }
 
-    /// Why copies do not leave, as far as is known.
+    /// Why copies cannot be sent, in a sentence; `None` if no reason is known.
     pub(super) fn trouble(&self) -> Option<String> {
         let has_none = |carrier: &Carrier| !carrier.load(Ordering::Relaxed);
         match &self.parked {
@@ -211,8 +212,8 @@ impl LiveOutput {
         }
     }
 
-    /// What a worker sends by. A parked output has the flag that never rises, and so its
-    /// descriptor, which may be the one that stands in for none, is never sent to.
+    /// The output in the plan of one worker. A parked output has the carrier flag that is never
+    /// set, so that the engine never uses its descriptor, which may be a stand-in.
     pub(super) fn plan(&self, worker: u16, stand_in: &StandIn) -> PlanOutput {
         let fd = self.sockets.get(usize::from(worker)).unwrap_or(&stand_in.fd).clone();
         let carrier =
@@ -228,8 +229,8 @@ impl LiveOutput {
         };
         let is_set_up = !self.sockets.is_empty() && self.parked.is_none();
         let is_same = index == self.spec.ifindex && !changes.gone.contains(&index);
-        // A connected socket keeps its source address, also one that is taken away, or that is
-        // another interface's than the one that copies leave by now.
+        // A connected socket keeps its source address, also when that is removed, or belongs to
+        // another interface than the current one.
         let has_source = self.source.is_none_or(|source| context.links.is_local(source));
         if is_set_up && is_same && has_source && !self.is_rerouted(context) {
             self.follow_neighbour(context, changes);
@@ -237,7 +238,7 @@ impl LiveOutput {
             return Ok(self.follow_burst(context) || has_other_mtu);
         }
         self.spec.ifindex = index;
-        // Before connecting: a route that changes in between is found at the next look.
+        // Before connecting: a route that changes in between is found the next time.
         self.route = context.routes.find(&self.spec).unwrap_or(None);
         if self.sockets.is_empty() {
             let open = |owner: &OutputOwner<'_>, spec: &_| context.provider.output(owner, spec);
@@ -259,8 +260,8 @@ impl LiveOutput {
         Ok(true)
     }
 
-    /// Looks for the next hop when the kernel has forgotten it, and once more when its link comes
-    /// back: while there was no carrier nobody could answer.
+    /// Has the next hop resolved if the kernel has forgotten it, and again once its link is back:
+    /// without carrier no host could answer.
     fn follow_neighbour(&self, context: &NetworkContext<'_>, changes: &LinkNews) {
         let stands_on =
             |link| self.route.is_some_and(|it| context.links.stands_on(it.ifindex, link));
@@ -270,19 +271,19 @@ impl LiveOutput {
         }
     }
 
-    /// Has the next hop's link-layer address found before the first copy needs it.
+    /// Has the next hop's link-layer address resolved before the first copy needs it.
     fn resolve_host(&self, context: &NetworkContext<'_>, after_failure: bool) {
         if let (Some(route), Some(socket)) = (&self.route, self.sockets.first())
             && context.routes.needs_resolution(route, after_failure)
         {
-            // Refused is as good as never asked: the first copy asks.
+            // An error is harmless: the first copy makes the kernel resolve it.
             context.provider.resolve_host(socket, &self.spec).ok();
         }
     }
 
-    /// Whether routing would choose otherwise now: the interface, the next hop or the source.
+    /// Whether routing would now choose another interface, next hop or source.
     fn is_rerouted(&self, context: &NetworkContext<'_>) -> bool {
-        // Who gets no answer is not to lose the way that there is.
+        // Without an answer the output keeps its route.
         let is_other = |route| route != self.route;
         context.changed.routes && context.routes.find(&self.spec).is_ok_and(is_other)
     }
@@ -304,7 +305,7 @@ impl LiveOutput {
         Ok(())
     }
 
-    /// Whether that is news for the engines.
+    /// Reads the segment size again if the MTU has changed; returns whether plans have changed.
     fn follow_mtu(&mut self, context: &NetworkContext<'_>) -> Result<bool> {
         let Some(mtu) = self.link(context).map(|link| link.mtu) else { return Ok(false) };
         if mtu == self.mtu {
@@ -317,7 +318,7 @@ impl LiveOutput {
         Ok(self.max_segment != before)
     }
 
-    /// Whether that is news for the engines.
+    /// Updates the limit of batches; returns whether plans have changed.
     fn follow_burst(&mut self, context: &NetworkContext<'_>) -> bool {
         let link = self.link(context);
         let bytes = link.and_then(|link| context.routes.burst(|| context.links.path(link.index)));
@@ -326,19 +327,19 @@ impl LiveOutput {
         std::mem::replace(&mut self.burst, burst) != burst
     }
 
-    /// The link that copies leave by, as far as it is known.
+    /// The link by which copies leave, if it is known.
     fn link<'a>(&self, context: &NetworkContext<'a>) -> Option<&'a Link> {
         let index = self.route.map_or(self.spec.ifindex, |route| route.ifindex);
         context.links.get(index)
     }
 
-    /// Whether that is news for the engines.
+    /// Stops sending; returns whether plans have changed.
     fn park(&mut self, blocked: Blocked) -> bool {
         self.parked.replace(blocked).is_none()
     }
 }
 
-/// What a plan holds in the place of an output that is parked.
+/// What plans contain in place of a parked output's socket and carrier.
 pub(super) struct StandIn {
     fd: Arc<Socket>,
     never: Carrier,

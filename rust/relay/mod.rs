@@ -1,13 +1,13 @@
-//! The cold side of a relay: it opens sockets, compiles plans, hands them to the engines, and
-//! reads what they count. A change happens in the calling thread, with its rights and in its
-//! network namespace; what follows an interface happens in a thread that has those of
-//! [`Relay::start`]. The engines' threads only use what they are handed.
+//! The control side of a relay: it opens sockets, compiles plans, passes them to the engines, and
+//! reads their counters. A change runs in the calling thread, with that thread's privileges and
+//! network namespace. A background thread follows the interfaces, with those of the thread that
+//! called [`Relay::start`]. The engines' threads only use what they are given.
 //!
 //! ```text
-//! change        all of it or nothing                   settings   how a relay is set up
-//! state, live   the rules and what is open for them    inputs     the sockets to receive from
-//! network       links, routes, and how what is open follows them
-//! engines       plans, rings and threads               counters   slots and reports
+//! change        applies a change, or none of it       settings   how a relay is set up
+//! state, live   the rules and their open sockets      inputs     the sockets to receive from
+//! network       links, routes, and how open sockets follow them
+//! engines       plans, rings and threads              counters   slots and reports
 //! ```
 
 mod change;
@@ -62,40 +62,40 @@ struct Shared {
     settings: Settings,
     provider: Arc<dyn SocketProvider>,
     state: Mutex<State>,
-    /// Locked by who has locked the state.
+    /// To be locked only while `state` is locked.
     plans: Mutex<Plans>,
     links: NetworkWatcher,
     workers: EngineThreads,
-    /// Rises when rules may be in another condition.
+    /// Increases when the status of a rule may have changed.
     version: AtomicU64,
 }
 
 impl Relay {
-    /// A relay without rules. Its engines begin with [`Relay::start`].
+    /// Creates a relay without rules. [`Relay::start`] starts its engines.
     ///
     /// # Errors
-    /// No memory or descriptors for the counters and for following the interfaces.
+    /// Not enough memory or descriptors for the counters and the netlink sockets.
     pub fn new(settings: Settings) -> Result<Self> {
         Self::with_provider(settings, Box::new(LocalProvider::new()))
     }
 
-    /// The same, with sockets that `provider` opens.
+    /// As [`Relay::new`], with sockets that `provider` opens.
     ///
     /// # Errors
     /// As [`Relay::new`].
     pub fn with_provider(settings: Settings, provider: Box<dyn SocketProvider>) -> Result<Self> {
         let page =
-            |_| stats::create_page().map_err(|e| Error::os("making a page", "the counters", e));
+            |_| stats::create_page().map_err(|e| Error::os("creating a page", "the counters", e));
         let pages = (0..settings.workers).map(page).collect::<Result<_>>()?;
         Self::with_pages(settings, provider, pages, Found::default())
     }
 
-    /// The same, with sockets that `provider` opens, and one engine that counts in a page which
-    /// outlives it: rules and interfaces that a relay before it counted there go on from its
-    /// numbers, until [`Relay::settle`].
+    /// As [`Relay::with_provider`], with one engine that counts in a page which outlives it. Until
+    /// [`Relay::settle`], rules and interfaces that an earlier relay counted in the page continue
+    /// from its values.
     ///
     /// # Errors
-    /// A page of another layout; else as [`Relay::new`].
+    /// A page of another layout, or more than one worker; else as [`Relay::new`].
     pub fn on_page(
         settings: Settings,
         provider: Box<dyn SocketProvider>,
@@ -104,8 +104,8 @@ impl Relay {
         if settings.workers != 1 {
             return Err(Error::Invalid("one engine counts in one page".to_owned()));
         }
-        let taken = stats::take_over(&page);
-        let found = taken.map_err(|e| Error::os("taking over", "the counters", e))?;
+        let found = stats::take_over(&page);
+        let found = found.map_err(|e| Error::os("taking over", "the counters", e))?;
         Self::with_pages(settings, provider, vec![Arc::new(page)], found)
     }
 
@@ -131,79 +131,81 @@ impl Relay {
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// Where this relay takes datagrams from.
+    /// How this relay receives.
     #[must_use]
     pub fn ingress(&self) -> Ingress {
         self.shared.settings.ingress
     }
 
-    /// Starts on these rings, as far as they go.
+    /// Sets the rings that [`Relay::start`] uses first; it creates any that are missing.
     pub fn set_rings(&self, rings: EngineRings) {
         self.shared.workers.set_rings(rings);
     }
 
-    /// Does beforehand what takes rights, for who gives them up before the start: makes the rings,
-    /// and opens a few sockets, as an interface that is made anew takes new ones.
+    /// Does what needs privileges, for callers that give them up before [`Relay::start`]: creates
+    /// the rings, and opens spare sockets for interfaces that are recreated later.
     ///
     /// # Errors
-    /// A missing right, a limit.
+    /// A missing privilege, a limit.
     pub fn open_spares(&self) -> Result<()> {
         self.set_rings(EngineRings::create(self.shared.settings.workers)?);
         self.shared.state().open_spares()
     }
 
-    /// Starts the engines, each in a thread of its own, and begins to follow the interfaces.
+    /// Starts the engines, each in its own thread, and the thread that follows the interfaces.
     ///
     /// # Errors
-    /// [`Error::Permission`] where io_uring is refused.
+    /// [`Error::Permission`] if io_uring is not permitted; [`Error::Invalid`] if the relay was
+    /// started before.
     pub fn start(&self) -> Result<()> {
         self.shared.workers.start()?;
-        // The thread must not keep a relay that nobody has any more.
+        // The thread must not keep the relay alive.
         let shared = Arc::downgrade(&self.shared);
         self.shared.links.start(move || shared.upgrade().map_or(NextStep::End, |all| all.follow()))
     }
 
-    /// Ends the engines: what they have received is sent first. Does nothing the second time.
+    /// Stops the engines after they have sent what they received. A second call has no effect.
     pub fn stop(&self) {
         self.shared.workers.stop();
         self.shared.links.stop();
     }
 
-    /// Waits until the engines have ended; false when `timeout` was over before.
+    /// Waits until the engines have ended; returns false if `timeout` expired first.
     ///
     /// # Errors
-    /// [`Error::Engine`] with what ended them, unless it was [`Relay::stop`].
+    /// [`Error::Engine`] with the reason if they ended for another reason than [`Relay::stop`].
     pub fn wait(&self, timeout: Option<Duration>) -> Result<bool> {
         self.shared.workers.wait(timeout)
     }
 
-    /// What ended the engines, unless it was [`Relay::stop`].
+    /// The error that ended an engine; `None` if none did.
     #[must_use]
     pub fn error(&self) -> Option<String> {
         self.shared.workers.error()
     }
 
-    /// What the user should know of the set-up, each in one sentence.
+    /// Warnings about the set-up of this host, one sentence each.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let state = self.shared.state();
-        let set_up = state.inputs.warnings().iter().chain(&state.warnings).cloned();
-        set_up.chain(self.shared.links.watch().failure()).collect()
+        let warnings = state.inputs.warnings().iter().chain(&state.warnings).cloned();
+        warnings.chain(self.shared.links.watch().failure()).collect()
     }
 
-    /// The counters.
+    /// Reads all counters.
     #[must_use]
     pub fn report(&self) -> Report {
         let links = self.shared.links.watch().latest();
         report::read(&self.shared.state(), &links, &self.shared.workers.pages())
     }
 
-    /// Tells the readers of the pages how many frames the kernel has lost, which only it knows.
+    /// Writes the number of frames that the kernel lost, which only this process can query, to the
+    /// counter pages.
     pub fn publish_kernel_drops(&self) {
         self.shared.state().publish_kernel_drops();
     }
 
-    /// Tells the readers of the pages that this process is there; waits for nothing.
+    /// Writes the current time to the counter pages as a sign of life. Never blocks.
     pub fn publish_alive(&self) {
         let now_ms = report::now_ms();
         self.shared.workers.pages().iter().for_each(|page| metadata::set_alive(page, now_ms));
@@ -217,7 +219,7 @@ impl Drop for Relay {
 }
 
 impl Shared {
-    /// Makes all that is open follow the interfaces, and the engines with it.
+    /// Adapts the open sockets to the current interfaces and routes, and the engines to them.
     fn follow(&self) -> NextStep {
         let mut state = self.state();
         let watch = self.links.watch();
@@ -233,7 +235,7 @@ impl Shared {
         if state.check_order(&self.workers.pages()) || has_changed {
             let slot_changes = state.take_slot_changes();
             if self.follow_plans(&mut state, slot_changes).is_err() {
-                // The relay was stopped, or an engine has ended and said why.
+                // The relay was stopped, or an engine has ended, whose error is recorded.
                 return NextStep::End;
             }
         }
@@ -257,7 +259,7 @@ impl Shared {
     }
 }
 
-/// Keeps a warning, unless it has been given already.
+/// Adds a warning, unless the list contains it.
 fn warn_once(warnings: &mut Vec<String>, warning: String) {
     if !warnings.contains(&warning) {
         warnings.push(warning);

@@ -1,4 +1,4 @@
-//! A change of the rules by their ids, and what it differs in from the rules that run.
+//! A change of the rules by their ids, and its difference from the current rules.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,32 +7,34 @@ use super::live::{LiveRule, RuleId};
 use crate::error::Error;
 use crate::spec::RuleSpec;
 
-/// A change of the rules. A rule that runs already and shall be the same is not touched, and keeps
-/// its sockets and counters; one that is only enabled or disabled keeps them too.
+/// A change of the rules. A rule that stays the same keeps its sockets and counters, also if it is
+/// enabled or disabled.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RuleChange<'a> {
-    /// The ids of rules that go, unless `put` has them.
+    /// The ids of rules to remove, unless `put` contains them.
     pub remove: &'a [String],
-    /// Rules that come, or replace those of the same ids.
+    /// Rules to add; they replace current rules with the same ids.
     pub put: &'a [RuleSpec],
-    /// Whether every rule goes that `put` does not have.
+    /// Whether to remove every rule that `put` does not contain.
     pub whole: bool,
 }
 
-/// What has to be done for a [`RuleChange`].
+/// The steps of a [`RuleChange`].
 #[derive(Debug, Default)]
 pub(super) struct Difference<'a> {
-    /// Rules that go, or are replaced.
+    /// Rules to remove, including those that are replaced.
     pub(super) remove: Vec<RuleId>,
-    /// Rules that come, or replace others.
+    /// Rules to add, including those that replace others.
     pub(super) add: Vec<&'a RuleSpec>,
-    /// Rules that take what comes from now on (true), or nothing (false).
+    /// Rules to enable (true) or disable (false).
     pub(super) enable: Vec<(RuleId, bool)>,
 }
 
 impl<'a> Difference<'a> {
+    /// Compares a change with the current rules.
+    ///
     /// # Errors
-    /// A rule that is put twice, or is to go and does not run.
+    /// A rule that is put twice, an unknown id to remove.
     pub(super) fn of(
         change: &RuleChange<'a>,
         rules: &BTreeMap<RuleId, LiveRule>,
@@ -41,19 +43,19 @@ impl<'a> Difference<'a> {
         let mut put = BTreeSet::new();
         for spec in change.put {
             if !put.insert(&*spec.id) {
-                return Err(refused(&spec.id, "it is there twice"));
+                return Err(refused(&spec.id, "the change contains it twice"));
             }
             difference.put(spec, rules);
         }
         for id in change.remove {
             if !rules.contains_key(id.as_str()) {
-                return Err(refused(id, "it is to go and is not there"));
+                return Err(refused(id, "it cannot be removed: there is no rule with this id"));
             }
         }
         let removed: BTreeSet<&str> = change.remove.iter().map(String::as_str).collect();
-        let goes =
+        let is_removed =
             |id: &&RuleId| !put.contains(&***id) && (change.whole || removed.contains(&***id));
-        difference.remove.extend(rules.keys().filter(goes).cloned());
+        difference.remove.extend(rules.keys().filter(is_removed).cloned());
         Ok(difference)
     }
 
@@ -64,8 +66,8 @@ impl<'a> Difference<'a> {
                     self.enable.push((id.clone(), spec.enabled));
                 }
             }
-            running => {
-                self.remove.extend(running.map(|(id, _)| id.clone()));
+            existing => {
+                self.remove.extend(existing.map(|(id, _)| id.clone()));
                 self.add.push(spec);
             }
         }

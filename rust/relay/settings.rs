@@ -1,37 +1,37 @@
-//! What a relay is told when it is made. It must not know how that is done.
+//! The settings with which a relay is created.
 
 use super::Ingress;
 use crate::addr::Addr;
 
-/// How a relay is set up, for its whole life.
+/// The settings of a relay, fixed for its lifetime.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where datagrams are taken from.
+    /// How the relay receives datagrams.
     pub ingress: Ingress,
-    /// How many engines, each a thread.
+    /// The number of engines, each in its own thread.
     pub workers: u16,
-    /// Bytes for the receive buffers of one engine.
+    /// The size of one engine's receive buffers, in bytes.
     pub buffer_bytes: usize,
-    /// The processor of each engine, in their order; empty to leave it to the kernel, or with
-    /// several engines to take one after the other.
+    /// The CPU of each engine, in their order. If empty, the kernel chooses for a single engine,
+    /// and several engines get one permitted CPU each.
     pub cpus: Vec<usize>,
-    /// Whether datagrams with a wrong UDP checksum are dropped, where the kernel has not done so.
+    /// Whether to verify UDP checksums that the kernel has not verified, and to drop wrong ones.
     pub verify_checksums: bool,
-    /// What of the work is this process's, where several relay the same rules.
+    /// The share of this process, if several relay the same rules.
     pub share: Share,
 }
 
-/// One of several processes that relay the same rules, each its share of the datagrams.
+/// The share of one of several processes that relay the same rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share {
-    /// Which of them, from 0 on.
+    /// The number of the process, from 0.
     pub number: u16,
-    /// How many there are, at least 1.
+    /// The number of processes, at least 1.
     pub of: u16,
 }
 
 impl Settings {
-    /// One engine that drops what is damaged, on any processor.
+    /// One engine on any CPU that verifies checksums, in a single process.
     #[must_use]
     pub fn new(ingress: Ingress, buffer_bytes: usize) -> Self {
         Self {
@@ -46,18 +46,18 @@ impl Settings {
 }
 
 impl Share {
-    /// Of a process that is alone.
+    /// The share of a single process.
     pub const WHOLE: Self = Self { number: 0, of: 1 };
 
-    /// Whether what is needed once, however many receive, is for this process to hold.
+    /// Whether this process holds what all of them need only once, such as memberships.
     pub(super) fn is_first(self) -> bool {
         self.number == 0
     }
 
-    /// Whether what arrives there, by a socket that cannot be shared, is this process's. All of
-    /// them agree about it, in every incarnation.
+    /// Whether this process receives for an endpoint whose socket cannot be shared. All processes
+    /// agree about the owner, also after restarts.
     pub(super) fn has_endpoint(self, interface: &str, group: Addr, port: u16) -> bool {
-        // FNV-1a, of which the upper half is taken: the lowest bit is a mere parity.
+        // FNV-1a. Only its upper half is used, since the lowest bit is a mere parity.
         const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
         const PRIME: u64 = 0x0000_0100_0000_01b3;
         let group = group.bits().to_be_bytes();
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_endpoint_is_with_one_process_and_each_has_about_as_many() {
+    fn each_endpoint_has_one_owner_and_the_shares_are_about_equal() {
         const OF: u16 = 3;
         let mut counts = [0; OF as usize];
         for n in 0..900_u16 {

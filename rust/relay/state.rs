@@ -1,5 +1,5 @@
-//! The rules of a relay with all that is open for them, and how a change opens and closes it.
-//! It must not know the engines.
+//! The rules of a relay with their open sockets, and how a change opens and closes these. This
+//! module must not depend on the engines' threads.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
@@ -24,30 +24,30 @@ use crate::spec::OutputSpec;
 use crate::spec::{InputSpec, RuleSpec};
 use crate::stats::{self, Grant, Slot};
 
-/// What a relay has.
+/// The rules, sockets and counter slots of a relay.
 pub(super) struct State {
     pub(super) rules: BTreeMap<RuleId, LiveRule>,
     pub(super) inputs: Inputs,
     pub(super) slots: SlotAllocator,
     pub(super) warnings: Vec<String>,
     pub(super) stand_in: StandIn,
-    /// The rules that came, went or changed since the last plans.
+    /// The rules that were added, removed or changed since the last plans.
     pub(super) touched: BTreeSet<RuleId>,
     pub(super) announcements: Announcements,
-    /// Whether something was closed that plans still name.
+    /// Whether the plans contain a socket that was closed.
     pub(super) has_stale_plans: bool,
-    /// What there was at the last change: as long as that is so, no input has lost its interface.
+    /// The links at the last change: while they are unchanged, no input has lost its interface.
     pub(super) checked_links: Arc<LinkTable>,
-    /// What there was when all was followed last.
+    /// The links to which all sockets were last adapted.
     pub(super) followed_links: Arc<LinkTable>,
     settings: Settings,
     groups: GroupSlots,
-    /// Slots of groups that were given or lost since the last plans.
+    /// Slots of groups that were granted or released since the last plans.
     slot_changes: SlotChanges,
     descriptors: Descriptors,
 }
 
-/// What a change has opened; nothing of it is in use yet.
+/// The rules that a change has opened and their slots; no engine uses them yet.
 #[derive(Default)]
 pub(super) struct Opened {
     pub(super) rules: Vec<LiveRule>,
@@ -55,10 +55,10 @@ pub(super) struct Opened {
 }
 
 impl State {
-    /// Nothing is open yet; `any` stands in plans where there is no socket.
+    /// Creates a state without rules. Plans contain `any` in place of sockets that do not exist.
     ///
     /// # Errors
-    /// No descriptor.
+    /// No free descriptor.
     pub(super) fn new(
         settings: &Settings,
         any: OwnedFd,
@@ -83,12 +83,15 @@ impl State {
         })
     }
 
-    /// How its inputs receive.
+    /// How the inputs receive.
     pub(super) fn ingress(&self) -> Ingress {
         self.settings.ingress
     }
 
-    /// Whether there may be as many descriptors as new rules need.
+    /// Raises the limit of open files if the new rules need it.
+    ///
+    /// # Errors
+    /// The limit cannot be raised far enough.
     pub(super) fn reserve(&mut self, add: &[&RuleSpec]) -> Result<()> {
         match add {
             [] => Ok(()),
@@ -100,20 +103,23 @@ impl State {
         }
     }
 
-    /// Opens sockets beforehand for inputs that come when it is not permitted any more.
+    /// Opens spare sockets for interfaces that appear after the privileges were given up.
+    ///
+    /// # Errors
+    /// A missing privilege, a limit.
     pub(super) fn open_spares(&mut self) -> Result<()> {
         self.descriptors.reserve(self.inputs.spares())?;
         self.inputs.open_spares()
     }
 
-    /// Opens all that new rules need. On an error everything is as before.
+    /// Opens all sockets that new rules need. After an error nothing has changed.
     pub(super) fn open(
         &mut self,
         add: &[&RuleSpec],
         context: &NetworkContext<'_>,
     ) -> std::result::Result<Opened, ChangeError> {
         let mut opened = Opened { rules: Vec::with_capacity(add.len()), slots: Vec::new() };
-        // Of all rules first: another process may have opened an output of a later one already.
+        // For all rules first: another process may already have opened an output of a later one.
         add.iter().for_each(|spec| self.inputs.add_source_ports(spec.outputs.iter()));
         let result = add.iter().try_for_each(|spec| {
             let refused = |error| ChangeError { rule: Some(spec.id.clone()), error };
@@ -129,7 +135,7 @@ impl State {
         Ok(opened)
     }
 
-    /// Closes again what a change has opened that is not made.
+    /// Closes what an abandoned change has opened.
     pub(super) fn undo(&mut self, opened: Opened) {
         for rule in &opened.rules {
             self.release_rule(rule);
@@ -140,7 +146,7 @@ impl State {
         }
     }
 
-    /// Takes opened rules in, and says their ids.
+    /// Adds opened rules; returns their ids.
     pub(super) fn insert_rules(&mut self, rules: Vec<LiveRule>) -> Vec<RuleId> {
         let ids: Vec<RuleId> = rules.iter().map(|rule| rule.id.clone()).collect();
         self.touched.extend(ids.iter().cloned());
@@ -148,7 +154,8 @@ impl State {
         ids
     }
 
-    /// Takes rules out and gives up their inputs; their slots are free once no plan has them.
+    /// Removes rules and closes their inputs; returns the rules. Their slots are added to `freed`
+    /// and may be reused once no plan contains them.
     pub(super) fn remove_rules(&mut self, ids: &[RuleId], freed: &mut Vec<Slot>) -> Vec<LiveRule> {
         let mut removed = Vec::with_capacity(ids.len());
         for id in ids {
@@ -163,7 +170,7 @@ impl State {
         removed
     }
 
-    /// Enables or disables rules; says how it was before.
+    /// Enables or disables rules; returns the previous values.
     pub(super) fn set_enabled(&mut self, wanted: &[(RuleId, bool)]) -> Vec<(RuleId, bool)> {
         let mut before = Vec::with_capacity(wanted.len());
         for (id, enabled) in wanted {
@@ -175,15 +182,15 @@ impl State {
         before
     }
 
-    /// Tells the readers of the pages how many frames the kernel has lost on each interface.
+    /// Writes the number of frames that the kernel lost on each interface to the counter pages.
     pub(super) fn publish_kernel_drops(&self) {
         for interface in self.inputs.interfaces() {
             self.slots.set_kernel_drops(interface.slot, interface.kernel_drops());
         }
     }
 
-    /// Narrows filters and closes what no rule needs any more. A refusal leaves a filter wider
-    /// than it need be, which costs time but loses nothing.
+    /// Narrows filters and closes sockets that no rule needs any more. An error leaves a filter
+    /// wider than necessary, which costs time but loses nothing, so it is only a warning.
     pub(super) fn apply_inputs(&mut self) {
         if let Err(error) = self.inputs.update_packet_sockets() {
             warn_once(&mut self.warnings, error.to_string());
@@ -245,10 +252,10 @@ impl State {
         Ok(outputs)
     }
 
-    /// Opens a rule's input, or says why it waits.
+    /// Opens a rule's input, or records in `rule.waiting` why it cannot be opened yet.
     ///
     /// # Errors
-    /// What the kernel refuses; the input is not open then.
+    /// The kernel's; the input is not open then.
     pub(super) fn attach(&mut self, rule: &mut LiveRule, links: &LinkTable) -> Result<()> {
         rule.input.ifindex = 0;
         rule.waiting = None;
@@ -265,8 +272,8 @@ impl State {
         Ok(())
     }
 
-    /// Keeps the counters of a rule's group under the own name of its interface, so that all rules
-    /// for it there have the same, whatever they call it.
+    /// Moves the counters of a rule's group to the primary name of its interface, so that all rules
+    /// for this group and interface share them, whichever alternative name they use.
     fn move_group_counters(&mut self, rule: &mut LiveRule, name: &str) -> Result<()> {
         if rule.group_interface == name {
             return Ok(());
@@ -280,7 +287,7 @@ impl State {
         Ok(())
     }
 
-    /// Slots that have other owners than in the plans, beside those that a change gives and takes.
+    /// The slots whose owners differ from the plans for another reason than a change of the rules.
     pub(super) fn take_slot_changes(&mut self) -> SlotChanges {
         let mut changes = std::mem::take(&mut self.slot_changes);
         changes.granted.extend(self.inputs.take_new_slots());
@@ -323,7 +330,7 @@ impl State {
         Ok(grant.slot)
     }
 
-    /// Closes a rule's input; says the slot of its group if no other rule names that.
+    /// Closes a rule's input; returns the slot of its group if no other rule uses that.
     fn release_rule(&mut self, rule: &LiveRule) -> Option<Slot> {
         if rule.waiting.is_none() {
             self.inputs.remove(&rule.input);
