@@ -26,6 +26,8 @@ pub struct Link {
     pub carrier_gains: u32,
     /// Its MTU in bytes, the IP header included.
     pub mtu: u32,
+    /// Its MAC address, if it is an Ethernet interface (ARPHRD_ETHER), which the loopback is not.
+    pub mac: Option<[u8; 6]>,
     /// Its place in the stack of interfaces.
     pub layers: LinkStack,
 }

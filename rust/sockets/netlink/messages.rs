@@ -11,7 +11,7 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressHeader, AddressHeaderFlags};
-use netlink_packet_route::link::{LinkFlags, LinkHeader};
+use netlink_packet_route::link::{LinkFlags, LinkHeader, LinkLayerType};
 
 use super::link::{Address, Link, LinkEvent, LinkStack, LowerLink};
 use crate::addr::Addr;
@@ -118,8 +118,15 @@ pub(super) fn link(message: &MessageBuffer<'_>) -> Option<Link> {
         carrier: has(LinkFlags::LowerUp | LinkFlags::Running),
         carrier_gains: gains.and_then(|gains| parse_u32(gains).ok()).unwrap_or(0),
         mtu: parse_u32(mtu?).ok()?,
+        mac: mac(&header, payload),
         layers: layers(payload),
     })
+}
+
+/// The MAC address of an Ethernet interface.
+fn mac(header: &LinkHeader, payload: &[u8]) -> Option<[u8; 6]> {
+    let [address] = attributes(payload, LINK_HEADER_BYTES, [libc::IFLA_ADDRESS]);
+    address.filter(|_| header.link_layer_type == LinkLayerType::Ether)?.try_into().ok()
 }
 
 fn layers(payload: &[u8]) -> LinkStack {

@@ -107,6 +107,18 @@ fn a_carrier_takes_both_flags() {
 }
 
 #[test]
+fn only_ethernet_has_a_mac() {
+    with_cable(|| {
+        ip(&format!("link set {NEAR} address 02:00:00:00:00:07"));
+        ip("tuntap add tun7 mode tun");
+        let links = list().unwrap();
+        let of = |name: &str| links.values().find(|link| link.name == name).unwrap().mac;
+        assert_eq!(of(NEAR), Some([2, 0, 0, 0, 0, 7]));
+        assert_eq!(["lo", "tun7"].map(of), [None, None]);
+    });
+}
+
+#[test]
 fn a_link_has_flags_and_alternative_names() {
     let mut payload = vec![0, 0, 1, 0];
     let flags = UP | libc::IFF_MULTICAST.unsigned_abs() | libc::IFF_LOOPBACK.unsigned_abs();
