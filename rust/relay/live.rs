@@ -1,5 +1,5 @@
-//! A rule and its outputs as they are now: what is open, and what waits for an interface. Their
-//! counters stay whatever becomes of the sockets. It must not know other rules, or plans in use.
+//! A rule and its outputs with their sockets, open or waiting for an interface. Their counter slots
+//! do not depend on the sockets. This module must not depend on other rules or on plans in use.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -138,7 +138,7 @@ pub(super) struct LiveOutput {
     route: Option<Route>,
     /// The MTU of the interface when `max_segment` was read, in bytes.
     mtu: u32,
-    /// The largest segment of a UDP batch, in bytes.
+    /// The largest datagram that the link carries in one piece, in bytes.
     max_segment: u16,
     burst: Option<Burst>,
     carrier: Option<Carrier>,
@@ -305,7 +305,7 @@ impl LiveOutput {
         Ok(())
     }
 
-    /// Reads the segment size again if the MTU has changed; returns whether plans have changed.
+    /// Reads `max_segment` again if the MTU has changed; returns whether plans have changed.
     fn follow_mtu(&mut self, context: &NetworkContext<'_>) -> Result<bool> {
         let Some(mtu) = self.link(context).map(|link| link.mtu) else { return Ok(false) };
         if mtu == self.mtu {

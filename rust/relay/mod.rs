@@ -1,7 +1,7 @@
-//! The control side of a relay: it opens sockets, compiles plans, passes them to the engines, and
-//! reads their counters. A change runs in the calling thread, with that thread's privileges and
-//! network namespace. A background thread follows the interfaces, with those of the thread that
-//! called [`Relay::start`]. The engines' threads only use what they are given.
+//! The cold side of a relay, all but the packet path: it opens sockets, compiles plans, passes them
+//! to the engines, and reads their counters. A change runs in the calling thread, with that
+//! thread's privileges and network namespace. A background thread follows the interfaces, with those
+//! of the thread that called [`Relay::start`]. The engines' threads only use what they are given.
 //!
 //! ```text
 //! change        applies a change, or none of it       settings   how a relay is set up

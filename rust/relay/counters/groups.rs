@@ -1,5 +1,5 @@
-//! The counters of what was seen of each group, or block of groups, on each interface that no rule
-//! took: one slot, as long as some rule names it there. It must not know what is counted.
+//! Counter slots for datagrams that no rule matched: one for each group, or block of groups, on
+//! each interface, while any rule names it there.
 
 use std::collections::HashMap;
 
@@ -9,10 +9,10 @@ use crate::error::Result;
 use crate::spec::InputSpec;
 use crate::stats::{Grant, Slot, SlotOwner};
 
-/// The slots of the groups, by the interface's name, which outlives its index.
+/// The slots of the groups, by the interface's name, which outlasts its index.
 #[derive(Default)]
 pub(in crate::relay) struct GroupSlots {
-    held: HashMap<(String, Addr, u8), GroupSlot>,
+    slots: HashMap<(String, Addr, u8), GroupSlot>,
 }
 
 struct GroupSlot {
@@ -21,7 +21,7 @@ struct GroupSlot {
 }
 
 impl GroupSlots {
-    /// The slot for one more rule on the interface `name`, and how it is new if it is.
+    /// The slot for one more rule on the interface `name`, and its grant if it is new.
     ///
     /// # Errors
     /// All slots are in use.
@@ -31,27 +31,27 @@ impl GroupSlots {
         input: &InputSpec,
         slots: &mut SlotAllocator,
     ) -> Result<(Slot, Option<Grant>)> {
-        if let Some(held) = self.held.get_mut(&key(name, input)) {
-            held.rules += 1;
-            return Ok((held.slot, None));
+        if let Some(group) = self.slots.get_mut(&key(name, input)) {
+            group.rules += 1;
+            return Ok((group.slot, None));
         }
         let grant = slots.allocate(owner(name, input))?;
-        self.held.insert(key(name, input), GroupSlot { slot: grant.slot, rules: 1 });
+        self.slots.insert(key(name, input), GroupSlot { slot: grant.slot, rules: 1 });
         Ok((grant.slot, Some(grant)))
     }
 
-    /// Takes one [`GroupSlots::add`] back; says the slot with the last one.
+    /// Undoes one [`GroupSlots::add`]; returns the slot if no rule uses it any more.
     pub(in crate::relay) fn remove(&mut self, name: &str, input: &InputSpec) -> Option<Slot> {
-        let held = self.held.get_mut(&key(name, input))?;
-        held.rules -= 1;
-        if held.rules > 0 {
+        let group = self.slots.get_mut(&key(name, input))?;
+        group.rules -= 1;
+        if group.rules > 0 {
             return None;
         }
-        self.held.remove(&key(name, input)).map(|held| held.slot)
+        self.slots.remove(&key(name, input)).map(|group| group.slot)
     }
 }
 
-/// Whose slot the one of an input on the interface `name` is.
+/// The owner of the slot for an input on the interface `name`.
 pub(in crate::relay) fn owner(name: &str, input: &InputSpec) -> SlotOwner {
     SlotOwner::group(name, input.group, input.group_bits)
 }

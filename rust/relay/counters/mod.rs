@@ -1,8 +1,8 @@
-//! The counters of a relay: slots of the pages, and what stands in them. This file is a map.
+//! The counters of a relay: slots of the counter pages and reports from them.
 //!
 //! ```text
-//! slots   which slots are in use, and by whom      groups  the slots of groups that no rule took
-//! report  the counters of all engines, added up  pages   those of worker processes
+//! slots   allocates slots                        groups  slots for groups without a matching rule
+//! report  the counters of all engines, summed    pages   the counters of worker processes
 //! ```
 
 pub(super) mod groups;

@@ -1,4 +1,4 @@
-//! The counters of all workers, added up and put beside what they count.
+//! Reports: the counters of all engines, summed for each interface, rule and output.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -19,92 +19,92 @@ use crate::sys::memory::SharedWords;
 pub struct Report {
     /// One for each input interface.
     pub interfaces: Vec<InterfaceReport>,
-    /// One for each rule, in the order of their ids.
+    /// One for each rule, sorted by id.
     pub rules: Vec<RuleReport>,
 }
 
-/// `received = matched + sum(dropped)`, in datagrams.
+/// The counters of an input interface, in datagrams: `received = matched + sum(dropped)`.
 pub struct InterfaceReport {
-    /// Its name.
+    /// The interface's name.
     pub name: String,
     /// Datagrams that arrived.
     pub received: u64,
-    /// Datagrams that some rule took.
+    /// Datagrams that at least one rule matched.
     pub matched: u64,
-    /// Frames lost in the kernel before they were received: we were late.
+    /// Frames that the kernel lost because the engine received too slowly.
     pub kernel_dropped_frames: u64,
     /// How often all buffers were in use, so that frames waited in the kernel.
     pub buffer_waits: u64,
-    /// The errno that ended the reception, 0 while it goes on.
+    /// The errno that ended the reception; 0 while it continues.
     pub error: u64,
     /// Datagrams discarded, by reason.
     pub dropped: [(Discard, u64); Discard::COUNT],
 }
 
-/// What a rule took, and what helps to see why it took nothing.
+/// The status and counters of a rule, and hints why it matched nothing.
 pub struct RuleReport {
-    /// As its `RuleSpec` says.
+    /// The id of its `RuleSpec`.
     pub id: String,
-    /// Whether it takes what comes.
+    /// Whether it is enabled.
     pub enabled: bool,
-    /// Why its input waits or nothing can come, in a sentence; `None` while all is well.
+    /// Why its input cannot receive, in a sentence; `None` if it can.
     pub trouble: Option<String>,
-    /// Datagrams.
+    /// Matched datagrams.
     pub matched: u64,
     /// Bytes of their payloads.
     pub matched_bytes: u64,
-    /// The source of the last one.
+    /// The source address of the last matched datagram.
     pub last_source: Option<IpAddr>,
-    /// How long ago that was, in milliseconds.
+    /// The age of the last matched datagram, in milliseconds.
     pub last_seen_age_ms: Option<u64>,
-    /// Datagrams of the group on the interface that no rule took.
+    /// Datagrams of the group on the interface that no rule matched.
     pub group_seen: u64,
-    /// How long ago the last of these was, in milliseconds.
+    /// The age of the last of these, in milliseconds.
     pub group_seen_age_ms: Option<u64>,
-    /// The last port of the group that no rule names.
+    /// The destination port of the last of these whose port no rule names.
     pub other_port: Option<u16>,
-    /// The last source that no rule on the same input lists.
+    /// The source address of the last of these whose source no rule for the same input lists.
     pub other_source: Option<IpAddr>,
     /// In the order of the rule's outputs.
     pub outputs: Vec<OutputReport>,
 }
 
-/// `wanted = sent + sum(dropped) + pending`, in copies.
+/// The status and counters of an output, in copies: `wanted = sent + sum(dropped) + pending`.
 pub struct OutputReport {
-    /// Why nothing is sent now, in a sentence; `None` while all is well.
+    /// Why copies cannot be sent now, in a sentence; `None` if no reason is known.
     pub parked: Option<String>,
-    /// Copies that should have been sent since the output was added.
+    /// Copies that were due since the output was added.
     pub wanted: u64,
-    /// Copies that the kernel took.
+    /// Copies that the kernel accepted.
     pub sent: u64,
     /// Bytes of their payloads.
     pub sent_bytes: u64,
-    /// Copies on their way. Sends are complete when the counters are published.
+    /// Copies being sent. All sends are complete when the counters are published.
     pub pending: u64,
-    /// Sends that an ICMP error answered and that were repeated.
+    /// Sends that failed with the ICMP error of an earlier datagram, and were repeated.
     pub refused: u64,
     /// Copies lost, by reason.
     pub dropped: [(Loss, u64); Loss::COUNT],
-    /// Copies lost as `send_error`, by errno; 0 collects the rare rest.
+    /// Copies lost as `send_error`, by errno; 0 collects those beyond the recorded errors.
     pub errors: BTreeMap<u64, u64>,
     /// The last loss.
     pub last_loss: Option<LastLoss>,
-    /// How long ago the last of `refused` was, in milliseconds.
+    /// The age of the last of `refused`, in milliseconds.
     pub refused_age_ms: Option<u64>,
 }
 
 /// When and why an output lost a copy.
 pub struct LastLoss {
-    /// How long ago, in milliseconds.
+    /// Its age, in milliseconds.
     pub age_ms: u64,
     /// The reason.
     pub loss: Loss,
-    /// The errno of a `send_error`, else 0.
+    /// The errno if the reason is `send_error`, else 0.
     pub errno: u64,
 }
 
 impl LastLoss {
-    /// The reason as states name it: `output_full`, `send_error (ENETUNREACH)`.
+    /// The reason as text: `output_full`, `send_error (ENETUNREACH)`.
     #[must_use]
     pub fn reason(&self) -> String {
         match self.loss {
@@ -114,7 +114,7 @@ impl LastLoss {
     }
 }
 
-/// `ENETUNREACH` for 101; `other` where the number was not kept.
+/// The name of an errno, such as `ENETUNREACH` for 101; `other` for 0, if it was not recorded.
 #[must_use]
 pub fn errno_name(errno: u64) -> String {
     match i32::try_from(errno) {
@@ -123,6 +123,7 @@ pub fn errno_name(errno: u64) -> String {
     }
 }
 
+/// Reads the counters of all interfaces and rules.
 pub(in crate::relay) fn read(
     state: &State,
     links: &LinkTable,
@@ -150,7 +151,7 @@ pub(in crate::relay) fn read(
 }
 
 impl InterfaceReport {
-    /// What the copies of an interface's slot say.
+    /// The report from the copies of an interface's slot.
     pub(super) fn new(name: String, kernel_dropped_frames: u64, copies: &[SlotWords]) -> Self {
         let words = sum(copies);
         Self {
@@ -166,7 +167,8 @@ impl InterfaceReport {
 }
 
 impl RuleReport {
-    /// What the copies of a rule's slot and of its group's say; nobody's, and without any trouble.
+    /// The report from the copies of the slots of a rule and of its group. The caller sets `id`,
+    /// `enabled` and `trouble`.
     pub(super) fn new(
         copies: &[SlotWords],
         groups: &[SlotWords],
@@ -194,7 +196,7 @@ impl RuleReport {
 }
 
 impl OutputReport {
-    /// What the copies of an output's slot say.
+    /// The report from the copies of an output's slot.
     pub(super) fn new(parked: Option<String>, copies: &[SlotWords], now_ms: u64) -> Self {
         let mut errors: BTreeMap<u64, u64> = BTreeMap::new();
         for words in copies {
@@ -229,18 +231,19 @@ fn last_loss(words: &SlotWords, now_ms: u64) -> Option<LastLoss> {
     Some(LastLoss { age_ms, loss, errno: words[output::LAST_ERRNO] })
 }
 
-/// What a rule has taken, and what of it overtakes others where the kernel merges: datagrams.
+/// The number of datagrams that a rule matched, and of those among them that would overtake others
+/// if the kernel merged.
 pub(in crate::relay) fn order(pages: &[Arc<SharedWords>], slot: Slot) -> [u64; 2] {
     let words = sum(&copies(pages, slot));
     [words[rule::MATCHED], words[rule::OVERTAKING]]
 }
 
-/// A slot as each engine has counted in it.
+/// The contents of a slot in the page of each engine.
 fn copies(pages: &[Arc<SharedWords>], slot: Slot) -> Vec<SlotWords> {
     pages.iter().filter_map(|page| stats::read(page.view(), slot)).collect()
 }
 
-/// Each word of the copies of a slot, added up.
+/// The sums of the words of all copies of a slot.
 fn sum(copies: &[SlotWords]) -> SlotWords {
     let mut total = [0_u64; stats::SLOT_WORDS];
     for words in copies {
@@ -251,7 +254,7 @@ fn sum(copies: &[SlotWords]) -> SlotWords {
     total
 }
 
-/// The copy of a slot in which the word `by` is the greatest.
+/// The copy of a slot with the greatest value in the word `by`.
 fn newest(copies: &[SlotWords], by: usize) -> SlotWords {
     copies.iter().max_by_key(|words| words[by]).copied().unwrap_or([0; stats::SLOT_WORDS])
 }
@@ -261,12 +264,12 @@ fn address(words: &[u64]) -> Option<IpAddr> {
     (bits != 0).then(|| Addr::from_bits(bits).ip())
 }
 
-/// How long ago something was, by the time at which it was counted; 0 means never.
+/// The age of an event in milliseconds, from its time; `None` if that is 0, which means never.
 fn age(then_ms: u64, now_ms: u64) -> Option<u64> {
     (then_ms != 0).then(|| now_ms.saturating_sub(then_ms))
 }
 
-/// CLOCK_MONOTONIC_COARSE in milliseconds.
+/// The time of CLOCK_MONOTONIC_COARSE, in milliseconds.
 pub(in crate::relay) fn now_ms() -> u64 {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE);
     now.map_or(0, |now| u64::try_from(Duration::from(now).as_millis()).unwrap_or(0))

@@ -1,5 +1,4 @@
-//! Which slots of the counters' pages are in use, for the how-manieth time, and by whom. It must not
-//! know what is counted.
+//! The allocator of counter slots: which are in use, by which owner, and at which generation.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,82 +7,91 @@ use crate::error::{Error, Result};
 use crate::stats::{Found, Grant, MAX_SLOTS, Slot, SlotOwner, metadata};
 use crate::sys::memory::SharedWords;
 
-/// The slots whose owners change with a plan.
+/// Slots whose owners change together with the plans.
 #[derive(Default)]
 pub(in crate::relay) struct SlotChanges {
     pub(in crate::relay) granted: Vec<Grant>,
     pub(in crate::relay) released: Vec<Slot>,
 }
 
-/// Hands out slots, the same for the pages of all workers.
+/// Allocates slots, the same ones in the pages of all engines.
 pub(in crate::relay) struct SlotAllocator {
-    /// Slots that were used before and are free now, with the generation they had.
+    /// Free slots that were used before, with their last generation.
     free: Vec<Slot>,
-    /// Slots from here on were never used.
-    fresh: u32,
-    /// What a process before has counted, by the tags of its owners, until they are all here again.
-    found: HashMap<u64, Slot>,
+    /// The index of the first slot that was never used.
+    unused: u32,
+    /// Slots with the counters of an earlier process, by the tag of their owner, until this process
+    /// has claimed them or has all of its rules.
+    unclaimed: HashMap<u64, Slot>,
     pages: Vec<Arc<SharedWords>>,
 }
 
 impl SlotAllocator {
-    /// Of pages in which `found` was found.
+    /// An allocator for pages that contain `found`.
     pub(in crate::relay) fn new(found: Found, pages: Vec<Arc<SharedWords>>) -> Self {
-        Self { free: found.free, fresh: found.used, found: found.owned, pages }
+        Self { free: found.free, unused: found.used, unclaimed: found.owned, pages }
     }
 
-    /// The slot of an interface, which readers of the pages know by its name.
+    /// Allocates the slot of an interface, and writes the name to the pages for their readers.
+    ///
+    /// # Errors
+    /// All slots are in use.
     pub(in crate::relay) fn allocate_interface(&mut self, name: &str) -> Result<Grant> {
         let grant = self.allocate(SlotOwner::interface(name))?;
         self.pages.iter().for_each(|page| metadata::set_name(page, grant.slot, name));
         Ok(grant)
     }
 
-    /// Tells the readers of the pages which group's counters go with a rule's.
+    /// Writes to the pages which group's counters belong to a rule.
     pub(in crate::relay) fn set_group(&self, rule: Slot, group: SlotOwner) {
         self.pages.iter().for_each(|page| metadata::set_group(page, rule, group));
     }
 
-    /// Tells the readers of the pages how many frames the kernel lost on an interface.
+    /// Writes to the pages how many frames the kernel lost on an interface.
     pub(in crate::relay) fn set_kernel_drops(&self, interface: Slot, frames: u64) {
         self.pages.iter().for_each(|page| metadata::set_kernel_drops(page, interface, frames));
     }
 
-    /// The slot in which the owner counted before, or one of a generation that nobody has had.
+    /// Allocates the slot in which an earlier process counted for the owner, or else a free one, at
+    /// a new generation.
+    ///
+    /// # Errors
+    /// All slots are in use.
     pub(in crate::relay) fn allocate(&mut self, owner: SlotOwner) -> Result<Grant> {
-        if let Some(slot) = self.found.remove(&owner.tag()) {
+        if let Some(slot) = self.unclaimed.remove(&owner.tag()) {
             return Ok(Grant { slot: next(slot), owner, is_continued: true });
         }
         if let Some(slot) = self.free.pop() {
             return Ok(Grant { slot: next(slot), owner, is_continued: false });
         }
-        if self.fresh == MAX_SLOTS {
+        if self.unused == MAX_SLOTS {
             return Err(Error::Invalid(format!(
                 "too many rules and outputs: there are counters for {MAX_SLOTS} of them together"
             )));
         }
-        self.fresh += 1;
-        let slot = Slot { index: self.fresh - 1, generation: 1 };
+        self.unused += 1;
+        let slot = Slot { index: self.unused - 1, generation: 1 };
         Ok(Grant { slot, owner, is_continued: false })
     }
 
-    /// Takes a slot back that no plan names any more.
+    /// Frees a slot that no plan contains any more.
     pub(in crate::relay) fn free(&mut self, slot: Slot) {
         self.free.push(slot);
     }
 
-    /// Takes a slot back that no plan has named yet; its owner may come again.
+    /// Undoes a grant that no plan has contained yet; a slot with inherited counters remains
+    /// reserved for its owner.
     pub(in crate::relay) fn return_grant(&mut self, grant: Grant) {
         if grant.is_continued {
-            self.found.insert(grant.owner.tag(), grant.slot);
+            self.unclaimed.insert(grant.owner.tag(), grant.slot);
         } else {
             self.free.push(grant.slot);
         }
     }
 
-    /// The slots of those who have not come again; nobody finds them any more.
+    /// Ends the takeover: removes and returns the slots that this process has not claimed.
     pub(in crate::relay) fn release_unclaimed(&mut self) -> Vec<Slot> {
-        self.found.drain().map(|(_, slot)| slot).collect()
+        self.unclaimed.drain().map(|(_, slot)| slot).collect()
     }
 }
 

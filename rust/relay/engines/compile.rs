@@ -1,5 +1,5 @@
-//! From what is open to what the engines work by: one plan for each worker, made of the one
-//! before. It must not know why something is not open.
+//! Compiles the state of a relay into the plans of its engines: one for each engine, updated from
+//! the previous one.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
@@ -12,25 +12,26 @@ use crate::relay::live::{LiveRule, RuleId};
 use crate::relay::state::State;
 use crate::rules::{Compiler, Table};
 
-/// Beyond so many numbers more than the rules need, all get new ones.
+/// The number of unused rule numbers, beside as many as there are rules, above which all rules are
+/// renumbered.
 const SPARE_NUMBERS: usize = 1024;
 
-/// What the last plans were made of, so that a change costs what it changes.
+/// The parts of the last plans, so that a change only compiles what it changes.
 #[derive(Default)]
 pub(in crate::relay) struct Plans {
     compiler: Compiler,
-    /// The number of each rule that is in the plans.
+    /// The number of each rule in the plans.
     numbers: HashMap<RuleId, u32>,
-    /// The rule of each number, where it has one.
+    /// The rule of each number; `None` for unused numbers.
     ids: Vec<Option<RuleId>>,
     rules: Vec<PlanRule>,
     groups: Vec<u32>,
-    /// For each worker.
+    /// For each engine, the outputs in shares of [`SHARE_RULES`] rules.
     outputs: Vec<Vec<Arc<[PlanOutput]>>>,
     disabled: DisabledRules,
 }
 
-/// The disabled rules: in a table of their own, which tells why a datagram is not relayed.
+/// The disabled rules, in a separate table that shows why a datagram is not relayed.
 #[derive(Default)]
 struct DisabledRules {
     compiler: Compiler,
@@ -38,8 +39,8 @@ struct DisabledRules {
 }
 
 impl Plans {
-    /// A plan for each of `workers` engines, after the rules `touched` came, went or changed. Rules
-    /// whose input waits are in none, and of those that are disabled only the table knows.
+    /// Compiles a plan for each of `workers` engines, after the rules `touched` were added, removed
+    /// or changed. Plans contain no rules whose input waits; disabled rules are only in the table.
     pub(in crate::relay) fn compile(
         &mut self,
         state: &State,
@@ -53,11 +54,11 @@ impl Plans {
         }
         self.outputs.resize_with(usize::from(workers), Vec::new);
         self.refresh(state, &touched);
-        debug_assert!(self.are_true_to(state), "a rule has changed and was not touched");
-        self.compiled(state, owners)
+        debug_assert!(self.match_state(state), "a rule has changed and was not touched");
+        self.build_plans(state, owners)
     }
 
-    /// Follows the rules that were touched.
+    /// Updates the parts for the rules that were touched.
     fn refresh(&mut self, state: &State, touched: &BTreeSet<RuleId>) {
         let mut shares = BTreeSet::new();
         if self.disabled.refresh(touched, state) {
@@ -77,7 +78,7 @@ impl Plans {
             }
         }
         for share in shares {
-            self.share(share, state);
+            self.rebuild_share(share, state);
         }
     }
 
@@ -92,8 +93,8 @@ impl Plans {
         number
     }
 
-    /// Makes a share of the outputs anew, with the rules that point into it.
-    fn share(&mut self, share: usize, state: &State) {
+    /// Rebuilds a share of the outputs, and the rules that point into it.
+    fn rebuild_share(&mut self, share: usize, state: &State) {
         let first = share * SHARE_RULES;
         let numbers = first..(first + SHARE_RULES).min(self.ids.len());
         let rules = numbers.map(|number| (number, self.ids[number].as_ref()));
@@ -118,8 +119,8 @@ impl Plans {
         }
     }
 
-    /// Whether every rule that differs was touched.
-    fn are_true_to(&self, state: &State) -> bool {
+    /// Whether the parts agree with the state.
+    fn match_state(&self, state: &State) -> bool {
         let mut live = state.rules.iter().filter(|(_, rule)| rule.is_active());
         let are_all_known = live.clone().count() == self.numbers.len();
         are_all_known
@@ -136,12 +137,12 @@ impl Plans {
         let Range { start, end } = self.rules[number as usize].outputs;
         let share = &self.outputs[0][number as usize / SHARE_RULES];
         let carrier = |output: &PlanOutput| output.carrier.as_ref().map(Arc::as_ptr);
-        let what =
+        let key =
             |output: &PlanOutput| (output.slot, output.max_segment, output.burst, carrier(output));
-        now.map(|output| what(&output)).eq(share[start as usize..end as usize].iter().map(what))
+        now.map(|output| key(&output)).eq(share[start as usize..end as usize].iter().map(key))
     }
 
-    fn compiled(&mut self, state: &State, owners: &SlotChanges) -> Vec<Plan> {
+    fn build_plans(&mut self, state: &State, owners: &SlotChanges) -> Vec<Plan> {
         let table = self.compiler.table();
         let rules: Arc<[PlanRule]> = self.rules.as_slice().into();
         let groups: Arc<[u32]> = self.groups.as_slice().into();
@@ -159,7 +160,7 @@ impl Plans {
 }
 
 impl DisabledRules {
-    /// Follows the rules that were touched; whether that changed anything.
+    /// Updates the table for the rules that were touched; returns whether it has changed.
     fn refresh(&mut self, touched: &BTreeSet<RuleId>, state: &State) -> bool {
         let mut has_changed = false;
         for id in touched {

@@ -1,8 +1,8 @@
-//! The engines of a relay. This file is a map.
+//! The engines of a relay.
 //!
 //! ```text
-//! compile  from what is open to the plans that engines work by
-//! rings    the io_urings of the engines            threads  the threads that engines run in
+//! compile  compiles the engines' plans from the relay's state
+//! rings    the io_urings of the engines            threads  the threads of the engines
 //! ```
 
 pub(super) mod compile;

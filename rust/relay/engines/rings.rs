@@ -1,20 +1,19 @@
-//! The rings that engines work with: when they are made, and in which words they are refused or
-//! given up. It must not know what an engine does with one.
+//! The rings of the engines: their creation, and messages about errors and abandoned rings.
 
 use std::io;
 
 use crate::error::{Error, Result};
 use crate::sys::ring::{FreshRing, Ring};
 
-/// Rings for engines, made while the process has all of its rights.
+/// Rings for engines, created while the process has its privileges.
 #[derive(Default)]
 pub struct EngineRings(Vec<FreshRing>);
 
 impl EngineRings {
-    /// So many.
+    /// Creates `count` rings.
     ///
     /// # Errors
-    /// [`Error::Permission`] where io_uring is refused; the text names what refuses it.
+    /// [`Error::Permission`] if io_uring is not permitted; the text names what forbids it.
     pub fn create(count: u16) -> Result<Self> {
         (0..count).map(|_| create_ring()).collect::<Result<_>>().map(Self)
     }
@@ -24,16 +23,16 @@ impl EngineRings {
     }
 }
 
-/// Tries to make a ring as an engine does.
+/// Tries to create a ring as an engine does.
 ///
 /// # Errors
 /// As [`EngineRings::create`].
 pub fn try_io_uring() -> Result<()> {
-    let tried = FreshRing::new().and_then(Ring::begin);
-    tried.map(drop).map_err(|error| EngineFailure::from(&error).into_error())
+    let ring = FreshRing::new().and_then(Ring::begin);
+    ring.map(drop).map_err(|error| EngineFailure::from(&error).into_error())
 }
 
-/// A ring for one engine.
+/// Creates a ring for one engine.
 pub(in crate::relay) fn create_ring() -> Result<FreshRing> {
     FreshRing::new().map_err(|error| EngineFailure::from(&error).into_error())
 }
@@ -41,19 +40,18 @@ pub(in crate::relay) fn create_ring() -> Result<FreshRing> {
 /// Why an engine ended, or could not start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::relay) struct EngineFailure {
-    /// With the fix, where there is one.
+    /// The reason, with a remedy if one is known.
     pub(in crate::relay) text: String,
-    /// Whether the kernel refuses io_uring to this process.
+    /// Whether the kernel does not permit io_uring.
     is_refusal: bool,
 }
 
 impl EngineFailure {
-    /// One that no right would have prevented.
+    /// A failure that is not about permissions.
     pub(in crate::relay) fn other(text: String) -> Self {
         Self { text, is_refusal: false }
     }
 
-    /// For who started the engine.
     pub(in crate::relay) fn into_error(self) -> Error {
         if self.is_refusal { Error::Permission(self.text) } else { Error::Engine(self.text) }
     }
@@ -77,10 +75,10 @@ impl From<&io::Error> for EngineFailure {
     }
 }
 
-/// What is said of an interface whose packet rings were given up.
+/// The warning about an interface whose packet rings were abandoned.
 pub(in crate::relay) fn abandoned_rings_warning(name: &str) -> String {
     format!(
-        "frames came on {name} that the kernel cannot put into a packet ring (UDP fragmentation \
-         offload, from a virtual machine): it is received without one, which is slower"
+        "{name} receives frames that the kernel cannot put into a packet ring (UDP fragmentation \
+         offload, from a virtual machine): mcr now receives there without one, which is slower"
     )
 }

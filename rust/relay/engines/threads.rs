@@ -1,4 +1,4 @@
-//! The engines' threads: starting, handing plans over, ending, and what became of them.
+//! The engines' threads: starts and stops them, passes plans to them, and records their errors.
 
 use std::any::Any;
 use std::io;
@@ -22,23 +22,23 @@ use crate::relay::Settings;
 use crate::sys::memory::SharedWords;
 use crate::sys::ring::FreshRing;
 
-/// How long an engine may take to follow a command. A turn takes well under a millisecond; a
-/// host that is this late is not relaying either.
+/// The time that an engine has to execute a command. A turn takes well under a millisecond; a host
+/// on which it takes longer than this is not relaying either.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
 
-/// The engines of a relay.
+/// The threads of a relay's engines.
 pub(in crate::relay) struct EngineThreads {
     settings: Settings,
     pages: Vec<Arc<SharedWords>>,
     phase: Mutex<Phase>,
     rings: Mutex<EngineRings>,
     exits: Arc<EngineExits>,
-    /// The process that the threads belong to; a fork copies this value, but no thread.
+    /// The process that owns the threads; a fork copies this value, but no thread.
     process: u32,
 }
 
 enum Phase {
-    /// Not started: the plans to start with.
+    /// Not started yet; the plans to start with.
     Prepared(Vec<Plan>),
     Running(Vec<EngineThread>),
     Stopped,
@@ -51,7 +51,7 @@ struct EngineThread {
     thread: JoinHandle<()>,
 }
 
-/// How many engines run, and what ended the first that failed.
+/// The number of running engines, and the failure of the first one that failed.
 struct EngineExits {
     state: Mutex<(usize, Option<EngineFailure>)>,
     changed: Condvar,
@@ -76,7 +76,10 @@ impl EngineThreads {
         self.pages.clone()
     }
 
-    /// Whether plans can be handed over, before anything is opened for one.
+    /// Checks that the engines can adopt plans, before any socket is opened for one.
+    ///
+    /// # Errors
+    /// The relay is closed, or an engine has ended.
     pub(in crate::relay) fn can_adopt(&self) -> Result<()> {
         if matches!(*self.phase(), Phase::Stopped) {
             return Err(Error::Invalid("the relay is closed".to_owned()));
@@ -84,13 +87,16 @@ impl EngineThreads {
         self.error().map_or(Ok(()), |error| Err(Error::Engine(error)))
     }
 
-    /// Hands each engine its plan, and returns when all follow it.
+    /// Passes each engine its plan, and returns once all of them use it.
+    ///
+    /// # Errors
+    /// The relay is closed, or an engine has ended or does not answer.
     pub(in crate::relay) fn adopt(&self, plans: Vec<Plan>) -> Result<()> {
         match &mut *self.phase() {
             Phase::Prepared(prepared) => {
                 for (old, mut new) in prepared.iter_mut().zip(plans) {
-                    // The slots that the plan before would have granted are still to be granted,
-                    // but for those that have gone since.
+                    // The previous plan was never used: its slots are still to be granted, except
+                    // those released since.
                     old.grants.retain(|grant| !new.released.contains(&grant.slot));
                     new.grants.splice(0..0, old.grants.drain(..));
                     new.released.splice(0..0, old.released.drain(..));
@@ -108,7 +114,7 @@ impl EngineThreads {
         }
     }
 
-    /// Starts with these rings, as far as they go.
+    /// Sets the rings to start with; missing ones are created by [`EngineThreads::start`].
     pub(in crate::relay) fn set_rings(&self, rings: EngineRings) {
         *self.rings.lock().unwrap_or_else(PoisonError::into_inner) = rings;
     }
@@ -121,15 +127,15 @@ impl EngineThreads {
         let plans = std::mem::take(plans);
         *phase = Phase::Running(Vec::with_capacity(plans.len()));
         let Phase::Running(workers) = &mut *phase else { return Ok(()) };
-        // Whatever fails below, `stop` finds the threads that run.
+        // If a step below fails, `stop` still finds the running threads.
         for (plan, page) in plans.into_iter().zip(&self.pages) {
             workers.push(self.spawn(workers.len(), plan, page.clone())?);
         }
         workers.iter().try_for_each(|worker| self.await_answer(worker))
     }
 
-    /// Ends all engines and waits for their threads. In a forked child it only forgets them: they
-    /// are the parent's, and so is what would wake them.
+    /// Stops all engines and waits for their threads. In a forked child it only forgets them: the
+    /// threads, and the descriptors that would wake them, belong to the parent.
     pub(in crate::relay) fn stop(&self) {
         if std::process::id() != self.process {
             // Another thread of the parent may have held the lock during the fork.
@@ -144,7 +150,7 @@ impl EngineThreads {
             worker.send(EngineCommand::Stop);
         }
         for worker in workers {
-            // A panic was caught inside and kept as the error.
+            // A panic was caught in the thread and recorded as the error.
             drop(worker.thread.join());
         }
     }
@@ -190,10 +196,11 @@ impl EngineThreads {
         let exits = self.exits.clone();
         exits.state().0 += 1;
         let placement = self.cpu_placement(number);
-        // Whoever waits for an answer learns that none will come only once the reason is known.
+        // Dropped last, so that a thread that waits for an answer fails only once the reason is
+        // recorded.
         let answers = channels.retired.clone();
         let run = move || {
-            // Signals are for the threads of the program that this library is part of.
+            // Signals belong to the threads of the program that uses this library.
             SigSet::all().thread_block().ok();
             let result = catch_unwind(AssertUnwindSafe(|| {
                 placement.apply()?;
@@ -210,7 +217,7 @@ impl EngineThreads {
         Ok(EngineThread { commands, retired, wake, thread })
     }
 
-    /// One of those that were made beforehand, or else a new one.
+    /// Takes one of the rings that were set, or creates one.
     fn ring(&self) -> Result<FreshRing> {
         let made = self.rings.lock().unwrap_or_else(PoisonError::into_inner).take();
         made.map_or_else(rings::create_ring, Ok)
@@ -226,10 +233,10 @@ impl EngineThreads {
 
     fn await_answer(&self, worker: &EngineThread) -> Result<()> {
         match worker.retired.recv_timeout(ANSWER_TIME) {
-            // The plan that is out of use is freed here, off the hot thread.
+            // Frees the retired plan here, off the hot thread.
             Ok(_plan) => Ok(()),
             Err(mpsc::RecvTimeoutError::Timeout) => {
-                Err(Error::Engine("it does not answer for 10 seconds".to_owned()))
+                Err(Error::Engine("it has not answered for 10 seconds".to_owned()))
             }
             Err(mpsc::RecvTimeoutError::Disconnected) => {
                 let failure = self.exits.state().1.clone();
@@ -246,7 +253,7 @@ impl EngineThreads {
 
 impl EngineThread {
     fn send(&self, command: EngineCommand) {
-        // An engine that is gone has said why; whoever waits for it finds out.
+        // If the engine has ended, its error is recorded, and `await_answer` returns it.
         drop(self.commands.send(command));
         nix::unistd::write(&self.wake, &1_u64.to_ne_bytes()).ok();
     }
@@ -274,21 +281,24 @@ impl EngineExits {
     }
 }
 
-/// On which processor an engine runs.
+/// The CPU on which an engine runs.
 #[derive(Clone, Copy)]
 enum CpuPlacement {
-    /// Where the kernel sees fit.
+    /// The kernel chooses.
     Anywhere,
-    /// One of several engines, on a processor of its own among those that the program may use.
-    /// A thread that moves in the middle of a flow overtakes itself: the kernel queues what it
-    /// sent before and after on two processors.
+    /// The engine with this number, of several, gets its own CPU among those that the program may
+    /// use. A thread that moves in the middle of a flow would reorder it: the kernel queues what it
+    /// sent before and after the move on two CPUs.
     Exclusive(usize),
-    /// On the one that was asked for.
+    /// The CPU that the settings name.
     On(usize),
 }
 
 impl CpuPlacement {
-    /// Brings the calling thread there.
+    /// Moves the calling thread there.
+    ///
+    /// # Errors
+    /// The kernel's, if the settings name the CPU.
     fn apply(self) -> io::Result<()> {
         let exclusive_cpu = |number: usize| {
             let allowed = sched_getaffinity(Pid::from_raw(0)).ok()?;
@@ -298,7 +308,7 @@ impl CpuPlacement {
         };
         match self {
             Self::Anywhere => {}
-            // Where it is refused the engine runs all the same.
+            // Only an optimization: on an error the engine runs anywhere.
             Self::Exclusive(number) => drop(exclusive_cpu(number).map(pin_to_cpu)),
             Self::On(cpu) => pin_to_cpu(cpu)?,
         }
@@ -331,7 +341,7 @@ mod tests {
         EngineThreads::new(settings, vec![stats::create_page().unwrap()])
     }
 
-    /// A plan that the cold side never makes: it resets a slot that the page does not have.
+    /// A plan that the cold side never compiles: it resets a slot beyond the end of the page.
     fn impossible() -> Plan {
         let slot = Slot { index: MAX_SLOTS, generation: 1 };
         let grants = vec![Grant { slot, owner: SlotOwner::rule(""), is_continued: false }];
@@ -347,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_at_the_start_is_an_error_of_the_start() {
+    fn a_panic_at_the_start_is_returned_by_start() {
         let workers = workers();
         workers.adopt(vec![impossible()]).unwrap();
         let error = workers.start().unwrap_err();
@@ -355,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_while_it_runs_is_told_to_whoever_waits() {
+    fn a_later_panic_is_returned_by_wait() {
         let workers = workers();
         workers.start().unwrap();
         assert!(!workers.wait(Some(Duration::ZERO)).unwrap());

@@ -1,15 +1,15 @@
-//! When the IPv4 memberships of an interface are told to its network again, after a way to it was
-//! opened that may lead to a switch which knows nothing of them. It must not know how.
+//! Schedules reports of an interface's IPv4 memberships, after a new path to its network was opened
+//! on which a switch may not know them.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// At once; again, as one message may be lost (RFC 3376, 8.1); and once more when a port of a
-/// switch with spanning tree forwards, which takes it 30 s and it hears nothing before
+/// At once; again, since one message may be lost (RFC 3376, 8.1); and once more after a port of a
+/// switch with spanning tree has begun to forward, which takes 30 s, in which it receives nothing
 /// (IEEE 802.1D, 17.14).
 const TIMES: [Duration; 3] = [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(35)];
 
-/// What is still to be told, by the index of the interface.
+/// The pending reports, by the index of the interface.
 #[derive(Default)]
 pub(in crate::relay) struct Announcements {
     schedules: BTreeMap<u32, Schedule>,
@@ -21,17 +21,17 @@ struct Schedule {
 }
 
 impl Announcements {
-    /// Has an interface told from now on, whatever was told of it before.
+    /// Starts or restarts the schedule of an interface.
     pub(in crate::relay) fn start(&mut self, ifindex: u32, now: Instant) {
         self.schedules.insert(ifindex, Schedule { start: now, sent: 0 });
     }
 
-    /// Whether something is to be told later.
+    /// Whether reports are still to be sent.
     pub(in crate::relay) fn has_pending(&self) -> bool {
         !self.schedules.is_empty()
     }
 
-    /// The interfaces whose time has come.
+    /// The interfaces whose next report is due; each due report is returned once.
     pub(in crate::relay) fn take_due_interfaces(&mut self, now: Instant) -> Vec<u32> {
         let mut due = Vec::new();
         self.schedules.retain(|&ifindex, schedule| {
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_interface_is_told_three_times_and_anew_from_the_beginning() {
+    fn an_interface_is_reported_three_times_and_a_restart_begins_again() {
         let start = Instant::now();
         let mut announcements = Announcements::default();
         let mut announced = Vec::new();

@@ -1,5 +1,5 @@
-//! What keeps a rule's input or an output from being open, in the user's words, and whether the
-//! kernel will tell when it is gone. It must not know sockets.
+//! The reasons why a rule's input or output waits, as sentences for the user, and whether the
+//! kernel notifies when such a reason has ended.
 
 use super::link_table::LinkTable;
 use crate::error::Error;
@@ -8,12 +8,13 @@ use crate::sockets::netlink::link::Link;
 use crate::spec::InputSpec;
 use crate::spec::{Choice, OutputSpec};
 
-/// Why something waits.
+/// Why an input or output waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::relay) struct Blocked {
     /// One sentence for the user.
     pub(in crate::relay) text: String,
-    /// Whether a change of links or addresses ends it. If not, it is to be tried again.
+    /// Whether the kernel notifies of its end, as a change of links or addresses. If not, opening
+    /// has to be tried again.
     pub(in crate::relay) kernel_notifies: bool,
 }
 
@@ -22,17 +23,17 @@ impl Blocked {
         Self { text, kernel_notifies: true }
     }
 
-    /// The interface was made anew, and nothing has been tried yet.
+    /// The interface was recreated, and opening was not tried yet.
     pub(in crate::relay) fn recreated() -> Self {
         Self::until_notified("unresolved: its interface has just changed".to_owned())
     }
 
-    /// The kernel's refusal, for whatever reason.
+    /// An error of the kernel.
     pub(in crate::relay) fn refused(error: &Error) -> Self {
         Self { text: error.to_string(), kernel_notifies: false }
     }
 
-    /// The same of an input that is to listen there.
+    /// An error of the kernel when an input was opened.
     pub(in crate::relay) fn refused_input(input: &InputSpec, error: &Error) -> Self {
         if errno(error) != Some(libc::EADDRNOTAVAIL) || input.group.is_multicast() {
             return Self::refused(error);
@@ -40,7 +41,7 @@ impl Blocked {
         Self { kernel_notifies: false, ..no_address(input) }
     }
 
-    /// The same of an output.
+    /// An error of the kernel when an output was opened.
     pub(in crate::relay) fn refused_output(output: &OutputSpec, error: &Error) -> Self {
         if !matches!(errno(error), Some(libc::ENETUNREACH | libc::EHOSTUNREACH)) {
             return Self::refused(error);
@@ -48,15 +49,15 @@ impl Blocked {
         Self { text: format!("there is no route to {}", output.address), kernel_notifies: false }
     }
 
-    /// The same under the name that a rule has in this state.
+    /// The same, with the rule's state, `waiting` or `unresolved`, in front of the text.
     pub(in crate::relay) fn with_state(self, state: &str) -> Self {
         Self { text: format!("{state}: {}", self.text), ..self }
     }
 }
 
-/// Whether the refusal is owed to an interface, an address or a route that may come later.
+/// Whether the error is due to an interface, an address or a route that may appear later.
 pub(in crate::relay) fn is_transient(error: &Error) -> bool {
-    const PASSING: [i32; 6] = [
+    const TRANSIENT: [i32; 6] = [
         libc::ENODEV,
         libc::ENXIO,
         libc::ENETDOWN,
@@ -64,10 +65,10 @@ pub(in crate::relay) fn is_transient(error: &Error) -> bool {
         libc::ENETUNREACH,
         libc::EHOSTUNREACH,
     ];
-    errno(error).is_some_and(|errno| PASSING.contains(&errno))
+    errno(error).is_some_and(|errno| TRANSIENT.contains(&errno))
 }
 
-/// Whether datagrams to an input's address are for this host.
+/// Whether this host receives datagrams to the input's address.
 fn has_address(input: &InputSpec, links: &LinkTable) -> bool {
     input.group.is_multicast() || input.broadcast || links.is_local(input.group)
 }
@@ -83,14 +84,14 @@ fn errno(error: &Error) -> Option<i32> {
     }
 }
 
-/// The interface that an input is to be opened on, which its rule calls `name`.
+/// The interface on which to open an input whose rule names it `name`, or why the input waits.
 pub(in crate::relay) fn input_link<'a>(
     name: &str,
     input: &InputSpec,
     links: &'a LinkTable,
 ) -> Result<&'a Link, Blocked> {
     match links.find(name) {
-        // The relay of Python has it replaced as soon as an interface has the address.
+        // The Python relay replaces the rule once an interface has the address.
         None if name.is_empty() => Err(no_address(input).with_state("unresolved")),
         None => Err(missing(name).with_state("unresolved")),
         Some(link) if !link.up => Err(down(name, link).with_state("waiting")),
@@ -106,7 +107,7 @@ pub(in crate::relay) fn lacks_ip(input: &InputSpec, link: &Link) -> bool {
     input.is_joined() && link.mtu < least_mtu(input)
 }
 
-/// What keeps datagrams from an input that is open.
+/// Why an open input cannot receive, in a sentence; `None` if it can.
 pub(in crate::relay) fn open_input_trouble(
     name: &str,
     input: &InputSpec,
@@ -116,12 +117,12 @@ pub(in crate::relay) fn open_input_trouble(
     match input_link(name, input, links) {
         Err(blocked) => Some(blocked.text),
         Ok(_) if !has_address(input, links) => Some(no_address(input).with_state("waiting").text),
-        // Its datagrams may arrive on any other.
+        // Its datagrams may arrive on any other interface.
         Ok(_) if input.everywhere => None,
         Ok(link) if !link.carrier => {
             Some(format!("waiting: {} has no carrier", display_name(name, link)))
         }
-        // AF_PACKET gets a frame before the bridge does.
+        // AF_PACKET receives a frame before the bridge does.
         Ok(_) if ingress == Ingress::Packet => None,
         Ok(link) => links.receiving_master(link.index).map(|Link { name: master, .. }| {
             let name = display_name(name, link);
@@ -133,13 +134,14 @@ pub(in crate::relay) fn open_input_trouble(
     }
 }
 
-/// The index of the interface that an output's copies leave by; 0 by routing.
+/// The index of the interface by which an output's copies leave, 0 if routing decides, or why the
+/// output waits.
 pub(in crate::relay) fn output_ifindex(
     output: &OutputSpec,
     links: &LinkTable,
 ) -> Result<u32, Blocked> {
     if output.address.ip().is_unspecified() {
-        // The relay of Python has it replaced as soon as there is an address.
+        // The Python relay replaces the rule once the name resolves.
         return Err(Blocked::until_notified("its host name does not resolve".to_owned()));
     }
     if let Choice::Chosen(source) = output.source
@@ -172,7 +174,7 @@ fn down(name: &str, link: &Link) -> Blocked {
     Blocked::until_notified(format!("{} is down", display_name(name, link)))
 }
 
-/// An interface by the name that the rule has for it, and its own where that is another.
+/// The interface's name in the rule, followed by its primary name if that differs.
 fn display_name(name: &str, link: &Link) -> String {
     if name == link.name { name.to_owned() } else { format!("{name} ({})", link.name) }
 }
@@ -184,7 +186,8 @@ fn without_ip(name: &str, input: &InputSpec, mtu: u32) -> Blocked {
     ))
 }
 
-/// Below it the kernel takes the IP version off an interface (RFC 791; RFC 8200, 5).
+/// The smallest MTU in bytes with which the kernel keeps the IP version enabled on an interface
+/// (RFC 791; RFC 8200, 5).
 fn least_mtu(input: &InputSpec) -> u32 {
     if input.group.is_v4() { 68 } else { 1280 }
 }

@@ -1,5 +1,5 @@
-//! Which interfaces and addresses there are, as the kernel has told so far: a table that follows
-//! every message, and begins anew after an overrun. It must not know sockets, threads or rules.
+//! The table of links and addresses, updated from the kernel's messages. This module must not depend
+//! on sockets, threads or rules.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -11,19 +11,20 @@ use crate::sockets::netlink::stacking::{self, Cards};
 #[derive(Clone, Default)]
 pub(in crate::relay) struct LinkTable {
     links: BTreeMap<u32, Link>,
-    /// Whose each name is, alternative names among them: the kernel gives none to two links.
+    /// The index for each name, primary or alternative: no two links share one.
     names: HashMap<String, u32>,
     addresses: BTreeSet<(u32, Addr)>,
 }
 
 impl LinkTable {
-    /// The interface of this name, or with this alternative name.
+    /// The interface with this primary or alternative name.
     pub(in crate::relay) fn find(&self, name: &str) -> Option<&Link> {
         self.names.get(name).and_then(|index| self.links.get(index))
     }
 
-    /// Whether the kernel would not tell when this name comes or goes. It tells of alternative names
-    /// only while their link is up (net/core/dev.c, `netdev_state_change`). Nothing has the name "".
+    /// Whether the kernel would not notify when this name is added or removed. It notifies of
+    /// alternative names only while their link is up (net/core/dev.c, `netdev_state_change`). False
+    /// for "", which no link has.
     pub(in crate::relay) fn is_unnotified(&self, name: &str) -> bool {
         !name.is_empty() && self.find(name).is_none_or(|link| !link.up && link.name != name)
     }
@@ -33,7 +34,7 @@ impl LinkTable {
         self.links.get(&index)
     }
 
-    /// Whether there is a carrier on the link with this index.
+    /// Whether the link with this index is up and has a carrier.
     pub(in crate::relay) fn has_carrier(&self, index: u32) -> bool {
         self.links.get(&index).is_some_and(|link| link.up && link.carrier)
     }
@@ -44,12 +45,12 @@ impl LinkTable {
         self.addresses.range(all).any(|(_, address)| address.is_v4() == is_v4)
     }
 
-    /// Whether copies can carry this address as their source.
+    /// Whether this host has the address.
     pub(in crate::relay) fn is_local(&self, address: Addr) -> bool {
         address.ip().is_loopback() || self.addresses.iter().any(|(_, local)| *local == address)
     }
 
-    /// Every link there is.
+    /// All links, by index.
     pub(in crate::relay) fn all(&self) -> impl Iterator<Item = &Link> {
         self.links.values()
     }
@@ -59,7 +60,7 @@ impl LinkTable {
         self.links.get(&index).map(|link| &*link.name)
     }
 
-    /// Whether other interfaces receive for the one with this index.
+    /// Whether other interfaces receive for the one with this index, as for a bridge or a VLAN.
     pub(in crate::relay) fn is_upper(&self, index: u32) -> bool {
         self.links.get(&index).is_some_and(|link| link.layers.is_upper())
     }
@@ -69,23 +70,23 @@ impl LinkTable {
         stacking::cards(index, &self.links)
     }
 
-    /// The interface and all that it stands on.
+    /// The interface and all below it.
     pub(in crate::relay) fn path(&self, index: u32) -> BTreeSet<u32> {
         stacking::path(index, &self.links)
     }
 
-    /// Whether what is sent by the interface `upper` can leave by the interface `lower`.
+    /// Whether datagrams sent by the interface `upper` can leave by the interface `lower`.
     pub(in crate::relay) fn stands_on(&self, upper: u32, lower: u32) -> bool {
         stacking::stands_on(upper, lower, &self.links)
     }
 
-    /// Whether a link, as it is told of now, leads to a network that it did not lead to before: it
-    /// gained carrier, takes multicast again, was put into a bridge, or stands on another interface.
+    /// Whether the new state of a link opens a path to another network: it gained a carrier, accepts
+    /// multicast again, was added to a bridge, or was moved to another lower interface.
     pub(in crate::relay) fn opens_path(&self, now: &Link) -> bool {
         let leads = |link: &Link| link.up && link.carrier && link.multicast;
         match self.links.get(&now.index) {
             _ if !leads(now) => false,
-            // In the first list all are new, and nothing is joined yet.
+            // In the first list all links are new, and no group is joined yet.
             None => now.layers.master.is_some() && !self.links.is_empty(),
             Some(was) => {
                 !leads(was)
@@ -96,7 +97,7 @@ impl LinkTable {
         }
     }
 
-    /// The bridge or bond that takes what arrives at the interface with this index.
+    /// The bridge or bond that receives what arrives at the interface with this index.
     pub(in crate::relay) fn receiving_master(&self, index: u32) -> Option<&Link> {
         stacking::receiving_master(index, &self.links)
     }
@@ -107,7 +108,7 @@ impl LinkTable {
         self.addresses.range(all).map(|(_, address)| address.to_string()).collect()
     }
 
-    /// Follows what the kernel has told.
+    /// Updates the table.
     pub(in crate::relay) fn apply(&mut self, event: LinkEvent) {
         match event {
             LinkEvent::Link(link) => {
@@ -131,7 +132,7 @@ impl LinkTable {
         }
     }
 
-    /// A name may have become another link's meanwhile.
+    /// Removes the link's names, except those that another link has received since.
     fn forget_names(&mut self, index: u32) {
         let Some(old) = self.links.get(&index) else { return };
         for name in old.altnames.iter().chain([&old.name]) {
@@ -153,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn names_follow_the_links_also_when_two_change_them() {
+    fn names_follow_the_links_also_when_two_links_swap_them() {
         let mut links = LinkTable::default();
         for event in [link(1, "a"), link(2, "b"), link(1, "x"), link(2, "a"), link(1, "b")] {
             links.apply(event);
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn alternative_names_come_go_and_change_hands() {
+    fn alternative_names_are_added_removed_and_moved() {
         let named = |index, name: &str, altnames: &[&str]| {
             let altnames = altnames.iter().map(|name| (*name).to_owned()).collect();
             LinkEvent::Link(Link { index, name: name.to_owned(), altnames, ..Link::default() })
@@ -177,7 +178,7 @@ mod tests {
         let name = |links: &LinkTable, name| links.find(name).map(|link| link.name.clone());
         assert_eq!(name(&links, "feed").as_deref(), Some("a"));
         assert_eq!(name(&links, "enp1s0").as_deref(), Some("a"));
-        // The kernel tells of the one that has it now, and later of the one that had it.
+        // The kernel notifies of the new owner first, and later of the old one.
         links.apply(named(2, "b", &["feed"]));
         links.apply(named(1, "a", &["enp1s0"]));
         assert_eq!(name(&links, "feed").as_deref(), Some("b"));
@@ -191,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_way_is_opened_by_carrier_and_by_another_bridge() {
+    fn a_path_is_opened_by_a_carrier_and_by_another_bridge() {
         let mut links = LinkTable::default();
         let was = Link { index: 1, up: true, carrier: true, multicast: true, ..Link::default() };
         let layers = |master| LinkStack { master, ..LinkStack::default() };
@@ -209,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_go_with_their_link() {
+    fn addresses_are_removed_with_their_link() {
         let mut links = LinkTable::default();
         let (v4, v6) = (Addr::v4([10, 0, 0, 1]), Addr::v6([0xfd; 16]));
         for event in [link(1, "a"), LinkEvent::Address(1, v4), LinkEvent::Address(2, v6)] {

@@ -1,12 +1,12 @@
-//! The network that a relay follows: its links, addresses and routes. This file is a map.
+//! The network that a relay follows: its links, addresses and routes.
 //!
 //! ```text
-//! watch          the kernel's messages, read into the link_table; flags of carriers
+//! watch          reads the kernel's messages into the link_table; carrier flags
 //! link_table     the links and addresses at one moment
 //! watcher        the thread that waits for changes
-//! routes         where routing sends copies         announcements  when memberships are reported
-//! blocked        why an input or output waits       reconcile      how what is open follows
-//! status         the state of rules and interfaces, without counters
+//! routes         the routes of copies               announcements  schedules membership reports
+//! blocked        why an input or output waits       reconcile      adapts sockets to the network
+//! status         the status of rules and interfaces, without counters
 //! ```
 
 pub(super) mod announcements;

@@ -1,5 +1,5 @@
-//! The counters of worker processes, read from their pages by a process that can only read them.
-//! A page that cannot be read counts as it was read last. It must not know what a worker is.
+//! The counters of worker processes, read from their pages by a process with read-only access. If a
+//! page cannot be read, its last reading is used.
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
@@ -14,25 +14,24 @@ use crate::sys::memory::ReadOnlyWords;
 /// The pages of all workers, in the order of their numbers.
 pub struct WorkerPages {
     pages: Vec<ReadOnlyWords>,
-    /// What each showed when it could be read last.
+    /// The last successful reading of each page.
     last: Mutex<Vec<Arc<Snapshot>>>,
 }
 
-/// What all pages showed at one moment.
+/// One reading of all pages.
 pub struct WorkerCounters {
     snapshots: Vec<Arc<Snapshot>>,
-    /// The numbers of the workers whose page could not be read: what it showed before counts.
+    /// The numbers of the workers whose page could not be read; their last reading is used.
     pub stale: Vec<usize>,
-    /// How long ago each worker last said that it is there, in milliseconds; `None` if none has
-    /// ever.
+    /// The age of each worker's last sign of life, in milliseconds; `None` if it never gave one.
     pub alive_age_ms: Vec<Option<u64>>,
 }
 
 impl WorkerPages {
-    /// Maps the pages; descriptors that are open for reading only will do.
+    /// Maps the pages from descriptors, which may be read-only.
     ///
     /// # Errors
-    /// A file that is not sealed against shrinking; no memory.
+    /// A file that is not sealed against shrinking; not enough memory.
     pub fn open(pages: Vec<OwnedFd>) -> Result<Self> {
         let map = |page| ReadOnlyWords::open(page);
         let pages = pages.into_iter().map(map).collect::<std::io::Result<Vec<_>>>();
@@ -41,7 +40,7 @@ impl WorkerPages {
         Ok(Self { pages, last })
     }
 
-    /// Reads all pages. Takes at most a tenth of a second for each whose writer does not let it,
+    /// Reads all pages. Takes at most 100 ms for each page whose writer does not finish an update,
     /// and a few milliseconds for the others.
     #[must_use]
     pub fn read(&self) -> WorkerCounters {
@@ -61,7 +60,7 @@ impl WorkerPages {
 }
 
 impl WorkerCounters {
-    /// The interfaces of all workers, each once, in the order in which they are first named.
+    /// The interfaces of all workers, each once, in the order of their first occurrence.
     #[must_use]
     pub fn interfaces(&self) -> Vec<InterfaceReport> {
         let mut places: HashMap<&str, usize> = HashMap::new();
@@ -82,7 +81,7 @@ impl WorkerCounters {
         found.into_iter().map(report).collect()
     }
 
-    /// Frames that the kernel lost on all interfaces of each worker.
+    /// For each worker, the frames that the kernel lost on all of its interfaces.
     #[must_use]
     pub fn kernel_dropped_frames(&self) -> Vec<u64> {
         let drops = |page: &Arc<Snapshot>| {
@@ -92,15 +91,15 @@ impl WorkerCounters {
         self.snapshots.iter().map(drops).collect()
     }
 
-    /// Whether some worker counts for a rule.
+    /// Whether any worker counts for the rule.
     #[must_use]
     pub fn has_rule(&self, id: &str) -> bool {
         let owner = SlotOwner::rule(id);
         self.snapshots.iter().any(|page| page.find(owner).is_some())
     }
 
-    /// What all workers have counted for a rule of which the rest is known; zeros for what none of
-    /// them knows.
+    /// The report of a rule with this status: the sums over all workers, or zeros if none of them
+    /// counts for the rule.
     #[must_use]
     pub fn rule(&self, status: RuleStatus, enabled: bool) -> RuleReport {
         let RuleStatus { id, trouble, parked } = status;
