@@ -62,7 +62,6 @@ IN_BOTH_LANGUAGES = {  # one concept, which Python shows and Rust does
     "RuleStatusTracker",
     "SendReport",
     "Sender",
-    "WorkerCounters",
 }
 PURE = ["addr", "packet", "rules"]  # neither sockets nor clocks
 HEAVY = {"asyncio", "pydantic", "rich", "typer"}  # never loaded by `import mcr`

@@ -1,7 +1,7 @@
-"""Frozen dataclasses as JSON objects, and back.
+"""Conversion of frozen dataclasses to JSON objects, and back.
 
-Owns how values are written and read: by pydantic, from their types alone. Knows no particular
-value. pydantic is loaded at the first value, since a program that only relays does not need it.
+pydantic converts values by their types alone. It is loaded at the first value, since a program that
+only relays does not need it.
 """
 
 from collections.abc import Callable, Iterator
@@ -36,9 +36,9 @@ class JsonObject:
     }
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the JSON object as `json.dumps` takes it."""
-        made: dict[str, Any] = _adapter(type(self)).dump_python(self, mode="json")
-        return made
+        """Return the JSON object, as `json.dumps` accepts it."""
+        members: dict[str, Any] = _adapter(type(self)).dump_python(self, mode="json")
+        return members
 
 
 class _AtLeastZero:
@@ -61,12 +61,12 @@ def encode(value: JsonObject) -> bytes:
 
 
 def encode_in_pieces(value: JsonObject, name: str) -> Iterator[bytes]:
-    """As `encode`, with each item of the list `name` by itself.
+    """Like `encode`, with each item of the list `name` as a separate piece.
 
-    So ten thousand items neither need one block of memory nor hold the interpreter at once.
+    So thousands of items need no single block of memory, and other threads run in between.
     """
     mark = b'"%s":[' % name.encode()
-    # In a text each quote stands behind a backslash, so that this can only be the member.
+    # Quotes in strings follow a backslash, so that this text can only be the member.
     head, _, tail = encode(replace(value, **{name: ()})).partition(mark + b"]")  # type: ignore[type-var]
     yield head + mark
     for number, item in enumerate(getattr(value, name)):

@@ -99,7 +99,7 @@ def test_a_dry_run(command: Command, control: FakeSupervisor, revision: int) -> 
     """It says that nothing has changed, and nothing has."""
     done = command("rule", "add", A, "--disabled", "--dry-run")
     assert done.endswith(
-        f"): not added, for it is a dry run\nrevision {revision} (dry run: nothing has changed)\n"
+        f"): not added (dry run)\nrevision {revision} (dry run: nothing has changed)\n"
     )
     assert (rules_of(control).rules, rules_of(control).revision) == ((), revision)
 

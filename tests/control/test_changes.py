@@ -81,15 +81,15 @@ class TransactionHarness:
     async def begin(self) -> None:
         """The worker is there."""
         word = WorkerStarted(kind="worker", number=0, pid=os.getpid(), incarnation=1)
-        self.pool.came(word, self.worker.hand_over())
-        await self.pool.begin()
+        self.pool.connect_worker(word, self.worker.hand_over())
+        await self.pool.start()
         self.changes.begin()
 
     async def end(self) -> None:
         """Nothing stays."""
-        link = self.pool.workers[0].link
-        if link is not None:
-            link.close()
+        channel = self.pool.workers[0].channel
+        if channel is not None:
+            channel.close()
         self.worker.die()
         for executor in self.executors:
             executor.shutdown()

@@ -67,7 +67,7 @@ def test_half_a_line_grows_old() -> None:
         assert lines.overdue(now_s + limits.HALF_LINE_S - 1) is None
         theirs.send(b"}")
         await asyncio.sleep(0.05)
-        assert "half a line" in str(lines.overdue(now_s + limits.HALF_LINE_S + 1))
+        assert "an incomplete line" in str(lines.overdue(now_s + limits.HALF_LINE_S + 1))
         theirs.send(b"\n")
         assert await lines.next() == b"{}"
         assert lines.overdue(now_s + limits.HALF_LINE_S + 1) is None

@@ -53,7 +53,7 @@ class PoolHarness:
         fake.number, fake.pid = number, pid
         self.fakes[number] = fake
         word = WorkerStarted(kind="worker", number=number, pid=pid, incarnation=pid)
-        self.pool.came(word, fake.hand_over())
+        self.pool.connect_worker(word, fake.hand_over())
         return fake
 
     def end(self, number: int) -> None:
@@ -69,7 +69,7 @@ class PoolHarness:
             restart_in_ms=0,
             deaths=1,
         )
-        self.pool.ended(word)
+        self.pool.record_exit(word)
 
     async def change(self, *add: Spec, remove: tuple[str, ...] = ()) -> None:
         """As the daemon makes one."""
@@ -116,14 +116,14 @@ def run_with_pool(
 
     async def whole() -> None:
         harness = PoolHarness(count)
-        await harness.pool.begin()
+        await harness.pool.start()
         assert len(harness.pool.running) == count
         try:
             await asyncio.wait_for(work(harness), 20)
         finally:
             for worker in harness.pool.workers:
-                if worker.link is not None:
-                    worker.link.close()
+                if worker.channel is not None:
+                    worker.channel.close()
             for fake in harness.fakes.values():
                 fake.die()
             await asyncio.sleep(0.02)

@@ -68,7 +68,7 @@ def test_a_rule_whose_interface_is_missing_says_so_at_once(lab: Lab, ingress: In
         assert [event and event.event for event in told] == ["added", "waiting"]
         assert [rule.state for rule in client.rules()] == [added.state]
         trial = client.add_rule("239.1.90.2%none:5001 to 239.2.90.1%out0:6001", dry_run=True)
-        assert trial.added[0].state == "not added, for it is a dry run"
+        assert trial.added[0].state == "not added (dry run)"
 
 
 def test_a_wrong_configuration_ends_the_start_at_once(lab: Lab, tmp_path: Path) -> None:

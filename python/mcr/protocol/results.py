@@ -1,7 +1,6 @@
 """The results of the control protocol and its events, as frozen values.
 
-Owns their form: the daemon writes these values, clients read them, and the JSON Schema is made of
-them. Knows neither sockets nor methods.
+The daemon encodes these values, clients decode them, and the JSON Schema is generated from them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,7 +20,7 @@ class Nothing(JsonObject):
 
 @dataclass(frozen=True, slots=True)
 class Hello(JsonObject):
-    """The daemon at the other end of the connection."""
+    """The daemon's greeting."""
 
     protocol: int
     server: str
@@ -29,7 +28,7 @@ class Hello(JsonObject):
     pid: int
     """The process that serves the socket; it changes when control is restarted."""
     revision: Count
-    """Grows by one with each change of the rules."""
+    """Ascends by one with each change of the rules."""
     ingress: str
     workers: Count
     """The number of worker processes, running or not."""
@@ -47,7 +46,7 @@ class WorkerCount(JsonObject):
 
 @dataclass(frozen=True, slots=True)
 class Pong(JsonObject):
-    """A daemon that is well enough to answer."""
+    """The answer of a daemon that works."""
 
     revision: Count
     workers: WorkerCount
@@ -81,13 +80,13 @@ class RuleInfo(JsonObject):
     """The canonical text."""
     enabled: bool
     state: str
-    """One sentence that says how the rule is doing; "disabled" for a disabled one."""
+    """The state of the rule as one sentence; "disabled" for a disabled one."""
     outputs: tuple[RuleOutputInfo, ...]
     object: Mapping[str, Any] | None = field(
         default=None, hash=False, metadata={"exclude_if": _is_none}
     )
-    """The rule as the protocol's object, only where its text cannot be read back, since it names
-    an interface with a character of the text's grammar in its name."""
+    """The rule as an object of the protocol, only if no text can express it: the name of one of its
+    interfaces contains a character of the grammar."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +110,7 @@ class RuleList(JsonObject):
         return iter(self.rules)
 
     def __len__(self) -> int:
-        """How many there are."""
+        """The number of rules."""
         return len(self.rules)
 
 
@@ -134,7 +133,7 @@ class ChangeResult(JsonObject):
 
 @dataclass(frozen=True, slots=True)
 class Totals(JsonObject):
-    """The counters of all interfaces, and of the rules that were asked for, added up.
+    """The sums of the counters of all interfaces and of the requested rules.
 
     `wanted`, `sent` and `lost` are those of rules, all others those of interfaces.
     """
@@ -168,7 +167,7 @@ class WorkerDeath(JsonObject):
     outage_ms: int | None
     """The time until its flows continued; None until then, or if control was restarted since."""
     missed_frames: int | None
-    """The frames that its sockets could not hold meanwhile; None if that is not known (yet)."""
+    """The frames that its sockets could not hold meanwhile; None if unknown (yet)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,17 +251,17 @@ class EventPosition(JsonObject):
 
 @dataclass(frozen=True, slots=True)
 class Event(JsonObject):
-    """Something that happened in the daemon, or a gap in what was heard of it.
+    """An event in the daemon, or a gap in the received events.
 
     In JSON the `fields` are members beside the others.
     """
 
     sequence: Count
-    """Ascending by one over all kinds; of a gap, of the last one that was missed."""
+    """The event's number, ascending by one over all kinds; of a gap, the last missed number."""
     at: float
     """Unix time, in seconds."""
     kind: str
-    """rule, worker, interface or log; of a gap, gap."""
+    """rule, worker, interface, log or gap."""
     event: str
     """What happened, such as added or died; gap if events were missed."""
     text: str
@@ -272,18 +271,18 @@ class Event(JsonObject):
 
     @property
     def missed(self) -> int | None:
-        """Of a gap, the maximum of missed events of all kinds; None if it is not known."""
+        """The largest possible number of events missed in a gap; None if it is unknown."""
         count = self.fields.get("missed")
         return count if type(count) is int else None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the event as the protocol has it."""
+        """Return the event in the protocol's form."""
         own = {name: getattr(self, name) for name in _EVENT_MEMBERS}
         return own | dict(self.fields)
 
     @classmethod
     def from_dict(cls, given: object) -> "Event":
-        """Read what `as_dict` has written.
+        """Read the output of `as_dict`.
 
         Raises:
             ValueError: a member is missing or of another type; the text names it.

@@ -186,9 +186,9 @@ class RuleSet:
         """Puts the running rules into this order, which contains each of them."""
         self._entries = {rule_id: self._entries[rule_id] for rule_id in rule_ids}
 
-    def before(self, taken: ResolvedInput) -> Iterable[str]:
-        """The more specific rules that take a part of an input's datagrams; for any thread."""
-        return self._indexes.more_specific(taken)
+    def before(self, rule_input: ResolvedInput) -> Iterable[str]:
+        """The ids of the more specific rules that match datagrams for an input. Thread-safe."""
+        return self._indexes.more_specific(rule_input)
 
     def _follow(self, host: LocalHost) -> None:
         """Updates the rules to the current interfaces, as alternative names may move."""

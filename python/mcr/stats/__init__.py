@@ -1,5 +1,5 @@
 """Counters of a relay, and the status of its rules."""
 
-from .counters import InterfaceStats, OutputStats, RuleRate, RuleStats, Stats
+from .model import InterfaceStats, OutputStats, RuleRate, RuleStats, Stats
 
 __all__ = ["InterfaceStats", "OutputStats", "RuleRate", "RuleStats", "Stats"]

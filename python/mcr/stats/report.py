@@ -1,6 +1,6 @@
-"""From the engine's counters, which know ids and numbers, to `Stats`, which name rules.
+"""Conversion of the engine's report, which refers to rules by id, into `Stats`.
 
-Pure: the shape of the engine's dictionaries is known here and nowhere else.
+Pure. The only module that knows the shape of the engine's dictionaries.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -10,157 +10,171 @@ from typing import Any, NamedTuple
 from ..rules import Output, Rule
 from ..rules.precedence import covers
 from ..rules.spec import ResolvedInput, ResolvedOutput, ResolvedRule
-from .counters import InterfaceStats, OutputStats, RuleStats, Stats
+from .model import InterfaceStats, OutputStats, RuleStats, Stats
 from .rule_state import MoreSpecificRule, OutputStatus, RuleStatus, rule_state
 
-Counters = Mapping[str, Any]
-Counted = tuple[Rule, ResolvedRule, Counters]
-"""A rule, what it became on this host, and what it has counted."""
-Before = Callable[[ResolvedInput], Iterable[str]]
-"""The ids of the more specific rules that have a part of what is for an input."""
+Counts = Mapping[str, Any]
+"""The engine's counters of one interface, rule or output, or its whole report."""
+RuleLookup = Callable[[ResolvedInput], Iterable[str]]
+"""Returns the ids of the more specific rules whose input overlaps with this one."""
 
-_TAKERS_LOOKED_AT = 100_000
-"""In one reading, so that no set of rules can make it long: some tenths of a second."""
+_RULES_COMPARED = 100_000
+"""The most more specific rules compared for one reading, which takes some tenths of a second."""
 
-_SEEN_OF_OUTPUT = ("lost_reason", "lost_age_ms", "refused_age_ms")
-"""What is counted of an output for the state of its rule alone."""
+_STATUS_FIELDS = ("lost_reason", "lost_age_ms", "refused_age_ms")
+"""The counters of an output that only the state of its rule uses."""
 
 
 class ActiveRule(NamedTuple):
-    """A rule, and what it became on this host."""
+    """A rule, as written and as resolved on this host."""
 
     rule: Rule
     resolved: ResolvedRule
 
 
+class RuleCounts(NamedTuple):
+    """A rule and its counters."""
+
+    rule: Rule
+    resolved: ResolvedRule
+    counts: Counts
+
+
 class PrecedingRules:
-    """Finds the more specific rule that takes what a rule lacks, for one reading."""
+    """Finds the more specific rule that matched the datagrams that a rule lacks, in one reading."""
 
-    def __init__(
-        self,
-        before: Before,
-        counted: Callable[[str], Counted | None],
-    ) -> None:
-        """Take how to find rules and their counts.
+    def __init__(self, lookup: RuleLookup, rule_counts: Callable[[str], RuleCounts | None]) -> None:
+        """Compare no rules yet.
 
         Args:
-            before: the ids of the more specific rules that meet an input.
-            counted: a rule by its id, with what it has counted; None for one that is gone.
+            lookup: finds the more specific rules of an input.
+            rule_counts: returns a rule and its counters by its id; None for a removed rule.
         """
-        self._before = before
-        self._counted = counted
-        self._looks_left = _TAKERS_LOOKED_AT
+        self._lookup = lookup
+        self._rule_counts = rule_counts
+        self._comparisons_left = _RULES_COMPARED
 
-    def of(self, taken: ResolvedInput, last_source: str | None = None) -> MoreSpecificRule | None:
-        """Of those that have taken something the one that says most of this input.
+    def find(self, idle: ResolvedInput, last_source: str | None = None) -> MoreSpecificRule | None:
+        """Return the more specific rule that best explains why an input receives nothing.
+
+        A rule that would have matched all datagrams for the input is preferred, then the one with
+        the latest match.
 
         Args:
-            taken: the input that lacks datagrams.
-            last_source: the sender of the last one it had: only rules that take this sender can
-                have what came since. None if it had none, or if the sender is not known.
+            idle: the input that receives nothing.
+            last_source: the sender of its last datagram; only a rule that accepts this sender can
+                have matched later ones. None if there is no datagram or the sender is unknown.
         """
-        if self._looks_left <= 0:
+        if self._comparisons_left <= 0:
             return None
-        ids = [*self._before(taken)][: self._looks_left]
-        self._looks_left -= len(ids)
-        found = (self._taker(taken, last_source, rule_id) for rule_id in ids)
-        known = filter(None, found)
-        return min(known, key=lambda each: (not each.all_shared, each.age_ms), default=None)
+        ids = [*self._lookup(idle)][: self._comparisons_left]
+        self._comparisons_left -= len(ids)
+        candidates = (self._candidate(idle, last_source, rule_id) for rule_id in ids)
+        matching = filter(None, candidates)
+        return min(matching, key=lambda each: (not each.all_shared, each.age_ms), default=None)
 
-    def _taker(
-        self, taken: ResolvedInput, last_source: str | None, rule_id: str
+    def _candidate(
+        self, idle: ResolvedInput, last_source: str | None, rule_id: str
     ) -> MoreSpecificRule | None:
-        counted = self._counted(rule_id)
-        if counted is None:
+        """The rule with this id, if it has matched datagrams that the input may lack."""
+        found = self._rule_counts(rule_id)
+        if found is None:
             return None
-        rule, resolved, numbers = counted
-        if not numbers["enabled"] or not numbers["matched"]:
+        rule, resolved, counts = found
+        if not counts["enabled"] or not counts["matched"]:
             return None
-        listed = {str(source) for source in resolved.input.sources}
-        if last_source is not None and listed and last_source not in listed:
+        accepted = {str(source) for source in resolved.input.sources}
+        if last_source is not None and accepted and last_source not in accepted:
             return None
-        # A restart may have kept the count alone.
-        age_ms = numbers["last_seen_age_ms"] or 0
-        is_last_ours = _text(numbers["last_source"]) in {str(source) for source in taken.sources}
-        is_within = covers(replace(taken, sources=()) if is_last_ours else taken, resolved.input)
-        return MoreSpecificRule(rule.name or str(rule.input), age_ms, is_within)
+        age_ms = counts["last_seen_age_ms"] or 0  # unknown after a restart that kept the count
+        shares_last = _text(counts["last_source"]) in {str(source) for source in idle.sources}
+        all_shared = covers(replace(idle, sources=()) if shares_last else idle, resolved.input)
+        return MoreSpecificRule(rule.name or str(rule.input), age_ms, all_shared)
 
 
-def stats_from_report(counters: Counters, running: Collection[ActiveRule], before: Before) -> Stats:
-    """Return the reading, with the rules in the order of `running`.
+def stats_from_report(report: Counts, active: Collection[ActiveRule], lookup: RuleLookup) -> Stats:
+    """Return the statistics of all interfaces and rules.
 
     Args:
-        counters: of the engine.
-        running: the rules.
-        before: the ids of the more specific rules that meet an input.
+        report: from the engine.
+        active: the rules, in the order of the result.
+        lookup: finds the more specific rules of an input.
     """
-    counts = {counted["id"]: counted for counted in counters["rules"]}
-    by_id = {each.rule.id: each for each in running}
+    counts_by_id = {counts["id"]: counts for counts in report["rules"]}
+    active_by_id = {each.rule.id: each for each in active}
 
-    def counted(rule_id: str) -> Counted | None:
-        each = by_id.get(rule_id)
-        return each and (each.rule, each.resolved, counts[rule_id])
+    def rule_counts(rule_id: str) -> RuleCounts | None:
+        each = active_by_id.get(rule_id)
+        return each and RuleCounts(each.rule, each.resolved, counts_by_id[rule_id])
 
-    takers = PrecedingRules(before, counted)
+    preceding = PrecedingRules(lookup, rule_counts)
     return Stats(
-        interfaces=tuple(InterfaceStats(**interface) for interface in counters["interfaces"]),
+        interfaces=tuple(InterfaceStats(**counts) for counts in report["interfaces"]),
         rules=tuple(
-            rule_stats(each.rule, each.resolved, counts[each.rule.id], takers) for each in running
+            rule_stats(each.rule, each.resolved, counts_by_id[each.rule.id], preceding)
+            for each in active
         ),
     )
 
 
 def rule_stats(
-    rule: Rule, resolved: ResolvedRule, counted: Counters, takers: PrecedingRules | None = None
+    rule: Rule, resolved: ResolvedRule, counts: Counts, preceding: PrecedingRules | None = None
 ) -> RuleStats:
-    """Return what one rule counted, with its state."""
-    sight = _sight(resolved, counted)
-    if takers is not None and sight.is_idle:
-        sight = replace(sight, more_specific=takers.of(resolved.input, sight.last_source))
+    """Return the statistics of one rule.
+
+    Args:
+        rule: the rule as written.
+        resolved: the rule as resolved on this host.
+        counts: its counters.
+        preceding: finds the rule that its state names if it is idle; None names no rule.
+    """
+    status = _rule_status(resolved, counts)
+    if preceding is not None and status.is_idle:
+        more_specific = preceding.find(resolved.input, status.last_source)
+        status = replace(status, more_specific=more_specific)
     outputs = tuple(
-        _output(rule.outputs[sent.number - 1], sent, numbers)
-        for sent, numbers in zip(resolved.outputs, counted["outputs"], strict=True)
+        _output_stats(rule.outputs[output.number - 1], output, output_counts)
+        for output, output_counts in zip(resolved.outputs, counts["outputs"], strict=True)
     )
     return RuleStats(
         id=rule.id,
         name=rule.name,
         rule=str(rule),
-        state=rule_state(sight, [*map(_output_sight, counted["outputs"])]),
-        matched=counted["matched"],
-        matched_bytes=counted["matched_bytes"],
+        state=rule_state(status, [*map(_output_status, counts["outputs"])]),
+        matched=counts["matched"],
+        matched_bytes=counts["matched_bytes"],
         outputs=outputs,
     )
 
 
-def _output(output: Output, sent: ResolvedOutput, numbers: Counters) -> OutputStats:
-    counts = {name: count for name, count in numbers.items() if name not in _SEEN_OF_OUTPUT}
-    address = str(sent.address) if sent.is_resolved else ""
-    return OutputStats(output=str(output), address=address, **counts)
+def _output_stats(output: Output, resolved: ResolvedOutput, counts: Counts) -> OutputStats:
+    public = {name: count for name, count in counts.items() if name not in _STATUS_FIELDS}
+    address = str(resolved.address) if resolved.is_resolved else ""
+    return OutputStats(output=str(output), address=address, **public)
 
 
-def _output_sight(numbers: Counters) -> OutputStatus:
-    seen = {name: numbers[name] for name in _SEEN_OF_OUTPUT}
-    return OutputStatus(parked=numbers["parked"], **seen)
+def _output_status(counts: Counts) -> OutputStatus:
+    return OutputStatus(parked=counts["parked"], **{name: counts[name] for name in _STATUS_FIELDS})
 
 
-def _sight(resolved: ResolvedRule, counted: Counters) -> RuleStatus:
+def _rule_status(resolved: ResolvedRule, counts: Counts) -> RuleStatus:
     source = resolved.input
     return RuleStatus(
-        enabled=counted["enabled"],
-        trouble=counted["trouble"],
+        enabled=counts["enabled"],
+        trouble=counts["trouble"],
         interface="any interface" if source.everywhere else source.interface,
         group=str(source.block),
         ports=source.ports,
         joined=source.group.is_multicast and source.join == "each",
         sources=[str(address) for address in source.sources],
         vlan=source.vlan,
-        matched=counted["matched"],
-        last_source=_text(counted["last_source"]),
-        last_seen_age_ms=counted["last_seen_age_ms"],
-        group_seen=counted["group_seen"],
-        group_seen_age_ms=counted["group_seen_age_ms"],
-        other_port=counted["other_port"],
-        other_source=_text(counted["other_source"]),
+        matched=counts["matched"],
+        last_source=_text(counts["last_source"]),
+        last_seen_age_ms=counts["last_seen_age_ms"],
+        group_seen=counts["group_seen"],
+        group_seen_age_ms=counts["group_seen_age_ms"],
+        other_port=counts["other_port"],
+        other_source=_text(counts["other_source"]),
     )
 
 

@@ -43,7 +43,7 @@ from .supervisor_channel import (
     WorkerExited,
     WorkerStarted,
 )
-from .workers.counters import WorkerCounters
+from .workers.counter_reader import CounterReader
 from .workers.messages import WorkerMessage
 from .workers.pool import WorkerPool
 from .workers.status import RuleStatusTracker
@@ -105,13 +105,13 @@ class ControlApp:
             ThreadPoolExecutor(threads, f"mcr-{name}")
             for name, threads in (("judge", 1), ("lookup", limits.HOST_LOOKUPS), ("side", 2))
         )
-        counting = ThreadPoolExecutor(1, "mcr-counters")
-        self._counters = WorkerCounters(
+        statistics = ThreadPoolExecutor(1, "mcr-counters")
+        self._counters = CounterReader(
             _mapped(arguments.pages),
             self._pool,
             self._book,
             ingress=arguments.ingress,
-            executor=counting,
+            executor=statistics,
             troubles=self._status.get,
         )
         self._changes = Transactions(
@@ -176,9 +176,9 @@ class ControlApp:
             self._accept_rules(message, descriptors)
         elif isinstance(message, WorkerStarted):
             self._status.forget_worker(message.number)
-            self._pool.came(message, descriptors[0])
+            self._pool.connect_worker(message, descriptors[0])
         elif isinstance(message, WorkerExited):
-            self._pool.ended(message)
+            self._pool.record_exit(message)
         elif isinstance(message, Note):
             level = logging.getLevelNamesMapping()[message.level.upper()]
             logging.getLogger("mcr.supervisor").log(level, "%s", message.text)
@@ -205,7 +205,7 @@ class ControlApp:
             if self._snapshot is not None:
                 await self._restore(self._snapshot)
             self._events.resume_after(0)
-            await self._pool.begin()
+            await self._pool.start()
             if self._config is not None:
                 await self._configure(self._config)
         except (McrError, RpcError) as error:
@@ -255,7 +255,7 @@ class ControlApp:
 
     async def _set_levels(self, levels: LogLevels) -> None:
         self._log.set_levels(levels)
-        await self._pool.tell_log_level(self._log.level_of("workers", "interfaces"))
+        await self._pool.set_log_level(self._log.level_of("workers", "interfaces"))
         async with self._pool.lock:
             for warning in await self._changes.keep():
                 _log.warning("%s", warning)

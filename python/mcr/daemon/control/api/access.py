@@ -1,7 +1,4 @@
-"""Access to the daemon, decided by the credentials of the peer's socket.
-
-Owns the policy. Knows no request.
-"""
+"""Access to the daemon, decided by the peer credentials of a connection."""
 
 import socket
 import struct
@@ -14,7 +11,7 @@ _GROUPS_BYTES = 1024  # what getsockopt reads for Python: 256 groups
 
 
 class Peer(NamedTuple):
-    """The process at the other end when it connected."""
+    """The credentials of the process that connected."""
 
     pid: int
     uid: int
@@ -22,20 +19,20 @@ class Peer(NamedTuple):
 
 
 class AccessPolicy(NamedTuple):
-    """Who is let in: root, whoever started the daemon, and the socket's group."""
+    """Permits root, the user who started the daemon, and members of the socket's group."""
 
     starter_uid: int
     socket_gid: int
 
     def allows(self, peer: Peer) -> bool:
-        """Whether this one may use the daemon."""
+        """Whether a peer may use the daemon."""
         return peer.uid in {0, self.starter_uid} or self.socket_gid in peer.gids
 
 
 def peer_of(connection: socket.socket) -> Peer:
-    """The other end of a Unix socket (unix(7): SO_PEERCRED, SO_PEERGROUPS).
+    """The peer of a Unix socket (unix(7): SO_PEERCRED, SO_PEERGROUPS).
 
-    Of somebody with more than 256 groups only the first counts.
+    Of a process in more than 256 groups only the primary group counts.
     """
     pid, uid, gid = peer_credentials(connection)
     try:

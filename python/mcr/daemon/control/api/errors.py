@@ -1,7 +1,4 @@
-"""Errors of the protocol, and how the package's own errors map to them.
-
-Owns the way from exceptions to the errors of the protocol. Knows no connection.
-"""
+"""Errors of the protocol, and the mapping of the package's exceptions to them."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -20,10 +17,10 @@ from .. import limits
 
 
 class RpcError(Exception):
-    """An error of JSON-RPC 2.0 (section 5.1): a code, one sentence, and what belongs to it."""
+    """An error of JSON-RPC 2.0 (section 5.1): a code, one sentence, and optional data."""
 
     def __init__(self, code: ErrorCode, message: str, data: dict[str, Any] | None = None) -> None:
-        """Take the sentence as it is; only its length is bounded."""
+        """Create the error; a sentence that is too long is truncated."""
         self.code = code
         self.message = cut(message)
         self.data = data
@@ -36,7 +33,13 @@ class RpcError(Exception):
 
 
 def with_problems(code: ErrorCode, noun: str, problems: Iterable[Problem]) -> RpcError:
-    """A refusal that lists problems, as many as an answer holds; the first is the sentence."""
+    """Create an error that lists problems, up to a limit; its message names the first.
+
+    Args:
+        code: the code of the error.
+        noun: what has the problems, such as a method; the message begins with it.
+        problems: at least one.
+    """
     found = list(problems)
     listed = [
         {"field": cut(field), "message": cut(message)}
@@ -47,7 +50,7 @@ def with_problems(code: ErrorCode, noun: str, problems: Iterable[Problem]) -> Rp
 
 
 def rpc_error_from(error: McrError) -> RpcError:
-    """The refusal that says what an error of the package says."""
+    """The protocol's error for an exception of the package."""
     if isinstance(error, RuleError):
         return with_problems(ErrorCode.RULE_REFUSED, "the rules are refused", error.problems)
     if isinstance(error, ConflictError):
@@ -63,7 +66,7 @@ def rpc_error_from(error: McrError) -> RpcError:
 
 
 def cut(text: str) -> str:
-    """A sentence, cut where it quotes more of a client than anybody reads."""
+    """A sentence of limited length; sentences may quote long texts of clients."""
     if len(text) <= limits.MESSAGE_CHARS:
         return text
     return text[: limits.MESSAGE_CHARS - 3] + "..."

@@ -1,6 +1,6 @@
-"""JSON-RPC 2.0 over lines: a line becomes requests, their results become one line.
+"""JSON-RPC 2.0 over lines: parses a line into requests and encodes their results as one line.
 
-Owns batches, notifications and the shape of errors. Knows neither sockets nor what methods do.
+Owns batches, notifications and the shape of errors. Does no input or output.
 """
 
 import asyncio
@@ -25,14 +25,14 @@ from .pydantic_problems import problems_of, unknown
 
 Caller = TypeVar("Caller")
 Pieces = list[bytes]
-"""An answer in pieces, so that a long one is never one block of memory."""
+"""An answer in pieces, so that a long one never needs a single block of memory."""
 
 _log = logging.getLogger("mcr.control")
 _clients = logging.getLogger("mcr.clients")
 
 
 class Encoded(list[bytes]):
-    """A result that is JSON already, in pieces."""
+    """A result already encoded as JSON, in pieces."""
 
 
 Result = JsonObject | Encoded
@@ -40,36 +40,40 @@ Result = JsonObject | Encoded
 
 @dataclass(frozen=True, slots=True)
 class Method(Generic[Caller]):
-    """What one method takes, and what serves it."""
+    """The type of a method's parameters, and the function that serves it."""
 
     params: type[BaseModel]
     serve: Callable[[Caller, Any], Awaitable[Result]]
-    """Takes who asks and the parameters."""
+    """Called with the caller and the parameters."""
 
 
 class Dispatcher(Generic[Caller]):
-    """Serves lines by a table of methods."""
+    """Answers lines by calling the methods of a table."""
 
     def __init__(self, methods: Mapping[str, Method[Caller]]) -> None:
-        """Take the table."""
+        """Serve these methods, by name."""
         self._methods = methods
         self._big_lines = asyncio.Lock()
 
     async def answer(self, line: bytes, caller: Caller) -> Pieces | None:
-        """The answer to a line, with its line feed; None where none is due."""
+        """Answer a line; None if it has only notifications, which get no answer.
+
+        Returns:
+            One line with its line feed.
+        """
         try:
             value = await self._read(line)
-        except RpcError as refusal:
-            return [*_failure(None, refusal), b"\n"]
+        except RpcError as error:
+            return [*_failure(None, error), b"\n"]
         if not isinstance(value, list):
-            answered = await self._one(value, caller)
-            return None if answered is None else [*_bounded(answered, LINE_BYTES - 1), b"\n"]
-        return await self._batch(value, caller)
+            answer = await self._answer_one(value, caller)
+            return None if answer is None else [*_bounded(answer, LINE_BYTES - 1), b"\n"]
+        return await self._answer_batch(value, caller)
 
     async def _read(self, line: bytes) -> object:
         if len(line) <= limits.BIG_LINE_BYTES:
             return read_json(line)
-        # One after the other, and as long as it took there is time for everybody else.
+        # One at a time, each followed by a pause for other clients that is as long as the parsing.
         async with self._big_lines:
             began_s = time.monotonic()
             try:
@@ -77,7 +81,7 @@ class Dispatcher(Generic[Caller]):
             finally:
                 await asyncio.sleep(time.monotonic() - began_s)
 
-    async def _batch(self, values: list[object], caller: Caller) -> Pieces | None:
+    async def _answer_batch(self, values: list[object], caller: Caller) -> Pieces | None:
         if not 0 < len(values) <= limits.BATCH_REQUESTS:
             message = f"a batch has 1 to {limits.BATCH_REQUESTS} requests, not {len(values)}"
             code = ErrorCode.LIMIT if values else ErrorCode.INVALID_REQUEST
@@ -85,32 +89,32 @@ class Dispatcher(Generic[Caller]):
         pieces: Pieces = []
         left_bytes = LINE_BYTES - len(values) * 2 - 2
         for value in values:
-            answered = await self._one(value, caller)
-            if answered is not None:
-                answered = _bounded(answered, left_bytes)
-                left_bytes -= sum(map(len, answered))
-                pieces += [b"," if pieces else b"[", *answered]
+            answer = await self._answer_one(value, caller)
+            if answer is not None:
+                answer = _bounded(answer, left_bytes)
+                left_bytes -= sum(map(len, answer))
+                pieces += [b"," if pieces else b"[", *answer]
             await asyncio.sleep(0)
         return [*pieces, b"]\n"] if pieces else None
 
-    async def _one(self, value: object, caller: Caller) -> Pieces | None:
+    async def _answer_one(self, value: object, caller: Caller) -> Pieces | None:
         request_id = _id_of(value)
         try:
             request = _request(value)
-        except RpcError as refusal:
-            return _failure(request_id, refusal)
+        except RpcError as error:
+            return _failure(request_id, error)
         wants_answer = isinstance(value, dict) and "id" in value
         try:
             result = await self._serve(request, caller)
-        except RpcError as refusal:
-            _clients.debug("%s refused: %s", cut(request.method), refusal.message)
-            return _failure(request_id, refusal) if wants_answer else None
+        except RpcError as error:
+            _clients.debug("%s refused: %s", cut(request.method), error.message)
+            return _failure(request_id, error) if wants_answer else None
         return _success(request_id, result) if wants_answer else None
 
     async def _serve(self, request: Request, caller: Caller) -> Result:
         method = self._methods.get(request.method)
         if method is None:
-            raise self._no_such(request.method)
+            raise self._unknown_method(request.method)
         try:
             params = method.params.model_validate(request.params)
         except ValidationError as error:
@@ -127,7 +131,7 @@ class Dispatcher(Generic[Caller]):
             message = f"{request.method} failed inside the daemon: {type(error).__name__}"
             raise RpcError(ErrorCode.INTERNAL, message) from None
 
-    def _no_such(self, name: str) -> RpcError:
+    def _unknown_method(self, name: str) -> RpcError:
         names = list(self._methods)
         text = f"the method {cut(name)!r} {unknown(name[: limits.ID_CHARS], names)}"
         hint = text.partition("did you mean '")[2].removesuffix("'?")
@@ -135,13 +139,13 @@ class Dispatcher(Generic[Caller]):
 
 
 def encode(value: object) -> bytes:
-    """JSON without spaces, in ASCII: what a client sent in its texts never fails to be said."""
+    """Encode a value as compact ASCII JSON, which holds any text of a client (lone surrogates)."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
 
 
-def refuse(refusal: RpcError) -> Pieces:
-    """A line that answers no request in particular."""
-    return [*_failure(None, refusal), b"\n"]
+def error_line(error: RpcError) -> Pieces:
+    """Encode an error that belongs to no request, as a line."""
+    return [*_failure(None, error), b"\n"]
 
 
 def _request(value: object) -> Request:
@@ -151,19 +155,20 @@ def _request(value: object) -> Request:
         return Request.model_validate(value)
     except ValidationError as error:
         problems = problems_of(error, Request)
-        by_place = isinstance(value.get("params"), list)
-        if by_place and [problem.field for problem in problems] == ["params"]:
-            message = "parameters go by name: params is an object"
+        is_positional = isinstance(value.get("params"), list)
+        if is_positional and [problem.field for problem in problems] == ["params"]:
+            message = "parameters are passed by name: params must be an object"
             raise RpcError(ErrorCode.INVALID_PARAMS, message) from None
         raise with_problems(ErrorCode.INVALID_REQUEST, "the request", problems) from None
 
 
 def _id_of(value: object) -> int | str | None:
-    """The id as far as it can be told, since errors carry it too."""
-    found = value.get("id") if isinstance(value, dict) else None
-    if isinstance(found, bool) or not isinstance(found, int | str):
+    """The id of a request, even an invalid one; None if it has no valid id."""
+    request_id = value.get("id") if isinstance(value, dict) else None
+    if isinstance(request_id, bool) or not isinstance(request_id, int | str):
         return None
-    return None if isinstance(found, str) and len(found) > limits.ID_CHARS else found
+    is_long = isinstance(request_id, str) and len(request_id) > limits.ID_CHARS
+    return None if is_long else request_id
 
 
 def _success(request_id: int | str | None, result: Result) -> Pieces:
@@ -172,16 +177,16 @@ def _success(request_id: int | str | None, result: Result) -> Pieces:
     return [head, *body, b"}"]
 
 
-def _failure(request_id: int | str | None, refusal: RpcError) -> Pieces:
-    return [encode({"jsonrpc": "2.0", "id": request_id, "error": refusal.as_dict()})]
+def _failure(request_id: int | str | None, error: RpcError) -> Pieces:
+    return [encode({"jsonrpc": "2.0", "id": request_id, "error": error.as_dict()})]
 
 
-def _bounded(answered: Pieces, limit_bytes: int) -> Pieces:
-    """The answer, or an error in its place where no line could hold it."""
-    size = sum(map(len, answered))
+def _bounded(answer: Pieces, limit_bytes: int) -> Pieces:
+    """The answer, or an error if it is too long for a line."""
+    size = sum(map(len, answer))
     if size <= limit_bytes:
-        return answered
-    head = answered[0].partition(b',"result"')[0]
-    message = f"the answer has {size} bytes, more than a line holds; ask for fewer rules"
+        return answer
+    head = answer[0].partition(b',"result"')[0]
+    message = f"the answer has {size} bytes, more than a line may have; request fewer rules"
     error = encode(RpcError(ErrorCode.LIMIT, message).as_dict())
     return [head, b',"error":', error, b"}"]

@@ -1,6 +1,6 @@
-"""The methods of the protocol: what each takes, gives and does.
+"""The methods of the protocol: parameters, results and implementations.
 
-Owns the table, and how what is known here is put for clients. Knows neither lines nor processes.
+Owns the table of methods, and the conversion of control's records to the protocol's results.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ from ..log import ControlLog
 from ..rules.draft import Draft, RuleRecord, RuleSetAside
 from ..rules.rulebook import Rulebook
 from ..rules.transactions import Transactions
-from ..workers.counters import WorkerCounters, new_rule
+from ..workers.counter_reader import CounterReader, new_rule_stats
 from ..workers.pool import WorkerPool
 from ..workers.status import RuleStatusTracker
 from . import params
@@ -52,16 +52,16 @@ from .jsonrpc import Encoded, Method, Result
 from .server import Connection
 
 T = TypeVar("T")
-_SERVER = f"mcr {version('mcr-relay')}"  # read now: later there may be no file to read it from
+_SERVER = f"mcr {version('mcr-relay')}"  # read now: the sandbox may hide the file later
 _STATE_AGE_S = 1.0
-"""How old the counters may be that the state of a rule is told by, in seconds."""
+"""The largest age of the counters from which the state of a rule is derived, in seconds."""
 
-_NOT_ADDED = "not added, for it is a dry run"
-"""The state of a rule that there would be."""
+_NOT_ADDED = "not added (dry run)"
+"""The state of a rule in the result of a dry run."""
 
 
 class MethodSchema(NamedTuple):
-    """What a method takes and gives, for whoever speaks the protocol."""
+    """The types of a method's parameters and result."""
 
     params: type[BaseModel]
     result: type[JsonObject]
@@ -88,7 +88,7 @@ SHAPES: Mapping[str, MethodSchema] = {
     "shutdown": MethodSchema(params.NoParams, Nothing),
 }
 
-# Now: at the first answer of each kind it would keep all clients waiting.
+# Prepared now: at the first answer of each type it would delay all clients.
 prepare(RuleInfo, RuleStats, *(shape.result for shape in SHAPES.values()))
 
 
@@ -99,27 +99,27 @@ class Daemon(NamedTuple):
     book: Rulebook
     pool: WorkerPool
     changes: Transactions
-    counters: WorkerCounters
+    counters: CounterReader
     bus: EventBus
     status: RuleStatusTracker
     log: ControlLog
     executor: Executor
-    """For what may take a while."""
+    """Runs work that may take a while."""
     set_levels: Callable[[LogLevels], Awaitable[None]]
     shut_down: Callable[[], None]
     began_s: float
-    """By `time.monotonic`."""
+    """The time when control started (`time.monotonic`)."""
 
 
 class Methods:
-    """What serves each method."""
+    """The implementation of each method."""
 
     def __init__(self, daemon: Daemon) -> None:
-        """Take the parts."""
+        """Serve this daemon."""
         self._daemon = daemon
 
     def table(self) -> dict[str, Method[Connection]]:
-        """Every method by its name."""
+        """All methods by name."""
         serve: dict[str, Callable[[Connection, Any], Awaitable[Result]]] = {
             "hello": self._hello,
             "ping": self._ping,
@@ -174,49 +174,51 @@ class Methods:
         stats = await self._daemon.counters.rule_stats(reading, rules)
 
         def infos() -> Encoded:
-            of = dict(zip(rules, stats, strict=True))
-            every = (
-                _info(rules[each], of[each]) if each in of else _info_aside(aside[each])
-                for each in ids
+            stats_by_id = dict(zip(rules, stats, strict=True))
+            found = (
+                _info(rules[rule_id], stats_by_id[rule_id])
+                if rule_id in rules
+                else _info_aside(aside[rule_id])
+                for rule_id in ids
             )
-            return Encoded(encode_in_pieces(RuleList(revision, tuple(every)), "rules"))
+            return Encoded(encode_in_pieces(RuleList(revision, tuple(found)), "rules"))
 
         return await self._in_thread(infos)
 
     async def _rules_get(self, _client: Connection, given: params.RuleParams) -> RuleResult:
         revision = self._daemon.book.revision
         rules, aside = self._selected([given.rule])
-        for waits in aside.values():
-            return RuleResult(revision, _info_aside(waits))
+        for rule in aside.values():
+            return RuleResult(revision, _info_aside(rule))
         reading = await self._daemon.counters.read(_STATE_AGE_S)
         (stats,) = await self._daemon.counters.rule_stats(reading, rules)
-        (held,) = rules.values()
-        return RuleResult(revision, _info(held, stats))
+        (record,) = rules.values()
+        return RuleResult(revision, _info(record, stats))
 
     async def _rules_add(self, _client: Connection, given: params.AddParams) -> Encoded:
         changes = self._daemon.changes
         entries = await changes.read(given.rules, enabled=given.enabled)
         expected = given.expected_revision
         draft = await changes.add(entries, expected, dry_run=given.dry_run)
-        return await self._changed(draft, given.dry_run)
+        return await self._change_result(draft, given.dry_run)
 
     async def _rules_replace(self, _client: Connection, given: params.ReplaceParams) -> Encoded:
         changes = self._daemon.changes
         entries = await changes.read(given.rules, enabled=True)
         expected = given.expected_revision
         draft = await changes.replace(entries, expected, dry_run=given.dry_run)
-        return await self._changed(draft, given.dry_run)
+        return await self._change_result(draft, given.dry_run)
 
     async def _rules_remove(self, _client: Connection, given: params.RefsParams) -> Encoded:
         remove, expected = self._daemon.changes.remove, given.expected_revision
         draft = await remove(given.rules, expected, dry_run=given.dry_run)
-        return await self._changed(draft, given.dry_run)
+        return await self._change_result(draft, given.dry_run)
 
     async def _rules_enable(self, _client: Connection, given: params.RefsParams) -> Encoded:
-        return await self._turn(given, enabled=True)
+        return await self._set_enabled(given, enabled=True)
 
     async def _rules_disable(self, _client: Connection, given: params.RefsParams) -> Encoded:
-        return await self._turn(given, enabled=False)
+        return await self._set_enabled(given, enabled=False)
 
     async def _stats(self, _client: Connection, given: params.SelectionParams) -> Encoded:
         rules, _aside = self._selected(given.rules)
@@ -229,15 +231,16 @@ class Methods:
 
     async def _interfaces_list(self, _client: Connection, _given: params.NoParams) -> InterfaceList:
         found = await self._in_thread(_native.interfaces)
-        return InterfaceList(tuple(map(_interface, found)))
+        return InterfaceList(tuple(map(_interface_info, found)))
 
     async def _logs_get(self, _client: Connection, _given: params.NoParams) -> LogLevels:
         return self._daemon.log.levels
 
     async def _logs_set(self, _client: Connection, given: params.LogsParams) -> LogLevels:
         if given.level is None and given.facility is None:
-            message = "logs.set: level: only a facility can do without one; name it, or a level"
-            problem = {"field": "level", "message": "only a facility can do without one"}
+            reason = "must not be null without a facility"
+            problem = {"field": "level", "message": reason}
+            message = f"logs.set: level: {reason}"
             raise RpcError(ErrorCode.INVALID_PARAMS, message, {"problems": [problem]})
         await self._daemon.set_levels(self._daemon.log.with_level(given.level, given.facility))
         return self._daemon.log.levels
@@ -246,10 +249,10 @@ class Methods:
         self, client: Connection, given: params.SubscribeParams
     ) -> EventPosition:
         bus, lines = self._daemon.bus, client.lines
-        made = bus.subscribe(
+        subscription = bus.subscribe(
             given.kinds, given.after, lambda line: lines.send([line]), lambda: lines.unread_bytes
         )
-        client.subscribe(made)
+        client.subscribe(subscription)
         return EventPosition(bus.sequence, bus.oldest, bus.missed(given.after, given.kinds))
 
     async def _events_unsubscribe(self, client: Connection, _given: params.NoParams) -> Nothing:
@@ -265,38 +268,37 @@ class Methods:
         asyncio.get_running_loop().call_soon(self._daemon.shut_down)
         return Nothing()
 
-    async def _turn(self, given: params.RefsParams, *, enabled: bool) -> Encoded:
+    async def _set_enabled(self, given: params.RefsParams, *, enabled: bool) -> Encoded:
         enable, expected = self._daemon.changes.enable, given.expected_revision
         draft = await enable(given.rules, expected, enabled=enabled, dry_run=given.dry_run)
-        return await self._changed(draft, given.dry_run)
+        return await self._change_result(draft, given.dry_run)
 
     def _selected(
         self, refs: Iterable[str] | None
     ) -> tuple[Mapping[str, RuleRecord], Mapping[str, RuleSetAside]]:
-        """The rules that are meant: those that workers have, and those that do not fit the host."""
+        """The selected rules that workers have, and the selected ones that are set aside."""
         rules, aside = self._daemon.book.rules, self._daemon.book.aside
         if refs is None:
             return rules, aside
         ids = self._daemon.book.find(refs)
-        meant = {rule_id: rules[rule_id] for rule_id in ids if rule_id in rules}
-        return meant, {rule_id: aside[rule_id] for rule_id in ids if rule_id in aside}
+        selected = {rule_id: rules[rule_id] for rule_id in ids if rule_id in rules}
+        return selected, {rule_id: aside[rule_id] for rule_id in ids if rule_id in aside}
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._daemon.executor, work)
 
-    async def _changed(self, draft: Draft, dry_run: bool) -> Encoded:
+    async def _change_result(self, draft: Draft, dry_run: bool) -> Encoded:
         revision = self._daemon.book.revision if dry_run else draft.revision
         troubles = {rule_id: self._daemon.status.get(rule_id) for rule_id in draft.added}
 
         def infos() -> Iterator[RuleInfo]:
             for rule_id in draft.added:
-                info = _info(
-                    draft.rules[rule_id], new_rule(draft.rules[rule_id], *troubles[rule_id])
-                )
-                # What it would meet is known to a worker only.
+                record = draft.rules[rule_id]
+                info = _info(record, new_rule_stats(record, *troubles[rule_id]))
+                # Only a worker could tell the state that the rule would have.
                 yield replace(info, state=_NOT_ADDED) if dry_run else info
 
-        def encoded() -> Encoded:
+        def encode() -> Encoded:
             result = ChangeResult(
                 revision=revision,
                 dry_run=dry_run,
@@ -308,7 +310,7 @@ class Methods:
             )
             return Encoded(encode_in_pieces(result, "added"))
 
-        return await self._in_thread(encoded)
+        return await self._in_thread(encode)
 
 
 def _info_aside(aside: RuleSetAside) -> RuleInfo:
@@ -326,28 +328,28 @@ def _info_aside(aside: RuleSetAside) -> RuleInfo:
     )
 
 
-def _info(held: RuleRecord, stats: RuleStats) -> RuleInfo:
-    pairs = zip(held.resolved.outputs, stats.outputs, strict=True)
+def _info(record: RuleRecord, stats: RuleStats) -> RuleInfo:
+    pairs = zip(record.resolved.outputs, stats.outputs, strict=True)
     return RuleInfo(
         id=stats.id,
         name=stats.name,
         rule=stats.rule,
-        enabled=held.enabled,
+        enabled=record.enabled,
         state=stats.state,
         outputs=tuple(
             RuleOutputInfo(output.output, resolved.ttl, output.parked) for resolved, output in pairs
         ),
-        object=_object(held.rule),
+        object=_object(record.rule),
     )
 
 
 def _object(rule: Rule) -> dict[str, Any] | None:
-    """The rule as an object, where its text could not be given back to us."""
+    """The rule as an object, if no rule text can express it; else None."""
     form = text_or_object(rule)
     return None if isinstance(form, str) else form
 
 
-def _interface(found: _native.Interface) -> InterfaceInfo:
+def _interface_info(found: _native.Interface) -> InterfaceInfo:
     return InterfaceInfo(
         name=found.name,
         altnames=tuple(found.altnames),

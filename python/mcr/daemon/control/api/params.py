@@ -1,6 +1,6 @@
-"""Parameters of every method, and rules as objects.
+"""The parameters of every method, and rules as objects.
 
-Owns the shape of requests; what a rule's fields may hold is decided by the rules themselves.
+Owns the shape of requests; `mcr.rules` checks the values of a rule's fields.
 """
 
 from typing import Annotated, Any, Literal
@@ -20,7 +20,7 @@ from .. import limits
 
 
 class Params(BaseModel):
-    """Parameters go by name; a name that the method does not know is an error."""
+    """Parameters are passed by name; an unknown name is an error."""
 
     model_config = ConfigDict(
         extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True
@@ -28,12 +28,12 @@ class Params(BaseModel):
 
 
 class InputObject(Params):
-    """A rule's input, as `mcr.Input` takes it."""
+    """A rule's input, with the fields of `mcr.Input`."""
 
     address: str
     """A group, a block of groups, an address of this host, or a broadcast address."""
     port: int | str
-    """1 to 65535, or several in a row as "5000-5099"."""
+    """1 to 65535, or a range such as "5000-5099"."""
     interface: str | None = None
     sources: list[str] = []
     vlan: int | None = None
@@ -41,12 +41,12 @@ class InputObject(Params):
 
 
 class OutputObject(Params):
-    """One output of a rule, as `mcr.Output` takes it."""
+    """One output of a rule, with the fields of `mcr.Output`."""
 
     address: str
     """A group, a block of groups, a host's or a broadcast address, or a host name."""
     port: int | str
-    """1 to 65535, or several in a row as "5000-5099"."""
+    """1 to 65535, or a range such as "5000-5099"."""
     interface: str | None = None
     ttl: int | str | None = None
     """1 to 255, "keep" or "decrement"; null is 1 for groups and 64 for hosts."""
@@ -87,11 +87,11 @@ AnyRule = Annotated[
 
 
 class RuleEntry(Params):
-    """A rule, and whether it relays."""
+    """A rule, and whether it is enabled."""
 
     rule: AnyRule
     enabled: bool | None = None
-    """Null takes what the request says for all its rules."""
+    """By default, the value of the request for all its rules."""
 
 
 AnyEntry = Annotated[
@@ -104,24 +104,24 @@ AnyEntry = Annotated[
 Revision = Annotated[int, Field(ge=0, le=2**63 - 1)]
 RuleRef = Annotated[str, Field(min_length=1, max_length=256)]
 RuleRefs = Annotated[list[RuleRef], Field(max_length=limits.REQUEST_RULES, fail_fast=True)]
-# The rules themselves are read one by one, in the thread that judges them.
+# The rules themselves are parsed one by one, in the thread that checks them.
 Entries = Annotated[list[SkipValidation[AnyEntry]], Field(max_length=limits.REQUEST_RULES)]
 
 
 class NoParams(Params):
-    """A method that takes nothing."""
+    """No parameters."""
 
 
 class HelloParams(Params):
-    """The protocol's version that a client speaks."""
+    """The version of the protocol that the client uses."""
 
     protocol: int
     client: Annotated[str, Field(max_length=256)] | None = None
-    """Who it is, for the log."""
+    """The client's name, for the log."""
 
 
 class SelectionParams(Params):
-    """Some of the rules, by their ids or names; null is all."""
+    """Rules, by their ids or names; null selects all."""
 
     rules: RuleRefs | None = None
 
@@ -133,10 +133,10 @@ class RuleParams(Params):
 
 
 class ChangeParams(Params):
-    """What every change of the rules takes."""
+    """The parameters of every change of the rules."""
 
     expected_revision: Revision | None = None
-    """Refuse unless the rules are at this revision."""
+    """Refuse the change unless the rules are at this revision."""
     dry_run: bool = False
     """Check against this host and the other rules, and change nothing."""
 
@@ -149,7 +149,7 @@ class AddParams(ChangeParams):
 
 
 class ReplaceParams(ChangeParams):
-    """Rules that shall be all there are, in this order."""
+    """The rules that replace all others, in this order."""
 
     rules: Entries
 
@@ -168,11 +168,11 @@ class LogsParams(Params):
 
 
 class SubscribeParams(Params):
-    """Which events a client wants; null is all."""
+    """The kinds of events to send; null selects all."""
 
     kinds: Annotated[list[EventKind], Field(max_length=4)] | None = None
     after: Annotated[int, Field(ge=0, le=2**63 - 1)] | None = None
-    """First those again that came after this sequence number, as far as they are kept."""
+    """First replay the available events after this sequence number; null replays none."""
 
 
 class Request(BaseModel):

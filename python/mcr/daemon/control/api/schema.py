@@ -1,7 +1,4 @@
-"""The protocol as JSON Schema: `python -m mcr.daemon.control.api.schema` prints it.
-
-Owns how the shapes of requests and answers are put together in one document.
-"""
+"""The protocol as JSON Schema; `python -m mcr.daemon.control.api.schema` prints it."""
 
 import json
 from typing import Any
@@ -25,7 +22,7 @@ _HEAD = {
 
 
 def schema() -> dict[str, Any]:
-    """Every method's parameters and result, events, and the configuration file."""
+    """The schema of all methods' parameters and results, events and configuration files."""
     parts: list[tuple[str, JsonSchemaMode, TypeAdapter[Any]]] = [
         ("request", "validation", TypeAdapter(Request)),
         ("event", "serialization", TypeAdapter(Event)),
@@ -35,8 +32,8 @@ def schema() -> dict[str, Any]:
     for name, shape in SHAPES.items():
         parts.append((f"{name} params", "validation", TypeAdapter(shape.params)))
         parts.append((f"{name} result", "serialization", TypeAdapter(shape.result)))
-    made, shared = TypeAdapter.json_schemas(parts)
-    by_name = {name: part for (name, _mode), part in made.items()}
+    schemas, shared = TypeAdapter.json_schemas(parts)
+    by_name = {name: part for (name, _mode), part in schemas.items()}
     methods = {
         name: {"params": by_name[f"{name} params"], "result": by_name[f"{name} result"]}
         for name in SHAPES
@@ -53,7 +50,7 @@ def schema() -> dict[str, Any]:
 
 
 def _with_flat_events(definitions: dict[str, Any]) -> dict[str, Any]:
-    """The definitions with the fields of an event beside its other members, as in JSON."""
+    """The definitions, with the fields of an event among its other members, as in its JSON."""
     fields, event = definitions.pop("EventFields"), definitions["Event"]
     properties = event["properties"] | fields["properties"]
     del properties["fields"]
@@ -62,7 +59,7 @@ def _with_flat_events(definitions: dict[str, Any]) -> dict[str, Any]:
 
 
 def text() -> str:
-    """The document as it is checked in."""
+    """The content of docs/protocol.schema.json."""
     return json.dumps(schema(), indent=1, sort_keys=True) + "\n"
 
 

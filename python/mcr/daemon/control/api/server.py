@@ -1,6 +1,6 @@
-"""The clients' connections: who is let in, whose turn it is, and who must go.
+"""The server for clients: accepts connections, answers lines in turn, and enforces limits.
 
-Owns their number and their life. What a line means is the business of `jsonrpc`.
+Owns the connections. `jsonrpc` parses and answers lines.
 """
 
 import asyncio
@@ -15,12 +15,12 @@ from .. import limits
 from ..events import Subscription
 from .access import AccessPolicy, Peer, peer_of
 from .errors import RpcError
-from .jsonrpc import Pieces, refuse
+from .jsonrpc import Pieces, error_line
 from .stream import Budget, LineStream
 
-_ACCEPT_AT_ONCE = 16
-_REFUSED_AT_ONCE = 64  # that are given time to see why
-_LOOK_EVERY_S = 1.0
+_ACCEPTS_PER_EVENT = 16
+_LINGERING_REFUSALS = 64  # refused clients that get time to read the error
+_CHECK_INTERVAL_S = 1.0
 
 _log = logging.getLogger("mcr.clients")
 
@@ -29,22 +29,23 @@ class Connection:
     """One client."""
 
     def __init__(self, lines: LineStream, peer: Peer) -> None:
-        """Take its stream, and who it is."""
+        """Create the record of a connection."""
         self.lines = lines
         self.peer = peer
         self.subscription: Subscription | None = None
         self.ends_after_answer = False
-        """Set by a request whose answer shall be the last."""
+        """Set by a request after whose answer the connection is closed."""
         self.is_busy = False
         self.active_s = time.monotonic()
+        """The time of the last request (`time.monotonic`)."""
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing would be missed if it were closed."""
+        """Whether there is neither a request in progress nor a subscription."""
         return not self.is_busy and self.subscription is None
 
     def subscribe(self, subscription: Subscription | None) -> None:
-        """Replace the subscription; events begin to flow behind the answer in progress."""
+        """Replace the subscription; its events follow the answer in progress."""
         if self.subscription is not None:
             self.subscription.end()
         self.subscription = subscription
@@ -55,13 +56,19 @@ LineHandler = Callable[[bytes, Connection], Awaitable[Pieces | None]]
 
 
 class Server:
-    """All of them."""
+    """Serves all clients of one listening socket."""
 
-    def __init__(self, listener: socket.socket, gate: AccessPolicy, answer: LineHandler) -> None:
-        """Take a listening socket, who is let in, and what answers a line."""
+    def __init__(self, listener: socket.socket, policy: AccessPolicy, answer: LineHandler) -> None:
+        """Take ownership of the listener; accept no client before `start`.
+
+        Args:
+            listener: a listening Unix socket.
+            policy: decides which users may connect.
+            answer: answers a line of a connection; returns None if there is no answer.
+        """
         self._listener = listener
         self._listener.setblocking(False)
-        self._gate = gate
+        self._policy = policy
         self._answer = answer
         self._open: dict[LineStream, Connection] = {}
         self._refused: set[LineStream] = set()
@@ -69,26 +76,26 @@ class Server:
         self._incoming = Budget(limits.INPUT_BYTES)
         self._outgoing = Budget(limits.OUTPUT_BYTES)
         self._loop = asyncio.get_running_loop()
-        self._look: asyncio.TimerHandle | None = None
+        self._check: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
-        """How many are open."""
+        """The number of open connections."""
         return len(self._open)
 
     def start(self) -> None:
-        """Let clients in from now on."""
+        """Start to accept clients."""
         self._loop.add_reader(self._listener, self._accept)
-        self._look_after()
+        self._check_overdue()
 
     def stop_accepting(self) -> None:
-        """Let nobody in any more; those that are in are still served."""
+        """Accept no more clients; connected ones are still served."""
         self._loop.remove_reader(self._listener)
         self._listener.close()
 
     async def close(self, within_s: float) -> None:
-        """Close all, once what is being served is answered, or the time is over."""
-        if self._look is not None:
-            self._look.cancel()
+        """Close all connections after the answers in progress, at the latest after `within_s`."""
+        if self._check is not None:
+            self._check.cancel()
         busy = [task for task in self._serving if not task.done()]
         for connection in self._open.values():
             connection.ends_after_answer = True
@@ -100,15 +107,15 @@ class Server:
             lines.abort()
 
     def _accept(self) -> None:
-        for _ in range(_ACCEPT_AT_ONCE):
+        for _ in range(_ACCEPTS_PER_EVENT):
             try:
                 accepted, _address = self._listener.accept()
             except (BlockingIOError, ConnectionAbortedError, InterruptedError):
                 return
-            except OSError as error:  # no descriptors: whoever waits goes on waiting
+            except OSError as error:  # no descriptors left: clients stay in the backlog
                 _log.warning("no connection can be accepted: %s", error.strerror)
                 self._loop.remove_reader(self._listener)
-                self._loop.call_later(_LOOK_EVERY_S, self._accept_again)
+                self._loop.call_later(_CHECK_INTERVAL_S, self._accept_again)
                 return
             accepted.setblocking(False)
             task = self._loop.create_task(self._serve(accepted))
@@ -127,24 +134,24 @@ class Server:
             return
         lines = LineStream(self._incoming, self._outgoing, self._forget)
         await self._loop.connect_accepted_socket(lambda: lines, accepted)
-        refusal = self._unwanted(peer)
+        refusal = self._refusal(peer)
         if refusal is not None:
             _log.debug("process %d of user %d refused: %s", peer.pid, peer.uid, refusal.message)
-            if not lines.is_over:
+            if not lines.is_closed:
                 self._refused.add(lines)
-            lines.send(refuse(refusal))
-            lines.close(linger=len(self._refused) <= _REFUSED_AT_ONCE)
+            lines.send(error_line(refusal))
+            lines.close(linger=len(self._refused) <= _LINGERING_REFUSALS)
             return
         connection = Connection(lines, peer)
-        if not lines.is_over:
+        if not lines.is_closed:
             self._open[lines] = connection
-            await self._converse(connection)
+            await self._serve_lines(connection)
 
-    def _unwanted(self, peer: Peer) -> RpcError | None:
-        if not self._gate.allows(peer):
+    def _refusal(self, peer: Peer) -> RpcError | None:
+        if not self._policy.allows(peer):
             message = (
                 f"user {peer.uid} may not use this daemon; join the socket's group"
-                f" (gid {self._gate.socket_gid}), or be root"
+                f" (gid {self._policy.socket_gid}), or be root"
             )
             return RpcError(ErrorCode.RIGHTS, message)
         if len(self._open) < limits.CONNECTIONS or self._make_room():
@@ -156,14 +163,14 @@ class Server:
         idle = [each for each in self._open.values() if each.is_idle]
         if not idle:
             return False
-        oldest = min(idle, key=lambda each: each.active_s)
-        _log.debug("process %d made room for another client", oldest.peer.pid)
-        oldest.lines.abort()
-        self._forget(oldest.lines)
+        longest_idle = min(idle, key=lambda each: each.active_s)
+        _log.debug("process %d made room for another client", longest_idle.peer.pid)
+        longest_idle.lines.abort()
+        self._forget(longest_idle.lines)
         return True
 
-    async def _converse(self, connection: Connection) -> None:
-        """Serve one line after the other, and let others come between."""
+    async def _serve_lines(self, connection: Connection) -> None:
+        """Serve lines one by one, and other clients in between."""
         lines = connection.lines
         try:
             while (line := await lines.next()) is not None:
@@ -175,7 +182,7 @@ class Server:
                 await asyncio.sleep(0)
         except LineTooLong:
             message = f"a line is longer than {LINE_BYTES} bytes"
-            lines.send(refuse(RpcError(ErrorCode.LIMIT, message)))
+            lines.send(error_line(RpcError(ErrorCode.LIMIT, message)))
         lines.close()
 
     async def _serve_line(self, line: bytes, connection: Connection) -> None:
@@ -195,12 +202,12 @@ class Server:
         if connection is not None:
             connection.subscribe(None)
 
-    def _look_after(self) -> None:
-        """Cut off those that are overdue; again in a second."""
+    def _check_overdue(self) -> None:
+        """Close connections that exceed a time limit; repeat in a second."""
         now_s = time.monotonic()
         for lines, connection in list(self._open.items()):
-            why = lines.overdue(now_s)
-            if why is not None:
-                _log.debug("process %d was cut off: %s", connection.peer.pid, why)
+            reason = lines.overdue(now_s)
+            if reason is not None:
+                _log.debug("process %d was disconnected: %s", connection.peer.pid, reason)
                 lines.abort()
-        self._look = self._loop.call_later(_LOOK_EVERY_S, self._look_after)
+        self._check = self._loop.call_later(_CHECK_INTERVAL_S, self._check_overdue)

@@ -1,7 +1,6 @@
-"""Lines of bytes between this process and one client, within limits.
+"""Lines of bytes to and from one client, within limits of memory and time.
 
-Owns what has arrived and what has not been read yet, and when a peer must go because of it. Knows
-neither JSON nor what the lines say.
+Owns the received and the unread bytes of a connection, and closes it when they exceed a limit.
 """
 
 import asyncio
@@ -14,21 +13,21 @@ from typing import cast
 from ....protocol.jsonl import LineBuffer
 from .. import limits
 
-_BLOCK_BYTES = 64 << 10  # small pieces are joined to one system call
+_BLOCK_BYTES = 64 << 10  # small pieces are joined and sent by one system call
 _LINGER_S = 2.0
 
 
 class Budget:
-    """Bytes that all connections share; whoever holds the most goes when they are used up."""
+    """A limit on the bytes of all connections; above it the largest connection is closed."""
 
     def __init__(self, limit_bytes: int) -> None:
-        """Start with nothing taken."""
+        """Start with no bytes in use."""
         self._limit_bytes = limit_bytes
         self._held: dict[LineStream, int] = {}
         self._sum = 0
 
     def hold(self, lines: "LineStream", held_bytes: int) -> None:
-        """Note how much a connection holds now; 0 forgets it."""
+        """Record how many bytes a connection holds now; 0 removes it."""
         before = self._held.pop(lines, 0)
         self._sum += held_bytes - before
         if held_bytes:
@@ -38,13 +37,19 @@ class Budget:
 
 
 class LineStream(asyncio.Protocol):
-    """A connection, as lines in and pieces of bytes out."""
+    """A connection that receives lines and sends pieces of bytes."""
 
     def __init__(
-        self, incoming: Budget, outgoing: Budget, gone: Callable[["LineStream"], None]
+        self, incoming: Budget, outgoing: Budget, on_close: Callable[["LineStream"], None]
     ) -> None:
-        """Take the budgets of all connections, and what is called once when this one is over."""
-        self._incoming, self._outgoing, self._gone = incoming, outgoing, gone
+        """Create the protocol of one connection.
+
+        Args:
+            incoming: the budget for received bytes.
+            outgoing: the budget for unread bytes.
+            on_close: called once, when the connection is closed.
+        """
+        self._incoming, self._outgoing, self._on_close = incoming, outgoing, on_close
         self._transport: asyncio.Transport | None = None
         self._buffer = LineBuffer()
         self._half_since_s: float | None = None
@@ -58,24 +63,24 @@ class LineStream(asyncio.Protocol):
         self._closing = False
         self._lingers = self._finished = False
         self.on_room: Callable[[], None] | None = None
-        """Called whenever something was read by the peer."""
+        """Called whenever the peer has read some of the output."""
 
     @property
-    def is_over(self) -> bool:
-        """Whether nothing can be sent any more."""
+    def is_closed(self) -> bool:
+        """Whether nothing more can be sent."""
         return self._transport is None or self._transport.is_closing() or self._closing
 
     @property
     def unread_bytes(self) -> int:
-        """What the peer has not read yet, as far as this process holds it."""
+        """The bytes in this process that the peer has not read yet."""
         waiting = self._transport.get_write_buffer_size() if self._transport else 0
         return self._pieces_bytes + waiting
 
     async def next(self) -> bytes | None:
-        """The next line without its line feed; None when the peer has closed or is gone.
+        """Return the next line without its line feed; None when the connection has ended.
 
         Raises:
-            LineTooLong: the peer sends more than a line may hold.
+            LineTooLong: the line exceeds the limit.
         """
         while True:
             line = self._buffer.take()
@@ -88,8 +93,8 @@ class LineStream(asyncio.Protocol):
             await self._arrived.wait()
 
     def send(self, pieces: Iterable[bytes]) -> None:
-        """Send pieces in order; never waits. A peer that leaves too much unread is cut off."""
-        if self.is_over:
+        """Send pieces in order, without waiting; above the limit for unread bytes, abort."""
+        if self.is_closed:
             return
         if self.unread_bytes == 0:
             self._progress_s = time.monotonic()
@@ -101,9 +106,10 @@ class LineStream(asyncio.Protocol):
             self.abort()
 
     def close(self, *, linger: bool = True) -> None:
-        """Send what waits, then close; nothing that comes is read any more.
+        """Send the pending output, then close; discard further input.
 
-        Lingering gives the peer, which may be sending, the time to see why.
+        Args:
+            linger: give the peer, which may still be sending, time to read the output.
         """
         self._closing = True
         self._lingers = linger and not self._ended
@@ -113,14 +119,18 @@ class LineStream(asyncio.Protocol):
             self._finish()
 
     def abort(self) -> None:
-        """Close at once, without sending what waits."""
+        """Close at once, without the pending output."""
         if self._transport is not None:
             self._transport.abort()
 
     def overdue(self, now_s: float) -> str | None:
-        """Why the peer must go at this time of `time.monotonic`; None while it need not."""
+        """The time limit that the peer exceeds, as a phrase; None if it exceeds none.
+
+        Args:
+            now_s: the time of `time.monotonic`.
+        """
         if self._half_since_s is not None and now_s - self._half_since_s > limits.HALF_LINE_S:
-            return f"half a line was older than {limits.HALF_LINE_S:.0f} s"
+            return f"an incomplete line was older than {limits.HALF_LINE_S:.0f} s"
         unread_bytes = self.unread_bytes
         progress_bytes = self._sent_bytes - (unread_bytes - self._pieces_bytes)
         if progress_bytes != self._progress_bytes or not unread_bytes:
@@ -130,12 +140,12 @@ class LineStream(asyncio.Protocol):
         return None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Asyncio: begin."""
+        """Asyncio: the connection is open."""
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=_BLOCK_BYTES)
 
     def data_received(self, data: bytes) -> None:
-        """Asyncio: bytes have come."""
+        """Asyncio: bytes have arrived."""
         if self._closing:
             return
         self._buffer.feed(data)
@@ -143,24 +153,24 @@ class LineStream(asyncio.Protocol):
         self._arrived.set()
 
     def eof_received(self) -> bool:
-        """Asyncio: the peer sends no more; what it asked for is still answered."""
+        """Asyncio: the peer sends no more; its pending requests are still answered."""
         self._ended = True
         self._arrived.set()
         return not self._closing
 
     def pause_writing(self) -> None:
-        """Asyncio: the peer reads slower than we write."""
+        """Asyncio: the write buffer is full."""
         self._writable = False
 
     def resume_writing(self) -> None:
-        """Asyncio: the peer has read."""
+        """Asyncio: the write buffer has room again."""
         self._writable = True
         self._write()
         if self.on_room is not None:
             self.on_room()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Asyncio: it is over."""
+        """Asyncio: the connection is closed."""
         self._transport = None
         self._ended = True
         self._buffer.rest()
@@ -169,13 +179,13 @@ class LineStream(asyncio.Protocol):
         self._account()
         self._outgoing.hold(self, 0)
         self._arrived.set()
-        self._gone(self)
+        self._on_close(self)
 
     def _account(self) -> None:
-        """Bring up to date what depends on how much has arrived."""
+        """Update the budget and the time limit, and pause reading above the read-ahead limits."""
         self._incoming.hold(self, len(self._buffer) if self._transport else 0)
-        half = self._buffer.lines == 0 and len(self._buffer) > 0
-        if not half:
+        is_incomplete = self._buffer.lines == 0 and len(self._buffer) > 0
+        if not is_incomplete:
             self._half_since_s = None
         elif self._half_since_s is None:
             self._half_since_s = time.monotonic()
@@ -189,7 +199,7 @@ class LineStream(asyncio.Protocol):
 
     def _write(self) -> None:
         while self._pieces and self._writable and self._transport is not None:
-            if self._transport.is_closing():  # asyncio would complain of it on standard error
+            if self._transport.is_closing():  # asyncio would log a warning
                 break
             block = [self._pieces.popleft()]
             size = len(block[0])

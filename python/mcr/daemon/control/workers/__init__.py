@@ -1,1 +1,1 @@
-"""The worker processes as control knows them."""
+"""Control's side of the worker processes: the pool, its channels, counters and rule status."""

@@ -1,6 +1,6 @@
-"""The channel to one worker: requests and their answers, and what it tells by itself.
+"""The channel from control to one worker: requests with their answers, and unrequested events.
 
-Owns the frames, their limits and times. What is asked is the business of `pool`.
+Owns the frames and their limits in size and time. `pool` decides what to request.
 """
 
 import asyncio
@@ -15,120 +15,128 @@ from ..api.jsonrpc import encode
 from .messages import Failure, WorkerMessage, read_message
 
 ANSWER_S = 10.0
-"""How long a worker may take for an answer, in seconds."""
+"""The time limit for an answer, in seconds."""
 _LENGTH_BYTES = 4
-_PAUSE_S = 0.002
-_LONG_S = 0.05
+_SHORTEST_PAUSE_S = 0.002  # a shorter sleep is imprecise: the loop's clock ticks in milliseconds
+_LONG_READ_S = 0.05
 
 _log = logging.getLogger("mcr.workers")
 
 
 class ChannelLost(Exception):
-    """The channel is over: the worker died, closed it, or said what no worker says."""
+    """The channel is closed: the worker died, closed it, or violated the protocol."""
 
 
 class ChannelSilent(ChannelLost):
-    """The worker has not answered in time."""
+    """The worker did not answer in time."""
 
 
 class WorkerRefused(Exception):
-    """The worker says why it cannot do what it was asked; nothing has changed there."""
+    """The worker refused a request and reported why; nothing has changed in the worker."""
 
     def __init__(self, failure: Failure) -> None:
-        """Take its reason."""
+        """Keep the reason."""
         self.failure = failure
         super().__init__(failure["message"])
 
 
 class WorkerChannel:
-    """One channel, from its first to its last byte."""
+    """The channel to one incarnation of a worker."""
 
     def __init__(
         self,
         channel: socket.socket,
-        told: Callable[[WorkerMessage], None],
-        lost: Callable[["WorkerChannel"], None],
+        on_event: Callable[[WorkerMessage], None],
+        on_close: Callable[["WorkerChannel"], None],
     ) -> None:
-        """Take the socket, what takes events, and what is called once when it is over."""
-        self._channel = channel
-        self._told, self._lost = told, lost
-        self._writer: asyncio.StreamWriter | None = None
-        self._turn = asyncio.Lock()
-        self._answers: asyncio.Queue[WorkerMessage | None] = asyncio.Queue(maxsize=1)
-        self._asked = 0
-        self._expects = False
-        self._reading = asyncio.get_running_loop().create_task(self._read())
-        self.is_over = False
-        self._events, self._counted_s = 0.0, time.monotonic()
-        self._owed_s = 0.0  # to others, for what the worker has told by itself
+        """Take ownership of the socket and begin to read.
 
-    async def ask(self, request: dict[str, Any], within_s: float = ANSWER_S) -> dict[str, Any]:
-        """Ask, and return what the worker says of it.
+        Args:
+            channel: a non-blocking SOCK_STREAM socket to the worker.
+            on_event: called for each event.
+            on_close: called once, when the channel is closed by either side.
+        """
+        self._channel = channel
+        self._on_event, self._on_close = on_event, on_close
+        self._writer: asyncio.StreamWriter | None = None
+        self._lock = asyncio.Lock()
+        self._answers: asyncio.Queue[WorkerMessage | None] = asyncio.Queue(maxsize=1)
+        self._last_id = 0
+        self._awaits_answer = False
+        self._reader_task = asyncio.get_running_loop().create_task(self._read())
+        self.is_closed = False
+        self._events, self._counted_s = 0.0, time.monotonic()
+        self._owed_s = 0.0  # time that events of this worker took, to be left to other tasks
+
+    async def request(self, members: dict[str, Any], timeout_s: float = ANSWER_S) -> dict[str, Any]:
+        """Send a request and return the `ok` member of its answer.
 
         Raises:
-            WorkerRefused, ChannelLost, ChannelSilent: as they say.
+            WorkerRefused: the worker refused.
+            ChannelSilent: no answer within `timeout_s` seconds; the channel is closed then.
+            ChannelLost: the channel is closed.
         """
-        return await self.ask_encoded(encode(request)[1:], within_s)
+        return await self.request_encoded(encode(members)[1:], timeout_s)
 
-    async def ask_encoded(self, members: bytes, within_s: float = ANSWER_S) -> dict[str, Any]:
-        """The same with the members as JSON, without the brace before them."""
-        async with self._turn:
-            await self._send(members, within_s)
-            answer = await self._answer(within_s)
+    async def request_encoded(self, members: bytes, timeout_s: float = ANSWER_S) -> dict[str, Any]:
+        """Like `request`, with the members as JSON without the opening brace."""
+        async with self._lock:
+            await self._send(members, timeout_s)
+            answer = await self._answer(timeout_s)
             return answer.get("ok", {})
 
     def close(self) -> None:
-        """End the channel; whoever waits for an answer gets `ChannelLost`."""
+        """Close the channel; a pending request raises `ChannelLost`."""
         if self._writer is not None:
-            self._reading.cancel()
+            self._reader_task.cancel()
         self._end()
 
-    async def _send(self, members: bytes, within_s: float) -> None:
-        self._asked += 1
-        start = b'{"id":%d,' % self._asked
+    async def _send(self, members: bytes, timeout_s: float) -> None:
+        self._last_id += 1
+        start = b'{"id":%d,' % self._last_id
         length = len(start) + len(members)
-        if self.is_over or (self._writer is None and not await self._opened()):
+        if self.is_closed or (self._writer is None and not await self._wait_for_stream()):
             raise ChannelLost("the channel is closed")
         assert self._writer is not None
         if length > limits.FRAME_BYTES:
-            message = f"the rules need {length} bytes, more than a worker takes at once"
+            message = f"the rules need {length} bytes; a worker accepts {limits.FRAME_BYTES}"
             raise WorkerRefused({"kind": "limit", "rule": None, "message": message})
-        self._expects = True
+        self._awaits_answer = True
         self._writer.write(length.to_bytes(_LENGTH_BYTES, "little") + start)
         self._writer.write(members)
         try:
-            await asyncio.wait_for(self._writer.drain(), within_s)
+            await asyncio.wait_for(self._writer.drain(), timeout_s)
         except TimeoutError:
-            raise self._silent(within_s) from None
+            raise self._silence(timeout_s) from None
         except OSError:
             self.close()
-            raise ChannelLost("the channel broke") from None
+            raise ChannelLost("the channel failed") from None
 
-    async def _answer(self, within_s: float) -> WorkerMessage:
+    async def _answer(self, timeout_s: float) -> WorkerMessage:
         try:
-            answer = await asyncio.wait_for(self._answers.get(), within_s)
+            answer = await asyncio.wait_for(self._answers.get(), timeout_s)
         except TimeoutError:
-            raise self._silent(within_s) from None
+            raise self._silence(timeout_s) from None
         if answer is None:
-            raise ChannelLost("the worker ended the channel")
+            raise ChannelLost("the worker closed the channel")
         error = answer.get("error")
         if isinstance(error, dict):
             raise WorkerRefused(error)
         return answer
 
-    def _silent(self, within_s: float) -> ChannelSilent:
+    def _silence(self, timeout_s: float) -> ChannelSilent:
         self.close()
-        return ChannelSilent(f"the worker did not answer for {within_s:.0f} s")
+        return ChannelSilent(f"the worker did not answer for {timeout_s:.0f} s")
 
-    async def _opened(self) -> bool:
-        """Wait until the reading task has the stream."""
-        while self._writer is None and not self.is_over:
+    async def _wait_for_stream(self) -> bool:
+        """Wait until `_read` has opened the stream; return whether it is open."""
+        while self._writer is None and not self.is_closed:
             await asyncio.sleep(0)
         return self._writer is not None
 
     async def _read(self) -> None:
         reader, self._writer = await asyncio.open_unix_connection(sock=self._channel)
-        if self.is_over:  # before asyncio had begun to watch the socket, which it would not forgive
+        if self.is_closed:  # asyncio cannot watch a socket that was closed before this point
             self._writer.transport.abort()
             return
         try:
@@ -137,55 +145,54 @@ class WorkerChannel:
                 length = int.from_bytes(head, "little")
                 if length > limits.FRAME_BYTES:
                     raise ValueError(f"a message of {length} bytes")
-                await self._take_turn(await reader.readexactly(length))
+                await self._handle_fairly(await reader.readexactly(length))
         except (asyncio.IncompleteReadError, OSError):
             pass
         except ValueError as error:
-            _log.warning("a worker says what no worker says: %s", str(error)[:200])
+            _log.warning("a worker violated the protocol: %s", str(error)[:200])
         self._end()
 
-    async def _take_turn(self, body: bytes) -> None:
-        """Take a message; one that costs much, or that nobody asked for, leaves others as much."""
+    async def _handle_fairly(self, body: bytes) -> None:
+        """Handle a message; after an event or a long message, leave other tasks as much time."""
         began_s = time.monotonic()
         message = read_message(body)
         is_event = "event" in message
         if is_event:
             self._count_event(began_s)
-        await self._take(message)
-        took_s = time.monotonic() - began_s
-        if is_event or took_s > _LONG_S:
-            self._owed_s += took_s
-        # Less is not worth a sleep: the loop's clock ticks in milliseconds.
+        await self._handle(message)
+        elapsed_s = time.monotonic() - began_s
+        if is_event or elapsed_s > _LONG_READ_S:
+            self._owed_s += elapsed_s
         pause_s, self._owed_s = (
-            (self._owed_s, 0.0) if self._owed_s > _PAUSE_S else (0, self._owed_s)
+            (self._owed_s, 0.0) if self._owed_s > _SHORTEST_PAUSE_S else (0, self._owed_s)
         )
         await asyncio.sleep(pause_s)
 
     def _count_event(self, now_s: float) -> None:
-        """Bear with so many events at once, and so many a second (a leaky bucket)."""
+        """Permit a burst of events and then a steady rate (a leaky bucket)."""
         leaked = (now_s - self._counted_s) * limits.WORKER_EVENTS_A_SECOND
         self._events, self._counted_s = max(0.0, self._events - leaked) + 1, now_s
         if self._events > limits.WORKER_EVENTS:
             raise ValueError(f"more than {limits.WORKER_EVENTS_A_SECOND} events a second")
 
-    async def _take(self, message: WorkerMessage) -> None:
+    async def _handle(self, message: WorkerMessage) -> None:
         if "event" in message:
-            self._told(message)
+            self._on_event(message)
         elif isinstance(message.get("error"), str):
-            raise ValueError("a refusal without its kind")
-        elif self._expects and message.get("id") == self._asked:
-            self._expects = False
+            raise ValueError("an error without its kind")
+        elif self._awaits_answer and message.get("id") == self._last_id:
+            self._awaits_answer = False
             await self._answers.put(message)
         else:
-            raise ValueError("an answer to nothing that was asked")
+            raise ValueError("an answer without a request")
 
     def _end(self) -> None:
-        if self.is_over:
+        if self.is_closed:
             return
-        self.is_over = True
+        self.is_closed = True
         if self._writer is not None:
             self._writer.transport.abort()
         while not self._answers.empty():
             self._answers.get_nowait()
         self._answers.put_nowait(None)
-        self._lost(self)
+        self._on_close(self)

@@ -1,7 +1,7 @@
 """Messages between control and a worker, as JSON.
 
-Owns the shapes: what is sent is made here, what comes is checked here, since a worker in somebody
-else's hands may say anything. Knows no sockets.
+Creates the requests and validates what workers send: a compromised worker may send anything. Does
+no input or output.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,21 +16,21 @@ from .. import limits
 from ..api.jsonrpc import encode
 
 PROTOCOL = 1
-"""The version of the messages; a worker that speaks another one is not used."""
+"""The version of the messages; a worker with another version is restarted."""
 
 Text = Annotated[str, Field(max_length=4096)]
 
 
 class Failure(TypedDict):
-    """Why a worker refuses."""
+    """Why a worker refused a request."""
 
     kind: Literal["interface", "rights", "limit", "rule", "engine"]
     rule: Text | None
     message: Text
 
 
-class RuleNews(TypedDict):
-    """What keeps a rule's input or outputs from working now."""
+class RuleTrouble(TypedDict):
+    """The current troubles of a rule: why its input waits, and why each output is parked."""
 
     id: Text
     trouble: Text | None
@@ -38,7 +38,7 @@ class RuleNews(TypedDict):
 
 
 class WorkerHello(TypedDict):
-    """What a worker says of itself."""
+    """A worker's answer to `hello`: its identity and the rules that it has."""
 
     protocol: int
     number: int
@@ -56,9 +56,9 @@ class WorkerMessage(TypedDict, total=False):
     id: int
     ok: dict[str, Any]
     error: Failure | Text
-    """Why it refuses; or in an event, what the engine ended with."""
+    """In an answer, why the worker refused; in an event, why the engine ended."""
     event: Literal["rules", "link", "log", "engine"]
-    rules: list[RuleNews]
+    rules: list[RuleTrouble]
     name: Text
     index: int
     change: Text
@@ -73,10 +73,11 @@ _HELLO = TypeAdapter(WorkerHello)
 
 
 def read_message(body: bytes) -> WorkerMessage:
-    """A message of a worker.
+    """Parse a message from a worker.
 
     Raises:
-        ValueError: it is none, or holds more than can be read without holding up clients.
+        ValueError: the message is invalid, or holds so many values that parsing it would delay
+            clients.
     """
     values = body.count(b",") + body.count(b"[") + body.count(b"{")
     if values > limits.WORKER_VALUES:
@@ -90,10 +91,10 @@ def read_message(body: bytes) -> WorkerMessage:
 
 
 def read_hello(ok: dict[str, Any]) -> WorkerHello:
-    """What a worker says of itself.
+    """Parse the answer to `hello`.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: the answer is invalid.
     """
     return _HELLO.validate_python(ok, strict=True)
 
@@ -101,7 +102,14 @@ def read_hello(ok: dict[str, Any]) -> WorkerHello:
 def prepare_body(
     revision: int, *, whole: bool, remove: Sequence[str], add: Iterable[tuple[str, bool, bytes]]
 ) -> bytes:
-    """The members of a `prepare`; each rule as id, whether enabled, and its `spec_members`."""
+    """Encode a `prepare` request as JSON, without the opening brace.
+
+    Args:
+        revision: the revision that the rules get with this change.
+        whole: whether `add` replaces all rules.
+        remove: the ids of the removed rules.
+        add: the added rules, each as its id, whether it is enabled, and its `spec_members`.
+    """
     specs = (rule_spec(rule_id, members, enabled=enabled) for rule_id, enabled, members in add)
     head = encode({"do": "prepare", "revision": revision, "whole": whole, "remove": list(remove)})
     return head[1:-1] + b',"add":[' + b",".join(specs) + b"]}"

@@ -1,21 +1,21 @@
 """The worker pool: applies a change to all workers or none, and updates restarted workers.
 
-Owns the two phases of a change and who has which rules. What the rules are it is told; what a
-worker counts is the business of `counters`.
+Owns the two phases of a change (prepare, commit) and the record of which worker has which rules.
+The rules come from the rulebook.
 
-All workers end equal, whatever happens to some of them during a change:
+All workers end with the same rules, whatever happens to some of them during a change:
 
-- one refuses to prepare: all abort, nothing has changed;
-- one dies or says nothing while it prepares: the others go on, and its successor gets the rules
-  as they are then. Where there is no other, the change waits for the successor and asks it once
-  more; whatever kills each worker that gets it, is refused;
-- one dies or fails while it commits: as soon as one has committed, the change is real, and the
-  others get it when they are back. If none has, nothing has changed.
+- A worker refuses to prepare: the change is aborted in all, and nothing has changed.
+- A worker dies or is silent while it prepares: the others continue, and its successor gets the
+  rules in force. If there is no other worker, the change waits for the successor and tries once
+  more; a change that kills its workers twice is refused.
+- A worker dies or fails to commit: once one worker has committed, the change is in force, and the
+  others get it after their restart. If none has, nothing has changed.
 
-A worker that comes back gets the rules as they are at once, also while others make a change. It
-takes part in changes as soon as it has had the outcome of that one.
+A restarted worker gets the rules in force at once, even during a change. It takes part in changes
+as soon as it has the outcome of that one.
 
-A worker that is silent, or whose channel ends while it lives, is killed by the supervisor.
+A worker that is silent, or that closes its channel and keeps running, is killed by the supervisor.
 """
 
 import asyncio
@@ -36,326 +36,332 @@ from .messages import PROTOCOL, Failure, WorkerHello, WorkerMessage, prepare_bod
 from .worker import DeathRecord, Worker
 
 WAIT_FOR_WORKER_S = 5.0
-"""How long a change waits for a worker while none is there, in seconds."""
-_END_OF_LIFE_S = 2.0  # between the end of a channel and the supervisor's word on its worker
-_PREPARE_S = 9.0  # less than the 10 s for which a worker keeps what it has prepared
-_REFUSED_RULES = 16  # that a worker may leave out when it comes back
+"""How long a change waits for a worker if none is running, in seconds."""
+_EXIT_S = 2.0  # between the end of a channel and the supervisor's report of the exit
+_PREPARE_S = 9.0  # less than the 10 s for which a worker keeps a prepared change
+_REFUSED_RULES = 16  # the most rules that a restarted worker may refuse
 _RETRY_S = 10.0
 
-_Linked = tuple[Worker, WorkerChannel]
-"""A worker and the channel to this incarnation of it."""
+_Connected = tuple[Worker, WorkerChannel]
+"""A worker, and the channel to its current incarnation."""
 
 _log = logging.getLogger("mcr.workers")
 
 
 class Rules(Protocol):
-    """The rules that workers shall have."""
+    """The rules in force."""
 
     @property
     def revision(self) -> int:
-        """Of these rules."""
+        """Their revision."""
 
     def specs(self) -> list[tuple[str, bool, bytes]]:
-        """Each in their order: its id, whether it is enabled, what workers are told of the rest."""
+        """Each rule in order: its id, whether it is enabled, and its `spec_members`."""
 
 
 class WorkerPool:
-    """The workers, running or not."""
+    """All workers of the daemon, running or not."""
 
     def __init__(
         self,
         count: int,
         rules: Rules,
         bus: EventBus,
-        restart: Callable[[int], None],
-        told: Callable[[int, WorkerMessage], None],
+        request_restart: Callable[[int], None],
+        on_event: Callable[[int, WorkerMessage], None],
     ) -> None:
-        """Know of so many workers; none is there yet.
+        """Create the records of all workers; none is connected yet.
 
         Args:
-            count: how many.
-            rules: what they shall have.
-            bus: where starts and ends are told.
-            restart: asks the supervisor to kill and restart one, by its number.
-            told: takes what a worker tells by itself.
+            count: the number of workers.
+            rules: the rules in force.
+            bus: where starts and deaths are published.
+            request_restart: asks the supervisor to kill and restart the worker with this number.
+            on_event: called with a worker's number and each event from it.
         """
         self.workers = [Worker(number) for number in range(count)]
         self.lock = asyncio.Lock()
-        """Held by whoever changes the rules or counts on a worker to have them."""
+        """Held during a change of the rules, and while workers must all have the same rules."""
         self.log_level = "info"
-        """What workers shall log at least."""
+        """The least severe level that workers log."""
         self._rules = rules
         self._events = bus
-        self._restart = restart
-        self._told = told
+        self._request_restart = request_restart
+        self._on_event = on_event
         self._tasks: set[asyncio.Task[None]] = set()
-        self._serves = False
+        self._is_started = False
 
     @property
     def running(self) -> list[Worker]:
-        """Those that relay by the rules."""
+        """The workers that relay."""
         return [worker for worker in self.workers if worker.is_running]
 
-    def lack(self, rule_id: str) -> str | None:
-        """Why a worker does not have a rule, as the state of the rule says it."""
-        found = (worker.lacks[rule_id] for worker in self.workers if rule_id in worker.lacks)
-        why = next(found, None)
-        return None if why is None else f"unresolved: {why}"
+    def refusal_of(self, rule_id: str) -> str | None:
+        """Why a worker lacks a rule, as the rule's state; None if none has refused it."""
+        refused = (each.refused_rules for each in self.workers)
+        reason = next((reasons[rule_id] for reasons in refused if rule_id in reasons), None)
+        return None if reason is None else f"unresolved: {reason}"
 
-    async def begin(self) -> None:
-        """Bring up all workers that are there, and from now on each that comes."""
-        self._serves = True
+    async def start(self) -> None:
+        """Give all connected workers the rules, and from now on each one that connects."""
+        self._is_started = True
         async with self.lock:
-            await self._bring_up_all()
+            await self._update_all()
 
-    def came(self, word: WorkerStarted, descriptor: int) -> None:
-        """Take the channel to a worker that runs; an older one of the same number is over."""
+    def connect_worker(self, started: WorkerStarted, descriptor: int) -> None:
+        """Record a worker that runs, and take ownership of the channel to it.
+
+        An older channel to the worker is closed.
+        """
         channel = socket.socket(fileno=descriptor)
         channel.setblocking(False)
-        worker = self.workers[word.number]
-        if worker.link is not None:
-            old, worker.link = worker.link, None
+        worker = self.workers[started.number]
+        if worker.channel is not None:
+            old, worker.channel = worker.channel, None
             old.close()
-        if (word.pid, word.incarnation) != (worker.pid, worker.incarnation):
-            worker.started_at = time.time() if word.started_at is None else word.started_at
-            text = f"worker {word.number} runs as process {word.pid}"
-            self._events.publish("worker", "started", text, number=word.number, pid=word.pid)
-        worker.pid, worker.incarnation, worker.cpu = word.pid, word.incarnation, word.cpu
-        worker.restart_in_ms, worker.synced = None, False
-        worker.deaths = max(worker.deaths, word.deaths)
-        if worker.last_death is None and word.last_death is not None:
+        if (started.pid, started.incarnation) != (worker.pid, worker.incarnation):
+            worker.started_at = time.time() if started.started_at is None else started.started_at
+            text = f"worker {started.number} runs as process {started.pid}"
+            self._events.publish("worker", "started", text, number=started.number, pid=started.pid)
+        worker.pid, worker.incarnation, worker.cpu = started.pid, started.incarnation, started.cpu
+        worker.restart_in_ms, worker.is_current = None, False
+        worker.deaths = max(worker.deaths, started.deaths)
+        if worker.last_death is None and started.last_death is not None:
             worker.last_death = DeathRecord(
-                word.last_death.at, word.last_death.cause, was_seen=False
+                started.last_death.at, started.last_death.cause, was_observed=False
             )
-        worker.link = WorkerChannel(
+        worker.channel = WorkerChannel(
             channel,
-            lambda message: self._told(word.number, message),
-            lambda link: self._link_ended(worker, link),
+            lambda message: self._on_event(started.number, message),
+            lambda closed: self._handle_close(worker, closed),
         )
-        if self._serves:
-            self._spawn(self._bring_back(worker))
+        if self._is_started:
+            self._spawn(self._resume(worker))
 
-    def ended(self, word: WorkerExited) -> None:
-        """Take the supervisor's word on the end of a worker."""
-        worker = self.workers[word.number]
-        if worker.pid == word.pid:
-            worker.pid, worker.synced = None, False
-            if worker.link is not None:
-                worker.link.close()
-        worker.deaths, worker.restart_in_ms = word.deaths, word.restart_in_ms
+    def record_exit(self, exited: WorkerExited) -> None:
+        """Record that a worker has exited, as the supervisor reports it."""
+        worker = self.workers[exited.number]
+        if worker.pid == exited.pid:
+            worker.pid, worker.is_current = None, False
+            if worker.channel is not None:
+                worker.channel.close()
+        worker.deaths, worker.restart_in_ms = exited.deaths, exited.restart_in_ms
         dropped = worker.kernel_dropped_frames
-        worker.last_death = DeathRecord(word.at, word.cause, kernel_dropped_frames=dropped)
-        number, pid = word.number, word.pid
-        text = f"worker {number}, process {pid}: {word.cause}"
-        self._events.publish("worker", "died", text, number=number, pid=pid, cause=word.cause)
+        worker.last_death = DeathRecord(exited.at, exited.cause, kernel_dropped_frames=dropped)
+        number, pid = exited.number, exited.pid
+        text = f"worker {number}, process {pid}: {exited.cause}"
+        self._events.publish("worker", "died", text, number=number, pid=pid, cause=exited.cause)
         _log.warning("%s", text)
-        if word.restart_in_ms:
-            text = f"worker {number} starts again in {word.restart_in_ms} ms"
+        if exited.restart_in_ms:
+            text = f"worker {number} starts again in {exited.restart_in_ms} ms"
             self._events.publish("worker", "restarting", text, number=number, pid=pid)
 
     async def change(self, body: bytes, rule_ids: Iterable[str]) -> None:
-        """Make a change in all workers; the caller holds the lock and makes it real then.
+        """Make a change in all workers; the caller holds the lock, and then updates the rulebook.
 
         Args:
-            body: what they are told, see `prepare_body`.
-            rule_ids: the rules that it is about.
+            body: the request to prepare it, see `prepare_body`.
+            rule_ids: the changed rules.
 
         Raises:
             RuleError, InterfaceError, RightsError, EngineError, RpcError: nothing has changed.
         """
-        ready = await self._prepare(body)
-        if not ready:  # those that were there are gone: their successors are asked, once
-            ready = await self._prepare(body)
-        if not ready:
-            raise EngineError("every worker ended while it prepared the change; nothing changed")
-        outcomes = await self._ask_each(ready, {"do": "commit"})
-        if not any(outcome is None for outcome in outcomes):
-            raise EngineError("no worker could finish the change; nothing has changed")
-        for (worker, link), outcome in zip(ready, outcomes, strict=True):
-            if outcome is not None:
-                why = f"it prepared a change and could not finish it: {outcome}"
-                self._give_up(worker, link, why)
+        prepared = await self._prepare(body)
+        if not prepared:  # all workers died; try their successors, once
+            prepared = await self._prepare(body)
+        if not prepared:
+            raise EngineError("every worker died while it prepared the change; nothing has changed")
+        errors = await self._request_each(prepared, {"do": "commit"})
+        if all(error is not None for error in errors):
+            raise EngineError("no worker could commit the change; nothing has changed")
+        for (worker, channel), error in zip(prepared, errors, strict=True):
+            if error is not None:
+                self._replace(worker, channel, f"it could not commit a prepared change: {error}")
+        changed = set(rule_ids)
         for worker in self.workers:
-            if worker.lacks:
-                gone = set(rule_ids)
-                worker.lacks = {each: why for each, why in worker.lacks.items() if each not in gone}
+            refused = worker.refused_rules.items()
+            worker.refused_rules = {each: why for each, why in refused if each not in changed}
 
-    async def tell_log_level(self, level: str) -> None:
-        """Let all workers log this and what is graver."""
+    async def set_log_level(self, level: str) -> None:
+        """Make all workers log this level and more severe ones."""
         self.log_level = level
-        await self._ask_each(self._linked, {"do": "log", "level": level})
+        await self._request_each(self._connected, {"do": "log", "level": level})
 
-    async def stop(self, within_s: float) -> None:
-        """Let all engines send what they have received, and end; what they counted stays."""
-        stops = (link.ask({"do": "stop"}, within_s) for _worker, link in self._linked)
+    async def stop(self, timeout_s: float) -> None:
+        """Stop all engines once they have sent what they have received; counters remain."""
+        stops = (channel.request({"do": "stop"}, timeout_s) for _worker, channel in self._connected)
         await asyncio.gather(*stops, return_exceptions=True)
 
-    def restart(self, worker: Worker, why: str) -> None:
+    def restart(self, worker: Worker, reason: str) -> None:
         """Have a worker killed that hangs; its successor gets the rules."""
-        if worker.link is not None:
-            self._give_up(worker, worker.link, why)
+        if worker.channel is not None:
+            self._replace(worker, worker.channel, reason)
 
-    async def _prepare(self, body: bytes) -> list[_Linked]:
-        """Those that are ready to commit; none if all have ended meanwhile."""
+    async def _prepare(self, body: bytes) -> list[_Connected]:
+        """Prepare a change; return the workers that can commit it, none if all have died."""
         asked = await self._wait_for_workers()
-        outcomes = await asyncio.gather(
+        errors = await asyncio.gather(
             *(
-                self._outcome(worker, link, link.ask_encoded(body, _PREPARE_S))
-                for worker, link in asked
+                self._await_answer(worker, channel, channel.request_encoded(body, _PREPARE_S))
+                for worker, channel in asked
             )
         )
-        pairs = list(zip(asked, outcomes, strict=True))
-        ready = [each for each, outcome in pairs if outcome is None]
-        refused = [outcome for _each, outcome in pairs if isinstance(outcome, WorkerRefused)]
-        if not refused:
-            return ready
-        outcomes = await self._ask_each(ready, {"do": "abort"})
-        for (worker, link), outcome in zip(ready, outcomes, strict=True):
-            if outcome is not None:
-                self._give_up(worker, link, "it could not take a prepared change back")
-        raise error_of(refused[0].failure)
+        prepared = [each for each, error in zip(asked, errors, strict=True) if error is None]
+        refusals = [error for error in errors if isinstance(error, WorkerRefused)]
+        if not refusals:
+            return prepared
+        errors = await self._request_each(prepared, {"do": "abort"})
+        for (worker, channel), error in zip(prepared, errors, strict=True):
+            if error is not None:
+                self._replace(worker, channel, "it could not abort a prepared change")
+        raise error_from(refusals[0].failure)
 
-    async def _wait_for_workers(self) -> list[_Linked]:
-        """Those that run, or the first that comes back in time."""
-        ends_s = time.monotonic() + WAIT_FOR_WORKER_S
-        while not (running := [each for each in self._linked if each[0].synced]):
-            left_s = ends_s - time.monotonic()
+    async def _wait_for_workers(self) -> list[_Connected]:
+        """The workers with the current rules; waits for the first one if there is none."""
+        deadline_s = time.monotonic() + WAIT_FOR_WORKER_S
+        while not (current := [each for each in self._connected if each[0].is_current]):
+            left_s = deadline_s - time.monotonic()
             if left_s <= 0:
                 raise EngineError("no worker is running; nothing has changed")
-            await self._bring_up_all()
-            if not any(worker.synced for worker in self.running):
+            await self._update_all()
+            if not any(worker.is_current for worker in self.running):
                 await asyncio.sleep(min(left_s, 0.02))
-        return running
+        return current
 
     @property
-    def _linked(self) -> list[_Linked]:
-        return [(worker, worker.link) for worker in self.running if worker.link is not None]
+    def _connected(self) -> list[_Connected]:
+        return [(each, each.channel) for each in self.running if each.channel is not None]
 
-    async def _ask_each(
-        self, asked: Sequence[_Linked], request: dict[str, Any]
+    async def _request_each(
+        self, asked: Sequence[_Connected], request: dict[str, Any]
     ) -> list[WorkerRefused | ChannelLost | None]:
+        """Send a request to each worker; return the error of each, None where it succeeded."""
         return await asyncio.gather(
-            *(self._outcome(worker, link, link.ask(request, ANSWER_S)) for worker, link in asked)
+            *(
+                self._await_answer(worker, channel, channel.request(request, ANSWER_S))
+                for worker, channel in asked
+            )
         )
 
-    async def _outcome(
-        self, worker: Worker, link: WorkerChannel, asking: Awaitable[object]
+    async def _await_answer(
+        self, worker: Worker, channel: WorkerChannel, answer: Awaitable[object]
     ) -> WorkerRefused | ChannelLost | None:
-        """What came of a question; None where the worker did what it was asked."""
+        """Await the answer to a request; return its error, None where it succeeded."""
         try:
-            await asking
-        except ChannelSilent as silent:
-            self._give_up(worker, link, str(silent))
-            return silent
+            await answer
+        except ChannelSilent as silence:
+            self._replace(worker, channel, str(silence))
+            return silence
         except (ChannelLost, WorkerRefused) as error:
             return error
         return None
 
-    def _give_up(self, worker: Worker, link: WorkerChannel, why: str) -> None:
-        """Have it killed, unless its successor is there, which gets the rules as they are then."""
-        if worker.link is not link:
+    def _replace(self, worker: Worker, channel: WorkerChannel, reason: str) -> None:
+        """Have an incarnation killed, unless its successor has connected already."""
+        if worker.channel is not channel:
             return
-        _log.warning("worker %d is restarted: %s", worker.number, why)
-        worker.synced, worker.link = False, None
-        link.close()
-        self._restart(worker.number)
+        _log.warning("worker %d is restarted: %s", worker.number, reason)
+        worker.is_current, worker.channel = False, None
+        channel.close()
+        self._request_restart(worker.number)
 
-    def _link_ended(self, worker: Worker, link: WorkerChannel) -> None:
-        if worker.link is link:
-            worker.synced = False
-            self._spawn(self._kill_if_disconnected(worker, link))
+    def _handle_close(self, worker: Worker, channel: WorkerChannel) -> None:
+        if worker.channel is channel:
+            worker.is_current = False
+            self._spawn(self._kill_if_disconnected(worker, channel))
 
-    async def _kill_if_disconnected(self, worker: Worker, link: WorkerChannel) -> None:
-        """A worker that lives without a channel must not go on by rules that nobody can change."""
-        await asyncio.sleep(_END_OF_LIFE_S)
-        if worker.link is link and worker.pid is not None:
-            self._give_up(worker, link, "its channel has ended")
+    async def _kill_if_disconnected(self, worker: Worker, channel: WorkerChannel) -> None:
+        """Kill a worker that keeps running without a channel: its rules could not be changed."""
+        await asyncio.sleep(_EXIT_S)
+        if worker.channel is channel and worker.pid is not None:
+            self._replace(worker, channel, "it closed its channel")
 
-    async def _bring_back(self, worker: Worker) -> None:
-        """Let a worker that has come relay again before a change that is under way has ended."""
-        await self._provide(worker)
+    async def _resume(self, worker: Worker) -> None:
+        """Make a restarted worker relay at once, and update it after a change in progress."""
+        await self._give_rules(worker)
         async with self.lock:
-            await self._bring_up_all()
+            await self._update_all()
 
-    async def _bring_up_all(self) -> None:
-        """Give the rules to all that have a channel and not the rules yet; the lock is held."""
-        await asyncio.gather(*(self._bring_up(each) for each in self.workers if not each.synced))
+    async def _update_all(self) -> None:
+        """Give the rules to all connected workers that lack the current ones; holds the lock."""
+        await asyncio.gather(*(self._update(each) for each in self.workers if not each.is_current))
 
-    async def _bring_up(self, worker: Worker) -> None:
-        link = await self._provide(worker)
-        if link is None:
+    async def _update(self, worker: Worker) -> None:
+        channel = await self._give_rules(worker)
+        if channel is None:
             return
-        worker.synced = True
-        if worker.lacks:
-            self._spawn(self._retry(worker, link))
+        worker.is_current = True
+        if worker.refused_rules:
+            self._spawn(self._retry_refused(worker, channel))
 
-    async def _provide(self, worker: Worker) -> WorkerChannel | None:
-        """Give a worker the rules that are real now; its link, unless it could not take them."""
-        async with worker.turn:
-            link = worker.link
-            if link is None or link.is_over:
+    async def _give_rules(self, worker: Worker) -> WorkerChannel | None:
+        """Give a worker the rules in force; return its channel, None if it did not accept them."""
+        async with worker.rules_lock:
+            channel = worker.channel
+            if channel is None or channel.is_closed:
                 return None
-            outcome = await self._outcome(worker, link, self._give_rules(worker, link))
-            if outcome is None:
-                worker.provided = link
-                self._note_return(worker)
-                return link
-            if not link.is_over:
-                self._give_up(worker, link, f"it does not take the rules: {outcome}")
+            error = await self._await_answer(worker, channel, self._send_rules(worker, channel))
+            if error is None:
+                worker.rules_channel = channel
+                self._record_recovery(worker)
+                return channel
+            if not channel.is_closed:
+                self._replace(worker, channel, f"it did not accept the rules: {error}")
             return None
 
-    def _note_return(self, worker: Worker) -> None:
+    def _record_recovery(self, worker: Worker) -> None:
         death = worker.last_death
-        if death is None or death.is_over:
+        if death is None or death.is_recovered:
             return
-        death.is_over = True
-        if worker.had_rules and not death.was_seen:
-            return  # it was over before this process began, which can tell of it no more
+        death.is_recovered = True
+        if worker.had_rules and not death.was_observed:
+            return  # it had recovered before this control process started
         death.outage_ms = max(0, round((time.time() - death.at) * 1000))
         text = f"worker {worker.number} relays again after {death.outage_ms} ms"
         self._events.publish("worker", "restored", text, number=worker.number, pid=worker.pid)
         _log.info("%s", text)
 
-    async def _give_rules(self, worker: Worker, link: WorkerChannel) -> None:
-        """Let a worker have the rules, but for those that it refuses by themselves."""
-        hello = _hello_of(worker, await link.ask({"do": "hello"}, ANSWER_S))
+    async def _send_rules(self, worker: Worker, channel: WorkerChannel) -> None:
+        """Send a worker all rules, without those that it refuses one by one."""
+        hello = _checked_hello(worker, await channel.request({"do": "hello"}, ANSWER_S))
         worker.had_rules = hello["revision"] > 0
-        await link.ask({"do": "log", "level": self.log_level}, ANSWER_S)
-        # In this order: a change may become real meanwhile, the rules before their revision. Those
-        # of a later revision are given again, those of an earlier one would be taken for the later.
+        await channel.request({"do": "log", "level": self.log_level}, ANSWER_S)
+        # The order matters: a change in progress updates the rules before their revision. With an
+        # old revision and new rules the worker is sent the rules once more; with a new revision and
+        # old rules it would be taken for current.
         revision = self._rules.revision
         specs = self._rules.specs()
-        ids = {rule_id for rule_id, _enabled, _tail in specs}
+        ids = {rule_id for rule_id, _enabled, _members in specs}
         if hello["revision"] == revision and set(hello["rules"]) == ids:
-            worker.lacks = {}
+            worker.refused_rules = {}
             return
-        lacks: dict[str, str] = {}
+        refused_rules: dict[str, str] = {}
         while True:
-            wanted = [spec for spec in specs if spec[0] not in lacks]
-            whole = partial(prepare_body, revision, whole=True, remove=(), add=wanted)
-            body = await asyncio.to_thread(whole)
+            wanted = [spec for spec in specs if spec[0] not in refused_rules]
+            encode_all = partial(prepare_body, revision, whole=True, remove=(), add=wanted)
+            body = await asyncio.to_thread(encode_all)
             try:
-                await link.ask_encoded(body, _PREPARE_S)
+                await channel.request_encoded(body, _PREPARE_S)
                 break
-            except WorkerRefused as refused:
-                rule_id = refused.failure["rule"]
-                known = rule_id in ids and rule_id not in lacks
-                if rule_id is None or not known or len(lacks) >= _REFUSED_RULES:
+            except WorkerRefused as refusal:
+                rule_id = refusal.failure["rule"]
+                is_new = rule_id in ids and rule_id not in refused_rules
+                if rule_id is None or not is_new or len(refused_rules) >= _REFUSED_RULES:
                     raise
-                lacks[rule_id] = refused.failure["message"]
-                if worker.lacks.get(rule_id) != lacks[rule_id]:
-                    _log.error("worker %d lacks rule %s: %s", worker.number, rule_id, refused)
-        await link.ask({"do": "commit"}, ANSWER_S)
-        # Only now: meanwhile clients see the reasons of the last attempt.
-        worker.lacks = lacks
+                refused_rules[rule_id] = refusal.failure["message"]
+                if worker.refused_rules.get(rule_id) != refused_rules[rule_id]:
+                    _log.error("worker %d lacks rule %s: %s", worker.number, rule_id, refusal)
+        await channel.request({"do": "commit"}, ANSWER_S)
+        # Only now, so that clients see the reasons of the last attempt until this one succeeds.
+        worker.refused_rules = refused_rules
 
-    async def _retry(self, worker: Worker, link: WorkerChannel) -> None:
-        """Try again with all the rules, until it has them."""
+    async def _retry_refused(self, worker: Worker, channel: WorkerChannel) -> None:
+        """Send all rules again after a while, since the reason of a refusal may be over."""
         await asyncio.sleep(_RETRY_S)
         async with self.lock:
-            if worker.link is link and worker.synced and worker.lacks:
-                worker.synced = False
-                await self._bring_up(worker)
+            if worker.channel is channel and worker.is_current and worker.refused_rules:
+                worker.is_current = False
+                await self._update(worker)
 
     def _spawn(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)
@@ -363,18 +369,18 @@ class WorkerPool:
         task.add_done_callback(self._tasks.discard)
 
 
-def _hello_of(worker: Worker, ok: dict[str, Any]) -> WorkerHello:
+def _checked_hello(worker: Worker, answer: dict[str, Any]) -> WorkerHello:
     try:
-        hello = read_hello(ok)
+        hello = read_hello(answer)
     except ValueError:
-        raise ChannelLost("it says of itself what no worker says") from None
-    if (hello["protocol"], hello["number"]) != (PROTOCOL, worker.number):
-        raise ChannelLost("it is another worker, or speaks another protocol")
+        raise ChannelLost("its hello is malformed") from None
+    if hello["protocol"] != PROTOCOL or hello["number"] != worker.number:
+        raise ChannelLost("its hello has another number or version of the protocol")
     return hello
 
 
-def error_of(failure: Failure) -> McrError | RpcError:
-    """The error that says to a client what a worker said."""
+def error_from(failure: Failure) -> McrError | RpcError:
+    """The error for clients that corresponds to a worker's refusal."""
     message = failure["message"]
     kind = failure["kind"]
     if kind == "rule":

@@ -1,6 +1,6 @@
-"""One worker process as control knows it: its incarnation, its state, its deaths.
+"""One worker process as control knows it: its incarnation, state and deaths.
 
-Owns the records that clients see. Talks to nobody.
+Owns the records that clients see. Does no input or output.
 """
 
 import asyncio
@@ -12,30 +12,30 @@ from .channel import WorkerChannel
 
 @dataclass(slots=True)
 class DeathRecord:
-    """The last end of a worker."""
+    """The last death of a worker."""
 
     at: float
     """Seconds since 1970."""
     cause: str
     outage_ms: int | None = None
-    """Until its successor had the rules; None until then, or if it is not known."""
+    """The time until the successor had the rules; None until then, or if it is unknown."""
     missed_frames: int | None = None
-    """What the kernel dropped meanwhile; None until the successor has counted."""
+    """What the kernel dropped during the outage; None until the successor's first reading."""
     kernel_dropped_frames: int = 0
-    """What the kernel had dropped before it, as the worker knew."""
-    is_over: bool = False
-    """Whether its flows go on again."""
-    was_seen: bool = True
-    """Whether this process was there: of an earlier death it is not known what was missed."""
+    """What the kernel had dropped before the death, by the last reading."""
+    is_recovered: bool = False
+    """Whether the successor relays."""
+    was_observed: bool = True
+    """Whether this control process was running then; otherwise the outage cannot be measured."""
 
     def info(self) -> WorkerDeath:
-        """As clients see it."""
+        """The record in the protocol's form."""
         return WorkerDeath(self.at, self.cause, self.outage_ms, self.missed_frames)
 
 
 @dataclass(slots=True)
 class Worker:
-    """One worker, through all its incarnations."""
+    """One worker, across its incarnations."""
 
     number: int
     pid: int | None = None
@@ -45,38 +45,39 @@ class Worker:
     deaths: int = 0
     last_death: DeathRecord | None = None
     restart_in_ms: int | None = None
-    link: WorkerChannel | None = None
-    provided: WorkerChannel | None = None
-    """The channel by which it was given rules."""
-    synced: bool = False
-    """Whether these are the rules of now, so that it takes part in changes."""
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held by whoever gives it the rules."""
+    channel: WorkerChannel | None = None
+    rules_channel: WorkerChannel | None = None
+    """The channel through which a worker last received the rules."""
+    is_current: bool = False
+    """Whether it has the current rules, and so takes part in changes."""
+    rules_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while it is given the rules."""
     had_rules: bool = False
-    """Whether it relayed by some rules already when it was brought up."""
-    lacks: dict[str, str] = field(default_factory=dict)
-    """Rules that it refused when it came back, and why."""
+    """Whether it was relaying before it was given the rules."""
+    refused_rules: dict[str, str] = field(default_factory=dict)
+    """The ids of rules that it refused after a restart, each with the reason."""
     is_silent: bool = False
-    """Whether it has not said for a while that it is there."""
+    """Whether its page of counters has shown no sign of life for a while."""
     kernel_dropped_frames: int = 0
-    """What the kernel has dropped over all interfaces, in all incarnations."""
+    """What the kernel has dropped on all interfaces, over all incarnations."""
 
     @property
     def is_running(self) -> bool:
-        """Whether it relays by rules, if only by those before a change, and answers."""
-        return self.link is not None and self.link is self.provided and not self.link.is_over
+        """Whether it is connected and relays, by the current or the previous rules."""
+        channel = self.channel
+        return channel is not None and channel is self.rules_channel and not channel.is_closed
 
     @property
     def state(self) -> str:
-        """In a word."""
+        """One of `running`, `silent`, `starting` and `restarting`."""
         if self.is_running:
             return "silent" if self.is_silent else "running"
         if self.pid is None:
             return "starting" if self.incarnation == 0 else "restarting"
-        return "silent" if self.link is None or self.link.is_over else "starting"
+        return "silent" if self.channel is None or self.channel.is_closed else "starting"
 
     def info(self) -> WorkerInfo:
-        """As clients see it."""
+        """The worker in the protocol's form."""
         return WorkerInfo(
             number=self.number,
             pid=self.pid,

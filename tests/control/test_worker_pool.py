@@ -17,7 +17,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes seconds takes moments."""
     monkeypatch.setattr(module, "_PREPARE_S", 0.3)
     monkeypatch.setattr(module, "WAIT_FOR_WORKER_S", 0.5)
-    monkeypatch.setattr(module, "_END_OF_LIFE_S", 0.05)
+    monkeypatch.setattr(module, "_EXIT_S", 0.05)
     monkeypatch.setattr(module, "_RETRY_S", 0.1)
 
 
@@ -208,13 +208,13 @@ def test_who_comes_back_goes_without_what_it_refuses() -> None:
 
         fake.script["prepare"] = prepare
         harness.start(1, fake)
-        while not harness.pool.workers[1].lacks:
+        while not harness.pool.workers[1].refused_rules:
             await asyncio.sleep(0.005)
-        assert harness.pool.workers[1].lacks == {"b": "port 5001 is in use"}
+        assert harness.pool.workers[1].refused_rules == {"b": "port 5001 is in use"}
         assert (list(fake.rules), harness.restarts) == (["a"], [])
         fake.script.clear()
         await harness.settled()
-        assert harness.pool.workers[1].lacks == {}
+        assert harness.pool.workers[1].refused_rules == {}
 
     run_with_pool(work)
 
@@ -253,7 +253,7 @@ def test_deaths_before_this_process_are_known(relays: bool) -> None:
         )
         harness.fakes[0].die()
         harness.fakes[0] = fake
-        harness.pool.came(word, fake.hand_over())
+        harness.pool.connect_worker(word, fake.hand_over())
         await harness.settled()
         known = harness.pool.workers[0].info()
         assert (known.started_at, known.deaths) == (5.0, 2)

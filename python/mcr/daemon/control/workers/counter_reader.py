@@ -1,8 +1,7 @@
-"""The counters of all workers, as one reading.
+"""Readings of all workers' counters, and the statistics that clients get from them.
 
-Owns how old a reading may be, and what it says of the workers: a page is read whether its worker
-runs, hangs or is dead, and a successor goes on from there. How pages are read is the business of
-the native core.
+Owns the age of readings, and what they reveal about workers: silence, and frames missed during an
+outage. The native core reads the pages, whether their workers run, hang or are dead.
 """
 
 import asyncio
@@ -16,7 +15,7 @@ from ...._native import CounterPages, CounterReading
 from ....json_codec import encode_in_pieces
 from ....protocol.results import DaemonStats, Totals
 from ....stats import InterfaceStats, RuleStats
-from ....stats.report import Counted, PrecedingRules, rule_stats
+from ....stats.report import PrecedingRules, RuleCounts, rule_stats
 from ..api.jsonrpc import Encoded
 from ..rules.draft import RuleRecord
 from ..rules.rulebook import Rulebook
@@ -26,28 +25,27 @@ from .worker import DeathRecord, Worker
 
 T = TypeVar("T")
 SILENCE_S = 1.0
-"""After so long a worker that has not said that it is there counts as silent; it does so four times
-a second."""
+"""A worker without a sign of life for this long is silent; it gives four a second."""
 HANGS_S = 10.0
-"""After so long one is restarted: it opens sockets for less than 9 s."""
+"""A worker that is silent for this long is restarted; opening sockets takes it less than 9 s."""
 
-_NOTHING = CounterPages([]).read()
-"""A reading in which nobody has counted anything."""
+_EMPTY = CounterPages([]).read()
+"""A reading without workers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The counters at one moment."""
+    """All counters at one moment."""
 
     began_s: float
-    """By `time.monotonic`."""
+    """The time when the reading began (`time.monotonic`)."""
     revision: int
-    """Of the rules when it began."""
+    """The revision of the rules at that time."""
     counters: CounterReading
 
 
-class WorkerCounters:
-    """Reads the pages of all workers, not more often than necessary."""
+class CounterReader:
+    """Reads the pages of all workers, as rarely as callers permit."""
 
     def __init__(
         self,
@@ -59,15 +57,15 @@ class WorkerCounters:
         executor: Executor,
         troubles: Callable[[str], Trouble],
     ) -> None:
-        """Take all that readings are made of.
+        """Read nothing yet.
 
         Args:
-            pages: what the workers count in.
+            pages: the workers' pages of counters.
             pool: the workers.
             book: the rules.
-            ingress: how they receive.
-            executor: the thread in which readings become what clients see.
-            troubles: what keeps a rule from working; for any thread.
+            ingress: the ingress of all workers.
+            executor: the thread that creates statistics from readings.
+            troubles: returns the troubles of a rule; thread-safe.
         """
         self._pages = pages
         self._ingress = ingress
@@ -75,74 +73,75 @@ class WorkerCounters:
         self._book = book
         self._executor = executor
         self._troubles = troubles
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self._last: Reading | None = None
 
     async def read(self, max_age_s: float = 0.0) -> Reading:
-        """Return a reading of the rules as they are now.
+        """Return a reading of the current revision.
 
         Args:
-            max_age_s: how old it may be, in seconds; 0 reads the pages now.
+            max_age_s: the largest age of the reading, in seconds; 0 reads the pages now.
         """
         asked_s = time.monotonic()
-        async with self._turn:
-            # Whoever waited here while the pages were read takes what came of it.
+        async with self._lock:
+            # A call that waited here for another one's reading returns the same reading.
             last, revision = self._last, self._book.revision
             if last and last.revision == revision and last.began_s >= asked_s - max_age_s:
                 return last
             began_s = time.monotonic()
-            back = {each.number: _missed_by(each) for each in self._pool.workers}
+            deaths = {each.number: _unmeasured_death(each) for each in self._pool.workers}
             counters = await asyncio.to_thread(self._pages.read)
-            self._note(counters, back)
+            self._update_workers(counters, deaths)
             self._last = Reading(began_s, revision, counters)
             return self._last
 
     async def rule_stats(
         self, reading: Reading, rules: Mapping[str, RuleRecord]
     ) -> list[RuleStats]:
-        """What these rules counted."""
+        """The statistics of these rules."""
         return await self._in_thread(lambda: list(self._rule_stats(reading, rules)))
 
     async def stats(
         self, reading: Reading, rules: Mapping[str, RuleRecord], revision: int
     ) -> Encoded:
-        """The result of `stats`, in pieces."""
-        return await self._in_thread(lambda: self._encoded(reading, rules, revision))
+        """The result of the method `stats`, as JSON in pieces."""
+        return await self._in_thread(lambda: self._encode(reading, rules, revision))
 
     async def daemon_stats(
         self, reading: Reading, rules: Mapping[str, RuleRecord], revision: int
     ) -> DaemonStats:
-        """The counters of all interfaces and these rules."""
+        """The statistics of all interfaces and these rules."""
         return await self._in_thread(lambda: self._daemon_stats(reading, rules, revision))
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
     def interfaces(self, reading: Reading) -> list[InterfaceStats]:
-        """What all interfaces counted, in the order in which they are first named."""
-        found = reading.counters.interfaces(self._ingress)
-        return [InterfaceStats(**fields) for fields in found]
+        """The statistics of all interfaces, in the order of their first appearance in pages."""
+        every = reading.counters.interfaces(self._ingress)
+        return [InterfaceStats(**fields) for fields in every]
 
     def _rule_stats(self, reading: Reading, rules: Mapping[str, RuleRecord]) -> Iterator[RuleStats]:
-        """One at a time, so that ten thousand are no one piece of work."""
-        every, counters = self._book.rules, reading.counters
+        """Yield the statistics of one rule at a time, so that other threads can run in between."""
+        all_rules, counters = self._book.rules, reading.counters
 
-        def counted(rule_id: str) -> Counted | None:
-            held = every.get(rule_id)
-            if held is None or not counters.has_rule(rule_id):
+        def rule_counts(rule_id: str) -> RuleCounts | None:
+            record = all_rules.get(rule_id)
+            if record is None or not counters.has_rule(rule_id):
                 return None
             trouble, parked = self._troubles(rule_id)
-            return held.rule, held.resolved, _counts(counters, held, trouble, parked)
+            counts = _counts(counters, record, trouble, parked)
+            return RuleCounts(record.rule, record.resolved, counts)
 
-        takers = PrecedingRules(self._book.before, counted)
-        for rule_id, held in rules.items():
+        preceding = PrecedingRules(self._book.before, rule_counts)
+        for rule_id, record in rules.items():
             trouble, parked = self._troubles(rule_id)
             if counters.has_rule(rule_id):
-                yield _stats_of(held, _counts(counters, held, trouble, parked), takers)
+                yield _stats_of(record, _counts(counters, record, trouble, parked), preceding)
             else:
-                yield new_rule(held, trouble or self._pool.lack(rule_id), parked)
+                yield new_rule_stats(record, trouble or self._pool.refusal_of(rule_id), parked)
 
-    def _encoded(self, reading: Reading, rules: Mapping[str, RuleRecord], revision: int) -> Encoded:
+    def _encode(self, reading: Reading, rules: Mapping[str, RuleRecord], revision: int) -> Encoded:
         return Encoded(encode_in_pieces(self._daemon_stats(reading, rules, revision), "rules"))
 
     def _daemon_stats(
@@ -158,17 +157,19 @@ class WorkerCounters:
             stale_workers=tuple(reading.counters.stale),
         )
 
-    def _note(self, counters: CounterReading, back: Mapping[int, DeathRecord | None]) -> None:
-        """Note what a reading says of the workers.
+    def _update_workers(
+        self, counters: CounterReading, deaths: Mapping[int, DeathRecord | None]
+    ) -> None:
+        """Record silence and missed frames of each worker; restart a worker that hangs.
 
         Args:
             counters: the reading.
-            back: by worker, the death whose successor had the rules when the reading began.
+            deaths: for each worker, the death whose missed frames this reading reveals.
         """
-        told = zip(counters.alive_age_ms, counters.kernel_dropped_frames, strict=True)
-        for worker, (age_ms, dropped) in zip(self._pool.workers, told, strict=True):
+        facts = zip(counters.alive_age_ms, counters.kernel_dropped_frames, strict=True)
+        for worker, (age_ms, dropped) in zip(self._pool.workers, facts, strict=True):
             worker.kernel_dropped_frames = dropped
-            if (death := back[worker.number]) is not None:
+            if (death := deaths[worker.number]) is not None:
                 death.missed_frames = max(0, dropped - death.kernel_dropped_frames)
             age_s = HANGS_S if age_ms is None else age_ms / 1000
             worker.is_silent = worker.is_running and age_s > SILENCE_S
@@ -176,16 +177,16 @@ class WorkerCounters:
                 self._pool.restart(worker, f"it has been silent for {HANGS_S:.0f} s")
 
 
-def _missed_by(worker: Worker) -> DeathRecord | None:
-    """The death of which a reading can tell now what was missed until the successor's return."""
+def _unmeasured_death(worker: Worker) -> DeathRecord | None:
+    """The last death, if a reading that begins now reveals the frames missed in its outage."""
     death = worker.last_death
-    if death is None or not death.was_seen or death.outage_ms is None:
+    if death is None or not death.was_observed or death.outage_ms is None:
         return None
     return death if death.missed_frames is None else None
 
 
 def totals_of(interfaces: Iterable[InterfaceStats], rules: Iterable[RuleStats]) -> Totals:
-    """The sums over everything."""
+    """The sums over all interfaces and rules."""
     interfaces = list(interfaces)
     outputs = [output for rule in rules for output in rule.outputs]
     dropped: dict[str, int] = {}
@@ -203,25 +204,27 @@ def totals_of(interfaces: Iterable[InterfaceStats], rules: Iterable[RuleStats]) 
     )
 
 
-def new_rule(held: RuleRecord, trouble: str | None, parked: Sequence[str | None]) -> RuleStats:
-    """A rule that has counted nothing yet, with what keeps it from working."""
-    taken = held.resolved.input
-    if trouble is None and taken.interface and not taken.ifindex:  # before a worker says so
-        trouble = f"unresolved: there is no interface {taken.interface}"
-    return _stats_of(held, _counts(_NOTHING, held, trouble, parked))
+def new_rule_stats(
+    record: RuleRecord, trouble: str | None, parked: Sequence[str | None]
+) -> RuleStats:
+    """The statistics of a rule that no worker has counted yet, with its troubles."""
+    source = record.resolved.input
+    if trouble is None and source.interface and not source.ifindex:  # no worker has reported it yet
+        trouble = f"unresolved: there is no interface {source.interface}"
+    return _stats_of(record, _counts(_EMPTY, record, trouble, parked))
 
 
 def _counts(
-    counters: CounterReading, held: RuleRecord, trouble: str | None, parked: Sequence[str | None]
+    counters: CounterReading, record: RuleRecord, trouble: str | None, parked: Sequence[str | None]
 ) -> dict[str, Any]:
-    """What a rule counted, with what keeps it from working; zeros where nobody counts for it."""
-    outputs = len(held.resolved.outputs)
+    """The counters and troubles of a rule; zeros if no worker has counted it."""
+    outputs = len(record.resolved.outputs)
     padded = [*parked[:outputs], *[None] * (outputs - len(parked))]
-    return counters.rule(held.rule.id, held.enabled, trouble, padded)
+    return counters.rule(record.rule.id, record.enabled, trouble, padded)
 
 
 def _stats_of(
-    held: RuleRecord, counts: dict[str, Any], takers: PrecedingRules | None = None
+    record: RuleRecord, counts: dict[str, Any], preceding: PrecedingRules | None = None
 ) -> RuleStats:
-    stats = rule_stats(held.rule, held.resolved, counts, takers)
-    return stats if held.enabled else replace(stats, state="disabled")
+    stats = rule_stats(record.rule, record.resolved, counts, preceding)
+    return stats if record.enabled else replace(stats, state="disabled")

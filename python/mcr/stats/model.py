@@ -1,8 +1,7 @@
 """Counters of interfaces, rules and outputs, as frozen values.
 
-Owns the shape of the numbers; knows neither the engine that counts nor the rules themselves: rules,
-outputs and addresses are text here. All counts are datagrams since the rule, output or interface
-was added, unless the name has another unit.
+Rules, outputs and addresses are text here. All counts are datagrams since the rule, output or
+interface was added, unless the name has another unit.
 """
 
 import time
@@ -14,14 +13,14 @@ from ..json_codec import Count, JsonObject, decode_object
 
 @dataclass(frozen=True, slots=True)
 class InterfaceStats(JsonObject):
-    """What arrived on one interface: `received = matched + sum(dropped)`.
+    """The counters of one interface: `received = matched + sum(dropped)`.
 
     `received` counts the datagrams that the kernel handed over (a super-frame counts its
     segments, a frame that is not UDP counts one); `kernel_dropped_frames` counts the frames that
     it could not hand over because the receive buffer was full (the sockets' drop counters,
-    SO_MEMINFO, or PACKET_STATISTICS of a packet ring); `buffer_waits` how often receiving paused
-    because every buffer was in use. `error` is the errno name of what receiving ended with, such
-    as ENETDOWN; None while all is well.
+    SO_MEMINFO, or PACKET_STATISTICS of a packet ring); `buffer_waits` counts how often receiving
+    paused because every buffer was in use. `error` is the errno name of the error that ended
+    reception, such as ENETDOWN; None while all is well.
     """
 
     name: str
@@ -36,13 +35,12 @@ class InterfaceStats(JsonObject):
 
 @dataclass(frozen=True, slots=True)
 class OutputStats(JsonObject):
-    """What one output was asked to send: `wanted = sent + sum(dropped) + pending`.
+    """The counters of one output: `wanted = sent + sum(dropped) + pending`.
 
-    `output` is the output as rule text, `address` the address that copies are sent to, which tells
-    the outputs of one host name apart. `parked` says why nothing is sent now, such as "eth1 is
-    down"; None while all is well. `refused` counts the answers that a unicast receiver's
-    port or host is unreachable; they cost no datagram. `errors` splits `dropped["send_error"]` by
-    errno name.
+    `output` is the output as rule text, `address` the address that copies are sent to, which
+    distinguishes the outputs of one host name. `parked` is the reason why nothing is sent now, such
+    as "eth1 is down", or None. `refused` counts the answers that a unicast receiver's port or host
+    is unreachable; they cost no datagram. `errors` splits `dropped["send_error"]` by errno name.
     """
 
     output: str
@@ -58,13 +56,13 @@ class OutputStats(JsonObject):
 
     @property
     def lost(self) -> int:
-        """The datagrams that this output was asked to send and did not."""
+        """The copies that were not sent, for any reason."""
         return sum(self.dropped.values())
 
 
 @dataclass(frozen=True, slots=True)
 class RuleStats(JsonObject):
-    """What one rule relayed; `state` is one sentence that says how it is doing."""
+    """The counters of one rule; `state` describes its state in one sentence."""
 
     id: str
     name: str | None
@@ -82,7 +80,7 @@ class RuleStats(JsonObject):
 
 @dataclass(frozen=True, slots=True)
 class RuleRate:
-    """How fast a rule runs, in datagrams, payload bits and lost copies a second."""
+    """The rates of a rule: datagrams, payload bits and lost copies per second."""
 
     matched_pps: float
     matched_bits_per_s: float
@@ -105,7 +103,7 @@ class Stats(JsonObject):
 
     @classmethod
     def from_dict(cls, given: object) -> "Stats":
-        """Read what `as_dict` has written, such as a report of `mcr relay --json`; taken now.
+        """Read the output of `as_dict` or `mcr relay --json`; `taken_at_s` is the current time.
 
         Raises:
             ValueError: a field is missing or of another type; the text names it by its path.
@@ -115,8 +113,8 @@ class Stats(JsonObject):
     def rates_since(self, before: "Stats") -> dict[str, RuleRate]:
         """Return the rate of each rule, by its id, between an earlier reading and this one.
 
-        A rule that the earlier reading does not have, or whose counts it has higher, started from
-        zero in between. Without time between the two every rate is 0.
+        A rule that the earlier reading lacks, or counts higher, started from 0 in between. If no
+        time has passed between the readings, every rate is 0.
         """
         seconds = self.taken_at_s - before.taken_at_s
         earlier = {rule.id: rule for rule in before.rules}
@@ -130,10 +128,10 @@ class Stats(JsonObject):
 def _rate(before: RuleStats | None, after: RuleStats, seconds: float) -> RuleRate:
     if seconds <= 0:
         return RuleRate(0.0, 0.0, 0.0)
-    began_anew = before is None or before.matched > after.matched or before.lost > after.lost
+    restarted = before is None or before.matched > after.matched or before.lost > after.lost
     matched, matched_bytes, lost = (
         (0, 0, 0)
-        if before is None or began_anew
+        if before is None or restarted
         else (before.matched, before.matched_bytes, before.lost)
     )
     return RuleRate(
