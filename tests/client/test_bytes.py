@@ -81,12 +81,12 @@ class FakeWire:
                 return end.value
             received, problem = None, None
             try:
-                received = self._take(step)
+                received = self._execute(step)
             except OSError as error:
                 problem = error
         raise AssertionError("it goes on for ever")
 
-    def _take(self, step: Step) -> bytes | None:
+    def _execute(self, step: Step) -> bytes | None:
         self.now_s += 1e-4
         if isinstance(step, Receive):
             return self._receive(step)
@@ -103,8 +103,8 @@ class FakeWire:
             return self._chunks.pop(0)
         if self._ends:
             return b""
-        assert step.within_s is not None, "it would wait for ever"
-        self.now_s += step.within_s
+        assert step.timeout_s is not None, "it would wait for ever"
+        self.now_s += step.timeout_s
         raise TimeoutError
 
 
@@ -154,7 +154,7 @@ def test_an_endless_line() -> None:
     """Memory is not for the other side to fill."""
     wire = FakeWire([b"x" * 65536] * 257, ends=False)
     session = Session(Path("x"), 2.0, lambda: wire.now_s)
-    with pytest.raises(mcr.DaemonError, match="with a line of more than 16777216 bytes"):
+    with pytest.raises(mcr.DaemonError, match="sent a line of more than 16777216 bytes"):
         wire.run(session.request(methods.ping()))
 
 
@@ -179,5 +179,5 @@ def test_an_endless_line() -> None:
 )
 def test_lines_that_are_none(line: bytes) -> None:
     """Each is refused with the reason."""
-    with pytest.raises(Malformed, match=r"^with "):
+    with pytest.raises(Malformed, match=r"^a "):
         read_line(line, Hello)

@@ -190,7 +190,7 @@ def test_an_interrupted_read_loses_no_event(
     control: FakeSupervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An exception of a signal handler comes when the bytes are there, and nobody has them yet."""
-    take = Wire._take
+    take = Wire._execute
 
     def take_and_be_interrupted(wire: Wire, step: Step) -> bytes | None:
         received = take(wire, step)
@@ -201,7 +201,7 @@ def test_an_interrupted_read_loses_no_event(
 
     with mcr.Client(control.path).events() as events:
         one = control.note()
-        monkeypatch.setattr(Wire, "_take", take_and_be_interrupted)
+        monkeypatch.setattr(Wire, "_execute", take_and_be_interrupted)
         with pytest.raises(KeyboardInterrupt):
             events.read()
         two = control.note()

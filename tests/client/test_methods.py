@@ -241,7 +241,7 @@ def test_a_lone_rule_is_no_sequence() -> None:
 
 def test_a_request_beyond_all_bounds(client: mcr.Client) -> None:
     """It is refused here, before a daemon would cut the connection."""
-    with pytest.raises(mcr.McrError, match="a daemon takes 16777216: ask for fewer"):
+    with pytest.raises(mcr.McrError, match="the daemon accepts 16777216: send fewer"):
         client.add_rule("x" * (17 << 20))
     assert client.ping()
 

@@ -31,11 +31,11 @@ def test_no_daemon(opened: Opener, path: Path) -> None:
     stale = socket.socket(socket.AF_UNIX)
     stale.bind(str(path))
     stale.close()
-    with pytest.raises(mcr.DaemonError, match="is gone and left its socket behind; start one"):
+    with pytest.raises(mcr.DaemonError, match="has exited and left its socket behind; start it"):
         opened(path).add_rule(A)
     path.unlink()
     path.touch()
-    with pytest.raises(mcr.DaemonError, match=r"mcr\.sock is no socket; name the one that"):
+    with pytest.raises(mcr.DaemonError, match=r"mcr\.sock is not a socket; name the one that"):
         opened(path).ping()
     assert time.monotonic() - began_s < 4, "it does not wait for a daemon that never was"
 
@@ -79,9 +79,9 @@ def test_a_change_without_an_answer_is_left_in_doubt(
     with pytest.raises(mcr.DaemonError) as error:
         proxied.add_rule(B)
     assert "the change may or may not have been made: compare the revision" in str(error.value)
-    assert f"was {revision + 1} when it last answered" in str(error.value)
+    assert f"was {revision + 1} in its last answer" in str(error.value)
     assert proxy.methods.count("rules.add") == 2
-    with pytest.raises(mcr.DaemonError, match=r"ended the connection without an answer$"):
+    with pytest.raises(mcr.DaemonError, match=r"closed the connection without an answer$"):
         proxied.add_rule(B, dry_run=True)  # which may be asked twice, and was
     assert proxy.methods.count("rules.add") == 4
     proxy.script = None
@@ -235,7 +235,7 @@ def refusing(error: object, *, known: bool = True) -> Script:
 def test_the_end_of_a_daemon_without_an_answer(proxied: mcr.Client, proxy: LineProxy) -> None:
     """Nobody asks twice for it, and its words are no change's."""
     proxy.script = hanging_up("shutdown")
-    with pytest.raises(mcr.DaemonError, match="without an answer; it may be ending"):
+    with pytest.raises(mcr.DaemonError, match="without an answer; it may be shutting down"):
         proxied.shutdown()
     assert proxy.methods.count("shutdown") == 1
 
@@ -251,7 +251,7 @@ def test_a_user_is_told_of_the_daemon_of_root(
         with pytest.raises(mcr.DaemonError, match=r"start one with mcr serve$"):
             client.ping()
         roots.touch()
-        with pytest.raises(mcr.DaemonError, match=r"ask that of root with --socket .*root\.sock$"):
+        with pytest.raises(mcr.DaemonError, match=r"use that of root with --socket .*root\.sock$"):
             client.ping()
 
 
@@ -285,7 +285,7 @@ def test_a_connection_that_ends_at_once(path: Path, opened: Opener) -> None:
     began_s = time.monotonic()
     with (
         listening(path, 8, lambda _: None),
-        pytest.raises(mcr.DaemonError, match=r"ended the connection at once$"),
+        pytest.raises(mcr.DaemonError, match=r"closed the connection at once$"),
     ):
         opened(path).ping()
     assert time.monotonic() - began_s < 4
@@ -333,7 +333,7 @@ def test_a_full_queue_of_connections(path: Path, opened: Opener) -> None:
                 made.connect(str(path))
             except BlockingIOError:
                 break
-        with pytest.raises(mcr.DaemonError, match="takes no connection: too many wait"):
+        with pytest.raises(mcr.DaemonError, match="accepts no connection: its backlog is full"):
             opened(path, timeout_s=0.2).ping()
         for made in waiting:
             made.close()
@@ -354,7 +354,7 @@ def test_no_right_to_connect(opened: Opener, path: Path, monkeypatch: pytest.Mon
     def refuse(_: Path) -> socket.socket:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr("mcr.client.sync.connected_socket", refuse)
-    monkeypatch.setattr("mcr.client.aio.connected_socket", refuse)
+    monkeypatch.setattr("mcr.client.sync.open_connection", refuse)
+    monkeypatch.setattr("mcr.client.aio.open_connection", refuse)
     with pytest.raises(mcr.RightsError, match="become a member of the socket's group"):
         opened(path).ping()

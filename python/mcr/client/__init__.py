@@ -1,8 +1,8 @@
-"""Clients of the daemon: `Client` waits for its answers, `AsyncClient` runs on asyncio.
+"""Clients of the daemon: `Client` blocks until an answer arrives, `AsyncClient` runs on asyncio.
 
-A map, no code: `methods` has each method of the protocol once, `jsonrpc` the lines, `session` and
-`event_cursor` what is said when; `sync` and `aio` do it. Neither knows the daemon's insides: all it
-shares with them is `mcr.protocol`. Only `aio` loads asyncio.
+`methods` has the request of each method, `jsonrpc` encodes and parses lines, `session` and
+`event_cursor` hold the conversation without input or output, and `sync` and `aio` add the socket.
+Only `mcr.protocol` is shared with the daemon. Only `aio` loads asyncio.
 """
 
 from .sync import Client, EventStream

@@ -1,7 +1,6 @@
-"""`AsyncClient`: the daemon from a program that runs on asyncio.
+"""`AsyncClient`: a client of the daemon for programs that run on asyncio.
 
-Owns the socket in the event loop; what is said is the business of `session`, the methods that of
-`calls`.
+Owns the socket in the event loop. `session` holds the conversation, `methods` has the requests.
 """
 
 import asyncio
@@ -18,51 +17,51 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 from ..errors import McrError
 from ..protocol.results import Event
 from . import methods
-from .connect import connected_socket
+from .connect import open_connection
 from .event_cursor import EventCursor
 from .methods import Call
 from .session import Connect, Pause, Receive, Session, Step, Steps
 from .signature import copy_signature
-from .sync import RECEIVE_BYTES, TIMEOUT_S, checked_timeout, chosen_path
+from .sync import RECEIVE_BYTES, TIMEOUT_S, check_timeout, socket_path
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class AsyncWire:
-    """Takes the steps of a session, one after the other.
+    """Executes the steps of a session on a socket.
 
-    On the socket itself: a stream of asyncio forgets what was received when sending fails, and what
-    a daemon said before it closed is the reason why.
+    It uses the socket itself: when sending fails, a stream of asyncio discards received bytes, such
+    as the daemon's reason for closing the connection.
     """
 
     def __init__(self, path: Path) -> None:
-        """Connect later."""
+        """Open no connection yet."""
         self._path = path
         self._socket: socket.socket | None = None
         self._is_running = False
         self._ended = False
 
     async def run(self, steps: Steps[T]) -> T:
-        """Take all steps and return what they lead to."""
+        """Execute all steps and return their result."""
         received: bytes | None = None
-        problem: OSError | None = None
+        failure: OSError | None = None
         self._is_running = True
         try:
             while True:
-                step = steps.send(received) if problem is None else steps.throw(problem)
-                received, problem = None, None
+                step = steps.send(received) if failure is None else steps.throw(failure)
+                received, failure = None, None
                 try:
-                    received = await self._take(step)
+                    received = await self._execute(step)
                 except OSError as error:
-                    problem = error
+                    failure = error
         except StopIteration as end:
             value: T = end.value
             return value
         except McrError:
             raise
         except BaseException:
-            # Cancelled: what had just been received is lost, and so is the connection.
+            # Cancelled: received bytes may be lost, so the connection cannot be used any more.
             self._close()
             raise
         finally:
@@ -72,12 +71,12 @@ class AsyncWire:
                 self._close()
 
     def end(self) -> None:
-        """Close the connection and make no other; wakes a task that waits for it."""
+        """Close the connection for good; wakes a task that waits on it."""
         self._ended = True
         if self._socket is not None:
-            with suppress(OSError):  # the other side was quicker
+            with suppress(OSError):  # the daemon has closed it already
                 self._socket.shutdown(socket.SHUT_RDWR)
-        if not self._is_running:  # else whoever waits would wait on a number that is another's
+        if not self._is_running:  # else the task would wait on a descriptor that may be reused
             self._close()
 
     def _close(self) -> None:
@@ -85,21 +84,21 @@ class AsyncWire:
             self._socket.close()
             self._socket = None
 
-    async def _take(self, step: Step) -> bytes | None:
+    async def _execute(self, step: Step) -> bytes | None:
         if isinstance(step, Pause):
             await asyncio.sleep(step.seconds)
             return None
         if isinstance(step, Connect):
             self._close()
             if self._ended:
-                raise McrError("it was closed")
-            # Not by asyncio, which takes a full queue of connections for a connection.
-            self._socket = connected_socket(self._path)
+                raise McrError("the connection was closed")
+            # Not by asyncio, which treats a full backlog (EAGAIN) as a connection.
+            self._socket = open_connection(self._path)
             return None
-        if self._socket is None:  # a cancelled step has closed it
+        if self._socket is None:  # closed by the cancellation of an earlier step
             raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(step.within_s):
+        async with asyncio.timeout(step.timeout_s):
             if isinstance(step, Receive):
                 return await loop.sock_recv(self._socket, RECEIVE_BYTES)
             await loop.sock_sendall(self._socket, step.data)
@@ -107,9 +106,9 @@ class AsyncWire:
 
 
 class AsyncClient:
-    """A daemon of mcr, for programs on asyncio; the same as `Client`, to be awaited.
+    """A client of the daemon for programs that run on asyncio; its methods are those of `Client`.
 
-    For the tasks of one event loop; they take turns.
+    The tasks of one event loop can share it; they take turns.
 
     Example:
         async with mcr.AsyncClient() as client:
@@ -121,25 +120,25 @@ class AsyncClient:
     def __init__(
         self, path: str | PathLike[str] | None = None, *, timeout_s: float = TIMEOUT_S
     ) -> None:
-        """Take the address; nothing is connected yet.
+        """Create the client; it connects with the first request.
 
         Args:
             path: the daemon's socket, as for `Client`.
-            timeout_s: how long an answer may take in all, more than 0.
+            timeout_s: the time limit for each request, in seconds, above 0.
 
         Raises:
-            ValueError: a time that cannot be.
+            ValueError: `timeout_s` is out of range.
         """
-        self.path = chosen_path(path)
+        self.path = socket_path(path)
         """The daemon's socket."""
-        self._timeout_s = checked_timeout(timeout_s)
+        self._timeout_s = check_timeout(timeout_s)
         self._session = Session(self.path, self._timeout_s)
         self._wire = AsyncWire(self.path)
         self._lock = asyncio.Lock()
         self._closed = False
 
     async def request(self, call: Call[T]) -> T:
-        """Ask one thing and wait for the answer; the other methods are made of it."""
+        """Send a request and return its result; all other methods use this one."""
         async with self._lock:
             if self._closed:
                 raise McrError("the client is closed")
@@ -149,7 +148,7 @@ class AsyncClient:
     def _method(
         make: Callable[P, Call[T]],
     ) -> Callable[Concatenate["AsyncClient", P], Coroutine[Any, Any, T]]:
-        """The method that sends what `make` makes of its arguments."""
+        """The method that sends the request which `make` creates from its arguments."""
 
         async def method(self: "AsyncClient", /, *args: P.args, **kwargs: P.kwargs) -> T:
             return await self.request(make(*args, **kwargs))
@@ -180,23 +179,23 @@ class AsyncClient:
     def events(
         self, kinds: Iterable[str] | None = None, *, after: int | None = None
     ) -> "AsyncEventStream":
-        """What happens, on a connection of its own; `async with` or the first event subscribes.
+        """Return a stream of events; `async with` or the first `read` connects and subscribes.
 
         Args:
-            kinds: rule, worker, interface, log; None hears all of them.
-            after: begin behind this event, as far as the daemon still has what came then; None
-                begins with what happens from the subscription on.
+            kinds: any of rule, worker, interface, log; None means all.
+            after: first replay the events after this number that the daemon still has; None
+                replays none.
         """
         return AsyncEventStream(self.path, self._timeout_s, kinds, after)
 
     async def close(self) -> None:
-        """End the connection; twice is once. Streams of events stay."""
+        """Close the connection. Idempotent; streams of events stay open."""
         async with self._lock:
             self._closed = True
             self._wire.end()
 
     async def __aenter__(self) -> Self:
-        """Return the client; it connects when it is asked for something."""
+        """Return the client; it connects with the first request."""
         return self
 
     async def __aexit__(
@@ -209,34 +208,35 @@ class AsyncClient:
         await self.close()
 
     def __repr__(self) -> str:
-        """Whose client it is."""
+        """Name the daemon's socket."""
         return f"<mcr.AsyncClient of {self.path}>"
 
 
 class AsyncEventStream:
-    """What happens in a daemon, as `EventStream`, for ``async for``; for one task at a time."""
+    """The events of a daemon, like `EventStream`, for ``async for``; for one task at a time."""
 
     def __init__(
         self, path: Path, timeout_s: float, kinds: Iterable[str] | None, after: int | None
     ) -> None:
-        """Made by `AsyncClient.events`."""
+        """Created by `AsyncClient.events`."""
         self._wire = AsyncWire(path)
-        self._following = EventCursor(Session(path, timeout_s), kinds, after)
+        self._cursor = EventCursor(Session(path, timeout_s), kinds, after)
         self._closed = False
 
     async def read(self, timeout_s: float | None = None) -> Event | None:
-        """Wait for the next event; None if none came in so many seconds.
+        """Wait for the next event; None if none arrives within `timeout_s` seconds.
 
         Raises:
-            DaemonError: the daemon is gone and did not come back within the client's time.
+            DaemonError: the connection was lost, and the daemon did not return within the
+                client's time limit.
             McrError: the stream is closed.
         """
         if self._closed:
             raise McrError("the stream of events is closed")
-        return await self._wire.run(self._following.next(timeout_s))
+        return await self._wire.run(self._cursor.next(timeout_s))
 
     async def close(self) -> None:
-        """End the subscription, also while another task waits for an event; twice is once."""
+        """End the subscription, even while another task waits for an event. Idempotent."""
         self._closed = True
         self._wire.end()
 
@@ -245,20 +245,20 @@ class AsyncEventStream:
         return self
 
     async def __anext__(self) -> Event:
-        """The next event, however long it takes; a closed stream has no more."""
+        """Wait for the next event without a time limit; ends when the stream is closed."""
         try:
             event = await self.read()
         except McrError:
             if self._closed:
                 raise StopAsyncIteration from None
             raise
-        assert event is not None  # without a limit it waits
+        assert event is not None  # without a time limit there always is one
         return event
 
     async def __aenter__(self) -> Self:
         """Subscribe."""
         try:
-            await self._wire.run(self._following.begin())
+            await self._wire.run(self._cursor.begin())
         except BaseException:
             await self.close()
             raise

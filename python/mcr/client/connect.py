@@ -1,7 +1,4 @@
-"""The socket of a daemon: connecting to it, and whom to trust at its other end.
-
-Knows nothing of what is said.
-"""
+"""Connections to a daemon's socket, and the check of the process that listens there."""
 
 import os
 import socket
@@ -14,26 +11,26 @@ from ..protocol.peercred import peer_credentials
 _ROOT = 0
 
 
-def connected_socket(path: Path) -> socket.socket:
-    """Return a connected socket that does not block.
+def open_connection(path: Path) -> socket.socket:
+    """Return a connected, non-blocking socket; connecting to a Unix socket never blocks long.
 
     Raises:
-        OSError: there is no connection; connecting to a Unix socket never takes long.
-        RightsError: at a default path listens somebody who should not.
+        OSError: the connection failed.
+        RightsError: the path is a default one, and another user's process listens there.
     """
-    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        made.setblocking(False)
-        made.connect(os.fspath(path))
-        _check_peer(made, path)
+        connection.setblocking(False)
+        connection.connect(os.fspath(path))
+        _check_peer(connection, path)
     except BaseException:
-        made.close()
+        connection.close()
         raise
-    return made
+    return connection
 
 
 def _check_peer(connected: socket.socket, path: Path) -> None:
-    """At a path that nobody chose, nobody else may pretend to be the daemon."""
+    """At a default path, refuse a process of a user who cannot be trusted."""
     trusted = trusted_users(path)
     if trusted is None:
         return
@@ -46,7 +43,7 @@ def _check_peer(connected: socket.socket, path: Path) -> None:
 
 
 def trusted_users(path: Path) -> set[int] | None:
-    """Return who may listen at this path; None where that is the business of who named it."""
+    """The ids of the users who may listen at a default path; None for a path that a user chose."""
     if path == ROOT_SOCKET:
         return {_ROOT}
     return {_ROOT, os.geteuid()} if path == default_socket() else None

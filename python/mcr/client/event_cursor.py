@@ -1,6 +1,6 @@
-"""How a client follows the daemon's events: what was heard last, and what was missed.
+"""A client's subscription to events: its position in the stream, and the gaps.
 
-Like `session`, on which it builds, it does no input or output.
+Does no input or output: it yields steps, like `session`, which it uses.
 """
 
 import time
@@ -16,15 +16,15 @@ from .session import RETRY_S, Pause, Session, Steps
 
 
 class EventCursor:
-    """One subscription, over all the connections that it takes."""
+    """One subscription, which continues across connections."""
 
     def __init__(self, session: Session, kinds: Iterable[str] | None, after: int | None) -> None:
-        """Nothing is asked yet.
+        """Subscribe to nothing yet.
 
         Args:
-            session: a connection of its own.
-            kinds: what to hear of; None hears everything.
-            after: the number of the last event that is known; None begins with what comes.
+            session: a session for this subscription only.
+            kinds: the kinds of events; None means all.
+            after: first replay the available events after this number; None replays none.
         """
         if isinstance(kinds, str):
             raise TypeError("kinds are a sequence; write [kind] for a single one")
@@ -34,26 +34,26 @@ class EventCursor:
         self._gaps: deque[Event] = deque()
 
     def begin(self) -> Steps[None]:
-        """Subscribe, if there is no subscription.
+        """Connect and subscribe, if the session is not connected.
 
         Raises:
-            McrError: as for any request.
+            McrError: see `Session.request`.
         """
         while not self._session.is_connected:
-            returning = self._session.hello is not None
+            is_reconnect = self._session.hello is not None
             hello = yield from self._session.connect()
-            if returning and hello.sequence < (self._last or 0):
-                # Its numbers began anew: this is not the daemon that there was.
+            if is_reconnect and hello.sequence < (self._last or 0):
+                # The numbers started again at 0: this is another daemon.
                 self._last = 0
-                self._gaps.append(self._gap(None, "the daemon was started anew: events are missed"))
+                self._gaps.append(self._gap(None, "the daemon was restarted: events are missing"))
             yield from self._subscribe()
 
     def next(self, timeout_s: float | None) -> Steps[Event | None]:
-        """Wait for the next event; None if the time passes.
+        """Wait for the next event; None if none arrives within `timeout_s` seconds.
 
         Raises:
-            McrError: the daemon did not come back in the session's time, or answered what it
-                never should.
+            McrError: the daemon did not return within the session's time limit, or sent an
+                unexpected message.
         """
         deadline = self._session.deadline(timeout_s)
         while True:
@@ -70,12 +70,12 @@ class EventCursor:
                 yield Pause(RETRY_S)
 
     def _subscribe(self) -> Steps[None]:
-        stream = yield from self._session.request(methods.subscribe(self._kinds, self._last))
+        position = yield from self._session.request(methods.subscribe(self._kinds, self._last))
         if self._last is None:
-            self._last = stream.sequence
-        elif stream.missed:
-            text = f"{stream.missed} events are kept no longer"
-            self._gaps.append(self._gap(stream.missed, text))
+            self._last = position.sequence
+        elif position.missed:
+            text = f"{position.missed} events are no longer available"
+            self._gaps.append(self._gap(position.missed, text))
 
     def _event(self, message: Notification) -> Event:
         try:
@@ -86,6 +86,6 @@ class EventCursor:
         return event
 
     def _gap(self, missed: int | None, text: str) -> Event:
-        """The event that stands for those that were missed, which follow what was heard last."""
+        """The event that reports the missed events after the last one received."""
         self._last = (self._last or 0) + (missed or 0)
         return Event(self._last, time.time(), "gap", "gap", text, {"missed": missed})

@@ -1,6 +1,6 @@
-"""Messages of JSON-RPC 2.0 as lines: requests are written, responses and notifications read.
+"""Messages of JSON-RPC 2.0 as lines: encodes requests, parses responses and notifications.
 
-Pure. From any bytes comes a value of a known type, or `Malformed`.
+Pure. Any bytes become a value of a known type, or raise `Malformed`.
 """
 
 import json
@@ -30,7 +30,7 @@ _SENTENCES: Mapping[int, type[McrError]] = {
 
 
 class Malformed(Exception):
-    """What came is not of the protocol; the text says why, as the end of a sentence."""
+    """A line is not a message of the protocol; the text names it, as an object of "sent"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +38,14 @@ class Response(Generic[T]):
     """The answer to one request: its result or an error."""
 
     id: int | None
-    """None where the daemon could not read the request's."""
+    """None if the daemon could not read the id of the request."""
     result: T | None = None
     error: McrError | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """What the daemon says unasked."""
+    """A message of the daemon that answers no request."""
 
     method: str
     params: Any
@@ -73,7 +73,7 @@ class _ErrorObject(JsonObject):
 
 @dataclass(frozen=True, slots=True)
 class _RpcMessage(JsonObject, Generic[T]):
-    """Any message of JSON-RPC 2.0; absent and null are one."""
+    """Any message of JSON-RPC 2.0; an absent member counts as null."""
 
     jsonrpc: Literal["2.0"]
     id: int | None = None
@@ -84,51 +84,51 @@ class _RpcMessage(JsonObject, Generic[T]):
 
 
 def request_line(number: int, method: str, params: Mapping[str, Any]) -> bytes:
-    """One request as it is sent.
+    """Encode a request as a line.
 
     Raises:
-        McrError: it would be longer than the daemon takes.
-        TypeError, ValueError: a parameter is nothing that JSON can hold.
+        McrError: the line is longer than the daemon accepts.
+        TypeError, ValueError: JSON cannot represent a parameter.
     """
     message = {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
     text = json.dumps(message, separators=(",", ":"), allow_nan=False)
     if len(text) >= LINE_BYTES:
         raise McrError(
-            f"the request is of {len(text)} bytes, and a daemon takes {LINE_BYTES}: ask for fewer"
+            f"the request has {len(text)} bytes, and the daemon accepts {LINE_BYTES}: send fewer"
             " rules at once"
         )
     return text.encode() + b"\n"
 
 
 def read_line(line: bytes, result: type[T]) -> Response[T] | Notification:
-    """The message that one line holds.
+    """Parse a line.
 
     Args:
-        line: without its line feed.
-        result: the type of the result, if the line is an answer with one.
+        line: the line without its line feed.
+        result: the type of the result, if the line is a response with one.
 
     Raises:
-        Malformed: it is nothing that the protocol knows.
+        Malformed: the line is not a message of the protocol.
     """
     try:
         message: _RpcMessage[T] = decode(_RpcMessage[result], line)  # type: ignore[valid-type]
     except JsonError as error:
-        raise Malformed(f"with a malformed message: {error}") from None
+        raise Malformed(f"a malformed message: {error}") from None
     if message.method is not None:
         return Notification(message.method, message.params)
     if message.error is not None:
         return Response(message.id, error=_exception(message.error))
     if message.result is None:
-        raise Malformed("with a message that has no method, result or error")
+        raise Malformed("a message without method, result or error")
     return Response(message.id, message.result)
 
 
 def _exception(error: _ErrorObject) -> McrError:
-    """The exception that an error of the protocol is."""
+    """The exception for an error of the protocol."""
     message, data = printable(error.message), error.data or _ErrorData()
     if error.code == ErrorCode.REVISION_CONFLICT:
         if data.expected is None or data.actual is None:
-            raise Malformed("with a conflict of revisions that it does not name")
+            raise Malformed("a revision conflict without the revisions")
         return ConflictError(expected=data.expected, actual=data.actual)
     problems = [(printable(each.field), printable(each.message)) for each in data.problems]
     if error.code in (ErrorCode.RULE_REFUSED, ErrorCode.NO_SUCH_RULE):
@@ -136,5 +136,5 @@ def _exception(error: _ErrorObject) -> McrError:
     if error.code in _SENTENCES:
         return _SENTENCES[error.code](message)
     details = [f"{field}: {text}" if field else text for field, text in problems]
-    untold = [each for each in details if each not in message]
-    return DaemonError("; ".join([message, *untold]))
+    missing = [each for each in details if each not in message]
+    return DaemonError("; ".join([message, *missing]))

@@ -1,7 +1,7 @@
-"""Every method of the protocol once: what is asked, and how the answer becomes a value.
+"""The request of each method of the protocol, and the conversion of its result.
 
-Pure: a `Call` holds a request and the reader of its result; who sends it is no matter here. Both
-clients have one method for each function, with its arguments and its documentation.
+Pure: a `Call` holds a request and the function that converts its result. Both clients have one
+method for each function, with its arguments and documentation.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -35,48 +35,48 @@ T = TypeVar("T")
 R = TypeVar("R", bound=JsonObject)
 Json = Mapping[str, Any]
 NewRule = Rule | str | RuleInfo | Json
-"""A rule as a value or as text; one that a daemon has told of, which also says whether it is
-enabled; or an object of the protocol, as it is."""
+"""A rule as a value or text; a `RuleInfo` from a daemon, enabled or not; or an object of the
+protocol."""
 KnownRule = Rule | RuleInfo | str
-"""A rule that the daemon has: as a value, or by its id or its name."""
+"""A rule of the daemon: as a value, or by its id or name."""
 
 _DOUBT = (
-    "the change may or may not have been made: compare the revision, which was {revision} when it"
-    " last answered"
+    "the change may or may not have been made: compare the revision, which was {revision} in its"
+    " last answer"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """One request, and what its result means."""
+    """One request, and the conversion of its result."""
 
     method: str
     params: Json
     result: type[JsonObject]
-    """What the protocol answers."""
+    """The type of the result in the protocol."""
     value: Callable[[Any], T]
-    """Makes what is returned of the result."""
+    """Converts the result to the returned value."""
     doubt: str = ""
-    """What nobody knows when the answer is lost, with ``{revision}`` for the last known one; empty
-    for what can be asked twice, which is repeated where that helps."""
+    """The uncertainty if the answer is lost, as a phrase, with ``{revision}`` for the last known
+    revision; empty for a request that can safely be repeated."""
 
     def as_dict(self) -> "Call[dict[str, Any]]":
-        """The same request, which returns its result as the protocol has it."""
+        """The same request, with its result as a JSON object."""
         return Call(self.method, self.params, self.result, self.result.as_dict, self.doubt)
 
 
 def hello() -> Call[Hello]:
-    """Ask who answers; the connection was greeted already, so this only tells what is new."""
+    """Return facts about the daemon, such as its process and revision, as they are now."""
     return _call("hello", {"protocol": PROTOCOL, "client": "mcr.Client"}, Hello)
 
 
 def ping() -> Call[Pong]:
-    """Ask whether the daemon is well."""
+    """Check that the daemon answers."""
     return _call("ping", {}, Pong)
 
 
 def rules(which: Iterable[KnownRule] | None = None) -> Call[RuleList]:
-    """List the rules, or only those named, oldest first.
+    """List all rules or the given ones, oldest first.
 
     Raises:
         RuleError: the daemon has no such rule.
@@ -85,7 +85,7 @@ def rules(which: Iterable[KnownRule] | None = None) -> Call[RuleList]:
 
 
 def rule(which: KnownRule) -> Call[RuleInfo]:
-    """Look one rule up.
+    """Return one rule.
 
     Raises:
         RuleError: the daemon has no such rule.
@@ -100,19 +100,20 @@ def add_rules(
     expected_revision: int | None = None,
     dry_run: bool = False,
 ) -> Call[ChangeResult]:
-    """Add rules, all or nothing; it answers when every worker relays them.
+    """Add rules, all or none; returns when all workers relay them.
 
     Args:
-        rules: as values or as text. One that is there already is not touched and is among the
-            `kept` of the result; where it has another name or state, a warning says so.
-        enabled: False adds them without relaying yet.
-        expected_revision: change nothing if the rules are of another revision by now.
-        dry_run: judge the change and say what it would do, without doing it.
+        rules: the rules. One that exists already stays as it is and is listed under `kept`; if its
+            name or state differs, a warning says so.
+        enabled: whether the rules relay; a `RuleInfo` has its own value.
+        expected_revision: change nothing if the rules are at another revision.
+        dry_run: check the change and return its effect, without making it.
 
     Raises:
-        RuleError: with everything that is wrong, under ``rule N``; nothing has changed.
-        ConflictError: the rules are of another revision than expected; nothing has changed.
-        InterfaceError, RightsError, EngineError: a worker could not; nothing has changed.
+        RuleError: rules are invalid; `problems` has all of them, under ``rule N``. Nothing has
+            changed.
+        ConflictError: the rules are at another revision; nothing has changed.
+        InterfaceError, RightsError, EngineError: a worker failed; nothing has changed.
         DaemonError: no answer; the text says whether the change may have been made.
     """
     given = _given(
@@ -135,7 +136,7 @@ def add_rule(
 def remove_rules(
     rules: Iterable[KnownRule], *, expected_revision: int | None = None, dry_run: bool = False
 ) -> Call[ChangeResult]:
-    """Remove rules, all or nothing; the errors are those of `add_rules`."""
+    """Remove rules, all or none; the errors are those of `add_rules`."""
     return _change_known("rules.remove", rules, expected_revision, dry_run)
 
 
@@ -149,21 +150,21 @@ def remove_rule(
 def enable_rules(
     rules: Iterable[KnownRule], *, expected_revision: int | None = None, dry_run: bool = False
 ) -> Call[ChangeResult]:
-    """Let rules relay again, all or nothing; the errors are those of `add_rules`."""
+    """Enable rules, all or none; the errors are those of `add_rules`."""
     return _change_known("rules.enable", rules, expected_revision, dry_run)
 
 
 def enable_rule(
     rule: KnownRule, *, expected_revision: int | None = None, dry_run: bool = False
 ) -> Call[ChangeResult]:
-    """Let one rule relay again, as `enable_rules` does."""
+    """Enable one rule, as `enable_rules` does."""
     return enable_rules([rule], expected_revision=expected_revision, dry_run=dry_run)
 
 
 def disable_rules(
     rules: Iterable[KnownRule], *, expected_revision: int | None = None, dry_run: bool = False
 ) -> Call[ChangeResult]:
-    """Stop rules from relaying, all or nothing; they keep their counters, sockets and joins.
+    """Disable rules, all or none; they keep their counters, sockets and memberships.
 
     The errors are those of `add_rules`.
     """
@@ -173,25 +174,24 @@ def disable_rules(
 def disable_rule(
     rule: KnownRule, *, expected_revision: int | None = None, dry_run: bool = False
 ) -> Call[ChangeResult]:
-    """Stop one rule from relaying, as `disable_rules` does."""
+    """Disable one rule, as `disable_rules` does."""
     return disable_rules([rule], expected_revision=expected_revision, dry_run=dry_run)
 
 
 def replace_rules(
     rules: Iterable[NewRule], *, expected_revision: int | None = None, dry_run: bool = False
 ) -> Call[ChangeResult]:
-    """Make these the rules of the daemon, all or nothing.
+    """Replace all rules of the daemon by these, all or none.
 
-    Rules that stay keep their counters and flow. What `rules()` has answered can be given again,
-    changed or not: each `RuleInfo` says whether its rule is enabled. The errors are those of
-    `add_rules`.
+    Rules that stay keep their counters and relay without interruption. The result of `rules()` is
+    accepted: each `RuleInfo` says whether its rule is enabled. The errors are those of `add_rules`.
     """
     given = _given(rules=_new(rules), expected_revision=expected_revision, dry_run=dry_run)
     return _change("rules.replace", given)
 
 
 def stats(rules: Iterable[KnownRule] | None = None) -> Call[DaemonStats]:
-    """Read the counters of all rules, or of those named, over all workers.
+    """Read the counters of all rules or the given ones, summed over all workers.
 
     Raises:
         RuleError: the daemon has no such rule.
@@ -200,7 +200,7 @@ def stats(rules: Iterable[KnownRule] | None = None) -> Call[DaemonStats]:
 
 
 def workers() -> Call[tuple[WorkerInfo, ...]]:
-    """List the worker processes: how each is, and how the last one died."""
+    """List the worker processes, with the state and the last death of each."""
     return Call("workers.list", {}, WorkerList, lambda result: result.workers)
 
 
@@ -210,44 +210,43 @@ def interfaces() -> Call[tuple[InterfaceInfo, ...]]:
 
 
 def log_levels() -> Call[LogLevels]:
-    """Ask what is logged."""
+    """Return the log levels."""
     return _call("logs.get", {}, LogLevels)
 
 
 def set_log_level(level: str | None, facility: str | None = None) -> Call[LogLevels]:
-    """Set what is logged, of all or of one facility.
+    """Set the log level of all facilities or of one.
 
     Args:
-        level: debug, info, warning or error; None lets a facility follow all others again.
-        facility: control, rules, workers, interfaces, clients or supervisor; None means all that
-            have no level of their own.
+        level: debug, info, warning or error; None makes a facility follow the common level again.
+        facility: control, rules, workers, interfaces, clients or supervisor; None sets the common
+            level.
     """
-    # It may be asked twice: the second time it finds what it wants.
     return _call("logs.set", {"level": level, **_given(facility=facility)}, LogLevels)
 
 
 def resolve_hosts() -> Call[tuple[HostChange, ...]]:
-    """Look the host names of all outputs up again, and follow what has changed.
+    """Resolve the host names of all outputs again, and send to their new addresses.
 
     Returns:
-        The names that have other addresses now, and those that do not resolve.
+        The names whose addresses have changed, and those that do not resolve.
     """
     return Call("hosts.resolve", {}, HostChanges, lambda result: result.changes)
 
 
 def shutdown() -> Call[None]:
-    """End the daemon: what it has received is still sent, and its last report goes to its log."""
-    return Call("shutdown", {}, Nothing, lambda _: None, "it may be ending")
+    """Shut the daemon down; it sends what it has received, and logs its final report."""
+    return Call("shutdown", {}, Nothing, lambda _: None, "it may be shutting down")
 
 
 def subscribe(kinds: Iterable[str] | None, after: int | None) -> Call[EventPosition]:
-    """Ask for events on this connection."""
+    """Subscribe to events on this connection."""
     params = _given(kinds=None if kinds is None else list(kinds), after=after)
     return _call("events.subscribe", params, EventPosition)
 
 
 def _call(method: str, params: Json, result: type[R], doubt: str = "") -> Call[R]:
-    """A call that returns its result as it is."""
+    """A call that returns the protocol's result unconverted."""
     return Call(method, params, result, lambda result: result, doubt)
 
 
@@ -290,7 +289,7 @@ def _id(rule: KnownRule) -> str:
 
 
 def _given(**params: Any) -> dict[str, Any]:  # noqa: ANN401 -- JSON
-    """The parameters that say something: the protocol's defaults are left out."""
+    """The parameters that differ from the protocol's defaults."""
     defaults = {"enabled": True, "dry_run": False}
     return {
         name: value

@@ -1,8 +1,8 @@
-"""What a client says to the daemon and in which order: greeting, request, answer, starting anew.
+"""A client's conversation with the daemon: connecting, greeting, requests, answers, retries.
 
-Owns every decision: what is repeated, how long is waited, what the errors say. Does no input or
-output: each method is a generator that yields steps, which `blocking` or `asynchronous` take, and
-gets back what came. So both clients are one.
+Owns all decisions that both clients share: what is repeated, the time limits, the error messages.
+Does no input or output: each method is a generator that yields steps. `sync` or `aio` executes a
+step and sends the received bytes back.
 """
 
 import errno
@@ -24,29 +24,29 @@ from .methods import Call
 
 T = TypeVar("T")
 RETRY_S = 0.05
-"""How long after a refused connection the next one is tried."""
-_GONE = (errno.ENOENT, errno.ECONNREFUSED)
-_FULL = (errno.EAGAIN,)  # the kernel's answer where too many wait to be accepted
+"""The delay before another attempt to connect, in seconds."""
+_NOT_LISTENING = (errno.ENOENT, errno.ECONNREFUSED)
+_FULL = (errno.EAGAIN,)  # the listener's backlog is full (connect(2))
 
 
 @dataclass(frozen=True, slots=True)
 class Connect:
-    """Close the connection, if there is one, and make a new one."""
+    """Close the connection, if there is one, and open a new one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send all of this."""
+    """Send all data."""
 
     data: bytes
-    within_s: float
+    timeout_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class Receive:
-    """Wait for bytes and give them back; none at all means that the other side has closed."""
+    """Receive bytes; an empty result means that the daemon has closed the connection."""
 
-    within_s: float | None
+    timeout_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,73 +58,79 @@ class Pause:
 
 Step = Connect | Send | Receive | Pause
 Steps = Generator[Step, bytes | None, T]
-"""The taker of a step sends back what was received, or throws in the OSError that it met."""
+"""Whoever executes the steps sends the received bytes into the generator, or throws an OSError."""
 
 
 class _Lost(Exception):
-    """The connection ended before the answer came."""
+    """The connection ended before the answer arrived."""
 
-    def __init__(self, *, asked: bool) -> None:
-        """Keep whether the request had been sent as a whole."""
-        self.asked = asked
+    def __init__(self, *, was_sent: bool) -> None:
+        """Record whether the complete request was sent."""
+        self.was_sent = was_sent
 
 
 class Session:
-    """One connection after the other to one daemon."""
+    """A conversation with one daemon, across connections."""
 
     def __init__(
         self, path: Path, timeout_s: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Nothing is said before it is asked for."""
-        prepare(Hello)  # loads pydantic now, not within the time of the first answer
+        """Create the session; it connects with the first request.
+
+        Args:
+            path: the daemon's socket.
+            timeout_s: the time limit for each request, in seconds.
+            clock: a monotonic clock, in seconds.
+        """
+        prepare(Hello)  # loads pydantic now, outside the time limit of the first request
         self.path = path
         self.timeout_s = timeout_s
         self.hello: Hello | None = None
-        """Whom the last connection was to; None before the first."""
+        """The greeting of the last connection; None before the first."""
         self._clock = clock
         self._lines = LineBuffer()
         self._number = 0
         self._revision = 0
-        # Whether the connection is there and nothing is owed on it. Not so while an answer is
-        # awaited, so that one that nobody waited for to the end is never taken for another's.
+        # Whether the connection is open and no answer is pending. False during a request, so that
+        # the answer to an interrupted request is never read as the answer to the next one.
         self._usable = False
 
     def request(self, call: Call[T]) -> Steps[T]:
-        """Ask, and give the result, within the session's time; start anew where that is safe.
+        """Send a request and return its result; after a lost connection, repeat it where safe.
 
         Raises:
-            McrError: the daemon's refusal, or why there is no answer.
+            McrError: the daemon refused the request, or did not answer within the time limit.
         """
         deadline = self._clock() + self.timeout_s
-        for again in (True, False):
-            yield from self._connected(deadline)
+        for may_repeat in (True, False):
+            yield from self._ensure_connection(deadline)
             try:
                 return (yield from self._exchange(call, deadline))
             except _Lost as lost:
-                # A request that did not arrive as a whole was never carried out.
-                if not again or (lost.asked and call.doubt):
-                    raise self._no_answer("ended the connection without an answer", call) from None
-        raise AssertionError("the second try returns or raises")
+                # The daemon never executes an incomplete request.
+                if not may_repeat or (lost.was_sent and call.doubt):
+                    raise self._no_answer("closed the connection without an answer", call) from None
+        raise AssertionError("the second attempt returns or raises")
 
     def connect(self) -> Steps[Hello]:
-        """See to it that there is a connection, and say to whom.
+        """Connect, unless there is a usable connection; return the daemon's greeting.
 
         Raises:
-            McrError: there is none.
+            McrError: the connection failed.
         """
-        yield from self._connected(self._clock() + self.timeout_s)
+        yield from self._ensure_connection(self._clock() + self.timeout_s)
         assert self.hello is not None  # else it would have raised
         return self.hello
 
     def deadline(self, timeout_s: float | None) -> float | None:
-        """When this time will have passed; None is never."""
+        """The end of a time limit that starts now, by the session's clock; None for no limit."""
         return None if timeout_s is None else self._clock() + timeout_s
 
     def listen(self, deadline: float | None) -> Steps[Notification | None]:
-        """Wait for a notification; None if it is too late, or the connection has ended.
+        """Wait for a notification; None at the deadline, or if the connection has ended.
 
         Raises:
-            DaemonError: something else came.
+            DaemonError: another message arrived.
         """
         try:
             message = yield from self._message(deadline)
@@ -135,17 +141,17 @@ class Session:
             return None
         if not isinstance(message, Notification):
             self._usable = False
-            raise message.error or self._unfit("answered", "what nobody has asked for")
+            raise message.error or self._unexpected("an answer without a request")
         return message
 
     @property
     def is_connected(self) -> bool:
-        """Whether there is a connection on which all is well."""
+        """Whether there is a usable connection."""
         return self._usable
 
-    def _connected(self, deadline: float) -> Steps[None]:
-        """See to it that there is a connection that has been greeted."""
-        returning = self.hello is not None
+    def _ensure_connection(self, deadline: float) -> Steps[None]:
+        """Connect and greet the daemon, unless there is a usable connection."""
+        is_reconnect = self.hello is not None
         while not self._usable:
             try:
                 yield Connect()
@@ -154,18 +160,20 @@ class Session:
                 self._check(self.hello)
                 return
             except _Lost:
-                error: McrError = self._no_answer("ended the connection at once")
-                wait = returning
+                error: McrError = self._no_answer("closed the connection at once")
+                may_retry = is_reconnect
             except McrError:  # before OSError, as some are both
                 self._usable = False
                 raise
             except TimeoutError:
                 raise self._timed_out() from None
-            except OSError as met:
-                error = self._unreachable(met)
-                wait = met.errno in _FULL or (returning and met.errno in _GONE)
-            # A daemon that was there may be on its way back.
-            if not wait or self._clock() + RETRY_S >= deadline:
+            except OSError as failure:
+                error = self._unreachable(failure)
+                may_retry = failure.errno in _FULL or (
+                    is_reconnect and failure.errno in _NOT_LISTENING
+                )
+            # A daemon that answered before may be restarting.
+            if not may_retry or self._clock() + RETRY_S >= deadline:
                 raise error
             yield Pause(RETRY_S)
 
@@ -173,7 +181,7 @@ class Session:
         if hello.protocol != PROTOCOL:
             raise DaemonError(
                 f"the daemon at {self.path} speaks protocol {hello.protocol}, this client"
-                f" {PROTOCOL}: use the mcr that belongs to it"
+                f" {PROTOCOL}: use the mcr of the daemon's version"
             )
 
     def _exchange(self, call: Call[T], deadline: float) -> Steps[T]:
@@ -185,9 +193,9 @@ class Session:
         except TimeoutError:
             raise self._timed_out() from None
         except OSError:
-            # What it said before it closed, such as a refusal, is worth more than that it did.
-            yield from self._last_words(deadline)
-            raise _Lost(asked=False) from None
+            # The daemon may have sent an error, such as a refusal, before it closed the connection.
+            yield from self._raise_pending_error(deadline)
+            raise _Lost(was_sent=False) from None
         answer = yield from self._answer(call, deadline)
         self._usable = True
         if answer.error is not None:
@@ -207,9 +215,9 @@ class Session:
                 return message
             if message.id is None and message.error is not None:
                 raise message.error
-            raise self._unfit("answered", "what nobody has asked for")
+            raise self._unexpected("an answer without a request")
 
-    def _last_words(self, deadline: float) -> Steps[None]:
+    def _raise_pending_error(self, deadline: float) -> Steps[None]:
         try:
             message = yield from self._message(deadline)
         except (TimeoutError, _Lost):
@@ -230,15 +238,15 @@ class Session:
                 except OSError:
                     data = b""
                 if not data:
-                    raise _Lost(asked=True)
+                    raise _Lost(was_sent=True)
                 self._lines.feed(data)
             return read_line(line, result)
         except LineTooLong:
             self._usable = False
-            raise self._unfit("answered", f"with a line of more than {LINE_BYTES} bytes") from None
+            raise self._unexpected(f"a line of more than {LINE_BYTES} bytes") from None
         except Malformed as error:
             self._usable = False
-            raise self._unfit("answered", str(error)) from None
+            raise self._unexpected(str(error)) from None
 
     def _left(self, deadline: float) -> float:
         left = deadline - self._clock()
@@ -254,26 +262,28 @@ class Session:
         end = f"; {doubt}" if doubt else ""
         return DaemonError(f"the daemon at {self.path} {what}{end}")
 
-    def _unfit(self, verb: str, what: str) -> DaemonError:
-        return DaemonError(f"the daemon at {self.path} {verb} {what}; is it one of mcr?")
+    def _unexpected(self, what: str) -> DaemonError:
+        return DaemonError(f"the daemon at {self.path} sent {what}; is it an mcr daemon?")
 
     def _unreachable(self, error: OSError) -> McrError:
         if error.errno == errno.ENOENT:
             roots = self.path == default_socket() != ROOT_SOCKET and os.path.exists(ROOT_SOCKET)
-            other = f", or ask that of root with --socket {ROOT_SOCKET}" if roots else ""
+            other = f", or use that of root with --socket {ROOT_SOCKET}" if roots else ""
             return DaemonError(f"no daemon listens at {self.path}; start one with mcr serve{other}")
         if error.errno == errno.ECONNREFUSED and self.path.is_socket():
             return DaemonError(
-                f"the daemon of {self.path} is gone and left its socket behind; start one anew"
+                f"the daemon at {self.path} has exited and left its socket behind; start it again"
                 " with mcr serve"
             )
         if error.errno == errno.ECONNREFUSED:
-            return DaemonError(f"{self.path} is no socket; name the one that mcr serve made")
+            return DaemonError(f"{self.path} is not a socket; name the one that mcr serve created")
         if error.errno in _FULL:
-            return DaemonError(f"the daemon at {self.path} takes no connection: too many wait")
+            return DaemonError(
+                f"the daemon at {self.path} accepts no connection: its backlog is full"
+            )
         if error.errno in (errno.EACCES, errno.EPERM):
             return RightsError(
-                f"this user may not talk to the daemon at {self.path}: use sudo, or become a member"
-                " of the socket's group"
+                f"this user may not use the daemon at {self.path}: use sudo, or become a member of"
+                " the socket's group"
             )
         return DaemonError(f"cannot connect to {self.path}: {error.strerror or error}")

@@ -1,4 +1,4 @@
-"""Methods that take the arguments and the documentation of a function of `calls`."""
+"""Copying the signature and documentation of a function of `methods` to a client's method."""
 
 import functools
 import inspect
@@ -9,9 +9,9 @@ M = TypeVar("M", bound=Callable[..., Any])
 
 
 def copy_signature(method: M, make: Callable[..., Any]) -> M:
-    """Give the method the name, signature and docstring of what it makes its call with.
+    """Give a method the name, signature and docstring of the function that creates its request.
 
-    It returns what the call reads: of `Call[T]` that is T.
+    Its return type is T where the function returns `Call[T]`.
     """
     functools.update_wrapper(method, make, assigned=("__name__", "__doc__"))
     result = get_args(make.__annotations__["return"])[0]
@@ -22,5 +22,5 @@ def copy_signature(method: M, make: Callable[..., Any]) -> M:
     method.__signature__ = signature.replace(  # type: ignore[attr-defined]
         parameters=parameters, return_annotation=result
     )
-    del method.__wrapped__  # type: ignore[attr-defined] # it would hide what was set here
+    del method.__wrapped__  # type: ignore[attr-defined] # inspect would prefer it to the signature set here
     return method

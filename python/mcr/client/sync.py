@@ -1,7 +1,7 @@
-"""`Client`: the daemon from a program that waits for its answers.
+"""`Client`: a client of the daemon whose methods block until the answer arrives.
 
-Owns the socket and the lock; what is said is the business of `session`, the methods that of
-`calls`. Loads no asyncio.
+Owns the socket and the lock. `session` holds the conversation, `methods` has the requests. Does not
+load asyncio.
 """
 
 import errno
@@ -20,7 +20,7 @@ from ..errors import McrError
 from ..protocol.constants import default_socket
 from ..protocol.results import Event
 from . import methods
-from .connect import connected_socket
+from .connect import open_connection
 from .event_cursor import EventCursor
 from .methods import Call
 from .session import Connect, Pause, Receive, Session, Step, Steps
@@ -33,43 +33,44 @@ RECEIVE_BYTES = 1 << 16
 
 
 class Wire:
-    """Takes the steps of a session, one after the other."""
+    """Executes the steps of a session on a socket."""
 
     def __init__(self, path: Path) -> None:
-        """Connect later."""
+        """Open no connection yet."""
         self._path = path
         self._socket: socket.socket | None = None
         self._ended = False
 
     def run(self, steps: Steps[T]) -> T:
-        """Take all steps and return what they lead to."""
+        """Execute all steps and return their result."""
         received: bytes | None = None
-        problem: OSError | None = None
+        failure: OSError | None = None
         try:
             while True:
-                step = steps.send(received) if problem is None else steps.throw(problem)
-                received, problem = None, None
+                step = steps.send(received) if failure is None else steps.throw(failure)
+                received, failure = None, None
                 try:
-                    received = self._take(step)
+                    received = self._execute(step)
                 except OSError as error:
-                    problem = error
+                    failure = error
         except StopIteration as end:
             value: T = end.value
             return value
         except McrError:
             raise
         except BaseException:
-            # Of a signal handler: what had just been received is lost, and so is the connection.
+            # Raised by a signal handler: received bytes may be lost, so the connection cannot be
+            # used any more.
             self._close()
             raise
         finally:
             steps.close()
 
     def end(self) -> None:
-        """Close the connection and make no other; wakes a thread that waits for it."""
+        """Close the connection for good; wakes a thread that waits on it."""
         self._ended = True
         if (connection := self._socket) is not None:
-            with suppress(OSError):  # the other side was quicker
+            with suppress(OSError):  # the daemon has closed it already
                 connection.shutdown(socket.SHUT_RDWR)
             self._close()
 
@@ -78,19 +79,19 @@ class Wire:
             self._socket.close()
             self._socket = None
 
-    def _take(self, step: Step) -> bytes | None:
+    def _execute(self, step: Step) -> bytes | None:
         if isinstance(step, Pause):
             time.sleep(step.seconds)
             return None
         if isinstance(step, Connect):
             self._close()
             if self._ended:
-                raise McrError("it was closed")
-            self._socket = connected_socket(self._path)
+                raise McrError("the connection was closed")
+            self._socket = open_connection(self._path)
             return None
-        if (connection := self._socket) is None:  # another thread has ended it
+        if (connection := self._socket) is None:  # another thread has closed it
             raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
-        connection.settimeout(step.within_s)
+        connection.settimeout(step.timeout_s)
         if isinstance(step, Receive):
             return connection.recv(RECEIVE_BYTES)
         connection.sendall(step.data)
@@ -98,12 +99,12 @@ class Wire:
 
 
 class Client:
-    """A daemon of mcr, for programs that wait for each answer.
+    """A client of the daemon; its methods block until the answer arrives.
 
-    Nothing is connected before it is needed. After a restart of the daemon's control process the
-    client connects anew by itself and repeats what only reads; a change whose answer was lost
-    raises `DaemonError`, as nobody but the daemon knows whether it was made. Every method may be
-    called from any thread; they take turns. A forked child makes a client of its own.
+    It connects with the first request. After a restart of the daemon's control process it
+    reconnects and repeats requests that change nothing. A change whose answer was lost raises
+    `DaemonError`, since the client cannot know whether it was made. All methods are thread-safe;
+    threads take turns. After fork(2), a child process must create its own client.
 
     Example:
         with mcr.Client() as client:
@@ -115,27 +116,27 @@ class Client:
     def __init__(
         self, path: str | PathLike[str] | None = None, *, timeout_s: float = TIMEOUT_S
     ) -> None:
-        """Take the address; nothing is connected yet.
+        """Create the client; it connects with the first request.
 
         Args:
             path: the daemon's socket. None means that of this user's daemon: for root
                 /run/mcr/mcr.sock, else mcr/mcr.sock in XDG_RUNTIME_DIR, else
-                /tmp/mcr-UID/mcr.sock; there root (or this user) has to be the one who listens.
-            timeout_s: how long an answer may take in all, more than 0.
+                /tmp/mcr-UID/mcr.sock; there only root's or this user's daemon is accepted.
+            timeout_s: the time limit for each request, in seconds, above 0.
 
         Raises:
-            ValueError: a time that cannot be.
+            ValueError: `timeout_s` is out of range.
         """
-        self.path = chosen_path(path)
+        self.path = socket_path(path)
         """The daemon's socket."""
-        self._timeout_s = checked_timeout(timeout_s)
+        self._timeout_s = check_timeout(timeout_s)
         self._session = Session(self.path, self._timeout_s)
         self._wire = Wire(self.path)
         self._lock = threading.Lock()
         self._closed = False
 
     def request(self, call: Call[T]) -> T:
-        """Ask one thing and wait for the answer; the other methods are made of it."""
+        """Send a request and return its result; all other methods use this one."""
         with self._lock:
             if self._closed:
                 raise McrError("the client is closed")
@@ -145,7 +146,7 @@ class Client:
     def _method(
         make: Callable[P, Call[T]],
     ) -> Callable[Concatenate["Client", P], T]:
-        """The method that sends what `make` makes of its arguments."""
+        """The method that sends the request which `make` creates from its arguments."""
 
         def method(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> T:
             return self.request(make(*args, **kwargs))
@@ -176,26 +177,26 @@ class Client:
     def events(
         self, kinds: Iterable[str] | None = None, *, after: int | None = None
     ) -> "EventStream":
-        """Subscribe to what happens, on a connection of its own; close it, or use `with`.
+        """Subscribe to events on a separate connection; close the stream, or use `with`.
 
         Args:
-            kinds: rule, worker, interface, log; None hears all of them.
-            after: begin behind this event, as far as the daemon still has what came then; None
-                begins with what happens from now on.
+            kinds: any of rule, worker, interface, log; None means all.
+            after: first replay the events after this number that the daemon still has; None
+                replays none.
 
         Raises:
-            DaemonError: no daemon, or a kind that it does not know.
+            DaemonError: no daemon answers, or it does not know one of the kinds.
         """
         return EventStream(self.path, self._timeout_s, kinds, after)
 
     def close(self) -> None:
-        """End the connection; twice is once. Streams of events stay."""
+        """Close the connection. Idempotent; streams of events stay open."""
         with self._lock:
             self._closed = True
             self._wire.end()
 
     def __enter__(self) -> Self:
-        """Return the client; it connects when it is asked for something."""
+        """Return the client; it connects with the first request."""
         return self
 
     def __exit__(
@@ -208,45 +209,46 @@ class Client:
         self.close()
 
     def __repr__(self) -> str:
-        """Whose client it is."""
+        """Name the daemon's socket."""
         return f"<mcr.Client of {self.path}>"
 
 
 class EventStream:
-    """What happens in a daemon, one `Event` after the other, without an end.
+    """The events of a daemon, as an endless iterator of `Event`.
 
-    It goes on by itself where it was after a restart of the daemon's control process; what was
-    missed is told by an event ``gap``. For one thread at a time.
+    After a restart of the daemon's control process the stream continues where it was; an event
+    ``gap`` reports missed events. For one thread at a time.
     """
 
     def __init__(
         self, path: Path, timeout_s: float, kinds: Iterable[str] | None, after: int | None
     ) -> None:
-        """Subscribes; made by `Client.events`."""
+        """Subscribe; created by `Client.events`."""
         self._wire = Wire(path)
-        self._following = EventCursor(Session(path, timeout_s), kinds, after)
+        self._cursor = EventCursor(Session(path, timeout_s), kinds, after)
         self._closed = False
         try:
-            self._wire.run(self._following.begin())
+            self._wire.run(self._cursor.begin())
         except BaseException:
             self._wire.end()
             raise
 
     def read(self, timeout_s: float | None = None) -> Event | None:
-        """Wait for the next event; None if none came in so many seconds.
+        """Wait for the next event; None if none arrives within `timeout_s` seconds.
 
-        Where it has to connect anew it may take up to the client's time more.
+        Reconnecting may take up to the client's time limit in addition.
 
         Raises:
-            DaemonError: the daemon is gone and did not come back within the client's time.
+            DaemonError: the connection was lost, and the daemon did not return within the
+                client's time limit.
             McrError: the stream is closed.
         """
         if self._closed:
             raise McrError("the stream of events is closed")
-        return self._wire.run(self._following.next(timeout_s))
+        return self._wire.run(self._cursor.next(timeout_s))
 
     def close(self) -> None:
-        """End the subscription, also while another thread waits for an event; twice is once."""
+        """End the subscription, even while another thread waits for an event. Idempotent."""
         self._closed = True
         self._wire.end()
 
@@ -255,14 +257,14 @@ class EventStream:
         return self
 
     def __next__(self) -> Event:
-        """The next event, however long it takes; a closed stream has no more."""
+        """Wait for the next event without a time limit; ends when the stream is closed."""
         try:
             event = self.read()
         except McrError:
             if self._closed:
                 raise StopIteration from None
             raise
-        assert event is not None  # without a limit it waits
+        assert event is not None  # without a time limit there always is one
         return event
 
     def __enter__(self) -> Self:
@@ -279,13 +281,13 @@ class EventStream:
         self.close()
 
 
-def chosen_path(path: str | PathLike[str] | None) -> Path:
-    """The path that was given, else the default."""
+def socket_path(path: str | PathLike[str] | None) -> Path:
+    """The given path, or the default."""
     return default_socket() if path is None else Path(path)
 
 
-def checked_timeout(timeout_s: float) -> float:
-    """The time, if it can be one; ValueError otherwise."""
+def check_timeout(timeout_s: float) -> float:
+    """Return the time limit; raise ValueError if it is out of range."""
     if not 0 < timeout_s <= threading.TIMEOUT_MAX:
-        raise ValueError(f"timeout_s: {timeout_s!r} is not more than 0 and finite")
+        raise ValueError(f"timeout_s: must be above 0 and finite, not {timeout_s!r}")
     return timeout_s
