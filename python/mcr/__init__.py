@@ -1,7 +1,7 @@
 """A multicast relay for Linux that is a Python library.
 
-Datagrams of a group go on to any number of outputs: other groups, ports, interfaces and unicast
-hosts. `Relay` runs rules; `Stats` says where every datagram went; `Client` talks to a
+It sends the datagrams of a group to any number of outputs: other groups, ports, interfaces and
+unicast hosts. `Relay` runs rules, `Stats` accounts for every datagram, and `Client` controls a
 daemon. Every error is an `McrError`.
 """
 

@@ -20,11 +20,11 @@ def by_own_names(rule: Rule, devices: Mapping[str, Device]) -> Rule:
     """The rule, with the own names of its interfaces."""
     if all(own_name(name, devices) == name for name in _names(rule)):
         return rule
-    taken = replace(rule.input, interface=own_name(rule.input.interface, devices))
+    rule_input = replace(rule.input, interface=own_name(rule.input.interface, devices))
     outputs = tuple(
         replace(output, interface=own_name(output.interface, devices)) for output in rule.outputs
     )
-    return replace(rule, input=taken, outputs=outputs)
+    return replace(rule, input=rule_input, outputs=outputs)
 
 
 def check_names(

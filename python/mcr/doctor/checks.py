@@ -62,22 +62,23 @@ def check_interface(facts: Facts, name: str, rules: Sequence[Rule]) -> Iterator[
 
 def check_mtu(facts: Facts, rule: Rule) -> Iterator[Finding]:
     """Findings about outputs with a smaller MTU than their input."""
-    taken = facts.devices.get(input_interface(facts, rule))
-    if taken is None or taken.loopback:
+    source = facts.devices.get(input_interface(facts, rule))
+    if source is None or source.loopback:
         return
     narrow = {
         device: _HEADER_BYTES[rule.input.group.version]
         for output in rule.outputs
-        if (device := facts.devices.get(output_interface(facts, output))) and device.mtu < taken.mtu
+        if (device := facts.devices.get(output_interface(facts, output)))
+        and device.mtu < source.mtu
     }
     for device, headers in narrow.items():
         yield Finding(
             "mtu",
             "advice",
-            f"datagrams of more than {device.mtu - headers} bytes from {taken.name} (MTU"
-            f" {taken.mtu}) leave {device.name} (MTU {device.mtu}) in fragments",
+            f"datagrams of more than {device.mtu - headers} bytes from {source.name} (MTU"
+            f" {source.mtu}) leave {device.name} (MTU {device.mtu}) in fragments",
             device.name,
-            f"ip link set {device.name} mtu {taken.mtu}",
+            f"ip link set {device.name} mtu {source.mtu}",
         )
 
 
@@ -93,13 +94,13 @@ def check_route(facts: Facts, output: Output) -> Iterator[Finding]:
 
 def input_interface(facts: Facts, rule: Rule) -> str:
     """The interface of an input: the one named, else that of its address; empty for none."""
-    taken = rule.input
-    if taken.interface is not None:
-        return taken.interface
+    rule_input = rule.input
+    if rule_input.interface is not None:
+        return rule_input.interface
     owners = (
         device.name
         for device in facts.devices.values()
-        if taken.group in device.addresses or taken.group in device.broadcasts
+        if rule_input.group in device.addresses or rule_input.group in device.broadcasts
     )
     return next(owners, "")
 
@@ -185,19 +186,19 @@ def _descriptors(facts: Facts, rules: Sequence[Rule]) -> Finding:
     return Finding("descriptors", "problem", text, fix=f"ulimit -Hn {needed}")
 
 
-def _sockets(facts: Facts, taken: Input) -> int:
+def _sockets(facts: Facts, rule_input: Input) -> int:
     """The most sockets that an input opens for its groups and ports, including those that join."""
-    groups, ports = 1 << block_bits(taken.group), port_count(taken.port)
+    groups, ports = 1 << block_bits(rule_input.group), port_count(rule_input.port)
     if not facts.packet_sockets:
         return groups * ports
-    joining = -(-_joined_groups(taken) // _memberships_in_a_socket(facts))
+    joining = -(-_joined_groups(rule_input) // _memberships_in_a_socket(facts))
     return min(ports, SOCKET_LIMIT) + joining
 
 
-def _joined_groups(taken: Input) -> int:
+def _joined_groups(rule_input: Input) -> int:
     """The number of groups that an input joins."""
-    joins = taken.group.is_multicast and taken.effective_join == "each"
-    return 1 << block_bits(taken.group) if joins else 0
+    joins = rule_input.group.is_multicast and rule_input.effective_join == "each"
+    return 1 << block_bits(rule_input.group) if joins else 0
 
 
 def _memberships_in_a_socket(facts: Facts) -> int:

@@ -214,8 +214,8 @@ def _tried_limits(rules: Iterable[Rule], sysctls: Mapping[str, int]) -> Iterator
     """Find unreadable limits by trial: only the first namespace has mld_max_msf."""
     rules = tuple(rules)
     for version, name in SOURCE_LIMITS.items():
-        groups = (rule.input for rule in rules if rule.input.group.version == version)
-        wanted = max((len(taken.sources) for taken in groups), default=0)
+        inputs = (rule.input for rule in rules if rule.input.group.version == version)
+        wanted = max((len(each.sources) for each in inputs), default=0)
         if wanted == 0 or name in sysctls:
             continue
         with suppress(OSError):

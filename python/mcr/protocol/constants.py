@@ -1,7 +1,7 @@
 """Constants that the daemon and its clients share.
 
-Owns where the socket is, the protocol's version, its error codes and limits. Knows neither side,
-and loads nothing that `mcr.Client` would have to wait for.
+Owns the default path of the socket, and the version, error codes and limits of the protocol. Loads
+nothing that would delay the start of a client.
 """
 
 import enum

@@ -1,7 +1,4 @@
-"""The process at the other end of a Unix socket, by SO_PEERCRED (unix(7)).
-
-Owns the layout of `struct ucred`. Decides nothing: whom to trust is up to the caller.
-"""
+"""The credentials of the peer of a Unix socket: SO_PEERCRED (unix(7)), `struct ucred`."""
 
 import socket
 import struct

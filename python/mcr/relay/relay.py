@@ -1,8 +1,7 @@
-"""`Relay`: a running set of rules, and its counters.
+"""`Relay`: the public class of a relay in this process.
 
-Owns the order of what several threads ask for; what may be done when is decided in `lifecycle`, how
-a change is made is the business of `running`. What a rule may say is decided in `config`; sockets,
-threads and datagrams belong to the native engine.
+Serializes the calls of several threads. `lifecycle` decides which calls are permitted now, and
+`active_rules` makes changes. Sockets, threads and datagrams belong to the native engine.
 """
 
 import threading
@@ -26,13 +25,12 @@ from .settings import BUFFER_BYTES, RelaySettings
 class Relay:
     """A multicast relay inside this process.
 
-    Use it as a context manager, or call `open`, `start` and `close`. Every method may be called
-    from any thread. The engine runs in threads of its own, which never take Python's lock for a
-    datagram.
+    Use it as a context manager, or call `open`, `start` and `close`. All methods are thread-safe.
+    The engine runs in separate threads, which handle datagrams without the interpreter's lock.
 
-    A signal handler may raise at any point, as that of Ctrl-C raises `KeyboardInterrupt`. A change
-    (`add_rule` and the like) that it interrupts was made as a whole or not at all, and the relay
-    can be used on: `rules`, or `stats().rules`, says which.
+    A signal handler may raise an exception at any point, as Ctrl-C raises `KeyboardInterrupt`. A
+    change (such as `add_rule`) that it interrupts was made completely or not at all; `rules` and
+    `stats().rules` show which, and the relay stays usable.
 
     Example:
         with mcr.Relay("239.1.1.1%eth0:5001 to 239.2.0.1%eth1:6001") as relay:
@@ -49,24 +47,24 @@ class Relay:
         verify_checksums: bool = True,
         hosts: Hosts = "first",
     ) -> None:
-        """Take rules, as values or as text; nothing is opened yet.
+        """Parse the rules; open nothing yet.
 
         Args:
-            rules: what to relay; more may come and go later.
+            rules: the rules, as values or text; they can be changed later.
             ingress: `packet` (AF_PACKET, needs CAP_NET_RAW), `udp` (joined sockets, no rights),
                 or `auto`: packet where it is permitted.
             workers: engine threads, 1 to 256.
             buffer_bytes: receive buffers of each worker, 1 MiB to 1 TiB. Beside them, each of the
                 first four interfaces with GRO off has a ring of half of this.
-            cpus: the CPU of each worker, as numbers or as `0,2-3`; None leaves a single worker to
-                the kernel and gives each of several a CPU of its own, where there are enough.
+            cpus: the CPU of each worker, as numbers or as `0,2-3`. By default the kernel places a
+                single worker, and each of several has its own CPU if there are enough.
             verify_checksums: drop datagrams whose UDP checksum is wrong as `bad_checksum`; False
                 relays them, with a valid one (`packet` only: for `udp` the kernel decides).
-            hosts: of an output's host name, send to the `first` of its addresses or to `all`.
+            hosts: whether copies go to the `first` address of an output's host name or to `all`.
 
         Raises:
-            RuleError: rule text that cannot be read; its `problems` names all of them.
-            ValueError: an ingress, a number of workers or of bytes, CPUs or hosts that cannot be.
+            RuleError: invalid rule text; `problems` has all problems.
+            ValueError: another argument is out of its range; the text names it.
         """
         self._running: ActiveRules | None = None
         self._life = Lifecycle()
@@ -84,16 +82,15 @@ class Relay:
     def open(self, *, rights_end: bool = False) -> None:
         """Check the rules against this host and open their sockets, with the caller's rights.
 
-        Nothing is received before `start`, so that a program may give up rights in between.
-        Rules whose interface is missing or down wait for it; `warnings` names them. Twice is
-        once.
+        Nothing is received before `start`, so that a program can give up rights in between.
+        Rules whose interface is missing or down wait for it; `warnings` names them. Idempotent.
 
         Args:
             rights_end: whether rights are given up before `start`. The `packet` ingress then
-                opens a few spare sockets, for interfaces that come, or come again, afterwards.
+                opens a few spare sockets, for interfaces that appear or are recreated afterwards.
 
         Raises:
-            RuleError: rules that this host cannot serve; `problems` names everything.
+            RuleError: the rules cannot be used on this host; `problems` has all problems.
             InterfaceError: the kernel refused an interface or an address.
             RightsError: a capability is missing; the text names it.
         """
@@ -105,20 +102,20 @@ class Relay:
         names = self._names().look_up(rules)
         with self._life.locked():
             self._life.check_usable()
-            if self._running is None:  # as another thread may have made it, meanwhile
+            if self._running is None:  # another thread may have opened it meanwhile
                 self._running = ActiveRules.open(
                     self._settings, self._candidate, names, has_spares=rights_end
                 )
 
     def start(self) -> None:
-        """Start to relay; opens first where that was not done. Twice is once.
+        """Open the relay, unless it is open, and start to relay. Idempotent.
 
-        From here on the relay follows its interfaces, in a thread that begins with the caller's
-        rights and network namespace.
+        From now on the relay follows changes of its interfaces, in a thread that inherits the
+        caller's rights and network namespace.
 
         Raises:
             RightsError: the kernel refuses io_uring; the text names the sysctl.
-            EngineError: the engine did not come up; the text says why.
+            EngineError: the engine did not start; the text says why.
             McrError: the relay was stopped; it cannot start again.
         """
         with self._life.locked():
@@ -133,7 +130,7 @@ class Relay:
                 self._retry()
 
     def stop(self) -> None:
-        """Stop to relay; the counters stay readable until `close`. Twice is once."""
+        """Stop relaying; the counters stay readable until `close`. Idempotent."""
         with self._life.locked():
             self._life.check_usable()
             self._life.is_stopped = True
@@ -142,36 +139,36 @@ class Relay:
                 self._running.core.stop()
 
     def close(self) -> None:
-        """Stop and give everything back. Twice is once.
+        """Stop, and release all resources. Idempotent.
 
         Raises:
-            McrError: called in a process forked from the relay's own.
+            McrError: called in a forked child; only the process of the relay can close it.
         """
         with self._life.locked():
             self._retries.end()
             running = self._running
             if running is not None:
-                # First: cut short by an exception of a signal handler, `close` can be called again.
+                # First, so that `close` can be repeated if a signal handler interrupts it.
                 running.core.stop()
                 self._candidate = CandidateRules(running.rules)
             self._running, self._life.is_closed = None, True
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Wait until the relay stops; Ctrl-C interrupts the waiting.
+        """Wait until the relay is stopped; Ctrl-C ends the wait.
 
         Args:
-            timeout_s: the longest time to wait, in seconds from 0; None waits for ever.
+            timeout_s: the longest time to wait, in seconds, at least 0; None for no limit.
 
         Returns:
-            True when the relay stopped because somebody stopped it, False after the time.
+            True if `stop` or `close` was called, False after the time limit.
 
         Raises:
-            EngineError: the engine stopped by itself; the text says why.
+            EngineError: the engine failed; the text says why.
             McrError: the relay was not started.
-            ValueError: a time below 0, or none.
+            ValueError: `timeout_s` is negative or not a number.
         """
         if timeout_s is not None and not timeout_s >= 0:
-            raise ValueError(f"timeout_s: {timeout_s} is not 0 or more")
+            raise ValueError(f"timeout_s: must be at least 0, not {timeout_s}")
         with self._life.locked():
             core = self._opened().core
             if not self._life.is_started:
@@ -185,16 +182,17 @@ class Relay:
             return self._rules.rules
 
     def add_rule(self, rule: Rule | str) -> Rule:
-        """Add a rule; when this returns, every worker has it. Other rules do not notice.
+        """Add a rule; return when all workers relay it. Other rules are not affected.
 
-        A rule that runs already is refused: within one program it is a mistake. `replace_rules`
-        takes it and leaves it as it is, as a daemon does.
+        Adding a rule twice is an error here, since it is a mistake within one program.
+        `replace_rules` accepts a known rule and leaves it as it is.
 
         Returns:
-            The rule, parsed where it was text.
+            The parsed rule.
 
         Raises:
-            RuleError: a rule that this host or another rule does not allow; nothing has changed.
+            RuleError: the rule is invalid on this host or conflicts with others; nothing has
+                changed.
             InterfaceError, RightsError: as in `open`; nothing has changed.
         """
         (added,) = parse_rules([rule])
@@ -204,7 +202,7 @@ class Relay:
             return added
 
     def remove_rule(self, rule: Rule | str) -> None:
-        """Remove a rule, given as a value, or by its id or its name.
+        """Remove a rule, given as a value or by its id or name.
 
         Raises:
             RuleError: there is no such rule.
@@ -213,11 +211,11 @@ class Relay:
             self._change(remove=[self._find(rule)], add=[], names=self._names())
 
     def disable_rule(self, rule: Rule | str) -> None:
-        """Let a rule, given as a value or by its id or its name, take nothing until it is enabled.
+        """Disable a rule, given as a value or by its id or name. Idempotent.
 
-        Its sockets stay open and its counters stay; other rules do not notice. What only a disabled
-        rule would have taken is counted on its interface as `disabled`. The rule stays disabled
-        where `replace_rules` or `resolve_hosts` keeps it. Twice is once.
+        It keeps its sockets and counters; other rules are not affected. Datagrams that only a
+        disabled rule would have matched count on the interface as `disabled`. The rule stays
+        disabled if `replace_rules` or `resolve_hosts` keeps it.
 
         Raises:
             RuleError: there is no such rule.
@@ -226,7 +224,7 @@ class Relay:
         self._set_enabled(rule, enabled=False)
 
     def enable_rule(self, rule: Rule | str) -> None:
-        """Let a disabled rule take datagrams again; its counters go on. Twice is once.
+        """Enable a disabled rule again; its counters continue. Idempotent.
 
         Raises:
             RuleError: there is no such rule.
@@ -235,7 +233,7 @@ class Relay:
         self._set_enabled(rule, enabled=True)
 
     def replace_rules(self, rules: Iterable[Rule | str]) -> None:
-        """Make these the rules, all or nothing; rules that stay keep their counters and flow.
+        """Replace all rules, or change nothing; rules that stay keep relaying and their counters.
 
         Raises:
             RuleError, InterfaceError, RightsError: as in `add_rule`; nothing has changed.
@@ -246,14 +244,14 @@ class Relay:
             self._change(remove=[rule.id for rule in self.rules], add=wanted, names=names)
 
     def resolve_hosts(self) -> tuple[HostChange, ...]:
-        """Look the host names of all outputs up again and follow what has changed, all or nothing.
+        """Resolve the host names of all outputs again; send to all new addresses or to none.
 
-        A rule whose names have the same addresses as before is not touched; one that follows
-        starts its counters anew. A name that does not resolve keeps its addresses. The lookups
-        hold up neither datagrams nor other threads.
+        A rule whose addresses are unchanged is not affected; the counters of a changed one restart
+        from 0. A name that does not resolve keeps its addresses. The lookups delay neither
+        datagrams nor other threads.
 
         Returns:
-            The names that have other addresses now, and those that do not resolve.
+            The names whose addresses have changed, and those that do not resolve.
 
         Raises:
             RuleError, InterfaceError, RightsError: as in `add_rule`; nothing has changed.
@@ -284,21 +282,21 @@ class Relay:
 
     @property
     def error(self) -> str | None:
-        """Why the engine stopped by itself; None while all is well."""
+        """Why the engine failed; None if it has not."""
         with self._life.locked():
             self._life.check_usable()
             return None if self._running is None else self._running.core.error
 
     @property
     def ingress(self) -> IngressChoice:
-        """How datagrams are received; once open it is `packet` or `udp`, never `auto`."""
+        """The ingress; `packet` or `udp` once the relay is open."""
         with self._life.locked():
             self._life.check_usable()
             return self._settings.ingress if self._running is None else self._running.core.ingress
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the user should know though it works, one sentence each."""
+        """Problems that do not prevent relaying, one sentence each."""
         with self._life.locked():
             return self._rules.warnings
 
@@ -317,7 +315,7 @@ class Relay:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Close, also where an exception of a signal handler cuts that short."""
+        """Close, even if an exception of a signal handler interrupts the first attempt."""
         try:
             self.close()
         except BaseException:
@@ -325,7 +323,7 @@ class Relay:
             raise
 
     def __del__(self) -> None:
-        """Warn about a relay that was opened and never closed; a forked child owns nothing."""
+        """Warn about a relay that was not closed; a forked child does not own it."""
         running = getattr(self, "_running", None)
         if running is not None and self._life.is_own:
             warnings.warn(f"{self!r} was not closed", ResourceWarning, source=self, stacklevel=1)
@@ -333,7 +331,7 @@ class Relay:
             running.core.stop()
 
     def __repr__(self) -> str:
-        """State and size, without taking a lock."""
+        """Show the state and the number of rules, without waiting for a lock."""
         running = self._running
         state = "closed" if self._life.is_closed else "new" if running is None else "open"
         count = len(self._candidate if running is None else running)
@@ -341,17 +339,17 @@ class Relay:
 
     @property
     def _rules(self) -> CandidateRules | ActiveRules:
-        """The rules, in a core or not yet; McrError once the relay is closed."""
+        """The rules, in the core or not yet; McrError if the relay is closed."""
         self._life.check_usable()
         return self._candidate if self._running is None else self._running
 
     def _names(self) -> HostResolver:
-        """The host names of the running rules; others are not asked for yet."""
+        """The resolved host names of the running rules."""
         with self._life.locked():
             return HostResolver(self._settings.hosts, self._rules.answers)
 
     def _names_for(self, rules: Iterable[Rule]) -> HostResolver:
-        """Look up what rules need, without the lock: a slow server must not hold up `stats`."""
+        """Resolve the names in rules without the lock: a slow server must not delay `stats`."""
         return self._names().look_up(() if self._running is None else rules)
 
     def _change(self, *, remove: list[str], add: Iterable[Rule], names: HostResolver) -> None:
@@ -362,17 +360,17 @@ class Relay:
             try:
                 self._running.change(remove=remove, add=add, names=names)
                 self._retry()
-            except BaseException:  # of a signal handler, perhaps behind the change
+            except BaseException:  # from a signal handler, possibly after the change was made
                 self._retry()
                 raise
 
     def _retry(self) -> None:
-        """Have tried again what waits, once the relay has started: before, it has one thread."""
+        """Retry unfinished rules, unless the relay has not started: it has no other thread then."""
         if self._life.is_started and not self._life.is_stopped and self._opened().unfinished:
             self._retries.begin()
 
     def _finish_rules(self) -> bool:
-        """Try once what waits; whether something still does."""
+        """Retry the unfinished rules once; return whether some are still unfinished."""
         with self._life.locked():
             running = self._running
             if running is None or self._life.is_stopped or not running.unfinished:

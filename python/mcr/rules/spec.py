@@ -1,7 +1,7 @@
-"""A rule as the native core takes it: every name looked up, every default filled in.
+"""Rules resolved for the native core: all names looked up, all defaults filled in.
 
-Owns the shape, and the JSON that the core reads, in this process and in a worker's; how a rule
-becomes one is the business of `resolver`.
+Owns the types and the JSON that the core reads, in this process and in a worker. `resolver` creates
+the values.
 """
 
 import json
@@ -14,56 +14,55 @@ from .fields import Address, Join, Keep, Network, Ttl, block_of
 from .grammar import format_ports
 
 UNRESOLVED: Mapping[int, Address] = {4: IPv4Address(0), 6: IPv6Address(0)}
-"""The address of an output whose host name does not resolve yet, by the version; the core parks
-it."""
+"""The address of an output whose host name is not resolved yet, by IP version; it is parked."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResolvedInput:
-    """An input as the native core takes it."""
+    """An input, resolved on this host."""
 
     group: Address
-    """Of a block the first."""
+    """The group, or the first one of a block."""
     group_bits: int
-    """How many low bits of the group vary; 0 for one group."""
+    """The number of low bits of the group that vary; 0 for one group."""
     port: int
     last_port: int
-    """The same as the first for one port."""
+    """Equal to `port` for a single port."""
     interface: str
-    """Its name, or an alternative one, as the rule has it; empty while no interface has the address
-    of an input that names none."""
+    """The name or alternative name, as written; empty for an input without an interface while no
+    interface has its address."""
     ifindex: int = field(compare=False)
-    """As it is now; 0 while there is no such interface. A relay follows the name instead."""
+    """The current index; 0 while the interface is missing. A relay follows the name instead."""
     sources: tuple[Address, ...]
     vlan: int
-    """0 takes untagged frames."""
+    """0 for untagged frames."""
     join: Join
-    """Counts for groups only."""
+    """Meaningful for groups only."""
     broadcast: bool = False
     """Whether `group` is a broadcast address."""
     device: str = field(default="", compare=False)
-    """The interface's own name, as it is now; as the rule has it while there is none."""
+    """The interface's current own name; the written name while the interface is missing."""
     everywhere: bool = False
-    """Whether `group` is an address of this host whose datagrams count wherever they arrive."""
+    """Whether `group` is an address of this host, received on any interface."""
     is_known: bool = field(default=True, compare=False)
     """Whether `group` was multicast, or an address or broadcast of this host, when it was resolved.
 
-    If not it may become either, and `interface` is empty if the rule names none.
+    If not, it may become one later, and `interface` is empty if the rule names none.
     """
 
     @property
     def block(self) -> Address | Network:
-        """The group, or the block of groups, as it is written."""
+        """The group or block of groups, as written."""
         return block_of(self.group, self.group_bits)
 
     @property
     def is_shared(self) -> bool:
-        """Whether what is sent there is for every host of a link that wants it."""
+        """Whether several hosts of a link can receive the datagrams."""
         return self.group.is_multicast or self.broadcast
 
     @property
     def ports(self) -> str:
-        """The port or ports as they are written."""
+        """The port or range of ports, as written."""
         if self.port == self.last_port:
             return str(self.port)
         return format_ports(range(self.port, self.last_port + 1))
@@ -71,19 +70,19 @@ class ResolvedInput:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedOutput:
-    """An output as the native core takes it."""
+    """An output, resolved on this host."""
 
     address: Address
-    """Of a block the first."""
+    """The address, or the first one of a block."""
     address_bits: int
-    """How many low bits of the address follow the input's group; 0 for one address."""
+    """The number of low bits of the address that follow the input's group; 0 for one address."""
     port: int
     last_port: int
-    """The same as the first for one port; else the port follows the input's."""
+    """Equal to `port` for a single port; otherwise the port follows the input's."""
     interface: str
-    """Its name, or an alternative one; empty leaves the choice to the routing table."""
+    """The name or alternative name; empty leaves the choice to the routing table."""
     ifindex: int = field(compare=False)
-    """As it is now; 0 while there is no such interface, or to leave it to the routing table."""
+    """The current index; 0 while the interface is missing, or if the routing table decides."""
     ttl: Ttl
     dscp: int | Keep
     source: Address | Keep | None
@@ -93,45 +92,45 @@ class ResolvedOutput:
     broadcast: bool = False
     """Whether `address` is a broadcast address of its interface."""
     device: str = field(default="", compare=False)
-    """The interface's own name, as it is now; as the rule has it while there is none."""
+    """The interface's current own name; the written name while the interface is missing."""
     number: int = 1
-    """Of the rule's output that it came of, from 1: a host name may become several."""
+    """The number of the rule's output, from 1; a host name may resolve to several outputs."""
 
     @property
     def block(self) -> Address | Network:
-        """The address, or the block of groups, as it is written."""
+        """The address or block of groups, as written."""
         return block_of(self.address, self.address_bits)
 
     @property
     def is_resolved(self) -> bool:
-        """Whether the address is known, which that of a host name may not be yet."""
+        """Whether the address is known; that of a host name may be unknown."""
         return self.address not in UNRESOLVED.values()
 
     @property
     def is_shared(self) -> bool:
-        """Whether copies are for every host of a link that wants them."""
+        """Whether several hosts of a link can receive the copies."""
         return self.address.is_multicast or self.broadcast
 
 
 @dataclass(frozen=True, slots=True)
 class ResolvedRule:
-    """A rule as the native core takes it."""
+    """A rule, resolved on this host."""
 
     input: ResolvedInput
     outputs: tuple[ResolvedOutput, ...]
     id: str
     enabled: bool = field(default=True, compare=False)
-    """Whether it takes datagrams now; a rule is the same either way."""
+    """Whether it matches datagrams; ignored by comparisons."""
 
     @property
     def is_final(self) -> bool:
-        """Whether all was known that it is made of; else it is to be resolved again."""
+        """Whether all its parts were known; otherwise it must be resolved again."""
         return self.input.is_known and all(output.is_resolved for output in self.outputs)
 
 
-def input_spec(taken: ResolvedInput) -> bytes:
+def input_spec(rule_input: ResolvedInput) -> bytes:
     """The JSON object of an input."""
-    return _encode(_input(taken))
+    return _encode(_input(rule_input))
 
 
 def output_spec(output: ResolvedOutput) -> bytes:
@@ -160,19 +159,19 @@ def _encode(value: object) -> bytes:
     return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
 
 
-def _input(taken: ResolvedInput) -> dict[str, Any]:
+def _input(rule_input: ResolvedInput) -> dict[str, Any]:
     return {
-        "group": str(taken.group),
-        "group_bits": taken.group_bits,
-        "port": taken.port,
-        "last_port": taken.last_port,
-        "interface": taken.interface,
-        "ifindex": taken.ifindex,
-        "sources": [str(source) for source in taken.sources],
-        "vlan": taken.vlan,
-        "join": taken.join,
-        "broadcast": taken.broadcast,
-        "everywhere": taken.everywhere,
+        "group": str(rule_input.group),
+        "group_bits": rule_input.group_bits,
+        "port": rule_input.port,
+        "last_port": rule_input.last_port,
+        "interface": rule_input.interface,
+        "ifindex": rule_input.ifindex,
+        "sources": [str(source) for source in rule_input.sources],
+        "vlan": rule_input.vlan,
+        "join": rule_input.join,
+        "broadcast": rule_input.broadcast,
+        "everywhere": rule_input.everywhere,
     }
 
 
