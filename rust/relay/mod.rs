@@ -229,7 +229,7 @@ impl Shared {
         self.version.fetch_add(1, Ordering::Release);
         let has_changes = !Arc::ptr_eq(&links, &state.followed_links);
         state.followed_links = links.clone();
-        let has_changed = self.links.routes().look(has_changes, |changed| {
+        let has_changed = self.links.routes().update(has_changes, |changed| {
             state.follow(&NetworkContext { changed, ..self.context(&links) }, &news)
         });
         if state.check_order(&self.workers.pages()) || has_changed {

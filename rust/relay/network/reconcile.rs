@@ -1,6 +1,6 @@
-//! How what is open follows the interfaces: what stands on one that is gone is closed, what
-//! waits is tried, and nothing else is touched. A refusal becomes the reason why its rule or
-//! output waits, and never costs another one. It must not know the engines.
+//! Adapts open sockets to the interfaces: closes those of removed interfaces, opens inputs and
+//! outputs that wait, and touches nothing else. An error becomes the reason why its rule or output
+//! waits, and never affects another one. This module must not depend on the engines' threads.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -16,7 +16,8 @@ use crate::sockets::InterfaceRef;
 use crate::spec::InputSpec;
 
 impl State {
-    /// Opens, closes and sets up anew what differs; whether the engines need new plans.
+    /// Opens, closes and reconnects the sockets that the changes affect; returns whether the engines
+    /// need new plans.
     pub(in crate::relay) fn follow(
         &mut self,
         context: &NetworkContext<'_>,
@@ -27,7 +28,7 @@ impl State {
         let is_closed = |id: &RuleId, ifindex| changes.gone.contains(&ifindex) || lost.contains(id);
         if self.detach(context.links, is_closed) {
             has_changed = true;
-            // First of all, lest a socket on the old interface pass for one on the new.
+            // First, lest a socket on the old interface be taken for one on the new interface.
             self.apply_inputs();
         }
         has_changed |= self.inputs.follow_mtu_and_gro(|index| changes.touched.contains(&index));
@@ -38,9 +39,10 @@ impl State {
         has_changed | self.follow_outputs(context, changes)
     }
 
-    /// Closes the inputs whose interface is not the one any more that they were opened on.
-    /// `is_lost` knows by a rule's id and its interface's index which of the others have to be
-    /// opened anew, as the interface was made anew under its old index.
+    /// Closes the inputs whose interface is not the one any more on which they were opened; returns
+    /// whether there were any. `is_lost` says for the others, by the rule's id and the interface's
+    /// index, whether they have to be reopened, since the interface was recreated with the same
+    /// index.
     pub(in crate::relay) fn detach(
         &mut self,
         links: &LinkTable,
@@ -60,7 +62,7 @@ impl State {
         has_changed
     }
 
-    /// Whether something is to be tried again, or looked at, though nothing is told.
+    /// Whether something has to be tried or checked again without a notification by the kernel.
     pub(in crate::relay) fn needs_retry(&self) -> bool {
         self.inputs.has_rings()
             || self.announcements.has_pending()
@@ -70,7 +72,7 @@ impl State {
                 .any(|rule| rule.needs_retry() || rule.order != OrderCheck::Nothing)
     }
 
-    /// The names that rules have for interfaces of which the kernel would not tell now.
+    /// The interface names in rules about which the kernel would not notify now.
     pub(in crate::relay) fn unnotified_names(&self, links: &LinkTable) -> BTreeSet<String> {
         self.rules
             .values()
@@ -79,8 +81,8 @@ impl State {
             .collect()
     }
 
-    /// The rules on links that have changed whose groups the kernel is a member of no more. It
-    /// forgets them all while the MTU is too small for IP, and their sockets do not notice.
+    /// The rules on changed links whose groups the kernel has left. It leaves all groups of an
+    /// interface while the MTU is too small for IP, and does not notify the sockets.
     fn lost_memberships(
         &self,
         context: &NetworkContext<'_>,
@@ -106,8 +108,8 @@ impl State {
         exposed.into_iter().filter(|(_, input)| is_lost(input)).map(|(id, _)| id.clone()).collect()
     }
 
-    /// Has the IPv4 memberships told to networks that may not know them; whether an input was
-    /// closed for it. The kernel tells those of IPv6 by itself.
+    /// Reports the IPv4 memberships to networks that may not know them; returns whether an input was
+    /// closed or reopened for it. The kernel itself reports those of IPv6.
     fn announce(&mut self, context: &NetworkContext<'_>, changes: &LinkNews) -> bool {
         let now = Instant::now();
         let mut is_on: BTreeMap<u32, Vec<RuleId>> = BTreeMap::new();
@@ -129,7 +131,8 @@ impl State {
         has_changed
     }
 
-    /// Where it takes a right that is not there, the groups are left and joined again.
+    /// Reports the memberships on one interface; without the necessary privilege, leaves the groups
+    /// and joins them again.
     fn announce_rules(
         &mut self,
         context: &NetworkContext<'_>,
@@ -171,7 +174,7 @@ impl State {
         has_changed
     }
 
-    /// Opens the AF_PACKET sockets; rules on an interface that has none wait on.
+    /// Opens the AF_PACKET sockets; rules wait if those of their interface cannot be opened.
     fn update_attached(&mut self) {
         for (name, error) in self.inputs.update_each_interface() {
             if self.inputs.has_frames(&name) {
@@ -206,7 +209,7 @@ impl State {
     }
 }
 
-/// Lets a rule wait that was open.
+/// Closes a rule's input, so that the rule waits.
 fn close_input(inputs: &mut Inputs, rule: &mut LiveRule, why: Blocked) {
     inputs.remove(&rule.input);
     rule.input.ifindex = 0;

@@ -1,6 +1,5 @@
-//! What the relay knows of the ways that its copies take, and when it is to ask again: at once
-//! when something has changed, but not all the time while changes do not end. It must not know
-//! outputs.
+//! The routes of copies, and when to query them again: at once after a change, but at a limited
+//! rate while changes continue. This module must not depend on outputs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -15,12 +14,12 @@ use crate::sockets::netlink::notices::{NoticeSocket, Notices};
 use crate::sockets::netlink::routes::{Neighbour, Route, RouteSocket};
 use crate::spec::OutputSpec;
 
-/// The least time between two looks: a routing table may change all the time.
+/// The shortest time between two updates: a routing table may change continuously.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Looking takes at most one part in so many of a processor's time.
+/// Updates take at most one part in this many of a CPU's time.
 const SHARE: u32 = 20;
 
-/// What is known of the ways in a network namespace: that of the thread that opens it.
+/// The routes of the network namespace of the thread that opens it.
 pub(in crate::relay) struct RouteTracker {
     notices: NoticeSocket,
     state: Mutex<RouteState>,
@@ -28,16 +27,19 @@ pub(in crate::relay) struct RouteTracker {
 
 struct RouteState {
     queries: RouteSocket,
+    /// For each interface whose queueing discipline limits batches, the limit in bytes.
     bursts: BTreeMap<u32, u32>,
-    /// What has changed and was not looked at.
+    /// The changes since the last update.
     due: Notices,
-    /// Until then nothing is looked at.
+    /// The earliest time of the next update.
     not_before: Instant,
 }
 
 impl RouteTracker {
+    /// Opens the netlink sockets in the thread's network namespace.
+    ///
     /// # Errors
-    /// No netlink in this process.
+    /// This process cannot use netlink.
     pub(in crate::relay) fn open() -> Result<Self> {
         let notices = NoticeSocket::open()?;
         let queries = RouteSocket::open()?;
@@ -46,51 +48,51 @@ impl RouteTracker {
         Ok(Self { notices, state: Mutex::new(RouteState { queries, bursts, due, not_before }) })
     }
 
-    /// Takes in what the kernel has told.
+    /// Reads the kernel's notifications.
     pub(in crate::relay) fn receive(&self) {
         let mut state = self.state();
         state.due = state.due.or(self.notices.take());
     }
 
-    /// When to look, if anything has changed.
+    /// When the next update is due, if anything has changed.
     pub(in crate::relay) fn due_at(&self) -> Option<Instant> {
         let state = self.state();
         state.due.any().then_some(state.not_before)
     }
 
-    /// Looks with `look`, if anything has changed and it is time; `has_changes` says that links or
-    /// addresses have, which decide on routes too.
-    pub(in crate::relay) fn look<T>(
+    /// Calls `update` with the changes since the last update, or with none if the next one is not
+    /// due yet. `has_link_changes` says that links or addresses have changed, which affects routes.
+    pub(in crate::relay) fn update<T>(
         &self,
-        has_changes: bool,
-        look: impl FnOnce(Notices) -> T,
+        has_link_changes: bool,
+        update: impl FnOnce(Notices) -> T,
     ) -> T {
         let (start, used) = (Instant::now(), thread_cpu_time());
-        let changed = self.begin(has_changes, start);
-        let seen = look(changed);
+        let changed = self.take_due(has_link_changes, start);
+        let result = update(changed);
         if changed.any() {
             let took = thread_cpu_time().saturating_sub(used);
             self.state().not_before = start + PAUSE.max(SHARE * took);
         }
-        seen
+        result
     }
 
-    fn begin(&self, has_changes: bool, now: Instant) -> Notices {
+    fn take_due(&self, has_link_changes: bool, now: Instant) -> Notices {
         let mut state = self.state();
         let notices = self.notices.take();
-        state.due = state.due.or(notices).or(Notices { routes: has_changes, ..notices });
+        state.due = state.due.or(notices).or(Notices { routes: has_link_changes, ..notices });
         if now < state.not_before {
             return Notices::default();
         }
         let changed = std::mem::take(&mut state.due);
-        // With an interface go its disciplines, and nobody says so.
-        if changed.disciplines || has_changes {
+        // The kernel does not notify about the disciplines of an interface that is removed.
+        if changed.disciplines || has_link_changes {
             state.bursts = state.queries.bursts().unwrap_or_default();
         }
         changed
     }
 
-    /// The way of an output now; `None` when there is none.
+    /// The current route of an output; `None` if there is none.
     ///
     /// # Errors
     /// The kernel does not answer.
@@ -98,8 +100,8 @@ impl RouteTracker {
         self.state().queries.find(spec)
     }
 
-    /// Whether the kernel has to look for the host that copies are handed to: it does not know the
-    /// host, or, if that counts, has looked in vain.
+    /// Whether the kernel has to resolve the next hop: it has no entry for it, or, with
+    /// `after_failure`, has failed to resolve it.
     pub(in crate::relay) fn needs_resolution(&self, route: &Route, after_failure: bool) -> bool {
         route.is_to_a_host
             && self.state().queries.neighbour(route).is_ok_and(|it| match it {
@@ -109,8 +111,8 @@ impl RouteTracker {
             })
     }
 
-    /// The bytes of the largest batch that passes all of these interfaces whole, with the headers
-    /// of each datagram, where something would cut a larger one.
+    /// The size in bytes, including the headers of each datagram, of the largest batch that passes
+    /// all of these interfaces in one piece; `None` if none of them splits batches.
     pub(in crate::relay) fn burst(&self, path: impl FnOnce() -> BTreeSet<u32>) -> Option<u32> {
         let state = self.state();
         if state.bursts.is_empty() {
@@ -124,7 +126,7 @@ impl RouteTracker {
     }
 }
 
-/// What the calling thread has had of processors: a busy host makes no look longer.
+/// The CPU time of the calling thread: unlike elapsed time, it does not depend on other load.
 fn thread_cpu_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }

@@ -1,5 +1,5 @@
-//! How rules and interfaces are, without what they count: cheap enough to be asked again and again
-//! by who tells others what has changed. It must not know who that is.
+//! The status of rules and interfaces, without their counters: cheap enough to be queried often by
+//! a caller that reports changes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,76 +9,76 @@ use super::link_table::LinkTable;
 use crate::relay::Relay;
 use crate::sockets::netlink::link::Link;
 
-/// How a rule is.
+/// The status of a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleStatus {
-    /// As its `RuleSpec` says.
+    /// The id of its `RuleSpec`.
     pub id: String,
-    /// Why its input waits or nothing can come, in a sentence; `None` while all is well.
+    /// Why its input cannot receive, in a sentence; `None` if it can.
     pub trouble: Option<String>,
-    /// The same for each output, in their order.
+    /// For each output, in their order: why it cannot send, in a sentence; `None` if it can.
     pub parked: Vec<Option<String>>,
 }
 
-/// What has happened to an interface.
+/// A change of an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkChange {
-    /// Its name, now.
+    /// The interface's name, after the change.
     pub name: String,
-    /// The kernel's index of it.
+    /// The interface's index.
     pub index: u32,
-    /// In a word: appeared, vanished, renamed, up, down, carrier, `no_carrier`, mtu,
-    /// altnames or addresses.
+    /// The kind of change: `appeared`, `vanished`, `renamed`, `up`, `down`, `carrier`,
+    /// `no_carrier`, `mtu`, `altnames` or `addresses`.
     pub change: &'static str,
-    /// What it is now, or was before, where the word does not say it.
+    /// The new value, the old one, or both, depending on the kind; empty if the kind says it all.
     pub detail: String,
 }
 
-/// What somebody has seen of the interfaces.
+/// The interfaces at one moment.
 #[derive(Clone)]
 pub struct SeenLinks(Arc<LinkTable>);
 
 impl Relay {
-    /// Rises with whatever may change a rule's condition, or the warnings.
+    /// A number that increases when the status of a rule or the warnings may have changed.
     #[must_use]
     pub fn version(&self) -> u64 {
         self.shared.version.load(Ordering::Acquire)
     }
 
-    /// How the rules are that are not as they should be.
+    /// The status of the rules that cannot receive, or have an output that cannot send.
     #[must_use]
     pub fn rules_in_trouble(&self) -> Vec<RuleStatus> {
         let links = self.shared.links.watch().latest();
         let state = self.shared.state();
-        let conditions = state.rules.values().filter_map(|rule| {
+        let statuses = state.rules.values().filter_map(|rule| {
             let trouble = rule.trouble(&links, state.ingress());
             let parked: Vec<_> = rule.outputs.iter().map(|output| output.trouble()).collect();
-            let is_well = trouble.is_none() && parked.iter().all(Option::is_none);
-            (!is_well).then(|| RuleStatus { id: rule.id.to_string(), trouble, parked })
+            let is_ok = trouble.is_none() && parked.iter().all(Option::is_none);
+            (!is_ok).then(|| RuleStatus { id: rule.id.to_string(), trouble, parked })
         });
-        conditions.collect()
+        statuses.collect()
     }
 
-    /// The ids of the rules that are disabled.
+    /// The ids of the disabled rules, sorted.
     #[must_use]
     pub fn disabled(&self) -> Vec<String> {
         let state = self.shared.state();
         state.rules.iter().filter(|(_, rule)| !rule.enabled).map(|(id, _)| id.to_string()).collect()
     }
 
-    /// The ids of the rules that run, in their order.
+    /// The ids of all rules, sorted.
     #[must_use]
     pub fn rule_ids(&self) -> Vec<String> {
         self.shared.state().rules.keys().map(|id| id.to_string()).collect()
     }
 
-    /// Whether a rule of this id runs.
+    /// Whether there is a rule with this id.
     #[must_use]
     pub fn has_rule(&self, id: &str) -> bool {
         self.shared.state().rules.contains_key(id)
     }
 
-    /// The interfaces as they are now.
+    /// The current interfaces.
     #[must_use]
     pub fn links(&self) -> SeenLinks {
         SeenLinks(self.shared.links.watch().latest())
@@ -86,7 +86,7 @@ impl Relay {
 }
 
 impl SeenLinks {
-    /// What has happened since `before`, in the order of the indices.
+    /// The changes since `before`: removed interfaces first, then the others, each by index.
     #[must_use]
     pub fn since(&self, before: &Self) -> Vec<LinkChange> {
         let mut changes = Vec::new();
@@ -136,7 +136,7 @@ fn compare(was: &Link, now: &Link, changes: &mut Vec<LinkChange>) {
     }
 }
 
-/// The words one after the other, and of a long list how many more there are: it stands in a line.
+/// Joins the words to one line; of a long list, only the first ones and the number of the others.
 fn enumerate(words: &[String]) -> String {
     const SHOWN: usize = 16;
     match words.len().checked_sub(SHOWN) {
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_happens_to_an_interface_has_a_word() {
+    fn each_change_of_an_interface_is_listed_with_its_kind() {
         let address = Addr::v4([10, 0, 0, 1]);
         let before = seen([link(1, "a", true, 1500), link(2, "b", false, 1500)]);
         let after = seen([link(1, "x", false, 9000), link(3, "c", true, 1500)]);

@@ -1,6 +1,6 @@
-//! The kernel's word on links and addresses, kept true: read from the netlink socket, with a full
-//! list at the beginning and after each overrun, and one flag for each interface of an output,
-//! which the engines look at. It must not know rules, nor who reads it when.
+//! Keeps the table of links and addresses up to date from a netlink socket, with a full dump at the
+//! start and after each overrun. Maintains a carrier flag for each interface of an output, which
+//! the engines read. This module must not depend on rules.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
@@ -14,31 +14,32 @@ use crate::sockets::netlink::groups::{GroupList, InterfaceGroups};
 use crate::sockets::netlink::link::LinkEvent;
 use crate::sockets::netlink::links::{self, Dump, LinkSocket};
 
-/// Whether what is sent to an interface leaves, now.
+/// Whether an interface has a carrier, so that datagrams sent to it leave.
 pub(in crate::relay) type Carrier = Arc<AtomicBool>;
 
-/// Questions in a row without any word of the kernel. It answers before the question returns.
+/// Requests in a row without any message of the kernel, after which watching fails. The kernel
+/// answers before the request returns.
 const UNANSWERED: usize = 8;
 
-/// Lists in a row that changed while they were made; what is missing in the last one is told
-/// as a change.
+/// Dumps in a row that were interrupted by changes, after which the last one is accepted; what it
+/// lacks arrives as a change.
 const INTERRUPTED: u32 = 8;
 
-/// What is known of the interfaces of a network namespace: that of the thread that opens it.
+/// Watches the interfaces of the network namespace of the thread that opens it.
 pub(in crate::relay) struct Watch {
     socket: LinkSocket,
     group_list: GroupList,
     state: Mutex<WatchState>,
 }
 
-/// What was told since somebody took notice, apart from what there is now.
+/// The links that have changed since the last [`Watch::take_changes`], by index.
 #[derive(Default)]
 pub(in crate::relay) struct LinkNews {
-    /// Links that are new or have changed, or whose addresses have.
+    /// Links that were added or changed, or whose addresses changed.
     pub(in crate::relay) touched: BTreeSet<u32>,
-    /// Links that lead to a network which they did not lead to before.
+    /// Links that opened a path to another network ([`LinkTable::opens_path`]).
     pub(in crate::relay) opened: BTreeSet<u32>,
-    /// Links that were deleted; there may be one with the same index again.
+    /// Links that were deleted; another link may have the same index now.
     pub(in crate::relay) gone: BTreeSet<u32>,
 }
 
@@ -51,18 +52,20 @@ struct WatchState {
     failure: Option<String>,
 }
 
-/// A full re-read under way: all that is told goes into a new table.
+/// A full dump in progress, which is read into a new table.
 struct Listing {
     of: Dump,
     draft: LinkTable,
-    /// Something was lost since it began.
+    /// Whether messages were lost since it began.
     is_invalid: bool,
     interruptions: u32,
 }
 
 impl Watch {
+    /// Opens the netlink sockets and reads all links and addresses.
+    ///
     /// # Errors
-    /// No netlink in this process, or no answer.
+    /// This process cannot use netlink, or the kernel does not answer.
     pub(in crate::relay) fn open() -> Result<Self> {
         let state = WatchState {
             links: Arc::default(),
@@ -78,7 +81,7 @@ impl Watch {
         Ok(watch)
     }
 
-    /// What there is, true to this moment; or to the one when the watching failed.
+    /// The table at this moment, or when watching failed.
     ///
     /// # Errors
     /// The kernel does not answer.
@@ -86,35 +89,35 @@ impl Watch {
         let mut state = self.state();
         if state.failure.is_none() {
             let caught_up = self.catch_up(&mut state);
-            caught_up.map_err(|e| Error::os("asking for", "the links and addresses", e))?;
+            caught_up.map_err(|e| Error::os("requesting", "the links and addresses", e))?;
         }
         Ok(state.links.clone())
     }
 
-    /// Asks who has each of these names by now, if the kernel would not tell.
+    /// Queries the links with these names, of those about which the kernel would not notify.
     pub(in crate::relay) fn query_names(&self, names: &BTreeSet<String>) {
         let mut state = self.state();
         for name in names {
             if state.failure.is_some() || !state.links.is_unnotified(name) {
                 continue;
             }
-            // Of a name that is gone the answer says nothing, of who had it all its names.
-            let had = state.links.find(name).map(|link| link.name.clone());
-            for asked in had.iter().chain([name]) {
-                if self.socket.ask_for(asked).is_ok() {
-                    // Whatever is wrong with the socket is seen by who follows it, too.
+            // The previous owner's answer lists its names, which shows that a name was removed.
+            let owner = state.links.find(name).map(|link| link.name.clone());
+            for name in owner.iter().chain([name]) {
+                if self.socket.ask_for(name).is_ok() {
+                    // An error of the socket occurs again in `follow`, which records it.
                     self.catch_up(&mut state).ok();
                 }
             }
         }
     }
 
-    /// What there was when somebody last looked.
+    /// The table as last updated.
     pub(in crate::relay) fn latest(&self) -> Arc<LinkTable> {
         self.state().links.clone()
     }
 
-    /// Takes in what the kernel has told; false from when that is not possible any more.
+    /// Updates the table; returns false once watching has failed.
     pub(in crate::relay) fn follow(&self) -> bool {
         let mut state = self.state();
         if state.failure.is_none()
@@ -125,30 +128,29 @@ impl Watch {
         state.failure.is_none()
     }
 
-    /// Whether there is news.
+    /// Whether there are changes that were not taken.
     pub(in crate::relay) fn has_changes(&self) -> bool {
         self.state().has_unread_changes
     }
 
-    /// Has who waits for news look once, though there may be none.
+    /// Makes [`Watch::has_changes`] true, also without a change.
     pub(in crate::relay) fn announce(&self) {
         self.state().has_unread_changes = true;
     }
 
-    /// The news; from here on there is none.
+    /// Takes the changes.
     pub(in crate::relay) fn take_changes(&self) -> LinkNews {
         let mut state = self.state();
         state.has_unread_changes = false;
         std::mem::take(&mut state.news)
     }
 
-    /// The groups of one family that this host is a member of now; `None` where the kernel cannot
-    /// say.
+    /// The groups of one family that this host has joined; `None` if the kernel cannot list them.
     pub(in crate::relay) fn groups(&self, is_v4: bool) -> Option<InterfaceGroups> {
         self.group_list.ask(is_v4).ok()
     }
 
-    /// The flag of an interface, kept true from here on.
+    /// The carrier flag of an interface, which is kept up to date while it is held.
     pub(in crate::relay) fn carrier(&self, index: u32) -> Carrier {
         let mut state = self.state();
         state.forget_unused();
@@ -157,12 +159,12 @@ impl Watch {
         carriers.entry(index).or_insert_with(new).clone()
     }
 
-    /// Why it cannot be watched any more.
+    /// Why watching failed, in a sentence; `None` while it works.
     pub(in crate::relay) fn failure(&self) -> Option<String> {
         self.state().failure.clone()
     }
 
-    /// Takes all that the kernel has told, and asks for lists where one is needed. Never waits.
+    /// Reads all messages of the kernel, and requests dumps if one is needed. Never blocks.
     fn catch_up(&self, state: &mut WatchState) -> io::Result<()> {
         let mut bytes = vec![0; links::MESSAGE_BYTES];
         let mut unanswered = 0;
@@ -192,7 +194,7 @@ impl Watch {
 }
 
 impl AsFd for Watch {
-    /// Readable when the kernel has told something.
+    /// Readable when the kernel has sent a message.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
@@ -238,7 +240,7 @@ impl WatchState {
         }
     }
 
-    /// Something was lost: from here on only a new list is believed.
+    /// Requires a new dump after messages were lost.
     fn invalidate(&mut self) {
         self.listing.get_or_insert_with(Listing::new).is_invalid = true;
     }
@@ -261,12 +263,13 @@ impl WatchState {
         }
     }
 
-    /// Drops the flags that no output looks at.
+    /// Drops the flags that no output holds.
     fn forget_unused(&mut self) {
         self.carriers.retain(|_, carrier| Arc::strong_count(carrier) > 1);
     }
 
-    /// Rather lose copies unseen than keep back what could be sent.
+    /// Records the failure, and sets all carrier flags: it is better to lose copies unnoticed than
+    /// to drop copies that could be sent.
     fn fail(&mut self, error: &io::Error) {
         for carrier in self.carriers.values() {
             carrier.store(true, Ordering::Relaxed);

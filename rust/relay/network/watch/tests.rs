@@ -1,4 +1,5 @@
-//! What becomes of table and flags: by what is told, what is missed, and links that come and go.
+//! The link table and carrier flags after notifications, overruns, and links that are added and
+//! removed.
 
 use super::*;
 use crate::addr::Addr;
@@ -39,17 +40,17 @@ fn the_table_is_that_of_the_kernel() {
 }
 
 #[test]
-fn an_address_that_is_not_known_to_be_free_is_none() {
+fn a_tentative_address_is_not_local() {
     with_cable(|| {
         let watch = Watch::open().unwrap();
         let address = "2001:db8::77".parse::<std::net::IpAddr>().unwrap().into();
-        // Nobody answers for it while there is no carrier: the kernel does not get to ask.
+        // Without carrier, duplicate address detection does not begin.
         ip(&format!("link set {FAR} down"));
         ip(&format!("address add 2001:db8::77/64 dev {NEAR}"));
         assert!(!watch.now().unwrap().is_local(address));
         ip(&format!("address del 2001:db8::77/64 dev {NEAR}"));
         ip(&format!("address add 2001:db8::77/64 dev {NEAR} nodad"));
-        wait_until("it is free", || watch.now().unwrap().is_local(address));
+        wait_until("it is usable", || watch.now().unwrap().is_local(address));
     });
 }
 
@@ -82,12 +83,12 @@ fn a_flag_follows_its_link_to_the_end() {
 }
 
 #[test]
-fn after_an_overrun_everything_is_read_anew() {
+fn after_an_overrun_everything_is_read_again() {
     with_cable(|| {
         let watch = Watch::open().unwrap();
         let near = watch.carrier(interface(NEAR).index);
         assert!(is_up(&near));
-        // The least that there is: one message and it is full.
+        // The smallest buffer: one message fills it.
         let fd = watch.as_fd();
         sockopt::set(fd, libc::SOL_SOCKET, libc::SO_RCVBUF, 1).unwrap();
         for number in 0..20 {
@@ -111,7 +112,7 @@ fn after_an_overrun_everything_is_read_anew() {
 }
 
 #[test]
-fn a_list_that_is_doubted_is_made_again() {
+fn an_invalid_or_interrupted_dump_is_repeated() {
     let mut state = WatchState {
         links: Arc::default(),
         carriers: BTreeMap::new(),
@@ -124,9 +125,9 @@ fn a_list_that_is_doubted_is_made_again() {
     let of = |state: &WatchState| state.listing.as_ref().map(|listing| listing.of);
     state.invalidate();
     state.apply(done.clone());
-    assert_eq!(of(&state), Some(Dump::Links), "something was lost while it was made");
+    assert_eq!(of(&state), Some(Dump::Links), "messages were lost during the dump");
     state.apply(LinkEvent::Listed { interrupted: true });
-    assert_eq!(of(&state), Some(Dump::Links), "it has changed while it was made");
+    assert_eq!(of(&state), Some(Dump::Links), "a change interrupted the dump");
     state.apply(LinkEvent::Link(Link { index: 3, name: "a".to_owned(), ..Link::default() }));
     state.apply(done.clone());
     assert_eq!(of(&state), Some(Dump::Addresses));
@@ -134,18 +135,18 @@ fn a_list_that_is_doubted_is_made_again() {
     state.apply(done);
     assert_eq!(of(&state), None);
     assert!(state.links.find("a").is_some() && state.has_unread_changes);
-    // Whatever changes all the time is believed in the end.
+    // A dump that is interrupted every time is accepted in the end.
     state.listing = Some(Listing::new());
     let mut lists = 0;
     while state.listing.is_some() {
         state.apply(LinkEvent::Listed { interrupted: true });
         lists += 1;
-        assert!(lists < 100, "there is no end");
+        assert!(lists < 100, "no dump is accepted");
     }
 }
 
 #[test]
-fn what_cannot_be_watched_is_not_kept_back() {
+fn after_a_failure_copies_are_not_held_back() {
     with_cable(|| {
         let watch = Watch::open().unwrap();
         ip(&format!("link set {FAR} down"));
@@ -161,7 +162,7 @@ fn what_cannot_be_watched_is_not_kept_back() {
 }
 
 #[test]
-fn only_flags_that_somebody_holds_are_kept() {
+fn only_flags_in_use_are_kept() {
     with_cable(|| {
         let watch = Watch::open().unwrap();
         let held = watch.carrier(1);

@@ -1,5 +1,5 @@
-//! The thread that follows the interfaces: it sleeps until the kernel tells of a change, lets a
-//! flood of changes pass, and then makes the relay follow. It must not know what that means.
+//! The thread that follows the network: it sleeps until the kernel notifies of a change, waits until
+//! a burst of notifications has passed, and then makes the relay follow.
 
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,47 +16,47 @@ use super::routes::RouteTracker;
 use super::watch::Watch;
 use crate::error::{Error, Result};
 
-/// An interface that is made anew tells of it in several messages: this long after the last one
-/// the relay follows.
+/// The time without a message after which a burst has passed: an interface that is recreated causes
+/// several messages.
 const QUIET: Duration = Duration::from_millis(20);
-/// It follows at least this often while the messages do not end.
+/// The longest wait for the end of a burst.
 const FLOOD: Duration = Duration::from_millis(200);
-/// How often it tries again what no message will tell of: memory, a limit.
+/// The interval of retries for what the kernel does not notify of: memory, a limit.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// What the relay says after it has followed.
+/// The next step after the relay has followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::relay) enum NextStep {
-    /// The kernel will tell of whatever is missing.
+    /// Wait: the kernel will notify of anything relevant.
     Wait,
-    /// Something failed that may go well later, and nobody will tell.
+    /// Try again later: something failed, and the kernel will not notify when it may succeed.
     Retry,
-    /// The relay is gone.
+    /// End: the relay was dropped or stopped.
     End,
 }
 
-/// The interfaces that a relay follows.
+/// Watches the interfaces and routes of a relay, and owns the thread that follows them.
 pub(in crate::relay) struct NetworkWatcher {
     watch: Arc<Watch>,
     routes: Arc<RouteTracker>,
     wake: Arc<EventFd>,
-    /// The thread never locks it: so a process that is forked meanwhile can drop the relay.
+    /// The thread itself never locks it, so that a forked process can drop the relay.
     thread: Mutex<Option<Thread>>,
-    /// The process that the thread belongs to; a fork copies this value, but no thread.
+    /// The process that owns the thread; a fork copies this value, but no thread.
     process: u32,
 }
 
 struct Thread {
-    /// What the thread believes; `wake` only makes it look, since a forked process can write it.
-    ends: Arc<AtomicBool>,
+    /// Ends the thread. `wake` only makes it check, since a forked process can write to that too.
+    end: Arc<AtomicBool>,
     handle: JoinHandle<()>,
 }
 
 impl NetworkWatcher {
-    /// Of the calling thread's network namespace.
+    /// Opens the netlink sockets in the calling thread's network namespace.
     ///
     /// # Errors
-    /// What the kernel refuses: a socket, an answer.
+    /// The kernel refuses a socket or does not answer.
     pub(in crate::relay) fn new() -> Result<Self> {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let wake = EventFd::from_flags(flags).map_err(|e| Error::os("eventfd", "the links", e))?;
@@ -77,33 +77,37 @@ impl NetworkWatcher {
         &self.routes
     }
 
-    /// Begins to follow the changes, with those of before: not sooner than the engines, since
-    /// rights are given up in a process with one thread. The thread is in the network namespace
-    /// and has the rights of the calling one.
+    /// Starts the thread, which first handles earlier changes. It inherits network namespace and
+    /// privileges of the calling thread. It is started together with the engines, and not earlier,
+    /// since a process gives up its privileges while it has a single thread.
+    ///
+    /// # Errors
+    /// The thread cannot be started.
     pub(in crate::relay) fn start(
         &self,
         follow: impl FnMut() -> NextStep + Send + 'static,
     ) -> Result<()> {
         let (watch, routes, wake) = (self.watch.clone(), self.routes.clone(), self.wake.clone());
-        let ends = Arc::new(AtomicBool::new(false));
-        let end = ends.clone();
+        let end = Arc::new(AtomicBool::new(false));
+        let follower = Follower { watch, routes, wake, end: end.clone() };
         let run = move || {
-            // Signals are for the threads of the program that this library is part of.
+            // Signals belong to the threads of the program that uses this library.
             SigSet::all().thread_block().ok();
-            Follower { watch, routes, wake, end }.run(follow);
+            follower.run(follow);
         };
         let handle = thread::Builder::new().name("mcr-links".to_owned()).spawn(run);
         let handle = handle.map_err(|e| Error::os("starting a thread", "the links", e))?;
-        *self.thread() = Some(Thread { ends, handle });
+        *self.thread() = Some(Thread { end, handle });
         Ok(())
     }
 
-    /// Lets the thread look whether there is news.
+    /// Makes the thread check for changes.
     pub(in crate::relay) fn wake(&self) {
         self.wake.write(1).ok();
     }
 
-    /// Ends the thread and waits for it. In a forked child it only forgets it: it is the parent's.
+    /// Ends the thread and waits for it. In a forked child it only forgets the thread, which belongs
+    /// to the parent.
     pub(in crate::relay) fn stop(&self) {
         if std::process::id() != self.process {
             // Another thread of the parent may have held the lock during the fork.
@@ -114,7 +118,7 @@ impl NetworkWatcher {
         }
         let thread = self.thread().take();
         if let Some(thread) = thread {
-            thread.ends.store(true, Ordering::Release);
+            thread.end.store(true, Ordering::Release);
             self.wake();
             drop(thread.handle.join());
         }
@@ -136,16 +140,17 @@ impl Follower {
     fn run(self, mut follow: impl FnMut() -> NextStep) {
         loop {
             let next = follow();
-            let patience = if next == NextStep::Retry { Some(RETRY) } else { None };
-            if next == NextStep::End || !self.wait(patience) {
+            let timeout = if next == NextStep::Retry { Some(RETRY) } else { None };
+            if next == NextStep::End || !self.wait(timeout) {
                 return;
             }
         }
     }
 
-    /// Until there is news and the flood of it is over, or the time is; false at the end.
-    fn wait(&self, patience: Option<Duration>) -> bool {
-        let deadline = patience.map(|patience| Instant::now() + patience);
+    /// Waits for changes and for the end of their burst, or until `timeout` expires; returns false
+    /// if the thread is to end.
+    fn wait(&self, timeout: Option<Duration>) -> bool {
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
         while !self.watch.has_changes() {
             let due_at = self.routes.due_at();
             let until = [deadline, due_at].into_iter().flatten().min();
@@ -156,7 +161,7 @@ impl Follower {
             if due_at.is_some_and(|due_at| now >= due_at) {
                 break;
             }
-            // While something waits to be looked at, more of it is none of our business.
+            // Once an update of the routes is due, further notifications of this kind do not matter.
             let sources = if due_at.is_none() { WakeSources::All } else { WakeSources::Links };
             if self.sleep(until.map(|at| at.saturating_duration_since(now)), sources).is_none() {
                 return false;
@@ -173,11 +178,11 @@ impl Follower {
         true
     }
 
-    /// Until the kernel tells something, `wake` is written or the time is over; whether it is not
-    /// over, and `None` at the end.
+    /// Sleeps until the kernel sends a message, `wake` is written, or `left` has passed. Returns
+    /// false if `left` has passed, `None` if the thread is to end.
     fn sleep(&self, left: Option<Duration>, sources: WakeSources) -> Option<bool> {
         let timeout = left.map_or(PollTimeout::NONE, |left| {
-            // Rounded up, lest the last millisecond be spent in a loop.
+            // Rounded up, lest the thread spin during the last millisecond.
             PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
         });
         let all = [self.watch.as_fd(), self.wake.as_fd(), self.routes.as_fd()];
@@ -191,16 +196,16 @@ impl Follower {
         if sources == WakeSources::All {
             self.routes.receive();
         }
-        // WouldBlock: it was not this one.
+        // WouldBlock if another descriptor was ready.
         self.wake.read().ok();
         (self.watch.follow() && !self.end.load(Ordering::Acquire)).then_some(ready)
     }
 }
 
-/// What wakes the thread.
+/// The sources that wake the thread.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum WakeSources {
-    /// Links and addresses, and whoever wakes it.
+    /// Links, addresses and `wake`.
     Links,
     /// The same, and routes, neighbours and queueing disciplines.
     All,

@@ -1,19 +1,19 @@
-//! When the thread lets the relay follow, and how it ends.
+//! When the thread makes the relay follow, and how it ends.
 
 use std::sync::atomic::AtomicUsize;
 
 use super::*;
 use crate::sockets::testnet::{in_namespace, interface, ip, wait_until};
 
-/// Links whose thread counts how often the relay had to follow.
-fn counted(next: NextStep) -> (NetworkWatcher, Arc<AtomicUsize>) {
+/// A watcher whose thread counts how often the relay had to follow.
+fn counting_watcher(next: NextStep) -> (NetworkWatcher, Arc<AtomicUsize>) {
     let links = NetworkWatcher::new().unwrap();
     let count = Arc::new(AtomicUsize::new(0));
     let counter = count.clone();
     let (watch, routes) = (links.watch.clone(), links.routes.clone());
     let follow = move || {
         watch.take_changes();
-        routes.look(false, |_| ());
+        routes.update(false, |_| ());
         counter.fetch_add(1, Ordering::Relaxed);
         next
     };
@@ -24,7 +24,7 @@ fn counted(next: NextStep) -> (NetworkWatcher, Arc<AtomicUsize>) {
 #[test]
 fn it_follows_at_the_start_and_once_for_many_changes() {
     in_namespace(|| {
-        let (links, count) = counted(NextStep::Wait);
+        let (links, count) = counting_watcher(NextStep::Wait);
         wait_until("the start is followed", || count.load(Ordering::Relaxed) == 1);
         let carrier = links.watch().carrier(interface("lo").index);
         for number in 0..20 {
@@ -41,9 +41,9 @@ fn it_follows_at_the_start_and_once_for_many_changes() {
 }
 
 #[test]
-fn a_route_that_moves_is_followed_and_a_flood_of_them_now_and_then() {
+fn a_changed_route_is_followed_at_once_and_a_flood_at_a_limited_rate() {
     in_namespace(|| {
-        let (links, count) = counted(NextStep::Wait);
+        let (links, count) = counting_watcher(NextStep::Wait);
         wait_until("the start is followed", || count.load(Ordering::Relaxed) > 0);
         let before = count.load(Ordering::Relaxed);
         ip("route add 198.51.100.0/24 dev lo");
@@ -65,9 +65,9 @@ fn a_route_that_moves_is_followed_and_a_flood_of_them_now_and_then() {
 }
 
 #[test]
-fn it_tries_again_what_nobody_tells_of() {
+fn it_retries_without_a_notification() {
     in_namespace(|| {
-        let (links, count) = counted(NextStep::Retry);
+        let (links, count) = counting_watcher(NextStep::Retry);
         let start = Instant::now();
         wait_until("it tries again", || count.load(Ordering::Relaxed) >= 2);
         assert!(start.elapsed() >= RETRY / 2);
@@ -76,13 +76,13 @@ fn it_tries_again_what_nobody_tells_of() {
 }
 
 #[test]
-fn the_end_is_prompt_whoever_writes_to_the_wake_up() {
+fn the_end_is_prompt_also_after_a_wake_up() {
     in_namespace(|| {
-        let (links, _) = counted(NextStep::Wait);
+        let (links, _) = counting_watcher(NextStep::Wait);
         let carrier = links.watch().carrier(interface("lo").index);
         links.wake();
         ip("link set lo down");
-        wait_until("the thread goes on", || !carrier.load(Ordering::Relaxed));
+        wait_until("the thread continues", || !carrier.load(Ordering::Relaxed));
         let start = Instant::now();
         links.stop();
         links.stop();
