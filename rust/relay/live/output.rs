@@ -1,137 +1,36 @@
-//! A rule and its outputs with their sockets, open or waiting for an interface. Their counter slots
-//! do not depend on the sockets. This module must not depend on other rules or on plans in use.
+//! An output and its sockets, connected or waiting for an interface.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::Ingress;
-use super::network::blocked::{self, Blocked};
-use super::network::link_table::LinkTable;
-use super::network::routes::RouteTracker;
-use super::network::watch::{Carrier, LinkNews, Watch};
+use super::NetworkContext;
 use crate::addr::Addr;
-use crate::engine::ingress::OrderCheck;
 use crate::engine::plan::{Burst, PlanOutput};
 use crate::engine::rewrite::Rewrite;
 use crate::error::Result;
-use crate::rules::{InputKey, TableRule};
+use crate::relay::network::blocked::{self, Blocked};
+use crate::relay::network::watch::{Carrier, LinkNews};
 use crate::sockets::netlink::link::Link;
-use crate::sockets::netlink::notices::Notices;
 use crate::sockets::netlink::routes::Route;
 use crate::sockets::output;
-use crate::sockets::provider::{OutputHandle, OutputOwner, Socket, SocketProvider};
-use crate::spec::{InputSpec, OutputSpec, RuleSpec};
+use crate::sockets::provider::{OutputHandle, OutputOwner, Socket};
+use crate::spec::{InputSpec, OutputSpec};
 use crate::stats::Slot;
 
-/// The network at one moment, and what opens sockets in it.
-pub(super) struct NetworkContext<'a> {
-    pub(super) links: &'a LinkTable,
-    pub(super) watch: &'a Watch,
-    pub(super) routes: &'a RouteTracker,
-    /// Which routes, neighbours and queueing disciplines have changed.
-    pub(super) changed: Notices,
-    pub(super) provider: &'a dyn SocketProvider,
-    pub(super) workers: u16,
-}
-
-/// The id of a rule.
-pub(super) type RuleId = Arc<str>;
-
-/// A rule of the relay.
-pub(super) struct LiveRule {
-    pub(super) id: RuleId,
-    /// Whether it relays. Its sockets are open either way.
-    pub(super) enabled: bool,
-    /// The interface as the rule names it: by its primary name or an alternative one.
-    pub(super) interface_name: String,
-    /// As specified, but with the primary name and the index of the interface on which the input
-    /// is open; the index is 0 while it waits.
-    pub(super) input: InputSpec,
-    /// Why the input is not open; `None` while it is.
-    pub(super) waiting: Option<Blocked>,
-    /// How the order of its datagrams is checked, if the kernel merges them or may soon.
-    pub(super) order: OrderCheck,
-    /// The number of matched datagrams when that check began; `None` until it is first read.
-    pub(super) order_from: Option<u64>,
-    pub(super) slot: Slot,
-    /// The counters of datagrams of its group that no rule matched.
-    pub(super) group: Slot,
-    /// The interface name under which these are kept: the primary name once it is known.
-    pub(super) group_interface: String,
-    pub(super) outputs: Vec<LiveOutput>,
-}
-
-impl LiveRule {
-    /// Whether it equals `spec`, apart from `enabled` and the indices of interfaces.
-    pub(super) fn matches_spec(&self, spec: &RuleSpec) -> bool {
-        let input = InputSpec {
-            interface: self.interface_name.clone(),
-            ifindex: spec.input.ifindex,
-            ..self.input.clone()
-        };
-        let is_same = |(live, other): (&OutputSpec, &OutputSpec)| {
-            *other == OutputSpec { ifindex: other.ifindex, ..live.clone() }
-        };
-        input == spec.input
-            && self.outputs.len() == spec.outputs.len()
-            && self.output_specs().zip(&spec.outputs).all(is_same)
-    }
-
-    /// Whether it relays what it receives.
-    pub(super) fn is_active(&self) -> bool {
-        self.waiting.is_none() && self.enabled
-    }
-
-    /// Why the input cannot receive, in a sentence; `None` if it can.
-    pub(super) fn trouble(&self, links: &LinkTable, ingress: Ingress) -> Option<String> {
-        let waiting = self.waiting.as_ref().map(|blocked| blocked.text.clone());
-        waiting.or_else(|| {
-            blocked::open_input_trouble(&self.interface_name, &self.input, links, ingress)
-        })
-    }
-
-    /// Whether it waits for something of which the kernel does not notify, so that it has to be
-    /// tried again.
-    pub(super) fn needs_retry(&self) -> bool {
-        let outputs = self.outputs.iter().filter_map(|output| output.parked.as_ref());
-        self.waiting.iter().chain(outputs).any(|blocked| !blocked.kernel_notifies)
-    }
-
-    /// The interface names in it about which the kernel would not notify now.
-    pub(super) fn unnotified_names<'a>(
-        &'a self,
-        links: &'a LinkTable,
-    ) -> impl Iterator<Item = &'a str> {
-        let outputs = self.outputs.iter().map(|output| &*output.spec.interface);
-        outputs.chain([&*self.interface_name]).filter(|name| links.is_unnotified(name))
-    }
-
-    pub(super) fn output_specs(&self) -> impl Iterator<Item = &OutputSpec> {
-        self.outputs.iter().map(|output| &output.spec)
-    }
-
-    pub(super) fn table_rule(&self) -> TableRule {
-        let InputSpec { group, port, ifindex, sources, vlan, .. } = &self.input;
-        let input = InputKey { interface: *ifindex, vlan: *vlan, group: *group, port: *port };
-        let InputSpec { group_bits, last_port, .. } = self.input;
-        TableRule { input, group_bits, last_port, sources: sources.clone() }
-    }
-}
-
 /// An output of a rule.
-pub(super) struct LiveOutput {
+pub(in crate::relay) struct LiveOutput {
     /// As specified, but with the index of the interface for which the sockets are set up.
-    spec: OutputSpec,
+    pub(super) spec: OutputSpec,
     /// The rule's id and the output's position in it.
     owner: (String, u16),
     /// The first group and port of the rule's input.
     origin: (Addr, u16),
-    pub(super) slot: Slot,
+    pub(in crate::relay) slot: Slot,
     /// One for each worker; unconnected while the output is parked.
     sockets: Box<[Arc<Socket>]>,
     /// The smallest send buffer among the sockets, in bytes.
-    pub(super) send_buffer_bytes: usize,
+    pub(in crate::relay) send_buffer_bytes: usize,
     /// The source address of copies.
     source: Option<Addr>,
     /// The route when the sockets were connected.
@@ -143,9 +42,9 @@ pub(super) struct LiveOutput {
     burst: Option<Burst>,
     carrier: Option<Carrier>,
     /// Which fields of each datagram copies preserve, if any.
-    pub(super) rewrite: Option<Arc<Rewrite>>,
+    pub(in crate::relay) rewrite: Option<Arc<Rewrite>>,
     /// Why nothing is sent; `None` while the output sends.
-    pub(super) parked: Option<Blocked>,
+    pub(in crate::relay) parked: Option<Blocked>,
 }
 
 impl LiveOutput {
@@ -153,7 +52,7 @@ impl LiveOutput {
     ///
     /// # Errors
     /// The kernel's, for any other reason.
-    pub(super) fn open(
+    pub(in crate::relay) fn open(
         spec: &OutputSpec,
         owner: OutputOwner<'_>,
         input: &InputSpec,
@@ -193,7 +92,11 @@ impl LiveOutput {
     }
 
     /// Adapts to the interface, its addresses and the routes; returns whether plans have changed.
-    pub(super) fn follow(&mut self, context: &NetworkContext<'_>, changes: &LinkNews) -> bool {
+    pub(in crate::relay) fn follow(
+        &mut self,
+        context: &NetworkContext<'_>,
+        changes: &LinkNews,
+    ) -> bool {
         match self.try_follow(context, changes) {
             Ok(has_changed) => has_changed,
             Err(error) => self.park(Blocked::refused_output(&self.spec, &error)),
@@ -201,7 +104,7 @@ impl LiveOutput {
     }
 
     /// Why copies cannot be sent, in a sentence; `None` if no reason is known.
-    pub(super) fn trouble(&self) -> Option<String> {
+    pub(in crate::relay) fn trouble(&self) -> Option<String> {
         let has_none = |carrier: &Carrier| !carrier.load(Ordering::Relaxed);
         match &self.parked {
             Some(blocked) => Some(blocked.text.clone()),
@@ -214,7 +117,7 @@ impl LiveOutput {
 
     /// The output in the plan of one worker. A parked output has the carrier flag that is never
     /// set, so that the engine never uses its descriptor, which may be a stand-in.
-    pub(super) fn plan(&self, worker: u16, stand_in: &StandIn) -> PlanOutput {
+    pub(in crate::relay) fn plan(&self, worker: u16, stand_in: &StandIn) -> PlanOutput {
         let fd = self.sockets.get(usize::from(worker)).unwrap_or(&stand_in.fd).clone();
         let carrier =
             if self.parked.is_some() { Some(stand_in.never.clone()) } else { self.carrier.clone() };
@@ -340,14 +243,14 @@ impl LiveOutput {
 }
 
 /// What plans contain in place of a parked output's socket and carrier.
-pub(super) struct StandIn {
+pub(in crate::relay) struct StandIn {
     fd: Arc<Socket>,
     never: Carrier,
 }
 
 impl StandIn {
     /// `fd` may be any descriptor.
-    pub(super) fn new(fd: OwnedFd) -> Self {
+    pub(in crate::relay) fn new(fd: OwnedFd) -> Self {
         Self { fd: Arc::new(fd.into()), never: Carrier::default() }
     }
 }

@@ -1,0 +1,118 @@
+//! A rule with its input and outputs, open or waiting for an interface. Their counter slots do not
+//! depend on the sockets. This module must not depend on other rules or on plans in use.
+//!
+//! ```text
+//! output  an output and its sockets
+//! ```
+
+mod output;
+
+use std::sync::Arc;
+
+use super::Ingress;
+use super::network::blocked::{self, Blocked};
+use super::network::link_table::LinkTable;
+use super::network::routes::RouteTracker;
+use super::network::watch::Watch;
+use crate::engine::ingress::OrderCheck;
+use crate::rules::{InputKey, TableRule};
+use crate::sockets::netlink::notices::Notices;
+use crate::sockets::provider::SocketProvider;
+use crate::spec::{InputSpec, OutputSpec, RuleSpec};
+use crate::stats::Slot;
+pub(super) use output::{LiveOutput, StandIn};
+
+/// The network at one moment, and what opens sockets in it.
+pub(super) struct NetworkContext<'a> {
+    pub(super) links: &'a LinkTable,
+    pub(super) watch: &'a Watch,
+    pub(super) routes: &'a RouteTracker,
+    /// Which routes, neighbours and queueing disciplines have changed.
+    pub(super) changed: Notices,
+    pub(super) provider: &'a dyn SocketProvider,
+    pub(super) workers: u16,
+}
+
+/// The id of a rule.
+pub(super) type RuleId = Arc<str>;
+
+/// A rule of the relay.
+pub(super) struct LiveRule {
+    pub(super) id: RuleId,
+    /// Whether it relays. Its sockets are open either way.
+    pub(super) enabled: bool,
+    /// The interface as the rule names it: by its primary name or an alternative one.
+    pub(super) interface_name: String,
+    /// As specified, but with the primary name and the index of the interface on which the input
+    /// is open; the index is 0 while it waits.
+    pub(super) input: InputSpec,
+    /// Why the input is not open; `None` while it is.
+    pub(super) waiting: Option<Blocked>,
+    /// How the order of its datagrams is checked, if the kernel merges them or may soon.
+    pub(super) order: OrderCheck,
+    /// The number of matched datagrams when that check began; `None` until it is first read.
+    pub(super) order_from: Option<u64>,
+    pub(super) slot: Slot,
+    /// The counters of datagrams of its group that no rule matched.
+    pub(super) group: Slot,
+    /// The interface name under which these are kept: the primary name once it is known.
+    pub(super) group_interface: String,
+    pub(super) outputs: Vec<LiveOutput>,
+}
+
+impl LiveRule {
+    /// Whether it equals `spec`, apart from `enabled` and the indices of interfaces.
+    pub(super) fn matches_spec(&self, spec: &RuleSpec) -> bool {
+        let input = InputSpec {
+            interface: self.interface_name.clone(),
+            ifindex: spec.input.ifindex,
+            ..self.input.clone()
+        };
+        let is_same = |(live, other): (&OutputSpec, &OutputSpec)| {
+            *other == OutputSpec { ifindex: other.ifindex, ..live.clone() }
+        };
+        input == spec.input
+            && self.outputs.len() == spec.outputs.len()
+            && self.output_specs().zip(&spec.outputs).all(is_same)
+    }
+
+    /// Whether it relays what it receives.
+    pub(super) fn is_active(&self) -> bool {
+        self.waiting.is_none() && self.enabled
+    }
+
+    /// Why the input cannot receive, in a sentence; `None` if it can.
+    pub(super) fn trouble(&self, links: &LinkTable, ingress: Ingress) -> Option<String> {
+        let waiting = self.waiting.as_ref().map(|blocked| blocked.text.clone());
+        waiting.or_else(|| {
+            blocked::open_input_trouble(&self.interface_name, &self.input, links, ingress)
+        })
+    }
+
+    /// Whether it waits for something of which the kernel does not notify, so that it has to be
+    /// tried again.
+    pub(super) fn needs_retry(&self) -> bool {
+        let outputs = self.outputs.iter().filter_map(|output| output.parked.as_ref());
+        self.waiting.iter().chain(outputs).any(|blocked| !blocked.kernel_notifies)
+    }
+
+    /// The interface names in it about which the kernel would not notify now.
+    pub(super) fn unnotified_names<'a>(
+        &'a self,
+        links: &'a LinkTable,
+    ) -> impl Iterator<Item = &'a str> {
+        let outputs = self.outputs.iter().map(|output| &*output.spec.interface);
+        outputs.chain([&*self.interface_name]).filter(|name| links.is_unnotified(name))
+    }
+
+    pub(super) fn output_specs(&self) -> impl Iterator<Item = &OutputSpec> {
+        self.outputs.iter().map(|output| &output.spec)
+    }
+
+    pub(super) fn table_rule(&self) -> TableRule {
+        let InputSpec { group, port, ifindex, sources, vlan, .. } = &self.input;
+        let input = InputKey { interface: *ifindex, vlan: *vlan, group: *group, port: *port };
+        let InputSpec { group_bits, last_port, .. } = self.input;
+        TableRule { input, group_bits, last_port, sources: sources.clone() }
+    }
+}
