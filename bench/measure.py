@@ -11,7 +11,9 @@ from subprocess import Popen
 from tempfile import TemporaryFile
 
 from .failure import BenchError
+from .generators import Sent, read_sent, start_feed, start_sender
 from .native import Programs
+from .order_sink import check_order
 from .peers import Peer
 from .sampling import Sample, highest_passing
 from .scenarios import Kind, Scenario
@@ -21,6 +23,9 @@ READY_LIMIT_S = 20.0
 LOG_LINES = 8  # of what a failed peer printed
 PROBE_DATAGRAMS = 5
 LOSS_LIMIT = 1e-4
+# A burst of numbered datagrams that every queue on the way holds, and how often it is sent.
+BURST_DATAGRAMS = 512
+BURSTS = 3
 SIZE_STEPS = 64  # of the sizes in a scaling run
 PACED_BATCH = 16  # datagrams in one send of the paced generator
 FIRST_RATE_PPS = 100_000.0
@@ -67,11 +72,32 @@ def run_peer(bench: Bench, scenario: Scenario, topology: Topology, peer: Peer) -
 def try_peer(bench: Bench, scenario: Scenario, topology: Topology, peer: Peer) -> None:
     """Start a peer, see a few datagrams come through, and end it.
 
+    Numbered datagrams must all come through, each to every output and in order.
+
     Raises:
         BenchError: as `run_peer`.
     """
     with _started(bench, scenario, topology, peer):
-        pass
+        if scenario.numbered:
+            for _ in range(BURSTS):
+                _send_burst(bench, scenario, topology)
+
+
+def _send_burst(bench: Bench, scenario: Scenario, topology: Topology) -> None:
+    topology.order_sink.reset()
+    options = ("-n", str(BURST_DATAGRAMS))
+    sent = read_sent(start_feed(bench.programs, bench.generator_core, scenario, topology, *options))
+    _check_order(scenario, topology, sent, whole=True)
+
+
+def _check_order(scenario: Scenario, topology: Topology, sent: Sent, *, whole: bool) -> None:
+    """Check what has arrived once the relay has sent all that it holds.
+
+    So what waits in a relay's sockets takes no time from the next run.
+    """
+    _settled(topology, time.monotonic() + READY_LIMIT_S)
+    tally = topology.order_sink.count_flows()
+    check_order(tally, sent.flows, scenario.shape.outputs, whole=whole)
 
 
 @contextmanager
@@ -113,12 +139,10 @@ def _wait_until_ready(
     wanted = scenario.shape.outputs * scenario.shape.flows
     while time.monotonic() < deadline_s:
         _check_alive(relays)
-        probe = _generator(
-            bench, scenario, topology, "-n", str(PROBE_DATAGRAMS * scenario.shape.flows), "-b", "1"
-        )
-        probe.wait()
+        options = ("-n", str(PROBE_DATAGRAMS * scenario.shape.flows), "-b", "1")
+        start_sender(bench.programs, bench.generator_core, scenario, topology, *options).wait()
         settled = _settled(topology, deadline_s)
-        if settled.datagrams(scenario.size_bytes) - before.datagrams(scenario.size_bytes) >= wanted:
+        if _copies(scenario, before, settled) >= wanted:
             return
     raise BenchError(f"nothing relayed within {READY_LIMIT_S:.0f} s")
 
@@ -138,13 +162,11 @@ def _check_alive(relays: list[Popen[str]]) -> None:
             raise BenchError(f"ended with code {relay.returncode}")
 
 
-def _generator(bench: Bench, scenario: Scenario, topology: Topology, *options: str) -> Popen[str]:
-    inputs = [flow.input for flow in scenario.shape.flows_at(0)]
-    command = [bench.programs.sender, "-s", str(scenario.size_bytes), *options, "tx0", *inputs]
-    if scenario.kind is Kind.SCALING:
-        # It shares its core with a relay that takes two: what it is asked for comes first.
-        command = ["nice", "-n", "-20", *command]
-    return topology.spawn(topology.src, (bench.generator_core,), command)
+def _copies(scenario: Scenario, first: Count, last: Count) -> float:
+    """How many copies arrived in between: frames where sizes differ, as no frame holds several."""
+    if scenario.numbered or scenario.rate_pps:
+        return float(last.frames - first.frames)
+    return last.datagrams(scenario.size_bytes) - first.datagrams(scenario.size_bytes)
 
 
 def _throughput(
@@ -157,25 +179,20 @@ def _throughput(
     change size, so that each copy is a send, and the sink counts a frame for each.
     """
     before_kib = _resident_kib(relays)
-    options = ["-b", "1"] if scenario.shape.flows > 1 else []
-    if scenario.rate_pps:
-        options += ["-r", str(scenario.rate_pps), "-v", str(SIZE_STEPS)]
-    generator = _generator(bench, scenario, topology, *options) if relays else None
+    generator = _start_load(bench, scenario, topology) if relays else None
     time.sleep(bench.warm_s)
     first = topology.count()
     time.sleep(bench.window_s)
     last = topology.count()
-    if scenario.rate_pps:
-        copies = float(last.frames - first.frames)
-    else:
-        copies = last.datagrams(scenario.size_bytes) - first.datagrams(scenario.size_bytes)
-    rate = copies / (last.at_s - first.at_s)
+    rate = _copies(scenario, first, last) / (last.at_s - first.at_s)
     if generator is None:
         return Sample(rate)
     generator.terminate()
-    sent = json.loads(generator.communicate()[0])
-    offered = sent["sent"] / sent["seconds"]
+    sent = read_sent(generator)
+    offered = sent.rate_pps
     _check_alive(relays)
+    if scenario.numbered:
+        _check_order(scenario, topology, sent, whole=False)
     return Sample(
         rate,
         {
@@ -185,6 +202,17 @@ def _throughput(
             "resident_after_kib": _resident_kib(relays),
         },
     )
+
+
+def _start_load(bench: Bench, scenario: Scenario, topology: Topology) -> Popen[str]:
+    programs, core = bench.programs, bench.generator_core
+    if scenario.numbered:
+        topology.order_sink.reset()
+        return start_feed(programs, core, scenario, topology)
+    options = ["-b", "1"] if scenario.shape.flows > 1 else []
+    if scenario.rate_pps:
+        options += ["-r", str(scenario.rate_pps), "-v", str(SIZE_STEPS)]
+    return start_sender(programs, core, scenario, topology, *options)
 
 
 def _lossless(
@@ -220,10 +248,10 @@ def _paced(
     """Generate at a rate; give the rate that the generator reached, and the share lost."""
     before = topology.count()
     options = ["-r", str(rate_pps), "-b", str(PACED_BATCH), "-t", str(bench.window_s)]
-    sent = json.loads(_generator(bench, scenario, topology, *options).communicate()[0])
+    programs, core = bench.programs, bench.generator_core
+    sent = read_sent(start_sender(programs, core, scenario, topology, *options))
     after = _settled(topology, time.monotonic() + READY_LIMIT_S)
-    got = after.datagrams(scenario.size_bytes) - before.datagrams(scenario.size_bytes)
-    return sent["sent"] / sent["seconds"], 1 - got / sent["sent"]
+    return sent.rate_pps, 1 - _copies(scenario, before, after) / sum(sent.flows)
 
 
 def _latency(

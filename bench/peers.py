@@ -1,5 +1,6 @@
 """The programs that are compared, each behind one small adapter: a command line for some flows."""
 
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -59,6 +60,14 @@ def known_peers(programs: Programs, mcr: str, folder: Path) -> dict[str, Peer]:
             missing=_absent(mcr, "pip install ."),
             cores=2,
         ),
+        *(
+            Peer(
+                name=f"mcr_{way}",
+                command=_mcr_relay(mcr, "--egress", way),
+                missing=_without_option(mcr, "--egress"),
+            )
+            for way in ("socket", "xdp")
+        ),
         Peer(name="mcr_many_rules", command=_mcr_many_rules("0")),
         Peer(name="mcr_changing_rules", command=_mcr_many_rules("20")),
         Peer(
@@ -114,6 +123,15 @@ def template_peer(text: str) -> Peer:
 
 def _absent(program: str, remedy: str) -> str:
     return "" if which(program) else f"no {program} here: {remedy}"
+
+
+def _without_option(mcr: str, option: str) -> str:
+    """Give why the relay cannot be run with an option; empty where it can."""
+    if missing := _absent(mcr, "pip install ."):
+        return missing
+    command = [mcr, "relay", "--help"]
+    text = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    return "" if option in text else f"this mcr has no {option}"
 
 
 def _on(endpoint: str, interface: str) -> str:

@@ -12,6 +12,13 @@ IN_PORT = 5001
 OUT_PORT = 6001
 
 
+class Feed(Enum):
+    """How datagrams reach the relay's input."""
+
+    SOCKET = "socket"  # a UDP socket in src sends them: its core is soon the limit
+    WIRE = "wire"  # the kernel makes the frames, as a card delivers them
+
+
 class Kind(Enum):
     """The number that a scenario compares."""
 
@@ -59,10 +66,29 @@ class Scenario:
     size_bytes: int
     mode: Mode
     rate_pps: int = 0  # latency, changes and scaling only
+    least_bytes: int = 0  # sizes are random from this to size_bytes; 0: all have size_bytes
+    feed: Feed = Feed.SOCKET
+
+    @property
+    def numbered(self) -> bool:
+        """Whether datagrams carry their number, by which the sink checks their order."""
+        return self.least_bytes > 0 or self.feed is Feed.WIRE
+
+    @property
+    def sizes(self) -> str:
+        """The payloads in bytes, as `1400` or `60-400`."""
+        return f"{self.least_bytes}-{self.size_bytes}" if self.least_bytes else f"{self.size_bytes}"
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What else selects it: `sizes:60-400`, `x20` (its flows), `egress` (ways are compared)."""
+        if not self.numbered:
+            return ()
+        return (f"sizes:{self.sizes}", f"x{self.shape.flows}", "egress")
 
     @property
     def name(self) -> str:
-        """What selects it on the command line, as `1:8/1400/offload`."""
+        """What selects it on the command line, as `1:8/1400/offload` or `1:4/60-400/gro/wire`."""
         head = {
             Kind.THROUGHPUT: self.shape.name,
             Kind.SCALING: self.shape.name,
@@ -70,7 +96,8 @@ class Scenario:
             Kind.LATENCY: f"latency-{self.rate_pps // 1000}k",
             Kind.CHANGES: "changes",
         }[self.kind]
-        return f"{head}/{self.size_bytes}/{self.mode.value}"
+        feed = "" if self.feed is Feed.SOCKET else f"/{self.feed.value}"
+        return f"{head}/{self.sizes}/{self.mode.value}{feed}"
 
     @property
     def references(self) -> list[str]:
@@ -79,7 +106,8 @@ class Scenario:
             return ["mcr"]
         if self.kind is Kind.CHANGES:
             return ["mcr_many_rules"]
-        bare = self.kind is Kind.THROUGHPUT and self.shape.flows == 1 and self.shape.hops == 1
+        single = self.kind is Kind.THROUGHPUT and self.shape.flows == 1 and self.shape.hops == 1
+        bare = single and not self.numbered
         return ["one_by_one", "bare_sender"] if bare else ["one_by_one"]
 
     def subjects(self, custom: Iterable[str]) -> list[str]:
@@ -88,6 +116,8 @@ class Scenario:
             return ["mcr_workers_2"]
         if self.kind is Kind.CHANGES:
             return ["mcr_changing_rules"]
+        if self.numbered:
+            return ["mcr", "mcr_socket", "mcr_xdp", *custom]
         one_to_one = self.kind is Kind.THROUGHPUT and self.shape.single and self.size_bytes == LARGE
         extra = ["mcr_send", "socat", "kernel"] if one_to_one else []
         if self.kind is Kind.LATENCY:
@@ -103,6 +133,13 @@ EIGHT = Shape("1:8", outputs=8)
 # generator's core to the second worker and is still more than two workers relay.
 SIXTEEN_FLOWS = Shape("1:20x16", flows=16, outputs=20)
 SCALING_RATE_PPS = 32_000
+TWENTY_FLOWS = 20
+LEAST, MOST = 60, 400  # bytes of market data
+MIXED_SHAPES = tuple(
+    Shape(f"{f'{flows}x' if flows > 1 else ''}1:{outputs}", flows=flows, outputs=outputs)
+    for flows in (1, TWENTY_FLOWS)
+    for outputs in (1, 4, 8)
+)
 SHAPES = (
     ONE,
     EIGHT,
@@ -128,7 +165,21 @@ def all_scenarios() -> list[Scenario]:
     ]
     # With GRO on every rule holds one more socket than most limits of descriptors allow.
     changes = Scenario(Kind.CHANGES, ONE, LARGE, Mode.SOFTWARE, 50_000)
-    return [*large, *small, *scaling, *lossless, *latency, changes]
+    return [*large, *small, *mixed_scenarios(), *scaling, *lossless, *latency, changes]
+
+
+def mixed_scenarios() -> list[Scenario]:
+    """List those with random sizes, one flow and twenty, and equal sizes beside them."""
+    return [
+        Scenario(Kind.THROUGHPUT, shape, most, mode, least_bytes=least, feed=feed)
+        for feed, sizes in (
+            (Feed.SOCKET, ((LEAST, MOST),)),
+            (Feed.WIRE, ((LEAST, MOST), (0, LARGE))),
+        )
+        for least, most in sizes
+        for mode in (Mode.SOFTWARE, Mode.GRO)
+        for shape in MIXED_SHAPES
+    ]
 
 
 def quick_scenarios() -> list[Scenario]:
@@ -139,11 +190,12 @@ def quick_scenarios() -> list[Scenario]:
 
 
 def select(scenarios: Iterable[Scenario], patterns: list[str]) -> list[Scenario]:
-    """Keep the scenarios whose name, or its first part, matches a pattern; no pattern: all."""
+    """Keep the scenarios that match a pattern by name, its first part or a label; none: all."""
     if not patterns:
         return list(scenarios)
-    return [s for s in scenarios if any(_matches(s.name, pattern) for pattern in patterns)]
+    return [s for s in scenarios if any(_matches(s, pattern) for pattern in patterns)]
 
 
-def _matches(name: str, pattern: str) -> bool:
-    return fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}/*")
+def _matches(scenario: Scenario, pattern: str) -> bool:
+    by_name = fnmatchcase(scenario.name, pattern) or fnmatchcase(scenario.name, f"{pattern}/*")
+    return by_name or pattern in scenario.labels

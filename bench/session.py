@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from .failure import BenchError
 from .measure import Bench, run_peer, try_peer
+from .native import bpf_obstacle
 from .peers import Peer
 from .sampling import Comparison, Sample, compare
 from .scenarios import Scenario
@@ -33,10 +34,13 @@ def run_scenario(
 
     A peer that does not start is left out and named; one that fails later ends the scenario.
     """
+    if scenario.numbered and bench.programs.bpf is None:
+        return Result(scenario, Comparison({}, ()), {"(all)": bpf_obstacle()})
     skipped = {
         name: why for name in _names(scenario, custom) if (why := _obstacle(scenario, peers[name]))
     }
-    with Topology(scenario.shape.hops, scenario.mode) as topology:
+    sink = bench.programs.bpf.order_sink if scenario.numbered and bench.programs.bpf else ""
+    with Topology(scenario.shape.hops, scenario.mode, sink) as topology:
 
         def run(name: str) -> Sample:
             return run_peer(bench, scenario, topology, peers[name])

@@ -1,8 +1,8 @@
 """Network namespaces src -- relay (-- relay ...) -- dst, joined by veth pairs, and the sink.
 
-In every namespace traffic comes in by `rx0` and leaves by `tx0`; the sink is a counter in dst that
-drops. Names carry the bench's process id, so that what a killed run left behind is found and
-removed by the next.
+In every namespace traffic comes in by `rx0` and leaves by `tx0`. The sink in dst is a counter that
+drops, or a program that also checks the order of numbered datagrams. Names carry the bench's
+process id, so that what a killed run left behind is found and removed by the next.
 """
 
 import json
@@ -17,6 +17,7 @@ from itertools import pairwise
 from typing import IO, Self
 
 from .failure import BenchError
+from .order_sink import OrderSink
 
 PREFIX = "mcr-bench"
 HEADERS_BYTES = 28  # IPv4 and UDP, once in every frame and once in every super-frame
@@ -53,6 +54,7 @@ class Count:
     frames: int
     bytes: int
     at_s: float
+    late: int = 0  # numbered copies that came after a later one of their flow
 
     def datagrams(self, size_bytes: int) -> float:
         """Datagrams of one size: a super-frame has one pair of headers and many payloads."""
@@ -62,9 +64,14 @@ class Count:
 class Topology:
     """Namespaces for one scenario; leaving the context removes them and ends what runs there."""
 
-    def __init__(self, hops: int, mode: Mode) -> None:
-        """Prepare *hops* relay namespaces in a row, made when the context is entered."""
+    def __init__(self, hops: int, mode: Mode, order_sink: str = "") -> None:
+        """Prepare *hops* relay namespaces in a row, made when the context is entered.
+
+        With the path of the program *order_sink* that is the sink, instead of a counter.
+        """
         self.mode = mode
+        self._order_program = order_sink
+        self._order_sink: OrderSink | None = None
         self.src = f"{PREFIX}-{os.getpid()}-src"
         self.dst = f"{PREFIX}-{os.getpid()}-dst"
         self.relays = [f"{PREFIX}-{os.getpid()}-relay{hop}" for hop in range(hops)]
@@ -118,10 +125,21 @@ class Topology:
     def count(self) -> Count:
         """Read the sink."""
         before_s = time.monotonic()
+        if self._order_sink is not None:
+            tally, after_s = self._order_sink.count(), time.monotonic()
+            whole = tally.bytes + HEADERS_BYTES * tally.frames
+            return Count(tally.frames, whole, (before_s + after_s) / 2, tally.late)
         text = run_in(self.dst, "nft -j list counter netdev bench copies")
         after_s = time.monotonic()
         counter = json.loads(text)["nftables"][1]["counter"]
         return Count(counter["packets"], counter["bytes"], (before_s + after_s) / 2)
+
+    @property
+    def order_sink(self) -> OrderSink:
+        """The sink of a scenario with numbered datagrams."""
+        if self._order_sink is None:
+            raise BenchError("this sink does not check the order")
+        return self._order_sink
 
     def open_sink(self) -> None:
         """Let traffic through to sockets in dst, no longer counted or dropped."""
@@ -139,16 +157,24 @@ class Topology:
             run(f"ip -n {name} link set lo up")
         for link, (near, far) in enumerate(pairwise(chain)):
             run(f"ip link add name tx0 netns {near} type veth peer name rx0 netns {far}")
-            self._configure(near, "tx0", f"10.77.{link}.1/24")
-            self._configure(far, "rx0", f"10.77.{link}.2/24")
+            ends = (near, "tx0", 1), (far, "rx0", 2)
+            # veth takes XDP frames only if its peer merged already when it came up.
+            for namespace, interface, _ in ends:
+                self._set_features(namespace, interface)
+            for namespace, interface, host in ends:
+                run(f"ip -n {namespace} addr add 10.77.{link}.{host}/24 dev {interface}")
+                run(f"ip -n {namespace} link set {interface} up")
+        if self._order_program:
+            command = [self._order_program, "rx0", f"{self._order_program}.o"]
+            child = self.spawn(self.dst, sorted(os.sched_getaffinity(0)), command)
+            self._order_sink = OrderSink(child)
+            return
         for statement in SINK:
             run_in(self.dst, f"nft add {statement}")
 
-    def _configure(self, namespace: str, interface: str, address: str) -> None:
+    def _set_features(self, namespace: str, interface: str) -> None:
         for feature, state in self._device_settings(namespace, interface).items():
             run_in(namespace, f"ethtool -K {interface} {feature} {state}")
-        run(f"ip -n {namespace} addr add {address} dev {interface}")
-        run(f"ip -n {namespace} link set {interface} up")
 
     def _device_settings(self, namespace: str, interface: str) -> dict[str, str]:
         whole = self.mode is Mode.OFFLOAD and interface == "tx0"

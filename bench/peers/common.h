@@ -5,6 +5,7 @@
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/types.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
@@ -94,6 +95,15 @@ static inline int open_input(int ifindex, const char *text, int buffer_bytes)
 	check(bind(fd, (struct sockaddr *)&group, sizeof group), text);
 	check(setsockopt(fd, IPPROTO_IP, IP_ADD_MEMBERSHIP, &join, sizeof join), "IP_ADD_MEMBERSHIP");
 	return fd;
+}
+
+/* The end of a generator's JSON object: what it has sent in each flow. */
+static inline void print_flows(const uint32_t *sent, uint32_t flows)
+{
+	printf("\"flows\": [");
+	for (uint32_t flow = 0; flow < flows; flow++)
+		printf("%s%u", flow == 0 ? "" : ", ", sent[flow]);
+	printf("]}\n");
 }
 
 /*

@@ -2,11 +2,14 @@
  * Sends constant datagrams to groups in turn, with UDP_SEGMENT batches: the traffic generator in front of a relay, and
  * beside it the bare sender that shows what sending alone costs.
  *
- * usage: sender [-s SIZE] [-b BATCH] [-v STEPS] [-r RATE] [-t SECONDS] [-n COUNT] INTERFACE GROUP:PORT...
+ * usage: sender [-s SIZE] [-m LEAST] [-b BATCH] [-v STEPS] [-r RATE] [-t SECONDS] [-n COUNT] INTERFACE GROUP:PORT...
  *
  * BATCH datagrams go in one send (1: plain sends; default: as many as a send takes, at most 64); RATE is in datagrams
- * a second over all groups (0: unpaced), kept by rounds of one send to each. With STEPS and plain sends the sizes of a group's datagrams rise by one up to
- * SIZE in so many steps and begin anew, so that no two in a row can leave a relay in one send. Ends after SECONDS or COUNT or SIGTERM and prints {"sent":..., "seconds":...}.
+ * a second over all groups (0: unpaced), kept by rounds of one send to each. With STEPS and plain sends the sizes of a
+ * group's datagrams rise by one up to SIZE in so many steps and begin anew, so that no two in a row can leave a relay
+ * in one send. With LEAST, which implies plain sends, sizes are random from LEAST to SIZE, and payloads begin with the
+ * number of the datagram in its group (32 bits, network order). Ends after SECONDS or COUNT or SIGTERM and prints
+ * {"sent":..., "seconds":..., "flows": [...]}; "flows" counts the datagrams of each group.
  */
 #include "common.h"
 #include <signal.h>
@@ -24,7 +27,7 @@ static void stop(int signal_number)
 }
 
 struct plan {
-	int size, batch, steps;
+	int size, least, batch, steps;
 	double rate, seconds;
 	int64_t count;
 };
@@ -32,9 +35,10 @@ struct plan {
 static struct plan read_options(int argc, char **argv)
 {
 	struct plan plan = {.size = 1400, .steps = 1, .seconds = 1e9};
-	for (int option; (option = getopt(argc, argv, "s:b:v:r:t:n:")) != -1;) {
+	for (int option; (option = getopt(argc, argv, "s:m:b:v:r:t:n:")) != -1;) {
 		switch (option) {
 		case 's': plan.size = atoi(optarg); break;
+		case 'm': plan.least = atoi(optarg); break;
 		case 'b': plan.batch = atoi(optarg); break;
 		case 'v': plan.steps = atoi(optarg); break;
 		case 'r': plan.rate = atof(optarg); break;
@@ -43,13 +47,16 @@ static struct plan read_options(int argc, char **argv)
 		default: exit(2);
 		}
 	}
-	if (plan.steps < 1 || plan.size < plan.steps || plan.size > MAX_SEND_BYTES || argc - optind < 2) {
+	bool fits = plan.least == 0 || (plan.least >= (int)sizeof(uint32_t) && plan.least <= plan.size);
+	if (!fits || plan.steps < 1 || plan.size < plan.steps || plan.size > MAX_SEND_BYTES || argc - optind < 2) {
 		fprintf(stderr, "usage: sender [options] INTERFACE GROUP:PORT...\n");
 		exit(2);
 	}
 	int most = MAX_SEND_BYTES / plan.size;
 	if (most > MAX_SEGMENTS)
 		most = MAX_SEGMENTS;
+	if (plan.least > 0)
+		most = 1;
 	if (plan.batch < 1 || plan.batch > most)
 		plan.batch = most;
 	if (plan.count > 0 && plan.count < plan.batch)
@@ -57,7 +64,19 @@ static struct plan read_options(int argc, char **argv)
 	return plan;
 }
 
-static int64_t run(const struct plan *plan, const int *outputs, int count)
+/* Writes the number of a datagram and gives its random size (xorshift, Marsaglia 2003). */
+static size_t number_datagram(const struct plan *plan, uint32_t number)
+{
+	static uint64_t state = 88172645463325252ull;
+	uint32_t order = htonl(number);
+	state ^= state << 13;
+	state ^= state >> 7;
+	state ^= state << 17;
+	memcpy(buffer, &order, sizeof order);
+	return (size_t)plan->least + (size_t)(state >> 32) % (size_t)(plan->size - plan->least + 1);
+}
+
+static int64_t run(const struct plan *plan, const int *outputs, uint32_t *flows, int count)
 {
 	size_t most = (size_t)plan->size * (size_t)plan->batch, bytes = most - (size_t)plan->steps + 1;
 	int64_t start = now_ns(CLOCK_MONOTONIC), end = start + (int64_t)(plan->seconds * 1e9), sent = 0;
@@ -69,8 +88,12 @@ static int64_t run(const struct plan *plan, const int *outputs, int count)
 		}
 		if (now_ns(CLOCK_MONOTONIC) >= end)
 			break;
-		if (send(outputs[i], buffer, bytes, 0) == (ssize_t)bytes)
+		if (plan->least > 0)
+			bytes = number_datagram(plan, flows[i]);
+		if (send(outputs[i], buffer, bytes, 0) == (ssize_t)bytes) {
 			sent += plan->batch;
+			flows[i] += (uint32_t)plan->batch;
+		}
 		if (i == count - 1)
 			bytes = bytes == most ? most - (size_t)plan->steps + 1 : bytes + 1;
 	}
@@ -82,7 +105,8 @@ int main(int argc, char **argv)
 	struct plan plan = read_options(argc, argv);
 	int count = argc - optind - 1, ifindex = interface_index(argv[optind]);
 	int *outputs = calloc((size_t)count, sizeof *outputs);
-	if (!outputs)
+	uint32_t *flows = calloc((size_t)count, sizeof *flows);
+	if (!outputs || !flows)
 		die("calloc");
 	for (int i = 0; i < count; i++) {
 		outputs[i] = open_output(ifindex, argv[optind + 1 + i]);
@@ -91,7 +115,8 @@ int main(int argc, char **argv)
 	}
 	signal(SIGTERM, stop);
 	signal(SIGINT, stop);
-	int64_t start = now_ns(CLOCK_MONOTONIC), sent = run(&plan, outputs, count);
-	printf("{\"sent\": %lld, \"seconds\": %.6f}\n", (long long)sent, (double)(now_ns(CLOCK_MONOTONIC) - start) / 1e9);
+	int64_t start = now_ns(CLOCK_MONOTONIC), sent = run(&plan, outputs, flows, count);
+	printf("{\"sent\": %lld, \"seconds\": %.6f, ", (long long)sent, (double)(now_ns(CLOCK_MONOTONIC) - start) / 1e9);
+	print_flows(flows, (uint32_t)count);
 	return 0;
 }
