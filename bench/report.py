@@ -9,6 +9,7 @@ from .sampling import Ratio, Sample
 from .scenarios import Kind
 from .session import Result
 from .targets import Outcome
+from .ways import HEADING, REFERENCE, way_rows
 
 WHOLE = (Kind.THROUGHPUT, Kind.SCALING, Kind.LOSSLESS)
 
@@ -33,6 +34,7 @@ def tables(
             ("scenario", "peer", "value", "unit", "ratio: median (lowest-highest, pairs)", "notes"),
             [row for result in results for row in _result_rows(result)],
         ),
+        Table(f"Which way wins when (times {REFERENCE}, copies/s)", HEADING, way_rows(results)),
         Table(
             "Memory of the relay (median VmRSS, MiB)",
             ("scenario", "peer", "before traffic", "after"),

@@ -10,7 +10,7 @@ from statistics import median
 from typing import TypeAlias
 
 from .sampling import Comparison, Sample
-from .scenarios import LARGE, SMALL
+from .scenarios import LARGE, LEAST, MOST, SMALL, Scenario, mixed_scenarios
 from .session import Result
 from .topology import Mode
 
@@ -78,6 +78,20 @@ def _ratio(subject: str, reference: str) -> Callable[[Found, str], float | None]
     return measure
 
 
+def _least_ratio(
+    subject: str, reference: str, scenarios: Sequence[Scenario]
+) -> Callable[[Found, str], float | None]:
+    """Take the worst of several scenarios; not measured if one of them is not."""
+
+    def measure(found: Found, label: str) -> float | None:
+        del label
+        ratios = [_ratio(subject, reference)(found, scenario.name) for scenario in scenarios]
+        known = [ratio for ratio in ratios if ratio is not None]
+        return min(known) if known and len(known) == len(ratios) else None
+
+    return measure
+
+
 def _best_p99(found: Found, scenario: str) -> float | None:
     """Divide the best p99 of mcr by the best of the reference."""
     best = [
@@ -136,9 +150,24 @@ def _targets() -> list[Target]:
     for mode, words in LIVE_MODES.items():
         targets += _targets_beside_the_rate(mode, words)
     text = "p99 of a flow at 50k, moved by changes of 10 000 rules, ms"
+    targets += _targets_of_ways()
     changes = _name("changes", LARGE, Mode.SOFTWARE)
     targets.append(Target(text, changes, _p99_moved_ms, 1.0, at_most=True))
     return targets
+
+
+def _targets_of_ways() -> list[Target]:
+    """What holds for every kind of traffic, so that the worst of them counts."""
+    mixed = mixed_scenarios()
+    label = f"sizes:{LEAST}-{MOST}"
+    random = [scenario for scenario in mixed if label in scenario.labels]
+    fan_out = [scenario for scenario in random if scenario.shape.outputs > 1]
+    sockets = _least_ratio("mcr_socket", "one_by_one", mixed)
+    chosen = _least_ratio("mcr", "one_by_one", fan_out)
+    return [
+        Target("one flow and twenty, by sockets", "egress", sockets, 1.4),
+        Target("random sizes, 1:4 and 1:8", label, chosen, 2.4),
+    ]
 
 
 def _targets_beside_the_rate(mode: Mode, words: str) -> list[Target]:
