@@ -152,7 +152,7 @@ def test_added_rules_are_judged_with_the_running_ones() -> None:
     """A new rule may not double, rename or loop with one that runs."""
     rule_set = running("239.1.1.1%eth0:5001,name=a to 239.2.0.1%eth1:6001")
     (same,) = refused(rule_set, PLAIN)
-    assert same == Problem("rule 1", "is the same as the running rule 'a'; omit one")
+    assert same == Problem(("rule", 1), "is the same as the running rule 'a'; omit one")
     (twice,) = refused(rule_set, PLAIN + ",ttl=9")
     assert "the running rule 'a' already sends" in twice.message
     (name,) = refused(rule_set, "239.1.1.9%eth0:1,name=a to 192.0.2.7:1")
@@ -165,14 +165,14 @@ def test_added_rules_are_judged_with_the_running_ones() -> None:
 @pytest.mark.parametrize(
     ("again", "problem"),
     [
-        ([PLAIN, PLAIN], Problem("rule 2", "is the same as rule 1; omit one")),
+        ([PLAIN, PLAIN], Problem(("rule", 2), "is the same as rule 1; omit one")),
         (
             [PLAIN.replace(" to", ",name=b to")],
-            Problem("rule 1, name", "'b' is the name of the running rule 'b'; choose another"),
+            Problem(("rule", 1, "name"), "'b' is the name of the running rule 'b'; choose another"),
         ),
         (
             [PLAIN.replace(" to", ",name=c to"), "239.1.1.8%eth0:1,name=c to 192.0.2.7:1"],
-            Problem("rule 2, name", "'c' is the name of rule 1; choose another"),
+            Problem(("rule", 2, "name"), "'c' is the name of rule 1; choose another"),
         ),
     ],
 )

@@ -147,7 +147,8 @@ def test_an_address_that_several_interfaces_have_needs_one_named() -> None:
         resolve(["[fe80::1]:1 to 192.0.2.7:1"], [ETH0, twin], ingress="packet")
     assert caught.value.problems == (
         Problem(
-            "rule 1, input, interface", "several interfaces have fe80::1; name one of eth0, eth1"
+            ("rule", 1, "input", "interface"),
+            "several interfaces have fe80::1; name one of eth0, eth1",
         ),
     )
 

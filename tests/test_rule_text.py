@@ -17,7 +17,7 @@ def problems(text: str) -> dict[str, str]:
     """The problems of a text that is no rule, by field."""
     with pytest.raises(RuleError) as caught:
         Rule.parse(text)
-    return dict(caught.value.problems)
+    return {each.field: each.message for each in caught.value.problems}
 
 
 def problems_if_any(text: str) -> tuple[Problem, ...]:

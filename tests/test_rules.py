@@ -19,7 +19,7 @@ def problems(make: Any, *args: Any, **named: Any) -> dict[str, str]:  # noqa: AN
     """The problems of a value that cannot be made, by field."""
     with pytest.raises(RuleError) as caught:
         make(*args, **named)
-    return dict(caught.value.problems)
+    return {each.field: each.message for each in caught.value.problems}
 
 
 def test_text_becomes_typed_addresses() -> None:
@@ -233,6 +233,15 @@ def test_every_error_is_an_mcr_error_and_a_builtin_one() -> None:
         assert issubclass(error, McrError)
         assert issubclass(error, builtin)
         assert str(error("one sentence")) == "one sentence"
+
+
+def test_a_problem_has_its_path_as_data() -> None:
+    """Its text is for people; numbers and names that look alike stay apart."""
+    problem = Problem("ttl", "is wrong").under("output", 1).under("rule", 2)
+    assert problem.path == ("rule", 2, "output", 1, "ttl")
+    assert [*problem] == [problem.field, problem.message] == ["rule 2, output 1, ttl", "is wrong"]
+    assert problem != Problem("rule 2, output 1, ttl", "is wrong")
+    assert str(Problem((), "is empty").under("rule", 2)) == "rule 2: is empty"
 
 
 def test_a_rule_error_keeps_its_problems_through_pickle() -> None:

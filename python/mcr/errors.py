@@ -1,24 +1,55 @@
 """The exceptions of mcr. Imports no other module of the package, so that all may import it."""
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+FieldPath = tuple[str | int, ...]
+"""The way to a field: names, each followed by a number from 1 if there are several."""
 
 
-class Problem(NamedTuple):
+@dataclass(frozen=True, slots=True, init=False)
+class Problem:
     """One problem: the field, and a message that names the fix."""
 
-    field: str
-    """A path such as ``rule 2, output 1, ttl``; empty if the problem belongs to no field."""
+    path: FieldPath
+    """The path of the field, such as ``("rule", 2, "output", 1, "ttl")``; empty if the problem
+    belongs to no field."""
     message: str
     """One sentence, without a full stop."""
 
+    def __init__(self, field: str | FieldPath, message: str) -> None:
+        """Create the problem.
+
+        Args:
+            field: the path, or the name of a single field; empty for no field.
+            message: one sentence, without a full stop.
+        """
+        object.__setattr__(self, "path", _path_of(field))
+        object.__setattr__(self, "message", message)
+
+    @property
+    def field(self) -> str:
+        """The path as text, such as ``rule 2, output 1, ttl``; empty for no field."""
+        parts = (f" {part}" if isinstance(part, int) else f", {part}" for part in self.path)
+        return "".join(parts).removeprefix(", ")
+
     def __str__(self) -> str:
         """The path and the message, as users see them."""
-        return f"{self.field}: {self.message}" if self.field else self.message
+        return f"{self.field}: {self.message}" if self.path else self.message
 
-    def under(self, path: str) -> "Problem":
-        """The same problem with its field under a path, as ``output 1`` + ``ttl``."""
-        return Problem(f"{path}, {self.field}" if self.field else path, self.message)
+    def __iter__(self) -> Iterator[str]:
+        """The field and the message, so that a problem unpacks as this pair."""
+        return iter((self.field, self.message))
+
+    def under(self, *path: str | int) -> "Problem":
+        """The same problem with its field under a path, as ``output``, ``1`` + ``ttl``."""
+        return Problem((*path, *self.path), self.message)
+
+
+def _path_of(field: str | FieldPath) -> FieldPath:
+    if isinstance(field, tuple):
+        return field
+    return (field,) if field else ()
 
 
 class McrError(Exception):
@@ -33,14 +64,17 @@ class RuleError(McrError, ValueError):
 
     problems: tuple[Problem, ...]
 
-    def __init__(self, problems: str | Iterable[tuple[str, str]]) -> None:
+    def __init__(self, problems: str | Iterable[Problem | tuple[str | FieldPath, str]]) -> None:
         """Create the error.
 
         Args:
-            problems: pairs of field and message, or a single message without a field.
+            problems: each as a value or as a pair of field and message, or a single message
+                without a field.
         """
-        pairs = [("", problems)] if isinstance(problems, str) else problems
-        self.problems = tuple(Problem(*pair) for pair in pairs)
+        given = [Problem("", problems)] if isinstance(problems, str) else problems
+        self.problems = tuple(
+            each if isinstance(each, Problem) else Problem(*each) for each in given
+        )
         super().__init__(self.problems)
 
     def __str__(self) -> str:

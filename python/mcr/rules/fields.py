@@ -10,7 +10,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from itertools import pairwise
 from typing import Literal, TypeVar, get_args
 
-from ..errors import Problem, RuleError
+from ..errors import FieldPath, Problem, RuleError
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -49,41 +49,41 @@ class ProblemCollector:
         """Starts empty."""
         self.problems: list[Problem] = []
 
-    def field(self, name: str, parse: Callable[[V], T], value: V) -> T | None:
+    def field(self, path: str | FieldPath, parse: Callable[[V], T], value: V) -> T | None:
         """The parsed value; None if `parse` refuses it, which is noted as a problem."""
         try:
             return parse(value)
         except Invalid as error:
-            self.problems.append(Problem(name, str(error)))
+            self.add(path, str(error))
             return None
 
-    def optional(self, name: str, parse: Callable[[V], T], value: V | None) -> T | None:
+    def optional(self, path: str | FieldPath, parse: Callable[[V], T], value: V | None) -> T | None:
         """As `field`, but accepts None, which means that the field is not given."""
-        return None if value is None else self.field(name, parse, value)
+        return None if value is None else self.field(path, parse, value)
 
-    def add(self, field: str, message: str) -> None:
+    def add(self, path: str | FieldPath, message: str) -> None:
         """Notes a problem found elsewhere."""
-        self.problems.append(Problem(field, message))
+        self.problems.append(Problem(path, message))
 
-    def same_family(self, field: str, sources: object, address: object) -> None:
+    def same_family(self, path: str | FieldPath, sources: object, address: object) -> None:
         """Notes each source whose IP version differs from that of `address`, if that is one."""
         if not isinstance(address, Address | Network):
             return
         for source in sources if isinstance(sources, tuple) else (sources,):
             if isinstance(source, Address) and source.version != address.version:
                 version = f"IPv{source.version}, but {address} is IPv{address.version}"
-                self.add(field, f"{source} is {version}")
+                self.add(path, f"{source} is {version}")
 
-    def joinable(self, field: str, join: object, group: object) -> None:
+    def joinable(self, path: str | FieldPath, join: object, group: object) -> None:
         """Notes a join of something that cannot be joined; skips a group that is no address."""
         if join is None or not isinstance(group, Address | Network):
             return
         groups = 2 ** block_bits(group)
         if not group.is_multicast:
-            self.add(field, f"applies to groups only; {group} is the address of a host")
+            self.add(path, f"applies to groups only; {group} is the address of a host")
         elif join == "each" and groups > JOIN_LIMIT_GROUPS:
             self.add(
-                field,
+                path,
                 f"{group} has {groups} groups, but a rule joins at most {JOIN_LIMIT_GROUPS}; write"
                 " join=none, or a smaller block",
             )

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from ..errors import RuleError
+from ..errors import FieldPath, RuleError
 from . import fields
 from .fields import Invalid, ProblemCollector
 
@@ -51,10 +51,10 @@ def parse_rule(text: str) -> RuleParts:
     """
     head, tail = _halves(_text(text).split())
     check = ProblemCollector()
-    source = _read(head, _INPUT, check, "input, ")
+    source = _read(head, _INPUT, check, ("input",))
     name = source.pop("name", None)
     outputs = [
-        _read(pieces, _OUTPUT, check, f"output {number}, ")
+        _read(pieces, _OUTPUT, check, ("output", number))
         for number, pieces in enumerate(_split_outputs(tail), 1)
     ]
     if not outputs and not check.problems:
@@ -70,7 +70,7 @@ def parse_input(text: str) -> Arguments:
         RuleError: with every problem, under the field's name.
     """
     check = ProblemCollector()
-    arguments = _read(text.strip().split(","), _INPUT, check, "")
+    arguments = _read(text.strip().split(","), _INPUT, check, ())
     if "name" in arguments:
         check.add("name", "belongs to a rule, not to a single input")
     check.raise_if_any()
@@ -84,7 +84,7 @@ def parse_output(text: str) -> Arguments:
         RuleError: with every problem, under the field's name.
     """
     check = ProblemCollector()
-    arguments = _read(text.strip().split(","), _OUTPUT, check, "")
+    arguments = _read(text.strip().split(","), _OUTPUT, check, ())
     check.raise_if_any()
     return arguments
 
@@ -273,50 +273,52 @@ def _split_outputs(tokens: list[str]) -> list[list[str]]:
     return outputs
 
 
-def _read(pieces: list[str], side: _Side, check: ProblemCollector, path: str) -> Arguments:
+def _read(pieces: list[str], side: _Side, check: ProblemCollector, path: FieldPath) -> Arguments:
     """The arguments of an endpoint, as far as they can be read; `check` gets the problems."""
     arguments: Arguments = {}
     endpoint, *options = pieces
     if side is _INPUT and any("@" in option.partition("=")[0] for option in options):
-        check.add(f"{path}sources", "must be joined by '+'; write SOURCE+SOURCE@GROUP")
+        check.add((*path, "sources"), "must be joined by '+'; write SOURCE+SOURCE@GROUP")
         return arguments
     if "=" in endpoint and ":" not in endpoint:
-        check.add(f"{path}{side.address}", f"missing before {endpoint!r}; options follow a comma")
+        check.add((*path, side.address), f"missing before {endpoint!r}; options follow a comma")
     else:
         _read_endpoint(endpoint, side, check, path, arguments)
     for option in options:
         _read_option(option, side, check, path, arguments)
     own = "sources" if side is _INPUT else "source"
-    check.same_family(f"{path}{own}", arguments.get(own), arguments.get(side.address))
-    check.joinable(f"{path}join", arguments.get("join"), arguments.get(side.address))
+    check.same_family((*path, own), arguments.get(own), arguments.get(side.address))
+    check.joinable((*path, "join"), arguments.get("join"), arguments.get(side.address))
     return arguments
 
 
 def _read_endpoint(
-    text: str, side: _Side, check: ProblemCollector, path: str, arguments: Arguments
+    text: str, side: _Side, check: ProblemCollector, path: FieldPath, arguments: Arguments
 ) -> None:
     """Adds the part before the options to `arguments`, or notes its problems."""
 
     def add(field: str, parse: Callable[[Any], object], value: object) -> None:
-        parsed = check.field(f"{path}{field}", parse, value)
+        parsed = check.field((*path, field), parse, value)
         if parsed is not None:
             arguments[field] = parsed
 
     senders, at, rest = text.rpartition("@")
     if at and side is _OUTPUT:
-        check.add(f"{path}source", "is written before '@' in inputs only; write ',source=ADDRESS'")
+        check.add(
+            (*path, "source"), "is written before '@' in inputs only; write ',source=ADDRESS'"
+        )
     elif at:
         add("sources", fields.sources, [_bare(sender) for sender in senders.split("+")])
     try:
         address, interface, port = _split_endpoint(rest)
     except Invalid as error:
-        check.add(f"{path}{side.address}", str(error))
+        check.add((*path, side.address), str(error))
         return
     add(side.address, side.read_address, address)
     if interface is not None:
         add("interface", _read_interface, interface)
     if port is None:
-        check.add(f"{path}port", f"missing in {rest!r}; write address%interface:port")
+        check.add((*path, "port"), f"missing in {rest!r}; write address%interface:port")
     else:
         add("port", _read_port, port)
 
@@ -373,12 +375,12 @@ def _read_port(text: str) -> int | range:
 
 
 def _read_option(
-    text: str, side: _Side, check: ProblemCollector, path: str, arguments: Arguments
+    text: str, side: _Side, check: ProblemCollector, path: FieldPath, arguments: Arguments
 ) -> None:
     """Adds ``key=value`` to `arguments`, or notes its problem."""
     key, equals, value = text.partition("=")
     option = side.options.get(key)
-    field = f"{path}{key}" if key else path.removesuffix(", ")
+    field = (*path, key) if key else path
     if option is None:
         check.add(field, _unknown_option(key, side))
     elif not equals or not value:

@@ -6,7 +6,7 @@ Errors of a rule are found in `resolver` and `proposal`.
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-from ..errors import Problem
+from ..errors import FieldPath, Problem
 from . import fields
 from .fields import Address, Network
 from .precedence import Rank
@@ -32,23 +32,23 @@ def warnings(rule: ResolvedRule, *, held_ports: int | None) -> Iterable[Problem]
     block = taken.block
     if not taken.sources and _is_source_specific(block):
         yield Problem(
-            "input, group",
+            ("input", "group"),
             f"{block} is source-specific (RFC 4607), but no source is given; routers forward it"
             f" only for a join with a source: write SOURCE@{block}",
         )
     if taken.join == "none":
-        yield Problem("input, join", _unjoined(taken))
+        yield Problem(("input", "join"), _unjoined(taken))
     ports = taken.last_port - taken.port + 1
     if held_ports is not None and not taken.group.is_multicast and ports > held_ports:
         yield Problem(
-            "input, port",
+            ("input", "port"),
             f"{ports} ports are more than the {held_ports} that mcr keeps open, so this host"
             " reports them to senders as unreachable, and datagrams that arrive on other interfaces"
             f" than {taken.interface} are not relayed",
         )
-    yield from _special_group("input, group", block)
+    yield from _special_group(("input", "group"), block)
     for output in rule.outputs:
-        yield from _special_group(f"output {output.number}, address", output.block)
+        yield from _special_group(("output", output.number, "address"), output.block)
 
 
 def goes_behind(own: Rank, other: Rank, label: str, more: int) -> Problem:
@@ -105,15 +105,15 @@ def _unjoined(taken: ResolvedInput) -> str:
     return what
 
 
-def _special_group(field: str, block: Address | Network) -> Iterable[Problem]:
+def _special_group(path: FieldPath, block: Address | Network) -> Iterable[Problem]:
     if block in _PTP:
         yield Problem(
-            field,
+            path,
             f"{block} is PTP (IEEE 1588), whose timestamps do not survive a relay",
         )
     elif _meets(block, _LINK_LOCAL_CONTROL):
         yield Problem(
-            field,
+            path,
             f"{block} is link-local control traffic (224.0.0.0/24), which belongs to one link;"
             " switches flood it",
         )

@@ -51,7 +51,7 @@ def turn_loop_off(
         choice = written[output.number - 1].loop
         if choice is None and output.device not in loopbacks and _extends(output, rule_input):
             outputs[index] = replace(output, loop=False)
-            warnings[Problem(f"output {output.number}, loop", _LOOP_OFF)] = None
+            warnings[Problem(("output", output.number, "loop"), _LOOP_OFF)] = None
     return list(warnings)
 
 

@@ -255,7 +255,7 @@ def parse_rules(rules: Iterable[Rule | str]) -> tuple[Rule, ...]:
         try:
             parsed.append(rule if isinstance(rule, Rule) else Rule.parse(rule))
         except RuleError as error:
-            problems += [problem.under(f"rule {number}") for problem in error.problems]
+            problems += [problem.under("rule", number) for problem in error.problems]
     if problems:
         raise RuleError(problems)
     return tuple(parsed)
@@ -301,13 +301,13 @@ def _check_sizes(rule: Rule, check: ProblemCollector) -> None:
         addresses, targets = fields.block_bits(output.address), fields.port_count(output.port)
         if addresses not in (0, groups):
             check.add(
-                f"output {number}, address",
+                ("output", number, "address"),
                 f"{output.address} has {2**addresses} addresses, but the input {input.group} has"
                 f" {2**groups}; {advice}",
             )
         if targets not in (1, ports):
             check.add(
-                f"output {number}, port",
+                ("output", number, "port"),
                 f"{grammar.format_ports(output.port)} has {targets} ports, but the input"
                 f" {grammar.format_ports(input.port)} has {ports}; {advice}",
             )
@@ -322,7 +322,7 @@ def _check_kept_sources(rule: Rule, check: ProblemCollector) -> None:
             continue
         if address.version != group.version:
             check.add(
-                f"output {number}, source",
+                ("output", number, "source"),
                 f"the sender's address cannot be kept: {group} is IPv{group.version}, but"
                 f" {address} is IPv{address.version}",
             )

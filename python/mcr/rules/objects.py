@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
-from ..errors import Problem, RuleError
+from ..errors import FieldPath, Problem, RuleError
 from .grammar import GRAMMAR_CHARACTERS, format_ports
 from .model import Input, Output, Rule
 
@@ -49,9 +49,9 @@ def rule_from_object(members: Mapping[str, Any]) -> Rule:
         RuleError: with everything that is wrong, under the members of the object.
     """
     problems: list[Problem] = []
-    source = _collect(_input_from_object, members["input"], "input", problems)
+    source = _collect(_input_from_object, members["input"], ("input",), problems)
     outputs = [
-        _collect(_output_from_object, output, f"output {number}", problems)
+        _collect(_output_from_object, output, ("output", number), problems)
         for number, output in enumerate(members["outputs"], 1)
     ]
     if problems or source is None:
@@ -81,8 +81,10 @@ def _input_from_object(members: Mapping[str, Any]) -> Input:
         return Input(options.pop("address"), _ports(options.pop("port")), **options)
     except RuleError as error:
         # In objects the group of an input has the same name as the address of an output.
-        named = [("address" if field == "group" else field, text) for field, text in error.problems]
-        raise RuleError(named) from None
+        raise RuleError(
+            Problem("address", each.message) if each.path == ("group",) else each
+            for each in error.problems
+        ) from None
 
 
 def _output_from_object(members: Mapping[str, Any]) -> Output:
@@ -93,13 +95,13 @@ def _output_from_object(members: Mapping[str, Any]) -> Output:
 def _collect(
     read: Callable[[Mapping[str, Any]], T],
     members: Mapping[str, Any],
-    path: str,
+    path: FieldPath,
     problems: list[Problem],
 ) -> T | None:
     try:
         return read(members)
     except RuleError as error:
-        problems += [problem.under(path) for problem in error.problems]
+        problems += [problem.under(*path) for problem in error.problems]
         return None
 
 

@@ -7,7 +7,7 @@ only itself.
 from collections.abc import Container, Hashable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from ..errors import Problem, RuleError
+from ..errors import FieldPath, Problem, RuleError
 from .copy_key import CopyKey, copy_key
 from .cycles import cycles
 from .fields import Address, ProblemCollector
@@ -20,6 +20,8 @@ from .precedence import Precedence, Rank, rank
 from .resolver import RuleResolver
 from .rule_index import IndexedRule, RuleIndex
 from .spec import ResolvedInput, ResolvedOutput, ResolvedRule
+
+_NAME: FieldPath = ("name",)
 
 
 class Proposal:
@@ -56,7 +58,7 @@ class Proposal:
         self._listeners = ListenerIndex()
         self._memberships = MembershipCounts(indexes.memberships)
         self._precedence = Precedence()
-        self._paths: dict[str, str] = {}
+        self._numbers: dict[str, int] = {}
         self._given = 0
         self._named_sources: set[Address] | None = None
 
@@ -71,28 +73,27 @@ class Proposal:
     def add(self, rule: Rule | str) -> None:
         """Puts a rule in if it fits the host and the other rules, or keeps the one that runs."""
         self._given += 1
-        path = f"rule {self._given}"
         check = ProblemCollector()
         try:
             parsed = rule if isinstance(rule, Rule) else Rule.parse(rule)
         except RuleError as error:
             check.problems += error.problems
         else:
-            self._add(parsed, check, path)
-        self.check.problems += [problem.under(path) for problem in check.problems]
+            self._add(parsed, check, self._given)
+        self.check.problems += [problem.under("rule", self._given) for problem in check.problems]
 
-    def _add(self, rule: Rule, check: ProblemCollector, path: str) -> None:
+    def _add(self, rule: Rule, check: ProblemCollector, number: int) -> None:
         rule_id = rule.id
         is_kept = rule_id in self._keep
         resolved, warnings = (None, []) if is_kept else self._resolver.resolve(rule, check)
-        self.warnings += [warning.under(path) for warning in warnings]
-        if rule_id in self._paths or (not is_kept and self._entry(rule_id) is not None):
+        self.warnings += [warning.under("rule", number) for warning in warnings]
+        if rule_id in self._numbers or (not is_kept and self._entry(rule_id) is not None):
             check.add("", f"is the same as {self._label(rule_id)}; omit one")
             return
-        self._paths[rule_id] = path
+        self._numbers[rule_id] = number
         self._check_id(rule, check)
         if rule.name is not None:
-            self._claim(rule.name, self._holder(rule.name), rule_id, check, "name")
+            self._claim(rule.name, self._holder(rule.name), rule_id, check, _NAME)
         if resolved is not None:
             resolved = self._as_known(resolved)
             self._claim_copies(resolved, rule_id, check)
@@ -101,7 +102,7 @@ class Proposal:
             if (much := self._memberships.add(resolved.input)) and not self._host.is_loopback(
                 resolved.input.device
             ):
-                self.warnings.append(Problem(f"{path}, input, join", much))
+                self.warnings.append(Problem(("rule", number, "input", "join"), much))
             self._precedence.add(rule_id, resolved.input)
             self._listeners.add(entry.flows, rule_id)
 
@@ -133,7 +134,7 @@ class Proposal:
                 continue
             label, name = self._label(rule_id), taken.interface
             check.add(
-                "input, interface",
+                ("input", "interface"),
                 f"{label} names {name} for the same address and port; name it here too, or omit it"
                 " there"
                 if taken.everywhere
@@ -148,7 +149,7 @@ class Proposal:
         for output in rule.outputs:
             if not output.is_resolved:
                 continue
-            path = f"output {output.number}"
+            path = ("output", output.number)
             if taken.vlan == 0 and flows_overlap(output_flow(output), input_flow(taken)):
                 check.add(path, "is the rule's own input: its copies would loop for ever")
             for source in taken.sources or (None,):
@@ -158,15 +159,20 @@ class Proposal:
                     break
 
     def _claim(
-        self, claim: Hashable, holder: str | None, rule_id: str, check: ProblemCollector, path: str
+        self,
+        claim: Hashable,
+        holder: str | None,
+        rule_id: str,
+        check: ProblemCollector,
+        path: FieldPath,
     ) -> bool:
         """Notes a claim, or a problem if another output holds it already."""
         if holder is None:
             self._claims[claim] = rule_id
             return True
-        if path == "name" and holder == rule_id:  # the rule is kept
+        if path == _NAME and holder == rule_id:  # the rule is kept
             return True
-        if path == "name":
+        if path == _NAME:
             check.add(path, f"{claim!r} is the name of {self._label(holder)}; choose another")
         elif holder == rule_id:
             check.add(path, "has the same destination as an earlier output; omit one")
@@ -197,8 +203,8 @@ class Proposal:
 
     def _label(self, rule_id: str) -> str:
         """The name of a rule in messages: its number in this change, else its name or text."""
-        if rule_id in self._paths:
-            return self._paths[rule_id]
+        if rule_id in self._numbers:
+            return f"rule {self._numbers[rule_id]}"
         rule = self._running[rule_id].rule
         return f"the running rule {rule.name or str(rule)!r}"
 
@@ -213,7 +219,7 @@ class Proposal:
                 if others:
                     first, more = next(iter(others)), len(others) - 1
                     warning = warn(rank(taken), others[first], self._label(first), more)
-                    self.warnings.append(warning.under(self._paths[rule_id]))
+                    self.warnings.append(warning.under("rule", self._numbers[rule_id]))
 
     def _staying(self, running: Mapping[str, Rank]) -> dict[str, Rank]:
         return {rule_id: own for rule_id, own in running.items() if rule_id not in self.removed}
@@ -231,7 +237,7 @@ class Proposal:
             number = self._output_towards(ids[0], flows)
             way = ", ".join(self._label(rule_id) for rule_id in ids[1:])
             self.check.add(
-                f"{self._paths[ids[0]]}, output {number}",
+                ("rule", self._numbers[ids[0]], "output", number),
                 f"makes a loop: its copies come back through {way}; {self._way_out(flows)}",
             )
 

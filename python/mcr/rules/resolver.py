@@ -9,7 +9,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import TypeVar
 
-from ..errors import Problem, RuleError
+from ..errors import FieldPath, Problem, RuleError
 from . import fields, lint, loopback
 from .fields import BROADCAST, Address, Invalid, Network, ProblemCollector
 from .grammar import format_ports
@@ -54,7 +54,7 @@ class RuleResolver:
         outputs = [
             replace(resolved, number=number)
             for number, output in enumerate(rule.outputs, 1)
-            for resolved in self._outputs(output, rule.input, check, f"output {number}")
+            for resolved in self._outputs(output, rule.input, check, ("output", number))
         ]
         if taken is None or len(check.problems) > before:
             return None, []
@@ -72,8 +72,8 @@ class RuleResolver:
             RuleError: with all problems, under the fields of `Input`.
         """
         check = ProblemCollector()
-        _check_single("group", taken.group, taken.port, check)
-        return _alone(self._input(taken, check), check, "input, ")
+        _check_single("input", "group", taken.group, taken.port, check)
+        return _alone(self._input(taken, check), check)
 
     def resolve_output(self, output: Output) -> ResolvedOutput:
         """A single output, for a sender, with the first address of a host name.
@@ -82,14 +82,14 @@ class RuleResolver:
             RuleError: with all problems, under the fields of `Output`.
         """
         check = ProblemCollector()
-        _check_single("address", output.address, output.port, check)
-        outputs = self._outputs(output, None, check, "output")
-        return _alone(outputs[0] if outputs else None, check, "output, ")
+        _check_single("output", "address", output.address, output.port, check)
+        outputs = self._outputs(output, None, check, ("output",))
+        return _alone(outputs[0] if outputs else None, check)
 
     def _input(self, taken: Input, check: ProblemCollector) -> ResolvedInput | None:
         if taken.vlan is not None and self._host.ingress == "udp":
             check.add(
-                "input, vlan",
+                ("input", "vlan"),
                 "the ingress 'udp' cannot see VLAN tags; use the ingress 'packet', or a VLAN"
                 " interface as the input",
             )
@@ -97,7 +97,7 @@ class RuleResolver:
             _check_sockets(taken, check)
         group = taken.group
         if isinstance(group, Network) or group.is_multicast or group == BROADCAST:
-            name = self._named(taken.interface, group, check, "input, interface")
+            name = self._named(taken.interface, group, check, ("input", "interface"))
         else:
             name = self._local_input(taken, group, check)
         if name is None:
@@ -134,22 +134,24 @@ class RuleResolver:
         if not owners and taken.interface in (None, *self._host.names):
             self._await(
                 check,
-                "input, group",
+                ("input", "group"),
                 f"{group} is neither multicast nor an address of this host, which has"
                 f" {listed(self._host.addresses)}",
             )
         if taken.interface is not None:
-            return self._named(taken.interface, group, check, "input, interface")
+            return self._named(taken.interface, group, check, ("input", "interface"))
         if not owners and self._follows:
             return ""
         if len(owners) > 1:
             names = listed(owner.name for owner in owners)
-            check.add("input, interface", f"several interfaces have {group}; name one of {names}")
+            check.add(
+                ("input", "interface"), f"several interfaces have {group}; name one of {names}"
+            )
             return None
-        return self._named(owners[0].name, group, check, "input, group") if owners else None
+        return self._named(owners[0].name, group, check, ("input", "group")) if owners else None
 
     def _outputs(
-        self, output: Output, taken: Input | None, check: ProblemCollector, path: str
+        self, output: Output, taken: Input | None, check: ProblemCollector, path: FieldPath
     ) -> list[ResolvedOutput]:
         """One for each address; for an unresolved host name, one that waits."""
         name = host_name_of(output, taken)
@@ -160,19 +162,19 @@ class RuleResolver:
         try:
             addresses = (self._names.resolve(name) if self._asks else self._names).addresses(name)
         except Invalid as error:
-            self._await(check, f"{path}, address", str(error))
+            self._await(check, (*path, "address"), str(error))
             addresses = [UNRESOLVED[name.version or 4]]
         return [self._output(output, address, check, path) for address in addresses]
 
     def _output(
-        self, output: Output, address: Address | Network, check: ProblemCollector, path: str
+        self, output: Output, address: Address | Network, check: ProblemCollector, path: FieldPath
     ) -> ResolvedOutput:
         port, last_port = _first_and_last(output.port)
         name = self._output_interface(output, address, check, path) or ""
         if isinstance(output.source, Address) and not self._host.owners(output.source):
             self._await(
                 check,
-                f"{path}, source",
+                (*path, "source"),
                 f"{output.source} is not an address of this host, which has"
                 f" {listed(self._host.addresses)}",
             )
@@ -182,7 +184,7 @@ class RuleResolver:
             and isinstance(address, IPv4Address)
         ):
             check.add(
-                f"{path}, priority",
+                (*path, "priority"),
                 "cannot be combined with dscp=keep in IPv4, where the kernel derives it from the"
                 " DSCP of each copy; omit one",
             )
@@ -204,7 +206,7 @@ class RuleResolver:
         )
 
     def _output_interface(
-        self, output: Output, address: Address | Network, check: ProblemCollector, path: str
+        self, output: Output, address: Address | Network, check: ProblemCollector, path: FieldPath
     ) -> str | None:
         """The interface named; None if there is a problem or routing chooses."""
         name = output.interface
@@ -213,7 +215,7 @@ class RuleResolver:
             if not networks:
                 return None
             name = networks[0].name if len(networks) == 1 else None
-        where = f"{path}, interface"
+        where = (*path, "interface")
         name = self._named(name, address, check, where)
         interface = self._host.interface(name or "")
         if interface is None or output.source is not None or address in UNRESOLVED.values():
@@ -229,7 +231,11 @@ class RuleResolver:
         return name
 
     def _named(
-        self, name: str | None, address: Address | Network, check: ProblemCollector, where: str
+        self,
+        name: str | None,
+        address: Address | Network,
+        check: ProblemCollector,
+        where: FieldPath,
     ) -> str | None:
         """The name, if one is given; notes problems of the interface."""
         if name is None:
@@ -249,7 +255,7 @@ class RuleResolver:
             )
         return name
 
-    def _await(self, check: ProblemCollector, where: str, message: str) -> None:
+    def _await(self, check: ProblemCollector, where: FieldPath, message: str) -> None:
         """Notes something missing: as a warning if rules wait for it, otherwise as a problem."""
         if self._follows:
             self._awaited.append(Problem(where, f"{message}; mcr waits for it"))
@@ -265,11 +271,10 @@ class RuleResolver:
         )
 
 
-def _alone(resolved: End | None, check: ProblemCollector, path: str) -> End:
-    """An endpoint resolved outside a rule; strips the path from its problems."""
+def _alone(resolved: End | None, check: ProblemCollector) -> End:
+    """An endpoint resolved outside a rule: its problems are under its own fields."""
     if resolved is None or check.problems:
-        problems = [(field.removeprefix(path), message) for field, message in check.problems]
-        raise RuleError(problems)
+        raise RuleError((problem.path[1:], problem.message) for problem in check.problems)
     return resolved
 
 
@@ -278,20 +283,28 @@ def _first_and_last(port: int | range) -> tuple[int, int]:
 
 
 def _check_single(
-    field: str, address: Address | Network | str, port: int | range, check: ProblemCollector
+    noun: str,
+    field: str,
+    address: Address | Network | str,
+    port: int | range,
+    check: ProblemCollector,
 ) -> None:
     """Notes several addresses or ports, which only a rule can have."""
     if isinstance(address, Network):
-        check.add(field, f"{address} is a block, which only rules accept; write one address")
+        check.add(
+            (noun, field), f"{address} is a block, which only rules accept; write one address"
+        )
     if isinstance(port, range):
-        check.add("port", f"{format_ports(port)} is a range, which only rules accept; write one")
+        check.add(
+            (noun, "port"), f"{format_ports(port)} is a range, which only rules accept; write one"
+        )
 
 
 def _check_sockets(taken: Input, check: ProblemCollector) -> None:
     """Notes limits of the ingress 'udp', which joins with a socket for each group and port."""
     if taken.join == "none":
         check.add(
-            "input, join",
+            ("input", "join"),
             "the ingress 'udp' receives joined groups only; use the ingress 'packet', or omit"
             " join=none",
         )

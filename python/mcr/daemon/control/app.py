@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from ..._native import CounterPages
-from ...errors import EngineError, McrError
+from ...errors import EngineError, McrError, RuleError
 from ...protocol.constants import REFUSED_START, Facility, Level
 from ...protocol.results import LogLevels
 from ...protocol.summary import final_report
@@ -326,7 +326,7 @@ def _mapped(descriptors: Sequence[int]) -> CounterPages:
 
 
 def _log_lines(error: Exception) -> None:
-    for line in str(error).splitlines():
+    for line in error.problems if isinstance(error, RuleError) else (error,):
         _log.error("%s", line)
 
 

@@ -50,8 +50,7 @@ class EntryReader:
             try:
                 self._entries.append(read_entry(value, enabled=self._enabled))
             except RuleError as error:
-                number = f"rule {self._read}"
-                self._problems += [problem.under(number) for problem in error.problems]
+                self._problems += [problem.under("rule", self._read) for problem in error.problems]
         return self._read < len(self._values) and len(self._problems) <= limits.PROBLEMS
 
     def entries(self) -> list[EnabledRule]:

@@ -4,7 +4,6 @@ Owns what a change makes of them, before anybody is told. Knows neither workers 
 no host name up that it is given the addresses of.
 """
 
-import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -19,8 +18,6 @@ from ....rules.spec import ResolvedInput, ResolvedRule
 from ..api.errors import RpcError, cut
 from .draft import Draft, RuleRecord, RuleSetAside, Turn
 from .entries import EnabledRule
-
-_BLAMED = re.compile(r"rule ([0-9]+)")
 
 
 class Rulebook:
@@ -111,7 +108,7 @@ class Rulebook:
         draft = self._planned((), entries, names, self._aside, keep=there)
         again = {number: each for number, each in enumerate(entries, 1) if each.rule.id in there}
         warnings = [
-            str(Problem(f"rule {number}", warning))
+            str(Problem(("rule", number), warning))
             for number, entry in again.items()
             for warning in _differences(entry, there[entry.rule.id])
         ]
@@ -368,13 +365,13 @@ def _check_names(
     for number, rule in enumerate(rules, 1):
         if names.get(rule.name, rule.id) != rule.id:
             text = f"{rule.name!r} is the name of a rule that does not fit this host now"
-            problems.append(Problem(f"rule {number}, name", f"{text}; choose another"))
+            problems.append(Problem(("rule", number, "name"), f"{text}; choose another"))
         elif rule.name in waiting and rule.name != rule.id:
             text = f"{rule.name!r} is the id of a rule that does not fit this host now"
-            problems.append(Problem(f"rule {number}, name", f"{text}; choose another"))
+            problems.append(Problem(("rule", number, "name"), f"{text}; choose another"))
         if names.get(rule.id, rule.id) != rule.id:
             text = f"has the id {rule.id!r}, which is the name of a rule that waits"
-            problems.append(Problem(f"rule {number}", f"{text}; give that one another name"))
+            problems.append(Problem(("rule", number), f"{text}; give that one another name"))
     if problems:
         raise RuleError(problems)
 
@@ -383,8 +380,7 @@ def _blamed(error: RuleError) -> dict[int, str]:
     """The rules, from 0, that problems are about, and the first of each."""
     found: dict[int, str] = {}
     for problem in error.problems:
-        number = _BLAMED.match(problem.field)
-        if number is not None:
-            rest = problem.field[number.end() :].removeprefix(", ")
-            found.setdefault(int(number[1]) - 1, str(Problem(rest, problem.message)))
+        match problem.path:
+            case ("rule", int(number), *rest):
+                found.setdefault(number - 1, str(Problem(tuple(rest), problem.message)))
     return found
