@@ -135,6 +135,5 @@ def _exception(error: _ErrorObject) -> McrError:
         return RuleError(problems or message)
     if error.code in _SENTENCES:
         return _SENTENCES[error.code](message)
-    details = [f"{field}: {text}" if field else text for field, text in problems]
-    missing = [each for each in details if each not in message]
-    return DaemonError("; ".join([message, *missing]))
+    more = (f"{field}: {text}" if field else text for field, text in problems[1:])
+    return DaemonError("; ".join([message, *more]))  # the first problem is in the message

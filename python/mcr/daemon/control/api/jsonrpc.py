@@ -21,7 +21,7 @@ from .. import limits
 from .decoding import read_json
 from .errors import RpcError, cut, rpc_error_from, with_problems
 from .params import Request
-from .pydantic_problems import problems_of, unknown
+from .pydantic_problems import closest, problems_of, unknown
 
 Caller = TypeVar("Caller")
 Pieces = list[bytes]
@@ -133,9 +133,9 @@ class Dispatcher(Generic[Caller]):
 
     def _unknown_method(self, name: str) -> RpcError:
         names = list(self._methods)
-        text = f"the method {cut(name)!r} {unknown(name[: limits.ID_CHARS], names)}"
-        hint = text.partition("did you mean '")[2].removesuffix("'?")
-        return RpcError(ErrorCode.NO_SUCH_METHOD, text, {"suggestion": hint or None})
+        similar = closest(name[: limits.ID_CHARS], names)
+        text = f"the method {cut(name)!r} {unknown(similar)}"
+        return RpcError(ErrorCode.NO_SUCH_METHOD, text, {"suggestion": similar})
 
 
 def encode(value: object) -> bytes:
@@ -156,7 +156,7 @@ def _request(value: object) -> Request:
     except ValidationError as error:
         problems = problems_of(error, Request)
         is_positional = isinstance(value.get("params"), list)
-        if is_positional and [problem.field for problem in problems] == ["params"]:
+        if is_positional and [problem.path for problem in problems] == [("params",)]:
             message = "parameters are passed by name: params must be an object"
             raise RpcError(ErrorCode.INVALID_PARAMS, message) from None
         raise with_problems(ErrorCode.INVALID_REQUEST, "the request", problems) from None

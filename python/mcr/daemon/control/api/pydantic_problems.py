@@ -4,27 +4,26 @@ Owns the path and the sentence of each problem, with a suggestion where a name i
 """
 
 import difflib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
-from ....errors import Problem
+from ....errors import FieldPath, Problem
 from .params import InputObject, OutputObject, RuleEntry, RuleObject
 
-_MUST_BE = "must be "
-_SENTENCES = {
-    "missing": "is missing",
-    "int_type": "must be an integer",
-    "int_from_float": "must be an integer",
-    "float_type": "must be a number",
-    "string_type": "must be a string",
-    "bool_type": "must be true or false",
-    "list_type": "must be an array",
-    "dict_type": "must be an object",
-    "model_type": "must be an object",
-    "model_attributes_type": "must be an object",
+_EXPECTED = {
+    "int_type": "an integer",
+    "int_from_float": "an integer",
+    "float_type": "a number",
+    "string_type": "a string",
+    "bool_type": "true or false",
+    "list_type": "an array",
+    "dict_type": "an object",
+    "model_type": "an object",
+    "model_attributes_type": "an object",
 }
+"""What a field must be, by the kind of pydantic's error."""
 _TAGS = {"text", "object", "entry", "int", "str", "literal"}  # names of pydantic, not of clients
 _MODELS: Mapping[str, type[BaseModel]] = {
     "object": RuleObject,
@@ -32,6 +31,17 @@ _MODELS: Mapping[str, type[BaseModel]] = {
     "input": InputObject,
     "outputs": OutputObject,
 }
+
+
+class _Complaint(NamedTuple):
+    """A sentence about a field, without the field."""
+
+    text: str
+    """What follows `must be`, or the whole sentence."""
+    is_expectation: bool = False
+
+    def __str__(self) -> str:
+        return f"must be {self.text}" if self.is_expectation else self.text
 
 
 def problems_of(error: ValidationError, model: type[BaseModel] | None) -> list[Problem]:
@@ -42,49 +52,60 @@ def problems_of(error: ValidationError, model: type[BaseModel] | None) -> list[P
             sentence.
         model: the model that was validated.
     """
-    found: dict[str, list[str]] = {}
+    found: dict[FieldPath, dict[_Complaint, None]] = {}
     for each in error.errors(include_url=False, include_context=True, include_input=False):
-        sentence = _sentence(each["type"], each["msg"], each.get("ctx", {}), each["loc"], model)
-        sentences = found.setdefault(_path(each["loc"]), [])
-        if sentence not in sentences:
-            sentences.append(sentence)
-    return [Problem(path, _joined(sentences)) for path, sentences in found.items()]
+        complaint = _complaint(each["type"], each["msg"], each.get("ctx", {}), each["loc"], model)
+        found.setdefault(_path(each["loc"]), {})[complaint] = None
+    return [Problem(path, _joined(complaints)) for path, complaints in found.items()]
 
 
-def unknown(name: str, known: Sequence[str]) -> str:
-    """The sentence about an unknown name, with a suggestion of a similar known one."""
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    return f"is not known{hint}"
+def closest(name: str, known: Sequence[str]) -> str | None:
+    """The known name that is most similar to an unknown one; None if none is similar."""
+    return next(iter(difflib.get_close_matches(name, known, n=1)), None)
 
 
-def _sentence(
+def unknown(similar: str | None) -> str:
+    """The sentence about an unknown name, which suggests the similar one, if there is one."""
+    return "is not known" if similar is None else f"is not known; did you mean {similar!r}?"
+
+
+def _complaint(
     kind: str,
     message: str,
     context: Mapping[str, Any],
     location: tuple[int | str, ...],
     model: type[BaseModel] | None,
-) -> str:
+) -> _Complaint:
+    expected = _expected(kind, context)
+    if expected is not None:
+        return _Complaint(expected, is_expectation=True)
     if kind == "extra_forbidden":
-        return unknown(str(location[-1]), _fields_at(location, model))
-    if kind == "literal_error":
-        return f"must be {context['expected']}"
-    if kind == "greater_than_equal":
-        return f"must be at least {context['ge']}"
-    if kind == "less_than_equal":
-        return f"must be at most {context['le']}"
+        return _Complaint(unknown(closest(str(location[-1]), _fields_at(location, model))))
+    if kind == "missing":
+        return _Complaint("is missing")
     if kind in {"too_long", "string_too_long"}:
-        return f"must not be longer than {context['max_length']}"
+        return _Complaint(f"must not be longer than {context['max_length']}")
     if kind == "string_too_short":
-        return "must not be empty"
-    return _SENTENCES.get(kind, message[:1].lower() + message[1:])
+        return _Complaint("must not be empty")
+    return _Complaint(message[:1].lower() + message[1:])
 
 
-def _joined(sentences: Sequence[str]) -> str:
+def _expected(kind: str, context: Mapping[str, Any]) -> str | None:
+    """What a field must be; None if the error does not say."""
+    if kind == "literal_error":
+        return str(context["expected"])
+    if kind == "greater_than_equal":
+        return f"at least {context['ge']}"
+    if kind == "less_than_equal":
+        return f"at most {context['le']}"
+    return _EXPECTED.get(kind)
+
+
+def _joined(complaints: Collection[_Complaint]) -> str:
     """One sentence of those about a field: "must be an integer or a string"."""
-    if all(sentence.startswith(_MUST_BE) for sentence in sentences):
-        return _MUST_BE + " or ".join(each.removeprefix(_MUST_BE) for each in sentences)
-    return " and ".join(sentences)
+    if all(each.is_expectation for each in complaints):
+        return str(_Complaint(" or ".join(each.text for each in complaints), is_expectation=True))
+    return " and ".join(map(str, complaints))
 
 
 def _fields_at(location: tuple[int | str, ...], model: type[BaseModel] | None) -> list[str]:
@@ -93,13 +114,13 @@ def _fields_at(location: tuple[int | str, ...], model: type[BaseModel] | None) -
     return list(holder.model_fields) if holder is not None else []
 
 
-def _path(location: tuple[int | str, ...]) -> str:
-    """The path as text: elements of lists are counted from 1, names of alternatives omitted."""
-    parts: list[str] = []
+def _path(location: tuple[int | str, ...]) -> FieldPath:
+    """The path: elements of lists are counted from 1, names of alternatives omitted."""
+    parts: list[str | int] = []
     for part in location:
         if isinstance(part, int):
             noun = parts.pop() if parts else "item"
-            parts.append(f"{noun.removesuffix('s')} {part + 1}")
+            parts += [str(noun).removesuffix("s"), part + 1]
         elif part not in _TAGS:
             parts.append(part)
-    return ", ".join(parts)
+    return tuple(parts)
