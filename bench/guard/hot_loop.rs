@@ -119,6 +119,7 @@ fn output_to(listener: &UdpSocket, at: u32) -> Outcome<PlanOutput> {
         burst: None,
         carrier: None,
         rewrite: None,
+        xdp: None,
     })
 }
 
@@ -138,6 +139,7 @@ fn plan(sources: Vec<Source>, outputs: Vec<PlanOutput>) -> Plan {
         grants: fixed.chain(outputs.iter().map(|output| output.slot)).map(grant).collect(),
         released: Vec::new(),
         outputs: [outputs.into()].into(),
+        links: Box::default(),
     }
 }
 

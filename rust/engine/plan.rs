@@ -2,16 +2,19 @@
 //! the engine replaces it between two turns.
 
 use std::ops::Range;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use crate::engine::buffers::SizeClass;
 use crate::engine::ingress::{Delivery, OrderCheck};
 use crate::engine::rewrite::{Preserved, Rewrite};
+use crate::packet::{EthernetHeader, FrameTemplate, Headers};
 use crate::rules::Table;
 use crate::sockets::provider::Socket;
 use crate::stats::{Grant, Slot};
 use crate::sys::packet_ring::PacketRing;
+use crate::sys::xdp_socket::XdpShape;
 
 /// The number of rules whose outputs form one share. A change rebuilds only the shares that it
 /// affects and reuses all others.
@@ -27,6 +30,8 @@ pub struct Plan {
     pub rules: Arc<[PlanRule]>,
     /// The outputs of [`SHARE_RULES`] rules each; plans with the same outputs share them.
     pub outputs: Box<[Arc<[PlanOutput]>]>,
+    /// The AF_XDP sockets of this worker, one for each interface that outputs may send on.
+    pub links: Box<[XdpLink]>,
     /// The counter slot of each group number of the table.
     pub groups: Arc<[u32]>,
     /// Slots with a new owner since the previous plan.
@@ -82,6 +87,55 @@ pub struct PlanOutput {
     pub carrier: Option<Arc<AtomicBool>>,
     /// The fields of each datagram that it preserves, if any.
     pub rewrite: Option<Arc<Rewrite>>,
+    /// How its datagrams may leave through a link instead of the socket, if they may.
+    pub xdp: Option<Arc<XdpOutput>>,
+}
+
+/// An AF_XDP socket of one worker on one interface.
+#[derive(Clone)]
+pub struct XdpLink {
+    /// The identity of the socket, the same in every plan and never used for another one. A link
+    /// that a plan leaves out must not return in a later one.
+    pub id: u64,
+    /// The socket, of which the engine is the only sender.
+    pub socket: Arc<Socket>,
+    /// The memory of its frames.
+    pub umem: Arc<OwnedFd>,
+    /// The shape of both.
+    pub shape: XdpShape,
+}
+
+/// The frames of an output that may leave through a link.
+#[derive(Debug)]
+pub struct XdpOutput {
+    /// The id of the link.
+    pub link: u64,
+    /// The Ethernet addresses. The copies of an output with a range of groups each have the
+    /// destination of their group.
+    pub ethernet: EthernetHeader,
+    /// The other headers; outputs with a rewrite take from it what it preserves.
+    pub headers: Headers,
+    /// The same, as written into frames.
+    pub(super) template: FrameTemplate,
+    /// Bytes of the largest payload that fits the interface's MTU and a frame.
+    pub max_payload: u16,
+    /// Whether the link may be used now. The cold side keeps it up to date.
+    pub is_open: AtomicBool,
+    /// Whether to use the link also for datagrams that could share a send.
+    pub forced: bool,
+    /// The current [`Way`] of the output; the engine keeps it up to date.
+    way: AtomicU8,
+}
+
+/// The way that the copies of an output leave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Way {
+    /// Through the output's socket.
+    #[default]
+    Socket,
+    /// Through a link, as complete frames.
+    Xdp,
 }
 
 /// The largest send that a link carries in one piece: a queueing discipline splits a larger one,
@@ -103,6 +157,7 @@ impl Plan {
             table: Arc::new(Table::empty()),
             rules: Arc::default(),
             outputs: Box::default(),
+            links: Box::default(),
             groups: Arc::default(),
             grants: Vec::new(),
             released: Vec::new(),
@@ -126,6 +181,38 @@ impl PlanOutput {
     #[inline]
     pub(super) fn has_carrier(&self) -> bool {
         self.carrier.as_ref().is_none_or(|carrier| carrier.load(Ordering::Relaxed))
+    }
+}
+
+impl XdpOutput {
+    /// The frames of an output that may use the link `link`; it starts open, with
+    /// [`Way::Socket`].
+    #[must_use]
+    pub fn new(
+        link: u64,
+        ethernet: EthernetHeader,
+        headers: Headers,
+        max_payload: u16,
+        forced: bool,
+    ) -> Self {
+        let template = FrameTemplate::new(ethernet, &headers);
+        let (is_open, way) = (AtomicBool::new(true), AtomicU8::new(Way::Socket as u8));
+        Self { link, ethernet, headers, template, max_payload, is_open, forced, way }
+    }
+
+    /// The current way of the output's copies, as far as its engine has it in a plan.
+    #[must_use]
+    pub fn way(&self) -> Way {
+        if self.way.load(Ordering::Relaxed) == Way::Xdp as u8 { Way::Xdp } else { Way::Socket }
+    }
+
+    pub(super) fn set_way(&self, way: Way) {
+        self.way.store(way as u8, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(super) fn is_open(&self) -> bool {
+        self.is_open.load(Ordering::Relaxed)
     }
 }
 

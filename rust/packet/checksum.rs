@@ -48,13 +48,13 @@ pub(super) fn transport(addresses: &[u8], bytes: &[u8], protocol: u8) -> [u8; 2]
 
 /// A zero field would mean that there is no checksum (RFC 768).
 #[inline]
-fn not_zero(field: [u8; 2]) -> [u8; 2] {
+pub(super) fn not_zero(field: [u8; 2]) -> [u8; 2] {
     if field == [0; 2] { [0xff; 2] } else { field }
 }
 
 /// Folds all carries into the low 16 bits, and inverts all bits.
 #[inline]
-fn complement(mut total: u64) -> [u8; 2] {
+pub(super) fn complement(mut total: u64) -> [u8; 2] {
     while total > 0xffff {
         total = (total & 0xffff) + (total >> 16);
     }
@@ -64,14 +64,14 @@ fn complement(mut total: u64) -> [u8; 2] {
 
 /// The pseudo header's contribution besides the addresses: the protocol and the length.
 #[inline]
-fn pseudo_header(length: usize, protocol: u8) -> u64 {
+pub(super) fn pseudo_header(length: usize, protocol: u8) -> u64 {
     let length = u32::try_from(length).unwrap_or(u32::MAX);
     u64::from(u32::from(protocol).to_be()) + u64::from(length.to_be())
 }
 
 /// Adds 32-bit values in 64 bits: no carry is lost below 16 GiB, and the loop is vectorized.
 #[inline]
-fn sum(bytes: &[u8]) -> u64 {
+pub(super) fn sum(bytes: &[u8]) -> u64 {
     let (words, tail) = bytes.as_chunks::<8>();
     let (mut low, mut high) = (0, 0);
     for word in words {

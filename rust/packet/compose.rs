@@ -50,11 +50,17 @@ impl Headers {
 
     /// RFC 791. Identification 0, which is ignored where fragmentation is forbidden (RFC 6864).
     fn ipv4(&self, len: usize) -> [u8; IPV4] {
+        let mut header = self.fragmentable_ipv4();
+        header[2..4].copy_from_slice(&length(IPV4 + len));
+        header[6..8].copy_from_slice(&DONT_FRAGMENT.to_be_bytes());
+        header
+    }
+
+    /// The same for a packet that routers may fragment, without length and identification.
+    pub(super) fn fragmentable_ipv4(&self) -> [u8; IPV4] {
         let mut header = [0; IPV4];
         header[0] = 0x45;
         header[1] = self.dscp << 2;
-        header[2..4].copy_from_slice(&length(IPV4 + len));
-        header[6..8].copy_from_slice(&DONT_FRAGMENT.to_be_bytes());
         header[8] = self.ttl;
         header[9] = UDP;
         header[12..16].copy_from_slice(&v4(self.source));
@@ -63,7 +69,7 @@ impl Headers {
     }
 
     /// RFC 8200.
-    fn ipv6(&self, len: usize) -> [u8; IPV6] {
+    pub(super) fn ipv6(&self, len: usize) -> [u8; IPV6] {
         let mut header = [0; IPV6];
         let class = u16::from(self.dscp) << 2;
         header[..2].copy_from_slice(&(0x6000 | class << 4).to_be_bytes());

@@ -1,14 +1,16 @@
-//! The parser for frames, which finds the datagram or the reason why there is none, and the writer
-//! for the headers of a copy.
+//! The parser for frames, which finds the datagram or the reason why there is none, and the writers
+//! for the headers of a copy and for complete frames.
 //!
 //! The parser covers Ethernet, VLAN tags, IPv4, IPv6 and UDP. For other link types the caller
-//! provides the offset of the network header. Any bytes are valid input: nothing here panics,
-//! allocates or copies a payload. This module must not depend on sockets, buffers or rules.
+//! provides the offset of the network header. Any bytes are valid input: nothing here panics or
+//! allocates, and only the writer of frames copies a payload. This module must not depend on sockets,
+//! buffers or rules.
 
 mod checksum;
 mod compose;
 mod discard;
 mod ethernet;
+mod frame;
 mod inner;
 mod ipv4;
 mod ipv6;
@@ -19,6 +21,7 @@ mod udp;
 pub use compose::{Headers, MAX_HEADERS};
 pub use discard::Discard;
 pub use ethernet::LinkType;
+pub use frame::{EthernetHeader, FrameTemplate, PayloadSum, group_mac};
 pub use inner::{Cut, Finished, Offload};
 
 use crate::addr::Addr;

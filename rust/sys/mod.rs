@@ -16,3 +16,4 @@ pub mod scm_rights;
 pub mod send_control;
 pub mod sockaddr;
 pub mod sockopt;
+pub mod xdp_socket;

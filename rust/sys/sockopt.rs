@@ -30,6 +30,7 @@ plain!(
     libc::group_req,
     libc::group_source_req,
     libc::timeval,
+    libc::xdp_mmap_offsets,
 );
 
 /// Sets the option `name` at `level` to `value`.

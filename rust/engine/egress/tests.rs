@@ -103,6 +103,7 @@ fn send(spec: &OutputSpec, places: &[(Addr, u16, &str)]) {
         burst: None,
         carrier: None,
         rewrite: rewrite.map(Arc::new),
+        xdp: None,
     };
     let rule = PlanRule { outputs: 0..1, kept, ..PlanRule::default() };
     let plan = Plan { rules: [rule].into(), outputs: [[output].into()].into(), ..Plan::empty() };

@@ -151,6 +151,7 @@ impl Plans {
             table: table.clone(),
             rules: rules.clone(),
             outputs: outputs.as_slice().into(),
+            links: Box::default(),
             groups: groups.clone(),
             grants: owners.granted.clone(),
             released: owners.released.clone(),

@@ -122,7 +122,8 @@ impl LiveOutput {
         let carrier =
             if self.parked.is_some() { Some(stand_in.never.clone()) } else { self.carrier.clone() };
         let (rewrite, burst) = (self.rewrite.clone(), self.burst);
-        PlanOutput { fd, slot: self.slot, max_segment: self.max_segment, burst, carrier, rewrite }
+        let (slot, max_segment) = (self.slot, self.max_segment);
+        PlanOutput { fd, slot, max_segment, burst, carrier, rewrite, xdp: None }
     }
 
     fn try_follow(&mut self, context: &NetworkContext<'_>, changes: &LinkNews) -> Result<bool> {
