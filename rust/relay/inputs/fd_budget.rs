@@ -1,5 +1,4 @@
-//! How many descriptors a change takes, counted before anything is opened. It must not know what
-//! is open.
+//! Estimates the number of descriptors that a change needs, before anything is opened.
 
 use std::collections::HashSet;
 
@@ -8,15 +7,16 @@ use crate::relay::{Ingress, Settings};
 use crate::spec::OutputSpec;
 use crate::spec::{InputSpec, Join, RuleSpec};
 
-/// IPv4 memberships that one socket holds (net.ipv4.igmp_max_memberships), unless set otherwise.
+/// IPv4 memberships of one socket: the kernel's default of net.ipv4.igmp_max_memberships.
 const JOINS_PER_SOCKET: usize = 20;
-/// Sources of one group that one socket holds (net.ipv4.igmp_max_msf), unless set otherwise.
+/// Sources of one group on one socket: the kernel's default of net.ipv4.igmp_max_msf.
 const SOURCES_PER_SOCKET: usize = 10;
-/// A worker's ring and its wake-up.
+/// An engine's ring and the eventfd that wakes it.
 const PER_WORKER: usize = 2;
 
-/// At most so many, with what the engines open when they start. `merges` says whether the kernel
-/// merges datagrams on an interface, which takes a helper for each stream.
+/// An upper bound of the descriptors for these rules, including those that the engines open when
+/// they start. `merges` says whether the kernel merges datagrams on an interface, which takes a
+/// helper for each stream.
 pub(in crate::relay) fn descriptors(
     add: &[&RuleSpec],
     settings: &Settings,
@@ -40,7 +40,7 @@ pub(in crate::relay) fn descriptors(
     outputs + ports.count() + inputs + packet_sockets + PER_WORKER * workers
 }
 
-/// The sockets that hold memberships.
+/// The number of sockets that hold memberships.
 fn membership_sockets(add: &[&RuleSpec]) -> usize {
     let joined = |input: &&InputSpec| input.group.is_multicast() && input.join == Join::Each;
     let (any, listed): (Vec<_>, Vec<_>) = add
@@ -53,13 +53,13 @@ fn membership_sockets(add: &[&RuleSpec]) -> usize {
         let groups = 1_usize << input.group_bits;
         groups.div_ceil(JOINS_PER_SOCKET) * input.sources.len().div_ceil(SOURCES_PER_SOCKET)
     });
-    // One more for each family.
+    // One extra for each family, whose last socket is only partly used.
     groups.div_ceil(JOINS_PER_SOCKET) + 2 + lists.sum::<usize>()
 }
 
 impl InputSpec {
-    /// How many sockets it takes at most, but for AF_PACKET and memberships; `is_merged` where
-    /// the kernel merges datagrams for it.
+    /// An upper bound of its sockets, without those for AF_PACKET and memberships. `is_merged` says
+    /// whether the kernel merges datagrams for it.
     fn sockets(&self, ingress: Ingress, is_merged: bool) -> usize {
         let ports = usize::from(self.last_port - self.port) + 1;
         let is_shared = self.group.is_multicast() || self.broadcast;

@@ -1,7 +1,7 @@
-//! For which rules the kernel is asked to merge (GRO). It lets a datagram that it cannot merge
-//! overtake those that it holds of the same flow ([`OrderCheck`]), so merging begins when a rule's
-//! datagrams have shown that all of them can be merged, and ends for good with one that cannot. It
-//! must not know what a datagram looks like.
+//! Decides for which rules the kernel merges datagrams (GRO). The kernel lets a datagram that it
+//! cannot merge overtake those of the same flow that it holds ([`OrderCheck`]). So merging begins
+//! once a rule has received enough datagrams that can all be merged, and ends for good with one
+//! that cannot.
 
 use std::sync::Arc;
 
@@ -16,21 +16,22 @@ use crate::sockets::provider::SocketProvider;
 use crate::spec::InputSpec;
 use crate::sys::memory::SharedWords;
 
-/// So many datagrams of a rule must come, none of which would overtake others.
+/// The number of datagrams of a rule that must arrive, none of which would overtake others, before
+/// the kernel merges.
 const PROOF: u64 = 1000;
 
 impl State {
-    /// Begins and ends merging by what the rules' datagrams were; whether plans have to follow.
+    /// Starts and stops merging according to the rules' datagrams; returns whether plans change.
     pub(in crate::relay) fn check_order(&mut self, pages: &[Arc<SharedWords>]) -> bool {
         let Self { rules, inputs, touched, .. } = self;
         let mut has_changed = false;
         for (id, rule) in rules {
             if rule.order != OrderCheck::Nothing {
                 let [matched, overtaking] = report::order(pages, rule.slot);
-                let begun = *rule.order_from.get_or_insert(matched);
+                let first = *rule.order_from.get_or_insert(matched);
                 if overtaking > 0 {
                     inputs.stop_gro(&rule.input);
-                } else if matched.saturating_sub(begun) >= PROOF {
+                } else if matched.saturating_sub(first) >= PROOF {
                     inputs.merge(&rule.input);
                 }
             }
@@ -47,7 +48,7 @@ impl State {
 }
 
 impl Inputs {
-    /// How the datagrams of an input that is open are to be looked at.
+    /// How to check the order of an open input's datagrams.
     pub(in crate::relay) fn order_check(&self, input: &InputSpec) -> OrderCheck {
         let Some(interface) = self.interfaces.get(&input.interface) else {
             return OrderCheck::Nothing;
@@ -66,7 +67,7 @@ impl Inputs {
         }
     }
 
-    /// Has the kernel merge the datagrams of an input, but for what is kept apart.
+    /// Makes the kernel merge the datagrams of an input, except where merging was stopped.
     pub(in crate::relay) fn merge(&mut self, input: &InputSpec) {
         if self.merges_by_port(input) {
             self.merging.merge(input, &*self.provider, &mut self.warnings);
@@ -77,7 +78,7 @@ impl Inputs {
         }
     }
 
-    /// Has no datagram of an input merged any more, as some of them overtake others.
+    /// Stops merging for an input, since some of its datagrams overtake others.
     pub(in crate::relay) fn stop_gro(&mut self, input: &InputSpec) {
         if self.merges_by_port(input) {
             self.merging.stop_gro(input, &*self.provider, &mut self.warnings);
@@ -88,8 +89,8 @@ impl Inputs {
         if !std::mem::replace(&mut interface.has_gro_warning, true) {
             let text = format!(
                 "some datagrams of {}%{}:{} cannot be merged by the kernel (short, empty, without \
-                 checksum, with IP options, or fragments) and would overtake others, so mcr takes all \
-                 of this input one by one from now on; a sender that sends none of these saves CPU",
+                 checksum, with IP options, or fragments) and would overtake others, so mcr receives \
+                 this input one by one from now on; a sender that sends none of these saves CPU",
                 input.group.ip(),
                 input.interface,
                 input.port
@@ -107,7 +108,7 @@ fn each_of(interface: &mut InputInterface, input: &InputSpec, mut act: impl FnMu
     }
 }
 
-/// The endpoints that an input has, if it has one for each group and port.
+/// The keys of an input's endpoints, one for each group and port.
 fn endpoint_keys(input: &InputSpec) -> impl Iterator<Item = (Addr, u16, bool)> + use<> {
     let (ports, everywhere) = (input.port..=input.last_port, input.everywhere);
     input.groups().flat_map(move |group| ports.clone().map(move |port| (group, port, everywhere)))
@@ -118,7 +119,7 @@ impl Endpoint {
         self.merge.is_possible(self.socket.helper())
     }
 
-    /// Has the kernel merge.
+    /// Makes the kernel merge.
     pub(in crate::relay) fn merge(
         &mut self,
         provider: &dyn SocketProvider,

@@ -1,6 +1,5 @@
-//! The sockets that the kernel asks whether to merge (GRO): one for a group and port of an
-//! interface, or one for a port of blocks of groups, whatever the group and the interface. It must
-//! not know who receives.
+//! Helper sockets, by which the kernel decides whether to merge datagrams (GRO): one for a group and
+//! port on an interface, or one for a port of blocks of groups, for all groups and interfaces.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -14,8 +13,8 @@ use crate::sockets::provider::{HelperSocket, SocketProvider};
 use crate::sockets::{InterfaceRef, socket};
 use crate::spec::InputSpec;
 
-/// What makes the kernel merge for a group and port of an interface, or `None`, with a warning
-/// where that is a refusal. `is_upper` says that other interfaces receive for this one.
+/// Opens the helper for a group and port on an interface, or returns `None`, with a warning if the
+/// reason is an error. `is_upper` says that other interfaces receive for this one.
 pub(in crate::relay) fn gro_helper(
     input: &InputSpec,
     is_upper: bool,
@@ -27,14 +26,15 @@ pub(in crate::relay) fn gro_helper(
         let target = InterfaceRef { index: input.ifindex, name: &input.interface };
         return warn_on_error(group, port, provider.gro_helper(group, port, &target), warnings);
     }
-    // A broadcast address is a local one to some, and such a group cannot be had everywhere.
+    // A broadcast address may be a host's address elsewhere, and a group that needs an interface
+    // cannot be joined on all of them.
     let can_be_anywhere = group.is_multicast() && !socket::needs_interface(group);
     can_be_anywhere
         .then(|| warn_on_error(group, port, provider.gro_helper_anywhere(group, port), warnings))
         .flatten()
 }
 
-/// The helper, or `None` with a warning.
+/// The opened helper, or `None` with a warning.
 pub(in crate::relay) fn warn_on_error<T>(
     group: Addr,
     port: u16,
@@ -46,7 +46,7 @@ pub(in crate::relay) fn warn_on_error<T>(
         .ok()
 }
 
-/// What would make the kernel merge the datagrams of an interface, where it does not.
+/// A recommendation how to make the kernel merge the datagrams of an interface, if it does not.
 ///
 /// Measured on one core: super-frames nearly double what one stream can reach.
 pub(in crate::relay) fn advice(
@@ -59,8 +59,8 @@ pub(in crate::relay) fn advice(
         return None;
     }
     let cards = links.cards(input.ifindex);
-    let named = cards.here.iter().filter_map(|card| links.name(*card));
-    if let Some(off) = named.into_iter().find(|card| !devices.mtu_and_gro(card).1) {
+    let names = cards.here.iter().filter_map(|card| links.name(*card));
+    if let Some(off) = names.into_iter().find(|card| !devices.mtu_and_gro(card).1) {
         let place =
             if off == name { String::new() } else { format!(", which receives for {name}") };
         return Some(format!(
@@ -77,33 +77,34 @@ pub(in crate::relay) fn advice(
     })
 }
 
-/// The ports that rules for blocks of groups name, and those that outputs to IPv6 hosts send from.
+/// The helpers for ports of rules for blocks of groups, and for source ports of outputs to IPv6
+/// hosts.
 pub(in crate::relay) struct GroPorts {
     ports: BTreeMap<(bool, u16), PortHelper>,
 }
 
 struct PortHelper {
     users: usize,
-    /// `None` where a program has the port: then it decides about merging.
+    /// `None` if another program has the port: then its socket decides about merging.
     socket: Option<HelperSocket>,
     merge: GroRequest,
 }
 
-/// Whether the kernel is asked to merge what a helper stands for.
+/// Whether the kernel merges the datagrams for a helper.
 #[derive(Default)]
 pub(in crate::relay) struct GroRequest {
     is_on: bool,
-    /// Whether it is not to be asked any more: some of it cannot be merged.
+    /// Whether merging was stopped for good, since some of the datagrams cannot be merged.
     is_ended: bool,
 }
 
 impl GroRequest {
-    /// Whether it may be asked.
+    /// Whether merging is or can be switched on.
     pub(in crate::relay) fn is_possible(&self, helper: Option<&HelperSocket>) -> bool {
         !self.is_ended && helper.is_some()
     }
 
-    /// Asks for it, unless it is over.
+    /// Switches merging on, unless it was stopped for good.
     pub(in crate::relay) fn begin(
         &mut self,
         helper: Option<&HelperSocket>,
@@ -115,7 +116,8 @@ impl GroRequest {
         }
     }
 
-    /// Ends it for good. Tells the kernel also where it was not asked: somebody before may have.
+    /// Stops merging for good. Sets the option also if this process never switched it on: an
+    /// earlier one may have.
     pub(in crate::relay) fn end(
         &mut self,
         helper: Option<&HelperSocket>,
@@ -147,8 +149,9 @@ impl GroPorts {
         Self { ports: BTreeMap::new() }
     }
 
-    /// Opens what ports need: without it all works, only slower, and IPv6 outputs do not learn the
-    /// MTU of a path. `is_beside_own` says of a port whether the relay has it for something else.
+    /// Adds ports and opens their helpers. Without a helper the relay is slower, and IPv6 outputs do
+    /// not learn the MTU of a path, so an error is only a warning. `is_beside_own` says whether the
+    /// relay itself uses a port for another purpose.
     pub(in crate::relay) fn add(
         &mut self,
         v4: bool,
@@ -174,14 +177,14 @@ impl GroPorts {
         }
     }
 
-    /// Whether the kernel may be asked to merge for some of an input's ports.
+    /// Whether merging is or can be switched on for any of an input's ports.
     pub(in crate::relay) fn may_merge(&self, input: &InputSpec) -> bool {
         let v4 = input.group.is_v4();
         let mut helpers = self.ports.range((v4, input.port)..=(v4, input.last_port));
         helpers.any(|(_, helper)| helper.merge.is_possible(helper.socket.as_ref()))
     }
 
-    /// Has the kernel merge what comes to an input's ports, but for those that are kept apart.
+    /// Switches merging on for an input's ports, except those for which it was stopped.
     pub(in crate::relay) fn merge(
         &mut self,
         input: &InputSpec,
@@ -193,7 +196,7 @@ impl GroPorts {
         }
     }
 
-    /// Has nothing of what comes to an input's ports merged any more.
+    /// Stops merging for good for an input's ports.
     pub(in crate::relay) fn stop_gro(
         &mut self,
         input: &InputSpec,
@@ -210,7 +213,7 @@ impl GroPorts {
         self.ports.range_mut((v4, input.port)..=(v4, input.last_port)).map(|(_, helper)| helper)
     }
 
-    /// Takes one [`GroPorts::add`] back.
+    /// Undoes one [`GroPorts::add`].
     pub(in crate::relay) fn remove(&mut self, v4: bool, ports: RangeInclusive<u16>) {
         for port in ports {
             let key = (v4, port);
@@ -223,7 +226,7 @@ impl GroPorts {
         }
     }
 
-    /// Whether a port is among them.
+    /// Whether the port was added.
     pub(in crate::relay) fn has(&self, v4: bool, port: u16) -> bool {
         self.ports.contains_key(&(v4, port))
     }

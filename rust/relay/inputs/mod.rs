@@ -1,5 +1,5 @@
-//! The sockets behind the rules' inputs: opened when the first rule needs them, closed with the
-//! last. It must not know rules or outputs.
+//! The sockets of the rules' inputs: opened with the first rule that needs them, closed with the
+//! last one. This module must not depend on rules or outputs.
 //!
 //! Changes come in two steps: [`Inputs::add`] and [`Inputs::remove`] say what is needed, and
 //! [`Inputs::update_packet_sockets`] makes filters and AF_PACKET sockets follow, once for many rules.
@@ -32,7 +32,8 @@ use crate::sockets::ring_shape;
 use crate::spec::{InputSpec, Join};
 use crate::stats::Grant;
 
-/// How often an interface may come, for each worker, once AF_PACKET sockets are not permitted.
+/// Spare AF_PACKET sockets for each engine: how often an interface can appear after the privilege to
+/// open them was given up.
 const SPARES: usize = 8;
 
 /// The inputs of a relay.
@@ -41,7 +42,7 @@ pub(super) struct Inputs {
     pub(super) share: Share,
     workers: u16,
     buffer_bytes: usize,
-    /// By name: a device that is made anew goes on under its old entry.
+    /// By name: an interface that is recreated keeps its entry.
     pub(super) interfaces: BTreeMap<String, InputInterface>,
     devices: Devices,
     pub(super) provider: Arc<dyn SocketProvider>,
@@ -53,10 +54,10 @@ pub(super) struct Inputs {
 }
 
 impl Inputs {
-    /// In the calling thread's network namespace.
+    /// Inputs in the calling thread's network namespace.
     ///
     /// # Errors
-    /// No descriptor.
+    /// No free descriptor.
     pub(super) fn new(settings: &Settings, provider: Arc<dyn SocketProvider>) -> Result<Self> {
         Ok(Self {
             ingress: settings.ingress,
@@ -79,7 +80,7 @@ impl Inputs {
         self.devices.mtu_and_gro(name).1
     }
 
-    /// How many sockets [`Inputs::open_spares`] opens.
+    /// The number of sockets that [`Inputs::open_spares`] opens.
     pub(super) fn spares(&self) -> usize {
         match self.ingress {
             Ingress::Packet => SPARES * usize::from(self.workers),
@@ -87,10 +88,10 @@ impl Inputs {
         }
     }
 
-    /// Opens sockets beforehand for interfaces that come when it is not permitted any more.
+    /// Opens spare sockets for interfaces that appear after the privilege was given up.
     ///
     /// # Errors
-    /// A missing right.
+    /// A missing privilege, a limit.
     pub(super) fn open_spares(&mut self) -> Result<()> {
         self.provider.keep_spares(self.spares())
     }
@@ -98,7 +99,7 @@ impl Inputs {
     /// Opens what an input needs, except for what [`Inputs::update_packet_sockets`] does for all of them.
     ///
     /// # Errors
-    /// What the kernel refuses; nothing has changed then.
+    /// The kernel's; nothing has changed then.
     pub(super) fn add(
         &mut self,
         input: &InputSpec,
@@ -122,7 +123,7 @@ impl Inputs {
         Ok(())
     }
 
-    /// Takes one [`Inputs::add`] back.
+    /// Undoes one [`Inputs::add`].
     pub(super) fn remove(&mut self, input: &InputSpec) {
         self.leave(input, input.groups());
         if self.merges_by_port(input) {
@@ -137,15 +138,15 @@ impl Inputs {
         }
     }
 
-    /// Makes the AF_PACKET sockets and their filters follow what was added and removed.
+    /// Adapts the AF_PACKET sockets and their filters to the added and removed inputs.
     ///
     /// # Errors
-    /// What the kernel refuses, a missing right among it; the sockets that were there stay.
+    /// The kernel's, such as a missing privilege; sockets that were open before remain open.
     pub(super) fn update_packet_sockets(&mut self) -> Result<()> {
         self.update_each_interface().into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
     }
 
-    /// The same, and says on which interfaces it was refused.
+    /// The same; returns the error of each interface on which it failed.
     pub(super) fn update_each_interface(&mut self) -> Vec<(String, Error)> {
         let mut refused = Vec::new();
         if self.ingress == Ingress::Udp {
@@ -176,12 +177,12 @@ impl Inputs {
         refused
     }
 
-    /// Whether frames of the interface are received; with `udp` they never are.
+    /// Whether AF_PACKET sockets are open on the interface; with `udp` there never are any.
     pub(super) fn has_frames(&self, name: &str) -> bool {
         self.interfaces.get(name).is_some_and(|interface| !interface.frames.is_empty())
     }
 
-    /// Follows the MTU and the offloads of interfaces; whether there is something to settle.
+    /// Reads the MTU and GRO of touched interfaces again; returns whether any of them has changed.
     pub(super) fn follow_mtu_and_gro(&mut self, is_touched: impl Fn(u32) -> bool) -> bool {
         let mut has_changed = false;
         if self.ingress == Ingress::Udp {
@@ -200,19 +201,21 @@ impl Inputs {
         has_changed
     }
 
-    /// Leaves packet rings that the kernel has given up; whether there is something to settle.
+    /// Closes packet rings to which the kernel does not write any more; returns whether there were
+    /// any.
     pub(super) fn abandon_stuck_rings(&mut self) -> bool {
         let Self { interfaces, warnings, .. } = self;
         let stuck = interfaces.values_mut().map(|known| known.abandon_stuck_rings(warnings));
         stuck.fold(false, |any, is_stuck| any | is_stuck)
     }
 
-    /// Whether there are packet rings, of which the kernel does not tell when it gives one up.
+    /// Whether any interface has packet rings. The kernel does not notify when it stops writing to
+    /// one.
     pub(super) fn has_rings(&self) -> bool {
         self.interfaces.values().any(InputInterface::has_rings)
     }
 
-    /// The sockets that a worker receives from.
+    /// The sockets from which an engine receives.
     pub(super) fn sources(&self, worker: u16) -> Box<[Source]> {
         let mut sources = Vec::new();
         for interface in self.interfaces.values() {
@@ -228,8 +231,7 @@ impl Inputs {
         sources.into()
     }
 
-    /// Forgets the interfaces that are new since the last time and no rule listens on, after a
-    /// change that was refused; says their slots.
+    /// Removes the interfaces that a refused change has added; returns their slots.
     pub(super) fn forget_new(&mut self) -> Vec<Grant> {
         let new = std::mem::take(&mut self.new_slots);
         let is_new = |slot| new.iter().any(|grant| grant.slot == slot);
@@ -237,7 +239,7 @@ impl Inputs {
         new
     }
 
-    /// The slots of interfaces that are new since the last time.
+    /// Takes the slots of interfaces that were added since the last call.
     pub(super) fn take_new_slots(&mut self) -> Vec<Grant> {
         std::mem::take(&mut self.new_slots)
     }
@@ -250,7 +252,7 @@ impl Inputs {
         &self.warnings
     }
 
-    /// Makes the interface's entry when it is the first time, and brings it to where it is now.
+    /// Adds the input's interface if it is new, or updates its index.
     fn interface(
         &mut self,
         input: &InputSpec,
@@ -281,7 +283,7 @@ impl Inputs {
         Ok(())
     }
 
-    /// Opens the socket of a single address and port for its first rule, and joins.
+    /// Opens the socket of a single address and port for its first rule, and joins the group.
     fn add_endpoint(&mut self, input: &InputSpec) -> Result<()> {
         let is_beside_own = self.is_beside_own(input);
         let Some(interface) = self.interfaces.get_mut(&input.interface) else { return Ok(()) };
@@ -320,7 +322,7 @@ impl Inputs {
         Ok(())
     }
 
-    /// Opens the sockets of all of an input's endpoints, or none.
+    /// Opens the sockets of all of an input's endpoints, or none of them.
     fn add_endpoints(&mut self, input: &InputSpec) -> Result<()> {
         let endpoints = endpoints::list(input, self.ingress, &self.share);
         let warnings = self.warnings.len();
@@ -333,17 +335,17 @@ impl Inputs {
                 return Err(error);
             }
         }
-        // What is said of one port holds for the others too.
+        // One warning is enough for all ports.
         self.warnings.truncate(warnings + 1);
         Ok(())
     }
 
-    /// Whether an input needs all multicast of its interface.
+    /// Whether an input needs its interface to receive all multicast.
     fn takes_all(&self, input: &InputSpec) -> bool {
         self.holds_shared_state() && input.group.is_multicast() && input.join == Join::None
     }
 
-    /// Becomes a member of all of an input's groups, or of none.
+    /// Joins all of an input's groups, or none of them.
     fn join(&mut self, input: &InputSpec) -> Result<()> {
         if !self.joins_groups(input) {
             return Ok(());
@@ -358,11 +360,11 @@ impl Inputs {
         Ok(())
     }
 
-    /// Leaves the IPv4 groups of inputs of one interface and joins them again at once: IGMPv3 waits
-    /// a moment before it reports a change, and then reports the last one only (RFC 3376, 5.1).
+    /// Leaves the IPv4 groups of inputs of one interface and joins them again at once: IGMPv3 delays
+    /// the report of a change, and then reports only the last one (RFC 3376, 5.1).
     ///
     /// # Errors
-    /// The kernel's; some of the groups are left then.
+    /// The kernel's; some of the groups are not joined then.
     pub(super) fn rejoin(&mut self, inputs: &[InputSpec]) -> Result<()> {
         if self.ingress == Ingress::Packet {
             inputs.iter().for_each(|input| self.leave(input, input.groups()));
@@ -380,12 +382,13 @@ impl Inputs {
         }
     }
 
-    /// Whether memberships apart from the sockets that receive are needed.
+    /// Whether memberships are needed on other sockets than those that receive.
     fn joins_groups(&self, input: &InputSpec) -> bool {
         self.holds_shared_state() && input.is_joined()
     }
 
-    /// Whether what makes frames come is this process's business: once is enough for all.
+    /// Whether this process holds the memberships and helpers that make frames arrive: one of
+    /// several processes is enough.
     fn holds_shared_state(&self) -> bool {
         self.ingress == Ingress::Packet && self.share.is_first()
     }

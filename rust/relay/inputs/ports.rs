@@ -1,5 +1,5 @@
-//! The ports that a relay has itself: its sockets share them with each other, and with nobody else.
-//! RFC 4961 has both directions of a stream use one port. It must not know rules.
+//! The ports that a relay uses: its sockets share them with each other, and with no other program.
+//! With RFC 4961 both directions of a stream use one port.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -7,12 +7,12 @@ use std::ops::RangeInclusive;
 use super::{InputSpec, Inputs};
 use crate::spec::{Choice, OutputSpec};
 
-/// Ports of one group that the kernel is asked to merge for: a socket each.
+/// The largest number of ports of one group with a helper for merging, a socket each.
 pub(super) const MERGED_PORTS: usize = 256;
-/// Ports of one local address that are held: a socket each.
+/// The largest number of ports of one local address that are kept bound, a socket each.
 pub(in crate::relay) const HELD_PORTS: usize = 1024;
 
-/// How many outputs send from each port by choice.
+/// The number of outputs with each configured source port.
 #[derive(Default)]
 pub(super) struct SourcePorts {
     outputs: BTreeMap<u16, usize>,
@@ -23,7 +23,7 @@ impl SourcePorts {
         *self.outputs.entry(port).or_default() += 1;
     }
 
-    /// Takes one [`SourcePorts::add`] back.
+    /// Undoes one [`SourcePorts::add`].
     pub(super) fn remove(&mut self, port: u16) {
         if let Some(outputs) = self.outputs.get_mut(&port) {
             *outputs -= 1;
@@ -39,8 +39,8 @@ impl SourcePorts {
 }
 
 impl Inputs {
-    /// Whether this relay has the address and port of a unicast input already: for another of its
-    /// interfaces, for blocks of groups, or as what copies are sent from.
+    /// Whether this relay already uses the address and port of a unicast input: on another
+    /// interface, for blocks of groups, or as the source of copies.
     pub(super) fn is_beside_own(&self, input: &InputSpec) -> bool {
         let &InputSpec { group, port, .. } = input;
         if group.is_multicast() || input.broadcast {
@@ -52,7 +52,7 @@ impl Inputs {
             || interfaces.any(|interface| interface.has_endpoint(group, port))
     }
 
-    /// Takes note of the ports that outputs send from, beside which inputs are opened.
+    /// Adds the source ports of outputs, which inputs may share.
     pub(in crate::relay) fn add_source_ports<'a>(
         &mut self,
         outputs: impl Iterator<Item = &'a OutputSpec>,
@@ -67,7 +67,7 @@ impl Inputs {
         }
     }
 
-    /// Takes one [`Inputs::add_source_ports`] back.
+    /// Undoes one [`Inputs::add_source_ports`].
     pub(in crate::relay) fn remove_source_ports<'a>(
         &mut self,
         outputs: impl Iterator<Item = &'a OutputSpec>,
@@ -92,7 +92,7 @@ impl Inputs {
         merging.add(v4, ports, is_beside_own, &**provider, warnings);
     }
 
-    /// Whether the kernel merges for an input by ports alone: its groups are too many.
+    /// Whether an input's helpers are for ports alone, since it has too many groups.
     pub(in crate::relay) fn merges_by_port(&self, input: &InputSpec) -> bool {
         self.holds_shared_state()
             && input.group_bits > 0

@@ -1,4 +1,4 @@
-//! Relays whose sockets another process opens, and what the next one finds.
+//! Relays whose sockets a broker opens, and their successors, which take these sockets over.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ fn settings(ingress: Ingress, number: u16, of: u16) -> Settings {
     Settings { share: Share { number, of }, ..Settings::new(ingress, BUFFER_BYTES) }
 }
 
-/// A relay in the place of a worker, with these rules.
+/// A relay that acts as a worker with these rules.
 fn worker(supervisor: &TestSupervisor, settings: Settings, rules: &[RuleSpec]) -> (Relay, Death) {
     let (client, death): (BrokerClient, Death) = supervisor.worker(settings.share.number);
     let relay = Relay::with_provider(settings, Box::new(client)).unwrap();
@@ -34,7 +34,7 @@ fn receiver() -> UdpSocket {
     socket
 }
 
-/// A sender to the groups from this address.
+/// A socket that sends to groups from this address.
 fn sender(from: [u8; 4]) -> UdpSocket {
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
     SockRef::from(&socket).set_multicast_if_v4(&from.into()).unwrap();
@@ -47,7 +47,7 @@ fn send(sender: &UdpSocket, numbers: std::ops::Range<u16>) {
     }
 }
 
-/// Takes exactly these, in their order.
+/// Receives exactly these numbers, in order.
 fn expect(receiver: &UdpSocket, numbers: std::ops::Range<u16>) {
     for number in numbers {
         let mut bytes = [0; 2];
@@ -56,7 +56,7 @@ fn expect(receiver: &UdpSocket, numbers: std::ops::Range<u16>) {
     }
 }
 
-/// Relays, dies and goes on; `from` and `on` are two ends of one cable.
+/// Relays, dies, and continues as a successor; `from` and `on` are the ends of one cable.
 fn check_succession(ingress: Ingress, from: [u8; 4], on: &str) {
     let supervisor = TestSupervisor::new(1, ingress);
     let (receiver, sender) = (receiver(), sender(from));
@@ -75,7 +75,7 @@ fn check_succession(ingress: Ingress, from: [u8; 4], on: &str) {
     assert_eq!(supervisor.open_sockets(), sockets);
     wait_until("all are counted", || second.report().rules[0].matched == 40);
     assert_eq!(second.report().interfaces[0].kernel_dropped_frames, 0);
-    // What is refused, and what goes, leaves nothing behind.
+    // Refused and removed rules leave nothing behind.
     let taken = UdpSocket::bind("0.0.0.0:0").unwrap();
     let mut bad = rule([239, 1, 1, 3], on, None);
     bad.outputs[0].source_port = Choice::Chosen(taken.local_addr().unwrap().port());
@@ -89,7 +89,7 @@ fn check_succession(ingress: Ingress, from: [u8; 4], on: &str) {
 }
 
 #[test]
-fn a_successor_relays_what_came_while_nobody_lived() {
+fn a_successor_relays_what_arrived_since_the_death() {
     with_cable(|| {
         check_succession(Ingress::Packet, [10, 9, 0, 1], FAR);
         check_succession(Ingress::Udp, [127, 0, 0, 1], "lo");
@@ -106,14 +106,14 @@ fn packet_rings_are_taken_over() {
 }
 
 #[test]
-fn an_interface_that_comes_back_is_followed_through_the_supervisor() {
+fn a_recreated_interface_is_followed_through_the_broker() {
     with_cable(|| {
         let supervisor = TestSupervisor::new(1, Ingress::Packet);
         let (receiver, rules) = (receiver(), [rule([239, 1, 1, 1], FAR, None)]);
         let (relay, _) = worker(&supervisor, settings(Ingress::Packet, 0, 1), &rules);
         let sockets = supervisor.open_sockets();
         ip(&format!("link delete {NEAR}"));
-        wait_until("it is gone", || troubles(&relay).0.is_some());
+        wait_until("the removal is noticed", || troubles(&relay).0.is_some());
         ip(&format!("link add {NEAR} type veth peer name {FAR}"));
         ip(&format!("address add 10.9.0.1/24 dev {NEAR}"));
         for name in [NEAR, FAR] {
@@ -121,7 +121,7 @@ fn an_interface_that_comes_back_is_followed_through_the_supervisor() {
         }
         receiver.set_nonblocking(true).unwrap();
         let sender = sender([10, 9, 0, 1]);
-        wait_until("datagrams come again", || {
+        wait_until("datagrams arrive again", || {
             send(&sender, 0..1);
             receiver.recv(&mut [0; 2]).is_ok()
         });
@@ -133,7 +133,8 @@ fn an_interface_that_comes_back_is_followed_through_the_supervisor() {
 #[test]
 fn several_processes_relay_each_datagram_once() {
     with_cable(|| {
-        // What comes over the cable from an address of this host is no datagram for its sockets.
+        // UDP sockets do not receive datagrams from the cable whose source is an address of this
+        // host, so `udp` is tested on the loopback.
         let routes = [(Ingress::Packet, [10, 9, 0, 1], FAR), (Ingress::Udp, [127, 0, 0, 1], "lo")];
         for (ingress, from, on) in routes {
             let supervisor = TestSupervisor::new(2, ingress);
@@ -166,7 +167,7 @@ fn several_processes_relay_each_datagram_once() {
 }
 
 #[test]
-fn the_supervisors_sentences_are_those_of_this_process() {
+fn errors_of_the_broker_read_as_those_of_this_process() {
     in_namespace(|| {
         let supervisor = TestSupervisor::new(1, Ingress::Udp);
         let _taken = UdpSocket::bind("127.0.0.1:5001").unwrap();
@@ -178,15 +179,15 @@ fn the_supervisors_sentences_are_those_of_this_process() {
         let (far, _) = worker(&supervisor, settings(Ingress::Udp, 0, 1), &[]);
         for spec in [rule([127, 0, 0, 1], "lo", None), no_port, sources] {
             let near = relay().change(&[], std::slice::from_ref(&spec)).unwrap_err();
-            let told = far.change(&[], std::slice::from_ref(&spec)).unwrap_err();
-            assert_eq!(format!("{told:?}"), format!("{near:?}"));
+            let far = far.change(&[], std::slice::from_ref(&spec)).unwrap_err();
+            assert_eq!(format!("{far:?}"), format!("{near:?}"));
         }
         far.stop();
     });
 }
 
 #[test]
-fn many_rules_are_opened_and_given_back() {
+fn many_rules_are_opened_and_closed() {
     in_namespace(|| {
         let supervisor = TestSupervisor::new(1, Ingress::Udp);
         let rules = |range: std::ops::Range<u16>| -> Vec<RuleSpec> {

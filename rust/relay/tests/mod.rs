@@ -1,4 +1,4 @@
-//! What is left of a change that is refused: nothing. What becomes of one that has to wait.
+//! Changes: a refused one leaves nothing behind, and one that has to wait is completed later.
 
 use std::fs;
 use std::net::UdpSocket;
@@ -41,7 +41,7 @@ fn relay() -> Relay {
     Relay::new(Settings::new(Ingress::Udp, 1 << 20)).unwrap()
 }
 
-/// The groups of IPv4 that this network namespace is a member of.
+/// The IPv4 memberships of this network namespace.
 fn memberships() -> String {
     fs::read_to_string("/proc/thread-self/net/igmp").unwrap()
 }
@@ -65,7 +65,7 @@ fn an_interface_of_a_refused_rule_is_not_reported() {
 }
 
 #[test]
-fn a_change_after_the_end_changes_nothing() {
+fn a_change_after_stop_changes_nothing() {
     in_namespace(|| {
         let relay = relay();
         let first = rule([239, 1, 1, 1], "lo", None);
@@ -80,14 +80,14 @@ fn a_change_after_the_end_changes_nothing() {
     });
 }
 
-/// The ids of the rules that run, and the slots in which they count.
+/// The ids of all rules, and the indices of their slots.
 fn slots(relay: &Relay) -> Vec<(String, u32)> {
     let state = relay.shared.state();
     state.rules.values().map(|rule| (rule.id.to_string(), rule.slot.index)).collect()
 }
 
-/// A rule called like this, as of a change that puts it.
-fn named(id: &str, ifindex: u32, vlan: u16) -> RuleSpec {
+/// A rule with this id, for `lo` unless the index says otherwise.
+fn rule_with_id(id: &str, ifindex: u32, vlan: u16) -> RuleSpec {
     let mut spec = rule([239, 1, 1, 1], "lo", None);
     spec.id = id.to_owned();
     (spec.input.ifindex, spec.input.vlan) = (ifindex, vlan);
@@ -95,14 +95,14 @@ fn named(id: &str, ifindex: u32, vlan: u16) -> RuleSpec {
 }
 
 #[test]
-fn a_rule_that_stays_is_not_touched_and_another_spec_replaces_it() {
+fn an_unchanged_rule_is_not_touched_and_a_changed_one_is_replaced() {
     in_namespace(|| {
         let relay = relay();
-        let plain = |id| named(id, 1, 0);
+        let plain = |id| rule_with_id(id, 1, 0);
         relay.change(&[], &["a", "b", "c"].map(plain)).unwrap();
         let before = slots(&relay);
         let disabled = RuleSpec { enabled: false, ..plain("a") };
-        let put = [disabled.clone(), named("b", 1, 7), named("c", 9, 0), plain("d")];
+        let put = [disabled.clone(), rule_with_id("b", 1, 7), rule_with_id("c", 9, 0), plain("d")];
         relay.change(&[], &put).unwrap();
         let after = slots(&relay);
         assert_eq!((&after[0], &after[2]), (&before[0], &before[2]));
@@ -114,10 +114,10 @@ fn a_rule_that_stays_is_not_touched_and_another_spec_replaces_it() {
 }
 
 #[test]
-fn what_goes_is_named_or_is_not_in_the_whole() {
+fn rules_are_removed_by_id_or_by_a_whole_replacement() {
     in_namespace(|| {
         let relay = relay();
-        let plain = |id| named(id, 1, 0);
+        let plain = |id| rule_with_id(id, 1, 0);
         relay.change(&[], &["a", "b", "c"].map(plain)).unwrap();
         let removed = ["a", "b"].map(str::to_owned);
         relay.change(&removed, &[plain("b")]).unwrap();
@@ -134,14 +134,14 @@ fn what_goes_is_named_or_is_not_in_the_whole() {
     });
 }
 
-/// The sentences of the first rule: for its input and for its output.
+/// Why the input and the output of the first rule wait.
 fn troubles(relay: &Relay) -> (Option<String>, Option<String>) {
     let rules = relay.report().rules;
     (rules[0].trouble.clone(), rules[0].outputs[0].parked.clone())
 }
 
 #[test]
-fn what_is_missing_is_waited_for_and_what_is_there_is_not_touched() {
+fn a_rule_waits_for_its_interface_and_others_are_not_touched() {
     with_cable(|| {
         let relay = relay();
         let mut waits = rule([239, 1, 1, 1], NEAR, Some([10, 9, 7, 1]));
@@ -153,17 +153,17 @@ fn what_is_missing_is_waited_for_and_what_is_there_is_not_touched() {
         assert_eq!(troubles(&relay), (Some(waiting), Some(parked)));
         assert_eq!(relay.report().interfaces.len(), 1);
         ip(&format!("address add 10.9.7.1/24 dev {NEAR}"));
-        wait_until("the output is there", || troubles(&relay).1.is_none());
+        wait_until("the output is open", || troubles(&relay).1.is_none());
         ip("link add later0 type veth peer name far1");
         ip("link set far1 up");
         let down = Some("waiting: later0 is down".to_owned());
-        wait_until("the link is there", || troubles(&relay).0 == down);
+        wait_until("the link exists", || troubles(&relay).0 == down);
         assert!(!memberships().contains("later0"));
         ip("link set later0 up");
-        wait_until("the input is there", || troubles(&relay).0.is_none());
+        wait_until("the input is open", || troubles(&relay).0.is_none());
         assert!(memberships().contains("later0"));
         ip("link set later0 name renamed0");
-        wait_until("the name is followed", || troubles(&relay).0.is_some());
+        wait_until("the new name is noticed", || troubles(&relay).0.is_some());
         wait_until("the group is left", || !memberships().contains("010101EF"));
         assert_eq!(relay.report().rules[1].trouble, None);
         relay.stop();
@@ -171,14 +171,14 @@ fn what_is_missing_is_waited_for_and_what_is_there_is_not_touched() {
 }
 
 #[test]
-fn what_fails_for_a_reason_that_nobody_tells_is_tried_again() {
+fn a_failure_without_a_notification_of_its_end_is_tried_again() {
     with_cable(|| {
         let relay = relay();
         let mut spec = rule([10, 9, 0, 1], NEAR, None);
         spec.input.interface = "later0".to_owned();
         relay.change(&[], &[spec]).unwrap();
         relay.start().unwrap();
-        let taken = UdpSocket::bind("10.9.0.1:5001").unwrap();
+        let program = UdpSocket::bind("10.9.0.1:5001").unwrap();
         ip("link add later0 type veth peer name far1");
         ip("link set far1 up");
         ip("link set later0 up");
@@ -186,19 +186,19 @@ fn what_fails_for_a_reason_that_nobody_tells_is_tried_again() {
             let (trouble, _) = troubles(&relay);
             trouble.is_some_and(|text| text.contains("another program has this port"))
         });
-        drop(taken);
+        drop(program);
         wait_until("it is open", || troubles(&relay).0.is_none());
         relay.stop();
     });
 }
 
-/// How many UDP sockets over IPv4 are bound in this network namespace.
+/// The number of bound IPv4 UDP sockets in this network namespace.
 fn bound_sockets() -> usize {
     fs::read_to_string("/proc/thread-self/net/udp").unwrap().lines().count() - 1
 }
 
 #[test]
-fn gro_that_is_turned_on_is_followed_for_groups_and_broadcasts() {
+fn helpers_are_opened_when_gro_is_turned_on() {
     with_cable(|| {
         let asking = UdpSocket::bind("127.0.0.1:0").unwrap();
         netdev::set_gro(asking.as_fd(), NEAR, false).unwrap();
@@ -209,7 +209,7 @@ fn gro_that_is_turned_on_is_followed_for_groups_and_broadcasts() {
         let mut local = rule([10, 9, 0, 1], NEAR, None);
         local.input.port = 5002;
         local.input.last_port = 5002;
-        // A program has the port of the last one.
+        // Another program has the port of the last one.
         let _program = UdpSocket::bind("10.9.0.1:5002").unwrap();
         relay.change(&[], &[rule([239, 1, 1, 1], NEAR, None), broadcasts, local]).unwrap();
         relay.start().unwrap();
@@ -222,7 +222,7 @@ fn gro_that_is_turned_on_is_followed_for_groups_and_broadcasts() {
 }
 
 #[test]
-fn a_refused_port_of_a_range_takes_the_others_with_it() {
+fn if_one_port_of_a_range_fails_none_is_opened() {
     in_namespace(|| {
         let _program = UdpSocket::bind("127.0.0.1:5003").unwrap();
         let relay = relay();
@@ -265,7 +265,7 @@ fn the_groups_of_a_refused_block_are_left() {
 }
 
 #[test]
-fn a_change_that_is_not_agreed_to_was_open_and_leaves_nothing() {
+fn an_abandoned_change_was_prepared_and_leaves_nothing() {
     with_cable(|| {
         for ingress in [Ingress::Packet, Ingress::Udp] {
             let relay = Relay::new(Settings::new(ingress, 1 << 20)).unwrap();
@@ -277,7 +277,7 @@ fn a_change_that_is_not_agreed_to_was_open_and_leaves_nothing() {
             let add = [rule([239, 1, 1, 2], NEAR, None)];
             let change = RuleChange { remove: &kept, put: &add, whole: false };
             let refused = relay.apply(&change, |prepared| {
-                // The new is open, the old is untouched, and its counters can be read.
+                // The new sockets are open, and the old rules are untouched.
                 assert!(memberships().contains("020101EF") && bound_sockets() > sockets);
                 assert_eq!(prepared.rule_ids().collect::<Vec<_>>(), kept);
                 false

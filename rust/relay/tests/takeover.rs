@@ -27,23 +27,23 @@ fn specs() -> [RuleSpec; 2] {
     [near.clone(), RuleSpec { id: "other".to_owned(), input: other, ..near }]
 }
 
-/// Sends so many datagrams and waits until the first rule has seen `in_all`.
-fn send(relay: &Relay, count: u64, in_all: u64) {
+/// Sends `count` datagrams, and waits until the first rule has matched `total` in all.
+fn send(relay: &Relay, count: u64, total: u64) {
     let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
     for _ in 0..count {
         sender.send_to(b"datagram", "127.0.0.1:5001").unwrap();
     }
-    wait_until("all is counted", || counts(relay).first() == Some(&(in_all, in_all)));
+    wait_until("all are counted", || counts(relay).first() == Some(&(total, total)));
 }
 
-/// What each rule matched, and what its output should have sent.
+/// The matched datagrams of each rule, and the wanted copies of its output.
 fn counts(relay: &Relay) -> Vec<(u64, u64)> {
     let report = relay.report();
     report.rules.iter().map(|rule| (rule.matched, rule.outputs[0].wanted)).collect()
 }
 
 #[test]
-fn a_successor_counts_on_for_the_same_rules_and_forgets_the_others() {
+fn a_successor_continues_the_counters_of_its_rules_and_drops_the_others() {
     in_namespace(|| {
         let (page, open) = page();
         let [first, second] = specs();
@@ -51,7 +51,7 @@ fn a_successor_counts_on_for_the_same_rules_and_forgets_the_others() {
         dead.start().unwrap();
         dead.change(&[], &[first.clone(), second.clone()]).unwrap();
         send(&dead, 5, 5);
-        // It ends without a word to the page: as a process that is killed does.
+        // It ends without writing to the page, as a process that is killed does.
         dead.stop();
         drop(dead);
         let relay = relay(open());
@@ -59,7 +59,7 @@ fn a_successor_counts_on_for_the_same_rules_and_forgets_the_others() {
         relay.start().unwrap();
         let put = std::slice::from_ref(&first);
         let change = RuleChange { put, ..RuleChange::default() };
-        // What is not agreed to is found again.
+        // The counters of an abandoned change remain claimable.
         assert!(!relay.apply(&change, |_| false).unwrap());
         relay.change(&[], put).unwrap();
         assert_eq!(counts(&relay), [(5, 5)]);
@@ -68,7 +68,7 @@ fn a_successor_counts_on_for_the_same_rules_and_forgets_the_others() {
         relay.settle().unwrap();
         relay.change(&[], &[second]).unwrap();
         assert_eq!(counts(&relay), [(8, 8), (0, 0)]);
-        // A rule that goes and comes again begins anew, in this process and in the next one.
+        // A rule that is removed and added again begins at zero, in this process and in the next.
         relay.change(std::slice::from_ref(&first.id), &[]).unwrap();
         relay.change(&[], &[first]).unwrap();
         assert_eq!(counts(&relay), [(0, 0), (0, 0)]);
@@ -77,7 +77,7 @@ fn a_successor_counts_on_for_the_same_rules_and_forgets_the_others() {
 }
 
 #[test]
-fn what_was_counted_for_a_removed_rule_is_not_found_by_the_next_process() {
+fn a_successor_does_not_find_the_counters_of_a_removed_rule() {
     in_namespace(|| {
         let (_page, open) = page();
         let [first, _] = specs();
@@ -97,7 +97,7 @@ fn what_was_counted_for_a_removed_rule_is_not_found_by_the_next_process() {
 }
 
 #[test]
-fn a_page_that_is_none_of_ours_is_refused() {
+fn a_page_of_another_layout_is_refused() {
     let settings = Settings::new(Ingress::Udp, 1 << 20);
     let strange = SharedWords::create(64).unwrap();
     let error = on_page(settings.clone(), strange).err().unwrap().to_string();

@@ -54,7 +54,7 @@ impl FakeWorker {
         self.writer.publish();
     }
 
-    /// As a reader gets it: it cannot be written to.
+    /// The page as its readers get it: read-only.
     fn read_only(&self) -> OwnedFd {
         File::open(format!("/proc/self/fd/{}", self.page.fd().as_raw_fd())).unwrap().into()
     }
@@ -65,7 +65,7 @@ fn status(outputs: usize) -> RuleStatus {
 }
 
 #[test]
-fn what_workers_count_is_added_up_and_the_newest_is_told() {
+fn counters_of_workers_are_summed_and_the_newest_times_reported() {
     let mut workers = [FakeWorker::new(), FakeWorker::new()];
     workers[0].count(10, 5, 7);
     workers[1].count(20, 6, 8);
@@ -87,19 +87,19 @@ fn what_workers_count_is_added_up_and_the_newest_is_told() {
 }
 
 #[test]
-fn a_page_that_is_being_written_counts_as_it_was_read_last() {
+fn the_last_reading_of_a_page_is_used_during_an_update() {
     let mut worker = FakeWorker::new();
     worker.count(10, 5, 7);
     let pages = WorkerPages::open(vec![worker.read_only()]).unwrap();
     assert_eq!(pages.read().rule(status(1), false).matched, 10);
-    // Its process was stopped in the middle of publishing: the second number is the sequence.
+    // Its process was stopped in the middle of publishing: the second word is the sequence.
     worker.page.words()[1].fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let reading = pages.read();
     assert_eq!((&*reading.stale, reading.rule(status(1), false).matched), (&[0][..], 10));
 }
 
 #[test]
-fn a_rule_that_nobody_counts_for_has_zeros() {
+fn a_rule_for_which_no_worker_counts_has_zeros() {
     let nothing = WorkerPages::open(Vec::new()).unwrap().read();
     let counted = nothing.rule(status(2), false);
     assert_eq!((counted.matched, counted.outputs.len(), counted.last_seen_age_ms), (0, 2, None));
@@ -110,7 +110,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn a_worker_that_writes_anything_at_worst_counts_wrongly(
+    fn arbitrary_writes_of_a_worker_only_make_its_own_counters_wrong(
         damage in prop::collection::vec((1..32 * (OWNERS + 2), any::<u64>()), 0..100),
         outputs in 0..3_usize,
     ) {

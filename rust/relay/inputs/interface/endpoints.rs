@@ -1,5 +1,6 @@
-//! The sockets behind the single addresses and ports of an interface: what the engine receives from,
-//! and what keeps the kernel from answering or has it merge. It must not know rules.
+//! The sockets for single addresses and ports of an interface: those from which the engine receives,
+//! and helpers that make the kernel merge or keep it from answering with ICMP errors. This module
+//! must not depend on rules.
 
 use std::sync::Arc;
 
@@ -17,29 +18,30 @@ use crate::spec::InputSpec;
 
 /// An address and port of an interface.
 pub(in crate::relay) struct Endpoint {
-    /// The source lists of the rules on it.
+    /// The source list of each rule for it; empty for any source.
     pub(in crate::relay) source_lists: Vec<Box<[Addr]>>,
     pub(in crate::relay) socket: EndpointSocket,
-    /// Whether the kernel is asked to merge what comes to it.
+    /// Whether the kernel merges its datagrams.
     pub(in crate::relay) merge: GroRequest,
 }
 
 pub(in crate::relay) enum EndpointSocket {
-    /// `packet`: what makes the kernel merge, or else keeps it from answering; nothing is received.
+    /// With `packet`: a helper that makes the kernel merge (`merges`), or else keeps it from
+    /// answering with ICMP errors. Nothing is received from it.
     Helper { socket: Option<HelperSocket>, merges: bool },
-    /// `udp`: what the engine receives from.
+    /// With `udp`: the socket from which the engine receives.
     Datagrams { source: Source, worker: u16, helper: Option<HelperSocket> },
 }
 
 impl Endpoint {
-    /// For no rule yet; what comes to it arrives one by one.
+    /// An endpoint without rules, for which the kernel does not merge.
     pub(in crate::relay) fn new(socket: EndpointSocket) -> Self {
         Self { source_lists: Vec::new(), socket, merge: GroRequest::default() }
     }
 }
 
 impl EndpointSocket {
-    /// What the kernel asks whether it is to merge.
+    /// The helper that decides about merging.
     pub(in crate::relay) fn helper(&self) -> Option<&HelperSocket> {
         match self {
             Self::Helper { socket, .. } | Self::Datagrams { helper: socket, .. } => socket.as_ref(),
@@ -48,21 +50,22 @@ impl EndpointSocket {
 }
 
 impl InputInterface {
-    /// Whether some rule has the address and port, wherever datagrams arrive.
+    /// Whether any rule has the address and port, for this interface or for all.
     pub(in crate::relay) fn has_endpoint(&self, address: Addr, port: u16) -> bool {
         [false, true]
             .iter()
             .any(|everywhere| self.endpoints.contains_key(&(address, port, *everywhere)))
     }
 
-    /// Whether some rule has the port on an address of this host.
+    /// Whether any rule has the port on an address of this host.
     pub(in crate::relay) fn has_local_port(&self, v4: bool, port: u16) -> bool {
         self.endpoints.keys().any(|&(address, number, _)| {
             number == port && address.is_v4() == v4 && !address.is_multicast()
         })
     }
 
-    /// `packet`: without the helper all works, only slower, or with ICMP answers.
+    /// With `packet`: opens the helper of an input. Without it the relay is slower or the kernel
+    /// answers with ICMP errors, so an error is only a warning.
     pub(in crate::relay) fn open_helper(
         &self,
         input: &InputSpec,
@@ -84,9 +87,10 @@ impl InputInterface {
         EndpointSocket::Helper { socket, merges }
     }
 
-    /// `packet`: hears what arrives for an address of this host on other interfaces than its own,
-    /// whose frames come by AF_PACKET. Of two sockets the kernel takes the one that is bound to the
-    /// interface: that is the helper, which receives nothing.
+    /// With `packet`: opens a socket that receives what arrives for an address of this host on other
+    /// interfaces, since frames on its own interface are received by AF_PACKET. Of two sockets the
+    /// kernel prefers the one that is bound to the interface: the helper, from which nothing is
+    /// received.
     pub(in crate::relay) fn open_everywhere(
         &self,
         input: &InputSpec,
@@ -106,7 +110,8 @@ impl InputInterface {
                 let why = opened.err().map(|error| format!(": {error}")).unwrap_or_default();
                 let InputSpec { group, interface, .. } = input;
                 let text = format!(
-                    "what arrives for {group} elsewhere than on {interface} is not heard{why}"
+                    "datagrams for {group} that arrive on other interfaces than {interface} are not \
+                     received{why}"
                 );
                 warn_once(warnings, text);
                 helper
@@ -114,6 +119,10 @@ impl InputInterface {
         }
     }
 
+    /// Opens the socket from which the engine receives an input.
+    ///
+    /// # Errors
+    /// The kernel's, such as a port that another program uses.
     pub(in crate::relay) fn open_datagrams(
         &self,
         input: &InputSpec,
@@ -140,12 +149,13 @@ impl InputInterface {
             interface: input.ifindex,
             slot: self.slot.index,
         };
-        // The socket itself is bound to the interface, where the kernel does not look for it.
+        // The kernel merges on a lower interface, where it ignores the socket itself, which is bound
+        // to this one.
         let helper = self.is_upper.then(|| gro_helper(input, true, provider, warnings)).flatten();
         Ok(EndpointSocket::Datagrams { source, worker, helper })
     }
 
-    /// `udp`: leaves the IPv4 groups and joins them again at once.
+    /// With `udp`: leaves the IPv4 groups and joins them again at once.
     pub(in crate::relay) fn rejoin(&self, provider: &dyn SocketProvider) -> Result<()> {
         for (&(group, ..), endpoint) in &self.endpoints {
             if let EndpointSocket::Datagrams { source, .. } = &endpoint.socket
@@ -161,7 +171,7 @@ impl InputInterface {
         Ok(())
     }
 
-    /// Takes a rule's source list off its endpoint, and closes the endpoint with the last.
+    /// Removes a rule's source list from its endpoint, and closes the endpoint with the last one.
     pub(in crate::relay) fn remove_source_list(
         &mut self,
         input: &InputSpec,
@@ -175,8 +185,8 @@ impl InputInterface {
             if endpoint.source_lists.is_empty() {
                 self.closed_drops += socket_drops(source);
                 if input.group.is_multicast() {
-                    // An engine closes it later. Where the interface was made anew under the same
-                    // index, that would end the membership of the socket that is opened next.
+                    // The engine closes the socket later. If the interface is recreated with the same
+                    // index, that would end the membership of the next socket.
                     provider.leave_socket(&source.fd, input.ifindex, input.group, &[]);
                 }
             } else if input.group.is_multicast() {
@@ -189,7 +199,7 @@ impl InputInterface {
     }
 }
 
-/// Ends what only this input wanted of a socket's membership.
+/// Ends the part of a socket's membership that only this input needed.
 fn leave_sources(
     source: &Source,
     input: &InputSpec,
@@ -201,7 +211,8 @@ fn leave_sources(
         let mut sources: Vec<Addr> = left.iter().flatten().copied().collect();
         sources.sort_unstable();
         sources.dedup();
-        // Where a limit is in the way it stays one for any source, and the engine drops the rest.
+        // If a limit prevents it, the membership remains for any source, and the engine drops the
+        // rest.
         provider.narrow_socket(&source.fd, input.ifindex, input.group, &sources).ok();
     } else if !input.sources.is_empty() {
         let unwanted = |source: &&Addr| !left.iter().any(|sources| sources.contains(source));

@@ -1,5 +1,5 @@
-//! One input interface of a relay: its AF_PACKET sockets and their filter, and the endpoints on it.
-//! It must not know rules, nor when an interface is needed.
+//! One input interface of a relay: its AF_PACKET sockets with their filter, and its endpoints. This
+//! module must not depend on rules.
 
 mod endpoints;
 
@@ -24,49 +24,49 @@ use crate::spec::InputSpec;
 use crate::stats::Slot;
 use crate::sys::packet_ring::RingShape;
 
-/// An interface that some rule listens on, or did: its counters stay.
+/// An interface to which rules listen, or did: it is kept for its counters.
 pub(in crate::relay) struct InputInterface {
     pub(in crate::relay) name: String,
-    /// The index under which its sockets are open; one that is made anew gets another.
+    /// The index for which its sockets are open; a recreated interface has another one.
     pub(in crate::relay) index: u32,
     pub(in crate::relay) slot: Slot,
     pub(in crate::relay) mtu: u32,
     pub(in crate::relay) gro: bool,
     /// Whether other interfaces receive for it, as for a bridge or a VLAN.
     pub(in crate::relay) is_upper: bool,
-    /// How many rules name each address, or block of groups; AF_PACKET filters pass these.
+    /// The number of rules for each address, or block of groups; AF_PACKET filters pass these.
     pub(in crate::relay) addresses: BTreeMap<(Addr, u8), usize>,
     pub(in crate::relay) filter_is_stale: bool,
-    /// The filter of the AF_PACKET sockets that are open.
+    /// The filter of the open AF_PACKET sockets.
     filter: Filter,
-    /// One AF_PACKET socket for each worker.
+    /// One AF_PACKET socket for each engine.
     pub(in crate::relay) frames: Vec<Source>,
-    /// By address and port, and whether datagrams count wherever they arrive.
+    /// By address, port, and whether datagrams on all interfaces count.
     pub(in crate::relay) endpoints: BTreeMap<(Addr, u16, bool), Endpoint>,
-    /// How many rules take groups that nobody joins.
+    /// The number of rules for groups that are not joined.
     unjoined: usize,
-    /// The AF_PACKET socket that makes the device take all multicast, while it is needed.
+    /// The id of the AF_PACKET socket that makes the device receive all multicast, if one does.
     all_multicast: Option<u64>,
-    /// Whether frames come that end a packet ring: it is given none any more.
+    /// Whether frames arrived that make a packet ring unusable: no more rings are opened.
     rings_abandoned: bool,
-    /// Whether the user has been told that datagrams on it are kept apart.
+    /// Whether the user was warned that merging was stopped.
     pub(in crate::relay) has_gro_warning: bool,
-    /// What sockets that are closed by now had lost in the kernel.
+    /// What sockets that are closed now had lost in the kernel.
     closed_drops: u64,
 }
 
-/// What is known of a filter that is attached; before one is, it passes nothing.
+/// Properties of the attached filter; by default, of one that passes nothing.
 #[derive(Default)]
 struct Filter {
-    /// Whether it passes any multicast of IPv4, and of IPv6: then groups come and go without
-    /// another one.
+    /// Whether it passes all multicast of IPv4, and of IPv6: then groups can be added and removed
+    /// without a new filter.
     passes_any: [bool; 2],
-    /// How many addresses there were when it was made.
+    /// The number of addresses for which it was compiled.
     addresses: usize,
 }
 
 impl InputInterface {
-    /// Nothing is open on it yet.
+    /// An interface without open sockets.
     pub(in crate::relay) fn new(
         name: String,
         index: u32,
@@ -93,7 +93,7 @@ impl InputInterface {
         }
     }
 
-    /// Takes in the addresses that a rule names; `takes_all` where nobody joins them.
+    /// Adds the addresses of a rule; `takes_all` says that they are not joined.
     pub(in crate::relay) fn add_block(&mut self, input: &InputSpec, takes_all: bool) {
         let is_passed = self.passes(input.group);
         let rules = self.addresses.entry((input.group, input.group_bits)).or_insert(0);
@@ -102,7 +102,7 @@ impl InputInterface {
         self.filter_is_stale |= *rules == 1 && !is_passed || takes_all && self.unjoined == 1;
     }
 
-    /// Takes one [`InputInterface::add_block`] back.
+    /// Undoes one [`InputInterface::add_block`].
     pub(in crate::relay) fn remove_block(&mut self, input: &InputSpec, takes_all: bool) {
         let key = (input.group, input.group_bits);
         self.unjoined -= usize::from(takes_all);
@@ -116,7 +116,8 @@ impl InputInterface {
         }
     }
 
-    /// Makes the device take all multicast while a rule needs it; closing the socket ends it too.
+    /// Makes the device receive all multicast while a rule needs it, which also ends when the socket
+    /// is closed.
     pub(in crate::relay) fn update_all_multicast(
         &mut self,
         provider: &dyn SocketProvider,
@@ -131,7 +132,7 @@ impl InputInterface {
         Ok(())
     }
 
-    /// Frames (or for `udp` datagrams) that the kernel lost because we were late.
+    /// Frames (with `udp`, datagrams) that the kernel lost because they were received too slowly.
     pub(in crate::relay) fn kernel_drops(&self) -> u64 {
         let datagrams = self.endpoints.values().filter_map(|endpoint| match &endpoint.socket {
             EndpointSocket::Datagrams { source, .. } => Some(source),
@@ -141,13 +142,13 @@ impl InputInterface {
         self.closed_drops + open.map(socket_drops).sum::<u64>()
     }
 
-    /// Follows the device to another index; no rule listens on it now.
+    /// Sets another index, MTU and GRO, after the interface was recreated; no rule listens now.
     pub(in crate::relay) fn move_to(&mut self, index: u32, (mtu, gro): (u32, bool)) {
         self.close_frames();
         (self.index, self.mtu, self.gro) = (index, mtu, gro);
     }
 
-    /// Follows another MTU, or GRO that was turned on or off.
+    /// Sets a changed MTU or GRO, and opens the helpers that GRO needs.
     pub(in crate::relay) fn set_mtu_and_gro(
         &mut self,
         (mtu, gro): (u32, bool),
@@ -166,18 +167,19 @@ impl InputInterface {
         };
         let missing = self.endpoints.iter_mut().filter(|(_, each)| is_missing(&each.socket));
         for (&(group, port, _), endpoint) in missing {
-            // Where others receive for the interface, it was opened whatever its own GRO is.
+            // If other interfaces receive for this one, the helper does not depend on its own GRO.
             let opened = (!self.is_upper).then(|| provider.gro_helper(group, port, &target));
             let socket = opened.and_then(|opened| warn_on_error(group, port, opened, warnings));
             endpoint.socket = EndpointSocket::Helper { socket, merges: true };
         }
     }
 
-    /// Whether the AF_PACKET sockets and their filter are those that the addresses need.
+    /// Whether the AF_PACKET sockets and their filter match the addresses.
     pub(in crate::relay) fn is_up_to_date(&self) -> bool {
         !self.filter_is_stale && self.frames.is_empty() == self.addresses.is_empty()
     }
 
+    /// Opens the AF_PACKET sockets with a filter for the addresses.
     pub(in crate::relay) fn open_frames(
         &mut self,
         workers: u16,
@@ -188,7 +190,7 @@ impl InputInterface {
     ) -> Result<()> {
         let blocks = self.blocks();
         let interface = InterfaceRef { index: self.index, name: &self.name };
-        // Super-frames are taken whole into buffers of their size.
+        // With GRO, super-frames are received whole, in buffers of their size, without a ring.
         let shape = shape.filter(|_| !self.gro && !self.rings_abandoned);
         let request =
             PacketSocketRequest { interface, blocks: &blocks, sockets: workers, ring: shape };
@@ -224,18 +226,18 @@ impl InputInterface {
         Ok(())
     }
 
-    /// Whether its frames come in packet rings.
+    /// Whether its frames are received through packet rings.
     pub(in crate::relay) fn has_rings(&self) -> bool {
         self.frames.first().is_some_and(|source| source.ring.is_some())
     }
 
-    /// Closes packet rings that the kernel has given up, so that plain sockets are opened instead;
-    /// whether there were any.
+    /// Closes packet rings to which the kernel does not write any more, so that plain sockets are
+    /// opened instead; returns whether there were any.
     pub(in crate::relay) fn abandon_stuck_rings(&mut self, warnings: &mut Vec<String>) -> bool {
         let is_stuck = |source: &Source| {
             source.ring.as_ref().is_some_and(|ring| ring.is_stuck(source.fd.as_fd()))
         };
-        // Each keeps its own account of what it has seen.
+        // Checks every ring, since each check updates the state of its ring.
         if self.frames.iter().filter(|source| is_stuck(source)).count() == 0 {
             return false;
         }
@@ -245,6 +247,7 @@ impl InputInterface {
         true
     }
 
+    /// Replaces the filter of the open AF_PACKET sockets.
     pub(in crate::relay) fn refresh_filter(&mut self, provider: &dyn SocketProvider) -> Result<()> {
         let (blocks, class) = (self.blocks(), self.class());
         for source in &mut self.frames {
@@ -263,17 +266,18 @@ impl InputInterface {
         self.filter = Filter::default();
     }
 
-    /// What a new filter passes.
+    /// The destinations that a new filter passes.
     fn blocks(&self) -> Vec<(Addr, u8)> {
         self.addresses.keys().copied().collect()
     }
 
-    /// Whether the filter passes a group, and would if it were the only one that came or went.
+    /// Whether the filter passes all multicast of the group's family, this group included.
     fn passes(&self, group: Addr) -> bool {
         self.filter.passes_any[usize::from(!group.is_v4())] && group.is_multicast()
     }
 
-    /// Reassembly delivers whole IPv4 datagrams of up to 64 KiB, GRO super-frames.
+    /// The size class of receive buffers: reassembly delivers IPv4 datagrams of up to 64 KiB, and GRO
+    /// super-frames.
     fn class(&self) -> SizeClass {
         let reassembled = self.addresses.keys().any(|(address, _)| address.is_v4());
         SizeClass::for_frames(self.mtu, self.gro || reassembled)
@@ -286,11 +290,12 @@ impl Filter {
     }
 }
 
-/// A counter that cannot be read must not keep the others from the user.
+/// The frames that a socket has lost in the kernel; 0 if that cannot be read, so that the other
+/// counters are still reported.
 fn socket_drops(source: &Source) -> u64 {
     let fd = source.fd.as_fd();
     match &source.ring {
-        // What the socket's queue loses beside the ring, the ring's slot tells.
+        // The ring's slots also show what the socket's queue has lost.
         Some(ring) => ring.lost(fd).unwrap_or(0),
         None => socket::drops(fd).unwrap_or(0),
     }
