@@ -75,4 +75,4 @@ def test_ci_leaves_nothing_out(tmp_path: Path) -> None:
     script = bare_machine(tmp_path)
     run = preflight(str(tmp_path), "test", script=script, ci=True)
     assert run.returncode == 1
-    assert run.stderr == "missing: ip, tc; run: apt-get install iproute2\n"
+    assert run.stderr == "missing: ip, tc, nft; run: apt-get install iproute2 nftables\n"

@@ -74,8 +74,32 @@ pub(crate) fn settle() {
 
 /// Runs the `ip` command in the namespace of the thread, and returns what it prints.
 pub(crate) fn ip(arguments: &str) -> String {
-    let output = Command::new("ip").args(arguments.split(' ')).output().unwrap();
-    assert!(output.status.success(), "ip {arguments}: {output:?}");
+    run("ip", arguments)
+}
+
+/// Runs the `tc` command in the namespace of the thread.
+pub(crate) fn tc(arguments: &str) {
+    run("tc", arguments);
+}
+
+/// Whether nftables' command is missing, so that the test is skipped; it fails in CI.
+pub(crate) fn lacks_nft() -> bool {
+    let is_missing = Command::new("nft").arg("--version").output().is_err();
+    if is_missing {
+        assert!(env::var_os("CI").is_none(), "CI must have nft");
+        writeln!(stderr(), "skipped: nft is missing").unwrap();
+    }
+    is_missing
+}
+
+/// Runs the `nft` command in the namespace of the thread.
+pub(crate) fn nft(arguments: &str) {
+    run("nft", arguments);
+}
+
+fn run(command: &str, arguments: &str) -> String {
+    let output = Command::new(command).args(arguments.split(' ')).output().unwrap();
+    assert!(output.status.success(), "{command} {arguments}: {output:?}");
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 

@@ -28,6 +28,8 @@ pub struct Link {
     pub mtu: u32,
     /// Its MAC address, if it is an Ethernet interface (ARPHRD_ETHER), which the loopback is not.
     pub mac: Option<[u8; 6]>,
+    /// The number of transmit queues that it has room for; fewer may be in use.
+    pub transmit_queues: u32,
     /// Its place in the stack of interfaces.
     pub layers: LinkStack,
 }

@@ -104,6 +104,7 @@ pub(super) fn link(message: &MessageBuffer<'_>) -> Option<Link> {
     let header = link_header(payload).filter(|_| message.message_type() == libc::RTM_NEWLINK)?;
     let kinds = [libc::IFLA_IFNAME, libc::IFLA_MTU, libc::IFLA_PROP_LIST, IFLA_CARRIER_UP_COUNT];
     let [name, mtu, properties, gains] = attributes(payload, LINK_HEADER_BYTES, kinds);
+    let [queues] = attributes(payload, LINK_HEADER_BYTES, [libc::IFLA_NUM_TX_QUEUES]);
     let properties = Attributes(properties.unwrap_or_default());
     let altnames = properties.filter(|(kind, _)| *kind == libc::IFLA_ALT_IFNAME);
     let has = |flag| header.flags.contains(flag);
@@ -119,6 +120,7 @@ pub(super) fn link(message: &MessageBuffer<'_>) -> Option<Link> {
         carrier_gains: gains.and_then(|gains| parse_u32(gains).ok()).unwrap_or(0),
         mtu: parse_u32(mtu?).ok()?,
         mac: mac(&header, payload),
+        transmit_queues: queues.and_then(|queues| parse_u32(queues).ok()).unwrap_or(0),
         layers: layers(payload),
     })
 }
@@ -196,6 +198,11 @@ pub(in crate::sockets) fn attributes<const N: usize>(
         }
     }
     found
+}
+
+/// Passes each attribute of a sequence, with its type, to `take`.
+pub(super) fn each_attribute(bytes: &[u8], mut take: impl FnMut(u16, &[u8])) {
+    Attributes(bytes).for_each(|(kind, value)| take(kind, value));
 }
 
 /// A sequence of attributes (`struct rtattr`: length, type, value).

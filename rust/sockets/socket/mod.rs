@@ -30,6 +30,14 @@ pub(crate) fn open_raw(family: c_int, target: &str) -> Result<OwnedFd> {
     open_protocol(family, libc::SOCK_RAW, Some(libc::IPPROTO_RAW.into()), target)
 }
 
+/// Opens a socket of a netlink(7) protocol.
+///
+/// # Errors
+/// EPROTONOSUPPORT if the kernel does not have the protocol.
+pub(crate) fn open_netlink(protocol: c_int, target: &str) -> Result<OwnedFd> {
+    open_protocol(libc::AF_NETLINK, libc::SOCK_RAW, Some(protocol.into()), target)
+}
+
 fn open_protocol(
     family: c_int,
     kind: c_int,

@@ -7,11 +7,10 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkMessage,
-    parse_u32,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, parse_u32,
 };
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourHeader, NeighbourMessage,
@@ -19,21 +18,16 @@ use netlink_packet_route::neighbour::{
 use netlink_packet_route::route::{RouteAttribute, RouteMessage};
 use netlink_packet_route::tc::TcMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use nix::sys::socket::{MsgFlags, send};
 
-use super::links;
-use super::messages;
-use super::messages::attributes;
+use super::messages::{self, attributes};
 use super::qdiscs;
+use super::query::{QueryError, QuerySocket};
 use crate::addr::Addr;
 use crate::error::{Error, Result};
-use crate::sockets::socket;
 use crate::spec::{Choice, OutputSpec};
 
 const TARGET: &str = "rtnetlink";
 
-/// Buffer for one chunk of an answer (net/netlink/af_netlink.c, `netlink_recvmsg`).
-const PIECE_BYTES: usize = 32 * 1024;
 /// Length of `struct rtmsg`; the attributes follow.
 const ROUTE_HEADER_BYTES: usize = 12;
 
@@ -66,7 +60,7 @@ pub enum Neighbour {
 /// A socket for requests in the network namespace in which it was opened.
 #[derive(Debug)]
 pub struct RouteSocket {
-    fd: OwnedFd,
+    queries: QuerySocket,
 }
 
 impl RouteSocket {
@@ -75,7 +69,7 @@ impl RouteSocket {
     /// # Errors
     /// No descriptor is left, or netlink is unavailable (a sandbox without AF_NETLINK).
     pub fn open() -> Result<Self> {
-        Ok(Self { fd: socket::open(libc::AF_NETLINK, libc::SOCK_RAW, TARGET)? })
+        Ok(Self { queries: QuerySocket::open(libc::NETLINK_ROUTE, TARGET)? })
     }
 
     /// The route that an output would use if it were connected now; `None` if there is none.
@@ -154,25 +148,14 @@ impl RouteSocket {
         &self,
         request: RouteNetlinkMessage,
         flags: u16,
-        mut take: impl FnMut(u16, &[u8]),
+        take: impl FnMut(u16, &[u8]),
     ) -> std::result::Result<(), QueryError> {
-        let mut bytes = vec![0; PIECE_BYTES];
-        // Discard the rest of an earlier answer that was not read to its end.
-        while links::receive(self.fd.as_fd(), &mut bytes).is_ok() {}
         let mut request = NetlinkMessage::from(request);
         request.header.flags = flags;
         request.finalize();
+        let mut bytes = vec![0; request.buffer_len()];
         request.serialize(&mut bytes);
-        let len = request.buffer_len();
-        send(self.fd.as_raw_fd(), &bytes[..len], MsgFlags::MSG_DONTWAIT)
-            .map_err(|errno| QueryError::Missing(errno.into()))?;
-        let is_list = flags & NLM_F_DUMP == NLM_F_DUMP;
-        loop {
-            let piece = links::receive(self.fd.as_fd(), &mut bytes).map_err(QueryError::Missing)?;
-            if read_piece(piece, is_list, &mut take)? {
-                return Ok(());
-            }
-        }
+        self.queries.ask(&bytes, take)
     }
 }
 
@@ -193,7 +176,7 @@ pub fn resolve_host(spec: &OutputSpec) -> Result<()> {
 
 impl AsFd for RouteSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        self.queries.as_fd()
     }
 }
 
@@ -211,46 +194,6 @@ impl Neighbour {
             _ => Self::Unknown,
         }
     }
-}
-
-/// The reason for a missing answer.
-enum QueryError {
-    /// The kernel answered with this error.
-    Refused(io::Error),
-    /// No answer was received.
-    Missing(io::Error),
-}
-
-impl QueryError {
-    fn into_error(self) -> io::Error {
-        match self {
-            Self::Refused(error) | Self::Missing(error) => error,
-        }
-    }
-}
-
-/// Passes the messages of one chunk to `take`; returns whether the answer is complete.
-fn read_piece(
-    bytes: &[u8],
-    is_list: bool,
-    take: &mut impl FnMut(u16, &[u8]),
-) -> std::result::Result<bool, QueryError> {
-    let mut is_complete = false;
-    messages::each(bytes, |message| {
-        match message.message_type() {
-            NLMSG_DONE => is_complete = true,
-            NLMSG_ERROR => match messages::refusal(message.payload()) {
-                0 => is_complete = true,
-                errno => return Err(QueryError::Refused(io::Error::from_raw_os_error(errno))),
-            },
-            kind => {
-                take(kind, message.payload());
-                is_complete |= !is_list;
-            }
-        }
-        Ok(())
-    })?;
-    Ok(is_complete)
 }
 
 /// The request for the route of an output, with the same parameters as its socket.

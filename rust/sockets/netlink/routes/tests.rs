@@ -1,10 +1,12 @@
 //! The kernel's answers, on networks that each test creates.
 
-use std::process::Command;
+use std::os::fd::AsRawFd;
+
+use nix::sys::socket::{MsgFlags, send};
 
 use super::*;
 use crate::sockets::output;
-use crate::sockets::testnet::{FAR, NEAR, in_namespace, interface, ip, wait_until, with_cable};
+use crate::sockets::testnet::{FAR, NEAR, in_namespace, interface, ip, tc, wait_until, with_cable};
 
 fn to(address: &str, ifindex: u32) -> OutputSpec {
     let address = address.parse::<std::net::IpAddr>().unwrap().into();
@@ -13,11 +15,6 @@ fn to(address: &str, ifindex: u32) -> OutputSpec {
 
 fn addr(text: &str) -> Addr {
     text.parse::<std::net::IpAddr>().unwrap().into()
-}
-
-fn tc(arguments: &str) {
-    let output = Command::new("tc").args(arguments.split(' ')).output().unwrap();
-    assert!(output.status.success(), "tc {arguments}: {output:?}");
 }
 
 /// Queries a route, and compares its source with that of a newly connected socket.
@@ -118,7 +115,7 @@ fn unread_answers_do_not_confuse_the_next_request() {
         question.finalize();
         let mut bytes = vec![0; question.buffer_len()];
         question.serialize(&mut bytes);
-        send(socket.fd.as_raw_fd(), &bytes, MsgFlags::MSG_DONTWAIT).unwrap();
+        send(socket.as_fd().as_raw_fd(), &bytes, MsgFlags::MSG_DONTWAIT).unwrap();
         let way = socket.find(&to("127.0.0.1", 0)).unwrap().unwrap();
         assert_eq!(way.next_hop, addr("127.0.0.1"));
     });
