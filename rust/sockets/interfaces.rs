@@ -65,6 +65,12 @@ impl Devices {
             Err(_) => (u32::MAX, true),
         }
     }
+
+    /// The number of transmit queues that a device uses now; `None` if it does not report it.
+    #[must_use]
+    pub fn transmit_queues(&self, name: &str) -> Option<u32> {
+        netdev::transmit_queues(self.socket.as_fd(), name).ok().filter(|count| *count > 0)
+    }
 }
 
 /// Every interface of the calling thread's network namespace, in the order of the indices.

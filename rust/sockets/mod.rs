@@ -10,6 +10,7 @@
 //! ingress        packet or udp                     ring_shape  the size of packet rings
 //! interfaces     the interfaces of this host       netlink     kernel notifications and queries
 //! nofile         the limit of open files           closer      closes AF_PACKET sockets
+//! xdp            links that send frames
 //! socket         shared basics: creation, buffer sizes, addresses, error texts
 //! ```
 //!
@@ -35,6 +36,7 @@ pub(crate) mod socket;
 #[cfg(test)]
 pub(crate) mod testnet;
 pub mod udp_input;
+pub mod xdp;
 
 /// A network interface, as the caller found it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -63,6 +63,13 @@ pub(crate) fn rerun(test: &str, prepare: impl FnOnce(&mut Command)) {
     assert!(output.status.success() && text.contains("1 passed"), "{text}");
 }
 
+/// Takes all capabilities from the calling thread.
+pub(crate) fn without_rights() {
+    for set in [caps::CapSet::Effective, caps::CapSet::Permitted] {
+        caps::clear(None, set).unwrap();
+    }
+}
+
 /// Waits until everything sent on the loopback, and the answers, are delivered.
 pub(crate) fn settle() {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();

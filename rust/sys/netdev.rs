@@ -23,6 +23,10 @@ const FEATURES: u32 = 4;
 /// `ETH_GSTRING_LEN` in words; names are padded with zeros.
 const NAME_WORDS: usize = 8;
 
+/// `ETHTOOL_GCHANNELS`, and the words of `struct ethtool_channels` with the command.
+const ETHTOOL_GCHANNELS: u32 = 0x3c;
+const CHANNELS_WORDS: usize = 9;
+
 /// `struct ethtool_value` of <linux/ethtool.h>.
 #[repr(C)]
 struct EthtoolValue {
@@ -78,13 +82,26 @@ pub fn feature(socket: BorrowedFd<'_>, name: &str, feature: &str) -> io::Result<
     Ok(states[2 + 4 * (at / 32) + 2] >> (at % 32) & 1 == 1)
 }
 
+/// The number of transmit queues that the device uses now.
+///
+/// # Errors
+/// The kernel's; EOPNOTSUPP from most devices whose number cannot change.
+pub fn transmit_queues(socket: BorrowedFd<'_>, name: &str) -> io::Result<u32> {
+    let mut words = [0; CHANNELS_WORDS];
+    words[0] = ETHTOOL_GCHANNELS;
+    ethtool_words(socket, name, &mut words)?;
+    // The last four are the numbers in use: for receiving, for sending, for neither, for both.
+    let [.., transmit, _, combined] = words;
+    Ok(transmit.saturating_add(combined))
+}
+
 fn is_called(words: &[u32], feature: &str) -> bool {
     let bytes = words.iter().flat_map(|word| word.to_ne_bytes()).take_while(|byte| *byte != 0);
     bytes.eq(feature.bytes())
 }
 
 /// Runs a command whose answer has several words. `words` has room for them: the kernel writes as
-/// many as [`ETHTOOL_GSSET_INFO`] counted.
+/// many as [`ETHTOOL_GSSET_INFO`] counted, or the fixed structure of the command.
 fn ethtool_words(socket: BorrowedFd<'_>, name: &str, words: &mut [u32]) -> io::Result<()> {
     let mut request = request(name)?;
     request.ifr_ifru.ifru_data = words.as_mut_ptr().cast::<c_char>();

@@ -1,7 +1,9 @@
 //! The kernel's list of the multicast groups that interfaces are members of.
 
 use std::collections::HashSet;
+use std::fs::File;
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::FileExt;
 
 use netlink_packet_core::{
     NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer, parse_u32,
@@ -23,10 +25,12 @@ const REQUEST_BYTES: usize = HEADER_BYTES + ADDRESS_HEADER_BYTES;
 /// Retries for a dump that changed while it was read; the last one is used as it is.
 const INTERRUPTED: usize = 4;
 
-/// A socket for requests.
+/// A socket for requests, and the kernel's list of IPv4 groups as text.
 #[derive(Debug)]
 pub struct GroupList {
     socket: LinkSocket,
+    /// For kernels that do not answer for IPv4. It is opened early: a worker can open no file.
+    igmp: Option<File>,
 }
 
 impl GroupList {
@@ -35,14 +39,25 @@ impl GroupList {
     /// # Errors
     /// As [`LinkSocket::open`].
     pub fn open() -> Result<Self> {
-        Ok(Self { socket: LinkSocket::subscribe(0)? })
+        Ok(Self {
+            socket: LinkSocket::subscribe(0)?,
+            igmp: File::open("/proc/thread-self/net/igmp").ok(),
+        })
     }
 
-    /// Lists the groups of one family (`RTM_GETMULTICAST`: for IPv4 since Linux 6.14).
+    /// Lists the groups of one family (`RTM_GETMULTICAST`: for IPv4 since Linux 6.14, before from
+    /// a file).
     ///
     /// # Errors
     /// EOPNOTSUPP from a kernel that cannot list them.
     pub fn ask(&self, is_v4: bool) -> io::Result<InterfaceGroups> {
+        match (self.ask_kernel(is_v4), &self.igmp) {
+            (Err(error), Some(file)) if is_v4 && is_unsupported(&error) => read_igmp(file),
+            (answer, _) => answer,
+        }
+    }
+
+    fn ask_kernel(&self, is_v4: bool) -> io::Result<InterfaceGroups> {
         let mut bytes = vec![0; MESSAGE_BYTES];
         for _ in 0..INTERRUPTED {
             let (groups, interrupted) = self.list(is_v4, &mut bytes)?;
@@ -74,6 +89,37 @@ impl GroupList {
             }
         }
     }
+}
+
+/// The kernel's answer to a request that it does not know.
+fn is_unsupported(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EOPNOTSUPP)
+}
+
+/// The IPv4 groups as the kernel writes them (net/ipv4/igmp.c, `igmp_mc_seq_show`): a line for each
+/// interface, which begins with its index, and an indented line for each group, which begins with
+/// its bytes as one number.
+fn read_igmp(file: &File) -> io::Result<InterfaceGroups> {
+    let mut text = Vec::new();
+    let mut piece = [0; 4096];
+    loop {
+        let len = file.read_at(&mut piece, text.len() as u64)?;
+        if len == 0 {
+            break;
+        }
+        text.extend_from_slice(&piece[..len]);
+    }
+    let mut index = None;
+    let mut groups = InterfaceGroups::new();
+    for line in String::from_utf8_lossy(&text).lines() {
+        let first = line.split_whitespace().next().unwrap_or_default();
+        if !line.starts_with('\t') {
+            index = first.parse().ok();
+        } else if let (Some(index), Ok(bits)) = (index, u32::from_str_radix(first, 16)) {
+            groups.insert((index, Addr::v4(bits.to_ne_bytes())));
+        }
+    }
+    Ok(groups)
 }
 
 /// The request for all groups of a family; `netlink-packet-route` has no type for it.
@@ -124,6 +170,28 @@ mod tests {
             ip(&format!("link set {NEAR} mtu 1200"));
             ip(&format!("link set {NEAR} mtu 1500"));
             assert!(!is_member());
+        });
+    }
+
+    #[test]
+    fn the_text_has_the_groups_of_the_list() {
+        with_cable(|| {
+            let list = GroupList::open().unwrap();
+            let near = interface(NEAR);
+            let mut joins = crate::sockets::joins::Joins::new();
+            let groups = (0..300_u32).map(|low| Addr::v4((0xef01_0000 + low).to_be_bytes()));
+            for group in groups.clone() {
+                joins.join(near.index, NEAR, group, &[]).unwrap();
+            }
+            let file = list.igmp.as_ref().unwrap();
+            let text = read_igmp(file).unwrap();
+            assert!(groups.into_iter().all(|group| text.contains(&(near.index, group))));
+            // A kernel that answers only for IPv6 leaves nothing to compare with.
+            if let Ok(listed) = list.ask_kernel(true) {
+                assert_eq!(text, listed);
+            }
+            joins.leave(near.index, Addr::v4([239, 1, 0, 7]), &[]).unwrap();
+            assert_eq!(read_igmp(file).unwrap().len(), text.len() - 1);
         });
     }
 

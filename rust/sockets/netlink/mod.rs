@@ -10,9 +10,10 @@
 //! routes    the route and next hop of copies        qdiscs     the queueing disciplines
 //! traffic   disciplines and filters of an interface, multicast routing
 //! netfilter chains and functions                    ipsec      policies
-//! query     requests and answers
+//! group_notices  notifications about memberships    query      requests and answers
 //! ```
 
+pub mod group_notices;
 pub mod groups;
 pub mod ipsec;
 pub mod link;

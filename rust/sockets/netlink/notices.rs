@@ -19,6 +19,10 @@ const RECEIVE_BUFFER_BYTES: usize = 16 * 1024;
 /// Buffer for one message. A longer one counts as lost, and so as a change of anything.
 const MESSAGE_BYTES: usize = 8 * 1024;
 
+/// From <linux/rtnetlink.h>.
+const RTM_NEWCHAIN: u16 = 100;
+const RTM_DELCHAIN: u16 = 101;
+
 /// The kinds of changes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Notices {
@@ -26,17 +30,19 @@ pub struct Notices {
     pub routes: bool,
     /// Queueing disciplines.
     pub disciplines: bool,
+    /// Filters of queueing disciplines.
+    pub filters: bool,
     /// A neighbour has lost its entry, or has not answered.
     pub neighbours: bool,
 }
 
 impl Notices {
-    const ALL: Self = Self { routes: true, disciplines: true, neighbours: true };
+    const ALL: Self = Self { routes: true, disciplines: true, filters: true, neighbours: true };
 
     /// Whether anything has changed.
     #[must_use]
     pub fn any(self) -> bool {
-        self.routes || self.disciplines || self.neighbours
+        self.routes || self.disciplines || self.filters || self.neighbours
     }
 
     /// The changes in either.
@@ -45,6 +51,7 @@ impl Notices {
         Self {
             routes: self.routes || other.routes,
             disciplines: self.disciplines || other.disciplines,
+            filters: self.filters || other.filters,
             neighbours: self.neighbours || other.neighbours,
         }
     }
@@ -55,11 +62,13 @@ impl Notices {
                 Self { disciplines: true, ..Self::default() }
             }
             libc::RTM_NEWNEIGH | libc::RTM_DELNEIGH => Self { neighbours: true, ..Self::default() },
-            // Classes and filters of queueing disciplines are reported to the same multicast group.
-            libc::RTM_NEWTCLASS
-            | libc::RTM_DELTCLASS
-            | libc::RTM_NEWTFILTER
-            | libc::RTM_DELTFILTER => Self::default(),
+            libc::RTM_NEWTFILTER | libc::RTM_DELTFILTER => {
+                Self { filters: true, ..Self::default() }
+            }
+            // Classes, and chains of filters, are reported to the same multicast group.
+            libc::RTM_NEWTCLASS | libc::RTM_DELTCLASS | RTM_NEWCHAIN | RTM_DELCHAIN => {
+                Self::default()
+            }
             _ => Self { routes: true, ..Self::default() },
         }
     }
@@ -134,7 +143,7 @@ impl AsFd for NoticeSocket {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sockets::testnet::{NEAR, ip, wait_until, with_cable};
+    use crate::sockets::testnet::{NEAR, ip, tc, wait_until, with_cable};
 
     #[test]
     fn a_change_is_reported_and_an_answering_neighbour_is_not() {
@@ -153,6 +162,17 @@ mod tests {
             assert_eq!(socket.take(), Notices::default());
             ip(&format!("neighbour delete 10.9.0.9 dev {NEAR}"));
             assert_eq!(socket.take(), Notices { neighbours: true, ..Notices::default() });
+        });
+    }
+
+    #[test]
+    fn disciplines_and_their_filters_are_told_apart() {
+        with_cable(|| {
+            let socket = NoticeSocket::open().unwrap();
+            tc(&format!("qdisc add dev {NEAR} clsact"));
+            assert_eq!(socket.take(), Notices { disciplines: true, ..Notices::default() });
+            tc(&format!("filter add dev {NEAR} egress protocol ip u32 match u32 0 0 classid 1:1"));
+            assert_eq!(socket.take(), Notices { filters: true, ..Notices::default() });
         });
     }
 

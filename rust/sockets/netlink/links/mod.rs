@@ -207,7 +207,10 @@ fn dump<T>(of: Dump, item: impl Fn(&MessageBuffer<'_>) -> Option<T>) -> Result<V
 /// # Errors
 /// `WouldBlock` if there is none now; ENOBUFS if messages were lost; EMSGSIZE if the chunk is
 /// longer than the buffer.
-pub(super) fn receive<'a>(fd: BorrowedFd<'_>, bytes: &'a mut [u8]) -> io::Result<&'a [u8]> {
+pub(in crate::sockets) fn receive<'a>(
+    fd: BorrowedFd<'_>,
+    bytes: &'a mut [u8],
+) -> io::Result<&'a [u8]> {
     let mut room = [io::IoSliceMut::new(bytes)];
     let flags = MsgFlags::MSG_DONTWAIT;
     let received = recvmsg::<NetlinkAddr>(fd.as_raw_fd(), &mut room, None, flags)?;

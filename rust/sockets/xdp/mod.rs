@@ -1,0 +1,10 @@
+//! XDP links: AF_XDP sockets that send frames, past the network stack. This file is a map.
+//!
+//! ```text
+//! survey    whether an interface lends itself to a link      obstacle   the reasons why not
+//! hooks     what the host does to datagrams, and would not do to frames
+//! ```
+
+pub mod hooks;
+pub mod obstacle;
+pub mod survey;
