@@ -1,4 +1,4 @@
-"""Settings for all tests, and the rule that in CI none may be left out."""
+"""Settings for all tests; in CI no test may be skipped."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Let a skipped test fail in CI, with what it lacks."""
+    """In CI, make a skipped test fail with the reason."""
     report = yield
     if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("CI"):
         report.outcome = "failed"

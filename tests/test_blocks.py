@@ -1,4 +1,4 @@
-"""Rules for blocks of groups and ranges of ports: what they become, and how they meet others."""
+"""Rules for blocks of groups and ranges of ports: how they are resolved and how they overlap."""
 
 import re
 from ipaddress import IPv4Address, IPv6Address
@@ -15,7 +15,7 @@ from mcr.rules.ruleset import RuleSet
 A16 = "239.1.0.0/16%eth0:5000-5099"
 
 
-def test_blocks_and_ranges_reach_the_core_as_their_first_and_how_far_they_go() -> None:
+def test_blocks_and_ranges_are_resolved() -> None:
     """The core gets the first address and port, the bits that vary and the last port."""
     text = "239.1.0.0/16%eth0:5000-5099 to ff3e::1:0/112%eth1:6000-6099 239.2.0.1%eth1:6001"
     (rule,) = check(text).rules
@@ -56,7 +56,7 @@ def test_blocks_and_ranges_reach_the_core_as_their_first_and_how_far_they_go() -
     ],
 )
 def test_up_to_2048_groups_are_joined(group: str, join: str, warning: str) -> None:
-    """Beyond, no group is joined unless the rule says so, and a warning says what that means."""
+    """For more, no group is joined unless the rule says so, and a warning explains it."""
     text = f"{group} to 192.0.2.7:1" if "%" in group else f"{group}%eth0:1 to 192.0.2.7:1"
     resolution = check(text)
     assert resolution.rules[0].input.join == join
@@ -65,7 +65,7 @@ def test_up_to_2048_groups_are_joined(group: str, join: str, warning: str) -> No
 
 
 def test_the_groups_of_all_rules_count_for_a_bridge_on_the_way() -> None:
-    """One warning when they get many, one when they are too many; the same block counts once."""
+    """One warning for many, another for too many; the same block counts once."""
 
     def said(rule_set: RuleSet, rule: str, *, remove: tuple[str, ...] = ()) -> list[str]:
         plan = rule_set.plan(HOST, add=[f"{rule} to 192.0.2.7:1"], remove=remove)
@@ -105,7 +105,7 @@ def test_the_groups_of_all_rules_count_for_a_bridge_on_the_way() -> None:
     ],
 )
 def test_the_udp_ingress_has_a_socket_for_each(taken: str, field: str, message: str) -> None:
-    """What needs more sockets than a rule may have, or none, needs the other ingress."""
+    """A rule that needs too many sockets, or no joins, needs the ingress `packet`."""
     (problem,) = problems(f"{taken} to 192.0.2.7:1", ingress="udp")
     assert problem.field == f"rule 1, {field}"
     assert message in problem.message
@@ -126,8 +126,8 @@ def test_receivers_and_senders_have_one_address_and_one_port() -> None:
         resolver.resolve_output(Output("239.2.0.0/24", 1, interface="eth1"))
 
 
-def test_more_ports_of_this_host_than_are_kept_open_are_warned_of() -> None:
-    """Beyond the limit the host answers that nobody is there, though the relay takes it."""
+def test_too_many_ports_of_this_host_are_a_warning() -> None:
+    """For ports beyond the limit the host answers "port unreachable"."""
     assert check("10.0.0.1:1-1024 to 192.0.2.7:1").warnings == ()
     (warning,) = check("10.0.0.1:1-1025 to 192.0.2.7:1").warnings
     assert "1025 ports are more than the 1024 that mcr keeps open" in warning
@@ -141,8 +141,8 @@ def test_more_ports_of_this_host_than_are_kept_open_are_warned_of() -> None:
         ("224.0.0.0/16%eth0:1,join=none", "224.0.0.0/16 is link-local control traffic"),
     ],
 )
-def test_blocks_are_warned_of_like_groups(taken: str, word: str) -> None:
-    """What is true of all groups of a block, or of some that should stay where they are."""
+def test_blocks_have_the_warnings_of_groups(taken: str, word: str) -> None:
+    """If the warning is true of all groups of a block, or of some link-local ones."""
     assert word in "".join(check(f"{taken} to 192.0.2.7:1").warnings)
 
 
@@ -165,7 +165,7 @@ def test_blocks_are_warned_of_like_groups(taken: str, word: str) -> None:
     ],
 )
 def test_rules_may_overlap(rules: tuple[str, ...]) -> None:
-    """What goes elsewhere, is more specific or only lies near is fine."""
+    """With other outputs, more specific ones, or neighbouring ones."""
     assert check(*(rule.replace(" h:", " 192.0.2.7:") for rule in rules)).rules
 
 
@@ -221,9 +221,7 @@ def test_rules_may_overlap(rules: tuple[str, ...]) -> None:
         ),
     ],
 )
-def test_blocks_that_disturb_each_other_are_refused(
-    rules: tuple[str, ...], field: str, message: str
-) -> None:
+def test_conflicting_blocks_are_refused(rules: tuple[str, ...], field: str, message: str) -> None:
     """Duplicates and loops are found in what blocks and ranges have in common.
 
     On the loopback interface, where the ingress `packet` hears what this host sends.
@@ -235,7 +233,7 @@ def test_blocks_that_disturb_each_other_are_refused(
 
 
 def test_a_rule_for_a_block_finds_running_rules_inside_it() -> None:
-    """Also a loop through a running rule is found, until that rule goes."""
+    """Even a loop through a running rule, until that rule is removed."""
     rule_set = running("239.2.7.7%eth1:1 to 239.1.1.7%eth0:5005")
     closing = "239.1.1.0/27%eth0:5000-5009 to 239.2.7.0/27%eth1:1"
     with pytest.raises(RuleError, match="makes a loop"):

@@ -1,4 +1,4 @@
-"""Broadcast addresses in rules: which interface they belong to, and what goes in circles."""
+"""Broadcast addresses in rules: their interface, and their loops."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -21,15 +21,15 @@ TWINS = (*NETS, replace(ETH1, name="eth2", index=9, broadcasts=(IPv4Address("10.
 
 
 def problem(rules: Iterable[str], interfaces: Iterable[Interface] = NETS) -> str:
-    """The one thing that is wrong."""
+    """The only problem."""
     with pytest.raises(RuleError) as caught:
         resolve(rules, interfaces, ingress="udp")
     (found,) = caught.value.problems
     return str(found)
 
 
-def test_a_network_s_broadcast_address_knows_its_interface() -> None:
-    """As an input and as an output; the one of all networks is told its interface."""
+def test_a_broadcast_address_determines_its_interface() -> None:
+    """As an input and as an output; 255.255.255.255 needs an interface."""
     (rule,) = resolve(
         ["10.0.0.255:5001 to 10.0.1.255:6001 255.255.255.255%eth1:6001"], NETS, ingress="udp"
     ).rules
@@ -40,7 +40,7 @@ def test_a_network_s_broadcast_address_knows_its_interface() -> None:
 
 
 def test_hosts_and_groups_are_no_broadcast() -> None:
-    """Routing still finds the way to another network's broadcast address."""
+    """A broadcast address of another network is routed like a host."""
     (rule,) = resolve(
         ["239.1.1.1%eth0:1 to 10.0.1.254:1 239.2.0.1%eth1:1 192.0.2.255:1"], NETS, ingress="udp"
     ).rules
@@ -72,8 +72,8 @@ def test_hosts_and_groups_are_no_broadcast() -> None:
         ("10.0.1.255:1 to 10.0.1.255:1", "is the rule's own input"),
     ],
 )
-def test_what_is_ambiguous_or_goes_in_circles_is_refused(rule: str, message: str) -> None:
-    """The sentence says what to write."""
+def test_ambiguous_broadcasts_and_loops_are_refused(rule: str, message: str) -> None:
+    """The message says what to write."""
     assert message in problem([rule], TWINS)
 
 
@@ -87,8 +87,8 @@ def test_a_loop_by_way_of_a_broadcast_is_found() -> None:
 
 
 @pytest.mark.parametrize("address", ["127.255.255.255", "255.255.255.255%lo"])
-def test_the_traffic_tools_speak_broadcast(address: str) -> None:
-    """Two receivers share the address and both hear everything."""
+def test_the_traffic_tools_support_broadcasts(address: str) -> None:
+    """Two receivers share the address, and both get everything."""
     endpoint = f"{address}:46811"
     with (
         mcr.Receiver(endpoint) as first,

@@ -1,4 +1,4 @@
-"""The supervisor's broker as Python has it; what it does for workers is tested in the crate."""
+"""The supervisor's broker in Python; its work for workers is tested in the crate."""
 
 import os
 import resource
@@ -19,7 +19,7 @@ DONE = bytes([1])
 
 @pytest.fixture
 def line() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """The worker's end and the supervisor's."""
+    """The worker's and the supervisor's end of a socket pair."""
     near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     far.setblocking(False)
     with closing(near), closing(far):
@@ -27,7 +27,7 @@ def line() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 def test_a_worker_is_answered_until_it_ends(line: tuple[socket.socket, socket.socket]) -> None:
-    """What waits is answered; without anything it returns at once."""
+    """Pending requests are answered; without any the call returns at once."""
     near, far = line
     broker = Broker(1, "udp")
     assert broker.serve(0, far.fileno())
@@ -41,10 +41,10 @@ def test_a_worker_is_answered_until_it_ends(line: tuple[socket.socket, socket.so
 
 
 @pytest.mark.parametrize("message", [b"garbage", HELLO[:2], HELLO + b"\0", bytes([16])])
-def test_a_worker_that_sends_something_else_is_told_of(
+def test_a_protocol_violation_is_an_error(
     line: tuple[socket.socket, socket.socket], message: bytes
 ) -> None:
-    """The supervisor ends such a worker; the broker goes on."""
+    """The supervisor kills such a worker; the broker continues."""
     near, far = line
     broker = Broker(2, "udp")
     near.send(message)
@@ -55,7 +55,7 @@ def test_a_worker_that_sends_something_else_is_told_of(
     assert near.recv(100) == DONE
 
 
-def test_descriptors_of_a_worker_are_not_taken(line: tuple[socket.socket, socket.socket]) -> None:
+def test_descriptors_from_a_worker_are_closed(line: tuple[socket.socket, socket.socket]) -> None:
     """None of them stays open in the supervisor."""
     near, far = line
     broker = Broker(1, "udp")
@@ -68,12 +68,12 @@ def test_descriptors_of_a_worker_are_not_taken(line: tuple[socket.socket, socket
 
 
 def merger(port: int) -> bytes:
-    """Ask for a helper socket of any address, that is beside none of an input."""
+    """Request a helper socket for any address, without an input."""
     return bytes([8, 1]) + port.to_bytes(2, "little") + b"\0"
 
 
 def test_no_worker_uses_up_the_descriptors(line: tuple[socket.socket, socket.socket]) -> None:
-    """However much one asks for: each has its share, and the supervisor its own."""
+    """Each has its share, and the supervisor its own."""
     near, far = line
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     used = len(os.listdir("/proc/self/fd"))
@@ -100,8 +100,8 @@ def test_no_worker_uses_up_the_descriptors(line: tuple[socket.socket, socket.soc
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
-def test_who_asks_for_much_is_served_in_turns() -> None:
-    """What takes long is stopped after a turn, and goes on with the next."""
+def test_many_requests_are_served_in_turns() -> None:
+    """A long series is interrupted, and continues with the next call."""
     # The namespace is the test's own: sockets of packets are opened on its loopback.
     script = """
 import os, socket, time
@@ -145,7 +145,7 @@ print(turns, longest)
 
 
 def test_mistakes_are_named(line: tuple[socket.socket, socket.socket]) -> None:
-    """Of who makes and serves it."""
+    """In the arguments of the broker and of its calls."""
     near, far = line
     with pytest.raises(mcr.McrError, match='ingress: "auto" is none of packet, udp'):
         Broker(1, "auto")  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The command line: what it takes, and one clear sentence for everything that it does not."""
+"""The command line: valid arguments, and one clear message for each invalid one."""
 
 import json
 import os
@@ -22,7 +22,7 @@ GOOD = "239.1.1.1%lo:5001 to 127.0.0.1:7001"
 
 @pytest.fixture(autouse=True)
 def fake_core(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No test here opens a socket or gives up the test run's rights."""
+    """No test here opens a socket or gives up the rights of the test run."""
     monkeypatch.setattr("mcr.relay.active_rules.RelayCore", FakeCore)
     monkeypatch.setattr(FakeCore, "made", [])
     monkeypatch.setattr("mcr.cli.relay.drop_privileges", lambda uid, gid: None)
@@ -130,7 +130,7 @@ SERVE_MISTAKES = [
 
 
 @pytest.mark.parametrize(("arguments", "expected"), SERVE_MISTAKES)
-def test_serve_names_what_is_wrong(
+def test_serve_names_invalid_options(
     arguments: list[str],
     expected: str,
     capsys: pytest.CaptureFixture[str],
@@ -150,8 +150,8 @@ def _never(setup: DaemonSettings) -> None:
     raise AssertionError(setup)
 
 
-def test_serve_hands_on_what_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every option arrives, also after the way over a command line."""
+def test_serve_passes_all_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even through the command line of the supervisor."""
     made: list[DaemonSettings] = []
     monkeypatch.setattr("mcr.cli.serve.become_supervisor", made.append)
     monkeypatch.chdir("/tmp")
@@ -172,7 +172,7 @@ def test_serve_hands_on_what_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_serve_gives_each_of_several_workers_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there are enough; a single one is left to the kernel, and nobody's group is no key."""
+    """If there are enough; the kernel places a single one. The group of nobody is not used."""
     made: list[DaemonSettings] = []
     monkeypatch.setattr("mcr.cli.serve.become_supervisor", made.append)
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: {3, 1, 2})
@@ -183,7 +183,7 @@ def test_serve_gives_each_of_several_workers_a_cpu(monkeypatch: pytest.MonkeyPat
 
 
 def test_all_problems_of_rules_are_named_at_once(capsys: pytest.CaptureFixture[str]) -> None:
-    """The user corrects all rules in one go."""
+    """So that the user can correct all rules together."""
     bad = ["239.1.1.1%lo:0 to 127.0.0.1:7001,ttl=999", "239.1.1.1%lo:1 to 127.0.0.1:70000"]
     assert main(["relay", *bad]) == 2
     lines = capsys.readouterr().err.splitlines()
@@ -194,8 +194,8 @@ def test_all_problems_of_rules_are_named_at_once(capsys: pytest.CaptureFixture[s
     ]
 
 
-def test_a_hangup_during_the_start_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is taken when the relay runs."""
+def test_a_hangup_during_the_start_is_deferred(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is handled when the relay runs."""
     taken: list[int] = []
     before = signal.signal(signal.SIGHUP, lambda number, _: taken.append(number))
     opened = Relay.open
@@ -251,10 +251,10 @@ def test_the_report_for_people_names_every_output(capsys: pytest.CaptureFixture[
     assert "balance broken" not in out
 
 
-def test_an_engine_that_dies_is_a_failure(
+def test_an_engine_that_fails_is_an_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The report still comes; the reason follows, and the exit code is 1."""
+    """The report is printed, then the reason; the exit code is 1."""
     monkeypatch.setattr(FakeCore, "start", lambda core: core.fail("the ring is gone"))
     assert main(["relay", GOOD]) == 1
     out, err = capsys.readouterr()
@@ -266,7 +266,7 @@ def test_an_engine_that_dies_is_a_failure(
 def test_signals_end_it_with_a_report(
     number: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Both are a wish to end, not a failure."""
+    """Both are a regular end, not a failure."""
     monkeypatch.setattr(FakeCore, "start", lambda core: os.kill(os.getpid(), number))
     assert main(["relay", GOOD, "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["rules"]) == 1
@@ -289,10 +289,10 @@ def test_rights_are_dropped_between_opening_and_starting(
     assert seen == [(65534, 65534, 1, False)]
 
 
-def test_rights_that_cannot_be_dropped_stop_it(
+def test_the_relay_never_runs_as_root(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It never goes on as root."""
+    """It exits if rights cannot be dropped."""
 
     def refuse(uid: int, gid: int) -> None:
         raise RightsError(f"cannot become {uid}, {gid}")
@@ -324,7 +324,7 @@ print(open("/proc/self/status").read() + "Dumpable:\t" + str(ctypes.CDLL(None).p
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up root")
 def test_nothing_is_left_of_root() -> None:
-    """As of a worker: other user and group, no capability in any set, and no way to get one."""
+    """Like a worker: other user and group, no capability in any set, and no way to get one."""
     status = _drop("nobody")
     assert {*status["Uid"].split(), *status["Gid"].split()} == {"65534"}
     assert status["Groups"].strip() == ""
@@ -348,7 +348,7 @@ def test_root_that_stays_keeps_its_capabilities() -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up root")
 def test_threads_forbid_dropping() -> None:
-    """A thread that runs already would keep its own rights."""
+    """An existing thread would keep its own rights."""
     thread = "threading.Thread(target=threading.Event().wait, daemon=True).start()"
     with pytest.raises(AssertionError, match=r"RightsError: .* once a process has several threads"):
         _drop("nobody", f"relay._THREADS_END_S = 0.01\n{thread}")
@@ -365,7 +365,7 @@ def test_threads_forbid_dropping() -> None:
 def test_a_mistyped_word_gets_a_suggestion(
     arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Commands and options alike."""
+    """For commands and options."""
     assert main(arguments) == 2
     assert expected in capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""Rules against each other: duplicates and names, and changes of running rules."""
+"""Conflicts between rules: duplicates, names and loops, and changes of running rules."""
 
 import sys
 from collections.abc import Callable
@@ -92,10 +92,8 @@ from mcr.rules.ruleset import RuleSet
         ),
     ],
 )
-def test_rules_that_disturb_each_other_are_refused(
-    rules: tuple[str, ...], field: str, message: str
-) -> None:
-    """Duplicates and loops are found across rules, and name the other rule."""
+def test_conflicting_rules_are_refused(rules: tuple[str, ...], field: str, message: str) -> None:
+    """For duplicates and loops; the message names the other rule."""
     (problem,) = problems(*rules, ingress="udp")
     assert problem.field == field
     assert message in problem.message
@@ -118,8 +116,8 @@ def test_rules_that_disturb_each_other_are_refused(
         ("239.1.1.1%eth0:1 to 192.0.2.7:1", "239.1.1.2%eth0:1 to 192.0.2.7:1"),
     ],
 )
-def test_rules_that_only_look_alike_are_taken(rules: tuple[str, ...]) -> None:
-    """Rules that differ where it matters live together; senders that are not us make no loop."""
+def test_similar_rules_are_accepted(rules: tuple[str, ...]) -> None:
+    """Rules that differ where it matters; senders that are not this host make no loop."""
     assert len(check(*rules).rules) == len(rules)
 
 
@@ -138,8 +136,8 @@ def test_a_plan_changes_nothing_until_it_is_committed() -> None:
     assert len(plan.resolved) == 1
 
 
-def test_a_plan_from_before_another_change_is_refused() -> None:
-    """Two changes planned at once cannot both be made."""
+def test_an_outdated_plan_is_refused() -> None:
+    """Of two changes planned at the same revision, one can be made."""
     rule_set = running()
     plans = [rule_set.plan(HOST, add=[PLAIN]), rule_set.plan(HOST, add=[BACK])]
     rule_set.commit(plans[0])
@@ -148,8 +146,8 @@ def test_a_plan_from_before_another_change_is_refused() -> None:
     assert [str(rule) for rule in rule_set.rules] == [PLAIN]
 
 
-def test_added_rules_are_judged_with_the_running_ones() -> None:
-    """A new rule may not double, rename or loop with one that runs."""
+def test_added_rules_are_checked_against_running_ones() -> None:
+    """For duplicates, names and loops."""
     rule_set = running("239.1.1.1%eth0:5001,name=a to 239.2.0.1%eth1:6001")
     (same,) = refused(rule_set, PLAIN)
     assert same == Problem(("rule", 1), "is the same as the running rule 'a'; omit one")
@@ -177,7 +175,7 @@ def test_added_rules_are_judged_with_the_running_ones() -> None:
     ],
 )
 def test_a_kept_rule_stays_as_it_is(again: list[str], problem: Problem) -> None:
-    """Where it is added again only its name counts: it must not be another rule's."""
+    """If it is added again, only its name is checked: it must not be another rule's."""
     rule_set = running("239.1.1.1%eth0:5001,name=a to 239.2.0.1%eth1:6001")
     keep = [rule.id for rule in rule_set.rules]
     other = "239.1.1.9%eth0:1,name=b to 192.0.2.7:1"
@@ -190,8 +188,8 @@ def test_a_kept_rule_stays_as_it_is(again: list[str], problem: Problem) -> None:
     assert [*caught.value.problems] == [problem]
 
 
-def test_a_removed_rule_is_gone_when_the_added_are_judged() -> None:
-    """A rule can be replaced by its like, its reverse, or one of its name, in one change."""
+def test_removed_rules_do_not_conflict_with_added_ones() -> None:
+    """A rule can be replaced by an equal one, its reverse, or one with its name."""
     for successor in (PLAIN, PLAIN + ",ttl=9", BACK, PLAIN.replace(":5001", ":5001,name=a")):
         rule_set = running(PLAIN.replace(":5001", ":5001,name=a"))
         plan = rule_set.plan(HOST, remove=[rule_set.rules[0].id], add=[successor])
@@ -199,8 +197,8 @@ def test_a_removed_rule_is_gone_when_the_added_are_judged() -> None:
         assert [str(rule) for rule in rule_set.rules] == [successor]
 
 
-def test_a_rule_whose_address_is_gone_stays_as_it_runs() -> None:
-    """Also when it is given anew, so that its sockets and counters stay."""
+def test_a_rule_whose_address_was_removed_stays() -> None:
+    """Even if it is added again, so that its sockets and counters stay."""
     (rule,) = (rule_set := running("10.0.0.1:7000 to 239.2.0.1%eth1:6001")).rules
     before = rule_set.plan(HOST, remove=[rule.id], add=[rule]).resolved
     without = [replace(each, addresses=addresses("10.0.9.9")) for each in HOST]
@@ -212,7 +210,7 @@ def test_a_rule_whose_address_is_gone_stays_as_it_runs() -> None:
 
 
 def test_removing_leaves_no_trace() -> None:
-    """After a removal everything that the rule held is free again."""
+    """All that the rule occupied can be used again."""
     rule_set = running(PLAIN, "239.1.1.1%eth0:5001,name=a to 192.0.2.7:1")
     for rule in rule_set.rules:
         rule_set.commit(rule_set.plan(HOST, remove=[rule.id]))
@@ -228,7 +226,7 @@ def test_removing_an_unknown_rule_is_refused() -> None:
 
 
 def calls_of(work: Callable[[], object]) -> int:
-    """How many Python functions are called: the cost of work, the same on a busy machine."""
+    """The number of Python functions called: a cost that does not depend on the load."""
     calls = 0
 
     def count(_frame: object, event: str, _argument: object) -> None:
@@ -245,7 +243,7 @@ def calls_of(work: Callable[[], object]) -> int:
 
 
 def test_a_change_costs_work_for_itself_only() -> None:
-    """One more rule beside 10 000 others costs what it costs beside ten."""
+    """Adding a rule to 10 000 others costs as much as adding it to ten."""
     costs = []
     for count in (10, 10_000):
         rules = [f"239.{n >> 8}.{n & 255}.1%eth0:5001 to 192.0.2.7:{n + 1}" for n in range(count)]
@@ -260,7 +258,7 @@ def test_a_change_costs_work_for_itself_only() -> None:
 
 
 def test_many_rules_around_one_group_stay_cheap() -> None:
-    """Twice the rules that feed a group and twice those that take it are no fourfold work."""
+    """Twice as many rules on either side of a group are not four times the work."""
     costs = []
     for count in (200, 400):
         rules = [f"239.1.{n >> 8}.{n & 255}%eth0:1 to 239.99.9.9%eth0:1" for n in range(count)]
@@ -269,8 +267,8 @@ def test_many_rules_around_one_group_stay_cheap() -> None:
     assert costs[1] < 2.1 * costs[0]
 
 
-def test_rules_are_judged_by_what_their_interfaces_are_called_now() -> None:
-    """Also where a name came after the rule that has it, or stands for another one by now."""
+def test_rules_are_checked_by_current_interface_names() -> None:
+    """Even if a name appeared after its rule, or moved to another interface."""
     rules = RuleSet("packet")
     first, twin = PLAIN.replace("eth0", "feed"), PLAIN
     narrow = "10.0.0.9@239.1.1.1%eth0:5001 to 192.0.2.7:1"
@@ -296,7 +294,7 @@ def test_rules_are_judged_by_what_their_interfaces_are_called_now() -> None:
 
 
 def test_no_name_is_the_id_of_another_rule() -> None:
-    """In either order, and in one change or in two: it would mean both."""
+    """In either order, in one change or in two: the name would be ambiguous."""
     rule_id = Rule.parse(PLAIN).id
     namesake = f"239.1.1.9%eth0:5001,name={rule_id} to 239.2.0.9%eth1:6001"
     for first, second, problem in (

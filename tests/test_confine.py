@@ -1,4 +1,4 @@
-"""What is left to a control process that has given up its rights: its work, and nothing else."""
+"""The rights of a confined control process: those for its work, and no others."""
 
 import errno
 import json
@@ -98,7 +98,7 @@ sys.stdin.readline()
 
 @contextmanager
 def control(script: str) -> Iterator[tuple[subprocess.Popen[str], Path]]:
-    """Start a process as control is started, with a socket that it serves and may remove."""
+    """Start a process confined like control, with a socket that it serves and may remove."""
     user = NOBODY if os.geteuid() == 0 else None
     with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX) as listener:
         Path(directory).chmod(0o777)
@@ -120,7 +120,7 @@ def control(script: str) -> Iterator[tuple[subprocess.Popen[str], Path]]:
 
 
 def told(process: subprocess.Popen[str]) -> dict[str, Any]:
-    """Return what the process told next."""
+    """The next report of the process."""
     assert process.stdout is not None
     line = process.stdout.readline()
     assert line, f"it ended with {process.wait()}"
@@ -129,7 +129,7 @@ def told(process: subprocess.Popen[str]) -> dict[str, Any]:
 
 
 def test_control_does_its_work_under_the_filter() -> None:
-    """It serves clients, asks for names in threads, loads modules and passes files on."""
+    """It serves clients, resolves names in threads, loads modules and passes files on."""
     with control(WORKS) as (process, path):
         first = told(process)
         assert "landlock" in first["hidden"]
@@ -149,7 +149,7 @@ def test_control_does_its_work_under_the_filter() -> None:
 
 
 def test_control_can_do_nothing_else() -> None:
-    """What it does not need is refused, and it has no right that the kernel could grant by."""
+    """Other operations are refused, and it has no right that could permit them."""
     with control(TRIES) as (process, _):
         # The filter sees no path and no address.
         landlocked = {"another's file", "a device", "a TCP connection"}
@@ -170,8 +170,8 @@ def test_control_can_do_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("call", ["execve", "unshare", "ptrace", "keyctl"])
-def test_what_only_an_attacker_calls_kills(call: str) -> None:
-    """A program, a namespace, a look into another process: there is no second try."""
+def test_calls_that_only_an_attacker_makes_kill(call: str) -> None:
+    """A program, a namespace, a look into another process: there is no second attempt."""
     scripts = {
         "execve": "os.execv('/bin/true', ['true'])",
         "unshare": "ctypes.CDLL(None).unshare(0x40000000)",
@@ -182,8 +182,8 @@ def test_what_only_an_attacker_calls_kills(call: str) -> None:
         assert process.wait(30) == -signal.SIGSYS
 
 
-def test_a_process_that_is_not_the_supervisors_child_is_told() -> None:
-    """The supervisor may be gone before its child could ask to die with it."""
+def test_a_process_that_is_not_the_supervisors_child_is_refused() -> None:
+    """The supervisor may have died before its child could request to die with it."""
     script = "from mcr import _native; _native.confine_control(None, None, 1, [], [])"
     run = subprocess.run(
         [sys.executable, "-I", "-c", script], capture_output=True, text=True, check=False

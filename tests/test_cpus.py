@@ -1,4 +1,4 @@
-"""Which CPUs the workers run on: what may be asked for, and that it is done."""
+"""The CPUs of the workers: valid lists, and their effect."""
 
 import os
 from pathlib import Path
@@ -29,7 +29,7 @@ def six_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_each_worker_gets_the_next(asked: list[int] | str, workers: int, given: object) -> None:
-    """In the order of the list, which need not be rising."""
+    """In the order of the list, which need not be ascending."""
     assert chosen_cpus(asked, workers) == given
 
 
@@ -50,23 +50,23 @@ def test_each_worker_gets_the_next(asked: list[int] | str, workers: int, given: 
         ("0,1", 3, "3 workers need 3 CPUs; the list has 2"),
     ],
 )
-def test_what_cannot_be_is_refused(asked: list[int] | str, workers: int, message: str) -> None:
-    """The message says what can be."""
+def test_invalid_lists_are_refused(asked: list[int] | str, workers: int, message: str) -> None:
+    """The message names the valid CPUs."""
     with pytest.raises(ValueError, match=message):
         mcr.Relay(RULE, workers=workers, cpus=asked)
 
 
 @pytest.mark.parametrize("text", [True, False], ids=["text", "numbers"])
 def test_the_engines_stay_there(text: bool) -> None:
-    """The kernel says of each engine's thread that it runs on its CPU, and on no other."""
+    """The kernel shows that each engine's thread may use its own CPU only."""
     cpus = sorted(os.sched_getaffinity(0), reverse=True)[:2]
     asked = ",".join(map(str, cpus)) if text else cpus
     with mcr.Relay(RULE, ingress="udp", workers=len(cpus), cpus=asked):
         assert engines() == {f"mcr-engine-{at}": str(cpu) for at, cpu in enumerate(cpus)}
 
 
-def test_a_single_engine_is_left_to_the_kernel_unless_told() -> None:
-    """Without a list it may run wherever the program may."""
+def test_the_kernel_places_a_single_engine() -> None:
+    """Without a list it may use all CPUs of the program."""
     allowed = Path("/proc/self/status").read_text().split("Cpus_allowed_list:")[1].split()[0]
     with mcr.Relay(RULE, ingress="udp"):
         assert engines() == {"mcr-engine-0": allowed}

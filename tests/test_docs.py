@@ -1,4 +1,4 @@
-"""The documents speak of messages and reasons that exist, and link to what is there."""
+"""Messages, reasons, files and links in the documents exist."""
 
 import re
 from pathlib import Path
@@ -17,7 +17,7 @@ ELSEWHERE = ("http://", "https://")
 
 
 def sources() -> str:
-    """All that can print a message, with strings that are broken over lines joined."""
+    """All sources of messages, with strings over several lines joined."""
     files = [*ROOT.glob("python/**/*.py"), *ROOT.glob("rust/**/*.rs"), ROOT / "scripts/preflight"]
     text = "\n".join(path.read_text() for path in files)
     joined = re.sub(r'"\s*\n\s*f?"', "", text)
@@ -68,7 +68,7 @@ def test_links_lead_somewhere(path: Path) -> None:
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_files_exist(path: Path) -> None:
-    """Each file of the repository that a document names by its path is there."""
+    """Each file that a document names by its path exists."""
     for name in re.findall(rf"`({PLACES}/[\w./*-]*)`", path.read_text()):
         assert list(ROOT.glob(name)), name
 

@@ -1,4 +1,4 @@
-"""What `mcr doctor` says about fake hosts, and about this one without rights."""
+"""The findings of `mcr doctor` on fake hosts, and on this one without rights."""
 
 import json
 import subprocess
@@ -24,20 +24,20 @@ BARE = replace(ETH0, addresses=(ip_address("fe80::1"),))
 
 
 def eth0(**changed: object) -> Facts:
-    """A host where eth0 is not as it should be."""
+    """A host with a changed eth0."""
     return replace(WELL, devices={"eth0": replace(ETH0, **changed), "eth1": ETH1})  # type: ignore[arg-type]
 
 
 def found(facts: Facts, *rules: str, interfaces: tuple[str, ...] = ()) -> list[Finding]:
-    """Everything that is not well."""
+    """All findings that are not ok."""
     parsed = [mcr.Rule.parse(rule) for rule in rules]
     findings = doctor.judge(facts, parsed, interfaces)
     return [finding for finding in findings if finding.severity != "ok"]
 
 
 @pytest.mark.parametrize("rule", [RULE, SOURCED, RULE.replace("239.1.1.1", "ff15::1")])
-def test_a_host_where_all_is_well_has_no_finding(rule: str) -> None:
-    """Each thing that was looked at is named, as ok."""
+def test_a_host_without_problems_has_only_ok_findings(rule: str) -> None:
+    """Each check is named."""
     assert found(WELL, rule) == []
     names = {finding.name for finding in doctor.judge(WELL, [mcr.Rule.parse(rule)])}
     assert {"ingress", "io_uring", "kernel", "link", "gro", "membership", "descriptors"} <= names
@@ -132,10 +132,10 @@ def test_a_host_where_all_is_well_has_no_finding(rule: str) -> None:
         (WELL, RULE.replace("239.1", "232.1"), "rule", "advice", "is source-specific", None),
     ],
 )
-def test_each_thing_is_found_with_its_fix(
+def test_each_problem_is_found_with_its_fix(
     facts: Facts, rule: str, name: str, severity: str, text: str, fix: str | None
 ) -> None:
-    """One thing is wrong, one thing is said, with the command that helps."""
+    """One problem is one finding, with the command that helps."""
     (finding,) = found(facts, rule)
     assert (finding.name, finding.severity) == (name, severity)
     assert text in finding.text
@@ -158,7 +158,7 @@ def test_each_thing_is_found_with_its_fix(
 def test_the_reverse_path_filter_is_judged_by_the_sender(
     rp_filter: int, way: str | None, rule: str, text: str | None, fix: str | None
 ) -> None:
-    """It matters to the ingress `udp` alone, and only where the way back is another one."""
+    """It matters for the ingress `udp` only, if the route to the sender differs."""
     facts = replace(eth0(rp_filter=rp_filter), ways={SENDER: way}, packet_sockets=False)
     findings = [each for each in found(facts, rule) if each.name == "reverse-path"]
     if text is None:
@@ -174,14 +174,14 @@ def test_the_reverse_path_filter_is_judged_by_the_sender(
 
 
 def test_the_reverse_path_filter_of_an_interface_without_address_drops_all() -> None:
-    """The kernel has no way back to compare with then."""
+    """The kernel has no route to compare with."""
     facts = replace(eth0(addresses=BARE.addresses, rp_filter=2), packet_sockets=False)
     (finding,) = (each for each in found(facts, RULE) if each.name == "reverse-path")
     assert "drops every sender" in finding.text
 
 
 def test_the_reverse_path_filter_is_judged_for_blocks_too() -> None:
-    """A block of groups is heard by the same sockets."""
+    """The same sockets receive a block of groups."""
     facts = replace(eth0(rp_filter=1), packet_sockets=False)
     block = "239.1.0.0/28%eth0:5001 to 239.2.0.1%eth1:6001"
     assert "reverse-path" in {finding.name for finding in found(facts, block)}
@@ -197,7 +197,7 @@ def test_the_reverse_path_filter_is_judged_for_blocks_too() -> None:
     ],
 )
 def test_rights_that_a_rule_needs_are_named(rule: str, text: str) -> None:
-    """What a relay would be refused for; with the rights nothing is said."""
+    """Those that a relay would be refused for; with the rights there is no finding."""
     bare = replace(WELL, packet_sockets=False, foreign_sources=False, lowest_port=1024)
     (finding,) = (finding for finding in found(bare, rule) if finding.name == "rights")
     assert finding.severity == "problem"
@@ -234,8 +234,8 @@ def test_a_long_source_list_is_too_long_for_one_socket_only() -> None:
     assert finding.fix == "sysctl -w net.ipv4.igmp_max_msf=12"
 
 
-def test_a_limit_that_is_not_to_be_read_here() -> None:
-    """As of IPv6 sources in a container: it says where the command is to be run."""
+def test_a_limit_that_cannot_be_read() -> None:
+    """As of IPv6 sources in a container: the fix names the host."""
     sources = "+".join(f"2001:db8::{number}" for number in range(1, 8))
     rule = f"{sources}@{RULE.replace('239.1.1.1', 'ff15::1')}"
     facts = replace(WELL, packet_sockets=False, tried_limits={"net.ipv6.mld_max_msf": 5})
@@ -251,14 +251,14 @@ def test_a_limit_that_is_not_to_be_read_here() -> None:
 
 
 def test_a_vlan_s_interface_is_written_as_sysctl_reads_it() -> None:
-    """A dot in the name would be taken for a separator."""
+    """A dot in the name would be read as a separator."""
     device = replace(ETH0, name="eth0.7", rp_filter=1)
     facts = replace(WELL, devices={"eth0.7": device, "eth1": ETH1})
     (finding,) = found(facts, RULE.replace("eth0", "eth0.7"))
     assert finding.fix == "sysctl -w net.ipv4.conf.eth0/7.rp_filter=2"
 
 
-def test_interfaces_are_looked_at_without_rules() -> None:
+def test_interfaces_are_checked_without_rules() -> None:
     """Those that are named, else all that are up."""
     facts = replace(eth0(gro=False), ways={})
     assert [each.interface for each in found(facts)] == ["eth0"]
@@ -269,7 +269,7 @@ def test_interfaces_are_looked_at_without_rules() -> None:
 
 @pytest.fixture
 def host(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The command on a host with GRO off on eth0, which it may switch on."""
+    """The command on a fake host with GRO off on eth0, which it may turn on."""
     switched: list[str] = []
     monkeypatch.setattr(
         "mcr.doctor.read_facts", lambda rules: WELL if switched else eth0(gro=False)
@@ -278,8 +278,10 @@ def host(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return switched
 
 
-def test_nothing_is_changed_unasked(host: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """Advice alone is no failure."""
+def test_nothing_is_changed_without_fix(
+    host: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Advice alone is not a failure."""
     assert main(["doctor", *RULE.split()]) == 0
     out = capsys.readouterr().out
     assert "advice   gro: GRO is off on eth0" in out
@@ -287,10 +289,10 @@ def test_nothing_is_changed_unasked(host: list[str], capsys: pytest.CaptureFixtu
     assert host == []
 
 
-def test_a_fix_is_made_told_and_looked_at_again(
+def test_a_fix_is_made_reported_and_verified(
     host: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What was done comes with what undoes it."""
+    """The report has the command that undoes it."""
     assert main(["doctor", RULE, "--fix", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert host == ["eth0"]
@@ -301,7 +303,7 @@ def test_a_fix_is_made_told_and_looked_at_again(
 def test_a_fix_that_is_refused_is_a_failure(
     host: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The right that is missing is named, and the findings still come."""
+    """The missing right is named, and the findings are printed."""
 
     def refuse(interface: str) -> None:
         raise mcr.RightsError("CAP_NET_ADMIN is missing")
@@ -319,8 +321,8 @@ def test_wrong_rule_text_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().err.startswith("mcr: rule 1")
 
 
-def test_it_looks_at_this_host() -> None:
-    """With whatever rights the tests have; `import mcr` brings it."""
+def test_this_host() -> None:
+    """With the rights of the test run."""
     code = "import mcr; print(*{finding.name for finding in mcr.diagnose(interfaces=['lo'])})"
     command = [sys.executable, "-c", code]
     run = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
@@ -329,15 +331,15 @@ def test_it_looks_at_this_host() -> None:
 
 @pytest.mark.parametrize(("state", "word"), [(True, "is on"), (False, "is off"), (None, None)])
 def test_gro_forwarding_is_information(state: bool | None, word: str | None) -> None:
-    """Tried: it merges only what no socket listens to, and mcr's own do."""
+    """It merges only datagrams without a socket, and mcr's streams have sockets."""
     findings = doctor.judge(eth0(gro_forwarding=state), [mcr.Rule.parse(RULE)])
     texts = [each.text for each in findings if each.name == "gro-forwarding"]
     assert [word in text for text in texts if word] == ([True] if word else [])
     assert found(eth0(gro_forwarding=state), RULE) == []
 
 
-def test_blocks_are_judged_like_groups() -> None:
-    """The reverse-path filter drops what is sent to them too."""
+def test_blocks_are_checked_like_groups() -> None:
+    """The reverse-path filter drops datagrams for them too."""
     rule = f"10.9.0.5@{BLOCK}"
     facts = replace(eth0(rp_filter=1), ways={SENDER: "eth1"}, packet_sockets=False)
     (finding,) = (each for each in found(facts, rule) if each.name == "reverse-path")
@@ -346,8 +348,8 @@ def test_blocks_are_judged_like_groups() -> None:
     assert "drops every sender" in str(found(facts, BLOCK))
 
 
-def test_a_block_that_is_too_large_to_be_joined_is_judged_so() -> None:
-    """Nothing is said of memberships that nobody asks for."""
+def test_a_block_that_is_not_joined_has_no_membership_finding() -> None:
+    """Since no group of it is joined."""
     rule = BLOCK.replace("/24", "/16")
     findings = list(doctor.judge(WELL, [mcr.Rule.parse(rule)]))
     assert {"membership", "memberships"}.isdisjoint(finding.name for finding in findings)
@@ -369,15 +371,15 @@ def test_a_block_that_is_too_large_to_be_joined_is_judged_so() -> None:
 def test_descriptors_are_counted_for_each_group_and_port(
     packet_sockets: bool, rule: str, inputs: int
 ) -> None:
-    """Beside the output's and those that everything needs."""
+    """In addition to those of outputs and of the process."""
     facts = replace(WELL, packet_sockets=packet_sockets)
     findings = doctor.judge(facts, [mcr.Rule.parse(rule)])
     (said,) = (finding.text for finding in findings if finding.name == "descriptors")
     assert said.startswith(f"about {inputs + 1 + 64} descriptors are needed")
 
 
-def test_the_cards_below_an_interface_are_looked_at_in_its_place() -> None:
-    """Its own GRO says nothing; one that is elsewhere is spoken of, and mended by nobody here."""
+def test_the_cards_below_an_interface_are_checked_instead() -> None:
+    """A card in another namespace is a finding that --fix cannot repair."""
     below = {"p0": Device("p0", 4), "p1": Device("p1", 5, gro=False)}
     facts = eth0(gro=False, cards=("p0", "p1"))
     facts = replace(facts, devices={**facts.devices, **below})
@@ -389,8 +391,8 @@ def test_the_cards_below_an_interface_are_looked_at_in_its_place() -> None:
     assert doctor.repair(elsewhere) is None
 
 
-def test_the_ingress_udp_has_datagrams_merged_only_above_a_card() -> None:
-    """On a card it asks for no merging, so that GRO is not advised there."""
+def test_gro_is_not_advised_on_a_card_for_udp() -> None:
+    """There `udp` requests no merging."""
     bare = replace(eth0(gro=False, gro_forwarding=False), packet_sockets=False)
     assert not [each for each in doctor.judge(bare, [mcr.Rule.parse(RULE)]) if "gro" in each.name]
     below = {"p0": Device("p0", 4, gro=False)}
@@ -401,7 +403,7 @@ def test_the_ingress_udp_has_datagrams_merged_only_above_a_card() -> None:
 
 @pytest.mark.parametrize(("packet", "severity"), [(True, "advice"), (False, "problem")])
 def test_an_input_that_belongs_to_a_bridge(packet: bool, severity: str) -> None:
-    """The bridge is named; as an output the port is as good as any."""
+    """The finding names the bridge; an output may be a port."""
     facts = replace(eth0(receiving_master="br0"), packet_sockets=packet)
     (port,) = (each for each in found(facts, RULE) if each.name == "port")
     assert (port.severity, port.interface) == (severity, "eth0")

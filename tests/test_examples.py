@@ -1,4 +1,4 @@
-"""Every example runs, over loopback and briefly, and says what it promises."""
+"""Every example runs briefly over loopback, and prints what it promises."""
 
 import re
 import shutil
@@ -22,14 +22,14 @@ def run(name: str, *arguments: str) -> str:
 
 
 def test_one_stream() -> None:
-    """Relays, ends in time and reports."""
+    """It relays, ends in time and reports."""
     printed = run("one_stream.py", "--ingress", "udp", "--seconds", "0.2")
     assert "relaying by the udp ingress" in printed
     assert "0 sent, 0 lost" in printed
 
 
 def test_one_stream_refuses_a_wrong_rule() -> None:
-    """A sentence, no traceback."""
+    """With one line of error, without a traceback."""
     command = [sys.executable, str(EXAMPLES / "one_stream.py"), "239.1.1.1%lo:5001"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     assert done.returncode == 1
@@ -37,7 +37,7 @@ def test_one_stream_refuses_a_wrong_rule() -> None:
 
 
 def test_fan_out() -> None:
-    """The lasting output gets everything, the guest something, and nothing is lost."""
+    """The permanent output gets everything, the temporary one something, and nothing is lost."""
     lines = run("fan_out.py", "--seconds", "1.5").splitlines()
     assert [line for line in lines if line.endswith(":")] == [
         "one output:",
@@ -52,21 +52,21 @@ def test_fan_out() -> None:
 
 
 def test_watch_statistics() -> None:
-    """The numbers move, and they add up."""
+    """The numbers grow and add up."""
     printed = run("watch_statistics.py", "--seconds", "1.2")
     assert "flowing from " in printed
     assert printed.splitlines()[-1] == "every datagram is accounted for"
 
 
 def test_demo() -> None:
-    """The demo relays three copies of a stream and loses none worth a word."""
+    """It relays three copies of a stream with almost no loss."""
     printed = run("demo.py", "--seconds", "1", "--rate", "500")
     assert "udp ingress, over loopback" in printed
     assert "latency p99" in printed
 
 
 def test_daemon() -> None:
-    """Adds its rule, hears of it, and leaves nothing behind."""
+    """It adds its rule, gets its event, and leaves nothing behind."""
     with serving(None, "--ingress", "udp") as daemon, daemon.client() as client:
         printed = run("daemon.py", "--socket", str(daemon.socket), "--seconds", "0.5")
         assert client.rules().rules == ()
@@ -75,7 +75,7 @@ def test_daemon() -> None:
 
 
 def test_daemon_without_one(tmp_path: Path) -> None:
-    """A sentence, no traceback."""
+    """One line of error, without a traceback."""
     command = [sys.executable, str(EXAMPLES / "daemon.py"), "--socket", str(tmp_path / "mcr.sock")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     assert done.returncode == 1
@@ -99,7 +99,7 @@ def test_the_unit_starts_the_daemon_as_it_can_be_started() -> None:
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is missing")
 def test_systemd_understands_the_unit(tmp_path: Path) -> None:
-    """Every directive is one, with a value that it can have; the program is that of the tests."""
+    """Every directive is valid; the program is that of the tests."""
     unit = tmp_path / "mcr.service"
     unit.write_text(UNIT.replace("/opt/mcr/bin/mcr", str(Path(sys.executable).with_name("mcr"))))
     command = ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", str(unit)]

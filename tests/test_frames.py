@@ -1,4 +1,4 @@
-"""`mcr.parse_frame`, the parser of the wheel: any bytes, and frames by scapy, whole and damaged."""
+"""`mcr.parse_frame` with any bytes, and with frames that scapy builds, intact and damaged."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ v6_extensions = st.sampled_from([IPv6ExtHdrHopByHop, IPv6ExtHdrDestOpt])
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A frame, and what is in it."""
+    """A frame and its content."""
 
     frame: bytes
     source: IPv4Address | IPv6Address
@@ -57,7 +57,7 @@ def assembled(layers: Sequence[Packet]) -> bytes:
 
 @st.composite
 def tagging(draw: st.DrawFn) -> tuple[list[Packet], int]:
-    """No tag, one, or a priority tag before or behind one; and the VLAN that they name."""
+    """No tag, one tag, or a priority tag before or after one; and the VLAN that they name."""
     vid = draw(st.integers(0, MAX_VID))
     identifiers = draw(st.sampled_from([[], [vid], [0, vid], [vid, 0]]))
     layers = [draw(tags)(vlan=one, prio=draw(st.integers(0, 7))) for one in identifiers]
@@ -87,14 +87,14 @@ def built(draw: st.DrawFn, longest: int = 2000) -> Built:
 
 
 def reason(frame: bytes) -> str:
-    """Why the frame is refused."""
+    """The reason for which the frame is refused."""
     parsed = mcr.parse_frame(frame)
     assert isinstance(parsed, mcr.Discard), parsed
     return parsed.reason
 
 
 def check_any(frame: bytes) -> None:
-    """Whatever the bytes are: a datagram that lies in them, or a reason of the parser's."""
+    """Parse any bytes: the result is a datagram within them, or a reason."""
     parsed = mcr.parse_frame(frame)
     if isinstance(parsed, mcr.Discard):
         assert parsed.reason in REASONS
@@ -106,13 +106,13 @@ def check_any(frame: bytes) -> None:
 @given(st.binary(max_size=200))
 @example(b"")
 def test_any_bytes_are_a_datagram_or_a_reason(frame: bytes) -> None:
-    """Bytes of chance never end in an exception."""
+    """Random bytes never raise an exception."""
     check_any(frame)
 
 
 @given(built(longest=100), st.data())
 def test_a_damaged_frame_is_a_datagram_or_a_reason(frame: Built, data: st.DataObject) -> None:
-    """Nor do frames in which a few bytes are wrong, which get further."""
+    """Nor do frames with a few damaged bytes, which are parsed further."""
     damaged = bytearray(frame.frame)
     for _ in range(data.draw(st.integers(1, 4))):
         damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
@@ -120,8 +120,8 @@ def test_a_damaged_frame_is_a_datagram_or_a_reason(frame: Built, data: st.DataOb
 
 
 @given(built(), st.binary(max_size=60))
-def test_a_built_frame_is_read_as_it_was_built(frame: Built, padding: bytes) -> None:
-    """All fields arrive, and padding behind the datagram is none of it."""
+def test_a_built_frame_is_parsed(frame: Built, padding: bytes) -> None:
+    """All fields are equal, and padding is not part of the datagram."""
     parsed = mcr.parse_frame(frame.frame + padding)
     assert isinstance(parsed, mcr.Datagram), parsed
     for field in ("source", "group", "source_port", "port", "ttl", "dscp", "vlan", "payload"):
@@ -130,7 +130,7 @@ def test_a_built_frame_is_read_as_it_was_built(frame: Built, padding: bytes) -> 
 
 @given(built(longest=40))
 def test_every_truncation_is_truncated(frame: Built) -> None:
-    """A valid frame cut anywhere is refused as what it is, never read short."""
+    """A valid frame cut anywhere is refused as `truncated`, never parsed short."""
     cuts = {length: reason(frame.frame[:length]) for length in range(len(frame.frame))}
     assert set(cuts.values()) == {"truncated"}, cuts
 
@@ -156,6 +156,6 @@ DATAGRAM = UDP(sport=4000, dport=5001) / Raw(b"payload")
         (Ether() / Dot1AD(vlan=8) / Dot1Q(vlan=7) / IPV4 / DATAGRAM, "vlan"),
     ],
 )
-def test_each_reason_is_given_where_it_belongs(frame: Packet, expected: str) -> None:
-    """What is wrong with a frame is named."""
+def test_each_reason(frame: Packet, expected: str) -> None:
+    """A frame with one fault has the reason of that fault."""
     assert reason(bytes(frame)) == expected

@@ -1,4 +1,4 @@
-"""What docs/daemon.md, docs/rules.md and docs/usage.md show works as it stands there."""
+"""The commands, rules and programs of docs/daemon.md, docs/rules.md and docs/usage.md work."""
 
 import os
 import re
@@ -37,7 +37,7 @@ def daemon_socket() -> Iterator[Path]:
 
 
 def test_the_tour(daemon_socket: Path) -> None:
-    """What a new user types, in that order: each command succeeds, and shows what it should."""
+    """Each command succeeds, in the order of the page, and prints what the page shows."""
     tour = DAEMON.section("A tour")
     serve, use, disable, kill = tour.blocks("sh")
     assert serve == "mcr serve\n"
@@ -72,8 +72,8 @@ def test_the_tour(daemon_socket: Path) -> None:
     assert "removed " in shown
 
 
-def test_every_command_of_the_table_is_one() -> None:
-    """Each takes the options that the page promises for all."""
+def test_every_command_of_the_table_exists() -> None:
+    """Each has the options that the page promises for all."""
     rows = re.findall(r"^\| (`mcr .*?) \|", DAEMON.section("Commands").text, re.M)
     names = [name for row in rows for name in re.findall(r"`(?:mcr )?([a-z -]+)`", row)]
     rule = {"add", "remove", "enable", "disable"}
@@ -87,7 +87,7 @@ def test_every_command_of_the_table_is_one() -> None:
 
 
 def test_the_configuration(tmp_path: Path) -> None:
-    """A daemon begins with the file as it stands there, but for the interfaces."""
+    """A daemon starts with the file of the page, on other interfaces."""
     (text,) = DAEMON.blocks("toml")
     config = tmp_path / "rules.toml"
     config.write_text(text.replace("%eth0", "%lo").replace("%eth1", "%lo"))
@@ -103,7 +103,7 @@ def test_the_configuration(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("code", [*DAEMON.blocks("python"), *USAGE.blocks("python")])
 def test_python_blocks_run(code: str, daemon_socket: Path) -> None:
-    """The Python examples need no rights; the one that asks a daemon asks that of the test."""
+    """They need no rights; a client uses the daemon of the test."""
     placed = code.replace("mcr.Client()", f"mcr.Client({str(daemon_socket)!r})")
     run = subprocess.run(
         [sys.executable, "-W", "error", "-c", placed],
@@ -118,13 +118,13 @@ def test_python_blocks_run(code: str, daemon_socket: Path) -> None:
 
 @pytest.mark.parametrize("text", RULES.blocks("text")[0].splitlines())
 def test_rules_are_read(text: str) -> None:
-    """Each rule of the page is a rule, and means the same when it is written again."""
+    """Each rule of the page is valid, and its canonical text means the same."""
     rule = mcr.Rule.parse(text)
     assert mcr.Rule.parse(str(rule)) == rule
 
 
 def test_every_option_is_listed() -> None:
-    """The table has all options that the grammar knows, and no others."""
+    """The table has exactly the options of the grammar."""
     listed = re.findall(r"^\| `(\w+)` \| (input|output) \|", RULES.text, re.M)
     for side in ("input", "output"):
         rule = "239.1.1.1%lo:5001{} to 239.2.0.1%lo:6001{}"
@@ -136,7 +136,7 @@ def test_every_option_is_listed() -> None:
 
 
 def test_the_commands_of_the_page_are_understood() -> None:
-    """Each relay of the page has rules that can be read, each option is one of its command."""
+    """Their rules are valid, and each option exists."""
     words = [line for line in commands("mcr", USAGE.blocks("sh")) if line]
     assert {line[0] for line in words} == {"relay", "send", "receive"}
     for command, *arguments in words:

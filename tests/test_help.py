@@ -1,4 +1,4 @@
-"""Help: commands in groups, an example of each that can be run, and every option of rules."""
+"""Help: commands in groups, examples that can be run, and all options of rules."""
 
 import re
 import shlex
@@ -25,7 +25,7 @@ COLUMNS = 80
 
 
 def commands(group: object = ROOT, path: str = "") -> Iterator[tuple[str, TyperCommand]]:
-    """Every command that runs, by its name behind `mcr`."""
+    """All commands, by their words after `mcr`."""
     assert isinstance(group, TyperGroup)
     for name, command in group.commands.items():
         if isinstance(command, TyperGroup):
@@ -39,7 +39,7 @@ COMMANDS = dict(commands())
 
 
 def help_of(path: str, capsys: pytest.CaptureFixture[str]) -> str:
-    """What a command prints with --help."""
+    """The output of a command with --help."""
     assert main([*path.split(), "--help"]) == 0
     return capsys.readouterr().out
 
@@ -62,7 +62,7 @@ def pipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("option", ["-h", "--help"])
 def test_commands_are_listed_in_groups(option: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each under its heading, with a sentence that is not cut off."""
+    """Each under its heading, with an untruncated summary."""
     assert main([option]) == 0
     sections = dict(re.findall(r"^(\w.*):\n((?:  .*\n)+)", capsys.readouterr().out, re.MULTILINE))
     for heading, names in GROUPS.items():
@@ -79,8 +79,8 @@ def test_a_group_has_examples_too(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("path", COMMANDS)
-def test_each_example_is_read_by_its_command(path: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """All of it but what the command does: options, and the rules that it names."""
+def test_examples_are_valid(path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Their options and rules; the command itself does not run."""
     examples = examples_of(help_of(path, capsys))
     assert examples
     for words in examples:
@@ -92,7 +92,7 @@ def test_each_example_is_read_by_its_command(path: str, capsys: pytest.CaptureFi
 
 @pytest.mark.parametrize("path", COMMANDS)
 def test_help_is_plain_text(path: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Nothing that a terminal obeys, and no line that it would break."""
+    """Without control characters, and with lines that fit a terminal."""
     lines = help_of(path, capsys).splitlines()
     assert all(line.isprintable() and line.isascii() for line in lines)
     assert max(map(len, lines)) <= COLUMNS

@@ -1,4 +1,4 @@
-"""One rule on a host: what it becomes for the native core, and what the host lacks for it."""
+"""One rule on a host: how it is resolved, and what the host lacks for it."""
 
 import socket
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ from mcr.rules.ruleset import RuleSet, resolve
 
 @pytest.fixture(autouse=True)
 def _names(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Answers name look-ups from a table, so that no test asks a server."""
+    """Resolve host names from a table, without a name server."""
     known = {
         "studio.example": "192.0.2.7",
         "six.example": "2001:db8::7",
@@ -45,7 +45,7 @@ def _names(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_a_rule_is_resolved_with_every_default_filled_in() -> None:
-    """The native core gets interface numbers, the effective TTL and nothing unsaid."""
+    """The core gets interface indices, the effective TTL and all defaults."""
     (rule,) = check(PLAIN + " 192.0.2.7:7000,ttl=8,dscp=46,source=10.0.1.1,sport=9").rules
     taken, (group, host) = rule.input, rule.outputs
     assert (taken.group, taken.port) == (IPv4Address("239.1.1.1"), 5001)
@@ -58,7 +58,7 @@ def test_a_rule_is_resolved_with_every_default_filled_in() -> None:
 
 
 def test_an_alternative_name_is_as_good_as_the_name() -> None:
-    """The core gets what the rule says, and the judges who it is."""
+    """The core gets the written name, the checks use the interface's own."""
     named = replace(ETH0, altnames=("feed", "x" * 127))
     text = f"239.1.1.1%feed:5001 to 239.2.0.1%{'x' * 127}:6001"
     (rule,) = resolve([text], [named, ETH1], ingress="packet").rules
@@ -69,8 +69,8 @@ def test_an_alternative_name_is_as_good_as_the_name() -> None:
         resolve([text.replace("feed", "fed")], [named, ETH1], ingress="packet")
 
 
-def test_rules_by_different_names_of_an_interface_are_seen_to_meet() -> None:
-    """Copies that would arrive twice or come back are refused, whatever the interface is called."""
+def test_names_of_an_interface_do_not_hide_conflicts() -> None:
+    """Duplicates and loops are refused, whichever name a rule uses."""
     named = (replace(ETH0, altnames=("feed",)), replace(ETH1, altnames=("out",)))
     rules = [PLAIN, "239.1.1.1%feed:5001 to 239.2.0.1%out:6001"]
     with pytest.raises(RuleError, match="would arrive twice"):
@@ -82,8 +82,8 @@ def test_rules_by_different_names_of_an_interface_are_seen_to_meet() -> None:
     assert any("gets none" in warning for warning in warnings), warnings
 
 
-def test_what_is_kept_reaches_the_core_as_it_was_said() -> None:
-    """The words go down beside values, and a plain output covers one address and port."""
+def test_kept_values_reach_the_core() -> None:
+    """As words beside values; a plain output covers one address and port."""
     (rule,) = check(PLAIN + ",ttl=decrement,dscp=keep,source=keep,sport=keep").rules
     (output,) = rule.outputs
     assert (output.ttl, output.dscp) == ("decrement", "keep")
@@ -92,7 +92,7 @@ def test_what_is_kept_reaches_the_core_as_it_was_said() -> None:
 
 
 def test_a_name_is_looked_up_for_the_kept_source() -> None:
-    """A copy that keeps its sender's address goes to a host of the same IP version."""
+    """A copy with its sender's address goes to a host of the same IP version."""
     (rule,) = check("239.1.1.1%eth0:1 to studio.example:1,source=keep").rules
     assert rule.outputs[0].address == IPv4Address("192.0.2.7")
     (problem,) = problems("239.1.1.1%eth0:1 to six.example:1,source=keep")
@@ -112,7 +112,7 @@ def test_rules_are_resolved_in_the_order_given() -> None:
 
 
 def test_vlan_and_sources_reach_the_core() -> None:
-    """A tag and the senders are handed on as they are."""
+    """Unchanged."""
     (rule,) = check("10.9.9.1+10.9.9.2@239.1.1.1%eth0:1,vlan=7 to 192.0.2.7:1").rules
     assert rule.input.vlan == 7
     assert rule.input.sources == addresses("10.9.9.1", "10.9.9.2")
@@ -128,14 +128,14 @@ def test_loopback_needs_no_multicast_flag() -> None:
     assert check("239.1.1.1%lo:1 to 239.2.0.1%lo:2 ff3e::2%lo:2").rules
 
 
-def test_a_local_address_is_taken_on_its_own_interface() -> None:
-    """An input that is no group finds its interface by itself, also in 127.0.0.0/8."""
+def test_a_local_address_determines_its_interface() -> None:
+    """Even in 127.0.0.0/8."""
     resolved = check("10.0.1.1:1 to 192.0.2.7:1", "127.0.0.9:1 to 192.0.2.7:1").rules
     assert [rule.input.interface for rule in resolved] == ["eth1", "lo"]
 
 
-def test_a_local_address_may_be_taken_on_another_interface() -> None:
-    """A host answers for its addresses on every interface, so the one named is taken."""
+def test_a_local_address_on_another_interface() -> None:
+    """A host answers for its addresses on all interfaces, so a named one is accepted."""
     (rule,) = check("10.0.1.1%eth0:1 to 192.0.2.7:1").rules
     assert rule.input.interface == "eth0"
 
@@ -234,29 +234,29 @@ def test_host_names_are_looked_up_once_and_get_the_ttl_of_their_address() -> Non
         ("239.1.1.1%eth0:1 to h:70000", "output 1, port", "70000 is out of range"),
     ],
 )
-def test_each_misfit_names_its_field_and_the_way_out(rule: str, field: str, message: str) -> None:
-    """What this host cannot do is said where it is asked for, with what to do instead."""
+def test_each_problem_names_its_field_and_the_fix(rule: str, field: str, message: str) -> None:
+    """What this host cannot do, and what to do instead."""
     (problem,) = problems(rule.replace("to h:", "to 192.0.2.7:").replace(" h:", " 192.0.2.7:"))
     assert problem.field == f"rule 1, {field}"
     assert message in problem.message
 
 
-def test_a_host_without_a_usable_interface_is_told_so() -> None:
-    """Where there is no candidate, the list says what one would be."""
+def test_a_host_without_a_usable_interface() -> None:
+    """The message says what a usable one needs."""
     with pytest.raises(RuleError, match="an interface that is up and has multicast enabled"):
         resolve(["239.1.1.1:1 to 192.0.2.7:1"], [DOWN, TUN], ingress="packet")
 
 
-def test_long_lists_are_cut() -> None:
-    """A host with many interfaces gets a message that can be read."""
+def test_long_lists_are_truncated() -> None:
+    """So that messages stay readable on a host with many interfaces."""
     many = [replace(ETH0, name=f"veth{number}", addresses=()) for number in range(500)]
     with pytest.raises(RuleError, match="veth11 and 488 more") as caught:
         resolve(["239.1.1.1%wlan:1 to 192.0.2.7:1"], many, ingress="packet")
     assert len(str(caught.value)) < 300
 
 
-def test_all_problems_of_all_rules_come_at_once() -> None:
-    """One attempt shows what is wrong with the text, with the host and between the rules."""
+def test_all_problems_of_all_rules_are_reported_at_once() -> None:
+    """Those of the text, of the host and between rules."""
     found = problems(
         "239.1.1.1%wlan:1 to 239.2.0.1%down:1 ff3e::2%v4only:1,source=2001:db8::9",
         PLAIN + ",ttl=0",
@@ -297,8 +297,8 @@ def test_the_udp_ingress_refuses_vlan_rules() -> None:
         ("ff3e::1%eth0:1 to 192.0.2.7:1", "input, group", "write SOURCE@ff3e::1"),
     ],
 )
-def test_unusual_groups_are_taken_with_a_warning(rule: str, field: str, message: str) -> None:
-    """What is seldom meant is allowed, and said."""
+def test_unusual_groups_are_a_warning(rule: str, field: str, message: str) -> None:
+    """They are accepted."""
     (warning,) = check(rule).warnings
     assert warning.startswith(f"rule 1, {field}: ")
     assert message in warning
@@ -315,13 +315,13 @@ def test_unusual_groups_are_taken_with_a_warning(rule: str, field: str, message:
         "224.0.1.133%eth0:1 to 192.0.2.7:1",
     ],
 )
-def test_ordinary_rules_bring_no_warning(rule: str) -> None:
-    """A warning that is always there would warn of nothing."""
+def test_ordinary_rules_have_no_warning(rule: str) -> None:
+    """A warning that is always present would warn of nothing."""
     assert check(rule).warnings == ()
 
 
-def test_ipv6_goes_through() -> None:
-    """IPv6 groups, hosts and sources resolve like IPv4 ones."""
+def test_ipv6() -> None:
+    """Groups, hosts and sources resolve like IPv4 ones."""
     (rule,) = check("2001:db8::5@ff3e::1%eth0:1 to ff3e::2%eth1:1 [2001:db8::7]:7").rules
     assert rule.input.group == IPv6Address("ff3e::1")
     assert [output.ttl for output in rule.outputs] == [1, 64]
@@ -340,8 +340,8 @@ def test_ipv6_goes_through() -> None:
         ("10.9.9.9%eth0:1 to h:1", "input, group", "nor an address of this host"),
     ],
 )
-def test_rules_that_follow_wait_for_what_is_missing(rule: str, field: str, message: str) -> None:
-    """For a relay that is a warning; the rule goes down by the interface's name."""
+def test_rules_wait_for_missing_interfaces(rule: str, field: str, message: str) -> None:
+    """In a relay that is a warning; the rule refers to the interface by name."""
     rules = RuleSet("packet")
     plan = rules.plan(HOST, add=[rule.replace("to h:", "to 192.0.2.7:")])
     (warning,) = plan.warnings
@@ -362,14 +362,14 @@ def test_rules_that_follow_wait_for_what_is_missing(rule: str, field: str, messa
         "239.1.1.1%tun0:1 to 192.0.2.7:1",
     ],
 )
-def test_plain_mistakes_are_not_waited_for(rule: str) -> None:
-    """What no interface that comes could mend is refused, also where rules wait."""
+def test_permanent_mistakes_are_refused(rule: str) -> None:
+    """Those that no new interface could correct, even where rules wait."""
     with pytest.raises(RuleError):
         RuleSet("packet").plan(HOST, add=[rule])
 
 
 def test_the_same_rule_on_a_new_index_is_the_same() -> None:
-    """An interface that was made anew changes no rule: replacing rules keeps its counters."""
+    """A recreated interface changes no rule, so that replacing rules keeps counters."""
     before = check(PLAIN).rules
     anew = [replace(each, index=each.index + 100) for each in HOST]
     assert resolve([PLAIN], anew, ingress="packet").rules == before

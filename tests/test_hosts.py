@@ -1,4 +1,4 @@
-"""Host names of outputs: looked up at the start and on demand, the first address or all."""
+"""Host names of outputs: resolved at the start and on request, to the first address or all."""
 
 import io
 import socket
@@ -18,7 +18,7 @@ PLAIN = "239.1.1.3%lo:5001 to 127.0.0.1:7003"
 
 
 class NameServer:
-    """Answers from a table that a test may change, and counts how often it is asked."""
+    """Answers from a table that a test may change, and counts queries."""
 
     def __init__(self) -> None:
         self.table = {
@@ -31,7 +31,7 @@ class NameServer:
     def getaddrinfo(
         self, host: str, port: None, family: int, kind: int
     ) -> list[tuple[object, ...]]:
-        """As the C library does."""
+        """Like that of the C library."""
         self.asked.append(host)
         self.wait()
         mark = "." if family == socket.AF_INET else ":" if family == socket.AF_INET6 else ""
@@ -43,7 +43,7 @@ class NameServer:
 
 @pytest.fixture(autouse=True)
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[NameServer]:
-    """Put fakes where the engine and the name server are."""
+    """Fakes of the engine and the name server."""
     made = NameServer()
     monkeypatch.setattr("mcr.relay.active_rules.RelayCore", FakeCore)
     monkeypatch.setattr(FakeCore, "made", [])
@@ -54,18 +54,18 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[NameServer]:
 
 
 def addresses(relay: mcr.Relay) -> list[list[str]]:
-    """Where the copies of each rule go."""
+    """The addresses to which each rule sends."""
     return [[output.address for output in rule.outputs] for rule in relay.stats().rules]
 
 
-def test_the_first_address_is_taken() -> None:
-    """In the order in which the system gives them."""
+def test_the_first_address_is_used() -> None:
+    """In the order of the system's answer."""
     with mcr.Relay(NAMED) as relay:
         assert addresses(relay) == [["192.0.2.8", "127.0.0.9"]]
 
 
-def test_all_addresses_are_taken_in_ascending_order() -> None:
-    """The statistics tell them apart; the text of the output is the name's for each."""
+def test_all_addresses_are_used_in_ascending_order() -> None:
+    """Statistics distinguish them; the text of each output has the name."""
     with mcr.Relay(NAMED, hosts="all") as relay:
         assert addresses(relay) == [["192.0.2.7", "192.0.2.8", "2001:db8::7", "127.0.0.9"]]
         outputs = relay.stats().rules[0].outputs
@@ -75,21 +75,21 @@ def test_all_addresses_are_taken_in_ascending_order() -> None:
 
 
 def test_a_source_decides_the_family() -> None:
-    """Only addresses that can be sent to from it."""
+    """Only addresses that a copy with this source can be sent to."""
     rule = "239.1.1.1%lo:5001 to studio.example:7001,source=127.0.0.1"
     with mcr.Relay(rule, hosts="all") as relay:
         assert addresses(relay) == [["192.0.2.7", "192.0.2.8"]]
 
 
 def test_problems_name_the_output_of_the_rule() -> None:
-    """However many addresses the names before it have."""
+    """However many addresses earlier names have."""
     rule = f"{NAMED} 127.0.0.9:7001"
     with pytest.raises(mcr.RuleError, match="output 3: has the same destination"):
         mcr.Relay(rule, hosts="all").open()
 
 
-def test_looking_up_again_follows_what_changed(server: NameServer) -> None:
-    """Rules whose names stayed, and those without names, are not touched; the order stays."""
+def test_resolving_again_changes_only_affected_rules(server: NameServer) -> None:
+    """Other rules are not touched, and the order stays."""
     with mcr.Relay(NAMED, OTHER, PLAIN) as relay:
         server.table["studio.example"] = ["192.0.2.9"]
         (change,) = relay.resolve_hosts()
@@ -106,7 +106,7 @@ def test_looking_up_again_follows_what_changed(server: NameServer) -> None:
 
 @pytest.mark.parametrize("hosts", ["first", "all"])
 def test_another_order_of_the_answers_is_no_change(server: NameServer, hosts: str) -> None:
-    """A server that turns its answers round must not restart the counters."""
+    """A server that rotates its answers must not restart counters."""
     with mcr.Relay(NAMED, hosts=hosts) as relay:  # type: ignore[arg-type]
         server.table["studio.example"].reverse()
         assert relay.resolve_hosts() == ()
@@ -114,7 +114,7 @@ def test_another_order_of_the_answers_is_no_change(server: NameServer, hosts: st
 
 
 def test_a_name_that_fails_keeps_its_addresses(server: NameServer) -> None:
-    """The others are followed all the same."""
+    """The others are updated all the same."""
     with mcr.Relay(NAMED, OTHER) as relay:
         del server.table["studio.example"]
         server.table["other.example"] = ["192.0.2.21"]
@@ -127,8 +127,8 @@ def test_a_name_that_fails_keeps_its_addresses(server: NameServer) -> None:
         assert addresses(relay) == [["192.0.2.8", "127.0.0.9"], ["192.0.2.21"]]
 
 
-def test_an_answer_that_cannot_be_followed_changes_nothing(server: NameServer) -> None:
-    """All or nothing, and the next time it may work."""
+def test_unusable_answers_change_nothing(server: NameServer) -> None:
+    """All or nothing; a later attempt may succeed."""
     with mcr.Relay(NAMED, OTHER) as relay:
         server.table |= {"studio.example": ["127.0.0.9"], "other.example": ["192.0.2.21"]}
         with pytest.raises(mcr.RuleError, match="same destination"):
@@ -138,8 +138,8 @@ def test_an_answer_that_cannot_be_followed_changes_nothing(server: NameServer) -
         assert len(relay.resolve_hosts()) == 2
 
 
-def test_names_are_asked_for_once(server: NameServer) -> None:
-    """A name has one answer in a relay until it is asked for again; one out of use is forgotten."""
+def test_names_are_resolved_once(server: NameServer) -> None:
+    """A relay keeps the answer until the next request, and forgets unused names."""
     with mcr.Relay(NAMED) as relay:
         relay.add_rule("239.1.1.9%lo:5001 to studio.example:7009")
         relay.replace_rules([NAMED])
@@ -152,8 +152,8 @@ def test_names_are_asked_for_once(server: NameServer) -> None:
 
 
 @pytest.mark.parametrize("call", ["add", "again"])
-def test_a_slow_server_holds_up_nobody_else(server: NameServer, call: str) -> None:
-    """While one thread waits for it, others read the counters and change rules."""
+def test_a_slow_server_delays_no_other_call(server: NameServer, call: str) -> None:
+    """While one thread waits for it, others read counters and change rules."""
     asking, answered = threading.Event(), threading.Event()
 
     def wait() -> None:
@@ -175,7 +175,7 @@ def test_a_slow_server_holds_up_nobody_else(server: NameServer, call: str) -> No
 
 
 def test_only_an_open_relay_can_resolve_hosts() -> None:
-    """Before, there is no answer to compare with."""
+    """Otherwise there is no answer to compare with."""
     with pytest.raises(mcr.McrError, match="not open"):
         mcr.Relay(NAMED).resolve_hosts()
 
@@ -186,7 +186,7 @@ def test_hosts_is_one_of_two_words() -> None:
         mcr.Relay(NAMED, hosts="some")  # type: ignore[arg-type]
 
 
-def test_the_command_tells_what_it_found(server: NameServer) -> None:
+def test_the_command_reports_changes(server: NameServer) -> None:
     """A line for each change, a warning for each failure, one line if there is neither."""
     said = io.StringIO()
     with mcr.Relay(NAMED, OTHER) as relay, open_view(relay.stats(), said) as view:

@@ -27,7 +27,7 @@ def _cpu_s(code: str) -> float:
 
 
 def test_import_is_quick() -> None:
-    """A program that only wants one relay does not wait for the package."""
+    """A program that needs one relay does not wait for the whole package."""
     code = "from mcr import Rule, RuleError"
     _cpu_s(code)  # fills the page cache and writes the byte code
     # Other load takes caches away and so adds to the time, of both alike: the best runs compare.
@@ -45,7 +45,7 @@ def test_import_loads_nothing_heavy(module: str) -> None:
 
 
 def test_a_command_loads_only_its_own_modules() -> None:
-    """A daemon need not wait for what clients, relays and reports need."""
+    """A daemon loads nothing that only clients, relays and reports need."""
     others = ("rich", "pydantic", "mcr.client", "mcr.doctor", "mcr.relay.relay", "mcr.traffic")
     code = (
         "import sys; from mcr.cli import application; application(['serve'])\n"
@@ -64,7 +64,7 @@ def test_public_names_exist_and_are_documented() -> None:
 
 
 def test_type_checkers_see_the_same_names() -> None:
-    """The imports that only they execute are those that `__getattr__` makes at first use."""
+    """The imports that only they read are those that `__getattr__` makes at first use."""
     (block,) = (
         node
         for node in ast.parse(inspect.getsource(mcr)).body
@@ -77,8 +77,8 @@ def test_type_checkers_see_the_same_names() -> None:
     assert seen == mcr._MODULE_OF
 
 
-def test_what_the_api_returns_has_public_names() -> None:
-    """A program can annotate everything that it is given, as `dict[str, mcr.RuleRate]`."""
+def test_result_types_are_public() -> None:
+    """A program can annotate all results, such as `dict[str, mcr.RuleRate]`."""
     public = {getattr(mcr, name) for name in mcr.__all__}
     methods = [
         method
@@ -92,7 +92,7 @@ def test_what_the_api_returns_has_public_names() -> None:
     assert named <= set(mcr.__all__)
 
 
-def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
+def test_an_unknown_name_is_an_attribute_error() -> None:
     """Loading names at first use does not hide spelling mistakes."""
     with pytest.raises(AttributeError, match="'Relais'"):
         mcr.Relais  # noqa: B018 -- looking it up is the test

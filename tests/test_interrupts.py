@@ -29,12 +29,12 @@ Change = Callable[[mcr.Relay], None]
 
 
 class Interrupted(Exception):
-    """What the handler raises."""
+    """Raised by the signal handler."""
 
 
 @pytest.fixture
 def receiver() -> Iterator[socket.socket]:
-    """Where all copies go."""
+    """A receiver of all copies."""
     with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as bound:
         bound.bind(("127.0.0.1", 0))
         bound.settimeout(10)
@@ -43,14 +43,14 @@ def receiver() -> Iterator[socket.socket]:
 
 @pytest.fixture
 def rules(receiver: socket.socket) -> list[mcr.Rule]:
-    """A rule for each group."""
+    """One rule for each group."""
     to = receiver.getsockname()[1]
     return [mcr.Rule.parse(f"{group}%lo:5017 to 127.0.0.1:{to}") for group in GROUPS]
 
 
 @pytest.fixture(autouse=True)
 def handler() -> Iterator[None]:
-    """The handler of the timer raises."""
+    """A signal handler of the timer that raises."""
 
     def interrupt(*_: object) -> None:
         raise Interrupted
@@ -61,7 +61,7 @@ def handler() -> Iterator[None]:
 
 
 def is_interrupted(after_s: float, work: Callable[[], object]) -> bool:
-    """Interrupt that once, after so many seconds, unless it has ended before."""
+    """Run a function and interrupt it once after this time, unless it has returned before."""
     gc.disable()  # an exception in another library's callback of the collector would be lost
     try:
         try:
@@ -77,20 +77,20 @@ def is_interrupted(after_s: float, work: Callable[[], object]) -> bool:
 
 
 def moments(took_s: float) -> Iterable[float]:
-    """Times in a change that takes so long, more of them early: another time it may be faster."""
+    """Times within a change of this duration, more of them early: it may be faster next time."""
     first_s = 20e-6
     return (first_s * (took_s / first_s) ** (point / POINTS) for point in range(POINTS))
 
 
 def time_of(change: Callable[[], object]) -> float:
-    """How long that takes, in seconds."""
+    """The duration of a call, in seconds."""
     began_s = time.monotonic()
     change()
     return time.monotonic() - began_s
 
 
 def send(groups: Iterable[str]) -> None:
-    """One datagram to each."""
+    """Send one datagram to each group."""
     with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as sender:
         sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
         for group in groups:
@@ -98,7 +98,7 @@ def send(groups: Iterable[str]) -> None:
 
 
 def assert_relays_what_it_lists(relay: mcr.Relay, receiver: socket.socket) -> None:
-    """Each rule that is listed and enabled relays once, others not at all; counters agree."""
+    """Each listed and enabled rule relays once, others do not; counters agree."""
     before = {rule.id: rule for rule in relay.stats().rules}
     assert list(before) == [rule.id for rule in relay.rules]
     enabled = {rule.id for rule in before.values() if rule.state != "disabled"}
@@ -115,7 +115,7 @@ def assert_relays_what_it_lists(relay: mcr.Relay, receiver: socket.socket) -> No
 
 
 def turned(enabled: bool) -> Change:
-    """Enables or disables every rule."""
+    """Enable or disable every rule."""
 
     def change(relay: mcr.Relay) -> None:
         for rule in relay.rules:
@@ -128,7 +128,7 @@ def turned(enabled: bool) -> Change:
 def test_an_interrupted_change_is_made_or_not(
     kind: str, rules: list[mcr.Rule], receiver: socket.socket
 ) -> None:
-    """What the relay lists is what relays, and it can be changed on."""
+    """The relay relays exactly the rules that it lists, and can be changed again."""
     ways: dict[str, tuple[list[mcr.Rule], Change]] = {
         "add": ([], lambda relay: relay.replace_rules(rules)),
         "remove": (rules, lambda relay: relay.replace_rules([])),
@@ -154,7 +154,7 @@ def test_an_interrupted_change_is_made_or_not(
 
 
 def test_an_interrupted_relay_starts_and_ends(rules: list[mcr.Rule]) -> None:
-    """After a block that was interrupted anywhere nothing runs and no lock is held."""
+    """After an interrupted block nothing runs, and no lock is held."""
 
     def run() -> None:
         with mcr.Relay(*rules[:5], ingress="udp") as relay:
@@ -170,10 +170,10 @@ def test_an_interrupted_relay_starts_and_ends(rules: list[mcr.Rule]) -> None:
         assert len(os.listdir("/proc/self/task")) == threads
 
 
-def test_what_waits_is_tried_also_behind_an_interrupted_change(
+def test_waiting_rules_are_retried_after_an_interrupted_change(
     monkeypatch: pytest.MonkeyPatch, receiver: socket.socket
 ) -> None:
-    """The exception comes when the change is made, and before anything else is done."""
+    """The exception is raised when the change is made, before any further step."""
     names: dict[str, str] = {}
     change = ActiveRules.change
 
@@ -204,7 +204,7 @@ def test_what_waits_is_tried_also_behind_an_interrupted_change(
 
 
 def test_an_interrupted_reading_keeps_no_lock(rules: list[mcr.Rule]) -> None:
-    """Another thread can use the relay, also while the exception is looked at."""
+    """Another thread can use the relay, even while the exception is handled."""
     with mcr.Relay(*rules, ingress="udp") as relay:
 
         def read() -> None:
@@ -227,7 +227,7 @@ ENTRY = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text()
 
 
 def command(arguments: list[str], importing: str, then: str) -> subprocess.Popen[str]:
-    """Start the command as its installed script does; `then` is done as it imports a module."""
+    """Start the command as its script does; `then` runs when it imports a module."""
     package, _, function = ENTRY.partition(":")
     code = (
         "import os, signal, sys\n"
@@ -247,7 +247,7 @@ def command(arguments: list[str], importing: str, then: str) -> subprocess.Popen
 
 @pytest.mark.parametrize("module", ["mcr.cli", "mcr.rules", "mcr.client", "rich.live", "typer"])
 def test_a_command_is_interrupted_while_it_loads(module: str) -> None:
-    """Ctrl-C ends it with 130 and without a word, whatever it is importing."""
+    """Ctrl-C ends it silently with 130, whatever it is importing."""
     with command(["--version"], module, "os.kill(os.getpid(), signal.SIGINT)") as started:
         told = started.communicate(timeout=30)
     assert (started.returncode, *told) == (130, "", "")
@@ -255,7 +255,7 @@ def test_a_command_is_interrupted_while_it_loads(module: str) -> None:
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.02, 0.05, 0.1, 0.2, 0.4])
 def test_a_command_is_interrupted_right_at_its_start(delay_s: float) -> None:
-    """At any moment from then on there is no traceback; what it does by then may be reported."""
+    """At no moment is there a traceback; work done so far may be reported."""
     with command(["receive", "239.79.7.1%lo:5017"], "mcr.cli", "os.write(1, b'.')") as started:
         assert started.stdout is not None
         assert started.stdout.read(1) == "."

@@ -1,4 +1,4 @@
-"""Values as JSON and back: the text, the names of wrong members, and texts that are too much."""
+"""Values as JSON and back: the text, the names of invalid members, and invalid texts."""
 
 import json
 from dataclasses import replace
@@ -18,7 +18,7 @@ INFOS = st.lists(st.builds(replace, st.just(INFO), name=TEXTS, rule=TEXTS, state
 
 @given(INFOS)
 def test_values_are_written_and_read(infos: tuple[RuleInfo, ...]) -> None:
-    """As `json.dumps` writes them, in one piece or in many."""
+    """Like `json.dumps`, in one piece or in many."""
     rules = RuleList(3, infos)
     text = encode(rules)
     assert text == json.dumps(rules.as_dict(), separators=(",", ":")).encode()
@@ -27,8 +27,8 @@ def test_values_are_written_and_read(infos: tuple[RuleInfo, ...]) -> None:
     assert decode_object(RuleList, json.loads(text)) == rules
 
 
-def test_members_that_are_left_out_and_renamed() -> None:
-    """An object only beside a text that cannot be read; `global` is a word of Python."""
+def test_optional_and_renamed_members() -> None:
+    """`object` only if text cannot express the rule; `global` is a keyword of Python."""
     assert "object" not in INFO.as_dict()
     assert replace(INFO, object={"a": 1}).as_dict()["object"] == {"a": 1}
     assert LogLevels("info", {}).as_dict() == {"global": "info", "facilities": {}}
@@ -48,14 +48,14 @@ def test_members_that_are_left_out_and_renamed() -> None:
     ],
 )
 def test_wrong_members_are_named(value: object, text: str) -> None:
-    """With what belongs there."""
+    """With the expected type."""
     with pytest.raises(JsonError) as error:
         decode_object(WorkerCount, value)
     assert str(error.value) == text
 
 
 def test_paths_lead_to_the_member() -> None:
-    """Through arrays and objects, whatever their members are called."""
+    """Through arrays and objects, whatever the names of their members."""
     infos = [INFO.as_dict(), INFO.as_dict() | {"id": 7}]
     with pytest.raises(JsonError, match=r"^rules\[1\]\.id: input should be a valid string$"):
         decode_object(RuleList, {"revision": 1, "rules": infos})
@@ -67,13 +67,13 @@ def test_paths_lead_to_the_member() -> None:
 @pytest.mark.parametrize(
     "text", [b"", b"{", b"\xff", b"[" * 10_000, b'{"running":NaN,"of":1}', b'{"running":"\\ud800"}']
 )
-def test_what_is_not_json(text: bytes) -> None:
+def test_invalid_json(text: bytes) -> None:
     """Each is refused with the reason."""
     with pytest.raises(JsonError, match=r"invalid JSON|valid integer"):
         decode(WorkerCount, text)
 
 
-def test_what_json_cannot_hold() -> None:
-    """Also where it was not parsed from JSON."""
+def test_values_beyond_json() -> None:
+    """Even if they were not parsed from JSON."""
     with pytest.raises(JsonError):
         decode_object(WorkerCount, {"running": object(), "of": 1})

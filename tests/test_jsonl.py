@@ -1,4 +1,4 @@
-"""Lines out of bytes, however the bytes are cut, and within a limit."""
+"""Lines from bytes, however the bytes are divided, and within a limit."""
 
 import itertools
 
@@ -10,7 +10,7 @@ from mcr.protocol.jsonl import LineBuffer, LineTooLong
 
 
 @given(st.binary(max_size=300), st.lists(st.integers(0, 300), max_size=8))
-def test_lines_come_out_however_they_come_in(data: bytes, cuts: list[int]) -> None:
+def test_lines_do_not_depend_on_the_division(data: bytes, cuts: list[int]) -> None:
     """The same lines for any pieces."""
     places = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
     buffer = LineBuffer()
@@ -27,7 +27,7 @@ def test_lines_come_out_however_they_come_in(data: bytes, cuts: list[int]) -> No
 
 @pytest.mark.parametrize("end", [b"", b"\n"])
 def test_a_line_has_a_limit(end: bytes) -> None:
-    """Ended or not; the line feed counts."""
+    """Complete or not; the line feed counts."""
     buffer = LineBuffer(limit_bytes=10)
     buffer.feed(b"123456789\n")
     assert buffer.take() == b"123456789"

@@ -1,4 +1,4 @@
-"""Imports point down, and what is dangerous stays behind one door."""
+"""Imports point down, and dangerous facilities stay in one module."""
 
 import ast
 import graphlib
@@ -80,7 +80,7 @@ def rust_files(layer: str) -> list[Path]:
 
 
 def module_of(path: Path) -> str:
-    """The dotted name of a module below `mcr`; a package is called like its directory."""
+    """The dotted name of a module below `mcr`; a package has the name of its directory."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -123,7 +123,7 @@ def test_python_imports_point_down(layer: str) -> None:
 
 
 def test_python_modules_import_in_no_circle() -> None:
-    """Modules can be read one after the other, in an order in which each knows the ones before."""
+    """Modules can be read in an order in which each one's imports come before it."""
     graph = {name: imports_of(path) for name, path in PYTHON_MODULES.items() if path.is_file()}
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
@@ -151,7 +151,7 @@ def test_rust_uses_point_down(layer: str) -> None:
 
 
 def test_rust_modules_use_each_other_in_no_circle() -> None:
-    """Modules can be read one after the other; one and those that contain it count as one."""
+    """Modules can be read in order; a module and those that contain it count as one."""
     modules = [module for module in rust_sources.MODULES if not rust_sources.is_test(module)]
     graph = {module: rust_sources.imports_of(module) for module in modules}
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
@@ -165,7 +165,7 @@ def python_type_names() -> Iterator[tuple[str, Path]]:
                 yield node.name, path
 
 
-def test_a_type_has_a_name_of_its_own() -> None:
+def test_type_names_are_unique() -> None:
     """A name can be looked up in the whole repository and means one thing."""
     homes: dict[str, list[Path]] = {}
     for name, path in (*python_type_names(), *rust_sources.type_names()):
@@ -179,7 +179,7 @@ def test_a_type_has_a_name_of_its_own() -> None:
 
 
 def test_files_and_functions_are_short() -> None:
-    """What is longer holds a second idea. Clippy counts the lines of the crate's functions."""
+    """A longer one contains a second idea. Clippy counts the functions of the crate."""
     sources = [path for folder in SOURCES for path in (ROOT / folder).rglob("*.[pr][ys]")]
     assert not {path for path in sources if len(path.read_text().splitlines()) > MAX_FILE_LINES}
     assert not {
@@ -193,15 +193,15 @@ def test_files_and_functions_are_short() -> None:
 
 
 @pytest.mark.parametrize("layer", PURE)
-def test_pure_modules_know_neither_sockets_nor_clocks(layer: str) -> None:
-    """What parses and matches can be tested with bytes alone."""
+def test_pure_modules_use_neither_sockets_nor_clocks(layer: str) -> None:
+    """Parsing and matching can be tested with bytes alone."""
     forbidden = r"\b(libc|nix|socket2|io_uring|std::time|std::os|UdpSocket)\b"
     for path in rust_files(layer):
         assert not re.search(forbidden, without_comments(path)), path
 
 
-def test_unsafe_and_python_stay_behind_their_doors() -> None:
-    """`unsafe` stands only in rust/sys, PyO3 only in rust/python."""
+def test_unsafe_and_python_stay_in_their_modules() -> None:
+    """`unsafe` is in rust/sys only, PyO3 in rust/python only."""
     for path in CRATE.rglob("*.rs"):
         code = without_comments(path)
         place = path.relative_to(CRATE).parts[0]
@@ -217,7 +217,7 @@ def test_import_stays_light() -> None:
 
 
 def test_the_supervisor_stays_small() -> None:
-    """It has the rights, so it loads neither what parses for clients nor their libraries."""
+    """It has the rights, so it loads neither parsers of client input nor their libraries."""
     script = "import sys, mcr.daemon.supervisor; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     unwanted = HEAVY | {"mcr.daemon.control", "mcr.client", "mcr.rules"}

@@ -1,4 +1,4 @@
-"""The real engine on loopback, without rights: what only real threads and signals can show."""
+"""The real engine on loopback, without rights: tests that need real threads and signals."""
 
 import json
 import os
@@ -39,7 +39,7 @@ def _send(group: str, port: int, count: int) -> None:
 
 @contextmanager
 def _command(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """Run `mcr` until it says that it is ready; it is gone after the block."""
+    """Run `mcr` and wait until it is ready; it has exited after the block."""
     command = [sys.executable, "-c", "import sys; from mcr.cli import main; sys.exit(main())"]
     with subprocess.Popen(
         [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -54,7 +54,7 @@ def _command(*arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_relays_until_a_signal(number: signal.Signals, ports: tuple[int, int]) -> None:
-    """Every datagram arrives in order and is in the report, which is all of standard output."""
+    """All datagrams arrive in order and are in the report, the only standard output."""
     into, out = ports
     rule = f"239.79.2.1%lo:{into} to 127.0.0.1:{out}"
     with (
@@ -74,7 +74,7 @@ def test_the_command_relays_until_a_signal(number: signal.Signals, ports: tuple[
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up root")
 def test_no_thread_of_the_command_stays_root(ports: tuple[int, int]) -> None:
-    """By the time it is ready every thread is nobody, without capabilities or a way back."""
+    """When it is ready, all threads are nobody, without capabilities or a way back."""
     rule = f"239.79.2.2%lo:{ports[0]} to 127.0.0.1:{ports[1]}"
     with _command("relay", rule, "--ingress", "udp") as process:
         threads = list(Path(f"/proc/{process.pid}/task").iterdir())
@@ -101,8 +101,8 @@ def _python(code: str, ports: tuple[int, int]) -> str:
     return done.stdout
 
 
-def test_a_forked_child_ends_in_peace(ports: tuple[int, int]) -> None:
-    """It forgets the relay without a word, and the parent's goes on."""
+def test_a_forked_child_exits_silently(ports: tuple[int, int]) -> None:
+    """It does not close the relay, and the parent's continues."""
     code = """
 relay.start()
 child = os.fork()
@@ -118,7 +118,7 @@ print("done")
 
 
 def test_ctrl_c_ends_a_wait(ports: tuple[int, int]) -> None:
-    """The engine's threads take no signal; Python gets it while it waits."""
+    """The engine's threads receive no signal; Python gets it during the wait."""
     code = """
 with relay:
     threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()

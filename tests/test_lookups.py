@@ -1,4 +1,4 @@
-"""Questions whose answers take long, or never come."""
+"""Queries whose answers are late or missing."""
 
 import threading
 from collections.abc import Iterator
@@ -13,14 +13,14 @@ PATIENCE_S = 0.2
 
 
 class Service:
-    """Answers at once, but for names that begin with "slow"."""
+    """Answers at once, except for names that begin with "slow"."""
 
     def __init__(self) -> None:
         self.over = threading.Event()
         self.asked: list[str] = []
 
     def ask(self, name: str) -> str:
-        """Wait for the end of the test, or not."""
+        """Block until the end of the test, or answer."""
         self.asked.append(name)
         if name.startswith("slow"):
             self.over.wait(30)
@@ -29,7 +29,7 @@ class Service:
 
 @pytest.fixture
 def service() -> Iterator[Service]:
-    """Nothing of it is awaited any more at the end."""
+    """A name service without pending queries at the end."""
     service = Service()
     yield service
     service.over.set()
@@ -38,19 +38,19 @@ def service() -> Iterator[Service]:
 
 
 def found(service: Service, names: list[str]) -> set[str]:
-    """The answers, by their time."""
+    """The answers, by time."""
     return {future.result() for future in look_up(names, service.ask, PATIENCE_S).values()}
 
 
-def test_who_never_answers_holds_up_no_other(service: Service) -> None:
-    """Whatever the order in which they are asked for."""
+def test_a_missing_answer_delays_no_other(service: Service) -> None:
+    """In whatever order the names are resolved."""
     names = ["slow", "one", "two"]
     assert found(service, names) == {"ONE", "TWO"}
     assert found(service, names[::-1]) == {"ONE", "TWO"}
 
 
-def test_each_is_asked_once(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also those that are answered while others are looked at."""
+def test_each_name_is_queried_once(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if it is answered while others are processed."""
 
     def wait_long(futures: set[Future[str]], within_s: float, until: str) -> object:
         first = wait(futures, within_s, until)
@@ -66,8 +66,8 @@ def test_each_is_asked_once(service: Service, monkeypatch: pytest.MonkeyPatch) -
     assert sorted(service.asked) == sorted(names)
 
 
-def test_many_that_never_answer_leave_others_their_turn(service: Service) -> None:
-    """As soon as some of them are given up, another selection is asked."""
+def test_many_missing_answers_leave_room_for_others(service: Service) -> None:
+    """When some time out, other names are queried."""
     names = [f"slow{number}" for number in range(2 * name_service._PENDING_LIMIT)] + ["one"]
     for _ in range(50):
         if found(service, names):
@@ -81,10 +81,10 @@ def test_many_that_never_answer_leave_others_their_turn(service: Service) -> Non
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-def test_a_thread_that_does_not_start_leaves_nothing(
+def test_a_thread_that_does_not_start(
     service: Service, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
-    """Ctrl-C at that moment, or a limit on threads; the name can be asked for again."""
+    """Ctrl-C at that moment, or a limit on threads; the name can be queried again."""
 
     def start(_thread: threading.Thread) -> None:
         raise error

@@ -1,4 +1,4 @@
-"""Loops: where copies come back to this host's own inputs, and which rules close a circle."""
+"""Loops: copies that reach this host's own inputs, and the rules that form a cycle."""
 
 from dataclasses import replace
 from ipaddress import IPv4Address
@@ -49,10 +49,10 @@ ANSWER = "255.255.255.255%eth1:1 to 255.255.255.255%eth0:1"
         ),
     ],
 )
-def test_two_ways_are_no_loop_where_nobody_hears_itself(
+def test_two_directions_are_no_loop_without_own_copies(
     rules: tuple[str, ...], ingress: Ingress
 ) -> None:
-    """AF_PACKET does not see what this host sends, nor does a socket what leaves with loop off."""
+    """AF_PACKET does not see what this host sends, nor does a socket with loop off."""
     assert len(check(*rules, ingress=ingress).rules) == len(rules)
 
 
@@ -85,10 +85,10 @@ def test_two_ways_are_no_loop_where_nobody_hears_itself(
         (("239.1.1.1%eth0:1 to 239.1.1.1%eth0:1,loop=off",), "udp", "is the rule's own input"),
     ],
 )
-def test_circles_are_refused_where_copies_are_heard(
+def test_cycles_are_refused_where_copies_are_heard(
     rules: tuple[str, ...], ingress: Ingress, message: str
 ) -> None:
-    """On the loopback interface, by sockets with loop on, and of broadcasts, which always loop."""
+    """On the loopback, by sockets with loop on, and of broadcasts, which always loop."""
     (problem,) = problems(*rules, ingress=ingress)
     assert message in problem.message
 
@@ -105,10 +105,8 @@ def test_circles_are_refused_where_copies_are_heard(
         ("239.1.1.0/30%eth0:1-9 to 239.1.1.2%eth1:3", "udp", False),
     ],
 )
-def test_copies_to_the_own_group_are_kept_from_this_host(
-    rule: str, ingress: Ingress, loop: bool
-) -> None:
-    """Another process may relay the way back; whoever wants the copies here says so."""
+def test_copies_to_the_own_group_have_loop_off(rule: str, ingress: Ingress, loop: bool) -> None:
+    """Another process may relay the other direction; `loop=on` overrides it."""
     resolution = check(rule, ingress=ingress)
     assert resolution.rules[0].outputs[0].loop == loop
     said = [
@@ -118,7 +116,7 @@ def test_copies_to_the_own_group_are_kept_from_this_host(
 
 
 def test_a_loop_among_running_rules_is_not_blamed_on_others() -> None:
-    """An address that came later can close a loop of running rules; a new rule is not its cause."""
+    """A new address can close a loop of running rules; a new rule is not its cause."""
     rule_set = running("10.0.0.1@" + PLAIN, "10.0.9.9@" + BACK)
     later = [
         replace(ETH1, addresses=addresses("10.0.9.9")) if each is ETH1 else each for each in HOST
@@ -144,7 +142,7 @@ FLOWS = st.builds(
 def test_listeners_are_those_whose_flows_overlap(
     flows: list[FlowKey], gone: int, asked: list[FlowKey]
 ) -> None:
-    """Looking through the ordered flows finds what counting every group and port does."""
+    """The search through ordered flows finds what a comparison of all groups and ports does."""
 
     def members(flow: FlowKey) -> set[tuple[object, ...]]:
         first = int(flow.address)
@@ -172,7 +170,7 @@ def test_listeners_are_those_whose_flows_overlap(
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=12, unique=True))
 def test_loops_are_found_exactly_where_the_graph_has_them(edges: list[tuple[int, int]]) -> None:
-    """Rules over few groups are refused exactly if a plain search finds a way back."""
+    """Rules over few groups are refused exactly if a plain search finds a cycle."""
     rules = [f"239.1.1.{a}%lo:1 to 239.1.1.{b}%lo:1" for a, b in edges]
     reach = set(edges)
     for _ in range(6):

@@ -1,4 +1,4 @@
-"""What a relay costs in memory before the first datagram: a program's worth, not a pool's."""
+"""The memory of an idle relay."""
 
 import json
 import subprocess
@@ -33,7 +33,7 @@ print(json.dumps(sizes))
 
 @pytest.mark.parametrize("workers", [1, 4])
 def test_an_idle_relay_is_small(workers: int) -> None:
-    """With its Python, buffers and counters below 60 MB; what is not used yet costs nothing."""
+    """Below 60 MB with Python, buffers and counters; unused memory is not touched."""
     program = PROGRAM.replace("WORKERS", str(workers))
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     sizes = json.loads(run.stdout)

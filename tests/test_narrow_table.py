@@ -1,4 +1,4 @@
-"""What a running relay shows: readable at every width, and no loss left out."""
+"""The live view of a relay is readable at every width, and shows all losses."""
 
 import io
 
@@ -15,7 +15,7 @@ RULE = "10.0.0.5@239.1.1.1%eth0:5001 to 239.2.0.1%eth1:6001"
 
 @pytest.mark.parametrize("width", [50, 60, 80, 95, 96, 120, 200])
 def test_the_state_keeps_room(width: int) -> None:
-    """A sentence stands in a few lines, whatever else the table shows."""
+    """It fits into a few lines, whatever else the table shows."""
     rule = RuleStats("0" * 12, None, RULE, STATE, 10**9, 10**12, ())
     stats = Stats((), (rule,))
     console = Console(file=io.StringIO(), width=width)
@@ -33,8 +33,8 @@ def test_the_state_keeps_room(width: int) -> None:
         (0, "ENETDOWN", "eth0: receiving ended with ENETDOWN"),
     ],
 )
-def test_lines_tell_what_no_rule_saw(kernel: int, error: str | None, expected: str) -> None:
-    """A log shows it at once, not only the report at the end."""
+def test_lines_show_unmatched_datagrams(kernel: int, error: str | None, expected: str) -> None:
+    """At once, not only in the report at the end."""
     stats = Stats((InterfaceStats("eth0", "packet", 0, 0, kernel, 0, error, {}),), ())
     log = io.StringIO()
     with open_view(stats, log) as view:
@@ -43,7 +43,7 @@ def test_lines_tell_what_no_rule_saw(kernel: int, error: str | None, expected: s
     assert expected.removeprefix("eth0: ") in report(stats, 1.0)
 
 
-def test_lines_are_quiet_where_nothing_was_lost() -> None:
+def test_lines_omit_interfaces_without_loss() -> None:
     """No interface stands in the log without a reason."""
     stats = Stats((InterfaceStats("eth0", "packet", 5, 5, 0, 0, None, {}),), ())
     log = io.StringIO()

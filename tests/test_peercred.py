@@ -1,4 +1,4 @@
-"""The credentials of the process at the other end of a Unix socket."""
+"""The credentials of the peer of a Unix socket."""
 
 import os
 import socket
@@ -23,7 +23,7 @@ def test_the_peer_of_a_socket_pair_is_this_process() -> None:
 
 
 def test_ids_above_two_to_the_31_are_positive(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ids are unsigned, up to 2^32 - 2, as user namespaces and directories give them out."""
+    """Ids are unsigned, up to 2^32 - 2; user namespaces and directories assign large ones."""
     ucred = struct.pack("=iII", 4711, HIGH_ID, HIGH_ID + 1)
     monkeypatch.setattr(socket.socket, "getsockopt", lambda *_: ucred)
     one, other = socket.socketpair()
@@ -32,8 +32,8 @@ def test_ids_above_two_to_the_31_are_positive(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user: needs root")
-def test_both_ends_know_a_user_above_two_to_the_31(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The daemon lets such a user in, and the client trusts a daemon of such a user."""
+def test_users_above_two_to_the_31_are_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the daemon as clients, and by clients as the user of a daemon."""
     os.seteuid(HIGH_ID)
     try:
         one, other = socket.socketpair()

@@ -1,4 +1,4 @@
-"""The bench's plot is an SVG that shows every rate, whatever the peers are called."""
+"""The plot of the benchmark is an SVG with a bar for every rate."""
 
 from xml.etree import ElementTree
 
@@ -12,13 +12,13 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def result(kind: Kind, **rates: float) -> Result:
-    """A scenario in which each peer ran once."""
+    """A scenario with one run of each peer."""
     samples = {name: [Sample(rate)] for name, rate in rates.items()}
     return Result(Scenario(kind, EIGHT, LARGE, Mode.GRO, 1000), Comparison(samples, ()))
 
 
 def test_every_rate_has_a_bar_in_proportion() -> None:
-    """The longest belongs to the fastest; latencies have no place among rates."""
+    """The fastest has the longest; latencies are not plotted."""
     rates = {"one_by_one": 1000.0, "mcr": 4000.0, "a<b": 2000.0}
     drawn = as_svg([result(Kind.THROUGHPUT, **rates), result(Kind.LATENCY, **rates)])
     root = ElementTree.fromstring(drawn)

@@ -1,4 +1,4 @@
-"""Which rules take datagrams from which: found by search, and by trying every datagram."""
+"""Which rule matches instead of which: by the index, and by comparing every datagram."""
 
 from ipaddress import ip_address
 from itertools import product
@@ -43,7 +43,7 @@ def inputs(draw: st.DrawFn) -> ResolvedInput:
 
 
 def datagrams(taken: ResolvedInput) -> set[Datagram]:
-    """All that an input is for."""
+    """All datagrams for an input."""
     bits = taken.group_bits
     groups = [each for each in GROUPS if int(each) >> bits == int(taken.group) >> bits]
     ports = range(taken.port, taken.last_port + 1)
@@ -51,8 +51,10 @@ def datagrams(taken: ResolvedInput) -> set[Datagram]:
 
 
 @given(st.lists(inputs(), max_size=6), inputs())
-def test_the_search_finds_what_meets(others: list[ResolvedInput], taken: ResolvedInput) -> None:
-    """Each rule that is for one of its datagrams, by its rank; also after others have gone."""
+def test_the_index_finds_overlapping_rules(
+    others: list[ResolvedInput], taken: ResolvedInput
+) -> None:
+    """All rules for one of its datagrams, by rank; also after others were removed."""
     index = Precedence()
     for number, other in enumerate((*others, *others)):
         index.add(str(number), other)
@@ -98,10 +100,8 @@ def test_the_search_finds_what_meets(others: list[ResolvedInput], taken: Resolve
         ),
     ],
 )
-def test_added_together_the_less_specific_rule_is_warned_of(
-    rules: tuple[str, ...], warning: str
-) -> None:
-    """Once, however many go before it."""
+def test_a_less_specific_rule_is_warned_of(rules: tuple[str, ...], warning: str) -> None:
+    """Once, however many more specific rules there are."""
     said = [each for each in check(*rules).warnings if each.startswith("rule 1, input: gets none")]
     assert len(said) == 1
     assert said[0].startswith(warning)
@@ -117,13 +117,13 @@ def test_added_together_the_less_specific_rule_is_warned_of(
         NAMED.replace("5001", "5001,vlan=7"),
     ],
 )
-def test_rules_that_share_nothing_or_alike_are_not_warned_of(other: str) -> None:
+def test_disjoint_and_equal_inputs_have_no_warning(other: str) -> None:
     """Another port, group, interface or VLAN; or the very same input."""
     assert check(ANY, other).warnings == ()
 
 
 def test_a_running_rule_is_named() -> None:
-    """Whichever of the two comes later is told of the other, until that has gone."""
+    """Whichever of the two is added later, until the other is removed."""
     running = RuleSet("packet")
     running.commit(running.plan(HOST, add=[ANY]))
     plan = running.plan(HOST, add=[NAMED])

@@ -1,4 +1,4 @@
-"""A machine that lacks something is told so before anything is built."""
+"""The check of the machine before a build reports everything that is missing."""
 
 import os
 import shutil
@@ -26,7 +26,7 @@ def preflight(
 
 
 def bare_machine(directory: Path) -> Path:
-    """What the README asks for, as root's only tools; returns the script that sees no others."""
+    """A machine with the requirements of the README only; runs the script there."""
     for tool in ("awk", "cargo", "cc", "rustc"):
         found = shutil.which(tool)
         assert found is not None
@@ -41,8 +41,8 @@ def bare_machine(directory: Path) -> Path:
     return script
 
 
-def test_everything_missing_stands_in_one_line(tmp_path: Path) -> None:
-    """The compilers and Python are named together, with the command that installs them."""
+def test_everything_missing_is_one_line(tmp_path: Path) -> None:
+    """The compilers and Python together, with the command that installs them."""
     for tool in ("awk", "id"):
         found = shutil.which(tool)
         assert found is not None
@@ -55,14 +55,14 @@ def test_everything_missing_stands_in_one_line(tmp_path: Path) -> None:
     assert "run: apt-get install gcc python3 python3-venv" in line
 
 
-def test_a_complete_machine_is_told_nothing() -> None:
+def test_a_complete_machine_has_no_output() -> None:
     """Where a build is possible the script is silent."""
     run = preflight(os.environ["PATH"], "build")
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
 
 
-def test_what_the_readme_asks_for_is_enough(tmp_path: Path) -> None:
-    """Root without iproute2 is told which tests are left out, and nothing ends for it."""
+def test_the_requirements_of_the_readme_are_enough(tmp_path: Path) -> None:
+    """Root without iproute2 sees which tests are skipped, and nothing fails."""
     script = bare_machine(tmp_path)
     run = preflight(str(tmp_path), "demo", "test", script=script)
     assert run.returncode == 0, run.stderr
@@ -70,8 +70,8 @@ def test_what_the_readme_asks_for_is_enough(tmp_path: Path) -> None:
     assert "apt-get install iproute2" in run.stderr
 
 
-def test_ci_leaves_nothing_out(tmp_path: Path) -> None:
-    """There the same machine is refused, as every test has to run."""
+def test_ci_skips_nothing(tmp_path: Path) -> None:
+    """There the same machine is refused, as all tests have to run."""
     script = bare_machine(tmp_path)
     run = preflight(str(tmp_path), "test", script=script, ci=True)
     assert run.returncode == 1

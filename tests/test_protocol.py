@@ -1,4 +1,4 @@
-"""The examples of docs/protocol.md, executed: each request is sent, each answer has that shape."""
+"""The examples of docs/protocol.md, executed: each request is sent, each answer compared."""
 
 import json
 import re
@@ -33,7 +33,7 @@ def protocol_socket() -> Iterator[Path]:
 
 
 def test_the_examples(protocol_socket: Path) -> None:
-    """In the order of the page, each block on a connection of its own; the end comes last."""
+    """In the order of the page, each block on its own connection; `shutdown` is last."""
     ending = [block for block in BLOCKS if block[0][1]["method"] == "shutdown"]
     assert len(ending) == 1
     for block in [*(block for block in BLOCKS if block not in ending), *ending]:
@@ -57,7 +57,7 @@ def _exchange(block: list[tuple[str, Any]], lines: TextIO) -> None:
 
 
 def _answers(documented: dict[str, Any], answer: dict[str, Any]) -> bool:
-    """Whether this is what the page shows: other events may come between."""
+    """Whether a message is the answer that the page shows, and not another event."""
     if "id" in documented or "id" in answer:
         return documented.get("id") == answer.get("id")
     return all(
@@ -68,7 +68,7 @@ def _answers(documented: dict[str, Any], answer: dict[str, Any]) -> bool:
 
 
 def _compare(documented: object, answered: object, at: str) -> None:
-    """The same fields, of the same types; null stands for what is not there now."""
+    """Check for the same fields of the same types; null matches any missing value."""
     if documented is None or answered is None:
         return
     if isinstance(documented, dict):
@@ -95,7 +95,7 @@ def _compare_fields(documented: dict[str, Any], answered: dict[str, Any], at: st
 
 
 def _alike(documented: list[Any], answered: object) -> object:
-    """What the page shows of this very thing, else its first example."""
+    """The page's example of this very thing, else its first example."""
     if isinstance(answered, dict):
         for name in ("id", "output", "name", "field"):
             for each in documented:
@@ -105,7 +105,7 @@ def _alike(documented: list[Any], answered: object) -> object:
 
 
 def test_every_method_and_error_is_shown() -> None:
-    """The page leaves none out, and its limits are the daemon's."""
+    """The page omits none, and its limits are the daemon's."""
     asked = {message["method"] for block in BLOCKS for way, message in block if way == "-->"}
     headings = set(
         re.findall(r"[a-z]+(?:\.[a-z]+)?", " ".join(re.findall(r"^### (.+)$", PAGE, re.M)))
@@ -117,8 +117,8 @@ def test_every_method_and_error_is_shown() -> None:
     assert f"| events that are kept | {REPLAY_EVENTS} |" in PAGE
 
 
-def test_the_page_in_ten_lines_of_python() -> None:
-    """The program on the page runs as it stands there, at another path."""
+def test_the_python_program() -> None:
+    """The program of the page runs unchanged, except for the path."""
     (code,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.M | re.S)
     with serving(None, "--ingress", "udp") as daemon:
         placed = code.replace("/run/mcr/mcr.sock", str(daemon.socket))
@@ -134,7 +134,7 @@ def test_the_page_in_ten_lines_of_python() -> None:
 
 
 def test_the_object_on_the_page_is_a_rule() -> None:
-    """The example of an object is the one of rules.add."""
+    """It is the one that the example of rules.add sends."""
     (text,) = re.findall(r"^```json\n(.*?)^```$", PAGE, re.M | re.S)
     asked = [message for block in BLOCKS for way, message in block if way == "-->"]
     assert any(json.loads(text) in message["params"].get("rules", []) for message in asked)

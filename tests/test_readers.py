@@ -30,14 +30,14 @@ PATIENCE_S = 30
 
 
 class Output:
-    """A small pipe that takes what a command writes."""
+    """A small pipe for the output of a command."""
 
     def __init__(self) -> None:
         self.reader, self.writer = os.pipe()
         fcntl.fcntl(self.writer, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
     def read_until(self, text: str) -> None:
-        """Take lines until one holds the text."""
+        """Read lines until one contains the text."""
         seen = b""
         while text.encode() not in seen:
             part = os.read(self.reader, PIPE_BYTES)
@@ -45,7 +45,7 @@ class Output:
             seen += part
 
     def spoil(self, how: str) -> None:
-        """From now on nobody reads."""
+        """Close the reading end."""
         if how == "gone":
             os.close(self.reader)
             return
@@ -56,7 +56,7 @@ class Output:
         os.set_blocking(self.writer, True)
 
     def close(self) -> None:
-        """Both ends."""
+        """Close both ends."""
         for end in (self.reader, self.writer):
             with suppress(OSError):
                 os.close(end)
@@ -71,7 +71,7 @@ def control(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeSupervisor
 
 @pytest.fixture
 def output() -> Iterator[Output]:
-    """For one command."""
+    """A pipe for one command."""
     made = Output()
     yield made
     made.close()
@@ -79,7 +79,7 @@ def output() -> Iterator[Output]:
 
 @contextmanager
 def running(output: Output, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A command that writes there all that it says."""
+    """A command that writes all its output to the pipe."""
     with subprocess.Popen(
         [*COMMAND, *arguments], stdout=output.writer, stderr=output.writer
     ) as process:
@@ -91,7 +91,7 @@ def running(output: Output, *arguments: str) -> Iterator[subprocess.Popen[bytes]
 
 @pytest.fixture
 def target() -> Iterator[socket.socket]:
-    """Where copies go."""
+    """The receiver of copies."""
     with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as bound:
         bound.bind(("127.0.0.1", 0))
         bound.settimeout(PATIENCE_S)
@@ -113,7 +113,7 @@ def _assert_relays(target: socket.socket) -> None:
 def test_a_relay_needs_no_reader(
     how: str, report: list[str], output: Output, target: socket.socket
 ) -> None:
-    """It relays on over several lines that nobody reads, and ends as it should."""
+    """It keeps relaying while several lines are unread, and ends regularly."""
     with running(output, "relay", _rule(target), "--ingress", "udp", *report) as process:
         output.read_until("ready")
         output.spoil(how)
@@ -129,7 +129,7 @@ def test_a_relay_needs_no_reader(
 def test_a_daemon_needs_no_reader(
     how: str, output: Output, target: socket.socket, tmp_path: Path
 ) -> None:
-    """Its log and its last report hold nothing up."""
+    """Its log and final report delay nothing."""
     path = tmp_path / "mcr.sock"
     with running(output, "serve", "--socket", str(path), "--ingress", "udp") as process:
         output.read_until("ready")
@@ -147,7 +147,7 @@ def test_a_daemon_needs_no_reader(
 def test_a_signal_ends_a_command_whose_reader_is_stuck(
     command: str, number: signal.Signals, output: Output, control: FakeSupervisor
 ) -> None:
-    """Also one that has been writing when the signal came."""
+    """Even one that was writing when the signal arrived."""
     ways = {
         "send": ["127.0.0.1:9", "--rate", "10"],
         "events": ["--socket", str(control.path), "--json"],
@@ -168,7 +168,7 @@ def test_a_signal_ends_a_command_whose_reader_is_stuck(
 
 
 def _until_it_catches(pid: int) -> None:
-    """Wait until the process handles SIGTERM by itself."""
+    """Wait until the process handles SIGTERM."""
 
     def catches() -> bool:
         status = Path(f"/proc/{pid}/status").read_text()
@@ -183,7 +183,7 @@ def _publish_event(control: FakeSupervisor) -> None:
 
 
 def _until_it_writes(pid: int, control: FakeSupervisor) -> None:
-    """Wait until the process waits for room in its pipe."""
+    """Wait until the process is blocked by its full pipe."""
 
     def writes() -> bool:
         _publish_event(control)
@@ -195,7 +195,7 @@ def _until_it_writes(pid: int, control: FakeSupervisor) -> None:
 def test_events_end_quietly_with_their_reader(
     output: Output, tmp_path: Path, control: FakeSupervisor
 ) -> None:
-    """As behind `| head`."""
+    """As with `| head`."""
     errors = tmp_path / "errors"
     with errors.open("wb") as said:
         command = [*COMMAND, "events", "--socket", str(control.path)]
@@ -211,8 +211,8 @@ def test_events_end_quietly_with_their_reader(
     assert errors.read_text() == ""
 
 
-def test_a_writer_writes_all_in_order_to_who_reads() -> None:
-    """However long it is, and however slowly it is read."""
+def test_a_writer_writes_everything_in_order() -> None:
+    """However long it is, and however slow the reader is."""
     output = Output()
     try:
         with open(output.writer, "w", closefd=False) as stream:
@@ -230,8 +230,8 @@ def test_a_writer_writes_all_in_order_to_who_reads() -> None:
         output.close()
 
 
-def test_a_writer_leaves_out_what_nobody_has_room_for() -> None:
-    """Whole texts, and it takes more again once somebody reads."""
+def test_a_writer_drops_text_that_does_not_fit() -> None:
+    """Whole texts; it accepts more when the reader continues."""
     output = Output()
     try:
         output.spoil("stuck")
@@ -254,7 +254,7 @@ def test_a_writer_leaves_out_what_nobody_has_room_for() -> None:
 
 
 def test_a_writer_to_memory() -> None:
-    """As tests have it."""
+    """As tests use it."""
     stream = io.StringIO()
     writer = TextWriter(stream)
     writer.write("one\n")

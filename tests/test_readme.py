@@ -1,4 +1,4 @@
-"""The README is short, and what it shows works and prints what it says."""
+"""The README is short, and its commands and programs work and print what it shows."""
 
 import contextlib
 import re
@@ -23,12 +23,12 @@ RULES = [
 
 
 def test_it_is_short() -> None:
-    """A reader decides within a minute."""
+    """It can be read in a minute."""
     assert len(README.text.splitlines()) <= LINES
 
 
 def test_the_python_program() -> None:
-    """It needs no rights, and prints what stands below it."""
+    """It needs no rights, and prints what the README shows."""
     section = README.section("Python")
     (code,), (shown,) = section.blocks("python"), section.blocks("text")
     run = subprocess.run(
@@ -45,13 +45,13 @@ def test_the_python_program() -> None:
 
 @pytest.mark.parametrize("text", RULES)
 def test_rules_are_read(text: str) -> None:
-    """Each rule of the README is a rule, and means the same when it is written again."""
+    """Each rule of the README is valid, and its canonical text means the same."""
     rule = mcr.Rule.parse(text)
     assert mcr.Rule.parse(str(rule)) == rule
 
 
 def test_every_row_of_the_rules_has_one() -> None:
-    """No row is left out above."""
+    """The test above skips no row."""
     rows = re.findall(r"^\| .* \| `", README.section("Rules").text, re.M)
     assert len(rows) == len(RULES) >= 7
 
@@ -64,7 +64,7 @@ def test_make_targets_exist() -> None:
 
 
 def test_three_terminals() -> None:
-    """What is sent arrives at the receiver through the relay, and each prints what is shown."""
+    """The stream arrives through the relay, and each command prints what is shown."""
     shown = dict(README.section("Try it").sessions())
     lines = {words[0]: words for words in commands("mcr", list(shown))}
     printed = {name: shown[f"mcr {' '.join(words)}"] for name, words in lines.items()}
@@ -89,7 +89,7 @@ def test_three_terminals() -> None:
 
 
 def test_the_daemon() -> None:
-    """A daemon is started and gets a rule, and each prints what is shown."""
+    """A daemon starts and gets a rule, and each command prints what is shown."""
     (serve, ready), (add, added) = README.section("Daemon").sessions()
     assert serve == "mcr serve &"
     with serving(None, "--ingress", "udp") as daemon:
@@ -108,7 +108,7 @@ def test_the_daemon() -> None:
 
 @contextlib.contextmanager
 def started(command: list[str], ready: str) -> Iterator["Ended"]:
-    """Run `mcr` with these arguments; the block begins when it has said that it is ready."""
+    """Run `mcr` with these arguments; the block begins when it is ready."""
     pipe, merged = subprocess.PIPE, subprocess.STDOUT
     with subprocess.Popen([MCR, *command], stdout=pipe, stderr=merged, text=True) as process:
         ended = Ended(process)
@@ -120,7 +120,7 @@ def started(command: list[str], ready: str) -> Iterator["Ended"]:
 
 
 class Ended:
-    """Called, it ends a command that runs, and returns all that it has printed."""
+    """Called, it ends a running command and returns its output."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
@@ -136,7 +136,7 @@ class Ended:
         raise AssertionError(f"ended early: {self._printed}")
 
     def __call__(self) -> str:
-        """End it by SIGTERM, as by Ctrl-C, with exit code 0."""
+        """End the command by SIGTERM, like Ctrl-C, with exit code 0."""
         self._process.terminate()
         rest, _ = self._process.communicate(timeout=TIMEOUT_S)
         assert self._process.returncode == 0

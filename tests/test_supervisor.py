@@ -1,4 +1,4 @@
-"""The supervisor's loop as a process, with fake control and worker processes."""
+"""The supervisor's main loop as a process, with fake control and worker processes."""
 
 import contextlib
 import functools
@@ -26,22 +26,22 @@ from mcr.daemon.supervisor.watchdog import CONTROL_SILENCE_S, WORKER_SILENCE_S
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[SupervisorProcess]:
-    """A daemon with one worker that is ready."""
+    """A daemon with one worker, which is ready."""
     with supervisor_process(tmp_path) as made:
         yield made.until_ready()
 
 
 def channels(made: SupervisorProcess) -> list[tuple[int, str]]:
-    """Which workers control was connected to, and whom it found at the other end."""
-    return [(message["pid"], message["content"]) for message in made.told("worker")]
+    """The workers that control was connected to, and their process ids at the other end."""
+    return [(message["pid"], message["content"]) for message in made.messages("worker")]
 
 
-def test_a_start_tells_control_all_it_has_to_know(running: SupervisorProcess) -> None:
-    """Order and content of the opening, and only the listed descriptors in the children."""
+def test_control_gets_its_initial_messages(running: SupervisorProcess) -> None:
+    """Their order and content, and the descriptors that children inherit."""
     kinds = [entry["message"]["kind"] for entry in running.journal("told")]
     assert kinds == ["restore", "worker", "begin"]
     pid = running.pid(WORKER)
-    (message,) = running.told("worker")
+    (message,) = running.messages("worker")
     assert (message["number"], message["incarnation"], message["cpu"]) == (0, 1, None)
     assert channels(running) == [(pid, f"worker 0 {pid}")]
     assert running.said() == f"ready: socket {running.path}, 1 worker, ingress udp, 0 rules\n"
@@ -53,17 +53,17 @@ def test_a_start_tells_control_all_it_has_to_know(running: SupervisorProcess) ->
     assert (running.directory / "shrunk-False").exists()
 
 
-def test_a_killed_worker_is_back_at_once_with_its_page(running: SupervisorProcess) -> None:
-    """The same counters, a new channel, and the cause told; the second death waits."""
+def test_a_killed_worker_is_restarted_at_once_with_its_page(running: SupervisorProcess) -> None:
+    """With the same counters and a new channel; a second death delays the restart."""
     first = running.pid(WORKER)
     os.kill(first, signal.SIGKILL)
-    (ended,) = wait_until(lambda: running.told("worker_ended"))
+    (ended,) = wait_until(lambda: running.messages("worker_ended"))
     second = wait_until(lambda: [pid for pid, _ in channels(running) if pid != first])[0]
     assert (ended["pid"], ended["cause"]) == (first, "killed by SIGKILL")
     assert (ended["incarnation"], ended["restart_in_ms"], ended["deaths"]) == (1, 0, 1)
     assert abs(ended["at"] - time.time()) < 20
     assert channels(running)[-1] == (second, f"worker 0 {second}")
-    again = running.told("worker")[-1]
+    again = running.messages("worker")[-1]
     assert (again["incarnation"], again["deaths"]) == (2, 1)
     assert again["last_death"] == {"at": ended["at"], "cause": "killed by SIGKILL"}
     assert ended["at"] <= again["started_at"] <= time.time()
@@ -71,19 +71,19 @@ def test_a_killed_worker_is_back_at_once_with_its_page(running: SupervisorProces
     assert before["page"] == after["page"]
     assert after["at"] - before["at"] < 20
     os.kill(second, signal.SIGTERM)
-    ended = wait_until(lambda: running.told("worker_ended")[1:])[0]
+    ended = wait_until(lambda: running.messages("worker_ended")[1:])[0]
     assert (ended["cause"], ended["restart_in_ms"]) == ("killed by SIGTERM", 250)
 
 
 def test_a_crash_loop_slows_down(running: SupervisorProcess) -> None:
-    """Delays of 0, 250, 500 and 1000 ms; control and traffic of others go on meanwhile."""
+    """Delays of 0, 250, 500 and 1000 ms; control keeps running."""
     (running.directory / "crash-0").write_text("70")
     os.kill(running.pid(WORKER), signal.SIGKILL)
     starts = wait_until(lambda: running.journal("start")[1:6][4:] and running.journal("start")[1:6])
     gaps = [after["at"] - before["at"] for before, after in pairwise(starts)]
     for gap, wanted in zip(gaps, (0.25, 0.5, 1, 2), strict=True):
         assert wanted <= gap < wanted + SOON_S
-    deaths = running.told("worker_ended")[:5]
+    deaths = running.messages("worker_ended")[:5]
     assert [death["restart_in_ms"] for death in deaths] == [0, 250, 500, 1000, 2000]
     assert {death["cause"] for death in deaths[1:]} == {"ended with code 70"}
     assert [death["deaths"] for death in deaths] == [1, 2, 3, 4, 5]
@@ -91,10 +91,10 @@ def test_a_crash_loop_slows_down(running: SupervisorProcess) -> None:
 
 
 def test_a_stopped_worker_is_replaced_after_three_seconds(running: SupervisorProcess) -> None:
-    """A worker that hangs does not pulse; it is killed, and the reason is told."""
+    """It sends no heartbeat; it is killed, and control gets the cause."""
     stopped_at = time.monotonic()
     os.kill(running.pid(WORKER), signal.SIGSTOP)
-    (ended,) = wait_until(lambda: running.told("worker_ended"))
+    (ended,) = wait_until(lambda: running.messages("worker_ended"))
     assert ended["cause"] == "did not answer for 3 s"
     took = time.monotonic() - stopped_at
     assert WORKER_SILENCE_S - 0.5 < took < WORKER_SILENCE_S + SOON_S
@@ -102,7 +102,7 @@ def test_a_stopped_worker_is_replaced_after_three_seconds(running: SupervisorPro
 
 
 def test_a_stopped_control_is_replaced_after_five_seconds(tmp_path: Path) -> None:
-    """The workers stay; the successor gets the rules that were kept, and new channels."""
+    """Workers keep running; the successor gets the kept rules and new channels."""
     with supervisor_process(tmp_path, workers=2) as made:
         made.until_ready()
         made.order("keep", "[1,2,3]")
@@ -114,7 +114,7 @@ def test_a_stopped_control_is_replaced_after_five_seconds(tmp_path: Path) -> Non
         wait_until(lambda: made.pid("control") != before)
         took = time.monotonic() - stopped_at
         assert CONTROL_SILENCE_S - 0.5 < took < CONTROL_SILENCE_S + SOON_S
-        wait_until(lambda: made.told("begin")[1:])
+        wait_until(lambda: made.messages("begin")[1:])
         told = [entry for entry in made.journal("told") if entry["pid"] != before]
         kinds = [entry["message"]["kind"] for entry in told]
         assert kinds == ["restore", "worker", "worker", "note", "begin"]
@@ -129,15 +129,15 @@ def test_a_stopped_control_is_replaced_after_five_seconds(tmp_path: Path) -> Non
         made.order("keep", "[]")
 
 
-def test_a_vacant_post_is_told_to_controls_successor(running: SupervisorProcess) -> None:
-    """It learns of a worker that is waiting for its restart, and then of the restart."""
+def test_a_new_control_learns_of_a_dead_worker(running: SupervisorProcess) -> None:
+    """First that it waits for its restart, and then of the restart."""
     crash = running.directory / "crash-0"
     crash.write_text("70")
     os.kill(running.pid(WORKER), signal.SIGKILL)
-    wait_until(lambda: running.told("worker_ended")[-1:] and waits_ms(running) >= 1000)
+    wait_until(lambda: running.messages("worker_ended")[-1:] and waits_ms(running) >= 1000)
     before = running.pid("control")
     os.kill(before, signal.SIGKILL)
-    wait_until(lambda: len(running.told("begin")) == 2)
+    wait_until(lambda: len(running.messages("begin")) == 2)
     told = [entry["message"] for entry in running.journal("told") if entry["pid"] != before]
     assert [message["kind"] for message in told[:4]] == ["restore", "worker_ended", "note", "begin"]
     assert 0 < told[1]["restart_in_ms"] <= 1000
@@ -147,13 +147,13 @@ def test_a_vacant_post_is_told_to_controls_successor(running: SupervisorProcess)
 
 
 def waits_ms(made: SupervisorProcess) -> int:
-    """How long the worker waits that has died last."""
-    wait: int = made.told("worker_ended")[-1]["restart_in_ms"]
+    """The delay before the restart of the worker that died last."""
+    wait: int = made.messages("worker_ended")[-1]["restart_in_ms"]
     return wait
 
 
-def test_a_supervisor_that_was_stopped_blames_nobody(tmp_path: Path) -> None:
-    """What came meanwhile counts, however late it is read; and who slept as well is spared."""
+def test_a_stopped_supervisor_kills_no_child(tmp_path: Path) -> None:
+    """Heartbeats count even if they are read late; a child that was stopped too is spared."""
     with supervisor_process(tmp_path, silence_s=2) as made:
         made.until_ready()
         pids = (made.pid(WORKER), made.pid("control"))
@@ -164,11 +164,11 @@ def test_a_supervisor_that_was_stopped_blames_nobody(tmp_path: Path) -> None:
         wait_until(lambda: made.journal("kept"))
         time.sleep(1)
         assert pids == (made.pid(WORKER), made.pid("control"))
-        assert not made.told("worker_ended")
+        assert not made.messages("worker_ended")
 
 
-def test_a_killed_supervisor_leaves_nothing_that_stops_the_next(tmp_path: Path) -> None:
-    """The children go with it; its socket and lock are in nobody's way."""
+def test_a_killed_supervisor_does_not_prevent_the_next_start(tmp_path: Path) -> None:
+    """Its children die too; its socket and lock are replaced."""
     with supervisor_process(tmp_path) as made:
         made.until_ready()
         pids = [made.pid(WORKER), made.pid("control")]
@@ -183,7 +183,7 @@ def test_a_killed_supervisor_leaves_nothing_that_stops_the_next(tmp_path: Path) 
 
 
 def test_two_daemons_side_by_side(tmp_path: Path) -> None:
-    """Each has its own socket and its own end."""
+    """Each has its own socket and shutdown."""
     with supervisor_process(tmp_path / "a") as one, supervisor_process(tmp_path / "b") as other:
         one.until_ready()
         other.until_ready()
@@ -193,7 +193,7 @@ def test_two_daemons_side_by_side(tmp_path: Path) -> None:
 
 
 def test_the_same_socket_twice_is_refused(running: SupervisorProcess) -> None:
-    """The second says who serves there, and disturbs nothing."""
+    """The error names the running daemon, which is not affected."""
     with supervisor_process(running.directory / "second", socket=str(running.path)) as second:
         assert second.process.wait(20) == 1
         who = f"a daemon with pid {running.process.pid} serves {running.path}"
@@ -209,14 +209,14 @@ def test_the_socket_is_for_its_group(running: SupervisorProcess) -> None:
 
 
 def test_too_few_descriptors_end_no_supervisor(running: SupervisorProcess) -> None:
-    """What cannot be opened is tried again, slower and slower, until it can."""
+    """Starts that fail are retried with growing delays until they succeed."""
     pid = running.process.pid
     _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     used = max(map(int, os.listdir(f"/proc/{pid}/fd")))
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + 1, hard))
     os.kill(running.pid(WORKER), signal.SIGKILL)
     cause = "could not be started: Too many open files"
-    wait_until(lambda: cause in [death["cause"] for death in running.told("worker_ended")])
+    wait_until(lambda: cause in [death["cause"] for death in running.messages("worker_ended")])
     count = len(channels(running))
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
     wait_until(lambda: len(channels(running)) > count)
@@ -238,10 +238,10 @@ def test_too_few_descriptors_end_no_supervisor(running: SupervisorProcess) -> No
 def test_a_hostile_control_is_replaced(
     running: SupervisorProcess, orders: list[str], cause: str
 ) -> None:
-    """Whatever control says, the supervisor and the worker live on."""
+    """Whatever control sends, the supervisor and the worker keep running."""
     worker = running.pid(WORKER)
     running.order(*orders)
-    wait_until(lambda: len(running.told("begin")) == 2)
+    wait_until(lambda: len(running.messages("begin")) == 2)
     assert cause in running.said()
     assert running.pid(WORKER) == worker
 
@@ -256,24 +256,24 @@ def test_a_hostile_control_is_replaced(
     ],
 )
 def test_a_hostile_worker_is_replaced(running: SupervisorProcess, order: str, cause: str) -> None:
-    """Whatever a worker sends, only itself is ended."""
+    """Whatever a worker sends, only that worker is killed."""
     control = running.pid("control")
     running.order("tell", "0", order)
-    (ended,) = wait_until(lambda: running.told("worker_ended"))
+    (ended,) = wait_until(lambda: running.messages("worker_ended"))
     assert ended["cause"] == cause
     wait_until(lambda: len(channels(running)) == 2)
     assert running.pid("control") == control
 
 
 def test_control_may_have_a_worker_restarted(running: SupervisorProcess) -> None:
-    """One that pulses, but does not answer control."""
+    """One that sends heartbeats, but does not answer control."""
     running.order("raw", b"R\x00\x00".hex())
-    (ended,) = wait_until(lambda: running.told("worker_ended"))
+    (ended,) = wait_until(lambda: running.messages("worker_ended"))
     assert ended["cause"] == "did not answer control"
 
 
 def test_restarts_leave_no_descriptor_behind(running: SupervisorProcess) -> None:
-    """The supervisor lives for years."""
+    """The supervisor runs for years."""
     count = len(os.listdir(f"/proc/{running.process.pid}/fd"))
     for who in (WORKER, "control", WORKER, "control"):
         before = running.pid(who)
@@ -287,11 +287,11 @@ def test_restarts_leave_no_descriptor_behind(running: SupervisorProcess) -> None
 
 
 def has_another(made: SupervisorProcess, who: str, before: int) -> bool:
-    """Whether a successor has the post, and control knows the worker."""
+    """Whether a successor runs, and control is connected to the worker."""
     return made.pid(who) != before and channels(made)[-1][0] == made.pid(WORKER)
 
 
-def test_standard_error_that_nobody_reads_holds_nothing_up(tmp_path: Path) -> None:
+def test_a_full_standard_error_delays_nothing(tmp_path: Path) -> None:
     """A full pipe costs lines, not the daemon."""
     reader, writer = os.pipe()
     try:
@@ -301,9 +301,9 @@ def test_standard_error_that_nobody_reads_holds_nothing_up(tmp_path: Path) -> No
                 os.write(writer, bytes(4096))
         os.set_blocking(writer, True)
         with supervisor_process(tmp_path, stderr=writer) as made:
-            wait_until(lambda: made.told("begin"), 20)
+            wait_until(lambda: made.messages("begin"), 20)
             made.order("exit", "1")
-            wait_until(lambda: len(made.told("begin")) == 2)
+            wait_until(lambda: len(made.messages("begin")) == 2)
             assert made.end() == 0
     finally:
         os.close(reader)

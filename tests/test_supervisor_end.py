@@ -1,4 +1,4 @@
-"""What the supervisor keeps for the next start, and how it ends, with fake children."""
+"""What the supervisor keeps for the next start, and its shutdown, with fake children."""
 
 import functools
 import json
@@ -28,23 +28,23 @@ from mcr.protocol.constants import REFUSED_START
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[SupervisorProcess]:
-    """A daemon with one worker that is ready."""
+    """A daemon with one worker, which is ready."""
     with supervisor_process(tmp_path) as made:
         yield made.until_ready()
 
 
 def has_begun_again(made: SupervisorProcess, times: int) -> bool:
-    """Whether control was told all at its start more often than so many times."""
-    return len(made.told("begin")) > times
+    """Whether control got its initial messages more often than this."""
+    return len(made.messages("begin")) > times
 
 
 def test_sigterm_drains_in_order(running: SupervisorProcess) -> None:
-    """Control reports first, then the workers are let go; nothing is left."""
+    """Control reports first, then the workers exit; nothing is left."""
     pids = [running.pid(WORKER), running.pid("control")]
     assert running.end() == 0
     order = [(entry["who"], entry["what"]) for entry in running.journal()][-2:]
     assert order == [("control", "told"), (WORKER, "supervisor channel ended")]
-    assert running.told("drain")
+    assert running.messages("drain")
     assert not any(map(is_running, pids))
     assert not running.path.exists()
     assert not Path(f"{running.path}.lock").exists()
@@ -52,18 +52,18 @@ def test_sigterm_drains_in_order(running: SupervisorProcess) -> None:
 
 
 def test_a_client_can_end_the_daemon(running: SupervisorProcess) -> None:
-    """Control passes the wish on, and is drained as by a signal."""
+    """Control passes the request on, and drains as after a signal."""
     running.order("raw", b"S".hex())
     assert running.process.wait(20) == 0
-    assert running.told("drain")
+    assert running.messages("drain")
 
 
 def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
-    """Who asks twice does not wait for a control that does not drain."""
+    """It does not wait for a control that does not drain."""
     with supervisor_process(tmp_path, mode="stubborn") as made:
         made.until_ready()
         made.process.send_signal(signal.SIGTERM)
-        wait_until(lambda: made.told("drain"))
+        wait_until(lambda: made.messages("drain"))
         began = time.monotonic()
         assert made.end(signal.SIGINT) == 1
         assert time.monotonic() - began < SOON_S
@@ -73,8 +73,8 @@ def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
         )
 
 
-def test_a_control_that_does_not_drain_is_not_waited_for_longer(tmp_path: Path) -> None:
-    """After ten seconds, here two, the end comes without a report; the exit code says so."""
+def test_draining_has_a_time_limit(tmp_path: Path) -> None:
+    """Ten seconds, here two; then the daemon ends without a report and with exit code 1."""
     assert _DRAIN_S == 10
     with supervisor_process(tmp_path, mode="stubborn", drain_s=2) as made:
         made.until_ready()
@@ -84,26 +84,26 @@ def test_a_control_that_does_not_drain_is_not_waited_for_longer(tmp_path: Path) 
         assert "warning: supervisor: control did not drain within 2 s" in made.said()
 
 
-def test_a_control_that_dies_instead_of_draining_is_told(tmp_path: Path) -> None:
-    """There is no report then, so that the end was not in order."""
+def test_a_control_that_dies_instead_of_draining_is_logged(tmp_path: Path) -> None:
+    """There is no report, so the exit code is 1."""
     with supervisor_process(tmp_path, mode="stubborn") as made:
         made.until_ready()
         made.process.send_signal(signal.SIGTERM)
-        wait_until(lambda: made.told("drain"))
+        wait_until(lambda: made.messages("drain"))
         os.kill(made.pid("control"), signal.SIGKILL)
         assert made.process.wait(10) == 1
         assert "warning: supervisor: control exited before it had drained" in made.said()
 
 
-def test_an_end_during_the_start_is_in_order(tmp_path: Path) -> None:
-    """Nothing was relayed yet that a report could tell of."""
+def test_a_shutdown_during_the_start_is_clean(tmp_path: Path) -> None:
+    """Nothing was relayed that a report could contain."""
     with supervisor_process(tmp_path, mode="silent") as made:
-        wait_until(lambda: made.told("begin"))
+        wait_until(lambda: made.messages("begin"))
         assert made.end() == 0
 
 
 def test_a_child_that_cannot_start_ends_the_daemon(tmp_path: Path) -> None:
-    """After five tries, with the reason; the socket does not stay."""
+    """After five attempts, with the reason; the socket is removed."""
     (tmp_path / "crash-0").write_text("3")
     with supervisor_process(tmp_path, mode="silent") as made:
         assert made.process.wait(20) == 1
@@ -111,8 +111,8 @@ def test_a_child_that_cannot_start_ends_the_daemon(tmp_path: Path) -> None:
         assert not made.path.exists()
 
 
-def test_rules_that_are_refused_are_no_reason_to_try_again(tmp_path: Path) -> None:
-    """The user has to mend them: the daemon ends with the first control, and says so."""
+def test_refused_rules_are_not_retried(tmp_path: Path) -> None:
+    """The user has to correct them: the daemon ends with the first control."""
     (tmp_path / "crash-control").write_text(str(REFUSED_START))
     with supervisor_process(tmp_path, mode="silent") as made:
         assert made.process.wait(20) == 1
@@ -122,28 +122,28 @@ def test_rules_that_are_refused_are_no_reason_to_try_again(tmp_path: Path) -> No
 
 
 def test_rules_outlive_control(running: SupervisorProcess) -> None:
-    """The newest rule set goes to each successor, from its beginning, as one that is in use."""
-    assert [message["in_use"] for message in running.told("restore")] == [False]
+    """Each successor gets the newest rule set, from its first byte and marked as in use."""
+    assert [message["in_use"] for message in running.messages("restore")] == [False]
     for text in ("[1]", "[1,2]"):
         running.order("keep", text)
     wait_until(lambda: len(running.journal("kept")) == 2)
     for _ in range(2):
-        count = len(running.told("begin"))
+        count = len(running.messages("begin"))
         os.kill(running.pid("control"), signal.SIGKILL)
         wait_until(functools.partial(has_begun_again, running, count))
-        told = running.told("restore")[-1]
+        told = running.messages("restore")[-1]
         assert (told["content"], told["in_use"]) == ("[1,2]", True)
 
 
 def test_a_state_file_that_can_never_be_written_is_refused(tmp_path: Path) -> None:
-    """At the start, when the user is still there to read it."""
+    """At the start, when the user can still read the error."""
     with supervisor_process(tmp_path, state="/proc/sys/state") as made:
         assert made.process.wait(20) == 1
         assert "mcr: --state: files cannot be written in /proc/sys\n" in made.said()
 
 
 def test_the_state_file_survives_the_daemon(tmp_path: Path) -> None:
-    """What was kept is there at the next start, in a file for its owner alone."""
+    """The next start reads it; only its owner can."""
     state = tmp_path / "state"
     with supervisor_process(tmp_path / "a", state=str(state)) as made:
         made.until_ready()
@@ -156,15 +156,15 @@ def test_the_state_file_survives_the_daemon(tmp_path: Path) -> None:
         made.process.kill()
     with supervisor_process(tmp_path / "b", state=str(state)) as made:
         made.until_ready()
-        told = made.told("restore")[0]
+        told = made.messages("restore")[0]
         assert (told["content"], told["in_use"]) == ("[1,2]", False)
         assert ", 2 rules" in made.said()
         assert made.end() == 0
 
 
 @pytest.mark.skipif(missing() is not None, reason=str(missing()))
-def test_a_full_disk_is_told_and_stops_nothing(tmp_path: Path) -> None:
-    """The rules are kept in memory, the file stays as it was, and no half of one is left."""
+def test_a_full_disk_is_logged(tmp_path: Path) -> None:
+    """The rules are kept in memory, and the old file stays, without a partial new one."""
     disk = tmp_path / "disk"
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "mcrtest", str(disk)], check=True)
@@ -177,7 +177,7 @@ def test_a_full_disk_is_told_and_stops_nothing(tmp_path: Path) -> None:
             made.order("keep", json.dumps(["y" * 50000]).replace(" ", ""))
             wait_until(lambda: len(made.journal("kept")) == 2)
             assert [entry["answer"] for entry in made.journal("kept")] == [0, 1]
-            (note,) = wait_until(lambda: made.told("note"))
+            (note,) = wait_until(lambda: made.messages("note"))
             assert note["text"].endswith("No space left on device; the rules stay in memory")
             assert (disk / "state").read_text() == "[1]"
             assert {entry.name for entry in disk.iterdir()} == {"state", "ballast"}
@@ -190,38 +190,38 @@ def test_a_full_disk_is_told_and_stops_nothing(tmp_path: Path) -> None:
 
 
 def test_the_configuration_is_read_again_on_sighup(tmp_path: Path) -> None:
-    """First as there are no kept rules; later the new bytes; a missing file changes nothing."""
+    """First if there are no kept rules; then the new bytes; a missing file changes nothing."""
     config = tmp_path / "rules.json"
     config.write_text("[1]")
     with supervisor_process(tmp_path / "a", config=str(config)) as made:
         made.until_ready()
-        assert [message["content"] for message in made.told("config")] == ["[1]"]
+        assert [message["content"] for message in made.messages("config")] == ["[1]"]
         config.write_text("[1,2]")
         made.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: [m["content"] for m in made.told("config")] == ["[1]", "[1,2]"])
+        wait_until(lambda: [m["content"] for m in made.messages("config")] == ["[1]", "[1,2]"])
         config.unlink()
         made.process.send_signal(signal.SIGHUP)
-        (note,) = wait_until(lambda: made.told("note"))
+        (note,) = wait_until(lambda: made.messages("note"))
         wanted = f"{config} cannot be read: No such file or directory; the rules stay as they are"
         assert (note["level"], note["text"]) == ("warning", wanted)
         made.order("keep", "[5]")
         os.kill(made.pid("control"), signal.SIGKILL)
-        wait_until(lambda: len(made.told("begin")) == 2)
-        assert made.told("restore")[-1]["content"] == "[5]"
-        assert len(made.told("config")) == 2
+        wait_until(lambda: len(made.messages("begin")) == 2)
+        assert made.messages("restore")[-1]["content"] == "[5]"
+        assert len(made.messages("config")) == 2
 
 
-def test_without_a_configuration_sighup_asks_for_host_names(running: SupervisorProcess) -> None:
-    """Control looks them up again."""
+def test_without_a_configuration_sighup_resolves_host_names(running: SupervisorProcess) -> None:
+    """Control resolves them again."""
     running.process.send_signal(signal.SIGHUP)
-    wait_until(lambda: running.told("hosts"))
+    wait_until(lambda: running.messages("hosts"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
-def test_no_signal_is_what_a_daemon_ends_by(
+def test_signals_during_the_shutdown_kill_no_daemon(
     running: SupervisorProcess, number: signal.Signals
 ) -> None:
-    """They come without a pause until it has ended."""
+    """They are sent without a pause until it has exited."""
     running.process.send_signal(signal.SIGTERM)
     while running.process.poll() is None:
         running.process.send_signal(number)
@@ -236,7 +236,7 @@ def test_no_signal_is_what_a_daemon_ends_by(
 def test_a_configuration_that_cannot_be_read_is_refused(
     tmp_path: Path, name: str, reason: str
 ) -> None:
-    """Before anything is started."""
+    """Before any process is started."""
     with (tmp_path / "huge").open("wb") as huge:
         huge.truncate((64 << 20) + 1)
     with supervisor_process(tmp_path, config=str(tmp_path / name)) as made:
@@ -245,7 +245,7 @@ def test_a_configuration_that_cannot_be_read_is_refused(
         assert not made.journal()
 
 
-def test_the_service_manager_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_service_manager_is_notified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """READY and STOPPING come from the supervisor, and no child has the address."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(os.fspath(tmp_path / "notify"))

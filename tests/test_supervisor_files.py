@@ -1,4 +1,4 @@
-"""What the supervisor keeps and where it listens: sealed memory, files, the socket's path."""
+"""The supervisor's files: sealed memory, the state file, the socket's path."""
 
 import fcntl
 import functools
@@ -35,10 +35,10 @@ from mcr.daemon.supervisor.snapshot_store import SnapshotStore
 
 
 class TestKept:
-    """Bytes that are kept and not read."""
+    """The kept snapshot, which is not parsed."""
 
-    def test_memory_that_goes_from_child_to_child_stays_as_small(self) -> None:
-        """Whoever has it can write numbers, and the next one reads them whatever they are."""
+    def test_memory_for_event_numbers_keeps_its_size(self) -> None:
+        """Its holder can write any numbers, and the next one reads them."""
         descriptor = fixed_size_memfd(4096, "test")
         try:
             with pytest.raises(PermissionError):
@@ -57,15 +57,15 @@ class TestKept:
         "seals", [0, SEALS & ~fcntl.F_SEAL_WRITE, SEALS & ~fcntl.F_SEAL_SHRINK, fcntl.F_SEAL_GROW]
     )
     def test_memory_must_be_sealed(self, seals: int) -> None:
-        """Against all three: else it could change, or a reader be killed by a missing page."""
+        """By all three seals: else it could change, or its reader be killed by a missing page."""
         descriptor = os.memfd_create("test", os.MFD_ALLOW_SEALING)
         fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
         with pytest.raises(SealedMemfdError, match="not sealed"):
             check_sealed(descriptor)
         os.close(descriptor)
 
-    def test_a_file_is_no_memory(self, tmp_path: Path) -> None:
-        """Nor is a pipe; neither is looked at further."""
+    def test_a_file_is_not_accepted_as_memory(self, tmp_path: Path) -> None:
+        """Nor is a pipe; neither is read."""
         (tmp_path / "file").touch()
         with (
             (tmp_path / "file").open() as file,
@@ -74,7 +74,7 @@ class TestKept:
             check_sealed(file.fileno())
 
     def test_its_size_has_a_limit(self) -> None:
-        """Checked without touching the pages."""
+        """Checked without reading the content."""
         descriptor = os.memfd_create("test", os.MFD_ALLOW_SEALING)
         os.ftruncate(descriptor, LIMIT_BYTES + 1)
         fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, SEALS)
@@ -84,7 +84,7 @@ class TestKept:
 
     @given(st.binary(max_size=5000))
     def test_sealed_memory_is_kept(self, content: bytes) -> None:
-        """What was put in comes out, and nobody can change it."""
+        """The content is returned, and no process can change it."""
         descriptor = sealed_memfd(content, "test")
         assert check_sealed(descriptor) == len(content)
         assert os.pread(descriptor, 6000, 0) == content
@@ -108,10 +108,10 @@ class TestKept:
 
 
 class TestState:
-    """The file on disk."""
+    """The state file."""
 
-    def test_it_is_replaced_in_one_step(self, tmp_path: Path) -> None:
-        """A reader of the old file goes on reading it; left-overs are no obstacle."""
+    def test_the_file_is_replaced_atomically(self, tmp_path: Path) -> None:
+        """A reader keeps the old file; left-overs are no obstacle."""
         path = tmp_path / "state"
         (tmp_path / ".state.new").symlink_to(tmp_path / "victim")
         path.write_text("old")
@@ -125,7 +125,7 @@ class TestState:
         assert os.listdir(tmp_path) == ["state"]
 
     def test_a_file_size_limit_leaves_the_old_one(self, tmp_path: Path) -> None:
-        """As a full disk does; in a process of its own, since the limit is the process's."""
+        """As a full disk does; in a separate process, since the limit is the process's."""
         path = tmp_path / "state"
         path.write_text("old")
         code = (
@@ -148,14 +148,14 @@ class TestState:
 
     @pytest.fixture
     def disk(self) -> Iterator[DiskThread]:
-        """A thread for disks that leaves nothing behind."""
+        """A disk thread that is closed after the test."""
         made, before = DiskThread(), threading.active_count()
         yield made
         made.close()
         assert threading.active_count() == before - 1
 
     def test_a_slow_disk_gets_only_the_newest(self, disk: DiskThread, tmp_path: Path) -> None:
-        """Each change is answered, in order, and only after what it kept is on disk."""
+        """Each change is answered in order, and only once its snapshot is on disk."""
         path = tmp_path / "state"
         answers: list[tuple[int, str | None, str]] = []
         snapshots = SnapshotStore(disk, path)
@@ -182,8 +182,10 @@ class TestState:
         assert answers == [(0, None, "0"), *((number, None, "4") for number in range(1, 5))]
         assert disk.pending == 0
 
-    def test_who_floods_a_slow_disk_is_refused(self, disk: DiskThread, tmp_path: Path) -> None:
-        """What waits has an end, and so have open descriptors."""
+    def test_a_slow_disk_bounds_the_pending_snapshots(
+        self, disk: DiskThread, tmp_path: Path
+    ) -> None:
+        """And so the open descriptors."""
         gate = threading.Event()
 
         def slow() -> Callable[[], None]:
@@ -200,7 +202,7 @@ class TestState:
         gate.set()
 
     def test_a_state_file_that_cannot_be_read(self, disk: DiskThread, tmp_path: Path) -> None:
-        """It is never taken for an empty one."""
+        """It is not treated as an empty one."""
         (tmp_path / "state").mkdir()
         with pytest.raises(OSError):  # noqa: PT011 -- which one depends on the file
             SnapshotStore(disk, tmp_path / "state")
@@ -208,7 +210,7 @@ class TestState:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where a socket may be."""
+    """A path for a socket."""
     return tmp_path / "mcr.sock"
 
 
@@ -218,10 +220,10 @@ def listen(path: Path) -> Listener:
 
 
 class TestListener:
-    """The socket's path."""
+    """The listener and its path."""
 
-    def test_it_comes_and_goes(self, tmp_path: Path) -> None:
-        """A directory is made; socket and lock are gone at the end."""
+    def test_the_socket_is_created_and_removed(self, tmp_path: Path) -> None:
+        """With its directory and lock; socket and lock are removed at the end."""
         path = tmp_path / "made" / "mcr.sock"
         with listen(path):
             assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
@@ -230,7 +232,7 @@ class TestListener:
         assert os.listdir(path.parent) == []
 
     def test_a_living_daemon_is_not_replaced(self, path: Path) -> None:
-        """The lock says who it is; without the lock file, the socket does."""
+        """The lock names its process; without the lock file, the socket does."""
         wanted = f"a daemon with pid {os.getpid()} serves {path}"
         with listen(path):
             with pytest.raises(StartError, match=wanted):
@@ -240,8 +242,8 @@ class TestListener:
                 listen(path)
             assert path.exists()
 
-    def test_what_a_dead_one_left_is_replaced(self, path: Path) -> None:
-        """A socket that nobody answers, and a lock file that nobody holds."""
+    def test_leftovers_of_a_dead_daemon_are_replaced(self, path: Path) -> None:
+        """A socket on which no process listens, and a lock file that no process holds."""
         with socket.socket(socket.AF_UNIX) as dead:
             dead.bind(os.fspath(path))
         path.with_name("mcr.sock.lock").write_text("1\n")
@@ -250,7 +252,7 @@ class TestListener:
         assert not path.exists()
 
     def test_control_of_a_dead_supervisor_is_waited_for(self, path: Path) -> None:
-        """A socket that answers in the name of a process that is no more is about to end."""
+        """It still listens in the name of a dead process, and is about to exit."""
         code = (
             "import os, socket, sys, time\n"
             "listener = socket.socket(socket.AF_UNIX)\n"
@@ -264,7 +266,7 @@ class TestListener:
         with listen(path), socket.socket(socket.AF_UNIX) as client:
             client.connect(os.fspath(path))
 
-    def test_what_is_no_socket_is_left_alone(self, path: Path) -> None:
+    def test_a_file_that_is_no_socket_is_kept(self, path: Path) -> None:
         """It may be the user's."""
         path.write_text("precious")
         with pytest.raises(StartError, match="is not a socket"):
@@ -272,8 +274,8 @@ class TestListener:
         assert path.read_text() == "precious"
         assert os.listdir(path.parent) == ["mcr.sock"]
 
-    def test_a_socket_that_took_the_place_is_left_alone(self, path: Path) -> None:
-        """Only the own one is removed at the end."""
+    def test_a_socket_at_the_same_path_is_kept(self, path: Path) -> None:
+        """Only the daemon's own socket is removed at the end."""
         with listen(path), socket.socket(socket.AF_UNIX) as other:
             path.unlink()
             other.bind(os.fspath(path))
@@ -286,14 +288,14 @@ class TestListener:
             (Path("/", "x" * 108), "longer than the 107 bytes"),
         ],
     )
-    def test_a_path_that_cannot_be(self, where: Path, wanted: str) -> None:
-        """One sentence."""
+    def test_invalid_paths(self, where: Path, wanted: str) -> None:
+        """Each is one error."""
         with pytest.raises(StartError, match=wanted):
             listen(where)
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
     def test_the_directory_of_another_user_is_refused(self, tmp_path: Path) -> None:
-        """Whoever owns it could put a socket of their own there."""
+        """Its owner could replace the socket."""
         (tmp_path / "theirs").mkdir()
         os.chown(tmp_path / "theirs", 65534, 65534)
         with pytest.raises(StartError, match="belongs to another user"):
@@ -303,8 +305,8 @@ class TestListener:
         with pytest.raises(StartError, match="writable by everyone"):
             listen(tmp_path / "open" / "x")
 
-    def test_of_many_at_once_one_gets_it(self, path: Path) -> None:
-        """Each round, whoever comes while another starts or ends is refused or serves alone."""
+    def test_of_concurrent_starts_one_serves(self, path: Path) -> None:
+        """In each round; those that start while another ends are refused or serve alone."""
         serving, most, faults = [0], [0], []
 
         def start() -> None:

@@ -1,4 +1,4 @@
-"""The supervisor's pieces, each alone: delays, patience, messages, children, what it says."""
+"""The supervisor's parts: backoff, watchdog, messages, children, log, privileges."""
 
 import contextlib
 import json
@@ -58,17 +58,17 @@ SETTINGS = DaemonSettings(
 
 
 class TestBackoff:
-    """When a process that died is started again."""
+    """When a process that died is restarted."""
 
     def test_delays_double_to_a_limit(self) -> None:
-        """0, then 250 ms doubling to 16 s, as long as each dies at once."""
+        """0, then 250 ms doubling to 16 s, while each process dies at once."""
         backoff, now_s, delays = Backoff(), 100.0, []
         for _ in range(10):
             delays.append(backoff.died(now_s))
             now_s += delays[-1] + 0.1
         assert delays == [0, 0.25, 0.5, 1, 2, 4, 8, 16, 16, 16]
 
-    def test_a_quiet_minute_forgets(self) -> None:
+    def test_a_quiet_minute_resets_the_delay(self) -> None:
         """A minute of running, not of waiting."""
         backoff = Backoff()
         assert [backoff.died(0), backoff.died(1), backoff.died(2)] == [0, 0.25, 0.5]
@@ -76,7 +76,7 @@ class TestBackoff:
         assert backoff.died(2.5 + 2 * QUIET_S + 1) == 0
 
     @given(st.lists(st.floats(0, 200), max_size=50))
-    def test_any_life(self, lives_s: list[float]) -> None:
+    def test_any_sequence_of_deaths(self, lives_s: list[float]) -> None:
         """A delay is 0 exactly after a quiet minute, else in bounds, and never falls in between."""
         backoff, now_s, before_s = Backoff(), 0.0, None
         for life_s in lives_s:
@@ -91,10 +91,10 @@ class TestBackoff:
 
 
 class TestWatchdog:
-    """Patience, in time that the supervisor was awake."""
+    """Time limits, in seconds during which the supervisor was awake."""
 
     def test_silence_is_noticed(self) -> None:
-        """From the last pulse; the first may take longer."""
+        """Since the last heartbeat; the first may take longer."""
         watchdog = Watchdog(3, 10)
         assert watchdog.fault(10 + START_S - 0.1) is None
         assert watchdog.fault(10 + START_S) == "did not answer for 30 s"
@@ -102,8 +102,8 @@ class TestWatchdog:
         assert watchdog.fault(52.9) is None
         assert watchdog.fault(53) == "did not answer for 3 s"
 
-    def test_who_hangs_up_has_a_second(self) -> None:
-        """However often it pulses."""
+    def test_a_closed_channel_has_a_time_limit(self) -> None:
+        """A second, however many heartbeats arrive."""
         watchdog = Watchdog(3, 0)
         watchdog.record_disconnect(1)
         watchdog.record_heartbeat(1.5)
@@ -112,8 +112,8 @@ class TestWatchdog:
         assert watchdog.fault(1 + DISCONNECT_S) == "closed its channel to the supervisor"
 
     @given(st.lists(st.floats(0, 1e6), max_size=50))
-    def test_no_gap_counts_for_more_than_a_turn(self, steps_s: list[float]) -> None:
-        """Short turns count as they are, a long one as the longest; it never goes back."""
+    def test_a_long_iteration_counts_up_to_a_limit(self, steps_s: list[float]) -> None:
+        """Short ones count as they are; awake time never decreases."""
         clock, now_s, before_s = AwakeClock(1000), 1000.0, 0.0
         for step_s in steps_s:
             passed_s = now_s + step_s - now_s
@@ -123,16 +123,16 @@ class TestWatchdog:
             before_s = awake_s
 
     def test_a_clock_that_goes_back_counts_nothing(self) -> None:
-        """It should not, but nobody may die of it."""
+        """It should not, but it must not kill a process."""
         assert AwakeClock(10).tick(9) == 0
 
 
 class TestChildChannel:
-    """The fixed messages, and sending that never waits."""
+    """The fixed set of messages, and sending that never blocks."""
 
     @given(st.binary(max_size=20), st.integers(0, 2))
     def test_any_bytes(self, content: bytes, passed: int) -> None:
-        """Either one of the few messages, or an error; never anything else."""
+        """Any bytes are a message, or raise a ChannelError."""
         numbers = list(range(100, 100 + passed))
         try:
             message = parse(content, numbers)
@@ -142,7 +142,7 @@ class TestChildChannel:
         assert (message.descriptor is not None) == (passed == 1) == (message.kind == KEEP)
 
     def test_messages(self) -> None:
-        """Those with a number carry it in little-endian order."""
+        """Numbers are little-endian."""
         assert parse(b"P", []) == Message(HEARTBEAT)
         assert parse(b"R\x01\x02", []).number == 0x201
         assert parse(b"Y\x01\x02\x00\x00", []).number == 0x201
@@ -151,7 +151,7 @@ class TestChildChannel:
         assert parse(b"K", [9]).descriptor == 9
 
     def test_too_many_descriptors_are_closed(self) -> None:
-        """What a hostile child passes is not kept open."""
+        """Those of a hostile child do not stay open."""
         reactor = Reactor()
         heard: list[object] = []
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -165,7 +165,7 @@ class TestChildChannel:
         reactor.close()
 
     def test_sending_never_waits_and_keeps_the_order(self) -> None:
-        """What does not fit is queued and goes when there is room; descriptors go with it."""
+        """Messages are queued, with their descriptors, until there is room."""
         reactor = Reactor()
         ended: list[str | None] = []
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -188,8 +188,8 @@ class TestChildChannel:
         channel.close()
         reactor.close()
 
-    def test_who_never_reads_is_given_up(self) -> None:
-        """The queue has an end, and nothing stays open."""
+    def test_a_child_that_never_reads_is_disconnected(self) -> None:
+        """At the limit of the queue; nothing stays open."""
         reactor = Reactor()
         ended: list[str | None] = []
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -204,18 +204,18 @@ class TestChildChannel:
 
 
 class TestLog:
-    """What the supervisor says."""
+    """The supervisor's log."""
 
     @pytest.fixture
     def pipe(self) -> Iterator[tuple[int, int]]:
-        """A pipe in the place of standard error."""
+        """A pipe as standard error."""
         ends = os.pipe()
         yield ends
         for end in ends:
             os.close(end)
 
     def test_levels_and_priorities(self, pipe: tuple[int, int]) -> None:
-        """What is less grave is left out; the journal gets a priority."""
+        """Less severe records are omitted; the journal gets a priority."""
         status = os.fstat(pipe[1])
         journal = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
         for environment in ({}, {"JOURNAL_STREAM": "1:2"}, journal):
@@ -226,8 +226,8 @@ class TestLog:
         plain = b"warning: supervisor: bad thing\nalways\n"
         assert os.read(pipe[0], 1000) == 2 * plain + b"<4>supervisor: bad thing\n<6>always\n"
 
-    def test_lines_that_nobody_reads_are_counted(self, pipe: tuple[int, int]) -> None:
-        """None waits, none is cut in half."""
+    def test_unread_lines_are_counted(self, pipe: tuple[int, int]) -> None:
+        """Writing never blocks, and no line is truncated by it."""
         log = StderrLog("info", pipe[1], {})
         for _ in range(100):
             log.write("x" * 5000)
@@ -255,7 +255,7 @@ class TestLog:
 
 
 class TestChildren:
-    """Processes and the command lines by which they begin."""
+    """Child processes and their command lines."""
 
     @pytest.mark.parametrize(
         ("code", "wanted"),
@@ -271,8 +271,8 @@ class TestChildren:
         """A code, or the name of a signal."""
         assert cause_of(code) == wanted
 
-    def test_a_reason_counts_only_for_those_it_killed(self) -> None:
-        """Who had ended already keeps its own cause; nothing is left in the kernel."""
+    def test_a_reason_applies_only_to_a_killed_process(self) -> None:
+        """One that had exited before keeps its own cause; no process stays a zombie."""
         for code, wanted in (
             ("import time; time.sleep(60)", "my reason"),
             ("raise SystemExit(4)", "code 4"),
@@ -287,14 +287,14 @@ class TestChildren:
             assert not Path(f"/proc/{child.pid}").exists()
 
     def test_ctrl_c_does_not_reach_children(self) -> None:
-        """They have a process group of their own."""
+        """They have their own process group."""
         child = Child([sys.executable, "-S", "-c", "import time; time.sleep(60)"], [])
         assert os.getpgid(child.pid) == child.pid
         child.kill()
         assert wait_until(child.reap) == "killed by SIGKILL"
         child.close()
 
-    def test_a_program_that_is_not_there(self) -> None:
+    def test_a_missing_program(self) -> None:
         """An error at once, and no descriptor stays open."""
         before = len(os.listdir("/proc/self/fd"))
         with pytest.raises(FileNotFoundError):
@@ -331,7 +331,7 @@ class TestChildren:
         assert done.stdout == "lo mcr mcr.errors mcr._native SIG_IGN\n"
 
     def test_controls_command(self) -> None:
-        """It says whom to serve and whom to become."""
+        """It has the users to serve and the user to become."""
         command = control_command(
             SETTINGS, 12, Path("/run/x.sock"), ControlDescriptors(5, 6, 7, [8, 9])
         )
@@ -355,7 +355,7 @@ class TestChildren:
         }
 
     def test_the_supervisors_command(self) -> None:
-        """All that was asked for arrives there."""
+        """It has all settings."""
         settings = replace(
             SETTINGS, state=Path("/a b"), config=Path("/\u00e4"), cpus=(1, 0), group=3
         )
@@ -365,7 +365,7 @@ class TestChildren:
         assert DaemonSettings.from_text(command[5]) == settings
 
     def test_children_become_the_account(self) -> None:
-        """Unless it is the user that they are already."""
+        """Unless they run as that user already."""
         for account, wanted in (
             (Account("other", 12345, 54321), (12345, 54321)),
             (Account("same", os.geteuid(), os.getegid()), (None, None)),
@@ -378,10 +378,10 @@ class TestChildren:
 
 
 class TestRights:
-    """What is tried before anything is started."""
+    """The checks before the start."""
 
     def test_no_packet_sockets(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """`auto` takes udp and says what packet needs; `packet` is refused."""
+        """`auto` uses udp and names what packet needs; `packet` is refused."""
 
         def refuse(*_: object) -> None:
             raise PermissionError
@@ -396,8 +396,8 @@ class TestRights:
             choose_ingress("packet")
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root has a right to any file")
-    def test_what_root_reaches_by_rights_only(self, tmp_path: Path) -> None:
-        """A directory of another user; tried aside, so that nothing is given up here."""
+    def test_paths_that_root_reaches_by_capabilities_only(self, tmp_path: Path) -> None:
+        """A directory of another user; a child tries it, and this process keeps its privileges."""
 
         def become_like_others(any_file: bool) -> None:
             assert not any_file
@@ -413,7 +413,7 @@ class TestRights:
         assert capabilities.find_unreachable_path(SETTINGS, lambda any_file: None) is None
 
     def test_descriptors(self) -> None:
-        """The soft limit goes up at least to the hard one."""
+        """The soft limit is raised at least to the hard one."""
         before = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
         try:
@@ -423,6 +423,6 @@ class TestRights:
             resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-def test_signals_are_not_lost_here() -> None:
-    """The supervisor is imported into programs; that alone changes no handler."""
+def test_importing_changes_no_signal_handler() -> None:
+    """Programs may import the supervisor."""
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

@@ -1,1 +1,1 @@
-"""Tests of what talks to a daemon: both clients, and the commands."""
+"""Tests of the daemon's clients and of the commands that use them."""

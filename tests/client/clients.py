@@ -1,4 +1,4 @@
-"""Both kinds of clients, used in the same way."""
+"""Clients of both kinds with the same interface."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,14 +9,14 @@ import mcr
 
 
 class Opener(Protocol):
-    """Makes clients of one kind."""
+    """Creates clients of one kind."""
 
     def __call__(self, path: Path, timeout_s: float = 5.0) -> mcr.Client:
-        """Make one; it is closed when the test is over."""
+        """Create a client; it is closed at the end of the test."""
 
 
 class Awaited:
-    """An `AsyncClient` (or its events) whose every method is awaited in a loop of its own."""
+    """An `AsyncClient` or its stream of events; each call runs an event loop until it returns."""
 
     def __init__(self, runner: asyncio.Runner, make: Callable[[], Any]) -> None:
         async def made() -> Any:  # noqa: ANN401

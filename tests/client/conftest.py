@@ -1,4 +1,4 @@
-"""Clients of both kinds, and the real control process that they talk to."""
+"""Clients of both kinds, and the real control process that they use."""
 
 import asyncio
 import tempfile
@@ -30,7 +30,7 @@ def shared_control() -> Iterator[FakeSupervisor]:
 
 @pytest.fixture
 def control(shared_control: FakeSupervisor) -> FakeSupervisor:
-    """The control process, without rules, at the levels of log that it begins with."""
+    """The control process, without rules and with the initial log levels."""
     with RawClient(shared_control.path) as client:
         client.call("rules.replace", rules=[])
         client.call("logs.set", level="info")
@@ -52,7 +52,7 @@ def revision(control: FakeSupervisor) -> int:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A path where nothing listens yet."""
+    """A path at which no process listens yet."""
     return tmp_path / "mcr.sock"
 
 
@@ -65,7 +65,7 @@ def proxy(control: FakeSupervisor, path: Path) -> Iterator[LineProxy]:
 
 @pytest.fixture(params=["blocking", "asyncio"])
 def opened(request: pytest.FixtureRequest) -> Iterator[Opener]:
-    """Makes clients of one kind, and closes them."""
+    """Creates clients of one kind, and closes them."""
     made: list[mcr.Client] = []
     with asyncio.Runner() as runner:
 

@@ -1,4 +1,4 @@
-"""Whatever a daemon sends, a client ends in its time, with a value or an error of mcr."""
+"""For any bytes from a daemon, a client returns a value or raises an `McrError` in time."""
 
 import json
 import re
@@ -62,7 +62,7 @@ CHUNKS = st.lists(
 
 
 class FakeWire:
-    """Takes steps with a clock that only moves when somebody waits."""
+    """Executes steps by a clock that advances only during waits."""
 
     def __init__(self, chunks: Sequence[bytes], *, ends: bool) -> None:
         self.now_s = 0.0
@@ -71,7 +71,7 @@ class FakeWire:
         self._ends = ends
 
     def run(self, steps: Steps[Any]) -> Any:  # noqa: ANN401 -- what the call reads
-        """Take all steps; there must be an end of them."""
+        """Execute all steps; fail if they do not end."""
         received: bytes | None = None
         problem: OSError | None = None
         for _ in range(100_000):
@@ -110,7 +110,7 @@ class FakeWire:
 
 @given(st.sampled_from(ALL), CHUNKS, st.booleans())
 def test_any_answer_ends_a_call(call: methods.Call[Any], chunks: list[bytes], ends: bool) -> None:
-    """In the client's time, and with nothing but an error of mcr."""
+    """Within the client's time limit, with a value or an `McrError`."""
     wire = FakeWire(chunks, ends=ends)
     session = Session(Path("x"), 2.0, lambda: wire.now_s)
     for _ in range(3):
@@ -125,7 +125,7 @@ def test_any_answer_ends_a_call(call: methods.Call[Any], chunks: list[bytes], en
 
 @given(CHUNKS, st.booleans(), st.none() | st.integers(0, 9))
 def test_any_answer_ends_a_stream(chunks: list[bytes], ends: bool, after: int | None) -> None:
-    """Reading with a limit never waits longer than that and the client's time."""
+    """`read` takes no longer than its own time limit and the client's together."""
     wire = FakeWire(chunks, ends=ends)
     following = EventCursor(Session(Path("x"), 2.0, lambda: wire.now_s), None, after)
     for _ in range(5):
@@ -138,8 +138,8 @@ def test_any_answer_ends_a_stream(chunks: list[bytes], ends: bool, after: int | 
         assert wire.now_s - began_s < 8
 
 
-def test_a_flood_of_other_words_ends_with_the_time() -> None:
-    """What is no event does not prolong the waiting for one."""
+def test_other_messages_do_not_extend_the_time_limit() -> None:
+    """Messages other than events do not prolong the wait for one."""
     greeting = json.dumps({"jsonrpc": "2.0", "id": 1, "result": HELLO}).encode() + b"\n"
     result = {"sequence": 9, "oldest": 1, "missed": 0}
     subscribed = json.dumps({"jsonrpc": "2.0", "id": 2, "result": result}).encode() + b"\n"
@@ -151,7 +151,7 @@ def test_a_flood_of_other_words_ends_with_the_time() -> None:
 
 
 def test_an_endless_line() -> None:
-    """Memory is not for the other side to fill."""
+    """The client does not store a line beyond the limit."""
     wire = FakeWire([b"x" * 65536] * 257, ends=False)
     session = Session(Path("x"), 2.0, lambda: wire.now_s)
     with pytest.raises(mcr.DaemonError, match="sent a line of more than 16777216 bytes"):
@@ -177,7 +177,7 @@ def test_an_endless_line() -> None:
         b"[]",
     ],
 )
-def test_lines_that_are_none(line: bytes) -> None:
+def test_malformed_lines(line: bytes) -> None:
     """Each is refused with the reason."""
     with pytest.raises(Malformed, match=r"^a "):
         read_line(line, Hello)

@@ -1,4 +1,4 @@
-"""The commands that ask a daemon: what they print, for people and as JSON, and their exit codes."""
+"""The commands for a daemon: their output as text and as JSON, and their exit codes."""
 
 import io
 import json
@@ -34,21 +34,21 @@ Capture = pytest.CaptureFixture[str]
 
 
 class Command:
-    """Runs commands with the daemon's socket and gives what they print."""
+    """Runs commands with the daemon's socket and returns their output."""
 
     def __init__(self, path: Path, capsys: Capture) -> None:
         self._path = path
         self._capsys = capsys
 
     def __call__(self, *arguments: str, code: int = 0) -> str:
-        """Run one that ends with this code; return its output, which only success has."""
+        """Run a command that ends with this exit code; return its output (only success has any)."""
         assert main([*arguments, "--socket", str(self._path)]) == code
         out, self.err = self._capsys.readouterr()
         assert not code or out == ""
         return out
 
     def json(self, *arguments: str) -> Any:  # noqa: ANN401 -- as the protocol has it
-        """Run one with --json."""
+        """Run a command with --json."""
         return json.loads(self(*arguments, "--json"))
 
 
@@ -65,12 +65,12 @@ def proxied_command(proxy: LineProxy, capsys: Capture) -> Command:
 
 
 def rules_of(control: FakeSupervisor) -> mcr.RuleList:
-    """The rules that the control process has."""
+    """The rules of the control process."""
     with mcr.Client(control.path) as client:
         return client.rules()
 
 
-def test_rules_come_and_go(command: Command, control: FakeSupervisor, revision: int) -> None:
+def test_changes_of_rules(command: Command, control: FakeSupervisor, revision: int) -> None:
     """Added, listed, disabled, enabled, removed, each by another way to name a rule."""
     assert command("rule", "add", *A.split()) == (
         f"added {ID_A}: {A} (ttl 64): joined, no frame seen on lo\nrevision {revision + 1}\n"
@@ -96,7 +96,7 @@ def test_rules_come_and_go(command: Command, control: FakeSupervisor, revision: 
 
 
 def test_a_dry_run(command: Command, control: FakeSupervisor, revision: int) -> None:
-    """It says that nothing has changed, and nothing has."""
+    """The output says that nothing has changed, and nothing has."""
     done = command("rule", "add", A, "--disabled", "--dry-run")
     assert done.endswith(
         f"): not added (dry run)\nrevision {revision} (dry run: nothing has changed)\n"
@@ -104,10 +104,8 @@ def test_a_dry_run(command: Command, control: FakeSupervisor, revision: int) -> 
     assert (rules_of(control).rules, rules_of(control).revision) == ((), revision)
 
 
-def test_what_rule_list_prints_can_be_given_back(
-    command: Command, control: FakeSupervisor, tmp_path: Path
-) -> None:
-    """A backup: a rule that was disabled is again."""
+def test_rule_list_is_a_backup(command: Command, control: FakeSupervisor, tmp_path: Path) -> None:
+    """`rule replace` restores its output, including disabled rules."""
     command("rule", "add", A, B)
     command("rule", "disable", "feed-a")
     kept = tmp_path / "rules.json"
@@ -118,7 +116,7 @@ def test_what_rule_list_prints_can_be_given_back(
 
 
 def test_rules_from_a_toml_file(command: Command, tmp_path: Path, control: FakeSupervisor) -> None:
-    """As text, as an object, and with a switch."""
+    """As text, as an object, and with `enabled`."""
     file = tmp_path / "rules.toml"
     file.write_text(
         f'rules = ["{A}", {{rule = "{B}", enabled = false}}, {{input = {{address = "239.1.1.3",'
@@ -135,7 +133,7 @@ def test_rules_from_a_toml_file(command: Command, tmp_path: Path, control: FakeS
 def test_rules_from_standard_input(
     command: Command, monkeypatch: pytest.MonkeyPatch, control: FakeSupervisor
 ) -> None:
-    """As a pipe brings them; what is too long is not read to its end."""
+    """From a pipe; input beyond the limit is not read."""
     text = io.TextIOWrapper(io.BytesIO(f'rules = ["{A}"]'.encode()))
     monkeypatch.setattr("sys.stdin", text)
     command("rule", "replace", "--file", "-")
@@ -145,7 +143,7 @@ def test_rules_from_standard_input(
 
 
 def test_warnings_go_to_standard_error(proxied_command: Command, proxy: LineProxy) -> None:
-    """Of a change, and of counters that are not whole."""
+    """Those of a change, and the one about incomplete counters."""
     changed: dict[str, Any] = {"revision": 1, "dry_run": False, "warnings": ["mind\x1b[2J"]}
     changed |= {name: [] for name in ("added", "removed", "kept", "changed")}
     names = ("received", "matched", "wanted", "sent", "lost", "kernel_dropped_frames")
@@ -172,10 +170,10 @@ def test_warnings_go_to_standard_error(proxied_command: Command, proxy: LineProx
         (None, "cannot be read: No such file or directory"),
     ],
 )
-def test_files_that_hold_no_rules(
+def test_files_without_rules(
     content: bytes | None, expected: str, command: Command, tmp_path: Path
 ) -> None:
-    """One line, and nothing is asked."""
+    """One line of error, and no request."""
     file = tmp_path / "rules"
     if content is not None:
         file.write_bytes(content)
@@ -202,7 +200,7 @@ def test_stats(command: Command, control: FakeSupervisor, revision: int) -> None
 
 
 def test_workers(command: Command, control: FakeSupervisor) -> None:
-    """How each is, and how the last one died."""
+    """The state of each, and its last death."""
     command("stats")
     control.kill_worker(0, missed_frames=40)
     wait_until(lambda: command("stats") and "missed" in command("workers"))
@@ -214,7 +212,7 @@ def test_workers(command: Command, control: FakeSupervisor) -> None:
 
 
 def test_interfaces(command: Command, proxied_command: Command, proxy: LineProxy) -> None:
-    """What each is and has."""
+    """The properties of each."""
     (known,) = (each for each in _native.interfaces() if each.name == "lo")
     (loopback,) = (
         each for each in command.json("interfaces")["interfaces"] if each["name"] == "lo"
@@ -230,7 +228,7 @@ def test_interfaces(command: Command, proxied_command: Command, proxy: LineProxy
 
 
 def test_log_levels(command: Command) -> None:
-    """Shown, set, set for one, and back."""
+    """Shown, set, set for one facility, and reset."""
     assert command("log-level").splitlines()[1] == "(all others)  info"
     assert "rules         debug" in command("log-level", "debug", "--facility", "rules")
     assert command.json("log-level", "error")["global"] == "error"
@@ -241,7 +239,7 @@ def test_log_levels(command: Command) -> None:
 def test_ping_version_and_shutdown(
     proxied_command: Command, proxy: LineProxy, control: FakeSupervisor, revision: int
 ) -> None:
-    """A daemon that is well, which one it is, and its end."""
+    """The daemon works, its version is shown, and it shuts down."""
     command = proxied_command
     well = f"revision {revision}, 1 of 1 workers running, up for "
     assert re.search(rf"{well}(\d+ s|\d+ min \d+ s)\n", command("ping"))
@@ -259,7 +257,7 @@ def test_ping_version_and_shutdown(
 def test_version_without_a_daemon(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Capture
 ) -> None:
-    """That none runs is no failure."""
+    """It is no failure that no daemon runs."""
     monkeypatch.setattr("mcr.client.sync.default_socket", lambda: tmp_path / "mcr.sock")
     assert main(["version"]) == 0
     own, none = capsys.readouterr().out.splitlines()
@@ -270,7 +268,7 @@ def test_version_without_a_daemon(
 
 
 def test_events(command: Command, control: FakeSupervisor) -> None:
-    """A line for each, from where it is asked, of the kinds that are asked."""
+    """One line for each event of the requested kinds, from the requested number on."""
     with RawClient(control.path) as client:
         before = client.call("hello", protocol=1)["sequence"]
         client.call("rules.add", rules=[A])
@@ -289,10 +287,8 @@ def test_events(command: Command, control: FakeSupervisor) -> None:
         assert client.line()["params"] == only
 
 
-def test_events_write_nothing_that_a_terminal_obeys(
-    proxied_command: Command, proxy: LineProxy
-) -> None:
-    """Others have named what events tell of."""
+def test_events_are_escaped(proxied_command: Command, proxy: LineProxy) -> None:
+    """Control characters in names cannot reach the terminal."""
     about = {"sequence": 7, "at": 1.5, "kind": "worker", "event": "died", "text": "it died\x1b[2J"}
     event = {"jsonrpc": "2.0", "method": "event", "params": about}
 
@@ -333,7 +329,7 @@ def test_events_write_nothing_that_a_terminal_obeys(
         (["events", "--count", "0"], 2, "'--count': Input should be greater than or equal to 1"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(
+def test_errors_are_one_line(
     arguments: list[str],
     code: int,
     expected: str,
@@ -341,7 +337,7 @@ def test_what_is_wrong_is_said_in_one_line(
     revision: int,
     capsys: Capture,
 ) -> None:
-    """On standard error, with the exit code of its kind."""
+    """On standard error, with the exit code for the error."""
     place = [] if arguments == ["rule"] else ["--socket", str(control.path)]
     assert main([*arguments, *place]) == code
     out, err = capsys.readouterr()
@@ -352,8 +348,8 @@ def test_what_is_wrong_is_said_in_one_line(
 
 
 @pytest.mark.parametrize("arguments", [["stats", "--watch"], ["events", "--after", "0"]])
-def test_ctrl_c_ends_what_runs_on(arguments: list[str], control: FakeSupervisor) -> None:
-    """It is how such a command ends: exit code 0, no traceback."""
+def test_ctrl_c_ends_endless_commands(arguments: list[str], control: FakeSupervisor) -> None:
+    """That is their regular end: exit code 0, no traceback."""
     words = [str(MCR), *arguments, "--json", "--socket", str(control.path)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:
@@ -367,7 +363,7 @@ def test_ctrl_c_ends_what_runs_on(arguments: list[str], control: FakeSupervisor)
 
 
 def test_watching_on_a_terminal(control: FakeSupervisor) -> None:
-    """The live table comes, with the rule's state."""
+    """The live table appears, with the rule's state."""
     with mcr.Client(control.path) as client:
         client.add_rule(A)
     own, theirs = pty.openpty()
@@ -392,8 +388,8 @@ def test_watching_on_a_terminal(control: FakeSupervisor) -> None:
 
 
 @pytest.mark.parametrize("width", [20, 40, 80, 140, 400])
-def test_no_terminal_cuts_a_rule(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A table where it fits, else a line for each cell, which is never shortened."""
+def test_narrow_terminals_cut_no_rule(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table where it fits, else one line for each cell, never truncated."""
 
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
@@ -415,5 +411,5 @@ def test_no_terminal_cuts_a_rule(width: int, monkeypatch: pytest.MonkeyPatch) ->
     [(0.2, "0 s"), (61, "1 min 1 s"), (7384.2, "2 h 3 min"), (90_000, "1 d 1 h")],
 )
 def test_spans(seconds: float, text: str) -> None:
-    """Two units say enough."""
+    """Two units are enough."""
     assert output.span(seconds) == text

@@ -1,4 +1,4 @@
-"""Streams of events: live, replayed, and over what happens to the daemon."""
+"""Streams of events: live, replayed, and across restarts of the daemon."""
 
 import asyncio
 import threading
@@ -27,7 +27,7 @@ def last_event(control: FakeSupervisor) -> int:
 
 
 def notes(control: FakeSupervisor, count: int) -> list[str]:
-    """Make so many events happen; return their texts."""
+    """Cause this many events; return their texts."""
     before = last_event(control)
     texts = [control.note() for _ in range(count)]
     wait_until(lambda: last_event(control) == before + count)
@@ -43,7 +43,7 @@ def until_text(events: Iterator[mcr.Event], text: str) -> list[mcr.Event]:
 
 
 def test_events(client: mcr.Client, control: FakeSupervisor) -> None:
-    """What happens after the subscription, of the kinds that were asked for."""
+    """Events after the subscription, of the requested kinds."""
     before = last_event(control)
     with client.events(["rule", "worker"]) as events:
         assert events.read(0.05) is None
@@ -58,8 +58,8 @@ def test_events(client: mcr.Client, control: FakeSupervisor) -> None:
         assert events.read(0.05) is None
 
 
-def test_events_from_before(client: mcr.Client, control: FakeSupervisor) -> None:
-    """The replay begins after the number, and what is gone is told first."""
+def test_events_are_replayed(client: mcr.Client, control: FakeSupervisor) -> None:
+    """The replay begins after the number, with a gap for the unavailable events."""
     notes(control, 2)
     known = last_event(control)
     notes(control, 3)
@@ -77,10 +77,10 @@ def test_events_from_before(client: mcr.Client, control: FakeSupervisor) -> None
         assert event.text == text
 
 
-def test_events_over_a_restart(
+def test_events_across_a_restart(
     proxied: mcr.Client, proxy: LineProxy, control: FakeSupervisor
 ) -> None:
-    """The stream goes on after what was heard last; what nobody kept is a gap."""
+    """The stream continues after the last event received; lost events are a gap."""
     with proxied.events() as events:
         assert events.read(0.01) is None
         heard = until_text(events, control.note())
@@ -100,7 +100,7 @@ def test_events_over_a_restart(
 
 
 def test_events_of_another_daemon(tmp_path: Path, opened: Opener) -> None:
-    """One that counts from the beginning is a new one, and nobody knows what was missed."""
+    """A daemon with lower numbers is another one: the gap has no count."""
     with control_process(tmp_path, name="s") as first:
         notes(first, 20)
         client = opened(first.path)
@@ -115,7 +115,7 @@ def test_events_of_another_daemon(tmp_path: Path, opened: Opener) -> None:
 
 
 def test_a_gap_in_the_stream(proxied: mcr.Client, proxy: LineProxy) -> None:
-    """A reader that was too slow is told how many it missed."""
+    """A slow reader gets the number of missed events."""
     with proxied.events() as events:
         assert events.read(0.01) is None
         about = {"at": 1.5, "kind": "gap", "text": "7 events were dropped"}
@@ -129,7 +129,7 @@ def test_a_gap_in_the_stream(proxied: mcr.Client, proxy: LineProxy) -> None:
 
 
 def test_events_end_with_the_daemon(proxy: LineProxy, opened: Opener) -> None:
-    """After the client's time, with the sentence for a missing daemon."""
+    """After the client's time limit, with the error for a missing daemon."""
     with opened(proxy.path, timeout_s=0.3).events() as events:
         assert events.read(0.01) is None
         proxy.stop()
@@ -138,7 +138,7 @@ def test_events_end_with_the_daemon(proxy: LineProxy, opened: Opener) -> None:
 
 
 def test_a_closed_stream(client: mcr.Client) -> None:
-    """It has no more events, and reading it is a mistake."""
+    """It has no more events, and `read` raises an error."""
     events = client.events()
     assert events.read(0.01) is None
     events.close()
@@ -149,7 +149,7 @@ def test_a_closed_stream(client: mcr.Client) -> None:
 
 
 def test_a_stream_that_another_thread_closes(control: FakeSupervisor) -> None:
-    """The one who waits comes to an end."""
+    """The waiting thread returns."""
     with mcr.Client(control.path) as client:
         events = client.events()
         seen: list[str] = []
@@ -163,7 +163,7 @@ def test_a_stream_that_another_thread_closes(control: FakeSupervisor) -> None:
 
 
 def test_a_stream_that_another_task_closes(control: FakeSupervisor) -> None:
-    """The one who waits comes to an end."""
+    """The waiting task returns."""
 
     async def listen() -> tuple[list[str], str]:
         async with mcr.AsyncClient(control.path) as client, client.events() as events:
@@ -189,7 +189,7 @@ def test_a_stream_that_another_task_closes(control: FakeSupervisor) -> None:
 def test_an_interrupted_read_loses_no_event(
     control: FakeSupervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An exception of a signal handler comes when the bytes are there, and nobody has them yet."""
+    """A signal handler raises after the bytes have arrived and before `read` returns."""
     take = Wire._execute
 
     def take_and_be_interrupted(wire: Wire, step: Step) -> bytes | None:
@@ -209,7 +209,7 @@ def test_an_interrupted_read_loses_no_event(
 
 
 def test_a_cancelled_read_loses_no_event(control: FakeSupervisor) -> None:
-    """It is cancelled in the very turn of the loop in which the bytes come."""
+    """It is cancelled in the iteration of the event loop in which the bytes arrive."""
 
     async def follow() -> None:
         with RawClient(control.path) as other:

@@ -1,4 +1,4 @@
-"""Every method of both clients: what is asked, and the value that comes back."""
+"""Every method of both clients: its request and its result."""
 
 import inspect
 import json
@@ -32,14 +32,12 @@ Patch = pytest.MonkeyPatch
 
 
 def read_object(given: dict[str, Any]) -> mcr.Rule:
-    """The rule that an object of the protocol means to the daemon."""
+    """Parse an object of the protocol as the daemon does."""
     return read_entry(given, enabled=True).rule
 
 
-def test_a_rule_from_its_coming_to_its_going(
-    proxied: mcr.Client, proxy: LineProxy, revision: int
-) -> None:
-    """Added, listed, looked up, disabled, enabled, removed: each answer is a value."""
+def test_the_life_of_a_rule(proxied: mcr.Client, proxy: LineProxy, revision: int) -> None:
+    """Added, listed, returned, disabled, enabled, removed: each result is a value."""
     client = proxied
     added = client.add_rules([A, mcr.Rule.parse(B)])
     assert added.revision == revision + 1
@@ -65,7 +63,7 @@ def test_a_rule_from_its_coming_to_its_going(
 
 
 def test_all_values(client: mcr.Client, control: FakeSupervisor, revision: int) -> None:
-    """Whatever can be asked comes back typed."""
+    """Every result has its type."""
     (rule,) = client.add_rule(A).added
     control.workers[0].counts, control.workers[0].losses = {rule.id: 10}, {rule.id: 1}
     pong = client.ping()
@@ -91,7 +89,7 @@ def test_all_values(client: mcr.Client, control: FakeSupervisor, revision: int) 
 
 
 def test_a_worker_that_died(client: mcr.Client, control: FakeSupervisor) -> None:
-    """When, of what, for how long its flows stood still, and what they missed meanwhile."""
+    """The time and cause, the duration of the outage, and the missed frames."""
     client.stats()
     began_s = time.time()
     control.kill_worker(0, missed_frames=40)
@@ -113,7 +111,7 @@ def test_a_worker_that_died(client: mcr.Client, control: FakeSupervisor) -> None
 
 
 def test_the_interfaces_of_this_host(client: mcr.Client) -> None:
-    """As the kernel tells them."""
+    """As the kernel reports them."""
     told, known = client.interfaces(), _native.interfaces()
     assert [each.name for each in told] == [each.name for each in known]
     loopback, expected = (next(x for x in each if x.name == "lo") for each in (told, known))
@@ -125,7 +123,7 @@ def test_the_interfaces_of_this_host(client: mcr.Client) -> None:
 
 
 def test_a_host_name_with_another_address(proxied: mcr.Client, proxy: LineProxy) -> None:
-    """What it was and what it is."""
+    """The old and the new addresses."""
     change = {"host": "studio.example", "before": ["192.0.2.7"], "after": ["192.0.2.8"]}
     result = {"changes": [{**change, "error": None}], "revision": 3}
     proxy.script = answering({"hosts.resolve": result}.get)
@@ -134,7 +132,7 @@ def test_a_host_name_with_another_address(proxied: mcr.Client, proxy: LineProxy)
 
 
 def test_a_transaction(client: mcr.Client, revision: int) -> None:
-    """What `rules` has answered can be changed and given back; what is stale is refused."""
+    """The result of `rules` can be changed and sent back; an outdated revision is refused."""
     client.add_rules([A, B])
     client.disable_rule("feed-a")
     before = client.rules()
@@ -152,7 +150,7 @@ def test_a_transaction(client: mcr.Client, revision: int) -> None:
 
 @pytest.mark.parametrize("name", [each for each in vars(mcr.Client) if not each.startswith("_")])
 def test_both_clients_have_the_same_methods(name: str) -> None:
-    """Of the same arguments, the same result and the same words."""
+    """With the same arguments, results and documentation."""
     one, other = getattr(mcr.Client, name), getattr(mcr.AsyncClient, name)
     assert inspect.signature(one).parameters.keys() == inspect.signature(other).parameters.keys()
     assert one.__doc__
@@ -163,15 +161,15 @@ def test_both_clients_have_the_same_methods(name: str) -> None:
 
 
 @pytest.mark.parametrize("timeout_s", [0, -1, float("nan"), float("inf")])
-def test_a_time_that_cannot_be(timeout_s: float) -> None:
-    """Both clients refuse it before anything happens."""
+def test_invalid_time_limits(timeout_s: float) -> None:
+    """Both clients refuse them at once."""
     for kind in (mcr.Client, mcr.AsyncClient):
         with pytest.raises(ValueError, match="timeout_s"):
             kind("x", timeout_s=timeout_s)
 
 
 def test_a_closed_client(client: mcr.Client) -> None:
-    """Twice is once, and then no more."""
+    """`close` is idempotent, and later requests fail."""
     client.ping()
     client.close()
     client.close()
@@ -200,7 +198,7 @@ def test_many_threads(proxy: LineProxy) -> None:
 
 @given(KERNEL_INTERFACES, KERNEL_INTERFACES)
 def test_every_interface_name_can_be_sent(one: str, other: str) -> None:
-    """As text where text can hold it, else as an object, which says the same."""
+    """As text where possible, otherwise as an equivalent object."""
     rule = mcr.Rule(
         mcr.Input("239.1.0.0/30", range(5000, 5003), interface=one, sources=["10.0.0.5"], vlan=7),
         [mcr.Output("239.2.0.0/30", range(6000, 6003), interface=other, ttl="keep", loop=False)],
@@ -216,7 +214,7 @@ def test_every_interface_name_can_be_sent(one: str, other: str) -> None:
 def test_objects_hold_every_option(
     loop: bool | None, ttl: int, dscp: int | Literal["keep"]
 ) -> None:
-    """What is not the default is said."""
+    """All values that differ from the defaults are sent."""
     output = mcr.Output(
         "192.0.2.7",
         7000,
@@ -233,21 +231,21 @@ def test_objects_hold_every_option(
 
 
 def test_a_lone_rule_is_no_sequence() -> None:
-    """A mistake that would send one rule for each letter."""
+    """A string would otherwise be taken for a sequence of rules."""
     for call in (methods.add_rules, methods.replace_rules, methods.remove_rules, methods.stats):
         with pytest.raises(TypeError, match=r"write \[rule\] for a single one"):
             call(A)
 
 
-def test_a_request_beyond_all_bounds(client: mcr.Client) -> None:
-    """It is refused here, before a daemon would cut the connection."""
+def test_a_request_that_is_too_long(client: mcr.Client) -> None:
+    """The client refuses it; the daemon would close the connection."""
     with pytest.raises(mcr.McrError, match="the daemon accepts 16777216: send fewer"):
         client.add_rule("x" * (17 << 20))
     assert client.ping()
 
 
 def test_only_root_may_listen_at_the_path_of_root(proxy: LineProxy, monkeypatch: Patch) -> None:
-    """At a path that nobody chose a stranger learns nothing."""
+    """At a default path nothing is sent to a process of another user."""
     with mcr.Client(proxy.path) as client:
         monkeypatch.setattr(connect, "trusted_users", lambda _: {12_345})
         with pytest.raises(mcr.RightsError, match="belongs to the user"):
@@ -255,8 +253,8 @@ def test_only_root_may_listen_at_the_path_of_root(proxy: LineProxy, monkeypatch:
         assert proxy.methods == []
 
 
-def test_whom_to_trust(monkeypatch: Patch, tmp_path: Path) -> None:
-    """At /run/mcr root alone, at a user's default path also that user; else whoever is named."""
+def test_trusted_users(monkeypatch: Patch, tmp_path: Path) -> None:
+    """Root at /run/mcr; also the user at their default path; anyone at a named path."""
     assert connect.trusted_users(Path("/run/mcr/mcr.sock")) == {0}
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
@@ -266,7 +264,7 @@ def test_whom_to_trust(monkeypatch: Patch, tmp_path: Path) -> None:
 
 
 def test_the_blocking_client_loads_no_asyncio(path: Path) -> None:
-    """Nor anything else that it does not need."""
+    """Nor other modules that it does not need."""
     code = f"""
 import sys, mcr
 try: mcr.Client({str(path)!r}).ping()

@@ -1,4 +1,4 @@
-"""What the clients do when the daemon restarts, keeps silent or is not there."""
+"""Clients of a daemon that restarts, is silent or does not run."""
 
 import asyncio
 import errno
@@ -23,7 +23,7 @@ B = "239.1.1.2%lo:5001 to 239.2.0.2%lo:6001,ttl=8 127.0.0.1:7001"
 
 
 def test_no_daemon(opened: Opener, path: Path) -> None:
-    """Three ways in which nobody can be there, and each is said at once."""
+    """No socket, a stale socket, a file that is no socket: each has its error, at once."""
     began_s = time.monotonic()
     with pytest.raises(mcr.DaemonError) as error:
         opened(path).ping()
@@ -41,8 +41,8 @@ def test_no_daemon(opened: Opener, path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["x" * 200, "mcr\0sock"])
-def test_a_path_that_cannot_be(name: str) -> None:
-    """Nothing but an error of mcr."""
+def test_an_invalid_path(name: str) -> None:
+    """The error is an `McrError`."""
     with (
         mcr.Client(name) as client,
         pytest.raises(mcr.DaemonError, match=r"cannot connect to|no daemon"),
@@ -50,10 +50,10 @@ def test_a_path_that_cannot_be(name: str) -> None:
         client.ping()
 
 
-def test_reading_goes_on_after_a_restart(
+def test_reading_continues_after_a_restart(
     proxied: mcr.Client, proxy: LineProxy, control: FakeSupervisor
 ) -> None:
-    """The control process was replaced between two questions: the client does not notice."""
+    """Control was replaced between two requests: the client reconnects."""
     proxied.add_rule(A)
     control.restart_control()
     assert len(proxied.rules()) == 1
@@ -63,7 +63,7 @@ def test_reading_goes_on_after_a_restart(
 def test_a_change_that_was_not_sent_is_made(
     proxied: mcr.Client, proxy: LineProxy, control: FakeSupervisor, revision: int
 ) -> None:
-    """Over a connection that had ended before nothing was asked, so it can be asked again."""
+    """The connection had ended before the request, so the client sends it again."""
     proxied.ping()
     control.restart_control()
     assert proxied.add_rule(A).revision == revision + 1
@@ -73,7 +73,7 @@ def test_a_change_that_was_not_sent_is_made(
 def test_a_change_without_an_answer_is_left_in_doubt(
     proxied: mcr.Client, proxy: LineProxy, revision: int
 ) -> None:
-    """Never made twice: the caller is told what to look at."""
+    """It is not repeated: the error says what to compare."""
     proxied.add_rule(A)
     proxy.script = hanging_up("rules.add")
     with pytest.raises(mcr.DaemonError) as error:
@@ -89,7 +89,7 @@ def test_a_change_without_an_answer_is_left_in_doubt(
 
 
 def hanging_up(method: str) -> Script:
-    """End the connection of a client that calls this method."""
+    """A script that ends the connection of a client that calls this method."""
 
     def script(line: bytes, connection: socket.socket) -> bool:
         is_called: bool = json.loads(line)["method"] == method
@@ -100,10 +100,10 @@ def hanging_up(method: str) -> Script:
     return script
 
 
-def test_it_waits_for_a_daemon_on_its_way_back(
+def test_the_client_waits_for_a_restarted_daemon(
     proxied: mcr.Client, proxy: LineProxy, opened: Opener
 ) -> None:
-    """As after an update: no socket for a while, then another daemon on the same path."""
+    """As after an update: no socket for a while, then another daemon at the same path."""
     proxied.ping()
     proxy.stop()
     timer = threading.Timer(0.3, proxy.start)
@@ -118,7 +118,7 @@ def test_it_waits_for_a_daemon_on_its_way_back(
 
 
 def test_a_silent_daemon(proxy: LineProxy, opened: Opener) -> None:
-    """The time is kept, and a late answer is never taken for the next question's."""
+    """The time limit holds, and a late answer is not taken for the next request's."""
     client = opened(proxy.path, timeout_s=0.2)
     client.ping()
     held: list[tuple[bytes, socket.socket]] = []
@@ -139,7 +139,7 @@ def test_a_silent_daemon(proxy: LineProxy, opened: Opener) -> None:
 
 
 def test_a_change_and_a_silent_daemon(proxy: LineProxy, opened: Opener) -> None:
-    """It may still be made; that is said."""
+    """The error says that the change may have been made."""
     client = opened(proxy.path, timeout_s=0.2)
     proxy.script = lambda line, _: b"rules.add" in line
     with pytest.raises(mcr.DaemonError, match=r"did not answer within 0\.2 s; the change may or"):
@@ -149,7 +149,7 @@ def test_a_change_and_a_silent_daemon(proxy: LineProxy, opened: Opener) -> None:
 def test_a_greeting_that_is_refused(
     proxied: mcr.Client, proxy: LineProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another protocol: the daemon's sentence, and nothing is asked."""
+    """Another protocol: the daemon's error, and no further request."""
     with monkeypatch.context() as later:
         later.setattr("mcr.client.methods.PROTOCOL", 2)
         with pytest.raises(mcr.DaemonError, match="this daemon speaks protocol 1, not 2"):
@@ -160,8 +160,8 @@ def test_a_greeting_that_is_refused(
         proxied.ping()
 
 
-def test_unasked_words_are_passed_over(proxied: mcr.Client, proxy: LineProxy) -> None:
-    """A notification before the answer, and an answer that comes in single bytes."""
+def test_unrequested_messages_are_skipped(proxied: mcr.Client, proxy: LineProxy) -> None:
+    """A notification before the answer, and an answer in single bytes."""
 
     def drip(line: bytes, connection: socket.socket) -> bool:
         asked = json.loads(line)
@@ -179,7 +179,7 @@ def test_unasked_words_are_passed_over(proxied: mcr.Client, proxy: LineProxy) ->
 
 
 def test_a_task_that_is_cancelled(proxy: LineProxy, revision: int) -> None:
-    """The next question gets its own answer."""
+    """The next request gets its own answer."""
     proxy.script = lambda line, _: b"ping" in line
 
     async def cancel_and_ask() -> int:
@@ -192,7 +192,7 @@ def test_a_task_that_is_cancelled(proxy: LineProxy, revision: int) -> None:
 
 
 def test_refusals_are_exceptions(proxied: mcr.Client, proxy: LineProxy) -> None:
-    """With the daemon's sentence, and the field where there is one."""
+    """With the daemon's message, and the field where there is one."""
     with pytest.raises(mcr.RuleError) as refused:
         proxied.add_rules(["239.1.1.1%lo:0 to 127.0.0.1:7001", "x to y:1"])
     fields = [problem.field for problem in refused.value.problems]
@@ -219,7 +219,7 @@ def test_refusals_are_exceptions(proxied: mcr.Client, proxy: LineProxy) -> None:
 
 
 def refusing(error: object, *, known: bool = True) -> Script:
-    """Answer all but greetings with this error; with `known` off all, as if no id could be read."""
+    """A script that refuses all but greetings; with `known` off all, without a request's id."""
 
     def script(line: bytes, connection: socket.socket) -> bool:
         asked = json.loads(line)
@@ -232,18 +232,18 @@ def refusing(error: object, *, known: bool = True) -> Script:
     return script
 
 
-def test_the_end_of_a_daemon_without_an_answer(proxied: mcr.Client, proxy: LineProxy) -> None:
-    """Nobody asks twice for it, and its words are no change's."""
+def test_a_shutdown_without_an_answer(proxied: mcr.Client, proxy: LineProxy) -> None:
+    """It is not repeated, and its error does not speak of a change."""
     proxy.script = hanging_up("shutdown")
     with pytest.raises(mcr.DaemonError, match="without an answer; it may be shutting down"):
         proxied.shutdown()
     assert proxy.methods.count("shutdown") == 1
 
 
-def test_a_user_is_told_of_the_daemon_of_root(
+def test_the_error_names_the_daemon_of_root(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who started one with sudo and asks without it."""
+    """For users who started the daemon with sudo and run a command without it."""
     own, roots = tmp_path / "own.sock", tmp_path / "root.sock"
     monkeypatch.setattr("mcr.client.session.default_socket", lambda: own)
     monkeypatch.setattr("mcr.client.session.ROOT_SOCKET", roots)
@@ -257,7 +257,7 @@ def test_a_user_is_told_of_the_daemon_of_root(
 
 @contextmanager
 def listening(path: Path, backlog: int, serve: Callable[[socket.socket], None]) -> Iterator[None]:
-    """Something that is no daemon: `serve` gets each connection that is accepted."""
+    """A socket of another program: `serve` gets each accepted connection."""
     stop = threading.Event()
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
@@ -281,7 +281,7 @@ def listening(path: Path, backlog: int, serve: Callable[[socket.socket], None]) 
 
 
 def test_a_connection_that_ends_at_once(path: Path, opened: Opener) -> None:
-    """It is no daemon that is well; nothing is waited for."""
+    """The client does not wait for another attempt."""
     began_s = time.monotonic()
     with (
         listening(path, 8, lambda _: None),
@@ -292,7 +292,7 @@ def test_a_connection_that_ends_at_once(path: Path, opened: Opener) -> None:
 
 
 def test_a_refusal_before_the_request_was_read(path: Path, opened: Opener) -> None:
-    """The words that came before the end are what the user reads."""
+    """The user reads the error that was sent before the connection ended."""
     refusal = {"jsonrpc": "2.0", "id": None, "error": {"code": -32007, "message": "not you"}}
 
     def refuse(connection: socket.socket) -> None:
@@ -303,7 +303,7 @@ def test_a_refusal_before_the_request_was_read(path: Path, opened: Opener) -> No
 
 
 def test_a_daemon_that_reads_nothing(proxy: LineProxy, opened: Opener) -> None:
-    """A request that never arrived as a whole was not carried out: there is no doubt."""
+    """An incomplete request was not executed, so the error expresses no doubt."""
     release = threading.Event()
 
     def greet_and_sleep(line: bytes, connection: socket.socket) -> bool:
@@ -319,8 +319,8 @@ def test_a_daemon_that_reads_nothing(proxy: LineProxy, opened: Opener) -> None:
         release.set()
 
 
-def test_a_full_queue_of_connections(path: Path, opened: Opener) -> None:
-    """It is waited for room, in the client's time; being full is no being gone."""
+def test_a_full_backlog(path: Path, opened: Opener) -> None:
+    """The client retries within its time limit."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen(0)
@@ -340,7 +340,7 @@ def test_a_full_queue_of_connections(path: Path, opened: Opener) -> None:
 
 
 def test_a_daemon_of_another_protocol(proxied: mcr.Client, proxy: LineProxy) -> None:
-    """One that greets all the same, with its own number."""
+    """It answers the greeting with its own version."""
     result: dict[str, object] = {"protocol": 9, "server": "mcr 9", "pid": 1, "revision": 0}
     result |= {"ingress": "udp", "workers": 1, "sequence": 0}
     proxy.script = answering(lambda _: result)
@@ -349,7 +349,7 @@ def test_a_daemon_of_another_protocol(proxied: mcr.Client, proxy: LineProxy) -> 
 
 
 def test_no_right_to_connect(opened: Opener, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The group of the socket is what helps."""
+    """The error suggests the socket's group."""
 
     def refuse(_: Path) -> socket.socket:
         raise PermissionError(errno.EACCES, "Permission denied")

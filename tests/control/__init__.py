@@ -1,1 +1,1 @@
-"""Tests of the control process, with workers and a supervisor that only play."""
+"""Tests of the control process, with fake workers and a fake supervisor."""

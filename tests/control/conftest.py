@@ -1,4 +1,4 @@
-"""Control processes with fake workers, and clients of them."""
+"""Control processes with fake workers, and their clients."""
 
 import tempfile
 from collections.abc import Iterator
@@ -12,14 +12,14 @@ from tests.support.raw_client import RawClient
 
 @pytest.fixture(scope="module", autouse=True)
 def _no_threads_stay() -> Iterator[None]:
-    """What a fake leaves running would take a later test's signals."""
+    """A thread of a fake that is left running would receive signals of later tests."""
     yield
     FakeWorker.end_all()
 
 
 @pytest.fixture
 def directory() -> Iterator[Path]:
-    """Where sockets go: a path of pytest's own may be too long for one."""
+    """A short path for sockets: pytest's own may exceed the limit."""
     with tempfile.TemporaryDirectory(prefix="mcr-", dir="/tmp") as made:
         yield Path(made)
 
@@ -49,6 +49,6 @@ def _shared(_no_threads_stay: None) -> Iterator[FakeSupervisor]:
 
 @pytest.fixture
 def reader(_shared: FakeSupervisor) -> Iterator[RawClient]:
-    """A client for a test that changes nothing: the module has one control process for all."""
+    """A client for tests that change nothing; they share one control process."""
     with RawClient(_shared.path) as made:
         yield made

@@ -1,4 +1,4 @@
-"""Clients that are idle, slow, huge or malicious: nobody else waits for them."""
+"""Clients that are idle, slow, huge or malicious delay no other client."""
 
 import contextlib
 import json
@@ -53,7 +53,7 @@ LINES = st.one_of(
 
 @pytest.fixture(scope="module")
 def attacked() -> Iterator[FakeSupervisor]:
-    """One control process for all of it."""
+    """One control process for all attacks."""
     with (
         tempfile.TemporaryDirectory(prefix="mcr-", dir="/tmp") as directory,
         control_process(Path(directory)) as supervisor,
@@ -63,8 +63,10 @@ def attacked() -> Iterator[FakeSupervisor]:
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(LINES, max_size=5), st.booleans())
-def test_any_bytes_delay_nobody(attacked: FakeSupervisor, lines: list[bytes], half: bool) -> None:
-    """Each line that wants an answer gets one, and others theirs in time."""
+def test_any_bytes_delay_no_client(
+    attacked: FakeSupervisor, lines: list[bytes], half: bool
+) -> None:
+    """Each line that wants an answer gets one, and other clients theirs in time."""
     with RawClient(attacked.path) as other, RawClient(attacked.path) as client:
         other.call("ping")
         with contextlib.suppress(OSError):
@@ -85,15 +87,15 @@ def test_any_bytes_delay_nobody(attacked: FakeSupervisor, lines: list[bytes], ha
 
 
 def send_all(path: Path, data: bytes) -> None:
-    """Send this, and wait for the end of all answers."""
+    """Send these bytes, and wait until all answers have ended."""
     with RawClient(path) as client, contextlib.suppress(OSError):
         client.send(data)
         client.socket.shutdown(socket.SHUT_WR)
         assert client.is_closed()
 
 
-def test_an_endless_line_is_cut_off(attacked: FakeSupervisor) -> None:
-    """At the limit, with an error that says so."""
+def test_an_endless_line_is_refused(attacked: FakeSupervisor) -> None:
+    """At the limit, with an error."""
 
     def work() -> None:
         with RawClient(attacked.path) as client:
@@ -111,8 +113,8 @@ def test_an_endless_line_is_cut_off(attacked: FakeSupervisor) -> None:
     "unit",
     [b"[],", b"{},", b'"x",', b"1,", b'"\\u0041\\n",', b"[" * 1000, b"12345678901234567890,"],
 )
-def test_huge_lines_delay_nobody(attacked: FakeSupervisor, unit: bytes) -> None:
-    """Whatever they are full of, and though several send them."""
+def test_huge_lines_delay_no_client(attacked: FakeSupervisor, unit: bytes) -> None:
+    """Whatever they contain, and if several clients send them."""
     line = b'{"jsonrpc":"2.0","id":1,"method":"rules.add","params":{"rules":['
     line += unit * ((LINE_BYTES - len(line) - 10) // len(unit)) + b"1]}}\n"
 
@@ -132,7 +134,7 @@ def test_huge_lines_delay_nobody(attacked: FakeSupervisor, unit: bytes) -> None:
 
 
 def test_a_thousand_connections(attacked: FakeSupervisor) -> None:
-    """The longest idle make room; a newcomer is served."""
+    """The connections idle the longest are closed for new ones."""
     clients: list[RawClient] = []
     try:
         began_s = time.perf_counter()
@@ -150,8 +152,8 @@ def test_a_thousand_connections(attacked: FakeSupervisor) -> None:
             client.socket.close()
 
 
-def test_subscribers_are_not_sent_away_for_newcomers(attacked: FakeSupervisor) -> None:
-    """Where nobody is idle, it is the newcomer that is turned away."""
+def test_subscribers_stay_connected(attacked: FakeSupervisor) -> None:
+    """If no connection is idle, the new one is refused."""
     clients: list[RawClient] = []
     try:
         for _ in range(limits.CONNECTIONS):
@@ -167,7 +169,7 @@ def test_subscribers_are_not_sent_away_for_newcomers(attacked: FakeSupervisor) -
 
 
 def test_a_lack_of_descriptors_is_waited_out(attacked: FakeSupervisor) -> None:
-    """Open connections stay served, and nothing spins."""
+    """Open connections are served, and control does not spin."""
     pid = attacked.process.pid
     limit = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     with RawClient(attacked.path) as client:
@@ -191,13 +193,13 @@ def test_a_lack_of_descriptors_is_waited_out(attacked: FakeSupervisor) -> None:
 
 
 def cpu_s(pid: int) -> float:
-    """What a process has used of a CPU."""
+    """The CPU time that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def test_a_subscriber_that_never_reads(attacked: FakeSupervisor) -> None:
-    """It costs the daemon a bounded number of events, and is told how many it missed."""
+    """It costs a bounded number of events, and the number of missed ones is reported."""
     worker = attacked.workers[0]
     with RawClient(attacked.path) as deaf, RawClient(attacked.path) as client:
         deaf.call("events.subscribe", kinds=["interface"])
@@ -223,7 +225,7 @@ def test_a_subscriber_that_never_reads(attacked: FakeSupervisor) -> None:
 
 
 def test_pipelined_requests_wait_for_their_turn(attacked: FakeSupervisor) -> None:
-    """In order; a client that sends thousands is read no faster than it is answered."""
+    """In order; of thousands, only as many are read as are answered."""
     ping = {"jsonrpc": "2.0", "method": "ping"}
     lines = b"".join(json.dumps(ping | {"id": n}).encode() + b"\n" for n in range(20_000))
 
@@ -237,7 +239,7 @@ def test_pipelined_requests_wait_for_their_turn(attacked: FakeSupervisor) -> Non
     undelayed(attacked.path, work)
 
 
-def test_blank_lines_are_nothing(attacked: FakeSupervisor) -> None:
+def test_blank_lines_are_ignored(attacked: FakeSupervisor) -> None:
     """However many."""
 
     def work() -> None:
@@ -248,8 +250,8 @@ def test_blank_lines_are_nothing(attacked: FakeSupervisor) -> None:
     undelayed(attacked.path, work)
 
 
-def test_mistakes_are_not_logged(attacked: FakeSupervisor) -> None:
-    """Clients fill no log."""
+def test_errors_of_clients_are_not_logged(attacked: FakeSupervisor) -> None:
+    """So that clients cannot fill the log."""
     before = attacked.said()
     with RawClient(attacked.path) as client:
         client.error("rules.add", rules=["nonsense"])
@@ -260,8 +262,8 @@ def test_mistakes_are_not_logged(attacked: FakeSupervisor) -> None:
 
 
 @pytest.mark.timeout(240)
-def test_ten_thousand_rules_delay_nobody(directory: Path) -> None:
-    """Neither the change, nor the readings, nor one rule changed among them."""
+def test_ten_thousand_rules_delay_no_client(directory: Path) -> None:
+    """Neither the change, nor reading them, nor changing one of them."""
     with (
         control_process(directory, workers=2) as supervisor,
         RawClient(supervisor.path, 60) as client,

@@ -1,4 +1,4 @@
-"""Changes in this process: slow name servers, numbers of events, what fails on the way."""
+"""Changes with slow name servers, event numbers across restarts, and failures on the way."""
 
 import asyncio
 import os
@@ -28,7 +28,7 @@ NOWHERE = "239.1.1.3%eth0:5001 to nowhere.example:7001"
 
 
 class NameServer:
-    """Answers when it may."""
+    """A name server whose answers a test permits."""
 
     def __init__(self) -> None:
         self.table = {"studio.example": "192.0.2.7"}
@@ -36,7 +36,7 @@ class NameServer:
         self.asked: list[str] = []
 
     def getaddrinfo(self, host: str, *_: object) -> list[tuple[object, ...]]:
-        """As the C library does."""
+        """Like that of the C library."""
         self.asked.append(host)
         assert self.may_answer.wait(20)
         if host not in self.table:
@@ -45,13 +45,13 @@ class NameServer:
 
 
 class FakeSnapshotStore:
-    """Plays the supervisor channel: what is kept is read, as the supervisor's memory of it."""
+    """Plays the supervisor channel, and reads what it is given to keep."""
 
     def __init__(self) -> None:
         self.kept: list[snapshot.RuleSnapshot] = []
 
     async def keep(self, memory: int) -> bool | None:
-        """Always well."""
+        """Succeed."""
         self.kept.append(snapshot.read(snapshot.read_all(memory), in_use=False))
         return True
 
@@ -79,14 +79,14 @@ class TransactionHarness:
         )
 
     async def begin(self) -> None:
-        """The worker is there."""
+        """Connect the worker."""
         word = WorkerStarted(kind="worker", number=0, pid=os.getpid(), incarnation=1)
         self.pool.connect_worker(word, self.worker.hand_over())
         await self.pool.start()
         self.changes.begin()
 
     async def end(self) -> None:
-        """Nothing stays."""
+        """Release everything."""
         channel = self.pool.workers[0].channel
         if channel is not None:
             channel.close()
@@ -111,13 +111,13 @@ def run_with_worker(work: Callable[[TransactionHarness], Coroutine[None, None, N
 
 
 def entries(*texts: str) -> list[EnabledRule]:
-    """Rules that shall be enabled."""
+    """Enabled rules."""
     return read_entries(texts, enabled=True)
 
 
 @pytest.fixture(autouse=True)
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[NameServer]:
-    """Fakes where the host and its name server are."""
+    """The fake host and its fake name server."""
     made = NameServer()
     monkeypatch.setattr(rulebook, "interfaces", lambda: HOST)
     monkeypatch.setattr(socket, "getaddrinfo", made.getaddrinfo)
@@ -125,8 +125,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[NameServer]:
     made.may_answer.set()
 
 
-def test_a_slow_name_server_delays_only_who_asks_it(server: NameServer) -> None:
-    """Changes without names go on, and so does a dry run."""
+def test_a_slow_name_server_delays_only_its_requests(server: NameServer) -> None:
+    """Changes without names continue, and so does a dry run."""
 
     async def work(harness: TransactionHarness) -> None:
         slow = asyncio.ensure_future(harness.changes.add(entries(NAMED)))
@@ -142,7 +142,7 @@ def test_a_slow_name_server_delays_only_who_asks_it(server: NameServer) -> None:
     run_with_worker(work)
 
 
-def test_a_name_that_does_not_resolve_is_asked_again(server: NameServer) -> None:
+def test_a_name_that_does_not_resolve_is_retried(server: NameServer) -> None:
     """Its rule waits, and the others do not."""
     server.may_answer.set()
 
@@ -158,8 +158,8 @@ def test_a_name_that_does_not_resolve_is_asked_again(server: NameServer) -> None
     run_with_worker(work)
 
 
-def test_names_are_followed_when_asked_again(server: NameServer) -> None:
-    """And the addresses are kept with the rules, for a start without a name server."""
+def test_names_are_resolved_again(server: NameServer) -> None:
+    """The addresses are kept with the rules, for a start without a name server."""
     server.may_answer.set()
 
     async def work(harness: TransactionHarness) -> None:
@@ -180,7 +180,7 @@ def test_names_are_followed_when_asked_again(server: NameServer) -> None:
 
 
 def test_no_number_of_an_event_is_used_twice() -> None:
-    """What is kept is ahead of what was told, also where no rule changes."""
+    """The kept number is ahead of the published ones, even if no rule changes."""
 
     async def work(harness: TransactionHarness) -> None:
         await harness.changes.keep()
@@ -194,7 +194,7 @@ def test_no_number_of_an_event_is_used_twice() -> None:
 
 
 def test_while_draining_nothing_changes() -> None:
-    """The answer says why."""
+    """The error says why."""
 
     async def work(harness: TransactionHarness) -> None:
         harness.changes.is_draining = True
@@ -206,7 +206,7 @@ def test_while_draining_nothing_changes() -> None:
 
 
 def test_rules_that_could_not_be_kept_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before any worker hears of them."""
+    """Before workers get them."""
     monkeypatch.setattr("mcr.daemon.control.limits.KEPT_BYTES", (1 << 20) + 100)
 
     async def work(harness: TransactionHarness) -> None:

@@ -12,7 +12,7 @@ from mcr.protocol.constants import REPLAY_EVENTS, EventKind
 
 
 class Reader:
-    """A subscriber that reads when it is told to."""
+    """A subscriber that reads on request."""
 
     def __init__(
         self, bus: EventBus, kinds: list[str] | None = None, after: int | None = None
@@ -30,17 +30,17 @@ class Reader:
         return self.unread
 
     def numbers(self) -> list[int]:
-        """The sequence numbers of what came."""
+        """The sequence numbers of the received events."""
         return [event["sequence"] for event in self.got]
 
 
 def publish(bus: EventBus, count: int, kind: EventKind = "rule") -> None:
-    """Some events."""
+    """Publish some events."""
     for _ in range(count):
         bus.publish(kind, "added", "a rule was added", id="x", name=None)
 
 
-def test_events_are_numbered_and_say_what_they_are_about() -> None:
+def test_events_are_numbered_and_have_fields() -> None:
     """From 1, with the fields of their kind."""
     bus = EventBus()
     reader = Reader(bus)
@@ -58,8 +58,8 @@ def test_events_are_numbered_and_say_what_they_are_about() -> None:
     }
 
 
-def test_nothing_flows_before_the_answer() -> None:
-    """The first `pump` stands behind it."""
+def test_events_follow_the_answer() -> None:
+    """A subscription sends nothing before the first `pump`."""
     bus = EventBus()
     publish(bus, 3)
     reader = Reader(bus, after=1)
@@ -69,8 +69,8 @@ def test_nothing_flows_before_the_answer() -> None:
     assert reader.numbers() == [2, 3, 4]
 
 
-def test_the_replay_is_bounded_and_says_what_it_lacks() -> None:
-    """The oldest go first."""
+def test_the_replay_is_bounded() -> None:
+    """The oldest events are dropped, and counted."""
     bus = EventBus()
     publish(bus, REPLAY_EVENTS + 10)
     assert (bus.oldest, bus.missed(4), bus.missed(10), bus.missed(None)) == (11, 6, 0, 0)
@@ -79,8 +79,8 @@ def test_the_replay_is_bounded_and_says_what_it_lacks() -> None:
     assert reader.numbers() == list(range(11, REPLAY_EVENTS + 11))
 
 
-def test_numbers_go_on_across_processes() -> None:
-    """What another process told is missed, not invented; what a snapshot reserves is no event."""
+def test_numbers_continue_across_processes() -> None:
+    """Events of another process are missed; numbers reserved by a snapshot are not."""
     noted: list[tuple[str, int]] = []
     bus = EventBus({"rule": 1000, "log": 900}, lambda *about: noted.append(about))
     bus.hold()
@@ -91,8 +91,8 @@ def test_numbers_go_on_across_processes() -> None:
     assert (bus.sequence, bus.oldest, noted) == (1001, 1001, [("rule", 1001)])
 
 
-def test_numbers_go_on_across_daemons() -> None:
-    """Where none of this daemon's processes has numbered anything, a snapshot says more."""
+def test_numbers_continue_across_daemons() -> None:
+    """The snapshot counts only if no process of this daemon has numbered an event."""
     bus = EventBus()
     bus.hold()
     publish(bus, 1)
@@ -101,7 +101,7 @@ def test_numbers_go_on_across_daemons() -> None:
     assert (bus.missed(4999, ["log"]), bus.missed(5000)) == (1, 0)
 
 
-def test_only_the_kinds_asked_for() -> None:
+def test_only_the_requested_kinds() -> None:
     """In the replay and live."""
     bus = EventBus()
     publish(bus, 1, "log")
@@ -113,8 +113,8 @@ def test_only_the_kinds_asked_for() -> None:
     assert reader.numbers() == [2, 4]
 
 
-def test_a_slow_reader_is_told_what_it_missed() -> None:
-    """In the place of what was left out."""
+def test_a_slow_reader_gets_a_gap() -> None:
+    """In place of the dropped events."""
     bus = EventBus()
     reader = Reader(bus)
     reader.subscription.pump()
@@ -130,8 +130,8 @@ def test_a_slow_reader_is_told_what_it_missed() -> None:
     assert reader.numbers()[-1] == limits.SUBSCRIBER_EVENTS + 8
 
 
-def test_nothing_comes_after_the_end() -> None:
-    """The bus has forgotten it."""
+def test_nothing_follows_the_end() -> None:
+    """The bus has removed the subscription."""
     bus = EventBus()
     reader = Reader(bus)
     reader.subscription.pump()
@@ -141,8 +141,8 @@ def test_nothing_comes_after_the_end() -> None:
 
 
 @given(st.lists(st.sampled_from(["publish", "stall", "read"]), max_size=40))
-def test_told_and_missed_add_up(steps: list[str]) -> None:
-    """Every event comes, or is counted in a gap at its place."""
+def test_sent_and_missed_add_up(steps: list[str]) -> None:
+    """Every event is sent, or counted in a gap at its place."""
     bus = EventBus()
     reader = Reader(bus)
     reader.subscription.pump()

@@ -18,14 +18,14 @@ from mcr.protocol.constants import ErrorCode
 
 
 def serve(work: Coroutine[None, None, None]) -> None:
-    """Run it to its end."""
+    """Run a coroutine."""
     asyncio.run(work)
 
 
 async def connected(
     outgoing: Budget | None = None,
 ) -> tuple[LineStream, socket.socket, list[LineStream]]:
-    """A connection, its other end, and who is gone."""
+    """A connection, its other end, and the list of closed connections."""
     ours, theirs = socket.socketpair()
     gone: list[LineStream] = []
     incoming = Budget(limits.INPUT_BYTES)
@@ -35,8 +35,8 @@ async def connected(
     return lines, theirs, gone
 
 
-def test_what_is_sent_before_the_end_is_still_served() -> None:
-    """Also a last line that nobody ended."""
+def test_lines_before_the_end_are_served() -> None:
+    """Even a last line without a line feed."""
 
     async def work() -> None:
         lines, theirs, _ = await connected()
@@ -56,8 +56,8 @@ def test_what_is_sent_before_the_end_is_still_served() -> None:
     serve(work())
 
 
-def test_half_a_line_grows_old() -> None:
-    """Sending on makes it no younger; ending it does."""
+def test_an_incomplete_line_has_a_time_limit() -> None:
+    """More bytes do not extend it; completing the line does."""
 
     async def work() -> None:
         lines, theirs, _ = await connected()
@@ -77,8 +77,8 @@ def test_half_a_line_grows_old() -> None:
     serve(work())
 
 
-def test_whoever_reads_nothing_is_overdue() -> None:
-    """Reading something is enough to stay."""
+def test_a_client_that_reads_nothing_is_overdue() -> None:
+    """Reading a part of the output is enough."""
 
     async def work() -> None:
         lines, theirs, _ = await connected()
@@ -97,7 +97,7 @@ def test_whoever_reads_nothing_is_overdue() -> None:
 
 
 def test_unread_output_is_bounded() -> None:
-    """Beyond the limit the connection is over."""
+    """Beyond the limit the connection is closed."""
 
     async def work() -> None:
         lines, theirs, gone = await connected()
@@ -111,8 +111,8 @@ def test_unread_output_is_bounded() -> None:
     serve(work())
 
 
-def test_a_budget_is_shared_and_the_greediest_goes() -> None:
-    """Others keep what they have."""
+def test_a_budget_closes_the_largest_connection() -> None:
+    """The others keep their bytes."""
 
     async def work() -> None:
         budget = Budget(8 << 20)
@@ -161,7 +161,7 @@ def test_pieces_arrive_in_order_at_a_slow_reader() -> None:
         (b"[" + b"[]," * limits.LINE_VALUES + b"1]", ErrorCode.LIMIT),
     ],
 )
-def test_what_is_no_json_is_refused_promptly(line: bytes, code: ErrorCode) -> None:
+def test_invalid_json_is_refused_promptly(line: bytes, code: ErrorCode) -> None:
     """However long or deep it is."""
     began_s = time.monotonic()
     with pytest.raises(RpcError) as caught:
@@ -172,15 +172,15 @@ def test_what_is_no_json_is_refused_promptly(line: bytes, code: ErrorCode) -> No
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_json_or_refused(line: bytes) -> None:
-    """Never anything else."""
+    """Any bytes are parsed, or raise an RpcError."""
     with contextlib.suppress(RpcError):
         read_json(line)
 
 
-def test_nothing_is_written_to_a_peer_that_has_just_gone(
+def test_nothing_is_written_to_a_closing_peer(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Between the kernel's word on it and the end of the connection asyncio would complain."""
+    """Otherwise asyncio would log a warning if the kernel has already reported the end."""
 
     async def work() -> None:
         lines, theirs, gone = await connected()

@@ -1,4 +1,4 @@
-"""The log's levels and repeats; access to the daemon; what is known of troubles."""
+"""The log's levels and limits; access to the daemon; the troubles of rules."""
 
 import logging
 import os
@@ -28,8 +28,8 @@ def filtered(limit: logging.Filter, text: str) -> str | None:
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 0.6)), max_size=40))
-def test_every_line_is_said_or_counted(lines: list[tuple[str, float]]) -> None:
-    """The same at most once a second."""
+def test_repeats_are_counted(lines: list[tuple[str, float]]) -> None:
+    """The same line is written once a second at most."""
     now_s, said_at, said, counted = 0.0, {"": 0.0}, 0, 0
     repeats = RepeatLimit(lambda: now_s)
     for text, later_s in lines:
@@ -44,8 +44,8 @@ def test_every_line_is_said_or_counted(lines: list[tuple[str, float]]) -> None:
     assert said + counted + left == len(lines)
 
 
-def test_ever_new_lines_come_at_a_pace() -> None:
-    """As many as may come at once, then so many a second; the others are counted."""
+def test_the_rate_of_lines_is_limited() -> None:
+    """A burst, then a steady rate; the others are counted."""
     now_s = 0.0
     rate = RateLimit(lambda: now_s)
     said = [filtered(rate, f"line {number}") for number in range(LINES_AT_ONCE + 50)]
@@ -59,7 +59,7 @@ def test_ever_new_lines_come_at_a_pace() -> None:
 
 @given(st.text(st.characters()))
 def test_a_line_stays_one_line(text: str) -> None:
-    """Whatever a client or a worker has put in: no terminal obeys it, no line is forged."""
+    """Text of clients and workers can neither forge a line nor control a terminal."""
     shown = printable(text)
     assert shown.isprintable()
     assert (shown == text) == text.isprintable()
@@ -67,7 +67,7 @@ def test_a_line_stays_one_line(text: str) -> None:
 
 @pytest.fixture
 def log() -> Iterator[ControlLog]:
-    """A log that is taken away again."""
+    """A log that is removed after the test."""
     root = logging.getLogger("mcr")
     before = (root.handlers[:], root.propagate, root.level)
     made = ControlLog(lambda *_: None)
@@ -78,8 +78,8 @@ def log() -> Iterator[ControlLog]:
         logging.getLogger(f"mcr.{facility}").setLevel(logging.NOTSET)
 
 
-def test_a_facility_has_its_own_level_or_that_of_all(log: ControlLog) -> None:
-    """Null takes it back."""
+def test_a_facility_has_its_own_or_the_common_level(log: ControlLog) -> None:
+    """Null resets it."""
     log.set_levels(log.with_level("warning", None))
     log.set_levels(log.with_level("debug", "rules"))
     assert log.levels == LogLevels("warning", {**dict.fromkeys(FACILITIES), "rules": "debug"})
@@ -109,7 +109,7 @@ if sys.stdin.readline():
 
 @pytest.mark.parametrize("read", [False, True])
 def test_a_stuck_reader_of_standard_error_delays_nothing(read: bool) -> None:
-    """Neither log calls nor the exit; later lines say how much was dropped."""
+    """Neither log calls nor the exit; later lines count the dropped ones."""
     pipes = subprocess.PIPE
     with subprocess.Popen(
         [sys.executable, "-c", STUCK], stdin=pipes, stdout=pipes, stderr=pipes, text=True
@@ -139,12 +139,12 @@ def test_a_stuck_reader_of_standard_error_delays_nothing(read: bool) -> None:
         (Peer(1, 1001, frozenset({5, 77})), True),
     ],
 )
-def test_who_is_let_in(peer: Peer, admitted: bool) -> None:
-    """Root, whoever started the daemon, and the socket's group."""
+def test_permitted_users(peer: Peer, admitted: bool) -> None:
+    """Root, the user who started the daemon, and the socket's group."""
     assert AccessPolicy(starter_uid=1000, socket_gid=77).allows(peer) == admitted
 
 
-def test_the_kernel_says_who_it_is() -> None:
+def test_peer_credentials() -> None:
     """With the supplementary groups."""
     one, other = socket.socketpair()
     peer = peer_of(one)
@@ -156,8 +156,8 @@ def test_the_kernel_says_who_it_is() -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user: needs root")
 @pytest.mark.parametrize(("groups", "word"), [("[]", "error"), ("[gid]", "result")])
-def test_strangers_are_sent_away(supervisor: FakeSupervisor, groups: str, word: str) -> None:
-    """With a sentence; members of the group are not strangers."""
+def test_other_users_are_refused(supervisor: FakeSupervisor, groups: str, word: str) -> None:
+    """With an error; members of the group are served."""
     path = Path(supervisor.path)
     path.chmod(0o666)
     path.parent.chmod(0o755)

@@ -1,4 +1,4 @@
-"""Any sequence of changes, refusals, and deaths of workers and of control, against a model."""
+"""Any sequence of changes, refusals, and deaths of workers and control, against a model."""
 
 import shutil
 import tempfile
@@ -25,7 +25,7 @@ SOME = st.lists(st.integers(0, len(TEXTS) - 1), min_size=1, max_size=4, unique=T
 
 
 class Daemon(RuleBasedStateMachine):
-    """The daemon beside what it should be: rules in their order, each enabled or not."""
+    """The daemon and its model: rules in order, each enabled or not."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,16 +36,16 @@ class Daemon(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        """Start it."""
+        """Start the daemon."""
         self.supervisor.start()
 
     def teardown(self) -> None:
-        """End it."""
+        """End the daemon."""
         self.supervisor.close()
         shutil.rmtree(self.directory)
 
     def change(self, method: str, after: dict[str, bool], **params: object) -> dict[str, Any]:
-        """Ask for a change; whether it was made decides what the model becomes."""
+        """Request a change, and update the model if it was made."""
         with RawClient(self.supervisor.path, 30) as client:
             answer = client.ask(method, **params)
         if "result" in answer and not answer["result"]["dry_run"]:
@@ -55,7 +55,7 @@ class Daemon(RuleBasedStateMachine):
 
     @rule(which=SOME, enabled=st.booleans(), dry_run=st.booleans())
     def add(self, which: list[int], enabled: bool, dry_run: bool) -> None:
-        """All of them that are not there; the others are kept, enabled or not."""
+        """Add those that do not exist; the others are kept, enabled or not."""
         ids = [IDS[n] for n in which]
         new = [each for each in ids if each not in self.model]
         kept = [each for each in ids if each in self.model]
@@ -67,15 +67,15 @@ class Daemon(RuleBasedStateMachine):
 
     @rule(which=SOME)
     def remove(self, which: list[int]) -> None:
-        """All of them, or none if one is not there."""
+        """Remove all of them, or none if one does not exist."""
         ids = [IDS[n] for n in which]
         there = all(each in self.model for each in ids)
         after = {each: on for each, on in self.model.items() if not there or each not in ids}
         assert ("error" in self.change("rules.remove", after, rules=ids)) != there
 
     @rule(which=SOME, enabled=st.booleans())
-    def turn(self, which: list[int], enabled: bool) -> None:
-        """All of them, or none if one is not there."""
+    def set_enabled(self, which: list[int], enabled: bool) -> None:
+        """Enable or disable all of them, or none if one does not exist."""
         ids = [IDS[n] for n in which]
         there = all(each in self.model for each in ids)
         turned = dict.fromkeys(ids, enabled) if there else {}
@@ -84,7 +84,7 @@ class Daemon(RuleBasedStateMachine):
 
     @rule(which=SOME, off=st.sets(st.integers(0, 5)), stale=st.booleans())
     def replace(self, which: list[int], off: set[int], stale: bool) -> None:
-        """The whole set, if it is at the revision expected."""
+        """Replace the whole set, if it is at the expected revision."""
         rules = [{"rule": TEXTS[n], "enabled": n not in off} for n in which]
         after = self.model if stale else {IDS[n]: n not in off for n in which}
         expected = self.revision + stale
@@ -93,7 +93,7 @@ class Daemon(RuleBasedStateMachine):
 
     @rule(number=NUMBERS, which=SOME)
     def refuse(self, number: int, which: list[int]) -> None:
-        """A worker refuses what would be a change; nothing has changed."""
+        """A worker refuses a change; nothing has changed."""
         worker = self.supervisor.workers[number]
         worker.script["prepare"] = "refuse"
         rules = [TEXTS[n] for n in which]
@@ -104,7 +104,7 @@ class Daemon(RuleBasedStateMachine):
 
     @rule(number=NUMBERS, at=st.sampled_from(["prepare", "commit"]), which=SOME)
     def die_in_a_change(self, number: int, at: str, which: list[int]) -> None:
-        """The other one goes on, and the change is real."""
+        """A worker dies during a change; the other continues, and the change is made."""
         self.supervisor.workers[number].script[at] = "die"
         after = {IDS[n]: True for n in which}
         would_change = list(after.items()) != list(self.model.items())
@@ -116,7 +116,7 @@ class Daemon(RuleBasedStateMachine):
 
     @rule(number=NUMBERS)
     def kill(self, number: int) -> None:
-        """A worker dies while nothing happens."""
+        """A worker dies between changes."""
         self.supervisor.kill_worker(number)
 
     @rule()
@@ -128,12 +128,12 @@ class Daemon(RuleBasedStateMachine):
     @precondition(lambda self: self.supervisor.keeps < 60)
     @rule()
     def restart_control(self) -> None:
-        """Control dies, and its successor goes on."""
+        """Control dies, and its successor continues."""
         self.supervisor.restart_control()
 
     @invariant()
     def all_are_equal(self) -> None:
-        """Clients and every worker see the rules of the model."""
+        """Clients and all workers have the rules of the model."""
         if not self.supervisor.ready.is_set():
             return
         with RawClient(self.supervisor.path) as client:
@@ -144,7 +144,7 @@ class Daemon(RuleBasedStateMachine):
         wait_until(self.workers_agree, what="every worker has the rules")
 
     def workers_agree(self) -> bool:
-        """Whether each has all rules, at the revision."""
+        """Whether all workers have all rules, at the current revision."""
         return all(
             worker.revision == self.revision
             and {each: spec["enabled"] for each, spec in worker.rules.items()} == self.model

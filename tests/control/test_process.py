@@ -1,4 +1,4 @@
-"""The life of the control process: its start, its successor, its end."""
+"""The control process: its start, its successor, its shutdown."""
 
 import contextlib
 import json
@@ -31,7 +31,7 @@ rules = [
 
 @contextlib.contextmanager
 def namespace() -> Iterator[list[str]]:
-    """A network namespace with a loopback, as the beginning of a command inside it."""
+    """The prefix of a command that runs in a network namespace with a loopback."""
     name = f"mcr-{os.urandom(4).hex()}"
     subprocess.run(["ip", "netns", "add", name], check=True)
     enter = ["ip", "netns", "exec", name]
@@ -43,7 +43,7 @@ def namespace() -> Iterator[list[str]]:
 
 
 def refused(directory: Path, *, config: bytes | None = None, state: bytes | None = None) -> str:
-    """What a control process says that does not start."""
+    """The error of a control process that does not start."""
     supervisor = FakeSupervisor(directory, state=state)
     supervisor.config = config
     try:
@@ -58,7 +58,7 @@ def refused(directory: Path, *, config: bytes | None = None, state: bytes | None
 
 
 def test_a_successor_has_rules_revision_and_numbers(directory: Path) -> None:
-    """Workers are not touched by the change of process."""
+    """The new process changes nothing in the workers."""
     with control_process(directory, workers=2) as supervisor:
         with RawClient(supervisor.path) as client:
             client.call("rules.add", rules=[ONE, TWO])
@@ -79,7 +79,7 @@ def test_a_successor_has_rules_revision_and_numbers(directory: Path) -> None:
         assert all("prepare" not in each.asked for each in supervisor.workers.values())
 
 
-def test_a_change_that_was_not_kept_is_taken_back(directory: Path) -> None:
+def test_a_change_that_was_not_kept_is_undone(directory: Path) -> None:
     """Control died between the workers' commit and the snapshot."""
     with control_process(directory) as supervisor:
         with RawClient(supervisor.path) as client:
@@ -93,8 +93,8 @@ def test_a_change_that_was_not_kept_is_taken_back(directory: Path) -> None:
         assert len(worker.rules) == 1
 
 
-def test_a_dead_workers_counts_stay_in(directory: Path) -> None:
-    """And its successor, which goes on from there, is not added to them."""
+def test_the_counts_of_a_dead_worker_stay(directory: Path) -> None:
+    """Its successor continues them, and they are not added twice."""
     with control_process(directory, workers=2) as supervisor, RawClient(supervisor.path) as client:
         (one,) = [rule["id"] for rule in client.call("rules.add", rules=[ONE])["added"]]
         supervisor.workers[0].counts = {one: 5}
@@ -117,23 +117,23 @@ def test_a_dead_workers_counts_stay_in(directory: Path) -> None:
 
 
 def test_a_worker_that_gives_no_sign_of_life_is_silent_and_restarted(directory: Path) -> None:
-    """Its counters are read as before."""
+    """Its counters are read all the same."""
     with control_process(directory, workers=2) as supervisor, RawClient(supervisor.path) as client:
         (one,) = [rule["id"] for rule in client.call("rules.add", rules=[ONE])["added"]]
         supervisor.workers[1].counts = {one: 2}
         for age_s, state in ((0, "running"), (5, "silent")):
-            supervisor.pages[1].say_alive(round((time.monotonic() - age_s) * 1000))
+            supervisor.pages[1].write_alive(round((time.monotonic() - age_s) * 1000))
             stats = client.call("stats")
             assert client.call("workers.list")["workers"][1]["state"] == state
             assert (stats["totals"]["matched"], stats["stale_workers"]) == (2, [])
             assert supervisor.restarts == []
-        supervisor.pages[1].say_alive(round((time.monotonic() - 15) * 1000))
+        supervisor.pages[1].write_alive(round((time.monotonic() - 15) * 1000))
         wait_until(lambda: supervisor.restarts == [1], what="its restart")
         wait_until(lambda: client.call("ping")["workers"]["running"] == 2, what="both workers")
 
 
-def test_a_worker_that_was_stopped_while_it_published_holds_no_reading_up(directory: Path) -> None:
-    """What was read last is in, and told as such, until its successor publishes."""
+def test_a_worker_stopped_while_publishing_delays_no_reading(directory: Path) -> None:
+    """Its last counts are included and marked, until its successor publishes."""
     with control_process(directory, workers=2) as supervisor, RawClient(supervisor.path) as client:
         (one,) = [rule["id"] for rule in client.call("rules.add", rules=[ONE])["added"]]
         supervisor.workers[0].counts = {one: 5}
@@ -150,7 +150,7 @@ def test_a_worker_that_was_stopped_while_it_published_holds_no_reading_up(direct
 
 
 def test_a_configuration_is_one_transaction(directory: Path) -> None:
-    """At the start and again; a wrong one changes nothing and is logged whole."""
+    """At the start and on reload; an invalid one changes nothing and is logged."""
     with (
         control_process(directory, config=CONFIG.encode()) as supervisor,
         RawClient(supervisor.path) as client,
@@ -178,8 +178,10 @@ def test_a_configuration_is_one_transaction(directory: Path) -> None:
         (b'rules = ["239.1.1.1%lo:5001 to 239.1.1.1%lo:5001"]', "rule 1, output 1"),
     ],
 )
-def test_a_wrong_configuration_is_no_start(directory: Path, config: bytes, says: str) -> None:
-    """The process ends with every mistake said, and keeps nothing."""
+def test_an_invalid_configuration_prevents_the_start(
+    directory: Path, config: bytes, says: str
+) -> None:
+    """The process logs all errors, keeps nothing and exits."""
     assert says in refused(directory, config=config)
 
 
@@ -203,12 +205,12 @@ def head(count: int, **changed: object) -> str:
         (head(0, hosts=[{"host": "a", "version": 0, "addresses": ["x"]}]), "line 1, hosts"),
     ],
 )
-def test_a_damaged_state_is_refused_whole(directory: Path, state: str, says: str) -> None:
-    """With its line and field; nothing is written over it."""
+def test_a_damaged_state_is_refused(directory: Path, state: str, says: str) -> None:
+    """The error has the line and field; the file is not overwritten."""
     assert says in refused(directory, state=state.encode())
 
 
-def test_a_state_file_is_taken_over(directory: Path) -> None:
+def test_a_state_file_is_restored(directory: Path) -> None:
     """As after a boot."""
     state = head(1) + json.dumps({"rule": ONE, "enabled": False}) + "\n"
     with (
@@ -224,8 +226,8 @@ def test_a_state_file_is_taken_over(directory: Path) -> None:
     os.geteuid() != 0 or shutil.which("ip") is None,
     reason="gives the loopback an address: needs root and ip (apt-get install iproute2)",
 )
-def test_a_rule_that_does_not_fit_now_is_kept_and_tried_again(directory: Path) -> None:
-    """As where an interface does no multicast yet."""
+def test_a_rule_that_does_not_fit_is_kept_and_retried(directory: Path) -> None:
+    """For example while an interface has multicast disabled."""
     lines = [{"rule": "239.1.1.9%late0:5001,name=late to 127.0.0.1:7001"}, {"rule": ONE}]
     state = head(2) + "".join(json.dumps(line) + "\n" for line in lines)
     with contextlib.ExitStack() as stack:
@@ -256,8 +258,8 @@ def test_a_rule_that_does_not_fit_now_is_kept_and_tried_again(directory: Path) -
             assert client.call("rules.remove", rules=["late"])["removed"] == [late["id"]]
 
 
-def test_a_full_disk_stops_nothing(directory: Path) -> None:
-    """It is a warning of the change."""
+def test_a_full_disk_is_a_warning(directory: Path) -> None:
+    """The change is made."""
     with control_process(directory) as supervisor, RawClient(supervisor.path) as client:
         supervisor.state_fails = True
         (warning,) = client.call("rules.add", rules=[ONE])["warnings"]
@@ -266,7 +268,7 @@ def test_a_full_disk_stops_nothing(directory: Path) -> None:
 
 
 def test_draining_reports_and_ends(directory: Path) -> None:
-    """Workers stop first; the report names every rule."""
+    """Workers stop first; the final report names every rule."""
     with control_process(directory) as supervisor, RawClient(supervisor.path) as client:
         (one,) = [rule["id"] for rule in client.call("rules.add", rules=[ONE])["added"]]
         supervisor.workers[0].counts = {one: 12}
@@ -289,8 +291,8 @@ def test_without_a_supervisor_nothing_stays(directory: Path) -> None:
         assert not supervisor.path.exists()
 
 
-def test_the_pulse_goes_on_under_load(directory: Path) -> None:
-    """The supervisor would kill a loop that hangs."""
+def test_heartbeats_continue_under_load(directory: Path) -> None:
+    """The supervisor kills a process whose event loop hangs."""
     with control_process(directory) as supervisor, RawClient(supervisor.path) as client:
         before, began_s = supervisor.pulses, time.monotonic()
         client.call("rules.add", rules=many(3000))
@@ -300,8 +302,8 @@ def test_the_pulse_goes_on_under_load(directory: Path) -> None:
         assert supervisor.pulses - before >= int(elapsed_s / 0.5) - 1
 
 
-def test_messages_that_do_not_fit_are_survived(directory: Path) -> None:
-    """And their descriptors are closed."""
+def test_invalid_messages_are_ignored(directory: Path) -> None:
+    """Their descriptors are closed."""
     with control_process(directory) as supervisor, RawClient(supervisor.path) as client:
         descriptors = Path(f"/proc/{supervisor.process.pid}/fd")
         client.call("ping")
@@ -322,7 +324,7 @@ def test_messages_that_do_not_fit_are_survived(directory: Path) -> None:
 
 
 def many(count: int) -> list[str]:
-    """So many rules."""
+    """This many rules."""
     return [
         f"239.{1 + n // 60000}.{n // 250 % 240}.{n % 250}%lo:5001 to 127.0.0.1:7001"
         for n in range(count)

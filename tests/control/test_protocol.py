@@ -22,24 +22,24 @@ SCHEMA = Path(__file__).parents[2] / "docs" / "protocol.schema.json"
 
 
 def call(client: RawClient, method: str, /, **params: object) -> Any:  # noqa: ANN401 -- it differs
-    """The result, which has the shape that the schema says."""
+    """The result, checked against the schema."""
     result = client.call(method, **params)
     assert decode_object(SHAPES[method].result, result).as_dict() == result, method
     return result
 
 
 def ids(rules: list[dict[str, Any]]) -> list[str]:
-    """Of rules."""
+    """The ids of rules."""
     return [rule["id"] for rule in rules]
 
 
-def test_the_schema_is_checked_in() -> None:
-    """`python -m mcr.daemon.control.api.schema` writes it."""
+def test_the_schema_is_current() -> None:
+    """`python -m mcr.daemon.control.api.schema` generates it."""
     assert SCHEMA.read_text() == text()
 
 
 def test_hello_and_ping(client: RawClient, supervisor: FakeSupervisor) -> None:
-    """Who answers, and that all is well."""
+    """The daemon's greeting and the answer to a ping."""
     hello = call(client, "hello", protocol=1, client="a test")
     assert hello["pid"] == supervisor.process.pid
     assert (hello["ingress"], hello["workers"], hello["revision"]) == ("udp", 2, 0)
@@ -48,15 +48,15 @@ def test_hello_and_ping(client: RawClient, supervisor: FakeSupervisor) -> None:
 
 
 def test_another_protocol_is_refused(reader: RawClient) -> None:
-    """And the connection is over."""
+    """The connection is closed."""
     error = reader.error("hello", protocol=2)
     assert error["code"] == ErrorCode.PROTOCOL_MISMATCH
     assert error["data"] == {"supported": [1]}
     assert reader.is_closed()
 
 
-def test_rules_come_turn_and_go(client: RawClient, supervisor: FakeSupervisor) -> None:
-    """Each change has a revision, and every worker has it then."""
+def test_changes_of_rules(client: RawClient, supervisor: FakeSupervisor) -> None:
+    """Each change has a revision; all workers have it when it is answered."""
     added = call(client, "rules.add", rules=[ONE, {"rule": TWO, "enabled": False}])
     one, two = ids(added["added"])
     assert added["revision"] == 1
@@ -78,8 +78,8 @@ def test_rules_come_turn_and_go(client: RawClient, supervisor: FakeSupervisor) -
     assert [list(worker.rules) for worker in supervisor.workers.values()] == [[two], [two]]
 
 
-def test_a_rule_that_is_there_is_kept(client: RawClient, supervisor: FakeSupervisor) -> None:
-    """It is not touched, whatever name or state the request gives it; workers hear nothing."""
+def test_an_existing_rule_is_kept(client: RawClient, supervisor: FakeSupervisor) -> None:
+    """Unchanged, whatever name or state is requested; workers get no request."""
     (one,) = ids(call(client, "rules.add", rules=[ONE])["added"])
     before = call(client, "rules.list")
     worker = supervisor.workers[0]
@@ -101,8 +101,8 @@ def test_a_rule_that_is_there_is_kept(client: RawClient, supervisor: FakeSupervi
     assert ids(call(client, "rules.list")["rules"]) == [one, *ids(mixed["added"])]
 
 
-def test_a_set_is_replaced_as_one(client: RawClient, supervisor: FakeSupervisor) -> None:
-    """What stays is not touched; the order is the new one."""
+def test_all_rules_are_replaced_at_once(client: RawClient, supervisor: FakeSupervisor) -> None:
+    """Rules that stay are not affected; the order is the new one."""
     (one, two) = ids(call(client, "rules.add", rules=[ONE, TWO])["added"])
     seen: list[dict[str, Any]] = []
     worker = supervisor.workers[0]
@@ -122,7 +122,7 @@ def test_a_set_is_replaced_as_one(client: RawClient, supervisor: FakeSupervisor)
 
 
 def test_a_dry_run_changes_nothing(client: RawClient, supervisor: FakeSupervisor) -> None:
-    """It says what would be."""
+    """It returns the effect of the change."""
     would = call(client, "rules.add", rules=[ONE], dry_run=True)
     assert (would["revision"], len(would["added"]), would["dry_run"]) == (0, 1, True)
     assert call(client, "rules.list")["rules"] == []
@@ -130,8 +130,8 @@ def test_a_dry_run_changes_nothing(client: RawClient, supervisor: FakeSupervisor
     assert client.error("rules.add", rules=[ONE, ONE], dry_run=True)["code"] == -32000
 
 
-def test_an_expected_revision_is_held(client: RawClient) -> None:
-    """Else nothing changes."""
+def test_an_expected_revision_is_checked(client: RawClient) -> None:
+    """With another revision nothing changes."""
     call(client, "rules.add", rules=[ONE])
     error = client.error("rules.add", rules=[TWO], expected_revision=0)
     assert error["code"] == ErrorCode.REVISION_CONFLICT
@@ -149,7 +149,7 @@ def test_names_are_unique_among_the_disabled_too(client: RawClient) -> None:
 
 
 def test_rule_objects_name_any_interface(client: RawClient) -> None:
-    """Text cannot; what is wrong is named by the object's own fields."""
+    """Text cannot; problems name the fields of the object."""
     given = {
         "name": "odd",
         "input": {"address": "239.1.1.1", "port": "5001-5002", "interface": "a+b"},
@@ -190,7 +190,7 @@ def test_counters_of_all_workers_are_added(client: RawClient, supervisor: FakeSu
 
 
 def test_interfaces_and_workers(reader: RawClient) -> None:
-    """As the kernel and the supervisor tell them."""
+    """As the kernel and the supervisor report them."""
     names = [each["name"] for each in call(reader, "interfaces.list")["interfaces"]]
     assert "lo" in names
     workers = call(reader, "workers.list")["workers"]
@@ -198,7 +198,7 @@ def test_interfaces_and_workers(reader: RawClient) -> None:
 
 
 def test_log_levels(client: RawClient, supervisor: FakeSupervisor) -> None:
-    """Of everything and of each facility; workers follow, and the next process knows them."""
+    """Of all facilities and of one; workers get them, and the next process keeps them."""
     assert call(client, "logs.get") == {"global": "info", "facilities": dict.fromkeys(FACILITIES)}
     call(client, "logs.set", level="error")
     changed = call(client, "logs.set", level="debug", facility="workers")
@@ -211,8 +211,8 @@ def test_log_levels(client: RawClient, supervisor: FakeSupervisor) -> None:
         assert again.error("logs.set", level=None)["code"] == ErrorCode.INVALID_PARAMS
 
 
-def test_events_tell_what_happens(client: RawClient, supervisor: FakeSupervisor) -> None:
-    """To those who want it, from the number that they know on."""
+def test_events(client: RawClient, supervisor: FakeSupervisor) -> None:
+    """For subscribers to their kinds, from the requested number on."""
     (one,) = ids(call(client, "rules.add", rules=[ONE])["added"])
     with RawClient(supervisor.path) as listener:
         stream = call(listener, "events.subscribe", after=0, kinds=["rule", "worker", "interface"])
@@ -241,8 +241,8 @@ def test_events_tell_what_happens(client: RawClient, supervisor: FakeSupervisor)
     assert rule["state"] == "joined, no frame seen on lo; output 1 parked: lo is down"
 
 
-def test_the_log_is_told_too(client: RawClient, supervisor: FakeSupervisor) -> None:
-    """What a worker logs has its facility."""
+def test_log_records_are_events(client: RawClient, supervisor: FakeSupervisor) -> None:
+    """A record of a worker has its facility."""
     call(client, "events.subscribe", kinds=["log"])
     supervisor.workers[1].push(event="log", level="warning", facility="socket", text="no buffers")
     event = client.line()["params"]
@@ -269,10 +269,10 @@ def test_the_log_is_told_too(client: RawClient, supervisor: FakeSupervisor) -> N
         (b"[" + b"1," * 100 + b"1]", -32004, None),
     ],
 )
-def test_wrong_requests_get_the_right_errors(
+def test_invalid_requests_get_errors(
     reader: RawClient, line: bytes, code: int, request_id: object
 ) -> None:
-    """And the connection goes on."""
+    """The connection stays open."""
     reader.send(line + b"\n")
     answer = reader.line()
     assert (answer["error"]["code"], answer["id"]) == (code, request_id)
@@ -280,7 +280,7 @@ def test_wrong_requests_get_the_right_errors(
 
 
 def test_batches_and_notifications(reader: RawClient) -> None:
-    """Answers stand in order; what wants none gets none."""
+    """Answers are in order; notifications get none."""
     ping = {"jsonrpc": "2.0", "method": "ping"}
     batch = [ping | {"id": 1}, ping, 7, ping | {"id": "two"}, ping | {"id": 3, "method": "x"}]
     reader.send(json.dumps(batch).encode() + b"\n" + json.dumps(ping).encode() + b"\n")
@@ -297,7 +297,7 @@ def test_batches_and_notifications(reader: RawClient) -> None:
 
 
 def test_wrong_types_name_their_fields(reader: RawClient) -> None:
-    """All at once, with what was meant."""
+    """All at once, with the expected type."""
     error = reader.error("rules.add", rules="x", dry_run=1, enabeld=True, expected_revision=-1)
     problems = {each["field"]: each["message"] for each in error["data"]["problems"]}
     assert problems == {
@@ -322,7 +322,7 @@ def test_no_such_rule(reader: RawClient) -> None:
 def test_a_refusal_leaves_all_workers_as_they_were(
     client: RawClient, supervisor: FakeSupervisor
 ) -> None:
-    """One that has prepared takes it back."""
+    """A worker that has prepared the change aborts it."""
     call(client, "rules.add", rules=[ONE])
     supervisor.workers[1].script["prepare"] = "refuse"
     error = client.error("rules.add", rules=[TWO])
@@ -335,13 +335,13 @@ def test_a_refusal_leaves_all_workers_as_they_were(
 
 
 def test_results_match_their_schema() -> None:
-    """A result with something else in it would not pass these tests."""
+    """An additional member would fail."""
     with pytest.raises(JsonError, match="revision: input should be a valid integer"):
         decode_object(Pong, {"revision": "1"})
 
 
 def test_shutdown_is_answered_first(client: RawClient, supervisor: FakeSupervisor) -> None:
-    """Then the supervisor hears of it."""
+    """Then the supervisor gets the request."""
     assert call(client, "shutdown") == {}
     assert client.is_closed()
     wait_until(supervisor.shutdown_asked.is_set, what="the supervisor was asked")

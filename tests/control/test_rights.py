@@ -1,4 +1,4 @@
-"""What the control process can still do: serve, and nothing besides."""
+"""The rights of the control process: it serves clients, and can do nothing else."""
 
 import json
 import os
@@ -31,7 +31,7 @@ WRONG = {"rules.replace"}
 
 @pytest.fixture(params=[None, NOBODY])
 def confined(request: pytest.FixtureRequest, directory: Path) -> Iterator[FakeSupervisor]:
-    """As the same user, and as nobody, to whom Python's own files may be closed."""
+    """As the same user, and as nobody, who may not be able to read Python's own files."""
     if request.param is not None and os.geteuid() != 0:
         pytest.skip("becomes another user: needs root")
     with control_process(directory, user=request.param) as supervisor:
@@ -39,7 +39,7 @@ def confined(request: pytest.FixtureRequest, directory: Path) -> Iterator[FakeSu
 
 
 def test_every_method_works_without_rights(confined: FakeSupervisor) -> None:
-    """Nothing has to be loaded or opened later."""
+    """No method loads a module or opens a file that the sandbox hides."""
     order = ["rules.add", *(name for name in SHAPES if name not in {"rules.add", "shutdown"})]
     with RawClient(confined.path) as client:
         for name in sorted(order, key=lambda name: name == "rules.remove"):
@@ -63,7 +63,7 @@ def test_every_method_works_without_rights(confined: FakeSupervisor) -> None:
     assert "Traceback" not in confined.said()
 
 
-def test_the_kernel_says_that_there_are_no_rights(confined: FakeSupervisor) -> None:
+def test_the_kernel_shows_no_rights(confined: FakeSupervisor) -> None:
     """In /proc/PID/status."""
     status = Path(f"/proc/{confined.process.pid}/status").read_text()
     fields = dict(line.split(":\t", 1) for line in status.splitlines())
@@ -75,8 +75,8 @@ def test_the_kernel_says_that_there_are_no_rights(confined: FakeSupervisor) -> N
     assert fields["Groups"].split() == [] or confined.user is None
 
 
-def test_nonsense_arguments_are_a_sentence(tmp_path: Path) -> None:
-    """Nobody else should start it."""
+def test_invalid_arguments_are_one_error(tmp_path: Path) -> None:
+    """Only the supervisor should start it."""
     for arguments in ([], ["{}"], [json.dumps({"supervisor": 1})]):
         run = subprocess.run(
             [sys.executable, "-I", "-m", "mcr.daemon.control", *arguments],

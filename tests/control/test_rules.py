@@ -1,4 +1,4 @@
-"""Rules as clients bring them, as they are held, and as they are kept."""
+"""Rules from clients, in the rulebook, and in snapshots."""
 
 import fcntl
 import os
@@ -38,8 +38,8 @@ def fake_host(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @given(rules(KERNEL_INTERFACES))
-def test_objects_say_every_rule(rule: Rule) -> None:
-    """Also those that text cannot."""
+def test_objects_express_every_rule(rule: Rule) -> None:
+    """Also those that text cannot express."""
     for form in (object_from_rule(rule), text_or_object(rule)):
         assert read_entries([form], enabled=True) == [EnabledRule(rule, True)]
 
@@ -49,10 +49,10 @@ def test_objects_say_every_rule(rule: Rule) -> None:
     st.integers(0, 2**63 - 1),
     st.integers(0, 2**63 - 1),
 )
-def test_what_is_kept_is_read_back(
+def test_a_snapshot_is_read_back(
     some: list[tuple[Rule, bool]], revision: int, sequence: int
 ) -> None:
-    """Byte for byte the same set."""
+    """Encoding the result again gives the same bytes."""
     entries = tuple(EnabledRule(*each) for each in some)
     lines = [RuleSetAside.of(entry, "").line for entry in entries]
     levels = replace(
@@ -66,7 +66,7 @@ def test_what_is_kept_is_read_back(
 
 
 def test_the_snapshot_is_sealed() -> None:
-    """Whoever keeps it need not trust who made it."""
+    """So that the supervisor need not trust control."""
     memory = snapshot.write(1, 1, default_levels(), {}, [])
     seals = fcntl.fcntl(memory, fcntl.F_GET_SEALS)
     assert seals & (fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
@@ -77,15 +77,15 @@ def test_the_snapshot_is_sealed() -> None:
 
 @given(st.binary(max_size=300))
 def test_any_snapshot_is_read_or_refused(whole: bytes) -> None:
-    """Never half of it, and never by another error."""
+    """As a whole, or by one kind of error."""
     with pytest.raises(UnreadableError, match=r"^line 1"):
         snapshot.read(whole, in_use=True)
 
 
-def test_what_workers_run_stays_whatever_the_host_has_become(
+def test_active_rules_stay_as_resolved(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """With another start of the daemon rules are judged anew: the host may be another."""
+    """At another start of the daemon rules are resolved again, as the host may be another."""
     late = "239.1.1.9%eth0:5001 to studio.example:7000"
     book = book_of(ONE, "10.0.0.1:7000,name=own to 239.2.0.9%eth1:6001", late)
     book.commit(book.enable(["own"], enabled=False))
@@ -109,8 +109,8 @@ def test_what_workers_run_stays_whatever_the_host_has_become(
         ('"priority":null', '"priority":null,"number":2', "line 2, resolved: is of another rule"),
     ],
 )
-def test_what_workers_run_fits_its_rule(before: str, after: str, message: str) -> None:
-    """Else nothing of it is taken over."""
+def test_a_resolved_rule_must_match_its_text(before: str, after: str, message: str) -> None:
+    """Otherwise the snapshot is refused."""
     (line,) = book_of(ONE).lines
     assert before.encode() in line
     line = line.replace(before.encode(), after.encode())
@@ -122,26 +122,26 @@ def test_what_workers_run_fits_its_rule(before: str, after: str, message: str) -
 
 @given(st.binary(max_size=100) | st.text(max_size=100).map(str.encode))
 def test_any_configuration_is_read_or_refused(whole: bytes) -> None:
-    """Rules need the word for them."""
+    """As a whole, or by one kind of error."""
     with pytest.raises(RuleError):
         read_config(whole)
 
 
 def book_of(*texts: str) -> Rulebook:
-    """A book with these rules."""
+    """A rulebook with these rules."""
     book = Rulebook("packet")
     book.commit(book.add(read_entries(texts, enabled=True), HostResolver()))
     return book
 
 
 def restore(book: Rulebook, revision: int, entries: Sequence[EnabledRule]) -> None:
-    """What a control process does with what an earlier one had."""
+    """Restore a snapshot as a control process does."""
     book.commit(book.restore(revision, entries, {}))
     book.commit(replace(book.retry(book.order, HostResolver()), revision=revision))
 
 
 def test_a_draft_changes_nothing() -> None:
-    """Until it is made real."""
+    """Until it is committed."""
     book = book_of(ONE)
     draft = book.add(read_entries([TWO], enabled=False), HostResolver())
     assert (list(book.rules), book.revision) == ([IDS[ONE]], 1)
@@ -150,8 +150,8 @@ def test_a_draft_changes_nothing() -> None:
     assert [enabled for _, enabled, _ in book.specs()] == [True, False]
 
 
-def test_only_what_is_new_is_sent() -> None:
-    """A name is nothing to workers, and what stays is not touched."""
+def test_only_new_rules_are_sent() -> None:
+    """Workers need neither names nor the rules that stay."""
     book = book_of(ONE, TWO)
     renamed = ONE.replace("name=one", "name=uno")
     draft = book.replace(read_entries([renamed, THREE, TWO], enabled=True), HostResolver())
@@ -165,8 +165,8 @@ def test_only_what_is_new_is_sent() -> None:
     assert book.find(["uno"]) == [IDS[ONE]]
 
 
-def test_what_is_there_is_not_judged_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither a rule that runs and no longer fits this host, nor one that was set aside."""
+def test_existing_rules_are_not_checked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither an active rule that no longer fits this host, nor one that was set aside."""
     late = "239.1.1.9%tun0:5001,name=late to 239.2.0.9%eth1:6001"
     book = Rulebook("packet")
     restore(book, 7, read_entries([late, ONE], enabled=True))
@@ -182,22 +182,22 @@ def test_what_is_there_is_not_judged_again(monkeypatch: pytest.MonkeyPatch) -> N
         book.add(read_entries([own, other], enabled=True), HostResolver())
 
 
-def test_an_order_is_a_change_too() -> None:
-    """And the same set is none."""
+def test_another_order_is_a_change() -> None:
+    """And the same set in the same order is none."""
     book = book_of(ONE, TWO)
     assert not book.replace(read_entries([ONE, TWO], enabled=True), HostResolver()).moves
     draft = book.replace(read_entries([TWO, ONE], enabled=True), HostResolver())
     assert (draft.moves, draft.send, draft.revision) == (True, (), 2)
 
 
-def test_rules_that_are_not_there() -> None:
-    """All that are missing are counted."""
+def test_unknown_rules() -> None:
+    """The error lists all of them."""
     with pytest.raises(RpcError, match=r"'nobody' .and 1 more"):
         book_of(ONE).remove(["one", "nobody", "nothing"])
 
 
 def test_another_revision_is_a_conflict() -> None:
-    """None stands for any."""
+    """None accepts any."""
     book = book_of(ONE)
     book.check(None)
     book.check(1)
@@ -205,8 +205,8 @@ def test_another_revision_is_a_conflict() -> None:
         book.check(2)
 
 
-def test_a_host_that_moved_is_followed_in_place() -> None:
-    """The other rules are not touched, and the order stays."""
+def test_a_host_with_another_address_keeps_its_place() -> None:
+    """Other rules are not affected, and the order stays."""
     known = HostResolver(known={HostName("a.example", 0): (ip_address("192.0.2.7"),)})
     named = "239.1.1.9%eth0:5001 to a.example:7001"
     book = Rulebook("packet")
@@ -222,8 +222,8 @@ def test_a_host_that_moved_is_followed_in_place() -> None:
     assert book.answers == moved
 
 
-def test_what_does_not_fit_keeps_its_place_and_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody else gets the name meanwhile, and those that fit at last go where they were."""
+def test_a_rule_set_aside_keeps_its_place_and_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No other rule can get the name; a rule that fits at last returns to its place."""
     late = [f"239.1.1.{at}%tun0:5001,name=late-{at} to 239.2.0.9%eth1:6001" for at in (7, 8, 9)]
     texts = [late[0], ONE, late[1], TWO, late[2]]
     ids = tuple(Rule.parse(text).id for text in texts)
@@ -247,8 +247,8 @@ def test_what_does_not_fit_keeps_its_place_and_name(monkeypatch: pytest.MonkeyPa
     assert list(book.rules) == list(ids)
 
 
-def test_a_host_name_is_followed_when_it_has_an_address() -> None:
-    """Until then workers have an output without one; the others keep their place."""
+def test_a_host_name_that_resolves_later() -> None:
+    """Until then workers have an output without an address; the order stays."""
     late = "239.1.1.9%eth0:5001,name=late to studio.example:7000"
     book = Rulebook("packet")
     book.commit(book.add(read_entries([late, ONE], enabled=True), HostResolver()))
@@ -263,8 +263,8 @@ def test_a_host_name_is_followed_when_it_has_an_address() -> None:
     assert book.order == (waiting.rule.id, IDS[ONE])
 
 
-def test_what_does_not_fit_is_set_aside() -> None:
-    """It is found, turned and removed as others are."""
+def test_a_rule_that_does_not_fit_is_set_aside() -> None:
+    """It can be found, disabled and removed like others."""
     late = "239.1.1.9%tun0:5001,name=late to 239.2.0.9%eth1:6001"
     book = Rulebook("packet")
     restore(book, 7, read_entries([late, ONE], enabled=True))

@@ -1,4 +1,4 @@
-"""A worker in somebody else's hands: control serves clients and the other workers as before."""
+"""A compromised worker: control serves clients and the other workers all the same."""
 
 import contextlib
 import json
@@ -46,7 +46,7 @@ ANSWERS = st.fixed_dictionaries(
 
 
 def frame(body: bytes) -> bytes:
-    """A message, with its length before it."""
+    """A message with its length prefix."""
     return len(body).to_bytes(4, "little") + body
 
 
@@ -72,8 +72,10 @@ def two(directory: Path) -> Iterator[FakeSupervisor]:
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(st.lists(WORDS, min_size=1, max_size=6))
-def test_whatever_one_says_the_other_relays(two: FakeSupervisor, words: list[bytes]) -> None:
-    """A change reaches the good one, and a new worker in the place of the bad one."""
+def test_any_messages_leave_the_other_worker_intact(
+    two: FakeSupervisor, words: list[bytes]
+) -> None:
+    """It gets changes, and so does a successor of the compromised one."""
     bad = two.workers[0]
     with contextlib.suppress(OSError):
         bad.ours.sendall(b"".join(words))
@@ -90,7 +92,7 @@ def test_whatever_one_says_the_other_relays(two: FakeSupervisor, words: list[byt
 
 
 def flood(worker: FakeWorker, ended: threading.Event, kind: str) -> None:
-    """Tell something new, again and again, as fast as it is read."""
+    """Send new events as fast as they are read."""
     numbers = iter(range(10**9))
     while not ended.is_set():
         news = [{"event": kind, **_about(kind, next(numbers))} for _ in range(200)]
@@ -107,8 +109,8 @@ def _about(kind: str, number: int) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("kind", ["log", "link"])
-def test_a_flood_from_one_delays_nobody_and_fills_no_log(two: FakeSupervisor, kind: str) -> None:
-    """Clients are answered, changes are made, and the worker is restarted before long."""
+def test_a_flood_delays_no_client_and_fills_no_log(two: FakeSupervisor, kind: str) -> None:
+    """Clients are answered, changes are made, and the worker is restarted soon."""
     ended, began_s, written = threading.Event(), time.monotonic(), len(two.said())
     flooding = threading.Thread(target=flood, args=(two.workers[0], ended, kind))
     flooding.start()
@@ -132,8 +134,8 @@ def test_a_flood_from_one_delays_nobody_and_fills_no_log(two: FakeSupervisor, ki
 
 
 @pytest.mark.parametrize("kind", [b'"ok":{"x":[%s1]}', b'"event":"rules","rules":[%s1]'])
-def test_a_huge_message_is_not_even_read(two: FakeSupervisor, kind: bytes) -> None:
-    """What would take seconds to read ends the channel instead; its sender is restarted."""
+def test_a_huge_message_is_not_parsed(two: FakeSupervisor, kind: bytes) -> None:
+    """Parsing it would take seconds; the channel is closed, and the worker restarted."""
     body = b'{"id":1,' + kind % (b"[]," * 11_000_000) + b"}"
     with contextlib.suppress(OSError), two.workers[0]._write:
         two.workers[0].ours.sendall(frame(body))
@@ -158,10 +160,10 @@ WORDS_OF_A_PAGE = st.lists(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(WORDS_OF_A_PAGE)
-def test_whatever_one_counts_the_other_is_read(
+def test_any_page_leaves_other_counters_readable(
     two: FakeSupervisor, words: list[tuple[int, int]]
 ) -> None:
-    """In time, and with all that it has counted; nothing that a page says ends the daemon."""
+    """In time and completely; no content of a page ends the daemon."""
     (one,) = two.workers[1].rules
     two.workers[1].counts = {one: 7}
     for place, word in words:

@@ -1,4 +1,4 @@
-"""The channel to a worker, when it begins and ends."""
+"""The channel to a worker: its start and its end."""
 
 import asyncio
 import socket
@@ -10,8 +10,8 @@ from mcr.daemon.control.workers.channel import WorkerChannel
 
 
 @pytest.mark.parametrize("turns", range(4))
-def test_one_that_is_closed_at_once_ends_without_an_error(turns: int) -> None:
-    """However far the event loop has come with it; the other side sees its end, and so do we."""
+def test_a_channel_closed_at_once_ends_without_an_error(turns: int) -> None:
+    """In whatever state of the event loop; both sides see the end."""
     faults: list[dict[str, Any]] = []
     lost: list[WorkerChannel] = []
 

@@ -1,4 +1,4 @@
-"""What a worker in somebody else's hands may say."""
+"""Messages from workers, which may be compromised."""
 
 import contextlib
 import json
@@ -46,7 +46,7 @@ JSON_VALUES = st.recursive(
 
 
 def book_of(text: str) -> Rulebook:
-    """A book with one rule on the fake host."""
+    """A rulebook with one rule on the fake host."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rulebook, "interfaces", lambda: HOST)
         book = Rulebook("packet")
@@ -55,22 +55,22 @@ def book_of(text: str) -> Rulebook:
 
 
 @given(st.binary(max_size=100) | JSON_VALUES.map(lambda value: json.dumps(value).encode()))
-def test_anything_is_a_message_or_refused(body: bytes) -> None:
-    """By one error, that ends the channel."""
+def test_any_bytes_are_a_message_or_refused(body: bytes) -> None:
+    """By one kind of error, which closes the channel."""
     with contextlib.suppress(ValueError):
         assert isinstance(read_message(body), dict)
 
 
 @given(st.dictionaries(st.sampled_from(["protocol", "number", "rules"]), JSON_VALUES))
-def test_a_hello_is_whole_or_refused(ok: dict[str, Any]) -> None:
-    """Some of it is not enough."""
+def test_a_hello_is_complete_or_refused(ok: dict[str, Any]) -> None:
+    """Missing members are an error."""
     with pytest.raises(ValueError, match=r"WorkerHello"):
         read_hello(ok)
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), EVENTS), max_size=12))
-def test_news_are_told_once_and_in_turn(told: list[tuple[int, dict[str, Any]]]) -> None:
-    """A rule waits and resumes, an output is parked and unparked, however many workers say so."""
+def test_troubles_are_published_once_and_alternate(told: list[tuple[int, dict[str, Any]]]) -> None:
+    """Waiting and resumed, parked and unparked, however many workers report them."""
     book, bus = book_of(RULE), EventBus()
     (rule_id,) = book.rules
     lines: list[dict[str, Any]] = []

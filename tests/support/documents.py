@@ -16,7 +16,7 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One document, or a section of one."""
+    """A document, or a section of one."""
 
     text: str
 
@@ -31,13 +31,13 @@ class Page:
         return Page(text)
 
     def blocks(self, language: str) -> list[str]:
-        """Return the code blocks of one language; there must be one."""
+        """Return the code blocks of one language; there must be at least one."""
         found = [text for name, text in FENCE.findall(self.text) if name == language]
         assert found, f"no {language} block"
         return found
 
     def sessions(self) -> list[tuple[str, list[str]]]:
-        """Return each command of the `console` blocks with the lines that it is shown to print."""
+        """Return each command of the `console` blocks, with the output that the document shows."""
         typed: list[tuple[str, list[str]]] = []
         for line in "".join(self.blocks("console")).splitlines():
             if line.startswith("$ "):
@@ -59,13 +59,13 @@ def commands(program: str, texts: list[str]) -> list[list[str]]:
 
 
 def shape(line: str) -> str:
-    """Return what is the same in each run: numbers, addresses and identifiers differ."""
+    """Return the parts that are equal in each run: numbers, addresses and identifiers differ."""
     without_ids = re.sub(r"\b[0-9a-f]{12}\b", "#", line)
     return " ".join(re.sub(r"\d[\d.,:]*", "#", without_ids).split())
 
 
 def assert_printed(shown: list[str], printed: str) -> None:
-    """Each line that a document shows was printed, in this order, with numbers of its own."""
+    """Check that the lines of a document were printed, in this order, with any numbers."""
     lines = iter(shape(line) for line in printed.splitlines())
     for line in shown:
         assert shape(line) in lines, f"{line!r} is not in:\n{printed}"

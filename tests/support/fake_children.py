@@ -25,7 +25,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 class Journal:
-    """The file into which all processes of a test write."""
+    """The file to which all processes of a test write."""
 
     def __init__(self, told: dict[str, Any], who: str) -> None:
         """Open it; lines appended by several processes do not mix."""
@@ -33,19 +33,19 @@ class Journal:
         self._who = who
 
     def note(self, what: str, **fields: object) -> None:
-        """Write down one thing."""
+        """Write an entry."""
         entry = {"who": self._who, "pid": os.getpid(), "at": time.monotonic(), "what": what}
         os.write(self._file, json.dumps({**entry, **fields}).encode() + b"\n")
 
 
 def identity(descriptor: int) -> list[int]:
-    """What tells two files apart."""
+    """The device and inode of a file."""
     status = os.fstat(descriptor)
     return [status.st_dev, status.st_ino]
 
 
 def descriptors() -> list[int]:
-    """The open descriptors, without those that Python has opened for this very look."""
+    """The open descriptors, except the one that Python opens to list them."""
     return sorted(number for name in os.listdir("/proc/self/fd") if is_open(number := int(name)))
 
 
@@ -59,7 +59,7 @@ def is_open(number: int) -> bool:
 
 
 def memory(content: bytes, seals: int = SEALS) -> int:
-    """Sealed memory."""
+    """A sealed memfd."""
     descriptor = os.memfd_create("fake", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.write(descriptor, content)
     fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
@@ -67,7 +67,7 @@ def memory(content: bytes, seals: int = SEALS) -> int:
 
 
 def fake_worker(told: dict[str, Any]) -> int:
-    """Pulse, and do what comes over the channel, until the supervisor channel ends."""
+    """Send heartbeats and execute messages until the supervisor channel ends."""
     journal = Journal(told, f"worker {told['number']}")
     journal.note("start", page=identity(told["page"]), open=descriptors(), told=told)
     crash = Path(told["journal"]).with_name(f"crash-{told['number']}")
@@ -110,7 +110,7 @@ def _handle_control(
 
 
 class FakeControl:
-    """Control, without clients: it keeps the supervisor channel and carries out orders."""
+    """Control without clients: it serves the supervisor channel and carries out orders of tests."""
 
     def __init__(self, told: dict[str, Any]) -> None:
         """Begin to listen to the supervisor channel and to clients."""
@@ -126,7 +126,7 @@ class FakeControl:
         self.mode = told["mode"]
 
     def run(self) -> int:
-        """Pulse twice a second and answer, until the end."""
+        """Send two heartbeats a second and answer messages, until the end."""
         while self.serving:
             self.supervisor_channel.send(b"P")
             for key, _ in self.selector.select(PULSE_S):
@@ -134,7 +134,7 @@ class FakeControl:
         return 0
 
     def told(self) -> None:
-        """Take one message of the supervisor."""
+        """Handle a message of the supervisor."""
         content, passed, _, _ = socket.recv_fds(self.supervisor_channel, 65536, 4)
         if not content:
             self.journal.note("supervisor channel ended")
@@ -163,7 +163,7 @@ class FakeControl:
             self.serving = False
 
     def accept(self) -> None:
-        """Serve one client: orders, a line each, answered when they were carried out."""
+        """Serve one client: orders, one per line, answered when they are carried out."""
         client, _ = self.listener.accept()
         with client, client.makefile("rw") as lines:
             for line in lines:
@@ -172,7 +172,7 @@ class FakeControl:
                 lines.flush()
 
     def order(self, what: str, *words: str) -> None:
-        """Do what a test wants."""
+        """Carry out an order of a test."""
         match what:
             case "keep":
                 self.rules = words[0].encode()
@@ -188,7 +188,7 @@ class FakeControl:
 
 
 def main() -> int:
-    """Become what the command line says."""
+    """Run as the process that the command line names."""
     told = json.loads(sys.argv[2])
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != told["supervisor"]:

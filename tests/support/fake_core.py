@@ -1,4 +1,4 @@
-"""An engine that moves no datagram: what `Relay` asks of it is recorded, failures are ordered."""
+"""An engine that moves no datagrams: it records the calls of `Relay`, and fails on request."""
 
 import json
 import threading
@@ -9,7 +9,7 @@ from mcr.errors import EngineError
 
 
 class FakeCore:
-    """Has the methods of `mcr._native.RelayCore`; `made` holds every one, newest last."""
+    """Has the methods of `mcr._native.RelayCore`; `made` lists all instances, the newest last."""
 
     made: ClassVar[list["FakeCore"]] = []
     refuse_change: ClassVar[Exception | None] = None
@@ -40,7 +40,7 @@ class FakeCore:
         self.made.append(self)
 
     def apply(self, remove: Sequence[str], put: bytes, whole: bool, note: object) -> None:
-        """All or nothing, as the real one; what is put as it is there already is not touched."""
+        """All or nothing, like the real one; a rule that is applied again stays as it is."""
         if self.refuse_change is not None:
             raise self.refuse_change
         assert not whole
@@ -54,45 +54,45 @@ class FakeCore:
         self.changed = note
 
     def disabled(self) -> list[str]:
-        """As the real one."""
+        """Like the real one."""
         return [rule_id for rule_id, rule in self.rules.items() if not rule["enabled"]]
 
     def set_enabled(self, rule_id: str, enabled: bool) -> None:
-        """As the real one."""
+        """Like the real one."""
         self.rules[rule_id]["enabled"] = enabled
 
     def open_spares(self) -> None:
-        """Remember that it was asked for."""
+        """Record the call."""
         self.has_spares = True
 
     def start(self) -> None:
-        """Nothing runs; twice is refused, as the real one does."""
+        """Start nothing; a second call fails, like the real one."""
         if self.started:
             raise EngineError("the relay was started before")
         self.started = True
 
     def stop(self) -> None:
-        """Let waiters go."""
+        """Wake the waiters."""
         self.stopped.set()
 
     def fail(self, text: str) -> None:
-        """End as a real engine does that lost its ring."""
+        """Fail like a real engine that lost its ring."""
         self.error = text
         self.stopped.set()
 
     def wait(self, timeout_s: float | None) -> bool:
-        """As the real one."""
+        """Like the real one."""
         stopped = self.stopped.wait(timeout_s)
         if self.error is not None:
             raise EngineError(self.error)
         return stopped
 
     def warnings(self) -> list[str]:
-        """One, to be seen."""
+        """One warning."""
         return ["the receive buffer is small"]
 
     def stats(self) -> dict[str, Any]:
-        """Zeros, but for what a test has put into `counters` for every rule."""
+        """Zeros, except for the counts that a test has put into `counters` for all rules."""
         return {
             "interfaces": [
                 {

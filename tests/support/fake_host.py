@@ -1,4 +1,4 @@
-"""An interface table that exists only here, and rules judged on it."""
+"""A fake interface table, and rules checked against it."""
 
 from dataclasses import dataclass
 from ipaddress import IPv4Address, ip_address
@@ -14,7 +14,7 @@ from mcr.rules.ruleset import Resolution, RuleSet, resolve
 
 @dataclass(frozen=True)
 class FakeInterface:
-    """An interface as the native module would list it."""
+    """An interface as the native module lists it."""
 
     name: str
     index: int
@@ -27,7 +27,7 @@ class FakeInterface:
 
 
 def addresses(*texts: str) -> tuple[Address, ...]:
-    """Addresses from text."""
+    """Parse addresses."""
     return tuple(ip_address(text) for text in texts)
 
 
@@ -44,26 +44,26 @@ BACK = "239.2.0.1%eth1:6001 to 239.1.1.1%eth0:5001"
 
 
 def check(*rules: Rule | str, ingress: Ingress = "packet") -> Resolution:
-    """The rules resolved on the fake host."""
+    """The rules, resolved on the fake host."""
     return resolve(rules, HOST, ingress=ingress)
 
 
 def problems(*rules: Rule | str, ingress: Ingress = "packet") -> list[Problem]:
-    """Everything that is wrong with the rules."""
+    """All problems of the rules."""
     with pytest.raises(RuleError) as caught:
         check(*rules, ingress=ingress)
     return list(caught.value.problems)
 
 
 def running(*rules: str) -> RuleSet:
-    """A rule set in which these rules run, on the ingress that hears what this host sends."""
+    """A rule set with these rules, on the ingress that hears what this host sends."""
     rule_set = RuleSet("udp")
     rule_set.commit(rule_set.plan(HOST, add=rules))
     return rule_set
 
 
 def refused(rule_set: RuleSet, *add: str, remove: tuple[str, ...] = ()) -> list[Problem]:
-    """The problems of a change to running rules, which must leave them as they are."""
+    """The problems of a change, which must leave the running rules as they are."""
     before = rule_set.rules
     with pytest.raises(RuleError) as caught:
         rule_set.plan(HOST, remove=remove, add=add)

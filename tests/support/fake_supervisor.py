@@ -22,7 +22,7 @@ from mcr import _native
 
 
 class FakeSupervisor:
-    """Starts control as the real one does, and has fake workers."""
+    """Starts control as the real supervisor does, with fake workers."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class FakeSupervisor:
         self._closing = False
 
     def start(self, *, within_s: float = PATIENCE_S) -> None:
-        """Start control, with all workers, and wait until it serves."""
+        """Start control and all workers, and wait until control is ready."""
         self.launch()
         for number in range(self.count):
             self.add_worker(number)
@@ -74,7 +74,7 @@ class FakeSupervisor:
         )
 
     def launch(self) -> None:
-        """Start control; it gets the kept rules."""
+        """Start control, which gets the kept rules."""
         self.ready.clear()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         arguments = {
@@ -109,7 +109,7 @@ class FakeSupervisor:
         self.say({"kind": "restore", "in_use": self.in_use}, self.kept)
 
     def add_worker(self, number: int) -> FakeWorker:
-        """A worker that goes on where the one before it was."""
+        """Add a worker that continues where the one before it stopped."""
         self.incarnations += 1
         before = self.workers.get(number)
         worker = FakeWorker(
@@ -120,7 +120,7 @@ class FakeSupervisor:
         return worker
 
     def introduce(self, worker: FakeWorker) -> None:
-        """Hand control the channel to a worker."""
+        """Send control the channel to a worker."""
         word = {"kind": "worker", "number": worker.number, "pid": worker.pid, "cpu": None}
         word["incarnation"] = worker.pid - 1000
         descriptor = worker.hand_over()
@@ -128,7 +128,7 @@ class FakeSupervisor:
         os.close(descriptor)
 
     def kill_worker(self, number: int, *, revive: bool = True, missed_frames: int = 0) -> None:
-        """End a worker, tell so, and start its successor, which missed so many frames."""
+        """Kill a worker, report it, and start its successor, which missed this many frames."""
         worker = self.workers[number]
         worker.die()
         worker.kernel_dropped_frames += missed_frames
@@ -148,14 +148,14 @@ class FakeSupervisor:
             self.add_worker(number)
 
     def kill_control(self) -> None:
-        """End control with SIGKILL."""
+        """Kill control by SIGKILL."""
         self.process.kill()
         self.process.wait()
         self._hearing.join(PATIENCE_S)
         self.supervisor_channel.close()
 
     def restart_control(self) -> None:
-        """Kill control, and start its successor with new channels to the same workers."""
+        """Kill control, and start its successor, with new channels to the same workers."""
         self.kill_control()
         self.launch()
         for number, old in list(self.workers.items()):
@@ -178,7 +178,7 @@ class FakeSupervisor:
             os.close(descriptor)
 
     def note(self) -> str:
-        """Have control log a warning, which is an event too; return its text, like no other."""
+        """Make control log a warning, which is an event too; return its unique text."""
         self._notes += 1
         text = f"note {self._notes}"
         self.say({"kind": "note", "level": "warning", "text": text})
@@ -190,7 +190,7 @@ class FakeSupervisor:
         return self.errors.read().decode()
 
     def close(self) -> None:
-        """End everything."""
+        """End all processes."""
         self._closing = True
         self.process.kill()
         self.process.wait()

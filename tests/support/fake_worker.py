@@ -1,4 +1,4 @@
-"""A worker that relays nothing: it speaks the control channel, and fails wherever a test says."""
+"""A worker that relays nothing: it serves the channel to control, and fails on request."""
 
 import contextlib
 import json
@@ -79,18 +79,18 @@ class FakeWorker:
         self._write_page()
 
     def hand_over(self) -> int:
-        """The other end's descriptor, which the receiver owns then."""
+        """The descriptor of the other end, which the caller owns then."""
         return self.theirs.detach()
 
     def die(self) -> None:
-        """End the channel as a killed process does."""
+        """Close the channel, as a killed process does."""
         with contextlib.suppress(OSError):
             self.ours.shutdown(socket.SHUT_RDWR)
         self.ours.close()
 
     @classmethod
     def end_all(cls) -> None:
-        """End all that were made, and wait until none of them runs."""
+        """End all workers of this test, and wait until their threads have ended."""
         while cls.made:
             worker = cls.made.pop()
             worker.die()
@@ -99,7 +99,7 @@ class FakeWorker:
             assert not worker.thread.is_alive()
 
     def push(self, **event: object) -> None:
-        """Tell something by itself."""
+        """Send an event."""
         self._send(event)
 
     def _send(self, message: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""A socket between clients and a daemon, for what a well-behaved daemon never sends or does."""
+"""A proxy between clients and a daemon, for what a real daemon never sends or does."""
 
 import json
 import socket
@@ -38,7 +38,7 @@ class LineProxy:
         self._listener = listener, _run(self._accept, listener)
 
     def stop(self) -> None:
-        """Remove the socket and end all connections, as the end of a daemon does."""
+        """Remove the socket and end all connections, as a daemon that exits does."""
         if self._listener is not None:
             (listener, accepting), self._listener = self._listener, None
             self.path.unlink()
@@ -56,7 +56,7 @@ class LineProxy:
                 each.shutdown(socket.SHUT_RDWR)
 
     def send(self, *messages: object) -> None:
-        """Send all clients these messages, as JSON."""
+        """Send all clients these messages as JSON."""
         for client in list(self._daemons):
             send_message(client, *messages)
 
@@ -105,7 +105,7 @@ def _run(work: Callable[..., None], *arguments: socket.socket) -> threading.Thre
 
 @contextmanager
 def line_proxy(path: Path, daemon: Path) -> Iterator[LineProxy]:
-    """Run one for the length of a block."""
+    """Run a proxy during the block."""
     proxy = LineProxy(path, daemon)
     proxy.start()
     try:
@@ -115,13 +115,13 @@ def line_proxy(path: Path, daemon: Path) -> Iterator[LineProxy]:
 
 
 def send_message(connection: socket.socket, *messages: object) -> None:
-    """Send messages, a line of JSON each, if anybody takes them."""
+    """Send messages as lines of JSON, if the peer reads them."""
     with suppress(OSError):
         connection.sendall(b"".join(json.dumps(each).encode() + b"\n" for each in messages))
 
 
 def answering(result: Callable[[str], Any]) -> Script:
-    """A script that answers in the daemon's place: `result` of a method, unless it is None."""
+    """A script that answers in place of the daemon: `result` of a method, unless it is None."""
 
     def script(line: bytes, client: socket.socket) -> bool:
         asked = json.loads(line)

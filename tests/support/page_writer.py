@@ -24,10 +24,10 @@ ALWAYS = 1 << 62
 
 
 class PageWriter:
-    """Writes what a worker with one interface has counted."""
+    """Writes the counters of a worker with one interface."""
 
     def __init__(self, page: int) -> None:
-        """Take the descriptor of a page, which stays the caller's."""
+        """Map the page of a descriptor, which the caller still owns."""
         self._memory = mmap.mmap(page, 0)
         self.words = memoryview(self._memory).cast("Q")
         """All of it, for tests that write nonsense."""
@@ -38,17 +38,17 @@ class PageWriter:
         self.words.release()
         self._memory.close()
 
-    def say_alive(self, at_ms: int = ALWAYS) -> None:
-        """Say when the process was there last, by CLOCK_MONOTONIC_COARSE."""
+    def write_alive(self, at_ms: int = ALWAYS) -> None:
+        """Write the time of the last sign of life, by CLOCK_MONOTONIC_COARSE."""
         self.words[_ALIVE_MS] = at_ms
 
     def take_over(self) -> None:
-        """Begin as a worker that follows another."""
+        """Begin as the successor of a worker."""
         self.words[_SEQUENCE] += self.words[_SEQUENCE] % 2
-        self.say_alive()
+        self.write_alive()
 
     def stop_publishing(self) -> None:
-        """Be in the middle of it, as a process that was stopped."""
+        """Leave the page in the middle of an update, like a process that was stopped."""
         self.words[_SEQUENCE] |= 1
 
     def write(
@@ -99,7 +99,7 @@ class PageWriter:
 
 @functools.cache
 def _tag(kind: str, *parts: bytes) -> int:
-    """Whose a slot is: FNV-1a over the kind, and over each part and its length."""
+    """The owner of a slot: FNV-1a over the kind, and over each part and its length."""
     data = bytes([_KINDS[kind]])
     data += b"".join(len(part).to_bytes(8, "little") + part for part in parts)
     tag = 0xCBF29CE484222325

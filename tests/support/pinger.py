@@ -38,7 +38,7 @@ print(longest_s, slowest_s)
 
 
 class Pinger:
-    """The process, for the time of a block."""
+    """The process, during a block."""
 
     longest_s = 0.0
     """The longest that an answer took, once the block is over, but for waits for a processor."""

@@ -1,4 +1,4 @@
-"""A worker pool whose workers are fakes in this process."""
+"""A worker pool with fake workers in this process."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -28,7 +28,7 @@ class FakeRulebook:
 
 
 def spec(rule_id: str, *, enabled: bool = True) -> Spec:
-    """A rule as workers are told of it."""
+    """A rule with the members that workers get."""
     return (rule_id, enabled, encode({"input": {}, "outputs": [{}]})[1:])
 
 
@@ -47,7 +47,7 @@ class PoolHarness:
             self.start(number)
 
     def start(self, number: int, fake: FakeWorker | None = None) -> FakeWorker:
-        """A worker comes."""
+        """Connect a worker."""
         pid = next(self._pids)
         fake = fake or FakeWorker(number)
         fake.number, fake.pid = number, pid
@@ -57,7 +57,7 @@ class PoolHarness:
         return fake
 
     def end(self, number: int) -> None:
-        """A worker has died."""
+        """End a worker."""
         fake = self.fakes[number]
         fake.die()
         word = WorkerExited(
@@ -72,7 +72,7 @@ class PoolHarness:
         self.pool.record_exit(word)
 
     async def change(self, *add: Spec, remove: tuple[str, ...] = ()) -> None:
-        """As the daemon makes one."""
+        """Make a change as the daemon does."""
         async with self.pool.lock:
             body = prepare_body(self.book.revision + 1, whole=False, remove=remove, add=add)
             await self.pool.change(body, (*remove, *(each[0] for each in add)))
@@ -82,7 +82,7 @@ class PoolHarness:
             self.book.revision += 1
 
     async def settled(self) -> None:
-        """All workers run and have the same rules as the book."""
+        """Wait until all workers run with the rules of the rulebook."""
         for _ in range(1000):
             if len(self.pool.running) == len(self.fakes) and self.is_equal():
                 return
@@ -91,7 +91,7 @@ class PoolHarness:
         pytest.fail(f"not equal: {have}, book {self.book.revision} {list(self.book.rules)}")
 
     def is_equal(self) -> bool:
-        """Whether every worker has what the book says."""
+        """Whether all workers have the rules of the rulebook."""
         wanted = {rule_id: enabled for rule_id, enabled, _ in self.book.specs()}
         return all(
             {rule_id: rule["enabled"] for rule_id, rule in fake.rules.items()} == wanted

@@ -1,4 +1,4 @@
-"""A client of the daemon's socket that may send anything."""
+"""A client of the daemon's socket that can send any bytes."""
 
 import contextlib
 import json
@@ -30,7 +30,7 @@ class RawClient:
         self.socket.close()
 
     def line(self) -> Any:  # noqa: ANN401 -- whatever the daemon says
-        """The next line, as JSON."""
+        """Return the next line, parsed as JSON."""
         while b"\n" not in self._rest:
             data = self.socket.recv(1 << 20)
             if not data:
@@ -40,11 +40,11 @@ class RawClient:
         return json.loads(line)
 
     def send(self, data: bytes) -> None:
-        """Any bytes."""
+        """Send any bytes."""
         self.socket.sendall(data)
 
     def ask(self, method: str, **params: object) -> dict[str, Any]:
-        """The whole answer; events before it are left out."""
+        """Return the whole answer to a request; skip events before it."""
         self._asked += 1
         request = {"jsonrpc": "2.0", "id": self._asked, "method": method, "params": params}
         self.send(json.dumps(request).encode() + b"\n")
@@ -54,19 +54,19 @@ class RawClient:
         return dict(answer)
 
     def call(self, method: str, **params: object) -> Any:  # noqa: ANN401 -- whatever the daemon says
-        """The result."""
+        """Return the result of a request."""
         answer = self.ask(method, **params)
         assert "result" in answer, answer
         return answer["result"]
 
     def error(self, method: str, **params: object) -> dict[str, Any]:
-        """The error."""
+        """Return the error of a request."""
         answer = self.ask(method, **params)
         assert "error" in answer, answer
         return dict(answer["error"])
 
     def is_closed(self) -> bool:
-        """Whether the other end has closed, once all that it sent is read."""
+        """Whether the daemon has closed the connection, once all its output is read."""
         with contextlib.suppress(OSError):
             while self.socket.recv(1 << 20):
                 pass

@@ -27,14 +27,14 @@ SOON_S = 1.5  # for what happens at once, on a machine that is busy
 
 @dataclass
 class SupervisorProcess:
-    """A running supervisor and what its children wrote down."""
+    """A running supervisor and the journal of its children."""
 
     directory: Path
     process: subprocess.Popen[str]
     path: Path
 
     def journal(self, what: str | None = None, who: str | None = None) -> list[dict[str, Any]]:
-        """What was written down, in order; the last line may be half written."""
+        """The entries so far; the last line may be incomplete."""
         path = self.directory / "journal"
         lines = path.read_text().splitlines(keepends=True) if path.exists() else []
         entries = [json.loads(line) for line in lines if line.endswith("\n")]
@@ -44,8 +44,8 @@ class SupervisorProcess:
             if what in (None, entry["what"]) and who in (None, entry["who"])
         ]
 
-    def told(self, kind: str) -> list[dict[str, Any]]:
-        """The messages of one kind that any control got, with what came beside as `content`."""
+    def messages(self, kind: str) -> list[dict[str, Any]]:
+        """The messages of one kind that any control got, with the content of their memory."""
         return [
             {**entry["message"], "content": entry["content"]}
             for entry in self.journal("told")
@@ -53,13 +53,13 @@ class SupervisorProcess:
         ]
 
     def pid(self, who: str) -> int:
-        """The process that was started last for a post."""
+        """The process id of the last process of this kind."""
         if who == "control":
             return int(wait_until(lambda: self.journal(who=who))[-1]["pid"])
         return int(wait_until(lambda: self.journal("start", who))[-1]["pid"])
 
     def order(self, *words: str) -> None:
-        """Have the fake control do something."""
+        """Have the fake control carry out an order."""
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(10)
             client.connect(os.fspath(self.path))
@@ -67,11 +67,11 @@ class SupervisorProcess:
             assert client.recv(100) in {b"done\n", b""}
 
     def said(self) -> str:
-        """What is on standard error so far."""
+        """The content of standard error so far."""
         return (self.directory / "stderr").read_text()
 
     def until_ready(self) -> "SupervisorProcess":
-        """Wait for the line that tells of it."""
+        """Wait for the line `ready`."""
         wait_until(lambda: "ready: " in self.said(), 20)
         return self
 
@@ -85,7 +85,7 @@ class SupervisorProcess:
 def supervisor_process(
     directory: Path, stderr: int | None = None, **settings: object
 ) -> Iterator[SupervisorProcess]:
-    """Start a supervisor; whatever happens, nothing of it is left afterwards."""
+    """Start a supervisor; afterwards nothing of it is left."""
     directory.mkdir(exist_ok=True)
     told = {"socket": str(directory / "mcr.sock"), "directory": str(directory), **settings}
     with (directory / "stderr").open("w") as file:
@@ -107,18 +107,18 @@ def supervisor_process(
 
 
 class FakeBroker:
-    """Takes every message but one."""
+    """Accepts all messages but one."""
 
     def __init__(self, directory: Path) -> None:
         self.deletions = os.eventfd(0, os.EFD_CLOEXEC)
         self._directory = directory
 
     def follow_deletions(self) -> None:
-        """Not asked for, without a deletion."""
+        """Fail: no test deletes an interface."""
         raise AssertionError("there is nothing to follow")
 
     def serve(self, worker: int, fd: int) -> bool:
-        """Take one message, if there is any; whether the worker's end is open."""
+        """Read a message, if there is one; return whether the worker's end is open."""
         with socket.socket(fileno=os.dup(fd)) as end:
             try:
                 content = end.recv(100)
@@ -129,7 +129,7 @@ class FakeBroker:
             return bool(content)
 
     def forget(self) -> None:
-        """Leave a sign of it."""
+        """Record the call."""
         (self._directory / "forgotten").touch()
 
 
@@ -190,7 +190,7 @@ def main() -> int:
 
 
 def _set_limits(told: dict[str, Any]) -> None:
-    """Replace time limits by those of the test, lest it wait for longer than it must."""
+    """Replace time limits by shorter ones, so that tests need not wait."""
     from mcr.daemon.supervisor import managed_process, supervisor  # noqa: PLC0415
 
     for name in ("CONTROL_SILENCE_S", "WORKER_SILENCE_S") if "silence_s" in told else ():

@@ -37,7 +37,7 @@ Ingress = Literal["packet", "udp"]
 
 
 class WorkerRefusal(Exception):
-    """The worker said no; `failure` is what it said."""
+    """The worker refused; `failure` has the reason."""
 
     def __init__(self, failure: Json) -> None:
         super().__init__(failure["message"])
@@ -45,7 +45,7 @@ class WorkerRefusal(Exception):
 
 
 class WorkerClient:
-    """The client of a worker: control's end of its channel, and its page of counters."""
+    """Control's end of the channel to a worker, and the worker's page of counters."""
 
     def __init__(self, end: socket.socket, pages: _native.CounterPages) -> None:
         self.socket = end
@@ -55,7 +55,7 @@ class WorkerClient:
         self._id = 0
 
     def ask(self, do: str, **members: object) -> Json:
-        """Ask, and return what came with `ok`."""
+        """Send a request and return the `ok` member of its answer."""
         number = self.say(do, **members)
         answer = self.hear()
         assert answer["id"] == number, answer
@@ -65,7 +65,7 @@ class WorkerClient:
         return ok
 
     def counters(self, ingress: str) -> Json:
-        """What the page says of the interfaces, and of the worker's rules with one output each."""
+        """The counters of the interfaces, and of the worker's rules with one output each."""
         reading = self._pages.read()
         rules = self.ask("hello")["rules"]
         return {
@@ -74,7 +74,7 @@ class WorkerClient:
         }
 
     def say(self, do: str, **members: object) -> int:
-        """Ask without waiting; return the number of the request."""
+        """Send a request without waiting; return its number."""
         self._id += 1
         self.send(json.dumps({"id": self._id, "do": do, **members}).encode())
         return self._id
@@ -84,7 +84,7 @@ class WorkerClient:
         self.socket.sendall(len(message).to_bytes(4, "little") + message)
 
     def hear(self, seconds: float = PATIENCE_S) -> Json:
-        """The next answer; events on the way are kept."""
+        """Receive the next answer; keep events before it."""
         while True:
             message = self._frame(seconds)
             if "event" not in message:
@@ -92,7 +92,7 @@ class WorkerClient:
             self.events.append(message)
 
     def wait_for_event(self, kind: str, seconds: float = PATIENCE_S) -> Json:
-        """The oldest event of this kind, which it takes."""
+        """Return the oldest event of this kind, and remove it."""
         while True:
             for place, event in enumerate(self.events):
                 if event["event"] == kind:
@@ -100,7 +100,7 @@ class WorkerClient:
             self.events.append(self._frame(seconds))
 
     def is_closed(self) -> bool:
-        """Whether the worker has closed the channel, after whatever it still said."""
+        """Whether the worker has closed the channel, once all its messages are read."""
         with contextlib.suppress(EOFError):
             while True:
                 self._frame(PATIENCE_S)
@@ -116,7 +116,7 @@ class WorkerClient:
     def prepare(
         self, revision: int, add: Iterable[Json], *, whole: bool = False, remove: Iterable[str] = ()
     ) -> None:
-        """Have all that a change needs opened."""
+        """Prepare a change."""
         members = {"whole": whole, "remove": list(remove), "add": list(add)}
         assert self.ask("prepare", revision=revision, **members) == {}
 
@@ -140,7 +140,7 @@ class WorkerClient:
 
 
 class WorkerResources:
-    """What a supervisor keeps through a worker's lives: the page of counters, and the sockets."""
+    """What a supervisor keeps across incarnations of a worker: page and sockets."""
 
     def __init__(self, ingress: Ingress = "udp") -> None:
         """Of one worker."""
@@ -157,7 +157,7 @@ class WorkerResources:
 
 
 class WorkerProcess:
-    """A worker of this process, in the network namespace of the calling thread."""
+    """A worker process in the network namespace of the calling thread."""
 
     def __init__(self, resources: WorkerResources, **arguments: object) -> None:
         """Start it; `arguments` replace those that it would get."""
@@ -195,7 +195,7 @@ class WorkerProcess:
         self._serving.start()
 
     def connect(self) -> WorkerClient:
-        """A new channel, in the place of the one before."""
+        """Replace the channel."""
         end, workers_end = socket.socketpair()
         socket.send_fds(self.supervisor_channel, [b"C"], [workers_end.fileno()])
         workers_end.close()
@@ -204,12 +204,12 @@ class WorkerProcess:
         return self._controls[-1]
 
     def kill(self) -> None:
-        """End it without a word."""
+        """Kill the process."""
         self.process.kill()
         self.process.wait()
 
     def close(self) -> None:
-        """End it, and let go of what speaks to it."""
+        """End the process and release its resources."""
         for end in (self.supervisor_channel, *(control.socket for control in self._controls)):
             end.close()
         try:
@@ -230,7 +230,7 @@ class WorkerProcess:
         self.close()
 
     def _serve(self) -> None:
-        """Open sockets for it, until it ends."""
+        """Open sockets for the worker, until it ends."""
         self._broker.setblocking(False)
         while _is_readable(self._broker, None):
             if not self._resources.broker.serve(0, self._broker.fileno()):
@@ -238,7 +238,7 @@ class WorkerProcess:
 
 
 def specs(*rules: str, ingress: Ingress = "udp", enabled: bool = True) -> list[Json]:
-    """Rules as a worker takes them, resolved in the calling thread's network namespace."""
+    """The specs of rules, resolved in the calling thread's network namespace."""
     parsed = parse_rules(rules)
     plan = RuleSet(ingress).plan(
         _native.interfaces(), remove=(), add=parsed, names=HostResolver("first", {})
