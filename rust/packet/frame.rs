@@ -111,7 +111,7 @@ impl FrameTemplate {
         let udp_checksum = checksum::not_zero(checksum::complement(udp_sum));
         if self.is_v4 {
             let head: &mut [u8; V4] = head.first_chunk_mut()?;
-            let ip_len = udp_len.checked_add(IPV4 as u16)?;
+            let ip_len = u16::try_from(IPV4 + UDP_HEADER + payload.len()).ok()?;
             let ip_sum =
                 self.ip_sum + u64::from(ip_len.to_be()) + u64::from(identification.to_be());
             head.copy_from_slice(&self.headers[..V4]);

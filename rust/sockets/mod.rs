@@ -37,6 +37,8 @@ pub(crate) mod socket;
 pub(crate) mod testnet;
 pub mod udp_input;
 pub mod xdp;
+#[cfg(test)]
+mod xdp_socket_tests;
 
 /// A network interface, as the caller found it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,6 +7,7 @@ use frames::{
 };
 
 mod checksums;
+mod composed;
 mod frames;
 mod headers;
 

@@ -6,8 +6,6 @@
 
 mod mapping;
 mod sender;
-#[cfg(test)]
-mod tests;
 
 use std::fs::File;
 use std::io;

@@ -1,14 +1,17 @@
-//! Sending on a cable between two interfaces: what the other end receives.
+//! AF_XDP sockets that send on a cable between two interfaces: what the other end receives.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{MsgFlags, recv};
-use socket2::SockRef;
+use socket2::{SockRef, Socket, Type};
 
-use super::*;
-use crate::sockets::testnet::{FAR, NEAR, interface, ip, wait_until, with_cable};
+use super::testnet::{FAR, NEAR, interface, ip, wait_until, with_cable};
 use crate::sys::sockaddr::bind_link_layer;
+use crate::sys::xdp_socket::{FrameFate, XdpDescriptors, XdpSender, XdpShape, open};
 
 const SHAPE: XdpShape = XdpShape { frames: 64, frame_bytes: 2048 };
 
@@ -69,7 +72,7 @@ const ETHERTYPE: [u8; 2] = [0x88, 0xb5];
 
 fn frame(number: u32, len: usize) -> Vec<u8> {
     let mut frame = [&[0xff; 6][..], &[2; 6], &ETHERTYPE, &number.to_be_bytes()].concat();
-    frame.resize(len, number as u8);
+    frame.resize(len, number.to_be_bytes()[3]);
     frame
 }
 
