@@ -1,4 +1,4 @@
-"""The life cycle of a `Relay`, its changes, and how it refuses; the engine is a fake."""
+"""The lifecycle of a `Relay`, its changes and its errors, with a fake engine."""
 
 import gc
 import os
@@ -18,7 +18,7 @@ C = "239.1.1.3%lo:5001 to 127.0.0.1:7004"
 
 @pytest.fixture(autouse=True)
 def fake_core(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeCore]]:
-    """Put the fake where the engine is."""
+    """Replace the engine by the fake."""
     monkeypatch.setattr("mcr.relay.active_rules.RelayCore", FakeCore)
     monkeypatch.setattr(FakeCore, "made", [])
     yield FakeCore
@@ -27,7 +27,7 @@ def fake_core(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeCore]]:
 
 
 def test_with_opens_starts_and_closes() -> None:
-    """The block runs on a started engine; afterwards nothing is left."""
+    """The engine runs during the block; afterwards nothing is left."""
     with mcr.Relay(A, B) as relay:
         (core,) = FakeCore.made
         assert core.started
@@ -37,7 +37,7 @@ def test_with_opens_starts_and_closes() -> None:
 
 
 def test_open_comes_before_start() -> None:
-    """Between the two a program may give up its rights."""
+    """In between a program can give up its rights."""
     relay = mcr.Relay(A)
     relay.open()
     (core,) = FakeCore.made
@@ -49,16 +49,16 @@ def test_open_comes_before_start() -> None:
 
 
 @pytest.mark.parametrize("rights_end", [False, True])
-def test_spare_sockets_are_for_who_gives_up_rights(rights_end: bool) -> None:
-    """They are opened with the rules, and only where that was asked for."""
+def test_spare_sockets_are_opened_on_request(rights_end: bool) -> None:
+    """With the rules, for programs that give up rights."""
     relay = mcr.Relay(A)
     relay.open(rights_end=rights_end)
     assert FakeCore.made[0].has_spares == rights_end
     relay.close()
 
 
-def test_the_engine_is_made_as_asked() -> None:
-    """Options reach the engine; what it decided is shown."""
+def test_options_reach_the_engine() -> None:
+    """Its own decisions are shown."""
     relay = mcr.Relay(A, ingress="auto", workers=3, buffer_bytes=2**21)
     asked = relay.ingress
     assert asked == "auto"
@@ -79,14 +79,14 @@ def test_the_engine_is_made_as_asked() -> None:
         ({"buffer_bytes": 4096}, "buffer_bytes: must be 1 MiB to 1 TiB, not 4096"),
     ],
 )
-def test_options_that_cannot_be_are_refused(options: dict[str, object], message: str) -> None:
+def test_invalid_options_are_refused(options: dict[str, object], message: str) -> None:
     """The message names the option."""
     with pytest.raises(ValueError, match=message):
         mcr.Relay(A, **options)  # type: ignore[arg-type]
 
 
-def test_all_rules_that_cannot_be_read_are_named() -> None:
-    """A constructor reports everything at once and opens nothing."""
+def test_all_invalid_rules_are_named() -> None:
+    """The constructor reports all problems at once and opens nothing."""
     with pytest.raises(mcr.RuleError) as caught:
         mcr.Relay("nonsense", A, "239.1.1.1%lo:0 to 127.0.0.1:1")
     assert [problem.field.split(",")[0] for problem in caught.value.problems] == [
@@ -96,8 +96,8 @@ def test_all_rules_that_cannot_be_read_are_named() -> None:
     assert FakeCore.made == []
 
 
-def test_rules_come_and_go() -> None:
-    """A rule leaves by value, by id or by name; the others keep their place in the engine."""
+def test_changes_of_rules() -> None:
+    """A rule is removed by value, id or name; the others keep their place in the engine."""
     with mcr.Relay(A) as relay:
         b, c = relay.add_rule(B), relay.add_rule(mcr.Rule.parse(C))
         relay.remove_rule("a")
@@ -109,7 +109,7 @@ def test_rules_come_and_go() -> None:
 
 
 def test_rules_may_change_before_opening() -> None:
-    """The same calls work on a relay that is not open yet."""
+    """By the same calls."""
     relay = mcr.Relay(A)
     relay.add_rule(B)
     relay.remove_rule("a")
@@ -118,8 +118,8 @@ def test_rules_may_change_before_opening() -> None:
         assert FakeCore.made[0].changes == [(0, 1)]
 
 
-def test_a_disabled_rule_stays_so_until_it_goes() -> None:
-    """Disabled before or after opening, kept by a replacement, forgotten with the rule."""
+def test_a_disabled_rule_stays_disabled() -> None:
+    """Disabled before or after opening, kept by a replacement, until it is removed."""
 
     def states(relay: mcr.Relay) -> list[bool]:
         return [rule.state == "disabled" for rule in relay.stats().rules]
@@ -145,14 +145,14 @@ def test_a_disabled_rule_stays_so_until_it_goes() -> None:
             relay.disable_rule("c")
 
 
-def test_a_rule_that_is_not_there_cannot_leave() -> None:
-    """The message repeats what was looked for."""
+def test_an_unknown_rule_cannot_be_removed() -> None:
+    """The message repeats the id or name."""
     with mcr.Relay(A) as relay, pytest.raises(mcr.RuleError, match="id or name 'x'"):
         relay.remove_rule("x")
 
 
 def test_replacing_keeps_what_stays() -> None:
-    """A rule in both sets is not touched, so that it loses neither datagrams nor counters."""
+    """A rule in both sets is not affected: it loses neither datagrams nor counters."""
     with mcr.Relay(A, B) as relay:
         relay.replace_rules([C, B])
         assert FakeCore.made[0].changes[-1] == (1, 1)
@@ -161,7 +161,7 @@ def test_replacing_keeps_what_stays() -> None:
 
 
 def test_replacing_renames_without_touching_the_engine() -> None:
-    """A name is no part of what a rule does."""
+    """The engine does not know names."""
     with mcr.Relay(A) as relay:
         relay.replace_rules([A.replace("name=a", "name=z")])
         assert FakeCore.made[0].changes[-1] == (0, 0)
@@ -170,7 +170,7 @@ def test_replacing_renames_without_touching_the_engine() -> None:
 
 @pytest.mark.parametrize("wrong", ["nonsense", "239.1.1.9:1 to 127.0.0.1:2"])
 def test_a_refused_replacement_changes_nothing(wrong: str) -> None:
-    """All or nothing: one bad rule keeps the good ones out too."""
+    """One invalid rule prevents the whole change."""
     with mcr.Relay(A, B) as relay:
         before = relay.rules
         with pytest.raises(mcr.RuleError):
@@ -179,8 +179,8 @@ def test_a_refused_replacement_changes_nothing(wrong: str) -> None:
         assert FakeCore.made[0].changes == [(0, 2)]
 
 
-def test_what_the_kernel_refuses_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The set of rules is what the engine has, also after a failure in the middle."""
+def test_a_failed_change_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rules are those of the engine, even after a failure in the middle."""
     with mcr.Relay(A) as relay:
         monkeypatch.setattr(FakeCore, "refuse_change", mcr.InterfaceError("lo: went away"))
         with pytest.raises(mcr.InterfaceError):
@@ -190,7 +190,7 @@ def test_what_the_kernel_refuses_changes_nothing(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_refused_opening_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The engine is stopped; the relay can be opened once the reason is gone."""
+    """The engine is stopped; the relay can be opened later."""
     monkeypatch.setattr(FakeCore, "refuse_change", mcr.RightsError("CAP_NET_RAW is missing"))
     relay = mcr.Relay(A)
     with pytest.raises(PermissionError, match="CAP_NET_RAW"):
@@ -202,7 +202,7 @@ def test_a_refused_opening_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_stats_name_rules_and_outputs() -> None:
-    """Engine keys become rule text, in the order of the rules."""
+    """With rule text in place of ids, in the order of the rules."""
     with mcr.Relay(A, B) as relay:
         FakeCore.made[0].counters = {
             "matched": 5,
@@ -222,7 +222,7 @@ def test_stats_name_rules_and_outputs() -> None:
 
 
 def test_counters_outlive_stop_but_not_close() -> None:
-    """A final report reads a stopped engine, in which nothing is pending."""
+    """A final report reads a stopped engine, without pending copies."""
     relay = mcr.Relay(A)
     relay.start()
     relay.stop()
@@ -242,8 +242,8 @@ def test_stats_need_an_open_relay() -> None:
         mcr.Relay(A).stats()
 
 
-def test_nothing_is_waited_for_before_the_start() -> None:
-    """An open relay that nobody started would be waited for without end, or not at all."""
+def test_wait_needs_a_started_relay() -> None:
+    """Otherwise it would return at once, or never."""
     relay = mcr.Relay(A)
     relay.open()
     with pytest.raises(mcr.McrError, match="not started"):
@@ -252,7 +252,7 @@ def test_nothing_is_waited_for_before_the_start() -> None:
 
 
 def test_wait_ends_after_its_time_or_when_stopped() -> None:
-    """False says that the relay still runs, True that somebody stopped it."""
+    """False if the relay still runs, True if it was stopped."""
     with mcr.Relay(A) as relay:
         assert relay.wait(0.01) is False
         stopper = threading.Thread(target=relay.stop)
@@ -262,14 +262,14 @@ def test_wait_ends_after_its_time_or_when_stopped() -> None:
 
 
 @pytest.mark.parametrize("timeout_s", [-1, float("nan")])
-def test_wait_takes_no_time_that_is_none(timeout_s: float) -> None:
+def test_wait_refuses_invalid_times(timeout_s: float) -> None:
     """The message names the argument."""
     with mcr.Relay(A) as relay, pytest.raises(ValueError, match="timeout_s"):
         relay.wait(timeout_s)
 
 
-def test_wait_raises_what_stopped_the_engine() -> None:
-    """An engine that ended by itself is not taken for one that was stopped."""
+def test_wait_raises_the_error_of_the_engine() -> None:
+    """A failure is distinguished from a stop."""
     with mcr.Relay(A) as relay:
         before = relay.error
         assert before is None
@@ -279,8 +279,8 @@ def test_wait_raises_what_stopped_the_engine() -> None:
             relay.wait()
 
 
-def test_close_twice_is_once_and_final() -> None:
-    """Nothing but close works on a closed relay."""
+def test_close_is_idempotent_and_final() -> None:
+    """All other methods of a closed relay fail."""
     relay = mcr.Relay(A)
     relay.start()
     relay.close()
@@ -292,7 +292,7 @@ def test_close_twice_is_once_and_final() -> None:
         relay.add_rule(B)
 
 
-def test_a_forgotten_relay_warns() -> None:
+def test_a_relay_that_was_not_closed_warns() -> None:
     """As a file does; the engine is stopped all the same."""
 
     def forget() -> None:
@@ -304,7 +304,7 @@ def test_a_forgotten_relay_warns() -> None:
 
 
 def test_a_relay_that_never_opened_needs_no_close() -> None:
-    """There is nothing to give back."""
+    """It holds no resources."""
     mcr.Relay(A)
     gc.collect()
 
@@ -326,7 +326,7 @@ def test_a_forked_child_cannot_use_the_relay() -> None:
 
 
 def test_threads_change_rules_at_the_same_time() -> None:
-    """Changes come one after the other; none is lost."""
+    """Changes are made one by one; none is lost."""
 
     def add(first: int) -> None:
         for port in range(first, first + 20):

@@ -1,4 +1,4 @@
-"""The rule text: what is read, what is written, and what each mistake is answered with."""
+"""The grammar of rules: parsing, canonical text, and the message for each mistake."""
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 
@@ -14,14 +14,14 @@ PLAIN = "239.1.1.1%eth0:5001 to 239.2.0.1%eth1:6001"
 
 
 def problems(text: str) -> dict[str, str]:
-    """The problems of a text that is no rule, by field."""
+    """The problems of an invalid text, by field."""
     with pytest.raises(RuleError) as caught:
         Rule.parse(text)
     return {each.field: each.message for each in caught.value.problems}
 
 
 def problems_if_any(text: str) -> tuple[Problem, ...]:
-    """The problems of a text; of one that is refused there is at least one."""
+    """The problems of a text; an invalid one has at least one."""
     try:
         Rule.parse(text)
     except RuleError as error:
@@ -31,7 +31,7 @@ def problems_if_any(text: str) -> tuple[Problem, ...]:
 
 @given(rules())
 def test_every_rule_survives_its_own_text(rule: Rule) -> None:
-    """A rule written and read back is the same rule, with the same id and name."""
+    """Parsing the text of a rule returns an equal rule, with the same id and name."""
     again = Rule.parse(str(rule))
     assert again == rule
     assert again.id == rule.id
@@ -40,14 +40,14 @@ def test_every_rule_survives_its_own_text(rule: Rule) -> None:
 
 @given(inputs(), outputs())
 def test_every_endpoint_survives_its_own_text(taken: Input, output: Output) -> None:
-    """Inputs and outputs alone are read back too."""
+    """The same for inputs and outputs alone."""
     assert Input.parse(str(taken)) == taken
     assert Output.parse(str(output)) == output
 
 
 @given(rules(KERNEL_INTERFACES))
 def test_strange_interface_names_are_never_misread(rule: Rule) -> None:
-    """Text with an interface name that the grammar cannot hold is refused, not misunderstood."""
+    """Text with a name that the grammar cannot express is refused."""
     try:
         again = Rule.parse(str(rule))
     except RuleError:
@@ -63,14 +63,14 @@ def test_strange_interface_names_are_never_misread(rule: Rule) -> None:
 @example("to to to")
 @example("1.2.3.4:" + "9" * 5000 + " to h:1")
 def test_any_text_parses_or_is_refused(text: str) -> None:
-    """No text raises anything but RuleError, and that always says something."""
+    """The only exception is RuleError, with at least one problem."""
     found = problems_if_any(text)
     assert all(problem.message and (problem.field or not text.strip()) for problem in found)
 
 
 @given(rules(), st.data())
 def test_damaged_rules_parse_or_are_refused(rule: Rule, data: st.DataObject) -> None:
-    """A rule with a piece cut out or doubled parses or raises RuleError."""
+    """A rule with a piece removed or doubled is parsed or raises RuleError."""
     text = str(rule)
     begin = data.draw(st.integers(0, len(text)))
     end = data.draw(st.integers(begin, len(text)))
@@ -124,12 +124,12 @@ def test_damaged_rules_parse_or_are_refused(rule: Rule, data: st.DataObject) -> 
     ],
 )
 def test_accepted_spellings_have_one_canonical_form(text: str, canonical: str) -> None:
-    """Whatever spelling is read, one is written."""
+    """All spellings of a rule have the same text."""
     assert str(Rule.parse(text)) == canonical
 
 
-def test_all_fields_arrive() -> None:
-    """Every field of the text stands in the value under its name."""
+def test_all_fields_are_parsed() -> None:
+    """Each field of the text is in the value under its name."""
     rule = Rule.parse(
         "2001:db8::5@ff3e::1%eth0:5001,name=feed-a,vlan=7"
         " to 239.2.0.1%eth1:6001,ttl=8,dscp=46,source=192.0.2.1,sport=99,loop=off,priority=3"
@@ -153,8 +153,8 @@ def test_all_fields_arrive() -> None:
     )
 
 
-def test_blocks_and_ranges_arrive() -> None:
-    """A block is a network and several ports are a range, as Python writes them."""
+def test_blocks_and_ranges_are_parsed() -> None:
+    """A block is a network, and several ports are a range."""
     rule = Rule.parse("239.1.0.0/16%eth0:5000-5099,join=none to 239.2.0.0/16%eth1:6000-6099 h:7")
     block = IPv4Network("239.1.0.0/16")
     assert rule.input == Input(block, range(5000, 5100), interface="eth0", join="none")
@@ -303,15 +303,15 @@ def test_blocks_and_ranges_arrive() -> None:
         (PLAIN + ",source=fe80::1%eth0", "output 1, source", "has a zone"),
     ],
 )
-def test_each_mistake_names_its_field_and_the_way_out(text: str, field: str, message: str) -> None:
-    """A mistake is answered under the field that it is in, with what to write instead."""
+def test_each_mistake_names_its_field_and_the_fix(text: str, field: str, message: str) -> None:
+    """With what to write instead."""
     found = problems(text)
     assert list(found) == [field]
     assert message in found[field]
 
 
-def test_all_mistakes_come_at_once() -> None:
-    """One attempt shows everything that is wrong with a rule, in the order of its text."""
+def test_all_mistakes_are_reported_at_once() -> None:
+    """In the order of the text."""
     found = problems("239.1.1%e:0,vlan=9999 to h:70000,ttl=0 [::1]:1,tll=1,dscp=99")
     assert list(found) == [
         "input, group",
@@ -324,14 +324,14 @@ def test_all_mistakes_come_at_once() -> None:
     ]
 
 
-def test_a_lone_endpoint_takes_no_rule_name() -> None:
-    """The name belongs to the rule, so an input read alone refuses it."""
+def test_a_lone_input_has_no_name() -> None:
+    """The name belongs to the rule."""
     with pytest.raises(RuleError, match="name: belongs to a rule"):
         Input.parse("239.1.1.1%eth0:5001,name=a")
 
 
 def test_a_lone_endpoint_names_its_fields_without_a_path() -> None:
-    """Problems of an endpoint that stands alone need no more than the field."""
+    """The field alone is enough."""
     with pytest.raises(RuleError) as caught:
         Output.parse("239.2.0.1%eth1:0,ttl=0")
     assert [problem.field for problem in caught.value.problems] == ["port", "ttl"]
@@ -363,7 +363,7 @@ def test_command_line_arguments_become_rules(arguments: list[str], rules: list[s
 
 
 def test_several_rules_are_numbered_in_their_problems() -> None:
-    """Problems of several rules come together, each under the number of its rule."""
+    """All problems at once, each under the number of its rule."""
     with pytest.raises(RuleError) as caught:
         parse_rules([PLAIN + ",ttl=0", Rule.parse(PLAIN), PLAIN + ",ttl=8,dscp=99"])
     fields = [problem.field for problem in caught.value.problems]

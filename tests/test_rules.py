@@ -1,4 +1,4 @@
-"""Rules as values: what the constructors take, refuse and derive."""
+"""Rules as values: valid arguments, derived values and problems."""
 
 import copy
 import dataclasses
@@ -16,14 +16,14 @@ OUTPUT = Output("239.2.0.1", 6001, interface="eth1")
 
 
 def problems(make: Any, *args: Any, **named: Any) -> dict[str, str]:  # noqa: ANN401 - any value is tried
-    """The problems of a value that cannot be made, by field."""
+    """The problems of invalid arguments, by field."""
     with pytest.raises(RuleError) as caught:
         make(*args, **named)
     return {each.field: each.message for each in caught.value.problems}
 
 
 def test_text_becomes_typed_addresses() -> None:
-    """Addresses are ipaddress objects however they were given."""
+    """Addresses become ipaddress objects, whatever their type was."""
     assert TAKEN.group == IPv4Address("239.1.1.1")
     assert Output(IPv6Address("ff3e::2"), 1, interface="e").address == IPv6Address("ff3e::2")
     assert Output("Studio.Example", 1).address == "studio.example"
@@ -53,8 +53,8 @@ def test_the_order_of_sources_does_not_matter() -> None:
     assert one == other
 
 
-def test_the_id_is_the_rule_without_its_name() -> None:
-    """The id is 12 hex digits, and follows everything but the name."""
+def test_the_id_does_not_depend_on_the_name() -> None:
+    """It has 12 hex digits, and depends on everything else."""
     rule = Rule(TAKEN, [OUTPUT], name="a")
     assert len(rule.id) == 12
     int(rule.id, 16)
@@ -64,18 +64,18 @@ def test_the_id_is_the_rule_without_its_name() -> None:
 
 
 def test_a_lone_text_is_no_sequence_of_rules() -> None:
-    """Else each of its characters would be called a bad rule."""
+    """Otherwise each character would be taken for a rule."""
     with pytest.raises(TypeError, match="a sequence"):
         parse_rules("239.1.1.1%lo:1 to 127.0.0.1:2")
 
 
 def test_the_id_is_stable_across_versions() -> None:
-    """Ids are written down by users, so they must not change."""
+    """Users write ids down, so they must not change."""
     assert Rule(TAKEN, [OUTPUT]).id == "33f03e3d5628"
 
 
 def test_default_ttl_depends_on_the_address() -> None:
-    """A TTL that is not given is 1 for multicast and 64 for unicast, and can be seen."""
+    """1 for multicast and 64 for unicast; it can be read."""
     assert OUTPUT.ttl is None
     assert OUTPUT.effective_ttl == 1
     assert Output("255.255.255.255", 7000, interface="eth0").effective_ttl == 1
@@ -121,10 +121,8 @@ def test_default_ttl_depends_on_the_address() -> None:
         ({"vlan": 4095}, "vlan", "4095 is out of range"),
     ],
 )
-def test_an_input_names_the_field_it_refuses(
-    named: dict[str, object], field: str, message: str
-) -> None:
-    """Each field of an input is judged by itself."""
+def test_invalid_fields_of_inputs(named: dict[str, object], field: str, message: str) -> None:
+    """Each field is checked separately."""
     found = problems(Input, **{"group": "239.1.1.1", "port": 1} | named)
     assert list(found) == [field]
     assert message in found[field]
@@ -163,10 +161,8 @@ def test_an_input_names_the_field_it_refuses(
         ({"priority": 7}, "priority", "out of range: 0 to 6"),
     ],
 )
-def test_an_output_names_the_field_it_refuses(
-    named: dict[str, object], field: str, message: str
-) -> None:
-    """Each field of an output is judged by itself."""
+def test_invalid_fields_of_outputs(named: dict[str, object], field: str, message: str) -> None:
+    """Each field is checked separately."""
     found = problems(Output, **{"address": "239.2.0.1", "port": 1} | named)
     assert list(found) == [field]
     assert message in found[field]
@@ -188,17 +184,17 @@ def test_an_output_names_the_field_it_refuses(
         ((TAKEN, [OUTPUT]), {"name": 5}, "name", "must be a string"),
     ],
 )
-def test_a_rule_names_the_part_it_refuses(
+def test_invalid_parts_of_rules(
     args: tuple[object, ...], named: dict[str, object], field: str, message: str
 ) -> None:
-    """A rule takes an input, outputs and a fitting name, and nothing else."""
+    """A rule has an input, outputs and perhaps a name."""
     found = problems(Rule, *args, **named)
     assert list(found) == [field]
     assert message in found[field]
 
 
 def test_a_sender_is_kept_within_one_ip_version() -> None:
-    """A copy of the other version cannot carry the address; a name is looked up to fit."""
+    """The other version cannot express the address; a name resolves accordingly."""
     keeping = [
         Output("192.0.2.7", 1),
         Output("::1", 1, source="keep"),
@@ -210,19 +206,19 @@ def test_a_sender_is_kept_within_one_ip_version() -> None:
 
 
 def test_a_constructor_reports_all_fields_at_once() -> None:
-    """Several wrong fields make one error."""
+    """In one error."""
     found = problems(Output, "::", 0, ttl=0, dscp=99)
     assert list(found) == ["address", "port", "ttl", "dscp"]
 
 
 def test_only_text_is_parsed() -> None:
-    """Something that is neither a rule nor text is a mistake of the program."""
+    """A value of another type is a TypeError."""
     with pytest.raises(TypeError, match=r"an mcr\.Rule or a string, not int"):
         Rule.parse(5)  # type: ignore[arg-type]
 
 
 def test_every_error_is_an_mcr_error_and_a_builtin_one() -> None:
-    """Programs can catch all errors of mcr by one class, or by the builtin they know."""
+    """Programs can catch errors by one class, or by a builtin class."""
     pairs = (
         (RuleError, ValueError),
         (InterfaceError, OSError),
@@ -245,7 +241,7 @@ def test_a_problem_has_its_path_as_data() -> None:
 
 
 def test_a_rule_error_keeps_its_problems_through_pickle() -> None:
-    """The problems cross a process boundary."""
+    """So that they can cross a process boundary."""
     error = pickle.loads(pickle.dumps(RuleError([("ttl", "is wrong"), ("port", "too")])))
     assert error.problems == (Problem("ttl", "is wrong"), Problem("port", "too"))
     assert str(error) == "ttl: is wrong\nport: too"

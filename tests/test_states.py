@@ -1,4 +1,4 @@
-"""The sentence of a rule: what happens now, and what has ended with its age."""
+"""The state of a rule as a sentence: the present, and past events with their age."""
 
 from dataclasses import replace
 
@@ -52,7 +52,7 @@ STATUS = RuleStatus(interface="eth0", group="239.1.1.1", ports="5001", joined=Tr
     ],
 )
 def test_the_state_answers_the_first_question(status: RuleStatus, state: str) -> None:
-    """Where did my datagram go: nothing came, the wrong thing came, it flows, it stopped."""
+    """Nothing arrives, something else arrives, it flows, or it stopped."""
     assert rule_state(status, [OutputStatus()]) == state
 
 
@@ -71,15 +71,13 @@ def test_the_state_answers_the_first_question(status: RuleStatus, state: str) ->
         (replace(STATUS, vlan=7), "frames for 239.1.1.1 seen 70 s ago, none with VLAN tag 7"),
     ],
 )
-def test_what_came_astray_and_has_stopped_is_told_with_its_age(
-    status: RuleStatus, state: str
-) -> None:
-    """What nobody sends any more is not told as if it came now."""
+def test_unmatched_datagrams_have_an_age(status: RuleStatus, state: str) -> None:
+    """So that past ones are not taken for present ones."""
     assert rule_state(replace(status, group_seen=3, group_seen_age_ms=70_999)) == state
 
 
-def test_the_state_names_each_output_that_lost_something_just_now() -> None:
-    """Outputs are counted from 1; only those with trouble are named, with the last reason."""
+def test_the_state_names_outputs_with_recent_losses() -> None:
+    """Outputs are counted from 1; the last reason is named."""
     full = OutputStatus(lost_reason="send_error (EPERM)", lost_age_ms=4_999, refused_age_ms=1)
     refused = OutputStatus(refused_age_ms=0)
     flowing = replace(STATUS, matched=9, last_source="10.0.0.5", last_seen_age_ms=0)
@@ -89,15 +87,15 @@ def test_the_state_names_each_output_that_lost_something_just_now() -> None:
     )
 
 
-def test_the_state_forgets_what_is_over() -> None:
-    """It stays in the counters."""
+def test_the_state_omits_past_losses() -> None:
+    """They stay in the counters."""
     flowing = replace(STATUS, matched=9, last_source="10.0.0.5", last_seen_age_ms=0)
     over = OutputStatus(lost_reason="output_full", lost_age_ms=5_000, refused_age_ms=5_000)
     assert rule_state(flowing, [over]) == "flowing from 10.0.0.5"
 
 
 def test_the_state_names_each_output_that_is_parked() -> None:
-    """While nothing is sent the reason goes before what was lost by it."""
+    """While it is parked, the reason precedes its losses."""
     parked = OutputStatus(parked="eth1 is down", lost_reason="no_carrier", lost_age_ms=0)
     assert rule_state(STATUS, [OutputStatus(), parked]).endswith("; output 2 parked: eth1 is down")
 
@@ -144,8 +142,8 @@ def test_the_state_names_each_output_that_is_parked() -> None:
         ),
     ],
 )
-def test_the_state_names_the_rule_that_has_its_datagrams(
+def test_the_state_names_the_more_specific_rule(
     status: RuleStatus, other: MoreSpecificRule, state: str
 ) -> None:
-    """Where did my datagram go: to a more specific rule."""
+    """The one that matched the rule's datagrams."""
     assert rule_state(replace(status, more_specific=other)) == state

@@ -1,4 +1,4 @@
-"""The numbers of a relay: their shape as JSON, their balances, and the words of a state."""
+"""The statistics of a relay: their JSON, their balances, and rates."""
 
 import json
 from dataclasses import FrozenInstanceError, replace
@@ -41,8 +41,8 @@ STATS = Stats(interfaces=(INTERFACE,), rules=(RULE,), taken_at_s=100.0)
 QUIET = replace(OUTPUT, dropped={"output_full": 0}, errors={})
 
 
-def test_json_has_the_keys_that_are_promised() -> None:
-    """Scripts read these keys; they are never renamed."""
+def test_json_keys_are_stable() -> None:
+    """Scripts read them, so they are never renamed."""
     found = STATS.as_dict()
     assert found == {
         "interfaces": [
@@ -85,19 +85,19 @@ def test_json_has_the_keys_that_are_promised() -> None:
 
 
 def test_stats_are_values() -> None:
-    """Two readings of the same counts are equal whenever they were taken, and cannot change."""
+    """Readings with equal counts are equal, whatever their time, and immutable."""
     assert replace(STATS, taken_at_s=200.0) == STATS
     with pytest.raises(FrozenInstanceError):
         STATS.rules = ()  # type: ignore[misc]
 
 
 def test_correct_counters_balance() -> None:
-    """Nothing is said where every datagram is accounted for."""
+    """They have no imbalances."""
     assert STATS.imbalances() == ()
 
 
 def test_every_broken_balance_is_named() -> None:
-    """A datagram that vanishes from the counters is found, and where."""
+    """With its place."""
     output = replace(OUTPUT, wanted=11, errors={})
     broken = Stats(
         interfaces=(replace(INTERFACE, received=13),), rules=(replace(RULE, outputs=(output,)),)
@@ -110,7 +110,7 @@ def test_every_broken_balance_is_named() -> None:
 
 
 def test_rates_are_per_second_between_two_readings() -> None:
-    """Rates divide by the time between the readings, not by an assumed interval."""
+    """By the measured time between the readings."""
     more = replace(OUTPUT, dropped={"output_full": 5, "send_error": 1})
     rule = replace(RULE, matched=1010, matched_bytes=126_000, outputs=(more,))
     rate = replace(STATS, rules=(rule,), taken_at_s=102.0).rates_since(STATS)[RULE.id]
@@ -124,20 +124,20 @@ def test_a_rule_added_in_between_started_from_zero() -> None:
 
 
 @pytest.mark.parametrize("matched", [4, 11])
-def test_a_rule_whose_counts_began_anew_started_from_zero(matched: int) -> None:
-    """A rule whose host name has another address is a new one under the old id."""
+def test_a_rule_whose_counts_restarted_started_from_zero(matched: int) -> None:
+    """For example after its host name got another address."""
     fresh = replace(RULE, matched=matched, matched_bytes=400, outputs=(QUIET,))
     rate = replace(STATS, rules=(fresh,), taken_at_s=102.0).rates_since(STATS)[RULE.id]
     assert (rate.matched_pps, rate.matched_bits_per_s, rate.lost_pps) == (matched / 2, 1600, 0)
 
 
-def test_no_rate_without_time_in_between() -> None:
+def test_rates_without_time_in_between_are_zero() -> None:
     """Two readings at once divide by nothing."""
     assert STATS.rates_since(STATS)[RULE.id].matched_pps == 0
 
 
-def test_readings_come_back_from_json() -> None:
-    """What `mcr relay --json` prints can be read again; what is wrong with it is named."""
+def test_readings_are_restored_from_json() -> None:
+    """From the output of `mcr relay --json`; problems are named."""
     stats = Stats((INTERFACE,), (RULE,))
     assert Stats.from_dict(json.loads(json.dumps(stats.as_dict()))) == stats
     broken = stats.as_dict()

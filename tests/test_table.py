@@ -1,4 +1,4 @@
-"""What a running relay shows: a table on a terminal, lines elsewhere, and nothing as markup."""
+"""The live view of a relay: a table on a terminal, lines elsewhere, and no markup."""
 
 import io
 import os
@@ -62,15 +62,15 @@ BEFORE = replace(
 
 
 class Terminal(io.StringIO):
-    """A stream that says that it is one."""
+    """A stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
-        """Yes."""
+        """Return True."""
         return True
 
 
-def test_lines_where_nobody_watches() -> None:
-    """One line a reading: each rule's state, speed, and what is lost."""
+def test_lines_without_a_terminal() -> None:
+    """One line for each reading: each rule's state, rate and losses."""
     stream = io.StringIO()
     with open_view(BEFORE, stream) as view:
         view.show(STATS)
@@ -84,7 +84,7 @@ def test_lines_where_nobody_watches() -> None:
 
 
 def test_a_table_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same numbers in columns; brackets of an address are not taken for markup."""
+    """The same numbers in columns; brackets of addresses are not markup."""
     monkeypatch.setenv("COLUMNS", "160")
     monkeypatch.setenv("TERM", "xterm")
     stream = Terminal()
@@ -96,8 +96,8 @@ def test_a_table_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "eth0 (packet): received 12, matched 10, kernel dropped 4 frames [no_rule 2]" in shown
 
 
-def test_the_report_tells_every_loss_by_its_reason() -> None:
-    """What is 0 is left out, what does not add up is said."""
+def test_the_report_lists_losses_by_reason() -> None:
+    """Zeros are omitted, imbalances are reported."""
     text = report(STATS, 2.5)
     assert "ran 2.5 s" in text
     assert "[2001:db8::7]:7000: sent 7 of 10 (9.8 kB), lost 3 [output_full 3]" in text
@@ -108,8 +108,8 @@ def test_the_report_tells_every_loss_by_its_reason() -> None:
     assert "balance broken, please report this: " in report(wrong, 1)
 
 
-def test_the_report_tells_what_a_receiver_refused() -> None:
-    """Apart from the losses: what was refused was sent again."""
+def test_the_report_shows_refused() -> None:
+    """Separately from losses, since the datagrams were sent again."""
     rule = replace(RULE, outputs=(replace(OUTPUT, refused=5),))
     text = report(replace(STATS, rules=(rule,)))
     assert text.endswith("sent 7 of 10 (9.8 kB), lost 3 [output_full 3], refused 5")
@@ -126,7 +126,7 @@ def test_numbers_are_short(count: int, text: str) -> None:
 
 
 def test_the_command_draws_on_a_real_terminal() -> None:
-    """Standard error is a terminal: the table stands there until Ctrl-C, the report follows."""
+    """The table is on standard error until Ctrl-C, then the report follows."""
     with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -147,7 +147,7 @@ def test_the_command_draws_on_a_real_terminal() -> None:
 
 
 def read_until(descriptor: int, text: bytes) -> None:
-    """Wait until this has been written to the terminal."""
+    """Wait until this text was written to the terminal."""
     seen, deadline = b"", time.monotonic() + PATIENCE_S
     while text not in seen:
         readable, _, _ = select.select([descriptor], [], [], max(0, deadline - time.monotonic()))

@@ -1,4 +1,4 @@
-"""The traffic tools over loopback: what they send and hear, what they say about it, and refuse."""
+"""`Sender` and `Receiver` over loopback: their datagrams, reports and errors."""
 
 import json
 import os
@@ -26,7 +26,7 @@ PATIENCE_S = 15  # how even a pace is depends on the machine: one good run shows
 
 @pytest.fixture
 def port() -> int:
-    """A UDP port that nobody uses."""
+    """A UDP port that no program uses."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind(("127.0.0.1", 0))
         number = probe.getsockname()[1]
@@ -36,7 +36,7 @@ def port() -> int:
 
 @pytest.fixture
 def by_hand(port: int) -> Iterator[tuple[mcr.Receiver, Callable[[bytes], int]]]:
-    """A receiver, and a way to send it any bytes."""
+    """A receiver, and a function that sends it any bytes."""
     with (
         mcr.Receiver(f"127.0.0.1:{port}") as receiver,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender,
@@ -53,7 +53,7 @@ def may_raise_priority() -> bool:
 
 
 def sleeping_gap_p99_us() -> float:
-    """How even this machine is now: gaps of a real-time thread that sleeps 500 times for 1 ms."""
+    """The precision of this machine: gaps of a real-time thread that sleeps 500 times for 1 ms."""
 
     def sleep() -> list[int]:
         with suppress(PermissionError):
@@ -71,13 +71,13 @@ def sleeping_gap_p99_us() -> float:
 
 
 def datagram(sequence: int, stream: int = 1, sent_ns: int = 0) -> bytes:
-    """What a sender makes, as it is documented."""
+    """A datagram of a sender, as documented."""
     return struct.pack(">4sIQQ", b"mcr1", stream, sequence, sent_ns)
 
 
 @pytest.mark.parametrize("gro", [True, False])
 def test_every_datagram_sent_to_a_group_is_received(port: int, gro: bool) -> None:
-    """Nothing is lost over loopback, however the kernel hands it over."""
+    """Loopback loses nothing, whether the kernel merges datagrams or not."""
     with (
         mcr.Receiver(f"{GROUP}:{port}", gro=gro) as receiver,
         mcr.Sender(f"{GROUP}:{port}", size_bytes=300) as sender,
@@ -94,7 +94,7 @@ def test_every_datagram_sent_to_a_group_is_received(port: int, gro: bool) -> Non
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "localhost"])
 @pytest.mark.parametrize("size_bytes", [24, 1400, 65507])
 def test_hosts_and_all_sizes_work(port: int, host: str, size_bytes: int) -> None:
-    """Unicast needs no interface; a size of one datagram a call is sent one by one."""
+    """Unicast needs no interface; large datagrams are sent one by one."""
     with mcr.Sender(f"{host}:{port}", size_bytes=size_bytes) as sender:
         address = sender.target.address
         bracketed = f"[{address}]" if address.version == 6 else address
@@ -105,8 +105,8 @@ def test_hosts_and_all_sizes_work(port: int, host: str, size_bytes: int) -> None
     assert report.received_bytes == 100 * size_bytes
 
 
-def test_a_source_is_told_from_another(port: int) -> None:
-    """A receiver with a source hears that one only."""
+def test_a_source_list_filters_senders(port: int) -> None:
+    """A receiver with a source gets datagrams from that one only."""
     to = f"232.78.7.7%lo:{port}"
     with (
         mcr.Receiver(f"127.0.0.2@{to}") as receiver,
@@ -119,8 +119,8 @@ def test_a_source_is_told_from_another(port: int) -> None:
     assert (report.received, report.streams) == (7, 1)
 
 
-def test_latency_is_measured_by_the_kernel_and_not_by_when_it_is_read(port: int) -> None:
-    """A receiver that comes late to read does not make datagrams late."""
+def test_latency_ends_at_the_kernels_timestamp(port: int) -> None:
+    """A receiver that reads late does not add to it."""
     with mcr.Receiver(f"{GROUP}:{port}") as receiver, mcr.Sender(f"{GROUP}:{port}") as sender:
         sender.send(count=10)
         threading.Event().wait(0.3)  # The lateness that must not be measured.
@@ -130,7 +130,7 @@ def test_latency_is_measured_by_the_kernel_and_not_by_when_it_is_read(port: int)
     assert latency.negative == 0
 
 
-def test_numbers_tell_loss_duplicates_and_order(
+def test_sequence_numbers_show_loss_duplicates_and_order(
     by_hand: tuple[mcr.Receiver, Callable[[bytes], int]],
 ) -> None:
     """Each kind is counted once, and the sum is what was received."""
@@ -145,7 +145,7 @@ def test_numbers_tell_loss_duplicates_and_order(
 def test_foreign_datagrams_are_counted_and_harm_nothing(
     by_hand: tuple[mcr.Receiver, Callable[[bytes], int]],
 ) -> None:
-    """Bytes of anybody, empty ones and numbers that cannot be: all counted, none believed."""
+    """Any bytes, empty ones and impossible numbers: all are counted as foreign."""
     receiver, send = by_hand
     send(datagram(7))
     strangers = [b"", b"mcr1", datagram(0)[:23], b"x" * 1000, datagram(2**63)]
@@ -156,7 +156,7 @@ def test_foreign_datagrams_are_counted_and_harm_nothing(
     assert (report.received, report.foreign, report.lost) == (7, len(strangers), 0)
 
 
-def test_thousands_of_streams_are_told_apart_in_bounded_memory(
+def test_thousands_of_streams_use_bounded_memory(
     by_hand: tuple[mcr.Receiver, Callable[[bytes], int]],
 ) -> None:
     """Streams that are no longer followed keep their counts."""
@@ -169,7 +169,7 @@ def test_thousands_of_streams_are_told_apart_in_bounded_memory(
 
 
 def test_a_restarted_sender_is_no_loss(port: int) -> None:
-    """Every sender begins a stream of its own; one that goes on sending goes on counting."""
+    """Every sender begins a new stream; a further `send` continues the numbers."""
     with mcr.Receiver(f"{GROUP}:{port}") as receiver:
         for _ in range(3):
             with mcr.Sender(f"{GROUP}:{port}") as sender:
@@ -180,8 +180,8 @@ def test_a_restarted_sender_is_no_loss(port: int) -> None:
     assert (report.lost, report.duplicated) == (0, 0)
 
 
-def test_what_comes_after_the_count_waits_for_the_next_call(port: int) -> None:
-    """A count is exact, also where the kernel merged datagrams; nothing is lost between calls."""
+def test_datagrams_after_the_count_stay_queued(port: int) -> None:
+    """A count is exact, even if the kernel merged datagrams."""
     with mcr.Receiver(f"{GROUP}:{port}") as receiver, mcr.Sender(f"{GROUP}:{port}") as sender:
         sender.send(count=100)
         assert receiver.receive(count=33, idle_s=IDLE_S).received == 33
@@ -189,8 +189,8 @@ def test_what_comes_after_the_count_waits_for_the_next_call(port: int) -> None:
         assert receiver.report().lost == 0
 
 
-def test_loss_in_the_receiving_socket_is_not_blamed_on_the_network(port: int) -> None:
-    """What nobody read in time is lost, and said to be dropped here."""
+def test_loss_in_the_receiving_socket_is_counted_apart(port: int) -> None:
+    """As dropped in this host."""
     with mcr.Receiver(f"{GROUP}:{port}") as receiver, mcr.Sender(f"{GROUP}:{port}") as sender:
         flood = sender.send(count=100_000).sent
         receiver.receive(idle_s=IDLE_S)
@@ -200,8 +200,8 @@ def test_loss_in_the_receiving_socket_is_not_blamed_on_the_network(port: int) ->
     assert report.received + report.lost == flood
 
 
-def test_nobody_listening_costs_the_sender_nothing(port: int) -> None:
-    """An ICMP "port unreachable" is counted, and the datagram whose place it took still goes."""
+def test_a_missing_receiver_costs_the_sender_nothing(port: int) -> None:
+    """ICMP errors are counted, and the datagram that met one is sent again."""
     with mcr.Sender(f"127.0.0.1:{port}", rate_pps=5000) as sender:
         report = sender.send(count=50)
     assert (report.sent, report.errors) == (50, {})
@@ -209,7 +209,7 @@ def test_nobody_listening_costs_the_sender_nothing(port: int) -> None:
 
 
 def is_even(gap_us: float | None, interval_us: float) -> bool:
-    """Whether a gap is within a tenth of the interval."""
+    """Whether a gap differs from the interval by at most a tenth."""
     return gap_us == pytest.approx(interval_us, rel=0.1)
 
 
@@ -230,7 +230,7 @@ def is_even(gap_us: float | None, interval_us: float) -> bool:
 def test_a_pace_is_even(
     port: int, rate_pps: int, count: int, judge: Callable[[mcr.SendReport], bool]
 ) -> None:
-    """Gaps are within a tenth of the interval, or as even as this machine lets a thread sleep."""
+    """Gaps differ by at most a tenth, or as little as this machine permits."""
     report = None
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
@@ -244,14 +244,14 @@ def test_a_pace_is_even(
 
 
 def test_without_a_pace_there_are_no_gaps_to_report(port: int) -> None:
-    """A batch leaves at once."""
+    """Datagrams leave in batches."""
     with mcr.Sender(f"{GROUP}:{port}") as sender:
         report = sender.send(count=100)
     assert (report.gap_p50_us, report.gap_p99_us, report.late_p99_us) == (None, None, None)
 
 
-def test_another_thread_can_look_and_stop(port: int) -> None:
-    """A report is whole at any time; `stop` ends what would go on for ever."""
+def test_another_thread_can_report_and_stop(port: int) -> None:
+    """A report is consistent at any time; `stop` ends an endless call."""
     with (
         mcr.Receiver(f"{GROUP}:{port}") as receiver,
         mcr.Sender(f"{GROUP}:{port}", rate_pps=2000) as sender,
@@ -274,8 +274,8 @@ def test_another_thread_can_look_and_stop(port: int) -> None:
         assert sender.send(count=5).sent == 0
 
 
-def test_closed_means_closed(port: int) -> None:
-    """A closed tool says so, closing twice is once, and the port is free again."""
+def test_a_closed_tool(port: int) -> None:
+    """Its methods fail, `close` is idempotent, and the port is free again."""
     tools = mcr.Sender(f"127.0.0.1:{port}"), mcr.Receiver(f"127.0.0.1:{port}")
     for tool in tools:
         tool.close()
@@ -317,7 +317,7 @@ def test_closed_means_closed(port: int) -> None:
     ],
 )
 def test_bad_arguments_are_named_all_at_once(make: Callable[[], object], fields: list[str]) -> None:
-    """Every problem carries the field that it is about."""
+    """Each problem has its field."""
     with pytest.raises(mcr.RuleError) as caught:
         make()
     assert [problem.field for problem in caught.value.problems] == fields
@@ -327,7 +327,7 @@ def test_bad_arguments_are_named_all_at_once(make: Callable[[], object], fields:
     "limit", [{"count": 0}, {"duration_s": -1.0}, {"duration_s": float("nan")}]
 )
 def test_limits_are_above_zero(port: int, limit: dict[str, float]) -> None:
-    """A limit that ends before it begins is refused by both tools."""
+    """Both tools refuse others."""
     with mcr.Receiver(f"{GROUP}:{port}") as receiver, mcr.Sender(f"{GROUP}:{port}") as sender:
         for call in (receiver.receive, sender.send):
             with pytest.raises(mcr.RuleError, match=next(iter(limit))):
@@ -335,7 +335,7 @@ def test_limits_are_above_zero(port: int, limit: dict[str, float]) -> None:
 
 
 def test_a_port_in_use_is_refused_by_the_kernel(port: int) -> None:
-    """Two receivers of one host's port would share its datagrams at random."""
+    """Two receivers of a unicast port would share its datagrams at random."""
     with (
         mcr.Receiver(f"127.0.0.1:{port}"),
         pytest.raises(mcr.InterfaceError, match="another program has this port"),
@@ -345,7 +345,7 @@ def test_a_port_in_use_is_refused_by_the_kernel(port: int) -> None:
 
 @contextmanager
 def command(*arguments: str) -> Iterator["subprocess.Popen[str]"]:
-    """The command line, its output to be read; it ends with the block."""
+    """A command whose output can be read; it is ended with the block."""
     script = "import sys; from mcr.cli import main; sys.exit(main())"
     with subprocess.Popen(
         [sys.executable, "-c", script, *arguments],
@@ -360,14 +360,14 @@ def command(*arguments: str) -> Iterator["subprocess.Popen[str]"]:
 
 
 def await_line(process: "subprocess.Popen[str]", beginning: str) -> None:
-    """Wait until the command says on standard error how far it is."""
+    """Wait for the command's line on standard error."""
     assert process.stderr is not None
     line = process.stderr.readline()
     assert line.startswith(beginning), line
 
 
 def test_the_commands_account_for_each_other(port: int) -> None:
-    """A receiver that is stopped by Ctrl-C reports what a sender reported, and both exit with 0."""
+    """After Ctrl-C the receiver reports what the sender reported; both exit with 0."""
     to = f"{GROUP}:{port}"
     with command("receive", to, "--json") as receiver:
         await_line(receiver, "ready")
@@ -383,7 +383,7 @@ def test_the_commands_account_for_each_other(port: int) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_an_endless_sender_with_its_report(port: int, number: signal.Signals) -> None:
-    """Ctrl-C is the ordinary end, not an error."""
+    """That is its regular end."""
     to = f"{GROUP}:{port}"
     with command("send", to, "--rate", "100") as sender:
         await_line(sender, f"sending to {to}, ttl 1, 1400 bytes each, 100 a second")
@@ -394,7 +394,7 @@ def test_a_signal_ends_an_endless_sender_with_its_report(port: int, number: sign
 
 
 def test_the_command_line_names_its_own_options() -> None:
-    """Also where the sender, not the parser of options, finds what is wrong; the exit code is 2."""
+    """Even if the sender finds the problem; the exit code is 2."""
     wrong = ("--rate", "0", "--size", "65508")
     with command("send", "239.1.1.1%lo:5001", *wrong) as sender:
         err = sender.communicate(timeout=30)[1]
@@ -406,7 +406,7 @@ def test_the_command_line_names_its_own_options() -> None:
 @pytest.mark.parametrize(
     ("rate", "pace"), [((), "1000 a second"), (("--rate", "max"), "as fast as possible")]
 )
-def test_who_names_no_rate_floods_nobody(port: int, rate: tuple[str, ...], pace: str) -> None:
+def test_the_default_rate_is_low(port: int, rate: tuple[str, ...], pace: str) -> None:
     """Only --rate max sends as fast as possible."""
     to = f"{GROUP}:{port}"
     with command("send", to, *rate, "--count", "1") as sender:

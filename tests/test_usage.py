@@ -24,7 +24,7 @@ NUMBERS = ["0", "-1", "x", "nan", "inf", ""]
 def test_a_number_is_above_zero(
     command: str, option: str, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Not zero, a negative number or text."""
+    """Zero, negative numbers and text are refused."""
     assert main([command, GROUP, f"{option}={text}"]) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -56,10 +56,10 @@ def test_a_number_is_above_zero(
         (["receive"], "ENDPOINT"),
     ],
 )
-def test_an_endpoint_that_cannot_be_is_named(
+def test_an_invalid_endpoint_is_named(
     arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The field and the way out, in one line."""
+    """With its field and the fix, in one line."""
     assert main(arguments) == 2
     out, err = capsys.readouterr()
     assert out == ""
