@@ -44,13 +44,13 @@ class Bulk:
     """The longest silence at the receiver."""
 
     def assert_whole(self) -> None:
-        """Nothing is missing, double or out of order."""
+        """Nothing is missing, duplicated or reordered."""
         assert (self.lost, self.late, self.own_loss) == (0, 0, 0), self
         assert self.received == self.sent, self
 
 
 class _Process:
-    """One end, with an open socket of the test."""
+    """One end of a flow, with an open socket of the test."""
 
     def __init__(self, end: socket.socket, **arguments: object) -> None:
         descriptor = end.fileno()
@@ -70,14 +70,14 @@ class _Process:
         return report
 
     def kill(self) -> None:
-        """Whatever the test did, it does not stay."""
+        """End the process, whatever the test did."""
         if self._process.poll() is None:
             self._process.kill()
             self._process.communicate()
 
 
 class BulkFlow:
-    """A flow that runs: one sender, and one receiver for what the relay makes of it."""
+    """A running flow: one sender, and one receiver of what the relay sends."""
 
     def __init__(self, source: _Process, sink: _Process) -> None:
         """Know the two ends."""
@@ -94,7 +94,7 @@ class BulkFlow:
 def bulk_flow(
     lab: Lab, taken: tuple[str, int], made: tuple[str, int], *, rate_pps: int, batch: int = BATCH
 ) -> Iterator[BulkFlow]:
-    """Send to one group and port from s0, and receive another at d0, until the block ends."""
+    """Send to one group and port from s0, and receive another at d0, during the block."""
     with (
         contextlib.ExitStack() as stack,
         lab.sender(*taken) as sender,

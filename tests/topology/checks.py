@@ -11,7 +11,7 @@ _POLL_S = 0.002
 
 
 class HasDict(Protocol):
-    """Statistics that can give themselves as JSON."""
+    """Statistics with a JSON form."""
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON of ``mcr relay --json``."""
@@ -22,10 +22,10 @@ S_co = TypeVar("S_co", bound=HasDict, covariant=True)
 
 
 class HasStats(Protocol[S_co]):
-    """A relay, as far as these checks know one."""
+    """The part of a relay that these checks use."""
 
     def stats(self) -> S_co:
-        """The statistics of now."""
+        """The current statistics."""
 
 
 def assert_balanced(stats: HasDict | Mapping[str, Any]) -> None:
@@ -65,7 +65,7 @@ def settle(relay: HasStats[S], condition: Callable[[S], object]) -> S:
 
 
 def sent_counts(stats: HasDict) -> list[int]:
-    """What each output sent, in the order of rules and outputs."""
+    """The copies that each output sent, in the order of rules and outputs."""
     return [output["sent"] for rule in stats.as_dict()["rules"] for output in rule["outputs"]]
 
 
@@ -75,7 +75,7 @@ def settle_sent(relay: HasStats[S], *counts: int) -> S:
 
 
 def dropped(stats: HasDict, interface: str, reason: str) -> int:
-    """What the relay received on an interface and dropped for one reason."""
+    """The datagrams that the relay dropped on an interface for one reason."""
     for entry in stats.as_dict()["interfaces"]:
         if entry["name"] == interface:
             count: int = entry["dropped"][reason]

@@ -1,4 +1,4 @@
-"""Fixtures: the rights, the networks, and the ways in which the same test runs."""
+"""Fixtures: rights, networks, and the variants of tests."""
 
 import os
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _rights() -> None:
-    """Skip, with the reason, where rights are missing; in CI that is a failure."""
+    """Skip tests whose rights are missing, with the reason; in CI that is a failure."""
     reason = missing()
     if reason is None:
         remove_leftovers()
@@ -36,7 +36,7 @@ def _rights() -> None:
 
 @pytest.fixture(scope="module")
 def net(_rights: None) -> Iterator[Net]:
-    """Namespaces and links that go away with the module's tests."""
+    """Namespaces and links that are removed after the module's tests."""
     with Net() as made:
         yield made
 
@@ -49,14 +49,14 @@ def lab(net: Net) -> Lab:
 
 @pytest.fixture(params=["packet", "udp"])
 def ingress(request: pytest.FixtureRequest) -> Ingress:
-    """The same test with both ways of receiving."""
+    """Run the test with both ingresses."""
     kind: Ingress = request.param
     return kind
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "gro"])
 def gro(request: pytest.FixtureRequest, lab: Lab) -> bool:
-    """The same test with every datagram a frame, and with super-frames and GRO."""
+    """Run the test with single datagrams, and with super-frames and GRO."""
     on: bool = request.param
     lab.set_offload(on=on)
     return on
@@ -71,7 +71,7 @@ def resources(request: pytest.FixtureRequest) -> Iterator[WorkerResources]:
 
 @pytest.fixture
 def worker(lab: Lab, resources: WorkerResources) -> Iterator[WorkerProcess]:
-    """A worker of the relay's namespace, that must be alive in the end."""
+    """A worker in the relay's namespace, which must still run at the end."""
     with lab.relay:
         worker = WorkerProcess(resources)
     with worker:

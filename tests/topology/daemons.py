@@ -24,7 +24,7 @@ MCR = str(Path(sys.executable).parent / "mcr")
 
 @dataclass
 class Daemon:
-    """A running daemon: its supervisor, its socket and what it said."""
+    """A running daemon: its supervisor, its socket and its output."""
 
     process: subprocess.Popen[bytes]
     socket: Path
@@ -38,19 +38,19 @@ class Daemon:
 
     @property
     def control(self) -> int:
-        """The process id of who serves the socket now."""
+        """The process id of the current control."""
         with self.client() as client:
             return client.hello().pid
 
     @property
     def workers(self) -> list[int]:
-        """The process ids of the workers that run now, by their numbers."""
+        """The process ids of the running workers, by number."""
         with self.client() as client:
             return [worker.pid for worker in client.workers() if worker.pid is not None]
 
     @property
     def processes(self) -> list[int]:
-        """Everybody."""
+        """The process ids of supervisor, control and workers."""
         return [self.supervisor, self.control, *self.workers]
 
     def client(self) -> mcr.Client:
@@ -58,14 +58,14 @@ class Daemon:
         return mcr.Client(self.socket)
 
     def wait_for(self, text: str, within_s: float = DEADLINE_S) -> None:
-        """Wait until this has been printed to standard error."""
+        """Wait until standard error contains this text."""
         deadline = time.monotonic() + within_s
         while text not in self.read_log(max(0.0, min(0.2, deadline - time.monotonic()))):
             assert time.monotonic() < deadline, f"no {text!r}: {self.log}"
             assert self.process.poll() is None, f"ended before {text!r}: {self.log}"
 
     def read_log(self, wait_s: float = 0) -> str:
-        """Everything that was said on standard error so far."""
+        """The content of standard error so far."""
         assert self.process.stderr is not None
         descriptor = self.process.stderr.fileno()
         while select.select([descriptor], [], [], wait_s)[0]:
@@ -77,7 +77,7 @@ class Daemon:
         return self.log
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Ask the daemon to end, wait until it has, return its exit code."""
+        """Request the shutdown, wait for the exit, and return the exit code."""
         self.process.send_signal(number)
         code = self.process.wait(PROCESS_S)
         self.read_log()
@@ -122,23 +122,23 @@ def serving(
 
 
 def memory_kib(pid: int) -> int:
-    """What a process has in memory, in KiB (VmRSS)."""
+    """The resident memory of a process, in KiB (VmRSS)."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.split("\nVmRSS:")[1].split()[0])
 
 
 def descriptors(pid: int) -> int:
-    """How many file descriptors a process has open."""
+    """The number of open descriptors of a process."""
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 def sockets(daemon: Daemon) -> list[int]:
-    """How many descriptors those who hold relay sockets have open: supervisor and workers."""
+    """The number of open descriptors of the processes that hold relay sockets."""
     return [descriptors(pid) for pid in (daemon.supervisor, *daemon.workers)]
 
 
 def put_first(daemon: Daemon) -> None:
-    """Let the workers run before what else goes on on this machine, as far as that is allowed."""
+    """Give the workers priority over other work on this machine, as far as permitted."""
     for pid in daemon.workers:
         for thread in os.listdir(f"/proc/{pid}/task"):
             with contextlib.suppress(PermissionError):
@@ -146,7 +146,7 @@ def put_first(daemon: Daemon) -> None:
 
 
 def children(pid: int) -> list[int]:
-    """The processes that a process has started and that run."""
+    """The running child processes of a process."""
     try:
         text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
     except OSError:
@@ -155,7 +155,7 @@ def children(pid: int) -> list[int]:
 
 
 def _clear_away(process: subprocess.Popen[bytes]) -> None:
-    """End a daemon, gently and then not."""
+    """End a daemon by SIGTERM, then by SIGKILL."""
     left = [process.pid, *children(process.pid)]
     process.send_signal(signal.SIGCONT)
     process.terminate()

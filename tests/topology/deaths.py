@@ -1,4 +1,4 @@
-"""What tests of dying processes need: stopping one, watching the network, judging a flow."""
+"""Tools for tests of dying processes: stop one, watch the network, evaluate a flow."""
 
 import contextlib
 import os
@@ -33,7 +33,7 @@ def kill(*pids: int) -> None:
 
 @contextlib.contextmanager
 def stopped(*pids: int) -> Iterator[None]:
-    """Keep processes stopped for the time of the block, as long as they live."""
+    """Keep processes stopped during the block, as long as they exist."""
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     # A thread that has not heard of it yet may take datagrams, which die with it.
@@ -47,13 +47,13 @@ def stopped(*pids: int) -> Iterator[None]:
 
 
 def _states(pid: int) -> set[str]:
-    """In what states the threads of a process are, see proc_pid_stat(5)."""
+    """The states of the threads of a process, see proc_pid_stat(5)."""
     stats = [task.joinpath("stat").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
     return {stat.rpartition(") ")[2][0] for stat in stats}
 
 
 def descriptors(pid: int) -> dict[int, str]:
-    """What each open descriptor of a process stands for, see proc_pid_fd(5)."""
+    """The target of each open descriptor of a process, see proc_pid_fd(5)."""
     found = {}
     for entry in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):  # closed meanwhile
@@ -62,7 +62,7 @@ def descriptors(pid: int) -> dict[int, str]:
 
 
 def lost(sent: Sequence[bytes], receiver: Receiver) -> int:
-    """How many datagrams did not arrive; the others came in their order, each once."""
+    """The number of datagrams that did not arrive; all others arrived once and in order."""
     wanted = iter(sent)
     assert all(datagram in wanted for datagram in receiver.collected), "reordered or twice"
     assert receiver.lost() == 0, "the test's own receiver lost datagrams"
@@ -70,7 +70,7 @@ def lost(sent: Sequence[bytes], receiver: Receiver) -> int:
 
 
 class Leaves:
-    """Hears which groups are left on a link: IGMP as it comes out of the other end."""
+    """Receives the IGMP leaves on a link, at its other end."""
 
     def __init__(self, namespace: Namespace, interface: str) -> None:
         """Listen from now on."""

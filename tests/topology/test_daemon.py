@@ -1,4 +1,4 @@
-"""The daemon as its user meets it: start it, add a rule, see it flow, end it."""
+"""The daemon as a user meets it: start, add a rule, relay, shut down."""
 
 import subprocess
 from pathlib import Path
@@ -18,7 +18,7 @@ RULE = "239.1.90.1%in0:5001 to 239.2.90.1%out0:6001 239.2.90.2%out1:6001"
 
 
 def test_a_rule_added_to_a_running_daemon_relays(lab: Lab, ingress: Ingress) -> None:
-    """Byte for byte to each output, counted; at the end nobody stays and the socket is gone."""
+    """Byte for byte to each output, counted; at the end no process and no socket is left."""
     sent = payloads(500)
     with (
         serving(lab.relay, "--ingress", ingress) as daemon,
@@ -42,7 +42,7 @@ def test_a_rule_added_to_a_running_daemon_relays(lab: Lab, ingress: Ingress) -> 
 
 
 def test_the_rules_can_come_from_a_program_without_a_daemon(lab: Lab) -> None:
-    """The same rule runs in a program of its own beside the daemon."""
+    """The same rule runs in a separate program beside the daemon."""
     with serving(lab.relay) as daemon, lab.relay, mcr.Relay(RULE) as relay:
         assert [rule.id for rule in relay.rules] != []
         with daemon.client() as client:
@@ -56,7 +56,7 @@ def test_rings_of_other_processes_of_nobody_are_not_in_the_way(lab: Lab) -> None
 
 
 def test_a_rule_whose_interface_is_missing_says_so_at_once(lab: Lab, ingress: Ingress) -> None:
-    """In the answer to its adding, as an event behind that, and wherever it is listed."""
+    """In the result of adding it, as an event after that, and in lists."""
     with (
         serving(lab.relay, "--ingress", ingress) as daemon,
         daemon.client() as client,
@@ -71,8 +71,8 @@ def test_a_rule_whose_interface_is_missing_says_so_at_once(lab: Lab, ingress: In
         assert trial.added[0].state == "not added (dry run)"
 
 
-def test_a_wrong_configuration_ends_the_start_at_once(lab: Lab, tmp_path: Path) -> None:
-    """What is wrong is said once, with the form that it should have; nothing is tried again."""
+def test_an_invalid_configuration_ends_the_start_at_once(lab: Lab, tmp_path: Path) -> None:
+    """The problem is logged once, with the correct form; the start is not retried."""
     config = tmp_path / "rules.toml"
     config.write_text("239.1.90.1%in0:5001 to 239.2.90.1%out0:6001\n")
     words = ["serve", "--socket", str(tmp_path / "mcr.sock"), "--config", str(config)]
@@ -85,8 +85,8 @@ def test_a_wrong_configuration_ends_the_start_at_once(lab: Lab, tmp_path: Path) 
     assert done.stderr.endswith("control does not start: the initial rules are refused\n")
 
 
-def test_who_leaves_while_events_are_told_costs_no_word(lab: Lab) -> None:
-    """A subscriber that is gone in the middle of many events leaves nothing in the log."""
+def test_a_subscriber_that_disconnects_is_not_logged(lab: Lab) -> None:
+    """Even in the middle of many events."""
     with serving(lab.relay, "--log-level", "error") as daemon, daemon.client() as client:
         for _ in range(20):
             stream = client.events(["rule"])
@@ -99,8 +99,8 @@ def test_who_leaves_while_events_are_told_costs_no_word(lab: Lab) -> None:
         assert "exception" not in daemon.read_log()
 
 
-def test_bad_checksums_are_relayed_when_told_to(lab: Lab) -> None:
-    """The option reaches the workers: a wrong checksum leaves as a right one."""
+def test_bad_checksums_are_relayed_on_request(lab: Lab) -> None:
+    """The option reaches the workers; copies have valid checksums."""
     flow = Flow("10.1.0.2", "239.1.90.1", 5001)
     bodies = [b"damaged", b"fine"]
     with (
@@ -117,8 +117,8 @@ def test_bad_checksums_are_relayed_when_told_to(lab: Lab) -> None:
         assert stats.totals.matched == len(bodies)
 
 
-def test_an_administrator_knows_the_processes(lab: Lab) -> None:
-    """By their names in ps."""
+def test_processes_have_names(lab: Lab) -> None:
+    """As ps shows them."""
     with serving(lab.relay, "--workers", "2") as daemon:
         names = [Path(f"/proc/{pid}/comm").read_text().strip() for pid in daemon.processes]
         assert names == ["mcr-supervisor", "mcr-control", "mcr-worker-0", "mcr-worker-1"]

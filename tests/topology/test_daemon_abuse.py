@@ -1,4 +1,4 @@
-"""Clients that misbehave, against a running daemon: others are answered, and nothing is lost."""
+"""Misbehaving clients of a running daemon: others are answered, and nothing is lost."""
 
 import contextlib
 import json
@@ -38,7 +38,7 @@ LINE_BYTES_OF_LOG = 100
 
 @dataclass
 class Attacked:
-    """A daemon that relays a flow all the time."""
+    """A daemon that relays a flow during all attacks."""
 
     daemon: Daemon
     flow: PacedFlow
@@ -47,7 +47,7 @@ class Attacked:
 
     @property
     def written(self) -> list[str]:
-        """The lines of log that clients could have caused: of anything but links and workers."""
+        """Log lines that clients can cause: those that are not about links or workers."""
         lines = self.daemon.read_log().splitlines()
         return [line for line in lines if re.match(r"\w+: (interfaces|workers): ", line) is None]
 
@@ -57,7 +57,7 @@ class Attacked:
         return self.daemon.socket
 
     def raw_client(self, within_s: float = 30.0) -> RawClient:
-        """A client that says anything."""
+        """A client that can send any bytes."""
         ends_s = time.monotonic() + within_s
         while True:
             with contextlib.suppress(BlockingIOError):  # too many wait to be accepted
@@ -75,7 +75,7 @@ class Attacked:
         self.receiver.drain()
 
     def memory(self, pid: int) -> tuple[int, int]:
-        """What control has of memory, now and at most, in bytes."""
+        """The memory of control, now and at most, in bytes."""
         text = Path(f"/proc/{pid}/status").read_text()
         now, most = (re.findall(rf"{name}:\s+(\d+) kB", text)[0] for name in ("VmRSS", "VmHWM"))
         return int(now) << 10, int(most) << 10
@@ -83,7 +83,7 @@ class Attacked:
 
 @pytest.fixture(scope="module")
 def attacked(lab: Lab) -> Iterator[Attacked]:
-    """One daemon and one flow for all attacks; at the end nothing was lost, grown or written."""
+    """One daemon and one flow for all attacks; at the end nothing was lost, leaked or logged."""
     with (
         serving(lab.relay, "--user", USER.pw_name) as daemon,
         daemon.client() as client,
@@ -113,7 +113,7 @@ def attacked(lab: Lab) -> Iterator[Attacked]:
 
 
 def answers(client: RawClient) -> Iterator[dict[str, object]]:
-    """All that is said until the end, with batches taken apart."""
+    """All answers until the end, with batches split."""
     with contextlib.suppress(EOFError, ConnectionResetError):
         while True:
             line = client.line()
@@ -121,7 +121,7 @@ def answers(client: RawClient) -> Iterator[dict[str, object]]:
 
 
 def test_an_endless_line(attacked: Attacked) -> None:
-    """It is cut off where a line is too long, with an error that says so."""
+    """The connection is closed at the limit, with an error."""
 
     def work() -> None:
         with attacked.raw_client() as client:
@@ -136,7 +136,7 @@ def test_an_endless_line(attacked: Attacked) -> None:
 
 
 def test_half_a_message_that_never_ends(attacked: Attacked) -> None:
-    """It costs nobody anything, and its sender is answered once it is whole."""
+    """It affects no other client, and is answered once it is complete."""
     with attacked.raw_client() as client:
         client.send(b'{"jsonrpc":"2.0","id":1,')
         attacked.during(lambda: time.sleep(1))
@@ -145,7 +145,7 @@ def test_half_a_message_that_never_ends(attacked: Attacked) -> None:
 
 
 def test_letter_by_letter(attacked: Attacked) -> None:
-    """A hundred clients that are slow on purpose."""
+    """From a hundred clients that are slow on purpose."""
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(attacked.raw_client()) for _ in range(100)]
 
@@ -161,7 +161,7 @@ def test_letter_by_letter(attacked: Attacked) -> None:
 
 
 def test_a_thousand_connections(attacked: Attacked) -> None:
-    """Half of them with half a message: the longest idle go, the last is served."""
+    """Half of them with half a message: the longest idle are closed, the last is served."""
     clients: list[RawClient] = []
 
     def work() -> None:
@@ -183,7 +183,7 @@ def test_a_thousand_connections(attacked: Attacked) -> None:
 
 
 def test_ten_thousand_connections_opened_and_closed(attacked: Attacked) -> None:
-    """One after the other, as fast as they are taken."""
+    """One by one, as fast as they are accepted."""
 
     def work() -> None:
         for _ in range(10_000):
@@ -193,7 +193,7 @@ def test_ten_thousand_connections_opened_and_closed(attacked: Attacked) -> None:
 
 
 def request(method: str, params: str = "{}", request_id: str = "1") -> bytes:
-    """A line that may be wrong in any of its parts."""
+    """A request with any part invalid."""
     head = f'{{"jsonrpc":"2.0","id":{request_id},"method":"{method}"'
     return f'{head},"params":{params}}}'.encode()
 
@@ -221,7 +221,7 @@ NONSENSE = {
 
 @pytest.mark.parametrize("kind", NONSENSE)
 def test_nonsense_is_answered_with_an_error(attacked: Attacked, kind: str) -> None:
-    """In JSON-RPC, and the connection stays served."""
+    """Of JSON-RPC; the connection stays open."""
 
     def work() -> None:
         with attacked.raw_client() as client:
@@ -262,12 +262,12 @@ LINES = st.one_of(
 
 
 def changes_nothing(line: bytes) -> bool:
-    """Whether a line leaves rules and log levels alone: an empty set of rules is a valid one."""
+    """Whether a line changes neither rules nor log levels; an empty set of rules is valid."""
     return b"rules.replace" not in line and b"logs.set" not in line
 
 
 def test_any_lines(attacked: Attacked) -> None:
-    """Drawn ones, of every shape: each answer is one of JSON-RPC."""
+    """Random lines of all shapes: each answer is one of JSON-RPC."""
 
     @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.lists(LINES.filter(changes_nothing), max_size=5), st.booleans())
@@ -283,7 +283,7 @@ def test_any_lines(attacked: Attacked) -> None:
 
 
 def test_a_hundred_thousand_pings_at_once(attacked: Attacked) -> None:
-    """All answered, in order; others' come between."""
+    """All are answered in order, with other clients in between."""
     count = 100_000
     lines = b"".join(b'{"jsonrpc":"2.0","id":%d,"method":"ping"}\n' % n for n in range(count))
 
@@ -299,8 +299,8 @@ def test_a_hundred_thousand_pings_at_once(attacked: Attacked) -> None:
     attacked.during(work)
 
 
-def test_answers_that_nobody_reads(attacked: Attacked) -> None:
-    """Eight who ask for much and read nothing: they wait, and are cut off at the limit."""
+def test_unread_answers(attacked: Attacked) -> None:
+    """Eight clients request much and read nothing: they are disconnected at the limit."""
     request = b'{"jsonrpc":"2.0","id":1,"method":"logs.get"}\n'
 
     def work() -> None:
@@ -320,7 +320,7 @@ def test_answers_that_nobody_reads(attacked: Attacked) -> None:
 
 
 def test_a_subscriber_that_never_reads(attacked: Attacked) -> None:
-    """Thousands of events wait nowhere but in bounds; when it reads it is told of the gap."""
+    """The queue of events is bounded; when it reads, it gets a gap."""
     rule = "239.1.93.9%in0:5009,name=blink to 239.2.93.9%out0:6009"
     with attacked.raw_client() as deaf, attacked.raw_client() as client:
         deaf.call("events.subscribe")
@@ -345,7 +345,7 @@ def test_a_subscriber_that_never_reads(attacked: Attacked) -> None:
 
 @pytest.mark.timeout(120)
 def test_statistics_of_many_rules_over_and_over(attacked: Attacked) -> None:
-    """One client asks all the time, another never reads what it asked for."""
+    """One client requests them all the time, another never reads its answers."""
     rules = [
         f"239.{100 + n // 250}.{n % 250}.1%in0:5001,name=r{n} to 239.2.93.2%out0:7001"
         for n in range(4000)
@@ -363,7 +363,7 @@ def test_statistics_of_many_rules_over_and_over(attacked: Attacked) -> None:
 
 
 def test_changes_in_a_loop_fill_no_log(attacked: Attacked) -> None:
-    """Three thousand, each of them real: what is logged is bounded, and how much is left out."""
+    """Of three thousand changes a bounded number is logged, with the count of omitted lines."""
     turns = [
         {"jsonrpc": "2.0", "method": f"rules.{turn}", "id": 1, "params": {"rules": ["loop"]}}
         for turn in ("disable", "enable")

@@ -1,4 +1,4 @@
-"""Two workers, and a change that one of them cannot make: nothing of it stays anywhere."""
+"""Two workers, and a change that one of them cannot make: none of it is made."""
 
 import contextlib
 import os
@@ -33,7 +33,7 @@ DATAGRAMS = 20
 
 @dataclass(frozen=True)
 class Standing:
-    """All that a change may leave behind: what daemon and kernel say there is."""
+    """Everything that a change may leave behind, as daemon and kernel show it."""
 
     revision: int
     rules: list[tuple[str, bool]]
@@ -83,7 +83,7 @@ def few_descriptors(pid: int, spare: int) -> Iterator[None]:
 
 @pytest.fixture(scope="module", params=["packet", "udp"])
 def ingress(request: pytest.FixtureRequest) -> Ingress:
-    """Both ways of receiving, with a daemon for each."""
+    """Both ingresses, with a daemon for each."""
     kind: Ingress = request.param
     return kind
 
@@ -105,7 +105,7 @@ def daemon(shared_daemon: Daemon) -> Daemon:
 
 
 def relays_flows(lab: Lab, client: mcr.Client, rule: str, interface: str = "s0") -> None:
-    """What comes in many flows, so to both workers, leaves whole and counted, in order."""
+    """Many flows, and so through both workers, are relayed completely and in order."""
     wanted = mcr.Rule.parse(rule)
     (output, *_), group = wanted.outputs, str(wanted.input.group)
 
@@ -129,10 +129,10 @@ def relays_flows(lab: Lab, client: mcr.Client, rule: str, interface: str = "s0")
     [(0, 0, False), (1, 2, False), (0, 2, True), (1, 0, True)],
     ids=["add-0", "add-1", "replace-0", "replace-1"],
 )
-def test_what_one_worker_cannot_open_no_worker_keeps(
+def test_a_lack_of_descriptors_in_one_worker_aborts_the_change(
     lab: Lab, daemon: Daemon, victim: int, spare: int, replaces: bool
 ) -> None:
-    """One has no descriptors left: refused with the limit's name, undone, later possible."""
+    """The error names the limit; the change succeeds later."""
     with daemon.client() as client:
         client.add_rule(KEPT)
         relays_flows(lab, client, KEPT)
@@ -153,8 +153,8 @@ def test_what_one_worker_cannot_open_no_worker_keeps(
 
 
 @pytest.mark.parametrize("ingress", ["udp"], indirect=True)
-def test_a_port_that_is_taken_for_its_only_owner(lab: Lab, daemon: Daemon) -> None:
-    """An input belongs to one worker; what that one cannot bind, the other does not keep."""
+def test_a_port_in_use_aborts_the_change(lab: Lab, daemon: Daemon) -> None:
+    """An input belongs to one worker; if it cannot bind, the other keeps nothing."""
     rules = [f"10.1.0.1%in0:{port} to 239.2.72.6%out0:6001" for port in range(5101, 5109)]
     with daemon.client() as client:
         client.add_rule(KEPT)
@@ -173,8 +173,8 @@ def test_a_port_that_is_taken_for_its_only_owner(lab: Lab, daemon: Daemon) -> No
         wait_until(lambda: sockets(daemon) == before.descriptors)
 
 
-def test_an_interface_that_goes_at_the_same_time(lab: Lab, daemon: Daemon) -> None:
-    """Made and deleted while rules come that name it: both workers end equal each time."""
+def test_an_interface_that_is_deleted_during_changes(lab: Lab, daemon: Daemon) -> None:
+    """Created and deleted while rules that name it are added: both workers end equal."""
     with daemon.client() as client:
         client.add_rule(KEPT)
         before = sockets(daemon)
@@ -193,7 +193,7 @@ def test_an_interface_that_goes_at_the_same_time(lab: Lab, daemon: Daemon) -> No
 
 
 def assert_unchanged(lab: Lab, daemon: Daemon, client: mcr.Client, before: Standing) -> None:
-    """Nothing has changed; what is closed may be so a moment later."""
+    """Nothing has changed; sockets may be closed a moment later."""
     with contextlib.suppress(AssertionError):
         wait_until(lambda: Standing.of(lab, daemon, client) == before, 3)
     assert Standing.of(lab, daemon, client) == before

@@ -1,4 +1,4 @@
-"""Workers of a daemon that are killed or stopped: what that costs, and what it does not."""
+"""Workers that are killed or stopped, and the consequences for their and other flows."""
 
 import contextlib
 import itertools
@@ -64,7 +64,7 @@ class Flows:
         return found
 
     def _through(self, worker: int) -> list[int]:
-        """Those that stand still while it does."""
+        """The flows that stop while the worker is stopped."""
         with stopped(worker):
             for sender in self.senders:
                 sender.send([b"probe"])
@@ -78,12 +78,12 @@ class Flows:
 
 
 def matched(stats: mcr.DaemonStats) -> list[int]:
-    """What each rule has taken."""
+    """The datagrams that each rule has matched."""
     return [rule.matched for rule in stats.rules]
 
 
 def watch_a_death(daemon: Daemon, client: mcr.Client, flows: Sequence[PacedFlow]) -> None:
-    """Kill worker 0 under load; at any time counters only grow, and balance."""
+    """Kill worker 0 under load; meanwhile counters only grow, and balance."""
     flows[0].advance(RATE_PPS // 2)
     kill(daemon.workers[0])
     before = [0] * FLOWS
@@ -98,7 +98,7 @@ def watch_a_death(daemon: Daemon, client: mcr.Client, flows: Sequence[PacedFlow]
 
 
 def agree_with_counters(client: mcr.Client, ends: Flows, its: Sequence[int]) -> None:
-    """What arrived is what was counted; of the dead worker's flows but for its last turn."""
+    """What arrived is what was counted, except for the dead worker's last turn."""
     stats = settle(client, lambda stats: not stats.stale_workers)
     for one, rule in enumerate(stats.rules):
         sent = rule.outputs[0].sent - ends.probes
@@ -109,7 +109,7 @@ def agree_with_counters(client: mcr.Client, ends: Flows, its: Sequence[int]) -> 
 
 
 def test_a_killed_worker_costs_a_moment_of_its_flows(lab: Lab, ingress: Ingress, gro: bool) -> None:
-    """At most half a second of them, and nothing of the other's; ports and joins stay."""
+    """At most half a second, and nothing of other flows; ports and memberships stay."""
     del gro  # switched
     with (
         serving(lab.relay, "--ingress", ingress, "--workers", "2") as daemon,
@@ -144,10 +144,8 @@ def test_a_killed_worker_costs_a_moment_of_its_flows(lab: Lab, ingress: Ingress,
         wait_until(lambda: leaves.heard(0.1) >= groups)
 
 
-def test_a_worker_that_dies_again_waits_longer_and_its_queue_waits_with_it(
-    lab: Lab, ingress: Ingress
-) -> None:
-    """At once, then 250 ms, then 500: what comes meanwhile is relayed in order, once, counted."""
+def test_repeated_deaths_delay_the_restart_and_keep_the_queue(lab: Lab, ingress: Ingress) -> None:
+    """By 0, 250 and 500 ms: queued datagrams are then relayed once and in order."""
     with (
         serving(lab.relay, "--ingress", ingress) as daemon,
         daemon.client() as client,
@@ -178,12 +176,12 @@ def test_a_worker_that_dies_again_waits_longer_and_its_queue_waits_with_it(
             receiver.expect(datagrams)
             # Killed before it has published this turn, it would leave a part of it uncounted.
             settle_sent(client, len(datagrams))
-        wait_until(lambda: known_to_people(daemon)["last_death"]["missed_frames"] == 0)
-        assert known_to_people(daemon)["deaths"] == 3
+        wait_until(lambda: listed_worker(daemon)["last_death"]["missed_frames"] == 0)
+        assert listed_worker(daemon)["deaths"] == 3
 
 
 def test_a_stopped_worker_is_noticed_and_replaced(lab: Lab, ingress: Ingress) -> None:
-    """After 3 s; until then its counters are read as before, and it is silent after 1 s."""
+    """After 3 s; it is silent after 1 s, and its counters are read until then."""
     with (
         serving(lab.relay, "--ingress", ingress) as daemon,
         daemon.client() as client,
@@ -215,8 +213,8 @@ def test_a_stopped_worker_is_noticed_and_replaced(lab: Lab, ingress: Ingress) ->
         assert not is_running(pid)
 
 
-def known_to_people(daemon: Daemon) -> dict[str, Any]:
-    """What `mcr workers` says of the only worker, in a table and as JSON."""
+def listed_worker(daemon: Daemon) -> dict[str, Any]:
+    """The only worker as `mcr workers` shows it, as a table and as JSON."""
     command = [MCR, "workers", "--socket", str(daemon.socket)]
     table = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "killed by SIGKILL" in table

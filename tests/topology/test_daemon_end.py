@@ -1,4 +1,4 @@
-"""The end of a daemon, by a kill or in order, and what the next one finds."""
+"""The end of a daemon, by a kill or a shutdown, and the next start."""
 
 import contextlib
 import os
@@ -26,7 +26,7 @@ TWO = "239.1.98.2%in0:5001,name=two to 239.2.98.2%out0:6001"
 
 
 def relays(lab: Lab, daemon: Daemon) -> None:
-    """The daemon takes a rule and relays by it."""
+    """Add a rule to the daemon, and check that it relays."""
     with (
         daemon.client() as client,
         lab.receive("239.2.98.1", 6001) as receiver,
@@ -39,7 +39,7 @@ def relays(lab: Lab, daemon: Daemon) -> None:
 
 @pytest.mark.parametrize("stops", ["nobody", "control", "worker"])
 def test_nothing_stays_of_a_killed_supervisor(lab: Lab, tmp_path: Path, stops: str) -> None:
-    """Within a second everybody is gone, and the next daemon begins at the same place."""
+    """Within a second all its processes end; the next daemon starts at the same path."""
     path = tmp_path / "run" / "mcr.sock"
     tmp_path.chmod(0o755)
     with serving(lab.relay, "--workers", "2", socket=path) as daemon:
@@ -55,8 +55,8 @@ def test_nothing_stays_of_a_killed_supervisor(lab: Lab, tmp_path: Path, stops: s
     assert list(path.parent.iterdir()) == []
 
 
-def test_a_supervisor_that_sleeps_kills_nobody_when_it_wakes(lab: Lab) -> None:
-    """Longer than any watchdog's patience; traffic and clients go on meanwhile."""
+def test_a_supervisor_that_was_stopped_kills_no_child(lab: Lab) -> None:
+    """Longer than any watchdog permits; traffic and clients continue meanwhile."""
     with (
         serving(lab.relay, "--workers", "2") as daemon,
         daemon.client() as client,
@@ -77,8 +77,8 @@ def test_a_supervisor_that_sleeps_kills_nobody_when_it_wakes(lab: Lab) -> None:
         assert [worker.deaths for worker in client.workers()] == [0, 0]
 
 
-def test_what_was_received_is_sent_before_the_end(lab: Lab, ingress: Ingress) -> None:
-    """SIGTERM under load: each output has got what the last report says, in order, and exit 0."""
+def test_received_datagrams_are_sent_before_the_end(lab: Lab, ingress: Ingress) -> None:
+    """SIGTERM under load: outputs got what the final report says, in order; exit code 0."""
     with (
         serving(lab.relay, "--ingress", ingress) as daemon,
         lab.receive("239.2.98.1", 6001) as receiver,
@@ -98,8 +98,8 @@ def test_what_was_received_is_sent_before_the_end(lab: Lab, ingress: Ingress) ->
         assert not daemon.socket.exists()
 
 
-def test_asked_twice_it_ends_at_once(lab: Lab) -> None:
-    """Where a report would take long, since control is stopped."""
+def test_a_second_request_ends_the_daemon_at_once(lab: Lab) -> None:
+    """Even if a report would take long, since control is stopped."""
     with serving(lab.relay) as daemon:
         everybody = daemon.processes
         with stopped(daemon.control):
@@ -115,7 +115,7 @@ def test_asked_twice_it_ends_at_once(lab: Lab) -> None:
 
 
 def test_two_daemons_side_by_side(lab: Lab, ingress: Ingress) -> None:
-    """On the same interface and for the same group: each relays all of it and ends for itself."""
+    """On one interface and group: each relays everything, and ends separately."""
     second_rule = ONE.replace("239.2.98.1", "239.2.98.2")
     with contextlib.ExitStack() as stack:
         first, second = (
@@ -143,7 +143,7 @@ def test_two_daemons_side_by_side(lab: Lab, ingress: Ingress) -> None:
 
 
 def test_rules_survive_a_restart(lab: Lab, tmp_path: Path) -> None:
-    """In the state file: texts, ids, who is enabled, revision, and the numbers of events."""
+    """In the state file: texts, ids, enabled or not, revision, numbers of events."""
     state = tmp_path / "rules"
     with serving(lab.relay, "--state", str(state)) as daemon, daemon.client() as client:
         client.add_rules([ONE, TWO])
@@ -177,7 +177,7 @@ def test_rules_survive_a_restart(lab: Lab, tmp_path: Path) -> None:
 def test_a_damaged_state_file_is_refused(
     lab: Lab, tmp_path: Path, content: bytes | None, complaint: str
 ) -> None:
-    """At once, in one sentence that says what to do; the file stays as it is."""
+    """At once, with one line that says what to do; the file is unchanged."""
     state = tmp_path / "rules"
     if content is None:
         with serving(lab.relay, "--state", str(state)) as daemon, daemon.client() as client:
@@ -196,8 +196,8 @@ def test_a_damaged_state_file_is_refused(
     assert not (tmp_path / "s").exists()
 
 
-def test_a_full_disk_is_told(lab: Lab, tmp_path: Path) -> None:
-    """With the change, which is made all the same; the file holds what it held before."""
+def test_a_full_disk_is_a_warning(lab: Lab, tmp_path: Path) -> None:
+    """Of the change, which is made; the file keeps its content."""
     disk = tmp_path / "disk"
     disk.mkdir()
     script = f'mount -t tmpfs -o size=16k none {disk} && exec "$@"'  # its own mounts, by netns

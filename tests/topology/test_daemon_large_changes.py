@@ -1,4 +1,4 @@
-"""A worker dies during a change that takes long, and does not wait for it; nor does the end."""
+"""Deaths of workers and the shutdown during a change that takes long."""
 
 import signal
 import subprocess
@@ -23,7 +23,7 @@ OUTAGE_MS = 500
 
 
 def add_interfaces(namespace: Namespace) -> list[str]:
-    """Make pairs of interfaces; rules that take a group from each."""
+    """Create pairs of interfaces; return rules with a group on each."""
     names = [f"v{number}" for number in range(INTERFACES)]
     pairs = zip(names[::2], names[1::2], strict=True)
     commands = [f"link add {one} type veth peer name {other}" for one, other in pairs]
@@ -35,7 +35,7 @@ def add_interfaces(namespace: Namespace) -> list[str]:
 
 
 def outage_ms(client: mcr.Client, killed: int) -> float:
-    """For how long worker 0 was out, once its successor relays."""
+    """The outage of worker 0, once its successor relays."""
 
     def is_back() -> bool:
         worker = client.workers()[0]
@@ -48,10 +48,8 @@ def outage_ms(client: mcr.Client, killed: int) -> float:
     return death.outage_ms
 
 
-def test_a_change_that_waits_for_one_worker_keeps_no_other_from_coming_back(
-    lab: Lab, ingress: Ingress
-) -> None:
-    """Worker 1 does not answer; worker 0 is back before the change is made without it."""
+def test_a_change_in_progress_delays_no_restart(lab: Lab, ingress: Ingress) -> None:
+    """Worker 1 does not answer; worker 0 is restarted before the change ends."""
     with (
         serving(lab.relay, "--ingress", ingress, "--workers", "2") as daemon,
         daemon.client() as client,
@@ -75,8 +73,8 @@ def test_a_change_that_waits_for_one_worker_keeps_no_other_from_coming_back(
         receiver.expect(datagrams)
 
 
-def test_the_end_of_rules_on_many_interfaces_keeps_nobody_waiting(lab: Lab) -> None:
-    """Neither a worker that comes back, nor the end of the daemon."""
+def test_closing_many_interfaces_delays_nothing(lab: Lab) -> None:
+    """Neither a restarted worker, nor the shutdown."""
     rules = add_interfaces(lab.relay)
     with (
         serving(lab.relay, "--ingress", "packet", "--workers", "2") as daemon,

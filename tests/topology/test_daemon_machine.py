@@ -1,4 +1,4 @@
-"""Any sequence of changes and kills, against a model: rules, revision, and where datagrams go."""
+"""Any sequence of changes and kills, against a model of rules, revision and relaying."""
 
 import os
 import signal
@@ -37,7 +37,7 @@ SOME = st.lists(st.integers(0, COUNT - 1), min_size=1, max_size=3, unique=True)
 
 
 class Machine(RuleBasedStateMachine):
-    """A daemon beside what it should be."""
+    """A daemon and its model."""
 
     lab: Lab
     ingress: Ingress
@@ -51,7 +51,7 @@ class Machine(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        """Start it; everybody who sends and receives is there from the beginning."""
+        """Start the daemon, with all senders and receivers."""
         enter, lab = self.stack.enter_context, self.lab
         own = ("--ingress", self.ingress, "--workers", str(WORKERS))
         self.daemon: Daemon = enter(serving(lab.relay, *own))
@@ -68,7 +68,7 @@ class Machine(RuleBasedStateMachine):
         ]
 
     def teardown(self) -> None:
-        """End it in order, whatever happened to it."""
+        """Shut the daemon down, whatever happened to it."""
         with self.stack:
             if hasattr(self, "daemon"):
                 assert self.daemon.end() == 0
@@ -76,7 +76,7 @@ class Machine(RuleBasedStateMachine):
     def change(
         self, make: Callable[[], mcr.ChangeResult], after: dict[str, bool]
     ) -> mcr.ChangeResult:
-        """Make a change that is possible."""
+        """Make a valid change."""
         self.revision += list(after.items()) != list(self.model.items())
         self.model = after
         result = make()
@@ -85,7 +85,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(which=SOME, enabled=st.booleans())
     def add(self, which: list[int], enabled: bool) -> None:
-        """Rules that are there already are kept as they are, enabled or not."""
+        """Add rules; existing ones are kept, enabled or not."""
         ids = [IDS[n] for n in which]
         new = [each for each in ids if each not in self.model]
         kept = tuple(each for each in ids if each in self.model)
@@ -96,14 +96,14 @@ class Machine(RuleBasedStateMachine):
 
     @rule(which=SOME)
     def replace(self, which: list[int]) -> None:
-        """These become all rules, enabled."""
+        """Replace all rules by these, enabled."""
         after = {IDS[n]: True for n in which}
         self.change(lambda: self.client.replace_rules([TEXTS[n] for n in which]), after)
 
     @precondition(lambda self: self.model)
     @rule(data=st.data())
     def remove(self, data: st.DataObject) -> None:
-        """One that is there."""
+        """Remove an existing rule."""
         gone = data.draw(st.sampled_from(list(self.model)))
         after = {each: enabled for each, enabled in self.model.items() if each != gone}
         self.change(lambda: self.client.remove_rule(gone), after)
@@ -125,17 +125,17 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.kills < 3)
     @rule()
     def kill_control(self) -> None:
-        """Nor for this one's."""
+        """The next step does not wait for its successor."""
         self.kill(self.daemon.control)
 
     @precondition(lambda self: self.kills < 2)
     @rule()
-    def kill_everybody(self) -> None:
-        """All but the supervisor."""
+    def kill_all(self) -> None:
+        """Kill all processes but the supervisor."""
         self.kill(self.daemon.control, *self.daemon.workers)
 
     def kill(self, *pids: int | None) -> None:
-        """With SIGKILL; who is dead already needs none."""
+        """Send SIGKILL, unless the process is dead."""
         self.kills += 1  # few, lest the daemon wait longer and longer before it starts the next
         there = [pid for pid in pids if pid is not None]
         for pid in there:
@@ -144,7 +144,7 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def knows_the_rules(self) -> None:
-        """The same rules in the same order, by the same revision."""
+        """The daemon has the rules of the model, in order and at the same revision."""
         if hasattr(self, "client"):
             rules = self.client.rules()
             assert {rule.id: rule.enabled for rule in rules} == self.model
@@ -153,7 +153,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(mark=st.binary(min_size=1, max_size=50))
     def send(self, mark: bytes) -> None:
-        """At rest a datagram goes through each enabled rule to both outputs, and no other."""
+        """Once idle, a datagram passes each enabled rule to both outputs, and no other."""
         wait_until(lambda: self.client.ping().workers.running == WORKERS)
         before = self.client.stats().totals
         for sender in self.senders:

@@ -63,14 +63,14 @@ class Undelayed:
 
 @pytest.fixture
 def daemon(lab: Lab) -> Iterator[Daemon]:
-    """One worker that receives frames."""
+    """A daemon with one worker, on `packet`."""
     lab.set_offload(on=False)
     with serving(lab.relay, "--ingress", "packet") as daemon:
         yield daemon
 
 
 def test_ten_thousand_rules(lab: Lab, daemon: Daemon) -> None:
-    """Whatever is done to them, in one transaction or to one; afterwards nothing is left."""
+    """All operations on all rules or one; afterwards nothing is left."""
     undelayed = Undelayed(daemon)
     with mcr.Client(daemon.socket, timeout_s=60) as client:
         before = sockets(daemon)
@@ -82,7 +82,7 @@ def test_ten_thousand_rules(lab: Lab, daemon: Daemon) -> None:
         stats = undelayed("stats", client.stats)
         assert_balanced(stats)
         assert (len(stats.rules), stats.totals.matched) == (len(RULES), 20)
-        undelayed("disable and enable one", lambda: turn(client, ONE))
+        undelayed("disable and enable one", lambda: disable_and_enable(client, ONE))
         undelayed("remove and add one", lambda: move(client, ONE))
         relays(lab, client, ONE, OTHER)
         undelayed("dry run of a removal", lambda: client.replace_rules([], dry_run=True))
@@ -99,8 +99,8 @@ def test_ten_thousand_rules(lab: Lab, daemon: Daemon) -> None:
         relays(lab, client, ONE)
 
 
-def turn(client: mcr.Client, rule: mcr.Rule) -> None:
-    """Stop one rule and let it go on."""
+def disable_and_enable(client: mcr.Client, rule: mcr.Rule) -> None:
+    """Disable one rule and enable it again."""
     assert client.disable_rule(rule).changed == (rule.id,)
     assert client.enable_rule(rule).changed == (rule.id,)
 
@@ -112,7 +112,7 @@ def move(client: mcr.Client, rule: mcr.Rule) -> None:
 
 
 def kill_worker(daemon: Daemon, client: mcr.Client) -> None:
-    """Kill it, and wait until its successor relays."""
+    """Kill the worker, and wait until its successor relays."""
     (killed,) = daemon.workers
     os.kill(killed, signal.SIGKILL)
 
@@ -138,12 +138,12 @@ class Selection:
         return self._client.stats(self._ids)
 
     def sent(self) -> list[int]:
-        """How many copies each rule has sent."""
+        """The copies that each rule has sent."""
         return [rule.outputs[0].sent for rule in self.stats().rules]
 
 
 def relays(lab: Lab, client: mcr.Client, *rules: mcr.Rule) -> None:
-    """Each of these rules relays; ten datagrams each, all counted."""
+    """Each of these rules relays ten datagrams, all counted."""
     selection = Selection(client, rules)
     before = selection.sent()
     for rule in rules:

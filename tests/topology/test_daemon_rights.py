@@ -1,4 +1,4 @@
-"""What the kernel says of the daemon's processes: who they are, and what they may and have open."""
+"""Identity, capabilities and descriptors of the daemon's processes, as the kernel shows them."""
 
 import json
 import os
@@ -56,13 +56,13 @@ sys.stdout.buffer.write(talk.makefile("rb").readline())
 
 
 def as_user(uid: int, gid: int, *groups: int) -> list[str]:
-    """What starts a program as somebody else, without any capability."""
+    """The prefix of a command that runs as another user, without capabilities."""
     others = ["--groups", ",".join(map(str, groups))] if groups else ["--clear-groups"]
     return ["setpriv", "--reuid", str(uid), "--regid", str(gid), *others]
 
 
 def with_net_raw(uid: int) -> list[str]:
-    """What starts a program as somebody else who may open AF_PACKET sockets."""
+    """The prefix of a command that runs as another user with CAP_NET_RAW."""
     granted = ["--inh-caps", "-all,+net_raw", "--ambient-caps", "-all,+net_raw"]
     return [*as_user(uid, uid), *granted, "--bounding-set", "-all,+net_raw"]
 
@@ -82,14 +82,14 @@ def reaching(*program: str) -> list[str]:
 
 
 def statuses(pid: int) -> list[dict[str, str]]:
-    """What `/proc` says of each thread of a process."""
+    """The status of each thread of a process, from /proc."""
     texts = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/status")]
     assert texts
     return [dict(line.split(":\t", 1) for line in text.splitlines()) for text in texts]
 
 
 def assert_confined(pid: int, uid: int, gid: int, bounding: str = NONE) -> None:
-    """Every thread of the process is this user's, has no right, and no way to get one."""
+    """Every thread has this user, no capability, and no way to get one."""
     for status in statuses(pid):
         assert status["Uid"].split() == [str(uid)] * 4
         assert status["Gid"].split() == [str(gid)] * 4
@@ -108,7 +108,7 @@ def home() -> Iterator[Path]:
 
 
 def relays(lab: Lab, daemon: Daemon) -> None:
-    """Assert that the daemon relays, to the datagram."""
+    """Check that the daemon relays, to the datagram."""
     sent = payloads(200)
     with (
         daemon.client() as client,
@@ -125,7 +125,7 @@ def relays(lab: Lab, daemon: Daemon) -> None:
 
 @pytest.mark.parametrize("user", [None, OTHER.pw_name])
 def test_only_the_supervisor_has_rights(lab: Lab, ingress: Ingress, user: str | None) -> None:
-    """Started as root: all others are nobody or who was named, and nothing more."""
+    """Started as root: all other processes are nobody or the named user."""
     account = pwd.getpwnam(user or "nobody")
     named = [] if user is None else ["--user", user]
     with serving(lab.relay, "--ingress", ingress, "--workers", "2", *named) as daemon:
@@ -140,8 +140,8 @@ def test_only_the_supervisor_has_rights(lab: Lab, ingress: Ingress, user: str | 
             assert (status["CapInh"], status["CapAmb"], status["NoNewPrivs"]) == (NONE, NONE, "1")
 
 
-def test_with_cap_net_raw_alone_everybody_stays_who_it_was(lab: Lab, home: Path) -> None:
-    """The ingress is `packet`, the children have not even that one capability."""
+def test_with_cap_net_raw_only_no_user_changes(lab: Lab, home: Path) -> None:
+    """The ingress is `packet`, and children lack even that capability."""
     os.chown(home, PLAIN, PLAIN)
     path = home / "mcr.sock"
     with serving(lab.relay, socket=path, before=reaching(*with_net_raw(PLAIN))) as daemon:
@@ -158,8 +158,8 @@ def test_with_cap_net_raw_alone_everybody_stays_who_it_was(lab: Lab, home: Path)
         assert daemon.end() == 0
 
 
-def test_without_any_right_it_says_so_and_relays_by_udp(lab: Lab, home: Path) -> None:
-    """One line; the socket lies where the user's own things are, and for this user alone."""
+def test_without_rights_the_ingress_is_udp(lab: Lab, home: Path) -> None:
+    """With one warning; the socket is in the user's directory and private."""
     os.chown(home, PLAIN, PLAIN)
     path = home / "mcr" / "mcr.sock"
     launcher = reaching(*as_user(PLAIN, PLAIN), "--bounding-set", "-all")
@@ -181,7 +181,7 @@ def test_without_any_right_it_says_so_and_relays_by_udp(lab: Lab, home: Path) ->
 
 
 def opened(namespace: Namespace, pid: int) -> list[str]:
-    """What the descriptors of a process are: kinds of sockets, of memory, names of files."""
+    """The open descriptors of a process: kinds of sockets and memory, names of files."""
     tables = {
         kind: set(re.findall(r"\d+", namespace.proc_net(table)))
         for kind, table in [
@@ -204,7 +204,7 @@ def opened(namespace: Namespace, pid: int) -> list[str]:
 
 
 def test_each_process_has_open_what_it_needs(lab: Lab, ingress: Ingress) -> None:
-    """Control no socket of a rule, a worker no file but nothing, none those of another worker."""
+    """Control has no socket of a rule, a worker no file and nothing of another worker."""
     arguments = ("--ingress", ingress, "--workers", "2", "--user", OTHER.pw_name)
     with serving(lab.relay, *arguments) as daemon, daemon.client() as client:
         client.add_rule(f"{RULE} 239.2.91.2%out1:6001")
@@ -237,13 +237,13 @@ def test_each_process_has_open_what_it_needs(lab: Lab, ingress: Ingress) -> None
 
 
 def ask_as(path: Path, uid: int, gid: int, *groups: int) -> subprocess.CompletedProcess[str]:
-    """Have somebody else send a ping."""
+    """Send a ping as another user."""
     command = [*as_user(uid, gid, *groups), sys.executable, "-I", "-c", CLIENT, str(path)]
     return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
 
 
 def test_the_socket_is_for_root_and_its_group(lab: Lab) -> None:
-    """By its mode, and by who the kernel says is there, whatever becomes of the mode."""
+    """By its mode, and by peer credentials whatever its mode."""
     with serving(lab.relay, "--user", OTHER.pw_name) as daemon:
         status = daemon.socket.stat()
         assert stat.S_IMODE(status.st_mode) == 0o660
@@ -258,8 +258,8 @@ def test_the_socket_is_for_root_and_its_group(lab: Lab) -> None:
         assert f"user {NOBODY} may not use this daemon" in answer["error"]["message"]
 
 
-def test_the_group_of_nobody_is_no_key(lab: Lab) -> None:
-    """Where no user is named, root alone may talk to the daemon: control itself may not."""
+def test_the_group_of_nobody_gives_no_access(lab: Lab) -> None:
+    """Without --user only root may use the daemon, not even control's user."""
     with serving(lab.relay) as daemon:
         assert daemon.socket.stat().st_gid == os.getegid()
         daemon.socket.chmod(0o666)
