@@ -1,4 +1,4 @@
-"""Alternative names of interfaces: as good as the name wherever one is written, and followed."""
+"""Alternative names of interfaces work like names, and rules follow them."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def name(lab: Lab, interface: str, *altnames: str, verb: str = "add") -> None:
 
 
 def test_both_ends_by_alternative_names(lab: Lab, ingress: Ingress) -> None:
-    """The rule says what was written, the counters who it is, and the tools know them too."""
+    """Rules show the written name, counters the own one; the tools accept them too."""
     name(lab, "in0", "feed0")
     name(lab, "out0", LONG)
     sent = payloads(50)
@@ -55,7 +55,7 @@ def test_both_ends_by_alternative_names(lab: Lab, ingress: Ingress) -> None:
 
 
 def test_names_come_go_and_move_to_another_interface(lab: Lab, ingress: Ingress) -> None:
-    """Also while the link is down, when the kernel tells nobody."""
+    """Even while the link is down, when the kernel sends no message."""
     with probing(lab, ingress, f"{GROUP}%feed0:5001 to {OUT_0}%out0:6001") as probe:
         probe.awaits("unresolved: there is no interface feed0")
         name(lab, "in0", "feed0")
@@ -77,7 +77,7 @@ def test_names_come_go_and_move_to_another_interface(lab: Lab, ingress: Ingress)
 def test_an_interface_that_is_renamed_below_its_alternative_name(
     lab: Lab, ingress: Ingress
 ) -> None:
-    """The rule goes on, and counts under the name that the interface has now."""
+    """The rule continues, and counts under the new name."""
     name(lab, "in0", "feed0")
     with probing(lab, ingress, f"{GROUP}%feed0:5001 to {OUT_0}%out0:6001") as probe:
         probe.resumes(probe.first)
@@ -91,7 +91,7 @@ def test_an_interface_that_is_renamed_below_its_alternative_name(
 def test_rules_by_several_names_share_the_interface(
     lab: Lab, ingress: Ingress, workers: int
 ) -> None:
-    """Each datagram comes once to each rule, and one rule goes without taking from the other."""
+    """Each datagram reaches each rule once, and removing one rule affects no other."""
     name(lab, "in0", "feed0", "feed1")
     rules = [
         f"{GROUP}%{at}:5001 to 239.2.100.{n}%out0:6001" for n, at in enumerate(["in0", "feed0"], 1)
@@ -121,8 +121,8 @@ def test_rules_by_several_names_share_the_interface(
         assert interface.name == "in0"
 
 
-def test_a_daemon_takes_alternative_names(lab: Lab, ingress: Ingress) -> None:
-    """With several workers, and with a character that rule text has no place for."""
+def test_a_daemon_accepts_alternative_names(lab: Lab, ingress: Ingress) -> None:
+    """With several workers, and with a character that rule text cannot express."""
     strange = "pci:0@1"
     name(lab, "in0", "feed0", strange)
     sent = payloads(30)
@@ -155,7 +155,7 @@ def test_a_daemon_takes_alternative_names(lab: Lab, ingress: Ingress) -> None:
 def test_a_daemon_answers_whatever_the_number_of_names_and_addresses(
     lab: Lab, tmp_path: Path
 ) -> None:
-    """The news of so many fills no line."""
+    """Messages about them do not exceed a line."""
     batch = tmp_path / "batch"
     lab.relay.ip("link", "add", "spare", "type", "veth", "peer", "spare-peer")
     lab.relay.sysctl("net.ipv6.conf.spare.disable_ipv6", 1)
@@ -179,8 +179,8 @@ def test_a_daemon_answers_whatever_the_number_of_names_and_addresses(
         assert daemon.workers == workers
 
 
-def test_who_starts_before_its_names_are_there_waits(lab: Lab, ingress: Ingress) -> None:
-    """As for any interface: a warning, and the rule goes live with the name."""
+def test_a_rule_waits_for_a_missing_name(lab: Lab, ingress: Ingress) -> None:
+    """With a warning, as for any missing interface."""
     with (
         lab.receive(OUT_0, 6001) as receiver,
         relaying(lab.relay, RULE, ingress=ingress) as relay,

@@ -1,4 +1,4 @@
-"""IPv4 memberships are told again where a switch may know nothing of them: nothing is left."""
+"""IPv4 memberships are reported again where a switch may have lost them, without a leave."""
 
 import pytest
 
@@ -28,20 +28,22 @@ STATE = [
 
 
 def joins(reports: Reports) -> None:
-    """Wait until the joins are told, which is done twice, and begin anew."""
+    """Wait until the joins are reported, twice each, and discard earlier reports."""
     reports.wait_for(Record("to_ex", GROUP), times=2)
     reports.forget()
 
 
 def nothing_is_left(reports: Reports) -> None:
-    """No group is left, nor a source of one, and what the kernel is asked stays on its host."""
+    """No leave of a group or a source is sent, and the kernel's query stays on its host."""
     assert not reports.hear("0.0.0.0")
     assert not [record for record in reports.all if record.is_leave]
 
 
 @pytest.mark.parametrize("daemon", [False, True], ids=["relay", "daemon"])
-def test_all_is_told_when_the_carrier_returns(lab: Lab, ingress: Ingress, *, daemon: bool) -> None:
-    """Twice, as one message may be lost; and the rules go on."""
+def test_memberships_are_reported_when_the_carrier_returns(
+    lab: Lab, ingress: Ingress, *, daemon: bool
+) -> None:
+    """Twice, since one message may be lost; and rules continue."""
     sent = payloads(10)
     with (
         Reports(lab.source, "s0") as reports,
@@ -60,8 +62,8 @@ def test_all_is_told_when_the_carrier_returns(lab: Lab, ingress: Ingress, *, dae
         settle_sent(rules, len(sent), 0, 0, 0)
 
 
-def test_igmpv2_is_told_as_well(lab: Lab) -> None:
-    """Where a router speaks IGMPv2 the memberships are told by that, without a leave."""
+def test_memberships_are_reported_by_igmpv2(lab: Lab) -> None:
+    """Without a leave, where a router speaks IGMPv2."""
     lab.relay.sysctl("net.ipv4.conf.in0.force_igmp_version", 2)
     try:
         with (
@@ -81,7 +83,7 @@ def test_igmpv2_is_told_as_well(lab: Lab) -> None:
 
 
 def test_without_rights_the_groups_are_joined_again(lab: Lab, ingress: Ingress) -> None:
-    """`mcr relay` has none any more, and cannot ask the kernel: its joins are all that is heard."""
+    """`mcr relay` has no rights left and cannot query the kernel."""
     with (
         Reports(lab.source, "s0") as reports,
         command(lab, *RULES, "--ingress", ingress, "--json") as relay,
@@ -96,10 +98,10 @@ def test_without_rights_the_groups_are_joined_again(lab: Lab, ingress: Ingress) 
         nothing_is_left(reports)
 
 
-def test_a_new_port_of_a_bridge_hears_what_is_joined_above_it(
+def test_memberships_are_reported_to_a_new_port_of_a_bridge(
     lab: Lab, net: Net, ingress: Ingress
 ) -> None:
-    """On the bridge, and on a macvlan on the bridge."""
+    """For groups joined on the bridge, and on a macvlan above it."""
     relay, source = lab.relay, net.namespace()
     relay.ip("link", "add", "br0", "type", "bridge", "mcast_snooping", "0")
     relay.ip("link", "add", "mv0", "link", "br0", "type", "macvlan")

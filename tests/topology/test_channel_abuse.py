@@ -1,4 +1,4 @@
-"""A control process in somebody else's hands: whatever it says to a worker, the worker relays."""
+"""A compromised control process: whatever it sends to a worker, the worker keeps relaying."""
 
 import contextlib
 import json
@@ -43,12 +43,12 @@ REQUESTS = st.fixed_dictionaries(
 
 
 def frame(body: bytes) -> bytes:
-    """A message, with its length before it."""
+    """A message with its length prefix."""
     return len(body).to_bytes(4, "little") + body
 
 
 def twisted(spec: Json) -> st.SearchStrategy[Json]:
-    """A rule as control sends it, with one of its fields wrong."""
+    """A rule as control sends it, with one invalid field."""
     outputs = [f"outputs.0.{name}" for name in spec["outputs"][0]]
     names = [*(f"input.{name}" for name in spec["input"]), *outputs, "id", "enabled", "outputs"]
 
@@ -90,12 +90,12 @@ def resources(request: pytest.FixtureRequest) -> Iterator[WorkerResources]:
 
 
 def open_descriptors(worker: WorkerProcess) -> int:
-    """How many descriptors the worker has."""
+    """The number of open descriptors of the worker."""
     return len(os.listdir(f"/proc/{worker.process.pid}/fd"))
 
 
-def test_whatever_control_says_the_flow_goes_on(lab: Lab, resources: WorkerResources) -> None:
-    """A hundred conversations that make no sense; then one that does finds all as it was."""
+def test_any_requests_leave_the_flow_intact(lab: Lab, resources: WorkerResources) -> None:
+    """A hundred invalid conversations; then a valid one finds the worker unchanged."""
     with lab.relay:
         # Room for what a sender on a busy machine sends at once to catch up.
         worker = WorkerProcess(resources, buffer_bytes=32 << 20)

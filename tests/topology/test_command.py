@@ -28,7 +28,7 @@ NO_SUCH_RIGHTS = 0
 
 
 class Process:
-    """A running `mcr relay`, its output and its end."""
+    """A running `mcr relay`, its output and its exit."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         """Follow a started process."""
@@ -40,7 +40,7 @@ class Process:
         self.wait_for("\nready", PROCESS_S)
 
     def wait_for(self, text: str, within_s: float = DEADLINE_S) -> None:
-        """Wait until this has been printed to standard error."""
+        """Wait until standard error contains this text."""
         assert self.process.stderr is not None
         descriptor = self.process.stderr.fileno()
         deadline = time.monotonic() + within_s
@@ -53,7 +53,7 @@ class Process:
             self.log += more
 
     def read_log(self) -> str:
-        """Everything that was said on standard error so far."""
+        """The content of standard error so far."""
         assert self.process.stderr is not None
         descriptor = self.process.stderr.fileno()
         while select.select([descriptor], [], [], 0)[0] and (text := os.read(descriptor, 65536)):
@@ -61,7 +61,7 @@ class Process:
         return self.log
 
     def report(self) -> dict[str, Any]:
-        """The final report, after the process has ended well."""
+        """The final report, after the process has exited with 0."""
         out, log = self.process.communicate(timeout=PROCESS_S)
         assert self.process.returncode == 0, self.log + log
         (line,) = out.strip().splitlines()
@@ -112,7 +112,7 @@ def check_report(report: dict[str, Any], count: int, ingress: Ingress) -> None:
 
 @pytest.mark.parametrize("end", ["duration", signal.SIGTERM, signal.SIGINT])
 def test_relay_command(lab: Lab, ingress: Ingress, end: str | signal.Signals) -> None:
-    """It says when it is ready, relays, ends by time or signal, and reports one JSON object."""
+    """It reports that it is ready, relays, ends by time or signal, and prints one JSON object."""
     sent = payloads(300)
     limit = ["--duration", "1.5"] if end == "duration" else []
     with (
@@ -130,8 +130,8 @@ def test_relay_command(lab: Lab, ingress: Ingress, end: str | signal.Signals) ->
         check_report(relay.report(), len(sent), ingress)
 
 
-def test_who_is_stopped_goes_on_afterwards(lab: Lab) -> None:
-    """Ctrl-Z and `fg`, also after longer than it waits for a signal at a time."""
+def test_a_stopped_relay_continues(lab: Lab) -> None:
+    """Ctrl-Z and `fg`, even after longer than one wait for a signal."""
     sent = payloads(100)
     with (
         lab.receive("239.2.80.1", 6001) as receiver,
@@ -191,7 +191,7 @@ def test_without_capabilities(lab: Lab) -> None:
 
 
 def test_packet_ingress_without_capabilities(lab: Lab) -> None:
-    """The missing capability is named, and the way that works without it."""
+    """The error names the missing capability, and the alternative."""
     arguments = (RULE, "--ingress", "packet", "--user", "root")
     with command(lab, *arguments, before=NO_CAPABILITIES) as relay:
         _, log = relay.process.communicate(timeout=PROCESS_S)
@@ -229,7 +229,7 @@ def test_senders_are_kept_by_nobody(lab: Lab) -> None:
     [("source=keep", "CAP_NET_ADMIN or CAP_NET_RAW"), ("sport=keep", "CAP_NET_RAW")],
 )
 def test_keeping_the_sender_without_capabilities(lab: Lab, option: str, capability: str) -> None:
-    """The missing capability is named, with the option that needs it."""
+    """The error names the missing capability, and the option that needs it."""
     arguments = (f"{RULE},{option}", "--user", "root")
     with command(lab, *arguments, before=NO_CAPABILITIES) as relay:
         _, log = relay.process.communicate(timeout=PROCESS_S)

@@ -66,7 +66,7 @@ class Attacked:
             time.sleep(0.001)
 
     def during(self, work: Callable[[], object], *, changes: bool = False) -> None:
-        """Attack: somebody else's pings are answered in time, the flow goes on, no log grows."""
+        """Attack while other clients' pings are answered, the flow continues and no log grows."""
         before, written = len(self.flow.sent), self.written
         worst_s = undelayed(self.path, work)
         self.worst_s = max(self.worst_s, worst_s)

@@ -1,4 +1,4 @@
-"""What the daemon promises of its rules: revisions, trials, names, ids, and disabled ones."""
+"""The guarantees about a daemon's rules: revisions, dry runs, names, ids, disabled rules."""
 
 import contextlib
 import json
@@ -27,7 +27,7 @@ CHANGES = 40
 
 
 def test_two_clients_never_change_what_they_have_not_seen(lab: Lab) -> None:
-    """Each reads the rules and replaces them by one more, until it may: none gets lost."""
+    """Each adds rules at the revision that it has read: no rule is lost."""
     with serving(lab.relay) as daemon:
         met: list[list[tuple[int, int]]] = [[] for _ in range(CLIENTS)]
 
@@ -60,8 +60,8 @@ def test_two_clients_never_change_what_they_have_not_seen(lab: Lab) -> None:
             assert client.rules() == listed
 
 
-def test_a_trial_changes_nothing_and_tells_what_would_come(lab: Lab, ingress: Ingress) -> None:
-    """Neither rules nor sockets nor memberships; and refusals are those of the change itself."""
+def test_a_dry_run_changes_nothing(lab: Lab, ingress: Ingress) -> None:
+    """Neither rules nor sockets nor memberships; its errors are those of the change."""
     with serving(lab.relay, "--ingress", ingress) as daemon, daemon.client() as client:
         client.add_rules([KEPT, OTHER])
         before = (client.rules(), sockets(daemon), joined(lab.relay))
@@ -88,7 +88,7 @@ WRONG = [
 
 
 def refusal(client: mcr.Client, rule: str, *, dry_run: bool) -> str:
-    """Why a rule is not added."""
+    """The reason why a rule is not added."""
     try:
         client.add_rule(rule, dry_run=dry_run)
     except mcr.McrError as error:
@@ -97,7 +97,7 @@ def refusal(client: mcr.Client, rule: str, *, dry_run: bool) -> str:
 
 
 def test_a_new_rule_says_at_once_what_it_waits_for(lab: Lab, ingress: Ingress) -> None:
-    """In the answer to the change, in the list, and as an event behind that of the change."""
+    """In the result of the change, in the list, and as an event after that of the change."""
     rule = mcr.Rule.parse("239.1.73.8%later:5001 to 239.2.73.8%out0:6001")
     with (
         serving(lab.relay, "--ingress", ingress, "--workers", "2") as daemon,
@@ -124,13 +124,13 @@ def test_a_new_rule_says_at_once_what_it_waits_for(lab: Lab, ingress: Ingress) -
 
 
 def next_event(events: mcr.EventStream) -> str | None:
-    """What happens next, if anything does."""
+    """The next event, if there is one."""
     event = events.read(DEADLINE_S)
     return None if event is None else event.event
 
 
 def test_names_are_unique_also_among_disabled_rules(lab: Lab) -> None:
-    """A name is free again only when its rule is gone."""
+    """A name can be used again once its rule is removed."""
     other = "239.1.73.9%in0:5001,name=kept to 239.2.73.9%out0:6001"
     with serving(lab.relay) as daemon, daemon.client() as client:
         client.add_rule(KEPT, enabled=False)
@@ -144,8 +144,8 @@ def test_names_are_unique_also_among_disabled_rules(lab: Lab) -> None:
         assert (len(swapped.added), len(swapped.removed)) == (1, 1)
 
 
-def test_what_is_listed_can_be_given_back_whatever_interfaces_are_called(lab: Lab) -> None:
-    """`rule list --json | rule replace --file -` keeps every rule, and so do RuleInfo values."""
+def test_rule_list_restores_any_interface_name(lab: Lab) -> None:
+    """By `rule list --json | rule replace --file -`, and by RuleInfo values."""
     odd = "we,ird+0"  # no rule text can hold it
     lab.relay.ip("link", "add", odd, "up", "type", "veth", "peer", "name", "odd2")
     rules = [
@@ -177,7 +177,7 @@ def test_what_is_listed_can_be_given_back_whatever_interfaces_are_called(lab: La
 
 
 def command(daemon: Daemon, *arguments: str, given: str = "") -> str:
-    """What a command about rules prints."""
+    """The output of a command about rules."""
     whole = [MCR, "rule", *arguments, "--socket", str(daemon.socket)]
     done = subprocess.run(whole, input=given, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -185,7 +185,7 @@ def command(daemon: Daemon, *arguments: str, given: str = "") -> str:
 
 
 def test_ids_order_and_revision_outlive_the_daemon(lab: Lab, tmp_path: Path) -> None:
-    """With a state file the next daemon has the same rules, ids, names, and goes on counting."""
+    """The next daemon with the state file has the same rules, ids, names and revision."""
     state = tmp_path / "state"
     with serving(lab.relay, "--state", str(state)) as daemon:
         with daemon.client() as client:
@@ -193,10 +193,10 @@ def test_ids_order_and_revision_outlive_the_daemon(lab: Lab, tmp_path: Path) -> 
             client.disable_rule("other")
             client.remove_rule(mcr.Rule.parse(THIRD))
             client.add_rule(THIRD)
-            before = what_makes_them(client)
+            before = identity_of(client)
         assert daemon.end() == 0
     with serving(lab.relay, "--state", str(state)) as daemon, daemon.client() as client:
-        assert what_makes_them(client) == before == (before[0], 4)
+        assert identity_of(client) == before == (before[0], 4)
         assert [rule.id for rule in client.rules()] == [
             mcr.Rule.parse(text).id for text in (KEPT, OTHER, THIRD)
         ]
@@ -207,14 +207,14 @@ def test_ids_order_and_revision_outlive_the_daemon(lab: Lab, tmp_path: Path) -> 
         assert client.enable_rule("other").revision == 5
 
 
-def what_makes_them(client: mcr.Client) -> tuple[list[tuple[str, str | None, str, bool]], int]:
-    """The rules without how they are doing, and their revision."""
+def identity_of(client: mcr.Client) -> tuple[list[tuple[str, str | None, str, bool]], int]:
+    """The rules without their states, and their revision."""
     listed = client.rules()
     return [(rule.id, rule.name, rule.rule, rule.enabled) for rule in listed], listed.revision
 
 
 def test_a_disabled_rule_counts_and_costs_others_nothing(lab: Lab, ingress: Ingress) -> None:
-    """What it would have taken is `disabled`; a flow beside it and one it shares lose nothing."""
+    """Its datagrams count as `disabled`; other flows, and a shared one, lose nothing."""
     sharing = "239.1.73.2%in0:5001 to 239.2.73.4%out1:6001"
     with (
         contextlib.ExitStack() as stack,
@@ -251,7 +251,7 @@ def test_a_disabled_rule_counts_and_costs_others_nothing(lab: Lab, ingress: Ingr
 
 
 def shares(lab: Lab, daemon: Daemon, client: mcr.Client, sharing: str) -> None:
-    """What another rule takes of the same input is not counted as disabled."""
+    """Datagrams that another rule matches do not count as disabled."""
     client.disable_rule("other")
     client.add_rule(sharing)
     before, sent = disabled(client), payloads(30)
@@ -269,5 +269,5 @@ def shares(lab: Lab, daemon: Daemon, client: mcr.Client, sharing: str) -> None:
 
 
 def disabled(client: mcr.Client) -> int:
-    """What was dropped for disabled rules."""
+    """The datagrams dropped as `disabled`."""
     return client.stats().totals.dropped["disabled"]

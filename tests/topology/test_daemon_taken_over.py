@@ -47,7 +47,7 @@ DONTWAIT = socket.MSG_DONTWAIT
 
 
 def relay_all(lab: Lab, daemon: Daemon, seed: int) -> None:
-    """Assert that what is sent now arrives, to the datagram."""
+    """Check that all datagrams sent now arrive."""
     sent = payloads(100, seed=seed)
     with (
         lab.receive("239.2.92.1", 6001) as receiver,
@@ -60,7 +60,7 @@ def relay_all(lab: Lab, daemon: Daemon, seed: int) -> None:
 
 
 def packet_socket(lab: Lab, pid: int) -> int:
-    """The descriptor of the AF_PACKET socket that a worker was handed."""
+    """A worker's descriptor of an AF_PACKET socket."""
     inodes = re.findall(r" (\d+)\n", lab.relay.proc_net("packet"))
     for number, target in descriptors(pid).items():
         if target[8:-1] in inodes:
@@ -69,7 +69,7 @@ def packet_socket(lab: Lab, pid: int) -> int:
 
 
 def open_sockets() -> Calls:
-    """Calls that would give a process another socket of rights, or change who it is."""
+    """Calls that would open privileged sockets, or change the process's identity."""
     raw, dgram = socket.SOCK_RAW, socket.SOCK_DGRAM
     return {
         "a packet socket": ("socket", socket.AF_PACKET, raw, 0),
@@ -99,7 +99,7 @@ def open_sockets() -> Calls:
 
 
 def of_a_worker(foreign: int) -> Calls:
-    """What a worker may not even where control may, most of it with a packet socket."""
+    """Calls refused to a worker only, most of them on its packet socket."""
     pointer = bytes(16)
     return {
         "a UDP socket": ("socket", socket.AF_INET, socket.SOCK_DGRAM, 0),
@@ -136,7 +136,7 @@ def of_a_worker(foreign: int) -> Calls:
 
 
 def assert_refused(pid: int, calls: Calls) -> None:
-    """Assert that each call is refused in the process, and that it does not notice."""
+    """Check that each call is refused, and that the process continues."""
     possible = {}
     with Injected(pid) as inside:
         assert inside.call("getpid") == pid
@@ -148,7 +148,7 @@ def assert_refused(pid: int, calls: Calls) -> None:
 
 
 def signals(*others: int) -> Calls:
-    """Signals to others, and to everybody."""
+    """Signals to other processes, and to all."""
     calls: Calls = {}
     for pid in (*others, -1, 0):
         calls[f"signal to {pid}"] = ("kill", pid, 0)
@@ -173,7 +173,7 @@ def test_a_worker_can_do_nothing_but_its_work(lab: Lab) -> None:
 
 
 def test_control_can_do_nothing_but_serve(lab: Lab) -> None:
-    """It may open sockets of Unix and UDP, and read what everybody may; nothing of the rest."""
+    """It may open Unix and UDP sockets, and read public files; nothing else."""
     arguments = ("--workers", "2", "--user", USER.pw_name)
     with serving(lab.relay, *arguments) as daemon, daemon.client() as client:
         client.add_rule(RULE)
@@ -206,8 +206,8 @@ FATAL: dict[str, tuple[int | bytes, ...]] = {
 
 
 @pytest.mark.parametrize("call", FATAL)
-def test_what_only_an_attacker_calls_ends_the_worker(lab: Lab, call: str) -> None:
-    """There is no second try: the next worker relays, and the cause is told."""
+def test_calls_that_only_an_attacker_makes_kill_the_worker(lab: Lab, call: str) -> None:
+    """There is no second attempt: the next worker relays, and the cause is reported."""
     with serving(lab.relay, "--user", USER.pw_name) as daemon, daemon.client() as client:
         client.add_rule(RULE)
         (worker,) = daemon.workers
@@ -232,7 +232,7 @@ LONG = bytes(60_000)
 
 
 def merger(port: int) -> bytes:
-    """Ask the broker for a helper socket that stands on any interface."""
+    """Request a helper socket for any interface from the broker."""
     return bytes([8, 1]) + port.to_bytes(2, "little")
 
 
@@ -252,8 +252,8 @@ WORDS: dict[str, tuple[int, list[bytes]]] = {
 
 
 @pytest.mark.parametrize("words", WORDS)
-def test_a_worker_that_says_anything_harms_itself_alone(lab: Lab, words: str) -> None:
-    """It is ended and its successor relays; nobody else is, and the other worker's flow goes on."""
+def test_any_messages_of_a_worker_kill_only_itself(lab: Lab, words: str) -> None:
+    """Its successor relays, and the other worker's flow continues."""
     number, messages = WORDS[words]
     arguments = ("--ingress", "udp", "--workers", "2", "--user", USER.pw_name)
     with serving(lab.relay, *arguments) as daemon, daemon.client() as client:
@@ -277,7 +277,7 @@ def test_a_worker_that_says_anything_harms_itself_alone(lab: Lab, words: str) ->
 
 
 def opened_datagrams(lab: Lab, pid: int) -> int:
-    """How many sockets a process has that receive the rule's datagrams."""
+    """The number of sockets of a process that receive the rule's datagrams."""
     inodes = re.findall(
         r": [0-9A-F]+:1389 .* (\d{5,}) \d+ [0-9a-f]{16} ", lab.relay.proc_net("udp")
     )
@@ -286,8 +286,8 @@ def opened_datagrams(lab: Lab, pid: int) -> int:
 
 
 @pytest.mark.parametrize("message", [b"nonsense", b"R\xff\xff", b"K"])
-def test_a_control_that_says_anything_harms_no_flow(lab: Lab, message: bytes) -> None:
-    """The supervisor ends it, its successor has the rules, and the workers notice nothing."""
+def test_any_messages_of_control_harm_no_flow(lab: Lab, message: bytes) -> None:
+    """The supervisor kills it, its successor has the rules, and workers are not affected."""
     with serving(lab.relay, "--user", USER.pw_name) as daemon, daemon.client() as client:
         client.add_rule(RULE)
         supervisor, control, worker = daemon.processes

@@ -1,4 +1,4 @@
-"""Rules that do not fit their host for a while: their counters outlive the daemon's processes."""
+"""Rules that do not fit their host for a while keep their counters across processes."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ WELL = ("joined", "flowing", "silent")
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A rule, and what takes away from its host what it needs, and brings it back."""
+    """A rule, and functions that remove what it needs from its host and restore it."""
 
     rule: str
     address: str
@@ -39,7 +39,7 @@ class Case:
 
 @contextlib.contextmanager
 def by_address(lab: Lab, family: int) -> Iterator[Case]:
-    """The input is an address without an interface, which goes."""
+    """The input is an address without an interface, which is removed."""
     address = SERVICE[family]
     written, bits = (address, 32) if family == 4 else (f"[{address}]", 128)
 
@@ -61,7 +61,7 @@ def by_address(lab: Lab, family: int) -> Iterator[Case]:
 
 @contextlib.contextmanager
 def by_multicast(lab: Lab) -> Iterator[Case]:
-    """The input is a group on an interface whose multicast is switched off."""
+    """The input is a group on an interface whose multicast is turned off."""
 
     def set_fit(fits: bool) -> None:
         lab.relay.ip("link", "set", "in0", "multicast", "on" if fits else "off")
@@ -73,7 +73,7 @@ def by_multicast(lab: Lab) -> Iterator[Case]:
 
 
 def kill_and_wait(daemon: Daemon, client: mcr.Client, victims: str) -> None:
-    """End processes of a daemon, until their successors are there."""
+    """Kill processes of a daemon, and wait for their successors."""
     control, workers = daemon.control, daemon.workers
     kill(*([control] if "control" in victims else []), *(workers if "workers" in victims else []))
 
@@ -91,7 +91,7 @@ def kill_and_wait(daemon: Daemon, client: mcr.Client, victims: str) -> None:
 
 @pytest.mark.parametrize("kind", ["address", "multicast"])
 def test_counters_stay_while_a_rule_does_not_fit(lab: Lab, ingress: Ingress, kind: str) -> None:
-    """Whoever dies meanwhile, the counts are told all the time and go on once it fits again."""
+    """Whatever process dies, counters can be read and continue once the rule fits again."""
     family = 6 if ingress == "udp" else 4  # each once: it makes no difference
     with (
         by_address(lab, family) if kind == "address" else by_multicast(lab) as case,
@@ -126,8 +126,8 @@ def test_counters_stay_while_a_rule_does_not_fit(lab: Lab, ingress: Ingress, kin
         assert sent_counts(client.stats()) == [0]
 
 
-def test_another_start_judges_rules_anew(lab: Lab, tmp_path: Path) -> None:
-    """What does not fit then waits, also for another control process, and counts from 0."""
+def test_another_start_checks_rules_again(lab: Lab, tmp_path: Path) -> None:
+    """A rule that does not fit then waits, also in another control, and counts from 0."""
     sent = payloads(2 * BATCH)
     options = ("--state", str(tmp_path / "rules"))
     with (
@@ -153,6 +153,6 @@ def test_another_start_judges_rules_anew(lab: Lab, tmp_path: Path) -> None:
 
 
 def state(client: mcr.Client) -> str:
-    """What the daemon says of its rule."""
+    """The state of the rule."""
     (rule,) = client.rules()
     return rule.state

@@ -1,4 +1,4 @@
-"""What is not there yet at the first start: routes, addresses and host names are waited for."""
+"""Routes, addresses and host names that are missing at the first start."""
 
 import contextlib
 import signal
@@ -29,19 +29,19 @@ COMES_S = 15.0
 
 
 def add_route(lab: Lab) -> None:
-    """Ways to the hosts that rules send to."""
+    """Add routes to the hosts of the rules' outputs."""
     lab.relay.ip("route", "replace", "10.9.81.9/32", "via", "10.2.0.2")
     lab.relay.ip("route", "replace", "fd09:81::9/128", "via", "fd02::2")
 
 
 def add_address(lab: Lab) -> None:
-    """The addresses that rules listen at."""
+    """Add the addresses of the rules' inputs."""
     lab.relay.address("in0", "10.1.81.7/24", "fd01:81::7/64")
 
 
 @contextlib.contextmanager
 def tidied(lab: Lab) -> Iterator[None]:
-    """The network as it was, whatever came."""
+    """Restore the network after the test."""
     try:
         yield
     finally:
@@ -66,7 +66,7 @@ def tidied(lab: Lab) -> Iterator[None]:
 def test_a_relay_waits(
     lab: Lab, ingress: Ingress, rule: str, waits_for: str, come: Callable[[Lab], None]
 ) -> None:
-    """The rules beside it relay, its state says what it waits for, and it goes live by itself."""
+    """Other rules relay; the state names what is missing, and the rule goes live later."""
     sent = payloads(20)
     with (
         tidied(lab),
@@ -84,8 +84,8 @@ def test_a_relay_waits(
 
 
 @pytest.mark.parametrize("kind", ["unreachable", "prohibit", "blackhole"])
-def test_a_route_that_leads_nowhere_is_none(lab: Lab, kind: str) -> None:
-    """As a routing daemon puts it there until it knows better; it is waited for all the same."""
+def test_an_unreachable_route_counts_as_missing(lab: Lab, kind: str) -> None:
+    """As routing daemons add it until they know a better one."""
     waits_for = "there is no route to 10.9.81.9"
     lab.relay.ip("route", "add", kind, "10.9.81.9/32")
     with tidied(lab), relaying(lab.relay, NO_ROUTE, ingress="udp") as relay:
@@ -95,7 +95,7 @@ def test_a_route_that_leads_nowhere_is_none(lab: Lab, kind: str) -> None:
 
 
 def test_the_command_waits_for_a_name(lab: Lab, ingress: Ingress) -> None:
-    """It has given up root by the time the name server answers."""
+    """It has given up root before the name server answers."""
     sent = payloads(20)
     with (
         hosts_file(lab.relay) as hosts,
@@ -124,7 +124,7 @@ def test_the_command_waits_for_a_name(lab: Lab, ingress: Ingress) -> None:
     ],
 )
 def test_the_daemon_waits(lab: Lab, rule: str, waits_for: str) -> None:
-    """Rules are taken, keep their order, and go live when what they need is there."""
+    """Rules are accepted, keep their order, and go live when their needs are met."""
     with (
         tidied(lab),
         hosts_file(lab.relay) as hosts,
@@ -146,7 +146,7 @@ def test_the_daemon_waits(lab: Lab, rule: str, waits_for: str) -> None:
         assert [each.name for each in client.rules()] == ["late", "good"]
 
 
-def test_a_mistake_is_refused_beside_what_waits(lab: Lab, ingress: Ingress) -> None:
-    """Nothing of a refused set relays."""
+def test_a_mistake_is_refused_beside_waiting_rules(lab: Lab, ingress: Ingress) -> None:
+    """No rule of a refused set relays."""
     with lab.relay, pytest.raises(mcr.RuleError, match="rule 2, input, interface"):
         mcr.Relay(NO_ROUTE, "239.1.81.3:5001 to 239.2.81.3%out0:6001", ingress=ingress).open()

@@ -31,7 +31,7 @@ MANY_OUTPUTS, MANY_INPUTS = 60, 45
 
 
 def test_the_command_follows_as_nobody(lab: Lab, ingress: Ingress) -> None:
-    """It has given up root and opens what it must anew, until its spare sockets are used up."""
+    """Without root it reopens sockets, until its spare ones are used up."""
     with contextlib.ExitStack() as stack:
         first = stack.enter_context(lab.receive(OUT_0, 6001))
         options = ("--ingress", ingress, "--workers", "2", "--json")
@@ -59,7 +59,7 @@ def test_the_command_follows_as_nobody(lab: Lab, ingress: Ingress) -> None:
 
 
 def test_the_command_starts_without_its_interface(lab: Lab, ingress: Ingress) -> None:
-    """It warns once, is ready, says what it waits for, and relays when the interface is there."""
+    """It warns once, names what it waits for, and relays once the interface exists."""
     cut(lab, "in0")
     with (
         lab.receive(OUT_0, 6001) as receiver,
@@ -78,8 +78,8 @@ def test_the_command_starts_without_its_interface(lab: Lab, ingress: Ingress) ->
         assert_balanced(process.report())
 
 
-def test_kept_senders_of_an_output_that_comes_later(lab: Lab, ingress: Ingress) -> None:
-    """What takes root is done at the start, though the interface comes when root is given up."""
+def test_kept_senders_of_an_output_on_a_later_interface(lab: Lab, ingress: Ingress) -> None:
+    """Privileged options are set at the start, before root is given up."""
     cut(lab, "out1")
     rule = f"{GROUP}%in0:5001 to {OUT_0}%out1:6001,source=keep {OUT_1}%out1:6001,sport=keep"
     with (
@@ -100,8 +100,8 @@ def test_kept_senders_of_an_output_that_comes_later(lab: Lab, ingress: Ingress) 
         assert_balanced(process.report())
 
 
-def test_a_chosen_source_port_of_an_output_that_comes_later(lab: Lab) -> None:
-    """The port is taken when the interface is there."""
+def test_a_source_port_of_an_output_on_a_later_interface(lab: Lab) -> None:
+    """The port is bound once the interface exists."""
     cut(lab, "out1")
     rule = f"{GROUP}%in0:5001 to {OUT_1}%out1:6001,sport=7777"
     with relaying(lab.relay, rule), lab.sender(GROUP, 5001) as sender:
@@ -112,7 +112,7 @@ def test_a_chosen_source_port_of_an_output_that_comes_later(lab: Lab) -> None:
 
 
 def limited(lab: Lab, soft: int, hard: int) -> contextlib.AbstractContextManager[Process]:
-    """The command with many inputs and outputs, and a limit of descriptors."""
+    """The command with many inputs and outputs, and a limit on descriptors."""
     outputs = " ".join(f"239.2.101.{number}%out0:6001" for number in range(MANY_OUTPUTS))
     rules = [f"{GROUP}%in0:5001 to {outputs}"]
     rules += [f"239.1.101.{n}%big:5001 to 239.2.102.{n}%out0:6001" for n in range(MANY_INPUTS)]
@@ -122,7 +122,7 @@ def limited(lab: Lab, soft: int, hard: int) -> contextlib.AbstractContextManager
 
 
 def test_descriptors_are_raised_to_what_is_needed(lab: Lab) -> None:
-    """The soft limit grows as far as the rules need, not to whatever the hard one allows."""
+    """The soft limit grows to what the rules need, not to the hard limit."""
     with limited(lab, 64, 4096) as process:
         process.wait_ready()
         limits = Path(f"/proc/{process.process.pid}/limits").read_text().splitlines()
@@ -132,7 +132,7 @@ def test_descriptors_are_raised_to_what_is_needed(lab: Lab) -> None:
 
 
 def test_too_few_descriptors_are_refused_beforehand(lab: Lab) -> None:
-    """One sentence has both numbers, and the one that is asked for is enough."""
+    """The error has both numbers, and the requested one is enough."""
     with limited(lab, 64, 100) as process:
         _, log = process.process.communicate(timeout=PROCESS_S)
         assert process.process.returncode == 2
@@ -143,7 +143,7 @@ def test_too_few_descriptors_are_refused_beforehand(lab: Lab) -> None:
 
 
 def test_each_worker_sends_by_itself(lab: Lab, ingress: Ingress) -> None:
-    """Two workers have a source port each, or share the one that is asked for."""
+    """Two workers have a source port each, or share the requested one."""
     rule = f"{GROUP}%in0:5001 to {OUT_0}%out0:6001,sport=7777 {OUT_1}%out1:6001"
     sent = payloads(10)
     with (

@@ -1,4 +1,4 @@
-"""Inputs that are addresses of this host: by whichever way datagrams arrive, on a shared port."""
+"""Inputs that are addresses of this host, on any interface and on shared ports."""
 
 import contextlib
 import json
@@ -51,7 +51,7 @@ def service(lab: Lab, family: int, interface: str) -> Iterator[str]:
 def test_an_address_elsewhere(
     lab: Lab, ingress: Ingress, family: int, place: str, offload: bool
 ) -> None:
-    """What comes in by another interface than the one that has the address is relayed once."""
+    """Datagrams that arrive on another interface than the one with the address, once."""
     lab.set_offload(on=offload)
     sent = payloads(COUNT)
     with service(lab, family, place) as address:
@@ -72,7 +72,7 @@ def test_an_address_elsewhere(
 
 
 def test_an_address_on_both_ways(lab: Lab, ingress: Ingress) -> None:
-    """By its own interface and by another: each datagram counts once."""
+    """On its own interface and on another: each datagram counts once."""
     with (
         service(lab, 4, "out0") as address,
         relaying(lab.relay, f"{address}:{PORT} to 239.2.0.1%out1:6001", ingress=ingress) as relay,
@@ -92,7 +92,7 @@ def test_an_address_on_both_ways(lab: Lab, ingress: Ingress) -> None:
 
 
 def test_a_named_interface_is_the_only_one(lab: Lab, ingress: Ingress) -> None:
-    """Beside it a rule for the same address takes what comes elsewhere."""
+    """A rule without an interface matches the datagrams of the others."""
     with service(lab, 4, "lo") as address:
         rules = (
             f"{address}%out0:{PORT} to 239.2.0.1%out1:6001",
@@ -110,15 +110,15 @@ def test_a_named_interface_is_the_only_one(lab: Lab, ingress: Ingress) -> None:
 
 
 def test_the_same_address_with_and_without_an_interface(lab: Lab, ingress: Ingress) -> None:
-    """On the interface that has it one of the two would hear what is for the other."""
+    """Refused on the interface that has it: one rule would receive the other's."""
     with lab.relay, mcr.Relay(ingress=ingress) as relay:
         relay.add_rule(f"{GATEWAY[4]}%in0:{PORT} to 239.2.0.1%out0:6001")
         with pytest.raises(mcr.RuleError, match=r"names in0 .*; name it here too"):
             relay.add_rule(f"{GATEWAY[4]}:{PORT} to 239.2.0.2%out0:6001")
 
 
-def test_a_daemon_hears_an_address_elsewhere(lab: Lab, ingress: Ingress) -> None:
-    """Through sockets that the supervisor opens, for the workers that it has."""
+def test_a_daemon_receives_an_address_elsewhere(lab: Lab, ingress: Ingress) -> None:
+    """By sockets that the supervisor opens, for each number of workers."""
     sent = payloads(COUNT, (200,))
     with (
         service(lab, 4, "lo") as address,
@@ -164,7 +164,7 @@ def test_one_port_in_both_directions(
 
 
 def test_sending_from_the_port_of_the_only_input(lab: Lab, ingress: Ingress) -> None:
-    """The host does not say that nobody listens there."""
+    """The host does not answer "port unreachable"."""
     sent = payloads(COUNT, (200,))
     rule = f"{GATEWAY[4]}:{PORT} to {OTHER_NEAR[4]}:7000,sport={PORT}"
     with (
@@ -210,7 +210,7 @@ def test_a_daemon_sends_from_an_input_s_port(
 
 
 def test_a_block_and_an_address_on_one_port(lab: Lab) -> None:
-    """What has the kernel merge for a block of groups leaves the port to an input."""
+    """The helper sockets of a block leave the port to an input."""
     rules = (
         f"239.1.0.0/24%in0:{PORT} to 239.2.0.0/24%out0:6001",
         f"{GATEWAY[4]}:{PORT} to {FAR[4]}:7000",
@@ -230,7 +230,7 @@ def test_a_block_and_an_address_on_one_port(lab: Lab) -> None:
 
 @contextlib.contextmanager
 def narrow_path(lab: Lab) -> Iterator[str]:
-    """A host that the relay reaches by its neighbour, on a path that gets narrow there."""
+    """A host behind a neighbour, on a path with a smaller MTU."""
     far = "fd09::9"
     lab.receiver.sysctl("net.ipv6.conf.all.forwarding", 1)
     lab.receiver.ip("-6", "route", "add", far, "dev", "d1", "mtu", "1280")
@@ -245,7 +245,7 @@ def narrow_path(lab: Lab) -> Iterator[str]:
 
 @pytest.mark.parametrize("sport", [f",sport={PORT}", ",sport=4000"])
 def test_a_narrow_path_is_learned(lab: Lab, ingress: Ingress, sport: str) -> None:
-    """Routers cannot cut IPv6 datagrams: the host does once it knows, else all of them are lost."""
+    """IPv6 routers do not fragment: without "packet too big" all would be lost."""
     with (
         narrow_path(lab) as far,
         relaying(lab.relay, f"{at(GATEWAY[6], PORT)} to {at(far, 7000)}{sport}", ingress=ingress),
@@ -260,7 +260,7 @@ def test_a_narrow_path_is_learned(lab: Lab, ingress: Ingress, sport: str) -> Non
 
 
 def test_a_port_of_another_program_stays_its_own(lab: Lab) -> None:
-    """An output that sends from it does not make an input come in front of a program."""
+    """An output with this `sport` receives nothing instead of the program."""
     rule = f"{GATEWAY[4]}:{PORT} to {FAR[4]}:7000,sport={PORT}"
     with lab.relay, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as program:
         program.bind((GATEWAY[4], PORT))

@@ -1,4 +1,4 @@
-"""Outputs to hosts by name: several behind one name, some in trouble, and names that move."""
+"""Outputs to host names: several addresses of a name, failing ones, and changed ones."""
 
 import signal
 import socket
@@ -21,7 +21,7 @@ ETC_NETNS = Path("/etc/netns")
 
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
-    """The answers to name look-ups of this process."""
+    """The answers to queries of this process."""
     table: dict[str, list[str]] = {}
 
     def getaddrinfo(host: str, port: None, family: int, kind: int) -> list[tuple[object, ...]]:
@@ -34,7 +34,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
 def test_hosts_behind_one_name(
     lab: Lab, ingress: Ingress, gro: bool, names: dict[str, list[str]]
 ) -> None:
-    """All get everything, also beside one that refuses and one that is not there at all."""
+    """All get everything, even beside one that refuses and one that does not exist."""
     names["studio.example"] = ["10.2.0.2", "10.3.0.2", "10.1.0.3", "10.2.0.99"]
     sent = payloads(300)
     with (
@@ -66,7 +66,7 @@ def test_hosts_behind_one_name(
 def test_a_name_that_moves_under_traffic(
     lab: Lab, ingress: Ingress, names: dict[str, list[str]]
 ) -> None:
-    """Each datagram goes to the old or to the new host, and the rule beside does not notice."""
+    """Each datagram goes to the old or the new host; other rules are not affected."""
     names["studio.example"] = ["10.2.0.2"]
     with (
         lab.receive("10.2.0.2", 7000) as old,
@@ -99,7 +99,7 @@ def test_a_name_that_moves_under_traffic(
 
 @contextmanager
 def hosts_file(namespace: Namespace) -> Iterator[Path]:
-    """An /etc/hosts for what `ip netns exec` runs in the namespace, and nothing else to ask."""
+    """An /etc/hosts for commands run by `ip netns exec`, without a name server."""
     made = not ETC_NETNS.exists()
     directory = ETC_NETNS / namespace.name
     directory.mkdir(parents=True)
@@ -117,12 +117,12 @@ def hosts_file(namespace: Namespace) -> Iterator[Path]:
 
 
 def wait_told(relay: Process, text: str) -> None:
-    """Wait for a line of the command's standard error."""
+    """Wait for a line on the command's standard error."""
     wait_until(lambda: text in relay.read_log(), what=text)
 
 
 def test_the_command_looks_up_again_on_sighup(lab: Lab, ingress: Ingress) -> None:
-    """Root is gone by then; what changed is told, and a name that fails stays where it was."""
+    """Without root; changes are reported, and a name that fails keeps its addresses."""
     rule = "239.1.65.1%in0:5001 to studio.example:7000"
     before, after, last = (payloads(50, seed=seed) for seed in range(3))
     with (

@@ -39,12 +39,12 @@ def lab(_rights: None) -> Iterator[Lab]:
 
 
 def cut(lab: Lab, name: str) -> None:
-    """Delete an interface of the relay, and with it the other end."""
+    """Delete an interface of the relay, and so the other end."""
     lab.relay.ip("link", "del", name)
 
 
 def lay(lab: Lab, name: str) -> None:
-    """Make the link of an interface anew: with a new index and its old addresses."""
+    """Recreate the link of an interface, with a new index and its old addresses."""
     number, far = CABLES[name]
     other = lab.source if far.startswith("s") else lab.receiver
     with Net() as net:
@@ -54,7 +54,7 @@ def lay(lab: Lab, name: str) -> None:
 
 
 def reaches(sender: Sender, receiver: Receiver) -> bool:
-    """Whether a datagram that is sent now arrives."""
+    """Whether a datagram sent now arrives."""
     receiver.forget()
     sender.send([b"probe"])
     with contextlib.suppress(AssertionError):
@@ -64,7 +64,7 @@ def reaches(sender: Sender, receiver: Receiver) -> bool:
 
 @dataclass
 class Probe:
-    """One stream through a rule: what is sent, and the receivers of its two outputs."""
+    """One stream through a rule, and the receivers of its two outputs."""
 
     lab: Lab
     relay: mcr.Relay
@@ -73,7 +73,7 @@ class Probe:
     second: Receiver
 
     def resumes(self, *receivers: Receiver) -> None:
-        """Both outputs, or these, get something within a second, and then everything."""
+        """All outputs, or these, get something within a second, and then everything."""
         for receiver in receivers or (self.first, self.second):
             wait_until(partial(reaches, self.sender, receiver), RESUME_S, "the rule resumes")
         wait_until(lambda: self.state().startswith("flowing"), what=self.state())
@@ -85,15 +85,15 @@ class Probe:
             receiver.expect(sent)
 
     def state(self) -> str:
-        """The sentence of the rule."""
+        """The state of the rule."""
         return self.relay.stats().rules[0].state
 
     def awaits(self, state: str, seconds: float = RESUME_S) -> None:
-        """Wait until the sentence is this one."""
+        """Wait until the state is this one."""
         wait_until(lambda: self.state() == state, seconds, f"{state!r}, not {self.state()!r}")
 
     def renew(self, stack: contextlib.ExitStack, name: str) -> None:
-        """Open the own sockets anew after a link was laid anew."""
+        """Reopen the test's own sockets after a link was recreated."""
         if name == "in0":
             self.sender = stack.enter_context(self.lab.sender(GROUP, 5001))
         else:
@@ -102,7 +102,7 @@ class Probe:
 
 @contextlib.contextmanager
 def probing(lab: Lab, ingress: Ingress, rule: str = RULE, *, workers: int = 1) -> Iterator[Probe]:
-    """The rule beside one that is never touched: that one loses nothing, whatever happens."""
+    """The rule beside one that is never affected: that one loses nothing."""
     with (
         lab.receive("239.2.100.9", 6001, "d2") as untouched,
         lab.receive(OUT_0, 6001) as first,
@@ -122,7 +122,7 @@ def probing(lab: Lab, ingress: Ingress, rule: str = RULE, *, workers: int = 1) -
 
 
 def test_an_input_that_is_down_or_unplugged(lab: Lab, ingress: Ingress) -> None:
-    """The state says so at once, and it goes on by itself."""
+    """The state says so at once, and the rule resumes by itself."""
     with probing(lab, ingress) as probe:
         probe.resumes()
         before = probe.relay.stats().rules[0].matched
@@ -137,8 +137,8 @@ def test_an_input_that_is_down_or_unplugged(lab: Lab, ingress: Ingress) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_an_input_that_is_deleted_and_made_anew(lab: Lab, ingress: Ingress, workers: int) -> None:
-    """Sockets and joins are made afresh under the new index; the counters go on."""
+def test_an_input_that_is_recreated(lab: Lab, ingress: Ingress, workers: int) -> None:
+    """Sockets and memberships are reopened under the new index; counters continue."""
     with probing(lab, ingress, workers=workers) as probe, contextlib.ExitStack() as stack:
         probe.resumes()
         for _ in range(2):
@@ -158,7 +158,7 @@ def test_an_input_that_is_deleted_and_made_anew(lab: Lab, ingress: Ingress, work
 
 
 def test_an_input_that_is_renamed(lab: Lab, ingress: Ingress) -> None:
-    """Rules go by names: the rule waits until an interface has its name, whichever it is."""
+    """The rule waits until some interface has its name."""
     with probing(lab, ingress) as probe, contextlib.ExitStack() as stack:
         probe.resumes()
         lab.relay.ip("link", "set", "in0", "name", "other0")
@@ -172,8 +172,8 @@ def test_an_input_that_is_renamed(lab: Lab, ingress: Ingress) -> None:
         probe.resumes()
 
 
-def test_an_output_that_is_deleted_and_made_anew(lab: Lab, ingress: Ingress) -> None:
-    """It alone is parked; made anew it sends on from the same port, and the numbers go on."""
+def test_an_output_that_is_recreated(lab: Lab, ingress: Ingress) -> None:
+    """Only this output is parked; then it sends from the same port, and counters continue."""
     with probing(lab, ingress) as probe, contextlib.ExitStack() as stack:
         probe.resumes()
         port = probe.second.sources[-1][1]
@@ -195,7 +195,7 @@ def test_an_output_that_is_deleted_and_made_anew(lab: Lab, ingress: Ingress) -> 
 
 
 def test_both_ends_of_an_ipv6_rule(lab: Lab, ingress: Ingress) -> None:
-    """Deleted and made anew, also with groups that have a meaning on their link only."""
+    """Deleted and recreated, also with link-local groups."""
     rule = f"{GROUP_6}%in0:5001 to {OUT_6[0]}%out0:6001 {OUT_6[1]}%out1:6001"
     with probing(lab, ingress, rule) as probe, contextlib.ExitStack() as stack:
         probe.first = stack.enter_context(lab.receive(OUT_6[0], 6001))
@@ -209,7 +209,7 @@ def test_both_ends_of_an_ipv6_rule(lab: Lab, ingress: Ingress) -> None:
 
 
 def test_an_output_that_is_down(lab: Lab, ingress: Ingress) -> None:
-    """It is parked with the reason while it is down, and sends on when it is up."""
+    """It is parked with the reason while it is down, and resumes when it is up."""
     with probing(lab, ingress) as probe:
         with lab.relay.down("out1"):
             parked = "; output 2 parked: out1 is down"
@@ -224,7 +224,7 @@ def test_an_output_that_is_down(lab: Lab, ingress: Ingress) -> None:
     ids=["group", "routed", "host"],
 )
 def test_an_output_whose_address_is_replaced(lab: Lab, ingress: Ingress, output: str) -> None:
-    """Copies leave from the new address and the old port; without one none leaves."""
+    """Copies have the new address and the old port; without an address none is sent."""
     with contextlib.ExitStack() as stack:
         to_host = output.startswith("10.")
         host = stack.enter_context(lab.receive("10.3.0.2", 6001, "d1")) if to_host else None
@@ -244,10 +244,10 @@ def test_an_output_whose_address_is_replaced(lab: Lab, ingress: Ingress, output:
         assert probe.second.sources[-1] == ("10.3.0.77", port)
 
 
-def test_interfaces_that_come_back_under_their_old_index(
+def test_interfaces_recreated_under_their_old_index(
     lab: Lab, ingress: Ingress, tmp_path: Path
 ) -> None:
-    """Also when there is nothing to see of it but the messages in between."""
+    """Even if only the messages in between show it."""
     with probing(lab, ingress) as probe, contextlib.ExitStack() as stack:
         probe.resumes()
         indices = {name: lab.relay.ifindex(name) for name in CABLES}
@@ -275,7 +275,7 @@ def test_interfaces_that_come_back_under_their_old_index(
 
 
 def test_batches_follow_the_mtu_of_an_output(lab: Lab) -> None:
-    """What did not fit into a smaller MTU goes in batches again once it fits."""
+    """Datagrams too big for a smaller MTU are batched again once they fit."""
     lab.set_offload(on=True)
     with probing(lab, "packet") as probe:
         sent = payloads(40)
@@ -299,8 +299,8 @@ def test_batches_follow_the_mtu_of_an_output(lab: Lab) -> None:
         wait_until(lambda: frames() < len(sent), RESUME_S)
 
 
-def test_what_is_missing_at_the_start(lab: Lab, ingress: Ingress) -> None:
-    """Rules on interfaces that come later are taken, with a warning, and go live with them."""
+def test_missing_interfaces_at_the_start(lab: Lab, ingress: Ingress) -> None:
+    """Rules are accepted with a warning, and go live with their interfaces."""
     cut(lab, "in0")
     cut(lab, "out1")
     with contextlib.ExitStack() as stack:
@@ -327,8 +327,8 @@ def test_what_is_missing_at_the_start(lab: Lab, ingress: Ingress) -> None:
             untouched.expect(flow.sent)
 
 
-def test_a_source_address_that_comes_later(lab: Lab) -> None:
-    """An output that is to send from an address waits until the host has it."""
+def test_a_source_address_that_is_missing(lab: Lab) -> None:
+    """The output waits until the host has it."""
     rule = f"{GROUP}%in0:5001 to {OUT_0}%out0:6001 {OUT_1}%out1:6001,source=10.3.0.50"
     with probing(lab, "packet", rule) as probe:
         assert probe.state().endswith("output 2 parked: 10.3.0.50 is not an address of this host")
@@ -338,7 +338,7 @@ def test_a_source_address_that_comes_later(lab: Lab) -> None:
 
 
 def test_rules_that_change_while_interfaces_do(lab: Lab, ingress: Ingress) -> None:
-    """A rule that is added in the very moment, or stays in a replacement, is as good as any."""
+    """A rule added at that moment, or kept by a replacement, works like any other."""
     with probing(lab, ingress) as probe, contextlib.ExitStack() as stack:
         probe.resumes()
         matched = probe.relay.stats().rules[0].matched
@@ -355,7 +355,7 @@ def test_rules_that_change_while_interfaces_do(lab: Lab, ingress: Ingress) -> No
 
 
 def test_gro_that_is_turned_on_is_followed(lab: Lab) -> None:
-    """Super-frames find buffers that fit as soon as the device merges, with no change of rules."""
+    """Buffers fit super-frames as soon as the device merges, without a change of rules."""
     lab.set_offload(on=False)
     rule = "ff15::100:1%in0:5001 to ff15::100:2%out0:6001"
     with (
@@ -381,7 +381,7 @@ def test_gro_that_is_turned_on_is_followed(lab: Lab) -> None:
 
 
 def test_a_flood_of_links(lab: Lab, ingress: Ingress, tmp_path: Path) -> None:
-    """Hundreds of links come and go; afterwards everything is as it is."""
+    """Hundreds of links come and go; afterwards everything is as before."""
     links = tmp_path / "links"
     names = (f"add fl{n} group 77 type veth peer name fm{n}" for n in range(PAIRS))
     links.write_text("".join(f"link {name}\n" for name in names))

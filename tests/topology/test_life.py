@@ -1,4 +1,4 @@
-"""A relay as a thing with a life: threads, workers, stopping, idling, forking, forgetting."""
+"""The life of a relay: threads, workers, stopping, idling, forking, garbage collection."""
 
 import contextlib
 import gc
@@ -25,12 +25,12 @@ IDLE_WAKE_UPS_PER_S = 10
 
 
 def threads() -> set[str]:
-    """The threads of this process that exist now."""
+    """The threads of this process."""
     return set(os.listdir("/proc/self/task"))
 
 
 def wake_ups(which: set[str]) -> int:
-    """How often these threads have gone to sleep of their own accord so far."""
+    """The number of voluntary context switches of these threads."""
     total = 0
     for thread in which:
         with contextlib.suppress(FileNotFoundError):
@@ -42,7 +42,7 @@ def wake_ups(which: set[str]) -> int:
 
 @pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
 def test_stop_is_prompt(lab: Lab, ingress: Ingress, busy: bool) -> None:
-    """Ending takes less than a second, with and without traffic, and may be asked for twice."""
+    """It takes less than a second, with and without traffic, and is idempotent."""
     with lab.sender("239.1.60.1", 5001) as sender, contextlib.ExitStack() as traffic:
         with lab.relay:
             relay = mcr.Relay("239.1.60.1%in0:5001 to 239.2.60.1%out0:6001", ingress=ingress)
@@ -104,7 +104,7 @@ def test_two_workers(lab: Lab, ingress: Ingress, gro: bool) -> None:
 
 
 def test_two_relays_in_one_process(lab: Lab) -> None:
-    """Two relays on the same input, one of each kind, do not know of each other."""
+    """On the same input, one of each ingress, independent of each other."""
     sent = payloads(200)
     with (
         lab.receive("239.2.63.1", 6001) as first,
@@ -175,7 +175,7 @@ def test_wait_ends_when_another_thread_stops(lab: Lab) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_fork_is_an_error_in_the_child(lab: Lab, ingress: Ingress) -> None:
-    """A forked child cannot use the relay, and the parent's goes on."""
+    """The child cannot use the relay, and the parent's continues."""
     sent = payloads(50)
     with (
         lab.receive("239.2.66.1", 6001) as receiver,
@@ -199,7 +199,7 @@ def test_fork_is_an_error_in_the_child(lab: Lab, ingress: Ingress) -> None:
 def test_a_forked_child_can_forget_the_relay(
     lab: Lab, ingress: Ingress, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A child that drops the parent's relay neither fails nor waits for the parent's threads."""
+    """Dropping it neither fails nor waits for the parent's threads."""
     sent = payloads(50)
     with lab.relay:
         relays = [mcr.Relay("239.1.68.1%in0:5001 to 239.2.68.1%out0:6001", ingress=ingress)]
@@ -251,7 +251,7 @@ def no_leftover_relay() -> Iterator[None]:
 
 @pytest.mark.usefixtures("no_leftover_relay")
 def test_forgotten_relay_warns(lab: Lab, ingress: Ingress) -> None:
-    """A relay that is dropped without being closed says so and leaves no socket behind."""
+    """A relay dropped without `close` warns and leaves no socket behind."""
     with lab.relay:
         relay = mcr.Relay("239.1.67.1%in0:5001 to 239.2.67.1%out0:6001", ingress=ingress)
         relay.open()

@@ -1,4 +1,4 @@
-"""Memberships that the kernel forgets while their sockets believe to have them."""
+"""Memberships that the kernel drops without the sockets noticing."""
 
 import pytest
 from tests.support.deadline import wait_until
@@ -27,17 +27,17 @@ JOINED = {("in0", GROUP), ("in0", GROUP, SOURCE), ("in0", "239.1.71.1")}
 
 @pytest.fixture
 def lab(net: Net) -> Lab:
-    """A lab of the test's own: the addresses go with the MTU, and are not given back."""
+    """A separate lab: the addresses are lost with the MTU, and not restored."""
     return Lab.build(net)
 
 
 def set_mtu(lab: Lab, mtu: int) -> None:
-    """Give the input interface another MTU."""
+    """Set the MTU of the input interface."""
     lab.relay.ip("link", "set", "in0", "mtu", str(mtu))
 
 
 def relay_all(lab: Lab, rules: mcr.Relay | mcr.Client, sent_before: int) -> None:
-    """Each rule relays what is sent to it."""
+    """Each rule relays."""
     sent = payloads(10)
     groups = [(GROUP, 5001), (GROUP, 5002), ("239.1.71.1", 5001)]
     for number, (group, port) in enumerate(groups, 1):
@@ -51,10 +51,10 @@ def relay_all(lab: Lab, rules: mcr.Relay | mcr.Client, sent_before: int) -> None
 
 
 @pytest.mark.parametrize("daemon", [False, True], ids=["relay", "daemon"])
-def test_groups_are_joined_anew_when_ipv6_is_back(
+def test_groups_are_joined_again_when_ipv6_is_back(
     lab: Lab, ingress: Ingress, *, daemon: bool
 ) -> None:
-    """An MTU below 1280 costs the memberships of IPv6; the rules say why they wait, and go on."""
+    """An MTU below 1280 drops IPv6 memberships; rules name the reason, and resume."""
     with either(lab, ingress, daemon=daemon, rules=RULES) as rules:
         relay_all(lab, rules, 0)
         set_mtu(lab, TOO_SMALL_MTU)
@@ -72,7 +72,7 @@ def test_groups_are_joined_anew_when_ipv6_is_back(
 
 
 def test_a_new_worker_joins_what_its_predecessor_lost(lab: Lab, ingress: Ingress) -> None:
-    """A worker that starts while the memberships are gone believes no socket of the one before."""
+    """A worker that starts meanwhile does not trust the sockets of its predecessor."""
     with serving(lab.relay, "--ingress", ingress) as daemon, daemon.client() as client:
         client.add_rules(RULES)
         relay_all(lab, client, 0)
@@ -83,8 +83,8 @@ def test_a_new_worker_joins_what_its_predecessor_lost(lab: Lab, ingress: Ingress
         relay_all(lab, client, 10)
 
 
-def test_ipv4_is_joined_anew_when_it_is_back(lab: Lab, ingress: Ingress) -> None:
-    """The same below 68 for IPv4, as far as a device can have such an MTU."""
+def test_groups_are_joined_again_when_ipv4_is_back(lab: Lab, ingress: Ingress) -> None:
+    """The same below 68 for IPv4, as far as devices permit such an MTU."""
     member = ("lo", "239.1.71.2")
     rule = "239.1.71.2%lo:5001 to 239.2.71.4%out0:6001"
     with relaying(lab.relay, rule, ingress=ingress) as relay:

@@ -26,8 +26,8 @@ def lab(_rights: None) -> Iterator[Lab]:
 
 @pytest.mark.parametrize("family", GROUPS)
 @pytest.mark.parametrize("way", ["removed", "renamed"])
-def test_one_rule_after_all_have_gone(lab: Lab, family: str, way: str) -> None:
-    """Once no rule listens there for a moment, one that comes afterwards gets its datagrams."""
+def test_a_rule_after_all_were_removed(lab: Lab, family: str, way: str) -> None:
+    """It receives its datagrams, although no rule listened for a moment."""
     rule, *others = (
         f"{group}%in0:5001 to 239.2.18.1%out0:{6001 + (at > 0)}"
         for at, group in enumerate(GROUPS[family])

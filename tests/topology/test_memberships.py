@@ -1,4 +1,4 @@
-"""Joins, sockets and their end, as the kernel's own tables show them."""
+"""Memberships and sockets, from opening to closing, as the kernel's tables show them."""
 
 import sys
 from ipaddress import IPv4Address, IPv6Address
@@ -41,7 +41,7 @@ def source_joins(namespace: Namespace) -> set[tuple[str, str, str]]:
 
 
 def joined(namespace: Namespace) -> set[tuple[str, ...]]:
-    """All memberships of a namespace that are not the kernel's own."""
+    """All memberships of a namespace except the kernel's own."""
     found = igmp(namespace) | igmp6(namespace) | source_joins(namespace)
     return {each for each in found if not each[1].startswith(("224.0.0.", "ff01:", "ff02:"))}
 
@@ -55,18 +55,18 @@ def _hex6(word: str) -> str:
 
 
 def packet_sockets(namespace: Namespace) -> int:
-    """How many AF_PACKET sockets are open in the namespace, from /proc/net/packet."""
+    """The number of AF_PACKET sockets in the namespace, from /proc/net/packet."""
     return len(namespace.run("cat", "/proc/net/packet").splitlines()) - 1
 
 
 def udp_sockets(namespace: Namespace) -> int:
-    """How many UDP sockets are bound in the namespace."""
+    """The number of bound UDP sockets in the namespace."""
     tables = (namespace.run("cat", f"/proc/net/{name}") for name in ("udp", "udp6"))
     return sum(len(table.splitlines()) - 1 for table in tables)
 
 
 def joins(namespace: Namespace) -> set[tuple[str, str]]:
-    """All groups joined that the kernel did not join by itself."""
+    """All groups except those that the kernel joins by itself."""
     own = ("224.0.0.1", "ff01::1", "ff02::1")
     return {
         (device, group)
@@ -81,7 +81,7 @@ def nothing_left(namespace: Namespace) -> bool:
 
 
 def test_joins_are_visible_and_end(lab: Lab, ingress: Ingress) -> None:
-    """Joins stand in the kernel's tables while a rule needs them, and go with the last rule."""
+    """Memberships exist while a rule needs them, and end with the last rule."""
     rules = [
         "239.1.50.1%in0:5001 to 239.2.50.1%out0:6001",
         "239.1.50.1%in0:5002 to 239.2.50.2%out0:6001",
@@ -105,7 +105,7 @@ def test_joins_are_visible_and_end(lab: Lab, ingress: Ingress) -> None:
 
 
 def test_source_specific_joins(lab: Lab, ingress: Ingress) -> None:
-    """A rule with sources joins for these sources only, IPv4 and IPv6."""
+    """A rule with sources joins them only, in IPv4 and IPv6."""
     with relaying(
         lab.relay,
         "10.1.0.2+10.1.0.3@232.1.51.1%in0:5001 to 239.2.51.1%out0:6001",
@@ -121,7 +121,7 @@ def test_source_specific_joins(lab: Lab, ingress: Ingress) -> None:
 
 
 def test_closing_leaves_nothing(lab: Lab, ingress: Ingress) -> None:
-    """When the relay is closed its sockets and memberships are gone."""
+    """No socket and no membership."""
     with relaying(
         lab.relay,
         "239.1.52.1%in0:5001 to 239.2.52.1%out0:6001 10.2.0.2:7000",

@@ -1,4 +1,4 @@
-"""The whole engine against the plain Python model: random rules, random traffic."""
+"""The engine against a plain Python model: random rules, random traffic."""
 
 import contextlib
 from collections import Counter
@@ -32,7 +32,7 @@ MARKED = 2  # Payloads of at least so many bytes tell their flow and, modulo 256
 
 @st.composite
 def plain_rules(draw: st.DrawFn) -> PlainRule:
-    """One rule on one of the few inputs, so that rules meet."""
+    """One rule on one of few inputs, so that rules overlap."""
     group = draw(st.sampled_from(GROUPS + BLOCKS))
     possible = SOURCES[6 if ":" in group else 4]
     return PlainRule(
@@ -50,7 +50,7 @@ NOISE = payloads(1, (LONGEST,))[0]
 
 @pytest.fixture(scope="module")
 def senders(lab: Lab) -> Iterator[list[Sender]]:
-    """A sender for each flow, kept through all examples."""
+    """A sender for each flow, kept across examples."""
     with contextlib.ExitStack() as stack:
         yield [
             stack.enter_context(lab.sender(group, port, source=(source, 0)))
@@ -59,7 +59,7 @@ def senders(lab: Lab) -> Iterator[list[Sender]]:
 
 
 def rule_text(number: int, rule: PlainRule) -> str:
-    """The rule in mcr's words; every output is a group of its own."""
+    """The rule as text; every output is another group."""
     sources = "+".join(sorted(rule.sources))
     outputs = " ".join(
         f"239.2.70.{number}%out{output % 2}:{6000 + output}" for output in range(rule.outputs)
@@ -79,7 +79,7 @@ def expand(traffic: list[tuple[int, int, int]]) -> list[tuple[int, PlainDatagram
 
 
 def check(receiver: Receiver, expected: list[bytes]) -> None:
-    """The same multiset of payloads, and the same order inside every flow."""
+    """Compare the payloads, and their order within each flow."""
     received = receiver.wait_for(len(expected), PATIENCE_S)
     assert Counter(received) == Counter(expected)
     for flow in range(len(FLOWS)):
@@ -108,7 +108,7 @@ def test_engine_does_what_the_model_says(
     rules: list[PlainRule],
     traffic: list[tuple[int, int, int]],
 ) -> None:
-    """For any rules and any traffic every output gets what the plain relay gives it."""
+    """For any rules and traffic each output gets what the model computes."""
     datagrams = expand(traffic)
     results = relayed(rules, (datagram for _, datagram in datagrams), ingress=ingress)
     texts = [rule_text(number, rule) for number, rule in enumerate(rules)]

@@ -1,4 +1,4 @@
-"""Changes of a worker's rules: prepared, committed, given up."""
+"""Changes of a worker's rules: prepared, committed, aborted."""
 
 import socket
 
@@ -11,10 +11,10 @@ from .traffic import payloads
 from .workers import OTHER, RULE, report, resolved, wait_for_sent
 
 
-def test_rules_come_by_two_steps_and_datagrams_flow(
+def test_a_change_has_two_phases(
     lab: Lab, resources: WorkerResources, worker: WorkerProcess
 ) -> None:
-    """Nothing flows before a commit, everything after it; an abort leaves all as it was."""
+    """Nothing is relayed before the commit; an abort leaves everything as it was."""
     control = worker.connect()
     hello = control.ask("hello")
     assert hello == {
@@ -51,7 +51,7 @@ def test_rules_come_by_two_steps_and_datagrams_flow(
 
 
 def test_a_rule_is_replaced_under_its_id(lab: Lab, worker: WorkerProcess) -> None:
-    """Another input, the same output: given up or made, its datagrams arrive."""
+    """Another input, the same output: aborted or committed, its datagrams arrive."""
     control = worker.connect()
     first, second = resolved(lab, RULE, OTHER)
     replacing = first | {"input": second["input"]}
@@ -74,7 +74,7 @@ def test_a_rule_is_replaced_under_its_id(lab: Lab, worker: WorkerProcess) -> Non
 
 
 def test_a_change_that_is_refused_changes_nothing(lab: Lab, worker: WorkerProcess) -> None:
-    """A wrong rule takes the right ones with it, and is named."""
+    """One invalid rule refuses all, and is named."""
     control = worker.connect()
     first, second = resolved(lab, RULE, OTHER)
     control.change(1, [first], whole=True)
@@ -95,8 +95,8 @@ def test_a_change_that_is_refused_changes_nothing(lab: Lab, worker: WorkerProces
     assert control.ask("hello")["rules"] == [first["id"]]
 
 
-def test_a_disabled_rule_counts_on(lab: Lab, worker: WorkerProcess) -> None:
-    """The same rule, disabled or not: sockets and counters stay."""
+def test_a_disabled_rule_keeps_its_counters(lab: Lab, worker: WorkerProcess) -> None:
+    """And its sockets."""
     control = worker.connect()
     control.change(1, resolved(lab, RULE), whole=True)
     with lab.sender("239.1.60.1", 5001) as sender:
@@ -110,8 +110,8 @@ def test_a_disabled_rule_counts_on(lab: Lab, worker: WorkerProcess) -> None:
         wait_for_sent(control, 20)
 
 
-def test_a_channel_that_ends_takes_its_change_with_it(lab: Lab, worker: WorkerProcess) -> None:
-    """A prepared change is given up with its channel, whether it ends or another one comes."""
+def test_a_change_is_aborted_with_its_channel(lab: Lab, worker: WorkerProcess) -> None:
+    """Whether the channel is closed or replaced."""
     (first,) = resolved(lab, RULE)
     control = worker.connect()
     control.prepare(1, [first], whole=True)
@@ -125,8 +125,8 @@ def test_a_channel_that_ends_takes_its_change_with_it(lab: Lab, worker: WorkerPr
     third.change(1, [first], whole=True)
 
 
-def test_a_change_that_nobody_decides_is_given_up(lab: Lab) -> None:
-    """After ten seconds; what was opened for it is closed, and it is told."""
+def test_a_change_without_a_decision_is_aborted(lab: Lab) -> None:
+    """After ten seconds; its sockets are closed, and control is notified."""
     with WorkerResources("udp") as resources:
         with lab.relay:
             worker = WorkerProcess(resources)

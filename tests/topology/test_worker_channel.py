@@ -1,4 +1,4 @@
-"""The channel from control to a worker, whatever comes by it, and whoever does not read."""
+"""The channel from control to a worker: any input, and a control that does not read."""
 
 import pytest
 from tests.support.deadline import wait_until
@@ -10,13 +10,13 @@ from .workers import OTHER, RULE, resolved, wait_for_sent
 
 
 def flood(control: WorkerClient) -> None:
-    """Ask and ask, and never read."""
+    """Send requests without reading answers."""
     for _ in range(1_000_000):
         control.say("hello")
 
 
-def test_troubles_and_links_are_told(lab: Lab, worker: WorkerProcess) -> None:
-    """A rule that waits, and that goes on; the interface that it waits for."""
+def test_troubles_and_links_are_reported(lab: Lab, worker: WorkerProcess) -> None:
+    """A rule that waits and resumes, and the interface that it waits for."""
     control = worker.connect()
     control.change(1, resolved(lab, RULE, OTHER), whole=True)
     with lab.relay.down("out1"):
@@ -47,7 +47,7 @@ def test_troubles_and_links_are_told(lab: Lab, worker: WorkerProcess) -> None:
 def test_garbage_ends_the_channel_and_not_the_flow(
     lab: Lab, worker: WorkerProcess, garbage: bytes
 ) -> None:
-    """The worker goes on relaying, and serves the next control process."""
+    """The worker keeps relaying, and serves the next control process."""
     control = worker.connect()
     control.change(1, resolved(lab, RULE), whole=True)
     with lab.receive("239.2.60.1", 6001) as receiver, lab.sender("239.1.60.1", 5001) as sender:
@@ -79,7 +79,7 @@ IMPOSSIBLE: list[tuple[str, str, object, str]] = [
 def test_an_impossible_rule_is_refused_by_the_worker(
     lab: Lab, worker: WorkerProcess, part: str, member: str, value: object, fault: str
 ) -> None:
-    """The supervisor ends a worker that asks for such a socket, so no worker does."""
+    """The supervisor kills workers that request such a socket, so no worker does."""
     [rule, other] = resolved(lab, RULE, OTHER)
     control = worker.connect()
     control.change(1, [rule], whole=True)
@@ -96,7 +96,7 @@ def test_an_impossible_rule_is_refused_by_the_worker(
 
 
 def test_answers_wait_for_their_reader(lab: Lab, worker: WorkerProcess) -> None:
-    """Thousands are asked for before the first is read; each is whole, and traffic goes on."""
+    """Of thousands of requests each gets a whole answer, and traffic continues."""
     control = worker.connect()
     control.change(1, resolved(lab, RULE), whole=True)
     with (
@@ -114,8 +114,8 @@ def test_answers_wait_for_their_reader(lab: Lab, worker: WorkerProcess) -> None:
         wait_for_sent(control, len(flow.sent))
 
 
-def test_a_control_that_does_not_read_is_cut_off(lab: Lab, worker: WorkerProcess) -> None:
-    """What waits for it has a bound; traffic goes on, and so does the next control process."""
+def test_a_control_that_does_not_read_is_disconnected(lab: Lab, worker: WorkerProcess) -> None:
+    """At a bound; traffic continues, and the next control process is served."""
     control = worker.connect()
     control.change(1, resolved(lab, RULE), whole=True)
     with (

@@ -1,4 +1,4 @@
-"""A worker process whose supervisor and control the tests play: how it starts, lives and ends."""
+"""A worker process with the test as supervisor and control: start, running, exit."""
 
 import contextlib
 import os
@@ -19,8 +19,10 @@ from .workers import OTHER, RULE, report, resolved, sent, start, wait_for_sent
 RATE_PPS = 5000
 
 
-def test_one_that_was_root_relays_as_another(lab: Lab, resources: WorkerResources) -> None:
-    """With the user and the group that it is given, and no other."""
+def test_a_worker_started_as_root_becomes_another_user(
+    lab: Lab, resources: WorkerResources
+) -> None:
+    """With the given user and group, and no other group."""
     # A user's processes share the limit of locked memory, so it is none that has others.
     user = 60_000 + os.getpid() % 5000
     with contextlib.ExitStack() as stack:
@@ -38,7 +40,7 @@ def test_one_that_was_root_relays_as_another(lab: Lab, resources: WorkerResource
 
 
 def test_an_engine_that_ends_ends_its_process(lab: Lab) -> None:
-    """For want of memory: control is told, and the exit code says it."""
+    """For lack of memory: control gets the reason, and the exit code shows it."""
     with WorkerResources("udp") as resources, contextlib.ExitStack() as stack:
         worker = start(lab, resources, stack)
         control = worker.connect()
@@ -55,8 +57,8 @@ def test_an_engine_that_ends_ends_its_process(lab: Lab) -> None:
         assert worker.process.wait(5.0) == 70
 
 
-def test_counters_go_on_after_a_kill(lab: Lab, resources: WorkerResources) -> None:
-    """A successor on the same page counts on, and forgets a rule that does not come again."""
+def test_counters_continue_after_a_kill(lab: Lab, resources: WorkerResources) -> None:
+    """The successor on the same page continues them, and drops rules that it does not get."""
     rules = resolved(lab, RULE, OTHER)
     with lab.receive("239.2.60.1", 6001) as receiver, lab.sender("239.1.60.1", 5001) as sender:
         for life in range(3):
@@ -81,7 +83,7 @@ def test_counters_go_on_after_a_kill(lab: Lab, resources: WorkerResources) -> No
 
 
 def test_a_kill_under_load_costs_a_moment(lab: Lab, resources: WorkerResources) -> None:
-    """What comes while nobody is there waits in the sockets; the copies on their way are lost."""
+    """Datagrams queue in the sockets meanwhile; the copies in progress are lost."""
     rules = resolved(lab, RULE)
     with (
         lab.receive("239.2.60.1", 6001) as receiver,
@@ -101,8 +103,8 @@ def test_a_kill_under_load_costs_a_moment(lab: Lab, resources: WorkerResources) 
         wait_until(lambda: sent(control) >= len(receiver.collected) - RATE_PPS // 100)
 
 
-def test_the_supervisors_end_is_the_workers(lab: Lab, resources: WorkerResources) -> None:
-    """The end of the supervisor channel ends the process within a second."""
+def test_a_worker_exits_with_its_supervisor(lab: Lab, resources: WorkerResources) -> None:
+    """Within a second after the supervisor channel has ended."""
     with lab.relay:
         worker = WorkerProcess(resources)
     with worker:
@@ -113,8 +115,8 @@ def test_the_supervisors_end_is_the_workers(lab: Lab, resources: WorkerResources
         assert time.monotonic() - start < 1.0
 
 
-def test_a_sign_of_life_comes_twice_a_second(worker: WorkerProcess) -> None:
-    """Also from a worker that was stopped for a while."""
+def test_heartbeats_are_sent_twice_a_second(worker: WorkerProcess) -> None:
+    """Even after the worker was stopped for a while."""
     worker.supervisor_channel.settimeout(2.0)
     assert [worker.supervisor_channel.recv(8) for _ in range(3)] == [b"P"] * 3
     worker.process.send_signal(signal.SIGSTOP)
@@ -123,7 +125,7 @@ def test_a_sign_of_life_comes_twice_a_second(worker: WorkerProcess) -> None:
 
 
 def test_own_descriptors_are_low_and_no_low_one_is_free(worker: WorkerProcess) -> None:
-    """What is handed in later gets a number of 16 or more."""
+    """Descriptors received later get numbers of 16 and above."""
     worker.connect().ask("hello")
     numbers = {int(path.name) for path in Path(f"/proc/{worker.process.pid}/fd").iterdir()}
     assert set(range(16)) <= numbers
@@ -144,10 +146,10 @@ def test_own_descriptors_are_low_and_no_low_one_is_free(worker: WorkerProcess) -
         ({"uid": 1}, 64, "uid and gid go together"),
     ],
 )
-def test_what_cannot_start_says_why(
+def test_a_failed_start_is_one_error(
     resources: WorkerResources, wrong: Json, code: int, message: str
 ) -> None:
-    """In one line, with a code of its own."""
+    """In one line, with a specific exit code."""
     with WorkerProcess(resources, **wrong) as worker:
         assert worker.process.wait(5.0) == code
         assert worker.process.stderr is not None
@@ -157,7 +159,7 @@ def test_what_cannot_start_says_why(
         assert text.count("\n") == 1
 
 
-def test_a_page_that_is_none_is_refused(resources: WorkerResources) -> None:
+def test_only_a_page_of_counters_is_accepted(resources: WorkerResources) -> None:
     """Nothing but a page of counters is counted in."""
     page = os.memfd_create("page", os.MFD_ALLOW_SEALING)
     counters, resources.page = resources.page, page

@@ -1,4 +1,4 @@
-"""Several workers: the flows are shared out, and each keeps its order under load."""
+"""Several workers: flows are distributed, and each keeps its order under load."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ SIZES = tuple(range(200, 264))  # rising, so that nearly every copy is a send of
 
 
 def sleeps(process: int | str = "self") -> list[int]:
-    """How often each engine of a process has gone to sleep."""
+    """The number of times that each engine of a process has slept."""
     found = []
     for task in Path(f"/proc/{process}/task").iterdir():
         if (task / "comm").read_text().startswith("mcr-engine-"):

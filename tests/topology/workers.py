@@ -1,4 +1,4 @@
-"""A worker process in the relay's namespace: rules for it, and what it counts."""
+"""A worker process in the relay's namespace: its rules and its counters."""
 
 import contextlib
 
@@ -13,20 +13,20 @@ OTHER = "239.1.60.2%in0:5001,name=two to 239.2.60.2%out1:6001"
 
 
 def resolved(lab: Lab, *rules: str, enabled: bool = True) -> list[Json]:
-    """Rules as they are in the relay's namespace."""
+    """Rules, resolved in the relay's namespace."""
     with lab.relay:
         return specs(*rules, enabled=enabled)
 
 
 def report(control: WorkerClient) -> Json:
-    """The counters, which balance."""
+    """The counters, checked for balance."""
     counters = control.counters("udp")
     assert_balanced(counters)
     return counters
 
 
 def sent(control: WorkerClient, rule: int = 0) -> int:
-    """How many copies the rule's first output sent."""
+    """The copies that the rule's first output sent."""
     count: int = report(control)["rules"][rule]["outputs"][0]["sent"]
     return count
 
@@ -37,6 +37,6 @@ def wait_for_sent(control: WorkerClient, count: int) -> None:
 
 
 def start(lab: Lab, resources: WorkerResources, stack: contextlib.ExitStack) -> WorkerProcess:
-    """A worker that ends with the stack."""
+    """A worker that is closed with the stack."""
     with lab.relay:
         return stack.enter_context(WorkerProcess(resources))
