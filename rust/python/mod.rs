@@ -2,7 +2,7 @@
 //! that knows PyO3.
 
 mod broker;
-mod counters;
+mod counter_pages;
 mod errors;
 mod interfaces;
 mod parse;
@@ -36,7 +36,7 @@ mod _native {
     #[pymodule_export]
     use super::broker::Broker;
     #[pymodule_export]
-    use super::counters::{CounterPages, CounterReading};
+    use super::counter_pages::{CounterPages, CounterReading};
     #[pymodule_export]
     use super::interfaces::{
         PyInterface, PyLayers, list, list_layers, switch_gro_on, udp_gro_forwarding,

@@ -113,7 +113,7 @@ def events(
     after: Annotated[
         int | None,
         typer.Option(
-            metavar="N", min=0, help="Start after event N, as far back as is kept; 0 is all."
+            metavar="N", min=0, help="First show the available events after event N; 0 shows all."
         ),
     ] = None,
     count: Annotated[

@@ -70,7 +70,7 @@ def relay(
         places = None if cpus is None else chosen_cpus(cpus, workers)
     with usage_of("--user"):
         account = target_account(user)
-    made = Relay(
+    instance = Relay(
         *join_arguments(rules),
         ingress=ingress,
         workers=workers,
@@ -79,30 +79,30 @@ def relay(
         hosts=hosts,
     )
     with hangup_held():  # host names are resolved at the start anyway
-        return _run(made, account, duration, as_json)
+        return _run(instance, account, duration, as_json)
 
 
-def _run(made: Relay, account: Account | None, seconds: float | None, as_json: bool) -> int:
+def _run(instance: Relay, account: Account | None, seconds: float | None, as_json: bool) -> int:
     # A name server that does not answer must not delay giving up root (resolv.conf(5)).
     os.environ.setdefault("RES_OPTIONS", "timeout:1 attempts:2")
     try:
-        made.open(rights_end=account is not None and account.uid != 0)
-        rehearse(made.stats(), as_json=as_json)
+        instance.open(rights_end=account is not None and account.uid != 0)
+        rehearse(instance.stats(), as_json=as_json)
         if account is not None:
             _drop_root(account)
         with signals_held() as signals:
-            made.start()
+            instance.start()
             # Not earlier: a process gives up root while it has one thread.
             notices = TextWriter(sys.stderr)
-            _announce(made, notices)
+            _announce(instance, notices)
             began_s = time.monotonic()
-            _watch(made, signals, None if seconds is None else began_s + seconds, notices)
-        made.stop()
+            _watch(instance, signals, None if seconds is None else began_s + seconds, notices)
+        instance.stop()
         notices.finish(PATIENCE_S)
-        _report(made.stats(), time.monotonic() - began_s, as_json)
-        made.wait(0)
+        _report(instance.stats(), time.monotonic() - began_s, as_json)
+        instance.wait(0)
     finally:
-        made.close()
+        instance.close()
     return 0
 
 
@@ -122,42 +122,42 @@ def _drop_root(account: Account) -> None:
         raise RightsError(f"{error}{hint}") from error
 
 
-def _announce(made: Relay, notices: TextWriter) -> None:
-    lines = [f"warning: {warning}" for warning in made.warnings]
-    for rule in made.rules:
+def _announce(instance: Relay, notices: TextWriter) -> None:
+    lines = [f"warning: {warning}" for warning in instance.warnings]
+    for rule in instance.rules:
         hops = ", ".join(str(output.effective_ttl) for output in rule.outputs)
         lines.append(f"rule {rule.id}: {rule} (ttl {hops})")
-    count = len(made.rules)
+    count = len(instance.rules)
     noun = "rule" if count == 1 else "rules"
-    lines.append(f"ready: {count} {noun}, ingress {made.ingress}")
+    lines.append(f"ready: {count} {noun}, ingress {instance.ingress}")
     notices.write("".join(f"{line}\n" for line in lines))
 
 
 def _watch(
-    made: Relay, signals: HeldSignals, deadline_s: float | None, notices: TextWriter
+    instance: Relay, signals: HeldSignals, deadline_s: float | None, notices: TextWriter
 ) -> None:
-    reported = set(made.warnings)
-    with open_view(made.stats(), notices) as view:
-        while made.error is None:
+    reported = set(instance.warnings)
+    with open_view(instance.stats(), notices) as view:
+        while instance.error is None:
             left_s = math.inf if deadline_s is None else deadline_s - time.monotonic()
             wait_s = max(0, min(left_s, INTERVAL_S))
             number = signals.take(wait_s)
             if number == signal.SIGHUP:
                 # In its own thread: a slow name server must not delay Ctrl-C.
-                threading.Thread(target=_resolve_hosts, args=(made, view), daemon=True).start()
+                threading.Thread(target=_resolve_hosts, args=(instance, view), daemon=True).start()
                 continue
             if number is not None or left_s <= INTERVAL_S:
                 return
-            for warning in made.warnings:
+            for warning in instance.warnings:
                 if warning not in reported:
                     reported.add(warning)
                     view.note(f"warning: {warning}")
-            view.show(made.stats())
+            view.show(instance.stats())
 
 
-def _resolve_hosts(made: Relay, view: View) -> None:
+def _resolve_hosts(instance: Relay, view: View) -> None:
     try:
-        changes = made.resolve_hosts()
+        changes = instance.resolve_hosts()
     except McrError as error:
         view.note(f"warning: host names resolved again, nothing changed: {error}")
         return
