@@ -1,7 +1,7 @@
-"""Commands whose output nobody reads any more: they do their work, and a signal ends them.
+"""Commands whose output is not read any more: they do their work, and a signal ends them.
 
-On loopback, without rights. The reader has gone (its end of the pipe is closed), or is stuck (the
-pipe is full and nothing is taken out).
+On loopback, without rights. The reader has exited (its end of the pipe is closed), or is stuck (the
+pipe is full and not read).
 """
 
 import fcntl

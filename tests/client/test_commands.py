@@ -257,7 +257,7 @@ def test_ping_version_and_shutdown(
 def test_version_without_a_daemon(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Capture
 ) -> None:
-    """It is no failure that no daemon runs."""
+    """The exit code is 0 even if no daemon runs."""
     monkeypatch.setattr("mcr.client.sync.default_socket", lambda: tmp_path / "mcr.sock")
     assert main(["version"]) == 0
     own, none = capsys.readouterr().out.splitlines()

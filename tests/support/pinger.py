@@ -1,6 +1,6 @@
-"""Somebody who pings the daemon all the time, and notes the longest that an answer took.
+"""A process that pings the daemon all the time, and records the slowest answer.
 
-A process of its own, since tests that attack the daemon keep theirs busy.
+It is a separate process, since tests that attack the daemon keep their own busy.
 """
 
 import subprocess
@@ -69,10 +69,10 @@ class Pinger:
 
 
 def undelayed(path: Path, work: Callable[[], object]) -> float:
-    """Do something while somebody else pings, who must always be answered in time.
+    """Do some work while another process pings the daemon, which must always answer in time.
 
-    Up to three times, since a busy machine may let any process wait; a daemon that is held up is
-    so each time. Returns the longest that an answer took, in the last try.
+    Makes up to three attempts, since a busy machine may delay any process; a daemon that is blocked
+    by the work is late each time. Returns the slowest answer of the last attempt, in seconds.
     """
     longest: list[float] = []
     while not longest or (longest[-1] >= PING_S and len(longest) < _TRIES):

@@ -91,7 +91,7 @@ def _reexports(module: Module) -> dict[str, Module]:
 
 
 def _home(path: Module) -> Module:
-    """The module that defines the item of a path, whoever passes it on."""
+    """The module that defines the item of a path, through re-exports."""
     seen = set()
     while path not in seen:
         seen.add(path)

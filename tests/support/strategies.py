@@ -77,7 +77,7 @@ def _optional(strategy: st.SearchStrategy[str]) -> st.SearchStrategy[str | None]
 
 
 def _block(draw: st.DrawFn, bits: int) -> Network:
-    """Any block of groups in which so many bits vary."""
+    """Any block of groups with this many variable bits."""
     first = draw(GROUPS)
     return ip_network((first, first.max_prefixlen - bits), strict=False)
 

@@ -77,7 +77,7 @@ class _Registers(ctypes.Structure):
 
 
 class Killed(Exception):
-    """The process is no more, by the call or by what came of it."""
+    """The process was killed by the call, or died as a consequence."""
 
 
 class Injected:

@@ -84,7 +84,7 @@ class Reports:
         wait_until(said, seconds, what=str(record))
 
     def forget(self) -> None:
-        """Begin anew with what comes from here on."""
+        """Discard the reports so far."""
         self.hear("")
         self.all.clear()
 

@@ -19,13 +19,13 @@ JOINING_S = 5.0  # a tenth of a second where nothing else runs
 
 
 def all_multicast(namespace: Namespace, interface: str) -> bool:
-    """Whether the interface takes all multicast."""
+    """Whether the interface accepts all multicast."""
     flags = int(namespace.run("cat", f"/sys/class/net/{interface}/flags"), 16)
     return bool(flags & IFF_ALLMULTI)
 
 
 def test_each_group_of_a_block_is_joined(lab: Lab, ingress: Ingress) -> None:
-    """Memberships of all groups are there with the rule and gone after it, shared ones last."""
+    """Memberships exist while a rule needs them; shared ones end last."""
     rules = [
         "239.1.87.0/27%in0:5001 to 239.2.87.1%out0:6001",
         "239.1.87.4%in0:5001-5002 to 239.2.87.2%out0:6001",
@@ -45,8 +45,8 @@ def test_each_group_of_a_block_is_joined(lab: Lab, ingress: Ingress) -> None:
         wait_until(lambda: nothing_left(lab.relay))
 
 
-def test_without_a_join_the_interface_takes_all_multicast(lab: Lab) -> None:
-    """With `join=none` ALLMULTI stands while a rule needs it, and what comes is relayed."""
+def test_without_a_join_the_interface_accepts_all_multicast(lab: Lab) -> None:
+    """With `join=none` ALLMULTI is on while a rule needs it, and datagrams are relayed."""
     wait_until(lambda: nothing_left(lab.relay))
     with (
         lab.receive("239.2.88.1", 6001) as receiver,

@@ -200,8 +200,8 @@ def test_packet_ingress_without_capabilities(lab: Lab) -> None:
         assert "--ingress udp" in log
 
 
-def test_senders_are_kept_by_nobody(lab: Lab) -> None:
-    """Sockets that were opened as root keep addresses and ports after the rights are given up."""
+def test_senders_are_kept_after_dropping_root(lab: Lab) -> None:
+    """Sockets opened as root keep addresses and ports after rights are given up."""
     sent = payloads(100)
     options = "ttl=keep,source=keep"
     rule = f"239.1.80.1%in0:5001 to 239.2.80.1%out0:6001,{options}"
@@ -247,7 +247,7 @@ def test_refused_rule_leaves_nothing(lab: Lab) -> None:
         assert out == ""
 
 
-def test_rings_of_other_processes_of_nobody_are_not_in_the_way(lab: Lab) -> None:
-    """The kernel counts all of a user together, but for rings that root has made."""
+def test_rings_of_other_processes_do_not_count(lab: Lab) -> None:
+    """The kernel charges rings to their user, except those created by root."""
     with command(lab, RULE, before=("prlimit", "--memlock=65536")) as relay:
         relay.wait_ready()

@@ -49,8 +49,8 @@ def test_the_rules_can_come_from_a_program_without_a_daemon(lab: Lab) -> None:
             assert client.rules().rules == ()
 
 
-def test_rings_of_other_processes_of_nobody_are_not_in_the_way(lab: Lab) -> None:
-    """The kernel counts all of a user together, but for rings that root has made."""
+def test_rings_of_other_processes_do_not_count(lab: Lab) -> None:
+    """The kernel charges rings to their user, except those created by root."""
     with serving(lab.relay, before=("prlimit", "--memlock=65536")) as daemon:
         assert len(daemon.workers) == 1
 

@@ -136,7 +136,7 @@ def test_a_rule_changed_thousands_of_times(lab: Lab, ingress: Ingress, times: in
 
 
 def change_often(client: mcr.Client, times: int) -> None:
-    """Make one rule come, pause, go on and go."""
+    """Add, disable, enable and remove one rule repeatedly."""
     for _ in range(times // 4):
         assert client.add_rule(ONE).added
         assert client.disable_rule("one").changed == (ONE.id,)

@@ -85,7 +85,7 @@ def assert_refused(
 
 
 def test_kept_rules_win_over_the_file(lab: Lab, tmp_path: Path) -> None:
-    """The file is where to begin: a daemon that has kept rules goes on with those."""
+    """The file has initial rules only: a daemon with kept rules uses those."""
     file, state = tmp_path / "mcr.toml", tmp_path / "state"
     file.write_text(toml(FLOW))
     options = ("--config", str(file), "--state", str(state))

@@ -28,7 +28,7 @@ SOURCES = 8  # so many flows, that each worker has some
 
 @contextlib.contextmanager
 def flowing(lab: Lab) -> Iterator[tuple[PacedFlow, Receiver]]:
-    """The first rule's flow, and who gets it; in the end nothing of it is missing."""
+    """The flow of the first rule and its receiver; at the end nothing is missing."""
     with lab.receive("239.2.93.1", 6001) as receiver, lab.sender("239.1.93.1", 5001) as sender:
         with PacedFlow(sender, RATE_PPS) as flow:
             flow.advance(RATE_PPS // 10)
@@ -58,8 +58,8 @@ def served_by_another(daemon: Daemon, before: int) -> float:
     return time.monotonic() - began_s
 
 
-def test_control_is_killed_and_traffic_does_not_notice(lab: Lab, ingress: Ingress) -> None:
-    """Nothing is lost; the successor knows all that it did, and counters go on."""
+def test_killing_control_costs_no_traffic(lab: Lab, ingress: Ingress) -> None:
+    """The successor has all its rules, and counters continue."""
     with (
         serving(lab.relay, "--ingress", ingress, "--workers", "2") as daemon,
         daemon.client() as client,
@@ -86,8 +86,8 @@ def test_control_is_killed_and_traffic_does_not_notice(lab: Lab, ingress: Ingres
         settle(client, lambda stats: sent_counts(stats) == [len(flow.sent), 0])
 
 
-def test_subscribers_go_on_and_miss_nothing_that_was_not(lab: Lab) -> None:
-    """Numbers go on by one; only what happened while nobody was connected is a gap."""
+def test_subscriptions_continue(lab: Lab) -> None:
+    """Numbers ascend by one; only events without a connection are a gap."""
     with (
         serving(lab.relay) as daemon,
         daemon.client() as client,
@@ -108,8 +108,8 @@ def test_subscribers_go_on_and_miss_nothing_that_was_not(lab: Lab) -> None:
             first = heard[-1]
 
 
-def test_an_asynchronous_client_goes_on(lab: Lab) -> None:
-    """Its calls and its events."""
+def test_an_asynchronous_client_continues(lab: Lab) -> None:
+    """Its requests and its events."""
 
     async def follow(daemon: Daemon) -> None:
         async with mcr.AsyncClient(daemon.socket) as client, client.events(["rule"]) as events:
@@ -125,7 +125,7 @@ def test_an_asynchronous_client_goes_on(lab: Lab) -> None:
 
 
 def test_a_stopped_control_is_replaced(lab: Lab) -> None:
-    """After 5 s, without a datagram lost; clients wait so long and go on."""
+    """After 5 s, without losing a datagram; clients wait for it and continue."""
     with serving(lab.relay) as daemon, daemon.client() as client:
         client.add_rules([ONE, TWO])
         before, control = known(client), daemon.control
@@ -175,7 +175,7 @@ def test_control_is_killed_in_the_middle_of_a_large_change(lab: Lab, after_s: fl
     ):
         client.add_rule(ONE)
         with flowing(lab):
-            asking = threading.Thread(target=ask_in_vain, args=(daemon, change))
+            asking = threading.Thread(target=request_change, args=(daemon, change))
             asking.start()
             time.sleep(after_s)  # of its way: there is nothing to wait for
             kill(daemon.control)
@@ -198,7 +198,7 @@ def test_control_is_killed_in_the_middle_of_a_large_change(lab: Lab, after_s: fl
         assert_balanced(stats)
 
 
-def ask_in_vain(daemon: Daemon, change: list[str]) -> None:
-    """Ask for a change; nobody may be left to answer."""
+def request_change(daemon: Daemon, change: list[str]) -> None:
+    """Request a change; the daemon may exit without an answer."""
     with contextlib.suppress(mcr.DaemonError), daemon.client() as client:
         client.add_rules(change)

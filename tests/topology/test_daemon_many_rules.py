@@ -1,6 +1,6 @@
 """Ten thousand rules in one daemon: made, read, changed, restarted and removed.
 
-Meanwhile somebody else's ping is answered in time. How long everything took is printed
+Meanwhile another client's pings are answered in time. How long everything took is printed
 (`pytest -s`).
 """
 

@@ -9,8 +9,8 @@ RATE_PPS = 8000
 RULE = "239.1.44.1%in0:5001,name=switched to 239.2.44.1%out0:6001"
 
 
-def test_a_disabled_rule_takes_nothing_and_goes_on_counting(lab: Lab, ingress: Ingress) -> None:
-    """Disabled, its datagrams count as disabled on the interface; enabled, its counters go on."""
+def test_a_disabled_rule_matches_nothing_and_keeps_its_counters(lab: Lab, ingress: Ingress) -> None:
+    """Its datagrams count as disabled on the interface; enabled, its counters continue."""
     with (
         lab.receive("239.2.44.1", 6001) as receiver,
         relaying(lab.relay, RULE, ingress=ingress) as relay,

@@ -64,8 +64,8 @@ def test_injected_frames_reach_a_socket_unless_tagged(lab: Lab) -> None:
         receiver.expect([b"none", b"good"])
 
 
-def test_a_shaped_link_loses_and_says_so(lab: Lab) -> None:
-    """What tbf drops stands in its own counter."""
+def test_a_shaped_link_counts_its_drops(lab: Lab) -> None:
+    """What tbf drops is in its counter."""
     sent = payloads(500)
     tbf = ("tbf", "rate", "50mbit", "burst", "5000", "limit", "20000")
     with (

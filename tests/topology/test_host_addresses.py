@@ -34,7 +34,7 @@ def at(address: str, port: int) -> str:
 
 @contextlib.contextmanager
 def service(lab: Lab, family: int, interface: str) -> Iterator[str]:
-    """An address of the relay host that its neighbour reaches by in0, whoever has it."""
+    """An address of the relay host, on any interface, that its neighbour reaches by in0."""
     address, bits = SERVICE[family], 32 if family == 4 else 128
     version = f"-{family}"
     lab.relay.ip("address", "add", f"{address}/{bits}", "dev", interface)

@@ -99,8 +99,8 @@ def test_checksums(lab: Lab, ingress: Ingress, gro: bool, wrong: int) -> None:
         assert dropped(stats, "in0", "bad_checksum") == (1 if ingress == "packet" else 0)
 
 
-def test_checksums_that_nobody_asks_for(lab: Lab, gro: bool) -> None:
-    """Where bad checksums are accepted, an absent one is relayed too (RFC 6935), as a right one."""
+def test_accepted_bad_checksums(lab: Lab, gro: bool) -> None:
+    """With --accept-bad-checksums, absent ones are relayed too (RFC 6935), as valid ones."""
     flow = Flow("fd01::2", "ff15::33:3", 5001)
     sent = [b"absent", b"wrong", b"right", b""]
     with (

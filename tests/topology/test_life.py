@@ -61,7 +61,7 @@ def test_stop_is_prompt(lab: Lab, ingress: Ingress, busy: bool) -> None:
 
 
 def settle_running(relay: mcr.Relay, least: int) -> None:
-    """Wait until the first output has sent at least so many."""
+    """Wait until the first output has sent at least this many."""
     wait_until(lambda: relay.stats().rules[0].outputs[0].sent >= least)
 
 

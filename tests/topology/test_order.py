@@ -114,7 +114,7 @@ def merges(lab: Lab, injector: Injector, receiver: Receiver, flow: Flow) -> bool
 
 
 def keeps_apart(relay: mcr.Relay) -> bool:
-    """Whether the user was told that datagrams are not merged any more."""
+    """Whether a warning says that datagrams are no longer merged."""
     return any("one by one from now on" in warning for warning in relay.warnings)
 
 

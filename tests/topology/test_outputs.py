@@ -24,7 +24,7 @@ def tbf(rate: str, queue_bytes: int) -> tuple[str, ...]:
 
 
 def settle_sent_by(relay: mcr.Relay, output: int, count: int) -> None:
-    """Wait until one output of the first rule has sent so many."""
+    """Wait until one output of the first rule has sent this many."""
     settle(relay, lambda stats: sent_counts(stats)[output] == count)
 
 
@@ -117,7 +117,7 @@ def counts_all(lab: Lab, relay: mcr.Relay, sender: Sender, burst: list[bytes]) -
 
 @contextlib.contextmanager
 def standing_on(namespace: Namespace, name: str, below: str, address: str) -> Iterator[None]:
-    """A macvlan that stands on an interface."""
+    """A macvlan on an interface."""
     namespace.ip("link", "add", "link", below, "name", name, "type", "macvlan")
     try:
         namespace.ip("link", "set", name, "up")
@@ -212,7 +212,7 @@ def without_carrier(relay: mcr.Relay) -> int:
 
 
 def settle_no_carrier(relay: mcr.Relay, least: int) -> None:
-    """Wait until at least so many copies are counted."""
+    """Wait until at least this many copies are counted."""
     wait_until(lambda: without_carrier(relay) >= least)
 
 

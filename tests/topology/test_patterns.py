@@ -1,4 +1,4 @@
-"""Rules for blocks of groups and ranges of ports: who takes what."""
+"""Rules for blocks of groups and ranges of ports: which rule matches."""
 
 import contextlib
 import socket
@@ -241,7 +241,7 @@ def test_removing_blocks_closes_what_they_opened(lab: Lab, ingress: Ingress) -> 
 
 
 def largest_frame(lab: Lab, sender: Sender, count: int) -> int:
-    """The longest frame that the relay's input delivers of so many datagrams sent in bursts."""
+    """The longest frame at the relay's input, of this many datagrams sent in bursts."""
     with lab.relay:
         observer = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
     with observer:
@@ -285,7 +285,7 @@ def test_the_kernel_merges_for_a_block(lab: Lab, last_port: int, merged: bool) -
 
 
 def test_a_program_keeps_its_unicast_beside_a_block(lab: Lab) -> None:
-    """What makes the kernel merge takes nothing from a program, whoever is there first."""
+    """Helper sockets receive nothing instead of a program, whichever is opened first."""
     rule = "239.1.94.0/28%in0:5300-5301 to 239.2.94.1%out0:6001"
 
     def program(port: int) -> socket.socket:

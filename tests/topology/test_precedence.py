@@ -22,7 +22,7 @@ def states(relay: mcr.Relay | mcr.Client) -> list[str]:
 
 
 class Pair(NamedTuple):
-    """A rule, and one that is more specific; the sender is one that both would take."""
+    """A rule and a more specific one, and a sender that both match."""
 
     general: str
     specific: str
@@ -110,7 +110,7 @@ def test_the_rule_without_datagrams_names_the_one_that_has_them(lab: Lab, ingres
 
 
 def test_another_sender_is_for_the_general_rule(lab: Lab, ingress: Ingress) -> None:
-    """What the specific one does not list is not its business, and is no loss of the other's."""
+    """The specific rule does not list it, so its state does not concern the general one."""
     with (
         relaying(lab.relay, GENERAL, NAMED, ingress=ingress) as relay,
         lab.sender("239.1.110.1", 5001, source=("10.1.0.3", 0)) as sender,

@@ -187,10 +187,10 @@ def test_a_kept_port_with_all_sizes(lab: Lab, ingress: Ingress, way: tuple[int, 
 
 
 @pytest.mark.parametrize("options", ["source=keep", "source=keep,sport=keep,ttl=keep"])
-def test_a_host_hears_the_original_sender(
+def test_a_host_receives_the_original_sender(
     lab: Lab, ingress: Ingress, gro: bool, options: str
 ) -> None:
-    """A copy to a host, by routing, carries its sender's address; a closed port disturbs nobody."""
+    """A routed copy has its sender's address; a closed port affects no other output."""
     sent = payloads(60, (900,))
     with (
         lab.receive("10.2.0.2", 7000) as receiver,

@@ -50,7 +50,7 @@ def test_burst_larger_than_the_ring(lab: Lab) -> None:
 
 
 def settle_met(relay: mcr.Relay, sent: int) -> mcr.Stats:
-    """Wait until so many frames have been received or were lost in the kernel."""
+    """Wait until this many frames were received, or lost in the kernel."""
 
     def met(stats: mcr.Stats) -> bool:
         (interface,) = stats.interfaces
@@ -91,8 +91,8 @@ def test_merging_that_begins_meanwhile(lab: Lab) -> None:
         settle_sent(relay, len(before) + len(after))
 
 
-def test_what_waits_at_the_end_is_relayed(lab: Lab) -> None:
-    """A relay that is told to end first sends what lies in its ring, all turns of it."""
+def test_frames_in_the_ring_are_sent_before_the_end(lab: Lab) -> None:
+    """A relay that is stopped first sends the whole content of its ring."""
     lab.set_offload(on=False)
     sent = payloads(WAITING, (300,))
     with (

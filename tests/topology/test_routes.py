@@ -165,8 +165,8 @@ def test_an_address_is_deprecated_and_removed(lab: Lab, where: Where) -> None:
         assert all(output.sent > 0 for output in running.stats().rules[0].outputs)
 
 
-def test_a_route_goes_and_comes_back(lab: Lab, where: Where) -> None:
-    """Without one the state says so and copies are counted; with one it goes on at once."""
+def test_a_route_that_is_removed_and_restored(lab: Lab, where: Where) -> None:
+    """Without one the state says so and copies are counted; with one it resumes at once."""
     host = HOSTS["v4"]
     lab.relay.ip("route", "add", host, "via", "10.2.0.2")
     with (

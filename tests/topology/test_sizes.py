@@ -41,7 +41,7 @@ def test_ipv4_fragments(lab: Lab, ingress: Ingress, gro: bool, size: int) -> Non
 
 
 def test_ipv6_fragments_with_packet(lab: Lab, gro: bool) -> None:
-    """IPv6 fragments are dropped and counted each, and what is whole goes on."""
+    """IPv6 fragments are dropped and counted; whole datagrams are relayed."""
     whole = payloads(20)
     with (
         lab.receive("ff15::21:2", 6001) as receiver,

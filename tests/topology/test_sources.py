@@ -21,7 +21,7 @@ CASES = pytest.mark.parametrize(
 
 
 def rule(group: str, network: str, count: int) -> str:
-    """A rule that lists so many sources."""
+    """A rule that lists this many sources."""
     sources = "+".join(f"{network}{number}" for number in range(100, 100 + count))
     return f"{sources}@{group}%in0:5001 to 239.2.36.1%out0:6001"
 

@@ -15,7 +15,7 @@ SEND_BUFFER_BYTES = 4 * 2**20
 
 
 def test_the_state_follows_what_arrives(lab: Lab) -> None:
-    """Nothing, a wrong port, a wrong source, a wrong VLAN, then the stream: each is told."""
+    """Nothing, a wrong port, a wrong source, a wrong VLAN, then the stream."""
     group, output = "239.1.97.1", "239.2.97.1%out0:6001"
     with (
         relaying(
@@ -57,8 +57,8 @@ def test_the_state_of_a_socket(lab: Lab) -> None:
         wait_until(lambda: relay.stats().rules[0].state == "flowing from 10.1.0.2")
 
 
-def test_the_state_forgets_what_is_over(lab: Lab) -> None:
-    """A refusal and a loss are told while they last; later the counters alone have them."""
+def test_the_state_omits_past_losses(lab: Lab) -> None:
+    """A refusal and a loss appear while they are recent, then in the counters only."""
     rule = "239.1.100.1%in0:5001 to 10.2.0.2:6001 239.2.100.1%out1:6001"
     with (
         relaying(lab.relay, rule, ingress="packet") as by_packet,
@@ -96,7 +96,7 @@ def test_the_state_forgets_what_is_over(lab: Lab) -> None:
     [("rmem_max", RECEIVE_BUFFER_BYTES), ("wmem_max", SEND_BUFFER_BYTES)],
 )
 def test_small_buffers_are_warned_of(lab: Lab, sysctl: str, wanted_bytes: int) -> None:
-    """Who may not force the buffers is told which sysctl is too small, if it is."""
+    """Without the right to force buffers, a warning names the sysctl that is too small."""
     arguments = (RULE, "--user", "root", "--json", "--duration", "0.1")
     with command(lab, *arguments, before=NO_CAPABILITIES) as relay:
         relay.wait_ready()

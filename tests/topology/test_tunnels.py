@@ -1,4 +1,4 @@
-"""Interfaces without an Ethernet header, as VPNs, PPP and tunnels have: a TUN device stands in."""
+"""Interfaces without an Ethernet header, like VPNs, PPP and tunnels, by means of a TUN device."""
 
 import contextlib
 import struct
@@ -36,7 +36,7 @@ def tunnel(lab: Lab, name: str = "vpn0", *, gro: bool = True) -> Iterator[Tun]:
 
 
 def fragments(packet: bytes, at: int) -> Iterator[bytes]:
-    """An IPv4 packet in two fragments, cut behind so many bytes of its payload."""
+    """An IPv4 packet in two fragments, the first with this much of its payload."""
     for offset, body, flag in (
         (0, packet[20 : 20 + at], MORE_FRAGMENTS),
         (at, packet[20 + at :], 0),
@@ -94,8 +94,8 @@ def test_what_comes_in_by_a_tunnel_is_relayed(
         assert not any("no interface" in warning for warning in relay.warnings), relay.warnings
 
 
-def test_damage_is_told_apart_and_a_ring_outlives_a_long_frame(lab: Lab) -> None:
-    """What cannot be relayed is counted as on any interface; ports and sources likewise."""
+def test_damage_is_counted_and_a_ring_survives_a_long_frame(lab: Lab) -> None:
+    """By the reasons of any interface; ports and sources likewise."""
     flow = FLOWS[4]
     with (
         tunnel(lab, gro=False) as vpn,
@@ -122,7 +122,7 @@ def test_damage_is_told_apart_and_a_ring_outlives_a_long_frame(lab: Lab) -> None
 
 @pytest.mark.parametrize("version", [4, 6])
 def test_an_input_for_an_address_of_a_tunnel(lab: Lab, ingress: Ingress, version: int) -> None:
-    """It needs no interface in its rule, and nobody answers that the port is closed."""
+    """Its rule needs no interface, and the host does not answer that the port is closed."""
     flow = FLOWS[version]
     own = OWN if version == 4 else OWN_6
     written = own if version == 4 else f"[{own}]"

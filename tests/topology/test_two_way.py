@@ -80,7 +80,7 @@ def test_two_relays_one_each_way(lab: Lab, ingress: Ingress, family: int) -> Non
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda text: text.split("%")[0])
 def test_the_recipes_for_discovery(lab: Lab, ingress: Ingress, recipe: str) -> None:
-    """What the documents show works as it stands there; also with the sender's address kept."""
+    """The rules of the documents work, also with the sender's address kept."""
     text = recipe.replace("%eth0", "%in0").replace("%eth1", "%out0")
     written = [mcr.Rule.parse(line) for line in text.splitlines()]
     inputs = dict.fromkeys((str(rule.input.group), rule.input.port) for rule in written)

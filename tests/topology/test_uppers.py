@@ -35,7 +35,7 @@ FLUSH_NS = 200_000_000
 
 @dataclass(frozen=True, slots=True)
 class Uppers:
-    """A host with a bridge and a macvlan, and who sends to it."""
+    """A host with a bridge and a macvlan, and its senders."""
 
     source: Namespace
     relay: Namespace
@@ -171,7 +171,7 @@ def test_the_doctor_on_a_port_of_a_bridge(uppers: Uppers) -> None:
 
 
 def test_the_doctor_counts_the_groups_of_a_bridge(uppers: Uppers) -> None:
-    """One that snoops keeps so many; with one more it stops."""
+    """A snooping bridge keeps a limited number; with one more it stops snooping."""
     uppers.relay.ip("link", "set", "br0", "type", "bridge", "mcast_snooping", "1")
     try:
         rule = "239.16.0.0/{}%br0:5001 to 127.0.0.1:7095"

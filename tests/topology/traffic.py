@@ -227,7 +227,7 @@ class Receiver(_Socket):
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """What stands in the IP header of a datagram beside the addresses."""
+    """The fields of an IP header besides the addresses."""
 
     ttl: int
     dscp: int
@@ -235,7 +235,7 @@ class Marks:
 
 
 class MarkedReceiver(Receiver):
-    """A receiver that also reads what stands in the headers."""
+    """A receiver that also reads IP headers."""
 
     def __init__(self, namespace: Namespace, interface: str, address: str, port: int) -> None:
         """Have the kernel tell the headers with each datagram."""
@@ -294,7 +294,7 @@ class PacedFlow:
         return len(self.sent) / self._elapsed_s
 
     def advance(self, count: int) -> None:
-        """Wait until so many more datagrams have been sent."""
+        """Wait until this many more datagrams have been sent."""
         until = len(self.sent) + count
         deadline = time.monotonic() + DEADLINE_S
         while len(self.sent) < until:

@@ -32,7 +32,7 @@ def sent(control: WorkerClient, rule: int = 0) -> int:
 
 
 def wait_for_sent(control: WorkerClient, count: int) -> None:
-    """Wait until the first rule's first output has sent so many copies."""
+    """Wait until the first rule's first output has sent this many copies."""
     wait_until(lambda: sent(control) == count)
 
 

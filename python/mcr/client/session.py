@@ -58,7 +58,7 @@ class Pause:
 
 Step = Connect | Send | Receive | Pause
 Steps = Generator[Step, bytes | None, T]
-"""Whoever executes the steps sends the received bytes into the generator, or throws an OSError."""
+"""The executor of the steps sends received bytes into the generator, or throws an OSError."""
 
 
 class _Lost(Exception):
