@@ -147,7 +147,7 @@ print(turns, longest)
 def test_mistakes_are_named(line: tuple[socket.socket, socket.socket]) -> None:
     """In the arguments of the broker and of its calls."""
     near, far = line
-    with pytest.raises(mcr.McrError, match='ingress: "auto" is none of packet, udp'):
+    with pytest.raises(mcr.McrError, match='ingress: must be packet or udp, not "auto"'):
         Broker(1, "auto")  # type: ignore[arg-type]
     with pytest.raises(OSError, match="Bad file number"):
         Broker(1, "udp").serve(0, 99_999)

@@ -1,4 +1,4 @@
-"""The native core; `mcr` re-exports what is public of it."""
+"""The native core. `mcr` re-exports its public parts."""
 
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address
@@ -30,70 +30,120 @@ __all__ = [
 ]
 
 LOSSES: Final[list[str]]
-"""Why copies may be lost: the names of the counters."""
+"""The reasons why copies are lost, as the counters name them."""
 
 @final
 class Interface:
-    """One network interface of this network namespace, as the kernel lists it."""
+    """A network interface of this network namespace, as the kernel lists it."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The primary name."""
+
     @property
-    def altnames(self) -> list[str]: ...
+    def altnames(self) -> list[str]:
+        """The alternative names (ip-link(8), property add)."""
+
     @property
-    def index(self) -> int: ...
+    def index(self) -> int:
+        """The kernel's index, from 1."""
+
     @property
-    def up(self) -> bool: ...
+    def up(self) -> bool:
+        """Whether it is administratively up."""
+
     @property
-    def multicast(self) -> bool: ...
+    def multicast(self) -> bool:
+        """Whether it supports multicast."""
+
     @property
-    def loopback(self) -> bool: ...
+    def loopback(self) -> bool:
+        """Whether it is the loopback."""
+
     @property
-    def carrier(self) -> bool: ...
+    def carrier(self) -> bool:
+        """Whether it has a carrier, so that datagrams can leave."""
+
     @property
-    def mtu(self) -> int: ...
+    def mtu(self) -> int:
+        """The MTU in bytes, including the IP header."""
+
     @property
-    def gro(self) -> bool: ...
+    def gro(self) -> bool:
+        """Whether generic receive offload is on; False if the device does not report it."""
+
     @property
-    def addresses(self) -> list[IPv4Address | IPv6Address]: ...
+    def addresses(self) -> list[IPv4Address | IPv6Address]:
+        """The addresses, IPv4 first."""
+
     @property
-    def broadcasts(self) -> list[IPv4Address]: ...
+    def broadcasts(self) -> list[IPv4Address]:
+        """The broadcast addresses of its IPv4 networks."""
 
 @final
 class Layers:
-    """Where the kernel receives for an interface that does not receive for itself, or who takes
-    what arrives at one.
-    """
+    """The interfaces below and above an interface."""
 
     @property
-    def cards(self) -> list[str]: ...
+    def cards(self) -> list[str]:
+        """The names of the lowest interfaces that receive for it; its own name if no other does."""
+
     @property
-    def elsewhere(self) -> bool: ...
+    def elsewhere(self) -> bool:
+        """Whether one of the interfaces that receive for it is in another network namespace."""
+
     @property
-    def receiving_master(self) -> str | None: ...
+    def receiving_master(self) -> str | None:
+        """The name of the bridge or bond that receives what arrives here; None without one."""
+
     @property
-    def snooped_groups(self) -> int | None: ...
+    def snooped_groups(self) -> int | None:
+        """The number of groups in its table if it is a bridge with snooping, else None."""
 
 def layers() -> dict[str, Layers]:
-    """Return how the interfaces of the calling thread's network namespace stand on each other."""
+    """Return the layers of each interface of the calling thread's network namespace, by its name.
+
+    Raises InterfaceError if the kernel does not list them.
+    """
 
 def interfaces() -> list[Interface]:
-    """Return the interfaces of the calling thread's network namespace."""
+    """Return the interfaces of the calling thread's network namespace, sorted by index.
+
+    Raises InterfaceError if the kernel does not list them.
+    """
 
 def switch_gro_on(interface: str) -> None:
-    """Switch an interface's generic receive offload on."""
+    """Switch generic receive offload of an interface on.
+
+    Raises RightsError without CAP_NET_ADMIN, InterfaceError if the device does not support it.
+    """
 
 def udp_gro_forwarding(interface: str) -> bool | None:
-    """Return whether a device merges datagrams also where no socket asks for it, if it knows."""
+    """Return whether an interface merges datagrams also if no socket requests it.
+
+    None if the device or the kernel does not have the feature (rx-udp-gro-forwarding).
+    """
 
 def make_page() -> int:
-    """Make a page of counters for a worker process and its successors; return its descriptor."""
+    """Create a page of counters for a worker process and its successors.
+
+    Returns the descriptor, which the caller owns. Raises InterfaceError, an OSError, if there is
+    not enough memory or no free descriptor.
+    """
 
 def run_worker(arguments: str) -> int:
-    """Run a worker process, a JSON object says which, until it ends; return its exit code."""
+    """Run a worker until its engine or its supervisor ends; return the exit code.
+
+    `arguments` is a JSON object. The process must have one thread. Errors are not raised: they are
+    one line on standard error, and the exit code 64 (arguments), 71 (not started) or 70 (the engine
+    ended).
+    """
 
 def try_io_uring() -> None:
-    """Make a ring as an engine does, and let it go."""
+    """Create a ring as an engine does, and close it.
+
+    Raises RightsError if io_uring is not permitted, EngineError for another reason.
+    """
 
 def confine_control(
     uid: int | None,
@@ -102,25 +152,27 @@ def confine_control(
     readable: Sequence[str],
     removable: Sequence[str],
 ) -> str:
-    """Give up all rights of a control process, for good; return what the kernel hides.
+    """Give up all privileges of a control process, permanently.
 
-    The process must have one thread, and `supervisor` must be its parent, with which it dies from
-    now on. Becomes the user and group, or without them stays who it is; keeps no capability, opens
-    only `readable` (files, and directories with all below them) and what the resolver reads, and
-    removes only files beside `removable`. Raises RightsError; then it must end.
+    Returns a sentence on how much landlock restricts. The process must have one thread, and
+    `supervisor` must be its parent, with which it dies from now on. Switches to the user and group
+    ids, or keeps its own if both are None. Keeps no capability, opens only `readable` (files, and
+    directories with all below them) and the files of the name resolver, and removes only the files
+    `removable` and their siblings. Raises RightsError or InterfaceError; the process must end then.
     """
 
 def drop_privileges(uid: int, gid: int) -> None:
-    """Become another user and group without any capability, for good, while there is one thread.
+    """Switch to another user and group without any capability, permanently.
 
-    With the user 0 nothing but programs that are started loses rights: they gain none. Raises
-    RightsError; then the process must end.
+    The process must have one thread. With `uid` 0 it keeps its user and capabilities, and only
+    programs that it starts cannot gain privileges. Raises RightsError; the process must end then.
     """
 
 def shrink_supervisor(any_file: bool) -> None:
-    """Keep only the capabilities that a supervisor uses, while it has one thread.
+    """Keep only the capabilities that a supervisor needs.
 
-    `any_file` keeps CAP_DAC_OVERRIDE, for a configuration in somebody's home. Raises RightsError.
+    The process must have one thread. `any_file` also keeps CAP_DAC_OVERRIDE, for a configuration
+    file that only its owner may read. Raises RightsError.
     """
 
 @final
@@ -128,35 +180,60 @@ class Datagram:
     """The UDP datagram that a frame carries."""
 
     @property
-    def source(self) -> IPv4Address | IPv6Address: ...
+    def source(self) -> IPv4Address | IPv6Address:
+        """The source address."""
+
     @property
-    def group(self) -> IPv4Address | IPv6Address: ...
+    def group(self) -> IPv4Address | IPv6Address:
+        """The destination address."""
+
     @property
-    def source_port(self) -> int: ...
+    def source_port(self) -> int:
+        """The source port, 0 to 65535."""
+
     @property
-    def port(self) -> int: ...
+    def port(self) -> int:
+        """The destination port, 0 to 65535."""
+
     @property
-    def ttl(self) -> int: ...
+    def ttl(self) -> int:
+        """The TTL, or the hop limit of IPv6, 0 to 255."""
+
     @property
-    def dscp(self) -> int: ...
+    def dscp(self) -> int:
+        """The differentiated services code point, 0 to 63."""
+
     @property
-    def vlan(self) -> int: ...
+    def vlan(self) -> int:
+        """The VLAN ID, 1 to 4094; 0 for an untagged frame and for a priority tag."""
+
     @property
-    def payload(self) -> bytes: ...
+    def payload(self) -> bytes:
+        """The UDP payload."""
 
 @final
 class Discard:
     """Why a frame carries no datagram that can be relayed."""
 
     @property
-    def reason(self) -> str: ...
+    def reason(self) -> str:
+        """The reason, as the counters name it."""
 
 def parse_frame(frame: bytes) -> Datagram | Discard:
-    """Parse an Ethernet frame as the packet ingress does."""
+    """Parse an Ethernet frame as the `packet` ingress does.
+
+    Checksums are verified; a VLAN tag is read from the frame. Any bytes are accepted.
+    """
 
 @final
 class RelayCore:
-    """The relay: sockets are opened by `apply`, threads begin with `start`."""
+    """A relay in this process: `apply` opens sockets, `start` starts threads.
+
+    `workers` is the number of engines, at least 1; `buffer_bytes` the size of each one's receive
+    buffers, at least 1 MiB; `cpus` the CPU of each engine, or empty. `verify_checksums` drops
+    datagrams with a wrong UDP checksum. Raises RuleError for invalid values, InterfaceError for an
+    error of the kernel.
+    """
 
     def __new__(
         cls,
@@ -167,143 +244,185 @@ class RelayCore:
         verify_checksums: bool,
     ) -> RelayCore: ...
     @property
-    def ingress(self) -> Literal["packet", "udp"]: ...
-    @property
-    def error(self) -> str | None: ...
-    def apply(self, remove: Sequence[str], put: bytes, whole: bool, note: object) -> None:
-        """Remove rules by their ids and put others, all or nothing.
+    def ingress(self) -> Literal["packet", "udp"]:
+        """`packet` or `udp`; `auto` was decided when the relay was created."""
 
-        `put` is what `rules.spec.rule_specs` makes; `whole` removes all rules that it does not
-        have. Rules that stay as they are, enabled or not, are not touched. A change that is made
-        leaves its note in `changed` before this returns: no signal handler comes between the two.
+    @property
+    def error(self) -> str | None:
+        """The error that ended an engine; None if none did."""
+
+    def apply(self, remove: Sequence[str], put: bytes, whole: bool, note: object) -> None:
+        """Remove rules by their ids and put others; on an error nothing changes.
+
+        `put` is a JSON array from `rules.spec.rule_specs`: its rules are added, or replace those
+        with the same ids. `whole` removes all rules that it does not contain. Rules that stay the
+        same, enabled or not, keep their sockets and counters. A successful change sets `changed` to
+        `note` before this returns, so that no signal handler of Python runs in between. Raises
+        RuleError, RightsError, InterfaceError or EngineError.
         """
 
     @property
     def changed(self) -> object:
-        """The note of the newest change that was made; None before the first."""
+        """The note of the last successful change; None before the first."""
 
     def disabled(self) -> list[str]:
-        """Return the ids of the rules that are disabled."""
+        """Return the ids of the disabled rules, sorted."""
 
     def set_enabled(self, rule_id: str, enabled: bool) -> None:
-        """Enable or disable a rule; its sockets stay open."""
+        """Enable or disable a rule; its sockets stay open.
+
+        Raises RuleError for an unknown id, EngineError if an engine has ended.
+        """
 
     def open_spares(self) -> None:
-        """Make rings and open sockets beforehand, for a process that gives up its rights."""
+        """Create rings and spare sockets, before a process gives up its privileges.
+
+        Raises RightsError or InterfaceError.
+        """
 
     def start(self) -> None:
-        """Start the engine threads."""
+        """Start the engine threads.
+
+        Raises RightsError if io_uring is not permitted, RuleError if the relay was started before.
+        """
 
     def stop(self) -> None:
-        """Stop the engine; twice is once."""
+        """Stop the engine threads once they have sent what they received; harmless if repeated."""
 
     def wait(self, timeout_s: float | None) -> bool:
-        """Return True when the engine stopped, False after the time."""
+        """Wait until the engines have ended; return False if the time expired first.
+
+        `timeout_s` is in seconds, None waits without limit. Raises RuleError for an invalid time,
+        EngineError if an engine ended with an error.
+        """
 
     def warnings(self) -> list[str]:
-        """Return what the user should know, one sentence each."""
+        """Return warnings about the set-up of this host, one sentence each."""
 
     def stats(self) -> dict[str, Any]:
-        """Return the counters."""
+        """Return the counters: a dictionary with the lists `interfaces` and `rules`."""
 
 @final
 class Broker:
-    """Opens sockets for worker processes that may open none, and keeps what a dead one had.
+    """Opens sockets for worker processes that may not, and keeps those of a dead worker.
 
-    A worker's requests come over a SOCK_SEQPACKET socket pair (unix(7)). Sockets are opened in the
-    network namespace of the thread that serves, with its rights. `buffer_bytes` is each worker's
-    and bounds its packet rings.
+    A worker's requests arrive over a SOCK_SEQPACKET socket pair (unix(7)). Sockets are opened in
+    the network namespace of the thread that calls `serve`, with its privileges. `workers` is the
+    number of workers; `buffer_bytes` applies to each of them and bounds its packet rings. Raises
+    RuleError for an invalid ingress, InterfaceError for an error of the kernel.
     """
 
     def __new__(
         cls, workers: int, ingress: Literal["packet", "udp"], buffer_bytes: int = 33554432
     ) -> Broker: ...
     @property
-    def open_sockets(self) -> int: ...
-    def serve(self, worker: int, fd: int) -> bool:
-        """Answer what waits on a worker's socket, without waiting; False when it is closed.
+    def open_sockets(self) -> int:
+        """The number of open sockets, including those that hold memberships."""
 
-        Raises EngineError for a worker that does not keep to the messages: end it. What it had is
-        kept for who connects next under its number.
+    def serve(self, worker: int, fd: int) -> bool:
+        """Answer the requests that wait on a worker's socket; return False if it is closed.
+
+        `worker` is its number, from 0, and `fd` the supervisor's end of the socket pair, which
+        remains the caller's. Does not block. Raises EngineError for a worker that violates the
+        protocol: the caller must end it. Its sockets are kept for the next process with its number.
         """
 
     @property
     def deletions(self) -> int:
-        """A descriptor that is readable when interfaces were deleted."""
+        """A descriptor that is readable when `follow_deletions` has something to do."""
 
     def follow_deletions(self) -> None:
-        """Give up what stands on interfaces that are gone; for when `deletions` is readable."""
+        """Close the sockets on deleted interfaces."""
 
     def forget(self) -> None:
-        """Close all that is held for workers."""
+        """Close all sockets."""
 
 @final
 class CounterPages:
-    """The pages that worker processes count in, in the order of their numbers, to be read only."""
+    """The counter pages of worker processes, mapped read-only.
 
-    def __new__(cls, descriptors: Sequence[int]) -> CounterPages:
-        """Map what is behind each descriptor, which stays the caller's and may be read-only."""
+    `descriptors` has one for each page, in the order of the workers' numbers; they may be
+    read-only, and remain the caller's. Raises InterfaceError if a page cannot be mapped.
+    """
 
+    def __new__(cls, descriptors: Sequence[int]) -> CounterPages: ...
     def read(self) -> CounterReading:
-        """Read all pages; takes at most 0.1 s for each whose worker does not let it."""
+        """Read all pages; takes at most 0.1 s for each whose worker does not finish an update."""
 
 @final
 class CounterReading:
-    """What all workers had counted at one moment. Any thread may ask."""
+    """The counters of all workers at one moment. Any thread may use it."""
 
     @property
     def stale(self) -> list[int]:
-        """The numbers of the workers whose page could not be read: what it showed before counts."""
+        """The numbers of the workers whose page could not be read; their last reading is used."""
 
     @property
     def alive_age_ms(self) -> list[int | None]:
-        """How long ago each worker last said that it is there; None for never."""
+        """The age of each worker's last sign of life, in milliseconds; None if it gave none."""
 
     @property
     def kernel_dropped_frames(self) -> list[int]:
-        """Frames that the kernel lost on all interfaces of each worker."""
+        """For each worker, the frames that the kernel lost on all of its interfaces."""
 
     def interfaces(self, ingress: str) -> list[dict[str, Any]]:
-        """Return what each interface counted, as `RelayCore.stats` does."""
+        """Return the counters of each interface as `RelayCore.stats` does, with `ingress` added."""
 
     def has_rule(self, id: str) -> bool:
-        """Whether some worker counts for a rule."""
+        """Whether any worker counts for a rule."""
 
     def rule(
         self, id: str, enabled: bool, trouble: str | None, parked: Sequence[str | None]
     ) -> dict[str, Any]:
-        """Return what a rule counted, as `RelayCore.stats` does; zeros where no worker counts.
+        """Return the counters of a rule as `RelayCore.stats` does; zeros if no worker has it.
 
-        `enabled`, `trouble` and for each output `parked` are put beside the counters.
+        `enabled`, `trouble` and, for each output, `parked` are added to the counters.
         """
 
 @final
 class SenderCore:
-    """A sender of numbered, time-stamped datagrams."""
+    """A sender of numbered, time-stamped datagrams.
 
-    def __new__(cls, output: bytes, size_bytes: int, rate_pps: float | None) -> SenderCore:
-        """Open the socket for an output in the form of `rules.spec.output_spec`."""
+    `output` is an output in the form of `rules.spec.output_spec`, `size_bytes` the size of each UDP
+    payload, `rate_pps` the rate in datagrams per second, as fast as possible if None. Raises
+    RuleError for invalid values, InterfaceError for an error of the kernel.
+    """
 
+    def __new__(cls, output: bytes, size_bytes: int, rate_pps: float | None) -> SenderCore: ...
     def send(self, count: int | None, duration_s: float | None) -> dict[str, Any]:
-        """Send until a limit is reached or `stop` was called; return the report of this run."""
+        """Send until a limit is reached or `stop` is called; return a dict like `SendReport`.
+
+        `count` limits the number of datagrams, `duration_s` the time in seconds; None is no limit.
+        Raises RuleError for an invalid time, or while another thread sends; EngineError after a
+        run that panicked.
+        """
 
     def stop(self) -> None:
         """End the run in progress, and any later one at once."""
 
 @final
 class ReceiverCore:
-    """A receiver of numbered, time-stamped datagrams, and of any others."""
+    """A receiver of numbered, time-stamped datagrams, and of any others.
 
-    def __new__(cls, input: bytes, gro: bool) -> ReceiverCore:
-        """Open the socket for an input in the form of `rules.spec.input_spec`, and join."""
+    `input` is an input in the form of `rules.spec.input_spec`, whose group is joined; with `gro`
+    the kernel may merge datagrams. Raises RuleError for invalid values, InterfaceError for an error
+    of the kernel.
+    """
 
+    def __new__(cls, input: bytes, gro: bool) -> ReceiverCore: ...
     def receive(
         self, count: int | None, duration_s: float | None, idle_s: float | None
     ) -> dict[str, Any]:
-        """Receive until a limit is reached or `stop` was called; return the report so far."""
+        """Receive until a limit is reached or `stop` is called; return a dict like `ReceiveReport`.
+
+        It reports all runs since the receiver was opened. `count` limits the number of datagrams,
+        `duration_s` the time and `idle_s` the time since the last datagram, in seconds; None is no
+        limit. Raises RuleError for an invalid time, or while another thread receives;
+        InterfaceError for an error of the kernel.
+        """
 
     def report(self) -> dict[str, Any]:
-        """Return the report so far; any thread may ask."""
+        """Return the report so far, a dict like `ReceiveReport`. Any thread may call it."""
 
     def stop(self) -> None:
         """End the run in progress, and any later one at once."""

@@ -1,5 +1,4 @@
-//! The supervisor's broker for Python: descriptors come as numbers. It must not know what they
-//! carry.
+//! The supervisor's broker for Python, with descriptors as integers.
 
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,7 +9,12 @@ use crate::broker::{BrokerServer, Ingress};
 use crate::error::Error;
 use crate::sys::scm_rights;
 
-/// Opens sockets for worker processes that may open none, and keeps what a dead one had.
+/// Opens sockets for worker processes that may not, and keeps those of a dead worker.
+///
+/// A worker's requests arrive over a SOCK_SEQPACKET socket pair (unix(7)). Sockets are opened in
+/// the network namespace of the thread that calls `serve`, with its privileges. `workers` is the
+/// number of workers; `buffer_bytes` applies to each of them and bounds its packet rings. Raises
+/// RuleError for an invalid ingress, InterfaceError for an error of the kernel.
 #[pyclass(frozen, module = "mcr._native")]
 pub(super) struct Broker {
     server: Mutex<BrokerServer>,
@@ -25,7 +29,7 @@ impl Broker {
             "packet" => Ingress::Packet,
             "udp" => Ingress::Udp,
             other => {
-                let text = format!("ingress: {other:?} is none of packet, udp");
+                let text = format!("ingress: must be packet or udp, not {other:?}");
                 return Err(Error::Invalid(text).into());
             }
         };
@@ -33,32 +37,35 @@ impl Broker {
         Ok(Self { server: Mutex::new(server) })
     }
 
-    /// How many sockets are open here, memberships among them.
+    /// The number of open sockets, including those that hold memberships.
     #[getter]
     fn open_sockets(&self) -> usize {
         self.server().open_sockets()
     }
 
-    /// Answer what waits on a worker's socket; return False when the worker has closed it.
+    /// Answer the requests that wait on a worker's socket; return False if it is closed.
+    ///
+    /// `worker` is its number, from 0, and `fd` the supervisor's end of the socket pair, which
+    /// remains the caller's. Does not block. Raises EngineError for a worker that violates the
+    /// protocol: the caller must end it. Its sockets are kept for the next process with its number.
     fn serve(&self, py: Python<'_>, worker: u16, fd: RawFd) -> PyResult<bool> {
         let socket = scm_rights::duplicate(fd)
             .map_err(|error| Error::os("serving", format!("descriptor {fd}"), error))?;
         Ok(py.detach(|| self.server().serve(worker, socket.as_fd()))?)
     }
 
-    /// The descriptor that is readable when interfaces were deleted: watch it, and call
-    /// `follow_deletions` then.
+    /// A descriptor that is readable when `follow_deletions` has something to do.
     #[getter]
     fn deletions(&self) -> RawFd {
         self.server().deletions().as_raw_fd()
     }
 
-    /// Give up what stands on interfaces that are gone.
+    /// Close the sockets on deleted interfaces.
     fn follow_deletions(&self, py: Python<'_>) {
         py.detach(|| self.server().follow_deletions());
     }
 
-    /// Close all that is held for workers.
+    /// Close all sockets.
     fn forget(&self, py: Python<'_>) {
         py.detach(|| self.server().forget());
     }

@@ -1,5 +1,5 @@
-//! The counters of worker processes for Python: pages come as descriptors, counters leave as
-//! dictionaries.
+//! The counters of worker processes for Python: reads pages from their descriptors, and returns
+//! counters as dictionaries.
 
 use std::os::fd::RawFd;
 
@@ -11,7 +11,10 @@ use crate::error::Error;
 use crate::relay::{RuleStatus, WorkerCounters, WorkerPages};
 use crate::sys::scm_rights;
 
-/// The pages that worker processes count in, mapped for reading only.
+/// The counter pages of worker processes, mapped read-only.
+///
+/// `descriptors` has one for each page, in the order of the workers' numbers; they may be
+/// read-only, and remain the caller's. Raises InterfaceError if a page cannot be mapped.
 #[pyclass(frozen, module = "mcr._native")]
 pub(super) struct CounterPages {
     pages: WorkerPages,
@@ -27,13 +30,13 @@ impl CounterPages {
         Ok(Self { pages: WorkerPages::open(pages)? })
     }
 
-    /// Read all pages.
+    /// Read all pages; takes at most 0.1 s for each whose worker does not finish an update.
     fn read(&self, py: Python<'_>) -> CounterReading {
         CounterReading { counters: py.detach(|| self.pages.read()) }
     }
 }
 
-/// What all workers had counted at one moment.
+/// The counters of all workers at one moment. Any thread may use it.
 #[pyclass(frozen, module = "mcr._native")]
 pub(super) struct CounterReading {
     counters: WorkerCounters,
@@ -41,36 +44,38 @@ pub(super) struct CounterReading {
 
 #[pymethods]
 impl CounterReading {
-    /// The numbers of the workers whose page could not be read: what it showed before counts.
+    /// The numbers of the workers whose page could not be read; their last reading is used.
     #[getter]
     fn stale(&self) -> Vec<usize> {
         self.counters.stale.clone()
     }
 
-    /// How long ago each worker last said that it is there, in milliseconds; None for never.
+    /// The age of each worker's last sign of life, in milliseconds; None if it gave none.
     #[getter]
     fn alive_age_ms(&self) -> Vec<Option<u64>> {
         self.counters.alive_age_ms.clone()
     }
 
-    /// Frames that the kernel lost on all interfaces of each worker.
+    /// For each worker, the frames that the kernel lost on all of its interfaces.
     #[getter]
     fn kernel_dropped_frames(&self) -> Vec<u64> {
         self.counters.kernel_dropped_frames()
     }
 
-    /// Return what each interface counted.
+    /// Return the counters of each interface as `RelayCore.stats` does, with `ingress` added.
     fn interfaces<'py>(&self, py: Python<'py>, ingress: &str) -> PyResult<Vec<Bound<'py, PyDict>>> {
         let reports = py.detach(|| self.counters.interfaces());
         reports.iter().map(|one| interface_dict(py, one, ingress)).collect()
     }
 
-    /// Whether some worker counts for a rule.
+    /// Whether any worker counts for a rule.
     fn has_rule(&self, id: &str) -> bool {
         self.counters.has_rule(id)
     }
 
-    /// Return what a rule counted, with what is known of it beside; zeros where no worker counts.
+    /// Return the counters of a rule as `RelayCore.stats` does; zeros if no worker has it.
+    ///
+    /// `enabled`, `trouble` and, for each output, `parked` are added to the counters.
     fn rule<'py>(
         &self,
         py: Python<'py>,

@@ -1,11 +1,11 @@
-//! The core's errors as the classes of `mcr.errors`. It must not know what raises them.
+//! Converts the core's errors to the exceptions of `mcr.errors`.
 
 use pyo3::prelude::*;
 
 use crate::error::Error;
 
 mod classes {
-    #![allow(missing_docs, reason = "they are documented where they are defined, in Python")]
+    #![allow(missing_docs, reason = "they are documented in Python, where they are defined")]
     pyo3::import_exception!(mcr.errors, EngineError);
     pyo3::import_exception!(mcr.errors, InterfaceError);
     pyo3::import_exception!(mcr.errors, RightsError);
@@ -26,7 +26,7 @@ impl From<Error> for PyErr {
     }
 }
 
-/// An OSError with the number in `errno` and the text as it is, without "[Errno 19]" before it.
+/// An OSError with the number in `errno` and the text alone, without "[Errno 19]" in front.
 fn os_error(text: String, errno: Option<i32>) -> PyErr {
     let error = InterfaceError::new_err(text);
     Python::attach(|py| match error.value(py).setattr("errno", errno) {

@@ -1,4 +1,4 @@
-//! The host's interfaces for Python.
+//! The interfaces of this host, for Python.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
@@ -9,44 +9,58 @@ use crate::sockets::interfaces;
 use crate::sockets::netlink::links;
 use crate::sockets::netlink::stacking::{self, Cards};
 
-/// One network interface of this network namespace, as the kernel lists it.
+/// A network interface of this network namespace, as the kernel lists it.
 #[pyclass(name = "Interface", frozen, get_all, module = "mcr._native")]
 pub(super) struct PyInterface {
+    /// The primary name.
     name: String,
+    /// The alternative names (ip-link(8), property add).
     altnames: Vec<String>,
+    /// The kernel's index, from 1.
     index: u32,
+    /// Whether it is administratively up.
     up: bool,
+    /// Whether it supports multicast.
     multicast: bool,
+    /// Whether it is the loopback.
     loopback: bool,
+    /// Whether it has a carrier, so that datagrams can leave.
     carrier: bool,
+    /// The MTU in bytes, including the IP header.
     mtu: u32,
+    /// Whether generic receive offload is on; False if the device does not report it.
     gro: bool,
+    /// The addresses, IPv4 first.
     addresses: Vec<IpAddr>,
+    /// The broadcast addresses of its IPv4 networks.
     broadcasts: Vec<Ipv4Addr>,
 }
 
-/// Return the interfaces of the calling thread's network namespace.
+/// Return the interfaces of the calling thread's network namespace, sorted by index.
+///
+/// Raises InterfaceError if the kernel does not list them.
 #[pyfunction(name = "interfaces")]
 pub(super) fn list(py: Python<'_>) -> PyResult<Vec<PyInterface>> {
-    // Asking a device waits for the kernel's lock on all devices; other threads need not.
+    // Queries of a device wait for the kernel's lock on all devices; other threads continue.
     Ok(py.detach(interfaces::list)?.into_iter().map(PyInterface::from).collect())
 }
 
-/// Where the kernel receives for an interface that does not receive for itself, or who takes what
-/// arrives at one.
+/// The interfaces below and above an interface.
 #[pyclass(name = "Layers", frozen, get_all, module = "mcr._native")]
 pub(super) struct PyLayers {
-    /// The lowest interfaces that receive for it; just itself if no other does.
+    /// The names of the lowest interfaces that receive for it; its own name if no other does.
     cards: Vec<String>,
-    /// Whether one that receives for it is in another network namespace.
+    /// Whether one of the interfaces that receive for it is in another network namespace.
     elsewhere: bool,
-    /// The bridge or bond that takes what arrives here.
+    /// The name of the bridge or bond that receives what arrives here; None without one.
     receiving_master: Option<String>,
-    /// How many groups it keeps, if it is a bridge that snoops.
+    /// The number of groups in its table if it is a bridge with snooping, else None.
     snooped_groups: Option<u32>,
 }
 
-/// Return how the interfaces of the calling thread's network namespace stand on each other.
+/// Return the layers of each interface of the calling thread's network namespace, by its name.
+///
+/// Raises InterfaceError if the kernel does not list them.
 #[pyfunction(name = "layers")]
 pub(super) fn list_layers(py: Python<'_>) -> PyResult<HashMap<String, PyLayers>> {
     let links = py.detach(links::list)?;
@@ -55,8 +69,8 @@ pub(super) fn list_layers(py: Python<'_>) -> PyResult<HashMap<String, PyLayers>>
     };
     let each = links.values().map(|link| {
         let Cards { here, elsewhere } = stacking::cards(link.index, &links);
-        let receiving_master = stacking::receiving_master(link.index, &links)
-            .map(|receiving_master| receiving_master.name.clone());
+        let receiving_master =
+            stacking::receiving_master(link.index, &links).map(|master| master.name.clone());
         let snooped_groups = link.layers.snooped_groups;
         (
             link.name.clone(),
@@ -66,20 +80,24 @@ pub(super) fn list_layers(py: Python<'_>) -> PyResult<HashMap<String, PyLayers>>
     Ok(each.collect())
 }
 
-/// Switch an interface's generic receive offload on.
+/// Switch generic receive offload of an interface on.
+///
+/// Raises RightsError without CAP_NET_ADMIN, InterfaceError if the device does not support it.
 #[pyfunction]
 pub(super) fn switch_gro_on(py: Python<'_>, interface: &str) -> PyResult<()> {
     Ok(py.detach(|| interfaces::switch_gro_on(interface))?)
 }
 
-/// Return whether a device merges datagrams also where no socket asks for it, if it knows.
+/// Return whether an interface merges datagrams also if no socket requests it.
+///
+/// None if the device or the kernel does not have the feature (rx-udp-gro-forwarding).
 #[pyfunction]
 pub(super) fn udp_gro_forwarding(py: Python<'_>, interface: &str) -> Option<bool> {
     py.detach(|| interfaces::udp_gro_forwarding(interface))
 }
 
 impl From<interfaces::HostInterface> for PyInterface {
-    fn from(found: interfaces::HostInterface) -> Self {
+    fn from(interface: interfaces::HostInterface) -> Self {
         let interfaces::HostInterface {
             name,
             altnames,
@@ -92,7 +110,7 @@ impl From<interfaces::HostInterface> for PyInterface {
             gro,
             addresses,
             broadcasts,
-        } = found;
+        } = interface;
         Self {
             name,
             altnames,

@@ -1,5 +1,4 @@
-//! The Python module `mcr._native`: what the core offers, in Python's terms. The only module
-//! that knows PyO3.
+//! The Python module `mcr._native`, the core's interface to Python. Only this module uses PyO3.
 
 mod broker;
 mod counter_pages;
@@ -13,13 +12,13 @@ mod traffic;
 mod wait;
 mod worker;
 
-/// The native core; `mcr` re-exports what is public of it.
+/// The native core. `mcr` re-exports its public parts.
 #[pyo3::pymodule]
 mod _native {
     use pyo3::prelude::*;
 
-    /// Without the exceptions nothing else could be refused properly later. A worker process loads
-    /// this module without the package; what it runs raises none.
+    /// Imports the exceptions early, so that an error can always be raised later. A worker process
+    /// loads this module without the package, and raises no exceptions.
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         let modules = module.py().import("sys")?.getattr("modules")?;
@@ -29,7 +28,7 @@ mod _native {
         Ok(())
     }
 
-    /// Why copies may be lost: the names of the counters.
+    /// The reasons why copies are lost, as the counters name them.
     #[pymodule_export]
     const LOSSES: [&str; crate::stats::Loss::COUNT] = crate::stats::Loss::NAMES;
 

@@ -1,4 +1,4 @@
-//! The frame parser for Python.
+//! The frame parser, for Python.
 
 use std::net::IpAddr;
 
@@ -10,19 +10,19 @@ use crate::packet::{self, ChecksumState, FrameMeta};
 #[pyclass(name = "Datagram", frozen, get_all, eq, module = "mcr._native")]
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct PyDatagram {
-    /// The sender's address.
+    /// The source address.
     source: IpAddr,
     /// The destination address.
     group: IpAddr,
-    /// The sender's port.
+    /// The source port, 0 to 65535.
     source_port: u16,
-    /// The destination port.
+    /// The destination port, 0 to 65535.
     port: u16,
-    /// Time to live, or the hop limit of IPv6.
+    /// The TTL, or the hop limit of IPv6, 0 to 255.
     ttl: u8,
     /// The differentiated services code point, 0 to 63.
     dscp: u8,
-    /// The VLAN identifier; 0 for an untagged frame and for a priority tag.
+    /// The VLAN ID, 1 to 4094; 0 for an untagged frame and for a priority tag.
     vlan: u16,
     /// The UDP payload.
     payload: Vec<u8>,
@@ -32,11 +32,11 @@ pub(super) struct PyDatagram {
 #[pyclass(name = "Discard", frozen, get_all, eq, module = "mcr._native")]
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct PyDiscard {
-    /// The reason, as the statistics name it.
+    /// The reason, as the counters name it.
     reason: &'static str,
 }
 
-/// What a frame turns out to be.
+/// The result of [`parse_frame`].
 #[derive(IntoPyObject)]
 pub(super) enum Parsed {
     Datagram(PyDatagram),
@@ -61,8 +61,9 @@ impl PyDiscard {
     }
 }
 
-/// Parse an Ethernet frame as the packet ingress does: checksums are verified, VLAN tags stand in
-/// the frame.
+/// Parse an Ethernet frame as the `packet` ingress does.
+///
+/// Checksums are verified; a VLAN tag is read from the frame. Any bytes are accepted.
 #[pyfunction]
 pub(super) fn parse_frame(frame: &[u8]) -> Parsed {
     let meta = FrameMeta { vlan: None, checksum: ChecksumState::Unverified, segment_size: 0 };

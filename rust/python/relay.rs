@@ -1,5 +1,5 @@
-//! The relay for Python: rules come resolved, counters leave as dictionaries.
-//! `mcr.relay` makes it pleasant.
+//! The relay for Python: it takes resolved rules and returns counters as dictionaries. `mcr.relay`
+//! wraps it.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,12 +14,17 @@ use crate::relay::{
     Settings, Share, errno_name,
 };
 
-/// How long Ctrl-C may go unnoticed in a wait.
+/// The longest time until Ctrl-C is noticed in a wait.
 const SLICE: Duration = Duration::from_millis(50);
-/// The least bytes of receive buffers that make sense: a few super-frames.
+/// The smallest useful size of receive buffers: a few super-frames.
 const MIN_BUFFER_BYTES: usize = 1 << 20;
 
-/// A relay in this process: sockets are opened by `apply`, threads begin with `start`.
+/// A relay in this process: `apply` opens sockets, `start` starts threads.
+///
+/// `workers` is the number of engines, at least 1; `buffer_bytes` the size of each one's receive
+/// buffers, at least 1 MiB; `cpus` the CPU of each engine, or empty. `verify_checksums` drops
+/// datagrams with a wrong UDP checksum. Raises RuleError for invalid values, InterfaceError for an
+/// error of the kernel.
 #[pyclass(frozen, module = "mcr._native")]
 pub(super) struct RelayCore {
     relay: Relay,
@@ -41,15 +46,16 @@ impl RelayCore {
             "packet" => Ingress::Packet,
             "udp" => Ingress::Udp,
             other => {
-                let text = format!("ingress: {other:?} is none of auto, packet, udp");
+                let text = format!("ingress: must be auto, packet or udp, not {other:?}");
                 return Err(Error::Invalid(text).into());
             }
         };
         if workers == 0 {
-            return Err(Error::Invalid("workers: at least 1".to_owned()).into());
+            return Err(Error::Invalid("workers: must be at least 1".to_owned()).into());
         }
         if buffer_bytes < MIN_BUFFER_BYTES {
-            let text = format!("buffer_bytes: {buffer_bytes} is less than {MIN_BUFFER_BYTES}");
+            let text =
+                format!("buffer_bytes: must be at least {MIN_BUFFER_BYTES}, not {buffer_bytes}");
             return Err(Error::Invalid(text).into());
         }
         let share = Share::WHOLE;
@@ -57,22 +63,25 @@ impl RelayCore {
         Ok(Self { relay: Relay::new(settings)?, changed: Mutex::default() })
     }
 
-    /// `packet` or `udp`, decided when the relay was made.
+    /// `packet` or `udp`; `auto` was decided when the relay was created.
     #[getter]
     fn ingress(&self) -> &'static str {
         self.relay.ingress().name()
     }
 
-    /// What ended the engine, unless it was `stop`.
+    /// The error that ended an engine; None if none did.
     #[getter]
     fn error(&self) -> Option<String> {
         self.relay.error()
     }
 
-    /// Remove rules by their ids, and put others, a JSON array of specifications, all or nothing;
-    /// `whole` removes all that are not put. Rules that stay as they are, enabled or not, are not
-    /// touched. A change that is made leaves its note in `changed` before this returns: no signal
-    /// handler of Python comes between the two.
+    /// Remove rules by their ids and put others; on an error nothing changes.
+    ///
+    /// `put` is a JSON array from `rules.spec.rule_specs`: its rules are added, or replace those
+    /// with the same ids. `whole` removes all rules that it does not contain. Rules that stay the
+    /// same, enabled or not, keep their sockets and counters. A successful change sets `changed` to
+    /// `note` before this returns, so that no signal handler of Python runs in between. Raises
+    /// RuleError, RightsError, InterfaceError or EngineError.
     fn apply(
         &self,
         py: Python<'_>,
@@ -88,43 +97,52 @@ impl RelayCore {
         let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
         let before = changed.replace(note);
         drop(changed);
-        drop(before); // which may run code of Python
+        drop(before); // May run Python code, so not while locked.
         Ok(())
     }
 
-    /// The note of the newest change that was made.
+    /// The note of the last successful change; None before the first.
     #[getter]
     fn changed(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         let changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
         changed.as_ref().map(|note| note.clone_ref(py))
     }
 
-    /// The ids of the rules that are disabled.
+    /// Return the ids of the disabled rules, sorted.
     fn disabled(&self, py: Python<'_>) -> Vec<String> {
         py.detach(|| self.relay.disabled())
     }
 
     /// Enable or disable a rule; its sockets stay open.
+    ///
+    /// Raises RuleError for an unknown id, EngineError if an engine has ended.
     fn set_enabled(&self, py: Python<'_>, rule_id: &str, enabled: bool) -> PyResult<()> {
         Ok(py.detach(|| self.relay.set_enabled(rule_id, enabled))?)
     }
 
-    /// Make rings and open sockets beforehand, for a process that gives up its rights before `start`.
+    /// Create rings and spare sockets, before a process gives up its privileges.
+    ///
+    /// Raises RightsError or InterfaceError.
     fn open_spares(&self, py: Python<'_>) -> PyResult<()> {
         Ok(py.detach(|| self.relay.open_spares())?)
     }
 
     /// Start the engine threads.
+    ///
+    /// Raises RightsError if io_uring is not permitted, RuleError if the relay was started before.
     fn start(&self, py: Python<'_>) -> PyResult<()> {
         Ok(py.detach(|| self.relay.start())?)
     }
 
-    /// End the engine threads: what they have received is sent first. Twice is once.
+    /// Stop the engine threads once they have sent what they received; harmless if repeated.
     fn stop(&self, py: Python<'_>) {
         py.detach(|| self.relay.stop());
     }
 
-    /// Return True when the engine has ended, False when the time was over before.
+    /// Wait until the engines have ended; return False if the time expired first.
+    ///
+    /// `timeout_s` is in seconds, None waits without limit. Raises RuleError for an invalid time,
+    /// EngineError if an engine ended with an error.
     fn wait(&self, py: Python<'_>, timeout_s: Option<f64>) -> PyResult<bool> {
         let timeout = timeout_s.map(Duration::try_from_secs_f64).transpose();
         let timeout = timeout.map_err(|error| Error::Invalid(format!("timeout_s: {error}")))?;
@@ -141,25 +159,27 @@ impl RelayCore {
         }
     }
 
-    /// Return what the user should know of the set-up, one sentence each.
+    /// Return warnings about the set-up of this host, one sentence each.
     fn warnings(&self) -> Vec<String> {
         self.relay.warnings()
     }
 
-    /// Return the counters.
+    /// Return the counters: a dictionary with the lists `interfaces` and `rules`.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let report = py.detach(|| self.relay.report());
-        statistics(py, &report, self.ingress())
+        report_dict(py, &report, self.ingress())
     }
 }
 
-/// Make a ring as an engine does, and let it go.
+/// Create a ring as an engine does, and close it.
+///
+/// Raises RightsError if io_uring is not permitted, EngineError for another reason.
 #[pyfunction]
 pub(super) fn try_io_uring(py: Python<'_>) -> PyResult<()> {
     Ok(py.detach(crate::relay::try_io_uring)?)
 }
 
-fn statistics<'py>(
+fn report_dict<'py>(
     py: Python<'py>,
     report: &Report,
     ingress: &'static str,
@@ -192,7 +212,7 @@ pub(super) fn interface_dict<'py>(
 
 /// The counters of a rule as a dictionary.
 pub(super) fn rule_dict<'py>(py: Python<'py>, report: &RuleReport) -> PyResult<Bound<'py, PyDict>> {
-    let outputs = report.outputs.iter().map(|one| output(py, one));
+    let outputs = report.outputs.iter().map(|one| output_dict(py, one));
     let fields = PyDict::new(py);
     fields.set_item("id", &report.id)?;
     fields.set_item("enabled", report.enabled)?;
@@ -209,7 +229,7 @@ pub(super) fn rule_dict<'py>(py: Python<'py>, report: &RuleReport) -> PyResult<B
     Ok(fields)
 }
 
-fn output<'py>(py: Python<'py>, report: &OutputReport) -> PyResult<Bound<'py, PyDict>> {
+fn output_dict<'py>(py: Python<'py>, report: &OutputReport) -> PyResult<Bound<'py, PyDict>> {
     let fields = PyDict::new(py);
     fields.set_item("parked", report.parked.as_deref())?;
     fields.set_item("wanted", report.wanted)?;

@@ -1,4 +1,4 @@
-//! Giving rights up, for `mcr relay` and for Python's processes of a daemon.
+//! Gives up privileges, for `mcr relay` and for those processes of a daemon that run Python.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 
 use crate::sandbox::{self, Capability, FileAccess, Role};
 
-/// What a supervisor does with each stands in docs/security.md.
+/// The capabilities of a supervisor; docs/security.md says what each is for.
 const SUPERVISOR_KEEPS: [Capability; 9] = [
     Capability::CAP_NET_RAW,
     Capability::CAP_NET_ADMIN,
@@ -19,7 +19,13 @@ const SUPERVISOR_KEEPS: [Capability; 9] = [
     Capability::CAP_CHOWN,
 ];
 
-/// Give up all rights of a control process, for good; return how much the kernel's landlock hides.
+/// Give up all privileges of a control process, permanently.
+///
+/// Returns a sentence on how much landlock restricts. The process must have one thread, and
+/// `supervisor` must be its parent, with which it dies from now on. Switches to the user and group
+/// ids, or keeps its own if both are None. Keeps no capability, opens only `readable` (files, and
+/// directories with all below them) and the files of the name resolver, and removes only the files
+/// `removable` and their siblings. Raises RightsError or InterfaceError; the process must end then.
 #[pyfunction]
 pub(super) fn confine_control(
     uid: Option<u32>,
@@ -35,8 +41,10 @@ pub(super) fn confine_control(
     Ok(hidden)
 }
 
-/// Become another user and group without any capability, for good. Root stays root and keeps its
-/// capabilities; programs that it starts gain none.
+/// Switch to another user and group without any capability, permanently.
+///
+/// The process must have one thread. With `uid` 0 it keeps its user and capabilities, and only
+/// programs that it starts cannot gain privileges. Raises RightsError; the process must end then.
 #[pyfunction]
 pub(super) fn drop_privileges(uid: u32, gid: u32) -> PyResult<()> {
     match uid {
@@ -46,8 +54,10 @@ pub(super) fn drop_privileges(uid: u32, gid: u32) -> PyResult<()> {
     Ok(())
 }
 
-/// Keep only the capabilities that a supervisor uses; with `any_file` also the one to read and
-/// write files whatever their permissions.
+/// Keep only the capabilities that a supervisor needs.
+///
+/// The process must have one thread. `any_file` also keeps CAP_DAC_OVERRIDE, for a configuration
+/// file that only its owner may read. Raises RightsError.
 #[pyfunction]
 pub(super) fn shrink_supervisor(any_file: bool) -> PyResult<()> {
     let files = any_file.then_some(Capability::CAP_DAC_OVERRIDE);

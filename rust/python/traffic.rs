@@ -1,5 +1,5 @@
-//! The traffic tools for Python. Endpoints come resolved, reports leave as dictionaries;
-//! `mcr.traffic` makes them pleasant.
+//! The test sender and receiver for Python: they take resolved endpoints and return reports as
+//! dictionaries. `mcr.traffic` wraps them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, TryLockError};
@@ -9,12 +9,16 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::specs::read;
-use super::wait::aside;
+use super::wait::run_interruptible;
 use crate::error::Error;
 use crate::spec::{InputSpec, OutputSpec};
 use crate::traffic::{ReceiveReport, Receiver, ReceiverSpec, RunLimits, SendReport, Sender};
 
 /// A sender of numbered, time-stamped datagrams.
+///
+/// `output` is an output in the form of `rules.spec.output_spec`, `size_bytes` the size of each UDP
+/// payload, `rate_pps` the rate in datagrams per second, as fast as possible if None. Raises
+/// RuleError for invalid values, InterfaceError for an error of the kernel.
 #[pyclass(frozen, module = "mcr._native")]
 pub(super) struct SenderCore {
     sender: Mutex<Sender>,
@@ -30,7 +34,11 @@ impl SenderCore {
         Ok(Self { sender: Mutex::new(sender), stop: AtomicBool::new(false) })
     }
 
-    /// Send until a limit is reached or `stop` was called; return the report of this run.
+    /// Send until a limit is reached or `stop` is called; return a dict like `SendReport`.
+    ///
+    /// `count` limits the number of datagrams, `duration_s` the time in seconds; None is no limit.
+    /// Raises RuleError for an invalid time, or while another thread sends; EngineError after a
+    /// run that panicked.
     fn send<'py>(
         &self,
         py: Python<'py>,
@@ -38,14 +46,14 @@ impl SenderCore {
         duration_s: Option<f64>,
     ) -> PyResult<Bound<'py, PyDict>> {
         let limits = limits(count, duration_s, None)?;
-        let report = aside(py, &self.stop, || match self.sender.try_lock() {
+        let report = run_interruptible(py, &self.stop, || match self.sender.try_lock() {
             Ok(mut sender) => Ok(sender.run(limits, &self.stop)),
             Err(TryLockError::WouldBlock) => {
                 Err(Error::Invalid("this sender is already sending".to_owned()))
             }
             Err(TryLockError::Poisoned(_)) => Err(Error::Engine("an earlier run panicked".into())),
         })??;
-        sent(py, report)
+        send_report(py, report)
     }
 
     /// End the run in progress, and any later one at once.
@@ -55,6 +63,10 @@ impl SenderCore {
 }
 
 /// A receiver of numbered, time-stamped datagrams, and of any others.
+///
+/// `input` is an input in the form of `rules.spec.input_spec`, whose group is joined; with `gro`
+/// the kernel may merge datagrams. Raises RuleError for invalid values, InterfaceError for an error
+/// of the kernel.
 #[pyclass(frozen, module = "mcr._native")]
 pub(super) struct ReceiverCore {
     receiver: Receiver,
@@ -78,7 +90,12 @@ impl ReceiverCore {
         Ok(Self { receiver, stop: AtomicBool::new(false) })
     }
 
-    /// Receive until a limit is reached or `stop` was called; return the report so far.
+    /// Receive until a limit is reached or `stop` is called; return a dict like `ReceiveReport`.
+    ///
+    /// It reports all runs since the receiver was opened. `count` limits the number of datagrams,
+    /// `duration_s` the time and `idle_s` the time since the last datagram, in seconds; None is no
+    /// limit. Raises RuleError for an invalid time, or while another thread receives;
+    /// InterfaceError for an error of the kernel.
     fn receive<'py>(
         &self,
         py: Python<'py>,
@@ -87,14 +104,14 @@ impl ReceiverCore {
         idle_s: Option<f64>,
     ) -> PyResult<Bound<'py, PyDict>> {
         let limits = limits(count, duration_s, idle_s)?;
-        aside(py, &self.stop, || self.receiver.run(limits, &self.stop))??;
+        run_interruptible(py, &self.stop, || self.receiver.run(limits, &self.stop))??;
         self.report(py)
     }
 
-    /// Return the report so far; any thread may ask.
+    /// Return the report so far, a dict like `ReceiveReport`. Any thread may call it.
     fn report<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let report = py.detach(|| self.receiver.report())?;
-        received(py, report)
+        receive_report(py, report)
     }
 
     /// End the run in progress, and any later one at once.
@@ -112,7 +129,7 @@ fn limits(count: Option<u64>, duration_s: Option<f64>, idle_s: Option<f64>) -> P
     Ok(RunLimits { count, duration, idle })
 }
 
-fn sent(py: Python<'_>, report: SendReport) -> PyResult<Bound<'_, PyDict>> {
+fn send_report(py: Python<'_>, report: SendReport) -> PyResult<Bound<'_, PyDict>> {
     let dict = PyDict::new(py);
     dict.set_item("sent", report.sent)?;
     dict.set_item("sent_bytes", report.sent_bytes)?;
@@ -126,7 +143,7 @@ fn sent(py: Python<'_>, report: SendReport) -> PyResult<Bound<'_, PyDict>> {
     Ok(dict)
 }
 
-fn received(py: Python<'_>, report: ReceiveReport) -> PyResult<Bound<'_, PyDict>> {
+fn receive_report(py: Python<'_>, report: ReceiveReport) -> PyResult<Bound<'_, PyDict>> {
     let dict = PyDict::new(py);
     dict.set_item("received", report.received)?;
     dict.set_item("received_bytes", report.received_bytes)?;

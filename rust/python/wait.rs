@@ -1,4 +1,4 @@
-//! Waiting for native work without Python's lock, and with an ear for Ctrl-C.
+//! Waits for native work without the GIL, and reacts to Ctrl-C.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -9,33 +9,37 @@ use pyo3::prelude::*;
 
 use super::errors::EngineError;
 
-/// How long Ctrl-C may go unnoticed.
+/// The longest time until Ctrl-C is noticed.
 const SLICE: Duration = Duration::from_millis(50);
 
-/// Runs `work` in a thread of its own and returns what it gives; the caller waits, so that what
-/// other Python threads do costs the work no time. When a signal handler raises, `stop` is set,
-/// the work comes to its end, and the exception is returned.
-pub(super) fn aside<T: Send>(
+/// Runs `work` in a separate thread, so that other Python threads cannot delay it, and returns its
+/// result. If a signal handler raises an exception meanwhile, sets `stop`, waits until the work has
+/// ended, and returns the exception.
+///
+/// # Errors
+/// The exception of a signal handler; EngineError if the work panicked.
+pub(super) fn run_interruptible<T: Send>(
     py: Python<'_>,
     stop: &AtomicBool,
     work: impl FnOnce() -> T + Send,
 ) -> PyResult<T> {
     let run = || {
-        let (ended, end) = mpsc::channel::<()>();
+        let (sender, end) = mpsc::channel::<()>();
         thread::scope(|scope| {
             let worker = scope.spawn(move || {
-                let _ended = ended;
+                // Dropped when the work ends, which disconnects `end`.
+                let _sender = sender;
                 work()
             });
-            let mut signalled = Ok(());
-            while signalled.is_ok() && end.recv_timeout(SLICE) == Err(RecvTimeoutError::Timeout) {
-                signalled = Python::attach(|py| py.check_signals());
+            let mut signals = Ok(());
+            while signals.is_ok() && end.recv_timeout(SLICE) == Err(RecvTimeoutError::Timeout) {
+                signals = Python::attach(|py| py.check_signals());
             }
-            if signalled.is_err() {
+            if signals.is_err() {
                 stop.store(true, Ordering::Relaxed);
             }
             let result = worker.join();
-            signalled.and(result.map_err(|_| EngineError::new_err("a native thread panicked")))
+            signals.and(result.map_err(|_| EngineError::new_err("a native thread panicked")))
         })
     };
     py.detach(run)

@@ -1,5 +1,4 @@
-//! What the daemon's processes need of the core: the page that counts through a worker's lives, and
-//! the worker itself.
+//! Worker processes for Python: the page of counters that outlives a worker, and the worker itself.
 
 use std::os::fd::{IntoRawFd, RawFd};
 
@@ -8,16 +7,23 @@ use pyo3::prelude::*;
 use crate::error::Error;
 use crate::stats;
 
-/// Make a page of counters for a worker process and those that follow it; return its descriptor.
+/// Create a page of counters for a worker process and its successors.
+///
+/// Returns the descriptor, which the caller owns. Raises InterfaceError, an OSError, if there is
+/// not enough memory or no free descriptor.
 #[pyfunction]
 pub(super) fn make_page() -> PyResult<RawFd> {
-    let refused = |e| Error::os("making a page", "the counters", e);
-    let page = stats::create_page().map_err(refused)?;
-    let fd = page.fd().try_clone_to_owned().map_err(refused)?;
+    let os_error = |e| Error::os("creating a page", "the counters", e);
+    let page = stats::create_page().map_err(os_error)?;
+    let fd = page.fd().try_clone_to_owned().map_err(os_error)?;
     Ok(fd.into_raw_fd())
 }
 
-/// Run a worker process until it ends; return its exit code.
+/// Run a worker until its engine or its supervisor ends; return the exit code.
+///
+/// `arguments` is a JSON object. The process must have one thread. Errors are not raised: they are
+/// one line on standard error, and the exit code 64 (arguments), 71 (not started) or 70 (the engine
+/// ended).
 #[pyfunction]
 pub(super) fn run_worker(py: Python<'_>, arguments: &str) -> i32 {
     py.detach(|| crate::worker::run_worker(arguments))
