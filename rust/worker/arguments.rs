@@ -1,4 +1,4 @@
-//! What a worker process is started with. It must not know what becomes of it.
+//! The arguments of a worker process.
 
 use std::os::fd::RawFd;
 
@@ -10,20 +10,21 @@ use crate::relay::{Ingress, Settings, Share};
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Arguments {
-    /// Which worker of how many this is, from 0.
+    /// The number of this worker, from 0.
     pub(super) number: u16,
+    /// The number of all workers.
     pub(super) workers: u16,
-    /// The processor to run on; anywhere without.
+    /// The CPU to run on; any if absent.
     cpu: Option<usize>,
     buffer_bytes: usize,
     verify_checksums: bool,
     ingress: WireIngress,
-    /// The user and group to become; without, all rights of the present one are given up.
+    /// The user and group ids to switch to; if absent, the process keeps its user without privileges.
     pub(super) uid: Option<u32>,
     pub(super) gid: Option<u32>,
-    /// The process that started this one.
+    /// The process id of the supervisor, the parent.
     pub(super) supervisor: i32,
-    /// Descriptors: the connections to the supervisor and to its broker, and the counters' page.
+    /// Descriptors: the connections to the supervisor and to its broker, and the counter page.
     pub(super) supervisor_channel: RawFd,
     pub(super) broker: RawFd,
     pub(super) page: RawFd,
@@ -37,8 +38,10 @@ enum WireIngress {
 }
 
 impl Arguments {
+    /// Parses the command line.
+    ///
     /// # Errors
-    /// A sentence that says what is wrong.
+    /// The reason, in a sentence.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let arguments: Self =
             serde_json::from_str(text).map_err(|error| format!("the arguments: {error}"))?;
@@ -52,12 +55,12 @@ impl Arguments {
         Ok(arguments)
     }
 
-    /// The user and group to become.
+    /// The user and group ids to switch to.
     pub(super) fn user(&self) -> Option<(u32, u32)> {
         self.uid.zip(self.gid)
     }
 
-    /// One engine, whatever number of workers there is.
+    /// The settings of the relay: one engine, with this worker's share.
     pub(super) fn settings(&self) -> Settings {
         let ingress = match self.ingress {
             WireIngress::Packet => Ingress::Packet,
@@ -81,7 +84,7 @@ mod tests {
         "supervisor_channel":3,"broker":4,"page":5}"#;
 
     #[test]
-    fn arguments_are_what_is_stated_and_nothing_else() {
+    fn valid_arguments_are_parsed_and_others_refused() {
         let arguments = Arguments::parse(GOOD).unwrap();
         assert_eq!((arguments.number, arguments.user()), (1, None));
         let settings = arguments.settings();

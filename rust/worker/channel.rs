@@ -1,5 +1,6 @@
-//! The connection to control: messages in and out, never waiting for the other side. What it gets
-//! wrong closes the connection and nothing else. It must not know what messages say.
+//! The connection to control: sends and receives messages and never waits for the peer. An error
+//! closes the connection and has no other effect. This module must not depend on the content of
+//! messages.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -12,12 +13,12 @@ use serde::Serialize;
 
 use super::framing::{Decoder, Outbox, TooLong};
 
-/// What is taken from the kernel at once.
+/// Bytes received with one call.
 const PIECE_BYTES: usize = 64 << 10;
 
-/// A connection, or none.
+/// A connection to control, open or closed.
 pub(super) struct Channel {
-    /// It keeps its number, and is never closed: only then is the number never free.
+    /// Never closed, only replaced, so that its number never becomes free.
     fd: OwnedFd,
     is_open: bool,
     input: Decoder,
@@ -25,15 +26,15 @@ pub(super) struct Channel {
 }
 
 impl Channel {
-    /// None yet; `fd` has the number that every connection will have.
+    /// A closed connection. Every later connection gets the number of `fd`.
     pub(super) fn new(fd: OwnedFd) -> Self {
         Self { fd, is_open: false, input: Decoder::default(), output: Outbox::default() }
     }
 
-    /// Goes on with another connection, in the place of the one before.
+    /// Replaces the connection.
     ///
     /// # Errors
-    /// The kernel's; there is no connection then.
+    /// The kernel's; the connection is closed then.
     pub(super) fn replace(&mut self, new: &OwnedFd) -> Result<(), Errno> {
         self.close();
         dup3(new, &mut self.fd, OFlag::O_CLOEXEC)?;
@@ -45,29 +46,29 @@ impl Channel {
         self.is_open
     }
 
-    /// Ends the connection; the other side sees it.
+    /// Closes the connection in both directions.
     pub(super) fn close(&mut self) {
         if self.is_open {
-            // It may be gone already.
+            // The peer may have closed it already.
             shutdown(self.fd.as_raw_fd(), Shutdown::Both).ok();
         }
         self.is_open = false;
         (self.input, self.output) = (Decoder::default(), Outbox::default());
     }
 
-    /// What to wait for.
+    /// The events to poll for.
     pub(super) fn interest(&self) -> PollFlags {
         let mut flags = PollFlags::POLLIN;
         flags.set(PollFlags::POLLOUT, self.output.len() > 0);
         flags
     }
 
-    /// Whether something is said that has not been taken.
+    /// Whether bytes are still to be sent.
     pub(super) fn has_output(&self) -> bool {
         self.is_open && self.output.len() > 0
     }
 
-    /// Says something, now or when the other side reads. One that does not read is cut off.
+    /// Sends a message, at once or when the peer reads. Closes the connection if too much is unread.
     pub(super) fn send(&mut self, message: &impl Serialize) {
         if !self.is_open {
             return;
@@ -78,7 +79,7 @@ impl Channel {
         }
     }
 
-    /// Hands the kernel what it takes.
+    /// Sends as much as the kernel accepts.
     pub(super) fn flush(&mut self) {
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
         while self.is_open && self.output.len() > 0 {
@@ -91,15 +92,15 @@ impl Channel {
         }
     }
 
-    /// The next message that is complete.
+    /// The next complete message that was received.
     ///
     /// # Errors
-    /// One is announced that nobody would want to read.
+    /// The next message is too long.
     pub(super) fn next(&mut self) -> Result<Option<Vec<u8>>, TooLong> {
         self.input.next()
     }
 
-    /// Takes in what the other side has said; closes when it is gone.
+    /// Receives bytes; closes the connection if the peer has closed it.
     pub(super) fn receive(&mut self) {
         let mut piece = vec![0; PIECE_BYTES];
         match recv(self.fd.as_raw_fd(), &mut piece, MsgFlags::MSG_DONTWAIT) {

@@ -1,6 +1,5 @@
-//! The numbers of a worker's own descriptors. They are low and known beforehand, so that a filter of
-//! system calls can tell them from the sockets that it is handed. It must not know what is said
-//! over them.
+//! The numbers of a worker's own descriptors. They are low and fixed, so that the seccomp filter can
+//! distinguish them from the sockets that the worker receives.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -9,46 +8,46 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use super::arguments::Arguments;
 use crate::sys::inherited;
 
-/// What a worker is handed has this number or a higher one: all that are lower are taken.
+/// The lowest number of a received descriptor: all lower numbers are in use.
 pub(super) const FIRST_FOREIGN: u16 = 24;
-/// The number of the connection to the control process, behind supervisor channel, broker and page.
+/// The number of the connection to control, after those of supervisor channel, broker and page.
 pub(super) const CHANNEL: u16 = 6;
 
-/// What a worker was started with.
+/// The descriptors of a worker's start.
 pub(super) struct OwnDescriptors {
     pub(super) supervisor_channel: OwnedFd,
     pub(super) broker: OwnedFd,
     pub(super) page: OwnedFd,
-    /// Nothing is behind it until there is a connection to control.
+    /// The number of the connection to control, `/dev/null` until there is one.
     pub(super) channel: OwnedFd,
-    /// What every low number stands for that is not used.
-    pub(super) nothing: OwnedFd,
+    /// `/dev/null`, which occupies the unused low numbers.
+    pub(super) dev_null: OwnedFd,
 }
 
 impl OwnDescriptors {
-    /// Takes over what this process was started with, before it opens anything else.
+    /// Takes ownership of the inherited descriptors, before this process opens any other.
     ///
     /// # Errors
-    /// Numbers that cannot be, no descriptor.
+    /// Invalid numbers, no free descriptor.
     pub(super) fn take(arguments: &Arguments) -> io::Result<Self> {
-        let nothing = OpenOptions::new().read(true).write(true).open("/dev/null")?;
+        let dev_null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
         let numbers = [arguments.supervisor_channel, arguments.broker, arguments.page];
-        let taken = inherited::take(numbers, nothing.into())?;
-        let ([supervisor_channel, broker, page], channel, nothing) = taken;
+        let descriptors = inherited::take(numbers, dev_null.into())?;
+        let ([supervisor_channel, broker, page], channel, dev_null) = descriptors;
         debug_assert_eq!(channel.as_raw_fd(), RawFd::from(CHANNEL));
-        Ok(Self { supervisor_channel, broker, page, channel, nothing })
+        Ok(Self { supervisor_channel, broker, page, channel, dev_null })
     }
 }
 
-/// Leaves no low number free, for good. Everything of this process's own is open by now.
+/// Occupies all free low numbers permanently. To be called once all own descriptors are open.
 ///
 /// # Errors
-/// No descriptor; or there are more of its own than low numbers.
-pub(super) fn occupy_low_numbers(nothing: OwnedFd) -> io::Result<()> {
-    let mut copy = nothing;
+/// No free descriptor, or more own descriptors than low numbers.
+pub(super) fn occupy_low_numbers(dev_null: OwnedFd) -> io::Result<()> {
+    let mut copy = dev_null;
     while copy.as_raw_fd() < RawFd::from(FIRST_FOREIGN) {
         let next = copy.try_clone()?;
-        // It stays open as long as the process.
+        // Stays open until the process ends.
         std::mem::forget(copy);
         copy = next;
     }

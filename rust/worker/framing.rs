@@ -1,20 +1,20 @@
-//! Messages in a stream of bytes: a length, little-endian in four bytes, and so many bytes of JSON.
-//! It must not know what they say, nor where the bytes come from.
+//! Frames in a stream of bytes: a length in four bytes, little-endian, and as many bytes of JSON.
+//! This module must not depend on the content of messages or the source of the bytes.
 
 use std::collections::VecDeque;
 
 /// The longest message, in bytes.
 pub(super) const FRAME_BYTES: usize = 32 << 20;
-/// What may wait for a reader that does not read, in bytes.
+/// The most bytes that are kept for a peer that does not read.
 pub(super) const BACKLOG_BYTES: usize = 8 << 20;
 
 const LENGTH_BYTES: usize = 4;
 
-/// A message is longer than [`FRAME_BYTES`].
+/// The error of a message longer than [`FRAME_BYTES`].
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TooLong;
 
-/// Takes messages out of what was received, however it was cut.
+/// Splits received bytes into messages, wherever the pieces end.
 #[derive(Default)]
 pub(super) struct Decoder {
     bytes: Vec<u8>,
@@ -25,10 +25,10 @@ impl Decoder {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// The next message that is complete.
+    /// The next complete message.
     ///
     /// # Errors
-    /// One is announced that is too long: nothing behind it can be understood.
+    /// The next message is too long; the rest of the stream is unusable.
     pub(super) fn next(&mut self) -> Result<Option<Vec<u8>>, TooLong> {
         let Some((length, rest)) = self.bytes.split_first_chunk::<LENGTH_BYTES>() else {
             return Ok(None);
@@ -40,21 +40,21 @@ impl Decoder {
         if rest.len() < length {
             return Ok(None);
         }
-        let behind = self.bytes.split_off(LENGTH_BYTES + length);
-        let mut message = std::mem::replace(&mut self.bytes, behind);
+        let rest = self.bytes.split_off(LENGTH_BYTES + length);
+        let mut message = std::mem::replace(&mut self.bytes, rest);
         message.drain(..LENGTH_BYTES);
         Ok(Some(message))
     }
 }
 
-/// What is still to be sent.
+/// The bytes that are still to be sent.
 #[derive(Default)]
 pub(super) struct Outbox {
     bytes: VecDeque<u8>,
 }
 
 impl Outbox {
-    /// Adds a message; false when it does not fit: nobody reads.
+    /// Adds a message; returns false if it does not fit, since the peer does not read.
     #[must_use]
     pub(super) fn push(&mut self, message: &[u8]) -> bool {
         let Some(length) = u32::try_from(message.len()).ok().filter(|_| self.has_room(message))
@@ -66,18 +66,18 @@ impl Outbox {
         true
     }
 
-    /// A first message may have any length that a message can have.
+    /// Whether a message fits. Into an empty outbox, every message of valid length does.
     fn has_room(&self, message: &[u8]) -> bool {
-        let most = if self.bytes.is_empty() { FRAME_BYTES } else { BACKLOG_BYTES };
-        self.bytes.len() + message.len() <= most
+        let limit = if self.bytes.is_empty() { FRAME_BYTES } else { BACKLOG_BYTES };
+        self.bytes.len() + message.len() <= limit
     }
 
-    /// The bytes to be sent next.
+    /// The bytes to send next.
     pub(super) fn front(&self) -> &[u8] {
         self.bytes.as_slices().0
     }
 
-    /// So many of them were sent.
+    /// Removes the first `sent` bytes.
     pub(super) fn advance(&mut self, sent: usize) {
         self.bytes.drain(..sent.min(self.bytes.len()));
     }
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_is_too_long_is_refused_before_it_is_there() {
+    fn a_message_that_is_too_long_is_refused_by_its_length() {
         let mut decoder = Decoder::default();
         let length = u32::try_from(FRAME_BYTES + 1).unwrap();
         decoder.push(&length.to_le_bytes());
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_reads_does_not_grow() {
+    fn the_outbox_is_bounded() {
         let mut outbox = Outbox::default();
         assert!(!outbox.push(&vec![0; FRAME_BYTES + 1]));
         assert!(outbox.push(&vec![0; BACKLOG_BYTES - 100]));
@@ -119,7 +119,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn messages_come_out_as_they_went_in_however_they_are_cut(
+        fn messages_are_decoded_as_they_were_encoded_from_any_pieces(
             messages in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..50), 0..8),
             piece in 1..40_usize,
         ) {

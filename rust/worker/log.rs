@@ -1,18 +1,17 @@
-//! Which records are told, and how many: a flood of them must cost nobody anything. It must not
-//! know how they are told.
+//! The queue of log records for control, limited by severity, rate and length.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::messages::LogLevel;
 
-/// Records in one second; the others are counted.
+/// Records accepted in one second; further ones are only counted.
 const SECOND_RECORDS: u32 = 20;
-/// Records that wait for a control process to come.
+/// Records that are kept while there is no control process.
 const WAITING_RECORDS: usize = 64;
 const SECOND: Duration = Duration::from_secs(1);
 
-/// One record.
+/// A log record.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct LogRecord {
     pub(super) level: LogLevel,
@@ -20,8 +19,9 @@ pub(super) struct LogRecord {
     pub(super) text: String,
 }
 
-/// What is to be told.
+/// Log records that are still to be sent.
 pub(super) struct Log {
+    /// Records below this severity are discarded.
     pub(super) level: LogLevel,
     waiting: VecDeque<LogRecord>,
     second: Instant,
@@ -35,7 +35,7 @@ impl Log {
         Self { level: LogLevel::Info, waiting, second: now, in_second: 0, suppressed: 0 }
     }
 
-    /// Keeps a record, if it is grave enough and there are not too many.
+    /// Adds a record, unless it is below the level or there are too many.
     pub(super) fn add(
         &mut self,
         level: LogLevel,
@@ -55,13 +55,13 @@ impl Log {
         self.waiting.push_back(LogRecord { level, facility, text });
     }
 
-    /// The next record to be told.
+    /// Takes the next record to send.
     pub(super) fn next(&mut self, now: Instant) -> Option<LogRecord> {
         self.start_second(now);
         self.waiting.pop_front()
     }
 
-    /// Begins a new second, and says what the one before did not.
+    /// Begins a new second, and adds a record about those suppressed before.
     fn start_second(&mut self, now: Instant) {
         if now.duration_since(self.second) < SECOND {
             return;
@@ -84,21 +84,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flood_is_told_in_part_and_the_rest_counted() {
+    fn a_flood_is_limited_and_the_rest_counted() {
         let start = Instant::now();
         let mut log = Log::new(start);
         for number in 0..50 {
             log.add(LogLevel::Info, "worker", number.to_string(), start);
         }
-        let told: Vec<LogRecord> = std::iter::from_fn(|| log.next(start)).collect();
-        assert_eq!(told.len(), 20);
+        let records: Vec<LogRecord> = std::iter::from_fn(|| log.next(start)).collect();
+        assert_eq!(records.len(), 20);
         let later = start + SECOND;
         assert_eq!(log.next(later).unwrap().text, "30 suppressed");
         assert_eq!(log.next(later), None);
     }
 
     #[test]
-    fn what_is_not_grave_enough_is_not_told() {
+    fn records_below_the_level_are_discarded() {
         let now = Instant::now();
         let mut log = Log::new(now);
         log.add(LogLevel::Debug, "worker", String::new(), now);

@@ -1,5 +1,4 @@
-//! The mailbox of the main thread: a new connection to control, and the end of the
-//! engine. It must not know what comes over a connection.
+//! The mailbox of the main thread: a new connection to control, or the end of the engine.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,10 +7,10 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::error::{Error, Result};
 
-/// Readable when something has come.
+/// Readable after a new connection or the end of the engine was posted.
 pub(super) struct Mailbox {
     eventfd: EventFd,
-    waiting: Mutex<MailboxState>,
+    state: Mutex<MailboxState>,
 }
 
 #[derive(Default)]
@@ -21,45 +20,47 @@ struct MailboxState {
 }
 
 impl Mailbox {
+    /// Creates an empty mailbox.
+    ///
     /// # Errors
-    /// No descriptor.
+    /// No free descriptor.
     pub(super) fn new() -> Result<Self> {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let eventfd =
             EventFd::from_flags(flags).map_err(|e| Error::os("eventfd", "the worker", e))?;
-        Ok(Self { eventfd, waiting: Mutex::default() })
+        Ok(Self { eventfd, state: Mutex::default() })
     }
 
-    /// A new connection to control; one that waits still is out of date.
+    /// Posts a new connection to control; replaces one that was not taken.
     pub(super) fn post_channel(&self, channel: OwnedFd) {
-        self.waiting().channel = Some(channel);
+        self.state().channel = Some(channel);
         self.signal();
     }
 
-    /// The engine has ended by itself.
+    /// Posts the error with which the engine has ended.
     pub(super) fn post_end(&self, error: String) {
-        self.waiting().end = Some(error);
+        self.state().end = Some(error);
         self.signal();
     }
 
-    /// The connection that has come since the last time.
+    /// Takes the connection that was posted since the last call.
     pub(super) fn take_channel(&self) -> Option<OwnedFd> {
-        // WouldBlock: nothing new has come.
+        // WouldBlock if nothing was posted.
         self.eventfd.read().ok();
-        self.waiting().channel.take()
+        self.state().channel.take()
     }
 
-    /// What ended the engine.
+    /// The error with which the engine has ended; `None` while it runs.
     pub(super) fn end(&self) -> Option<String> {
-        self.waiting().end.clone()
+        self.state().end.clone()
     }
 
     fn signal(&self) {
         self.eventfd.write(1).ok();
     }
 
-    fn waiting(&self) -> MutexGuard<'_, MailboxState> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, MailboxState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,13 +1,13 @@
-//! A worker process of the daemon: one relay with one engine and no rights, which does what control
-//! asks for. Sockets are opened by the supervisor's broker, counters lie in a page that outlives
-//! the process, and the rules come from control again when it has died.
+//! A worker process of the daemon: a relay with one engine and no privileges, which serves the
+//! requests of control. The supervisor's broker opens its sockets. Its counters are in a page that
+//! outlives the process. After a restart it receives its rules from control again.
 //!
 //! ```text
-//! arguments, fds      what it is started with          supervisor, mailbox  supervisor and threads
-//! framing, channel    bytes from and to control        messages             what they say
-//! session             what is read and answered next   service              request by request
-//! status, log         what nobody asked for
-//! page                what is read without asking
+//! arguments, fds      arguments and descriptors        supervisor_channel, mailbox  supervisor
+//! framing, channel    the byte stream with control     messages                     its messages
+//! session             reads requests, sends answers    service                      executes them
+//! status, log         events that control does not request
+//! page                what control reads from the counter page
 //! ```
 
 mod arguments;
@@ -45,30 +45,30 @@ use crate::sys::memory::SharedWords;
 
 /// The exit code of a worker whose engine ended by itself (EX_SOFTWARE, sysexits.h).
 const ENGINE_ENDED: i32 = 70;
-/// The exit code of one that could not start (EX_OSERR).
+/// The exit code of a worker that could not start (EX_OSERR).
 const NOT_STARTED: i32 = 71;
-/// The exit code of one whose arguments make no sense (EX_USAGE).
-const WRONG_ARGUMENTS: i32 = 64;
+/// The exit code of a worker with invalid arguments (EX_USAGE).
+const INVALID_ARGUMENTS: i32 = 64;
 
-/// Runs a worker until its engine or its supervisor ends; says the exit code. The process has one
-/// thread, and the rights that it gives up before it reads anything.
+/// Runs a worker until its engine or its supervisor ends; returns the exit code. The process must
+/// have one thread. It gives up its privileges before it reads anything.
 ///
-/// What goes wrong is said in one line on standard error.
+/// An error is one line on standard error.
 #[must_use]
 pub fn run_worker(arguments: &str) -> i32 {
     let (code, text) = match Arguments::parse(arguments) {
-        Err(text) => (WRONG_ARGUMENTS, text),
+        Err(text) => (INVALID_ARGUMENTS, text),
         Ok(arguments) => match start(&arguments) {
             Err(error) => (NOT_STARTED, error.to_string()),
             Ok(service) => (ENGINE_ENDED, service.run()),
         },
     };
-    // Nobody may read it.
+    // Standard error may be closed.
     writeln!(io::stderr(), "worker: {text}").ok();
     code
 }
 
-/// Gives up all rights and starts the engine; when this returns nothing foreign was read yet.
+/// Gives up all privileges and starts the engine, before any input is read.
 fn start(arguments: &Arguments) -> Result<Service> {
     name_process(arguments.number);
     let own =
@@ -76,7 +76,7 @@ fn start(arguments: &Arguments) -> Result<Service> {
     let rings = EngineRings::create(1)?;
     sandbox::drop_privileges(arguments.user(), Some(arguments.supervisor))?;
     sandbox::apply_landlock(&FileAccess::default())?;
-    let OwnDescriptors { supervisor_channel, broker, page, channel, nothing } = own;
+    let OwnDescriptors { supervisor_channel, broker, page, channel, dev_null } = own;
     let relay = Arc::new(relay(arguments, broker, page)?);
     relay.set_rings(rings);
     relay.start()?;
@@ -84,23 +84,23 @@ fn start(arguments: &Arguments) -> Result<Service> {
     let gate = Arc::new(Barrier::new(2));
     supervisor_channel::start(supervisor_channel, mailbox.clone(), gate.clone())?;
     watch(relay.clone(), mailbox.clone())?;
-    let filled = fds::occupy_low_numbers(nothing);
-    filled.map_err(|e| Error::os("filling", "the low descriptors", e))?;
+    let occupied = fds::occupy_low_numbers(dev_null);
+    occupied.map_err(|e| Error::os("filling", "the low descriptors", e))?;
     sandbox::apply_seccomp(Role::Worker { first_foreign_fd: FIRST_FOREIGN, channel_fd: CHANNEL })?;
     gate.wait();
     let session = ControlSession::new(Channel::new(channel), mailbox);
     Ok(Service::new(relay, session, arguments.number))
 }
 
-/// What ps(1) and top(1) show.
+/// Sets the name that ps(1) and top(1) show.
 fn name_process(number: u16) {
     if let Ok(name) = CString::new(format!("mcr-worker-{number}")) {
-        // It is only a name.
+        // An error is harmless: it is only a name.
         prctl::set_name(&name).ok();
     }
 }
 
-/// The relay, in the supervisor's page and with the sockets that its broker opens.
+/// Creates the relay on the supervisor's page, with sockets from its broker.
 fn relay(arguments: &Arguments, broker: OwnedFd, page: OwnedFd) -> Result<Relay> {
     let page = SharedWords::open(page);
     let page = page.map_err(|e| Error::os("mapping", "the counters", e))?;
@@ -108,7 +108,7 @@ fn relay(arguments: &Arguments, broker: OwnedFd, page: OwnedFd) -> Result<Relay>
     Relay::on_page(arguments.settings(), Box::new(client), page)
 }
 
-/// Lets the main thread know when the engine ends by itself.
+/// Starts a thread that notifies the main thread when the engine ends by itself.
 fn watch(relay: Arc<Relay>, mailbox: Arc<Mailbox>) -> Result<()> {
     supervisor_channel::spawn("mcr-watch", move || {
         if let Err(error) = relay.wait(None) {

@@ -1,16 +1,15 @@
-//! What this process writes into its page beside what the engine counts. It must not know who
-//! reads it.
+//! Publishes this process's sign of life and the kernel's losses in the counter page.
 
 use std::time::{Duration, Instant};
 
 use crate::relay::Relay;
 
-/// How often a reader hears that this process is there, and of frames that the kernel lost.
+/// The interval of the sign of life and of the kernel's losses.
 pub(super) const TICK: Duration = Duration::from_millis(250);
-/// The share of the time that may go into asking the kernel, which is asked once for each socket.
+/// Queries of the losses, one for each socket, take at most one part in this many of the time.
 const SHARE: u32 = 20;
 
-/// When what is published next.
+/// Publishes the sign of life, and the losses when they are due.
 pub(super) struct PagePublisher {
     kernel_drops_due: Instant,
 }
@@ -28,7 +27,7 @@ impl PagePublisher {
         }
     }
 
-    /// Publishes what the kernel has lost until now.
+    /// Publishes how many frames the kernel has lost.
     pub(super) fn publish_kernel_drops(&mut self, relay: &Relay) {
         let start = Instant::now();
         relay.publish_kernel_drops();

@@ -1,5 +1,5 @@
-//! The conversation with control: what is heard next, and what is answered. It must not know what a
-//! request does.
+//! The session with control: waits for requests and sends responses and events. This module must not
+//! depend on what a request does.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -16,27 +16,27 @@ use super::messages::answers::{Response, ResponseBody, WorkerEvent};
 use super::messages::failure::Failure;
 use super::messages::requests::ControlRequest;
 
-/// What happens next.
+/// What [`ControlSession::next`] has waited for.
 pub(super) enum SessionInput {
     Request(ControlRequest),
-    /// There is another control process: what the one before wanted counts no more.
+    /// A new control process has connected; requests of the previous one are void.
     Replaced,
-    /// The connection has ended.
-    Gone,
-    /// The time is over.
-    Nothing,
-    /// The engine has ended by itself.
+    /// The connection was closed.
+    Closed,
+    /// The deadline has passed.
+    Timeout,
+    /// The engine has ended by itself, with this error.
     EngineEnded(String),
 }
 
-/// The worker's side.
+/// The worker's side of the session.
 pub(super) struct ControlSession {
     channel: Channel,
     mailbox: Arc<Mailbox>,
     pub(super) log: Log,
-    /// Whether it is another control process since somebody asked.
+    /// Whether a new control process has connected since the last [`Self::take_reconnected`].
     has_reconnected: bool,
-    /// Whether there is a connection of which nobody was told that it has ended.
+    /// Whether the end of the connection is still to be reported as [`SessionInput::Closed`].
     is_disconnect_unreported: bool,
 }
 
@@ -46,7 +46,7 @@ impl ControlSession {
         Self { channel, mailbox, log, has_reconnected: false, is_disconnect_unreported: false }
     }
 
-    /// Waits for what comes next, until `deadline`, and says meanwhile what is to be said.
+    /// Waits for the next input until `deadline`, and sends pending messages meanwhile.
     pub(super) fn next(&mut self, deadline: Instant) -> SessionInput {
         loop {
             if let Some(error) = self.mailbox.end() {
@@ -61,17 +61,17 @@ impl ControlSession {
             }
             if self.is_disconnect_unreported && !self.channel.is_open() {
                 self.is_disconnect_unreported = false;
-                return SessionInput::Gone;
+                return SessionInput::Closed;
             }
             if Instant::now() >= deadline {
-                return SessionInput::Nothing;
+                return SessionInput::Timeout;
             }
             self.wait(deadline);
         }
     }
 
-    /// Hands over what is still to be said, as long as somebody reads it and until `deadline`.
-    pub(super) fn part(&mut self, deadline: Instant) {
+    /// Sends all pending messages, until `deadline` at most.
+    pub(super) fn finish(&mut self, deadline: Instant) {
         self.send_pending();
         while self.channel.has_output() && Instant::now() < deadline {
             self.wait(deadline);
@@ -79,7 +79,7 @@ impl ControlSession {
         }
     }
 
-    /// Whether there is another control process since the last time.
+    /// Whether a new control process has connected since the last call.
     pub(super) fn take_reconnected(&mut self) -> bool {
         std::mem::take(&mut self.has_reconnected)
     }
@@ -88,8 +88,8 @@ impl ControlSession {
         self.channel.is_open()
     }
 
-    pub(super) fn respond(&mut self, id: u64, respond: impl Serialize) {
-        self.channel.send(&Response { id, outcome: ResponseBody::Ok(respond) });
+    pub(super) fn respond(&mut self, id: u64, result: impl Serialize) {
+        self.channel.send(&Response { id, outcome: ResponseBody::Ok(result) });
     }
 
     pub(super) fn respond_error(&mut self, id: u64, failure: Failure) {
@@ -100,26 +100,26 @@ impl ControlSession {
         self.channel.send(event);
     }
 
-    /// What control says makes no sense.
+    /// Closes the connection after a violation of the protocol, and logs the reason.
     pub(super) fn close_with_error(&mut self, why: &str) {
         let text = format!("the connection to control is closed: {why}");
         self.log.add(LogLevel::Error, "worker", text, Instant::now());
         self.channel.close();
     }
 
-    /// Takes a new connection, if there is one.
+    /// Replaces the connection, if a new one was posted; returns whether it was.
     fn accept_channel(&mut self) -> bool {
         let Some(new) = self.mailbox.take_channel() else { return false };
         self.channel.close();
         if let Err(errno) = self.channel.replace(&new) {
-            let text = format!("a connection to control cannot be taken: {}", errno.desc());
+            let text = format!("a connection to control cannot be accepted: {}", errno.desc());
             self.log.add(LogLevel::Error, "worker", text, Instant::now());
         }
         (self.has_reconnected, self.is_disconnect_unreported) = (true, true);
         true
     }
 
-    /// Says what is to be said, as far as it is read.
+    /// Sends pending log records, as far as control reads.
     fn send_pending(&mut self) {
         while self.channel.is_open()
             && let Some(record) = self.log.next(Instant::now())
@@ -130,7 +130,7 @@ impl ControlSession {
         self.channel.flush();
     }
 
-    /// The next request that is there; one at a time.
+    /// The next complete request.
     fn read(&mut self) -> Option<ControlRequest> {
         let request = match self.channel.next() {
             Ok(None) => return None,
@@ -140,22 +140,22 @@ impl ControlSession {
         request.inspect_err(|why| self.close_with_error(why)).ok()
     }
 
-    /// Until something comes or can be said, or the other side is gone.
+    /// Waits until `deadline` for messages, room to send, or the end of the connection.
     fn wait(&mut self, deadline: Instant) {
         let left = deadline.saturating_duration_since(Instant::now());
-        // Rounded up, lest the last millisecond be spent in a loop.
+        // Rounded up, lest the thread spin during the last millisecond.
         let left = left + Duration::from_millis(1);
         let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
         let mailbox = PollFd::new(self.mailbox.as_fd(), PollFlags::POLLIN);
         let channel = PollFd::new(self.channel.as_fd(), self.channel.interest());
         let mut both = [mailbox, channel];
         let polled = if self.channel.is_open() { &mut both[..] } else { &mut both[..1] };
-        // Interrupted: whoever asked looks again.
+        // If interrupted, the caller waits again.
         poll(polled, timeout).ok();
-        let told = both[1].revents().unwrap_or(PollFlags::empty());
-        if told.contains(PollFlags::POLLIN) {
+        let events = both[1].revents().unwrap_or(PollFlags::empty());
+        if events.contains(PollFlags::POLLIN) {
             self.channel.receive();
-        } else if told.intersects(PollFlags::POLLHUP | PollFlags::POLLERR) {
+        } else if events.intersects(PollFlags::POLLHUP | PollFlags::POLLERR) {
             self.channel.close();
         }
     }

@@ -1,5 +1,5 @@
-//! What has changed since control was last told: rules that wait or are parked, interfaces,
-//! warnings. It must not know how it is told.
+//! Reports to control what has changed since the last report: the status of rules, interfaces and
+//! warnings.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
@@ -9,36 +9,36 @@ use super::messages::answers::{RuleStatusEntry, WorkerEvent};
 use super::session::ControlSession;
 use crate::relay::{Relay, SeenLinks};
 
-/// Rules in one message.
+/// The most rules in one message.
 const PIECE_RULES: usize = 500;
 
-/// What was told.
+/// What was last reported.
 pub(super) struct RuleStatusTracker {
     version: Option<u64>,
     rules: BTreeMap<String, RuleStatusEntry>,
     warnings: HashSet<String>,
-    /// The interfaces, for the one worker that tells of them.
+    /// The interfaces, in the one worker that reports them.
     links: Option<SeenLinks>,
 }
 
 impl RuleStatusTracker {
-    /// Of several workers one tells of the interfaces.
-    pub(super) fn new(relay: &Relay, tells_links: bool) -> Self {
+    /// Nothing was reported yet. `reports_links` is true in one of several workers.
+    pub(super) fn new(relay: &Relay, reports_links: bool) -> Self {
         Self {
             version: None,
             rules: BTreeMap::new(),
             warnings: HashSet::new(),
-            links: tells_links.then(|| relay.links()),
+            links: reports_links.then(|| relay.links()),
         }
     }
 
-    /// There is another control process, which knows nothing of any trouble.
-    pub(super) fn forget(&mut self) {
+    /// Forgets what was reported about rules, for a new control process.
+    pub(super) fn reset(&mut self) {
         self.version = None;
         self.rules.clear();
     }
 
-    /// Tells what is new.
+    /// Reports what has changed.
     pub(super) fn report(&mut self, relay: &Relay, session: &mut ControlSession) {
         self.report_links(relay, session);
         let version = relay.version();
@@ -52,9 +52,9 @@ impl RuleStatusTracker {
             }
         }
         let rules_in_trouble = relay.rules_in_trouble().into_iter().map(RuleStatusEntry::from);
-        let now: BTreeMap<_, _> = rules_in_trouble.map(|news| (news.id.clone(), news)).collect();
-        let news = differences(&self.rules, &now, |id| relay.has_rule(id));
-        for rules in news.chunks(PIECE_RULES) {
+        let now: BTreeMap<_, _> = rules_in_trouble.map(|entry| (entry.id.clone(), entry)).collect();
+        let changes = differences(&self.rules, &now, |id| relay.has_rule(id));
+        for rules in changes.chunks(PIECE_RULES) {
             session.send_event(&WorkerEvent::Rules { rules: rules.to_vec() });
         }
         self.rules = now;
@@ -70,20 +70,20 @@ impl RuleStatusTracker {
     }
 }
 
-/// The rules that are in another condition than before; one that is well again says nothing of
-/// any trouble.
+/// The entries of the rules whose status has changed; a rule that has recovered gets an entry
+/// without reasons.
 fn differences(
     before: &BTreeMap<String, RuleStatusEntry>,
     now: &BTreeMap<String, RuleStatusEntry>,
-    is_there: impl Fn(&str) -> bool,
+    exists: impl Fn(&str) -> bool,
 ) -> Vec<RuleStatusEntry> {
-    let new = now.iter().filter(|(id, news)| before.get(*id) != Some(news));
-    let mut differences: Vec<RuleStatusEntry> = new.map(|(_, news)| news.clone()).collect();
-    let well = before.iter().filter(|(id, _)| !now.contains_key(*id) && is_there(id));
-    differences.extend(well.map(|(id, news)| RuleStatusEntry {
+    let new = now.iter().filter(|(id, entry)| before.get(*id) != Some(entry));
+    let mut differences: Vec<RuleStatusEntry> = new.map(|(_, entry)| entry.clone()).collect();
+    let recovered = before.iter().filter(|(id, _)| !now.contains_key(*id) && exists(id));
+    differences.extend(recovered.map(|(id, entry)| RuleStatusEntry {
         id: id.clone(),
         trouble: None,
-        parked: vec![None; news.parked.len()],
+        parked: vec![None; entry.parked.len()],
     }));
     differences
 }
@@ -92,22 +92,22 @@ fn differences(
 mod tests {
     use super::*;
 
-    fn told(rules: &[(&str, Option<&str>)]) -> BTreeMap<String, RuleStatusEntry> {
-        let news = |id: &str, trouble: Option<&str>| RuleStatusEntry {
+    fn entries(rules: &[(&str, Option<&str>)]) -> BTreeMap<String, RuleStatusEntry> {
+        let entry = |id: &str, trouble: Option<&str>| RuleStatusEntry {
             id: id.to_owned(),
             trouble: trouble.map(str::to_owned),
             parked: vec![trouble.map(str::to_owned)],
         };
-        rules.iter().map(|(id, trouble)| ((*id).to_owned(), news(id, *trouble))).collect()
+        rules.iter().map(|(id, trouble)| ((*id).to_owned(), entry(id, *trouble))).collect()
     }
 
     #[test]
-    fn only_what_has_changed_is_told() {
-        let before = told(&[("same", Some("x")), ("well", Some("x")), ("gone", Some("x"))]);
-        let now = told(&[("same", Some("x")), ("other", Some("y"))]);
-        let news = differences(&before, &now, |id| id != "gone");
-        let ids: Vec<&str> = news.iter().map(|one| one.id.as_str()).collect();
+    fn only_changes_are_reported() {
+        let before = entries(&[("same", Some("x")), ("well", Some("x")), ("removed", Some("x"))]);
+        let now = entries(&[("same", Some("x")), ("other", Some("y"))]);
+        let changes = differences(&before, &now, |id| id != "removed");
+        let ids: Vec<&str> = changes.iter().map(|one| one.id.as_str()).collect();
         assert_eq!(ids, ["other", "well"]);
-        assert_eq!((&news[1].trouble, &news[1].parked), (&None, &vec![None]));
+        assert_eq!((&changes[1].trouble, &changes[1].parked), (&None, &vec![None]));
     }
 }

@@ -1,5 +1,5 @@
-//! The connection to the supervisor: a sign of life twice a second, new connections to control, and
-//! the end of this process with that of the supervisor. It must not know rules.
+//! The connection to the supervisor: sends heartbeats, receives new connections to control, and ends
+//! this process together with the supervisor.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Barrier};
@@ -15,35 +15,36 @@ use super::mailbox::Mailbox;
 use crate::error::{Error, Result};
 use crate::sys::scm_rights::{self, Received};
 
-/// How often the supervisor hears from this process; it waits for 3 s.
+/// The interval of heartbeats; the supervisor kills a worker after 3 s without one.
 const HEARTBEAT: Duration = Duration::from_millis(500);
-/// The sign of life.
+/// The heartbeat message.
 const ALIVE: &[u8] = b"P";
-/// The first byte of the message that brings a connection to control.
+/// The first byte of the message that carries a connection to control.
 const CHANNEL: u8 = b'C';
-/// All messages are shorter.
+/// An upper bound of the length of messages.
 const MESSAGE_BYTES: usize = 64;
 
-/// Starts the two threads. Nothing is read before `gate` opens: until then there are rights.
+/// Starts two threads, which send and receive. Nothing is received before `gate` opens, since the
+/// process has privileges until then.
 ///
 /// # Errors
-/// No thread.
+/// A thread cannot be started.
 pub(super) fn start(supervisor: OwnedFd, mailbox: Arc<Mailbox>, gate: Arc<Barrier>) -> Result<()> {
     let supervisor = Arc::new(supervisor);
-    let beating = supervisor.clone();
-    spawn("mcr-pulse", move || send_heartbeats(&beating))?;
+    let channel = supervisor.clone();
+    spawn("mcr-heartbeat", move || send_heartbeats(&channel))?;
     spawn("mcr-supervisor", move || {
         gate.wait();
         listen(&supervisor, &mailbox);
-        // Without a supervisor nobody would end what this process does, or have it do anything.
+        // Without a supervisor no process could control or end this one.
         std::process::exit(0);
     })
 }
 
-/// A thread that signals do not interrupt.
+/// Starts a thread with all signals blocked.
 ///
 /// # Errors
-/// No thread.
+/// The thread cannot be started.
 pub(super) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<()> {
     let run = move || {
         SigSet::all().thread_block().ok();
@@ -55,13 +56,14 @@ pub(super) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(
 
 fn send_heartbeats(supervisor: &OwnedFd) {
     loop {
-        // A supervisor that sleeps has enough of them; that it is gone, the other thread learns.
+        // Errors are harmless: a full queue holds enough heartbeats, and the other thread notices
+        // the end of the supervisor.
         scm_rights::send(supervisor.as_fd(), ALIVE, None, MsgFlags::MSG_DONTWAIT).ok();
         thread::sleep(HEARTBEAT);
     }
 }
 
-/// Returns when the supervisor is gone.
+/// Receives messages until the supervisor has ended.
 fn listen(supervisor: &OwnedFd, mailbox: &Mailbox) {
     let mut room = [0; MESSAGE_BYTES];
     loop {
@@ -73,7 +75,7 @@ fn listen(supervisor: &OwnedFd, mailbox: &Mailbox) {
         match scm_rights::receive(supervisor.as_fd(), &mut room, MsgFlags::MSG_DONTWAIT) {
             Ok(Received { len: 0, .. }) => return,
             Ok(Received { fd: Some(fd), .. }) if room[0] == CHANNEL => mailbox.post_channel(fd),
-            // The supervisor says nothing else to this version.
+            // This version knows no other messages.
             Ok(_) => {}
             Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {}
             Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {}

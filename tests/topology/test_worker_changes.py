@@ -39,7 +39,7 @@ def test_a_change_has_two_phases(
         assert control.ask("abort") == {}
         assert control.ask("abort") == {}
         assert control.ask("hello")["rules"] == [first["id"]]
-        with pytest.raises(WorkerRefusal, match="nothing is open"):
+        with pytest.raises(WorkerRefusal, match="no change is prepared"):
             control.ask("commit")
         sender.send(datagrams)
         receiver.expect(datagrams + datagrams)
@@ -134,7 +134,7 @@ def test_a_change_without_a_decision_is_aborted(lab: Lab) -> None:
             control = worker.connect()
             control.prepare(1, resolved(lab, RULE), whole=True)
             assert "239.1.60.1" in lab.relay.ip("maddress", "show", "dev", "in0")
-            assert "nobody decided" in control.wait_for_event("log", 12.0)["text"]
+            assert "no decision arrived" in control.wait_for_event("log", 12.0)["text"]
             assert "239.1.60.1" not in lab.relay.ip("maddress", "show", "dev", "in0")
-            with pytest.raises(WorkerRefusal, match="nothing is open"):
+            with pytest.raises(WorkerRefusal, match="no change is prepared"):
                 control.ask("commit")

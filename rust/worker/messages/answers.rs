@@ -1,10 +1,10 @@
-//! What a worker says: answers and events, as JSON. It must not know when.
+//! Messages of a worker: responses and events, as JSON.
 
 use super::LogLevel;
 use super::failure::Failure;
 use crate::relay::{LinkChange, RuleStatus};
 
-/// An answer.
+/// The response to a request.
 #[derive(serde::Serialize)]
 pub(in crate::worker) struct Response<T> {
     pub(in crate::worker) id: u64,
@@ -12,7 +12,7 @@ pub(in crate::worker) struct Response<T> {
     pub(in crate::worker) outcome: ResponseBody<T>,
 }
 
-/// How it went.
+/// The result of a request.
 #[derive(serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(in crate::worker) enum ResponseBody<T> {
@@ -20,11 +20,11 @@ pub(in crate::worker) enum ResponseBody<T> {
     Error(Failure),
 }
 
-/// Nothing more to say.
+/// The empty result of a successful request.
 #[derive(serde::Serialize)]
 pub(in crate::worker) struct Done {}
 
-/// Who this is.
+/// The worker's identity and rules.
 #[derive(serde::Serialize)]
 pub(in crate::worker) struct Hello<'a> {
     pub(in crate::worker) protocol: u32,
@@ -35,13 +35,13 @@ pub(in crate::worker) struct Hello<'a> {
     pub(in crate::worker) rules: Vec<&'a str>,
 }
 
-/// What is followed now.
+/// The result of a commit.
 #[derive(serde::Serialize)]
 pub(in crate::worker) struct Committed {
     pub(in crate::worker) revision: u64,
 }
 
-/// What is told without being asked for.
+/// A message that is not a response.
 #[derive(serde::Serialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
 pub(in crate::worker) enum WorkerEvent<'a> {
@@ -51,7 +51,7 @@ pub(in crate::worker) enum WorkerEvent<'a> {
     Engine { error: &'a str },
 }
 
-/// What keeps a rule from working now.
+/// Why a rule cannot receive or send now; without reasons if it can.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub(in crate::worker) struct RuleStatusEntry {
     pub(in crate::worker) id: String,
@@ -91,7 +91,7 @@ mod tests {
         assert_eq!(json(&Response { id: 4, outcome }), refused);
         assert_eq!(json(&WorkerEvent::Engine { error: "x" }), r#"{"event":"engine","error":"x"}"#);
         let log = WorkerEvent::Log { level: LogLevel::Warning, facility: "worker", text: "y" };
-        let told = r#"{"event":"log","level":"warning","facility":"worker","text":"y"}"#;
-        assert_eq!(json(&log), told);
+        let expected = r#"{"event":"log","level":"warning","facility":"worker","text":"y"}"#;
+        assert_eq!(json(&log), expected);
     }
 }

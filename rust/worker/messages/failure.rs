@@ -1,11 +1,11 @@
-//! Why a request was refused, in the kinds that control distinguishes.
+//! The reason why a request failed, with a kind for control.
 
 use std::fmt::Display;
 
 use crate::error::Error;
 use crate::relay::ChangeError;
 
-/// Why something is refused.
+/// Why a request failed.
 #[derive(Debug, serde::Serialize)]
 pub(in crate::worker) struct Failure {
     kind: FailureKind,
@@ -24,13 +24,13 @@ enum FailureKind {
 }
 
 impl Failure {
-    /// One rule is wrong.
+    /// A rule is invalid.
     pub(in crate::worker) fn of_rule(id: &str, text: impl Display) -> Self {
         let (rule, message) = (Some(id.to_owned()), text.to_string());
         Self { kind: FailureKind::Rule, rule, message }
     }
 
-    /// What is asked for is not possible now.
+    /// The request is not possible now.
     pub(in crate::worker) fn of_request(text: &str) -> Self {
         Self { kind: FailureKind::Rule, rule: None, message: text.to_owned() }
     }
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refusals_have_a_kind() {
+    fn each_error_has_its_kind() {
         let os = |errno| Error::os("a", "b", std::io::Error::from_raw_os_error(errno));
         for (error, kind) in [
             (Error::Permission(String::new()), FailureKind::Rights),

@@ -1,8 +1,8 @@
 //! The messages between a worker and control, as JSON.
 //!
 //! ```text
-//! requests  what control asks for     answers  responses and events
-//! failure   why a request was refused
+//! requests  requests of control       answers  responses and events
+//! failure   why a request failed
 //! ```
 
 use serde::{Deserialize, Serialize};

@@ -6,41 +6,43 @@ use super::LogLevel;
 use super::failure::Failure;
 use crate::spec::RuleSpec;
 
-/// Outputs of a rule, so that what is said of one fits into a message.
+/// The most outputs of a rule, so that its status fits into a message.
 const OUTPUTS: usize = 16_384;
-/// Letters of a rule's id.
+/// The longest id of a rule, in bytes.
 const ID_BYTES: usize = 64;
 
-/// A request. Numbers are the asker's and come back with the answer.
+/// A request. The response carries its id.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "do", rename_all = "lowercase", deny_unknown_fields)]
 pub(in crate::worker) enum ControlRequest {
-    /// Who is there?
+    /// Report the worker's identity and rules.
     Hello { id: u64 },
-    /// Open what these rules need.
+    /// Open all sockets for a change.
     Prepare { id: u64, revision: u64, whole: bool, remove: Vec<String>, add: Vec<RuleSpec> },
-    /// Swap to what is open.
+    /// Apply the prepared change.
     Commit { id: u64 },
-    /// Close it again.
+    /// Abandon the prepared change.
     Abort { id: u64 },
-    /// End the engine.
+    /// Stop the engine.
     Stop { id: u64 },
-    /// Tell what is at least as grave.
+    /// Send log records of this severity and above.
     Log { id: u64, level: LogLevel },
 }
 
 impl ControlRequest {
+    /// Parses a message.
+    ///
     /// # Errors
-    /// A sentence that says what is wrong.
+    /// The reason, in a sentence.
     pub(in crate::worker) fn parse(message: &[u8]) -> Result<Self, String> {
         serde_json::from_slice(message).map_err(|error| error.to_string())
     }
 }
 
-/// Checks a rule before the relay gets it: control reads what strangers write.
+/// Checks a rule before the relay gets it: control is not trusted, since it reads what clients send.
 ///
 /// # Errors
-/// What it says cannot be.
+/// An invalid value.
 pub(in crate::worker) fn check(spec: &RuleSpec) -> Result<(), Failure> {
     let RuleSpec { id, outputs, .. } = spec;
     if id.is_empty() || id.len() > ID_BYTES {
@@ -91,7 +93,7 @@ pub(in crate::worker) mod tests {
     }
 
     #[test]
-    fn a_rule_is_what_control_resolved() {
+    fn rules_are_parsed() {
         let rule = spec(&[]).unwrap();
         assert_eq!((rule.id.as_str(), rule.enabled, rule.input.group_bits), ("a", true, 4));
         let output = &rule.outputs[0];
@@ -110,7 +112,7 @@ pub(in crate::worker) mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_rule_is_refused() {
+    fn invalid_rules_are_refused() {
         for (from, to) in [
             ("\"id\":\"a\"", "\"id\":\"\""),
             ("\"last_port\":5002", "\"last_port\":5000"),
@@ -143,7 +145,7 @@ pub(in crate::worker) mod tests {
     }
 
     #[test]
-    fn what_is_no_request_is_refused() {
+    fn invalid_requests_are_refused() {
         for (from, to) in [
             ("\"do\":\"prepare\"", "\"do\":\"format\""),
             ("\"id\":2,", ""),

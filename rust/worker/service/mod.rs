@@ -1,5 +1,5 @@
-//! What a worker does for control, request by request. Whatever control says or does not say, the
-//! engine goes on.
+//! Executes control's requests in a worker. The engine keeps relaying whatever control sends, or if
+//! it sends nothing.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,33 +13,34 @@ use super::session::{ControlSession, SessionInput};
 use super::status::RuleStatusTracker;
 use crate::relay::{Prepared, Relay, RuleChange};
 
-/// The version of what is said over the channel.
+/// The version of the protocol with control.
 const PROTOCOL: u32 = 1;
-/// How long everything may be open for a change that nobody decides.
+/// The time after which a prepared change without a decision is abandoned.
 const DECISION: Duration = Duration::from_secs(10);
-/// How long control has to read why this process ends.
+/// The time that control has to read why this process ends.
 const FAREWELL: Duration = Duration::from_millis(500);
 
 /// The main thread of a worker.
 pub(super) struct Service {
     relay: Arc<Relay>,
     session: ControlSession,
-    /// Of the last change; 0 before the first.
+    /// The revision of the last change; 0 before the first.
     revision: u64,
     status: RuleStatusTracker,
     page: PagePublisher,
     number: u16,
-    /// Whether all is here again that a process before had; else it waits to be claimed.
+    /// Whether all rules were received since the start, so that what a predecessor left and this
+    /// process did not claim was released.
     is_settled: bool,
 }
 
-/// How a change is decided: what is to be answered, to whom.
+/// The decision about a prepared change, with the id of the request to answer.
 enum Decision {
     Commit(u64),
     Abort(Option<u64>),
 }
 
-/// What a worker says of itself beside its relay.
+/// The number and revision of a worker, for its hello.
 #[derive(Clone, Copy)]
 struct Identity {
     number: u16,
@@ -61,17 +62,17 @@ impl Service {
         Self { relay, session, revision: 0, status, page, number, is_settled: false }
     }
 
-    /// Serves control until the engine ends by itself; says why it did.
+    /// Serves control until the engine ends by itself; returns its error.
     pub(super) fn run(mut self) -> String {
         let mut tick = Instant::now();
         loop {
             match self.session.next(tick) {
                 SessionInput::Request(request) => self.serve(request),
                 SessionInput::EngineEnded(error) => return self.end(error),
-                SessionInput::Replaced | SessionInput::Gone | SessionInput::Nothing => {}
+                SessionInput::Replaced | SessionInput::Closed | SessionInput::Timeout => {}
             }
             if self.session.take_reconnected() {
-                self.status.forget();
+                self.status.reset();
             }
             if Instant::now() >= tick {
                 self.report_status();
@@ -88,7 +89,7 @@ impl Service {
                 self.prepare(id, revision, &change);
             }
             ControlRequest::Commit { id } => {
-                self.session.respond_error(id, Failure::of_request("nothing is open"))
+                self.session.respond_error(id, Failure::of_request("no change is prepared"))
             }
             ControlRequest::Abort { id } => self.session.respond(id, Done {}),
             ControlRequest::Stop { id } => {
@@ -106,7 +107,7 @@ impl Service {
         }
     }
 
-    /// Opens what a change needs, and makes it when control says so.
+    /// Prepares a change, waits for the decision of control, and applies it if that is a commit.
     fn prepare(&mut self, id: u64, revision: u64, change: &RuleChange<'_>) {
         if let Err(failure) = change.put.iter().try_for_each(check) {
             return self.session.respond_error(id, failure);
@@ -116,18 +117,18 @@ impl Service {
         let mut decision = None;
         let changed = relay.apply(change, |prepared| {
             session.respond(id, Done {});
-            let made = decide(session, prepared, own, relay);
-            let is_agreed = matches!(made, Decision::Commit(_));
-            decision = Some(made);
-            is_agreed
+            let received = await_decision(session, prepared, own, relay);
+            let is_commit = matches!(received, Decision::Commit(_));
+            decision = Some(received);
+            is_commit
         });
         match (changed, decision) {
             (Ok(true), Some(Decision::Commit(id))) => {
                 self.revision = revision;
                 self.adopt(id, change.whole);
             }
-            (_, Some(Decision::Abort(asker))) => {
-                if let Some(id) = asker {
+            (_, Some(Decision::Abort(request))) => {
+                if let Some(id) = request {
                     self.session.respond(id, Done {});
                 }
             }
@@ -135,7 +136,7 @@ impl Service {
                 self.session.respond_error(id, refusal.into());
             }
             (Err(refusal), None) => self.session.respond_error(id, refusal.into()),
-            // A change is made when it is agreed to, and asked about before it is made.
+            // Impossible: `apply` returns true if and only if the decision was a commit.
             (Ok(_), None) | (Ok(false), Some(Decision::Commit(_))) => {}
         }
     }
@@ -144,16 +145,16 @@ impl Service {
         if whole && !self.is_settled {
             self.is_settled = true;
             if let Err(error) = self.relay.settle() {
-                let text = format!("what was not claimed is still held: {error}");
+                let text = format!("unclaimed sockets and counters are not released: {error}");
                 self.session.log.add(LogLevel::Warning, "worker", text, Instant::now());
             }
         }
         self.relay.publish_alive();
         if whole {
-            // A process that follows another shows what was missed between the two.
+            // Shows the frames that were lost between a predecessor and this process.
             self.page.publish_kernel_drops(&self.relay);
         }
-        // First, so that control can say of a new rule at once what it waits for.
+        // Before the answer, so that control's answer to the client includes why new rules wait.
         self.report_status();
         self.session.respond(id, Committed { revision: self.revision });
     }
@@ -166,13 +167,13 @@ impl Service {
     fn end(mut self, error: String) -> String {
         self.session.send_event(&WorkerEvent::Engine { error: &error });
         let deadline = Instant::now() + FAREWELL;
-        self.session.part(deadline);
+        self.session.finish(deadline);
         error
     }
 }
 
-/// Waits for the word on a change that is open; all that reads goes on meanwhile.
-fn decide(
+/// Waits for the decision about a prepared change; serves requests that only read meanwhile.
+fn await_decision(
     session: &mut ControlSession,
     prepared: &Prepared<'_>,
     own: Identity,
@@ -194,16 +195,16 @@ fn decide(
                 set_level(session, id, level)
             }
             SessionInput::Request(ControlRequest::Prepare { .. } | ControlRequest::Stop { .. }) => {
-                session.close_with_error("a change was to be decided");
+                session.close_with_error("expected the decision about a change");
                 return Decision::Abort(None);
             }
-            SessionInput::Nothing if Instant::now() < deadline => {}
-            SessionInput::Nothing => {
-                let text = "a change was given up: nobody decided it for 10 s".to_owned();
+            SessionInput::Timeout if Instant::now() < deadline => {}
+            SessionInput::Timeout => {
+                let text = "a change was abandoned: no decision arrived for 10 s".to_owned();
                 session.log.add(LogLevel::Warning, "worker", text, Instant::now());
                 return Decision::Abort(None);
             }
-            SessionInput::Replaced | SessionInput::Gone | SessionInput::EngineEnded(_) => {
+            SessionInput::Replaced | SessionInput::Closed | SessionInput::EngineEnded(_) => {
                 return Decision::Abort(None);
             }
         }

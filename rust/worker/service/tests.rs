@@ -1,4 +1,4 @@
-//! A worker's main thread, without the process around it.
+//! The main thread of a worker, in a thread of the test process.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -9,7 +9,7 @@ use crate::relay::{Ingress, Settings};
 use crate::sockets::testnet::in_namespace;
 use crate::worker::mailbox::Mailbox;
 
-/// The service, control's end of its connection, and the mailbox.
+/// A service, control's end of its connection, and its mailbox.
 fn service() -> (Service, UnixStream, Arc<Mailbox>) {
     let relay = Arc::new(Relay::new(Settings::new(Ingress::Udp, 1 << 20)).unwrap());
     let mailbox = Arc::new(Mailbox::new().unwrap());
@@ -25,7 +25,7 @@ fn frame(text: &str) -> Vec<u8> {
     [&length[..], text.as_bytes()].concat()
 }
 
-fn heard(far: &mut UnixStream) -> String {
+fn read_frame(far: &mut UnixStream) -> String {
     let mut length = [0; 4];
     far.read_exact(&mut length).unwrap();
     let mut text = vec![0; u32::from_le_bytes(length) as usize];
@@ -34,14 +34,14 @@ fn heard(far: &mut UnixStream) -> String {
 }
 
 #[test]
-fn the_end_of_the_engine_is_told_and_is_the_end() {
+fn the_end_of_the_engine_is_reported_and_ends_the_service() {
     in_namespace(|| {
         let (service, mut far, mailbox) = service();
         far.write_all(&frame(r#"{"id":9,"do":"abort"}"#)).unwrap();
         let thread = std::thread::spawn(move || service.run());
-        assert_eq!(heard(&mut far), r#"{"id":9,"ok":{}}"#);
+        assert_eq!(read_frame(&mut far), r#"{"id":9,"ok":{}}"#);
         mailbox.post_end("a panic".to_owned());
-        assert_eq!(heard(&mut far), r#"{"event":"engine","error":"a panic"}"#);
+        assert_eq!(read_frame(&mut far), r#"{"event":"engine","error":"a panic"}"#);
         assert_eq!(thread.join().unwrap(), "a panic");
     });
 }
