@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-PULSE_S = 0.2
+HEARTBEAT_S = 0.2
 SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 _PR_SET_PDEATHSIG = 1
 
@@ -75,7 +75,7 @@ def fake_worker(told: dict[str, Any]) -> int:
         return int(crash.read_text())
     supervisor_channel = socket.socket(fileno=told["supervisor_channel"])
     broker = socket.socket(fileno=told["broker"])
-    threading.Thread(target=_pulse, args=(supervisor_channel,), daemon=True).start()
+    threading.Thread(target=_send_heartbeats, args=(supervisor_channel,), daemon=True).start()
     while True:
         content, passed, _, _ = socket.recv_fds(supervisor_channel, 64, 4)
         if not content:
@@ -90,10 +90,10 @@ def fake_worker(told: dict[str, Any]) -> int:
         ).start()
 
 
-def _pulse(supervisor_channel: socket.socket) -> None:
+def _send_heartbeats(supervisor_channel: socket.socket) -> None:
     while True:
         supervisor_channel.send(b"P")
-        time.sleep(PULSE_S)
+        time.sleep(HEARTBEAT_S)
 
 
 def _handle_control(
@@ -129,7 +129,7 @@ class FakeControl:
         """Send two heartbeats a second and answer messages, until the end."""
         while self.serving:
             self.supervisor_channel.send(b"P")
-            for key, _ in self.selector.select(PULSE_S):
+            for key, _ in self.selector.select(HEARTBEAT_S):
                 key.data()
         return 0
 

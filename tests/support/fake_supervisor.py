@@ -47,7 +47,7 @@ class FakeSupervisor:
         self.keeps = 0
         self.config: bytes | None = None
         self.restarts: list[int] = []
-        self.pulses = 0
+        self.heartbeats = 0
         self.ready = threading.Event()
         self.shutdown_asked = threading.Event()
         self.drained = threading.Event()
@@ -224,7 +224,7 @@ class FakeSupervisor:
     ) -> None:
         kind = message[:1]
         if kind == b"P":
-            self.pulses += 1
+            self.heartbeats += 1
         elif kind == b"Y":
             self.rules = int.from_bytes(message[1:], "little")
             self.ready.set()
