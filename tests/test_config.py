@@ -129,9 +129,9 @@ def test_a_plan_changes_nothing_until_it_is_committed() -> None:
     )
     assert [str(rule) for rule in rule_set.rules] == [PLAIN]
     rule_set.commit(plan)
-    assert rule_set.rules == plan.added
+    assert rule_set.rules == tuple(step.after.rule for step in plan.steps)
     assert len(rule_set) == 1
-    assert plan.added[0].id in rule_set
+    assert plan.added[0] in rule_set
     assert plan.removed[0] not in rule_set
     assert len(plan.resolved) == 1
 
@@ -180,7 +180,7 @@ def test_a_kept_rule_stays_as_it_is(again: list[str], problem: Problem) -> None:
     keep = [rule.id for rule in rule_set.rules]
     other = "239.1.1.9%eth0:1,name=b to 192.0.2.7:1"
     plan = rule_set.plan(HOST, add=[PLAIN, other], keep=keep)
-    assert [str(rule) for rule in plan.added] == [other]
+    assert [str(step.after.rule) for step in plan.steps] == [other]
     rule_set.commit(plan)
     assert [rule.name for rule in rule_set.rules] == ["a", "b"]
     with pytest.raises(RuleError) as caught:

@@ -155,7 +155,7 @@ def test_only_new_rules_are_sent() -> None:
     book = book_of(ONE, TWO)
     renamed = ONE.replace("name=one", "name=uno")
     draft = book.replace(read_entries([renamed, THREE, TWO], enabled=True), HostResolver())
-    assert draft.send == (IDS[THREE],)
+    assert draft.sent == (IDS[THREE],)
     assert draft.changed == {IDS[ONE]: "replaced"}
     assert (draft.kept, draft.removed) == ((IDS[TWO],), ())
     before = book.rules[IDS[TWO]]
@@ -187,7 +187,7 @@ def test_another_order_is_a_change() -> None:
     book = book_of(ONE, TWO)
     assert not book.replace(read_entries([ONE, TWO], enabled=True), HostResolver()).moves
     draft = book.replace(read_entries([TWO, ONE], enabled=True), HostResolver())
-    assert (draft.moves, draft.send, draft.revision) == (True, (), 2)
+    assert (draft.moves, draft.sent, draft.revision) == (True, (), 2)
 
 
 def test_unknown_rules() -> None:
@@ -213,12 +213,12 @@ def test_a_host_with_another_address_keeps_its_place() -> None:
     book.commit(book.add(read_entries([named, TWO], enabled=False), known))
     moved = {HostName("a.example", 0): (ip_address("192.0.2.8"),)}
     draft = book.follow(moved, HostResolver(known=moved))
-    (follower,) = draft.send
+    (follower,) = draft.sent
     assert draft.changed == {follower: "replaced"}
     book.commit(draft)
     assert list(book.rules) == [follower, IDS[TWO]]
     assert not book.rules[follower].enabled
-    assert b"192.0.2.8" in book.rules[follower].tail
+    assert b"192.0.2.8" in book.rules[follower].members
     assert book.answers == moved
 
 
@@ -257,9 +257,9 @@ def test_a_host_name_that_resolves_later() -> None:
     assert not book.finish(HostResolver()).moves
     known = {HostName("studio.example", 0): (ip_address("192.0.2.7"),)}
     draft = book.finish(HostResolver(known=known))
-    assert draft.send == (waiting.rule.id,)
+    assert draft.sent == (waiting.rule.id,)
     book.commit(draft)
-    assert (book.unfinished, book.answers) == ([], known)
+    assert (book.unfinished, book.answers) == ((), known)
     assert book.order == (waiting.rule.id, IDS[ONE])
 
 
@@ -273,7 +273,7 @@ def test_a_rule_that_does_not_fit_is_set_aside() -> None:
     assert "tun0 has multicast disabled" in book.aside[waits].why
     assert len(book.lines) == 2
     draft = book.enable(["late"], enabled=False)
-    assert (draft.send, draft.changed) == ((), {waits: "disabled"})
+    assert (draft.sent, draft.changed) == ((), {waits: "disabled"})
     book.commit(draft)
     assert not book.retry([waits], HostResolver()).moves
     draft = book.remove(["late"])

@@ -8,6 +8,7 @@ from collections.abc import Container, Hashable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from ..errors import FieldPath, Problem, RuleError
+from .active_rule import ActiveRule
 from .copy_key import CopyKey, copy_key
 from .cycles import cycles
 from .fields import Address, ProblemCollector
@@ -18,7 +19,7 @@ from .memberships import MembershipCounts
 from .model import Rule
 from .precedence import Precedence, Rank, rank
 from .resolver import RuleResolver
-from .rule_index import IndexedRule, RuleIndex
+from .rule_index import RuleIndex
 from .spec import ResolvedInput, ResolvedOutput, ResolvedRule
 
 _NAME: FieldPath = ("name",)
@@ -29,7 +30,7 @@ class Proposal:
 
     def __init__(
         self,
-        running: Mapping[str, IndexedRule],
+        running: Mapping[str, ActiveRule],
         indexes: RuleIndex,
         host: LocalHost,
         resolver: RuleResolver,
@@ -48,7 +49,8 @@ class Proposal:
         self.check = ProblemCollector()
         self.warnings: list[Problem] = []
         self.removed: dict[str, None] = {}
-        self.entries: dict[str, IndexedRule] = {}
+        self.entries: dict[str, ActiveRule] = {}
+        self.kept: list[str] = []
         self._running = running
         self._indexes = indexes
         self._host = host
@@ -94,11 +96,13 @@ class Proposal:
         self._check_id(rule, check)
         if rule.name is not None:
             self._claim(rule.name, self._holder(rule.name), rule_id, check, _NAME)
+        if is_kept:
+            self.kept.append(rule_id)
         if resolved is not None:
             resolved = self._as_known(resolved)
             self._claim_copies(resolved, rule_id, check)
             self._check_interface(resolved.input, check)
-            entry = self.entries[rule_id] = IndexedRule.of(rule, resolved)
+            entry = self.entries[rule_id] = ActiveRule.of(rule, resolved)
             if (much := self._memberships.add(resolved.input)) and not self._host.is_loopback(
                 resolved.input.device
             ):
@@ -197,7 +201,7 @@ class Proposal:
                 return holder
         return None
 
-    def _entry(self, rule_id: str) -> IndexedRule | None:
+    def _entry(self, rule_id: str) -> ActiveRule | None:
         running = self._running.get(rule_id) if rule_id not in self.removed else None
         return self.entries.get(rule_id, running)
 

@@ -5,63 +5,20 @@ another interface while rules run. `proposal` checks a change against the indexe
 """
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator
-from dataclasses import dataclass, replace
-from typing import Self
+from collections.abc import Hashable, Iterable
+from dataclasses import replace
 
-from .copy_key import copy_key
-from .loops import FlowKey, ListenerIndex, listener_flows
+from .active_rule import ActiveRule, DeviceResolver
+from .loops import ListenerIndex
 from .memberships import MembershipCounts
-from .model import Rule
 from .precedence import Precedence
-from .spec import ResolvedInput, ResolvedRule
-
-DeviceResolver = Callable[[str], str]
-"""Returns the kernel name of an interface for its name in a rule."""
-
-
-@dataclass(frozen=True, slots=True)
-class IndexedRule:
-    """A rule with its keys in the indexes."""
-
-    id: str
-    rule: Rule
-    resolved: ResolvedRule
-    claims: tuple[Hashable, ...]
-    """Keys that must be unique: the name, and the key of each copy."""
-    flows: tuple[FlowKey, ...]
-    """The flow keys of the input."""
-
-    @classmethod
-    def of(cls, rule: Rule, resolved: ResolvedRule) -> Self:
-        """Compute the keys of a rule."""
-        rule_input = resolved.input
-        sources = rule_input.sources or (None,)
-        outputs = [output for output in resolved.outputs if output.is_resolved]
-        copies = (copy_key(rule_input, source, output) for output in outputs for source in sources)
-        name = () if rule.name is None else (rule.name,)
-        return cls(resolved.id, rule, resolved, (*name, *copies), tuple(listener_flows(rule_input)))
-
-    def with_devices(self, device: DeviceResolver) -> Self:
-        """The same rule with the current kernel names of its interfaces."""
-        rule_input, outputs = self.resolved.input, self.resolved.outputs
-        resolved = replace(
-            self.resolved,
-            input=replace(rule_input, device=device(rule_input.interface)),
-            outputs=tuple(replace(output, device=device(output.interface)) for output in outputs),
-        )
-        return self.of(self.rule, resolved)
-
-    def interfaces(self) -> Iterator[tuple[str, str]]:
-        """The names of its interfaces in the rule, each with its kernel name."""
-        yield self.resolved.input.interface, self.resolved.input.device
-        yield from ((output.interface, output.device) for output in self.resolved.outputs)
+from .spec import ResolvedInput
 
 
 class RuleIndex:
     """The rules by claims, listeners, memberships and precedence."""
 
-    def __init__(self, entries: Iterable[IndexedRule] = ()) -> None:
+    def __init__(self, entries: Iterable[ActiveRule] = ()) -> None:
         """Index these rules."""
         self.claims: dict[Hashable, str] = {}
         self.listeners = ListenerIndex()
@@ -72,7 +29,7 @@ class RuleIndex:
         for entry in entries:
             self.add(entry)
 
-    def add(self, entry: IndexedRule) -> None:
+    def add(self, entry: ActiveRule) -> None:
         """Add a rule."""
         self.claims.update(dict.fromkeys(entry.claims, entry.id))
         self.listeners.add(entry.flows, entry.id)
@@ -82,7 +39,7 @@ class RuleIndex:
             self._devices[name] = device
             self._uses[name] += 1
 
-    def remove(self, entry: IndexedRule) -> None:
+    def remove(self, entry: ActiveRule) -> None:
         """Undo one `add`."""
         for claim in entry.claims:
             # Two rules may share a claim if their interface names became equal later.

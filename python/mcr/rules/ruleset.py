@@ -1,24 +1,28 @@
-"""The set of running rules with its indexes, and changes of it: planned, then committed.
+"""The set of running rules, and changes of it: planned, then committed.
 
-A change is checked in `proposal`, each rule of it in `resolver`. No socket is opened here.
+Owns what a change makes of each rule: whether it is added, removed, changed or kept, enabled or
+not, sent to the engine, and where it stands; also which rules are unfinished, and the addresses of
+host names in use. A change is checked in `proposal`, each rule of it in `resolver`. No socket is
+opened here.
 """
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import starmap
-from typing import Self
+from types import MappingProxyType
 
 from ..choices import Ingress
-from ..errors import Problem
-from .hostnames import HostResolver
+from .active_rule import ActiveRule, RuleStep, RuleTurn
+from .hostnames import HostName, HostResolver, ResolvedHosts, uses
 from .local_host import Interface, LocalHost
 from .model import Rule
 from .proposal import Proposal
 from .resolver import RuleResolver
-from .rule_index import IndexedRule, RuleIndex
+from .rule_index import RuleIndex
 from .spec import ResolvedInput, ResolvedRule
 
 __all__ = ["Interface", "Resolution", "RulePlan", "RuleSet", "resolve"]
+
+_AS_BEFORE: Mapping[str, bool] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,48 +48,65 @@ def resolve(
 
 @dataclass(frozen=True, slots=True)
 class RulePlan:
-    """A change that `RuleSet.plan` has checked and `RuleSet.commit` makes."""
+    """A change that `RuleSet` has checked and `RuleSet.commit` makes."""
 
+    steps: tuple[RuleStep, ...]
+    """The rules that the change adds or resolves again, in the given order."""
     removed: tuple[str, ...]
-    """Ids of the removed rules."""
-    added: tuple[Rule, ...]
-    """The added rules, in the given order."""
-    resolved: tuple[ResolvedRule, ...]
-    """The same for the native core, in the same order."""
+    """Ids of the rules that are no longer in the set afterwards."""
+    kept: tuple[str, ...]
+    """Ids of the given rules that stay as they are."""
     warnings: tuple[str, ...]
-    _entries: tuple[IndexedRule, ...] = field(repr=False)
+    answers: ResolvedHosts
+    """The addresses of the host names in use afterwards."""
+    in_place: bool
+    """Whether resolved rules keep their place in the order; otherwise they follow the others."""
     _revision: int = field(repr=False)
+    order: tuple[str, ...] | None = None
+    """The ids of all rules in their order afterwards; None leaves it to `in_place`."""
 
-    @classmethod
-    def _of(
-        cls,
-        revision: int,
-        entries: Iterable[IndexedRule],
-        removed: Iterable[str] = (),
-        warnings: Iterable[Problem] = (),
-    ) -> Self:
-        added = tuple(entries)
-        return cls(
-            removed=tuple(removed),
-            added=tuple(entry.rule for entry in added),
-            resolved=tuple(entry.resolved for entry in added),
-            warnings=tuple(map(str, warnings)),
-            _entries=added,
-            _revision=revision,
-        )
+    @property
+    def added(self) -> tuple[str, ...]:
+        """Ids of the new rules."""
+        return tuple(after.id for before, after in self.steps if before is None)
+
+    @property
+    def changed(self) -> Mapping[str, RuleTurn]:
+        """The rules that stay and are different afterwards, by id."""
+        turns = ((step.after.id, step.turn) for step in self.steps)
+        return {rule_id: turn for rule_id, turn in turns if turn is not None}
+
+    @property
+    def fresh(self) -> tuple[RuleStep, ...]:
+        """The steps that change something, if only what is known of the host."""
+        return tuple(step for step in self.steps if step.before is not step.after)
+
+    @property
+    def sent(self) -> tuple[ActiveRule, ...]:
+        """The rules that the engine must have again, or for the first time."""
+        return tuple(step.after for step in self.steps if step.is_sent)
+
+    @property
+    def resolved(self) -> tuple[ResolvedRule, ...]:
+        """The rules that the change adds or resolves again, for the native core."""
+        return tuple(step.after.resolved for step in self.steps)
 
 
 class RuleSet:
     """The running rules with indexes, so that a change costs time for itself, not for all rules.
 
-    Only the search for loops looks further: along the rules that the added ones feed. It is not
-    thread-safe: threads that share it hold a lock from `plan` to `commit`.
+    Only the search for loops looks further, along the rules that the added ones feed, and host
+    names are collected from all rules if there are any. It is not thread-safe: threads that share
+    it hold a lock from a plan to its commit.
     """
 
     def __init__(self, ingress: Ingress) -> None:
         """Starts empty."""
+        self.answers: ResolvedHosts = {}
+        """The addresses of the host names in use; replaced, never changed."""
         self._ingress: Ingress = ingress
-        self._entries: dict[str, IndexedRule] = {}
+        self._entries: dict[str, ActiveRule] = {}
+        self._unfinished: dict[str, None] = {}
         self._indexes = RuleIndex()
         self._revision = 0
         self._committed: RulePlan | None = None
@@ -95,6 +116,20 @@ class RuleSet:
     def rules(self) -> tuple[Rule, ...]:
         """The running rules, oldest first."""
         return tuple(self)
+
+    @property
+    def active(self) -> tuple[ActiveRule, ...]:
+        """The running rules with their state, oldest first."""
+        return tuple(self._entries.values())
+
+    @property
+    def unfinished(self) -> tuple[ActiveRule, ...]:
+        """The rules to resolve again, as something was unknown that no engine sees; for any thread.
+
+        That is a host name, or the kind of an input address that this host does not have.
+        """
+        entries = map(self._entries.get, tuple(self._unfinished))
+        return tuple(entry for entry in entries if entry is not None)
 
     def __iter__(self) -> Iterator[Rule]:
         """The running rules, oldest first."""
@@ -114,6 +149,10 @@ class RuleSet:
             return rule.id if rule.id in self._entries else None
         return rule if rule in self._entries else self._indexes.claims.get(rule)
 
+    def before(self, rule_input: ResolvedInput) -> Iterable[str]:
+        """The more specific rules that match a part of an input's datagrams; for any thread."""
+        return self._indexes.more_specific(rule_input)
+
     def plan(
         self,
         interfaces: Iterable[Interface],
@@ -121,18 +160,23 @@ class RuleSet:
         remove: Iterable[str] = (),
         add: Iterable[Rule | str] = (),
         keep: Container[str] = (),
+        enabled: Mapping[str, bool] = _AS_BEFORE,
         names: HostResolver | None = None,
         follows: bool = True,
+        in_place: bool = False,
     ) -> RulePlan:
         """Checks a change without making it; the removed rules no longer count for the added ones.
 
         Args:
             interfaces: of this host, as they are now.
             remove: ids of running rules.
-            add: rules as values or as text.
+            add: rules as values or as text; those that are also removed are resolved again.
             keep: ids of rules that stay as they are where `add` has them again.
+            enabled: by id, whether rules are enabled; others stay as they are, and new ones are
+                enabled.
             names: resolved host names; without them each name is resolved to its first address.
             follows: whether rules wait for missing interfaces, addresses and host names.
+            in_place: whether rules that are resolved again keep their place in the order.
 
         Raises:
             RuleError: with all problems; ``rule N`` counts the added ones from 1.
@@ -148,12 +192,61 @@ class RuleSet:
         proposal.find_loops()
         proposal.check.raise_if_any()
         proposal.note_precedence()
-        entries = proposal.entries.values()
-        return RulePlan._of(self._revision, entries, proposal.removed, proposal.warnings)
+        steps = tuple(self._step(entry, enabled) for entry in proposal.entries.values())
+        removed = tuple(each for each in proposal.removed if each not in proposal.entries)
+        return RulePlan(
+            steps=steps,
+            removed=removed,
+            kept=(*proposal.kept, *_unchanged(steps)),
+            warnings=tuple(map(str, proposal.warnings)),
+            answers=self._answers_after(steps, proposal.removed, names),
+            in_place=in_place,
+            _revision=self._revision,
+        )
 
-    def restore(self, rules: Iterable[tuple[Rule, ResolvedRule]]) -> RulePlan:
-        """The change that adds rules as they ran before, without a check."""
-        return RulePlan._of(self._revision, starmap(IndexedRule.of, rules))
+    def replan(
+        self, interfaces: Iterable[Interface], rule_ids: Iterable[str], names: HostResolver
+    ) -> RulePlan:
+        """Resolves running rules again, in their places.
+
+        Raises:
+            RuleError: with all problems; ``rule N`` counts the given ids from 1.
+        """
+        ids = tuple(rule_ids)
+        rules = [self._entries[rule_id].rule for rule_id in ids]
+        return self.plan(interfaces, remove=ids, add=rules, names=names, in_place=True)
+
+    def plan_enabled(self, rule_ids: Iterable[str], enabled: bool) -> RulePlan:
+        """Enables or disables running rules."""
+        entries = (self._entries[rule_id] for rule_id in rule_ids)
+        steps = tuple(RuleStep(entry, entry.with_enabled(enabled)) for entry in entries)
+        return RulePlan(
+            steps=steps,
+            removed=(),
+            kept=_unchanged(steps),
+            warnings=(),
+            answers=self.answers,
+            in_place=True,
+            _revision=self._revision,
+        )
+
+    def restore(self, rules: Iterable[ActiveRule], answers: ResolvedHosts) -> RulePlan:
+        """The change that adds rules as they ran before, without a check.
+
+        Args:
+            rules: rules of a set of another process.
+            answers: the addresses of their host names there.
+        """
+        steps = tuple(RuleStep(None, entry) for entry in rules)
+        return RulePlan(
+            steps=steps,
+            removed=(),
+            kept=(),
+            warnings=(),
+            answers=self._answers_after(steps, (), HostResolver(known=answers)),
+            in_place=False,
+            _revision=self._revision,
+        )
 
     def commit(self, plan: RulePlan) -> None:
         """Makes a planned change; a second call does nothing.
@@ -168,27 +261,59 @@ class RuleSet:
         if plan._revision != self._revision:
             raise ValueError("the rules have changed since this plan was made; make a new plan")
         was_cut_short, self._is_half_done = self._is_half_done, True
-        for rule_id in (*plan.removed, *(entry.id for entry in plan._entries)):
-            entry = self._entries.pop(rule_id, None)
-            if entry is not None and not was_cut_short:
-                self._indexes.remove(entry)
-        self._entries |= {entry.id: entry for entry in plan._entries}
+        if not was_cut_short:
+            self._update_indexes(plan)
+        entries = {step.after.id: step.after for step in plan.steps}
+        for rule_id in plan.removed if plan.in_place else (*plan.removed, *entries):
+            self._entries.pop(rule_id, None)
+        self._entries |= entries
+        for rule_id in (*plan.removed, *entries):
+            self._unfinished.pop(rule_id, None)
+        waiting = (each for each, entry in entries.items() if not entry.resolved.is_final)
+        self._unfinished |= dict.fromkeys(waiting)
+        if plan.order is not None:
+            self._entries = {rule_id: self._entries[rule_id] for rule_id in plan.order}
         if was_cut_short:
             self._indexes = RuleIndex(self._entries.values())
-        else:
-            for entry in plan._entries:
-                self._indexes.add(entry)
+        self.answers = plan.answers
         self._committed = plan
         self._is_half_done = False
         self._revision += 1
 
-    def arrange(self, rule_ids: Iterable[str]) -> None:
-        """Puts the running rules into this order, which contains each of them."""
-        self._entries = {rule_id: self._entries[rule_id] for rule_id in rule_ids}
+    def using(self, names: Container[HostName]) -> tuple[str, ...]:
+        """Ids of the rules that send to one of these host names."""
+        return tuple(each for each, entry in self._entries.items() if uses(entry.rule, names))
 
-    def before(self, rule_input: ResolvedInput) -> Iterable[str]:
-        """The ids of the more specific rules that match datagrams for an input. Thread-safe."""
-        return self._indexes.more_specific(rule_input)
+    def _step(self, entry: ActiveRule, enabled: Mapping[str, bool]) -> RuleStep:
+        before = self._entries.get(entry.id)
+        now = enabled.get(entry.id, True if before is None else before.enabled)
+        return RuleStep(before, entry.with_enabled(now)).merged()
+
+    def _answers_after(
+        self, steps: Iterable[RuleStep], replaced: Container[str], names: HostResolver | None
+    ) -> ResolvedHosts:
+        """The addresses of all host names after a change; newer answers replace older ones."""
+
+        def rules() -> Iterator[Rule]:
+            yield from (each.rule for each in self._entries.values() if each.id not in replaced)
+            yield from (step.after.rule for step in steps)
+
+        known = HostResolver(known=self.answers).known(rules())
+        return known if names is None else {**known, **names.known(rules())}
+
+    def _update_indexes(self, plan: RulePlan) -> None:
+        for rule_id in plan.removed:
+            self._indexes.remove(self._entries[rule_id])
+        indexed = [step.after for step in plan.steps if not self._has_keys_of(step.after)]
+        for entry in indexed:
+            if (before := self._entries.get(entry.id)) is not None:
+                self._indexes.remove(before)
+        for entry in indexed:
+            self._indexes.add(entry)
+
+    def _has_keys_of(self, entry: ActiveRule) -> bool:
+        running = self._entries.get(entry.id)
+        return running is not None and running.resolved is entry.resolved
 
     def _follow(self, host: LocalHost) -> None:
         """Updates the rules to the current interfaces, as alternative names may move."""
@@ -198,3 +323,7 @@ class RuleSet:
             each: entry.with_devices(host.device) for each, entry in self._entries.items()
         }
         self._indexes = RuleIndex(self._entries.values())
+
+
+def _unchanged(steps: Iterable[RuleStep]) -> tuple[str, ...]:
+    return tuple(step.after.id for step in steps if step.before is not None and step.turn is None)

@@ -119,8 +119,6 @@ class ResolvedRule:
     input: ResolvedInput
     outputs: tuple[ResolvedOutput, ...]
     id: str
-    enabled: bool = field(default=True, compare=False)
-    """Whether it matches datagrams; ignored by comparisons."""
 
     @property
     def is_final(self) -> bool:
@@ -149,9 +147,9 @@ def rule_spec(rule_id: str, members: bytes, *, enabled: bool) -> bytes:
     return b'{"id":%s,"enabled":%s,%s' % (_encode(rule_id), _encode(enabled), members)
 
 
-def rule_specs(rules: Iterable[ResolvedRule]) -> bytes:
-    """The JSON array of rules."""
-    specs = (rule_spec(rule.id, spec_members(rule), enabled=rule.enabled) for rule in rules)
+def rule_specs(rules: Iterable[tuple[ResolvedRule, bool]]) -> bytes:
+    """The JSON array of rules, each with whether it is enabled."""
+    specs = (rule_spec(rule.id, spec_members(rule), enabled=enabled) for rule, enabled in rules)
     return b"[" + b",".join(specs) + b"]"
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ..rules import Output, Rule
+from ..rules.active_rule import ActiveRule
 from ..rules.precedence import covers
 from ..rules.spec import ResolvedInput, ResolvedOutput, ResolvedRule
 from .model import InterfaceStats, OutputStats, RuleStats, Stats
@@ -23,13 +24,6 @@ _RULES_COMPARED = 100_000
 
 _STATUS_FIELDS = ("lost_reason", "lost_age_ms", "refused_age_ms")
 """The counters of an output that only the state of its rule uses."""
-
-
-class ActiveRule(NamedTuple):
-    """A rule, as written and as resolved on this host."""
-
-    rule: Rule
-    resolved: ResolvedRule
 
 
 class RuleCounts(NamedTuple):
@@ -105,7 +99,9 @@ def stats_from_report(report: Counts, active: Collection[ActiveRule], lookup: Ru
 
     def rule_counts(rule_id: str) -> RuleCounts | None:
         each = active_by_id.get(rule_id)
-        return each and RuleCounts(each.rule, each.resolved, counts_by_id[rule_id])
+        if each is None:
+            return None
+        return RuleCounts(each.rule, each.resolved, counts_by_id[rule_id])
 
     preceding = PrecedingRules(lookup, rule_counts)
     return Stats(

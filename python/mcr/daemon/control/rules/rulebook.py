@@ -1,71 +1,78 @@
-"""The rules that the daemon has: enabled or not, in their order, at one revision.
+"""The rules of the daemon, at a revision: those that workers have, and those set aside.
 
-Owns what a change makes of them, before anybody is told. Knows neither workers nor clients; looks
-no host name up that it is given the addresses of.
+Owns revisions, the records of rules, the rules set aside, and the order of both. What a change
+makes of the rules that workers have is decided in `rules.ruleset`. Resolves no host names itself.
 """
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from ...._native import interfaces
 from ....choices import Ingress
 from ....errors import ConflictError, Problem, RuleError
 from ....protocol.constants import ErrorCode
 from ....rules import Rule
-from ....rules.hostnames import HostName, HostResolver, ResolvedHosts, uses
+from ....rules.active_rule import ActiveRule, RuleStep, RuleTurn
+from ....rules.hostnames import HostName, HostResolver, ResolvedHosts
 from ....rules.ruleset import RulePlan, RuleSet
-from ....rules.spec import ResolvedInput, ResolvedRule
+from ....rules.spec import ResolvedInput
 from ..api.errors import RpcError, cut
-from .draft import Draft, RuleRecord, RuleSetAside, Turn
+from .draft import Draft, RuleRecord, RuleSetAside
 from .entries import EnabledRule
+
+T = TypeVar("T")
 
 
 class Rulebook:
-    """The rules. Whoever changes them holds the pool's lock; anybody may read them."""
+    """The rules. A task that changes them holds the lock of the pool; any thread may read them."""
 
     def __init__(self, ingress: Ingress) -> None:
         """Start without rules, at revision 0."""
         self.revision = 0
-        self.answers: ResolvedHosts = {}
         self._set = RuleSet(ingress)
-        self._held: Mapping[str, RuleRecord] = {}
+        self._records: Mapping[str, RuleRecord] = {}
         self._aside: Mapping[str, RuleSetAside] = {}
         self._order: tuple[str, ...] = ()
 
     @property
     def order(self) -> tuple[str, ...]:
-        """The ids of all rules, oldest first, those that are aside among them."""
+        """The ids of all rules, oldest first, including those set aside."""
         return self._order
 
     @property
     def aside(self) -> Mapping[str, RuleSetAside]:
-        """Those that do not fit this host; never changed in place."""
+        """The rules that do not fit this host, by id; replaced, never changed."""
         return self._aside
 
     @property
     def lines(self) -> list[bytes]:
-        """What is kept of all rules."""
-        rules: dict[str, RuleRecord | RuleSetAside] = {**self._held, **self._aside}
+        """The lines of all rules in the state file."""
+        rules: dict[str, RuleRecord | RuleSetAside] = {**self._records, **self._aside}
         return [rules[each].line for each in self._order]
 
     @property
     def rules(self) -> Mapping[str, RuleRecord]:
-        """By id, in their order; never changed in place."""
-        return self._held
-
-    def before(self, taken: ResolvedInput) -> Iterable[str]:
-        """Ids of the more specific rules that have a part of what is for an input."""
-        return self._set.before(taken)
+        """The rules that workers have, by id, in their order; replaced, never changed."""
+        return self._records
 
     @property
-    def unfinished(self) -> list[EnabledRule]:
-        """The rules that wait for a host name, or for an address that decides how they listen."""
-        waiting = (held for held in self._held.values() if not held.resolved.is_final)
-        return [EnabledRule(held.rule, held.enabled) for held in waiting]
+    def answers(self) -> ResolvedHosts:
+        """The addresses of the host names in use."""
+        return self._set.answers
+
+    @property
+    def unfinished(self) -> tuple[ActiveRule, ...]:
+        """The rules to resolve again, as something was unknown that workers do not see."""
+        return self._set.unfinished
+
+    def before(self, rule_input: ResolvedInput) -> Iterable[str]:
+        """Ids of the more specific rules that match a part of an input's datagrams."""
+        return self._set.before(rule_input)
 
     def specs(self) -> list[tuple[str, bool, bytes]]:
-        """What workers are told of all rules."""
-        return [(rule_id, held.enabled, held.tail) for rule_id, held in self._held.items()]
+        """All rules for a worker: the id, whether it is enabled, and the other members of each."""
+        return [(rule_id, each.enabled, each.members) for rule_id, each in self._records.items()]
 
     def find(self, refs: Iterable[str]) -> list[str]:
         """The ids of rules that are given by id or name, each once.
@@ -77,7 +84,7 @@ class Rulebook:
         missing: list[str] = []
         for ref in refs:
             rule_id = self._set.find(ref)
-            if rule_id is None or rule_id not in self._held:  # a change is being made real
+            if rule_id is None or rule_id not in self._records:  # during a commit
                 rule_id = self._find_aside(ref)
             if rule_id is None:
                 missing.append(ref)
@@ -90,7 +97,7 @@ class Rulebook:
         return list(found)
 
     def check(self, expected_revision: int | None) -> None:
-        """Refuse a change that was meant for other rules.
+        """Refuse a change that expects another revision; None expects any.
 
         Raises:
             ConflictError: the rules are at another revision.
@@ -99,21 +106,20 @@ class Rulebook:
             raise ConflictError(expected_revision, self.revision)
 
     def add(self, entries: Sequence[EnabledRule], names: HostResolver) -> Draft:
-        """Add rules behind the others; one that is there already is kept and not touched.
+        """Add rules after the others; one that exists already is kept as it is.
 
         Raises:
-            RuleError: with everything that is wrong with them.
+            RuleError: with all problems.
         """
-        there: dict[str, RuleRecord | RuleSetAside] = {**self._held, **self._aside}
-        draft = self._planned((), entries, names, self._aside, keep=there)
-        again = {number: each for number, each in enumerate(entries, 1) if each.rule.id in there}
+        existing: dict[str, RuleRecord | RuleSetAside] = {**self._records, **self._aside}
+        draft = self._draft(self._plan(entries, names, self._aside, keep=existing), self._aside)
         warnings = [
             str(Problem(("rule", number), warning))
-            for number, entry in again.items()
-            for warning in _differences(entry, there[entry.rule.id])
+            for number, entry in enumerate(entries, 1)
+            if entry.rule.id in existing
+            for warning in _differences(entry, existing[entry.rule.id])
         ]
-        kept = tuple(entry.rule.id for entry in again.values())
-        return replace(draft, kept=kept, warnings=(*warnings, *draft.warnings))
+        return replace(draft, warnings=(*warnings, *draft.warnings))
 
     def remove(self, refs: Iterable[str]) -> Draft:
         """Remove rules.
@@ -121,226 +127,213 @@ class Rulebook:
         Raises:
             RpcError: there is no such rule.
         """
-        ids = self.find(refs)
-        aside = {each: kept for each, kept in self._aside.items() if each not in ids}
-        held = [each for each in ids if each in self._held]
-        return self._planned(held, (), HostResolver(known=self.answers), aside)
+        ids = dict.fromkeys(self.find(refs))
+        active = [each for each in ids if each in self._records]
+        plan = self._set.plan(interfaces(), remove=active, names=HostResolver())
+        return self._draft(
+            plan, {each: own for each, own in self._aside.items() if each not in ids}
+        )
 
     def replace(self, entries: Sequence[EnabledRule], names: HostResolver) -> Draft:
-        """Let these be all rules, in this order.
+        """Make these all rules, in this order.
 
         Raises:
-            RuleError: with everything that is wrong with them.
+            RuleError: with all problems.
         """
-        return self._planned(list(self._held), entries, names, {}, order=())
+        plan = self._plan(entries, names, {}, remove=self._records)
+        return self._draft(plan, {}, [entry.rule.id for entry in entries])
 
     def enable(self, refs: Iterable[str], *, enabled: bool) -> Draft:
-        """Let rules relay, or not.
+        """Enable or disable rules.
 
         Raises:
             RpcError: there is no such rule.
         """
-        turn: Turn = "enabled" if enabled else "disabled"
         ids = self.find(refs)
         turned = {
-            each: self._held[each].turned(enabled=enabled)
+            each: RuleSetAside.of(EnabledRule(own.rule, enabled), own.why)
             for each in ids
-            if each in self._held and self._held[each].enabled != enabled
+            if (own := self._aside.get(each)) is not None and own.enabled != enabled
         }
-        turned_aside = {
-            each: RuleSetAside.of(
-                EnabledRule(self._aside[each].rule, enabled), self._aside[each].why
-            )
-            for each in ids
-            if each in self._aside and self._aside[each].enabled != enabled
-        }
-        changed = (*turned, *turned_aside)
-        return Draft(
+        plan = self._set.plan_enabled((each for each in ids if each in self._records), enabled)
+        draft = self._draft(plan, {**self._aside, **turned})
+        turn: RuleTurn = "enabled" if enabled else "disabled"
+        changed = {**draft.changed, **dict.fromkeys(turned, turn)}
+        return replace(
+            draft,
             revision=self.revision + bool(changed),
-            plan=None,
-            rules={**self._held, **turned},
-            send=tuple(turned),
-            added=(),
-            removed=(),
             kept=tuple(rule_id for rule_id in ids if rule_id not in changed),
-            changed=dict.fromkeys(changed, turn),
-            warnings=(),
-            answers=self.answers,
+            changed=changed,
             moves=bool(changed),
-            aside={**self._aside, **turned_aside},
-            order=self._order,
         )
 
     def follow(self, changed: Container[HostName], names: HostResolver) -> Draft:
-        """Send what goes to host names that have changed to their addresses in `names`.
+        """Send to the addresses in `names` instead of the former ones of changed host names.
 
         Raises:
             RuleError: the rules do not fit these addresses.
         """
-        followers = [held for held in self._held.values() if uses(held.rule, changed)]
-        entries = [EnabledRule(held.rule, held.enabled) for held in followers]
-        ids = [held.rule.id for held in followers]
-        return self._planned(ids, entries, names, self._aside)
+        plan = self._set.replan(interfaces(), self._set.using(changed), names)
+        return self._draft(plan, self._aside)
 
     def finish(self, names: HostResolver) -> Draft:
-        """Resolve anew what is unfinished, as far as it fits; the rest waits on.
+        """Resolve the unfinished rules again, all that fit in one change.
 
         Raises:
-            RuleError: something is wrong that no rule is to blame for.
+            RuleError: a problem that concerns no single rule.
         """
-        waiting = self.unfinished
-        while True:
-            ids = [entry.rule.id for entry in waiting]
-            try:
-                return self._planned(ids, waiting, names, self._aside)
-            except RuleError as error:
-                blamed = _blamed(error)
-                if not blamed:
-                    raise
-                waiting = [entry for at, entry in enumerate(waiting) if at not in blamed]
+        host = interfaces()
+        ids = [each.id for each in self._set.unfinished]
+        plan, _ = _plan_fitting(ids, lambda fitting: self._set.replan(host, fitting, names))
+        return self._draft(plan, self._aside)
 
     def commit(self, draft: Draft) -> None:
-        """Make a change real."""
-        if draft.plan is not None:
-            self._set.commit(draft.plan)
-            self._set.arrange(draft.rules)
-        self._held, self._aside, self._order = draft.rules, draft.aside, draft.order
-        self.answers = draft.answers
+        """Make a change."""
+        self._set.commit(draft.plan)
+        self._records, self._aside, self._order = draft.rules, draft.aside, draft.order
         self.revision = draft.revision
 
     def restore(
         self, revision: int, entries: Sequence[EnabledRule], answers: ResolvedHosts
     ) -> Draft:
-        """The rules that an earlier process had, to be committed at their revision.
+        """The rules of an earlier process, to be committed at their revision.
 
-        What workers run of them stays as it is. The others are set aside, to be tried by `retry`.
+        Rules that workers have stay as they are there. The others are set aside, for `retry`.
         """
-        order = [entry.rule.id for entry in entries]
-        running = [entry for entry in entries if entry.resolved is not None]
-        others = (entry for entry in entries if entry.resolved is None)
-        aside = {entry.rule.id: RuleSetAside.of(entry, "not tried yet") for entry in others}
-        plan = self._set.restore((each.rule, each.resolved) for each in running if each.resolved)
-        draft = self._drafted(plan, running, HostResolver(known=answers), aside, order)
+        active = (
+            ActiveRule.of(entry.rule, entry.resolved, enabled=entry.enabled)
+            for entry in entries
+            if entry.resolved is not None
+        )
+        aside = {
+            entry.rule.id: RuleSetAside.of(entry, "not tried yet")
+            for entry in entries
+            if entry.resolved is None
+        }
+        plan = self._set.restore(active, answers)
+        draft = self._draft(plan, aside, [entry.rule.id for entry in entries])
         return replace(draft, revision=revision)
 
     def retry(self, rule_ids: Iterable[str], names: HostResolver) -> Draft:
-        """Take up those of the rules that were set aside which fit now.
+        """Add those of the rules set aside that fit now, in their places.
 
         Raises:
-            RuleError: something is wrong with them that no rule is to blame for.
+            RuleError: a problem that concerns no single rule.
         """
         waiting = [self._aside[each] for each in rule_ids if each in self._aside]
-        entries = [EnabledRule(kept.rule, kept.enabled) for kept in waiting]
-        return self._fitting(entries, names, self._aside, self._order)
-
-    def _fitting(
-        self,
-        entries: Iterable[EnabledRule],
-        names: HostResolver,
-        aside: Mapping[str, RuleSetAside],
-        order: Iterable[str],
-    ) -> Draft:
-        """As many of the rules as fit; the others are set aside."""
-        fitting, aside = list(entries), dict(aside)
-        while True:
-            try:
-                return self._planned((), fitting, names, aside, order=order)
-            except RuleError as error:
-                blamed = _blamed(error)
-                if not blamed:
-                    raise
-                aside |= {
-                    fitting[at].rule.id: RuleSetAside.of(fitting[at], why)
-                    for at, why in blamed.items()
-                }
-                fitting = [entry for at, entry in enumerate(fitting) if at not in blamed]
+        entries = [EnabledRule(own.rule, own.enabled) for own in waiting]
+        plan, refused = _plan_fitting(
+            entries, lambda fitting: self._plan(fitting, names, self._aside)
+        )
+        again = {entry.rule.id: RuleSetAside.of(entry, why) for entry, why in refused}
+        return self._draft(plan, {**self._aside, **again})
 
     def _find_aside(self, ref: str) -> str | None:
         if ref in self._aside:
             return ref
-        return next((each for each, kept in self._aside.items() if kept.rule.name == ref), None)
+        return next((each for each, own in self._aside.items() if own.rule.name == ref), None)
 
-    def _planned(
+    def _plan(
         self,
-        remove: Sequence[str],
         entries: Sequence[EnabledRule],
         names: HostResolver,
         aside: Mapping[str, RuleSetAside],
         *,
-        order: Iterable[str] | None = None,
+        remove: Iterable[str] = (),
         keep: Container[str] = (),
-    ) -> Draft:
-        """Judge a change.
-
-        Rules keep their place in `order`, unless given that which they have; those of `keep` stay
-        as they are.
-        """
+    ) -> RulePlan:
         rules = [entry.rule for entry in entries]
         _check_names(rules, aside, keep)
-        plan = self._set.plan(interfaces(), remove=remove, add=rules, keep=keep, names=names)
-        coming = [entry for entry in entries if entry.rule.id not in keep]
-        return self._drafted(plan, coming, names, aside, order)
+        enabled = {entry.rule.id: entry.enabled for entry in entries}
+        return self._set.plan(
+            interfaces(), remove=remove, add=rules, keep=keep, enabled=enabled, names=names
+        )
 
-    def _drafted(
+    def _draft(
         self,
         plan: RulePlan,
-        entries: Sequence[EnabledRule],
-        names: HostResolver,
         aside: Mapping[str, RuleSetAside],
-        order: Iterable[str] | None,
+        order: Sequence[str] | None = None,
     ) -> Draft:
-        """What a plan makes of all rules."""
-        coming = {
-            entry.rule.id: self._held_for(entry, resolved)
-            for entry, resolved in zip(entries, plan.resolved, strict=True)
-        }
-        gone = set(plan.removed)
-        after = {each: held for each, held in self._held.items() if each not in gone} | coming
-        stays = {each: held for each, held in coming.items() if each in gone}
-        turns = ((each, self._held[each].turn_to(held)) for each, held in stays.items())
-        changed = {each: turn for each, turn in turns if turn is not None}
-        added = tuple(each for each in coming if each not in gone)
-        removed = tuple(each for each in plan.removed if each not in coming)
-        news = (each for each, held in coming.items() if held.is_news_after(self._held.get(each)))
-        left = {each: kept for each, kept in aside.items() if each not in coming}
-        dropped = tuple(each for each in self._aside if each not in left and each not in coming)
-        places = dict.fromkeys((*(self._order if order is None else order), *after, *left))
-        arranged = tuple(each for each in places if each in after or each in left)
-        moves = bool(added or removed or dropped or changed) or arranged != self._order
+        """All rules after a change.
+
+        Args:
+            plan: the change of the rules that workers have.
+            aside: the rules set aside, without those that the change removes.
+            order: the ids of rules in their new order; the others follow. By default rules keep
+                their places, and new ones follow.
+        """
+        added, changed = plan.added, plan.changed
+        fresh = {step.after.id: self._record(step) for step in plan.fresh}
+        rules = {**self._records, **fresh}
+        for rule_id in plan.removed:
+            del rules[rule_id]
+        aside = {each: own for each, own in aside.items() if each not in fresh}
+        dropped = tuple(each for each in self._aside if each not in aside and each not in fresh)
+        keeps_places = order is None and self._aside.keys().isdisjoint(added)
+        if keeps_places and not plan.removed and not dropped:
+            order = (*self._order, *added)
+        else:
+            places = dict.fromkeys((*(self._order if order is None else order), *rules, *aside))
+            order = tuple(each for each in places if each in rules or each in aside)
+            rules = {each: rules[each] for each in order if each in rules}
+            aside = {each: aside[each] for each in order if each in aside}
+            plan = replace(plan, order=tuple(rules))
+        moves = bool(added or plan.removed or dropped or changed) or order != self._order
         return Draft(
             revision=self.revision + moves,
             plan=plan,
-            rules={each: after[each] for each in arranged if each in after},
-            send=tuple(news),
+            rules=rules,
+            aside=aside,
+            order=order,
             added=added,
-            removed=removed,
-            kept=tuple(each for each in stays if each not in changed),
+            dropped=dropped,
+            kept=plan.kept,
             changed=changed,
             warnings=plan.warnings,
-            answers=self._answers_for([held.rule for held in after.values()], names),
             moves=moves,
-            aside={each: left[each] for each in arranged if each in left},
-            order=arranged,
-            dropped=dropped,
         )
 
-    def _answers_for(self, rules: Sequence[Rule], names: HostResolver) -> ResolvedHosts:
-        """What is known of the host names of rules, with what came while names were asked."""
-        return {**HostResolver(known=self.answers).known(rules), **names.known(rules)}
+    def _record(self, step: RuleStep) -> RuleRecord:
+        before = self._records.get(step.after.id)
+        return RuleRecord.of(step.after) if before is None else before.after(step)
 
-    def _held_for(self, entry: EnabledRule, resolved: ResolvedRule) -> RuleRecord:
-        """The rule as it was, where nothing about it is new."""
-        before = self._held.get(entry.rule.id)
-        if before is None or before.resolved != resolved:
-            return RuleRecord.of(entry, resolved)
-        is_as_final = before.resolved.is_final == resolved.is_final
-        if is_as_final and before.enabled == entry.enabled and before.rule == entry.rule:
-            return before
-        return replace(RuleRecord.of(entry, resolved), tail=before.tail)
+
+def _plan_fitting(
+    given: Sequence[T], plan: Callable[[Sequence[T]], RulePlan]
+) -> tuple[RulePlan, list[tuple[T, str]]]:
+    """Plan a change with as many of the given rules as fit.
+
+    Returns:
+        The plan, and the rules that it leaves out, each with its first problem.
+
+    Raises:
+        RuleError: a problem that concerns no single rule.
+    """
+    fitting, refused = list(given), list[tuple[T, str]]()
+    while True:
+        try:
+            return plan(fitting), refused
+        except RuleError as error:
+            problems = _first_problems(error)
+            if not problems:
+                raise
+            refused += [(fitting[at], why) for at, why in problems.items()]
+            fitting = [each for at, each in enumerate(fitting) if at not in problems]
+
+
+def _first_problems(error: RuleError) -> dict[int, str]:
+    """The first problem of each rule, by the index of the rule."""
+    found: dict[int, str] = {}
+    for problem in error.problems:
+        match problem.path:
+            case ("rule", int(number), *rest):
+                found.setdefault(number - 1, str(Problem(tuple(rest), problem.message)))
+    return found
 
 
 def _differences(entry: EnabledRule, kept: RuleRecord | RuleSetAside) -> Iterator[str]:
-    """Sentences about what a rule that is kept has otherwise than the one that was asked for."""
+    """Sentences about the differences between an added rule and the kept one."""
     if entry.rule.name is not None and entry.rule.name != kept.rule.name:
         name = (
             "stays without a name"
@@ -355,11 +348,11 @@ def _differences(entry: EnabledRule, kept: RuleRecord | RuleSetAside) -> Iterato
 def _check_names(
     rules: Sequence[Rule], aside: Mapping[str, RuleSetAside], keep: Container[str]
 ) -> None:
-    """Refuse a name or an id by which a rule that is aside is found."""
-    coming = {rule.id for rule in rules if rule.id not in keep}
-    waiting = {each: kept for each, kept in aside.items() if each not in coming}
+    """Refuse a name or an id by which a rule that is set aside is found."""
+    added = {rule.id for rule in rules if rule.id not in keep}
+    waiting = {each: own for each, own in aside.items() if each not in added}
     names: dict[str | None, str] = {
-        kept.rule.name: each for each, kept in waiting.items() if kept.rule.name is not None
+        own.rule.name: each for each, own in waiting.items() if own.rule.name is not None
     }
     problems = []
     for number, rule in enumerate(rules, 1):
@@ -374,13 +367,3 @@ def _check_names(
             problems.append(Problem(("rule", number), f"{text}; give that one another name"))
     if problems:
         raise RuleError(problems)
-
-
-def _blamed(error: RuleError) -> dict[int, str]:
-    """The rules, from 0, that problems are about, and the first of each."""
-    found: dict[int, str] = {}
-    for problem in error.problems:
-        match problem.path:
-            case ("rule", int(number), *rest):
-                found.setdefault(number - 1, str(Problem(tuple(rest), problem.message)))
-    return found

@@ -104,14 +104,14 @@ class Transactions:
         self, entries: Sequence[EnabledRule], expected: int | None = None, *, dry_run: bool = False
     ) -> Draft:
         """Add rules; their host names are looked up before anybody else has to wait."""
-        names = await self._names_for(entries)
+        names = await self._names_for(entry.rule for entry in entries)
         return await self._change(partial(self._book.add, entries, names), expected, dry_run)
 
     async def replace(
         self, entries: Sequence[EnabledRule], expected: int | None = None, *, dry_run: bool = False
     ) -> Draft:
         """Let these be all rules."""
-        names = await self._names_for(entries)
+        names = await self._names_for(entry.rule for entry in entries)
         return await self._change(partial(self._book.replace, entries, names), expected, dry_run)
 
     async def remove(
@@ -197,7 +197,7 @@ class Transactions:
         """
         unfinished = self._book.unfinished
         if unfinished:
-            names = await self._names_for(unfinished)
+            names = await self._names_for(each.rule for each in unfinished)
             with suppress(McrError, RpcError):
                 await self._change(partial(self._book.finish, names), None, dry_run=False)
         ids = [each for each in self._book.order if each in self._book.aside]
@@ -212,7 +212,7 @@ class Transactions:
         """Take up those that fit; whether no worker refused them."""
         aside = self._book.aside
         waiting = [aside[each] for each in rule_ids if each in aside]
-        names = await self._names_for([EnabledRule(each.rule, each.enabled) for each in waiting])
+        names = await self._names_for(each.rule for each in waiting)
         try:
             await self._change(partial(self._book.retry, rule_ids, names), None, dry_run=False)
         except (McrError, RpcError):
@@ -273,7 +273,7 @@ class Transactions:
 
     async def _make(self, draft: Draft, body: bytes) -> None:
         """Have the workers change, then the book, and tell it."""
-        await self._pool.change(body, (*draft.removed, *draft.send))
+        await self._pool.change(body, (*draft.removed, *draft.sent))
         before: dict[str, RuleRecord | RuleSetAside] = {**self._book.rules, **self._book.aside}
         await self._in(self._judge, lambda: self._book.commit(draft))
         self._status.forget_rules(draft.removed)
@@ -302,9 +302,8 @@ class Transactions:
         happened = [f"{counted(len(ids))} {verb}" for verb, ids in counts.items() if ids]
         _log.info("revision %d: %s", draft.revision, ", ".join(happened) or "another order")
 
-    async def _names_for(self, entries: Sequence[EnabledRule]) -> HostResolver:
-        names = HostResolver(self._hosts, self._book.answers)
-        rules = [entry.rule for entry in entries]
+    async def _names_for(self, given: Iterable[Rule]) -> HostResolver:
+        names, rules = HostResolver(self._hosts, self._book.answers), list(given)
         unknown = any(isinstance(each.address, str) for rule in rules for each in rule.outputs)
         if unknown:
             await self._in(self._lookups, lambda: names.look_up(rules))
@@ -320,15 +319,15 @@ class Transactions:
 
 def _told(draft: Draft) -> bytes:
     """What workers are told of a change."""
-    send = ((each, draft.rules[each]) for each in draft.send)
-    specs = ((rule_id, held.enabled, held.tail) for rule_id, held in send)
+    records = ((rule_id, draft.rules[rule_id]) for rule_id in draft.sent)
+    specs = ((rule_id, record.enabled, record.members) for rule_id, record in records)
     return prepare_body(draft.revision, whole=False, remove=draft.removed, add=specs)
 
 
 def _check_size(draft: Draft) -> None:
     """Refuse rules that could be neither kept nor given to a worker that comes back."""
     kept_bytes = sum(len(held.line) for held in draft.rules.values())
-    told_bytes = sum(len(held.tail) + _SPEC_BYTES for held in draft.rules.values())
+    told_bytes = sum(len(held.members) + _SPEC_BYTES for held in draft.rules.values())
     for size, limit in ((kept_bytes, limits.KEPT_BYTES), (told_bytes, limits.FRAME_BYTES)):
         if size > limit - _ROOM_BYTES:
             message = f"all rules together need {size} bytes, and {limit - _ROOM_BYTES} is the most"

@@ -1,0 +1,99 @@
+"""A rule of a set: as written, as resolved on this host, enabled or not, with its index keys."""
+
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple, Self
+
+from .copy_key import copy_key
+from .loops import FlowKey, listener_flows
+from .model import Rule
+from .spec import ResolvedRule
+
+DeviceResolver = Callable[[str], str]
+"""Returns the kernel name of an interface for its name in a rule."""
+RuleTurn = Literal["enabled", "disabled", "replaced"]
+"""The change of a rule that stays in the set."""
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveRule:
+    """A rule of a set."""
+
+    id: str
+    rule: Rule
+    resolved: ResolvedRule
+    enabled: bool
+    claims: tuple[Hashable, ...]
+    """Keys that must be unique: the name, and the key of each copy."""
+    flows: tuple[FlowKey, ...]
+    """The flow keys of the input."""
+
+    @classmethod
+    def of(cls, rule: Rule, resolved: ResolvedRule, *, enabled: bool = True) -> Self:
+        """Compute the keys of a rule."""
+        rule_input = resolved.input
+        sources = rule_input.sources or (None,)
+        outputs = [output for output in resolved.outputs if output.is_resolved]
+        copies = (copy_key(rule_input, source, output) for output in outputs for source in sources)
+        claims = (*(() if rule.name is None else (rule.name,)), *copies)
+        flows = tuple(listener_flows(rule_input))
+        return cls(resolved.id, rule, resolved, enabled, claims, flows)
+
+    def with_devices(self, device: DeviceResolver) -> Self:
+        """The same rule with the current kernel names of its interfaces."""
+        rule_input, outputs = self.resolved.input, self.resolved.outputs
+        resolved = replace(
+            self.resolved,
+            input=replace(rule_input, device=device(rule_input.interface)),
+            outputs=tuple(replace(output, device=device(output.interface)) for output in outputs),
+        )
+        return self.of(self.rule, resolved, enabled=self.enabled)
+
+    def with_enabled(self, enabled: bool) -> Self:
+        """The same rule, enabled or disabled."""
+        return self if self.enabled == enabled else replace(self, enabled=enabled)
+
+    def interfaces(self) -> Iterator[tuple[str, str]]:
+        """The names of its interfaces in the rule, each with its kernel name."""
+        yield self.resolved.input.interface, self.resolved.input.device
+        yield from ((output.interface, output.device) for output in self.resolved.outputs)
+
+
+class RuleStep(NamedTuple):
+    """The change of one rule."""
+
+    before: ActiveRule | None
+    """None for a rule that is new in the set."""
+    after: ActiveRule
+
+    @property
+    def turn(self) -> RuleTurn | None:
+        """The change of a rule that stays; None if it is new, or the same as before."""
+        before, after = self
+        if before is None or before is after:
+            return None
+        if before.enabled != after.enabled:
+            return "enabled" if after.enabled else "disabled"
+        if before.rule != after.rule or before.resolved != after.resolved:
+            return "replaced"
+        return None
+
+    @property
+    def keeps_spec(self) -> bool:
+        """Whether the rule is the same for the engine, which knows no names of rules."""
+        return self.before is not None and self.before.resolved == self.after.resolved
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether the engine must have the rule again, or for the first time."""
+        return (
+            self.before is None or self.before.enabled != self.after.enabled or not self.keeps_spec
+        )
+
+    def merged(self) -> Self:
+        """The step in which a rule that is the same in all respects is the same object."""
+        before, after = self
+        if before is None or self.turn is not None:
+            return self
+        is_same = before.resolved.input.is_known == after.resolved.input.is_known
+        return self._replace(after=before) if is_same else self
