@@ -1,5 +1,5 @@
-//! A rule, resolved for this host: where it listens, where copies go, and how. It comes as JSON,
-//! in one form for a relay in this process and for a worker in another.
+//! A rule resolved for this host: its input and its outputs. It is read from JSON, in the same form
+//! for a relay in this process and for a worker in another.
 
 use std::fmt;
 
@@ -7,64 +7,64 @@ use serde::{Deserialize, Deserializer};
 
 use crate::addr::Addr;
 
-/// Groups that a rule joins one by one, as a power of two.
+/// The largest block that a rule joins group by group, as a power of two.
 const MAX_JOINED_BITS: u8 = 12;
 /// The highest VLAN identifier (IEEE 802.1Q).
 const MAX_VLAN: u16 = 4094;
 
-/// The TTL, or hop limit, of the copies.
+/// The TTL, or hop limit, of copies.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Hash)]
 #[serde(rename_all = "lowercase")]
 pub enum Ttl {
     /// The datagram's.
     Keep,
-    /// One less than the datagram's, as a router does.
+    /// The datagram's, less 1, as a router does.
     Decrement,
     /// 1 to 255.
     #[serde(untagged)]
     Set(u8),
 }
 
-/// One side of where the copies come from: the address or the port.
+/// The source of copies: its address or its port.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Hash)]
 #[serde(rename_all = "lowercase")]
 pub enum Choice<T> {
-    /// As the datagram came.
+    /// The datagram's.
     Keep,
-    /// As the user chooses.
+    /// This value.
     #[serde(untagged)]
     Chosen(T),
-    /// As the kernel chooses, once for the output's life; `null` in JSON.
+    /// The kernel's choice, fixed while the output exists; `null` in JSON.
     #[serde(untagged)]
     Kernel,
 }
 
-/// Where copies go, and how.
+/// An output of a rule.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Hash)]
 #[serde(deny_unknown_fields)]
 pub struct OutputSpec {
-    /// The group or host, or the first of them.
+    /// The group or host, or the first of a block.
     pub address: Addr,
-    /// How many low bits of the address follow the datagram's; 0 for one address.
+    /// The number of low bits of the address that are the datagram's; 0 for a single address.
     pub address_bits: u8,
-    /// The UDP port, or the first of them.
+    /// The UDP port, or the first of a range.
     pub port: u16,
-    /// The last port; above the first, the port follows the datagram's.
+    /// The last port. If it is above the first, the port follows the datagram's.
     pub last_port: u16,
-    /// The interface's index; 0 for a host that is reached by routing.
+    /// The interface's index; 0 if routing decides.
     pub ifindex: u32,
-    /// The interface's name, for messages; empty by routing.
+    /// The interface's name; empty if routing decides.
     pub interface: String,
-    /// TTL or hop limit.
+    /// The TTL or hop limit.
     pub ttl: Ttl,
-    /// The DiffServ code point (RFC 2474), 0 to 63; without, the datagram's.
+    /// The DiffServ code point (RFC 2474), 0 to 63; `None` for the datagram's.
     #[serde(deserialize_with = "value_or_keep")]
     pub dscp: Option<u8>,
-    /// The source address; a chosen one is this host's.
+    /// The source address. A chosen one must be an address of this host.
     pub source: Choice<Addr>,
     /// The source port.
     pub source_port: Choice<u16>,
-    /// Whether members on this host get the copies too.
+    /// Whether members on this host receive the copies too.
     #[serde(rename = "loop")]
     pub multicast_loop: bool,
     /// The kernel's priority for queueing, 0 to 6.
@@ -91,15 +91,15 @@ impl OutputSpec {
         }
     }
 
-    /// Checks the fields that say by themselves that there can be no such output. The worker and
-    /// the supervisor both call it: what one takes, the other takes.
+    /// Checks the fields without the input or this host. Worker and supervisor both call it, so that
+    /// they accept the same outputs.
     ///
     /// # Errors
-    /// What is wrong, as a noun: "an output with a TTL of 0".
+    /// The fault as a noun: "an output with a TTL of 0".
     pub fn check(&self) -> Result<(), &'static str> {
         /// The highest code point (RFC 2474).
         const MAX_DSCP: u8 = 63;
-        /// The highest priority that takes no right (socket(7), SO_PRIORITY).
+        /// The highest priority that needs no privilege (socket(7), SO_PRIORITY).
         const MAX_PRIORITY: u8 = 6;
         let has_valid_name = self.interface.is_empty() || is_interface_name(&self.interface);
         let is_v4 = self.address.is_v4();
@@ -121,8 +121,11 @@ impl OutputSpec {
         first_fault(&faults)
     }
 
-    /// An output that follows the datagram's group or port follows all of the input's.
-    fn check_beside(&self, input: &InputSpec) -> Result<(), &'static str> {
+    /// Checks the output against its input: a block or range must have the size of the input's.
+    ///
+    /// # Errors
+    /// The fault as a noun.
+    fn check_with_input(&self, input: &InputSpec) -> Result<(), &'static str> {
         let width = |first: u16, last: u16| last - first;
         let ports = width(self.port, self.last_port);
         let has_other_bits = self.address_bits != 0 && self.address_bits != input.group_bits;
@@ -144,35 +147,36 @@ impl OutputSpec {
         ])
     }
 
-    /// Whether the headers of the copies are ours to write.
+    /// Whether the relay writes the headers of copies itself.
     #[must_use]
     pub fn has_own_headers(&self) -> bool {
         self.source_port == Choice::Keep
     }
 
-    /// Whether each send has to name where it goes. The source port is chosen, and an input may
-    /// have it too, for datagrams of the very host and port that copies go to (RFC 4961).
+    /// Whether each send has to name its destination, since the socket is not connected to it. With
+    /// a chosen source port, an input may have the same port, for datagrams from the host and port
+    /// to which copies go (RFC 4961).
     #[must_use]
     pub fn names_peer(&self) -> bool {
         matches!(self.source_port, Choice::Chosen(_)) && !self.address.is_multicast()
     }
 
-    /// Bytes of the headers that each copy has on Ethernet, a VLAN tag included.
+    /// The bytes of each copy's headers on Ethernet, including a VLAN tag.
     #[must_use]
     pub fn frame_headers(&self) -> u16 {
         const ETHERNET: u16 = 14 + 4;
         ETHERNET + self.ip_headers()
     }
 
-    /// Bytes of the IP and UDP headers of each copy.
+    /// The bytes of each copy's IP and UDP headers.
     #[must_use]
     pub fn ip_headers(&self) -> u16 {
         if self.address.is_v4() { 20 + 8 } else { 40 + 8 }
     }
 
-    /// The port that the kernel looks for when a router says "packet too big" (RFC 4443, 3.2), where
-    /// the socket is not found, as it is connected to another port. IPv4 copies may be cut on
-    /// their way, and so have no such answers.
+    /// The port for which the kernel looks up a socket when a router reports "packet too big"
+    /// (RFC 4443, 3.2), if it does not find the output's own socket, which is connected to another
+    /// port. IPv4 copies may be fragmented on their way, so no router reports them.
     #[must_use]
     pub fn mtu_port(&self) -> Option<u16> {
         match self.source_port {
@@ -182,13 +186,13 @@ impl OutputSpec {
     }
 }
 
-/// The first of these faults that is there, each with whether it is.
+/// Returns the first fault whose condition is true as an error.
 fn first_fault(faults: &[(bool, &'static str)]) -> Result<(), &'static str> {
-    let fault = faults.iter().find_map(|&(is_there, fault)| is_there.then_some(fault));
+    let fault = faults.iter().find_map(|&(applies, fault)| applies.then_some(fault));
     fault.map_or(Ok(()), Err)
 }
 
-/// A value, or `None` for "keep".
+/// Reads a value, or `None` for "keep".
 fn value_or_keep<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u8>, D::Error> {
     #[derive(Deserialize)]
     #[serde(rename_all = "lowercase")]
@@ -203,10 +207,10 @@ fn value_or_keep<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u8>, D::Er
     })
 }
 
-/// Whether an interface can have this name or alternative name (dev_valid_name in the kernel).
+/// Whether an interface can have this primary or alternative name (dev_valid_name in the kernel).
 #[must_use]
 pub fn is_interface_name(name: &str) -> bool {
-    /// ALTIFNAMSIZ (linux/if.h), without the zero.
+    /// ALTIFNAMSIZ (linux/if.h), without the terminating zero.
     const ALTNAME_BYTES: usize = 127;
     (1..=ALTNAME_BYTES).contains(&name.len()) && !name.contains(['/', '\0'])
 }
@@ -221,56 +225,56 @@ impl fmt::Display for OutputSpec {
     }
 }
 
-/// How the network is asked for an input's groups.
+/// How an input receives its groups.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum Join {
     /// By a membership of each group.
     Each,
-    /// Not at all: the interface takes all multicast that comes along.
+    /// Without memberships: the interface receives all multicast.
     None,
 }
 
-/// Where a rule listens, resolved for this host.
+/// The input of a rule.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct InputSpec {
-    /// The group, or an address of this host, or a broadcast address; of a block of groups the first.
+    /// The group, an address of this host, a broadcast address, or the first group of a block.
     pub group: Addr,
-    /// How many low bits of the group vary; 0 for one group.
+    /// The number of low bits of the group that vary; 0 for a single group.
     pub group_bits: u8,
     /// Whether `group` is a broadcast address.
     pub broadcast: bool,
-    /// Whether datagrams to `group`, an address of this host, count wherever they arrive: nobody has
-    /// named the interface, which is the one that has the address.
+    /// Whether datagrams to `group`, an address of this host, count on all interfaces, since the
+    /// rule names none; `interface` is the one that has the address.
     pub everywhere: bool,
-    /// The destination port; of several the first.
+    /// The destination port, or the first of a range.
     pub port: u16,
-    /// The last port; the same as the first for one.
+    /// The last port; the same as the first for a single port.
     pub last_port: u16,
-    /// How its groups are asked for.
+    /// How its groups are received.
     pub join: Join,
     /// The interface's name.
     pub interface: String,
-    /// The interface's index. A relay looks it up by the name, now and whenever it changes.
+    /// The interface's index. A relay resolves it by the name, at first and after each change.
     pub ifindex: u32,
-    /// The senders to take datagrams from; empty for any.
+    /// The accepted source addresses; empty for any.
     pub sources: Box<[Addr]>,
-    /// The VLAN identifier; 0 for untagged frames.
+    /// The VLAN ID, 1 to 4094; 0 for untagged frames.
     pub vlan: u16,
 }
 
 impl InputSpec {
-    /// Checks the fields that say by themselves that there can be no such input. The supervisor
-    /// would end a worker that asks for one.
+    /// Checks the fields without this host. The supervisor would end a worker that requests an
+    /// invalid input.
     ///
     /// # Errors
-    /// What is wrong, as a noun: "an input without an interface".
+    /// The fault as a noun: "an input without an interface".
     pub fn check(&self) -> Result<(), &'static str> {
         let Self { group, interface, sources, .. } = self;
         let has_port_range = self.port != 0 && self.port <= self.last_port;
         let has_valid_name = interface.is_empty() || is_interface_name(interface);
-        // An address that no interface has yet is waited for without one.
+        // An input for an address that no interface has yet waits without an interface.
         let needs_interface = group.is_multicast() || self.broadcast;
         let has_many_groups = self.join == Join::Each && self.group_bits > MAX_JOINED_BITS;
         let has_other_source = sources.iter().any(|source| source.is_v4() != group.is_v4());
@@ -287,12 +291,12 @@ impl InputSpec {
         ])
     }
 
-    /// The groups, which are a handful wherever each of them counts.
+    /// All groups. Callers that use each of them have at most a few thousand.
     pub(crate) fn groups(&self) -> impl Iterator<Item = Addr> + use<> {
         self.group.each_of(self.group_bits)
     }
 
-    /// Whether it takes a membership of each of them.
+    /// Whether it needs a membership of each group.
     pub(crate) fn is_joined(&self) -> bool {
         self.group.is_multicast() && self.join == Join::Each
     }
@@ -303,34 +307,34 @@ impl InputSpec {
     }
 }
 
-/// A rule, resolved for this host.
+/// A rule resolved for this host.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RuleSpec {
-    /// What its counters are found by again in a page that outlives the relay; unique in it.
+    /// Its id, unique within the relay. A successor finds the counters in the page by it.
     pub id: String,
-    /// Whether it takes what comes. Disabled, its sockets stay open and its counters stay.
+    /// Whether it relays. A disabled rule keeps its sockets and counters.
     pub enabled: bool,
-    /// Where it listens.
+    /// Its input.
     pub input: InputSpec,
-    /// Where each datagram goes.
+    /// Its outputs, each of which gets a copy of each datagram.
     pub outputs: Vec<OutputSpec>,
 }
 
 impl RuleSpec {
-    /// Checks what can be wrong with a rule without a look at the host.
+    /// Checks the rule without this host.
     ///
     /// # Errors
-    /// What is wrong, as a noun.
+    /// The fault as a noun.
     pub fn check(&self) -> Result<(), &'static str> {
         self.input.check()?;
         self.outputs.iter().try_for_each(|output| {
             output.check()?;
-            output.check_beside(&self.input)
+            output.check_with_input(&self.input)
         })
     }
 
-    /// The names that it has for interfaces; "" where it has none.
+    /// The interface names in it; "" for an input or output without one.
     pub(crate) fn interfaces(&self) -> impl Iterator<Item = &String> {
         self.outputs.iter().map(|output| &output.interface).chain([&self.input.interface])
     }

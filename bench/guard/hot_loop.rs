@@ -65,14 +65,14 @@ fn main() -> Outcome<()> {
     let slots: Vec<Slot> = outputs.iter().map(|output| output.slot).collect();
 
     let page = stats::create_page()?;
-    let (commands, orders) = mpsc::channel();
-    let (retirer, _retired) = mpsc::channel();
-    // The value is there before the engine looks.
+    let (commands, command_receiver) = mpsc::channel();
+    let (retired_sender, _retired) = mpsc::channel();
+    // Set before the engine starts.
     let wake = EventFd::from_value_and_flags(1, EfdFlags::EFD_CLOEXEC)?;
     commands.send(EngineCommand::Stop)?;
     let links = EngineChannels {
-        commands: orders,
-        retired: retirer,
+        commands: command_receiver,
+        retired: retired_sender,
         wake: Arc::new(wake.into()),
         page: page.clone(),
         buffer_bytes: BUFFER_BYTES,

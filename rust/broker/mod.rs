@@ -1,10 +1,10 @@
 //! Sockets for a process that may not open any: the worker's [`BrokerClient`] requests them, the
-//! supervisor's [`BrokerServer`] opens and configures them and keeps a duplicate. This file is a map.
+//! supervisor's [`BrokerServer`] opens and configures them and keeps a duplicate.
 //!
 //! ```text
 //! client       the worker's `SocketProvider`       wire, messages        the protocol
 //! server       the supervisor's request loop       policy                requests to reject
-//! grants       opens or finds sockets              leases, memberships   what is held
+//! grants       opens or finds sockets              leases, memberships   open sockets
 //! key          the purpose of a socket             deletions             deleted interfaces
 //! ```
 //!

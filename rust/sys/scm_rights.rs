@@ -81,7 +81,7 @@ pub fn receive_bytes(
     Ok(message.bytes)
 }
 
-/// Duplicates the descriptor with this number, whoever owns it.
+/// Duplicates the descriptor with this number without taking ownership of it.
 ///
 /// # Errors
 /// EBADF if the number is not open; no descriptor is left.

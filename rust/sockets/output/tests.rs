@@ -141,17 +141,17 @@ fn a_socket_follows_its_interface_and_keeps_its_port_and_buffer() {
             ip(&format!("link set {FAR} up"));
             ip(&format!("link set {NEAR} up mtu 1400"));
             SockRef::from(&fd).send(b"lost").unwrap_err();
-            let anew = OutputSpec { ifindex: interface(NEAR).index, ..asked };
+            let recreated = OutputSpec { ifindex: interface(NEAR).index, ..asked };
             let headers = if addr(address).is_v4() { 28 } else { 48 };
             // The kernel creates the routes of a link some time after it comes up.
-            wait_until("there is a route", || reconnect(fd, &anew).is_ok());
+            wait_until("there is a route", || reconnect(fd, &recreated).is_ok());
             for _ in 0..2 {
-                assert_eq!(reconnect(fd, &anew).unwrap(), 1400 - headers);
+                assert_eq!(reconnect(fd, &recreated).unwrap(), 1400 - headers);
                 assert_eq!(local().port(), before.port());
                 assert_ne!(local().ip(), before.ip());
             }
             assert_eq!(source(fd), Some(local().ip().into()));
-            assert_eq!(path_segment(fd, &anew).unwrap(), 1400 - headers);
+            assert_eq!(path_segment(fd, &recreated).unwrap(), 1400 - headers);
             SockRef::from(&fd).send(b"sent").unwrap();
             let mut booked = 0;
             sockopt::get(fd, libc::SOL_SOCKET, libc::SO_SNDBUF, &mut booked).unwrap();

@@ -134,8 +134,8 @@ fn a_ring_refuses_other_operations() {
         ring.push(&entry).unwrap();
         // Submission stops at a refused entry.
         ring.uring.submit_and_wait(1).unwrap();
-        let told = ring.uring.completion().next().unwrap();
-        assert_eq!(told.result(), -libc::EACCES);
+        let completion = ring.uring.completion().next().unwrap();
+        assert_eq!(completion.result(), -libc::EACCES);
     }
     let submitter = ring.uring.submitter();
     assert_eq!(

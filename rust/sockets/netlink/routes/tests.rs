@@ -67,7 +67,7 @@ fn a_neighbour_is_resolved_before_anything_is_sent_to_it() {
         ip(&format!("ntable change name arp_cache dev {NEAR} retrans 20"));
         socket.seek(&way).unwrap();
         let failed = || socket.neighbour(&way).unwrap() == Neighbour::Failed;
-        wait_until("nobody has answered", failed);
+        wait_until("the resolution has failed", failed);
         ip(&format!("neighbour replace 10.9.0.9 lladdr 2:0:0:0:0:1 dev {NEAR} nud stale"));
         assert_eq!(socket.neighbour(&way).unwrap(), Neighbour::Stale);
         socket.seek(&way).unwrap();
