@@ -28,6 +28,8 @@ WORKLOADS = {
     "1:1, 192 datagrams in batches": ("1", "192", "steady"),
     "1:8, 192 datagrams in batches": ("8", "192", "steady"),
     "1:8, 192 datagrams sent one by one": ("8", "192", "rising"),
+    "20x1:1, 192 datagrams, random sizes": ("1", "192", "mixed"),
+    "20x1:8, 192 datagrams, random sizes": ("8", "192", "mixed"),
 }
 
 

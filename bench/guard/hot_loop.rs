@@ -1,6 +1,6 @@
 //! An engine with a fixed amount of work, to be run where instructions are counted.
 //!
-//! usage: `hot_loop OUTPUTS DATAGRAMS steady|rising`
+//! usage: `hot_loop OUTPUTS DATAGRAMS steady|rising|mixed`
 //!
 //! The frames lie in the input's socket and the order to stop is given before the engine starts,
 //! so that it finds everything in its first turn and ends, whatever the machine does meanwhile.
@@ -33,31 +33,34 @@ const BUFFER_BYTES: usize = 32 << 20;
 /// The payload of the largest datagram; in a rising run each is one byte smaller than the next,
 /// so that every copy is a send of its own.
 const MOST_BYTES: usize = 1400;
+/// A mixed run: this many flows, each to a group and by a rule of its own, follow each other with
+/// sizes as market data has them.
+const MIXED_FLOWS: u8 = 20;
+const MIXED_BYTES: std::ops::Range<usize> = 60..401;
 const MAX_SEGMENT: u16 = 1472;
 /// Datagrams in one socket: io_uring takes this many without a pause (MULTISHOT_MAX_RETRY), and
 /// no host's limits are in the way.
 const IN_ONE_SOCKET: usize = 24;
 /// Sockets, always as many, so that to open them costs the same with and without datagrams.
 const SOCKETS: u64 = 8;
-/// Slots: the interface, the group, the rule, then the outputs.
-const FIRST_OUTPUT: u32 = 3;
+/// Slots: the interface, the group, the rules, then the outputs.
+const FIRST_RULE: u32 = 2;
+const FIRST_OUTPUT: u32 = FIRST_RULE + MIXED_FLOWS as u32;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 fn main() -> Outcome<()> {
     let words: Vec<String> = env::args().skip(1).collect();
     let [outputs, datagrams, sizes] = words.as_slice() else {
-        return Err("usage: hot_loop OUTPUTS DATAGRAMS steady|rising".into());
+        return Err("usage: hot_loop OUTPUTS DATAGRAMS steady|rising|mixed".into());
     };
     let (outputs, datagrams): (u32, usize) = (outputs.parse()?, datagrams.parse()?);
-    let lengths: Vec<usize> = match sizes.as_str() {
-        "rising" => (MOST_BYTES - datagrams..MOST_BYTES).collect(),
-        _ => vec![MOST_BYTES; datagrams],
-    };
+    let groups = groups(if sizes == "mixed" { MIXED_FLOWS } else { 1 });
+    let traffic = traffic(datagrams, sizes, &groups);
     let (inputs, senders) = inputs()?;
-    for (at, length) in lengths.iter().enumerate() {
+    for (at, (group, length)) in traffic.into_iter().enumerate() {
         let sender = senders.get(at / IN_ONE_SOCKET).ok_or("too many datagrams")?;
-        sender.send(&frame(*length)?)?;
+        sender.send(&frame(group, length)?)?;
     }
     let listener = UdpSocket::bind("127.0.0.1:0")?;
     let outputs: Vec<PlanOutput> =
@@ -78,7 +81,7 @@ fn main() -> Outcome<()> {
         buffer_bytes: BUFFER_BYTES,
         verify_checksums: true,
     };
-    engine::run(Box::new(plan(inputs, outputs)), FreshRing::new()?, links)?;
+    engine::run(Box::new(plan(inputs, &groups, outputs)), FreshRing::new()?, links)?;
     for slot in slots {
         let words = stats::read(page.view(), slot).ok_or("the counters cannot be read")?;
         let sent = usize::try_from(words[output::SENT])?;
@@ -87,6 +90,29 @@ fn main() -> Outcome<()> {
         }
     }
     Ok(())
+}
+
+/// The group and length of each datagram.
+fn traffic(datagrams: usize, sizes: &str, groups: &[[u8; 4]]) -> Vec<([u8; 4], usize)> {
+    match sizes {
+        "rising" => (MOST_BYTES - datagrams..MOST_BYTES).map(|length| (GROUP, length)).collect(),
+        "mixed" => {
+            let mut random = 1_u32;
+            let lengths = std::iter::repeat_with(|| {
+                // Numerical Recipes, 7.1: the same datagrams in every run.
+                random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                MIXED_BYTES.start + (random >> 16) as usize % MIXED_BYTES.len()
+            });
+            groups.iter().copied().cycle().zip(lengths).take(datagrams).collect()
+        }
+        _ => vec![(GROUP, MOST_BYTES); datagrams],
+    }
+}
+
+/// The groups of so many flows.
+fn groups(flows: u8) -> Vec<[u8; 4]> {
+    let [a, b, c, first] = GROUP;
+    (first..first + flows).map(|last| [a, b, c, last]).collect()
 }
 
 /// The inputs, and what sends to each.
@@ -123,19 +149,27 @@ fn output_to(listener: &UdpSocket, at: u32) -> Outcome<PlanOutput> {
     })
 }
 
-/// One rule with all outputs.
-fn plan(sources: Vec<Source>, outputs: Vec<PlanOutput>) -> Plan {
-    let input = InputKey { interface: INTERFACE, vlan: 0, group: Addr::v4(GROUP), port: PORT };
-    let rule = TableRule { input, group_bits: 0, last_port: PORT, sources: Box::default() };
+/// A rule for each group, all with the same outputs.
+fn plan(sources: Vec<Source>, groups: &[[u8; 4]], outputs: Vec<PlanOutput>) -> Plan {
+    let rules: Vec<TableRule> = groups
+        .iter()
+        .map(|&group| {
+            let group = Addr::v4(group);
+            let input = InputKey { interface: INTERFACE, vlan: 0, group, port: PORT };
+            TableRule { input, group_bits: 0, last_port: PORT, sources: Box::default() }
+        })
+        .collect();
     let ends = u32::try_from(outputs.len()).unwrap_or(u32::MAX);
     let fixed = (0..FIRST_OUTPUT).map(|index| Slot { index, generation: 1 });
     let grant = |slot| Grant { slot, owner: SlotOwner::rule(""), is_continued: false };
     Plan {
         sources: sources.into(),
-        table: Table::compile(&[rule]),
-        rules: [PlanRule { slot: 2, outputs: 0..ends, kept: None, order: OrderCheck::Nothing }]
-            .into(),
-        groups: [1].into(),
+        table: Table::compile(&rules),
+        rules: (FIRST_RULE..)
+            .take(rules.len())
+            .map(|slot| PlanRule { slot, outputs: 0..ends, kept: None, order: OrderCheck::Nothing })
+            .collect(),
+        groups: vec![1; rules.len()].into(),
         grants: fixed.chain(outputs.iter().map(|output| output.slot)).map(grant).collect(),
         released: Vec::new(),
         outputs: [outputs.into()].into(),
@@ -144,16 +178,16 @@ fn plan(sources: Vec<Source>, outputs: Vec<PlanOutput>) -> Plan {
 }
 
 /// What the kernel would deliver: a virtio header that vouches for the checksum, and a frame.
-fn frame(length: usize) -> Outcome<Vec<u8>> {
+fn frame(group: [u8; 4], length: usize) -> Outcome<Vec<u8>> {
     const DATA_VALID: u8 = 2;
     let be = |bytes: usize| u16::try_from(bytes).map(u16::to_be_bytes);
     let mut ip = [&[0x45, 0][..], &be(28 + length)?, &[0, 1, 0x40, 0, 9, 17, 0, 0]].concat();
-    ip.extend([SOURCE, GROUP].concat());
+    ip.extend([SOURCE, group].concat());
     let words = ip.as_chunks().0.iter().map(|word| u32::from(u16::from_be_bytes(*word)));
     let sum: u32 = words.sum();
     let field = !u16::try_from(sum % 0xffff)?;
     ip[10..12].copy_from_slice(&field.to_be_bytes());
-    let ethernet = [1, 0, 0x5e, 1, 1, 1, 2, 0, 0, 0, 0, 1, 8, 0];
+    let ethernet = [1, 0, 0x5e, group[1], group[2], group[3], 2, 0, 0, 0, 0, 1, 8, 0];
     let udp = [&[0x9c, 0x40][..], &PORT.to_be_bytes(), &be(8 + length)?, &[0, 0]].concat();
     let virtio = [DATA_VALID, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     Ok([&virtio[..], &ethernet, &ip, &udp, &vec![0x5a; length]].concat())
