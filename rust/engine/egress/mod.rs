@@ -1,22 +1,25 @@
 //! Sending: batches of a rule's datagrams to each of its outputs, in waves.
 //!
-//! One wave holds at most one batch of each lane, and completes before the next begins, so that a
-//! refused batch can be split and repeated without reordering. Outputs that preserve fields of the
+//! A wave completes before the next begins. It holds one batch of each lane or, where few sends
+//! would fill it, a chain: several batches of a lane, of which the kernel begins none before the
+//! previous one has succeeded. So a refused batch can be split and repeated without reordering, as
+//! the kernel cancels what follows it. Outputs that preserve fields of the
 //! datagrams send with control messages or, where a UDP socket cannot express them, one by one
 //! behind headers of their own. This module must not depend on where datagrams come from.
 
 mod batch;
 mod limits;
 mod outcome;
+mod send;
 
 use std::io;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::thread;
 
 use batch::Batches;
 pub(crate) use limits::SendLimits;
 use outcome::{Attempt, SendOutcome};
+use send::OutputSend;
 
 use crate::engine::plan::{Plan, PlanOutput, PlanRule};
 use crate::engine::rewrite::Rewrite;
@@ -38,6 +41,8 @@ struct Cursor {
     /// Whether it sends with control messages or with headers of its own.
     has_control: bool,
     batch: u32,
+    /// The first batch of the chain that it belongs to.
+    chain: u32,
     /// The number of handled datagrams of the batch.
     done: u32,
     /// The number of datagrams in the pending send.
@@ -54,6 +59,9 @@ struct Cursor {
 /// How often a batch is tried on an output that is being reconnected before it is lost: for some
 /// milliseconds, of which reconnecting takes a part.
 const MOST_UNCONNECTED: u16 = 4096;
+/// The number of sends that chains fill a wave to: enough that the system call of the wave costs
+/// each of them little.
+const CHAIN_SENDS: usize = 64;
 
 /// The sending side of an engine.
 pub(crate) struct Egress {
@@ -72,7 +80,7 @@ impl Egress {
     /// Reserves memory, so that nothing is allocated while datagrams flow, and resets the limits of
     /// new outputs. The limits of outputs in the previous plan stay.
     pub(crate) fn adopt(&mut self, plan: &Plan, before: &Plan) {
-        self.batches.reserve(plan.rules.len() + MAX_FLOWS);
+        self.batches.reserve(plan.rules.len() + MAX_FLOWS + CHAIN_SENDS);
         self.cursors.reserve(plan.count_outputs().max(MAX_MESSAGES));
         for grant in &plan.grants {
             self.limits[grant.slot.index as usize] = SendLimits::default();
@@ -100,9 +108,12 @@ impl Egress {
     ) -> io::Result<()> {
         while !window.active().is_empty() {
             self.gather(window, plan, counters);
+            let mut has_chains = true;
             while !self.cursors.is_empty() {
-                self.queue(ring, window, plan)?;
+                self.queue(ring, window, plan, has_chains)?;
                 self.await_sends(ring, counters)?;
+                // What was cancelled is sent one by one, since the next refusal is likely.
+                has_chains = false;
             }
             self.batches.clear();
         }
@@ -110,11 +121,12 @@ impl Egress {
         Ok(())
     }
 
-    /// Takes the next batch of every lane, as long as there is room, for each output of its rule
+    /// Takes the next batches of every lane, as long as there is room, for each output of its rule
     /// that has a carrier. Without a carrier the kernel would lose the copies although sends
     /// succeed.
     fn gather(&mut self, window: &mut Window, plan: &Plan, counters: &mut Writer) {
-        for position in 0..window.active().len() {
+        let lanes = window.active().len();
+        for position in 0..lanes {
             let lane = window.active()[position];
             let rule = window.rule(lane);
             let PlanRule { outputs, kept, .. } = &plan.rules[rule as usize];
@@ -123,9 +135,12 @@ impl Egress {
                 break;
             }
             let kept = kept.as_ref();
-            let Some(batch) = self.batches.take(window, lane, kept) else { continue };
-            let datagrams = self.batches.datagrams(batch);
-            let origin = kept.and_then(|_| self.batches.origin(window, batch));
+            let most =
+                if kept.is_some() { 1 } else { CHAIN_SENDS / (lanes * outputs.len()).max(1) };
+            let room = (self.cursors.capacity() - self.cursors.len()) / outputs.len().max(1);
+            let chain = self.batches.take_chain(window, lane, kept, most.min(room).max(1));
+            let datagrams: u32 = chain.clone().map(|batch| self.batches.datagrams(batch)).sum();
+            let origin = kept.and_then(|_| self.batches.origin(window, chain.start));
             let targets = &plan.share(rule)[outputs.start as usize..outputs.end as usize];
             let now_ms = counters.now_ms();
             for (place, target) in (outputs.start..).zip(targets) {
@@ -141,20 +156,41 @@ impl Egress {
                     stats::count_send_error(words, errno, u64::from(datagrams), now_ms);
                     continue;
                 }
-                self.cursors.push(Cursor::new(rule, place, target, batch));
+                let first = Cursor::new(rule, place, target, chain.start);
+                self.cursors.extend(chain.clone().map(|batch| Cursor { batch, ..first }));
             }
         }
         window.retire_finished();
     }
 
-    /// Queues the next send of each cursor, up to the capacity of the ring.
-    fn queue(&mut self, ring: &mut Ring, window: &Window, plan: &Plan) -> io::Result<()> {
+    /// Queues the next send of each cursor, up to the capacity of the ring; those of a chain only
+    /// behind the one before, if `has_chains`, else only the first.
+    fn queue(
+        &mut self,
+        ring: &mut Ring,
+        window: &Window,
+        plan: &Plan,
+        has_chains: bool,
+    ) -> io::Result<()> {
         let Self { batches, cursors, limits } = self;
         batches.forget_messages();
-        for (token, cursor) in (0..).zip(cursors.iter_mut().take(MAX_MESSAGES)) {
+        let mut previous = None;
+        let mut is_linked = false;
+        for (token, at) in (0..).zip(0..cursors.len().min(MAX_MESSAGES)) {
+            let place = cursors[at].place();
+            if previous == Some(place) && !is_linked {
+                continue;
+            }
+            let has_next = cursors.get(at + 1).is_some_and(|next| next.place() == place);
+            if has_chains && has_next && previous != Some(place) {
+                ring.make_room(CHAIN_SENDS)?;
+            }
+            previous = Some(place);
+            let cursor = &mut cursors[at];
             let target = &plan.share(cursor.rule)[cursor.output as usize];
             let limits = &limits[cursor.slot as usize];
-            let mut send = OutputSend { ring, window, batches, target, token };
+            is_linked = has_chains && has_next && cursor.is_whole(batches, limits);
+            let mut send = OutputSend { ring, window, batches, target, token, is_linked };
             let is_queued = match target.rewrite.as_deref() {
                 None => send.send_plain(cursor, limits)?,
                 Some(rewrite) if rewrite.has_headers() => send.add_with_headers(cursor, rewrite)?,
@@ -180,6 +216,7 @@ impl Egress {
                     limit.accept(cursor.refused);
                     cursor.count_sent(bytes, words, now_ms);
                 }
+                Err(_) if result == -libc::ECANCELED => cursor.send_again(),
                 Err(_) => {
                     let errno = result.unsigned_abs();
                     cursor.count_refused(errno, batches, limit, words, now_ms);
@@ -202,12 +239,26 @@ impl Cursor {
             headers: rewrite.map_or(0, Rewrite::header_bytes),
             has_control: rewrite.is_some(),
             batch,
+            chain: batch,
             done: 0,
             chunk: 0,
             repeated: false,
             refused: 0,
             unconnected: 0,
         }
+    }
+
+    /// The chain and the output: cursors with the same ones send in sequence.
+    #[inline]
+    fn place(&self) -> (u32, u32) {
+        (self.chain, self.slot)
+    }
+
+    /// Whether its next send takes the whole batch.
+    #[inline]
+    fn is_whole(&self, batches: &Batches, limits: &SendLimits) -> bool {
+        let datagrams = batches.datagrams(self.batch);
+        limits.chunk(batches.segment(self.batch), datagrams) == datagrams
     }
 
     /// The number of datagrams in the completed send.
@@ -295,66 +346,6 @@ impl Cursor {
         self.chunk = 0;
         self.repeated = false;
         self.refused = 0;
-    }
-}
-
-/// The context of the next send to one output.
-struct OutputSend<'a> {
-    ring: &'a mut Ring,
-    window: &'a Window,
-    batches: &'a mut Batches,
-    target: &'a PlanOutput,
-    token: u32,
-}
-
-/// Each method queues the next send of a cursor; it returns false if the wave is full.
-impl OutputSend<'_> {
-    fn send_plain(&mut self, cursor: &mut Cursor, limits: &SendLimits) -> io::Result<bool> {
-        let Self { ring, window, batches, target, token } = self;
-        let most = limits.chunk(batches.segment(cursor.batch), batches.datagrams(cursor.batch));
-        let built = batches.message(ring, window, cursor.batch, cursor.done, most);
-        let Some((message, chunk)) = built else { return Ok(false) };
-        cursor.chunk = chunk;
-        ring.send(target.fd.as_fd(), message, *token)?;
-        Ok(true)
-    }
-
-    fn send_with_control(
-        &mut self,
-        cursor: &mut Cursor,
-        rewrite: &Rewrite,
-        limits: &SendLimits,
-    ) -> io::Result<bool> {
-        let Self { ring, window, batches, target, token } = self;
-        let all = if cursor.refused == 0 { batches.datagrams(cursor.batch) } else { 1 };
-        let most = limits.chunk(batches.segment(cursor.batch), all);
-        let built = batches.message(ring, window, cursor.batch, cursor.done, most);
-        let send_control =
-            batches.origin(window, cursor.batch).and_then(|origin| rewrite.send_control(&origin));
-        let enclosed = built.zip(send_control).and_then(|((message, chunk), send_control)| {
-            Some((ring.add_with_control(message, &send_control)?, chunk))
-        });
-        let Some((message, chunk)) = enclosed else { return Ok(false) };
-        cursor.chunk = chunk;
-        ring.send(target.fd.as_fd(), message, *token)?;
-        Ok(true)
-    }
-
-    /// With headers, nothing is ever split or sent again, so one wave takes the whole batch.
-    fn add_with_headers(&mut self, cursor: &mut Cursor, rewrite: &Rewrite) -> io::Result<bool> {
-        let Self { ring, window, batches, target, token } = self;
-        let Some(origin) = batches.origin(window, cursor.batch) else { return Ok(false) };
-        let (headers, send_control) = (rewrite.headers(&origin), rewrite.send_control(&origin));
-        for datagram in cursor.done..batches.datagrams(cursor.batch) {
-            let built = batches.add_with_headers(ring, window, cursor.batch, datagram, &headers);
-            let message = match (built, &send_control) {
-                (Some(message), Some(send_control)) => ring.add_with_control(message, send_control),
-                (built, _) => built,
-            };
-            let Some(message) = message else { return Ok(false) };
-            ring.send(target.fd.as_fd(), message, *token)?;
-        }
-        Ok(true)
     }
 }
 

@@ -12,8 +12,8 @@ use crate::addr::Addr;
 use crate::engine::rewrite::Preserved;
 use crate::engine::window::WindowEntry;
 use crate::packet::{Datagram, Span};
-use crate::sockets::output;
-use crate::sockets::testnet::in_namespace;
+use crate::sockets::output::{self, OutputSocket};
+use crate::sockets::testnet::{in_namespace, ip};
 use crate::spec::{Choice, OutputSpec, Ttl};
 use crate::stats::Slot;
 use crate::sys::buffers::{Buffer, Buffers};
@@ -95,6 +95,11 @@ fn send(spec: &OutputSpec, places: &[(Addr, u16, &str)]) {
         Addr::v4([239, 1, 1, 0]),
         5000,
     );
+    send_through(socket, rewrite, places);
+}
+
+/// The same through an open socket.
+fn send_through(socket: OutputSocket, rewrite: Option<Rewrite>, places: &[(Addr, u16, &str)]) {
     let kept = Preserved::by(rewrite.iter());
     let output = PlanOutput {
         fd: Arc::new(socket.fd.into()),
@@ -197,6 +202,38 @@ fn each_copy_goes_to_its_position_in_the_range() {
             }
         }
     });
+}
+
+/// Sends payloads of these lengths to one output of a loopback with this MTU, and receives them.
+fn send_lengths(mtu: u16, lengths: impl IntoIterator<Item = usize>) {
+    let payloads: Vec<String> =
+        lengths.into_iter().enumerate().map(|(n, len)| format!("{n:0len$}")).collect();
+    in_namespace(move || {
+        let host = UdpSocket::bind("127.0.0.1:6000").unwrap();
+        host.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        // The output is opened before, and so does not know this limit.
+        let socket = output::open(&plain(Addr::v4([127, 0, 0, 1]))).unwrap();
+        ip(&format!("link set lo mtu {mtu}"));
+        let places: Vec<_> = payloads.iter().map(|text| (GROUP, 5000, text.as_str())).collect();
+        send_through(socket, None, &places);
+        for payload in &payloads {
+            let mut bytes = [0; 2048];
+            let len = host.recv(&mut bytes).unwrap();
+            assert_eq!(&bytes[..len], payload.as_bytes());
+        }
+    });
+}
+
+/// Rising lengths make a batch of each datagram.
+#[test]
+fn a_lane_of_more_batches_than_a_chain_keeps_its_order() {
+    send_lengths(65_535, 40..40 + 3 * CHAIN_SENDS);
+}
+
+/// The kernel refuses a batch of datagrams that its link cannot carry, and takes them one by one.
+#[test]
+fn a_lane_keeps_its_order_when_a_batch_inside_a_chain_is_refused() {
+    send_lengths(600, [100, 200, 300, 700, 700, 700, 701, 800, 800, 90, 91, 92]);
 }
 
 #[test]

@@ -78,6 +78,8 @@ pub struct Ring {
     /// The number of receives and reads that the kernel still holds.
     armed: u32,
     sends_in_flight: u32,
+    /// Whether sends of this wave wait for others of it.
+    has_links: bool,
 }
 
 impl Ring {
@@ -108,6 +110,7 @@ impl Ring {
             wake_value: Box::new(0),
             armed: 0,
             sends_in_flight: 0,
+            has_links: false,
         })
     }
 
@@ -243,15 +246,43 @@ impl Ring {
     /// Queues one send of this wave on a connected socket. A full socket buffer is reported as an
     /// error at once (MSG_DONTWAIT): otherwise io_uring would wait and reorder.
     ///
+    /// If `is_linked`, the next send begins when this one has succeeded, and is cancelled (ECANCELED)
+    /// otherwise; both are queued after the same [`Ring::make_room`].
+    ///
     /// # Errors
     /// The kernel's, when earlier entries are submitted.
-    pub fn send(&mut self, fd: BorrowedFd<'_>, message: MessageId, token: u32) -> io::Result<()> {
+    pub fn send(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        message: MessageId,
+        token: u32,
+        is_linked: bool,
+    ) -> io::Result<()> {
         let header = self.messages.header(message).ok_or(io::ErrorKind::InvalidInput)?;
         let fd = types::Fd(fd.as_raw_fd());
         let flags = libc::MSG_DONTWAIT.cast_unsigned();
-        let entry = opcode::SendMsg::new(fd, header).flags(flags).build();
+        let mut entry = opcode::SendMsg::new(fd, header).flags(flags).build();
+        if is_linked {
+            entry = entry.flags(squeue::Flags::IO_LINK);
+            self.has_links = true;
+        }
         self.sends_in_flight += 1;
         self.push(&entry.user_data(SEND | u64::from(token)))
+    }
+
+    /// Makes room for `entries` entries, which are then submitted together: a link ends with its
+    /// submission.
+    ///
+    /// # Errors
+    /// The kernel's, when earlier entries are submitted.
+    #[inline]
+    pub fn make_room(&mut self, entries: usize) -> io::Result<()> {
+        let queue = self.uring.submission();
+        if queue.capacity() - queue.len() >= entries {
+            return Ok(());
+        }
+        drop(queue);
+        uninterrupted(self.uring.submit())
     }
 
     /// Submits the wave, waits for it, and calls `done` with the token and result of each send
@@ -261,7 +292,10 @@ impl Ring {
     /// # Errors
     /// The kernel's, on submission.
     pub fn finish_wave(&mut self, mut done: impl FnMut(u32, i32)) -> io::Result<()> {
-        uninterrupted(self.uring.submit())?;
+        // The kernel begins linked sends only while it is waited for.
+        let links = std::mem::take(&mut self.has_links);
+        let awaited = if links { self.sends_in_flight as usize } else { 0 };
+        uninterrupted(self.uring.submit_and_wait(awaited))?;
         loop {
             // One pass over all available completions: each pass accesses two words shared with the
             // kernel.

@@ -21,11 +21,13 @@ const OPERATIONS: [u8; 5] = [
 pub(crate) const REGISTER_BUFFERS: u8 = 22;
 /// `IOSQE_BUFFER_SELECT` of the same: a receive takes its buffer from a pool.
 const SELECT_BUFFER: u8 = 1 << 5;
+/// `IOSQE_IO_LINK` of the same: a send waits for the one before.
+const LINK: u8 = 1 << 2;
 
 /// Restricts a ring that was created disabled, and enables it: for the calling thread, permanently.
 pub(super) fn restrict(uring: &IoUring) -> io::Result<()> {
     let mut restrictions: Vec<_> = OPERATIONS.into_iter().map(Restriction::sqe_op).collect();
-    restrictions.push(Restriction::sqe_flags_allowed(SELECT_BUFFER));
+    restrictions.push(Restriction::sqe_flags_allowed(SELECT_BUFFER | LINK));
     restrictions.push(Restriction::register_op(REGISTER_BUFFERS));
     let submitter = uring.submitter();
     submitter.register_restrictions(&mut restrictions)?;

@@ -79,8 +79,8 @@ fn a_message_is_sent_in_segments_to_every_output() {
     let start = u32::try_from(DATA).unwrap();
     let piece = Piece { buffer: &buffer, start, len: 10 };
     let message = ring.message([piece].into_iter(), 3).unwrap();
-    ring.send(near.as_fd(), message, 1).unwrap();
-    ring.send(near.as_fd(), message, 2).unwrap();
+    ring.send(near.as_fd(), message, 1, false).unwrap();
+    ring.send(near.as_fd(), message, 2, false).unwrap();
     let mut results = Vec::new();
     ring.finish_wave(|token, result| results.push((token, result))).unwrap();
     assert_eq!(results, [(1, 10), (2, 10)]);
@@ -89,6 +89,48 @@ fn a_message_is_sent_in_segments_to_every_output() {
         let len = far.recv(&mut bytes).unwrap();
         assert_eq!(&bytes[..len], expected.as_bytes());
     }
+    ring.give_back(buffer);
+}
+
+#[test]
+fn a_failed_send_cancels_the_rest_of_its_chain_only() {
+    let (mut ring, near, far) = listening(8);
+    far.send(b"data").unwrap();
+    ring.wait().unwrap();
+    let Some(RingEvent::Received { buffer, .. }) = ring.next_event() else { panic!("no datagram") };
+    let start = u32::try_from(DATA).unwrap();
+    let piece = Piece { buffer: &buffer, start, len: 4 };
+    let message = ring.message([piece].into_iter(), 0).unwrap();
+    let unconnected = UdpSocket::bind("127.0.0.1:0").unwrap();
+    ring.make_room(6).unwrap();
+    for (token, socket) in [(0, &near), (1, &unconnected), (2, &near), (3, &near)] {
+        ring.send(socket.as_fd(), message, token, token != 3).unwrap();
+    }
+    ring.send(near.as_fd(), message, 4, true).unwrap();
+    ring.send(near.as_fd(), message, 5, false).unwrap();
+    let mut results = Vec::new();
+    ring.finish_wave(|token, result| results.push((token, result))).unwrap();
+    results.sort_unstable();
+    let (refused, cancelled) = (-libc::EDESTADDRREQ, -libc::ECANCELED);
+    assert_eq!(results, [(0, 4), (1, refused), (2, cancelled), (3, cancelled), (4, 4), (5, 4)]);
+    ring.give_back(buffer);
+}
+
+#[test]
+fn entries_that_need_room_are_submitted_together() {
+    let (mut ring, near, far) = listening(8);
+    far.send(b"data").unwrap();
+    ring.wait().unwrap();
+    let Some(RingEvent::Received { buffer, .. }) = ring.next_event() else { panic!("no datagram") };
+    let start = u32::try_from(DATA).unwrap();
+    let message = ring.message([Piece { buffer: &buffer, start, len: 4 }].into_iter(), 0).unwrap();
+    for token in 0..SUBMISSIONS - 1 {
+        ring.send(near.as_fd(), message, token, false).unwrap();
+    }
+    ring.make_room(2).unwrap();
+    assert_eq!(ring.uring.submission().len(), 0);
+    ring.make_room(2).unwrap();
+    ring.finish_wave(|_, result| assert_eq!(result, 4)).unwrap();
     ring.give_back(buffer);
 }
 
