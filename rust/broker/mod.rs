@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! client       the worker's `SocketProvider`       wire, messages        the protocol
+//! line         its connection to the supervisor
 //! server       the supervisor's request loop       policy                requests to reject
 //! grants       opens or finds sockets              leases, memberships   open sockets
 //! key          the purpose of a socket             deletions             deleted interfaces
@@ -21,6 +22,7 @@ mod deletions;
 mod grants;
 mod key;
 mod leases;
+mod line;
 mod memberships;
 mod messages;
 mod policy;
