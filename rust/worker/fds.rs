@@ -9,7 +9,7 @@ use super::arguments::Arguments;
 use crate::sys::inherited;
 
 /// The lowest number of a received descriptor: all lower numbers are in use.
-pub(super) const FIRST_FOREIGN: u16 = 24;
+pub(super) const FIRST_FOREIGN: u16 = 32;
 /// The number of the connection to control, after those of supervisor channel, broker and page.
 pub(super) const CHANNEL: u16 = 6;
 

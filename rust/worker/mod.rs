@@ -41,6 +41,7 @@ use crate::broker::BrokerClient;
 use crate::error::{Error, Result};
 use crate::relay::{EngineRings, Relay};
 use crate::sandbox::{self, FileAccess, Role};
+use crate::sockets::netlink::groups;
 use crate::sys::memory::SharedWords;
 
 /// The exit code of a worker whose engine ended by itself (EX_SOFTWARE, sysexits.h).
@@ -75,6 +76,7 @@ fn start(arguments: &Arguments) -> Result<Service> {
         OwnDescriptors::take(arguments).map_err(|e| Error::os("taking over", "descriptors", e))?;
     let rings = EngineRings::create(1)?;
     sandbox::drop_privileges(arguments.user(), Some(arguments.supervisor))?;
+    groups::keep_text();
     sandbox::apply_landlock(&FileAccess::default())?;
     let OwnDescriptors { supervisor_channel, broker, page, channel, dev_null } = own;
     let relay = Arc::new(relay(arguments, broker, page)?);

@@ -171,9 +171,14 @@ fn is(argument: u8, value: c_int) -> ArgumentCheck {
     ArgumentCheck { argument, width: Width::Int, test: Comparison::Is, value }
 }
 
-/// The argument, a pointer, is null.
+/// The argument, a pointer or a length, is 0.
 fn is_null(argument: u8) -> ArgumentCheck {
-    ArgumentCheck { argument, width: Width::Long, test: Comparison::Is, value: 0 }
+    is_long(argument, 0)
+}
+
+/// The argument, an offset, equals `value`.
+fn is_long(argument: u8, value: u64) -> ArgumentCheck {
+    ArgumentCheck { argument, width: Width::Long, test: Comparison::Is, value }
 }
 
 /// The argument, a non-negative `int`, is below `value`.

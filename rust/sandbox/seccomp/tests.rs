@@ -70,7 +70,8 @@ const DATA: c_int = PROT_READ | PROT_WRITE;
 fn a_worker_writes_to_its_own_descriptors_only() {
     let (own, foreign): (&[i64], &[i64]) = (&[15], &[16]);
     let command = |command: c_int| [16, command.into(), 3];
-    let cases: [(c_long, &[i64], bool); 17] = [
+    let wait_not = i64::from(libc::MSG_DONTWAIT);
+    let cases: [(c_long, &[i64], bool); 27] = [
         (libc::SYS_write, own, true),
         (libc::SYS_write, foreign, false),
         (libc::SYS_write, &[-1], false),
@@ -78,7 +79,15 @@ fn a_worker_writes_to_its_own_descriptors_only() {
         (libc::SYS_write, &[1 << 32 | 16], false),
         (libc::SYS_sendto, own, true),
         (libc::SYS_sendto, foreign, false),
+        // An AF_XDP socket sends its ring; nothing that is told in the call itself is sent.
+        (libc::SYS_sendto, &[16, 0, 0, wait_not, 0, 0], true),
+        (libc::SYS_sendto, &[16, 0, 0, 0, 0, 0], false),
+        (libc::SYS_sendto, &[16, 0x1000, 0, wait_not, 0, 0], false),
+        (libc::SYS_sendto, &[16, 0, 60, wait_not, 0, 0], false),
+        (libc::SYS_sendto, &[16, 0, 0, wait_not, 0x1000, 20], false),
         (libc::SYS_sendmsg, foreign, false),
+        (libc::SYS_pread64, own, true),
+        (libc::SYS_pread64, foreign, false),
         (libc::SYS_sendmmsg, own, false),
         (libc::SYS_close, own, false),
         (libc::SYS_close, foreign, true),
@@ -87,6 +96,9 @@ fn a_worker_writes_to_its_own_descriptors_only() {
         (libc::SYS_fcntl, &command(libc::F_DUPFD), false),
         (libc::SYS_fcntl, &command(libc::F_DUPFD_CLOEXEC), false),
         (libc::SYS_fcntl, &command(libc::F_SETFL), true),
+        (libc::SYS_fcntl, &command(libc::F_GET_SEALS), true),
+        (libc::SYS_fcntl, &command(libc::F_ADD_SEALS), false),
+        (libc::SYS_lseek, &[16, 0, libc::SEEK_END.into()], true),
         (libc::SYS_recvmsg, foreign, true),
         (libc::SYS_dup, own, false),
     ];
@@ -96,7 +108,18 @@ fn a_worker_writes_to_its_own_descriptors_only() {
 #[test]
 fn a_worker_maps_no_executable_memory_and_no_transmit_ring() {
     let ring = i64::from(crate::sys::packet_ring::BLOCK_BYTES);
-    let cases: [(c_long, &[i64], bool); 9] = [
+    let xdp = |offset: i64, prot: c_int| {
+        let [address, len, prot, flags, fd] = mapping(4096, prot, 20);
+        [address, len, prot, flags, fd, offset]
+    };
+    let (send, sent) = (libc::XDP_PGOFF_TX_RING, 0x1_8000_0000);
+    let cases: [(c_long, &[i64], bool); 14] = [
+        (libc::SYS_mmap, &xdp(send, DATA), true),
+        (libc::SYS_mmap, &xdp(sent, DATA), true),
+        (libc::SYS_mmap, &xdp(send, DATA | PROT_EXEC), false),
+        (libc::SYS_mmap, &xdp(4096, DATA), false),
+        // The fill ring, which only receiving needs.
+        (libc::SYS_mmap, &xdp(0x1_0000_0000, DATA), false),
         (libc::SYS_mmap, &anonymous(DATA), true),
         (libc::SYS_mmap, &anonymous(DATA | PROT_EXEC), false),
         (libc::SYS_mmap, &mapping(ring + 4096, DATA, 20), true),

@@ -1,10 +1,10 @@
 //! The system calls of a worker while it relays, after all of its threads have started. It gets
-//! sockets in messages, and receives and sends through the ring; it opens nothing, and changes
-//! nothing about a socket.
+//! sockets in messages, and receives and sends through the ring, or through the memory of an AF_XDP
+//! socket; it opens nothing, and changes nothing about a socket.
 
 use libc::{PROT_EXEC, c_int};
 
-use super::{Calls, at_least, below, bits, is, is_null, longer, this_process};
+use super::{Calls, at_least, below, bits, is, is_long, is_null, longer, this_process};
 use crate::sys::packet_ring::BLOCK_BYTES;
 use crate::sys::ring::REGISTER_BUFFERS;
 
@@ -51,6 +51,10 @@ const EVERYWHERE: [libc::c_long; 25] = [
     libc::SYS_brk,
 ];
 
+/// The offsets of the rings of frames to send, and of frames that were sent.
+const XDP_RINGS: [u64; 2] =
+    [libc::XDP_PGOFF_TX_RING.cast_unsigned(), libc::XDP_UMEM_PGOFF_COMPLETION_RING];
+
 /// Descriptors of the process itself may be written; received ones may only be closed.
 fn descriptors(calls: Calls, first_foreign_fd: u16, channel_fd: u16) -> Calls {
     let own = [
@@ -58,30 +62,42 @@ fn descriptors(calls: Calls, first_foreign_fd: u16, channel_fd: u16) -> Calls {
         libc::SYS_write,
         libc::SYS_readv,
         libc::SYS_writev,
+        libc::SYS_pread64,
         libc::SYS_sendto,
         libc::SYS_sendmsg,
         libc::SYS_shutdown,
     ];
     let own =
         own.into_iter().fold(calls, |calls, call| calls.add_if(call, [below(0, first_foreign_fd)]));
+    // An AF_XDP socket sends its ring with an empty message to nobody. On any other that a worker
+    // is handed this sends no more than the ring of the worker may.
+    let empty = [is_null(1), is_null(2), is(3, libc::MSG_DONTWAIT), is_null(4), is(5, 0)];
+    let own = own.add_if(libc::SYS_sendto, empty);
     // Queries of a device; changing one takes a capability.
     let asked: [libc::Ioctl; 2] = [libc::SIOCGIFMTU, libc::SIOCETHTOOL];
     let asked = asked.into_iter().fold(own, |calls, request| {
         calls.add_if(libc::SYS_ioctl, [below(0, first_foreign_fd), super::request(request)])
     });
     let asked = asked.add_if(libc::SYS_ioctl, [super::request(libc::FIONBIO)]);
-    let flags = [libc::F_GETFD, libc::F_SETFD, libc::F_GETFL, libc::F_SETFL];
+    // The last one is asked before memory is mapped that is shared with another process.
+    let flags = [libc::F_GETFD, libc::F_SETFD, libc::F_GETFL, libc::F_SETFL, libc::F_GET_SEALS];
     flags
         .into_iter()
         .fold(asked, |calls, command| calls.add_if(libc::SYS_fcntl, [is(1, command)]))
+        .add_if(libc::SYS_lseek, [is(2, libc::SEEK_END)])
         .add_if(libc::SYS_close, [at_least(0, first_foreign_fd)])
         .add_if(libc::SYS_dup3, [is(1, c_int::from(channel_fd)), is(2, libc::O_CLOEXEC)])
 }
 
-/// Memory, but not executable, and of received descriptors only packet rings: a mapping no longer
-/// than one of their blocks would be that of a socket without a ring, which could then send.
+/// Memory, but not executable, and of received descriptors only packet rings, the memory of AF_XDP
+/// frames, and two rings of AF_XDP sockets. A mapping of an AF_PACKET socket no longer than one
+/// block would be that of one without a ring, which could then send; it begins at 0, where a worker
+/// maps no ring of AF_XDP.
 fn memory(calls: Calls) -> Calls {
     let not_run = bits(2, PROT_EXEC, 0);
+    let calls = XDP_RINGS
+        .into_iter()
+        .fold(calls, |calls, offset| calls.add_if(libc::SYS_mmap, [not_run, is_long(5, offset)]));
     calls
         .add_if(libc::SYS_mmap, [not_run, bits(3, libc::MAP_ANONYMOUS, libc::MAP_ANONYMOUS)])
         .add_if(libc::SYS_mmap, [not_run, longer(1, BLOCK_BYTES)])

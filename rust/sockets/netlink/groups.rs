@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
+use std::sync::OnceLock;
 
 use netlink_packet_core::{
     NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer, parse_u32,
@@ -29,9 +30,23 @@ const INTERRUPTED: usize = 4;
 #[derive(Debug)]
 pub struct GroupList {
     socket: LinkSocket,
-    /// For kernels that do not answer for IPv4. It is opened early: a worker can open no file.
+    /// For kernels that do not answer for IPv4.
     igmp: Option<File>,
 }
+
+/// The list as text, if it was opened before files were hidden from this process.
+static KEPT: OnceLock<File> = OnceLock::new();
+
+/// Opens the list of IPv4 groups as text for all later [`GroupList`]s of this process, in the
+/// calling thread's network namespace: for a process that can open no file later.
+pub fn keep_text() {
+    // Without /proc there is none.
+    if let Ok(file) = File::open(IGMP) {
+        KEPT.set(file).ok();
+    }
+}
+
+const IGMP: &str = "/proc/thread-self/net/igmp";
 
 impl GroupList {
     /// Opens it in the calling thread's network namespace; needs no privilege.
@@ -41,7 +56,7 @@ impl GroupList {
     pub fn open() -> Result<Self> {
         Ok(Self {
             socket: LinkSocket::subscribe(0)?,
-            igmp: File::open("/proc/thread-self/net/igmp").ok(),
+            igmp: KEPT.get().map_or_else(|| File::open(IGMP), File::try_clone).ok(),
         })
     }
 

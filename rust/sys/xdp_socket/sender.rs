@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 
 use libc::{xdp_desc, xdp_mmap_offsets};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::unistd::{Whence, lseek};
 
 use super::XdpShape;
 use super::mapping::{Mapping, SharedRing};
@@ -244,7 +245,8 @@ impl XdpSender {
 /// Checks that accesses to the memory cannot fault.
 fn check_umem(umem: BorrowedFd<'_>, bytes: NonZeroUsize) -> io::Result<()> {
     let seals = SealFlag::from_bits_truncate(fcntl(umem, FcntlArg::F_GET_SEALS)?);
-    let size = nix::sys::stat::fstat(umem)?.st_size;
+    // Not fstat(2), which the C library makes a call with a path: a worker has none of these.
+    let size = lseek(umem, 0, Whence::SeekEnd)?;
     let is_whole = usize::try_from(size).is_ok_and(|size| size >= bytes.get());
     if !seals.contains(SealFlag::F_SEAL_SHRINK) || !is_whole {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "the frames are not sealed"));

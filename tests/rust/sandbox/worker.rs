@@ -16,9 +16,12 @@ use _native::sandbox::{
     limit_capabilities,
 };
 use _native::sockets::InterfaceRef;
+use _native::sockets::local::LocalProvider;
 use _native::sockets::packet::{self, SpareSockets};
+use _native::sockets::provider::{SocketProvider, XdpLinkHandle, XdpLinkRequest};
 use _native::spec::{InputSpec, Join, OutputSpec, RuleSpec};
 use _native::sys::ring::Ring;
+use _native::sys::xdp_socket::{self, XdpSender};
 use _native::sys::{sockaddr, sockopt};
 use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, unshare};
@@ -173,6 +176,7 @@ struct Bench {
     sender: UdpSocket,
     receiver: UdpSocket,
     foreign: OwnedFd,
+    link: XdpLinkHandle,
     channel: OwnedFd,
     other: OwnedFd,
 }
@@ -239,12 +243,12 @@ impl Bench {
         let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
         receiver.set_read_timeout(Some(PATIENCE)).unwrap();
         let [channel, other] = [(); 2].map(|()| File::open("/dev/null").unwrap().into());
-        let foreign = foreign();
+        let (foreign, link) = (foreign(), link());
         let kind = if ingress == "packet" { Ingress::Packet } else { Ingress::Udp };
         let relay = Relay::new(Settings::new(kind, 4 << 20)).unwrap();
         let port = receiver.local_addr().unwrap().port();
         relay.change(&[], &[rule(port)]).unwrap();
-        Self { relay, sender, receiver, foreign, channel, other }
+        Self { relay, sender, receiver, foreign, link, channel, other }
     }
 
     /// Sends and receives one after the other; returns how many.
@@ -266,8 +270,35 @@ impl Bench {
         }
     }
 
+    /// Frames leave by a link that was handed over; nothing else does, and it stays as it is.
+    fn use_link(&self) {
+        let XdpLinkHandle { socket, umem, shape } = &self.link;
+        let socket = socket.as_fd();
+        let mut sender = XdpSender::map(socket, umem.as_fd(), *shape).unwrap();
+        for number in 0..DATAGRAMS {
+            let write = |place: &mut [u8]| {
+                place.get_mut(..60)?.fill(0xff);
+                Some(60)
+            };
+            assert!(sender.push(number, write));
+        }
+        let mut taken = 0;
+        sender.flush(socket, |_, _| taken += 1).unwrap();
+        assert_eq!(taken, DATAGRAMS);
+        assert_refused(SockRef::from(&socket).send(&[7; 60]), "sending by a link");
+        assert_refused(write(socket, &[7; 60]), "writing to a link");
+        let one = 64_u32;
+        let ring = sockopt::set(socket, libc::SOL_XDP, libc::XDP_RX_RING, one);
+        assert_refused(ring, "receiving by a link");
+        let bound = sockopt::set(socket, libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX, 1_u32);
+        assert_refused(bound, "binding a link");
+        assert_refused(sockaddr::bind_link_layer(socket, 1), "binding a link");
+        assert_refused(xdp_socket::open(1, 0, *shape), "another link");
+    }
+
     /// What an attacker would, with the rights that are left.
     fn try_everything(&mut self, sibling: i32) {
+        self.use_link();
         let foreign = self.foreign.as_fd();
         self.open_sockets();
         reconfigure(foreign);
@@ -349,6 +380,17 @@ fn foreign() -> OwnedFd {
     let socket = sockets.remove(0);
     drop(below);
     socket.fd
+}
+
+/// An XDP link, of descriptors like that.
+fn link() -> XdpLinkHandle {
+    let below: Vec<_> = (0..FIRST_FOREIGN).map(|_| File::open("/dev/null").unwrap()).collect();
+    let index = nix::net::if_::if_nametoindex("far0").unwrap();
+    let interface = InterfaceRef { index, name: "far0" };
+    let request = XdpLinkRequest { interface, queue: 0 };
+    let link = LocalProvider::new().xdp_link(&request).unwrap();
+    drop(below);
+    link
 }
 
 fn rule(port: u16) -> RuleSpec {
