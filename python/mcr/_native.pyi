@@ -308,12 +308,17 @@ class Broker:
 
     A worker's requests arrive over a SOCK_SEQPACKET socket pair (unix(7)). Sockets are opened in
     the network namespace of the thread that calls `serve`, with its privileges. `workers` is the
-    number of workers; `buffer_bytes` applies to each of them and bounds its packet rings. Raises
-    RuleError for an invalid ingress, InterfaceError for an error of the kernel.
+    number of workers; `buffer_bytes` applies to each of them and bounds its packet rings. Without
+    `xdp_links` a worker that requests an AF_XDP socket violates the protocol. Raises RuleError for
+    an invalid ingress, InterfaceError for an error of the kernel.
     """
 
     def __new__(
-        cls, workers: int, ingress: Literal["packet", "udp"], buffer_bytes: int = 33554432
+        cls,
+        workers: int,
+        ingress: Literal["packet", "udp"],
+        buffer_bytes: int = 33554432,
+        xdp_links: bool = True,
     ) -> Broker: ...
     @property
     def open_sockets(self) -> int:

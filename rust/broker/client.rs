@@ -12,8 +12,11 @@ use crate::addr::Addr;
 use crate::error::{Error, Result};
 use crate::sockets::provider::{
     HelperSocket, Lease, OutputHandle, OutputOwner, PacketSocketHandle, PacketSocketRequest,
-    Socket, SocketProvider, UdpInputHandle,
+    Socket, SocketProvider, UdpInputHandle, XdpLinkHandle, XdpLinkRequest,
 };
+use crate::sockets::xdp::hooks::EgressHooks;
+use crate::sockets::xdp::link;
+use crate::sockets::xdp::obstacle::XdpObstacle;
 use crate::sockets::{InterfaceRef, filter, udp_input};
 use crate::spec::OutputSpec;
 use crate::sys::packet_ring::{PacketRing, RingShape};
@@ -67,6 +70,36 @@ impl BrokerClient {
                 max_segment,
             }),
             _ => Err(unexpected()),
+        }
+    }
+}
+
+impl BrokerClient {
+    pub(super) fn request_link(
+        &self,
+        wanted: &XdpLinkRequest<'_>,
+    ) -> std::result::Result<XdpLinkHandle, XdpObstacle> {
+        let refused = |error: Error| match error {
+            Error::Os { source, .. } if source.raw_os_error() == Some(libc::ENODEV) => {
+                XdpObstacle::Removed
+            }
+            other => XdpObstacle::Refused(other.to_string()),
+        };
+        let request =
+            Request::XdpLink { interface: (&wanted.interface).into(), queue: wanted.queue };
+        let (answer, fd) = self.line.request(&request).map_err(refused)?;
+        let (lease, shape) = match answer {
+            Answer::XdpLink { lease, shape } => (lease, shape),
+            Answer::NoXdpLink { why } => return Err(why),
+            _ => return Err(refused(unexpected())),
+        };
+        let socket = self.socket(lease, fd).map_err(refused)?;
+        // Without the memory the socket is dropped, and with it the lease.
+        match self.line.request(&Request::XdpMemory { lease }).map_err(refused)? {
+            (Answer::XdpMemory { .. }, Some(umem)) => {
+                Ok(XdpLinkHandle { socket: Arc::new(socket), umem: Arc::new(umem), shape })
+            }
+            _ => Err(refused(unexpected())),
         }
     }
 }
@@ -211,6 +244,21 @@ impl SocketProvider for BrokerClient {
 
     fn resolve_host(&self, socket: &Socket, spec: &OutputSpec) -> Result<()> {
         self.line.execute(&Request::ResolveHost { lease: leased(socket)?, ifindex: spec.ifindex })
+    }
+
+    fn egress_hooks(&self, interface: &InterfaceRef<'_>) -> EgressHooks {
+        match self.line.request(&Request::EgressHooks { interface: interface.into() }) {
+            Ok((Answer::EgressHooks { v4, v6 }, None)) => EgressHooks { v4, v6 },
+            Ok(_) => EgressHooks::unreadable(unexpected()),
+            Err(error) => EgressHooks::unreadable(error),
+        }
+    }
+
+    fn xdp_link(
+        &self,
+        wanted: &XdpLinkRequest<'_>,
+    ) -> std::result::Result<XdpLinkHandle, XdpObstacle> {
+        link::until_free(|| self.request_link(wanted))
     }
 
     /// Nothing to do: the supervisor keeps its privileges.

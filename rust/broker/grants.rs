@@ -35,9 +35,9 @@ const OWN_FDS: usize = 64;
 /// Descriptors that it needs in addition for each worker.
 const OWN_FDS_PER_WORKER: usize = 16;
 
-type Granted = std::result::Result<Answer, Fault>;
+pub(super) type Granted = std::result::Result<Answer, Fault>;
 
-const UNKNOWN: Fault = Fault::Breach("an unknown lease");
+pub(super) const UNKNOWN: Fault = Fault::Breach("an unknown lease");
 
 impl BrokerServer {
     /// Grants the AF_PACKET socket of a worker on an interface. The sockets of several workers
@@ -378,15 +378,16 @@ impl WorkerSockets {
         Ok(())
     }
 
-    fn check_room(&self) -> Result<()> {
+    pub(super) fn check_room(&self) -> Result<()> {
         if self.leases.len() + self.memberships.len() >= MAX_LEASES {
             return Err(Error::Invalid(format!(
                 "too many rules: a worker may have {MAX_LEASES} sockets and memberships"
             )));
         }
         let most = share(self.of);
-        if self.sockets() < most {
-            if self.sockets() + self.closer.pending() >= most {
+        let used = self.sockets() + self.leases.links();
+        if used < most {
+            if used + self.closer.pending() >= most {
                 // The descriptors of sockets that are being closed still count.
                 self.closer.finish();
             }

@@ -35,6 +35,9 @@ pub(super) enum SocketKey {
         address: Addr,
         port: u16,
     },
+    XdpLink {
+        ifindex: u32,
+    },
     /// The specification without the interface's index, which changes.
     Output {
         rule: String,
@@ -69,7 +72,8 @@ impl SocketKey {
             Self::Frames { ifindex }
             | Self::Datagrams { ifindex, .. }
             | Self::GroHelper { ifindex, .. }
-            | Self::PortGuard { ifindex, .. } => Some(ifindex),
+            | Self::PortGuard { ifindex, .. }
+            | Self::XdpLink { ifindex } => Some(ifindex),
             // Helpers for any interface depend on none, and an output can be connected again.
             Self::GroHelperAnywhere { .. }
             | Self::GroHelperForPort { .. }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::key::SocketKey;
 use super::memberships::Member;
+use super::messages::Answer;
 use crate::addr::Addr;
 use crate::error::Result;
 use crate::sockets::closer::Closer;
@@ -53,6 +54,9 @@ pub(super) enum SocketDetails {
     Output {
         send_buffer_bytes: usize,
     },
+    XdpLink {
+        umem: OwnedFd,
+    },
 }
 
 #[derive(Debug)]
@@ -77,6 +81,7 @@ pub(super) struct Leases {
     last_id: u64,
     held: HashMap<u64, LeasedSocket>,
     by_key: HashMap<Arc<SocketKey>, Vec<u64>>,
+    links: usize,
     closer: Closer,
 }
 
@@ -105,6 +110,7 @@ impl Leases {
         what: SocketDetails,
     ) -> u64 {
         self.last_id += 1;
+        self.links += usize::from(what.is_link());
         let key = Arc::new(key);
         self.by_key.entry(key.clone()).or_default().push(self.last_id);
         let held = LeasedSocket { key, fd, what, state: LeaseState::Unclaimed, is_gone: false };
@@ -145,13 +151,29 @@ impl Leases {
         self.held.values().filter(|held| held.is_claimed() && has_ring(&held.what)).count()
     }
 
+    /// How many XDP links the worker has, of two descriptors each.
+    pub(super) fn links(&self) -> usize {
+        self.links
+    }
+
+    /// Closes all XDP links: nothing waits in them for another incarnation.
+    pub(super) fn close_links(&mut self) {
+        if self.links > 0 {
+            self.remove_all(|held| held.what.is_link());
+        }
+    }
+
     /// The claimed socket with this lease number.
     pub(super) fn get(&mut self, id: u64) -> Option<&mut LeasedSocket> {
         self.held.get_mut(&id).filter(|held| held.is_claimed())
     }
 
-    pub(super) fn fd(&self, id: u64) -> Option<BorrowedFd<'_>> {
-        self.held.get(&id).map(|held| held.fd.as_fd())
+    /// The descriptor that belongs to an answer.
+    pub(super) fn attached(&self, answer: &Answer) -> Option<BorrowedFd<'_>> {
+        match answer {
+            Answer::XdpMemory { lease } => self.held.get(lease)?.umem(),
+            _ => self.held.get(&answer.lease()?).map(|held| held.fd.as_fd()),
+        }
     }
 
     /// The helpers with this key, claimed or not, and their votes on merging.
@@ -214,6 +236,7 @@ impl Leases {
                 self.by_key.remove(&held.key);
             }
         }
+        self.links -= usize::from(held.what.is_link());
         if held.is_frames() {
             self.closer.close(held.fd);
         }
@@ -229,9 +252,10 @@ impl Leases {
             match &mut held.what {
                 SocketDetails::Frames(frames) => frames.wants_all = false,
                 SocketDetails::Datagrams { member, .. } => member.orphan(),
-                SocketDetails::Helper { .. } | SocketDetails::Output { .. } => {}
+                _ => {}
             }
         }
+        self.close_links();
         self.remove_all(|held| held.is_gone);
     }
 
@@ -288,6 +312,12 @@ impl Leases {
     }
 }
 
+impl SocketDetails {
+    fn is_link(&self) -> bool {
+        matches!(self, Self::XdpLink { .. })
+    }
+}
+
 impl LeasedSocket {
     /// The actual size of its queue in bytes.
     pub(super) fn buffer_bytes(&self) -> usize {
@@ -295,7 +325,15 @@ impl LeasedSocket {
             SocketDetails::Frames(PacketLease { receive_buffer_bytes: bytes, .. })
             | SocketDetails::Datagrams { receive_buffer_bytes: bytes, .. }
             | SocketDetails::Output { send_buffer_bytes: bytes } => bytes,
-            SocketDetails::Helper { .. } => 0,
+            SocketDetails::Helper { .. } | SocketDetails::XdpLink { .. } => 0,
+        }
+    }
+
+    /// The memory of its frames, if it is an XDP link.
+    pub(super) fn umem(&self) -> Option<BorrowedFd<'_>> {
+        match &self.what {
+            SocketDetails::XdpLink { umem } => Some(umem.as_fd()),
+            _ => None,
         }
     }
 

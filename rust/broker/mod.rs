@@ -3,16 +3,17 @@
 //!
 //! ```text
 //! client       the worker's `SocketProvider`       wire, messages        the protocol
-//! line         its connection to the supervisor
+//! line         its connection to the supervisor    obstacles             reasons without a link
 //! server       the supervisor's request loop       policy                requests to reject
 //! grants       opens or finds sockets              leases, memberships   open sockets
+//! links        opens XDP links
 //! key          the purpose of a socket             deletions             deleted interfaces
 //! ```
 //!
 //! A granted request is a **lease**. Its key gives the purpose and is the same in every incarnation
 //! of a worker. When a worker dies, its sockets stay open and keep queueing; the next incarnation
 //! gets the same socket for the same key. Sockets that it has not claimed when it sends
-//! `ReleaseUnclaimed` are closed.
+//! `ReleaseUnclaimed` are closed. Only XDP links, in which nothing waits, end with their worker.
 //!
 //! This module must not depend on rules or the contents of frames. The server trusts no byte of a
 //! request: it never blocks, and a message that no client sends ends the connection.
@@ -23,8 +24,10 @@ mod grants;
 mod key;
 mod leases;
 mod line;
+mod links;
 mod memberships;
 mod messages;
+mod obstacles;
 mod policy;
 mod server;
 #[cfg(test)]

@@ -60,6 +60,22 @@ pub(super) fn violation(
     }
 }
 
+/// How a request for an XDP link violates the policy: a worker has the transmit queue of its own
+/// number, and with `--egress socket` none.
+pub(super) fn link_violation(
+    request: &Request,
+    worker: u16,
+    links_allowed: bool,
+) -> Option<&'static str> {
+    match request {
+        Request::XdpLink { .. } if !links_allowed => Some("an XDP link, which is not allowed"),
+        Request::XdpLink { queue, .. } if *queue != u32::from(worker) => {
+            Some("the transmit queue of another worker")
+        }
+        _ => None,
+    }
+}
+
 /// Checks that the interface exists.
 ///
 /// # Errors
@@ -100,6 +116,8 @@ pub(super) fn interface(request: &Request) -> Option<&InterfaceId> {
         | Request::Join { interface, .. }
         | Request::GroHelper { interface, .. }
         | Request::PortGuard { interface, .. }
+        | Request::EgressHooks { interface }
+        | Request::XdpLink { interface, .. }
         | Request::Datagrams { interface, .. } => Some(interface),
         _ => None,
     }

@@ -4,6 +4,7 @@
 use crate::addr::Addr;
 use crate::spec::{Choice, OutputSpec, Ttl};
 use crate::sys::packet_ring::RingShape;
+use crate::sys::xdp_socket::XdpShape;
 
 /// The most items of a list: addresses of a filter, sources of a membership, leases.
 pub(super) const MAX_ITEMS: usize = 3000;
@@ -52,6 +53,7 @@ macro_rules! fields {
 pub(super) use fields;
 
 fields!(RingShape { slot_bytes, slots });
+fields!(XdpShape { frames, frame_bytes });
 fields!(OutputSpec {
     address,
     address_bits,

@@ -23,8 +23,8 @@ pub(super) struct Broker {
 #[pymethods]
 impl Broker {
     #[new]
-    #[pyo3(signature = (workers, ingress, buffer_bytes=33_554_432))]
-    fn new(workers: u16, ingress: &str, buffer_bytes: usize) -> PyResult<Self> {
+    #[pyo3(signature = (workers, ingress, buffer_bytes=33_554_432, xdp_links=true))]
+    fn new(workers: u16, ingress: &str, buffer_bytes: usize, xdp_links: bool) -> PyResult<Self> {
         let ingress = match ingress {
             "packet" => Ingress::Packet,
             "udp" => Ingress::Udp,
@@ -33,7 +33,10 @@ impl Broker {
                 return Err(Error::Invalid(text).into());
             }
         };
-        let server = BrokerServer::new(workers, ingress, buffer_bytes)?;
+        let mut server = BrokerServer::new(workers, ingress, buffer_bytes)?;
+        if !xdp_links {
+            server.forbid_links();
+        }
         Ok(Self { server: Mutex::new(server) })
     }
 

@@ -2,7 +2,7 @@
 //! with its privileges.
 
 use std::os::fd::AsFd;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::closer::Closer;
 use super::joins::Joins;
@@ -11,8 +11,11 @@ use super::output::{self, OutputSocket};
 use super::packet::{self, PacketSocket, SpareSockets};
 use super::provider::{
     HelperSocket, OutputHandle, OutputOwner, PacketSocketHandle, PacketSocketRequest, Socket,
-    SocketProvider, UdpInputHandle,
+    SocketProvider, UdpInputHandle, XdpLinkHandle, XdpLinkRequest,
 };
+use super::xdp::hooks::{EgressHookReader, EgressHooks};
+use super::xdp::link;
+use super::xdp::obstacle::XdpObstacle;
 use super::{InterfaceRef, gro_helper, igmp_query, udp_input};
 use crate::addr::Addr;
 use crate::error::{Error, Result};
@@ -24,6 +27,7 @@ use crate::sys::packet_ring::PacketRing;
 pub struct LocalProvider {
     joins: Mutex<Joins>,
     spares: Mutex<SpareSockets>,
+    hooks: Mutex<EgressHookReader>,
     closer: Closer,
 }
 
@@ -178,6 +182,19 @@ impl SocketProvider for LocalProvider {
 
     fn resolve_host(&self, _: &Socket, spec: &OutputSpec) -> Result<()> {
         routes::resolve_host(spec)
+    }
+
+    fn egress_hooks(&self, interface: &InterfaceRef<'_>) -> EgressHooks {
+        self.hooks.lock().unwrap_or_else(PoisonError::into_inner).read(interface)
+    }
+
+    fn xdp_link(
+        &self,
+        request: &XdpLinkRequest<'_>,
+    ) -> std::result::Result<XdpLinkHandle, XdpObstacle> {
+        let (opened, shape) = link::until_free(|| link::open(&request.interface, request.queue))?;
+        let (socket, umem) = (Arc::new(opened.socket.into()), Arc::new(opened.umem));
+        Ok(XdpLinkHandle { socket, umem, shape })
     }
 
     fn keep_spares(&self, count: usize) -> Result<()> {

@@ -6,11 +6,14 @@ use super::wire::{WireFormat, fields};
 use crate::addr::Addr;
 use crate::error::Error;
 use crate::sockets::InterfaceRef;
+use crate::sockets::xdp::hooks::EgressHook;
+use crate::sockets::xdp::obstacle::XdpObstacle;
 use crate::spec::{OutputSpec, is_interface_name};
 use crate::sys::packet_ring::RingShape;
+use crate::sys::xdp_socket::XdpShape;
 
 /// The version of these messages. Both sides come from one build, so the versions must be equal.
-pub(super) const PROTOCOL: u16 = 1;
+pub(super) const PROTOCOL: u16 = 2;
 /// The maximum message length: a full list and the fields around it.
 pub(super) const MESSAGE_BYTES: usize = 56 * 1024;
 
@@ -112,11 +115,16 @@ messages! {
         20 Merge { lease: u64, on: bool },
         /// Makes the kernel resolve the host that an output's copies are handed to.
         21 ResolveHost { lease: u64, ifindex: u32 },
+        /// What the host does to datagrams that leave the interface.
+        22 EgressHooks { interface: InterfaceId },
+        /// A link, and then the memory of its frames.
+        23 XdpLink { interface: InterfaceId, queue: u32 },
+        24 XdpMemory { lease: u64 },
     }
 }
 
 messages! {
-    /// The answers; three of them come with a descriptor.
+    /// The answers; five of them come with a descriptor.
     Answer {
         1 Done {},
         2 Refused { why: BrokerError },
@@ -136,16 +144,24 @@ messages! {
         /// With the socket.
         7 Output { lease: u64, send_buffer_bytes: u64, max_segment: u16 },
         8 Segment { max_segment: u16 },
+        9 EgressHooks { v4: Option<EgressHook>, v6: Option<EgressHook> },
+        /// With the socket.
+        10 XdpLink { lease: u64, shape: XdpShape },
+        /// With the memory.
+        11 XdpMemory { lease: u64 },
+        /// There is no link.
+        12 NoXdpLink { why: XdpObstacle },
     }
 }
 
 impl Answer {
-    /// The lease whose socket is attached.
+    /// The lease that begins with this answer, whose socket is attached.
     pub(super) fn lease(&self) -> Option<u64> {
         match self {
             Self::Frames { lease, .. }
             | Self::Datagrams { lease, .. }
-            | Self::Output { lease, .. } => Some(*lease),
+            | Self::Output { lease, .. }
+            | Self::XdpLink { lease, .. } => Some(*lease),
             _ => None,
         }
     }

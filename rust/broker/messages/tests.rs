@@ -132,7 +132,41 @@ pub(in crate::broker) fn request() -> impl Strategy<Value = Request> {
         (lease, any::<u32>()).prop_map(|(lease, ifindex)| Request::Reconnect { lease, ifindex }),
         (lease, any::<u32>()).prop_map(|(lease, ifindex)| Request::ResolveHost { lease, ifindex }),
         vec(lease, 0..40).prop_map(|leases| Request::Release { leases }),
+        interface().prop_map(|interface| Request::EgressHooks { interface }),
+        (interface(), any::<u32>())
+            .prop_map(|(interface, queue)| Request::XdpLink { interface, queue }),
+        lease.prop_map(|lease| Request::XdpMemory { lease }),
         Just(Request::ReleaseUnclaimed {}),
+    ]
+}
+
+fn hook() -> impl Strategy<Value = EgressHook> {
+    prop_oneof![
+        ".{0,90}".prop_map(EgressHook::Chain),
+        ".{0,90}".prop_map(EgressHook::Table),
+        ".{0,90}".prop_map(EgressHook::Function),
+        Just(EgressHook::Program),
+        Just(EgressHook::Policy),
+        ".{0,90}".prop_map(EgressHook::Unreadable),
+    ]
+}
+
+fn obstacle() -> impl Strategy<Value = XdpObstacle> {
+    let text = || ".{0,20}";
+    prop_oneof![
+        Just(XdpObstacle::Removed),
+        text().prop_map(XdpObstacle::NotEthernet),
+        text().prop_map(XdpObstacle::Down),
+        (text(), any::<(u32, u32)>()).prop_map(|(interface, (queue, queues))| {
+            XdpObstacle::NoQueue { interface, queue, queues }
+        }),
+        any::<u32>().prop_map(XdpObstacle::QueueInUse),
+        (text(), text()).prop_map(|(interface, kind)| XdpObstacle::Discipline { interface, kind }),
+        text().prop_map(XdpObstacle::Filter),
+        hook().prop_map(XdpObstacle::Hook),
+        Just(XdpObstacle::MulticastRouting),
+        text().prop_map(XdpObstacle::LocalMember),
+        text().prop_map(XdpObstacle::Refused),
     ]
 }
 
@@ -168,6 +202,12 @@ fn answer() -> impl Strategy<Value = Answer> {
             Answer::Output { lease, send_buffer_bytes, max_segment }
         }),
         any::<u16>().prop_map(|max_segment| Answer::Segment { max_segment }),
+        (of(hook()), of(hook())).prop_map(|(v4, v6)| Answer::EgressHooks { v4, v6 }),
+        (lease, any::<(u32, u32)>()).prop_map(|(lease, (frames, frame_bytes))| {
+            Answer::XdpLink { lease, shape: XdpShape { frames, frame_bytes } }
+        }),
+        lease.prop_map(|lease| Answer::XdpMemory { lease }),
+        obstacle().prop_map(|why| Answer::NoXdpLink { why }),
     ]
 }
 
@@ -186,7 +226,7 @@ proptest! {
     }
 
     #[test]
-    fn what_can_be_read_has_one_spelling(bytes in vec(any::<u8>(), 0..200), kind in 0..18_u8) {
+    fn what_can_be_read_has_one_spelling(bytes in vec(any::<u8>(), 0..200), kind in 0..26_u8) {
         let bytes = [&[kind][..], &bytes].concat();
         if let Some(request) = Request::from_bytes(&bytes) {
             prop_assert_eq!(request.to_bytes(), &*bytes);

@@ -31,6 +31,8 @@ const PAUSE_MS: u8 = 1;
 #[derive(Debug)]
 pub struct BrokerServer {
     ingress: Ingress,
+    /// Whether workers may have XDP links.
+    links_allowed: bool,
     buffer_bytes: usize,
     pub(super) workers: Vec<WorkerSockets>,
     group_list: GroupList,
@@ -78,6 +80,7 @@ impl BrokerServer {
         let closer = Closer::default();
         Ok(Self {
             ingress,
+            links_allowed: true,
             buffer_bytes,
             group_list: GroupList::open()?,
             workers: (0..workers).map(|_| WorkerSockets::of(workers, closer.clone())).collect(),
@@ -88,12 +91,27 @@ impl BrokerServer {
         })
     }
 
+    /// Refuses XDP links from now on, as for `--egress socket`.
+    pub fn forbid_links(&mut self) {
+        self.links_allowed = false;
+    }
+
     /// Answers the requests waiting on a worker's socket, for some milliseconds at most; returns
     /// false when the worker has closed it.
     ///
     /// # Errors
     /// [`Error::Engine`] for a worker that violates the protocol; the caller must end it.
     pub fn serve(&mut self, worker: u16, socket: BorrowedFd<'_>) -> Result<bool> {
+        let served = self.serve_turn(worker, socket);
+        if !matches!(served, Ok(true))
+            && let Some(ended) = self.workers.get_mut(usize::from(worker))
+        {
+            ended.leases.close_links();
+        }
+        served
+    }
+
+    fn serve_turn(&mut self, worker: u16, socket: BorrowedFd<'_>) -> Result<bool> {
         let start = Instant::now();
         while start.elapsed() < TURN {
             let len =
@@ -177,7 +195,7 @@ impl BrokerServer {
             return Ok(());
         }
         let held = self.workers.get(usize::from(worker));
-        let fd = held.and_then(|held| held.leases.fd(answer.lease()?));
+        let fd = held.and_then(|held| held.leases.attached(&answer));
         match scm_rights::send(socket, &answer.to_bytes(), fd, MsgFlags::MSG_DONTWAIT) {
             Ok(()) => Ok(()),
             Err(error) if is_gone(&error) => Err(SessionEnd::Gone),
@@ -188,6 +206,9 @@ impl BrokerServer {
     fn handle(&mut self, worker: u16, request: Request) -> std::result::Result<Answer, Fault> {
         let ingress = self.ingress;
         if let Some(why) = policy::violation(&request, ingress, self.buffer_bytes) {
+            return Err(Fault::Breach(why));
+        }
+        if let Some(why) = policy::link_violation(&request, worker, self.links_allowed) {
             return Err(Fault::Breach(why));
         }
         if let Some(interface) = policy::interface(&request) {
@@ -211,6 +232,11 @@ impl BrokerServer {
                 return self.frames(worker, &interface.as_ref(), &blocks, ring);
             }
             Request::Merge { lease, on } => self.merge(worker, lease, on)?,
+            Request::EgressHooks { interface } => {
+                return Ok(WorkerSockets::egress_hooks(&interface));
+            }
+            Request::XdpLink { interface, queue } => return known.xdp_link(&interface, queue),
+            Request::XdpMemory { lease } => return known.xdp_memory(lease),
             other => {
                 let answer = known.grant(other)?;
                 return self.follow_votes(worker, answer);

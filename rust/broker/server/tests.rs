@@ -383,6 +383,9 @@ fn tame(request: Request) -> Request {
         Request::ResolveHost { lease, .. } => {
             Request::ResolveHost { lease: few(lease), ifindex: 1 }
         }
+        Request::EgressHooks { .. } => Request::EgressHooks { interface },
+        Request::XdpLink { .. } => Request::XdpLink { interface, queue: 0 },
+        Request::XdpMemory { lease } => Request::XdpMemory { lease: few(lease) },
         Request::Release { leases } => Request::Release {
             leases: leases.into_iter().take(MAX_ITEMS).take(1).map(few).collect(),
         },

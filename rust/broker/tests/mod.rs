@@ -21,6 +21,7 @@ use crate::sockets::udp_input::UdpInputRequest;
 use crate::spec::{Choice, OutputSpec};
 
 mod frames;
+mod links;
 
 const GROUP: Addr = Addr::v4([239, 1, 1, 1]);
 const OTHER: Addr = Addr::v4([239, 1, 1, 2]);

@@ -5,13 +5,19 @@
 
 mod lease;
 
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
 pub use lease::{HelperSocket, Lease, Lender, Socket};
 
+use super::xdp::hooks::EgressHooks;
+use super::xdp::obstacle::XdpObstacle;
 use super::{InterfaceRef, udp_input};
 use crate::addr::Addr;
 use crate::error::Result;
 use crate::spec::OutputSpec;
 use crate::sys::packet_ring::{PacketRing, RingShape};
+use crate::sys::xdp_socket::XdpShape;
 
 /// Opens sockets and configures them; their owner reads, sends and queries the counters. Errors are
 /// those of the module for the kind of socket.
@@ -165,6 +171,20 @@ pub trait SocketProvider: Send + Sync {
     /// As there; otherwise the first copy starts the resolution.
     fn resolve_host(&self, socket: &Socket, spec: &OutputSpec) -> Result<()>;
 
+    /// What this host does to the datagrams of sockets that leave an interface, and would not do to
+    /// frames ([`super::xdp::hooks`]).
+    fn egress_hooks(&self, interface: &InterfaceRef<'_>) -> EgressHooks;
+
+    /// Opens a socket that sends frames on a queue of an interface ([`super::xdp`]). If the queue
+    /// is in use, waits a tenth of a second for it.
+    ///
+    /// # Errors
+    /// What is in the way.
+    fn xdp_link(
+        &self,
+        request: &XdpLinkRequest<'_>,
+    ) -> std::result::Result<XdpLinkHandle, XdpObstacle>;
+
     /// Keeps sockets for interfaces that appear when no more can be opened.
     ///
     /// # Errors
@@ -225,6 +245,26 @@ pub struct OutputHandle {
     pub send_buffer_bytes: usize,
     /// The largest payload in bytes that the path takes without fragmentation; 0 while unconnected.
     pub max_segment: u16,
+}
+
+/// A request for an XDP link.
+#[derive(Clone, Copy, Debug)]
+pub struct XdpLinkRequest<'a> {
+    /// The interface that sends the frames.
+    pub interface: InterfaceRef<'a>,
+    /// The number of the transmit queue, counted from 0: each worker has its own.
+    pub queue: u32,
+}
+
+/// An XDP link, to be mapped by [`crate::sys::xdp_socket::XdpSender`].
+#[derive(Debug)]
+pub struct XdpLinkHandle {
+    /// The AF_XDP socket.
+    pub socket: Arc<Socket>,
+    /// The memory of its frames.
+    pub umem: Arc<OwnedFd>,
+    /// The shape of the memory and the rings.
+    pub shape: XdpShape,
 }
 
 /// The identity of an output, the same in every relay that has the rule.

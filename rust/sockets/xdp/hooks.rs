@@ -86,7 +86,8 @@ impl EgressHooks {
         }
     }
 
-    fn unreadable(why: impl ToString) -> Self {
+    /// Those that could not be read.
+    pub(crate) fn unreadable(why: impl ToString) -> Self {
         let mut hooks = Self::default();
         hooks.add(Versions::Both, &EgressHook::Unreadable(why.to_string()));
         hooks

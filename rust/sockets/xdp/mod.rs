@@ -3,8 +3,12 @@
 //! ```text
 //! survey    whether an interface lends itself to a link      obstacle   the reasons why not
 //! hooks     what the host does to datagrams, and would not do to frames
+//! link      opens the sockets
 //! ```
 
 pub mod hooks;
+pub mod link;
 pub mod obstacle;
 pub mod survey;
+#[cfg(test)]
+mod tests;
