@@ -73,7 +73,7 @@ class TransactionHarness:
             self.news,
             self.log,
             self.keeper,  # type: ignore[arg-type]
-            judge=self.executors[0],
+            checks=self.executors[0],
             lookups=self.executors[1],
             hosts="first",
         )
@@ -151,7 +151,7 @@ def test_a_name_that_does_not_resolve_is_retried(server: NameServer) -> None:
         (warning,) = draft.warnings
         assert warning.startswith("rule 2, output 1, address: the host 'nowhere.example' does not")
         assert server.asked == ["nowhere.example"]
-        await harness.changes.take_up()
+        await harness.changes.retry()
         assert server.asked == ["nowhere.example"] * 2
         assert (harness.book.revision, len(harness.book.unfinished)) == (1, 1)
 
@@ -198,7 +198,7 @@ def test_while_draining_nothing_changes() -> None:
 
     async def work(harness: TransactionHarness) -> None:
         harness.changes.is_draining = True
-        with pytest.raises(RpcError, match="the daemon ends"):
+        with pytest.raises(RpcError, match="the daemon is shutting down"):
             await harness.changes.add(entries(PLAIN))
         assert "prepare" not in harness.worker.asked
 

@@ -91,8 +91,8 @@ def test_an_existing_rule_is_kept(client: RawClient, supervisor: FakeSupervisor)
     would = call(client, "rules.add", rules=[named], enabled=False, dry_run=True)
     assert (would["kept"], would["dry_run"]) == ([one], True)
     assert would["warnings"] == [
-        "rule 1: is there already and keeps its name 'one'",
-        "rule 1: is there already and stays enabled",
+        "rule 1: already exists and keeps its name 'one'",
+        "rule 1: already exists and stays enabled",
     ]
     assert call(client, "rules.list") == before
     assert "prepare" not in worker.asked

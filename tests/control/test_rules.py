@@ -105,8 +105,12 @@ def test_active_rules_stay_as_resolved(
     ("before", "after", "message"),
     [
         ('"port":5001', '"port":"x"', "line 2, resolved: "),
-        ('"id":"', '"id":"0', "line 2, resolved: is of another rule"),
-        ('"priority":null', '"priority":null,"number":2', "line 2, resolved: is of another rule"),
+        ('"id":"', '"id":"0', "line 2, resolved: belongs to another rule"),
+        (
+            '"priority":null',
+            '"priority":null,"number":2',
+            "line 2, resolved: belongs to another rule",
+        ),
     ],
 )
 def test_a_resolved_rule_must_match_its_text(before: str, after: str, message: str) -> None:
@@ -175,7 +179,7 @@ def test_existing_rules_are_not_checked_again(monkeypatch: pytest.MonkeyPatch) -
     own, other = late.replace("name=late", "name=later"), THREE.replace(" to", ",name=late to")
     draft = book.add(read_entries([own, ONE], enabled=True), HostResolver())
     assert (draft.kept, draft.added, draft.moves) == (book.order, (), False)
-    assert draft.warnings == ("rule 1: is there already and keeps its name 'late'",)
+    assert draft.warnings == ("rule 1: already exists and keeps its name 'late'",)
     book.commit(draft)
     assert (book.revision, list(book.aside), list(book.rules)) == (7, [book.order[0]], [IDS[ONE]])
     with pytest.raises(RuleError, match="rule 2, name: 'late' is the name of a rule"):

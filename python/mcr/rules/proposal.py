@@ -26,7 +26,7 @@ _NAME: FieldPath = ("name",)
 
 
 class Proposal:
-    """A requested change, laid over running rules that it only reads."""
+    """A requested change of running rules, which it only reads."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class Proposal:
             self._memberships.remove(self._running[rule_id].resolved.input)
 
     def add(self, rule: Rule | str) -> None:
-        """Puts a rule in if it fits the host and the other rules, or keeps the one that runs."""
+        """Adds a rule if it fits the host and the other rules, or keeps the running one."""
         self._given += 1
         check = ProblemCollector()
         try:
@@ -118,7 +118,7 @@ class Proposal:
         return replace(rule, input=before.resolved.input)
 
     def _check_id(self, rule: Rule, check: ProblemCollector) -> None:
-        """Refuses a name that is the id of another rule, as it would denote both."""
+        """Refuses a name that is the id of another rule, since it would refer to both."""
         name, namesake = rule.name, self._holder(rule.id)
         if name is not None and name != rule.id and self._entry(name) is not None:
             check.add("name", f"{name!r} is the id of {self._label(name)}; choose another")
@@ -126,22 +126,22 @@ class Proposal:
             text = f"has the id {rule.id!r}, which is the name of {self._label(namesake)}"
             check.add("", f"{text}; rename that rule")
 
-    def _check_interface(self, taken: ResolvedInput, check: ProblemCollector) -> None:
+    def _check_interface(self, rule_input: ResolvedInput, check: ProblemCollector) -> None:
         """Refuses the same address on one interface and on any."""
-        if taken.is_shared:
+        if rule_input.is_shared:
             return
-        running = self._indexes.precedence.overlapping(taken)
+        running = self._indexes.precedence.overlapping(rule_input)
         staying = [rule_id for rule_id in running if rule_id not in self.removed]
-        for rule_id in staying + self._precedence.overlapping(taken):
+        for rule_id in staying + self._precedence.overlapping(rule_input):
             other = self._entry(rule_id)
-            if other is None or other.resolved.input.everywhere == taken.everywhere:
+            if other is None or other.resolved.input.everywhere == rule_input.everywhere:
                 continue
-            label, name = self._label(rule_id), taken.interface
+            label, name = self._label(rule_id), rule_input.interface
             check.add(
                 ("input", "interface"),
                 f"{label} names {name} for the same address and port; name it here too, or omit it"
                 " there"
-                if taken.everywhere
+                if rule_input.everywhere
                 else f"{label} receives the same address and port on any interface; name {name}"
                 " there too, or omit it here",
             )
@@ -149,16 +149,16 @@ class Proposal:
 
     def _claim_copies(self, rule: ResolvedRule, rule_id: str, check: ProblemCollector) -> None:
         """Claims every copy, so that none is sent twice; refuses copies to the rule's own input."""
-        taken = rule.input
+        rule_input = rule.input
         for output in rule.outputs:
             if not output.is_resolved:
                 continue
             path = ("output", output.number)
-            if taken.vlan == 0 and flows_overlap(output_flow(output), input_flow(taken)):
+            if rule_input.vlan == 0 and flows_overlap(output_flow(output), input_flow(rule_input)):
                 check.add(path, "is the rule's own input: its copies would loop for ever")
-            for source in taken.sources or (None,):
-                claim = copy_key(taken, source, output)
-                holder = self._holder(claim) or self._overlapping(claim, taken.port)
+            for source in rule_input.sources or (None,):
+                claim = copy_key(rule_input, source, output)
+                holder = self._holder(claim) or self._overlapping(claim, rule_input.port)
                 if not self._claim(claim, holder, rule_id, check, path):
                     break
 
@@ -170,7 +170,7 @@ class Proposal:
         check: ProblemCollector,
         path: FieldPath,
     ) -> bool:
-        """Notes a claim, or a problem if another output holds it already."""
+        """Notes a claim, or a problem if another output has it already."""
         if holder is None:
             self._claims[claim] = rule_id
             return True
@@ -213,16 +213,18 @@ class Proposal:
         return f"the running rule {rule.name or str(rule)!r}"
 
     def note_precedence(self) -> None:
-        """Warns of added rules that take datagrams from other rules, or lose some to them."""
+        """Warns of added rules that match datagrams instead of other rules, or the reverse."""
         for rule_id, entry in self.entries.items():
-            taken = entry.resolved.input
-            before, behind = map(self._staying, self._indexes.precedence.ranked_overlaps(taken))
-            before |= self._precedence.ranked_overlaps(taken)[0]
+            rule_input = entry.resolved.input
+            before, behind = map(
+                self._staying, self._indexes.precedence.ranked_overlaps(rule_input)
+            )
+            before |= self._precedence.ranked_overlaps(rule_input)[0]
             # Less specific rules of this change get a warning of their own.
             for others, warn in ((before, goes_behind), (behind, goes_before)):
                 if others:
                     first, more = next(iter(others)), len(others) - 1
-                    warning = warn(rank(taken), others[first], self._label(first), more)
+                    warning = warn(rank(rule_input), others[first], self._label(first), more)
                     self.warnings.append(warning.under("rule", self._numbers[rule_id]))
 
     def _staying(self, running: Mapping[str, Rank]) -> dict[str, Rank]:
@@ -267,20 +269,20 @@ class Proposal:
             for output in entry.resolved.outputs:
                 yield from self._flows(entry.resolved.input, output)
 
-    def _flows(self, taken: ResolvedInput, output: ResolvedOutput) -> Iterator[FlowKey]:
+    def _flows(self, rule_input: ResolvedInput, output: ResolvedOutput) -> Iterator[FlowKey]:
         """The flows by which copies of an output can reach an input of this host."""
         flow = output_flow(output)
         if self._host.receives(output):
             yield flow
-            for sender in self._senders(taken, output):
+            for sender in self._senders(rule_input, output):
                 yield flow._replace(source=sender)
 
-    def _senders(self, taken: ResolvedInput, output: ResolvedOutput) -> Iterable[Address]:
+    def _senders(self, rule_input: ResolvedInput, output: ResolvedOutput) -> Iterable[Address]:
         """The source addresses that copies may have, among those that rules name."""
         if output.source != "keep":
             return self._host.senders(output)
-        if taken.sources:
-            return taken.sources
+        if rule_input.sources:
+            return rule_input.sources
         if self._named_sources is None:  # computed once all rules are added
             flows = (*self._indexes.listeners, *self._listeners)
             self._named_sources = {flow.source for flow in flows if flow.source is not None}
@@ -288,6 +290,8 @@ class Proposal:
 
     def _output_towards(self, rule_id: str, flows: set[FlowKey]) -> int:
         entry = self.entries[rule_id]
-        outputs, taken = entry.resolved.outputs, entry.resolved.input
-        ways = (each.number for each in outputs if not flows.isdisjoint(self._flows(taken, each)))
+        outputs, rule_input = entry.resolved.outputs, entry.resolved.input
+        ways = (
+            each.number for each in outputs if not flows.isdisjoint(self._flows(rule_input, each))
+        )
         return next(ways)

@@ -41,7 +41,7 @@ class RuleResolver:
         self._host = host
         self._follows = follows
         self._awaited: list[Problem] = []
-        self._asks = names is None
+        self._resolves_names = names is None
         self._names = HostResolver() if names is None else names
 
     def resolve(
@@ -50,30 +50,32 @@ class RuleResolver:
         """The rule for the native core and its warnings; None if `check` got a problem."""
         before = len(check.problems)
         self._awaited.clear()
-        taken = self._input(rule.input, check)
+        rule_input = self._input(rule.input, check)
         outputs = [
             replace(resolved, number=number)
             for number, output in enumerate(rule.outputs, 1)
             for resolved in self._outputs(output, rule.input, check, ("output", number))
         ]
-        if taken is None or len(check.problems) > before:
+        if rule_input is None or len(check.problems) > before:
             return None, []
-        said = list(self._awaited)
+        warnings = list(self._awaited)
         if self._host.ingress == "udp":
-            said += loopback.turn_loop_off(outputs, taken, rule.outputs, self._host.loopbacks)
-        resolved = ResolvedRule(taken, tuple(outputs), rule.id)
-        held_ports = SOCKET_LIMIT if self._host.ingress == "packet" else None
-        return resolved, [*said, *lint.warnings(resolved, held_ports=held_ports)]
+            warnings += loopback.turn_loop_off(
+                outputs, rule_input, rule.outputs, self._host.loopbacks
+            )
+        resolved = ResolvedRule(rule_input, tuple(outputs), rule.id)
+        port_limit = SOCKET_LIMIT if self._host.ingress == "packet" else None
+        return resolved, [*warnings, *lint.warnings(resolved, held_ports=port_limit)]
 
-    def resolve_input(self, taken: Input) -> ResolvedInput:
+    def resolve_input(self, rule_input: Input) -> ResolvedInput:
         """A single input, for a receiver.
 
         Raises:
             RuleError: with all problems, under the fields of `Input`.
         """
         check = ProblemCollector()
-        _check_single("input", "group", taken.group, taken.port, check)
-        return _alone(self._input(taken, check), check)
+        _check_single("input", "group", rule_input.group, rule_input.port, check)
+        return _alone(self._input(rule_input, check), check)
 
     def resolve_output(self, output: Output) -> ResolvedOutput:
         """A single output, for a sender, with the first address of a host name.
@@ -86,23 +88,23 @@ class RuleResolver:
         outputs = self._outputs(output, None, check, ("output",))
         return _alone(outputs[0] if outputs else None, check)
 
-    def _input(self, taken: Input, check: ProblemCollector) -> ResolvedInput | None:
-        if taken.vlan is not None and self._host.ingress == "udp":
+    def _input(self, rule_input: Input, check: ProblemCollector) -> ResolvedInput | None:
+        if rule_input.vlan is not None and self._host.ingress == "udp":
             check.add(
                 ("input", "vlan"),
                 "the ingress 'udp' cannot see VLAN tags; use the ingress 'packet', or a VLAN"
                 " interface as the input",
             )
         if self._host.ingress == "udp":
-            _check_sockets(taken, check)
-        group = taken.group
+            _check_sockets(rule_input, check)
+        group = rule_input.group
         if isinstance(group, Network) or group.is_multicast or group == BROADCAST:
-            name = self._named(taken.interface, group, check, ("input", "interface"))
+            name = self._named(rule_input.interface, group, check, ("input", "interface"))
         else:
-            name = self._local_input(taken, group, check)
+            name = self._local_input(rule_input, group, check)
         if name is None:
             return None
-        port, last_port = _first_and_last(taken.port)
+        port, last_port = _first_and_last(rule_input.port)
         return ResolvedInput(
             group=fields.first_of(group),
             group_bits=fields.block_bits(group),
@@ -110,12 +112,14 @@ class RuleResolver:
             last_port=last_port,
             interface=name,
             ifindex=self._host.index(name),
-            sources=taken.sources,
-            vlan=taken.vlan or 0,
-            join=taken.effective_join,
+            sources=rule_input.sources,
+            vlan=rule_input.vlan or 0,
+            join=rule_input.effective_join,
             broadcast=self._host.is_broadcast(group),
             device=self._host.device(name),
-            everywhere=taken.interface is None and taken.vlan is None and self._is_roaming(group),
+            everywhere=rule_input.interface is None
+            and rule_input.vlan is None
+            and self._is_roaming(group),
             is_known=group.is_multicast or group == BROADCAST or self._host.is_known(group),
         )
 
@@ -125,21 +129,23 @@ class RuleResolver:
             return False
         return bool(self._host.owners(group))
 
-    def _local_input(self, taken: Input, group: Address, check: ProblemCollector) -> str | None:
+    def _local_input(
+        self, rule_input: Input, group: Address, check: ProblemCollector
+    ) -> str | None:
         """The interface of an input that is not a group: the one named, or that of the address.
 
         Empty while no interface has the address.
         """
         owners = self._host.owners(group) or self._host.broadcasters(group)
-        if not owners and taken.interface in (None, *self._host.names):
+        if not owners and rule_input.interface in (None, *self._host.names):
             self._await(
                 check,
                 ("input", "group"),
                 f"{group} is neither multicast nor an address of this host, which has"
                 f" {listed(self._host.addresses)}",
             )
-        if taken.interface is not None:
-            return self._named(taken.interface, group, check, ("input", "interface"))
+        if rule_input.interface is not None:
+            return self._named(rule_input.interface, group, check, ("input", "interface"))
         if not owners and self._follows:
             return ""
         if len(owners) > 1:
@@ -151,16 +157,18 @@ class RuleResolver:
         return self._named(owners[0].name, group, check, ("input", "group")) if owners else None
 
     def _outputs(
-        self, output: Output, taken: Input | None, check: ProblemCollector, path: FieldPath
+        self, output: Output, rule_input: Input | None, check: ProblemCollector, path: FieldPath
     ) -> list[ResolvedOutput]:
         """One for each address; for an unresolved host name, one that waits."""
-        name = host_name_of(output, taken)
+        name = host_name_of(output, rule_input)
         if name is None:
             assert not isinstance(output.address, str)  # else it had a name
             return [self._output(output, output.address, check, path)]
         addresses: Sequence[Address]
         try:
-            addresses = (self._names.resolve(name) if self._asks else self._names).addresses(name)
+            addresses = (
+                self._names.resolve(name) if self._resolves_names else self._names
+            ).addresses(name)
         except Invalid as error:
             self._await(check, (*path, "address"), str(error))
             addresses = [UNRESOLVED[name.version or 4]]
@@ -300,20 +308,20 @@ def _check_single(
         )
 
 
-def _check_sockets(taken: Input, check: ProblemCollector) -> None:
+def _check_sockets(rule_input: Input, check: ProblemCollector) -> None:
     """Notes limits of the ingress 'udp', which joins with a socket for each group and port."""
-    if taken.join == "none":
+    if rule_input.join == "none":
         check.add(
             ("input", "join"),
             "the ingress 'udp' receives joined groups only; use the ingress 'packet', or omit"
             " join=none",
         )
-    sockets = 2 ** fields.block_bits(taken.group) * fields.port_count(taken.port)
+    sockets = 2 ** fields.block_bits(rule_input.group) * fields.port_count(rule_input.port)
     if sockets > SOCKET_LIMIT:
         check.add(
             "input",
-            f"{taken.group} and port {format_ports(taken.port)} need {sockets} sockets on the"
-            f" ingress 'udp', but a rule has at most {SOCKET_LIMIT}; use the ingress 'packet'",
+            f"{rule_input.group} and port {format_ports(rule_input.port)} need {sockets} sockets on"
+            f" the ingress 'udp', but a rule has at most {SOCKET_LIMIT}; use the ingress 'packet'",
         )
 
 

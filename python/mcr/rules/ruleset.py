@@ -1,9 +1,9 @@
 """The set of running rules, and changes of it: planned, then committed.
 
 Owns what a change makes of each rule: whether it is added, removed, changed or kept, enabled or
-not, sent to the engine, and where it stands; also which rules are unfinished, and the addresses of
-host names in use. A change is checked in `proposal`, each rule of it in `resolver`. No socket is
-opened here.
+not, and sent to the engine, and its place in the order; also which rules are unfinished, and the
+addresses of host names in use. A change is checked in `proposal`, each rule of it in `resolver`.
+Opens no socket.
 """
 
 from collections.abc import Container, Iterable, Iterator, Mapping

@@ -101,7 +101,7 @@ class ControlApp:
             self._supervisor.request_restart,
             self._update_status,
         )
-        self._judge, self._lookups, self._side = (
+        self._checks, self._lookups, self._side = (
             ThreadPoolExecutor(threads, f"mcr-{name}")
             for name, threads in (("judge", 1), ("lookup", limits.HOST_LOOKUPS), ("side", 2))
         )
@@ -121,7 +121,7 @@ class ControlApp:
             self._status,
             self._log,
             self._supervisor,
-            judge=self._judge,
+            checks=self._checks,
             lookups=self._lookups,
             hosts=arguments.hosts,
         )
@@ -272,7 +272,7 @@ class ControlApp:
         """Retry rules that were set aside: they may fit this host by now."""
         while True:
             await asyncio.sleep(_RETRY_INTERVAL_S)
-            await self._changes.take_up()
+            await self._changes.retry()
 
     async def _drain(self) -> None:
         """Shut down cleanly: refuse new clients, let workers send the rest, log the summary."""

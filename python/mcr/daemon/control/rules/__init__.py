@@ -1,1 +1,1 @@
-"""The rules of the daemon, and how they change."""
+"""The rules of the daemon, and their changes."""

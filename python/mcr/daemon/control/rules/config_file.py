@@ -1,6 +1,6 @@
 """The configuration file of the daemon: its rules, in the format of `mcr.rules.file_format`.
 
-Knows neither where the file is nor what happens to the rules.
+Knows neither the path of the file nor the use of the rules.
 """
 
 from typing import Annotated
@@ -16,23 +16,23 @@ from .entries import EnabledRule, read_entries
 
 
 class ConfigFile(BaseModel):
-    """All that a configuration file may say."""
+    """The contents of a configuration file."""
 
     model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 
     rules: Annotated[list[SkipValidation[AnyEntry]], Field(max_length=limits.REQUEST_RULES)]
-    """In their order."""
+    """The rules, in their order."""
 
 
 def read_config(whole: bytes) -> list[EnabledRule]:
     """The rules that a configuration file lists.
 
     Raises:
-        RuleError: with everything that is wrong with it; rules are counted from 1.
+        RuleError: with all problems; rules are counted from 1.
     """
     try:
         config = ConfigFile.model_validate(parse_file(whole))
-    except ValidationError as error:  # before ValueError, which it is too
+    except ValidationError as error:  # before ValueError, its base class
         raise RuleError(problems_of(error, ConfigFile)) from None
     except ValueError as error:
         raise RuleError(f"the configuration file {error}") from None

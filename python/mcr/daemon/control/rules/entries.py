@@ -1,6 +1,6 @@
-"""Rules as clients and files bring them, as `mcr.Rule`s, and back.
+"""Rules in requests and files, converted to `mcr.Rule`s.
 
-Owns the way between rule objects and rules. What fits this host is the business of `rulebook`.
+Owns the conversion of text and objects. Whether rules fit this host is checked in `rulebook`.
 """
 
 from collections.abc import Sequence
@@ -21,30 +21,35 @@ _SLICE = 100
 
 
 class EnabledRule(NamedTuple):
-    """A rule and whether it relays."""
+    """A rule, and whether it is enabled."""
 
     rule: Rule
     enabled: bool
     resolved: ResolvedRule | None = None
-    """What workers run of it, where an earlier process has told them; clients never say it."""
+    """The rule as workers have it from an earlier process; never from a client."""
 
 
 class EntryReader:
-    """Rules from what JSON or TOML holds: text, objects, or either with `enabled` beside it.
+    """Converts decoded JSON or TOML: text, objects, or either with `enabled` beside it.
 
-    In slices, so that whoever brings thousands lets others come between.
+    It works in slices, so that thousands of rules from one client do not delay other clients.
     """
 
     def __init__(self, values: Sequence[object], *, enabled: bool) -> None:
-        """Take a list of them, and whether those relay that do not say."""
+        """Convert nothing yet.
+
+        Args:
+            values: the decoded rules.
+            enabled: whether rules without `enabled` are enabled.
+        """
         self._values = values
         self._enabled = enabled
         self._read = 0
         self._entries: list[EnabledRule] = []
         self._problems: list[Problem] = []
 
-    def read_on(self) -> bool:
-        """Read one slice; whether there is more to read."""
+    def read_slice(self) -> bool:
+        """Convert one slice; return whether another one remains."""
         for value in self._values[self._read : self._read + _SLICE]:
             self._read += 1
             try:
@@ -54,10 +59,10 @@ class EntryReader:
         return self._read < len(self._values) and len(self._problems) <= limits.PROBLEMS
 
     def entries(self) -> list[EnabledRule]:
-        """What was read.
+        """The converted rules.
 
         Raises:
-            RuleError: with the problems of all, each under `rule N`, counted from 1.
+            RuleError: with all problems, each under `rule N`, counted from 1.
         """
         if self._problems:
             raise RuleError(self._problems)
@@ -65,18 +70,22 @@ class EntryReader:
 
 
 def read_entries(values: Sequence[object], *, enabled: bool) -> list[EnabledRule]:
-    """All of them at once; see `Reading`."""
-    reading = EntryReader(values, enabled=enabled)
-    while reading.read_on():
+    """Convert all values at once, as `EntryReader` does.
+
+    Raises:
+        RuleError: with all problems, each under `rule N`, counted from 1.
+    """
+    reader = EntryReader(values, enabled=enabled)
+    while reader.read_slice():
         pass
-    return reading.entries()
+    return reader.entries()
 
 
 def read_entry(value: object, *, enabled: bool) -> EnabledRule:
-    """One of them.
+    """Convert one value; `enabled` applies to a rule without that member.
 
     Raises:
-        RuleError: with everything that is wrong with it.
+        RuleError: with all problems.
     """
     try:
         given = _ENTRY.validate_python(value)

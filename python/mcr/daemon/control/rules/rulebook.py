@@ -340,9 +340,9 @@ def _differences(entry: EnabledRule, kept: RuleRecord | RuleSetAside) -> Iterato
             if kept.rule.name is None
             else f"keeps its name {kept.rule.name!r}"
         )
-        yield f"is there already and {name}"
+        yield f"already exists and {name}"
     if entry.enabled != kept.enabled:
-        yield f"is there already and stays {'enabled' if kept.enabled else 'disabled'}"
+        yield f"already exists and stays {'enabled' if kept.enabled else 'disabled'}"
 
 
 def _check_names(

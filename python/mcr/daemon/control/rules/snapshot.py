@@ -1,14 +1,13 @@
-"""The snapshot that outlives control: the rules and a few numbers, as lines of JSON.
+"""The snapshot that outlives the control process: the rules and a few numbers, as JSON lines.
 
-Owns the shape of the snapshot, which the supervisor keeps without reading it and which the user
-may find in the state file. Knows no sockets.
+Owns the format, also that of the state file. The supervisor keeps a snapshot without reading it.
 
     {"mcr":"rules","version":1,"revision":3,"sequence":1000,"log_levels":{...},"hosts":[...],"count":2}
     {"rule":"239.1.1.1%eth0:5001 to 239.2.0.1%eth1:6001","enabled":true,"resolved":{...}}
     {"rule":"239.1.1.2%eth0:5001 to 239.2.0.2%eth1:6001","enabled":false}
 
-`resolved` is what workers run of the rule. It counts for the next control process of the same
-daemon, which takes it as it is; at another start of the daemon the host may be another.
+`resolved` is the rule as workers have it. The next control process of the same daemon uses it
+unchanged; another start of the daemon ignores it, since the host may have changed.
 """
 
 import fcntl
@@ -66,22 +65,22 @@ class _Head(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class RuleSnapshot:
-    """What a snapshot says."""
+    """The contents of a snapshot."""
 
     revision: int
     sequence: int
-    """No event has a higher number yet."""
+    """The highest number that an event may have had."""
     log_levels: LogLevels
     answers: ResolvedHosts
     entries: tuple[EnabledRule, ...]
 
 
 class UnreadableError(McrError):
-    """A snapshot or state file is not what this program has written."""
+    """A snapshot or state file was not written by this program."""
 
 
 def line_of(entry: EnabledRule) -> bytes:
-    """What is kept of a rule."""
+    """The line of a rule."""
     line = encode({"rule": text_or_object(entry.rule), "enabled": entry.enabled})
     if entry.resolved is None:
         return line + b"\n"
@@ -99,7 +98,7 @@ def write(
     """A sealed memfd (memfd_create(2), F_ADD_SEALS) with a snapshot; the caller closes it.
 
     Raises:
-        McrError: it would be longer than what is kept, or the kernel refuses the memory.
+        McrError: it exceeds the limit, or the kernel refuses the memory.
     """
     rules = list(lines)
     head = {
@@ -140,14 +139,14 @@ def _sealed(whole: bytes) -> int:
 
 
 def read(whole: bytes, *, in_use: bool) -> RuleSnapshot:
-    """What a snapshot says, or nothing of it.
+    """Read a whole snapshot.
 
     Args:
         whole: the snapshot.
-        in_use: whether workers run by it. Else what they ran of each rule is left out, unread.
+        in_use: whether workers have these rules; otherwise `resolved` of each rule is ignored.
 
     Raises:
-        UnreadableError: with the line and the field that are wrong.
+        UnreadableError: with the invalid line and field.
     """
     first, _, rest = whole.partition(b"\n")
     head = _head(first)
@@ -166,10 +165,10 @@ def read(whole: bytes, *, in_use: bool) -> RuleSnapshot:
 
 
 def read_all(descriptor: int, limit_bytes: int = limits.KEPT_BYTES) -> bytes:
-    """All bytes of a file that the supervisor passed, which is closed then.
+    """Read and close a file that the supervisor passed.
 
     Raises:
-        UnreadableError: it is too long, or cannot be read.
+        UnreadableError: the file is too long or cannot be read.
     """
     try:
         with os.fdopen(descriptor, "rb") as file:
@@ -208,12 +207,12 @@ def _entry(number: int, line: bytes, in_use: bool) -> EnabledRule:
     except ValidationError as error:
         raise UnreadableError(f"line {number}, resolved: {error.errors()[0]['msg']}") from None
     except ValueError as error:
-        raise UnreadableError(f"line {number}: is no JSON: {error}") from None
+        raise UnreadableError(f"line {number}: is not valid JSON: {error}") from None
 
 
 def _resolved(rule: Rule, value: object) -> ResolvedRule:
     resolved = _RESOLVED.validate_python(value)
     numbers = {output.number for output in resolved.outputs}
     if resolved.id != rule.id or not numbers <= set(range(1, len(rule.outputs) + 1)):
-        raise RuleError([("resolved", "is of another rule")])
+        raise RuleError([("resolved", "belongs to another rule")])
     return resolved

@@ -1,7 +1,7 @@
-"""Changes of the rules, one after the other: judged, made in all workers, kept, told.
+"""Changes of the rules, one at a time: checked, made in all workers, kept and reported.
 
-Owns the order of these steps, and that nothing has changed unless all went well. How a change
-reaches the workers is the business of `pool`, what it makes of the rules that of `rulebook`.
+Owns the order of these steps; if one of them fails, nothing has changed. `pool` changes the
+workers, and `rulebook` decides what a change makes of the rules.
 """
 
 import asyncio
@@ -40,12 +40,12 @@ from .entries import EnabledRule, EntryReader
 from .rulebook import Rulebook
 
 _SEQUENCE_AHEAD = 1000
-"""Events before the snapshot must be kept anew, so that no number is ever used twice, not even
-by the daemon that reads the state file of one that was killed."""
-_EVENTS_AT_ONCE = 100
-_TRIED_AT_ONCE = 500  # rules that did not fit this host
-_ROOM_BYTES = 1 << 20  # for what stands around the rules, in a message or a snapshot
-_SPEC_BYTES = 64  # of a rule's id and what stands around it, in a message
+"""A snapshot reserves numbers for so many events, so that none is used twice, even by the daemon
+that reads the state file of one that was killed."""
+_EVENTS_PER_TURN = 100
+_RETRIES_PER_TURN = 500  # rules set aside
+_ENVELOPE_BYTES = 1 << 20  # of a message or a snapshot, besides the rules
+_SPEC_BYTES = 64  # of a rule in a message, besides its members: the id and punctuation
 T = TypeVar("T")
 
 _log = logging.getLogger("mcr.rules")
@@ -63,54 +63,54 @@ class Transactions:
         log: ControlLog,
         supervisor: SupervisorChannel,
         *,
-        judge: Executor,
+        checks: Executor,
         lookups: Executor,
         hosts: Hosts,
     ) -> None:
-        """Take all that a change concerns.
+        """Use the parts that a change concerns.
 
         Args:
             book: the rules.
-            pool: who relays by them.
-            bus: where changes are told.
-            status: what is known of the rules' troubles.
-            log: whose levels are kept with the rules.
-            supervisor: keeps the rules.
-            judge: one thread, in which rules are read and judged.
-            lookups: a few threads, in which host names are looked up.
-            hosts: which addresses of a host name count.
+            pool: the workers.
+            bus: publishes the changes.
+            status: the troubles of the rules.
+            log: its levels are kept with the rules.
+            supervisor: keeps the snapshots.
+            checks: one thread, which reads and checks rules.
+            lookups: a few threads, which resolve host names.
+            hosts: which addresses of a host name are used.
         """
         self._book, self._pool, self._events, self._status = book, pool, bus, status
         self._log, self._supervisor = log, supervisor
-        self._judge, self._lookups, self._hosts = judge, lookups, hosts
+        self._checks, self._lookups, self._hosts = checks, lookups, hosts
         self._reserved = 0
         self._tried: str | None = None
         self._keeping: asyncio.Task[None] | None = None
         self.is_draining = False
-        """Whether the daemon ends: rules change no more."""
+        """Whether the daemon is shutting down, so that rules no longer change."""
 
     async def read(self, values: Sequence[object], *, enabled: bool) -> list[EnabledRule]:
-        """Rules as a client brings them.
+        """Convert the rules of a request.
 
         Raises:
-            RuleError: with everything that is wrong with them.
+            RuleError: with all problems.
         """
-        reading = EntryReader(values, enabled=enabled)
-        while await self._in(self._judge, reading.read_on):
+        reader = EntryReader(values, enabled=enabled)
+        while await self._in(self._checks, reader.read_slice):
             pass
-        return reading.entries()
+        return reader.entries()
 
     async def add(
         self, entries: Sequence[EnabledRule], expected: int | None = None, *, dry_run: bool = False
     ) -> Draft:
-        """Add rules; their host names are looked up before anybody else has to wait."""
+        """Add rules; their host names are resolved first, while other changes continue."""
         names = await self._names_for(entry.rule for entry in entries)
         return await self._change(partial(self._book.add, entries, names), expected, dry_run)
 
     async def replace(
         self, entries: Sequence[EnabledRule], expected: int | None = None, *, dry_run: bool = False
     ) -> Draft:
-        """Let these be all rules."""
+        """Make these all rules."""
         names = await self._names_for(entry.rule for entry in entries)
         return await self._change(partial(self._book.replace, entries, names), expected, dry_run)
 
@@ -128,46 +128,46 @@ class Transactions:
         enabled: bool,
         dry_run: bool = False,
     ) -> Draft:
-        """Let rules relay, or not."""
+        """Enable or disable rules."""
         change = partial(self._book.enable, refs, enabled=enabled)
         return await self._change(change, expected, dry_run)
 
     async def resolve_hosts(self) -> tuple[HostChange, ...]:
-        """Look all host names up again, and follow what has changed."""
+        """Resolve all host names again, and send to the changed addresses."""
         known = self._book.answers
         answers, changes = await self._in(self._lookups, lambda: resolve_again(known, self._hosts))
         changed = {name for name, addresses in answers.items() if known[name] != addresses}
         if changed:
-            await self._change(lambda: self._followed(changed, answers), None, dry_run=False)
+            await self._change(lambda: self._follow(changed, answers), None, dry_run=False)
         for each in changes:
             _log.log(logging.WARNING if each.error else logging.INFO, "%s", each)
         return changes
 
     async def load(self, whole: bytes) -> Draft:
-        """Let the rules of a configuration file be all rules.
+        """Make the rules of a configuration file all rules.
 
         Raises:
             McrError, RpcError: nothing has changed.
         """
-        entries = await self._in(self._judge, lambda: read_config(whole))
+        entries = await self._in(self._checks, lambda: read_config(whole))
         return await self.replace(entries)
 
     async def restore(self, whole: bytes, *, in_use: bool) -> snapshot.RuleSnapshot:
-        """Take over what an earlier process had; workers are not told here.
+        """Use the rules of an earlier process, without a change in the workers.
 
         Args:
             whole: the snapshot.
-            in_use: whether workers run by it. Then the rules that fitted this host stay as they
-                were resolved, so that nothing changes in the workers, whatever the host is now.
+            in_use: whether workers have its rules. In that case they stay as they were resolved,
+                even if the host has changed.
 
         Raises:
-            McrError: it cannot be read, or not all of it; nothing has changed.
+            McrError: it cannot be read as a whole; nothing has changed.
         """
-        found = await self._in(self._judge, lambda: snapshot.read(whole, in_use=in_use))
+        found = await self._in(self._checks, lambda: snapshot.read(whole, in_use=in_use))
         async with self._pool.lock:
-            await self._in(self._judge, lambda: self._restore(found))
+            await self._in(self._checks, lambda: self._restore(found))
         for rule_id, aside in self._book.aside.items():
-            _log.warning("rule %s waits, and is tried again: %s", rule_id, aside.why)
+            _log.warning("rule %s does not fit this host and is retried: %s", rule_id, aside.why)
         self._events.resume_after(found.sequence)
         self._log.set_levels(found.log_levels)
         self._pool.log_level = self._log.level_of("workers", "interfaces")
@@ -175,25 +175,26 @@ class Transactions:
 
     def _restore(self, found: snapshot.RuleSnapshot) -> None:
         self._book.commit(self._book.restore(found.revision, found.entries, found.answers))
-        fitting = self._book.retry(self._book.order, HostResolver(known=found.answers))
-        self._book.commit(replace(fitting, revision=found.revision))
+        draft = self._book.retry(self._book.order, HostResolver(known=found.answers))
+        self._book.commit(replace(draft, revision=found.revision))
 
     def begin(self) -> None:
-        """From now on what there is may replace what was kept before."""
-        self._events.on_published = self._number_ahead
+        """Allow snapshots from now on; they replace that of the process before."""
+        self._events.on_published = self._reserve_numbers
 
     async def end(self) -> list[str]:
-        """Keep the exact number of the last event; no other follows. What went wrong is returned.
+        """Keep a last snapshot, with the number of the last event.
 
-        Nothing is kept where `begin` was never called.
+        Returns:
+            Warnings. Without a call of `begin` nothing is kept.
         """
         has_begun, self._events.on_published = self._events.on_published is not None, None
         return await self.keep(ahead=0) if has_begun else []
 
-    async def take_up(self) -> None:
-        """Try again the rules that wait for what this host has not, without a word.
+    async def retry(self) -> None:
+        """Resolve unfinished rules and retry the rules set aside; a failure is not reported.
 
-        Those that did not fit are tried some at a time, so that all have their turn.
+        Those set aside are retried some at a time, in turn.
         """
         unfinished = self._book.unfinished
         if unfinished:
@@ -202,14 +203,14 @@ class Transactions:
                 await self._change(partial(self._book.finish, names), None, dry_run=False)
         ids = [each for each in self._book.order if each in self._book.aside]
         at = next((at for at, each in enumerate(ids) if each == self._tried), -1) + 1
-        turn = (ids[at:] + ids[:at])[:_TRIED_AT_ONCE]
-        if turn and not await self._retry(turn):
+        turn = (ids[at:] + ids[:at])[:_RETRIES_PER_TURN]
+        if turn and not await self._retry_aside(turn):
             for each in turn:  # a worker refuses one of them
-                await self._retry([each])
+                await self._retry_aside([each])
         self._tried = turn[-1] if turn else None
 
-    async def _retry(self, rule_ids: Sequence[str]) -> bool:
-        """Take up those that fit; whether no worker refused them."""
+    async def _retry_aside(self, rule_ids: Sequence[str]) -> bool:
+        """Add those of the rules set aside that fit; return whether no worker refused them."""
         aside = self._book.aside
         waiting = [aside[each] for each in rule_ids if each in aside]
         names = await self._names_for(each.rule for each in waiting)
@@ -220,16 +221,19 @@ class Transactions:
         return True
 
     async def keep(self, ahead: int = _SEQUENCE_AHEAD) -> list[str]:
-        """Have the supervisor keep the rules as they are; what went wrong is returned.
+        """Have the supervisor keep a snapshot of the rules.
 
         Args:
-            ahead: how many numbers of events are reserved.
+            ahead: the number of events to reserve numbers for.
+
+        Returns:
+            Warnings.
         """
         self._reserved = self._events.sequence + ahead
         reserved, levels, book = self._reserved, self._log.levels, self._book
         try:
             memory = await self._in(
-                self._judge,
+                self._checks,
                 lambda: snapshot.write(book.revision, reserved, levels, book.answers, book.lines),
             )
         except McrError as error:
@@ -240,13 +244,13 @@ class Transactions:
         what = "has not said that it keeps them" if saved is None else "cannot write the state file"
         return [f"the rules are in use, but the supervisor {what}"]
 
-    def _number_ahead(self) -> None:
-        """Before event numbers run out that no later process will use again, reserve more."""
+    def _reserve_numbers(self) -> None:
+        """Reserve more event numbers before the reserved ones are used up."""
         idle = self._keeping is None or self._keeping.done()
         if self._events.sequence + _SEQUENCE_AHEAD // 2 > self._reserved and idle:
-            self._keeping = asyncio.get_running_loop().create_task(self._keep_alone())
+            self._keeping = asyncio.get_running_loop().create_task(self._keep_now())
 
-    async def _keep_alone(self) -> None:
+    async def _keep_now(self) -> None:
         async with self._pool.lock:
             for warning in await self.keep():
                 _log.warning("%s", warning)
@@ -254,16 +258,18 @@ class Transactions:
     async def _change(self, change: Change, expected: int | None, dry_run: bool) -> Draft:
         async with self._pool.lock:
             if self.is_draining:
-                raise RpcError(ErrorCode.SHUTTING_DOWN, "the daemon ends; nothing has changed")
+                raise RpcError(
+                    ErrorCode.SHUTTING_DOWN, "the daemon is shutting down; nothing has changed"
+                )
             self._book.check(expected)
-            draft = await self._in(self._judge, change)
+            draft = await self._in(self._checks, change)
             if dry_run:
                 return draft
-            if not draft.moves:  # though it may know more of the host
-                await self._in(self._judge, lambda: self._book.commit(draft))
+            if not draft.moves:  # it may still know more of the host
+                await self._in(self._checks, lambda: self._book.commit(draft))
                 return draft
             _check_size(draft)
-            body = await self._in(self._judge, lambda: _told(draft))
+            body = await self._in(self._checks, lambda: _prepare_body(draft))
             with self._status.deferred(lambda: self._book.rules):
                 await self._make(draft, body)
             warnings = await self.keep()
@@ -272,35 +278,35 @@ class Transactions:
             return replace(draft, warnings=(*draft.warnings, *warnings))
 
     async def _make(self, draft: Draft, body: bytes) -> None:
-        """Have the workers change, then the book, and tell it."""
+        """Make a change in the workers, then in the book, and report it."""
         await self._pool.change(body, (*draft.removed, *draft.sent))
         before: dict[str, RuleRecord | RuleSetAside] = {**self._book.rules, **self._book.aside}
-        await self._in(self._judge, lambda: self._book.commit(draft))
+        await self._in(self._checks, lambda: self._book.commit(draft))
         self._status.forget_rules(draft.removed)
-        gone = {each: before[each].rule for each in (*draft.removed, *draft.dropped)}
-        await self._tell(draft, before, gone)
+        removed = {each: before[each].rule for each in (*draft.removed, *draft.dropped)}
+        await self._report(draft, before, removed)
 
-    async def _tell(
+    async def _report(
         self,
         draft: Draft,
         before: Mapping[str, RuleRecord | RuleSetAside],
-        gone: Mapping[str, Rule],
+        removed: Mapping[str, Rule],
     ) -> None:
         after: dict[str, RuleRecord | RuleSetAside] = {**draft.rules, **draft.aside}
-        turns = [(each, rule, "removed") for each, rule in gone.items()]
+        turns = [(each, rule, "removed") for each, rule in removed.items()]
         turns += [(each, after[each].rule, turn) for each, turn in draft.changed.items()]
         turns += [
             (each, after[each].rule, "resumed" if each in before else "added")
             for each in draft.added
         ]
         for at, (rule_id, rule, turn) in enumerate(turns):
-            if at % _EVENTS_AT_ONCE == 0:
+            if at % _EVENTS_PER_TURN == 0:
                 await asyncio.sleep(0)
             text = f"rule {rule.name or rule_id} {'has' if turn == 'resumed' else 'was'} {turn}"
             self._events.publish("rule", turn, text, id=rule_id, name=rule.name)
-        counts = {"added": draft.added, "removed": gone, "changed": draft.changed}
-        happened = [f"{counted(len(ids))} {verb}" for verb, ids in counts.items() if ids]
-        _log.info("revision %d: %s", draft.revision, ", ".join(happened) or "another order")
+        groups = {"added": draft.added, "removed": removed, "changed": draft.changed}
+        counts = [f"{counted(len(ids))} {verb}" for verb, ids in groups.items() if ids]
+        _log.info("revision %d: %s", draft.revision, ", ".join(counts) or "another order")
 
     async def _names_for(self, given: Iterable[Rule]) -> HostResolver:
         names, rules = HostResolver(self._hosts, self._book.answers), list(given)
@@ -309,7 +315,7 @@ class Transactions:
             await self._in(self._lookups, lambda: names.look_up(rules))
         return names
 
-    def _followed(self, changed: set[HostName], answers: ResolvedHosts) -> Draft:
+    def _follow(self, changed: set[HostName], answers: ResolvedHosts) -> Draft:
         known = {**self._book.answers, **answers}
         return self._book.follow(changed, HostResolver(self._hosts, known))
 
@@ -317,18 +323,20 @@ class Transactions:
         return await asyncio.get_running_loop().run_in_executor(executor, work)
 
 
-def _told(draft: Draft) -> bytes:
-    """What workers are told of a change."""
+def _prepare_body(draft: Draft) -> bytes:
+    """The request by which workers prepare a change."""
     records = ((rule_id, draft.rules[rule_id]) for rule_id in draft.sent)
     specs = ((rule_id, record.enabled, record.members) for rule_id, record in records)
     return prepare_body(draft.revision, whole=False, remove=draft.removed, add=specs)
 
 
 def _check_size(draft: Draft) -> None:
-    """Refuse rules that could be neither kept nor given to a worker that comes back."""
-    kept_bytes = sum(len(held.line) for held in draft.rules.values())
-    told_bytes = sum(len(held.members) + _SPEC_BYTES for held in draft.rules.values())
-    for size, limit in ((kept_bytes, limits.KEPT_BYTES), (told_bytes, limits.FRAME_BYTES)):
-        if size > limit - _ROOM_BYTES:
-            message = f"all rules together need {size} bytes, and {limit - _ROOM_BYTES} is the most"
+    """Refuse rules that exceed a snapshot, or a message to a restarted worker."""
+    snapshot_bytes = sum(len(record.line) for record in draft.rules.values())
+    message_bytes = sum(len(record.members) + _SPEC_BYTES for record in draft.rules.values())
+    for size, limit in ((snapshot_bytes, limits.KEPT_BYTES), (message_bytes, limits.FRAME_BYTES)):
+        if size > limit - _ENVELOPE_BYTES:
+            message = (
+                f"all rules together need {size} bytes, and {limit - _ENVELOPE_BYTES} is the most"
+            )
             raise RpcError(ErrorCode.LIMIT, message)
