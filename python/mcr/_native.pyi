@@ -265,15 +265,6 @@ class RelayCore:
     def changed(self) -> object:
         """The note of the last successful change; None before the first."""
 
-    def disabled(self) -> list[str]:
-        """Return the ids of the disabled rules, sorted."""
-
-    def set_enabled(self, rule_id: str, enabled: bool) -> None:
-        """Enable or disable a rule; its sockets stay open.
-
-        Raises RuleError for an unknown id, EngineError if an engine has ended.
-        """
-
     def open_spares(self) -> None:
         """Create rings and spare sockets, before a process gives up its privileges.
 

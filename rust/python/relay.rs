@@ -108,18 +108,6 @@ impl RelayCore {
         changed.as_ref().map(|note| note.clone_ref(py))
     }
 
-    /// Return the ids of the disabled rules, sorted.
-    fn disabled(&self, py: Python<'_>) -> Vec<String> {
-        py.detach(|| self.relay.disabled())
-    }
-
-    /// Enable or disable a rule; its sockets stay open.
-    ///
-    /// Raises RuleError for an unknown id, EngineError if an engine has ended.
-    fn set_enabled(&self, py: Python<'_>, rule_id: &str, enabled: bool) -> PyResult<()> {
-        Ok(py.detach(|| self.relay.set_enabled(rule_id, enabled))?)
-    }
-
     /// Create rings and spare sockets, before a process gives up its privileges.
     ///
     /// Raises RightsError or InterfaceError.

@@ -10,7 +10,7 @@ use super::rule_change::{Difference, RuleChange};
 use super::state::{Opened, State};
 use super::{Relay, Shared};
 use crate::engine::ingress::OrderCheck;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::spec::RuleSpec;
 
 /// A prepared change: all its sockets are open and none is in use. Until the caller decides, no
@@ -61,22 +61,6 @@ impl Relay {
     pub fn change(&self, remove: &[String], put: &[RuleSpec]) -> Result<()> {
         let change = RuleChange { remove, put, whole: false };
         self.apply(&change, |_| true).map(drop).map_err(|refusal| refusal.error)
-    }
-
-    /// Enables or disables a rule. Datagrams that only disabled rules match are counted on the
-    /// interface as `disabled`.
-    ///
-    /// # Errors
-    /// An unknown id, or an engine that has ended.
-    pub fn set_enabled(&self, id: &str, enabled: bool) -> Result<()> {
-        let shared = &*self.shared;
-        let mut state = shared.state();
-        let Some((id, _)) = state.rules.get_key_value(id) else {
-            return Err(Error::Invalid(format!("there is no rule with the id {id:?}")));
-        };
-        let enable = vec![(id.clone(), enabled)];
-        shared.workers.can_adopt()?;
-        shared.swap(&mut state, &Difference { enable, ..Difference::default() }, Opened::default())
     }
 
     /// Ends the takeover from an earlier relay, once this one has all of its rules: counters and

@@ -53,14 +53,6 @@ class FakeCore:
         self.changes.append((len(remove) + len(replaced), len(fresh)))
         self.changed = note
 
-    def disabled(self) -> list[str]:
-        """Like the real one."""
-        return [rule_id for rule_id, rule in self.rules.items() if not rule["enabled"]]
-
-    def set_enabled(self, rule_id: str, enabled: bool) -> None:
-        """Like the real one."""
-        self.rules[rule_id]["enabled"] = enabled
-
     def open_spares(self) -> None:
         """Record the call."""
         self.has_spares = True
