@@ -47,6 +47,8 @@ CALLS = {
     "pidfd_open": 434,
     "write": 1,
     "mmap": 9,
+    "recvmsg": 47,
+    "bpf": 321,
     "ioctl": 16,
     "getpid": 39,
     "fcntl": 72,
@@ -139,6 +141,14 @@ class Injected:
         result = ctypes.c_longlong(self._registers().rax).value
         assert result >= -_ERRNO_MAX or result >= 0
         return result
+
+    def get(self, address: int, count: int) -> bytes:
+        """Read the process's memory."""
+        return self._peek(address, count)
+
+    def put(self, address: int, content: bytes) -> None:
+        """Write to the process's memory."""
+        self._poke(address, content)
 
     def _wait(self) -> None:
         _pid, status = os.waitpid(self.pid, _WALL)

@@ -202,6 +202,7 @@ FATAL: dict[str, tuple[int | bytes, ...]] = {
     "ptrace": (16, 1, 0, 0),
     "io_uring_setup": (8, bytes(120)),
     "pidfd_getfd": (3, 3, 0),
+    "bpf": (5, bytes(120), 120),
 }
 
 
@@ -227,13 +228,24 @@ def test_calls_that_only_an_attacker_makes_kill_the_worker(lab: Lab, call: str) 
 
 LEASH, BROKER, CHANNEL = 3, 4, 6
 """A worker's connections to the supervisor, to its broker and to control, by their numbers."""
-HELLO = bytes([1, 1, 0])
+HELLO = bytes([1, 2, 0])
 LONG = bytes(60_000)
 
 
 def merger(port: int) -> bytes:
     """Request a helper socket for any interface from the broker."""
     return bytes([8, 1]) + port.to_bytes(2, "little")
+
+
+def xdp_link(ifindex: int, name: str, queue: int) -> bytes:
+    """Ask the broker for an AF_XDP socket on a transmit queue."""
+    interface = struct.pack("<IH", ifindex, len(name)) + name.encode()
+    return bytes([23]) + interface + queue.to_bytes(4, "little")
+
+
+def xdp_memory(lease: int) -> bytes:
+    """Ask the broker for the memory of its frames."""
+    return bytes([24]) + lease.to_bytes(8, "little")
 
 
 WORDS: dict[str, tuple[int, list[bytes]]] = {
@@ -244,6 +256,9 @@ WORDS: dict[str, tuple[int, list[bytes]]] = {
     "a count without its items": (BROKER, [bytes([15, 0xFF, 0xFF])]),
     "a descriptor that is none of its own": (BROKER, [bytes([15, 1, 0]) + bytes([255] * 8)]),
     "an interface of another name": (BROKER, [bytes([7, 1, 0, 0, 0, 20, 0]) + b"x" * 38]),
+    "the queue of another worker": (BROKER, [xdp_link(1, "lo", 77)]),
+    "an AF_XDP socket on no interface": (BROKER, [xdp_link(0, "lo", 0)]),
+    "memory of no AF_XDP socket": (BROKER, [xdp_memory(1 << 40)]),
     "questions and no ear": (BROKER, [HELLO] * 2000),
     "nonsense to control": (CHANNEL, [b"\x08\0\0\0nonsense"]),
     "a message without an end to control": (CHANNEL, [b"\xff\xff\xff\xff"]),
@@ -306,3 +321,75 @@ def test_any_messages_of_control_harm_no_flow(lab: Lab, message: bytes) -> None:
         now = daemon.processes
         assert (now[0], now[2]) == (supervisor, worker)
         assert now[1] != control
+
+
+AF_XDP, SOL_XDP, XDP_RX_RING, XDP_SHARED_UMEM_FD = 44, 283, 2, 0
+XDP_PGOFF_TX_RING, XDP_UMEM_PGOFF_COMPLETION_RING = 0x8000_0000, 0x1_8000_0000
+XDP_UMEM_PGOFF_FILL_RING = 0x1_0000_0000
+FRAMES, FRAME_BYTES = 2048, 2048
+
+
+def ask_broker(inside: Injected, request: bytes) -> tuple[bytes, int]:
+    """Send a request in the worker's name; return the answer and the descriptor that came with it.
+
+    The descriptor is -1 if there is none.
+    """
+    place = inside.call("mmap", 0, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+    text, control, vector, header = (place + at for at in (0, 2048, 2304, 2560))
+    inside.put(vector, struct.pack("QQ", text, 2048))
+    inside.put(header, struct.pack("QI4xQQQQi4x", 0, 0, vector, 1, control, 256, 0))
+    assert inside.call("sendto", BROKER, request, len(request), DONTWAIT, 0, 0) == len(request)
+    length = inside.call("recvmsg", BROKER, header, 0)
+    assert length > 0
+    # struct cmsghdr: length, level, type, then the number.
+    size, _level, _kind, number = struct.unpack("Qiii", inside.get(control, 20))
+    return inside.get(text, length), number if size else -1
+
+
+def of_a_link(link: int, other: int) -> Calls:
+    """What would make more of an AF_XDP socket that the worker was handed."""
+    elsewhere = struct.pack("HHIII", AF_XDP, 0, other, 0, XDP_SHARED_UMEM_FD)
+    shared = (PROT_READ | PROT_WRITE, MAP_SHARED, link)
+    return {
+        "another AF_XDP socket": ("socket", AF_XDP, socket.SOCK_RAW, 0),
+        "another interface": ("bind", link, elsewhere, len(elsewhere)),
+        "a link bound to a device": (
+            *("setsockopt", link, socket.SOL_SOCKET, SO_BINDTODEVICE),
+            *(b"in0\0", 4),
+        ),
+        "receiving": ("setsockopt", link, SOL_XDP, XDP_RX_RING, struct.pack("I", 64), 4),
+        "a frame": ("sendto", link, FRAME, len(FRAME), DONTWAIT, 0, 0),
+        "a frame to an address": ("sendto", link, 0, 0, DONTWAIT, elsewhere, len(elsewhere)),
+        "a frame by write": ("write", link, FRAME, len(FRAME)),
+        "the ring of receiving": ("mmap", 0, PAGE, *shared, 0),
+        "the ring of free memory": ("mmap", 0, PAGE, *shared, XDP_UMEM_PGOFF_FILL_RING),
+    }
+
+
+def test_an_xdp_link_sends_on_its_interface_and_does_nothing_else(lab: Lab) -> None:
+    """A worker gets one from the broker, sends through it, and can make nothing else of it."""
+    with serving(lab.relay, "--user", USER.pw_name) as daemon, daemon.client() as client:
+        client.add_rule(RULE)
+        relay_all(lab, daemon, 9)
+        (worker,) = daemon.workers
+        ifindex = {name: lab.relay.ifindex(name) for name in ("in0", "out0")}
+        with Injected(worker) as inside:
+            answer, link = ask_broker(inside, xdp_link(ifindex["in0"], "in0", 0))
+            assert answer[0] == 10, answer
+            lease, frames, frame_bytes = struct.unpack("<QII", answer[1:])
+            assert (frames, frame_bytes) == (FRAMES, FRAME_BYTES)
+            _answer, memory = ask_broker(inside, xdp_memory(lease))
+            assert min(link, memory) >= 32
+            again, none = ask_broker(inside, xdp_link(ifindex["in0"], "in0", 0))
+            assert (again[0], none) == (12, -1), "a queue has one socket"
+            shared = (PROT_READ | PROT_WRITE, MAP_SHARED)
+            for fd, length, offset in (
+                (memory, FRAMES * FRAME_BYTES, 0),
+                (link, PAGE, XDP_PGOFF_TX_RING),
+                (link, PAGE, XDP_UMEM_PGOFF_COMPLETION_RING),
+            ):
+                assert inside.call("mmap", 0, length, *shared, fd, offset) > 0
+            assert inside.call("sendto", link, 0, 0, DONTWAIT, 0, 0) == 0
+        assert_refused(worker, of_a_link(link, ifindex["out0"]))
+        relay_all(lab, daemon, 10)
+        assert daemon.workers == [worker]
