@@ -70,6 +70,7 @@ def _relay(*arguments: str) -> int:
         ),
         # The options.
         ([GOOD, "--ingress", "pcap"], "'--ingress': 'pcap' is not one of 'auto', 'packet', 'udp'"),
+        ([GOOD, "--egress", "raw"], "'--egress': 'raw' is not one of 'auto', 'socket', 'xdp'"),
         ([GOOD, "--workers", "0"], "'--workers': Input should be greater than or equal to 1"),
         ([GOOD, "--workers", "257"], "'--workers': Input should be less than or equal to 256"),
         ([GOOD, "--workers", "1.5"], "'--workers': Input should be a valid integer"),
@@ -115,6 +116,7 @@ SERVE_MISTAKES = [
     (["--cpus", "0,0"], "'--cpus': CPU 0 is listed twice"),
     (["--cpus", "0", "--workers", "2"], "'--cpus': 2 workers need 2 CPUs; the list has 1"),
     (["--ingress", "pcap"], "'--ingress': 'pcap' is not one of 'auto', 'packet', 'udp'"),
+    (["--egress", "raw"], "'--egress': 'raw' is not one of 'auto', 'socket', 'xdp'"),
     (["--hosts", "some"], "'--hosts': 'some' is not one of 'first', 'all'"),
     (["--log-level", "loud"], "'--log-level': 'loud' is not one of 'debug', 'info', 'warning'"),
     (["--user", "no-such-user"], "'--user': there is no user 'no-such-user' on"),
@@ -157,12 +159,13 @@ def test_serve_passes_all_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir("/tmp")
     user = ["--user", "nobody"] if os.geteuid() == 0 else []
     options = ["--socket", "x.sock", "--state", "state", "--ingress", "udp", "--cpus", "0"]
-    options += ["--accept-bad-checksums"]
+    options += ["--accept-bad-checksums", "--egress", "socket"]
     assert main(["serve", *options, "--hosts", "all", "--log-level", "debug", *user]) == 0
     (setup,) = made
     assert DaemonSettings.from_text(setup.to_text()) == setup
     assert setup.socket == Path("/tmp/x.sock")
     assert setup.state == Path("/tmp/state")
+    assert setup.egress == "socket"
     assert (setup.ingress, setup.cpus, setup.workers) == ("udp", (0,), 1)
     assert not setup.verify_checksums
     assert (setup.hosts, setup.log_level, setup.config) == ("all", "debug", None)

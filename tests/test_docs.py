@@ -7,6 +7,7 @@ import pytest
 from tests.support.documents import DOCUMENTS, FENCE, ROOT, Page
 
 import mcr
+from mcr import _native
 
 HEADINGS = re.findall(r'^### .*?"(.+)"', (ROOT / "docs/troubleshooting.md").read_text(), re.M)
 SHORTEST = 6  # a shorter piece of a message says nothing
@@ -42,6 +43,15 @@ def test_reasons_are_documented() -> None:
         stats = relay.stats()
     assert at_interface == set(stats.interfaces[0].dropped)
     assert at_output == set(stats.rules[0].outputs[0].dropped)
+
+
+def test_reasons_of_ways_are_documented() -> None:
+    """The usage page lists exactly the words that a relay shows."""
+    page = (ROOT / "docs/usage.md").read_text()
+    table = page.partition("| `way_reason` |")[2].partition("\n\n")[0]
+    words = re.findall(r"^\| (`.+?`) \|", table, re.M)
+    named = re.findall(r"`(\w+)`", " ".join(words))
+    assert sorted(named) == sorted(_native.SOCKET_REASONS)
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)

@@ -47,6 +47,14 @@ def test_a_host_without_problems_has_only_ok_findings(rule: str) -> None:
     ("facts", "rule", "name", "severity", "text", "fix"),
     [
         (replace(WELL, packet_sockets=False), RULE, "ingress", "advice", "CAP_NET_RAW", "sudo"),
+        (
+            replace(WELL, xdp_obstacles={("eth1", 4): "eth1 has the queueing discipline tbf"}),
+            RULE,
+            "xdp",
+            "advice",
+            "IPv4 groups on eth1 leave through UDP sockets",
+            None,
+        ),
         (replace(WELL, io_uring="refused"), RULE, "io_uring", "problem", "refused", None),
         (
             replace(WELL, io_uring="refused", sysctls={"kernel.io_uring_disabled": 2}),

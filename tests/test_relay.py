@@ -59,11 +59,12 @@ def test_spare_sockets_are_opened_on_request(rights_end: bool) -> None:
 
 def test_options_reach_the_engine() -> None:
     """Its own decisions are shown."""
-    relay = mcr.Relay(A, ingress="auto", workers=3, buffer_bytes=2**21)
+    relay = mcr.Relay(A, ingress="auto", egress="socket", workers=3, buffer_bytes=2**21)
     asked = relay.ingress
     assert asked == "auto"
     with relay:
         assert relay.ingress == "udp"
+        assert FakeCore.made[0].egress == "socket"
         assert (FakeCore.made[0].workers, FakeCore.made[0].buffer_bytes) == (3, 2**21)
         assert "the receive buffer is small" in relay.warnings
 
@@ -72,6 +73,7 @@ def test_options_reach_the_engine() -> None:
     ("options", "message"),
     [
         ({"ingress": "pcap"}, "ingress: must be auto, packet or udp, not 'pcap'"),
+        ({"egress": "udp"}, "egress: must be auto, socket or xdp, not 'udp'"),
         ({"workers": 0}, "workers: must be an integer from 1 to 256, not 0"),
         ({"workers": "2"}, "workers: must be an integer from 1 to 256, not '2'"),
         ({"buffer_bytes": 2.5e6}, "buffer_bytes: must be 1 MiB to 1 TiB, not 2500000.0"),

@@ -77,6 +77,8 @@ def test_json_keys_are_stable() -> None:
                         "dropped": {"output_full": 1, "send_error": 1},
                         "errors": {"ENETUNREACH": 1},
                         "parked": None,
+                        "way": "socket",
+                        "way_reason": None,
                     }
                 ],
             }

@@ -313,6 +313,7 @@ class TestChildren:
             "buffer_bytes": 1 << 20,
             "verify_checksums": True,
             "ingress": "udp",
+            "egress": "auto",
             "uid": None,
             "gid": None,
             "supervisor": os.getpid(),

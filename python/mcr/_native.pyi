@@ -6,6 +6,7 @@ from typing import Any, Final, Literal, final
 
 __all__ = [
     "LOSSES",
+    "SOCKET_REASONS",
     "Broker",
     "CounterPages",
     "CounterReading",
@@ -27,10 +28,13 @@ __all__ = [
     "switch_gro_on",
     "try_io_uring",
     "udp_gro_forwarding",
+    "xdp_obstacle",
 ]
 
 LOSSES: Final[list[str]]
 """The reasons why copies are lost, as the counters name them."""
+SOCKET_REASONS: Final[list[str]]
+"""Why copies may leave through sockets instead of AF_XDP: the words in reports."""
 
 @final
 class Interface:
@@ -122,6 +126,12 @@ def udp_gro_forwarding(interface: str) -> bool | None:
     """Return whether an interface merges datagrams also if no socket requests it.
 
     None if the device or the kernel does not have the feature (rx-udp-gro-forwarding).
+    """
+
+def xdp_obstacle(interface: str, is_v4: bool) -> str | None:
+    """Return why copies to groups of one IP version cannot leave an interface through AF_XDP.
+
+    A sentence; None if they can. Whether another program has the queue is not tried.
     """
 
 def make_page() -> int:
@@ -238,6 +248,7 @@ class RelayCore:
     def __new__(
         cls,
         ingress: Literal["auto", "packet", "udp"],
+        egress: Literal["auto", "socket", "xdp"],
         workers: int,
         buffer_bytes: int,
         cpus: Sequence[int],

@@ -6,5 +6,10 @@ Ingress = Literal["packet", "udp"]
 """How datagrams are received: as frames on packet sockets (packet(7)), or on UDP sockets."""
 IngressChoice = Literal["auto", Ingress]
 """`auto` is packet with the right to it, else udp."""
+Egress = Literal["auto", "socket", "xdp"]
+"""How copies are sent: through UDP sockets, or through AF_XDP sockets. `auto` is xdp for outputs
+that can use it while their datagrams form no batches, else socket."""
+Way = Literal["socket", "xdp"]
+"""How the copies of one output leave now."""
 Hosts = Literal["first", "all"]
 """Which addresses of a host name get copies."""

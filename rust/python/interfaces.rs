@@ -5,9 +5,14 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use pyo3::prelude::*;
 
+use crate::error::Error;
+use crate::sockets::InterfaceRef;
 use crate::sockets::interfaces;
 use crate::sockets::netlink::links;
 use crate::sockets::netlink::stacking::{self, Cards};
+use crate::sockets::xdp::hooks;
+use crate::sockets::xdp::obstacle::XdpObstacle;
+use crate::sockets::xdp::survey::XdpSurvey;
 
 /// A network interface of this network namespace, as the kernel lists it.
 #[pyclass(name = "Interface", frozen, get_all, module = "mcr._native")]
@@ -94,6 +99,25 @@ pub(super) fn switch_gro_on(py: Python<'_>, interface: &str) -> PyResult<()> {
 #[pyfunction]
 pub(super) fn udp_gro_forwarding(py: Python<'_>, interface: &str) -> Option<bool> {
     py.detach(|| interfaces::udp_gro_forwarding(interface))
+}
+
+/// Return why copies to groups of one IP version cannot leave an interface through AF_XDP, if they
+/// cannot. Whether another program has the queue is not tried.
+#[pyfunction]
+pub(super) fn xdp_obstacle(
+    py: Python<'_>,
+    interface: &str,
+    is_v4: bool,
+) -> PyResult<Option<String>> {
+    let obstacle = py.detach(|| {
+        let links = links::list()?;
+        let Some(link) = links.values().find(|link| link.name == interface) else {
+            return Ok(Some(XdpObstacle::Removed));
+        };
+        let hooks = hooks::read(&InterfaceRef { index: link.index, name: interface });
+        Ok::<_, Error>(XdpSurvey::open()?.obstacle(link, 0, is_v4, &hooks))
+    });
+    Ok(obstacle?.map(|obstacle| obstacle.to_string()))
 }
 
 impl From<interfaces::HostInterface> for PyInterface {

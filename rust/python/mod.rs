@@ -32,13 +32,18 @@ mod _native {
     #[pymodule_export]
     const LOSSES: [&str; crate::stats::Loss::COUNT] = crate::stats::Loss::NAMES;
 
+    /// Why copies may leave through sockets instead of AF_XDP: the words in reports.
+    #[pymodule_export]
+    const SOCKET_REASONS: [&str; crate::relay::SocketReason::NAMES.len()] =
+        crate::relay::SocketReason::NAMES;
+
     #[pymodule_export]
     use super::broker::Broker;
     #[pymodule_export]
     use super::counter_pages::{CounterPages, CounterReading};
     #[pymodule_export]
     use super::interfaces::{
-        PyInterface, PyLayers, list, list_layers, switch_gro_on, udp_gro_forwarding,
+        PyInterface, PyLayers, list, list_layers, switch_gro_on, udp_gro_forwarding, xdp_obstacle,
     };
     #[pymodule_export]
     use super::parse::{PyDatagram, PyDiscard, parse_frame};

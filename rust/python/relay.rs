@@ -10,8 +10,8 @@ use pyo3::types::PyDict;
 use super::specs::read_rules;
 use crate::error::Error;
 use crate::relay::{
-    Ingress, InterfaceReport, LastLoss, OutputReport, Relay, Report, RuleChange, RuleReport,
-    Settings, Share, errno_name,
+    EgressMode, Ingress, InterfaceReport, LastLoss, OutputReport, OutputWay, Relay, Report,
+    RuleChange, RuleReport, Settings, Share, errno_name,
 };
 
 /// The longest time until Ctrl-C is noticed in a wait.
@@ -36,6 +36,7 @@ impl RelayCore {
     #[new]
     fn new(
         ingress: &str,
+        egress: &str,
         workers: u16,
         buffer_bytes: usize,
         cpus: Vec<usize>,
@@ -50,6 +51,10 @@ impl RelayCore {
                 return Err(Error::Invalid(text).into());
             }
         };
+        let Some(egress) = EgressMode::from_name(egress) else {
+            let text = format!("egress: {egress:?} is none of auto, socket, xdp");
+            return Err(Error::Invalid(text).into());
+        };
         if workers == 0 {
             return Err(Error::Invalid("workers: must be at least 1".to_owned()).into());
         }
@@ -59,7 +64,8 @@ impl RelayCore {
             return Err(Error::Invalid(text).into());
         }
         let share = Share::WHOLE;
-        let settings = Settings { ingress, workers, buffer_bytes, cpus, verify_checksums, share };
+        let settings =
+            Settings { ingress, egress, workers, buffer_bytes, cpus, verify_checksums, share };
         Ok(Self { relay: Relay::new(settings)?, changed: Mutex::default() })
     }
 
@@ -220,6 +226,13 @@ pub(super) fn rule_dict<'py>(py: Python<'py>, report: &RuleReport) -> PyResult<B
 fn output_dict<'py>(py: Python<'py>, report: &OutputReport) -> PyResult<Bound<'py, PyDict>> {
     let fields = PyDict::new(py);
     fields.set_item("parked", report.parked.as_deref())?;
+    let (way, reason) = match report.way {
+        Some(OutputWay::Xdp) => ("xdp", None),
+        Some(OutputWay::Socket(reason)) => ("socket", Some(reason)),
+        None => ("socket", None),
+    };
+    fields.set_item("way", way)?;
+    fields.set_item("way_reason", reason)?;
     fields.set_item("wanted", report.wanted)?;
     fields.set_item("sent", report.sent)?;
     fields.set_item("sent_bytes", report.sent_bytes)?;

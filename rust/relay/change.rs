@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::counters::slots::SlotChanges;
 use super::error::ChangeError;
+use super::live::LiveRule;
 use super::rule_change::{Difference, RuleChange};
 use super::state::{Opened, State};
 use super::{Relay, Shared};
@@ -109,6 +110,9 @@ impl Shared {
         let before = state.set_enabled(&difference.enable);
         let added = state.insert_rules(opened.rules);
         state.apply_inputs();
+        if !removed.is_empty() {
+            state.close_unused_links();
+        }
         let slot_changes = state.take_slot_changes();
         owners.granted.extend(slot_changes.granted);
         owners.released.extend(slot_changes.released);
@@ -123,7 +127,10 @@ impl Shared {
             state.set_enabled(&before);
             return Err(error);
         }
-        if added.iter().any(|id| state.rules[id].order != OrderCheck::Nothing) {
+        let is_followed = |rule: &LiveRule| {
+            rule.order != OrderCheck::Nothing || rule.may_use_xdp(self.settings.egress)
+        };
+        if added.iter().any(|id| is_followed(&state.rules[id])) {
             self.links.watch().announce();
             self.links.wake();
         }

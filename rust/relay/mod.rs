@@ -8,10 +8,12 @@
 //! state, live   the rules and their open sockets      inputs     the sockets to receive from
 //! network       links, routes, and how open sockets follow them
 //! engines       plans, rings and threads              counters   slots and reports
+//! egress        how copies leave: sockets or XDP links
 //! ```
 
 mod change;
 mod counters;
+mod egress;
 mod engines;
 mod error;
 mod inputs;
@@ -28,10 +30,12 @@ use std::time::Duration;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::error::{Error, Result};
+pub use crate::sockets::egress::EgressMode;
 pub use crate::sockets::ingress::Ingress;
 use crate::sockets::local::LocalProvider;
 use crate::sockets::netlink::notices::Notices;
 use crate::sockets::provider::SocketProvider;
+use crate::sockets::xdp::survey::XdpSurvey;
 use crate::stats::{self, Found, metadata};
 use crate::sys::memory::SharedWords;
 pub use change::Prepared;
@@ -41,6 +45,8 @@ pub use counters::report::{
     InterfaceReport, LastLoss, OutputReport, Report, RuleReport, errno_name,
 };
 use counters::slots::SlotAllocator;
+use egress::context::EgressContext;
+pub use egress::way::{OutputWay, SocketReason};
 use engines::compile::Plans;
 pub use engines::rings::{EngineRings, try_io_uring};
 use engines::threads::EngineThreads;
@@ -65,6 +71,7 @@ struct Shared {
     /// To be locked only while `state` is locked.
     plans: Mutex<Plans>,
     links: NetworkWatcher,
+    survey: XdpSurvey,
     workers: EngineThreads,
     /// Increases when the status of a rule may have changed.
     version: AtomicU64,
@@ -124,6 +131,7 @@ impl Relay {
             plans: Mutex::default(),
             provider,
             links: NetworkWatcher::new()?,
+            survey: XdpSurvey::open()?,
             version: AtomicU64::new(0),
             workers: EngineThreads::new(settings.clone(), pages),
             settings,
@@ -205,6 +213,11 @@ impl Relay {
         self.shared.state().publish_kernel_drops();
     }
 
+    /// Publishes the way of each output in the pages.
+    pub fn publish_ways(&self) {
+        self.shared.state().publish_ways();
+    }
+
     /// Writes the current time to the counter pages as a sign of life. Never blocks.
     pub fn publish_alive(&self) {
         let now_ms = report::now_ms();
@@ -247,7 +260,8 @@ impl Shared {
         let workers = self.settings.workers;
         let (watch, routes) = (self.links.watch(), self.links.routes());
         let changed = Notices::default();
-        NetworkContext { links, watch, routes, changed, provider: &*self.provider, workers }
+        let egress = EgressContext::new(&self.settings, &*self.provider, watch, &self.survey);
+        NetworkContext { links, watch, routes, changed, provider: &*self.provider, workers, egress }
     }
 
     fn plans(&self) -> MutexGuard<'_, Plans> {

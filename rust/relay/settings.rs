@@ -1,6 +1,6 @@
 //! The settings with which a relay is created.
 
-use super::Ingress;
+use super::{EgressMode, Ingress};
 use crate::addr::Addr;
 
 /// The settings of a relay, fixed for its lifetime.
@@ -8,6 +8,8 @@ use crate::addr::Addr;
 pub struct Settings {
     /// How the relay receives datagrams.
     pub ingress: Ingress,
+    /// How the relay sends copies.
+    pub egress: EgressMode,
     /// The number of engines, each in its own thread.
     pub workers: u16,
     /// The size of one engine's receive buffers, in bytes.
@@ -36,6 +38,7 @@ impl Settings {
     pub fn new(ingress: Ingress, buffer_bytes: usize) -> Self {
         Self {
             ingress,
+            egress: EgressMode::Auto,
             workers: 1,
             buffer_bytes,
             cpus: Vec::new(),

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use super::counters::groups::{self, GroupSlots};
 use super::counters::slots::SlotAllocator;
 use super::counters::slots::SlotChanges;
+use super::egress::links::XdpLinks;
 use super::inputs::Inputs;
 use super::inputs::fd_budget;
 use super::live::{LiveOutput, LiveRule, NetworkContext, RuleId, StandIn};
 use super::network::announcements::Announcements;
 use super::network::blocked::{self, Blocked};
 use super::network::link_table::LinkTable;
-use super::{ChangeError, Ingress, Settings, warn_once};
+use super::{ChangeError, EgressMode, Ingress, Settings, warn_once};
 use crate::engine::ingress::OrderCheck;
 use crate::error::Result;
 use crate::sockets::nofile::Descriptors;
@@ -31,6 +32,7 @@ pub(super) struct State {
     pub(super) slots: SlotAllocator,
     pub(super) warnings: Vec<String>,
     pub(super) stand_in: StandIn,
+    pub(super) xdp_links: XdpLinks,
     /// The rules that were added, removed or changed since the last plans.
     pub(super) touched: BTreeSet<RuleId>,
     pub(super) announcements: Announcements,
@@ -71,6 +73,7 @@ impl State {
             slots,
             warnings: Vec::new(),
             stand_in: StandIn::new(any),
+            xdp_links: XdpLinks::default(),
             touched: BTreeSet::new(),
             announcements: Announcements::default(),
             has_stale_plans: false,
@@ -81,6 +84,11 @@ impl State {
             slot_changes: SlotChanges::default(),
             descriptors: Descriptors::default(),
         })
+    }
+
+    /// How the outputs may send.
+    pub(super) fn egress(&self) -> EgressMode {
+        self.settings.egress
     }
 
     /// How the inputs receive.
@@ -141,6 +149,7 @@ impl State {
             self.release_rule(rule);
         }
         self.apply_inputs();
+        self.close_unused_links();
         for grant in opened.slots.into_iter().chain(self.inputs.forget_new()) {
             self.slots.return_grant(grant);
         }
@@ -186,6 +195,13 @@ impl State {
     pub(super) fn publish_kernel_drops(&self) {
         for interface in self.inputs.interfaces() {
             self.slots.set_kernel_drops(interface.slot, interface.kernel_drops());
+        }
+    }
+
+    /// Publishes the way of each output for readers of the pages.
+    pub(super) fn publish_ways(&self) {
+        for output in self.rules.values().flat_map(|rule| &rule.outputs) {
+            self.slots.set_way(output.slot, output.way());
         }
     }
 
@@ -302,7 +318,9 @@ impl State {
         context: &NetworkContext<'_>,
         slot: Slot,
     ) -> Result<LiveOutput> {
-        let output = LiveOutput::open(spec, owner, input, slot, context)?;
+        let mut output = LiveOutput::open(spec, owner, input, slot, context)?;
+        output.follow_egress(context, &mut self.xdp_links);
+        output.check_egress(context.egress.choice)?;
         self.check_buffer(output.send_buffer_bytes);
         if output.parked.is_none() && output.trouble().is_some() {
             let text = "has no carrier: until it has, copies to it are dropped as no_carrier";

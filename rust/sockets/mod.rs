@@ -7,7 +7,8 @@
 //! mcast_options  socket options of memberships     igmp_query  makes the kernel report them again
 //! provider       all of the above as a trait, because another process may do it
 //! local          the provider of this process
-//! ingress        packet or udp                     ring_shape  the size of packet rings
+//! ingress        packet or udp                     egress      sockets or AF_XDP
+//! ring_shape     the size of packet rings
 //! interfaces     the interfaces of this host       netlink     kernel notifications and queries
 //! nofile         the limit of open files           closer      closes AF_PACKET sockets
 //! xdp            links that send frames
@@ -18,6 +19,7 @@
 //! not depend on rules or the engine.
 
 pub mod closer;
+pub mod egress;
 pub mod filter;
 pub mod gro_helper;
 pub mod igmp_query;

@@ -12,6 +12,8 @@ pub(super) const WORDS: usize = 4;
 pub(super) const GROUP: usize = 0;
 /// For an interface's slot: frames lost in the kernel before they were received.
 pub(super) const KERNEL_DROPS: usize = 0;
+/// For an output's slot: the way of its copies, in a coding of the cold side; 0 if unknown.
+pub(super) const WAY: usize = 0;
 /// For an interface's slot: its name, padded with zeros.
 pub(super) const NAME: usize = 1;
 /// The longest interface name and a terminating zero (IFNAMSIZ).
@@ -20,6 +22,11 @@ const NAME_BYTES: usize = 16;
 /// Sets the group whose counters belong to a rule.
 pub fn set_group(page: &SharedWords, rule: Slot, group: SlotOwner) {
     write(page, rule, GROUP, group.tag());
+}
+
+/// Sets the way of an output's copies.
+pub fn set_way(page: &SharedWords, output: Slot, way: u64) {
+    write(page, output, WAY, way);
 }
 
 /// Sets the name of the interface that owns the slot.

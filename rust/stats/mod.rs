@@ -141,7 +141,7 @@ pub struct Slot {
 pub type SlotWords = [u64; SLOT_WORDS];
 
 /// The position of each word, for the layout hash.
-const PLACES: [usize; 39] = [
+const PLACES: [usize; 40] = [
     SLOT_WORDS,
     header::LAYOUT,
     header::SEQUENCE,
@@ -153,6 +153,7 @@ const PLACES: [usize; 39] = [
     metadata::WORDS,
     metadata::GROUP,
     metadata::KERNEL_DROPS,
+    metadata::WAY,
     metadata::NAME,
     GENERATION,
     TAG,

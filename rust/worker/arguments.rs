@@ -4,7 +4,7 @@ use std::os::fd::RawFd;
 
 use serde::Deserialize;
 
-use crate::relay::{Ingress, Settings, Share};
+use crate::relay::{EgressMode, Ingress, Settings, Share};
 
 /// The JSON object on the command line.
 #[derive(Debug, Deserialize)]
@@ -19,6 +19,7 @@ pub(super) struct Arguments {
     buffer_bytes: usize,
     verify_checksums: bool,
     ingress: WireIngress,
+    egress: WireEgress,
     /// The user and group ids to switch to; if absent, the process keeps its user without privileges.
     pub(super) uid: Option<u32>,
     pub(super) gid: Option<u32>,
@@ -35,6 +36,14 @@ pub(super) struct Arguments {
 enum WireIngress {
     Packet,
     Udp,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum WireEgress {
+    Auto,
+    Socket,
+    Xdp,
 }
 
 impl Arguments {
@@ -66,7 +75,13 @@ impl Arguments {
             WireIngress::Packet => Ingress::Packet,
             WireIngress::Udp => Ingress::Udp,
         };
+        let egress = match self.egress {
+            WireEgress::Auto => EgressMode::Auto,
+            WireEgress::Socket => EgressMode::Socket,
+            WireEgress::Xdp => EgressMode::Xdp,
+        };
         Settings {
+            egress,
             cpus: self.cpu.into_iter().collect(),
             verify_checksums: self.verify_checksums,
             share: Share { number: self.number, of: self.workers },
@@ -80,7 +95,7 @@ mod tests {
     use super::*;
 
     const GOOD: &str = r#"{"number":1,"workers":2,"cpu":null,"buffer_bytes":1048576,
-        "verify_checksums":true,"ingress":"udp","uid":null,"gid":null,"supervisor":1,
+        "verify_checksums":true,"ingress":"udp","egress":"xdp","uid":null,"gid":null,"supervisor":1,
         "supervisor_channel":3,"broker":4,"page":5}"#;
 
     #[test]
@@ -89,9 +104,11 @@ mod tests {
         assert_eq!((arguments.number, arguments.user()), (1, None));
         let settings = arguments.settings();
         assert_eq!((settings.ingress, settings.workers), (Ingress::Udp, 1));
+        assert_eq!(settings.egress, EgressMode::Xdp);
         for (from, to) in [
             ("\"number\":1", "\"number\":2"),
             ("\"udp\"", "\"auto\""),
+            ("\"xdp\"", "\"udp\""),
             ("\"gid\":null", "\"gid\":5"),
             ("\"page\":5", "\"page\":5,\"pages\":6"),
             ("\"supervisor_channel\":3,", ""),

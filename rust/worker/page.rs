@@ -22,6 +22,7 @@ impl PagePublisher {
     /// Publishes what is due.
     pub(super) fn publish(&mut self, relay: &Relay) {
         relay.publish_alive();
+        relay.publish_ways();
         if Instant::now() >= self.kernel_drops_due {
             self.publish_kernel_drops(relay);
         }

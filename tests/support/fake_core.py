@@ -17,12 +17,14 @@ class FakeCore:
     def __init__(
         self,
         ingress: str,
+        egress: str,
         workers: int,
         buffer_bytes: int,
         cpus: Sequence[int],
         verify_checksums: bool,
     ) -> None:
         self.ingress = "udp" if ingress == "auto" else ingress
+        self.egress = egress
         self.workers = workers
         self.buffer_bytes = buffer_bytes
         self.cpus = cpus

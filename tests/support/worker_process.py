@@ -178,6 +178,7 @@ class WorkerProcess:
             "buffer_bytes": 1 << 20,
             "verify_checksums": True,
             "ingress": resources.ingress,
+            "egress": "auto",
             "uid": None,
             "gid": None,
             "supervisor": os.getpid(),

@@ -16,6 +16,7 @@ class Options(TypedDict, total=False):
     """How a relay is made."""
 
     ingress: Ingress
+    egress: Literal["auto", "socket", "xdp"]
     workers: int
     buffer_bytes: int
     hosts: Literal["first", "all"]

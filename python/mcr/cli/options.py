@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ..choices import Hosts, IngressChoice
+from ..choices import Egress, Hosts, IngressChoice
 from ..relay.settings import WORKERS_LIMIT
 
 _LEAST_S, _MOST_S = 0.001, 10**9  # 1 ms to 30 years
@@ -22,6 +22,13 @@ IngressOption = Annotated[
     typer.Option(
         help="How to receive: packet (AF_PACKET) needs CAP_NET_RAW, udp (sockets) needs no rights;"
         " auto is packet where that is permitted."
+    ),
+]
+EgressOption = Annotated[
+    Egress,
+    typer.Option(
+        help="How to send: socket (UDP), or xdp (AF_XDP), which needs CAP_NET_RAW and refuses rules"
+        " whose outputs cannot use it; auto chooses for each output."
     ),
 ]
 HostsOption = Annotated[

@@ -23,6 +23,7 @@ from .options import (
     AcceptBadChecksums,
     CpusOption,
     DurationOption,
+    EgressOption,
     HostsOption,
     IngressOption,
     ReportAsJson,
@@ -47,6 +48,7 @@ def relay(
         ),
     ],
     ingress: IngressOption = "auto",
+    egress: EgressOption = "auto",
     workers: WorkersOption = 1,
     hosts: HostsOption = "first",
     cpus: CpusOption = None,
@@ -73,6 +75,7 @@ def relay(
     instance = Relay(
         *join_arguments(rules),
         ingress=ingress,
+        egress=egress,
         workers=workers,
         cpus=places,
         verify_checksums=not accept_bad_checksums,

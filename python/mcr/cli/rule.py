@@ -8,7 +8,7 @@ import typer
 
 from ..client import methods
 from ..client.methods import Call, NewRule
-from ..protocol.results import ChangeResult, RuleList
+from ..protocol.results import ChangeResult, RuleInfo, RuleList
 from ..protocol.text import printable
 from ..rules import Rule
 from ..rules.grammar import join_arguments
@@ -184,12 +184,28 @@ def _show_rules(listed: RuleList) -> None:
         print("no rules; add one with mcr rule add")
         return
     show_table(
-        ("id", "name", "rule", "enabled", "state"),
+        ("id", "name", "rule", "egress", "enabled", "state"),
         (
-            (rule.id, rule.name or "-", rule.rule, "yes" if rule.enabled else "no", rule.state)
+            (
+                rule.id,
+                rule.name or "-",
+                rule.rule,
+                _ways(rule),
+                "yes" if rule.enabled else "no",
+                rule.state,
+            )
             for rule in listed
         ),
     )
+
+
+def _ways(rule: RuleInfo) -> str:
+    """How the copies of each output leave, or once if all do alike."""
+    ways = [
+        f"{output.way} ({output.way_reason})" if output.way_reason else output.way
+        for output in rule.outputs
+    ]
+    return ", ".join(ways[:1] if len(set(ways)) == 1 else ways)
 
 
 def _show_change(change: ChangeResult) -> None:

@@ -13,7 +13,14 @@ from ..daemon.account import Account, target_account
 from ..daemon.supervisor import DaemonSettings, become_supervisor, choose_ingress
 from ..protocol.constants import Level, default_socket
 from ..relay.settings import BUFFER_BYTES
-from .options import AcceptBadChecksums, CpusOption, HostsOption, IngressOption, WorkersOption
+from .options import (
+    AcceptBadChecksums,
+    CpusOption,
+    EgressOption,
+    HostsOption,
+    IngressOption,
+    WorkersOption,
+)
 from .usage import usage_of
 
 
@@ -79,6 +86,7 @@ def serve(
     config: _ConfigFile = None,
     state: _StateFile = None,
     ingress: IngressOption = "auto",
+    egress: EgressOption = "auto",
     hosts: HostsOption = "first",
     accept_bad_checksums: AcceptBadChecksums = False,
     log_level: _LogLevel = "info",
@@ -96,6 +104,7 @@ def serve(
     settings = DaemonSettings(
         socket=socket or default_socket(),
         ingress=_available(ingress),
+        egress=egress,
         workers=workers,
         buffer_bytes=BUFFER_BYTES,
         cpus=places,

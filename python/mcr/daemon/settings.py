@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from ..choices import Hosts, Ingress
+from ..choices import Egress, Hosts, Ingress
 from ..protocol.constants import Level
 from .account import Account
 
@@ -28,6 +28,7 @@ class DaemonSettings:
     """The group id of the socket; None for the group that the supervisor runs with."""
     config: Path | None = None
     state: Path | None = None
+    egress: Egress = "auto"
     hosts: Hosts = "first"
     log_level: Level = "info"
     verify_checksums: bool = True

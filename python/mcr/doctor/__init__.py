@@ -23,6 +23,7 @@ from .checks import (
 )
 from .facts import Device, Facts, read_facts
 from .finding import Finding, Severity
+from .xdp import check_xdp
 
 __all__ = ["Device", "Facts", "Finding", "Severity", "diagnose", "judge", "repair"]
 
@@ -64,6 +65,7 @@ def judge(facts: Facts, rules: Sequence[Rule], interfaces: Sequence[str] = ()) -
     outputs = dict.fromkeys(output for rule in rules for output in rule.outputs)
     for output in outputs:
         yield from check_route(facts, output)
+    yield from check_xdp(facts, outputs)
 
 
 def repair(finding: Finding) -> str | None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from .. import _native
 from ..errors import McrError
 from ..rules import Rule
-from ..rules.fields import Address, first_of
+from ..rules.fields import Address, Network, first_of
 
 RECEIVE_BUFFER_BYTES = 16 * 2**20
 """The receive buffer that an input requests (rust/sockets/packet/mod.rs)."""
@@ -46,6 +46,7 @@ _SO_SNDBUFFORCE = 32
 _SO_RCVBUFFORCE = 33
 _IP_TRANSPARENT = 19
 _RESERVED_PORTS = 1024
+_IPV4 = 4
 _ANY_PORT = 9  # nothing is sent: connecting a UDP socket only looks up the route
 
 
@@ -114,6 +115,8 @@ class Facts:
     the rules need if that is less."""
     ways: Mapping[Address, str | None] = field(default_factory=dict)
     """The interface by which a host is reached; None without a route, empty for this host."""
+    xdp_obstacles: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    """Interface and IP version of outputs whose copies cannot leave through AF_XDP: why not."""
     refused_joins: Mapping[tuple[str, Address], str] = field(default_factory=dict)
     """Groups that the kernel refused to join in a test, each with the reason."""
 
@@ -141,6 +144,7 @@ def read_facts(rules: Iterable[Rule]) -> Facts:
         sysctls=sysctls,
         tried_limits=dict(_tried_limits(rules, sysctls)),
         ways={host: _way(host, devices.values()) for host in _hosts(rules)},
+        xdp_obstacles=dict(_xdp_obstacles(rules, devices)),
         refused_joins=dict(_refused_joins(rules, devices)),
     )
 
@@ -334,6 +338,21 @@ def _way(host: Address, devices: Iterable[Device]) -> str | None:
         own = ip_address(asking.getsockname()[0].partition("%")[0])
         return next((device.name for device in devices if own in device.addresses), "")
     return None
+
+
+def _xdp_obstacles(
+    rules: Iterable[Rule], devices: Mapping[str, Device]
+) -> Iterator[tuple[tuple[str, int], str]]:
+    """Check the interfaces of outputs to groups."""
+    called = {name: each.name for each in devices.values() for name in each.names}
+    used = set()
+    for output in (output for rule in rules for output in rule.outputs):
+        name, address = called.get(output.interface or ""), output.address
+        if name is not None and isinstance(address, Address | Network) and address.is_multicast:
+            used.add((name, address.version))
+    for name, version in sorted(used):
+        if (why := _native.xdp_obstacle(name, version == _IPV4)) is not None:
+            yield (name, version), why
 
 
 def _refused_joins(

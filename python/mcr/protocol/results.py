@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from ..choices import Way
 from ..json_codec import Count, JsonObject, decode_object
 from ..rules.fields import Address, Ttl
 from ..rules.hostnames import HostChange
@@ -63,6 +64,10 @@ class RuleOutputInfo(JsonObject):
     """The TTL of copies: 1 to 255, or derived from that of each datagram."""
     parked: str | None
     """Why nothing is sent now; None while all is well."""
+    way: Way = "socket"
+    """How copies leave now."""
+    way_reason: str | None = None
+    """Why not by `xdp`, in a word; None if they do, or while no worker has the rule."""
 
 
 def _is_none(value: object) -> bool:

@@ -28,9 +28,10 @@ def report(stats: Stats, seconds: float | None = None) -> str:
         for output in rule.outputs:
             losses = _reasons({**output.dropped, "pending": output.pending})
             refused = f", refused {output.refused}" if output.refused else ""
+            way = ", by xdp" if output.way == "xdp" else ""
             lines.append(
                 f"  {_place(output)}: sent {output.sent} of {output.wanted} "
-                f"({bytes_text(output.sent_bytes)}), lost {output.lost}{losses}{refused}"
+                f"({bytes_text(output.sent_bytes)}), lost {output.lost}{losses}{refused}{way}"
             )
     lines += [f"balance broken, please report this: {text}" for text in stats.imbalances()]
     return "\n".join(map(printable, lines))

@@ -63,6 +63,7 @@ class ActiveRules:
         """
         core = RelayCore(
             settings.ingress,
+            settings.egress,
             settings.workers,
             settings.buffer_bytes,
             settings.cpus,

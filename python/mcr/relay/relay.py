@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
-from ..choices import Hosts, IngressChoice
+from ..choices import Egress, Hosts, IngressChoice
 from ..errors import McrError, RuleError
 from ..rules import Rule, parse_rules
 from ..rules.hostnames import HostChange, HostResolver, resolve_again
@@ -41,6 +41,7 @@ class Relay:
         self,
         *rules: Rule | str,
         ingress: IngressChoice = "auto",
+        egress: Egress = "auto",
         workers: int = 1,
         buffer_bytes: int = BUFFER_BYTES,
         cpus: Iterable[int] | str | None = None,
@@ -53,6 +54,9 @@ class Relay:
             rules: the rules, as values or text; they can be changed later.
             ingress: `packet` (AF_PACKET, needs CAP_NET_RAW), `udp` (joined sockets, no rights),
                 or `auto`: packet where it is permitted.
+            egress: `socket` (UDP sockets), `xdp` (AF_XDP sockets, needs CAP_NET_RAW; a rule with an
+                output that cannot use one is refused), or `auto`: per output, xdp where it is
+                possible and faster.
             workers: engine threads, 1 to 256.
             buffer_bytes: receive buffers of each worker, 1 MiB to 1 TiB. Beside them, each of the
                 first four interfaces with GRO off has a ring of half of this.
@@ -70,6 +74,7 @@ class Relay:
         self._life = Lifecycle()
         self._settings = RelaySettings.checked(
             ingress=ingress,
+            egress=egress,
             workers=workers,
             buffer_bytes=buffer_bytes,
             cpus=cpus,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Self, get_args
 
 from ..affinity import chosen_cpus
-from ..choices import Hosts, IngressChoice
+from ..choices import Egress, Hosts, IngressChoice
 
 BUFFER_BYTES = 32 * 2**20
 """Receive buffers of each worker by default; memory is touched only when used."""
@@ -20,6 +20,7 @@ class RelaySettings:
     """Settings that hold for the whole life of a relay."""
 
     ingress: IngressChoice
+    egress: Egress
     workers: int
     buffer_bytes: int
     """Receive buffers of each worker."""
@@ -34,6 +35,7 @@ class RelaySettings:
         cls,
         *,
         ingress: IngressChoice,
+        egress: Egress,
         workers: int,
         buffer_bytes: int,
         cpus: Iterable[int] | str | None,
@@ -47,6 +49,8 @@ class RelaySettings:
         """
         if ingress not in get_args(IngressChoice):
             raise ValueError(f"ingress: must be auto, packet or udp, not {ingress!r}")
+        if egress not in get_args(Egress):
+            raise ValueError(f"egress: must be auto, socket or xdp, not {egress!r}")
         if not isinstance(workers, int) or not 1 <= workers <= WORKERS_LIMIT:
             raise ValueError(
                 f"workers: must be an integer from 1 to {WORKERS_LIMIT}, not {workers!r}"
@@ -62,4 +66,4 @@ class RelaySettings:
             raise ValueError(f"cpus: {error}") from None
         if hosts not in get_args(Hosts):
             raise ValueError(f"hosts: must be first or all, not {hosts!r}")
-        return cls(ingress, workers, buffer_bytes, numbers, verify_checksums, hosts)
+        return cls(ingress, egress, workers, buffer_bytes, numbers, verify_checksums, hosts)

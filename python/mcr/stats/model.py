@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from ..choices import Way
 from ..json_codec import Count, JsonObject, decode_object
 
 
@@ -39,8 +40,9 @@ class OutputStats(JsonObject):
 
     `output` is the output as rule text, `address` the address that copies are sent to, which
     distinguishes the outputs of one host name. `parked` is the reason why nothing is sent now, such
-    as "eth1 is down", or None. `refused` counts the answers that a unicast receiver's port or host
-    is unreachable; they cost no datagram. `errors` splits `dropped["send_error"]` by errno name.
+    as "eth1 is down", or None. `way` is how copies leave now, `way_reason` a word for why that is
+    not `xdp`, or None. `refused` counts the answers that a unicast receiver's port or host is
+    unreachable; they cost no datagram. `errors` splits `dropped["send_error"]` by errno name.
     """
 
     output: str
@@ -53,6 +55,8 @@ class OutputStats(JsonObject):
     dropped: Mapping[str, Count]
     errors: Mapping[str, Count]
     parked: str | None = None
+    way: Way = "socket"
+    way_reason: str | None = None
 
     @property
     def lost(self) -> int:

@@ -10,6 +10,7 @@ use nix::time::{ClockId, clock_gettime};
 
 use crate::addr::Addr;
 use crate::packet::Discard;
+use crate::relay::egress::way::OutputWay;
 use crate::relay::network::link_table::LinkTable;
 use crate::relay::state::State;
 use crate::stats::{self, Loss, Slot, SlotWords, group, interface, output, rule};
@@ -73,6 +74,8 @@ pub struct RuleReport {
 pub struct OutputReport {
     /// Why copies cannot be sent now, in a sentence; `None` if no reason is known.
     pub parked: Option<String>,
+    /// The way of its copies; `None` if no worker has published it.
+    pub way: Option<OutputWay>,
     /// Copies that were due since the output was added.
     pub wanted: u64,
     /// Copies that the kernel accepted.
@@ -138,10 +141,10 @@ pub(in crate::relay) fn read(
     let rules = state.rules.values().map(|live| {
         let trouble = live.trouble(links, state.ingress());
         let (id, enabled) = (live.id.to_string(), live.enabled);
-        let outputs = live
-            .outputs
-            .iter()
-            .map(|output| OutputReport::new(output.trouble(), &copies(pages, output.slot), now_ms));
+        let outputs = live.outputs.iter().map(|output| {
+            let (trouble, way) = (output.trouble(), Some(output.way()));
+            OutputReport::new(trouble, way, &copies(pages, output.slot), now_ms)
+        });
         let outputs = outputs.collect();
         let [counted, group] = [live.slot, live.group].map(|slot| copies(pages, slot));
         let report = RuleReport::new(&counted, &group, outputs, now_ms);
@@ -197,7 +200,12 @@ impl RuleReport {
 
 impl OutputReport {
     /// The report from the copies of an output's slot.
-    pub(super) fn new(parked: Option<String>, copies: &[SlotWords], now_ms: u64) -> Self {
+    pub(super) fn new(
+        parked: Option<String>,
+        way: Option<OutputWay>,
+        copies: &[SlotWords],
+        now_ms: u64,
+    ) -> Self {
         let mut errors: BTreeMap<u64, u64> = BTreeMap::new();
         for words in copies {
             let pairs = words[output::ERRORS..].chunks_exact(2).take(output::ERROR_PAIRS);
@@ -212,6 +220,7 @@ impl OutputReport {
         let settled = settled.fold(words[output::SENT], u64::saturating_add);
         Self {
             parked,
+            way,
             wanted: words[output::WANTED],
             sent: words[output::SENT],
             sent_bytes: words[output::SENT_BYTES],

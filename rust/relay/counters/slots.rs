@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::relay::egress::way::OutputWay;
 use crate::stats::{Found, Grant, MAX_SLOTS, Slot, SlotOwner, metadata};
 use crate::sys::memory::SharedWords;
 
@@ -50,6 +51,11 @@ impl SlotAllocator {
     /// Writes to the pages how many frames the kernel lost on an interface.
     pub(in crate::relay) fn set_kernel_drops(&self, interface: Slot, frames: u64) {
         self.pages.iter().for_each(|page| metadata::set_kernel_drops(page, interface, frames));
+    }
+
+    /// Publishes the way of an output's copies.
+    pub(in crate::relay) fn set_way(&self, output: Slot, way: OutputWay) {
+        self.pages.iter().for_each(|page| metadata::set_way(page, output, way.to_word()));
     }
 
     /// Allocates the slot in which an earlier process counted for the owner, or else a free one, at

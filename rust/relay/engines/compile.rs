@@ -137,8 +137,10 @@ impl Plans {
         let Range { start, end } = self.rules[number as usize].outputs;
         let share = &self.outputs[0][number as usize / SHARE_RULES];
         let carrier = |output: &PlanOutput| output.carrier.as_ref().map(Arc::as_ptr);
-        let key =
-            |output: &PlanOutput| (output.slot, output.max_segment, output.burst, carrier(output));
+        let xdp = |output: &PlanOutput| output.xdp.as_ref().map(Arc::as_ptr);
+        let key = |output: &PlanOutput| {
+            (output.slot, output.max_segment, output.burst, carrier(output), xdp(output))
+        };
         now.map(|output| key(&output)).eq(share[start as usize..end as usize].iter().map(key))
     }
 
@@ -151,7 +153,7 @@ impl Plans {
             table: table.clone(),
             rules: rules.clone(),
             outputs: outputs.as_slice().into(),
-            links: Box::default(),
+            links: state.xdp_links.of_worker(worker),
             groups: groups.clone(),
             grants: owners.granted.clone(),
             released: owners.released.clone(),

@@ -2,18 +2,20 @@
 //! depend on the sockets. This module must not depend on other rules or on plans in use.
 //!
 //! ```text
-//! output  an output and its sockets
+//! output  an output and its sockets      egress  whether it can use AF_XDP
 //! ```
 
+mod egress;
 mod output;
 
 use std::sync::Arc;
 
-use super::Ingress;
+use super::egress::context::EgressContext;
 use super::network::blocked::{self, Blocked};
 use super::network::link_table::LinkTable;
 use super::network::routes::RouteTracker;
 use super::network::watch::Watch;
+use super::{EgressMode, Ingress};
 use crate::engine::ingress::OrderCheck;
 use crate::rules::{InputKey, TableRule};
 use crate::sockets::netlink::notices::Notices;
@@ -31,6 +33,7 @@ pub(super) struct NetworkContext<'a> {
     pub(super) changed: Notices,
     pub(super) provider: &'a dyn SocketProvider,
     pub(super) workers: u16,
+    pub(super) egress: EgressContext<'a>,
 }
 
 /// The id of a rule.
@@ -94,6 +97,11 @@ impl LiveRule {
     pub(super) fn needs_retry(&self) -> bool {
         let outputs = self.outputs.iter().filter_map(|output| output.parked.as_ref());
         self.waiting.iter().chain(outputs).any(|blocked| !blocked.kernel_notifies)
+    }
+
+    /// Whether an output may start to use AF_XDP, or have to stop, at any time.
+    pub(super) fn may_use_xdp(&self, egress: EgressMode) -> bool {
+        self.outputs.iter().any(|output| output.may_use_xdp(egress))
     }
 
     /// The interface names in it about which the kernel would not notify now.

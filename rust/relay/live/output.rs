@@ -9,6 +9,7 @@ use crate::addr::Addr;
 use crate::engine::plan::{Burst, PlanOutput};
 use crate::engine::rewrite::Rewrite;
 use crate::error::Result;
+use crate::relay::egress::frames::OutputFrames;
 use crate::relay::network::blocked::{self, Blocked};
 use crate::relay::network::watch::{Carrier, LinkNews};
 use crate::sockets::netlink::link::Link;
@@ -28,7 +29,9 @@ pub(in crate::relay) struct LiveOutput {
     origin: (Addr, u16),
     pub(in crate::relay) slot: Slot,
     /// One for each worker; unconnected while the output is parked.
-    sockets: Box<[Arc<Socket>]>,
+    pub(super) sockets: Box<[Arc<Socket>]>,
+    /// What it sends through AF_XDP sockets instead.
+    pub(in crate::relay) frames: OutputFrames,
     /// The smallest send buffer among the sockets, in bytes.
     pub(in crate::relay) send_buffer_bytes: usize,
     /// The source address of copies.
@@ -38,7 +41,7 @@ pub(in crate::relay) struct LiveOutput {
     /// The MTU of the interface when `max_segment` was read, in bytes.
     mtu: u32,
     /// The largest datagram that the link carries in one piece, in bytes.
-    max_segment: u16,
+    pub(super) max_segment: u16,
     burst: Option<Burst>,
     carrier: Option<Carrier>,
     /// Which fields of each datagram copies preserve, if any.
@@ -65,6 +68,7 @@ impl LiveOutput {
             origin: (input.group, input.port),
             slot,
             sockets: Box::default(),
+            frames: OutputFrames::none(),
             send_buffer_bytes: output::SEND_BUFFER_BYTES,
             source: None,
             route: None,
@@ -123,7 +127,8 @@ impl LiveOutput {
             if self.parked.is_some() { Some(stand_in.never.clone()) } else { self.carrier.clone() };
         let (rewrite, burst) = (self.rewrite.clone(), self.burst);
         let (slot, max_segment) = (self.slot, self.max_segment);
-        PlanOutput { fd, slot, max_segment, burst, carrier, rewrite, xdp: None }
+        let xdp = self.frames.of_worker(worker);
+        PlanOutput { fd, slot, max_segment, burst, carrier, rewrite, xdp }
     }
 
     fn try_follow(&mut self, context: &NetworkContext<'_>, changes: &LinkNews) -> Result<bool> {

@@ -36,7 +36,8 @@ impl State {
         has_changed |= self.attach_waiting(context.links);
         self.update_attached();
         has_changed |= self.announce(context, changes);
-        has_changed | self.follow_outputs(context, changes)
+        has_changed |= self.follow_outputs(context, changes);
+        has_changed | self.follow_egress(context, changes)
     }
 
     /// Closes the inputs whose interface is not the one any more on which they were opened; returns
@@ -64,12 +65,14 @@ impl State {
 
     /// Whether something has to be tried or checked again without a notification by the kernel.
     pub(in crate::relay) fn needs_retry(&self) -> bool {
+        let is_followed = |rule: &LiveRule| {
+            rule.needs_retry()
+                || rule.order != OrderCheck::Nothing
+                || rule.may_use_xdp(self.egress())
+        };
         self.inputs.has_rings()
             || self.announcements.has_pending()
-            || self
-                .rules
-                .values()
-                .any(|rule| rule.needs_retry() || rule.order != OrderCheck::Nothing)
+            || self.rules.values().any(is_followed)
     }
 
     /// The interface names in rules about which the kernel would not notify now.

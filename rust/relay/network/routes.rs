@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::iter;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 use nix::time::{ClockId, clock_gettime};
 
 use crate::error::Result;
+use crate::sockets::netlink::group_notices::GroupNoticeSocket;
 use crate::sockets::netlink::notices::{NoticeSocket, Notices};
 use crate::sockets::netlink::routes::{Neighbour, Route, RouteSocket};
 use crate::spec::OutputSpec;
@@ -22,6 +24,8 @@ const SHARE: u32 = 20;
 /// The routes of the network namespace of the thread that opens it.
 pub(in crate::relay) struct RouteTracker {
     notices: NoticeSocket,
+    /// `None` if the kernel does not report memberships.
+    group_notices: Option<GroupNoticeSocket>,
     state: Mutex<RouteState>,
 }
 
@@ -41,17 +45,18 @@ impl RouteTracker {
     /// # Errors
     /// This process cannot use netlink.
     pub(in crate::relay) fn open() -> Result<Self> {
-        let notices = NoticeSocket::open()?;
+        let (notices, group_notices) = (NoticeSocket::open()?, GroupNoticeSocket::open()?);
         let queries = RouteSocket::open()?;
         let bursts = queries.bursts().unwrap_or_default();
         let (due, not_before) = (Notices::default(), Instant::now());
-        Ok(Self { notices, state: Mutex::new(RouteState { queries, bursts, due, not_before }) })
+        let state = Mutex::new(RouteState { queries, bursts, due, not_before });
+        Ok(Self { notices, group_notices, state })
     }
 
     /// Reads the kernel's notifications.
     pub(in crate::relay) fn receive(&self) {
         let mut state = self.state();
-        state.due = state.due.or(self.notices.take());
+        state.due = state.due.or(self.take_notices());
     }
 
     /// When the next update is due, if anything has changed.
@@ -79,7 +84,7 @@ impl RouteTracker {
 
     fn take_due(&self, has_link_changes: bool, now: Instant) -> Notices {
         let mut state = self.state();
-        let notices = self.notices.take();
+        let notices = self.take_notices();
         state.due = state.due.or(notices).or(Notices { routes: has_link_changes, ..notices });
         if now < state.not_before {
             return Notices::default();
@@ -90,6 +95,17 @@ impl RouteTracker {
             state.bursts = state.queries.bursts().unwrap_or_default();
         }
         changed
+    }
+
+    fn take_notices(&self) -> Notices {
+        let memberships = self.group_notices.as_ref().is_some_and(GroupNoticeSocket::take);
+        Notices { memberships, ..self.notices.take() }
+    }
+
+    /// The descriptors that are readable when something has changed.
+    pub(in crate::relay) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let groups = self.group_notices.as_ref().map(AsFd::as_fd);
+        iter::once(self.notices.as_fd()).chain(groups)
     }
 
     /// The current route of an output; `None` if there is none.
@@ -129,11 +145,4 @@ impl RouteTracker {
 /// The CPU time of the calling thread: unlike elapsed time, it does not depend on other load.
 fn thread_cpu_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
-}
-
-impl AsFd for RouteTracker {
-    /// Readable when something has changed.
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.notices.as_fd()
-    }
 }

@@ -12,6 +12,7 @@ use crate::spec::Choice;
 use crate::spec::{InputSpec, Join, OutputSpec, RuleSpec};
 use crate::sys::netdev;
 
+mod egress;
 mod leased;
 mod takeover;
 

@@ -34,15 +34,24 @@ pub struct Notices {
     pub filters: bool,
     /// A neighbour has lost its entry, or has not answered.
     pub neighbours: bool,
+    /// Memberships of multicast groups, which [`super::group_notices`] reports.
+    pub memberships: bool,
 }
 
 impl Notices {
-    const ALL: Self = Self { routes: true, disciplines: true, filters: true, neighbours: true };
+    /// All that this socket reports.
+    const ALL: Self = Self {
+        routes: true,
+        disciplines: true,
+        filters: true,
+        neighbours: true,
+        memberships: false,
+    };
 
     /// Whether anything has changed.
     #[must_use]
     pub fn any(self) -> bool {
-        self.routes || self.disciplines || self.filters || self.neighbours
+        self != Self::default()
     }
 
     /// The changes in either.
@@ -53,6 +62,7 @@ impl Notices {
             disciplines: self.disciplines || other.disciplines,
             filters: self.filters || other.filters,
             neighbours: self.neighbours || other.neighbours,
+            memberships: self.memberships || other.memberships,
         }
     }
 

@@ -151,6 +151,12 @@ pub fn source(fd: BorrowedFd<'_>) -> Option<Addr> {
     local(fd).map(|local| local.ip().into())
 }
 
+/// The source address and port of a connected socket.
+#[must_use]
+pub fn local_endpoint(fd: BorrowedFd<'_>) -> Option<(Addr, u16)> {
+    local(fd).map(|local| (local.ip().into(), local.port()))
+}
+
 /// Selects the interface by index; multicast then needs no route and no address.
 fn choose_interface(
     fd: BorrowedFd<'_>,

@@ -57,7 +57,8 @@ pub struct Snapshot {
 struct Place {
     /// Which of the words are the slot's; `None` while nothing was counted.
     counted: Option<u32>,
-    /// Of an interface: frames that the kernel lost. Of a rule: the tag of its group's owner.
+    /// Of an interface: frames that the kernel lost. Of a rule: the tag of its group's owner. Of
+    /// an output: the way of its copies.
     beside: u64,
 }
 
@@ -104,6 +105,12 @@ impl Snapshot {
         Some(self.words(*self.places.get(&group)?))
     }
 
+    /// The way of an output's copies, as [`metadata::set_way`] got it; 0 if unknown.
+    #[must_use]
+    pub fn find_way(&self, output: SlotOwner) -> u64 {
+        self.places.get(&output.tag()).map_or(0, |place| place.beside)
+    }
+
     /// The interfaces, in the order of their slots.
     pub fn interfaces(&self) -> impl Iterator<Item = InterfaceCopy<'_>> {
         self.interfaces.iter().map(|(name, place)| {
@@ -114,6 +121,7 @@ impl Snapshot {
 
     fn add(&mut self, words: &SlotWords, metadata: &[u64; metadata::WORDS]) {
         const _: () = assert!(metadata::GROUP == metadata::KERNEL_DROPS);
+        const _: () = assert!(metadata::GROUP == metadata::WAY);
         // Most rules of many are idle, and cost next to nothing.
         let is_idle = words[GENERATION + 1..TAG].iter().all(|word| *word == 0);
         let counted = if is_idle { None } else { u32::try_from(self.counted.len()).ok() };

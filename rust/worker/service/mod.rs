@@ -150,6 +150,7 @@ impl Service {
             }
         }
         self.relay.publish_alive();
+        self.relay.publish_ways();
         if whole {
             // Shows the frames that were lost between a predecessor and this process.
             self.page.publish_kernel_drops(&self.relay);

@@ -70,6 +70,7 @@ def worker_command(
         "buffer_bytes": settings.buffer_bytes,
         "verify_checksums": settings.verify_checksums,
         "ingress": settings.ingress,
+        "egress": settings.egress,
         **_process_identity(settings),
         "supervisor_channel": descriptors.supervisor_channel,
         "broker": descriptors.broker,

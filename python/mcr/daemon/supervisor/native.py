@@ -54,6 +54,9 @@ def native_tools() -> NativeTools:
         shrink=_native.shrink_supervisor,
         make_page=_native.make_page,
         make_broker=lambda settings: _native.Broker(
-            settings.workers, settings.ingress, settings.buffer_bytes
+            settings.workers,
+            settings.ingress,
+            settings.buffer_bytes,
+            xdp_links=settings.egress != "socket",
         ),
     )

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::report::{InterfaceReport, OutputReport, RuleReport, now_ms};
 use crate::error::{Error, Result};
+use crate::relay::egress::way::OutputWay;
 use crate::relay::network::status::RuleStatus;
 use crate::stats::{self, InterfaceCopy, SlotOwner, SlotWords, Snapshot};
 use crate::sys::memory::ReadOnlyWords;
@@ -105,13 +106,19 @@ impl WorkerCounters {
         let RuleStatus { id, trouble, parked } = status;
         let (owner, now_ms) = (SlotOwner::rule(&id), now_ms());
         let outputs = (0..=u16::MAX).zip(parked).map(|(place, parked)| {
-            OutputReport::new(parked, &self.copies(SlotOwner::output(&id, place)), now_ms)
+            let owner = SlotOwner::output(&id, place);
+            OutputReport::new(parked, self.way(owner), &self.copies(owner), now_ms)
         });
         let outputs = outputs.collect();
         let groups = self.snapshots.iter().filter_map(|page| page.find_group(owner).copied());
         let groups: Vec<SlotWords> = groups.collect();
         let report = RuleReport::new(&self.copies(owner), &groups, outputs, now_ms);
         RuleReport { id, enabled, trouble, ..report }
+    }
+
+    fn way(&self, output: SlotOwner) -> Option<OutputWay> {
+        let words = self.snapshots.iter().map(|page| page.find_way(output));
+        OutputWay::of_workers(words.filter_map(OutputWay::from_word))
     }
 
     fn copies(&self, owner: SlotOwner) -> Vec<SlotWords> {

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::addr::Addr;
+use crate::relay::SocketReason;
 use crate::stats::{
     Grant, Slot, Writer, count_send_error, create_page, group, interface, metadata, output, rule,
 };
@@ -84,6 +85,29 @@ fn counters_of_workers_are_summed_and_the_newest_times_reported() {
     assert_eq!(counted.last_source.unwrap().to_string(), "::8");
     let output = &counted.outputs[0];
     assert_eq!((output.wanted, output.sent, output.pending, output.errors[&101]), (30, 28, 0, 2));
+}
+
+#[test]
+fn an_output_that_a_worker_sends_through_xdp_counts_as_xdp() {
+    let workers = [FakeWorker::new(), FakeWorker::new()];
+    let way = || {
+        let pages = workers.iter().map(FakeWorker::read_only).collect();
+        WorkerPages::open(pages).unwrap().read().rule(status(1), true).outputs[0].way
+    };
+    assert_eq!(way(), None);
+    let batches = OutputWay::Socket(SocketReason::Batches.name());
+    let chosen = OutputWay::Socket(SocketReason::Chosen.name());
+    for (one, other, shown) in [
+        (batches, chosen, chosen),
+        (OutputWay::Xdp, chosen, OutputWay::Xdp),
+        (batches, OutputWay::Xdp, OutputWay::Xdp),
+    ] {
+        metadata::set_way(&workers[0].page, slot(3), one.to_word());
+        metadata::set_way(&workers[1].page, slot(3), other.to_word());
+        assert_eq!(way(), Some(shown));
+    }
+    metadata::set_way(&workers[1].page, slot(3), u64::MAX);
+    assert_eq!(way(), Some(batches));
 }
 
 #[test]

@@ -185,10 +185,10 @@ impl Follower {
             // Rounded up, lest the thread spin during the last millisecond.
             PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
         });
-        let all = [self.watch.as_fd(), self.wake.as_fd(), self.routes.as_fd()];
-        let mut all = all.map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-        let count = if sources == WakeSources::All { all.len() } else { all.len() - 1 };
-        let ready = match poll(&mut all[..count], timeout) {
+        let routes = self.routes.descriptors().filter(|_| sources == WakeSources::All);
+        let all = [self.watch.as_fd(), self.wake.as_fd()].into_iter().chain(routes);
+        let mut all: Vec<PollFd<'_>> = all.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+        let ready = match poll(&mut all, timeout) {
             Ok(ready) => ready > 0,
             Err(Errno::EINTR) => true,
             Err(_) => return None,
@@ -207,7 +207,7 @@ impl Follower {
 enum WakeSources {
     /// Links, addresses and `wake`.
     Links,
-    /// The same, and routes, neighbours and queueing disciplines.
+    /// The same, and routes, neighbours, queueing disciplines and memberships.
     All,
 }
 

@@ -337,7 +337,14 @@ def _info(record: RuleRecord, stats: RuleStats) -> RuleInfo:
         enabled=record.enabled,
         state=stats.state,
         outputs=tuple(
-            RuleOutputInfo(output.output, resolved.ttl, output.parked) for resolved, output in pairs
+            RuleOutputInfo(
+                output=output.output,
+                ttl=resolved.ttl,
+                parked=output.parked,
+                way=output.way,
+                way_reason=output.way_reason,
+            )
+            for resolved, output in pairs
         ),
         object=_object(record.rule),
     )

@@ -1,0 +1,83 @@
+//! The frames that an output may send through the AF_XDP sockets, or the reason why it may not.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::way::{OutputWay, SocketReason};
+use crate::engine::plan::{Way, XdpOutput};
+
+/// An output's use of AF_XDP.
+pub(in crate::relay) struct OutputFrames {
+    /// The interface of the links.
+    ifindex: u32,
+    /// For each engine; empty without links.
+    frames: Box<[Arc<XdpOutput>]>,
+    /// Why they must not be used; `None` if the engines decide.
+    reason: Option<SocketReason>,
+}
+
+impl OutputFrames {
+    /// Of an output that is not open yet.
+    pub(in crate::relay) fn none() -> Self {
+        Self { ifindex: 0, frames: Box::default(), reason: Some(SocketReason::Parked) }
+    }
+
+    /// The way of the copies now.
+    pub(in crate::relay) fn way(&self) -> OutputWay {
+        match &self.reason {
+            Some(reason) => OutputWay::Socket(reason.name()),
+            None if self.frames.iter().any(|one| one.way() == Way::Xdp) => OutputWay::Xdp,
+            None => OutputWay::Socket(SocketReason::Batches.name()),
+        }
+    }
+
+    /// Why the engines must not use them.
+    pub(in crate::relay) fn reason(&self) -> Option<&SocketReason> {
+        self.reason.as_ref()
+    }
+
+    /// The frames of an engine.
+    pub(in crate::relay) fn of_worker(&self, worker: u16) -> Option<Arc<XdpOutput>> {
+        self.frames.get(usize::from(worker)).cloned()
+    }
+
+    /// The interface of the links, and the id of the first engine's.
+    pub(in crate::relay) fn link(&self) -> Option<(u32, u64)> {
+        self.frames.first().map(|one| (self.ifindex, one.link))
+    }
+
+    /// Lets the engines use these frames; returns whether that takes new plans.
+    pub(in crate::relay) fn open(&mut self, ifindex: u32, frames: Box<[XdpOutput]>) -> bool {
+        self.reason = None;
+        let is_same = self.ifindex == ifindex
+            && self.frames.len() == frames.len()
+            && self.frames.iter().zip(&frames).all(|(one, other)| is_same(one, other));
+        if is_same {
+            self.frames.iter().for_each(|one| one.is_open.store(true, Ordering::Relaxed));
+            return false;
+        }
+        self.ifindex = ifindex;
+        self.frames = frames.into_iter().map(Arc::new).collect();
+        true
+    }
+
+    /// Has the engines return to the socket, without new plans.
+    pub(in crate::relay) fn close(&mut self, reason: SocketReason) {
+        self.reason = Some(reason);
+        self.frames.iter().for_each(|one| one.is_open.store(false, Ordering::Relaxed));
+    }
+
+    /// The same for good, since the link is gone; returns whether that takes new plans.
+    pub(in crate::relay) fn remove(&mut self, reason: SocketReason) -> bool {
+        self.close(reason);
+        !std::mem::take(&mut self.frames).is_empty()
+    }
+}
+
+fn is_same(one: &XdpOutput, other: &XdpOutput) -> bool {
+    let key = |frames: &XdpOutput| {
+        let XdpOutput { link, ethernet, headers, max_payload, forced, .. } = frames;
+        (*link, *ethernet, *headers, *max_payload, *forced)
+    };
+    key(one) == key(other)
+}

@@ -1,0 +1,178 @@
+//! The way of an output's copies, with the reason if it is the socket.
+
+use crate::error::Error;
+use crate::sockets::xdp::hooks::EgressHook;
+use crate::sockets::xdp::obstacle::XdpObstacle;
+use crate::spec::OutputSpec;
+
+/// How the copies of an output leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputWay {
+    /// Through an AF_XDP socket.
+    Xdp,
+    /// Through the output's own socket, for a reason with this name: one of
+    /// [`SocketReason::NAMES`].
+    Socket(&'static str),
+}
+
+/// Why the copies of an output leave through its own socket: a sentence for the user.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SocketReason {
+    /// The option `egress`.
+    #[error("egress is socket")]
+    Chosen,
+    /// The datagrams form batches, or are few.
+    #[error("its datagrams form batches, or are few")]
+    Batches,
+    /// Nothing can be sent.
+    #[error("it is parked")]
+    Parked,
+    /// It sends to a host or a broadcast address.
+    #[error("an XDP link sends to multicast groups only")]
+    NoGroup,
+    /// It has a priority, for a queueing discipline.
+    #[error("it has a priority for a queueing discipline, which an XDP link would bypass")]
+    Priority,
+    /// Its interface.
+    #[error(transparent)]
+    Obstacle(#[from] XdpObstacle),
+}
+
+impl SocketReason {
+    /// The names of all reasons. Pages of counters contain their positions.
+    pub const NAMES: [&str; 17] = [
+        "batches",
+        "chosen",
+        "parked",
+        "no_group",
+        "priority",
+        "removed",
+        "not_ethernet",
+        "down",
+        "no_queue",
+        "queue_in_use",
+        "discipline",
+        "filter",
+        "firewall",
+        "unknown_firewall",
+        "multicast_routing",
+        "local_member",
+        "refused",
+    ];
+
+    /// The name in reports.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Chosen => "chosen",
+            Self::Batches => "batches",
+            Self::Parked => "parked",
+            Self::NoGroup => "no_group",
+            Self::Priority => "priority",
+            Self::Obstacle(obstacle) => obstacle_name(obstacle),
+        }
+    }
+
+    /// The refusal of an output that has to leave through an XDP link.
+    #[must_use]
+    pub fn refusal(&self, output: &OutputSpec) -> Error {
+        let text = format!(
+            "{output} cannot be sent through AF_XDP: {self}; use egress auto (--egress auto), \
+             which sends it through a socket"
+        );
+        match self {
+            Self::Obstacle(XdpObstacle::Hook(EgressHook::Unreadable(_))) => Error::Permission(text),
+            _ => Error::Invalid(text),
+        }
+    }
+}
+
+const fn obstacle_name(obstacle: &XdpObstacle) -> &'static str {
+    match obstacle {
+        XdpObstacle::Removed => "removed",
+        XdpObstacle::NotEthernet(_) => "not_ethernet",
+        XdpObstacle::Down(_) => "down",
+        XdpObstacle::NoQueue { .. } => "no_queue",
+        XdpObstacle::QueueInUse(_) => "queue_in_use",
+        XdpObstacle::Discipline { .. } => "discipline",
+        XdpObstacle::Filter(_) => "filter",
+        XdpObstacle::Hook(EgressHook::Unreadable(_)) => "unknown_firewall",
+        XdpObstacle::Hook(_) => "firewall",
+        XdpObstacle::MulticastRouting => "multicast_routing",
+        XdpObstacle::LocalMember(_) => "local_member",
+        XdpObstacle::Refused(_) => "refused",
+    }
+}
+
+impl OutputWay {
+    /// The way as a word of a counters page, which is never 0.
+    #[must_use]
+    pub fn to_word(self) -> u64 {
+        let place = |name| SocketReason::NAMES.iter().position(|each| *each == name);
+        match self {
+            Self::Xdp => 1,
+            Self::Socket(name) => place(name).map_or(0, |place| 2 + place as u64),
+        }
+    }
+
+    /// The way in a word of a counters page; `None` if the word is 0 or invalid.
+    #[must_use]
+    pub fn from_word(word: u64) -> Option<Self> {
+        match word.checked_sub(2) {
+            Some(place) => {
+                SocketReason::NAMES.get(usize::try_from(place).ok()?).copied().map(Self::Socket)
+            }
+            None => (word == 1).then_some(Self::Xdp),
+        }
+    }
+
+    /// The way to show for several workers: `Xdp` if one of them uses it, else a reason that holds
+    /// whatever the traffic.
+    #[must_use]
+    pub fn of_workers(ways: impl IntoIterator<Item = Self>) -> Option<Self> {
+        let rank = |way: &Self| match way {
+            Self::Xdp => 2,
+            Self::Socket(name) => u8::from(*name != SocketReason::Batches.name()),
+        };
+        ways.into_iter().reduce(|one, other| if rank(&other) > rank(&one) { other } else { one })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_a_word() {
+        let obstacles = [
+            XdpObstacle::Removed,
+            XdpObstacle::NotEthernet(String::new()),
+            XdpObstacle::Down(String::new()),
+            XdpObstacle::NoQueue { interface: String::new(), queue: 1, queues: 1 },
+            XdpObstacle::QueueInUse(0),
+            XdpObstacle::Discipline { interface: String::new(), kind: String::new() },
+            XdpObstacle::Filter(String::new()),
+            XdpObstacle::Hook(EgressHook::Program),
+            XdpObstacle::Hook(EgressHook::Unreadable(String::new())),
+            XdpObstacle::MulticastRouting,
+            XdpObstacle::LocalMember(String::new()),
+            XdpObstacle::Refused(String::new()),
+        ];
+        let own = [
+            SocketReason::Batches,
+            SocketReason::Chosen,
+            SocketReason::Parked,
+            SocketReason::NoGroup,
+            SocketReason::Priority,
+        ];
+        let all: Vec<&str> = (own.iter().map(SocketReason::name))
+            .chain(obstacles.iter().map(obstacle_name))
+            .collect();
+        assert_eq!(all, SocketReason::NAMES);
+        let ways = all.into_iter().map(OutputWay::Socket).chain([OutputWay::Xdp]);
+        for way in ways {
+            assert_eq!(OutputWay::from_word(way.to_word()), Some(way));
+        }
+        assert_eq!([0, 2 + 17, u64::MAX].map(OutputWay::from_word), [None; 3]);
+    }
+}
