@@ -62,6 +62,9 @@ const MOST_UNCONNECTED: u16 = 4096;
 /// The number of sends that chains fill a wave to: enough that the system call of the wave costs
 /// each of them little.
 const CHAIN_SENDS: usize = 64;
+/// The number of sends from which a wave needs no chains: the links would cost more than the system
+/// calls that they save.
+const FULL_WAVE: usize = 8;
 
 /// The sending side of an engine.
 pub(crate) struct Egress {
@@ -135,8 +138,7 @@ impl Egress {
                 break;
             }
             let kept = kept.as_ref();
-            let most =
-                if kept.is_some() { 1 } else { CHAIN_SENDS / (lanes * outputs.len()).max(1) };
+            let most = chain_length(lanes * outputs.len(), kept.is_some());
             let room = (self.cursors.capacity() - self.cursors.len()) / outputs.len().max(1);
             let chain = self.batches.take_chain(window, lane, kept, most.min(room).max(1));
             let datagrams: u32 = chain.clone().map(|batch| self.batches.datagrams(batch)).sum();
@@ -226,6 +228,13 @@ impl Egress {
         cursors.retain(|cursor| cursor.done < batches.datagrams(cursor.batch));
         Ok(())
     }
+}
+
+/// The most batches of a lane in a wave that has so many sends with one batch of each lane.
+/// Outputs that preserve fields of the datagrams need a wave for each batch.
+#[inline]
+fn chain_length(sends: usize, has_kept: bool) -> usize {
+    if has_kept || sends >= FULL_WAVE { 1 } else { CHAIN_SENDS / sends.max(1) }
 }
 
 impl Cursor {
