@@ -30,18 +30,17 @@ const INTERRUPTED: usize = 4;
 #[derive(Debug)]
 pub struct GroupList {
     socket: LinkSocket,
-    /// For kernels that do not answer for IPv4.
+    /// The latter only if the kernel does not answer for IPv4.
     igmp: Option<File>,
 }
 
 /// The list as text, if it was opened before files were hidden from this process.
 static KEPT: OnceLock<File> = OnceLock::new();
 
-/// Opens the list of IPv4 groups as text for all later [`GroupList`]s of this process, in the
-/// calling thread's network namespace: for a process that can open no file later.
+/// Opens the list of IPv4 groups as text, if it is needed, for all later [`GroupList`]s of this
+/// process, in the calling thread's network namespace: for a process that can open no file later.
 pub fn keep_text() {
-    // Without /proc there is none.
-    if let Ok(file) = File::open(IGMP) {
+    if let Ok(GroupList { igmp: Some(file), .. }) = GroupList::open() {
         KEPT.set(file).ok();
     }
 }
@@ -54,10 +53,12 @@ impl GroupList {
     /// # Errors
     /// As [`LinkSocket::open`].
     pub fn open() -> Result<Self> {
-        Ok(Self {
-            socket: LinkSocket::subscribe(0)?,
-            igmp: KEPT.get().map_or_else(|| File::open(IGMP), File::try_clone).ok(),
-        })
+        let mut list = Self { socket: LinkSocket::subscribe(0)?, igmp: None };
+        if list.ask_kernel(true).is_err_and(|error| is_unsupported(&error)) {
+            // Without /proc there is none.
+            list.igmp = KEPT.get().map_or_else(|| File::open(IGMP), File::try_clone).ok();
+        }
+        Ok(list)
     }
 
     /// Lists the groups of one family (`RTM_GETMULTICAST`: for IPv4 since Linux 6.14, before from
@@ -198,15 +199,15 @@ mod tests {
             for group in groups.clone() {
                 joins.join(near.index, NEAR, group, &[]).unwrap();
             }
-            let file = list.igmp.as_ref().unwrap();
-            let text = read_igmp(file).unwrap();
+            let file = File::open(IGMP).unwrap();
+            let text = read_igmp(&file).unwrap();
             assert!(groups.into_iter().all(|group| text.contains(&(near.index, group))));
             // A kernel that answers only for IPv6 leaves nothing to compare with.
             if let Ok(listed) = list.ask_kernel(true) {
                 assert_eq!(text, listed);
             }
             joins.leave(near.index, Addr::v4([239, 1, 0, 7]), &[]).unwrap();
-            assert_eq!(read_igmp(file).unwrap().len(), text.len() - 1);
+            assert_eq!(read_igmp(&file).unwrap().len(), text.len() - 1);
         });
     }
 
