@@ -263,7 +263,12 @@ impl State {
         for (number, output) in (0..).zip(&spec.outputs) {
             let slot = self.allocate_slot(stats::SlotOwner::output(&spec.id, number), opened)?;
             let owner = OutputOwner { rule: &spec.id, number };
-            outputs.push(self.open_output(output, owner, &spec.input, context, slot)?);
+            let output = self.open_output(output, owner, &spec.input, context, slot)?;
+            // What an earlier process has relayed continues, whatever has changed since.
+            if !opened.slots.last().is_some_and(|grant| grant.is_continued) {
+                output.check_egress(context.egress.choice)?;
+            }
+            outputs.push(output);
         }
         Ok(outputs)
     }
@@ -320,7 +325,6 @@ impl State {
     ) -> Result<LiveOutput> {
         let mut output = LiveOutput::open(spec, owner, input, slot, context)?;
         output.follow_egress(context, &mut self.xdp_links);
-        output.check_egress(context.egress.choice)?;
         self.check_buffer(output.send_buffer_bytes);
         if output.parked.is_none() && output.trouble().is_some() {
             let text = "has no carrier: until it has, copies to it are dropped as no_carrier";

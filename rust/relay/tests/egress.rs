@@ -162,6 +162,30 @@ fn an_interface_that_is_created_again_gets_another_link() {
 }
 
 #[test]
+fn a_successor_relays_what_its_predecessor_did_though_a_link_is_missing() {
+    with_cable(|| {
+        let page = stats::create_page().unwrap();
+        let forced = Settings { egress: EgressMode::Xdp, ..Settings::new(Ingress::Udp, 1 << 20) };
+        let successor = || {
+            let page = SharedWords::open(page.fd().try_clone_to_owned().unwrap()).unwrap();
+            Relay::on_page(forced.clone(), Box::new(LocalProvider::new()), page).unwrap()
+        };
+        let first = successor();
+        first.change(&[], &[to_group("a")]).unwrap();
+        first.start().unwrap();
+        wait_until("it has counted", || first.report().rules[0].outputs[0].way.is_some());
+        first.stop();
+        drop(first);
+        let _other = occupy_queue().unwrap();
+        let second = successor();
+        second.change(&[], &[to_group("a")]).unwrap();
+        assert_eq!(reason(&second), "queue_in_use");
+        let error = second.change(&[], &[to_group("b")]).unwrap_err().to_string();
+        assert!(error.contains("another program has an AF_XDP socket"), "{error}");
+    });
+}
+
+#[test]
 fn a_forced_output_that_cannot_use_a_link_refuses_its_rule() {
     with_cable(|| {
         let relay = relay_with(EgressMode::Xdp);
