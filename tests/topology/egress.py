@@ -1,0 +1,107 @@
+"""What tests of the ways of outputs share: rules, bursts, and relays of either kind."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
+
+from tests.support.deadline import wait_until
+
+from .bursts import BurstSender
+from .checks import DEADLINE_S, HasDict, assert_balanced
+from .daemons import serving
+from .frames import Flow
+from .lab import Lab
+from .relays import Ingress, relaying
+
+BURST = 256
+PORT = 5001
+OUT_PORT = 6001
+_SOURCES = {4: "10.1.0.2", 6: "fd01::2"}
+
+Egress = Literal["auto", "socket", "xdp"]
+Kind = Literal["library", "daemon"]
+ReadStats = Callable[[], HasDict]
+
+
+def flow(number: int, version: int = 4) -> Flow:
+    """The datagrams for the input with this number."""
+    group = f"239.1.90.{number}" if version == 4 else f"ff15::91:{number:x}"
+    return Flow(_SOURCES[version], group, PORT)
+
+
+def copy_group(number: int, version: int = 4) -> str:
+    """The group of the output with this number."""
+    return f"239.2.90.{number}" if version == 4 else f"ff15::92:{number:x}"
+
+
+def output(number: int, interface: str = "out0", version: int = 4, options: str = "") -> str:
+    """An output to its group."""
+    return f"{copy_group(number, version)}%{interface}:{OUT_PORT}{options}"
+
+
+def rule(number: int, *outputs: str, version: int = 4) -> str:
+    """The rule for the input with this number."""
+    return f"{flow(number, version).group}%in0:{PORT} to {' '.join(outputs)}"
+
+
+def single_frames(lab: Lab) -> None:
+    """Have every datagram be a frame with a finished checksum, and no veth queue or merge."""
+    lab.set_offload(on=False)
+    for near, far in (("out0", "d0"), ("out1", "d1")):
+        lab.relay.queue(near, on=False)
+        lab.receiver.offload(far, gro=False)
+
+
+@contextlib.contextmanager
+def relayed(
+    lab: Lab, kind: Kind, ingress: Ingress, *rules: str, egress: Egress = "auto"
+) -> Iterator[ReadStats]:
+    """Run the rules in a relay of this process or in a daemon; give what reads its counters."""
+    if kind == "library":
+        with relaying(lab.relay, *rules, ingress=ingress, egress=egress) as relay:
+            yield relay.stats
+        return
+    with (
+        serving(lab.relay, "--ingress", ingress, "--egress", egress) as daemon,
+        daemon.client() as client,
+    ):
+        for each in rules:
+            client.add_rule(each)
+        yield client.stats
+
+
+def send_in_bursts(
+    sender: BurstSender, flows: Sequence[Flow], sent: Sequence[bytes], stats: ReadStats
+) -> None:
+    """Send each payload to every flow; a burst follows once the one before has left."""
+    step = BURST // len(flows)
+    for start in range(0, len(sent), step):
+        piece = sent[start : start + step]
+        sender.send_mixed([(each, payload) for payload in piece for each in flows])
+        wait_until(lambda: is_idle(stats()))
+
+
+def is_idle(stats: HasDict) -> bool:
+    """Whether nothing is pending; both balances hold."""
+    assert_balanced(stats)
+    return all(each["pending"] == 0 for each in _outputs(stats))
+
+
+def ways(stats: HasDict) -> list[str]:
+    """`xdp` for each output, or the reason why not."""
+    return [each["way"] if each["way"] == "xdp" else each["way_reason"] for each in _outputs(stats)]
+
+
+def wait_for_ways(stats: ReadStats, *wanted: str) -> None:
+    """Wait until the outputs have these ways."""
+    wait_until(lambda: ways(stats()) == list(wanted), DEADLINE_S, f"{wanted}: {ways(stats())}")
+
+
+def sent_counts(stats: HasDict) -> list[int]:
+    """What each output sent; none has lost anything."""
+    assert all(sum(each["dropped"].values()) == 0 for each in _outputs(stats)), stats.as_dict()
+    return [each["sent"] for each in _outputs(stats)]
+
+
+def _outputs(stats: HasDict) -> list[dict[str, Any]]:
+    return [each for found in stats.as_dict()["rules"] for each in found["outputs"]]
