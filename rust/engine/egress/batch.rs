@@ -4,8 +4,6 @@
 //! empty unless it is alone: this is what the kernel can segment (udp(7), UDP_SEGMENT). The fields
 //! that outputs preserve are the same for all of them.
 
-use std::ops::Range;
-
 use super::limits::{MAX_SEGMENTS, MAX_SEND_BYTES};
 use crate::engine::rewrite::{Origin, Preserved};
 use crate::engine::window::{Window, WindowEntry};
@@ -72,19 +70,6 @@ impl Batches {
     pub(super) fn origin(&self, window: &Window, batch: u32) -> Option<Origin> {
         let Batch { lane, first, .. } = self.batches[batch as usize];
         window.origin(lane, self.members[first as usize])
-    }
-
-    /// Takes up to `most` batches from the head of a lane whose rule's outputs preserve `kept`.
-    pub(super) fn take_chain(
-        &mut self,
-        window: &mut Window,
-        lane: u32,
-        kept: Option<&Preserved>,
-        most: usize,
-    ) -> Range<u32> {
-        let first = u32::try_from(self.batches.len()).unwrap_or(u32::MAX);
-        let taken = (0..most).map_while(|_| self.take(window, lane, kept)).count();
-        first..first + u32::try_from(taken).unwrap_or(0)
     }
 
     /// Takes the longest possible batch from the head of a lane whose rule's outputs preserve

@@ -13,6 +13,7 @@ mod outcome;
 mod send;
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::thread;
 
@@ -22,7 +23,7 @@ use outcome::{Attempt, SendOutcome};
 use send::OutputSend;
 
 use crate::engine::plan::{Plan, PlanOutput, PlanRule};
-use crate::engine::rewrite::Rewrite;
+use crate::engine::rewrite::{Preserved, Rewrite};
 use crate::engine::window::{MAX_FLOWS, Window};
 use crate::stats::{self, Loss, SlotWords, Writer, output};
 use crate::sys::messages::MAX_MESSAGES;
@@ -43,6 +44,9 @@ struct Cursor {
     batch: u32,
     /// The first batch of the chain that it belongs to.
     chain: u32,
+    /// Whether it sends behind the previous cursor, and the next one behind it.
+    follows: bool,
+    is_followed: bool,
     /// The number of handled datagrams of the batch.
     done: u32,
     /// The number of datagrams in the pending send.
@@ -138,11 +142,12 @@ impl Egress {
                 break;
             }
             let kept = kept.as_ref();
-            let most = chain_length(lanes * outputs.len(), kept.is_some());
-            let room = (self.cursors.capacity() - self.cursors.len()) / outputs.len().max(1);
-            let chain = self.batches.take_chain(window, lane, kept, most.min(room).max(1));
-            let datagrams: u32 = chain.clone().map(|batch| self.batches.datagrams(batch)).sum();
-            let origin = kept.and_then(|_| self.batches.origin(window, chain.start));
+            let sends = lanes * outputs.len();
+            let Some((chain, datagrams)) = self.take_chain(window, lane, kept, sends) else {
+                continue;
+            };
+            let Range { start: first, end } = chain;
+            let origin = kept.and_then(|_| self.batches.origin(window, first));
             let targets = &plan.share(rule)[outputs.start as usize..outputs.end as usize];
             let now_ms = counters.now_ms();
             for (place, target) in (outputs.start..).zip(targets) {
@@ -158,11 +163,39 @@ impl Egress {
                     stats::count_send_error(words, errno, u64::from(datagrams), now_ms);
                     continue;
                 }
-                let first = Cursor::new(rule, place, target, chain.start);
-                self.cursors.extend(chain.clone().map(|batch| Cursor { batch, ..first }));
+                let cursor = Cursor::new(rule, place, target, first);
+                self.cursors.push(Cursor { is_followed: end - first > 1, ..cursor });
+                for batch in first + 1..end {
+                    let is_followed = batch + 1 < end;
+                    self.cursors.push(Cursor { batch, follows: true, is_followed, ..cursor });
+                }
             }
         }
         window.retire_finished();
+    }
+
+    /// Takes the next batches of a lane; returns them and the number of their datagrams. Several
+    /// only if the wave would have few `sends` with one batch of each lane.
+    #[inline(always)]
+    fn take_chain(
+        &mut self,
+        window: &mut Window,
+        lane: u32,
+        kept: Option<&Preserved>,
+        sends: usize,
+    ) -> Option<(Range<u32>, u32)> {
+        let first = self.batches.take(window, lane, kept)?;
+        let (mut end, mut datagrams) = (first + 1, self.batches.datagrams(first));
+        if sends < FULL_WAVE && kept.is_none() {
+            let room = self.cursors.capacity() - self.cursors.len();
+            let most = CHAIN_SENDS.min(room) / sends.max(1);
+            while ((end - first) as usize) < most
+                && let Some(batch) = self.batches.take(window, lane, kept)
+            {
+                (end, datagrams) = (batch + 1, datagrams + self.batches.datagrams(batch));
+            }
+        }
+        Some((first..end, datagrams))
     }
 
     /// Queues the next send of each cursor, up to the capacity of the ring; those of a chain only
@@ -176,22 +209,17 @@ impl Egress {
     ) -> io::Result<()> {
         let Self { batches, cursors, limits } = self;
         batches.forget_messages();
-        let mut previous = None;
         let mut is_linked = false;
-        for (token, at) in (0..).zip(0..cursors.len().min(MAX_MESSAGES)) {
-            let place = cursors[at].place();
-            if previous == Some(place) && !is_linked {
+        for (token, cursor) in (0..).zip(cursors.iter_mut().take(MAX_MESSAGES)) {
+            if cursor.follows && !is_linked {
                 continue;
             }
-            let has_next = cursors.get(at + 1).is_some_and(|next| next.place() == place);
-            if has_chains && has_next && previous != Some(place) {
+            if cursor.is_followed && !cursor.follows {
                 ring.make_room(CHAIN_SENDS)?;
             }
-            previous = Some(place);
-            let cursor = &mut cursors[at];
             let target = &plan.share(cursor.rule)[cursor.output as usize];
             let limits = &limits[cursor.slot as usize];
-            is_linked = has_chains && has_next && cursor.is_whole(batches, limits);
+            is_linked = has_chains && cursor.is_followed && cursor.is_whole(batches, limits);
             let mut send = OutputSend { ring, window, batches, target, token, is_linked };
             let is_queued = match target.rewrite.as_deref() {
                 None => send.send_plain(cursor, limits)?,
@@ -226,15 +254,12 @@ impl Egress {
             }
         })?;
         cursors.retain(|cursor| cursor.done < batches.datagrams(cursor.batch));
+        let mut previous = None;
+        for cursor in cursors {
+            cursor.follows = previous.replace(cursor.place()) == Some(cursor.place());
+        }
         Ok(())
     }
-}
-
-/// The most batches of a lane in a wave that has so many sends with one batch of each lane.
-/// Outputs that preserve fields of the datagrams need a wave for each batch.
-#[inline]
-fn chain_length(sends: usize, has_kept: bool) -> usize {
-    if has_kept || sends >= FULL_WAVE { 1 } else { CHAIN_SENDS / sends.max(1) }
 }
 
 impl Cursor {
@@ -249,6 +274,8 @@ impl Cursor {
             has_control: rewrite.is_some(),
             batch,
             chain: batch,
+            follows: false,
+            is_followed: false,
             done: 0,
             chunk: 0,
             repeated: false,

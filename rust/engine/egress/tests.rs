@@ -230,12 +230,6 @@ fn a_lane_of_more_batches_than_a_chain_keeps_its_order() {
     send_lengths(65_535, 40..40 + 3 * CHAIN_SENDS);
 }
 
-#[test]
-fn only_a_wave_of_few_sends_has_chains() {
-    assert_eq!([0, 1, 4, 7, 8, 500].map(|sends| chain_length(sends, false)), [64, 64, 16, 9, 1, 1]);
-    assert_eq!(chain_length(1, true), 1);
-}
-
 /// The kernel refuses a batch of datagrams that its link cannot carry, and takes them one by one.
 #[test]
 fn a_lane_keeps_its_order_when_a_batch_inside_a_chain_is_refused() {
