@@ -65,6 +65,9 @@ pub struct EngineChannels {
 /// system call.
 const BUSY: usize = 16;
 
+/// The time in microseconds after which a driver that was full is tried again.
+const RETRY_US: u32 = 200;
+
 /// Runs an engine in the calling thread until it receives [`EngineCommand::Stop`].
 ///
 /// # Errors
@@ -123,7 +126,11 @@ impl Engine {
             self.ring.poll()?;
         } else {
             self.intake.watch_rings(&mut self.ring)?;
-            self.ring.wait()?;
+            if self.egress.has_waiting() {
+                self.ring.wait_for(RETRY_US)?;
+            } else {
+                self.ring.wait()?;
+            }
         }
         let woken = self.reap()?;
         self.relay()?;
@@ -231,6 +238,7 @@ impl Engine {
 
     /// Switches to a new plan, and returns the previous one to be freed in another thread.
     fn adopt(&mut self, plan: Box<Plan>) -> io::Result<()> {
+        self.egress.settle(&plan, &mut self.counters);
         for released in &plan.released {
             self.counters.release(*released);
         }
@@ -269,6 +277,8 @@ impl Engine {
             self.reap()?;
             self.relay()?;
         }
+        self.egress.finish(&mut self.counters);
+        self.counters.publish();
         Ok(())
     }
 }

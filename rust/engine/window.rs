@@ -16,6 +16,7 @@ const MAX_LINKS: usize = 8192;
 /// The most lanes of flows in a window; when it is full, the window is sent first.
 pub(crate) const MAX_FLOWS: usize = 1024;
 const NONE: u16 = u16::MAX;
+const _: () = assert!(MAX_LINKS < NONE as usize);
 
 /// One datagram, or the equal-sized datagrams of a super-frame, in its buffer.
 pub(crate) struct WindowEntry {
@@ -192,7 +193,25 @@ impl Window {
         list.head = self.links[usize::from(list.head)].next;
     }
 
+    /// The remaining datagrams of a lane, with their numbers.
+    #[inline]
+    pub(crate) fn datagrams(&self, lane: u32) -> impl Iterator<Item = (u16, &WindowEntry)> {
+        let mut next = self.lists[lane as usize].head;
+        std::iter::from_fn(move || {
+            let LaneNode { entry, next: following } = *self.links.get(usize::from(next))?;
+            next = following;
+            Some((entry, &self.entries[usize::from(entry)]))
+        })
+    }
+
+    /// Removes all datagrams from a lane.
+    #[inline]
+    pub(crate) fn clear_lane(&mut self, lane: u32) {
+        self.lists[lane as usize] = EMPTY;
+    }
+
     /// Removes the lanes that are empty.
+    #[inline(always)]
     pub(crate) fn retire_finished(&mut self) {
         let lists = &self.lists;
         self.active.retain(|&lane| lists[lane as usize].head != NONE);

@@ -182,12 +182,12 @@ impl Batches {
 }
 
 /// Whether more datagrams may follow: all so far have the full size.
-fn is_open(entry: &WindowEntry) -> bool {
+pub(super) fn is_open(entry: &WindowEntry) -> bool {
     entry.len != 0 && entry.len == entry.segment * entry.count
 }
 
 /// Whether an entry may follow datagrams of `segment` bytes.
-fn continues(entry: &WindowEntry, segment: u32) -> bool {
+pub(super) fn continues(entry: &WindowEntry, segment: u32) -> bool {
     entry.len != 0 && (entry.segment == segment || (entry.count == 1 && entry.len < segment))
 }
 

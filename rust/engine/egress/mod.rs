@@ -5,12 +5,14 @@
 //! previous one has succeeded. So a refused batch can be split and repeated without reordering, as
 //! the kernel cancels what follows it. Outputs that preserve fields of the
 //! datagrams send with control messages or, where a UDP socket cannot express them, one by one
-//! behind headers of their own. This module must not depend on where datagrams come from.
+//! behind headers of their own. Copies that form no batches may leave as complete frames instead
+//! ([`xdp`]). This module must not depend on where datagrams come from.
 
 mod batch;
 mod limits;
 mod outcome;
 mod send;
+mod xdp;
 
 use std::io;
 use std::ops::Range;
@@ -21,6 +23,7 @@ use batch::Batches;
 pub(crate) use limits::SendLimits;
 use outcome::{Attempt, SendOutcome};
 use send::OutputSend;
+use xdp::XdpEgress;
 
 use crate::engine::plan::{Plan, PlanOutput, PlanRule};
 use crate::engine::rewrite::{Preserved, Rewrite};
@@ -76,12 +79,14 @@ pub(crate) struct Egress {
     cursors: Vec<Cursor>,
     /// The learned limits of each output, by its slot.
     limits: Box<[SendLimits]>,
+    xdp: XdpEgress,
 }
 
 impl Egress {
     pub(crate) fn new(slots: usize) -> Self {
         let limits = vec![SendLimits::default(); slots].into();
-        Self { batches: Batches::new(), cursors: Vec::new(), limits }
+        let (batches, xdp) = (Batches::new(), XdpEgress::default());
+        Self { batches, cursors: Vec::new(), limits, xdp }
     }
 
     /// Reserves memory, so that nothing is allocated while datagrams flow, and resets the limits of
@@ -100,6 +105,22 @@ impl Egress {
                 self.limits[output.slot.index as usize].start(output.max_segment, output.burst);
             }
         }
+        self.xdp.adopt(plan, before);
+    }
+
+    /// Completes what the current plan has begun, before `next` replaces it.
+    pub(crate) fn settle(&mut self, next: &Plan, counters: &mut Writer) {
+        self.xdp.settle(next, counters);
+    }
+
+    /// Whether copies wait for the kernel without a notification.
+    pub(crate) fn has_waiting(&self) -> bool {
+        self.xdp.has_waiting()
+    }
+
+    /// Completes everything before the end, and counts what cannot be completed.
+    pub(crate) fn finish(&mut self, counters: &mut Writer) {
+        self.xdp.finish(counters);
     }
 
     /// Sends every matched datagram of the window, and counts the results.
@@ -113,8 +134,15 @@ impl Egress {
         plan: &Plan,
         counters: &mut Writer,
     ) -> io::Result<()> {
+        if self.xdp.is_active() {
+            self.xdp.send_window(ring, window, plan, counters);
+        }
         while !window.active().is_empty() {
-            self.gather(window, plan, counters);
+            if self.xdp.is_active() {
+                self.gather_others(window, plan, counters);
+            } else {
+                self.gather::<false>(window, plan, counters);
+            }
             let mut has_chains = true;
             while !self.cursors.is_empty() {
                 self.queue(ring, window, plan, has_chains)?;
@@ -131,7 +159,13 @@ impl Egress {
     /// Takes the next batches of every lane, as long as there is room, for each output of its rule
     /// that has a carrier. Without a carrier the kernel would lose the copies although sends
     /// succeed.
-    fn gather(&mut self, window: &mut Window, plan: &Plan, counters: &mut Writer) {
+    #[inline(always)]
+    fn gather<const HAS_LINKS: bool>(
+        &mut self,
+        window: &mut Window,
+        plan: &Plan,
+        counters: &mut Writer,
+    ) {
         let lanes = window.active().len();
         for position in 0..lanes {
             let lane = window.active()[position];
@@ -150,7 +184,11 @@ impl Egress {
             let origin = kept.and_then(|_| self.batches.origin(window, first));
             let targets = &plan.share(rule)[outputs.start as usize..outputs.end as usize];
             let now_ms = counters.now_ms();
+            let is_mixed = HAS_LINKS && self.xdp.takes_rule(rule);
             for (place, target) in (outputs.start..).zip(targets) {
+                if is_mixed && self.xdp.takes(target.slot.index) {
+                    continue;
+                }
                 let words = counters.slot(target.slot.index);
                 words[output::WANTED] += u64::from(datagrams);
                 if !target.has_carrier() {
@@ -198,6 +236,12 @@ impl Egress {
         Some((first..end, datagrams))
     }
 
+    /// The same where outputs may take datagrams as frames.
+    #[inline(never)]
+    fn gather_others(&mut self, window: &mut Window, plan: &Plan, counters: &mut Writer) {
+        self.gather::<true>(window, plan, counters);
+    }
+
     /// Queues the next send of each cursor, up to the capacity of the ring; those of a chain only
     /// behind the one before, if `has_chains`, else only the first.
     fn queue(
@@ -207,7 +251,7 @@ impl Egress {
         plan: &Plan,
         has_chains: bool,
     ) -> io::Result<()> {
-        let Self { batches, cursors, limits } = self;
+        let Self { batches, cursors, limits, .. } = self;
         batches.forget_messages();
         let mut is_linked = false;
         for (token, cursor) in (0..).zip(cursors.iter_mut().take(MAX_MESSAGES)) {
@@ -235,7 +279,7 @@ impl Egress {
 
     /// Waits for the pending sends and counts each; cursors with remaining datagrams stay.
     fn await_sends(&mut self, ring: &mut Ring, counters: &mut Writer) -> io::Result<()> {
-        let Self { batches, cursors, limits } = self;
+        let Self { batches, cursors, limits, .. } = self;
         let now_ms = counters.now_ms();
         ring.finish_wave(|token, result| {
             let cursor = &mut cursors[token as usize];

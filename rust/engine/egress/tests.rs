@@ -69,7 +69,7 @@ fn received(ring: &mut Ring) -> Buffer {
 }
 
 /// A window with one rule that matched these datagrams; their buffers are real.
-fn window(sent: &[Sent], kept: Option<Preserved>) -> Window {
+pub(super) fn window(sent: &[Sent], kept: Option<Preserved>) -> Window {
     let (mut ring, _near, far) = listening();
     let mut window = Window::new();
     window.resize(sent.len(), 1);
@@ -135,7 +135,7 @@ fn send_through(socket: OutputSocket, rewrite: Option<Rewrite>, places: &[(Addr,
 }
 
 /// The batches of each wave, as numbers of datagrams in the window.
-fn waves(window: &mut Window, kept: Option<Preserved>) -> Vec<Vec<Vec<u16>>> {
+pub(super) fn waves(window: &mut Window, kept: Option<Preserved>) -> Vec<Vec<Vec<u16>>> {
     let mut waves = Vec::new();
     while !window.active().is_empty() {
         let mut batches = Batches::new();

@@ -185,6 +185,22 @@ impl Ring {
         uninterrupted(self.uring.submit_and_wait(1))
     }
 
+    /// As [`Ring::wait`], but not longer than `most_us` microseconds.
+    ///
+    /// # Errors
+    /// As [`Ring::wait`].
+    pub fn wait_for(&mut self, most_us: u32) -> io::Result<()> {
+        if self.stash_read < self.stash.len() {
+            return Ok(());
+        }
+        let time = types::Timespec::new().nsec(most_us.saturating_mul(1000));
+        let arguments = types::SubmitArgs::new().timespec(&time);
+        match self.uring.submitter().submit_with_args(1, &arguments) {
+            Err(error) if error.raw_os_error() == Some(libc::ETIME) => Ok(()),
+            result => uninterrupted(result),
+        }
+    }
+
     /// Collects completions without sleeping.
     ///
     /// # Errors

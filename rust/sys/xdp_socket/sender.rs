@@ -50,6 +50,8 @@ pub struct XdpSender {
     /// The position behind the last frame, and behind the last one that the kernel has taken.
     head: u32,
     taken: u32,
+    /// The last position that the kernel has published; it may be behind `taken`.
+    published: u32,
     /// The position behind the last completion that was read.
     completions: u32,
     /// The number of valid frames that the kernel has not taken.
@@ -86,6 +88,7 @@ impl XdpSender {
             queued: vec![unused; shape.frames as usize].into(),
             head: 0,
             taken: 0,
+            published: 0,
             completions: 0,
             waiting: 0,
         })
@@ -123,7 +126,7 @@ impl XdpSender {
         mut done: impl FnMut(u64, FrameFate),
     ) -> io::Result<()> {
         self.send.producer().store(self.head, Ordering::Release);
-        while self.waiting > 0 {
+        while self.taken != self.head {
             // The kernel takes no more than the completion ring has room for.
             self.collect();
             let result = send(socket);
@@ -166,6 +169,14 @@ impl XdpSender {
         self.waiting
     }
 
+    /// Whether there is something for [`XdpSender::flush`] to hand over, if only entries of frames
+    /// that were withdrawn.
+    #[inline]
+    #[must_use]
+    pub fn has_entries(&self) -> bool {
+        self.taken != self.head
+    }
+
     /// Whether the kernel has taken every frame, and the driver is done with all of them.
     #[must_use]
     pub fn is_drained(&mut self) -> bool {
@@ -195,9 +206,15 @@ impl XdpSender {
     /// It publishes its position only together with a frame that was sent. A call that ends with
     /// EBUSY has taken one more, which the interface discarded.
     fn settle(&mut self, errno: i32, done: &mut impl FnMut(u64, FrameFate)) {
-        let published = self.send.consumer().load(Ordering::Acquire).wrapping_sub(self.taken);
+        let published = self.send.consumer().load(Ordering::Acquire);
+        if self.head.wrapping_sub(published) <= self.shape.frames {
+            self.published = published;
+        }
         let queued = self.head.wrapping_sub(self.taken);
-        let mut count = if published <= queued { published } else { 0 };
+        let mut count = published.wrapping_sub(self.taken);
+        if count > queued {
+            count = 0;
+        }
         let has_discarded = errno == libc::EBUSY;
         // A call that takes an entry without a valid frame takes no other.
         let has_skipped = errno == 0 && count == 0 && !self.queued_at(self.taken).is_valid;
@@ -221,7 +238,7 @@ impl XdpSender {
     /// Whether the ring has room for one more.
     #[inline]
     fn has_entry(&self) -> bool {
-        self.head.wrapping_sub(self.taken) < self.shape.frames
+        self.head.wrapping_sub(self.published) < self.shape.frames
     }
 
     #[inline]

@@ -1,0 +1,267 @@
+//! Sending of complete frames through AF_XDP sockets, for datagrams that form no batches: the
+//! kernel's network stack would cost most of the time of each.
+//!
+//! A window's datagrams for outputs that use a link are taken before those for sockets. A frame
+//! waits for the kernel across turns; its copy is counted as sent when the kernel has taken it.
+
+mod links;
+mod shape;
+#[cfg(test)]
+mod tests;
+mod ways;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::engine::plan::{Plan, PlanOutput, PlanRule, SHARE_RULES, XdpOutput};
+use crate::engine::rewrite::{Origin, Rewrite};
+use crate::engine::window::{Window, WindowEntry};
+use crate::packet::{EthernetHeader, FrameTemplate, PayloadSum, group_mac};
+use crate::stats::{self, Loss, Writer, output};
+use crate::sys::ring::Ring;
+use links::{LinkPlace, Links};
+use shape::LaneShape;
+use ways::Ways;
+
+/// How long a change of the plan waits for frames of the previous one to leave, so that later
+/// datagrams, which may leave through a socket, do not overtake them.
+const CHANGE_WAIT: Duration = Duration::from_micros(500);
+
+/// An output that takes a lane's datagrams as frames.
+#[derive(Clone, Copy)]
+struct FrameOutput {
+    /// Its position in the rule's share.
+    output: u32,
+    slot: u32,
+    link: LinkPlace,
+}
+
+/// The links of an engine, and which outputs use them.
+#[derive(Default)]
+pub(super) struct XdpEgress {
+    /// Whether there are links.
+    is_active: bool,
+    links: Links,
+    ways: Ways,
+    /// The outputs that take the datagrams of the current lane.
+    outputs: Vec<FrameOutput>,
+}
+
+impl XdpEgress {
+    /// Lets the frames of the current plan leave before `next` replaces it, and counts those that
+    /// cannot leave any more: of links that `next` leaves out, and of outputs whose counters end.
+    pub(super) fn settle(&mut self, next: &Plan, counters: &mut Writer) {
+        if !self.is_active {
+            return;
+        }
+        self.links.drain(CHANGE_WAIT, counters);
+        let is_ending =
+            |id| !next.released.is_empty() || next.links.iter().all(|link| link.id != id);
+        self.links.withdraw(is_ending, counters);
+    }
+
+    /// Maps new links, drops others, and reserves memory, so that nothing is allocated while
+    /// datagrams flow. Outputs of the previous plan keep their ways.
+    pub(super) fn adopt(&mut self, plan: &Plan, before: &Plan) {
+        if plan.links.is_empty() && !self.is_active {
+            return;
+        }
+        self.links.adopt(&plan.links);
+        self.is_active = !self.links.is_empty();
+        self.ways.resize(plan);
+        for grant in &plan.grants {
+            self.ways.forget(grant.slot.index);
+        }
+        for (number, share) in plan.outputs.iter().enumerate() {
+            if before.outputs.get(number).is_some_and(|known| Arc::ptr_eq(known, share)) {
+                continue;
+            }
+            self.outputs.reserve(share.len());
+            for target in share.iter() {
+                self.ways.adopt(target, &self.links);
+            }
+            let first = number * SHARE_RULES;
+            for (rule, PlanRule { outputs, .. }) in
+                plan.rules.iter().enumerate().skip(first).take(SHARE_RULES)
+            {
+                let range = outputs.start as usize..outputs.end as usize;
+                self.ways.adopt_rule(rule, share.get(range).unwrap_or_default());
+            }
+        }
+    }
+
+    /// Whether there are links.
+    #[inline]
+    pub(super) fn is_active(&self) -> bool {
+        self.is_active
+    }
+
+    /// Whether frames wait for the kernel.
+    #[inline]
+    pub(super) fn has_waiting(&self) -> bool {
+        self.is_active && self.links.has_waiting()
+    }
+
+    /// Whether some output of a rule takes its datagrams as frames.
+    #[inline]
+    pub(super) fn takes_rule(&self, rule: u32) -> bool {
+        self.ways.uses_xdp(rule)
+    }
+
+    /// Whether an output takes its datagrams as frames.
+    #[inline]
+    pub(super) fn takes(&self, slot: u32) -> bool {
+        self.ways.is_xdp(slot)
+    }
+
+    /// Sends the datagrams of a window to all outputs that use a link. Lanes without other outputs
+    /// are empty afterwards.
+    pub(super) fn send_window(
+        &mut self,
+        ring: &Ring,
+        window: &mut Window,
+        plan: &Plan,
+        counters: &mut Writer,
+    ) {
+        for position in 0..window.active().len() {
+            let lane = window.active()[position];
+            let rule = window.rule(lane);
+            if self.ways.has_xdp(rule) {
+                self.ways.note(rule, window.len(), LaneShape::of(window, lane));
+            }
+        }
+        self.ways.choose(plan, &mut self.links, counters);
+        for position in 0..window.active().len() {
+            let lane = window.active()[position];
+            if self.ways.uses_xdp(window.rule(lane)) {
+                self.send_lane(ring, window, lane, plan, counters);
+            }
+        }
+        self.links.flush(counters);
+        window.retire_finished();
+    }
+
+    /// Lets the last frames leave, and counts those that do not.
+    pub(super) fn finish(&mut self, counters: &mut Writer) {
+        self.links.finish(counters);
+    }
+
+    fn send_lane(
+        &mut self,
+        ring: &Ring,
+        window: &mut Window,
+        lane: u32,
+        plan: &Plan,
+        counters: &mut Writer,
+    ) {
+        let rule = window.rule(lane);
+        let range = plan.rules[rule as usize].outputs.clone();
+        let share = plan.share(rule);
+        let datagrams = window.datagrams(lane).map(|(_, entry)| u64::from(entry.count)).sum();
+        let mut others = 0;
+        self.outputs.clear();
+        for (position, target) in
+            range.clone().zip(&share[range.start as usize..range.end as usize])
+        {
+            let slot = target.slot.index;
+            let Some(link) = self.ways.link(slot) else {
+                others += 1;
+                continue;
+            };
+            let now_ms = counters.now_ms();
+            let words = counters.slot(slot);
+            words[output::WANTED] += datagrams;
+            if target.has_carrier() {
+                self.outputs.push(FrameOutput { output: position, slot, link });
+            } else {
+                stats::count_loss(words, Loss::NoCarrier, datagrams, now_ms);
+            }
+        }
+        if !self.outputs.is_empty() {
+            for (number, entry) in window.datagrams(lane) {
+                let origin = window.origin(lane, number);
+                self.send_entry(ring, entry, origin.as_ref(), share, counters);
+            }
+        }
+        if others == 0 {
+            window.clear_lane(lane);
+        }
+    }
+
+    /// Queues the datagrams of an entry for each output of the lane.
+    #[inline]
+    fn send_entry(
+        &mut self,
+        ring: &Ring,
+        entry: &WindowEntry,
+        origin: Option<&Origin>,
+        share: &[PlanOutput],
+        counters: &mut Writer,
+    ) {
+        let bytes = ring.bytes(&entry.buffer);
+        let range = entry.start as usize..(entry.start + entry.len) as usize;
+        let mut rest = bytes.get(range).unwrap_or_default();
+        for _ in 0..entry.count {
+            let (payload, others) = rest.split_at(rest.len().min(entry.segment as usize));
+            rest = others;
+            let sum = PayloadSum::of(payload);
+            for number in 0..self.outputs.len() {
+                let output = self.outputs[number];
+                let target = &share[output.output as usize];
+                self.send_copy((payload, sum), output, target, origin, counters);
+            }
+        }
+    }
+
+    #[inline]
+    fn send_copy(
+        &mut self,
+        (payload, sum): (&[u8], PayloadSum),
+        FrameOutput { slot, link, .. }: FrameOutput,
+        target: &PlanOutput,
+        origin: Option<&Origin>,
+        counters: &mut Writer,
+    ) {
+        let Some(xdp) = target.xdp.as_deref() else { return };
+        let rewritten;
+        let template = match (target.rewrite.as_deref(), origin) {
+            (Some(rewrite), Some(origin)) => {
+                if let Some(errno) = rewrite.refusal(origin) {
+                    let (errno, now_ms) = (u64::from(errno.unsigned_abs()), counters.now_ms());
+                    return stats::count_send_error(counters.slot(slot), errno, 1, now_ms);
+                }
+                rewritten = rewritten_template(xdp, rewrite, origin);
+                &rewritten
+            }
+            _ => &xdp.template,
+        };
+        let identification = self.ways.identification(slot);
+        let len = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+        // It is too long only while the output waits for its link to be drained, to leave it.
+        let queued = if len > u32::from(xdp.max_payload) {
+            Err(Loss::OutputFull)
+        } else {
+            let write = |place: &mut [u8]| template.write(payload, sum, identification, place);
+            self.links.push(link, (slot, len), counters, write)
+        };
+        if let Err(loss) = queued {
+            let now_ms = counters.now_ms();
+            stats::count_loss(counters.slot(slot), loss, 1, now_ms);
+        }
+    }
+}
+
+/// The headers of the copies of a datagram from `origin`.
+#[inline(never)]
+fn rewritten_template(xdp: &XdpOutput, rewrite: &Rewrite, origin: &Origin) -> FrameTemplate {
+    let mut headers = rewrite.headers(origin);
+    if !rewrite.has_headers() {
+        headers.source_port = xdp.headers.source_port;
+    }
+    let destination = if headers.destination.is_multicast() {
+        group_mac(headers.destination)
+    } else {
+        xdp.ethernet.destination
+    };
+    FrameTemplate::new(EthernetHeader { destination, ..xdp.ethernet }, &headers)
+}
