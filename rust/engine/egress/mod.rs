@@ -201,15 +201,27 @@ impl Egress {
                     stats::count_send_error(words, errno, u64::from(datagrams), now_ms);
                     continue;
                 }
-                let cursor = Cursor::new(rule, place, target, first);
-                self.cursors.push(Cursor { is_followed: end - first > 1, ..cursor });
-                for batch in first + 1..end {
-                    let is_followed = batch + 1 < end;
-                    self.cursors.push(Cursor { batch, follows: true, is_followed, ..cursor });
+                self.cursors.push(Cursor::new(rule, place, target, first));
+                if end - first > 1 {
+                    self.extend_chain(first..end);
                 }
             }
         }
         window.retire_finished();
+    }
+
+    /// Adds the rest of a chain behind the cursor of its first batch.
+    #[inline(never)]
+    fn extend_chain(&mut self, chain: Range<u32>) {
+        let Some(first) = self.cursors.last_mut() else { return };
+        first.is_followed = true;
+        let first = *first;
+        self.cursors.extend((chain.start + 1..chain.end).map(|batch| Cursor {
+            batch,
+            follows: true,
+            is_followed: batch + 1 < chain.end,
+            ..first
+        }));
     }
 
     /// Takes the next batches of a lane; returns them and the number of their datagrams. Several
@@ -224,7 +236,7 @@ impl Egress {
     ) -> Option<(Range<u32>, u32)> {
         let first = self.batches.take(window, lane, kept)?;
         let (mut end, mut datagrams) = (first + 1, self.batches.datagrams(first));
-        if sends < FULL_WAVE && kept.is_none() {
+        if sends < FULL_WAVE && kept.is_none() && window.peek(lane).is_some() {
             let room = self.cursors.capacity() - self.cursors.len();
             let most = CHAIN_SENDS.min(room) / sends.max(1);
             while ((end - first) as usize) < most

@@ -23,6 +23,7 @@ pub(super) struct OutputSend<'a> {
 
 /// Each method queues the next send of a cursor; it returns false if the wave is full.
 impl OutputSend<'_> {
+    #[inline(always)]
     pub(super) fn send_plain(
         &mut self,
         cursor: &mut Cursor,

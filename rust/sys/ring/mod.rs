@@ -267,6 +267,7 @@ impl Ring {
     ///
     /// # Errors
     /// The kernel's, when earlier entries are submitted.
+    #[inline(always)]
     pub fn send(
         &mut self,
         fd: BorrowedFd<'_>,
