@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::way::{OutputWay, SocketReason};
 use crate::engine::plan::{Way, XdpOutput};
+use crate::packet::{EthernetHeader, Headers};
 
 /// An output's use of AF_XDP.
 pub(in crate::relay) struct OutputFrames {
@@ -14,6 +15,31 @@ pub(in crate::relay) struct OutputFrames {
     frames: Box<[Arc<XdpOutput>]>,
     /// Why they must not be used; `None` if the engines decide.
     reason: Option<SocketReason>,
+}
+
+/// What determines the frames of an output on one link.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(in crate::relay) struct FrameFields {
+    /// The id of the link.
+    pub(in crate::relay) link: u64,
+    pub(in crate::relay) ethernet: EthernetHeader,
+    pub(in crate::relay) headers: Headers,
+    /// Bytes.
+    pub(in crate::relay) max_payload: u16,
+    /// Whether batches are sent as frames too.
+    pub(in crate::relay) forced: bool,
+}
+
+impl FrameFields {
+    fn of(frames: &XdpOutput) -> Self {
+        let XdpOutput { link, ethernet, headers, max_payload, forced, .. } = *frames;
+        Self { link, ethernet, headers, max_payload, forced }
+    }
+
+    fn into_frames(self) -> XdpOutput {
+        let Self { link, ethernet, headers, max_payload, forced } = self;
+        XdpOutput::new(link, ethernet, headers, max_payload, forced)
+    }
 }
 
 impl OutputFrames {
@@ -47,17 +73,15 @@ impl OutputFrames {
     }
 
     /// Lets the engines use these frames; returns whether that takes new plans.
-    pub(in crate::relay) fn open(&mut self, ifindex: u32, frames: Box<[XdpOutput]>) -> bool {
+    pub(in crate::relay) fn open(&mut self, ifindex: u32, fields: Vec<FrameFields>) -> bool {
         self.reason = None;
-        let is_same = self.ifindex == ifindex
-            && self.frames.len() == frames.len()
-            && self.frames.iter().zip(&frames).all(|(one, other)| is_same(one, other));
-        if is_same {
+        let open = self.frames.iter().map(|one| FrameFields::of(one));
+        if self.ifindex == ifindex && open.eq(fields.iter().copied()) {
             self.frames.iter().for_each(|one| one.is_open.store(true, Ordering::Relaxed));
             return false;
         }
         self.ifindex = ifindex;
-        self.frames = frames.into_iter().map(Arc::new).collect();
+        self.frames = fields.into_iter().map(|it| Arc::new(it.into_frames())).collect();
         true
     }
 
@@ -72,12 +96,4 @@ impl OutputFrames {
         self.close(reason);
         !std::mem::take(&mut self.frames).is_empty()
     }
-}
-
-fn is_same(one: &XdpOutput, other: &XdpOutput) -> bool {
-    let key = |frames: &XdpOutput| {
-        let XdpOutput { link, ethernet, headers, max_payload, forced, .. } = frames;
-        (*link, *ethernet, *headers, *max_payload, *forced)
-    };
-    key(one) == key(other)
 }

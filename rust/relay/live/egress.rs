@@ -1,17 +1,16 @@
 //! Whether an output can use AF_XDP, and the frames that it sends there.
 
-use std::os::fd::AsFd;
-
 use super::{LiveOutput, NetworkContext};
-use crate::engine::plan::{XdpLink, XdpOutput};
+use crate::engine::plan::XdpLink;
 use crate::error::Result;
 use crate::packet::{EthernetHeader, Headers, group_mac};
 use crate::relay::EgressMode;
+use crate::relay::egress::frames::FrameFields;
 use crate::relay::egress::links::XdpLinks;
 use crate::relay::egress::way::{OutputWay, SocketReason};
+use crate::sockets::InterfaceRef;
 use crate::sockets::netlink::link::Link;
 use crate::sockets::xdp::obstacle::XdpObstacle;
-use crate::sockets::{InterfaceRef, output};
 use crate::spec::Ttl;
 
 /// Bytes of an Ethernet header.
@@ -45,10 +44,10 @@ impl LiveOutput {
             let interface = InterfaceRef { index: link.index, name: &link.name };
             let queues = context.egress.queues.clone();
             let open = links.open(interface, queues, context.provider)?;
-            Ok((link.index, self.make_frames(open, link, context.egress.choice)?))
+            Ok((link.index, self.frame_fields(open, link, context.egress.choice)?))
         });
         match opened {
-            Ok((ifindex, frames)) => self.frames.open(ifindex, frames),
+            Ok((ifindex, fields)) => self.frames.open(ifindex, fields),
             // The link stays until the reason has ended: without rights there is no other.
             Err(reason) if self.frames.link().is_some_and(|(index, id)| links.has(index, id)) => {
                 self.frames.close(reason);
@@ -94,12 +93,12 @@ impl LiveOutput {
     }
 
     /// The frames on the link of each engine, with the source of the engine's socket.
-    fn make_frames(
+    fn frame_fields(
         &self,
         links: &[XdpLink],
         link: &Link,
         egress: EgressMode,
-    ) -> std::result::Result<Box<[XdpOutput]>, SocketReason> {
+    ) -> std::result::Result<Vec<FrameFields>, SocketReason> {
         let (spec, destination) = (&self.spec, self.spec.address);
         let source = link.mac.ok_or_else(|| XdpObstacle::NotEthernet(link.name.clone()))?;
         let ethernet = EthernetHeader { destination: group_mac(destination), source };
@@ -108,15 +107,15 @@ impl LiveOutput {
             // A rewrite has it from the datagram.
             Ttl::Keep | Ttl::Decrement => 1,
         };
-        let frames = links.iter().zip(&self.sockets).map(|(link, socket)| {
-            let (source, source_port) = output::local_endpoint(socket.as_fd())?;
-            let (port, dscp) = (spec.port, spec.dscp.unwrap_or(0));
+        let (port, dscp, forced) = (spec.port, spec.dscp.unwrap_or(0), egress == EgressMode::Xdp);
+        let fields = links.iter().zip(&self.endpoints).map(|(link, &(source, source_port))| {
             let headers = Headers { source, destination, source_port, port, ttl, dscp };
             let room = link.shape.frame_bytes - ETHERNET - u32::from(spec.ip_headers());
             let max_payload = u16::try_from(room).unwrap_or(u16::MAX).min(self.max_segment);
-            let forced = egress == EgressMode::Xdp;
-            Some(XdpOutput::new(link.id, ethernet, headers, max_payload, forced))
+            FrameFields { link: link.id, ethernet, headers, max_payload, forced }
         });
-        frames.collect::<Option<_>>().ok_or(SocketReason::Parked)
+        let fields: Vec<FrameFields> = fields.collect();
+        // A socket that is connected to nothing has no source.
+        if fields.len() == links.len() { Ok(fields) } else { Err(SocketReason::Parked) }
     }
 }

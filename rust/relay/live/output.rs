@@ -30,6 +30,8 @@ pub(in crate::relay) struct LiveOutput {
     pub(in crate::relay) slot: Slot,
     /// One for each worker; unconnected while the output is parked.
     pub(super) sockets: Box<[Arc<Socket>]>,
+    /// The source address and port of each.
+    pub(super) endpoints: Box<[(Addr, u16)]>,
     /// What it sends through AF_XDP sockets instead.
     pub(in crate::relay) frames: OutputFrames,
     /// The smallest send buffer among the sockets, in bytes.
@@ -68,6 +70,7 @@ impl LiveOutput {
             origin: (input.group, input.port),
             slot,
             sockets: Box::default(),
+            endpoints: Box::default(),
             frames: OutputFrames::none(),
             send_buffer_bytes: output::SEND_BUFFER_BYTES,
             source: None,
@@ -157,7 +160,9 @@ impl LiveOutput {
                 self.max_segment = context.provider.reconnect(socket, &self.spec)?;
             }
         }
-        self.source = self.sockets.first().and_then(|socket| output::source(socket.as_fd()));
+        let endpoints = self.sockets.iter().map(|it| output::local_endpoint(it.as_fd()));
+        self.endpoints = endpoints.collect::<Option<_>>().unwrap_or_default();
+        self.source = self.endpoints.first().map(|(source, _)| *source);
         self.mtu = self.link(context).map_or(0, |link| link.mtu);
         self.follow_burst(context);
         self.carrier = (index != 0).then(|| context.watch.carrier(index));
