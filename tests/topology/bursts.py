@@ -4,6 +4,7 @@ Frames leave through a transmit ring (packet_mmap): one system call sends all of
 relay finds many at once whatever else the machine does.
 """
 
+import errno
 import mmap
 import random
 import select
@@ -123,6 +124,10 @@ class LinkReceiver:
                 frame, control, _, sender = self._socket.recvmsg(MAX_DATAGRAM, 128)
             except BlockingIOError:
                 return self.seen
+            except OSError as error:
+                if error.errno != errno.ENETDOWN:  # which is told once
+                    raise
+                continue
             if sender[2] == socket.PACKET_OUTGOING:
                 continue
             status = struct.unpack_from("=I", control[0][2])[0]

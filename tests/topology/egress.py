@@ -2,12 +2,13 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from tests.support.deadline import wait_until
 
 from .bursts import BurstSender
-from .checks import DEADLINE_S, HasDict, assert_balanced
+from .checks import DEADLINE_S, HasDict, settle
 from .daemons import serving
 from .frames import Flow
 from .lab import Lab
@@ -77,14 +78,27 @@ def send_in_bursts(
     step = BURST // len(flows)
     for start in range(0, len(sent), step):
         piece = sent[start : start + step]
+        wanted = matched(stats()) + len(piece) * len(flows)
         sender.send_mixed([(each, payload) for payload in piece for each in flows])
-        wait_until(lambda: is_idle(stats()))
+        settle_matched(stats, wanted)
 
 
-def is_idle(stats: HasDict) -> bool:
-    """Whether nothing is pending; both balances hold."""
-    assert_balanced(stats)
-    return all(each["pending"] == 0 for each in _outputs(stats))
+def settle_matched(stats: ReadStats, count: int) -> None:
+    """Wait until the rules have matched so many, and nothing is pending."""
+    settle(Reader(stats), lambda now: matched(now) == count)
+
+
+def matched(stats: HasDict) -> int:
+    """What all rules have matched."""
+    return sum(found["matched"] for found in stats.as_dict()["rules"])
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """A relay, as far as `settle` knows one."""
+
+    stats: ReadStats
+    """Reads the counters."""
 
 
 def ways(stats: HasDict) -> list[str]:
