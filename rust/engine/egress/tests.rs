@@ -91,7 +91,7 @@ fn send(spec: &OutputSpec, places: &[(Addr, u16, &str)]) {
     let socket = output::open(spec).unwrap();
     let rewrite = Rewrite::of(
         spec,
-        output::source(socket.fd.as_fd()).unwrap(),
+        output::local_endpoint(socket.fd.as_fd()).unwrap().0,
         Addr::v4([239, 1, 1, 0]),
         5000,
     );

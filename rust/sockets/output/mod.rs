@@ -145,12 +145,6 @@ pub fn path_segment(fd: BorrowedFd<'_>, spec: &OutputSpec) -> Result<u16> {
     Ok(u16::try_from(payload).unwrap_or(MAX_PAYLOAD).min(MAX_PAYLOAD))
 }
 
-/// The source address of a connected socket.
-#[must_use]
-pub fn source(fd: BorrowedFd<'_>) -> Option<Addr> {
-    local(fd).map(|local| local.ip().into())
-}
-
 /// The source address and port of a connected socket.
 #[must_use]
 pub fn local_endpoint(fd: BorrowedFd<'_>) -> Option<(Addr, u16)> {

@@ -21,7 +21,7 @@ fn addr(text: &str) -> Addr {
 fn find(socket: &RouteSocket, spec: &OutputSpec) -> Route {
     let way = socket.find(spec).unwrap().unwrap();
     let opened = output::open(spec).unwrap();
-    assert_eq!(way.source, output::source(opened.fd.as_fd()));
+    assert_eq!(way.source, output::local_endpoint(opened.fd.as_fd()).map(|(source, _)| source));
     way
 }
 
