@@ -76,8 +76,8 @@ impl XdpLinks {
 
     /// The links of an engine, for its plan.
     pub(in crate::relay) fn of_worker(&self, worker: u16) -> Box<[XdpLink]> {
-        let of_worker = |links: &Box<[XdpLink]>| links.get(usize::from(worker)).cloned();
-        self.links.values().filter_map(of_worker).collect()
+        let links = self.links.values();
+        links.filter_map(|links| links.get(usize::from(worker)).cloned()).collect()
     }
 
     /// Whether the link with this id is open on the interface with this index.

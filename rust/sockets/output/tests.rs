@@ -150,7 +150,7 @@ fn a_socket_follows_its_interface_and_keeps_its_port_and_buffer() {
                 assert_eq!(local().port(), before.port());
                 assert_ne!(local().ip(), before.ip());
             }
-            assert_eq!(source(fd), Some(local().ip().into()));
+            assert_eq!(local_endpoint(fd), Some((local().ip().into(), local().port())));
             assert_eq!(path_segment(fd, &recreated).unwrap(), 1400 - headers);
             SockRef::from(&fd).send(b"sent").unwrap();
             let mut booked = 0;
@@ -188,14 +188,14 @@ fn preserved_fields_need_another_socket_or_a_privilege() {
             let output = open(&keeping).unwrap();
             let (level, name) = options.any_source;
             assert_eq!(option(&output, level, name), 1);
-            assert_eq!(source(output.fd.as_fd()), Some(addr(own)));
+            assert_eq!(local(output.fd.as_fd()).unwrap().ip(), addr(own).ip());
 
             let keeping = OutputSpec { source_port: Choice::Keep, ..spec(group, NEAR) };
             assert!(keeping.has_own_headers());
             let output = open(&keeping).unwrap();
             assert_eq!(option(&output, libc::SOL_SOCKET, libc::SO_TYPE), libc::SOCK_RAW);
             let payload = 1500 - keeping.ip_headers();
-            assert_eq!(source(output.fd.as_fd()), Some(addr(own)));
+            assert_eq!(local(output.fd.as_fd()).unwrap().ip(), addr(own).ip());
             assert_eq!(output.max_segment, payload);
         }
     });
