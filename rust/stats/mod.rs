@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use crate::packet::Discard;
-use crate::sys::memory::SharedWords;
+use crate::sys::memory::{PrivateArray, SharedWords};
 pub use loss::{Loss, count_loss, count_send_error};
 pub use owner::{Grant, SlotOwner};
 pub use reader::{InterfaceCopy, Snapshot, alive_ms, read};
@@ -231,7 +231,7 @@ pub fn create_page() -> std::io::Result<Arc<SharedWords>> {
 pub struct Writer {
     page: Arc<SharedWords>,
     /// The words of all slots in sequence; zeroed memory is allocated by the kernel only when used.
-    words: Box<[u64]>,
+    words: PrivateArray<u64>,
     changed: Vec<u32>,
     is_changed: Box<[bool]>,
     sequence: u64,
@@ -246,7 +246,7 @@ impl Writer {
         let slots = MAX_SLOTS as usize;
         Self {
             page,
-            words: vec![0; slots * SLOT_WORDS].into(),
+            words: PrivateArray::new(slots * SLOT_WORDS),
             changed: Vec::with_capacity(slots),
             is_changed: vec![false; slots].into(),
             sequence,

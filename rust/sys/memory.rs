@@ -1,10 +1,14 @@
 //! Anonymous and shared memory mappings.
 
+use std::alloc::{Layout, handle_alloc_error};
 use std::fs::File;
 use std::io;
+use std::marker::PhantomData;
 use std::num::NonZeroUsize;
+use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
+use std::slice;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
@@ -45,6 +49,54 @@ impl Drop for Anonymous {
 // SAFETY: the value owns the mapping, whatever thread holds it.
 unsafe impl Send for Anonymous {}
 
+/// A number: every pattern of bits is one.
+pub trait Number: Copy + sealed::Sealed {}
+impl Number for u8 {}
+impl Number for u64 {}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for u8 {}
+    impl Sealed for u64 {}
+}
+
+/// A zeroed array in a mapping of its own: an allocator may reuse memory that was touched before,
+/// and then clears all of it.
+pub struct PrivateArray<T> {
+    memory: Anonymous,
+    len: usize,
+    items: PhantomData<T>,
+}
+
+impl<T: Number> PrivateArray<T> {
+    /// Maps this many zeros. As with any other allocation, the process ends if there is no memory.
+    #[must_use]
+    pub fn new(len: usize) -> Self {
+        let memory = Anonymous::new(len * size_of::<T>());
+        let memory = memory.unwrap_or_else(|_| handle_alloc_error(Layout::new::<T>()));
+        Self { memory, len, items: PhantomData }
+    }
+}
+
+impl<T: Number> Deref for PrivateArray<T> {
+    type Target = [T];
+
+    #[inline]
+    fn deref(&self) -> &[T] {
+        // SAFETY: the mapping holds `len` numbers, is zeroed and aligned to pages, and lives as
+        // long as `self`.
+        unsafe { slice::from_raw_parts(self.memory.base().cast().as_ptr(), self.len) }
+    }
+}
+
+impl<T: Number> DerefMut for PrivateArray<T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [T] {
+        // SAFETY: as for `deref`; `self` is borrowed exclusively, and nothing else has the mapping.
+        unsafe { slice::from_raw_parts_mut(self.memory.base().cast().as_ptr(), self.len) }
+    }
+}
+
 /// A shared mapping of a file of 64-bit words.
 struct SharedMapping {
     base: NonNull<AtomicU64>,
@@ -64,7 +116,7 @@ impl SharedMapping {
     fn cells(&self) -> &[AtomicU64] {
         // SAFETY: the mapping is `words` aligned, initialised 8-byte cells that live as long as
         // `self`; they are only ever touched as atomics.
-        unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.words) }
+        unsafe { slice::from_raw_parts(self.base.as_ptr(), self.words) }
     }
 }
 

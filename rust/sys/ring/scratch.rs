@@ -3,6 +3,7 @@
 
 use super::Ring;
 use crate::sys::buffers::Buffer;
+use crate::sys::memory::PrivateArray;
 
 /// The pool number of these buffers.
 pub(super) const SCRATCH_POOL: u8 = 127;
@@ -11,16 +12,17 @@ const SCRATCH_BYTES: usize = 128 * 1024;
 /// The number of buffers. Pages are touched only when used.
 const SCRATCH_COUNT: u16 = 64;
 
-/// The buffers in one allocation, and which of them are free.
+/// The buffers in one mapping, and which of them are free.
 pub(super) struct ScratchBuffers {
-    memory: Box<[u8]>,
+    /// `None` only while one of them is being written.
+    memory: Option<PrivateArray<u8>>,
     free: Vec<u16>,
 }
 
 impl ScratchBuffers {
     pub(super) fn new() -> Self {
-        let memory = vec![0; SCRATCH_BYTES * usize::from(SCRATCH_COUNT)].into();
-        Self { memory, free: (0..SCRATCH_COUNT).collect() }
+        let memory = PrivateArray::new(SCRATCH_BYTES * usize::from(SCRATCH_COUNT));
+        Self { memory: Some(memory), free: (0..SCRATCH_COUNT).collect() }
     }
 
     pub(super) fn give_back(&mut self, id: u16) {
@@ -29,7 +31,8 @@ impl ScratchBuffers {
 
     #[cold]
     pub(super) fn bytes(&self, buffer: &Buffer) -> &[u8] {
-        let bytes = self.memory.get(usize::from(buffer.id) * SCRATCH_BYTES..);
+        let memory = self.memory.as_deref().unwrap_or_default();
+        let bytes = memory.get(usize::from(buffer.id) * SCRATCH_BYTES..);
         bytes.and_then(|bytes| bytes.get(..buffer.len as usize)).unwrap_or_default()
     }
 }
@@ -52,14 +55,15 @@ impl Ring {
         buffer: Buffer,
         write: impl FnOnce(&[u8], &mut [u8]) -> Result<(T, u32), E>,
     ) -> Result<(T, Buffer), Option<E>> {
-        let Some(id) = self.slots.scratch.free.pop() else {
+        let scratch = &mut self.slots.scratch;
+        let taken = scratch.free.pop().and_then(|id| Some((id, scratch.memory.take()?)));
+        let Some((id, mut memory)) = taken else {
             self.give_back(buffer);
             return Err(None);
         };
-        let mut memory = std::mem::take(&mut self.slots.scratch.memory);
         let room = &mut memory[usize::from(id) * SCRATCH_BYTES..][..SCRATCH_BYTES];
         let written = write(self.bytes(&buffer), room);
-        self.slots.scratch.memory = memory;
+        self.slots.scratch.memory = Some(memory);
         self.give_back(buffer);
         match written {
             Ok((result, len)) => Ok((result, Buffer { pool: SCRATCH_POOL, id, len })),
