@@ -22,7 +22,6 @@ test: $(WHEEL) ## all tests: the crate's own, then those of the installed wheel
 
 lint: $(WHEEL) ## every check that needs no traffic; warnings are errors
 	cargo fmt --check
-	cargo clippy --locked --quiet --all-targets -- -D warnings
 	cargo clippy --locked --quiet --all-targets --features python -- -D warnings
 	$(BIN)/ruff check --quiet
 	$(BIN)/ruff format --check --quiet

@@ -270,7 +270,7 @@ impl WorkerSockets {
         self.memberships.orphan();
         for is_v4 in [true, false] {
             // If the kernel cannot list them, the sockets' own state is trusted.
-            if let Ok(groups) = list.ask(is_v4) {
+            if let Ok(groups) = list.ask(is_v4, 0) {
                 let is_lost = |ifindex, group: Addr| {
                     group.is_v4() == is_v4 && !groups.contains(&(ifindex, group))
                 };

@@ -281,7 +281,7 @@ fn a_successor_joins_groups_again_that_the_kernel_has_dropped() {
         let group = "ff3e::1".parse::<std::net::IpAddr>().unwrap().into();
         let near = interface(NEAR);
         let list = GroupList::open().unwrap();
-        let is_member = || list.ask(false).unwrap().contains(&(near.index, group));
+        let is_member = || list.ask(false, 0).unwrap().contains(&(near.index, group));
         for ingress in [Ingress::Packet, Ingress::Udp] {
             let supervisor = TestSupervisor::new(1, ingress);
             let join = |worker: &BrokerClient| {

@@ -28,8 +28,8 @@ pub(in crate::relay) struct EgressContext<'a> {
     survey: &'a XdpSurvey,
     /// By interface and IP version: why no output can use it.
     obstacles: RefCell<BTreeMap<(u32, bool), Option<XdpObstacle>>>,
-    /// By IP version: the groups that this host is a member of.
-    groups: RefCell<BTreeMap<bool, Option<InterfaceGroups>>>,
+    /// By interface and IP version: the groups that this host is a member of.
+    groups: RefCell<BTreeMap<(u32, bool), Option<InterfaceGroups>>>,
 }
 
 impl<'a> EgressContext<'a> {
@@ -79,7 +79,8 @@ impl<'a> EgressContext<'a> {
     fn check_members(&self, link: &Link, spec: &OutputSpec) -> Result<(), XdpObstacle> {
         let is_v4 = spec.address.is_v4();
         let mut groups = self.groups.borrow_mut();
-        let Some(groups) = groups.entry(is_v4).or_insert_with(|| self.watch.groups(is_v4)) else {
+        let asked = groups.entry((link.index, is_v4));
+        let Some(groups) = asked.or_insert_with(|| self.watch.groups(is_v4, link.index)) else {
             let text = "the kernel does not list the groups that this host receives";
             return Err(XdpObstacle::Refused(text.to_owned()));
         };

@@ -98,7 +98,7 @@ impl State {
         let exposed: Vec<_> = inputs.filter(|(_, input)| is_exposed(input)).collect();
         let listed = [false, true].map(|is_v4| {
             let is_asked = exposed.iter().any(|(_, input)| input.group.is_v4() == is_v4);
-            is_asked.then(|| context.watch.groups(is_v4)).flatten()
+            is_asked.then(|| context.watch.groups(is_v4, 0)).flatten()
         });
         let is_lost = |input: &InputSpec| {
             let link = context.links.find(&input.interface);

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, ErrorKind};
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
 
@@ -15,6 +16,7 @@ use super::links::{LinkSocket, MESSAGE_BYTES};
 use super::messages::{ADDRESS_HEADER_BYTES, attributes, refusal, to_addr};
 use crate::addr::Addr;
 use crate::error::Result;
+use crate::sys::sockopt;
 
 /// Pairs of interface index and group.
 pub type InterfaceGroups = HashSet<(u32, Addr)>;
@@ -54,41 +56,48 @@ impl GroupList {
     /// As [`LinkSocket::open`].
     pub fn open() -> Result<Self> {
         let mut list = Self { socket: LinkSocket::subscribe(0)?, igmp: None };
-        if list.ask_kernel(true).is_err_and(|error| is_unsupported(&error)) {
+        // Without it, as before Linux 4.20, the kernel lists the groups of all interfaces.
+        let strict = libc::NETLINK_GET_STRICT_CHK;
+        sockopt::set(list.socket.as_fd(), libc::SOL_NETLINK, strict, 1_i32).ok();
+        if list.ask_kernel(true, 0).is_err_and(|error| is_unsupported(&error)) {
             // Without /proc there is none.
             list.igmp = KEPT.get().map_or_else(|| File::open(IGMP), File::try_clone).ok();
         }
         Ok(list)
     }
 
-    /// Lists the groups of one family (`RTM_GETMULTICAST`: for IPv4 since Linux 6.14, before from
-    /// a file).
+    /// Lists the groups of one family on the interface with this index, or on all for 0; there may
+    /// be others in it (`RTM_GETMULTICAST`: for IPv4 since Linux 6.14, before from a file).
     ///
     /// # Errors
     /// EOPNOTSUPP from a kernel that cannot list them.
-    pub fn ask(&self, is_v4: bool) -> io::Result<InterfaceGroups> {
-        match (self.ask_kernel(is_v4), &self.igmp) {
+    pub fn ask(&self, is_v4: bool, index: u32) -> io::Result<InterfaceGroups> {
+        match (self.ask_kernel(is_v4, index), &self.igmp) {
             (Err(error), Some(file)) if is_v4 && is_unsupported(&error) => read_igmp(file),
             (answer, _) => answer,
         }
     }
 
-    fn ask_kernel(&self, is_v4: bool) -> io::Result<InterfaceGroups> {
+    fn ask_kernel(&self, is_v4: bool, index: u32) -> io::Result<InterfaceGroups> {
         let mut bytes = vec![0; MESSAGE_BYTES];
         for _ in 0..INTERRUPTED {
-            let (groups, interrupted) = self.list(is_v4, &mut bytes)?;
+            let (groups, interrupted) = self.list((is_v4, index), &mut bytes)?;
             if !interrupted {
                 return Ok(groups);
             }
         }
-        self.list(is_v4, &mut bytes).map(|(groups, _)| groups)
+        self.list((is_v4, index), &mut bytes).map(|(groups, _)| groups)
     }
 
     /// The groups, and whether they changed while they were listed.
-    fn list(&self, is_v4: bool, bytes: &mut [u8]) -> io::Result<(InterfaceGroups, bool)> {
+    fn list(
+        &self,
+        (is_v4, index): (bool, u32),
+        bytes: &mut [u8],
+    ) -> io::Result<(InterfaceGroups, bool)> {
         // Discard the rest of an earlier dump that failed.
         while self.socket.receive(bytes).is_ok() {}
-        self.socket.send_request(&request(is_v4))?;
+        self.socket.send_request(&request(is_v4, index))?;
         let (mut groups, mut interrupted) = (InterfaceGroups::new(), false);
         loop {
             // The kernel produces the dump as it is read, so this never blocks.
@@ -138,8 +147,8 @@ fn read_igmp(file: &File) -> io::Result<InterfaceGroups> {
     Ok(groups)
 }
 
-/// The request for all groups of a family; `netlink-packet-route` has no type for it.
-fn request(is_v4: bool) -> [u8; REQUEST_BYTES] {
+/// The request for the groups of a family on an interface, or on all for 0; `netlink-packet-route` has no type for it.
+fn request(is_v4: bool, index: u32) -> [u8; REQUEST_BYTES] {
     let family = if is_v4 { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let mut bytes = [0; REQUEST_BYTES];
     let mut header = NetlinkBuffer::new(&mut bytes);
@@ -147,6 +156,7 @@ fn request(is_v4: bool) -> [u8; REQUEST_BYTES] {
     header.set_message_type(libc::RTM_GETMULTICAST);
     header.set_flags(NLM_F_REQUEST | NLM_F_DUMP);
     bytes[HEADER_BYTES] = family.into();
+    bytes[HEADER_BYTES + 4..].copy_from_slice(&index.to_ne_bytes());
     bytes
 }
 
@@ -177,7 +187,7 @@ mod tests {
             let list = GroupList::open().unwrap();
             let near = interface(NEAR);
             let group: Addr = "ff3e::1".parse::<std::net::IpAddr>().unwrap().into();
-            let is_member = || list.ask(false).unwrap().contains(&(near.index, group));
+            let is_member = || list.ask(false, near.index).unwrap().contains(&(near.index, group));
             assert!(!is_member());
             let input =
                 udp_input::open(&udp_input::UdpInputRequest::on(near, group, 5001)).unwrap();
@@ -203,7 +213,7 @@ mod tests {
             let text = read_igmp(&file).unwrap();
             assert!(groups.into_iter().all(|group| text.contains(&(near.index, group))));
             // A kernel that answers only for IPv6 leaves nothing to compare with.
-            if let Ok(listed) = list.ask_kernel(true) {
+            if let Ok(listed) = list.ask_kernel(true, 0) {
                 assert_eq!(text, listed);
             }
             joins.leave(near.index, Addr::v4([239, 1, 0, 7]), &[]).unwrap();
@@ -220,7 +230,7 @@ mod tests {
             for group in groups.clone() {
                 joins.join(near.index, NEAR, group, &[]).unwrap();
             }
-            let listed = GroupList::open().unwrap().ask(false).unwrap();
+            let listed = GroupList::open().unwrap().ask(false, 0).unwrap();
             assert!(groups.into_iter().all(|group| listed.contains(&(near.index, group))));
         });
     }

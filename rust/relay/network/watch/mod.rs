@@ -145,9 +145,10 @@ impl Watch {
         std::mem::take(&mut state.news)
     }
 
-    /// The groups of one family that this host has joined; `None` if the kernel cannot list them.
-    pub(in crate::relay) fn groups(&self, is_v4: bool) -> Option<InterfaceGroups> {
-        self.group_list.ask(is_v4).ok()
+    /// The groups of one family that this host has joined on the interface with this index, or on
+    /// all for 0; `None` if the kernel cannot list them.
+    pub(in crate::relay) fn groups(&self, is_v4: bool, index: u32) -> Option<InterfaceGroups> {
+        self.group_list.ask(is_v4, index).ok()
     }
 
     /// The carrier flag of an interface, which is kept up to date while it is held.
