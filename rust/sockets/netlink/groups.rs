@@ -14,16 +14,13 @@ use netlink_packet_route::AddressFamily;
 
 use super::links::{LinkSocket, MESSAGE_BYTES};
 use super::messages::{ADDRESS_HEADER_BYTES, attributes, refusal, to_addr};
+use super::query;
 use crate::addr::Addr;
 use crate::error::Result;
 use crate::sys::sockopt;
 
 /// Pairs of interface index and group.
 pub type InterfaceGroups = HashSet<(u32, Addr)>;
-
-/// Lengths of `struct nlmsghdr`, and of a request with its `struct ifaddrmsg`.
-const HEADER_BYTES: usize = 16;
-const REQUEST_BYTES: usize = HEADER_BYTES + ADDRESS_HEADER_BYTES;
 
 /// Retries for a dump that changed while it was read; the last one is used as it is.
 const INTERRUPTED: usize = 4;
@@ -147,17 +144,13 @@ fn read_igmp(file: &File) -> io::Result<InterfaceGroups> {
     Ok(groups)
 }
 
-/// The request for the groups of a family on an interface, or on all for 0; `netlink-packet-route` has no type for it.
-fn request(is_v4: bool, index: u32) -> [u8; REQUEST_BYTES] {
+/// The request for the groups of a family on an interface, or on all for 0.
+fn request(is_v4: bool, index: u32) -> Vec<u8> {
     let family = if is_v4 { AddressFamily::Inet } else { AddressFamily::Inet6 };
-    let mut bytes = [0; REQUEST_BYTES];
-    let mut header = NetlinkBuffer::new(&mut bytes);
-    header.set_length(u32::try_from(REQUEST_BYTES).unwrap_or(0));
-    header.set_message_type(libc::RTM_GETMULTICAST);
-    header.set_flags(NLM_F_REQUEST | NLM_F_DUMP);
-    bytes[HEADER_BYTES] = family.into();
-    bytes[HEADER_BYTES + 4..].copy_from_slice(&index.to_ne_bytes());
-    bytes
+    let [a, b, c, d] = index.to_ne_bytes();
+    // `struct ifaddrmsg`.
+    let body = [family.into(), 0, 0, 0, a, b, c, d];
+    query::request(libc::RTM_GETMULTICAST, NLM_F_REQUEST | NLM_F_DUMP, &body)
 }
 
 fn group(payload: &[u8]) -> Option<(u32, Addr)> {
