@@ -12,11 +12,13 @@ from .checks import DEADLINE_S, HasDict, settle
 from .daemons import serving
 from .frames import Flow
 from .lab import Lab
+from .namespaces import Namespace
 from .relays import Ingress, relaying
 
 BURST = 256
 PORT = 5001
 OUT_PORT = 6001
+TBF = ("tbf", "rate", "10gbit", "burst", "1000000", "limit", "10000000")
 _SOURCES = {4: "10.1.0.2", 6: "fd01::2"}
 
 Egress = Literal["auto", "socket", "xdp"]
@@ -109,6 +111,19 @@ def ways(stats: HasDict) -> list[str]:
 def wait_for_ways(stats: ReadStats, *wanted: str) -> None:
     """Wait until the outputs have these ways."""
     wait_until(lambda: ways(stats()) == list(wanted), DEADLINE_S, f"{wanted}: {ways(stats())}")
+
+
+@contextlib.contextmanager
+def firewall(namespace: Namespace) -> Iterator[None]:
+    """A chain that looks at every datagram that a host sends, and accepts it."""
+    namespace.run("nft", "add table inet looks")
+    chain = "{ type filter hook output priority 0; }"
+    namespace.run("nft", f"add chain inet looks out {chain}")
+    namespace.run("nft", "add rule inet looks out counter accept")
+    try:
+        yield
+    finally:
+        namespace.run("nft", "delete table inet looks")
 
 
 def sent_counts(stats: HasDict) -> list[int]:

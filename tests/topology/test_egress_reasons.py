@@ -1,7 +1,6 @@
 """Outputs that keep their sockets, for the reason shown: nothing is lost, on this host either."""
 
 import contextlib
-from collections.abc import Iterator
 
 import pytest
 
@@ -12,9 +11,11 @@ from .checks import settle
 from .daemons import serving
 from .egress import (
     OUT_PORT,
+    TBF,
     Egress,
     Kind,
     copy_group,
+    firewall,
     flow,
     output,
     relayed,
@@ -26,12 +27,10 @@ from .egress import (
     ways,
 )
 from .lab import Lab
-from .namespaces import Namespace
 from .relays import Ingress, relaying
 from .traffic import Receiver, payloads
 
 SENT = mixed_payloads(1024)
-TBF = ("tbf", "rate", "10gbit", "burst", "1000000", "limit", "10000000")
 
 
 @pytest.fixture(autouse=True)
@@ -44,19 +43,6 @@ def kind(request: pytest.FixtureRequest) -> Kind:
     """The same test with a relay of this process and with a daemon."""
     kind: Kind = request.param
     return kind
-
-
-@contextlib.contextmanager
-def firewall(namespace: Namespace) -> Iterator[None]:
-    """A chain that looks at every datagram that a host sends, and accepts it."""
-    namespace.run("nft", "add table inet looks")
-    chain = "{ type filter hook output priority 0; }"
-    namespace.run("nft", f"add chain inet looks out {chain}")
-    namespace.run("nft", "add rule inet looks out counter accept")
-    try:
-        yield
-    finally:
-        namespace.run("nft", "delete table inet looks")
 
 
 def check(

@@ -16,9 +16,11 @@ from .daemons import serving
 from .deaths import kill
 from .egress import (
     OUT_PORT,
+    TBF,
     Kind,
     ReadStats,
     copy_group,
+    firewall,
     flow,
     output,
     relayed,
@@ -32,7 +34,6 @@ from .egress import (
 from .frames import Flow, group_mac
 from .lab import Lab
 from .relays import Ingress
-from .test_egress_reasons import TBF, firewall
 from .traffic import Marks, Receiver, payloads
 
 SENT = mixed_payloads(1024)
