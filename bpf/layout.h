@@ -139,9 +139,9 @@ struct mark {
 struct place {
     __u64 sequence;
     __u32 nth;
-    __u32 refused;  // since the device's queue was emptied
+    __u32 refused;  // copies since the device's queue was emptied
+    __u32 queued;   // those of them that `leave` let through
     __u32 next;     // the position in the arrays below
-    __u32 unused;
     __u32 recent[BULK];  // outputs whose copies are queued
     __u32 recent_bytes[BULK];
 };

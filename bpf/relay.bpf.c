@@ -252,6 +252,7 @@ int leave(struct xdp_md *context) {
     struct output *output = bpf_map_lookup_elem(&outputs, &at);
     if (!output || !rewrite(context, output))
         return refuse(place, REFUSED_STALE);
+    place->queued++;
     place->recent[next] = at;
     place->recent_bytes[next] = bytes;
     add(&handed, at, 1, bytes);
@@ -282,9 +283,13 @@ int BPF_PROG(account, const struct net_device *from, const struct net_device *to
     struct place *place = device ? bpf_map_lookup_elem(&places, device) : 0;
     if (!place)
         return 0;
-    __u32 lost = drops;
+    __u32 queued = place->queued, lost = drops;
     lost -= lost > place->refused ? place->refused : lost;
     place->refused = 0;
+    place->queued = 0;
+    // Without copies of ours these are frames of another program.
+    if (!queued)
+        return 0;
     add(&transmissions, *device, sent, lost);
     for (__u32 back = 1; back <= BULK && back <= lost; back++) {
         __u32 at = (place->next - back) % BULK;

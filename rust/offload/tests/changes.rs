@@ -10,12 +10,13 @@ use crate::addr::Addr;
 use crate::offload::{KernelRule, KernelTable, Mode, Pass, Put};
 use crate::sockets::testnet::{NEAR, run_on_any_cpu};
 
-fn group(number: u8) -> Addr {
-    Addr::v4([239, 3, number, 1])
+fn group(number: u16) -> Addr {
+    let [high, low] = number.to_be_bytes();
+    Addr::v4([239, 3, low, 1 + high])
 }
 
 /// A rule of its own for each number.
-fn other(lab: &mut Lab, number: u8) -> Put {
+fn other(lab: &mut Lab, number: u16) -> Put {
     let rule = rule(group(number), vec![output(0, 100), output(1, 101)]);
     let fan = lab.fan(&rule);
     Put { key: 1000 + u64::from(number), rule, fan, mode: Mode::Relay }
@@ -50,6 +51,8 @@ fn numbers(lab: &Lab, end: usize) -> Vec<u32> {
 fn changes_of_other_rules_lose_nothing() {
     with_lab(2, |mut lab| {
         lab.put(1, rule(Addr::v4(GROUP), vec![output(0, 1), output(1, 2)]));
+        let many = (0..1000).map(|number| other(&mut lab, number)).collect();
+        lab.table.change(&[], many).unwrap();
         let mut arrived: [Vec<u32>; 2] = Default::default();
         let sent = under_traffic(&mut lab, |lab| {
             for round in 0..20 {

@@ -2,7 +2,10 @@
 
 use super::lab::{GROUP, Lab, frame, output, packet_socket, received_frames, rule, with_lab};
 use crate::addr::Addr;
-use crate::offload::{Endpoint, HookMode, KernelOutput, Pass, Refusal, Volume};
+use crate::offload::{
+    Endpoint, HookMode, KernelOutput, KernelTable, Limits, Mode, Pass, Programs, Put, Refusal,
+    Volume,
+};
 use crate::sockets::testnet::{FAR, interface, ip, wait_until};
 use crate::spec::Choice;
 
@@ -141,5 +144,28 @@ fn several_inputs_share_devices() {
         }
         assert_eq!(lab.datagrams(0).len(), 300);
         assert_eq!((assert_balance(&lab, 1), assert_balance(&lab, 2)), (vec![100; 2], vec![100]));
+    });
+}
+
+#[test]
+fn what_another_program_loses_on_a_shared_device_is_not_counted() {
+    with_lab(1, |mut lab| {
+        let outputs: Vec<_> = (1..=24).map(|number| output(0, number)).collect();
+        let ours = rule(Addr::v4(GROUP), outputs);
+        lab.put(1, ours.clone());
+        lab.send(&frame(1, 60));
+        let mut other = Programs::load(Limits::default()).unwrap();
+        let mut table = KernelTable::open(other.descriptors().unwrap()).unwrap();
+        table.switch(true).unwrap();
+        let fan = other.fan(&ours).unwrap();
+        table.change(&[], vec![Put { key: 1, rule: ours, fan, mode: Mode::Relay }]).unwrap();
+        other.receive(interface(FAR).index, &frame(1, 60), 64);
+        let rejected = |table: &KernelTable| -> u64 {
+            let outputs = table.counters(1).unwrap().outputs;
+            outputs.iter().map(|output| output.rejected.datagrams).sum()
+        };
+        assert!(rejected(&table) > 0, "the device was to be overloaded");
+        assert_eq!(rejected(&lab.table), 0);
+        assert_eq!(assert_balance(&lab, 1), [1; 24]);
     });
 }
