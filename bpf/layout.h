@@ -9,8 +9,6 @@
 
 // Devices over which the outputs of one rule can be spread.
 #define MAX_LINKS 8
-// Devices of all outputs together.
-#define MAX_DEVICES 256
 // Frames that a device's bulk queue holds at most (DEV_MAP_BULK_SIZE in the kernel).
 #define BULK 16
 // CPUs that may receive frames.
@@ -160,14 +158,14 @@ struct core {
         __type(value, value_type);                                                                 \
     } map_name SEC(".maps")
 
-// The sizes that depend on the number of rules are set by the loader.
+// The loader sets the sizes that are 1 here and depend on the number of rules or devices.
 MAP(control, BPF_MAP_TYPE_ARRAY, __u32, struct control, 1);
 MAP(endpoints, BPF_MAP_TYPE_HASH, struct endpoint, struct entry, 1);
 MAP(senders, BPF_MAP_TYPE_HASH, struct sender, struct sender_entry, 1);
 MAP(slots, BPF_MAP_TYPE_ARRAY, __u32, struct slot, 1);
 MAP(outputs, BPF_MAP_TYPE_ARRAY, __u32, struct output, 1);
 MAP(cpus, BPF_MAP_TYPE_CPUMAP, __u32, struct bpf_cpumap_val, 1);
-MAP(places, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct place, MAX_DEVICES);
+MAP(places, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct place, 1);
 MAP(cores, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct core, 1);
 // For each receiving CPU the last frame that another CPU has copied for it.
 MAP(copied, BPF_MAP_TYPE_ARRAY, __u32, __u64, MAX_CPUS);
@@ -183,9 +181,9 @@ MAP(rejected, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct tally, 1);
 MAP(passes, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, __u64, PASSES);
 MAP(refusals, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, __u64, REFUSALS);
 // Devices by their index; the number for `places`.
-MAP(devices, BPF_MAP_TYPE_HASH, __u32, __u32, MAX_DEVICES);
+MAP(devices, BPF_MAP_TYPE_HASH, __u32, __u32, 1);
 // By device number: what the device accepted and what it did not; by CPU.
-MAP(transmissions, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct tally, MAX_DEVICES);
+MAP(transmissions, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct tally, 1);
 // Frames that the other CPU's queue did not accept.
 MAP(overflows, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, __u64, 1);
 // The identifier of the map `cpus`.

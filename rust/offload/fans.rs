@@ -4,7 +4,7 @@
 //! A map is frozen before a rule uses it: a process with descriptors of the other maps can choose
 //! among the maps, but can name no device.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -13,7 +13,6 @@ use aya::maps::xdp::DevMap;
 use aya::maps::{ArrayOfMaps, HashMap, Map, MapData};
 use aya::programs::ProgramFd;
 
-use super::layout::MAX_DEVICES;
 use super::refusal::refusal;
 use super::rule::{KernelOutput, KernelRule};
 use crate::error::{Error, Result};
@@ -39,6 +38,8 @@ pub(super) struct Fans {
     devices: HashMap<MapData, u32, u32>,
     /// The program that rewrites copies.
     rewriter: ProgramFd,
+    /// How many devices the programs have numbers for.
+    device_limit: u16,
     known: BTreeMap<Shape, (Fan, DevMap<MapData>)>,
     numbers: BTreeMap<u32, u16>,
 }
@@ -74,8 +75,10 @@ impl Fans {
         fans: ArrayOfMaps<MapData, DevMap<MapData>>,
         devices: HashMap<MapData, u32, u32>,
         rewriter: ProgramFd,
+        device_limit: u16,
     ) -> Self {
-        Self { fans, devices, rewriter, known: BTreeMap::new(), numbers: BTreeMap::new() }
+        let (known, numbers) = (BTreeMap::new(), BTreeMap::new());
+        Self { fans, devices, rewriter, device_limit, known, numbers }
     }
 
     /// The map for a rule's outputs; a new one takes the kernel some milliseconds.
@@ -102,17 +105,38 @@ impl Fans {
         Ok(fan)
     }
 
-    /// The number of a device, given at its first use.
+    /// The number of a device, given at its first use and taken back when it is needed for another
+    /// one and no rule uses it.
     fn device(&mut self, ifindex: u32) -> Result<u16> {
         if let Some(number) = self.numbers.get(&ifindex) {
             return Ok(*number);
         }
-        let number = self.numbers.len();
-        let number = u16::try_from(number).ok().filter(|_| number < MAX_DEVICES);
-        let number = number.ok_or_else(|| full("output devices"))?;
+        if self.free_device().is_none() {
+            self.forget_devices()?;
+        }
+        let number = self.free_device().ok_or_else(|| full("output devices"))?;
         self.devices.insert(ifindex, u32::from(number), 0).map_err(refusal("adding a device"))?;
         self.numbers.insert(ifindex, number);
         Ok(number)
+    }
+
+    /// A number that no device has.
+    fn free_device(&self) -> Option<u16> {
+        (0..self.device_limit).find(|number| self.numbers.values().all(|used| used != number))
+    }
+
+    /// Removes the maps that no rule uses, and the devices that are then in none.
+    fn forget_devices(&mut self) -> Result<()> {
+        self.known.retain(|_, (fan, _)| Arc::strong_count(&fan.0) > 1);
+        let used: BTreeSet<u32> =
+            self.known.keys().flatten().map(|&(ifindex, _)| ifindex).collect();
+        let unused: Vec<u32> =
+            self.numbers.keys().copied().filter(|ifindex| !used.contains(ifindex)).collect();
+        for ifindex in unused {
+            self.devices.remove(&ifindex).map_err(refusal("removing a device"))?;
+            self.numbers.remove(&ifindex);
+        }
+        Ok(())
     }
 
     /// A frozen map with an entry for each output.
@@ -139,9 +163,9 @@ impl Fans {
         if let Some((fan, _)) = self.known.get(shape) {
             return Ok((fan.number(), None));
         }
-        let used = u32::try_from(self.known.len()).unwrap_or(u32::MAX);
-        if used < self.fans.len() {
-            return Ok((used, None));
+        let used: BTreeSet<u32> = self.known.values().map(|(fan, _)| fan.number()).collect();
+        if let Some(number) = (0..self.fans.len()).find(|number| !used.contains(number)) {
+            return Ok((number, None));
         }
         let unused = self.known.iter().find(|(_, (fan, _))| Arc::strong_count(&fan.0) == 1);
         let (shape, (fan, _)) = unused.ok_or_else(|| full("kinds of outputs"))?;

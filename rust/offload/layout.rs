@@ -5,8 +5,6 @@ use super::rule::{Endpoint, KernelOutput, MAX_LINKS, Volume};
 use crate::addr::Addr;
 use crate::spec::{Choice, Ttl};
 
-/// `MAX_DEVICES`: devices of all outputs together.
-pub(super) const MAX_DEVICES: usize = 256;
 /// `PASSES` and `REFUSALS`.
 pub(super) const PASSES: u32 = 9;
 pub(super) const REFUSALS: u32 = 3;
@@ -40,7 +38,8 @@ const KEEP_DSCP: u8 = 16;
 pub enum Mode {
     /// Relayed.
     Relay,
-    /// Passed and counted until the engine has finished that many ([`super::KernelTable::open_gate`]).
+    /// Passed and counted until the engine has finished that many
+    /// ([`open_gate`](super::KernelTable::open_gate)).
     Gate,
     /// Relayed while frames wait for another CPU, and passed from then on.
     Drain,

@@ -40,11 +40,13 @@ pub struct Limits {
     pub senders: u32,
     /// Different counts of outputs by device ([`Fan`]).
     pub fans: u32,
+    /// Devices of all outputs.
+    pub devices: u16,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { rules: 2048, outputs: 16_384, senders: 16_384, fans: 1024 }
+        Self { rules: 2048, outputs: 16_384, senders: 16_384, fans: 1024, devices: 256 }
     }
 }
 
@@ -92,6 +94,7 @@ impl Programs {
             take(&mut object, "fans")?.try_into().map_err(refusal("opening a map"))?,
             take(&mut object, "devices")?.try_into().map_err(refusal("opening a map"))?,
             rewriter,
+            limits.devices,
         );
         let cpus = take(&mut object, "cpus")?;
         let Map::CpuMap(data) = &cpus else { return Err(missing("cpus")) };
@@ -116,9 +119,9 @@ impl Programs {
         })
     }
 
-    /// Descriptors of the maps for [`KernelTable::open`], which may be in a process without any right.
-    /// They allow to change rules and outputs and to read their counters; not to attach programs,
-    /// nor to send on a device that no [`Fan`] has.
+    /// Descriptors of the maps for [`KernelTable::open`], which may be in a process without any
+    /// right. They allow to change rules and outputs and to read their counters; not to attach
+    /// programs, nor to send on a device that no [`Fan`] has.
     ///
     /// # Errors
     /// [`crate::error::Error::Os`] if no descriptor is left.
@@ -199,6 +202,9 @@ fn size<'a, 'b>(loader: &'b mut EbpfLoader<'a>, limits: Limits) -> &'b mut EbpfL
     }
     for map in ["outputs", "handed", "rejected"] {
         loader.map_max_entries(map, limits.outputs);
+    }
+    for map in ["devices", "places", "transmissions"] {
+        loader.map_max_entries(map, limits.devices.into());
     }
     let cpus = aya::util::nr_cpus().map_or(1, |count| u32::try_from(count).unwrap_or(1));
     loader

@@ -7,8 +7,8 @@ use super::lab::{
     GROUP, Lab, SENDER, frame, frame_to, number, output, packet_socket, rule, with_lab,
 };
 use crate::addr::Addr;
-use crate::offload::{KernelRule, KernelTable, Mode, Pass, Put};
-use crate::sockets::testnet::{NEAR, run_on_any_cpu};
+use crate::offload::{HookMode, KernelRule, KernelTable, Limits, Mode, Pass, Programs, Put};
+use crate::sockets::testnet::{FAR, NEAR, interface, run_on_any_cpu};
 
 fn group(number: u16) -> Addr {
     let [high, low] = number.to_be_bytes();
@@ -181,5 +181,30 @@ fn a_successor_takes_the_relaying_rules_over() {
         lab.send(&frame(4, 60));
         lab.send(&frame_to([239, 3, 1, 1], 5, 60));
         assert_eq!((numbers(&lab, 0), lab.passed().len()), (vec![4], 1));
+    });
+}
+
+#[test]
+fn places_of_devices_are_used_again_once_no_rule_needs_them() {
+    with_lab(3, |mut lab| {
+        lab.programs = Programs::load(Limits { devices: 2, fans: 2, ..Limits::default() }).unwrap();
+        lab.table = KernelTable::open(lab.programs.descriptors().unwrap()).unwrap();
+        let to = |device| rule(Addr::v4(GROUP), vec![output(device, 1)]);
+        lab.put(1, to(0));
+        let fan = lab.fan(&to(1));
+        assert!(lab.programs.fan(&to(2)).is_err(), "both devices are needed");
+        drop(fan);
+        let retired = lab.try_put(1, to(2)).unwrap();
+        assert!(
+            lab.programs.fan(&to(1)).is_err(),
+            "the replaced rule may have copies on their way"
+        );
+        retired.into_iter().for_each(|retired| lab.table.free(retired));
+        lab.try_put(1, to(1)).unwrap();
+        lab.table.switch(true).unwrap();
+        lab.hook = None;
+        lab.hook = Some(lab.programs.attach(interface(FAR), HookMode::Native).unwrap());
+        lab.send(&frame(1, 60));
+        assert_eq!([0, 1, 2].map(|end| lab.arrived(end).len()), [0, 1, 0]);
     });
 }
