@@ -77,6 +77,7 @@ struct slot {
     __u32 fan;
     // The CPU that copies, plus one; 0 for the one that receives.
     __u32 cpu;
+    // In mode GATE the count that opens it; in mode DRAIN the number of the drain.
     __u64 gate;
     struct link link[MAX_LINKS];
 };
@@ -169,9 +170,9 @@ MAP(places, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct place, 1);
 MAP(cores, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct core, 1);
 // For each receiving CPU the last frame that another CPU has copied for it.
 MAP(copied, BPF_MAP_TYPE_ARRAY, __u32, __u64, MAX_CPUS);
-// In mode GATE: frames passed, by slot. In mode DRAIN: the generation that was drained, by slot.
+// By slot: in mode GATE the frames passed; in mode DRAIN the last drain that is complete.
 MAP(passed, BPF_MAP_TYPE_ARRAY, __u32, __u64, 1);
-MAP(drained, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, __u32, 1);
+MAP(drained, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, __u64, 1);
 // By slot: datagrams taken, and those of them that arrived at the copying CPU.
 MAP(matched, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct tally, 1);
 MAP(spread, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct tally, 1);

@@ -70,13 +70,14 @@ static __always_inline int takes(const struct slot *slot, __u32 number, const st
         __sync_fetch_and_add(count, 1);
         return 0;
     }
-    __u32 *generation = bpf_map_lookup_elem(&drained, &number), cpu = bpf_get_smp_processor_id();
+    __u32 cpu = bpf_get_smp_processor_id();
+    __u64 *drain = bpf_map_lookup_elem(&drained, &number);
     __u64 *last = bpf_map_lookup_elem(&copied, &cpu);
-    if (!generation || !last || *generation == slot->generation)
+    if (!drain || !last || *drain == slot->gate)
         return 0;
     if (slot->cpu && *last != core->handed)
         return 1;
-    *generation = slot->generation;
+    *drain = slot->gate;
     return 0;
 }
 

@@ -66,6 +66,7 @@ pub(super) struct RuleSlot {
     pub(super) fan: u32,
     /// The CPU that copies; without one, that which receives.
     pub(super) cpu: Option<u32>,
+    /// The count that opens a gate, or the number of a drain.
     pub(super) gate: u64,
     pub(super) links: Vec<DeviceOutputs>,
 }

@@ -28,7 +28,7 @@ static OBJECT: &[u8] =
 /// Frames that wait for another CPU: as many as the ring of a fast card.
 const CPU_QUEUE_FRAMES: u32 = 8192;
 
-/// The sizes of the maps. They are allocated as a whole; an output takes 84 bytes, and 32 more for
+/// The sizes of the maps. They are allocated as a whole; an output takes 56 bytes, and 32 more for
 /// each CPU.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -70,8 +70,9 @@ impl Programs {
     /// Loads them into the kernel, for devices of the calling thread's network namespace.
     ///
     /// # Errors
-    /// [`crate::error::Error::Permission`] without CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN;
-    /// [`crate::error::Error::Os`] if the kernel lacks a facility or its type information (BTF).
+    /// [`crate::error::Error::Permission`] without CAP_BPF and CAP_NET_ADMIN;
+    /// [`crate::error::Error::Os`] without CAP_PERFMON (EACCES), or if the kernel lacks a facility
+    /// or its type information (BTF).
     pub fn load(limits: Limits) -> Result<Self> {
         let btf = Btf::from_sys_fs().map_err(refusal("reading the kernel's types"))?;
         let cookie = namespace_cookie()?;
@@ -133,7 +134,9 @@ impl Programs {
     /// Attaches to an input's interface, where no other program may be.
     ///
     /// # Errors
-    /// As [`Hook::attach`].
+    /// [`crate::error::Error::Invalid`] if another program is attached, or if the interface merges
+    /// frames before the program sees them; [`crate::error::Error::Permission`];
+    /// [`crate::error::Error::Os`] if the driver refuses.
     pub fn attach(&self, interface: InterfaceRef<'_>, mode: HookMode) -> Result<Hook> {
         Hook::attach(self.input.as_fd(), interface, mode)
     }

@@ -9,7 +9,7 @@ use crate::error::Error;
 pub(super) fn refusal<E: StdError + 'static>(call: &'static str) -> impl Fn(E) -> Error {
     move |error| match os_error(&error) {
         Some(libc::EPERM) => Error::Permission(format!(
-            "CAP_BPF and CAP_NET_ADMIN are needed for {call} (offload); run as root"
+            "CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN are needed for {call} (offload); run as root"
         )),
         Some(number) => Error::os(call, TARGET, io::Error::from_raw_os_error(number)),
         None => Error::os(call, TARGET, io::Error::other(error.to_string())),

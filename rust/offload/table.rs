@@ -59,6 +59,7 @@ pub struct KernelTable {
     places: BTreeMap<u64, RulePlace>,
     /// Rules that an earlier process has put.
     inherited: Vec<RulePlace>,
+    drains: u32,
 }
 
 impl Retired {
@@ -120,6 +121,7 @@ impl KernelTable {
             routes: BTreeMap::new(),
             places: BTreeMap::new(),
             inherited: Vec::new(),
+            drains: 0,
         };
         table.inherit()?;
         Ok(table)
@@ -255,9 +257,13 @@ impl KernelTable {
             let place = self.places.get(&key).ok_or_else(|| unknown(key))?;
             self.slot_maps.clear_gate(place)?;
         }
+        self.drains += 1;
+        let drains = self.drains;
         self.rewrite_slot(key, |slot| {
             slot.mode = mode;
-            slot.gate = u64::MAX;
+            // A drain that no other one of this slot equals.
+            let drain = u64::from(slot.generation) << 32 | u64::from(drains);
+            slot.gate = if mode == Mode::Drain { drain } else { u64::MAX };
         })
     }
 
