@@ -5,12 +5,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 TOOLS := .venv/.tools-stamp
 WHEEL := .venv/.wheel-stamp
-SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md $(shell find rust python -type f -not -name '*.pyc')
+SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md bpf/relay.bpf.o $(shell find rust python -type f -not -name '*.pyc')
 CARGO_DENY_VERSION := 0.20.2
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint format bench guard coverage audit build stubs clean help .preflight
+.PHONY: demo test lint format bench guard coverage audit build bpf stubs clean help .preflight
 .DEFAULT_GOAL := help
 
 demo: $(WHEEL) ## relay live traffic over loopback (as root also across network namespaces)
@@ -23,6 +23,7 @@ test: $(WHEEL) ## all tests: the crate's own, then those of the installed wheel
 lint: $(WHEEL) ## every check that needs no traffic; warnings are errors
 	cargo fmt --check
 	cargo clippy --locked --quiet --all-targets --features python -- -D warnings
+	cargo clippy --locked --quiet --lib --no-default-features -- -D warnings
 	$(BIN)/ruff check --quiet
 	$(BIN)/ruff format --check --quiet
 	$(BIN)/mypy
@@ -50,6 +51,9 @@ audit: .preflight ## licences, bans and sources of every crate (no advisories: t
 	cargo deny --all-features --locked check licenses bans sources
 
 build: $(WHEEL) ## the wheel, in dist/ and installed into .venv
+
+bpf: ## rebuild the programs of the relay in the kernel, bpf/relay.bpf.o (with Debian 12's clang)
+	scripts/bpf_object
 
 stubs: $(TOOLS) ## print generated stubs of the native module, to compare python/mcr/_native.pyi with
 	$(BIN)/maturin generate-stubs --quiet --locked --out .venv/stubs

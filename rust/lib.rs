@@ -8,6 +8,7 @@
 //!                  -> broker -> sockets
 //!                  -> sandbox -> sys
 //!        -> traffic -> sockets
+//! offload -> sockets
 //! ```
 //!
 //! `packet`, `rules`, `stats` and `addr` are pure: they use neither sockets nor clocks. `sys` is
@@ -17,6 +18,8 @@ pub mod addr;
 pub mod broker;
 pub mod engine;
 pub mod error;
+#[cfg(feature = "offload")]
+pub mod offload;
 pub mod packet;
 #[cfg(feature = "python")]
 pub mod python;

@@ -42,6 +42,7 @@ RUST_LAYERS = [
     "stats",
     "spec",
     "sockets",
+    "offload",
     "broker",
     "engine",
     "relay",

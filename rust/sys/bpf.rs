@@ -1,98 +1,66 @@
-//! Queries about BPF programs (bpf(2)); none is loaded or attached here.
+//! The calls of bpf(2) that the BPF library does not make in the needed form: an attachment that
+//! never replaces another program, and maps of devices that cannot be changed any more.
 
 use std::io;
-use std::mem::size_of;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-/// `BPF_PROG_QUERY` and `BPF_TCX_EGRESS` of <linux/bpf.h>.
-const BPF_PROG_QUERY: libc::c_int = 16;
-const BPF_TCX_EGRESS: u32 = 47;
+use libc::{c_int, c_long};
 
-/// The part `query` of `union bpf_attr`.
-#[repr(C)]
-#[derive(Default)]
-struct ProgramQuery {
-    target_ifindex: u32,
-    attach_type: u32,
-    query_flags: u32,
-    attach_flags: u32,
-    /// Where to store the ids; none are wanted.
-    prog_ids: u64,
-    count: u32,
-    padding: u32,
-    prog_attach_flags: u64,
-    link_ids: u64,
-    link_attach_flags: u64,
-    revision: u64,
-}
+/// Commands of <linux/bpf.h>.
+const BPF_MAP_CREATE: c_long = 0;
+const BPF_MAP_FREEZE: c_long = 22;
+const BPF_LINK_CREATE: c_long = 28;
+/// `BPF_MAP_TYPE_DEVMAP` of `enum bpf_map_type`.
+const DEVMAP: u32 = 14;
+/// `BPF_XDP` of `enum bpf_attach_type`.
+const XDP: u32 = 37;
+/// The key of a device map, and a value with a program.
+const DEVMAP_KEY_BYTES: u32 = 4;
+const DEVMAP_VALUE_BYTES: u32 = 8;
 
-/// The number of BPF programs that the kernel runs for each frame that the stack sends on an
-/// interface (tcx). They are not visible as queueing disciplines or filters.
+/// Creates an empty map of this many devices.
 ///
 /// # Errors
-/// EPERM without CAP_NET_ADMIN; ENODEV if the interface is gone.
-pub fn egress_programs(ifindex: u32) -> io::Result<u32> {
-    let mut query = ProgramQuery {
-        target_ifindex: ifindex,
-        attach_type: BPF_TCX_EGRESS,
-        ..ProgramQuery::default()
-    };
-    // SAFETY: the kernel reads and writes at most the given size, which is that of `query`; the
-    // pointers in it are null, so that it writes nowhere else.
-    let result = unsafe {
-        libc::syscall(libc::SYS_bpf, BPF_PROG_QUERY, &raw mut query, size_of::<ProgramQuery>())
-    };
-    if result == 0 {
-        return Ok(query.count);
-    }
-    let error = io::Error::last_os_error();
-    match error.raw_os_error() {
-        // A kernel without tcx (before 6.6), or without BPF.
-        Some(libc::EINVAL | libc::ENOSYS) => Ok(0),
-        _ => Err(error),
-    }
+/// EPERM without CAP_BPF and CAP_NET_ADMIN; ENOMEM.
+pub fn create_device_map(entries: u32) -> io::Result<OwnedFd> {
+    let attributes = [DEVMAP, DEVMAP_KEY_BYTES, DEVMAP_VALUE_BYTES, entries, 0];
+    adopt(call(BPF_MAP_CREATE, &attributes)?)
 }
 
-/// A program for tests.
-#[cfg(test)]
-pub(crate) mod attached {
-    use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+/// Makes a map read-only for all processes; programs may still write to it.
+///
+/// # Errors
+/// The kernel's.
+pub fn freeze_map(map: BorrowedFd<'_>) -> io::Result<()> {
+    call(BPF_MAP_FREEZE, &[word(map)]).map(drop)
+}
 
-    use super::*;
+/// Attaches an XDP program to an interface, in a mode given by `XDP_FLAGS_*`, until the returned
+/// descriptor and its duplicates are closed.
+///
+/// # Errors
+/// EBUSY or EEXIST if another program is attached; otherwise the kernel's or the driver's.
+pub fn attach_xdp(program: BorrowedFd<'_>, ifindex: u32, flags: u32) -> io::Result<OwnedFd> {
+    adopt(call(BPF_LINK_CREATE, &[word(program), ifindex, XDP, flags])?)
+}
 
-    const BPF_PROG_LOAD: libc::c_int = 5;
-    const BPF_LINK_CREATE: libc::c_int = 28;
-    const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
+/// A descriptor as a field of the attributes; it is never negative.
+fn word(fd: BorrowedFd<'_>) -> u32 {
+    fd.as_raw_fd().unsigned_abs()
+}
 
-    /// Calls bpf(2) with the first words of its attributes; returns the descriptor that it makes.
-    fn bpf(command: libc::c_int, words: &mut [u64]) -> OwnedFd {
-        // SAFETY: the kernel reads at most the size of `words`; pointers among them name statics.
-        let fd = unsafe {
-            libc::syscall(libc::SYS_bpf, command, words.as_mut_ptr(), size_of_val(words))
-        };
-        let fd = libc::c_int::try_from(fd).unwrap();
-        assert!(fd >= 0, "{}", io::Error::last_os_error());
-        // SAFETY: the kernel has just created this descriptor, so nothing else owns it.
-        unsafe { OwnedFd::from_raw_fd(fd) }
-    }
+/// Runs a command whose attributes are numbers only, without pointers.
+fn call(command: c_long, attributes: &[u32]) -> io::Result<c_long> {
+    // SAFETY: the kernel reads as many bytes as the slice has; the attributes of the three commands
+    // contain no pointers.
+    let result = unsafe {
+        libc::syscall(libc::SYS_bpf, command, attributes.as_ptr(), size_of_val(attributes))
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
 
-    /// Attaches a program that passes everything to what leaves the interface, until dropped.
-    pub(crate) fn attach(ifindex: u32) -> [OwnedFd; 2] {
-        // r0 = 0; exit
-        static CODE: [u64; 2] = [0xb7, 0x95];
-        static LICENSE: &std::ffi::CStr = c"GPL";
-        let half = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
-        let mut load = [
-            half(BPF_PROG_TYPE_SCHED_CLS, 2),
-            CODE.as_ptr() as u64,
-            LICENSE.as_ptr() as u64,
-            0,
-            0,
-            0,
-        ];
-        let program = bpf(BPF_PROG_LOAD, &mut load);
-        let number = program.as_raw_fd().unsigned_abs();
-        let mut link = [half(number, ifindex), half(BPF_TCX_EGRESS, 0), 0, 0];
-        let link = bpf(BPF_LINK_CREATE, &mut link);
-        [program, link]
-    }
+fn adopt(number: c_long) -> io::Result<OwnedFd> {
+    let fd = c_int::try_from(number).map_err(|_| io::ErrorKind::InvalidData)?;
+    // SAFETY: the kernel has just opened this descriptor for the caller, and nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

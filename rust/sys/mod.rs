@@ -2,7 +2,9 @@
 //! facility in functions that are safe to call with any arguments.
 #![allow(unsafe_code, reason = "the one module with unsafe code; every block states why it holds")]
 
+#[cfg(feature = "offload")]
 pub mod bpf;
+pub mod bpf_query;
 pub mod buffers;
 pub mod group_filter;
 pub mod inherited;

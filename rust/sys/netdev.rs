@@ -18,6 +18,8 @@ const ETHTOOL_GSSET_INFO: u32 = 0x37;
 const ETHTOOL_GSTRINGS: u32 = 0x1b;
 /// `ETHTOOL_GFEATURES`: four words for 32 features: available, requested, active, never changed.
 const ETHTOOL_GFEATURES: u32 = 0x3a;
+/// `ETHTOOL_SFEATURES`: two words for 32 features: those to set, and their values.
+const ETHTOOL_SFEATURES: u32 = 0x3b;
 /// `ETH_SS_FEATURES`: the set of feature names.
 const FEATURES: u32 = 4;
 /// `ETH_GSTRING_LEN` in words; names are padded with zeros.
@@ -67,6 +69,29 @@ pub fn set_gro(socket: BorrowedFd<'_>, name: &str, on: bool) -> io::Result<()> {
 /// # Errors
 /// The kernel's; NotFound for an unknown name.
 pub fn feature(socket: BorrowedFd<'_>, name: &str, feature: &str) -> io::Result<bool> {
+    let (at, blocks) = feature_place(socket, name, feature)?;
+    let mut states = vec![0; 2 + 4 * blocks];
+    states[..2].copy_from_slice(&[ETHTOOL_GFEATURES, word_count(blocks)?]);
+    ethtool_words(socket, name, &mut states)?;
+    Ok(states[2 + 4 * (at / 32) + 2] >> (at % 32) & 1 == 1)
+}
+
+/// Switches the feature with this ethtool(8) name on or off. The device may leave it as it is.
+///
+/// # Errors
+/// The kernel's, such as EPERM; NotFound for an unknown name.
+pub fn set_feature(socket: BorrowedFd<'_>, name: &str, feature: &str, on: bool) -> io::Result<()> {
+    let (at, blocks) = feature_place(socket, name, feature)?;
+    // After two words, two for each 32 features: those to set, and their values.
+    let mut request = vec![0; 2 + 2 * blocks];
+    request[..2].copy_from_slice(&[ETHTOOL_SFEATURES, word_count(blocks)?]);
+    request[2 + 2 * (at / 32)] = 1 << (at % 32);
+    request[2 + 2 * (at / 32) + 1] = u32::from(on) << (at % 32);
+    ethtool_words(socket, name, &mut request)
+}
+
+/// The position of a feature in the device's list, and the blocks of 32 that the list has.
+fn feature_place(socket: BorrowedFd<'_>, name: &str, feature: &str) -> io::Result<(usize, usize)> {
     let mut count = [ETHTOOL_GSSET_INFO, 0, 1 << FEATURES, 0, 0];
     ethtool_words(socket, name, &mut count)?;
     let [.., count] = count;
@@ -75,11 +100,11 @@ pub fn feature(socket: BorrowedFd<'_>, name: &str, feature: &str) -> io::Result<
     names[..3].copy_from_slice(&[ETHTOOL_GSTRINGS, FEATURES, count]);
     ethtool_words(socket, name, &mut names)?;
     let at = names[3..].chunks(NAME_WORDS).position(|words| is_called(words, feature));
-    let at = at.ok_or(io::ErrorKind::NotFound)?;
-    let mut states = vec![0; 2 + 4 * size.div_ceil(32)];
-    states[..2].copy_from_slice(&[ETHTOOL_GFEATURES, count.div_ceil(32)]);
-    ethtool_words(socket, name, &mut states)?;
-    Ok(states[2 + 4 * (at / 32) + 2] >> (at % 32) & 1 == 1)
+    Ok((at.ok_or(io::ErrorKind::NotFound)?, size.div_ceil(32)))
+}
+
+fn word_count(blocks: usize) -> io::Result<u32> {
+    u32::try_from(blocks).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
 /// The number of transmit queues that the device uses now.

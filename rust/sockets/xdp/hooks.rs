@@ -13,7 +13,7 @@ use crate::sockets::netlink::ipsec::IpsecSocket;
 use crate::sockets::netlink::links;
 use crate::sockets::netlink::netfilter::{NetfilterSocket, Versions};
 use crate::sockets::{InterfaceRef, socket};
-use crate::sys::bpf;
+use crate::sys::bpf_query;
 
 /// Functions that netfilter calls on most hosts and that change no datagram by themselves: they
 /// track connections, put fragments together, translate addresses where a chain says so, and label
@@ -160,7 +160,7 @@ fn try_read(interface: &InterfaceRef<'_>) -> io::Result<EgressHooks> {
             hooks.add(versions, &EgressHook::Table(table));
         }
     }
-    if bpf::egress_programs(interface.index)? > 0 {
+    if bpf_query::egress_programs(interface.index)? > 0 {
         hooks.add(Versions::Both, &EgressHook::Program);
     }
     if let Some(ipsec) = IpsecSocket::open().map_err(into_io)?
@@ -226,7 +226,7 @@ mod tests {
     use crate::sockets::testnet::{
         FAR, NEAR, interface, ip, lacks_nft, nft, with_cable, without_rights,
     };
-    use crate::sys::bpf::attached::attach;
+    use crate::sys::bpf_query::attached::attach;
 
     fn hooks(name: &str) -> [Option<String>; 2] {
         let EgressHooks { v4, v6 } = read(&interface(name));

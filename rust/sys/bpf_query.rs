@@ -1,0 +1,98 @@
+//! Queries about BPF programs (bpf(2)); none is loaded or attached here.
+
+use std::io;
+use std::mem::size_of;
+
+/// `BPF_PROG_QUERY` and `BPF_TCX_EGRESS` of <linux/bpf.h>.
+const BPF_PROG_QUERY: libc::c_int = 16;
+const BPF_TCX_EGRESS: u32 = 47;
+
+/// The part `query` of `union bpf_attr`.
+#[repr(C)]
+#[derive(Default)]
+struct ProgramQuery {
+    target_ifindex: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    /// Where to store the ids; none are wanted.
+    prog_ids: u64,
+    count: u32,
+    padding: u32,
+    prog_attach_flags: u64,
+    link_ids: u64,
+    link_attach_flags: u64,
+    revision: u64,
+}
+
+/// The number of BPF programs that the kernel runs for each frame that the stack sends on an
+/// interface (tcx). They are not visible as queueing disciplines or filters.
+///
+/// # Errors
+/// EPERM without CAP_NET_ADMIN; ENODEV if the interface is gone.
+pub fn egress_programs(ifindex: u32) -> io::Result<u32> {
+    let mut query = ProgramQuery {
+        target_ifindex: ifindex,
+        attach_type: BPF_TCX_EGRESS,
+        ..ProgramQuery::default()
+    };
+    // SAFETY: the kernel reads and writes at most the given size, which is that of `query`; the
+    // pointers in it are null, so that it writes nowhere else.
+    let result = unsafe {
+        libc::syscall(libc::SYS_bpf, BPF_PROG_QUERY, &raw mut query, size_of::<ProgramQuery>())
+    };
+    if result == 0 {
+        return Ok(query.count);
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        // A kernel without tcx (before 6.6), or without BPF.
+        Some(libc::EINVAL | libc::ENOSYS) => Ok(0),
+        _ => Err(error),
+    }
+}
+
+/// A program for tests.
+#[cfg(test)]
+pub(crate) mod attached {
+    use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+    use super::*;
+
+    const BPF_PROG_LOAD: libc::c_int = 5;
+    const BPF_LINK_CREATE: libc::c_int = 28;
+    const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
+
+    /// Calls bpf(2) with the first words of its attributes; returns the descriptor that it makes.
+    fn bpf(command: libc::c_int, words: &mut [u64]) -> OwnedFd {
+        // SAFETY: the kernel reads at most the size of `words`; pointers among them name statics.
+        let fd = unsafe {
+            libc::syscall(libc::SYS_bpf, command, words.as_mut_ptr(), size_of_val(words))
+        };
+        let fd = libc::c_int::try_from(fd).unwrap();
+        assert!(fd >= 0, "{}", io::Error::last_os_error());
+        // SAFETY: the kernel has just created this descriptor, so nothing else owns it.
+        unsafe { OwnedFd::from_raw_fd(fd) }
+    }
+
+    /// Attaches a program that passes everything to what leaves the interface, until dropped.
+    pub(crate) fn attach(ifindex: u32) -> [OwnedFd; 2] {
+        // r0 = 0; exit
+        static CODE: [u64; 2] = [0xb7, 0x95];
+        static LICENSE: &std::ffi::CStr = c"GPL";
+        let half = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+        let mut load = [
+            half(BPF_PROG_TYPE_SCHED_CLS, 2),
+            CODE.as_ptr() as u64,
+            LICENSE.as_ptr() as u64,
+            0,
+            0,
+            0,
+        ];
+        let program = bpf(BPF_PROG_LOAD, &mut load);
+        let number = program.as_raw_fd().unsigned_abs();
+        let mut link = [half(number, ifindex), half(BPF_TCX_EGRESS, 0), 0, 0];
+        let link = bpf(BPF_LINK_CREATE, &mut link);
+        [program, link]
+    }
+}
