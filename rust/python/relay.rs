@@ -10,8 +10,8 @@ use pyo3::types::PyDict;
 use super::specs::read_rules;
 use crate::error::Error;
 use crate::relay::{
-    EgressMode, Ingress, InterfaceReport, LastLoss, OutputReport, OutputWay, Relay, Report,
-    RuleChange, RuleReport, Settings, Share, errno_name,
+    EgressMode, Ingress, InterfaceReport, LastLoss, OffloadMode, OutputReport, OutputWay, Relay,
+    Report, RuleChange, RuleReport, Settings, Share, errno_name,
 };
 
 /// The longest time until Ctrl-C is noticed in a wait.
@@ -64,8 +64,17 @@ impl RelayCore {
             return Err(Error::Invalid(text).into());
         }
         let share = Share::WHOLE;
-        let settings =
-            Settings { ingress, egress, workers, buffer_bytes, cpus, verify_checksums, share };
+        let offload = OffloadMode::Off;
+        let settings = Settings {
+            ingress,
+            egress,
+            offload,
+            workers,
+            buffer_bytes,
+            cpus,
+            verify_checksums,
+            share,
+        };
         Ok(Self { relay: Relay::new(settings)?, changed: Mutex::default() })
     }
 

@@ -9,6 +9,7 @@
 //! network       links, routes, and how open sockets follow them
 //! engines       plans, rings and threads              counters   slots and reports
 //! egress        how copies leave: sockets or XDP links
+//! offload       the rules that the kernel relays
 //! ```
 
 mod change;
@@ -19,6 +20,7 @@ mod error;
 mod inputs;
 mod live;
 mod network;
+mod offload;
 mod rule_change;
 mod settings;
 mod state;
@@ -30,6 +32,8 @@ use std::time::Duration;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::error::{Error, Result};
+#[cfg(feature = "offload")]
+use crate::offload::{KernelOpener, LocalOpener};
 pub use crate::sockets::egress::EgressMode;
 pub use crate::sockets::ingress::Ingress;
 use crate::sockets::local::LocalProvider;
@@ -55,6 +59,7 @@ use live::NetworkContext;
 use network::link_table::LinkTable;
 pub use network::status::{LinkChange, RuleStatus, SeenLinks};
 use network::watcher::{NetworkWatcher, NextStep};
+pub use offload::OffloadMode;
 pub use rule_change::RuleChange;
 pub use settings::{Settings, Share};
 use state::State;
@@ -67,6 +72,9 @@ pub struct Relay {
 struct Shared {
     settings: Settings,
     provider: Arc<dyn SocketProvider>,
+    /// Opens the relay in the kernel.
+    #[cfg(feature = "offload")]
+    opener: Mutex<Box<dyn KernelOpener>>,
     state: Mutex<State>,
     /// To be locked only while `state` is locked.
     plans: Mutex<Plans>,
@@ -122,6 +130,10 @@ impl Relay {
         pages: Vec<Arc<SharedWords>>,
         found: Found,
     ) -> Result<Self> {
+        if settings.offload != OffloadMode::Off && !cfg!(feature = "offload") {
+            let text = "offload: this build has no relay in the kernel; it must be off";
+            return Err(Error::Invalid(text.to_owned()));
+        }
         let provider: Arc<dyn SocketProvider> = provider.into();
         let any = EventFd::from_flags(EfdFlags::EFD_CLOEXEC)
             .map_err(|errno| Error::os("eventfd", "the outputs", errno))?;
@@ -130,6 +142,8 @@ impl Relay {
             state: Mutex::new(State::new(&settings, any.into(), provider.clone(), slots)?),
             plans: Mutex::default(),
             provider,
+            #[cfg(feature = "offload")]
+            opener: Mutex::new(Box::new(LocalOpener::default())),
             links: NetworkWatcher::new()?,
             survey: XdpSurvey::open()?,
             version: AtomicU64::new(0),
@@ -137,6 +151,12 @@ impl Relay {
             settings,
         };
         Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Sets what opens the relay in the kernel, before the first rule. By default this process does.
+    #[cfg(feature = "offload")]
+    pub fn set_kernel_opener(&self, opener: Box<dyn KernelOpener>) {
+        *self.shared.opener.lock().unwrap_or_else(PoisonError::into_inner) = opener;
     }
 
     /// How this relay receives.

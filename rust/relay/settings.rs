@@ -1,6 +1,6 @@
 //! The settings with which a relay is created.
 
-use super::{EgressMode, Ingress};
+use super::{EgressMode, Ingress, OffloadMode};
 use crate::addr::Addr;
 
 /// The settings of a relay, fixed for its lifetime.
@@ -10,6 +10,8 @@ pub struct Settings {
     pub ingress: Ingress,
     /// How the relay sends copies.
     pub egress: EgressMode,
+    /// Whether rules may be relayed in the kernel.
+    pub offload: OffloadMode,
     /// The number of engines, each in its own thread.
     pub workers: u16,
     /// The size of one engine's receive buffers, in bytes.
@@ -39,6 +41,7 @@ impl Settings {
         Self {
             ingress,
             egress: EgressMode::Auto,
+            offload: OffloadMode::Off,
             workers: 1,
             buffer_bytes,
             cpus: Vec::new(),
