@@ -103,7 +103,7 @@ impl Pass {
 /// Why a copy was not handed to its device; the number is `enum refusal`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
-pub enum Refusal {
+pub enum CopyRefusal {
     /// The rule was replaced long before.
     Stale,
     /// Copies of several frames were mixed, so that its output is unknown.
@@ -112,7 +112,7 @@ pub enum Refusal {
     Excess,
 }
 
-impl Refusal {
+impl CopyRefusal {
     /// Every reason, in the order of their numbers.
     pub const ALL: [Self; REFUSALS as usize] = [Self::Stale, Self::Disorder, Self::Excess];
 }

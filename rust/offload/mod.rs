@@ -34,11 +34,11 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use counters::{OutputCounters, Pass, Refusal, RuleCounters};
+pub use counters::{CopyRefusal, OutputCounters, Pass, RuleCounters};
 pub use fans::{Fan, Shape};
 pub use hook::{Hook, HookMode};
 pub use layout::Mode;
 pub use opener::{Attachment, KernelOpener, LocalOpener};
 pub use programs::{Limits, Programs};
-pub use rule::{Endpoint, KernelOutput, KernelRule, MAX_OUTPUTS, Obstacle, Volume, Way};
+pub use rule::{Endpoint, KernelOutput, KernelRule, MAX_OUTPUTS, Obstacle, OutputPath, Volume};
 pub use table::{KernelTable, Put, Retired};

@@ -10,7 +10,7 @@ use aya::programs::{BtfTracePoint, ProgramFd, Xdp};
 use aya::{Btf, Ebpf, EbpfLoader, Pod};
 use libc::{SO_NETNS_COOKIE, SOL_SOCKET};
 
-use super::counters::{Pass, Refusal};
+use super::counters::{CopyRefusal, Pass};
 use super::fans::{Fan, Fans, Shape};
 use super::hook::{Hook, HookMode};
 use super::layout::{self, TallyBytes};
@@ -171,7 +171,7 @@ impl Programs {
     ///
     /// # Errors
     /// [`crate::error::Error::Os`], the kernel's.
-    pub fn refused(&self, reason: Refusal) -> Result<u64> {
+    pub fn refused(&self, reason: CopyRefusal) -> Result<u64> {
         sum(&self.refusals, reason as u32)
     }
 

@@ -26,9 +26,9 @@ pub struct Endpoint {
     pub port: u16,
 }
 
-/// The way of an output's copies, as the host has it at this time.
+/// The path of an output's copies, as the host has it at this time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Way {
+pub struct OutputPath {
     /// The index of the device that sends.
     pub ifindex: u32,
     /// Its MTU in bytes.
@@ -177,11 +177,15 @@ impl fmt::Display for Obstacle {
 }
 
 impl KernelRule {
-    /// The rule for this specification, whose outputs leave by these ways, in their order.
+    /// The rule for this specification, whose outputs leave by these paths, in their order.
     ///
     /// # Errors
     /// The first obstacle.
-    pub fn of(spec: &RuleSpec, ways: &[Option<Way>], cpu: Option<u32>) -> Result<Self, Obstacle> {
+    pub fn of(
+        spec: &RuleSpec,
+        paths: &[Option<OutputPath>],
+        cpu: Option<u32>,
+    ) -> Result<Self, Obstacle> {
         let InputSpec { group, port, ref sources, ifindex, vlan, .. } = spec.input;
         if !group.is_multicast() {
             return Err(Obstacle::NotGroup);
@@ -189,17 +193,17 @@ impl KernelRule {
         if spec.input.group_bits > 0 || spec.input.last_port > port {
             return Err(Obstacle::Pattern);
         }
-        if !(1..=MAX_OUTPUTS).contains(&spec.outputs.len()) || ways.len() != spec.outputs.len() {
+        if !(1..=MAX_OUTPUTS).contains(&spec.outputs.len()) || paths.len() != spec.outputs.len() {
             return Err(Obstacle::OutputCount);
         }
-        let mut outputs = Vec::with_capacity(ways.len());
-        for (output, way) in spec.outputs.iter().zip(ways) {
-            outputs.push(KernelOutput::of(output, way.as_ref(), group)?);
+        let mut outputs = Vec::with_capacity(paths.len());
+        for (output, path) in spec.outputs.iter().zip(paths) {
+            outputs.push(KernelOutput::of(output, path.as_ref(), group)?);
         }
         if device_count(&outputs) > MAX_LINKS {
             return Err(Obstacle::DeviceCount);
         }
-        let mtu = ways.iter().flatten().map(|way| way.mtu).min().unwrap_or_default();
+        let mtu = paths.iter().flatten().map(|path| path.mtu).min().unwrap_or_default();
         Ok(Self {
             endpoint: Endpoint { ifindex, vlan, group, port },
             sources: sources.to_vec(),
@@ -231,36 +235,36 @@ impl KernelRule {
 }
 
 impl KernelOutput {
-    fn of(spec: &OutputSpec, way: Option<&Way>, group: Addr) -> Result<Self, Obstacle> {
+    fn of(spec: &OutputSpec, path: Option<&OutputPath>, group: Addr) -> Result<Self, Obstacle> {
         if spec.address_bits > 0 || spec.last_port > spec.port {
             return Err(Obstacle::Pattern);
         }
         if spec.address.is_v4() != group.is_v4() {
             return Err(Obstacle::Family);
         }
-        let way = way.ok_or(Obstacle::NoDevice)?;
-        if !way.sends_xdp {
+        let path = path.ok_or(Obstacle::NoDevice)?;
+        if !path.sends_xdp {
             return Err(Obstacle::Driver);
         }
-        if way.has_rate {
+        if path.has_rate {
             return Err(Obstacle::Rate);
         }
         if spec.priority.is_some() {
             return Err(Obstacle::Priority);
         }
-        if spec.multicast_loop && way.has_member {
+        if spec.multicast_loop && path.has_member {
             return Err(Obstacle::Member);
         }
-        let destination_mac = group_mac(spec.address).or(way.next_hop_mac);
+        let destination_mac = group_mac(spec.address).or(path.next_hop_mac);
         Ok(Self {
-            ifindex: way.ifindex,
+            ifindex: path.ifindex,
             address: spec.address,
             port: spec.port,
-            source: chosen(spec.source, way.source),
-            source_port: chosen(spec.source_port, way.source_port),
+            source: chosen(spec.source, path.source),
+            source_port: chosen(spec.source_port, path.source_port),
             ttl: spec.ttl,
             dscp: spec.dscp,
-            source_mac: way.source_mac,
+            source_mac: path.source_mac,
             destination_mac: destination_mac.ok_or(Obstacle::NoNeighbour)?,
         })
     }
@@ -319,8 +323,8 @@ mod tests {
         RuleSpec { id: "a".into(), enabled: true, input, outputs: vec![to_group, to_host] }
     }
 
-    fn way() -> Way {
-        Way {
+    fn path() -> OutputPath {
+        OutputPath {
             ifindex: 8,
             mtu: 1500,
             source_mac: [2, 0, 0, 0, 0, 8],
@@ -335,8 +339,8 @@ mod tests {
 
     #[test]
     fn a_rule_has_what_the_host_decides() {
-        let ways = [Some(way()), Some(Way { ifindex: 9, mtu: 1400, ..way() })];
-        let rule = KernelRule::of(&spec(), &ways, Some(3)).unwrap();
+        let paths = [Some(path()), Some(OutputPath { ifindex: 9, mtu: 1400, ..path() })];
+        let rule = KernelRule::of(&spec(), &paths, Some(3)).unwrap();
         assert_eq!(rule.endpoint, Endpoint { ifindex: 7, vlan: 5, group: GROUP, port: 5001 });
         assert_eq!((rule.max_bytes, rule.cpu, rule.sources.len()), (1400, Some(3), 1));
         let [to_group, to_host] = &rule.outputs[..] else { panic!("{rule:?}") };
@@ -356,34 +360,34 @@ mod tests {
 
     #[test]
     fn each_obstacle_is_found() {
-        type Change = fn(&mut RuleSpec, &mut Vec<Option<Way>>);
-        fn last(ways: &mut [Option<Way>]) -> &mut Way {
-            ways.last_mut().unwrap().as_mut().unwrap()
+        type Change = fn(&mut RuleSpec, &mut Vec<Option<OutputPath>>);
+        fn last(paths: &mut [Option<OutputPath>]) -> &mut OutputPath {
+            paths.last_mut().unwrap().as_mut().unwrap()
         }
         let cases: [(Obstacle, Change); 11] = [
             (Obstacle::NotGroup, |spec, _| spec.input.group = Addr::v4([10, 0, 0, 1])),
             (Obstacle::Pattern, |spec, _| spec.input.last_port += 1),
-            (Obstacle::OutputCount, |spec, ways| {
+            (Obstacle::OutputCount, |spec, paths| {
                 spec.outputs.clear();
-                ways.clear();
+                paths.clear();
             }),
-            (Obstacle::DeviceCount, |spec, ways| {
+            (Obstacle::DeviceCount, |spec, paths| {
                 spec.outputs = vec![spec.outputs[0].clone(); 9];
-                *ways = (1..=9).map(|ifindex| Some(Way { ifindex, ..way() })).collect();
+                *paths = (1..=9).map(|ifindex| Some(OutputPath { ifindex, ..path() })).collect();
             }),
             (Obstacle::Family, |spec, _| spec.outputs[1].address = Addr::v6([0xff; 16])),
-            (Obstacle::NoDevice, |_, ways| ways[1] = None),
-            (Obstacle::NoNeighbour, |_, ways| last(ways).next_hop_mac = None),
-            (Obstacle::Driver, |_, ways| last(ways).sends_xdp = false),
-            (Obstacle::Rate, |_, ways| last(ways).has_rate = true),
+            (Obstacle::NoDevice, |_, paths| paths[1] = None),
+            (Obstacle::NoNeighbour, |_, paths| last(paths).next_hop_mac = None),
+            (Obstacle::Driver, |_, paths| last(paths).sends_xdp = false),
+            (Obstacle::Rate, |_, paths| last(paths).has_rate = true),
             (Obstacle::Priority, |spec, _| spec.outputs[1].priority = Some(3)),
-            (Obstacle::Member, |_, ways| last(ways).has_member = true),
+            (Obstacle::Member, |_, paths| last(paths).has_member = true),
         ];
         assert_eq!(cases.map(|(obstacle, _)| obstacle), Obstacle::ALL);
         for (obstacle, change) in cases {
-            let (mut spec, mut ways) = (spec(), vec![Some(way()); 2]);
-            change(&mut spec, &mut ways);
-            assert_eq!(KernelRule::of(&spec, &ways, None), Err(obstacle));
+            let (mut spec, mut paths) = (spec(), vec![Some(path()); 2]);
+            change(&mut spec, &mut paths);
+            assert_eq!(KernelRule::of(&spec, &paths, None), Err(obstacle));
         }
     }
 
@@ -394,7 +398,7 @@ mod tests {
             for (output, ttl) in spec.outputs.iter_mut().zip(ttls) {
                 output.ttl = ttl;
             }
-            KernelRule::of(&spec, &[Some(way()); 2], None).unwrap().min_ttl()
+            KernelRule::of(&spec, &[Some(path()); 2], None).unwrap().min_ttl()
         };
         assert_eq!(with([Ttl::Set(1), Ttl::Set(9)]), 0);
         assert_eq!(with([Ttl::Set(1), Ttl::Keep]), 1);

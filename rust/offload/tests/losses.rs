@@ -3,7 +3,7 @@
 use super::lab::{GROUP, Lab, frame, output, packet_socket, received_frames, rule, with_lab};
 use crate::addr::Addr;
 use crate::offload::{
-    Endpoint, HookMode, KernelOutput, KernelTable, Limits, Mode, Pass, Programs, Put, Refusal,
+    CopyRefusal, Endpoint, HookMode, KernelOutput, KernelTable, Limits, Mode, Pass, Programs, Put,
     Volume,
 };
 use crate::sockets::testnet::{FAR, interface, ip, wait_until};
@@ -49,7 +49,7 @@ fn what_a_full_device_rejects_is_charged_to_its_outputs() {
         let fan = lab.fan(&rule(Addr::v4(GROUP), vec![output(0, 1)]));
         let device = interface("out0").index;
         assert_eq!(lab.programs.transmitted(&fan, device).unwrap(), (arrived[0], rejected));
-        for refusal in Refusal::ALL {
+        for refusal in CopyRefusal::ALL {
             assert_eq!(lab.programs.refused(refusal).unwrap(), 0);
         }
     });
