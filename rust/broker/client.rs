@@ -35,6 +35,13 @@ impl BrokerClient {
         Ok(Self { line: Line::connect(socket)? })
     }
 
+    /// What the relay in the kernel needs, requested on the same connection.
+    #[cfg(feature = "offload")]
+    #[must_use]
+    pub fn kernel(&self) -> super::KernelClient {
+        super::KernelClient::new(self.line.clone())
+    }
+
     fn lease(&self, id: u64) -> Lease {
         Lease::new(id, self.line.clone())
     }

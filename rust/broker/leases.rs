@@ -109,12 +109,18 @@ impl Leases {
         fd: OwnedFd,
         what: SocketDetails,
     ) -> u64 {
-        self.last_id += 1;
+        let id = self.new_id();
         self.links += usize::from(what.is_link());
         let key = Arc::new(key);
-        self.by_key.entry(key.clone()).or_default().push(self.last_id);
+        self.by_key.entry(key.clone()).or_default().push(id);
         let held = LeasedSocket { key, fd, what, state: LeaseState::Unclaimed, is_gone: false };
-        self.held.insert(self.last_id, held);
+        self.held.insert(id, held);
+        id
+    }
+
+    /// A number for a lease, also for one that is held elsewhere.
+    pub(super) fn new_id(&mut self) -> u64 {
+        self.last_id += 1;
         self.last_id
     }
 

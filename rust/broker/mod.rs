@@ -8,6 +8,7 @@
 //! grants       opens or finds sockets              leases, memberships   open sockets
 //! links        opens XDP links
 //! key          the purpose of a socket             deletions             deleted interfaces
+//! kernel_client, kernel_grants, kernel_leases      the same for the relay in the kernel
 //! ```
 //!
 //! A granted request is a **lease**. Its key gives the purpose and is the same in every incarnation
@@ -21,6 +22,12 @@
 mod client;
 mod deletions;
 mod grants;
+#[cfg(feature = "offload")]
+mod kernel_client;
+#[cfg(feature = "offload")]
+mod kernel_grants;
+#[cfg(feature = "offload")]
+mod kernel_leases;
 mod key;
 mod leases;
 mod line;
@@ -37,6 +44,8 @@ mod tests;
 mod wire;
 
 pub use client::BrokerClient;
+#[cfg(feature = "offload")]
+pub use kernel_client::KernelClient;
 pub use server::BrokerServer;
 
 pub use crate::sockets::ingress::Ingress;

@@ -14,6 +14,10 @@ use crate::spec::OutputSpec;
 
 /// The maximum length of a rule's id in bytes.
 const RULE_BYTES: usize = 64;
+/// The most outputs of a rule that the kernel relays, and the most devices that they are on
+/// (`bpf/layout.h`).
+const MAX_KERNEL_OUTPUTS: u32 = 64;
+const MAX_DEVICES: usize = 8;
 
 /// How a request violates the policy, if it does.
 pub(super) fn violation(
@@ -52,6 +56,7 @@ pub(super) fn violation(
         Request::GroHelperAnywhere { group, .. } if !group.is_multicast() => {
             Some("a group that is not multicast")
         }
+        Request::KernelFan { shape } => shape_violation(shape),
         Request::Output { rule, spec, is_connected, .. } => {
             let rule = (rule.len() > RULE_BYTES).then_some("an oversized rule id");
             rule.or_else(|| output_violation(spec, *is_connected))
@@ -118,8 +123,21 @@ pub(super) fn interface(request: &Request) -> Option<&InterfaceId> {
         | Request::PortGuard { interface, .. }
         | Request::EgressHooks { interface }
         | Request::XdpLink { interface, .. }
+        | Request::KernelHook { interface }
         | Request::Datagrams { interface, .. } => Some(interface),
         _ => None,
+    }
+}
+
+fn shape_violation(shape: &[(u32, u16)]) -> Option<&'static str> {
+    let outputs: u32 = shape.iter().map(|(_, count)| u32::from(*count)).sum();
+    let is_valid = |(ifindex, count): &(u32, u16)| *ifindex > 0 && *count > 0;
+    if !(1..=MAX_DEVICES).contains(&shape.len()) || outputs > MAX_KERNEL_OUTPUTS {
+        Some("outputs that no rule in the kernel has")
+    } else if !shape.iter().all(is_valid) || !shape.is_sorted_by(|one, next| one.0 < next.0) {
+        Some("devices that are not sorted")
+    } else {
+        None
     }
 }
 

@@ -4,6 +4,7 @@
 //! A map is frozen before a rule uses it: a process with descriptors of the other maps can choose
 //! among the maps, but can name no device.
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::AsFd;
@@ -29,6 +30,8 @@ struct FanPlace {
     number: u32,
     /// The programs' number for each device, by its index.
     devices: BTreeMap<u32, u16>,
+    /// Keeps the map in the process that has the [`Programs`](super::Programs).
+    _owner: Box<dyn Any + Send + Sync>,
 }
 
 /// All maps of devices.
@@ -45,10 +48,10 @@ pub(super) struct Fans {
 
 impl Fan {
     /// The same in another process, from [`Fan::number`] and [`Fan::devices`]. The process that
-    /// has the [`Programs`](super::Programs) keeps its own for as long.
+    /// has the [`Programs`](super::Programs) keeps its own until `owner` is dropped.
     #[must_use]
-    pub fn new(number: u32, devices: BTreeMap<u32, u16>) -> Self {
-        Self(Arc::new(FanPlace { number, devices }))
+    pub fn new(number: u32, devices: BTreeMap<u32, u16>, owner: impl Any + Send + Sync) -> Self {
+        Self(Arc::new(FanPlace { number, devices, _owner: Box::new(owner) }))
     }
 
     /// The position of the map.
@@ -98,7 +101,7 @@ impl Fans {
         if let Some(replaced) = replaced {
             self.known.remove(&replaced);
         }
-        let fan = Fan::new(number, devices);
+        let fan = Fan::new(number, devices, ());
         self.known.insert(shape.clone(), (fan.clone(), map));
         Ok(fan)
     }

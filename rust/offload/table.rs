@@ -77,8 +77,10 @@ impl Retired {
 }
 
 impl KernelTable {
+    /// How many maps [`KernelTable::open`] needs.
+    pub const MAP_COUNT: u8 = 10;
     /// The maps whose descriptors it needs, in their order.
-    pub(super) const MAPS: [&str; 10] = [
+    pub(super) const MAPS: [&str; Self::MAP_COUNT as usize] = [
         "control",
         "endpoints",
         "senders",

@@ -13,7 +13,7 @@ use crate::sys::packet_ring::RingShape;
 use crate::sys::xdp_socket::XdpShape;
 
 /// The version of these messages. Both sides come from one build, so the versions must be equal.
-pub(super) const PROTOCOL: u16 = 2;
+pub(super) const PROTOCOL: u16 = 3;
 /// The maximum message length: a full list and the fields around it.
 pub(super) const MESSAGE_BYTES: usize = 56 * 1024;
 
@@ -120,11 +120,18 @@ messages! {
         /// A link, and then the memory of its frames.
         23 XdpLink { interface: InterfaceId, queue: u32 },
         24 XdpMemory { lease: u64 },
+        /// A map of the relay in the kernel, by its place.
+        25 KernelMap { number: u8 },
+        /// The relay in the kernel attached to an input's interface.
+        26 KernelHook { interface: InterfaceId },
+        /// The map of devices for outputs: devices by index, each with the number of its outputs.
+        27 KernelFan { shape: Vec<(u32, u16)> },
+        28 KernelCpu { cpu: u32 },
     }
 }
 
 messages! {
-    /// The answers; five of them come with a descriptor.
+    /// The answers; six of them come with a descriptor.
     Answer {
         1 Done {},
         2 Refused { why: BrokerError },
@@ -151,6 +158,11 @@ messages! {
         11 XdpMemory { lease: u64 },
         /// There is no link.
         12 NoXdpLink { why: XdpObstacle },
+        /// With the map.
+        13 KernelMap { number: u8 },
+        14 KernelHook { lease: u64 },
+        /// The number of the map, and that of each device.
+        15 KernelFan { lease: u64, number: u32, devices: Vec<(u32, u16)> },
     }
 }
 

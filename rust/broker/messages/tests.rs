@@ -136,6 +136,10 @@ pub(in crate::broker) fn request() -> impl Strategy<Value = Request> {
         (interface(), any::<u32>())
             .prop_map(|(interface, queue)| Request::XdpLink { interface, queue }),
         lease.prop_map(|lease| Request::XdpMemory { lease }),
+        any::<u8>().prop_map(|number| Request::KernelMap { number }),
+        interface().prop_map(|interface| Request::KernelHook { interface }),
+        vec(any::<(u32, u16)>(), 0..70).prop_map(|shape| Request::KernelFan { shape }),
+        any::<u32>().prop_map(|cpu| Request::KernelCpu { cpu }),
         Just(Request::ReleaseUnclaimed {}),
     ]
 }
@@ -208,6 +212,10 @@ fn answer() -> impl Strategy<Value = Answer> {
         }),
         lease.prop_map(|lease| Answer::XdpMemory { lease }),
         obstacle().prop_map(|why| Answer::NoXdpLink { why }),
+        any::<u8>().prop_map(|number| Answer::KernelMap { number }),
+        lease.prop_map(|lease| Answer::KernelHook { lease }),
+        (lease, any::<u32>(), vec(any::<(u32, u16)>(), 0..9))
+            .prop_map(|(lease, number, devices)| Answer::KernelFan { lease, number, devices },),
     ]
 }
 

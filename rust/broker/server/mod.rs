@@ -9,6 +9,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::MsgFlags;
 
 use super::deletions::Deletions;
+#[cfg(feature = "offload")]
+use super::kernel_leases::KernelLeases;
 use super::leases::Leases;
 use super::memberships::Memberships;
 use super::messages::{Answer, MESSAGE_BYTES, PROTOCOL, Request};
@@ -33,6 +35,9 @@ pub struct BrokerServer {
     ingress: Ingress,
     /// Whether workers may have XDP links.
     links_allowed: bool,
+    /// If the worker may use the relay in the kernel.
+    #[cfg(feature = "offload")]
+    pub(super) kernel: Option<KernelLeases>,
     buffer_bytes: usize,
     pub(super) workers: Vec<WorkerSockets>,
     group_list: GroupList,
@@ -81,6 +86,8 @@ impl BrokerServer {
         Ok(Self {
             ingress,
             links_allowed: true,
+            #[cfg(feature = "offload")]
+            kernel: None,
             buffer_bytes,
             group_list: GroupList::open()?,
             workers: (0..workers).map(|_| WorkerSockets::of(workers, closer.clone())).collect(),
@@ -94,6 +101,28 @@ impl BrokerServer {
     /// Refuses XDP links from now on, as for `--egress socket`.
     pub fn forbid_links(&mut self) {
         self.links_allowed = false;
+    }
+
+    /// Grants the relay in the kernel from now on. Its programs are loaded when a worker requests
+    /// it, in the network namespace and with the capabilities of the thread that serves.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with several workers, which would share the datagrams of an input.
+    #[cfg(feature = "offload")]
+    pub fn allow_offload(&mut self) -> Result<()> {
+        if self.workers.len() > 1 {
+            let text = "offload: only a daemon with one worker can relay in the kernel";
+            return Err(Error::Invalid(text.to_owned()));
+        }
+        self.kernel = Some(KernelLeases::default());
+        Ok(())
+    }
+
+    /// The number of interfaces that the relay in the kernel is attached to.
+    #[cfg(feature = "offload")]
+    #[must_use]
+    pub fn hooks(&self) -> usize {
+        self.kernel.as_ref().map_or(0, KernelLeases::hooks)
     }
 
     /// Answers the requests waiting on a worker's socket, for some milliseconds at most; returns
@@ -155,11 +184,13 @@ impl BrokerServer {
     /// Reads which interfaces were deleted, before anything is done on an existing one, and gives
     /// up the sockets on them.
     pub fn follow_deletions(&mut self) {
-        let Self { deletions, workers, .. } = self;
+        let (deletions, workers) = (&mut self.deletions, &mut self.workers);
         let stands_there =
             |index| workers.iter().any(|worker| worker.leases.is_interface_replaced(index));
         for index in deletions.take(stands_there) {
             workers.iter_mut().for_each(|worker| worker.interface_removed(index));
+            #[cfg(feature = "offload")]
+            self.kernel.iter_mut().for_each(|kernel| kernel.interface_removed(index));
         }
     }
 
@@ -169,8 +200,12 @@ impl BrokerServer {
         self.workers.iter().map(WorkerSockets::sockets).sum()
     }
 
-    /// Closes all sockets, at the end.
+    /// Closes all sockets, and detaches the relay in the kernel, at the end.
     pub fn forget(&mut self) {
+        #[cfg(feature = "offload")]
+        {
+            self.kernel = None;
+        }
         for worker in &mut self.workers {
             worker.leases.clear();
             *worker = WorkerSockets::of(worker.of, self.closer.clone());
@@ -194,13 +229,21 @@ impl BrokerServer {
         if is_release {
             return Ok(());
         }
-        let held = self.workers.get(usize::from(worker));
-        let fd = held.and_then(|held| held.leases.attached(&answer));
+        let fd = self.attached(worker, &answer);
         match scm_rights::send(socket, &answer.to_bytes(), fd, MsgFlags::MSG_DONTWAIT) {
             Ok(()) => Ok(()),
             Err(error) if is_gone(&error) => Err(SessionEnd::Gone),
             Err(_) => Err(SessionEnd::Breach("requests without reading the answers")),
         }
+    }
+
+    /// The descriptor that belongs to an answer.
+    fn attached(&self, worker: u16, answer: &Answer) -> Option<BorrowedFd<'_>> {
+        #[cfg(feature = "offload")]
+        if let Answer::KernelMap { number } = answer {
+            return self.kernel.as_ref()?.map(*number);
+        }
+        self.workers.get(usize::from(worker))?.leases.attached(answer)
     }
 
     fn handle(&mut self, worker: u16, request: Request) -> std::result::Result<Answer, Fault> {
@@ -217,14 +260,25 @@ impl BrokerServer {
         }
         let known = self.workers.get_mut(usize::from(worker)).ok_or(NO_WORKER)?;
         match request {
-            Request::Hello { protocol: PROTOCOL } => known.start_session(&self.group_list),
+            Request::Hello { protocol: PROTOCOL } => {
+                known.start_session(&self.group_list);
+                #[cfg(feature = "offload")]
+                self.kernel.iter_mut().for_each(KernelLeases::orphan);
+            }
             Request::Hello { .. } => return Err(Fault::Breach("another protocol version")),
             _ if !known.is_known => return Err(Fault::Breach("no hello")),
             Request::ReleaseUnclaimed {} => {
                 known.release_unclaimed();
+                #[cfg(feature = "offload")]
+                self.kernel.iter_mut().for_each(KernelLeases::release_unclaimed);
                 self.close_unused_groups();
             }
-            Request::Release { leases } => {
+            #[cfg_attr(not(feature = "offload"), expect(unused_mut))]
+            Request::Release { mut leases } => {
+                #[cfg(feature = "offload")]
+                if let Some(kernel) = &mut self.kernel {
+                    leases.retain(|lease| !kernel.release(*lease));
+                }
                 known.release(&leases)?;
                 self.close_unused_groups();
             }
@@ -237,6 +291,11 @@ impl BrokerServer {
             }
             Request::XdpLink { interface, queue } => return known.xdp_link(&interface, queue),
             Request::XdpMemory { lease } => return known.xdp_memory(lease),
+            #[cfg(feature = "offload")]
+            request @ (Request::KernelMap { .. }
+            | Request::KernelHook { .. }
+            | Request::KernelFan { .. }
+            | Request::KernelCpu { .. }) => return self.grant_kernel(worker, request),
             other => {
                 let answer = known.grant(other)?;
                 return self.follow_votes(worker, answer);

@@ -21,6 +21,8 @@ use crate::sockets::udp_input::UdpInputRequest;
 use crate::spec::{Choice, OutputSpec};
 
 mod frames;
+#[cfg(feature = "offload")]
+mod kernel;
 mod links;
 
 const GROUP: Addr = Addr::v4([239, 1, 1, 1]);

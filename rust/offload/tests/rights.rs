@@ -16,7 +16,7 @@ fn rules_are_changed_without_any_right() {
     with_lab(1, |mut lab| {
         let ours = rule(Addr::v4(GROUP), vec![output(0, 1)]);
         let fan = lab.fan(&ours);
-        let fan = Fan::new(fan.number(), fan.devices().clone());
+        let fan = Fan::new(fan.number(), fan.devices().clone(), fan);
         let descriptors = lab.programs.descriptors().unwrap();
         let unprivileged = thread::spawn(|| {
             for set in [CapSet::Effective, CapSet::Permitted, CapSet::Inheritable] {
