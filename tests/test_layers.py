@@ -55,6 +55,7 @@ MAX_FILE_LINES = 450
 MAX_FUNCTION_LINES = 60
 IN_BOTH_LANGUAGES = {  # one concept, which Python shows and Rust does
     "Broker",
+    "InputTrouble",
     "Latency",
     "ReceiveReport",
     "Receiver",

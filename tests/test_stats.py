@@ -5,7 +5,7 @@ from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
-from mcr.stats import InterfaceStats, OutputStats, RuleStats, Stats
+from mcr.stats import InterfaceStats, OutputLoss, OutputStats, RuleFacts, RuleStats, Stats
 
 OUTPUT = OutputStats(
     output="239.2.0.1%eth1:6001",
@@ -17,6 +17,7 @@ OUTPUT = OutputStats(
     dropped={"output_full": 1, "send_error": 1},
     errors={"ENETUNREACH": 1},
     address="239.2.0.1",
+    last_loss=OutputLoss(1700000000.0, "send_error", "ENETUNREACH"),
 )
 RULE = RuleStats(
     id="0123456789ab",
@@ -26,6 +27,8 @@ RULE = RuleStats(
     matched=10,
     matched_bytes=1000,
     outputs=(OUTPUT,),
+    state_code="flowing",
+    facts=RuleFacts(last_seen=1700000000.25, silent_s=0.5, last_source="10.0.0.5"),
 )
 INTERFACE = InterfaceStats(
     name="eth0",
@@ -39,6 +42,17 @@ INTERFACE = InterfaceStats(
 )
 STATS = Stats(interfaces=(INTERFACE,), rules=(RULE,), taken_at_s=100.0)
 QUIET = replace(OUTPUT, dropped={"output_full": 0}, errors={})
+FACTS = {
+    "last_seen": 1700000000.25,
+    "silent_s": 0.5,
+    "last_source": "10.0.0.5",
+    "obstacle": None,
+    "shadowed_by": None,
+    "unmatched": 0,
+    "unmatched_at": None,
+    "unmatched_port": None,
+    "unmatched_source": None,
+}
 
 
 def test_json_keys_are_stable() -> None:
@@ -63,6 +77,8 @@ def test_json_keys_are_stable() -> None:
                 "name": "feed-a",
                 "rule": "239.1.1.1%eth0:5001 to 239.2.0.1%eth1:6001",
                 "state": "flowing from 10.0.0.5",
+                "state_code": "flowing",
+                "facts": FACTS,
                 "matched": 10,
                 "matched_bytes": 1000,
                 "outputs": [
@@ -79,6 +95,12 @@ def test_json_keys_are_stable() -> None:
                         "parked": None,
                         "way": "socket",
                         "way_reason": None,
+                        "last_loss": {
+                            "at": 1700000000.0,
+                            "reason": "send_error",
+                            "errno": "ENETUNREACH",
+                        },
+                        "last_refused": None,
                     }
                 ],
             }

@@ -46,7 +46,9 @@ if TYPE_CHECKING:
     from .rules import Rule as Rule
     from .rules.hostnames import HostChange as HostChange
     from .stats import InterfaceStats as InterfaceStats
+    from .stats import OutputLoss as OutputLoss
     from .stats import OutputStats as OutputStats
+    from .stats import RuleFacts as RuleFacts
     from .stats import RuleRate as RuleRate
     from .stats import RuleStats as RuleStats
     from .stats import Stats as Stats
@@ -93,7 +95,15 @@ _EXPORTS = {
     ".relay.relay": ("Relay",),
     ".rules": ("Input", "Output", "Rule"),
     ".rules.hostnames": ("HostChange",),
-    ".stats": ("InterfaceStats", "OutputStats", "RuleRate", "RuleStats", "Stats"),
+    ".stats": (
+        "InterfaceStats",
+        "OutputLoss",
+        "OutputStats",
+        "RuleFacts",
+        "RuleRate",
+        "RuleStats",
+        "Stats",
+    ),
     ".traffic": ("Latency", "ReceiveReport", "Receiver", "SendReport", "Sender"),
 }
 _MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}

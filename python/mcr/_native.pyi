@@ -378,12 +378,10 @@ class CounterReading:
     def has_rule(self, id: str) -> bool:
         """Whether any worker counts for a rule."""
 
-    def rule(
-        self, id: str, enabled: bool, trouble: str | None, parked: Sequence[str | None]
-    ) -> dict[str, Any]:
+    def rule(self, id: str, enabled: bool, parked: Sequence[str | None]) -> dict[str, Any]:
         """Return the counters of a rule as `RelayCore.stats` does; zeros if no worker has it.
 
-        `enabled`, `trouble` and, for each output, `parked` are added to the counters.
+        `enabled` and, for each output, `parked` are added to the counters; `trouble` is None.
         """
 
 @final

@@ -75,15 +75,14 @@ impl CounterReading {
 
     /// Return the counters of a rule as `RelayCore.stats` does; zeros if no worker has it.
     ///
-    /// `enabled`, `trouble` and, for each output, `parked` are added to the counters.
+    /// `enabled` and, for each output, `parked` are added to the counters; `trouble` is None.
     fn rule<'py>(
         &self,
         py: Python<'py>,
         id: String,
         enabled: bool,
-        trouble: Option<String>,
         parked: Vec<Option<String>>,
     ) -> PyResult<Bound<'py, PyDict>> {
-        rule_dict(py, &self.counters.rule(RuleStatus { id, trouble, parked }, enabled))
+        rule_dict(py, &self.counters.rule(RuleStatus { id, trouble: None, parked }, enabled))
     }
 }

@@ -219,7 +219,8 @@ pub(super) fn rule_dict<'py>(py: Python<'py>, report: &RuleReport) -> PyResult<B
     let fields = PyDict::new(py);
     fields.set_item("id", &report.id)?;
     fields.set_item("enabled", report.enabled)?;
-    fields.set_item("trouble", report.trouble.as_deref())?;
+    let trouble = report.trouble.as_ref().map(|it| (it.state.name(), &it.reason));
+    fields.set_item("trouble", trouble)?;
     fields.set_item("matched", report.matched)?;
     fields.set_item("matched_bytes", report.matched_bytes)?;
     fields.set_item("last_source", report.last_source)?;
@@ -251,7 +252,8 @@ fn output_dict<'py>(py: Python<'py>, report: &OutputReport) -> PyResult<Bound<'p
     let errors = report.errors.iter().map(|(&errno, &copies)| (errno_name(errno), copies));
     fields.set_item("errors", counts(py, errors)?)?;
     let last_loss = report.last_loss.as_ref();
-    fields.set_item("lost_reason", last_loss.map(LastLoss::reason))?;
+    fields.set_item("lost_reason", last_loss.map(|loss| loss.loss.name()))?;
+    fields.set_item("lost_errno", last_loss.and_then(LastLoss::errno_name))?;
     fields.set_item("lost_age_ms", last_loss.map(|loss| loss.age_ms))?;
     fields.set_item("refused_age_ms", report.refused_age_ms)?;
     Ok(fields)

@@ -56,6 +56,7 @@ pub use engines::rings::{EngineRings, try_io_uring};
 use engines::threads::EngineThreads;
 pub use error::ChangeError;
 use live::NetworkContext;
+pub use network::blocked::{InputTrouble, TroubleState};
 use network::link_table::LinkTable;
 pub use network::status::{LinkChange, RuleStatus, SeenLinks};
 use network::watcher::{NetworkWatcher, NextStep};

@@ -246,8 +246,7 @@ impl State {
                 self.groups.remove(&rule.group_interface, &rule.input);
                 return Err(error);
             }
-            let blocked = Blocked::refused_input(&rule.input, &error);
-            rule.waiting = Some(blocked.with_state("unresolved"));
+            rule.waiting = Some(Blocked::refused_input(&rule.input, &error));
         }
         opened.rules.push(rule);
         Ok(())

@@ -91,11 +91,15 @@ fn differences(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::relay::{InputTrouble, TroubleState};
 
     fn entries(rules: &[(&str, Option<&str>)]) -> BTreeMap<String, RuleStatusEntry> {
         let entry = |id: &str, trouble: Option<&str>| RuleStatusEntry {
             id: id.to_owned(),
-            trouble: trouble.map(str::to_owned),
+            trouble: trouble.map(|reason| InputTrouble {
+                state: TroubleState::Waiting,
+                reason: reason.to_owned(),
+            }),
             parked: vec![trouble.map(str::to_owned)],
         };
         rules.iter().map(|(id, trouble)| ((*id).to_owned(), entry(id, *trouble))).collect()

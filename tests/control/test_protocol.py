@@ -218,7 +218,11 @@ def test_events(client: RawClient, supervisor: FakeSupervisor) -> None:
         stream = call(listener, "events.subscribe", after=0, kinds=["rule", "worker", "interface"])
         assert (stream["oldest"], stream["missed"]) == (1, 0)
         worker = supervisor.workers[0]
-        worker.push(event="rules", rules=[{"id": one, "trouble": "eth9 is down", "parked": [None]}])
+        down = {"state": "waiting", "reason": "eth9 is down"}
+        worker.push(event="rules", rules=[{"id": one, "trouble": down, "parked": [None]}])
+        waiting = call(client, "rules.get", rule=one)["rule"]
+        assert waiting["state"] == "waiting: eth9 is down"
+        assert (waiting["state_code"], waiting["facts"]["obstacle"]) == ("waiting", "eth9 is down")
         worker.push(event="rules", rules=[{"id": one, "trouble": None, "parked": ["lo is down"]}])
         worker.push(event="link", name="lo", index=1, change="mtu", detail="1500")
         told: list[dict[str, Any]] = []

@@ -19,10 +19,13 @@ from mcr.rules.hostnames import HostResolver
 
 RULE = "239.1.1.1%eth0:5001,name=one to 239.2.0.1%eth1:6001 239.2.0.2%eth1:6001"
 TEXTS = st.text(max_size=20)
+TROUBLES = st.fixed_dictionaries(
+    {"state": st.sampled_from(["waiting", "unresolved"]), "reason": TEXTS}
+)
 NEWS = st.fixed_dictionaries(
     {
         "id": st.sampled_from(["RULE", "other"]),
-        "trouble": st.none() | TEXTS,
+        "trouble": st.none() | TROUBLES,
         "parked": st.lists(st.none() | TEXTS, max_size=4),
     }
 )

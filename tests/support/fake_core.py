@@ -114,6 +114,7 @@ class FakeCore:
             "dropped": {"output_full": 0},
             "errors": {},
             "lost_reason": None,
+            "lost_errno": None,
             "lost_age_ms": None,
             "refused_age_ms": None,
         }

@@ -144,7 +144,7 @@ class FakeWorker:
 
     def _hello(self, _request: dict[str, Any]) -> dict[str, Any]:
         return {
-            "protocol": 1,
+            "protocol": 2,
             "number": self.number,
             "pid": self.pid,
             "ingress": "udp",

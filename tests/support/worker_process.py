@@ -70,7 +70,7 @@ class WorkerClient:
         rules = self.ask("hello")["rules"]
         return {
             "interfaces": reading.interfaces(ingress),
-            "rules": [reading.rule(rule_id, True, None, [None]) for rule_id in rules],
+            "rules": [reading.rule(rule_id, True, [None]) for rule_id in rules],
         }
 
     def say(self, do: str, **members: object) -> int:

@@ -1,5 +1,6 @@
 """The sentence of a rule on real traffic, and what a relay without rights warns of."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from .lab import Lab
 from .relays import Ingress, relaying
 from .test_command import NO_CAPABILITIES, RULE, command
 
+CLOCK_S = 0.03
+"""How far the coarse clock may be behind."""
 RECEIVE_BUFFER_BYTES = 16 * 2**20
 SEND_BUFFER_BYTES = 4 * 2**20
 
@@ -40,8 +43,18 @@ def test_the_state_follows_what_arrives(lab: Lab) -> None:
         awaited(0, f"frames seen, none for port 5001 ({group} arrives for port 5002)")
         stranger.send([b"strange"])
         awaited(1, "frames for 239.1.97.2 seen, none from 10.1.0.2 (last from 10.1.0.3)")
+        facts = relay.stats().rules[0].facts
+        assert (facts.unmatched, facts.unmatched_port, facts.last_seen) == (2, 5002, None)
+        assert relay.stats().rules[1].facts.unmatched_source == "10.1.0.3"
+        began_s = time.time()
         right.send([b"right"])
         awaited(0, "flowing from 10.1.0.2")
+        rule = relay.stats().rules[0]
+        assert (rule.state_code, rule.facts.last_source) == ("flowing", "10.1.0.2")
+        assert rule.facts.last_seen is not None
+        assert began_s - CLOCK_S <= rule.facts.last_seen <= time.time() + CLOCK_S
+        wait_until(lambda: relay.stats().rules[0].state_code == "silent")
+        assert (relay.stats().rules[0].facts.silent_s or 0) >= 2
 
 
 def test_the_state_of_a_socket(lab: Lab) -> None:
@@ -75,7 +88,13 @@ def test_the_state_omits_past_losses(lab: Lab) -> None:
         wait_until(lambda: is_told(refused))
         with lab.relay.down("out1"):
             wait_until(lambda: is_told("output 2 parked"))
+            for relay in relays:
+                assert relay.stats().rules[0].outputs[0].last_refused is not None
         wait_until(lambda: is_told("output 2 lost copies in the last 5 s: no_carrier"))
+        for relay in relays:
+            loss = relay.stats().rules[0].outputs[1].last_loss
+            assert loss is not None
+            assert (loss.reason, loss.errno) == ("no_carrier", None)
         with lab.receive("10.2.0.2", 6001):
             wait_until(
                 lambda: (

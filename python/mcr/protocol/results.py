@@ -11,7 +11,8 @@ from ..choices import Way
 from ..json_codec import Count, JsonObject, decode_object
 from ..rules.fields import Address, Ttl
 from ..rules.hostnames import HostChange
-from ..stats import Stats
+from ..stats import OutputLoss, RuleFacts, StateCode, Stats
+from ..stats.model import NO_FACTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,10 @@ class RuleOutputInfo(JsonObject):
     """How copies leave now."""
     way_reason: str | None = None
     """Why not by `xdp`, in a word; None if they do, or while no worker has the rule."""
+    last_loss: OutputLoss | None = None
+    """The last copy that was not sent."""
+    last_refused: float | None = None
+    """When a host last answered that it has no receiver, as Unix time in seconds."""
 
 
 def _is_none(value: object) -> bool:
@@ -85,8 +90,12 @@ class RuleInfo(JsonObject):
     """The canonical text."""
     enabled: bool
     state: str
-    """The state of the rule as one sentence; "disabled" for a disabled one."""
+    """The state of the rule as one sentence, for people."""
     outputs: tuple[RuleOutputInfo, ...]
+    state_code: StateCode | None = None
+    """The state for programs; None in the result of a dry run."""
+    facts: RuleFacts = NO_FACTS
+    """What `state` and `state_code` follow from."""
     object: Mapping[str, Any] | None = field(
         default=None, hash=False, metadata={"exclude_if": _is_none}
     )

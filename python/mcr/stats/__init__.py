@@ -1,5 +1,23 @@
 """Counters of a relay, and the status of its rules."""
 
-from .model import InterfaceStats, OutputStats, RuleRate, RuleStats, Stats
+from .model import (
+    InterfaceStats,
+    OutputLoss,
+    OutputStats,
+    RuleFacts,
+    RuleRate,
+    RuleStats,
+    Stats,
+)
+from .rule_state import StateCode
 
-__all__ = ["InterfaceStats", "OutputStats", "RuleRate", "RuleStats", "Stats"]
+__all__ = [
+    "InterfaceStats",
+    "OutputLoss",
+    "OutputStats",
+    "RuleFacts",
+    "RuleRate",
+    "RuleStats",
+    "StateCode",
+    "Stats",
+]

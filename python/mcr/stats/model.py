@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from ..choices import Way
 from ..json_codec import Count, JsonObject, decode_object
+from .rule_state import StateCode
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,18 @@ class InterfaceStats(JsonObject):
 
 
 @dataclass(frozen=True, slots=True)
+class OutputLoss(JsonObject):
+    """The last loss of an output: `at` (Unix time in seconds), and why.
+
+    `reason` is one of `dropped`; `errno` is the errno name if it is `send_error`, else None.
+    """
+
+    at: float
+    reason: str
+    errno: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class OutputStats(JsonObject):
     """The counters of one output: `wanted = sent + sum(dropped) + pending`.
 
@@ -43,6 +56,7 @@ class OutputStats(JsonObject):
     as "eth1 is down", or None. `way` is how copies leave now, `way_reason` a word for why that is
     not `xdp`, or None. `refused` counts the answers that a unicast receiver's port or host is
     unreachable; they cost no datagram. `errors` splits `dropped["send_error"]` by errno name.
+    `last_loss` and `last_refused` (Unix time in seconds) are the last of each, or None.
     """
 
     output: str
@@ -57,6 +71,8 @@ class OutputStats(JsonObject):
     parked: str | None = None
     way: Way = "socket"
     way_reason: str | None = None
+    last_loss: OutputLoss | None = field(default=None, compare=False)
+    last_refused: float | None = field(default=None, compare=False)
 
     @property
     def lost(self) -> int:
@@ -65,8 +81,41 @@ class OutputStats(JsonObject):
 
 
 @dataclass(frozen=True, slots=True)
+class RuleFacts(JsonObject):
+    """What the state of a rule follows from. Times are Unix times in seconds, right to 10 ms.
+
+    `last_seen` is when the last datagram matched, `silent_s` how many seconds ago that was,
+    `last_source` the address of its sender; None if none has matched. `obstacle` is why the input
+    cannot receive, such as "eth0 is down", or None. `shadowed_by` is the id of the more specific
+    rule that matches what this one would match, or None.
+
+    `unmatched` counts the datagrams for the input's addresses on its interface that no rule
+    matched, `unmatched_at` is when the last of them came; `unmatched_port` is the last port without
+    a rule among them, `unmatched_source` the last sender that a source list rejected, or None.
+    """
+
+    last_seen: float | None = None
+    silent_s: float | None = None
+    last_source: str | None = None
+    obstacle: str | None = None
+    shadowed_by: str | None = None
+    unmatched: Count = 0
+    unmatched_at: float | None = None
+    unmatched_port: int | None = None
+    unmatched_source: str | None = None
+
+
+NO_FACTS = RuleFacts()
+"""Of a rule of which nothing is known."""
+
+
+@dataclass(frozen=True, slots=True)
 class RuleStats(JsonObject):
-    """The counters of one rule; `state` describes its state in one sentence."""
+    """The counters of one rule.
+
+    `state` describes its state in one sentence, for people. `state_code` is the state for programs
+    (docs/observability.md), `facts` what both follow from.
+    """
 
     id: str
     name: str | None
@@ -75,6 +124,8 @@ class RuleStats(JsonObject):
     matched: Count
     matched_bytes: Count
     outputs: tuple[OutputStats, ...]
+    state_code: StateCode | None = None
+    facts: RuleFacts = field(default=NO_FACTS, compare=False)
 
     @property
     def lost(self) -> int:

@@ -3,6 +3,7 @@
 Pure. The only module that knows the shape of the engine's dictionaries.
 """
 
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -11,8 +12,8 @@ from ..rules import Output, Rule
 from ..rules.active_rule import ActiveRule
 from ..rules.precedence import covers
 from ..rules.spec import ResolvedInput, ResolvedOutput, ResolvedRule
-from .model import InterfaceStats, OutputStats, RuleStats, Stats
-from .rule_state import MoreSpecificRule, OutputStatus, RuleStatus, rule_state
+from .model import InterfaceStats, OutputLoss, OutputStats, RuleFacts, RuleStats, Stats
+from .rule_state import InputTrouble, MoreSpecificRule, OutputStatus, RuleStatus, rule_state
 
 Counts = Mapping[str, Any]
 """The engine's counters of one interface, rule or output, or its whole report."""
@@ -22,8 +23,8 @@ RuleLookup = Callable[[ResolvedInput], Iterable[str]]
 _RULES_COMPARED = 100_000
 """The most more specific rules compared for one reading, which takes some tenths of a second."""
 
-_STATUS_FIELDS = ("lost_reason", "lost_age_ms", "refused_age_ms")
-"""The counters of an output that only the state of its rule uses."""
+_STATUS_FIELDS = ("lost_reason", "lost_errno", "lost_age_ms", "refused_age_ms")
+"""The facts about an output that are no fields of its statistics."""
 
 
 class RuleCounts(NamedTuple):
@@ -83,7 +84,7 @@ class PrecedingRules:
         age_ms = counts["last_seen_age_ms"] or 0  # unknown after a restart that kept the count
         shares_last = _text(counts["last_source"]) in {str(source) for source in idle.sources}
         all_shared = covers(replace(idle, sources=()) if shares_last else idle, resolved.input)
-        return MoreSpecificRule(rule.name or str(rule.input), age_ms, all_shared)
+        return MoreSpecificRule(rule.id, rule.name or str(rule.input), age_ms, all_shared)
 
 
 def stats_from_report(report: Counts, active: Collection[ActiveRule], lookup: RuleLookup) -> Stats:
@@ -128,25 +129,63 @@ def rule_stats(
     if preceding is not None and status.is_idle:
         more_specific = preceding.find(resolved.input, status.last_source)
         status = replace(status, more_specific=more_specific)
+    now_s = time.time()
+    state = rule_state(status, [*map(_output_status, counts["outputs"])])
     outputs = tuple(
-        _output_stats(rule.outputs[output.number - 1], output, output_counts)
+        _output_stats(now_s, rule.outputs[output.number - 1], output, output_counts)
         for output, output_counts in zip(resolved.outputs, counts["outputs"], strict=True)
     )
     return RuleStats(
         id=rule.id,
         name=rule.name,
         rule=str(rule),
-        state=rule_state(status, [*map(_output_status, counts["outputs"])]),
+        state=state.sentence,
         matched=counts["matched"],
         matched_bytes=counts["matched_bytes"],
         outputs=outputs,
+        state_code=state.code,
+        facts=_facts(now_s, status),
     )
 
 
-def _output_stats(output: Output, resolved: ResolvedOutput, counts: Counts) -> OutputStats:
+def _facts(now_s: float, status: RuleStatus) -> RuleFacts:
+    age_ms = status.last_seen_age_ms
+    return RuleFacts(
+        last_seen=_moment(now_s, age_ms),
+        silent_s=None if age_ms is None else age_ms / 1000,
+        last_source=status.last_source,
+        obstacle=None if status.trouble is None else status.trouble.reason,
+        shadowed_by=None if status.shadow is None else status.shadow.id,
+        unmatched=status.group_seen,
+        unmatched_at=_moment(now_s, status.group_seen_age_ms),
+        unmatched_port=status.other_port,
+        unmatched_source=status.other_source,
+    )
+
+
+def _moment(now_s: float, age_ms: int | None) -> float | None:
+    """The Unix time of an event, in seconds; None if it has never happened."""
+    return None if age_ms is None else round(now_s - age_ms / 1000, 2)
+
+
+def _output_stats(
+    now_s: float, output: Output, resolved: ResolvedOutput, counts: Counts
+) -> OutputStats:
     public = {name: count for name, count in counts.items() if name not in _STATUS_FIELDS}
     address = str(resolved.address) if resolved.is_resolved else ""
-    return OutputStats(output=str(output), address=address, **public)
+    lost_at = _moment(now_s, counts["lost_age_ms"])
+    loss = (
+        None
+        if lost_at is None
+        else OutputLoss(lost_at, counts["lost_reason"], counts["lost_errno"])
+    )
+    return OutputStats(
+        output=str(output),
+        address=address,
+        last_loss=loss,
+        last_refused=_moment(now_s, counts["refused_age_ms"]),
+        **public,
+    )
 
 
 def _output_status(counts: Counts) -> OutputStatus:
@@ -154,10 +193,10 @@ def _output_status(counts: Counts) -> OutputStatus:
 
 
 def _rule_status(resolved: ResolvedRule, counts: Counts) -> RuleStatus:
-    source = resolved.input
+    source, trouble = resolved.input, counts["trouble"]
     return RuleStatus(
         enabled=counts["enabled"],
-        trouble=counts["trouble"],
+        trouble=None if trouble is None else InputTrouble(*trouble),
         interface="any interface" if source.everywhere else source.interface,
         group=str(source.block),
         ports=source.ports,

@@ -11,6 +11,7 @@ use nix::time::{ClockId, clock_gettime};
 use crate::addr::Addr;
 use crate::packet::Discard;
 use crate::relay::egress::way::OutputWay;
+use crate::relay::network::blocked::InputTrouble;
 use crate::relay::network::link_table::LinkTable;
 use crate::relay::state::State;
 use crate::stats::{self, Loss, Slot, SlotWords, group, interface, output, rule};
@@ -48,8 +49,8 @@ pub struct RuleReport {
     pub id: String,
     /// Whether it is enabled.
     pub enabled: bool,
-    /// Why its input cannot receive, in a sentence; `None` if it can.
-    pub trouble: Option<String>,
+    /// Why its input cannot receive; `None` if it can.
+    pub trouble: Option<InputTrouble>,
     /// Matched datagrams.
     pub matched: u64,
     /// Bytes of their payloads.
@@ -107,13 +108,10 @@ pub struct LastLoss {
 }
 
 impl LastLoss {
-    /// The reason as text: `output_full`, `send_error (ENETUNREACH)`.
+    /// The name of the errno, such as `ENETUNREACH`, if the reason is `send_error`.
     #[must_use]
-    pub fn reason(&self) -> String {
-        match self.loss {
-            Loss::SendError => format!("{} ({})", self.loss.name(), errno_name(self.errno)),
-            loss => loss.name().to_owned(),
-        }
+    pub fn errno_name(&self) -> Option<String> {
+        (self.loss == Loss::SendError).then(|| errno_name(self.errno))
     }
 }
 

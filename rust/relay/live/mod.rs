@@ -11,7 +11,7 @@ mod output;
 use std::sync::Arc;
 
 use super::egress::context::EgressContext;
-use super::network::blocked::{self, Blocked};
+use super::network::blocked::{self, Blocked, InputTrouble};
 use super::network::link_table::LinkTable;
 use super::network::routes::RouteTracker;
 use super::network::watch::Watch;
@@ -84,9 +84,9 @@ impl LiveRule {
         self.waiting.is_none() && self.enabled
     }
 
-    /// Why the input cannot receive, in a sentence; `None` if it can.
-    pub(super) fn trouble(&self, links: &LinkTable, ingress: Ingress) -> Option<String> {
-        let waiting = self.waiting.as_ref().map(|blocked| blocked.text.clone());
+    /// Why the input cannot receive; `None` if it can.
+    pub(super) fn trouble(&self, links: &LinkTable, ingress: Ingress) -> Option<InputTrouble> {
+        let waiting = self.waiting.as_ref().map(Blocked::input_trouble);
         waiting.or_else(|| {
             blocked::open_input_trouble(&self.interface_name, &self.input, links, ingress)
         })

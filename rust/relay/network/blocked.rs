@@ -8,9 +8,41 @@ use crate::sockets::netlink::link::Link;
 use crate::spec::InputSpec;
 use crate::spec::{Choice, OutputSpec};
 
+/// Why a rule's input cannot receive.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct InputTrouble {
+    /// The rule's state.
+    pub state: TroubleState,
+    /// The reason, in a sentence.
+    pub reason: String,
+}
+
+/// The state of a rule whose input cannot receive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TroubleState {
+    /// What the rule names does not exist, or the kernel refused it.
+    Unresolved,
+    /// It exists, but is down, unplugged or not set up.
+    Waiting,
+}
+
+impl TroubleState {
+    /// Its name, the same as in messages of workers.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unresolved => "unresolved",
+            Self::Waiting => "waiting",
+        }
+    }
+}
+
 /// Why an input or output waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::relay) struct Blocked {
+    /// For an input, the rule's state.
+    pub(in crate::relay) state: TroubleState,
     /// One sentence for the user.
     pub(in crate::relay) text: String,
     /// Whether the kernel notifies of its end, as a change of links or addresses. If not, opening
@@ -20,17 +52,17 @@ pub(in crate::relay) struct Blocked {
 
 impl Blocked {
     fn until_notified(text: String) -> Self {
-        Self { text, kernel_notifies: true }
+        Self { state: TroubleState::Unresolved, text, kernel_notifies: true }
     }
 
     /// The interface was recreated, and opening was not tried yet.
     pub(in crate::relay) fn recreated() -> Self {
-        Self::until_notified("unresolved: its interface has just changed".to_owned())
+        Self::until_notified("its interface has just changed".to_owned())
     }
 
     /// An error of the kernel.
     pub(in crate::relay) fn refused(error: &Error) -> Self {
-        Self { text: error.to_string(), kernel_notifies: false }
+        Self { kernel_notifies: false, ..Self::until_notified(error.to_string()) }
     }
 
     /// An error of the kernel when an input was opened.
@@ -46,12 +78,18 @@ impl Blocked {
         if !matches!(errno(error), Some(libc::ENETUNREACH | libc::EHOSTUNREACH)) {
             return Self::refused(error);
         }
-        Self { text: format!("there is no route to {}", output.address), kernel_notifies: false }
+        let text = format!("there is no route to {}", output.address);
+        Self { kernel_notifies: false, ..Self::until_notified(text) }
     }
 
-    /// The same, with the rule's state, `waiting` or `unresolved`, in front of the text.
-    pub(in crate::relay) fn with_state(self, state: &str) -> Self {
-        Self { text: format!("{state}: {}", self.text), ..self }
+    /// The trouble of an input that waits for this reason.
+    pub(in crate::relay) fn input_trouble(&self) -> InputTrouble {
+        InputTrouble { state: self.state, reason: self.text.clone() }
+    }
+
+    /// What blocks exists, but is not ready.
+    fn while_waiting(self) -> Self {
+        Self { state: TroubleState::Waiting, ..self }
     }
 }
 
@@ -92,11 +130,11 @@ pub(in crate::relay) fn input_link<'a>(
 ) -> Result<&'a Link, Blocked> {
     match links.find(name) {
         // The Python relay replaces the rule once an interface has the address.
-        None if name.is_empty() => Err(no_address(input).with_state("unresolved")),
-        None => Err(missing(name).with_state("unresolved")),
-        Some(link) if !link.up => Err(down(name, link).with_state("waiting")),
+        None if name.is_empty() => Err(no_address(input)),
+        None => Err(missing(name)),
+        Some(link) if !link.up => Err(down(name, link).while_waiting()),
         Some(link) if lacks_ip(input, link) => {
-            Err(without_ip(&display_name(name, link), input, link.mtu).with_state("waiting"))
+            Err(without_ip(&display_name(name, link), input, link.mtu).while_waiting())
         }
         Some(link) => Ok(link),
     }
@@ -107,29 +145,30 @@ pub(in crate::relay) fn lacks_ip(input: &InputSpec, link: &Link) -> bool {
     input.is_joined() && link.mtu < least_mtu(input)
 }
 
-/// Why an open input cannot receive, in a sentence; `None` if it can.
+/// Why an open input cannot receive; `None` if it can.
 pub(in crate::relay) fn open_input_trouble(
     name: &str,
     input: &InputSpec,
     links: &LinkTable,
     ingress: Ingress,
-) -> Option<String> {
+) -> Option<InputTrouble> {
+    let waiting = |reason| InputTrouble { state: TroubleState::Waiting, reason };
     match input_link(name, input, links) {
-        Err(blocked) => Some(blocked.text),
-        Ok(_) if !has_address(input, links) => Some(no_address(input).with_state("waiting").text),
+        Err(blocked) => Some(blocked.input_trouble()),
+        Ok(_) if !has_address(input, links) => Some(waiting(no_address(input).text)),
         // Its datagrams may arrive on any other interface.
         Ok(_) if input.everywhere => None,
         Ok(link) if !link.carrier => {
-            Some(format!("waiting: {} has no carrier", display_name(name, link)))
+            Some(waiting(format!("{} has no carrier", display_name(name, link))))
         }
         // AF_PACKET receives a frame before the bridge does.
         Ok(_) if ingress == Ingress::Packet => None,
         Ok(link) => links.receiving_master(link.index).map(|Link { name: master, .. }| {
             let name = display_name(name, link);
-            format!(
-                "waiting: {name} belongs to {master}, a bridge or bond, which takes what arrives \
-                 there; name {master} as the input"
-            )
+            waiting(format!(
+                "{name} belongs to {master}, a bridge or bond, which takes what arrives there; \
+                 name {master} as the input"
+            ))
         }),
     }
 }

@@ -153,7 +153,7 @@ impl State {
         for id in ids {
             if let Some(rule) = self.rules.get_mut(id) {
                 self.touched.insert(id.clone());
-                let why = Blocked::refused(&error).with_state("unresolved");
+                let why = Blocked::refused(&error);
                 close_input(&mut self.inputs, rule, why);
             }
         }
@@ -167,8 +167,7 @@ impl State {
         for id in ids {
             let Some(mut rule) = self.rules.remove(&id) else { continue };
             if let Err(error) = self.attach(&mut rule, links) {
-                let blocked = Blocked::refused_input(&rule.input, &error);
-                rule.waiting = Some(blocked.with_state("unresolved"));
+                rule.waiting = Some(Blocked::refused_input(&rule.input, &error));
             }
             self.touched.insert(id.clone());
             has_changed |= rule.waiting.is_none();
@@ -188,7 +187,7 @@ impl State {
             for (id, rule) in self.rules.iter_mut().filter(|(_, rule)| on_it(rule)) {
                 if rule.waiting.is_none() {
                     self.touched.insert(id.clone());
-                    let why = Blocked::refused(&error).with_state("unresolved");
+                    let why = Blocked::refused(&error);
                     close_input(&mut self.inputs, rule, why);
                 }
             }

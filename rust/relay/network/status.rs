@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::blocked::InputTrouble;
 use super::link_table::LinkTable;
 use crate::relay::Relay;
 use crate::sockets::netlink::link::Link;
@@ -14,8 +15,8 @@ use crate::sockets::netlink::link::Link;
 pub struct RuleStatus {
     /// The id of its `RuleSpec`.
     pub id: String,
-    /// Why its input cannot receive, in a sentence; `None` if it can.
-    pub trouble: Option<String>,
+    /// Why its input cannot receive; `None` if it can.
+    pub trouble: Option<InputTrouble>,
     /// For each output, in their order: why it cannot send, in a sentence; `None` if it can.
     pub parked: Vec<Option<String>>,
 }

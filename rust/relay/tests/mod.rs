@@ -138,7 +138,9 @@ fn rules_are_removed_by_id_or_by_a_whole_replacement() {
 /// Why the input and the output of the first rule wait.
 fn troubles(relay: &Relay) -> (Option<String>, Option<String>) {
     let rules = relay.report().rules;
-    (rules[0].trouble.clone(), rules[0].outputs[0].parked.clone())
+    let trouble = rules[0].trouble.as_ref();
+    let text = trouble.map(|it| format!("{}: {}", it.state.name(), it.reason));
+    (text, rules[0].outputs[0].parked.clone())
 }
 
 #[test]

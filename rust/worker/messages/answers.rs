@@ -2,7 +2,7 @@
 
 use super::LogLevel;
 use super::failure::Failure;
-use crate::relay::{LinkChange, RuleStatus};
+use crate::relay::{InputTrouble, LinkChange, RuleStatus};
 
 /// The response to a request.
 #[derive(serde::Serialize)]
@@ -55,7 +55,7 @@ pub(in crate::worker) enum WorkerEvent<'a> {
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub(in crate::worker) struct RuleStatusEntry {
     pub(in crate::worker) id: String,
-    pub(in crate::worker) trouble: Option<String>,
+    pub(in crate::worker) trouble: Option<InputTrouble>,
     pub(in crate::worker) parked: Vec<Option<String>>,
 }
 

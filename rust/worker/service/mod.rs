@@ -14,7 +14,7 @@ use super::status::RuleStatusTracker;
 use crate::relay::{Prepared, Relay, RuleChange};
 
 /// The version of the protocol with control.
-const PROTOCOL: u32 = 1;
+const PROTOCOL: u32 = 2;
 /// The time after which a prepared change without a decision is abandoned.
 const DECISION: Duration = Duration::from_secs(10);
 /// The time that control has to read why this process ends.

@@ -37,7 +37,7 @@ from ....protocol.results import (
 )
 from ....rules import Rule
 from ....rules.objects import text_or_object
-from ....stats import RuleStats
+from ....stats import RuleFacts, RuleStats
 from ..events import EventBus
 from ..log import ControlLog
 from ..rules.draft import Draft, RuleRecord, RuleSetAside
@@ -296,7 +296,7 @@ class Methods:
                 record = draft.rules[rule_id]
                 info = _info(record, new_rule_stats(record, *troubles[rule_id]))
                 # Only a worker could tell the state that the rule would have.
-                yield replace(info, state=_NOT_ADDED) if dry_run else info
+                yield replace(info, state=_NOT_ADDED, state_code=None) if dry_run else info
 
         def encode() -> Encoded:
             result = ChangeResult(
@@ -324,6 +324,8 @@ def _info_aside(aside: RuleSetAside) -> RuleInfo:
             RuleOutputInfo(str(output), output.effective_ttl, parked=None)
             for output in aside.rule.outputs
         ),
+        state_code="unresolved",
+        facts=RuleFacts(obstacle=aside.why),
         object=_object(aside.rule),
     )
 
@@ -343,9 +345,13 @@ def _info(record: RuleRecord, stats: RuleStats) -> RuleInfo:
                 parked=output.parked,
                 way=output.way,
                 way_reason=output.way_reason,
+                last_loss=output.last_loss,
+                last_refused=output.last_refused,
             )
             for resolved, output in pairs
         ),
+        state_code=stats.state_code,
+        facts=stats.facts,
         object=_object(record.rule),
     )
 

@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ...._native import CounterPages, CounterReading
@@ -16,6 +16,7 @@ from ....json_codec import encode_in_pieces
 from ....protocol.results import DaemonStats, Totals
 from ....stats import InterfaceStats, RuleStats
 from ....stats.report import PrecedingRules, RuleCounts, rule_stats
+from ....stats.rule_state import InputTrouble
 from ..api.jsonrpc import Encoded
 from ..rules.draft import RuleRecord
 from ..rules.rulebook import Rulebook
@@ -137,7 +138,8 @@ class CounterReader:
         for rule_id, record in rules.items():
             trouble, parked = self._troubles(rule_id)
             if counters.has_rule(rule_id):
-                yield _stats_of(record, _counts(counters, record, trouble, parked), preceding)
+                counts = _counts(counters, record, trouble, parked)
+                yield rule_stats(record.rule, record.resolved, counts, preceding)
             else:
                 yield new_rule_stats(record, trouble or self._pool.refusal_of(rule_id), parked)
 
@@ -205,26 +207,23 @@ def totals_of(interfaces: Iterable[InterfaceStats], rules: Iterable[RuleStats]) 
 
 
 def new_rule_stats(
-    record: RuleRecord, trouble: str | None, parked: Sequence[str | None]
+    record: RuleRecord, trouble: InputTrouble | None, parked: Sequence[str | None]
 ) -> RuleStats:
     """The statistics of a rule that no worker has counted yet, with its troubles."""
     source = record.resolved.input
     if trouble is None and source.interface and not source.ifindex:  # no worker has reported it yet
-        trouble = f"unresolved: there is no interface {source.interface}"
-    return _stats_of(record, _counts(_EMPTY, record, trouble, parked))
+        trouble = InputTrouble("unresolved", f"there is no interface {source.interface}")
+    counts = _counts(_EMPTY, record, trouble, parked)
+    return rule_stats(record.rule, record.resolved, counts)
 
 
 def _counts(
-    counters: CounterReading, record: RuleRecord, trouble: str | None, parked: Sequence[str | None]
+    counters: CounterReading,
+    record: RuleRecord,
+    trouble: InputTrouble | None,
+    parked: Sequence[str | None],
 ) -> dict[str, Any]:
     """The counters and troubles of a rule; zeros if no worker has counted it."""
     outputs = len(record.resolved.outputs)
     padded = [*parked[:outputs], *[None] * (outputs - len(parked))]
-    return counters.rule(record.rule.id, record.enabled, trouble, padded)
-
-
-def _stats_of(
-    record: RuleRecord, counts: dict[str, Any], preceding: PrecedingRules | None = None
-) -> RuleStats:
-    stats = rule_stats(record.rule, record.resolved, counts, preceding)
-    return stats if record.enabled else replace(stats, state="disabled")
+    return counters.rule(record.rule.id, record.enabled, padded) | {"trouble": trouble}

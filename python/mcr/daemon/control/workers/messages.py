@@ -15,7 +15,7 @@ from ....rules.spec import rule_spec
 from .. import limits
 from ..api.jsonrpc import encode
 
-PROTOCOL = 1
+PROTOCOL = 2
 """The version of the messages; a worker with another version is restarted."""
 
 Text = Annotated[str, Field(max_length=4096)]
@@ -29,11 +29,18 @@ class Failure(TypedDict):
     message: Text
 
 
+class InputTroubleMessage(TypedDict):
+    """Why the input of a rule cannot receive."""
+
+    state: Literal["unresolved", "waiting"]
+    reason: Text
+
+
 class RuleTrouble(TypedDict):
     """The current troubles of a rule: why its input waits, and why each output is parked."""
 
     id: Text
-    trouble: Text | None
+    trouble: InputTroubleMessage | None
     parked: list[Text | None]
 
 

@@ -28,6 +28,7 @@ from typing import Any, Protocol
 
 from ....errors import EngineError, InterfaceError, McrError, RightsError, RuleError
 from ....protocol.constants import ErrorCode
+from ....stats.rule_state import InputTrouble
 from ..api.errors import RpcError
 from ..events import EventBus
 from ..supervisor_channel import WorkerExited, WorkerStarted
@@ -96,11 +97,11 @@ class WorkerPool:
         """The workers that relay."""
         return [worker for worker in self.workers if worker.is_running]
 
-    def refusal_of(self, rule_id: str) -> str | None:
-        """Why a worker lacks a rule, as the rule's state; None if none has refused it."""
+    def refusal_of(self, rule_id: str) -> InputTrouble | None:
+        """Why a worker lacks a rule; None if none has refused it."""
         refused = (each.refused_rules for each in self.workers)
         reason = next((reasons[rule_id] for reasons in refused if rule_id in reasons), None)
-        return None if reason is None else f"unresolved: {reason}"
+        return None if reason is None else InputTrouble("unresolved", reason)
 
     async def start(self) -> None:
         """Give all connected workers the rules, and from now on each one that connects."""

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from ....stats.rule_state import InputTrouble
 from .. import limits
 from ..events import EventBus
 from ..rules.draft import RuleRecord
@@ -34,7 +35,7 @@ _LEVELS = {
 _FACILITIES = {"worker": "workers", "interface": "interfaces", "socket": "workers"}
 _DEFERRED_REPORTS = 4 * limits.REQUEST_RULES
 """The most deferred reports; only a faulty worker sends more during a change."""
-Trouble = tuple[str | None, tuple[str | None, ...]]
+Trouble = tuple[InputTrouble | None, tuple[str | None, ...]]
 """Why a rule's input waits, and why each of its outputs is parked; None where it works."""
 
 
@@ -53,7 +54,7 @@ class RuleStatusTracker:
 
     def get(self, rule_id: str) -> Trouble:
         """The troubles of a rule in any worker; of several reasons, one counts. Thread-safe."""
-        trouble: str | None = None
+        trouble: InputTrouble | None = None
         parked: tuple[str | None, ...] = ()
         for known in list(self._troubles.values()):
             worker_trouble, worker_parked = known.get(rule_id, (None, ()))
@@ -128,10 +129,11 @@ class RuleStatusTracker:
         before = self.get(rule_id)
         parked = tuple(report["parked"][: len(record.resolved.outputs)])
         known = self._troubles.setdefault(number, {})
-        if report["trouble"] is None and not any(parked):
+        trouble = report["trouble"]
+        if trouble is None and not any(parked):
             known.pop(rule_id, None)
         else:
-            known[rule_id] = (report["trouble"], parked)
+            known[rule_id] = (trouble and InputTrouble(**trouble), parked)
         self._publish_changes(record, before, self.get(rule_id))
 
     def _publish_changes(self, record: RuleRecord, before: Trouble, after: Trouble) -> None:
