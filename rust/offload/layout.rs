@@ -22,7 +22,8 @@ pub(super) type SlotBytes = [u8; 120];
 /// `struct output`.
 pub(super) type OutputBytes = [u8; 52];
 /// `struct tally`.
-pub(super) type TallyBytes = [u8; 16];
+pub(super) type TallyBytes = [u8; TALLY_BYTES];
+pub(super) const TALLY_BYTES: usize = 16;
 /// `struct control`.
 pub(super) type ControlBytes = [u8; 8];
 

@@ -1,17 +1,18 @@
 //! Rules in their slots, with their outputs and counters, apart from what leads to a slot.
 
 use std::ops::Range;
+use std::os::fd::AsFd;
 
-use aya::maps::{Array, Map, MapData, PerCpuArray, PerCpuValues};
-use aya::util::nr_cpus;
+use aya::maps::{Array, Map, MapData};
 
 use super::counters::{OutputCounters, RuleCounters};
 use super::fans::Fan;
-use super::layout::{self, DeviceOutputs, Mode, OutputBytes, RuleSlot, SlotBytes, TallyBytes};
+use super::layout::{self, DeviceOutputs, Mode, OutputBytes, RuleSlot, SlotBytes, TALLY_BYTES};
 use super::places::{FreeOutputs, FreeSlots};
 use super::refusal::refusal;
 use super::rule::{Endpoint, KernelOutput, KernelRule, Volume};
 use crate::error::{Error, Result};
+use crate::sys::per_cpu_array::PerCpuArray;
 
 /// Where a rule is in the maps.
 #[derive(Debug)]
@@ -26,15 +27,18 @@ pub(super) struct RulePlace {
     pub(super) _fan: Option<Fan>,
 }
 
+/// Counters for each CPU.
+type Tallies = PerCpuArray<TALLY_BYTES>;
+
 /// The maps.
 pub(super) struct SlotMaps {
     pub(super) slots: Array<MapData, SlotBytes>,
     outputs: Array<MapData, OutputBytes>,
     passed: Array<MapData, u64>,
-    matched: PerCpuArray<MapData, TallyBytes>,
-    spread: PerCpuArray<MapData, TallyBytes>,
-    handed: PerCpuArray<MapData, TallyBytes>,
-    rejected: PerCpuArray<MapData, TallyBytes>,
+    matched: Tallies,
+    spread: Tallies,
+    handed: Tallies,
+    rejected: Tallies,
     free_slots: FreeSlots,
     free_outputs: FreeOutputs,
     /// By slot: that of the last rule in it.
@@ -59,8 +63,7 @@ impl SlotMaps {
         let [slots, outputs, passed, counters @ ..] = maps;
         let slots = Array::try_from(Map::Array(slots)).map_err(&failed)?;
         let outputs = Array::try_from(Map::Array(outputs)).map_err(&failed)?;
-        let [matched, spread, handed, rejected] =
-            counters.map(|data| PerCpuArray::try_from(Map::PerCpuArray(data)).map_err(&failed));
+        let [matched, spread, handed, rejected] = counters.map(open_tallies);
         let generations = (0..slots.len()).map(|number| {
             let bytes = slots.get(&number, 0).map_err(refusal("reading rules"))?;
             Ok(layout::read_slot(&bytes).generation)
@@ -123,11 +126,11 @@ impl SlotMaps {
         for (output, offset) in rule.outputs.iter().zip(&place.order) {
             let at = place.outputs.start + offset;
             self.outputs.set(at, layout::output(output), 0).map_err(&failed)?;
-            clear(&mut self.handed, at)?;
-            clear(&mut self.rejected, at)?;
+            clear(&self.handed, at)?;
+            clear(&self.rejected, at)?;
         }
-        clear(&mut self.matched, place.number)?;
-        clear(&mut self.spread, place.number)?;
+        clear(&self.matched, place.number)?;
+        clear(&self.spread, place.number)?;
         self.clear_gate(place)?;
         self.write_slot(place)
     }
@@ -189,14 +192,16 @@ fn arrange(outputs: &[KernelOutput], first: u32, fan: &Fan) -> (Vec<u32>, Vec<De
     (order, links)
 }
 
-fn read(map: &PerCpuArray<MapData, TallyBytes>, place: u32) -> Result<Volume> {
-    let values = map.get(&place, 0).map_err(refusal("reading counters"))?;
+fn open_tallies(data: MapData) -> Result<Tallies> {
+    let map = data.fd().as_fd().try_clone_to_owned();
+    map.and_then(PerCpuArray::open).map_err(refusal("opening counters"))
+}
+
+fn read(map: &Tallies, place: u32) -> Result<Volume> {
+    let values = map.get(place).map_err(refusal("reading counters"))?;
     Ok(layout::volume(values.iter()))
 }
 
-fn clear(map: &mut PerCpuArray<MapData, TallyBytes>, place: u32) -> Result<()> {
-    let cpus = nr_cpus().map_err(|(_, error)| refusal("counting CPUs")(error))?;
-    let zeros = PerCpuValues::try_from(vec![[0; 16]; cpus]);
-    let zeros = zeros.map_err(refusal("clearing counters"))?;
-    map.set(place, zeros, 0).map_err(refusal("clearing counters"))
+fn clear(map: &Tallies, place: u32) -> Result<()> {
+    map.clear(place).map_err(refusal("clearing counters"))
 }

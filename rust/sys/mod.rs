@@ -12,6 +12,8 @@ pub mod memory;
 pub mod messages;
 pub mod netdev;
 pub mod packet_ring;
+#[cfg(feature = "offload")]
+pub mod per_cpu_array;
 pub mod recv;
 pub mod ring;
 pub mod sched;
