@@ -191,12 +191,13 @@ def test_a_process_that_is_not_the_supervisors_child_is_refused() -> None:
     assert "RightsError: the supervisor (process 1) is not the parent any more" in run.stderr
 
 
+@pytest.mark.parametrize("offload", [False, True])
 @pytest.mark.parametrize("any_file", [False, True])
-def test_a_supervisor_keeps_few_capabilities(any_file: bool) -> None:
+def test_a_supervisor_keeps_few_capabilities(any_file: bool, offload: bool) -> None:
     """Those that docs/security.md names, and no way to get others."""
     script = f"""
 from mcr import _native
-_native.shrink_supervisor({any_file})
+_native.shrink_supervisor({any_file}, {offload})
 print(open("/proc/self/status").read())
 """
     run = subprocess.run(
@@ -205,8 +206,8 @@ print(open("/proc/self/status").read())
     lines = run.stdout.strip().splitlines()
     status = dict(line.split(":\t", 1) for line in lines)
     # CHOWN, KILL, SETGID, SETUID, SETPCAP, NET_BIND_SERVICE, NET_ADMIN, NET_RAW, IPC_LOCK; and
-    # DAC_OVERRIDE.
-    numbers = [0, 5, 6, 7, 8, 10, 12, 13, 14] + [1] * any_file
+    # DAC_OVERRIDE, PERFMON, BPF.
+    numbers = [0, 5, 6, 7, 8, 10, 12, 13, 14] + [1] * any_file + [38, 39] * offload
     kept = f"{sum(1 << number for number in numbers):016x}" if os.geteuid() == 0 else NONE
     assert (status["CapEff"], status["CapPrm"]) == (kept, kept)
     assert (status["CapInh"], status["CapAmb"], status["NoNewPrivs"]) == (NONE, NONE, "1")

@@ -314,6 +314,7 @@ class TestChildren:
             "verify_checksums": True,
             "ingress": "udp",
             "egress": "auto",
+            "offload": "off",
             "uid": None,
             "gid": None,
             "supervisor": os.getpid(),
@@ -396,12 +397,31 @@ class TestRights:
         with pytest.raises(RightsError, match="CAP_NET_RAW is missing: run as root, or use"):
             choose_ingress("packet")
 
+    def test_offload_needs_three_capabilities(self) -> None:
+        """`require` is refused without one; `auto` then is off, with a notice."""
+        lacking = "import sys; from mcr.daemon.supervisor.capabilities import choose_offload\n"
+        lacking += "from mcr import _native; _native.shrink_supervisor(False, False)\n"
+        lacking += "print(choose_offload(sys.argv[1]))"
+
+        def chosen(requested: str) -> str:
+            command = [sys.executable, "-c", lacking, requested]
+            run = subprocess.run(command, capture_output=True, text=True, check=False)
+            return (run.stdout or run.stderr).splitlines()[-1]
+
+        names = "CAP_PERFMON and CAP_BPF are missing"
+        if os.geteuid() != 0:
+            names = "CAP_NET_ADMIN and CAP_PERFMON and CAP_BPF are missing"
+        assert chosen("off") == "('off', None)"
+        assert chosen("auto").startswith(f"('off', '{names}: offload is off")
+        assert chosen("require").endswith(f"{names}: run as root, grant them, or use --offload off")
+
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root has a right to any file")
     def test_paths_that_root_reaches_by_capabilities_only(self, tmp_path: Path) -> None:
         """A directory of another user; a child tries it, and this process keeps its privileges."""
 
-        def become_like_others(any_file: bool) -> None:
+        def become_like_others(any_file: bool, offload: bool) -> None:
             assert not any_file
+            assert not offload
             os.setresuid(65534, 65534, 65534)
 
         closed = tmp_path / "closed"
@@ -411,7 +431,7 @@ class TestRights:
         )
         assert found is not None
         assert os.geteuid() == 0
-        assert capabilities.find_unreachable_path(SETTINGS, lambda any_file: None) is None
+        assert capabilities.find_unreachable_path(SETTINGS, lambda *_: None) is None
 
     def test_descriptors(self) -> None:
         """The soft limit is raised at least to the hard one."""

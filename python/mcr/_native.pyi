@@ -178,11 +178,12 @@ def drop_privileges(uid: int, gid: int) -> None:
     programs that it starts cannot gain privileges. Raises RightsError; the process must end then.
     """
 
-def shrink_supervisor(any_file: bool) -> None:
+def shrink_supervisor(any_file: bool, offload: bool) -> None:
     """Keep only the capabilities that a supervisor needs.
 
     The process must have one thread. `any_file` also keeps CAP_DAC_OVERRIDE, for a configuration
-    file that only its owner may read. Raises RightsError.
+    file that only its owner may read; `offload` those that the relay in the kernel needs besides
+    CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON. Raises RightsError.
     """
 
 @final
@@ -311,8 +312,10 @@ class Broker:
     A worker's requests arrive over a SOCK_SEQPACKET socket pair (unix(7)). Sockets are opened in
     the network namespace of the thread that calls `serve`, with its privileges. `workers` is the
     number of workers; `buffer_bytes` applies to each of them and bounds its packet rings. Without
-    `xdp_links` a worker that requests an AF_XDP socket violates the protocol. Raises RuleError for
-    an invalid ingress, InterfaceError for an error of the kernel.
+    `xdp_links` a worker that requests an AF_XDP socket violates the protocol; so does one that
+    requests the relay in the kernel without `offload`, which takes a single worker. Raises
+    RuleError for an invalid ingress or for `offload` with several workers, InterfaceError for an
+    error of the kernel.
     """
 
     def __new__(
@@ -321,6 +324,7 @@ class Broker:
         ingress: Literal["packet", "udp"],
         buffer_bytes: int = 33554432,
         xdp_links: bool = True,
+        offload: bool = False,
     ) -> Broker: ...
     @property
     def open_sockets(self) -> int:
@@ -342,7 +346,7 @@ class Broker:
         """Close the sockets on deleted interfaces."""
 
     def forget(self) -> None:
-        """Close all sockets."""
+        """Close all sockets, and detach the relay in the kernel."""
 
 @final
 class CounterPages:

@@ -9,6 +9,9 @@ IngressChoice = Literal["auto", Ingress]
 Egress = Literal["auto", "socket", "xdp"]
 """How copies are sent: through UDP sockets, or through AF_XDP sockets. `auto` is xdp for outputs
 that can use it while their datagrams form no batches, else socket."""
+Offload = Literal["off", "auto", "require"]
+"""Whether the kernel relays rules in place of the engine: no rule, those that it can, or all, so
+that other rules are refused."""
 Way = Literal["socket", "xdp"]
 """How the copies of one output leave now."""
 Hosts = Literal["first", "all"]

@@ -13,8 +13,9 @@ use crate::sys::scm_rights;
 ///
 /// A worker's requests arrive over a SOCK_SEQPACKET socket pair (unix(7)). Sockets are opened in
 /// the network namespace of the thread that calls `serve`, with its privileges. `workers` is the
-/// number of workers; `buffer_bytes` applies to each of them and bounds its packet rings. Raises
-/// RuleError for an invalid ingress, InterfaceError for an error of the kernel.
+/// number of workers; `buffer_bytes` applies to each of them and bounds its packet rings.
+/// `offload` lets a single worker relay in the kernel. Raises RuleError for an invalid ingress or
+/// for `offload` with several workers, InterfaceError for an error of the kernel.
 #[pyclass(frozen, module = "mcr._native")]
 pub(super) struct Broker {
     server: Mutex<BrokerServer>,
@@ -23,8 +24,14 @@ pub(super) struct Broker {
 #[pymethods]
 impl Broker {
     #[new]
-    #[pyo3(signature = (workers, ingress, buffer_bytes=33_554_432, xdp_links=true))]
-    fn new(workers: u16, ingress: &str, buffer_bytes: usize, xdp_links: bool) -> PyResult<Self> {
+    #[pyo3(signature = (workers, ingress, buffer_bytes=33_554_432, xdp_links=true, offload=false))]
+    fn new(
+        workers: u16,
+        ingress: &str,
+        buffer_bytes: usize,
+        xdp_links: bool,
+        offload: bool,
+    ) -> PyResult<Self> {
         let ingress = match ingress {
             "packet" => Ingress::Packet,
             "udp" => Ingress::Udp,
@@ -36,6 +43,9 @@ impl Broker {
         let mut server = BrokerServer::new(workers, ingress, buffer_bytes)?;
         if !xdp_links {
             server.forbid_links();
+        }
+        if offload {
+            allow_offload(&mut server)?;
         }
         Ok(Self { server: Mutex::new(server) })
     }
@@ -72,6 +82,16 @@ impl Broker {
     fn forget(&self, py: Python<'_>) {
         py.detach(|| self.server().forget());
     }
+}
+
+#[cfg(feature = "offload")]
+fn allow_offload(server: &mut BrokerServer) -> Result<(), Error> {
+    server.allow_offload()
+}
+
+#[cfg(not(feature = "offload"))]
+fn allow_offload(_: &mut BrokerServer) -> Result<(), Error> {
+    Err(Error::Invalid("offload: this build has no relay in the kernel; it must be off".to_owned()))
 }
 
 impl Broker {

@@ -57,10 +57,12 @@ pub(super) fn drop_privileges(uid: u32, gid: u32) -> PyResult<()> {
 /// Keep only the capabilities that a supervisor needs.
 ///
 /// The process must have one thread. `any_file` also keeps CAP_DAC_OVERRIDE, for a configuration
-/// file that only its owner may read. Raises RightsError.
+/// file that only its owner may read; `offload` those that the relay in the kernel needs besides
+/// CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON. Raises RightsError.
 #[pyfunction]
-pub(super) fn shrink_supervisor(any_file: bool) -> PyResult<()> {
+pub(super) fn shrink_supervisor(any_file: bool, offload: bool) -> PyResult<()> {
     let files = any_file.then_some(Capability::CAP_DAC_OVERRIDE);
-    let keep: Vec<_> = SUPERVISOR_KEEPS.into_iter().chain(files).collect();
+    let programs = [Capability::CAP_BPF, Capability::CAP_PERFMON].into_iter().filter(|_| offload);
+    let keep: Vec<_> = SUPERVISOR_KEEPS.into_iter().chain(files).chain(programs).collect();
     Ok(sandbox::limit_capabilities(&keep)?)
 }

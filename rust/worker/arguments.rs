@@ -4,7 +4,7 @@ use std::os::fd::RawFd;
 
 use serde::Deserialize;
 
-use crate::relay::{EgressMode, Ingress, Settings, Share};
+use crate::relay::{EgressMode, Ingress, OffloadMode, Settings, Share};
 
 /// The JSON object on the command line.
 #[derive(Debug, Deserialize)]
@@ -20,6 +20,7 @@ pub(super) struct Arguments {
     verify_checksums: bool,
     ingress: WireIngress,
     egress: WireEgress,
+    offload: WireOffload,
     /// The user and group ids to switch to; if absent, the process keeps its user without privileges.
     pub(super) uid: Option<u32>,
     pub(super) gid: Option<u32>,
@@ -46,6 +47,14 @@ enum WireEgress {
     Xdp,
 }
 
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum WireOffload {
+    Auto,
+    Off,
+    Require,
+}
+
 impl Arguments {
     /// Parses the command line.
     ///
@@ -69,6 +78,15 @@ impl Arguments {
         self.uid.zip(self.gid)
     }
 
+    /// Whether rules may be relayed in the kernel.
+    pub(super) fn offload(&self) -> OffloadMode {
+        match self.offload {
+            WireOffload::Auto => OffloadMode::Auto,
+            WireOffload::Off => OffloadMode::Off,
+            WireOffload::Require => OffloadMode::Require,
+        }
+    }
+
     /// The settings of the relay: one engine, with this worker's share.
     pub(super) fn settings(&self) -> Settings {
         let ingress = match self.ingress {
@@ -82,6 +100,7 @@ impl Arguments {
         };
         Settings {
             egress,
+            offload: self.offload(),
             cpus: self.cpu.into_iter().collect(),
             verify_checksums: self.verify_checksums,
             share: Share { number: self.number, of: self.workers },
@@ -95,7 +114,7 @@ mod tests {
     use super::*;
 
     const GOOD: &str = r#"{"number":1,"workers":2,"cpu":null,"buffer_bytes":1048576,
-        "verify_checksums":true,"ingress":"udp","egress":"xdp","uid":null,"gid":null,"supervisor":1,
+        "verify_checksums":true,"ingress":"udp","egress":"xdp","offload":"auto","uid":null,"gid":null,"supervisor":1,
         "supervisor_channel":3,"broker":4,"page":5}"#;
 
     #[test]
@@ -104,11 +123,12 @@ mod tests {
         assert_eq!((arguments.number, arguments.user()), (1, None));
         let settings = arguments.settings();
         assert_eq!((settings.ingress, settings.workers), (Ingress::Udp, 1));
-        assert_eq!(settings.egress, EgressMode::Xdp);
+        assert_eq!((settings.egress, settings.offload), (EgressMode::Xdp, OffloadMode::Auto));
         for (from, to) in [
             ("\"number\":1", "\"number\":2"),
             ("\"udp\"", "\"auto\""),
             ("\"xdp\"", "\"udp\""),
+            ("\"offload\":\"auto\"", "\"offload\":true"),
             ("\"gid\":null", "\"gid\":5"),
             ("\"page\":5", "\"page\":5,\"pages\":6"),
             ("\"supervisor_channel\":3,", ""),

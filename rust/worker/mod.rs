@@ -39,10 +39,12 @@ use session::ControlSession;
 
 use crate::broker::BrokerClient;
 use crate::error::{Error, Result};
-use crate::relay::{EngineRings, Relay};
+use crate::relay::{EngineRings, OffloadMode, Relay};
 use crate::sandbox::{self, FileAccess, Role};
 use crate::sockets::netlink::groups;
 use crate::sys::memory::SharedWords;
+#[cfg(feature = "offload")]
+use crate::sys::per_cpu_array;
 
 /// The exit code of a worker whose engine ended by itself (EX_SOFTWARE, sysexits.h).
 const ENGINE_ENDED: i32 = 70;
@@ -77,6 +79,11 @@ fn start(arguments: &Arguments) -> Result<Service> {
     let rings = EngineRings::create(1)?;
     sandbox::drop_privileges(arguments.user(), Some(arguments.supervisor))?;
     groups::keep_text();
+    #[cfg(feature = "offload")]
+    if arguments.offload() != OffloadMode::Off {
+        let cpus = per_cpu_array::possible_cpus();
+        cpus.map_err(|e| Error::os("counting", "the CPUs", e))?;
+    }
     sandbox::apply_landlock(&FileAccess::default())?;
     let OwnDescriptors { supervisor_channel, broker, page, channel, dev_null } = own;
     let relay = Arc::new(relay(arguments, broker, page)?);
@@ -88,7 +95,11 @@ fn start(arguments: &Arguments) -> Result<Service> {
     watch(relay.clone(), mailbox.clone())?;
     let occupied = fds::occupy_low_numbers(dev_null);
     occupied.map_err(|e| Error::os("filling", "the low descriptors", e))?;
-    sandbox::apply_seccomp(Role::Worker { first_foreign_fd: FIRST_FOREIGN, channel_fd: CHANNEL })?;
+    sandbox::apply_seccomp(Role::Worker {
+        first_foreign_fd: FIRST_FOREIGN,
+        channel_fd: CHANNEL,
+        uses_maps: arguments.offload() != OffloadMode::Off,
+    })?;
     gate.wait();
     let session = ControlSession::new(Channel::new(channel), mailbox);
     Ok(Service::new(relay, session, arguments.number))
@@ -107,7 +118,12 @@ fn relay(arguments: &Arguments, broker: OwnedFd, page: OwnedFd) -> Result<Relay>
     let page = SharedWords::open(page);
     let page = page.map_err(|e| Error::os("mapping", "the counters", e))?;
     let client = BrokerClient::new(broker)?;
-    Relay::on_page(arguments.settings(), Box::new(client), page)
+    #[cfg(feature = "offload")]
+    let opener = Box::new(client.kernel());
+    let relay = Relay::on_page(arguments.settings(), Box::new(client), page)?;
+    #[cfg(feature = "offload")]
+    relay.set_kernel_opener(opener);
+    Ok(relay)
 }
 
 /// Starts a thread that notifies the main thread when the engine ends by itself.

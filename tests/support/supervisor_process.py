@@ -168,7 +168,7 @@ def main() -> int:
         return [sys.executable, "-I", str(CHILDREN), "control", json.dumps(own)]
 
     tools = NativeTools(
-        shrink=lambda any_file: (directory / f"shrunk-{any_file}").touch(),
+        shrink=lambda any_file, _offload: (directory / f"shrunk-{any_file}").touch(),
         make_page=lambda: os.memfd_create("page", os.MFD_CLOEXEC),
         make_broker=lambda settings: FakeBroker(directory),
         worker_command=worker_command,

@@ -179,6 +179,7 @@ class WorkerProcess:
             "verify_checksums": True,
             "ingress": resources.ingress,
             "egress": "auto",
+            "offload": "off",
             "uid": None,
             "gid": None,
             "supervisor": os.getpid(),

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ..choices import Egress, Hosts, IngressChoice
+from ..choices import Egress, Hosts, IngressChoice, Offload
 from ..relay.settings import WORKERS_LIMIT
 
 _LEAST_S, _MOST_S = 0.001, 10**9  # 1 ms to 30 years
@@ -29,6 +29,13 @@ EgressOption = Annotated[
     typer.Option(
         help="How to send: socket (UDP), or xdp (AF_XDP), which needs CAP_NET_RAW and refuses rules"
         " whose outputs cannot use it; auto chooses for each output."
+    ),
+]
+OffloadOption = Annotated[
+    Offload,
+    typer.Option(
+        help="Relay in the kernel (XDP): auto does so for rules with which it is possible, require"
+        " refuses others. Needs CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN, and one worker."
     ),
 ]
 HostsOption = Annotated[

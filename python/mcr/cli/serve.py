@@ -8,9 +8,14 @@ from typing import Annotated
 import typer
 
 from ..affinity import chosen_cpus
-from ..choices import Ingress, IngressChoice
+from ..choices import Ingress, IngressChoice, Offload
 from ..daemon.account import Account, target_account
-from ..daemon.supervisor import DaemonSettings, become_supervisor, choose_ingress
+from ..daemon.supervisor import (
+    DaemonSettings,
+    become_supervisor,
+    choose_ingress,
+    choose_offload,
+)
 from ..protocol.constants import Level, default_socket
 from ..relay.settings import BUFFER_BYTES
 from .options import (
@@ -19,6 +24,7 @@ from .options import (
     EgressOption,
     HostsOption,
     IngressOption,
+    OffloadOption,
     WorkersOption,
 )
 from .usage import usage_of
@@ -87,6 +93,7 @@ def serve(
     state: _StateFile = None,
     ingress: IngressOption = "auto",
     egress: EgressOption = "auto",
+    offload: OffloadOption = "off",
     hosts: HostsOption = "first",
     accept_bad_checksums: AcceptBadChecksums = False,
     log_level: _LogLevel = "info",
@@ -99,12 +106,15 @@ def serve(
     """
     with usage_of("--cpus"):
         places = _places(cpus, workers)
+    with usage_of("--offload"):
+        _check_workers(offload, workers)
     with usage_of("--user"):
         account = target_account(user)
     settings = DaemonSettings(
         socket=socket or default_socket(),
         ingress=_available(ingress),
         egress=egress,
+        offload=_permitted(offload),
         workers=workers,
         buffer_bytes=BUFFER_BYTES,
         cpus=places,
@@ -124,6 +134,19 @@ def _available(asked: IngressChoice) -> Ingress:
     if notice is not None:
         print(f"warning: {notice}", file=sys.stderr, flush=True)
     return chosen
+
+
+def _permitted(requested: Offload) -> Offload:
+    chosen, notice = choose_offload(requested)
+    if notice is not None:
+        print(f"warning: {notice}", file=sys.stderr, flush=True)
+    return chosen
+
+
+def _check_workers(offload: Offload, workers: int) -> None:
+    """Several workers share the datagrams of an input by flow, which the kernel cannot follow."""
+    if offload == "require" and workers > 1:
+        raise ValueError("require needs --workers 1; the kernel relays without a worker's core")
 
 
 def _places(cpus: str | None, workers: int) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from ..choices import Egress, Hosts, Ingress
+from ..choices import Egress, Hosts, Ingress, Offload
 from ..protocol.constants import Level
 from .account import Account
 
@@ -29,6 +29,7 @@ class DaemonSettings:
     config: Path | None = None
     state: Path | None = None
     egress: Egress = "auto"
+    offload: Offload = "off"
     hosts: Hosts = "first"
     log_level: Level = "info"
     verify_checksums: bool = True

@@ -2,10 +2,23 @@
 //! inspecting or changing other processes, changing the system, and entry points to large parts of
 //! the kernel.
 
-use super::Calls;
+use libc::c_int;
 
-pub(super) fn calls() -> Calls {
-    Calls::default().add(PROGRAMS).add(PROCESSES).add(SYSTEM).add(DOORS).add(MACHINE)
+use super::{Calls, is_not};
+
+/// The commands of bpf(2) on maps whose descriptors a process has: looking up, setting, deleting
+/// and listing elements, and describing the map (<linux/bpf.h>). All others create, load, attach,
+/// pin, or open by number or name.
+pub(super) const ON_MAPS: [c_int; 5] = [1, 2, 3, 4, 15];
+
+/// With `uses_maps` bpf(2) is lethal with commands other than [`ON_MAPS`] only.
+pub(super) fn calls(uses_maps: bool) -> Calls {
+    let calls = Calls::default().add(PROGRAMS).add(PROCESSES).add(SYSTEM).add(DOORS).add(MACHINE);
+    if uses_maps {
+        calls.add_if(libc::SYS_bpf, ON_MAPS.map(|command| is_not(0, command)))
+    } else {
+        calls.add([libc::SYS_bpf])
+    }
 }
 
 const PROGRAMS: [libc::c_long; 2] = [libc::SYS_execve, libc::SYS_execveat];
@@ -50,9 +63,8 @@ const SYSTEM: [libc::c_long; 24] = [
 ];
 
 /// Rings are created before the filter is applied, with restrictions of their own.
-const DOORS: [libc::c_long; 7] = [
+const DOORS: [libc::c_long; 6] = [
     libc::SYS_io_uring_setup,
-    libc::SYS_bpf,
     libc::SYS_perf_event_open,
     libc::SYS_userfaultfd,
     libc::SYS_keyctl,

@@ -33,6 +33,8 @@ pub enum Role {
         first_foreign_fd: u16,
         /// The number of the connection to the control process.
         channel_fd: u16,
+        /// Whether it reads and writes maps of the relay in the kernel (bpf(2)) that it receives.
+        uses_maps: bool,
     },
     /// The control process: Python, which starts more threads.
     Control,
@@ -44,11 +46,13 @@ pub enum Role {
 /// [`Error::Permission`] if the kernel has no seccomp filters or no memory for one; [`Error::Os`]
 /// without a free descriptor.
 pub fn apply_seccomp(role: Role) -> Result<()> {
-    let mut programs = vec![lethal::calls().program(Miss::Allowed, SeccompAction::KillProcess)?];
+    let uses_maps = matches!(role, Role::Worker { uses_maps: true, .. });
+    let lethal = lethal::calls(uses_maps);
+    let mut programs = vec![lethal.program(Miss::Allowed, SeccompAction::KillProcess)?];
     match role {
-        Role::Worker { first_foreign_fd, channel_fd } => {
+        Role::Worker { first_foreign_fd, channel_fd, .. } => {
             occupy_numbers(first_foreign_fd)?;
-            let calls = worker::calls(first_foreign_fd, channel_fd);
+            let calls = worker::calls(first_foreign_fd, channel_fd, uses_maps);
             programs.push(calls.program(Miss::Refused, SeccompAction::Allow)?);
         }
         Role::Control => {
@@ -110,6 +114,7 @@ enum Width {
 #[derive(Clone, Copy)]
 enum Comparison {
     Is,
+    IsNot,
     Below,
     AtLeast,
     /// Equality of the bits in this mask.
@@ -156,6 +161,7 @@ fn rule(conditions: Vec<ArgumentCheck>) -> Built<SeccompRule> {
         };
         let test = match condition.test {
             Comparison::Is => SeccompCmpOp::Eq,
+            Comparison::IsNot => SeccompCmpOp::Ne,
             Comparison::Below => SeccompCmpOp::Lt,
             Comparison::AtLeast => SeccompCmpOp::Ge,
             Comparison::Bits(mask) => SeccompCmpOp::MaskedEq(mask),
@@ -169,6 +175,11 @@ fn rule(conditions: Vec<ArgumentCheck>) -> Built<SeccompRule> {
 fn is(argument: u8, value: c_int) -> ArgumentCheck {
     let value = u64::from(value.cast_unsigned());
     ArgumentCheck { argument, width: Width::Int, test: Comparison::Is, value }
+}
+
+/// The argument, an `int`, differs from `value`.
+fn is_not(argument: u8, value: c_int) -> ArgumentCheck {
+    ArgumentCheck { test: Comparison::IsNot, ..is(argument, value) }
 }
 
 /// The argument, a pointer or a length, is 0.

@@ -102,7 +102,7 @@ fn a_worker_writes_to_its_own_descriptors_only() {
         (libc::SYS_recvmsg, foreign, true),
         (libc::SYS_dup, own, false),
     ];
-    check(worker::calls(FIRST, CHANNEL), &cases);
+    check(worker::calls(FIRST, CHANNEL, false), &cases);
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn a_worker_maps_no_executable_memory_and_no_transmit_ring() {
         (libc::SYS_mprotect, &[0, 4096, PROT_EXEC.into()], false),
         (libc::SYS_pkey_mprotect, &[0, 4096, PROT_READ.into()], false),
     ];
-    check(worker::calls(FIRST, CHANNEL), &cases);
+    check(worker::calls(FIRST, CHANNEL, false), &cases);
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn a_worker_changes_no_socket_and_starts_nothing() {
         (libc::SYS_tgkill, &[1, 1, 9], false),
         (libc::SYS_prlimit64, &[0, 7, 0x1000], false),
     ];
-    check(worker::calls(FIRST, CHANNEL), &cases);
+    check(worker::calls(FIRST, CHANNEL, false), &cases);
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn a_worker_queries_devices_but_does_not_change_them() {
         (libc::SYS_ioctl, &[16, ethtool], false),
         (libc::SYS_ioctl, &[7, up], false),
     ];
-    check(worker::calls(FIRST, CHANNEL), &cases);
+    check(worker::calls(FIRST, CHANNEL, false), &cases);
 }
 
 #[test]
@@ -202,20 +202,48 @@ fn a_control_process_only_reads_resolves_names_and_starts_threads() {
 
 #[test]
 fn lethal_calls_kill_and_are_on_no_list() {
-    let lethal = lethal::calls();
-    let program = lethal::calls().program(Miss::Allowed, SeccompAction::KillProcess).unwrap();
+    let lethal = lethal::calls(false);
+    let program = lethal::calls(false).program(Miss::Allowed, SeccompAction::KillProcess).unwrap();
     for &call in lethal.rules.keys() {
         assert_eq!(answer(&program, HERE, call, &[]), KILLED, "{call}");
     }
     assert_eq!(answer(&program, HERE, libc::SYS_openat, &[]), ALLOWED);
-    for calls in [worker::calls(FIRST, CHANNEL), control::calls(), control::missing()] {
+    for calls in [worker::calls(FIRST, CHANNEL, false), control::calls(), control::missing()] {
         assert!(calls.rules.keys().all(|call| !lethal.rules.contains_key(call)));
     }
 }
 
 #[test]
+fn a_worker_reads_and_writes_maps_only_if_the_kernel_relays() {
+    let cases: [(c_long, &[i64], bool); 12] = [
+        (libc::SYS_bpf, &[1], true),
+        (libc::SYS_bpf, &[2], true),
+        (libc::SYS_bpf, &[3], true),
+        (libc::SYS_bpf, &[4], true),
+        (libc::SYS_bpf, &[15], true),
+        // The kernel uses only the lower half of the number.
+        (libc::SYS_bpf, &[1 << 32 | 1], true),
+        // Creating, loading, pinning, opening by name and by number, attaching.
+        (libc::SYS_bpf, &[0], false),
+        (libc::SYS_bpf, &[5], false),
+        (libc::SYS_bpf, &[6], false),
+        (libc::SYS_bpf, &[7], false),
+        (libc::SYS_bpf, &[14], false),
+        (libc::SYS_bpf, &[28], false),
+    ];
+    check(worker::calls(FIRST, CHANNEL, true), &cases);
+    let lethal = lethal::calls(true).program(Miss::Allowed, SeccompAction::KillProcess).unwrap();
+    for (call, arguments, passes) in cases {
+        let expected = if passes { ALLOWED } else { KILLED };
+        assert_eq!(answer(&lethal, HERE, call, arguments), expected, "{arguments:?}");
+    }
+    let none = worker::calls(FIRST, CHANNEL, false);
+    check(none, &[(libc::SYS_bpf, &[1], false)]);
+}
+
+#[test]
 fn a_call_by_the_numbers_of_another_machine_kills() {
-    let calls = worker::calls(FIRST, CHANNEL);
+    let calls = worker::calls(FIRST, CHANNEL, false);
     let program = calls.program(Miss::Refused, SeccompAction::Allow).unwrap();
     assert_eq!(answer(&program, HERE, libc::SYS_getpid, &[]), ALLOWED);
     assert_eq!(answer(&program, NARROWER, libc::SYS_getpid, &[]), KILLED);

@@ -4,12 +4,16 @@
 
 use libc::{PROT_EXEC, c_int};
 
+use super::lethal::ON_MAPS;
 use super::{Calls, at_least, below, bits, is, is_long, is_null, longer, this_process};
 use crate::sys::packet_ring::BLOCK_BYTES;
 use crate::sys::ring::REGISTER_BUFFERS;
 
-pub(super) fn calls(first_foreign_fd: u16, channel_fd: u16) -> Calls {
+pub(super) fn calls(first_foreign_fd: u16, channel_fd: u16, uses_maps: bool) -> Calls {
     let calls = Calls::default().add(EVERYWHERE);
+    let commands = ON_MAPS.iter().filter(|_| uses_maps);
+    let calls =
+        commands.fold(calls, |calls, command| calls.add_if(libc::SYS_bpf, [is(0, *command)]));
     #[cfg(target_arch = "x86_64")]
     let calls = calls.add([libc::SYS_poll]);
     memory(descriptors(calls, first_foreign_fd, channel_fd))

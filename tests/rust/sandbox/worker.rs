@@ -83,7 +83,12 @@ fn user() -> Option<(u32, u32)> {
 fn confine_at_once() {
     drop_privileges(user(), Some(getppid().as_raw())).unwrap();
     apply_landlock(&FileAccess::default()).unwrap();
-    apply_seccomp(Role::Worker { first_foreign_fd: FIRST_FOREIGN, channel_fd: 9 }).unwrap();
+    apply_seccomp(Role::Worker {
+        first_foreign_fd: FIRST_FOREIGN,
+        channel_fd: 9,
+        uses_maps: false,
+    })
+    .unwrap();
 }
 
 fn offend(how: &str) {
@@ -187,7 +192,8 @@ fn work(ingress: &str, sibling: i32) {
     apply_landlock(&FileAccess::default()).unwrap();
     bench.relay.start().unwrap();
     let channel_fd = u16::try_from(bench.channel.as_raw_fd()).unwrap();
-    apply_seccomp(Role::Worker { first_foreign_fd: FIRST_FOREIGN, channel_fd }).unwrap();
+    apply_seccomp(Role::Worker { first_foreign_fd: FIRST_FOREIGN, channel_fd, uses_maps: false })
+        .unwrap();
     tell("confined");
     let mut relayed = 0;
     loop {

@@ -14,6 +14,7 @@ from ..settings import DaemonSettings
 from .argv import supervisor_command
 from .capabilities import (
     choose_ingress,
+    choose_offload,
     fill_standard_descriptors,
     find_unreachable_path,
     raise_descriptor_limit,
@@ -30,6 +31,7 @@ __all__ = [
     "StartError",
     "become_supervisor",
     "choose_ingress",
+    "choose_offload",
     "supervise",
 ]
 
@@ -73,7 +75,7 @@ def supervise(settings: DaemonSettings, tools: NativeTools | None = None) -> boo
     unreachable = find_unreachable_path(settings, tools.shrink)
     if unreachable is not None:
         log.log("info", f"keeping CAP_DAC_OVERRIDE: without it root cannot use {unreachable}")
-    tools.shrink(unreachable is not None)
+    tools.shrink(unreachable is not None, settings.offload != "off")
     group = os.getegid() if settings.group is None else settings.group
     private = os.geteuid() != 0
     with Listener(settings.socket, group, private) as listener:

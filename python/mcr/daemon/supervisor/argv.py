@@ -71,6 +71,7 @@ def worker_command(
         "verify_checksums": settings.verify_checksums,
         "ingress": settings.ingress,
         "egress": settings.egress,
+        "offload": settings.offload,
         **_process_identity(settings),
         "supervisor_channel": descriptors.supervisor_channel,
         "broker": descriptors.broker,

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ... import _native
-from ...choices import Ingress, IngressChoice
+from ...choices import Ingress, IngressChoice, Offload
 from ...errors import RightsError
 from ..settings import DaemonSettings
 
@@ -19,6 +19,9 @@ NO_PACKET = (
     "CAP_NET_RAW is missing: the ingress is udp, which sees no VLAN tags and receives only joined"
     " groups; for packet run as root, or grant the capability"
 )
+
+# Their numbers in <linux/capability.h>.
+_OFFLOAD_NEEDS = {"CAP_NET_ADMIN": 12, "CAP_PERFMON": 38, "CAP_BPF": 39}
 
 
 def choose_ingress(requested: IngressChoice) -> tuple[Ingress, str | None]:
@@ -38,7 +41,32 @@ def choose_ingress(requested: IngressChoice) -> tuple[Ingress, str | None]:
     return "packet", None
 
 
-def find_unreachable_path(settings: DaemonSettings, shrink: Callable[[bool], None]) -> Path | None:
+def choose_offload(requested: Offload) -> tuple[Offload, str | None]:
+    """Return whether rules may be relayed in the kernel, and a notice for the user if there is one.
+
+    Raises:
+        RightsError: `require` was requested, and a capability is missing (capabilities(7)).
+    """
+    missing = [] if requested == "off" else _missing_capabilities()
+    if not missing:
+        return requested, None
+    verb = "is" if len(missing) == 1 else "are"
+    fault = f"{' and '.join(missing)} {verb} missing"
+    if requested == "require":
+        raise RightsError(f"{fault}: run as root, grant them, or use --offload off")
+    return "off", f"{fault}: offload is off; run as root, or grant them"
+
+
+def _missing_capabilities() -> list[str]:
+    """Those for the relay in the kernel that are not effective."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    effective = next(int(line.split()[1], 16) for line in lines if line.startswith("CapEff:"))
+    return [name for name, number in _OFFLOAD_NEEDS.items() if not effective >> number & 1]
+
+
+def find_unreachable_path(
+    settings: DaemonSettings, shrink: Callable[[bool, bool], None]
+) -> Path | None:
     """Return a file or directory that root needs but cannot access by its permissions, if any.
 
     An example is an installation in a home directory without access for others, started with sudo.
@@ -56,7 +84,7 @@ def find_unreachable_path(settings: DaemonSettings, shrink: Callable[[bool], Non
     if child == 0:
         first_denied = len(required)
         try:
-            shrink(False)
+            shrink(False, False)
             denied = (
                 index for index, (path, mode) in enumerate(required) if not os.access(path, mode)
             )

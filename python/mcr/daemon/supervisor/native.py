@@ -28,16 +28,17 @@ class Broker(Protocol):
         """Release the sockets and memberships of deleted interfaces."""
 
     def forget(self) -> None:
-        """Close all sockets."""
+        """Close all sockets, and detach the relay in the kernel."""
 
 
 @dataclass(frozen=True, slots=True)
 class NativeTools:
     """The native functions, each replaceable in a test."""
 
-    shrink: Callable[[bool], None]
-    """Drop every privilege that the broker and new children do not need. True keeps
-    CAP_DAC_OVERRIDE, the access to any file. Call it while the process has a single thread."""
+    shrink: Callable[[bool, bool], None]
+    """Drop every privilege that the broker and new children do not need. The first True keeps
+    CAP_DAC_OVERRIDE, the access to any file, the second those for the relay in the kernel. Call it
+    while the process has a single thread."""
     make_page: Callable[[], int]
     """Create a page of counters; the caller owns the descriptor."""
     make_broker: Callable[[DaemonSettings], Broker]
@@ -58,5 +59,6 @@ def native_tools() -> NativeTools:
             settings.ingress,
             settings.buffer_bytes,
             xdp_links=settings.egress != "socket",
+            offload=settings.offload != "off" and settings.workers == 1,
         ),
     )
